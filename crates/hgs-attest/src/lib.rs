@@ -1,0 +1,1 @@
+//! The attestation protocol MS-HGSA, both roles: messages, host keys, health certificates.

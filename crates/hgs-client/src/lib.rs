@@ -1,0 +1,1 @@
+//! The host side: configuration, attestation, unwrapping and re-sealing.

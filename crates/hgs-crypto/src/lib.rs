@@ -1,0 +1,1 @@
+//! Cryptographic primitives named after their standards, secrets and randomness.

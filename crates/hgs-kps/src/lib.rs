@@ -1,0 +1,1 @@
+//! The Key Protection Service protocol MS-KPS, both roles, as suspended steps.

@@ -1,0 +1,1 @@
+//! Certificates, thumbprints, chain checks, issuing and certs-only PKCS#7.

@@ -1,0 +1,1 @@
+//! The service: listeners, routes, drivers, rotation, metrics, administration.

@@ -1,0 +1,1 @@
+//! State, generations, named transactions, sealed values and audit over an embedded engine.

@@ -1,0 +1,1 @@
+//! Fakes, fixtures and judges for tests.

@@ -1,0 +1,1 @@
+//! A bounded XML tree without DTD, exclusive canonicalisation and a canonical writer.
