@@ -1,0 +1,147 @@
+//! SHA-256 [FIPS 180-4], HMAC-SHA-256 [RFC 2104] and HKDF-SHA-256 [RFC 5869].
+
+use aws_lc_rs::{digest, hkdf, hmac};
+
+use crate::{CryptoError, SecretBytes};
+
+/// A SHA-256 digest.
+pub type Sha256Digest = [u8; 32];
+
+/// SHA-256 of `octets`.
+#[must_use]
+pub fn sha256(octets: &[u8]) -> Sha256Digest {
+    to_array(&digest::digest(&digest::SHA256, octets))
+}
+
+/// SHA-256 of the concatenation of `parts`.
+#[must_use]
+pub fn sha256_of(parts: &[&[u8]]) -> Sha256Digest {
+    let mut context = digest::Context::new(&digest::SHA256);
+    parts.iter().for_each(|part| context.update(part));
+    to_array(&context.finish())
+}
+
+/// SHA-1 of `octets`: for thumbprints that Windows tools show, never for a decision.
+#[must_use]
+pub fn sha1_thumbprint(octets: &[u8]) -> [u8; 20] {
+    let mut thumbprint = [0; 20];
+    let digest = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, octets);
+    thumbprint.copy_from_slice(digest.as_ref());
+    thumbprint
+}
+
+/// HMAC-SHA-256 of the concatenation of `parts`.
+#[must_use]
+pub fn hmac_sha256(key: &SecretBytes, parts: &[&[u8]]) -> [u8; 32] {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, key.expose());
+    let mut context = hmac::Context::with_key(&key);
+    parts.iter().for_each(|part| context.update(part));
+    let mut tag = [0; 32];
+    tag.copy_from_slice(context.sign().as_ref());
+    tag
+}
+
+/// Checks an HMAC-SHA-256 of full length in constant time.
+///
+/// # Errors
+/// When the tag is not the full 32 octets, or does not match.
+pub fn verify_hmac_sha256(
+    key: &SecretBytes,
+    message: &[u8],
+    tag: &[u8],
+) -> Result<(), CryptoError> {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, key.expose());
+    // The library compares lengths first, so a truncated tag can't match.
+    hmac::verify(&key, message, tag).map_err(|_| CryptoError)
+}
+
+/// HKDF with SHA-256: extract with `salt` (empty means the zero salt), expand with `info` to
+/// `length` octets, at most 8160.
+///
+/// # Errors
+/// When `length` is out of range.
+pub fn hkdf_sha256(
+    secret: &SecretBytes,
+    salt: &[u8],
+    info: &[u8],
+    length: usize,
+) -> Result<SecretBytes, CryptoError> {
+    let extracted = hkdf::Salt::new(hkdf::HKDF_SHA256, salt).extract(secret.expose());
+    let mut derived = zeroize::Zeroizing::new(vec![0; length]);
+    extracted
+        .expand(&[info], OutputLength(length))
+        .and_then(|material| material.fill(&mut derived))
+        .map_err(|_| CryptoError)?;
+    Ok(SecretBytes::from(derived.as_slice()))
+}
+
+struct OutputLength(usize);
+
+impl hkdf::KeyType for OutputLength {
+    fn len(&self) -> usize {
+        self.0
+    }
+}
+
+fn to_array(digest: &digest::Digest) -> Sha256Digest {
+    let mut octets = [0; 32];
+    octets.copy_from_slice(digest.as_ref());
+    octets
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hex;
+
+    // FIPS 180-4 example, "abc".
+    #[test]
+    fn sha256_of_abc() {
+        let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(hex::encode(&sha256(b"abc")), expected);
+        assert_eq!(hex::encode(&sha256_of(&[b"a", b"", b"bc"])), expected);
+    }
+
+    // RFC 4231 test case 2.
+    #[test]
+    fn hmac_of_rfc_4231() {
+        let key = SecretBytes::from(b"Jefe".as_slice());
+        let tag = hmac_sha256(&key, &[b"what do ya want ", b"for nothing?"]);
+        let expected = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
+        assert_eq!(hex::encode(&tag), expected);
+        let message = b"what do ya want for nothing?";
+        assert!(verify_hmac_sha256(&key, message, &tag).is_ok());
+    }
+
+    /// attacks.md X6: a truncated HMAC, down to the empty one, must never be accepted.
+    #[test]
+    fn x6_truncated_hmac_is_refused_at_every_length() {
+        let key = SecretBytes::from([7; 32].as_slice());
+        let tag = hmac_sha256(&key, &[b"message"]);
+        for length in 0..tag.len() {
+            assert_eq!(
+                verify_hmac_sha256(&key, b"message", &tag[..length]),
+                Err(CryptoError)
+            );
+        }
+    }
+
+    // RFC 5869 test cases 1 and 3 (with and without salt and info).
+    #[test]
+    fn hkdf_of_rfc_5869() {
+        let secret = SecretBytes::new(vec![0x0b; 22]);
+        let salt: Vec<u8> = (0x00..=0x0c).collect();
+        let info: Vec<u8> = (0xf0..=0xf9).collect();
+        let derived = hkdf_sha256(&secret, &salt, &info, 42).unwrap();
+        assert_eq!(
+            hex::encode(derived.expose()),
+            "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf34007208d5b887185865"
+        );
+        let derived = hkdf_sha256(&secret, b"", b"", 42).unwrap();
+        assert_eq!(
+            hex::encode(derived.expose()),
+            "8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d9d201395faa4b61a96c8"
+        );
+        assert!(hkdf_sha256(&secret, b"", b"", 8161).is_err());
+    }
+}

@@ -1,0 +1,195 @@
+//! Public keys, parsed and checked once, then ready for both uses.
+
+use std::fmt;
+use std::sync::Arc;
+
+use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
+use aws_lc_rs::rsa::{
+    OAEP_SHA1_MGF1SHA1, OAEP_SHA256_MGF1SHA256, OaepAlgorithm, OaepPublicEncryptingKey,
+    PublicEncryptingKey,
+};
+use aws_lc_rs::signature::{ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PSS_2048_8192_SHA256};
+
+use super::{MAX_MODULUS_BITS, MIN_MODULUS_BITS, OaepHash, SignatureScheme, Weakness, weak};
+use crate::hash::{Sha256Digest, sha256};
+use crate::{CryptoError, SecretBytes};
+
+/// An RSA public key of 2048 to 8192 bits whose exponent is at least 65537 and whose modulus
+/// shows none of the known weaknesses. Cloning shares the prepared key.
+#[derive(Clone)]
+pub struct PublicKey(Arc<Prepared>);
+
+struct Prepared {
+    subject_public_key_info: Vec<u8>,
+    digest: Sha256Digest,
+    modulus_bits: usize,
+    pkcs1: ParsedPublicKey,
+    pss: ParsedPublicKey,
+    encrypting: OaepPublicEncryptingKey,
+}
+
+/// Why octets are not an acceptable RSA public key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PublicKeyError {
+    /// Not the DER of a SubjectPublicKeyInfo with an RSA key, or a re-encoding would differ.
+    #[error("not an RSA SubjectPublicKeyInfo in DER")]
+    Malformed,
+    /// The modulus is too short or too long.
+    #[error("RSA modulus has {0} bits; 2048 to 8192 are accepted")]
+    ModulusBits(usize),
+    /// The exponent is below 65537, above 32 bits, or even.
+    #[error("RSA exponent is not an odd number from 65537 to 4294967295")]
+    Exponent,
+    /// The modulus can be factored with a known method.
+    #[error("weak RSA key: {0}")]
+    Weak(Weakness),
+}
+
+impl PublicKey {
+    /// Parses and checks the DER of a `SubjectPublicKeyInfo` (RFC 5280 section 4.1.2.7) with
+    /// algorithm rsaEncryption. This is slow by design (a fraction of a millisecond): keep the
+    /// result.
+    ///
+    /// # Errors
+    /// See [`PublicKeyError`].
+    pub fn from_spki_der(der: &[u8]) -> Result<Self, PublicKeyError> {
+        let encrypting =
+            PublicEncryptingKey::from_der(der).map_err(|_| PublicKeyError::Malformed)?;
+        let canonical = AsDer::<PublicKeyX509Der<'_>>::as_der(&encrypting)
+            .map_err(|_| PublicKeyError::Malformed)?;
+        // One key, one encoding: thumbprints and registrations compare octets.
+        if canonical.as_ref() != der {
+            return Err(PublicKeyError::Malformed);
+        }
+        let numbers =
+            aws_lc_rs::rsa::PublicKey::from_der(der).map_err(|_| PublicKeyError::Malformed)?;
+        let modulus_bits = check_numbers(
+            numbers.modulus().big_endian_without_leading_zero(),
+            numbers.exponent().big_endian_without_leading_zero(),
+        )?;
+        Self::prepare(der, modulus_bits, encrypting).map_err(|_| PublicKeyError::Malformed)
+    }
+
+    fn prepare(
+        der: &[u8],
+        modulus_bits: usize,
+        encrypting: PublicEncryptingKey,
+    ) -> Result<Self, CryptoError> {
+        Ok(Self(Arc::new(Prepared {
+            subject_public_key_info: der.to_vec(),
+            digest: sha256(der),
+            modulus_bits,
+            pkcs1: ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, der)
+                .map_err(|_| CryptoError)?,
+            pss: ParsedPublicKey::new(&RSA_PSS_2048_8192_SHA256, der).map_err(|_| CryptoError)?,
+            encrypting: OaepPublicEncryptingKey::new(encrypting).map_err(|_| CryptoError)?,
+        })))
+    }
+
+    /// The DER this key was made from.
+    #[must_use]
+    pub fn spki_der(&self) -> &[u8] {
+        &self.0.subject_public_key_info
+    }
+
+    /// SHA-256 of [`Self::spki_der`].
+    #[must_use]
+    pub fn digest(&self) -> &Sha256Digest {
+        &self.0.digest
+    }
+
+    /// Bits of the modulus.
+    #[must_use]
+    pub fn modulus_bits(&self) -> usize {
+        self.0.modulus_bits
+    }
+
+    /// Octets of a signature or ciphertext.
+    #[must_use]
+    pub fn modulus_octets(&self) -> usize {
+        self.0.modulus_bits.div_ceil(8)
+    }
+
+    /// Verifies a signature over `message`.
+    ///
+    /// # Errors
+    /// When the signature is not by this key over this message under this scheme.
+    pub fn verify(
+        &self,
+        scheme: SignatureScheme,
+        message: &[u8],
+        signature: &[u8],
+    ) -> Result<(), CryptoError> {
+        let key = match scheme {
+            SignatureScheme::Pkcs1Sha256 => &self.0.pkcs1,
+            SignatureScheme::PssSha256 => &self.0.pss,
+        };
+        key.verify_sig(message, signature).map_err(|_| CryptoError)
+    }
+
+    /// Encrypts with RSA-OAEP and an empty label.
+    ///
+    /// # Errors
+    /// When the plaintext is longer than the key allows (190 octets for 2048 bits and SHA-256).
+    pub fn encrypt_oaep(
+        &self,
+        hash: OaepHash,
+        plaintext: &SecretBytes,
+    ) -> Result<Vec<u8>, CryptoError> {
+        let mut ciphertext = vec![0; self.0.encrypting.ciphertext_size()];
+        let length = self
+            .0
+            .encrypting
+            .encrypt(oaep(hash), plaintext.expose(), &mut ciphertext, None)
+            .map_err(|_| CryptoError)?
+            .len();
+        ciphertext.truncate(length);
+        Ok(ciphertext)
+    }
+}
+
+pub(super) fn oaep(hash: OaepHash) -> &'static OaepAlgorithm {
+    match hash {
+        OaepHash::Sha1 => &OAEP_SHA1_MGF1SHA1,
+        OaepHash::Sha256 => &OAEP_SHA256_MGF1SHA256,
+    }
+}
+
+fn check_numbers(modulus: &[u8], exponent: &[u8]) -> Result<usize, PublicKeyError> {
+    let unused = modulus
+        .first()
+        .map_or(0, |octet| octet.leading_zeros() as usize);
+    let bits = modulus.len() * 8 - unused;
+    if !(MIN_MODULUS_BITS..=MAX_MODULUS_BITS).contains(&bits) {
+        return Err(PublicKeyError::ModulusBits(bits));
+    }
+    let exponent = match exponent {
+        [a, b, c, d] => u32::from_be_bytes([*a, *b, *c, *d]),
+        [b, c, d] => u32::from_be_bytes([0, *b, *c, *d]),
+        _ => return Err(PublicKeyError::Exponent),
+    };
+    if exponent < 65537 || exponent.is_multiple_of(2) {
+        return Err(PublicKeyError::Exponent);
+    }
+    weak::check(modulus).map_err(PublicKeyError::Weak)?;
+    Ok(bits)
+}
+
+impl PartialEq for PublicKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.digest == other.0.digest
+    }
+}
+
+impl Eq for PublicKey {}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let digest = crate::hex::encode(&self.0.digest);
+        write!(
+            formatter,
+            "PublicKey(RSA-{}, {digest})",
+            self.0.modulus_bits
+        )
+    }
+}
