@@ -1,0 +1,40 @@
+/// What a document may cost before it is refused; each limit has an [`Error`](crate::Error) of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Octets of the whole document.
+    pub bytes: usize,
+    /// Elements open at once, the root included.
+    pub depth: usize,
+    /// Nodes of the tree: elements and runs of text.
+    pub nodes: u32,
+    /// Attributes and namespace declarations of one element.
+    ///
+    /// Counted before the tree is built, because the parser compares every attribute of an element with every other:
+    /// 50,000 attributes would take seconds.
+    pub attributes: usize,
+    /// Namespace declarations in scope at once.
+    ///
+    /// The parser copies the declarations in scope for each element that adds one, and searches them for each prefix:
+    /// two thousand in scope would make tens of megabytes from a document of 256 KiB.
+    pub namespaces: usize,
+    /// Octets of one canonical form.
+    ///
+    /// Exclusive canonicalisation repeats a declaration on each sibling that uses it, so a long namespace name
+    /// declared once can come out thousands of times.
+    pub canonical: usize,
+}
+
+impl Limits {
+    /// The limits of every document of the published protocols: 256 KiB, 64 levels, 20,000 nodes, 32 attributes to
+    /// an element, 64 namespaces in scope, and 1 MiB for a canonical form.
+    ///
+    /// A key protector of two guardians has about 9 KiB, 100 nodes and 5 levels.
+    pub const DOCUMENT: Self = Self {
+        bytes: 256 * 1024,
+        depth: 64,
+        nodes: 20_000,
+        attributes: 32,
+        namespaces: 64,
+        canonical: 1024 * 1024,
+    };
+}

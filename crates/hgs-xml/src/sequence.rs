@@ -1,0 +1,67 @@
+use crate::error::{Error, expanded_name};
+use crate::tree::{Children, Element};
+
+/// A reader for the children of an element in a fixed order, as `xs:sequence` has them.
+///
+/// Made by [`Element::sequence`]; [`Self::end`] must be its last call, or what follows goes unread.
+#[must_use = "what follows the elements that were read must be refused with `end`"]
+pub struct Sequence<'d, 't> {
+    parent: Element<'d, 't>,
+    next: Option<Element<'d, 't>>,
+    rest: Children<'d, 't>,
+}
+
+impl<'d, 't> Sequence<'d, 't> {
+    pub(crate) fn new(parent: Element<'d, 't>) -> Self {
+        let mut rest = parent.children();
+        Self {
+            parent,
+            next: rest.next(),
+            rest,
+        }
+    }
+
+    /// The next child, which must be the element `name` of `namespace`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnexpectedElement`] if another is next, [`Error::MissingElement`] if none is.
+    pub fn required(&mut self, namespace: &str, name: &str) -> Result<Element<'d, 't>, Error> {
+        if let Some(element) = self.optional(namespace, name) {
+            return Ok(element);
+        }
+        let expected = expanded_name(Some(namespace), name);
+        Err(match self.next {
+            Some(found) => Error::UnexpectedElement {
+                expected,
+                found: found.expanded_name(),
+            },
+            None => Error::MissingElement {
+                parent: self.parent.expanded_name(),
+                expected,
+            },
+        })
+    }
+
+    /// The next child if it is the element `name` of `namespace`; otherwise it stays the next.
+    pub fn optional(&mut self, namespace: &str, name: &str) -> Option<Element<'d, 't>> {
+        let element = self.next.filter(|element| element.is(namespace, name))?;
+        self.next = self.rest.next();
+        Some(element)
+    }
+
+    /// The end of the element: no child may be left.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnexpectedElement`] if one is.
+    pub fn end(self) -> Result<(), Error> {
+        match self.next {
+            None => Ok(()),
+            Some(found) => Err(Error::UnexpectedElement {
+                expected: format!("the end of {}", self.parent.expanded_name()),
+                found: found.expanded_name(),
+            }),
+        }
+    }
+}

@@ -1,0 +1,272 @@
+use std::fmt;
+
+use crate::canonical::canonical_form;
+use crate::declaration::{self, is_white_space};
+use crate::error::{Error, Position, expanded_name};
+use crate::limits::Limits;
+use crate::scan::{Profile, scan};
+use crate::sequence::Sequence;
+
+/// A document that was read within [`Limits`] and holds to the profile of this crate.
+///
+/// It borrows the octets that it was read from.
+pub struct Document<'t> {
+    tree: roxmltree::Document<'t>,
+    limits: Limits,
+}
+
+impl<'t> Document<'t> {
+    /// Reads a whole document.
+    ///
+    /// # Errors
+    ///
+    /// One of [`Error`]'s variants above [`Error::UnexpectedElement`], which are about the document; the others are
+    /// about what an element holds, and come from its reader.
+    pub fn parse(octets: &'t [u8], limits: &Limits) -> Result<Self, Error> {
+        Self::parse_as(octets, limits, Profile::Strict)
+    }
+
+    /// Reads a whole document that may have comments and processing instructions.
+    ///
+    /// Only for judging the canonicaliser by test vectors of others: a comment may split the text that a reader sees
+    /// without changing the octets that a signature covers.
+    #[doc(hidden)]
+    pub fn dangerous_parse_with_comments(octets: &'t [u8], limits: &Limits) -> Result<Self, Error> {
+        Self::parse_as(octets, limits, Profile::Permissive)
+    }
+
+    fn parse_as(octets: &'t [u8], limits: &Limits, profile: Profile) -> Result<Self, Error> {
+        let text = decode(octets, limits)?;
+        let start = declaration::check(text)?;
+        scan(text, start, limits, profile)?;
+
+        let options = roxmltree::ParsingOptions {
+            allow_dtd: false,
+            nodes_limit: limits.nodes,
+            ..Default::default()
+        };
+        let tree = roxmltree::Document::parse_with_options(text, options)
+            .map_err(|error| Error::from_parser(&error, limits))?;
+        Ok(Self {
+            tree,
+            limits: *limits,
+        })
+    }
+
+    /// The outermost element.
+    pub fn root(&self) -> Element<'_, 't> {
+        Element {
+            node: self.tree.root_element(),
+            limits: &self.limits,
+        }
+    }
+}
+
+impl fmt::Debug for Document<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Document")
+            .field("root", &self.root())
+            .finish_non_exhaustive()
+    }
+}
+
+fn decode<'t>(octets: &'t [u8], limits: &Limits) -> Result<&'t str, Error> {
+    if octets.len() > limits.bytes {
+        return Err(Error::TooManyOctets {
+            limit: limits.bytes,
+            found: octets.len(),
+        });
+    }
+    if let [0xef, 0xbb, 0xbf, ..] | [0xfe, 0xff, ..] | [0xff, 0xfe, ..] = octets {
+        return Err(Error::ByteOrderMark);
+    }
+    std::str::from_utf8(octets).map_err(|error| Error::NotUtf8 {
+        offset: error.valid_up_to(),
+    })
+}
+
+/// An element of a [`Document`]: a cheap handle.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Element<'d, 't> {
+    node: roxmltree::Node<'d, 't>,
+    limits: &'d Limits,
+}
+
+impl<'d, 't> Element<'d, 't> {
+    /// The local name.
+    pub fn name(&self) -> &'t str {
+        self.node.tag_name().name()
+    }
+
+    /// The namespace name, or `None` for an element in no namespace.
+    pub fn namespace(&self) -> Option<&'d str> {
+        self.node
+            .tag_name()
+            .namespace()
+            .filter(|name| !name.is_empty())
+    }
+
+    /// Whether this is the element `name` of `namespace`.
+    pub fn is(&self, namespace: &str, name: &str) -> bool {
+        self.name() == name && self.namespace() == Some(namespace)
+    }
+
+    /// The value of the attribute `name` in no namespace.
+    pub fn attribute(&self, name: &str) -> Option<&'d str> {
+        self.attributes()
+            .find(|attribute| attribute.name == name && attribute.namespace.is_none())
+            .map(|attribute| attribute.value)
+    }
+
+    /// The value of the attribute `name` in no namespace.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::MissingAttribute`] if the element has none.
+    pub fn required_attribute(&self, name: &str) -> Result<&'d str, Error> {
+        self.attribute(name).ok_or_else(|| Error::MissingAttribute {
+            element: self.expanded_name(),
+            attribute: name.into(),
+        })
+    }
+
+    /// All attributes in document order; namespace declarations are none.
+    pub fn attributes(&self) -> impl Iterator<Item = Attribute<'d>> + use<'d, 't> {
+        self.node.attributes().map(|attribute| Attribute {
+            namespace: attribute.namespace(),
+            name: attribute.name(),
+            value: attribute.value(),
+        })
+    }
+
+    /// Refuses every attribute but those in `allowed`, which are in no namespace.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnexpectedAttribute`] for the first other attribute.
+    pub fn expect_attributes(&self, allowed: &[&str]) -> Result<(), Error> {
+        let mut unknown = self.attributes().filter(|attribute| {
+            attribute.namespace.is_some() || !allowed.contains(&attribute.name)
+        });
+        match unknown.next() {
+            None => Ok(()),
+            Some(attribute) => Err(Error::UnexpectedAttribute {
+                element: self.expanded_name(),
+                attribute: expanded_name(attribute.namespace, attribute.name),
+            }),
+        }
+    }
+
+    /// The elements directly within this one; text between them is passed over.
+    pub fn children(&self) -> Children<'d, 't> {
+        Children {
+            nodes: self.node.children(),
+            limits: self.limits,
+        }
+    }
+
+    /// A reader for the elements directly within this one, one after the other.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnexpectedText`] if there is anything but white space between them.
+    pub fn sequence(&self) -> Result<Sequence<'d, 't>, Error> {
+        let mut texts = self.node.children().filter(roxmltree::Node::is_text);
+        if texts.any(|node| !node.text().unwrap_or_default().chars().all(is_white_space)) {
+            return Err(Error::UnexpectedText {
+                element: self.expanded_name(),
+            });
+        }
+        Ok(Sequence::new(*self))
+    }
+
+    /// The text of an element that holds nothing else, as it stands: white space is kept.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnexpectedElement`] if the element has a child element.
+    pub fn text(&self) -> Result<&'d str, Error> {
+        if let Some(child) = self.children().next() {
+            return Err(Error::UnexpectedElement {
+                expected: format!("only text in {}", self.expanded_name()),
+                found: child.expanded_name(),
+            });
+        }
+        let mut nodes = self.node.children();
+        match (nodes.next(), nodes.next()) {
+            (None, _) => Ok(""),
+            (Some(text), None) if text.is_text() => Ok(text.text().unwrap_or_default()),
+            // Only a document that was read with comments comes here: what its text is would be a matter of taste.
+            (Some(node), _) => Err(Error::Comment {
+                at: Position::of(self.node.document().input_text(), node.range().start),
+            }),
+        }
+    }
+
+    /// The canonical form of this element: [Exclusive XML Canonicalization 1.0] without comments and without an
+    /// `InclusiveNamespaces` list.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::CanonicalFormTooLong`] beyond [`Limits::canonical`].
+    ///
+    /// [Exclusive XML Canonicalization 1.0]: https://www.w3.org/TR/xml-exc-c14n/
+    pub fn canonical(&self) -> Result<Vec<u8>, Error> {
+        canonical_form(self.node, None, self.limits)
+    }
+
+    /// The canonical form of this element as if `omitted`, an element within it, were not there: the
+    /// enveloped-signature transform ([XML Signature] 6.6.4), then [`Self::canonical`].
+    ///
+    /// An `omitted` that is not within this element changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::CanonicalFormTooLong`] beyond [`Limits::canonical`].
+    ///
+    /// [XML Signature]: https://www.w3.org/TR/xmldsig-core1/#sec-EnvelopedSignature
+    pub fn canonical_without(&self, omitted: Self) -> Result<Vec<u8>, Error> {
+        canonical_form(self.node, Some(omitted.node), self.limits)
+    }
+
+    /// The name for errors, as `{namespace}name`.
+    pub(crate) fn expanded_name(&self) -> String {
+        expanded_name(self.namespace(), self.name())
+    }
+}
+
+impl fmt::Debug for Element<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<{}>", self.expanded_name())
+    }
+}
+
+/// An attribute of an [`Element`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attribute<'d> {
+    /// The namespace name, or `None` for an attribute in no namespace, as most are.
+    pub namespace: Option<&'d str>,
+    /// The local name.
+    pub name: &'d str,
+    /// The value, normalised as XML 1.0 says.
+    pub value: &'d str,
+}
+
+/// The elements directly within an [`Element`], in document order.
+#[derive(Clone)]
+pub struct Children<'d, 't> {
+    nodes: roxmltree::Children<'d, 't>,
+    limits: &'d Limits,
+}
+
+impl<'d, 't> Iterator for Children<'d, 't> {
+    type Item = Element<'d, 't>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let node = self.nodes.find(roxmltree::Node::is_element)?;
+        Some(Element {
+            node,
+            limits: self.limits,
+        })
+    }
+}
