@@ -1,1 +1,5 @@
 //! Fakes, fixtures and judges for tests.
+
+mod outside;
+
+pub use outside::{shared, tool};
