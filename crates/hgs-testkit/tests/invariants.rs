@@ -1,0 +1,370 @@
+//! The invariants of ARCHITECTURE.md that a machine can check.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Which of our crates each may depend on. Arrows point down only.
+const DRAWING: &[(&str, &[&str])] = &[
+    ("hgs-crypto", &[]),
+    ("hgs-xml", &[]),
+    ("hgs-pki", &["hgs-crypto"]),
+    ("hgs-protector", &["hgs-crypto", "hgs-xml", "hgs-pki"]),
+    (
+        "hgs-kps",
+        &["hgs-crypto", "hgs-xml", "hgs-pki", "hgs-protector"],
+    ),
+    ("hgs-attest", &["hgs-crypto", "hgs-pki"]),
+    ("hgs-custody", &["hgs-crypto", "hgs-pki", "hgs-protector"]),
+    (
+        "hgs-store",
+        &["hgs-crypto", "hgs-pki", "hgs-attest", "hgs-custody"],
+    ),
+    (
+        "hgs-client",
+        &[
+            "hgs-crypto",
+            "hgs-xml",
+            "hgs-pki",
+            "hgs-protector",
+            "hgs-kps",
+            "hgs-attest",
+            "hgs-custody",
+        ],
+    ),
+    (
+        "hgs-server",
+        &[
+            "hgs-crypto",
+            "hgs-xml",
+            "hgs-pki",
+            "hgs-protector",
+            "hgs-kps",
+            "hgs-attest",
+            "hgs-custody",
+            "hgs-store",
+        ],
+    ),
+    (
+        "guarded-host",
+        &[
+            "hgs-crypto",
+            "hgs-pki",
+            "hgs-protector",
+            "hgs-attest",
+            "hgs-custody",
+            "hgs-client",
+        ],
+    ),
+    (
+        "hgs",
+        &[
+            "hgs-crypto",
+            "hgs-xml",
+            "hgs-pki",
+            "hgs-protector",
+            "hgs-kps",
+            "hgs-attest",
+            "hgs-custody",
+            "hgs-store",
+            "hgs-server",
+            "hgs-client",
+        ],
+    ),
+    (
+        "hgs-testkit",
+        &[
+            "hgs-crypto",
+            "hgs-pki",
+            "hgs-protector",
+            "hgs-kps",
+            "hgs-attest",
+            "hgs-custody",
+        ],
+    ),
+];
+
+const BELOW_THE_LINE: &[&str] = &[
+    "hgs-crypto",
+    "hgs-xml",
+    "hgs-pki",
+    "hgs-protector",
+    "hgs-kps",
+    "hgs-attest",
+];
+
+/// What may not be named below the line: clocks, files, sockets, processes, tasks, ambient randomness.
+const NOT_BELOW_THE_LINE: &[&str] = &[
+    "SystemTime",
+    "Instant",
+    "std::fs",
+    "std::net",
+    "std::env",
+    "std::process",
+    "std::thread",
+    "tokio",
+    "thread_rng",
+    "OsRng",
+    "getrandom",
+    "File::",
+];
+
+/// Outside crates that bring what the line keeps out, or a second crypto library.
+const ONLY_IN: &[(&str, &[&str])] = &[
+    ("aws-lc-rs", &["hgs-crypto"]),
+    ("base64", &["hgs-crypto"]),
+    ("roxmltree", &["hgs-xml"]),
+    ("rusqlite", &["hgs-store"]),
+    ("p12-keystore", &["hgs-custody"]),
+    ("pkcs8", &["hgs-custody"]),
+    ("x509-cert", &["hgs-pki"]),
+    ("rustls-webpki", &["hgs-pki"]),
+];
+
+const NOT_IN_THE_LOCK_FILE: &[&str] = &[
+    "rsa",
+    "openssl",
+    "openssl-sys",
+    "native-tls",
+    "libxml",
+    "xmlsec",
+    "xml-sec",
+    "tss-esapi",
+];
+
+#[test]
+fn arrows_point_down_only() {
+    for (name, allowed) in DRAWING {
+        for dependency in dependencies(name)
+            .iter()
+            .filter(|name| name.starts_with("hgs"))
+        {
+            assert!(
+                allowed.contains(&dependency.as_str()),
+                "{name} must not depend on {dependency}"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_crate_is_in_the_drawing_and_in_the_crate_map() {
+    let architecture = read("ARCHITECTURE.md");
+    for name in crate_names() {
+        assert!(
+            DRAWING.iter().any(|(known, _)| *known == name),
+            "{name} is not in the drawing"
+        );
+        assert!(
+            architecture.contains(&format!("| `{name}` |")),
+            "{name} is not in the crate map"
+        );
+    }
+}
+
+#[test]
+fn the_host_side_never_depends_on_the_store() {
+    for name in ["hgs-client", "guarded-host"] {
+        assert!(
+            !dependencies(name).contains("hgs-store"),
+            "{name} depends on the store"
+        );
+    }
+}
+
+#[test]
+fn outside_crates_stay_where_they_belong() {
+    for (outside, homes) in ONLY_IN {
+        for name in crate_names() {
+            let named = dependencies(&name).contains(*outside);
+            assert!(
+                !named || homes.contains(&name.as_str()),
+                "{name} must not name {outside}"
+            );
+        }
+    }
+}
+
+#[test]
+fn below_the_line_everything_is_an_argument() {
+    for name in BELOW_THE_LINE {
+        for (path, line, code) in shipped_code(name) {
+            for word in NOT_BELOW_THE_LINE {
+                assert!(
+                    !names(&code, word),
+                    "{path}:{line} names {word} below the line"
+                );
+            }
+            // The one place where a protocol's randomness begins is a type that programs construct.
+            let ambient = names(&code, "SystemRandom") && *name != "hgs-crypto";
+            assert!(!ambient, "{path}:{line} asks for ambient randomness");
+        }
+    }
+}
+
+#[test]
+fn private_key_octets_stay_in_custody() {
+    for name in crate_names() {
+        if matches!(name.as_str(), "hgs-crypto" | "hgs-custody" | "hgs-testkit") {
+            continue;
+        }
+        for (path, line, code) in shipped_code(&name) {
+            let held = names(&code, "rsa::PrivateKey") || names(&code, "pkcs8_der");
+            assert!(
+                !held,
+                "{path}:{line} handles private-key octets outside custody"
+            );
+        }
+    }
+}
+
+#[test]
+fn unsafe_is_forbidden_everywhere() {
+    assert!(read("Cargo.toml").contains("unsafe_code = \"forbid\""));
+    for name in crate_names() {
+        let manifest = manifest(&name);
+        let inherits = manifest["lints"]["workspace"].as_bool();
+        assert_eq!(inherits, Some(true), "{name} does not inherit the lints");
+    }
+}
+
+#[test]
+fn the_lock_file_holds_no_barred_crate() {
+    let lock = read("Cargo.lock");
+    for barred in NOT_IN_THE_LOCK_FILE {
+        assert!(
+            !lock.contains(&format!("name = \"{barred}\"\n")),
+            "{barred} is in Cargo.lock"
+        );
+    }
+}
+
+#[test]
+fn no_test_is_ignored_and_none_sleeps() {
+    // Put together here so that this file does not find itself.
+    let ignored = ["#[", "ignore"].concat();
+    let sleep = ["thread::", "sleep"].concat();
+    for name in crate_names() {
+        for path in rust_files(&root().join("crates").join(&name).join("tests")) {
+            let text = fs::read_to_string(&path).unwrap();
+            assert!(
+                !text.contains(&ignored),
+                "{} ignores a test",
+                path.display()
+            );
+            assert!(!text.contains(&sleep), "{} sleeps", path.display());
+        }
+    }
+}
+
+#[test]
+fn links_in_the_documentation_resolve() {
+    let mut pages: Vec<PathBuf> = markdown_files(&root());
+    pages.extend(markdown_files(&root().join("docs")));
+    for page in pages {
+        let text = fs::read_to_string(&page).unwrap();
+        for target in text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next())
+        {
+            let file = target.split('#').next().unwrap_or_default();
+            if file.is_empty() || file.contains("://") {
+                continue;
+            }
+            let resolved = page.parent().unwrap().join(file);
+            assert!(
+                resolved.exists(),
+                "{} links to {target}, which is not there",
+                page.display()
+            );
+        }
+    }
+}
+
+/// Whether `code` holds `word` as a whole name, comments aside.
+fn names(code: &str, word: &str) -> bool {
+    let is_name = |c: char| c.is_alphanumeric() || c == '_';
+    code.match_indices(word).any(|(at, _)| {
+        let before = code[..at].chars().next_back();
+        let after = code[at + word.len()..].chars().next();
+        !before.is_some_and(is_name) && !(word.ends_with(is_name) && after.is_some_and(is_name))
+    })
+}
+
+/// Lines of a crate's sources without comments, up to the unit tests at the foot of each file.
+fn shipped_code(name: &str) -> Vec<(String, usize, String)> {
+    let source = root().join("crates").join(name).join("src");
+    let mut lines = Vec::new();
+    for path in rust_files(&source) {
+        let text = fs::read_to_string(&path).unwrap();
+        let shown = path.strip_prefix(root()).unwrap().display().to_string();
+        let shipped = text
+            .lines()
+            .enumerate()
+            .take_while(|(_, line)| !line.starts_with("#[cfg(test)]"));
+        lines.extend(shipped.map(|(number, line)| {
+            let code = line.split("//").next().unwrap_or_default();
+            (shown.clone(), number + 1, code.to_owned())
+        }));
+    }
+    lines
+}
+
+fn dependencies(name: &str) -> BTreeSet<String> {
+    let manifest = manifest(name);
+    let table = manifest
+        .get("dependencies")
+        .and_then(|table| table.as_table());
+    table
+        .map(|table| table.keys().cloned().collect())
+        .unwrap_or_default()
+}
+
+fn manifest(name: &str) -> toml::Table {
+    read(&format!("crates/{name}/Cargo.toml")).parse().unwrap()
+}
+
+fn crate_names() -> Vec<String> {
+    let entries = fs::read_dir(root().join("crates")).unwrap();
+    entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect()
+}
+
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths
+        .flat_map(|path| {
+            if path.is_dir() {
+                rust_files(&path)
+            } else {
+                vec![path]
+            }
+        })
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+        .collect()
+}
+
+fn markdown_files(folder: &Path) -> Vec<PathBuf> {
+    let paths = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    paths
+        .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
+        .collect()
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .canonicalize()
+        .unwrap()
+}
