@@ -1,6 +1,9 @@
 //! SHA-256 [FIPS 180-4], HMAC-SHA-256 [RFC 2104] and HKDF-SHA-256 [RFC 5869].
 
+use std::fmt;
+
 use aws_lc_rs::{digest, hkdf, hmac};
+use subtle::ConstantTimeEq;
 
 use crate::{CryptoError, SecretBytes};
 
@@ -53,6 +56,47 @@ pub fn verify_hmac_sha256(
     let key = hmac::Key::new(hmac::HMAC_SHA256, key.expose());
     // The library compares lengths first, so a truncated tag can't match.
     hmac::verify(&key, message, tag).map_err(|_| CryptoError)
+}
+
+/// An HMAC-SHA-256 key made ready once, for many messages.
+#[derive(Clone)]
+pub struct HmacKey(hmac::Key);
+
+impl HmacKey {
+    /// Prepares `key`.
+    #[must_use]
+    pub fn new(key: &SecretBytes) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, key.expose()))
+    }
+
+    /// HMAC-SHA-256 of the concatenation of `parts`.
+    #[must_use]
+    pub fn tag(&self, parts: &[&[u8]]) -> [u8; 32] {
+        let mut tag = [0; 32];
+        tag.copy_from_slice(self.sign(parts).as_ref());
+        tag
+    }
+
+    /// Checks the full tag of the concatenation of `parts` in constant time.
+    ///
+    /// # Errors
+    /// When the tag is not the full 32 octets, or does not match.
+    pub fn verify(&self, parts: &[&[u8]], tag: &[u8]) -> Result<(), CryptoError> {
+        let matches: bool = self.sign(parts).as_ref().ct_eq(tag).into();
+        matches.then_some(()).ok_or(CryptoError)
+    }
+
+    fn sign(&self, parts: &[&[u8]]) -> hmac::Tag {
+        let mut context = hmac::Context::with_key(&self.0);
+        parts.iter().for_each(|part| context.update(part));
+        context.sign()
+    }
+}
+
+impl fmt::Debug for HmacKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("HmacKey(..)")
+    }
 }
 
 /// HKDF with SHA-256: extract with `salt` (empty means the zero salt), expand with `info` to
@@ -111,6 +155,10 @@ mod tests {
         assert_eq!(hex::encode(&tag), expected);
         let message = b"what do ya want for nothing?";
         assert!(verify_hmac_sha256(&key, message, &tag).is_ok());
+        let prepared = HmacKey::new(&key);
+        assert_eq!(prepared.tag(&[b"what do ya want ", b"for nothing?"]), tag);
+        assert!(prepared.verify(&[message], &tag).is_ok());
+        assert!(prepared.verify(&[message, b"!"], &tag).is_err());
     }
 
     /// attacks.md X6: a truncated HMAC, down to the empty one, must never be accepted.
@@ -121,6 +169,10 @@ mod tests {
         for length in 0..tag.len() {
             assert_eq!(
                 verify_hmac_sha256(&key, b"message", &tag[..length]),
+                Err(CryptoError)
+            );
+            assert_eq!(
+                HmacKey::new(&key).verify(&[b"message"], &tag[..length]),
                 Err(CryptoError)
             );
         }
