@@ -1,0 +1,333 @@
+//! Private keys in PEM (RFC 7468), under a passphrase or not.
+//!
+//! Read: PKCS#8 (`PRIVATE KEY`), PKCS#8 under PBES2 (`ENCRYPTED PRIVATE KEY`) and PKCS#1
+//! (`RSA PRIVATE KEY`). Written: PKCS#8, and under a passphrase PBES2 with scrypt and AES-256-CBC,
+//! which `openssl pkey` reads.
+
+use hgs_crypto::rsa::PrivateKeyError;
+use hgs_crypto::{CryptoError, Random, SecretBytes, random};
+use pkcs8::der::asn1::{AnyRef, OctetStringRef};
+use pkcs8::der::{Decode as _, Encode as _, Reader as _, SliceReader};
+use pkcs8::pkcs5::EncryptionScheme;
+use pkcs8::pkcs5::pbes2::{self, Kdf};
+use pkcs8::pkcs5::scrypt;
+use pkcs8::{
+    AlgorithmIdentifierRef, EncryptedPrivateKeyInfoRef, LineEnding, ObjectIdentifier,
+    PrivateKeyInfoRef, SecretDocument,
+};
+use zeroize::Zeroizing;
+
+use crate::SoftwareKey;
+
+/// Octets of the largest file that is read: room for a certificate chain beside the key.
+pub const MAX_FILE_LENGTH: usize = 64 * 1024;
+/// Rounds of PBKDF2 that are computed at most: seconds, not minutes.
+pub const MAX_PBKDF2_ITERATIONS: u32 = 10_000_000;
+/// Octets of memory that scrypt may take (128 * N * r).
+pub const MAX_SCRYPT_MEMORY: u64 = 256 * 1024 * 1024;
+/// Parallelism of scrypt, which multiplies its time.
+pub const MAX_SCRYPT_PARALLELISM: u16 = 16;
+
+/// N of the scrypt that is written, as a power of two: more needs more memory than openssl grants.
+const SCRYPT_LOG_N: u8 = 14;
+/// r of the scrypt that is written.
+const SCRYPT_R: u32 = 8;
+/// p of the scrypt that is written: with N and r above, the cost OWASP asks of a password hash.
+const SCRYPT_P: u32 = 5;
+
+/// rsaEncryption, RFC 8017 appendix A.1.
+const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+
+/// Why a PEM file gives no private key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PemError {
+    /// Larger than [`MAX_FILE_LENGTH`].
+    #[error("a private key file has at most {MAX_FILE_LENGTH} octets, found {found}")]
+    TooLong {
+        /// Octets of the file.
+        found: usize,
+    },
+    /// No block whose label ends in `PRIVATE KEY`.
+    #[error("no private key in PEM found")]
+    NoPrivateKey,
+    /// More than one private key: which is meant can't be known.
+    #[error("more than one private key in the file")]
+    SeveralPrivateKeys,
+    /// A block that does not follow RFC 7468.
+    #[error("malformed PEM block")]
+    Malformed,
+    /// The encryption of RFC 1421 (`Proc-Type: 4,ENCRYPTED`), whose key derivation is one MD5.
+    #[error("encrypted in the outdated PEM way; convert it with `openssl pkcs8 -topk8`")]
+    OutdatedEncryption,
+    /// A label of another kind of key.
+    #[error("{0:?} is not a kind of private key that can be used")]
+    Kind(String),
+    /// An encryption other than PBES2 with AES and HMAC-SHA-2 or scrypt.
+    #[error("encrypted with an unsupported algorithm; convert it with `openssl pkcs8 -topk8`")]
+    UnsupportedEncryption,
+    /// Deriving the key from the passphrase would take too long or too much memory.
+    #[error("the key derivation asks for more work than is done for a file")]
+    TooMuchWork,
+    /// The key is encrypted and no passphrase was given.
+    #[error("the private key is encrypted and needs a passphrase")]
+    PassphraseNeeded,
+    /// The passphrase does not open the key.
+    #[error("wrong passphrase")]
+    WrongPassphrase,
+    /// The key itself is not acceptable.
+    #[error(transparent)]
+    Key(#[from] PrivateKeyError),
+}
+
+/// Reads the one private key in `text`; other blocks, such as certificates, are passed over.
+/// A passphrase is ignored when the key is not encrypted.
+///
+/// # Errors
+/// See [`PemError`].
+pub fn read_private_key(
+    text: &[u8],
+    passphrase: Option<&SecretBytes>,
+) -> Result<SoftwareKey, PemError> {
+    let block = private_key_block(text)?;
+    if block.contains("Proc-Type:") {
+        return Err(PemError::OutdatedEncryption);
+    }
+    let (label, document) = SecretDocument::from_pem(block).map_err(|_| PemError::Malformed)?;
+    let octets = match label {
+        "PRIVATE KEY" => SecretBytes::from(document.as_bytes()),
+        "RSA PRIVATE KEY" => pkcs8_of_pkcs1(document.as_bytes())?,
+        "ENCRYPTED PRIVATE KEY" => {
+            let passphrase = passphrase.ok_or(PemError::PassphraseNeeded)?;
+            let octets = decrypt(document.as_bytes(), passphrase)?;
+            // Padding can be right by chance (one time in 256) under a wrong passphrase.
+            let key = SoftwareKey::from_pkcs8_der(&octets);
+            return key.map_err(|error| match error {
+                PrivateKeyError::Malformed
+                    if PrivateKeyInfoRef::from_der(octets.expose()).is_err() =>
+                {
+                    PemError::WrongPassphrase
+                }
+                other => PemError::Key(other),
+            });
+        }
+        other => return Err(PemError::Kind(other.to_owned())),
+    };
+    Ok(SoftwareKey::from_pkcs8_der(&octets)?)
+}
+
+/// Writes `key` as PKCS#8, encrypted when there is a passphrase. Lines end in LF.
+///
+/// # Errors
+/// When the source of randomness fails.
+pub fn write_private_key(
+    key: &SoftwareKey,
+    passphrase: Option<&SecretBytes>,
+    random: &mut dyn Random,
+) -> Result<Zeroizing<String>, CryptoError> {
+    let pkcs8 = key.pkcs8_der();
+    let (label, document) = match passphrase {
+        None => {
+            let document = SecretDocument::try_from(pkcs8.expose());
+            ("PRIVATE KEY", document.map_err(|_| CryptoError)?)
+        }
+        Some(passphrase) => {
+            let document = encrypt(pkcs8, passphrase, random)?;
+            ("ENCRYPTED PRIVATE KEY", document)
+        }
+    };
+    document
+        .to_pem(label, LineEnding::LF)
+        .map_err(|_| CryptoError)
+}
+
+/// The one block of `text` whose label ends in `PRIVATE KEY`, from its first dash to its last.
+fn private_key_block(text: &[u8]) -> Result<&str, PemError> {
+    if text.len() > MAX_FILE_LENGTH {
+        return Err(PemError::TooLong { found: text.len() });
+    }
+    let text = std::str::from_utf8(text).map_err(|_| PemError::Malformed)?;
+    let mut found = None;
+    let mut rest = text;
+    while let Some((_, block)) = rest.split_once("-----BEGIN ") {
+        let (label, body) = block.split_once("-----").ok_or(PemError::Malformed)?;
+        let end = format!("-----END {label}-----");
+        let (_, after) = body.split_once(end.as_str()).ok_or(PemError::Malformed)?;
+        if label.ends_with("PRIVATE KEY") {
+            let start = text.len() - block.len() - "-----BEGIN ".len();
+            let block = &text[start..text.len() - after.len()];
+            if found.replace(block).is_some() {
+                return Err(PemError::SeveralPrivateKeys);
+            }
+        }
+        rest = after;
+    }
+    found.ok_or(PemError::NoPrivateKey)
+}
+
+fn pkcs8_of_pkcs1(pkcs1: &[u8]) -> Result<SecretBytes, PemError> {
+    let algorithm = AlgorithmIdentifierRef {
+        oid: RSA_ENCRYPTION,
+        parameters: Some(AnyRef::NULL),
+    };
+    OctetStringRef::new(pkcs1)
+        .and_then(|key| PrivateKeyInfoRef::new(algorithm, key).to_der())
+        .map(SecretBytes::new)
+        .map_err(|_| PemError::Malformed)
+}
+
+fn decrypt(document: &[u8], passphrase: &SecretBytes) -> Result<SecretBytes, PemError> {
+    let Ok(encrypted) = EncryptedPrivateKeyInfoRef::from_der(document) else {
+        return Err(unreadable_encryption(document));
+    };
+    let EncryptionScheme::Pbes2(parameters) = &encrypted.encryption_algorithm else {
+        return Err(PemError::UnsupportedEncryption);
+    };
+    check_work(&parameters.kdf)?;
+    match parameters.decrypt(passphrase.expose(), encrypted.encrypted_data.as_bytes()) {
+        Ok(octets) => Ok(SecretBytes::new(octets)),
+        Err(pkcs8::pkcs5::Error::DecryptFailed) => Err(PemError::WrongPassphrase),
+        Err(_) => Err(PemError::UnsupportedEncryption),
+    }
+}
+
+/// The parser knows no algorithm but its own, so an unknown one looks malformed to it.
+fn unreadable_encryption(document: &[u8]) -> PemError {
+    let well_formed = SliceReader::new(document).and_then(|mut reader| {
+        reader.sequence(|reader| {
+            AlgorithmIdentifierRef::decode(reader)?;
+            <&OctetStringRef>::decode(reader)
+        })
+    });
+    match well_formed {
+        Ok(_) => PemError::UnsupportedEncryption,
+        Err(_) => PemError::Malformed,
+    }
+}
+
+fn check_work(derivation: &Kdf) -> Result<(), PemError> {
+    let affordable = match derivation {
+        Kdf::Pbkdf2(pbkdf2) => pbkdf2.iteration_count <= MAX_PBKDF2_ITERATIONS,
+        Kdf::Scrypt(scrypt) => {
+            scrypt.parallelization <= MAX_SCRYPT_PARALLELISM
+                && scrypt
+                    .cost_parameter
+                    .checked_mul(128 * u64::from(scrypt.block_size))
+                    .is_some_and(|memory| memory <= MAX_SCRYPT_MEMORY)
+        }
+        _ => return Err(PemError::UnsupportedEncryption),
+    };
+    affordable.then_some(()).ok_or(PemError::TooMuchWork)
+}
+
+fn encrypt(
+    pkcs8: &SecretBytes,
+    passphrase: &SecretBytes,
+    random: &mut dyn Random,
+) -> Result<SecretDocument, CryptoError> {
+    let salt = random::array::<16>(random)?;
+    let iv = random::array::<16>(random)?;
+    let cost = scrypt::Params::new(SCRYPT_LOG_N, SCRYPT_R, SCRYPT_P).map_err(|_| CryptoError)?;
+    let parameters =
+        pbes2::Parameters::generate_scrypt_aes256cbc(cost, &salt, iv).map_err(|_| CryptoError)?;
+    let ciphertext = parameters
+        .encrypt(passphrase.expose(), pkcs8.expose())
+        .map_err(|_| CryptoError)?;
+    let encrypted = EncryptedPrivateKeyInfoRef {
+        encryption_algorithm: parameters.into(),
+        encrypted_data: OctetStringRef::new(&ciphertext).map_err(|_| CryptoError)?,
+    };
+    encrypted.try_into().map_err(|_| CryptoError)
+}
+
+#[cfg(test)]
+mod tests {
+    use hgs_crypto::random::System;
+    use pkcs8::pkcs5::pbes2::{Pbkdf2Params, ScryptParams};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::PrivateKey as _;
+
+    fn passphrase() -> SecretBytes {
+        SecretBytes::from(b"correct horse".as_slice())
+    }
+
+    fn key() -> SoftwareKey {
+        SoftwareKey::generate(2048).unwrap()
+    }
+
+    #[test]
+    fn round_trip_with_and_without_passphrase() {
+        let key = key();
+        for passphrase in [None, Some(&passphrase())] {
+            let text = write_private_key(&key, passphrase, &mut System::new()).unwrap();
+            let read = read_private_key(text.as_bytes(), passphrase).unwrap();
+            assert_eq!(read.public(), key.public());
+        }
+    }
+
+    #[test]
+    fn the_passphrase_decides() {
+        let text = write_private_key(&key(), Some(&passphrase()), &mut System::new()).unwrap();
+        let error = read_private_key(text.as_bytes(), None).unwrap_err();
+        assert_eq!(error, PemError::PassphraseNeeded);
+        let wrong = SecretBytes::from(b"battery staple".as_slice());
+        let error = read_private_key(text.as_bytes(), Some(&wrong)).unwrap_err();
+        assert_eq!(error, PemError::WrongPassphrase);
+    }
+
+    #[test]
+    fn which_key_is_meant_must_be_clear() {
+        let text = write_private_key(&key(), None, &mut System::new()).unwrap();
+        let certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        let with_certificate = format!("Bag Attributes\n{certificate}{}", *text);
+        assert!(read_private_key(with_certificate.as_bytes(), None).is_ok());
+        let twice = format!("{}{}", *text, *text);
+        let error = read_private_key(twice.as_bytes(), None).unwrap_err();
+        assert_eq!(error, PemError::SeveralPrivateKeys);
+        let error = read_private_key(certificate.as_bytes(), None).unwrap_err();
+        assert_eq!(error, PemError::NoPrivateKey);
+        let elliptic = text.replace("PRIVATE KEY", "EC PRIVATE KEY");
+        let error = read_private_key(elliptic.as_bytes(), None).unwrap_err();
+        assert_eq!(error, PemError::Kind("EC PRIVATE KEY".to_owned()));
+        let error = read_private_key(&vec![b' '; MAX_FILE_LENGTH + 1], None).unwrap_err();
+        let found = MAX_FILE_LENGTH + 1;
+        assert_eq!(error, PemError::TooLong { found });
+    }
+
+    #[test]
+    fn work_without_bound_is_refused() {
+        let mut pbkdf2 = Pbkdf2Params::hmac_sha256(1000, b"salt").unwrap();
+        pbkdf2.iteration_count = MAX_PBKDF2_ITERATIONS + 1;
+        let derivation = Kdf::Pbkdf2(pbkdf2);
+        assert_eq!(check_work(&derivation), Err(PemError::TooMuchWork));
+        let cost = scrypt::Params::new(14, 8, 1).unwrap();
+        let sound = ScryptParams::from_params_and_salt(cost, b"salt").unwrap();
+        assert_eq!(check_work(&Kdf::Scrypt(sound)), Ok(()));
+        let spoilt: [fn(&mut ScryptParams); 4] = [
+            |scrypt| scrypt.cost_parameter = 1 << 20,
+            |scrypt| scrypt.cost_parameter = u64::MAX,
+            |scrypt| scrypt.block_size = u16::MAX,
+            |scrypt| scrypt.parallelization = MAX_SCRYPT_PARALLELISM + 1,
+        ];
+        for spoil in spoilt {
+            let mut scrypt = sound;
+            spoil(&mut scrypt);
+            let derivation = Kdf::Scrypt(scrypt);
+            assert_eq!(check_work(&derivation), Err(PemError::TooMuchWork));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn spoilt_files_never_panic(place: prop::sample::Index, octet: u8, cut: prop::sample::Index) {
+            const FILE: &str = "-----BEGIN RSA PRIVATE KEY-----\nMAkCAQACAQMCAQU=\n-----END RSA PRIVATE KEY-----\n";
+            let mut text = FILE.as_bytes().to_vec();
+            let place = place.index(text.len());
+            text[place] = octet;
+            prop_assert!(read_private_key(&text, None).is_err());
+            text.truncate(cut.index(text.len()));
+            prop_assert!(read_private_key(&text, None).is_err());
+        }
+    }
+}

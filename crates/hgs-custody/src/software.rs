@@ -1,0 +1,98 @@
+//! RSA keys in this process's memory.
+
+use hgs_crypto::SecretBytes;
+use hgs_crypto::rsa::{self, OaepHash, PrivateKeyError, PublicKey, SignatureScheme};
+
+use crate::{Capabilities, KeyError, PrivateKey};
+
+/// An RSA private key held in memory. `Debug` shows its public half only.
+#[derive(Debug)]
+pub struct SoftwareKey(rsa::PrivateKey);
+
+impl SoftwareKey {
+    /// Generates a key of 2048, 3072, 4096 or 8192 bits. Takes from a tenth of a second to many
+    /// seconds.
+    ///
+    /// # Errors
+    /// For any other size, or when generation fails.
+    pub fn generate(bits: usize) -> Result<Self, PrivateKeyError> {
+        rsa::PrivateKey::generate(bits).map(Self)
+    }
+
+    /// Reads the DER of an unencrypted PKCS#8 `PrivateKeyInfo` (RFC 5208 section 5).
+    ///
+    /// # Errors
+    /// When it is not an acceptable RSA key; see [`PrivateKeyError`].
+    pub fn from_pkcs8_der(der: &SecretBytes) -> Result<Self, PrivateKeyError> {
+        rsa::PrivateKey::from_pkcs8_der(der).map(Self)
+    }
+
+    /// The PKCS#8 octets, for sealing at rest and for export to the key's owner.
+    #[must_use]
+    pub fn pkcs8_der(&self) -> &SecretBytes {
+        self.0.pkcs8_der()
+    }
+}
+
+impl PrivateKey for SoftwareKey {
+    fn public(&self) -> &PublicKey {
+        self.0.public()
+    }
+
+    fn decrypt(&self, hash: OaepHash, ciphertext: &[u8]) -> Result<SecretBytes, KeyError> {
+        self.0
+            .decrypt_oaep(hash, ciphertext)
+            .map_err(|_| KeyError::Refused)
+    }
+
+    fn sign(&self, scheme: SignatureScheme, message: &[u8]) -> Result<Vec<u8>, KeyError> {
+        self.0
+            .sign(scheme, message)
+            .map_err(|error| KeyError::Unavailable {
+                reason: format!("software key: {error}"),
+            })
+    }
+
+    fn capabilities(&self) -> &Capabilities {
+        const EVERYTHING_INLINE: Capabilities = Capabilities {
+            oaep_sha256: true,
+            oaep_sha1: true,
+            pkcs1_sha256: true,
+            pss_sha256: true,
+            blocking: false,
+        };
+        &EVERYTHING_INLINE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn works_as_a_place_behind_the_trait() {
+        let key: Box<dyn PrivateKey> = Box::new(SoftwareKey::generate(2048).unwrap());
+        let secret = SecretBytes::new(vec![7; 32]);
+        let ciphertext = key.public().encrypt_oaep(OaepHash::Sha256, &secret);
+        let ciphertext = ciphertext.unwrap();
+        assert_eq!(key.decrypt(OaepHash::Sha256, &ciphertext), Ok(secret));
+        assert_eq!(
+            key.decrypt(OaepHash::Sha1, &ciphertext),
+            Err(KeyError::Refused)
+        );
+        let signature = key.sign(SignatureScheme::PssSha256, b"message").unwrap();
+        let verified = key
+            .public()
+            .verify(SignatureScheme::PssSha256, b"message", &signature);
+        assert!(verified.is_ok());
+    }
+
+    /// attacks.md K9: no private number in what gets logged.
+    #[test]
+    fn k9_debug_shows_the_public_half_only() {
+        let key = SoftwareKey::generate(2048).unwrap();
+        let shown = format!("{key:?}");
+        let public = format!("{:?}", key.public());
+        assert_eq!(shown, format!("SoftwareKey(PrivateKey(of {public}))"));
+    }
+}
