@@ -211,15 +211,15 @@ impl<'a> Scanner<'a> {
     /// Whether an attribute is a namespace declaration for a prefix.
     fn declares_prefix(&self, name: &str, value: &str, start: usize) -> Result<bool, Error> {
         match name.split_once(':') {
+            // The parser takes `any:xmlns` for a declaration of the default namespace, and lets `xmlns` be declared.
+            Some((_, "xmlns")) => {
+                Err(self.malformed("an attribute with the local name `xmlns`", start))
+            }
             Some(("xmlns", prefix)) if value.is_empty() => Err(Error::EmptyNamespace {
                 prefix: printable(prefix),
                 at: self.position(start),
             }),
             Some(("xmlns", _)) => Ok(true),
-            // The parser takes `any:xmlns` for a declaration of the default namespace.
-            Some((_, "xmlns")) => {
-                Err(self.malformed("an attribute with the local name `xmlns`", start))
-            }
             _ => Ok(false),
         }
     }
