@@ -176,3 +176,44 @@ impl<'d, 't> Walk<'d, 't> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{Document, Limits};
+
+    fn canonical(document: &str) -> String {
+        let document = Document::parse(document.as_bytes(), &Limits::DOCUMENT).unwrap();
+        String::from_utf8(document.root().canonical().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn tags_are_written_in_one_way() {
+        let source = "<?xml version='1.0'?>\n<e  b = 'x' a='\"'\n><f/><g ></g\n></e>\n";
+        let expected = "<e a=\"&quot;\" b=\"x\"><f></f><g></g></e>";
+        assert_eq!(canonical(source), expected);
+    }
+
+    #[test]
+    fn attributes_are_sorted_by_namespace_then_name() {
+        let source =
+            "<e xmlns:z='urn:a' xmlns:a='urn:z' a:a='1' z:b='2' z:a='3' xml:lang='4' b='5'/>";
+        let expected = "<e xmlns:a=\"urn:z\" xmlns:z=\"urn:a\" b=\"5\" xml:lang=\"4\" z:a=\"3\" z:b=\"2\" a:a=\"1\"></e>";
+        assert_eq!(canonical(source), expected);
+    }
+
+    #[test]
+    fn declarations_move_to_where_they_are_used() {
+        let source = "<e xmlns='urn:d' xmlns:p='urn:p'><p:f><p:g/><h xmlns=''/></p:f><p:f/></e>";
+        let expected = "<e xmlns=\"urn:d\"><p:f xmlns:p=\"urn:p\"><p:g></p:g><h xmlns=\"\"></h></p:f>\
+                        <p:f xmlns:p=\"urn:p\"></p:f></e>";
+        assert_eq!(canonical(source), expected);
+    }
+
+    /// The parser counts the octets of a qualified name in 16 bits.
+    #[test]
+    fn names_may_be_longer_than_the_parser_can_count() {
+        let name = format!("p:{}", "é".repeat(40_000));
+        let document = format!("<{name} xmlns:p=\"urn:p\" {name}=\"\"></{name}>");
+        assert!(canonical(&document) == document);
+    }
+}

@@ -1,33 +1,32 @@
 //! Bodies for fuzzing: they take any octets, and panic only if this crate is wrong.
 
-use crate::{Document, Element, Limits};
+use crate::{Document, Element, Error, Limits};
 
-/// Reads a document under both profiles; canonicalises what can be read, whole and without each child of the root.
+/// Reads a document and, with comments or without, canonicalises what can be read, whole and without each of the
+/// first children of the root.
 ///
 /// # Panics
 ///
-/// If a canonical form can't be read again, or is not its own canonical form.
+/// If the canonical form of a document without comments can't be read again, or is not its own canonical form.
 pub fn fuzz_document(data: &[u8]) {
     if let Ok(document) = Document::dangerous_parse_with_comments(data, &Limits::DOCUMENT) {
-        check_canonical_forms(document.root());
+        let _ = canonical_forms(document.root()).count();
     }
     if let Ok(document) = Document::parse(data, &Limits::DOCUMENT) {
-        check_canonical_forms(document.root());
-        for child in document.root().children() {
-            check_readers(child);
-        }
+        canonical_forms(document.root()).for_each(check_fixed_point);
+        document.root().children().for_each(check_readers);
     }
 }
 
-fn check_canonical_forms(root: Element<'_, '_>) {
-    check_fixed_point(root.canonical());
-    for child in root.children() {
-        check_fixed_point(child.canonical());
-        check_fixed_point(root.canonical_without(child));
-    }
+fn canonical_forms(root: Element<'_, '_>) -> impl Iterator<Item = Result<Vec<u8>, Error>> {
+    let of_children = root
+        .children()
+        .take(10)
+        .flat_map(move |child| [child.canonical(), root.canonical_without(child)]);
+    std::iter::once(root.canonical()).chain(of_children)
 }
 
-fn check_fixed_point(canonical: Result<Vec<u8>, crate::Error>) {
+fn check_fixed_point(canonical: Result<Vec<u8>, Error>) {
     // A canonical form beyond the limit is refused, as it should be.
     let Ok(canonical) = canonical else { return };
     // It declares on each element what the source declared further out, and escapes what the source had not.
@@ -36,8 +35,7 @@ fn check_fixed_point(canonical: Result<Vec<u8>, crate::Error>) {
         attributes: 2 * Limits::DOCUMENT.attributes,
         ..Limits::DOCUMENT
     };
-    let again = Document::dangerous_parse_with_comments(&canonical, &wider)
-        .expect("a canonical form is a document");
+    let again = Document::parse(&canonical, &wider).expect("a canonical form is a document");
     assert_eq!(again.root().canonical().as_ref(), Ok(&canonical));
 }
 

@@ -65,3 +65,63 @@ impl<'d, 't> Sequence<'d, 't> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Document, Limits};
+
+    const NAMESPACE: &str = "urn:a";
+
+    #[test]
+    fn reads_in_order_and_to_the_end() {
+        let octets = b"<e xmlns='urn:a'> <a/><b/> <b/><c/></e>";
+        let document = Document::parse(octets, &Limits::DOCUMENT).unwrap();
+        let mut sequence = document.root().sequence().unwrap();
+        assert!(sequence.optional(NAMESPACE, "b").is_none());
+        assert!(sequence.required(NAMESPACE, "a").is_ok());
+        let mut count = 0;
+        while sequence.optional(NAMESPACE, "b").is_some() {
+            count += 1;
+        }
+        assert_eq!(count, 2);
+        assert!(sequence.required(NAMESPACE, "c").is_ok());
+        assert_eq!(
+            sequence.required(NAMESPACE, "d"),
+            Err(Error::MissingElement {
+                parent: "{urn:a}e".into(),
+                expected: "{urn:a}d".into()
+            })
+        );
+        assert_eq!(sequence.end(), Ok(()));
+    }
+
+    #[test]
+    fn refuses_what_is_out_of_order_or_left_over() {
+        let octets = b"<e xmlns='urn:a'><a/><a xmlns='urn:b'/></e>";
+        let document = Document::parse(octets, &Limits::DOCUMENT).unwrap();
+        let mut sequence = document.root().sequence().unwrap();
+        assert_eq!(
+            sequence.required(NAMESPACE, "b"),
+            Err(Error::UnexpectedElement {
+                expected: "{urn:a}b".into(),
+                found: "{urn:a}a".into()
+            })
+        );
+        assert!(
+            sequence.required(NAMESPACE, "a").is_ok(),
+            "a refusal takes nothing"
+        );
+        assert!(
+            sequence.required(NAMESPACE, "a").is_err(),
+            "a namespace counts"
+        );
+        assert_eq!(
+            sequence.end(),
+            Err(Error::UnexpectedElement {
+                expected: "the end of {urn:a}e".into(),
+                found: "{urn:b}a".into()
+            })
+        );
+    }
+}

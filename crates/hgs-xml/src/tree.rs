@@ -270,3 +270,100 @@ impl<'d, 't> Iterator for Children<'d, 't> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAMESPACE: &str = "urn:a";
+
+    fn read(text: &str) -> Document<'_> {
+        Document::parse(text.as_bytes(), &Limits::DOCUMENT).unwrap()
+    }
+
+    #[test]
+    fn names_are_resolved_and_prefixes_do_not_matter() {
+        let document = read("<p:e xmlns:p='urn:a' xmlns='urn:b'><f/><f xmlns=''/></p:e>");
+        let root = document.root();
+        assert!(root.is(NAMESPACE, "e") && !root.is("urn:b", "e") && !root.is(NAMESPACE, "p:e"));
+        let namespaces: Vec<_> = root.children().map(|child| child.namespace()).collect();
+        assert_eq!(namespaces, [Some("urn:b"), None]);
+        let unqualified = root.children().last().unwrap();
+        assert!(!unqualified.is("", "f"), "no namespace is not a namespace");
+    }
+
+    #[test]
+    fn an_attribute_is_found_in_no_namespace_only() {
+        let document = read("<e xmlns='urn:a' xmlns:p='urn:a' p:Id='1' Name='&lt;\n&#10;'/>");
+        let root = document.root();
+        assert_eq!(root.attribute("Id"), None);
+        assert_eq!(root.attribute("Name"), Some("< \n"));
+        assert_eq!(root.required_attribute("Name"), Ok("< \n"));
+        assert_eq!(
+            root.required_attribute("Id"),
+            Err(Error::MissingAttribute {
+                element: "{urn:a}e".into(),
+                attribute: "Id".into()
+            })
+        );
+        let all: Vec<_> = root.attributes().map(|a| (a.namespace, a.name)).collect();
+        assert_eq!(all, [(Some("urn:a"), "Id"), (None, "Name")]);
+    }
+
+    #[test]
+    fn unknown_attributes_are_refused_by_name() {
+        let document = read("<e xmlns:p='urn:a' Id='1' p:Id='2'/>");
+        let unexpected = |attribute: &str| {
+            Err(Error::UnexpectedAttribute {
+                element: "e".into(),
+                attribute: attribute.into(),
+            })
+        };
+        assert_eq!(document.root().expect_attributes(&[]), unexpected("Id"));
+        assert_eq!(
+            document.root().expect_attributes(&["Id"]),
+            unexpected("{urn:a}Id")
+        );
+        assert_eq!(
+            read("<e xmlns='urn:a'/>").root().expect_attributes(&[]),
+            Ok(())
+        );
+    }
+
+    #[test]
+    fn text_is_all_of_it_or_refused() {
+        assert_eq!(read("<e/>").root().text(), Ok(""));
+        assert_eq!(
+            read("<e> a&amp;<![CDATA[<b>]]>\r\n</e>").root().text(),
+            Ok(" a&<b>\n")
+        );
+        assert_eq!(
+            read("<e>a<f/></e>").root().text(),
+            Err(Error::UnexpectedElement {
+                expected: "only text in e".into(),
+                found: "f".into()
+            })
+        );
+        // What hid the end of a user's name from SAML libraries.
+        let octets = b"<e>admin<!-- -->.evil.com</e>";
+        let document = Document::dangerous_parse_with_comments(octets, &Limits::DOCUMENT).unwrap();
+        assert!(matches!(document.root().text(), Err(Error::Comment { .. })));
+    }
+
+    #[test]
+    fn a_sequence_has_only_white_space_between_elements() {
+        assert!(read("<e>\r\n\t <f>text</f> </e>").root().sequence().is_ok());
+        for text in [
+            "<e>x<f/></e>",
+            "<e><f/>&#160;</e>",
+            "<e><f/><![CDATA[x]]></e>",
+        ] {
+            let document = read(text);
+            let refused = document.root().sequence().err();
+            let expected = Error::UnexpectedText {
+                element: "e".into(),
+            };
+            assert_eq!(refused, Some(expected), "{text}");
+        }
+    }
+}

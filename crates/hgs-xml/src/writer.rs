@@ -191,3 +191,82 @@ fn declared_prefix(attribute: &str) -> Option<&str> {
         _ => attribute.strip_prefix("xmlns:"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(write: impl FnOnce(&mut Writer)) -> String {
+        let mut writer = Writer::with_capacity(256);
+        write(&mut writer);
+        String::from_utf8(writer.finish()).unwrap()
+    }
+
+    #[test]
+    fn declarations_stand_where_they_are_used_first() {
+        let document = written(|writer| {
+            let declarations = [
+                ("xmlns:b", "urn:b"),
+                ("Id", "1"),
+                ("xmlns", "urn:a"),
+                ("xmlns:unused", "urn:u"),
+            ];
+            writer.start("Outer", &declarations);
+            writer.element("b:Inner", &[], "");
+            writer.element(
+                "b:Inner",
+                &[("xmlns:b", "urn:c"), ("xml:lang", "en")],
+                "text",
+            );
+            writer.start("Inner", &[("b:z", "1"), ("y", "2")]);
+            writer.element("b:Leaf", &[("xmlns", "")], "");
+            writer.element("Leaf", &[("xmlns", "")], "");
+            writer.end();
+            writer.end();
+        });
+        assert_eq!(
+            document,
+            "<Outer xmlns=\"urn:a\" Id=\"1\">\
+             <b:Inner xmlns:b=\"urn:b\"></b:Inner>\
+             <b:Inner xmlns:b=\"urn:c\" xml:lang=\"en\">text</b:Inner>\
+             <Inner xmlns:b=\"urn:b\" y=\"2\" b:z=\"1\"><b:Leaf></b:Leaf><Leaf xmlns=\"\"></Leaf></Inner>\
+             </Outer>"
+        );
+    }
+
+    #[test]
+    fn text_and_values_are_escaped() {
+        let document = written(|writer| {
+            let value = "<>&\"'\t\n\r\u{1}é";
+            writer.element("e", &[("a", value)], value);
+        });
+        assert_eq!(
+            document,
+            "<e a=\"&lt;>&amp;&quot;'&#x9;&#xA;&#xD;\u{fffd}é\">&lt;&gt;&amp;\"'\t\n&#xD;\u{fffd}é</e>"
+        );
+    }
+
+    #[test]
+    fn canonical_octets_are_spliced_untouched() {
+        let document = written(|writer| {
+            writer.start("e", &[]);
+            writer.raw_canonical(b"<f>\n</f>");
+            writer.end();
+        });
+        assert_eq!(document, "<e><f>\n</f></e>");
+    }
+
+    #[test]
+    #[should_panic(expected = "the prefix of p:e is not declared")]
+    fn undeclared_prefixes_are_the_programs_fault() {
+        Writer::new().start("p:e", &[]);
+    }
+
+    #[test]
+    #[should_panic(expected = "each start has its end")]
+    fn open_elements_are_the_programs_fault() {
+        let mut writer = Writer::new();
+        writer.start("e", &[]);
+        writer.finish();
+    }
+}
