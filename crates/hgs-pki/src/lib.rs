@@ -1,1 +1,43 @@
-//! Certificates, thumbprints, chain checks, issuing and certs-only PKCS#7.
+//! Certificates as the guardian service uses them: read, compared, chained, issued.
+//!
+//! A [`Certificate`] is parsed once, with an RSA key that was checked once; after that every
+//! accessor is free and cloning shares the contents. Parsing proves the form and the strength of
+//! the key, *not* that anybody vouches for it: that is what [`Certificate::verify_issued_by`] (one
+//! pinned issuer) and [`chain::verify`] (a path to configured roots) are for.
+//!
+//! Issuing is split where the private key is, because that may be a token elsewhere:
+//!
+//! ```text
+//! issue::prepare(template, subject key, issuer, serial) -> Prepared
+//!     Prepared::to_be_signed()  --->  whoever holds the key signs  --->  signature
+//! Prepared::assemble(signature) -> Certificate     (verified, and compared with the template)
+//! ```
+//!
+//! What this crate does not do: revocation lists and OCSP, keys other than RSA, certificate
+//! requests, private keys, and telling the time, which is an argument ([`Time`]).
+
+mod cache;
+mod certificate;
+pub mod chain;
+mod extension;
+#[doc(hidden)]
+pub mod fuzzing;
+pub mod issue;
+mod key_usage;
+mod pem;
+pub mod pkcs7;
+pub mod profile;
+mod structure;
+mod thumbprint;
+mod time;
+
+pub use cache::{CertificateCache, SignatureCache};
+pub use certificate::{
+    Certificate, CertificateError, MAX_CERTIFICATE_OCTETS, NotIssued, Validity, Version,
+};
+pub use const_oid::ObjectIdentifier;
+pub use extension::Extension;
+pub use key_usage::KeyUsage;
+pub use pem::{MAX_PEM_CERTIFICATES, MAX_PEM_OCTETS, PemError};
+pub use thumbprint::{Thumbprint, ThumbprintError};
+pub use time::{Seconds, Time, TimeError};

@@ -1,0 +1,147 @@
+//! Bounded memories of expensive work, passed as arguments and shared between threads.
+
+mod clock;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use hgs_crypto::CryptoError;
+use hgs_crypto::hash::{Sha256Digest, sha256, sha256_of};
+use hgs_crypto::rsa::{PublicKey, SignatureScheme};
+
+use self::clock::Clock;
+use crate::{Certificate, CertificateError, MAX_CERTIFICATE_OCTETS};
+
+/// Certificates by the digest of their DER, so that none that is in use is parsed twice.
+///
+/// Refusals are not remembered: strangers can make any number of them.
+#[derive(Debug)]
+pub struct CertificateCache(Counted<Certificate>);
+
+/// Signatures that were verified, by a digest of everything that was verified.
+///
+/// Only successes are remembered, and what is compared are the octets of the signature too, so
+/// what was not verified here is never taken for good.
+#[derive(Debug)]
+pub struct SignatureCache(Counted<()>);
+
+impl CertificateCache {
+    /// A cache of at most `capacity` certificates.
+    #[must_use]
+    pub fn new(capacity: usize) -> Self {
+        Self(Counted::new(capacity))
+    }
+
+    /// As [`Certificate::from_der`]; a known certificate is only cloned.
+    ///
+    /// # Errors
+    /// See [`CertificateError`].
+    pub fn parse(&self, der: &[u8]) -> Result<Certificate, CertificateError> {
+        if der.len() > MAX_CERTIFICATE_OCTETS {
+            return Err(CertificateError::TooLarge(der.len()));
+        }
+        let digest = sha256(der);
+        self.0.get_or_try(digest, || Certificate::from_der(der))
+    }
+
+    /// How often a certificate was parsed because it was not known.
+    #[must_use]
+    pub fn misses(&self) -> u64 {
+        self.0.misses()
+    }
+}
+
+impl SignatureCache {
+    /// A cache of at most `capacity` signatures.
+    #[must_use]
+    pub fn new(capacity: usize) -> Self {
+        Self(Counted::new(capacity))
+    }
+
+    /// As [`PublicKey::verify`]; a known signature is only looked up.
+    ///
+    /// # Errors
+    /// When the signature is not by this key over this message under this scheme.
+    pub fn verify(
+        &self,
+        key: &PublicKey,
+        scheme: SignatureScheme,
+        message: &[u8],
+        signature: &[u8],
+    ) -> Result<(), CryptoError> {
+        let digest = signature_digest(key, scheme, message, signature);
+        self.0
+            .get_or_try(digest, || key.verify(scheme, message, signature))
+    }
+
+    /// How often a signature was verified because it was not known.
+    #[must_use]
+    pub fn misses(&self) -> u64 {
+        self.0.misses()
+    }
+}
+
+/// All parts but the last have a fixed length, so no two different inputs are hashed as one.
+fn signature_digest(
+    key: &PublicKey,
+    scheme: SignatureScheme,
+    message: &[u8],
+    signature: &[u8],
+) -> Sha256Digest {
+    let scheme: &[u8] = match scheme {
+        SignatureScheme::Pkcs1Sha256 => &[1],
+        SignatureScheme::PssSha256 => &[2],
+    };
+    sha256_of(&[key.digest(), scheme, &sha256(message), signature])
+}
+
+/// A cache that counts how often it did not help.
+#[derive(Debug)]
+struct Counted<V>(Mutex<State<V>>);
+
+#[derive(Debug)]
+struct State<V> {
+    known: Clock<V>,
+    misses: u64,
+}
+
+impl<V: Clone> Counted<V> {
+    fn new(capacity: usize) -> Self {
+        Self(Mutex::new(State {
+            known: Clock::new(capacity),
+            misses: 0,
+        }))
+    }
+
+    /// The work is done without the lock: threads that miss at once do it more than once, rather
+    /// than wait for each other.
+    fn get_or_try<E>(
+        &self,
+        key: Sha256Digest,
+        work: impl FnOnce() -> Result<V, E>,
+    ) -> Result<V, E> {
+        if let Some(value) = self.look_up(&key) {
+            return Ok(value);
+        }
+        let value = work()?;
+        self.lock().known.insert(key, value.clone());
+        Ok(value)
+    }
+
+    fn look_up(&self, key: &Sha256Digest) -> Option<V> {
+        let mut state = self.lock();
+        let found = state.known.get(key).cloned();
+        if found.is_none() {
+            state.misses += 1;
+        }
+        found
+    }
+
+    fn misses(&self) -> u64 {
+        self.lock().misses
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<V>> {
+        // Nothing between lock and unlock can panic half-way through a change.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

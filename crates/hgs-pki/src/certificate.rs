@@ -1,0 +1,371 @@
+//! A certificate that was parsed once.
+
+mod parse;
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use const_oid::ObjectIdentifier;
+use hgs_crypto::CryptoError;
+use hgs_crypto::hash::sha1_thumbprint;
+use hgs_crypto::rsa::{PublicKey, PublicKeyError, SignatureScheme};
+
+use crate::extension::{Extension, Extensions};
+use crate::{KeyUsage, PemError, SignatureCache, Thumbprint, Time, pem};
+
+/// Octets of the largest certificate that is read. Guardians' certificates have about one
+/// thousand; certificates of TPM makers stay below four thousand.
+pub const MAX_CERTIFICATE_OCTETS: usize = 16 * 1024;
+
+/// An X.509 certificate (RFC 5280) of version 1 or 3 over an acceptable RSA key.
+///
+/// Two certificates are equal when their octets are. Cloning shares the contents.
+#[derive(Clone)]
+pub struct Certificate(Arc<Contents>);
+
+struct Contents {
+    der: Vec<u8>,
+    thumbprint: Thumbprint,
+    /// Where in `der` the signed octets stand.
+    to_be_signed: Range<usize>,
+    signature_algorithm: SignatureAlgorithm,
+    signature: Vec<u8>,
+    version: Version,
+    serial_number: Vec<u8>,
+    issuer: DistinguishedName,
+    subject: DistinguishedName,
+    validity: Validity,
+    public_key: PublicKey,
+    extensions: Extensions,
+}
+
+/// A name as text for people and as DER for comparing.
+struct DistinguishedName {
+    text: String,
+    der: Vec<u8>,
+}
+
+enum SignatureAlgorithm {
+    Known(SignatureScheme),
+    Unknown(ObjectIdentifier),
+}
+
+/// The version of a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// Version 1: without extensions.
+    V1,
+    /// Version 3.
+    V3,
+}
+
+/// The period in which a certificate is valid, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Validity {
+    /// The first second.
+    pub not_before: Time,
+    /// The last second.
+    pub not_after: Time,
+}
+
+impl Validity {
+    /// Whether `when` lies within.
+    #[must_use]
+    pub fn contains(&self, when: Time) -> bool {
+        (self.not_before..=self.not_after).contains(&when)
+    }
+}
+
+/// Why octets are not an acceptable certificate. The fault is with whoever sent them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CertificateError {
+    /// More than [`MAX_CERTIFICATE_OCTETS`].
+    #[error("certificate has {0} octets; {MAX_CERTIFICATE_OCTETS} are accepted")]
+    TooLarge(usize),
+    /// Not the DER of a certificate.
+    #[error("not an X.509 certificate in DER: {0}")]
+    Malformed(der::Error),
+    /// Octets follow the certificate.
+    #[error("octets follow the certificate")]
+    TrailingOctets,
+    /// Neither version 1 nor version 3.
+    #[error("certificate has version {0}; 1 and 3 are accepted")]
+    UnsupportedVersion(u16),
+    /// The algorithm identifiers inside and outside the signed octets differ.
+    #[error("certificate names two different signature algorithms")]
+    SignatureAlgorithmMismatch,
+    /// The subject's key is not an RSA key.
+    #[error("certificate has a key of algorithm {}; only RSA is accepted", name_of(.0))]
+    UnsupportedKey(ObjectIdentifier),
+    /// The subject's RSA key is not acceptable.
+    #[error("key of the certificate: {0}")]
+    Key(#[from] PublicKeyError),
+    /// Extensions in a certificate of version 1.
+    #[error("certificate of version 1 has extensions")]
+    ExtensionsInVersion1,
+    /// An extension occurs twice.
+    #[error("certificate has the extension {} twice", name_of(.0))]
+    DuplicateExtension(ObjectIdentifier),
+    /// The content of an extension is not what its identifier promises.
+    #[error("extension {} of the certificate is malformed", name_of(.0))]
+    MalformedExtension(ObjectIdentifier),
+    /// The extended key usage lists no purpose at all.
+    #[error("certificate has an empty list of extended key usages")]
+    EmptyExtendedKeyUsage,
+}
+
+/// Why one certificate was not issued by another.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotIssued {
+    /// The issuer's name is another.
+    #[error("certificate was issued by {expected}, not by {found}")]
+    Name {
+        /// The issuer that the certificate names.
+        expected: String,
+        /// The subject of the supposed issuer.
+        found: String,
+    },
+    /// Signed with an algorithm other than RSA with SHA-256.
+    #[error("certificate is signed with {}; RSA with SHA-256 is accepted", name_of(.0))]
+    UnsupportedAlgorithm(ObjectIdentifier),
+    /// The signature is not by the issuer's key.
+    #[error("signature of the certificate was not made by its issuer")]
+    Signature,
+}
+
+impl Certificate {
+    /// Parses DER: at most [`MAX_CERTIFICATE_OCTETS`], nothing after it, version 1 or 3, an RSA
+    /// key that [`PublicKey::from_spki_der`] accepts, no extension twice.
+    ///
+    /// Expensive by design, since the key is searched for known weaknesses: keep the result, or
+    /// use a [`CertificateCache`](crate::CertificateCache). The certificate's signature is not
+    /// looked at.
+    ///
+    /// # Errors
+    /// See [`CertificateError`].
+    pub fn from_der(der: &[u8]) -> Result<Self, CertificateError> {
+        parse::certificate(der).map(|contents| Self(Arc::new(contents)))
+    }
+
+    /// Reads the one `CERTIFICATE` block of `text`; other text and blocks may surround it.
+    ///
+    /// # Errors
+    /// See [`PemError`].
+    pub fn from_pem(text: &str) -> Result<Self, PemError> {
+        pem::single(text)
+    }
+
+    /// Reads all `CERTIFICATE` blocks of `text` in their order, at least one; other text and
+    /// blocks may stand between them.
+    ///
+    /// # Errors
+    /// See [`PemError`].
+    pub fn list_from_pem(text: &str) -> Result<Vec<Self>, PemError> {
+        pem::list(text)
+    }
+
+    /// The octets it was parsed from.
+    #[must_use]
+    pub fn der(&self) -> &[u8] {
+        &self.0.der
+    }
+
+    /// The textual encoding of RFC 7468, with a final line feed.
+    #[must_use]
+    pub fn to_pem(&self) -> String {
+        pem::encode(self.der())
+    }
+
+    /// SHA-256 of [`Self::der`].
+    #[must_use]
+    pub fn thumbprint(&self) -> Thumbprint {
+        self.0.thumbprint
+    }
+
+    /// SHA-1 of [`Self::der`] as 40 upper-case hexadecimal digits, as Windows shows it; for people
+    /// to compare, never for a decision.
+    #[must_use]
+    pub fn sha1_thumbprint(&self) -> String {
+        hgs_crypto::hex::encode(&sha1_thumbprint(self.der())).to_uppercase()
+    }
+
+    /// The version.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.0.version
+    }
+
+    /// The subject's name as RFC 4514 writes it, such as `CN=guardian,O=Example`.
+    #[must_use]
+    pub fn subject(&self) -> &str {
+        &self.0.subject.text
+    }
+
+    /// The DER of the subject's name.
+    pub(crate) fn subject_der(&self) -> &[u8] {
+        &self.0.subject.der
+    }
+
+    /// The issuer's name as RFC 4514 writes it.
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        &self.0.issuer.text
+    }
+
+    /// The DER of the issuer's name.
+    pub(crate) fn issuer_der(&self) -> &[u8] {
+        &self.0.issuer.der
+    }
+
+    /// The content octets of the serial number as they are encoded: big-endian, two's complement,
+    /// so that a positive number whose first bit is set begins with a zero octet. RFC 5280 wants
+    /// positive numbers of at most 20 octets; others are not refused, and none is confused with
+    /// another.
+    #[must_use]
+    pub fn serial_number(&self) -> &[u8] {
+        &self.0.serial_number
+    }
+
+    /// When it is valid.
+    #[must_use]
+    pub fn validity(&self) -> Validity {
+        self.0.validity
+    }
+
+    /// The subject's key.
+    #[must_use]
+    pub fn public_key(&self) -> &PublicKey {
+        &self.0.public_key
+    }
+
+    /// The purposes of the key, if the certificate restricts them; never an empty set.
+    #[must_use]
+    pub fn key_usage(&self) -> Option<KeyUsage> {
+        self.0.extensions.key_usage
+    }
+
+    /// The extended purposes of the key, if the certificate restricts them; never an empty list.
+    #[must_use]
+    pub fn extended_key_usage(&self) -> Option<&[ObjectIdentifier]> {
+        self.0.extensions.extended_key_usage.as_deref()
+    }
+
+    /// Whether it says that its subject is a certificate authority.
+    #[must_use]
+    pub fn is_certificate_authority(&self) -> bool {
+        self.0.extensions.certificate_authority
+    }
+
+    /// The extension named `oid`: whether it is critical, and the content of `extnValue`.
+    #[must_use]
+    pub fn extension(&self, oid: &ObjectIdentifier) -> Option<(bool, &[u8])> {
+        let extension = self.0.extensions.find(oid)?;
+        Some((extension.critical, &extension.der))
+    }
+
+    /// All extensions in their order.
+    #[must_use]
+    pub fn extensions(&self) -> &[Extension] {
+        self.0.extensions.all()
+    }
+
+    /// Critical extensions that neither this crate nor path validation acts on. RFC 5280 section
+    /// 4.2: whoever relies on the certificate must know each of them, or refuse it.
+    pub fn unrecognised_critical_extensions(&self) -> impl Iterator<Item = &ObjectIdentifier> {
+        self.0.extensions.unrecognised_critical()
+    }
+
+    /// Whether the certificate allows its subject to issue others. One of version 1 has no place
+    /// to say so: then whoever configured it as a root has said it.
+    pub(crate) fn may_issue(&self) -> bool {
+        let usage = self.key_usage();
+        (self.is_certificate_authority() || self.version() == Version::V1)
+            && usage.is_none_or(|usage| usage.contains(KeyUsage::KEY_CERT_SIGN))
+    }
+
+    /// The content of the subject key identifier.
+    pub(crate) fn subject_key_identifier(&self) -> Option<&[u8]> {
+        self.0.extensions.subject_key_identifier.as_deref()
+    }
+
+    /// Checks that `issuer` signed this certificate: its subject is the issuer that is named here,
+    /// octet for octet, and the signature (RSASSA-PKCS1-v1_5 or RSASSA-PSS, SHA-256) is by its key.
+    ///
+    /// Neither the time nor whether `issuer` may issue certificates is looked at: this is for
+    /// issuers that somebody pinned. For all others there is [`chain::verify`](crate::chain::verify).
+    ///
+    /// # Errors
+    /// See [`NotIssued`].
+    pub fn verify_issued_by(&self, issuer: &Self) -> Result<(), NotIssued> {
+        self.verify_issued_by_with(issuer, |scheme| {
+            issuer
+                .public_key()
+                .verify(scheme, self.to_be_signed(), &self.0.signature)
+        })
+    }
+
+    /// As [`Self::verify_issued_by`], without repeating an RSA verification that `cache` has seen.
+    ///
+    /// # Errors
+    /// See [`NotIssued`].
+    pub fn verify_issued_by_cached(
+        &self,
+        issuer: &Self,
+        cache: &SignatureCache,
+    ) -> Result<(), NotIssued> {
+        self.verify_issued_by_with(issuer, |scheme| {
+            let key = issuer.public_key();
+            cache.verify(key, scheme, self.to_be_signed(), &self.0.signature)
+        })
+    }
+
+    fn verify_issued_by_with(
+        &self,
+        issuer: &Self,
+        verify: impl FnOnce(SignatureScheme) -> Result<(), CryptoError>,
+    ) -> Result<(), NotIssued> {
+        if self.issuer_der() != issuer.subject_der() {
+            return Err(NotIssued::Name {
+                expected: self.issuer().to_owned(),
+                found: issuer.subject().to_owned(),
+            });
+        }
+        match self.0.signature_algorithm {
+            SignatureAlgorithm::Known(scheme) => verify(scheme).map_err(|_| NotIssued::Signature),
+            SignatureAlgorithm::Unknown(oid) => Err(NotIssued::UnsupportedAlgorithm(oid)),
+        }
+    }
+
+    fn to_be_signed(&self) -> &[u8] {
+        // The range was measured on these octets when they were parsed.
+        self.0.der.get(self.0.to_be_signed.clone()).unwrap_or(&[])
+    }
+}
+
+impl PartialEq for Certificate {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.der == other.0.der
+    }
+}
+
+impl Eq for Certificate {}
+
+impl fmt::Debug for Certificate {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "Certificate({}, {})",
+            self.subject(),
+            self.thumbprint()
+        )
+    }
+}
+
+/// The identifier with its name in the standards, where it has one.
+fn name_of(oid: &ObjectIdentifier) -> String {
+    match const_oid::db::DB.by_oid(oid) {
+        Some(name) => format!("{name} ({oid})"),
+        None => oid.to_string(),
+    }
+}

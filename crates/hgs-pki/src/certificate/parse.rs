@@ -1,0 +1,147 @@
+//! From DER to the contents of a certificate; the cheap checks come before the expensive ones.
+
+use const_oid::db::rfc5912::RSA_ENCRYPTION;
+use der::asn1::{AnyRef, BitStringRef, IntRef};
+use der::{Decode, Encode, ErrorKind, Reader, SliceReader};
+use hgs_crypto::rsa::{PublicKey, SignatureScheme};
+use rustls_pki_types::alg_id;
+use spki::{AlgorithmIdentifierRef, SubjectPublicKeyInfoRef};
+use x509_cert::name::Name;
+
+use super::{
+    CertificateError, Contents, DistinguishedName, MAX_CERTIFICATE_OCTETS, SignatureAlgorithm,
+    Validity, Version,
+};
+use crate::extension::Extensions;
+use crate::structure::TbsCertificate;
+use crate::{Thumbprint, Time};
+
+pub(super) fn certificate(der: &[u8]) -> Result<Contents, CertificateError> {
+    if der.len() > MAX_CERTIFICATE_OCTETS {
+        return Err(CertificateError::TooLarge(der.len()));
+    }
+    let outer = Outer::read(der)?;
+    let inner = TbsCertificate::from_der(outer.to_be_signed)?;
+    let version = version(inner.version)?;
+    if inner.signature.to_der()? != outer.signature_algorithm {
+        return Err(CertificateError::SignatureAlgorithmMismatch);
+    }
+    let extensions = extensions(version, inner.extensions)?;
+    Ok(Contents {
+        thumbprint: Thumbprint::of(der),
+        to_be_signed: outer.to_be_signed_at..outer.to_be_signed_at + outer.to_be_signed.len(),
+        signature_algorithm: signature_algorithm(inner.signature)?,
+        signature: outer.signature.to_vec(),
+        version,
+        serial_number: serial_number(inner.serial_number)?,
+        issuer: distinguished_name(inner.issuer)?,
+        subject: distinguished_name(inner.subject)?,
+        validity: Validity {
+            not_before: time(inner.validity.not_before),
+            not_after: time(inner.validity.not_after),
+        },
+        extensions,
+        public_key: public_key(&inner.subject_public_key_info)?,
+        der: der.to_vec(),
+    })
+}
+
+/// The three parts of a certificate, as they stand in its octets.
+struct Outer<'d> {
+    to_be_signed: &'d [u8],
+    to_be_signed_at: usize,
+    signature_algorithm: &'d [u8],
+    signature: &'d [u8],
+}
+
+impl<'d> Outer<'d> {
+    fn read(der: &'d [u8]) -> Result<Self, CertificateError> {
+        let mut reader = SliceReader::new(der)?;
+        let outer = reader.sequence(|parts| {
+            let to_be_signed_at = usize::try_from(parts.position())?;
+            let to_be_signed = parts.tlv_bytes()?;
+            let signature_algorithm = parts.tlv_bytes()?;
+            let signature =
+                BitStringRef::decode(parts)?
+                    .as_bytes()
+                    .ok_or(ErrorKind::Noncanonical {
+                        tag: der::Tag::BitString,
+                    })?;
+            Ok::<_, der::Error>(Self {
+                to_be_signed,
+                to_be_signed_at,
+                signature_algorithm,
+                signature,
+            })
+        })?;
+        match reader.is_finished() {
+            true => Ok(outer),
+            false => Err(CertificateError::TrailingOctets),
+        }
+    }
+}
+
+fn version(encoded: u8) -> Result<Version, CertificateError> {
+    match encoded {
+        0 => Ok(Version::V1),
+        2 => Ok(Version::V3),
+        other => Err(CertificateError::UnsupportedVersion(u16::from(other) + 1)),
+    }
+}
+
+fn extensions(
+    version: Version,
+    encoded: Option<Vec<x509_cert::ext::Extension>>,
+) -> Result<Extensions, CertificateError> {
+    match (version, encoded) {
+        (_, None) => Ok(Extensions::default()),
+        (Version::V1, Some(_)) => Err(CertificateError::ExtensionsInVersion1),
+        (Version::V3, Some(encoded)) => Extensions::parse(encoded),
+    }
+}
+
+fn serial_number(encoded: AnyRef<'_>) -> Result<Vec<u8>, CertificateError> {
+    encoded.decode_as::<IntRef<'_>>()?;
+    Ok(encoded.value().to_vec())
+}
+
+fn signature_algorithm(encoded: AnyRef<'_>) -> Result<SignatureAlgorithm, CertificateError> {
+    let identifier: AlgorithmIdentifierRef<'_> = encoded.decode_as()?;
+    let known = [
+        (alg_id::RSA_PKCS1_SHA256, SignatureScheme::Pkcs1Sha256),
+        (alg_id::RSA_PSS_SHA256, SignatureScheme::PssSha256),
+    ];
+    let scheme = known
+        .into_iter()
+        .find(|(content, _)| content.as_ref() == encoded.value());
+    Ok(match scheme {
+        Some((_, scheme)) => SignatureAlgorithm::Known(scheme),
+        None => SignatureAlgorithm::Unknown(identifier.oid),
+    })
+}
+
+fn public_key(encoded: &SubjectPublicKeyInfoRef<'_>) -> Result<PublicKey, CertificateError> {
+    if encoded.algorithm.oid != RSA_ENCRYPTION {
+        return Err(CertificateError::UnsupportedKey(encoded.algorithm.oid));
+    }
+    Ok(PublicKey::from_spki_der(&encoded.to_der()?)?)
+}
+
+fn time(encoded: x509_cert::time::Time) -> Time {
+    let seconds = encoded.to_unix_duration().as_secs();
+    Time::from_unix(i64::try_from(seconds).unwrap_or(i64::MAX))
+}
+
+fn distinguished_name(encoded: AnyRef<'_>) -> Result<DistinguishedName, CertificateError> {
+    let der = encoded.to_der()?;
+    Ok(DistinguishedName {
+        text: Name::from_der(&der)?.to_string(),
+        der,
+    })
+}
+
+impl From<der::Error> for CertificateError {
+    fn from(error: der::Error) -> Self {
+        Self::Malformed(error)
+    }
+}

@@ -1,0 +1,271 @@
+//! Issuing in two steps, because the private key may be a token elsewhere.
+//!
+//! [`prepare`] writes down what is to be signed and remembers what was wanted. Whoever holds the
+//! issuer's key signs it, and [`Prepared::assemble`] lets only that leave which carries a good
+//! signature and says, when it is read again as anybody would read it, exactly what was wanted.
+
+mod encode;
+
+use const_oid::ObjectIdentifier;
+use hgs_crypto::rsa::{PublicKey, SignatureScheme};
+
+pub use crate::extension::Extension;
+use crate::{Certificate, CertificateError, KeyUsage, Time, Validity, Version};
+
+/// Characters of the longest common name, `ub-common-name` of RFC 5280 appendix A.1.
+pub const MAX_COMMON_NAME_CHARACTERS: usize = 64;
+
+/// What a certificate shall say. The key identifiers are added by themselves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template {
+    /// The subject's common name, which is its whole name: 1 to 64 characters.
+    pub common_name: String,
+    /// When it shall be valid; from 1970 on.
+    pub validity: Validity,
+    /// The purposes of the key. Critical.
+    pub key_usage: KeyUsage,
+    /// The extended purposes of the key; without any, there is no such extension. Not critical.
+    pub extended_key_usage: Vec<ObjectIdentifier>,
+    /// Whether the subject may issue certificates, though none of other authorities. Critical.
+    pub certificate_authority: bool,
+    /// Further extensions, in this order, after those that the fields above make.
+    pub extensions: Vec<Extension>,
+}
+
+/// Who signs.
+#[derive(Debug, Clone, Copy)]
+pub enum Issuer<'a> {
+    /// The subject itself.
+    SelfSigned,
+    /// The subject of this certificate, which must be an authority.
+    Certificate(&'a Certificate),
+}
+
+/// A certificate that only lacks its signature.
+#[derive(Debug)]
+#[must_use = "nothing is issued until the signature is assembled"]
+pub struct Prepared {
+    to_be_signed: Vec<u8>,
+    issuer_key: PublicKey,
+    wanted: Wanted,
+}
+
+/// What the finished certificate is compared with.
+#[derive(Debug)]
+struct Wanted {
+    template: Template,
+    subject: Vec<u8>,
+    subject_key: PublicKey,
+    issuer: Vec<u8>,
+    authority_key_identifier: Option<Vec<u8>>,
+    serial_number: [u8; 16],
+}
+
+/// Why no certificate was issued.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IssueError {
+    /// The common name is empty or too long.
+    #[error("common name has {0} characters; 1 to {MAX_COMMON_NAME_CHARACTERS} are possible")]
+    CommonName(usize),
+    /// The validity ends before it begins, or lies before 1970.
+    #[error("validity from {} to {} is not possible", .0.not_before, .0.not_after)]
+    Validity(Validity),
+    /// The issuer's certificate does not allow it to issue certificates.
+    #[error("{0} is not a certificate authority")]
+    IssuerNotAuthority(String),
+    /// A further extension repeats another, or one that the template's fields make.
+    #[error("extension {0} is given twice")]
+    DuplicateExtension(ObjectIdentifier),
+    /// The parts don't fit into a certificate.
+    #[error("certificate can't be encoded: {0}")]
+    Encoding(#[from] der::Error),
+    /// The signature is not by the issuer's key over what was prepared.
+    #[error("signature for the certificate was not made by the issuer's key")]
+    Signature,
+    /// The result is not an acceptable certificate.
+    #[error("result is not acceptable: {0}")]
+    Certificate(#[from] CertificateError),
+    /// The result says something else than the template.
+    #[error("result differs from the template in its {0}")]
+    Deviates(Deviation),
+}
+
+/// In what a certificate differs from its template.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Deviation {
+    /// The version is not 3.
+    #[error("version")]
+    Version,
+    /// Another serial number.
+    #[error("serial number")]
+    SerialNumber,
+    /// Another subject.
+    #[error("subject")]
+    Subject,
+    /// Another issuer.
+    #[error("issuer")]
+    Issuer,
+    /// Another validity.
+    #[error("validity")]
+    Validity,
+    /// Another subject key.
+    #[error("public key")]
+    PublicKey,
+    /// Other purposes of the key.
+    #[error("key usage")]
+    KeyUsage,
+    /// Other extended purposes of the key.
+    #[error("extended key usage")]
+    ExtendedKeyUsage,
+    /// An authority where none was wanted, or the reverse.
+    #[error("basic constraints")]
+    BasicConstraints,
+    /// Further extensions are missing, other, or too many.
+    #[error("extensions")]
+    Extensions,
+}
+
+/// Writes down what is to be signed for a certificate over `subject_key`.
+///
+/// `serial` is 16 random octets, of which the first two bits are replaced so that the number is
+/// positive, not zero, and always 16 octets long.
+///
+/// # Errors
+/// When `template` or `issuer` can't give a good certificate; see [`IssueError`].
+pub fn prepare(
+    template: Template,
+    subject_key: &PublicKey,
+    issuer: Issuer<'_>,
+    serial: [u8; 16],
+) -> Result<Prepared, IssueError> {
+    check(&template)?;
+    let subject = encode::common_name(&template.common_name)?;
+    let (issuer_name, issuer_key, authority_key_identifier) = match issuer {
+        Issuer::SelfSigned => (subject.clone(), subject_key, None),
+        Issuer::Certificate(certificate) => {
+            if !certificate.may_issue() {
+                let name = certificate.subject().to_owned();
+                return Err(IssueError::IssuerNotAuthority(name));
+            }
+            (
+                certificate.subject_der().to_vec(),
+                certificate.public_key(),
+                certificate.subject_key_identifier().map(<[u8]>::to_vec),
+            )
+        }
+    };
+    let wanted = Wanted {
+        template,
+        subject,
+        subject_key: subject_key.clone(),
+        issuer: issuer_name,
+        authority_key_identifier,
+        serial_number: positive(serial),
+    };
+    Ok(Prepared {
+        to_be_signed: encode::to_be_signed(&wanted)?,
+        issuer_key: issuer_key.clone(),
+        wanted,
+    })
+}
+
+fn check(template: &Template) -> Result<(), IssueError> {
+    let characters = template.common_name.chars().count();
+    if !(1..=MAX_COMMON_NAME_CHARACTERS).contains(&characters) {
+        return Err(IssueError::CommonName(characters));
+    }
+    let Validity {
+        not_before,
+        not_after,
+    } = template.validity;
+    if not_before > not_after || not_before < Time::from_unix(0) {
+        return Err(IssueError::Validity(template.validity));
+    }
+    Ok(())
+}
+
+fn positive(serial: [u8; 16]) -> [u8; 16] {
+    let mut serial = serial;
+    serial[0] = serial[0] & 0x7f | 0x40;
+    serial
+}
+
+impl Prepared {
+    /// The octets over which the issuer makes a signature with RSASSA-PKCS1-v1_5 and SHA-256.
+    #[must_use]
+    pub fn to_be_signed(&self) -> &[u8] {
+        &self.to_be_signed
+    }
+
+    /// Puts the certificate together. It is returned only if `signature` verifies under the
+    /// issuer's key, and reading the result gives what the template wanted.
+    ///
+    /// # Errors
+    /// See [`IssueError`].
+    pub fn assemble(self, signature: &[u8]) -> Result<Certificate, IssueError> {
+        self.issuer_key
+            .verify(SignatureScheme::Pkcs1Sha256, &self.to_be_signed, signature)
+            .map_err(|_| IssueError::Signature)?;
+        let der = encode::certificate(&self.to_be_signed, signature)?;
+        let certificate = Certificate::from_der(&der)?;
+        self.wanted
+            .compare(&certificate)
+            .map_err(IssueError::Deviates)?;
+        Ok(certificate)
+    }
+}
+
+impl Wanted {
+    fn compare(&self, certificate: &Certificate) -> Result<(), Deviation> {
+        let template = &self.template;
+        let purposes = certificate.extended_key_usage().unwrap_or(&[]);
+        let authority = certificate.is_certificate_authority();
+        let findings = [
+            (certificate.version() == Version::V3, Deviation::Version),
+            (
+                certificate.serial_number() == self.serial_number,
+                Deviation::SerialNumber,
+            ),
+            (
+                certificate.subject_der() == self.subject,
+                Deviation::Subject,
+            ),
+            (certificate.issuer_der() == self.issuer, Deviation::Issuer),
+            (
+                certificate.validity() == template.validity,
+                Deviation::Validity,
+            ),
+            (
+                *certificate.public_key() == self.subject_key,
+                Deviation::PublicKey,
+            ),
+            (
+                certificate.key_usage() == Some(template.key_usage),
+                Deviation::KeyUsage,
+            ),
+            (
+                purposes == template.extended_key_usage,
+                Deviation::ExtendedKeyUsage,
+            ),
+            (
+                authority == template.certificate_authority,
+                Deviation::BasicConstraints,
+            ),
+            (self.has_extensions(certificate), Deviation::Extensions),
+        ];
+        match findings.into_iter().find(|(equal, _)| !equal) {
+            Some((_, deviation)) => Err(deviation),
+            None => Ok(()),
+        }
+    }
+    /// The further extensions stand at the end; before them are basic constraints, key usage and
+    /// subject key identifier, and two more where there is reason for them.
+    fn has_extensions(&self, certificate: &Certificate) -> bool {
+        let made = 3
+            + usize::from(!self.template.extended_key_usage.is_empty())
+            + usize::from(self.authority_key_identifier.is_some());
+        let found = certificate.extensions();
+        found.ends_with(&self.template.extensions)
+            && found.len() == made + self.template.extensions.len()
+    }
+}

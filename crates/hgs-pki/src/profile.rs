@@ -1,0 +1,109 @@
+//! What each kind of certificate of this system looks like.
+//!
+//! All have version 3, an RSA key, a subject that is nothing but a common name, and basic
+//! constraints and key usage marked critical.
+
+use std::net::IpAddr;
+
+use const_oid::ObjectIdentifier;
+use const_oid::db::rfc5280::{ID_CE_SUBJECT_ALT_NAME, ID_KP_SERVER_AUTH};
+use der::Encode;
+use der::asn1::Ia5String;
+use x509_cert::ext::pkix::SubjectAltName;
+use x509_cert::ext::pkix::name::GeneralName;
+
+use crate::issue::{IssueError, Template};
+use crate::{Extension, KeyUsage, Seconds, Validity};
+
+/// The arc of OpenHGS. It stands under 1.3.6.1.4.1.32473, which IANA keeps for examples, until a
+/// number of our own is registered.
+pub const OPENHGS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.32473.1");
+/// Extended key usage of a health certificate whose key decrypts.
+pub const HEALTH_ENCRYPTION: ObjectIdentifier =
+    ObjectIdentifier::new_unwrap("1.3.6.1.4.1.32473.1.1");
+/// Extended key usage of a health certificate whose key signs.
+pub const HEALTH_SIGNING: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.32473.1.2");
+/// The extension of a health certificate with mode, host, issue time and policy digest.
+pub const HEALTH_STATEMENT: ObjectIdentifier =
+    ObjectIdentifier::new_unwrap("1.3.6.1.4.1.32473.1.3");
+
+/// How long guardians' certificates are valid: ten years with their leap days.
+pub const GUARDIAN_VALIDITY: Seconds = Seconds::from_days(3_652);
+
+/// The certificate of a guardian's signing key.
+#[must_use]
+pub fn guardian_signing(name: &str, validity: Validity) -> Template {
+    let usage = KeyUsage::DIGITAL_SIGNATURE;
+    leaf(
+        format!("OpenHGS Guardian Signing ({name})"),
+        validity,
+        usage,
+    )
+}
+
+/// The certificate of a guardian's encryption key.
+#[must_use]
+pub fn guardian_encryption(name: &str, validity: Validity) -> Template {
+    let usage = KeyUsage::KEY_ENCIPHERMENT | KeyUsage::DATA_ENCIPHERMENT;
+    leaf(
+        format!("OpenHGS Guardian Encryption ({name})"),
+        validity,
+        usage,
+    )
+}
+
+/// The certificate under which health certificates are issued: an authority, but over leaves only.
+#[must_use]
+pub fn attestation_signer(validity: Validity) -> Template {
+    let usage = KeyUsage::DIGITAL_SIGNATURE | KeyUsage::KEY_CERT_SIGN;
+    Template {
+        certificate_authority: true,
+        ..leaf("OpenHGS Attestation Signer".to_owned(), validity, usage)
+    }
+}
+
+/// The certificate of a TLS server that is reached under `hosts`, which are DNS names and IP
+/// addresses; the first is the common name too.
+///
+/// # Errors
+/// When there is no host, or a name is not ASCII.
+pub fn communications(hosts: &[&str], validity: Validity) -> Result<Template, IssueError> {
+    let first = hosts.first().ok_or(IssueError::CommonName(0))?;
+    let names = hosts.iter().map(|host| alternative_name(host));
+    let names = SubjectAltName(names.collect::<Result<_, _>>()?);
+    let usage = KeyUsage::DIGITAL_SIGNATURE | KeyUsage::KEY_ENCIPHERMENT;
+    Ok(Template {
+        extended_key_usage: vec![ID_KP_SERVER_AUTH],
+        extensions: vec![Extension {
+            oid: ID_CE_SUBJECT_ALT_NAME,
+            critical: false,
+            der: names.to_der()?,
+        }],
+        ..leaf((*first).to_owned(), validity, usage)
+    })
+}
+
+/// The certificate of the key by which a host is known in host-key mode.
+#[must_use]
+pub fn host_key(name: &str, validity: Validity) -> Template {
+    let usage = KeyUsage::DIGITAL_SIGNATURE;
+    leaf(format!("OpenHGS Host Key ({name})"), validity, usage)
+}
+
+fn leaf(common_name: String, validity: Validity, key_usage: KeyUsage) -> Template {
+    Template {
+        common_name,
+        validity,
+        key_usage,
+        extended_key_usage: Vec::new(),
+        certificate_authority: false,
+        extensions: Vec::new(),
+    }
+}
+
+fn alternative_name(host: &str) -> Result<GeneralName, IssueError> {
+    match host.parse::<IpAddr>() {
+        Ok(address) => Ok(address.into()),
+        Err(_) => Ok(GeneralName::DnsName(Ia5String::new(host)?)),
+    }
+}
