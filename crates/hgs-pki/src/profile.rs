@@ -6,7 +6,10 @@
 use std::net::IpAddr;
 
 use const_oid::ObjectIdentifier;
-use const_oid::db::rfc5280::{ID_CE_SUBJECT_ALT_NAME, ID_KP_SERVER_AUTH};
+use const_oid::db::rfc5280::{
+    ID_CE_BASIC_CONSTRAINTS, ID_CE_KEY_USAGE, ID_CE_SUBJECT_ALT_NAME, ID_KP_CLIENT_AUTH,
+    ID_KP_SERVER_AUTH,
+};
 use der::Encode;
 use der::asn1::Ia5String;
 use x509_cert::ext::pkix::SubjectAltName;
@@ -15,17 +18,26 @@ use x509_cert::ext::pkix::name::GeneralName;
 use crate::issue::{IssueError, Template};
 use crate::{Extension, KeyUsage, Seconds, Validity};
 
-/// The arc of OpenHGS. It stands under 1.3.6.1.4.1.32473, which IANA keeps for examples, until a
-/// number of our own is registered.
-pub const OPENHGS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.32473.1");
+// The arc 1.3.6.1.4.1.32473 is IANA's for examples, until a number of our own is registered.
+
 /// Extended key usage of a health certificate whose key decrypts.
 pub const HEALTH_ENCRYPTION: ObjectIdentifier =
-    ObjectIdentifier::new_unwrap("1.3.6.1.4.1.32473.1.1");
+    ObjectIdentifier::new_unwrap("1.3.6.1.4.1.32473.7.1.1");
 /// Extended key usage of a health certificate whose key signs.
-pub const HEALTH_SIGNING: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.32473.1.2");
-/// The extension of a health certificate with mode, host, issue time and policy digest.
+pub const HEALTH_SIGNING: ObjectIdentifier =
+    ObjectIdentifier::new_unwrap("1.3.6.1.4.1.32473.7.1.2");
+/// The extension `HealthStatement` of a health certificate.
 pub const HEALTH_STATEMENT: ObjectIdentifier =
-    ObjectIdentifier::new_unwrap("1.3.6.1.4.1.32473.1.3");
+    ObjectIdentifier::new_unwrap("1.3.6.1.4.1.32473.7.2.1");
+
+/// The extension basicConstraints, RFC 5280 section 4.2.1.9.
+pub const BASIC_CONSTRAINTS: ObjectIdentifier = ID_CE_BASIC_CONSTRAINTS;
+/// The extension keyUsage, RFC 5280 section 4.2.1.3.
+pub const KEY_USAGE: ObjectIdentifier = ID_CE_KEY_USAGE;
+/// Extended key usage of a TLS client, which host keys of Hyper-V hosts carry too.
+pub const CLIENT_AUTHENTICATION: ObjectIdentifier = ID_KP_CLIENT_AUTH;
+/// Extended key usage of a TLS server.
+pub const SERVER_AUTHENTICATION: ObjectIdentifier = ID_KP_SERVER_AUTH;
 
 /// How long guardians' certificates are valid: ten years with their leap days.
 pub const GUARDIAN_VALIDITY: Seconds = Seconds::from_days(3_652);
@@ -73,7 +85,7 @@ pub fn communications(hosts: &[&str], validity: Validity) -> Result<Template, Is
     let names = SubjectAltName(names.collect::<Result<_, _>>()?);
     let usage = KeyUsage::DIGITAL_SIGNATURE | KeyUsage::KEY_ENCIPHERMENT;
     Ok(Template {
-        extended_key_usage: vec![ID_KP_SERVER_AUTH],
+        extended_key_usage: vec![SERVER_AUTHENTICATION],
         extensions: vec![Extension {
             oid: ID_CE_SUBJECT_ALT_NAME,
             critical: false,
@@ -83,11 +95,15 @@ pub fn communications(hosts: &[&str], validity: Validity) -> Result<Template, Is
     })
 }
 
-/// The certificate of the key by which a host is known in host-key mode.
+/// The certificate of the key by which a host is known in host-key mode. Only the key counts there;
+/// the purposes are those that Windows asks of such a certificate.
 #[must_use]
 pub fn host_key(name: &str, validity: Validity) -> Template {
-    let usage = KeyUsage::DIGITAL_SIGNATURE;
-    leaf(format!("OpenHGS Host Key ({name})"), validity, usage)
+    let common_name = format!("OpenHGS Host Key ({name})");
+    Template {
+        extended_key_usage: vec![CLIENT_AUTHENTICATION],
+        ..leaf(common_name, validity, KeyUsage::DIGITAL_SIGNATURE)
+    }
 }
 
 fn leaf(common_name: String, validity: Validity, key_usage: KeyUsage) -> Template {
