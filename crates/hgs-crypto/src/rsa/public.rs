@@ -53,6 +53,13 @@ impl PublicKey {
     /// # Errors
     /// See [`PublicKeyError`].
     pub fn from_spki_der(der: &[u8]) -> Result<Self, PublicKeyError> {
+        // The numbers come first, so that a short key is refused as short and not as malformed.
+        let numbers =
+            aws_lc_rs::rsa::PublicKey::from_der(der).map_err(|_| PublicKeyError::Malformed)?;
+        let modulus_bits = check_numbers(
+            numbers.modulus().big_endian_without_leading_zero(),
+            numbers.exponent().big_endian_without_leading_zero(),
+        )?;
         let encrypting =
             PublicEncryptingKey::from_der(der).map_err(|_| PublicKeyError::Malformed)?;
         let canonical = AsDer::<PublicKeyX509Der<'_>>::as_der(&encrypting)
@@ -61,12 +68,6 @@ impl PublicKey {
         if canonical.as_ref() != der {
             return Err(PublicKeyError::Malformed);
         }
-        let numbers =
-            aws_lc_rs::rsa::PublicKey::from_der(der).map_err(|_| PublicKeyError::Malformed)?;
-        let modulus_bits = check_numbers(
-            numbers.modulus().big_endian_without_leading_zero(),
-            numbers.exponent().big_endian_without_leading_zero(),
-        )?;
         Self::prepare(der, modulus_bits, encrypting).map_err(|_| PublicKeyError::Malformed)
     }
 
@@ -191,5 +192,74 @@ impl fmt::Debug for PublicKey {
             "PublicKey(RSA-{}, {digest})",
             self.0.modulus_bits
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use num_bigint::BigUint;
+
+    use super::*;
+
+    /// SubjectPublicKeyInfo with lengths in two octets, which suits moduli from 1024 bits on.
+    fn spki(modulus: &BigUint) -> Vec<u8> {
+        let wrap = |tag: u8, content: &[u8]| {
+            let length = u16::try_from(content.len()).unwrap().to_be_bytes();
+            [&[tag, 0x82], length.as_slice(), content].concat()
+        };
+        let mut number = modulus.to_bytes_be();
+        if number[0] >= 0x80 {
+            number.insert(0, 0);
+        }
+        let numbers = [wrap(0x02, &number), vec![2, 3, 1, 0, 1]].concat();
+        let string = [vec![0], wrap(0x30, &numbers)].concat();
+        let rsa_encryption = b"\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00";
+        wrap(
+            0x30,
+            &[rsa_encryption, wrap(0x03, &string).as_slice()].concat(),
+        )
+    }
+
+    fn refused(modulus: &BigUint) -> PublicKeyError {
+        PublicKey::from_spki_der(&spki(modulus)).unwrap_err()
+    }
+
+    #[test]
+    fn sizes_out_of_range_are_refused_with_their_bits() {
+        let two = BigUint::from(2u32);
+        let error = refused(&(two.pow(2046) + 1u32));
+        assert_eq!(error, PublicKeyError::ModulusBits(2047));
+        let error = refused(&(two.pow(8192) + 1u32));
+        assert_eq!(error, PublicKeyError::ModulusBits(8193));
+    }
+
+    /// attacks.md A17: the reason stays visible through all layers.
+    #[test]
+    fn a17_weak_moduli_are_refused_by_name() {
+        let roca = BigUint::from(65537u32).pow(128);
+        assert_eq!(refused(&roca), PublicKeyError::Weak(Weakness::Roca));
+        let three = BigUint::from(3u32).pow(1300);
+        let error = PublicKeyError::Weak(Weakness::SmallFactor(3));
+        assert_eq!(refused(&three), error);
+        let even = BigUint::from(2u32).pow(2047) + 2u32;
+        assert_eq!(refused(&even), PublicKeyError::Malformed);
+    }
+
+    #[test]
+    fn only_one_encoding_of_a_key_is_accepted() {
+        let key = crate::rsa::PrivateKey::generate(2048).unwrap();
+        let der = key.public().spki_der();
+        assert!(PublicKey::from_spki_der(der).is_ok());
+        let trailing = [der, &[0]].concat();
+        assert_eq!(
+            PublicKey::from_spki_der(&trailing).unwrap_err(),
+            PublicKeyError::Malformed
+        );
+        // Bare RSAPublicKey, without algorithm: the bit string's content.
+        let bare = &der[24..];
+        assert_eq!(
+            PublicKey::from_spki_der(bare).unwrap_err(),
+            PublicKeyError::Malformed
+        );
     }
 }
