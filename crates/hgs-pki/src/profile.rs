@@ -3,7 +3,7 @@
 //! All have version 3, an RSA key, a subject that is nothing but a common name, and basic
 //! constraints and key usage marked critical.
 
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 use const_oid::ObjectIdentifier;
 use const_oid::db::rfc5280::{

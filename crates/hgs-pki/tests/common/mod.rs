@@ -1,6 +1,8 @@
 //! Keys, times and short ways to certificates that the tests share.
 #![allow(dead_code, reason = "each test program uses its own part")]
 
+pub(crate) mod openssl;
+
 use hgs_crypto::rsa::{PrivateKey, SignatureScheme};
 use hgs_pki::issue::{Issuer, Template, prepare};
 use hgs_pki::{Certificate, Seconds, Time, Validity};
