@@ -1,0 +1,61 @@
+//! The messages of [MS-HGSA] 2.2: JSON in UTF-8, `__type` first, enumerations as numbers, octets in Base64.
+//!
+//! Every parser here takes octets and has a budget ([`JsonLimits`]); a message that was read is a value of its own
+//! type, with its Base64 decoded. What the octets mean is not looked at.
+
+mod enums;
+mod json;
+mod reader;
+mod reply;
+mod request;
+
+use serde::{Serialize, Serializer};
+
+pub use enums::{AttestationOperationMode, AttestationProvidedContentType, AttestationResultType};
+pub use json::{JsonError, JsonLimits};
+pub use reader::MessageError;
+pub use reply::{
+    ErrorDetail, ErrorReply, EvaluationLog, HealthCertificateReply, OperationModeErrorReply,
+    PayloadErrorReply, PolicyEvaluationErrorReply, Reply, RtpmErrorReply, ServiceInfoReply,
+    TcgLogValidationErrorReply, TpmReplyContinue, UnauthorizedErrorReply, UnavailableErrorReply,
+    VirtualSecureModeErrorReply, VsmReportValidationErrorReply,
+};
+pub use request::{
+    AdRequest, AttestationRequest, Request, SessionId, TpmRequestContinue, TpmRequestInitial,
+};
+
+/// Provided contents in one request, at most.
+pub const MAX_PROVIDED_CONTENTS: usize = 16;
+
+/// What follows the name of a type in `__type`.
+const TYPE_NAMESPACE: &str = ":#Microsoft.Windows.RemoteAttestation.Core";
+
+/// `TupleOfAttestationProvidedContentTypebase64Binary` ([MS-HGSA] 2.2.2.8).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ProvidedContent {
+    /// What the octets are.
+    #[serde(rename = "m_Item1")]
+    pub content_type: AttestationProvidedContentType,
+    /// The octets.
+    #[serde(rename = "m_Item2", serialize_with = "base64")]
+    pub octets: Vec<u8>,
+}
+
+/// `TupleOfAttestationResultTypebase64Binary` ([MS-HGSA] 2.2.2.9).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ResultContent {
+    /// What the octets are.
+    #[serde(rename = "m_Item1")]
+    pub result_type: AttestationResultType,
+    /// The octets.
+    #[serde(rename = "m_Item2", serialize_with = "base64")]
+    pub octets: Vec<u8>,
+}
+
+fn base64<S: Serializer>(octets: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&hgs_crypto::base64::encode(octets))
+}
+
+fn to_json(message: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(message).expect("messages have names for keys and are written to memory")
+}
