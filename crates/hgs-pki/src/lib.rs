@@ -22,6 +22,7 @@ pub mod chain;
 mod extension;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod health;
 pub mod issue;
 mod key_usage;
 mod pem;

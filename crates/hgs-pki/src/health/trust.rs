@@ -1,0 +1,109 @@
+//! Whose health certificates are believed, and how far.
+
+use std::collections::BTreeSet;
+
+use crate::{Certificate, Seconds, Time};
+
+/// The longest validity that any health certificate may have, counted from its issue.
+pub const MAXIMUM_VALIDITY: Seconds = Seconds::from_hours(24);
+
+/// An attestation signer whose health certificates are believed.
+#[derive(Debug, Clone)]
+pub struct TrustedSigner {
+    certificate: Certificate,
+    own: bool,
+    maximum_validity: Seconds,
+    deny_before: Option<Time>,
+    denied_serial_numbers: BTreeSet<Vec<u8>>,
+}
+
+impl TrustedSigner {
+    /// A signer of this service: its hosts are in our registry.
+    #[must_use]
+    pub fn own(certificate: Certificate) -> Self {
+        Self {
+            certificate,
+            own: true,
+            maximum_validity: MAXIMUM_VALIDITY,
+            deny_before: None,
+            denied_serial_numbers: BTreeSet::new(),
+        }
+    }
+
+    /// A signer of another cluster, whose hosts we don't know: what it may grant is bounded by `maximum_validity`, or
+    /// by [`MAXIMUM_VALIDITY`] if that is less.
+    #[must_use]
+    pub fn of_another_cluster(certificate: Certificate, maximum_validity: Seconds) -> Self {
+        Self {
+            own: false,
+            maximum_validity: maximum_validity.min(MAXIMUM_VALIDITY),
+            ..Self::own(certificate)
+        }
+    }
+
+    /// The same, but what it issued before `time` is refused.
+    #[must_use]
+    pub fn denying_before(mut self, time: Option<Time>) -> Self {
+        self.deny_before = time;
+        self
+    }
+
+    /// The same, but certificates with these serial numbers are refused. They are big-endian; leading zero octets
+    /// make no difference.
+    #[must_use]
+    pub fn denying(mut self, serial_numbers: impl IntoIterator<Item = Vec<u8>>) -> Self {
+        let serial_numbers = serial_numbers.into_iter();
+        self.denied_serial_numbers = serial_numbers
+            .map(|serial| without_zeros(&serial).to_vec())
+            .collect();
+        self
+    }
+
+    /// The signer's certificate.
+    #[must_use]
+    pub fn certificate(&self) -> &Certificate {
+        &self.certificate
+    }
+
+    /// Whether it is a signer of this service.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        self.own
+    }
+
+    pub(super) fn maximum_validity(&self) -> Seconds {
+        self.maximum_validity
+    }
+
+    pub(super) fn deny_before(&self) -> Option<Time> {
+        self.deny_before
+    }
+
+    pub(super) fn denies(&self, serial_number: &[u8]) -> bool {
+        self.denied_serial_numbers
+            .contains(without_zeros(serial_number))
+    }
+}
+
+/// A positive INTEGER has a zero octet before a first bit that is set; people and tools leave it out.
+fn without_zeros(serial_number: &[u8]) -> &[u8] {
+    let zeros = serial_number.iter().take_while(|octet| **octet == 0);
+    serial_number.get(zeros.count()..).unwrap_or_default()
+}
+
+/// All signers that are trusted at one time.
+#[derive(Debug, Clone, Default)]
+pub struct TrustedSigners(Vec<TrustedSigner>);
+
+impl TrustedSigners {
+    /// The signers, in any order.
+    #[must_use]
+    pub fn new(signers: Vec<TrustedSigner>) -> Self {
+        Self(signers)
+    }
+
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = &TrustedSigner> {
+        self.0.iter()
+    }
+}

@@ -1,0 +1,326 @@
+//! The checks, in their order.
+
+use const_oid::ObjectIdentifier;
+use const_oid::db::rfc5280::{ID_CE_BASIC_CONSTRAINTS, ID_CE_KEY_USAGE};
+
+use super::{
+    HealthCertificate, HealthKind, HealthStatement, StatementError, TrustedSigner, TrustedSigners,
+};
+use crate::profile::HEALTH_STATEMENT;
+use crate::{Certificate, CertificateError, Seconds, SignatureCache, Thumbprint, Time, Version};
+
+/// Why a health certificate is not believed. The fault is with the host, or with whoever speaks for it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HealthCertificateError {
+    /// Check 1: not an acceptable certificate.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// Check 2: no trusted attestation signer issued it.
+    #[error("health certificate was issued by no trusted attestation signer")]
+    UntrustedIssuer,
+    /// Check 2: it is the certificate of a signer, or one over a signer's key.
+    #[error("certificate is that of an attestation signer, not of a host")]
+    IsSigner,
+    /// Check 3: not of version 3.
+    #[error("health certificate is not of version 3")]
+    Version,
+    /// Check 3: it does not say that its subject is no authority.
+    #[error("health certificate has no basic constraints")]
+    NoBasicConstraints,
+    /// Check 3: it is the certificate of an authority.
+    #[error("health certificate is that of a certificate authority")]
+    CertificateAuthority,
+    /// Check 3: it has a critical extension that has no place in it.
+    #[error("health certificate has the critical extension {0}")]
+    CriticalExtension(ObjectIdentifier),
+    /// Check 4: its extended key usage is something else than the one purpose that is asked for.
+    #[error("health certificate is not for {expected} alone")]
+    Purpose {
+        /// What is asked for.
+        expected: HealthKind,
+    },
+    /// Check 4: its key usage does not allow what is asked for.
+    #[error("key usage of the health certificate does not allow {expected}")]
+    KeyUsage {
+        /// What is asked for.
+        expected: HealthKind,
+    },
+    /// Check 5: no health statement.
+    #[error("health certificate has no health statement")]
+    NoStatement,
+    /// Check 5: a malformed health statement.
+    #[error(transparent)]
+    Statement(#[from] StatementError),
+    /// Check 6: no longer valid.
+    #[error("health certificate expired at {not_after}; it is {now}")]
+    Expired {
+        /// Its last second.
+        not_after: Time,
+        /// The time of the check.
+        now: Time,
+    },
+    /// Check 6: not yet valid.
+    #[error("health certificate is not valid before {not_before}; it is {now}")]
+    NotYetValid {
+        /// Its first second.
+        not_before: Time,
+        /// The time of the check.
+        now: Time,
+    },
+    /// Check 6: issued in the future.
+    #[error("health certificate was issued at {issued_at}; it is {now}")]
+    IssuedInTheFuture {
+        /// When it says that it was issued.
+        issued_at: Time,
+        /// The time of the check.
+        now: Time,
+    },
+    /// Check 7: valid for longer than its signer may grant.
+    #[error("health certificate is valid for {} seconds; its signer may grant {}", .found.get(), .maximum.get())]
+    ValidityTooLong {
+        /// For how long, counted from its issue.
+        found: Seconds,
+        /// What the signer may grant.
+        maximum: Seconds,
+    },
+    /// Check 8: issued before the signer's deny-before date.
+    #[error(
+        "health certificate was issued at {issued_at}; its signer is denied before {deny_before}"
+    )]
+    DeniedBefore {
+        /// When it was issued.
+        issued_at: Time,
+        /// The date.
+        deny_before: Time,
+    },
+    /// Check 8: on the signer's local deny list.
+    #[error("health certificate is on the deny list of its signer")]
+    Denied,
+}
+
+/// A health certificate that passed checks 1 to 8. Check 9 remains: for one of our own signers, that the host is
+/// registered and not revoked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifiedHealthCertificate {
+    certificate: Certificate,
+    kind: HealthKind,
+    statement: HealthStatement,
+    signer: Thumbprint,
+    own_signer: bool,
+}
+
+impl HealthCertificate {
+    /// Checks 2 to 8 of section 8 of the protocol profile, in that order.
+    ///
+    /// `skew` is how far the clock of the issuer may be ahead; it is not granted at the end of the validity.
+    ///
+    /// # Errors
+    ///
+    /// The first check that fails; see [`HealthCertificateError`].
+    pub fn verify(
+        self,
+        signers: &TrustedSigners,
+        kind: HealthKind,
+        now: Time,
+        skew: Seconds,
+    ) -> Result<VerifiedHealthCertificate, HealthCertificateError> {
+        let signer = signer_of(&self.0, signers, |issuer| {
+            self.0.verify_issued_by(issuer).is_ok()
+        })?;
+        verified(self.0, signer, kind, now, skew)
+    }
+
+    /// As [`Self::verify`], without repeating an RSA verification that `cache` has seen.
+    ///
+    /// # Errors
+    ///
+    /// The first check that fails; see [`HealthCertificateError`].
+    pub fn verify_cached(
+        self,
+        signers: &TrustedSigners,
+        kind: HealthKind,
+        now: Time,
+        skew: Seconds,
+        cache: &SignatureCache,
+    ) -> Result<VerifiedHealthCertificate, HealthCertificateError> {
+        let signer = signer_of(&self.0, signers, |issuer| {
+            self.0.verify_issued_by_cached(issuer, cache).is_ok()
+        })?;
+        verified(self.0, signer, kind, now, skew)
+    }
+}
+
+impl VerifiedHealthCertificate {
+    /// The certificate.
+    #[must_use]
+    pub fn certificate(&self) -> &Certificate {
+        &self.certificate
+    }
+
+    /// What its key is for.
+    #[must_use]
+    pub fn kind(&self) -> HealthKind {
+        self.kind
+    }
+
+    /// What the attestation server says about the host.
+    #[must_use]
+    pub fn statement(&self) -> &HealthStatement {
+        &self.statement
+    }
+
+    /// The thumbprint of the signer's certificate.
+    #[must_use]
+    pub fn signer(&self) -> Thumbprint {
+        self.signer
+    }
+
+    /// Whether one of our own signers issued it, so that the host must be in our registry.
+    #[must_use]
+    pub fn is_from_own_signer(&self) -> bool {
+        self.own_signer
+    }
+}
+
+fn verified(
+    certificate: Certificate,
+    signer: &TrustedSigner,
+    kind: HealthKind,
+    now: Time,
+    skew: Seconds,
+) -> Result<VerifiedHealthCertificate, HealthCertificateError> {
+    check_is_leaf(&certificate)?;
+    check_purpose(&certificate, kind)?;
+    let statement = read_statement(&certificate)?;
+    check_time(&certificate, &statement, now, skew)?;
+    check_granted_validity(&certificate, &statement, signer)?;
+    check_not_denied(&certificate, &statement, signer)?;
+    Ok(VerifiedHealthCertificate {
+        kind,
+        statement,
+        signer: signer.certificate().thumbprint(),
+        own_signer: signer.is_own(),
+        certificate,
+    })
+}
+
+/// Check 2. All our signers have one name, so there may be several candidates.
+fn signer_of<'s>(
+    certificate: &Certificate,
+    signers: &'s TrustedSigners,
+    issued_by: impl Fn(&Certificate) -> bool,
+) -> Result<&'s TrustedSigner, HealthCertificateError> {
+    let covers_key_of =
+        |signer: &TrustedSigner| signer.certificate().public_key() == certificate.public_key();
+    if signers.iter().any(covers_key_of) {
+        return Err(HealthCertificateError::IsSigner);
+    }
+    let mut signers = signers.iter();
+    signers
+        .find(|signer| issued_by(signer.certificate()))
+        .ok_or(HealthCertificateError::UntrustedIssuer)
+}
+
+/// Check 3.
+fn check_is_leaf(certificate: &Certificate) -> Result<(), HealthCertificateError> {
+    if certificate.version() != Version::V3 {
+        return Err(HealthCertificateError::Version);
+    }
+    if certificate.extension(&ID_CE_BASIC_CONSTRAINTS).is_none() {
+        return Err(HealthCertificateError::NoBasicConstraints);
+    }
+    if certificate.is_certificate_authority() {
+        return Err(HealthCertificateError::CertificateAuthority);
+    }
+    let mut extensions = certificate.extensions().iter();
+    let out_of_place = extensions.find(|extension| {
+        extension.critical && ![ID_CE_BASIC_CONSTRAINTS, ID_CE_KEY_USAGE].contains(&extension.oid)
+    });
+    match out_of_place {
+        Some(extension) => Err(HealthCertificateError::CriticalExtension(extension.oid)),
+        None => Ok(()),
+    }
+}
+
+/// Check 4.
+fn check_purpose(
+    certificate: &Certificate,
+    expected: HealthKind,
+) -> Result<(), HealthCertificateError> {
+    if certificate.extended_key_usage() != Some(&[expected.purpose()]) {
+        return Err(HealthCertificateError::Purpose { expected });
+    }
+    let usage = certificate.key_usage();
+    if !usage.is_some_and(|usage| usage.contains(expected.key_usage())) {
+        return Err(HealthCertificateError::KeyUsage { expected });
+    }
+    Ok(())
+}
+
+/// Check 5.
+fn read_statement(certificate: &Certificate) -> Result<HealthStatement, HealthCertificateError> {
+    let (_, der) = certificate
+        .extension(&HEALTH_STATEMENT)
+        .ok_or(HealthCertificateError::NoStatement)?;
+    Ok(HealthStatement::from_der(der)?)
+}
+
+/// Check 6.
+fn check_time(
+    certificate: &Certificate,
+    statement: &HealthStatement,
+    now: Time,
+    skew: Seconds,
+) -> Result<(), HealthCertificateError> {
+    let not_after = certificate.validity().not_after;
+    if now > not_after {
+        return Err(HealthCertificateError::Expired { not_after, now });
+    }
+    let latest = now.checked_add(skew).unwrap_or(Time::MAX);
+    let not_before = certificate.validity().not_before;
+    if not_before > latest {
+        return Err(HealthCertificateError::NotYetValid { not_before, now });
+    }
+    let issued_at = statement.issued_at;
+    if issued_at > latest {
+        return Err(HealthCertificateError::IssuedInTheFuture { issued_at, now });
+    }
+    Ok(())
+}
+
+/// Check 7.
+fn check_granted_validity(
+    certificate: &Certificate,
+    statement: &HealthStatement,
+    signer: &TrustedSigner,
+) -> Result<(), HealthCertificateError> {
+    let maximum = signer.maximum_validity();
+    match certificate.validity().not_after.since(statement.issued_at) {
+        Some(found) if found > maximum => {
+            Err(HealthCertificateError::ValidityTooLong { found, maximum })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Check 8.
+fn check_not_denied(
+    certificate: &Certificate,
+    statement: &HealthStatement,
+    signer: &TrustedSigner,
+) -> Result<(), HealthCertificateError> {
+    let issued_at = statement.issued_at;
+    if let Some(deny_before) = signer.deny_before()
+        && issued_at < deny_before
+    {
+        return Err(HealthCertificateError::DeniedBefore {
+            issued_at,
+            deny_before,
+        });
+    }
+    if signer.denies(certificate.serial_number()) {
+        return Err(HealthCertificateError::Denied);
+    }
+    Ok(())
+}
