@@ -1,1 +1,49 @@
-//! Key protectors of MS-KPS: read, verify, create, grant, revoke, open and roll.
+//! Key protectors of [MS-KPS]: the secret of a virtual machine, wrapped for everybody who may open it.
+//!
+//! A key protector is a list of *wrappings*: one *transport key*, encrypted to each of several guardians, of whom one
+//! is the owner. Every wrapping is vouched for by its parent, up to the owner; a MAC under the transport key and a
+//! signature by one of the guardians cover the whole list.
+//!
+//! ```text
+//!            octets -> Protector::read -> verify -> VerifiedProtector -> open -> Opened
+//!                                                          ^                       |
+//!                                                          |                       v
+//!  GuardianCertificates -> create ------------------> (signatures) <---- grant, revoke, roll
+//! ```
+//!
+//! * [`Protector`] is a document of the right form, of which nothing can be read; [`VerifiedProtector`] is one whose
+//!   chain and guardian signature hold. What it says is read from the very octets that the signature covers.
+//! * [`open`], [`create`], [`grant`], [`revoke`] and [`roll`] are suspended at each use of a private key ([`Step`]).
+//! * [`suite`] has every algorithm identifier; [`transport_key_blob`] is what KPS releases.
+//!
+//! It does NOT decide who may open a protector, whose successor a guardian is or who is compromised: that is the key
+//! ring's business, in `hgs-kps`. It knows neither files nor clocks, holds no private key, and takes randomness as an
+//! argument. How the documents look in every detail says `docs/protocol-profile.md`.
+
+mod chain;
+mod create;
+mod error;
+mod form;
+mod guardian;
+mod open;
+mod protector;
+mod read;
+mod roll;
+mod seal;
+pub mod step;
+pub mod suite;
+mod transport_key;
+pub mod transport_key_blob;
+mod wrapping;
+mod write;
+
+pub use create::{create, grant, revoke};
+pub use error::{CannotOpen, Fault, OpenError, ProtectorError, ProtectorErrorKind, SealError};
+pub use form::{FormError, Signature};
+pub use guardian::{GuardianCertificates, GuardianError};
+pub use open::{HeldPair, MAX_DECRYPTIONS, Opened, open};
+pub use protector::{MAX_WRAPPINGS, Protector, ProtectorDigest, Unverified, VerifiedProtector};
+pub use roll::{RollPlan, Rolled, Signer, Successor, roll};
+pub use step::{DecryptionRefused, NeedsDecrypt, NeedsSign, Step};
+pub use transport_key::TransportKey;
+pub use wrapping::{EncryptedTransportKey, Wrapping, WrappingId};

@@ -1,0 +1,226 @@
+//! What can be wrong, and who is at fault.
+
+use hgs_crypto::CryptoError;
+use hgs_pki::Thumbprint;
+
+use crate::{FormError, WrappingId};
+
+/// The party that a failure is the fault of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// Whoever sent the message.
+    Peer,
+    /// Whoever made the protector.
+    Protector,
+    /// The host, by its health or its registration.
+    Host,
+    /// Whoever runs this service, by its configuration.
+    Operator,
+    /// The place where a private key lives.
+    KeyStore,
+    /// This program.
+    Ourselves,
+}
+
+/// Why octets are not a key protector that holds. The fault is always with whoever made them.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProtectorError {
+    /// Not a document of the schema, outside its wrappings.
+    #[error("not a key protector: {0}")]
+    Form(#[from] FormError),
+    /// A wrapping is not as the schema and the suite say.
+    #[error("wrapping number {position} is malformed: {error}")]
+    Wrapping {
+        /// Its place in the document, from 1.
+        position: usize,
+        /// What is wrong with it.
+        error: FormError,
+    },
+    /// More wrappings than a protector may have.
+    #[error("the protector has {found} wrappings; {limit} are accepted")]
+    TooManyWrappings {
+        /// How many are accepted.
+        limit: usize,
+        /// How many there are.
+        found: usize,
+    },
+    /// Two wrappings have the same Id.
+    #[error("two wrappings have the Id {id}")]
+    DuplicateId {
+        /// The Id.
+        id: WrappingId,
+    },
+    /// No wrapping is its own parent.
+    #[error("no wrapping is the owner's")]
+    NoOwner,
+    /// Two wrappings are their own parents.
+    #[error("wrappings {first} and {second} both claim to be the owner's")]
+    TwoOwners {
+        /// The first.
+        first: WrappingId,
+        /// The second.
+        second: WrappingId,
+    },
+    /// A wrapping names a parent that is not there.
+    #[error("wrapping {id} names the parent {parent}, which is not there")]
+    ParentMissing {
+        /// The wrapping.
+        id: WrappingId,
+        /// The parent that it names.
+        parent: WrappingId,
+    },
+    /// A wrapping's parents lead round in a circle.
+    #[error("wrapping {id} does not reach the owner")]
+    Cycle {
+        /// The wrapping.
+        id: WrappingId,
+    },
+    /// The signature over a signing certificate is not by the parent.
+    #[error("the signing certificate of wrapping {id} is not signed by its parent {parent}")]
+    SigningCertificateSignature {
+        /// The wrapping.
+        id: WrappingId,
+        /// Its parent.
+        parent: WrappingId,
+    },
+    /// The signature over an encryption certificate is not by the signing certificate beside it.
+    #[error("the encryption certificate of wrapping {id} is not signed by its signing certificate")]
+    EncryptionCertificateSignature {
+        /// The wrapping.
+        id: WrappingId,
+    },
+    /// The guardian signature names a wrapping that is not there.
+    #[error("the guardian signature is by wrapping {id}, which is not there")]
+    GuardianMissing {
+        /// The wrapping that it names.
+        id: WrappingId,
+    },
+    /// The guardian signature does not verify.
+    #[error("the guardian signature does not verify under the certificate of wrapping {id}")]
+    GuardianSignature {
+        /// The wrapping that it names.
+        id: WrappingId,
+    },
+}
+
+/// The three kinds of [`ProtectorError`] that [MS-KPS] 3.1.5.1.1.3 and the protocol profile tell apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ProtectorErrorKind {
+    /// Not a protector, or its signatures do not verify.
+    InvalidProtector,
+    /// A wrapping is malformed, not signed by its parent, or does not reach the owner.
+    InvalidWrapping,
+    /// Over a limit.
+    LimitExceeded,
+}
+
+impl ProtectorError {
+    /// Which kind this is.
+    #[must_use]
+    pub fn kind(&self) -> ProtectorErrorKind {
+        match self {
+            Self::Form(error) | Self::Wrapping { error, .. } if error.is_limit() => {
+                ProtectorErrorKind::LimitExceeded
+            }
+            Self::TooManyWrappings { .. } => ProtectorErrorKind::LimitExceeded,
+            Self::Form(_) | Self::GuardianMissing { .. } | Self::GuardianSignature { .. } => {
+                ProtectorErrorKind::InvalidProtector
+            }
+            Self::Wrapping { .. }
+            | Self::DuplicateId { .. }
+            | Self::NoOwner
+            | Self::TwoOwners { .. }
+            | Self::ParentMissing { .. }
+            | Self::Cycle { .. }
+            | Self::SigningCertificateSignature { .. }
+            | Self::EncryptionCertificateSignature { .. } => ProtectorErrorKind::InvalidWrapping,
+        }
+    }
+
+    /// Who is at fault.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        Fault::Protector
+    }
+}
+
+/// Nothing opened the protector. There is one error for every cause: which of decryption, length and MAC failed is
+/// what a padding oracle asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the transport key of the protector can't be recovered")]
+pub struct CannotOpen;
+
+/// Why a protector was not opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// No wrapping is for any of the pairs that are held.
+    #[error("no wrapping of the protector is for a guardian whose keys are held")]
+    NoWrapping,
+    /// See [`CannotOpen`].
+    #[error(transparent)]
+    CannotOpen(#[from] CannotOpen),
+}
+
+/// Why a protector or a guardian's document was not made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SealError {
+    /// The source of randomness or the cryptographic library failed.
+    #[error(transparent)]
+    Crypto(#[from] CryptoError),
+    /// The key store's signature does not verify under the certificate that it was asked for.
+    #[error("the signature made for the certificate {certificate} does not verify under it")]
+    Signature {
+        /// The thumbprint of the certificate.
+        certificate: Thumbprint,
+    },
+    /// One more wrapping would be more than a protector may have.
+    #[error("the protector has {limit} wrappings already, as many as there may be")]
+    TooManyWrappings {
+        /// How many there may be.
+        limit: usize,
+    },
+    /// The highest Id is the highest there is.
+    #[error("the protector has a wrapping with the highest possible Id")]
+    NoFreeId,
+    /// The guardian has a wrapping already.
+    #[error("wrapping {id} is for this guardian already")]
+    DuplicateGuardian {
+        /// The wrapping.
+        id: WrappingId,
+    },
+    /// Only the owner's keys grant and revoke.
+    #[error("wrapping {id} is not the owner's, whose keys alone grant and revoke")]
+    NotOwner {
+        /// The wrapping that opened the protector.
+        id: WrappingId,
+    },
+    /// The protector has no such wrapping.
+    #[error("the protector has no wrapping {id}")]
+    NoSuchWrapping {
+        /// The Id.
+        id: WrappingId,
+    },
+    /// A roll was to be signed by a successor that it does not have.
+    #[error("the roll has no successor that could sign it")]
+    NoSuccessor,
+    /// The owner's wrapping stays.
+    #[error("the owner's wrapping can't be revoked")]
+    OwnerStays,
+}
+
+impl SealError {
+    /// Who is at fault.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Crypto(_) => Fault::Ourselves,
+            Self::Signature { .. } => Fault::KeyStore,
+            Self::TooManyWrappings { .. } | Self::NoFreeId => Fault::Protector,
+            Self::DuplicateGuardian { .. }
+            | Self::NotOwner { .. }
+            | Self::NoSuchWrapping { .. }
+            | Self::NoSuccessor
+            | Self::OwnerStays => Fault::Peer,
+        }
+    }
+}

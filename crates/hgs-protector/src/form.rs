@@ -1,0 +1,286 @@
+//! The values that the elements of [MS-KPS] hold, read with one error for each way to be wrong.
+
+use hgs_crypto::rsa::SignatureScheme;
+use hgs_crypto::{CryptoError, base64};
+use hgs_pki::{Certificate, CertificateCache, CertificateError, SignatureCache};
+use hgs_xml::{Element, Limits, parse_unsigned_int};
+
+use crate::{SealError, suite};
+
+/// What a canonical form may cost to read: declarations stand on each element that uses them, so that it can be longer
+/// and have more attributes to an element than the document it was made from.
+pub(crate) const CANONICAL_LIMITS: Limits = Limits {
+    bytes: Limits::DOCUMENT.canonical,
+    attributes: 2 * Limits::DOCUMENT.attributes,
+    ..Limits::DOCUMENT
+};
+
+/// Why an element does not hold what its type promises.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FormError {
+    /// The XML, or its order of elements, is not as the schema says.
+    #[error(transparent)]
+    Xml(#[from] hgs_xml::Error),
+    /// Not an `xs:unsignedInt`.
+    #[error("{element} is not a number from 0 to 4294967295")]
+    UnsignedInt {
+        /// The element or attribute.
+        element: &'static str,
+    },
+    /// A version other than the one that is known.
+    #[error("{element} has version {found}; 1 is known")]
+    Version {
+        /// The element.
+        element: &'static str,
+        /// Its version.
+        found: u32,
+    },
+    /// Not Base64.
+    #[error("{element} is not canonical Base64")]
+    Base64 {
+        /// The element.
+        element: &'static str,
+    },
+    /// Not an acceptable certificate.
+    #[error("{element}: {error}")]
+    Certificate {
+        /// The element.
+        element: &'static str,
+        /// What is wrong with it.
+        error: CertificateError,
+    },
+    /// An algorithm that is not in the suite for this use.
+    #[error("{element} names the unknown algorithm `{identifier}`")]
+    UnknownAlgorithm {
+        /// The element that names it.
+        element: &'static str,
+        /// The identifier, escaped and cut short.
+        identifier: String,
+    },
+    /// A value that its algorithm makes longer or shorter.
+    #[error("{element} has {found} octets instead of {expected}")]
+    Length {
+        /// The element.
+        element: &'static str,
+        /// Octets that it should have.
+        expected: usize,
+        /// Octets that it has.
+        found: usize,
+    },
+}
+
+impl FormError {
+    /// Whether a limit was passed, rather than a rule broken.
+    #[must_use]
+    pub fn is_limit(&self) -> bool {
+        match self {
+            Self::Xml(error) => error.is_limit(),
+            Self::Certificate { error, .. } => matches!(error, CertificateError::TooLarge(_)),
+            _ => false,
+        }
+    }
+}
+
+/// A value, and the Base64 that stands for it in a document: kept, so that a roll does not encode it again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Encoded<T> {
+    pub(crate) value: T,
+    pub(crate) base64: Box<str>,
+}
+
+impl Encoded<Certificate> {
+    pub(crate) fn certificate(value: Certificate) -> Self {
+        let base64 = base64::encode(value.der()).into();
+        Self { value, base64 }
+    }
+}
+
+impl Encoded<Signature> {
+    pub(crate) fn signature(value: Signature) -> Self {
+        let base64 = base64::encode(&value.value).into();
+        Self { value, base64 }
+    }
+}
+
+/// A signature of the type `Signature` ([MS-KPS] 2.2.2.10) that nobody has verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signature {
+    /// How it was made.
+    pub scheme: SignatureScheme,
+    /// Its octets, as many as the modulus has.
+    pub value: Vec<u8>,
+}
+
+impl Signature {
+    /// A signature that one of our keys has made.
+    #[must_use]
+    pub fn written(value: Vec<u8>) -> Self {
+        Self {
+            scheme: suite::WRITTEN_SIGNATURE,
+            value,
+        }
+    }
+
+    /// As [`Self::verify_certificate`], for a signature that our own key store has made.
+    pub(crate) fn verify_ours(
+        &self,
+        subject: &Certificate,
+        signer: &Certificate,
+    ) -> Result<(), SealError> {
+        signer
+            .public_key()
+            .verify(self.scheme, subject.der(), &self.value)
+            .map_err(|_| SealError::Signature {
+                certificate: signer.thumbprint(),
+            })
+    }
+
+    /// Checks that the key of `signer` made this over the DER of `subject`.
+    pub(crate) fn verify_certificate(
+        &self,
+        subject: &Certificate,
+        signer: &Certificate,
+        signatures: &SignatureCache,
+    ) -> Result<(), CryptoError> {
+        signatures.verify(signer.public_key(), self.scheme, subject.der(), &self.value)
+    }
+}
+
+/// Refuses a root element other than `name` of `namespace`.
+pub(crate) fn expect_root(
+    root: Element<'_, '_>,
+    namespace: &str,
+    name: &str,
+) -> Result<(), FormError> {
+    if root.is(namespace, name) {
+        return Ok(());
+    }
+    Err(FormError::Xml(hgs_xml::Error::UnexpectedElement {
+        expected: format!("{{{namespace}}}{name}"),
+        found: quoted_name(root),
+    }))
+}
+
+fn quoted_name(element: Element<'_, '_>) -> String {
+    let namespace = element.namespace().unwrap_or_default();
+    format!("{{{}}}{}", quoted(namespace), quoted(element.name()))
+}
+
+/// Reads an `xs:unsignedInt`.
+pub(crate) fn unsigned_int(text: &str, element: &'static str) -> Result<u32, FormError> {
+    parse_unsigned_int(text).ok_or(FormError::UnsignedInt { element })
+}
+
+/// The text of an element without attributes.
+pub(crate) fn plain_text<'d>(element: Element<'d, '_>) -> Result<&'d str, FormError> {
+    element.expect_attributes(&[])?;
+    Ok(element.text()?)
+}
+
+/// Reads an `xs:base64Binary`.
+pub(crate) fn octets(element: Element<'_, '_>, name: &'static str) -> Result<Vec<u8>, FormError> {
+    encoded(element, name).map(|encoded| encoded.value)
+}
+
+fn encoded(element: Element<'_, '_>, name: &'static str) -> Result<Encoded<Vec<u8>>, FormError> {
+    let text = plain_text(element)?;
+    let value = base64::decode_xml(text).map_err(|_| FormError::Base64 { element: name })?;
+    // Without white space the form is the only one: the decoder takes no other padding and no stray bits.
+    let base64 = if text.contains(is_white_space) {
+        text.split(is_white_space).collect::<String>().into()
+    } else {
+        text.into()
+    };
+    Ok(Encoded { value, base64 })
+}
+
+fn is_white_space(c: char) -> bool {
+    matches!(c, ' ' | '\t' | '\r' | '\n')
+}
+
+/// Reads a `Certificate_T` ([MS-KPS] 2.2.3.11).
+pub(crate) fn certificate(
+    element: Element<'_, '_>,
+    name: &'static str,
+    cache: &CertificateCache,
+) -> Result<Encoded<Certificate>, FormError> {
+    let Encoded { value, base64 } = encoded(element, name)?;
+    match cache.parse(&value) {
+        Ok(value) => Ok(Encoded { value, base64 }),
+        Err(error) => Err(FormError::Certificate {
+            element: name,
+            error,
+        }),
+    }
+}
+
+/// Reads a `Signature_T` by an RSA key.
+pub(crate) fn signature(
+    element: Element<'_, '_>,
+    name: &'static str,
+) -> Result<Encoded<Signature>, FormError> {
+    let identifier = algorithm(element)?;
+    let scheme =
+        suite::signature_scheme(identifier).ok_or_else(|| unknown_algorithm(name, identifier))?;
+    let Encoded { value, base64 } = signature_value(element, name)?;
+    Ok(Encoded {
+        value: Signature { scheme, value },
+        base64,
+    })
+}
+
+/// Reads the value of a `Signature_T`. None of our algorithms has parameters, so there must be none.
+pub(crate) fn signature_value(
+    element: Element<'_, '_>,
+    name: &'static str,
+) -> Result<Encoded<Vec<u8>>, FormError> {
+    let mut parts = element.sequence()?;
+    let value = encoded(parts.required(suite::NAMESPACE, "SignatureValue")?, name)?;
+    parts.end()?;
+    Ok(value)
+}
+
+/// The `Algorithm` of an element that has no other attribute.
+pub(crate) fn algorithm<'d>(element: Element<'d, '_>) -> Result<&'d str, FormError> {
+    element.expect_attributes(&["Algorithm"])?;
+    Ok(identifier(element.required_attribute("Algorithm")?))
+}
+
+/// The value of an `xs:anyURI`: white space around it does not count.
+pub(crate) fn identifier(text: &str) -> &str {
+    text.trim_matches(is_white_space)
+}
+
+/// Refuses an algorithm other than `expected` for an element that holds nothing.
+pub(crate) fn expect_algorithm(
+    element: Element<'_, '_>,
+    name: &'static str,
+    expected: &str,
+) -> Result<(), FormError> {
+    match algorithm(element)? {
+        identifier if identifier == expected => Ok(element.sequence()?.end()?),
+        identifier => Err(unknown_algorithm(name, identifier)),
+    }
+}
+
+pub(crate) fn unknown_algorithm(element: &'static str, identifier: &str) -> FormError {
+    FormError::UnknownAlgorithm {
+        element,
+        identifier: quoted(identifier),
+    }
+}
+
+/// A peer's text made fit for a log line: escaped, and no longer than a line is.
+pub(crate) fn quoted(text: &str) -> String {
+    const LONGEST: usize = 100;
+
+    let mut quoted: String = text
+        .chars()
+        .take(LONGEST)
+        .flat_map(char::escape_debug)
+        .collect();
+    if text.chars().nth(LONGEST).is_some() {
+        quoted.push('…');
+    }
+    quoted
+}

@@ -1,0 +1,236 @@
+//! A key protector, before and after its verification.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use hgs_crypto::hash::{Sha256Digest, sha256};
+use hgs_crypto::hex;
+use hgs_pki::{CertificateCache, SignatureCache};
+
+use crate::form::Signature;
+use crate::transport_key::Mac;
+use crate::{CannotOpen, ProtectorError, TransportKey, Wrapping, WrappingId, chain, read};
+
+/// Wrappings that a protector may have.
+pub const MAX_WRAPPINGS: usize = 64;
+
+/// The name of a protector in audit records and lineage: SHA-256 of the canonical form of its `Wrappings`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProtectorDigest(Sha256Digest);
+
+impl ProtectorDigest {
+    /// From the 32 octets of the digest.
+    #[must_use]
+    pub const fn from_bytes(digest: Sha256Digest) -> Self {
+        Self(digest)
+    }
+
+    /// The 32 octets of the digest.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &Sha256Digest {
+        &self.0
+    }
+}
+
+impl fmt::Display for ProtectorDigest {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&hex::encode(&self.0))
+    }
+}
+
+impl fmt::Debug for ProtectorDigest {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "ProtectorDigest({self})")
+    }
+}
+
+/// A key protector ([MS-KPS] 2.2.2.3) of the right form, of which nobody knows yet whether it holds.
+pub struct Protector(pub(crate) Contents);
+
+/// A key protector whose chain and guardian signature hold. Cloning shares the contents.
+///
+/// Its MAC is another matter: that needs the transport key ([`Self::check_transport_key`]).
+#[derive(Clone)]
+pub struct VerifiedProtector(Arc<Contents>);
+
+/// What a protector says.
+pub(crate) struct Contents {
+    /// The whole document.
+    pub(crate) octets: Vec<u8>,
+    /// The canonical form of `Wrappings`: what both signatures cover, and what `wrappings` were read from.
+    pub(crate) signed: Vec<u8>,
+    pub(crate) digest: ProtectorDigest,
+    /// One or more.
+    pub(crate) wrappings: Vec<Wrapping>,
+    pub(crate) mac: Mac,
+    pub(crate) guardian: WrappingId,
+    pub(crate) guardian_signature: Signature,
+    pub(crate) max_offline_unwraps: u32,
+}
+
+impl Contents {
+    pub(crate) fn digest_of(signed: &[u8]) -> ProtectorDigest {
+        ProtectorDigest(sha256(signed))
+    }
+
+    fn wrapping(&self, id: WrappingId) -> Option<&Wrapping> {
+        self.wrappings.iter().find(|wrapping| wrapping.id() == id)
+    }
+}
+
+impl Protector {
+    /// Reads a protector: at most 256 KiB and [`MAX_WRAPPINGS`], nothing that the schema does not name, no algorithm
+    /// that is not in the suite. `certificates` keeps keys from being parsed twice.
+    ///
+    /// # Errors
+    /// See [`ProtectorError`].
+    pub fn read(octets: &[u8], certificates: &CertificateCache) -> Result<Self, ProtectorError> {
+        read::protector(octets, certificates).map(Self)
+    }
+
+    /// Checks the chain from every wrapping to the one owner, and the guardian signature.
+    /// `signatures` remembers the signatures over certificates, which come again with every roll.
+    ///
+    /// # Errors
+    /// See [`ProtectorError`].
+    pub fn verify(self, signatures: &SignatureCache) -> Result<VerifiedProtector, ProtectorError> {
+        let Self(contents) = self;
+        chain::verify(&contents.wrappings, signatures)?;
+        let id = contents.guardian;
+        let guardian = contents
+            .wrapping(id)
+            .ok_or(ProtectorError::GuardianMissing { id })?;
+        let signature = &contents.guardian_signature;
+        guardian
+            .signing_certificate()
+            .public_key()
+            .verify(signature.scheme, &contents.signed, &signature.value)
+            .map_err(|_| ProtectorError::GuardianSignature { id })?;
+        Ok(VerifiedProtector(Arc::new(contents)))
+    }
+
+    /// The document that it was read from.
+    #[must_use]
+    pub fn octets(&self) -> &[u8] {
+        &self.0.octets
+    }
+
+    /// Its name: that of a document, whoever made it.
+    #[must_use]
+    pub fn digest(&self) -> ProtectorDigest {
+        self.0.digest
+    }
+
+    /// What it claims, for diagnosis only.
+    #[must_use]
+    pub fn unverified(&self) -> Unverified<'_> {
+        Unverified(&self.0)
+    }
+}
+
+impl fmt::Debug for Protector {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Protector({}, not verified)", self.digest())
+    }
+}
+
+/// What a protector claims before anybody has verified it: for showing why it does not hold, and for nothing else.
+pub struct Unverified<'a>(&'a Contents);
+
+impl<'a> Unverified<'a> {
+    /// The wrappings that it claims to have.
+    #[must_use]
+    pub fn wrappings(&self) -> &'a [Wrapping] {
+        &self.0.wrappings
+    }
+
+    /// The wrapping that claims to have signed it.
+    #[must_use]
+    pub fn guardian(&self) -> WrappingId {
+        self.0.guardian
+    }
+}
+
+impl VerifiedProtector {
+    /// What was made here: the caller vouches for the chain and has verified the guardian signature.
+    pub(crate) fn vouched(contents: Contents) -> Self {
+        Self(Arc::new(contents))
+    }
+
+    /// The whole document.
+    #[must_use]
+    pub fn octets(&self) -> &[u8] {
+        &self.0.octets
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn digest(&self) -> ProtectorDigest {
+        self.0.digest
+    }
+
+    /// The wrappings in the order of the document; never none.
+    #[must_use]
+    pub fn wrappings(&self) -> &[Wrapping] {
+        &self.0.wrappings
+    }
+
+    /// The owner's wrapping.
+    #[must_use]
+    pub fn owner(&self) -> &Wrapping {
+        self.wrappings()
+            .iter()
+            .find(|wrapping| wrapping.is_owner())
+            .expect("a verified chain ends at the owner")
+    }
+
+    /// The wrapping whose key made the guardian signature.
+    #[must_use]
+    pub fn guardian(&self) -> &Wrapping {
+        self.wrapping(self.0.guardian)
+            .expect("a verified signature is by a wrapping that is there")
+    }
+
+    /// The wrapping with this Id.
+    #[must_use]
+    pub fn wrapping(&self, id: WrappingId) -> Option<&Wrapping> {
+        self.0.wrapping(id)
+    }
+
+    /// `id` and every wrapping that reaches it over its parents.
+    #[must_use]
+    pub fn with_descendants(&self, id: WrappingId) -> BTreeSet<WrappingId> {
+        chain::with_descendants(self.wrappings(), id)
+    }
+
+    /// The attribute `MaxOfflineUnwraps`. No signature covers it: **nothing is granted because of it**.
+    #[must_use]
+    pub fn max_offline_unwraps(&self) -> u32 {
+        self.0.max_offline_unwraps
+    }
+
+    /// Checks the MAC of `TransportKeySignature` under `key`, in constant time.
+    ///
+    /// # Errors
+    /// When the protector was not sealed with this key.
+    pub fn check_transport_key(&self, key: &TransportKey) -> Result<(), CannotOpen> {
+        key.verify_mac(&self.0.signed, &self.0.mac)
+            .map_err(|_| CannotOpen)
+    }
+}
+
+impl PartialEq for VerifiedProtector {
+    /// The same document, octet for octet.
+    fn eq(&self, other: &Self) -> bool {
+        self.octets() == other.octets()
+    }
+}
+
+impl Eq for VerifiedProtector {}
+
+impl fmt::Debug for VerifiedProtector {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "VerifiedProtector({})", self.digest())
+    }
+}
