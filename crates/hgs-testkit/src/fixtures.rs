@@ -1,0 +1,13 @@
+//! Keys, guardians and protectors that tests share, and the drivers of suspended steps.
+
+mod driver;
+mod forge;
+mod guardians;
+mod keys;
+mod random;
+
+pub use driver::Keys;
+pub use forge::{Forge, ForgedWrapping, encrypted_data, signature_element};
+pub use guardians::{Guardian, certificate, now, self_signed, ten_years};
+pub use keys::{KEYS, private_key, private_key_3072};
+pub use random::Repeatable;
