@@ -1,3 +1,14 @@
 //! The attestation protocol MS-HGSA, both roles: messages, host keys, health certificates.
 
+mod facts;
+pub mod host_key;
+pub mod issue;
+mod mode;
+mod refusal;
+mod service_info;
 pub mod wire;
+
+pub use facts::{Facts, KnownHost};
+pub use mode::Endpoint;
+pub use refusal::{Code, Reason, Refusal};
+pub use service_info::{FUNCTIONAL_LEVEL, service_info};

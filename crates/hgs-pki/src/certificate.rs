@@ -279,9 +279,14 @@ impl Certificate {
     /// Whether the certificate allows its subject to issue others. One of version 1 has no place
     /// to say so: then whoever configured it as a root has said it.
     pub(crate) fn may_issue(&self) -> bool {
-        let usage = self.key_usage();
         (self.is_certificate_authority() || self.version() == Version::V1)
-            && usage.is_none_or(|usage| usage.contains(KeyUsage::KEY_CERT_SIGN))
+            && self.may_sign_certificates()
+    }
+
+    /// Whether the key usage, if there is one, includes signatures on certificates.
+    pub(crate) fn may_sign_certificates(&self) -> bool {
+        self.key_usage()
+            .is_none_or(|usage| usage.contains(KeyUsage::KEY_CERT_SIGN))
     }
 
     /// The content of the subject key identifier.

@@ -22,7 +22,7 @@ pub enum ChainError {
     /// Every root is outside its validity, or may not issue certificates.
     #[error("no configured root is valid at {0}")]
     NoRoot(Time),
-    /// The certificate, or every path from it, reaches no root.
+    /// No path of issuers, whose key usage allows it, reaches a root.
     #[error("no path of issuers leads to a configured root")]
     UnknownIssuer,
     /// A certificate of the path has expired.
@@ -97,9 +97,10 @@ pub fn verify(
         .iter()
         .map(anchor_from_trusted_cert)
         .collect::<Result<_, _>>()?;
+    // `webpki` looks at the basic constraints of intermediates, but not at their key usage.
     let intermediates: Vec<_> = intermediates
         .iter()
-        .filter(|certificate| certificate.may_issue())
+        .filter(|certificate| certificate.may_sign_certificates())
         .map(as_der)
         .collect();
     let leaf = as_der(leaf);

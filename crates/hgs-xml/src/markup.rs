@@ -115,27 +115,23 @@ pub(crate) fn push_text(output: &mut Vec<u8>, text: &str) {
 /// [Canonical XML 1.0]: https://www.w3.org/TR/xml-c14n
 #[inline]
 fn push_escaped(output: &mut Vec<u8>, text: &str, escape: impl Fn(u8) -> Option<&'static [u8]>) {
-    let octets = text.as_bytes();
-    // Most text is base64 without any escape. Looking at all octets without stopping at the first hit lets the
-    // compiler look at many at once.
-    if !octets
-        .iter()
-        .fold(false, |any, octet| any | escape(*octet).is_some())
-    {
-        output.extend_from_slice(octets);
+    if !any(text, |octet| escape(octet).is_some()) {
+        output.extend_from_slice(text.as_bytes());
         return;
     }
-    for octet in octets {
-        match escape(*octet) {
+    for octet in text.bytes() {
+        match escape(octet) {
             Some(escaped) => output.extend_from_slice(escaped),
-            None => output.push(*octet),
+            None => output.push(octet),
         }
     }
 }
 
 /// `text` with U+FFFD in place of each character that XML 1.0 can't carry, even escaped.
 pub(crate) fn representable(text: &str) -> Cow<'_, str> {
-    if text.chars().all(is_xml_char) {
+    // Control characters, and the octet that U+FFFE and U+FFFF begin with.
+    let suspicious = |octet: u8| octet < b' ' || octet == 0xef;
+    if !any(text, suspicious) || text.chars().all(is_xml_char) {
         return Cow::Borrowed(text);
     }
     text.chars()
@@ -147,6 +143,14 @@ pub(crate) fn representable(text: &str) -> Cow<'_, str> {
             }
         })
         .collect()
+}
+
+/// Whether any octet of `text` is as asked.
+///
+/// Not stopping at the first hit lets the compiler look at many octets at once, and most text is base64 without any.
+#[inline]
+fn any(text: &str, asked: impl Fn(u8) -> bool) -> bool {
+    text.bytes().fold(false, |any, octet| any | asked(octet))
 }
 
 /// Whether `c` is a `Char` of XML 1.0, production 2.

@@ -104,17 +104,16 @@ impl<'a> Scanner<'a> {
             self.end_tag()
         } else if rest.starts_with("<!--") {
             self.refuse_unless_permissive(|at| Error::Comment { at })?;
-            self.take("<!--".len());
-            self.take_through("-->").map(|_| ())
+            self.skip("<!--", "-->")
         } else if rest.starts_with("<![CDATA[") {
-            self.take_through("]]>").map(|_| ())
+            self.skip("<![CDATA[", "]]>")
         } else if rest.starts_with("<!DOCTYPE") {
             Err(Error::DocumentTypeDeclaration {
                 at: self.position(start),
             })
         } else if rest.starts_with("<?") {
             self.refuse_unless_permissive(|at| Error::ProcessingInstruction { at })?;
-            self.take_through("?>").map(|_| ())
+            self.skip("<?", "?>")
         } else {
             self.start_tag()
         }
@@ -131,7 +130,7 @@ impl<'a> Scanner<'a> {
         let start = self.at;
         self.take("</".len());
         self.name()?;
-        self.take_through(">")?;
+        self.take_through('>')?;
         let Some(declarations) = self.open.pop() else {
             return Err(self.malformed("an end tag without a start tag", start));
         };
@@ -228,12 +227,12 @@ impl<'a> Scanner<'a> {
     fn attribute(&mut self) -> Result<(&'a str, &'a str), Error> {
         let name = self.name()?;
         self.white_space();
-        self.expect("=", "an attribute without a value")?;
+        self.expect('=', "an attribute without a value")?;
         self.white_space();
         let quote = if self.rest().starts_with('\'') {
-            "'"
+            '\''
         } else {
-            "\""
+            '"'
         };
         self.expect(quote, "an attribute value without quotes")?;
         let start = self.at;
@@ -255,16 +254,19 @@ impl<'a> Scanner<'a> {
 
     /// Checks the character references in `data`: the parser takes those beyond Unicode for U+FFFD.
     fn references(&self, start: usize, data: &str) -> Result<(), Error> {
-        for (offset, _) in data.match_indices("&#") {
-            let reference = data.get(offset + "&#".len()..).unwrap_or_default();
-            let (digits, radix) = match reference.strip_prefix('x') {
+        for (ampersand, _) in data.match_indices('&') {
+            let reference = data.get(ampersand + "&".len()..).unwrap_or_default();
+            let Some(number) = reference.strip_prefix('#') else {
+                continue;
+            };
+            let (digits, radix) = match number.strip_prefix('x') {
                 Some(digits) => (digits, 16),
-                None => (reference, 10),
+                None => (number, 10),
             };
             let digits = digits.split(';').next().unwrap_or_default();
             let code_point = u32::from_str_radix(digits, radix).ok();
             if code_point.and_then(char::from_u32).is_none() {
-                return Err(self.malformed("an invalid character reference", start + offset));
+                return Err(self.malformed("an invalid character reference", start + ampersand));
             }
         }
         Ok(())
@@ -275,23 +277,30 @@ impl<'a> Scanner<'a> {
         self.take(rest.len() - rest.trim_start_matches(is_white_space).len());
     }
 
-    fn expect(&mut self, expected: &str, fault: &'static str) -> Result<(), Error> {
+    fn expect(&mut self, expected: char, fault: &'static str) -> Result<(), Error> {
         if self.rest().is_empty() {
             return Err(Error::Truncated);
         }
         if !self.rest().starts_with(expected) {
             return Err(self.malformed(fault, self.at));
         }
-        self.take(expected.len());
+        self.take(expected.len_utf8());
         Ok(())
     }
 
     /// Takes up to and including `end`, and returns what stands before it.
-    fn take_through(&mut self, end: &str) -> Result<&'a str, Error> {
-        let length = self.rest().find(end).ok_or(Error::Truncated)?;
-        let taken = self.take(length);
-        self.take(end.len());
+    fn take_through(&mut self, end: char) -> Result<&'a str, Error> {
+        let (taken, _) = self.rest().split_once(end).ok_or(Error::Truncated)?;
+        self.take(taken.len() + end.len_utf8());
         Ok(taken)
+    }
+
+    /// Passes over what `begin`, which stands here, begins and `end` ends.
+    fn skip(&mut self, begin: &str, end: &str) -> Result<(), Error> {
+        self.take(begin.len());
+        let (skipped, _) = self.rest().split_once(end).ok_or(Error::Truncated)?;
+        self.take(skipped.len() + end.len());
+        Ok(())
     }
 
     fn take(&mut self, length: usize) -> &'a str {

@@ -100,3 +100,7 @@ impl Openssl {
 /// Options that make an authority of a certificate.
 pub(crate) const AUTHORITY: &str =
     "-addext basicConstraints=critical,CA:true -addext keyUsage=critical,keyCertSign,cRLSign";
+
+/// Options of a certificate that is nobody's authority. Without any extension, `openssl` writes
+/// certificates of version 1 or 3, depending on its own version.
+pub(crate) const LEAF: &str = "-addext basicConstraints=critical,CA:false";

@@ -1,0 +1,348 @@
+//! Refusals, and the error table of section 7 of the protocol profile.
+//!
+//! A [`Refusal`] is one value. The HTTP status and reply, the audit record, the metric and the trace line are all
+//! derived from it, so that they can't tell different stories.
+
+use hgs_crypto::rsa::PublicKeyError;
+
+use crate::facts::Facts;
+use crate::host_key::IdentityRefusal;
+use crate::wire::{
+    AttestationOperationMode, AttestationProvidedContentType, ErrorDetail, ErrorReply,
+    MessageError, OperationModeErrorReply, PayloadErrorReply, Reply, UnauthorizedErrorReply,
+    UnavailableErrorReply, VirtualSecureModeErrorReply,
+};
+
+/// A code of the error table, with what the table says of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Code {
+    /// Not JSON of the type, or a value is not Base64.
+    MalformedRequest,
+    /// One of the three contents is missing or doubled.
+    MissingContent,
+    /// Not exactly one result is requested, or an unknown one.
+    RequestedContent,
+    /// The certificate of an intermediate authority is requested.
+    CaIntermediateNotOffered,
+    /// The identity key is not an acceptable key, or is the host key itself.
+    IdentityKeyInvalid,
+    /// The host key is unknown.
+    HostNotRegistered,
+    /// The host was revoked.
+    HostRevoked,
+    /// The host key's signature does not verify.
+    HostKeySignature,
+    /// A newer identity key is recorded.
+    IdentityKeySuperseded,
+    /// The identity key was first seen too long ago.
+    IdentityKeyExpired,
+    /// The identity key is recorded for the other kind.
+    IdentityKeyOfOtherKind,
+    /// The host has as many identity keys as it may have.
+    TooManyIdentityKeys,
+    /// The path is that of another mode.
+    OperationMode,
+    /// Overload, or keys or state are away.
+    Unavailable,
+    /// No such path.
+    NotFound,
+    /// The path has other methods.
+    MethodNotAllowed,
+    /// Over a limit.
+    TooLarge,
+    /// The request was not received in time.
+    Timeout,
+    /// Anything else; the fault is ours.
+    Internal,
+}
+
+impl Code {
+    /// Every code, in the order of the table.
+    pub const ALL: [Self; 19] = [
+        Self::MalformedRequest,
+        Self::MissingContent,
+        Self::RequestedContent,
+        Self::CaIntermediateNotOffered,
+        Self::IdentityKeyInvalid,
+        Self::HostNotRegistered,
+        Self::HostRevoked,
+        Self::HostKeySignature,
+        Self::IdentityKeySuperseded,
+        Self::IdentityKeyExpired,
+        Self::IdentityKeyOfOtherKind,
+        Self::TooManyIdentityKeys,
+        Self::OperationMode,
+        Self::Unavailable,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::TooLarge,
+        Self::Timeout,
+        Self::Internal,
+    ];
+
+    /// Its name on the wire, in audit records and as a metric's label.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::MalformedRequest => "malformed-request",
+            Self::MissingContent => "missing-content",
+            Self::RequestedContent => "requested-content",
+            Self::CaIntermediateNotOffered => "ca-intermediate-not-offered",
+            Self::IdentityKeyInvalid => "identity-key-invalid",
+            Self::HostNotRegistered => "host-not-registered",
+            Self::HostRevoked => "host-revoked",
+            Self::HostKeySignature => "host-key-signature",
+            Self::IdentityKeySuperseded => "identity-key-superseded",
+            Self::IdentityKeyExpired => "identity-key-expired",
+            Self::IdentityKeyOfOtherKind => "identity-key-of-other-kind",
+            Self::TooManyIdentityKeys => "too-many-identity-keys",
+            Self::OperationMode => "operation-mode",
+            Self::Unavailable => "unavailable",
+            Self::NotFound => "not-found",
+            Self::MethodNotAllowed => "method-not-allowed",
+            Self::TooLarge => "too-large",
+            Self::Timeout => "timeout",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// The code with that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|code| code.name() == name)
+    }
+
+    /// The HTTP status of the reply.
+    #[must_use]
+    pub fn status(self) -> u16 {
+        match self {
+            Self::MalformedRequest
+            | Self::MissingContent
+            | Self::RequestedContent
+            | Self::CaIntermediateNotOffered
+            | Self::IdentityKeyInvalid
+            | Self::OperationMode => 400,
+            Self::HostNotRegistered
+            | Self::HostRevoked
+            | Self::HostKeySignature
+            | Self::IdentityKeySuperseded
+            | Self::IdentityKeyExpired
+            | Self::IdentityKeyOfOtherKind
+            | Self::TooManyIdentityKeys => 403,
+            Self::NotFound => 404,
+            Self::MethodNotAllowed => 405,
+            Self::Timeout => 408,
+            Self::TooLarge => 413,
+            Self::Internal => 500,
+            Self::Unavailable => 503,
+        }
+    }
+
+    /// Whether the same host can meaningfully try again.
+    #[must_use]
+    pub fn is_retryable(self) -> bool {
+        matches!(
+            self,
+            Self::OperationMode | Self::Unavailable | Self::Timeout | Self::Internal
+        )
+    }
+}
+
+/// Why a host gets no health certificate.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Reason {
+    /// The body is no request, or over a limit.
+    #[error(transparent)]
+    Message(#[from] MessageError),
+    /// The body is a request of another mode.
+    #[error("a {found} was sent where an AttestationRequest is expected")]
+    OtherRequest {
+        /// The type of the request.
+        found: &'static str,
+    },
+    /// A content that is needed is not there.
+    #[error("ProvidedContent has no {0}")]
+    MissingContent(AttestationProvidedContentType),
+    /// A content that is needed is there more than once.
+    #[error("ProvidedContent has more than one {0}")]
+    DoubledContent(AttestationProvidedContentType),
+    /// Not exactly one result is requested.
+    #[error("RequestedContent asks for {0} results; one is possible")]
+    ResultCount(usize),
+    /// A result is requested that the specification does not name.
+    #[error("RequestedContent asks for result {0}, which is unknown")]
+    UnknownResult(u32),
+    /// The certificate of an intermediate authority is requested.
+    #[error("certificates of intermediate authorities are not offered")]
+    CaIntermediate,
+    /// The host key is not registered.
+    #[error("the host key is not registered")]
+    HostNotRegistered,
+    /// The signature is not by the host key.
+    #[error("the signature over host key and identity key does not verify")]
+    HostKeySignature,
+    /// The host was revoked.
+    #[error("the host was revoked")]
+    HostRevoked,
+    /// The identity key is not an acceptable key.
+    #[error("identity key: {0}")]
+    IdentityKey(PublicKeyError),
+    /// The identity key is the host key.
+    #[error("the identity key is the host key itself")]
+    IdentityKeyIsHostKey,
+    /// The identity key is one that may not be used now.
+    #[error(transparent)]
+    IdentityRefused(#[from] IdentityRefusal),
+    /// The path is that of another mode.
+    #[error("the server attests in mode {expected}")]
+    OperationMode {
+        /// The mode of the server.
+        expected: AttestationOperationMode,
+    },
+    /// Overload, or keys or state are away.
+    #[error("the service is not available now")]
+    Unavailable,
+    /// No such path.
+    #[error("no such path")]
+    NotFound,
+    /// The path has other methods.
+    #[error("the path has other methods")]
+    MethodNotAllowed,
+    /// The body has more octets than a request may have.
+    #[error("the request is too large")]
+    TooLarge,
+    /// The request was not received in time.
+    #[error("the request was not received in time")]
+    Timeout,
+    /// Anything else.
+    #[error("the server failed")]
+    Internal,
+}
+
+impl Reason {
+    /// The code of the error table.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Message(error) if error.is_over_limit() => Code::TooLarge,
+            Self::Message(_) | Self::OtherRequest { .. } => Code::MalformedRequest,
+            Self::MissingContent(_) | Self::DoubledContent(_) => Code::MissingContent,
+            Self::ResultCount(_) | Self::UnknownResult(_) => Code::RequestedContent,
+            Self::CaIntermediate => Code::CaIntermediateNotOffered,
+            Self::HostNotRegistered => Code::HostNotRegistered,
+            Self::HostKeySignature => Code::HostKeySignature,
+            Self::HostRevoked => Code::HostRevoked,
+            Self::IdentityKey(_) | Self::IdentityKeyIsHostKey => Code::IdentityKeyInvalid,
+            Self::IdentityRefused(refusal) => refusal.code(),
+            Self::OperationMode { .. } => Code::OperationMode,
+            Self::Unavailable => Code::Unavailable,
+            Self::NotFound => Code::NotFound,
+            Self::MethodNotAllowed => Code::MethodNotAllowed,
+            Self::TooLarge => Code::TooLarge,
+            Self::Timeout => Code::Timeout,
+            Self::Internal => Code::Internal,
+        }
+    }
+}
+
+/// A refusal: why, and what is known of who asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use = "a refusal is answered, counted and, for a host that proved its key, recorded"]
+pub struct Refusal {
+    reason: Reason,
+    facts: Facts,
+}
+
+impl Refusal {
+    pub(crate) fn with_facts(reason: Reason, facts: Facts) -> Self {
+        Self { reason, facts }
+    }
+
+    /// Why.
+    #[must_use]
+    pub fn reason(&self) -> &Reason {
+        &self.reason
+    }
+
+    /// The code of the error table.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        self.reason.code()
+    }
+
+    /// What is known of who asked.
+    #[must_use]
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// The HTTP status of the reply.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        self.code().status()
+    }
+
+    /// The body of the reply.
+    #[must_use]
+    pub fn reply(&self) -> Reply {
+        let code = self.code();
+        let retryable = code.is_retryable();
+        let open_hgs = Some(ErrorDetail {
+            code: code.name().to_owned(),
+            message: self.reason.to_string(),
+        });
+        if let Reason::OperationMode { expected } = self.reason {
+            return Reply::OperationModeError(OperationModeErrorReply {
+                retryable,
+                expected_operation_mode: expected,
+                open_hgs,
+            });
+        }
+        match code {
+            Code::MalformedRequest
+            | Code::MissingContent
+            | Code::RequestedContent
+            | Code::CaIntermediateNotOffered => Reply::PayloadError(PayloadErrorReply {
+                retryable,
+                open_hgs,
+            }),
+            Code::IdentityKeyInvalid => {
+                Reply::VirtualSecureModeError(VirtualSecureModeErrorReply {
+                    retryable,
+                    open_hgs,
+                })
+            }
+            Code::HostNotRegistered
+            | Code::HostRevoked
+            | Code::HostKeySignature
+            | Code::IdentityKeySuperseded
+            | Code::IdentityKeyExpired
+            | Code::IdentityKeyOfOtherKind
+            | Code::TooManyIdentityKeys => Reply::UnauthorizedError(UnauthorizedErrorReply {
+                retryable,
+                open_hgs,
+            }),
+            Code::Unavailable => Reply::UnavailableError(UnavailableErrorReply {
+                retryable,
+                open_hgs,
+            }),
+            Code::OperationMode
+            | Code::NotFound
+            | Code::MethodNotAllowed
+            | Code::TooLarge
+            | Code::Timeout
+            | Code::Internal => Reply::Error(ErrorReply {
+                retryable,
+                open_hgs,
+            }),
+        }
+    }
+}
+
+impl From<Reason> for Refusal {
+    /// A refusal of somebody of whom nothing is known.
+    fn from(reason: Reason) -> Self {
+        Self::with_facts(reason, Facts::default())
+    }
+}

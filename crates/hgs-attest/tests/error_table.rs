@@ -1,0 +1,137 @@
+//! The error table of the protocol profile, read from the page itself, against what the code answers.
+
+use hgs_attest::host_key::IdentityRefusal;
+use hgs_attest::wire::{
+    AttestationOperationMode, AttestationProvidedContentType, MessageError, Reply,
+};
+use hgs_attest::{Code, Reason, Refusal};
+use hgs_crypto::rsa::PublicKeyError;
+use hgs_pki::Time;
+use hgs_pki::health::HealthKind;
+
+const PROFILE: &str = include_str!("../../../docs/protocol-profile.md");
+
+/// One code of the table: its name, reply, HTTP status and Retryable.
+type Row = (String, String, u16, bool);
+
+fn rows_of_the_page() -> Vec<Row> {
+    let header = "| reply | Code | status | Retryable | when |";
+    let (_, table) = PROFILE.split_once(header).expect("the page has the table");
+    let lines = table
+        .lines()
+        .skip(2)
+        .take_while(|line| line.starts_with('|'));
+    lines.flat_map(rows_of_a_line).collect()
+}
+
+fn rows_of_a_line(line: &str) -> Vec<Row> {
+    let cells: Vec<_> = line.split('|').map(str::trim).collect();
+    let [_, reply, codes, statuses, retryable, ..] = cells[..] else {
+        panic!("too few cells: {line}");
+    };
+    let codes = quoted(codes);
+    let statuses: Vec<u16> = statuses.split(", ").map(|n| n.parse().unwrap()).collect();
+    assert_eq!(codes.len(), statuses.len(), "{line}");
+    let rows = codes.into_iter().zip(statuses);
+    rows.map(|(code, status)| {
+        let retryable = match retryable.split_once(", but true for ") {
+            Some(("false", exceptions)) => quoted(exceptions).contains(&code),
+            Some(_) => panic!("unknown exception: {line}"),
+            None => retryable.parse().unwrap(),
+        };
+        (code, reply.to_owned(), status, retryable)
+    })
+    .collect()
+}
+
+/// What stands between backticks.
+fn quoted(cell: &str) -> Vec<String> {
+    cell.split('`')
+        .skip(1)
+        .step_by(2)
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Reasons of every kind, at least one for each code.
+fn reasons() -> Vec<Reason> {
+    let key = AttestationProvidedContentType::HostKeyPublicKey;
+    let time = Time::from_unix(0);
+    vec![
+        Reason::Message(MessageError::NotAnObject),
+        Reason::Message(MessageError::TooManyProvidedContents { found: 17 }),
+        Reason::OtherRequest { found: "ADRequest" },
+        Reason::MissingContent(key),
+        Reason::DoubledContent(key),
+        Reason::ResultCount(2),
+        Reason::UnknownResult(4),
+        Reason::CaIntermediate,
+        Reason::HostNotRegistered,
+        Reason::HostKeySignature,
+        Reason::HostRevoked,
+        Reason::IdentityKey(PublicKeyError::Malformed),
+        Reason::IdentityKeyIsHostKey,
+        Reason::IdentityRefused(IdentityRefusal::OtherKind {
+            recorded: HealthKind::Signing,
+        }),
+        Reason::IdentityRefused(IdentityRefusal::Superseded { at: time }),
+        Reason::IdentityRefused(IdentityRefusal::Expired { first_seen: time }),
+        Reason::IdentityRefused(IdentityRefusal::TooMany),
+        Reason::OperationMode {
+            expected: AttestationOperationMode::HostKey,
+        },
+        Reason::Unavailable,
+        Reason::NotFound,
+        Reason::MethodNotAllowed,
+        Reason::TooLarge,
+        Reason::Timeout,
+        Reason::Internal,
+    ]
+}
+
+fn row_of_the_code(reason: &Reason) -> Row {
+    let refusal = Refusal::from(reason.clone());
+    let json = refusal.reply().to_json();
+    let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    let (reply, _) = json["__type"].as_str().unwrap().split_once(':').unwrap();
+    let code = json["OpenHgs"]["Code"].as_str().unwrap();
+    assert_eq!(json["OpenHgs"]["Message"], reason.to_string());
+    let retryable = json["Retryable"].as_bool().unwrap();
+    (
+        code.to_owned(),
+        reply.to_owned(),
+        refusal.status(),
+        retryable,
+    )
+}
+
+#[test]
+fn every_refusal_is_answered_as_the_table_says() {
+    let page = rows_of_the_page();
+    for reason in reasons() {
+        let row = row_of_the_code(&reason);
+        assert!(page.contains(&row), "{reason:?} is answered with {row:?}");
+    }
+}
+
+#[test]
+fn every_row_of_the_table_is_a_code_and_can_be_answered() {
+    let page: Vec<_> = rows_of_the_page().into_iter().map(|row| row.0).collect();
+    let codes: Vec<_> = Code::ALL.into_iter().map(Code::name).collect();
+    assert_eq!(page, codes);
+    let answered: Vec<_> = reasons().iter().map(Reason::code).collect();
+    for code in Code::ALL {
+        assert!(answered.contains(&code), "{code:?} is never answered");
+        assert_eq!(Code::from_name(code.name()), Some(code));
+    }
+}
+
+#[test]
+fn a_host_in_the_wrong_mode_is_told_the_right_one() {
+    let expected = AttestationOperationMode::HostKey;
+    let reply = Refusal::from(Reason::OperationMode { expected }).reply();
+    let Reply::OperationModeError(reply) = reply else {
+        panic!("{reply:?}");
+    };
+    assert_eq!(reply.expected_operation_mode, expected);
+}

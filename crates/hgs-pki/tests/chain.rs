@@ -1,0 +1,230 @@
+//! Paths to roots, made by `openssl` and judged by both.
+
+mod common;
+
+use common::openssl::{AUTHORITY, LEAF, Openssl};
+use common::{issue, key, now, ten_years};
+use hgs_pki::chain::{self, ChainError, MAX_INTERMEDIATES};
+use hgs_pki::issue::Issuer;
+use hgs_pki::{Certificate, Seconds, Time, Validity, profile};
+
+fn day_after(certificate: &Certificate) -> Time {
+    let begin = certificate.validity().not_before;
+    begin.checked_add(Seconds::from_days(1)).unwrap()
+}
+
+#[test]
+fn an_intermediate_connects_leaf_and_root() {
+    let openssl = Openssl::new();
+    let root = openssl.root("root");
+    let intermediate = openssl.issued("intermediate", "root", AUTHORITY);
+    let leaf = openssl.issued("leaf", "intermediate", &format!("{LEAF} -sha384"));
+    let when = day_after(&leaf);
+    let (roots, intermediates) = ([root.clone()], [intermediate.clone()]);
+    assert_eq!(chain::verify(&leaf, &intermediates, &roots, when), Ok(()));
+    let time = when.unix();
+    openssl.run(&format!(
+        "verify -attime {time} -CAfile root.pem -untrusted intermediate.pem leaf.pem"
+    ));
+
+    let refused = chain::verify(&leaf, &[], &roots, when);
+    assert_eq!(refused, Err(ChainError::UnknownIssuer));
+    let stranger = openssl.root("stranger");
+    let refused = chain::verify(&leaf, &intermediates, &[stranger], when);
+    assert_eq!(refused, Err(ChainError::UnknownIssuer));
+    let namesake = openssl.root("root");
+    let refused = chain::verify(&leaf, &intermediates, &[namesake], when);
+    assert_eq!(refused, Err(ChainError::Signature));
+    let refused = chain::verify(&leaf, &intermediates, &[], when);
+    assert_eq!(refused, Err(ChainError::NoRoot(when)));
+    // The root among the intermediates does not make it a root.
+    let refused = chain::verify(&leaf, &[intermediate.clone(), root], &[], when);
+    assert_eq!(refused, Err(ChainError::NoRoot(when)));
+    // An intermediate that is configured as a root is one.
+    assert_eq!(chain::verify(&leaf, &[], &[intermediate], when), Ok(()));
+}
+
+#[test]
+fn every_certificate_of_the_path_must_be_valid_at_the_time() {
+    let signer_key = key("signer");
+    let validity = |first_day: u32, last_day: u32| Validity {
+        not_before: now().checked_add(Seconds::from_days(first_day)).unwrap(),
+        not_after: now().checked_add(Seconds::from_days(last_day)).unwrap(),
+    };
+    let template = profile::attestation_signer(validity(10, 40));
+    let root = issue(template, &signer_key, Issuer::SelfSigned, &signer_key);
+    let template = profile::host_key("node", validity(20, 50));
+    let leaf = issue(
+        template,
+        &key("host"),
+        Issuer::Certificate(&root),
+        &signer_key,
+    );
+    let roots = [root.clone()];
+    let at = |day: u32| {
+        let when = now().checked_add(Seconds::from_days(day)).unwrap();
+        (when, chain::verify(&leaf, &[], &roots, when))
+    };
+    assert_eq!(at(20).1, Ok(()));
+    assert_eq!(at(40).1, Ok(()));
+    assert_eq!(
+        at(19).1,
+        Err(ChainError::NotYetValid(leaf.validity().not_before))
+    );
+    let (when, refused) = at(41);
+    assert_eq!(refused, Err(ChainError::NoRoot(when)));
+    let early = Time::from_unix(-1);
+    assert_eq!(
+        chain::verify(&leaf, &[], &roots, early),
+        Err(ChainError::Time(early))
+    );
+
+    let template = profile::attestation_signer(ten_years());
+    let root = issue(template, &signer_key, Issuer::SelfSigned, &signer_key);
+    let after = leaf
+        .validity()
+        .not_after
+        .checked_add(Seconds::new(1))
+        .unwrap();
+    let refused = chain::verify(&leaf, &[], &[root], after);
+    assert_eq!(refused, Err(ChainError::Expired(leaf.validity().not_after)));
+}
+
+#[test]
+fn a_root_that_is_the_leaf_is_accepted_while_it_is_valid() {
+    let key = key("own");
+    let template = profile::guardian_signing("tenant", ten_years());
+    let guardian = issue(template, &key, Issuer::SelfSigned, &key);
+    let roots = [guardian.clone()];
+    let Validity {
+        not_before,
+        not_after,
+    } = guardian.validity();
+    for when in [not_before, not_after] {
+        assert_eq!(chain::verify(&guardian, &[], &roots, when), Ok(()));
+    }
+    let second = Seconds::new(1);
+    let refused = chain::verify(
+        &guardian,
+        &[],
+        &roots,
+        not_before.checked_sub(second).unwrap(),
+    );
+    assert_eq!(refused, Err(ChainError::NotYetValid(not_before)));
+    let refused = chain::verify(
+        &guardian,
+        &[],
+        &roots,
+        not_after.checked_add(second).unwrap(),
+    );
+    assert_eq!(refused, Err(ChainError::Expired(not_after)));
+
+    // The same name and key is not the same certificate, and a leaf is not an issuer.
+    let later = Validity {
+        not_before: not_before.checked_add(second).unwrap(),
+        not_after,
+    };
+    let template = profile::guardian_signing("tenant", later);
+    let other = issue(template, &key, Issuer::SelfSigned, &key);
+    let refused = chain::verify(&other, &[], &roots, not_after);
+    assert_eq!(refused, Err(ChainError::NoRoot(not_after)));
+}
+
+#[test]
+fn a_root_of_version_1_is_accepted_and_an_intermediate_is_not() {
+    let openssl = Openssl::new();
+    let root = Certificate::from_pem(include_str!("data/version-1.pem")).unwrap();
+    openssl.write("v1.pem", root.to_pem());
+    openssl.write("v1.key", include_str!("data/version-1.key"));
+    let leaf = openssl.issued("leaf", "v1", LEAF);
+    let when = day_after(&leaf);
+    assert_eq!(chain::verify(&leaf, &[], &[root.clone()], when), Ok(()));
+    let stranger = openssl.root("stranger");
+    let refused = chain::verify(&leaf, &[root], &[stranger], when);
+    assert_eq!(refused, Err(ChainError::Version1));
+}
+
+#[test]
+fn issuers_must_be_authorities_by_constraints_and_by_usage() {
+    let openssl = Openssl::new();
+    let root = openssl.root("root");
+    let roots = [root];
+    for (options, expected) in [
+        (LEAF, ChainError::IssuerNotAuthority),
+        (
+            "-addext basicConstraints=critical,CA:true -addext keyUsage=digitalSignature",
+            ChainError::UnknownIssuer,
+        ),
+    ] {
+        let issuer = openssl.issued("issuer", "root", options);
+        let leaf = openssl.issued("leaf", "issuer", LEAF);
+        let when = day_after(&leaf);
+        let refused = chain::verify(&leaf, &[issuer], &roots, when);
+        assert_eq!(refused, Err(expected), "{options}");
+    }
+    let authority = openssl.issued("authority", "root", AUTHORITY);
+    let refused = chain::verify(&authority, &[], &roots, day_after(&authority));
+    assert_eq!(refused, Err(ChainError::LeafIsAuthority));
+}
+
+#[test]
+fn constraints_of_authorities_hold() {
+    let openssl = Openssl::new();
+    let root = openssl.root("root");
+    let roots = [root];
+    let short = openssl.issued(
+        "short",
+        "root",
+        "-addext basicConstraints=critical,CA:true,pathlen:0",
+    );
+    let below = openssl.issued("below", "short", AUTHORITY);
+    let leaf = openssl.issued("leaf", "below", LEAF);
+    let refused = chain::verify(&leaf, &[short, below], &roots, day_after(&leaf));
+    assert_eq!(refused, Err(ChainError::PathLength));
+
+    let names = format!("{AUTHORITY} -addext nameConstraints=critical,permitted;DNS:example.org");
+    let narrow = openssl.issued("narrow", "root", &names);
+    let inside = openssl.issued(
+        "inside",
+        "narrow",
+        "-addext subjectAltName=DNS:a.example.org",
+    );
+    let outside = openssl.issued(
+        "outside",
+        "narrow",
+        "-addext subjectAltName=DNS:example.com",
+    );
+    let narrow = [narrow];
+    assert_eq!(
+        chain::verify(&inside, &narrow, &roots, day_after(&inside)),
+        Ok(())
+    );
+    let refused = chain::verify(&outside, &narrow, &roots, day_after(&outside));
+    assert_eq!(refused, Err(ChainError::NameConstraint));
+}
+
+#[test]
+fn unknown_critical_extensions_and_weak_hashes_are_refused() {
+    let openssl = Openssl::new();
+    let root = openssl.root("root");
+    let roots = [root];
+    let unknown = "-addext 1.3.6.1.4.1.32473.9=critical,DER:0500";
+    let leaf = openssl.issued("leaf", "root", unknown);
+    let refused = chain::verify(&leaf, &[], &roots, day_after(&leaf));
+    assert_eq!(refused, Err(ChainError::UnknownCriticalExtension));
+    let refused = chain::verify(&leaf, &[], &[leaf.clone()], day_after(&leaf));
+    assert_eq!(refused, Err(ChainError::UnknownCriticalExtension));
+    let leaf = openssl.issued("weak", "root", &format!("{LEAF} -sha1"));
+    let refused = chain::verify(&leaf, &[], &roots, day_after(&leaf));
+    assert_eq!(refused, Err(ChainError::UnsupportedAlgorithm));
+}
+
+#[test]
+fn too_many_intermediates_are_refused_before_any_work() {
+    let key = key("own");
+    let template = profile::attestation_signer(ten_years());
+    let signer = issue(template, &key, Issuer::SelfSigned, &key);
+    let many = vec![signer.clone(); MAX_INTERMEDIATES + 1];
+    let refused = chain::verify(&signer, &many, &[signer.clone()], now());
+    assert_eq!(refused, Err(ChainError::TooManyIntermediates(many.len())));
+}

@@ -1,0 +1,292 @@
+//! The configuration: one TOML file in which every key is optional and unknown keys are errors.
+//!
+//! `docs/configuration.md` is its reference, held true by a test. An empty file is a valid
+//! configuration. `HGS_*` variables override paths, so that a unit file or a container can place
+//! files without a configuration of its own.
+
+mod layout;
+mod limits;
+mod listen;
+mod quantity;
+mod sections;
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+pub use layout::{Environment, Layout};
+pub use limits::Limits;
+pub use listen::{Admin, Http, Https, Listen, Metrics};
+pub use sections::{Ancestors, Attestation, KeyProtection, Log, LogFormat, Server};
+
+/// Everything that can be configured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Name, state and master key.
+    pub server: Server,
+    /// Listeners.
+    pub listen: Listen,
+    /// Budgets of connections and requests.
+    pub limits: Limits,
+    /// Logs.
+    pub log: Log,
+    /// Lifetimes of what attestation issues.
+    pub attestation: Attestation,
+    /// What hosts may do with released keys.
+    pub key_protection: KeyProtection,
+    #[serde(skip, default = "Layout::system")]
+    layout: Layout,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::with_layout(Layout::system())
+    }
+}
+
+impl Config {
+    /// The configuration of an empty file, with files where `layout` puts them.
+    #[must_use]
+    pub fn with_layout(layout: Layout) -> Self {
+        Self {
+            server: Server::default(),
+            listen: Listen::default(),
+            limits: Limits::default(),
+            log: Log::default(),
+            attestation: Attestation::default(),
+            key_protection: KeyProtection::default(),
+            layout,
+        }
+    }
+
+    /// Reads the configuration: the file `named` (`--config`), else the one that `HGS_CONFIG`
+    /// names, else the one of the layout, which may be absent; then the `HGS_*` overrides.
+    ///
+    /// # Errors
+    /// When a named file is absent, and when a file can't be read or is not a configuration.
+    pub fn load(named: Option<&Path>, environment: &Environment) -> Result<Self, ConfigError> {
+        let layout = Layout::detect(environment);
+        let named = named
+            .map(Path::to_path_buf)
+            .or_else(|| environment.path("HGS_CONFIG"));
+        let (file, optional) = match named {
+            Some(file) => (file, false),
+            None => (layout.configuration_file(), true),
+        };
+        let text = match fs::read_to_string(&file) {
+            Ok(text) => text,
+            Err(error) if optional && error.kind() == io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(ConfigError::Unreadable { file, error }),
+        };
+        let mut config = Self::parse(&text, &file, layout)?;
+        config.apply(environment);
+        Ok(config)
+    }
+
+    /// Reads the text of the configuration file `file`.
+    ///
+    /// # Errors
+    /// When the text is not a configuration: the error names the key and where it stands.
+    pub fn parse(text: &str, file: &Path, layout: Layout) -> Result<Self, ConfigError> {
+        let mut config: Self = toml::from_str(text).map_err(|error| ConfigError::Invalid {
+            file: file.to_path_buf(),
+            position: error.span().map(|span| Position::of(span.start, text)),
+            message: error.message().to_owned(),
+        })?;
+        config.layout = layout;
+        Ok(config)
+    }
+
+    /// Applies the overrides of the environment: `HGS_STATE`, `HGS_MASTER_KEY`, `HGS_SOCKET`,
+    /// `HGS_TLS_CERTIFICATE` and `HGS_TLS_KEY`.
+    pub fn apply(&mut self, environment: &Environment) {
+        for (variable, setting) in [
+            ("HGS_STATE", &mut self.server.state),
+            ("HGS_MASTER_KEY", &mut self.server.master_key),
+            ("HGS_SOCKET", &mut self.listen.admin.socket),
+            ("HGS_TLS_CERTIFICATE", &mut self.listen.https.certificate),
+            ("HGS_TLS_KEY", &mut self.listen.https.key),
+        ] {
+            if let Some(path) = environment.path(variable) {
+                *setting = Some(path);
+            }
+        }
+    }
+
+    /// Folder of the store.
+    #[must_use]
+    pub fn state_folder(&self) -> PathBuf {
+        self.server
+            .state
+            .clone()
+            .unwrap_or_else(|| self.layout.state.clone())
+    }
+
+    /// File of the master key.
+    #[must_use]
+    pub fn master_key_file(&self) -> PathBuf {
+        self.server
+            .master_key
+            .clone()
+            .unwrap_or_else(|| self.state_folder().join("master.key"))
+    }
+
+    /// Path of the admin API's socket.
+    #[must_use]
+    pub fn admin_socket(&self) -> PathBuf {
+        self.listen
+            .admin
+            .socket
+            .clone()
+            .unwrap_or_else(|| self.layout.runtime.join("admin.sock"))
+    }
+
+    /// Address of the plain HTTP listener.
+    #[must_use]
+    pub fn http_address(&self) -> SocketAddr {
+        self.listen
+            .http
+            .address
+            .unwrap_or_else(|| Layout::anywhere(self.layout.http_port))
+    }
+
+    /// Address of the HTTPS listener.
+    #[must_use]
+    pub fn https_address(&self) -> SocketAddr {
+        self.listen
+            .https
+            .address
+            .unwrap_or_else(|| Layout::anywhere(self.layout.https_port))
+    }
+}
+
+/// The operator's configuration can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file is absent or its permissions are in the way.
+    #[error("can't read the configuration {}", file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        #[source]
+        error: io::Error,
+    },
+    /// Not TOML, an unknown key, or a value that its key does not take.
+    #[error("{}{}: {message}", file.display(), Position::suffix(position.as_ref()))]
+    Invalid {
+        /// The file.
+        file: PathBuf,
+        /// Where in the file.
+        position: Option<Position>,
+        /// What is wrong there.
+        message: String,
+    },
+}
+
+/// A place in a text file, both numbers counting from one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// Line.
+    pub line: usize,
+    /// Column, in characters.
+    pub column: usize,
+}
+
+impl Position {
+    fn of(offset: usize, text: &str) -> Self {
+        let before = text.get(..offset).unwrap_or(text);
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        Self {
+            line: before.matches('\n').count() + 1,
+            column: before[line_start..].chars().count() + 1,
+        }
+    }
+
+    fn suffix(position: Option<&Self>) -> String {
+        position.map_or_else(String::new, |position| {
+            format!(":{}:{}", position.line, position.column)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        Config::parse(text, Path::new("openhgs.toml"), Layout::system())
+    }
+
+    fn refusal(text: &str) -> String {
+        parse(text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn an_empty_file_is_a_configuration() {
+        assert_eq!(parse("").unwrap(), Config::default());
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_by_name_and_line() {
+        let refusal = refusal("[server]\nname = \"a\"\nstat = \"/x\"\n");
+        assert!(refusal.starts_with("openhgs.toml:3:1: "), "{refusal}");
+        assert!(refusal.contains("`stat`"), "{refusal}");
+    }
+
+    #[test]
+    fn an_unknown_section_is_refused() {
+        assert!(refusal("[lisen.http]\n").contains("`lisen`"));
+        assert!(refusal("[listen.ftp]\n").contains("`ftp`"));
+    }
+
+    #[test]
+    fn a_value_out_of_range_is_refused_with_its_line_and_bounds() {
+        let refusal = refusal("[attestation]\nhealth_certificate_validity = \"25h\"\n");
+        assert!(refusal.starts_with("openhgs.toml:2:"), "{refusal}");
+        assert!(refusal.contains("least 5min, most 1d"), "{refusal}");
+    }
+
+    #[test]
+    fn values_take_units() {
+        let config =
+            parse("[limits]\nbody = \"64KiB\"\nheaders = 2048\nheader_time = \"50ms\"\n").unwrap();
+        assert_eq!(config.limits.body, 65_536);
+        assert_eq!(config.limits.headers, 2048);
+        assert_eq!(config.limits.header_time, Duration::from_millis(50));
+    }
+
+    #[test]
+    fn a_named_file_must_exist_and_the_default_one_need_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let absent = folder.path().join("absent.toml");
+        let error = Config::load(Some(&absent), &Environment::default()).unwrap_err();
+        assert!(matches!(error, ConfigError::Unreadable { file, .. } if file == absent));
+
+        let named = Environment::from_iter([("HGS_CONFIG", &absent)]);
+        assert!(Config::load(None, &named).is_err());
+    }
+
+    #[test]
+    fn the_environment_overrides_paths_of_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("openhgs.toml");
+        fs::write(&file, "[server]\nstate = \"/from/file\"\n").unwrap();
+        let environment = Environment::from_iter([
+            ("HGS_CONFIG", file.as_os_str()),
+            ("HGS_STATE", "/from/environment".as_ref()),
+        ]);
+        let config = Config::load(None, &environment).unwrap();
+        assert_eq!(config.state_folder(), Path::new("/from/environment"));
+        assert_eq!(
+            config.master_key_file(),
+            Path::new("/from/environment/master.key")
+        );
+    }
+}

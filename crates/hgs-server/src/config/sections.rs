@@ -1,0 +1,143 @@
+//! The smaller sections: `[server]`, `[log]`, `[attestation]`, `[key_protection]`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::quantity::{DAY, HOUR, MINUTE, SECOND, period};
+
+/// `[server]`: what this server is called and where it keeps its state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Server {
+    /// Name in certificates, logs and audit records.
+    pub name: String,
+    /// Folder of the store; by layout when absent.
+    pub state: Option<PathBuf>,
+    /// File of the master key, 32 octets; `master.key` in the state folder when absent.
+    pub master_key: Option<PathBuf>,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            name: "openhgs".to_owned(),
+            state: None,
+            master_key: None,
+        }
+    }
+}
+
+/// `[log]`: what is logged, and in which form. Logs go to standard error.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// The form of a line.
+    pub format: LogFormat,
+    /// Level, or directives such as `info,hgs_server=debug`.
+    pub level: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            format: LogFormat::Text,
+            level: "info".to_owned(),
+        }
+    }
+}
+
+/// The form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `[attestation]`: how long what attestation issues is good for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Attestation {
+    /// Validity of a health certificate.
+    #[serde(
+        serialize_with = "period::serialize",
+        deserialize_with = "period::between::<_, { 5 * MINUTE }, { 24 * HOUR }>"
+    )]
+    pub health_certificate_validity: Duration,
+    /// Difference between the clocks of hosts, other guardians and this server that is borne.
+    #[serde(
+        serialize_with = "period::serialize",
+        deserialize_with = "period::between::<_, 0, HOUR>"
+    )]
+    pub clock_skew: Duration,
+    /// Age at which a host must have made a new identity key.
+    #[serde(
+        serialize_with = "period::serialize",
+        deserialize_with = "period::between::<_, DAY, { 3650 * DAY }>"
+    )]
+    pub identity_key_age: Duration,
+    /// Validity of an attestation signer's certificate.
+    #[serde(
+        serialize_with = "period::serialize",
+        deserialize_with = "period::between::<_, { 2 * DAY }, { 3650 * DAY }>"
+    )]
+    pub signer_validity: Duration,
+    /// Time before its end at which a signer is renewed.
+    #[serde(
+        serialize_with = "period::serialize",
+        deserialize_with = "period::between::<_, DAY, { 3650 * DAY }>"
+    )]
+    pub signer_renewal: Duration,
+}
+
+impl Default for Attestation {
+    fn default() -> Self {
+        Self {
+            health_certificate_validity: Duration::from_hours(8),
+            clock_skew: Duration::from_mins(5),
+            identity_key_age: Duration::from_hours(30 * 24),
+            signer_validity: Duration::from_hours(365 * 24),
+            signer_renewal: Duration::from_hours(60 * 24),
+        }
+    }
+}
+
+/// `[key_protection]`: what hosts may do with what they were given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KeyProtection {
+    /// Whether a host may keep key material to start a VM while this server is away.
+    pub key_material_caching: bool,
+    /// Time after which cached key material is void.
+    #[serde(
+        serialize_with = "period::serialize",
+        deserialize_with = "period::between::<_, { 60 * SECOND }, { 365 * DAY }>"
+    )]
+    pub key_material_caching_time: Duration,
+    /// What becomes of a protector that was rolled, and its successor used, long ago.
+    pub ancestors: Ancestors,
+}
+
+impl Default for KeyProtection {
+    fn default() -> Self {
+        Self {
+            key_material_caching: false,
+            key_material_caching_time: Duration::from_hours(7 * 24),
+            ancestors: Ancestors::Report,
+        }
+    }
+}
+
+/// What becomes of an ingress protector whose egress protector came back as ingress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ancestors {
+    /// It is served and the audit record says so: a restored backup needs it.
+    Report,
+    /// It is refused.
+    Refuse,
+}

@@ -1,0 +1,94 @@
+//! Behind `[listen.metrics]`: what monitoring asks. `/metrics` is for Prometheus, `/health/live`
+//! says that the process answers, `/health/ready` whether it can do its work.
+
+use std::fmt;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use hyper::header::{ALLOW, CACHE_CONTROL, HeaderValue};
+use hyper::{Method, StatusCode};
+use tracing::warn;
+
+use crate::http::{Request, Response, Service};
+use crate::metrics::Metrics;
+
+/// Says whether the server can do its work, and otherwise why not. It may block: it is called on a
+/// thread for that.
+#[derive(Clone)]
+pub struct Readiness(Arc<dyn Fn() -> Result<(), String> + Send + Sync>);
+
+impl Readiness {
+    /// Asks `check` each time.
+    pub fn new(check: impl Fn() -> Result<(), String> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(check))
+    }
+
+    /// A server that can always do its work.
+    #[must_use]
+    pub fn always() -> Self {
+        Self::new(|| Ok(()))
+    }
+
+    async fn check(&self) -> Result<(), String> {
+        let check = self.0.clone();
+        tokio::task::spawn_blocking(move || check())
+            .await
+            .unwrap_or_else(|_| Err("the check failed itself".to_owned()))
+    }
+}
+
+impl fmt::Debug for Readiness {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Readiness(..)")
+    }
+}
+
+/// The service of the metrics listener.
+#[derive(Debug)]
+pub(crate) struct Monitoring {
+    pub(crate) metrics: Metrics,
+    pub(crate) readiness: Readiness,
+}
+
+impl Service for Monitoring {
+    fn handle(&self, request: Request) -> BoxFuture<'_, Response> {
+        Box::pin(async move {
+            let route = self.route(&request.method, &request.path);
+            if route != UNKNOWN && request.method != Method::GET && request.method != Method::HEAD {
+                return Response::empty(StatusCode::METHOD_NOT_ALLOWED)
+                    .with_header(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            }
+            let response = match route {
+                METRICS => Response::new(
+                    StatusCode::OK,
+                    "text/plain; version=0.0.4; charset=utf-8",
+                    self.metrics.render(),
+                ),
+                LIVE => Response::text(StatusCode::OK, "live"),
+                READY => match self.readiness.check().await {
+                    Ok(()) => Response::text(StatusCode::OK, "ready"),
+                    Err(reason) => {
+                        warn!(reason, "not ready");
+                        Response::text(StatusCode::SERVICE_UNAVAILABLE, reason)
+                    }
+                },
+                _ => Response::empty(StatusCode::NOT_FOUND),
+            };
+            response.with_header(CACHE_CONTROL, HeaderValue::from_static("no-store"))
+        })
+    }
+
+    fn route(&self, _method: &Method, path: &str) -> &'static str {
+        match path {
+            "/metrics" => METRICS,
+            "/health/live" => LIVE,
+            "/health/ready" => READY,
+            _ => UNKNOWN,
+        }
+    }
+}
+
+const METRICS: &str = "metrics";
+const LIVE: &str = "live";
+const READY: &str = "ready";
+const UNKNOWN: &str = "unknown";

@@ -1,0 +1,211 @@
+//! One request from its head to its response.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONNECTION, CONTENT_TYPE, EXPECT, HOST, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{HeaderMap, Version};
+use tokio::time::{Instant, timeout_at};
+use tracing::{Instrument, debug, error, info, info_span};
+
+use super::body::{self, HeldBody};
+use super::guard::Watch;
+use super::overload::{BodyMemory, Turnstile};
+use super::rejection::Rejection;
+use super::service::{Peer, Request, RequestId, Response, Service};
+use crate::config::Limits;
+use crate::metrics::ListenerMetrics;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Everything that the requests of one listener share.
+pub(super) struct Engine {
+    pub(super) service: Arc<dyn Service>,
+    pub(super) limits: Limits,
+    pub(super) turnstile: Turnstile,
+    pub(super) memory: BodyMemory,
+    pub(super) metrics: ListenerMetrics,
+    pub(super) run: u32,
+    pub(super) sequence: Arc<AtomicU64>,
+}
+
+impl Engine {
+    /// Answers one request that came over the connection of `peer`.
+    pub(super) async fn answer(
+        self: Arc<Self>,
+        peer: Peer,
+        watch: Arc<Watch>,
+        request: hyper::Request<Incoming>,
+    ) -> hyper::Response<Full<Bytes>> {
+        let begun = Instant::now();
+        let fault = watch.begin_answer();
+        let _in_flight = self.metrics.in_flight();
+        let id = RequestId {
+            run: self.run,
+            sequence: self.sequence.fetch_add(1, Ordering::Relaxed),
+        };
+        let (head, body) = request.into_parts();
+        let route = self.service.route(&head.method, head.uri.path());
+        let span = info_span!("request", %id, %peer, method = %head.method, route);
+        let framed_by_length = !head.headers.contains_key(hyper::header::TRANSFER_ENCODING);
+
+        let outcome = match fault {
+            Some(fault) => Err(fault),
+            None => {
+                self.clone()
+                    .run(id, peer, head, body)
+                    .instrument(span.clone())
+                    .await
+            }
+        };
+        let mut response = outcome.unwrap_or_else(|rejection| {
+            self.metrics.rejected(rejection);
+            span.in_scope(|| info!(reason = rejection.name(), "{rejection}"));
+            rejection.response()
+        });
+        if !framed_by_length {
+            // Where the next request begins was decided by the parser alone, unseen by the guard.
+            response
+                .headers
+                .insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        let elapsed = begun.elapsed();
+        self.metrics.answered(route, response.status, elapsed);
+        span.in_scope(|| {
+            debug!(
+                status = response.status.as_u16(),
+                seconds = elapsed.as_secs_f64(),
+                "answered"
+            );
+        });
+        watch.end_answer();
+        wire_form(response, id)
+    }
+
+    async fn run(
+        self: Arc<Self>,
+        id: RequestId,
+        peer: Peer,
+        head: Parts,
+        body: Incoming,
+    ) -> Result<Response, Rejection> {
+        let expects_continue = check_head(&head)?;
+        let body = body::read(body, &self.limits, &self.memory, expects_continue).await?;
+        let deadline = Instant::now() + self.limits.request_time;
+        let turn = self.turnstile.enter(deadline).await?;
+        let HeldBody { octets, reserved } = body;
+        let request = Request {
+            id,
+            path: head.uri.path().to_owned(),
+            query: head.uri.query().map(str::to_owned),
+            method: head.method,
+            headers: head.headers,
+            body: octets,
+            peer,
+        };
+        // A task of its own: it is finished even if the peer goes away, and its panic ends here.
+        let work = tokio::spawn(
+            async move {
+                let response = timeout_at(deadline, self.service.handle(request)).await;
+                drop((turn, reserved));
+                response
+            }
+            .in_current_span(),
+        );
+        match work.await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(_elapsed)) => Err(Rejection::RequestTime),
+            Err(failure) => {
+                error!(%failure, "a handler panicked");
+                Err(Rejection::Panic)
+            }
+        }
+    }
+}
+
+/// What every request must satisfy; says whether the peer waits to be told to send its body.
+fn check_head(head: &Parts) -> Result<bool, Rejection> {
+    let hosts = head.headers.get_all(HOST).iter().count();
+    // RFC 9112, 3.2; HTTP/1.0 did not have the field yet.
+    if hosts > 1 || (hosts == 0 && head.version == Version::HTTP_11) {
+        return Err(Rejection::Host);
+    }
+    let path = head.uri.path();
+    if !path.starts_with('/')
+        || !is_valid(path, b"/")
+        || !head.uri.query().is_none_or(|query| is_valid(query, b"/?"))
+    {
+        return Err(Rejection::Target);
+    }
+    expects_continue(&head.headers)
+}
+
+fn expects_continue(headers: &HeaderMap) -> Result<bool, Rejection> {
+    match headers.get(EXPECT) {
+        None => Ok(false),
+        Some(value) if value.as_bytes().eq_ignore_ascii_case(b"100-continue") => Ok(true),
+        Some(_) => Err(Rejection::Expectation),
+    }
+}
+
+/// RFC 3986, 3.3 and 3.4: `pchar` and the characters in `more`.
+fn is_valid(component: &str, more: &[u8]) -> bool {
+    let mut octets = component.bytes();
+    while let Some(octet) = octets.next() {
+        let valid = match octet {
+            b'%' => {
+                let mut is_digit = || octets.next().is_some_and(|digit| digit.is_ascii_hexdigit());
+                is_digit() && is_digit()
+            }
+            _ => {
+                octet.is_ascii_alphanumeric()
+                    || b"-._~!$&'()*+,;=:@".contains(&octet)
+                    || more.contains(&octet)
+            }
+        };
+        if !valid {
+            return false;
+        }
+    }
+    true
+}
+
+fn wire_form(response: Response, id: RequestId) -> hyper::Response<Full<Bytes>> {
+    let mut wire = hyper::Response::new(Full::new(response.body));
+    *wire.status_mut() = response.status;
+    *wire.headers_mut() = response.headers;
+    if let Some(content_type) = response.content_type {
+        wire.headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    }
+    if let Ok(id) = HeaderValue::try_from(id.to_string()) {
+        wire.headers_mut().insert(REQUEST_ID, id);
+    }
+    wire
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_those_of_rfc_3986() {
+        for path in [
+            "/",
+            "/KeyProtection/service/v2.0/x",
+            "/a%2Fb",
+            "/a:b@c;d=e",
+            "//a/../b",
+        ] {
+            assert!(is_valid(path, b"/"), "{path}");
+        }
+        for path in [
+            "/a%2", "/a%zz", "/a b", "/a\\b", "/a|b", "/a\"b", "/\u{e9}", "/a?b", "/{a}",
+        ] {
+            assert!(!is_valid(path, b"/"), "{path}");
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Listening sockets, and the loop that takes connections from one of them.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tracing::{error, warn};
+
+use super::connection;
+use super::exchange::Engine;
+use super::overload::{Addresses, Admission};
+use super::service::Peer;
+use super::stopping::Stopping;
+
+/// Connections that the kernel keeps until they are accepted. It lowers this to its own limit,
+/// which is 4096 unless an administrator raised it.
+const BACKLOG: u32 = 4096;
+
+/// Pause after a failure to accept that is ours (no descriptors, no memory), not the peer's.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Opens a TCP listener. Where all addresses were meant and the kernel has no IPv6, it is all
+/// addresses of IPv4.
+pub(super) fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    match listen(address) {
+        Err(error)
+            if address.is_ipv6()
+                && address.ip().is_unspecified()
+                && error.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error()) =>
+        {
+            warn!(%address, "no IPv6 here; listening on IPv4 only");
+            listen(([0, 0, 0, 0], address.port()).into())
+        }
+        result => result,
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv6() {
+        TcpSocket::new_v6()
+    } else {
+        TcpSocket::new_v4()
+    }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// A source of connections: one listening socket.
+pub(super) trait Listener: Send + 'static {
+    /// A connection as it comes from the system.
+    type Raw: Send + 'static;
+
+    /// Waits for a connection.
+    fn accept(&self) -> impl Future<Output = io::Result<Self::Raw>> + Send;
+
+    /// Serves one connection to its end.
+    fn serve(
+        &self,
+        raw: Self::Raw,
+        engine: Arc<Engine>,
+        stopping: Stopping,
+    ) -> impl Future<Output = ()> + Send + 'static;
+}
+
+/// Accepts connections until it hears the order to stop, then waits for those that are open and for the
+/// work that their requests left behind.
+pub(super) async fn run<L: Listener>(listener: L, engine: Arc<Engine>, stopping: Stopping) {
+    let mut ordered = stopping.clone();
+    let slots = Arc::new(Semaphore::new(engine.limits.connections));
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            () = ordered.ordered() => break,
+            Some(ended) = connections.join_next() => report(ended),
+            (slot, accepted) = next(&listener, &slots) => match accepted {
+                Ok(raw) => {
+                    let counted = engine.metrics.connection();
+                    let served = listener.serve(raw, engine.clone(), stopping.clone());
+                    connections.spawn(async move {
+                        served.await;
+                        drop((counted, slot));
+                    });
+                }
+                Err(error) if is_the_peers(&error) => {}
+                Err(error) => {
+                    error!(%error, "can't accept connections");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    while let Some(ended) = connections.join_next().await {
+        report(ended);
+    }
+    engine.turnstile.idle().await;
+}
+
+/// A connection, once there is room for one more.
+async fn next<L: Listener>(
+    listener: &L,
+    slots: &Arc<Semaphore>,
+) -> (Option<OwnedSemaphorePermit>, io::Result<L::Raw>) {
+    // The semaphore is never closed, so there is always a slot in the end.
+    let slot = slots.clone().acquire_owned().await.ok();
+    (slot, listener.accept().await)
+}
+
+fn report(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(failure) = ended {
+        error!(%failure, "a connection's task failed");
+    }
+}
+
+/// Whether accepting failed because the peer was gone already.
+fn is_the_peers(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+    )
+}
+
+/// Plain HTTP.
+#[derive(Debug)]
+pub(super) struct Plain {
+    listener: TcpListener,
+    addresses: Arc<Addresses>,
+}
+
+impl Plain {
+    pub(super) fn new(listener: TcpListener, addresses: Arc<Addresses>) -> Self {
+        Self {
+            listener,
+            addresses,
+        }
+    }
+}
+
+impl Listener for Plain {
+    type Raw = (TcpStream, SocketAddr);
+
+    async fn accept(&self) -> io::Result<Self::Raw> {
+        self.listener.accept().await
+    }
+
+    fn serve(
+        &self,
+        (stream, address): Self::Raw,
+        engine: Arc<Engine>,
+        stopping: Stopping,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let admission = admit(&self.addresses, &engine, &stream, address);
+        async move {
+            if admission.is_some() {
+                connection::serve(stream, Peer::Tcp(address), engine, stopping).await;
+            }
+        }
+    }
+}
+
+/// Counts the connection against its address, or refuses it.
+pub(super) fn admit(
+    addresses: &Arc<Addresses>,
+    engine: &Engine,
+    stream: &TcpStream,
+    address: SocketAddr,
+) -> Option<Admission> {
+    // Answers are written at once; there is nothing to wait for. A socket that is gone already
+    // fails here and again when it is read.
+    let _ = stream.set_nodelay(true);
+    addresses
+        .admit(address.ip())
+        .inspect_err(|rejection| engine.metrics.rejected(*rejection))
+        .ok()
+}

@@ -1,0 +1,139 @@
+//! What stands behind a listener: a [`Service`] is given whole requests and answers with whole
+//! responses. Sockets, limits and time are the engine's business.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use hyper::header::{HeaderName, HeaderValue};
+use hyper::{HeaderMap, Method, StatusCode};
+
+/// Answers the requests of one listener.
+///
+/// A request that is handed over is finished even if its peer goes away, within the time limit of
+/// the configuration. A panic becomes a 500 and a metric.
+pub trait Service: Send + Sync + 'static {
+    /// Answers one request. Work that blocks a thread belongs on a pool of blocking workers.
+    fn handle(&self, request: Request) -> BoxFuture<'_, Response>;
+
+    /// The name under which a request is counted, logged and timed.
+    ///
+    /// It must be one of a few: the path itself, which the peer chooses, would let strangers fill
+    /// the memory of the metrics.
+    fn route(&self, method: &Method, path: &str) -> &'static str;
+}
+
+/// A request, read completely and within the limits.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Names the request in the logs; the response carries it as `X-Request-Id`.
+    pub id: RequestId,
+    /// Any method; refusing the wrong one is the service's business.
+    pub method: Method,
+    /// Path as sent: it starts with `/`, holds only characters that RFC 3986 allows in a path,
+    /// and is not percent-decoded.
+    pub path: String,
+    /// What followed the `?`, in characters that RFC 3986 allows there, not percent-decoded.
+    pub query: Option<String>,
+    /// Header fields.
+    pub headers: HeaderMap,
+    /// The whole body, at most `limits.body` octets.
+    pub body: Bytes,
+    /// Who sent it.
+    pub peer: Peer,
+}
+
+/// Who is at the other end of the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// A peer of the HTTP or HTTPS listener, known by its address only.
+    Tcp(SocketAddr),
+    /// A process on this machine, as the kernel knew it when it connected.
+    Unix(Credentials),
+}
+
+/// Identity of a process at the other end of a Unix socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Credentials {
+    /// Effective user id.
+    pub uid: u32,
+    /// Effective group id.
+    pub gid: u32,
+    /// Process id, where the kernel tells it. It names nobody once the process has ended.
+    pub pid: Option<i32>,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(formatter, "{address}"),
+            Self::Unix(credentials) => write!(formatter, "uid {}", credentials.uid),
+        }
+    }
+}
+
+/// Names one request in the logs of one run of the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RequestId {
+    /// Random, the same for all requests of one server's run.
+    pub run: u32,
+    /// Counts from one.
+    pub sequence: u64,
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:08x}-{}", self.run, self.sequence)
+    }
+}
+
+/// A response. It is sent with a `Content-Length`, in one write.
+#[derive(Debug, Clone)]
+pub struct Response {
+    /// Status.
+    pub status: StatusCode,
+    /// `Content-Type`; absent when there is no body.
+    pub content_type: Option<&'static str>,
+    /// Further header fields.
+    pub headers: HeaderMap,
+    /// The whole body.
+    pub body: Bytes,
+}
+
+impl Response {
+    /// A response with a body.
+    #[must_use]
+    pub fn new(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Self {
+        Self {
+            status,
+            content_type: Some(content_type),
+            headers: HeaderMap::new(),
+            body: body.into(),
+        }
+    }
+
+    /// A response of one line of text, for people.
+    #[must_use]
+    pub fn text(status: StatusCode, line: impl fmt::Display) -> Self {
+        Self::new(status, "text/plain; charset=utf-8", format!("{line}\n"))
+    }
+
+    /// A response without a body.
+    #[must_use]
+    pub fn empty(status: StatusCode) -> Self {
+        Self {
+            status,
+            content_type: None,
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+        }
+    }
+
+    /// The same response with one more header field.
+    #[must_use]
+    pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.append(name, value);
+        self
+    }
+}

@@ -1,0 +1,472 @@
+//! The plain listener before peers that follow HTTP/1.1, and before those that do not.
+
+mod support;
+
+use support::{Client, TestServer, eventually, send, status};
+
+#[tokio::test]
+async fn a_request_is_answered_with_length_type_and_id() {
+    let mut server = TestServer::start("");
+    let response = send(
+        server.http(),
+        "GET /hello?a=b HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+    )
+    .await;
+    assert_eq!(status(&response), 200);
+    for field in [
+        "content-length: 5\r\n",
+        "content-type: text/plain\r\n",
+        "x-request-id: ",
+    ] {
+        assert!(response.contains(field), "{field} is not in {response}");
+    }
+    assert!(response.ends_with("\r\n\r\nhello"), "{response}");
+
+    let request = server.watcher.entered.recv().await.unwrap();
+    assert_eq!(request.path, "/hello");
+    assert_eq!(request.query.as_deref(), Some("a=b"));
+    assert!(response.contains(&request.id.to_string()));
+    assert_eq!(
+        server.metric(r#"hgs_http_requests_total{listener="http",route="hello",status="200"}"#),
+        1
+    );
+}
+
+#[tokio::test]
+async fn a_connection_carries_many_requests() {
+    let server = TestServer::start("");
+    let mut client = Client::connect(server.http()).await;
+    for _ in 0..3 {
+        client
+            .send("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc")
+            .await;
+        assert!(client.response().await.ends_with("\r\n\r\nabc"));
+    }
+}
+
+#[tokio::test]
+async fn requests_sent_ahead_are_answered_in_order() {
+    let server = TestServer::start("");
+    let answers = send(
+        server.http(),
+        "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nfirst\
+         POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\nConnection: close\r\n\r\nsecond",
+    )
+    .await;
+    let first = answers.find("first").unwrap();
+    assert!(first < answers.find("second").unwrap());
+}
+
+#[tokio::test]
+async fn http_1_0_is_answered_and_closed() {
+    let server = TestServer::start("");
+    let response = send(server.http(), "GET /hello HTTP/1.0\r\n\r\n").await;
+    assert_eq!(status(&response), 200);
+}
+
+#[tokio::test]
+async fn other_versions_are_refused() {
+    let server = TestServer::start("");
+    for line in ["GET /hello HTTP/2.0", "GET /hello HTTP/1.7", "GET /hello"] {
+        let response = send(server.http(), format!("{line}\r\nHost: a\r\n\r\n")).await;
+        assert!(
+            response.is_empty() || status(&response) == 400,
+            "{line}: {response}"
+        );
+    }
+    let preface = send(server.http(), "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+    assert!(!preface.contains("hello"));
+    assert!(server.rejected("malformed_header") >= 3);
+}
+
+#[tokio::test]
+async fn a_chunked_body_is_read_and_its_connection_closed() {
+    let server = TestServer::start("");
+    let response = send(
+        server.http(),
+        "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\
+         3;x=y\r\nabc\r\n2\r\nde\r\n0\r\nTrailer: t\r\n\r\n",
+    )
+    .await;
+    assert_eq!(status(&response), 200);
+    assert!(response.ends_with("\r\n\r\nabcde"), "{response}");
+}
+
+#[tokio::test]
+async fn a_peer_that_asks_before_it_sends_is_told_to_go_on() {
+    let server = TestServer::start("");
+    let mut client = Client::connect(server.http()).await;
+    client
+        .send("POST /echo HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n")
+        .await;
+    assert_eq!(status(&client.response().await), 100);
+    client.send("hi").await;
+    assert!(client.response().await.ends_with("hi"));
+}
+
+#[tokio::test]
+async fn a_peer_that_asks_to_send_too_much_is_told_so_at_once() {
+    let server = TestServer::start("limits.body = \"1KiB\"");
+    let response = send(
+        server.http(),
+        "POST /echo HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1025\r\n\r\n",
+    )
+    .await;
+    assert_eq!(status(&response), 413);
+}
+
+#[tokio::test]
+async fn a_request_needs_exactly_one_host() {
+    let server = TestServer::start("");
+    for hosts in ["", "Host: a\r\nHost: b\r\n"] {
+        let response = send(server.http(), format!("GET /hello HTTP/1.1\r\n{hosts}\r\n")).await;
+        assert_eq!(status(&response), 400);
+    }
+    assert_eq!(server.rejected("host"), 2);
+}
+
+#[tokio::test]
+async fn k1_targets_that_are_no_paths_are_refused() {
+    let mut server = TestServer::start("");
+    for target in [
+        "*",
+        "a.example:443",
+        "/a\\..\\b",
+        "/%zz",
+        "/hello?{",
+        "hello",
+    ] {
+        let response = send(
+            server.http(),
+            format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"),
+        )
+        .await;
+        assert_eq!(status(&response), 400, "{target}");
+    }
+    assert!(server.watcher.entered.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn a_length_beside_a_transfer_coding_is_refused_and_nothing_after_it_is_read() {
+    let mut server = TestServer::start("");
+    for fields in [
+        "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked\r\nContent-Length: 4\r\n",
+        "Content-Length: 4\r\nContent-Length: 4\r\n",
+        "Content-Length: 4\r\nContent-Length: 5\r\n",
+    ] {
+        let answers = send(
+            server.http(),
+            format!(
+                "POST /echo HTTP/1.1\r\nHost: a\r\n{fields}\r\n0\r\n\r\n\
+                 GET /hello HTTP/1.1\r\nHost: a\r\n\r\n"
+            ),
+        )
+        .await;
+        assert_eq!(status(&answers), 400, "{fields}");
+        assert_eq!(answers.matches("HTTP/1.1").count(), 1, "{answers}");
+    }
+    assert!(server.watcher.entered.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn an_ambiguous_request_is_noticed_behind_others() {
+    let server = TestServer::start("");
+    let answers = send(
+        server.http(),
+        "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi\
+         POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n\
+         0\r\n\r\n",
+    )
+    .await;
+    assert_eq!(answers.matches("HTTP/1.1 200").count(), 1, "{answers}");
+    assert_eq!(answers.matches("HTTP/1.1 400").count(), 1, "{answers}");
+    assert_eq!(server.rejected("ambiguous_length"), 1);
+}
+
+#[tokio::test]
+async fn a_line_that_ends_without_carriage_return_is_refused() {
+    let server = TestServer::start("");
+    let response = send(server.http(), "GET /hello HTTP/1.1\nHost: a\n\n").await;
+    assert_eq!(status(&response), 400);
+    assert_eq!(server.rejected("bare_line_feed"), 1);
+}
+
+#[tokio::test]
+async fn k13_a_body_over_the_limit_is_refused_with_413() {
+    let mut server = TestServer::start("limits.body = \"1KiB\"");
+    let body = "x".repeat(1025);
+    let plain = format!("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 1025\r\n\r\n{body}");
+    let chunked = format!(
+        "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n401\r\n{body}\r\n0\r\n\r\n"
+    );
+    for request in [plain, chunked] {
+        assert_eq!(status(&send(server.http(), request).await), 413);
+    }
+    assert!(server.watcher.entered.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn k13_a_body_without_end_is_cut_off() {
+    let server = TestServer::start("limits.body = \"1KiB\"");
+    let mut client = Client::connect(server.http()).await;
+    client
+        .send("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        .await;
+    let (mut reader, mut writer) = client.0.into_split();
+    let sender = tokio::spawn(async move {
+        use tokio::io::AsyncWriteExt;
+        let chunk = format!("1000\r\n{}\r\n", "x".repeat(4096));
+        while writer.write_all(chunk.as_bytes()).await.is_ok() {}
+    });
+    let mut answer = vec![0; 12];
+    tokio::io::AsyncReadExt::read_exact(&mut reader, &mut answer)
+        .await
+        .unwrap();
+    assert_eq!(answer, b"HTTP/1.1 413");
+    sender.await.unwrap();
+}
+
+#[tokio::test]
+async fn k13_a_header_over_the_limit_is_refused_with_431() {
+    let server = TestServer::start("limits.headers = \"2KiB\"");
+    let long = format!(
+        "GET /hello HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n",
+        "x".repeat(4096)
+    );
+    let many = format!(
+        "GET /hello HTTP/1.1\r\nHost: a\r\n{}\r\n",
+        "X: y\r\n".repeat(100)
+    );
+    for request in [long, many] {
+        assert_eq!(status(&send(server.http(), request).await), 431);
+    }
+}
+
+#[tokio::test]
+async fn k14_all_bodies_together_are_bounded() {
+    let server = TestServer::start("limits.body_memory = \"1KiB\"");
+    let mut holder = Client::connect(server.http()).await;
+    holder
+        .send(format!(
+            "POST /gate HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n{}",
+            "x".repeat(1000)
+        ))
+        .await;
+    let mut server = server;
+    server.watcher.entered.recv().await.unwrap();
+
+    let request = format!(
+        "POST /echo HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 100\r\n\r\n{}",
+        "x".repeat(100)
+    );
+    let refused = send(server.http(), &request).await;
+    assert_eq!(status(&refused), 503);
+    assert!(refused.contains("retry-after: 1\r\n"), "{refused}");
+
+    server.watcher.gate.add_permits(1);
+    assert_eq!(status(&holder.response().await), 200);
+    assert_eq!(status(&send(server.http(), &request).await), 200);
+}
+
+#[tokio::test]
+async fn k16_a_panic_is_a_500_and_a_metric_and_nothing_more() {
+    let server = TestServer::start("");
+    let mut client = Client::connect(server.http()).await;
+    for _ in 0..2 {
+        client.send("GET /panic HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        let response = client.response().await;
+        assert_eq!(status(&response), 500);
+        assert!(!response.contains("asked to"), "{response}");
+    }
+    client.send("GET /hello HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(status(&client.response().await), 200);
+    assert_eq!(server.metric("hgs_http_panics_total{listener=\"http\"}"), 2);
+    assert_eq!(
+        server.metric(r#"hgs_http_requests_total{listener="http",route="panic",status="500"}"#),
+        2
+    );
+}
+
+#[tokio::test]
+async fn a_slow_header_ends_the_connection() {
+    let server = TestServer::start("limits.header_time = \"50ms\"");
+    assert_eq!(
+        send(server.http(), "GET /hello HTTP/1.1\r\nHost: a\r\n").await,
+        ""
+    );
+    assert_eq!(server.rejected("slow_header"), 1);
+}
+
+#[tokio::test]
+async fn a_peer_that_never_speaks_is_let_go() {
+    let server = TestServer::start("limits.header_time = \"50ms\"");
+    assert_eq!(send(server.http(), "").await, "");
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_let_go_but_not_while_its_request_is_answered() {
+    let mut server = TestServer::start("limits.idle_time = \"50ms\"");
+    let mut client = Client::connect(server.http()).await;
+    client.send("GET /gate HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    server.watcher.entered.recv().await.unwrap();
+    // A second one shows that the time has passed.
+    let mut idle = Client::connect(server.http()).await;
+    idle.send("GET /hello HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    idle.response().await;
+    assert_eq!(idle.rest().await, "");
+    server.watcher.gate.add_permits(1);
+    assert_eq!(status(&client.response().await), 200);
+    assert_eq!(client.rest().await, "");
+}
+
+#[tokio::test]
+async fn a_slow_body_is_refused_with_408() {
+    let mut server = TestServer::start("limits.body_time = \"50ms\"");
+    let response = send(
+        server.http(),
+        "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc",
+    )
+    .await;
+    assert_eq!(status(&response), 408);
+    assert!(server.watcher.entered.try_recv().is_err());
+    assert_eq!(server.rejected("slow_body"), 1);
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_read_its_answer_is_let_go() {
+    let server = TestServer::start("limits.write_time = \"50ms\"");
+    let mut client = Client::connect(server.http()).await;
+    client.send("GET /large HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    eventually(|| server.rejected("slow_reader") == 1).await;
+    assert!(client.rest().await.len() < 32 << 20);
+}
+
+#[tokio::test]
+async fn beyond_the_queue_requests_are_refused_with_503_and_those_taken_are_finished() {
+    let mut server = TestServer::start("limits.concurrent_requests = 1\nlimits.queue = 1");
+    let request = "GET /gate HTTP/1.1\r\nHost: a\r\n\r\n";
+    let mut at_work = Client::connect(server.http()).await;
+    at_work.send(request).await;
+    server.watcher.entered.recv().await.unwrap();
+    let mut waiting = Client::connect(server.http()).await;
+    waiting.send(request).await;
+    eventually(|| server.metric("hgs_http_requests_in_flight{listener=\"http\"}") == 2).await;
+
+    let mut refused = Client::connect(server.http()).await;
+    refused.send("GET /hello HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let response = refused.response().await;
+    assert_eq!(status(&response), 503);
+    assert!(response.contains("retry-after: 1\r\n"), "{response}");
+    server.watcher.gate.add_permits(2);
+    assert_eq!(status(&at_work.response().await), 200);
+    assert_eq!(status(&waiting.response().await), 200);
+    assert_eq!(server.rejected("queue_full"), 1);
+}
+
+#[tokio::test]
+async fn a_request_that_takes_too_long_gives_its_turn_back() {
+    let server =
+        TestServer::start("limits.concurrent_requests = 1\nlimits.request_time = \"50ms\"");
+    let mut client = Client::connect(server.http()).await;
+    client.send("GET /gate HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(status(&client.response().await), 503);
+    client.send("GET /hello HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(status(&client.response().await), 200);
+    assert_eq!(server.rejected("request_time"), 1);
+}
+
+#[tokio::test]
+async fn a_request_is_finished_although_its_peer_has_gone() {
+    let mut server = TestServer::start("");
+    let mut client = Client::connect(server.http()).await;
+    client.send("GET /gate HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    server.watcher.entered.recv().await.unwrap();
+    drop(client);
+    server.watcher.gate.add_permits(1);
+    server.watcher.left.recv().await.unwrap();
+}
+
+#[tokio::test]
+async fn one_address_has_only_so_many_connections() {
+    let server = TestServer::start("limits.connections_per_address = 1");
+    let mut first = Client::connect(server.http()).await;
+    first.send("GET /hello HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    first.response().await;
+    assert_eq!(
+        send(server.http(), "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n").await,
+        ""
+    );
+    assert_eq!(server.rejected("connections_per_address"), 1);
+    first.send("GET /hello HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(status(&first.response().await), 200);
+}
+
+#[tokio::test]
+async fn beyond_the_limit_connections_wait_until_one_ends() {
+    let server = TestServer::start("limits.connections = 1");
+    let mut first = Client::connect(server.http()).await;
+    first.send("GET /hello HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    first.response().await;
+    let mut second = Client::connect(server.http()).await;
+    second.send("GET /hello HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    drop(first);
+    assert_eq!(status(&second.response().await), 200);
+}
+
+#[tokio::test]
+async fn stopping_finishes_what_was_taken_and_takes_no_more() {
+    let mut server = TestServer::start("");
+    let address = server.http();
+    let mut idle = Client::connect(address).await;
+    idle.send("GET /hello HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    idle.response().await;
+    let mut client = Client::connect(address).await;
+    client.send("GET /gate HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    while server.watcher.entered.recv().await.unwrap().path != "/gate" {}
+
+    server.order_stop();
+    assert_eq!(
+        idle.rest().await,
+        "",
+        "an idle connection is closed at once"
+    );
+    assert!(tokio::net::TcpStream::connect(address).await.is_err());
+    server.watcher.gate.add_permits(1);
+    let last = client.rest().await;
+    assert_eq!(status(&last), 200);
+    assert!(last.ends_with("through"));
+    assert!(server.stopped().await.finished);
+}
+
+#[tokio::test]
+async fn stopping_waits_for_work_whose_peer_has_gone() {
+    let mut server = TestServer::start("");
+    let mut client = Client::connect(server.http()).await;
+    client.send("GET /gate HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    server.watcher.entered.recv().await.unwrap();
+    drop(client);
+    server.order_stop();
+    server.watcher.gate.add_permits(1);
+    server.watcher.left.recv().await.unwrap();
+    assert!(server.stopped().await.finished);
+}
+
+#[tokio::test]
+async fn stopping_ends_in_bounded_time() {
+    let mut server = TestServer::start("limits.drain_time = \"50ms\"");
+    let mut client = Client::connect(server.http()).await;
+    client.send("GET /gate HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    server.watcher.entered.recv().await.unwrap();
+    assert!(!server.stopped().await.finished);
+    assert_eq!(client.rest().await, "");
+}
+
+#[tokio::test]
+async fn servers_in_one_process_do_not_share_anything() {
+    let (one, other) = (TestServer::start(""), TestServer::start(""));
+    assert_ne!(one.http(), other.http());
+    send(one.http(), "GET /hello HTTP/1.0\r\n\r\n").await;
+    let count = r#"hgs_http_requests_total{listener="http",route="hello",status="200"}"#;
+    assert_eq!((one.metric(count), other.metric(count)), (1, 0));
+}
