@@ -192,6 +192,20 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the document passed a limit, rather than broke a rule.
+    #[must_use]
+    pub fn is_limit(&self) -> bool {
+        matches!(
+            self,
+            Self::TooManyOctets { .. }
+                | Self::TooDeep { .. }
+                | Self::TooManyNodes { .. }
+                | Self::TooManyAttributes { .. }
+                | Self::TooManyNamespaces { .. }
+                | Self::CanonicalFormTooLong { .. }
+        )
+    }
+
     /// The parser's error in our words, without its types.
     pub(crate) fn from_parser(error: &roxmltree::Error, limits: &crate::Limits) -> Self {
         use roxmltree::Error as Parser;
