@@ -89,6 +89,9 @@ pub enum CertificateError {
     /// Octets follow the certificate.
     #[error("octets follow the certificate")]
     TrailingOctets,
+    /// DER has another encoding for the same content, for instance without a default value.
+    #[error("certificate is not encoded as DER prescribes")]
+    NotCanonical,
     /// Neither version 1 nor version 3.
     #[error("certificate has version {0}; 1 and 3 are accepted")]
     UnsupportedVersion(u16),

@@ -13,12 +13,6 @@ pub fn fuzz_certificate(data: &[u8]) {
         Ok(certificate.clone())
     );
     let _ = certificate.verify_issued_by(&certificate);
-    let _ = crate::chain::verify(
-        &certificate,
-        std::slice::from_ref(&certificate),
-        std::slice::from_ref(&certificate),
-        certificate.validity().not_before,
-    );
 }
 
 /// [`pkcs7::parse`].

@@ -4,7 +4,7 @@ use der::Sequence;
 use der::asn1::{AnyRef, BitStringRef};
 use spki::SubjectPublicKeyInfoRef;
 use x509_cert::ext::Extension;
-use x509_cert::time::Validity;
+use x509_cert::time::Time;
 
 /// ```text
 /// TBSCertificate  ::=  SEQUENCE  {
@@ -21,7 +21,7 @@ use x509_cert::time::Validity;
 /// ```
 ///
 /// Our own structure and not that of `x509-cert`: there only a builder can set the fields, and
-/// names are sorted while they are read, so that they could not be compared octet for octet.
+/// names are sorted and times rewritten, so that the octets that were read can't be had again.
 #[derive(Sequence)]
 pub(crate) struct TbsCertificate<'a> {
     /// 0 means version 1.
@@ -39,6 +39,17 @@ pub(crate) struct TbsCertificate<'a> {
     pub(crate) subject_unique_id: Option<BitStringRef<'a>>,
     #[asn1(context_specific = "3", optional = "true")]
     pub(crate) extensions: Option<Vec<Extension>>,
+}
+
+/// ```text
+/// Validity ::= SEQUENCE {
+///     notBefore      Time,
+///     notAfter       Time }
+/// ```
+#[derive(Sequence)]
+pub(crate) struct Validity {
+    pub(crate) not_before: Time,
+    pub(crate) not_after: Time,
 }
 
 /// ```text

@@ -201,3 +201,126 @@ fn date_from_days(days: i64) -> (i64, i64, i64) {
     let year = era * 400 + year_of_era + i64::from(month <= 2);
     (year, month, day)
 }
+
+#[cfg(test)]
+mod tests {
+    use der::DateTime;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    // The examples of RFC 3339 section 5.8 that have neither fractions nor leap seconds, and
+    // points that anybody can look up.
+    #[test]
+    fn known_times() {
+        for (text, unix) in [
+            ("1970-01-01T00:00:00Z", 0),
+            ("1969-12-31T23:59:59Z", -1),
+            ("2001-09-09T01:46:40Z", 1_000_000_000),
+            ("2038-01-19T03:14:08Z", 1 << 31),
+            ("1996-12-19T16:39:57-08:00", 851_042_397),
+            ("1996-12-20T00:39:57Z", 851_042_397),
+            ("1937-01-01T12:00:27+00:20", -1_041_337_173),
+            ("2000-02-29T23:59:59Z", 951_868_799),
+            ("0000-01-01T00:00:00Z", Time::MIN.unix()),
+            ("9999-12-31T23:59:59Z", Time::MAX.unix()),
+        ] {
+            assert_eq!(text.parse(), Ok(Time::from_unix(unix)), "{text}");
+        }
+        let lower = "2026-11-21t19:00:00z".parse::<Time>().unwrap();
+        assert_eq!(lower.to_string(), "2026-11-21T19:00:00Z");
+    }
+
+    #[test]
+    fn other_texts_are_refused() {
+        for text in [
+            "",
+            "2026-11-21",
+            "2026-11-21T19:00:00",
+            "2026-11-21 19:00:00Z",
+            "2026-11-21T19:00Z",
+            "2026-11-21T19:00:00.5Z",
+            "2016-12-31T23:59:60Z",
+            "2026-11-21T24:00:00Z",
+            "2026-11-21T19:60:00Z",
+            "2026-13-01T00:00:00Z",
+            "2026-00-01T00:00:00Z",
+            "2026-11-31T00:00:00Z",
+            "2026-11-00T00:00:00Z",
+            "2025-02-29T00:00:00Z",
+            "1900-02-29T00:00:00Z",
+            "2026-11-21T19:00:00+0100",
+            "2026-11-21T19:00:00+24:00",
+            "2026-11-21T19:00:00+01:00Z",
+            "2026-11-21T19:00:00Z ",
+            " 2026-11-21T19:00:00Z",
+            "+026-11-21T19:00:00Z",
+            "2026-1\u{0661}-21T19:00:00Z",
+            "0000-01-01T00:00:00+00:01",
+            "9999-12-31T23:59:59-00:01",
+        ] {
+            assert_eq!(text.parse::<Time>(), Err(TimeError), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn arithmetic_stays_within_the_years_that_can_be_written() {
+        let second = Seconds::new(1);
+        assert_eq!(Time::MAX.checked_add(second), None);
+        assert_eq!(Time::MIN.checked_sub(second), None);
+        assert_eq!(Time::MAX.checked_add(Seconds::new(u64::MAX)), None);
+        assert_eq!(Time::MIN.checked_sub(Seconds::new(u64::MAX)), None);
+        assert_eq!(Time::from_unix(i64::MAX), Time::MAX);
+        assert_eq!(Time::from_unix(i64::MIN), Time::MIN);
+        let day = Time::from_unix(0)
+            .checked_add(Seconds::from_days(1))
+            .unwrap();
+        assert_eq!(day.since(Time::from_unix(0)), Some(Seconds::from_hours(24)));
+        assert_eq!(Time::from_unix(0).since(day), None);
+        assert_eq!(Seconds::from_minutes(5).get(), 300);
+    }
+
+    proptest! {
+        #[test]
+        fn every_time_survives_being_written(unix in Time::MIN.0..=Time::MAX.0) {
+            let time = Time::from_unix(unix);
+            prop_assert_eq!(time.to_string().parse(), Ok(time));
+        }
+
+        #[test]
+        fn another_calendar_agrees(unix in 0..=Time::MAX.0) {
+            let since = std::time::Duration::from_secs(unix.unsigned_abs());
+            let theirs = DateTime::from_unix_duration(since).unwrap();
+            prop_assert_eq!(Time::from_unix(unix).to_string(), theirs.to_string());
+        }
+
+        #[test]
+        fn texts_are_ordered_as_times_are(one in any::<i64>(), other in any::<i64>()) {
+            let (one, other) = (Time::from_unix(one), Time::from_unix(other));
+            prop_assert_eq!(one.cmp(&other), one.to_string().cmp(&other.to_string()));
+        }
+
+        #[test]
+        fn offsets_only_move_the_clock(unix in 0..4_000_000_000_i64, minutes in -1439..1440_i64) {
+            let local = Time::from_unix(unix + minutes * 60).to_string();
+            let sign = if minutes < 0 { '-' } else { '+' };
+            let (hours, rest) = (minutes.abs() / 60, minutes.abs() % 60);
+            let text = format!("{}{sign}{hours:02}:{rest:02}", local.trim_end_matches('Z'));
+            prop_assert_eq!(text.parse(), Ok(Time::from_unix(unix)));
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused(text in ".*") {
+            let _ = text.parse::<Time>();
+        }
+
+        #[test]
+        fn adding_and_taking_away_agree(unix in any::<i64>(), seconds in any::<u64>()) {
+            let (time, seconds) = (Time::from_unix(unix), Seconds::new(seconds));
+            if let Some(later) = time.checked_add(seconds) {
+                prop_assert_eq!(later.since(time), Some(seconds));
+                prop_assert_eq!(later.checked_sub(seconds), Some(time));
+            }
+        }
+    }
+}

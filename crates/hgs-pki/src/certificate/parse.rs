@@ -22,6 +22,9 @@ pub(super) fn certificate(der: &[u8]) -> Result<Contents, CertificateError> {
     }
     let outer = Outer::read(der)?;
     let inner = TbsCertificate::from_der(outer.to_be_signed)?;
+    if inner.to_der()? != outer.to_be_signed {
+        return Err(CertificateError::NotCanonical);
+    }
     let version = version(inner.version)?;
     if inner.signature.to_der()? != outer.signature_algorithm {
         return Err(CertificateError::SignatureAlgorithmMismatch);

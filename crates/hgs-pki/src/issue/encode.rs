@@ -13,11 +13,10 @@ use x509_cert::ext::pkix::{
     AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectKeyIdentifier,
 };
 use x509_cert::name::{RdnSequence, RelativeDistinguishedName};
-use x509_cert::time::Validity;
 
 use super::{Extension, IssueError, Wanted};
 use crate::Time;
-use crate::structure::{Certificate, TbsCertificate};
+use crate::structure::{Certificate, TbsCertificate, Validity};
 
 /// `AlgorithmIdentifier` of sha256WithRSAEncryption, RFC 4055 section 5.
 fn signature_algorithm() -> der::Result<AnyRef<'static>> {
@@ -31,10 +30,10 @@ pub(super) fn to_be_signed(wanted: &Wanted) -> Result<Vec<u8>, IssueError> {
         serial_number: AnyRef::new(Tag::Integer, &wanted.serial_number)?,
         signature: signature_algorithm()?,
         issuer: AnyRef::from_der(&wanted.issuer)?,
-        validity: Validity::new(
-            time(wanted.template.validity.not_before)?,
-            time(wanted.template.validity.not_after)?,
-        ),
+        validity: Validity {
+            not_before: time(wanted.template.validity.not_before)?,
+            not_after: time(wanted.template.validity.not_after)?,
+        },
         subject: AnyRef::from_der(&wanted.subject)?,
         subject_public_key_info: spki,
         issuer_unique_id: None,
