@@ -1,24 +1,23 @@
-//! Issuing: what leaves is what was wanted.
+//! Issuing: what leaves is what was wanted, and what can't be right is not begun.
 
 mod common;
 
-use common::{key, now, sign, ten_years};
-use hgs_pki::issue::{IssueError, Issuer, prepare};
-use hgs_pki::{Certificate, KeyUsage, NotIssued, profile};
+use common::{issue, key, now, sign, ten_years};
+use hgs_pki::issue::{IssueError, Issuer, Template, prepare};
+use hgs_pki::{
+    Certificate, Extension, KeyUsage, NotIssued, ObjectIdentifier, Seconds, Time, Validity, profile,
+};
+use proptest::prelude::*;
+
+fn refusal(template: Template) -> IssueError {
+    prepare(template, key("own").public(), Issuer::SelfSigned, [7; 16]).unwrap_err()
+}
 
 #[test]
 fn self_signed_and_issued_certificates_verify_under_their_issuers() {
     let signer_key = key("signer");
     let template = profile::attestation_signer(ten_years());
-    let prepared = prepare(
-        template,
-        signer_key.public(),
-        Issuer::SelfSigned,
-        [0xff; 16],
-    )
-    .unwrap();
-    let signature = sign(&signer_key, prepared.to_be_signed());
-    let signer = prepared.assemble(&signature).unwrap();
+    let signer = issue(template, &signer_key, Issuer::SelfSigned, &signer_key);
     assert_eq!(signer.subject(), "CN=OpenHGS Attestation Signer");
     assert!(signer.is_certificate_authority());
     assert!(signer.validity().contains(now()));
@@ -26,14 +25,15 @@ fn self_signed_and_issued_certificates_verify_under_their_issuers() {
 
     let host_key = key("host");
     let template = profile::host_key("node-1", ten_years());
-    let issuer = Issuer::Certificate(&signer);
-    let prepared = prepare(template, host_key.public(), issuer, [0; 16]).unwrap();
-    let signature = sign(&signer_key, prepared.to_be_signed());
-    let host = prepared.assemble(&signature).unwrap();
+    let host = issue(
+        template,
+        &host_key,
+        Issuer::Certificate(&signer),
+        &signer_key,
+    );
     assert_eq!(host.issuer(), signer.subject());
     assert_eq!(host.key_usage(), Some(KeyUsage::DIGITAL_SIGNATURE));
     assert_eq!(host.public_key(), host_key.public());
-    assert_eq!(host.serial_number().len(), 16);
     host.verify_issued_by(&signer).unwrap();
     let refused = signer.verify_issued_by(&host).unwrap_err();
     assert!(matches!(refused, NotIssued::Name { .. }), "{refused}");
@@ -41,15 +41,152 @@ fn self_signed_and_issued_certificates_verify_under_their_issuers() {
 }
 
 #[test]
-fn a_signature_by_another_key_issues_nothing() {
+fn a_signature_by_another_key_or_over_something_else_issues_nothing() {
+    let prepared = || {
+        let template = profile::guardian_signing("fabric", ten_years());
+        prepare(template, key("own").public(), Issuer::SelfSigned, [7; 16]).unwrap()
+    };
+    let foreign = sign(&key("host"), prepared().to_be_signed());
+    assert_eq!(prepared().assemble(&foreign), Err(IssueError::Signature));
+    let elsewhere = sign(&key("own"), b"something else");
+    assert_eq!(prepared().assemble(&elsewhere), Err(IssueError::Signature));
+    assert_eq!(prepared().assemble(b""), Err(IssueError::Signature));
+    let good = sign(&key("own"), prepared().to_be_signed());
+    assert!(prepared().assemble(&good).is_ok());
+}
+
+#[test]
+fn only_authorities_issue() {
+    let key = key("own");
     let template = profile::guardian_signing("fabric", ten_years());
-    let prepared = prepare(
-        template,
-        key("signer").public(),
-        Issuer::SelfSigned,
-        [7; 16],
-    )
-    .unwrap();
-    let signature = sign(&key("host"), prepared.to_be_signed());
-    assert_eq!(prepared.assemble(&signature), Err(IssueError::Signature));
+    let leaf = issue(template, &key, Issuer::SelfSigned, &key);
+    let template = profile::host_key("node", ten_years());
+    let refused = prepare(template, key.public(), Issuer::Certificate(&leaf), [7; 16]).unwrap_err();
+    assert_eq!(
+        refused,
+        IssueError::IssuerNotAuthority(leaf.subject().to_owned())
+    );
+}
+
+#[test]
+fn impossible_templates_are_refused_by_name() {
+    let good = profile::guardian_signing("fabric", ten_years());
+    for (name, characters) in [(String::new(), 0), ("ä".repeat(65), 65)] {
+        let template = Template {
+            common_name: name,
+            ..good.clone()
+        };
+        assert_eq!(refusal(template), IssueError::CommonName(characters));
+    }
+    let longest = Template {
+        common_name: "ä".repeat(64),
+        ..good.clone()
+    };
+    assert!(prepare(longest, key("own").public(), Issuer::SelfSigned, [7; 16]).is_ok());
+
+    let second = Seconds::new(1);
+    let before = now().checked_sub(second).unwrap();
+    let backwards = Validity {
+        not_before: now(),
+        not_after: before,
+    };
+    let ancient = Validity {
+        not_before: Time::from_unix(-1),
+        not_after: now(),
+    };
+    for validity in [backwards, ancient] {
+        let template = Template {
+            validity,
+            ..good.clone()
+        };
+        assert_eq!(refusal(template), IssueError::Validity(validity));
+    }
+
+    let oid = ObjectIdentifier::new("1.3.6.1.4.1.32473.9").unwrap();
+    for (repeated, extensions) in [
+        (oid, vec![oid, oid]),
+        (profile::KEY_USAGE, vec![profile::KEY_USAGE]),
+    ] {
+        let extension = |oid| Extension {
+            oid,
+            critical: false,
+            der: vec![5, 0],
+        };
+        let extensions = extensions.into_iter().map(extension).collect();
+        let template = Template {
+            extensions,
+            ..good.clone()
+        };
+        assert_eq!(refusal(template), IssueError::DuplicateExtension(repeated));
+    }
+}
+
+#[test]
+fn serial_numbers_are_positive_and_have_sixteen_octets() {
+    for (drawn, first) in [([0x00; 16], 0x40), ([0xff; 16], 0x7f), ([0x80; 16], 0x40)] {
+        let key = key("own");
+        let template = profile::guardian_signing("fabric", ten_years());
+        let prepared = prepare(template, key.public(), Issuer::SelfSigned, drawn).unwrap();
+        let signature = sign(&key, prepared.to_be_signed());
+        let certificate = prepared.assemble(&signature).unwrap();
+        let [head, tail @ ..] = certificate.serial_number() else {
+            panic!("no serial number");
+        };
+        assert_eq!((*head, tail), (first, &drawn[1..]));
+    }
+}
+
+#[test]
+fn debug_is_short() {
+    let key = key("own");
+    let template = profile::guardian_signing("fabric", ten_years());
+    let certificate = issue(template, &key, Issuer::SelfSigned, &key);
+    let expected = format!(
+        "Certificate(CN=OpenHGS Guardian Signing (fabric), {})",
+        certificate.thumbprint()
+    );
+    assert_eq!(format!("{certificate:?}"), expected);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// `assemble` compares what it reads with the template, so that this holds is all there is.
+    #[test]
+    fn any_possible_template_is_issued_as_it_is(
+        common_name in "\\PC{1,64}",
+        begin in 0..Time::MAX.unix(),
+        length in 0..Time::MAX.unix(),
+        usage in 1..128_u8,
+        purposes in prop::collection::vec(1..1_000_000_u32, 0..5),
+        certificate_authority in any::<bool>(),
+        content in prop::collection::vec(any::<u8>(), 0..300),
+    ) {
+        let usages = [
+            KeyUsage::DIGITAL_SIGNATURE,
+            KeyUsage::NON_REPUDIATION,
+            KeyUsage::KEY_ENCIPHERMENT,
+            KeyUsage::DATA_ENCIPHERMENT,
+            KeyUsage::KEY_AGREEMENT,
+            KeyUsage::KEY_CERT_SIGN,
+            KeyUsage::CRL_SIGN,
+        ];
+        let chosen = usages.into_iter().enumerate().filter(|(bit, _)| usage >> bit & 1 == 1);
+        let oid = |last: &u32| ObjectIdentifier::new(&format!("1.3.6.1.4.1.32473.{last}")).unwrap();
+        let template = Template {
+            common_name,
+            validity: Validity {
+                not_before: Time::from_unix(begin),
+                not_after: Time::from_unix(begin.saturating_add(length)),
+            },
+            key_usage: chosen.map(|(_, usage)| usage).reduce(|a, b| a | b).unwrap(),
+            extended_key_usage: purposes.iter().map(oid).collect(),
+            certificate_authority,
+            extensions: vec![Extension { oid: oid(&9), critical: true, der: content }],
+        };
+        let key = key("own");
+        let certificate = issue(template.clone(), &key, Issuer::SelfSigned, &key);
+        prop_assert_eq!(certificate.validity(), template.validity);
+        prop_assert_eq!(certificate.extensions().last(), template.extensions.last());
+    }
 }
