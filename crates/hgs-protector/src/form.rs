@@ -155,15 +155,16 @@ pub(crate) fn expect_root(
     if root.is(namespace, name) {
         return Ok(());
     }
-    Err(FormError::Xml(hgs_xml::Error::UnexpectedElement {
-        expected: format!("{{{namespace}}}{name}"),
-        found: quoted_name(root),
-    }))
+    Err(unexpected(root, &format!("{{{namespace}}}{name}")))
 }
 
-fn quoted_name(element: Element<'_, '_>) -> String {
-    let namespace = element.namespace().unwrap_or_default();
-    format!("{{{}}}{}", quoted(namespace), quoted(element.name()))
+/// The error for an element that stands where `expected` should.
+pub(crate) fn unexpected(found: Element<'_, '_>, expected: &str) -> FormError {
+    let namespace = quoted(found.namespace().unwrap_or_default());
+    FormError::Xml(hgs_xml::Error::UnexpectedElement {
+        expected: expected.to_owned(),
+        found: format!("{{{namespace}}}{}", quoted(found.name())),
+    })
 }
 
 /// Reads an `xs:unsignedInt`.

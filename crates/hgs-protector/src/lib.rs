@@ -14,6 +14,7 @@
 //! * [`Protector`] is a document of the right form, of which nothing can be read; [`VerifiedProtector`] is one whose
 //!   chain and guardian signature hold. What it says is read from the very octets that the signature covers.
 //! * [`open`], [`create`], [`grant`], [`revoke`] and [`roll`] are suspended at each use of a private key ([`Step`]).
+//! * [`metadata`] reads and writes the public half of a guardian, signed as XML Signature says.
 //! * [`suite`] has every algorithm identifier; [`transport_key_blob`] is what KPS releases.
 //!
 //! It does NOT decide who may open a protector, whose successor a guardian is or who is compromised: that is the key
@@ -25,6 +26,7 @@ mod create;
 mod error;
 mod form;
 mod guardian;
+pub mod metadata;
 mod open;
 mod protector;
 mod read;
@@ -36,6 +38,7 @@ mod transport_key;
 pub mod transport_key_blob;
 mod wrapping;
 mod write;
+mod xmldsig;
 
 pub use create::{create, grant, revoke};
 pub use error::{CannotOpen, Fault, OpenError, ProtectorError, ProtectorErrorKind, SealError};
@@ -47,3 +50,4 @@ pub use roll::{RollPlan, Rolled, Signer, Successor, roll};
 pub use step::{DecryptionRefused, NeedsDecrypt, NeedsSign, Step};
 pub use transport_key::TransportKey;
 pub use wrapping::{EncryptedTransportKey, Wrapping, WrappingId};
+pub use xmldsig::XmlSignatureError;

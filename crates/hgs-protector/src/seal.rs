@@ -30,7 +30,7 @@ pub(crate) fn endorse<T>(
 
 /// A message and its signature, if that is by `signer`. A key store that answers with anything else would cost the
 /// virtual machine.
-fn verified(signed: Signed, signer: &Certificate) -> Result<Verified, SealError> {
+pub(crate) fn verified(signed: Signed, signer: &Certificate) -> Result<Verified, SealError> {
     let Signed { message, signature } = signed;
     let signature = Signature::written(signature);
     signer
@@ -42,9 +42,9 @@ fn verified(signed: Signed, signer: &Certificate) -> Result<Verified, SealError>
     Ok(Verified { message, signature })
 }
 
-struct Verified {
-    message: Vec<u8>,
-    signature: Signature,
+pub(crate) struct Verified {
+    pub(crate) message: Vec<u8>,
+    pub(crate) signature: Signature,
 }
 
 /// A protector in the making. Its chain holds: wrappings are taken from a verified one, or vouched for here.

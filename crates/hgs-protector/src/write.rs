@@ -116,9 +116,14 @@ fn write_encoded_signature(writer: &mut Writer, signature: &Encoded<Signature>) 
     write_signature(writer, identifier, &signature.base64);
 }
 
-/// `Signature_T`.
-pub(crate) fn write_signature(writer: &mut Writer, identifier: &str, value: &str) {
-    writer.start("Signature", &[("Algorithm", identifier)]);
+/// An element `Signature` of the type `Signature_T`.
+fn write_signature(writer: &mut Writer, identifier: &str, value: &str) {
+    type_signature(writer, "Signature", identifier, value);
+}
+
+/// An element of the type `Signature_T`.
+pub(crate) fn type_signature(writer: &mut Writer, name: &str, identifier: &str, value: &str) {
+    writer.start(name, &[("Algorithm", identifier)]);
     writer.element("SignatureValue", &[], value);
     writer.end();
 }
