@@ -1,7 +1,7 @@
 //! The service: it listens, limits, logs and counts, and hands whole requests to a [`Service`].
 //!
 //! What a request means is not decided here but by the services behind the listeners. Nothing in
-//! this crate is global to the process but for [`logging`] and [`process`], which only a program's
+//! this crate is global to the process but for [`logging`], [`process`] and [`signals`], which only a program's
 //! `main` calls: several servers live in one process, on ports of the system's choosing, without
 //! root and without systemd.
 //!
@@ -24,8 +24,11 @@ pub mod http;
 pub mod logging;
 pub mod metrics;
 pub mod process;
+mod roles;
+pub mod signals;
 
 pub use config::Config;
 pub use health::Readiness;
 pub use http::{Bound, Peer, Request, Response, Server, Service, Services};
 pub use metrics::Metrics;
+pub use roles::{Role, Roles, RolesError};

@@ -10,8 +10,6 @@ use metrics::{
 };
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
-use crate::http::Rejection;
-
 /// Upper bounds of the histograms' buckets, in seconds: from a cached answer to the request limit.
 const BUCKETS: [f64; 14] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0,
@@ -120,6 +118,10 @@ impl Metrics {
             "Requests and connections that the server refused itself, by reason.",
         );
         self.describe_counter(PANICS, "Requests whose handler panicked.");
+        self.describe_counter(
+            HANDSHAKE_FAILURES,
+            "TLS handshakes that failed or took too long.",
+        );
     }
 }
 
@@ -149,6 +151,7 @@ const IN_FLIGHT: &str = "hgs_http_requests_in_flight";
 const CONNECTIONS: &str = "hgs_http_connections";
 const REJECTED: &str = "hgs_http_rejected_total";
 const PANICS: &str = "hgs_http_panics_total";
+const HANDSHAKE_FAILURES: &str = "hgs_tls_handshake_failures_total";
 
 /// What one listener counts.
 #[derive(Debug)]
@@ -158,6 +161,7 @@ pub(crate) struct ListenerMetrics {
     in_flight: Gauge,
     connections: Gauge,
     panics: Counter,
+    handshake_failures: Counter,
 }
 
 impl ListenerMetrics {
@@ -167,6 +171,7 @@ impl ListenerMetrics {
             in_flight: metrics.gauge(IN_FLIGHT, &labels),
             connections: metrics.gauge(CONNECTIONS, &labels),
             panics: metrics.counter(PANICS, &labels),
+            handshake_failures: metrics.counter(HANDSHAKE_FAILURES, &labels),
             metrics: metrics.clone(),
             listener,
         }
@@ -187,12 +192,18 @@ impl ListenerMetrics {
             .record(elapsed);
     }
 
-    pub(crate) fn rejected(&self, rejection: Rejection) {
-        if rejection == Rejection::Panic {
-            self.panics.increment(1);
-        }
-        let labels = [("listener", self.listener), ("reason", rejection.name())];
+    /// Counts what the engine refused itself; `reason` is one of a few names.
+    pub(crate) fn rejected(&self, reason: &'static str) {
+        let labels = [("listener", self.listener), ("reason", reason)];
         self.metrics.counter(REJECTED, &labels).increment(1);
+    }
+
+    pub(crate) fn panicked(&self) {
+        self.panics.increment(1);
+    }
+
+    pub(crate) fn handshake_failed(&self) {
+        self.handshake_failures.increment(1);
     }
 
     /// Counts a request until the value is dropped.
@@ -232,7 +243,7 @@ mod tests {
         let metrics = Metrics::new();
         let listener = ListenerMetrics::new(&metrics, "http");
         listener.answered("roll", StatusCode::OK, Duration::from_millis(2));
-        listener.rejected(Rejection::QueueFull);
+        listener.rejected("queue_full");
         let text = metrics.render();
         for line in [
             r#"hgs_http_requests_total{listener="http",route="roll",status="200"} 1"#,

@@ -13,7 +13,7 @@ use tracing::debug;
 
 use super::exchange::Engine;
 use super::guard::{GuardedStream, Watch};
-use super::rejection::Rejection;
+use super::rejection::Ending;
 use super::service::Peer;
 use super::stopping::Stopping;
 
@@ -48,11 +48,11 @@ where
         }
     };
     if let Err(error) = result {
-        let rejection = watch
+        let ending = watch
             .ended()
-            .or_else(|| error.is_parse().then_some(Rejection::MalformedHeader));
-        if let Some(rejection) = rejection {
-            engine.metrics.rejected(rejection);
+            .or_else(|| error.is_parse().then_some(Ending::MalformedHeader));
+        if let Some(ending) = ending {
+            engine.metrics.rejected(ending.name());
         }
         debug!(%peer, %error, "a connection ended");
     }

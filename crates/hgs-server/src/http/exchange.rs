@@ -23,16 +23,35 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Everything that the requests of one listener share.
 pub(super) struct Engine {
-    pub(super) service: Arc<dyn Service>,
+    service: Arc<dyn Service>,
     pub(super) limits: Limits,
     pub(super) turnstile: Turnstile,
-    pub(super) memory: BodyMemory,
+    memory: BodyMemory,
     pub(super) metrics: ListenerMetrics,
-    pub(super) run: u32,
-    pub(super) sequence: Arc<AtomicU64>,
+    run: u32,
+    sequence: Arc<AtomicU64>,
 }
 
 impl Engine {
+    /// `run` and `sequence` make up the names of requests, for all listeners of a server.
+    pub(super) fn new(
+        service: Arc<dyn Service>,
+        limits: &Limits,
+        metrics: ListenerMetrics,
+        run: u32,
+        sequence: Arc<AtomicU64>,
+    ) -> Self {
+        Self {
+            service,
+            limits: limits.clone(),
+            turnstile: Turnstile::new(limits),
+            memory: BodyMemory::new(limits),
+            metrics,
+            run,
+            sequence,
+        }
+    }
+
     /// Answers one request that came over the connection of `peer`.
     pub(super) async fn answer(
         self: Arc<Self>,
@@ -55,14 +74,13 @@ impl Engine {
         let outcome = match fault {
             Some(fault) => Err(fault),
             None => {
-                self.clone()
-                    .run(id, peer, head, body)
+                self.run(id, peer, head, body)
                     .instrument(span.clone())
                     .await
             }
         };
         let mut response = outcome.unwrap_or_else(|rejection| {
-            self.metrics.rejected(rejection);
+            self.metrics.rejected(rejection.name());
             span.in_scope(|| info!(reason = rejection.name(), "{rejection}"));
             rejection.response()
         });
@@ -86,7 +104,7 @@ impl Engine {
     }
 
     async fn run(
-        self: Arc<Self>,
+        &self,
         id: RequestId,
         peer: Peer,
         head: Parts,
@@ -107,9 +125,10 @@ impl Engine {
             peer,
         };
         // A task of its own: it is finished even if the peer goes away, and its panic ends here.
+        let service = self.service.clone();
         let work = tokio::spawn(
             async move {
-                let response = timeout_at(deadline, self.service.handle(request)).await;
+                let response = timeout_at(deadline, service.handle(request)).await;
                 drop((turn, reserved));
                 response
             }
@@ -120,6 +139,7 @@ impl Engine {
             Ok(Err(_elapsed)) => Err(Rejection::RequestTime),
             Err(failure) => {
                 error!(%failure, "a handler panicked");
+                self.metrics.panicked();
                 Err(Rejection::Panic)
             }
         }

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::head::{BodyFraming, HeadScanner};
-use super::rejection::Rejection;
+use super::rejection::{Ending, Rejection};
 use crate::config::Limits;
 
 /// Octets read from the socket at once.
@@ -26,7 +26,7 @@ pub(super) struct Watch {
     /// What is wrong with the head that was passed on last.
     fault: Mutex<Option<Rejection>>,
     /// Why the stream ended the connection.
-    ended: Mutex<Option<Rejection>>,
+    ended: Mutex<Option<Ending>>,
 }
 
 impl Watch {
@@ -42,17 +42,17 @@ impl Watch {
     }
 
     /// Why the stream ended the connection, if it did.
-    pub(super) fn ended(&self) -> Option<Rejection> {
+    pub(super) fn ended(&self) -> Option<Ending> {
         take(&self.ended)
     }
 }
 
-fn take(slot: &Mutex<Option<Rejection>>) -> Option<Rejection> {
+fn take<T>(slot: &Mutex<Option<T>>) -> Option<T> {
     slot.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
-fn put(slot: &Mutex<Option<Rejection>>, rejection: Rejection) {
-    *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(rejection);
+fn put<T>(slot: &Mutex<Option<T>>, value: T) {
+    *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
 }
 
 /// A stream that hands over one head at a time.
@@ -171,7 +171,7 @@ impl<S> GuardedStream<S> {
             return self.poll_read_deadline(context);
         }
         if matches!(self.expecting, Expecting::RestOfHead) {
-            put(&self.watch.ended, Rejection::SlowHeader);
+            put(&self.watch.ended, Ending::SlowHeader);
         }
         Poll::Ready(io::ErrorKind::TimedOut.into())
     }
@@ -200,7 +200,7 @@ impl<S> GuardedStream<S> {
             .write_deadline
             .get_or_insert_with(|| Box::pin(sleep(self.times.write)));
         ready!(deadline.as_mut().poll(context));
-        put(&self.watch.ended, Rejection::SlowReader);
+        put(&self.watch.ended, Ending::SlowReader);
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }

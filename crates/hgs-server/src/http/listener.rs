@@ -53,7 +53,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// A source of connections: one listening socket.
-pub(super) trait Listener: Send + 'static {
+pub(super) trait Listener: Send + Sync + 'static {
     /// A connection as it comes from the system.
     type Raw: Send + 'static;
 
@@ -180,6 +180,6 @@ pub(super) fn admit(
     let _ = stream.set_nodelay(true);
     addresses
         .admit(address.ip())
-        .inspect_err(|rejection| engine.metrics.rejected(*rejection))
+        .inspect_err(|ending| engine.metrics.rejected(ending.name()))
         .ok()
 }

@@ -4,6 +4,7 @@
 //! The way of a connection: [`listener`] accepts it, [`guard`] watches its octets, [`exchange`]
 //! takes each request through its checks, its [`body`] and its turn ([`overload`]) to the service.
 
+mod bind;
 mod body;
 mod connection;
 mod exchange;
@@ -15,7 +16,11 @@ mod rejection;
 mod server;
 mod service;
 mod stopping;
+mod tls;
+mod unix;
 
-pub(crate) use rejection::Rejection;
-pub use server::{Addresses, BindError, Bound, ListenerName, Server, Services, Stopped};
+pub use bind::{BindError, ListenerName};
+pub use server::{Addresses, Bound, Reloader, Server, Services, Stopped};
 pub use service::{Credentials, Peer, Request, RequestId, Response, Service};
+pub use tls::TlsError;
+pub use unix::SocketError;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
-use super::rejection::Rejection;
+use super::rejection::{Ending, Rejection};
 use crate::config::Limits;
 
 /// Lets requests in, in the order in which they came.
@@ -96,7 +96,7 @@ impl Addresses {
     }
 
     /// Counts a connection from `address` until the value returned is dropped.
-    pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Admission, Rejection> {
+    pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Admission, Ending> {
         let address = address.to_canonical();
         let mut connections = self
             .connections
@@ -104,7 +104,7 @@ impl Addresses {
             .unwrap_or_else(PoisonError::into_inner);
         let count = connections.entry(address).or_insert(0);
         if *count >= self.most {
-            return Err(Rejection::ConnectionsPerAddress);
+            return Err(Ending::ConnectionsPerAddress);
         }
         *count += 1;
         Ok(Admission {
@@ -152,7 +152,7 @@ mod tests {
         let first = addresses.admit("192.0.2.1".parse().unwrap()).unwrap();
         assert_eq!(
             addresses.admit(mapped).unwrap_err(),
-            Rejection::ConnectionsPerAddress
+            Ending::ConnectionsPerAddress
         );
         drop(first);
         drop(addresses.admit(mapped).unwrap());

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::future::Future;
-use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,15 +11,17 @@ use std::time::Duration;
 use hgs_crypto::random::{self, System};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{interval, timeout};
 use tracing::{info, warn};
 
+use super::bind::{BindError, ListenerName, Listeners};
 use super::exchange::Engine;
-use super::listener::{self, Plain};
-use super::overload::{self, BodyMemory, Turnstile};
+use super::listener::{self, Listener, Plain};
+use super::overload;
 use super::service::Service;
 use super::stopping::{self, Stopping};
-use crate::config::Config;
+use super::tls::{CurrentCertificate, Tls, TlsError};
+use crate::config::{Config, Limits};
 use crate::health::{Monitoring, Readiness};
 use crate::metrics::{ListenerMetrics, Metrics};
 
@@ -40,83 +41,29 @@ pub struct Services {
     pub metrics: Metrics,
 }
 
+impl fmt::Debug for Services {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Services(..)")
+    }
+}
+
 /// Makes servers. There is nothing global about one: a process can hold several.
 #[derive(Debug)]
 pub struct Server;
 
 impl Server {
     /// Opens every listener that `config` enables. From then on peers can connect; they are served
-    /// by [`Bound::run`].
+    /// by [`Bound::run`]. It must be called in the context of a Tokio runtime.
     ///
     /// # Errors
     /// When a listener can't be opened; those opened before are closed again.
     pub fn bind(config: &Config, services: Services) -> Result<Bound, BindError> {
-        let listen = &config.listen;
-        let tcp =
-            |enabled: bool, name, address| enabled.then(|| bind_tcp(name, address)).transpose();
         Ok(Bound {
-            http: tcp(
-                listen.http.enabled,
-                ListenerName::Http,
-                config.http_address(),
-            )?,
-            metrics: tcp(
-                listen.metrics.enabled,
-                ListenerName::Metrics,
-                listen.metrics.address,
-            )?,
+            listeners: Listeners::open(config)?,
             config: config.clone(),
             services,
         })
     }
-}
-
-/// The names of the listeners, as in configuration, logs and metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ListenerName {
-    /// `[listen.http]`
-    Http,
-    /// `[listen.metrics]`
-    Metrics,
-}
-
-impl ListenerName {
-    fn label(self) -> &'static str {
-        match self {
-            Self::Http => "http",
-            Self::Metrics => "metrics",
-        }
-    }
-}
-
-impl fmt::Display for ListenerName {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "[listen.{}]", self.label())
-    }
-}
-
-/// The system or the configuration is in the way of a listener.
-#[derive(Debug, thiserror::Error)]
-pub enum BindError {
-    /// A TCP address could not be listened on.
-    #[error("{listener}: can't listen on {address}")]
-    Address {
-        /// Which listener.
-        listener: ListenerName,
-        /// The address of the configuration.
-        address: SocketAddr,
-        /// What the system said.
-        #[source]
-        error: io::Error,
-    },
-}
-
-fn bind_tcp(listener: ListenerName, address: SocketAddr) -> Result<TcpListener, BindError> {
-    listener::bind_tcp(address).map_err(|error| BindError::Address {
-        listener,
-        address,
-        error,
-    })
 }
 
 /// Where a server really listens: the ports that the system chose where the configuration says 0.
@@ -132,93 +79,27 @@ pub struct Addresses {
     pub admin: Option<PathBuf>,
 }
 
+/// Makes a running server read its TLS certificate again.
+#[derive(Debug, Clone)]
+pub struct Reloader(Option<Arc<CurrentCertificate>>);
+
+impl Reloader {
+    /// Reads the certificate and its key from their files, for the connections that come from now
+    /// on. Without an HTTPS listener there is nothing to do.
+    ///
+    /// # Errors
+    /// When the files can't be used; the certificate then stays as it was.
+    pub fn reload(&self) -> Result<(), TlsError> {
+        self.0.as_ref().map_or(Ok(()), |current| current.reload())
+    }
+}
+
 /// A server whose listeners are open.
+#[derive(Debug)]
 pub struct Bound {
     config: Config,
     services: Services,
-    http: Option<TcpListener>,
-    metrics: Option<TcpListener>,
-}
-
-impl Bound {
-    /// Where it listens.
-    #[must_use]
-    pub fn addresses(&self) -> Addresses {
-        let address = |listener: &Option<TcpListener>| listener.as_ref()?.local_addr().ok();
-        Addresses {
-            http: address(&self.http),
-            metrics: address(&self.metrics),
-            ..Addresses::default()
-        }
-    }
-
-    /// Serves until `shutdown` resolves. Then no more connections are taken, the requests that were
-    /// taken are finished, and what is left after `limits.drain_time` is cut off.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Stopped {
-        let (stop, stopping) = stopping::channel();
-        let drain_time = self.config.limits.drain_time;
-        let metrics = self.services.metrics.clone();
-        let mut listeners = self.spawn_listeners(&stopping);
-        tokio::select! {
-            () = shutdown => {}
-            () = settle(&metrics) => {}
-        }
-        info!("stopping");
-        stop.order();
-        let finished = timeout(drain_time, async {
-            while listeners.join_next().await.is_some() {}
-        })
-        .await
-        .is_ok();
-        if !finished {
-            warn!(?drain_time, "requests were cut off");
-        }
-        Stopped { finished }
-    }
-
-    fn spawn_listeners(self, stopping: &Stopping) -> JoinSet<()> {
-        let mut random = System::new();
-        // Only a label for logs: a server without randomness fails where it matters.
-        let run = random::array(&mut random).map_or(0, u32::from_be_bytes);
-        let sequence = Arc::new(AtomicU64::new(1));
-        let limits = &self.config.limits;
-        let engine = |name: ListenerName, service: Arc<dyn Service>| {
-            Arc::new(Engine {
-                service,
-                limits: limits.clone(),
-                turnstile: Turnstile::new(limits),
-                memory: BodyMemory::new(limits),
-                metrics: ListenerMetrics::new(&self.services.metrics, name.label()),
-                run,
-                sequence: sequence.clone(),
-            })
-        };
-        let mut listeners = JoinSet::new();
-        if let Some(http) = self.http {
-            let plain = Plain::new(http, overload::Addresses::new(limits));
-            let engine = engine(ListenerName::Http, self.services.protocol.clone());
-            listeners.spawn(listener::run(plain, engine, stopping.clone()));
-        }
-        if let Some(metrics) = self.metrics {
-            let plain = Plain::new(metrics, overload::Addresses::new(limits));
-            let monitoring = Monitoring {
-                metrics: self.services.metrics.clone(),
-                readiness: self.services.readiness.clone(),
-            };
-            let engine = engine(ListenerName::Metrics, Arc::new(monitoring));
-            listeners.spawn(listener::run(plain, engine, stopping.clone()));
-        }
-        listeners
-    }
-}
-
-impl fmt::Debug for Bound {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Bound")
-            .field("addresses", &self.addresses())
-            .finish_non_exhaustive()
-    }
+    listeners: Listeners,
 }
 
 /// How a server came to its end.
@@ -229,10 +110,139 @@ pub struct Stopped {
     pub finished: bool,
 }
 
+impl Bound {
+    /// Where it listens.
+    #[must_use]
+    pub fn addresses(&self) -> Addresses {
+        let address = |listener: &TcpListener| listener.local_addr().ok();
+        let Listeners {
+            http,
+            https,
+            metrics,
+            admin,
+        } = &self.listeners;
+        Addresses {
+            http: http.as_ref().and_then(address),
+            https: https.as_ref().and_then(|(listener, _)| address(listener)),
+            metrics: metrics.as_ref().and_then(address),
+            admin: admin.as_ref().map(|socket| socket.path().to_path_buf()),
+        }
+    }
+
+    /// A handle with which the TLS certificate is exchanged while the server runs.
+    #[must_use]
+    pub fn reloader(&self) -> Reloader {
+        let https = self.listeners.https.as_ref();
+        Reloader(https.map(|(_, certificate)| certificate.clone()))
+    }
+
+    /// Serves until `shutdown` resolves. Then no more connections are taken, the requests that were
+    /// taken are finished, and what is left after `limits.drain_time` is cut off.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Stopped {
+        let (stop, stopping) = stopping::channel();
+        let drain_time = self.config.limits.drain_time;
+        let metrics = self.services.metrics.clone();
+        let check_interval = self.config.listen.https.check_interval;
+        let reloader = self.reloader();
+        let addresses = self.addresses();
+        let mut tasks = self.spawn_listeners(&stopping);
+        info!(?addresses, "serving");
+        tokio::select! {
+            () = shutdown => {}
+            () = settle(&metrics) => {}
+            () = watch_certificate(&reloader, check_interval) => {}
+        }
+        info!("stopping");
+        stop.order();
+        let drained = async { while tasks.join_next().await.is_some() {} };
+        let finished = timeout(drain_time, drained).await.is_ok();
+        if !finished {
+            warn!(?drain_time, "requests were cut off");
+        }
+        Stopped { finished }
+    }
+
+    fn spawn_listeners(self, stopping: &Stopping) -> JoinSet<()> {
+        let mut tasks = Tasks {
+            set: JoinSet::new(),
+            limits: self.config.limits,
+            metrics: self.services.metrics,
+            // Only a label in logs; a server without randomness fails where it matters.
+            run: random::array(&mut System::new()).map_or(0, u32::from_be_bytes),
+            sequence: Arc::new(AtomicU64::new(1)),
+            stopping: stopping.clone(),
+        };
+        let protocol = self.services.protocol;
+        if let Some(listener) = self.listeners.http {
+            let plain = Plain::new(listener, tasks.addresses());
+            tasks.spawn(ListenerName::Http, plain, protocol.clone());
+        }
+        if let Some((listener, certificate)) = self.listeners.https {
+            let handshake_time = self.config.listen.https.handshake_time;
+            let tls = Tls::new(listener, tasks.addresses(), certificate, handshake_time);
+            tasks.spawn(ListenerName::Https, tls, protocol);
+        }
+        if let Some(listener) = self.listeners.metrics {
+            let plain = Plain::new(listener, tasks.addresses());
+            let monitoring = Monitoring {
+                metrics: tasks.metrics.clone(),
+                readiness: self.services.readiness,
+            };
+            tasks.spawn(ListenerName::Metrics, plain, Arc::new(monitoring));
+        }
+        if let Some(socket) = self.listeners.admin {
+            tasks.spawn(ListenerName::Admin, socket, self.services.admin);
+        }
+        tasks.set
+    }
+}
+
+/// The listeners' tasks, and what they are made of.
+struct Tasks {
+    set: JoinSet<()>,
+    limits: Limits,
+    metrics: Metrics,
+    run: u32,
+    sequence: Arc<AtomicU64>,
+    stopping: Stopping,
+}
+
+impl Tasks {
+    fn addresses(&self) -> Arc<overload::Addresses> {
+        overload::Addresses::new(&self.limits)
+    }
+
+    fn spawn(&mut self, name: ListenerName, listener: impl Listener, service: Arc<dyn Service>) {
+        let engine = Engine::new(
+            service,
+            &self.limits,
+            ListenerMetrics::new(&self.metrics, name.label()),
+            self.run,
+            self.sequence.clone(),
+        );
+        let running = listener::run(listener, Arc::new(engine), self.stopping.clone());
+        self.set.spawn(running);
+    }
+}
+
 async fn settle(metrics: &Metrics) {
-    let mut interval = tokio::time::interval(SETTLE);
+    let mut interval = interval(SETTLE);
     loop {
         interval.tick().await;
         metrics.settle();
+    }
+}
+
+/// Looks at the certificate's files from time to time, as renewal tools do not send signals.
+async fn watch_certificate(reloader: &Reloader, every: Duration) {
+    let Some(current) = &reloader.0 else {
+        return std::future::pending().await;
+    };
+    let mut interval = interval(every);
+    loop {
+        interval.tick().await;
+        let current = current.clone();
+        // A panic there would have been reported; the next look is the next attempt.
+        let _ = tokio::task::spawn_blocking(move || current.reload_if_changed()).await;
     }
 }

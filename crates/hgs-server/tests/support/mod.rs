@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use hgs_server::config::{Config, Layout};
-use hgs_server::http::{Addresses, Stopped};
+use hgs_server::http::{Addresses, BindError, Reloader, Stopped};
 use hgs_server::{Metrics, Readiness, Request, Response, Server, Service, Services};
 use hyper::{Method, StatusCode};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -84,6 +84,7 @@ impl Service for Probe {
 
 pub(crate) struct TestServer {
     pub(crate) addresses: Addresses,
+    pub(crate) reloader: Reloader,
     pub(crate) metrics: Metrics,
     pub(crate) watcher: Watcher,
     stop: Option<oneshot::Sender<()>>,
@@ -91,22 +92,20 @@ pub(crate) struct TestServer {
 }
 
 /// Configuration of a metrics listener.
-pub(crate) const WITH_METRICS: &str = "listen.metrics.address = \"127.0.0.1:0\"";
+pub(crate) const WITH_METRICS: &str =
+    "listen.metrics.enabled = true\nlisten.metrics.address = \"127.0.0.1:0\"";
 
-/// A configuration with only a plain listener, on a port of the system's choosing.
+/// A configuration with a plain listener on a port of the system's choosing, and whatever `extra`
+/// says.
 pub(crate) fn configuration(extra: &str) -> Config {
-    let metrics = extra.contains("listen.metrics");
-    let text = format!(
-        "listen.http.address = \"127.0.0.1:0\"\n\
-         {}\n\
-         listen.admin.enabled = false\n\
-         {extra}",
-        if metrics {
-            ""
-        } else {
-            "listen.metrics.enabled = false"
+    let mut text = "listen.http.address = \"127.0.0.1:0\"\n".to_owned();
+    for listener in ["metrics", "admin"] {
+        let switch = format!("listen.{listener}.enabled");
+        if !extra.contains(&switch) {
+            text.push_str(&format!("{switch} = false\n"));
         }
-    );
+    }
+    text.push_str(extra);
     Config::parse(&text, "test.toml".as_ref(), Layout::system()).expect("a test's configuration")
 }
 
@@ -118,6 +117,11 @@ impl TestServer {
 
     /// Starts a server that is ready when `readiness` says so.
     pub(crate) fn start_with(extra: &str, readiness: Readiness) -> Self {
+        Self::bind(extra, readiness).expect("free addresses")
+    }
+
+    /// Starts a server, or says why it can't listen.
+    pub(crate) fn bind(extra: &str, readiness: Readiness) -> Result<Self, BindError> {
         let (probe, watcher) = probe();
         let metrics = Metrics::new();
         let services = Services {
@@ -126,23 +130,29 @@ impl TestServer {
             readiness,
             metrics: metrics.clone(),
         };
-        let bound = Server::bind(&configuration(extra), services).expect("a free port");
+        let bound = Server::bind(&configuration(extra), services)?;
         let addresses = bound.addresses();
+        let reloader = bound.reloader();
         let (stop, stopped) = oneshot::channel();
         let running = tokio::spawn(bound.run(async {
             let _ = stopped.await;
         }));
-        Self {
+        Ok(Self {
             addresses,
+            reloader,
             metrics,
             watcher,
             stop: Some(stop),
             running,
-        }
+        })
     }
 
     pub(crate) fn http(&self) -> SocketAddr {
         self.addresses.http.expect("a plain listener")
+    }
+
+    pub(crate) fn https(&self) -> SocketAddr {
+        self.addresses.https.expect("an HTTPS listener")
     }
 
     pub(crate) fn monitoring(&self) -> SocketAddr {
@@ -187,7 +197,7 @@ pub(crate) async fn send(address: SocketAddr, octets: impl AsRef<[u8]>) -> Strin
 }
 
 /// A connection on which any octets are sent.
-pub(crate) struct Client(pub(crate) TcpStream);
+pub(crate) struct Client<S = TcpStream>(pub(crate) S);
 
 impl Client {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
@@ -197,7 +207,9 @@ impl Client {
                 .expect("the server listens"),
         )
     }
+}
 
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// Sends; a server that closes meanwhile is no error here.
     pub(crate) async fn send(&mut self, octets: impl AsRef<[u8]>) {
         let _ = self.0.write_all(octets.as_ref()).await;

@@ -1,0 +1,151 @@
+//! Opening the listeners of a configuration.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+
+use super::listener;
+use super::tls::{CurrentCertificate, TlsError};
+use super::unix::{AdminSocket, SocketError};
+use crate::config::Config;
+use crate::roles::{self, RolesError};
+
+/// The names of the listeners, as in configuration, logs and metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListenerName {
+    /// `[listen.http]`
+    Http,
+    /// `[listen.https]`
+    Https,
+    /// `[listen.metrics]`
+    Metrics,
+    /// `[listen.admin]`
+    Admin,
+}
+
+impl ListenerName {
+    /// The label of metrics.
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+            Self::Metrics => "metrics",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+impl fmt::Display for ListenerName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "[listen.{}]", self.label())
+    }
+}
+
+/// The system or the configuration is in the way of a listener.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// A TCP address could not be listened on.
+    #[error("{listener}: can't listen on {address}")]
+    Address {
+        /// Which listener.
+        listener: ListenerName,
+        /// The address of the configuration.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        error: io::Error,
+    },
+    /// The TLS certificate can't be used.
+    #[error("[listen.https]: no TLS")]
+    Tls(#[from] TlsError),
+    /// The admin socket can't be made.
+    #[error("[listen.admin]: no socket at {}", path.display())]
+    Socket {
+        /// The path of the configuration.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        error: SocketError,
+    },
+    /// The group of the admin socket can't be looked up.
+    #[error("[listen.admin]: no group `{group}`")]
+    Group {
+        /// Its name.
+        group: String,
+        /// Why, where the database failed; otherwise it holds no such group.
+        #[source]
+        error: Option<RolesError>,
+    },
+}
+
+/// The open listeners of one server.
+#[derive(Debug)]
+pub(super) struct Listeners {
+    pub(super) http: Option<TcpListener>,
+    pub(super) https: Option<(TcpListener, Arc<CurrentCertificate>)>,
+    pub(super) metrics: Option<TcpListener>,
+    pub(super) admin: Option<AdminSocket>,
+}
+
+impl Listeners {
+    /// Opens what `config` enables.
+    pub(super) fn open(config: &Config) -> Result<Self, BindError> {
+        let listen = &config.listen;
+        Ok(Self {
+            http: listen
+                .http
+                .enabled
+                .then(|| open_tcp(ListenerName::Http, config.http_address()))
+                .transpose()?,
+            https: listen
+                .https
+                .enabled
+                .then(|| open_https(config))
+                .transpose()?,
+            metrics: listen
+                .metrics
+                .enabled
+                .then(|| open_tcp(ListenerName::Metrics, listen.metrics.address))
+                .transpose()?,
+            admin: listen
+                .admin
+                .enabled
+                .then(|| open_admin(config))
+                .transpose()?,
+        })
+    }
+}
+
+fn open_tcp(listener: ListenerName, address: SocketAddr) -> Result<TcpListener, BindError> {
+    listener::bind_tcp(address).map_err(|error| BindError::Address {
+        listener,
+        address,
+        error,
+    })
+}
+
+fn open_https(config: &Config) -> Result<(TcpListener, Arc<CurrentCertificate>), BindError> {
+    let certificate = CurrentCertificate::load(&config.listen.https)?;
+    let listener = open_tcp(ListenerName::Https, config.https_address())?;
+    Ok((listener, certificate))
+}
+
+fn open_admin(config: &Config) -> Result<AdminSocket, BindError> {
+    let path = config.admin_socket();
+    let group = match config.listen.admin.group.as_deref() {
+        Some(name) => {
+            let no_group = |error| BindError::Group {
+                group: name.to_owned(),
+                error,
+            };
+            let found = roles::group_id(name).map_err(|error| no_group(Some(error)))?;
+            Some(found.ok_or_else(|| no_group(None))?)
+        }
+        None => None,
+    };
+    AdminSocket::bind(&path, group).map_err(|error| BindError::Socket { path, error })
+}

@@ -1,0 +1,150 @@
+//! Who may administer: the roles of the processes that connect to the admin socket.
+
+use std::ffi::CString;
+
+use nix::errno::Errno;
+use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
+
+use crate::config;
+use crate::http::Credentials;
+
+/// What a process may do through the admin API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// May change things.
+    Administrator,
+    /// May look.
+    Reviewer,
+}
+
+/// The groups that roles come from, by name.
+#[derive(Debug, Clone)]
+pub struct Roles {
+    administrators: Option<String>,
+    reviewers: Option<String>,
+    own_uid: u32,
+}
+
+/// The system's user or group database did not answer. Nobody has a role then.
+#[derive(Debug, thiserror::Error)]
+#[error("the user database can't be asked")]
+pub struct RolesError(#[from] Errno);
+
+impl Roles {
+    /// The roles that `[listen.admin]` gives.
+    #[must_use]
+    pub fn new(admin: &config::Admin) -> Self {
+        Self {
+            administrators: admin.administrators_group.clone(),
+            reviewers: admin.reviewers_group.clone(),
+            own_uid: rustix::process::geteuid().as_raw(),
+        }
+    }
+
+    /// The role of a process, or `None` when it has none.
+    ///
+    /// Root and the server's own user are administrators. Otherwise the groups decide: the
+    /// process's own, and those that its user is in now. The databases are asked each time, so
+    /// that leaving a group takes effect; that may block, as they may be on the network.
+    ///
+    /// # Errors
+    /// When the user or group database can't be asked.
+    pub fn role_of(&self, credentials: Credentials) -> Result<Option<Role>, RolesError> {
+        if credentials.uid == 0 || credentials.uid == self.own_uid {
+            return Ok(Some(Role::Administrator));
+        }
+        let groups = groups_of(credentials)?;
+        for (group, role) in [
+            (&self.administrators, Role::Administrator),
+            (&self.reviewers, Role::Reviewer),
+        ] {
+            if let Some(group) = group
+                && let Some(group) = group_id(group)?
+                && groups.contains(&group)
+            {
+                return Ok(Some(role));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The id of the group `name`, if there is one.
+///
+/// # Errors
+/// When the group database can't be asked.
+pub(crate) fn group_id(name: &str) -> Result<Option<u32>, RolesError> {
+    Ok(Group::from_name(name)?.map(|group| group.gid.as_raw()))
+}
+
+fn groups_of(credentials: Credentials) -> Result<Vec<u32>, RolesError> {
+    let mut groups = vec![credentials.gid];
+    if let Some(user) = User::from_uid(Uid::from_raw(credentials.uid))?
+        && let Ok(name) = CString::new(user.name)
+    {
+        groups.extend(getgrouplist(&name, user.gid)?.into_iter().map(Gid::as_raw));
+    }
+    Ok(groups)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A uid that no user has, so that only the process's own group counts.
+    const NOBODY_KNOWN: u32 = 3_000_000_000;
+
+    fn roles(administrators: &str, reviewers: &str) -> Roles {
+        Roles {
+            administrators: Some(administrators.to_owned()),
+            reviewers: Some(reviewers.to_owned()),
+            own_uid: 12_345,
+        }
+    }
+
+    fn process(uid: u32, gid: u32) -> Credentials {
+        Credentials {
+            uid,
+            gid,
+            pid: None,
+        }
+    }
+
+    #[test]
+    fn root_and_the_server_itself_administer() {
+        let roles = roles("no-such-group", "no-such-group");
+        for uid in [0, 12_345] {
+            let role = roles.role_of(process(uid, 54_321)).unwrap();
+            assert_eq!(role, Some(Role::Administrator));
+        }
+    }
+
+    #[test]
+    fn a_process_has_the_role_of_its_group() {
+        // Debian's static groups: 1 is `daemon`, 2 is `bin`.
+        let roles = roles("daemon", "bin");
+        let role = |gid| roles.role_of(process(NOBODY_KNOWN, gid)).unwrap();
+        assert_eq!(role(1), Some(Role::Administrator));
+        assert_eq!(role(2), Some(Role::Reviewer));
+        assert_eq!(role(54_321), None);
+    }
+
+    #[test]
+    fn a_user_has_the_role_of_the_groups_that_the_database_lists() {
+        // User 1, `daemon`, is in group `daemon` whatever group its process runs with.
+        let role = roles("no-such-group", "daemon")
+            .role_of(process(1, 54_321))
+            .unwrap();
+        assert_eq!(role, Some(Role::Reviewer));
+    }
+
+    #[test]
+    fn without_groups_nobody_else_has_a_role() {
+        let roles = Roles {
+            administrators: None,
+            reviewers: None,
+            own_uid: 12_345,
+        };
+        assert_eq!(roles.role_of(process(1, 1)).unwrap(), None);
+    }
+}

@@ -1,0 +1,321 @@
+//! The HTTPS listener. Certificates are made by openssl, which is also one of the clients.
+
+mod support;
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use hgs_server::Readiness;
+use hgs_server::http::{BindError, TlsError};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use support::{Client, TestServer, eventually, status};
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+const HELLO: &str = "GET /hello HTTP/1.1\r\nHost: a\r\n\r\n";
+
+/// A folder with `tls.pem` and `tls.key`.
+struct Files(TempDir);
+
+impl Files {
+    fn new() -> Self {
+        let files = Self(tempfile::tempdir().unwrap());
+        files.renew();
+        files
+    }
+
+    fn certificate(&self) -> PathBuf {
+        self.0.path().join("tls.pem")
+    }
+
+    fn key(&self) -> PathBuf {
+        self.0.path().join("tls.key")
+    }
+
+    /// A new self-signed certificate with a new key for `localhost`.
+    fn renew(&self) {
+        openssl(&[
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=DNS:localhost",
+            "-addext",
+            "basicConstraints=critical,CA:FALSE",
+            "-keyout",
+            path(&self.key()),
+            "-out",
+            path(&self.certificate()),
+        ]);
+    }
+
+    fn configuration(&self) -> String {
+        format!(
+            "listen.https.enabled = true\n\
+             listen.https.address = \"127.0.0.1:0\"\n\
+             listen.https.certificate = \"{}\"\n\
+             listen.https.key = \"{}\"\n",
+            path(&self.certificate()),
+            path(&self.key())
+        )
+    }
+
+    fn connector(&self, alpn: &[&str]) -> TlsConnector {
+        let mut roots = RootCertStore::empty();
+        let certificate = CertificateDer::from_pem_file(self.certificate()).unwrap();
+        roots.add(certificate).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        TlsConnector::from(Arc::new(config))
+    }
+
+    /// Connects as a client that trusts the certificate as it is now.
+    async fn connect(&self, address: SocketAddr) -> std::io::Result<Client<TlsStream<TcpStream>>> {
+        let stream = TcpStream::connect(address).await?;
+        let name = ServerName::try_from("localhost").unwrap();
+        Ok(Client(
+            self.connector(&["http/1.1"]).connect(name, stream).await?,
+        ))
+    }
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+fn openssl(arguments: &[&str]) {
+    let output = Command::new(hgs_testkit::tool("openssl", "openssl"))
+        .args(arguments)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[tokio::test]
+async fn requests_are_answered_under_tls() {
+    let files = Files::new();
+    let server = TestServer::start(&files.configuration());
+    let mut client = files.connect(server.https()).await.unwrap();
+    for _ in 0..2 {
+        client.send(HELLO).await;
+        assert!(client.response().await.ends_with("hello"));
+    }
+}
+
+#[tokio::test]
+async fn openssl_agrees_on_versions_and_protocol() {
+    let files = Files::new();
+    let server = TestServer::start(&files.configuration());
+    let address = server.https().to_string();
+    let handshake = |version: &'static str| {
+        let address = address.clone();
+        let openssl = hgs_testkit::tool("openssl", "openssl");
+        tokio::task::spawn_blocking(move || {
+            Command::new(openssl)
+                .args([
+                    "s_client",
+                    "-connect",
+                    &address,
+                    version,
+                    "-alpn",
+                    "h2,http/1.1",
+                ])
+                .stdin(Stdio::null())
+                .output()
+                .unwrap()
+        })
+    };
+    for (version, name) in [("-tls1_2", "TLSv1.2"), ("-tls1_3", "TLSv1.3")] {
+        let output = handshake(version).await.unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{text}");
+        assert!(text.contains(name), "{text}");
+        assert!(text.contains("ALPN protocol: http/1.1"), "{text}");
+    }
+    assert!(!handshake("-tls1_1").await.unwrap().status.success());
+}
+
+#[tokio::test]
+async fn a_peer_that_only_speaks_http_2_is_refused() {
+    let files = Files::new();
+    let server = TestServer::start(&files.configuration());
+    let stream = TcpStream::connect(server.https()).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    assert!(
+        files
+            .connector(&["h2"])
+            .connect(name, stream)
+            .await
+            .is_err()
+    );
+    eventually(|| handshake_failures(&server) == 1).await;
+}
+
+#[tokio::test]
+async fn plain_http_on_the_tls_port_is_a_failed_handshake() {
+    let files = Files::new();
+    let server = TestServer::start(&files.configuration());
+    let answer = support::send(server.https(), HELLO).await;
+    assert!(!answer.contains("hello"));
+    assert_eq!(handshake_failures(&server), 1);
+}
+
+fn handshake_failures(server: &TestServer) -> u64 {
+    server.metric("hgs_tls_handshake_failures_total{listener=\"https\"}")
+}
+
+#[tokio::test]
+async fn a7_half_open_tls_handshake_does_not_block_others() {
+    let files = Files::new();
+    let server = TestServer::start(&files.configuration());
+    let mut half_open = Vec::new();
+    for _ in 0..50 {
+        let mut client = Client::connect(server.https()).await;
+        // The first octets of a handshake record, and no more.
+        client.send([0x16, 0x03, 0x01, 0x02, 0x00, 0x01]).await;
+        half_open.push(client);
+    }
+    let mut client = files.connect(server.https()).await.unwrap();
+    client.send(HELLO).await;
+    assert!(client.response().await.ends_with("hello"));
+}
+
+#[tokio::test]
+async fn a7_half_open_tls_handshake_ends_in_bounded_time() {
+    let files = Files::new();
+    let server = TestServer::start(&format!(
+        "{}listen.https.handshake_time = \"50ms\"\n",
+        files.configuration()
+    ));
+    let mut client = Client::connect(server.https()).await;
+    client.send([0x16, 0x03, 0x01]).await;
+    assert_eq!(client.rest().await, "");
+    assert_eq!(handshake_failures(&server), 1);
+}
+
+#[tokio::test]
+async fn a7_half_open_tls_handshake_does_not_hold_up_stopping() {
+    let files = Files::new();
+    let server = TestServer::start(&files.configuration());
+    let mut half_open = Client::connect(server.https()).await;
+    half_open.send([0x16, 0x03, 0x01]).await;
+    eventually(|| server.metric("hgs_http_connections{listener=\"https\"}") == 1).await;
+    assert!(server.stopped().await.finished);
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_is_used_from_the_next_connection_on() {
+    let files = Files::new();
+    let server = TestServer::start(&files.configuration());
+    let mut before = files.connect(server.https()).await.unwrap();
+    files.renew();
+    assert!(
+        files.connect(server.https()).await.is_err(),
+        "the new one is not trusted yet"
+    );
+    server.reloader.reload().unwrap();
+    let mut after = files.connect(server.https()).await.unwrap();
+    for client in [&mut before, &mut after] {
+        client.send(HELLO).await;
+        assert!(client.response().await.ends_with("hello"));
+    }
+}
+
+#[tokio::test]
+async fn a_changed_file_is_noticed() {
+    let files = Files::new();
+    let server = TestServer::start(&format!(
+        "{}listen.https.check_interval = \"5ms\"\n",
+        files.configuration()
+    ));
+    files.renew();
+    while files.connect(server.https()).await.is_err() {}
+}
+
+#[tokio::test]
+async fn an_invalid_certificate_does_not_replace_a_valid_one() {
+    let files = Files::new();
+    let server = TestServer::start(&files.configuration());
+    let trusted = files.connector(&[]);
+    let (certificate, key) = (
+        fs::read(files.certificate()).unwrap(),
+        fs::read(files.key()).unwrap(),
+    );
+
+    files.renew();
+    fs::write(files.key(), key).unwrap();
+    assert!(matches!(
+        server.reloader.reload(),
+        Err(TlsError::Refused { .. })
+    ));
+    fs::write(files.key(), "no key").unwrap();
+    assert!(matches!(
+        server.reloader.reload(),
+        Err(TlsError::NoKey { .. })
+    ));
+    fs::write(files.certificate(), &certificate[..certificate.len() / 2]).unwrap();
+    assert!(matches!(
+        server.reloader.reload(),
+        Err(TlsError::NoCertificate { .. })
+    ));
+    fs::remove_file(files.certificate()).unwrap();
+    assert!(matches!(
+        server.reloader.reload(),
+        Err(TlsError::Unreadable { .. })
+    ));
+
+    let stream = TcpStream::connect(server.https()).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    trusted.connect(name, stream).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_without_a_usable_certificate_does_not_start() {
+    let files = Files::new();
+    fs::write(files.certificate(), "").unwrap();
+    let refused = TestServer::bind(&files.configuration(), Readiness::always()).err();
+    assert!(matches!(
+        refused,
+        Some(BindError::Tls(TlsError::NoCertificate { .. }))
+    ));
+    let unnamed = TestServer::bind("listen.https.enabled = true", Readiness::always()).err();
+    assert!(matches!(
+        unnamed,
+        Some(BindError::Tls(TlsError::NotConfigured))
+    ));
+}
+
+#[tokio::test]
+async fn plain_http_can_be_left_out() {
+    let files = Files::new();
+    let server = TestServer::start(&format!(
+        "listen.http.enabled = false\n{}",
+        files.configuration()
+    ));
+    assert_eq!(server.addresses.http, None);
+    let mut client = files.connect(server.https()).await.unwrap();
+    client.send(HELLO).await;
+    assert_eq!(status(&client.response().await), 200);
+}
