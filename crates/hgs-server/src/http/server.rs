@@ -11,7 +11,7 @@ use std::time::Duration;
 use hgs_crypto::random::{self, System};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-use tokio::time::{interval, timeout};
+use tokio::time::{Instant, interval, interval_at, timeout};
 use tracing::{info, warn};
 
 use super::bind::{BindError, ListenerName, Listeners};
@@ -238,7 +238,7 @@ async fn watch_certificate(reloader: &Reloader, every: Duration) {
     let Some(current) = &reloader.0 else {
         return std::future::pending().await;
     };
-    let mut interval = interval(every);
+    let mut interval = interval_at(Instant::now() + every, every);
     loop {
         interval.tick().await;
         let current = current.clone();
