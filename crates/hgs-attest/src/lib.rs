@@ -7,6 +7,7 @@ pub mod issue;
 mod mode;
 mod refusal;
 mod service_info;
+pub mod signer;
 pub mod signing_certificates;
 mod status;
 pub mod wire;

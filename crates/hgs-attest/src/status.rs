@@ -188,35 +188,30 @@ impl AttestationSubstatus {
 
 named!(AttestationSubstatus);
 
-/// What a host knows of its own health.
+/// What a host knows of its own health. Plain data, so that it can be kept between two runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttestationState {
-    outcome: Outcome,
-    substatus: BTreeSet<AttestationSubstatus>,
-    detail: Option<String>,
-    expires: Option<Time>,
-}
-
-/// How the last attempt ended; whether the certificate has expired since is a question of when one asks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
-    NotConfigured,
-    NotTried,
-    Passed,
-    Failed(AttestationStatus),
+    /// How the last attempt ended; for what it is now, ask [`Self::status`].
+    pub last: AttestationStatus,
+    /// Which policies failed; empty is what the incumbent calls NoInformation.
+    pub substatus: BTreeSet<AttestationSubstatus>,
+    /// What the server, or the network, said.
+    pub detail: Option<String>,
+    /// The last second of the newest health certificate, be it from before the last attempt.
+    pub expires: Option<Time>,
 }
 
 impl AttestationState {
     /// A host in local mode.
     #[must_use]
     pub fn not_configured() -> Self {
-        Self::without_certificate(Outcome::NotConfigured)
+        Self::of(AttestationStatus::NotConfigured)
     }
 
     /// A host that has not tried yet.
     #[must_use]
     pub fn unknown() -> Self {
-        Self::without_certificate(Outcome::NotTried)
+        Self::of(AttestationStatus::Unknown)
     }
 
     /// A host that holds a health certificate until `expires`.
@@ -224,7 +219,7 @@ impl AttestationState {
     pub fn passed(expires: Time) -> Self {
         Self {
             expires: Some(expires),
-            ..Self::without_certificate(Outcome::Passed)
+            ..Self::of(AttestationStatus::Passed)
         }
     }
 
@@ -233,10 +228,15 @@ impl AttestationState {
     pub fn after(&self, attempt: &Result<Attested, AttestationFailure>) -> Self {
         match attempt {
             Ok(attested) => Self::passed(attested.expires()),
-            Err(failure) => Self {
-                expires: self.expires,
-                ..Self::failed(failure)
-            },
+            Err(failure) => {
+                let (status, substatus) = classify(failure);
+                Self {
+                    substatus: substatus.into_iter().collect(),
+                    detail: Some(failure.to_string()),
+                    expires: self.expires,
+                    ..Self::of(status)
+                }
+            }
         }
     }
 
@@ -246,31 +246,17 @@ impl AttestationState {
         Self {
             detail: Some(detail),
             expires: self.expires,
-            ..Self::without_certificate(Outcome::Failed(AttestationStatus::TransientError))
+            ..Self::of(AttestationStatus::TransientError)
         }
     }
 
     /// The status at `now`.
     #[must_use]
     pub fn status(&self, now: Time) -> AttestationStatus {
-        match self.outcome {
-            Outcome::NotConfigured => AttestationStatus::NotConfigured,
-            Outcome::NotTried => AttestationStatus::Unknown,
-            Outcome::Passed if self.has_certificate(now) => AttestationStatus::Passed,
-            Outcome::Passed => AttestationStatus::Expired,
-            Outcome::Failed(status) => status,
+        match self.last {
+            AttestationStatus::Passed if !self.has_certificate(now) => AttestationStatus::Expired,
+            last => last,
         }
-    }
-
-    /// Which policies failed; empty is what the incumbent calls NoInformation.
-    pub fn substatus(&self) -> impl Iterator<Item = AttestationSubstatus> {
-        self.substatus.iter().copied()
-    }
-
-    /// What the server, or the network, said.
-    #[must_use]
-    pub fn detail(&self) -> Option<&str> {
-        self.detail.as_deref()
     }
 
     /// Whether the host holds a valid health certificate, be it from before the last attempt.
@@ -279,18 +265,9 @@ impl AttestationState {
         self.expires.is_some_and(|expires| now <= expires)
     }
 
-    fn failed(failure: &AttestationFailure) -> Self {
-        let (status, substatus) = classify(failure);
+    fn of(last: AttestationStatus) -> Self {
         Self {
-            substatus: substatus.into_iter().collect(),
-            detail: Some(failure.to_string()),
-            ..Self::without_certificate(Outcome::Failed(status))
-        }
-    }
-
-    fn without_certificate(outcome: Outcome) -> Self {
-        Self {
-            outcome,
+            last,
             substatus: BTreeSet::new(),
             detail: None,
             expires: None,
@@ -361,9 +338,9 @@ mod tests {
         let failure = receive(&refused);
         let state = AttestationState::passed(expires).after(&Err(failure));
         assert_eq!(state.status(expires), AttestationStatus::UnauthorizedHost);
-        assert_eq!(state.substatus().count(), 0);
+        assert_eq!(state.substatus.len(), 0);
         assert!(state.has_certificate(expires));
-        let detail = state.detail().unwrap();
+        let detail = state.detail.unwrap();
         assert!(detail.contains("the host was revoked"), "{detail}");
         assert!(detail.contains(Code::HostRevoked.name()), "{detail}");
     }
@@ -385,7 +362,7 @@ mod tests {
             let failure = receive(&Refusal::from(reason));
             let state = AttestationState::unknown().after(&Err(failure));
             assert_eq!(state.status(Time::from_unix(0)), status);
-            assert_eq!(state.substatus().next(), substatus);
+            assert_eq!(state.substatus.into_iter().next(), substatus);
         }
     }
 
