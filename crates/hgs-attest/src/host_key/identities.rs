@@ -178,3 +178,70 @@ fn check_known(
         _ => Ok(IdentityTransition::Unchanged),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The history of one host: which key it presents, for what, and how many seconds after the last time.
+    fn history() -> impl Strategy<Value = Vec<(u8, HealthKind, u64)>> {
+        let kind = prop_oneof![Just(HealthKind::Encryption), Just(HealthKind::Signing)];
+        vec((0..6u8, kind, 0..2_000_000u64), 0..40)
+    }
+
+    proptest! {
+        /// Told without the records: a key is good if it was never presented, or if it was first presented for the
+        /// same kind, at most 30 days ago, and no other key of the kind was accepted since.
+        #[test]
+        fn a_key_is_accepted_exactly_when_the_profile_says(history in history()) {
+            let mut identities = HostIdentities::default();
+            let mut accepted: Vec<(u8, HealthKind, Time)> = Vec::new();
+            let mut now = Time::from_unix(1_795_287_600);
+            for (key, kind, pause) in history {
+                now = now.checked_add(Seconds::new(pause)).unwrap();
+                let first = accepted.iter().find(|(known, _, _)| *known == key);
+                let newest = accepted.iter().rfind(|(_, known, _)| *known == kind);
+                let expected = match first {
+                    None => true,
+                    Some((_, of, at)) => {
+                        *of == kind
+                            && newest.is_some_and(|(known, _, _)| *known == key)
+                            && now.since(*at).unwrap() <= MAX_IDENTITY_KEY_AGE
+                    }
+                };
+                let presented = identities.present(kind, &[key; 32], now);
+                prop_assert_eq!(presented.is_ok(), expected);
+                if let Ok(transition) = presented {
+                    identities = identities.after(&transition);
+                    accepted.push((key, kind, now));
+                }
+            }
+        }
+
+        #[test]
+        fn at_most_one_key_of_each_kind_is_current_and_none_is_forgotten(history in history()) {
+            let mut identities = HostIdentities::default();
+            let mut now = Time::from_unix(0);
+            for (key, kind, pause) in history {
+                now = now.checked_add(Seconds::new(pause)).unwrap();
+                let before: Vec<_> = identities.records().map(|record| record.key).collect();
+                if let Ok(transition) = identities.present(kind, &[key; 32], now) {
+                    identities = identities.after(&transition);
+                }
+                for key in before {
+                    prop_assert!(identities.records().any(|record| record.key == key));
+                }
+                for kind in [HealthKind::Encryption, HealthKind::Signing] {
+                    let current = identities
+                        .records()
+                        .filter(|record| record.kind == kind && record.superseded.is_none());
+                    prop_assert!(current.count() <= 1);
+                }
+                prop_assert_eq!(&HostIdentities::new(identities.records().copied()), &identities);
+            }
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! A registry of hosts, and short ways to requests, that the tests share.
+#![allow(dead_code, reason = "each test program uses its own part")]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hgs_attest::host_key::{
+    Grant, HostIdentities, HostRegistry, RegisteredHost, Verdict, evaluate,
+};
+use hgs_attest::wire::{
+    AttestationProvidedContentType, AttestationRequest, ProvidedContent, SessionId,
+};
+use hgs_attest::{Code, Refusal, signer};
+use hgs_crypto::hash::Sha256Digest;
+use hgs_crypto::rsa::{PrivateKey, SignatureScheme};
+use hgs_pki::health::HostId;
+use hgs_pki::{Certificate, Seconds, Time};
+use hgs_testkit::fixtures::{now, private_key, self_signed};
+
+/// The key of the host that is registered.
+pub(crate) fn host_key() -> Arc<PrivateKey> {
+    private_key(0)
+}
+
+/// The key of a host that is not.
+pub(crate) fn stranger_key() -> Arc<PrivateKey> {
+    private_key(1)
+}
+
+/// The key of the attestation signer.
+pub(crate) fn signer_key() -> Arc<PrivateKey> {
+    private_key(2)
+}
+
+/// Identity keys, by number.
+pub(crate) fn identity_key(number: usize) -> Arc<PrivateKey> {
+    private_key(3 + number)
+}
+
+pub(crate) fn signer() -> Certificate {
+    self_signed(signer::template(now()), &signer_key())
+}
+
+pub(crate) fn after(seconds: Seconds) -> Time {
+    now().checked_add(seconds).unwrap()
+}
+
+/// Hosts by the digest of their keys.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Registry(BTreeMap<Sha256Digest, RegisteredHost>);
+
+pub(crate) const HOST_ID: HostId = HostId::from_bytes([0x11; 16]);
+
+impl Registry {
+    /// A registry with one host, `node-1`, whose key is [`host_key`].
+    pub(crate) fn with_host() -> Self {
+        let host_key = host_key().public().clone();
+        let host = RegisteredHost {
+            host_id: HOST_ID,
+            name: "node-1".to_owned(),
+            host_key: host_key.clone(),
+            revoked: false,
+            identities: HostIdentities::default(),
+        };
+        Self(BTreeMap::from([(*host_key.digest(), host)]))
+    }
+
+    pub(crate) fn host(&mut self) -> &mut RegisteredHost {
+        self.0.get_mut(host_key().public().digest()).unwrap()
+    }
+
+    /// What the store does with a grant.
+    pub(crate) fn record(&mut self, grant: &Grant) {
+        let host = self.host();
+        assert_eq!(grant.host_id(), host.host_id);
+        host.identities = host.identities.after(grant.transition());
+    }
+
+    pub(crate) fn evaluate(&self, request: &AttestationRequest, when: Time) -> Verdict {
+        evaluate(&request.to_json(), self, when)
+    }
+
+    pub(crate) fn grant(&self, request: &AttestationRequest, when: Time) -> Grant {
+        match self.evaluate(request, when) {
+            Verdict::Healthy(grant) => grant,
+            Verdict::Refused(refusal) => panic!("{refusal:?}"),
+        }
+    }
+
+    pub(crate) fn refusal(&self, request: &AttestationRequest, when: Time) -> Refusal {
+        match self.evaluate(request, when) {
+            Verdict::Refused(refusal) => refusal,
+            Verdict::Healthy(grant) => panic!("{grant:?}"),
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn expect_refusal(&self, request: &AttestationRequest, when: Time, code: Code) {
+        assert_eq!(self.refusal(request, when).code(), code);
+    }
+}
+
+impl HostRegistry for Registry {
+    fn host_with_key(&self, digest: &Sha256Digest) -> Option<RegisteredHost> {
+        self.0.get(digest).cloned()
+    }
+}
+
+pub(crate) fn sign(key: &PrivateKey, message: &[u8]) -> Vec<u8> {
+    key.sign(SignatureScheme::Pkcs1Sha256, message).unwrap()
+}
+
+/// A request by `host` for `identity`, for encryption, put together by hand.
+pub(crate) fn request(host: &PrivateKey, identity: &PrivateKey) -> AttestationRequest {
+    let host_key = host.public().spki_der();
+    let identity_key = identity.public().spki_der();
+    let signature = sign(host, &[host_key, identity_key].concat());
+    AttestationRequest {
+        session_id: SessionId([5; 16]),
+        requested_content: vec![1.into()],
+        provided_content: vec![
+            content(1, identity_key),
+            content(8, host_key),
+            content(9, &signature),
+        ],
+    }
+}
+
+/// The same for signing.
+pub(crate) fn request_for_signing(host: &PrivateKey, identity: &PrivateKey) -> AttestationRequest {
+    AttestationRequest {
+        requested_content: vec![2.into()],
+        ..request(host, identity)
+    }
+}
+
+pub(crate) fn content(number: u32, octets: &[u8]) -> ProvidedContent {
+    ProvidedContent {
+        content_type: AttestationProvidedContentType::from(number),
+        octets: octets.to_vec(),
+    }
+}

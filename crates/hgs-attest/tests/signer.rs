@@ -1,0 +1,188 @@
+//! The life of attestation signers: whatever happens, somebody signs, and whatever is alive is believed.
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use common::after;
+use hgs_attest::signer::{
+    LEAD, OwnSigner, Plan, RENEWED_BEFORE_END, SIGNER_VALIDITY, SignerStage, plan, template,
+};
+use hgs_pki::health::MAXIMUM_VALIDITY;
+use hgs_pki::{Certificate, Seconds, Thumbprint, Time};
+use hgs_testkit::fixtures::{now, private_key, self_signed};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+fn made(time: Time) -> OwnSigner {
+    OwnSigner {
+        certificate: self_signed(template(time), &private_key(2)),
+        deny_before: None,
+    }
+}
+
+fn plus(time: Time, seconds: Seconds) -> Time {
+    time.checked_add(seconds).unwrap()
+}
+
+fn minus(time: Time, seconds: Seconds) -> Time {
+    time.checked_sub(seconds).unwrap()
+}
+
+fn thumbprint(signer: &OwnSigner) -> Thumbprint {
+    signer.certificate.thumbprint()
+}
+
+fn stages(plan: &Plan) -> Vec<SignerStage> {
+    plan.published.iter().map(|signer| signer.stage).collect()
+}
+
+#[test]
+fn at_first_start_a_signer_is_due_and_signs_at_once() {
+    let nobody = plan(&[], now());
+    assert!(nobody.new_signer_due);
+    assert_eq!(nobody.active(), None);
+    let first = made(now());
+    let plan = plan(std::slice::from_ref(&first), now());
+    assert!(!plan.new_signer_due);
+    assert_eq!(plan.active(), Some(thumbprint(&first)));
+    assert_eq!(stages(&plan), [SignerStage::Active]);
+}
+
+#[test]
+fn a_successor_is_made_a_month_before_the_end_and_not_earlier() {
+    let first = [made(now())];
+    let end = first[0].certificate.validity().not_after;
+    assert_eq!(end, after(SIGNER_VALIDITY));
+    let due = minus(end, RENEWED_BEFORE_END);
+    assert!(!plan(&first, minus(due, Seconds::new(1))).new_signer_due);
+    assert!(plan(&first, due).new_signer_due);
+}
+
+#[test]
+fn a_successor_is_published_for_a_day_before_it_signs_and_its_predecessor_for_a_day_after() {
+    let second = Seconds::new(1);
+    let takes_over = plus(after(Seconds::from_days(100)), LEAD);
+    let signers = [made(now()), made(minus(takes_over, LEAD))];
+    let (old, new) = (thumbprint(&signers[0]), thumbprint(&signers[1]));
+
+    let before = plan(&signers, minus(takes_over, second));
+    assert_eq!(before.active(), Some(old));
+    assert_eq!(stages(&before), [SignerStage::Active, SignerStage::Pending]);
+
+    let last = plus(takes_over, MAXIMUM_VALIDITY);
+    for when in [takes_over, last] {
+        let plan = plan(&signers, when);
+        assert_eq!(plan.active(), Some(new));
+        assert_eq!(stages(&plan), [SignerStage::Retired, SignerStage::Active]);
+    }
+    let gone = plan(&signers, plus(last, second));
+    assert_eq!(gone.active(), Some(new));
+    assert_eq!(gone.published.len(), 1);
+}
+
+#[test]
+fn after_a_long_rest_the_new_signer_signs_at_once() {
+    let old = made(now());
+    let late = after(Seconds::from_days(400));
+    assert!(plan(std::slice::from_ref(&old), late).new_signer_due);
+    let new = made(late);
+    let plan = plan(&[old, new.clone()], late);
+    assert_eq!(plan.active(), Some(thumbprint(&new)));
+    assert_eq!(plan.published.len(), 1);
+}
+
+#[test]
+fn a_signer_stops_in_time_for_its_last_certificate_to_end_before_it() {
+    let signers = [made(now())];
+    let end = signers[0].certificate.validity().not_after;
+    let last = minus(end, MAXIMUM_VALIDITY);
+    assert!(plan(&signers, last).active().is_some());
+    assert_eq!(plan(&signers, plus(last, Seconds::new(1))).active(), None);
+}
+
+#[test]
+fn a_signer_that_is_denied_from_now_on_does_not_sign() {
+    let mut signers = vec![made(now())];
+    signers[0].deny_before = Some(after(Seconds::from_hours(1)));
+    let denied = plan(&signers, now());
+    assert_eq!(denied.active(), None);
+    assert!(denied.new_signer_due);
+    // What it issues from that time on is believed again.
+    let later = plan(&signers, after(Seconds::from_hours(1)));
+    assert!(later.active().is_some());
+
+    signers.push(made(now()));
+    let plan = plan(&signers, now());
+    assert_eq!(plan.active(), Some(thumbprint(&signers[1])));
+}
+
+#[test]
+fn a_clock_that_is_put_back_finds_somebody_to_sign() {
+    let signers = [made(now()), made(after(Seconds::from_days(300)))];
+    let back = after(Seconds::from_days(10));
+    let plan = plan(&signers, back);
+    assert_eq!(plan.active(), Some(thumbprint(&signers[0])));
+    assert!(!plan.new_signer_due);
+}
+
+/// A signer as the template makes it, without the cost of a signature for each of thousands.
+fn cached(cache: &mut BTreeMap<Time, Certificate>, time: Time) -> Certificate {
+    let make = || self_signed(template(time), &private_key(2));
+    cache.entry(time).or_insert_with(make).clone()
+}
+
+/// Seconds until the server looks again: minutes to hours, sometimes weeks, seldom a year.
+fn pause() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        5 => 600..20_000u64,
+        2 => 20_000..2_000_000u64,
+        1 => 2_000_000..40_000_000u64,
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// A server runs for years, rests now and then, and is told to make a new signer at odd times. At every step
+    /// somebody signs, and every certificate that is alive was signed by somebody published.
+    #[test]
+    fn whatever_is_alive_is_believed(
+        steps in vec((pause(), any::<u8>()), 1..60)
+    ) {
+        let mut cache = BTreeMap::new();
+        let mut signers: Vec<OwnSigner> = Vec::new();
+        let mut alive: Vec<(Time, Thumbprint)> = Vec::new();
+        let mut time = now();
+        for (pause, odd) in steps {
+            time = plus(time, Seconds::new(pause));
+            let told = odd < 16;
+            if plan(&signers, time).new_signer_due || told {
+                let certificate = cached(&mut cache, time);
+                signers.push(OwnSigner { certificate, deny_before: None });
+            }
+            let plan = plan(&signers, time);
+            prop_assert!(!plan.new_signer_due);
+            let active = plan.active();
+            prop_assert!(active.is_some());
+            alive.retain(|(ends, _)| time <= *ends);
+            for (_, signer) in &alive {
+                prop_assert!(plan.published.iter().any(|known| known.thumbprint == *signer));
+            }
+            // What was made after the signer that signs waits; what was made before it is retired.
+            let mut expected = stages(&plan);
+            expected.sort_by_key(|stage| match stage {
+                SignerStage::Retired => 0,
+                SignerStage::Active => 1,
+                SignerStage::Pending => 2,
+            });
+            prop_assert_eq!(stages(&plan), expected);
+            let ends = plus(time, MAXIMUM_VALIDITY);
+            let signer = signers.iter().find(|signer| Some(thumbprint(signer)) == active);
+            let signer = signer.unwrap();
+            prop_assert!(signer.certificate.validity().contains(time));
+            prop_assert!(signer.certificate.validity().contains(ends));
+            alive.push((ends, thumbprint(signer)));
+        }
+    }
+}
