@@ -52,6 +52,12 @@ pub enum ChainError {
     /// An authority forbids the names in a certificate below it.
     #[error("a name in the chain is one that an authority of the chain excludes")]
     NameConstraint,
+    /// Every path is longer than six intermediate certificates.
+    #[error("the chain has more than six intermediate certificates")]
+    TooDeep,
+    /// So many certificates have the same names that looking at all paths would take too long.
+    #[error("too many certificates of the same name offer too many paths")]
+    TooManyPaths,
     /// Path validation does without certificates of version 1, except as roots.
     #[error("a certificate of the chain has version 1")]
     Version1,
@@ -170,6 +176,10 @@ impl From<webpki::Error> for ChainError {
             Error::UnsupportedCriticalExtension => Self::UnknownCriticalExtension,
             Error::PathLenConstraintViolated => Self::PathLength,
             Error::NameConstraintViolation => Self::NameConstraint,
+            Error::MaximumPathDepthExceeded => Self::TooDeep,
+            Error::MaximumPathBuildCallsExceeded
+            | Error::MaximumSignatureChecksExceeded
+            | Error::MaximumNameConstraintComparisonsExceeded => Self::TooManyPaths,
             Error::UnsupportedCertVersion => Self::Version1,
             other => Self::Invalid(other.to_string()),
         }

@@ -1,5 +1,6 @@
 //! Bodies of fuzz targets: any octets may come, and what is accepted must survive a second round.
 
+use crate::health::HealthStatement;
 use crate::{Certificate, Thumbprint, Time, pkcs7};
 
 /// [`Certificate::from_der`].
@@ -24,6 +25,14 @@ pub fn fuzz_pkcs7(data: &[u8]) {
     certificates.sort_by(|a, b| a.der().cmp(b.der()));
     certificates.dedup();
     assert_eq!(again, Ok(certificates));
+}
+
+/// [`HealthStatement::from_der`].
+pub fn fuzz_health_statement(data: &[u8]) {
+    if let Ok(statement) = HealthStatement::from_der(data) {
+        let der = statement.to_der().expect("what was read can be written");
+        assert_eq!(HealthStatement::from_der(&der), Ok(statement));
+    }
 }
 
 /// [`Certificate::list_from_pem`], and the short texts of this crate.

@@ -269,3 +269,90 @@ impl Wanted {
             && found.len() == made + self.template.extensions.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hgs_crypto::rsa::PrivateKey;
+
+    use super::*;
+    use crate::profile;
+
+    type Change<'a> = &'a dyn Fn(&mut Wanted);
+
+    /// The certificate can't deviate as long as it is encoded rightly; so here what was wanted
+    /// changes after it was encoded.
+    #[test]
+    fn whatever_deviates_from_the_template_is_not_issued() {
+        let key = PrivateKey::generate(2048).unwrap();
+        let other = PrivateKey::generate(2048).unwrap();
+        let assembled = |change: Change<'_>| {
+            let mut prepared = prepared(key.public());
+            change(&mut prepared.wanted);
+            let signature = key.sign(SignatureScheme::Pkcs1Sha256, prepared.to_be_signed());
+            prepared.assemble(&signature.unwrap()).map(drop)
+        };
+        assert_eq!(assembled(&|_| ()), Ok(()));
+        let extension = Extension {
+            oid: profile::HEALTH_STATEMENT,
+            critical: true,
+            der: vec![5, 0],
+        };
+        let changes: [(Change<'_>, Deviation); 11] = [
+            (
+                &|wanted| wanted.serial_number[15] = 1,
+                Deviation::SerialNumber,
+            ),
+            (&|wanted| wanted.subject.push(0), Deviation::Subject),
+            (&|wanted| wanted.issuer.push(0), Deviation::Issuer),
+            (
+                &|wanted| wanted.subject_key = other.public().clone(),
+                Deviation::PublicKey,
+            ),
+            (
+                &|wanted| wanted.template.validity.not_after = Time::MAX,
+                Deviation::Validity,
+            ),
+            (
+                &|wanted| wanted.template.key_usage = KeyUsage::CRL_SIGN,
+                Deviation::KeyUsage,
+            ),
+            (
+                &|wanted| wanted.template.extended_key_usage.clear(),
+                Deviation::ExtendedKeyUsage,
+            ),
+            (
+                &|wanted| wanted.template.certificate_authority = true,
+                Deviation::BasicConstraints,
+            ),
+            (
+                &|wanted| wanted.template.extensions.clear(),
+                Deviation::Extensions,
+            ),
+            (
+                &|wanted| wanted.template.extensions[0] = extension.clone(),
+                Deviation::Extensions,
+            ),
+            (
+                &|wanted| wanted.authority_key_identifier = Some(vec![1]),
+                Deviation::Extensions,
+            ),
+        ];
+        for (change, deviation) in changes {
+            assert_eq!(assembled(change), Err(IssueError::Deviates(deviation)));
+        }
+    }
+
+    fn prepared(subject_key: &PublicKey) -> Prepared {
+        let validity = Validity {
+            not_before: Time::from_unix(0),
+            not_after: Time::from_unix(1_000_000_000),
+        };
+        let mut template = profile::host_key("node", validity);
+        template.extensions.push(Extension {
+            oid: profile::HEALTH_STATEMENT,
+            critical: false,
+            der: vec![5, 0],
+        });
+        prepare(template, subject_key, Issuer::SelfSigned, [7; 16]).unwrap()
+    }
+}

@@ -230,3 +230,17 @@ fn too_many_intermediates_are_refused_before_any_work() {
     let refused = chain::verify(&signer, &many, slice::from_ref(&signer), now());
     assert_eq!(refused, Err(ChainError::TooManyIntermediates(many.len())));
 }
+
+#[test]
+fn namesakes_do_not_make_the_search_endless() {
+    let openssl = Openssl::new();
+    let namesakes: Vec<_> = (0..MAX_INTERMEDIATES)
+        .map(|_| openssl.root("same"))
+        .collect();
+    let leaf = openssl.issued("leaf", "same", LEAF);
+    let when = day_after(&leaf);
+    let refused = chain::verify(&leaf, &namesakes, &[openssl.root("other")], when);
+    assert_eq!(refused, Err(ChainError::TooDeep));
+    let refused = chain::verify(&leaf, &namesakes, &[openssl.root("same")], when);
+    assert_eq!(refused, Err(ChainError::TooManyPaths));
+}

@@ -4,8 +4,9 @@
 mod common;
 
 use common::openssl::Openssl;
-use common::{issue, key, ten_years};
+use common::{issue, key, now, ten_years};
 use hgs_crypto::rsa::{PublicKeyError, Weakness};
+use hgs_pki::health::{AttestationMode, HealthStatement, HostId};
 use hgs_pki::issue::Issuer;
 use hgs_pki::{
     Certificate, CertificateError, Extension, ObjectIdentifier, fuzzing, pkcs7, profile,
@@ -195,6 +196,26 @@ fn inserted_and_removed_octets_never_panic() {
                 fuzzing::fuzz_pkcs7(&mutant);
             }
         }
+    }
+}
+
+#[test]
+fn mutations_of_a_health_statement_never_panic() {
+    let statement = HealthStatement {
+        mode: AttestationMode::HostKey,
+        host_id: HostId::from_bytes([7; 16]),
+        issued_at: now(),
+        policy_digest: [9; 32],
+    };
+    let der = statement.to_der().unwrap();
+    for place in 0..der.len() {
+        for octet in 0..=u8::MAX {
+            let mut mutant = der.clone();
+            mutant[place] = octet;
+            fuzzing::fuzz_health_statement(&mutant);
+        }
+        assert!(HealthStatement::from_der(&der[..place]).is_err());
+        fuzzing::fuzz_health_statement(&[&der[..place], &der[place + 1..]].concat());
     }
 }
 
