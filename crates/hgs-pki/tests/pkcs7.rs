@@ -103,6 +103,46 @@ fn whatever_is_not_only_certificates_is_refused_by_name() {
     assert!(matches!(error, CertificateError::UnsupportedKey(_)));
 }
 
+/// Signed data without certificates, each part of which can be replaced.
+fn signed_data(digest_algorithms: &[u8], content: &[u8], signer_infos: &[u8]) -> Vec<u8> {
+    let wrap = |tag: u8, parts: &[&[u8]]| {
+        let content = parts.concat();
+        [
+            &[tag, u8::try_from(content.len()).unwrap()],
+            content.as_slice(),
+        ]
+        .concat()
+    };
+    let data = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x01";
+    let signed_data = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x02";
+    let version = [2, 1, 1].as_slice();
+    let signed = [
+        version,
+        &wrap(0x31, &[digest_algorithms]),
+        &wrap(0x30, &[data, content]),
+        &wrap(0xa0, &[]),
+        &wrap(0x31, &[signer_infos]),
+    ]
+    .concat();
+    wrap(
+        0x30,
+        &[signed_data, &wrap(0xa0, &[&wrap(0x30, &[&signed])])],
+    )
+}
+
+#[test]
+fn each_trace_of_a_signature_is_enough_to_refuse() {
+    let bundle = signed_data(&[], &[], &[]);
+    assert_eq!(bundle, pkcs7::certificates_only(&[]));
+    for traced in [
+        signed_data(&[5, 0], &[], &[]),
+        signed_data(&[], &[0xa0, 2, 4, 0], &[]),
+        signed_data(&[], &[], &[5, 0]),
+    ] {
+        assert_eq!(pkcs7::parse(&traced), Err(Pkcs7Error::NotCertificatesOnly));
+    }
+}
+
 #[test]
 fn budgets_have_their_own_errors() {
     let certificates = certificates();
