@@ -199,7 +199,8 @@ impl Certificate {
         self.0.version
     }
 
-    /// The subject's name as RFC 4514 writes it, such as `CN=guardian,O=Example`.
+    /// The subject's name as RFC 4514 writes it, such as `CN=guardian,O=Example`, with control
+    /// characters and those that change the direction of text escaped.
     #[must_use]
     pub fn subject(&self) -> &str {
         &self.0.subject.text

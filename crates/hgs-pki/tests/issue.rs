@@ -137,6 +137,17 @@ fn serial_numbers_are_positive_and_have_sixteen_octets() {
 }
 
 #[test]
+fn names_can_not_act_on_a_terminal() {
+    let key = key("own");
+    let mut template = profile::guardian_signing("", ten_years());
+    template.common_name = "a\u{1b}[2J\u{202e}b\u{85}\n, ü".to_owned();
+    let certificate = issue(template, &key, Issuer::SelfSigned, &key);
+    let expected = r"CN=a\1b[2J\e2\80\aeb\c2\85\0a\, ü";
+    assert_eq!(certificate.subject(), expected);
+    assert_eq!(certificate.issuer(), expected);
+}
+
+#[test]
 fn debug_is_short() {
     let key = key("own");
     let template = profile::guardian_signing("fabric", ten_years());

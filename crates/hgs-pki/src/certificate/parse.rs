@@ -1,5 +1,7 @@
 //! From DER to the contents of a certificate; the cheap checks come before the expensive ones.
 
+use std::fmt::Write as _;
+
 use const_oid::db::rfc5912::RSA_ENCRYPTION;
 use der::asn1::{AnyRef, BitStringRef, IntRef};
 use der::{Decode, Encode, ErrorKind, Reader, SliceReader};
@@ -138,9 +140,31 @@ fn time(encoded: x509_cert::time::Time) -> Time {
 fn distinguished_name(encoded: AnyRef<'_>) -> Result<DistinguishedName, CertificateError> {
     let der = encoded.to_der()?;
     Ok(DistinguishedName {
-        text: Name::from_der(&der)?.to_string(),
+        text: printable(&Name::from_der(&der)?.to_string()),
         der,
     })
+}
+
+/// Escapes, as RFC 4514 section 2.4 allows for any character, what would act on a terminal or turn
+/// the text around it: names come from strangers and are shown to administrators.
+fn printable(name: &str) -> String {
+    let mut text = String::with_capacity(name.len());
+    for character in name.chars() {
+        let turns_text = matches!(
+            character,
+            '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        );
+        if character.is_control() || turns_text {
+            let mut octets = [0; 4];
+            for octet in character.encode_utf8(&mut octets).bytes() {
+                // Writing to a String can't fail.
+                let _ = write!(text, "\\{octet:02x}");
+            }
+        } else {
+            text.push(character);
+        }
+    }
+    text
 }
 
 impl From<der::Error> for CertificateError {
