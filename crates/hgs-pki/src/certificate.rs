@@ -1,5 +1,6 @@
 //! A certificate that was parsed once.
 
+mod error;
 mod parse;
 
 use std::fmt;
@@ -9,8 +10,9 @@ use std::sync::Arc;
 use const_oid::ObjectIdentifier;
 use hgs_crypto::CryptoError;
 use hgs_crypto::hash::sha1_thumbprint;
-use hgs_crypto::rsa::{PublicKey, PublicKeyError, SignatureScheme};
+use hgs_crypto::rsa::{PublicKey, SignatureScheme};
 
+pub use self::error::{CertificateError, NotIssued};
 use crate::extension::{Extension, Extensions};
 use crate::{KeyUsage, PemError, SignatureCache, Thumbprint, Time, pem};
 
@@ -75,66 +77,6 @@ impl Validity {
     pub fn contains(&self, when: Time) -> bool {
         (self.not_before..=self.not_after).contains(&when)
     }
-}
-
-/// Why octets are not an acceptable certificate. The fault is with whoever sent them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum CertificateError {
-    /// More than [`MAX_CERTIFICATE_OCTETS`].
-    #[error("certificate has {0} octets; {MAX_CERTIFICATE_OCTETS} are accepted")]
-    TooLarge(usize),
-    /// Not the DER of a certificate.
-    #[error("not an X.509 certificate in DER: {0}")]
-    Malformed(der::Error),
-    /// Octets follow the certificate.
-    #[error("octets follow the certificate")]
-    TrailingOctets,
-    /// DER has another encoding for the same content, for instance without a default value.
-    #[error("certificate is not encoded as DER prescribes")]
-    NotCanonical,
-    /// Neither version 1 nor version 3.
-    #[error("certificate has version {0}; 1 and 3 are accepted")]
-    UnsupportedVersion(u16),
-    /// The algorithm identifiers inside and outside the signed octets differ.
-    #[error("certificate names two different signature algorithms")]
-    SignatureAlgorithmMismatch,
-    /// The subject's key is not an RSA key.
-    #[error("certificate has a key of algorithm {}; only RSA is accepted", name_of(.0))]
-    UnsupportedKey(ObjectIdentifier),
-    /// The subject's RSA key is not acceptable.
-    #[error("key of the certificate: {0}")]
-    Key(#[from] PublicKeyError),
-    /// Extensions in a certificate of version 1.
-    #[error("certificate of version 1 has extensions")]
-    ExtensionsInVersion1,
-    /// An extension occurs twice.
-    #[error("certificate has the extension {} twice", name_of(.0))]
-    DuplicateExtension(ObjectIdentifier),
-    /// The content of an extension is not what its identifier promises.
-    #[error("extension {} of the certificate is malformed", name_of(.0))]
-    MalformedExtension(ObjectIdentifier),
-    /// The extended key usage lists no purpose at all.
-    #[error("certificate has an empty list of extended key usages")]
-    EmptyExtendedKeyUsage,
-}
-
-/// Why one certificate was not issued by another.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NotIssued {
-    /// The issuer's name is another.
-    #[error("certificate was issued by {expected}, not by {found}")]
-    Name {
-        /// The issuer that the certificate names.
-        expected: String,
-        /// The subject of the supposed issuer.
-        found: String,
-    },
-    /// Signed with an algorithm other than RSA with SHA-256.
-    #[error("certificate is signed with {}; RSA with SHA-256 is accepted", name_of(.0))]
-    UnsupportedAlgorithm(ObjectIdentifier),
-    /// The signature is not by the issuer's key.
-    #[error("signature of the certificate was not made by its issuer")]
-    Signature,
 }
 
 impl Certificate {
@@ -368,13 +310,5 @@ impl fmt::Debug for Certificate {
             self.subject(),
             self.thumbprint()
         )
-    }
-}
-
-/// The identifier with its name in the standards, where it has one.
-fn name_of(oid: &ObjectIdentifier) -> String {
-    match const_oid::db::DB.by_oid(oid) {
-        Some(name) => format!("{name} ({oid})"),
-        None => oid.to_string(),
     }
 }

@@ -13,6 +13,10 @@
 //! Prepared::assemble(signature) -> Certificate     (verified, and compared with the template)
 //! ```
 //!
+//! [`health`] says what a health certificate is and what makes one believable. [`CertificateCache`]
+//! and [`SignatureCache`] are values that a service owns and passes on, so that no key is checked
+//! and no signature verified twice.
+//!
 //! What this crate does not do: revocation lists and OCSP, keys other than RSA, certificate
 //! requests, private keys, and telling the time, which is an argument ([`Time`]).
 
