@@ -16,9 +16,16 @@ const DRAWING: &[(&str, &[&str])] = &[
     ),
     ("hgs-attest", &["hgs-crypto", "hgs-pki"]),
     ("hgs-custody", &["hgs-crypto", "hgs-pki", "hgs-protector"]),
+    ("hgs-files", &["hgs-crypto"]),
     (
         "hgs-store",
-        &["hgs-crypto", "hgs-pki", "hgs-attest", "hgs-custody"],
+        &[
+            "hgs-crypto",
+            "hgs-pki",
+            "hgs-attest",
+            "hgs-custody",
+            "hgs-files",
+        ],
     ),
     (
         "hgs-client",
@@ -30,6 +37,7 @@ const DRAWING: &[(&str, &[&str])] = &[
             "hgs-kps",
             "hgs-attest",
             "hgs-custody",
+            "hgs-files",
         ],
     ),
     (
@@ -42,6 +50,7 @@ const DRAWING: &[(&str, &[&str])] = &[
             "hgs-kps",
             "hgs-attest",
             "hgs-custody",
+            "hgs-files",
             "hgs-store",
         ],
     ),
@@ -54,6 +63,7 @@ const DRAWING: &[(&str, &[&str])] = &[
             "hgs-attest",
             "hgs-custody",
             "hgs-client",
+            "hgs-files",
         ],
     ),
     (
@@ -69,6 +79,7 @@ const DRAWING: &[(&str, &[&str])] = &[
             "hgs-store",
             "hgs-server",
             "hgs-client",
+            "hgs-files",
         ],
     ),
     (

@@ -1,0 +1,90 @@
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What went wrong with which file.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {problem}", path.display())]
+pub struct FileError {
+    /// The file or folder.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub problem: FileProblem,
+}
+
+/// What can be wrong with a file or folder.
+#[derive(Debug, thiserror::Error)]
+pub enum FileProblem {
+    /// It exists, and nothing is overwritten.
+    #[error("exists already")]
+    AlreadyExists,
+    /// Another process is working with it.
+    #[error("is in use by another process")]
+    InUse,
+    /// The operating system says no.
+    #[error("{0}")]
+    Io(io::Error),
+    /// A folder, device or pipe where a file is meant, or a file where a folder is.
+    #[error("is not a {expected}")]
+    NotA {
+        /// `file` or `folder`.
+        expected: &'static str,
+    },
+    /// It does not exist.
+    #[error("does not exist")]
+    NotFound,
+    /// It belongs to somebody else, who is not root.
+    #[error("belongs to user {owner}, not to this user")]
+    Owner {
+        /// Number of the user it belongs to.
+        owner: u32,
+    },
+    /// Others may open it.
+    #[error("has mode {mode:04o}, but is meant for its owner alone")]
+    Permissions {
+        /// The permission bits.
+        mode: u32,
+    },
+    /// A symbolic link; it is not followed.
+    #[error("is a symbolic link, which is not followed")]
+    SymbolicLink,
+    /// Longer than anything it could rightly hold.
+    #[error("has more than {limit} octets")]
+    TooLarge {
+        /// The limit in octets.
+        limit: usize,
+    },
+}
+
+impl FileError {
+    pub(crate) fn at(path: &Path, problem: impl Into<FileProblem>) -> Self {
+        Self {
+            path: path.to_owned(),
+            problem: problem.into(),
+        }
+    }
+
+    /// What the operator can do about it, where that is plain.
+    #[must_use]
+    pub fn remedy(&self) -> Option<String> {
+        let path = self.path.display();
+        match self.problem {
+            FileProblem::Permissions { .. } => Some(format!("run `chmod go= {path}`")),
+            FileProblem::Owner { .. } => Some(format!("run `chown $(id -u) {path}`")),
+            FileProblem::SymbolicLink => Some("name the file itself".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+impl From<io::Error> for FileProblem {
+    fn from(error: io::Error) -> Self {
+        // What O_NOFOLLOW answers when it meets a link.
+        let link = rustix::io::Errno::LOOP.raw_os_error();
+        match error.kind() {
+            io::ErrorKind::AlreadyExists => Self::AlreadyExists,
+            io::ErrorKind::NotFound => Self::NotFound,
+            _ if error.raw_os_error() == Some(link) => Self::SymbolicLink,
+            _ => Self::Io(error),
+        }
+    }
+}

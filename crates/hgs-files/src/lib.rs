@@ -1,0 +1,83 @@
+//! Files, handled so that neither a symbolic link, nor another user, nor a crash can turn one into something else.
+//!
+//! * Nothing is opened or replaced through a symbolic link (attacks.md K20).
+//! * A secret is read only from a file that nobody else may open.
+//! * A file or folder appears, or is replaced, whole and synchronised or not at all.
+//!
+//! ```
+//! use hgs_files::Readers;
+//!
+//! # let folder = tempfile::tempdir()?;
+//! let path = folder.path().join("secret");
+//! hgs_files::create(&path, b"seven", Readers::Owner)?;
+//! assert_eq!(hgs_files::read_secret(&path, 16)?.expose(), b"seven");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! It does NOT know what is in a file, or where files belong. Only the last part of a path is guarded: the folders
+//! above are the administrator's own.
+
+mod error;
+mod folder;
+mod lock;
+mod open;
+mod staged;
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+pub use error::{FileError, FileProblem};
+pub use folder::{create_folder, private_folder, remove_folder};
+pub use lock::Lock;
+pub use open::{read, read_secret};
+pub use staged::{Readers, Staged};
+
+/// Creates a file whole, or fails if anything has that name already.
+///
+/// # Errors
+/// See [`FileProblem`].
+pub fn create(path: &Path, octets: &[u8], readers: Readers) -> Result<(), FileError> {
+    Staged::write(path, octets, readers)?.create()
+}
+
+/// Puts a file whole in the place of the one with that name, if there is one.
+///
+/// # Errors
+/// See [`FileProblem`].
+pub fn replace(path: &Path, octets: &[u8], readers: Readers) -> Result<(), FileError> {
+    Staged::write(path, octets, readers)?.replace()
+}
+
+/// Removes a file and makes its absence last.
+///
+/// # Errors
+/// See [`FileProblem`].
+pub fn remove(path: &Path) -> Result<(), FileError> {
+    fs::remove_file(path).map_err(|error| FileError::at(path, error))?;
+    folder::synchronise_parent(path)
+}
+
+/// Whether something has this name, be it a dangling link.
+///
+/// # Errors
+/// When the operating system does not tell.
+pub fn exists(path: &Path) -> Result<bool, FileError> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(FileError::at(path, error)),
+    }
+}
+
+/// Turns "does not exist" into `None`.
+///
+/// # Errors
+/// Every other one of `outcome`.
+pub fn optional<T>(outcome: Result<T, FileError>) -> Result<Option<T>, FileError> {
+    match outcome {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if matches!(error.problem, FileProblem::NotFound) => Ok(None),
+        Err(error) => Err(error),
+    }
+}

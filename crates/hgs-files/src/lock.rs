@@ -1,0 +1,70 @@
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::open::{open, open_with};
+use crate::{FileError, FileProblem};
+
+/// Exclusive use of a file among processes, until it is dropped.
+#[derive(Debug)]
+pub struct Lock(#[expect(dead_code, reason = "holds the lock until it is closed")] File);
+
+impl Lock {
+    /// Waits for the lock on a file that exists for nothing else, and is created if need be.
+    ///
+    /// # Errors
+    /// See [`FileProblem`].
+    pub fn wait_or_create(path: &Path) -> Result<Self, FileError> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).mode(0o600);
+        let file = open_with(&mut options, path)?;
+        flock(&file, FlockOperation::LockExclusive)
+            .map_err(|error| FileError::at(path, io::Error::from(error)))?;
+        Ok(Self(file))
+    }
+
+    /// Locks the file that `path` names now; it is never waited for.
+    ///
+    /// # Errors
+    /// [`FileProblem::InUse`] when another process holds it; others as [`FileProblem`] says.
+    pub fn take(path: &Path) -> Result<Self, FileError> {
+        let at = |error: io::Error| FileError::at(path, error);
+        loop {
+            let file = open(path)?;
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Err(rustix::io::Errno::WOULDBLOCK) => {
+                    return Err(FileError::at(path, FileProblem::InUse));
+                }
+                outcome => outcome.map_err(|error| at(error.into()))?,
+            }
+            // Whoever held the lock before may have replaced the file that was opened here.
+            let held = file.metadata().map_err(at)?;
+            let named = fs::symlink_metadata(path).map_err(at)?;
+            if (held.dev(), held.ino()) == (named.dev(), named.ino()) {
+                return Ok(Self(file));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Readers, create, replace};
+
+    #[test]
+    fn a_lock_excludes_and_follows_the_file_that_has_the_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        create(&path, b"1", Readers::Owner).unwrap();
+        let lock = Lock::take(&path).unwrap();
+        let error = Lock::take(&path).unwrap_err();
+        assert!(matches!(error.problem, FileProblem::InUse));
+        replace(&path, b"2", Readers::Owner).unwrap();
+        drop(lock);
+        Lock::take(&path).unwrap();
+    }
+}

@@ -1,0 +1,203 @@
+//! Files that take their place whole.
+
+use std::ffi::OsString;
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use crate::folder::synchronise_parent;
+use crate::{FileError, FileProblem, exists, remove};
+
+/// Who may read a file that is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readers {
+    /// The owner alone: mode 0600.
+    Owner,
+    /// Everybody: mode 0644.
+    Everybody,
+    /// Those of the file that is replaced; the owner alone if there is none.
+    AsBefore,
+}
+
+/// A file that is written and synchronised beside the place it is meant for.
+///
+/// Its name is that of its target with a dot before and `.new` behind, so that what a crash leaves is found and cleared
+/// at the next attempt. Dropping it leaves it there, as a crash would.
+#[derive(Debug)]
+pub struct Staged {
+    target: PathBuf,
+    staged: PathBuf,
+}
+
+impl Staged {
+    /// Writes `octets` beside `target`.
+    ///
+    /// # Errors
+    /// See [`FileProblem`].
+    pub fn write(target: &Path, octets: &[u8], readers: Readers) -> Result<Self, FileError> {
+        let staged = Self::path(target)?;
+        match fs::remove_file(&staged) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(FileError::at(&staged, error));
+            }
+            _ => {}
+        }
+        let mode = match readers {
+            Readers::Owner => 0o600,
+            Readers::Everybody => 0o644,
+            Readers::AsBefore => fs::symlink_metadata(target)
+                .ok()
+                .filter(fs::Metadata::is_file)
+                .map_or(0o600, |meta| meta.mode() & 0o777),
+        };
+        write_new(&staged, octets, mode).map_err(|error| FileError::at(&staged, error))?;
+        Ok(Self {
+            target: target.to_owned(),
+            staged,
+        })
+    }
+
+    /// Where the file for `target` stands until it takes its place.
+    ///
+    /// # Errors
+    /// When `target` can't be a file's name.
+    pub fn path(target: &Path) -> Result<PathBuf, FileError> {
+        let name = target
+            .file_name()
+            .ok_or_else(|| FileError::at(target, FileProblem::NotA { expected: "file" }))?;
+        let mut staged = OsString::from(".");
+        staged.push(name);
+        staged.push(".new");
+        Ok(target.with_file_name(staged))
+    }
+
+    /// Takes up what a crash left for `target`, if anything.
+    ///
+    /// # Errors
+    /// See [`FileProblem`].
+    pub fn left_for(target: &Path) -> Result<Option<Self>, FileError> {
+        let staged = Self::path(target)?;
+        Ok(exists(&staged)?.then(|| Self {
+            target: target.to_owned(),
+            staged,
+        }))
+    }
+
+    /// Where it stands now.
+    #[must_use]
+    pub fn staged(&self) -> &Path {
+        &self.staged
+    }
+
+    /// Makes its own name last, so that a crash after this leaves it to be found.
+    ///
+    /// # Errors
+    /// See [`FileProblem`].
+    pub fn synchronise_folder(&self) -> Result<(), FileError> {
+        synchronise_parent(&self.staged)
+    }
+
+    /// Takes the place of the target, which must not exist.
+    ///
+    /// # Errors
+    /// See [`FileProblem`].
+    pub fn create(self) -> Result<(), FileError> {
+        // A hard link, unlike a rename, never takes a place that is taken.
+        let linked = fs::hard_link(&self.staged, &self.target);
+        let removed = fs::remove_file(&self.staged);
+        linked.map_err(|error| FileError::at(&self.target, error))?;
+        removed.map_err(|error| FileError::at(&self.staged, error))?;
+        synchronise_parent(&self.target)
+    }
+
+    /// Takes the place of the target, be it free or held by a file.
+    ///
+    /// # Errors
+    /// See [`FileProblem`].
+    pub fn replace(self) -> Result<(), FileError> {
+        let problem = match fs::symlink_metadata(&self.target) {
+            // A rename would replace the link itself; but who put a link there meant another file.
+            Ok(meta) if meta.is_symlink() => Some(FileProblem::SymbolicLink),
+            Ok(meta) if !meta.is_file() => Some(FileProblem::NotA { expected: "file" }),
+            _ => None,
+        };
+        if let Some(problem) = problem {
+            return Err(FileError::at(&self.target, problem));
+        }
+        fs::rename(&self.staged, &self.target)
+            .map_err(|error| FileError::at(&self.target, error))?;
+        synchronise_parent(&self.target)
+    }
+
+    /// Gives up.
+    ///
+    /// # Errors
+    /// See [`FileProblem`].
+    pub fn discard(self) -> Result<(), FileError> {
+        remove(&self.staged)
+    }
+}
+
+pub(crate) fn write_new(path: &Path, octets: &[u8], mode: u32) -> io::Result<()> {
+    // `create_new` is O_EXCL, which does not follow links either.
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    file.set_permissions(Permissions::from_mode(mode))?;
+    file.write_all(octets)?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::{Lock, create, private_folder, read, read_secret, replace};
+
+    #[test]
+    fn secrets_are_created_for_their_owner_alone_and_never_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        create(&path, b"first", Readers::Owner).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
+        let error = create(&path, b"second", Readers::Owner).unwrap_err();
+        assert!(matches!(error.problem, FileProblem::AlreadyExists));
+        assert_eq!(read_secret(&path, 16).unwrap().expose(), b"first");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn k20_links_are_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let victim = folder.path().join("victim");
+        let link = folder.path().join("link");
+        fs::write(&victim, b"precious").unwrap();
+        symlink(&victim, &link).unwrap();
+        let linked = |outcome: Result<(), FileError>| {
+            matches!(outcome.unwrap_err().problem, FileProblem::SymbolicLink)
+        };
+        assert!(linked(read(&link, 16).map(drop)));
+        assert!(linked(read_secret(&link, 16).map(drop)));
+        assert!(linked(replace(&link, b"x", Readers::Owner)));
+        assert!(linked(Lock::wait_or_create(&link).map(drop)));
+        assert!(linked(private_folder(&link)));
+        assert!(create(&link, b"x", Readers::Owner).is_err());
+        assert_eq!(fs::read(&victim).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn k20_a_link_in_the_place_of_the_staged_file_is_removed_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let victim = folder.path().join("victim");
+        let path = folder.path().join("state");
+        fs::write(&victim, b"precious").unwrap();
+        symlink(&victim, Staged::path(&path).unwrap()).unwrap();
+        replace(&path, b"new", Readers::Owner).unwrap();
+        assert_eq!(fs::read(&victim).unwrap(), b"precious");
+        assert_eq!(read(&path, 16).unwrap(), b"new");
+    }
+}
