@@ -17,6 +17,7 @@ const DRAWING: &[(&str, &[&str])] = &[
     ("hgs-attest", &["hgs-crypto", "hgs-pki"]),
     ("hgs-custody", &["hgs-crypto", "hgs-pki", "hgs-protector"]),
     ("hgs-files", &["hgs-crypto"]),
+    ("hgs-terminal", &["hgs-crypto", "hgs-files"]),
     (
         "hgs-store",
         &[
@@ -64,6 +65,7 @@ const DRAWING: &[(&str, &[&str])] = &[
             "hgs-custody",
             "hgs-client",
             "hgs-files",
+            "hgs-terminal",
         ],
     ),
     (
@@ -80,6 +82,7 @@ const DRAWING: &[(&str, &[&str])] = &[
             "hgs-server",
             "hgs-client",
             "hgs-files",
+            "hgs-terminal",
         ],
     ),
     (

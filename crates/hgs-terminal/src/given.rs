@@ -1,0 +1,83 @@
+//! Files that somebody named on the command line and that hold no secret.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use crate::{AtFault, Failure};
+
+/// The beginning of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Given {
+    /// At most as many octets as were asked for.
+    pub octets: Vec<u8>,
+    /// Whether the file goes on.
+    pub more: bool,
+}
+
+/// Reads at most `limit` octets of the file, pipe or device at `path`; `-` is standard input. Links are followed:
+/// whoever names a file means what is there.
+///
+/// # Errors
+/// When it can't be read; a longer file is no error.
+pub fn read_given(path: &Path, limit: usize) -> Result<Given, Failure> {
+    let read = if path == Path::new("-") {
+        read_from(io::stdin().lock(), limit)
+    } else {
+        File::open(path).and_then(|file| read_from(file, limit))
+    };
+    read.map_err(|error| {
+        Failure::failed(format!("{}: {error}", path.display())).at_fault(AtFault::Operator)
+    })
+}
+
+impl Given {
+    /// All octets.
+    ///
+    /// # Errors
+    /// [`Exit::Refused`](crate::Exit::Refused) when there are more, saying `what` is so long at most.
+    pub fn whole(self, path: &Path, what: &str) -> Result<Vec<u8>, Failure> {
+        if self.more {
+            let limit = self.octets.len();
+            let message = format!(
+                "{}: {what} has at most {limit} octets, and this file has more",
+                path.display()
+            );
+            return Err(Failure::refused(message).at_fault(AtFault::Peer));
+        }
+        Ok(self.octets)
+    }
+}
+
+fn read_from(file: impl Read, limit: usize) -> io::Result<Given> {
+    let mut octets = Vec::new();
+    file.take(limit as u64 + 1).read_to_end(&mut octets)?;
+    let more = octets.len() > limit;
+    octets.truncate(limit);
+    Ok(Given { octets, more })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Exit;
+
+    #[test]
+    fn no_more_is_read_than_was_asked_for() {
+        let endless = Path::new("/dev/zero");
+        let given = read_given(endless, 10).unwrap();
+        assert_eq!((given.octets.len(), given.more), (10, true));
+        let failure = given.whole(endless, "a file").unwrap_err();
+        assert_eq!(failure.exit(), Exit::Refused);
+        let given = read_given(Path::new("/dev/null"), 0).unwrap();
+        assert_eq!(given.whole(endless, "a file").unwrap(), b"");
+    }
+
+    #[test]
+    fn folders_and_missing_files_can_not_be_read() {
+        for path in ["/", "/no/such/file"] {
+            let failure = read_given(Path::new(path), 10).unwrap_err();
+            assert_eq!(failure.exit(), Exit::Failed);
+        }
+    }
+}

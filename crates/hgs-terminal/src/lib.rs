@@ -1,0 +1,62 @@
+//! What the programs `hgs` and `guarded-host` have in common at the command line.
+//!
+//! ```
+//! use std::fmt;
+//!
+//! use hgs_terminal::{Common, Exit, Failure, Program, Terminal};
+//!
+//! #[derive(clap::Parser)]
+//! struct Arguments {
+//!     #[command(flatten)]
+//!     common: Common,
+//! }
+//!
+//! #[derive(serde::Serialize)]
+//! struct Answer {
+//!     answer: u8,
+//! }
+//!
+//! impl fmt::Display for Answer {
+//!     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+//!         writeln!(formatter, "The answer is {}.", self.answer)
+//!     }
+//! }
+//!
+//! impl Program for Arguments {
+//!     fn common(&self) -> &Common {
+//!         &self.common
+//!     }
+//!     fn run(self, terminal: &Terminal) -> Result<Exit, Failure> {
+//!         terminal.report(&Answer { answer: 42 })?;
+//!         Ok(Exit::Done)
+//!     }
+//! }
+//! // In `main`: hgs_terminal::run::<Arguments>()
+//! ```
+//!
+//! * Every command ends with one of four statuses ([`Exit`]), and a [`Failure`] says what can be done about it.
+//! * What a command answers is text for people and, with `--json`, one document for programs ([`Terminal`]).
+//! * Secrets come from files, credentials, variables or a prompt ([`PassphraseSource`]), never from the command line.
+//! * Other people's text can't control the terminal ([`printable`]).
+//!
+//! It does NOT know what any command does.
+
+mod exit;
+mod failure;
+mod generate;
+mod given;
+mod passphrase;
+mod printable;
+mod program;
+mod table;
+mod terminal;
+
+pub use exit::Exit;
+pub use failure::{AtFault, Failure};
+pub use generate::{Completions, Man};
+pub use given::{Given, read_given};
+pub use passphrase::{PassphraseSource, PassphraseSourceParser, new_passphrase, passphrase};
+pub use printable::printable;
+pub use program::{Common, Program, run};
+pub use table::Table;
+pub use terminal::Terminal;

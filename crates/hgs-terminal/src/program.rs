@@ -1,0 +1,74 @@
+//! From the arguments to the exit status.
+
+use std::env;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use crate::{Exit, Failure, Terminal};
+
+/// Options of every command.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Options of every command")]
+pub struct Common {
+    /// Answer with one JSON document, or one on each line for steps
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Write the result to FILE, whole or not at all, instead of to standard output
+    #[arg(long, global = true, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Do not ask before what can't be undone
+    #[arg(long, global = true)]
+    pub yes: bool,
+}
+
+/// A program with its arguments.
+pub trait Program: Parser {
+    /// The options of every command.
+    fn common(&self) -> &Common;
+
+    /// Does what the arguments say.
+    ///
+    /// # Errors
+    /// Whatever keeps it from doing so.
+    fn run(self, terminal: &Terminal) -> Result<Exit, Failure>;
+}
+
+/// Runs a program: arguments, work, and what is left to say.
+pub fn run<P: Program>() -> ExitCode {
+    let exit = match P::try_parse() {
+        Ok(program) => {
+            let terminal = Terminal::new(program.common());
+            match program.run(&terminal) {
+                Ok(exit) => exit,
+                Err(failure) => terminal.fail(&failure),
+            }
+        }
+        Err(error) => wrong_arguments(&error),
+    };
+    exit.into()
+}
+
+fn wrong_arguments(error: &clap::Error) -> Exit {
+    if matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    ) {
+        // What `--help | head` does not read need not be written.
+        let _ = error.print();
+        return Exit::Done;
+    }
+    if env::args_os().any(|argument| argument == "--json") {
+        let terminal = Terminal::new(&Common {
+            json: true,
+            ..Common::default()
+        });
+        let text = error.render().to_string();
+        let message = text.trim_start_matches("error: ").trim_end();
+        return terminal.fail(&Failure::usage(message));
+    }
+    let _ = error.print();
+    Exit::Usage
+}
