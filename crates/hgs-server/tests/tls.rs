@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use hgs_custody::pem::PemError;
 use hgs_server::Readiness;
 use hgs_server::http::{BindError, TlsError};
 use rustls::pki_types::pem::PemObject;
@@ -273,7 +274,7 @@ async fn an_invalid_certificate_does_not_replace_a_valid_one() {
     fs::write(files.key(), "no key").unwrap();
     assert!(matches!(
         server.reloader.reload(),
-        Err(TlsError::NoKey { .. })
+        Err(TlsError::Key { .. })
     ));
     fs::write(files.certificate(), &certificate[..certificate.len() / 2]).unwrap();
     assert!(matches!(
@@ -304,6 +305,59 @@ async fn a_server_without_a_usable_certificate_does_not_start() {
     assert!(matches!(
         unnamed,
         Some(BindError::Tls(TlsError::NotConfigured))
+    ));
+}
+
+#[tokio::test]
+async fn a_key_under_a_passphrase_is_opened_with_the_one_in_the_file() {
+    let files = Files::new();
+    let passphrase = files.0.path().join("passphrase");
+    fs::write(&passphrase, "correct horse\n").unwrap();
+    let pass = "pass:correct horse";
+    openssl(&[
+        "genpkey",
+        "-algorithm",
+        "RSA",
+        "-aes256",
+        "-pass",
+        pass,
+        "-out",
+        path(&files.key()),
+    ]);
+    openssl(&[
+        "req",
+        "-x509",
+        "-key",
+        path(&files.key()),
+        "-passin",
+        pass,
+        "-subj",
+        "/CN=localhost",
+        "-addext",
+        "subjectAltName=DNS:localhost",
+        "-addext",
+        "basicConstraints=critical,CA:FALSE",
+        "-out",
+        path(&files.certificate()),
+    ]);
+    let configuration = format!(
+        "{}listen.https.passphrase_file = \"{}\"\n",
+        files.configuration(),
+        path(&passphrase)
+    );
+    let server = TestServer::start(&configuration);
+    let mut client = files.connect(server.https()).await.unwrap();
+    client.send(HELLO).await;
+    assert_eq!(status(&client.response().await), 200);
+
+    fs::write(&passphrase, "wrong horse").unwrap();
+    let error = server.reloader.reload().unwrap_err();
+    assert!(matches!(
+        error,
+        TlsError::Key {
+            error: PemError::WrongPassphrase,
+            ..
+        }
     ));
 }
 

@@ -54,6 +54,8 @@ pub struct Https {
     pub certificate: Option<PathBuf>,
     /// PEM file with the private key; the certificate's file when absent.
     pub key: Option<PathBuf>,
+    /// File with the passphrase of the key, when it has one. A newline at its end is not part of it.
+    pub passphrase_file: Option<PathBuf>,
     /// How often the files are looked at for a change.
     #[serde(
         serialize_with = "period::serialize",
@@ -75,6 +77,7 @@ impl Default for Https {
             address: None,
             certificate: None,
             key: None,
+            passphrase_file: None,
             check_interval: Duration::from_mins(1),
             handshake_time: Duration::from_secs(10),
         }

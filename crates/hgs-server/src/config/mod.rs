@@ -4,6 +4,8 @@
 //! configuration. `HGS_*` variables override paths, so that a unit file or a container can place
 //! files without a configuration of its own.
 
+mod check;
+mod dangerous;
 mod layout;
 mod limits;
 mod listen;
@@ -17,6 +19,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use check::{Finding, Severity};
 pub use layout::{Environment, Layout};
 pub use limits::Limits;
 pub use listen::{Admin, Http, Https, Listen, Metrics};
@@ -63,6 +66,9 @@ impl Config {
         }
     }
 
+    /// How many variables of the environment replace a path.
+    pub const VARIABLES: usize = 6;
+
     /// Reads the configuration: the file `named` (`--config`), else the one that `HGS_CONFIG`
     /// names, else the one of the layout, which may be absent; then the `HGS_*` overrides.
     ///
@@ -101,20 +107,25 @@ impl Config {
         Ok(config)
     }
 
-    /// Applies the overrides of the environment: `HGS_STATE`, `HGS_MASTER_KEY`, `HGS_SOCKET`,
-    /// `HGS_TLS_CERTIFICATE` and `HGS_TLS_KEY`.
+    /// Applies the overrides of the environment, which are all paths.
     pub fn apply(&mut self, environment: &Environment) {
-        for (variable, setting) in [
-            ("HGS_STATE", &mut self.server.state),
-            ("HGS_MASTER_KEY", &mut self.server.master_key),
-            ("HGS_SOCKET", &mut self.listen.admin.socket),
-            ("HGS_TLS_CERTIFICATE", &mut self.listen.https.certificate),
-            ("HGS_TLS_KEY", &mut self.listen.https.key),
-        ] {
+        for (variable, setting) in self.overrides() {
             if let Some(path) = environment.path(variable) {
                 *setting = Some(path);
             }
         }
+    }
+
+    fn overrides(&mut self) -> [(&'static str, &mut Option<PathBuf>); Self::VARIABLES] {
+        let https = &mut self.listen.https;
+        [
+            ("HGS_STATE", &mut self.server.state),
+            ("HGS_MASTER_KEY", &mut self.server.master_key),
+            ("HGS_SOCKET", &mut self.listen.admin.socket),
+            ("HGS_TLS_CERTIFICATE", &mut https.certificate),
+            ("HGS_TLS_KEY", &mut https.key),
+            ("HGS_TLS_PASSPHRASE_FILE", &mut https.passphrase_file),
+        ]
     }
 
     /// Folder of the store.

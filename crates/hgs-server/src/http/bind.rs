@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use tokio::net::TcpListener;
 
+use super::certificate::{CurrentCertificate, TlsError};
 use super::listener;
-use super::tls::{CurrentCertificate, TlsError};
 use super::unix::{AdminSocket, SocketError};
 use crate::config::Config;
 use crate::roles::{self, RolesError};

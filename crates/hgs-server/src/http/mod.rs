@@ -6,6 +6,7 @@
 
 mod bind;
 mod body;
+mod certificate;
 mod connection;
 mod exchange;
 mod guard;
@@ -20,7 +21,9 @@ mod tls;
 mod unix;
 
 pub use bind::{BindError, ListenerName};
+pub use certificate::TlsError;
+pub(crate) use certificate::check as check_certificate;
 pub use server::{Addresses, Bound, Reloader, Server, Services, Stopped};
 pub use service::{Credentials, Peer, Request, RequestId, Response, Service};
-pub use tls::TlsError;
+pub(crate) use unix::PATH_LIMIT as SOCKET_PATH_LIMIT;
 pub use unix::SocketError;

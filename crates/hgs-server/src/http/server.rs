@@ -15,12 +15,13 @@ use tokio::time::{Instant, interval, interval_at, timeout};
 use tracing::{info, warn};
 
 use super::bind::{BindError, ListenerName, Listeners};
+use super::certificate::{CurrentCertificate, TlsError};
 use super::exchange::Engine;
 use super::listener::{self, Listener, Plain};
 use super::overload;
 use super::service::Service;
 use super::stopping::{self, Stopping};
-use super::tls::{CurrentCertificate, Tls, TlsError};
+use super::tls::Tls;
 use crate::config::{Config, Limits};
 use crate::health::{Monitoring, Readiness};
 use crate::metrics::{ListenerMetrics, Metrics};
@@ -58,6 +59,9 @@ impl Server {
     /// # Errors
     /// When a listener can't be opened; those opened before are closed again.
     pub fn bind(config: &Config, services: Services) -> Result<Bound, BindError> {
+        for setting in config.dangerous_settings() {
+            warn!(setting, "this setting weakens verification");
+        }
         Ok(Bound {
             listeners: Listeners::open(config)?,
             config: config.clone(),

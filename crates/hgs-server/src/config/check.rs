@@ -1,0 +1,504 @@
+//! What `hgs server check` finds: settings that are well formed and still can't work, or are not
+//! wise, each with its cause and its remedy.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use rustix::fs::{Access, access};
+use rustix::process::{Resource, getrlimit};
+use serde::Serialize;
+
+use super::Config;
+use crate::http::{self, TlsError};
+use crate::{logging, roles};
+
+/// Something about the configuration that an operator should know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// Names the check, for programs: mostly the key that it is about.
+    pub check: &'static str,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What was found.
+    pub cause: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// The server works, and something else is at risk.
+    Warning,
+    /// The server does not start, or does not do its work.
+    Error,
+}
+
+impl Config {
+    /// Looks for what is wrong with this configuration on this machine, for this user. Files are
+    /// read; nothing is changed and no port is opened.
+    #[must_use]
+    pub fn check(&self) -> Vec<Finding> {
+        let mut findings = Findings::default();
+        self.check_listeners(&mut findings);
+        self.check_certificate(&mut findings);
+        self.check_admin(&mut findings);
+        self.check_files(&mut findings);
+        self.check_limits(&mut findings);
+        self.check_values(&mut findings);
+        findings.0
+    }
+
+    fn check_listeners(&self, findings: &mut Findings) {
+        let listen = &self.listen;
+        if !listen.http.enabled && !listen.https.enabled {
+            findings.error(
+                "listen",
+                "both [listen.http] and [listen.https] are off, so no host can reach the server",
+                "enable one of them",
+            );
+        }
+        let mut ports: BTreeMap<u16, &str> = BTreeMap::new();
+        for (check, enabled, address) in [
+            (
+                "listen.http.address",
+                listen.http.enabled,
+                self.http_address(),
+            ),
+            (
+                "listen.https.address",
+                listen.https.enabled,
+                self.https_address(),
+            ),
+            (
+                "listen.metrics.address",
+                listen.metrics.enabled,
+                listen.metrics.address,
+            ),
+        ] {
+            if !enabled || address.port() == 0 {
+                continue;
+            }
+            if let Some(other) = ports.insert(address.port(), check) {
+                findings.error(
+                    check,
+                    format!("{other} has the same port, {}", address.port()),
+                    "give each listener a port of its own",
+                );
+            }
+            check_privilege(check, address, findings);
+        }
+        if listen.metrics.enabled && !listen.metrics.address.ip().is_loopback() {
+            findings.warning(
+                "listen.metrics.address",
+                format!(
+                    "others can read the metrics at {}, which tell how busy the fabric is",
+                    listen.metrics.address
+                ),
+                "listen on 127.0.0.1, or let a firewall admit the monitoring system only",
+            );
+        }
+    }
+
+    fn check_certificate(&self, findings: &mut Findings) {
+        let https = &self.listen.https;
+        if !https.enabled {
+            return;
+        }
+        if let Err(error) = http::check_certificate(https) {
+            let remedy = match &error {
+                TlsError::NotConfigured => {
+                    "set listen.https.certificate, or switch the listener off"
+                }
+                TlsError::Unreadable { .. } => {
+                    "correct the path, or let the server's user read the file"
+                }
+                TlsError::TooLarge { .. } | TlsError::NoCertificate { .. } => {
+                    "name a PEM file with the server's certificate first and then its chain"
+                }
+                TlsError::Key { .. } => {
+                    "set listen.https.key to a PEM file with the private key, and \
+                     listen.https.passphrase_file when the key has a passphrase"
+                }
+                TlsError::Refused { .. } => {
+                    "name the key that belongs to the certificate, RSA or ECDSA"
+                }
+            };
+            findings.error("listen.https.certificate", with_sources(&error), remedy);
+        }
+        let key = https.key.as_deref().or(https.certificate.as_deref());
+        if let Some(key) = key
+            && is_open_to_others(key)
+        {
+            findings.warning(
+                "listen.https.key",
+                format!(
+                    "every user of this machine can read the TLS key {}",
+                    key.display()
+                ),
+                format!("chmod o-rwx {}", key.display()),
+            );
+        }
+    }
+
+    fn check_admin(&self, findings: &mut Findings) {
+        let admin = &self.listen.admin;
+        if !admin.enabled {
+            return;
+        }
+        let octets = self.admin_socket().as_os_str().len();
+        if octets > http::SOCKET_PATH_LIMIT {
+            findings.error(
+                "listen.admin.socket",
+                format!(
+                    "the path of the admin socket has {octets} octets, the kernel takes {}",
+                    http::SOCKET_PATH_LIMIT
+                ),
+                "set listen.admin.socket to a shorter path",
+            );
+        }
+        for (check, group) in [
+            ("listen.admin.group", &admin.group),
+            (
+                "listen.admin.administrators_group",
+                &admin.administrators_group,
+            ),
+            ("listen.admin.reviewers_group", &admin.reviewers_group),
+        ] {
+            let Some(group) = group else { continue };
+            match roles::group_id(group) {
+                Ok(Some(_)) => {}
+                Ok(None) => findings.error(
+                    check,
+                    format!("there is no group `{group}`"),
+                    format!("groupadd --system {group}"),
+                ),
+                Err(error) => findings.error(
+                    check,
+                    with_sources(&error),
+                    "see that the user database of this machine answers: getent group",
+                ),
+            }
+        }
+    }
+
+    fn check_files(&self, findings: &mut Findings) {
+        let state = self.state_folder();
+        if !state.is_dir() {
+            findings.error(
+                "server.state",
+                format!("there is no state folder {}", state.display()),
+                "run `hgs init`, or set server.state to the folder that it made",
+            );
+        } else if access(&state, Access::WRITE_OK).is_err() {
+            findings.error(
+                "server.state",
+                format!(
+                    "this user can't write to the state folder {}",
+                    state.display()
+                ),
+                "run as the user that owns it",
+            );
+        } else if is_open_to_others(&state) {
+            findings.warning(
+                "server.state",
+                format!("every user of this machine can enter {}", state.display()),
+                format!("chmod 0700 {}", state.display()),
+            );
+        }
+        let master_key = self.master_key_file();
+        if master_key.exists() && is_open_to_others(&master_key) {
+            findings.error(
+                "server.master_key",
+                format!(
+                    "every user of this machine can read the master key {}",
+                    master_key.display()
+                ),
+                format!("chmod 0600 {}, and consider it known", master_key.display()),
+            );
+        }
+    }
+
+    fn check_limits(&self, findings: &mut Findings) {
+        let limits = &self.limits;
+        if limits.body_memory < limits.body {
+            findings.error(
+                "limits.body_memory",
+                "a request of the largest size allowed does not fit into the memory for bodies",
+                "set limits.body_memory to many times limits.body",
+            );
+        }
+        // Three listeners take as many connections each; the store and the logs take a few more.
+        let wanted = limits.connections as u64 * 3 + 100;
+        if let Some(descriptors) = getrlimit(Resource::Nofile).current
+            && descriptors < wanted
+        {
+            findings.warning(
+                "limits.connections",
+                format!("a process may open {descriptors} files here, {wanted} could be needed"),
+                format!(
+                    "start the server with LimitNOFILE={wanted} (systemd) or ulimit -n {wanted}, \
+                     or lower limits.connections"
+                ),
+            );
+        }
+    }
+
+    fn check_values(&self, findings: &mut Findings) {
+        if let Err(error) = logging::filter(&self.log) {
+            findings.error(
+                "log.level",
+                format!("`{}` is no level: {error}", self.log.level),
+                "use error, warn, info, debug or trace, or directives such as info,hgs_server=debug",
+            );
+        }
+        let attestation = &self.attestation;
+        if attestation.signer_renewal >= attestation.signer_validity {
+            findings.error(
+                "attestation.signer_renewal",
+                "an attestation signer would have to be renewed before it is made",
+                "set attestation.signer_renewal to less than attestation.signer_validity",
+            );
+        }
+        for setting in self.dangerous_settings() {
+            findings.warning(
+                "dangerous",
+                format!("{setting} weakens verification"),
+                "set it back as soon as what made it necessary is over",
+            );
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn error(&mut self, check: &'static str, cause: impl Into<String>, remedy: impl Into<String>) {
+        self.add(Severity::Error, check, cause.into(), remedy.into());
+    }
+
+    fn warning(
+        &mut self,
+        check: &'static str,
+        cause: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
+        self.add(Severity::Warning, check, cause.into(), remedy.into());
+    }
+
+    fn add(&mut self, severity: Severity, check: &'static str, cause: String, remedy: String) {
+        self.0.push(Finding {
+            check,
+            severity,
+            cause,
+            remedy,
+        });
+    }
+}
+
+fn check_privilege(check: &'static str, address: SocketAddr, findings: &mut Findings) {
+    if address.port() < unprivileged_port_start() && !may_bind_privileged_ports() {
+        findings.warning(
+            check,
+            format!(
+                "port {} is privileged and this user may not open it",
+                address.port()
+            ),
+            "choose a port from 1024 on, or give the service CAP_NET_BIND_SERVICE \
+             (AmbientCapabilities= in its systemd unit)",
+        );
+    }
+}
+
+/// `ip_unprivileged_port_start` of ip-sysctl; IPv6 follows it.
+fn unprivileged_port_start() -> u16 {
+    fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(1024)
+}
+
+/// Whether `CAP_NET_BIND_SERVICE` (10 in capabilities(7)) is effective here.
+fn may_bind_privileged_ports() -> bool {
+    fs::read_to_string("/proc/self/status")
+        .ok()
+        .as_deref()
+        .and_then(|status| status.lines().find_map(|line| line.strip_prefix("CapEff:")))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask & (1 << 10) != 0)
+}
+
+fn is_open_to_others(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o007 != 0)
+}
+
+/// An error and what caused it, in one line.
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+
+    use tempfile::TempDir;
+
+    use super::super::Layout;
+    use super::*;
+
+    /// A configuration with nothing to find: high ports, and a state folder as `hgs init` makes it.
+    fn sound() -> (TempDir, Config) {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o700)).unwrap();
+        let layout = Layout {
+            configuration: folder.path().to_path_buf(),
+            state: folder.path().to_path_buf(),
+            runtime: folder.path().to_path_buf(),
+            http_port: 18_080,
+            https_port: 18_443,
+        };
+        let mut config = Config::with_layout(layout);
+        config.limits.connections = 10;
+        (folder, config)
+    }
+
+    fn found(config: &Config) -> Vec<(&'static str, Severity)> {
+        config
+            .check()
+            .iter()
+            .map(|finding| (finding.check, finding.severity))
+            .collect()
+    }
+
+    /// What is found after one change to a sound configuration.
+    fn found_after(change: impl FnOnce(&mut Config)) -> Vec<(&'static str, Severity)> {
+        let (_folder, mut config) = sound();
+        change(&mut config);
+        found(&config)
+    }
+
+    #[test]
+    fn a_sound_configuration_has_no_findings() {
+        assert_eq!(found_after(|_| {}), []);
+    }
+
+    #[test]
+    fn a_server_that_no_host_can_reach_is_found() {
+        let findings = found_after(|config| config.listen.http.enabled = false);
+        assert_eq!(findings, [("listen", Severity::Error)]);
+    }
+
+    #[test]
+    fn one_port_for_two_listeners_is_found() {
+        let findings = found_after(|config| {
+            config.listen.metrics.address = "127.0.0.1:18080".parse().unwrap();
+        });
+        assert_eq!(findings, [("listen.metrics.address", Severity::Error)]);
+    }
+
+    #[test]
+    fn metrics_for_everybody_are_found() {
+        let findings = found_after(|config| {
+            config.listen.metrics.address = "0.0.0.0:18081".parse().unwrap();
+        });
+        assert_eq!(findings, [("listen.metrics.address", Severity::Warning)]);
+    }
+
+    #[test]
+    fn an_absent_certificate_is_found() {
+        let findings = found_after(|config| config.listen.https.enabled = true);
+        assert_eq!(findings, [("listen.https.certificate", Severity::Error)]);
+    }
+
+    #[test]
+    fn an_unreadable_certificate_is_found_with_its_path_and_the_reason() {
+        let (_folder, mut config) = sound();
+        config.listen.https.enabled = true;
+        config.listen.https.certificate = Some("/nonexistent/tls.pem".into());
+        let findings = config.check();
+        assert_eq!(findings.len(), 1, "{findings:?}");
+        assert!(
+            findings[0]
+                .cause
+                .contains("/nonexistent/tls.pem: No such file")
+        );
+    }
+
+    #[test]
+    fn a_socket_path_that_is_too_long_is_found() {
+        let findings = found_after(|config| {
+            config.listen.admin.socket = Some(format!("/run/{}", "x".repeat(103)).into());
+        });
+        assert_eq!(findings, [("listen.admin.socket", Severity::Error)]);
+    }
+
+    #[test]
+    fn groups_that_do_not_exist_are_found() {
+        let findings = found_after(|config| {
+            config.listen.admin.reviewers_group = Some("no-such-group".to_owned());
+        });
+        assert_eq!(
+            findings,
+            [("listen.admin.reviewers_group", Severity::Error)]
+        );
+    }
+
+    #[test]
+    fn an_absent_state_folder_is_found() {
+        let findings = found_after(|config| config.server.state = Some("/nonexistent".into()));
+        assert_eq!(findings, [("server.state", Severity::Error)]);
+    }
+
+    #[test]
+    fn secrets_that_others_can_read_are_found() {
+        let (folder, config) = sound();
+        fs::write(config.master_key_file(), [0; 32]).unwrap();
+        fs::set_permissions(config.master_key_file(), Permissions::from_mode(0o604)).unwrap();
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(
+            found(&config),
+            [
+                ("server.state", Severity::Warning),
+                ("server.master_key", Severity::Error)
+            ]
+        );
+    }
+
+    #[test]
+    fn limits_that_contradict_each_other_are_found() {
+        let findings = found_after(|config| config.limits.body_memory = 1024);
+        assert_eq!(findings, [("limits.body_memory", Severity::Error)]);
+    }
+
+    #[test]
+    fn more_connections_than_descriptors_are_found() {
+        let findings = found_after(|config| config.limits.connections = 1_000_000_000);
+        assert_eq!(findings, [("limits.connections", Severity::Warning)]);
+    }
+
+    #[test]
+    fn a_level_that_is_none_is_found() {
+        let findings = found_after(|config| config.log.level = "hgs=loud".to_owned());
+        assert_eq!(findings, [("log.level", Severity::Error)]);
+    }
+
+    #[test]
+    fn a_signer_that_is_renewed_before_it_is_made_is_found() {
+        let findings = found_after(|config| {
+            config.attestation.signer_renewal = config.attestation.signer_validity;
+        });
+        assert_eq!(findings, [("attestation.signer_renewal", Severity::Error)]);
+    }
+}

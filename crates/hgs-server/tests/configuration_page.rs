@@ -1,0 +1,96 @@
+//! `docs/configuration.md` is true: it has every key, with its default, and no other.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use hgs_server::Config;
+use hgs_server::config::Environment;
+use serde_json::Value;
+
+fn page() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
+    fs::read_to_string(path).unwrap()
+}
+
+/// Rows `| first | second | ...` of all tables, each under the heading before it, without the
+/// tables' own headings.
+fn rows(page: &str) -> Vec<(&str, Vec<&str>)> {
+    let mut heading = "";
+    let mut rows = Vec::new();
+    for line in page.lines() {
+        if let Some(text) = line.strip_prefix("## ") {
+            heading = text;
+        } else if let Some(cells) = line.strip_prefix("| `") {
+            let (first, rest) = cells.split_once("` |").unwrap();
+            let rest = rest.split('|').map(str::trim);
+            rows.push((heading, std::iter::once(first).chain(rest).collect()));
+        }
+    }
+    rows
+}
+
+/// Key and default of every key on the page; `None` where the default is described in words.
+fn on_the_page(page: &str) -> BTreeMap<String, Option<Value>> {
+    rows(page)
+        .into_iter()
+        .filter_map(|(heading, cells)| {
+            let section = heading.strip_prefix("`[")?.strip_suffix("]`")?;
+            let default = cells[1]
+                .strip_prefix('`')
+                .and_then(|text| text.strip_suffix('`'))
+                .map(|text| serde_json::from_str(text).unwrap());
+            Some((format!("{section}.{}", cells[0]), default))
+        })
+        .collect()
+}
+
+fn in_the_program(value: &Value, name: &str, keys: &mut BTreeMap<String, Option<Value>>) {
+    match value {
+        Value::Object(table) => {
+            for (key, value) in table {
+                let dot = if name.is_empty() { "" } else { "." };
+                in_the_program(value, &format!("{name}{dot}{key}"), keys);
+            }
+        }
+        Value::Null => {
+            keys.insert(name.to_owned(), None);
+        }
+        value => {
+            keys.insert(name.to_owned(), Some(value.clone()));
+        }
+    }
+}
+
+#[test]
+fn every_key_is_on_the_page_with_its_default_and_no_other() {
+    let mut keys = BTreeMap::new();
+    in_the_program(
+        &serde_json::to_value(Config::default()).unwrap(),
+        "",
+        &mut keys,
+    );
+    assert_eq!(on_the_page(&page()), keys);
+}
+
+#[test]
+fn every_variable_on_the_page_replaces_the_path_of_its_key() {
+    let page = page();
+    let variables: Vec<_> = rows(&page)
+        .into_iter()
+        .filter(|(_, cells)| cells[0].starts_with("HGS_"))
+        .collect();
+    assert_eq!(variables.len(), Config::VARIABLES);
+    for (_, cells) in variables {
+        let mut config = Config::default();
+        config.apply(&Environment::from_iter([(cells[0], "/from/environment")]));
+        let key = cells[1].trim_matches('`').replace('.', "/");
+        let value = serde_json::to_value(&config).unwrap();
+        assert_eq!(
+            value.pointer(&format!("/{key}")),
+            Some(&Value::from("/from/environment")),
+            "{}",
+            cells[0]
+        );
+    }
+}
