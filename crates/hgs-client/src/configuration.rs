@@ -1,0 +1,350 @@
+//! What the administrator set: local mode, or the services that guard this host.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::files::{self, FileError, Readers};
+use crate::url::{Url, UrlError};
+
+/// Octets of the longest configuration file.
+const MAX_LENGTH: usize = 64 * 1024;
+
+/// How this host is guarded; what `Set-HgsClientConfiguration` sets.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Configuration {
+    /// Not at all. Shielded VMs of owners on this host can be run, none of a guarded fabric's.
+    #[default]
+    Local,
+    /// By the services of a Host Guardian Service.
+    HostGuardianService(Services),
+}
+
+/// Where to attest and where to ask for keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Services {
+    /// Asked first, always.
+    pub primary: Endpoints,
+    /// Asked when the primary fails.
+    pub fallback: Option<Endpoints>,
+    /// PEM file with the only certification authorities that a service's TLS certificate may come
+    /// from; without it those that the system trusts.
+    pub certificate_authorities: Option<PathBuf>,
+}
+
+/// The two URLs of one Host Guardian Service. They belong together: a health certificate of one
+/// attestation service is worth nothing at another's key protection service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoints {
+    /// Such as `https://hgs.example/Attestation`.
+    pub attestation: Url,
+    /// Such as `https://hgs.example/KeyProtection`.
+    pub key_protection: Url,
+}
+
+/// Why a configuration file is not one. The administrator is at fault.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigurationError {
+    /// The file can't be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Not TOML, or a key that is not known, or the wrong kind of value.
+    #[error("{}: {message}", path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// What the parser says, with line and column.
+        message: String,
+    },
+    /// A URL is missing its other half.
+    #[error("{missing} is missing: attestation and key protection URLs come in pairs")]
+    HalfAPair {
+        /// The key that is missing.
+        missing: &'static str,
+    },
+    /// A fallback without anything to fall back from.
+    #[error("a fallback is set, but no attestation_url and key_protection_url")]
+    FallbackAlone,
+    /// Local mode has no services.
+    #[error("mode is local, but {found} is set")]
+    LocalWithServices {
+        /// A key that has no place in local mode.
+        found: &'static str,
+    },
+    /// A value is not a URL.
+    #[error("{key}: {problem}")]
+    Url {
+        /// The key.
+        key: &'static str,
+        /// What is wrong with its value.
+        problem: UrlError,
+    },
+    /// The certification authorities would be looked for in another place each time.
+    #[error("ca_file is not an absolute path")]
+    RelativePath,
+}
+
+impl Configuration {
+    /// Reads a configuration file. No file means local mode, as a new host is.
+    ///
+    /// # Errors
+    /// See [`ConfigurationError`].
+    pub fn load(path: &Path) -> Result<Self, ConfigurationError> {
+        let Some(octets) = files::optional(files::read(path, MAX_LENGTH))? else {
+            return Ok(Self::Local);
+        };
+        let syntax = |message| ConfigurationError::Syntax {
+            path: path.to_owned(),
+            message,
+        };
+        let text = String::from_utf8(octets).map_err(|_| syntax("is not UTF-8".to_owned()))?;
+        let file: File = toml::from_str(&text).map_err(|error| syntax(error.to_string()))?;
+        file.try_into()
+    }
+
+    /// Writes a configuration file, replacing the one before as a whole: a fallback that was set
+    /// and is not given again is gone.
+    ///
+    /// # Errors
+    /// When the file can't be written, or a certification authority's path is relative.
+    pub fn store(&self, path: &Path) -> Result<(), ConfigurationError> {
+        if let Self::HostGuardianService(services) = self
+            && let Some(file) = &services.certificate_authorities
+            && file.is_relative()
+        {
+            return Err(ConfigurationError::RelativePath);
+        }
+        // Fails only for a path that is not UTF-8.
+        let text =
+            toml::to_string(&File::from(self)).map_err(|error| ConfigurationError::Syntax {
+                path: path.to_owned(),
+                message: error.to_string(),
+            })?;
+        let text = format!("# Written by `guarded-host configure`.\n{text}");
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(|error| FileError {
+                path: folder.to_owned(),
+                problem: error.into(),
+            })?;
+        }
+        Ok(files::replace(path, text.as_bytes(), Readers::Everybody)?)
+    }
+}
+
+/// The configuration file as it is written.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    mode: Mode,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attestation_url: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_protection_url: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fallback_attestation_url: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fallback_key_protection_url: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ca_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Mode {
+    Local,
+    HostGuardianService,
+}
+
+impl TryFrom<File> for Configuration {
+    type Error = ConfigurationError;
+
+    fn try_from(file: File) -> Result<Self, ConfigurationError> {
+        let File {
+            mode,
+            attestation_url,
+            key_protection_url,
+            fallback_attestation_url,
+            fallback_key_protection_url,
+            ca_file,
+        } = file;
+        let primary = pair(
+            ("attestation_url", attestation_url),
+            ("key_protection_url", key_protection_url),
+        )?;
+        let fallback = pair(
+            ("fallback_attestation_url", fallback_attestation_url),
+            ("fallback_key_protection_url", fallback_key_protection_url),
+        )?;
+        match (mode, primary, fallback) {
+            (Mode::Local, None, None) if ca_file.is_none() => Ok(Self::Local),
+            (Mode::Local, primary, fallback) => Err(ConfigurationError::LocalWithServices {
+                found: match (primary, fallback) {
+                    (Some(_), _) => "attestation_url",
+                    (None, Some(_)) => "fallback_attestation_url",
+                    (None, None) => "ca_file",
+                },
+            }),
+            (Mode::HostGuardianService, None, None) => Err(ConfigurationError::HalfAPair {
+                missing: "attestation_url",
+            }),
+            (Mode::HostGuardianService, None, Some(_)) => Err(ConfigurationError::FallbackAlone),
+            (Mode::HostGuardianService, Some(primary), fallback) => {
+                if ca_file.as_ref().is_some_and(|path| path.is_relative()) {
+                    return Err(ConfigurationError::RelativePath);
+                }
+                Ok(Self::HostGuardianService(Services {
+                    primary,
+                    fallback,
+                    certificate_authorities: ca_file,
+                }))
+            }
+        }
+    }
+}
+
+type Setting = (&'static str, Option<String>);
+
+fn pair(
+    (attestation_key, attestation): Setting,
+    (key_protection_key, key_protection): Setting,
+) -> Result<Option<Endpoints>, ConfigurationError> {
+    let url = |key, text: String| {
+        text.parse()
+            .map_err(|problem| ConfigurationError::Url { key, problem })
+    };
+    match (attestation, key_protection) {
+        (None, None) => Ok(None),
+        (Some(attestation), Some(key_protection)) => Ok(Some(Endpoints {
+            attestation: url(attestation_key, attestation)?,
+            key_protection: url(key_protection_key, key_protection)?,
+        })),
+        (Some(_), None) => Err(ConfigurationError::HalfAPair {
+            missing: key_protection_key,
+        }),
+        (None, Some(_)) => Err(ConfigurationError::HalfAPair {
+            missing: attestation_key,
+        }),
+    }
+}
+
+impl From<&Configuration> for File {
+    fn from(configuration: &Configuration) -> Self {
+        let Configuration::HostGuardianService(services) = configuration else {
+            return Self {
+                mode: Mode::Local,
+                attestation_url: None,
+                key_protection_url: None,
+                fallback_attestation_url: None,
+                fallback_key_protection_url: None,
+                ca_file: None,
+            };
+        };
+        let fallback = services.fallback.as_ref();
+        Self {
+            mode: Mode::HostGuardianService,
+            attestation_url: Some(services.primary.attestation.to_string()),
+            key_protection_url: Some(services.primary.key_protection.to_string()),
+            fallback_attestation_url: fallback.map(|pair| pair.attestation.to_string()),
+            fallback_key_protection_url: fallback.map(|pair| pair.key_protection.to_string()),
+            ca_file: services.certificate_authorities.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Configuration, ConfigurationError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("guarded-host.toml");
+        std::fs::write(&path, text).unwrap();
+        Configuration::load(&path)
+    }
+
+    fn endpoints(name: &str) -> Endpoints {
+        Endpoints {
+            attestation: format!("https://{name}/Attestation").parse().unwrap(),
+            key_protection: format!("https://{name}/KeyProtection").parse().unwrap(),
+        }
+    }
+
+    #[test]
+    fn a_new_host_is_local() {
+        let folder = tempfile::tempdir().unwrap();
+        let loaded = Configuration::load(&folder.path().join("none.toml")).unwrap();
+        assert_eq!(loaded, Configuration::Local);
+    }
+
+    #[test]
+    fn what_is_stored_loads_and_a_fallback_not_given_again_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("etc/guarded-host.toml");
+        let mut services = Services {
+            primary: endpoints("one.example"),
+            fallback: Some(endpoints("two.example")),
+            certificate_authorities: Some("/etc/openhgs/ca.pem".into()),
+        };
+        let configuration = Configuration::HostGuardianService(services.clone());
+        configuration.store(&path).unwrap();
+        assert_eq!(Configuration::load(&path).unwrap(), configuration);
+
+        services.fallback = None;
+        let configuration = Configuration::HostGuardianService(services);
+        configuration.store(&path).unwrap();
+        assert_eq!(Configuration::load(&path).unwrap(), configuration);
+
+        Configuration::Local.store(&path).unwrap();
+        assert_eq!(Configuration::load(&path).unwrap(), Configuration::Local);
+    }
+
+    #[test]
+    fn unknown_keys_are_errors_by_name() {
+        let error = read("mode = \"local\"\nfall_back = 1\n").unwrap_err();
+        assert!(error.to_string().contains("fall_back"), "{error}");
+    }
+
+    #[test]
+    fn urls_come_in_pairs() {
+        const MODE: &str = "mode = \"host-guardian-service\"\n";
+        let primary = "attestation_url = \"http://a/A\"\nkey_protection_url = \"http://a/K\"\n";
+        for (text, missing) in [
+            ("", "attestation_url"),
+            ("attestation_url = \"http://a/A\"\n", "key_protection_url"),
+            ("key_protection_url = \"http://a/K\"\n", "attestation_url"),
+        ] {
+            let error = read(&format!("{MODE}{text}")).unwrap_err();
+            assert!(
+                matches!(error, ConfigurationError::HalfAPair { missing: found } if found == missing)
+            );
+        }
+        let half = "fallback_attestation_url = \"http://b/A\"\n";
+        let error = read(&format!("{MODE}{primary}{half}")).unwrap_err();
+        assert!(error.to_string().starts_with("fallback_key_protection_url"));
+        let both = format!("{half}fallback_key_protection_url = \"http://b/K\"\n");
+        let error = read(&format!("{MODE}{both}")).unwrap_err();
+        assert!(matches!(error, ConfigurationError::FallbackAlone));
+        assert!(read(&format!("{MODE}{primary}{both}")).is_ok());
+    }
+
+    #[test]
+    fn local_mode_has_no_services() {
+        let error = read("mode = \"local\"\nca_file = \"/ca.pem\"\n").unwrap_err();
+        assert!(matches!(
+            error,
+            ConfigurationError::LocalWithServices { found: "ca_file" }
+        ));
+    }
+
+    #[test]
+    fn a_bad_url_is_named_by_its_key() {
+        let error = read(
+            "mode = \"host-guardian-service\"\nattestation_url = \"hgs\"\nkey_protection_url = \"http://a/K\"\n",
+        )
+        .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "attestation_url: a URL starts with http:// or https://"
+        );
+    }
+}

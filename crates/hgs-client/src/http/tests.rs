@@ -1,0 +1,347 @@
+//! The client against servers that answer octet by octet what the test says.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use hgs_testkit::tool;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::*;
+use crate::url::Host;
+
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi";
+
+#[derive(Debug)]
+struct Fixed(Vec<SocketAddr>);
+
+impl Resolve for Fixed {
+    fn resolve<'a>(&'a self, _: &'a Host, _: u16) -> resolve::Addresses<'a> {
+        Box::pin(async { Ok(self.0.clone()) })
+    }
+}
+
+/// A server that answers every connection with the same octets and then closes it, and counts.
+struct Server {
+    address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Server {
+    async fn answering(answer: impl Into<Vec<u8>>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        Self::serve(listener, address, answer.into(), None)
+    }
+
+    async fn over_tls(tls: TlsAcceptor) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        Self::serve(listener, address, OK.to_vec(), Some(tls))
+    }
+
+    fn serve(
+        listener: TcpListener,
+        address: SocketAddr,
+        answer: Vec<u8>,
+        tls: Option<TlsAcceptor>,
+    ) -> Self {
+        let connections = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&connections);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::SeqCst);
+                match &tls {
+                    None => answer_with(stream, &answer).await,
+                    Some(tls) => {
+                        if let Ok(stream) = tls.accept(stream).await {
+                            answer_with(stream, &answer).await;
+                        }
+                    }
+                }
+            }
+        });
+        Self {
+            address,
+            connections,
+        }
+    }
+
+    fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+}
+
+async fn answer_with(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: &[u8]) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read_u8().await {
+            Ok(octet) => head.push(octet),
+            Err(_) => return,
+        }
+    }
+    // The client may have heard enough before the end.
+    let _ = stream.write_all(answer).await;
+    let _ = stream.shutdown().await;
+}
+
+async fn dead_address() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    listener.local_addr().unwrap()
+}
+
+fn client(addresses: &[SocketAddr]) -> Client {
+    Client::new(Timing::default(), Arc::new(Fixed(addresses.to_vec())), None)
+}
+
+fn get(url: &str) -> Request {
+    Request::Get {
+        url: url.parse().unwrap(),
+    }
+}
+
+async fn ask(client: &Client) -> Result<Response, TransportError> {
+    client
+        .send(&get("http://hgs.example/Attestation/getinfo"))
+        .await
+}
+
+#[tokio::test]
+async fn a_dead_address_is_passed_over_and_the_healthy_one_remembered() {
+    let dead = dead_address().await;
+    let healthy = Server::answering(OK).await;
+    let client = client(&[dead, healthy.address]);
+    assert_eq!(&ask(&client).await.unwrap().body[..], b"hi");
+
+    // Should the dead one come back, it is still not the first choice.
+    let listener = TcpListener::bind(dead).await.unwrap();
+    let back = Server::serve(listener, dead, OK.to_vec(), None);
+    ask(&client).await.unwrap();
+    assert_eq!(back.connections(), 0);
+    assert_eq!(healthy.connections(), 2);
+}
+
+#[tokio::test]
+async fn an_address_that_hangs_up_is_not_the_last_word_and_each_is_asked_once() {
+    let hangs_up = Server::answering(b"").await;
+    let cut_short = Server::answering(&b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhi"[..]).await;
+    let healthy = Server::answering(OK).await;
+    let all = [hangs_up.address, cut_short.address, healthy.address];
+    assert_eq!(ask(&client(&all)).await.unwrap().status, 200);
+
+    let error = ask(&client(&all[..2])).await.unwrap_err();
+    assert!(matches!(error, TransportError::Broken { address, .. } if address == all[1]));
+    assert_eq!(hangs_up.connections(), 2);
+    assert_eq!(cut_short.connections(), 2);
+}
+
+#[tokio::test]
+async fn k3_redirects_are_not_followed() {
+    let target = Server::answering(OK).await;
+    for status in [301, 302, 303, 307, 308] {
+        let location = format!(
+            "HTTP/1.1 {status} Moved\r\nlocation: http://{}/x\r\ncontent-length: 0\r\n\r\n",
+            target.address
+        );
+        let server = Server::answering(location).await;
+        let error = ask(&client(&[server.address])).await.unwrap_err();
+        assert!(matches!(error, TransportError::Redirect { status: found } if found == status));
+        assert_eq!(server.connections(), 1);
+    }
+    assert_eq!(target.connections(), 0);
+}
+
+#[tokio::test]
+async fn k13_answers_have_a_budget() {
+    let announced = format!(
+        "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n",
+        u64::MAX / 2
+    );
+    let chunk = format!("{:x}\r\n{}\r\n", MAX_BODY / 2, "x".repeat(MAX_BODY / 2));
+    let chunked = format!(
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{chunk}{chunk}1\r\nx\r\n0\r\n\r\n"
+    );
+    for answer in [announced, chunked] {
+        let server = Server::answering(answer).await;
+        let error = ask(&client(&[server.address])).await.unwrap_err();
+        assert!(matches!(error, TransportError::TooLarge { .. }), "{error}");
+        assert_eq!(server.connections(), 1);
+    }
+    let whole = format!(
+        "HTTP/1.1 200 OK\r\ncontent-length: {MAX_BODY}\r\n\r\n{}",
+        "x".repeat(MAX_BODY)
+    );
+    let server = Server::answering(whole).await;
+    let response = ask(&client(&[server.address])).await.unwrap();
+    assert_eq!(response.body.len(), MAX_BODY);
+
+    let head = format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "x".repeat(64 * 1024));
+    let server = Server::answering(head).await;
+    let error = ask(&client(&[server.address])).await.unwrap_err();
+    assert!(matches!(error, TransportError::Broken { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_costs_the_time_limit() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let timing = Timing {
+        exchange: Duration::from_millis(50),
+        ..Timing::default()
+    };
+    let client = Client::new(timing, Arc::new(Fixed(vec![address])), None);
+    let error = ask(&client).await.unwrap_err();
+    assert!(matches!(error, TransportError::Timeout { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_name_without_addresses_is_named() {
+    let error = ask(&client(&[])).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "hgs.example can't be resolved: the name has no address"
+    );
+}
+
+#[tokio::test]
+async fn tls_is_checked_against_the_configured_authorities_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    authority(folder.path(), "ours");
+    authority(folder.path(), "theirs");
+    let server = Server::over_tls(certified(folder.path(), "ours", "hgs.example")).await;
+    let ask = async |authority: &str, url: &str| {
+        let file = folder.path().join(format!("{authority}.pem"));
+        let settings = TlsSettings::load(Some(&file)).unwrap();
+        let resolver = Arc::new(Fixed(vec![server.address]));
+        let client = Client::new(Timing::default(), resolver, Some(settings));
+        client.send(&get(url)).await
+    };
+    let response = ask("ours", "https://hgs.example/Attestation")
+        .await
+        .unwrap();
+    assert_eq!(response.status, 200);
+    for (authority, url) in [
+        ("theirs", "https://hgs.example/Attestation"),
+        ("ours", "https://other.example/Attestation"),
+    ] {
+        let error = ask(authority, url).await.unwrap_err();
+        assert!(matches!(error, TransportError::Tls { .. }), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_without_tls_gets_no_request() {
+    let folder = tempfile::tempdir().unwrap();
+    authority(folder.path(), "ours");
+    let settings = TlsSettings::load(Some(&folder.path().join("ours.pem"))).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let heard = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(OK).await.unwrap();
+        let mut heard = Vec::new();
+        let _ = stream.read_to_end(&mut heard).await;
+        heard
+    });
+    let resolver = Arc::new(Fixed(vec![address]));
+    let client = Client::new(Timing::default(), resolver, Some(settings));
+    let error = client
+        .send(&get("https://hgs.example/x"))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, TransportError::Tls { .. }), "{error}");
+    let heard = heard.await.unwrap();
+    assert!(!heard.windows(4).any(|octets| octets == b"GET "));
+}
+
+#[test]
+fn a_file_without_authorities_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("empty.pem");
+    std::fs::write(&path, "nothing").unwrap();
+    let error = TlsSettings::load(Some(&path)).unwrap_err();
+    assert!(matches!(error, TlsSettingsError::Empty(found) if found == path));
+}
+
+fn openssl(arguments: &[&str], folder: &Path) {
+    let output = Command::new(tool("openssl", "openssl"))
+        .args(arguments)
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+fn authority(folder: &Path, name: &str) {
+    let (key, certificate) = (format!("{name}.key"), format!("{name}.pem"));
+    let subject = format!("/CN={name}");
+    openssl(
+        &[
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-noenc",
+            "-days",
+            "1",
+            "-keyout",
+            &key,
+            "-out",
+            &certificate,
+            "-subj",
+            &subject,
+        ],
+        folder,
+    );
+}
+
+fn certified(folder: &Path, authority: &str, host: &str) -> TlsAcceptor {
+    let (ca, ca_key) = (format!("{authority}.pem"), format!("{authority}.key"));
+    let subject = format!("/CN={host}");
+    let name = format!("subjectAltName=DNS:{host}");
+    openssl(
+        &[
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-noenc",
+            "-days",
+            "1",
+            "-keyout",
+            "server.key",
+            "-out",
+            "server.pem",
+            "-subj",
+            &subject,
+            "-addext",
+            &name,
+            "-addext",
+            "basicConstraints=critical,CA:FALSE",
+            "-CA",
+            &ca,
+            "-CAkey",
+            &ca_key,
+        ],
+        folder,
+    );
+    let certificate = CertificateDer::from_pem_file(folder.join("server.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_file(folder.join("server.key")).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let settings = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    TlsAcceptor::from(Arc::new(settings))
+}
