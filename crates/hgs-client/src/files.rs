@@ -8,7 +8,9 @@
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
 
 use hgs_crypto::SecretBytes;
@@ -75,6 +77,8 @@ pub(crate) enum Readers {
     Owner,
     /// Everybody: mode 0644.
     Everybody,
+    /// Those of the file that is replaced; the owner alone if there is none.
+    AsBefore,
 }
 
 /// Reads a file of at most `limit` octets.
@@ -177,7 +181,15 @@ impl Staged {
             }
             _ => {}
         }
-        write_new(&staged, octets, readers).map_err(|error| at(&staged, error))?;
+        let mode = match readers {
+            Readers::Owner => 0o600,
+            Readers::Everybody => 0o644,
+            Readers::AsBefore => fs::symlink_metadata(target)
+                .ok()
+                .filter(fs::Metadata::is_file)
+                .map_or(0o600, |meta| meta.mode() & 0o777),
+        };
+        write_new(&staged, octets, mode).map_err(|error| at(&staged, error))?;
         Ok(Self {
             target: target.to_owned(),
             staged,
@@ -207,6 +219,11 @@ impl Staged {
     /// Where it stands now.
     pub(crate) fn staged(&self) -> &Path {
         &self.staged
+    }
+
+    /// Makes its own name last, so that a crash after this leaves it to be found.
+    pub(crate) fn synchronise_folder(&self) -> Result<(), FileError> {
+        synchronise_folder_of(&self.staged)
     }
 
     /// Takes the place of the target, which must not exist.
@@ -246,23 +263,20 @@ impl Staged {
 pub(crate) struct Lock(#[expect(dead_code, reason = "holds the lock until it is closed")] File);
 
 impl Lock {
+    /// Waits for the lock on a file that exists for nothing else, and is created if need be.
+    pub(crate) fn wait_or_create(path: &Path) -> Result<Self, FileError> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).mode(0o600);
+        let file = open_with(&mut options, path)?;
+        flock(&file, FlockOperation::LockExclusive)
+            .map_err(|error| at(path, io::Error::from(error)))?;
+        Ok(Self(file))
+    }
+
     /// Locks the file that `path` names now; it is never waited for.
     pub(crate) fn take(path: &Path) -> Result<Self, FileError> {
-        Self::hold(path, || open(path))
-    }
-
-    /// Locks a file that exists for nothing but this, and is created if need be.
-    pub(crate) fn take_or_create(path: &Path) -> Result<Self, FileError> {
-        Self::hold(path, || {
-            let mut options = OpenOptions::new();
-            options.read(true).write(true).create(true).mode(0o600);
-            open_with(&mut options, path)
-        })
-    }
-
-    fn hold(path: &Path, open: impl Fn() -> Result<File, FileError>) -> Result<Self, FileError> {
         loop {
-            let file = open()?;
+            let file = open(path)?;
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Err(rustix::io::Errno::WOULDBLOCK) => return Err(at(path, FileProblem::InUse)),
                 outcome => outcome.map_err(|error| at(path, io::Error::from(error)))?,
@@ -304,17 +318,14 @@ fn read_from(file: File, limit: usize, octets: &mut Vec<u8>) -> Result<(), FileP
     }
 }
 
-fn write_new(path: &Path, octets: &[u8], readers: Readers) -> io::Result<()> {
-    let mode = match readers {
-        Readers::Owner => 0o600,
-        Readers::Everybody => 0o644,
-    };
+fn write_new(path: &Path, octets: &[u8], mode: u32) -> io::Result<()> {
     // `create_new` is O_EXCL, which does not follow links either.
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
-        .mode(mode)
+        .mode(0o600)
         .open(path)?;
+    file.set_permissions(fs::Permissions::from_mode(mode))?;
     file.write_all(octets)?;
     file.sync_all()
 }
@@ -362,7 +373,7 @@ impl From<io::Error> for FileProblem {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::os::unix::fs::symlink;
 
     use super::*;
 
@@ -414,7 +425,7 @@ mod tests {
         assert!(linked(read(&link, 16).map(drop)));
         assert!(linked(read_secret(&link, 16).map(drop)));
         assert!(linked(replace(&link, b"x", Readers::Owner)));
-        assert!(linked(Lock::take_or_create(&link).map(drop)));
+        assert!(linked(Lock::wait_or_create(&link).map(drop)));
         assert!(linked(private_folder(&link)));
         assert!(create(&link, b"x", Readers::Owner).is_err());
         assert_eq!(fs::read(&victim).unwrap(), b"precious");

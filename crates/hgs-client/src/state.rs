@@ -1,0 +1,91 @@
+//! The state folder: what a host must keep, and nobody else may read.
+//!
+//! ```text
+//! host-key.pem               the host key, PKCS#8
+//! master.key                 32 octets, under which the identity keys are sealed
+//! identity-encryption.json   an identity key, sealed, and the health certificates over it
+//! identity-signing.json      the same for signing
+//! status.json                what the last attempt to attest came to
+//! attest.lock                held while a health certificate is asked for
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use hgs_crypto::CryptoError;
+use hgs_crypto::random::System;
+use hgs_custody::seal::{MASTER_KEY_LENGTH, MasterKey, MasterKeyLength};
+use hgs_pki::health::HealthKind;
+
+use crate::files::{self, FileError, FileProblem, Lock, Readers};
+
+/// A host's state folder, which is its owner's alone.
+#[derive(Debug, Clone)]
+pub(crate) struct StateFolder(PathBuf);
+
+/// Why the master key can't be had. The operator is at fault, or the system.
+#[derive(Debug, thiserror::Error)]
+pub enum MasterKeyError {
+    /// The file can't be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The file holds something else.
+    #[error("{}: {problem}", path.display())]
+    Length {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: MasterKeyLength,
+    },
+    /// No randomness to draw one.
+    #[error("no randomness for a master key")]
+    Random(#[from] CryptoError),
+}
+
+impl StateFolder {
+    /// The folder at `path`, which is created if need be.
+    pub(crate) fn open(path: &Path) -> Result<Self, FileError> {
+        files::private_folder(path)?;
+        Ok(Self(path.to_owned()))
+    }
+
+    /// The folder at `path` if it is there.
+    pub(crate) fn existing(path: &Path) -> Result<Option<Self>, FileError> {
+        if files::exists(path)? {
+            Self::open(path).map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
+    pub(crate) fn host_key(&self) -> PathBuf {
+        self.0.join("host-key.pem")
+    }
+
+    pub(crate) fn identity(&self, kind: HealthKind) -> PathBuf {
+        self.0.join(format!("identity-{kind}.json"))
+    }
+
+    pub(crate) fn status(&self) -> PathBuf {
+        self.0.join("status.json")
+    }
+
+    /// Waits until nobody else asks for a health certificate with this folder.
+    pub(crate) fn wait_for_attestation_lock(&self) -> Result<Lock, FileError> {
+        Lock::wait_or_create(&self.0.join("attest.lock"))
+    }
+
+    /// The master key, drawn at first use.
+    pub(crate) fn master_key(&self) -> Result<MasterKey, MasterKeyError> {
+        let path = self.0.join("master.key");
+        if let Some(octets) = files::optional(files::read_secret(&path, MASTER_KEY_LENGTH + 1))? {
+            return MasterKey::from_octets(octets)
+                .map_err(|problem| MasterKeyError::Length { path, problem });
+        }
+        let key = MasterKey::generate(&mut System::new())?;
+        match files::create(&path, key.octets().expose(), Readers::Owner) {
+            // Somebody else was first: theirs is the one.
+            Err(error) if matches!(error.problem, FileProblem::AlreadyExists) => self.master_key(),
+            outcome => Ok(outcome.map(|()| key)?),
+        }
+    }
+}
