@@ -163,3 +163,215 @@ fn digest_of(path: &Path) -> Result<Option<ProtectorDigest>, FileError> {
     let protector = Protector::read(&octets, &CertificateCache::new(0));
     Ok(protector.ok().map(|protector| protector.digest()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::env;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::process::Command;
+
+    use hgs_crypto::SecretBytes;
+    use hgs_crypto::random::System;
+    use hgs_pki::SignatureCache;
+    use hgs_protector::TransportKey;
+    use hgs_testkit::fixtures::{Forge, Guardian};
+    use rustix::process::{Signal, getpid, kill_process};
+
+    use super::*;
+    use crate::FileProblem;
+
+    const STEPS: [Step; 5] = [
+        Step::ProtectorStaged,
+        Step::FileStaged,
+        Step::Synchronised,
+        Step::FileReplaced,
+        Step::ProtectorReplaced,
+    ];
+
+    /// A protector with the key of octets `number`.
+    fn protector(number: u8) -> VerifiedProtector {
+        let (owner, fabric) = (Guardian::named("owner"), Guardian::named("fabric"));
+        let octets = Forge::new(owner, &[fabric], [number; 32]).seal(owner);
+        Protector::read(octets.as_bytes(), &CertificateCache::new(4))
+            .unwrap()
+            .verify(&SignatureCache::new(4))
+            .unwrap()
+    }
+
+    fn key(number: u8) -> TransportKey {
+        TransportKey::from_secret(SecretBytes::new(vec![number; 32])).unwrap()
+    }
+
+    fn sealed(number: u8, protector: &VerifiedProtector) -> Vec<u8> {
+        let plaintext = SecretBytes::from(&b"the state of a vTPM"[..]);
+        let digest = protector.digest();
+        sealed_file::seal(&key(number), &digest, &plaintext, &mut System::new()).unwrap()
+    }
+
+    /// A folder with the pair of key 1.
+    struct Folder(tempfile::TempDir);
+
+    impl Folder {
+        fn new() -> Self {
+            let folder = Self(tempfile::tempdir().unwrap());
+            let protector = protector(1);
+            fs::write(folder.protector(), protector.octets()).unwrap();
+            fs::write(folder.file(), sealed(1, &protector)).unwrap();
+            folder
+        }
+
+        fn protector(&self) -> PathBuf {
+            self.0.path().join("vm.protector")
+        }
+
+        fn file(&self) -> PathBuf {
+            self.0.path().join("vm.state")
+        }
+
+        fn open(&self) -> SealedPair {
+            SealedPair::open(&self.protector(), &self.file()).unwrap()
+        }
+
+        /// Which key opens the file, when the protector beside it holds that key.
+        fn key_of_the_pair(&self) -> u8 {
+            let pair = self.open();
+            let protector = Protector::read(pair.protector(), &CertificateCache::new(0)).unwrap();
+            let protector = protector.verify(&SignatureCache::new(0)).unwrap();
+            let file = SealedFile::read(pair.file()).unwrap();
+            let opens = |number: &u8| {
+                protector.check_transport_key(&key(*number)).is_ok()
+                    && file.open(&key(*number)).is_ok()
+            };
+            (1..=2).find(opens).expect("the pair belongs together")
+        }
+
+        fn assert_no_leftovers(&self) {
+            assert_eq!(fs::read_dir(self.0.path()).unwrap().count(), 2);
+        }
+    }
+
+    fn replace(
+        pair: SealedPair,
+        after: impl FnMut(Step) -> Result<(), FileError>,
+    ) -> Result<(), FileError> {
+        let egress = protector(2);
+        pair.replace_step_by_step(egress.octets(), &sealed(2, &egress), after)
+    }
+
+    fn key_after(last: Step) -> u8 {
+        match last {
+            Step::ProtectorStaged | Step::FileStaged | Step::Synchronised => 1,
+            Step::FileReplaced | Step::ProtectorReplaced => 2,
+        }
+    }
+
+    #[test]
+    fn an_error_after_any_step_leaves_a_pair_that_opens() {
+        for last in STEPS {
+            let folder = Folder::new();
+            let outcome = replace(folder.open(), |step| {
+                let fails = Err(FileError {
+                    path: PathBuf::new(),
+                    problem: FileProblem::InUse,
+                });
+                if step == last { fails } else { Ok(()) }
+            });
+            assert!(outcome.is_err());
+            assert_eq!(folder.key_of_the_pair(), key_after(last), "{last:?}");
+            folder.assert_no_leftovers();
+        }
+    }
+
+    const FOLDER: &str = "OPENHGS_TEST_FOLDER";
+    const LAST: &str = "OPENHGS_TEST_LAST_STEP";
+
+    #[test]
+    fn being_killed_after_any_step_leaves_a_pair_that_opens() {
+        for (index, last) in STEPS.into_iter().enumerate() {
+            let folder = Folder::new();
+            let status = Command::new(env::current_exe().unwrap())
+                .args(["--exact", "sealed_pair::tests::the_process_that_is_killed"])
+                .env(FOLDER, folder.0.path())
+                .env(LAST, index.to_string())
+                .output()
+                .unwrap()
+                .status;
+            assert_eq!(status.signal(), Some(Signal::KILL.as_raw()), "{last:?}");
+            assert_eq!(folder.key_of_the_pair(), key_after(last), "{last:?}");
+            folder.assert_no_leftovers();
+        }
+    }
+
+    /// Not a test of its own: the process of the test above.
+    #[test]
+    fn the_process_that_is_killed() {
+        let (Some(folder), Ok(last)) = (env::var_os(FOLDER), env::var(LAST)) else {
+            return;
+        };
+        let folder = PathBuf::from(folder);
+        let last = STEPS[last.parse::<usize>().unwrap()];
+        let pair =
+            SealedPair::open(&folder.join("vm.protector"), &folder.join("vm.state")).unwrap();
+        let _ = replace(pair, |step| {
+            if step == last {
+                kill_process(getpid(), Signal::KILL).unwrap();
+            }
+            Ok(())
+        });
+    }
+
+    /// Not what a killed process leaves, but what a disk without power may: the new protector cut short.
+    #[test]
+    fn leftovers_that_are_cut_short_are_cleared() {
+        let folder = Folder::new();
+        for target in [folder.protector(), folder.file()] {
+            let octets = protector(2).octets().to_vec();
+            fs::write(Staged::path(&target).unwrap(), &octets[..octets.len() / 2]).unwrap();
+        }
+        assert_eq!(folder.key_of_the_pair(), 1);
+        folder.assert_no_leftovers();
+    }
+
+    #[test]
+    fn the_new_pair_replaces_the_old_and_keeps_its_permissions() {
+        let folder = Folder::new();
+        let mode = fs::Permissions::from_mode(0o640);
+        fs::set_permissions(folder.protector(), mode.clone()).unwrap();
+        let egress = protector(2);
+        folder.open().replace(&egress, &sealed(2, &egress)).unwrap();
+        assert_eq!(folder.key_of_the_pair(), 2);
+        let found = fs::metadata(folder.protector()).unwrap().permissions();
+        assert_eq!(found.mode() & 0o777, mode.mode());
+        folder.assert_no_leftovers();
+    }
+
+    #[test]
+    fn a_pair_is_opened_by_one_at_a_time() {
+        let folder = Folder::new();
+        let _pair = folder.open();
+        let error = SealedPair::open(&folder.protector(), &folder.file()).unwrap_err();
+        assert!(matches!(
+            error,
+            SealedPairError::File(FileError {
+                problem: FileProblem::InUse,
+                ..
+            })
+        ));
+    }
+
+    #[test]
+    fn a_file_that_is_not_sealed_is_refused_before_anything_is_touched() {
+        let folder = Folder::new();
+        fs::write(folder.file(), b"plain").unwrap();
+        let error = SealedPair::open(&folder.protector(), &folder.file()).unwrap_err();
+        assert!(matches!(
+            error,
+            SealedPairError::SealedFile {
+                problem: SealedFileError::NotSealed,
+                ..
+            }
+        ));
+    }
+}
