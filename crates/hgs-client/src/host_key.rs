@@ -8,7 +8,7 @@ use hgs_crypto::rsa::{PrivateKeyError, PublicKey, SignatureScheme};
 use hgs_crypto::{base64, random};
 use hgs_custody::pem::{self, PemError};
 use hgs_custody::{PrivateKey as _, SoftwareKey};
-use hgs_pki::issue::{self, IssueError, Issuer};
+use hgs_pki::issue::{self, Issuer};
 use hgs_pki::{Certificate, Seconds, Time, Validity, profile};
 
 use crate::files::{self, FileError, Readers};

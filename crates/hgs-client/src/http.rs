@@ -4,7 +4,7 @@
 mod exchange;
 mod race;
 mod resolve;
-mod tls;
+pub(crate) mod tls;
 
 use std::collections::HashMap;
 use std::io;
@@ -19,8 +19,8 @@ use tokio_rustls::rustls;
 use crate::url::{Scheme, Url};
 
 pub use race::Unreachable;
-pub use resolve::{Resolve, SystemResolver};
-pub use tls::{TlsSettings, TlsSettingsError};
+pub use resolve::{Addresses, Resolve, SystemResolver};
+pub use tls::TlsSettingsError;
 
 /// Octets of the longest body that is accepted (protocol profile, section 2).
 pub const MAX_BODY: usize = 512 * 1024;
@@ -137,16 +137,17 @@ pub enum TransportError {
 pub(crate) struct Client {
     timing: Timing,
     resolver: Arc<dyn Resolve>,
-    tls: Option<Arc<rustls::ClientConfig>>,
+    tls: Result<Arc<rustls::ClientConfig>, TlsSettingsError>,
     healthy: Mutex<HashMap<String, SocketAddr>>,
 }
 
 impl Client {
-    /// A client for plain HTTP and, given settings, for HTTPS.
+    /// A client for plain HTTP and, given settings, for HTTPS. Why there are none is told to whoever
+    /// asks for an https URL.
     pub(crate) fn new(
         timing: Timing,
         resolver: Arc<dyn Resolve>,
-        tls: Option<Arc<rustls::ClientConfig>>,
+        tls: Result<Arc<rustls::ClientConfig>, TlsSettingsError>,
     ) -> Self {
         Self {
             timing,
@@ -231,8 +232,8 @@ impl Client {
         let exchange = async {
             match (request.url().scheme(), &self.tls) {
                 (Scheme::Http, _) => exchange::exchange(request, address, stream).await,
-                (Scheme::Https, None) => Err(TlsSettingsError::Absent.into()),
-                (Scheme::Https, Some(settings)) => {
+                (Scheme::Https, Err(error)) => Err(error.clone().into()),
+                (Scheme::Https, Ok(settings)) => {
                     let stream = tls::connect(settings, request.url(), address, stream).await?;
                     exchange::exchange(request, address, stream).await
                 }

@@ -85,11 +85,11 @@ impl Url {
         &self.path
     }
 
-    /// The URL of something below this one; `below` has neither leading nor trailing slash.
+    /// The URL of something below this one; `below` starts with a slash and is a plain path.
     #[must_use]
-    pub fn join(&self, below: &str) -> Self {
+    pub fn join(&self, below: &'static str) -> Self {
         Self {
-            path: format!("{}/{below}", self.path),
+            path: format!("{}{below}", self.path),
             ..self.clone()
         }
     }
@@ -320,7 +320,7 @@ mod tests {
     #[test]
     fn joins_below() {
         let url = parse("https://hgs/Attestation/").unwrap();
-        let joined = url.join("v2.0/hostkeyattest");
+        let joined = url.join("/v2.0/hostkeyattest");
         assert_eq!(joined.path(), "/Attestation/v2.0/hostkeyattest");
     }
 

@@ -21,7 +21,7 @@ const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi";
 struct Fixed(Vec<SocketAddr>);
 
 impl Resolve for Fixed {
-    fn resolve<'a>(&'a self, _: &'a Host, _: u16) -> resolve::Addresses<'a> {
+    fn resolve<'a>(&'a self, _: &'a Host, _: u16) -> Addresses<'a> {
         Box::pin(async { Ok(self.0.clone()) })
     }
 }
@@ -96,7 +96,11 @@ async fn dead_address() -> SocketAddr {
 }
 
 fn client(addresses: &[SocketAddr]) -> Client {
-    Client::new(Timing::default(), Arc::new(Fixed(addresses.to_vec())), None)
+    Client::new(
+        Timing::default(),
+        Arc::new(Fixed(addresses.to_vec())),
+        Err(TlsSettingsError::Absent),
+    )
 }
 
 fn get(url: &str) -> Request {
@@ -194,7 +198,11 @@ async fn a_server_that_never_answers_costs_the_time_limit() {
         exchange: Duration::from_millis(50),
         ..Timing::default()
     };
-    let client = Client::new(timing, Arc::new(Fixed(vec![address])), None);
+    let client = Client::new(
+        timing,
+        Arc::new(Fixed(vec![address])),
+        Err(TlsSettingsError::Absent),
+    );
     let error = ask(&client).await.unwrap_err();
     assert!(matches!(error, TransportError::Timeout { .. }), "{error}");
 }
@@ -216,9 +224,9 @@ async fn tls_is_checked_against_the_configured_authorities_alone() {
     let server = Server::over_tls(certified(folder.path(), "ours", "hgs.example")).await;
     let ask = async |authority: &str, url: &str| {
         let file = folder.path().join(format!("{authority}.pem"));
-        let settings = TlsSettings::load(Some(&file)).unwrap();
+        let settings = tls::settings(Some(&file)).unwrap();
         let resolver = Arc::new(Fixed(vec![server.address]));
-        let client = Client::new(Timing::default(), resolver, Some(settings));
+        let client = Client::new(Timing::default(), resolver, Ok(settings));
         client.send(&get(url)).await
     };
     let response = ask("ours", "https://hgs.example/Attestation")
@@ -238,7 +246,7 @@ async fn tls_is_checked_against_the_configured_authorities_alone() {
 async fn a_server_without_tls_gets_no_request() {
     let folder = tempfile::tempdir().unwrap();
     authority(folder.path(), "ours");
-    let settings = TlsSettings::load(Some(&folder.path().join("ours.pem"))).unwrap();
+    let settings = tls::settings(Some(&folder.path().join("ours.pem"))).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let heard = tokio::spawn(async move {
@@ -249,7 +257,7 @@ async fn a_server_without_tls_gets_no_request() {
         heard
     });
     let resolver = Arc::new(Fixed(vec![address]));
-    let client = Client::new(Timing::default(), resolver, Some(settings));
+    let client = Client::new(Timing::default(), resolver, Ok(settings));
     let error = client
         .send(&get("https://hgs.example/x"))
         .await
@@ -264,7 +272,7 @@ fn a_file_without_authorities_is_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("empty.pem");
     std::fs::write(&path, "nothing").unwrap();
-    let error = TlsSettings::load(Some(&path)).unwrap_err();
+    let error = tls::settings(Some(&path)).unwrap_err();
     assert!(matches!(error, TlsSettingsError::Empty(found) if found == path));
 }
 

@@ -20,10 +20,6 @@ const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// Octets of the longest file of authorities.
 const MAX_FILE: usize = 4 * 1024 * 1024;
 
-/// Makes TLS settings.
-#[derive(Debug)]
-pub struct TlsSettings;
-
 /// Why there are no TLS settings. The administrator is at fault.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum TlsSettingsError {
@@ -41,35 +37,33 @@ pub enum TlsSettingsError {
     Unsupported(String),
 }
 
-impl TlsSettings {
-    /// Settings that accept certificates from the authorities in `file` and no others, or else from
-    /// those that the system trusts. TLS 1.2 or 1.3, HTTP/1.1 only.
-    pub(crate) fn load(file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsSettingsError> {
-        let file = file.unwrap_or(Path::new(SYSTEM_AUTHORITIES));
-        let octets = match file.canonicalize() {
-            // Debian links single certificates in that folder; what counts is whose the path is.
-            Ok(target) => files::read(&target, MAX_FILE),
-            Err(error) => Err(FileError {
-                path: file.to_owned(),
-                problem: error.into(),
-            }),
-        };
-        let octets = octets.map_err(|error| TlsSettingsError::File(Arc::new(error)))?;
-        let mut roots = RootCertStore::empty();
-        let certificates = CertificateDer::pem_slice_iter(&octets).filter_map(Result::ok);
-        let (added, _) = roots.add_parsable_certificates(certificates);
-        if added == 0 {
-            return Err(TlsSettingsError::Empty(file.to_owned()));
-        }
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut settings = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| TlsSettingsError::Unsupported(error.to_string()))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        settings.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Arc::new(settings))
+/// TLS settings that accept certificates from the authorities in `file` and no others, or else from
+/// those that the system trusts. TLS 1.2 or 1.3, HTTP/1.1 only.
+pub(crate) fn settings(file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsSettingsError> {
+    let file = file.unwrap_or(Path::new(SYSTEM_AUTHORITIES));
+    let octets = match file.canonicalize() {
+        // Debian links single certificates in that folder; what counts is whose the path is.
+        Ok(target) => files::read(&target, MAX_FILE),
+        Err(error) => Err(FileError {
+            path: file.to_owned(),
+            problem: error.into(),
+        }),
+    };
+    let octets = octets.map_err(|error| TlsSettingsError::File(Arc::new(error)))?;
+    let mut roots = RootCertStore::empty();
+    let certificates = CertificateDer::pem_slice_iter(&octets).filter_map(Result::ok);
+    let (added, _) = roots.add_parsable_certificates(certificates);
+    if added == 0 {
+        return Err(TlsSettingsError::Empty(file.to_owned()));
     }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut settings = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| TlsSettingsError::Unsupported(error.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    settings.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(settings))
 }
 
 pub(super) async fn connect(

@@ -1,0 +1,239 @@
+//! The guarded host: what the program `guarded-host`, the agent and `hgs quickstart` do.
+
+use std::sync::Arc;
+
+use hgs_pki::health::HealthKind;
+use hgs_pki::{Certificate, Time};
+use tokio_rustls::rustls;
+
+use crate::certify::{Certified, Reuse};
+use crate::clock::{Clock, SystemClock};
+use crate::configuration::{Configuration, Endpoints};
+use crate::error::{Error, ServicesError};
+use crate::files::FileError;
+use crate::folders::Folders;
+use crate::host_key::{HostKey, HostKeySize};
+use crate::http::{Client, Resolve, SystemResolver, Timing, TlsSettingsError, tls};
+use crate::identity;
+use crate::service::{Cause, ServiceFailure, Side, Sides};
+use crate::state::StateFolder;
+use crate::status::{Record, Status};
+use crate::url::{Scheme, Url};
+
+/// What a host takes from the world around it. The default is the real one.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Resolves names.
+    pub resolver: Arc<dyn Resolve>,
+    /// How long things may take.
+    pub timing: Timing,
+}
+
+impl Default for Surroundings {
+    fn default() -> Self {
+        Self {
+            clock: Arc::new(SystemClock),
+            resolver: Arc::new(SystemResolver),
+            timing: Timing::default(),
+        }
+    }
+}
+
+/// One host, with its configuration as it was when this was opened. Any number of them can live in
+/// one process; each has its own folders.
+#[derive(Debug)]
+pub struct GuardedHost {
+    folders: Folders,
+    configuration: Configuration,
+    clock: Arc<dyn Clock>,
+    client: Client,
+}
+
+/// A health certificate that this host holds, and where from.
+#[derive(Debug, Clone)]
+pub struct Attestation {
+    /// The service that issued it.
+    pub side: Side,
+    /// The URL of that service.
+    pub attestation: Url,
+    /// What its key is for.
+    pub kind: HealthKind,
+    /// The health certificate.
+    pub certificate: Certificate,
+}
+
+impl GuardedHost {
+    /// The host with these folders.
+    ///
+    /// # Errors
+    /// When there is a configuration file that is not one.
+    pub fn open(folders: Folders) -> Result<Self, Error> {
+        Self::open_in(folders, Surroundings::default())
+    }
+
+    /// The same in other surroundings.
+    ///
+    /// # Errors
+    /// When there is a configuration file that is not one.
+    pub fn open_in(folders: Folders, surroundings: Surroundings) -> Result<Self, Error> {
+        let configuration = Configuration::load(&folders.configuration)?;
+        let Surroundings {
+            clock,
+            resolver,
+            timing,
+        } = surroundings;
+        let tls = tls_settings(&configuration);
+        Ok(Self {
+            folders,
+            clock,
+            client: Client::new(timing, resolver, tls),
+            configuration,
+        })
+    }
+
+    /// What was configured.
+    #[must_use]
+    pub fn configuration(&self) -> &Configuration {
+        &self.configuration
+    }
+
+    /// The time, as this host sees it.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        self.clock.now()
+    }
+
+    /// Generates the host key, which must not exist. Takes up to seconds.
+    ///
+    /// # Errors
+    /// [`Error::HostKey`] when there is one, or it can't be written.
+    pub fn create_host_key(&self, size: HostKeySize) -> Result<HostKey, Error> {
+        let path = self.state()?.host_key();
+        Ok(HostKey::create(&path, size)?)
+    }
+
+    /// The host key.
+    ///
+    /// # Errors
+    /// [`Error::HostKey`] when there is none, or it can't be read.
+    pub fn host_key(&self) -> Result<HostKey, Error> {
+        Ok(HostKey::load(&self.state()?.host_key())?)
+    }
+
+    /// Removes the host key. The guardian keeps the public half until the host is removed there.
+    ///
+    /// # Errors
+    /// [`Error::HostKey`] when there is none, or it can't be removed.
+    pub fn remove_host_key(&self) -> Result<(), Error> {
+        Ok(HostKey::remove(&self.state()?.host_key())?)
+    }
+
+    /// Asks for a new health certificate, whatever certificates the host holds, and keeps it.
+    ///
+    /// # Errors
+    /// [`Error::Services`] with the refusal or failure, and everything that keeps a host from asking.
+    pub async fn attest(&self, kind: HealthKind, sides: Sides) -> Result<Attestation, Error> {
+        let mut asked = Asked::default();
+        for (side, endpoints) in self.services(sides)? {
+            match self.certify(side, endpoints, kind, Reuse::Never).await? {
+                Ok(Certified { certificate, .. }) => {
+                    return Ok(Attestation {
+                        side,
+                        attestation: endpoints.attestation.clone(),
+                        kind,
+                        certificate,
+                    });
+                }
+                Err(cause) => asked.failed(side, &endpoints.attestation, cause)?,
+            }
+        }
+        Err(asked.in_vain())
+    }
+
+    /// How this host stands.
+    ///
+    /// # Errors
+    /// When the state folder can't be read.
+    pub fn status(&self) -> Result<Status, Error> {
+        let (mut record, mut held) = (Record::default(), Vec::new());
+        if let Some(state) = StateFolder::existing(&self.folders.state)? {
+            record = Record::load(&state.status())?;
+            for kind in [HealthKind::Encryption, HealthKind::Signing] {
+                held.push((kind, identity::certificates(&state.identity(kind))?));
+            }
+        }
+        let now = self.now();
+        Ok(Status::new(&self.configuration, record, &held, now))
+    }
+
+    /// The services that may be asked, in order; never none.
+    pub(crate) fn services(&self, sides: Sides) -> Result<Vec<(Side, &Endpoints)>, Error> {
+        let Configuration::HostGuardianService(services) = &self.configuration else {
+            return Err(Error::LocalMode);
+        };
+        let services: Vec<_> = services.in_order(sides).collect();
+        if services.is_empty() {
+            return Err(Error::NoFallback);
+        }
+        Ok(services)
+    }
+
+    pub(crate) fn state(&self) -> Result<StateFolder, FileError> {
+        StateFolder::open(&self.folders.state)
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+}
+
+/// The services that were asked and did not answer.
+#[derive(Debug, Default)]
+pub(crate) struct Asked(Vec<ServiceFailure>);
+
+impl Asked {
+    /// Takes up what a service said. Its decision ends the asking, its failure does not.
+    pub(crate) fn failed(&mut self, side: Side, url: &Url, cause: Cause) -> Result<(), Error> {
+        let failure = ServiceFailure {
+            side,
+            url: url.clone(),
+            cause,
+        };
+        tracing::warn!(%side, %url, cause = %failure.cause, "service did not give what was asked for");
+        let ends = failure.cause.is_decision();
+        self.0.push(failure);
+        if ends { Err(self.take()) } else { Ok(()) }
+    }
+
+    /// Nobody is left to be asked.
+    pub(crate) fn in_vain(mut self) -> Error {
+        self.take()
+    }
+
+    fn take(&mut self) -> Error {
+        let mut failures = std::mem::take(&mut self.0);
+        match failures.pop() {
+            Some(last) => ServicesError::new(failures, last).into(),
+            None => Error::LocalMode,
+        }
+    }
+}
+
+fn tls_settings(
+    configuration: &Configuration,
+) -> Result<Arc<rustls::ClientConfig>, TlsSettingsError> {
+    let Configuration::HostGuardianService(services) = configuration else {
+        return Err(TlsSettingsError::Absent);
+    };
+    let is_https = |url: &Url| url.scheme() == Scheme::Https;
+    let needed = services
+        .in_order(Sides::Both)
+        .any(|(_, pair)| is_https(&pair.attestation) || is_https(&pair.key_protection));
+    if needed {
+        tls::settings(services.certificate_authorities.as_deref())
+    } else {
+        Err(TlsSettingsError::Absent)
+    }
+}

@@ -1,0 +1,179 @@
+//! What helps, and whose fault it was.
+
+use hgs_attest::Code;
+use hgs_attest::client::AttestationFailure;
+use hgs_pki::health::HealthCertificateError;
+
+use crate::error::{Error, Fault};
+use crate::files::{FileError, FileProblem};
+use crate::host_key::HostKeyError;
+use crate::http::TransportError;
+use crate::service::Cause;
+
+impl Error {
+    /// The party at fault.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Configuration(_)
+            | Self::File(_)
+            | Self::HostKey(_)
+            | Self::LocalMode
+            | Self::MasterKey(_)
+            | Self::NoFallback => Fault::Operator,
+            Self::Identity(_) | Self::System(_) => Fault::Ourselves,
+            Self::Services(error) => error.last().cause.fault(),
+        }
+    }
+
+    /// What helps, where that is known.
+    #[must_use]
+    pub fn remedy(&self) -> Option<&'static str> {
+        match self {
+            Self::LocalMode => {
+                Some("run `guarded-host configure --attestation-url URL --key-protection-url URL`")
+            }
+            Self::NoFallback => Some(
+                "run `guarded-host configure` with --fallback-attestation-url and --fallback-key-protection-url",
+            ),
+            Self::HostKey(HostKeyError::Missing) => Some(
+                "run `guarded-host host-key new`, then register the key on the guardian with `hgs host add`",
+            ),
+            Self::HostKey(HostKeyError::AlreadyExists(_)) => Some(
+                "the guardian knows this host by that key; to give it up, run `guarded-host host-key remove` first",
+            ),
+            Self::File(error) | Self::HostKey(HostKeyError::File(error)) => error.remedy(),
+            Self::Services(error) => error.last().cause.remedy(),
+            _ => None,
+        }
+    }
+
+    /// Whether what was given is not valid or was refused, so that trying again is of no use.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Services(error) => error.last().cause.is_decision(),
+            Self::Configuration(_) | Self::LocalMode | Self::NoFallback => true,
+            _ => false,
+        }
+    }
+}
+
+impl FileError {
+    /// What helps, where that is known.
+    #[must_use]
+    pub fn remedy(&self) -> Option<&'static str> {
+        match self.problem {
+            FileProblem::Owner { .. } => {
+                Some("run as the user it belongs to, or give it to this one with chown")
+            }
+            FileProblem::Permissions { .. } => Some(
+                "if nobody else has read it, close it with `chmod go-rwx`; otherwise replace it",
+            ),
+            FileProblem::SymbolicLink => Some("name the file itself"),
+            FileProblem::InUse => Some("wait until the other process is done"),
+            _ => None,
+        }
+    }
+}
+
+impl Cause {
+    /// The party at fault.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Transport(TransportError::TlsSettings(_)) => Fault::Operator,
+            Self::Transport(TransportError::Redirect { .. } | TransportError::TooLarge { .. }) => {
+                Fault::Guardian
+            }
+            Self::Transport(_) => Fault::Network,
+            Self::Attestation(AttestationFailure::Refused(_)) if self.is_decision() => Fault::Host,
+            Self::Attestation(_) | Self::SigningCertificates { .. } => Fault::Guardian,
+            Self::HealthCertificate(error) if is_about_time(error) => Fault::Host,
+            Self::HealthCertificate(_) => Fault::Guardian,
+        }
+    }
+
+    /// What helps, where that is known.
+    #[must_use]
+    pub fn remedy(&self) -> Option<&'static str> {
+        match self {
+            Self::Transport(error) => of_transport(error),
+            Self::Attestation(failure) => of_attestation(failure),
+            Self::HealthCertificate(error) if is_about_time(error) => {
+                Some("set the clocks of this host and of the guardian right")
+            }
+            Self::SigningCertificates { .. } | Self::HealthCertificate(_) => None,
+        }
+    }
+}
+
+fn of_transport(error: &TransportError) -> Option<&'static str> {
+    Some(match error {
+        TransportError::Resolve { .. } => "check the host's name in the URL, and this host's DNS",
+        TransportError::Unreachable(_) | TransportError::Timeout { .. } => {
+            "check that the guardian runs, the port in the URL, and the firewalls in between"
+        }
+        TransportError::Tls { .. } => {
+            "check the name in the URL; for a certification authority of your own, run `guarded-host configure` with --ca FILE"
+        }
+        TransportError::TlsSettings(_) => {
+            "run `guarded-host configure` with --ca FILE, or install the Debian package ca-certificates"
+        }
+        TransportError::Redirect { .. } => "configure the URL of the guardian itself",
+        TransportError::Broken { .. } => {
+            "check the port in the URL, and whether it is http or https"
+        }
+        TransportError::TooLarge { .. } => return None,
+    })
+}
+
+fn of_attestation(failure: &AttestationFailure) -> Option<&'static str> {
+    let refused = match failure {
+        AttestationFailure::Refused(refused) => refused,
+        AttestationFailure::OtherMode { .. } => {
+            return Some(
+                "this version attests with a host key only; the guardian must be in host-key mode",
+            );
+        }
+        AttestationFailure::Unintelligible { .. } | AttestationFailure::UnexpectedReply { .. } => {
+            return Some("check the attestation URL: it ends in /Attestation, as a rule");
+        }
+        AttestationFailure::NotAsked(_) => return None,
+    };
+    match refused.code()? {
+        Code::HostNotRegistered => Some(
+            "on this host run `guarded-host host-key export --out host.pem`, on the guardian `hgs host add NAME --host-key host.pem`",
+        ),
+        Code::HostRevoked => Some(
+            "ask the guardian's administrator why; a revoked host comes back with a new host key only",
+        ),
+        Code::HostKeySignature => Some("make a new host key and register it"),
+        Code::TooManyIdentityKeys => Some("have the host removed and added again on the guardian"),
+        Code::IdentityKeyInvalid
+        | Code::IdentityKeySuperseded
+        | Code::IdentityKeyExpired
+        | Code::IdentityKeyOfOtherKind
+        | Code::Unavailable
+        | Code::Timeout
+        | Code::Internal => Some("try again"),
+        Code::NotFound | Code::MethodNotAllowed => {
+            Some("check the attestation URL: it ends in /Attestation, as a rule")
+        }
+        Code::MalformedRequest
+        | Code::MissingContent
+        | Code::RequestedContent
+        | Code::CaIntermediateNotOffered
+        | Code::OperationMode
+        | Code::TooLarge => None,
+    }
+}
+
+fn is_about_time(error: &HealthCertificateError) -> bool {
+    matches!(
+        error,
+        HealthCertificateError::Expired { .. }
+            | HealthCertificateError::NotYetValid { .. }
+            | HealthCertificateError::IssuedInTheFuture { .. }
+    )
+}

@@ -1,0 +1,129 @@
+//! The services that guard this host: which is asked, and what counts as an answer.
+//!
+//! The primary is asked first, always. The fallback is asked when the primary *fails*: it can't be
+//! reached, is overloaded or broken, or answers with something that is not of the protocol. When the
+//! primary *decides* — the host is unknown or revoked, the protector is not valid or for nobody
+//! there — that is the answer, and asking another would be a way around it. A Host Guardian Service
+//! that does not hold the keys of a VM decides, too: whoever has a fallback sees to it that both
+//! know the host and both can open its protectors.
+
+use std::fmt;
+
+use hgs_attest::client::{AttestationFailure, RefusedKind};
+use hgs_attest::signing_certificates::SigningCertificatesError;
+use hgs_attest::wire::AttestationOperationMode;
+use hgs_pki::health::HealthCertificateError;
+use serde::{Deserialize, Serialize};
+
+use crate::configuration::{Endpoints, Services};
+use crate::http::TransportError;
+use crate::url::Url;
+
+/// One of the two Host Guardian Services.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Side {
+    /// Asked first.
+    Primary,
+    /// Asked when the primary fails.
+    Fallback,
+}
+
+/// Which of the two may be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sides {
+    /// The primary, and the fallback when it fails.
+    #[default]
+    Both,
+    /// Only this one.
+    Only(Side),
+}
+
+/// What one service answered instead of what was asked for.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{url}: {cause}")]
+pub struct ServiceFailure {
+    /// Which service.
+    pub side: Side,
+    /// The URL that was asked.
+    pub url: Url,
+    /// What happened.
+    pub cause: Cause,
+}
+
+/// What can happen instead of the answer that was asked for.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Cause {
+    /// No answer at all.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// No health certificate.
+    #[error(transparent)]
+    Attestation(#[from] AttestationFailure),
+    /// No list of those who sign health certificates.
+    #[error("HTTP status {status}, {error}")]
+    SigningCertificates {
+        /// The HTTP status.
+        status: u16,
+        /// What is wrong with the body.
+        error: SigningCertificatesError,
+    },
+    /// A health certificate that does not hold.
+    #[error("the service issued a certificate that does not hold: {0}")]
+    HealthCertificate(#[from] HealthCertificateError),
+}
+
+impl Cause {
+    /// The service works in a mode that this host can't attest in.
+    pub(crate) fn other_mode(expected: AttestationOperationMode) -> Self {
+        Self::Attestation(AttestationFailure::OtherMode {
+            expected,
+            retryable: true,
+        })
+    }
+
+    /// Whether this is a decision about this host or protector, and not a failure of the service.
+    #[must_use]
+    pub fn is_decision(&self) -> bool {
+        match self {
+            Self::Attestation(AttestationFailure::OtherMode { .. }) => true,
+            Self::Attestation(AttestationFailure::Refused(refused)) => match refused.kind {
+                RefusedKind::Error | RefusedKind::Payload | RefusedKind::Unavailable => false,
+                RefusedKind::PolicyEvaluation
+                | RefusedKind::Rtpm
+                | RefusedKind::TcgLogValidation
+                | RefusedKind::Unauthorized
+                | RefusedKind::VirtualSecureMode
+                | RefusedKind::VsmReportValidation => true,
+            },
+            Self::Transport(_)
+            | Self::Attestation(_)
+            | Self::SigningCertificates { .. }
+            | Self::HealthCertificate(_) => false,
+        }
+    }
+}
+
+impl Services {
+    /// The services that `sides` allows, in the order in which they are asked.
+    pub(crate) fn in_order(&self, sides: Sides) -> impl Iterator<Item = (Side, &Endpoints)> {
+        let fallback = self.fallback.as_ref();
+        [
+            (Side::Primary, Some(&self.primary)),
+            (Side::Fallback, fallback),
+        ]
+        .into_iter()
+        .filter_map(|(side, endpoints)| Some((side, endpoints?)))
+        .filter(move |(side, _)| sides == Sides::Both || sides == Sides::Only(*side))
+    }
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Primary => "primary",
+            Self::Fallback => "fallback",
+        })
+    }
+}

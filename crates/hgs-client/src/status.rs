@@ -1,0 +1,267 @@
+//! How this host stands: what `Get-HgsClientConfiguration` shows, and when it was last tried.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use hgs_attest::client::AttestationFailure;
+use hgs_attest::wire::AttestationOperationMode;
+use hgs_attest::{AttestationState, AttestationStatus, AttestationSubstatus};
+use hgs_crypto::hex;
+use hgs_pki::health::HealthKind;
+use hgs_pki::{Certificate, Time};
+use serde::{Deserialize, Serialize};
+
+use crate::configuration::{Configuration, Endpoints};
+use crate::files::{self, FileError, Readers};
+use crate::identity;
+use crate::service::{Cause, Side};
+use crate::url::Url;
+
+/// Octets of the longest status file.
+const MAX_LENGTH: usize = 64 * 1024;
+
+/// How this host stands. Every field is for people and programs to read; nothing is decided by it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// Whether the host holds a valid health certificate of a configured service.
+    pub is_host_guarded: bool,
+    /// `Local` or `HostGuardianService`.
+    pub mode: &'static str,
+    /// URL of the primary attestation service.
+    pub attestation_url: Option<String>,
+    /// URL of the primary key protection service.
+    pub key_protection_url: Option<String>,
+    /// How the attestation service attests, as far as is known: `HostKey`, `Tpm`.
+    pub attestation_operation_mode: Option<String>,
+    /// How the last attempt to attest ended, or what became of it since.
+    pub attestation_status: Numbered,
+    /// Which policies failed; none is what the incumbent calls `NoInformation`.
+    pub attestation_substatus: Vec<Numbered>,
+    /// URL of the fallback's attestation service.
+    pub fallback_attestation_url: Option<String>,
+    /// URL of the fallback's key protection service.
+    pub fallback_key_protection_url: Option<String>,
+    /// Whether the last answer came from the fallback.
+    pub is_fallback_in_use: bool,
+    /// The last attempt to attest.
+    pub last_attempt: Option<Attempt>,
+    /// The health certificates that are valid.
+    pub health_certificates: Vec<HealthCertificateSummary>,
+}
+
+/// A name and the number that the incumbent's management interface has for it, where that is known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Numbered {
+    /// The name.
+    pub name: &'static str,
+    /// The number.
+    pub number: Option<u64>,
+}
+
+/// An attempt to attest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Attempt {
+    /// When.
+    pub time: String,
+    /// Which of the two services it was made at.
+    pub side: Side,
+    /// The URL of its attestation service.
+    pub url: String,
+    /// What it said, if it was not a certificate.
+    pub message: Option<String>,
+    /// What helps.
+    pub remedy: Option<String>,
+}
+
+/// A health certificate that this host holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HealthCertificateSummary {
+    /// `encryption` or `signing`.
+    pub kind: String,
+    /// The attestation service that issued it.
+    pub attestation_url: String,
+    /// Its serial number in hexadecimal.
+    pub serial_number: String,
+    /// The last second in which it is valid.
+    pub expires: String,
+    /// From when on a new one is asked for.
+    pub renewed_from: String,
+}
+
+/// What is kept of the last attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Record {
+    status: Option<String>,
+    substatus: Vec<String>,
+    operation_mode: Option<String>,
+    attempt: Option<Attempt>,
+    fallback_in_use: bool,
+}
+
+impl Record {
+    /// Reads what was kept. What can't be read is forgotten: it decides nothing.
+    pub(crate) fn load(path: &Path) -> Result<Self, FileError> {
+        let octets = files::optional(files::read(path, MAX_LENGTH))?;
+        let read = octets.and_then(|octets| serde_json::from_slice(&octets).ok());
+        Ok(read.unwrap_or_default())
+    }
+
+    pub(crate) fn store(&self, path: &Path) -> Result<(), FileError> {
+        let json = serde_json::to_vec_pretty(self).expect("strings are written to memory");
+        files::replace(path, &json, Readers::Owner)
+    }
+
+    /// Takes up a health certificate.
+    pub(crate) fn passed(&mut self, side: Side, attestation: &Url, now: Time) {
+        *self = Self {
+            status: Some(AttestationStatus::Passed.name().to_owned()),
+            substatus: Vec::new(),
+            operation_mode: Some(AttestationOperationMode::HostKey.to_string()),
+            attempt: Some(Attempt {
+                time: now.to_string(),
+                side,
+                url: attestation.to_string(),
+                message: None,
+                remedy: None,
+            }),
+            fallback_in_use: side == Side::Fallback,
+        };
+    }
+
+    /// Takes up what came instead of one.
+    pub(crate) fn failed(&mut self, side: Side, attestation: &Url, cause: &Cause, now: Time) {
+        let state = state_after(cause);
+        self.status = Some(state.status(now).name().to_owned());
+        self.substatus = state.substatus().map(|which| which.to_string()).collect();
+        self.attempt = Some(Attempt {
+            time: now.to_string(),
+            side,
+            url: attestation.to_string(),
+            message: Some(cause.to_string()),
+            remedy: cause.remedy().map(str::to_owned),
+        });
+        if let Cause::Attestation(AttestationFailure::OtherMode { expected, .. }) = cause {
+            self.operation_mode = Some(expected.to_string());
+        }
+    }
+
+    /// Notes whose keys were released.
+    pub(crate) fn served_by(&mut self, side: Side) -> bool {
+        let fallback = side == Side::Fallback;
+        std::mem::replace(&mut self.fallback_in_use, fallback) != fallback
+    }
+}
+
+/// Certificates by the URL of their service, for each kind of identity key.
+pub(crate) type Held = Vec<(HealthKind, BTreeMap<String, Certificate>)>;
+
+impl Status {
+    pub(crate) fn new(
+        configuration: &Configuration,
+        record: Record,
+        held: &Held,
+        now: Time,
+    ) -> Self {
+        let (primary, fallback) = match configuration {
+            Configuration::Local => (None, None),
+            Configuration::HostGuardianService(services) => {
+                (Some(&services.primary), services.fallback.as_ref())
+            }
+        };
+        let services = [primary, fallback];
+        let health_certificates = summaries(held, services, now);
+        let encryption = HealthKind::Encryption.to_string();
+        let is_host_guarded = health_certificates
+            .iter()
+            .any(|certificate| certificate.kind == encryption);
+        let status = if primary.is_none() {
+            AttestationStatus::NotConfigured
+        } else {
+            status_now(&record, is_host_guarded)
+        };
+        let url = |endpoints: Option<&Endpoints>, which: fn(&Endpoints) -> &Url| {
+            endpoints.map(|endpoints| which(endpoints).to_string())
+        };
+        Self {
+            is_host_guarded,
+            mode: if primary.is_some() {
+                "HostGuardianService"
+            } else {
+                "Local"
+            },
+            attestation_url: url(primary, |pair| &pair.attestation),
+            key_protection_url: url(primary, |pair| &pair.key_protection),
+            attestation_operation_mode: record.operation_mode.filter(|_| primary.is_some()),
+            attestation_status: Numbered {
+                name: status.name(),
+                number: Some(status.number().into()),
+            },
+            attestation_substatus: substatus(&record.substatus),
+            fallback_attestation_url: url(fallback, |pair| &pair.attestation),
+            fallback_key_protection_url: url(fallback, |pair| &pair.key_protection),
+            is_fallback_in_use: record.fallback_in_use && fallback.is_some(),
+            last_attempt: record.attempt,
+            health_certificates,
+        }
+    }
+}
+
+/// A host that passed needs a certificate that is still valid.
+fn status_now(record: &Record, is_host_guarded: bool) -> AttestationStatus {
+    let kept = record
+        .status
+        .as_deref()
+        .and_then(AttestationStatus::from_name);
+    match kept {
+        Some(AttestationStatus::Passed) if !is_host_guarded => AttestationStatus::Expired,
+        Some(status) => status,
+        None => AttestationStatus::Unknown,
+    }
+}
+
+fn substatus(names: &[String]) -> Vec<Numbered> {
+    names
+        .iter()
+        .filter_map(|name| AttestationSubstatus::from_name(name))
+        .map(|which| Numbered {
+            name: which.name(),
+            number: which.bit(),
+        })
+        .collect()
+}
+
+fn summaries(
+    held: &Held,
+    services: [Option<&Endpoints>; 2],
+    now: Time,
+) -> Vec<HealthCertificateSummary> {
+    let mut summaries = Vec::new();
+    for (kind, certificates) in held {
+        for endpoints in services.into_iter().flatten() {
+            let url = endpoints.attestation.to_string();
+            let Some(certificate) = certificates.get(&url) else {
+                continue;
+            };
+            if identity::is_valid(certificate, now) {
+                summaries.push(HealthCertificateSummary {
+                    kind: kind.to_string(),
+                    attestation_url: url,
+                    serial_number: hex::encode(certificate.serial_number()),
+                    expires: certificate.validity().not_after.to_string(),
+                    renewed_from: identity::renewal_of(certificate).to_string(),
+                });
+            }
+        }
+    }
+    summaries
+}
+
+fn state_after(cause: &Cause) -> AttestationState {
+    let before = AttestationState::unknown();
+    match cause {
+        Cause::Attestation(failure) => before.after(&Err(failure.clone())),
+        other => before.unreachable(other.to_string()),
+    }
+}
