@@ -32,6 +32,7 @@ pub(crate) enum Reuse {
 /// A health certificate with the key it is over.
 pub(crate) struct Certified {
     pub(crate) certificate: Certificate,
+    #[expect(dead_code, reason = "a release is opened with it")]
     pub(crate) key: Arc<SoftwareKey>,
 }
 

@@ -12,6 +12,10 @@ const MAX_LENGTH: usize = 64 * 1024;
 
 /// How this host is guarded; what `Set-HgsClientConfiguration` sets.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one of these for each host"
+)]
 pub enum Configuration {
     /// Not at all. Shielded VMs of owners on this host can be run, none of a guarded fabric's.
     #[default]

@@ -1,4 +1,34 @@
-//! The host side: configuration, attestation, unwrapping and re-sealing.
+//! The host side: configuration, attestation, health certificates kept and renewed, sealed files.
+//!
+//! ```text
+//!                 configuration          state folder (0700)
+//!                       |        host key · identity keys · certificates · last result
+//!                       v                         |
+//!   GuardedHost --- attest ----> attestation service, primary first, then fallback
+//!                                                 |
+//!   SealedPair (protector, sealed file) <---------+---- replaced as one
+//! ```
+//!
+//! [`GuardedHost`] is what the program `guarded-host` and `hgs quickstart` work with. There is no
+//! global state: any number of hosts live in one process, each with its own [`Folders`].
+//!
+//! What this crate does not do: it knows no policy and judges nobody's health, it does not hold the
+//! keys of a virtual machine longer than its caller does, it starts no machine, and it has no TPM.
+//! Files are small and are read and written where they are needed; only the generation of keys and
+//! the wait for another process are moved to threads that may block.
+//!
+//! ```no_run
+//! use hgs_client::service::Sides;
+//! use hgs_client::{Folders, GuardedHost};
+//! use hgs_pki::health::HealthKind;
+//!
+//! # async fn attest() -> Result<(), hgs_client::Error> {
+//! let host = GuardedHost::open(Folders::inside("/srv/host-1".as_ref()))?;
+//! let attestation = host.attest(HealthKind::Encryption, Sides::Both).await?;
+//! println!("guarded by {}", attestation.attestation);
+//! # Ok(())
+//! # }
+//! ```
 
 mod attestation;
 mod certify;

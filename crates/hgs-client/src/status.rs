@@ -133,8 +133,8 @@ impl Record {
     /// Takes up what came instead of one.
     pub(crate) fn failed(&mut self, side: Side, attestation: &Url, cause: &Cause, now: Time) {
         let state = state_after(cause);
-        self.status = Some(state.status(now).name().to_owned());
-        self.substatus = state.substatus().map(|which| which.to_string()).collect();
+        self.status = Some(state.last.name().to_owned());
+        self.substatus = state.substatus.iter().map(ToString::to_string).collect();
         self.attempt = Some(Attempt {
             time: now.to_string(),
             side,
@@ -147,7 +147,8 @@ impl Record {
         }
     }
 
-    /// Notes whose keys were released.
+    /// Notes whose keys were released, and says whether that is news.
+    #[expect(dead_code, reason = "releases are noted with it")]
     pub(crate) fn served_by(&mut self, side: Side) -> bool {
         let fallback = side == Side::Fallback;
         std::mem::replace(&mut self.fallback_in_use, fallback) != fallback

@@ -136,7 +136,7 @@ impl FromStr for Url {
         Ok(Self {
             scheme,
             host: parse_host(host)?,
-            port: port.unwrap_or(scheme.default_port()),
+            port: port.unwrap_or_else(|| scheme.default_port()),
             path: parse_path(path)?,
         })
     }

@@ -40,7 +40,7 @@ pub enum TlsSettingsError {
 /// TLS settings that accept certificates from the authorities in `file` and no others, or else from
 /// those that the system trusts. TLS 1.2 or 1.3, HTTP/1.1 only.
 pub(crate) fn settings(file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsSettingsError> {
-    let file = file.unwrap_or(Path::new(SYSTEM_AUTHORITIES));
+    let file = file.unwrap_or_else(|| Path::new(SYSTEM_AUTHORITIES));
     let octets = match file.canonicalize() {
         // Debian links single certificates in that folder; what counts is whose the path is.
         Ok(target) => files::read(&target, MAX_FILE),

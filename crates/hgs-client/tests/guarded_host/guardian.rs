@@ -204,7 +204,7 @@ impl World {
             .find(|host| host.host_id == grant.host_id());
         let host = host.unwrap();
         host.identities = host.identities.after(grant.transition());
-        let (kind, statement) = (grant.kind(), grant.statement().clone());
+        let (kind, statement) = (grant.kind(), *grant.statement());
         let recorded = grant.recorded();
         let prepared =
             issue::prepare(recorded, &self.signer, self.validity, &mut self.random).unwrap();
