@@ -3,7 +3,7 @@
 use hgs_crypto::rsa::SignatureScheme;
 use hgs_crypto::{CryptoError, base64};
 use hgs_pki::{Certificate, CertificateCache, CertificateError, SignatureCache};
-use hgs_xml::{Element, Limits, parse_unsigned_int};
+use hgs_xml::{Element, Limits, parse_unsigned_int, printable};
 
 use crate::{SealError, suite};
 
@@ -146,27 +146,6 @@ impl Signature {
     }
 }
 
-/// Refuses a root element other than `name` of `namespace`.
-pub(crate) fn expect_root(
-    root: Element<'_, '_>,
-    namespace: &str,
-    name: &str,
-) -> Result<(), FormError> {
-    if root.is(namespace, name) {
-        return Ok(());
-    }
-    Err(unexpected(root, &format!("{{{namespace}}}{name}")))
-}
-
-/// The error for an element that stands where `expected` should.
-pub(crate) fn unexpected(found: Element<'_, '_>, expected: &str) -> FormError {
-    let namespace = quoted(found.namespace().unwrap_or_default());
-    FormError::Xml(hgs_xml::Error::UnexpectedElement {
-        expected: expected.to_owned(),
-        found: format!("{{{namespace}}}{}", quoted(found.name())),
-    })
-}
-
 /// Reads an `xs:unsignedInt`.
 pub(crate) fn unsigned_int(text: &str, element: &'static str) -> Result<u32, FormError> {
     parse_unsigned_int(text).ok_or(FormError::UnsignedInt { element })
@@ -267,21 +246,6 @@ pub(crate) fn expect_algorithm(
 pub(crate) fn unknown_algorithm(element: &'static str, identifier: &str) -> FormError {
     FormError::UnknownAlgorithm {
         element,
-        identifier: quoted(identifier),
+        identifier: printable(identifier),
     }
-}
-
-/// A peer's text made fit for a log line: escaped, and no longer than a line is.
-pub(crate) fn quoted(text: &str) -> String {
-    const LONGEST: usize = 100;
-
-    let mut quoted: String = text
-        .chars()
-        .take(LONGEST)
-        .flat_map(char::escape_debug)
-        .collect();
-    if text.chars().nth(LONGEST).is_some() {
-        quoted.push('…');
-    }
-    quoted
 }

@@ -65,7 +65,7 @@ impl Metadata {
     ) -> Result<Self, MetadataError> {
         let document = Document::parse(octets, &Limits::DOCUMENT)?;
         let root = document.root();
-        form::expect_root(root, NAMESPACE, "Metadata")?;
+        root.expect(NAMESPACE, "Metadata")?;
         let mut parts = root.sequence()?;
         parts.required(NAMESPACE, "GuardianInformation")?;
         let signature = parts.required(XMLDSIG_NAMESPACE, "Signature")?;
@@ -348,10 +348,9 @@ fn extensions<'d, 't: 'd>(
             element.namespace(),
             None | Some(EXTENSION_NAMESPACE | NAMESPACE | XMLDSIG_NAMESPACE)
         ) {
-            return Err(form::unexpected(
-                element,
-                "one extension of metadata, or none",
-            ));
+            return Err(element
+                .unexpected("one extension of metadata, or none")
+                .into());
         }
     }
     Ok(key_encryption.unwrap_or_default())

@@ -20,7 +20,8 @@ pub(crate) fn protector(
 ) -> Result<Contents, ProtectorError> {
     let document = Document::parse(octets, &Limits::DOCUMENT).map_err(FormError::Xml)?;
     let root = document.root();
-    form::expect_root(root, NAMESPACE, "Protector")?;
+    root.expect(NAMESPACE, "Protector")
+        .map_err(FormError::Xml)?;
     let (parts, max_offline_unwraps) = parts(root)?;
 
     let signed = parts.wrappings.canonical().map_err(FormError::Xml)?;

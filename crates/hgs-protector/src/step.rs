@@ -188,14 +188,11 @@ impl<T: 'static, E: 'static> Step<T, E> {
     ///
     /// # Errors
     /// Those of `next`, if this computation is done already.
-    pub fn and_then<U, F>(
+    pub fn and_then<U>(
         self,
         random: &mut dyn Random,
-        next: impl FnOnce(T, &mut dyn Random) -> Result<Step<U, F>, F> + Send + 'static,
-    ) -> Result<Step<U, F>, F>
-    where
-        F: From<E>,
-    {
+        next: impl FnOnce(T, &mut dyn Random) -> Result<Step<U, E>, E> + Send + 'static,
+    ) -> Result<Step<U, E>, E> {
         match self {
             Self::Done(value) => next(value, random),
             Self::NeedsDecrypt(request) => Ok(Step::NeedsDecrypt(NeedsDecrypt {
@@ -214,6 +211,38 @@ impl<T: 'static, E: 'static> Step<T, E> {
                 }),
             })),
         }
+    }
+
+    /// The same computation with other words for its error.
+    pub fn map_err<F>(self, words: impl FnOnce(E) -> F + Send + 'static) -> Step<T, F> {
+        match self {
+            Self::Done(value) => Step::Done(value),
+            Self::NeedsDecrypt(request) => Step::NeedsDecrypt(NeedsDecrypt {
+                key: request.key,
+                hash: request.hash,
+                ciphertext: request.ciphertext,
+                resume: Box::new(|plaintext, random| {
+                    translate((request.resume)(plaintext, random), words)
+                }),
+            }),
+            Self::NeedsSign(request) => Step::NeedsSign(NeedsSign {
+                key: request.key,
+                message: request.message,
+                resume: Box::new(|signed, random| {
+                    translate((request.resume)(signed, random), words)
+                }),
+            }),
+        }
+    }
+}
+
+fn translate<T: 'static, E: 'static, F>(
+    next: Next<T, E>,
+    words: impl FnOnce(E) -> F + Send + 'static,
+) -> Next<T, F> {
+    match next {
+        Ok(step) => Ok(step.map_err(words)),
+        Err(error) => Err(words(error)),
     }
 }
 

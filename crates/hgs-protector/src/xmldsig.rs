@@ -113,7 +113,7 @@ fn digest_value(signed_info: &[u8]) -> Result<Vec<u8>, XmlSignatureError> {
     match reference.required_attribute("URI")? {
         "" => {}
         other => {
-            let found = form::quoted(other);
+            let found = hgs_xml::printable(other);
             return Err(XmlSignatureError::Reference { found });
         }
     }

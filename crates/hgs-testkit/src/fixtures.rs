@@ -3,11 +3,13 @@
 mod driver;
 mod forge;
 mod guardians;
+mod health;
 mod keys;
 mod random;
 
 pub use driver::Keys;
 pub use forge::{Forge, ForgedWrapping, encrypted_data, signature_element};
 pub use guardians::{Guardian, certificate, now, self_signed, ten_years};
+pub use health::{AttestationSigner, Host};
 pub use keys::{KEYS, private_key, private_key_3072};
 pub use random::Repeatable;

@@ -308,7 +308,8 @@ pub(crate) fn expanded_name(namespace: Option<&str>, name: &str) -> String {
 }
 
 /// A peer's text made fit for a log line: escaped, and no longer than a line is.
-pub(crate) fn printable(text: &str) -> String {
+#[must_use]
+pub fn printable(text: &str) -> String {
     const LONGEST: usize = 100;
 
     let mut printable: String = text

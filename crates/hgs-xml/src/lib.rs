@@ -49,7 +49,7 @@ mod tree;
 mod value;
 mod writer;
 
-pub use error::{Error, Position};
+pub use error::{Error, Position, printable};
 pub use limits::Limits;
 pub use sequence::Sequence;
 pub use tree::{Attribute, Children, Document, Element};

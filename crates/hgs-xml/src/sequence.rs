@@ -32,10 +32,7 @@ impl<'d, 't> Sequence<'d, 't> {
         }
         let expected = expanded_name(Some(namespace), name);
         Err(match self.next {
-            Some(found) => Error::UnexpectedElement {
-                expected,
-                found: found.expanded_name(),
-            },
+            Some(found) => found.unexpected(expected),
             None => Error::MissingElement {
                 parent: self.parent.expanded_name(),
                 expected,
@@ -58,10 +55,10 @@ impl<'d, 't> Sequence<'d, 't> {
     pub fn end(self) -> Result<(), Error> {
         match self.next {
             None => Ok(()),
-            Some(found) => Err(Error::UnexpectedElement {
-                expected: format!("the end of {}", self.parent.expanded_name()),
-                found: found.expanded_name(),
-            }),
+            Some(found) => {
+                let end = format!("the end of {}", self.parent.expanded_name());
+                Err(found.unexpected(end))
+            }
         }
     }
 }

@@ -111,6 +111,27 @@ impl<'d, 't> Element<'d, 't> {
         self.name() == name && self.namespace() == Some(namespace)
     }
 
+    /// Refuses any other element than `name` of `namespace`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnexpectedElement`] if this is another.
+    pub fn expect(&self, namespace: &str, name: &str) -> Result<(), Error> {
+        if self.is(namespace, name) {
+            return Ok(());
+        }
+        Err(self.unexpected(expanded_name(Some(namespace), name)))
+    }
+
+    /// The error for an element that stands where `expected` should.
+    #[must_use]
+    pub fn unexpected(&self, expected: impl Into<String>) -> Error {
+        Error::UnexpectedElement {
+            expected: expected.into(),
+            found: self.expanded_name(),
+        }
+    }
+
     /// The value of the attribute `name` in no namespace.
     pub fn attribute(&self, name: &str) -> Option<&'d str> {
         self.attributes()
@@ -187,10 +208,7 @@ impl<'d, 't> Element<'d, 't> {
     /// [`Error::UnexpectedElement`] if the element has a child element.
     pub fn text(&self) -> Result<&'d str, Error> {
         if let Some(child) = self.children().next() {
-            return Err(Error::UnexpectedElement {
-                expected: format!("only text in {}", self.expanded_name()),
-                found: child.expanded_name(),
-            });
+            return Err(child.unexpected(format!("only text in {}", self.expanded_name())));
         }
         let mut nodes = self.node.children();
         match (nodes.next(), nodes.next()) {

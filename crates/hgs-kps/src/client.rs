@@ -1,0 +1,207 @@
+//! RollTransportKey, the host's side ([MS-KPS] 3.2; the last paragraph of section 5 of the protocol profile).
+
+use hgs_crypto::{CryptoError, Random, SecretBytes, aes};
+use hgs_pki::{Certificate, Thumbprint};
+use hgs_protector::suite::{TransportKeysEncryption, WrappingKeyEncryption};
+use hgs_protector::transport_key_blob::{BlobError, BlobVersion, CachingPolicy, TransportKeyBlob};
+use hgs_protector::{
+    DecryptionRefused, NeedsDecrypt, Protector, ProtectorError, Step, TransportKey,
+    VerifiedProtector, Wrapping, WrappingId,
+};
+
+use crate::wire::{Algorithms, ResponseError, RollTransportKeyRequest, RollTransportKeyResponse};
+use crate::{Caches, ServiceVersion};
+
+/// A request that a host makes, and what its answer is held against.
+#[derive(Debug, Clone)]
+pub struct PendingRoll {
+    ingress: VerifiedProtector,
+    health_certificate: Certificate,
+    algorithms: Algorithms,
+    version: ServiceVersion,
+}
+
+/// Keys that a KPS has released, and a protector that is fit to take the place of the old one.
+#[derive(Debug, Clone)]
+pub struct Released {
+    /// The key that opens what the virtual machine was stored with.
+    pub ingress_key: TransportKey,
+    /// The key to seal it with from now on.
+    pub egress_key: TransportKey,
+    /// The protector of the new key.
+    pub egress: VerifiedProtector,
+    /// Whether, and how long, the keys may be kept.
+    pub caching: Option<CachingPolicy>,
+}
+
+/// Why an answer is not used. Nothing may be sealed again then; the old protector and what it protects stay good.
+///
+/// The fault is with whoever answered, but for [`Self::Decryption`], which may be the host's own key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ClientError {
+    /// Not a response.
+    #[error("{0}")]
+    Response(#[from] ResponseError),
+    /// The keys can't be decrypted with the key of the health certificate.
+    #[error("the released keys were not encrypted to this host's health certificate")]
+    Decryption,
+    /// What was decrypted are not the keys.
+    #[error("{0}")]
+    Blob(#[from] BlobError),
+    /// The keys of another version than was asked for.
+    #[error("the released keys are not of version {expected}")]
+    Version {
+        /// The version that was asked for.
+        expected: ServiceVersion,
+    },
+    /// The ingress key is not that of the protector that was sent.
+    #[error("the released ingress key is not that of the protector that was sent")]
+    IngressKey,
+    /// The egress protector does not hold.
+    #[error("egress protector: {0}")]
+    Egress(#[from] ProtectorError),
+    /// The egress key is not that of the egress protector.
+    #[error("the released egress key is not that of the egress protector")]
+    EgressKey,
+    /// The egress protector belongs to someone else.
+    #[error("the egress protector has another owner")]
+    Owner,
+    /// Someone can't open the egress protector who could open the ingress protector.
+    #[error("the egress protector lacks the guardian of wrapping {id}")]
+    GuardianMissing {
+        /// The wrapping of the ingress protector.
+        id: WrappingId,
+    },
+}
+
+impl From<CryptoError> for ClientError {
+    fn from(_: CryptoError) -> Self {
+        Self::Decryption
+    }
+}
+
+impl From<DecryptionRefused> for ClientError {
+    fn from(_: DecryptionRefused) -> Self {
+        Self::Decryption
+    }
+}
+
+impl PendingRoll {
+    /// A request for the keys in `ingress`, to be encrypted to `health_certificate`.
+    #[must_use]
+    pub fn new(
+        ingress: VerifiedProtector,
+        health_certificate: Certificate,
+        algorithms: Algorithms,
+        version: ServiceVersion,
+    ) -> Self {
+        Self {
+            ingress,
+            health_certificate,
+            algorithms,
+            version,
+        }
+    }
+
+    /// The body of the request.
+    #[must_use]
+    pub fn request(&self) -> Vec<u8> {
+        let request = RollTransportKeyRequest {
+            ingress_protector: self.ingress.octets().to_vec(),
+            health_certificate: self.health_certificate.der().to_vec(),
+            algorithms: self.algorithms,
+        };
+        request.to_xml()
+    }
+
+    /// Takes the body of an answer with status 200, and has the key of the health certificate decrypt it.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn receive(
+        self,
+        body: &[u8],
+        caches: &Caches,
+    ) -> Result<Step<Released, ClientError>, ClientError> {
+        let response = RollTransportKeyResponse::from_xml(body)?;
+        let egress = Protector::read(&response.egress_protector, &caches.certificates)?
+            .verify(&caches.signatures)?;
+        self.check_guardians(&egress)?;
+        let key: Thumbprint = self.health_certificate.thumbprint();
+        Ok(Step::NeedsDecrypt(NeedsDecrypt::new(
+            key,
+            self.algorithms.transfer_key.hash(),
+            response.encrypted_transfer_key.clone(),
+            move |transfer_key, _: &mut dyn Random| {
+                let blob = self.decrypt(&transfer_key?, &response)?;
+                self.check_keys(blob, egress).map(Step::Done)
+            },
+        )))
+    }
+
+    fn decrypt(
+        &self,
+        transfer_key: &SecretBytes,
+        response: &RollTransportKeyResponse,
+    ) -> Result<TransportKeyBlob, ClientError> {
+        let wrapped = &response.encrypted_wrapping_key;
+        let wrapping_key = match self.algorithms.wrapping_key {
+            WrappingKeyEncryption::Aes256Gcm => aes::gcm_open(transfer_key, b"", wrapped)?,
+            WrappingKeyEncryption::KwAes256 => aes::key_unwrap(transfer_key, wrapped)?,
+        };
+        let blob = match self.algorithms.transport_keys {
+            TransportKeysEncryption::Aes256Gcm => {
+                aes::gcm_open(&wrapping_key, b"", &response.encrypted_transport_keys)?
+            }
+        };
+        Ok(TransportKeyBlob::from_secret(&blob)?)
+    }
+
+    fn check_keys(
+        &self,
+        blob: TransportKeyBlob,
+        egress: VerifiedProtector,
+    ) -> Result<Released, ClientError> {
+        let TransportKeyBlob {
+            ingress_key,
+            egress_key,
+            version,
+        } = blob;
+        let caching = match (version, self.version) {
+            (BlobVersion::V1, ServiceVersion::V1) => None,
+            (BlobVersion::V2 { caching }, ServiceVersion::V2) => caching,
+            (_, expected) => return Err(ClientError::Version { expected }),
+        };
+        self.ingress
+            .check_transport_key(&ingress_key)
+            .map_err(|_| ClientError::IngressKey)?;
+        egress
+            .check_transport_key(&egress_key)
+            .map_err(|_| ClientError::EgressKey)?;
+        Ok(Released {
+            ingress_key,
+            egress_key,
+            egress,
+            caching,
+        })
+    }
+
+    /// The owner is the same, and whoever could open the old protector has a wrapping in the new one.
+    fn check_guardians(&self, egress: &VerifiedProtector) -> Result<(), ClientError> {
+        if !same_guardian(self.ingress.owner(), egress.owner()) {
+            return Err(ClientError::Owner);
+        }
+        let lost = self.ingress.wrappings().iter().find(|before| {
+            let mut after = egress.wrappings().iter();
+            !after.any(|after| same_guardian(before, after))
+        });
+        match lost {
+            None => Ok(()),
+            Some(wrapping) => Err(ClientError::GuardianMissing { id: wrapping.id() }),
+        }
+    }
+}
+
+fn same_guardian(one: &Wrapping, other: &Wrapping) -> bool {
+    one.is_for(other.signing_certificate(), other.encryption_certificate())
+}

@@ -1,0 +1,74 @@
+//! GetMetaData ([MS-KPS] 3.1.5.1.2; section 9 of the protocol profile): which certificates go in.
+
+use std::sync::{Arc, OnceLock};
+
+use hgs_crypto::Random;
+use hgs_pki::Certificate;
+use hgs_protector::{Step, metadata};
+
+use crate::{KeyRing, Lineage, Reason, Refusal};
+
+/// The metadata of one generation of the key ring, written and signed once.
+#[derive(Debug)]
+pub struct MetadataService {
+    ring: Arc<KeyRing>,
+    communications: Certificate,
+    document: OnceLock<Arc<[u8]>>,
+}
+
+impl MetadataService {
+    /// The metadata of `ring`, to be signed by the key of the communications certificate.
+    #[must_use]
+    pub fn new(ring: Arc<KeyRing>, communications: Certificate) -> Self {
+        Self {
+            ring,
+            communications,
+            document: OnceLock::new(),
+        }
+    }
+
+    /// The document: at once if it was made before, otherwise after three signatures.
+    ///
+    /// # Errors
+    /// When the fabric has no primary encryption or signing certificate.
+    pub fn begin(
+        self: &Arc<Self>,
+        random: &mut dyn Random,
+    ) -> Result<Step<Arc<[u8]>, Refusal>, Refusal> {
+        if let Some(document) = self.document.get() {
+            return Ok(Step::Done(Arc::clone(document)));
+        }
+        let head = self.ring.primary().map_err(Refusal::from)?;
+        let service = Arc::clone(self);
+        head.certify()
+            .map_err(Refusal::from)
+            .and_then(random, move |guardian, random| {
+                if let Some(head) = service.ring.head(&Lineage::Fabric) {
+                    head.remember(&guardian);
+                }
+                let others = service.ring.other_signing_certificates();
+                metadata::write(&guardian, others, &service.communications)
+                    .map_err(Refusal::from)
+                    .and_then(random, move |document, _| {
+                        Ok(Step::Done(service.remember(document)))
+                    })
+            })
+    }
+
+    fn remember(&self, document: Vec<u8>) -> Arc<[u8]> {
+        Arc::clone(self.document.get_or_init(|| document.into()))
+    }
+}
+
+impl KeyRing {
+    /// The primary pair, or which half of it is missing.
+    fn primary(&self) -> Result<&crate::key_ring::Head, Reason> {
+        self.head(&Lineage::Fabric).ok_or_else(|| {
+            if self.has_primary_encryption() {
+                Reason::NoPrimarySigningCertificate
+            } else {
+                Reason::NoPrimaryEncryptionCertificate
+            }
+        })
+    }
+}

@@ -1,0 +1,115 @@
+//! What a roll does beside renewing: section 5 of the protocol profile, rules 4 to 6.
+
+use std::collections::BTreeSet;
+
+use hgs_protector::{Opened, Signer, VerifiedProtector, Wrapping, WrappingId};
+
+use crate::key_ring::{Head, KeyRing, Lineage};
+
+/// What is to be done to a protector that was opened.
+#[derive(Debug)]
+pub(crate) struct Plan<'a> {
+    /// The lineage of the pair that opened it.
+    pub(crate) lineage: &'a Lineage,
+    /// The head of that lineage, if a wrapping is to be appended for it.
+    pub(crate) append: Option<&'a Head>,
+    /// The wrappings that get random octets.
+    pub(crate) shut_out: BTreeSet<WrappingId>,
+    /// Who signs as guardian.
+    pub(crate) signer: Signer,
+}
+
+impl<'a> Plan<'a> {
+    /// Decides. `None` if the wrapping that opened is not of an enabled pair.
+    pub(crate) fn new(ring: &'a KeyRing, opened: &Opened) -> Option<Self> {
+        let (protector, opener) = (opened.protector(), opened.wrapping());
+        let pair = ring.pair(opener)?;
+        // A lineage without a head has nobody to hand on to.
+        let head = ring.head(pair.lineage).filter(|_| !pair.is_head);
+        let shut_out = shut_out(ring, protector);
+
+        let Some(head) = head else {
+            // A head is never compromised, and a lineage without one has no compromised pair. What may have been
+            // above it in the chain does not matter: it is the holder of these very keys.
+            let shut_out = without(shut_out, opener);
+            return Some(Self {
+                lineage: pair.lineage,
+                append: None,
+                shut_out,
+                signer: Signer::Opener,
+            });
+        };
+        let wrapping_of_head = protector
+            .wrappings()
+            .iter()
+            .find(|wrapping| head.is_wrapped_by(wrapping));
+        let (append, signer) = if shut_out.contains(&opener.id()) {
+            // Whoever is shut out does not sign either, or the next roll would refuse the protector.
+            match wrapping_of_head {
+                Some(wrapping) => (None, Signer::Wrapping(wrapping.id())),
+                None => (Some(head), Signer::Successor),
+            }
+        } else {
+            let reaches_head = protector.wrappings().iter().any(|wrapping| {
+                wrapping.encryption_certificate() == head.encryption_certificate()
+                    && !shut_out.contains(&wrapping.id())
+            });
+            ((!reaches_head).then_some(head), Signer::Opener)
+        };
+        Some(Self {
+            lineage: pair.lineage,
+            append,
+            shut_out,
+            signer,
+        })
+    }
+}
+
+fn without(mut ids: BTreeSet<WrappingId>, wrapping: &Wrapping) -> BTreeSet<WrappingId> {
+    ids.remove(&wrapping.id());
+    ids
+}
+
+/// The wrappings of compromised pairs and all that descend from them, but for those of heads: in every roll, whoever
+/// opened, or the next one would give a compromised pair what this one took away.
+fn shut_out(ring: &KeyRing, protector: &VerifiedProtector) -> BTreeSet<WrappingId> {
+    let mut shut_out = BTreeSet::new();
+    for wrapping in protector.wrappings() {
+        if ring.compromised(wrapping).is_some() {
+            shut_out.extend(protector.with_descendants(wrapping.id()));
+        }
+    }
+    for wrapping in protector
+        .wrappings()
+        .iter()
+        .filter(|wrapping| ring.is_head(wrapping))
+    {
+        shut_out.remove(&wrapping.id());
+    }
+    shut_out
+}
+
+/// Whether the guardian signature is by a compromised pair, or by one that only a compromised pair vouches for: by
+/// whoever has its keys, that is. Pairs that are held and not compromised are known to be ours.
+pub(crate) fn signed_by_compromised(
+    ring: &KeyRing,
+    protector: &VerifiedProtector,
+) -> Option<hgs_pki::Time> {
+    let guardian = protector.guardian();
+    if let Some(since) = ring.compromised(guardian) {
+        return Some(since);
+    }
+    if ring.pair(guardian).is_some() {
+        return None;
+    }
+    protector
+        .wrappings()
+        .iter()
+        .filter(|wrapping| {
+            protector
+                .with_descendants(wrapping.id())
+                .contains(&guardian.id())
+        })
+        .filter_map(|ancestor| ring.compromised(ancestor))
+        .min()
+}

@@ -1,0 +1,79 @@
+//! Whom and what a KPS believes, as arguments.
+
+use hgs_pki::health::{HostId, TrustedSigners};
+use hgs_pki::{CertificateCache, Seconds, SignatureCache, Time};
+use hgs_protector::ProtectorDigest;
+use hgs_protector::transport_key_blob::CachingPolicy;
+
+/// How far the clock of an attestation signer may be ahead of ours, unless configured.
+pub const SKEW: Seconds = Seconds::new(60);
+
+/// What a decision rests on, beside the request and the key ring.
+pub struct Trust<'a> {
+    /// Whose health certificates are believed.
+    pub signers: &'a TrustedSigners,
+    /// How far their clocks may be ahead; [`SKEW`] unless configured.
+    pub skew: Seconds,
+    /// The hosts that our own signers attest.
+    pub hosts: &'a dyn HostRegistry,
+    /// The protectors that passed through here.
+    pub protectors: &'a dyn SeenProtectors,
+    /// Whether an ancestor of a protector that is in use is refused, rather than reported.
+    pub refuse_superseded: bool,
+    /// Whether protectors that a compromised guardian signed are accepted unseen, for as long as it takes to re-key.
+    pub rekey_window: bool,
+    /// What hosts may keep, for version 2.
+    pub caching: Option<CachingPolicy>,
+}
+
+/// What the registry knows of a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostStanding {
+    /// Registered.
+    Registered,
+    /// Kept as one that is barred.
+    Revoked,
+    /// Not there: never registered, or removed.
+    Unknown,
+}
+
+/// The registered hosts.
+pub trait HostRegistry {
+    /// What is known of a host.
+    fn standing(&self, host: &HostId) -> HostStanding;
+}
+
+/// The tree of protectors that a KPS has released.
+pub trait SeenProtectors {
+    /// What is known of a protector, if it was the ingress or egress protector of a release.
+    fn seen(&self, protector: &ProtectorDigest) -> Option<SeenProtector>;
+}
+
+/// What is known of a protector that was seen before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SeenProtector {
+    /// When it was seen first.
+    pub first_seen: Time,
+    /// Whether a descendant of it came back as ingress, so that it is out of use.
+    pub superseded: bool,
+}
+
+/// What is remembered from request to request, and changes no answer.
+#[derive(Debug)]
+pub struct Caches {
+    /// Certificates of guardians and hosts.
+    pub certificates: CertificateCache,
+    /// Signatures over certificates.
+    pub signatures: SignatureCache,
+}
+
+impl Caches {
+    /// Caches of this many certificates and twice as many signatures.
+    #[must_use]
+    pub fn new(certificates: usize) -> Self {
+        Self {
+            certificates: CertificateCache::new(certificates),
+            signatures: SignatureCache::new(certificates.saturating_mul(2)),
+        }
+    }
+}
