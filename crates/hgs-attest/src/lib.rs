@@ -2,6 +2,8 @@
 
 pub mod client;
 mod facts;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod host_key;
 pub mod issue;
 mod mode;

@@ -1,7 +1,9 @@
 //! Bodies of fuzz targets: any octets may come, and what is accepted must survive a second round.
 
-use crate::health::HealthStatement;
-use crate::{Certificate, Thumbprint, Time, pkcs7};
+use crate::health::{
+    HealthCertificate, HealthKind, HealthStatement, TrustedSigner, TrustedSigners,
+};
+use crate::{Certificate, Seconds, Thumbprint, Time, pkcs7};
 
 /// [`Certificate::from_der`].
 pub fn fuzz_certificate(data: &[u8]) {
@@ -27,14 +29,6 @@ pub fn fuzz_pkcs7(data: &[u8]) {
     assert_eq!(again, Ok(certificates));
 }
 
-/// [`HealthStatement::from_der`].
-pub fn fuzz_health_statement(data: &[u8]) {
-    if let Ok(statement) = HealthStatement::from_der(data) {
-        let der = statement.to_der().expect("what was read can be written");
-        assert_eq!(HealthStatement::from_der(&der), Ok(statement));
-    }
-}
-
 /// [`Certificate::list_from_pem`], and the short texts of this crate.
 pub fn fuzz_text(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
@@ -44,5 +38,30 @@ pub fn fuzz_text(data: &[u8]) {
     let _ = text.parse::<Thumbprint>();
     if let Ok(time) = text.parse::<Time>() {
         assert_eq!(time.to_string().parse(), Ok(time));
+    }
+}
+
+/// [`HealthStatement::from_der`].
+pub fn fuzz_health_statement(data: &[u8]) {
+    if let Ok(statement) = HealthStatement::from_der(data) {
+        assert_eq!(statement.to_der().as_deref(), Ok(data));
+    }
+}
+
+/// [`HealthCertificate::verify`], and what it does behind a signature that verified.
+pub fn fuzz_health_certificate(data: &[u8]) {
+    let Ok(certificate) = HealthCertificate::from_der(data) else {
+        return;
+    };
+    let own = certificate.unverified().clone();
+    let when = own.validity().not_before;
+    let skew = Seconds::from_days(1);
+    for kind in [HealthKind::Encryption, HealthKind::Signing] {
+        crate::health::fuzz_checks_behind_the_signature(&own, kind, when, skew);
+        for signers in [vec![], vec![TrustedSigner::own(own.clone())]] {
+            let signers = TrustedSigners::new(signers);
+            let verified = certificate.clone().verify(&signers, kind, when, skew);
+            assert!(verified.is_err(), "nobody vouches for it");
+        }
     }
 }

@@ -26,6 +26,7 @@ use crate::{Seconds, Time, Validity};
 
 pub use statement::{AttestationMode, HealthStatement, HostId, HostIdError, StatementError};
 pub use trust::{MAXIMUM_VALIDITY, TrustedSigner, TrustedSigners};
+pub(crate) use verify::fuzz_checks_behind_the_signature;
 pub use verify::{HealthCertificateError, VerifiedHealthCertificate};
 
 /// How long before its issue a health certificate begins to be valid, for hosts whose clocks are late.

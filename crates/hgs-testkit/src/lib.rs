@@ -1,6 +1,8 @@
 //! Fakes, fixtures and judges for tests.
 
 pub mod fixtures;
+mod mutate;
 mod outside;
 
+pub use mutate::Mutations;
 pub use outside::{shared, tool};

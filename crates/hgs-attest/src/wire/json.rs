@@ -67,7 +67,7 @@ pub enum JsonError {
     /// One member stands twice in one object.
     #[error("the member `{name}` stands twice in one object")]
     DoubledMember {
-        /// Its name, cut short.
+        /// Its name, escaped and cut short.
         name: String,
     },
     /// `__type` follows another member.
@@ -205,7 +205,7 @@ impl Budget<'_> {
             return Err(self.refuse(JsonError::TooManyMembers { limit }));
         }
         if before.iter().any(|(found, _)| found == name) {
-            let name = name.chars().take(40).collect();
+            let name = quoted(name);
             return Err(self.refuse(JsonError::DoubledMember { name }));
         }
         if name == "__type" && !before.is_empty() {
@@ -289,6 +289,11 @@ impl<'de> Visitor<'de> for Value<'_, '_> {
     }
 }
 
+/// Text of a peer as an error quotes it: escaped, so that it can't steer a log or a terminal, and cut short.
+pub(super) fn quoted(text: &str) -> String {
+    text.chars().take(80).flat_map(char::escape_debug).collect()
+}
+
 /// The name of a member, borrowed where it can be.
 struct Name<'t>(Cow<'t, str>);
 
@@ -352,6 +357,14 @@ mod tests {
             assert_eq!(read(text), Err(JsonError::DoubledMember { name }), "{text}");
         }
         assert!(read(r#"{"a":1,"A":1}"#).is_ok());
+    }
+
+    #[test]
+    fn what_an_error_quotes_can_t_steer_a_terminal() {
+        let name = "\\u{1b}[2J\\u{202e}".to_owned() + &"a".repeat(80 - 5);
+        let member = r#""\u001b[2J\u202e"#.to_owned() + &"a".repeat(100) + "\":0";
+        let text = format!("{{{member},{member}}}");
+        assert_eq!(read(&text), Err(JsonError::DoubledMember { name }));
     }
 
     #[test]

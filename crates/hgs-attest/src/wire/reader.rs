@@ -2,7 +2,7 @@
 
 use hgs_crypto::base64;
 
-use super::json::{Json, JsonError, JsonLimits};
+use super::json::{Json, JsonError, JsonLimits, quoted};
 use super::{AttestationResultType, MAX_PROVIDED_CONTENTS, ResultContent, TYPE_NAMESPACE};
 
 /// Why octets are not a message of [MS-HGSA] 2.2.2. At fault is whoever sent them.
@@ -18,7 +18,7 @@ pub enum MessageError {
     /// `__type` names no type that is expected here.
     #[error("`{found}` is not the type of a message that is expected here")]
     UnexpectedType {
-        /// What `__type` says, cut short.
+        /// What `__type` says, escaped and cut short.
         found: String,
     },
     /// The message has no `__type`, and can't be told from others without it.
@@ -143,7 +143,7 @@ pub(super) fn read_document(octets: &[u8]) -> Result<Json<'_>, MessageError> {
 }
 
 pub(super) fn unexpected_type(found: &str) -> MessageError {
-    let found = found.chars().take(80).collect();
+    let found = quoted(found);
     MessageError::UnexpectedType { found }
 }
 

@@ -290,13 +290,22 @@ fn error_detail(object: &Object<'_, '_>) -> Result<Option<ErrorDetail>, MessageE
         return Ok(None);
     };
     let plain = |text: &str| -> String {
-        let plain = text.chars().filter(|character| !character.is_control());
+        let plain = text.chars().filter(|character| !steers(*character));
         plain.take(MAX_DETAIL_CHARACTERS).collect()
     };
     Ok(Some(ErrorDetail {
         code: plain(detail.text("Code")?),
         message: plain(detail.text("Message")?),
     }))
+}
+
+/// Controls of terminals, and those that turn the direction of text or break a line.
+fn steers(character: char) -> bool {
+    let of_unicode = matches!(
+        character,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    );
+    character.is_control() || of_unicode
 }
 
 #[cfg(test)]
@@ -311,8 +320,11 @@ mod tests {
     }
 
     fn detail() -> impl Strategy<Value = Option<ErrorDetail>> {
-        let text = "[ -~\u{a0}-\u{ffff}\u{1f600}]{0,40}";
-        let detail = (text, text).prop_map(|(code, message)| ErrorDetail { code, message });
+        let text = || {
+            let text = "[ -~\u{a0}-\u{ffff}\u{1f600}]{0,40}";
+            text.prop_map(|text| text.replace(steers, ""))
+        };
+        let detail = (text(), text()).prop_map(|(code, message)| ErrorDetail { code, message });
         proptest::option::of(detail)
     }
 
@@ -439,7 +451,7 @@ mod tests {
     #[test]
     fn what_another_server_says_for_people_is_cut_short_and_can_t_steer_a_terminal() {
         let text = format!(
-            r#"{{"__type":"ErrorReply:#Microsoft.Windows.RemoteAttestation.Core","Retryable":false,"OpenHgs":{{"Code":"a\u001b[2Jb","Message":"{}"}}}}"#,
+            r#"{{"__type":"ErrorReply:#Microsoft.Windows.RemoteAttestation.Core","Retryable":false,"OpenHgs":{{"Code":"a\u001b[2J\u202eb","Message":"{}"}}}}"#,
             "é".repeat(1000)
         );
         let Ok(Reply::Error(reply)) = Reply::parse(text.as_bytes()) else {

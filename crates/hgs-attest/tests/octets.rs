@@ -1,0 +1,120 @@
+//! Whatever octets come: the bodies of the fuzz targets over a corpus and its mutations.
+
+mod common;
+
+use common::{host_key, identity_key, request, signer};
+use hgs_attest::wire::{
+    AdRequest, AttestationOperationMode, ErrorDetail, ErrorReply, EvaluationLog,
+    PolicyEvaluationErrorReply, Reply, Request, ResultContent, SessionId, TpmReplyContinue,
+    TpmRequestContinue, TpmRequestInitial,
+};
+use hgs_attest::{Reason, Refusal, fuzzing, service_info, signing_certificates};
+use hgs_testkit::Mutations;
+
+const TOKENS: [&[u8]; 14] = [
+    b"{",
+    b"[[[[[[[[[[[[[[[[[",
+    b"\"",
+    b"\\u0041",
+    b"\\ud800",
+    b"\"__type\":\"ADRequest:#Microsoft.Windows.RemoteAttestation.Core\",",
+    b"\"SessionId\":\"AAAAAAAAAAAAAAAAAAAAAA==\",",
+    b"\"m_Item1\":1,",
+    b"1e999",
+    b"-0",
+    b"18446744073709551616",
+    b"null",
+    b"\xff",
+    b"\xef\xbb\xbf",
+];
+
+fn session() -> SessionId {
+    SessionId([3; 16])
+}
+
+fn requests() -> Vec<Vec<u8>> {
+    let tpm = TpmRequestInitial {
+        session_id: session(),
+        requested_content: vec![1.into()],
+        rtpm_public_endorsement_key: vec![1; 40],
+    };
+    let further = TpmRequestContinue {
+        session_id: session(),
+        requested_content: vec![2.into()],
+        rtpm_public_endorsement_key: vec![1; 40],
+        rtpm_new_context: vec![2; 100],
+    };
+    let ad = AdRequest {
+        session_id: session(),
+        requested_content: vec![ResultContent {
+            result_type: 1.into(),
+            octets: vec![4; 30],
+        }],
+    };
+    [
+        Request::Attestation(request(&host_key(), &identity_key(0))),
+        Request::TpmInitial(tpm),
+        Request::TpmContinue(further),
+        Request::Ad(ad),
+    ]
+    .iter()
+    .map(Request::to_json)
+    .collect()
+}
+
+fn replies() -> Vec<Vec<u8>> {
+    let expected = AttestationOperationMode::HostKey;
+    let replies = [
+        service_info(expected),
+        Refusal::from(Reason::OperationMode { expected }).reply(),
+        Refusal::from(Reason::HostNotRegistered).reply(),
+        Reply::TpmContinue(TpmReplyContinue {
+            rtpm_active_context: vec![1; 64],
+        }),
+        Reply::PolicyEvaluationError(PolicyEvaluationErrorReply {
+            retryable: false,
+            reasons: vec![EvaluationLog {
+                result: false,
+                reason: vec![0x6a; 16],
+            }],
+            open_hgs: None,
+        }),
+        Reply::Error(ErrorReply {
+            retryable: true,
+            open_hgs: Some(ErrorDetail {
+                code: "internal".to_owned(),
+                message: "é\u{1f600}".to_owned(),
+            }),
+        }),
+    ];
+    replies.iter().map(Reply::to_json).collect()
+}
+
+#[test]
+fn no_mutation_of_a_request_makes_it_panic() {
+    let corpus = requests();
+    corpus
+        .iter()
+        .for_each(|octets| fuzzing::fuzz_request(octets));
+    for octets in Mutations::of(&corpus, &TOKENS).take(20_000) {
+        fuzzing::fuzz_request(&octets);
+    }
+}
+
+#[test]
+fn no_mutation_of_a_reply_makes_it_panic() {
+    let corpus = replies();
+    corpus.iter().for_each(|octets| fuzzing::fuzz_reply(octets));
+    for octets in Mutations::of(&corpus, &TOKENS).take(20_000) {
+        fuzzing::fuzz_reply(&octets);
+    }
+}
+
+#[test]
+fn no_mutation_of_a_list_of_certificates_makes_it_panic() {
+    let corpus = [signing_certificates::write(&[signer()])];
+    fuzzing::fuzz_signing_certificates(&corpus[0]);
+    for octets in Mutations::of(&corpus, &[b"0,", b"255", b"-1", b" "]).take(3_000) {
+        fuzzing::fuzz_signing_certificates(&octets);
+    }
+}
