@@ -57,3 +57,112 @@ where
         debug!(%peer, %error, "a connection ended");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::pin::Pin;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+    use std::task::{Context, Poll};
+
+    use futures_util::future::BoxFuture;
+    use hyper::{Method, StatusCode};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
+
+    use super::super::service::{Credentials, Request, Response, Service};
+    use super::super::stopping;
+    use super::*;
+    use crate::config::Limits;
+    use crate::metrics::{ListenerMetrics, Metrics};
+
+    /// Counts the writes that reach the system.
+    struct Counting(DuplexStream, Arc<AtomicUsize>);
+
+    impl AsyncRead for Counting {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            output: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_read(context, output)
+        }
+    }
+
+    impl AsyncWrite for Counting {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            octets: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            Pin::new(&mut self.0).poll_write(context, octets)
+        }
+
+        fn poll_write_vectored(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            slices: &[io::IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            Pin::new(&mut self.0).poll_write_vectored(context, slices)
+        }
+
+        fn is_write_vectored(&self) -> bool {
+            self.0.is_write_vectored()
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_flush(context)
+        }
+
+        fn poll_shutdown(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_shutdown(context)
+        }
+    }
+
+    struct Certificates;
+
+    impl Service for Certificates {
+        fn handle(&self, _request: Request) -> BoxFuture<'_, Response> {
+            let body = vec![b'7'; 20_000];
+            Box::pin(async { Response::new(StatusCode::OK, "application/json", body) })
+        }
+
+        fn route(&self, _method: &Method, _path: &str) -> &'static str {
+            "certificates"
+        }
+    }
+
+    /// Drivers of SQL Server take what one read of theirs returns for the whole response.
+    #[tokio::test]
+    async fn a_response_leaves_in_one_write() {
+        let (stream, mut peer) = duplex(64 * 1024);
+        let writes = Arc::new(AtomicUsize::new(0));
+        let limits = Limits::default();
+        let metrics = ListenerMetrics::new(&Metrics::new(), "http");
+        let sequence = Arc::new(AtomicU64::new(1));
+        let engine = Engine::new(Arc::new(Certificates), &limits, metrics, 0, sequence);
+        let credentials = Credentials {
+            uid: 0,
+            gid: 0,
+            pid: None,
+        };
+        let (_stop, stopping) = stopping::channel();
+        peer.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            .await
+            .unwrap();
+        let stream = Counting(stream, writes.clone());
+        serve(stream, Peer::Unix(credentials), Arc::new(engine), stopping).await;
+
+        let mut response = Vec::new();
+        peer.read_to_end(&mut response).await.unwrap();
+        let response = String::from_utf8(response).unwrap();
+        assert!(response.contains("content-length: 20000\r\n"), "{response}");
+        assert!(response.ends_with("777"));
+        assert_eq!(writes.load(Ordering::Relaxed), 1);
+    }
+}

@@ -9,7 +9,7 @@ use hyper::header::{CONNECTION, CONTENT_TYPE, EXPECT, HOST, HeaderName, HeaderVa
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Version};
 use tokio::time::{Instant, timeout_at};
-use tracing::{Instrument, debug, error, info, info_span};
+use tracing::{Instrument, debug, error, info_span};
 
 use super::body::{self, HeldBody};
 use super::guard::Watch;
@@ -81,7 +81,8 @@ impl Engine {
         };
         let mut response = outcome.unwrap_or_else(|rejection| {
             self.metrics.rejected(rejection.name());
-            span.in_scope(|| info!(reason = rejection.name(), "{rejection}"));
+            // Strangers can cause as many of these as they like, so by default they are counted only.
+            span.in_scope(|| debug!(reason = rejection.name(), "{rejection}"));
             rejection.response()
         });
         if !framed_by_length {

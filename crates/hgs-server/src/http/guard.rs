@@ -262,3 +262,122 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for GuardedStream<S> {
         self.poll_write_deadline(context, closed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    use super::*;
+
+    const HEAD: &[u8] = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n";
+
+    /// A guard before a peer whose pipe holds `capacity` octets, on paused time.
+    fn guard(capacity: usize) -> (GuardedStream<DuplexStream>, DuplexStream, Arc<Watch>) {
+        let (stream, peer) = duplex(capacity);
+        let watch = Arc::new(Watch::default());
+        let limits = Limits {
+            header_time: Duration::from_secs(5),
+            idle_time: Duration::from_secs(60),
+            write_time: Duration::from_secs(10),
+            ..Limits::default()
+        };
+        let guarded = GuardedStream::new(stream, &limits, watch.clone());
+        (guarded, peer, watch)
+    }
+
+    async fn read(guarded: &mut GuardedStream<DuplexStream>) -> io::Result<Vec<u8>> {
+        let mut buffer = [0; 1024];
+        let length = guarded.read(&mut buffer).await?;
+        Ok(buffer[..length].to_vec())
+    }
+
+    #[tokio::test]
+    async fn one_read_never_goes_beyond_the_end_of_a_head_or_of_a_body() {
+        let (mut guarded, mut peer, _) = guard(1024);
+        peer.write_all(&[HEAD, b"body", HEAD, b"last"].concat())
+            .await
+            .unwrap();
+        for expected in [HEAD, b"body", HEAD, b"last"] {
+            assert_eq!(read(&mut guarded).await.unwrap(), expected);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn octets_that_keep_coming_do_not_stretch_the_time_of_a_header() {
+        let (mut guarded, mut peer, watch) = guard(1024);
+        let begun = Instant::now();
+        let sender = tokio::spawn(async move {
+            while peer.write_all(b"x").await.is_ok() {
+                sleep(Duration::from_secs(1)).await;
+            }
+        });
+        let error = loop {
+            match read(&mut guarded).await {
+                Ok(octets) => assert_eq!(octets, b"x"),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(begun.elapsed().as_secs(), 5);
+        assert_eq!(watch.ended(), Some(Ending::SlowHeader));
+        drop(guarded);
+        sender.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nor_do_answers_to_requests_sent_ahead() {
+        let (mut guarded, mut peer, _) = guard(1024);
+        let begun = Instant::now();
+        peer.write_all(&[HEAD, b"body", b"GET"].concat())
+            .await
+            .unwrap();
+        for expected in [HEAD, b"body", b"GET"] {
+            assert_eq!(read(&mut guarded).await.unwrap(), expected);
+        }
+        sleep(Duration::from_secs(4)).await;
+        guarded.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+        assert!(read(&mut guarded).await.is_err());
+        assert_eq!(begun.elapsed().as_secs(), 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn idle_time_begins_with_the_answer() {
+        let (mut guarded, mut peer, watch) = guard(1024);
+        let begun = Instant::now();
+        peer.write_all(&[HEAD, b"body"].concat()).await.unwrap();
+        assert_eq!(read(&mut guarded).await.unwrap(), HEAD);
+        assert_eq!(watch.begin_answer(), None);
+        assert_eq!(read(&mut guarded).await.unwrap(), b"body");
+        let working = async {
+            sleep(Duration::from_secs(100)).await;
+            watch.end_answer();
+        };
+        tokio::select! {
+            () = working => {}
+            ended = read(&mut guarded) => panic!("let go while it was answered: {ended:?}"),
+        }
+        guarded.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+        assert!(read(&mut guarded).await.is_err());
+        assert_eq!(begun.elapsed().as_secs(), 160);
+        assert_eq!(watch.ended(), None, "idleness is no fault");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_reads_a_little_is_waited_for_and_one_that_stops_is_not() {
+        let (mut guarded, mut peer, watch) = guard(16);
+        let begun = Instant::now();
+        let reader = tokio::spawn(async move {
+            let mut octets = [0; 16];
+            for _ in 0..3 {
+                sleep(Duration::from_secs(9)).await;
+                peer.read_exact(&mut octets).await.unwrap();
+            }
+            peer
+        });
+        let error = guarded.write_all(&[b'x'; 1024]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(begun.elapsed().as_secs(), 27 + 10);
+        assert_eq!(watch.ended(), Some(Ending::SlowReader));
+        drop(reader.await.unwrap());
+    }
+}

@@ -33,7 +33,7 @@ pub(crate) struct Watcher {
     pub(crate) gate: Arc<Semaphore>,
 }
 
-pub(crate) fn probe() -> (Arc<Probe>, Watcher) {
+fn probe() -> (Arc<Probe>, Watcher) {
     let (entered, entered_receiver) = mpsc::unbounded_channel();
     let (left, left_receiver) = mpsc::unbounded_channel();
     let gate = Arc::new(Semaphore::new(0));
@@ -48,6 +48,18 @@ pub(crate) fn probe() -> (Arc<Probe>, Watcher) {
         gate,
     };
     (Arc::new(probe), watcher)
+}
+
+/// The probe behind every listener.
+pub(crate) fn services(readiness: Readiness) -> (Services, Watcher) {
+    let (probe, watcher) = probe();
+    let services = Services {
+        protocol: probe.clone(),
+        admin: probe,
+        readiness,
+        metrics: Metrics::new(),
+    };
+    (services, watcher)
 }
 
 impl Service for Probe {
@@ -122,14 +134,8 @@ impl TestServer {
 
     /// Starts a server, or says why it can't listen.
     pub(crate) fn bind(extra: &str, readiness: Readiness) -> Result<Self, BindError> {
-        let (probe, watcher) = probe();
-        let metrics = Metrics::new();
-        let services = Services {
-            protocol: probe.clone(),
-            admin: probe,
-            readiness,
-            metrics: metrics.clone(),
-        };
+        let (services, watcher) = services(readiness);
+        let metrics = services.metrics.clone();
         let bound = Server::bind(&configuration(extra), services)?;
         let addresses = bound.addresses();
         let reloader = bound.reloader();
