@@ -72,7 +72,7 @@ fn rsassa_pss_verification() {
         TestName::RsaPss2048Sha256Mgf1SaltLen32,
         TestName::RsaPss3072Sha256Mgf1SaltLen32,
         TestName::RsaPss4096Sha256Mgf1SaltLen32,
-        // Another salt length: its valid signatures are invalid for us.
+        // Another salt length: what is valid there is invalid for us.
         TestName::RsaPss2048Sha256Mgf1SaltLen0,
     ];
     let mut ran = 0;
@@ -81,10 +81,10 @@ fn rsassa_pss_verification() {
             let key = PublicKey::from_spki_der(&group.der).unwrap();
             for test in &group.tests {
                 let verified = key.verify(SignatureScheme::PssSha256, &test.msg, &test.sig);
-                let result = if group.salt_size == 32 {
-                    test.result
-                } else {
-                    TestResult::Invalid
+                let result = match (group.salt_size, test.result) {
+                    (32, result) => result,
+                    (_, TestResult::Valid) => TestResult::Invalid,
+                    _ => continue,
                 };
                 check(
                     verified.is_ok(),
