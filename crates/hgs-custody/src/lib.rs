@@ -19,7 +19,7 @@ use hgs_crypto::SecretBytes;
 use hgs_crypto::rsa::{OaepHash, PublicKey, SignatureScheme};
 
 pub use key_reference::KeyReference;
-pub use software::SoftwareKey;
+pub use software::{SoftwareKey, UnsealError};
 
 /// A place where work with one RSA private key is done.
 ///

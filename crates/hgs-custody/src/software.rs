@@ -1,8 +1,9 @@
 //! RSA keys in this process's memory.
 
-use hgs_crypto::SecretBytes;
 use hgs_crypto::rsa::{self, OaepHash, PrivateKeyError, PublicKey, SignatureScheme};
+use hgs_crypto::{CryptoError, Random, SecretBytes};
 
+use crate::seal::{Sealer, Unsealable};
 use crate::{Capabilities, KeyError, PrivateKey};
 
 /// An RSA private key held in memory. `Debug` shows its public half only.
@@ -32,6 +33,45 @@ impl SoftwareKey {
     pub fn pkcs8_der(&self) -> &SecretBytes {
         self.0.pkcs8_der()
     }
+
+    /// Seals the key for the store under `name` and `generation`.
+    ///
+    /// # Errors
+    /// When the source of randomness fails.
+    pub fn seal(
+        &self,
+        sealer: &Sealer,
+        name: &str,
+        generation: u64,
+        random: &mut dyn Random,
+    ) -> Result<Vec<u8>, CryptoError> {
+        sealer.seal(name, generation, self.pkcs8_der(), random)
+    }
+
+    /// Opens what [`Self::seal`] made.
+    ///
+    /// # Errors
+    /// When it was sealed elsewhere, or is not an acceptable key.
+    pub fn unseal(
+        sealer: &Sealer,
+        name: &str,
+        generation: u64,
+        sealed: &[u8],
+    ) -> Result<Self, UnsealError> {
+        let octets = sealer.open(name, generation, sealed)?;
+        Ok(Self::from_pkcs8_der(&octets)?)
+    }
+}
+
+/// Why a sealed key can't be had back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum UnsealError {
+    /// Another master key, name or generation, or changed octets.
+    #[error(transparent)]
+    Sealed(#[from] Unsealable),
+    /// What was sealed is not an acceptable key.
+    #[error(transparent)]
+    Key(#[from] PrivateKeyError),
 }
 
 impl PrivateKey for SoftwareKey {
@@ -67,7 +107,10 @@ impl PrivateKey for SoftwareKey {
 
 #[cfg(test)]
 mod tests {
+    use hgs_crypto::random::System;
+
     use super::*;
+    use crate::seal::MasterKey;
 
     #[test]
     fn works_as_a_place_behind_the_trait() {
@@ -85,6 +128,18 @@ mod tests {
             .public()
             .verify(SignatureScheme::PssSha256, b"message", &signature);
         assert!(verified.is_ok());
+    }
+
+    #[test]
+    fn sealed_and_back() {
+        let mut random = System::new();
+        let sealer = MasterKey::generate(&mut random).unwrap().sealer("key");
+        let key = SoftwareKey::generate(2048).unwrap();
+        let sealed = key.seal(&sealer, "name", 7, &mut random).unwrap();
+        let back = SoftwareKey::unseal(&sealer, "name", 7, &sealed).unwrap();
+        assert_eq!(back.public(), key.public());
+        let error = SoftwareKey::unseal(&sealer, "other", 7, &sealed).unwrap_err();
+        assert_eq!(error, UnsealError::Sealed(Unsealable));
     }
 
     /// attacks.md K9: no private number in what gets logged.
