@@ -1,17 +1,16 @@
 //! Hexadecimal, for thumbprints and digests that people read.
 
-use std::fmt::Write as _;
-
 /// Lower-case hexadecimal without separators.
 #[must_use]
 pub fn encode(octets: &[u8]) -> String {
-    octets.iter().fold(
-        String::with_capacity(octets.len() * 2),
-        |mut text, octet| {
-            let _ = write!(text, "{octet:02x}");
-            text
-        },
-    )
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |value: u8| char::from(DIGITS[usize::from(value & 0x0f)]);
+    let mut text = String::with_capacity(octets.len() * 2);
+    for octet in octets {
+        text.push(digit(octet >> 4));
+        text.push(digit(*octet));
+    }
+    text
 }
 
 /// Decodes either case; colons and white space between octets are skipped, as people copy them.

@@ -1,1 +1,56 @@
-//! State, generations, named transactions, sealed values and audit over an embedded engine.
+//! What the guardian service remembers: state, generations, named transactions, audit.
+//!
+//! There is one logical document, the [`State`], in memory and on the disk. It changes only by
+//! named [`Transaction`]s, each of which writes its audit record in the same commit. Releases of
+//! keys change no state; they are recorded in the audit log and in the lineage tree of protectors,
+//! many in one commit.
+//!
+//! ```text
+//!   release, transact, note --> queue --> writer: one commit of SQLite --> replies, new State
+//!   state ------------------------------> memory
+//!   audit, seen ------------------------> a connection that only reads
+//! ```
+//!
+//! **Against whoever can write the database** every record has a tag under a key derived from the
+//! master key, and so has the whole; software keys are sealed. [`Store::open`] finds any record
+//! that was changed, swapped, removed, added or put back, and names it. It does not find that the
+//! *whole* folder was put back as it was at an earlier commit: that takes a witness elsewhere.
+//!
+//! What this crate does not do: it decides nothing about health or keys, it does not talk to the
+//! network, and it never gives a private key to anyone but the process that holds the master key.
+
+mod audit;
+mod change;
+mod diagnosis;
+mod engine;
+mod error;
+#[cfg(test)]
+mod fixture;
+mod lineage;
+pub mod master_key_file;
+mod model;
+mod opening;
+mod place;
+mod record;
+mod release;
+mod state;
+mod store;
+mod transaction;
+mod writer;
+
+pub use audit::{Action, AuditEntry, AuditFilter, AuditRecord, Outcome, RecordChange};
+pub use error::{Finding, OpenError, PlaceError, StoreError, Tampered};
+pub use lineage::{RETENTION, Seen, Standing};
+pub use model::{
+    AttestationSigner, CertificateKind, CertificateRecord, Digest, Host, HostId, HostIdentity,
+    HostName, IdentityKind, Label, Lineage, NameError, Revocation, SealedKey, SerialNumber,
+    Settings, SettingsError, SignerStage,
+};
+pub use record::RecordKind;
+pub use release::{Recipient, Recorded, Release, ReleaseRefusal};
+pub use state::State;
+pub use store::{Counters, Opening, Store};
+pub use transaction::{
+    Act, Attestation, MAX_IDENTITY_KEYS, MAX_REASON_LENGTH, Refusal, Transaction,
+};
+pub use writer::{Committed, Failure, Never};

@@ -1,0 +1,201 @@
+//! Errors, by the party at fault.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why the store can't be opened or created.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The operator's turn: a file or folder is not as it must be.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    /// The operator's turn: nothing has been initialised there yet.
+    #[error("there is no state in {}", directory.display())]
+    NotInitialised {
+        /// The state folder.
+        directory: PathBuf,
+    },
+    /// The operator's turn: there is a state already, and it is not overwritten.
+    #[error("there is a state in {} already", directory.display())]
+    AlreadyInitialised {
+        /// The state folder.
+        directory: PathBuf,
+    },
+    /// The operator's turn: another process holds the state.
+    #[error("the state in {} is in use by another process", directory.display())]
+    InUse {
+        /// The state folder.
+        directory: PathBuf,
+    },
+    /// The operator's turn: the state was written under another master key.
+    #[error("the state was written under another master key")]
+    WrongMasterKey,
+    /// The operator's turn: a newer program wrote the state.
+    #[error("the state has schema version {found}; this program knows up to {known}")]
+    NewerSchema {
+        /// The version found.
+        found: u32,
+        /// The newest version this program knows.
+        known: u32,
+    },
+    /// The database file is damaged.
+    #[error("the database is damaged: {detail}")]
+    Damaged {
+        /// What the engine found first.
+        detail: String,
+    },
+    /// Somebody else wrote to the database.
+    #[error(transparent)]
+    Tampered(#[from] Tampered),
+    /// The first transaction of a new state was refused.
+    #[error(transparent)]
+    Refused(#[from] crate::Refusal),
+    /// The database engine failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a file or folder is not used.
+#[derive(Debug, thiserror::Error)]
+pub enum PlaceError {
+    /// A symbolic link, which could lead anywhere (attacks.md K20).
+    #[error("{} is a symbolic link; name the place itself", path.display())]
+    Symlink {
+        /// The link.
+        path: PathBuf,
+    },
+    /// Others may read or write it.
+    #[error("{} has mode {mode:03o}; run `chmod {wanted:03o} {0}`", path.display())]
+    Mode {
+        /// The file or folder.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+        /// The permission bits it should have.
+        wanted: u32,
+    },
+    /// It belongs to somebody else, who could change it at any time.
+    #[error("{} belongs to user {owner}, and this process runs as user {user}", path.display())]
+    Owner {
+        /// The file or folder.
+        path: PathBuf,
+        /// The user id of its owner.
+        owner: u32,
+        /// The user id of this process.
+        user: u32,
+    },
+    /// It is not what it should be: a file, or a folder.
+    #[error("{} is not a {wanted}", path.display())]
+    Type {
+        /// What is there.
+        path: PathBuf,
+        /// What should be there.
+        wanted: &'static str,
+    },
+    /// The file does not hold a master key.
+    #[error("{}: {cause}", path.display())]
+    MasterKey {
+        /// The master key file.
+        path: PathBuf,
+        /// Its size is wrong.
+        cause: hgs_custody::seal::MasterKeyLength,
+    },
+    /// The operating system refused.
+    #[error("{}: {cause}", path.display())]
+    System {
+        /// The file or folder.
+        path: PathBuf,
+        /// What it said.
+        cause: io::Error,
+    },
+}
+
+impl PlaceError {
+    pub(crate) fn system(path: &Path, cause: impl Into<io::Error>) -> Self {
+        Self::System {
+            path: path.to_owned(),
+            cause: cause.into(),
+        }
+    }
+}
+
+/// A record that is not as this service left it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the state was changed by somebody else: {table} {name:?} {finding}")]
+pub struct Tampered {
+    /// The kind of record, or `audit`, `lineage`, `store` or `schema`.
+    pub table: String,
+    /// The record's name.
+    pub name: String,
+    /// What is wrong with it.
+    pub finding: Finding,
+}
+
+impl Tampered {
+    pub(crate) fn new(table: impl fmt::Display, name: impl fmt::Display, finding: Finding) -> Self {
+        Self {
+            table: table.to_string(),
+            name: name.to_string(),
+            finding,
+        }
+    }
+}
+
+/// What is wrong with a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finding {
+    /// Its tag does not belong to it: its value, name or place was changed.
+    Changed,
+    /// It was deleted.
+    Missing,
+    /// An older version of it was put back.
+    Stale,
+    /// It should not be there: it was removed earlier.
+    Unexpected,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Changed => "was changed",
+            Self::Missing => "is missing",
+            Self::Stale => "is an older version of itself",
+            Self::Unexpected => "should not be there",
+        })
+    }
+}
+
+/// Why an open store did not do what was asked; nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Too much work waits already; try again.
+    #[error("the store has too much work waiting")]
+    Busy,
+    /// The store is being closed.
+    #[error("the store is closed")]
+    Closed,
+    /// The database can't be read or written, for instance because the disk is full.
+    #[error("the state can't be read or written: {reason}")]
+    Unavailable {
+        /// What the engine says.
+        reason: String,
+    },
+    /// Somebody else wrote to the database while it was open.
+    #[error(transparent)]
+    Tampered(#[from] Tampered),
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Unavailable {
+            reason: error.to_string(),
+        }
+    }
+}
+
+impl From<rusqlite::Error> for OpenError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Store(error.into())
+    }
+}

@@ -1,0 +1,15 @@
+//! What the guardian service remembers, as types. [`State`](crate::State) holds them, a
+//! [`Transaction`](crate::Transaction) changes them.
+
+mod certificate;
+mod host;
+mod names;
+mod settings;
+mod signer;
+pub(crate) mod text;
+
+pub use certificate::{CertificateKind, CertificateRecord, SealedKey};
+pub use host::{Host, HostIdentity, IdentityKind, Revocation};
+pub use names::{Digest, HostId, HostName, Label, Lineage, NameError, SerialNumber};
+pub use settings::{Settings, SettingsError};
+pub use signer::{AttestationSigner, SignerStage};

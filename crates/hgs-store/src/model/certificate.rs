@@ -1,0 +1,74 @@
+//! The certificates of the key protection service, and their sealed keys.
+
+use hgs_custody::KeyReference;
+use hgs_pki::{Certificate, Thumbprint, Time};
+use serde::{Deserialize, Serialize};
+
+use super::{Digest, Label, Lineage, text};
+
+/// What a certificate is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CertificateKind {
+    /// Signs protectors and the encryption certificate in the metadata.
+    Signing,
+    /// Transport keys are wrapped to it.
+    Encryption,
+    /// Signs the metadata document.
+    Communications,
+}
+
+/// A certificate whose private key this service can use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CertificateRecord {
+    /// What it is for.
+    pub kind: CertificateKind,
+    /// The certificate.
+    #[serde(with = "text::certificate")]
+    pub certificate: Certificate,
+    /// Where its private key lives.
+    #[serde(with = "text::display")]
+    pub key: KeyReference,
+    /// Whose succession it belongs to.
+    pub lineage: Lineage,
+    /// Disabled certificates open and sign nothing.
+    pub enabled: bool,
+    /// Whether it is the head of its lineage: the one certificate of its kind that new wrappings
+    /// and signatures are made with.
+    pub head: bool,
+    /// Since when its private key counts as known to others.
+    #[serde(with = "text::optional")]
+    pub compromised: Option<Time>,
+    /// What people call it.
+    pub label: Option<Label>,
+    /// When it was added.
+    #[serde(with = "text::display")]
+    pub added: Time,
+}
+
+impl CertificateRecord {
+    /// The certificate's thumbprint, by which the record is named.
+    #[must_use]
+    pub fn thumbprint(&self) -> Thumbprint {
+        self.certificate.thumbprint()
+    }
+
+    /// Whether it is the primary certificate of its kind: the head of the fabric's lineage. A
+    /// tenant's certificate never is.
+    #[must_use]
+    pub fn is_primary(&self) -> bool {
+        self.head && self.lineage == Lineage::Fabric
+    }
+}
+
+/// A software key as it lies in the store. Only
+/// [`Store::private_key`](crate::Store::private_key) opens it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SealedKey {
+    /// SHA-256 of the public half's SubjectPublicKeyInfo, by which the record is named.
+    pub(crate) public_key: Digest,
+    #[serde(with = "text::octets")]
+    pub(crate) sealed: Vec<u8>,
+}

@@ -1,0 +1,110 @@
+//! The service's settings that are state: the same on every node, changed while it runs.
+
+use serde::{Deserialize, Serialize};
+
+use super::Label;
+
+/// The settings of the service. What differs between nodes (listeners, paths, logs) stands in
+/// each node's configuration file instead.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// What the service is called in its certificates and listings.
+    pub name: Label,
+    /// The base URL under which hosts attest, if it is published.
+    pub attestation_url: Option<String>,
+    /// The base URL under which hosts fetch keys, if it is published.
+    pub key_protection_url: Option<String>,
+    /// Whether released keys may be cached by hosts ([MS-KPS] 2.2.3.10).
+    pub allow_key_material_caching: bool,
+    /// For how long health certificates are valid: 300 to 86,400 seconds.
+    pub health_certificate_seconds: u32,
+    /// Whether a protector is refused when one that was made from it has been used; otherwise it
+    /// is only reported.
+    pub refuse_superseded_protectors: bool,
+}
+
+/// A setting is out of its range.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SettingsError {
+    /// Health certificates would be valid for too short or too long.
+    #[error("health certificates are valid for 300 to 86400 seconds, not {0}")]
+    HealthCertificateSeconds(u32),
+    /// Not a base URL.
+    #[error("not an http or https URL of at most 2048 printable ASCII characters: {0:?}")]
+    Url(String),
+}
+
+impl Settings {
+    /// The settings of a new service called `name`: nothing is cached, certificates last 8 hours,
+    /// superseded protectors are reported.
+    #[must_use]
+    pub fn new(name: Label) -> Self {
+        Self {
+            name,
+            attestation_url: None,
+            key_protection_url: None,
+            allow_key_material_caching: false,
+            health_certificate_seconds: 8 * 60 * 60,
+            refuse_superseded_protectors: false,
+        }
+    }
+
+    /// Checks what the types leave open.
+    ///
+    /// # Errors
+    /// Names the setting that is out of range.
+    pub fn check(&self) -> Result<(), SettingsError> {
+        let seconds = self.health_certificate_seconds;
+        if !(300..=86_400).contains(&seconds) {
+            return Err(SettingsError::HealthCertificateSeconds(seconds));
+        }
+        let urls = [&self.attestation_url, &self.key_protection_url];
+        match urls.into_iter().flatten().find(|url| !is_base_url(url)) {
+            Some(url) => Err(SettingsError::Url(url.chars().take(80).collect())),
+            None => Ok(()),
+        }
+    }
+}
+
+fn is_base_url(url: &str) -> bool {
+    let rest = url
+        .strip_prefix("https://")
+        .or_else(|| url.strip_prefix("http://"));
+    url.len() <= 2048
+        && rest.is_some_and(|rest| {
+            !rest.is_empty() && rest.bytes().all(|octet| octet.is_ascii_graphic())
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_checked() {
+        let sound = Settings::new("hgs".parse().unwrap());
+        assert_eq!(sound.check(), Ok(()));
+        for seconds in [0, 299, 86_401] {
+            let settings = Settings {
+                health_certificate_seconds: seconds,
+                ..sound.clone()
+            };
+            let error = SettingsError::HealthCertificateSeconds(seconds);
+            assert_eq!(settings.check(), Err(error));
+        }
+        for url in [
+            "",
+            "hgs.example",
+            "ftp://hgs.example",
+            "https://",
+            "https://a b",
+        ] {
+            let settings = Settings {
+                key_protection_url: Some(url.to_owned()),
+                ..sound.clone()
+            };
+            assert_eq!(settings.check(), Err(SettingsError::Url(url.to_owned())));
+        }
+    }
+}

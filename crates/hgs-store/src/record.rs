@@ -1,0 +1,229 @@
+//! Records as they are kept: named octets that nobody else can make, change, remove or put back.
+//!
+//! A record's tag binds its value to its kind, name and generation, so a changed value, two
+//! swapped values and a foreign record are found where they lie. A tag says nothing about records
+//! that are *absent*, or present in an older version that was once true. That is what the
+//! [`Sum`] is for: to every tag belongs a second, secret number, and the tag of the whole (kept in
+//! table `store`) is over the sum of them all. Adding or replacing a record changes the sum by one
+//! addition and one subtraction, however many there are, so no commit reads what it does not
+//! change.
+//!
+//! Whoever can write the database sees neither the numbers nor their sum, and can't find another
+//! set of records with the same sum: each record that the sum has and the set has not (or the
+//! other way round) moves it by an unpredictable 256-bit number (the construction is that of
+//! multiset hashes, Clarke et al., ASIACRYPT 2003, with a keyed function that nobody can query).
+//! What no value inside the database can stop is putting back *all* of it, as it was at one
+//! earlier commit.
+
+use std::fmt;
+
+use hgs_crypto::CryptoError;
+use hgs_custody::seal::{Authenticator, MasterKey, Sealer, Tag};
+use serde::{Deserialize, Serialize};
+
+/// The kinds of records, as they are written in column `kind`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RecordKind {
+    /// The one record of settings.
+    Settings,
+    /// A certificate of the key protection service.
+    Certificate,
+    /// A sealed software key.
+    PrivateKey,
+    /// A registered host.
+    Host,
+    /// An identity key of a host.
+    HostIdentity,
+    /// A signer of health certificates.
+    AttestationSigner,
+}
+
+impl RecordKind {
+    const ALL: [Self; 6] = [
+        Self::Settings,
+        Self::Certificate,
+        Self::PrivateKey,
+        Self::Host,
+        Self::HostIdentity,
+        Self::AttestationSigner,
+    ];
+
+    /// The kind's name in the database and in audit records.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Settings => "settings",
+            Self::Certificate => "certificate",
+            Self::PrivateKey => "private-key",
+            Self::Host => "host",
+            Self::HostIdentity => "host-identity",
+            Self::AttestationSigner => "attestation-signer",
+        }
+    }
+
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+}
+
+impl fmt::Display for RecordKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// The keys that everything in the store hangs from, derived once.
+pub(crate) struct Keys {
+    record: Authenticator,
+    term: Authenticator,
+    pub(crate) lineage: Authenticator,
+    pub(crate) audit: Authenticator,
+    pub(crate) root: Authenticator,
+    pub(crate) private_keys: Sealer,
+}
+
+impl Keys {
+    pub(crate) fn derive(master_key: &MasterKey) -> Self {
+        Self {
+            record: master_key.authenticator("record"),
+            term: master_key.authenticator("term of the sum"),
+            lineage: master_key.authenticator("lineage"),
+            audit: master_key.authenticator("audit"),
+            root: master_key.authenticator("root"),
+            private_keys: master_key.sealer("private key"),
+        }
+    }
+
+    /// The tag of a record.
+    pub(crate) fn tag(&self, kind: RecordKind, name: &str, generation: u64, value: &str) -> Tag {
+        let generation = generation.to_be_bytes();
+        let kind = kind.as_str().as_bytes();
+        self.record
+            .tag([kind, name.as_bytes(), &generation, value.as_bytes()])
+    }
+
+    /// Checks the tag of a record.
+    pub(crate) fn verify(
+        &self,
+        kind: RecordKind,
+        name: &str,
+        generation: u64,
+        value: &str,
+        tag: &[u8],
+    ) -> Result<(), CryptoError> {
+        let generation = generation.to_be_bytes();
+        let kind = kind.as_str().as_bytes();
+        let parts = [kind, name.as_bytes(), &generation, value.as_bytes()];
+        self.record.verify(parts, tag)
+    }
+
+    /// What the record or node with this tag adds to its sum.
+    pub(crate) fn term(&self, tag: &Tag) -> Term {
+        let octets = self.term.tag([tag]);
+        let (lanes, _) = octets.as_chunks();
+        Term(std::array::from_fn(|i| u64::from_be_bytes(lanes[i])))
+    }
+}
+
+/// What one record adds to a [`Sum`]; never written anywhere.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Term([u64; 4]);
+
+/// The sum over all records of a table: four lanes of addition modulo 2^64, and how many.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sum {
+    lanes: [u64; 4],
+    count: u64,
+}
+
+impl Sum {
+    /// The sum over nothing.
+    pub(crate) const EMPTY: Self = Self {
+        lanes: [0; 4],
+        count: 0,
+    };
+
+    pub(crate) fn add(&mut self, term: &Term) {
+        self.lanes = std::array::from_fn(|i| self.lanes[i].wrapping_add(term.0[i]));
+        self.count = self.count.wrapping_add(1);
+    }
+
+    pub(crate) fn subtract(&mut self, term: &Term) {
+        self.lanes = std::array::from_fn(|i| self.lanes[i].wrapping_sub(term.0[i]));
+        self.count = self.count.wrapping_sub(1);
+    }
+
+    pub(crate) fn octets(&self) -> [u8; 40] {
+        let mut octets = [0; 40];
+        let numbers = self.lanes.iter().chain([&self.count]);
+        let (places, _) = octets.as_chunks_mut();
+        for (place, number) in places.iter_mut().zip(numbers) {
+            *place = number.to_be_bytes();
+        }
+        octets
+    }
+}
+
+/// A sum tells an attacker nothing only while nobody writes it anywhere.
+impl fmt::Debug for Sum {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Sum(of {})", self.count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hgs_crypto::SecretBytes;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn keys() -> Keys {
+        let octets = SecretBytes::new(vec![1; 32]);
+        Keys::derive(&MasterKey::from_octets(octets).unwrap())
+    }
+
+    #[test]
+    fn kinds_are_named_in_one_way() {
+        for kind in RecordKind::ALL {
+            let written = serde_json::to_string(&kind).unwrap();
+            assert_eq!(written, format!("\"{kind}\""));
+            assert_eq!(RecordKind::from_name(kind.as_str()), Some(kind));
+        }
+        assert_eq!(RecordKind::from_name("audit"), None);
+    }
+
+    #[test]
+    fn a_tag_holds_kind_name_generation_and_value() {
+        let keys = keys();
+        let tag = keys.tag(RecordKind::Host, "a", 1, "{}");
+        assert_ne!(tag, keys.tag(RecordKind::HostIdentity, "a", 1, "{}"));
+        assert_ne!(tag, keys.tag(RecordKind::Host, "b", 1, "{}"));
+        assert_ne!(tag, keys.tag(RecordKind::Host, "a", 2, "{}"));
+        assert_ne!(tag, keys.tag(RecordKind::Host, "a", 1, "[]"));
+    }
+
+    proptest! {
+        #[test]
+        fn the_sum_forgets_order_but_nothing_else(tags: Vec<[u8; 32]>, removed: prop::sample::Index) {
+            let keys = keys();
+            let sum = |tags: &[[u8; 32]]| {
+                let mut sum = Sum::EMPTY;
+                tags.iter().for_each(|tag| sum.add(&keys.term(tag)));
+                sum
+            };
+            let whole = sum(&tags);
+            let reversed: Vec<_> = tags.iter().rev().copied().collect();
+            prop_assert!(whole == sum(&reversed));
+            prop_assume!(!tags.is_empty());
+            let place = removed.index(tags.len());
+            let mut rest = tags.clone();
+            let gone = rest.remove(place);
+            let mut less = whole;
+            less.subtract(&keys.term(&gone));
+            prop_assert!(less == sum(&rest));
+            prop_assert!(less.octets() != whole.octets());
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! A release of keys: what is recorded of it, and what is checked once more before it is.
+
+use hgs_pki::{Thumbprint, Time};
+
+use crate::State;
+use crate::audit::{Action, AuditEntry, Outcome};
+use crate::lineage::{Standing, Step};
+use crate::model::{Digest, Host, HostId, Lineage, SerialNumber};
+
+/// A release that waits to be recorded. Everything in it was verified by whoever made it.
+#[derive(Debug, Clone)]
+pub struct Release {
+    /// When.
+    pub time: Time,
+    /// To whom.
+    pub recipient: Recipient,
+    /// The thumbprint of the attestation signer of the health certificate.
+    pub signer: Thumbprint,
+    /// The serial number of the health certificate.
+    pub serial: SerialNumber,
+    /// When the health certificate was issued.
+    pub issued: Time,
+    /// The digest of the policy its health was judged by.
+    pub policy: Digest,
+    /// The digest of the ingress protector.
+    pub ingress: Digest,
+    /// The digest of the egress protector.
+    pub egress: Digest,
+    /// The owner's signing certificate.
+    pub owner: Thumbprint,
+    /// The encryption certificate that opened the ingress protector.
+    pub guardian: Thumbprint,
+}
+
+/// The host that keys are released to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Recipient {
+    /// A host of our registry, attested by one of our own signers.
+    Registered(HostId),
+    /// A host of another cluster, by the name its signer gives it.
+    Foreign(String),
+}
+
+/// Why a release that was decided is not recorded after all: the state has changed since. The
+/// refusal itself is recorded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReleaseRefusal {
+    /// The host is no longer registered.
+    #[error("the host is not registered")]
+    HostNotRegistered,
+    /// The host was revoked.
+    #[error("the host was revoked")]
+    HostRevoked,
+    /// The attestation signer is no longer trusted, or not for this kind of host.
+    #[error("the attestation signer is not trusted for this host")]
+    SignerNotTrusted,
+    /// Certificates of that time are refused.
+    #[error("the health certificate was issued before {0}, and such are refused")]
+    IssuedTooEarly(Time),
+    /// This one certificate is refused.
+    #[error("the health certificate is on the signer's deny list")]
+    SerialDenied,
+    /// The certificate that opened the protector was disabled or removed.
+    #[error("the certificate that opened the protector is not enabled")]
+    GuardianNotEnabled,
+    /// A protector made from this one has been used, and the settings refuse that.
+    #[error("a protector that was made from this one has been used")]
+    ProtectorSuperseded,
+    /// The egress protector is known already: it was not made afresh.
+    #[error("the egress protector is not new")]
+    EgressKnown,
+}
+
+/// Proof that a release is on the disk. Only the store makes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recorded {
+    pub(crate) sequence: u64,
+    pub(crate) standing: Standing,
+    pub(crate) egress: Digest,
+}
+
+impl Recorded {
+    /// The number of its audit record.
+    #[must_use]
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// Where the ingress protector stands among its descendants.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        self.standing
+    }
+
+    /// The digest of the egress protector that it is the proof for.
+    #[must_use]
+    pub fn egress(&self) -> &Digest {
+        &self.egress
+    }
+}
+
+impl Release {
+    /// Checks against the newest state what an administrator may have changed since the release
+    /// was decided, so that no release follows the revocation that forbids it (attacks.md K4).
+    pub(crate) fn check(&self, state: &State) -> Result<(), ReleaseRefusal> {
+        let signer = state.attestation_signer(&self.signer);
+        let signer = signer.ok_or(ReleaseRefusal::SignerNotTrusted)?;
+        match &self.recipient {
+            Recipient::Registered(_) if !signer.is_own() => {
+                return Err(ReleaseRefusal::SignerNotTrusted);
+            }
+            Recipient::Registered(id) => check_host(state.host(id))?,
+            Recipient::Foreign(_) if signer.is_own() => {
+                return Err(ReleaseRefusal::SignerNotTrusted);
+            }
+            Recipient::Foreign(_) => {}
+        }
+        if let Some(time) = signer.deny_before.filter(|time| self.issued < *time) {
+            return Err(ReleaseRefusal::IssuedTooEarly(time));
+        }
+        if signer.deny_list.contains(&self.serial) {
+            return Err(ReleaseRefusal::SerialDenied);
+        }
+        match state.certificate(&self.guardian) {
+            Some(guardian) if guardian.enabled => Ok(()),
+            _ => Err(ReleaseRefusal::GuardianNotEnabled),
+        }
+    }
+
+    /// What the lineage tree is told.
+    pub(crate) fn step<'a>(&self, sequence: u64, host: &'a str) -> Step<'a> {
+        Step {
+            sequence,
+            time: self.time,
+            ingress: self.ingress,
+            egress: self.egress,
+            owner: self.owner,
+            guardian: self.guardian,
+            host,
+        }
+    }
+
+    /// The host as it stands in records.
+    pub(crate) fn host(&self) -> String {
+        match &self.recipient {
+            Recipient::Registered(id) => id.to_string(),
+            Recipient::Foreign(name) => name.clone(),
+        }
+    }
+
+    /// The audit entry of the release, or of its refusal.
+    pub(crate) fn entry(&self, state: &State, outcome: Outcome) -> AuditEntry {
+        let registered = match &self.recipient {
+            Recipient::Registered(id) => state.host(id),
+            Recipient::Foreign(_) => None,
+        };
+        let host = self.host();
+        AuditEntry {
+            host_name: registered.map(|host| host.name.to_string()),
+            serial: Some(self.serial.clone()),
+            policy: Some(self.policy),
+            protector: Some(self.ingress),
+            egress_protector: (outcome == Outcome::Done).then_some(self.egress),
+            owner: Some(self.owner),
+            guardian: Some(self.guardian),
+            lineage: self.lineage(state),
+            host: Some(host.clone()),
+            ..AuditEntry::new(self.time, format!("host {host}"), Action::Release, outcome)
+        }
+    }
+
+    fn lineage(&self, state: &State) -> Option<Lineage> {
+        let guardian = state.certificate(&self.guardian);
+        guardian.map(|guardian| guardian.lineage.clone())
+    }
+}
+
+fn check_host(host: Option<&Host>) -> Result<(), ReleaseRefusal> {
+    match host {
+        None => Err(ReleaseRefusal::HostNotRegistered),
+        Some(host) if host.revoked.is_some() => Err(ReleaseRefusal::HostRevoked),
+        Some(_) => Ok(()),
+    }
+}

@@ -1,0 +1,267 @@
+//! The state of the service in memory: what every decision is made from.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use hgs_pki::Thumbprint;
+
+use crate::change::{Record, RecordKey};
+use crate::model::{
+    AttestationSigner, CertificateRecord, Digest, Host, HostId, HostIdentity, HostName, SealedKey,
+    Settings,
+};
+use crate::record::Term;
+
+/// One generation of the state. Cheap to clone: tables are shared until one changes.
+#[derive(Clone, Default)]
+pub struct State {
+    generation: u64,
+    settings: Option<Stored<Settings>>,
+    certificates: Table<Thumbprint, CertificateRecord>,
+    private_keys: Table<Digest, SealedKey>,
+    hosts: Table<HostId, Host>,
+    host_identities: Table<(HostId, Digest), HostIdentity>,
+    attestation_signers: Table<Thumbprint, AttestationSigner>,
+    // Other ways to find a host; derived from `hosts`, not stored.
+    hosts_by_name: Arc<BTreeMap<String, HostId>>,
+    hosts_by_key: Arc<BTreeMap<Digest, HostId>>,
+}
+
+type Table<K, V> = Arc<BTreeMap<K, Stored<V>>>;
+
+/// A record with what it takes to replace it.
+#[derive(Clone)]
+struct Stored<V> {
+    value: Arc<V>,
+    generation: u64,
+    term: Term,
+}
+
+impl State {
+    /// How many transactions have changed it.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The settings of the service.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        let settings = self.settings.as_ref();
+        &settings
+            .expect("a state is created with its settings, and is not opened without them")
+            .value
+    }
+
+    /// All certificates, by thumbprint.
+    pub fn certificates(&self) -> impl Iterator<Item = &CertificateRecord> {
+        self.certificates.values().map(|stored| &*stored.value)
+    }
+
+    /// The certificate with this thumbprint.
+    #[must_use]
+    pub fn certificate(&self, thumbprint: &Thumbprint) -> Option<&CertificateRecord> {
+        find(&self.certificates, thumbprint)
+    }
+
+    /// All hosts, by name.
+    pub fn hosts(&self) -> impl Iterator<Item = &Host> {
+        let ids = self.hosts_by_name.values();
+        ids.filter_map(|id| self.host(id))
+    }
+
+    /// The host with this id.
+    #[must_use]
+    pub fn host(&self, id: &HostId) -> Option<&Host> {
+        find(&self.hosts, id)
+    }
+
+    /// The host with this name, whatever its case.
+    #[must_use]
+    pub fn host_by_name(&self, name: &HostName) -> Option<&Host> {
+        self.host(self.hosts_by_name.get(&name.folded())?)
+    }
+
+    /// The host whose host key's SubjectPublicKeyInfo has this SHA-256.
+    #[must_use]
+    pub fn host_by_key(&self, digest: &Digest) -> Option<&Host> {
+        self.host(self.hosts_by_key.get(digest)?)
+    }
+
+    /// The identity key with this digest, if that host ever attested with it.
+    #[must_use]
+    pub fn host_identity(&self, host: &HostId, public_key: &Digest) -> Option<&HostIdentity> {
+        find(&self.host_identities, &(*host, *public_key))
+    }
+
+    /// All identity keys that a host attested with.
+    pub fn host_identities(&self, host: &HostId) -> impl Iterator<Item = &HostIdentity> {
+        let all = self.host_identities.range(every_key_of(host));
+        all.map(|(_, stored)| &*stored.value)
+    }
+
+    /// All attestation signers, by thumbprint.
+    pub fn attestation_signers(&self) -> impl Iterator<Item = &AttestationSigner> {
+        let all = self.attestation_signers.values();
+        all.map(|stored| &*stored.value)
+    }
+
+    /// The attestation signer with this thumbprint.
+    #[must_use]
+    pub fn attestation_signer(&self, thumbprint: &Thumbprint) -> Option<&AttestationSigner> {
+        find(&self.attestation_signers, thumbprint)
+    }
+
+    /// The sealed key with this public half, and the generation it was sealed in.
+    pub(crate) fn private_key(&self, public_key: &Digest) -> Option<(&SealedKey, u64)> {
+        let stored = self.private_keys.get(public_key)?;
+        Some((&stored.value, stored.generation))
+    }
+
+    pub(crate) fn known_settings(&self) -> Option<&Settings> {
+        self.settings.as_ref().map(|stored| &*stored.value)
+    }
+
+    pub(crate) fn set_generation(&mut self, generation: u64) {
+        self.generation = generation;
+    }
+
+    /// Puts a record; the term of the one that was there before is returned.
+    pub(crate) fn put(&mut self, record: Record, generation: u64, term: Term) -> Option<Term> {
+        match record {
+            Record::Settings(value) => {
+                let stored = Stored::new(value, generation, term);
+                let before = self.settings.replace(stored);
+                before.map(|before| before.term)
+            }
+            Record::Certificate(value) => {
+                let key = value.thumbprint();
+                put(&mut self.certificates, key, value, generation, term)
+            }
+            Record::PrivateKey(value) => {
+                let key = value.public_key;
+                put(&mut self.private_keys, key, value, generation, term)
+            }
+            Record::Host(value) => {
+                self.index_host(&value);
+                put(&mut self.hosts, value.id, value, generation, term)
+            }
+            Record::HostIdentity(value) => {
+                let key = (value.host, value.public_key);
+                put(&mut self.host_identities, key, value, generation, term)
+            }
+            Record::AttestationSigner(value) => {
+                let key = value.thumbprint();
+                put(&mut self.attestation_signers, key, value, generation, term)
+            }
+        }
+    }
+
+    /// Removes a record; its term is returned.
+    pub(crate) fn remove(&mut self, key: &RecordKey) -> Option<Term> {
+        match key {
+            RecordKey::Settings => self.settings.take().map(|before| before.term),
+            RecordKey::Certificate(thumbprint) => delete(&mut self.certificates, thumbprint),
+            RecordKey::PrivateKey(public_key) => delete(&mut self.private_keys, public_key),
+            RecordKey::Host(id) => {
+                self.forget_host(id);
+                delete(&mut self.hosts, id)
+            }
+            RecordKey::HostIdentity(host, public_key) => {
+                delete(&mut self.host_identities, &(*host, *public_key))
+            }
+            RecordKey::AttestationSigner(thumbprint) => {
+                delete(&mut self.attestation_signers, thumbprint)
+            }
+        }
+    }
+
+    /// The generation in which each record was written.
+    pub(crate) fn written(&self) -> BTreeMap<RecordKey, u64> {
+        let mut written = BTreeMap::new();
+        let settings = self.settings.iter();
+        written.extend(settings.map(|one| (RecordKey::Settings, one.generation)));
+        written.extend(generations(&self.certificates, |key| {
+            RecordKey::Certificate(*key)
+        }));
+        written.extend(generations(&self.private_keys, |key| {
+            RecordKey::PrivateKey(*key)
+        }));
+        written.extend(generations(&self.hosts, |key| RecordKey::Host(*key)));
+        written.extend(generations(&self.host_identities, |(host, public_key)| {
+            RecordKey::HostIdentity(*host, *public_key)
+        }));
+        written.extend(generations(&self.attestation_signers, |key| {
+            RecordKey::AttestationSigner(*key)
+        }));
+        written
+    }
+
+    fn index_host(&mut self, host: &Host) {
+        // Name and key of a host never change, and attesting must not copy the indexes.
+        if self.hosts.contains_key(&host.id) {
+            return;
+        }
+        Arc::make_mut(&mut self.hosts_by_name).insert(host.name.folded(), host.id);
+        Arc::make_mut(&mut self.hosts_by_key).insert(host.host_key_digest(), host.id);
+    }
+
+    fn forget_host(&mut self, id: &HostId) {
+        Arc::make_mut(&mut self.hosts_by_name).retain(|_, other| other != id);
+        Arc::make_mut(&mut self.hosts_by_key).retain(|_, other| other != id);
+    }
+}
+
+impl<V> Stored<V> {
+    fn new(value: V, generation: u64, term: Term) -> Self {
+        let value = Arc::new(value);
+        Self {
+            value,
+            generation,
+            term,
+        }
+    }
+}
+
+fn find<'t, K: Ord, V>(table: &'t Table<K, V>, key: &K) -> Option<&'t V> {
+    table.get(key).map(|stored| &*stored.value)
+}
+
+fn generations<K, V>(
+    table: &Table<K, V>,
+    key: impl Fn(&K) -> RecordKey,
+) -> impl Iterator<Item = (RecordKey, u64)> {
+    table
+        .iter()
+        .map(move |(name, stored)| (key(name), stored.generation))
+}
+
+fn put<K: Ord + Clone, V>(
+    table: &mut Table<K, V>,
+    key: K,
+    value: V,
+    generation: u64,
+    term: Term,
+) -> Option<Term>
+where
+    Stored<V>: Clone,
+{
+    let stored = Stored::new(value, generation, term);
+    let before = Arc::make_mut(table).insert(key, stored);
+    before.map(|before| before.term)
+}
+
+fn delete<K: Ord + Clone, V>(table: &mut Table<K, V>, key: &K) -> Option<Term>
+where
+    Stored<V>: Clone,
+{
+    let before = Arc::make_mut(table).remove(key);
+    before.map(|before| before.term)
+}
+
+fn every_key_of(host: &HostId) -> RangeInclusive<(HostId, Digest)> {
+    let first = Digest::from_bytes([0; 32]);
+    let last = Digest::from_bytes([0xff; 32]);
+    (*host, first)..=(*host, last)
+}

@@ -1,0 +1,326 @@
+//! The open store: reading from memory, writing through one queue.
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use hgs_crypto::Random;
+use hgs_custody::SoftwareKey;
+use hgs_custody::seal::MasterKey;
+use rusqlite::Connection;
+
+use crate::audit::{self, AuditEntry, AuditFilter, AuditRecord};
+use crate::engine::{self, Durability, MIGRATIONS};
+use crate::lineage::{self, Seen};
+use crate::model::{Digest, Settings};
+use crate::place::Place;
+use crate::record::Keys;
+use crate::release::{Recorded, Release, ReleaseRefusal};
+use crate::transaction::{Act, Refusal, Transaction};
+use crate::writer::{Committed, Failure, Job, Never, Queue, Shared, Writer};
+use crate::{Finding, OpenError, State, StoreError, Tampered, opening};
+
+/// The state of the guardian service on this machine's disk, held by one process.
+///
+/// Reading the [`State`] is a matter of memory. Everything that is written waits for the disk:
+/// when an answer says that something was done, no crash undoes it. Dropping the store finishes
+/// what waits and closes it.
+pub struct Store {
+    // Dropped first: the last commits need what follows.
+    queue: Queue,
+    shared: Arc<Shared>,
+    keys: Arc<Keys>,
+    reader: Mutex<Connection>,
+    _place: Place,
+}
+
+/// Where and for whom a store is opened.
+pub struct Opening<'a> {
+    /// The folder of the state, mode 0700; it is created where it is missing.
+    pub directory: &'a Path,
+    /// The key that everything in the store hangs from.
+    pub master_key: &'a MasterKey,
+    /// What this node of the service is called in audit records.
+    pub node: &'a str,
+    /// For sealing.
+    pub random: Box<dyn Random>,
+}
+
+/// What a store has done since it was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counters {
+    /// Commits of the database; each waited for the disk once.
+    pub commits: u64,
+    /// Releases, transactions and notes that they held.
+    pub jobs: u64,
+}
+
+impl Store {
+    /// Makes a new state: its settings and whatever else it begins with, all in one commit.
+    ///
+    /// # Errors
+    /// [`OpenError::AlreadyInitialised`] where there is a state; see [`OpenError`] for the rest.
+    /// After an error, or a crash, there is no state and this can be tried again.
+    pub fn create(
+        opening: Opening<'_>,
+        settings: Settings,
+        more: Vec<Transaction>,
+        act: Act,
+    ) -> Result<Self, OpenError> {
+        let mut found = Found::look(opening, Durability::Full, MIGRATIONS)?;
+        if found.is_initialised() {
+            let directory = found.directory();
+            return Err(OpenError::AlreadyInitialised { directory });
+        }
+        let settings = Transaction::SetSettings(settings);
+        let transactions = [settings].into_iter().chain(more).collect();
+        found.initialise(transactions, act)?;
+        found.start()
+    }
+
+    /// Opens a state and checks all of it: every record, their sum, the lineage tree and the audit
+    /// log. Takes some seconds for a million releases.
+    ///
+    /// # Errors
+    /// [`OpenError::Tampered`] names the record that somebody else changed; see [`OpenError`] for
+    /// the rest.
+    pub fn open(opening: Opening<'_>) -> Result<Self, OpenError> {
+        Self::open_with(opening, Durability::Full, MIGRATIONS)
+    }
+
+    pub(crate) fn open_with(
+        opening: Opening<'_>,
+        durability: Durability,
+        migrations: &[&str],
+    ) -> Result<Self, OpenError> {
+        let found = Found::look(opening, durability, migrations)?;
+        if !found.is_initialised() {
+            let directory = found.directory();
+            return Err(OpenError::NotInitialised { directory });
+        }
+        found.start()
+    }
+
+    /// The newest state that is on the disk. Decisions are made from one such generation.
+    #[must_use]
+    pub fn state(&self) -> Arc<State> {
+        self.shared.state()
+    }
+
+    /// Records a release; `reply` is told once it is on the disk, or will not be.
+    ///
+    /// What an administrator may have changed since the release was decided is checked again in
+    /// the same commit. `reply` is called on the store's own thread and must not block.
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`] when too much waits already; `reply` is dropped then.
+    pub fn release(
+        &self,
+        release: Release,
+        reply: impl FnOnce(Result<Recorded, Failure<ReleaseRefusal>>) + Send + 'static,
+    ) -> Result<(), StoreError> {
+        self.queue.submit(Job::Release {
+            release: Box::new(release),
+            reply: Box::new(reply),
+        })
+    }
+
+    /// Carries out all of `transactions` in one commit, or none; waits for the disk.
+    ///
+    /// # Errors
+    /// The first refusal, or why the commit failed.
+    pub fn transact(
+        &self,
+        transactions: Vec<Transaction>,
+        act: Act,
+    ) -> Result<Committed, Failure<Refusal>> {
+        let (sender, receiver) = sync_channel(1);
+        self.queue.submit_waiting(Job::Transact {
+            transactions,
+            act,
+            reply: Box::new(move |result| drop(sender.send(result))),
+        })?;
+        receiver.recv().map_err(|_| StoreError::Closed)?
+    }
+
+    /// The same without waiting: `reply` is told once the transactions are on the disk, or will
+    /// not be. It is called on the store's own thread and must not block.
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`] when too much waits already; `reply` is dropped then.
+    pub fn submit(
+        &self,
+        transactions: Vec<Transaction>,
+        act: Act,
+        reply: impl FnOnce(Result<Committed, Failure<Refusal>>) + Send + 'static,
+    ) -> Result<(), StoreError> {
+        self.queue.submit(Job::Transact {
+            transactions,
+            act,
+            reply: Box::new(reply),
+        })
+    }
+
+    /// Records something that changes no state, such as the refusal of a host with a verified
+    /// health certificate; `reply` is told the number of the record.
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`] when too much waits already; `reply` is dropped then.
+    pub fn note(
+        &self,
+        entry: AuditEntry,
+        reply: impl FnOnce(Result<u64, Failure<Never>>) + Send + 'static,
+    ) -> Result<(), StoreError> {
+        self.queue.submit(Job::Note {
+            entry: Box::new(entry),
+            reply: Box::new(reply),
+        })
+    }
+
+    /// Opens the sealed key whose public half has this SubjectPublicKeyInfo digest. Slow: keep it.
+    ///
+    /// # Errors
+    /// When it can't be opened, which after a successful [`Self::open`] does not happen.
+    pub fn private_key(&self, public_key: &Digest) -> Result<Option<SoftwareKey>, StoreError> {
+        let state = self.state();
+        let Some((sealed, generation)) = state.private_key(public_key) else {
+            return Ok(None);
+        };
+        let name = public_key.to_string();
+        let sealer = &self.keys.private_keys;
+        let key = SoftwareKey::unseal(sealer, &name, generation, &sealed.sealed);
+        let tampered = |_| Tampered::new("private-key", &name, Finding::Changed);
+        Ok(Some(key.map_err(tampered)?))
+    }
+
+    /// When a protector was seen here, if it ever was (or made here, which counts as seen).
+    ///
+    /// # Errors
+    /// When the database can't be read, or the node was changed by somebody else.
+    pub fn seen(&self, protector: &Digest) -> Result<Option<Seen>, StoreError> {
+        lineage::seen(&self.reader(), &self.keys, protector)
+    }
+
+    /// The newest audit records that match, newest first, at most `limit`.
+    ///
+    /// # Errors
+    /// When the database can't be read, or a record was changed by somebody else.
+    pub fn audit(
+        &self,
+        filter: &AuditFilter,
+        limit: usize,
+    ) -> Result<Vec<AuditRecord>, StoreError> {
+        audit::list(&self.reader(), &self.keys.audit, filter, limit)
+    }
+
+    /// The audit record with this number.
+    ///
+    /// # Errors
+    /// When the database can't be read, or the record was changed by somebody else.
+    pub fn audit_record(&self, sequence: u64) -> Result<Option<AuditRecord>, StoreError> {
+        audit::show(&self.reader(), &self.keys.audit, sequence)
+    }
+
+    /// Whether something can be written now: waits for a commit that changes nothing.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check(&self) -> Result<(), StoreError> {
+        let (sender, receiver) = sync_channel(1);
+        self.queue.submit(Job::Probe {
+            reply: Box::new(move |result| drop(sender.send(result))),
+        })?;
+        match receiver.recv() {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(Failure::Store(error))) => Err(error),
+            Ok(Err(Failure::Refused(never))) => match never {},
+            Err(_) => Err(StoreError::Closed),
+        }
+    }
+
+    /// What has been done since the store was opened.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        let counters = &self.shared.counters;
+        Counters {
+            commits: counters.commits.load(Ordering::Relaxed),
+            jobs: counters.jobs.load(Ordering::Relaxed),
+        }
+    }
+
+    fn reader(&self) -> MutexGuard<'_, Connection> {
+        // A connection has no state between queries that a panic could leave half done.
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A database that was opened and checked.
+struct Found {
+    place: Place,
+    writer: Writer,
+}
+
+impl Found {
+    fn look(
+        opening: Opening<'_>,
+        durability: Durability,
+        migrations: &[&str],
+    ) -> Result<Self, OpenError> {
+        let place = Place::take(opening.directory)?;
+        let connection = engine::open(place.database(), durability)?;
+        let keys = Arc::new(Keys::derive(opening.master_key));
+        let row = opening::prepare(&connection, opening.master_key, &keys, migrations)?;
+        let (state, whole) = opening::verify(&connection, &keys, &row)?;
+        let writer = Writer {
+            connection,
+            keys,
+            random: opening.random,
+            node: opening.node.to_owned(),
+            whole,
+            shared: Arc::new(Shared::new(state)),
+        };
+        Ok(Self { place, writer })
+    }
+
+    fn is_initialised(&self) -> bool {
+        self.writer.whole.generation > 0
+    }
+
+    fn initialise(&mut self, transactions: Vec<Transaction>, act: Act) -> Result<(), OpenError> {
+        let (sender, receiver) = sync_channel(1);
+        let job = Job::Transact {
+            transactions,
+            act,
+            reply: Box::new(move |result| drop(sender.send(result))),
+        };
+        self.writer.commit([job].into_iter());
+        match receiver.recv() {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(Failure::Refused(refusal))) => Err(refusal.into()),
+            Ok(Err(Failure::Store(error))) => Err(error.into()),
+            Err(_) => Err(StoreError::Closed.into()),
+        }
+    }
+
+    fn start(self) -> Result<Store, OpenError> {
+        let reader = engine::open_reader(self.place.database())?;
+        let shared = Arc::clone(&self.writer.shared);
+        let keys = Arc::clone(&self.writer.keys);
+        Ok(Store {
+            queue: Queue::start(self.writer)?,
+            shared,
+            keys,
+            reader: Mutex::new(reader),
+            _place: self.place,
+        })
+    }
+
+    fn directory(&self) -> std::path::PathBuf {
+        let database = self.place.database();
+        database.parent().unwrap_or(database).to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,501 @@
+//! The store as its users see it.
+
+use std::sync::mpsc::channel;
+
+use super::*;
+use crate::audit::{Action, Outcome};
+use crate::fixture::*;
+use crate::lineage::Standing;
+use crate::model::IdentityKind;
+use crate::{AttestationSigner, CertificateRecord, RecordKind, Transaction};
+
+fn standing(store: &Store, release: Release) -> Standing {
+    record(store, release).unwrap().standing()
+}
+
+fn refused<T: std::fmt::Debug, E: Clone>(result: Result<T, Failure<E>>) -> E {
+    match result.map_err(|failure| match failure {
+        Failure::Refused(refusal) => Ok(refusal),
+        Failure::Store(error) => Err(error),
+    }) {
+        Err(Ok(refusal)) => refusal,
+        other => panic!("not refused: {:?}", other.map_err(Result::err)),
+    }
+}
+
+#[test]
+fn what_was_written_is_there_when_it_is_opened_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("state");
+    let fixture = Fixture::new();
+    let store = fixture.create(&directory);
+    let identity = attestation(1, IdentityKind::Encryption);
+    let attested = Transaction::RecordAttestation(identity);
+    store.transact(vec![attested], act(5)).unwrap();
+    let recorded = record(&store, fixture.release(6, 100, 101)).unwrap();
+    let before = store.state();
+    drop(store);
+
+    let store = open(&directory).unwrap();
+    let state = store.state();
+    assert_eq!(state.generation(), before.generation());
+    assert_eq!(state.settings(), before.settings());
+    assert!(state.certificates().eq(before.certificates()));
+    assert!(state.hosts().eq(before.hosts()));
+    assert!(
+        state
+            .host_identities(&HOST)
+            .eq(before.host_identities(&HOST))
+    );
+    assert!(state.attestation_signers().eq(before.attestation_signers()));
+    assert_eq!(state.host(&HOST).unwrap().last_attested, Some(time(5)));
+    let public_key = Digest::from_bytes(*fixture.encryption.public_key().digest());
+    let key = store.private_key(&public_key).unwrap().unwrap();
+    assert_eq!(
+        hgs_custody::PrivateKey::public(&key),
+        fixture.encryption.public_key()
+    );
+    let newest = &store.audit(&AuditFilter::default(), 1).unwrap()[0];
+    assert_eq!(newest.sequence, recorded.sequence());
+    assert_eq!(newest.entry.action, Action::Release);
+    assert_eq!(newest.entry.host_name.as_deref(), Some("node-a"));
+    let seen = store.seen(&digest(101)).unwrap().unwrap();
+    assert_eq!(seen.first, time(6));
+    assert_eq!(store.seen(&digest(102)).unwrap(), None);
+}
+
+#[test]
+fn a_state_is_created_whole_or_not_at_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("state");
+    let fixture = Fixture::new();
+    let master_key = master_key();
+    let settings = Settings::new("hgs".parse().unwrap());
+    let mut beginnings = fixture.beginnings();
+    beginnings.extend(fixture.beginnings());
+    let opening = || opening(&directory, &master_key);
+    let error = Store::create(opening(), settings.clone(), beginnings, act(0)).err();
+    assert!(matches!(error, Some(OpenError::Refused(_))), "{error:?}");
+    let error = open(&directory).err();
+    assert!(
+        matches!(error, Some(OpenError::NotInitialised { .. })),
+        "{error:?}"
+    );
+    drop(fixture.create(&directory));
+    let error = Store::create(opening(), settings, Vec::new(), act(0)).err();
+    assert!(
+        matches!(error, Some(OpenError::AlreadyInitialised { .. })),
+        "{error:?}"
+    );
+    assert!(open(&directory).is_ok());
+}
+
+#[test]
+fn the_wrong_master_key_is_told_from_tampering() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("state");
+    drop(Fixture::new().create(&directory));
+    let other = MasterKey::generate(&mut hgs_crypto::random::System::new()).unwrap();
+    let error = Store::open(opening(&directory, &other)).err();
+    assert!(
+        matches!(error, Some(OpenError::WrongMasterKey)),
+        "{error:?}"
+    );
+}
+
+/// attacks.md K8: a batch is carried out whole or not at all, in memory and on the disk.
+#[test]
+fn k8_a_refused_batch_leaves_only_its_refusal() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("state");
+    let store = Fixture::new().create(&directory);
+    let before = store.state();
+    let revoke = |id| Transaction::RevokeHost {
+        id,
+        reason: "stolen".to_owned(),
+    };
+    let batch = vec![revoke(HOST), revoke(OTHER_HOST), revoke(HOST)];
+    let refusal = refused(store.transact(batch, act(1)));
+    assert_eq!(refusal, Refusal::HostRevoked("node-a".parse().unwrap()));
+    assert!(store.state().hosts().eq(before.hosts()));
+    assert_eq!(store.state().generation(), before.generation());
+    let newest = &store.audit(&AuditFilter::default(), 1).unwrap()[0];
+    assert_eq!(newest.entry.outcome, Outcome::Refused);
+    assert_eq!(newest.entry.action, Action::RevokeHost);
+    let reason = newest.entry.reason.as_deref();
+    assert_eq!(reason, Some("host node-a was revoked"));
+    drop(store);
+    assert!(open(&directory).unwrap().state().hosts().eq(before.hosts()));
+}
+
+/// attacks.md K4: a decision that was made before a revocation is not carried out after it.
+#[test]
+fn k4_no_release_follows_the_revocation_that_forbids_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let fixture = Fixture::new();
+    let store = fixture.create(&folder.path().join("state"));
+    let decided = fixture.release(1, 100, 101);
+    let revoke = Transaction::RevokeHost {
+        id: HOST,
+        reason: String::new(),
+    };
+    store.transact(vec![revoke], act(2)).unwrap();
+    let refusal = refused(record(&store, decided));
+    assert_eq!(refusal, ReleaseRefusal::HostRevoked);
+    let newest = &store.audit(&AuditFilter::default(), 1).unwrap()[0];
+    assert_eq!(newest.entry.outcome, Outcome::Refused);
+    assert_eq!(newest.entry.action, Action::Release);
+    assert_eq!(store.seen(&digest(101)).unwrap(), None);
+
+    let remove = Transaction::RemoveHost { id: HOST };
+    store.transact(vec![remove], act(3)).unwrap();
+    let refusal = refused(record(&store, fixture.release(4, 100, 101)));
+    assert_eq!(refusal, ReleaseRefusal::HostNotRegistered);
+    let forget = Transaction::RemoveAttestationSigner {
+        thumbprint: fixture.signer.thumbprint(),
+    };
+    store.transact(vec![forget], act(5)).unwrap();
+    let refusal = refused(record(&store, fixture.release(6, 100, 101)));
+    assert_eq!(refusal, ReleaseRefusal::SignerNotTrusted);
+}
+
+#[test]
+fn the_tree_tells_heads_siblings_and_ancestors() {
+    let folder = tempfile::tempdir().unwrap();
+    let fixture = Fixture::new();
+    let store = fixture.create(&folder.path().join("state"));
+    let release = |second, ingress, egress| fixture.release(second, ingress, egress);
+    assert_eq!(standing(&store, release(1, 10, 11)), Standing::New);
+    // The host crashed before it kept 11, and asks again.
+    assert_eq!(standing(&store, release(2, 10, 12)), Standing::Head);
+    assert_eq!(standing(&store, release(3, 12, 13)), Standing::Head);
+    assert_eq!(standing(&store, release(4, 13, 14)), Standing::Head);
+    // 11 never came back before, and stays valid.
+    assert_eq!(standing(&store, release(5, 11, 15)), Standing::Sibling);
+    assert_eq!(standing(&store, release(6, 15, 16)), Standing::Head);
+    assert_eq!(standing(&store, release(7, 10, 17)), Standing::Ancestor);
+    assert_eq!(standing(&store, release(8, 12, 18)), Standing::Ancestor);
+    assert_eq!(standing(&store, release(9, 13, 19)), Standing::Head);
+}
+
+#[test]
+fn superseded_protectors_are_refused_where_the_settings_say_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("state");
+    let fixture = Fixture::new();
+    let store = fixture.create(&directory);
+    let strict = Settings {
+        refuse_superseded_protectors: true,
+        ..store.state().settings().clone()
+    };
+    let strict = Transaction::SetSettings(strict);
+    store.transact(vec![strict], act(0)).unwrap();
+    record(&store, fixture.release(1, 10, 11)).unwrap();
+    record(&store, fixture.release(2, 11, 12)).unwrap();
+    let refusal = refused(record(&store, fixture.release(3, 10, 13)));
+    assert_eq!(refusal, ReleaseRefusal::ProtectorSuperseded);
+    for known in [10, 11, 12] {
+        let refusal = refused(record(&store, fixture.release(4, 11, known)));
+        assert_eq!(refusal, ReleaseRefusal::EgressKnown);
+    }
+    record(&store, fixture.release(5, 11, 14)).unwrap();
+    drop(store);
+    assert!(open(&directory).is_ok());
+}
+
+#[test]
+fn ancestors_are_forgotten_when_their_time_has_passed() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("state");
+    let fixture = Fixture::new();
+    let store = fixture.create(&directory);
+    record(&store, fixture.release(1, 10, 11)).unwrap();
+    record(&store, fixture.release(2, 10, 12)).unwrap();
+    record(&store, fixture.release(3, 11, 13)).unwrap();
+    let late = i64::try_from(crate::RETENTION.get()).unwrap();
+    record(&store, fixture.release(late, 50, 51)).unwrap();
+    assert!(store.seen(&digest(10)).unwrap().is_some());
+    record(&store, fixture.release(late + 4, 50, 52)).unwrap();
+    // The ancestor and its child that never came back are gone, the line goes on.
+    assert!(store.seen(&digest(10)).unwrap().is_none());
+    assert!(store.seen(&digest(12)).unwrap().is_none());
+    assert!(store.seen(&digest(11)).unwrap().is_some());
+    let head = standing(&store, fixture.release(late + 5, 13, 14));
+    assert_eq!(head, Standing::Head);
+    drop(store);
+    assert!(open(&directory).is_ok());
+}
+
+#[test]
+fn identity_keys_supersede_each_other_and_never_come_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Fixture::new().create(&folder.path().join("state"));
+    let attest = |second, key, kind| {
+        let attestation = Transaction::RecordAttestation(attestation(key, kind));
+        store.transact(vec![attestation], act(second))
+    };
+    let name = || "node-a".parse().unwrap();
+    attest(1, 1, IdentityKind::Encryption).unwrap();
+    attest(2, 2, IdentityKind::Signing).unwrap();
+    attest(3, 1, IdentityKind::Encryption).unwrap();
+    attest(4, 3, IdentityKind::Encryption).unwrap();
+    let superseded = refused(attest(5, 1, IdentityKind::Encryption));
+    assert_eq!(superseded, Refusal::IdentitySuperseded(name()));
+    let other = refused(attest(6, 2, IdentityKind::Encryption));
+    assert_eq!(other, Refusal::IdentityOfOtherKind(name()));
+    attest(7, 2, IdentityKind::Signing).unwrap();
+    let state = store.state();
+    let old = state.host_identity(&HOST, &digest(1)).unwrap();
+    assert_eq!(old.first_seen, time(1));
+    assert_eq!(old.superseded, Some(time(4)));
+    assert_eq!(state.host_identities(&HOST).count(), 3);
+    assert_eq!(state.host_identities(&OTHER_HOST).count(), 0);
+    let remove = Transaction::RemoveHost { id: HOST };
+    store.transact(vec![remove], act(8)).unwrap();
+    assert_eq!(store.state().host_identities(&HOST).count(), 0);
+}
+
+/// attacks.md A2: another host's name or key does not take its place.
+#[test]
+fn a2_a_host_is_registered_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let fixture = Fixture::new();
+    let store = fixture.create(&folder.path().join("state"));
+    let third = SoftwareKey::generate(2048).unwrap();
+    let known = hgs_custody::PrivateKey::public(&*fixture.other).clone();
+    let fresh = hgs_custody::PrivateKey::public(&third).clone();
+    let id = crate::HostId::from_bytes([3; 16]);
+    let add = |id, name: &str, host_key| {
+        let name = name.parse().unwrap();
+        store.transact(vec![Transaction::AddHost { id, name, host_key }], act(1))
+    };
+    let refusal = refused(add(id, "node-c", known));
+    assert_eq!(refusal, Refusal::HostKeyKnown("node-b".parse().unwrap()));
+    let refusal = refused(add(id, "NODE-A", fresh.clone()));
+    assert_eq!(refusal, Refusal::HostNameKnown("node-a".parse().unwrap()));
+    let refusal = refused(add(HOST, "node-c", fresh.clone()));
+    assert_eq!(refusal, Refusal::HostIdKnown(HOST));
+    add(id, "node-c", fresh).unwrap();
+    let state = store.state();
+    let names: Vec<_> = state.hosts().map(|host| host.name.as_str()).collect();
+    assert_eq!(names, ["node-a", "node-b", "node-c"]);
+    assert!(state.host_by_name(&"Node-C".parse().unwrap()).is_some());
+}
+
+#[test]
+fn heads_and_keys_are_held_to_what_they_must_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let fixture = Fixture::new();
+    let store = fixture.create(&folder.path().join("state"));
+    let thumbprint = fixture.encryption.thumbprint();
+    let disable = |enabled| {
+        let disable = Transaction::SetCertificateEnabled {
+            thumbprint,
+            enabled,
+        };
+        store.transact(vec![disable], act(1))
+    };
+    assert_eq!(refused(disable(false)), Refusal::Primary(thumbprint));
+    let second = CertificateRecord {
+        certificate: certificate_of(&fixture.other),
+        ..fixture.encryption_record()
+    };
+    let add = |record: &CertificateRecord, key: Option<&Arc<SoftwareKey>>| {
+        let record = record.clone();
+        let key = key.cloned();
+        store.transact(vec![Transaction::AddCertificate { record, key }], act(1))
+    };
+    let refusal = refused(add(&second, None));
+    assert!(matches!(refusal, Refusal::HeadKnown { head, .. } if head == thumbprint));
+    let tenant = CertificateRecord {
+        lineage: "tenant:Contoso".parse().unwrap(),
+        ..second
+    };
+    assert!(!tenant.is_primary());
+    let refusal = refused(add(&tenant, None));
+    assert_eq!(refusal, Refusal::KeyMissing(tenant.thumbprint()));
+    let refusal = refused(add(&tenant, Some(&fixture.encryption_key)));
+    assert_eq!(refusal, Refusal::KeyMismatch(tenant.thumbprint()));
+    let token = CertificateRecord {
+        key: "pkcs11:object=x".parse().unwrap(),
+        ..tenant
+    };
+    let refusal = refused(add(&token, Some(&fixture.encryption_key)));
+    assert_eq!(refusal, Refusal::KeyElsewhere(token.thumbprint()));
+    add(&token, None).unwrap();
+    let refusal = refused(add(&token, None));
+    assert_eq!(refusal, Refusal::CertificateKnown(token.thumbprint()));
+}
+
+fn certificate_of(key: &SoftwareKey) -> hgs_pki::Certificate {
+    let validity = hgs_pki::Validity {
+        not_before: time(0),
+        not_after: time(1),
+    };
+    let template = hgs_pki::profile::guardian_encryption("second", validity);
+    certificate(key, template)
+}
+
+/// attacks.md K4: the key of a removed signer is removed with it, unless something else needs it.
+#[test]
+fn k4_a_sealed_key_does_not_outlive_its_use() {
+    let folder = tempfile::tempdir().unwrap();
+    let fixture = Fixture::new();
+    let store = fixture.create(&folder.path().join("state"));
+    let signer = AttestationSigner {
+        certificate: certificate_of(&fixture.other),
+        ..fixture.signer_record()
+    };
+    let key = Some(Arc::clone(&fixture.other));
+    let thumbprint = signer.thumbprint();
+    let add = Transaction::AddAttestationSigner { signer, key };
+    store.transact(vec![add], act(1)).unwrap();
+    let public_key = hgs_custody::PrivateKey::public(&*fixture.other).digest();
+    let public_key = Digest::from_bytes(*public_key);
+    assert!(store.private_key(&public_key).unwrap().is_some());
+    let remove = |thumbprint| Transaction::RemoveAttestationSigner { thumbprint };
+    store.transact(vec![remove(thumbprint)], act(2)).unwrap();
+    assert!(store.private_key(&public_key).unwrap().is_none());
+    let shared = fixture.signer.thumbprint();
+    store.transact(vec![remove(shared)], act(3)).unwrap();
+    let public_key = Digest::from_bytes(*fixture.encryption.public_key().digest());
+    assert!(store.private_key(&public_key).unwrap().is_some());
+}
+
+#[test]
+fn the_audit_log_is_filtered_and_paged() {
+    let folder = tempfile::tempdir().unwrap();
+    let fixture = Fixture::new();
+    let store = fixture.create(&folder.path().join("state"));
+    for number in 0..10 {
+        record(
+            &store,
+            fixture.release(number, 100, 200 + number.unsigned_abs()),
+        )
+        .unwrap();
+    }
+    let sequences = |filter: AuditFilter, limit| -> Vec<u64> {
+        let records = store.audit(&filter, limit).unwrap();
+        records.iter().map(|record| record.sequence).collect()
+    };
+    // Five records of the beginning: settings, certificate, signer and two hosts.
+    assert_eq!(sequences(AuditFilter::default(), 3), [15, 14, 13]);
+    let page = AuditFilter {
+        before_sequence: Some(8),
+        action: Some(Action::Release),
+        ..AuditFilter::default()
+    };
+    assert_eq!(sequences(page, 9), [7, 6]);
+    let one = AuditFilter {
+        protector: Some(digest(203)),
+        ..AuditFilter::default()
+    };
+    assert_eq!(sequences(one, 9), [9]);
+    let host = |name: &str| AuditFilter {
+        host: Some(name.to_owned()),
+        action: Some(Action::AddHost),
+        ..AuditFilter::default()
+    };
+    assert_eq!(sequences(host("NODE-B"), 9), [5]);
+    assert_eq!(sequences(host(&HOST.to_string()), 9), [4]);
+    let period = AuditFilter {
+        since: Some(time(3)),
+        until: Some(time(5)),
+        ..AuditFilter::default()
+    };
+    assert_eq!(sequences(period, 9), [10, 9]);
+    let shown = store.audit_record(2).unwrap().unwrap();
+    assert_eq!(shown.sequence, 2);
+    let written: Vec<_> = shown.changes.iter().map(|change| change.kind).collect();
+    assert_eq!(written, [RecordKind::PrivateKey, RecordKind::Certificate]);
+    assert_eq!(shown.entry.after.unwrap()["label"], "first");
+    assert_eq!(store.audit_record(16).unwrap(), None);
+    assert_eq!(store.audit_record(0).unwrap(), None);
+}
+
+/// Commits `release`, and holds the writer in its reply until the sender is used.
+fn hold_the_writer(store: &Store, release: Release) -> std::sync::mpsc::SyncSender<()> {
+    let (gate, closed) = sync_channel::<()>(0);
+    let (started, starts) = channel();
+    let hold = move |_| {
+        started.send(()).unwrap();
+        closed.recv().unwrap();
+    };
+    store.release(release, hold).unwrap();
+    starts.recv().unwrap();
+    gate
+}
+
+/// Many wait for one commit. Counted, not timed.
+#[test]
+fn waiting_releases_share_a_commit() {
+    let folder = tempfile::tempdir().unwrap();
+    let fixture = Fixture::new();
+    let store = fixture.create(&folder.path().join("state"));
+    let before = store.counters();
+    let gate = hold_the_writer(&store, fixture.release(1, 1, 1_000));
+    let (sender, receiver) = channel();
+    for number in 0..600 {
+        let sender = sender.clone();
+        let release = fixture.release(1, number, 10_000 + number);
+        let reply = move |result: Result<_, _>| sender.send(result.is_ok()).unwrap();
+        store.release(release, reply).unwrap();
+    }
+    gate.send(()).unwrap();
+    drop(sender);
+    assert!(receiver.iter().all(|ok| ok));
+    let after = store.counters();
+    assert_eq!(after.jobs - before.jobs, 601);
+    // One for the first, 512 in the second, the rest in the third.
+    assert_eq!(after.commits - before.commits, 3);
+}
+
+/// attacks.md K14: what waits is bounded.
+#[test]
+fn k14_a_full_queue_turns_work_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let fixture = Fixture::new();
+    let store = fixture.create(&folder.path().join("state"));
+    let gate = hold_the_writer(&store, fixture.release(1, 1, 2));
+    let submit = |number| store.release(fixture.release(1, 1, number), |_| ());
+    let accepted = (10..).take_while(|number| submit(*number).is_ok()).count();
+    assert_eq!(accepted, crate::writer::MAX_WAITING);
+    assert_eq!(submit(9), Err(StoreError::Busy));
+    assert_eq!(store.check(), Err(StoreError::Busy));
+    gate.send(()).unwrap();
+}
+
+/// attacks.md K16: a reply that panics takes nothing else with it.
+#[test]
+fn k16_a_panic_in_a_reply_does_not_end_the_writer() {
+    let folder = tempfile::tempdir().unwrap();
+    let fixture = Fixture::new();
+    let store = fixture.create(&folder.path().join("state"));
+    let release = fixture.release(1, 1, 2);
+    store.release(release, |_| panic!("on purpose")).unwrap();
+    assert!(record(&store, fixture.release(2, 2, 3)).is_ok());
+    assert_eq!(store.check(), Ok(()));
+}
+
+#[test]
+fn closing_finishes_what_waits() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("state");
+    let fixture = Fixture::new();
+    let store = fixture.create(&directory);
+    let (sender, receiver) = channel();
+    for number in 0..100 {
+        let sender = sender.clone();
+        let release = fixture.release(1, number, 1_000 + number);
+        let reply = move |result: Result<Recorded, _>| sender.send(result.unwrap()).unwrap();
+        store.release(release, reply).unwrap();
+    }
+    drop((store, sender));
+    let recorded: Vec<_> = receiver.try_iter().collect();
+    assert_eq!(recorded.len(), 100);
+    let store = open(&directory).unwrap();
+    for recorded in recorded {
+        let record = store.audit_record(recorded.sequence()).unwrap().unwrap();
+        assert_eq!(record.entry.egress_protector, Some(*recorded.egress()));
+    }
+}

@@ -1,0 +1,207 @@
+//! The one thread that writes.
+//!
+//! Whatever wants to be recorded waits in a bounded queue. The writer takes all that wait, at most
+//! [`MAX_GROUP`], carries them out in one commit of the database, and only then answers each:
+//! while one commit waits for the disk, the next group gathers. So the cost of the disk is shared
+//! by as many as wait for it, and nobody waits for company.
+
+mod group;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::thread::{self, JoinHandle};
+
+use hgs_crypto::Random;
+use rusqlite::Connection;
+
+use crate::audit::AuditEntry;
+use crate::engine::Whole;
+use crate::record::Keys;
+use crate::release::{Recorded, Release, ReleaseRefusal};
+use crate::transaction::{Act, Refusal, Transaction};
+use crate::{State, StoreError};
+use group::Group;
+
+/// Jobs that may wait; above it the store is busy (attacks.md K14).
+pub(crate) const MAX_WAITING: usize = 4096;
+
+/// Jobs in one commit: a bound for how long a commit takes and how much a lost one takes along.
+const MAX_GROUP: usize = 512;
+
+/// Something to be done in a commit, and whom to tell.
+pub(crate) enum Job {
+    Transact {
+        transactions: Vec<Transaction>,
+        act: Act,
+        reply: Reply<Committed, Refusal>,
+    },
+    Release {
+        release: Box<Release>,
+        reply: Reply<Recorded, ReleaseRefusal>,
+    },
+    Note {
+        entry: Box<AuditEntry>,
+        reply: Reply<u64, Never>,
+    },
+    Probe {
+        reply: Reply<(), Never>,
+    },
+}
+
+/// Told once, on the writer's thread, after the commit: so it must not block.
+pub(crate) type Reply<T, E> = Box<dyn FnOnce(Result<T, Failure<E>>) + Send>;
+
+/// Why something was not recorded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Failure<E> {
+    /// It may not happen; that was recorded instead. The fault is with whoever asked.
+    #[error(transparent)]
+    Refused(E),
+    /// It could not be recorded, and did not happen. The fault is ours.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A refusal that does not exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Never {}
+
+/// A transaction that is on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Committed {
+    /// The generation of the state that it made.
+    pub generation: u64,
+    /// The number of its (last) audit record.
+    pub sequence: u64,
+}
+
+/// What has been done since the store was opened.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) commits: AtomicU64,
+    pub(crate) jobs: AtomicU64,
+}
+
+/// What the writer's thread and everybody else share.
+pub(crate) struct Shared {
+    state: RwLock<Arc<State>>,
+    pub(crate) counters: Counters,
+}
+
+impl Shared {
+    pub(crate) fn new(state: State) -> Self {
+        Self {
+            state: RwLock::new(Arc::new(state)),
+            counters: Counters::default(),
+        }
+    }
+
+    /// The newest state that is on the disk.
+    pub(crate) fn state(&self) -> Arc<State> {
+        // A state is replaced in one assignment, so a poisoned lock guards a whole one.
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&state)
+    }
+
+    fn publish(&self, state: State) {
+        let mut place = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        *place = Arc::new(state);
+    }
+}
+
+/// Writes, and knows what was written.
+pub(crate) struct Writer {
+    pub(crate) connection: Connection,
+    pub(crate) keys: Arc<Keys>,
+    pub(crate) random: Box<dyn Random>,
+    pub(crate) node: String,
+    pub(crate) whole: Whole,
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// The queue in front of the writer's thread. Dropping it waits until all that waits is done.
+pub(crate) struct Queue {
+    sender: Option<SyncSender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Queue {
+    pub(crate) fn start(mut writer: Writer) -> Result<Self, StoreError> {
+        let (sender, receiver) = sync_channel(MAX_WAITING);
+        let thread = thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || writer.run(&receiver))
+            .map_err(|error| StoreError::Unavailable {
+                reason: error.to_string(),
+            })?;
+        Ok(Self {
+            sender: Some(sender),
+            thread: Some(thread),
+        })
+    }
+
+    /// Puts a job into the queue; it is refused when the queue is full, and its reply is dropped.
+    pub(crate) fn submit(&self, job: Job) -> Result<(), StoreError> {
+        let sender = self.sender.as_ref().ok_or(StoreError::Closed)?;
+        sender.try_send(job).map_err(|error| match error {
+            TrySendError::Full(_) => StoreError::Busy,
+            TrySendError::Disconnected(_) => StoreError::Closed,
+        })
+    }
+
+    /// Puts a job into the queue, and waits for room: an administrator's revocation must not be
+    /// turned away because hosts are many.
+    pub(crate) fn submit_waiting(&self, job: Job) -> Result<(), StoreError> {
+        let sender = self.sender.as_ref().ok_or(StoreError::Closed)?;
+        sender.send(job).map_err(|_| StoreError::Closed)
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        // Without a sender the writer ends when nothing waits any more.
+        self.sender = None;
+        if let Some(thread) = self.thread.take() {
+            // A reply may drop the last handle on the store: then this is the writer's thread.
+            if thread.thread().id() != thread::current().id() {
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+impl Writer {
+    fn run(&mut self, receiver: &Receiver<Job>) {
+        while let Ok(first) = receiver.recv() {
+            let waiting = receiver.try_iter().take(MAX_GROUP - 1);
+            self.commit([first].into_iter().chain(waiting));
+        }
+    }
+
+    /// Carries out `jobs` in one commit and tells each how it went.
+    pub(crate) fn commit(&mut self, jobs: impl Iterator<Item = Job>) {
+        let mut group = Group::begin(self);
+        let answers: Vec<Answer> = jobs.map(|job| group.perform(job)).collect();
+        let finished = group.finish();
+        let counters = &self.shared.counters;
+        let jobs = answers.len() as u64;
+        counters.jobs.fetch_add(jobs, Ordering::Relaxed);
+        let result = finished.map(|done| {
+            counters.commits.fetch_add(1, Ordering::Relaxed);
+            self.whole = done.whole;
+            if let Some(state) = done.state {
+                self.shared.publish(state);
+            }
+        });
+        for answer in answers {
+            let result = result.clone();
+            // Somebody else's code runs here; its panic must not end the writer (attacks.md K16).
+            let _ = catch_unwind(AssertUnwindSafe(|| answer(result)));
+        }
+    }
+}
+
+/// Tells whoever asked, once it is known whether the commit succeeded.
+type Answer = Box<dyn FnOnce(Result<(), StoreError>)>;
