@@ -1,2 +1,14 @@
-//! Placeholder.
-fn main() {}
+//! `hgs`: the guardian's and the owner's program.
+//!
+//! `hgs NOUN VERB [NAME|FILE] [--flag]`. The owner's commands (`guardian`, `protector`) work on files and need nobody;
+//! those of the administrator talk to a running service over its socket. Statuses: 0 done, 1 failed, 2 invalid or
+//! refused, 64 usage.
+
+mod arguments;
+mod protector;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    hgs_terminal::run::<arguments::Arguments>()
+}

@@ -1,0 +1,53 @@
+//! The grammar of the command line, and who does what it asks for.
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+use hgs_terminal::{Common, Completions, Exit, Failure, Man, Program, Terminal};
+
+use crate::protector;
+
+/// OpenHGS: a Host Guardian Service, and the tools of those who own virtual machines
+#[derive(Debug, Parser)]
+#[command(
+    name = "hgs",
+    version,
+    propagate_version = true,
+    after_help = "Exit status: 0 done, 1 failed, 2 invalid or refused, 64 wrong usage."
+)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    noun: Noun,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Subcommand)]
+enum Noun {
+    /// Key protectors: the secret of a virtual machine, wrapped for all who may open it
+    Protector(protector::Arguments),
+    Completions(Completions),
+    Man(Man),
+}
+
+impl Program for Arguments {
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn run(self, terminal: &Terminal) -> Result<Exit, Failure> {
+        match self.noun {
+            Noun::Protector(arguments) => arguments.run(terminal),
+            Noun::Completions(completions) => completions.run(Self::command(), terminal),
+            Noun::Man(man) => man.run(Self::command(), terminal),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_grammar_is_sound() {
+        Arguments::command().debug_assert();
+    }
+}
