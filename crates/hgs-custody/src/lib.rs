@@ -10,6 +10,7 @@
 
 pub mod key_reference;
 pub mod pem;
+pub mod pfx;
 pub mod seal;
 mod software;
 

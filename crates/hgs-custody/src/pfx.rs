@@ -1,0 +1,167 @@
+//! PFX files (PKCS#12, RFC 7292): one certificate, its key, and the chain above it.
+//!
+//! Read is what Windows and openssl write: PBES2 with AES, and the outdated triple DES and RC2-40.
+//! Written is PBES2 with AES-256-CBC, with HMAC-SHA-256 throughout, which both read.
+//!
+//! The PKCS#12 library leaves its copies of a key in freed memory; the process that handles PFX
+//! files is therefore best a short one, or one whose memory is not dumped.
+
+use hgs_crypto::SecretBytes;
+use hgs_crypto::rsa::PrivateKeyError;
+use hgs_pki::{Certificate, CertificateError};
+use p12_keystore::error::Error as LibraryError;
+use p12_keystore::{EncryptionAlgorithm, KeyStore, KeyStoreEntry, MacAlgorithm, Pkcs12Archive};
+
+use crate::{PrivateKey as _, SoftwareKey};
+
+/// Octets of the largest file that is read. A long chain under 8192-bit keys stays below a tenth.
+pub const MAX_FILE_LENGTH: usize = 1024 * 1024;
+/// Certificates that a file may hold.
+pub const MAX_CERTIFICATES: usize = 32;
+/// Rounds of key derivation in what is written: what OWASP asks of PBKDF2 with HMAC-SHA-256. (The
+/// library reads up to a million.)
+const ITERATIONS: u32 = 600_000;
+
+/// What a PFX file holds.
+#[derive(Debug)]
+pub struct Pfx {
+    /// The certificate of the key.
+    pub certificate: Certificate,
+    /// The private key.
+    pub key: SoftwareKey,
+    /// The other certificates, in the order of the file.
+    pub chain: Vec<Certificate>,
+}
+
+/// Why a file is not an acceptable PFX.
+#[derive(Debug, thiserror::Error)]
+pub enum PfxError {
+    /// Larger than [`MAX_FILE_LENGTH`].
+    #[error("a PFX file has at most {MAX_FILE_LENGTH} octets, found {found}")]
+    TooLong {
+        /// Octets of the file.
+        found: usize,
+    },
+    /// The passphrase does not open it (or, where the file has no MAC, it is damaged).
+    #[error("wrong passphrase")]
+    WrongPassphrase,
+    /// The passphrase is not UTF-8, which the format needs to turn it into UTF-16.
+    #[error("the passphrase of a PFX file must be UTF-8")]
+    PassphraseNotUtf8,
+    /// Encrypted in a way that is not read.
+    #[error("the PFX file is encrypted with an unsupported algorithm, or with too many rounds")]
+    Unsupported,
+    /// Not a PKCS#12 structure.
+    #[error("not a PFX file: {0}")]
+    Malformed(String),
+    /// No private key in it.
+    #[error("the PFX file holds no private key")]
+    NoPrivateKey,
+    /// Several private keys: which is meant can't be known.
+    #[error("the PFX file holds {0} private keys; export one at a time")]
+    SeveralPrivateKeys(usize),
+    /// No certificate has the key's public half.
+    #[error("the PFX file holds no certificate for its private key")]
+    NoCertificate,
+    /// More than [`MAX_CERTIFICATES`].
+    #[error("the PFX file holds {0} certificates; at most {MAX_CERTIFICATES} are read")]
+    TooManyCertificates(usize),
+    /// The key is not acceptable.
+    #[error(transparent)]
+    Key(#[from] PrivateKeyError),
+    /// A certificate, of the key or above it, is not acceptable.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+}
+
+/// Reads a PFX file. The certificate is the one with the key's public half, whatever the file says
+/// about which belongs to which; nothing is said about whether the chain leads anywhere.
+///
+/// # Errors
+/// See [`PfxError`].
+pub fn read(octets: &[u8], passphrase: &SecretBytes) -> Result<Pfx, PfxError> {
+    if octets.len() > MAX_FILE_LENGTH {
+        let found = octets.len();
+        return Err(PfxError::TooLong { found });
+    }
+    let archive = Pkcs12Archive::from_pkcs12(octets, text(passphrase)?).map_err(blame)?;
+    let key = match archive.keys.as_slice() {
+        [] => return Err(PfxError::NoPrivateKey),
+        [bag] => SoftwareKey::from_pkcs8_der(&SecretBytes::from(bag.key.as_der()))?,
+        bags => return Err(PfxError::SeveralPrivateKeys(bags.len())),
+    };
+    if archive.certs.len() > MAX_CERTIFICATES {
+        return Err(PfxError::TooManyCertificates(archive.certs.len()));
+    }
+    let mut chain = archive
+        .certs
+        .iter()
+        .map(|bag| Certificate::from_der(bag.cert.as_der()))
+        .collect::<Result<Vec<_>, _>>()?;
+    let ours = chain
+        .iter()
+        .position(|certificate| certificate.public_key() == key.public());
+    let certificate = chain.remove(ours.ok_or(PfxError::NoCertificate)?);
+    Ok(Pfx {
+        certificate,
+        key,
+        chain,
+    })
+}
+
+/// Writes a PFX file that holds `key`, its `certificate` and the `chain` above it.
+///
+/// # Errors
+/// [`PfxError::NoCertificate`] when the key is not the certificate's.
+pub fn write(
+    certificate: &Certificate,
+    key: &SoftwareKey,
+    chain: &[Certificate],
+    passphrase: &SecretBytes,
+) -> Result<Vec<u8>, PfxError> {
+    if key.public() != certificate.public_key() {
+        return Err(PfxError::NoCertificate);
+    }
+    let certificates = [certificate].into_iter().chain(chain);
+    let certificates = certificates
+        .map(|certificate| p12_keystore::Certificate::from_der(certificate.der()))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(blame)?;
+    let private_key = p12_keystore::PrivateKey::from_der(key.pkcs8_der().expose());
+    let identifier = certificate.thumbprint().as_bytes().to_vec();
+    let entry =
+        p12_keystore::PrivateKeyChain::new(identifier, private_key.map_err(blame)?, certificates);
+    let mut store = KeyStore::new();
+    store.add_entry("key", KeyStoreEntry::PrivateKeyChain(entry));
+    store
+        .writer(text(passphrase)?)
+        .encryption_algorithm(EncryptionAlgorithm::PbeWithHmacSha256AndAes256)
+        .encryption_iterations(ITERATIONS)
+        .mac_algorithm(MacAlgorithm::HmacSha256)
+        .mac_iterations(ITERATIONS)
+        .write()
+        .map_err(blame)
+}
+
+fn text(passphrase: &SecretBytes) -> Result<&str, PfxError> {
+    std::str::from_utf8(passphrase.expose()).map_err(|_| PfxError::PassphraseNotUtf8)
+}
+
+fn blame(error: LibraryError) -> PfxError {
+    match error {
+        // Without a MAC a wrong passphrase shows in the padding.
+        LibraryError::MacError(_) | LibraryError::UnpadError => PfxError::WrongPassphrase,
+        LibraryError::Pkcs5Error(_) => PfxError::WrongPassphrase,
+        LibraryError::UnsupportedEncryptionScheme
+        | LibraryError::UnsupportedMacAlgorithm
+        | LibraryError::UnsupportedContentType
+        | LibraryError::InvalidParameters => PfxError::Unsupported,
+        other => PfxError::Malformed(other.to_string()),
+    }
+}
+
+/// Reads whatever it is given and never panics.
+#[doc(hidden)]
+pub fn fuzz_pfx(octets: &[u8]) {
+    let _ = read(octets, &SecretBytes::from(b"secret".as_slice()));
+}

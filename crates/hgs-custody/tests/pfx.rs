@@ -1,0 +1,157 @@
+//! PFX files of openssl read by us, and ours by openssl.
+
+mod judge;
+
+use std::fs;
+use std::path::Path;
+
+use hgs_crypto::SecretBytes;
+use hgs_custody::pfx::{self, PfxError};
+use hgs_custody::{PrivateKey as _, SoftwareKey, pem};
+use hgs_pki::Certificate;
+use judge::{openssl, try_openssl};
+use tempfile::TempDir;
+
+/// A folder with a root (`root.pem`), and a certificate under it (`leaf.pem`) with its key.
+fn authority() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |arguments: &str| openssl(folder.path(), arguments, b"");
+    run("req -x509 -newkey rsa:2048 -nodes -keyout root.key -out root.pem -subj /CN=Root -days 9");
+    run("req -newkey rsa:2048 -nodes -keyout leaf.key -out leaf.csr -subj /CN=Leaf");
+    run(
+        "x509 -req -in leaf.csr -CA root.pem -CAkey root.key -CAcreateserial -days 9 -out leaf.pem",
+    );
+    folder
+}
+
+fn certificate(folder: &Path, name: &str) -> Certificate {
+    Certificate::from_pem(&fs::read_to_string(folder.join(name)).unwrap()).unwrap()
+}
+
+fn key(folder: &Path, name: &str) -> SoftwareKey {
+    pem::read_private_key(&fs::read(folder.join(name)).unwrap(), None).unwrap()
+}
+
+fn secret(text: &str) -> SecretBytes {
+    SecretBytes::from(text.as_bytes())
+}
+
+#[test]
+fn we_read_what_openssl_writes() {
+    let folder = authority();
+    let leaf = certificate(folder.path(), "leaf.pem");
+    let root = certificate(folder.path(), "root.pem");
+    for (how, passphrase) in [
+        ("-passout pass:secret", "secret"),
+        ("-passout pass:secret -legacy", "secret"),
+        ("-passout pass:", ""),
+        ("-passout pass:pässword", "pässword"),
+        (
+            "-passout pass:secret -keypbe PBE-SHA1-3DES -certpbe PBE-SHA1-3DES -macalg SHA1",
+            "secret",
+        ),
+        ("-passout pass:secret -nomac", "secret"),
+        ("-passout pass:secret -iter 100000 -macalg SHA512", "secret"),
+    ] {
+        let arguments =
+            format!("pkcs12 -export -inkey leaf.key -in leaf.pem -certfile root.pem {how}");
+        let file = openssl(folder.path(), &arguments, b"");
+        let read = pfx::read(&file, &secret(passphrase));
+        let read = read.unwrap_or_else(|error| panic!("{how}: {error}"));
+        assert_eq!(read.certificate, leaf, "{how}");
+        assert_eq!(read.key.public(), leaf.public_key(), "{how}");
+        assert_eq!(read.chain, std::slice::from_ref(&root), "{how}");
+        let wrong = pfx::read(&file, &secret("guess")).unwrap_err();
+        assert!(matches!(wrong, PfxError::WrongPassphrase), "{how}: {wrong}");
+    }
+}
+
+#[test]
+fn openssl_reads_what_we_write() {
+    let folder = authority();
+    let leaf = certificate(folder.path(), "leaf.pem");
+    let root = certificate(folder.path(), "root.pem");
+    let key = key(folder.path(), "leaf.key");
+    let chain = std::slice::from_ref(&root);
+    let file = pfx::write(&leaf, &key, chain, &secret("pässword")).unwrap();
+    fs::write(folder.path().join("ours.pfx"), &file).unwrap();
+    let arguments = "pkcs12 -in ours.pfx -passin pass:pässword -nodes";
+    let text = openssl(folder.path(), arguments, b"");
+    let private = pem::read_private_key(&text, None).unwrap();
+    assert_eq!(private.public(), key.public());
+    let certificates = Certificate::list_from_pem(str::from_utf8(&text).unwrap()).unwrap();
+    assert_eq!(certificates, [leaf.clone(), root.clone()]);
+    let ours = pfx::read(&file, &secret("pässword")).unwrap();
+    assert_eq!(ours.certificate, leaf);
+    let guess = "pkcs12 -in ours.pfx -passin pass:guess -nokeys";
+    assert_eq!(try_openssl(folder.path(), guess, b"").0, None);
+    let information = "pkcs12 -in ours.pfx -passin pass:pässword -info -noout";
+    let (_, information) = try_openssl(folder.path(), information, b"");
+    assert!(
+        information.contains("MAC: sha256, Iteration 600000"),
+        "{information}"
+    );
+    assert!(
+        information.contains("AES-256-CBC, Iteration 600000, PRF hmacWithSHA256"),
+        "{information}"
+    );
+}
+
+#[test]
+fn what_is_missing_or_ambiguous_is_named() {
+    let folder = authority();
+    let export = |arguments: &str| {
+        let arguments = format!("pkcs12 -export -passout pass:secret {arguments}");
+        let file = openssl(folder.path(), &arguments, b"");
+        pfx::read(&file, &secret("secret")).unwrap_err()
+    };
+    let error = export("-nokeys -in leaf.pem");
+    assert!(matches!(error, PfxError::NoPrivateKey), "{error}");
+    let error = export("-nocerts -inkey leaf.key");
+    assert!(matches!(error, PfxError::NoCertificate), "{error}");
+    let leaf = certificate(folder.path(), "leaf.pem");
+    let other = key(folder.path(), "root.key");
+    let error = pfx::write(&leaf, &other, &[], &secret("")).unwrap_err();
+    assert!(matches!(error, PfxError::NoCertificate), "{error}");
+    let error = pfx::read(&vec![0; pfx::MAX_FILE_LENGTH + 1], &secret("")).unwrap_err();
+    assert!(matches!(error, PfxError::TooLong { .. }), "{error}");
+    let error = pfx::read(b"not a PFX file", &secret("")).unwrap_err();
+    assert!(matches!(error, PfxError::Malformed(_)), "{error}");
+    let error = pfx::read(b"", &SecretBytes::from([0xff].as_slice())).unwrap_err();
+    assert!(matches!(error, PfxError::PassphraseNotUtf8), "{error}");
+}
+
+#[test]
+fn a_weak_key_is_refused_in_a_pfx_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |arguments: &str| openssl(folder.path(), arguments, b"");
+    run("req -x509 -newkey rsa:1024 -nodes -keyout weak.key -out weak.pem -subj /CN=Weak");
+    let file = run("pkcs12 -export -inkey weak.key -in weak.pem -passout pass:secret");
+    let error = pfx::read(&file, &secret("secret")).unwrap_err();
+    assert!(matches!(error, PfxError::Key(_)), "{error}");
+}
+
+#[test]
+fn spoilt_files_never_panic() {
+    let folder = authority();
+    // Few rounds: thousands of files are tried.
+    let arguments = "pkcs12 -export -inkey leaf.key -in leaf.pem -passout pass:secret \
+                     -iter 1 -nomaciter -legacy";
+    let file = openssl(folder.path(), arguments, b"");
+    for length in (0..file.len()).step_by(7) {
+        pfx::fuzz_pfx(&file[..length]);
+    }
+    for place in 0..file.len() {
+        let mut spoilt = file.clone();
+        spoilt[place] ^= 1 << (place % 8);
+        // Numbers of rounds stand in four octets at most: leave those that could become large.
+        if spoilt[place] != file[place] && !is_round_count(&file, place) {
+            pfx::fuzz_pfx(&spoilt);
+        }
+    }
+}
+
+fn is_round_count(file: &[u8], place: usize) -> bool {
+    let around = place.saturating_sub(3)..(place + 1).min(file.len());
+    file[around].windows(3).any(|three| three == [2, 1, 1])
+}
