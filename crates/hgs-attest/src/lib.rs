@@ -1,4 +1,48 @@
-//! The attestation protocol MS-HGSA, both roles: messages, host keys, health certificates.
+//! The attestation protocol [MS-HGSA], both roles: messages, host keys, health certificates.
+//!
+//! A host that proved what it is gets a *health certificate*: a short-lived certificate over its *identity key*, with
+//! which a key service releases keys to it. This crate has host-key mode, in which a host is known by a registered
+//! key.
+//!
+//! ```text
+//!  host                                                server
+//!  client::prepare -> (host key signs) -> body ----->  host_key::evaluate -> Verdict
+//!                                                          Refused(Refusal) ------------------------> reply
+//!                                                          Healthy(Grant) -> recorded durably
+//!                                                            -> issue::prepare -> (signer signs) ---> reply
+//!  SignedRequest::receive -> Attested  <-------------------------------------------------------------'
+//! ```
+//!
+//! * [`wire`] has every message as a type, read within budgets.
+//! * [`host_key`] decides, as a pure function of request, registry and time; what it decides is one value, from which
+//!   reply, audit record, metric and trace line are derived.
+//! * [`issue`] makes the certificate, suspended where the signer's key is needed.
+//! * [`signer`] says when an attestation signer is made, signs and is forgotten; [`signing_certificates`] publishes it.
+//! * [`client`] is the host's part, and [`AttestationState`] what a host shows of it.
+//!
+//! It does NOT keep hosts or keys, listen or connect, tell the time, or draw randomness of its own. It does not attest
+//! by TPM yet: of that mode it knows the messages and the path, and sends hosts to the right one. Active Directory
+//! mode is not offered. What the specification leaves open is decided in `docs/protocol-profile.md`, sections 7 and 8.
+//!
+//! ```
+//! use hgs_attest::host_key::{HostRegistry, RegisteredHost, Verdict, evaluate};
+//! use hgs_pki::Time;
+//!
+//! struct NoHosts;
+//!
+//! impl HostRegistry for NoHosts {
+//!     fn host_with_key(&self, _: &[u8; 32]) -> Option<RegisteredHost> {
+//!         None
+//!     }
+//! }
+//!
+//! let body = br#"{"SessionId":"AAAAAAAAAAAAAAAAAAAAAA==","RequestedContent":[1],"ProvidedContent":[]}"#;
+//! let verdict = evaluate(body, &NoHosts, Time::from_unix(1_795_287_600));
+//! assert_eq!(verdict.outcome(), "missing-content");
+//! let Verdict::Refused(refusal) = verdict else { unreachable!() };
+//! assert_eq!(refusal.status(), 400);
+//! assert!(refusal.reply().to_json().starts_with(br#"{"__type":"PayloadErrorReply:#"#));
+//! ```
 
 pub mod client;
 mod facts;

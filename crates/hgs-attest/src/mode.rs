@@ -73,8 +73,9 @@ mod tests {
         Endpoint::HostKeyAttest,
     ];
 
+    /// attacks.md A12: there is no second front door. A server attests in one mode, and by no other's path.
     #[test]
-    fn each_mode_has_its_path_and_every_other_is_sent_there() {
+    fn a12_each_mode_has_its_path_and_every_other_is_sent_there() {
         for endpoint in ALL {
             assert_eq!(Endpoint::of_mode(endpoint.mode()), Some(endpoint));
             for other in ALL {

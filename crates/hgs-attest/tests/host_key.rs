@@ -59,6 +59,50 @@ fn a_registered_host_is_granted_a_certificate_over_its_identity_key() {
     assert_eq!(facts.host, Some(KnownHost { host_id, name }));
 }
 
+/// attacks.md A13: nothing to compare with is no reason to accept.
+#[test]
+fn a13_a_registry_without_hosts_accepts_nobody() {
+    let registry = Registry::default();
+    let request = request(&host_key(), &identity_key(0));
+    registry.expect_refusal(&request, now(), Code::HostNotRegistered);
+}
+
+/// attacks.md A5: one key has one representation. The registered key in another encoding is not the registered key.
+#[test]
+fn a5_another_encoding_of_the_registered_key_is_not_that_key() {
+    let registry = Registry::with_host();
+    let host = host_key();
+    let spki = host.public().spki_der();
+    let identity_key = identity_key(0);
+    let identity = identity_key.public().spki_der();
+    // The algorithm's NULL left out, a length in too many octets, the key alone, and octets after it.
+    let null = spki.windows(2).position(|window| window == [5, 0]).unwrap();
+    let mut without_null = spki.to_vec();
+    without_null.drain(null..null + 2);
+    let longer = [&[0x30, 0x83, 0x00], &spki[2..]].concat();
+    let bare = spki[24..].to_vec();
+    let trailing = [spki, &[0]].concat();
+    for other in [without_null, longer, bare, trailing] {
+        let mut request = request(&host, &identity_key);
+        request.provided_content[2].octets = sign(&host, &[&other, identity].concat());
+        request.provided_content[1].octets = other;
+        registry.expect_refusal(&request, now(), Code::HostNotRegistered);
+    }
+}
+
+/// attacks.md A14: a refusal leaves nothing behind, so no number of tries turns it into a pass.
+#[test]
+fn a14_a_refused_host_stays_refused_until_its_registration_changes() {
+    let mut registry = Registry::with_host();
+    registry.host().revoked = true;
+    let request = request(&host_key(), &identity_key(0));
+    for hours in 0..50 {
+        let when = after(Seconds::from_hours(hours));
+        registry.expect_refusal(&request, when, Code::HostRevoked);
+    }
+    assert_eq!(registry.host().identities, HostIdentities::default());
+}
+
 #[test]
 fn contents_stand_in_any_order_and_others_are_ignored() {
     let registry = Registry::with_host();
@@ -85,8 +129,9 @@ fn an_unknown_host_key_is_refused_before_its_signature_is_looked_at() {
     registry.expect_refusal(&request, now(), Code::HostNotRegistered);
 }
 
+/// attacks.md A4: a signature that fails must not be swallowed.
 #[test]
-fn a_signature_covers_both_keys_under_the_registered_one_and_nothing_else() {
+fn a4_a_signature_covers_both_keys_under_the_registered_one_and_nothing_else() {
     let registry = Registry::with_host();
     let (host, identity) = (host_key(), identity_key(0));
     let good = request(&host, &identity);
@@ -192,6 +237,28 @@ fn a17_a_weak_identity_key_is_refused() {
         "{refusal:?}"
     );
     assert_eq!(refusal.code(), Code::IdentityKeyInvalid);
+}
+
+/// attacks.md A18: keys that are no RSA keys, or none at all.
+#[test]
+fn a18_an_identity_key_of_another_kind_is_refused() {
+    let registry = Registry::with_host();
+    let host = host_key();
+    // RFC 8410: an Ed25519 key; and the RSA key under the identifier of RSASSA-PSS.
+    let ed25519 =
+        "302a300506032b6570032100d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+    let ed25519 = hgs_crypto::hex::decode(ed25519).unwrap();
+    let mut pss = identity_key(0).public().spki_der().to_vec();
+    let rsa_encryption = b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01";
+    let place = pss.windows(9).position(|window| window == rsa_encryption);
+    pss[place.unwrap() + 8] = 10;
+    for identity in [ed25519, pss] {
+        let mut request = request(&host, &identity_key(0));
+        let message = [host.public().spki_der(), &identity].concat();
+        request.provided_content[2].octets = sign(&host, &message);
+        request.provided_content[0].octets = identity;
+        registry.expect_refusal(&request, now(), Code::IdentityKeyInvalid);
+    }
 }
 
 #[test]
