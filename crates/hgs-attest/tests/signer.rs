@@ -118,6 +118,46 @@ fn a_signer_that_is_denied_from_now_on_does_not_sign() {
 }
 
 #[test]
+fn a_successor_that_is_denied_takes_over_when_it_is_believed() {
+    let mut signers = [made(now()), made(after(Seconds::from_days(100)))];
+    let believed = after(Seconds::from_days(105));
+    signers[1].deny_before = Some(believed);
+    let (old, new) = (thumbprint(&signers[0]), thumbprint(&signers[1]));
+    let last_of_the_old = minus(believed, Seconds::new(1));
+    assert_eq!(plan(&signers, last_of_the_old).active(), Some(old));
+    let end = plus(believed, MAXIMUM_VALIDITY);
+    for when in [believed, end] {
+        let plan = plan(&signers, when);
+        assert_eq!(plan.active(), Some(new));
+        assert_eq!(stages(&plan), [SignerStage::Retired, SignerStage::Active]);
+    }
+    let gone = plan(&signers, plus(end, Seconds::new(1)));
+    assert_eq!(stages(&gone), [SignerStage::Active]);
+}
+
+/// One that somebody made elsewhere, for instance. Its predecessor has to step in again, and must be known then.
+#[test]
+fn a_successor_that_ends_earlier_does_not_retire_its_predecessor() {
+    let day = |number| after(Seconds::from_days(number));
+    let mut short = template(day(100));
+    short.validity.not_after = day(110);
+    let short = OwnSigner {
+        certificate: self_signed(short, &private_key(3)),
+        deny_before: None,
+    };
+    let signers = [made(now()), short];
+    let (old, new) = (thumbprint(&signers[0]), thumbprint(&signers[1]));
+    assert_eq!(plan(&signers, day(105)).active(), Some(new));
+    let later = plan(&signers, plus(day(109), Seconds::new(1)));
+    assert_eq!(later.active(), Some(old));
+    assert_eq!(stages(&later), [SignerStage::Active, SignerStage::Pending]);
+    for number in 100..120 {
+        let plan = plan(&signers, day(number));
+        assert!(plan.published.iter().any(|signer| signer.thumbprint == old));
+    }
+}
+
+#[test]
 fn a_clock_that_is_put_back_finds_somebody_to_sign() {
     let signers = [made(now()), made(after(Seconds::from_days(300)))];
     let back = after(Seconds::from_days(10));
