@@ -1,6 +1,7 @@
 //! Health certificates as a suspended step: the attestation signer's key may be a token elsewhere.
 //!
 //! ```text
+//! SerialNumber::draw, then record it with the grant
 //! RecordedGrant ---> prepare ---> PreparedHealthCertificate::to_be_signed ---> whoever holds the key signs
 //!                                 PreparedHealthCertificate::assemble <------- signature
 //! ```
@@ -34,6 +35,29 @@ pub struct PreparedHealthCertificate {
     grant: RecordedGrant,
 }
 
+/// The serial number of a health certificate. It is drawn before the grant is recorded, so that the record names the
+/// certificate that it is about.
+#[derive(Debug, PartialEq, Eq)]
+pub struct SerialNumber([u8; 16]);
+
+impl SerialNumber {
+    /// Draws the number of one certificate.
+    ///
+    /// # Errors
+    ///
+    /// [`IssueError::Randomness`].
+    pub fn draw(random: &mut dyn Random) -> Result<Self, IssueError> {
+        let octets = random::array(random).map_err(|_| IssueError::Randomness)?;
+        Ok(Self(issue::serial_number(octets)))
+    }
+
+    /// Its octets, as they will stand in the certificate.
+    #[must_use]
+    pub fn octets(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
 /// Writes down the health certificate of a grant, by the signer whose certificate is `signer`.
 ///
 /// # Errors
@@ -43,13 +67,12 @@ pub fn prepare(
     grant: RecordedGrant,
     signer: &Certificate,
     validity: HealthValidity,
-    random: &mut dyn Random,
+    serial: SerialNumber,
 ) -> Result<PreparedHealthCertificate, IssueError> {
-    let serial = random::array(random).map_err(|_| IssueError::Randomness)?;
     let template = health::template(grant.grant().kind(), grant.grant().statement(), validity)?;
     let issuer = Issuer::Certificate(signer);
     Ok(PreparedHealthCertificate {
-        prepared: issue::prepare(template, grant.identity_key(), issuer, serial)?,
+        prepared: issue::prepare(template, grant.identity_key(), issuer, serial.0)?,
         signer: signer.thumbprint(),
         grant,
     })

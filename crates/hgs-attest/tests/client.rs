@@ -38,10 +38,10 @@ fn serve(registry: &mut Registry, body: &[u8], when: Time) -> (u16, Vec<u8>) {
         Verdict::Refused(refusal) => (refusal.status(), refusal.reply().to_json()),
         Verdict::Healthy(grant) => {
             registry.record(&grant);
-            let mut random = Repeatable::seeded(3);
+            let serial = issue::SerialNumber::draw(&mut Repeatable::seeded(3)).unwrap();
             let validity = HealthValidity::default();
             let grant = grant.recorded();
-            let prepared = issue::prepare(grant, &signer(), validity, &mut random).unwrap();
+            let prepared = issue::prepare(grant, &signer(), validity, serial).unwrap();
             let signature = sign(&signer_key(), prepared.to_be_signed());
             (
                 200,

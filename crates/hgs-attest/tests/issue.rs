@@ -10,7 +10,7 @@ use common::{
     Registry, host_key, identity_key, request, request_for_signing, sign, signer, signer_key,
 };
 use hgs_attest::host_key::RecordedGrant;
-use hgs_attest::issue::{self, IssueError, IssuedHealthCertificate};
+use hgs_attest::issue::{self, IssueError, IssuedHealthCertificate, SerialNumber};
 use hgs_attest::wire::{AttestationRequest, HealthCertificateReply, Reply};
 use hgs_crypto::rsa::SignatureScheme;
 use hgs_crypto::{CryptoError, Random, hex};
@@ -25,9 +25,9 @@ fn granted(request: &AttestationRequest) -> RecordedGrant {
 }
 
 fn issued(request: &AttestationRequest) -> IssuedHealthCertificate {
-    let mut random = Repeatable::seeded(1);
+    let serial = SerialNumber::draw(&mut Repeatable::seeded(1)).unwrap();
     let validity = HealthValidity::default();
-    let prepared = issue::prepare(granted(request), &signer(), validity, &mut random).unwrap();
+    let prepared = issue::prepare(granted(request), &signer(), validity, serial).unwrap();
     assert_eq!(prepared.signer(), signer().thumbprint());
     assert_eq!(prepared.scheme(), SignatureScheme::Pkcs1Sha256);
     let signature = sign(&signer_key(), prepared.to_be_signed());
@@ -202,11 +202,13 @@ fn serial_numbers_have_sixteen_octets_and_are_positive() {
     for _ in 0..20 {
         let grant = granted(&request(&host_key(), &identity_key(0)));
         let validity = HealthValidity::default();
-        let prepared = issue::prepare(grant, &signer(), validity, &mut random).unwrap();
+        let drawn = SerialNumber::draw(&mut random).unwrap();
+        let octets = *drawn.octets();
+        let prepared = issue::prepare(grant, &signer(), validity, drawn).unwrap();
         let signature = sign(&signer_key(), prepared.to_be_signed());
         let certificate = prepared.assemble(&signature).unwrap();
         let serial = certificate.certificate().serial_number().to_vec();
-        assert_eq!(serial.len(), 16);
+        assert_eq!(serial, octets, "what was recorded is what was issued");
         assert_eq!(serial[0] & 0xc0, 0x40);
         assert!(seen.insert(serial));
     }
@@ -222,11 +224,11 @@ fn nothing_is_issued_without_randomness_or_a_good_signature() {
     }
     let request = request(&host_key(), &identity_key(0));
     let validity = HealthValidity::default();
-    let refused = issue::prepare(granted(&request), &signer(), validity, &mut Broken);
+    let refused = SerialNumber::draw(&mut Broken);
     assert_eq!(refused.unwrap_err(), IssueError::Randomness);
 
-    let mut random = Repeatable::seeded(1);
-    let prepared = issue::prepare(granted(&request), &signer(), validity, &mut random).unwrap();
+    let serial = SerialNumber::draw(&mut Repeatable::seeded(1)).unwrap();
+    let prepared = issue::prepare(granted(&request), &signer(), validity, serial).unwrap();
     let signature = sign(&host_key(), prepared.to_be_signed());
     let expected = IssueError::Certificate(certificates::IssueError::Signature);
     assert_eq!(prepared.assemble(&signature), Err(expected));
@@ -237,8 +239,8 @@ fn a_certificate_that_is_no_signer_issues_nothing() {
     let issued = issued(&request(&host_key(), &identity_key(0)));
     let leaf: &Certificate = issued.certificate();
     let grant = granted(&request(&host_key(), &identity_key(1)));
-    let mut random = Repeatable::seeded(1);
-    let refused = issue::prepare(grant, leaf, HealthValidity::default(), &mut random);
+    let serial = SerialNumber::draw(&mut Repeatable::seeded(1)).unwrap();
+    let refused = issue::prepare(grant, leaf, HealthValidity::default(), serial);
     assert!(matches!(
         refused,
         Err(IssueError::Certificate(

@@ -127,8 +127,7 @@ pub enum Deviation {
 
 /// Writes down what is to be signed for a certificate over `subject_key`.
 ///
-/// `serial` is 16 random octets, of which the first two bits are replaced so that the number is
-/// positive, not zero, and always 16 octets long.
+/// `serial` is 16 random octets, which become the number that [`serial_number`] makes of them.
 ///
 /// # Errors
 /// When `template` or `issuer` can't give a good certificate; see [`IssueError`].
@@ -160,7 +159,7 @@ pub fn prepare(
         subject_key: subject_key.clone(),
         issuer: issuer_name,
         authority_key_identifier,
-        serial_number: positive(serial),
+        serial_number: serial_number(serial),
     };
     Ok(Prepared {
         to_be_signed: encode::to_be_signed(&wanted)?,
@@ -184,8 +183,11 @@ fn check(template: &Template) -> Result<(), IssueError> {
     Ok(())
 }
 
-fn positive(serial: [u8; 16]) -> [u8; 16] {
-    let mut serial = serial;
+/// The serial number made of 16 random octets: the first two bits are replaced so that it is
+/// positive, not zero, and always 16 octets long. What it is made of again stays as it is.
+#[must_use]
+pub fn serial_number(random: [u8; 16]) -> [u8; 16] {
+    let mut serial = random;
     serial[0] = serial[0] & 0x7f | 0x40;
     serial
 }
