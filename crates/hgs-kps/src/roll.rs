@@ -182,6 +182,11 @@ impl Answer {
                 egress: rolled.egress.digest(),
                 owner: ingress.owner().signing_certificate().thumbprint(),
                 opened_by: rolled.ingress.wrapping().signing_certificate().thumbprint(),
+                opened_with: rolled
+                    .ingress
+                    .wrapping()
+                    .encryption_certificate()
+                    .thumbprint(),
                 signed_by: rolled.egress.guardian().signing_certificate().thumbprint(),
                 lineage,
                 appended,
@@ -292,6 +297,8 @@ pub struct ReleaseFacts {
     pub owner: Thumbprint,
     /// The thumbprint of the signing certificate of the pair that opened.
     pub opened_by: Thumbprint,
+    /// The thumbprint of the encryption certificate of that pair.
+    pub opened_with: Thumbprint,
     /// The thumbprint of the signing certificate that signed as guardian.
     pub signed_by: Thumbprint,
     /// The lineage of the pair that opened.
