@@ -32,8 +32,9 @@ pub(crate) enum Reuse {
 /// A health certificate with the key it is over.
 pub(crate) struct Certified {
     pub(crate) certificate: Certificate,
-    #[expect(dead_code, reason = "a release is opened with it")]
     pub(crate) key: Arc<SoftwareKey>,
+    /// Whether it was there before.
+    pub(crate) held: bool,
 }
 
 /// What a service answers: what was asked for, or why not. That this host could not ask is another
@@ -49,13 +50,7 @@ impl GuardedHost {
         kind: HealthKind,
         reuse: Reuse,
     ) -> Result<Answer<Certified>, Error> {
-        let attempt = Attempt {
-            host: self,
-            state: self.state()?,
-            side,
-            attestation: &endpoints.attestation,
-            kind,
-        };
+        let attempt = self.attempt(side, endpoints, kind)?;
         if reuse == Reuse::WhileValid
             && let Some(fresh) = attempt.fresh(attempt.held()?)
         {
@@ -74,6 +69,33 @@ impl GuardedHost {
             Ok(identity) => Ok(Ok(attempt.keep(&identity)?)),
             Err(cause) => attempt.without_new(reuse, held, cause),
         }
+    }
+
+    /// Lets go of a certificate that a key protection service says is a revoked host's.
+    pub(crate) fn forget_certificate(
+        &self,
+        side: Side,
+        endpoints: &Endpoints,
+        cause: &Cause,
+    ) -> Result<(), Error> {
+        let attempt = self.attempt(side, endpoints, HealthKind::Encryption)?;
+        attempt.note(cause)?;
+        attempt.forget(attempt.held()?)
+    }
+
+    fn attempt<'h>(
+        &'h self,
+        side: Side,
+        endpoints: &'h Endpoints,
+        kind: HealthKind,
+    ) -> Result<Attempt<'h>, Error> {
+        Ok(Attempt {
+            host: self,
+            state: self.state()?,
+            side,
+            attestation: &endpoints.attestation,
+            kind,
+        })
     }
 }
 
@@ -115,6 +137,7 @@ impl Attempt<'_> {
         Some(Certified {
             certificate,
             key: Arc::clone(held.key()),
+            held: true,
         })
     }
 
@@ -165,6 +188,10 @@ impl Attempt<'_> {
         record.passed(self.side, self.attestation, self.now());
         record.store(&self.state.status())?;
         let certified = self.certified(identity.clone());
+        let certified = certified.map(|certified| Certified {
+            held: false,
+            ..certified
+        });
         certified.ok_or_else(|| Error::System("the clock went back or ahead".to_owned()))
     }
 
@@ -176,26 +203,34 @@ impl Attempt<'_> {
         held: Option<Identity>,
         cause: Cause,
     ) -> Result<Answer<Certified>, Error> {
-        let mut record = Record::load(&self.state.status())?;
-        record.failed(self.side, self.attestation, &cause, self.now());
-        record.store(&self.state.status())?;
-        let Some(mut held) = held else {
-            return Ok(Err(cause));
-        };
+        self.note(&cause)?;
         if cause.is_decision() {
-            if held.forget(self.attestation) {
-                let path = self.state.identity(self.kind);
-                held.store(&path, &self.state.master_key()?)?;
-            }
+            self.forget(held)?;
             return Ok(Err(cause));
         }
-        match self.certified(held) {
+        match held.and_then(|held| self.certified(held)) {
             Some(certified) if reuse == Reuse::WhileValid => {
                 tracing::warn!(%cause, "no new health certificate; the old one serves");
                 Ok(Ok(certified))
             }
             _ => Ok(Err(cause)),
         }
+    }
+
+    fn note(&self, cause: &Cause) -> Result<(), Error> {
+        let mut record = Record::load(&self.state.status())?;
+        record.failed(self.side, self.attestation, cause, self.now());
+        Ok(record.store(&self.state.status())?)
+    }
+
+    fn forget(&self, held: Option<Identity>) -> Result<(), Error> {
+        if let Some(mut held) = held
+            && held.forget(self.attestation)
+        {
+            let path = self.state.identity(self.kind);
+            held.store(&path, &self.state.master_key()?)?;
+        }
+        Ok(())
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::files::{self, FileError, Readers};
+use crate::http::{TlsSettingsError, tls};
 use crate::url::{Url, UrlError};
 
 /// Octets of the longest configuration file.
@@ -49,6 +50,9 @@ pub struct Endpoints {
 /// Why a configuration file is not one. The administrator is at fault.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigurationError {
+    /// The certification authorities can't be used.
+    #[error(transparent)]
+    Authorities(#[from] TlsSettingsError),
     /// The file can't be read or written.
     #[error(transparent)]
     File(#[from] FileError),
@@ -104,6 +108,19 @@ impl Configuration {
         let text = String::from_utf8(octets).map_err(|_| syntax("is not UTF-8".to_owned()))?;
         let file: File = toml::from_str(&text).map_err(|error| syntax(error.to_string()))?;
         file.try_into()
+    }
+
+    /// Checks what the syntax does not show: that the certification authorities can be used.
+    ///
+    /// # Errors
+    /// [`ConfigurationError::Authorities`].
+    pub fn check(&self) -> Result<(), ConfigurationError> {
+        if let Self::HostGuardianService(services) = self
+            && let Some(file) = &services.certificate_authorities
+        {
+            tls::settings(Some(file))?;
+        }
+        Ok(())
     }
 
     /// Writes a configuration file, replacing the one before as a whole: a fallback that was set

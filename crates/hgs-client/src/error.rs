@@ -2,10 +2,14 @@
 
 use std::fmt;
 
+use hgs_protector::ProtectorError;
+
 use crate::configuration::ConfigurationError;
 use crate::files::FileError;
 use crate::host_key::HostKeyError;
 use crate::identity::IdentityError;
+use crate::sealed_file::SealedFileError;
+use crate::sealed_pair::SealedPairError;
 use crate::service::{ServiceFailure, Side};
 use crate::state::MasterKeyError;
 
@@ -37,6 +41,15 @@ pub enum Error {
     /// No service gave what was asked for.
     #[error(transparent)]
     Services(#[from] ServicesError),
+    /// The protector does not hold; nobody was asked.
+    #[error(transparent)]
+    Protector(#[from] ProtectorError),
+    /// The sealed file is not one, or does not open.
+    #[error(transparent)]
+    SealedFile(#[from] SealedFileError),
+    /// The protector and the sealed file can't be opened or replaced.
+    #[error(transparent)]
+    SealedPair(#[from] SealedPairError),
     /// The system ran out of randomness or of threads.
     #[error("the system fails: {0}")]
     System(String),

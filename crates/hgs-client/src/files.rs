@@ -72,7 +72,7 @@ pub enum FileProblem {
 
 /// Who may read a file that is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Readers {
+pub enum Readers {
     /// The owner alone: mode 0600.
     Owner,
     /// Everybody: mode 0644.
@@ -82,7 +82,10 @@ pub(crate) enum Readers {
 }
 
 /// Reads a file of at most `limit` octets.
-pub(crate) fn read(path: &Path, limit: usize) -> Result<Vec<u8>, FileError> {
+///
+/// # Errors
+/// When it is not a file, is reached through a link, or is longer.
+pub fn read(path: &Path, limit: usize) -> Result<Vec<u8>, FileError> {
     let mut octets = Vec::new();
     read_from(open(path)?, limit, &mut octets).map_err(|problem| at(path, problem))?;
     Ok(octets)
@@ -104,7 +107,10 @@ pub(crate) fn read_secret(path: &Path, limit: usize) -> Result<SecretBytes, File
 }
 
 /// Creates a file whole, or fails if anything has that name already.
-pub(crate) fn create(path: &Path, octets: &[u8], readers: Readers) -> Result<(), FileError> {
+///
+/// # Errors
+/// [`FileProblem::AlreadyExists`], or what the system says.
+pub fn create(path: &Path, octets: &[u8], readers: Readers) -> Result<(), FileError> {
     Staged::write(path, octets, readers)?.create()
 }
 

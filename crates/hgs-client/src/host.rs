@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use hgs_kps::Caches;
 use hgs_pki::health::HealthKind;
 use hgs_pki::{Certificate, Time};
 use tokio_rustls::rustls;
@@ -15,10 +16,14 @@ use crate::folders::Folders;
 use crate::host_key::{HostKey, HostKeySize};
 use crate::http::{Client, Resolve, SystemResolver, Timing, TlsSettingsError, tls};
 use crate::identity;
-use crate::service::{Cause, ServiceFailure, Side, Sides};
+use crate::service::{ServiceFailure, Side, Sides};
 use crate::state::StateFolder;
 use crate::status::{Record, Status};
 use crate::url::{Scheme, Url};
+
+/// Certificates of guardians that are remembered: the fabric's few, and those of the owners of the
+/// VMs on this host.
+const CACHED_CERTIFICATES: usize = 256;
 
 /// What a host takes from the world around it. The default is the real one.
 #[derive(Debug, Clone)]
@@ -49,6 +54,7 @@ pub struct GuardedHost {
     configuration: Configuration,
     clock: Arc<dyn Clock>,
     client: Client,
+    caches: Caches,
 }
 
 /// A health certificate that this host holds, and where from.
@@ -90,6 +96,7 @@ impl GuardedHost {
             clock,
             client: Client::new(timing, resolver, tls),
             configuration,
+            caches: Caches::new(CACHED_CERTIFICATES),
         })
     }
 
@@ -146,7 +153,10 @@ impl GuardedHost {
                         certificate,
                     });
                 }
-                Err(cause) => asked.failed(side, &endpoints.attestation, cause)?,
+                Err(cause) => {
+                    let failure = ServiceFailure::new(side, &endpoints.attestation, cause);
+                    asked.failed(failure)?;
+                }
             }
         }
         Err(asked.in_vain())
@@ -187,6 +197,10 @@ impl GuardedHost {
     pub(crate) fn client(&self) -> &Client {
         &self.client
     }
+
+    pub(crate) fn caches(&self) -> &Caches {
+        &self.caches
+    }
 }
 
 /// The services that were asked and did not answer.
@@ -195,13 +209,9 @@ pub(crate) struct Asked(Vec<ServiceFailure>);
 
 impl Asked {
     /// Takes up what a service said. Its decision ends the asking, its failure does not.
-    pub(crate) fn failed(&mut self, side: Side, url: &Url, cause: Cause) -> Result<(), Error> {
-        let failure = ServiceFailure {
-            side,
-            url: url.clone(),
-            cause,
-        };
-        tracing::warn!(%side, %url, cause = %failure.cause, "service did not give what was asked for");
+    pub(crate) fn failed(&mut self, failure: ServiceFailure) -> Result<(), Error> {
+        let ServiceFailure { side, url, cause } = &failure;
+        tracing::info!(%side, %url, %cause, "service did not give what was asked for");
         let ends = failure.cause.is_decision();
         self.0.push(failure);
         if ends { Err(self.take()) } else { Ok(()) }

@@ -1,12 +1,15 @@
-//! The host side: configuration, attestation, health certificates kept and renewed, sealed files.
+//! The host side: configuration, attestation, unwrapping and re-sealing.
 //!
 //! ```text
 //!                 configuration          state folder (0700)
 //!                       |        host key · identity keys · certificates · last result
 //!                       v                         |
-//!   GuardedHost --- attest ----> attestation service, primary first, then fallback
-//!                                                 |
-//!   SealedPair (protector, sealed file) <---------+---- replaced as one
+//!   GuardedHost --- attest ----> attestation service       primary first, then fallback
+//!               --- unwrap ----> key protection service         |
+//!                      |                                        |
+//!                  Unwrapped (keys; egress protector, checked) <+
+//!                      | open, reseal
+//!                  SealedPair (protector, sealed file), replaced as one
 //! ```
 //!
 //! [`GuardedHost`] is what the program `guarded-host` and `hgs quickstart` work with. There is no
@@ -35,12 +38,13 @@ mod certify;
 pub mod clock;
 pub mod configuration;
 mod error;
-mod files;
+pub mod files;
 mod folders;
 mod host;
 pub mod host_key;
 pub mod http;
 mod identity;
+mod key_protection;
 mod rehearsal;
 mod remedy;
 pub mod sealed_file;
@@ -48,6 +52,7 @@ mod sealed_pair;
 pub mod service;
 mod state;
 pub mod status;
+mod unwrap;
 pub mod url;
 
 pub use error::{Error, Fault, ServicesError};
@@ -55,6 +60,8 @@ pub use files::{FileError, FileProblem};
 pub use folders::Folders;
 pub use host::{Attestation, GuardedHost, Surroundings};
 pub use identity::IdentityError;
+pub use key_protection::KeyProtectionFailure;
 pub use rehearsal::{Rehearsal, RehearsedRequest, RehearsedService};
-pub use sealed_pair::{SealedPair, SealedPairError};
+pub use sealed_pair::{MAX_PROTECTOR, SealedPair, SealedPairError};
 pub use state::MasterKeyError;
+pub use unwrap::Unwrapped;

@@ -2,12 +2,15 @@
 
 use hgs_attest::Code;
 use hgs_attest::client::AttestationFailure;
+use hgs_kps::Code as KeyProtectionCode;
 use hgs_pki::health::HealthCertificateError;
 
 use crate::error::{Error, Fault};
 use crate::files::{FileError, FileProblem};
 use crate::host_key::HostKeyError;
 use crate::http::TransportError;
+use crate::key_protection::KeyProtectionFailure;
+use crate::sealed_pair::SealedPairError;
 use crate::service::Cause;
 
 impl Error {
@@ -22,6 +25,8 @@ impl Error {
             | Self::MasterKey(_)
             | Self::NoFallback => Fault::Operator,
             Self::Identity(_) | Self::System(_) => Fault::Ourselves,
+            Self::SealedPair(SealedPairError::File(_)) => Fault::Operator,
+            Self::Protector(_) | Self::SealedFile(_) | Self::SealedPair(_) => Fault::Protector,
             Self::Services(error) => error.last().cause.fault(),
         }
     }
@@ -42,7 +47,9 @@ impl Error {
             Self::HostKey(HostKeyError::AlreadyExists(_)) => Some(
                 "the guardian knows this host by that key; to give it up, run `guarded-host host-key remove` first",
             ),
-            Self::File(error) | Self::HostKey(HostKeyError::File(error)) => error.remedy(),
+            Self::File(error)
+            | Self::HostKey(HostKeyError::File(error))
+            | Self::SealedPair(SealedPairError::File(error)) => error.remedy(),
             Self::Services(error) => error.last().cause.remedy(),
             _ => None,
         }
@@ -52,8 +59,13 @@ impl Error {
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         match self {
-            Self::Services(error) => error.last().cause.is_decision(),
+            Self::Services(error) => match &error.last().cause {
+                Cause::KeyProtection(KeyProtectionFailure::NotUsed(_)) => true,
+                cause => cause.is_decision(),
+            },
             Self::Configuration(_) | Self::LocalMode | Self::NoFallback => true,
+            Self::Protector(_) | Self::SealedFile(_) => true,
+            Self::SealedPair(SealedPairError::SealedFile { .. }) => true,
             _ => false,
         }
     }
@@ -91,6 +103,7 @@ impl Cause {
             Self::Attestation(_) | Self::SigningCertificates { .. } => Fault::Guardian,
             Self::HealthCertificate(error) if is_about_time(error) => Fault::Host,
             Self::HealthCertificate(_) => Fault::Guardian,
+            Self::KeyProtection(failure) => of_key_protection(failure).0,
         }
     }
 
@@ -104,8 +117,61 @@ impl Cause {
                 Some("set the clocks of this host and of the guardian right")
             }
             Self::SigningCertificates { .. } | Self::HealthCertificate(_) => None,
+            Self::KeyProtection(failure) => of_key_protection(failure).1,
         }
     }
+}
+
+fn of_key_protection(failure: &KeyProtectionFailure) -> (Fault, Option<&'static str>) {
+    let url = "check the key protection URL: it ends in /KeyProtection, as a rule";
+    let code = match failure {
+        KeyProtectionFailure::Refused { code, .. } => *code,
+        KeyProtectionFailure::Unintelligible { .. } => return (Fault::Guardian, Some(url)),
+        KeyProtectionFailure::NotUsed(_) => {
+            let remedy =
+                "nothing was changed; tell the guardian's administrator, for this is no accident";
+            return (Fault::Guardian, Some(remedy));
+        }
+    };
+    let Some(code) = code else {
+        return (Fault::Guardian, None);
+    };
+    let remedy = match code {
+        KeyProtectionCode::HealthCertificate => {
+            Some("run `guarded-host attest`, and set the clocks right")
+        }
+        KeyProtectionCode::HostRevoked => Some(
+            "ask the guardian's administrator why; a revoked host comes back with a new host key only",
+        ),
+        KeyProtectionCode::WrappingNotFound => Some(
+            "have the owner grant this guardian access: `hgs protector grant`, with the guardian's metadata",
+        ),
+        KeyProtectionCode::CompromisedGuardian => Some(
+            "ask the guardian's administrator for a re-key window, or the owner for a new protector",
+        ),
+        KeyProtectionCode::ProtectorSuperseded => {
+            Some("use the protector of the last start of this VM")
+        }
+        KeyProtectionCode::InvalidProtector | KeyProtectionCode::InvalidWrapping => {
+            Some("use the last protector that is known to be good, or ask the owner for a new one")
+        }
+        KeyProtectionCode::NotFound | KeyProtectionCode::MethodNotAllowed => Some(url),
+        KeyProtectionCode::ServerBusy
+        | KeyProtectionCode::RequestTimeout
+        | KeyProtectionCode::KeyStoreUnavailable
+        | KeyProtectionCode::StateUnavailable => Some("try again"),
+        KeyProtectionCode::InvalidRequest
+        | KeyProtectionCode::UnsupportedAlgorithm
+        | KeyProtectionCode::LimitExceeded
+        | KeyProtectionCode::Metadata
+        | KeyProtectionCode::Internal => None,
+    };
+    let fault = match code.fault() {
+        hgs_protector::Fault::Host => Fault::Host,
+        hgs_protector::Fault::Protector => Fault::Protector,
+        _ => Fault::Guardian,
+    };
+    (fault, remedy)
 }
 
 fn of_transport(error: &TransportError) -> Option<&'static str> {

@@ -24,7 +24,7 @@ use crate::files::{self, FileError, Lock, Readers, Staged};
 use crate::sealed_file::{self, SealedFile, SealedFileError};
 
 /// Octets of the longest protector (protocol profile, section 2).
-pub(crate) const MAX_PROTECTOR: usize = 256 * 1024;
+pub const MAX_PROTECTOR: usize = 256 * 1024;
 
 /// A protector file and a sealed file, in use by nobody else until this is dropped.
 #[derive(Debug)]

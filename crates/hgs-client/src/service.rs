@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::configuration::{Endpoints, Services};
 use crate::http::TransportError;
+use crate::key_protection::KeyProtectionFailure;
 use crate::url::Url;
 
 /// One of the two Host Guardian Services.
@@ -72,6 +73,19 @@ pub enum Cause {
     /// A health certificate that does not hold.
     #[error("the service issued a certificate that does not hold: {0}")]
     HealthCertificate(#[from] HealthCertificateError),
+    /// No keys.
+    #[error(transparent)]
+    KeyProtection(#[from] KeyProtectionFailure),
+}
+
+impl ServiceFailure {
+    pub(crate) fn new(side: Side, url: &Url, cause: Cause) -> Self {
+        Self {
+            side,
+            url: url.clone(),
+            cause,
+        }
+    }
 }
 
 impl Cause {
@@ -97,6 +111,7 @@ impl Cause {
                 | RefusedKind::VirtualSecureMode
                 | RefusedKind::VsmReportValidation => true,
             },
+            Self::KeyProtection(failure) => failure.is_decision(),
             Self::Transport(_)
             | Self::Attestation(_)
             | Self::SigningCertificates { .. }

@@ -148,7 +148,6 @@ impl Record {
     }
 
     /// Notes whose keys were released, and says whether that is news.
-    #[expect(dead_code, reason = "releases are noted with it")]
     pub(crate) fn served_by(&mut self, side: Side) -> bool {
         let fallback = side == Side::Fallback;
         std::mem::replace(&mut self.fallback_in_use, fallback) != fallback
@@ -263,6 +262,10 @@ fn state_after(cause: &Cause) -> AttestationState {
     let before = AttestationState::unknown();
     match cause {
         Cause::Attestation(failure) => before.after(&Err(failure.clone())),
+        Cause::KeyProtection(failure) if failure.is_decision() => AttestationState {
+            last: AttestationStatus::UnauthorizedHost,
+            ..before
+        },
         other => before.unreachable(other.to_string()),
     }
 }

@@ -17,10 +17,19 @@ use hgs_client::host_key::HostKeySize;
 use hgs_client::{Folders, GuardedHost, Surroundings};
 use hgs_crypto::hash::Sha256Digest;
 use hgs_crypto::rsa::{PrivateKey, PublicKey};
-use hgs_pki::health::{self, HealthValidity, HostId};
+use hgs_kps::wire::{RollTransportKeyRequest, RollTransportKeyResponse};
+use hgs_kps::{
+    Caches, CertificateKind, HeldCertificate, HostStanding, KeyRing, Lineage, Recorded, SKEW,
+    SeenProtector, SeenProtectors, ServiceVersion, Trust, begin,
+};
+use hgs_pki::health::{self, HealthValidity, HostId, TrustedSigner, TrustedSigners};
 use hgs_pki::issue::Issuer;
-use hgs_pki::{Certificate, Seconds, Time, profile};
-use hgs_testkit::fixtures::{Repeatable, certificate, now, private_key, self_signed, ten_years};
+use hgs_pki::{Certificate, CertificateCache, Seconds, SignatureCache, Time, profile};
+use hgs_protector::suite::KeyEncryption;
+use hgs_protector::{Protector, ProtectorDigest, VerifiedProtector};
+use hgs_testkit::fixtures::{
+    Guardian, Keys, Repeatable, certificate, now, private_key, self_signed, ten_years,
+};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -50,7 +59,7 @@ impl Clock for TestClock {
 }
 
 /// What a guardian does instead of what it should.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum Manner {
     Proper,
     /// Answers everything with this status and a page that is no part of the protocol.
@@ -61,7 +70,16 @@ pub(crate) enum Manner {
     CertifiesOtherKey,
     /// Certifies with a key that it does not list.
     HidesItsSigner,
+    /// Fails at this path.
+    Mute(&'static str),
+    /// Attests, but its key protection service answers with this status and a page.
+    NoKeys(u16),
+    /// Puts another protector in the place of the one it made.
+    Swaps(fn(&VerifiedProtector) -> Vec<u8>),
 }
+
+/// What no machine understands.
+const PAGE: &[u8] = b"<html>nothing for machines</html>";
 
 /// A guardian, until it is dropped.
 pub(crate) struct TestGuardian {
@@ -75,7 +93,11 @@ pub(crate) struct World {
     pub(crate) validity: HealthValidity,
     /// Paths that were asked for, in order.
     pub(crate) requests: Vec<String>,
+    /// Health certificates from before this are not believed.
+    pub(crate) deny_before: Option<Time>,
     clock: TestClock,
+    ring: Arc<KeyRing>,
+    keys: Keys,
     hosts: BTreeMap<Sha256Digest, RegisteredHost>,
     signer: Certificate,
     signer_key: Arc<PrivateKey>,
@@ -83,7 +105,7 @@ pub(crate) struct World {
 }
 
 impl TestGuardian {
-    /// Starts one whose signer has the key with this number.
+    /// Starts one whose signer has the key with this number, and that holds the keys of `fabric`.
     pub(crate) async fn start(clock: &TestClock, signer_key: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -92,7 +114,10 @@ impl TestGuardian {
             manner: Manner::Proper,
             validity: HealthValidity::default(),
             requests: Vec::new(),
+            deny_before: None,
             clock: clock.clone(),
+            ring: key_ring(Guardian::named("fabric")),
+            keys: Keys::of(&[Guardian::named("fabric")]),
             hosts: BTreeMap::new(),
             signer: self_signed(profile::attestation_signer(ten_years()), &signer_key),
             signer_key,
@@ -150,6 +175,23 @@ impl TestGuardian {
     }
 }
 
+fn key_ring(guardian: &Guardian) -> Arc<KeyRing> {
+    let held = |certificate: &Certificate, kind| HeldCertificate {
+        certificate: certificate.clone(),
+        kind,
+        lineage: Lineage::Fabric,
+        enabled: true,
+        head: true,
+        compromised: None,
+    };
+    let encryption = CertificateKind::Encryption(KeyEncryption::RsaOaep);
+    let certificates = vec![
+        held(&guardian.signing, CertificateKind::Signing),
+        held(&guardian.encryption, encryption),
+    ];
+    Arc::new(KeyRing::new(certificates).unwrap())
+}
+
 impl HostRegistry for World {
     fn host_with_key(&self, digest: &Sha256Digest) -> Option<RegisteredHost> {
         self.hosts.get(digest).cloned()
@@ -159,8 +201,10 @@ impl HostRegistry for World {
 impl World {
     fn answer(&mut self, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
         self.requests.push(path.to_owned());
-        if let Manner::Page(status) = self.manner {
-            return (status, b"<html>nothing for machines</html>".to_vec());
+        match self.manner {
+            Manner::Page(status) => return (status, PAGE.to_vec()),
+            Manner::Mute(mute) if path == mute => return (500, PAGE.to_vec()),
+            _ => {}
         }
         match path {
             "/Attestation/getinfo" => (200, service_info(self.mode()).to_json()),
@@ -168,6 +212,8 @@ impl World {
             "/Attestation/v2.0/signingCertificates" => {
                 (200, signing_certificates::write(&[self.listed_signer()]))
             }
+            "/KeyProtection/service/v1.0/rolltransportkey" => self.roll(body, ServiceVersion::V1),
+            "/KeyProtection/service/v2.0/rolltransportkey" => self.roll(body, ServiceVersion::V2),
             other => panic!("no host asks for {other}"),
         }
     }
@@ -206,13 +252,13 @@ impl World {
         host.identities = host.identities.after(grant.transition());
         let (kind, statement) = (grant.kind(), *grant.statement());
         let recorded = grant.recorded();
-        let serial = issue::SerialNumber::draw(&mut self.random).unwrap();
-        let prepared = issue::prepare(recorded, &self.signer, self.validity, serial).unwrap();
+        let prepared =
+            issue::prepare(recorded, &self.signer, self.validity, &mut self.random).unwrap();
         let signature = self
             .signer_key
             .sign(prepared.scheme(), prepared.to_be_signed());
         let issued = prepared.assemble(&signature.unwrap()).unwrap();
-        if self.manner == Manner::CertifiesOtherKey {
+        if matches!(self.manner, Manner::CertifiesOtherKey) {
             let template = health::template(kind, &statement, self.validity).unwrap();
             let issuer = Issuer::Certificate(&self.signer);
             let other = certificate(template, &private_key(17), issuer, &self.signer_key);
@@ -225,6 +271,77 @@ impl World {
         }
         (200, issued.reply().to_json())
     }
+}
+
+impl World {
+    fn roll(&mut self, body: &[u8], version: ServiceVersion) -> (u16, Vec<u8>) {
+        if let Manner::NoKeys(status) = self.manner {
+            return (status, PAGE.to_vec());
+        }
+        let signer = TrustedSigner::own(self.signer.clone()).denying_before(self.deny_before);
+        let trust = Trust {
+            signers: &TrustedSigners::new(vec![signer]),
+            skew: SKEW,
+            hosts: &Standings(&self.hosts),
+            protectors: &NothingSeen,
+            refuse_superseded: false,
+            rekey_window: false,
+            caching: None,
+        };
+        let now = self.clock.now();
+        let mut random = self.random.clone();
+        let caches = Caches::new(16);
+        let begun = begin(body, version, &self.ring, &trust, &caches, now, &mut random);
+        let release = begun.and_then(|step| self.keys.drive(step, &mut random));
+        self.random = random;
+        match release {
+            Ok(release) => (
+                200,
+                self.swapped(body, release.into_response(Recorded::after_commit())),
+            ),
+            Err(refusal) => {
+                let response = refusal.to_response();
+                (response.status, response.body)
+            }
+        }
+    }
+
+    fn swapped(&self, request: &[u8], response: Vec<u8>) -> Vec<u8> {
+        let Manner::Swaps(other) = self.manner else {
+            return response;
+        };
+        let request = RollTransportKeyRequest::from_xml(request).unwrap();
+        let ingress = verified(&request.ingress_protector);
+        let mut response = RollTransportKeyResponse::from_xml(&response).unwrap();
+        response.egress_protector = other(&ingress);
+        response.to_xml()
+    }
+}
+
+struct Standings<'w>(&'w BTreeMap<Sha256Digest, RegisteredHost>);
+
+impl hgs_kps::HostRegistry for Standings<'_> {
+    fn standing(&self, host: &HostId) -> HostStanding {
+        match self.0.values().find(|known| known.host_id == *host) {
+            None => HostStanding::Unknown,
+            Some(known) if known.revoked => HostStanding::Revoked,
+            Some(_) => HostStanding::Registered,
+        }
+    }
+}
+
+struct NothingSeen;
+
+impl SeenProtectors for NothingSeen {
+    fn seen(&self, _: &ProtectorDigest) -> Option<SeenProtector> {
+        None
+    }
+}
+
+/// A protector that holds.
+pub(crate) fn verified(octets: &[u8]) -> VerifiedProtector {
+    let protector = Protector::read(octets, &CertificateCache::new(0)).unwrap();
+    protector.verify(&SignatureCache::new(0)).unwrap()
 }
 
 /// A host in a folder of its own, with a host key.

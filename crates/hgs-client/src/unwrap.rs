@@ -1,0 +1,185 @@
+//! Having the keys of a protector released, as the start of a virtual machine does.
+
+use std::fmt;
+
+use hgs_crypto::SecretBytes;
+use hgs_crypto::random::System;
+use hgs_kps::{Code, Released, ServiceVersion};
+use hgs_pki::health::HealthKind;
+use hgs_protector::transport_key_blob::CachingPolicy;
+use hgs_protector::{Protector, VerifiedProtector};
+
+use crate::certify::Reuse;
+use crate::configuration::Endpoints;
+use crate::error::Error;
+use crate::host::{Asked, GuardedHost};
+use crate::key_protection::{self, KeyProtectionFailure};
+use crate::sealed_file::{self, SealedFile, SealedFileError};
+use crate::service::{Cause, ServiceFailure, Side, Sides};
+use crate::status::Record;
+use crate::url::Url;
+
+/// Keys that were released for a protector. They open and seal files, and are not to be had
+/// otherwise; dropping this wipes them.
+pub struct Unwrapped {
+    ingress: VerifiedProtector,
+    released: Released,
+    side: Side,
+    key_protection: Url,
+}
+
+impl GuardedHost {
+    /// Attests if need be, and has the keys of a protector released.
+    ///
+    /// The egress protector has passed every check of section 5 of the protocol profile when this
+    /// returns: what is sealed under it can be opened by the owner and by every guardian that could
+    /// open it before.
+    ///
+    /// # Errors
+    /// [`Error::Protector`] when the protector does not hold, before anybody is asked;
+    /// [`Error::Services`] with the refusal or failure; and everything that keeps a host from asking.
+    pub async fn unwrap(
+        &self,
+        protector: &[u8],
+        version: ServiceVersion,
+    ) -> Result<Unwrapped, Error> {
+        let caches = self.caches();
+        let ingress = Protector::read(protector, &caches.certificates)?;
+        let ingress = ingress.verify(&caches.signatures)?;
+        let mut asked = Asked::default();
+        for (side, endpoints) in self.services(Sides::Both)? {
+            match self.release(side, endpoints, &ingress, version).await? {
+                Ok(released) => {
+                    self.note_service(side)?;
+                    return Ok(Unwrapped {
+                        ingress,
+                        released,
+                        side,
+                        key_protection: endpoints.key_protection.clone(),
+                    });
+                }
+                Err(failure) => asked.failed(failure)?,
+            }
+        }
+        Err(asked.in_vain())
+    }
+
+    async fn release(
+        &self,
+        side: Side,
+        endpoints: &Endpoints,
+        ingress: &VerifiedProtector,
+        version: ServiceVersion,
+    ) -> Result<Result<Released, ServiceFailure>, Error> {
+        let Endpoints {
+            attestation,
+            key_protection: url,
+        } = endpoints;
+        let mut reuse = Reuse::WhileValid;
+        loop {
+            let kind = HealthKind::Encryption;
+            let certified = match self.certify(side, endpoints, kind, reuse).await? {
+                Ok(certified) => certified,
+                Err(cause) => return Ok(Err(ServiceFailure::new(side, attestation, cause))),
+            };
+            let (client, caches) = (self.client(), self.caches());
+            match key_protection::roll(client, url, version, ingress, &certified, caches).await {
+                // The service may want a newer certificate than the one that was held.
+                Err(cause) if certified.held && code(&cause) == Some(Code::HealthCertificate) => {
+                    tracing::warn!(%url, %cause, "health certificate is refused; asking for a new one");
+                    reuse = Reuse::Never;
+                }
+                Err(cause) => {
+                    if code(&cause) == Some(Code::HostRevoked) {
+                        self.forget_certificate(side, endpoints, &cause)?;
+                    }
+                    return Ok(Err(ServiceFailure::new(side, url, cause)));
+                }
+                Ok(released) => return Ok(Ok(released)),
+            }
+        }
+    }
+
+    /// Keeps in mind whether the fallback is in use.
+    fn note_service(&self, side: Side) -> Result<(), Error> {
+        let path = self.state()?.status();
+        let mut record = Record::load(&path)?;
+        if record.served_by(side) {
+            record.store(&path)?;
+        }
+        Ok(())
+    }
+}
+
+impl Unwrapped {
+    /// The protector that was given.
+    #[must_use]
+    pub fn ingress(&self) -> &VerifiedProtector {
+        &self.ingress
+    }
+
+    /// The protector to keep instead of it, once everything is sealed under its key.
+    #[must_use]
+    pub fn egress(&self) -> &VerifiedProtector {
+        &self.released.egress
+    }
+
+    /// Whether, and how long, the keys may be kept.
+    #[must_use]
+    pub fn caching(&self) -> Option<CachingPolicy> {
+        self.released.caching
+    }
+
+    /// Who released the keys.
+    #[must_use]
+    pub fn side(&self) -> Side {
+        self.side
+    }
+
+    /// The URL of the service that released the keys.
+    #[must_use]
+    pub fn key_protection(&self) -> &Url {
+        &self.key_protection
+    }
+
+    /// Opens a file that is sealed under the ingress protector.
+    ///
+    /// # Errors
+    /// See [`SealedFileError`].
+    pub fn open(&self, file: &[u8]) -> Result<SecretBytes, SealedFileError> {
+        SealedFile::read(file)?.open(&self.released.ingress_key)
+    }
+
+    /// Seals a file under the ingress protector, which stays the one to keep.
+    ///
+    /// # Errors
+    /// See [`SealedFileError`].
+    pub fn seal(&self, plaintext: &SecretBytes) -> Result<Vec<u8>, SealedFileError> {
+        let key = &self.released.ingress_key;
+        sealed_file::seal(key, &self.ingress.digest(), plaintext, &mut System::new())
+    }
+
+    /// Seals a file under the egress protector, which is then the one to keep.
+    ///
+    /// # Errors
+    /// See [`SealedFileError`].
+    pub fn reseal(&self, plaintext: &SecretBytes) -> Result<Vec<u8>, SealedFileError> {
+        let key = &self.released.egress_key;
+        let digest = self.released.egress.digest();
+        sealed_file::seal(key, &digest, plaintext, &mut System::new())
+    }
+}
+
+impl fmt::Debug for Unwrapped {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (ingress, egress) = (self.ingress.digest(), self.released.egress.digest());
+        write!(formatter, "Unwrapped({ingress} to {egress})")
+    }
+}
+
+fn code(cause: &Cause) -> Option<Code> {
+    match cause {
+        Cause::KeyProtection(KeyProtectionFailure::Refused { code, .. }) => *code,
+        _ => None,
+    }
+}

@@ -1,0 +1,374 @@
+//! Unwrapping: what is released, what is believed of it, and what happens to the files.
+
+use std::fs;
+use std::path::PathBuf;
+
+use hgs_client::service::{Cause, Side};
+use hgs_client::{Error, Fault, KeyProtectionFailure, SealedPair, Unwrapped, sealed_file};
+use hgs_crypto::SecretBytes;
+use hgs_crypto::random::System;
+use hgs_kps::{ClientError, Code, ServiceVersion};
+use hgs_pki::Seconds;
+use hgs_pki::health::{HealthKind, HealthValidity};
+use hgs_protector::{TransportKey, VerifiedProtector};
+use hgs_testkit::fixtures::{Forge, Guardian};
+
+use crate::guardian::{Manner, TestClock, TestGuardian, TestHost, verified};
+
+const ATTEST: &str = "/Attestation/v2.0/hostkeyattest";
+const SIGNERS: &str = "/Attestation/v2.0/signingCertificates";
+const ROLL: &str = "/KeyProtection/service/v2.0/rolltransportkey";
+const STATE: &[u8] = b"the state of a vTPM";
+
+/// A virtual machine: a protector for the owner and `guardian`, and a file that is sealed under it.
+struct Vm(tempfile::TempDir);
+
+impl Vm {
+    fn of(guardian: &str) -> Self {
+        let vm = Self(tempfile::tempdir().unwrap());
+        let (owner, guardian) = (Guardian::named("owner"), Guardian::named(guardian));
+        let octets = Forge::new(owner, &[guardian], [1; 32]).seal(owner);
+        let key = TransportKey::from_secret(SecretBytes::new(vec![1; 32])).unwrap();
+        let digest = verified(octets.as_bytes()).digest();
+        let file = sealed_file::seal(&key, &digest, &STATE.into(), &mut System::new()).unwrap();
+        fs::write(vm.protector(), octets).unwrap();
+        fs::write(vm.file(), file).unwrap();
+        vm
+    }
+
+    fn protector(&self) -> PathBuf {
+        self.0.path().join("vm.protector")
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.path().join("vm.state")
+    }
+
+    /// Unwraps, opens, re-seals and replaces, as a start does.
+    async fn start(&self, host: &TestHost) -> Result<Unwrapped, Error> {
+        let pair = SealedPair::open(&self.protector(), &self.file())?;
+        let unwrapped = host
+            .host
+            .unwrap(pair.protector(), ServiceVersion::V2)
+            .await?;
+        let state = unwrapped.open(pair.file())?;
+        assert_eq!(state.expose(), STATE);
+        let sealed = unwrapped.reseal(&state)?;
+        pair.replace(unwrapped.egress(), &sealed)?;
+        Ok(unwrapped)
+    }
+
+    fn octets(&self) -> [Vec<u8>; 2] {
+        [self.protector(), self.file()].map(|path| fs::read(path).unwrap())
+    }
+}
+
+async fn registered() -> (TestClock, TestGuardian, TestHost) {
+    let clock = TestClock::new();
+    let guardian = TestGuardian::start(&clock, 12).await;
+    let host = TestHost::new(&clock, guardian.endpoints(), None);
+    guardian.register(&host);
+    (clock, guardian, host)
+}
+
+async fn with_fallback() -> (TestGuardian, TestGuardian, TestHost) {
+    let clock = TestClock::new();
+    let primary = TestGuardian::start(&clock, 12).await;
+    let fallback = TestGuardian::start(&clock, 13).await;
+    let host = TestHost::new(&clock, primary.endpoints(), Some(fallback.endpoints()));
+    primary.register(&host);
+    fallback.register(&host);
+    (primary, fallback, host)
+}
+
+fn failure(error: &Error) -> &KeyProtectionFailure {
+    match error {
+        Error::Services(error) => match &error.last().cause {
+            Cause::KeyProtection(failure) => failure,
+            other => panic!("not an answer about keys: {other}"),
+        },
+        other => panic!("not an answer: {other}"),
+    }
+}
+
+fn code(error: &Error) -> Option<Code> {
+    match failure(error) {
+        KeyProtectionFailure::Refused { code, .. } => *code,
+        other => panic!("not a refusal: {other}"),
+    }
+}
+
+#[tokio::test]
+async fn each_start_rolls_and_one_certificate_serves_for_all() {
+    let (_, guardian, host) = registered().await;
+    let vm = Vm::of("fabric");
+    let before = vm.octets();
+    let first = vm.start(&host).await.unwrap();
+    assert_eq!(guardian.requests(), [ATTEST, SIGNERS, ROLL]);
+    assert_ne!(vm.octets(), before);
+    let second = vm.start(&host).await.unwrap();
+    assert_eq!(second.ingress().digest(), first.egress().digest());
+    assert_eq!(guardian.requests(), [ROLL]);
+}
+
+#[tokio::test]
+async fn a_second_host_receives_the_vm() {
+    let (clock, guardian, host) = registered().await;
+    let other = TestHost::new(&clock, guardian.endpoints(), None);
+    guardian.register(&other);
+    let vm = Vm::of("fabric");
+    vm.start(&host).await.unwrap();
+    vm.start(&other).await.unwrap();
+}
+
+#[tokio::test]
+async fn both_versions_are_spoken() {
+    let (_, guardian, host) = registered().await;
+    let vm = Vm::of("fabric");
+    let [protector, file] = vm.octets();
+    let unwrapped = host
+        .host
+        .unwrap(&protector, ServiceVersion::V1)
+        .await
+        .unwrap();
+    assert_eq!(unwrapped.open(&file).unwrap().expose(), STATE);
+    let asked = guardian.requests();
+    assert_eq!(
+        asked.last().unwrap(),
+        "/KeyProtection/service/v1.0/rolltransportkey"
+    );
+}
+
+#[tokio::test]
+async fn what_is_sealed_under_the_ingress_key_opens_with_the_protector_that_stays() {
+    let (_, _guardian, host) = registered().await;
+    let [protector, _] = Vm::of("fabric").octets();
+    let first = host
+        .host
+        .unwrap(&protector, ServiceVersion::V2)
+        .await
+        .unwrap();
+    let sealed = first.seal(&STATE.into()).unwrap();
+    let second = host
+        .host
+        .unwrap(&protector, ServiceVersion::V2)
+        .await
+        .unwrap();
+    assert_eq!(second.open(&sealed).unwrap().expose(), STATE);
+}
+
+/// Whatever comes instead of the egress protector, the VM stays as it was and starts the next time.
+#[tokio::test]
+async fn a_forged_or_swapped_egress_protector_does_not_cost_the_vm() {
+    fn garbled(_: &VerifiedProtector) -> Vec<u8> {
+        b"<Protector/>".to_vec()
+    }
+    fn unchanged(ingress: &VerifiedProtector) -> Vec<u8> {
+        ingress.octets().to_vec()
+    }
+    fn of_another_key(_: &VerifiedProtector) -> Vec<u8> {
+        let (owner, fabric) = (Guardian::named("owner"), Guardian::named("fabric"));
+        Forge::new(owner, &[fabric], [9; 32]).seal(owner).into()
+    }
+    fn of_another_owner(_: &VerifiedProtector) -> Vec<u8> {
+        let (stranger, fabric) = (Guardian::named("stranger"), Guardian::named("fabric"));
+        Forge::new(stranger, &[fabric], [9; 32])
+            .seal(stranger)
+            .into()
+    }
+    fn for_the_owner_alone(_: &VerifiedProtector) -> Vec<u8> {
+        let owner = Guardian::named("owner");
+        Forge::new(owner, &[], [9; 32]).seal(owner).into()
+    }
+    fn signed_by_a_stranger(_: &VerifiedProtector) -> Vec<u8> {
+        let (owner, fabric) = (Guardian::named("owner"), Guardian::named("fabric"));
+        let forge = Forge::new(owner, &[fabric], [9; 32]);
+        forge.seal(Guardian::named("stranger")).into()
+    }
+    type Swap = fn(&VerifiedProtector) -> Vec<u8>;
+    type Expected = fn(&ClientError) -> bool;
+    let forgeries: [(Swap, Expected); 6] = [
+        (garbled, |error| matches!(error, ClientError::Egress(_))),
+        (unchanged, |error| matches!(error, ClientError::EgressKey)),
+        (of_another_key, |error| {
+            matches!(error, ClientError::EgressKey)
+        }),
+        (of_another_owner, |error| {
+            matches!(error, ClientError::Owner)
+        }),
+        (for_the_owner_alone, |error| {
+            matches!(error, ClientError::GuardianMissing { .. })
+        }),
+        (signed_by_a_stranger, |error| {
+            matches!(error, ClientError::Egress(_))
+        }),
+    ];
+    let (_, guardian, host) = registered().await;
+    let vm = Vm::of("fabric");
+    let before = vm.octets();
+    for (swap, expected) in forgeries {
+        guardian.world().manner = Manner::Swaps(swap);
+        let error = vm.start(&host).await.unwrap_err();
+        let KeyProtectionFailure::NotUsed(found) = failure(&error) else {
+            panic!("{error}");
+        };
+        assert!(expected(found), "{found}");
+        assert_eq!(error.fault(), Fault::Guardian);
+        assert!(error.is_refusal());
+        assert_eq!(vm.octets(), before);
+    }
+    guardian.world().manner = Manner::Proper;
+    vm.start(&host).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_protector_that_does_not_hold_is_shown_to_nobody() {
+    let (_, guardian, host) = registered().await;
+    let owner = Guardian::named("owner");
+    let forge = Forge::new(owner, &[Guardian::named("fabric")], [1; 32]);
+    let octets = forge.seal(Guardian::named("stranger"));
+    let outcome = host
+        .host
+        .unwrap(octets.as_bytes(), ServiceVersion::V2)
+        .await;
+    let error = outcome.unwrap_err();
+    assert!(matches!(error, Error::Protector(_)));
+    assert!(error.is_refusal());
+    assert!(guardian.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_revoked_host_is_refused_with_the_certificate_it_holds_and_loses_it() {
+    let (_, guardian, host) = registered().await;
+    let vm = Vm::of("fabric");
+    vm.start(&host).await.unwrap();
+    guardian.revoke(&host);
+    let error = vm.start(&host).await.unwrap_err();
+    assert_eq!(code(&error), Some(Code::HostRevoked));
+    assert_eq!(error.fault(), Fault::Host);
+    let status = host.host.status().unwrap();
+    assert!(!status.is_host_guarded);
+    assert_eq!(status.attestation_status.name, "UnauthorizedHost");
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_no_longer_believed_is_replaced_at_once() {
+    let (clock, guardian, host) = registered().await;
+    let vm = Vm::of("fabric");
+    vm.start(&host).await.unwrap();
+    guardian.requests();
+    clock.advance(Seconds::from_minutes(10));
+    guardian.world().deny_before = Some(host.host.now());
+    vm.start(&host).await.unwrap();
+    assert_eq!(guardian.requests(), [ROLL, ATTEST, SIGNERS, ROLL]);
+
+    // But not again and again.
+    guardian.world().deny_before = Some(hgs_pki::Time::MAX);
+    let error = vm.start(&host).await.unwrap_err();
+    assert_eq!(code(&error), Some(Code::HealthCertificate));
+    assert_eq!(guardian.requests(), [ROLL, ATTEST, SIGNERS, ROLL]);
+}
+
+#[tokio::test]
+async fn a_certificate_is_renewed_in_time_and_serves_to_its_end_when_it_can_not_be() {
+    let (clock, guardian, host) = registered().await;
+    guardian.world().validity = HealthValidity::default();
+    let vm = Vm::of("fabric");
+    vm.start(&host).await.unwrap();
+    guardian.requests();
+
+    clock.advance(Seconds::from_hours(5));
+    vm.start(&host).await.unwrap();
+    assert_eq!(guardian.requests(), [ROLL]);
+
+    clock.advance(Seconds::from_hours(1));
+    guardian.world().manner = Manner::Mute(ATTEST);
+    vm.start(&host).await.unwrap();
+    assert_eq!(guardian.requests(), [ATTEST, ROLL]);
+    assert_eq!(
+        host.host.status().unwrap().attestation_status.name,
+        "TransientError"
+    );
+    assert!(host.host.status().unwrap().is_host_guarded);
+
+    guardian.world().manner = Manner::Proper;
+    vm.start(&host).await.unwrap();
+    assert_eq!(guardian.requests(), [ATTEST, SIGNERS, ROLL]);
+
+    clock.advance(Seconds::from_hours(9));
+    guardian.world().manner = Manner::Mute(ATTEST);
+    vm.start(&host).await.unwrap_err();
+    assert_eq!(guardian.requests(), [ATTEST]);
+}
+
+#[tokio::test]
+async fn the_fallback_attests_and_releases_when_the_primary_fails() {
+    let (primary, fallback, host) = with_fallback().await;
+    let vm = Vm::of("fabric");
+    primary.world().manner = Manner::NoKeys(503);
+    let unwrapped = vm.start(&host).await.unwrap();
+    assert_eq!(unwrapped.side(), Side::Fallback);
+    assert_eq!(fallback.requests(), [ATTEST, SIGNERS, ROLL]);
+    assert!(host.host.status().unwrap().is_fallback_in_use);
+
+    primary.world().manner = Manner::Proper;
+    assert_eq!(vm.start(&host).await.unwrap().side(), Side::Primary);
+    assert!(!host.host.status().unwrap().is_fallback_in_use);
+
+    let host = host.restarted();
+    primary.stop().await;
+    assert_eq!(vm.start(&host).await.unwrap().side(), Side::Fallback);
+}
+
+#[tokio::test]
+async fn a_refusal_of_the_primary_is_not_taken_to_the_fallback() {
+    let (primary, fallback, host) = with_fallback().await;
+    let vm = Vm::of("tenant");
+    let error = vm.start(&host).await.unwrap_err();
+    assert_eq!(code(&error), Some(Code::WrappingNotFound));
+    assert_eq!(error.fault(), Fault::Protector);
+    assert!(error.remedy().unwrap().contains("grant"));
+
+    primary.revoke(&host);
+    let vm = Vm::of("fabric");
+    let error = vm.start(&host).await.unwrap_err();
+    assert_eq!(code(&error), Some(Code::HostRevoked));
+    assert!(fallback.requests().is_empty());
+}
+
+#[tokio::test]
+async fn k9_nothing_shows_the_keys() {
+    let (_, _guardian, host) = registered().await;
+    let vm = Vm::of("fabric");
+    let [protector, _] = vm.octets();
+    let unwrapped = host
+        .host
+        .unwrap(&protector, ServiceVersion::V2)
+        .await
+        .unwrap();
+    let digest = |protector: &VerifiedProtector| protector.digest().to_string();
+    let expected = format!(
+        "Unwrapped({} to {})",
+        digest(unwrapped.ingress()),
+        digest(unwrapped.egress())
+    );
+    assert_eq!(format!("{unwrapped:?}"), expected);
+}
+
+#[tokio::test]
+async fn many_starts_at_once_ask_for_one_certificate() {
+    let (_, guardian, host) = registered().await;
+    let [protector, _] = Vm::of("fabric").octets();
+    let start = || host.host.unwrap(&protector, ServiceVersion::V2);
+    let (one, two, three) = tokio::join!(start(), start(), start());
+    for unwrapped in [one, two, three] {
+        unwrapped.unwrap();
+    }
+    let asked = guardian.requests();
+    let attestations = asked.iter().filter(|path| *path == ATTEST);
+    assert_eq!(attestations.count(), 1);
+    host.host
+        .attest(HealthKind::Encryption, Default::default())
+        .await
+        .unwrap();
+}
