@@ -1,7 +1,7 @@
 //! The life of our own attestation signers, as a pure schedule.
 //!
-//! Nothing is kept but the signers' certificates and, where an administrator set one, a deny-before date: from these
-//! and the time, [`plan`] says who signs now, who is published and trusted, and whether a new signer is due. So a
+//! Nothing is kept but the signers' certificates, and what an administrator said of them (a deny-before date, or that
+//! one shall sign no more): from these and the time, [`plan`] says who signs now, who is published and trusted, and whether a new signer is due. So a
 //! server that was off for a week, or whose clock was put back, needs no repair.
 //!
 //! ```text
@@ -33,6 +33,9 @@ pub struct OwnSigner {
     pub certificate: Certificate,
     /// Certificates that it issued before this time are refused.
     pub deny_before: Option<Time>,
+    /// Whether somebody said that it shall sign no more. What it signed is still believed: distrust is said with
+    /// `deny_before`, or by leaving it out.
+    pub retired: bool,
 }
 
 /// What a new signer's certificate shall say, when it is made at `now`.
@@ -99,7 +102,7 @@ pub fn plan(signers: &[OwnSigner], now: Time) -> Plan {
         published: published
             .map(|(place, life)| PublishedSigner {
                 thumbprint: life.thumbprint,
-                stage: stage(place, active),
+                stage: stage(life, active == Some(place), now),
             })
             .collect(),
         new_signer_due: is_new_signer_due(&lives, now),
@@ -113,6 +116,7 @@ struct Life {
     made: Time,
     not_after: Time,
     deny_before: Option<Time>,
+    retired: bool,
 }
 
 impl Life {
@@ -126,6 +130,7 @@ impl Life {
             made: not_before.checked_add(BACKDATED).unwrap_or(Time::MAX),
             not_after,
             deny_before: signer.deny_before,
+            retired: signer.retired,
         }
     }
 
@@ -133,7 +138,7 @@ impl Life {
     fn can_sign(&self, now: Time) -> bool {
         let denied = self.deny_before.is_some_and(|time| now < time);
         let last = now.checked_add(MAXIMUM_VALIDITY).unwrap_or(Time::MAX);
-        self.made <= now && last <= self.not_after && !denied
+        self.made <= now && last <= self.not_after && !denied && !self.retired
     }
 
     /// When it has been published for long enough.
@@ -150,7 +155,7 @@ impl Life {
     fn last_use(&self, successors: &[Self]) -> Time {
         let lasting = successors
             .iter()
-            .filter(|successor| successor.not_after >= self.not_after);
+            .filter(|successor| !successor.retired && successor.not_after >= self.not_after);
         let taken_over = lasting.map(Self::takes_over).min();
         let until = taken_over.and_then(|time| time.checked_add(MAXIMUM_VALIDITY));
         until.map_or(self.not_after, |until| until.min(self.not_after))
@@ -165,11 +170,13 @@ fn active(lives: &[Life], now: Time) -> Option<usize> {
     newest_led.or_else(|| lives.iter().position(can_sign))
 }
 
-fn stage(place: usize, active: Option<usize>) -> SignerStage {
-    match active {
-        Some(active) if place == active => SignerStage::Active,
-        Some(active) if place > active => SignerStage::Pending,
-        _ => SignerStage::Retired,
+fn stage(life: &Life, is_active: bool, now: Time) -> SignerStage {
+    if is_active {
+        SignerStage::Active
+    } else if now < life.takes_over() && !life.retired {
+        SignerStage::Pending
+    } else {
+        SignerStage::Retired
     }
 }
 
