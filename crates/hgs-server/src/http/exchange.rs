@@ -13,7 +13,7 @@ use tracing::{Instrument, debug, error, info_span};
 
 use super::body::{self, HeldBody};
 use super::guard::Watch;
-use super::overload::{BodyMemory, Turnstile};
+use super::overload::{BodyMemory, Room, Turnstile};
 use super::rejection::Rejection;
 use super::service::{Peer, Request, RequestId, Response, Service};
 use crate::config::Limits;
@@ -25,7 +25,8 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(super) struct Engine {
     service: Arc<dyn Service>,
     pub(super) limits: Limits,
-    pub(super) turnstile: Turnstile,
+    pub(super) room: Room,
+    turnstile: Turnstile,
     memory: BodyMemory,
     pub(super) metrics: ListenerMetrics,
     run: u32,
@@ -44,6 +45,7 @@ impl Engine {
         Self {
             service,
             limits: limits.clone(),
+            room: Room::new(limits),
             turnstile: Turnstile::new(limits),
             memory: BodyMemory::new(limits),
             metrics,
@@ -85,8 +87,9 @@ impl Engine {
             span.in_scope(|| debug!(reason = rejection.name(), "{rejection}"));
             rejection.response()
         });
-        if !framed_by_length {
-            // Where the next request begins was decided by the parser alone, unseen by the guard.
+        // Without a length, the parser alone decides where the next request begins; the guard does
+        // not see it.
+        if !framed_by_length || self.room.is_scarce() {
             response
                 .headers
                 .insert(CONNECTION, HeaderValue::from_static("close"));

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tracing::{error, warn};
 
@@ -69,18 +68,16 @@ pub(super) trait Listener: Send + Sync + 'static {
     ) -> impl Future<Output = ()> + Send + 'static;
 }
 
-/// Accepts connections until it hears the order to stop, then waits for those that are open and for the
-/// work that their requests left behind.
+/// Accepts connections until it hears the order to stop, then waits for those that are open.
 pub(super) async fn run<L: Listener>(listener: L, engine: Arc<Engine>, stopping: Stopping) {
     let mut ordered = stopping.clone();
-    let slots = Arc::new(Semaphore::new(engine.limits.connections));
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             biased;
             () = ordered.ordered() => break,
             Some(ended) = connections.join_next() => report(ended),
-            (slot, accepted) = next(&listener, &slots) => match accepted {
+            (slot, accepted) = async { (engine.room.slot().await, listener.accept().await) } => match accepted {
                 Ok(raw) => {
                     let counted = engine.metrics.connection();
                     let served = listener.serve(raw, engine.clone(), stopping.clone());
@@ -101,17 +98,6 @@ pub(super) async fn run<L: Listener>(listener: L, engine: Arc<Engine>, stopping:
     while let Some(ended) = connections.join_next().await {
         report(ended);
     }
-    engine.turnstile.idle().await;
-}
-
-/// A connection, once there is room for one more.
-async fn next<L: Listener>(
-    listener: &L,
-    slots: &Arc<Semaphore>,
-) -> (Option<OwnedSemaphorePermit>, io::Result<L::Raw>) {
-    // The semaphore is never closed, so there is always a slot in the end.
-    let slot = slots.clone().acquire_owned().await.ok();
-    (slot, listener.accept().await)
 }
 
 fn report(ended: Result<(), tokio::task::JoinError>) {

@@ -15,7 +15,6 @@ use crate::config::Limits;
 pub(super) struct Turnstile {
     workers: Arc<Semaphore>,
     queue: Semaphore,
-    concurrent_requests: u32,
 }
 
 /// The right to be worked on; held until the work is done.
@@ -23,11 +22,9 @@ pub(super) type Turn = OwnedSemaphorePermit;
 
 impl Turnstile {
     pub(super) fn new(limits: &Limits) -> Self {
-        let concurrent_requests = u32::try_from(limits.concurrent_requests).unwrap_or(u32::MAX);
         Self {
-            workers: Arc::new(Semaphore::new(concurrent_requests as usize)),
+            workers: Arc::new(Semaphore::new(limits.concurrent_requests)),
             queue: Semaphore::new(limits.queue),
-            concurrent_requests,
         }
     }
 
@@ -42,12 +39,6 @@ impl Turnstile {
             .ok()
             .and_then(Result::ok)
             .ok_or(Rejection::QueueTime)
-    }
-
-    /// Resolves when no request is at work.
-    pub(super) async fn idle(&self) {
-        // The semaphore is never closed, so this can only succeed.
-        drop(self.workers.acquire_many(self.concurrent_requests).await);
     }
 }
 
@@ -77,6 +68,36 @@ impl BodyMemory {
             None => *held = Some(more),
         }
         Ok(())
+    }
+}
+
+/// Room for the connections of one listener.
+#[derive(Debug)]
+pub(super) struct Room {
+    slots: Arc<Semaphore>,
+    size: usize,
+}
+
+/// The place of one connection; held as long as it is open.
+pub(super) type Slot = OwnedSemaphorePermit;
+
+impl Room {
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self {
+            slots: Arc::new(Semaphore::new(limits.connections)),
+            size: limits.connections,
+        }
+    }
+
+    /// Waits until there is room for one more.
+    pub(super) async fn slot(&self) -> Slot {
+        let slot = self.slots.clone().acquire_owned().await;
+        slot.expect("the semaphore is never closed")
+    }
+
+    /// Whether there is so little room left that no connection should be kept for later requests.
+    pub(super) fn is_scarce(&self) -> bool {
+        self.slots.available_permits() <= self.size / 8
     }
 }
 
