@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use hgs_custody::pem::PemError;
+use hgs_custody::pfx::PfxError;
 use hgs_server::Readiness;
 use hgs_server::http::{BindError, TlsError};
 use rustls::pki_types::pem::PemObject;
@@ -358,6 +359,63 @@ async fn a_key_under_a_passphrase_is_opened_with_the_one_in_the_file() {
             error: PemError::WrongPassphrase,
             ..
         }
+    ));
+}
+
+#[tokio::test]
+async fn a_pfx_file_holds_certificate_and_key() {
+    let files = Files::new();
+    openssl(&[
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-subj",
+        "/CN=localhost",
+        "-addext",
+        "subjectAltName=DNS:localhost",
+        "-addext",
+        "basicConstraints=critical,CA:FALSE",
+        "-keyout",
+        path(&files.key()),
+        "-out",
+        path(&files.certificate()),
+    ]);
+    let pfx = files.0.path().join("tls.pfx");
+    let passphrase = files.0.path().join("passphrase");
+    fs::write(&passphrase, "correct horse\r\n").unwrap();
+    openssl(&[
+        "pkcs12",
+        "-export",
+        "-inkey",
+        path(&files.key()),
+        "-in",
+        path(&files.certificate()),
+        "-passout",
+        "pass:correct horse",
+        "-out",
+        path(&pfx),
+    ]);
+    let server = TestServer::start(&format!(
+        "listen.https.enabled = true\n\
+         listen.https.address = \"127.0.0.1:0\"\n\
+         listen.https.certificate = \"{}\"\n\
+         listen.https.passphrase_file = \"{}\"\n",
+        path(&pfx),
+        path(&passphrase)
+    ));
+    let mut client = files.connect(server.https()).await.unwrap();
+    client.send(HELLO).await;
+    assert_eq!(status(&client.response().await), 200);
+
+    fs::write(&passphrase, "").unwrap();
+    assert!(matches!(
+        server.reloader.reload(),
+        Err(TlsError::Pfx {
+            error: PfxError::WrongPassphrase,
+            ..
+        })
     ));
 }
 

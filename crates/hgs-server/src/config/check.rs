@@ -118,7 +118,11 @@ impl Config {
                     "correct the path, or let the server's user read the file"
                 }
                 TlsError::TooLarge { .. } | TlsError::NoCertificate { .. } => {
-                    "name a PEM file with the server's certificate first and then its chain"
+                    "name a file with the server's certificate first and then its chain"
+                }
+                TlsError::Pfx { .. } => {
+                    "name a PEM file or a PFX file, and set listen.https.passphrase_file when the \
+                     PFX file has a passphrase"
                 }
                 TlsError::Key { .. } => {
                     "set listen.https.key to a PEM file with the private key, and \

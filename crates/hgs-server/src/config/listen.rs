@@ -50,11 +50,12 @@ pub struct Https {
     pub enabled: bool,
     /// Address and port; every address of the machine when absent.
     pub address: Option<SocketAddr>,
-    /// PEM file with the server's certificate, then its chain.
+    /// PEM file with the server's certificate, then its chain; or PFX file with both and the key.
     pub certificate: Option<PathBuf>,
     /// PEM file with the private key; the certificate's file when absent.
     pub key: Option<PathBuf>,
-    /// File with the passphrase of the key, when it has one. A newline at its end is not part of it.
+    /// File with the passphrase of the key or the PFX file, when it has one. A newline at its end is
+    /// not part of it.
     pub passphrase_file: Option<PathBuf>,
     /// How often the files are looked at for a change.
     #[serde(

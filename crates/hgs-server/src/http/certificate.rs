@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use hgs_crypto::SecretBytes;
+use hgs_custody::SoftwareKey;
 use hgs_custody::pem::{PemError, read_private_key};
+use hgs_custody::pfx::{self, PfxError};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -42,13 +44,22 @@ pub enum TlsError {
         /// The file.
         file: PathBuf,
     },
-    /// The file holds no certificate in PEM form, or a broken one.
-    #[error("no certificate in PEM form in {}", file.display())]
+    /// The PEM file holds no certificate, or a broken one.
+    #[error("no certificate in {}", file.display())]
     NoCertificate {
         /// The file.
         file: PathBuf,
     },
-    /// The file holds no private key in PEM form, or one that the passphrase does not open.
+    /// The file is not PEM, and not a PFX file that the passphrase opens either.
+    #[error("neither PEM nor a usable PFX file: {}", file.display())]
+    Pfx {
+        /// The file.
+        file: PathBuf,
+        /// Why it is no PFX file.
+        #[source]
+        error: PfxError,
+    },
+    /// The PEM file holds no private key, or one that the passphrase does not open.
     #[error("no usable private key in {}", file.display())]
     Key {
         /// The file.
@@ -174,41 +185,77 @@ impl Files {
     }
 
     fn read(&self) -> Result<CertifiedKey, TlsError> {
-        let chain = read_file(&self.certificate)?;
-        let chain = CertificateDer::pem_slice_iter(chain.expose())
-            .collect::<Result<Vec<_>, _>>()
-            .ok()
-            .filter(|chain| !chain.is_empty())
-            .ok_or_else(|| TlsError::NoCertificate {
-                file: self.certificate.clone(),
-            })?;
-        CertifiedKey::from_der(chain, self.read_key()?, &provider()).map_err(|error| {
-            TlsError::Refused {
-                file: self.certificate.clone(),
-                error,
-            }
-        })
-    }
-
-    fn read_key(&self) -> Result<PrivateKeyDer<'static>, TlsError> {
-        let text = read_file(&self.key)?;
-        // Keys in the clear may be of any kind that TLS knows; those under a passphrase are RSA.
-        if let Ok(key) = PrivateKeyDer::from_pem_slice(text.expose()) {
-            return Ok(key);
-        }
+        let octets = read_file(&self.certificate)?;
         let passphrase = self
             .passphrase
             .as_deref()
             .map(read_passphrase)
             .transpose()?;
-        let key = read_private_key(text.expose(), passphrase.as_ref()).map_err(|error| {
-            TlsError::Key {
+        let (chain, key) = if is_pem(octets.expose()) {
+            let chain = self.read_pem_chain(octets.expose())?;
+            (chain, self.read_pem_key(passphrase.as_ref())?)
+        } else {
+            self.read_pfx(octets.expose(), passphrase.as_ref())?
+        };
+        CertifiedKey::from_der(chain, key, &provider()).map_err(|error| TlsError::Refused {
+            file: self.certificate.clone(),
+            error,
+        })
+    }
+
+    fn read_pem_chain(&self, text: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+        CertificateDer::pem_slice_iter(text)
+            .collect::<Result<Vec<_>, _>>()
+            .ok()
+            .filter(|chain| !chain.is_empty())
+            .ok_or_else(|| TlsError::NoCertificate {
+                file: self.certificate.clone(),
+            })
+    }
+
+    fn read_pem_key(
+        &self,
+        passphrase: Option<&SecretBytes>,
+    ) -> Result<PrivateKeyDer<'static>, TlsError> {
+        let text = read_file(&self.key)?;
+        // Keys in the clear may be of any kind that TLS knows; those under a passphrase are RSA.
+        if let Ok(key) = PrivateKeyDer::from_pem_slice(text.expose()) {
+            return Ok(key);
+        }
+        read_private_key(text.expose(), passphrase)
+            .map(|key| pkcs8(&key))
+            .map_err(|error| TlsError::Key {
                 file: self.key.clone(),
                 error,
-            }
-        })?;
-        Ok(PrivatePkcs8KeyDer::from(key.pkcs8_der().expose().to_vec()).into())
+            })
     }
+
+    fn read_pfx(
+        &self,
+        octets: &[u8],
+        passphrase: Option<&SecretBytes>,
+    ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
+        let none = SecretBytes::new(Vec::new());
+        let pfx =
+            pfx::read(octets, passphrase.unwrap_or(&none)).map_err(|error| TlsError::Pfx {
+                file: self.certificate.clone(),
+                error,
+            })?;
+        let chain = std::iter::once(&pfx.certificate)
+            .chain(&pfx.chain)
+            .map(|certificate| CertificateDer::from(certificate.der().to_vec()))
+            .collect();
+        Ok((chain, pkcs8(&pfx.key)))
+    }
+}
+
+/// A PFX file is DER and begins with a SEQUENCE of more than 127 octets; PEM is text.
+fn is_pem(octets: &[u8]) -> bool {
+    !matches!(octets, [0x30, 0x80..=0xff, ..])
+}
+
+fn pkcs8(key: &SoftwareKey) -> PrivateKeyDer<'static> {
+    PrivatePkcs8KeyDer::from(key.pkcs8_der().expose().to_vec()).into()
 }
 
 fn read_passphrase(file: &Path) -> Result<SecretBytes, TlsError> {
