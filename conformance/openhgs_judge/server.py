@@ -1,0 +1,122 @@
+"""Both services over HTTP (profile, section 1), for a host to be driven against, and for `drive` itself."""
+
+import http.server
+import threading
+
+from . import Refused, attestation, kps, metadata, xml
+
+MAX_BODY = xml.MAX_MESSAGE
+XML_TYPE, JSON_TYPE = "application/xml; charset=utf-8", "application/json; charset=utf-8"
+
+
+class Services:
+    """The routes: {path segments in lower case: {method: handler}}; a handler gives (content type, body)."""
+
+    def __init__(self, attester, kps_service, metadata_document):
+        self.attester, self.kps, self.metadata = attester, kps_service, metadata_document
+        self.routes = {}
+        for version, path in kps.PATHS.items():
+            self._add(path, POST=lambda body, version=version: (XML_TYPE, self.kps.roll(body, version)))
+        self._add(kps.METADATA_PATH, GET=self._metadata, POST=self._metadata)
+        for prefix in ("/Attestation/", "/Attestation/attestationservice.svc/"):
+            self._add(prefix + "getinfo", GET=lambda _: (JSON_TYPE, self.attester.info()))
+            certificates = self.attester.signing_certificates()
+            self._add(prefix + "v2.0/signingCertificates", GET=lambda _: (JSON_TYPE, certificates))
+            self._add(prefix + "v2.0/hostkeyattest", POST=lambda body: (JSON_TYPE, self.attester.attest(body)))
+            for path in ("v1.0/attest", "v2.0/attest", "v1.0/domainattest", "v2.0/domainattest"):
+                self._add(prefix + path, POST=self._other_mode)
+
+    def _add(self, path, **methods):
+        self.routes[segments(path)] = methods
+
+    def _metadata(self, _body):
+        return XML_TYPE, self.metadata
+
+    @staticmethod
+    def _other_mode(_body):
+        raise attestation.operation_mode_failure()
+
+
+def segments(target):
+    """The segments of a path in lower case; None for a path that matches nothing."""
+    path = target.split("?", 1)[0]
+    if not path.startswith("/") or "%" in path:
+        return None
+    parts = path[1:].removesuffix("/").split("/")
+    if any(part in ("", ".", "..") for part in parts):
+        return None
+    return tuple(part.lower() for part in parts)
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    services = None
+
+    def log_message(self, *_):
+        """No log: the judge's own lines are enough."""
+
+    def answer(self):
+        try:
+            self._send(200, *self._handle())
+        except kps.Failure as failure:
+            self._send(failure.status, XML_TYPE, kps.write_error(failure.code, failure.message))
+        except attestation.Failure as failure:
+            self._send(failure.status, JSON_TYPE, failure.write())
+
+    do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = do_OPTIONS = answer
+
+    def _handle(self):
+        length = int(self.headers.get("Content-Length") or 0)
+        if length > MAX_BODY:
+            self.close_connection = True
+            raise self._failure(413)
+        body = self.rfile.read(length)
+        methods = self.services.routes.get(segments(self.path))
+        if methods is None:
+            raise self._failure(404)
+        if self.command not in methods:
+            self.allow = ", ".join(sorted(methods))
+            raise self._failure(405)
+        try:
+            return methods[self.command](body)
+        except Refused as refused:
+            raise self._failure(500) from refused
+
+    def _failure(self, status):
+        names = {
+            404: ("NotFoundException", "not-found"),
+            405: ("MethodNotAllowedException", "method-not-allowed"),
+            413: ("LimitExceededException", "too-large"),
+            500: ("InternalException", "internal"),
+        }
+        code, attestation_code = names[status]
+        if self.path.lower().startswith("/keyprotection"):
+            return kps.Failure(status, code)
+        return attestation.Failure(status, "ErrorReply", attestation_code, retryable=status == 500)
+
+    def _send(self, status, content_type, body):
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        if status == 405:
+            self.send_header("Allow", self.allow)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+
+def start(services, port=0, address="127.0.0.1"):
+    """(server, base URL); it serves in a thread of its own until `server.shutdown()`."""
+    handler = type("BoundHandler", (Handler,), {"services": services})
+    server = http.server.ThreadingHTTPServer((address, port), handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server, f"http://{address}:{server.server_address[1]}"
+
+
+def services_for(guardian, communications, signer_key, host_keys, clock=None):
+    """Services of one guardian that know the given host keys (SubjectPublicKeyInfo)."""
+    clocks = {"clock": clock} if clock else {}
+    attester = attestation.AttestationService(signer_key, host_keys, **clocks)
+    service = kps.KeyProtectionService([guardian], [attester.signer], attester, **clocks)
+    return Services(attester, service, metadata.write(guardian, communications))
