@@ -199,3 +199,180 @@ impl Fields<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn key(octet: u8) -> TransportKey {
+        TransportKey::from_secret(SecretBytes::new(vec![octet; 32])).unwrap()
+    }
+
+    fn blob(version: BlobVersion) -> TransportKeyBlob {
+        TransportKeyBlob {
+            ingress_key: key(0xaa),
+            egress_key: key(0xbb),
+            version,
+        }
+    }
+
+    fn read(octets: &[u8]) -> Result<TransportKeyBlob, BlobError> {
+        TransportKeyBlob::from_secret(&SecretBytes::from(octets))
+    }
+
+    /// As the table of the protocol profile has them, octet by octet.
+    #[test]
+    fn the_three_forms() {
+        let keys = [[0xaa; 32], [0xbb; 32]].concat();
+        let v1 = [
+            &[80, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 32, 0, 0, 0],
+            &keys[..],
+        ];
+        let written = blob(BlobVersion::V1).to_secret();
+        assert_eq!(written.expose(), v1.concat());
+
+        let v2 = [
+            &[84, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 32, 0, 0, 0],
+            &keys[..],
+            &[0, 0, 0, 0],
+        ];
+        let written = blob(BlobVersion::V2 { caching: None }).to_secret();
+        assert_eq!(written.expose(), v2.concat());
+
+        let with_policy = [
+            &[108, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0, 32, 0, 0, 0],
+            &keys[..],
+            &[1, 0, 0, 0],
+            &[1, 0, 0, 0, 6, 0, 0, 0, 12, 0, 0, 0],
+            &[5, 0, 0, 0, 8, 7, 6, 5, 4, 3, 2, 1],
+        ];
+        let caching = Some(CachingPolicy {
+            max_offline_unwraps: 5,
+            expiry: 0x0102_0304_0506_0708,
+        });
+        let written = blob(BlobVersion::V2 { caching }).to_secret();
+        assert_eq!(written.expose(), with_policy.concat());
+    }
+
+    #[test]
+    fn sizes_that_do_not_fit() {
+        let caching = Some(CachingPolicy {
+            max_offline_unwraps: 5,
+            expiry: 1,
+        });
+        for version in [
+            BlobVersion::V1,
+            BlobVersion::V2 { caching: None },
+            BlobVersion::V2 { caching },
+        ] {
+            let octets = blob(version).to_secret().expose().to_vec();
+            for length in 0..octets.len() {
+                assert!(read(&octets[..length]).is_err(), "{length}");
+                // With a DataSize that says so.
+                let mut short = octets[..length].to_vec();
+                let size = u32::try_from(length).unwrap().to_le_bytes();
+                short.iter_mut().zip(size).for_each(|(to, from)| *to = from);
+                assert!(read(&short).is_err(), "{length}");
+            }
+            let mut longer = octets.clone();
+            longer.push(0);
+            assert_eq!(read(&longer), Err(BlobError::Size(octets.len() + 1)));
+            longer[0] += 1;
+            assert_eq!(read(&longer), Err(BlobError::Size(octets.len() + 1)));
+        }
+    }
+
+    #[test]
+    fn fields_with_other_values() {
+        let caching = Some(CachingPolicy {
+            max_offline_unwraps: 5,
+            expiry: 1,
+        });
+        let octets = blob(BlobVersion::V2 { caching }).to_secret();
+        for (place, value, expected) in [
+            (0, 107, BlobError::Size(108)),
+            (4, 0, BlobError::Version(0)),
+            (4, 3, BlobError::Version(3)),
+            (4, 1, BlobError::Size(108)),
+            (
+                8,
+                1,
+                BlobError::Keys {
+                    number: 1,
+                    length: 32,
+                },
+            ),
+            (
+                8,
+                3,
+                BlobError::Keys {
+                    number: 3,
+                    length: 32,
+                },
+            ),
+            (
+                12,
+                16,
+                BlobError::Keys {
+                    number: 2,
+                    length: 16,
+                },
+            ),
+            (80, 0, BlobError::Size(108)),
+            (80, 2, BlobError::Policy),
+            (84, 2, BlobError::Policy),
+            (88, 5, BlobError::Policy),
+            (92, 8, BlobError::Policy),
+        ] {
+            let mut changed = octets.expose().to_vec();
+            changed[place] = value;
+            assert_eq!(read(&changed), Err(expected), "{place}");
+        }
+    }
+
+    fn any_version() -> impl Strategy<Value = BlobVersion> {
+        let caching = proptest::option::of((any::<u32>(), any::<u64>()).prop_map(
+            |(max_offline_unwraps, expiry)| CachingPolicy {
+                max_offline_unwraps,
+                expiry,
+            },
+        ));
+        prop_oneof![
+            Just(BlobVersion::V1),
+            caching.prop_map(|caching| BlobVersion::V2 { caching })
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_written_is_read(version in any_version(), ingress: [u8; 32], egress: [u8; 32]) {
+            let of = |octets: [u8; 32]| TransportKey::from_secret(SecretBytes::from(&octets[..]));
+            let blob = TransportKeyBlob {
+                ingress_key: of(ingress).unwrap(),
+                egress_key: of(egress).unwrap(),
+                version,
+            };
+            prop_assert_eq!(TransportKeyBlob::from_secret(&blob.to_secret()), Ok(blob));
+        }
+
+        /// Whatever reads has one form only.
+        #[test]
+        fn what_is_read_is_written_the_same(
+            version in any_version(),
+            changes in proptest::collection::vec((0_usize..108, any::<u8>()), 0..3),
+        ) {
+            let mut octets = blob(version).to_secret().expose().to_vec();
+            for (place, value) in changes {
+                if let Some(octet) = octets.get_mut(place) {
+                    *octet = value;
+                }
+            }
+            if let Ok(blob) = read(&octets) {
+                let again = blob.to_secret();
+                prop_assert_eq!(again.expose(), &octets);
+            }
+        }
+    }
+}
