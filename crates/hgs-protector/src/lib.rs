@@ -25,6 +25,8 @@ mod chain;
 mod create;
 mod error;
 mod form;
+#[doc(hidden)]
+pub mod fuzzing;
 mod guardian;
 pub mod metadata;
 mod open;

@@ -507,7 +507,7 @@ mod import {
                 .import(&trust, Expired::Refuse, now())
         };
         assert_eq!(
-            import(&[root.certificate.clone()]).unwrap(),
+            import(std::slice::from_ref(&root.certificate)).unwrap(),
             guardian.certificates
         );
         let other = AttestationSigner::foreign().certificate;
