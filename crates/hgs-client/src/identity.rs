@@ -85,8 +85,9 @@ impl Identity {
         let sealer = master_key.sealer(PURPOSE);
         let name = self.kind.to_string();
         let generation = self.created.unix().unsigned_abs();
-        let octets = self.key.pkcs8_der();
-        let key = sealer.seal(&name, generation, octets, &mut System::new())?;
+        let key = self
+            .key
+            .seal(&sealer, &name, generation, &mut System::new())?;
         let certificates = self.certificates.iter();
         let record = Record {
             created: self.created.to_string(),
@@ -176,8 +177,7 @@ impl Record {
         let sealed = base64::decode(&self.key).ok()?;
         let sealer = master_key.sealer(PURPOSE);
         let generation = created.unix().unsigned_abs();
-        let octets = sealer.open(&kind.to_string(), generation, &sealed).ok()?;
-        let key = SoftwareKey::from_pkcs8_der(&octets).ok()?;
+        let key = SoftwareKey::unseal(&sealer, &kind.to_string(), generation, &sealed).ok()?;
         let mut certificates = self.read_certificates()?;
         certificates.retain(|_, certificate| certificate.public_key() == key.public());
         Some(Identity {

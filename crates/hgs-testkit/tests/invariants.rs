@@ -61,6 +61,7 @@ const DRAWING: &[(&str, &[&str])] = &[
             "hgs-crypto",
             "hgs-pki",
             "hgs-protector",
+            "hgs-kps",
             "hgs-attest",
             "hgs-custody",
             "hgs-client",
@@ -83,6 +84,19 @@ const DRAWING: &[(&str, &[&str])] = &[
             "hgs-client",
             "hgs-files",
             "hgs-terminal",
+        ],
+    ),
+    (
+        "hgs-bench",
+        &[
+            "hgs-crypto",
+            "hgs-pki",
+            "hgs-protector",
+            "hgs-kps",
+            "hgs-attest",
+            "hgs-server",
+            "hgs-client",
+            "hgs-testkit",
         ],
     ),
     (

@@ -1,0 +1,31 @@
+//! Benchmarks: what a roll costs, as a ratio to the primitives it can't do without.
+//!
+//! ```sh
+//! cargo run --release -p hgs-bench            # takes about a minute
+//! cargo run --release -p hgs-bench -- --quick # a smoke test: the figures mean little
+//! ```
+//!
+//! Each figure is taken in rounds that alternate with rounds of the floor, on the same core, and the median of the
+//! rounds' ratios is shown: a noisy machine disturbs both alike. `docs/performance.md` explains the floor.
+
+mod floor;
+mod measure;
+mod protectors;
+mod roll;
+
+use measure::{Effort, Table};
+
+fn main() {
+    let effort = match std::env::args().nth(1).as_deref() {
+        None => Effort::Full,
+        Some("--quick") => Effort::Quick,
+        Some(other) => {
+            eprintln!("hgs-bench: unknown argument {other}; --quick is the only one");
+            std::process::exit(64);
+        }
+    };
+    let mut table = Table::default();
+    roll::in_process(effort, &mut table);
+    protectors::by_number_of_wrappings(effort, &mut table);
+    print!("{table}");
+}

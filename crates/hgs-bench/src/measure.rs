@@ -1,0 +1,113 @@
+//! Rounds of two things in turn, and the table of what came out.
+
+use std::fmt;
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// How much time is spent on a figure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effort {
+    /// Enough for figures to be compared.
+    Full,
+    /// Enough to see that the benchmarks still run.
+    Quick,
+}
+
+impl Effort {
+    fn rounds(self) -> usize {
+        match self {
+            Self::Full => 31,
+            Self::Quick => 3,
+        }
+    }
+
+    /// How long a round takes.
+    pub(crate) fn round(self) -> Duration {
+        match self {
+            Self::Full => Duration::from_millis(150),
+            Self::Quick => Duration::from_millis(10),
+        }
+    }
+}
+
+/// What was measured.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Figure {
+    /// Microseconds of one repetition, the median of all rounds.
+    pub(crate) micros: f64,
+    /// Microseconds of the floor in the same rounds.
+    pub(crate) floor_micros: f64,
+    /// The floor's share of the time: 1 is as fast as the primitives allow.
+    pub(crate) share: f64,
+}
+
+/// Measures `work` against `floor` in alternating rounds.
+pub(crate) fn compare(effort: Effort, mut floor: impl FnMut(), mut work: impl FnMut()) -> Figure {
+    // Once each, so that lazy work and cold caches stay out.
+    floor();
+    work();
+    let rounds: Vec<(f64, f64)> = (0..effort.rounds())
+        .map(|_| (round(effort, &mut floor), round(effort, &mut work)))
+        .collect();
+    Figure {
+        micros: median(rounds.iter().map(|(_, work)| *work)),
+        floor_micros: median(rounds.iter().map(|(floor, _)| *floor)),
+        share: median(rounds.iter().map(|(floor, work)| floor / work)),
+    }
+}
+
+/// Microseconds of one repetition, from as many as fit into a round.
+fn round(effort: Effort, work: &mut impl FnMut()) -> f64 {
+    let begun = processor_time();
+    let mut repetitions = 0u32;
+    loop {
+        work();
+        repetitions += 1;
+        let taken = processor_time().saturating_sub(begun);
+        if taken >= effort.round() {
+            return taken.as_secs_f64() * 1e6 / f64::from(repetitions);
+        }
+    }
+}
+
+/// Processor time of this thread: what others do on the machine is not counted.
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).expect("processor time is never negative")
+}
+
+pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// The figures, as a Markdown table.
+#[derive(Debug, Default)]
+pub(crate) struct Table(Vec<(String, Figure)>);
+
+impl Table {
+    pub(crate) fn add(&mut self, what: impl Into<String>, figure: Figure) {
+        self.0.push((what.into(), figure));
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(formatter, "| what | µs | floor µs | floor / what |")?;
+        writeln!(formatter, "|---|---|---|---|")?;
+        for (what, figure) in &self.0 {
+            let Figure {
+                micros,
+                floor_micros,
+                share,
+            } = figure;
+            writeln!(
+                formatter,
+                "| {what} | {micros:.1} | {floor_micros:.1} | {share:.3} |"
+            )?;
+        }
+        Ok(())
+    }
+}
