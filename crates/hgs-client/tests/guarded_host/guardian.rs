@@ -252,8 +252,8 @@ impl World {
         host.identities = host.identities.after(grant.transition());
         let (kind, statement) = (grant.kind(), *grant.statement());
         let recorded = grant.recorded();
-        let prepared =
-            issue::prepare(recorded, &self.signer, self.validity, &mut self.random).unwrap();
+        let serial = issue::SerialNumber::draw(&mut self.random).unwrap();
+        let prepared = issue::prepare(recorded, &self.signer, self.validity, serial).unwrap();
         let signature = self
             .signer_key
             .sign(prepared.scheme(), prepared.to_be_signed());
