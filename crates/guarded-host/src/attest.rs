@@ -1,19 +1,101 @@
-//! `guarded-host attest`.
+//! `guarded-host attest`: Test-HgsClientConfiguration.
 
+use std::fmt;
+
+use clap::ValueEnum;
 use hgs_client::service::{Side, Sides};
 use hgs_client::{Attestation, Rehearsal};
 use hgs_crypto::hex;
 use hgs_pki::health::HealthKind;
+use hgs_terminal::{Exit, Failure, Table, Terminal};
 use serde::Serialize;
 
-use crate::args::{Attest, Kind};
-use crate::failure::Failure;
-use crate::output::{pairs, table};
-use crate::{Context, wait_for};
+use crate::place::{Place, wait_for};
+
+/// Ask for a new health certificate now
+///
+/// Certificates that the host holds are not used for this; a start of a VM uses them, and renews them when two thirds
+/// of their validity are over.
+///
+/// A dry run asks for no certificate, because the guardian would record the identity key that is in the request. It
+/// says what would be sent where, and whether the service answers and is in host-key mode.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  guarded-host attest
+  guarded-host attest --dry-run --json
+  guarded-host attest --use-fallback")]
+pub(crate) struct Arguments {
+    /// Say what would be sent where, and ask for nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// What the certificate is for; both unless given
+    #[arg(long, value_enum, value_name = "KIND")]
+    kind: Vec<Kind>,
+    /// Ask the primary only
+    #[arg(long, conflicts_with = "use_fallback")]
+    use_primary: bool,
+    /// Ask the fallback only
+    #[arg(long)]
+    use_fallback: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// What is released is encrypted to it
+    Encryption,
+    /// It signs, for instance reports of enclaves
+    Signing,
+}
+
+impl Arguments {
+    pub(crate) fn run(self, place: &Place, terminal: &Terminal) -> Result<Exit, Failure> {
+        let host = place.host()?;
+        let (kinds, sides) = (self.kinds(), self.sides());
+        if self.dry_run {
+            let rehearsal = wait_for(host.rehearse_attestation(&kinds, sides))?;
+            let ready = rehearsal.is_ready();
+            terminal.report(&Rehearsed(rehearsal))?;
+            return Ok(if ready { Exit::Done } else { Exit::Failed });
+        }
+        let issued = wait_for(async {
+            let mut issued = Vec::new();
+            for kind in kinds {
+                issued.push(Issued::from(host.attest(kind, sides).await?));
+            }
+            Ok(issued)
+        })?;
+        terminal.report(&Attested(issued))?;
+        Ok(Exit::Done)
+    }
+
+    fn kinds(&self) -> Vec<HealthKind> {
+        [
+            (Kind::Encryption, HealthKind::Encryption),
+            (Kind::Signing, HealthKind::Signing),
+        ]
+        .into_iter()
+        .filter(|(kind, _)| self.kind.is_empty() || self.kind.contains(kind))
+        .map(|(_, kind)| kind)
+        .collect()
+    }
+
+    fn sides(&self) -> Sides {
+        if self.use_primary {
+            Sides::Only(Side::Primary)
+        } else if self.use_fallback {
+            Sides::Only(Side::Fallback)
+        } else {
+            Sides::Both
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Attested(Vec<Issued>);
 
 /// A health certificate that was issued.
-#[derive(Debug, Serialize)]
-struct Document {
+#[derive(Serialize)]
+struct Issued {
     kind: String,
     side: Side,
     attestation_url: String,
@@ -21,7 +103,7 @@ struct Document {
     expires: String,
 }
 
-impl From<Attestation> for Document {
+impl From<Attestation> for Issued {
     fn from(attestation: Attestation) -> Self {
         let certificate = &attestation.certificate;
         Self {
@@ -34,93 +116,58 @@ impl From<Attestation> for Document {
     }
 }
 
-pub(crate) fn run(context: &Context, arguments: &Attest) -> Result<(), Failure> {
-    let kinds = kinds(arguments);
-    let sides = sides(arguments);
-    if arguments.dry_run {
-        rehearse(context, &kinds, sides)
-    } else {
-        attest(context, &kinds, sides)
+impl fmt::Display for Attested {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut table = Table::new(["HEALTH CERTIFICATE", "EXPIRES", "SERVICE", "ISSUED BY"]);
+        for issued in &self.0 {
+            table.row([
+                issued.kind.clone(),
+                issued.expires.clone(),
+                issued.side.to_string(),
+                issued.attestation_url.clone(),
+            ]);
+        }
+        table.fmt(formatter)
     }
 }
 
-fn attest(context: &Context, kinds: &[HealthKind], sides: Sides) -> Result<(), Failure> {
-    let host = context.host()?;
-    let documents: Vec<Document> = wait_for(async {
-        let mut documents = Vec::new();
-        for kind in kinds {
-            documents.push(host.attest(*kind, sides).await?.into());
+#[derive(Serialize)]
+struct Rehearsed(Rehearsal);
+
+impl fmt::Display for Rehearsed {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(rehearsal) = self;
+        writeln!(formatter, "With the host key {}", rehearsal.host_key)?;
+        for request in &rehearsal.requests {
+            write!(
+                formatter,
+                "would ask for a certificate for {}, ",
+                request.kind
+            )?;
+            match (&request.identity_key, request.octets) {
+                (Some(key), Some(octets)) => {
+                    writeln!(formatter, "with identity key {key}, {octets} octets,")?;
+                }
+                _ => writeln!(formatter, "with a new identity key,")?,
+            }
         }
-        Ok(documents)
-    })?;
-    context.output.result(&documents, || {
-        let rows = documents.iter().map(|document| {
-            [
-                document.kind.clone(),
-                document.expires.clone(),
-                document.side.to_string(),
-                document.attestation_url.clone(),
-            ]
-        });
-        table(
-            ["HEALTH CERTIFICATE", "EXPIRES", "SERVICE", "ISSUED BY"],
-            rows,
+        for service in &rehearsal.services {
+            let mode = service.operation_mode.as_deref().unwrap_or("no answer");
+            writeln!(
+                formatter,
+                "at the {}, {}: {mode}",
+                service.side, service.url
+            )?;
+            if let Some(message) = &service.message {
+                writeln!(formatter, "  {message}")?;
+            }
+            if let Some(remedy) = service.remedy {
+                writeln!(formatter, "  {remedy}")?;
+            }
+        }
+        writeln!(
+            formatter,
+            "Nothing was asked for. Only attesting tells whether the guardian knows this host."
         )
-    })
-}
-
-fn rehearse(context: &Context, kinds: &[HealthKind], sides: Sides) -> Result<(), Failure> {
-    let host = context.host()?;
-    let rehearsal = wait_for(host.rehearse_attestation(kinds, sides))?;
-    context.output.result(&rehearsal, || text(&rehearsal))?;
-    if rehearsal.is_ready() {
-        Ok(())
-    } else {
-        Err(Failure::NotReady)
-    }
-}
-
-fn text(rehearsal: &Rehearsal) -> String {
-    let mut text = pairs([("HostKey", Some(rehearsal.host_key.clone()))]);
-    for request in &rehearsal.requests {
-        let what = match (&request.identity_key, request.octets) {
-            (Some(key), Some(octets)) => format!("{octets} octets, identity key {key}"),
-            _ => "with a new identity key".to_owned(),
-        };
-        text.push_str(&format!("\nWould ask for {}: {what}", request.kind));
-    }
-    text.push('\n');
-    for service in &rehearsal.services {
-        let mode = service.operation_mode.as_deref().unwrap_or("no answer");
-        text.push_str(&format!("\n{} {}: {mode}\n", service.side, service.url));
-        let help = service.remedy.map(str::to_owned);
-        for line in [&service.message, &help].into_iter().flatten() {
-            text.push_str(&format!("  {line}\n"));
-        }
-    }
-    text.push_str(
-        "\nNothing was asked for. Only attesting tells whether the guardian knows this host.\n",
-    );
-    text
-}
-
-fn kinds(arguments: &Attest) -> Vec<HealthKind> {
-    let all = [
-        (Kind::Encryption, HealthKind::Encryption),
-        (Kind::Signing, HealthKind::Signing),
-    ];
-    all.into_iter()
-        .filter(|(kind, _)| arguments.kind.is_empty() || arguments.kind.contains(kind))
-        .map(|(_, kind)| kind)
-        .collect()
-}
-
-fn sides(arguments: &Attest) -> Sides {
-    if arguments.use_primary {
-        Sides::Only(Side::Primary)
-    } else if arguments.use_fallback {
-        Sides::Only(Side::Fallback)
-    } else {
-        Sides::Both
     }
 }

@@ -1,41 +1,81 @@
-//! `guarded-host configure`.
+//! `guarded-host configure`: Set-HgsClientConfiguration.
 
-use std::path::absolute;
+use std::path::{PathBuf, absolute};
 
 use hgs_client::configuration::{Configuration, Endpoints, Services};
 use hgs_client::url::Url;
+use hgs_terminal::{AtFault, Exit, Failure, Terminal};
 
-use crate::args::Configure;
-use crate::failure::Failure;
-use crate::{Context, status};
+use crate::failure::failure;
+use crate::place::Place;
+use crate::status;
 
-pub(crate) fn run(context: &Context, arguments: Configure) -> Result<(), Failure> {
-    let configuration = configuration(arguments)?;
-    configuration.check()?;
-    configuration.store(&context.folders()?.configuration)?;
-    status::run(context)
+/// Set the services that guard this host, or local mode
+///
+/// The primary is asked first, always; the fallback when the primary can't be reached or fails, never when it refuses.
+/// Each call replaces the whole configuration: a fallback that is not named is gone.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  guarded-host configure --attestation-url https://hgs.example/Attestation \\
+                         --key-protection-url https://hgs.example/KeyProtection
+  guarded-host configure --local")]
+pub(crate) struct Arguments {
+    /// URL of the attestation service
+    #[arg(
+        long,
+        value_name = "URL",
+        required_unless_present = "local",
+        requires = "key_protection_url"
+    )]
+    attestation_url: Option<Url>,
+    /// URL of the key protection service
+    #[arg(long, value_name = "URL", requires = "attestation_url")]
+    key_protection_url: Option<Url>,
+    /// URL of the attestation service that is asked when the primary fails
+    #[arg(
+        long,
+        value_name = "URL",
+        requires = "attestation_url",
+        requires = "fallback_key_protection_url"
+    )]
+    fallback_attestation_url: Option<Url>,
+    /// URL of the key protection service that belongs to the fallback
+    #[arg(long, value_name = "URL", requires = "fallback_attestation_url")]
+    fallback_key_protection_url: Option<Url>,
+    /// PEM file with the only certification authorities to trust for https [default: the system's]
+    #[arg(long, value_name = "FILE", requires = "attestation_url")]
+    ca: Option<PathBuf>,
+    /// Be guarded by no service
+    #[arg(long, conflicts_with_all = ["attestation_url", "key_protection_url"])]
+    local: bool,
 }
 
-fn configuration(arguments: Configure) -> Result<Configuration, Failure> {
-    let Configure {
-        attestation_url,
-        key_protection_url,
-        fallback_attestation_url,
-        fallback_key_protection_url,
-        ca,
-        local: _,
-    } = arguments;
-    let Some(primary) = pair(attestation_url, key_protection_url) else {
-        return Ok(Configuration::Local);
-    };
-    Ok(Configuration::HostGuardianService(Services {
-        primary,
-        fallback: pair(fallback_attestation_url, fallback_key_protection_url),
-        certificate_authorities: match ca {
-            Some(file) => Some(absolute(file).map_err(Failure::Output)?),
-            None => None,
-        },
-    }))
+impl Arguments {
+    pub(crate) fn run(self, place: &Place, terminal: &Terminal) -> Result<Exit, Failure> {
+        let configuration = self.configuration()?;
+        configuration.check().map_err(failure)?;
+        configuration
+            .store(&place.folders()?.configuration)
+            .map_err(failure)?;
+        status::run(place, terminal)
+    }
+
+    fn configuration(self) -> Result<Configuration, Failure> {
+        let Some(primary) = pair(self.attestation_url, self.key_protection_url) else {
+            return Ok(Configuration::Local);
+        };
+        let fallback = pair(
+            self.fallback_attestation_url,
+            self.fallback_key_protection_url,
+        );
+        let certificate_authorities = self.ca.map(absolute).transpose();
+        Ok(Configuration::HostGuardianService(Services {
+            primary,
+            fallback,
+            certificate_authorities: certificate_authorities
+                .map_err(|error| Failure::of(&error).at_fault(AtFault::Operator))?,
+        }))
+    }
 }
 
 /// The grammar has seen to it that there are both or neither.

@@ -1,94 +1,30 @@
-//! Why a command did not do its work, and the exit status that says so to programs.
-
-use std::fmt;
-use std::io;
-use std::process::ExitCode;
+//! From the library's errors to what a program says.
 
 use hgs_client::{Error, Fault};
-use serde::Serialize;
+use hgs_terminal::{AtFault, Failure};
 
-/// Exit status of a command line that is not understood, `EX_USAGE` of sysexits.h.
-pub(crate) const USAGE: u8 = 64;
-
-/// Why a command did not do its work.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    /// The host could not do what it was asked for.
-    Client(Error),
-    /// The answer to a question was no.
-    Declined,
-    /// A question could not be asked.
-    NeedsYes,
-    /// Neither the system's folders nor a home folder.
-    NoFolders,
-    /// A rehearsal found that the host can't attest.
-    NotReady,
-    /// The result could not be shown.
-    Output(io::Error),
-    /// The command line makes no sense together.
-    Usage(String),
-}
-
-/// A failure for programs.
-#[derive(Debug, Serialize)]
-pub(crate) struct Document {
-    error: String,
-    fault: Option<String>,
-    remedy: Option<&'static str>,
-}
-
-impl Failure {
-    /// 1 failed, 2 invalid or refused, 64 usage.
-    pub(crate) fn exit_code(&self) -> ExitCode {
-        ExitCode::from(match self {
-            Self::Usage(_) | Self::NeedsYes => USAGE,
-            Self::Client(error) if error.is_refusal() => 2,
-            Self::Declined => 2,
-            Self::Client(_) | Self::NoFolders | Self::NotReady | Self::Output(_) => 1,
-        })
-    }
-
-    pub(crate) fn fault(&self) -> Option<Fault> {
-        match self {
-            Self::Client(error) => Some(error.fault()),
-            _ => None,
-        }
-    }
-
-    pub(crate) fn remedy(&self) -> Option<&'static str> {
-        match self {
-            Self::Client(error) => error.remedy(),
-            Self::NeedsYes => Some("give --yes"),
-            Self::NoFolders => Some("set HOME, or give --config and --state"),
-            _ => None,
-        }
-    }
-
-    pub(crate) fn document(&self) -> Document {
-        Document {
-            error: self.to_string(),
-            fault: self.fault().map(|fault| fault.to_string()),
-            remedy: self.remedy(),
-        }
+/// The failure with its party and its remedy; a refusal, where trying again is of no use.
+pub(crate) fn failure(error: impl Into<Error>) -> Failure {
+    let error = error.into();
+    let failure = if error.is_refusal() {
+        Failure::refused(&error)
+    } else {
+        Failure::failed(&error)
+    };
+    let failure = failure.at_fault(at_fault(error.fault()));
+    match error.remedy() {
+        Some(remedy) => failure.remedy(remedy),
+        None => failure,
     }
 }
 
-impl fmt::Display for Failure {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Client(error) => error.fmt(formatter),
-            Self::Declined => formatter.write_str("nothing was done"),
-            Self::NeedsYes => formatter.write_str("this asks a question, and there is no terminal"),
-            Self::NoFolders => formatter.write_str("there is no home folder"),
-            Self::NotReady => formatter.write_str("this host can't attest as things are"),
-            Self::Output(error) => write!(formatter, "the result can't be written: {error}"),
-            Self::Usage(message) => formatter.write_str(message),
-        }
-    }
-}
-
-impl<E: Into<Error>> From<E> for Failure {
-    fn from(error: E) -> Self {
-        Self::Client(error.into())
+fn at_fault(fault: Fault) -> AtFault {
+    match fault {
+        Fault::Guardian => AtFault::Guardian,
+        Fault::Host => AtFault::Host,
+        Fault::Network => AtFault::Network,
+        Fault::Operator => AtFault::Operator,
+        Fault::Ourselves => AtFault::Ourselves,
+        Fault::Protector => AtFault::Protector,
     }
 }

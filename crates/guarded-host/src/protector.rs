@@ -1,36 +1,171 @@
-//! `guarded-host protector`: what a start of a virtual machine does, by hand and with any file.
+//! `guarded-host protector`: what the start of a virtual machine does, by hand and with any file.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
-use hgs_client::files::{self, Readers};
-use hgs_client::sealed_file;
+use clap::{Subcommand, ValueEnum};
 use hgs_client::service::Side;
-use hgs_client::{MAX_PROTECTOR, SealedPair, Unwrapped};
+use hgs_client::{MAX_PROTECTOR, SealedPair, Unwrapped, sealed_file};
 use hgs_crypto::SecretBytes;
+use hgs_files::Readers;
 use hgs_kps::ServiceVersion;
-use hgs_protector::transport_key_blob::CachingPolicy;
+use hgs_terminal::{Exit, Failure, Table, Terminal, read_given};
 use serde::Serialize;
 
-use crate::args::{Protector, ProtocolVersion, Seal, Unwrap};
-use crate::failure::Failure;
-use crate::output::pairs;
-use crate::{Context, wait_for};
+use crate::failure::failure;
+use crate::place::{Place, wait_for};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    Unwrap(Unwrap),
+    Seal(Seal),
+}
+
+/// Have the keys of a protector released, and open or re-seal a file with them
+///
+/// The keys themselves are never printed or written. With --reseal the file is sealed anew under the rolled protector,
+/// and both replace the old ones together: whatever happens in between, the next `protector unwrap` finds a pair that
+/// opens. Without --reseal nothing changes but the file of --out.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  guarded-host protector unwrap vm.xml                                  (are its keys released?)
+  guarded-host protector unwrap vm.xml vm.state --out state             (open)
+  guarded-host protector unwrap vm.xml vm.state --reseal                (roll)
+  guarded-host protector unwrap vm.xml vm.state --reseal --out state    (power on)")]
+pub(crate) struct Unwrap {
+    /// The key protector
+    protector: PathBuf,
+    /// A file that is sealed under it; its content goes to --out
+    file: Option<PathBuf>,
+    /// Seal the file under the rolled protector, and replace both
+    #[arg(long, requires = "file")]
+    reseal: bool,
+    #[command(flatten)]
+    version: Version,
+}
+
+/// Seal a file under the transport key of a protector
+///
+/// The protector stays as it is; the sealed file, which goes to --out, opens with it until it is re-sealed.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  guarded-host protector seal vm.xml state --out vm.state")]
+pub(crate) struct Seal {
+    /// The key protector
+    protector: PathBuf,
+    /// The file to seal, at most 64 MiB; `-` is standard input
+    file: PathBuf,
+    #[command(flatten)]
+    version: Version,
+}
+
+#[derive(Debug, clap::Args)]
+struct Version {
+    /// Version of the key protection service
+    #[arg(long, value_enum, default_value_t)]
+    service_version: Named,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+enum Named {
+    #[value(name = "v1.0")]
+    V1,
+    #[default]
+    #[value(name = "v2.0")]
+    V2,
+}
+
+impl Verb {
+    pub(crate) fn run(self, place: &Place, terminal: &Terminal) -> Result<Exit, Failure> {
+        match self {
+            Self::Unwrap(Unwrap {
+                protector,
+                file: Some(file),
+                reseal,
+                version,
+            }) => open(place, terminal, (&protector, &file), reseal, &version)?,
+            Self::Unwrap(arguments) => {
+                let octets = hgs_files::read(&arguments.protector, MAX_PROTECTOR)?;
+                let unwrapped = arguments.version.unwrap(place, &octets)?;
+                terminal.report(&Report::new(&unwrapped))?;
+            }
+            Self::Seal(arguments) => arguments.run(place, terminal)?,
+        }
+        Ok(Exit::Done)
+    }
+}
+
+fn open(
+    place: &Place,
+    terminal: &Terminal,
+    (protector, file): (&Path, &Path),
+    reseal: bool,
+    version: &Version,
+) -> Result<(), Failure> {
+    if terminal.out().is_none() && !reseal {
+        return Err(Failure::usage("there is nothing to do with the file")
+            .remedy("give --out FILE to open it, --reseal to seal it anew, or both"));
+    }
+    let pair = SealedPair::open(protector, file).map_err(failure)?;
+    let unwrapped = version.unwrap(place, pair.protector())?;
+    let plaintext = unwrapped.open(pair.file()).map_err(failure)?;
+    let mut report = Report::new(&unwrapped);
+    report.recovered = pair.was_recovered();
+    if reseal {
+        let sealed = unwrapped.reseal(&plaintext).map_err(failure)?;
+        pair.replace(unwrapped.egress(), &sealed).map_err(failure)?;
+        report.resealed = true;
+    }
+    if terminal.out().is_none() {
+        return terminal.report(&report);
+    }
+    report.opened = true;
+    terminal.document(plaintext.expose(), Readers::Owner, &report)
+}
+
+impl Seal {
+    fn run(self, place: &Place, terminal: &Terminal) -> Result<(), Failure> {
+        if terminal.out().is_none() {
+            return Err(
+                Failure::usage("the sealed file has nowhere to go").remedy("give --out FILE")
+            );
+        }
+        let protector = hgs_files::read(&self.protector, MAX_PROTECTOR)?;
+        let given = read_given(&self.file, sealed_file::MAX_PLAINTEXT)?;
+        let plaintext = SecretBytes::new(given.whole(&self.file, "a file to be sealed")?);
+        let unwrapped = self.version.unwrap(place, &protector)?;
+        let sealed = unwrapped.seal(&plaintext).map_err(failure)?;
+        terminal.document(&sealed, Readers::Owner, &Report::new(&unwrapped))
+    }
+}
+
+impl Version {
+    fn unwrap(&self, place: &Place, protector: &[u8]) -> Result<Unwrapped, Failure> {
+        let version = match self.service_version {
+            Named::V1 => ServiceVersion::V1,
+            Named::V2 => ServiceVersion::V2,
+        };
+        let host = place.host()?;
+        wait_for(host.unwrap(protector, version))
+    }
+}
 
 /// A release, without its keys.
-#[derive(Debug, Serialize)]
-struct Document {
+#[derive(Serialize)]
+struct Report {
     ingress: String,
     egress: String,
     side: Side,
     key_protection_url: String,
+    /// How often the keys may be used without asking again, where that is allowed.
     max_offline_unwraps: Option<u32>,
+    /// Whether an interrupted replacement was finished first.
     recovered: bool,
-    opened: Option<PathBuf>,
-    resealed: Option<PathBuf>,
-    sealed: Option<PathBuf>,
+    opened: bool,
+    resealed: bool,
 }
 
-impl Document {
+impl Report {
     fn new(unwrapped: &Unwrapped) -> Self {
         let caching = unwrapped.caching();
         Self {
@@ -38,113 +173,31 @@ impl Document {
             egress: unwrapped.egress().digest().to_string(),
             side: unwrapped.side(),
             key_protection_url: unwrapped.key_protection().to_string(),
-            max_offline_unwraps: caching.map(|policy: CachingPolicy| policy.max_offline_unwraps),
+            max_offline_unwraps: caching.map(|policy| policy.max_offline_unwraps),
             recovered: false,
-            opened: None,
-            resealed: None,
-            sealed: None,
+            opened: false,
+            resealed: false,
         }
     }
+}
 
-    fn text(&self) -> String {
-        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
-        let mut rows = vec![
-            ("IngressProtector", Some(self.ingress.clone())),
-            ("EgressProtector", Some(self.egress.clone())),
-            (
-                "ReleasedBy",
-                Some(format!("{} ({})", self.key_protection_url, self.side)),
-            ),
-        ];
+impl fmt::Display for Report {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.recovered {
-            let what = "an interrupted replacement was finished first";
-            rows.push(("Recovered", Some(what.to_owned())));
+            writeln!(formatter, "An interrupted replacement was finished first.")?;
         }
-        for (name, value) in [
-            ("Opened", path(&self.opened)),
-            ("Resealed", path(&self.resealed)),
-            ("Sealed", path(&self.sealed)),
-        ] {
-            if value.is_some() {
-                rows.push((name, value));
-            }
+        let service = format!("{}, {}", self.side, self.key_protection_url);
+        Table::of_pairs([
+            ("ingress protector", self.ingress.clone()),
+            ("egress protector", self.egress.clone()),
+            ("released by", service),
+        ])
+        .fmt(formatter)?;
+        match (self.opened, self.resealed) {
+            (true, true) => writeln!(formatter, "The file was opened, and sealed anew."),
+            (true, false) => writeln!(formatter, "The file was opened."),
+            (false, true) => writeln!(formatter, "The file was sealed anew."),
+            (false, false) => Ok(()),
         }
-        pairs(rows)
     }
-}
-
-pub(crate) fn run(context: &Context, command: Protector) -> Result<(), Failure> {
-    let document = match command {
-        Protector::Unwrap(arguments) => unwrap(context, arguments)?,
-        Protector::Seal(arguments) => seal(context, &arguments)?,
-    };
-    context.output.report(&document, || document.text())
-}
-
-fn unwrap(context: &Context, arguments: Unwrap) -> Result<Document, Failure> {
-    let Unwrap {
-        protector,
-        file,
-        reseal,
-        protocol_version,
-    } = arguments;
-    let Some(file) = file else {
-        let octets = files::read(&protector, MAX_PROTECTOR)?;
-        return Ok(Document::new(&release(context, &octets, protocol_version)?));
-    };
-    let out = context.output.file();
-    if out.is_none() && !reseal {
-        let message = "give --out FILE to open the file, --reseal to seal it anew, or both";
-        return Err(Failure::Usage(message.to_owned()));
-    }
-    let pair = SealedPair::open(&protector, &file)?;
-    let unwrapped = release(context, pair.protector(), protocol_version)?;
-    let plaintext = unwrapped.open(pair.file())?;
-    let mut document = Document::new(&unwrapped);
-    document.recovered = pair.was_recovered();
-    if let Some(out) = out {
-        files::create(out, plaintext.expose(), Readers::Owner)?;
-        document.opened = Some(out.clone());
-    }
-    if reseal {
-        let sealed = unwrapped.reseal(&plaintext)?;
-        pair.replace(unwrapped.egress(), &sealed)?;
-        document.resealed = Some(file);
-    }
-    Ok(document)
-}
-
-fn seal(context: &Context, arguments: &Seal) -> Result<Document, Failure> {
-    let Some(out) = context.output.file() else {
-        return Err(Failure::Usage(
-            "give --out FILE for the sealed file".to_owned(),
-        ));
-    };
-    let protector = files::read(&arguments.protector, MAX_PROTECTOR)?;
-    let plaintext = read_plaintext(&arguments.file)?;
-    let unwrapped = release(context, &protector, arguments.protocol_version)?;
-    let sealed = unwrapped.seal(&plaintext)?;
-    files::create(out, &sealed, Readers::Owner)?;
-    Ok(Document {
-        sealed: Some(out.clone()),
-        ..Document::new(&unwrapped)
-    })
-}
-
-fn read_plaintext(path: &Path) -> Result<SecretBytes, Failure> {
-    let octets = files::read(path, sealed_file::MAX_PLAINTEXT)?;
-    Ok(SecretBytes::new(octets))
-}
-
-fn release(
-    context: &Context,
-    protector: &[u8],
-    version: ProtocolVersion,
-) -> Result<Unwrapped, Failure> {
-    let version = match version {
-        ProtocolVersion::V1 => ServiceVersion::V1,
-        ProtocolVersion::V2 => ServiceVersion::V2,
-    };
-    let host = context.host()?;
-    wait_for(host.unwrap(protector, version))
 }

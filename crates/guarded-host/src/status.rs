@@ -1,69 +1,85 @@
-//! `guarded-host status`: the words of Get-HgsClientConfiguration.
+//! `guarded-host status`: what Get-HgsClientConfiguration shows, in its words.
+
+use std::fmt;
 
 use hgs_client::status::{Numbered, Status};
+use hgs_terminal::{Exit, Failure, Table, Terminal};
+use serde::Serialize;
 
-use crate::Context;
-use crate::failure::Failure;
-use crate::output::{pairs, table};
+use crate::failure::failure;
+use crate::place::Place;
 
-pub(crate) fn run(context: &Context) -> Result<(), Failure> {
-    let status = context.host()?.status()?;
-    context.output.result(&status, || text(&status))
+pub(crate) fn run(place: &Place, terminal: &Terminal) -> Result<Exit, Failure> {
+    let status = place.host()?.status().map_err(failure)?;
+    terminal.report(&Report(status))?;
+    Ok(Exit::Done)
 }
 
-fn text(status: &Status) -> String {
-    let mut text = pairs([
-        ("IsHostGuarded", Some(status.is_host_guarded.to_string())),
-        ("Mode", Some(status.mode.to_owned())),
-        ("KeyProtectionServerUrl", status.key_protection_url.clone()),
-        ("AttestationServerUrl", status.attestation_url.clone()),
+#[derive(Serialize)]
+struct Report(Status);
+
+impl fmt::Display for Report {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(status) = self;
+        pairs(status).fmt(formatter)?;
+        if let Some(attempt) = &status.last_attempt {
+            writeln!(
+                formatter,
+                "\nLast attempt {} at {}",
+                attempt.time, attempt.url
+            )?;
+            for line in [&attempt.message, &attempt.remedy].into_iter().flatten() {
+                writeln!(formatter, "  {line}")?;
+            }
+        }
+        if !status.health_certificates.is_empty() {
+            writeln!(formatter)?;
+            certificates(status).fmt(formatter)?;
+        }
+        Ok(())
+    }
+}
+
+fn pairs(status: &Status) -> Table {
+    let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+    Table::of_pairs([
+        ("IsHostGuarded", status.is_host_guarded.to_string()),
+        ("Mode", status.mode.to_owned()),
+        (
+            "KeyProtectionServerUrl",
+            or_none(&status.key_protection_url),
+        ),
+        ("AttestationServerUrl", or_none(&status.attestation_url)),
         (
             "AttestationOperationMode",
-            status.attestation_operation_mode.clone(),
+            or_none(&status.attestation_operation_mode),
         ),
-        (
-            "AttestationStatus",
-            Some(numbered(&status.attestation_status)),
-        ),
-        ("AttestationSubstatus", Some(substatus(status))),
+        ("AttestationStatus", numbered(&status.attestation_status)),
+        ("AttestationSubstatus", substatus(status)),
         (
             "FallbackKeyProtectionServerUrl",
-            status.fallback_key_protection_url.clone(),
+            or_none(&status.fallback_key_protection_url),
         ),
         (
             "FallbackAttestationServerUrl",
-            status.fallback_attestation_url.clone(),
+            or_none(&status.fallback_attestation_url),
         ),
-        (
-            "IsFallbackInUse",
-            Some(status.is_fallback_in_use.to_string()),
-        ),
-    ]);
-    if let Some(attempt) = &status.last_attempt {
-        text.push_str(&format!(
-            "\nLast attempt {} at {}\n",
-            attempt.time, attempt.url
-        ));
-        for line in [&attempt.message, &attempt.remedy].into_iter().flatten() {
-            text.push_str(&format!("  {line}\n"));
-        }
+        ("IsFallbackInUse", status.is_fallback_in_use.to_string()),
+    ])
+}
+
+fn certificates(status: &Status) -> Table {
+    let headings = ["HEALTH CERTIFICATE", "EXPIRES", "RENEWED FROM", "ISSUED BY"];
+    let mut table = Table::new(headings);
+    for certificate in &status.health_certificates {
+        table.row([
+            certificate.kind.clone(),
+            certificate.expires.clone(),
+            certificate.renewed_from.clone(),
+            certificate.attestation_url.clone(),
+        ]);
     }
-    if !status.health_certificates.is_empty() {
-        let rows = status.health_certificates.iter().map(|certificate| {
-            [
-                certificate.kind.clone(),
-                certificate.expires.clone(),
-                certificate.renewed_from.clone(),
-                certificate.attestation_url.clone(),
-            ]
-        });
-        text.push('\n');
-        text.push_str(&table(
-            ["HEALTH CERTIFICATE", "EXPIRES", "RENEWED FROM", "ISSUED BY"],
-            rows,
-        ));
-    }
-    text
+    table
 }
 
 fn numbered(value: &Numbered) -> String {

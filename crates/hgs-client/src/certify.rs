@@ -5,13 +5,13 @@ use std::sync::Arc;
 use hgs_attest::wire::SessionId;
 use hgs_crypto::random::{self, System};
 use hgs_custody::{PrivateKey as _, SoftwareKey};
+use hgs_files::Lock;
 use hgs_pki::health::HealthKind;
 use hgs_pki::{Certificate, Time};
 
 use crate::attestation::HealthRequest;
 use crate::configuration::Endpoints;
 use crate::error::Error;
-use crate::files::Lock;
 use crate::host::GuardedHost;
 use crate::host_key::HostKey;
 use crate::identity::{self, Identity};

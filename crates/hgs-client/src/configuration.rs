@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use hgs_files::{FileError, Readers};
 use serde::{Deserialize, Serialize};
 
-use crate::files::{self, FileError, Readers};
 use crate::http::{TlsSettingsError, tls};
 use crate::url::{Url, UrlError};
 
@@ -98,7 +98,7 @@ impl Configuration {
     /// # Errors
     /// See [`ConfigurationError`].
     pub fn load(path: &Path) -> Result<Self, ConfigurationError> {
-        let Some(octets) = files::optional(files::read(path, MAX_LENGTH))? else {
+        let Some(octets) = hgs_files::optional(hgs_files::read(path, MAX_LENGTH))? else {
             return Ok(Self::Local);
         };
         let syntax = |message| ConfigurationError::Syntax {
@@ -148,7 +148,11 @@ impl Configuration {
                 problem: error.into(),
             })?;
         }
-        Ok(files::replace(path, text.as_bytes(), Readers::Everybody)?)
+        Ok(hgs_files::replace(
+            path,
+            text.as_bytes(),
+            Readers::Everybody,
+        )?)
     }
 }
 

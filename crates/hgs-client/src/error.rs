@@ -2,10 +2,10 @@
 
 use std::fmt;
 
+use hgs_files::FileError;
 use hgs_protector::ProtectorError;
 
 use crate::configuration::ConfigurationError;
-use crate::files::FileError;
 use crate::host_key::HostKeyError;
 use crate::identity::IdentityError;
 use crate::sealed_file::SealedFileError;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use hgs_files::FileError;
 use hgs_kps::Caches;
 use hgs_pki::health::HealthKind;
 use hgs_pki::{Certificate, Time};
@@ -11,7 +12,6 @@ use crate::certify::{Certified, Reuse};
 use crate::clock::{Clock, SystemClock};
 use crate::configuration::{Configuration, Endpoints};
 use crate::error::{Error, ServicesError};
-use crate::files::FileError;
 use crate::folders::Folders;
 use crate::host_key::{HostKey, HostKeySize};
 use crate::http::{Client, Resolve, SystemResolver, Timing, TlsSettingsError, tls};

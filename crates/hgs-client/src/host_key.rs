@@ -8,10 +8,9 @@ use hgs_crypto::rsa::{PrivateKeyError, PublicKey, SignatureScheme};
 use hgs_crypto::{base64, random};
 use hgs_custody::pem::{self, PemError};
 use hgs_custody::{PrivateKey as _, SoftwareKey};
+use hgs_files::{FileError, Readers};
 use hgs_pki::issue::{self, Issuer};
 use hgs_pki::{Certificate, Seconds, Time, Validity, profile};
-
-use crate::files::{self, FileError, Readers};
 
 /// How long an exported certificate is valid. Only its key counts.
 const CERTIFICATE_VALIDITY: Seconds = Seconds::from_days(3_652);
@@ -71,7 +70,7 @@ impl HostKey {
     /// Generates a key and writes it to `path`, where nothing may be yet.
     pub(crate) fn create(path: &Path, size: HostKeySize) -> Result<Self, HostKeyError> {
         // Said before the time is spent; `create` below is what holds it.
-        if files::exists(path)? {
+        if hgs_files::exists(path)? {
             return Err(HostKeyError::AlreadyExists(path.to_owned()));
         }
         let key = SoftwareKey::generate(match size {
@@ -79,12 +78,12 @@ impl HostKey {
             HostKeySize::Rsa3072 => 3072,
         })?;
         let text = pem::write_private_key(&key, None, &mut System::new()).map_err(unusable)?;
-        files::create(path, text.as_bytes(), Readers::Owner)?;
+        hgs_files::create(path, text.as_bytes(), Readers::Owner)?;
         Ok(Self(key))
     }
 
     pub(crate) fn load(path: &Path) -> Result<Self, HostKeyError> {
-        let text = files::optional(files::read_secret(path, pem::MAX_FILE_LENGTH))?
+        let text = hgs_files::optional(hgs_files::read_secret(path, pem::MAX_FILE_LENGTH))?
             .ok_or(HostKeyError::Missing)?;
         let key = pem::read_private_key(text.expose(), None);
         key.map(Self).map_err(|problem| HostKeyError::Pem {
@@ -94,7 +93,7 @@ impl HostKey {
     }
 
     pub(crate) fn remove(path: &Path) -> Result<(), HostKeyError> {
-        files::optional(files::remove(path))?.ok_or(HostKeyError::Missing)
+        hgs_files::optional(hgs_files::remove(path))?.ok_or(HostKeyError::Missing)
     }
 
     /// The public half, by which the service knows the host.
@@ -158,7 +157,7 @@ mod tests {
     use hgs_testkit::tool;
 
     use super::*;
-    use crate::FileProblem;
+    use hgs_files::FileProblem;
 
     fn now() -> Time {
         Time::from_unix(1_795_000_000)

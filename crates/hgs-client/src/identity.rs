@@ -15,11 +15,11 @@ use hgs_crypto::random::System;
 use hgs_crypto::rsa::PrivateKeyError;
 use hgs_custody::seal::MasterKey;
 use hgs_custody::{PrivateKey as _, SoftwareKey};
+use hgs_files::{FileError, Readers};
 use hgs_pki::health::HealthKind;
 use hgs_pki::{Certificate, Seconds, Time};
 use serde::{Deserialize, Serialize};
 
-use crate::files::{self, FileError, Readers};
 use crate::url::Url;
 
 /// Octets of the longest identity file: a key of 8192 bits and a few certificates in Base64.
@@ -97,7 +97,7 @@ impl Identity {
                 .collect(),
         };
         let json = serde_json::to_vec_pretty(&record).expect("strings are written to memory");
-        Ok(files::replace(path, &json, Readers::Owner)?)
+        Ok(hgs_files::replace(path, &json, Readers::Owner)?)
     }
 
     pub(crate) fn key(&self) -> &Arc<SoftwareKey> {
@@ -168,7 +168,7 @@ struct Record {
 
 impl Record {
     fn load(path: &Path) -> Result<Option<Self>, IdentityError> {
-        let octets = files::optional(files::read_secret(path, MAX_LENGTH))?;
+        let octets = hgs_files::optional(hgs_files::read_secret(path, MAX_LENGTH))?;
         Ok(octets.and_then(|octets| serde_json::from_slice(octets.expose()).ok()))
     }
 

@@ -38,7 +38,6 @@ mod certify;
 pub mod clock;
 pub mod configuration;
 mod error;
-pub mod files;
 mod folders;
 mod host;
 pub mod host_key;
@@ -56,7 +55,6 @@ mod unwrap;
 pub mod url;
 
 pub use error::{Error, Fault, ServicesError};
-pub use files::{FileError, FileProblem};
 pub use folders::Folders;
 pub use host::{Attestation, GuardedHost, Surroundings};
 pub use identity::IdentityError;

@@ -6,7 +6,6 @@ use hgs_kps::Code as KeyProtectionCode;
 use hgs_pki::health::HealthCertificateError;
 
 use crate::error::{Error, Fault};
-use crate::files::{FileError, FileProblem};
 use crate::host_key::HostKeyError;
 use crate::http::TransportError;
 use crate::key_protection::KeyProtectionFailure;
@@ -33,7 +32,17 @@ impl Error {
 
     /// What helps, where that is known.
     #[must_use]
-    pub fn remedy(&self) -> Option<&'static str> {
+    pub fn remedy(&self) -> Option<String> {
+        match self {
+            Self::File(error)
+            | Self::HostKey(HostKeyError::File(error))
+            | Self::SealedPair(SealedPairError::File(error)) => error.remedy(),
+            Self::Services(error) => error.last().cause.remedy().map(str::to_owned),
+            other => other.own_remedy().map(str::to_owned),
+        }
+    }
+
+    fn own_remedy(&self) -> Option<&'static str> {
         match self {
             Self::LocalMode => {
                 Some("run `guarded-host configure --attestation-url URL --key-protection-url URL`")
@@ -47,10 +56,6 @@ impl Error {
             Self::HostKey(HostKeyError::AlreadyExists(_)) => Some(
                 "the guardian knows this host by that key; to give it up, run `guarded-host host-key remove` first",
             ),
-            Self::File(error)
-            | Self::HostKey(HostKeyError::File(error))
-            | Self::SealedPair(SealedPairError::File(error)) => error.remedy(),
-            Self::Services(error) => error.last().cause.remedy(),
             _ => None,
         }
     }
@@ -67,24 +72,6 @@ impl Error {
             Self::Protector(_) | Self::SealedFile(_) => true,
             Self::SealedPair(SealedPairError::SealedFile { .. }) => true,
             _ => false,
-        }
-    }
-}
-
-impl FileError {
-    /// What helps, where that is known.
-    #[must_use]
-    pub fn remedy(&self) -> Option<&'static str> {
-        match self.problem {
-            FileProblem::Owner { .. } => {
-                Some("run as the user it belongs to, or give it to this one with chown")
-            }
-            FileProblem::Permissions { .. } => Some(
-                "if nobody else has read it, close it with `chmod go-rwx`; otherwise replace it",
-            ),
-            FileProblem::SymbolicLink => Some("name the file itself"),
-            FileProblem::InUse => Some("wait until the other process is done"),
-            _ => None,
         }
     }
 }

@@ -17,10 +17,10 @@
 
 use std::path::{Path, PathBuf};
 
+use hgs_files::{FileError, Lock, Readers, Staged};
 use hgs_pki::CertificateCache;
 use hgs_protector::{Protector, ProtectorDigest, VerifiedProtector};
 
-use crate::files::{self, FileError, Lock, Readers, Staged};
 use crate::sealed_file::{self, SealedFile, SealedFileError};
 
 /// Octets of the longest protector (protocol profile, section 2).
@@ -71,13 +71,13 @@ impl SealedPair {
     pub fn open(protector: &Path, file: &Path) -> Result<Self, SealedPairError> {
         // The protector is replaced last, so its lock holds until everything is done.
         let lock = Lock::take(protector)?;
-        let octets = files::read(file, sealed_file::MAX_LENGTH)?;
+        let octets = hgs_files::read(file, sealed_file::MAX_LENGTH)?;
         let sealed = SealedFile::read(&octets).map_err(|problem| SealedPairError::SealedFile {
             path: file.to_owned(),
             problem,
         })?;
         let recovered = recover(protector, file, &sealed)?;
-        let protector_octets = files::read(protector, MAX_PROTECTOR)?;
+        let protector_octets = hgs_files::read(protector, MAX_PROTECTOR)?;
         Ok(Self {
             protector_path: protector.to_owned(),
             file_path: file.to_owned(),
@@ -159,7 +159,7 @@ fn recover(protector: &Path, file: &Path, sealed: &SealedFile<'_>) -> Result<boo
 
 /// The digest of a protector file, `None` if it is not one: cut short by the crash, for instance.
 fn digest_of(path: &Path) -> Result<Option<ProtectorDigest>, FileError> {
-    let octets = files::read(path, MAX_PROTECTOR)?;
+    let octets = hgs_files::read(path, MAX_PROTECTOR)?;
     let protector = Protector::read(&octets, &CertificateCache::new(0));
     Ok(protector.ok().map(|protector| protector.digest()))
 }
@@ -180,7 +180,7 @@ mod tests {
     use rustix::process::{Signal, getpid, kill_process};
 
     use super::*;
-    use crate::FileProblem;
+    use hgs_files::FileProblem;
 
     const STEPS: [Step; 5] = [
         Step::ProtectorStaged,

@@ -14,9 +14,8 @@ use std::path::{Path, PathBuf};
 use hgs_crypto::CryptoError;
 use hgs_crypto::random::System;
 use hgs_custody::seal::{MASTER_KEY_LENGTH, MasterKey, MasterKeyLength};
+use hgs_files::{FileError, FileProblem, Lock, Readers};
 use hgs_pki::health::HealthKind;
-
-use crate::files::{self, FileError, FileProblem, Lock, Readers};
 
 /// A host's state folder, which is its owner's alone.
 #[derive(Debug, Clone)]
@@ -44,13 +43,13 @@ pub enum MasterKeyError {
 impl StateFolder {
     /// The folder at `path`, which is created if need be.
     pub(crate) fn open(path: &Path) -> Result<Self, FileError> {
-        files::private_folder(path)?;
+        hgs_files::private_folder(path)?;
         Ok(Self(path.to_owned()))
     }
 
     /// The folder at `path` if it is there.
     pub(crate) fn existing(path: &Path) -> Result<Option<Self>, FileError> {
-        if files::exists(path)? {
+        if hgs_files::exists(path)? {
             Self::open(path).map(Some)
         } else {
             Ok(None)
@@ -77,12 +76,14 @@ impl StateFolder {
     /// The master key, drawn at first use.
     pub(crate) fn master_key(&self) -> Result<MasterKey, MasterKeyError> {
         let path = self.0.join("master.key");
-        if let Some(octets) = files::optional(files::read_secret(&path, MASTER_KEY_LENGTH + 1))? {
+        if let Some(octets) =
+            hgs_files::optional(hgs_files::read_secret(&path, MASTER_KEY_LENGTH + 1))?
+        {
             return MasterKey::from_octets(octets)
                 .map_err(|problem| MasterKeyError::Length { path, problem });
         }
         let key = MasterKey::generate(&mut System::new())?;
-        match files::create(&path, key.octets().expose(), Readers::Owner) {
+        match hgs_files::create(&path, key.octets().expose(), Readers::Owner) {
             // Somebody else was first: theirs is the one.
             Err(error) if matches!(error.problem, FileProblem::AlreadyExists) => self.master_key(),
             outcome => Ok(outcome.map(|()| key)?),

@@ -7,12 +7,12 @@ use hgs_attest::client::AttestationFailure;
 use hgs_attest::wire::AttestationOperationMode;
 use hgs_attest::{AttestationState, AttestationStatus, AttestationSubstatus};
 use hgs_crypto::hex;
+use hgs_files::{FileError, Readers};
 use hgs_pki::health::HealthKind;
 use hgs_pki::{Certificate, Time};
 use serde::{Deserialize, Serialize};
 
 use crate::configuration::{Configuration, Endpoints};
-use crate::files::{self, FileError, Readers};
 use crate::identity;
 use crate::service::{Cause, Side};
 use crate::url::Url;
@@ -103,14 +103,14 @@ pub(crate) struct Record {
 impl Record {
     /// Reads what was kept. What can't be read is forgotten: it decides nothing.
     pub(crate) fn load(path: &Path) -> Result<Self, FileError> {
-        let octets = files::optional(files::read(path, MAX_LENGTH))?;
+        let octets = hgs_files::optional(hgs_files::read(path, MAX_LENGTH))?;
         let read = octets.and_then(|octets| serde_json::from_slice(&octets).ok());
         Ok(read.unwrap_or_default())
     }
 
     pub(crate) fn store(&self, path: &Path) -> Result<(), FileError> {
         let json = serde_json::to_vec_pretty(self).expect("strings are written to memory");
-        files::replace(path, &json, Readers::Owner)
+        hgs_files::replace(path, &json, Readers::Owner)
     }
 
     /// Takes up a health certificate.

@@ -28,8 +28,12 @@ pub enum AtFault {
     Peer,
     /// Whoever made the key protector.
     Protector,
+    /// The Host Guardian Service that was asked, or whoever runs it.
+    Guardian,
     /// The host, by its health or its registration.
     Host,
+    /// What lies between this machine and the service that was asked.
+    Network,
     /// Whoever runs this program, by what it was told or given to work with.
     Operator,
     /// The place where a private key lives.
@@ -136,7 +140,9 @@ impl fmt::Display for AtFault {
         formatter.write_str(match self {
             Self::Peer => "whoever made what was given",
             Self::Protector => "whoever made the key protector",
+            Self::Guardian => "the guardian",
             Self::Host => "the host",
+            Self::Network => "the network",
             Self::Operator => "the operator",
             Self::KeyStore => "the key store",
             Self::Ourselves => "this program or its machine",

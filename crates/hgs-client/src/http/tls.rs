@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use hgs_files::FileError;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -12,7 +13,6 @@ use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsConnector, rustls};
 
 use super::TransportError;
-use crate::files::{self, FileError};
 use crate::url::{Host, Url};
 
 /// Where Debian, Ubuntu and many others keep the authorities that the system trusts.
@@ -43,7 +43,7 @@ pub(crate) fn settings(file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsSett
     let file = file.unwrap_or_else(|| Path::new(SYSTEM_AUTHORITIES));
     let octets = match file.canonicalize() {
         // Debian links single certificates in that folder; what counts is whose the path is.
-        Ok(target) => files::read(&target, MAX_FILE),
+        Ok(target) => hgs_files::read(&target, MAX_FILE),
         Err(error) => Err(FileError {
             path: file.to_owned(),
             problem: error.into(),

@@ -8,7 +8,8 @@ use hgs_attest::client::{AttestationFailure, NotAsked};
 use hgs_attest::wire::AttestationOperationMode;
 use hgs_client::service::{Cause, Side, Sides};
 use hgs_client::status::Status;
-use hgs_client::{Attestation, Error, Fault, FileProblem};
+use hgs_client::{Attestation, Error, Fault};
+use hgs_files::FileProblem;
 use hgs_pki::Seconds;
 use hgs_pki::health::{HealthCertificateError, HealthKind};
 

@@ -1,0 +1,106 @@
+//! The grammar of the command line, and who does what it asks for.
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+use hgs_terminal::{Common, Completions, Exit, Failure, Man, Program, Terminal};
+
+use crate::place::Place;
+use crate::{attest, configure, host_key, protector, status};
+
+/// The host's side of a Host Guardian Service: attest, and unwrap key protectors
+///
+/// A guarded host proves its health to the attestation service, receives a short-lived health certificate, and with it
+/// has the key protection service release the keys of shielded VMs. This program configures that, shows how the host
+/// stands, and does it by hand.
+#[derive(Debug, Parser)]
+#[command(
+    name = "guarded-host",
+    version,
+    propagate_version = true,
+    after_help = "First steps:
+  guarded-host configure --attestation-url https://hgs.example/Attestation \\
+                         --key-protection-url https://hgs.example/KeyProtection
+  guarded-host host-key new
+  guarded-host host-key export --out host1.pem
+  hgs host add host1 --host-key host1.pem            (on the guardian)
+  guarded-host attest
+
+Exit status: 0 done, 1 failed, 2 invalid or refused, 64 wrong usage."
+)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    noun: Noun,
+    #[command(flatten)]
+    place: Place,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Subcommand)]
+enum Noun {
+    Configure(Box<configure::Arguments>),
+    /// Show how this host stands
+    Status,
+    /// The key by which the attestation service knows this host
+    #[command(subcommand)]
+    HostKey(host_key::Verb),
+    Attest(attest::Arguments),
+    /// Key protectors, and files that are sealed under them
+    #[command(subcommand)]
+    Protector(protector::Verb),
+    Completions(Completions),
+    Man(Man),
+}
+
+impl Program for Arguments {
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn run(self, terminal: &Terminal) -> Result<Exit, Failure> {
+        let place = &self.place;
+        match self.noun {
+            Noun::Configure(arguments) => arguments.run(place, terminal),
+            Noun::Status => status::run(place, terminal),
+            Noun::HostKey(verb) => verb.run(place, terminal),
+            Noun::Attest(arguments) => arguments.run(place, terminal),
+            Noun::Protector(verb) => verb.run(place, terminal),
+            Noun::Completions(completions) => completions.run(Self::command(), terminal),
+            Noun::Man(man) => man.run(Self::command(), terminal),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_grammar_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    fn refused(arguments: &str) -> bool {
+        let words = std::iter::once("guarded-host").chain(arguments.split_whitespace());
+        Arguments::try_parse_from(words).is_err()
+    }
+
+    #[test]
+    fn urls_come_in_pairs() {
+        let primary = "--attestation-url http://a/A --key-protection-url http://a/K";
+        let fallback =
+            "--fallback-attestation-url http://b/A --fallback-key-protection-url http://b/K";
+        assert!(!refused(&format!("configure {primary}")));
+        assert!(!refused(&format!("configure {primary} {fallback}")));
+        assert!(!refused("configure --local"));
+        assert!(refused("configure"));
+        assert!(refused("configure --attestation-url http://a/A"));
+        assert!(refused("configure --key-protection-url http://a/K"));
+        assert!(refused(&format!("configure {fallback}")));
+        assert!(refused(&format!("configure --local {primary}")));
+        let half = "--fallback-attestation-url http://b/A";
+        assert!(refused(&format!("configure {primary} {half}")));
+        assert!(refused(
+            "configure --attestation-url hgs --key-protection-url http://a/K"
+        ));
+    }
+}

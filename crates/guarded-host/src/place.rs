@@ -1,0 +1,66 @@
+//! Which host this is about: where its configuration and its state are.
+
+use std::path::PathBuf;
+
+use hgs_client::{Error, Folders, GuardedHost};
+use hgs_terminal::{AtFault, Failure};
+use tokio::runtime;
+
+use crate::failure::failure;
+
+/// Options of every command that is about a host.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Place {
+    /// Configuration file [default: /etc/openhgs/guarded-host.toml, or below ~/.config]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "HGS_HOST_CONFIG",
+        hide_env_values = true
+    )]
+    config: Option<PathBuf>,
+    /// State folder [default: /var/lib/openhgs/guarded-host, or below ~/.local/state]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FOLDER",
+        env = "HGS_HOST_STATE",
+        hide_env_values = true
+    )]
+    state: Option<PathBuf>,
+}
+
+impl Place {
+    /// Where this host keeps its things.
+    pub(crate) fn folders(&self) -> Result<Folders, Failure> {
+        let (config, state) = (self.config.clone(), self.state.clone());
+        if let (Some(configuration), Some(state)) = (config.clone(), state.clone()) {
+            return Ok(Folders {
+                configuration,
+                state,
+            });
+        }
+        let default = Folders::of_this_machine().ok_or_else(|| {
+            Failure::failed("there is no home folder")
+                .at_fault(AtFault::Operator)
+                .remedy("set HOME, or give --config and --state")
+        })?;
+        Ok(Folders {
+            configuration: config.unwrap_or(default.configuration),
+            state: state.unwrap_or(default.state),
+        })
+    }
+
+    /// The host.
+    pub(crate) fn host(&self) -> Result<GuardedHost, Failure> {
+        GuardedHost::open(self.folders()?).map_err(failure)
+    }
+}
+
+/// Does what waits for the network.
+pub(crate) fn wait_for<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Failure> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::of(&error).at_fault(AtFault::Ourselves))?;
+    runtime.block_on(work).map_err(failure)
+}
