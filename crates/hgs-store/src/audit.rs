@@ -296,3 +296,85 @@ pub(crate) fn verify(
 pub(crate) fn tampered(sequence: u64, finding: Finding) -> Tampered {
     Tampered::new("audit", sequence, finding)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn entry() -> AuditEntry {
+        let time = Time::from_unix(1_800_000_000);
+        AuditEntry::new(time, "uid 0", Action::Release, Outcome::Done)
+    }
+
+    #[test]
+    fn texts_from_outside_are_cut_between_characters() {
+        let mut entry = entry();
+        entry.reason = Some("ä".repeat(MAX_TEXT_LENGTH));
+        entry.host = Some("x".repeat(MAX_TEXT_LENGTH));
+        let entry = entry.bounded();
+        let reason = entry.reason.unwrap();
+        assert_eq!(reason.chars().filter(|c| *c == 'ä').count(), 512);
+        assert!(reason.ends_with("ä…"));
+        assert_eq!(entry.host.unwrap().len(), MAX_TEXT_LENGTH);
+    }
+
+    #[test]
+    fn what_does_not_apply_is_left_out() {
+        let record = AuditRecord {
+            sequence: 7,
+            node: "node-1".to_owned(),
+            generation: 3,
+            entry: entry(),
+            changes: Vec::new(),
+        };
+        let expected = r#"{"sequence":7,"node":"node-1","generation":3,"time":"2027-01-15T08:00:00Z","actor":"uid 0","action":"release","outcome":"done"}"#;
+        assert_eq!(serde_json::to_string(&record).unwrap(), expected);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(
+            (sequence, generation) in any::<(u64, u64)>(),
+            (node, actor) in any::<(String, String)>(),
+            texts: [Option<String>; 3],
+            digests: [Option<[u8; 32]>; 5],
+            serial: Option<[u8; 16]>,
+            count: Option<u64>,
+            standing in proptest::option::of(Just(Standing::Sibling)),
+            tenant in proptest::option::of("[a-z]{1,9}"),
+            removed: bool,
+        ) {
+            let [reason, host, host_name] = texts;
+            let [policy, protector, egress_protector, owner, guardian] = digests;
+            let value = serde_json::json!({"name": actor, "number": 1});
+            let record = AuditRecord {
+                sequence,
+                node,
+                generation,
+                entry: AuditEntry {
+                    actor,
+                    reason,
+                    host,
+                    host_name,
+                    serial: serial.map(|serial| SerialNumber::from_bytes(&serial).unwrap()),
+                    policy: policy.map(Digest::from_bytes),
+                    protector: protector.map(Digest::from_bytes),
+                    egress_protector: egress_protector.map(Digest::from_bytes),
+                    standing,
+                    owner: owner.map(Thumbprint::from_bytes),
+                    guardian: guardian.map(Thumbprint::from_bytes),
+                    lineage: tenant.map(|tenant| Lineage::Tenant(tenant.parse().unwrap())),
+                    count,
+                    before: removed.then(|| value.clone()),
+                    after: (!removed).then_some(value),
+                    ..entry()
+                },
+                changes: vec![RecordChange { kind: RecordKind::Host, name: "x".to_owned(), removed }],
+            };
+            let text = serde_json::to_string(&record).unwrap();
+            prop_assert_eq!(serde_json::from_str::<AuditRecord>(&text).unwrap(), record);
+        }
+    }
+}

@@ -111,3 +111,192 @@ impl fmt::Display for RecordKey {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::OnceLock;
+
+    use hgs_custody::KeyReference;
+    use hgs_pki::{Certificate, Time};
+    use proptest::option;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::fixture::Fixture;
+    use crate::model::{
+        CertificateKind, HostName, IdentityKind, Label, Lineage, Revocation, SerialNumber,
+        SignerStage,
+    };
+
+    fn certificate() -> Certificate {
+        static CERTIFICATE: OnceLock<Certificate> = OnceLock::new();
+        let certificate = CERTIFICATE.get_or_init(|| Fixture::new().encryption);
+        certificate.clone()
+    }
+
+    fn label() -> impl Strategy<Value = Label> {
+        r#"[\PC&&[^ ]]([\PC]{0,40}[\PC&&[^ ]])?"#
+            .prop_filter_map("white space at an end", |text: String| text.parse().ok())
+    }
+
+    fn name() -> impl Strategy<Value = HostName> {
+        "[A-Za-z0-9][A-Za-z0-9._-]{0,60}".prop_map(|text| text.parse().unwrap())
+    }
+
+    fn time() -> impl Strategy<Value = Time> {
+        any::<i64>().prop_map(Time::from_unix)
+    }
+
+    fn key() -> impl Strategy<Value = KeyReference> {
+        let token = "[!-~]{0,40}".prop_filter_map("a PIN", |rest| {
+            format!("pkcs11:{rest}").parse::<KeyReference>().ok()
+        });
+        prop_oneof![Just(KeyReference::Sealed), token]
+    }
+
+    fn digest() -> impl Strategy<Value = Digest> {
+        any::<[u8; 32]>().prop_map(Digest::from_bytes)
+    }
+
+    fn id() -> impl Strategy<Value = HostId> {
+        any::<[u8; 16]>().prop_map(HostId::from_bytes)
+    }
+
+    prop_compose! {
+        fn settings()(
+            name in label(),
+            attestation_url: Option<String>,
+            key_protection_url: Option<String>,
+            allow_key_material_caching: bool,
+            health_certificate_seconds: u32,
+            refuse_superseded_protectors: bool,
+        ) -> Settings {
+            Settings {
+                name,
+                attestation_url,
+                key_protection_url,
+                allow_key_material_caching,
+                health_certificate_seconds,
+                refuse_superseded_protectors,
+            }
+        }
+    }
+
+    prop_compose! {
+        fn certificate_record()(
+            kind in prop_oneof![
+                Just(CertificateKind::Signing),
+                Just(CertificateKind::Encryption),
+                Just(CertificateKind::Communications),
+            ],
+            key in key(),
+            tenant in option::of(label()),
+            (enabled, head) in any::<(bool, bool)>(),
+            compromised in option::of(time()),
+            label in option::of(label()),
+            added in time(),
+        ) -> CertificateRecord {
+            CertificateRecord {
+                kind,
+                certificate: certificate(),
+                key,
+                lineage: tenant.map_or(Lineage::Fabric, Lineage::Tenant),
+                enabled,
+                head,
+                compromised,
+                label,
+                added,
+            }
+        }
+    }
+
+    prop_compose! {
+        fn host()(
+            id in id(),
+            name in name(),
+            host_key: Vec<u8>,
+            added in time(),
+            revoked in option::of((time(), any::<String>(), any::<String>())),
+            last_attested in option::of(time()),
+        ) -> Host {
+            let revoked = revoked.map(|(time, reason, by)| Revocation { time, reason, by });
+            Host { id, name, host_key, added, revoked, last_attested }
+        }
+    }
+
+    prop_compose! {
+        fn identity()(
+            host in id(),
+            kind in prop_oneof![Just(IdentityKind::Signing), Just(IdentityKind::Encryption)],
+            public_key in digest(),
+            first_seen in time(),
+            superseded in option::of(time()),
+        ) -> HostIdentity {
+            HostIdentity { host, kind, public_key, first_seen, superseded }
+        }
+    }
+
+    prop_compose! {
+        fn signer()(
+            key in option::of(key()),
+            retired: bool,
+            deny_before in option::of(time()),
+            maximum_validity_seconds: Option<u32>,
+            label in option::of(label()),
+            serials in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..=20), 0..4),
+            added in time(),
+        ) -> AttestationSigner {
+            let serials = serials.iter().map(|serial| SerialNumber::from_bytes(serial).unwrap());
+            AttestationSigner {
+                certificate: certificate(),
+                key,
+                stage: if retired { SignerStage::Retired } else { SignerStage::Active },
+                deny_before,
+                maximum_validity_seconds,
+                label,
+                deny_list: serials.collect(),
+                added,
+            }
+        }
+    }
+
+    fn record() -> impl Strategy<Value = Record> {
+        let sealed = (digest(), any::<Vec<u8>>());
+        let sealed = sealed.prop_map(|(public_key, sealed)| SealedKey { public_key, sealed });
+        prop_oneof![
+            settings().prop_map(Record::Settings),
+            certificate_record().prop_map(Record::Certificate),
+            sealed.prop_map(Record::PrivateKey),
+            host().prop_map(Record::Host),
+            identity().prop_map(Record::HostIdentity),
+            signer().prop_map(Record::AttestationSigner),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(record in record()) {
+            let text = record.to_text().unwrap();
+            let read = Record::from_text(record.key().kind(), &text).unwrap();
+            prop_assert_eq!(read, record);
+        }
+
+        #[test]
+        fn what_is_spoilt_never_panics(record in record(), place: prop::sample::Index, octet in 0x20u8..0x7f) {
+            let mut text = record.to_text().unwrap().into_bytes();
+            let place = place.index(text.len());
+            text[place] = octet;
+            if let Ok(text) = String::from_utf8(text) {
+                let _ = Record::from_text(record.key().kind(), &text);
+            }
+        }
+    }
+
+    #[test]
+    fn unknown_members_are_refused() {
+        let text = serde_json::to_string(&Settings::new("hgs".parse().unwrap())).unwrap();
+        let more = text.replacen('{', "{\"later\":1,", 1);
+        assert!(Record::from_text(RecordKind::Settings, &text).is_ok());
+        assert!(Record::from_text(RecordKind::Settings, &more).is_err());
+    }
+}

@@ -24,6 +24,9 @@ pub(crate) fn find(
     state: &State,
     whole: &Whole,
 ) -> Result<Tampered, OpenError> {
+    if row.has_root_of(whole, keys) {
+        return Ok(Tampered::new("store", 1, Finding::Changed));
+    }
     if whole.audit.sequence < row.audit_sequence {
         return Ok(audit::tampered(whole.audit.sequence + 1, Finding::Missing));
     }

@@ -24,6 +24,9 @@ use crate::{Finding, OpenError, State, StoreError, Tampered, audit};
 pub(crate) enum Durability {
     /// The log is on the disk when a commit returns.
     Full,
+    /// Nothing is waited for: the negative control of the durability test.
+    #[cfg(test)]
+    DangerouslyOff,
 }
 
 /// Opens a connection that may write.
@@ -36,6 +39,8 @@ pub(crate) fn open(database: &Path, durability: Durability) -> Result<Connection
     }
     let synchronous = match durability {
         Durability::Full => "FULL",
+        #[cfg(test)]
+        Durability::DangerouslyOff => "OFF",
     };
     connection.pragma_update(None, "synchronous", synchronous)?;
     Ok(connection)
@@ -157,6 +162,11 @@ impl StoredRow {
 
     /// Whether this row belongs to `whole`.
     pub(crate) fn is_of(&self, whole: &Whole, keys: &Keys) -> bool {
+        self.has_root_of(whole, keys) && self.audit_sequence == whole.audit.sequence
+    }
+
+    /// Whether everything but this row is as it should be.
+    pub(crate) fn has_root_of(&self, whole: &Whole, keys: &Keys) -> bool {
         self.root == whole.root(keys)
     }
 }

@@ -53,7 +53,16 @@ pub enum OpenError {
     Refused(#[from] crate::Refusal),
     /// The database engine failed.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
+}
+
+impl From<StoreError> for OpenError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Tampered(tampered) => Self::Tampered(tampered),
+            other => Self::Store(other),
+        }
+    }
 }
 
 /// Why a file or folder is not used.

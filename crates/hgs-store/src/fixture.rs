@@ -11,7 +11,7 @@ use hgs_crypto::rsa::SignatureScheme;
 use hgs_custody::seal::MasterKey;
 use hgs_custody::{KeyReference, PrivateKey as _, SoftwareKey};
 use hgs_pki::issue::{Issuer, Template, prepare};
-use hgs_pki::{Certificate, Time, Validity, profile};
+use hgs_pki::{Certificate, Thumbprint, Time, Validity, profile};
 
 use crate::model::{
     AttestationSigner, CertificateKind, CertificateRecord, Digest, HostId, IdentityKind, Lineage,
@@ -150,18 +150,29 @@ impl Fixture {
 
     /// The release of protector `ingress`, for which `egress` is given back.
     pub(crate) fn release(&self, second: i64, ingress: u64, egress: u64) -> Release {
-        Release {
-            time: time(second),
-            recipient: Recipient::Registered(HOST),
-            signer: self.signer.thumbprint(),
-            serial: SerialNumber::from_bytes(&[1, 2, 3]).unwrap(),
-            issued: time(second),
-            policy: digest(0),
-            ingress: digest(ingress),
-            egress: digest(egress),
-            owner: self.encryption.thumbprint(),
-            guardian: self.encryption.thumbprint(),
-        }
+        let guardian = self.encryption.thumbprint();
+        release(self.signer.thumbprint(), guardian, second, ingress, egress)
+    }
+}
+
+pub(crate) fn release(
+    signer: Thumbprint,
+    guardian: Thumbprint,
+    second: i64,
+    ingress: u64,
+    egress: u64,
+) -> Release {
+    Release {
+        time: time(second),
+        recipient: Recipient::Registered(HOST),
+        signer,
+        serial: SerialNumber::from_bytes(&[1, 2, 3]).unwrap(),
+        issued: time(second),
+        policy: digest(0),
+        ingress: digest(ingress),
+        egress: digest(egress),
+        owner: guardian,
+        guardian,
     }
 }
 

@@ -323,4 +323,12 @@ impl Found {
 }
 
 #[cfg(test)]
+mod durability_tests;
+#[cfg(test)]
+mod migration_tests;
+#[cfg(test)]
+mod model_tests;
+#[cfg(test)]
+mod tamper_tests;
+#[cfg(test)]
 mod tests;
