@@ -169,7 +169,14 @@ _MARK_UP = [
 
 _OUTER_SCHEMA = [
     # Canonical XML 1.0 section 1.3: there is no canonical form.
-    ("canonical-form", "4", [("relative-namespace", "<Wrappings>", '<Wrappings xmlns:r="relative">')]),
+    (
+        "canonical-form",
+        "4",
+        [
+            ("relative-namespace", "<Wrappings>", '<Wrappings xmlns:r="relative">'),
+            ("relative-namespace-of-root", ROOT, _root('xmlns:r="relative"')),
+        ],
+    ),
     (
         "root",
         "2",
@@ -237,6 +244,7 @@ _OUTER_SCHEMA = [
             ("offline-unwraps-infinite", ROOT, _root('MaxOfflineUnwraps="INF"')),
             ("wrapping-id-empty", GUARDIAN, '<GuardianSignature WrappingId="">'),
             ("wrapping-id-two-numbers", GUARDIAN, '<GuardianSignature WrappingId="1 1">'),
+            ("wrapping-id-two-signs", GUARDIAN, '<GuardianSignature WrappingId="++1">'),
             ("wrapping-id-wraps-around", GUARDIAN, '<GuardianSignature WrappingId="4294967297">'),
         ],
     ),
@@ -495,7 +503,8 @@ def _limits(kit):
     given = " ".join(f'a{number}=""' for number in range(xml.MAX_ATTRIBUTES))
     octets = replaced(kit.plain, ROOT, _root(given)).encode()
     yield Specimen("one-attribute-too-many", octets, "2", reason="limit-attributes")
-    given = " ".join(f'xmlns:p{number}="urn:example:{number}"' for number in range(xml.MAX_NAMESPACES))
+    # The root has one more, and so have the parameters inside, of the same prefix.
+    given = " ".join(f'xmlns:p{number}="urn:example:{number}"' for number in range(xml.MAX_NAMESPACES - 1))
     octets = replaced(kit.plain, ROOT, _root(given)).encode()
     yield Specimen("one-namespace-too-many", octets, "2", reason="limit-namespaces")
     deep = "<a>" * xml.MAX_DEPTH + "</a>" * xml.MAX_DEPTH

@@ -77,6 +77,10 @@ _REWRITTEN = [
     ("white-space-in-end-tags", "</Wrappings>", "</Wrappings\n>"),
     ("white-space-around-id", "<Id>1</Id>", "<Id>\n 1\t</Id>"),
     ("leading-zeros-in-id", "<Id>1</Id>", "<Id>00000000000000000001</Id>"),
+    ("plus-sign-in-id", "<Id>1</Id>", "<Id>+1</Id>"),
+    ("standalone", ROOT, '<?xml version="1.0" encoding="utf-8" standalone="yes"?>' + ROOT),
+    ("white-space-after-root", "</Protector>", "</Protector>\r\n \t\n"),
+    ("white-space-before-root", ROOT, "\n" + ROOT),
     ("white-space-around-parent-id", 'ParentWrappingId="1"', 'ParentWrappingId=" 1 "'),
     ("character-reference-in-parent-id", 'ParentWrappingId="1"', 'ParentWrappingId="&#x31;"'),
     ("character-data-in-id", "<Id>1</Id>", "<Id><![CDATA[1]]></Id>"),
@@ -175,8 +179,7 @@ def _limits(kit):
     """Exactly at each limit of section 2 that a right document can reach."""
     padding = " " * (xml.MAX_PROTECTOR - len(kit.plain.encode()))
     yield _valid("most-octets", replaced(kit.plain, "</Wrappings>", "</Wrappings>" + padding).encode(), "2")
-    # One declaration for the root and one more, of the same prefix, inside Parameters: however one counts,
-    # no more than the limit are in scope.
+    # The root has one more, and so have the parameters inside, of the same prefix.
     given = " ".join(f'xmlns:p{number}="urn:example:{number}"' for number in range(xml.MAX_NAMESPACES - 2))
     yield _valid("most-namespaces", replaced(kit.plain, ROOT, _root(given)).encode(), "2")
     yield _valid("most-wrappings", attacks_signatures.many_wrappings(kit, protector.MAX_WRAPPINGS), "2")

@@ -6,7 +6,6 @@ type, numbers of attributes) and refuses; libxml2, through lxml, then gives the 
 
 import base64
 import binascii
-import collections
 import re
 from xml.parsers import expat
 
@@ -54,9 +53,10 @@ class _Scan:
 
     def __init__(self):
         self.depth = self.nodes = self.declarations = 0
-        self.namespaces = collections.Counter()
+        self.in_scope = 0
         self.in_text = False
-        parser = self.parser = expat.ParserCreate("utf-8", " ")
+        # The separator stands in no namespace name, since XML has no such character.
+        parser = self.parser = expat.ParserCreate("utf-8", "\x01")
         parser.ordered_attributes = True
         parser.buffer_text = True
         parser.XmlDeclHandler = self.declaration
@@ -86,12 +86,12 @@ class _Scan:
         if version != "1.0" or (encoding or "utf-8").lower() != "utf-8":
             raise Refused("xml-declaration", f"{version} {encoding}")
 
-    def namespace(self, prefix, _uri):
+    def namespace(self, _prefix, _uri):
         self.declarations += 1
-        self.namespaces[prefix] += 1
+        self.in_scope += 1
 
-    def end_namespace(self, prefix):
-        self.namespaces -= collections.Counter([prefix])
+    def end_namespace(self, _prefix):
+        self.in_scope -= 1
 
     def start(self, _name, attributes):
         self.depth += 1
@@ -101,7 +101,7 @@ class _Scan:
             raise Refused("limit-depth")
         if len(attributes) // 2 + self.declarations > MAX_ATTRIBUTES:
             raise Refused("limit-attributes")
-        if len(self.namespaces) > MAX_NAMESPACES:
+        if self.in_scope > MAX_NAMESPACES:
             raise Refused("limit-namespaces")
         self.declarations = 0
 
@@ -123,10 +123,9 @@ class _Scan:
 
 def canonical(element):
     """Exclusive C14N without comments of the element as it stands in its document."""
-    for part in element.iter():
-        declared = part.nsmap.items() - (part.getparent().nsmap.items() if part.getparent() is not None else set())
-        if not all(re.match("[A-Za-z][A-Za-z0-9+.-]*:", uri) for _, uri in declared if uri):
-            raise Refused("canonical-form", "a relative namespace name has none")
+    names = {name for part in element.getroottree().iter() for name in part.nsmap.values() if name}
+    if not all(re.match("[A-Za-z][A-Za-z0-9+.-]*:", name) for name in names):
+        raise Refused("canonical-form", "a relative namespace name has none")
     octets = etree.tostring(element, method="c14n", exclusive=True, with_comments=False)
     if len(octets) > MAX_CANONICAL:
         raise Refused("limit-canonical", f"{len(octets)} octets")
@@ -183,8 +182,8 @@ def text(element):
 
 
 def unsigned_int(literal):
-    """xs:unsignedInt in its lexical forms: digits, with white space around them."""
-    digits = literal.strip(WHITE)
+    """xs:unsignedInt in its lexical forms: digits after an optional plus sign, with white space around."""
+    digits = literal.strip(WHITE).removeprefix("+")
     if not re.fullmatch("[0-9]+", digits) or int(digits.lstrip("0")[:11] or "0") > MAX_UNSIGNED_INT:
         raise Refused("number", repr(literal))
     return int(digits)
