@@ -19,6 +19,8 @@
 //! does the work where it lives. How the messages look in every detail says `docs/protocol-profile.md`.
 
 mod client;
+#[doc(hidden)]
+pub mod fuzzing;
 mod key_ring;
 mod metadata;
 mod plan;
