@@ -97,6 +97,8 @@ mod tests {
         assert!(refused("configure --key-protection-url http://a/K"));
         assert!(refused(&format!("configure {fallback}")));
         assert!(refused(&format!("configure --local {primary}")));
+        assert!(refused(&format!("configure --local {fallback}")));
+        assert!(refused("configure --local --ca ca.pem"));
         let half = "--fallback-attestation-url http://b/A";
         assert!(refused(&format!("configure {primary} {half}")));
         assert!(refused(

@@ -46,7 +46,16 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE", requires = "attestation_url")]
     ca: Option<PathBuf>,
     /// Be guarded by no service
-    #[arg(long, conflicts_with_all = ["attestation_url", "key_protection_url"])]
+    #[arg(
+        long,
+        conflicts_with_all = [
+            "attestation_url",
+            "key_protection_url",
+            "fallback_attestation_url",
+            "fallback_key_protection_url",
+            "ca",
+        ]
+    )]
     local: bool,
 }
 

@@ -6,7 +6,6 @@ use hgs_files::FileError;
 use hgs_kps::Caches;
 use hgs_pki::health::HealthKind;
 use hgs_pki::{Certificate, Time};
-use tokio_rustls::rustls;
 
 use crate::certify::{Certified, Reuse};
 use crate::clock::{Clock, SystemClock};

@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::net::TcpStream;
-use tokio_rustls::rustls;
 
 use crate::url::{Scheme, Url};
 
@@ -166,6 +165,7 @@ impl Client {
             let (address, stream) = self.connect(&mut addresses).await?;
             match self.exchange(request, address, stream).await {
                 Ok(response) => {
+                    tracing::debug!(url = %request.url(), %address, status = response.status);
                     self.healthy().insert(authority, address);
                     return Ok(response);
                 }

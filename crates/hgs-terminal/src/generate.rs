@@ -1,6 +1,7 @@
 //! What packagers install beside a program.
 
 use std::fmt::{self, Display};
+use std::fs;
 use std::path::PathBuf;
 
 use clap::Command;
@@ -56,7 +57,9 @@ impl Man {
     pub fn run(self, mut program: Command, terminal: &Terminal) -> Result<Exit, Failure> {
         program.build();
         if let Some(folder) = self.folder {
-            clap_mangen::generate_to(program, &folder).map_err(|error| {
+            let written = fs::create_dir_all(&folder)
+                .and_then(|()| clap_mangen::generate_to(program, &folder));
+            written.map_err(|error| {
                 Failure::failed(format!("{}: {error}", folder.display()))
                     .at_fault(AtFault::Operator)
             })?;

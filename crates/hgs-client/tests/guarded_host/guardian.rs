@@ -43,7 +43,12 @@ pub(crate) struct TestClock(Arc<Mutex<Time>>);
 
 impl TestClock {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Mutex::new(now())))
+        Self::at(now())
+    }
+
+    /// A clock that shows `time`.
+    pub(crate) fn at(time: Time) -> Self {
+        Self(Arc::new(Mutex::new(time)))
     }
 
     pub(crate) fn advance(&self, by: Seconds) {
@@ -149,7 +154,10 @@ impl TestGuardian {
     }
 
     pub(crate) fn register(&self, host: &TestHost) {
-        let host_key = host.public_key();
+        self.register_key(host.public_key());
+    }
+
+    pub(crate) fn register_key(&self, host_key: PublicKey) {
         let registered = RegisteredHost {
             host_id: HostId::from_bytes([7; 16]),
             name: "host".to_owned(),

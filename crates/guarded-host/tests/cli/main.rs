@@ -1,0 +1,244 @@
+//! The program from outside: words in, words and statuses out, against the guardian that the library's tests use.
+
+#[path = "../../../hgs-client/tests/guarded_host/guardian.rs"]
+#[expect(dead_code, reason = "the library's tests use the rest of it")]
+mod guardian;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use assert_cmd::cargo::cargo_bin_cmd;
+use guardian::{TestClock, TestGuardian, verified};
+use hgs_client::clock::{Clock as _, SystemClock};
+use hgs_client::sealed_file;
+use hgs_crypto::random::System;
+use hgs_crypto::rsa::PublicKey;
+use hgs_crypto::{SecretBytes, base64, hex};
+use hgs_protector::TransportKey;
+use hgs_testkit::fixtures::{Forge, Guardian};
+use serde_json::Value;
+use tokio::net::TcpListener;
+
+const STATE: &[u8] = b"the state of a vTPM";
+const KEY: [u8; 32] = [0xa7; 32];
+
+/// A host in a folder of its own, and files for it to work with.
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn command(&self, words: &str) -> Command {
+        let mut command = Command::new(cargo_bin_cmd!("guarded-host").get_program());
+        command
+            .current_dir(self.0.path())
+            .env("HGS_HOST_CONFIG", self.path("guarded-host.toml"))
+            .env("HGS_HOST_STATE", self.path("state-folder"))
+            .env("HGS_LOG", "trace")
+            .args(words.split_whitespace());
+        command
+    }
+
+    fn run(&self, words: &str) -> Output {
+        self.command(words).output().unwrap()
+    }
+
+    /// Runs a command that does what it says.
+    fn done(&self, words: &str) -> String {
+        let output = self.run(words);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{words}: {errors}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn json(&self, words: &str) -> Value {
+        serde_json::from_str(&self.done(&format!("{words} --json"))).unwrap()
+    }
+
+    /// Runs a command that does not; what it says of that to programs.
+    fn error(&self, words: &str, status: i32) -> Value {
+        let output = self.run(&format!("{words} --json"));
+        assert_eq!(output.status.code(), Some(status), "{words}");
+        let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(document["error"]["status"], status);
+        document["error"].clone()
+    }
+
+    fn configure(&self, guardian: &TestGuardian) {
+        let endpoints = guardian.endpoints();
+        self.done(&format!(
+            "configure --attestation-url {} --key-protection-url {}",
+            endpoints.attestation, endpoints.key_protection
+        ));
+    }
+
+    /// A protector for the owner and the guardian, and the state of a vTPM that is sealed under it.
+    fn add_vm(&self) {
+        let (owner, fabric) = (Guardian::named("owner"), Guardian::named("fabric"));
+        let protector = Forge::new(owner, &[fabric], KEY).seal(owner);
+        let digest = verified(protector.as_bytes()).digest();
+        let key = TransportKey::from_secret(SecretBytes::new(KEY.to_vec())).unwrap();
+        let sealed = sealed_file::seal(&key, &digest, &STATE.into(), &mut System::new());
+        fs::write(self.path("vm.xml"), protector).unwrap();
+        fs::write(self.path("vm.state"), sealed.unwrap()).unwrap();
+    }
+}
+
+fn public_key(path: &Path) -> PublicKey {
+    let pem = fs::read_to_string(path).unwrap();
+    let text: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+    PublicKey::from_spki_der(&base64::decode(&text).unwrap()).unwrap()
+}
+
+async fn guardian() -> TestGuardian {
+    let clock = TestClock::at(SystemClock.now());
+    TestGuardian::start(&clock, 12).await
+}
+
+/// A host that is configured, registered, and has a VM.
+async fn registered() -> (TestGuardian, Folder) {
+    let (guardian, folder) = (guardian().await, Folder::new());
+    folder.configure(&guardian);
+    folder.done("host-key new --bits 2048");
+    folder.done("host-key export --out host.pem");
+    guardian.register_key(public_key(&folder.path("host.pem")));
+    folder.add_vm();
+    (guardian, folder)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn from_a_new_host_to_a_running_machine() {
+    let (guardian, folder) = (guardian().await, Folder::new());
+    assert_eq!(folder.json("status")["mode"], "Local");
+    folder.configure(&guardian);
+    let made = folder.json("host-key new --bits 2048");
+    let exported = folder.json("host-key export --out host.pem");
+    assert_eq!(made["sha256"], exported["sha256"]);
+
+    let refused = folder.error("attest", 2);
+    assert_eq!(refused["at_fault"], "host");
+    assert!(refused["remedy"].as_str().unwrap().contains("hgs host add"));
+    assert_eq!(folder.json("status")["attestation_status"]["number"], 301);
+
+    guardian.register_key(public_key(&folder.path("host.pem")));
+    let attested = folder.json("attest");
+    assert_eq!(attested.as_array().unwrap().len(), 2);
+    let status = folder.json("status");
+    assert_eq!(status["is_host_guarded"], true);
+    assert_eq!(status["attestation_status"]["name"], "Passed");
+
+    folder.add_vm();
+    let first = folder.json("protector unwrap vm.xml vm.state --reseal --out state");
+    assert_eq!(fs::read(folder.path("state")).unwrap(), STATE);
+    fs::remove_file(folder.path("state")).unwrap();
+    let second = folder.json("protector unwrap vm.xml vm.state --reseal --out state");
+    assert_eq!(first["egress"], second["ingress"]);
+    assert_eq!(fs::read(folder.path("state")).unwrap(), STATE);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_sealed_and_opened() {
+    let (_guardian, folder) = registered().await;
+    fs::write(folder.path("plain"), STATE).unwrap();
+    folder.done("protector seal vm.xml plain --out sealed");
+    folder.done("protector unwrap vm.xml sealed --out opened");
+    assert_eq!(fs::read(folder.path("opened")).unwrap(), STATE);
+    let before = fs::read(folder.path("vm.xml")).unwrap();
+    folder.done("protector unwrap vm.xml --service-version v1.0");
+    assert_eq!(fs::read(folder.path("vm.xml")).unwrap(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn k9_no_output_holds_a_key() {
+    let (_guardian, folder) = registered().await;
+    let output = folder.run("protector unwrap vm.xml vm.state --reseal");
+    assert!(output.status.success());
+    let mut said = output.stdout;
+    said.extend(output.stderr);
+    let said = String::from_utf8_lossy(&said).to_lowercase();
+    // Everything is logged that ever is, so there is something to search.
+    assert!(said.contains("rolltransportkey"), "{said}");
+    assert!(!said.contains(&hex::encode(&KEY[..8])));
+    assert!(!said.contains(&base64::encode(&KEY).to_lowercase()[..20]));
+    assert!(!said.contains("167, 167, 167"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_in_the_environment_is_not_asked() {
+    let (_guardian, folder) = registered().await;
+    let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", proxy.local_addr().unwrap());
+    let mut command = folder.command("attest --kind encryption");
+    for name in [
+        "http_proxy",
+        "HTTP_PROXY",
+        "https_proxy",
+        "ALL_PROXY",
+        "all_proxy",
+    ] {
+        command.env(name, &url);
+    }
+    assert!(command.output().unwrap().status.success());
+    let asked = std::future::poll_fn(|context| std::task::Poll::Ready(proxy.poll_accept(context)));
+    assert!(asked.await.is_pending());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_says_what_is_in_the_way() {
+    let (guardian, folder) = registered().await;
+    let ready = folder.json("attest --dry-run");
+    assert_eq!(ready["services"][0]["operation_mode"], "HostKey");
+    guardian.stop().await;
+    let output = folder.run("attest --dry-run --json");
+    assert_eq!(output.status.code(), Some(1));
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["services"][0]["ready"], false);
+    assert!(document["services"][0]["remedy"].is_string());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn statuses_say_what_kind_of_failure_it_was() {
+    let (_guardian, folder) = registered().await;
+    assert_eq!(folder.error("configure --local --ca x", 64)["status"], 64);
+    folder.error("protector unwrap vm.xml vm.state", 64);
+    folder.error("protector unwrap no-such-file", 1);
+    folder.error("host-key new", 1);
+    fs::write(folder.path("forged.xml"), "<Protector/>").unwrap();
+    let invalid = folder.error("protector unwrap forged.xml", 2);
+    assert_eq!(invalid["at_fault"], "protector");
+    let unconfirmed = folder.error("host-key remove", 2);
+    assert!(unconfirmed["remedy"].as_str().unwrap().contains("--yes"));
+    folder.done("host-key remove --yes");
+    let missing = folder.error("attest", 1);
+    assert!(missing["remedy"].as_str().unwrap().contains("host-key new"));
+    folder.done("configure --local");
+    folder.error("attest", 2);
+    fs::write(folder.path("guarded-host.toml"), "mode = \"lokal\"\n").unwrap();
+    folder.error("status", 2);
+}
+
+#[test]
+fn a_reader_that_has_enough_is_no_failure() {
+    let folder = Folder::new();
+    let mut command = folder.command("man");
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn every_command_has_a_page_and_an_example_or_a_sentence() {
+    let folder = Folder::new();
+    folder.done("man --folder pages");
+    let pages = fs::read_dir(folder.path("pages")).unwrap().count();
+    assert!(pages > 10, "{pages}");
+    assert!(folder.done("completions bash").contains("guarded-host"));
+    assert!(folder.done("protector unwrap --help").contains("--reseal"));
+}
