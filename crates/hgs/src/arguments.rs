@@ -1,9 +1,10 @@
 //! The grammar of the command line, and who does what it asks for.
 
 use clap::{CommandFactory as _, Parser, Subcommand};
+use hgs_server::process;
 use hgs_terminal::{Common, Completions, Exit, Failure, Man, Program, Terminal};
 
-use crate::protector;
+use crate::{guardian, protector};
 
 /// OpenHGS: a Host Guardian Service, and the tools of those who own virtual machines
 #[derive(Debug, Parser)]
@@ -22,6 +23,8 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Noun {
+    /// Guardians: own ones with their keys, and those of others
+    Guardian(guardian::Arguments),
     /// Key protectors: the secret of a virtual machine, wrapped for all who may open it
     Protector(protector::Arguments),
     Completions(Completions),
@@ -34,11 +37,23 @@ impl Program for Arguments {
     }
 
     fn run(self, terminal: &Terminal) -> Result<Exit, Failure> {
+        if self.noun.handles_keys()
+            && let Err(error) = process::harden()
+        {
+            terminal.note(format!("warning: this process can't be hardened: {error}"));
+        }
         match self.noun {
+            Noun::Guardian(arguments) => arguments.run(terminal),
             Noun::Protector(arguments) => arguments.run(terminal),
             Noun::Completions(completions) => completions.run(Self::command(), terminal),
             Noun::Man(man) => man.run(Self::command(), terminal),
         }
+    }
+}
+
+impl Noun {
+    fn handles_keys(&self) -> bool {
+        !matches!(self, Self::Completions(_) | Self::Man(_))
     }
 }
 

@@ -5,6 +5,9 @@
 //! refused, 64 usage.
 
 mod arguments;
+mod failures;
+mod guardian;
+mod keys;
 mod protector;
 
 use std::process::ExitCode;

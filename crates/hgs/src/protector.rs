@@ -1,6 +1,12 @@
 //! `hgs protector`: what owners do with key protectors, and what anybody can find out about one.
 
+mod new;
+mod own;
+mod seal;
+mod share;
+mod show;
 mod verify;
+mod view;
 
 use std::path::Path;
 
@@ -10,6 +16,7 @@ use hgs_protector::{MAX_WRAPPINGS, Protector, VerifiedProtector};
 use hgs_terminal::{Exit, Failure, Terminal, read_given};
 use hgs_xml::Limits;
 
+use crate::guardian::HomeOption;
 use verify::Invalid;
 
 /// The verbs of `hgs protector`.
@@ -17,17 +24,32 @@ use verify::Invalid;
 pub(crate) struct Arguments {
     #[command(subcommand)]
     verb: Verb,
+    #[command(flatten)]
+    home: HomeOption,
 }
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    New(new::Arguments),
+    Show(show::Arguments),
     Verify(verify::Arguments),
+    Grant(share::Grant),
+    Revoke(share::Revoke),
+    Seal(seal::Seal),
+    Open(seal::Open),
 }
 
 impl Arguments {
     pub(crate) fn run(self, terminal: &Terminal) -> Result<Exit, Failure> {
+        let home = || self.home.open();
         match self.verb {
+            Verb::New(arguments) => arguments.run(&home()?, terminal),
+            Verb::Show(arguments) => arguments.run(&home()?, terminal),
             Verb::Verify(arguments) => arguments.run(terminal),
+            Verb::Grant(arguments) => arguments.run(&home()?, terminal),
+            Verb::Revoke(arguments) => arguments.run(&home()?, terminal),
+            Verb::Seal(arguments) => arguments.run(&home()?, terminal),
+            Verb::Open(arguments) => arguments.run(&home()?, terminal),
         }
     }
 }
@@ -36,7 +58,7 @@ impl Arguments {
 ///
 /// # Errors
 /// The outer one when the file can't be read, the inner one when it holds no valid protector.
-fn read_verified(path: &Path) -> Result<Result<VerifiedProtector, Invalid>, Failure> {
+fn examine(path: &Path) -> Result<Result<VerifiedProtector, Invalid>, Failure> {
     let given = read_given(path, Limits::DOCUMENT.bytes)?;
     if given.more {
         return Ok(Err(Invalid::too_long(Limits::DOCUMENT.bytes)));
@@ -53,4 +75,9 @@ fn read_verified(path: &Path) -> Result<Result<VerifiedProtector, Invalid>, Fail
                 .map_err(|error| Invalid::new(&error, Some(digest)))
         }
     })
+}
+
+/// The protector in `path`, which has to be valid.
+fn read_valid(path: &Path) -> Result<VerifiedProtector, Failure> {
+    examine(path)?.map_err(|invalid| invalid.into_failure().while_doing(path.display()))
 }

@@ -2,11 +2,11 @@
 
 mod common;
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use common::{hgs, run};
+use common::{Home, run};
 use hgs_testkit::fixtures::{Forge, Guardian};
 use serde_json::json;
 
@@ -19,20 +19,20 @@ fn sealed(forge: &Forge) -> String {
     forge.seal(Guardian::named("owner"))
 }
 
-fn in_home(document: impl AsRef<[u8]>) -> tempfile::TempDir {
-    let home = tempfile::tempdir().unwrap();
-    fs::write(home.path().join("vm.xml"), document).unwrap();
+fn in_home(document: impl AsRef<[u8]>) -> Home {
+    let home = Home::new();
+    home.write("vm.xml", document);
     home
 }
 
 #[test]
 fn a_valid_protector_is_status_0() {
     let home = in_home(sealed(&forge()));
-    let text = run(home.path(), ["protector", "verify", "vm.xml"]);
+    let text = run(&home, ["protector", "verify", "vm.xml"]);
     assert_eq!(text.status, 0, "{}", text.err);
     assert!(text.out.starts_with("valid\n"), "{}", text.out);
     assert!(text.out.contains("The MAC was not checked"), "{}", text.out);
-    let document = run(home.path(), ["protector", "verify", "vm.xml", "--json"]);
+    let document = run(&home, ["protector", "verify", "vm.xml", "--json"]);
     assert_eq!(document.status, 0);
     let digest = hgs_crypto::hash::sha256(forge().signed().as_bytes());
     let owner = json!({"wrapping": 1, "subject": "CN=OpenHGS Guardian Signing (owner)"});
@@ -82,11 +82,11 @@ fn an_invalid_protector_is_status_2_with_the_reason() {
     ];
     for (document, message, code) in cases {
         let home = in_home(&document);
-        let text = run(home.path(), ["protector", "verify", "vm.xml"]);
+        let text = run(&home, ["protector", "verify", "vm.xml"]);
         assert_eq!(text.status, 2, "{message}");
         assert!(text.out.starts_with("invalid: "), "{}", text.out);
         assert!(text.out.contains(message), "{}", text.out);
-        let found = run(home.path(), ["--json", "protector", "verify", "vm.xml"]);
+        let found = run(&home, ["--json", "protector", "verify", "vm.xml"]);
         assert_eq!(found.status, 2);
         assert_eq!(found.json()["valid"], false);
         assert_eq!(found.json()["reason"]["code"], code, "{message}");
@@ -98,12 +98,12 @@ fn an_invalid_protector_is_status_2_with_the_reason() {
 
 #[test]
 fn what_can_not_be_read_is_status_1() {
-    let home = tempfile::tempdir().unwrap();
+    let home = Home::new();
     for path in ["no-such-file", ".", "/proc/self/mem"] {
-        let text = run(home.path(), ["protector", "verify", path]);
+        let text = run(&home, ["protector", "verify", path]);
         assert_eq!(text.status, 1, "{path}: {}", text.err);
         assert!(text.err.starts_with("error: "), "{}", text.err);
-        let found = run(home.path(), ["protector", "verify", path, "--json"]);
+        let found = run(&home, ["protector", "verify", path, "--json"]);
         assert_eq!(found.status, 1);
         assert_eq!(found.json()["error"]["at_fault"], "operator");
     }
@@ -111,14 +111,14 @@ fn what_can_not_be_read_is_status_1() {
 
 #[test]
 fn a_huge_file_is_not_read_whole() {
-    let home = tempfile::tempdir().unwrap();
+    let home = Home::new();
     // A tebibyte that takes no room: reading it would take minutes, and memory that there isn't.
-    File::create(home.path().join("huge"))
+    File::create(home.file("huge"))
         .unwrap()
         .set_len(1 << 40)
         .unwrap();
     for path in ["huge", "/dev/zero"] {
-        let found = run(home.path(), ["protector", "verify", path, "--json"]);
+        let found = run(&home, ["protector", "verify", path, "--json"]);
         assert_eq!(found.status, 2, "{path}");
         assert_eq!(found.json()["reason"]["code"], "LimitExceededException");
     }
@@ -127,9 +127,10 @@ fn a_huge_file_is_not_read_whole() {
 #[test]
 fn standard_input_and_links_are_read() {
     let home = in_home(sealed(&forge()));
-    std::os::unix::fs::symlink("vm.xml", home.path().join("link")).unwrap();
-    assert_eq!(run(home.path(), ["protector", "verify", "link"]).status, 0);
-    let piped = hgs(home.path())
+    std::os::unix::fs::symlink("vm.xml", home.file("link")).unwrap();
+    assert_eq!(run(&home, ["protector", "verify", "link"]).status, 0);
+    let piped = home
+        .command()
         .args(["protector", "verify", "-"])
         .write_stdin(sealed(&forge()))
         .output()
@@ -142,7 +143,7 @@ fn other_peoples_text_does_not_control_the_terminal() {
     let document = "<\u{202e}Protector xmlns=\"\u{1b}[2J\u{9b}2J\"/>".replace('\u{1b}', "&#27;");
     for document in [document, "<a xmlns=\"\u{9b}2J\u{202e}\"/>".to_owned()] {
         let home = in_home(document);
-        let text = run(home.path(), ["protector", "verify", "vm.xml"]);
+        let text = run(&home, ["protector", "verify", "vm.xml"]);
         assert_eq!(text.status, 2);
         let controls = |c: char| c.is_control() && c != '\n' || c == '\u{202e}';
         assert!(!text.out.contains(controls), "{:?}", text.out);
@@ -151,7 +152,7 @@ fn other_peoples_text_does_not_control_the_terminal() {
 
 #[test]
 fn wrong_usage_is_status_64() {
-    let home = tempfile::tempdir().unwrap();
+    let home = Home::new();
     for arguments in [
         vec![],
         vec!["protector"],
@@ -159,32 +160,29 @@ fn wrong_usage_is_status_64() {
         vec!["protector", "verify", "a", "b"],
         vec!["nonsense"],
     ] {
-        let found = run(home.path(), &arguments);
+        let found = run(&home, &arguments);
         assert_eq!(found.status, 64, "{arguments:?}");
         assert!(found.out.is_empty());
         assert!(found.err.contains("Usage: "), "{}", found.err);
         let arguments = [arguments, vec!["--json"]].concat();
-        let found = run(home.path(), &arguments);
+        let found = run(&home, &arguments);
         assert_eq!(
             (found.status, &found.json()["error"]["status"]),
             (64, &json!(64))
         );
     }
-    assert_eq!(run(home.path(), ["--help"]).status, 0);
-    assert_eq!(
-        run(home.path(), ["protector", "verify", "--help"]).status,
-        0
-    );
-    assert_eq!(run(home.path(), ["--version"]).status, 0);
+    assert_eq!(run(&home, ["--help"]).status, 0);
+    assert_eq!(run(&home, ["protector", "verify", "--help"]).status, 0);
+    assert_eq!(run(&home, ["--version"]).status, 0);
 }
 
 #[test]
 fn nobody_who_listens_changes_the_finding_but_a_full_disk_fails() {
     let home = in_home("<a/>");
     let spawn = |stdout: Stdio| {
-        Command::new(assert_cmd::cargo::cargo_bin("hgs"))
+        Command::new(assert_cmd::cargo::cargo_bin!("hgs"))
             .args(["protector", "verify"])
-            .arg(home.path().join("vm.xml"))
+            .arg(home.file("vm.xml"))
             .stdout(stdout)
             .stderr(Stdio::null())
             .spawn()

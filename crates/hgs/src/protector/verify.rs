@@ -9,7 +9,7 @@ use hgs_protector::{
 use hgs_terminal::{AtFault, Exit, Failure, Table, Terminal};
 use serde::Serialize;
 
-use super::read_verified;
+use super::examine;
 
 /// Check a protector: structure, chain and guardian signature
 ///
@@ -26,7 +26,7 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     pub(super) fn run(self, terminal: &Terminal) -> Result<Exit, Failure> {
-        match read_verified(&self.file)? {
+        match examine(&self.file)? {
             Ok(protector) => {
                 terminal.report(&Valid::new(&protector))?;
                 Ok(Exit::Done)
@@ -135,6 +135,17 @@ impl Invalid {
     pub(super) fn too_long(limit: usize) -> Self {
         let message = format!("a protector has at most {limit} octets, and the file has more");
         Self::because("LimitExceededException", message, None)
+    }
+
+    /// For commands that need a valid protector.
+    pub(super) fn into_failure(self) -> Failure {
+        let Reason {
+            code,
+            message,
+            at_fault,
+        } = self.reason;
+        Failure::refused(format!("the protector is not valid: {message} ({code})"))
+            .at_fault(at_fault)
     }
 
     fn because(code: &'static str, message: String, digest: Option<ProtectorDigest>) -> Self {

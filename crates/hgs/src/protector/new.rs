@@ -1,0 +1,76 @@
+//! `hgs protector new`.
+
+use hgs_crypto::random::System;
+use hgs_files::Readers;
+use hgs_protector::metadata::Expired;
+use hgs_protector::{GuardianCertificates, TransportKey, create};
+use hgs_terminal::{Exit, Failure, Terminal};
+
+use super::own::Unlock;
+use super::view::ProtectorView;
+use crate::failures::OrFail as _;
+use crate::guardian::{GuardianName, Home, TrustedBy, now};
+
+/// Make a key protector: a fresh transport key, wrapped for the owner and for guardians
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  hgs protector new --owner ann --guardian fabric --out vm.xml")]
+pub(crate) struct Arguments {
+    /// The guardian of one's own that owns the protector; that never changes
+    #[arg(long, value_name = "NAME")]
+    owner: GuardianName,
+    /// A guardian that can open it beside the owner; may be given several times
+    #[arg(long, value_name = "NAME")]
+    guardian: Vec<GuardianName>,
+    #[command(flatten)]
+    protect: Protect,
+    #[command(flatten)]
+    unlock: Unlock,
+}
+
+/// For whom something may be protected.
+#[derive(Debug, clap::Args)]
+pub(super) struct Protect {
+    /// Take guardians whose certificates have expired
+    #[arg(long)]
+    allow_expired: bool,
+}
+
+impl Arguments {
+    pub(super) fn run(self, home: &Home, terminal: &Terminal) -> Result<Exit, Failure> {
+        let guardians = self
+            .guardian
+            .iter()
+            .map(|name| self.protect.certificates(home, name, terminal))
+            .collect::<Result<Vec<_>, _>>()?;
+        let owner = self.protect.certificates(home, &self.owner, terminal)?;
+        let own = self.unlock.unlock(home, &self.owner)?;
+        let key = TransportKey::random(&mut System::new())?;
+        let protector = own.keys.drive(create(&owner, guardians, key).or_fail()?)?;
+        let view = ProtectorView::new(&protector, home)?;
+        terminal.document(protector.octets(), Readers::Everybody, &view)?;
+        Ok(Exit::Done)
+    }
+}
+
+impl Protect {
+    /// The certificates of the guardian `name`, for whom something is to be protected now.
+    pub(super) fn certificates(
+        &self,
+        home: &Home,
+        name: &GuardianName,
+        terminal: &Terminal,
+    ) -> Result<GuardianCertificates, Failure> {
+        let guardian = home.guardian(name)?;
+        if guardian.trust.trusted_by == TrustedBy::Nobody {
+            terminal.note(format!(
+                "warning: `{name}` was imported on nobody's word; whoever made its document will be able to open this"
+            ));
+        }
+        let expired = match self.allow_expired {
+            true => Expired::Allow,
+            false => Expired::Refuse,
+        };
+        guardian.trusted(expired, now())
+    }
+}

@@ -1,0 +1,72 @@
+//! A guardian of one's own, whose private keys do the work.
+
+use hgs_protector::{HeldPair, Opened, VerifiedProtector, open};
+use hgs_terminal::{AtFault, Failure, PassphraseSource, passphrase};
+
+use crate::failures::OrFail as _;
+use crate::guardian::{GuardianName, Home, LocalGuardian};
+use crate::keys::HeldKeys;
+
+/// Where the passphrase of private keys comes from.
+#[derive(Debug, clap::Args)]
+pub(super) struct Unlock {
+    /// Where the passphrase of the private keys comes from: file:PATH, credential:NAME or env:NAME; otherwise it is
+    /// asked for
+    #[arg(long, value_name = "SOURCE", env = "HGS_PASSPHRASE_FROM")]
+    passphrase_from: Option<PassphraseSource>,
+}
+
+/// A guardian with its private keys at hand.
+#[derive(Debug)]
+pub(super) struct Own {
+    pub(super) guardian: LocalGuardian,
+    pub(super) keys: HeldKeys,
+}
+
+impl Unlock {
+    /// Gets the passphrase of the guardian `name`, and with it the keys.
+    pub(super) fn unlock(&self, home: &Home, name: &GuardianName) -> Result<Own, Failure> {
+        let guardian = home.guardian(name)?;
+        if !guardian.has_private_halves {
+            return Err(Failure::failed(format!(
+                "the private keys of guardian `{name}` are not here"
+            ))
+            .at_fault(AtFault::Operator)
+            .remedy("see whose private keys are here with `hgs guardian list`"));
+        }
+        let passphrase = passphrase(self.passphrase_from.as_ref(), &format!("guardian `{name}`"))?;
+        let keys = home.keys(&guardian, &passphrase)?;
+        Ok(Own { guardian, keys })
+    }
+}
+
+impl Own {
+    /// Opens a protector, MAC and all.
+    pub(super) fn open(&self, protector: &VerifiedProtector) -> Result<Opened, Failure> {
+        let certificates = self.guardian.certificates();
+        let pair = HeldPair {
+            signing: certificates.signing_certificate().thumbprint(),
+            encryption: certificates.encryption_certificate().thumbprint(),
+            head: true,
+        };
+        self.keys.drive(open(protector, &[pair]).or_fail()?)
+    }
+
+    /// As [`Self::open`], for what only the owner may do.
+    pub(super) fn open_as_owner(&self, protector: &VerifiedProtector) -> Result<Opened, Failure> {
+        let certificates = self.guardian.certificates();
+        let (signing, encryption) = (
+            certificates.signing_certificate(),
+            certificates.encryption_certificate(),
+        );
+        if !protector.owner().is_for(signing, encryption) {
+            let name = &self.guardian.name;
+            return Err(
+                Failure::refused(format!("`{name}` is not the owner of this protector"))
+                    .at_fault(AtFault::Operator)
+                    .remedy("see who is with `hgs protector show FILE`"),
+            );
+        }
+        self.open(protector)
+    }
+}
