@@ -58,6 +58,19 @@ async fn requests_sent_ahead_are_answered_in_order() {
 }
 
 #[tokio::test]
+async fn a_proxy_may_send_the_whole_uri_and_head_is_answered_without_a_body() {
+    let mut server = TestServer::start("");
+    let response = send(
+        server.http(),
+        "HEAD http://a.example/hello HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n",
+    )
+    .await;
+    assert!(response.contains("content-length: 5\r\n"), "{response}");
+    assert!(response.ends_with("\r\n\r\n"), "{response}");
+    assert_eq!(server.watcher.entered.recv().await.unwrap().path, "/hello");
+}
+
+#[tokio::test]
 async fn http_1_0_is_answered_and_closed() {
     let server = TestServer::start("");
     let response = send(server.http(), "GET /hello HTTP/1.0\r\n\r\n").await;
@@ -167,6 +180,23 @@ async fn a_length_beside_a_transfer_coding_is_refused_and_nothing_after_it_is_re
         assert_eq!(answers.matches("HTTP/1.1").count(), 1, "{answers}");
     }
     assert!(server.watcher.entered.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn transfer_codings_other_than_chunked_are_refused() {
+    let server = TestServer::start("");
+    for codings in [
+        "Transfer-Encoding: gzip, chunked\r\n",
+        "Transfer-Encoding: chunked, chunked\r\n",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+    ] {
+        let request = format!("POST /echo HTTP/1.1\r\nHost: a\r\n{codings}\r\n0\r\n\r\n");
+        assert_eq!(
+            status(&send(server.http(), request).await),
+            501,
+            "{codings}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -1,7 +1,6 @@
 //! What `hgs server check` finds: settings that are well formed and still can't work, or are not
 //! wise, each with its cause and its remedy.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -62,7 +61,7 @@ impl Config {
                 "enable one of them",
             );
         }
-        let mut ports: BTreeMap<u16, &str> = BTreeMap::new();
+        let mut taken: Vec<(&str, SocketAddr)> = Vec::new();
         for (check, enabled, address) in [
             (
                 "listen.http.address",
@@ -83,13 +82,14 @@ impl Config {
             if !enabled || address.port() == 0 {
                 continue;
             }
-            if let Some(other) = ports.insert(address.port(), check) {
+            if let Some((other, _)) = taken.iter().find(|(_, other)| overlap(address, *other)) {
                 findings.error(
                     check,
-                    format!("{other} has the same port, {}", address.port()),
+                    format!("{other} has port {} too", address.port()),
                     "give each listener a port of its own",
                 );
             }
+            taken.push((check, address));
             check_privilege(check, address, findings);
         }
         if listen.metrics.enabled && !listen.metrics.address.ip().is_loopback() {
@@ -305,6 +305,11 @@ impl Findings {
     }
 }
 
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    one.port() == other.port()
+        && (one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified())
+}
+
 fn check_privilege(check: &'static str, address: SocketAddr, findings: &mut Findings) {
     if address.port() < unprivileged_port_start() && !may_bind_privileged_ports() {
         findings.warning(
@@ -410,6 +415,15 @@ mod tests {
             config.listen.metrics.address = "127.0.0.1:18080".parse().unwrap();
         });
         assert_eq!(findings, [("listen.metrics.address", Severity::Error)]);
+    }
+
+    #[test]
+    fn one_port_at_two_addresses_is_not() {
+        let findings = found_after(|config| {
+            config.listen.http.address = Some("127.0.0.2:18080".parse().unwrap());
+            config.listen.metrics.address = "127.0.0.1:18080".parse().unwrap();
+        });
+        assert_eq!(findings, []);
     }
 
     #[test]

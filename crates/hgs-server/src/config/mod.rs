@@ -66,9 +66,6 @@ impl Config {
         }
     }
 
-    /// How many variables of the environment replace a path.
-    pub const VARIABLES: usize = 6;
-
     /// Reads the configuration: the file `named` (`--config`), else the one that `HGS_CONFIG`
     /// names, else the one of the layout, which may be absent; then the `HGS_*` overrides.
     ///
@@ -116,7 +113,13 @@ impl Config {
         }
     }
 
-    fn overrides(&mut self) -> [(&'static str, &mut Option<PathBuf>); Self::VARIABLES] {
+    /// The names of the variables that [`Self::apply`] looks at.
+    #[must_use]
+    pub fn variables() -> [&'static str; 6] {
+        Self::default().overrides().map(|(variable, _)| variable)
+    }
+
+    fn overrides(&mut self) -> [(&'static str, &mut Option<PathBuf>); 6] {
         let https = &mut self.listen.https;
         [
             ("HGS_STATE", &mut self.server.state),

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONNECTION, CONTENT_TYPE, EXPECT, HOST, HeaderName, HeaderValue};
+use hyper::header::{
+    CONNECTION, CONTENT_TYPE, EXPECT, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING,
+};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Version};
 use tokio::time::{Instant, timeout_at};
@@ -71,7 +73,7 @@ impl Engine {
         let (head, body) = request.into_parts();
         let route = self.service.route(&head.method, head.uri.path());
         let span = info_span!("request", %id, %peer, method = %head.method, route);
-        let framed_by_length = !head.headers.contains_key(hyper::header::TRANSFER_ENCODING);
+        let framed_by_length = !head.headers.contains_key(TRANSFER_ENCODING);
 
         let outcome = match fault {
             Some(fault) => Err(fault),
@@ -164,7 +166,19 @@ fn check_head(head: &Parts) -> Result<bool, Rejection> {
     {
         return Err(Rejection::Target);
     }
+    check_transfer_coding(&head.headers)?;
     expects_continue(&head.headers)
+}
+
+/// RFC 9112, 6.1: a coding that is not understood is answered with 501.
+fn check_transfer_coding(headers: &HeaderMap) -> Result<(), Rejection> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let is_chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(()),
+        (Some(coding), None) if is_chunked(coding) => Ok(()),
+        _ => Err(Rejection::TransferCoding),
+    }
 }
 
 fn expects_continue(headers: &HeaderMap) -> Result<bool, Rejection> {

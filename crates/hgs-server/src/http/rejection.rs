@@ -11,6 +11,8 @@ use super::service::Response;
 pub(super) enum Rejection {
     #[error("the request has more than one length, or a length and a transfer coding")]
     AmbiguousLength,
+    #[error("the only transfer coding understood is chunked, once")]
+    TransferCoding,
     #[error("a line of the header does not end with CR LF")]
     BareLineFeed,
     #[error("the request needs exactly one Host field")]
@@ -41,6 +43,7 @@ impl Rejection {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::AmbiguousLength => "ambiguous_length",
+            Self::TransferCoding => "transfer_coding",
             Self::BareLineFeed => "bare_line_feed",
             Self::Host => "host",
             Self::Target => "target",
@@ -61,12 +64,12 @@ impl Rejection {
     pub(super) fn response(self) -> Response {
         let status = self.status();
         let response = Response::text(status, self);
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            response.with_header(RETRY_AFTER, HeaderValue::from_static("1"))
-        } else if status.is_client_error() {
-            response.with_header(CONNECTION, HeaderValue::from_static("close"))
-        } else {
-            response
+        match status {
+            StatusCode::SERVICE_UNAVAILABLE => {
+                response.with_header(RETRY_AFTER, HeaderValue::from_static("1"))
+            }
+            StatusCode::INTERNAL_SERVER_ERROR => response,
+            _ => response.with_header(CONNECTION, HeaderValue::from_static("close")),
         }
     }
 
@@ -77,6 +80,7 @@ impl Rejection {
             | Self::Host
             | Self::Target
             | Self::MalformedBody => StatusCode::BAD_REQUEST,
+            Self::TransferCoding => StatusCode::NOT_IMPLEMENTED,
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
             Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
