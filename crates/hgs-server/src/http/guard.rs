@@ -111,50 +111,61 @@ impl<S> GuardedStream<S> {
         }
     }
 
-    /// Hands over what may be handed over of the octets already read.
+    /// Hands over what may be handed over of the octets already read: never more than the rest of
+    /// one head or of one body.
     fn deliver(&mut self, output: &mut ReadBuf<'_>) {
-        let end = self.unread.end.min(self.unread.start + output.remaining());
-        let mut octets = &self.buffer[self.unread.start..end];
-        match self.expecting {
-            Expecting::Head | Expecting::RestOfHead => {
-                if matches!(self.expecting, Expecting::Head) {
-                    self.expecting = Expecting::RestOfHead;
-                    self.read_deadline
-                        .as_mut()
-                        .reset(Instant::now() + self.times.header);
-                }
-                if let Some(length) = self.scanner.scan(octets) {
-                    octets = &octets[..length];
-                    self.expecting = match self.scanner.finish() {
-                        Ok(BodyFraming::Length(0)) => Expecting::Head,
-                        Ok(BodyFraming::Length(length)) => Expecting::Body(length),
-                        Ok(BodyFraming::Unknown) => Expecting::Anything,
-                        Err(fault) => {
-                            put(&self.watch.fault, fault);
-                            Expecting::Anything
-                        }
-                    };
-                    self.read_deadline
-                        .as_mut()
-                        .reset(Instant::now() + self.times.idle);
-                } else if self.scanner.len() > self.header_limit {
-                    // The parser refuses it as soon as it has these octets.
-                    self.expecting = Expecting::Anything;
-                }
-            }
+        let available = self.unread.len().min(output.remaining());
+        let length = match self.expecting {
+            Expecting::Head | Expecting::RestOfHead => self.scan_head(available),
             Expecting::Body(remaining) => {
                 let length =
-                    usize::try_from(remaining).map_or(octets.len(), |most| octets.len().min(most));
-                octets = &octets[..length];
-                self.expecting = match remaining - length as u64 {
-                    0 => Expecting::Head,
-                    remaining => Expecting::Body(remaining),
-                };
+                    usize::try_from(remaining).map_or(available, |rest| rest.min(available));
+                self.expect_body(remaining - length as u64);
+                length
             }
-            Expecting::Anything => {}
+            Expecting::Anything => available,
+        };
+        let end = self.unread.start + length;
+        output.put_slice(&self.buffer[self.unread.start..end]);
+        self.unread.start = end;
+    }
+
+    /// How many of the next `available` octets belong to the head; when it ends with them, what
+    /// comes after it is known.
+    fn scan_head(&mut self, available: usize) -> usize {
+        if matches!(self.expecting, Expecting::Head) {
+            self.expecting = Expecting::RestOfHead;
+            self.give_time(self.times.header);
         }
-        output.put_slice(octets);
-        self.unread.start += octets.len();
+        let octets = &self.buffer[self.unread.start..self.unread.start + available];
+        let Some(length) = self.scanner.scan(octets) else {
+            if self.scanner.len() > self.header_limit {
+                // The parser refuses it as soon as it has these octets.
+                self.expecting = Expecting::Anything;
+            }
+            return available;
+        };
+        match self.scanner.finish() {
+            Ok(BodyFraming::Length(length)) => self.expect_body(length),
+            Ok(BodyFraming::Unknown) => self.expecting = Expecting::Anything,
+            Err(fault) => {
+                put(&self.watch.fault, fault);
+                self.expecting = Expecting::Anything;
+            }
+        }
+        self.give_time(self.times.idle);
+        length
+    }
+
+    fn expect_body(&mut self, length: u64) {
+        self.expecting = match length {
+            0 => Expecting::Head,
+            length => Expecting::Body(length),
+        };
+    }
+
+    fn give_time(&mut self, time: Duration) {
+        self.read_deadline.as_mut().reset(Instant::now() + time);
     }
 
     /// Whether the peer has had its time; only heads and pauses between requests are timed here,
@@ -165,9 +176,7 @@ impl<S> GuardedStream<S> {
         }
         ready!(self.read_deadline.as_mut().poll(context));
         if self.watch.answering.load(Ordering::Relaxed) {
-            self.read_deadline
-                .as_mut()
-                .reset(Instant::now() + self.times.idle);
+            self.give_time(self.times.idle);
             return self.poll_read_deadline(context);
         }
         if matches!(self.expecting, Expecting::RestOfHead) {
@@ -180,9 +189,7 @@ impl<S> GuardedStream<S> {
     /// deadline, or a peer could stretch it with requests sent ahead.
     fn restart_idle_time(&mut self) {
         if matches!(self.expecting, Expecting::Head) {
-            self.read_deadline
-                .as_mut()
-                .reset(Instant::now() + self.times.idle);
+            self.give_time(self.times.idle);
         }
     }
 

@@ -13,7 +13,7 @@ use tracing::{error, warn};
 
 use super::connection;
 use super::exchange::Engine;
-use super::overload::{Addresses, Admission};
+use super::overload::{Addresses, Admission, Slot};
 use super::service::Peer;
 use super::stopping::Stopping;
 
@@ -77,7 +77,7 @@ pub(super) async fn run<L: Listener>(listener: L, engine: Arc<Engine>, stopping:
             biased;
             () = ordered.ordered() => break,
             Some(ended) = connections.join_next() => report(ended),
-            (slot, accepted) = async { (engine.room.slot().await, listener.accept().await) } => match accepted {
+            (slot, accepted) = next(&listener, &engine) => match accepted {
                 Ok(raw) => {
                     let counted = engine.metrics.connection();
                     let served = listener.serve(raw, engine.clone(), stopping.clone());
@@ -98,6 +98,12 @@ pub(super) async fn run<L: Listener>(listener: L, engine: Arc<Engine>, stopping:
     while let Some(ended) = connections.join_next().await {
         report(ended);
     }
+}
+
+/// A connection, once there is room for one more.
+async fn next<L: Listener>(listener: &L, engine: &Engine) -> (Slot, io::Result<L::Raw>) {
+    let slot = engine.room.slot().await;
+    (slot, listener.accept().await)
 }
 
 fn report(ended: Result<(), tokio::task::JoinError>) {

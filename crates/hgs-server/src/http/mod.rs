@@ -1,8 +1,8 @@
 //! The HTTP/1.1 engine: listeners, limits, and the [`Service`] that stands behind each.
 //!
 //! hyper parses and frames; this module decides who may have how much of the server, for how long.
-//! The way of a connection: [`listener`] accepts it, [`guard`] watches its octets, [`exchange`]
-//! takes each request through its checks, its [`body`] and its turn ([`overload`]) to the service.
+//! The way of a connection: `listener` accepts it, `guard` watches its octets, `exchange`
+//! takes each request through its checks, its `body` and its turn (`overload`) to the service.
 
 mod bind;
 mod body;
