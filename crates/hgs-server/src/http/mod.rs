@@ -9,6 +9,8 @@ mod body;
 mod certificate;
 mod connection;
 mod exchange;
+#[doc(hidden)]
+pub mod fuzzing;
 mod guard;
 mod head;
 mod listener;
