@@ -122,6 +122,14 @@ pub enum Error {
         /// Where the declaration is.
         at: Position,
     },
+    /// A declaration has a namespace name that is a relative reference, for which Canonical XML has no form.
+    #[error("relative namespace name `{name}` at {at}")]
+    RelativeNamespace {
+        /// The namespace name, as it is written.
+        name: String,
+        /// Where the declaration is.
+        at: Position,
+    },
     /// An element has the same attribute, or declares the same prefix, twice.
     #[error("duplicate attribute `{name}` at {at}")]
     DuplicateAttribute {

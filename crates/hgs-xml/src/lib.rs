@@ -43,6 +43,7 @@ mod error;
 pub mod fuzzing;
 mod limits;
 mod markup;
+mod namespace_name;
 mod scan;
 mod sequence;
 mod tree;

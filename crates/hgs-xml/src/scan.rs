@@ -5,6 +5,7 @@ use crate::declaration::is_white_space;
 use crate::error::{Error, Position, printable};
 use crate::limits::Limits;
 use crate::markup::leading_name;
+use crate::namespace_name::is_absolute;
 
 /// Which documents are read.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -196,6 +197,7 @@ impl<'a> Scanner<'a> {
             }
             default_declared |= is_default;
             if is_default || self.declares_prefix(name, value, start)? {
+                self.namespace_name(value, start)?;
                 declarations += 1;
             }
             if self.declarations + declarations > self.limits.namespaces {
@@ -221,6 +223,17 @@ impl<'a> Scanner<'a> {
             Some(("xmlns", _)) => Ok(true),
             _ => Ok(false),
         }
+    }
+
+    /// Refuses a relative namespace name; the empty one means no namespace.
+    fn namespace_name(&self, value: &str, start: usize) -> Result<(), Error> {
+        if value.is_empty() || is_absolute(value) {
+            return Ok(());
+        }
+        Err(Error::RelativeNamespace {
+            name: printable(value),
+            at: self.position(start),
+        })
     }
 
     /// `name="value"`.

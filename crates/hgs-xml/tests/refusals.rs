@@ -97,14 +97,14 @@ fn too_many_attributes() {
 #[test]
 fn too_many_namespaces_in_scope() {
     let declarations =
-        |from, to| -> String { (from..to).map(|i| format!(" xmlns:p{i}='u'")).collect() };
+        |from, to| -> String { (from..to).map(|i| format!(" xmlns:p{i}='u:'")).collect() };
     let document = |inner| {
         let (outer, middle) = (declarations(0, 12), declarations(12, 23));
-        format!("<e{outer}><e{middle}><e/><e xmlns='u'/><e{inner}/></e></e>").into_bytes()
+        format!("<e{outer}><e{middle}><e/><e xmlns='u:'/><e{inner}/></e></e>").into_bytes()
     };
-    let accepted = document(" xmlns='u'");
+    let accepted = document(" xmlns='u:'");
     assert!(Document::parse(&accepted, &Limits::DOCUMENT).is_ok());
-    let refused = refusal(document(" xmlns='u' xmlns:q='u'"));
+    let refused = refusal(document(" xmlns='u:' xmlns:q='u:'"));
     assert!(
         matches!(refused, Error::TooManyNamespaces { limit: 24, .. }),
         "{refused}"
@@ -114,7 +114,7 @@ fn too_many_namespaces_in_scope() {
 /// One long namespace name, which canonicalisation repeats on each element that uses it.
 #[test]
 fn canonical_form_too_long() {
-    let name = "u".repeat(100_000);
+    let name = format!("u:{}", "u".repeat(100_000));
     let document = |uses| format!("<e xmlns:p='{name}'>{}</e>", "<p:f/>".repeat(uses)).into_bytes();
 
     let octets = document(10);
@@ -274,24 +274,24 @@ fn namespaces() {
         Error::UndeclaredPrefix { .. }
     ));
     assert_eq!(
-        refusal("<e xmlns:p='u'><f xmlns:p=''/></e>"),
+        refusal("<e xmlns:p='u:'><f xmlns:p=''/></e>"),
         Error::EmptyNamespace {
             prefix: "p".into(),
-            at: at(1, 19)
+            at: at(1, 20)
         }
     );
     for document in [
-        "<e xmlns:xmlns='u'/>",
+        "<e xmlns:xmlns='u:'/>",
         "<xmlns:e/>",
-        "<e xmlns:xml='u'/>",
+        "<e xmlns:xml='u:'/>",
         "<e xmlns:p='http://www.w3.org/XML/1998/namespace'/>",
         "<e xmlns:p='http://www.w3.org/2000/xmlns/'/>",
         "<e xmlns='http://www.w3.org/2000/xmlns/'/>",
-        "<e xmlns:p='u' p:xmlns='v'/>",
+        "<e xmlns:p='u:' p:xmlns='v:'/>",
         "<:e/>",
         "<e></:e>",
         "<e :a=''/>",
-        "<p:e:f xmlns:p='u'/>",
+        "<p:e:f xmlns:p='u:'/>",
     ] {
         let refused = refusal(document);
         assert!(
@@ -304,13 +304,34 @@ fn namespaces() {
     }
 }
 
+/// Canonical XML 1.0, section 1.3: there is no canonical form to verify anything over.
+#[test]
+fn relative_namespace_names() {
+    assert_eq!(
+        refusal("<e>\n<f xmlns:p='../&#117;'/></e>"),
+        Error::RelativeNamespace {
+            name: "../&#117;".into(),
+            at: at(2, 4)
+        }
+    );
+    for document in ["<e xmlns='u'/>", "<e xmlns:p=' u:'/>", "<e xmlns=':'/>"] {
+        let refused = refusal(document);
+        assert!(
+            matches!(refused, Error::RelativeNamespace { .. }),
+            "{document}: {refused}"
+        );
+    }
+    let absolute = b"<e xmlns:p='&#117;rn&#x3a;a'><f xmlns='u:'><g xmlns=''/></f></e>";
+    assert!(Document::parse(absolute, &Limits::DOCUMENT).is_ok());
+}
+
 #[test]
 fn duplicate_attributes() {
     for (document, name) in [
         ("<e a='1' a='2'/>", "a"),
-        ("<e xmlns='u' xmlns='v'/>", "xmlns"),
-        ("<e xmlns:p='u' xmlns:p='u'/>", "p"),
-        ("<e xmlns:p='u' xmlns:q='u' p:a='' q:a=''/>", "a"),
+        ("<e xmlns='u:' xmlns='v:'/>", "xmlns"),
+        ("<e xmlns:p='u:' xmlns:p='u:'/>", "p"),
+        ("<e xmlns:p='u:' xmlns:q='u:' p:a='' q:a=''/>", "a"),
     ] {
         let refused = refusal(document);
         assert!(
@@ -323,7 +344,7 @@ fn duplicate_attributes() {
 #[test]
 fn every_truncation_is_refused() {
     let document =
-        "<?xml version='1.0'?>\n<p:e xmlns:p=\"u\" a='1'>\r\n<f>é&amp;<![CDATA[x]]></f><g/></p:e>";
+        "<?xml version='1.0'?>\n<p:e xmlns:p=\"u:\" a='1'>\r\n<f>é&amp;<![CDATA[x]]></f><g/></p:e>";
     assert!(Document::parse(document.as_bytes(), &Limits::DOCUMENT).is_ok());
     for length in 0..document.len() {
         refusal(&document.as_bytes()[..length]);
@@ -392,12 +413,12 @@ fn malformed() {
 
 #[test]
 fn errors_quote_no_more_than_a_line_can_take() {
-    let document = format!("<e><f xmlns='&#10;\"{}'/></e>", "u".repeat(10_000));
+    let document = format!("<e><f xmlns='u:&#10;\"{}'/></e>", "u".repeat(10_000));
     let document = Document::parse(document.as_bytes(), &Limits::DOCUMENT).unwrap();
     let mut sequence = document.root().sequence().unwrap();
     let message = sequence.required("urn:a", "g").unwrap_err().to_string();
     assert!(
-        message.starts_with("expected {urn:a}g, found element {\\n\\\"uuu"),
+        message.starts_with("expected {urn:a}g, found element {u:\\n\\\"uuu"),
         "{message}"
     );
     assert!(
