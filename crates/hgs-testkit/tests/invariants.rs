@@ -314,6 +314,36 @@ fn links_in_the_documentation_resolve() {
     }
 }
 
+#[test]
+fn every_past_failure_has_its_row_and_every_named_test_exists() {
+    let page = read("docs/past-failures.md");
+    for (letter, rows) in [("A", 18), ("K", 20), ("X", 8)] {
+        for row in 1..=rows {
+            assert!(
+                page.contains(&format!("\n| {letter}{row} |")),
+                "row {letter}{row} is missing"
+            );
+        }
+    }
+    let mut tests = String::new();
+    for name in crate_names() {
+        for path in rust_files(&root().join("crates").join(&name)) {
+            tests += &fs::read_to_string(&path).unwrap();
+        }
+    }
+    for name in page
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|name| name.contains('_'))
+    {
+        assert!(
+            tests.contains(&format!("fn {name}(")),
+            "there is no test {name}"
+        );
+    }
+}
+
 /// Whether `code` holds `word` as a whole name, comments aside.
 fn names(code: &str, word: &str) -> bool {
     let is_name = |c: char| c.is_alphanumeric() || c == '_';
