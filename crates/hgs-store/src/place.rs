@@ -9,6 +9,9 @@ use rustix::fs::OFlags;
 
 use crate::{OpenError, PlaceError};
 
+/// The file of the database in the folder of the state.
+pub(crate) const DATABASE: &str = "state.db";
+
 /// The folder of the state: mode 0700, ours, and held by one process at a time.
 #[derive(Debug)]
 pub(crate) struct Place {
@@ -31,7 +34,7 @@ impl Place {
             }
         }
         // SQLite gives its companion files the mode of the database, so the database is made here.
-        let database = directory.join("state.db");
+        let database = directory.join(DATABASE);
         for companion in ["state.db-wal", "state.db-shm"] {
             refuse_symlink(&directory.join(companion))?;
         }
@@ -210,7 +213,7 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let directory = parent.path().join("state");
         drop(Place::take(&directory).unwrap());
-        set_mode(&directory.join("state.db"), 0o640);
+        set_mode(&directory.join(DATABASE), 0o640);
         let error = Place::take(&directory).unwrap_err().to_string();
         assert!(error.contains("chmod 600 "), "{error}");
         set_mode(&directory, 0o750);

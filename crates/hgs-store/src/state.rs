@@ -45,6 +45,16 @@ impl State {
         self.generation
     }
 
+    /// Whether certificates, signers and their keys are those of `other`: nothing of them was
+    /// written between the two, whichever is the later one. Cheap, so that what is made of them
+    /// can be kept while hosts attest.
+    #[must_use]
+    pub fn has_same_keys_as(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.certificates, &other.certificates)
+            && Arc::ptr_eq(&self.private_keys, &other.private_keys)
+            && Arc::ptr_eq(&self.attestation_signers, &other.attestation_signers)
+    }
+
     /// The settings of the service.
     #[must_use]
     pub fn settings(&self) -> &Settings {

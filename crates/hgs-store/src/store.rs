@@ -14,7 +14,7 @@ use crate::audit::{self, AuditEntry, AuditFilter, AuditRecord};
 use crate::engine::{self, Durability, MIGRATIONS};
 use crate::lineage::{self, Seen};
 use crate::model::{Digest, Settings};
-use crate::place::Place;
+use crate::place::{DATABASE, Place};
 use crate::record::Keys;
 use crate::release::{Recorded, Release, ReleaseRefusal};
 use crate::transaction::{Act, Refusal, Transaction};
@@ -77,6 +77,12 @@ impl Store {
         let transactions = [settings].into_iter().chain(more).collect();
         found.initialise(transactions, act)?;
         found.start()
+    }
+
+    /// Whether there is a database in `directory`, whatever is in it.
+    #[must_use]
+    pub fn is_in(directory: &Path) -> bool {
+        directory.join(DATABASE).symlink_metadata().is_ok()
     }
 
     /// Opens a state and checks all of it: every record, their sum, the lineage tree and the audit
