@@ -260,14 +260,6 @@ impl Config {
                 "use error, warn, info, debug or trace, or directives such as info,hgs_server=debug",
             );
         }
-        let attestation = &self.attestation;
-        if attestation.signer_renewal >= attestation.signer_validity {
-            findings.error(
-                "attestation.signer_renewal",
-                "an attestation signer would have to be renewed before it is made",
-                "set attestation.signer_renewal to less than attestation.signer_validity",
-            );
-        }
         for setting in self.dangerous_settings() {
             findings.warning(
                 "dangerous",
@@ -510,13 +502,5 @@ mod tests {
     fn a_level_that_is_none_is_found() {
         let findings = found_after(|config| config.log.level = "hgs=loud".to_owned());
         assert_eq!(findings, [("log.level", Severity::Error)]);
-    }
-
-    #[test]
-    fn a_signer_that_is_renewed_before_it_is_made_is_found() {
-        let findings = found_after(|config| {
-            config.attestation.signer_renewal = config.attestation.signer_validity;
-        });
-        assert_eq!(findings, [("attestation.signer_renewal", Severity::Error)]);
     }
 }

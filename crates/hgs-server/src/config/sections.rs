@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::quantity::{DAY, HOUR, MINUTE, SECOND, period};
+use super::quantity::{DAY, HOUR, MINUTE, SECOND, count_between, period};
 
 /// `[server]`: what this server is called and where it keeps its state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,40 +68,19 @@ pub struct Attestation {
         deserialize_with = "period::between::<_, { 5 * MINUTE }, { 24 * HOUR }>"
     )]
     pub health_certificate_validity: Duration,
-    /// Difference between the clocks of hosts, other guardians and this server that is borne.
+    /// How far the clock of an attestation signer may be ahead of this server's.
     #[serde(
         serialize_with = "period::serialize",
         deserialize_with = "period::between::<_, 0, HOUR>"
     )]
     pub clock_skew: Duration,
-    /// Age at which a host must have made a new identity key.
-    #[serde(
-        serialize_with = "period::serialize",
-        deserialize_with = "period::between::<_, DAY, { 3650 * DAY }>"
-    )]
-    pub identity_key_age: Duration,
-    /// Validity of an attestation signer's certificate.
-    #[serde(
-        serialize_with = "period::serialize",
-        deserialize_with = "period::between::<_, { 2 * DAY }, { 3650 * DAY }>"
-    )]
-    pub signer_validity: Duration,
-    /// Time before its end at which a signer is renewed.
-    #[serde(
-        serialize_with = "period::serialize",
-        deserialize_with = "period::between::<_, DAY, { 3650 * DAY }>"
-    )]
-    pub signer_renewal: Duration,
 }
 
 impl Default for Attestation {
     fn default() -> Self {
         Self {
             health_certificate_validity: Duration::from_hours(8),
-            clock_skew: Duration::from_mins(5),
-            identity_key_age: Duration::from_hours(30 * 24),
-            signer_validity: Duration::from_hours(365 * 24),
-            signer_renewal: Duration::from_hours(60 * 24),
+            clock_skew: Duration::from_mins(1),
         }
     }
 }
@@ -118,6 +97,9 @@ pub struct KeyProtection {
         deserialize_with = "period::between::<_, { 60 * SECOND }, { 365 * DAY }>"
     )]
     pub key_material_caching_time: Duration,
+    /// How often cached key material may be used until then.
+    #[serde(deserialize_with = "count_between::<_, 1, 1_000_000>")]
+    pub key_material_caching_unwraps: usize,
     /// What becomes of a protector that was rolled, and its successor used, long ago.
     pub ancestors: Ancestors,
 }
@@ -127,6 +109,7 @@ impl Default for KeyProtection {
         Self {
             key_material_caching: false,
             key_material_caching_time: Duration::from_hours(7 * 24),
+            key_material_caching_unwraps: 10,
             ancestors: Ancestors::Report,
         }
     }
