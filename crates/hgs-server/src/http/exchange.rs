@@ -73,6 +73,7 @@ impl Engine {
         let (head, body) = request.into_parts();
         let route = self.service.route(&head.method, head.uri.path());
         let span = info_span!("request", %id, %peer, method = %head.method, route);
+        let target = head.uri.clone();
         let framed_by_length = !head.headers.contains_key(TRANSFER_ENCODING);
 
         let outcome = match fault {
@@ -87,7 +88,7 @@ impl Engine {
             self.metrics.rejected(rejection.name());
             // Strangers can cause as many of these as they like, so by default they are counted only.
             span.in_scope(|| debug!(reason = rejection.name(), "{rejection}"));
-            rejection.response()
+            rejection.response(&*self.service, target.path())
         });
         // Without a length, the parser alone decides where the next request begins; the guard does
         // not see it.

@@ -4,7 +4,7 @@
 use hyper::StatusCode;
 use hyper::header::{CONNECTION, HeaderValue, RETRY_AFTER};
 
-use super::service::Response;
+use super::service::{Response, Service};
 
 /// Why the engine itself answered a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -59,18 +59,18 @@ impl Rejection {
         }
     }
 
-    /// The answer to the request. Where the peer is at fault the connection ends with it: what
-    /// comes next could be the rest of what was wrong.
-    pub(super) fn response(self) -> Response {
+    /// The answer to the request for `path`, in the form of the service that would have answered it. Where the peer is
+    /// at fault the connection ends with it: what comes next could be the rest of what was wrong.
+    pub(super) fn response(self, service: &dyn Service, path: &str) -> Response {
         let status = self.status();
-        let response = Response::text(status, self);
-        match status {
-            StatusCode::SERVICE_UNAVAILABLE => {
-                response.with_header(RETRY_AFTER, HeaderValue::from_static("1"))
-            }
-            StatusCode::INTERNAL_SERVER_ERROR => response,
-            _ => response.with_header(CONNECTION, HeaderValue::from_static("close")),
-        }
+        let mut response = service.rejection(path, status, &self.to_string());
+        let (name, value) = match status {
+            StatusCode::SERVICE_UNAVAILABLE => (RETRY_AFTER, "1"),
+            StatusCode::INTERNAL_SERVER_ERROR => return response,
+            _ => (CONNECTION, "close"),
+        };
+        response.headers.insert(name, HeaderValue::from_static(value));
+        response
     }
 
     fn status(self) -> StatusCode {

@@ -22,6 +22,13 @@ pub trait Service: Send + Sync + 'static {
     /// It must be one of a few: the path itself, which the peer chooses, would let strangers fill
     /// the memory of the metrics.
     fn route(&self, method: &Method, path: &str) -> &'static str;
+
+    /// The answer to a request that never reaches [`Self::handle`], for instance because too many are waiting, in the
+    /// form that its peer expects at that path. `line` says why; the engine adds what belongs to HTTP.
+    fn rejection(&self, path: &str, status: StatusCode, line: &str) -> Response {
+        let _ = path;
+        Response::text(status, line)
+    }
 }
 
 /// A request, read completely and within the limits.
