@@ -18,16 +18,26 @@
 //! # }
 //! ```
 
+mod admin;
+mod clock;
 pub mod config;
+mod guardian;
 mod health;
 pub mod http;
 pub mod logging;
 pub mod metrics;
 pub mod process;
+mod protocol;
 mod roles;
 pub mod signals;
 
+pub use clock::{Clock, SystemClock};
 pub use config::Config;
+pub use guardian::{
+    CertificateSource, CertifyError, GivenCertificate, GivenError, Guardian, GuardianError,
+    HoldingsError, InitOptions, InitialiseError, Initialised, KeySize, MAX_NAME, RotationError,
+    Running, StartError,
+};
 pub use health::Readiness;
 pub use http::{Bound, Peer, Request, Response, Server, Service, Services};
 pub use metrics::Metrics;

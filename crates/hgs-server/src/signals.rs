@@ -11,6 +11,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
+use crate::guardian::Running;
 use crate::http::{Bound, Reloader, Stopped};
 
 /// Serves until the process is told to stop.
@@ -18,20 +19,52 @@ use crate::http::{Bound, Reloader, Stopped};
 /// # Errors
 /// When signals can't be received; nothing was served then.
 pub async fn run(server: Bound) -> io::Result<Stopped> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
+    let signals = Signals::new()?;
     let reloader = server.reloader();
-    notify("READY=1");
-    let told_to_stop = async {
+    Ok(server.run(signals.told_to_stop(&reloader)).await)
+}
+
+/// Lets a guardian serve until the process is told to stop.
+///
+/// # Errors
+/// When signals can't be received; the guardian is shut down then.
+pub async fn serve(guardian: Running) -> io::Result<Stopped> {
+    let signals = match Signals::new() {
+        Ok(signals) => signals,
+        Err(error) => {
+            let _ = guardian.shutdown().await;
+            return Err(error);
+        }
+    };
+    let reloader = guardian.reloader().clone();
+    Ok(guardian.run(signals.told_to_stop(&reloader)).await)
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Resolves when the process is told to stop.
+    async fn told_to_stop(mut self, reloader: &Reloader) {
+        notify("READY=1");
         tokio::select! {
-            _ = terminate.recv() => info!("SIGTERM"),
-            _ = interrupt.recv() => info!("SIGINT"),
-            () = reload_on(&mut hangup, &reloader) => {}
+            _ = self.terminate.recv() => info!("SIGTERM"),
+            _ = self.interrupt.recv() => info!("SIGINT"),
+            () = reload_on(&mut self.hangup, reloader) => {}
         }
         notify("STOPPING=1");
-    };
-    Ok(server.run(told_to_stop).await)
+    }
 }
 
 async fn reload_on(hangup: &mut Signal, reloader: &Reloader) {

@@ -1,0 +1,243 @@
+//! Attestation as the server does it: decide, record, issue, reply.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hgs_attest::host_key::{Grant, RecordedGrant, Verdict, evaluate};
+use hgs_attest::issue::{self, IssuedHealthCertificate, SerialNumber};
+use hgs_attest::wire::{AttestationOperationMode, Reply};
+use hgs_attest::{Endpoint, Facts, Reason, Refusal, service_info, signing_certificates};
+use hgs_crypto::hex;
+use hgs_crypto::random::System;
+use hgs_pki::health::HealthValidity;
+use hgs_pki::{Seconds, Time};
+use hgs_store::{
+    Act, Action, Attestation, AuditEntry, Digest, Failure, HostId, Outcome, StoreError,
+};
+use tracing::error;
+
+use super::Guardian;
+use super::drive::sign_health_certificate;
+use super::hosts::{Registry, from_health, identity_kind};
+use super::ledger;
+use super::observer::Decision;
+use super::signers::Signers;
+
+/// How hosts attest here.
+pub(crate) const MODE: AttestationOperationMode = AttestationOperationMode::HostKey;
+
+/// What a host gets.
+#[must_use = "the host waits for its reply"]
+pub(crate) enum Attested {
+    /// A health certificate; the attestation is on record.
+    Issued(IssuedHealthCertificate),
+    /// None.
+    Refused(Refusal),
+}
+
+/// A refusal, and the number of the record that it has of its own.
+type RecordedRefusal = (Refusal, Option<u64>);
+
+impl Guardian {
+    /// What the service says of itself.
+    pub(crate) fn service_info() -> Reply {
+        service_info(MODE)
+    }
+
+    /// The body of `signingCertificates`.
+    pub(crate) fn signing_certificates(&self) -> Vec<u8> {
+        let state = self.store.state();
+        signing_certificates::write(&Signers::at(&state, self.clock.now()).published())
+    }
+
+    /// Decides what a host gets that sent `body` to `endpoint`, and sees to it that this is recorded, counted and
+    /// logged.
+    pub(crate) async fn attest(self: &Arc<Self>, endpoint: Endpoint, body: Bytes) -> Attested {
+        let now = self.clock.now();
+        let decided = match endpoint.check_mode(MODE) {
+            Ok(()) => self.decide_attestation(body, now).await,
+            Err(reason) => Err(unrecorded(reason)),
+        };
+        let (attested, decision) = match decided {
+            Ok((issued, sequence)) => {
+                let decision = issued_decision(&issued, sequence);
+                (Attested::Issued(issued), decision)
+            }
+            Err((refusal, record)) => {
+                let decision = self.refused_decision(&refusal, record);
+                (Attested::Refused(refusal), decision)
+            }
+        };
+        self.observer.attestation(&decision);
+        attested
+    }
+
+    async fn decide_attestation(
+        self: &Arc<Self>,
+        body: Bytes,
+        now: Time,
+    ) -> Result<(IssuedHealthCertificate, u64), RecordedRefusal> {
+        match self.evaluate(body.clone(), now).await {
+            Verdict::Healthy(grant) => self.admit(grant, body, now).await,
+            Verdict::Refused(refusal) => Err(self.record_attestation_refusal(refusal, now).await),
+        }
+    }
+
+    async fn evaluate(self: &Arc<Self>, body: Bytes, now: Time) -> Verdict {
+        let guardian = Arc::clone(self);
+        let evaluation = move || {
+            let registry = Registry {
+                state: &guardian.store.state(),
+                keys: &guardian.host_keys,
+            };
+            evaluate(&body, &registry, now)
+        };
+        self.workers.run(evaluation).await
+    }
+
+    /// Records a grant and issues what it grants, in this order.
+    async fn admit(
+        self: &Arc<Self>,
+        grant: Grant,
+        body: Bytes,
+        now: Time,
+    ) -> Result<(IssuedHealthCertificate, u64), RecordedRefusal> {
+        let (attestation, serial) = attestation(&grant).map_err(unrecorded)?;
+        let host = attestation.host;
+        let act = Act {
+            time: now,
+            actor: format!("host {host}"),
+        };
+        let committed = match ledger::attestation(&self.store, attestation, act).await {
+            Ok(committed) => committed,
+            Err(Failure::Refused(_)) => return Err((self.refused_since(body, now).await, None)),
+            Err(Failure::Store(failure)) => return Err(unrecorded(unavailable(&failure))),
+        };
+        let guardian = Arc::clone(self);
+        let recorded = grant.recorded();
+        let issued = self
+            .workers
+            .run(move || guardian.issue(recorded, serial, now))
+            .await;
+        Ok((issued.map_err(unrecorded)?, committed.sequence))
+    }
+
+    /// The state has changed between decision and record, and the store has recorded that it refused. What the new
+    /// state says is what the host is told.
+    async fn refused_since(self: &Arc<Self>, body: Bytes, now: Time) -> Refusal {
+        match self.evaluate(body, now).await {
+            Verdict::Refused(refusal) => refusal,
+            Verdict::Healthy(_) => Refusal::from(Reason::Unavailable),
+        }
+    }
+
+    fn issue(
+        &self,
+        grant: RecordedGrant,
+        serial: SerialNumber,
+        now: Time,
+    ) -> Result<IssuedHealthCertificate, Reason> {
+        let snapshot = self.snapshot().map_err(|_| Reason::Unavailable)?;
+        let signers = Signers::at(&snapshot.state, now);
+        let Some(signer) = signers.active() else {
+            error!("there is no attestation signer that could sign now");
+            return Err(Reason::Unavailable);
+        };
+        let validity = Seconds::new(snapshot.state.settings().health_certificate_seconds.into());
+        let validity = HealthValidity::try_from(validity).unwrap_or_default();
+        let prepared = issue::prepare(grant, signer, validity, serial).map_err(internal)?;
+        let signature = sign_health_certificate(&snapshot.holdings.keys, &prepared)
+            .map_err(|_| Reason::Unavailable)?;
+        prepared.assemble(&signature).map_err(internal)
+    }
+
+    /// A refusal of a host that proved its key is on record before it is answered; if it can't be, that is the answer.
+    async fn record_attestation_refusal(&self, refusal: Refusal, now: Time) -> RecordedRefusal {
+        if !is_of_a_proved_host(&refusal) {
+            return (refusal, None);
+        }
+        match ledger::note(&self.store, refusal_entry(&refusal, now)).await {
+            Ok(sequence) => (refusal, Some(sequence)),
+            Err(failure) => unrecorded(unavailable(&failure)),
+        }
+    }
+
+    fn refused_decision(&self, refusal: &Refusal, record: Option<u64>) -> Decision {
+        let (facts, outcome) = (refusal.facts(), refusal.code().name());
+        let proved = is_of_a_proved_host(refusal);
+        let host = facts.host.as_ref().filter(|_| proved);
+        Decision {
+            outcome,
+            reason: Some(refusal.reason().to_string()),
+            host: host.map(|host| from_health(&host.host_id).to_string()),
+            host_name: host.map(|host| host.name.clone()),
+            record,
+            strangers: (!proved).then(|| self.strangers.count(Action::Attest, outcome)),
+            ..Decision::default()
+        }
+    }
+}
+
+fn issued_decision(issued: &IssuedHealthCertificate, sequence: u64) -> Decision {
+    let grant = issued.grant();
+    let host = grant.facts().host.as_ref();
+    Decision {
+        outcome: "healthy",
+        host: Some(from_health(&grant.host_id()).to_string()),
+        host_name: host.map(|host| host.name.clone()),
+        serial: Some(hex::encode(issued.certificate().serial_number())),
+        record: Some(sequence),
+        ..Decision::default()
+    }
+}
+
+fn is_of_a_proved_host(refusal: &Refusal) -> bool {
+    refusal.facts().proved
+}
+
+/// What is recorded of a grant, and the serial number that the record names.
+fn attestation(grant: &Grant) -> Result<(Attestation, SerialNumber), Reason> {
+    let serial = SerialNumber::draw(&mut System::new()).map_err(internal)?;
+    let recorded_serial = hgs_store::SerialNumber::from_bytes(serial.octets()).map_err(internal)?;
+    let Facts {
+        identity_key: Some(identity_key),
+        ..
+    } = grant.facts()
+    else {
+        return Err(Reason::Internal);
+    };
+    let attestation = Attestation {
+        host: HostId::from_bytes(*grant.host_id().as_bytes()),
+        kind: identity_kind(grant.kind()),
+        identity_key: Digest::from_bytes(*identity_key),
+        serial: recorded_serial,
+        policy: Digest::from_bytes(grant.statement().policy_digest),
+    };
+    Ok((attestation, serial))
+}
+
+fn refusal_entry(refusal: &Refusal, now: Time) -> AuditEntry {
+    let known = refusal.facts().host.as_ref();
+    let host = known.map(|host| from_health(&host.host_id).to_string());
+    let actor = format!("host {}", host.as_deref().unwrap_or("unknown"));
+    AuditEntry {
+        reason: Some(format!("{}: {}", refusal.code().name(), refusal.reason())),
+        host_name: known.map(|host| host.name.clone()),
+        host,
+        ..AuditEntry::new(now, actor, Action::Attest, Outcome::Refused)
+    }
+}
+
+fn unrecorded(reason: Reason) -> RecordedRefusal {
+    (Refusal::from(reason), None)
+}
+
+fn unavailable(failure: &StoreError) -> Reason {
+    error!(%failure, "an attestation can't be recorded");
+    Reason::Unavailable
+}
+
+fn internal(failure: impl std::fmt::Display) -> Reason {
+    error!(%failure, "a health certificate can't be issued");
+    Reason::Internal
+}

@@ -1,0 +1,102 @@
+//! The registry of hosts as the two protocols ask for it.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use hgs_attest::host_key::{self, HostIdentities, IdentityRecord, RegisteredHost};
+use hgs_crypto::hash::Sha256Digest;
+use hgs_crypto::rsa::PublicKey;
+use hgs_kps::HostStanding;
+use hgs_pki::health::{self, HealthKind};
+use hgs_store::{Digest, Host, HostId, HostIdentity, IdentityKind, State};
+use tracing::error;
+
+/// The hosts of one state.
+pub(crate) struct Registry<'a> {
+    pub(crate) state: &'a State,
+    pub(crate) keys: &'a HostKeys,
+}
+
+/// Host keys that were read, by the digest of their octets, so that none is read twice. What stands for a digest never
+/// changes, so nothing here can be out of date.
+#[derive(Debug, Default)]
+pub(crate) struct HostKeys(Mutex<BTreeMap<Digest, PublicKey>>);
+
+/// Keys that are kept; more than most sites have hosts.
+const MOST_KEYS: usize = 16_384;
+
+impl host_key::HostRegistry for Registry<'_> {
+    fn host_with_key(&self, digest: &Sha256Digest) -> Option<RegisteredHost> {
+        let host = self.state.host_by_key(&Digest::from_bytes(*digest))?;
+        let identities = self.state.host_identities(&host.id).map(identity_record);
+        Some(RegisteredHost {
+            host_id: to_health(&host.id),
+            name: host.name.to_string(),
+            host_key: self.keys.read(host)?,
+            revoked: host.revoked.is_some(),
+            identities: HostIdentities::new(identities),
+        })
+    }
+}
+
+impl hgs_kps::HostRegistry for Registry<'_> {
+    fn standing(&self, host: &health::HostId) -> HostStanding {
+        match self.state.host(&from_health(host)) {
+            None => HostStanding::Unknown,
+            Some(host) if host.revoked.is_some() => HostStanding::Revoked,
+            Some(_) => HostStanding::Registered,
+        }
+    }
+}
+
+impl HostKeys {
+    fn read(&self, host: &Host) -> Option<PublicKey> {
+        let digest = host.host_key_digest();
+        if let Some(key) = self.lock().get(&digest) {
+            return Some(key.clone());
+        }
+        let key = PublicKey::from_spki_der(&host.host_key)
+            .inspect_err(|error| error!(host = %host.id, %error, "a host's key can't be read"))
+            .ok()?;
+        let mut keys = self.lock();
+        if keys.len() >= MOST_KEYS {
+            keys.clear();
+        }
+        keys.insert(digest, key.clone());
+        Some(key)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Digest, PublicKey>> {
+        // Nothing between lock and unlock can panic half-way through a change.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn identity_record(identity: &HostIdentity) -> IdentityRecord {
+    IdentityRecord {
+        key: *identity.public_key.as_bytes(),
+        kind: match identity.kind {
+            IdentityKind::Encryption => HealthKind::Encryption,
+            IdentityKind::Signing => HealthKind::Signing,
+        },
+        first_seen: identity.first_seen,
+        superseded: identity.superseded,
+    }
+}
+
+/// The kind of an identity key in the words of the store.
+pub(crate) fn identity_kind(kind: HealthKind) -> IdentityKind {
+    match kind {
+        HealthKind::Encryption => IdentityKind::Encryption,
+        HealthKind::Signing => IdentityKind::Signing,
+    }
+}
+
+/// A host's id in the words of the store.
+pub(crate) fn from_health(id: &health::HostId) -> HostId {
+    HostId::from_bytes(*id.as_bytes())
+}
+
+fn to_health(id: &HostId) -> health::HostId {
+    health::HostId::from_bytes(*id.as_bytes())
+}

@@ -1,0 +1,147 @@
+//! A guardian: everything behind the listeners, as a library for `hgs serve`, quickstart and tests.
+//!
+//! ```text
+//!  Guardian::initialise    once: folder, master key, certificates, first commit
+//!  Guardian::start         opens the state, listens, keeps time -> Running
+//!  Running::shutdown       finishes what was taken, closes the state
+//! ```
+//!
+//! A request goes its way like this: a worker ([`workers`]) takes a snapshot of the state with the keys that belong to it
+//! ([`keys`]) and decides, driving suspended steps where keys are needed ([`drive`]); the store records ([`ledger`]); only
+//! then is there an answer. What became of it is counted and logged from the same value ([`observer`]).
+//!
+//! Nothing here is global: a process can hold several guardians.
+
+mod attestation;
+mod drive;
+mod hosts;
+mod initialise;
+mod keys;
+mod ledger;
+mod observer;
+mod readiness;
+mod release;
+mod rotation;
+mod running;
+mod settings;
+mod signers;
+mod strangers;
+mod workers;
+
+use std::sync::Arc;
+
+use hgs_crypto::random::System;
+use hgs_custody::seal::MasterKey;
+use hgs_kps::Caches;
+use hgs_store::{Failure, OpenError, Opening, PlaceError, Store, master_key_file};
+use tokio::sync::mpsc;
+use tracing::{error, warn};
+
+pub use initialise::{
+    CertificateSource, GivenCertificate, GivenError, InitOptions, InitialiseError, Initialised,
+    KeySize, MAX_NAME,
+};
+pub use keys::HoldingsError;
+pub use rotation::{CertifyError, RotationError};
+pub use running::{Running, StartError};
+
+pub(crate) use attestation::Attested;
+
+use crate::clock::Clock;
+use crate::{Config, Metrics};
+use hosts::HostKeys;
+use keys::{Snapshot, Snapshots};
+use observer::Observer;
+use release::Policy;
+use strangers::Strangers;
+use workers::Workers;
+
+/// Certificates that are kept parsed: those of guardians, and the health certificates of a large site. Each takes a few
+/// kilobytes.
+const CACHED_CERTIFICATES: usize = 16_384;
+
+/// The state, the keys and the clock that all requests share.
+pub struct Guardian {
+    clock: Arc<dyn Clock>,
+    store: Store,
+    snapshots: Snapshots,
+    host_keys: HostKeys,
+    caches: Caches,
+    policy: Policy,
+    workers: Workers,
+    observer: Observer,
+    strangers: Strangers,
+    // Dropped last: whoever waits for the end of the guardian then finds its state closed.
+    _alive: mpsc::Sender<()>,
+}
+
+/// The guardian's state could not be opened and brought up to date.
+#[derive(Debug, thiserror::Error)]
+pub enum GuardianError {
+    /// The operator's turn: the file of the master key.
+    #[error(transparent)]
+    MasterKey(PlaceError),
+    /// The state can't be opened; [`OpenError::NotInitialised`] where nobody has initialised it.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// The settings of the configuration were not taken over.
+    #[error("the settings of the configuration were not taken over: {0}")]
+    Settings(#[source] Failure<hgs_store::Refusal>),
+    /// There is no attestation signer, and none could be made.
+    #[error("no attestation signer could be made: {0}")]
+    Rotation(#[from] RotationError),
+    /// The certificates or keys of the state can't be used.
+    #[error(transparent)]
+    Holdings(#[from] HoldingsError),
+}
+
+impl Guardian {
+    /// Opens the state of `config` and brings settings and attestation signers up to date. It blocks.
+    fn open(
+        config: &Config,
+        clock: Arc<dyn Clock>,
+        metrics: &Metrics,
+        alive: mpsc::Sender<()>,
+    ) -> Result<Arc<Self>, GuardianError> {
+        for setting in config.dangerous_settings() {
+            warn!(setting, "this setting weakens verification");
+        }
+        let store = open_store(config)?;
+        settings::follow(&store, config, clock.now()).map_err(GuardianError::Settings)?;
+        let guardian = Self {
+            snapshots: Snapshots::new(&store)?,
+            clock,
+            store,
+            host_keys: HostKeys::default(),
+            caches: Caches::new(CACHED_CERTIFICATES),
+            policy: Policy::of(config),
+            workers: Workers::new(),
+            observer: Observer::new(metrics),
+            strangers: Strangers::default(),
+            _alive: alive,
+        };
+        guardian.rotate(guardian.clock.now())?;
+        Ok(Arc::new(guardian))
+    }
+
+    /// The newest state with its keys.
+    fn snapshot(&self) -> Result<Snapshot, HoldingsError> {
+        let snapshot = self.snapshots.current(&self.store);
+        snapshot.inspect_err(|failure| error!(%failure, "the keys of the state can't be used"))
+    }
+}
+
+fn open_store(config: &Config) -> Result<Store, GuardianError> {
+    let directory = config.state_folder();
+    if !Store::is_in(&directory) {
+        return Err(OpenError::NotInitialised { directory }.into());
+    }
+    let master_key: MasterKey =
+        master_key_file::read(&config.master_key_file()).map_err(GuardianError::MasterKey)?;
+    Ok(Store::open(Opening {
+        directory: &directory,
+        master_key: &master_key,
+        node: &config.server.name,
+        random: Box::new(System::new()),
+    })?)
+}

@@ -1,0 +1,361 @@
+//! RollTransportKey and GetMetaData as the server does them: decide, record, answer.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hgs_crypto::hex;
+use hgs_crypto::random::System;
+use hgs_kps::{
+    Reason, Recorded as AnswerProof, Refusal, Release, ReleaseFacts, SeenProtector, SeenProtectors,
+    ServiceVersion, Trust, begin,
+};
+use hgs_pki::health::{HealthCertificateError, VerifiedHealthCertificate};
+use hgs_pki::{Seconds, Time};
+use hgs_protector::transport_key_blob::CachingPolicy;
+use hgs_protector::{OpenError, ProtectorDigest};
+use hgs_store::{
+    Action, AuditEntry, Digest, Failure, Outcome, Recipient, Recorded, ReleaseRefusal,
+    SerialNumber, State, Store, StoreError,
+};
+use tokio::time::Instant;
+use tracing::error;
+
+use super::Guardian;
+use super::drive::{Undone, drive};
+use super::hosts::{Registry, from_health};
+use super::keys::Snapshot;
+use super::ledger;
+use super::observer::Decision;
+use super::signers::Signers;
+
+/// A refusal, and the number of the record that it has of its own.
+type RecordedRefusal = (Refusal, Option<u64>);
+
+impl Guardian {
+    /// Releases the keys that the request in `body` asks for, or refuses; either is recorded, counted and logged. The
+    /// document is that of status 200.
+    pub(crate) async fn roll(
+        self: &Arc<Self>,
+        version: ServiceVersion,
+        body: Bytes,
+    ) -> Result<Vec<u8>, Refusal> {
+        let begun = Instant::now();
+        let now = self.clock.now();
+        let guardian = Arc::clone(self);
+        let decided = self
+            .workers
+            .run(move || guardian.decide_release(&body, version, now));
+        let done = match decided.await {
+            Ok(release) => self.record_release(release, now).await,
+            Err(refusal) => Err(self.record_release_refusal(refusal, now).await),
+        };
+        match done {
+            Ok((document, decision)) => {
+                self.observer.release(&decision, Some(begun.elapsed()));
+                Ok(document)
+            }
+            Err((refusal, record)) => {
+                self.observer
+                    .release(&self.release_refused(&refusal, record), None);
+                Err(refusal)
+            }
+        }
+    }
+
+    /// The metadata document, which is made once for each generation of the keys.
+    pub(crate) async fn metadata(self: &Arc<Self>) -> Result<Arc<[u8]>, Refusal> {
+        let guardian = Arc::clone(self);
+        let writing = move || {
+            let Snapshot { holdings, .. } =
+                guardian.snapshot().map_err(|_| Reason::StateUnavailable)?;
+            let Some(metadata) = &holdings.metadata else {
+                error!("there is no communications certificate that could sign the metadata");
+                return Err(Refusal::from(Reason::Internal));
+            };
+            let mut random = System::new();
+            let step = metadata.begin(&mut random)?;
+            drive(&holdings.keys, step, &mut random).map_err(refusal_of)
+        };
+        self.workers.run(writing).await
+    }
+
+    /// Everything up to the record, on a worker.
+    fn decide_release(
+        &self,
+        body: &[u8],
+        version: ServiceVersion,
+        now: Time,
+    ) -> Result<Release, Refusal> {
+        let snapshot = self.snapshot().map_err(|_| Reason::StateUnavailable)?;
+        let Snapshot { state, holdings } = &snapshot;
+        let protectors = Protectors::new(&self.store, holdings.any_compromised);
+        let signers = Signers::at(state, now).trusted();
+        let trust = Trust {
+            signers: &signers,
+            skew: self.policy.clock_skew,
+            hosts: &Registry {
+                state,
+                keys: &self.host_keys,
+            },
+            protectors: &protectors,
+            // The store decides that, in the commit that holds the release.
+            refuse_superseded: false,
+            rekey_window: false,
+            caching: self.caching(state, now),
+        };
+        let mut random = System::new();
+        let ring = &holdings.ring;
+        let begun = begin(body, version, ring, &trust, &self.caches, now, &mut random);
+        // Not being able to look is not the same as not having seen.
+        protectors.answered()?;
+        drive(&holdings.keys, begun?, &mut random).map_err(refusal_of)
+    }
+
+    fn caching(&self, state: &State, now: Time) -> Option<CachingPolicy> {
+        let expiry = now
+            .checked_add(self.policy.caching_time)
+            .unwrap_or(Time::MAX);
+        state
+            .settings()
+            .allow_key_material_caching
+            .then(|| CachingPolicy {
+                max_offline_unwraps: self.policy.offline_unwraps,
+                expiry: u64::try_from(expiry.unix()).unwrap_or(0),
+            })
+    }
+
+    /// Puts the release on record; only then can it be answered.
+    async fn record_release(
+        &self,
+        release: Release,
+        now: Time,
+    ) -> Result<(Vec<u8>, Decision), RecordedRefusal> {
+        let facts = release.facts().clone();
+        let entry = entry_of(&facts, now).map_err(|refusal| (refusal, None))?;
+        let recorded = match ledger::release(&self.store, entry).await {
+            Ok(recorded) => recorded,
+            // That it was refused is on record already.
+            Err(Failure::Refused(refused)) => return Err((refused_since(refused, facts), None)),
+            Err(Failure::Store(failure)) => return Err((unavailable(&failure), None)),
+        };
+        let proof = proof_for(&facts, &recorded).map_err(|refusal| (refusal, None))?;
+        let decision = self.release_done(&facts, &recorded);
+        Ok((release.into_response(proof), decision))
+    }
+
+    /// A refusal of a host with a verified certificate is on record before it is answered; if it can't be, that is the
+    /// answer.
+    async fn record_release_refusal(&self, refusal: Refusal, now: Time) -> RecordedRefusal {
+        let Some(host) = &refusal.facts().host else {
+            return (refusal, None);
+        };
+        let entry = self.refusal_entry(&refusal, host, now);
+        match ledger::note(&self.store, entry).await {
+            Ok(sequence) => (refusal, Some(sequence)),
+            Err(failure) => (unavailable(&failure), None),
+        }
+    }
+
+    fn refusal_entry(
+        &self,
+        refusal: &Refusal,
+        certificate: &VerifiedHealthCertificate,
+        now: Time,
+    ) -> AuditEntry {
+        let facts = refusal.facts();
+        let statement = certificate.statement();
+        let host = from_health(&statement.host_id);
+        AuditEntry {
+            reason: Some(refusal.to_string()),
+            host_name: self.host_name(certificate),
+            host: Some(host.to_string()),
+            serial: SerialNumber::from_bytes(certificate.certificate().serial_number()).ok(),
+            policy: Some(Digest::from_bytes(statement.policy_digest)),
+            protector: facts.ingress.as_ref().map(digest),
+            owner: facts.owner,
+            ..AuditEntry::new(
+                now,
+                format!("host {host}"),
+                Action::Release,
+                Outcome::Refused,
+            )
+        }
+    }
+
+    fn release_done(&self, facts: &ReleaseFacts, recorded: &Recorded) -> Decision {
+        Decision {
+            outcome: "released",
+            protector: Some(facts.ingress.to_string()),
+            record: Some(recorded.sequence()),
+            ..self.host_decision(&facts.host)
+        }
+    }
+
+    fn release_refused(&self, refusal: &Refusal, record: Option<u64>) -> Decision {
+        let facts = refusal.facts();
+        let outcome = refusal.code().name();
+        let (decision, strangers) = match &facts.host {
+            Some(host) => (self.host_decision(host), None),
+            None => {
+                let count = self.strangers.count(Action::Release, outcome);
+                (Decision::default(), Some(count))
+            }
+        };
+        Decision {
+            outcome,
+            reason: Some(refusal.reason().to_string()),
+            protector: facts.ingress.as_ref().map(ToString::to_string),
+            record,
+            strangers,
+            ..decision
+        }
+    }
+
+    fn host_decision(&self, certificate: &VerifiedHealthCertificate) -> Decision {
+        Decision {
+            host: Some(from_health(&certificate.statement().host_id).to_string()),
+            host_name: self.host_name(certificate),
+            serial: Some(hex::encode(certificate.certificate().serial_number())),
+            ..Decision::default()
+        }
+    }
+
+    fn host_name(&self, certificate: &VerifiedHealthCertificate) -> Option<String> {
+        let id = from_health(&certificate.statement().host_id);
+        let state = self.store.state();
+        let host = state.host(&id).filter(|_| certificate.is_from_own_signer());
+        host.map(|host| host.name.to_string())
+    }
+}
+
+/// The tree of protectors, asked only where that can change a decision.
+struct Protectors<'a> {
+    store: &'a Store,
+    matters: bool,
+    failure: RefCell<Option<StoreError>>,
+}
+
+impl<'a> Protectors<'a> {
+    fn new(store: &'a Store, matters: bool) -> Self {
+        Self {
+            store,
+            matters,
+            failure: RefCell::default(),
+        }
+    }
+
+    /// Whether every question was answered.
+    fn answered(&self) -> Result<(), Refusal> {
+        match self.failure.take() {
+            None => Ok(()),
+            Some(failure) => Err(unavailable(&failure)),
+        }
+    }
+}
+
+impl SeenProtectors for Protectors<'_> {
+    fn seen(&self, protector: &ProtectorDigest) -> Option<SeenProtector> {
+        if !self.matters {
+            return None;
+        }
+        let seen = self.store.seen(&digest(protector));
+        let seen = seen.unwrap_or_else(|failure| {
+            self.failure.replace(Some(failure));
+            None
+        })?;
+        Some(SeenProtector {
+            first_seen: seen.first,
+            superseded: false,
+        })
+    }
+}
+
+/// What the store records of a release.
+fn entry_of(facts: &ReleaseFacts, now: Time) -> Result<hgs_store::Release, Refusal> {
+    let (certificate, statement) = (facts.host.certificate(), facts.host.statement());
+    let host = from_health(&statement.host_id);
+    Ok(hgs_store::Release {
+        time: now,
+        recipient: if facts.host.is_from_own_signer() {
+            Recipient::Registered(host)
+        } else {
+            Recipient::Foreign(host.to_string())
+        },
+        signer: facts.host.signer(),
+        serial: SerialNumber::from_bytes(certificate.serial_number()).map_err(|error| {
+            error!(%error, "the serial number of a health certificate can't be recorded");
+            Reason::Internal
+        })?,
+        issued: statement.issued_at,
+        policy: Digest::from_bytes(statement.policy_digest),
+        ingress: digest(&facts.ingress),
+        egress: digest(&facts.egress),
+        owner: facts.owner,
+        guardian: facts.opened_with,
+    })
+}
+
+/// The store's proof is for one egress protector.
+fn proof_for(facts: &ReleaseFacts, recorded: &Recorded) -> Result<AnswerProof, Refusal> {
+    if *recorded.egress() == digest(&facts.egress) {
+        return Ok(AnswerProof::after_commit());
+    }
+    error!("the store has recorded another release than it was given");
+    Err(Refusal::from(Reason::Internal))
+}
+
+/// What a change of the state since the decision means to the host.
+fn refused_since(refused: ReleaseRefusal, facts: ReleaseFacts) -> Refusal {
+    let reason = match refused {
+        ReleaseRefusal::HostNotRegistered => Reason::HostNotRegistered,
+        ReleaseRefusal::HostRevoked => Reason::HostRevoked,
+        ReleaseRefusal::SignerNotTrusted => {
+            Reason::HealthCertificate(HealthCertificateError::UntrustedIssuer)
+        }
+        ReleaseRefusal::IssuedTooEarly(deny_before) => {
+            let issued_at = facts.host.statement().issued_at;
+            Reason::HealthCertificate(HealthCertificateError::DeniedBefore {
+                issued_at,
+                deny_before,
+            })
+        }
+        ReleaseRefusal::SerialDenied => Reason::HealthCertificate(HealthCertificateError::Denied),
+        ReleaseRefusal::GuardianNotEnabled => Reason::Open(OpenError::NoWrapping),
+        ReleaseRefusal::ProtectorSuperseded => Reason::ProtectorSuperseded,
+        ReleaseRefusal::EgressKnown => Reason::Internal,
+    };
+    let known = hgs_kps::Facts {
+        ingress: Some(facts.ingress),
+        owner: Some(facts.owner),
+        host: Some(facts.host),
+    };
+    Refusal::new(reason, known)
+}
+
+fn refusal_of(undone: Undone<Refusal>) -> Refusal {
+    match undone {
+        Undone::Refused(refusal) => refusal,
+        Undone::KeyStore => Refusal::from(Reason::KeyStoreUnavailable),
+    }
+}
+
+fn unavailable(failure: &StoreError) -> Refusal {
+    error!(%failure, "a release can't be recorded");
+    Refusal::from(Reason::StateUnavailable)
+}
+
+fn digest(protector: &ProtectorDigest) -> Digest {
+    Digest::from_bytes(*protector.as_bytes())
+}
+
+/// What `[key_protection]` and `[attestation]` say that is not part of the state.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Policy {
+    /// How far the clocks of signers may be ahead.
+    pub(crate) clock_skew: Seconds,
+    /// For how long hosts may keep key material, where that is allowed.
+    pub(crate) caching_time: Seconds,
+    /// How often they may use it meanwhile.
+    pub(crate) offline_unwraps: u32,
+}

@@ -1,0 +1,171 @@
+//! What happens by itself as time goes by: attestation signers are made before they are needed and forgotten when
+//! nothing that they signed can be alive; refusals of strangers become records.
+
+use std::sync::Arc;
+
+use hgs_attest::signer;
+use hgs_crypto::random::{self, System};
+use hgs_custody::{KeyReference, PrivateKey as _, SoftwareKey};
+use hgs_pki::issue::{self, Issuer, Template};
+use hgs_pki::{Certificate, Seconds, Thumbprint, Time};
+use hgs_store::{Act, AttestationSigner, Failure, SignerStage, State, Transaction};
+use tokio::task::spawn_blocking;
+use tracing::{error, info, warn};
+
+use super::signers::Signers;
+use super::{Guardian, KeySize, ledger};
+
+/// How often the clock is looked at.
+const INTERVAL: Seconds = Seconds::from_minutes(1);
+
+/// Who makes and forgets signers, in the audit log.
+const ACTOR: &str = "openhgs";
+
+/// The signers could not be brought up to date. What is there goes on signing as long as it may.
+#[derive(Debug, thiserror::Error)]
+pub enum RotationError {
+    /// No key or certificate could be made.
+    #[error(transparent)]
+    Certify(#[from] CertifyError),
+    /// It could not be recorded.
+    #[error(transparent)]
+    Record(#[from] Failure<hgs_store::Refusal>),
+}
+
+/// A certificate over a new key could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum CertifyError {
+    /// No key.
+    #[error("no key could be generated: {0}")]
+    Key(#[from] hgs_crypto::rsa::PrivateKeyError),
+    /// The new key does not sign.
+    #[error(transparent)]
+    Signature(#[from] hgs_custody::KeyError),
+    /// No serial number.
+    #[error("the source of randomness failed")]
+    Randomness,
+    /// No certificate.
+    #[error(transparent)]
+    Issue(#[from] issue::IssueError),
+}
+
+impl Guardian {
+    /// Brings the attestation signers up to date. May make a key, which takes a while.
+    pub(crate) fn rotate(&self, now: Time) -> Result<(), RotationError> {
+        let state = self.store.state();
+        let signers = Signers::at(&state, now);
+        let mut transactions = Vec::new();
+        if signers.new_one_is_due {
+            transactions.push(new_signer(size_of_next(&signers), now)?);
+        }
+        let outlived = outlived(&state, &signers);
+        transactions
+            .extend(outlived.map(|thumbprint| Transaction::RemoveAttestationSigner { thumbprint }));
+        if !transactions.is_empty() {
+            for transaction in &transactions {
+                info!(action = %transaction.action(), "attestation signers change");
+            }
+            self.store.transact(
+                transactions,
+                Act {
+                    time: now,
+                    actor: ACTOR.to_owned(),
+                },
+            )?;
+        }
+        self.observe_signers(now);
+        Ok(())
+    }
+
+    /// Does what is due, every minute of the clock, for ever.
+    pub(crate) async fn keep_time(self: Arc<Self>) {
+        loop {
+            let now = self.clock.now();
+            let next = now.checked_add(INTERVAL).unwrap_or(Time::MAX);
+            self.clock.wait_until(next).await;
+            self.record_strangers().await;
+            let guardian = Arc::clone(&self);
+            let rotation = spawn_blocking(move || guardian.rotate(guardian.clock.now()));
+            match rotation.await {
+                Ok(Ok(())) => {}
+                Ok(Err(failure)) => error!(%failure, "attestation signers were not renewed"),
+                Err(failure) => error!(%failure, "renewing attestation signers failed"),
+            }
+        }
+    }
+
+    /// Turns what was counted into records.
+    pub(crate) async fn record_strangers(&self) {
+        for entry in self.strangers.take(self.clock.now()) {
+            let (action, count) = (entry.action, entry.count);
+            let code = entry.reason.clone();
+            info!(%action, code, count, "strangers were refused");
+            if let Err(failure) = ledger::note(&self.store, entry).await {
+                warn!(%failure, "refusals of strangers were not recorded");
+            }
+        }
+    }
+
+    fn observe_signers(&self, now: Time) {
+        let state = self.store.state();
+        self.observer.generation(state.generation());
+        if let Some(newest) = Signers::at(&state, now).newest() {
+            self.observer
+                .signer_expires(newest.certificate.validity().not_after);
+        }
+    }
+}
+
+/// Our own signers that nobody needs to believe any more. Their keys go with them.
+fn outlived(state: &State, signers: &Signers<'_>) -> impl Iterator<Item = Thumbprint> {
+    let believed: Vec<_> = signers
+        .own()
+        .iter()
+        .map(|(signer, _)| signer.thumbprint())
+        .collect();
+    let own = state.attestation_signers().filter(|signer| signer.is_own());
+    let outlived: Vec<_> = own
+        .map(AttestationSigner::thumbprint)
+        .filter(|thumbprint| !believed.contains(thumbprint))
+        .collect();
+    outlived.into_iter()
+}
+
+/// A signer's key has the size of the one before it.
+fn size_of_next(signers: &Signers<'_>) -> KeySize {
+    let newest = signers.newest();
+    let size =
+        newest.map(|newest| KeySize::at_least(newest.certificate.public_key().modulus_bits()));
+    size.unwrap_or_default()
+}
+
+/// The transaction that adds a new signer of ours.
+pub(super) fn new_signer(size: KeySize, now: Time) -> Result<Transaction, CertifyError> {
+    let (certificate, key) = self_signed(signer::template(now), size)?;
+    Ok(Transaction::AddAttestationSigner {
+        signer: AttestationSigner {
+            certificate,
+            key: Some(KeyReference::Sealed),
+            stage: SignerStage::Active,
+            deny_before: None,
+            maximum_validity_seconds: None,
+            label: None,
+            deny_list: [].into(),
+            added: now,
+        },
+        key: Some(Arc::new(key)),
+    })
+}
+
+/// A new key, and a certificate that it signs itself.
+pub(super) fn self_signed(
+    template: Template,
+    size: KeySize,
+) -> Result<(Certificate, SoftwareKey), CertifyError> {
+    let key = SoftwareKey::generate(size.bits())?;
+    let serial = random::array(&mut System::new()).map_err(|_| CertifyError::Randomness)?;
+    let prepared = issue::prepare(template, key.public(), Issuer::SelfSigned, serial)?;
+    let scheme = hgs_crypto::rsa::SignatureScheme::Pkcs1Sha256;
+    let signature = key.sign(scheme, prepared.to_be_signed())?;
+    Ok((prepared.assemble(&signature)?, key))
+}

@@ -1,0 +1,53 @@
+//! The settings of the configuration that are part of the state: the store needs them in its commits, and every change
+//! of them is in the audit log.
+
+use std::time::Duration;
+
+use hgs_pki::{Seconds, Time};
+use hgs_store::{Act, Failure, Label, Refusal, Settings, Store, Transaction};
+
+use super::release::Policy;
+use crate::Config;
+use crate::config::Ancestors;
+
+/// Who changes settings by changing the configuration, in the audit log.
+const ACTOR: &str = "configuration";
+
+/// The settings that `config` asks for, of a guardian called `name`.
+pub(super) fn settings_of(config: &Config, name: Label) -> Settings {
+    let validity = config.attestation.health_certificate_validity.as_secs();
+    Settings {
+        allow_key_material_caching: config.key_protection.key_material_caching,
+        health_certificate_seconds: u32::try_from(validity).unwrap_or(u32::MAX),
+        refuse_superseded_protectors: config.key_protection.ancestors == Ancestors::Refuse,
+        ..Settings::new(name)
+    }
+}
+
+/// Brings the settings of the state to what the configuration says.
+pub(super) fn follow(store: &Store, config: &Config, now: Time) -> Result<(), Failure<Refusal>> {
+    let state = store.state();
+    let settings = state.settings();
+    let wanted = settings_of(config, settings.name.clone());
+    if *settings == wanted {
+        return Ok(());
+    }
+    let act = Act {
+        time: now,
+        actor: ACTOR.to_owned(),
+    };
+    store.transact(vec![Transaction::SetSettings(wanted)], act)?;
+    Ok(())
+}
+
+impl Policy {
+    pub(super) fn of(config: &Config) -> Self {
+        let seconds = |duration: Duration| Seconds::new(duration.as_secs());
+        Self {
+            clock_skew: seconds(config.attestation.clock_skew),
+            caching_time: seconds(config.key_protection.key_material_caching_time),
+            offline_unwraps: u32::try_from(config.key_protection.key_material_caching_unwraps)
+                .unwrap_or(u32::MAX),
+        }
+    }
+}

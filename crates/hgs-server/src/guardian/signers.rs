@@ -1,0 +1,91 @@
+//! Attestation signers at one time: who signs, who is believed, what is published.
+
+use hgs_attest::signer::{self, OwnSigner, PublishedSigner, SignerStage};
+use hgs_crypto::hex;
+use hgs_pki::health::{MAXIMUM_VALIDITY, TrustedSigner, TrustedSigners};
+use hgs_pki::{Certificate, Seconds, Time};
+use hgs_store::{AttestationSigner, State};
+
+/// The signers of a state, as they are at one time.
+#[derive(Debug)]
+pub(crate) struct Signers<'s> {
+    own: Vec<(&'s AttestationSigner, SignerStage)>,
+    foreign: Vec<&'s AttestationSigner>,
+    /// Whether a new signer is to be made.
+    pub(crate) new_one_is_due: bool,
+}
+
+impl<'s> Signers<'s> {
+    pub(crate) fn at(state: &'s State, now: Time) -> Self {
+        let (own, foreign): (Vec<_>, Vec<_>) = state
+            .attestation_signers()
+            .partition(|signer| signer.is_own());
+        let schedule: Vec<OwnSigner> = own
+            .iter()
+            .map(|signer| OwnSigner {
+                certificate: signer.certificate.clone(),
+                deny_before: signer.deny_before,
+                retired: signer.stage == hgs_store::SignerStage::Retired,
+            })
+            .collect();
+        let plan = signer::plan(&schedule, now);
+        let published = plan.published.iter().filter_map(|published| {
+            let PublishedSigner { thumbprint, stage } = published;
+            Some((state.attestation_signer(thumbprint)?, *stage))
+        });
+        Self {
+            own: published.collect(),
+            foreign,
+            new_one_is_due: plan.new_signer_due,
+        }
+    }
+
+    /// The certificate under which health certificates are issued now.
+    pub(crate) fn active(&self) -> Option<&'s Certificate> {
+        let mut own = self.own.iter();
+        let active = own.find(|(_, stage)| *stage == SignerStage::Active);
+        active.map(|(signer, _)| &signer.certificate)
+    }
+
+    /// Our own signers, oldest first, which are believed and published.
+    pub(crate) fn own(&self) -> &[(&'s AttestationSigner, SignerStage)] {
+        &self.own
+    }
+
+    /// The newest of our own.
+    pub(crate) fn newest(&self) -> Option<&'s AttestationSigner> {
+        let own = self.own.iter().map(|(signer, _)| *signer);
+        own.max_by_key(|signer| signer.certificate.validity().not_before)
+    }
+
+    /// What `signingCertificates` lists.
+    pub(crate) fn published(&self) -> Vec<Certificate> {
+        let own = self.own.iter();
+        own.map(|(signer, _)| signer.certificate.clone()).collect()
+    }
+
+    /// Whose health certificates are believed.
+    pub(crate) fn trusted(&self) -> TrustedSigners {
+        let own = self.own.iter().map(|(signer, _)| {
+            let trusted = TrustedSigner::own(signer.certificate.clone());
+            restricted(trusted, signer)
+        });
+        let foreign = self.foreign.iter().map(|signer| {
+            let maximum = signer.maximum_validity_seconds;
+            let maximum = maximum.map_or(MAXIMUM_VALIDITY, |seconds| Seconds::new(seconds.into()));
+            let certificate = signer.certificate.clone();
+            restricted(
+                TrustedSigner::of_another_cluster(certificate, maximum),
+                signer,
+            )
+        });
+        TrustedSigners::new(own.chain(foreign).collect())
+    }
+}
+
+fn restricted(trusted: TrustedSigner, signer: &AttestationSigner) -> TrustedSigner {
+    let denied = signer.deny_list.iter();
+    trusted
+        .denying_before(signer.deny_before)
+        .denying(denied.filter_map(|serial| hex::decode(serial.as_str())))
+}
