@@ -344,6 +344,30 @@ fn every_past_failure_has_its_row_and_every_named_test_exists() {
     }
 }
 
+#[test]
+fn every_fuzz_body_has_a_target() {
+    let targets: String = rust_files(&root().join("fuzz/fuzz_targets"))
+        .iter()
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect();
+    for name in crate_names() {
+        for (path, line, code) in shipped_code(&name) {
+            let Some((_, rest)) = code.split_once("pub fn fuzz_") else {
+                continue;
+            };
+            let body = rest.split('(').next().unwrap_or_default();
+            let called = format!("{}::", name.replace('-', "_"));
+            let has_target = targets.lines().any(|target| {
+                target.contains(&called) && target.contains(&format!("::fuzz_{body}("))
+            });
+            assert!(
+                has_target,
+                "{path}:{line}: fuzz_{body} has no target in fuzz/"
+            );
+        }
+    }
+}
+
 /// Whether `code` holds `word` as a whole name, comments aside.
 fn names(code: &str, word: &str) -> bool {
     let is_name = |c: char| c.is_alphanumeric() || c == '_';
