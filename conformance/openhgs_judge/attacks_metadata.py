@@ -149,7 +149,7 @@ def _wrong_signatures(owner):
         wrong = xml.base64_text(suite.sign(stranger, suite.RSA_SHA256, b"x"))
         octets = metadata.seal(replaced(template, value, wrong), owner.signing_key)
         yield f"{name}-signature-wrong", f"{name}-signature", octets
-    both = template.replace(values[0], "@").replace(values[1], values[0]).replace("@", values[1])
+    both = template.replace(values[0], "~").replace(values[1], values[0]).replace("~", values[1])
     octets = metadata.seal(both, owner.signing_key)
     yield "certificate-signatures-swapped", "encryption-certificate-signature", octets
     weak = rsa.bare(stranger, 65521)
