@@ -103,6 +103,20 @@ impl Whole {
         ])
     }
 
+    /// Checks within a commit that the row is the one that was written last.
+    pub(crate) fn check_row(&self, connection: &Connection, keys: &Keys) -> Result<(), StoreError> {
+        let root: Option<Vec<u8>> = connection
+            .prepare_cached("SELECT root FROM store WHERE id = 1")?
+            .query_row((), |row| row.get(0))
+            .optional()?;
+        let finding = match root {
+            Some(root) if root == self.root(keys) => return Ok(()),
+            Some(_) => Finding::Changed,
+            None => Finding::Missing,
+        };
+        Err(Tampered::new("store", 1, finding).into())
+    }
+
     /// Writes the row again, within a commit.
     pub(crate) fn update(&self, connection: &Connection, keys: &Keys) -> Result<(), StoreError> {
         connection

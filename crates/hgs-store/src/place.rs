@@ -22,6 +22,16 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    /// Takes hold of `directory`, in which there must be a database.
+    pub(crate) fn take_existing(directory: &Path) -> Result<Self, OpenError> {
+        match refuse_symlink(&directory.join(DATABASE))? {
+            Some(_) => Self::take(directory),
+            None => Err(OpenError::NotInitialised {
+                directory: directory.to_owned(),
+            }),
+        }
+    }
+
     /// Takes hold of `directory`, which is created when it is missing (its parent is not).
     pub(crate) fn take(directory: &Path) -> Result<Self, OpenError> {
         let directory = private_directory(directory)?;
@@ -35,8 +45,8 @@ impl Place {
         }
         // SQLite gives its companion files the mode of the database, so the database is made here.
         let database = directory.join(DATABASE);
-        for companion in ["state.db-wal", "state.db-shm"] {
-            refuse_symlink(&directory.join(companion))?;
+        for suffix in ["-wal", "-shm", "-journal"] {
+            refuse_symlink(&directory.join(format!("{DATABASE}{suffix}")))?;
         }
         drop(open_private(&database, true)?);
         Ok(Self {
@@ -138,9 +148,11 @@ fn check_private(path: &Path, metadata: &Metadata, wanted: u32) -> Result<(), Pl
     Ok(())
 }
 
+/// No symbolic link is followed, and a pipe in place of a file does not keep us waiting.
 fn no_follow() -> i32 {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     // The flags are an int in C; the bit pattern is what counts.
-    OFlags::NOFOLLOW.bits().cast_signed()
+    flags.bits().cast_signed()
 }
 
 /// Makes the entry of a new file in its folder durable.
@@ -197,7 +209,13 @@ mod tests {
             other => panic!("{other}"),
         };
         assert_eq!(refused(&link), link);
-        for name in ["state.db", "state.db-wal", "state.db-shm", "lock"] {
+        for name in [
+            "state.db",
+            "state.db-wal",
+            "state.db-shm",
+            "state.db-journal",
+            "lock",
+        ] {
             let directory = parent.path().join(format!("with {name}"));
             DirBuilder::new().mode(0o700).create(&directory).unwrap();
             let elsewhere = parent.path().join("elsewhere");
@@ -219,6 +237,28 @@ mod tests {
         set_mode(&directory, 0o750);
         let error = Place::take(&directory).unwrap_err().to_string();
         assert!(error.contains("has mode 750; run `chmod 700 "), "{error}");
+    }
+
+    #[test]
+    fn what_is_missing_is_not_made_by_looking() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = parent.path().join("state");
+        let error = Place::take_existing(&directory).unwrap_err();
+        assert!(matches!(error, OpenError::NotInitialised { .. }), "{error}");
+        assert!(!directory.exists());
+        drop(Place::take(&directory).unwrap());
+        assert!(Place::take_existing(&directory).is_ok());
+    }
+
+    #[test]
+    fn a_pipe_in_place_of_a_file_is_refused() {
+        let parent = tempfile::tempdir().unwrap();
+        let pipe = parent.path().join("master.key");
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        let kind = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, kind, mode, 0).unwrap();
+        let error = open_private(&pipe, false).unwrap_err();
+        assert!(matches!(error, PlaceError::Type { .. }), "{error}");
     }
 
     #[test]

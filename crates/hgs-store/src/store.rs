@@ -68,7 +68,8 @@ impl Store {
         more: Vec<Transaction>,
         act: Act,
     ) -> Result<Self, OpenError> {
-        let mut found = Found::look(opening, Durability::Full, MIGRATIONS)?;
+        let place = Place::take(opening.directory)?;
+        let mut found = Found::look(place, opening, Durability::Full, MIGRATIONS)?;
         if found.is_initialised() {
             let directory = found.directory();
             return Err(OpenError::AlreadyInitialised { directory });
@@ -100,7 +101,8 @@ impl Store {
         durability: Durability,
         migrations: &[&str],
     ) -> Result<Self, OpenError> {
-        let found = Found::look(opening, durability, migrations)?;
+        let place = Place::take_existing(opening.directory)?;
+        let found = Found::look(place, opening, durability, migrations)?;
         if !found.is_initialised() {
             let directory = found.directory();
             return Err(OpenError::NotInitialised { directory });
@@ -228,10 +230,11 @@ impl Store {
         audit::show(&self.reader(), &self.keys.audit, sequence)
     }
 
-    /// Whether something can be written now: waits for a commit that changes nothing.
+    /// Whether something can be written now, and the database is still the one that was opened:
+    /// waits for a commit that changes nothing.
     ///
     /// # Errors
-    /// Why not.
+    /// Why not; [`StoreError::Tampered`] when somebody else put another database in its place.
     pub fn check(&self) -> Result<(), StoreError> {
         let (sender, receiver) = sync_channel(1);
         self.queue.submit(Job::Probe {
@@ -269,11 +272,11 @@ struct Found {
 
 impl Found {
     fn look(
+        place: Place,
         opening: Opening<'_>,
         durability: Durability,
         migrations: &[&str],
     ) -> Result<Self, OpenError> {
-        let place = Place::take(opening.directory)?;
         let connection = engine::open(place.database(), durability)?;
         let keys = Arc::new(Keys::derive(opening.master_key));
         let row = opening::prepare(&connection, opening.master_key, &keys, migrations)?;

@@ -381,6 +381,25 @@ fn a_running_store_believes_no_changed_node_or_audit_record() {
     assert_eq!(store.audit_record(3), Err(changed.clone()));
     assert_eq!(store.audit(&AuditFilter::default(), 9), Err(changed));
     assert!(store.audit_record(2).is_ok());
+    let sql = "DELETE FROM audit WHERE sequence = 2";
+    connection.execute(sql, ()).unwrap();
+    let missing = StoreError::Tampered(Tampered::new("audit", 2, Finding::Missing));
+    assert_eq!(store.audit_record(3), Err(missing));
+}
+
+#[test]
+fn readiness_notices_another_database_in_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("state");
+    let fixture = Fixture::new();
+    let store = fixture.create(&directory);
+    record(&store, fixture.release(1, 10, 11)).unwrap();
+    assert_eq!(store.check(), Ok(()));
+    let connection = Connection::open(directory.join("state.db")).unwrap();
+    let sql = "UPDATE store SET root = zeroblob(32)";
+    connection.execute(sql, ()).unwrap();
+    let changed = Tampered::new("store", 1, Finding::Changed);
+    assert_eq!(store.check(), Err(changed.into()));
 }
 
 #[test]

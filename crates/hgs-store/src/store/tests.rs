@@ -499,3 +499,66 @@ fn closing_finishes_what_waits() {
         assert_eq!(record.entry.egress_protector, Some(*recorded.egress()));
     }
 }
+
+#[test]
+fn a_full_disk_refuses_and_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("state");
+    let fixture = Fixture::new();
+    drop(fixture.create(&directory));
+    let master_key = master_key();
+    let place = Place::take_existing(&directory).unwrap();
+    let opening = opening(&directory, &master_key);
+    let found = Found::look(place, opening, Durability::Full, MIGRATIONS).unwrap();
+    let connection = &found.writer.connection;
+    let pages = connection.query_row("PRAGMA page_count", (), |row| row.get::<_, u32>(0));
+    let limit = pages.unwrap() + 8;
+    connection
+        .pragma_update(None, "max_page_count", limit)
+        .unwrap();
+    let store = found.start().unwrap();
+    let release = |number| record(&store, fixture.release(1, number, number + 1));
+    let mut recorded = (1..).map(release).take_while(Result::is_ok).count() as u64;
+    assert!(recorded > 10, "{recorded}");
+    let state = store.state();
+    let attest = |key| {
+        let attested = attestation(key, IdentityKind::Encryption);
+        store.transact(vec![Transaction::RecordAttestation(attested)], act(2))
+    };
+    // Smaller things may still fit; what does not is refused as our own fault.
+    let failed = (1..).map(attest).find_map(Result::err);
+    assert!(
+        matches!(failed, Some(Failure::Store(StoreError::Unavailable { .. }))),
+        "{failed:?}"
+    );
+    let identities = store.state().host_identities(&HOST).count();
+    assert_eq!(state.host_identities(&HOST).count(), 0);
+    drop(store);
+
+    // With room again everything goes on, and nothing but what was acknowledged is there.
+    let store = open(&directory).unwrap();
+    assert_eq!(store.state().host_identities(&HOST).count(), identities);
+    assert!(store.seen(&digest(recorded + 1)).unwrap().is_some());
+    assert!(store.seen(&digest(recorded + 2)).unwrap().is_none());
+    recorded += 1;
+    let release = fixture.release(3, recorded, recorded + 1);
+    assert_eq!(standing(&store, release), Standing::Head);
+}
+
+#[test]
+fn every_file_of_the_state_is_private() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("state");
+    let store = Fixture::new().create(&directory);
+    let mut names = Vec::new();
+    for file in std::fs::read_dir(&directory).unwrap() {
+        let file = file.unwrap();
+        let mode = file.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{:?}", file.path());
+        names.push(file.file_name().into_string().unwrap());
+    }
+    names.sort();
+    assert_eq!(names, ["lock", "state.db", "state.db-shm", "state.db-wal"]);
+    drop(store);
+}

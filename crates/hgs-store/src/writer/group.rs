@@ -20,7 +20,7 @@ pub(super) struct Group<'a> {
     random: &'a mut dyn hgs_crypto::Random,
     node: &'a str,
     state: State,
-    before: u64,
+    before: Whole,
     whole: Whole,
     releases: usize,
     last_release: Option<Time>,
@@ -42,7 +42,7 @@ impl<'a> Group<'a> {
             keys: &writer.keys,
             random: &mut *writer.random,
             node: &writer.node,
-            before: state.generation(),
+            before: writer.whole,
             state,
             whole: writer.whole,
             releases: 0,
@@ -66,7 +66,10 @@ impl<'a> Group<'a> {
                 let sequence = group.note(*entry, Vec::new())?;
                 Ok(Ok(sequence))
             }),
-            Job::Probe { reply } => self.attempt(reply, |_| Ok(Ok(()))),
+            Job::Probe { reply } => self.attempt(reply, |group| {
+                let checked = group.before.check_row(group.connection, group.keys);
+                Ok(checked.map_err(Failure::Store))
+            }),
         }
     }
 
@@ -83,7 +86,7 @@ impl<'a> Group<'a> {
             }
             return Err(failure);
         }
-        let changed = self.state.generation() != self.before;
+        let changed = self.whole.generation != self.before.generation;
         Ok(Done {
             whole: self.whole,
             state: changed.then_some(self.state),
