@@ -4,7 +4,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use hgs_server::process;
 use hgs_terminal::{Common, Completions, Exit, Failure, Man, Program, Terminal};
 
-use crate::{guardian, protector};
+use crate::{guardian, init, protector, serve, server};
 
 /// OpenHGS: a Host Guardian Service, and the tools of those who own virtual machines
 #[derive(Debug, Parser)]
@@ -23,6 +23,10 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Noun {
+    Init(init::Arguments),
+    Serve(serve::Arguments),
+    /// The server's configuration
+    Server(server::Arguments),
     /// Guardians: own ones with their keys, and those of others
     Guardian(guardian::Arguments),
     /// Key protectors: the secret of a virtual machine, wrapped for all who may open it
@@ -43,6 +47,9 @@ impl Program for Arguments {
             terminal.note(format!("warning: this process can't be hardened: {error}"));
         }
         match self.noun {
+            Noun::Init(arguments) => arguments.run(terminal),
+            Noun::Serve(arguments) => arguments.run(),
+            Noun::Server(arguments) => arguments.run(terminal),
             Noun::Guardian(arguments) => arguments.run(terminal),
             Noun::Protector(arguments) => arguments.run(terminal),
             Noun::Completions(completions) => completions.run(Self::command(), terminal),

@@ -1,6 +1,5 @@
 //! `hgs guardian`: the guardians that a person keeps, own ones and those of others.
 
-mod certified;
 mod export;
 mod generate;
 mod home;
@@ -14,8 +13,6 @@ use std::env;
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use hgs_client::clock::{Clock as _, SystemClock};
-use hgs_pki::Time;
 use hgs_terminal::{AtFault, Exit, Failure, Terminal};
 
 pub(crate) use home::{Home, LocalGuardian, TrustedBy};
@@ -82,8 +79,4 @@ impl HomeOption {
                     .remedy("name a folder with `--home FOLDER`")
             })
     }
-}
-
-pub(crate) fn now() -> Time {
-    SystemClock.now()
 }

@@ -5,10 +5,16 @@
 //! refused, 64 usage.
 
 mod arguments;
+mod bits;
+mod certified;
+mod clock;
 mod failures;
 mod guardian;
+mod init;
 mod keys;
 mod protector;
+mod serve;
+mod server;
 
 use std::process::ExitCode;
 

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::home::{Home, TrustRecord, TrustedBy, certificates_in, read_metadata};
 use super::name::GuardianName;
-use super::now;
+use crate::clock::now;
 use crate::failures::{IntoFailure as _, OrFail as _};
 
 /// Take in somebody else's guardian: the metadata of a Key Protection Service, or an exported guardian

@@ -1,23 +1,22 @@
 //! `hgs guardian new`.
 
 use std::fmt;
-use std::path::PathBuf;
 
-use clap::ValueEnum;
 use hgs_crypto::SecretBytes;
 use hgs_crypto::random::System;
 use hgs_custody::{SoftwareKey, pem};
 use hgs_protector::GuardianCertificates;
 use hgs_protector::metadata;
 use hgs_protector::suite::KeyEncryption;
-use hgs_terminal::{AtFault, Exit, Failure, PassphraseSource, Terminal, new_passphrase};
+use hgs_terminal::{Exit, Failure, PassphraseSource, Terminal, new_passphrase};
 use serde::Serialize;
 
-use super::certified::CertifiedFile;
-use super::generate::Pair;
+use super::generate::generate;
 use super::home::{EncryptedKeys, Home, TrustRecord, TrustedBy};
 use super::name::GuardianName;
-use super::now;
+use crate::bits::Bits;
+use crate::certified::{GivenPair, Pair};
+use crate::clock::now;
 use crate::keys::HeldKeys;
 
 /// Make a guardian of one's own: keys and certificates, generated or from files
@@ -42,46 +41,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "SOURCE", env = "HGS_PASSPHRASE_FROM")]
     passphrase_from: Option<PassphraseSource>,
     #[command(flatten)]
-    given: Given,
-}
-
-/// Certificates and keys that exist already.
-#[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Instead of new keys")]
-struct Given {
-    /// PFX or PEM file with the signing certificate and its private key
-    #[arg(long, value_name = "FILE", requires = "encryption_certificate")]
-    signing_certificate: Option<PathBuf>,
-    /// PEM file with the signing key, if it stands alone
-    #[arg(long, value_name = "FILE", requires = "signing_certificate")]
-    signing_key: Option<PathBuf>,
-    /// Where the passphrase of the signing key comes from
-    #[arg(long, value_name = "SOURCE", requires = "signing_certificate")]
-    signing_passphrase_from: Option<PassphraseSource>,
-    /// PFX or PEM file with the encryption certificate and its private key
-    #[arg(long, value_name = "FILE", requires = "signing_certificate")]
-    encryption_certificate: Option<PathBuf>,
-    /// PEM file with the encryption key, if it stands alone
-    #[arg(long, value_name = "FILE", requires = "encryption_certificate")]
-    encryption_key: Option<PathBuf>,
-    /// Where the passphrase of the encryption key comes from
-    #[arg(long, value_name = "SOURCE", requires = "encryption_certificate")]
-    encryption_passphrase_from: Option<PassphraseSource>,
-    /// Take certificates that have expired
-    #[arg(long, requires = "signing_certificate")]
-    allow_expired: bool,
-}
-
-/// Bits of an RSA key.
-#[derive(Debug, Clone, Copy, Default, ValueEnum)]
-enum Bits {
-    #[value(name = "2048")]
-    Rsa2048,
-    #[default]
-    #[value(name = "3072")]
-    Rsa3072,
-    #[value(name = "4096")]
-    Rsa4096,
+    given: GivenPair,
 }
 
 impl Arguments {
@@ -95,7 +55,7 @@ impl Arguments {
         home.expect_free(&name)?;
         let pair = match given.read()? {
             Some(pair) => pair,
-            None => Pair::generate(name.as_str(), bits.number(), now())?,
+            None => generate(name.as_str(), bits, now())?,
         };
         let passphrase = new_passphrase(passphrase_from.as_ref(), &format!("guardian `{name}`"))?;
         let made = keep(home, &name, pair, &passphrase)?;
@@ -143,53 +103,6 @@ fn keep(
 fn encrypt(key: &SoftwareKey, passphrase: &SecretBytes) -> Result<SecretBytes, Failure> {
     let text = pem::write_private_key(key, Some(passphrase), &mut System::new())?;
     Ok(text.as_bytes().into())
-}
-
-impl Bits {
-    fn number(self) -> usize {
-        match self {
-            Self::Rsa2048 => 2048,
-            Self::Rsa3072 => 3072,
-            Self::Rsa4096 => 4096,
-        }
-    }
-}
-
-impl Given {
-    fn read(self) -> Result<Option<Pair>, Failure> {
-        let (Some(signing), Some(encryption)) =
-            (self.signing_certificate, self.encryption_certificate)
-        else {
-            return Ok(None);
-        };
-        let signing = CertifiedFile {
-            certificate: signing,
-            key: self.signing_key,
-            passphrase: self.signing_passphrase_from,
-        };
-        let encryption = CertifiedFile {
-            certificate: encryption,
-            key: self.encryption_key,
-            passphrase: self.encryption_passphrase_from,
-        };
-        let pair = Pair {
-            signing: signing.read()?,
-            encryption: encryption.read()?,
-        };
-        for certified in [&pair.signing, &pair.encryption] {
-            let certificate = &certified.certificate;
-            let not_after = certificate.validity().not_after;
-            if not_after < now() && !self.allow_expired {
-                let subject = certificate.subject();
-                return Err(Failure::refused(format!(
-                    "the certificate {subject} expired at {not_after}"
-                ))
-                .at_fault(AtFault::Operator)
-                .remedy("say `--allow-expired` if that is known and meant"));
-            }
-        }
-        Ok(Some(pair))
-    }
 }
 
 #[derive(Serialize)]

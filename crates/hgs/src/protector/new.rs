@@ -8,8 +8,9 @@ use hgs_terminal::{Exit, Failure, Terminal};
 
 use super::own::Unlock;
 use super::view::ProtectorView;
+use crate::clock::now;
 use crate::failures::OrFail as _;
-use crate::guardian::{GuardianName, Home, TrustedBy, now};
+use crate::guardian::{GuardianName, Home, TrustedBy};
 
 /// Make a key protector: a fresh transport key, wrapped for the owner and for guardians
 #[derive(Debug, clap::Args)]

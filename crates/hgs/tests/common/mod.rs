@@ -1,6 +1,8 @@
 //! Running the program as its users do.
 #![allow(dead_code, reason = "each test file uses what it needs")]
 
+pub(crate) mod served;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

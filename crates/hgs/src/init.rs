@@ -1,0 +1,136 @@
+//! `hgs init`.
+
+use std::fmt;
+
+use hgs_server::{
+    CertificateSource, GivenCertificate, GivenError, Guardian, InitOptions, InitialiseError,
+    Initialised, KeySize,
+};
+use hgs_terminal::{AtFault, Exit, Failure, Terminal};
+use serde::Serialize;
+
+use crate::bits::Bits;
+use crate::certified::{CertifiedKey, GivenPair};
+use crate::clock::now;
+use crate::failures::{IntoFailure, OrFail as _};
+use crate::guardian::CertificateView;
+use crate::server::ConfigOption;
+
+/// Make a guardian on this machine: its state, master key, certificates and attestation signer
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  hgs init --name guardian.example
+  hgs init --name guardian.example --signing-certificate s.pfx --encryption-certificate e.pfx")]
+pub(crate) struct Arguments {
+    /// What the guardian is called [default: server.name of the configuration]
+    #[arg(long)]
+    name: Option<String>,
+    /// Bits of the keys that are generated
+    #[arg(long, value_enum, default_value_t)]
+    bits: Bits,
+    #[command(flatten)]
+    given: GivenPair,
+    #[command(flatten)]
+    config: ConfigOption,
+}
+
+impl Arguments {
+    pub(crate) fn run(self, terminal: &Terminal) -> Result<Exit, Failure> {
+        let config = self.config.load()?;
+        let (signing, encryption) = match self.given.read()? {
+            Some(pair) => (given(pair.signing)?, given(pair.encryption)?),
+            None => (CertificateSource::Generate, CertificateSource::Generate),
+        };
+        let options = InitOptions {
+            name: self.name,
+            signing,
+            encryption,
+            key_size: KeySize::of_bits(self.bits.number()).unwrap_or_default(),
+            ..InitOptions::default()
+        };
+        let made = Guardian::initialise(&config, options, now()).or_fail()?;
+        terminal.report(&Made::new(&made))?;
+        Ok(Exit::Done)
+    }
+}
+
+fn given(certified: CertifiedKey) -> Result<CertificateSource, Failure> {
+    let given = GivenCertificate::new(certified.certificate, certified.key).or_fail()?;
+    Ok(CertificateSource::Given(given))
+}
+
+impl IntoFailure for GivenError {
+    fn into_failure(self) -> Failure {
+        Failure::refused(self).at_fault(AtFault::Operator)
+    }
+}
+
+impl IntoFailure for InitialiseError {
+    fn into_failure(self) -> Failure {
+        let failure = Failure::of(&self).at_fault(AtFault::Operator);
+        match self {
+            Self::AlreadyInitialised { .. } => failure
+                .with_exit(Exit::Refused)
+                .remedy("start it with `hgs serve`, or name another folder in the configuration"),
+            Self::Name(_) => failure.with_exit(Exit::Refused),
+            Self::Folder { .. } => {
+                failure.remedy("name a folder that can be made: `server.state` or HGS_STATE")
+            }
+            _ => failure,
+        }
+    }
+}
+
+/// What was made, and what comes next.
+#[derive(Serialize)]
+struct Made {
+    name: String,
+    state_folder: String,
+    master_key_file: String,
+    signing: CertificateView,
+    encryption: CertificateView,
+    communications: CertificateView,
+}
+
+impl Made {
+    fn new(made: &Initialised) -> Self {
+        Self {
+            name: made.name.clone(),
+            state_folder: made.state_folder.display().to_string(),
+            master_key_file: made.master_key_file.display().to_string(),
+            signing: CertificateView::new(&made.signing),
+            encryption: CertificateView::new(&made.encryption),
+            communications: CertificateView::new(&made.communications),
+        }
+    }
+}
+
+impl fmt::Display for Made {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            name,
+            state_folder,
+            master_key_file,
+            signing,
+            ..
+        } = self;
+        writeln!(
+            formatter,
+            "Guardian `{name}` is made, with its state in {state_folder}."
+        )?;
+        writeln!(
+            formatter,
+            "Keep a copy of {master_key_file} apart from backups of the state: without it the state is lost, and with \
+             it nothing in the state is secret."
+        )?;
+        writeln!(
+            formatter,
+            "\nOwners who import its metadata need to know the SHA-256 thumbprint of its signing certificate:\n  {}",
+            signing.thumbprint
+        )?;
+        writeln!(
+            formatter,
+            "\nNext: `hgs serve`, then `hgs host add NAME --host-key FILE`."
+        )
+    }
+}

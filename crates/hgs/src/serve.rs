@@ -1,0 +1,75 @@
+//! `hgs serve`.
+
+use std::sync::Arc;
+
+use hgs_server::http::BindError;
+use hgs_server::{Guardian, GuardianError, StartError, SystemClock, logging, signals};
+use hgs_store::OpenError;
+use hgs_terminal::{AtFault, Exit, Failure};
+
+use crate::failures::{IntoFailure, OrFail as _};
+use crate::server::ConfigOption;
+
+/// Serve both protocols and the administrators' socket, until SIGTERM or SIGINT
+///
+/// SIGHUP makes it read its TLS certificate again. Logs go to standard error.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    config: ConfigOption,
+}
+
+impl Arguments {
+    pub(crate) fn run(self) -> Result<Exit, Failure> {
+        let config = self.config.load()?;
+        logging::install(&config.log).map_err(|error| {
+            Failure::of(&error)
+                .while_doing("log.level")
+                .at_fault(AtFault::Operator)
+        })?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::of(&error).at_fault(AtFault::Ourselves))?;
+        runtime.block_on(async {
+            let guardian = Guardian::start(&config, Arc::new(SystemClock))
+                .await
+                .or_fail()?;
+            let stopped = signals::serve(guardian)
+                .await
+                .map_err(|error| Failure::of(&error).at_fault(AtFault::Ourselves))?;
+            match stopped.finished {
+                true => Ok(Exit::Done),
+                false => Err(Failure::failed(
+                    "stopped before every request that was taken was answered",
+                )),
+            }
+        })
+    }
+}
+
+impl IntoFailure for StartError {
+    fn into_failure(self) -> Failure {
+        let failure = Failure::of(&self).at_fault(AtFault::Operator);
+        match self {
+            Self::Guardian(GuardianError::Store(error)) => match error {
+                OpenError::NotInitialised { .. } => {
+                    failure.remedy("make a guardian with `hgs init`")
+                }
+                OpenError::InUse { .. } => {
+                    failure.remedy("stop the other server; there is one to a state")
+                }
+                OpenError::WrongMasterKey => {
+                    failure.remedy("give the master key of this state: `server.master_key`")
+                }
+                OpenError::NewerSchema { .. } => failure.remedy("use a newer version of hgs"),
+                _ => failure,
+            },
+            Self::Bind(BindError::Address { .. }) => failure.remedy(
+                "choose another address or port in the configuration; `hgs server check` knows more",
+            ),
+            Self::Bind(_) => failure.remedy("`hgs server check` knows more"),
+            Self::Guardian(_) => failure,
+        }
+    }
+}

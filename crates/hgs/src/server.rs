@@ -1,0 +1,60 @@
+//! `hgs server`, and the configuration that the server's commands share.
+
+mod check;
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use hgs_server::Config;
+use hgs_server::config::{ConfigError, Environment};
+use hgs_terminal::{AtFault, Exit, Failure, Terminal};
+
+use crate::failures::{IntoFailure, OrFail as _};
+
+/// The verbs of `hgs server`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+    #[command(flatten)]
+    config: ConfigOption,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Check(check::Arguments),
+}
+
+/// Where the configuration is.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ConfigOption {
+    /// Configuration file [default: openhgs.toml in /etc/openhgs, or below ~/.config]
+    #[arg(long, global = true, value_name = "FILE", env = "HGS_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+impl Arguments {
+    pub(crate) fn run(self, terminal: &Terminal) -> Result<Exit, Failure> {
+        match self.verb {
+            Verb::Check(arguments) => arguments.run(&self.config, terminal),
+        }
+    }
+}
+
+impl ConfigOption {
+    pub(crate) fn load(&self) -> Result<Config, Failure> {
+        Config::load(self.config.as_deref(), &Environment::of_process()).or_fail()
+    }
+}
+
+impl IntoFailure for ConfigError {
+    fn into_failure(self) -> Failure {
+        let failure = Failure::of(&self).at_fault(AtFault::Operator);
+        match self {
+            Self::Unreadable { .. } => failure.remedy("name another file with `--config FILE`"),
+            Self::Invalid { .. } => failure
+                .with_exit(Exit::Refused)
+                .remedy("docs/configuration.md describes every key"),
+        }
+    }
+}

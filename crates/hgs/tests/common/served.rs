@@ -1,0 +1,99 @@
+//! A guardian that was made and serves, as its administrator has it.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::thread::{self, JoinHandle};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::Home;
+
+/// A server on loopback ports of the system's choosing; it is killed when dropped.
+pub(crate) struct Served {
+    child: Child,
+    http: SocketAddr,
+    log: Option<JoinHandle<String>>,
+}
+
+/// The configuration of a server whose files are all at home.
+pub(crate) fn configure(home: &Home) {
+    let folder = home.path().display();
+    let configuration = format!(
+        "[server]\nname = \"node-1\"\nstate = \"{folder}/state\"\n\
+         [listen.http]\naddress = \"127.0.0.1:0\"\n\
+         [listen.metrics]\nenabled = false\n\
+         [listen.admin]\nsocket = \"{folder}/run/admin.sock\"\n"
+    );
+    home.write("hgs.toml", configuration);
+}
+
+impl Served {
+    /// Starts `hgs serve`, and returns when it serves.
+    pub(crate) fn start(home: &Home) -> Self {
+        let mut child = Command::new(assert_cmd::cargo::cargo_bin!("hgs"))
+            .args(["serve", "--config", "hgs.toml"])
+            .current_dir(home.path())
+            .env_clear()
+            .env("HOME", home.path())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        let http = loop {
+            line.clear();
+            assert_ne!(log.read_line(&mut line).unwrap(), 0, "the server ended");
+            if let Some((_, address)) = line.split_once("http: Some(") {
+                break address.split(')').next().unwrap().parse().unwrap();
+            }
+        };
+        let log = thread::spawn(move || {
+            let mut rest = String::new();
+            let _ = log.read_to_string(&mut rest);
+            rest
+        });
+        Self {
+            child,
+            http,
+            log: Some(log),
+        }
+    }
+
+    /// What hosts put before the paths of both services.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.http)
+    }
+
+    /// The body of an answer to a GET.
+    pub(crate) fn get(&self, path: &str) -> Vec<u8> {
+        let mut stream = TcpStream::connect(self.http).unwrap();
+        let request = format!("GET {path} HTTP/1.0\r\nHost: {}\r\n\r\n", self.http);
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        assert!(
+            answer.starts_with(b"HTTP/1.0 200") || answer.starts_with(b"HTTP/1.1 200"),
+            "{}",
+            String::from_utf8_lossy(&answer)
+        );
+        let end = answer.windows(4).position(|four| four == b"\r\n\r\n");
+        answer.split_off(end.unwrap() + 4)
+    }
+
+    /// Has it stop as an init system does. Its exit status, and what it logged.
+    pub(crate) fn stop(mut self) -> (Option<i32>, String) {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        let status = self.child.wait().unwrap();
+        let log = self.log.take().unwrap().join().unwrap();
+        (status.code(), log)
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,95 @@
+//! `hgs init`, `serve` and `server check`, as an administrator begins.
+
+mod common;
+
+use common::Home;
+use common::served::{Served, configure};
+
+const METADATA: &str = "/KeyProtection/service/metadata/2014-07/metadata.xml";
+
+fn home() -> Home {
+    let home = Home::new();
+    configure(&home);
+    home
+}
+
+#[test]
+fn a_guardian_is_made_once_serves_and_is_imported_by_its_thumbprint() {
+    let home = home();
+    home.hgs("serve --config hgs.toml")
+        .ended(1)
+        .saying("hgs init");
+    let check = home
+        .hgs("server check --config hgs.toml --json")
+        .ended(2)
+        .json();
+    assert_eq!(check["works"], false);
+
+    let init = "init --config hgs.toml --name guardian.example --bits 2048";
+    let made = home.hgs(&format!("{init} --json")).done().json();
+    assert_eq!(made["name"], "guardian.example");
+    assert_eq!(
+        made["signing"]["subject"],
+        "CN=OpenHGS Guardian Signing (guardian.example)"
+    );
+    assert_eq!(
+        (home.mode("state"), home.mode("state/master.key")),
+        (0o700, 0o600)
+    );
+    home.hgs(init).ended(2).saying("there is a guardian in");
+    let check = home
+        .hgs("server check --config hgs.toml --json")
+        .done()
+        .json();
+    assert_eq!(check["works"], true);
+
+    let served = Served::start(&home);
+    home.hgs("serve --config hgs.toml")
+        .ended(1)
+        .saying("in use by another process");
+    home.write("metadata.xml", served.get(METADATA));
+    let thumbprint = made["signing"]["thumbprint"].as_str().unwrap();
+    let import = "guardian import fabric metadata.xml --thumbprint";
+    home.hgs(&format!("{import} {thumbprint}")).done();
+    let (status, log) = served.stop();
+    assert_eq!(status, Some(0), "{log}");
+
+    // The same state serves again.
+    let again = Served::start(&home);
+    home.write("again.xml", again.get(METADATA));
+    let import = "guardian import again again.xml --thumbprint";
+    home.hgs(&format!("{import} {thumbprint}")).done();
+}
+
+#[test]
+fn a_guardian_is_made_from_given_certificates() {
+    let home = home();
+    for name in ["signing", "encryption"] {
+        let subject = format!("/CN={name}");
+        home.openssl(&format!(
+            "req -x509 -newkey rsa:2048 -nodes -subj {subject} -keyout {name}.key -out {name}.pem"
+        ));
+    }
+    home.openssl("pkcs12 -export -inkey signing.key -in signing.pem -passout file:passphrase -out signing.pfx");
+    let init = "init --config hgs.toml --json --signing-certificate signing.pfx --signing-passphrase-from file:passphrase \
+                --encryption-certificate encryption.pem --encryption-key encryption.key";
+    let made = home.hgs(init).done().json();
+    assert_eq!(made["signing"]["subject"], "CN=signing");
+    assert_eq!(made["encryption"]["subject"], "CN=encryption");
+    home.hgs("init --config hgs.toml --signing-certificate signing.pfx")
+        .ended(64);
+}
+
+#[test]
+fn a_configuration_that_is_none_is_refused_by_key_and_line() {
+    let home = Home::new();
+    home.write("bad.toml", "[server]\nnmae = \"x\"\n");
+    for command in ["server check", "serve", "init"] {
+        home.hgs(&format!("{command} --config bad.toml"))
+            .ended(2)
+            .saying("bad.toml:2:1")
+            .saying("nmae");
+        home.hgs(&format!("{command} --config absent.toml"))
+            .ended(1);
+    }
+}
