@@ -98,17 +98,7 @@ pub fn read_private_key(
         "RSA PRIVATE KEY" => pkcs8_of_pkcs1(document.as_bytes())?,
         "ENCRYPTED PRIVATE KEY" => {
             let passphrase = passphrase.ok_or(PemError::PassphraseNeeded)?;
-            let octets = decrypt(document.as_bytes(), passphrase)?;
-            // Padding can be right by chance (one time in 256) under a wrong passphrase.
-            let key = SoftwareKey::from_pkcs8_der(&octets);
-            return key.map_err(|error| match error {
-                PrivateKeyError::Malformed
-                    if PrivateKeyInfoRef::from_der(octets.expose()).is_err() =>
-                {
-                    PemError::WrongPassphrase
-                }
-                other => PemError::Key(other),
-            });
+            decrypt(document.as_bytes(), passphrase)?
         }
         other => return Err(PemError::Kind(other.to_owned())),
     };
@@ -183,10 +173,15 @@ fn decrypt(document: &[u8], passphrase: &SecretBytes) -> Result<SecretBytes, Pem
         return Err(PemError::UnsupportedEncryption);
     };
     check_work(&parameters.kdf)?;
-    match parameters.decrypt(passphrase.expose(), encrypted.encrypted_data.as_bytes()) {
-        Ok(octets) => Ok(SecretBytes::new(octets)),
-        Err(pkcs8::pkcs5::Error::DecryptFailed) => Err(PemError::WrongPassphrase),
-        Err(_) => Err(PemError::UnsupportedEncryption),
+    let octets = parameters.decrypt(passphrase.expose(), encrypted.encrypted_data.as_bytes());
+    let octets = octets.map(SecretBytes::new).map_err(|error| match error {
+        pkcs8::pkcs5::Error::DecryptFailed => PemError::WrongPassphrase,
+        _ => PemError::UnsupportedEncryption,
+    })?;
+    // Under a wrong passphrase the padding is right by chance, one time in 256.
+    match PrivateKeyInfoRef::from_der(octets.expose()) {
+        Ok(_) => Ok(octets),
+        Err(_) => Err(PemError::WrongPassphrase),
     }
 }
 

@@ -87,7 +87,7 @@ impl Store {
     }
 
     /// Opens a state and checks all of it: every record, their sum, the lineage tree and the audit
-    /// log. Takes some seconds for a million releases.
+    /// log. Takes in the order of ten seconds for a million releases.
     ///
     /// # Errors
     /// [`OpenError::Tampered`] names the record that somebody else changed; see [`OpenError`] for
