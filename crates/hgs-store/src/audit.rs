@@ -164,6 +164,12 @@ pub enum Outcome {
     Refused,
 }
 
+impl fmt::Display for Outcome {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(formatter)
+    }
+}
+
 /// Octets that a text from outside may take in a record, so that refusals don't fill the disk.
 const MAX_TEXT_LENGTH: usize = 1024;
 

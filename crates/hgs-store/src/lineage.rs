@@ -23,6 +23,8 @@
 //! older version of it back (an ancestor is not reported). What decides whether a key is released
 //! (hosts, certificates, signers) is in memory and out of such a writer's reach.
 
+use std::fmt;
+
 use hgs_custody::seal::Tag;
 use hgs_pki::{Seconds, Thumbprint, Time};
 use rusqlite::{Connection, OptionalExtension as _, Row};
@@ -49,6 +51,12 @@ pub enum Standing {
     Sibling,
     /// A descendant of it came back before: the VM was rolled back, or copied.
     Ancestor,
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(formatter)
+    }
 }
 
 /// A protector that was seen before.
