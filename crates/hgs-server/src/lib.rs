@@ -18,7 +18,7 @@
 //! # }
 //! ```
 
-mod admin;
+pub mod admin;
 mod clock;
 pub mod config;
 mod guardian;

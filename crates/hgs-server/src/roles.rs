@@ -17,6 +17,14 @@ pub enum Role {
     Reviewer,
 }
 
+impl Role {
+    /// Whether whoever has this role may do what asks for `other`.
+    #[must_use]
+    pub fn includes(self, other: Self) -> bool {
+        self == Self::Administrator || other == Self::Reviewer
+    }
+}
+
 /// The groups that roles come from, by name.
 #[derive(Debug, Clone)]
 pub struct Roles {

@@ -1,32 +1,107 @@
-//! The administrators' API.
+//! The administrators' API: one trait, [`Administration`], with one method for each operation.
+//!
+//! ```text
+//!  program hgs          socket                       server
+//!  Client: Administration -> HTTP, JSON -> routes -> role -> Desk: Administration -> transaction and audit record
+//! ```
+//!
+//! The server's side does what a method says to its own guardian; the [`Client`] does it by asking a server over the
+//! Unix socket, whose kernel says which user asks. The types are those of version 1, under `/v1`: fields may come, none
+//! goes or changes its meaning. No answer holds a secret: the types have no room for one.
+//!
+//! It does NOT open listeners or decide who may connect: see `[listen.admin]` in the configuration.
 
-use std::sync::Arc;
+mod client;
+mod desk;
+mod error;
+mod query;
+mod routes;
+mod service;
+pub mod types;
+mod views;
 
-use futures_util::future::BoxFuture;
-use hyper::{Method, StatusCode};
+pub use client::Client;
+pub use error::{AdminError, ErrorCode};
+pub(crate) use service::AdminService;
 
-use crate::config;
-use crate::guardian::Guardian;
-use crate::http::{Request, Response, Service};
+use types::{
+    AddHost, AuditQuery, AuditRecord, Certificate, CertificateDetail, Host, HostDetail, RevokeHost,
+    ServerSettings, Signer, Status,
+};
 
-pub(crate) struct AdminService {
-    _guardian: Arc<Guardian>,
-}
+/// Everything that administrators and reviewers can ask for. Calls block.
+///
+/// Names of hosts and thumbprints may be given in either case.
+pub trait Administration {
+    /// How the guardian is: its name, its addresses, its primary certificates, and what needs attention.
+    ///
+    /// # Errors
+    /// See [`AdminError`].
+    fn status(&self) -> Result<Status, AdminError>;
 
-impl AdminService {
-    pub(crate) fn new(guardian: Arc<Guardian>, _: &config::Admin) -> Self {
-        Self {
-            _guardian: guardian,
-        }
-    }
-}
+    /// The settings in effect.
+    ///
+    /// # Errors
+    /// See [`AdminError`].
+    fn server(&self) -> Result<ServerSettings, AdminError>;
 
-impl Service for AdminService {
-    fn handle(&self, _: Request) -> BoxFuture<'_, Response> {
-        Box::pin(async { Response::empty(StatusCode::NOT_FOUND) })
-    }
+    /// All certificates of the guardian: signing, encryption, communications.
+    ///
+    /// # Errors
+    /// See [`AdminError`].
+    fn certificates(&self) -> Result<Vec<Certificate>, AdminError>;
 
-    fn route(&self, _: &Method, _: &str) -> &'static str {
-        "unknown"
-    }
+    /// One of them, by its thumbprint.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NotFound`]; see [`AdminError`] for others.
+    fn certificate(&self, thumbprint: &str) -> Result<CertificateDetail, AdminError>;
+
+    /// The signers of health certificates that are known.
+    ///
+    /// # Errors
+    /// See [`AdminError`].
+    fn signers(&self) -> Result<Vec<Signer>, AdminError>;
+
+    /// All hosts, by name.
+    ///
+    /// # Errors
+    /// See [`AdminError`].
+    fn hosts(&self) -> Result<Vec<Host>, AdminError>;
+
+    /// One of them, by its name or id.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NotFound`]; see [`AdminError`] for others.
+    fn host(&self, name: &str) -> Result<HostDetail, AdminError>;
+
+    /// Registers a host.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Conflict`] when the name or the key is that of another; see [`AdminError`] for others.
+    fn add_host(&self, host: &AddHost) -> Result<Host, AdminError>;
+
+    /// Bars a host, from its next request on, and keeps its record.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NotFound`], and [`ErrorCode::Conflict`] when it is barred already; see [`AdminError`] for others.
+    fn revoke_host(&self, name: &str, revocation: &RevokeHost) -> Result<Host, AdminError>;
+
+    /// Forgets a host, which stops its releases too; it can be registered again. Returns what it was.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NotFound`]; see [`AdminError`] for others.
+    fn remove_host(&self, name: &str) -> Result<Host, AdminError>;
+
+    /// The newest audit records that match, newest first.
+    ///
+    /// # Errors
+    /// See [`AdminError`].
+    fn audit(&self, query: &AuditQuery) -> Result<Vec<AuditRecord>, AdminError>;
+
+    /// One audit record, by its number.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NotFound`]; see [`AdminError`] for others.
+    fn audit_record(&self, sequence: u64) -> Result<AuditRecord, AdminError>;
 }

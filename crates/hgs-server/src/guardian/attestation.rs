@@ -24,7 +24,7 @@ use super::observer::Decision;
 use super::signers::Signers;
 
 /// How hosts attest here.
-pub(crate) const MODE: AttestationOperationMode = AttestationOperationMode::HostKey;
+const MODE: AttestationOperationMode = AttestationOperationMode::HostKey;
 
 /// What a host gets.
 #[must_use = "the host waits for its reply"]

@@ -119,6 +119,13 @@ impl Holdings {
     }
 }
 
+impl Holdings {
+    /// Whether the private key of a certificate can be used here.
+    pub(crate) fn has_key_of(&self, record: &CertificateRecord) -> bool {
+        self.keys.by_certificate.contains_key(&record.thumbprint())
+    }
+}
+
 impl KeyTable {
     /// The key of a certificate.
     pub(crate) fn find(&self, certificate: &Thumbprint) -> Result<&dyn PrivateKey, KeyAway> {

@@ -19,6 +19,7 @@ mod initialise;
 mod keys;
 mod ledger;
 mod observer;
+mod overview;
 mod readiness;
 mod release;
 mod rotation;
@@ -28,7 +29,7 @@ mod signers;
 mod strangers;
 mod workers;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use hgs_crypto::random::System;
 use hgs_custody::seal::MasterKey;
@@ -46,11 +47,14 @@ pub use rotation::{CertifyError, RotationError};
 pub use running::{Running, StartError};
 
 pub(crate) use attestation::Attested;
+pub(crate) use keys::Snapshot;
+pub(crate) use signers::Signers;
 
 use crate::clock::Clock;
+use crate::http::Addresses;
 use crate::{Config, Metrics};
 use hosts::HostKeys;
-use keys::{Snapshot, Snapshots};
+use keys::Snapshots;
 use observer::Observer;
 use release::Policy;
 use strangers::Strangers;
@@ -62,6 +66,8 @@ const CACHED_CERTIFICATES: usize = 16_384;
 
 /// The state, the keys and the clock that all requests share.
 pub struct Guardian {
+    config: Config,
+    addresses: OnceLock<Addresses>,
     clock: Arc<dyn Clock>,
     store: Store,
     snapshots: Snapshots,
@@ -110,6 +116,8 @@ impl Guardian {
         settings::follow(&store, config, clock.now()).map_err(GuardianError::Settings)?;
         let guardian = Self {
             snapshots: Snapshots::new(&store)?,
+            config: config.clone(),
+            addresses: OnceLock::new(),
             clock,
             store,
             host_keys: HostKeys::default(),
@@ -125,7 +133,7 @@ impl Guardian {
     }
 
     /// The newest state with its keys.
-    fn snapshot(&self) -> Result<Snapshot, HoldingsError> {
+    pub(crate) fn snapshot(&self) -> Result<Snapshot, HoldingsError> {
         let snapshot = self.snapshots.current(&self.store);
         snapshot.inspect_err(|failure| error!(%failure, "the keys of the state can't be used"))
     }

@@ -68,6 +68,7 @@ impl Guardian {
             metrics: metrics.clone(),
         };
         let bound = Server::bind(config, services)?;
+        guardian.listens_at(bound.addresses());
         let (stop, stopped) = oneshot::channel::<()>();
         Ok(Running {
             addresses: bound.addresses(),

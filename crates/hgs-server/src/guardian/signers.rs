@@ -52,6 +52,11 @@ impl<'s> Signers<'s> {
         &self.own
     }
 
+    /// Those of other clusters.
+    pub(crate) fn foreign(&self) -> &[&'s AttestationSigner] {
+        &self.foreign
+    }
+
     /// The newest of our own.
     pub(crate) fn newest(&self) -> Option<&'s AttestationSigner> {
         let own = self.own.iter().map(|(signer, _)| *signer);

@@ -69,7 +69,9 @@ impl Rejection {
             StatusCode::INTERNAL_SERVER_ERROR => return response,
             _ => (CONNECTION, "close"),
         };
-        response.headers.insert(name, HeaderValue::from_static(value));
+        response
+            .headers
+            .insert(name, HeaderValue::from_static(value));
         response
     }
 

@@ -1,0 +1,356 @@
+//! The server's side: what each operation does to the guardian.
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use hgs_crypto::base64;
+use hgs_crypto::random::System;
+use hgs_crypto::rsa::PublicKey;
+use hgs_pki::{Certificate as PkiCertificate, Thumbprint, Time};
+use hgs_store::{
+    Act, Action, AuditFilter, CertificateKind, CertificateRecord, Digest, Failure,
+    Host as StoredHost, HostId, HostName, Outcome, Refusal, State, StoreError, Transaction,
+};
+use rustls::pki_types::SubjectPublicKeyInfoDer;
+use rustls::pki_types::pem::PemObject as _;
+use serde::de::DeserializeOwned;
+use tracing::error;
+
+use super::types::{
+    AddHost, AuditQuery, AuditRecord, Certificate, CertificateDetail, Host, HostDetail, Listener,
+    RevokeHost, ServerSettings, Signer, Status,
+};
+use super::{AdminError, Administration, ErrorCode, views};
+use crate::guardian::{Guardian, Signers, Snapshot};
+
+/// Records that one question gets, unless it says otherwise, and at most.
+const AUDIT_LIMIT: (usize, usize) = (100, 1000);
+
+/// Does what one caller asks for.
+pub(super) struct Desk {
+    pub(super) guardian: Arc<Guardian>,
+    /// Who asks, for the audit log.
+    pub(super) actor: String,
+}
+
+impl Administration for Desk {
+    fn status(&self) -> Result<Status, AdminError> {
+        let Snapshot { state, holdings } = self.snapshot()?;
+        let now = self.guardian.clock().now();
+        let urls = self.guardian.urls();
+        let primary = |kind| {
+            let mut records = state.certificates();
+            let record = records.find(|record| record.kind == kind && record.is_primary());
+            record.map(|record| views::certificate(record, holdings.has_key_of(record)))
+        };
+        let revoked = state.hosts().filter(|host| host.revoked.is_some()).count();
+        Ok(Status {
+            name: state.settings().name.to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            time: now.to_string(),
+            attestation_mode: MODE_NAME.to_owned(),
+            attestation_urls: urls
+                .iter()
+                .map(|url| format!("{url}/Attestation"))
+                .collect(),
+            key_protection_urls: urls
+                .iter()
+                .map(|url| format!("{url}/KeyProtection"))
+                .collect(),
+            registered_hosts: state.hosts().count() - revoked,
+            revoked_hosts: revoked,
+            primary_signing: primary(CertificateKind::Signing),
+            primary_encryption: primary(CertificateKind::Encryption),
+            attestation_signer: active_signer(&state, now),
+            generation: state.generation(),
+            warnings: self.guardian.warnings(&state, &holdings, now),
+        })
+    }
+
+    fn server(&self) -> Result<ServerSettings, AdminError> {
+        let Snapshot { state, holdings } = self.snapshot()?;
+        let (config, settings) = (self.guardian.config(), state.settings());
+        let communications = state
+            .certificates()
+            .find(|record| record.kind == CertificateKind::Communications && record.is_primary());
+        let key_protection = &config.key_protection;
+        Ok(ServerSettings {
+            name: settings.name.to_string(),
+            node: config.server.name.clone(),
+            state_folder: config.state_folder().display().to_string(),
+            master_key_file: config.master_key_file().display().to_string(),
+            listeners: self.listeners(),
+            health_certificate_seconds: settings.health_certificate_seconds.into(),
+            clock_skew_seconds: config.attestation.clock_skew.as_secs(),
+            key_material_caching: settings.allow_key_material_caching,
+            key_material_caching_seconds: key_protection.key_material_caching_time.as_secs(),
+            key_material_caching_unwraps: key_protection.key_material_caching_unwraps as u64,
+            refuse_superseded_protectors: settings.refuse_superseded_protectors,
+            dangerous_settings: config.dangerous_settings(),
+            communications_certificate: communications
+                .map(|record| views::certificate(record, holdings.has_key_of(record))),
+        })
+    }
+
+    fn certificates(&self) -> Result<Vec<Certificate>, AdminError> {
+        let Snapshot { state, holdings } = self.snapshot()?;
+        let mut records: Vec<&CertificateRecord> = state.certificates().collect();
+        records.sort_by_key(|record| (record.kind, record.added, record.thumbprint()));
+        let shown = records.into_iter();
+        Ok(shown
+            .map(|record| views::certificate(record, holdings.has_key_of(record)))
+            .collect())
+    }
+
+    fn certificate(&self, thumbprint: &str) -> Result<CertificateDetail, AdminError> {
+        let Snapshot { state, holdings } = self.snapshot()?;
+        let wanted: Thumbprint = thumbprint.parse().map_err(AdminError::invalid)?;
+        let record = state.certificate(&wanted).ok_or_else(|| {
+            not_found(
+                format_args!("there is no certificate {wanted}"),
+                "hgs certificate list",
+            )
+        })?;
+        Ok(views::certificate_detail(
+            record,
+            holdings.has_key_of(record),
+        ))
+    }
+
+    fn signers(&self) -> Result<Vec<Signer>, AdminError> {
+        let state = self.guardian.state();
+        let signers = Signers::at(&state, self.guardian.clock().now());
+        let own = signers
+            .own()
+            .iter()
+            .map(|(signer, stage)| views::signer(signer, Some(*stage)));
+        let foreign = signers
+            .foreign()
+            .iter()
+            .map(|signer| views::signer(signer, None));
+        Ok(own.chain(foreign).collect())
+    }
+
+    fn hosts(&self) -> Result<Vec<Host>, AdminError> {
+        Ok(self.guardian.state().hosts().map(views::host).collect())
+    }
+
+    fn host(&self, name: &str) -> Result<HostDetail, AdminError> {
+        let state = self.guardian.state();
+        let host = find_host(&state, name)?;
+        let mut identities: Vec<_> = state.host_identities(&host.id).collect();
+        identities.sort_by_key(|identity| std::cmp::Reverse(identity.first_seen));
+        Ok(HostDetail {
+            host: views::host(host),
+            host_key: views::public_key_pem(&host.host_key),
+            identity_keys: identities.into_iter().map(views::identity_key).collect(),
+        })
+    }
+
+    fn add_host(&self, host: &AddHost) -> Result<Host, AdminError> {
+        let id = HostId::random(&mut System::new())
+            .map_err(|failure| AdminError::new(ErrorCode::Unavailable, failure))?;
+        self.transact(Transaction::AddHost {
+            id,
+            name: host.name.parse().map_err(AdminError::invalid)?,
+            host_key: read_host_key(&host.host_key)?,
+        })?;
+        self.shown(&id)
+    }
+
+    fn revoke_host(&self, name: &str, revocation: &RevokeHost) -> Result<Host, AdminError> {
+        let id = find_host(&self.guardian.state(), name)?.id;
+        let reason = revocation.reason.clone();
+        self.transact(Transaction::RevokeHost { id, reason })?;
+        self.shown(&id)
+    }
+
+    fn remove_host(&self, name: &str) -> Result<Host, AdminError> {
+        let state = self.guardian.state();
+        let host = find_host(&state, name)?;
+        self.transact(Transaction::RemoveHost { id: host.id })?;
+        Ok(views::host(host))
+    }
+
+    fn audit(&self, query: &AuditQuery) -> Result<Vec<AuditRecord>, AdminError> {
+        let (usual, most) = AUDIT_LIMIT;
+        let limit = query.limit.unwrap_or(usual);
+        if !(1..=most).contains(&limit) {
+            return Err(AdminError::invalid(format_args!(
+                "the limit is 1 to {most}"
+            )));
+        }
+        let records = self.guardian.store().audit(&filter(query)?, limit);
+        let records = records.map_err(unavailable)?.into_iter();
+        Ok(records.map(views::audit_record).collect())
+    }
+
+    fn audit_record(&self, sequence: u64) -> Result<AuditRecord, AdminError> {
+        let record = self
+            .guardian
+            .store()
+            .audit_record(sequence)
+            .map_err(unavailable)?;
+        record.map(views::audit_record).ok_or_else(|| {
+            not_found(
+                format_args!("there is no audit record {sequence}"),
+                "hgs audit list",
+            )
+        })
+    }
+}
+
+/// How hosts attest here.
+const MODE_NAME: &str = "host-key";
+
+impl Desk {
+    fn snapshot(&self) -> Result<Snapshot, AdminError> {
+        let snapshot = self.guardian.snapshot();
+        snapshot.map_err(|failure| AdminError::new(ErrorCode::Unavailable, failure))
+    }
+
+    fn transact(&self, transaction: Transaction) -> Result<(), AdminError> {
+        let act = Act {
+            time: self.guardian.clock().now(),
+            actor: self.actor.clone(),
+        };
+        let committed = self.guardian.store().transact(vec![transaction], act);
+        committed.map(drop).map_err(|failure| match failure {
+            Failure::Refused(refusal) => refused(&refusal),
+            Failure::Store(error) => unavailable(error),
+        })
+    }
+
+    fn shown(&self, id: &HostId) -> Result<Host, AdminError> {
+        let state = self.guardian.state();
+        // Another administrator may have been faster.
+        let host = state.host(id);
+        host.map(views::host)
+            .ok_or_else(|| not_found("the host was removed meanwhile", "hgs host list"))
+    }
+
+    fn listeners(&self) -> Vec<Listener> {
+        let addresses = self.guardian.addresses();
+        let tcp = [
+            ("http", addresses.http),
+            ("https", addresses.https),
+            ("metrics", addresses.metrics),
+        ];
+        let tcp = tcp
+            .into_iter()
+            .filter_map(|(name, address)| Some((name, address?.to_string())));
+        let admin = addresses
+            .admin
+            .iter()
+            .map(|path| ("admin", path.display().to_string()));
+        tcp.chain(admin)
+            .map(|(name, address)| Listener {
+                name: name.to_owned(),
+                address,
+            })
+            .collect()
+    }
+}
+
+fn active_signer(state: &State, now: Time) -> Option<Signer> {
+    let signers = Signers::at(state, now);
+    let active = signers.active()?.thumbprint();
+    let mut own = signers.own().iter();
+    let (signer, stage) = own.find(|(signer, _)| signer.thumbprint() == active)?;
+    Some(views::signer(signer, Some(*stage)))
+}
+
+/// By name, or by id: no name is 32 hexadecimal digits by accident, and if one is, the name comes first.
+fn find_host<'s>(state: &'s State, name: &str) -> Result<&'s StoredHost, AdminError> {
+    let parsed: HostName = name.parse().map_err(AdminError::invalid)?;
+    let by_id = || state.host(&name.parse().ok()?);
+    let host = state.host_by_name(&parsed).or_else(by_id);
+    host.ok_or_else(|| not_found(format_args!("there is no host {name}"), "hgs host list"))
+}
+
+/// A public key as people have it: alone or in a certificate, in PEM or in the Base64 of its DER.
+fn read_host_key(text: &str) -> Result<PublicKey, AdminError> {
+    let not_a_key = || {
+        AdminError::invalid("the host key is neither a public key nor a certificate")
+            .with_remedy("export it on the host with `guarded-host host-key export`")
+    };
+    let unacceptable = |error| AdminError::invalid(format_args!("host key: {error}"));
+    if text.contains("-----BEGIN CERTIFICATE-----") {
+        let certificate = PkiCertificate::from_pem(text);
+        let certificate =
+            certificate.map_err(|error| AdminError::invalid(format_args!("host key: {error}")))?;
+        return Ok(certificate.public_key().clone());
+    }
+    let der = if text.contains("-----BEGIN ") {
+        let key = SubjectPublicKeyInfoDer::from_pem_slice(text.as_bytes());
+        key.map_err(|_| not_a_key())?.to_vec()
+    } else {
+        let compact: String = text.split_ascii_whitespace().collect();
+        base64::decode(&compact).map_err(|_| not_a_key())?
+    };
+    match PkiCertificate::from_der(&der) {
+        Ok(certificate) => Ok(certificate.public_key().clone()),
+        Err(_) => PublicKey::from_spki_der(&der).map_err(unacceptable),
+    }
+}
+
+fn filter(query: &AuditQuery) -> Result<AuditFilter, AdminError> {
+    Ok(AuditFilter {
+        since: parsed(query.since.as_deref())?,
+        until: parsed(query.until.as_deref())?,
+        before_sequence: query.before,
+        host: query.host.clone(),
+        action: named::<Action>("action", query.action.as_deref())?,
+        outcome: named::<Outcome>("outcome", query.outcome.as_deref())?,
+        protector: parsed::<Digest>(query.protector.as_deref())?,
+        lineage: None,
+    })
+}
+
+fn parsed<T: FromStr<Err: ToString>>(text: Option<&str>) -> Result<Option<T>, AdminError> {
+    text.map(str::parse)
+        .transpose()
+        .map_err(AdminError::invalid)
+}
+
+/// A value of an enumeration by its name in audit records.
+fn named<T: DeserializeOwned>(key: &str, name: Option<&str>) -> Result<Option<T>, AdminError> {
+    let value = name
+        .map(|name| serde_json::from_value(name.into()))
+        .transpose();
+    value.map_err(|_| AdminError::invalid(format_args!("there is no {key} of this name")))
+}
+
+fn not_found(message: impl ToString, listing: &str) -> AdminError {
+    let remedy = format!("`{listing}` shows what there is");
+    AdminError::new(ErrorCode::NotFound, message).with_remedy(remedy)
+}
+
+fn refused(refusal: &Refusal) -> AdminError {
+    let code = match refusal {
+        Refusal::NoSuchHost(_) | Refusal::NoSuchCertificate(_) | Refusal::NoSuchSigner(_) => {
+            ErrorCode::NotFound
+        }
+        Refusal::Settings(_) | Refusal::ReasonTooLong => ErrorCode::InvalidRequest,
+        Refusal::NotSealed => ErrorCode::Unavailable,
+        _ => ErrorCode::Conflict,
+    };
+    let error = AdminError::new(code, refusal);
+    match refusal {
+        Refusal::HostNameKnown(_) => {
+            error.with_remedy("choose another name, or remove that host first")
+        }
+        Refusal::HostKeyKnown(name) => error.with_remedy(format!(
+            "give each host a key of its own, or remove {name} first"
+        )),
+        Refusal::HostRevoked(name) => {
+            error.with_remedy(format!("to let it in again, remove {name} and add it anew"))
+        }
+        _ => error,
+    }
+}
+
+fn unavailable(failure: StoreError) -> AdminError {
+    error!(%failure, "the store did not do what an administrator asked for");
+    AdminError::new(ErrorCode::Unavailable, failure)
+}

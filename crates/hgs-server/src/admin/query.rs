@@ -1,0 +1,143 @@
+//! The query string of `GET /v1/audit`, in both directions. Values are names, numbers, times and digests: what RFC 3986
+//! lets stand in a query as it is, so nothing is encoded.
+
+use super::AdminError;
+use super::types::AuditQuery;
+
+/// The query string of `query`.
+pub(super) fn write(query: &AuditQuery) -> Result<String, AdminError> {
+    let AuditQuery {
+        limit,
+        before,
+        since,
+        until,
+        host,
+        action,
+        outcome,
+        protector,
+    } = query;
+    let pairs = [
+        ("limit", limit.map(|limit| limit.to_string())),
+        ("before", before.map(|before| before.to_string())),
+        ("since", since.clone()),
+        ("until", until.clone()),
+        ("host", host.clone()),
+        ("action", action.clone()),
+        ("outcome", outcome.clone()),
+        ("protector", protector.clone()),
+    ];
+    let mut text = String::new();
+    for (key, value) in pairs {
+        let Some(value) = value else { continue };
+        check(key, &value)?;
+        let separator = if text.is_empty() { "" } else { "&" };
+        text.push_str(&format!("{separator}{key}={value}"));
+    }
+    Ok(text)
+}
+
+/// Reads a query string; each key may stand there once.
+pub(super) fn read(text: &str) -> Result<AuditQuery, AdminError> {
+    let mut query = AuditQuery::default();
+    for pair in text.split('&').filter(|pair| !pair.is_empty()) {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        check(key, value)?;
+        let place = match key {
+            "limit" => {
+                set(key, &mut query.limit, number(key, value)?)?;
+                continue;
+            }
+            "before" => {
+                set(key, &mut query.before, number(key, value)?)?;
+                continue;
+            }
+            "since" => &mut query.since,
+            "until" => &mut query.until,
+            "host" => &mut query.host,
+            "action" => &mut query.action,
+            "outcome" => &mut query.outcome,
+            "protector" => &mut query.protector,
+            _ => {
+                return Err(AdminError::invalid(format_args!(
+                    "there is no filter `{key}`"
+                )));
+            }
+        };
+        set(key, place, value.to_owned())?;
+    }
+    Ok(query)
+}
+
+fn set<T>(key: &str, place: &mut Option<T>, value: T) -> Result<(), AdminError> {
+    match place.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(AdminError::invalid(format_args!(
+            "the filter `{key}` is given twice"
+        ))),
+    }
+}
+
+fn number<T: std::str::FromStr>(key: &str, value: &str) -> Result<T, AdminError> {
+    let number = value.parse();
+    number.map_err(|_| AdminError::invalid(format_args!("the filter `{key}` takes a number")))
+}
+
+fn check(key: &str, value: &str) -> Result<(), AdminError> {
+    let plain = |octet: u8| octet.is_ascii_alphanumeric() || b"-._:".contains(&octet);
+    if !value.is_empty() && value.bytes().all(plain) {
+        return Ok(());
+    }
+    Err(AdminError::invalid(format_args!(
+        "the filter `{key}` does not take this value"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::ErrorCode;
+    use super::*;
+
+    fn value() -> impl Strategy<Value = Option<String>> {
+        proptest::option::of("[A-Za-z0-9._:-]{1,12}")
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_again(
+            limit: Option<usize>,
+            before: Option<u64>,
+            texts in [value(), value(), value(), value(), value(), value()],
+        ) {
+            let [since, until, host, action, outcome, protector] = texts;
+            let query = AuditQuery { limit, before, since, until, host, action, outcome, protector };
+            prop_assert_eq!(read(&write(&query).unwrap()).unwrap(), query);
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused(text in ".*") {
+            let _ = read(&text);
+        }
+    }
+
+    #[test]
+    fn what_is_no_filter_is_refused_by_name() {
+        for text in [
+            "limit=x",
+            "limit=",
+            "limit=1&limit=2",
+            "lineage=fabric",
+            "host=a%20b",
+            "host",
+        ] {
+            let error = read(text).unwrap_err();
+            assert_eq!(error.code, ErrorCode::InvalidRequest, "{text}");
+        }
+        let unwritable = AuditQuery {
+            host: Some("a b&limit=7".to_owned()),
+            ..AuditQuery::default()
+        };
+        assert!(write(&unwritable).is_err());
+    }
+}

@@ -1,0 +1,153 @@
+//! Records of the store as administrators see them.
+
+use std::fmt::Display;
+
+use hgs_attest::signer::SignerStage;
+use hgs_crypto::{base64, hex};
+use hgs_store::{
+    AttestationSigner, AuditRecord as StoredAuditRecord, CertificateKind, CertificateRecord,
+    Host as StoredHost, HostIdentity, IdentityKind,
+};
+
+use super::types::{
+    AuditRecord, Certificate, CertificateDetail, Host, IdentityKey, Revocation, Signer,
+};
+
+pub(super) fn certificate(record: &CertificateRecord, usable: bool) -> Certificate {
+    let certificate = &record.certificate;
+    let validity = certificate.validity();
+    Certificate {
+        thumbprint: record.thumbprint().to_string(),
+        kind: match record.kind {
+            CertificateKind::Signing => "signing",
+            CertificateKind::Encryption => "encryption",
+            CertificateKind::Communications => "communications",
+        }
+        .to_owned(),
+        subject: certificate.subject().to_owned(),
+        label: text(record.label.as_ref()),
+        lineage: record.lineage.to_string(),
+        enabled: record.enabled,
+        primary: record.is_primary(),
+        head: record.head,
+        compromised: text(record.compromised),
+        key: record.key.to_string(),
+        key_bits: certificate.public_key().modulus_bits(),
+        usable,
+        not_before: validity.not_before.to_string(),
+        not_after: validity.not_after.to_string(),
+        added: record.added.to_string(),
+    }
+}
+
+pub(super) fn certificate_detail(record: &CertificateRecord, usable: bool) -> CertificateDetail {
+    let whole = &record.certificate;
+    CertificateDetail {
+        certificate: certificate(record, usable),
+        issuer: whole.issuer().to_owned(),
+        serial_number: hex::encode(whole.serial_number()),
+        sha1_thumbprint: whole.sha1_thumbprint(),
+        pem: whole.to_pem(),
+    }
+}
+
+/// `stage` is absent for a signer of another cluster.
+pub(super) fn signer(signer: &AttestationSigner, stage: Option<SignerStage>) -> Signer {
+    let validity = signer.certificate.validity();
+    Signer {
+        thumbprint: signer.thumbprint().to_string(),
+        subject: signer.certificate.subject().to_owned(),
+        label: text(signer.label.as_ref()),
+        own: signer.is_own(),
+        stage: match stage {
+            None => "trusted",
+            Some(SignerStage::Pending) => "pending",
+            Some(SignerStage::Active) => "active",
+            Some(SignerStage::Retired) => "retired",
+        }
+        .to_owned(),
+        deny_before: text(signer.deny_before),
+        denied_serial_numbers: signer.deny_list.len(),
+        not_before: validity.not_before.to_string(),
+        not_after: validity.not_after.to_string(),
+        added: signer.added.to_string(),
+        pem: signer.certificate.to_pem(),
+    }
+}
+
+pub(super) fn host(host: &StoredHost) -> Host {
+    Host {
+        name: host.name.to_string(),
+        id: host.id.to_string(),
+        host_key_digest: host.host_key_digest().to_string(),
+        added: host.added.to_string(),
+        last_attested: text(host.last_attested),
+        revoked: host.revoked.as_ref().map(|revocation| Revocation {
+            time: revocation.time.to_string(),
+            reason: revocation.reason.clone(),
+            by: revocation.by.clone(),
+        }),
+    }
+}
+
+pub(super) fn identity_key(identity: &HostIdentity) -> IdentityKey {
+    IdentityKey {
+        digest: identity.public_key.to_string(),
+        kind: match identity.kind {
+            IdentityKind::Encryption => "encryption",
+            IdentityKind::Signing => "signing",
+        }
+        .to_owned(),
+        first_seen: identity.first_seen.to_string(),
+        superseded: text(identity.superseded),
+    }
+}
+
+/// The PEM of a SubjectPublicKeyInfo: RFC 7468 section 13.
+pub(super) fn public_key_pem(spki: &[u8]) -> String {
+    let base64 = base64::encode(spki);
+    let mut pem = String::from("-----BEGIN PUBLIC KEY-----\n");
+    for line in base64.as_bytes().chunks(64) {
+        pem.extend(line.iter().copied().map(char::from));
+        pem.push('\n');
+    }
+    pem + "-----END PUBLIC KEY-----\n"
+}
+
+pub(super) fn audit_record(record: StoredAuditRecord) -> AuditRecord {
+    let entry = record.entry;
+    let changes = record.changes.iter();
+    AuditRecord {
+        sequence: record.sequence,
+        time: entry.time.to_string(),
+        node: record.node,
+        actor: entry.actor,
+        action: entry.action.to_string(),
+        outcome: entry.outcome.to_string(),
+        reason: entry.reason,
+        host: entry.host,
+        host_name: entry.host_name,
+        serial: text(entry.serial.as_ref()),
+        policy: text(entry.policy),
+        protector: text(entry.protector),
+        egress_protector: text(entry.egress_protector),
+        standing: text(entry.standing),
+        owner: text(entry.owner),
+        guardian: text(entry.guardian),
+        lineage: text(entry.lineage),
+        count: entry.count,
+        generation: record.generation,
+        before: entry.before,
+        after: entry.after,
+        changes: changes
+            .map(|change| {
+                let sign = if change.removed { "-" } else { "" };
+                format!("{sign}{}/{}", change.kind, change.name)
+            })
+            .collect(),
+    }
+}
+
+fn text(value: Option<impl Display>) -> Option<String> {
+    value.map(|value| value.to_string())
+}

@@ -1,0 +1,161 @@
+//! What administrators are shown of a guardian beside its records.
+
+use std::net::SocketAddr;
+
+use hgs_pki::{Seconds, Time};
+use hgs_store::{CertificateKind, CertificateRecord, State, Store};
+
+use super::Guardian;
+use super::keys::Holdings;
+use super::signers::Signers;
+use crate::Config;
+use crate::admin::types::Warning;
+use crate::clock::Clock;
+use crate::http::Addresses;
+
+/// How long before a certificate expires people are told.
+const EXPIRY_NOTICE: Seconds = Seconds::from_days(30);
+
+impl Guardian {
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(crate) fn state(&self) -> std::sync::Arc<State> {
+        self.store.state()
+    }
+
+    /// Where it listens: nowhere, until it does.
+    pub(crate) fn addresses(&self) -> Addresses {
+        self.addresses.get().cloned().unwrap_or_default()
+    }
+
+    pub(super) fn listens_at(&self, addresses: Addresses) {
+        // A guardian starts to listen once.
+        let _ = self.addresses.set(addresses);
+    }
+
+    /// The beginnings of the URLs under which hosts reach it, HTTPS first. Where it listens at every address of the
+    /// machine, they have the machine's name.
+    pub(crate) fn urls(&self) -> Vec<String> {
+        let addresses = self.addresses();
+        let listeners = [
+            ("https", 443, addresses.https),
+            ("http", 80, addresses.http),
+        ];
+        let open = listeners
+            .into_iter()
+            .filter_map(|(scheme, usual, address)| Some((scheme, usual, address?)));
+        open.map(|(scheme, usual, address)| url(scheme, usual, address))
+            .collect()
+    }
+
+    /// What needs attention.
+    pub(crate) fn warnings(&self, state: &State, holdings: &Holdings, now: Time) -> Vec<Warning> {
+        let mut warnings = Vec::new();
+        for kind in [
+            CertificateKind::Signing,
+            CertificateKind::Encryption,
+            CertificateKind::Communications,
+        ] {
+            let mut records = state.certificates();
+            if !records.any(|record| record.kind == kind && record.is_primary()) {
+                warnings.push(warning(
+                    "no-primary-certificate",
+                    format!("there is no primary certificate of kind {kind:?}"),
+                    "add one and make it primary",
+                ));
+            }
+        }
+        for record in state.certificates().filter(|record| record.enabled) {
+            if !holdings.has_key_of(record) {
+                warnings.push(warning(
+                    "key-not-usable",
+                    format!(
+                        "this node can't use the private key of certificate {}",
+                        record.thumbprint()
+                    ),
+                    "see the server's log for the reason",
+                ));
+            }
+            warnings.extend(expiry_warning(record, now));
+        }
+        if Signers::at(state, now).active().is_none() {
+            warnings.push(warning(
+                "no-attestation-signer",
+                "no attestation signer can sign now".to_owned(),
+                "see the server's log for why none was made",
+            ));
+        }
+        warnings.extend(self.config.dangerous_settings().into_iter().map(|setting| {
+            warning(
+                "dangerous-setting",
+                format!("{setting} weakens verification"),
+                "set it back as soon as what made it necessary is over",
+            )
+        }));
+        warnings
+    }
+}
+
+/// The expiry of guardians' certificates is not looked at in a protector; people want to know it all the same.
+fn expiry_warning(record: &CertificateRecord, now: Time) -> Option<Warning> {
+    let not_after = record.certificate.validity().not_after;
+    let soon = now.checked_add(EXPIRY_NOTICE).unwrap_or(Time::MAX);
+    let verb = match () {
+        () if now > not_after => "expired",
+        () if soon > not_after => "expires",
+        () => return None,
+    };
+    Some(warning(
+        "certificate-expiry",
+        format!("certificate {} {verb} at {not_after}", record.thumbprint()),
+        "add a new certificate; the old one goes on opening protectors",
+    ))
+}
+
+fn warning(code: &str, message: String, remedy: &str) -> Warning {
+    Warning {
+        code: code.to_owned(),
+        message,
+        remedy: remedy.to_owned(),
+    }
+}
+
+fn url(scheme: &str, usual_port: u16, address: SocketAddr) -> String {
+    let host = if address.ip().is_unspecified() {
+        let uname = rustix::system::uname();
+        uname.nodename().to_string_lossy().into_owned()
+    } else if address.is_ipv6() {
+        format!("[{}]", address.ip())
+    } else {
+        address.ip().to_string()
+    };
+    match address.port() {
+        port if port == usual_port => format!("{scheme}://{host}"),
+        port => format!("{scheme}://{host}:{port}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_name_the_port_where_it_is_not_the_usual_one() {
+        let url = |text: &str| url("http", 80, text.parse().unwrap());
+        assert_eq!(url("192.0.2.1:80"), "http://192.0.2.1");
+        assert_eq!(url("192.0.2.1:8080"), "http://192.0.2.1:8080");
+        assert_eq!(url("[2001:db8::1]:80"), "http://[2001:db8::1]");
+        let everywhere = url("[::]:80");
+        assert!(!everywhere.contains("::"), "{everywhere}");
+    }
+}
