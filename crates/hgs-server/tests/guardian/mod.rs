@@ -18,6 +18,7 @@ use hgs_pki::health::HealthKind;
 use hgs_pki::{Certificate, CertificateCache, Seconds, SignatureCache, Time};
 use hgs_protector::metadata::Metadata;
 use hgs_protector::{GuardianCertificates, TransportKey, VerifiedProtector, create};
+use hgs_server::admin::{AdminError, Administration, Client, types};
 use hgs_server::config::Layout;
 use hgs_server::{
     CertificateSource, Clock, Config, GivenCertificate, Guardian, InitOptions, KeySize, Running,
@@ -118,6 +119,53 @@ impl Site {
 
     pub(crate) fn http(&self) -> SocketAddr {
         self.running().addresses().http.expect("a plain listener")
+    }
+
+    /// Asks the guardian over its admin socket, which blocks a thread.
+    pub(crate) async fn admin<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Client) -> Result<T, AdminError> + Send + 'static,
+    ) -> Result<T, AdminError> {
+        let client = Client::new(self.config.admin_socket());
+        tokio::task::spawn_blocking(move || question(&client))
+            .await
+            .unwrap()
+    }
+
+    /// Registers a host.
+    pub(crate) async fn register(&self, host: &Host, name: &str) -> types::Host {
+        let host = types::AddHost {
+            name: name.to_owned(),
+            host_key: host.public_pem(),
+        };
+        self.admin(move |client| client.add_host(&host))
+            .await
+            .unwrap()
+    }
+
+    pub(crate) async fn revoke(&self, name: &'static str) -> types::Host {
+        let reason = "stolen".to_owned();
+        let revocation = types::RevokeHost { reason };
+        self.admin(move |client| client.revoke_host(name, &revocation))
+            .await
+            .unwrap()
+    }
+
+    /// The newest audit records, newest first.
+    pub(crate) async fn audit(&self, query: types::AuditQuery) -> Vec<types::AuditRecord> {
+        self.admin(move |client| client.audit(&query))
+            .await
+            .unwrap()
+    }
+
+    /// The number and outcome of audit records about this action.
+    pub(crate) async fn recorded(&self, action: &str) -> Vec<types::AuditRecord> {
+        self.audit(types::AuditQuery {
+            action: Some(action.to_owned()),
+            limit: Some(1000),
+            ..types::AuditQuery::default()
+        })
+        .await
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
@@ -347,6 +395,17 @@ impl Answer {
             body: octets[end + 4..].to_vec(),
         }
     }
+}
+
+/// Asks for the keys of `ingress` without opening what comes.
+pub(crate) async fn ask(
+    site: &Site,
+    ingress: &VerifiedProtector,
+    certificate: &Certificate,
+    version: ServiceVersion,
+) -> Answer {
+    let request = pending(ingress, certificate, version).request();
+    site.post(&roll_path(version), &request).await
 }
 
 /// One request on a connection of its own.

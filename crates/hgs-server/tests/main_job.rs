@@ -1,0 +1,380 @@
+//! The main job over real sockets: a host attests, its VM's keys are released and rolled, and refused where they
+//! must be.
+
+mod guardian;
+
+use guardian::{ATTEST, Host, METADATA, SIGNING_CERTIFICATES, Site, ask, pending, roll_path};
+use hgs_attest::wire::AttestationResultType;
+use hgs_attest::{client, signing_certificates};
+use hgs_kps::ServiceVersion::{V1, V2};
+use hgs_pki::health::{HealthCertificate, HealthKind, TrustedSigner, TrustedSigners};
+use hgs_pki::{Seconds, Thumbprint};
+use hgs_server::Clock as _;
+use hgs_server::admin::Administration as _;
+use hgs_server::admin::types::AuditQuery;
+use hgs_testkit::fixtures::Guardian as Fixture;
+
+#[tokio::test]
+async fn a_host_attests_for_both_uses_of_its_keys() {
+    let site = Site::start().await;
+    let host = Host::numbered(0);
+    let registered = site.register(&host, "node-1").await;
+    let info = site.get("/Attestation/getinfo").await;
+    let info = client::read_service_info(info.status, &info.body).unwrap();
+    assert_eq!(info.operation_mode.number(), 3);
+
+    let published = site.get(SIGNING_CERTIFICATES).await;
+    let signers = signing_certificates::read(&published.body).unwrap();
+    let trusted = TrustedSigners::new(signers.into_iter().map(TrustedSigner::own).collect());
+    for kind in [HealthKind::Encryption, HealthKind::Signing] {
+        let attested = host.attest(&site, kind).await;
+        let certificate = HealthCertificate::from_der(attested.certificate().der()).unwrap();
+        let now = site.clock.now();
+        let verified = certificate
+            .verify(&trusted, kind, now, Seconds::new(60))
+            .unwrap();
+        assert_eq!(verified.statement().host_id.to_string(), registered.id);
+        assert_eq!(verified.statement().issued_at, now);
+    }
+    assert_eq!(
+        site.metric("hgs_attestations_total{outcome=\"healthy\"}"),
+        2.0
+    );
+    let host = site.admin(|client| client.host("NODE-1")).await.unwrap();
+    assert_eq!(host.identity_keys.len(), 2);
+    assert_eq!(host.host.last_attested, Some(site.clock.now().to_string()));
+}
+
+#[tokio::test]
+async fn keys_are_released_in_both_versions_and_each_release_changes_them() {
+    let site = Site::start().await;
+    let host = Host::numbered(0);
+    let registered = site.register(&host, "node-1").await;
+    let certificate = host.healthy(&site).await;
+    let (ingress, key) = site.protector().await;
+    let first = host.power_on(&site, &ingress, &certificate, V1).await;
+    assert_eq!(first.ingress_key, key);
+    let second = host.power_on(&site, &first.egress, &certificate, V2).await;
+    assert_eq!(second.ingress_key, first.egress_key);
+    assert_ne!(second.egress_key, first.egress_key);
+    assert_eq!(second.caching, None, "nobody has allowed it");
+
+    let releases = site.recorded("release").await;
+    assert_eq!(releases.len(), 2);
+    let newest = &releases[0];
+    let fabric = Fixture::named("fabric");
+    let text = |thumbprint: Thumbprint| Some(thumbprint.to_string());
+    assert_eq!(newest.outcome, "done");
+    assert_eq!(newest.actor, format!("host {}", registered.id));
+    assert_eq!(newest.host.as_deref(), Some(&*registered.id));
+    assert_eq!(newest.host_name.as_deref(), Some("node-1"));
+    let serial = hgs_crypto::hex::encode(certificate.serial_number());
+    assert_eq!(newest.serial, Some(serial.clone()));
+    assert_eq!(newest.protector, Some(first.egress.digest().to_string()));
+    assert_eq!(
+        newest.egress_protector,
+        Some(second.egress.digest().to_string())
+    );
+    assert_eq!(newest.standing.as_deref(), Some("head"));
+    assert_eq!(
+        newest.owner,
+        text(Fixture::named("owner").signing.thumbprint())
+    );
+    assert_eq!(newest.guardian, text(fabric.encryption.thumbprint()));
+    assert_eq!(newest.lineage.as_deref(), Some("fabric"));
+    assert_eq!(releases[1].standing.as_deref(), Some("new"));
+    assert_eq!(site.metric("hgs_releases_total{outcome=\"released\"}"), 2.0);
+    assert_eq!(site.metric("hgs_release_duration_seconds_count"), 2.0);
+
+    let attested = &site.recorded("attest").await[0];
+    assert_eq!(
+        attested.serial,
+        Some(serial),
+        "the record names the certificate that was issued"
+    );
+}
+
+/// A VM that moves: the other host has its own certificate, and what the first host holds stays good until the move is
+/// done.
+#[tokio::test]
+async fn a_second_host_takes_over_a_vm() {
+    let site = Site::start().await;
+    let (one, other) = (Host::numbered(0), Host::numbered(1));
+    site.register(&one, "node-1").await;
+    site.register(&other, "node-2").await;
+    let (of_one, of_other) = (one.healthy(&site).await, other.healthy(&site).await);
+    let (ingress, _) = site.protector().await;
+    let at_one = one.power_on(&site, &ingress, &of_one, V2).await;
+    let at_other = other.power_on(&site, &at_one.egress, &of_other, V2).await;
+    assert_eq!(at_other.ingress_key, at_one.egress_key);
+    // The move failed; the first host starts the VM again with what it has.
+    let again = one.power_on(&site, &at_one.egress, &of_one, V2).await;
+    assert_eq!(again.ingress_key, at_one.egress_key);
+}
+
+#[tokio::test]
+async fn an_unregistered_host_is_refused() {
+    let site = Site::start().await;
+    let stranger = Host::numbered(2);
+    let request = stranger.request(HealthKind::Encryption);
+    let refused = site.post(ATTEST, request.body()).await;
+    assert_eq!(refused.status, 403);
+    assert_eq!(refused.attestation_code(), "host-not-registered");
+    let metric = "hgs_attestations_total{outcome=\"host-not-registered\"}";
+    assert_eq!(site.metric(metric), 1.0);
+    assert!(
+        site.recorded("attest").await.is_empty(),
+        "a stranger has no record of his own"
+    );
+}
+
+#[tokio::test]
+async fn a_revoked_host_is_refused_at_its_next_request_and_that_is_recorded() {
+    let site = Site::start().await;
+    let host = Host::numbered(0);
+    site.register(&host, "node-1").await;
+    let certificate = host.healthy(&site).await;
+    let (ingress, _) = site.protector().await;
+    let released = host.power_on(&site, &ingress, &certificate, V2).await;
+
+    let revoked = site.revoke("node-1").await;
+    assert_eq!(revoked.revoked.unwrap().reason, "stolen");
+    let refused = ask(&site, &released.egress, &certificate, V2).await;
+    assert_eq!(refused.status, 403);
+    assert_eq!(refused.key_protection_code(), "HostRevokedException");
+    let refused = site
+        .post(ATTEST, host.request(HealthKind::Encryption).body())
+        .await;
+    assert_eq!(refused.status, 403);
+    assert_eq!(refused.attestation_code(), "host-revoked");
+
+    for action in ["release", "attest"] {
+        let newest = &site.recorded(action).await[0];
+        assert_eq!(
+            (newest.outcome.as_str(), newest.host_name.as_deref()),
+            ("refused", Some("node-1"))
+        );
+        assert!(
+            newest.reason.as_ref().unwrap().contains("revoked"),
+            "{newest:?}"
+        );
+    }
+    // The host is judged first; what it sent was not looked at.
+    let of_release = &site.recorded("release").await[0];
+    assert_eq!(of_release.protector, None);
+    assert!(of_release.serial.is_some());
+}
+
+#[tokio::test]
+async fn a_removed_host_is_refused_and_comes_back_as_another() {
+    let site = Site::start().await;
+    let host = Host::numbered(0);
+    let before = site.register(&host, "node-1").await;
+    let certificate = host.healthy(&site).await;
+    let (ingress, _) = site.protector().await;
+    site.admin(|client| client.remove_host("node-1"))
+        .await
+        .unwrap();
+    let refused = ask(&site, &ingress, &certificate, V2).await;
+    assert_eq!(refused.key_protection_code(), "HostRevokedException");
+    let refused = site
+        .post(ATTEST, host.request(HealthKind::Encryption).body())
+        .await;
+    assert_eq!(refused.attestation_code(), "host-not-registered");
+
+    let after = site.register(&host, "node-1").await;
+    assert_ne!(after.id, before.id);
+    // The old certificate is that of the host that is gone.
+    let refused = ask(&site, &ingress, &certificate, V2).await;
+    assert_eq!(refused.key_protection_code(), "HostRevokedException");
+    let certificate = host.healthy(&site).await;
+    host.power_on(&site, &ingress, &certificate, V2).await;
+}
+
+#[tokio::test]
+async fn a_health_certificate_ends_with_its_time() {
+    let site = Site::start_with("attestation.health_certificate_validity = \"5min\"").await;
+    let host = Host::numbered(0);
+    site.register(&host, "node-1").await;
+    let certificate = host.healthy(&site).await;
+    let (ingress, _) = site.protector().await;
+    site.clock.advance(Seconds::new(300));
+    let released = host.power_on(&site, &ingress, &certificate, V2).await;
+    site.clock.advance(Seconds::new(1));
+    let refused = ask(&site, &released.egress, &certificate, V2).await;
+    assert_eq!(refused.status, 403);
+    assert_eq!(refused.key_protection_code(), "HealthCertificateException");
+    let renewed = host.healthy(&site).await;
+    host.power_on(&site, &released.egress, &renewed, V2).await;
+}
+
+#[tokio::test]
+async fn a_certificate_for_signing_releases_nothing() {
+    let site = Site::start().await;
+    let host = Host::numbered(0);
+    site.register(&host, "node-1").await;
+    let certificate = host.attest(&site, HealthKind::Signing).await;
+    let (ingress, _) = site.protector().await;
+    let refused = ask(&site, &ingress, certificate.certificate(), V2).await;
+    assert_eq!(refused.key_protection_code(), "HealthCertificateException");
+}
+
+#[tokio::test]
+async fn an_identity_key_that_was_superseded_is_not_certified_again() {
+    let site = Site::start().await;
+    let host = Host::numbered(0);
+    site.register(&host, "node-1").await;
+    let captured = host.request(HealthKind::Encryption);
+    host.healthy(&site).await;
+    let newer = host.request_for(HealthKind::Encryption, &Host::numbered(1).identity);
+    assert_eq!(site.post(ATTEST, newer.body()).await.status, 200);
+    let replayed = site.post(ATTEST, captured.body()).await;
+    assert_eq!(replayed.attestation_code(), "identity-key-superseded");
+    let of_other_kind = host.request_for(HealthKind::Signing, &Host::numbered(1).identity);
+    let refused = site.post(ATTEST, of_other_kind.body()).await;
+    assert_eq!(refused.attestation_code(), "identity-key-of-other-kind");
+    site.clock.advance(Seconds::from_days(31));
+    let refused = site.post(ATTEST, newer.body()).await;
+    assert_eq!(refused.attestation_code(), "identity-key-expired");
+}
+
+#[tokio::test]
+async fn a_restart_forgets_nothing() {
+    let mut site = Site::start().await;
+    let (host, barred) = (Host::numbered(0), Host::numbered(1));
+    site.register(&host, "node-1").await;
+    site.register(&barred, "node-2").await;
+    let certificate = host.healthy(&site).await;
+    let of_barred = barred.healthy(&site).await;
+    site.revoke("node-2").await;
+    let (ingress, _) = site.protector().await;
+    let released = host.power_on(&site, &ingress, &certificate, V2).await;
+    let published = site.get(SIGNING_CERTIFICATES).await;
+    let records = site.audit(AuditQuery::default()).await;
+
+    site.restart().await;
+    assert_eq!(site.get(SIGNING_CERTIFICATES).await.body, published.body);
+    assert_eq!(site.audit(AuditQuery::default()).await, records);
+    host.power_on(&site, &released.egress, &certificate, V2)
+        .await;
+    let refused = ask(&site, &ingress, &of_barred, V2).await;
+    assert_eq!(refused.key_protection_code(), "HostRevokedException");
+    let newer = host.request_for(HealthKind::Encryption, &barred.identity);
+    assert_eq!(site.post(ATTEST, newer.body()).await.status, 200);
+    site.restart().await;
+    let superseded = site
+        .post(ATTEST, host.request(HealthKind::Encryption).body())
+        .await;
+    assert_eq!(superseded.attestation_code(), "identity-key-superseded");
+}
+
+#[tokio::test]
+async fn what_hosts_may_keep_is_as_configured_and_only_version_2_says_so() {
+    let site = Site::start_with(
+        "key_protection.key_material_caching = true\n\
+         key_protection.key_material_caching_time = \"1h\"\n\
+         key_protection.key_material_caching_unwraps = 3",
+    )
+    .await;
+    let host = Host::numbered(0);
+    site.register(&host, "node-1").await;
+    let certificate = host.healthy(&site).await;
+    let (ingress, _) = site.protector().await;
+    let released = host.power_on(&site, &ingress, &certificate, V2).await;
+    let caching = released.caching.unwrap();
+    assert_eq!(caching.max_offline_unwraps, 3);
+    let expiry = site
+        .clock
+        .now()
+        .checked_add(Seconds::from_hours(1))
+        .unwrap();
+    assert_eq!(caching.expiry, expiry.unix().cast_unsigned());
+    let released = host
+        .power_on(&site, &released.egress, &certificate, V1)
+        .await;
+    assert_eq!(released.caching, None);
+}
+
+#[tokio::test]
+async fn an_ancestor_of_a_protector_in_use_is_reported_or_refused_as_configured() {
+    for (setting, refused) in [("report", false), ("refuse", true)] {
+        let site = Site::start_with(&format!("key_protection.ancestors = \"{setting}\"")).await;
+        let host = Host::numbered(0);
+        site.register(&host, "node-1").await;
+        let certificate = host.healthy(&site).await;
+        let (ingress, _) = site.protector().await;
+        let first = host.power_on(&site, &ingress, &certificate, V2).await;
+        host.power_on(&site, &first.egress, &certificate, V2).await;
+        let again = ask(&site, &ingress, &certificate, V2).await;
+        let newest = site.recorded("release").await.swap_remove(0);
+        assert_eq!(newest.standing.as_deref(), Some("ancestor"));
+        if refused {
+            assert_eq!(again.status, 403);
+            assert_eq!(again.key_protection_code(), "ProtectorSupersededException");
+            assert_eq!(newest.outcome, "refused");
+            assert_eq!(site.recorded("release").await.len(), 3, "recorded once");
+        } else {
+            assert_eq!(again.status, 200);
+        }
+    }
+}
+
+/// Settings follow the configuration, and the audit log says what they were.
+#[tokio::test]
+async fn a_changed_configuration_is_taken_over_and_recorded() {
+    let mut site = Site::start().await;
+    let before = site.recorded("set-settings").await.len();
+    site.restart().await;
+    assert_eq!(
+        site.recorded("set-settings").await.len(),
+        before,
+        "nothing has changed"
+    );
+    site.config.key_protection.key_material_caching = true;
+    site.restart().await;
+    let records = site.recorded("set-settings").await;
+    assert_eq!(records.len(), before + 1);
+    assert_eq!(records[0].actor, "configuration");
+    assert_eq!(
+        records[0].before.as_ref().unwrap()["allow_key_material_caching"],
+        false
+    );
+    assert_eq!(
+        records[0].after.as_ref().unwrap()["allow_key_material_caching"],
+        true
+    );
+}
+
+/// The first bytes of each answer are what drivers and judges depend on.
+#[tokio::test]
+async fn answers_have_their_types_and_lengths() {
+    let site = Site::start().await;
+    let host = Host::numbered(0);
+    site.register(&host, "node-1").await;
+    let attested = site
+        .post(ATTEST, host.request(HealthKind::Encryption).body())
+        .await;
+    let json = Some("application/json; charset=utf-8");
+    assert_eq!(attested.header("content-type"), json);
+    assert!(
+        attested
+            .text()
+            .starts_with("{\"__type\":\"HealthCertificateReply:#")
+    );
+    assert_eq!(AttestationResultType::from(1).number(), 1);
+    let certificate = host.healthy(&site).await;
+    let (ingress, _) = site.protector().await;
+    let request = pending(&ingress, &certificate, V2).request();
+    let released = site.post(&roll_path(V2), &request).await;
+    let metadata = site.get(METADATA).await;
+    for answer in [&released, &metadata] {
+        assert_eq!(
+            answer.header("content-type"),
+            Some("application/xml; charset=utf-8")
+        );
+    }
+    for answer in [&attested, &released, &metadata] {
+        let length = answer.body.len().to_string();
+        assert_eq!(answer.header("content-length"), Some(&*length));
+    }
+}
