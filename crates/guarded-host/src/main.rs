@@ -14,9 +14,12 @@ mod status;
 
 use std::process::ExitCode;
 
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
+    // Released keys are no business of a core dump. Where the system can't, it can't.
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     log();
     hgs_terminal::run::<arguments::Arguments>()
 }

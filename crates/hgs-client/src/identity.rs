@@ -71,11 +71,9 @@ impl Identity {
         kind: HealthKind,
         master_key: &MasterKey,
     ) -> Result<Option<Self>, IdentityError> {
-        let Some(record) = Record::load(path)? else {
-            return Ok(None);
-        };
-        let identity = record.open(kind, master_key);
-        if identity.is_none() {
+        let record = Record::load(path)?;
+        let identity = record.and_then(|record| record.open(kind, master_key));
+        if identity.is_none() && hgs_files::exists(path)? {
             tracing::warn!(path = %path.display(), "identity key does not open; a new one is made");
         }
         Ok(identity)

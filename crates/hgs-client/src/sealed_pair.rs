@@ -177,6 +177,7 @@ mod tests {
     use hgs_pki::SignatureCache;
     use hgs_protector::TransportKey;
     use hgs_testkit::fixtures::{Forge, Guardian};
+    use hgs_testkit::tool;
     use rustix::process::{Signal, getpid, kill_process};
 
     use super::*;
@@ -304,7 +305,52 @@ mod tests {
         }
     }
 
-    /// Not a test of its own: the process of the test above.
+    /// A killed process does not show what a power cut does. What does: that nothing is renamed before what it stands
+    /// for is synchronised, by name and by content.
+    #[test]
+    fn everything_is_synchronised_before_it_is_relied_on() {
+        let folder = Folder::new();
+        let output = Command::new(tool("strace", "strace"))
+            .args(["-f", "-y", "-qq", "-e", "signal=none"])
+            .args(["-e", "trace=fsync,fdatasync,rename,renameat,renameat2"])
+            .arg(env::current_exe().unwrap())
+            .args(["--exact", "sealed_pair::tests::the_process_that_is_killed"])
+            .env(FOLDER, folder.0.path())
+            .env(LAST, (STEPS.len() - 1).to_string())
+            .output()
+            .unwrap();
+        let trace = String::from_utf8(output.stderr).unwrap();
+        let place = folder.0.path().to_str().unwrap();
+        let calls: Vec<String> = trace
+            .lines()
+            .filter(|line| line.contains(place))
+            .map(|line| call(line, place))
+            .collect();
+        let expected = [
+            "fsync .vm.protector.new",
+            "fsync .vm.state.new",
+            "fsync .",
+            "rename .vm.state.new vm.state",
+            "fsync .",
+            "rename .vm.protector.new vm.protector",
+            "fsync .",
+        ];
+        assert_eq!(calls, expected, "{trace}");
+    }
+
+    /// The name of a system call and the names of its files, without their folder.
+    fn call(line: &str, folder: &str) -> String {
+        let (name, arguments) = line.split_once('(').unwrap();
+        let mut words = vec![name.rsplit(' ').next().unwrap().to_owned()];
+        for part in arguments.split(folder).skip(1) {
+            let end = part.find(['"', '>']).unwrap();
+            let file = part[..end].trim_start_matches('/');
+            words.push(if file.is_empty() { "." } else { file }.to_owned());
+        }
+        words.join(" ")
+    }
+
+    /// Not a test of its own: the process of the tests above.
     #[test]
     fn the_process_that_is_killed() {
         let (Some(folder), Ok(last)) = (env::var_os(FOLDER), env::var(LAST)) else {

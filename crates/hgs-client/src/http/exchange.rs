@@ -51,7 +51,7 @@ where
     exchange.await
 }
 
-fn written(request: &Request) -> hyper::Request<Full<Bytes>> {
+pub(super) fn written(request: &Request) -> hyper::Request<Full<Bytes>> {
     let url = request.url();
     let builder = hyper::Request::builder()
         .uri(url.path())

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hgs_testkit::tool;
+use proptest::prelude::*;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -352,4 +353,14 @@ fn certified(folder: &Path, authority: &str, host: &str) -> TlsAcceptor {
         .with_single_cert(vec![certificate], key)
         .unwrap();
     TlsAcceptor::from(Arc::new(settings))
+}
+
+proptest! {
+    /// The one `expect` on the way to a service.
+    #[test]
+    fn every_url_that_parses_can_be_asked_for(path in "[!-~]{1,24}", host in "[a-z0-9_.-]{1,12}") {
+        if let Ok(url) = format!("http://{host}/{path}").parse() {
+            exchange::written(&Request::Get { url });
+        }
+    }
 }

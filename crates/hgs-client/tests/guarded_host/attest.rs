@@ -6,12 +6,15 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use hgs_attest::Code;
 use hgs_attest::client::{AttestationFailure, NotAsked};
 use hgs_attest::wire::AttestationOperationMode;
+use hgs_client::configuration::Endpoints;
 use hgs_client::service::{Cause, Side, Sides};
 use hgs_client::status::Status;
-use hgs_client::{Attestation, Error, Fault};
+use hgs_client::{Attestation, Error, Fault, GuardedHost};
 use hgs_files::FileProblem;
+use hgs_kps::ServiceVersion;
 use hgs_pki::Seconds;
 use hgs_pki::health::{HealthCertificateError, HealthKind};
+use tokio::net::TcpListener;
 
 use crate::guardian::{Manner, TestClock, TestGuardian, TestHost};
 
@@ -379,4 +382,30 @@ async fn the_octets_of_the_identity_key_are_sealed() {
     // rsaEncryption, 1.2.840.113549.1.1.1: in every RSA key in clear.
     let oid = [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
     assert!(!key.windows(oid.len()).any(|octets| octets == oid));
+}
+
+/// Whoever starts many machines does it in tasks.
+#[test]
+fn hosts_work_in_tasks() {
+    fn is_send<T: Send>(_: impl FnOnce(&'static GuardedHost) -> T) {}
+    is_send(|host| host.attest(HealthKind::Encryption, Sides::Both));
+    is_send(|host| host.unwrap(b"", ServiceVersion::V2));
+    is_send(|host| host.rehearse_attestation(&[], Sides::Both));
+}
+
+#[tokio::test]
+async fn authorities_that_can_not_be_read_are_told_when_they_are_needed() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let url = |path| format!("https://{address}/{path}").parse().unwrap();
+    let endpoints = Endpoints {
+        attestation: url("Attestation"),
+        key_protection: url("KeyProtection"),
+    };
+    let host = TestHost::with_authorities(&TestClock::new(), endpoints, "/no/such/file.pem");
+    assert_eq!(status_name(&host), "Unknown");
+    let error = attest(&host).await.unwrap_err();
+    assert!(error.to_string().contains("/no/such/file.pem"), "{error}");
+    assert_eq!(error.fault(), Fault::Operator);
+    assert!(error.remedy().unwrap().contains("--ca"));
 }

@@ -361,13 +361,31 @@ pub(crate) struct TestHost {
 
 impl TestHost {
     pub(crate) fn new(clock: &TestClock, primary: Endpoints, fallback: Option<Endpoints>) -> Self {
+        Self::of(
+            clock,
+            Services {
+                primary,
+                fallback,
+                certificate_authorities: None,
+            },
+        )
+    }
+
+    /// A host that trusts the certification authorities in `file`.
+    pub(crate) fn with_authorities(clock: &TestClock, primary: Endpoints, file: &str) -> Self {
+        Self::of(
+            clock,
+            Services {
+                primary,
+                fallback: None,
+                certificate_authorities: Some(file.into()),
+            },
+        )
+    }
+
+    fn of(clock: &TestClock, services: Services) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let folders = Folders::inside(folder.path());
-        let services = Services {
-            primary,
-            fallback,
-            certificate_authorities: None,
-        };
         let configuration = Configuration::HostGuardianService(services);
         configuration.store(&folders.configuration).unwrap();
         let host = open(folders, clock);
