@@ -1,23 +1,4 @@
-//! The sealed file: octets that open with a transport key, and with nothing else.
-//!
-//! ```text
-//! octets     content
-//!  0- 7      ASCII "OpenHGS" and the octet 1A
-//!  8-11      version, u32 little-endian: 1
-//! 12-43      digest of the protector whose transport key seals the file (protocol profile, section 4)
-//! 44-75      salt, random
-//! 76-87      GCM initialisation vector, random
-//! 88-        ciphertext, as long as the plaintext: at most 64 MiB
-//! last 16    GCM tag
-//! ```
-//!
-//! The key is HKDF-SHA-256 of the transport key with that salt, info = ASCII `OpenHGS sealed file 1`,
-//! 32 octets. AES-256-GCM; the first 76 octets are the additional data.
-//!
-//! The digest says which protector belongs to the file, which is what makes a crash between the
-//! replacement of the one and of the other recoverable ([`crate::SealedPair`]). It is not a
-//! condition: the owner can grant and revoke without changing the transport key, and the file must
-//! open with that protector too. What decides is the key.
+#![doc = include_str!("../../../docs/sealed-file.md")]
 
 use hgs_crypto::hash::hkdf_sha256;
 use hgs_crypto::{CryptoError, Random, SecretBytes, aes, random};

@@ -1,19 +1,6 @@
 //! A protector and the file that it seals, replaced together so that no crash loses both.
 //!
-//! After a roll the file is sealed under the egress protector's key, and the two files on disk must
-//! change as one. There is no system call for that; there is one for each:
-//!
-//! ```text
-//! 1  write .PROTECTOR.new, synchronise     crash: the old pair stands, leftovers are cleared
-//! 2  write .FILE.new, synchronise          crash: the same
-//! 3  synchronise the protector's folder    crash: the same
-//! 4  rename .FILE.new to FILE              crash: FILE names the protector in .PROTECTOR.new
-//! 5  rename .PROTECTOR.new to PROTECTOR    crash: the new pair stands
-//! ```
-//!
-//! The one point of no return is step 4. A sealed file names its protector by digest, so whoever
-//! opens the pair next sees which side of it the crash was on, and finishes or clears up. No journal
-//! is needed, and there is always a protector on disk that opens the file on disk.
+//! How it is done, and why no journal is needed, says `docs/sealed-file.md`.
 
 use std::path::{Path, PathBuf};
 

@@ -71,33 +71,37 @@ impl GuardedHost {
         ingress: &VerifiedProtector,
         version: ServiceVersion,
     ) -> Result<Result<Released, ServiceFailure>, Error> {
-        let Endpoints {
-            attestation,
-            key_protection: url,
-        } = endpoints;
-        let mut reuse = Reuse::WhileValid;
-        loop {
+        let ask = async |reuse| -> Result<_, Error> {
             let kind = HealthKind::Encryption;
             let certified = match self.certify(side, endpoints, kind, reuse).await? {
                 Ok(certified) => certified,
-                Err(cause) => return Ok(Err(ServiceFailure::new(side, attestation, cause))),
-            };
-            let (client, caches) = (self.client(), self.caches());
-            match key_protection::roll(client, url, version, ingress, &certified, caches).await {
-                // The service may want a newer certificate than the one that was held.
-                Err(cause) if certified.held && code(&cause) == Some(Code::HealthCertificate) => {
-                    tracing::warn!(%url, %cause, "health certificate is refused; asking for a new one");
-                    reuse = Reuse::Never;
-                }
                 Err(cause) => {
-                    if code(&cause) == Some(Code::HostRevoked) {
-                        self.forget_certificate(side, endpoints, &cause)?;
-                    }
-                    return Ok(Err(ServiceFailure::new(side, url, cause)));
+                    let failure = ServiceFailure::new(side, &endpoints.attestation, cause);
+                    return Ok((Err(failure), false));
                 }
-                Ok(released) => return Ok(Ok(released)),
-            }
+            };
+            let url = &endpoints.key_protection;
+            let (client, caches) = (self.client(), self.caches());
+            let answer =
+                key_protection::roll(client, url, version, ingress, &certified, caches).await;
+            let answer = answer.map_err(|cause| ServiceFailure::new(side, url, cause));
+            Ok((answer, certified.held))
+        };
+        let (mut answer, held) = ask(Reuse::WhileValid).await?;
+        if let Err(failure) = &answer
+            && held
+            && code(failure) == Some(Code::HealthCertificate)
+        {
+            // The service may want a newer certificate than the one that was held.
+            tracing::warn!(%failure, "health certificate is refused; asking for a new one");
+            (answer, _) = ask(Reuse::Never).await?;
         }
+        if let Err(failure) = &answer
+            && code(failure) == Some(Code::HostRevoked)
+        {
+            self.forget_certificate(side, endpoints, &failure.cause)?;
+        }
+        Ok(answer)
     }
 
     /// Keeps in mind whether the fallback is in use.
@@ -177,8 +181,8 @@ impl fmt::Debug for Unwrapped {
     }
 }
 
-fn code(cause: &Cause) -> Option<Code> {
-    match cause {
+fn code(failure: &ServiceFailure) -> Option<Code> {
+    match &failure.cause {
         Cause::KeyProtection(KeyProtectionFailure::Refused { code, .. }) => *code,
         _ => None,
     }
