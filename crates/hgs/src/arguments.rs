@@ -4,6 +4,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use hgs_server::process;
 use hgs_terminal::{Common, Completions, Exit, Failure, Man, Program, Terminal};
 
+use crate::administration;
 use crate::{guardian, init, protector, serve, server};
 
 /// OpenHGS: a Host Guardian Service, and the tools of those who own virtual machines
@@ -25,8 +26,17 @@ pub(crate) struct Arguments {
 enum Noun {
     Init(init::Arguments),
     Serve(serve::Arguments),
+    Status(administration::Status),
     /// The server's configuration
     Server(server::Arguments),
+    /// The guardian's own certificates
+    Certificate(administration::Certificate),
+    /// Hosts that may attest
+    Host(administration::Host),
+    /// Signers of health certificates
+    Signer(administration::Signer),
+    /// Who released which key to whom, and who changed what
+    Audit(administration::Audit),
     /// Guardians: own ones with their keys, and those of others
     Guardian(guardian::Arguments),
     /// Key protectors: the secret of a virtual machine, wrapped for all who may open it
@@ -49,7 +59,12 @@ impl Program for Arguments {
         match self.noun {
             Noun::Init(arguments) => arguments.run(terminal),
             Noun::Serve(arguments) => arguments.run(),
+            Noun::Status(arguments) => arguments.run(terminal),
             Noun::Server(arguments) => arguments.run(terminal),
+            Noun::Certificate(arguments) => arguments.run(terminal),
+            Noun::Host(arguments) => arguments.run(terminal),
+            Noun::Signer(arguments) => arguments.run(terminal),
+            Noun::Audit(arguments) => arguments.run(terminal),
             Noun::Guardian(arguments) => arguments.run(terminal),
             Noun::Protector(arguments) => arguments.run(terminal),
             Noun::Completions(completions) => completions.run(Self::command(), terminal),

@@ -4,6 +4,7 @@
 //! those of the administrator talk to a running service over its socket. Statuses: 0 done, 1 failed, 2 invalid or
 //! refused, 64 usage.
 
+mod administration;
 mod arguments;
 mod bits;
 mod certified;

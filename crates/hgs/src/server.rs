@@ -9,6 +9,7 @@ use hgs_server::Config;
 use hgs_server::config::{ConfigError, Environment};
 use hgs_terminal::{AtFault, Exit, Failure, Terminal};
 
+use crate::administration::{ServerOption, Settings};
 use crate::failures::{IntoFailure, OrFail as _};
 
 /// The verbs of `hgs server`.
@@ -17,12 +18,13 @@ pub(crate) struct Arguments {
     #[command(subcommand)]
     verb: Verb,
     #[command(flatten)]
-    config: ConfigOption,
+    server: ServerOption,
 }
 
 #[derive(Debug, Subcommand)]
 enum Verb {
     Check(check::Arguments),
+    Show(Settings),
 }
 
 /// Where the configuration is.
@@ -36,7 +38,8 @@ pub(crate) struct ConfigOption {
 impl Arguments {
     pub(crate) fn run(self, terminal: &Terminal) -> Result<Exit, Failure> {
         match self.verb {
-            Verb::Check(arguments) => arguments.run(&self.config, terminal),
+            Verb::Check(arguments) => arguments.run(&self.server.config, terminal),
+            Verb::Show(arguments) => arguments.run(self.server, terminal),
         }
     }
 }

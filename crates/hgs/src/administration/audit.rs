@@ -1,0 +1,160 @@
+//! `hgs audit`: who released which key to whom, and who changed what.
+
+use std::fmt;
+
+use clap::Subcommand;
+use hgs_server::admin::Administration as _;
+use hgs_server::admin::types::{AuditQuery, AuditRecord};
+use hgs_terminal::{Exit, Failure, Table, Terminal};
+use serde::Serialize;
+
+use super::{ServerOption, or_dash};
+use crate::failures::OrFail as _;
+
+/// The verbs of `hgs audit`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+    #[command(flatten)]
+    server: ServerOption,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// List the newest records, newest first
+    #[command(after_help = "Examples:
+  hgs audit list --host host1 --since 2026-11-01T00:00:00Z
+  hgs audit list --outcome refused
+  hgs audit list --before 1200")]
+    List(List),
+    /// Show one record in full
+    Show {
+        /// Its number
+        sequence: u64,
+    },
+}
+
+/// Which records are listed.
+#[derive(Debug, clap::Args)]
+struct List {
+    /// At most so many, up to 1000 [default: 100]
+    #[arg(long)]
+    limit: Option<usize>,
+    /// Only records before this number
+    #[arg(long, value_name = "SEQUENCE")]
+    before: Option<u64>,
+    /// Only records from this time on, such as 2026-11-21T19:00:00Z
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Only records before this time
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+    /// Only records about the host with this name or id
+    #[arg(long, value_name = "NAME")]
+    host: Option<String>,
+    /// Only this action, such as `release`
+    #[arg(long)]
+    action: Option<String>,
+    /// Only what was done, or only what was refused
+    #[arg(long, value_parser = ["done", "refused"])]
+    outcome: Option<String>,
+    /// Only records about the protector with this digest
+    #[arg(long, value_name = "DIGEST")]
+    protector: Option<String>,
+}
+
+impl Arguments {
+    pub(crate) fn run(self, terminal: &Terminal) -> Result<Exit, Failure> {
+        let client = self.server.client()?;
+        match self.verb {
+            Verb::List(list) => {
+                let records = client.audit(&list.into_query()).or_fail()?;
+                terminal.report(&Records(records))?;
+            }
+            Verb::Show { sequence } => {
+                terminal.report(&Record(client.audit_record(sequence).or_fail()?))?;
+            }
+        }
+        Ok(Exit::Done)
+    }
+}
+
+impl List {
+    fn into_query(self) -> AuditQuery {
+        AuditQuery {
+            limit: self.limit,
+            before: self.before,
+            since: self.since,
+            until: self.until,
+            host: self.host,
+            action: self.action,
+            outcome: self.outcome,
+            protector: self.protector,
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Records(Vec<AuditRecord>);
+
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Record(AuditRecord);
+
+impl fmt::Display for Records {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut table = Table::new([
+            "NUMBER", "TIME", "ACTION", "OUTCOME", "HOST", "ACTOR", "REASON",
+        ]);
+        for record in &self.0 {
+            table.row([
+                record.sequence.to_string(),
+                record.time.clone(),
+                record.action.clone(),
+                record.outcome.clone(),
+                or_dash(record.host_name.as_ref().or(record.host.as_ref())),
+                record.actor.clone(),
+                or_dash(record.reason.as_ref()),
+            ]);
+        }
+        table.fmt(formatter)
+    }
+}
+
+impl fmt::Display for Record {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(record) = self;
+        let optional = [
+            ("reason", record.reason.clone()),
+            ("host", record.host.clone()),
+            ("host name", record.host_name.clone()),
+            ("health certificate", record.serial.clone()),
+            ("policy digest", record.policy.clone()),
+            ("protector", record.protector.clone()),
+            ("egress protector", record.egress_protector.clone()),
+            ("standing", record.standing.clone()),
+            ("owner", record.owner.clone()),
+            ("opened by", record.guardian.clone()),
+            ("lineage", record.lineage.clone()),
+            ("events", record.count.map(|count| count.to_string())),
+            ("before", record.before.as_ref().map(ToString::to_string)),
+            ("after", record.after.as_ref().map(ToString::to_string)),
+        ];
+        let always = [
+            ("number", record.sequence.to_string()),
+            ("time", record.time.clone()),
+            ("node", record.node.clone()),
+            ("actor", record.actor.clone()),
+            ("action", record.action.clone()),
+            ("outcome", record.outcome.clone()),
+            ("generation", record.generation.to_string()),
+            ("changes", record.changes.join(", ")),
+        ];
+        let known = optional
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)));
+        Table::of_pairs(always.into_iter().chain(known)).fmt(formatter)
+    }
+}

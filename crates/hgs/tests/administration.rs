@@ -1,0 +1,244 @@
+//! The administrator's commands, against a server that runs.
+
+mod common;
+
+use common::Home;
+use common::served::{Served, configure};
+use serde_json::{Value, json};
+
+struct Site {
+    home: Home,
+    served: Served,
+}
+
+impl Site {
+    fn new() -> Self {
+        let home = Home::new();
+        configure(&home);
+        home.hgs("init --config hgs.toml --name guardian.example --bits 2048")
+            .done();
+        let served = Served::start(&home);
+        for host in ["host1", "host2"] {
+            home.openssl(&format!(
+                "genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out {host}.key"
+            ));
+            home.openssl(&format!("pkey -in {host}.key -pubout -out {host}.pem"));
+        }
+        Self { home, served }
+    }
+
+    #[track_caller]
+    fn ask(&self, words: &str) -> common::Outcome {
+        self.home.hgs(&format!("{words} --config hgs.toml"))
+    }
+
+    #[track_caller]
+    fn json(&self, words: &str) -> Value {
+        self.ask(&format!("{words} --json")).done().json()
+    }
+}
+
+#[test]
+fn status_and_settings_show_the_guardian_as_it_is() {
+    let site = Site::new();
+    let status = site.json("status");
+    assert_eq!(status["name"], "guardian.example");
+    assert_eq!(status["attestation_mode"], "host-key");
+    assert_eq!(
+        (&status["registered_hosts"], &status["revoked_hosts"]),
+        (&json!(0), &json!(0))
+    );
+    let primary = status["primary_signing"]["thumbprint"].as_str().unwrap();
+    site.ask("status")
+        .done()
+        .saying("AttestationOperationMode")
+        .saying(format!("{primary}, until 20"))
+        .saying("0 registered, 0 revoked");
+
+    let settings = site.json("server show");
+    assert_eq!(
+        (&settings["name"], &settings["node"]),
+        (&json!("guardian.example"), &json!("node-1"))
+    );
+    site.ask("server show")
+        .done()
+        .saying("state")
+        .saying("listens for http at 127.0.0.1:");
+
+    let certificates = site.json("certificate list");
+    let kinds: Vec<_> = certificates
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|found| found["kind"].as_str().unwrap())
+        .collect();
+    for kind in ["signing", "encryption", "communications"] {
+        assert!(kinds.contains(&kind), "{kinds:?}");
+    }
+    site.ask("certificate list")
+        .done()
+        .saying("primary")
+        .saying(primary);
+    let shown = site.json(&format!("certificate show {primary}"));
+    site.home.write("shown.pem", shown["pem"].as_str().unwrap());
+    let subject =
+        String::from_utf8(site.home.openssl("x509 -in shown.pem -noout -subject")).unwrap();
+    assert!(
+        subject.contains("OpenHGS Guardian Signing (guardian.example)"),
+        "{subject}"
+    );
+    site.ask(&format!("certificate show {primary}"))
+        .done()
+        .saying("-----BEGIN CERTIFICATE-----")
+        .saying("SHA-1");
+    site.ask(&format!("certificate show {}", "0".repeat(64)))
+        .ended(1);
+    site.ask("certificate show nonsense").ended(2);
+
+    let signers = site.json("signer list");
+    assert_eq!(
+        (&signers[0]["own"], &signers[0]["stage"]),
+        (&json!(true), &json!("active"))
+    );
+    site.ask("signer list").done().saying("active");
+    assert_eq!(site.served.stop().0, Some(0));
+}
+
+#[test]
+fn hosts_are_registered_shown_barred_and_forgotten() {
+    let site = Site::new();
+    site.ask("host add host1 --host-key host1.pem")
+        .done()
+        .saying("Host host1 is registered.");
+    site.ask("host add host1 --host-key host2.pem").ended(2);
+    site.ask("host add other --host-key host1.pem").ended(2);
+    // A certificate over the key, in DER.
+    site.home
+        .openssl("req -x509 -key host2.key -subj /CN=host2 -outform DER -out host2.der");
+    let added = site.json("host add host2 --host-key host2.der");
+    assert_eq!(added["name"], "host2");
+    for (file, octets, status) in [
+        ("bad.pem", "nonsense".as_bytes(), 2),
+        ("bad.der", b"\xff\xfe", 2),
+    ] {
+        site.home.write(file, octets);
+        site.ask(&format!("host add host3 --host-key {file}"))
+            .ended(status);
+    }
+    site.ask("host add host3 --host-key absent.pem").ended(1);
+
+    let list = site.json("host list");
+    let names: Vec<_> = list
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|host| host["name"].clone())
+        .collect();
+    assert_eq!(names, ["host1", "host2"]);
+    site.ask("host list").done().saying("host2  registered");
+    let shown = site.json("host show host1");
+    assert_eq!(
+        shown["host_key"].as_str().unwrap().as_bytes(),
+        site.home.read("host1.pem")
+    );
+    site.ask("host show host1")
+        .done()
+        .saying("-----BEGIN PUBLIC KEY-----");
+
+    site.ask("host revoke host1 --reason stolen")
+        .ended(2)
+        .saying("--yes");
+    assert_eq!(site.json("host show host1")["revoked"], Value::Null);
+    let revoked = site
+        .home
+        .command()
+        .args([
+            "host",
+            "revoke",
+            "host1",
+            "--reason",
+            "stolen from the van",
+            "--yes",
+            "--config",
+            "hgs.toml",
+        ])
+        .output()
+        .unwrap();
+    assert!(revoked.status.success());
+    assert_eq!(
+        site.json("host show host1")["revoked"]["reason"],
+        "stolen from the van"
+    );
+    site.ask("host list").done().saying("host1  revoked");
+    site.ask("host revoke host1 --reason again --yes").ended(2);
+    site.ask("host remove host2").ended(2);
+    site.ask("host remove host2 --yes")
+        .done()
+        .saying("Host host2 is removed.");
+    site.ask("host show host2").ended(1);
+    site.ask("host remove host2 --yes").ended(1);
+}
+
+#[test]
+fn every_change_is_in_the_audit_log() {
+    let site = Site::new();
+    site.ask("host add host1 --host-key host1.pem").done();
+    site.ask("host revoke host1 --reason stolen --yes").done();
+    let records = site.json("audit list");
+    let records = records.as_array().unwrap();
+    let sequences: Vec<_> = records
+        .iter()
+        .map(|record| record["sequence"].as_u64().unwrap())
+        .collect();
+    assert!(
+        sequences.is_sorted_by(|newer, older| newer > older),
+        "{sequences:?}"
+    );
+    let newest = &records[0];
+    assert_eq!(
+        (&newest["outcome"], &newest["host_name"]),
+        (&json!("done"), &json!("host1"))
+    );
+    site.ask("audit list")
+        .done()
+        .saying("NUMBER")
+        .saying("host1");
+    let limited = site.json("audit list --limit 1");
+    assert_eq!(limited.as_array().unwrap().len(), 1);
+    let before = site.json(&format!("audit list --before {}", sequences[0]));
+    assert_eq!(before[0]["sequence"], sequences[1]);
+    let about = site.json("audit list --host host1");
+    assert_eq!(about.as_array().unwrap().len(), 2);
+    assert_eq!(site.json("audit list --outcome refused"), json!([]));
+    let shown = site.json(&format!("audit show {}", sequences[0]));
+    assert_eq!(&shown, newest);
+    site.ask(&format!("audit show {}", sequences[0]))
+        .done()
+        .saying("actor");
+    site.ask("audit show 999999").ended(1);
+    site.ask("audit list --outcome maybe").ended(64);
+    site.ask("audit list --since yesterday").ended(2);
+}
+
+#[test]
+fn without_a_server_the_remedy_is_named() {
+    let home = Home::new();
+    configure(&home);
+    home.hgs("status --config hgs.toml")
+        .ended(1)
+        .saying("hgs serve");
+    home.hgs("host list --socket /no/such/socket")
+        .ended(1)
+        .saying("/no/such/socket");
+    let failure = home
+        .hgs("status --socket /no/such/socket --json")
+        .ended(1)
+        .json();
+    assert_eq!(failure["error"]["at_fault"], "operator");
+    assert!(
+        failure["error"]["remedy"]
+            .as_str()
+            .unwrap()
+            .contains("hgs serve")
+    );
+}
