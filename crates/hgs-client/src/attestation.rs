@@ -82,14 +82,20 @@ pub(crate) async fn service_info(
 }
 
 /// Who signs the health certificates of the service at `attestation` ([MS-HGSA] 3.1.5.5).
-async fn signers(client: &Client, attestation: &Url) -> Result<TrustedSigners, Cause> {
+pub(crate) async fn signing_certificates(
+    client: &Client,
+    attestation: &Url,
+) -> Result<Vec<Certificate>, Cause> {
     let url = attestation.join("/v2.0/signingCertificates");
     let response = client.send(&Request::Get { url }).await?;
-    let certificates =
-        signing_certificates::read(&response.body).map_err(|error| Cause::SigningCertificates {
-            status: response.status,
-            error,
-        })?;
+    signing_certificates::read(&response.body).map_err(|error| Cause::SigningCertificates {
+        status: response.status,
+        error,
+    })
+}
+
+async fn signers(client: &Client, attestation: &Url) -> Result<TrustedSigners, Cause> {
+    let certificates = signing_certificates(client, attestation).await?;
     let signers = certificates.into_iter().map(TrustedSigner::own);
     Ok(TrustedSigners::new(signers.collect()))
 }

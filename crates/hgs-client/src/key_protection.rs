@@ -91,6 +91,16 @@ pub(crate) async fn roll(
     }
 }
 
+/// The metadata that the service at `key_protection` publishes ([MS-KPS] 3.2.5.2).
+pub(crate) async fn metadata(client: &Client, key_protection: &Url) -> Result<Vec<u8>, Cause> {
+    let url = key_protection.join("/service/metadata/2014-07/metadata.xml");
+    let response = client.send(&Request::Get { url }).await?;
+    match response.status {
+        200 => Ok(response.body.to_vec()),
+        _ => Err(refused(&response).into()),
+    }
+}
+
 fn open(
     pending: PendingRoll,
     body: &[u8],

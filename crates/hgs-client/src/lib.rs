@@ -44,6 +44,7 @@ pub mod host_key;
 pub mod http;
 mod identity;
 mod key_protection;
+mod published;
 mod rehearsal;
 mod remedy;
 pub mod sealed_file;

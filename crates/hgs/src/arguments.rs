@@ -5,7 +5,7 @@ use hgs_server::process;
 use hgs_terminal::{Common, Completions, Exit, Failure, Man, Program, Terminal};
 
 use crate::administration;
-use crate::{guardian, init, protector, serve, server};
+use crate::{guardian, init, protector, quickstart, serve, server};
 
 /// OpenHGS: a Host Guardian Service, and the tools of those who own virtual machines
 #[derive(Debug, Parser)]
@@ -24,6 +24,7 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Noun {
+    Quickstart(quickstart::Arguments),
     Init(init::Arguments),
     Serve(serve::Arguments),
     Status(administration::Status),
@@ -57,6 +58,7 @@ impl Program for Arguments {
             terminal.note(format!("warning: this process can't be hardened: {error}"));
         }
         match self.noun {
+            Noun::Quickstart(arguments) => arguments.run(terminal),
             Noun::Init(arguments) => arguments.run(terminal),
             Noun::Serve(arguments) => arguments.run(),
             Noun::Status(arguments) => arguments.run(terminal),

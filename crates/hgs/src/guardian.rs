@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use clap::Subcommand;
 use hgs_terminal::{AtFault, Exit, Failure, Terminal};
 
+pub(crate) use generate::generate;
 pub(crate) use home::{Home, LocalGuardian, TrustedBy};
 pub(crate) use name::GuardianName;
 pub(crate) use show::CertificateView;

@@ -14,6 +14,7 @@ mod guardian;
 mod init;
 mod keys;
 mod protector;
+mod quickstart;
 mod serve;
 mod server;
 

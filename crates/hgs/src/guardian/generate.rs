@@ -15,7 +15,7 @@ use crate::failures::OrFail as _;
 const BACK: Seconds = Seconds::from_minutes(5);
 
 /// Makes two keys, and self-signed certificates for ten years in the name of `name`.
-pub(super) fn generate(name: &str, bits: Bits, now: Time) -> Result<Pair, Failure> {
+pub(crate) fn generate(name: &str, bits: Bits, now: Time) -> Result<Pair, Failure> {
     let validity = Validity {
         not_before: now.checked_sub(BACK).unwrap_or(Time::MIN),
         not_after: now

@@ -1,0 +1,44 @@
+//! What the services publish for everybody: who signs health certificates, and the guardian's metadata.
+
+use hgs_pki::Certificate;
+
+use crate::attestation;
+use crate::error::Error;
+use crate::host::{Asked, GuardedHost};
+use crate::key_protection;
+use crate::service::{ServiceFailure, Sides};
+
+impl GuardedHost {
+    /// The certificates of those who sign health certificates ([MS-HGSA] 3.2.4.3). Nothing vouches for them but the
+    /// connection they came over.
+    ///
+    /// # Errors
+    /// [`Error::Services`] when no service lists them, [`Error::LocalMode`] when none is configured.
+    pub async fn signing_certificates(&self) -> Result<Vec<Certificate>, Error> {
+        let mut asked = Asked::default();
+        for (side, endpoints) in self.services(Sides::Both)? {
+            let url = &endpoints.attestation;
+            match attestation::signing_certificates(self.client(), url).await {
+                Ok(certificates) => return Ok(certificates),
+                Err(cause) => asked.failed(ServiceFailure::new(side, url, cause))?,
+            }
+        }
+        Err(asked.in_vain())
+    }
+
+    /// The guardian's metadata ([MS-KPS] 3.2.4.2), as it came. It is not trusted before it is imported.
+    ///
+    /// # Errors
+    /// [`Error::Services`] when no service gives it, [`Error::LocalMode`] when none is configured.
+    pub async fn metadata(&self) -> Result<Vec<u8>, Error> {
+        let mut asked = Asked::default();
+        for (side, endpoints) in self.services(Sides::Both)? {
+            let url = &endpoints.key_protection;
+            match key_protection::metadata(self.client(), url).await {
+                Ok(metadata) => return Ok(metadata),
+                Err(cause) => asked.failed(ServiceFailure::new(side, url, cause))?,
+            }
+        }
+        Err(asked.in_vain())
+    }
+}

@@ -1,0 +1,45 @@
+//! `hgs quickstart`: the main job, once, on this machine.
+//!
+//! A guardian on loopback ports of the system's choosing, two guarded hosts, an owner and a key protector: all real, all
+//! in a folder of their own. Nothing is installed, nothing is left behind unless `--keep` says where, and nobody needs
+//! to be root.
+
+mod cast;
+mod folder;
+mod stage;
+mod story;
+
+use std::path::PathBuf;
+
+use hgs_terminal::{AtFault, Exit, Failure, Terminal};
+
+use folder::Folder;
+use stage::Stage;
+
+/// Run the main job once: a host attests, and a virtual machine's keys are released, rolled, and refused
+///
+/// Starts a real guardian on loopback ports, in a folder of its own and without root. Prints what happens and how long it
+/// takes, and ends with status 0 only if every step did what it says; a refusal is a step that must be refused.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example: hgs quickstart --json --keep ./kept")]
+pub(crate) struct Arguments {
+    /// Leave the documents in this folder, which must be new or empty
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+}
+
+impl Arguments {
+    pub(crate) fn run(self, terminal: &Terminal) -> Result<Exit, Failure> {
+        let folder = Folder::prepare(self.keep.as_deref())?;
+        let runtime = tokio::runtime::Runtime::new().map_err(failed)?;
+        let stage = Stage::new(terminal);
+        runtime.block_on(story::tell(&stage, &folder))?;
+        folder.say_what_is_kept(terminal);
+        Ok(Exit::Done)
+    }
+}
+
+/// Whatever fails here is ours: everybody who takes part is.
+fn failed(error: impl std::error::Error) -> Failure {
+    Failure::of(&error).at_fault(AtFault::Ourselves)
+}

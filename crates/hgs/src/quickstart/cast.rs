@@ -1,0 +1,156 @@
+//! Who takes part: an owner, a fabric's guardian, hosts.
+
+use std::fs::DirBuilder;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use hgs_client::configuration::{Configuration, Endpoints, Services};
+use hgs_client::host_key::{HostKeySize, PublicForm};
+use hgs_client::url::Url;
+use hgs_client::{Folders, GuardedHost, SealedPair};
+use hgs_files::Readers;
+use hgs_pki::Time;
+use hgs_protector::GuardianCertificates;
+use hgs_server::Config;
+use hgs_server::config::Layout;
+use hgs_terminal::Failure;
+
+use super::failed;
+use crate::bits::Bits;
+use crate::certified::Pair;
+use crate::guardian;
+use crate::keys::HeldKeys;
+
+/// The configuration of a guardian that lives in `folder` and listens on ports of the system's choosing.
+pub(super) fn guardian_configuration(folder: &Path) -> Config {
+    let mut config = Config::with_layout(Layout {
+        configuration: folder.join("etc"),
+        state: folder.join("guardian"),
+        runtime: folder.join("run"),
+        http_port: 0,
+        https_port: 0,
+    });
+    let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    config.server.name = "quickstart".to_owned();
+    config.listen.http.address = Some(any_port);
+    config.listen.metrics.address = any_port;
+    config
+}
+
+/// The two URLs that hosts are told.
+#[derive(Debug, Clone)]
+pub(super) struct Urls {
+    pub(super) attestation: Url,
+    pub(super) key_protection: Url,
+}
+
+impl Urls {
+    pub(super) fn at(address: SocketAddr) -> Result<Self, Failure> {
+        let url = |path: &str| {
+            let url: Result<Url, _> = format!("http://{address}{path}").parse();
+            url.map_err(failed)
+        };
+        Ok(Self {
+            attestation: url("/Attestation")?,
+            key_protection: url("/KeyProtection")?,
+        })
+    }
+}
+
+/// Who owns the virtual machine: a guardian whose keys never leave it.
+#[derive(Debug)]
+pub(super) struct Owner {
+    pub(super) certificates: GuardianCertificates,
+    pub(super) keys: HeldKeys,
+}
+
+impl Owner {
+    pub(super) fn new(now: Time) -> Result<Self, Failure> {
+        let Pair {
+            signing,
+            encryption,
+        } = guardian::generate("Owner", Bits::Rsa2048, now)?;
+        let certifying = GuardianCertificates::certify(
+            signing.certificate.clone(),
+            encryption.certificate.clone(),
+            hgs_protector::suite::KeyEncryption::RsaOaep,
+        );
+        let mut keys = HeldKeys::default();
+        keys.hold(&signing.certificate, signing.key);
+        keys.hold(&encryption.certificate, encryption.key);
+        let certificates = keys.drive(certifying)?;
+        Ok(Self { certificates, keys })
+    }
+}
+
+/// A host, with a folder of its own.
+#[derive(Debug)]
+pub(super) struct Host {
+    pub(super) name: &'static str,
+    pub(super) host: GuardedHost,
+    folder: PathBuf,
+}
+
+impl Host {
+    /// Makes a host that is told `urls`, and its host key.
+    pub(super) fn new(name: &'static str, folder: &Path, urls: &Urls) -> Result<Self, Failure> {
+        let folder = folder.join(name);
+        DirBuilder::new()
+            .mode(0o700)
+            .create(&folder)
+            .map_err(failed)?;
+        let folders = Folders::inside(&folder);
+        let services = Services {
+            primary: Endpoints {
+                attestation: urls.attestation.clone(),
+                key_protection: urls.key_protection.clone(),
+            },
+            fallback: None,
+            certificate_authorities: None,
+        };
+        let configuration = Configuration::HostGuardianService(services);
+        configuration
+            .store(&folders.configuration)
+            .map_err(failed)?;
+        let host = GuardedHost::open(folders).map_err(failed)?;
+        host.create_host_key(HostKeySize::Rsa2048).map_err(failed)?;
+        Ok(Self { name, host, folder })
+    }
+
+    /// The public half of its host key, as the administrator is given it.
+    pub(super) fn host_key(&self) -> Result<String, Failure> {
+        let key = self.host.host_key().map_err(failed)?;
+        key.export(PublicForm::SubjectPublicKeyInfo, self.name, self.host.now())
+            .map_err(failed)
+    }
+
+    /// Puts a virtual machine on this host: its protector and the state that is sealed under it.
+    pub(super) fn receive(&self, protector: &[u8], sealed: &[u8]) -> Result<(), Failure> {
+        hgs_files::create(&self.protector_file(), protector, Readers::Owner)?;
+        Ok(hgs_files::create(
+            &self.sealed_file(),
+            sealed,
+            Readers::Owner,
+        )?)
+    }
+
+    /// The virtual machine that is on this host.
+    pub(super) fn machine(&self) -> Result<SealedPair, Failure> {
+        SealedPair::open(&self.protector_file(), &self.sealed_file()).map_err(failed)
+    }
+
+    /// Lets go of the virtual machine.
+    pub(super) fn give_up(&self) -> Result<(), Failure> {
+        hgs_files::remove(&self.protector_file())?;
+        Ok(hgs_files::remove(&self.sealed_file())?)
+    }
+
+    fn protector_file(&self) -> PathBuf {
+        self.folder.join("protector.xml")
+    }
+
+    fn sealed_file(&self) -> PathBuf {
+        self.folder.join("vtpm.sealed")
+    }
+}

@@ -1,0 +1,374 @@
+//! What happens, step by step.
+
+use std::sync::Arc;
+
+use hgs_attest::Code as AttestationCode;
+use hgs_attest::client::AttestationFailure;
+use hgs_client::service::{Cause, Sides};
+use hgs_client::{Attestation, Error, KeyProtectionFailure, Unwrapped, sealed_file};
+use hgs_crypto::SecretBytes;
+use hgs_crypto::random::System;
+use hgs_kps::{Code, ServiceVersion};
+use hgs_pki::health::HealthKind;
+use hgs_pki::{CertificateCache, SignatureCache, Thumbprint};
+use hgs_protector::metadata::{Expired, Metadata, Trust};
+use hgs_protector::{GuardianCertificates, TransportKey, VerifiedProtector, create};
+use hgs_server::admin::types::{AddHost, RevokeHost};
+use hgs_server::admin::{self, AdminError, Administration as _};
+use hgs_server::{Clock as _, Config, Guardian, InitOptions, KeySize, Running, SystemClock};
+use hgs_terminal::{AtFault, Failure};
+
+use super::cast::{Host, Owner, Urls, guardian_configuration};
+use super::failed;
+use super::folder::Folder;
+use super::stage::Stage;
+use crate::failures::OrFail as _;
+
+/// Octets of the secret: as many as the state of a virtual TPM has.
+const SECRET_LENGTH: usize = 128 * 1024;
+
+/// Tells the whole story.
+pub(super) async fn tell(stage: &Stage<'_>, folder: &Folder) -> Result<(), Failure> {
+    let config = guardian_configuration(folder.work());
+    let thumbprint = stage.step("guardian-initialise", async {
+        let options = InitOptions {
+            key_size: KeySize::Rsa2048,
+            ..InitOptions::default()
+        };
+        let initialised =
+            Guardian::initialise(&config, options, SystemClock.now()).map_err(failed)?;
+        let thumbprint = initialised.signing.thumbprint();
+        Ok((
+            thumbprint,
+            format!("software keys, signing certificate {thumbprint}"),
+        ))
+    });
+    let thumbprint = thumbprint.await?;
+    let (guardian, urls) = stage.step("guardian-start", start(&config)).await?;
+
+    if let Err(failure) = shielded_machine(stage, folder, &guardian, &urls, thumbprint).await {
+        // The failure that is told is the first one.
+        let _ = guardian.shutdown().await;
+        return Err(failure);
+    }
+    stage.step("guardian-stop", stop(guardian)).await
+}
+
+async fn start(config: &Config) -> Result<((Running, Urls), String), Failure> {
+    let running = Guardian::start(config, Arc::new(SystemClock))
+        .await
+        .map_err(failed)?;
+    let address = running
+        .addresses()
+        .http
+        .ok_or_else(|| Failure::failed("it does not listen"))?;
+    let urls = Urls::at(address)?;
+    let detail = format!("{} and {}", urls.attestation, urls.key_protection);
+    Ok(((running, urls), detail))
+}
+
+async fn stop(guardian: Running) -> Result<((), String), Failure> {
+    match guardian.shutdown().await.finished {
+        true => Ok(((), "every request that was taken is finished".to_owned())),
+        false => Err(Failure::failed("requests were cut off")),
+    }
+}
+
+/// The life of a shielded virtual machine: made by its owner, started, started again, moved, refused.
+async fn shielded_machine(
+    stage: &Stage<'_>,
+    folder: &Folder,
+    guardian: &Running,
+    urls: &Urls,
+    thumbprint: Thumbprint,
+) -> Result<(), Failure> {
+    let [first, second, stranger] = stage
+        .step("hosts-register", register(folder, guardian, urls))
+        .await?;
+    let machine = prepare(stage, folder, &first, thumbprint).await?;
+    first.receive(machine.protector.octets(), &machine.sealed)?;
+
+    stage.step("host-attest", attest(folder, &first)).await?;
+    let power_on = stage
+        .step("power-on", power_on(folder, &first, &machine))
+        .await?;
+    stage
+        .step(
+            "power-on-again",
+            power_on_again(&first, &machine, &power_on),
+        )
+        .await?;
+    stage
+        .step("migrate", migrate(&first, &second, &machine))
+        .await?;
+
+    let refused = stranger.host.attest(HealthKind::Encryption, Sides::Both);
+    stage
+        .refusal("unregistered-host-refused", refused, |error| {
+            attestation_code(error) == Some(AttestationCode::HostNotRegistered)
+        })
+        .await?;
+    stage.step("host-revoke", revoke(guardian, &second)).await?;
+    // Its health certificate is still valid: the revocation must reach it all the same.
+    let moved = second.machine()?;
+    let refused = second.host.unwrap(moved.protector(), ServiceVersion::V2);
+    stage
+        .refusal("revoked-host-gets-no-keys", refused, |error| {
+            key_protection_code(error) == Some(Code::HostRevoked)
+        })
+        .await?;
+    let refused = second.host.attest(HealthKind::Encryption, Sides::Both);
+    stage
+        .refusal("revoked-host-refused", refused, |error| {
+            attestation_code(error) == Some(AttestationCode::HostRevoked)
+        })
+        .await
+}
+
+/// The administrator registers two of three hosts.
+async fn register(
+    folder: &Folder,
+    guardian: &Running,
+    urls: &Urls,
+) -> Result<([Host; 3], String), Failure> {
+    let hosts = [
+        Host::new("host-1", folder.work(), urls)?,
+        Host::new("host-2", folder.work(), urls)?,
+        Host::new("host-3", folder.work(), urls)?,
+    ];
+    for host in &hosts[..2] {
+        let host_key = host.host_key()?;
+        folder.keep(&format!("{}.pem", host.name), host_key.as_bytes())?;
+        let host = AddHost {
+            name: host.name.to_owned(),
+            host_key,
+        };
+        administer(guardian, move |guardian| guardian.add_host(&host)).await?;
+    }
+    Ok((
+        hosts,
+        "host-1 and host-2 by their host keys, host-3 not".to_owned(),
+    ))
+}
+
+/// A virtual machine as its owner hands it over.
+struct Machine {
+    /// What must never be read but by a healthy host.
+    secret: SecretBytes,
+    protector: VerifiedProtector,
+    /// The secret, sealed under the transport key.
+    sealed: Vec<u8>,
+}
+
+/// The owner's part, away from the fabric: trusts the fabric's guardian, makes a protector, seals the secret.
+async fn prepare(
+    stage: &Stage<'_>,
+    folder: &Folder,
+    host: &Host,
+    thumbprint: Thumbprint,
+) -> Result<Machine, Failure> {
+    let fabric = stage
+        .step("guardian-import", import(folder, host, thumbprint))
+        .await?;
+    let owner = stage
+        .step("owner-new", async {
+            let owner = Owner::new(SystemClock.now())?;
+            let thumbprint = owner.certificates.signing_certificate().thumbprint();
+            Ok((
+                owner,
+                format!("an owner with keys of its own, {thumbprint}"),
+            ))
+        })
+        .await?;
+    stage
+        .step("protector-new", protect(folder, &owner, fabric))
+        .await
+}
+
+/// Takes the guardian's certificates from its metadata, whoever fetched that, by the thumbprint that its administrator told.
+async fn import(
+    folder: &Folder,
+    host: &Host,
+    thumbprint: Thumbprint,
+) -> Result<(GuardianCertificates, String), Failure> {
+    let octets = host.host.metadata().await.map_err(failed)?;
+    folder.keep("metadata.xml", &octets)?;
+    let metadata =
+        Metadata::read(&octets, &CertificateCache::new(8), &SignatureCache::new(8)).or_fail()?;
+    let trust = Trust::Thumbprint(thumbprint);
+    let guardian = metadata
+        .import(&trust, Expired::Refuse, SystemClock.now())
+        .or_fail()?;
+    Ok((
+        guardian,
+        "metadata.xml, trusted by the thumbprint of its signing certificate".to_owned(),
+    ))
+}
+
+async fn protect(
+    folder: &Folder,
+    owner: &Owner,
+    fabric: GuardianCertificates,
+) -> Result<(Machine, String), Failure> {
+    let random = &mut System::new();
+    let key = TransportKey::random(random)?;
+    let secret = SecretBytes::random(SECRET_LENGTH, random)?;
+    let creating = create(&owner.certificates, vec![fabric], key.clone()).or_fail()?;
+    let protector = owner.keys.drive(creating)?;
+    let sealed = sealed_file::seal(&key, &protector.digest(), &secret, random).or_fail()?;
+    folder.keep("ingress.xml", protector.octets())?;
+    folder.keep("ingress.sealed", &sealed)?;
+    let detail =
+        format!("for owner and guardian; {SECRET_LENGTH} random octets are sealed under it");
+    Ok((
+        Machine {
+            secret,
+            protector,
+            sealed,
+        },
+        detail,
+    ))
+}
+
+/// The host proves its health, once for each of its two identity keys.
+async fn attest(folder: &Folder, host: &Host) -> Result<((), String), Failure> {
+    let Attestation { certificate, .. } = host
+        .host
+        .attest(HealthKind::Encryption, Sides::Both)
+        .await
+        .map_err(failed)?;
+    folder.keep("health.der", certificate.der())?;
+    let signing = host
+        .host
+        .attest(HealthKind::Signing, Sides::Both)
+        .await
+        .map_err(failed)?;
+    folder.keep("health-signing.der", signing.certificate.der())?;
+    let signers = host.host.signing_certificates().await.map_err(failed)?;
+    let pem: String = signers.iter().map(hgs_pki::Certificate::to_pem).collect();
+    folder.keep("attestation-signers.pem", pem.as_bytes())?;
+    let expires = certificate.validity().not_after;
+    Ok((
+        (),
+        format!(
+            "{} is healthy; its certificates expire at {expires}",
+            host.name
+        ),
+    ))
+}
+
+/// Gets the keys, opens the secret with the ingress key and seals it again under the egress key.
+async fn power_on(
+    folder: &Folder,
+    host: &Host,
+    machine: &Machine,
+) -> Result<(Unwrapped, String), Failure> {
+    let unwrapped = start_machine(host, machine).await?;
+    folder.keep("egress.xml", unwrapped.egress().octets())?;
+    folder.keep("egress.sealed", host.machine()?.file())?;
+    Ok((
+        unwrapped,
+        "keys released and rolled; the secret was opened and sealed anew".to_owned(),
+    ))
+}
+
+async fn start_machine(host: &Host, machine: &Machine) -> Result<Unwrapped, Failure> {
+    let pair = host.machine()?;
+    let unwrapped = host
+        .host
+        .unwrap(pair.protector(), ServiceVersion::V2)
+        .await
+        .map_err(failed)?;
+    let plaintext = unwrapped.open(pair.file()).or_fail()?;
+    if plaintext != machine.secret {
+        return Err(
+            Failure::failed("the file opened to something else").at_fault(AtFault::Ourselves)
+        );
+    }
+    let sealed = unwrapped.reseal(&plaintext).or_fail()?;
+    pair.replace(unwrapped.egress(), &sealed).map_err(failed)?;
+    Ok(unwrapped)
+}
+
+/// The second start works with the rolled protector, and what was released before opens nothing any more.
+async fn power_on_again(
+    host: &Host,
+    machine: &Machine,
+    before: &Unwrapped,
+) -> Result<((), String), Failure> {
+    if before.open(host.machine()?.file()).is_ok() {
+        return Err(Failure::failed(
+            "the transport key of before still opens the file",
+        ));
+    }
+    start_machine(host, machine).await?;
+    Ok((
+        (),
+        "with the rolled protector; the transport key of before opens nothing".to_owned(),
+    ))
+}
+
+/// As in a live migration: the destination attests and gets its own release, then the source lets go.
+async fn migrate(
+    source: &Host,
+    destination: &Host,
+    machine: &Machine,
+) -> Result<((), String), Failure> {
+    let pair = source.machine()?;
+    destination.receive(pair.protector(), pair.file())?;
+    start_machine(destination, machine).await?;
+    drop(pair);
+    source.give_up()?;
+    Ok((
+        (),
+        format!(
+            "{} attested and opened what {} had sealed",
+            destination.name, source.name
+        ),
+    ))
+}
+
+async fn revoke(guardian: &Running, host: &Host) -> Result<((), String), Failure> {
+    let name = host.name;
+    let revocation = RevokeHost {
+        reason: "the quickstart shows what a revocation does".to_owned(),
+    };
+    administer(guardian, move |guardian| {
+        guardian.revoke_host(name, &revocation)
+    })
+    .await?;
+    let detail = format!("{name} is revoked; its health certificate has hours to live");
+    Ok(((), detail))
+}
+
+/// Does what an administrator does with `hgs host`: over the same socket, which knows who asks.
+async fn administer<T: Send + 'static>(
+    guardian: &Running,
+    act: impl FnOnce(&admin::Client) -> Result<T, AdminError> + Send + 'static,
+) -> Result<T, Failure> {
+    let socket = guardian.addresses().admin.clone();
+    let socket = socket.ok_or_else(|| Failure::failed("there is no socket for administration"))?;
+    let acting = tokio::task::spawn_blocking(move || act(&admin::Client::new(socket)));
+    acting.await.map_err(failed)?.map_err(failed)
+}
+
+fn attestation_code(error: &Error) -> Option<AttestationCode> {
+    match cause(error)? {
+        Cause::Attestation(AttestationFailure::Refused(refused)) => refused.code(),
+        _ => None,
+    }
+}
+
+fn key_protection_code(error: &Error) -> Option<Code> {
+    match cause(error)? {
+        Cause::KeyProtection(KeyProtectionFailure::Refused { code, .. }) => *code,
+        _ => None,
+    }
+}
+
+fn cause(error: &Error) -> Option<&Cause> {
+    match error {
+        Error::Services(services) => Some(&services.last().cause),
+        _ => None,
+    }
+}

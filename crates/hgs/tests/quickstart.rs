@@ -1,0 +1,154 @@
+//! `hgs quickstart` as a stranger runs it, and its documents before other people's tools.
+
+mod common;
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use common::Home;
+use hgs_testkit::tool;
+use serde_json::Value;
+
+/// Every step that must be seen, in order.
+const STEPS: [&str; 14] = [
+    "guardian-initialise",
+    "guardian-start",
+    "hosts-register",
+    "guardian-import",
+    "owner-new",
+    "protector-new",
+    "host-attest",
+    "power-on",
+    "power-on-again",
+    "migrate",
+    "unregistered-host-refused",
+    "host-revoke",
+    "revoked-host-gets-no-keys",
+    "revoked-host-refused",
+];
+
+#[test]
+fn every_step_does_what_it_says_and_the_documents_hold_before_others() {
+    let home = Home::new();
+    let outcome = home.hgs("quickstart --json --keep kept");
+    assert_eq!(outcome.status, 0, "{outcome:?}");
+
+    let steps: Vec<Value> = outcome
+        .out
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let names: Vec<&str> = steps
+        .iter()
+        .map(|step| step["step"].as_str().unwrap())
+        .collect();
+    assert_eq!(names[..STEPS.len()], STEPS);
+    for step in &steps {
+        assert_eq!(step["ok"], true, "{step}");
+        assert!(
+            step["millis"].as_f64().is_some_and(|millis| millis >= 0.0),
+            "{step}"
+        );
+    }
+
+    let kept = home.file("kept");
+    assert_eq!(
+        fs::metadata(&kept).unwrap().permissions().mode() & 0o777,
+        0o700
+    );
+    no_secret_is_kept(&kept);
+    openssl_accepts_the_health_certificate(&kept);
+    xmlsec1_accepts_the_metadata(&kept);
+    the_second_implementation_accepts(&kept);
+}
+
+#[test]
+fn a_folder_with_something_in_it_is_left_alone() {
+    let home = Home::new();
+    home.write("kept", "a file");
+    assert_eq!(home.hgs("quickstart --keep kept").status, 1);
+    let outcome = home.hgs("quickstart --keep .");
+    assert_eq!(outcome.status, 64, "{outcome:?}");
+    assert_eq!(home.read("kept"), b"a file");
+}
+
+/// What is kept is public, but for what is sealed.
+fn no_secret_is_kept(kept: &Path) {
+    for entry in fs::read_dir(kept).unwrap() {
+        let octets = fs::read(entry.unwrap().path()).unwrap();
+        let text = String::from_utf8_lossy(&octets);
+        assert!(!text.contains("PRIVATE KEY"));
+    }
+    let (before, after) = (kept.join("ingress.sealed"), kept.join("egress.sealed"));
+    assert_ne!(fs::read(before).unwrap(), fs::read(after).unwrap());
+}
+
+fn openssl_accepts_the_health_certificate(kept: &Path) {
+    let openssl = tool("openssl", "openssl");
+    let pem = kept.join("health.pem");
+    let arguments: [&OsStr; 6] = [
+        "x509".as_ref(),
+        "-inform".as_ref(),
+        "DER".as_ref(),
+        "-in".as_ref(),
+        "health.der".as_ref(),
+        "-out".as_ref(),
+    ];
+    succeeds(
+        Command::new(&openssl)
+            .current_dir(kept)
+            .args(arguments)
+            .arg(&pem),
+    );
+    succeeds(Command::new(&openssl).current_dir(kept).args([
+        "verify",
+        "-x509_strict",
+        "-CAfile",
+        "attestation-signers.pem",
+        "health.pem",
+    ]));
+}
+
+fn xmlsec1_accepts_the_metadata(kept: &Path) {
+    // The certificate in the document is the one it is signed with; whether to trust it is not the question here.
+    let mut xmlsec1 = Command::new(tool("xmlsec1", "xmlsec1"));
+    succeeds(
+        xmlsec1
+            .current_dir(kept)
+            .args(["--verify", "--insecure", "metadata.xml"]),
+    );
+}
+
+fn the_second_implementation_accepts(kept: &Path) {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let judge = |arguments: &[&str]| {
+        let mut python = Command::new("/usr/bin/python3");
+        python
+            .env("PYTHONPATH", workspace.join("conformance"))
+            .current_dir(kept);
+        succeeds(python.args(["-m", "openhgs_judge"]).args(arguments));
+    };
+    judge(&["check-metadata", "metadata.xml"]);
+    judge(&["verify-protector", "ingress.xml"]);
+    judge(&["verify-protector", "egress.xml"]);
+    judge(&[
+        "check-health-certificate",
+        "health.der",
+        "--signer",
+        "attestation-signers.pem",
+    ]);
+}
+
+#[track_caller]
+fn succeeds(command: &mut Command) {
+    let output = command.output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    assert!(
+        output.status.success(),
+        "{command:?}: {}",
+        String::from_utf8_lossy(&said)
+    );
+}
