@@ -33,7 +33,7 @@ fn a_guardian_is_made_once_serves_and_is_imported_by_its_thumbprint() {
         "CN=OpenHGS Guardian Signing (guardian.example)"
     );
     assert_eq!(
-        (home.mode("state"), home.mode("state/master.key")),
+        (home.mode("guardian"), home.mode("guardian/master.key")),
         (0o700, 0o600)
     );
     home.hgs(init).ended(2).saying("there is a guardian in");

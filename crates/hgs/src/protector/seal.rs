@@ -18,7 +18,7 @@ use crate::guardian::{GuardianName, Home};
 /// Seal a file under a protector's transport key: the state of a virtual machine, before it goes to the fabric
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:
-  hgs protector seal vm.xml --owner ann --in vm.state --out vm.sealed")]
+  hgs protector seal vm.xml --owner ann --in state --out vm.state")]
 pub(crate) struct Seal {
     /// The protector
     file: PathBuf,
@@ -35,7 +35,7 @@ pub(crate) struct Seal {
 /// Open a sealed file with the private keys of a guardian of one's own, without a Key Protection Service
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:
-  hgs protector open vm.xml --guardian ann --in vm.sealed --out vm.state")]
+  hgs protector open vm.xml --guardian ann --in vm.state --out state")]
 pub(crate) struct Open {
     /// The protector
     file: PathBuf,

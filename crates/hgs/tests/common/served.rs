@@ -20,7 +20,7 @@ pub(crate) struct Served {
 pub(crate) fn configure(home: &Home) {
     let folder = home.path().display();
     let configuration = format!(
-        "[server]\nname = \"node-1\"\nstate = \"{folder}/state\"\n\
+        "[server]\nname = \"node-1\"\nstate = \"{folder}/guardian\"\n\
          [listen.http]\naddress = \"127.0.0.1:0\"\n\
          [listen.metrics]\nenabled = false\n\
          [listen.admin]\nsocket = \"{folder}/run/admin.sock\"\n"

@@ -1,0 +1,127 @@
+//! `docs/guide.md` as its readers follow it: every command, in order, by three parties who share a folder here.
+
+mod common;
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::Home;
+use common::served::{Served, configure};
+
+const GUIDE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/guide.md");
+
+/// The commands of the page, one a line.
+fn commands() -> Vec<String> {
+    let page = fs::read_to_string(GUIDE).unwrap();
+    let blocks = page.split("```sh\n").skip(1);
+    let lines = blocks.flat_map(|block| block.split("```").next().unwrap_or_default().lines());
+    lines.map(str::to_owned).collect()
+}
+
+/// The reader of the page, with everything in one home.
+struct Reader {
+    home: Home,
+    served: Option<Served>,
+    thumbprint: String,
+}
+
+impl Reader {
+    fn new() -> Self {
+        let home = Home::new();
+        configure(&home);
+        Self {
+            home,
+            served: None,
+            thumbprint: String::new(),
+        }
+    }
+
+    #[track_caller]
+    fn follow(&mut self, line: &str) {
+        let (line, comment) = line.split_once(" # ").unwrap_or((line, ""));
+        let line = line.trim_end();
+        if line == "hgs serve" {
+            self.served = Some(Served::start(&self.home));
+            return;
+        }
+        let output = self.run(line);
+        let out = String::from_utf8_lossy(&output.stdout);
+        let err = String::from_utf8_lossy(&output.stderr);
+        let expected = match comment.trim_start().strip_prefix("status ") {
+            Some(status) => status[..1].parse().unwrap(),
+            None => 0,
+        };
+        assert_eq!(output.status.code(), Some(expected), "{line}: {out}{err}");
+        if line.starts_with("hgs init") {
+            let stands_alone = |line: &&str| line.len() == 64;
+            let mut lines = out.lines().map(str::trim);
+            self.thumbprint = lines.find(stands_alone).expect("a thumbprint").to_owned();
+        }
+    }
+
+    fn run(&self, line: &str) -> std::process::Output {
+        let mut line = line.replace("THUMBPRINT", &self.thumbprint);
+        if let Some(served) = &self.served {
+            line = line.replace("http://guardian.example", &served.url());
+        }
+        let home = self.home.path();
+        Command::new("sh")
+            .args(["-c", &line])
+            .current_dir(home)
+            .env_clear()
+            .env("PATH", path())
+            .env("HOME", home)
+            .env("HGS_CONFIG", home.join("hgs.toml"))
+            .env(
+                "HGS_PASSPHRASE_FROM",
+                format!("file:{}/passphrase", home.display()),
+            )
+            .env("HGS_HOST_CONFIG", home.join("guarded-host.toml"))
+            .env("HGS_HOST_STATE", home.join("host"))
+            .output()
+            .unwrap()
+    }
+}
+
+/// The programs of this build, before those of the machine.
+fn path() -> std::ffi::OsString {
+    let mut folders = vec![folder_of_programs()];
+    folders.extend(std::env::split_paths(
+        &std::env::var_os("PATH").unwrap_or_default(),
+    ));
+    std::env::join_paths(folders).unwrap()
+}
+
+fn folder_of_programs() -> PathBuf {
+    let hgs = assert_cmd::cargo::cargo_bin!("hgs");
+    Path::new(hgs).parent().unwrap().to_owned()
+}
+
+#[test]
+fn every_command_of_the_guide_works_as_it_is_written() {
+    hgs_testkit::tool("curl", "curl");
+    let has_host = folder_of_programs().join("guarded-host").is_file();
+    if !has_host {
+        // Past the capture of `print!`, which would hide the gap when the test passes.
+        let _ = writeln!(
+            std::io::stderr(),
+            "left out: the host's commands of docs/guide.md (build the program guarded-host, or test the workspace)"
+        );
+    }
+    let commands = commands();
+    assert!(commands.len() > 35, "{} commands", commands.len());
+    let mut reader = Reader::new();
+    // What is on the host's disk without the host's commands.
+    let host_made = ["host1.pem", "opened"];
+    for line in &commands {
+        let needs_host =
+            line.starts_with("guarded-host") || host_made.iter().any(|file| line.contains(file));
+        if has_host || !(needs_host || line.contains("host1")) {
+            reader.follow(line);
+        }
+    }
+    let (status, log) = reader.served.take().unwrap().stop();
+    assert_eq!(status, Some(0), "{log}");
+}
