@@ -62,7 +62,7 @@ fn status_and_settings_show_the_guardian_as_it_is() {
     );
     site.ask("server show")
         .done()
-        .saying("state")
+        .saying("/guardian/master.key")
         .saying("listens for http at 127.0.0.1:");
 
     let certificates = site.json("certificate list");
