@@ -71,16 +71,17 @@ impl GuardedHost {
         }
     }
 
-    /// Lets go of a certificate that a key protection service says is a revoked host's.
-    pub(crate) fn forget_certificate(
+    /// Lets go of the certificates of a service that says that this host was revoked.
+    pub(crate) async fn forget_certificates(
         &self,
         side: Side,
         endpoints: &Endpoints,
         cause: &Cause,
     ) -> Result<(), Error> {
         let attempt = self.attempt(side, endpoints, HealthKind::Encryption)?;
+        let _lock = attempt.lock().await?;
         attempt.note(cause)?;
-        attempt.forget(attempt.held()?)
+        attempt.forget()
     }
 
     fn attempt<'h>(
@@ -195,7 +196,7 @@ impl Attempt<'_> {
         certified.ok_or_else(|| Error::System("the clock went back or ahead".to_owned()))
     }
 
-    /// There is no new certificate. A decision against this host voids the old one as well
+    /// There is no new certificate. A decision against this host voids the old ones as well
     /// (attacks.md K4); when the service only failed, the old one serves until its end.
     fn without_new(
         &self,
@@ -205,7 +206,7 @@ impl Attempt<'_> {
     ) -> Result<Answer<Certified>, Error> {
         self.note(&cause)?;
         if cause.is_decision() {
-            self.forget(held)?;
+            self.forget()?;
             return Ok(Err(cause));
         }
         match held.and_then(|held| self.certified(held)) {
@@ -223,12 +224,16 @@ impl Attempt<'_> {
         Ok(record.store(&self.state.status())?)
     }
 
-    fn forget(&self, held: Option<Identity>) -> Result<(), Error> {
-        if let Some(mut held) = held
-            && held.forget(self.attestation)
-        {
-            let path = self.state.identity(self.kind);
-            held.store(&path, &self.state.master_key()?)?;
+    /// Lets go of all certificates of this service, whatever for: its decision is about the host.
+    fn forget(&self) -> Result<(), Error> {
+        let master_key = self.state.master_key()?;
+        for kind in [HealthKind::Encryption, HealthKind::Signing] {
+            let path = self.state.identity(kind);
+            if let Some(mut held) = Identity::load(&path, kind, &master_key)?
+                && held.forget(self.attestation)
+            {
+                held.store(&path, &master_key)?;
+            }
         }
         Ok(())
     }

@@ -99,7 +99,8 @@ impl GuardedHost {
         if let Err(failure) = &answer
             && code(failure) == Some(Code::HostRevoked)
         {
-            self.forget_certificate(side, endpoints, &failure.cause)?;
+            self.forget_certificates(side, endpoints, &failure.cause)
+                .await?;
         }
         Ok(answer)
     }

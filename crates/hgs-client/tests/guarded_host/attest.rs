@@ -159,14 +159,17 @@ async fn an_unregistered_host_is_told_how_to_register() {
 }
 
 #[tokio::test]
-async fn k4_a_revoked_host_loses_the_certificate_it_holds() {
+async fn k4_a_revoked_host_loses_the_certificates_it_holds() {
     let (_, guardian, host) = pair().await;
     attest(&host).await.unwrap();
+    let signing = host.host.attest(HealthKind::Signing, Sides::Both);
+    signing.await.unwrap();
     guardian.revoke(&host);
     let error = attest(&host).await.unwrap_err();
     assert_eq!(code(&error), Some(Code::HostRevoked));
     let status = status(&host);
     assert!(!status.is_host_guarded);
+    assert!(status.health_certificates.is_empty());
     assert_eq!(status.attestation_status.name, "UnauthorizedHost");
 }
 
