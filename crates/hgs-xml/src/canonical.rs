@@ -1,27 +1,28 @@
 //! Exclusive XML Canonicalization 1.0, without comments.
 
-use roxmltree::{Attribute, Node, NodeType};
-
 use crate::error::Error;
 use crate::limits::Limits;
-use crate::markup::{
-    Rendered, leading_name, prefix_of, push_attribute, push_declaration, push_text,
-};
+use crate::markup::{Rendered, push_attribute, push_declaration, push_text};
+use crate::nodes::{AttributeNode, Content, ElementNode, NO_NAMESPACE, NodeId, Nodes};
 
-/// The canonical form of `apex` and what it holds, but for the subtree of `omitted`.
-pub(crate) fn canonical_form<'d, 't>(
-    apex: Node<'d, 't>,
-    omitted: Option<Node<'d, 't>>,
+/// The canonical form of the element `apex` and what it holds, but for the subtree of `omitted`.
+pub(crate) fn canonical_form(
+    nodes: &Nodes<'_>,
+    apex: NodeId,
+    omitted: Option<NodeId>,
     limits: &Limits,
 ) -> Result<Vec<u8>, Error> {
-    let source = apex.range();
+    let start = nodes.node(apex).start;
+    let source = nodes.element(apex).map_or(0, |element| element.end - start);
     let mut canonicaliser = Canonicaliser {
-        output: Vec::with_capacity(source.len() + source.len() / 4),
+        nodes,
+        output: Vec::with_capacity(source + source / 4),
         rendered: Rendered::default(),
         open: Vec::with_capacity(16),
         attributes: Vec::new(),
     };
     let walk = Walk {
+        nodes,
         apex,
         omitted,
         next: Some(Step::Enter(apex)),
@@ -41,69 +42,73 @@ pub(crate) fn canonical_form<'d, 't>(
 }
 
 struct Canonicaliser<'d, 't> {
+    nodes: &'d Nodes<'t>,
     output: Vec<u8>,
     rendered: Rendered<&'d str>,
     /// For each open element, where its declarations begin in `rendered`.
     open: Vec<usize>,
     /// The attributes of the element at hand; kept for its allocation.
-    attributes: Vec<Attribute<'d, 't>>,
+    attributes: Vec<&'d AttributeNode<'t>>,
 }
 
 impl<'d, 't> Canonicaliser<'d, 't> {
-    fn enter(&mut self, node: Node<'d, 't>) {
-        match node.node_type() {
-            NodeType::Element => self.start_tag(node),
-            NodeType::Text => push_text(&mut self.output, node.text().unwrap_or_default()),
-            NodeType::PI => self.processing_instruction(node),
-            NodeType::Comment | NodeType::Root => {}
+    fn enter(&mut self, node: NodeId) {
+        match &self.nodes.node(node).content {
+            Content::Element(element) => self.start_tag(element),
+            Content::Text(text) => push_text(&mut self.output, text),
+            Content::Instruction(target, value) => self.instruction(target, value),
+            Content::Comment => {}
         }
     }
 
-    fn start_tag(&mut self, element: Node<'d, 't>) {
-        let name = element_name(element);
+    fn start_tag(&mut self, element: &ElementNode<'t>) {
+        let nodes = self.nodes;
         let mark = self.rendered.mark();
         self.open.push(mark);
         self.output.push(b'<');
-        self.output.extend_from_slice(name.as_bytes());
+        self.output.extend_from_slice(element.name.whole.as_bytes());
 
-        let namespace = element.tag_name().namespace().unwrap_or_default();
-        self.rendered.utilise(prefix_of(name), namespace);
+        let namespace = nodes.namespace(element.namespace);
+        self.rendered.utilise(element.name.prefix, namespace);
         self.attributes.clear();
-        self.attributes.extend(element.attributes());
+        self.attributes.extend(nodes.attributes(element));
         for attribute in &self.attributes {
-            if let Some(namespace) = attribute.namespace() {
-                let name = attribute_name(element, attribute);
-                self.rendered.utilise(prefix_of(name), namespace);
+            if attribute.namespace != NO_NAMESPACE {
+                let namespace = nodes.namespace(attribute.namespace);
+                self.rendered.utilise(attribute.name.prefix, namespace);
             }
         }
 
         for (prefix, namespace) in self.rendered.since(mark) {
             push_declaration(&mut self.output, prefix, namespace);
         }
-        self.attributes
-            .sort_unstable_by_key(|attribute| (attribute.namespace(), attribute.name()));
+        self.attributes.sort_unstable_by_key(|attribute| {
+            let namespace = nodes.namespace(attribute.namespace);
+            (namespace, attribute.name.local)
+        });
         for attribute in &self.attributes {
-            let name = attribute_name(element, attribute);
-            push_attribute(&mut self.output, name, attribute.value());
+            push_attribute(&mut self.output, attribute.name.whole, &attribute.value);
         }
         self.output.push(b'>');
     }
 
-    fn leave(&mut self, element: Node<'d, 't>) {
+    fn leave(&mut self, element: NodeId) {
+        let name = self
+            .nodes
+            .element(element)
+            .map_or("", |element| element.name.whole);
         self.output.extend_from_slice(b"</");
-        self.output
-            .extend_from_slice(element_name(element).as_bytes());
+        self.output.extend_from_slice(name.as_bytes());
         self.output.push(b'>');
         if let Some(mark) = self.open.pop() {
             self.rendered.leave(mark);
         }
     }
 
-    fn processing_instruction(&mut self, node: Node<'d, 't>) {
-        let Some(instruction) = node.pi() else { return };
+    fn instruction(&mut self, target: &str, value: &str) {
         self.output.extend_from_slice(b"<?");
-        self.output.extend_from_slice(instruction.target.as_bytes());
-        if let Some(value) = instruction.value {
+        self.output.extend_from_slice(target.as_bytes());
+        if !value.is_empty() {
             self.output.push(b' ');
             self.output.extend_from_slice(value.as_bytes());
         }
@@ -111,67 +116,56 @@ impl<'d, 't> Canonicaliser<'d, 't> {
     }
 }
 
-/// The qualified name of an element, from the source: the tree keeps local names only.
-fn element_name<'t>(element: Node<'_, 't>) -> &'t str {
-    let start = element.range().start + "<".len();
-    qualified_name(element, start)
-}
-
-/// The qualified name of an attribute. [`Attribute::range_qname`] would be wrong beyond 65,535 octets.
-fn attribute_name<'t>(element: Node<'_, 't>, attribute: &Attribute<'_, 't>) -> &'t str {
-    qualified_name(element, attribute.range().start)
-}
-
-fn qualified_name<'t>(element: Node<'_, 't>, start: usize) -> &'t str {
-    let source = element.document().input_text();
-    leading_name(source.get(start..).unwrap_or_default())
-}
-
 /// A walk through a subtree in document order, without recursion: depth costs no stack.
 struct Walk<'d, 't> {
-    apex: Node<'d, 't>,
-    omitted: Option<Node<'d, 't>>,
-    next: Option<Step<'d, 't>>,
+    nodes: &'d Nodes<'t>,
+    apex: NodeId,
+    omitted: Option<NodeId>,
+    next: Option<Step>,
 }
 
 #[derive(Clone, Copy)]
-enum Step<'d, 't> {
-    Enter(Node<'d, 't>),
+enum Step {
+    Enter(NodeId),
     /// After the last child of an element.
-    Leave(Node<'d, 't>),
+    Leave(NodeId),
 }
 
-impl<'d, 't> Iterator for Walk<'d, 't> {
-    type Item = Step<'d, 't>;
+impl Iterator for Walk<'_, '_> {
+    type Item = Step;
 
     fn next(&mut self) -> Option<Self::Item> {
         let step = self.next?;
         self.next = match step {
-            Step::Enter(node) if node.is_element() => {
-                let child = self.unless_omitted(node.first_child());
-                Some(child.map_or(Step::Leave(node), Step::Enter))
-            }
-            Step::Enter(node) | Step::Leave(node) => self.after(node),
+            Step::Enter(node) => match self.nodes.element(node) {
+                Some(element) => {
+                    let child = self.unless_omitted(element.first_child);
+                    Some(child.map_or(Step::Leave(node), Step::Enter))
+                }
+                None => self.after(node),
+            },
+            Step::Leave(node) => self.after(node),
         };
         Some(step)
     }
 }
 
-impl<'d, 't> Walk<'d, 't> {
-    fn after(&self, node: Node<'d, 't>) -> Option<Step<'d, 't>> {
+impl Walk<'_, '_> {
+    fn after(&self, node: NodeId) -> Option<Step> {
         if node == self.apex {
             return None;
         }
-        match self.unless_omitted(node.next_sibling()) {
+        let node = self.nodes.node(node);
+        match self.unless_omitted(node.next_sibling) {
             Some(sibling) => Some(Step::Enter(sibling)),
-            None => node.parent().map(Step::Leave),
+            None => node.parent.map(Step::Leave),
         }
     }
 
     /// `node`, or its next sibling if it is the one to omit.
-    fn unless_omitted(&self, node: Option<Node<'d, 't>>) -> Option<Node<'d, 't>> {
+    fn unless_omitted(&self, node: Option<NodeId>) -> Option<NodeId> {
         match node {
-            Some(omitted) if self.omitted == node => omitted.next_sibling(),
+            Some(omitted) if self.omitted == node => self.nodes.node(omitted).next_sibling,
             _ => node,
         }
     }
@@ -209,9 +203,8 @@ mod tests {
         assert_eq!(canonical(source), expected);
     }
 
-    /// The parser counts the octets of a qualified name in 16 bits.
     #[test]
-    fn names_may_be_longer_than_the_parser_can_count() {
+    fn names_may_be_long() {
         let name = format!("p:{}", "é".repeat(40_000));
         let document = format!("<{name} xmlns:p=\"urn:p\" {name}=\"\"></{name}>");
         assert!(canonical(&document) == document);

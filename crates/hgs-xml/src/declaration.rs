@@ -3,13 +3,13 @@ use crate::error::{Position, printable};
 
 /// Checks the XML declaration, if `text` begins with one, and returns the number of octets it takes.
 ///
-/// The parser below ignores what a declaration says; XML 1.1 and other encodings would change what the octets mean.
+/// XML 1.1 and other encodings would change what the octets mean.
 pub(crate) fn check(text: &str) -> Result<usize, Error> {
     const BEGIN: &str = "<?xml";
     const END: &str = "?>";
 
-    // A tab or line end after the name is XML too, but then the parser takes the declaration for a processing
-    // instruction, and so does the scan, which refuses it.
+    // A tab or line end after the name is XML too, but parsers are known to take the declaration for a processing
+    // instruction then; so do we, and refuse it.
     let Some(declaration) = text
         .strip_prefix(BEGIN)
         .filter(|rest| rest.starts_with(' '))

@@ -125,7 +125,7 @@ pub enum Error {
     /// A declaration has a namespace name that is a relative reference, for which Canonical XML has no form.
     #[error("relative namespace name `{name}` at {at}")]
     RelativeNamespace {
-        /// The namespace name, as it is written.
+        /// The namespace name.
         name: String,
         /// Where the declaration is.
         at: Position,
@@ -213,61 +213,6 @@ impl Error {
                 | Self::CanonicalFormTooLong { .. }
         )
     }
-
-    /// The parser's error in our words, without its types.
-    pub(crate) fn from_parser(error: &roxmltree::Error, limits: &crate::Limits) -> Self {
-        use roxmltree::Error as Parser;
-
-        let at = Position::from(error.pos());
-        match error {
-            Parser::NodesLimitReached => Self::TooManyNodes {
-                limit: limits.nodes,
-            },
-            Parser::DtdDetected => Self::DocumentTypeDeclaration { at },
-            Parser::UnclosedRootNode | Parser::UnexpectedEndOfStream => Self::Truncated,
-            Parser::NoRootNode => Self::NoRootElement,
-            Parser::UnknownEntityReference(name, _) => Self::UndeclaredEntity {
-                name: printable(name),
-                at,
-            },
-            Parser::UnknownNamespace(prefix, _) => Self::UndeclaredPrefix {
-                prefix: printable(prefix),
-                at,
-            },
-            Parser::DuplicatedAttribute(name, _) | Parser::DuplicatedNamespace(name, _) => {
-                Self::DuplicateAttribute {
-                    name: printable(name),
-                    at,
-                }
-            }
-            other => Self::Malformed {
-                fault: fault(other),
-                at,
-            },
-        }
-    }
-}
-
-/// What is wrong with a document that is not well-formed.
-fn fault(error: &roxmltree::Error) -> &'static str {
-    use roxmltree::Error as Parser;
-
-    match error {
-        Parser::InvalidXmlPrefixUri(_)
-        | Parser::UnexpectedXmlUri(_)
-        | Parser::UnexpectedXmlnsUri(_)
-        | Parser::InvalidElementNamePrefix(_) => "misuse of the prefix `xml` or `xmlns`",
-        Parser::UnexpectedCloseTag(..) | Parser::UnexpectedEntityCloseTag(_) => {
-            "an end tag that does not match its start tag"
-        }
-        Parser::MalformedEntityReference(_) => "a malformed reference",
-        Parser::InvalidAttributeValue(_) => "an attribute value with `<`",
-        Parser::InvalidName(_) => "an invalid name",
-        Parser::NonXmlChar(..) => "a character that XML does not allow",
-        Parser::InvalidCharacterData(_) => "`]]>` in text",
-        Parser::InvalidComment(_) => "`--` in a comment",
-        _ => "an unexpected character",
-    }
 }
 
 /// A place in a document.
@@ -288,15 +233,6 @@ impl Position {
         Self {
             line: u32::try_from(line).unwrap_or(u32::MAX),
             column: u32::try_from(column).unwrap_or(u32::MAX),
-        }
-    }
-}
-
-impl From<roxmltree::TextPos> for Position {
-    fn from(position: roxmltree::TextPos) -> Self {
-        Self {
-            line: position.row,
-            column: position.col,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A bounded XML tree without DTD, exclusive canonicalisation and a canonical writer.
+//! A bounded XML parser without DTD, exclusive canonicalisation and a canonical writer.
 //!
 //! Everything that a peer signs in [MS-KPS] is XML, so this crate is the gate that foreign octets pass first. It does
 //! three things:
@@ -37,6 +37,7 @@
 //! [Exclusive XML Canonicalization 1.0]: https://www.w3.org/TR/xml-exc-c14n/
 
 mod canonical;
+mod characters;
 mod declaration;
 mod error;
 #[doc(hidden)]
@@ -44,7 +45,8 @@ pub mod fuzzing;
 mod limits;
 mod markup;
 mod namespace_name;
-mod scan;
+mod nodes;
+mod parse;
 mod sequence;
 mod tree;
 mod value;

@@ -2,12 +2,7 @@
 
 use std::borrow::Cow;
 
-/// The qualified name that `source` begins with, up to what can follow a name in a tag.
-pub(crate) fn leading_name(source: &str) -> &str {
-    let ends_name = |b| matches!(b, b' ' | b'\t' | b'\r' | b'\n' | b'=' | b'/' | b'>');
-    let length = source.bytes().position(ends_name).unwrap_or(source.len());
-    source.get(..length).unwrap_or_default()
-}
+use crate::characters::is_char;
 
 /// The prefix of a qualified name; empty if it has none.
 pub(crate) fn prefix_of(name: &str) -> &str {
@@ -131,12 +126,12 @@ fn push_escaped(output: &mut Vec<u8>, text: &str, escape: impl Fn(u8) -> Option<
 pub(crate) fn representable(text: &str) -> Cow<'_, str> {
     // Control characters, and the octet that U+FFFE and U+FFFF begin with.
     let suspicious = |octet: u8| octet < b' ' || octet == 0xef;
-    if !any(text, suspicious) || text.chars().all(is_xml_char) {
+    if !any(text, suspicious) || text.chars().all(is_char) {
         return Cow::Borrowed(text);
     }
     text.chars()
         .map(|c| {
-            if is_xml_char(c) {
+            if is_char(c) {
                 c
             } else {
                 char::REPLACEMENT_CHARACTER
@@ -149,11 +144,6 @@ pub(crate) fn representable(text: &str) -> Cow<'_, str> {
 ///
 /// Not stopping at the first hit lets the compiler look at many octets at once, and most text is base64 without any.
 #[inline]
-fn any(text: &str, asked: impl Fn(u8) -> bool) -> bool {
+pub(crate) fn any(text: &str, asked: impl Fn(u8) -> bool) -> bool {
     text.bytes().fold(false, |any, octet| any | asked(octet))
-}
-
-/// Whether `c` is a `Char` of XML 1.0, production 2.
-fn is_xml_char(c: char) -> bool {
-    matches!(c, '\t' | '\n' | '\r' | '\u{20}'..='\u{fffd}' | '\u{10000}'..)
 }

@@ -4,14 +4,16 @@ use crate::canonical::canonical_form;
 use crate::declaration::{self, is_white_space};
 use crate::error::{Error, Position, expanded_name};
 use crate::limits::Limits;
-use crate::scan::{Profile, scan};
+use crate::nodes::{Content, ElementNode, NodeId, Siblings};
+use crate::parse::{Parsed, Profile, parse};
 use crate::sequence::Sequence;
 
 /// A document that was read within [`Limits`] and holds to the profile of this crate.
 ///
 /// It borrows the octets that it was read from.
 pub struct Document<'t> {
-    tree: roxmltree::Document<'t>,
+    source: &'t str,
+    parsed: Parsed<'t>,
     limits: Limits,
 }
 
@@ -36,19 +38,11 @@ impl<'t> Document<'t> {
     }
 
     fn parse_as(octets: &'t [u8], limits: &Limits, profile: Profile) -> Result<Self, Error> {
-        let text = decode(octets, limits)?;
-        let start = declaration::check(text)?;
-        scan(text, start, limits, profile)?;
-
-        let options = roxmltree::ParsingOptions {
-            allow_dtd: false,
-            nodes_limit: limits.nodes,
-            ..Default::default()
-        };
-        let tree = roxmltree::Document::parse_with_options(text, options)
-            .map_err(|error| Error::from_parser(&error, limits))?;
+        let source = decode(octets, limits)?;
+        let start = declaration::check(source)?;
         Ok(Self {
-            tree,
+            source,
+            parsed: parse(source, start, limits, profile)?,
             limits: *limits,
         })
     }
@@ -56,8 +50,8 @@ impl<'t> Document<'t> {
     /// The outermost element.
     pub fn root(&self) -> Element<'_, 't> {
         Element {
-            node: self.tree.root_element(),
-            limits: &self.limits,
+            document: self,
+            id: self.parsed.root,
         }
     }
 }
@@ -86,24 +80,28 @@ fn decode<'t>(octets: &'t [u8], limits: &Limits) -> Result<&'t str, Error> {
 }
 
 /// An element of a [`Document`]: a cheap handle.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub struct Element<'d, 't> {
-    node: roxmltree::Node<'d, 't>,
-    limits: &'d Limits,
+    document: &'d Document<'t>,
+    /// The place of a node that is an element.
+    id: NodeId,
 }
 
 impl<'d, 't> Element<'d, 't> {
+    fn node(&self) -> &'d ElementNode<'t> {
+        let element = self.document.parsed.nodes.element(self.id);
+        element.expect("a handle is made for elements only")
+    }
+
     /// The local name.
     pub fn name(&self) -> &'t str {
-        self.node.tag_name().name()
+        self.node().name.local
     }
 
     /// The namespace name, or `None` for an element in no namespace.
     pub fn namespace(&self) -> Option<&'d str> {
-        self.node
-            .tag_name()
-            .namespace()
-            .filter(|name| !name.is_empty())
+        let namespace = self.document.parsed.nodes.namespace(self.node().namespace);
+        (!namespace.is_empty()).then_some(namespace)
     }
 
     /// Whether this is the element `name` of `namespace`.
@@ -153,10 +151,14 @@ impl<'d, 't> Element<'d, 't> {
 
     /// All attributes in document order; namespace declarations are none.
     pub fn attributes(&self) -> impl Iterator<Item = Attribute<'d>> + use<'d, 't> {
-        self.node.attributes().map(|attribute| Attribute {
-            namespace: attribute.namespace(),
-            name: attribute.name(),
-            value: attribute.value(),
+        let nodes = &self.document.parsed.nodes;
+        nodes.attributes(self.node()).iter().map(|attribute| {
+            let namespace = nodes.namespace(attribute.namespace);
+            Attribute {
+                namespace: (!namespace.is_empty()).then_some(namespace),
+                name: attribute.name.local,
+                value: &attribute.value,
+            }
         })
     }
 
@@ -181,9 +183,18 @@ impl<'d, 't> Element<'d, 't> {
     /// The elements directly within this one; text between them is passed over.
     pub fn children(&self) -> Children<'d, 't> {
         Children {
-            nodes: self.node.children(),
-            limits: self.limits,
+            document: self.document,
+            siblings: self.siblings(),
         }
+    }
+
+    /// All nodes directly within this element.
+    fn siblings(&self) -> Siblings<'d, 't> {
+        self.document.parsed.nodes.children(self.node())
+    }
+
+    fn content(&self, id: NodeId) -> &'d Content<'t> {
+        &self.document.parsed.nodes.node(id).content
     }
 
     /// A reader for the elements directly within this one, one after the other.
@@ -192,8 +203,11 @@ impl<'d, 't> Element<'d, 't> {
     ///
     /// [`Error::UnexpectedText`] if there is anything but white space between them.
     pub fn sequence(&self) -> Result<Sequence<'d, 't>, Error> {
-        let mut texts = self.node.children().filter(roxmltree::Node::is_text);
-        if texts.any(|node| !node.text().unwrap_or_default().chars().all(is_white_space)) {
+        let is_blank = |text: &str| text.chars().all(is_white_space);
+        if self
+            .siblings()
+            .any(|node| matches!(self.content(node), Content::Text(text) if !is_blank(text)))
+        {
             return Err(Error::UnexpectedText {
                 element: self.expanded_name(),
             });
@@ -210,15 +224,26 @@ impl<'d, 't> Element<'d, 't> {
         if let Some(child) = self.children().next() {
             return Err(child.unexpected(format!("only text in {}", self.expanded_name())));
         }
-        let mut nodes = self.node.children();
-        match (nodes.next(), nodes.next()) {
+        let mut siblings = self.siblings();
+        let (first, second) = (siblings.next(), siblings.next());
+        match (first.map(|node| self.content(node)), second) {
             (None, _) => Ok(""),
-            (Some(text), None) if text.is_text() => Ok(text.text().unwrap_or_default()),
+            (Some(Content::Text(text)), None) => Ok(text),
             // Only a document that was read with comments comes here: what its text is would be a matter of taste.
-            (Some(node), _) => Err(Error::Comment {
-                at: Position::of(self.node.document().input_text(), node.range().start),
+            _ => Err(Error::Comment {
+                at: self.position(),
             }),
         }
+    }
+
+    /// The element as it stands in the document.
+    ///
+    /// Where this equals [`Self::canonical`] the element declares all that it uses, and what its readers give is what
+    /// they would give if the canonical form were read by itself.
+    pub fn source(&self) -> &'t str {
+        let document = self.document;
+        let range = document.parsed.nodes.node(self.id).start..self.node().end;
+        document.source.get(range).unwrap_or_default()
     }
 
     /// The canonical form of this element: [Exclusive XML Canonicalization 1.0] without comments and without an
@@ -230,7 +255,7 @@ impl<'d, 't> Element<'d, 't> {
     ///
     /// [Exclusive XML Canonicalization 1.0]: https://www.w3.org/TR/xml-exc-c14n/
     pub fn canonical(&self) -> Result<Vec<u8>, Error> {
-        canonical_form(self.node, None, self.limits)
+        self.canonical_form(None)
     }
 
     /// The canonical form of this element as if `omitted`, an element within it, were not there: the
@@ -244,7 +269,18 @@ impl<'d, 't> Element<'d, 't> {
     ///
     /// [XML Signature]: https://www.w3.org/TR/xmldsig-core1/#sec-EnvelopedSignature
     pub fn canonical_without(&self, omitted: Self) -> Result<Vec<u8>, Error> {
-        canonical_form(self.node, Some(omitted.node), self.limits)
+        self.canonical_form(Some(omitted.id))
+    }
+
+    fn canonical_form(&self, omitted: Option<NodeId>) -> Result<Vec<u8>, Error> {
+        let Document { parsed, limits, .. } = self.document;
+        canonical_form(&parsed.nodes, self.id, omitted, limits)
+    }
+
+    /// Where the element begins.
+    fn position(&self) -> Position {
+        let start = self.document.parsed.nodes.node(self.id).start;
+        Position::of(self.document.source, start)
     }
 
     /// The name for errors, as `{namespace}name`.
@@ -252,6 +288,15 @@ impl<'d, 't> Element<'d, 't> {
         expanded_name(self.namespace(), self.name())
     }
 }
+
+impl PartialEq for Element<'_, '_> {
+    /// The same element of the same document.
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self.document, other.document) && self.id == other.id
+    }
+}
+
+impl Eq for Element<'_, '_> {}
 
 impl fmt::Debug for Element<'_, '_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -273,19 +318,19 @@ pub struct Attribute<'d> {
 /// The elements directly within an [`Element`], in document order.
 #[derive(Clone)]
 pub struct Children<'d, 't> {
-    nodes: roxmltree::Children<'d, 't>,
-    limits: &'d Limits,
+    document: &'d Document<'t>,
+    siblings: Siblings<'d, 't>,
 }
 
 impl<'d, 't> Iterator for Children<'d, 't> {
     type Item = Element<'d, 't>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let node = self.nodes.find(roxmltree::Node::is_element)?;
-        Some(Element {
-            node,
-            limits: self.limits,
-        })
+        let document = self.document;
+        let id = self
+            .siblings
+            .find(|id| document.parsed.nodes.element(*id).is_some())?;
+        Some(Element { document, id })
     }
 }
 
@@ -308,6 +353,18 @@ mod tests {
         assert_eq!(namespaces, [Some("urn:b"), None]);
         let unqualified = root.children().last().unwrap();
         assert!(!unqualified.is("", "f"), "no namespace is not a namespace");
+    }
+
+    #[test]
+    fn the_source_of_an_element_is_from_tag_to_tag() {
+        let document = read("<?xml version='1.0'?> <e><f a='>'>x</f ><g/></e>\n");
+        let sources: Vec<_> = document
+            .root()
+            .children()
+            .map(|child| child.source())
+            .collect();
+        assert_eq!(sources, ["<f a='>'>x</f >", "<g/>"]);
+        assert_eq!(document.root().source(), "<e><f a='>'>x</f ><g/></e>");
     }
 
     #[test]

@@ -127,7 +127,7 @@ fn a_document_without_its_signature_is_the_document_that_never_had_one() {
     assert_eq!(ours, xmllint_canonical(&unsigned));
 }
 
-/// The parser and the scan before it must not be laxer than the rest of the world, or two programs would read two
+/// The parser must not be laxer than the rest of the world, or two programs would read two
 /// documents in the same octets.
 #[test]
 fn xmllint_accepts_whatever_we_accept() {

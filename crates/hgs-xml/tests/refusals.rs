@@ -310,7 +310,7 @@ fn relative_namespace_names() {
     assert_eq!(
         refusal("<e>\n<f xmlns:p='../&#117;'/></e>"),
         Error::RelativeNamespace {
-            name: "../&#117;".into(),
+            name: "../u".into(),
             at: at(2, 4)
         }
     );
