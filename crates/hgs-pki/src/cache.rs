@@ -68,9 +68,26 @@ impl SignatureCache {
         message: &[u8],
         signature: &[u8],
     ) -> Result<(), CryptoError> {
-        let digest = signature_digest(key, scheme, message, signature);
+        let digest = signature_digest(key, scheme, &sha256(message), signature);
         self.0
             .get_or_try(digest, || key.verify(scheme, message, signature))
+    }
+
+    /// As [`Self::verify`] over the DER of `certificate`, whose digest is known: its thumbprint.
+    ///
+    /// # Errors
+    /// When the signature is not by this key over this certificate under this scheme.
+    pub fn verify_over_certificate(
+        &self,
+        key: &PublicKey,
+        scheme: SignatureScheme,
+        certificate: &Certificate,
+        signature: &[u8],
+    ) -> Result<(), CryptoError> {
+        let message = certificate.thumbprint();
+        let digest = signature_digest(key, scheme, message.as_bytes(), signature);
+        self.0
+            .get_or_try(digest, || key.verify(scheme, certificate.der(), signature))
     }
 
     /// How often a signature was verified because it was not known.
@@ -84,14 +101,14 @@ impl SignatureCache {
 fn signature_digest(
     key: &PublicKey,
     scheme: SignatureScheme,
-    message: &[u8],
+    message: &Sha256Digest,
     signature: &[u8],
 ) -> Sha256Digest {
     let scheme: &[u8] = match scheme {
         SignatureScheme::Pkcs1Sha256 => &[1],
         SignatureScheme::PssSha256 => &[2],
     };
-    sha256_of(&[key.digest(), scheme, &sha256(message), signature])
+    sha256_of(&[key.digest(), scheme, message, signature])
 }
 
 /// A cache that counts how often it did not help.

@@ -140,3 +140,22 @@ fn issuers_are_verified_once_through_a_cache() {
     let namesake = issue(template, &namesake_key, Issuer::SelfSigned, &namesake_key);
     assert!(host.verify_issued_by_cached(&namesake, &cache).is_err());
 }
+
+/// A certificate's digest is known, so it is not made again; what is cached is the same.
+#[test]
+fn a_signature_over_a_certificate_is_one_over_its_octets() {
+    let cache = SignatureCache::new(4);
+    let certificate = certificate("signed");
+    let signature = sign(&key("own"), certificate.der());
+    let key = certificate.public_key();
+    let over_certificate =
+        |signature: &[u8]| cache.verify_over_certificate(key, Pkcs1Sha256, &certificate, signature);
+    assert_eq!(over_certificate(&signature), Ok(()));
+    assert_eq!(over_certificate(&signature), Ok(()));
+    let plain = cache.verify(key, Pkcs1Sha256, certificate.der(), &signature);
+    assert_eq!(plain, Ok(()));
+    assert_eq!(cache.misses(), 1);
+    let mut wrong = signature;
+    wrong[0] ^= 1;
+    assert_eq!(over_certificate(&wrong), Err(CryptoError));
+}

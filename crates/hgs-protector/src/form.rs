@@ -142,7 +142,7 @@ impl Signature {
         signer: &Certificate,
         signatures: &SignatureCache,
     ) -> Result<(), CryptoError> {
-        signatures.verify(signer.public_key(), self.scheme, subject.der(), &self.value)
+        signatures.verify_over_certificate(signer.public_key(), self.scheme, subject, &self.value)
     }
 }
 
@@ -164,14 +164,21 @@ pub(crate) fn octets(element: Element<'_, '_>, name: &'static str) -> Result<Vec
 
 fn encoded(element: Element<'_, '_>, name: &'static str) -> Result<Encoded<Vec<u8>>, FormError> {
     let text = plain_text(element)?;
-    let value = base64::decode_xml(text).map_err(|_| FormError::Base64 { element: name })?;
+    let malformed = |_| FormError::Base64 { element: name };
     // Without white space the form is the only one: the decoder takes no other padding and no stray bits.
-    let base64 = if text.contains(is_white_space) {
-        text.split(is_white_space).collect::<String>().into()
-    } else {
-        text.into()
-    };
-    Ok(Encoded { value, base64 })
+    Ok(match base64::decode(text) {
+        Ok(value) => Encoded {
+            value,
+            base64: text.into(),
+        },
+        Err(error) => {
+            let compact = base64::without_white_space(text).ok_or_else(|| malformed(error))?;
+            Encoded {
+                value: base64::decode(&compact).map_err(malformed)?,
+                base64: compact.into(),
+            }
+        }
+    })
 }
 
 fn is_white_space(c: char) -> bool {

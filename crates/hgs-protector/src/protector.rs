@@ -20,6 +20,11 @@ pub const MAX_WRAPPINGS: usize = 64;
 pub struct ProtectorDigest(Sha256Digest);
 
 impl ProtectorDigest {
+    /// Of the canonical form of `Wrappings`.
+    pub(crate) fn of(signed: &[u8]) -> Self {
+        Self(sha256(signed))
+    }
+
     /// From the 32 octets of the digest.
     #[must_use]
     pub const fn from_bytes(digest: Sha256Digest) -> Self {
@@ -70,10 +75,6 @@ pub(crate) struct Contents {
 }
 
 impl Contents {
-    pub(crate) fn digest_of(signed: &[u8]) -> ProtectorDigest {
-        ProtectorDigest(sha256(signed))
-    }
-
     fn wrapping(&self, id: WrappingId) -> Option<&Wrapping> {
         self.wrappings.iter().find(|wrapping| wrapping.id() == id)
     }
@@ -105,7 +106,11 @@ impl Protector {
         guardian
             .signing_certificate()
             .public_key()
-            .verify(signature.scheme, &contents.signed, &signature.value)
+            .verify_digest(
+                signature.scheme,
+                contents.digest.as_bytes(),
+                &signature.value,
+            )
             .map_err(|_| ProtectorError::GuardianSignature { id })?;
         Ok(VerifiedProtector(Arc::new(contents)))
     }

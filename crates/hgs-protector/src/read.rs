@@ -10,7 +10,7 @@ use crate::protector::{Contents, MAX_WRAPPINGS};
 use crate::suite::{self, KeyEncryption, NAMESPACE};
 use crate::transport_key::Mac;
 use crate::wrapping::{Certified, EncryptedTransportKey};
-use crate::{ProtectorError, Wrapping, WrappingId};
+use crate::{ProtectorDigest, ProtectorError, Wrapping, WrappingId};
 
 /// Reads everything that a protector says. What its signatures cover is read from the canonical form that they cover,
 /// so no trick of the document around it can make the two differ.
@@ -28,8 +28,8 @@ pub(crate) fn protector(
     let (guardian, guardian_signature) = guardian_signature(parts.guardian_signature)?;
     Ok(Contents {
         octets: octets.to_vec(),
-        wrappings: wrappings(&signed, certificates)?,
-        digest: Contents::digest_of(&signed),
+        wrappings: signed_wrappings(parts.wrappings, &signed, certificates)?,
+        digest: ProtectorDigest::of(&signed),
         signed,
         mac: transport_key_signature(parts.transport_key_signature)?,
         guardian,
@@ -61,13 +61,25 @@ fn parts<'d, 't>(root: Element<'d, 't>) -> Result<(Parts<'d, 't>, u32), FormErro
     Ok((parts, max_offline_unwraps))
 }
 
-/// `WrappingCollection_T`, from its canonical form.
-fn wrappings(
+/// The wrappings as the canonical form has them. Where the document has that very form they are read where they stand,
+/// which spares us reading the same octets twice.
+fn signed_wrappings(
+    element: Element<'_, '_>,
     signed: &[u8],
     certificates: &CertificateCache,
 ) -> Result<Vec<Wrapping>, ProtectorError> {
+    if element.source().as_bytes() == signed {
+        return wrappings(element, certificates);
+    }
     let document = Document::parse(signed, &form::CANONICAL_LIMITS).map_err(FormError::Xml)?;
-    let root = document.root();
+    wrappings(document.root(), certificates)
+}
+
+/// `WrappingCollection_T`.
+fn wrappings(
+    root: Element<'_, '_>,
+    certificates: &CertificateCache,
+) -> Result<Vec<Wrapping>, ProtectorError> {
     root.expect_attributes(&[]).map_err(FormError::Xml)?;
     let found = root.children().count();
     if found > MAX_WRAPPINGS {

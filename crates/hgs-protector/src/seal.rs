@@ -1,6 +1,7 @@
 //! What create, grant, revoke and roll have in common: vouching for guardians, and closing a protector.
 
 use hgs_crypto::Random;
+use hgs_crypto::hash::{Sha256Digest, sha256};
 use hgs_pki::Certificate;
 
 use crate::form::Signature;
@@ -8,8 +9,8 @@ use crate::protector::{Contents, MAX_WRAPPINGS};
 use crate::step::Signed;
 use crate::transport_key::Mac;
 use crate::{
-    GuardianCertificates, NeedsSign, SealError, Step, TransportKey, VerifiedProtector, Wrapping,
-    WrappingId, write,
+    GuardianCertificates, NeedsSign, ProtectorDigest, SealError, Step, TransportKey,
+    VerifiedProtector, Wrapping, WrappingId, write,
 };
 
 /// A computation up to its next step.
@@ -28,22 +29,28 @@ pub(crate) fn endorse<T>(
     ))
 }
 
-/// A message and its signature, if that is by `signer`. A key store that answers with anything else would cost the
-/// virtual machine.
+/// A message, its digest and its signature, if that is by `signer`. A key store that answers with anything else would
+/// cost the virtual machine.
 pub(crate) fn verified(signed: Signed, signer: &Certificate) -> Result<Verified, SealError> {
     let Signed { message, signature } = signed;
     let signature = Signature::written(signature);
+    let digest = sha256(&message);
     signer
         .public_key()
-        .verify(signature.scheme, &message, &signature.value)
+        .verify_digest(signature.scheme, &digest, &signature.value)
         .map_err(|_| SealError::Signature {
             certificate: signer.thumbprint(),
         })?;
-    Ok(Verified { message, signature })
+    Ok(Verified {
+        message,
+        digest,
+        signature,
+    })
 }
 
 pub(crate) struct Verified {
     pub(crate) message: Vec<u8>,
+    digest: Sha256Digest,
     pub(crate) signature: Signature,
 }
 
@@ -159,12 +166,13 @@ impl Closing {
     fn protector(self, unsealed: Unsealed) -> VerifiedProtector {
         let Verified {
             message: signed,
+            digest,
             signature,
         } = self.signed;
         let limit = unsealed.max_offline_unwraps;
         VerifiedProtector::vouched(Contents {
             octets: write::protector(&signed, &self.mac, self.guardian, &signature, limit),
-            digest: Contents::digest_of(&signed),
+            digest: ProtectorDigest::from_bytes(digest),
             signed,
             wrappings: unsealed.wrappings,
             mac: self.mac,

@@ -140,6 +140,18 @@ mod tests {
             let signature = key.sign(scheme, b"message").unwrap();
             assert!(key.public().verify(scheme, b"message", &signature).is_ok());
             assert!(key.public().verify(scheme, b"massage", &signature).is_err());
+            let digest = crate::hash::sha256(b"message");
+            assert!(
+                key.public()
+                    .verify_digest(scheme, &digest, &signature)
+                    .is_ok()
+            );
+            let other = crate::hash::sha256(b"massage");
+            assert!(
+                key.public()
+                    .verify_digest(scheme, &other, &signature)
+                    .is_err()
+            );
         }
         let secret = SecretBytes::new(vec![5; 32]);
         for hash in [OaepHash::Sha1, OaepHash::Sha256] {

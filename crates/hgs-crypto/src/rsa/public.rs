@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use aws_lc_rs::digest::{Digest, SHA256};
 use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::rsa::{
     OAEP_SHA1_MGF1SHA1, OAEP_SHA256_MGF1SHA256, OaepAlgorithm, OaepPublicEncryptingKey,
@@ -121,11 +122,31 @@ impl PublicKey {
         message: &[u8],
         signature: &[u8],
     ) -> Result<(), CryptoError> {
-        let key = match scheme {
+        self.parsed(scheme)
+            .verify_sig(message, signature)
+            .map_err(|_| CryptoError)
+    }
+
+    /// As [`Self::verify`], over a message of which the SHA-256 digest is known.
+    ///
+    /// # Errors
+    /// When the signature is not by this key over such a message under this scheme.
+    pub fn verify_digest(
+        &self,
+        scheme: SignatureScheme,
+        digest: &Sha256Digest,
+        signature: &[u8],
+    ) -> Result<(), CryptoError> {
+        Digest::import_less_safe(digest, &SHA256)
+            .and_then(|digest| self.parsed(scheme).verify_digest_sig(&digest, signature))
+            .map_err(|_| CryptoError)
+    }
+
+    fn parsed(&self, scheme: SignatureScheme) -> &ParsedPublicKey {
+        match scheme {
             SignatureScheme::Pkcs1Sha256 => &self.0.pkcs1,
             SignatureScheme::PssSha256 => &self.0.pss,
-        };
-        key.verify_sig(message, signature).map_err(|_| CryptoError)
+        }
     }
 
     /// Encrypts with RSA-OAEP and an empty label.
