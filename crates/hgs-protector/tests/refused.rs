@@ -188,7 +188,7 @@ mod documents {
         let document = good().seal(owner());
         let nested = "<a>".repeat(100) + &"</a>".repeat(100);
         let attributes: String = (0..40).map(|n| format!(" a{n}=\"\"")).collect();
-        let declarations: String = (0..30).map(|n| format!(" xmlns:a{n}=\"a\"")).collect();
+        let declarations: String = (0..30).map(|n| format!(" xmlns:a{n}=\"urn:a\"")).collect();
         for foreign in [
             document.replace(
                 "<GuardianSignature ",
@@ -218,7 +218,7 @@ mod documents {
     /// attacks.md X3: a canonicaliser that gives up must not end in a signature over nothing.
     #[test]
     fn x3_a_canonical_form_beyond_the_limit() {
-        let long = format!("xmlns:a=\"{}\"", "a".repeat(20_000));
+        let long = format!("xmlns:a=\"urn:{}\"", "a".repeat(20_000));
         let document = good().seal(owner());
         let foreign = document
             .replace("<Protector ", &format!("<Protector {long} "))
