@@ -102,8 +102,12 @@ impl Site {
 
     /// Stops the guardian, if it runs, and starts it on the same state.
     pub(crate) async fn restart(&mut self) {
+        self.restart_with(self.clock.clone()).await;
+    }
+
+    /// The same by another clock than the site's own.
+    pub(crate) async fn restart_with(&mut self, clock: Arc<dyn Clock>) {
         self.stop().await;
-        let clock: Arc<dyn Clock> = self.clock.clone();
         self.running = Some(Guardian::start(&self.config, clock).await.unwrap());
     }
 
