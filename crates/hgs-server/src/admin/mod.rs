@@ -17,6 +17,8 @@ mod error;
 mod query;
 mod routes;
 mod service;
+#[cfg(test)]
+mod tests;
 pub mod types;
 mod views;
 

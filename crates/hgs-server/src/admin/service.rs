@@ -67,7 +67,7 @@ impl Service for AdminService {
     }
 }
 
-fn answer(guardian: Arc<Guardian>, roles: &Roles, request: &Request) -> Response {
+pub(super) fn answer(guardian: Arc<Guardian>, roles: &Roles, request: &Request) -> Response {
     let (route, item) = match find(&request.method, &request.path) {
         Found::Route(route, item) => (route, item),
         Found::OtherMethods(methods) => return other_methods(&methods),

@@ -27,6 +27,8 @@ mod running;
 mod settings;
 mod signers;
 mod strangers;
+#[cfg(test)]
+pub(crate) mod tests;
 mod workers;
 
 use std::sync::{Arc, OnceLock};
