@@ -7,7 +7,13 @@ use std::os::unix::fs::PermissionsExt;
 
 use guardian::{METADATA, SIGNING_CERTIFICATES, Site, options};
 use hgs_attest::signing_certificates;
-use hgs_server::{Guardian, GuardianError, InitOptions, InitialiseError, KeySize, StartError};
+use hgs_crypto::SecretBytes;
+use hgs_crypto::random::System;
+use hgs_custody::{SoftwareKey, pem, pfx};
+use hgs_server::{
+    GivenCertificate, GivenError, Guardian, GuardianError, InitOptions, InitialiseError, KeySize,
+    StartError,
+};
 use hgs_store::OpenError;
 use hgs_testkit::fixtures::{Guardian as Fixture, now};
 
@@ -160,4 +166,33 @@ fn a_name_that_does_not_fit_into_certificates_is_refused_before_anything_is_made
         );
     }
     assert!(!site.folder.path().join("state").exists());
+}
+
+#[test]
+fn a_key_that_is_not_the_certificates_is_refused() {
+    let fabric = Fixture::named("fabric");
+    let key = SoftwareKey::from_pkcs8_der(fabric.signing_key.pkcs8_der()).unwrap();
+    let refused = GivenCertificate::new(fabric.encryption.clone(), key);
+    assert!(matches!(refused, Err(GivenError::Mismatch(_))));
+}
+
+#[test]
+fn certificates_are_given_in_pem_and_in_pfx() {
+    let fabric = Fixture::named("fabric");
+    let key = SoftwareKey::from_pkcs8_der(fabric.signing_key.pkcs8_der()).unwrap();
+    let passphrase = SecretBytes::from(b"correct horse".as_slice());
+    let pem = pem::write_private_key(&key, Some(&passphrase), &mut System::new()).unwrap();
+    let certificate = fabric.signing.to_pem();
+    let one_file = format!("{certificate}{}", *pem);
+    for (certificate, key) in [(&certificate, &*pem), (&one_file, &one_file)] {
+        let (certificate, key) = (certificate.as_bytes(), key.as_bytes());
+        assert!(GivenCertificate::from_pem(certificate, key, Some(&passphrase)).is_ok());
+        let refused = GivenCertificate::from_pem(certificate, key, None);
+        assert!(matches!(refused, Err(GivenError::Key(_))));
+    }
+    let file = pfx::write(&fabric.signing, &key, &[], &passphrase).unwrap();
+    assert!(GivenCertificate::from_pfx(&file, &passphrase).is_ok());
+    let wrong = SecretBytes::from(b"wrong".as_slice());
+    let refused = GivenCertificate::from_pfx(&file, &wrong);
+    assert!(matches!(refused, Err(GivenError::Pfx(_))));
 }

@@ -378,3 +378,39 @@ async fn answers_have_their_types_and_lengths() {
         assert_eq!(answer.header("content-length"), Some(&*length));
     }
 }
+
+/// Real drivers read the list with less than a JSON parser: they drop the first and the last character, split at commas
+/// and read numbers. So the body has no white space, comes with its length, and is the same in every form of the path.
+#[tokio::test]
+async fn signing_certificates_are_what_drivers_parse() {
+    let site = Site::start().await;
+    let first = site.get(SIGNING_CERTIFICATES).await;
+    let length = first.body.len().to_string();
+    assert_eq!(first.header("content-length"), Some(&*length));
+    assert_eq!(first.header("transfer-encoding"), None);
+    let text = first.text();
+    let inner = text.strip_prefix('[').unwrap().strip_suffix(']').unwrap();
+    let octets: Vec<u8> = inner
+        .split(',')
+        .map(|number| number.parse().unwrap())
+        .collect();
+    let written: Vec<_> = octets.iter().map(u8::to_string).collect();
+    assert_eq!(text, format!("[{}]", written.join(",")), "no octet more");
+    for path in [
+        "/attestation/v2.0/signingcertificates/",
+        "/Attestation/attestationservice.svc/v2.0/signingCertificates",
+        "/Attestation/AttestationService.svc/v2.0/signingCertificates/",
+    ] {
+        assert_eq!(site.get(path).await.body, first.body, "{path}");
+    }
+
+    let file = site.folder.path().join("signers.p7b");
+    std::fs::write(&file, octets).unwrap();
+    let printed = std::process::Command::new(hgs_testkit::tool("openssl", "openssl"))
+        .args(["pkcs7", "-inform", "DER", "-noout", "-print_certs", "-in"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    let printed = String::from_utf8(printed.stdout).unwrap();
+    assert!(printed.contains("OpenHGS Attestation Signer"), "{printed}");
+}
