@@ -30,7 +30,7 @@ use std::path::Path;
 pub use error::{FileError, FileProblem};
 pub use folder::{create_folder, private_folder, remove_folder};
 pub use lock::Lock;
-pub use open::{read, read_secret};
+pub use open::{private_file, read, read_secret};
 pub use staged::{Readers, Staged};
 
 /// Creates a file whole, or fails if anything has that name already.
@@ -67,6 +67,18 @@ pub fn exists(path: &Path) -> Result<bool, FileError> {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(FileError::at(path, error)),
+    }
+}
+
+/// Refuses a symbolic link; anything else may have this name, or nothing.
+///
+/// # Errors
+/// [`FileProblem::SymbolicLink`].
+pub fn refuse_link(path: &Path) -> Result<(), FileError> {
+    match fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_symlink() => Err(FileError::at(path, FileProblem::SymbolicLink)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(FileError::at(path, error)),
+        _ => Ok(()),
     }
 }
 

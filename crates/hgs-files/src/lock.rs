@@ -1,11 +1,11 @@
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
 
-use crate::open::{open, open_with};
+use crate::open::{open, open_private_file};
 use crate::{FileError, FileProblem};
 
 /// Exclusive use of a file among processes, until it is dropped.
@@ -13,16 +13,24 @@ use crate::{FileError, FileProblem};
 pub struct Lock(#[expect(dead_code, reason = "holds the lock until it is closed")] File);
 
 impl Lock {
-    /// Waits for the lock on a file that exists for nothing else, and is created if need be.
+    /// Waits for the lock on a private file that exists for nothing else, and is created if need be.
     ///
     /// # Errors
     /// See [`FileProblem`].
     pub fn wait_or_create(path: &Path) -> Result<Self, FileError> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).mode(0o600);
-        let file = open_with(&mut options, path)?;
+        let file = open_private_file(path)?;
         flock(&file, FlockOperation::LockExclusive)
             .map_err(|error| FileError::at(path, io::Error::from(error)))?;
+        Ok(Self(file))
+    }
+
+    /// As [`Self::wait_or_create`], without waiting.
+    ///
+    /// # Errors
+    /// [`FileProblem::InUse`] when another process holds it; others as [`FileProblem`] says.
+    pub fn take_or_create(path: &Path) -> Result<Self, FileError> {
+        let file = open_private_file(path)?;
+        at_once(&file, path)?;
         Ok(Self(file))
     }
 
@@ -34,12 +42,7 @@ impl Lock {
         let at = |error: io::Error| FileError::at(path, error);
         loop {
             let file = open(path)?;
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Err(rustix::io::Errno::WOULDBLOCK) => {
-                    return Err(FileError::at(path, FileProblem::InUse));
-                }
-                outcome => outcome.map_err(|error| at(error.into()))?,
-            }
+            at_once(&file, path)?;
             // Whoever held the lock before may have replaced the file that was opened here.
             let held = file.metadata().map_err(at)?;
             let named = fs::symlink_metadata(path).map_err(at)?;
@@ -47,6 +50,14 @@ impl Lock {
                 return Ok(Self(file));
             }
         }
+    }
+}
+
+/// Locks a file that nobody else holds.
+fn at_once(file: &File, path: &Path) -> Result<(), FileError> {
+    match flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(FileError::at(path, FileProblem::InUse)),
+        outcome => outcome.map_err(|error| FileError::at(path, io::Error::from(error))),
     }
 }
 
@@ -66,5 +77,16 @@ mod tests {
         replace(&path, b"2", Readers::Owner).unwrap();
         drop(lock);
         Lock::take(&path).unwrap();
+    }
+
+    #[test]
+    fn a_file_of_its_own_is_created_and_held_by_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let lock = Lock::take_or_create(&path).unwrap();
+        let error = Lock::take_or_create(&path).unwrap_err();
+        assert!(matches!(error.problem, FileProblem::InUse));
+        drop(lock);
+        Lock::wait_or_create(&path).unwrap();
     }
 }

@@ -38,12 +38,31 @@ pub fn read_secret(path: &Path, limit: usize) -> Result<SecretBytes, FileError> 
     Ok(secret)
 }
 
+/// Makes sure that `path` is a file that nobody else may open, creating an empty one with mode 0600.
+///
+/// # Errors
+/// See [`FileProblem`].
+pub fn private_file(path: &Path) -> Result<(), FileError> {
+    open_private_file(path).map(drop)
+}
+
+/// As [`private_file`], for a file that is needed open.
+pub(crate) fn open_private_file(path: &Path) -> Result<File, FileError> {
+    let at = |problem| FileError::at(path, problem);
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).mode(0o600);
+    let file = open_with(&mut options, path)?;
+    let meta = file.metadata().map_err(|error| at(error.into()))?;
+    check_private(&meta).map_err(at)?;
+    Ok(file)
+}
+
 /// Opens a file for reading.
 pub(crate) fn open(path: &Path) -> Result<File, FileError> {
     open_with(OpenOptions::new().read(true), path)
 }
 
-pub(crate) fn open_with(options: &mut OpenOptions, path: &Path) -> Result<File, FileError> {
+fn open_with(options: &mut OpenOptions, path: &Path) -> Result<File, FileError> {
     let file = options
         // Without NONBLOCK, opening a pipe would wait for its writer.
         .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())

@@ -1,15 +1,18 @@
 //! Errors, by the party at fault.
 
 use std::fmt;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+
+use hgs_crypto::CryptoError;
+use hgs_custody::seal::MasterKeyLength;
+use hgs_files::FileError;
 
 /// Why the store can't be opened or created.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The operator's turn: a file or folder is not as it must be.
     #[error(transparent)]
-    Place(#[from] PlaceError),
+    Place(#[from] FileError),
     /// The operator's turn: nothing has been initialised there yet.
     #[error("there is no state in {}", directory.display())]
     NotInitialised {
@@ -65,68 +68,23 @@ impl From<StoreError> for OpenError {
     }
 }
 
-/// Why a file or folder is not used.
+/// Why the master key can't be had. It's the operator's turn.
 #[derive(Debug, thiserror::Error)]
-pub enum PlaceError {
-    /// A symbolic link, which could lead anywhere (attacks.md K20).
-    #[error("{} is a symbolic link; name the place itself", path.display())]
-    Symlink {
-        /// The link.
-        path: PathBuf,
-    },
-    /// Others may read or write it.
-    #[error("{} has mode {mode:03o}; run `chmod {wanted:03o} {0}`", path.display())]
-    Mode {
-        /// The file or folder.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-        /// The permission bits it should have.
-        wanted: u32,
-    },
-    /// It belongs to somebody else, who could change it at any time.
-    #[error("{} belongs to user {owner}, and this process runs as user {user}", path.display())]
-    Owner {
-        /// The file or folder.
-        path: PathBuf,
-        /// The user id of its owner.
-        owner: u32,
-        /// The user id of this process.
-        user: u32,
-    },
-    /// It is not what it should be: a file, or a folder.
-    #[error("{} is not a {wanted}", path.display())]
-    Type {
-        /// What is there.
-        path: PathBuf,
-        /// What should be there.
-        wanted: &'static str,
-    },
+pub enum MasterKeyError {
+    /// The file can't be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The file does not hold a master key.
-    #[error("{}: {cause}", path.display())]
-    MasterKey {
-        /// The master key file.
+    #[error("{}: {problem}", path.display())]
+    Length {
+        /// The file.
         path: PathBuf,
-        /// Its size is wrong.
-        cause: hgs_custody::seal::MasterKeyLength,
+        /// What is wrong with it.
+        problem: MasterKeyLength,
     },
-    /// The operating system refused.
-    #[error("{}: {cause}", path.display())]
-    System {
-        /// The file or folder.
-        path: PathBuf,
-        /// What it said.
-        cause: io::Error,
-    },
-}
-
-impl PlaceError {
-    pub(crate) fn system(path: &Path, cause: impl Into<io::Error>) -> Self {
-        Self::System {
-            path: path.to_owned(),
-            cause: cause.into(),
-        }
-    }
+    /// No randomness to draw one.
+    #[error("no randomness for a master key")]
+    Random(#[from] CryptoError),
 }
 
 /// A record that is not as this service left it.

@@ -39,7 +39,7 @@ mod transaction;
 mod writer;
 
 pub use audit::{Action, AuditEntry, AuditFilter, AuditRecord, Outcome, RecordChange};
-pub use error::{Finding, OpenError, PlaceError, StoreError, Tampered};
+pub use error::{Finding, MasterKeyError, OpenError, StoreError, Tampered};
 pub use lineage::{RETENTION, Seen, Standing};
 pub use model::{
     AttestationSigner, CertificateKind, CertificateRecord, Digest, Host, HostId, HostIdentity,

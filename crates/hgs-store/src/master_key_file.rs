@@ -3,26 +3,22 @@
 //! Whoever reads it can open every sealed key of the state; who loses it has lost them all. It
 //! belongs on other media than the state's backup.
 
-use std::io::{Read as _, Write as _};
 use std::path::Path;
 
-use hgs_crypto::{Random, SecretBytes};
+use hgs_crypto::Random;
 use hgs_custody::seal::{MASTER_KEY_LENGTH, MasterKey};
+use hgs_files::Readers;
 
-use crate::{PlaceError, place};
+use crate::MasterKeyError;
 
 /// Draws a master key and writes it to `path`, which must not exist. It is on the disk when this
 /// returns.
 ///
 /// # Errors
 /// When the file exists, can't be written, or randomness fails.
-pub fn create(path: &Path, random: &mut dyn Random) -> Result<MasterKey, PlaceError> {
-    let system = |cause: std::io::Error| PlaceError::system(path, cause);
-    let key = MasterKey::generate(random).map_err(|error| system(std::io::Error::other(error)))?;
-    let mut file = place::create_private(path)?;
-    file.write_all(key.octets().expose()).map_err(system)?;
-    file.sync_all().map_err(system)?;
-    place::sync_parent(path)?;
+pub fn create(path: &Path, random: &mut dyn Random) -> Result<MasterKey, MasterKeyError> {
+    let key = MasterKey::generate(random)?;
+    hgs_files::create(path, key.octets().expose(), Readers::Owner)?;
     Ok(key)
 }
 
@@ -31,19 +27,11 @@ pub fn create(path: &Path, random: &mut dyn Random) -> Result<MasterKey, PlaceEr
 /// # Errors
 /// When the file is missing, is a link, may be read by others, belongs to somebody else, or does
 /// not have 32 octets.
-pub fn read(path: &Path) -> Result<MasterKey, PlaceError> {
-    let system = |cause: std::io::Error| PlaceError::system(path, cause);
-    let file = place::open_private(path, false)?;
-    // One octet more than a key has, to see that there is no more. The room is there from the
-    // start, so that growing leaves no copy behind.
-    let limit = MASTER_KEY_LENGTH + 1;
-    let mut octets = Vec::with_capacity(2 * limit);
-    file.take(limit as u64)
-        .read_to_end(&mut octets)
-        .map_err(system)?;
-    MasterKey::from_octets(SecretBytes::new(octets)).map_err(|cause| PlaceError::MasterKey {
+pub fn read(path: &Path) -> Result<MasterKey, MasterKeyError> {
+    let octets = hgs_files::read_secret(path, MASTER_KEY_LENGTH)?;
+    MasterKey::from_octets(octets).map_err(|problem| MasterKeyError::Length {
         path: path.to_owned(),
-        cause,
+        problem,
     })
 }
 
@@ -77,10 +65,13 @@ mod tests {
         let link = folder.path().join("link");
         symlink(&path, &link).unwrap();
         let error = read(&link).unwrap_err();
-        assert!(matches!(error, PlaceError::Symlink { .. }), "{error}");
+        assert!(error.to_string().contains("symbolic link"), "{error}");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        let error = read(&path).unwrap_err().to_string();
-        assert!(error.contains("has mode 644; run `chmod 600 "), "{error}");
+        let MasterKeyError::File(error) = read(&path).unwrap_err() else {
+            panic!("the file is at fault");
+        };
+        assert!(error.to_string().contains("has mode 0644"), "{error}");
+        assert!(error.remedy().unwrap().starts_with("run `chmod go= "));
     }
 
     #[test]
@@ -91,7 +82,8 @@ mod tests {
             fs::write(&path, vec![7; length]).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
             let error = read(&path).unwrap_err();
-            assert!(matches!(error, PlaceError::MasterKey { .. }), "{error}");
+            let shown = error.to_string();
+            assert!(shown.starts_with(&path.display().to_string()), "{shown}");
         }
     }
 }

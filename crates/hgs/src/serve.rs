@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hgs_server::http::BindError;
 use hgs_server::{Guardian, GuardianError, StartError, SystemClock, logging, signals};
-use hgs_store::OpenError;
+use hgs_store::{MasterKeyError, OpenError};
 use hgs_terminal::{AtFault, Exit, Failure};
 
 use crate::failures::{IntoFailure, OrFail as _};
@@ -63,12 +63,14 @@ impl IntoFailure for StartError {
                     failure.remedy("give the master key of this state: `server.master_key`")
                 }
                 OpenError::NewerSchema { .. } => failure.remedy("use a newer version of hgs"),
+                OpenError::Place(error) => error.into(),
                 _ => failure,
             },
             Self::Bind(BindError::Address { .. }) => failure.remedy(
                 "choose another address or port in the configuration; `hgs server check` knows more",
             ),
             Self::Bind(_) => failure.remedy("`hgs server check` knows more"),
+            Self::Guardian(GuardianError::MasterKey(MasterKeyError::File(error))) => error.into(),
             Self::Guardian(_) => failure,
         }
     }

@@ -15,8 +15,8 @@ use hgs_custody::{KeyReference, SoftwareKey, pem, pfx};
 use hgs_pki::issue::{IssueError, Template};
 use hgs_pki::{Certificate, PemError as CertificatePemError, Time, Validity, profile};
 use hgs_store::{
-    Act, CertificateKind, CertificateRecord, Lineage, NameError, OpenError, Opening, PlaceError,
-    Store, Transaction, master_key_file,
+    Act, CertificateKind, CertificateRecord, Lineage, MasterKeyError, NameError, OpenError,
+    Opening, Store, Transaction, master_key_file,
 };
 
 use super::Guardian;
@@ -207,7 +207,7 @@ pub enum InitialiseError {
     },
     /// The file of the master key.
     #[error(transparent)]
-    MasterKey(#[from] PlaceError),
+    MasterKey(#[from] MasterKeyError),
     /// A certificate could not be made.
     #[error(transparent)]
     Certify(#[from] CertifyError),

@@ -36,7 +36,7 @@ use std::sync::{Arc, OnceLock};
 use hgs_crypto::random::System;
 use hgs_custody::seal::MasterKey;
 use hgs_kps::Caches;
-use hgs_store::{Failure, OpenError, Opening, PlaceError, Store, master_key_file};
+use hgs_store::{Failure, MasterKeyError, OpenError, Opening, Store, master_key_file};
 use tokio::sync::mpsc;
 use tracing::{error, warn};
 
@@ -88,7 +88,7 @@ pub struct Guardian {
 pub enum GuardianError {
     /// The operator's turn: the file of the master key.
     #[error(transparent)]
-    MasterKey(PlaceError),
+    MasterKey(MasterKeyError),
     /// The state can't be opened; [`OpenError::NotInitialised`] where nobody has initialised it.
     #[error(transparent)]
     Store(#[from] OpenError),
