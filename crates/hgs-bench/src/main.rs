@@ -8,7 +8,9 @@
 //! Each figure is taken in rounds that alternate with rounds of the floor, on the same core, and the median of the
 //! rounds' ratios is shown: a noisy machine disturbs both alike. `docs/performance.md` explains the floor.
 
+mod attestation;
 mod floor;
+mod http;
 mod measure;
 mod protectors;
 mod roll;
@@ -27,5 +29,10 @@ fn main() {
     let mut table = Table::default();
     roll::in_process(effort, &mut table);
     protectors::by_number_of_wrappings(effort, &mut table);
+    attestation::in_process(effort, &mut table);
     print!("{table}");
+    if let Err(error) = http::by_number_of_connections(effort) {
+        eprintln!("hgs-bench: {error}");
+        std::process::exit(1);
+    }
 }

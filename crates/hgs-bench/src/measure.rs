@@ -72,7 +72,7 @@ fn round(effort: Effort, work: &mut impl FnMut()) -> f64 {
 }
 
 /// Processor time of this thread: what others do on the machine is not counted.
-fn processor_time() -> Duration {
+pub(crate) fn processor_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::try_from(time).expect("processor time is never negative")
 }
