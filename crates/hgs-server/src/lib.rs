@@ -1,22 +1,30 @@
-//! The service: it listens, limits, logs and counts, and hands whole requests to a [`Service`].
+//! The guardian service: it listens, decides by the protocols' crates, records, and answers.
 //!
-//! What a request means is not decided here but by the services behind the listeners. Nothing in
-//! this crate is global to the process but for [`logging`], [`process`] and [`signals`], which only a program's
-//! `main` calls: several servers live in one process, on ports of the system's choosing, without
-//! root and without systemd.
+//! * [`Guardian`] is all of it: [`Guardian::initialise`] makes one, [`Guardian::start`] lets it serve.
+//! * [`Config`] is its one file; [`admin`] is how it is administered, on both ends of the socket.
+//! * [`http`] is the engine below: listeners, limits, time, and a [`Service`] behind each listener. [`Server`] runs any
+//!   services, which is how the engine is tested.
 //!
 //! ```no_run
-//! # async fn example(services: hgs_server::Services) -> Result<(), Box<dyn std::error::Error>> {
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use std::sync::Arc;
+//!
 //! use hgs_server::config::Environment;
-//! use hgs_server::{Config, Server};
+//! use hgs_server::{Clock, Config, Guardian, InitOptions, SystemClock};
 //!
 //! let config = Config::load(None, &Environment::of_process())?;
-//! let server = Server::bind(&config, services)?;
-//! println!("{:?}", server.addresses());
-//! server.run(std::future::pending()).await;
+//! Guardian::initialise(&config, InitOptions::default(), SystemClock.now())?;
+//! let running = Guardian::start(&config, Arc::new(SystemClock)).await?;
+//! println!("{:?}", running.addresses());
+//! assert!(running.shutdown().await.finished);
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! What it does NOT do: it decides nothing about health, protectors or keys (`hgs-attest` and `hgs-kps` do), and keeps
+//! nothing (`hgs-store` does). Nothing here is global to the process but for [`logging`], [`process`] and [`signals`],
+//! which only a program's `main` calls: several guardians live in one process, on ports of the system's choosing,
+//! without root and without systemd.
 
 pub mod admin;
 mod clock;

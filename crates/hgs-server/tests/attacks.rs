@@ -145,6 +145,7 @@ async fn k2_strangers_change_no_state_and_fill_no_disk() {
     let site = Site::start().await;
     let before = site.recorded("attest").await.len();
     let generation = site.metric("hgs_state_generation");
+    assert!(generation > 0.0);
     let stranger = Host::numbered(1).request(HealthKind::Encryption);
     let (ingress, _) = site.protector().await;
     let certificate = hgs_testkit::fixtures::Guardian::named("stranger")

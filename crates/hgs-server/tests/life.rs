@@ -4,6 +4,7 @@ mod guardian;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 use guardian::{METADATA, SIGNING_CERTIFICATES, Site, options};
 use hgs_attest::signing_certificates;
@@ -112,6 +113,20 @@ async fn one_state_has_one_guardian_and_is_free_when_that_has_stopped() {
         )))
     ));
     site.restart().await;
+}
+
+#[tokio::test]
+async fn a_guardian_whose_handle_is_dropped_stops_by_itself() {
+    let mut site = Site::start().await;
+    site.forget();
+    // It fails by the runner's timeout.
+    while let Err(error) = Guardian::start(&site.config, site.clock.clone())
+        .await
+        .map(drop)
+    {
+        assert!(error.to_string().contains("in use"), "{error}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
 #[tokio::test]

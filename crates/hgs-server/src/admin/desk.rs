@@ -354,3 +354,20 @@ fn unavailable(failure: StoreError) -> AdminError {
     error!(%failure, "the store did not do what an administrator asked for");
     AdminError::new(ErrorCode::Unavailable, failure)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_host_key_or_refused(text in ".*", label in "(PUBLIC KEY|CERTIFICATE|X)") {
+            let _ = read_host_key(&text);
+            let pem = format!("-----BEGIN {label}-----\n{text}\n-----END {label}-----\n");
+            let error = read_host_key(&pem).unwrap_err();
+            prop_assert_eq!(error.code, ErrorCode::InvalidRequest);
+        }
+    }
+}

@@ -158,6 +158,39 @@ fn routes_and_methods_are_one_to_one_at_the_server() {
     }
 }
 
+/// `docs/admin-api.md` is true: it has every route with its role, and every code with its status.
+#[test]
+fn the_page_lists_every_route_and_every_error() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/admin-api.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    for route in ROUTES {
+        let role = match route.role {
+            Role::Administrator => "administrator",
+            Role::Reviewer => "reviewer",
+        };
+        let row = format!("| `{} {}` | {role} |", route.method, route.path);
+        assert!(page.contains(&row), "{row}");
+    }
+    assert_eq!(page.matches(" /v1/").count(), ROUTES.len());
+    for code in [
+        ErrorCode::InvalidRequest,
+        ErrorCode::Forbidden,
+        ErrorCode::NotFound,
+        ErrorCode::MethodNotAllowed,
+        ErrorCode::Conflict,
+        ErrorCode::Internal,
+        ErrorCode::Unavailable,
+    ] {
+        let name = serde_json::to_value(code).unwrap();
+        let row = format!(
+            "| {} | `{}` |",
+            code.status().as_u16(),
+            name.as_str().unwrap()
+        );
+        assert!(page.contains(&row), "{row}");
+    }
+}
+
 /// Answers every request with the name of the route that it was for.
 struct NameOfRoute;
 

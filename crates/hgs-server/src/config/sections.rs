@@ -11,7 +11,7 @@ use super::quantity::{DAY, HOUR, MINUTE, SECOND, count_between, period};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Server {
-    /// Name in certificates, logs and audit records.
+    /// Name in audit records, and of a new guardian that is given no other.
     pub name: String,
     /// Folder of the store; by layout when absent.
     pub state: Option<PathBuf>,

@@ -166,13 +166,15 @@ impl Guardian {
         let (facts, outcome) = (refusal.facts(), refusal.code().name());
         let proved = is_of_a_proved_host(refusal);
         let host = facts.host.as_ref().filter(|_| proved);
+        // Where the fault is ours, nobody was refused.
+        let is_stranger = !proved && refusal.status() < 500;
         Decision {
             outcome,
             reason: Some(refusal.reason().to_string()),
             host: host.map(|host| from_health(&host.host_id).to_string()),
             host_name: host.map(|host| host.name.clone()),
             record,
-            strangers: (!proved).then(|| self.strangers.count(Action::Attest, outcome)),
+            strangers: is_stranger.then(|| self.strangers.count(Action::Attest, outcome)),
             ..Decision::default()
         }
     }

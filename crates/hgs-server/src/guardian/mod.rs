@@ -137,7 +137,10 @@ impl Guardian {
     /// The newest state with its keys.
     pub(crate) fn snapshot(&self) -> Result<Snapshot, HoldingsError> {
         let snapshot = self.snapshots.current(&self.store);
-        snapshot.inspect_err(|failure| error!(%failure, "the keys of the state can't be used"))
+        let snapshot = snapshot
+            .inspect_err(|failure| error!(%failure, "the keys of the state can't be used"))?;
+        self.observer.generation(snapshot.state.generation());
+        Ok(snapshot)
     }
 }
 

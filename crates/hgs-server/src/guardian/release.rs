@@ -197,6 +197,8 @@ impl Guardian {
         let outcome = refusal.code().name();
         let (decision, strangers) = match &facts.host {
             Some(host) => (self.host_decision(host), None),
+            // Where the fault is ours, nobody was refused.
+            None if refusal.code().status() >= 500 => (Decision::default(), None),
             None => {
                 let count = self.strangers.count(Action::Release, outcome);
                 (Decision::default(), Some(count))

@@ -35,7 +35,7 @@ pub struct Running {
     readiness: Readiness,
     stop: oneshot::Sender<()>,
     server: JoinHandle<Stopped>,
-    timekeeper: AbortHandle,
+    timekeeper: Timekeeper,
     guardian: Arc<Guardian>,
     closed: mpsc::Receiver<()>,
 }
@@ -76,7 +76,7 @@ impl Guardian {
             metrics,
             readiness,
             stop,
-            timekeeper: tokio::spawn(Arc::clone(&guardian).keep_time()).abort_handle(),
+            timekeeper: Timekeeper::of(&guardian),
             server: tokio::spawn(bound.run(async {
                 // Also when the handle was dropped.
                 let _ = stopped.await;
@@ -139,7 +139,7 @@ impl Running {
             mut closed,
             ..
         } = self;
-        timekeeper.abort();
+        drop(timekeeper);
         guardian.record_strangers().await;
         drop(guardian);
         if stopped.finished {
@@ -147,6 +147,21 @@ impl Running {
             let _ = closed.recv().await;
         }
         stopped
+    }
+}
+
+/// The task that does what time brings. It ends with this.
+struct Timekeeper(AbortHandle);
+
+impl Timekeeper {
+    fn of(guardian: &Arc<Guardian>) -> Self {
+        Self(tokio::spawn(Arc::clone(guardian).keep_time()).abort_handle())
+    }
+}
+
+impl Drop for Timekeeper {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

@@ -117,6 +117,11 @@ impl Site {
         }
     }
 
+    /// Lets go of the guardian without waiting for its end.
+    pub(crate) fn forget(&mut self) {
+        drop(self.running.take());
+    }
+
     pub(crate) fn running(&self) -> &Running {
         self.running.as_ref().expect("the guardian runs")
     }
