@@ -182,7 +182,7 @@ fn load(
         let clients: Vec<_> = (0..connections)
             .map(|_| scope.spawn(|| ask_until(&stop, address, &message)))
             .collect();
-        thread::park_timeout(20 * effort.round());
+        thread::sleep(20 * effort.round());
         stop.store(true, Ordering::Relaxed);
         let joined = clients
             .into_iter()
