@@ -3,17 +3,66 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// Where the private key of a certificate lives. The text form is `sealed` or a `pkcs11:` URI.
+use crate::pkcs11_uri::{Pkcs11Uri, Pkcs11UriError};
+
+/// Where the private key of a certificate lives. The text form is `sealed`, or one or two
+/// `pkcs11:` URIs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyReference {
     /// A software key, sealed under the master key and kept beside the record.
     Sealed,
     /// A key in a PKCS#11 token, by the URI of RFC 7512; its octets never leave the token.
-    Pkcs11(String),
+    Pkcs11(Pkcs11Uris),
 }
 
-/// Octets of the longest PKCS#11 URI that is kept.
-const MAX_URI_LENGTH: usize = 2048;
+/// One private key in a token, or the same private key in two tokens: the second stands in when
+/// the first is away. The text form is the URIs with one space between them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Pkcs11Uris {
+    /// The key that is used as long as its token works.
+    pub primary: Pkcs11Uri,
+    /// The same key in another token.
+    pub spare: Option<Pkcs11Uri>,
+}
+
+impl Pkcs11Uris {
+    /// The URIs, in the order in which they are tried.
+    pub fn iter(&self) -> impl Iterator<Item = &Pkcs11Uri> {
+        std::iter::once(&self.primary).chain(&self.spare)
+    }
+}
+
+impl From<Pkcs11Uri> for Pkcs11Uris {
+    fn from(primary: Pkcs11Uri) -> Self {
+        let spare = None;
+        Self { primary, spare }
+    }
+}
+
+impl FromStr for Pkcs11Uris {
+    type Err = Pkcs11UriError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (primary, spare) = match text.split_once(' ') {
+            Some((primary, spare)) => (primary, Some(spare)),
+            None => (text, None),
+        };
+        Ok(Self {
+            primary: primary.parse()?,
+            spare: spare.map(str::parse).transpose()?,
+        })
+    }
+}
+
+impl fmt::Display for Pkcs11Uris {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}", self.primary)?;
+        if let Some(spare) = &self.spare {
+            write!(formatter, " {spare}")?;
+        }
+        Ok(())
+    }
+}
 
 /// The text names no place this version knows.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -21,19 +70,16 @@ pub enum KeyReferenceError {
     /// Neither `sealed` nor a `pkcs11:` URI.
     #[error("a key reference is `sealed` or a `pkcs11:` URI, found {0:?}")]
     Unknown(String),
-    /// A URI that carries its PIN would put it into listings, backups and the audit log.
-    #[error("a key's URI must not hold a pin-value; name a pin-source")]
-    PinInside,
-    /// Longer than 2048 octets, or with characters that RFC 3986 does not allow.
-    #[error("not a URI of at most 2048 printable ASCII characters")]
-    NotUri,
+    /// Not the URI of a private key.
+    #[error(transparent)]
+    Uri(#[from] Pkcs11UriError),
 }
 
 impl fmt::Display for KeyReference {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sealed => formatter.write_str("sealed"),
-            Self::Pkcs11(uri) => formatter.write_str(uri),
+            Self::Pkcs11(uris) => write!(formatter, "{uris}"),
         }
     }
 }
@@ -43,21 +89,13 @@ impl FromStr for KeyReference {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if text == "sealed" {
-            return Ok(Self::Sealed);
-        }
-        let Some(attributes) = text.strip_prefix("pkcs11:") else {
+            Ok(Self::Sealed)
+        } else if text.starts_with("pkcs11:") {
+            Ok(Self::Pkcs11(text.parse()?))
+        } else {
             let start = text.chars().take(32).collect();
-            return Err(KeyReferenceError::Unknown(start));
-        };
-        if text.len() > MAX_URI_LENGTH || !text.bytes().all(|octet| octet.is_ascii_graphic()) {
-            return Err(KeyReferenceError::NotUri);
+            Err(KeyReferenceError::Unknown(start))
         }
-        // RFC 7512 section 2.3: attribute names are case-sensitive and never percent-encoded.
-        let names = attributes.split([';', '?', '&']);
-        if names.into_iter().any(|one| one.starts_with("pin-value=")) {
-            return Err(KeyReferenceError::PinInside);
-        }
-        Ok(Self::Pkcs11(text.to_owned()))
     }
 }
 
@@ -70,17 +108,32 @@ mod tests {
         for text in [
             "sealed",
             "pkcs11:token=hgs;object=signing?pin-source=file:/etc/openhgs/pin",
+            "pkcs11:token=one;object=signing pkcs11:token=two;object=signing",
         ] {
             assert_eq!(text.parse::<KeyReference>().unwrap().to_string(), text);
         }
     }
 
     #[test]
+    fn the_spare_comes_second() {
+        let uris: Pkcs11Uris = "pkcs11:token=one pkcs11:token=two".parse().unwrap();
+        let tokens: Vec<_> = uris.iter().map(|uri| uri.token.as_deref()).collect();
+        assert_eq!(tokens, [Some("one"), Some("two")]);
+    }
+
+    #[test]
     fn pins_and_other_places_are_refused() {
         let refused = |text: &str| text.parse::<KeyReference>().unwrap_err();
-        let pin = refused("pkcs11:token=hgs?pin-source=x&pin-value=1234");
-        assert_eq!(pin, KeyReferenceError::PinInside);
-        assert_eq!(refused("pkcs11:token=a b"), KeyReferenceError::NotUri);
+        for pin in [
+            "pkcs11:token=hgs?pin-source=/x&pin-value=1234",
+            "pkcs11:token=hgs pkcs11:token=two?pin-value=1234",
+        ] {
+            let expected = KeyReferenceError::Uri(Pkcs11UriError::PinInside);
+            assert_eq!(refused(pin), expected);
+        }
+        let three = "pkcs11:token=a pkcs11:token=b pkcs11:token=c";
+        let expected = KeyReferenceError::Uri(Pkcs11UriError::Encoding("token"));
+        assert_eq!(refused(three), expected);
         let unknown = KeyReferenceError::Unknown("/etc/key".to_owned());
         assert_eq!(refused("/etc/key"), unknown);
     }

@@ -11,6 +11,7 @@
 pub mod key_reference;
 pub mod pem;
 pub mod pfx;
+pub mod pkcs11_uri;
 pub mod seal;
 mod software;
 
@@ -19,12 +20,13 @@ use std::fmt::Debug;
 use hgs_crypto::SecretBytes;
 use hgs_crypto::rsa::{OaepHash, PublicKey, SignatureScheme};
 
-pub use key_reference::KeyReference;
+pub use key_reference::{KeyReference, Pkcs11Uris};
+pub use pkcs11_uri::{PinSource, Pkcs11Uri};
 pub use software::{SoftwareKey, UnsealError};
 
 /// A place where work with one RSA private key is done.
 ///
-/// Calls may block (see [`Capabilities::blocking`]) and come from several threads at once.
+/// Calls may block (see [`PrivateKey::is_blocking`]) and come from several threads at once.
 pub trait PrivateKey: Send + Sync + Debug {
     /// The public half.
     fn public(&self) -> &PublicKey;
@@ -41,8 +43,14 @@ pub trait PrivateKey: Send + Sync + Debug {
     /// See [`KeyError`].
     fn sign(&self, scheme: SignatureScheme, message: &[u8]) -> Result<Vec<u8>, KeyError>;
 
-    /// What this place can do; known without asking it.
-    fn capabilities(&self) -> &Capabilities;
+    /// What this place can do. A device is asked when nobody has asked it before.
+    ///
+    /// # Errors
+    /// [`KeyError::Unavailable`] when a device has to be asked and is away.
+    fn capabilities(&self) -> Result<Capabilities, KeyError>;
+
+    /// Whether the work waits for a device and belongs on a thread that may block.
+    fn is_blocking(&self) -> bool;
 }
 
 /// What a place can do with its key.
@@ -56,8 +64,6 @@ pub struct Capabilities {
     pub pkcs1_sha256: bool,
     /// Signs RSASSA-PSS with SHA-256.
     pub pss_sha256: bool,
-    /// The work waits for a device and belongs on a thread that may block.
-    pub blocking: bool,
 }
 
 /// Why a private key did no work, by the party at fault.

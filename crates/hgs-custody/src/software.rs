@@ -93,15 +93,17 @@ impl PrivateKey for SoftwareKey {
             })
     }
 
-    fn capabilities(&self) -> &Capabilities {
-        const EVERYTHING_INLINE: Capabilities = Capabilities {
+    fn capabilities(&self) -> Result<Capabilities, KeyError> {
+        Ok(Capabilities {
             oaep_sha256: true,
             oaep_sha1: true,
             pkcs1_sha256: true,
             pss_sha256: true,
-            blocking: false,
-        };
-        &EVERYTHING_INLINE
+        })
+    }
+
+    fn is_blocking(&self) -> bool {
+        false
     }
 }
 

@@ -540,7 +540,7 @@ async fn a_key_that_is_away_is_an_outage_and_no_fault_of_the_host() {
     let elsewhere = |kind| match fabric(kind) {
         Transaction::AddCertificate { record, .. } => Transaction::AddCertificate {
             record: CertificateRecord {
-                key: KeyReference::Pkcs11("pkcs11:token=hgs;object=key".to_owned()),
+                key: "pkcs11:token=hgs;object=key".parse().unwrap(),
                 ..record
             },
             key: None,
