@@ -1,0 +1,301 @@
+use std::fmt;
+use std::path::PathBuf;
+
+use cryptoki::error::{Error, RvError};
+use hgs_crypto::rsa::PublicKeyError;
+use hgs_custody::{KeyError, PinSource};
+
+/// Why a key in a token can't be used, from the module down to the key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// The operator named no module.
+    #[error("no PKCS#11 module is configured")]
+    NoModule,
+    /// The URI names a module that the operator did not.
+    #[error("the PKCS#11 module {} is not configured", path.display())]
+    ModuleNotConfigured {
+        /// What the URI names.
+        path: PathBuf,
+    },
+    /// The shared object can't be loaded.
+    #[error("the PKCS#11 module {} can't be loaded: {reason}", path.display())]
+    ModuleNotLoadable {
+        /// The shared object.
+        path: PathBuf,
+        /// What the loader says.
+        reason: String,
+    },
+    /// The module does not start, or can't list its slots.
+    #[error("the PKCS#11 module {} does not start: {code}", path.display())]
+    ModuleFailed {
+        /// The shared object.
+        path: PathBuf,
+        /// What it answers.
+        code: Code,
+    },
+    /// A call has not come back, and nothing may be initialised anew before it does.
+    #[error("the PKCS#11 module {} does not come back from a call", path.display())]
+    ModuleHangs {
+        /// The shared object.
+        path: PathBuf,
+    },
+    /// No slot holds the token.
+    #[error("there is no token {wanted}; present: {}", listed(present))]
+    TokenAbsent {
+        /// The token's part of the URI.
+        wanted: String,
+        /// Labels of the tokens that are there.
+        present: Vec<String>,
+    },
+    /// Several slots hold such a token.
+    #[error("{count} tokens are {wanted}; name the one by its serial number")]
+    TokenAmbiguous {
+        /// The token's part of the URI.
+        wanted: String,
+        /// How many there are.
+        count: usize,
+    },
+    /// The PIN can't be had.
+    #[error(transparent)]
+    Pin(#[from] PinError),
+    /// The token refuses the PIN. It is not tried again until its source says something else.
+    #[error("the token refuses the PIN from {source_of_pin}: {code}")]
+    PinRefused {
+        /// Where the PIN came from.
+        source_of_pin: PinSource,
+        /// What the token answers.
+        code: Code,
+    },
+    /// The token is there and gives no sessions.
+    #[error("the token gives no session: {code}")]
+    NoSession {
+        /// What it answers.
+        code: Code,
+    },
+    /// The token failed at work.
+    #[error("the token is lost: {code}")]
+    Lost {
+        /// What it answered.
+        code: Code,
+    },
+    /// The token answered, wrongly.
+    #[error("the token gives wrong results")]
+    WrongResult,
+    /// Nobody came to the job in time.
+    #[error("the token is busy: no turn within the time to wait")]
+    Busy,
+    /// The process stops.
+    #[error("the tokens are being closed")]
+    Closing,
+    /// No private RSA key matches the URI.
+    #[error("the token holds no private RSA key {wanted}")]
+    KeyAbsent {
+        /// The key's part of the URI.
+        wanted: String,
+    },
+    /// The URI does not single out one key.
+    #[error("the token holds {count} private RSA keys {wanted}; name the one by its id")]
+    KeyAmbiguous {
+        /// The key's part of the URI.
+        wanted: String,
+        /// How many there are.
+        count: usize,
+    },
+    /// A key with this label or id is there already.
+    #[error("the token holds a key {wanted} already")]
+    KeyExists {
+        /// The key's part of the URI.
+        wanted: String,
+    },
+    /// The URI names no key, so none can be generated.
+    #[error("a key is generated under an `object` or an `id`, and the URI has neither")]
+    KeyNotNamed,
+    /// The token's key is not the certificate's.
+    #[error("the private key in the token does not belong to the certificate")]
+    OtherKey,
+    /// The token shows neither modulus nor exponent of the key.
+    #[error("the token does not show the public half of the key")]
+    PublicHalfHidden,
+    /// The key is too weak or too large.
+    #[error("the key in the token is not acceptable: {0}")]
+    Key(#[from] PublicKeyError),
+    /// The token can't do it with this key.
+    #[error("the token can't do this with this key")]
+    Unsupported,
+    /// The ciphertext was not made for this key.
+    #[error("the ciphertext was not made for this key")]
+    Refused,
+}
+
+impl TokenError {
+    /// What the operator can do about it, where that is plain.
+    #[must_use]
+    pub fn remedy(&self) -> Option<String> {
+        let remedy = match self {
+            Self::NoModule | Self::ModuleNotConfigured { .. } => {
+                "name the module under [[pkcs11.module]] in the configuration"
+            }
+            Self::ModuleNotLoadable { .. } => {
+                "check the path, and that the module's package is installed for this architecture"
+            }
+            Self::ModuleFailed { .. } => {
+                "check the module's own configuration, and that this user may read it"
+            }
+            Self::ModuleHangs { .. } => {
+                "check the connection to the device; if it stays so, restart the server"
+            }
+            Self::TokenAbsent { .. } => {
+                "check the label, that the device is connected, and that this user may open it"
+            }
+            Self::Pin(error) => return error.remedy(),
+            Self::PinRefused { .. } => {
+                "correct the PIN in its source; many tokens lock themselves after a few wrong ones"
+            }
+            Self::NoSession { .. } => "configure fewer sessions, or close those of other programs",
+            Self::KeyAbsent { .. } => {
+                "list the token's keys with `pkcs11-tool --list-objects --login`"
+            }
+            Self::OtherKey => "name the key that the certificate was made for",
+            _ => return None,
+        };
+        Some(remedy.to_owned())
+    }
+}
+
+impl From<TokenError> for KeyError {
+    fn from(error: TokenError) -> Self {
+        match error {
+            TokenError::Refused => Self::Refused,
+            TokenError::Unsupported => Self::Unsupported,
+            other => Self::Unavailable {
+                reason: other.to_string(),
+            },
+        }
+    }
+}
+
+/// Why a PIN can't be had.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PinError {
+    /// Neither the URI nor the configuration says where it is.
+    #[error("nothing says where the token's PIN is")]
+    NoSource,
+    /// The file can't be read, or others could read it too.
+    #[error("the PIN: {reason}")]
+    File {
+        /// The file and what is wrong with it.
+        reason: String,
+        /// What to do about it.
+        remedy: Option<String>,
+    },
+    /// `CREDENTIALS_DIRECTORY` is not set: the program was not started with credentials.
+    #[error("the PIN: there is no CREDENTIALS_DIRECTORY to look for the credential {0} in")]
+    NoCredentials(String),
+    /// The environment variable is not set.
+    #[error("the PIN: the environment variable {0} is not set")]
+    NoVariable(String),
+    /// There is nothing in it.
+    #[error("the PIN from {0} is empty")]
+    Empty(PinSource),
+    /// PKCS#11 has PINs in UTF-8.
+    #[error("the PIN from {0} is not UTF-8")]
+    NotUtf8(PinSource),
+}
+
+impl PinError {
+    /// What the operator can do about it, where that is plain.
+    #[must_use]
+    pub fn remedy(&self) -> Option<String> {
+        let remedy = match self {
+            Self::NoSource => "add pin-source to the URI, or pin_source to [pkcs11]",
+            Self::File { remedy, .. } => return remedy.clone(),
+            Self::NoCredentials(_) => "add LoadCredential= to the systemd unit",
+            Self::NoVariable(_) => "set it where the server is started",
+            Self::Empty(_) | Self::NotUtf8(_) => return None,
+        };
+        Some(remedy.to_owned())
+    }
+}
+
+/// What a module answered to which call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Code {
+    /// The name of PKCS#11, such as `CKR_DEVICE_REMOVED`.
+    pub name: String,
+    /// The function that answered so, such as `C_Decrypt`.
+    pub function: String,
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} from {}", self.name, self.function)
+    }
+}
+
+impl From<&Error> for Code {
+    fn from(error: &Error) -> Self {
+        match error {
+            Error::Pkcs11(code, function) => Self {
+                name: name(*code),
+                function: format!("C_{function:?}"),
+            },
+            other => Self {
+                name: other.to_string(),
+                function: "the module".to_owned(),
+            },
+        }
+    }
+}
+
+/// The standard's name of an error: the library's, in capitals.
+fn name(code: RvError) -> String {
+    if let RvError::VendorDefined(number) | RvError::UnknownErrorCode(number) = code {
+        return format!("CKR_{number:#010x}");
+    }
+    let mut name = "CKR".to_owned();
+    for letter in format!("{code:?}").chars() {
+        if letter.is_ascii_uppercase() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_uppercase());
+    }
+    name
+}
+
+fn listed(labels: &[String]) -> String {
+    if labels.is_empty() {
+        "none".to_owned()
+    } else {
+        labels.join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cryptoki::context::Function;
+
+    use super::*;
+
+    #[test]
+    fn codes_have_the_names_of_the_standard() {
+        for (code, expected) in [
+            (RvError::DeviceRemoved, "CKR_DEVICE_REMOVED"),
+            (RvError::TokenNotPresent, "CKR_TOKEN_NOT_PRESENT"),
+            (RvError::PinIncorrect, "CKR_PIN_INCORRECT"),
+            (RvError::VendorDefined(0x8000_0001), "CKR_0x80000001"),
+        ] {
+            let code = Code::from(&Error::Pkcs11(code, Function::Decrypt));
+            assert_eq!(code.to_string(), format!("{expected} from C_Decrypt"));
+        }
+    }
+
+    #[test]
+    fn only_what_lies_in_the_request_is_its_fault() {
+        assert_eq!(KeyError::from(TokenError::Refused), KeyError::Refused);
+        let error = KeyError::from(TokenError::Unsupported);
+        assert_eq!(error, KeyError::Unsupported);
+        let reason = "the token is busy: no turn within the time to wait".to_owned();
+        let error = KeyError::from(TokenError::Busy);
+        assert_eq!(error, KeyError::Unavailable { reason });
+    }
+}
