@@ -461,6 +461,7 @@ fn record(kind: CertificateKind, certificate: &Certificate, head: bool) -> Certi
         enabled: true,
         head,
         compromised: None,
+        retired: None,
         label: None,
         added: now(),
     }

@@ -130,8 +130,22 @@ pub enum Action {
     EnableCertificate,
     /// A certificate was disabled.
     DisableCertificate,
+    /// A certificate became the head of its lineage.
+    SetHead,
+    /// A certificate is called otherwise.
+    SetCertificateLabel,
+    /// A certificate's key is known to others.
+    SetCompromised,
+    /// A certificate is never a head again.
+    RetireCertificate,
+    /// A certificate was removed.
+    RemoveCertificate,
+    /// The re-key window was opened or closed.
+    SetRekeyWindow,
     /// A signer of health certificates was added.
     AddAttestationSigner,
+    /// What is believed of a signer of health certificates was changed.
+    SetAttestationSigner,
     /// A signer of health certificates signs no more.
     RetireAttestationSigner,
     /// A signer of health certificates was removed.

@@ -169,6 +169,7 @@ mod tests {
             allow_key_material_caching: bool,
             health_certificate_seconds: u32,
             refuse_superseded_protectors: bool,
+            rekey_window_until in option::of(time()),
         ) -> Settings {
             Settings {
                 name,
@@ -177,6 +178,7 @@ mod tests {
                 allow_key_material_caching,
                 health_certificate_seconds,
                 refuse_superseded_protectors,
+                rekey_window_until,
             }
         }
     }
@@ -191,7 +193,7 @@ mod tests {
             key in key(),
             tenant in option::of(label()),
             (enabled, head) in any::<(bool, bool)>(),
-            compromised in option::of(time()),
+            (compromised, retired) in (option::of(time()), option::of(time())),
             label in option::of(label()),
             added in time(),
         ) -> CertificateRecord {
@@ -203,6 +205,7 @@ mod tests {
                 enabled,
                 head,
                 compromised,
+                retired,
                 label,
                 added,
             }

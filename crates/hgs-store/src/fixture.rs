@@ -101,6 +101,7 @@ impl Fixture {
             enabled: true,
             head: true,
             compromised: None,
+            retired: None,
             label: Some("first".parse().unwrap()),
             added: time(0),
         }
@@ -173,6 +174,7 @@ pub(crate) fn release(
         egress: digest(egress),
         owner: guardian,
         guardian,
+        guardian_signing: guardian,
     }
 }
 

@@ -36,6 +36,7 @@ mod release;
 mod state;
 mod store;
 mod transaction;
+mod usage;
 mod writer;
 
 pub use audit::{Action, AuditEntry, AuditFilter, AuditRecord, Outcome, RecordChange};
@@ -43,14 +44,16 @@ pub use error::{Finding, MasterKeyError, OpenError, StoreError, Tampered};
 pub use lineage::{RETENTION, Seen, Standing};
 pub use model::{
     AttestationSigner, CertificateKind, CertificateRecord, Digest, Host, HostId, HostIdentity,
-    HostName, IdentityKind, Label, Lineage, NameError, Revocation, SealedKey, SerialNumber,
-    Settings, SettingsError, SignerStage,
+    HostName, IdentityKind, Label, Lineage, MAX_REKEY_WINDOW, NameError, Revocation, SealedKey,
+    SerialNumber, Settings, SettingsError, SignerStage,
 };
 pub use record::RecordKind;
 pub use release::{Recipient, Recorded, Release, ReleaseRefusal};
 pub use state::State;
 pub use store::{Counters, Opening, Store};
 pub use transaction::{
-    Act, Attestation, MAX_IDENTITY_KEYS, MAX_REASON_LENGTH, Refusal, Transaction,
+    Act, Attestation, MAX_DENIED, MAX_IDENTITY_KEYS, MAX_REASON_LENGTH, Refusal, SignerChange,
+    Transaction,
 };
+pub use usage::PairUsage;
 pub use writer::{Committed, Failure, Never};

@@ -77,8 +77,16 @@ pub(crate) struct Step<'a> {
     pub(crate) ingress: Digest,
     pub(crate) egress: Digest,
     pub(crate) owner: Thumbprint,
-    pub(crate) guardian: Thumbprint,
+    pub(crate) opener: Opener,
     pub(crate) host: &'a str,
+}
+
+/// The pair of certificates with which a protector was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Opener {
+    pub(crate) encryption: Thumbprint,
+    /// Absent where version 1 of the schema recorded it.
+    pub(crate) signing: Option<Thumbprint>,
 }
 
 /// A node of the tree, as it lies in the database.
@@ -89,7 +97,7 @@ pub(crate) struct Node {
     parent: Option<NodeId>,
     pub(crate) stage: Stage,
     owner: Thumbprint,
-    opened_by: Option<Thumbprint>,
+    opened_by: Option<Opener>,
     host: String,
     first_seen: Time,
     pub(crate) last_seen: Time,
@@ -112,8 +120,8 @@ pub(crate) enum Stage {
 macro_rules! select {
     ($condition:literal) => {
         concat!(
-            "SELECT id, digest, parent, stage, owner, opened_by, host, first_seen, last_seen, tag \
-             FROM lineage ",
+            "SELECT id, digest, parent, stage, owner, opened_by, opened_by_signing, host, \
+             first_seen, last_seen, tag FROM lineage ",
             $condition
         )
     };
@@ -234,8 +242,9 @@ impl Tree<'_> {
         let tag = node.tag(self.keys);
         self.connection
             .prepare_cached(
-                "INSERT INTO lineage (id, digest, parent, stage, owner, opened_by, host, \
-                 first_seen, last_seen, tag) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                "INSERT INTO lineage (id, digest, parent, stage, owner, opened_by, \
+                 opened_by_signing, host, first_seen, last_seen, tag) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
             )?
             .execute((
                 node.id.0,
@@ -243,7 +252,8 @@ impl Tree<'_> {
                 node.parent.map(|parent| parent.0),
                 node.stage as u8,
                 node.owner.as_bytes(),
-                node.opened_by.as_ref().map(Thumbprint::as_bytes),
+                node.opener(),
+                node.opener_signing(),
                 &node.host,
                 node.first_seen.unix(),
                 node.last_seen.unix(),
@@ -257,13 +267,14 @@ impl Tree<'_> {
         let tag = node.tag(self.keys);
         self.connection
             .prepare_cached(
-                "UPDATE lineage SET stage = ?2, opened_by = ?3, host = ?4, last_seen = ?5, \
-                 tag = ?6 WHERE id = ?1",
+                "UPDATE lineage SET stage = ?2, opened_by = ?3, opened_by_signing = ?4, \
+                 host = ?5, last_seen = ?6, tag = ?7 WHERE id = ?1",
             )?
             .execute((
                 node.id.0,
                 node.stage as u8,
-                node.opened_by.as_ref().map(Thumbprint::as_bytes),
+                node.opener(),
+                node.opener_signing(),
                 &node.host,
                 node.last_seen.unix(),
                 &tag,
@@ -333,7 +344,7 @@ impl Node {
             parent: None,
             stage: Stage::Head,
             owner: step.owner,
-            opened_by: Some(step.guardian),
+            opened_by: Some(step.opener),
             host: step.host.to_owned(),
             first_seen: step.time,
             last_seen: step.time,
@@ -360,11 +371,22 @@ impl Node {
         };
         Self {
             stage,
-            opened_by: Some(step.guardian),
+            opened_by: Some(step.opener),
             host: step.host.to_owned(),
             last_seen: step.time,
             ..self
         }
+    }
+
+    fn opener(&self) -> Option<&[u8; 32]> {
+        self.opened_by
+            .as_ref()
+            .map(|opener| opener.encryption.as_bytes())
+    }
+
+    fn opener_signing(&self) -> Option<&[u8; 32]> {
+        let signing = self.opened_by.as_ref()?.signing.as_ref();
+        signing.map(Thumbprint::as_bytes)
     }
 
     fn tag(&self, keys: &Keys) -> Tag {
@@ -374,13 +396,16 @@ impl Node {
     fn with_parts<T>(&self, then: impl FnOnce([&[u8]; 9]) -> T) -> T {
         // No node is number 0: audit records are counted from 1.
         let parent = self.parent.unwrap_or(NodeId(0));
+        // One part for the pair, so that the tags of version 1 hold.
+        let pair = [self.opener(), self.opener_signing()];
+        let pair = pair.map(|half| half.map_or(&[][..], |octets| &octets[..]));
         then([
             &self.id.0.to_be_bytes(),
             self.digest.as_bytes(),
             &parent.0.to_be_bytes(),
             &[self.stage as u8],
             self.owner.as_bytes(),
-            self.opened_by.as_ref().map_or(&[], |one| one.as_bytes()),
+            &pair.concat(),
             self.host.as_bytes(),
             &self.first_seen.unix().to_be_bytes(),
             &self.last_seen.unix().to_be_bytes(),
@@ -416,12 +441,21 @@ impl Node {
             parent: row.get::<_, Option<_>>(2)?.map(NodeId),
             stage,
             owner: Thumbprint::from_bytes(row.get(4)?),
-            opened_by: row.get::<_, Option<_>>(5)?.map(Thumbprint::from_bytes),
-            host: row.get(6)?,
-            first_seen: Time::from_unix(row.get(7)?),
-            last_seen: Time::from_unix(row.get(8)?),
+            opened_by: Opener::read(row.get(5)?, row.get(6)?),
+            host: row.get(7)?,
+            first_seen: Time::from_unix(row.get(8)?),
+            last_seen: Time::from_unix(row.get(9)?),
         };
-        Ok(Some((node, row.get(9)?)))
+        Ok(Some((node, row.get(10)?)))
+    }
+}
+
+impl Opener {
+    fn read(encryption: Option<[u8; 32]>, signing: Option<[u8; 32]>) -> Option<Self> {
+        encryption.map(|encryption| Self {
+            encryption: Thumbprint::from_bytes(encryption),
+            signing: signing.map(Thumbprint::from_bytes),
+        })
     }
 }
 

@@ -11,5 +11,5 @@ pub(crate) mod text;
 pub use certificate::{CertificateKind, CertificateRecord, SealedKey};
 pub use host::{Host, HostIdentity, IdentityKind, Revocation};
 pub use names::{Digest, HostId, HostName, Label, Lineage, NameError, SerialNumber};
-pub use settings::{Settings, SettingsError};
+pub use settings::{MAX_REKEY_WINDOW, Settings, SettingsError};
 pub use signer::{AttestationSigner, SignerStage};

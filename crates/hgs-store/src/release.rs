@@ -4,7 +4,7 @@ use hgs_pki::{Thumbprint, Time};
 
 use crate::State;
 use crate::audit::{Action, AuditEntry, Outcome};
-use crate::lineage::{Standing, Step};
+use crate::lineage::{Opener, Standing, Step};
 use crate::model::{Digest, Host, HostId, Lineage, SerialNumber};
 
 /// A release that waits to be recorded. Everything in it was verified by whoever made it.
@@ -30,6 +30,8 @@ pub struct Release {
     pub owner: Thumbprint,
     /// The encryption certificate that opened the ingress protector.
     pub guardian: Thumbprint,
+    /// The signing certificate beside it in that wrapping.
+    pub guardian_signing: Thumbprint,
 }
 
 /// The host that keys are released to.
@@ -60,8 +62,8 @@ pub enum ReleaseRefusal {
     /// This one certificate is refused.
     #[error("the health certificate is on the signer's deny list")]
     SerialDenied,
-    /// The certificate that opened the protector was disabled or removed.
-    #[error("the certificate that opened the protector is not enabled")]
+    /// A certificate of the pair that opened the protector was disabled or removed.
+    #[error("the pair that opened the protector is not enabled")]
     GuardianNotEnabled,
     /// A protector made from this one has been used, and the settings refuse that.
     #[error("a protector that was made from this one has been used")]
@@ -121,9 +123,13 @@ impl Release {
         if signer.deny_list.contains(&self.serial) {
             return Err(ReleaseRefusal::SerialDenied);
         }
-        match state.certificate(&self.guardian) {
-            Some(guardian) if guardian.enabled => Ok(()),
-            _ => Err(ReleaseRefusal::GuardianNotEnabled),
+        let is_enabled = |thumbprint| {
+            let certificate = state.certificate(thumbprint);
+            certificate.is_some_and(|certificate| certificate.enabled)
+        };
+        match is_enabled(&self.guardian) && is_enabled(&self.guardian_signing) {
+            true => Ok(()),
+            false => Err(ReleaseRefusal::GuardianNotEnabled),
         }
     }
 
@@ -135,7 +141,10 @@ impl Release {
             ingress: self.ingress,
             egress: self.egress,
             owner: self.owner,
-            guardian: self.guardian,
+            opener: Opener {
+                encryption: self.guardian,
+                signing: Some(self.guardian_signing),
+            },
             host,
         }
     }

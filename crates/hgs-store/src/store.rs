@@ -18,6 +18,7 @@ use crate::place::{DATABASE, Place};
 use crate::record::Keys;
 use crate::release::{Recorded, Release, ReleaseRefusal};
 use crate::transaction::{Act, Refusal, Transaction};
+use crate::usage::{self, PairUsage};
 use crate::writer::{Committed, Failure, Job, Never, Queue, Shared, Writer};
 use crate::{Finding, OpenError, State, StoreError, Tampered, opening};
 
@@ -210,6 +211,14 @@ impl Store {
         lineage::seen(&self.reader(), &self.keys, protector)
     }
 
+    /// With which pairs of certificates protectors were last opened.
+    ///
+    /// # Errors
+    /// When the database can't be read.
+    pub fn usage(&self) -> Result<Vec<PairUsage>, StoreError> {
+        usage::pairs(&self.reader())
+    }
+
     /// The newest audit records that match, newest first, at most `limit`.
     ///
     /// # Errors
@@ -331,6 +340,8 @@ impl Found {
     }
 }
 
+#[cfg(test)]
+mod certificate_tests;
 #[cfg(test)]
 mod durability_tests;
 #[cfg(test)]

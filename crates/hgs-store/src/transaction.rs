@@ -6,6 +6,7 @@
 
 mod certificates;
 mod hosts;
+mod refusal;
 mod signers;
 
 use std::sync::Arc;
@@ -18,11 +19,13 @@ use serde::Serialize;
 
 use crate::State;
 use crate::audit::Action;
-use crate::change::{Change, Record};
+use crate::change::{Change, Record, RecordKey};
 use crate::model::{
-    AttestationSigner, CertificateKind, CertificateRecord, Digest, HostId, HostName, IdentityKind,
-    Lineage, SealedKey, SerialNumber, Settings, SettingsError,
+    AttestationSigner, CertificateRecord, Digest, HostId, HostName, IdentityKind, Label, Lineage,
+    MAX_REKEY_WINDOW, SealedKey, SerialNumber, Settings, SettingsError,
 };
+
+pub use refusal::Refusal;
 
 /// A change of the state, as somebody asks for it.
 #[derive(Debug, Clone)]
@@ -36,12 +39,52 @@ pub enum Transaction {
         /// The private key, where the record says it is sealed here.
         key: Option<Arc<SoftwareKey>>,
     },
-    /// Enables or disables a certificate; the primary ones can't be disabled.
+    /// Enables or disables a certificate. The primary ones can't be disabled; the head of a tenant's
+    /// lineage can, and is its head no more.
     SetCertificateEnabled {
         /// Which certificate.
         thumbprint: Thumbprint,
         /// Whether it is enabled from now on.
         enabled: bool,
+    },
+    /// Makes a certificate the head of its lineage for its kind; the former head stays enabled.
+    SetHead {
+        /// Which certificate.
+        thumbprint: Thumbprint,
+        /// Whether it is to be the primary certificate: then it must be the fabric's.
+        primary: bool,
+    },
+    /// Changes what people call a certificate.
+    SetCertificateLabel {
+        /// Which certificate.
+        thumbprint: Thumbprint,
+        /// What it is called from now on.
+        label: Option<Label>,
+    },
+    /// The key of a certificate is known to others: rolls shut it out, for good. Every certificate
+    /// over the same key is marked.
+    SetCompromised {
+        /// Which certificate.
+        thumbprint: Thumbprint,
+        /// Since when; it can be moved back in time later, not forth.
+        since: Time,
+    },
+    /// A certificate opens and signs as before, and is never a head again.
+    RetireCertificate {
+        /// Which certificate.
+        thumbprint: Thumbprint,
+    },
+    /// Forgets a certificate, and its sealed key unless something else needs it.
+    RemoveCertificate {
+        /// Which certificate.
+        thumbprint: Thumbprint,
+        /// Also if protectors were last opened with it, or it is compromised.
+        even_if_needed: bool,
+    },
+    /// Opens the re-key window, or closes it.
+    SetRekeyWindow {
+        /// Until when it is open.
+        until: Option<Time>,
     },
     /// Adds a signer of health certificates.
     AddAttestationSigner {
@@ -49,6 +92,13 @@ pub enum Transaction {
         signer: AttestationSigner,
         /// The private key, where the record says it is sealed here.
         key: Option<Arc<SoftwareKey>>,
+    },
+    /// Changes which certificates of a signer are believed, or what it is called.
+    SetAttestationSigner {
+        /// Which signer.
+        thumbprint: Thumbprint,
+        /// What changes.
+        change: SignerChange,
     },
     /// A signer signs no more; certificates it signed stay valid.
     RetireAttestationSigner {
@@ -85,6 +135,21 @@ pub enum Transaction {
     RecordAttestation(Attestation),
 }
 
+/// What changes about a signer.
+#[derive(Debug, Clone)]
+pub enum SignerChange {
+    /// Certificates issued before this are refused.
+    DenyBefore(Option<Time>),
+    /// Certificates valid for longer than so many seconds are refused; not for our own signers.
+    MaximumValiditySeconds(Option<u32>),
+    /// What people call it.
+    Label(Option<Label>),
+    /// The certificate with this serial number is refused.
+    Deny(SerialNumber),
+    /// The certificate with this serial number is no longer refused.
+    Allow(SerialNumber),
+}
+
 /// What an attestation leaves behind.
 #[derive(Debug, Clone)]
 pub struct Attestation {
@@ -109,84 +174,12 @@ pub struct Act {
     pub actor: String,
 }
 
-/// Why a transaction may not happen. The fault is with whoever asked.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// A setting is out of range.
-    #[error(transparent)]
-    Settings(#[from] SettingsError),
-    /// A certificate is known already.
-    #[error("certificate {0} is known already")]
-    CertificateKnown(Thumbprint),
-    /// There is no such certificate.
-    #[error("there is no certificate {0}")]
-    NoSuchCertificate(Thumbprint),
-    /// The lineage has a head of this kind.
-    #[error("lineage {lineage} has a {kind:?} certificate as head already: {head}")]
-    HeadKnown {
-        /// Whose succession.
-        lineage: Lineage,
-        /// Which kind.
-        kind: CertificateKind,
-        /// The head that is there.
-        head: Thumbprint,
-    },
-    /// A primary certificate can't be disabled.
-    #[error("certificate {0} is primary and can't be disabled")]
-    Primary(Thumbprint),
-    /// A disabled or compromised certificate can't be a head.
-    #[error("a disabled or compromised certificate can't be the head of a lineage")]
-    UnusableHead,
-    /// The record says that its key is sealed here, and no key came with it.
-    #[error("the private key of certificate {0} is missing")]
-    KeyMissing(Thumbprint),
-    /// The key is not the certificate's.
-    #[error("the private key does not belong to certificate {0}")]
-    KeyMismatch(Thumbprint),
-    /// A key came with a record that says that its key lives elsewhere.
-    #[error("the key of certificate {0} lives elsewhere, and a private key was given")]
-    KeyElsewhere(Thumbprint),
-    /// There is no such signer.
-    #[error("there is no attestation signer {0}")]
-    NoSuchSigner(Thumbprint),
-    /// A signer is known already.
-    #[error("attestation signer {0} is known already")]
-    SignerKnown(Thumbprint),
-    /// There is no such host.
-    #[error("there is no host {0}")]
-    NoSuchHost(HostId),
-    /// Another host has this id.
-    #[error("host id {0} is taken")]
-    HostIdKnown(HostId),
-    /// Another host has this name.
-    #[error("a host named {0} is registered already")]
-    HostNameKnown(HostName),
-    /// Another host has this host key: one key is one host (attacks.md A2).
-    #[error("the host key is registered already, for host {0}")]
-    HostKeyKnown(HostName),
-    /// The host is barred.
-    #[error("host {0} was revoked")]
-    HostRevoked(HostName),
-    /// A newer identity key of that kind is recorded.
-    #[error("the identity key of host {0} was superseded")]
-    IdentitySuperseded(HostName),
-    /// The identity key is recorded for the other kind.
-    #[error("the identity key of host {0} is recorded for the other use")]
-    IdentityOfOtherKind(HostName),
-    /// The host has used too many identity keys (attacks.md K14).
-    #[error("host {0} has {MAX_IDENTITY_KEYS} identity keys of one kind; register it anew")]
-    TooManyIdentities(HostName),
-    /// The text is too long to keep.
-    #[error("a reason has at most {MAX_REASON_LENGTH} octets")]
-    ReasonTooLong,
-    /// The key could not be sealed.
-    #[error("the private key can't be sealed: no randomness")]
-    NotSealed,
-}
-
 /// Identity keys of one kind that a host may use while it is registered: superseded ones can't be
 /// forgotten, and a host that makes a new one for each request must not fill the store.
 pub const MAX_IDENTITY_KEYS: usize = 4096;
+
+/// Serial numbers on a signer's deny list.
+pub const MAX_DENIED: usize = 10_000;
 
 /// Octets of the reason an administrator may give.
 pub const MAX_REASON_LENGTH: usize = 1024;
@@ -206,6 +199,8 @@ pub(crate) struct Planner<'a> {
     pub(crate) act: &'a Act,
     /// The generation in which the plan's records will stand.
     pub(crate) generation: u64,
+    /// How many recorded protectors need the certificate that a transaction removes.
+    pub(crate) needed_by: u64,
     pub(crate) sealer: &'a Sealer,
     pub(crate) random: &'a mut dyn Random,
 }
@@ -219,7 +214,14 @@ impl Transaction {
             Self::AddCertificate { .. } => Action::AddCertificate,
             Self::SetCertificateEnabled { enabled: true, .. } => Action::EnableCertificate,
             Self::SetCertificateEnabled { enabled: false, .. } => Action::DisableCertificate,
+            Self::SetHead { .. } => Action::SetHead,
+            Self::SetCertificateLabel { .. } => Action::SetCertificateLabel,
+            Self::SetCompromised { .. } => Action::SetCompromised,
+            Self::RetireCertificate { .. } => Action::RetireCertificate,
+            Self::RemoveCertificate { .. } => Action::RemoveCertificate,
+            Self::SetRekeyWindow { .. } => Action::SetRekeyWindow,
             Self::AddAttestationSigner { .. } => Action::AddAttestationSigner,
+            Self::SetAttestationSigner { .. } => Action::SetAttestationSigner,
             Self::RetireAttestationSigner { .. } => Action::RetireAttestationSigner,
             Self::RemoveAttestationSigner { .. } => Action::RemoveAttestationSigner,
             Self::AddHost { .. } => Action::AddHost,
@@ -227,6 +229,22 @@ impl Transaction {
             Self::RemoveHost { .. } => Action::RemoveHost,
             Self::RecordAttestation(_) => Action::Attest,
         }
+    }
+
+    /// The lineage of the certificate that it is about.
+    pub(crate) fn lineage(&self, state: &State) -> Option<Lineage> {
+        let thumbprint = match self {
+            Self::AddCertificate { record, .. } => return Some(record.lineage.clone()),
+            Self::SetCertificateEnabled { thumbprint, .. }
+            | Self::SetHead { thumbprint, .. }
+            | Self::SetCertificateLabel { thumbprint, .. }
+            | Self::SetCompromised { thumbprint, .. }
+            | Self::RetireCertificate { thumbprint }
+            | Self::RemoveCertificate { thumbprint, .. } => thumbprint,
+            _ => return None,
+        };
+        let record = state.certificate(thumbprint)?;
+        Some(record.lineage.clone())
     }
 
     /// The host it is about, and what that is called.
@@ -253,6 +271,25 @@ impl Planner<'_> {
                 thumbprint,
                 enabled,
             } => self.set_certificate_enabled(thumbprint, *enabled),
+            Transaction::SetHead {
+                thumbprint,
+                primary,
+            } => self.set_head(thumbprint, *primary),
+            Transaction::SetCertificateLabel { thumbprint, label } => {
+                self.set_certificate_label(thumbprint, label.as_ref())
+            }
+            Transaction::SetCompromised { thumbprint, since } => {
+                self.set_compromised(thumbprint, *since)
+            }
+            Transaction::RetireCertificate { thumbprint } => self.retire_certificate(thumbprint),
+            Transaction::RemoveCertificate {
+                thumbprint,
+                even_if_needed,
+            } => self.remove_certificate(thumbprint, *even_if_needed),
+            Transaction::SetRekeyWindow { until } => self.set_rekey_window(*until),
+            Transaction::SetAttestationSigner { thumbprint, change } => {
+                self.set_attestation_signer(thumbprint, change)
+            }
             Transaction::AddAttestationSigner { signer, key } => {
                 self.add_attestation_signer(signer, key.as_deref())
             }
@@ -275,6 +312,18 @@ impl Planner<'_> {
             before: self.state.known_settings().map(shown),
             after: Some(shown(settings)),
             changes: vec![Change::Put(Record::Settings(settings.clone()))],
+        })
+    }
+
+    fn set_rekey_window(&self, until: Option<Time>) -> Result<Plan, Refusal> {
+        let latest = self.act.time.checked_add(MAX_REKEY_WINDOW);
+        let latest = latest.unwrap_or(Time::MAX);
+        if until.is_some_and(|until| until > latest) {
+            return Err(SettingsError::RekeyWindow.into());
+        }
+        self.set_settings(&Settings {
+            rekey_window_until: until,
+            ..self.state.settings().clone()
         })
     }
 
@@ -305,6 +354,23 @@ impl Planner<'_> {
         let sealed = sealed.map_err(|_| Refusal::NotSealed)?;
         let sealed = SealedKey { public_key, sealed };
         Ok(Some(Change::Put(Record::PrivateKey(sealed))))
+    }
+}
+
+impl Planner<'_> {
+    /// The sealed key of `certificate`, if nothing needs it any more when the one record of that
+    /// certificate is gone (attacks.md K4: a key must not outlive what it was for).
+    fn orphaned_key(&self, certificate: &Certificate) -> Option<Change> {
+        let key = certificate.public_key();
+        let public_key = Digest::from_bytes(*key.digest());
+        self.state.private_key(&public_key)?;
+        let signers = self.state.attestation_signers();
+        let certificates = self.state.certificates().map(|record| &record.certificate);
+        let users = signers
+            .map(|signer| &signer.certificate)
+            .chain(certificates);
+        let users = users.filter(|user| user.public_key() == key).count();
+        (users <= 1).then_some(Change::Remove(RecordKey::PrivateKey(public_key)))
     }
 }
 

@@ -44,6 +44,7 @@ fn add_certificate(key: &Arc<SoftwareKey>) -> Transaction {
         enabled: true,
         head: true,
         compromised: None,
+        retired: None,
         label: None,
         added: act(0).time,
     };

@@ -355,6 +355,7 @@ impl Beginnings {
                 enabled: true,
                 head: true,
                 compromised: None,
+                retired: None,
                 label: None,
                 added: now,
             },

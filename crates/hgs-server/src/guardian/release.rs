@@ -101,7 +101,7 @@ impl Guardian {
             protectors: &protectors,
             // The store decides that, in the commit that holds the release.
             refuse_superseded: false,
-            rekey_window: false,
+            rekey_window: state.settings().is_rekey_window_open(now),
             caching: self.caching(state, now),
         };
         let mut random = System::new();
@@ -295,6 +295,7 @@ fn entry_of(facts: &ReleaseFacts, now: Time) -> Result<hgs_store::Release, Refus
         egress: digest(&facts.egress),
         owner: facts.owner,
         guardian: facts.opened_with,
+        guardian_signing: facts.opened_by,
     })
 }
 

@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use crate::{Finding, OpenError, StoreError, Tampered};
 
 /// What takes a database from each version to the next; a new one starts from version 0.
-pub(crate) const MIGRATIONS: &[&str] = &[VERSION_1];
+pub(crate) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2];
 
 const VERSION_1: &str = "
 CREATE TABLE store (
@@ -43,6 +43,12 @@ CREATE TABLE lineage (
 ) STRICT;
 CREATE INDEX lineage_issued ON lineage (parent) WHERE stage = 0;
 CREATE INDEX lineage_ancestors ON lineage (last_seen) WHERE stage = 2;
+";
+
+/// With which pair the newest protectors were opened, and how many.
+const VERSION_2: &str = "
+ALTER TABLE lineage ADD COLUMN opened_by_signing BLOB;
+CREATE INDEX lineage_openers ON lineage (opened_by, opened_by_signing, last_seen) WHERE stage = 1;
 ";
 
 /// Runs the migrations that a database of `version` lacks.

@@ -1,5 +1,7 @@
 //! The certificates of the key protection service, and their sealed keys.
 
+use std::fmt;
+
 use hgs_custody::KeyReference;
 use hgs_pki::{Certificate, Thumbprint, Time};
 use serde::{Deserialize, Serialize};
@@ -16,6 +18,12 @@ pub enum CertificateKind {
     Encryption,
     /// Signs the metadata document.
     Communications,
+}
+
+impl fmt::Display for CertificateKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(formatter)
+    }
 }
 
 /// A certificate whose private key this service can use.
@@ -40,6 +48,13 @@ pub struct CertificateRecord {
     /// Since when its private key counts as known to others.
     #[serde(with = "text::optional")]
     pub compromised: Option<Time>,
+    /// Since when it waits for its end: it opens and signs as before, but is never a head again.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "text::optional"
+    )]
+    pub retired: Option<Time>,
     /// What people call it.
     pub label: Option<Label>,
     /// When it was added.
@@ -52,6 +67,18 @@ impl CertificateRecord {
     #[must_use]
     pub fn thumbprint(&self) -> Thumbprint {
         self.certificate.thumbprint()
+    }
+
+    /// Whether it may become the head of its lineage.
+    #[must_use]
+    pub fn may_be_head(&self) -> bool {
+        self.enabled && self.compromised.is_none() && self.retired.is_none()
+    }
+
+    /// Whether its private key is that of `other`.
+    #[must_use]
+    pub fn has_key_of(&self, other: &Self) -> bool {
+        self.certificate.public_key() == other.certificate.public_key()
     }
 
     /// Whether it is the primary certificate of its kind: the head of the fabric's lineage. A

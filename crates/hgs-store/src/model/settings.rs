@@ -1,8 +1,9 @@
 //! The service's settings that are state: the same on every node, changed while it runs.
 
+use hgs_pki::{Seconds, Time};
 use serde::{Deserialize, Serialize};
 
-use super::Label;
+use super::{Label, text};
 
 /// The settings of the service. What differs between nodes (listeners, paths, logs) stands in
 /// each node's configuration file instead.
@@ -22,7 +23,18 @@ pub struct Settings {
     /// Whether a protector is refused when one that was made from it has been used; otherwise it
     /// is only reported.
     pub refuse_superseded_protectors: bool,
+    /// Until when protectors that a compromised guardian signed are accepted though they were never
+    /// seen: the re-key window.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "text::optional"
+    )]
+    pub rekey_window_until: Option<Time>,
 }
+
+/// The longest re-key window: long enough to power on every VM of a site once.
+pub const MAX_REKEY_WINDOW: Seconds = Seconds::from_days(30);
 
 /// A setting is out of its range.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,6 +42,9 @@ pub enum SettingsError {
     /// Health certificates would be valid for too short or too long.
     #[error("health certificates are valid for 300 to 86400 seconds, not {0}")]
     HealthCertificateSeconds(u32),
+    /// The re-key window would stay open for too long.
+    #[error("a re-key window is open for at most {} days", MAX_REKEY_WINDOW.get() / 86_400)]
+    RekeyWindow,
     /// Not a base URL.
     #[error("not an http or https URL of at most 2048 printable ASCII characters: {0:?}")]
     Url(String),
@@ -47,7 +62,14 @@ impl Settings {
             allow_key_material_caching: false,
             health_certificate_seconds: 8 * 60 * 60,
             refuse_superseded_protectors: false,
+            rekey_window_until: None,
         }
+    }
+
+    /// Whether the re-key window is open.
+    #[must_use]
+    pub fn is_rekey_window_open(&self, now: Time) -> bool {
+        self.rekey_window_until.is_some_and(|until| now < until)
     }
 
     /// Checks what the types leave open.

@@ -10,7 +10,7 @@ use crate::{IdentityKind, Standing};
 /// two hosts of which one is revoked, an identity key and two releases.
 const VERSION_1: &str = include_str!("../../tests/data/version-1.sql");
 
-/// What a version 2 might add.
+/// What the next version might add.
 const NEXT: &str = "ALTER TABLE store ADD COLUMN note TEXT; CREATE TABLE next (id INTEGER) STRICT;";
 
 fn stored(directory: &Path) {
@@ -48,6 +48,15 @@ fn assert_is_the_stored_one(store: &Store) {
     assert_eq!(release.standing, Some(Standing::Head));
     assert_eq!(release.egress_protector, Some(digest(12)));
     assert_eq!(store.seen(&digest(10)).unwrap().unwrap().first, time(6));
+    // Whose signing certificate it was, nobody wrote down.
+    let used = PairUsage {
+        encryption: certificate.thumbprint(),
+        signing: None,
+        protectors: 1,
+        first: time(7),
+        last: time(7),
+    };
+    assert_eq!(store.usage().unwrap(), [used]);
 }
 
 #[test]
@@ -71,11 +80,11 @@ fn an_older_state_is_migrated_once_and_stays_whole() {
     }
     let connection = Connection::open(directory.join("state.db")).unwrap();
     let version = connection.query_row("SELECT schema_version FROM store", (), |row| row.get(0));
-    assert_eq!(version, Ok(2));
+    assert_eq!(version, Ok(3));
     // The program from before the migration leaves it alone.
     let error = open(&directory).err();
     assert!(
-        matches!(error, Some(OpenError::NewerSchema { found: 2, known: 1 })),
+        matches!(error, Some(OpenError::NewerSchema { found: 3, known: 2 })),
         "{error:?}"
     );
 }

@@ -287,7 +287,7 @@ fn the_lineage_tree_can_not_be_rewritten() {
     }
     let forge = format!(
         "INSERT INTO lineage SELECT 999, x'{0}', parent, stage, owner, opened_by, host, \
-         first_seen, last_seen, tag FROM lineage LIMIT 1",
+         first_seen, last_seen, tag, opened_by_signing FROM lineage LIMIT 1",
         digest(99)
     );
     let seen = victim.tampered_by(&forge);
@@ -327,11 +327,11 @@ fn the_schema_is_the_one_that_migrations_make() {
     let unexpected = found("schema", "lineage_issued", Finding::Unexpected);
     assert_eq!(schema(other), unexpected);
     let newer = victim.harmed(|connection| {
-        let sql = "UPDATE store SET schema_version = 2";
+        let sql = "UPDATE store SET schema_version = 3";
         connection.execute(sql, ()).unwrap();
     });
     assert!(
-        matches!(newer, OpenError::NewerSchema { found: 2, known: 1 }),
+        matches!(newer, OpenError::NewerSchema { found: 3, known: 2 }),
         "{newer}"
     );
 }

@@ -3,9 +3,9 @@
 use hgs_custody::SoftwareKey;
 use hgs_pki::Thumbprint;
 
-use super::{Plan, Planner, Refusal, shown};
+use super::{MAX_DENIED, Plan, Planner, Refusal, SignerChange, shown};
 use crate::change::{Change, Record, RecordKey};
-use crate::model::{AttestationSigner, Digest, SignerStage};
+use crate::model::{AttestationSigner, SignerStage};
 
 impl Planner<'_> {
     pub(super) fn add_attestation_signer(
@@ -30,6 +30,39 @@ impl Planner<'_> {
         })
     }
 
+    pub(super) fn set_attestation_signer(
+        &self,
+        thumbprint: &Thumbprint,
+        change: &SignerChange,
+    ) -> Result<Plan, Refusal> {
+        let signer = self.signer(thumbprint)?;
+        let mut changed = signer.clone();
+        match change {
+            SignerChange::DenyBefore(time) => changed.deny_before = *time,
+            SignerChange::MaximumValiditySeconds(_) if signer.is_own() => {
+                return Err(Refusal::OwnSigner(*thumbprint));
+            }
+            SignerChange::MaximumValiditySeconds(seconds) => {
+                changed.maximum_validity_seconds = *seconds;
+            }
+            SignerChange::Label(label) => changed.label.clone_from(label),
+            SignerChange::Deny(serial) => {
+                changed.deny_list.insert(serial.clone());
+            }
+            SignerChange::Allow(serial) => {
+                changed.deny_list.remove(serial);
+            }
+        }
+        if changed.deny_list.len() > MAX_DENIED {
+            return Err(Refusal::TooManyDenied);
+        }
+        Ok(Plan {
+            before: Some(shown(signer)),
+            after: Some(shown(&changed)),
+            changes: vec![Change::Put(Record::AttestationSigner(changed))],
+        })
+    }
+
     pub(super) fn retire_attestation_signer(
         &self,
         thumbprint: &Thumbprint,
@@ -51,31 +84,14 @@ impl Planner<'_> {
         thumbprint: &Thumbprint,
     ) -> Result<Plan, Refusal> {
         let signer = self.signer(thumbprint)?;
-        let orphan = self.orphan_of(signer).map(RecordKey::PrivateKey);
-        let changes = orphan
-            .into_iter()
-            .chain([RecordKey::AttestationSigner(*thumbprint)])
-            .map(Change::Remove)
-            .collect();
+        let orphan = self.orphaned_key(&signer.certificate);
+        let removed = Change::Remove(RecordKey::AttestationSigner(*thumbprint));
+        let changes = orphan.into_iter().chain([removed]).collect();
         Ok(Plan {
             before: Some(shown(signer)),
             after: None,
             changes,
         })
-    }
-
-    /// The sealed key that nothing needs when `signer` is gone (attacks.md K4: a key must not
-    /// outlive what it was for).
-    fn orphan_of(&self, signer: &AttestationSigner) -> Option<Digest> {
-        let key = signer.certificate.public_key();
-        let others = self.state.attestation_signers();
-        let others = others.filter(|other| other.thumbprint() != signer.thumbprint());
-        let certificates = self.state.certificates().map(|record| &record.certificate);
-        let mut users = others.map(|other| &other.certificate).chain(certificates);
-        let public_key = Digest::from_bytes(*key.digest());
-        let sealed = self.state.private_key(&public_key).is_some();
-        let orphaned = sealed && !users.any(|certificate| certificate.public_key() == key);
-        orphaned.then_some(public_key)
     }
 
     fn signer(&self, thumbprint: &Thumbprint) -> Result<&AttestationSigner, Refusal> {

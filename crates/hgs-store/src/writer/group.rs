@@ -11,7 +11,7 @@ use crate::lineage::{Standing, Tree};
 use crate::record::Keys;
 use crate::release::{Recorded, Release, ReleaseRefusal};
 use crate::transaction::{Act, Plan, Planner, Refusal, Transaction};
-use crate::{State, StoreError};
+use crate::{State, StoreError, usage};
 
 /// A commit under way: the state as it will be, and whether anything has failed.
 pub(super) struct Group<'a> {
@@ -142,10 +142,12 @@ impl<'a> Group<'a> {
         }
         for transaction in transactions {
             let generation = self.state.generation() + 1;
+            let needed_by = self.needed_by(transaction)?;
             let planned = Planner {
                 state: &self.state,
                 act,
                 generation,
+                needed_by,
                 sealer: &self.keys.private_keys,
                 random: &mut *self.random,
             }
@@ -202,8 +204,27 @@ impl<'a> Group<'a> {
         Ok(())
     }
 
+    /// Asked only where it matters: it takes a look at the whole tree.
+    fn needed_by(&self, transaction: &Transaction) -> Result<u64, StoreError> {
+        let Transaction::RemoveCertificate {
+            thumbprint,
+            even_if_needed: false,
+        } = transaction
+        else {
+            return Ok(0);
+        };
+        match self.state.certificate(thumbprint) {
+            Some(record) => usage::needing(self.connection, &self.state, record),
+            None => Ok(0),
+        }
+    }
+
     fn entry(&self, transaction: &Transaction, act: &Act, outcome: Outcome) -> AuditEntry {
         let entry = AuditEntry::new(act.time, act.actor.clone(), transaction.action(), outcome);
+        let entry = AuditEntry {
+            lineage: transaction.lineage(&self.state),
+            ..entry
+        };
         let mut entry = match transaction.host(&self.state) {
             Some((id, name)) => entry.about_host(id, name),
             None => entry,

@@ -1,0 +1,160 @@
+//! Why a transaction may not happen.
+
+use hgs_pki::{Thumbprint, Time};
+
+use super::{MAX_DENIED, MAX_IDENTITY_KEYS, MAX_REASON_LENGTH};
+use crate::model::{CertificateKind, HostId, HostName, Lineage, SettingsError};
+
+/// Why a transaction may not happen. The fault is with whoever asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// A setting is out of range.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// A certificate is known already.
+    #[error("certificate {0} is known already")]
+    CertificateKnown(Thumbprint),
+    /// There is no such certificate.
+    #[error("there is no certificate {0}")]
+    NoSuchCertificate(Thumbprint),
+    /// The lineage has a head of this kind.
+    #[error("lineage {lineage} has a {kind:?} certificate as head already: {head}")]
+    HeadKnown {
+        /// Whose succession.
+        lineage: Lineage,
+        /// Which kind.
+        kind: CertificateKind,
+        /// The head that is there.
+        head: Thumbprint,
+    },
+    /// A primary certificate can't be disabled.
+    #[error("certificate {0} is primary and can't be disabled")]
+    Primary(Thumbprint),
+    /// A disabled, retired or compromised certificate can't be a head.
+    #[error("a disabled, retired or compromised certificate can't be the head of a lineage")]
+    UnusableHead,
+    /// A tenant's certificate can't be primary.
+    #[error(
+        "certificate {thumbprint} belongs to {lineage} and is never primary: whatever is wrapped \
+         to the primary pair can be read by the fabric"
+    )]
+    TenantNeverPrimary {
+        /// Which certificate.
+        thumbprint: Thumbprint,
+        /// Whose it is.
+        lineage: Lineage,
+    },
+    /// The head of a lineage can be neither retired, nor compromised, nor removed.
+    #[error("certificate {thumbprint} is the head of lineage {lineage}")]
+    IsHead {
+        /// Which certificate.
+        thumbprint: Thumbprint,
+        /// Whose succession it heads.
+        lineage: Lineage,
+    },
+    /// A lineage without heads can't take over from a compromised certificate.
+    #[error("lineage {lineage} has no {missing} certificate as head that could take over")]
+    NoSuccessor {
+        /// Whose succession.
+        lineage: Lineage,
+        /// The kind of head that is missing.
+        missing: CertificateKind,
+    },
+    /// The head takes over from a compromised certificate.
+    #[error("the head of lineage {0} takes over from a compromised certificate")]
+    SuccessorNeeded(Lineage),
+    /// The key is another lineage's: what is opened for one would be opened for the other.
+    #[error("the key of certificate {thumbprint} belongs to lineage {lineage}")]
+    KeyOfOtherLineage {
+        /// The certificate that was to be added.
+        thumbprint: Thumbprint,
+        /// Whose key it is.
+        lineage: Lineage,
+    },
+    /// The key counts as known to others, whatever certificate is over it.
+    #[error("the key of certificate {0} is compromised")]
+    KeyCompromised(Thumbprint),
+    /// The metadata document is the fabric's.
+    #[error("a communications certificate belongs to the fabric, not to {0}")]
+    CommunicationsOfTenant(Lineage),
+    /// Nobody knows what will be compromised.
+    #[error("a certificate can't be compromised since {0}, which is to come")]
+    CompromisedLater(Time),
+    /// The certificate is compromised for longer.
+    #[error("certificate {thumbprint} is compromised since {since}, and can't be so for less long")]
+    CompromisedAlready {
+        /// Which certificate.
+        thumbprint: Thumbprint,
+        /// Since when.
+        since: Time,
+    },
+    /// The certificate was retired before.
+    #[error("certificate {0} is retired already")]
+    RetiredAlready(Thumbprint),
+    /// The record of a compromised certificate is what keeps its key out of protectors.
+    #[error(
+        "certificate {0} is compromised; without its record, rolls would wrap keys to it again"
+    )]
+    NeededToShutOut(Thumbprint),
+    /// Protectors may have nobody else who opens them.
+    #[error("certificate {thumbprint} was the last to open {protectors} protectors")]
+    NeededByProtectors {
+        /// Which certificate.
+        thumbprint: Thumbprint,
+        /// How many protectors.
+        protectors: u64,
+    },
+    /// The record says that its key is sealed here, and no key came with it.
+    #[error("the private key of certificate {0} is missing")]
+    KeyMissing(Thumbprint),
+    /// The key is not the certificate's.
+    #[error("the private key does not belong to certificate {0}")]
+    KeyMismatch(Thumbprint),
+    /// A key came with a record that says that its key lives elsewhere.
+    #[error("the key of certificate {0} lives elsewhere, and a private key was given")]
+    KeyElsewhere(Thumbprint),
+    /// There is no such signer.
+    #[error("there is no attestation signer {0}")]
+    NoSuchSigner(Thumbprint),
+    /// A signer is known already.
+    #[error("attestation signer {0} is known already")]
+    SignerKnown(Thumbprint),
+    /// Our own signers follow the settings of the service.
+    #[error(
+        "attestation signer {0} is our own; the settings of the service limit its certificates"
+    )]
+    OwnSigner(Thumbprint),
+    /// Too many certificates of a signer are refused one by one.
+    #[error("a signer's deny list has at most {MAX_DENIED} serial numbers")]
+    TooManyDenied,
+    /// There is no such host.
+    #[error("there is no host {0}")]
+    NoSuchHost(HostId),
+    /// Another host has this id.
+    #[error("host id {0} is taken")]
+    HostIdKnown(HostId),
+    /// Another host has this name.
+    #[error("a host named {0} is registered already")]
+    HostNameKnown(HostName),
+    /// Another host has this host key: one key is one host (attacks.md A2).
+    #[error("the host key is registered already, for host {0}")]
+    HostKeyKnown(HostName),
+    /// The host is barred.
+    #[error("host {0} was revoked")]
+    HostRevoked(HostName),
+    /// A newer identity key of that kind is recorded.
+    #[error("the identity key of host {0} was superseded")]
+    IdentitySuperseded(HostName),
+    /// The identity key is recorded for the other kind.
+    #[error("the identity key of host {0} is recorded for the other use")]
+    IdentityOfOtherKind(HostName),
+    /// The host has used too many identity keys (attacks.md K14).
+    #[error("host {0} has {MAX_IDENTITY_KEYS} identity keys of one kind; register it anew")]
+    TooManyIdentities(HostName),
+    /// The text is too long to keep.
+    #[error("a reason has at most {MAX_REASON_LENGTH} octets")]
+    ReasonTooLong,
+    /// The key could not be sealed.
+    #[error("the private key can't be sealed: no randomness")]
+    NotSealed,
+}
