@@ -22,6 +22,7 @@ const DRAWING: &[(&str, &[&str])] = &[
     ),
     ("hgs-files", &["hgs-crypto"]),
     ("hgs-terminal", &["hgs-crypto", "hgs-files"]),
+    ("hgs-trace", &["hgs-crypto", "hgs-pki", "hgs-files"]),
     (
         "hgs-store",
         &[
@@ -58,6 +59,7 @@ const DRAWING: &[(&str, &[&str])] = &[
             "hgs-custody-pkcs11",
             "hgs-files",
             "hgs-store",
+            "hgs-trace",
         ],
     ),
     (
@@ -72,6 +74,7 @@ const DRAWING: &[(&str, &[&str])] = &[
             "hgs-client",
             "hgs-files",
             "hgs-terminal",
+            "hgs-trace",
         ],
     ),
     (
@@ -90,6 +93,7 @@ const DRAWING: &[(&str, &[&str])] = &[
             "hgs-client",
             "hgs-files",
             "hgs-terminal",
+            "hgs-trace",
         ],
     ),
     (

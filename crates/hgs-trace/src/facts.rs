@@ -1,0 +1,222 @@
+//! Facts that guardians and hosts have in common. None of these types has room for a secret.
+
+use std::fmt;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use hgs_pki::Time;
+use serde::{Deserialize, Serialize};
+
+use crate::text;
+
+/// What looking for something came to.
+pub type Found<T> = Result<T, Problem>;
+
+/// Why something is not as it should be, in the words of whoever noticed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// What is wrong.
+    pub message: String,
+    /// What helps, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+}
+
+impl Problem {
+    /// An error with all that caused it.
+    pub fn of(error: &dyn std::error::Error) -> Self {
+        let mut message = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            let text = error.to_string();
+            // Some errors show their cause themselves.
+            if !message.contains(&text) {
+                message = format!("{message}: {text}");
+            }
+            cause = error.source();
+        }
+        Self::new(message)
+    }
+
+    /// Something that was noticed.
+    pub fn new(message: impl fmt::Display) -> Self {
+        Self {
+            message: message.to_string(),
+            remedy: None,
+        }
+    }
+
+    /// And what helps.
+    #[must_use]
+    pub fn with_remedy(self, remedy: Option<impl Into<String>>) -> Self {
+        Self {
+            remedy: remedy.map(Into::into),
+            ..self
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.message)
+    }
+}
+
+/// A file or folder, as the file system shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Where.
+    pub path: String,
+    /// What is there.
+    pub kind: PlaceKind,
+    /// Its permission bits.
+    pub mode: Option<u32>,
+    /// The number of the user that it belongs to.
+    pub owner: Option<u32>,
+    /// Why nothing can be said of it.
+    pub problem: Option<Problem>,
+}
+
+/// What can be at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PlaceKind {
+    /// Nothing.
+    Absent,
+    /// A file.
+    File,
+    /// A folder.
+    Folder,
+    /// A symbolic link.
+    Link,
+    /// A device, a socket, or something that can't be looked at.
+    Other,
+}
+
+impl Place {
+    /// Looks at `path`, without following a link.
+    #[must_use]
+    pub fn at(path: &Path) -> Self {
+        let absent = Self {
+            path: path.display().to_string(),
+            kind: PlaceKind::Absent,
+            mode: None,
+            owner: None,
+            problem: None,
+        };
+        match fs::symlink_metadata(path) {
+            Ok(meta) => Self {
+                kind: match meta.file_type() {
+                    kind if kind.is_symlink() => PlaceKind::Link,
+                    kind if kind.is_dir() => PlaceKind::Folder,
+                    kind if kind.is_file() => PlaceKind::File,
+                    _ => PlaceKind::Other,
+                },
+                mode: Some(meta.mode() & 0o7777),
+                owner: Some(meta.uid()),
+                ..absent
+            },
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => absent,
+            Err(error) => Self {
+                kind: PlaceKind::Other,
+                problem: Some(Problem::new(error)),
+                ..absent
+            },
+        }
+    }
+
+    /// What is wrong with it as something that is `user`'s alone; `None` if nothing is.
+    pub(crate) fn not_private(&self, expected: PlaceKind, user: u32) -> Option<Problem> {
+        let path = &self.path;
+        if let Some(problem) = &self.problem {
+            return Some(problem.clone());
+        }
+        if self.kind != expected {
+            let found = match self.kind {
+                PlaceKind::Absent => "is not there",
+                PlaceKind::File => "is a file",
+                PlaceKind::Folder => "is a folder",
+                PlaceKind::Link => "is a symbolic link, which is not followed",
+                PlaceKind::Other => "is neither a file nor a folder",
+            };
+            return Some(Problem::new(format_args!("{path} {found}")));
+        }
+        let mode = self.mode.unwrap_or_default();
+        if mode & 0o077 != 0 {
+            let problem = Problem::new(format_args!("{path} has mode {mode:04o}"));
+            return Some(problem.with_remedy(Some(format!("run `chmod go= {path}`"))));
+        }
+        let owner = self.owner.unwrap_or_default();
+        if owner != user && owner != 0 {
+            let problem = Problem::new(format_args!("{path} belongs to user {owner}, not {user}"));
+            return Some(problem.with_remedy(Some(format!("run `chown {user} {path}`"))));
+        }
+        None
+    }
+
+    /// What it is, in short.
+    pub(crate) fn shown(&self) -> String {
+        let mode = self.mode.unwrap_or_default();
+        let owner = self.owner.unwrap_or_default();
+        format!(
+            "{} has mode {mode:04o} and belongs to user {owner}",
+            self.path
+        )
+    }
+}
+
+/// The period for which a certificate is valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Validity {
+    /// Its first second.
+    #[serde(with = "text::display")]
+    pub not_before: Time,
+    /// Its last second.
+    #[serde(with = "text::display")]
+    pub not_after: Time,
+}
+
+impl From<hgs_pki::Validity> for Validity {
+    fn from(validity: hgs_pki::Validity) -> Self {
+        Self {
+            not_before: validity.not_before,
+            not_after: validity.not_after,
+        }
+    }
+}
+
+/// How far towards a URL one gets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reach {
+    /// The URL.
+    pub url: String,
+    /// The addresses of its host.
+    pub addresses: Found<Vec<String>>,
+    /// The address that accepted a connection; absent where there was none to try.
+    pub connected: Option<Found<String>>,
+    /// What TLS came to; absent in clear, and where nothing was connected.
+    pub tls: Option<Found<Presented>>,
+    /// The time that the service says it is, in the header `Date` of an answer, and the time here then.
+    pub clocks: Option<Clocks>,
+}
+
+/// Two clocks at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Clocks {
+    /// The service's.
+    #[serde(with = "text::display")]
+    pub there: Time,
+    /// That of the machine that asked.
+    #[serde(with = "text::display")]
+    pub here: Time,
+}
+
+/// What a TLS server presented, after it was verified for the name in the URL.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Presented {
+    /// SHA-256 of the certificate.
+    pub thumbprint: String,
+    /// For how long it is valid; absent if it can't be read.
+    pub validity: Option<Validity>,
+}

@@ -1,0 +1,124 @@
+//! Signers of health certificates.
+
+use hgs_pki::{Seconds, Time};
+
+use super::certificates::valid;
+use super::facts::{Facts, Signer};
+use super::keys::signer_target;
+use super::state::found;
+use crate::{Check, Group, Judgement};
+
+pub(super) fn checks() -> Vec<Check<Facts>> {
+    vec![
+        Check {
+            id: "HGS-A001",
+            group: Group::Attestation,
+            title: "an attestation signer can sign now",
+            fails_when: "every signer of our own has expired, is denied, retired, or not valid yet",
+            remedy: "see the service's log for why no new signer was made; a restart makes one",
+            after: &["HGS-D004", "HGS-M001"],
+            judge: active,
+        },
+        Check {
+            id: "HGS-A002",
+            group: Group::Attestation,
+            title: "key protection believes the attestation signer",
+            fails_when: "a health certificate by the signer that signs now does not pass the checks of key protection",
+            remedy: "see `hgs signer list` for a deny-before date that lies ahead",
+            after: &["HGS-A001", "HGS-K004"],
+            judge: believed,
+        },
+        Check {
+            id: "HGS-A003",
+            group: Group::Attestation,
+            title: "the attestation signer is renewed in time",
+            fails_when: "the newest signer ends within 7 days; one that should have a successor already warns",
+            remedy: "see the service's log for why no new signer was made; a restart makes one",
+            after: &["HGS-A001", "HGS-D006"],
+            judge: renewed,
+        },
+        Check {
+            id: "HGS-A004",
+            group: Group::Attestation,
+            title: "the signers of other clusters are valid",
+            fails_when: "never; one that has expired, or will within 30 days, warns",
+            remedy: "get the cluster's new signer and add it, or remove the old one with `hgs signer remove`",
+            after: &["HGS-M001"],
+            judge: others,
+        },
+    ]
+}
+
+fn active(facts: &Facts) -> Vec<Judgement> {
+    let Some(state) = facts.state() else {
+        return vec![];
+    };
+    let Some(active) = &state.active_signer else {
+        let own = state.signers.iter().filter(|signer| signer.own).count();
+        return vec![Judgement::fail(
+            "attestation",
+            format!("none of {own} signers of our own can sign"),
+        )];
+    };
+    vec![Judgement::pass("attestation", format!("{active} signs"))]
+}
+
+fn believed(facts: &Facts) -> Vec<Judgement> {
+    let Some(state) = facts.state() else {
+        return vec![];
+    };
+    let (Some(active), Some(issued)) = (&state.active_signer, &state.health_certificate) else {
+        return vec![];
+    };
+    let target = format!("attestation-signer {active}");
+    let seen = "a health certificate by it passes every check; it went nowhere";
+    vec![found(&target, issued, seen)]
+}
+
+/// When there is no time left to publish a successor.
+const LATE: Seconds = Seconds::from_days(7);
+
+fn renewed(facts: &Facts) -> Vec<Judgement> {
+    let (Some(inside), Some(state)) = (&facts.inside, facts.state()) else {
+        return vec![];
+    };
+    let own = state.signers.iter().filter(|signer| signer.own);
+    let Some(newest) = own.max_by_key(|signer| signer.validity.not_after) else {
+        return vec![];
+    };
+    let end = newest.validity.not_after;
+    let late = inside.time.checked_add(LATE).unwrap_or(Time::MAX);
+    let target = signer_target(newest);
+    vec![if late > end {
+        Judgement::fail(target, format!("the newest signer ends at {end}"))
+    } else if state.new_signer_due {
+        Judgement::warning(
+            target,
+            format!("a successor is due, and was not made; it ends at {end}"),
+        )
+    } else {
+        Judgement::pass(
+            target,
+            format!("it ends at {end}; its successor comes 30 days before"),
+        )
+    }]
+}
+
+fn others(facts: &Facts) -> Vec<Judgement> {
+    let (Some(inside), Some(state)) = (&facts.inside, facts.state()) else {
+        return vec![];
+    };
+    let judge = |signer: &Signer| {
+        let judged = valid(signer_target(signer), signer.validity, inside.time);
+        match judged.verdict {
+            // It is somebody else's, and nothing of ours stops working.
+            crate::Verdict::Fail => Judgement {
+                verdict: crate::Verdict::Warning,
+                ..judged
+            },
+            _ => judged,
+        }
+    };
+    let others = state.signers.iter().filter(|signer| !signer.own);
+    others.map(judge).collect()
+}

@@ -1,0 +1,231 @@
+//! What is known of a guardian. No type here has room for a secret; a test goes through them.
+
+use hgs_pki::Time;
+use serde::{Deserialize, Serialize};
+
+use crate::{Found, Place, Problem, Reach, Validity, text};
+
+/// Everything that was found out about a guardian.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    /// When, by the clock of the machine that collected.
+    #[serde(with = "text::display")]
+    pub time: Time,
+    /// The version of the program that collected.
+    pub version: String,
+    /// What its configuration says; absent where another machine's guardian is looked at.
+    pub configuration: Option<Found<Vec<Setting>>>,
+    /// Whether it runs; absent as above.
+    pub service: Option<Service>,
+    /// What only whoever holds the state can see.
+    pub inside: Option<Inside>,
+    /// What everybody can see, for each URL that was tried.
+    pub outside: Vec<Outside>,
+}
+
+/// Something that is wrong with a setting.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setting {
+    /// Which.
+    pub name: String,
+    /// Whether the service does not work because of it.
+    pub prevents: bool,
+    /// What was found.
+    pub problem: Problem,
+}
+
+/// What the socket of the administrators answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Service {
+    /// It answered.
+    Answers,
+    /// Nobody listens.
+    NotRunning(Problem),
+    /// It does not answer this user.
+    Forbidden(Problem),
+    /// Somebody listens, and gives no answer.
+    NoAnswer(Problem),
+}
+
+/// What is seen by whoever holds the state: the service, or this program while the service does not run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inside {
+    /// When, by its clock.
+    #[serde(with = "text::display")]
+    pub time: Time,
+    /// The number of the user that it runs as.
+    pub user: u32,
+    /// The process of the service; absent while it does not run.
+    pub process: Option<Process>,
+    /// The folder of the state.
+    pub state_folder: Place,
+    /// The room on its disk.
+    pub disk: Option<Disk>,
+    /// The file of the master key.
+    pub master_key_file: Place,
+    /// Whether the master key can be read.
+    pub master_key: Found<()>,
+    /// The certificate of the HTTPS listener; absent where there is no such listener.
+    pub https: Option<Https>,
+    /// The beginnings of the URLs under which hosts reach it.
+    pub urls: Vec<String>,
+    /// The state; absent where another process holds it.
+    pub state: Option<Found<State>>,
+}
+
+/// A process that holds keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Octets of the largest core dump; absent if there is no limit.
+    pub core_limit: Option<u64>,
+    /// Whether its memory can be dumped, and read by others of the same user.
+    pub dumpable: bool,
+}
+
+/// The room on a disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    /// Octets that can still be written.
+    pub free: u64,
+    /// Octets in all.
+    pub total: u64,
+}
+
+/// The certificate of the HTTPS listener.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Https {
+    /// Its file.
+    pub certificate: String,
+    /// Whether certificate and key can be used together.
+    pub usable: Found<()>,
+    /// The file of the key.
+    pub key: Option<Place>,
+    /// For how long it is valid.
+    pub validity: Option<Validity>,
+    /// Whether it is for the name in each published URL.
+    pub names: Vec<NameMatch>,
+}
+
+/// Whether a certificate is for the name in a URL.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NameMatch {
+    /// The URL.
+    pub url: String,
+    /// Whether it is.
+    pub matches: Found<()>,
+}
+
+/// The state of a guardian.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// What it is called.
+    pub name: String,
+    /// How many transactions have changed it.
+    pub generation: u64,
+    /// What the quick check of the database says.
+    pub sound: Found<()>,
+    /// Whether a commit succeeds.
+    pub writable: Found<()>,
+    /// When the newest audit record was written.
+    #[serde(with = "text::optional")]
+    pub last_record: Option<Time>,
+    /// Its certificates.
+    pub certificates: Vec<Certificate>,
+    /// Signers of health certificates.
+    pub signers: Vec<Signer>,
+    /// Whether a new signer of our own is due.
+    pub new_signer_due: bool,
+    /// The thumbprint of the signer that signs now.
+    pub active_signer: Option<String>,
+    /// Whether a health certificate by that signer is believed here.
+    pub health_certificate: Option<Found<()>>,
+}
+
+/// A certificate of a guardian.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// SHA-256 of its DER.
+    pub thumbprint: String,
+    /// `signing`, `encryption` or `communications`.
+    pub kind: String,
+    /// Its subject.
+    pub subject: String,
+    /// What people call it.
+    pub label: Option<String>,
+    /// `fabric`, or `tenant:` and the tenant's label.
+    pub lineage: String,
+    /// Whether it is used.
+    pub enabled: bool,
+    /// Whether it is the one of its kind that the metadata names.
+    pub primary: bool,
+    /// Where its private key lives.
+    pub key: String,
+    /// Bits of its key.
+    pub key_bits: usize,
+    /// Whether its key usage allows signing.
+    pub may_sign: bool,
+    /// Whether its key usage allows encryption of keys or data.
+    pub may_encrypt: bool,
+    /// For how long it is valid.
+    pub validity: Validity,
+    /// When it was added.
+    #[serde(with = "text::display")]
+    pub added: Time,
+    /// Its private key at work; absent where it is not used.
+    pub work: Option<Work>,
+}
+
+/// A signer of health certificates.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signer {
+    /// SHA-256 of its DER.
+    pub thumbprint: String,
+    /// Whether it is one of our own.
+    pub own: bool,
+    /// For how long it is valid.
+    pub validity: Validity,
+    /// Its private key at work; absent for those of other clusters, and for those that sign no more.
+    pub work: Option<Work>,
+}
+
+/// What a private key does when it is asked to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Work {
+    /// Whether this node has a place for it.
+    pub held: Found<()>,
+    /// Whether it is the key of the certificate.
+    pub belongs: Option<bool>,
+    /// Whether it decrypts a fresh encryption; absent where it need not.
+    pub decrypts: Option<Found<()>>,
+    /// Whether it makes a signature that verifies; absent where it need not.
+    pub signs: Option<Found<()>>,
+}
+
+/// What everybody can see at one address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outside {
+    /// How far one gets. Its URL is the beginning of those of both services.
+    pub reach: Reach,
+    /// How hosts attest, by name.
+    pub attestation_mode: Option<Found<String>>,
+    /// The thumbprints of the signers that it publishes.
+    pub signing_certificates: Option<Found<Vec<String>>>,
+    /// What its metadata says.
+    pub metadata: Option<Found<Metadata>>,
+    /// Whether the request of a synthetic host had its keys released.
+    pub roll: Option<Found<()>>,
+    /// The code by which the same request with a tampered protector was refused.
+    pub tampered_roll: Option<Found<String>>,
+}
+
+/// The certificates in a metadata document whose signatures hold, by their thumbprints.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Metadata {
+    /// The guardian's signing certificate.
+    pub signing: String,
+    /// The guardian's encryption certificate.
+    pub encryption: String,
+    /// The certificate that signed the document.
+    pub signer: String,
+}

@@ -1,0 +1,91 @@
+//! Private keys at work: each is asked to do what the service would ask of it.
+
+use super::certificates::{in_use, target};
+use super::facts::{Facts, Signer, Work};
+use super::state::found;
+use crate::{Check, Found, Group, Judgement};
+
+pub(super) fn checks() -> Vec<Check<Facts>> {
+    vec![
+        Check {
+            id: "HGS-K001",
+            group: Group::Keys,
+            title: "this node has the private key",
+            fails_when: "the key of an enabled certificate is neither sealed in the state nor in a place that this node can ask",
+            remedy: "make the key available on this node, or disable the certificate",
+            after: &["HGS-D004"],
+            judge: |facts| judged(facts, |work| Some(&work.held), "there is a place for it"),
+        },
+        Check {
+            id: "HGS-K002",
+            group: Group::Keys,
+            title: "the private key is that of the certificate",
+            fails_when: "the place holds another key than the certificate names",
+            remedy: "correct the key's URI, or add the certificate that belongs to the key",
+            after: &["HGS-K001"],
+            judge: belonging,
+        },
+        Check {
+            id: "HGS-K003",
+            group: Group::Keys,
+            title: "the private key decrypts",
+            fails_when: "what was encrypted to the certificate a moment ago does not come back",
+            remedy: "see the key's place and the service's log; protectors for this certificate can't be opened meanwhile",
+            after: &["HGS-K002"],
+            judge: |facts| {
+                judged(
+                    facts,
+                    |work| work.decrypts.as_ref(),
+                    "a fresh encryption came back",
+                )
+            },
+        },
+        Check {
+            id: "HGS-K004",
+            group: Group::Keys,
+            title: "the private key signs",
+            fails_when: "it makes no signature, or one that the certificate does not verify",
+            remedy: "see the key's place and the service's log; nothing can be signed with this certificate meanwhile",
+            after: &["HGS-K002"],
+            judge: |facts| {
+                judged(
+                    facts,
+                    |work| work.signs.as_ref(),
+                    "a fresh signature verifies",
+                )
+            },
+        },
+    ]
+}
+
+fn judged(facts: &Facts, which: fn(&Work) -> Option<&Found<()>>, seen: &str) -> Vec<Judgement> {
+    let judge = |(target, work): (String, &Work)| Some(found(&target, which(work)?, seen));
+    at_work(facts).filter_map(judge).collect()
+}
+
+fn belonging(facts: &Facts) -> Vec<Judgement> {
+    let judge = |(target, work): (String, &Work)| {
+        Some(match work.belongs? {
+            true => Judgement::pass(target, "their public keys are the same"),
+            false => Judgement::fail(target, "the place holds another key"),
+        })
+    };
+    at_work(facts).filter_map(judge).collect()
+}
+
+/// Every key that is used, with what its certificate is called.
+fn at_work(facts: &Facts) -> impl Iterator<Item = (String, &Work)> {
+    let certificates = in_use(facts)
+        .filter_map(|certificate| Some((target(certificate), certificate.work.as_ref()?)));
+    let signers = facts.state().map(|state| &state.signers);
+    let signers = signers
+        .into_iter()
+        .flatten()
+        .filter_map(|signer| Some((signer_target(signer), signer.work.as_ref()?)));
+    certificates.chain(signers)
+}
+
+/// How a signer of health certificates is called in findings.
+pub(super) fn signer_target(signer: &Signer) -> String {
+    format!("attestation-signer {}", signer.thumbprint)
+}

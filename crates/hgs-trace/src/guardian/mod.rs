@@ -1,0 +1,60 @@
+//! The checks of a guardian.
+//!
+//! Each module is one group of questions; [`checks`] is all of them in the order in which they are asked.
+
+mod attestation;
+mod certificates;
+mod facts;
+mod keys;
+mod machine;
+mod network;
+mod protocols;
+mod service;
+mod state;
+#[cfg(test)]
+mod tests;
+
+pub use facts::{
+    Certificate, Disk, Facts, Https, Inside, Metadata, NameMatch, Outside, Process, Service,
+    Setting, Signer, State, Work,
+};
+pub(crate) use network::{connected, resolved, trusted};
+
+use crate::{Check, Report, Selection, diagnose};
+
+/// What a guardian is called in reports and collections.
+pub const ROLE: &str = "guardian";
+
+/// The checks that need a roll through the listeners.
+pub const ROLLS: &[&str] = &["HGS-P004", "HGS-P005"];
+
+/// All checks.
+pub fn checks() -> Vec<Check<Facts>> {
+    [
+        service::checks(),
+        state::checks(),
+        machine::checks(),
+        certificates::checks(),
+        keys::checks(),
+        attestation::checks(),
+        network::checks(),
+        protocols::checks(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+impl Facts {
+    /// Judges them by the checks that are wanted.
+    #[must_use]
+    pub fn diagnose(&self, wanted: &Selection) -> Report {
+        let findings = diagnose(&checks(), self, wanted);
+        Report::new(ROLE, self.time, findings)
+    }
+
+    /// The state, where it could be opened.
+    fn state(&self) -> Option<&State> {
+        self.inside.as_ref()?.state.as_ref()?.as_ref().ok()
+    }
+}

@@ -1,0 +1,139 @@
+//! Names, addresses, TLS.
+
+use super::certificates::valid;
+use super::facts::{Facts, Https};
+use super::state::found;
+use crate::{Check, Group, Judgement, Reach};
+
+pub(super) fn checks() -> Vec<Check<Facts>> {
+    vec![
+        Check {
+            id: "HGS-N001",
+            group: Group::Network,
+            title: "the TLS certificate and its key can be used",
+            fails_when: "a file can't be read, holds neither, or the key is not that of the certificate",
+            remedy: "name the certificate and the key that belongs to it in [listen.https]",
+            after: &["HGS-S001"],
+            judge: usable,
+        },
+        Check {
+            id: "HGS-N002",
+            group: Group::Network,
+            title: "the TLS key is not everybody's",
+            fails_when: "never; a key that every user of the machine can read warns",
+            remedy: "run `chmod o-rwx` on the key's file, and have a new key certified",
+            after: &["HGS-N001"],
+            judge: key_is_private,
+        },
+        Check {
+            id: "HGS-N003",
+            group: Group::Network,
+            title: "the TLS certificate is for the names in the published URLs",
+            fails_when: "a published HTTPS URL has a name or address that is not among the certificate's",
+            remedy: "have a certificate issued for that name, or listen at an address that the certificate names",
+            after: &["HGS-N001"],
+            judge: names,
+        },
+        Check {
+            id: "HGS-N004",
+            group: Group::Network,
+            title: "the TLS certificate is valid now",
+            fails_when: "it has expired or is not valid yet; an end within 30 days warns",
+            remedy: "have the TLS certificate renewed; the service takes up new files by itself",
+            after: &["HGS-N001", "HGS-M001"],
+            judge: tls_validity,
+        },
+        Check {
+            id: "HGS-N005",
+            group: Group::Network,
+            title: "the name in the URL has an address",
+            fails_when: "the name in a published URL can't be resolved here",
+            remedy: "add the name to DNS, or listen at an address with a name that is there",
+            after: &["HGS-S003", "HGS-S004"],
+            judge: |facts| reached(facts, resolved),
+        },
+        Check {
+            id: "HGS-N006",
+            group: Group::Network,
+            title: "the service accepts connections at the URL",
+            fails_when: "no address of a published URL accepts a connection",
+            remedy: "see `hgs server show` for where it listens, and the firewalls in between",
+            after: &["HGS-N005"],
+            judge: |facts| reached(facts, connected),
+        },
+        Check {
+            id: "HGS-N007",
+            group: Group::Network,
+            title: "TLS at the URL is trusted here",
+            fails_when: "no authority that this machine trusts vouches for the certificate, or the handshake fails",
+            remedy: "name the site's own certification authority with --ca FILE, or have the certificate issued by one that hosts trust",
+            after: &["HGS-N003", "HGS-N004", "HGS-N006", "HGS-N001"],
+            judge: |facts| reached(facts, trusted),
+        },
+    ]
+}
+
+fn https(facts: &Facts) -> Option<&Https> {
+    facts.inside.as_ref()?.https.as_ref()
+}
+
+fn usable(facts: &Facts) -> Vec<Judgement> {
+    let judge = |https: &Https| found(&https.certificate, &https.usable, "TLS takes both");
+    https(facts).map(judge).into_iter().collect()
+}
+
+fn key_is_private(facts: &Facts) -> Vec<Judgement> {
+    let judge = |https: &Https| {
+        let key = https.key.as_ref()?;
+        Some(match key.mode? & 0o007 {
+            0 => Judgement::pass(&https.certificate, key.shown()),
+            _ => Judgement::warning(&https.certificate, key.shown()),
+        })
+    };
+    https(facts).and_then(judge).into_iter().collect()
+}
+
+fn names(facts: &Facts) -> Vec<Judgement> {
+    let names = https(facts).map(|https| &https.names);
+    let judge = |name: &super::NameMatch| found(&name.url, &name.matches, "it is");
+    names.into_iter().flatten().map(judge).collect()
+}
+
+fn tls_validity(facts: &Facts) -> Vec<Judgement> {
+    let judged = || {
+        let (inside, https) = (facts.inside.as_ref()?, https(facts)?);
+        Some(valid(
+            https.certificate.clone(),
+            https.validity?,
+            inside.time,
+        ))
+    };
+    judged().into_iter().collect()
+}
+
+fn reached(facts: &Facts, judge: fn(&Reach) -> Option<Judgement>) -> Vec<Judgement> {
+    let reaches = facts.outside.iter().map(|outside| &outside.reach);
+    reaches.filter_map(judge).collect()
+}
+
+/// Whether the name has an address.
+pub(crate) fn resolved(reach: &Reach) -> Option<Judgement> {
+    let addresses = reach.addresses.as_ref().map(|all| all.join(", "));
+    let seen = addresses.as_deref().unwrap_or_default();
+    Some(found(&reach.url, &reach.addresses, seen))
+}
+
+/// Whether one accepted a connection.
+pub(crate) fn connected(reach: &Reach) -> Option<Judgement> {
+    let connected = reach.connected.as_ref()?;
+    let seen = connected.as_deref().unwrap_or_default();
+    Some(found(&reach.url, connected, seen))
+}
+
+/// Whether TLS was agreed on and its certificate verified.
+pub(crate) fn trusted(reach: &Reach) -> Option<Judgement> {
+    let tls = reach.tls.as_ref()?;
+    let thumbprint = tls.as_ref().map(|presented| &*presented.thumbprint);
+    let seen = thumbprint.unwrap_or_default();
+    Some(found(&reach.url, tls, seen))
+}

@@ -1,0 +1,143 @@
+//! The two published protocols, through the listeners that hosts use.
+
+use super::facts::{Facts, Metadata, Outside, State};
+use super::state::found;
+use crate::{Check, Group, Judgement};
+
+pub(super) fn checks() -> Vec<Check<Facts>> {
+    vec![
+        Check {
+            id: "HGS-P001",
+            group: Group::Protocols,
+            title: "attestation answers at the URL",
+            fails_when: "`getinfo` of [MS-HGSA] gives no answer of the protocol",
+            remedy: "see that no proxy or other service answers at this URL, and the service's log",
+            after: &["HGS-N006", "HGS-N007"],
+            judge: attestation,
+        },
+        Check {
+            id: "HGS-P002",
+            group: Group::Protocols,
+            title: "the published signers are ours",
+            fails_when: "`signingCertificates` gives no list, or one without the signer that signs now",
+            remedy: "see that the URL leads to this guardian",
+            after: &["HGS-P001"],
+            judge: signing_certificates,
+        },
+        Check {
+            id: "HGS-P003",
+            group: Group::Protocols,
+            title: "the metadata verifies and is ours",
+            fails_when: "the document's signatures do not hold, another certificate than the primary for communications signed it, or it names another pair than the primary",
+            remedy: "see that the URL leads to this guardian; give owners nothing that they got from there meanwhile",
+            after: &["HGS-P001", "HGS-K004", "HGS-C001"],
+            judge: metadata,
+        },
+        Check {
+            id: "HGS-P004",
+            group: Group::Protocols,
+            title: "a synthetic host has its keys released",
+            fails_when: "the request of a host and an owner that the service made up for this has no answer, a refusal, or one that does not open",
+            remedy: "see the service's log; hosts are refused as this one was",
+            after: &["HGS-P003", "HGS-K003", "HGS-A002", "HGS-D006"],
+            judge: roll,
+        },
+        Check {
+            id: "HGS-P005",
+            group: Group::Protocols,
+            title: "a tampered protector is refused",
+            fails_when: "the same request with one octet of its protector changed is answered with anything but the refusal of a protector",
+            remedy: "stop the service and report this: it is a fault of the program",
+            after: &["HGS-P004"],
+            judge: tampered_roll,
+        },
+    ]
+}
+
+/// Judges each address that was looked at by itself.
+fn each(facts: &Facts, judge: impl Fn(&Outside, &str) -> Option<Judgement>) -> Vec<Judgement> {
+    let judge = |outside: &Outside| judge(outside, &outside.reach.url);
+    facts.outside.iter().filter_map(judge).collect()
+}
+
+fn attestation(facts: &Facts) -> Vec<Judgement> {
+    each(facts, |outside, url| {
+        let mode = outside.attestation_mode.as_ref()?;
+        let seen = mode.as_deref().unwrap_or_default();
+        Some(found(url, mode, &format!("hosts attest by {seen}")))
+    })
+}
+
+fn signing_certificates(facts: &Facts) -> Vec<Judgement> {
+    let active = facts.state().and_then(|state| state.active_signer.as_ref());
+    each(facts, |outside, url| {
+        let published = match outside.signing_certificates.as_ref()? {
+            Ok(published) => published,
+            failed @ Err(_) => return Some(found(url, failed, "")),
+        };
+        let seen = format!("{} are published", published.len());
+        Some(match active {
+            Some(active) if !published.contains(active) => {
+                Judgement::fail(url, format!("{seen}, but not {active}, which signs"))
+            }
+            _ => Judgement::pass(url, seen),
+        })
+    })
+}
+
+fn metadata(facts: &Facts) -> Vec<Judgement> {
+    each(facts, |outside, url| {
+        let metadata = match outside.metadata.as_ref()? {
+            Ok(metadata) => metadata,
+            failed @ Err(_) => return Some(found(url, failed, "")),
+        };
+        let strange = facts.state().and_then(|state| strange(metadata, state));
+        Some(match strange {
+            Some(strange) => Judgement::fail(url, strange),
+            None => Judgement::pass(url, format!("signing certificate {}", metadata.signing)),
+        })
+    })
+}
+
+/// A certificate in the metadata that is not this guardian's.
+fn strange(metadata: &Metadata, state: &State) -> Option<String> {
+    let named = [
+        ("communications", &metadata.signer, "is signed by"),
+        (
+            "signing",
+            &metadata.signing,
+            "names the signing certificate",
+        ),
+        (
+            "encryption",
+            &metadata.encryption,
+            "names the encryption certificate",
+        ),
+    ];
+    named.into_iter().find_map(|(kind, found, does)| {
+        let mut certificates = state.certificates.iter();
+        let ours = certificates.find(|one| one.kind == kind && one.primary)?;
+        (ours.thumbprint != *found)
+            .then(|| format!("it {does} {found}; the primary is {}", ours.thumbprint))
+    })
+}
+
+fn roll(facts: &Facts) -> Vec<Judgement> {
+    let seen = "keys were released, and open what they should";
+    each(facts, |outside, url| {
+        Some(found(url, outside.roll.as_ref()?, seen))
+    })
+}
+
+/// The codes of the protocol profile, section 6, by which a tampered protector may be refused.
+const REFUSALS: &[&str] = &["InvalidProtectorException", "InvalidWrappingException"];
+
+fn tampered_roll(facts: &Facts) -> Vec<Judgement> {
+    each(facts, |outside, url| {
+        Some(match outside.tampered_roll.as_ref()? {
+            Ok(code) if REFUSALS.contains(&&**code) => Judgement::pass(url, code),
+            Ok(code) => Judgement::fail(url, format!("it was refused, but as {code}")),
+            failed @ Err(_) => found(url, failed, ""),
+        })
+    })
+}

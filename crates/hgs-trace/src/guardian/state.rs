@@ -1,0 +1,156 @@
+//! The folder, the master key, the database.
+
+use super::facts::{Disk, Facts, Inside};
+use crate::{Check, Found, Group, Judgement, Place, PlaceKind};
+
+pub(super) fn checks() -> Vec<Check<Facts>> {
+    vec![
+        Check {
+            id: "HGS-D001",
+            group: Group::State,
+            title: "the state folder is its owner's alone",
+            fails_when: "it is absent, a link, belongs to another user, or others may enter it",
+            remedy: "run `hgs init`, or set server.state to the folder that it made",
+            after: &["HGS-S001"],
+            judge: |facts| private(facts, PlaceKind::Folder, |inside| &inside.state_folder),
+        },
+        Check {
+            id: "HGS-D002",
+            group: Group::State,
+            title: "the file of the master key is its owner's alone",
+            fails_when: "it is absent, a link, belongs to another user, or others may read it",
+            remedy: "set server.master_key to the master key of this state; without it the state is lost",
+            after: &["HGS-D001"],
+            judge: |facts| private(facts, PlaceKind::File, |inside| &inside.master_key_file),
+        },
+        Check {
+            id: "HGS-D003",
+            group: Group::State,
+            title: "the master key can be read",
+            fails_when: "the service's user can't read it, or it has not 32 octets",
+            remedy: "put the master key of this state back from its copy",
+            after: &["HGS-D002"],
+            judge: master_key,
+        },
+        Check {
+            id: "HGS-D004",
+            group: Group::State,
+            title: "the state is sound",
+            fails_when: "the state can't be opened, was written under another master key, or is damaged or tampered with",
+            remedy: "restore the last backup of the state; see the guide on what was tampered with",
+            after: &["HGS-D003", "HGS-S004"],
+            judge: sound,
+        },
+        Check {
+            id: "HGS-D005",
+            group: Group::State,
+            title: "the disk of the state has room",
+            fails_when: "less than 8 MiB are free; less than 256 MiB warns",
+            remedy: "make room on the disk of the state folder: nothing is released that can't be recorded",
+            after: &["HGS-D001"],
+            judge: room,
+        },
+        Check {
+            id: "HGS-D006",
+            group: Group::State,
+            title: "the state can be written",
+            fails_when: "a commit that changes nothing fails",
+            remedy: "see the disk and the mount options of the state folder; nothing is released meanwhile",
+            after: &["HGS-D005", "HGS-D004"],
+            judge: writable,
+        },
+    ]
+}
+
+fn private(facts: &Facts, kind: PlaceKind, which: fn(&Inside) -> &Place) -> Vec<Judgement> {
+    let Some(inside) = &facts.inside else {
+        return vec![];
+    };
+    let place = which(inside);
+    let Some(problem) = place.not_private(kind, inside.user) else {
+        return vec![Judgement::pass(&place.path, place.shown())];
+    };
+    let owner = place.owner.unwrap_or_default();
+    let remedy = if inside.process.is_none() && owner != inside.user && place.mode.is_some() {
+        // The service may well run as that user.
+        Some(format!(
+            "run this as the user that the service runs as: `sudo -u '#{owner}' hgs trace`"
+        ))
+    } else {
+        problem.remedy.clone()
+    };
+    vec![Judgement::fail(&place.path, problem).remedy(remedy)]
+}
+
+fn master_key(facts: &Facts) -> Vec<Judgement> {
+    let Some(inside) = &facts.inside else {
+        return vec![];
+    };
+    let read = "it has 32 octets";
+    vec![found(
+        &inside.master_key_file.path,
+        &inside.master_key,
+        read,
+    )]
+}
+
+fn sound(facts: &Facts) -> Vec<Judgement> {
+    let Some(inside) = &facts.inside else {
+        return vec![];
+    };
+    let target = &inside.state_folder.path;
+    match &inside.state {
+        None => vec![],
+        Some(Err(problem)) => {
+            vec![Judgement::fail(target, problem).remedy(problem.remedy.clone())]
+        }
+        Some(Ok(state)) => {
+            let seen = format!(
+                "state of {}, generation {}, every record verified when it was opened",
+                state.name, state.generation
+            );
+            vec![found(target, &state.sound, &seen)]
+        }
+    }
+}
+
+/// Octets below which commits are about to fail.
+const LEAST_ROOM: u64 = 8 * MIB;
+/// Octets below which people are told.
+const LITTLE_ROOM: u64 = 256 * MIB;
+const MIB: u64 = 1024 * 1024;
+
+fn room(facts: &Facts) -> Vec<Judgement> {
+    let inside = facts.inside.as_ref();
+    let Some((inside, disk)) = inside.and_then(|inside| Some((inside, inside.disk.as_ref()?)))
+    else {
+        return vec![];
+    };
+    let Disk { free, total } = disk;
+    let target = &inside.state_folder.path;
+    let seen = format!("{} of {} MiB are free", free / MIB, total / MIB);
+    vec![match free {
+        0..LEAST_ROOM => Judgement::fail(target, seen),
+        LEAST_ROOM..LITTLE_ROOM => Judgement::warning(target, seen),
+        _ => Judgement::pass(target, seen),
+    }]
+}
+
+fn writable(facts: &Facts) -> Vec<Judgement> {
+    let target = facts
+        .inside
+        .as_ref()
+        .map(|inside| &inside.state_folder.path);
+    let (Some(target), Some(state)) = (target, facts.state()) else {
+        return vec![];
+    };
+    vec![found(target, &state.writable, "a commit reached the disk")]
+}
+
+/// Passes with `seen`, or fails with the problem.
+pub(super) fn found<T>(target: &str, found: &Found<T>, seen: &str) -> Judgement {
+    match found {
+        Ok(_) => Judgement::pass(target, seen),
+        Err(problem) => Judgement::fail(target, problem).remedy(problem.remedy.clone()),
+    }
+}

@@ -1,0 +1,516 @@
+//! One breakage, one root cause.
+
+use hgs_pki::Time;
+
+use super::*;
+use crate::{Clocks, Outcome, Place, PlaceKind, Presented, Problem, Reach, Validity};
+
+const URL: &str = "https://hgs.example";
+
+fn now() -> Time {
+    Time::from_unix(1_800_000_000)
+}
+
+fn days(days: i64) -> Time {
+    Time::from_unix(now().unix() + days * 86_400)
+}
+
+fn private(path: &str, kind: PlaceKind) -> Place {
+    Place {
+        path: path.to_owned(),
+        kind,
+        mode: Some(if kind == PlaceKind::Folder {
+            0o700
+        } else {
+            0o600
+        }),
+        owner: Some(998),
+        problem: None,
+    }
+}
+
+fn works(decrypts: bool) -> Option<Work> {
+    Some(Work {
+        held: Ok(()),
+        belongs: Some(true),
+        decrypts: decrypts.then_some(Ok(())),
+        signs: (!decrypts).then_some(Ok(())),
+    })
+}
+
+fn valid() -> Validity {
+    Validity {
+        not_before: days(-10),
+        not_after: days(300),
+    }
+}
+
+fn certificate(kind: &str) -> Certificate {
+    Certificate {
+        thumbprint: format!("{kind}-thumbprint"),
+        kind: kind.to_owned(),
+        subject: format!("CN={kind}"),
+        label: None,
+        lineage: "fabric".to_owned(),
+        enabled: true,
+        primary: true,
+        key: "sealed".to_owned(),
+        key_bits: 3072,
+        may_sign: kind != "encryption",
+        may_encrypt: kind == "encryption",
+        validity: valid(),
+        added: days(-10),
+        work: works(kind == "encryption"),
+    }
+}
+
+fn state() -> State {
+    State {
+        name: "guardian.example".to_owned(),
+        generation: 7,
+        sound: Ok(()),
+        writable: Ok(()),
+        last_record: Some(days(-1)),
+        certificates: ["signing", "encryption", "communications"]
+            .map(certificate)
+            .into(),
+        signers: vec![Signer {
+            thumbprint: "signer-thumbprint".to_owned(),
+            own: true,
+            validity: valid(),
+            work: works(false),
+        }],
+        new_signer_due: false,
+        active_signer: Some("signer-thumbprint".to_owned()),
+        health_certificate: Some(Ok(())),
+    }
+}
+
+fn outside() -> Outside {
+    Outside {
+        reach: Reach {
+            url: URL.to_owned(),
+            addresses: Ok(vec!["192.0.2.1:443".to_owned()]),
+            connected: Some(Ok("192.0.2.1:443".to_owned())),
+            tls: Some(Ok(Presented {
+                thumbprint: "tls-thumbprint".to_owned(),
+                validity: Some(valid()),
+            })),
+            clocks: Some(Clocks {
+                there: now(),
+                here: now(),
+            }),
+        },
+        attestation_mode: Some(Ok("HostKey".to_owned())),
+        signing_certificates: Some(Ok(vec!["signer-thumbprint".to_owned()])),
+        metadata: Some(Ok(Metadata {
+            signing: "signing-thumbprint".to_owned(),
+            encryption: "encryption-thumbprint".to_owned(),
+            signer: "communications-thumbprint".to_owned(),
+        })),
+        roll: Some(Ok(())),
+        tampered_roll: Some(Ok("InvalidProtectorException".to_owned())),
+    }
+}
+
+fn sound() -> Facts {
+    Facts {
+        time: now(),
+        version: "1".to_owned(),
+        configuration: Some(Ok(vec![])),
+        service: Some(Service::Answers),
+        inside: Some(Inside {
+            time: now(),
+            user: 998,
+            process: Some(Process {
+                core_limit: Some(0),
+                dumpable: false,
+            }),
+            state_folder: private("/state", PlaceKind::Folder),
+            disk: Some(Disk {
+                free: 1 << 32,
+                total: 1 << 34,
+            }),
+            master_key_file: private("/state/master.key", PlaceKind::File),
+            master_key: Ok(()),
+            https: Some(Https {
+                certificate: "/tls.pem".to_owned(),
+                usable: Ok(()),
+                key: Some(private("/tls.key", PlaceKind::File)),
+                validity: Some(valid()),
+                names: vec![NameMatch {
+                    url: URL.to_owned(),
+                    matches: Ok(()),
+                }],
+            }),
+            urls: vec![URL.to_owned()],
+            state: Some(Ok(state())),
+        }),
+        outside: vec![outside()],
+    }
+}
+
+fn broken(change: impl FnOnce(&mut Facts)) -> Report {
+    let mut facts = sound();
+    change(&mut facts);
+    facts.diagnose(&Selection::All)
+}
+
+fn inside(facts: &mut Facts) -> &mut Inside {
+    facts.inside.as_mut().unwrap()
+}
+
+fn in_state(facts: &mut Facts) -> &mut State {
+    inside(facts).state.as_mut().unwrap().as_mut().unwrap()
+}
+
+fn at_url(facts: &mut Facts) -> &mut Outside {
+    &mut facts.outside[0]
+}
+
+fn problem<T>() -> crate::Found<T> {
+    Err(Problem::new("it is broken").with_remedy(Some("mend it")))
+}
+
+/// That `id` alone failed, and that `skipped` were, because of it.
+#[track_caller]
+fn assert_root(report: &Report, id: &str, skipped: &[&str]) {
+    let roots: Vec<_> = report.root_causes.iter().map(|root| &*root.id).collect();
+    assert_eq!(roots, [id], "{report:#?}");
+    for skipped in skipped {
+        let mut findings = report.findings.iter();
+        let found = findings.any(|finding| {
+            finding.id == *skipped
+                && finding.outcome == Outcome::Skipped
+                && finding.because.as_ref().is_some_and(|root| root.id == id)
+        });
+        assert!(found, "{skipped} was not skipped: {report:#?}");
+    }
+}
+
+#[test]
+fn a_sound_guardian_passes_every_check() {
+    let report = sound().diagnose(&Selection::All);
+    let other = report
+        .findings
+        .iter()
+        .find(|finding| finding.outcome != Outcome::Pass);
+    assert_eq!(other, None);
+    for check in checks() {
+        // There is nobody else's signer.
+        let found = report.findings.iter().any(|finding| finding.id == check.id);
+        assert_eq!(found, check.id != "HGS-A004", "{}", check.id);
+    }
+}
+
+#[test]
+fn dependencies_come_first_and_exist() {
+    let checks = checks();
+    for (place, check) in checks.iter().enumerate() {
+        for id in check.after {
+            let known = checks[..place].iter().any(|earlier| earlier.id == *id);
+            assert!(known, "{} comes after {id}", check.id);
+        }
+    }
+}
+
+#[test]
+fn an_unknown_key_in_the_configuration() {
+    let report = broken(|facts| {
+        *facts = Facts {
+            configuration: Some(problem()),
+            service: None,
+            inside: None,
+            outside: vec![],
+            ..sound()
+        };
+    });
+    assert_root(
+        &report,
+        "HGS-S001",
+        &["HGS-S003", "HGS-D001", "HGS-K003", "HGS-P004"],
+    );
+}
+
+#[test]
+fn a_service_that_does_not_run_leaves_the_state_to_be_looked_at() {
+    let report = broken(|facts| {
+        facts.service = Some(Service::NotRunning(Problem::new("nobody listens")));
+        inside(facts).process = None;
+        facts.outside.clear();
+    });
+    assert_root(&report, "HGS-S003", &["HGS-M002", "HGS-N005", "HGS-P004"]);
+    let passed = |id| {
+        let mut findings = report.findings.iter();
+        findings.any(|finding| finding.id == id && finding.outcome == Outcome::Pass)
+    };
+    assert!(passed("HGS-D004") && passed("HGS-K003"));
+}
+
+#[test]
+fn a_user_whom_the_service_does_not_answer() {
+    let report = broken(|facts| {
+        facts.service = Some(Service::Forbidden(Problem::new("no")));
+        inside(facts).process = None;
+        inside(facts).state = None;
+        facts.outside.clear();
+    });
+    assert_root(
+        &report,
+        "HGS-S004",
+        &["HGS-D004", "HGS-K001", "HGS-M002", "HGS-P001"],
+    );
+}
+
+#[test]
+fn a_master_key_that_others_can_read() {
+    let report = broken(|facts| {
+        inside(facts).master_key_file.mode = Some(0o644);
+        inside(facts).master_key = problem();
+        inside(facts).state = None;
+        facts.service = Some(Service::NotRunning(Problem::new("it does not start")));
+        facts.outside.clear();
+    });
+    let ids: Vec<_> = report.root_causes.iter().map(|root| &*root.id).collect();
+    assert_eq!(ids, ["HGS-S003", "HGS-D002"]);
+    let finding = report
+        .findings
+        .iter()
+        .find(|one| one.id == "HGS-D002")
+        .unwrap();
+    let remedy = finding.remedy.as_deref();
+    assert_eq!(remedy, Some("run `chmod go= /state/master.key`"));
+}
+
+#[test]
+fn a_state_that_was_tampered_with() {
+    let report = broken(|facts| inside(facts).state = Some(problem()));
+    assert_root(
+        &report,
+        "HGS-D004",
+        &["HGS-C001", "HGS-K001", "HGS-A001", "HGS-D006"],
+    );
+}
+
+#[test]
+fn a_full_disk() {
+    let report = broken(|facts| {
+        inside(facts).disk = Some(Disk {
+            free: 4096,
+            total: 1 << 23,
+        });
+        in_state(facts).writable = problem();
+        at_url(facts).roll = Some(problem());
+        at_url(facts).tampered_roll = None;
+    });
+    assert_root(&report, "HGS-D005", &["HGS-D006", "HGS-P004", "HGS-P005"]);
+}
+
+#[test]
+fn a_clock_that_is_behind() {
+    let report = broken(|facts| {
+        inside(facts).time = days(-20);
+        in_state(facts).active_signer = None;
+        in_state(facts).health_certificate = None;
+        at_url(facts).roll = Some(problem());
+    });
+    assert_root(&report, "HGS-M001", &["HGS-C003", "HGS-A001", "HGS-N004"]);
+}
+
+#[test]
+fn memory_that_can_be_dumped() {
+    let report = broken(|facts| {
+        inside(facts).process.as_mut().unwrap().dumpable = true;
+    });
+    assert_root(&report, "HGS-M002", &[]);
+}
+
+#[test]
+fn a_key_that_does_not_decrypt() {
+    let report = broken(|facts| {
+        let encryption = &mut in_state(facts).certificates[1];
+        encryption.work.as_mut().unwrap().decrypts = Some(problem());
+        at_url(facts).roll = Some(problem());
+        at_url(facts).tampered_roll = None;
+    });
+    assert_root(&report, "HGS-K003", &["HGS-P004", "HGS-P005"]);
+    assert_eq!(
+        report.root_causes[0].target,
+        "encryption encryption-thumbprint"
+    );
+}
+
+#[test]
+fn a_key_of_another_certificate() {
+    let report = broken(|facts| {
+        let work = in_state(facts).certificates[0].work.as_mut().unwrap();
+        work.belongs = Some(false);
+        work.signs = Some(problem());
+        at_url(facts).metadata = Some(problem());
+    });
+    assert_root(&report, "HGS-K002", &["HGS-K004", "HGS-P003"]);
+}
+
+#[test]
+fn a_certificate_that_has_expired_warns_and_one_that_is_not_valid_yet_fails() {
+    let report = broken(|facts| {
+        in_state(facts).certificates[1].validity.not_after = days(-1);
+        in_state(facts).certificates[2].validity.not_after = days(9);
+    });
+    assert_eq!(report.outcome, Outcome::Warning);
+    let report = broken(|facts| in_state(facts).certificates[1].validity.not_before = days(1));
+    assert_root(&report, "HGS-C003", &[]);
+}
+
+#[test]
+fn no_primary_certificate() {
+    let report = broken(|facts| {
+        in_state(facts).certificates.remove(2);
+        at_url(facts).metadata = Some(problem());
+    });
+    assert_root(&report, "HGS-C001", &["HGS-P003"]);
+}
+
+#[test]
+fn a_signer_that_was_not_renewed() {
+    let report = broken(|facts| {
+        in_state(facts).signers[0].validity.not_after = days(5);
+        in_state(facts).new_signer_due = true;
+    });
+    assert_root(&report, "HGS-A003", &[]);
+}
+
+#[test]
+fn a_signer_that_key_protection_does_not_believe() {
+    let report = broken(|facts| {
+        in_state(facts).health_certificate = Some(problem());
+        at_url(facts).roll = Some(problem());
+        at_url(facts).tampered_roll = None;
+    });
+    assert_root(&report, "HGS-A002", &["HGS-P004"]);
+}
+
+#[test]
+fn a_signer_of_another_cluster_that_has_expired_warns() {
+    let report = broken(|facts| {
+        in_state(facts).signers.push(Signer {
+            thumbprint: "theirs".to_owned(),
+            own: false,
+            validity: Validity {
+                not_before: days(-9),
+                not_after: days(-1),
+            },
+            work: None,
+        });
+    });
+    assert_eq!(report.outcome, Outcome::Warning);
+    let warned = report
+        .findings
+        .iter()
+        .find(|finding| finding.outcome == Outcome::Warning);
+    assert_eq!(warned.unwrap().id, "HGS-A004");
+}
+
+#[test]
+fn a_tls_certificate_for_another_name() {
+    let report = broken(|facts| {
+        inside(facts).https.as_mut().unwrap().names[0].matches = problem();
+        at_url(facts).reach.tls = Some(problem());
+        let outside = at_url(facts);
+        outside.attestation_mode = None;
+        outside.signing_certificates = None;
+        outside.metadata = None;
+        outside.roll = None;
+        outside.tampered_roll = None;
+    });
+    assert_root(&report, "HGS-N003", &["HGS-N007", "HGS-P001", "HGS-P004"]);
+}
+
+#[test]
+fn a_tls_key_that_is_not_the_certificates() {
+    let report = broken(|facts| {
+        let https = inside(facts).https.as_mut().unwrap();
+        https.usable = problem();
+        https.validity = None;
+        https.names.clear();
+        at_url(facts).reach.tls = Some(problem());
+    });
+    assert_root(&report, "HGS-N001", &["HGS-N003", "HGS-N004", "HGS-N007"]);
+}
+
+#[test]
+fn a_listener_that_does_not_answer() {
+    let report = broken(|facts| {
+        *at_url(facts) = Outside {
+            reach: Reach {
+                connected: Some(problem()),
+                tls: None,
+                clocks: None,
+                ..outside().reach
+            },
+            attestation_mode: None,
+            signing_certificates: None,
+            metadata: None,
+            roll: None,
+            tampered_roll: None,
+        };
+    });
+    assert_root(&report, "HGS-N006", &["HGS-N007", "HGS-P001", "HGS-P005"]);
+    assert_eq!(report.root_causes[0].target, URL);
+}
+
+#[test]
+fn metadata_of_somebody_else() {
+    let report = broken(|facts| {
+        at_url(facts).metadata = Some(Ok(Metadata {
+            signer: "somebody".to_owned(),
+            ..outside().metadata.unwrap().unwrap()
+        }));
+        at_url(facts).roll = Some(problem());
+    });
+    assert_root(&report, "HGS-P003", &["HGS-P004"]);
+    let finding = report
+        .findings
+        .iter()
+        .find(|one| one.outcome == Outcome::Fail);
+    let seen = finding.unwrap().evidence.as_deref().unwrap();
+    assert_eq!(
+        seen,
+        "it is signed by somebody; the primary is communications-thumbprint"
+    );
+}
+
+#[test]
+fn a_tampered_protector_that_is_not_refused_as_one() {
+    let released = broken(|facts| at_url(facts).tampered_roll = Some(problem()));
+    assert_root(&released, "HGS-P005", &[]);
+    let other = "HostRevokedException".to_owned();
+    let other = broken(|facts| at_url(facts).tampered_roll = Some(Ok(other)));
+    assert_root(&other, "HGS-P005", &[]);
+}
+
+/// From elsewhere there is nothing but what everybody sees, and that is judged.
+#[test]
+fn a_guardian_of_which_only_a_url_is_known() {
+    let facts = Facts {
+        configuration: None,
+        service: None,
+        inside: None,
+        ..sound()
+    };
+    let report = facts.diagnose(&Selection::All);
+    assert!(report.works(), "{report:#?}");
+    let ids: Vec<_> = report.findings.iter().map(|finding| &*finding.id).collect();
+    let expected = [
+        "HGS-N005", "HGS-N006", "HGS-N007", "HGS-P001", "HGS-P002", "HGS-P003", "HGS-P004",
+        "HGS-P005",
+    ];
+    assert_eq!(ids, expected);
+}
+
+#[test]
+fn facts_survive_being_written() {
+    let facts = sound();
+    let text = serde_json::to_string(&facts).unwrap();
+    assert_eq!(serde_json::from_str::<Facts>(&text).unwrap(), facts);
+}

@@ -1,0 +1,72 @@
+//! What is known of a guarded host. No type here has room for a secret; a test goes through them.
+
+use hgs_pki::Time;
+use serde::{Deserialize, Serialize};
+
+use crate::{Found, Place, Reach, Validity, text};
+
+/// Everything that was found out about a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    /// When, by its clock.
+    #[serde(with = "text::display")]
+    pub time: Time,
+    /// The version of the program that collected.
+    pub version: String,
+    /// The number of the user that the program runs as.
+    pub user: u32,
+    /// The configuration: whether a service is to guard this host.
+    pub configuration: Found<bool>,
+    /// The state folder.
+    pub state_folder: Place,
+    /// The file of the host key.
+    pub host_key_file: Place,
+    /// The host key: SHA-256 of its SubjectPublicKeyInfo, by which guardians know this host.
+    pub host_key: Option<Found<String>>,
+    /// The services, the primary first.
+    pub services: Vec<Service>,
+    /// How the last attempt to attest ended.
+    pub last_attempt: Option<Attempt>,
+}
+
+/// One of the guardians that this host is to ask.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// `primary` or `fallback`.
+    pub side: String,
+    /// How far one gets towards attestation.
+    pub attestation: Reach,
+    /// How far one gets towards key protection.
+    pub key_protection: Reach,
+    /// How hosts attest there, by name.
+    pub attestation_mode: Option<Found<String>>,
+    /// The thumbprint of the guardian's signing certificate, from metadata whose signatures hold.
+    pub metadata: Option<Found<String>>,
+    /// The thumbprints of the signers of health certificates.
+    pub signing_certificates: Option<Found<Vec<String>>>,
+    /// The health certificate for encryption that the host holds of it.
+    pub health_certificate: Option<HealthCertificate>,
+}
+
+/// A health certificate that a host holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthCertificate {
+    /// Its serial number.
+    pub serial_number: String,
+    /// For how long it is valid.
+    pub validity: Validity,
+    /// When a new one is asked for.
+    #[serde(with = "text::display")]
+    pub renewed_from: Time,
+}
+
+/// How an attempt to attest ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// Where it was made.
+    pub url: String,
+    /// What was said instead of a certificate.
+    pub message: Option<String>,
+    /// What helps.
+    pub remedy: Option<String>,
+}

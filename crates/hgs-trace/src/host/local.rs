@@ -1,0 +1,89 @@
+//! What a host needs before it asks anybody.
+
+use super::facts::Facts;
+use crate::{Check, Group, Judgement, Place, PlaceKind};
+
+pub(super) fn checks() -> Vec<Check<Facts>> {
+    vec![
+        Check {
+            id: "HGS-H001",
+            group: Group::Service,
+            title: "the configuration can be read",
+            fails_when: "the file is not TOML, has an unknown key, or half a pair of URLs",
+            remedy: "write it anew with `guarded-host configure`",
+            after: &[],
+            judge: readable,
+        },
+        Check {
+            id: "HGS-H002",
+            group: Group::Service,
+            title: "a service is to guard this host",
+            fails_when: "the host is in local mode",
+            remedy: "run `guarded-host configure --attestation-url URL --key-protection-url URL`",
+            after: &["HGS-H001"],
+            judge: guarded,
+        },
+        Check {
+            id: "HGS-H003",
+            group: Group::State,
+            title: "the state folder is its owner's alone",
+            fails_when: "it is absent, a link, belongs to another user, or others may enter it",
+            remedy: "run `guarded-host host-key new`, which makes it, as the user that runs VMs",
+            after: &[],
+            judge: |facts| private(facts, &facts.state_folder, PlaceKind::Folder),
+        },
+        Check {
+            id: "HGS-H004",
+            group: Group::Keys,
+            title: "the file of the host key is its owner's alone",
+            fails_when: "it is absent, a link, belongs to another user, or others may read it",
+            remedy: "run `guarded-host host-key new`, then register the key on the guardian with `hgs host add`",
+            after: &["HGS-H003"],
+            judge: |facts| private(facts, &facts.host_key_file, PlaceKind::File),
+        },
+        Check {
+            id: "HGS-H005",
+            group: Group::Keys,
+            title: "the host key works",
+            fails_when: "it can't be read, or makes no signature that verifies",
+            remedy: "put the host key back from its copy, or make a new one and register it",
+            after: &["HGS-H004", "HGS-H003"],
+            judge: host_key,
+        },
+    ]
+}
+
+const CONFIGURATION: &str = "configuration";
+
+fn readable(facts: &Facts) -> Vec<Judgement> {
+    vec![match &facts.configuration {
+        Ok(_) => Judgement::pass(CONFIGURATION, "every key is known"),
+        Err(problem) => Judgement::fail(CONFIGURATION, problem).remedy(problem.remedy.clone()),
+    }]
+}
+
+fn guarded(facts: &Facts) -> Vec<Judgement> {
+    match facts.configuration {
+        Err(_) => vec![],
+        Ok(true) => vec![Judgement::pass(CONFIGURATION, "services are configured")],
+        Ok(false) => vec![Judgement::fail(CONFIGURATION, "local mode")],
+    }
+}
+
+fn private(facts: &Facts, place: &Place, kind: PlaceKind) -> Vec<Judgement> {
+    vec![match place.not_private(kind, facts.user) {
+        None => Judgement::pass(&place.path, place.shown()),
+        Some(problem) => Judgement::fail(&place.path, &problem).remedy(problem.remedy.clone()),
+    }]
+}
+
+fn host_key(facts: &Facts) -> Vec<Judgement> {
+    let path = &facts.host_key_file.path;
+    match &facts.host_key {
+        None => vec![],
+        Some(Ok(digest)) => vec![Judgement::pass(path, format!("its SHA-256 is {digest}"))],
+        Some(Err(problem)) => {
+            vec![Judgement::fail(path, problem).remedy(problem.remedy.clone())]
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! The services that guard a host, as it sees them.
+
+use hgs_pki::{Seconds, Time};
+
+use super::facts::{Facts, Service};
+use crate::guardian::{connected, resolved, trusted};
+use crate::{Check, Clocks, Found, Group, Judgement, Reach};
+
+pub(super) fn checks() -> Vec<Check<Facts>> {
+    let mut checks = reaching();
+    checks.extend(answering());
+    checks
+}
+
+fn reaching() -> Vec<Check<Facts>> {
+    vec![
+        Check {
+            id: "HGS-H006",
+            group: Group::Network,
+            title: "the name in the URL has an address",
+            fails_when: "the name of a configured URL can't be resolved",
+            remedy: "check the host's name in the URL, and this host's DNS",
+            after: &["HGS-H002"],
+            judge: |facts| reached(facts, resolved),
+        },
+        Check {
+            id: "HGS-H007",
+            group: Group::Network,
+            title: "the service accepts connections at the URL",
+            fails_when: "no address of a configured URL accepts a connection",
+            remedy: "check that the guardian runs, the port in the URL, and the firewalls in between",
+            after: &["HGS-H006"],
+            judge: |facts| reached(facts, connected),
+        },
+        Check {
+            id: "HGS-H008",
+            group: Group::Network,
+            title: "TLS at the URL is trusted",
+            fails_when: "the certificate is not for the name in the URL, no configured authority vouches for it, or it has expired",
+            remedy: "check the name in the URL; for a certification authority of your own, run `guarded-host configure` with --ca FILE",
+            after: &["HGS-H007"],
+            judge: |facts| reached(facts, trusted),
+        },
+        Check {
+            id: "HGS-H009",
+            group: Group::Machine,
+            title: "the clocks of host and service agree",
+            fails_when: "they differ by more than 5 minutes; more than 30 seconds warns",
+            remedy: "set the clocks of this host and of the guardian right and keep them so with NTP: `timedatectl`",
+            after: &["HGS-H007"],
+            judge: |facts| reached(facts, clocks_agree),
+        },
+    ]
+}
+
+fn answering() -> Vec<Check<Facts>> {
+    vec![
+        Check {
+            id: "HGS-H010",
+            group: Group::Protocols,
+            title: "attestation answers at the URL",
+            fails_when: "`getinfo` of [MS-HGSA] gives no answer of the protocol",
+            remedy: "check the attestation URL: it ends in /Attestation, as a rule",
+            after: &["HGS-H007", "HGS-H008"],
+            judge: attestation,
+        },
+        Check {
+            id: "HGS-H011",
+            group: Group::Protocols,
+            title: "host and service attest in the same mode",
+            fails_when: "the service does not attest by host keys",
+            remedy: "this version attests with a host key only; the guardian must be in host-key mode",
+            after: &["HGS-H010"],
+            judge: mode,
+        },
+        Check {
+            id: "HGS-H012",
+            group: Group::Protocols,
+            title: "key protection answers at the URL",
+            fails_when: "the metadata of [MS-KPS] is no answer of the protocol, or its signatures do not hold",
+            remedy: "check the key protection URL: it ends in /KeyProtection, as a rule",
+            after: &["HGS-H007", "HGS-H008"],
+            judge: key_protection,
+        },
+        Check {
+            id: "HGS-H013",
+            group: Group::Attestation,
+            title: "the last attempt to attest succeeded",
+            fails_when: "a service refused or failed, or the host never attested",
+            remedy: "run `guarded-host attest`",
+            after: &["HGS-H005", "HGS-H010", "HGS-H011"],
+            judge: last_attempt,
+        },
+        Check {
+            id: "HGS-H014",
+            group: Group::Attestation,
+            title: "the host holds a valid health certificate",
+            fails_when: "it holds none of the primary that is valid now; one that should have been renewed warns",
+            remedy: "run `guarded-host attest`; a start of a VM does the same",
+            after: &["HGS-H013", "HGS-H009"],
+            judge: health_certificate,
+        },
+    ]
+}
+
+fn reached(facts: &Facts, judge: fn(&Reach) -> Option<Judgement>) -> Vec<Judgement> {
+    let both = |service: &Service| [judge(&service.attestation), judge(&service.key_protection)];
+    facts.services.iter().flat_map(both).flatten().collect()
+}
+
+/// Certificates begin to be valid this long before their issue, for hosts that are late.
+const FATAL: Seconds = Seconds::from_minutes(5);
+const NOTICEABLE: Seconds = Seconds::new(30);
+
+fn clocks_agree(reach: &Reach) -> Option<Judgement> {
+    let Clocks { there, here } = reach.clocks?;
+    let (ahead, word) = match here.since(there) {
+        Some(ahead) => (ahead, "ahead"),
+        None => (there.since(here)?, "behind"),
+    };
+    let seen = format!("this host is {} s {word}", ahead.get());
+    Some(match ahead {
+        _ if ahead > FATAL => Judgement::fail(&reach.url, seen),
+        _ if ahead > NOTICEABLE => Judgement::warning(&reach.url, seen),
+        _ => Judgement::pass(&reach.url, seen),
+    })
+}
+
+fn attestation(facts: &Facts) -> Vec<Judgement> {
+    answered(facts, |service| {
+        let mode = service.attestation_mode.as_ref()?;
+        let seen = mode.as_deref().unwrap_or_default();
+        Some((
+            &service.attestation.url,
+            mode.clone().map(drop),
+            format!("it attests by {seen}"),
+        ))
+    })
+}
+
+fn mode(facts: &Facts) -> Vec<Judgement> {
+    let judge = |service: &Service| {
+        let mode = service.attestation_mode.as_ref()?.as_ref().ok()?;
+        let url = &service.attestation.url;
+        Some(match &**mode {
+            "HostKey" => Judgement::pass(url, mode),
+            _ => Judgement::fail(url, format!("the service attests by {mode}")),
+        })
+    };
+    facts.services.iter().filter_map(judge).collect()
+}
+
+fn key_protection(facts: &Facts) -> Vec<Judgement> {
+    answered(facts, |service| {
+        let metadata = service.metadata.as_ref()?;
+        let seen = metadata.as_deref().unwrap_or_default();
+        let seen = format!("the guardian's signing certificate is {seen}");
+        Some((
+            &service.key_protection.url,
+            metadata.clone().map(drop),
+            seen,
+        ))
+    })
+}
+
+type Answer<'f> = (&'f String, Found<()>, String);
+
+fn answered(facts: &Facts, answer: impl Fn(&Service) -> Option<Answer<'_>>) -> Vec<Judgement> {
+    let judge = |service| {
+        let (url, found, seen) = answer(service)?;
+        Some(match found {
+            Ok(()) => Judgement::pass(url, seen),
+            Err(problem) => Judgement::fail(url, &problem).remedy(problem.remedy),
+        })
+    };
+    facts.services.iter().filter_map(judge).collect()
+}
+
+fn last_attempt(facts: &Facts) -> Vec<Judgement> {
+    let Some(primary) = facts.services.first() else {
+        return vec![];
+    };
+    vec![match &facts.last_attempt {
+        None => Judgement::fail(&primary.attestation.url, "this host never attested"),
+        Some(attempt) => match &attempt.message {
+            None => Judgement::pass(&attempt.url, "a health certificate was issued"),
+            Some(message) => Judgement::fail(&attempt.url, message).remedy(attempt.remedy.clone()),
+        },
+    }]
+}
+
+fn health_certificate(facts: &Facts) -> Vec<Judgement> {
+    let judge = |service: &Service| held(service, facts.time);
+    // The fallback is asked when the primary fails, and not before.
+    facts.services.iter().take(1).map(judge).collect()
+}
+
+fn held(service: &Service, now: Time) -> Judgement {
+    let url = &service.attestation.url;
+    let Some(held) = &service.health_certificate else {
+        return Judgement::fail(url, "there is none");
+    };
+    let end = held.validity.not_after;
+    if now < held.validity.not_before || now > end {
+        Judgement::fail(url, format!("it ended at {end}; it is {now}"))
+    } else if now > held.renewed_from {
+        Judgement::warning(url, format!("it ends at {end} and was not renewed"))
+    } else {
+        Judgement::pass(url, format!("number {}, until {end}", held.serial_number))
+    }
+}
