@@ -1,9 +1,12 @@
 //! RSA of RFC 8017: OAEP, RSASSA-PKCS1-v1_5 and RSASSA-PSS, on keys that were checked once.
 
+pub mod oaep;
 mod private;
 mod public;
+mod spki;
 mod weak;
 
+pub use oaep::decode_oaep;
 pub use private::{PrivateKey, PrivateKeyError};
 pub use public::{PublicKey, PublicKeyError};
 pub use weak::Weakness;

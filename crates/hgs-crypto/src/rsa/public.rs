@@ -11,7 +11,7 @@ use aws_lc_rs::rsa::{
 };
 use aws_lc_rs::signature::{ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PSS_2048_8192_SHA256};
 
-use super::{MAX_MODULUS_BITS, MIN_MODULUS_BITS, OaepHash, SignatureScheme, Weakness, weak};
+use super::{MAX_MODULUS_BITS, MIN_MODULUS_BITS, OaepHash, SignatureScheme, Weakness, spki, weak};
 use crate::hash::{Sha256Digest, sha256};
 use crate::{CryptoError, SecretBytes};
 
@@ -23,6 +23,7 @@ pub struct PublicKey(Arc<Prepared>);
 struct Prepared {
     subject_public_key_info: Vec<u8>,
     digest: Sha256Digest,
+    modulus: Vec<u8>,
     modulus_bits: usize,
     pkcs1: ParsedPublicKey,
     pss: ParsedPublicKey,
@@ -57,10 +58,9 @@ impl PublicKey {
         // The numbers come first, so that a short key is refused as short and not as malformed.
         let numbers =
             aws_lc_rs::rsa::PublicKey::from_der(der).map_err(|_| PublicKeyError::Malformed)?;
-        let modulus_bits = check_numbers(
-            numbers.modulus().big_endian_without_leading_zero(),
-            numbers.exponent().big_endian_without_leading_zero(),
-        )?;
+        let modulus = numbers.modulus().big_endian_without_leading_zero();
+        let exponent = numbers.exponent().big_endian_without_leading_zero();
+        let modulus_bits = check_numbers(modulus, exponent)?;
         let encrypting =
             PublicEncryptingKey::from_der(der).map_err(|_| PublicKeyError::Malformed)?;
         let canonical = AsDer::<PublicKeyX509Der<'_>>::as_der(&encrypting)
@@ -69,23 +69,40 @@ impl PublicKey {
         if canonical.as_ref() != der {
             return Err(PublicKeyError::Malformed);
         }
-        Self::prepare(der, modulus_bits, encrypting).map_err(|_| PublicKeyError::Malformed)
+        Self::prepare(der, modulus, modulus_bits, encrypting).map_err(|_| PublicKeyError::Malformed)
     }
 
     fn prepare(
         der: &[u8],
+        modulus: &[u8],
         modulus_bits: usize,
         encrypting: PublicEncryptingKey,
     ) -> Result<Self, CryptoError> {
         Ok(Self(Arc::new(Prepared {
             subject_public_key_info: der.to_vec(),
             digest: sha256(der),
+            modulus: modulus.to_vec(),
             modulus_bits,
             pkcs1: ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, der)
                 .map_err(|_| CryptoError)?,
             pss: ParsedPublicKey::new(&RSA_PSS_2048_8192_SHA256, der).map_err(|_| CryptoError)?,
             encrypting: OaepPublicEncryptingKey::new(encrypting).map_err(|_| CryptoError)?,
         })))
+    }
+
+    /// Makes a key of its modulus and exponent, both big-endian, with or without leading zeros.
+    ///
+    /// # Errors
+    /// See [`PublicKeyError`].
+    pub fn from_numbers(modulus: &[u8], exponent: &[u8]) -> Result<Self, PublicKeyError> {
+        let digits = |number: &[u8]| {
+            let zeros = number.iter().take_while(|octet| **octet == 0).count();
+            number[zeros..].to_vec()
+        };
+        let (modulus, exponent) = (digits(modulus), digits(exponent));
+        // Here too, because the library's parser has no names for what it refuses.
+        check_numbers(&modulus, &exponent)?;
+        Self::from_spki_der(&spki::encode(&modulus, &exponent))
     }
 
     /// The DER this key was made from.
@@ -98,6 +115,12 @@ impl PublicKey {
     #[must_use]
     pub fn digest(&self) -> &Sha256Digest {
         &self.0.digest
+    }
+
+    /// The modulus, big-endian and without leading zeros.
+    #[must_use]
+    pub fn modulus(&self) -> &[u8] {
+        &self.0.modulus
     }
 
     /// Bits of the modulus.
@@ -222,27 +245,8 @@ mod tests {
 
     use super::*;
 
-    /// SubjectPublicKeyInfo with lengths in two octets, which suits moduli from 1024 bits on.
-    fn spki(modulus: &BigUint) -> Vec<u8> {
-        let wrap = |tag: u8, content: &[u8]| {
-            let length = u16::try_from(content.len()).unwrap().to_be_bytes();
-            [&[tag, 0x82], length.as_slice(), content].concat()
-        };
-        let mut number = modulus.to_bytes_be();
-        if number[0] >= 0x80 {
-            number.insert(0, 0);
-        }
-        let numbers = [wrap(0x02, &number), vec![2, 3, 1, 0, 1]].concat();
-        let string = [vec![0], wrap(0x30, &numbers)].concat();
-        let rsa_encryption = b"\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00";
-        wrap(
-            0x30,
-            &[rsa_encryption, wrap(0x03, &string).as_slice()].concat(),
-        )
-    }
-
     fn refused(modulus: &BigUint) -> PublicKeyError {
-        PublicKey::from_spki_der(&spki(modulus)).unwrap_err()
+        PublicKey::from_spki_der(&spki::encode(&modulus.to_bytes_be(), &[1, 0, 1])).unwrap_err()
     }
 
     #[test]
@@ -264,6 +268,27 @@ mod tests {
         assert_eq!(refused(&three), error);
         let even = BigUint::from(2u32).pow(2047) + 2u32;
         assert_eq!(refused(&even), PublicKeyError::Malformed);
+    }
+
+    /// The other encoder is the library's.
+    #[test]
+    fn a_key_of_its_numbers_is_the_same_key() {
+        let key = crate::rsa::PrivateKey::generate(2048).unwrap();
+        let public = key.public();
+        let exponent = [1, 0, 1];
+        let padded = [&[0, 0], public.modulus()].concat();
+        for modulus in [public.modulus(), &padded] {
+            let again = PublicKey::from_numbers(modulus, &exponent).unwrap();
+            assert_eq!(again.spki_der(), public.spki_der());
+        }
+        for exponent in [&[][..], &[0], &[3], &[1, 0, 0, 0, 1], &[0; 257]] {
+            let error = PublicKey::from_numbers(public.modulus(), exponent).unwrap_err();
+            assert_eq!(error, PublicKeyError::Exponent, "{exponent:?}");
+        }
+        for octets in [0, 1, 255, 1025, 1_000_000] {
+            let error = PublicKey::from_numbers(&vec![0xff; octets], &exponent).unwrap_err();
+            assert_eq!(error, PublicKeyError::ModulusBits(octets * 8));
+        }
     }
 
     #[test]
