@@ -12,7 +12,7 @@ pub enum KeyReference {
     /// A software key, sealed under the master key and kept beside the record.
     Sealed,
     /// A key in a PKCS#11 token, by the URI of RFC 7512; its octets never leave the token.
-    Pkcs11(Pkcs11Uris),
+    Pkcs11(Box<Pkcs11Uris>),
 }
 
 /// One private key in a token, or the same private key in two tokens: the second stands in when
@@ -36,6 +36,12 @@ impl From<Pkcs11Uri> for Pkcs11Uris {
     fn from(primary: Pkcs11Uri) -> Self {
         let spare = None;
         Self { primary, spare }
+    }
+}
+
+impl From<Pkcs11Uris> for KeyReference {
+    fn from(uris: Pkcs11Uris) -> Self {
+        Self::Pkcs11(Box::new(uris))
     }
 }
 
@@ -91,7 +97,7 @@ impl FromStr for KeyReference {
         if text == "sealed" {
             Ok(Self::Sealed)
         } else if text.starts_with("pkcs11:") {
-            Ok(Self::Pkcs11(text.parse()?))
+            Ok(text.parse::<Pkcs11Uris>()?.into())
         } else {
             let start = text.chars().take(32).collect();
             Err(KeyReferenceError::Unknown(start))
