@@ -24,6 +24,41 @@ pub fn sha256_of(parts: &[&[u8]]) -> Sha256Digest {
     to_array(&context.finish())
 }
 
+/// SHA-256 of what comes piece by piece.
+#[derive(Clone)]
+pub struct Sha256(digest::Context);
+
+impl Sha256 {
+    /// Of nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(digest::Context::new(&digest::SHA256))
+    }
+
+    /// Goes on with `octets`.
+    pub fn update(&mut self, octets: &[u8]) {
+        self.0.update(octets);
+    }
+
+    /// The digest of all that came.
+    #[must_use]
+    pub fn finish(self) -> Sha256Digest {
+        to_array(&self.0.finish())
+    }
+}
+
+impl Default for Sha256 {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Sha256 {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Sha256(..)")
+    }
+}
+
 /// SHA-1 of `octets`: for thumbprints that Windows tools show, never for a decision.
 #[must_use]
 pub fn sha1_thumbprint(octets: &[u8]) -> [u8; 20] {
@@ -144,6 +179,10 @@ mod tests {
         let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(hex::encode(&sha256(b"abc")), expected);
         assert_eq!(hex::encode(&sha256_of(&[b"a", b"", b"bc"])), expected);
+        let mut pieces = Sha256::new();
+        pieces.update(b"ab");
+        pieces.update(b"c");
+        assert_eq!(hex::encode(&pieces.finish()), expected);
     }
 
     // RFC 4231 test case 2.

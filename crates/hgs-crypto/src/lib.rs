@@ -12,11 +12,13 @@
 
 pub mod aes;
 pub mod base64;
+pub mod chacha20_poly1305;
 pub mod hash;
 pub mod hex;
 pub mod random;
 pub mod rsa;
 mod secret;
+pub mod x25519;
 
 pub use random::Random;
 pub use secret::SecretBytes;

@@ -8,6 +8,7 @@
 //! What this crate does *not* do: it opens no files and keeps no state. Files and the database
 //! belong to `hgs-store`; [`seal`] only turns a secret into octets that may lie there.
 
+pub mod age;
 pub mod key_reference;
 pub mod pem;
 pub mod pfx;

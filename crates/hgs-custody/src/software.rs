@@ -1,7 +1,7 @@
 //! RSA keys in this process's memory.
 
 use hgs_crypto::rsa::{self, OaepHash, PrivateKeyError, PublicKey, SignatureScheme};
-use hgs_crypto::{CryptoError, Random, SecretBytes};
+use hgs_crypto::{CryptoError, Random, SecretBytes, base64};
 
 use crate::seal::{Sealer, Unsealable};
 use crate::{Capabilities, KeyError, PrivateKey};
@@ -32,6 +32,21 @@ impl SoftwareKey {
     #[must_use]
     pub fn pkcs8_der(&self) -> &SecretBytes {
         self.0.pkcs8_der()
+    }
+
+    /// The key as it stands in a backup that is encrypted as a whole: the Base64 of its PKCS#8.
+    #[must_use]
+    pub fn to_backup_text(&self) -> SecretBytes {
+        SecretBytes::new(base64::encode(self.pkcs8_der().expose()).into_bytes())
+    }
+
+    /// Reads what [`Self::to_backup_text`] wrote.
+    ///
+    /// # Errors
+    /// When it is not the Base64 of an acceptable key.
+    pub fn from_backup_text(text: &str) -> Result<Self, PrivateKeyError> {
+        let octets = base64::decode(text).map_err(|_| PrivateKeyError::Malformed)?;
+        Self::from_pkcs8_der(&SecretBytes::new(octets))
     }
 
     /// Seals the key for the store under `name` and `generation`.
@@ -140,6 +155,12 @@ mod tests {
         let sealed = key.seal(&sealer, "name", 7, &mut random).unwrap();
         let back = SoftwareKey::unseal(&sealer, "name", 7, &sealed).unwrap();
         assert_eq!(back.public(), key.public());
+        let text = key.to_backup_text();
+        let text = std::str::from_utf8(text.expose()).unwrap();
+        let back = SoftwareKey::from_backup_text(text).unwrap();
+        assert_eq!(back.public(), key.public());
+        assert!(SoftwareKey::from_backup_text(&text[4..]).is_err());
+        assert!(SoftwareKey::from_backup_text("-").is_err());
         let error = SoftwareKey::unseal(&sealer, "other", 7, &sealed).unwrap_err();
         assert_eq!(error, UnsealError::Sealed(Unsealable));
     }
