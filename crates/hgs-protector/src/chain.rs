@@ -71,12 +71,12 @@ fn reaches_owner(wrapping: &Wrapping, by_id: &ById<'_>) -> Result<(), ProtectorE
     Err(ProtectorError::Cycle { id: wrapping.id() })
 }
 
-/// `ancestor` and every wrapping that reaches it over its parents.
+/// `ancestors` and every wrapping that reaches one of them over its parents.
 pub(crate) fn with_descendants(
     wrappings: &[Wrapping],
-    ancestor: WrappingId,
+    ancestors: impl IntoIterator<Item = WrappingId>,
 ) -> BTreeSet<WrappingId> {
-    let mut found = BTreeSet::from([ancestor]);
+    let mut found: BTreeSet<_> = ancestors.into_iter().collect();
     // Parents may stand after their children, so one pass is not enough; each pass finds one generation at least.
     loop {
         let before = found.len();

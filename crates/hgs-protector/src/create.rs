@@ -72,7 +72,7 @@ pub fn revoke(
     if opened.protector().wrapping(id).is_none() {
         return Err(SealError::NoSuchWrapping { id });
     }
-    let revoked = opened.protector().with_descendants(id);
+    let revoked = opened.protector().with_descendants([id]);
     let (mut unsealed, owner, key) = owners(opened)?;
     if id == owner {
         return Err(SealError::OwnerStays);

@@ -203,10 +203,21 @@ impl VerifiedProtector {
         self.0.wrapping(id)
     }
 
-    /// `id` and every wrapping that reaches it over its parents.
+    /// `ids` and every wrapping that reaches one of them over its parents.
     #[must_use]
-    pub fn with_descendants(&self, id: WrappingId) -> BTreeSet<WrappingId> {
-        chain::with_descendants(self.wrappings(), id)
+    pub fn with_descendants(
+        &self,
+        ids: impl IntoIterator<Item = WrappingId>,
+    ) -> BTreeSet<WrappingId> {
+        chain::with_descendants(self.wrappings(), ids)
+    }
+
+    /// A wrapping, its parent, and so on up to the owner: whoever vouches for it.
+    pub fn ancestry<'a>(&'a self, wrapping: &'a Wrapping) -> impl Iterator<Item = &'a Wrapping> {
+        std::iter::successors(Some(wrapping), |at| {
+            // A verified chain has no circle: it ends at the owner.
+            (!at.is_owner()).then(|| self.wrapping(at.parent()))?
+        })
     }
 
     /// The attribute `MaxOfflineUnwraps`. No signature covers it: **nothing is granted because of it**.

@@ -542,8 +542,14 @@ mod wrappings {
         });
         let protector = accepted(&document);
         assert_eq!(protector.owner().id(), WrappingId::new(1));
-        let descendants = protector.with_descendants(WrappingId::new(7));
+        let descendants = protector.with_descendants([WrappingId::new(7)]);
         assert_eq!(descendants, [2, 7].map(WrappingId::new).into());
+        let of_both = protector.with_descendants([1, 7].map(WrappingId::new));
+        assert_eq!(of_both, [1, 2, 7].map(WrappingId::new).into());
+        assert!(protector.with_descendants([]).is_empty());
+        let last = protector.wrapping(WrappingId::new(2)).unwrap();
+        let ancestry = protector.ancestry(last).map(hgs_protector::Wrapping::id);
+        assert_eq!(ancestry.collect::<Vec<_>>(), [2, 7, 1].map(WrappingId::new));
     }
 
     #[test]

@@ -88,7 +88,7 @@ impl Revoke {
         let id = self.whom.wrapping(&protector, home)?;
         let own = self.unlock.unlock(home, &self.owner)?;
         let opened = own.open_as_owner(&protector)?;
-        let removed = protector.with_descendants(id);
+        let removed = protector.with_descendants([id]);
         let revoked = own.keys.drive(revoke(opened, id).or_fail()?)?;
         let summary = Revoked {
             removed: removed.into_iter().map(WrappingId::number).collect(),
