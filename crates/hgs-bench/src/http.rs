@@ -2,6 +2,7 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::num::NonZero;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,7 +28,7 @@ use hgs_testkit::fixtures::{Guardian, Keys};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::floor::{Caches, Floor};
-use crate::measure::{Effort, processor_time};
+use crate::measure::{Effort, median, processor_time};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
@@ -37,33 +38,61 @@ pub(crate) fn by_number_of_connections(effort: Effort) -> Outcome<()> {
     let runtime = tokio::runtime::Runtime::new()?;
     let (running, request) = runtime.block_on(serve(folder.path()))?;
     let address = running.addresses().http.ok_or("it does not listen")?;
-    let floor = floor_micros(effort, request.len());
+    let floor = Floor::new(Guardian::named("fabric"), request.len(), Caches::Warm);
+    floor.run();
 
     println!(
-        "\n| connections | rolls/s | server µs of processor per roll | generator µs per roll | floor / server |"
+        "\n| connections | rolls/s | server µs of processor per roll | generator µs per roll | floor µs | floor / server |"
     );
-    println!("|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|");
     for connections in [1, 8, 64] {
-        let load = load(address, &request, connections, effort)?;
+        let rounds: Vec<Round> = (0..effort.loads())
+            .map(|_| {
+                Ok(Round {
+                    floor: floor_micros(effort, &floor),
+                    load: load(address, &request, connections, effort)?,
+                })
+            })
+            .collect::<io::Result<_>>()?;
+        let of = |figure: fn(&Round) -> f64| median(rounds.iter().map(figure));
         println!(
-            "| {connections} | {:.0} | {:.0} | {:.0} | {:.3} |",
-            load.rolls as f64 / load.elapsed.as_secs_f64(),
-            load.server_micros(),
-            load.generator.as_secs_f64() * 1e6 / load.rolls as f64,
-            floor / load.server_micros(),
+            "| {connections} | {:.0} | {:.0} | {:.0} | {:.0} | {:.3} |",
+            of(|round| round.load.per_second()),
+            of(|round| round.load.server_micros()),
+            of(|round| round.load.generator_micros()),
+            of(|round| round.floor),
+            of(|round| round.floor / round.load.server_micros()),
         );
     }
     let _ = runtime.block_on(running.shutdown());
     Ok(())
 }
 
-/// Processor time of the floor of one roll, caches warm.
-fn floor_micros(effort: Effort, signed: usize) -> f64 {
-    let floor = Floor::new(Guardian::named("fabric"), signed, Caches::Warm);
-    floor.run();
-    let begun = processor_time();
-    let mut repetitions = 0u32;
-    while processor_time().saturating_sub(begun) < 5 * effort.round() {
+/// The floor and a load, one right after the other.
+struct Round {
+    floor: f64,
+    load: Load,
+}
+
+/// Processor time of the floor of one roll, with every processor at work on it as they are under the load: where two
+/// share a core, each is slower than one alone.
+fn floor_micros(effort: Effort, floor: &Floor) -> f64 {
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    let until = Instant::now() + effort.load();
+    let times = thread::scope(|scope| {
+        let workers: Vec<_> = (0..processors)
+            .map(|_| scope.spawn(move || floor_until(until, floor)))
+            .collect();
+        let joined = workers.into_iter().filter_map(|worker| worker.join().ok());
+        joined.collect::<Vec<f64>>()
+    });
+    times.iter().sum::<f64>() / times.len() as f64
+}
+
+/// Microseconds of this thread's processor time for each repetition.
+fn floor_until(until: Instant, floor: &Floor) -> f64 {
+    let (begun, mut repetitions) = (processor_time(), 0u32);
+    while repetitions == 0 || Instant::now() < until {
         floor.run();
         repetitions += 1;
     }
@@ -155,8 +184,16 @@ struct Load {
 }
 
 impl Load {
+    fn per_second(&self) -> f64 {
+        self.rolls as f64 / self.elapsed.as_secs_f64()
+    }
+
     fn server_micros(&self) -> f64 {
         self.process.saturating_sub(self.generator).as_secs_f64() * 1e6 / self.rolls as f64
+    }
+
+    fn generator_micros(&self) -> f64 {
+        self.generator.as_secs_f64() * 1e6 / self.rolls as f64
     }
 }
 
@@ -182,7 +219,7 @@ fn load(
         let clients: Vec<_> = (0..connections)
             .map(|_| scope.spawn(|| ask_until(&stop, address, &message)))
             .collect();
-        thread::sleep(20 * effort.round());
+        thread::sleep(effort.load());
         stop.store(true, Ordering::Relaxed);
         let joined = clients
             .into_iter()

@@ -22,6 +22,19 @@ impl Effort {
         }
     }
 
+    /// How many loads are put on a server, one after the other.
+    pub(crate) fn loads(self) -> usize {
+        match self {
+            Self::Full => 7,
+            Self::Quick => 1,
+        }
+    }
+
+    /// How long a load lasts.
+    pub(crate) fn load(self) -> Duration {
+        10 * self.round()
+    }
+
     /// How long a round takes.
     pub(crate) fn round(self) -> Duration {
         match self {

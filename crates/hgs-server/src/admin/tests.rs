@@ -285,6 +285,17 @@ fn k12_a_reviewer_changes_nothing() {
     assert_eq!(guardian.state().generation(), generation);
 }
 
+/// attacks.md K10: where the audit log goes is not the API's business; it is in the store, and only read from here.
+#[test]
+fn k10_the_audit_log_is_only_read() {
+    let of_audit: Vec<_> = ROUTES
+        .iter()
+        .filter(|route| route.path.contains("audit") || route.name.contains("audit"))
+        .collect();
+    assert_eq!(of_audit.len(), 2);
+    assert!(of_audit.iter().all(|route| route.method == Method::GET));
+}
+
 #[test]
 fn a_path_with_other_methods_names_them_and_one_that_is_none_is_not_found() {
     let (_folder, guardian) = opened();
