@@ -22,6 +22,7 @@ use super::hosts::{Registry, from_health, identity_kind};
 use super::ledger;
 use super::observer::Decision;
 use super::signers::Signers;
+use super::workers::Turn;
 
 /// How hosts attest here.
 const MODE: AttestationOperationMode = AttestationOperationMode::HostKey;
@@ -85,7 +86,7 @@ impl Guardian {
 
     async fn evaluate(self: &Arc<Self>, body: Bytes, now: Time) -> Verdict {
         let guardian = Arc::clone(self);
-        let evaluation = move || {
+        let evaluation = move |_: &mut Turn| {
             let registry = Registry {
                 state: &guardian.store.state(),
                 keys: &guardian.host_keys,
@@ -117,7 +118,7 @@ impl Guardian {
         let recorded = grant.recorded();
         let issued = self
             .workers
-            .run(move || guardian.issue(recorded, serial, now))
+            .run(move |turn| guardian.issue(recorded, serial, now, turn))
             .await;
         Ok((issued.map_err(unrecorded)?, committed.sequence))
     }
@@ -136,6 +137,7 @@ impl Guardian {
         grant: RecordedGrant,
         serial: SerialNumber,
         now: Time,
+        turn: &mut Turn,
     ) -> Result<IssuedHealthCertificate, Reason> {
         let snapshot = self.snapshot().map_err(|_| Reason::Unavailable)?;
         let signers = Signers::at(&snapshot.state, now);
@@ -146,7 +148,7 @@ impl Guardian {
         let validity = Seconds::new(snapshot.state.settings().health_certificate_seconds.into());
         let validity = HealthValidity::try_from(validity).unwrap_or_default();
         let prepared = issue::prepare(grant, signer, validity, serial).map_err(internal)?;
-        let signature = sign_health_certificate(&snapshot.holdings.keys, &prepared)
+        let signature = sign_health_certificate(&snapshot.holdings.keys, &prepared, turn)
             .map_err(|_| Reason::Unavailable)?;
         prepared.assemble(&signature).map_err(internal)
     }

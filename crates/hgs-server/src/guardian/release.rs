@@ -28,6 +28,7 @@ use super::keys::Snapshot;
 use super::ledger;
 use super::observer::Decision;
 use super::signers::Signers;
+use super::workers::Turn;
 
 /// A refusal, and the number of the record that it has of its own.
 type RecordedRefusal = (Refusal, Option<u64>);
@@ -45,7 +46,7 @@ impl Guardian {
         let guardian = Arc::clone(self);
         let decided = self
             .workers
-            .run(move || guardian.decide_release(&body, version, now));
+            .run(move |turn| guardian.decide_release(&body, version, now, turn));
         let done = match decided.await {
             Ok(release) => self.record_release(release, now).await,
             Err(refusal) => Err(self.record_release_refusal(refusal, now).await),
@@ -66,7 +67,7 @@ impl Guardian {
     /// The metadata document, which is made once for each generation of the keys.
     pub(crate) async fn metadata(self: &Arc<Self>) -> Result<Arc<[u8]>, Refusal> {
         let guardian = Arc::clone(self);
-        let writing = move || {
+        let writing = move |turn: &mut Turn| {
             let Snapshot { holdings, .. } =
                 guardian.snapshot().map_err(|_| Reason::StateUnavailable)?;
             let Some(metadata) = &holdings.metadata else {
@@ -75,7 +76,7 @@ impl Guardian {
             };
             let mut random = System::new();
             let step = metadata.begin(&mut random)?;
-            drive(&holdings.keys, step, &mut random).map_err(refusal_of)
+            drive(&holdings.keys, step, &mut random, turn).map_err(refusal_of)
         };
         self.workers.run(writing).await
     }
@@ -86,6 +87,7 @@ impl Guardian {
         body: &[u8],
         version: ServiceVersion,
         now: Time,
+        turn: &mut Turn,
     ) -> Result<Release, Refusal> {
         let snapshot = self.snapshot().map_err(|_| Reason::StateUnavailable)?;
         let Snapshot { state, holdings } = &snapshot;
@@ -109,7 +111,7 @@ impl Guardian {
         let begun = begin(body, version, ring, &trust, &self.caches, now, &mut random);
         // Not being able to look is not the same as not having seen.
         protectors.answered()?;
-        drive(&holdings.keys, begun?, &mut random).map_err(refusal_of)
+        drive(&holdings.keys, begun?, &mut random, turn).map_err(refusal_of)
     }
 
     fn caching(&self, state: &State, now: Time) -> Option<CachingPolicy> {
