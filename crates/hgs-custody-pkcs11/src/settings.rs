@@ -1,3 +1,4 @@
+use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -65,6 +66,12 @@ impl Oaep {
             Self::Host => "host",
             Self::Sha1 => "sha1",
         }
+    }
+}
+
+impl fmt::Display for Oaep {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
     }
 }
 

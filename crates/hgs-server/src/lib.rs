@@ -43,8 +43,8 @@ pub use clock::{Clock, SystemClock};
 pub use config::Config;
 pub use guardian::{
     CertificateSource, CertifyError, GivenCertificate, GivenError, Guardian, GuardianError,
-    HoldingsError, InitOptions, InitialiseError, Initialised, KeySize, MAX_NAME, RotationError,
-    Running, StartError,
+    HoldingsError, InitOptions, InitialiseError, Initialised, KeyProofError, KeySize, MAX_NAME,
+    RotationError, Running, StartError,
 };
 pub use health::Readiness;
 pub use http::{Bound, Peer, Request, Response, Server, Service, Services};

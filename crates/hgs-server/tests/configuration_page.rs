@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use hgs_server::Config;
-use hgs_server::config::Environment;
+use hgs_server::config::{Environment, Pkcs11Module};
 use serde_json::Value;
 
 fn page() -> String {
@@ -70,6 +70,10 @@ fn every_key_is_on_the_page_with_its_default_and_no_other() {
         "",
         &mut keys,
     );
+    // A module has no default, but what is left out of it has.
+    let mut module = serde_json::to_value(Pkcs11Module::new("")).unwrap();
+    module["path"] = Value::Null;
+    in_the_program(&module, "[pkcs11.module]", &mut keys);
     assert_eq!(on_the_page(&page()), keys);
 }
 

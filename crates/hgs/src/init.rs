@@ -11,7 +11,7 @@ use hgs_terminal::{AtFault, Exit, Failure, Terminal};
 use serde::Serialize;
 
 use crate::bits::Bits;
-use crate::certified::{CertifiedKey, GivenPair};
+use crate::certified::{CertifiedKey, Given, GivenPair};
 use crate::clock::now;
 use crate::failures::{IntoFailure, OrFail as _};
 use crate::guardian::CertificateView;
@@ -21,7 +21,11 @@ use crate::server::ConfigOption;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   hgs init --name guardian.example
-  hgs init --name guardian.example --signing-certificate s.pfx --encryption-certificate e.pfx")]
+  hgs init --name guardian.example --signing-certificate s.pfx --encryption-certificate e.pfx
+  hgs init --signing-key 'pkcs11:token=hgs;object=signing' --encryption-key 'pkcs11:token=hgs;object=encryption'
+
+A key in a token is generated there when there is none of that name; without a certificate, it signs its own. The
+configuration names the modules that may be loaded: [[pkcs11.module]].")]
 pub(crate) struct Arguments {
     /// What the guardian is called [default: server.name of the configuration]
     #[arg(long)]
@@ -38,8 +42,8 @@ pub(crate) struct Arguments {
 impl Arguments {
     pub(crate) fn run(self, terminal: &Terminal) -> Result<Exit, Failure> {
         let config = self.config.load()?;
-        let (signing, encryption) = match self.given.read()? {
-            Some(pair) => (given(pair.signing)?, given(pair.encryption)?),
+        let (signing, encryption) = match self.given.read_any()? {
+            Some((signing, encryption)) => (source(signing)?, source(encryption)?),
             None => (CertificateSource::Generate, CertificateSource::Generate),
         };
         let options = InitOptions {
@@ -55,9 +59,14 @@ impl Arguments {
     }
 }
 
-fn given(certified: CertifiedKey) -> Result<CertificateSource, Failure> {
-    let given = GivenCertificate::new(certified.certificate, certified.key).or_fail()?;
-    Ok(CertificateSource::Given(given))
+fn source(given: Given) -> Result<CertificateSource, Failure> {
+    match given {
+        Given::Files(CertifiedKey { certificate, key }) => {
+            let given = GivenCertificate::new(certificate, key).or_fail()?;
+            Ok(CertificateSource::Given(given))
+        }
+        Given::InToken { key, certificate } => Ok(CertificateSource::InToken { key, certificate }),
+    }
 }
 
 impl IntoFailure for GivenError {
@@ -79,6 +88,11 @@ impl IntoFailure for InitialiseError {
             }
             Self::MasterKey(MasterKeyError::File(error)) => error.into(),
             Self::Store(OpenError::Place(error)) => error.into(),
+            Self::Token { error, .. } => match error.remedy() {
+                Some(remedy) => failure.remedy(remedy),
+                None => failure,
+            },
+            Self::Key(_) => failure.with_exit(Exit::Refused),
             _ => failure,
         }
     }

@@ -8,6 +8,7 @@ mod cast;
 mod folder;
 mod stage;
 mod story;
+mod token;
 
 use std::path::PathBuf;
 
@@ -15,17 +16,22 @@ use hgs_terminal::{AtFault, Exit, Failure, Terminal};
 
 use folder::Folder;
 use stage::Stage;
+use token::TokenOptions;
 
 /// Run the main job once: a host attests, and a virtual machine's keys are released, rolled, and refused
 ///
 /// Starts a real guardian on loopback ports, in a folder of its own and without root. Prints what happens and how long it
 /// takes, and ends with status 0 only if every step did what it says; a refusal is a step that must be refused.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example: hgs quickstart --json --keep ./kept")]
+#[command(after_help = "Examples:
+  hgs quickstart --json --keep ./kept
+  HGS_PKCS11_PIN=1234 hgs quickstart --pkcs11-module /usr/lib/softhsm/libsofthsm2.so --token hgs")]
 pub(crate) struct Arguments {
     /// Leave the documents in this folder, which must be new or empty
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
+    #[command(flatten)]
+    token: TokenOptions,
 }
 
 impl Arguments {
@@ -33,8 +39,18 @@ impl Arguments {
         let folder = Folder::prepare(self.keep.as_deref())?;
         let runtime = tokio::runtime::Runtime::new().map_err(failed)?;
         let stage = Stage::new(terminal);
-        runtime.block_on(story::tell(&stage, &folder))?;
+        let token = self.token.given();
+        runtime.block_on(story::tell(&stage, &folder, token.as_ref()))?;
         folder.say_what_is_kept(terminal);
+        match &token {
+            Some(token) => terminal.note(format_args!(
+                "The guardian's keys stay in the token {:?}; the next quickstart uses them again.",
+                token.label
+            )),
+            None => terminal.note(
+                "With a token: `HGS_PKCS11_PIN=... hgs quickstart --pkcs11-module FILE --token LABEL`.",
+            ),
+        }
         Ok(Exit::Done)
     }
 }

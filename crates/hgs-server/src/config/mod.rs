@@ -9,6 +9,7 @@ mod dangerous;
 mod layout;
 mod limits;
 mod listen;
+mod pkcs11;
 mod quantity;
 mod sections;
 
@@ -23,6 +24,7 @@ pub use check::{Finding, Severity};
 pub use layout::{Environment, Layout};
 pub use limits::Limits;
 pub use listen::{Admin, Http, Https, Listen, Metrics};
+pub use pkcs11::{Pkcs11, Pkcs11Module};
 pub use sections::{Ancestors, Attestation, KeyProtection, Log, LogFormat, Server};
 
 /// Everything that can be configured.
@@ -41,6 +43,8 @@ pub struct Config {
     pub attestation: Attestation,
     /// What hosts may do with released keys.
     pub key_protection: KeyProtection,
+    /// Keys in tokens.
+    pub pkcs11: Pkcs11,
     #[serde(skip, default = "Layout::system")]
     layout: Layout,
 }
@@ -62,6 +66,7 @@ impl Config {
             log: Log::default(),
             attestation: Attestation::default(),
             key_protection: KeyProtection::default(),
+            pkcs11: Pkcs11::default(),
             layout,
         }
     }
@@ -274,6 +279,27 @@ mod tests {
         assert_eq!(config.limits.body, 65_536);
         assert_eq!(config.limits.headers, 2048);
         assert_eq!(config.limits.header_time, Duration::from_millis(50));
+    }
+
+    #[test]
+    fn modules_of_tokens_have_defaults_and_bounds() {
+        let module = |more: &str| parse(&format!("[[pkcs11.module]]\npath = \"/m.so\"\n{more}"));
+        let config = module("oaep = \"host\"\n").unwrap();
+        let expected = Pkcs11Module {
+            oaep: hgs_custody_pkcs11::Oaep::Host,
+            ..Pkcs11Module::new("/m.so")
+        };
+        assert_eq!(config.pkcs11.modules, [expected]);
+        for wrong in [
+            "sessions = 0",
+            "wait = \"0s\"",
+            "oaep = \"none\"",
+            "pin = \"1\"",
+        ] {
+            assert!(module(wrong).is_err(), "{wrong}");
+        }
+        assert!(parse("[[pkcs11.module]]\nsessions = 1\n").is_err());
+        assert!(refusal("[pkcs11]\npin_source = \"1234\"\n").contains(":2:"));
     }
 
     #[test]

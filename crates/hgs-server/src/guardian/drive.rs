@@ -97,7 +97,7 @@ fn sign(
 
 /// Has `key` do something, in this thread's turn or without it.
 fn work<T>(key: &dyn PrivateKey, turn: &mut Turn, what: impl FnOnce(&dyn PrivateKey) -> T) -> T {
-    if key.capabilities().blocking {
+    if key.is_blocking() {
         turn.away(|| what(key))
     } else {
         what(key)

@@ -11,7 +11,8 @@ use hgs_crypto::SecretBytes;
 use hgs_crypto::random::System;
 use hgs_custody::PrivateKey as _;
 use hgs_custody::seal::MasterKey;
-use hgs_custody::{KeyReference, SoftwareKey, pem, pfx};
+use hgs_custody::{KeyReference, Pkcs11Uri, Pkcs11Uris, SoftwareKey, pem, pfx};
+use hgs_custody_pkcs11::{TokenError, TokenKey, Tokens, Usage};
 use hgs_pki::issue::{IssueError, Template};
 use hgs_pki::{Certificate, PemError as CertificatePemError, Time, Validity, profile};
 use hgs_store::{
@@ -20,7 +21,8 @@ use hgs_store::{
 };
 
 use super::Guardian;
-use super::rotation::{CertifyError, new_signer, self_signed};
+use super::proof::{KeyProofError, prove};
+use super::rotation::{CertifyError, new_signer, self_signed, signed_by};
 use super::settings::settings_of;
 use crate::Config;
 
@@ -58,6 +60,14 @@ pub enum CertificateSource {
     Generate,
     /// They were made elsewhere.
     Given(GivenCertificate),
+    /// The key is in a token, or is generated in it when there is none of that name. A certificate that is not given signs
+    /// itself.
+    InToken {
+        /// Where the key is, and where the same key is once more.
+        key: Box<Pkcs11Uris>,
+        /// The certificate over it.
+        certificate: Option<Certificate>,
+    },
 }
 
 /// A certificate and its software key, as somebody brings them.
@@ -211,6 +221,18 @@ pub enum InitialiseError {
     /// A certificate could not be made.
     #[error(transparent)]
     Certify(#[from] CertifyError),
+    /// A key in a token can't be used.
+    #[error("{uri}: {error}")]
+    Token {
+        /// Which key.
+        uri: Box<Pkcs11Uri>,
+        /// What is wrong.
+        #[source]
+        error: TokenError,
+    },
+    /// A key does not do what its certificate is for.
+    #[error(transparent)]
+    Key(#[from] KeyProofError),
     /// The store could not be made.
     #[error(transparent)]
     Store(OpenError),
@@ -235,11 +257,13 @@ impl Guardian {
         let settings = settings_of(config, checked_name(&name)?);
         let state_folder = config.state_folder();
         let master_key = master_key(config)?;
+        let tokens = Tokens::new(config.pkcs11.settings());
         let beginnings = Beginnings::make(
             &name,
             options.signing,
             options.encryption,
             options.key_size,
+            &tokens,
             now,
         )?;
         let initialised = beginnings.summary(config, name);
@@ -296,9 +320,9 @@ fn make_folder(folder: &Path) -> Result<(), InitialiseError> {
 
 /// Certificates and keys of a new guardian.
 struct Beginnings {
-    signing: (Certificate, SoftwareKey),
-    encryption: (Certificate, SoftwareKey),
-    communications: (Certificate, SoftwareKey),
+    signing: Certified,
+    encryption: Certified,
+    communications: Certified,
     attestation_signer: Transaction,
 }
 
@@ -308,22 +332,26 @@ impl Beginnings {
         signing: CertificateSource,
         encryption: CertificateSource,
         size: KeySize,
+        tokens: &Tokens,
         now: Time,
-    ) -> Result<Self, CertifyError> {
+    ) -> Result<Self, InitialiseError> {
         let not_after = now.checked_add(profile::GUARDIAN_VALIDITY);
         let validity = Validity {
             not_before: now,
             not_after: not_after.unwrap_or(Time::MAX),
         };
-        let communications = communications(validity)?;
+        let communications = communications(validity).map_err(CertifyError::from)?;
         // Most of the time goes into finding primes, for which nothing is shared.
         thread::scope(|scope| {
-            let signing = scope
-                .spawn(move || signing.certified(profile::guardian_signing(name, validity), size));
-            let encryption = scope.spawn(move || {
-                encryption.certified(profile::guardian_encryption(name, validity), size)
+            let signing = scope.spawn(move || {
+                let template = profile::guardian_signing(name, validity);
+                signing.certified(template, Usage::Sign, size, tokens)
             });
-            let communications = scope.spawn(move || self_signed(communications, size));
+            let encryption = scope.spawn(move || {
+                let template = profile::guardian_encryption(name, validity);
+                encryption.certified(template, Usage::Decrypt, size, tokens)
+            });
+            let communications = scope.spawn(move || Certified::generated(communications, size));
             let attestation_signer = scope.spawn(move || new_signer(size, now));
             Ok(Self {
                 signing: joined(signing)?,
@@ -339,18 +367,18 @@ impl Beginnings {
             name,
             state_folder: config.state_folder(),
             master_key_file: config.master_key_file(),
-            signing: self.signing.0.clone(),
-            encryption: self.encryption.0.clone(),
-            communications: self.communications.0.clone(),
+            signing: self.signing.certificate.clone(),
+            encryption: self.encryption.certificate.clone(),
+            communications: self.communications.certificate.clone(),
         }
     }
 
     fn into_transactions(self, now: Time) -> Vec<Transaction> {
-        let add = |kind, (certificate, key)| Transaction::AddCertificate {
+        let add = |kind, certified: Certified| Transaction::AddCertificate {
             record: CertificateRecord {
                 kind,
-                certificate,
-                key: KeyReference::Sealed,
+                certificate: certified.certificate,
+                key: certified.place,
                 lineage: Lineage::Fabric,
                 enabled: true,
                 head: true,
@@ -359,7 +387,7 @@ impl Beginnings {
                 label: None,
                 added: now,
             },
-            key: Some(Arc::new(key)),
+            key: certified.key.map(Arc::new),
         };
         vec![
             add(CertificateKind::Signing, self.signing),
@@ -370,16 +398,80 @@ impl Beginnings {
     }
 }
 
+/// A certificate, and where its key is.
+struct Certified {
+    certificate: Certificate,
+    place: KeyReference,
+    /// The key itself, where it is to be sealed here.
+    key: Option<SoftwareKey>,
+}
+
+impl Certified {
+    fn generated(template: Template, size: KeySize) -> Result<Self, InitialiseError> {
+        let (certificate, key) = self_signed(template, size)?;
+        Ok(Self::sealed(certificate, key))
+    }
+
+    fn sealed(certificate: Certificate, key: SoftwareKey) -> Self {
+        Self {
+            certificate,
+            place: KeyReference::Sealed,
+            key: Some(key),
+        }
+    }
+}
+
 impl CertificateSource {
     fn certified(
         self,
         template: Template,
+        usage: Usage,
         size: KeySize,
-    ) -> Result<(Certificate, SoftwareKey), CertifyError> {
-        match self {
-            Self::Generate => self_signed(template, size),
-            Self::Given(GivenCertificate { certificate, key }) => Ok((certificate, key)),
+        tokens: &Tokens,
+    ) -> Result<Certified, InitialiseError> {
+        let (uris, certificate) = match self {
+            Self::Generate => return Certified::generated(template, size),
+            Self::Given(GivenCertificate { certificate, key }) => {
+                return Ok(Certified::sealed(certificate, key));
+            }
+            Self::InToken { key, certificate } => (key, certificate),
+        };
+        let certificate = match certificate {
+            Some(certificate) => certificate,
+            None => {
+                let key = found_or_generated(tokens, &uris.primary, usage, size)?;
+                signed_by(template, &key)?
+            }
+        };
+        for uri in uris.iter() {
+            let key = tokens.open(uri).map_err(in_token(uri))?;
+            prove(&key, &certificate, usage)?;
         }
+        Ok(Certified {
+            certificate,
+            place: KeyReference::Pkcs11(uris),
+            key: None,
+        })
+    }
+}
+
+fn found_or_generated(
+    tokens: &Tokens,
+    uri: &Pkcs11Uri,
+    usage: Usage,
+    size: KeySize,
+) -> Result<TokenKey, InitialiseError> {
+    match tokens.open(uri) {
+        Err(TokenError::KeyAbsent { .. }) => tokens.generate(uri, size.bits(), usage),
+        found => found,
+    }
+    .map_err(in_token(uri))
+}
+
+fn in_token(uri: &Pkcs11Uri) -> impl FnOnce(TokenError) -> InitialiseError {
+    move |error| InitialiseError::Token {
+        uri: Box::new(uri.clone()),
+        error,
     }
 }
 

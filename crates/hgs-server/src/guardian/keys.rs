@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use hgs_custody::{KeyReference, PrivateKey};
+use hgs_custody_pkcs11::Tokens;
 use hgs_kps::{
     CertificateKind as HeldKind, HeldCertificate, KeyRing, KeyRingError, Lineage as HeldLineage,
     MetadataService,
@@ -21,7 +22,15 @@ use super::drive::KeyAway;
 #[derive(Debug, Default)]
 pub(crate) struct KeyTable {
     by_certificate: HashMap<Thumbprint, Arc<dyn PrivateKey>>,
-    by_public_key: BTreeMap<Digest, Arc<dyn PrivateKey>>,
+    /// By the public half, and where the private half is.
+    by_place: BTreeMap<(Digest, String), Arc<dyn PrivateKey>>,
+}
+
+/// Where private keys are.
+#[derive(Clone, Copy)]
+pub(crate) struct Places<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) tokens: &'a Tokens,
 }
 
 /// What all requests between two changes of the certificates share.
@@ -57,15 +66,15 @@ pub(crate) struct Snapshot {
 pub(crate) struct Snapshots(RwLock<Snapshot>);
 
 impl Snapshots {
-    pub(crate) fn new(store: &Store) -> Result<Self, HoldingsError> {
-        let state = store.state();
-        let holdings = Arc::new(Holdings::of(store, &state, &KeyTable::default())?);
+    pub(crate) fn new(places: Places<'_>) -> Result<Self, HoldingsError> {
+        let state = places.store.state();
+        let holdings = Arc::new(Holdings::of(places, &state, &KeyTable::default())?);
         Ok(Self(RwLock::new(Snapshot { state, holdings })))
     }
 
     /// The newest state, with its holdings. Opens keys that are new, so it belongs on a worker.
-    pub(crate) fn current(&self, store: &Store) -> Result<Snapshot, HoldingsError> {
-        let state = store.state();
+    pub(crate) fn current(&self, places: Places<'_>) -> Result<Snapshot, HoldingsError> {
+        let state = places.store.state();
         let last = self
             .0
             .read()
@@ -77,7 +86,7 @@ impl Snapshots {
         let holdings = if state.has_same_keys_as(&last.state) {
             last.holdings
         } else {
-            Arc::new(Holdings::of(store, &state, &last.holdings.keys)?)
+            Arc::new(Holdings::of(places, &state, &last.holdings.keys)?)
         };
         let snapshot = Snapshot { state, holdings };
         let mut place = self.0.write().unwrap_or_else(PoisonError::into_inner);
@@ -91,14 +100,14 @@ impl Snapshots {
 
 impl Holdings {
     /// The holdings of `state`. Keys that are `known` are not opened again.
-    fn of(store: &Store, state: &State, known: &KeyTable) -> Result<Self, HoldingsError> {
+    fn of(places: Places<'_>, state: &State, known: &KeyTable) -> Result<Self, HoldingsError> {
         let mut keys = KeyTable::default();
         for record in state.certificates() {
-            keys.hold(store, known, &record.certificate, &record.key)?;
+            keys.hold(places, known, &record.certificate, &record.key)?;
         }
         for signer in state.attestation_signers() {
             if let Some(reference) = &signer.key {
-                keys.hold(store, known, &signer.certificate, reference)?;
+                keys.hold(places, known, &signer.certificate, reference)?;
             }
         }
         let ring = Arc::new(KeyRing::new(held_certificates(state))?);
@@ -120,9 +129,10 @@ impl Holdings {
 }
 
 impl Holdings {
-    /// Whether the private key of a certificate can be used here.
+    /// Whether the private key of a certificate can be used here. A token is asked if nobody has asked it before.
     pub(crate) fn has_key_of(&self, record: &CertificateRecord) -> bool {
-        self.keys.by_certificate.contains_key(&record.thumbprint())
+        let key = self.keys.by_certificate.get(&record.thumbprint());
+        key.is_some_and(|key| key.capabilities().is_ok())
     }
 }
 
@@ -136,32 +146,34 @@ impl KeyTable {
         })
     }
 
-    /// Adds the key of `certificate`. One that lives where this version has no driver for is left out: whoever needs it
-    /// finds it away.
+    /// Adds the key of `certificate`, unless it is sealed and gone: whoever needs it then finds it away. A token is not
+    /// asked before its key is needed, so one that is away keeps nobody from starting.
     fn hold(
         &mut self,
-        store: &Store,
+        places: Places<'_>,
         known: &Self,
         certificate: &Certificate,
         reference: &KeyReference,
     ) -> Result<(), StoreError> {
-        if *reference != KeyReference::Sealed {
-            return Ok(());
-        }
         let public_key = Digest::from_bytes(*certificate.public_key().digest());
+        let place = (public_key, reference.to_string());
         let found = [&*self, known]
             .into_iter()
-            .find_map(|table| table.by_public_key.get(&public_key).cloned());
-        let key = match found {
-            Some(key) => Some(key),
-            None => store
+            .find_map(|table| table.by_place.get(&place).cloned());
+        let key = match (found, reference) {
+            (Some(key), _) => Some(key),
+            (None, KeyReference::Pkcs11(uris)) => {
+                Some(places.tokens.key(uris, certificate.public_key()))
+            }
+            (None, KeyReference::Sealed) => places
+                .store
                 .private_key(&public_key)?
                 .map(|key| Arc::new(key) as Arc<dyn PrivateKey>),
         };
         if let Some(key) = key {
             self.by_certificate
                 .insert(certificate.thumbprint(), Arc::clone(&key));
-            self.by_public_key.insert(public_key, key);
+            self.by_place.insert(place, key);
         }
         Ok(())
     }

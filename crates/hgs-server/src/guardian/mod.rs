@@ -20,6 +20,7 @@ mod keys;
 mod ledger;
 mod observer;
 mod overview;
+mod proof;
 mod readiness;
 mod release;
 mod rotation;
@@ -35,6 +36,7 @@ use std::sync::{Arc, OnceLock};
 
 use hgs_crypto::random::System;
 use hgs_custody::seal::MasterKey;
+use hgs_custody_pkcs11::Tokens;
 use hgs_kps::Caches;
 use hgs_store::{Failure, MasterKeyError, OpenError, Opening, Store, master_key_file};
 use tokio::sync::mpsc;
@@ -45,6 +47,7 @@ pub use initialise::{
     KeySize, MAX_NAME,
 };
 pub use keys::HoldingsError;
+pub use proof::KeyProofError;
 pub use rotation::{CertifyError, RotationError};
 pub use running::{Running, StartError};
 
@@ -56,7 +59,7 @@ use crate::clock::Clock;
 use crate::http::Addresses;
 use crate::{Config, Metrics};
 use hosts::HostKeys;
-use keys::Snapshots;
+use keys::{Places, Snapshots};
 use observer::Observer;
 use release::Policy;
 use strangers::Strangers;
@@ -72,6 +75,7 @@ pub struct Guardian {
     addresses: OnceLock<Addresses>,
     clock: Arc<dyn Clock>,
     store: Store,
+    tokens: Tokens,
     snapshots: Snapshots,
     host_keys: HostKeys,
     caches: Caches,
@@ -116,12 +120,17 @@ impl Guardian {
         }
         let store = open_store(config)?;
         settings::follow(&store, config, clock.now()).map_err(GuardianError::Settings)?;
+        let tokens = Tokens::new(config.pkcs11.settings());
         let guardian = Self {
-            snapshots: Snapshots::new(&store)?,
+            snapshots: Snapshots::new(Places {
+                store: &store,
+                tokens: &tokens,
+            })?,
             config: config.clone(),
             addresses: OnceLock::new(),
             clock,
             store,
+            tokens,
             host_keys: HostKeys::default(),
             caches: Caches::new(CACHED_CERTIFICATES),
             policy: Policy::of(config),
@@ -136,7 +145,10 @@ impl Guardian {
 
     /// The newest state with its keys.
     pub(crate) fn snapshot(&self) -> Result<Snapshot, HoldingsError> {
-        let snapshot = self.snapshots.current(&self.store);
+        let snapshot = self.snapshots.current(Places {
+            store: &self.store,
+            tokens: &self.tokens,
+        });
         let snapshot = snapshot
             .inspect_err(|failure| error!(%failure, "the keys of the state can't be used"))?;
         self.observer.generation(snapshot.state.generation());

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use hgs_custody_pkcs11::{Breaker, ModuleStatus, Tokens};
 use hgs_pki::{Seconds, Time};
 use hgs_store::{CertificateKind, CertificateRecord, State, Store};
 
@@ -27,6 +28,11 @@ impl Guardian {
 
     pub(crate) fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// The tokens in which keys may be. There is one of these in a process.
+    pub(crate) fn tokens(&self) -> &Tokens {
+        &self.tokens
     }
 
     pub(crate) fn state(&self) -> std::sync::Arc<State> {
@@ -88,6 +94,7 @@ impl Guardian {
             }
             warnings.extend(expiry_warning(record, now));
         }
+        warnings.extend(self.tokens().status().iter().flat_map(token_warnings));
         if Signers::at(state, now).active().is_none() {
             warnings.push(warning(
                 "no-attestation-signer",
@@ -120,6 +127,20 @@ fn expiry_warning(record: &CertificateRecord, now: Time) -> Option<Warning> {
         format!("certificate {} {verb} at {not_after}", record.thumbprint()),
         "add a new certificate; the old one goes on opening protectors",
     ))
+}
+
+/// Tokens that take no work now. They recover by themselves, but for a PIN that was refused.
+fn token_warnings(module: &ModuleStatus) -> impl Iterator<Item = Warning> {
+    module.tokens.iter().filter_map(|token| {
+        let Breaker::Open { reason, .. } = &token.breaker else {
+            return None;
+        };
+        let message = format!("the token {} is away: {reason}", token.name);
+        let remedy = reason
+            .remedy()
+            .unwrap_or_else(|| "the server tries by itself until it is back".to_owned());
+        Some(warning("token-away", message, &remedy))
+    })
 }
 
 fn warning(code: &str, message: String, remedy: &str) -> Warning {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hgs_attest::signer;
 use hgs_crypto::random::{self, System};
-use hgs_custody::{KeyReference, PrivateKey as _, SoftwareKey};
+use hgs_custody::{KeyReference, PrivateKey, SoftwareKey};
 use hgs_pki::issue::{self, Issuer, Template};
 use hgs_pki::{Certificate, Seconds, Thumbprint, Time};
 use hgs_store::{Act, AttestationSigner, Failure, SignerStage, State, Transaction};
@@ -163,9 +163,17 @@ pub(super) fn self_signed(
     size: KeySize,
 ) -> Result<(Certificate, SoftwareKey), CertifyError> {
     let key = SoftwareKey::generate(size.bits())?;
+    Ok((signed_by(template, &key)?, key))
+}
+
+/// A certificate over `key` that it signs itself, wherever it is.
+pub(super) fn signed_by(
+    template: Template,
+    key: &dyn PrivateKey,
+) -> Result<Certificate, CertifyError> {
     let serial = random::array(&mut System::new()).map_err(|_| CertifyError::Randomness)?;
     let prepared = issue::prepare(template, key.public(), Issuer::SelfSigned, serial)?;
     let scheme = hgs_crypto::rsa::SignatureScheme::Pkcs1Sha256;
     let signature = key.sign(scheme, prepared.to_be_signed())?;
-    Ok((prepared.assemble(&signature)?, key))
+    Ok(prepared.assemble(&signature)?)
 }

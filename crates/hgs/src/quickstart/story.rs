@@ -22,28 +22,25 @@ use super::cast::{Host, Owner, Urls, guardian_configuration};
 use super::failed;
 use super::folder::Folder;
 use super::stage::Stage;
+use super::token::Token;
 use crate::failures::OrFail as _;
 
 /// Octets of the secret: as many as the state of a virtual TPM has.
 const SECRET_LENGTH: usize = 128 * 1024;
 
 /// Tells the whole story.
-pub(super) async fn tell(stage: &Stage<'_>, folder: &Folder) -> Result<(), Failure> {
-    let config = guardian_configuration(folder.work());
-    let thumbprint = stage.step("guardian-initialise", async {
-        let options = InitOptions {
-            key_size: KeySize::Rsa2048,
-            ..InitOptions::default()
-        };
-        let initialised =
-            Guardian::initialise(&config, options, SystemClock.now()).map_err(failed)?;
-        let thumbprint = initialised.signing.thumbprint();
-        Ok((
-            thumbprint,
-            format!("software keys, signing certificate {thumbprint}"),
-        ))
-    });
-    let thumbprint = thumbprint.await?;
+pub(super) async fn tell(
+    stage: &Stage<'_>,
+    folder: &Folder,
+    token: Option<&Token>,
+) -> Result<(), Failure> {
+    let mut config = guardian_configuration(folder.work());
+    if let Some(token) = token {
+        config.pkcs11 = token.configuration();
+    }
+    let thumbprint = stage
+        .step("guardian-initialise", initialise(&config, token))
+        .await?;
     let (guardian, urls) = stage.step("guardian-start", start(&config)).await?;
 
     if let Err(failure) = shielded_machine(stage, folder, &guardian, &urls, thumbprint).await {
@@ -52,6 +49,30 @@ pub(super) async fn tell(stage: &Stage<'_>, folder: &Folder) -> Result<(), Failu
         return Err(failure);
     }
     stage.step("guardian-stop", stop(guardian)).await
+}
+
+async fn initialise(
+    config: &Config,
+    token: Option<&Token>,
+) -> Result<(Thumbprint, String), Failure> {
+    let mut options = InitOptions {
+        key_size: KeySize::Rsa2048,
+        ..InitOptions::default()
+    };
+    if let Some(token) = token {
+        options.signing = token.key("signing");
+        options.encryption = token.key("encryption");
+    }
+    let initialised = Guardian::initialise(config, options, SystemClock.now()).or_fail()?;
+    let thumbprint = initialised.signing.thumbprint();
+    let keys = match token {
+        Some(token) => format!("keys in the token {:?}", token.label),
+        None => "software keys".to_owned(),
+    };
+    Ok((
+        thumbprint,
+        format!("{keys}, signing certificate {thumbprint}"),
+    ))
 }
 
 async fn start(config: &Config) -> Result<((Running, Urls), String), Failure> {

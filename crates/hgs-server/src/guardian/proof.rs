@@ -1,0 +1,104 @@
+//! Whether a private key does what its certificate is for: not asked, but tried.
+
+use hgs_crypto::SecretBytes;
+use hgs_crypto::random::System;
+use hgs_crypto::rsa::{OaepHash, SignatureScheme};
+use hgs_custody::{KeyError, PrivateKey};
+use hgs_custody_pkcs11::Usage;
+use hgs_pki::{Certificate, Thumbprint};
+
+/// A private key does not do what its certificate is for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeyProofError {
+    /// The key is that of another certificate.
+    #[error("the private key does not belong to certificate {0}")]
+    OtherKey(Thumbprint),
+    /// The key could not be used.
+    #[error("the private key of certificate {certificate} can't be used: {error}")]
+    Key {
+        /// Whose.
+        certificate: Thumbprint,
+        /// Why.
+        #[source]
+        error: KeyError,
+    },
+    /// The place where the key lives gives wrong results.
+    #[error("the private key of certificate {0} gives wrong results")]
+    WrongResult(Thumbprint),
+    /// There is no randomness to try it with.
+    #[error("the source of randomness failed")]
+    Randomness,
+}
+
+/// Has `key` sign or decrypt something new, as `usage` says, and checks that with `certificate`.
+///
+/// # Errors
+/// See [`KeyProofError`].
+pub(crate) fn prove(
+    key: &dyn PrivateKey,
+    certificate: &Certificate,
+    usage: Usage,
+) -> Result<(), KeyProofError> {
+    let thumbprint = certificate.thumbprint();
+    if key.public() != certificate.public_key() {
+        return Err(KeyProofError::OtherKey(thumbprint));
+    }
+    let failed = |error| KeyProofError::Key {
+        certificate: thumbprint,
+        error,
+    };
+    let challenge =
+        SecretBytes::random(32, &mut System::new()).map_err(|_| KeyProofError::Randomness)?;
+    let public = certificate.public_key();
+    let proved = match usage {
+        Usage::Sign => {
+            let scheme = SignatureScheme::Pkcs1Sha256;
+            let signature = key.sign(scheme, challenge.expose()).map_err(failed)?;
+            public
+                .verify(scheme, challenge.expose(), &signature)
+                .is_ok()
+        }
+        Usage::Decrypt => {
+            let hash = OaepHash::Sha256;
+            let ciphertext = public
+                .encrypt_oaep(hash, &challenge)
+                .map_err(|_| KeyProofError::WrongResult(thumbprint))?;
+            match key.decrypt(hash, &ciphertext) {
+                Ok(plaintext) => plaintext == challenge,
+                // It was made for this key.
+                Err(KeyError::Refused) => false,
+                Err(error) => return Err(failed(error)),
+            }
+        }
+    };
+    proved
+        .then_some(())
+        .ok_or(KeyProofError::WrongResult(thumbprint))
+}
+
+#[cfg(test)]
+mod tests {
+    use hgs_pki::{Time, Validity, profile};
+
+    use super::super::KeySize;
+    use super::super::rotation::self_signed;
+    use super::*;
+
+    #[test]
+    fn a_key_is_tried_for_what_its_certificate_is_for() {
+        let validity = Validity {
+            not_before: Time::from_unix(0),
+            not_after: Time::MAX,
+        };
+        let certified = || {
+            let template = profile::guardian_signing("proof", validity);
+            self_signed(template, KeySize::Rsa2048).unwrap()
+        };
+        let ((ours, key), (other, _)) = (certified(), certified());
+        for usage in [Usage::Sign, Usage::Decrypt] {
+            assert_eq!(prove(&key, &ours, usage), Ok(()));
+            let refused = KeyProofError::OtherKey(other.thumbprint());
+            assert_eq!(prove(&key, &other, usage), Err(refused));
+        }
+    }
+}
