@@ -72,6 +72,14 @@ pub struct Validity {
 }
 
 impl Validity {
+    /// The validity in the DER of any X.509 certificate, whatever its key is. Nothing else is looked at.
+    ///
+    /// # Errors
+    /// See [`CertificateError`].
+    pub fn of_any_certificate(der: &[u8]) -> Result<Self, CertificateError> {
+        parse::validity(der)
+    }
+
     /// Whether `when` lies within.
     #[must_use]
     pub fn contains(&self, when: Time) -> bool {

@@ -160,6 +160,8 @@ pub enum Action {
     Attest,
     /// The keys of a protector were released.
     Release,
+    /// A diagnosis was made with a host, an owner and a protector that exist for nothing else.
+    Trace,
 }
 
 impl fmt::Display for Action {

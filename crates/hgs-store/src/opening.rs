@@ -58,7 +58,8 @@ pub(crate) fn verify(
     Err(diagnosis::find(connection, keys, row, &state, &whole)?.into())
 }
 
-fn check_integrity(connection: &Connection) -> Result<(), OpenError> {
+/// SQLite's quick check: whether the pages hang together.
+pub(crate) fn check_integrity(connection: &Connection) -> Result<(), OpenError> {
     let mut statement = connection.prepare("PRAGMA quick_check(1)")?;
     let verdict: String = statement.query_row((), |row| row.get(0))?;
     if verdict == "ok" {

@@ -257,6 +257,14 @@ impl Store {
         }
     }
 
+    /// Whether the pages of the database still hang together. Reads all of them.
+    ///
+    /// # Errors
+    /// [`OpenError::Damaged`], and [`OpenError::Store`] when it can't be read.
+    pub fn check_pages(&self) -> Result<(), OpenError> {
+        opening::check_integrity(&self.reader())
+    }
+
     /// What has been done since the store was opened.
     #[must_use]
     pub fn counters(&self) -> Counters {

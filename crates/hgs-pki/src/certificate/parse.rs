@@ -15,7 +15,7 @@ use super::{
     Validity, Version,
 };
 use crate::extension::Extensions;
-use crate::structure::TbsCertificate;
+use crate::structure::{self, TbsCertificate};
 use crate::{Thumbprint, Time};
 
 pub(super) fn certificate(der: &[u8]) -> Result<Contents, CertificateError> {
@@ -41,14 +41,26 @@ pub(super) fn certificate(der: &[u8]) -> Result<Contents, CertificateError> {
         serial_number: serial_number(inner.serial_number)?,
         issuer: distinguished_name(inner.issuer)?,
         subject: distinguished_name(inner.subject)?,
-        validity: Validity {
-            not_before: time(inner.validity.not_before),
-            not_after: time(inner.validity.not_after),
-        },
+        validity: period(&inner.validity),
         extensions,
         public_key: public_key(&inner.subject_public_key_info)?,
         der: der.to_vec(),
     })
+}
+
+pub(super) fn validity(der: &[u8]) -> Result<Validity, CertificateError> {
+    if der.len() > MAX_CERTIFICATE_OCTETS {
+        return Err(CertificateError::TooLarge(der.len()));
+    }
+    let inner = TbsCertificate::from_der(Outer::read(der)?.to_be_signed)?;
+    Ok(period(&inner.validity))
+}
+
+fn period(encoded: &structure::Validity) -> Validity {
+    Validity {
+        not_before: time(encoded.not_before),
+        not_after: time(encoded.not_after),
+    }
 }
 
 /// The three parts of a certificate, as they stand in its octets.

@@ -38,7 +38,7 @@ pub(super) fn checks() -> Vec<Check<Facts>> {
             title: "the state is sound",
             fails_when: "the state can't be opened, was written under another master key, or is damaged or tampered with",
             remedy: "restore the last backup of the state; see the guide on what was tampered with",
-            after: &["HGS-D003", "HGS-S004"],
+            after: &["HGS-D003", "HGS-D001", "HGS-S004"],
             judge: sound,
         },
         Check {
