@@ -44,7 +44,7 @@ pub use config::Config;
 pub use guardian::{
     CertificateSource, CertifyError, GivenCertificate, GivenError, Guardian, GuardianError,
     HoldingsError, InitOptions, InitialiseError, Initialised, KeyProofError, KeySize, MAX_NAME,
-    RotationError, Running, StartError,
+    RotationError, Running, StartError, examine_stopped,
 };
 pub use health::Readiness;
 pub use http::{Bound, Peer, Request, Response, Server, Service, Services};

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
+use hgs_trace::guardian::Inside;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
 use hyper::header::{CONTENT_TYPE, HOST};
@@ -19,7 +20,7 @@ use tokio::time::timeout;
 use super::routes::{Operation, is_item};
 use super::types::{
     AddHost, AuditQuery, AuditRecord, Certificate, CertificateDetail, Host, HostDetail, RevokeHost,
-    ServerSettings, Signer, Status,
+    ServerSettings, Signer, Status, Trial, TrialAnswer, TrialVerdict,
 };
 use super::{AdminError, Administration, ErrorCode, query};
 
@@ -216,5 +217,17 @@ impl Administration for Client {
 
     fn audit_record(&self, sequence: u64) -> Result<AuditRecord, AdminError> {
         self.ask(Operation::AuditRecord, &sequence.to_string())
+    }
+
+    fn trace(&self) -> Result<Inside, AdminError> {
+        self.ask(Operation::Trace, "")
+    }
+
+    fn begin_trial(&self) -> Result<Trial, AdminError> {
+        self.ask(Operation::BeginTrial, "")
+    }
+
+    fn judge_trial(&self, id: &str, answer: &TrialAnswer) -> Result<TrialVerdict, AdminError> {
+        self.tell(Operation::JudgeTrial, plain(id, "trial")?, answer)
     }
 }

@@ -11,6 +11,7 @@ use hgs_store::{
     Act, Action, AuditFilter, CertificateKind, CertificateRecord, Digest, Failure,
     Host as StoredHost, HostId, HostName, Outcome, Refusal, State, StoreError, Transaction,
 };
+use hgs_trace::guardian::Inside;
 use rustls::pki_types::SubjectPublicKeyInfoDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde::de::DeserializeOwned;
@@ -18,7 +19,7 @@ use tracing::error;
 
 use super::types::{
     AddHost, AuditQuery, AuditRecord, Certificate, CertificateDetail, Host, HostDetail, Listener,
-    RevokeHost, ServerSettings, Signer, Status,
+    RevokeHost, ServerSettings, Signer, Status, Trial, TrialAnswer, TrialVerdict,
 };
 use super::{AdminError, Administration, ErrorCode, views};
 use crate::guardian::{Guardian, Signers, Snapshot};
@@ -196,6 +197,22 @@ impl Administration for Desk {
                 format_args!("there is no audit record {sequence}"),
                 "hgs audit list",
             )
+        })
+    }
+
+    fn trace(&self) -> Result<Inside, AdminError> {
+        Ok(self.guardian.examine())
+    }
+
+    fn begin_trial(&self) -> Result<Trial, AdminError> {
+        let trial = self.guardian.begin_trial(&self.actor);
+        trial.map_err(|failure| AdminError::new(ErrorCode::Unavailable, failure))
+    }
+
+    fn judge_trial(&self, id: &str, answer: &TrialAnswer) -> Result<TrialVerdict, AdminError> {
+        let verdict = self.guardian.judge_trial(id, answer.body.as_bytes());
+        verdict.ok_or_else(|| {
+            AdminError::new(ErrorCode::NotFound, "there is no such trial, or it is over")
         })
     }
 }

@@ -26,9 +26,10 @@ pub use client::Client;
 pub use error::{AdminError, ErrorCode};
 pub(crate) use service::AdminService;
 
+use hgs_trace::guardian::Inside;
 use types::{
     AddHost, AuditQuery, AuditRecord, Certificate, CertificateDetail, Host, HostDetail, RevokeHost,
-    ServerSettings, Signer, Status,
+    ServerSettings, Signer, Status, Trial, TrialAnswer, TrialVerdict,
 };
 
 /// Everything that administrators and reviewers can ask for. Calls block.
@@ -106,4 +107,23 @@ pub trait Administration {
     /// # Errors
     /// [`ErrorCode::NotFound`]; see [`AdminError`] for others.
     fn audit_record(&self, sequence: u64) -> Result<AuditRecord, AdminError>;
+
+    /// What only the guardian itself can see of itself, for a diagnosis. Every private key in use is asked to work.
+    ///
+    /// # Errors
+    /// See [`AdminError`].
+    fn trace(&self) -> Result<Inside, AdminError>;
+
+    /// Makes up a host, an owner and a protector, and the requests of a roll that is to go through the listeners. It
+    /// opens nothing that anybody else has.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Unavailable`] when a key does not work; see [`AdminError`] for others.
+    fn begin_trial(&self) -> Result<Trial, AdminError>;
+
+    /// Says whether what a listener answered to the request of a trial is what the synthetic host needs.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NotFound`] when the trial is over; see [`AdminError`] for others.
+    fn judge_trial(&self, id: &str, answer: &TrialAnswer) -> Result<TrialVerdict, AdminError>;
 }

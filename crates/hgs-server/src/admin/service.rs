@@ -164,6 +164,12 @@ pub(super) fn dispatch(
                 .map_err(|_| AdminError::invalid("an audit record is asked for by its number"))?;
             desk.audit_record(sequence).map(|record| json(&record))
         }
+        Operation::Trace => desk.trace().map(|inside| json(&inside)),
+        Operation::BeginTrial => desk.begin_trial().map(|trial| json(&trial)),
+        Operation::JudgeTrial => {
+            let verdict = desk.judge_trial(item, &body(request)?);
+            verdict.map(|verdict| json(&verdict))
+        }
     }
 }
 

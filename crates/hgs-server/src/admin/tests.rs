@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use hgs_trace::guardian::Inside;
 use hyper::{HeaderMap, Method, StatusCode};
 use tokio::sync::oneshot;
 
@@ -13,7 +14,7 @@ use super::routes::{Found, ROUTES, find};
 use super::service::{answer, dispatch};
 use super::types::{
     AddHost, AuditQuery, AuditRecord, Certificate, CertificateDetail, Host, HostDetail, RevokeHost,
-    ServerSettings, Signer, Status,
+    ServerSettings, Signer, Status, Trial, TrialAnswer, TrialVerdict,
 };
 use super::{AdminError, Administration, Client, ErrorCode};
 use crate::config::{Admin, Layout};
@@ -75,6 +76,15 @@ impl Administration for Recorder {
     fn audit_record(&self, _: u64) -> Result<AuditRecord, AdminError> {
         self.note("audit_record")
     }
+    fn trace(&self) -> Result<Inside, AdminError> {
+        self.note("trace")
+    }
+    fn begin_trial(&self) -> Result<Trial, AdminError> {
+        self.note("begin_trial")
+    }
+    fn judge_trial(&self, _: &str, _: &TrialAnswer) -> Result<TrialVerdict, AdminError> {
+        self.note("judge_trial")
+    }
 }
 
 /// Asks for everything; returns what each answer says.
@@ -89,6 +99,9 @@ fn ask_for_everything(administration: &impl Administration) -> Vec<String> {
     let revocation = RevokeHost {
         reason: String::new(),
     };
+    let trial_answer = TrialAnswer {
+        body: String::new(),
+    };
     vec![
         message(administration.status()),
         message(administration.server()),
@@ -102,6 +115,9 @@ fn ask_for_everything(administration: &impl Administration) -> Vec<String> {
         message(administration.remove_host("node-1")),
         message(administration.audit(&AuditQuery::default())),
         message(administration.audit_record(1)),
+        message(administration.trace()),
+        message(administration.begin_trial()),
+        message(administration.judge_trial("1", &trial_answer)),
     ]
 }
 
@@ -144,6 +160,7 @@ fn routes_and_methods_are_one_to_one_at_the_server() {
         let body = match route.name {
             "add_host" => r#"{"name":"a","host_key":"b"}"#,
             "revoke_host" => r#"{"reason":"a"}"#,
+            "judge_trial" => r#"{"body":"a"}"#,
             _ => "",
         };
         let item = "1";

@@ -30,6 +30,7 @@ mod signers;
 mod strangers;
 #[cfg(test)]
 pub(crate) mod tests;
+mod trace;
 mod workers;
 
 use std::sync::{Arc, OnceLock};
@@ -50,6 +51,7 @@ pub use keys::HoldingsError;
 pub use proof::KeyProofError;
 pub use rotation::{CertifyError, RotationError};
 pub use running::{Running, StartError};
+pub use trace::examine_stopped;
 
 pub(crate) use attestation::Attested;
 pub(crate) use keys::Snapshot;
@@ -63,6 +65,7 @@ use keys::{Places, Snapshots};
 use observer::Observer;
 use release::Policy;
 use strangers::Strangers;
+use trace::Trials;
 use workers::Workers;
 
 /// Certificates that are kept parsed: those of guardians, and the health certificates of a large site. Each takes a few
@@ -83,6 +86,7 @@ pub struct Guardian {
     workers: Workers,
     observer: Observer,
     strangers: Strangers,
+    trials: Trials,
     // Dropped last: whoever waits for the end of the guardian then finds its state closed.
     _alive: mpsc::Sender<()>,
 }
@@ -137,6 +141,7 @@ impl Guardian {
             workers: Workers::new(),
             observer: Observer::new(metrics),
             strangers: Strangers::default(),
+            trials: Trials::default(),
             _alive: alive,
         };
         guardian.rotate(guardian.clock.now())?;

@@ -53,15 +53,7 @@ impl Guardian {
     /// machine, they have the machine's name.
     pub(crate) fn urls(&self) -> Vec<String> {
         let addresses = self.addresses();
-        let listeners = [
-            ("https", 443, addresses.https),
-            ("http", 80, addresses.http),
-        ];
-        let open = listeners
-            .into_iter()
-            .filter_map(|(scheme, usual, address)| Some((scheme, usual, address?)));
-        open.map(|(scheme, usual, address)| url(scheme, usual, address))
-            .collect()
+        urls(addresses.https, addresses.http)
     }
 
     /// What needs attention.
@@ -149,6 +141,16 @@ fn warning(code: &str, message: String, remedy: &str) -> Warning {
         message,
         remedy: remedy.to_owned(),
     }
+}
+
+/// The beginnings of the URLs of listeners at these addresses.
+pub(super) fn urls(https: Option<SocketAddr>, http: Option<SocketAddr>) -> Vec<String> {
+    let listeners = [("https", 443, https), ("http", 80, http)];
+    let open = listeners
+        .into_iter()
+        .filter_map(|(scheme, usual, address)| Some((scheme, usual, address?)));
+    open.map(|(scheme, usual, address)| url(scheme, usual, address))
+        .collect()
 }
 
 fn url(scheme: &str, usual_port: u16, address: SocketAddr) -> String {

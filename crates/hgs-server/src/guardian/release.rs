@@ -10,7 +10,7 @@ use hgs_kps::{
     Reason, Recorded as AnswerProof, Refusal, Release, ReleaseFacts, SeenProtector, SeenProtectors,
     ServiceVersion, Trust, begin,
 };
-use hgs_pki::health::{HealthCertificateError, VerifiedHealthCertificate};
+use hgs_pki::health::{HealthCertificateError, HostId, VerifiedHealthCertificate};
 use hgs_pki::{Seconds, Time};
 use hgs_protector::transport_key_blob::CachingPolicy;
 use hgs_protector::{OpenError, ProtectorDigest};
@@ -28,6 +28,7 @@ use super::keys::Snapshot;
 use super::ledger;
 use super::observer::Decision;
 use super::signers::Signers;
+use super::trace::{Admission, Admitting};
 use super::workers::Turn;
 
 /// A refusal, and the number of the record that it has of its own.
@@ -44,10 +45,16 @@ impl Guardian {
         let begun = Instant::now();
         let now = self.clock.now();
         let guardian = Arc::clone(self);
+        let trial = self.trials.admission(&body, now);
+        let synthetic = trial.as_ref().map(Admission::host);
         let decided = self
             .workers
-            .run(move |turn| guardian.decide_release(&body, version, now, turn));
-        let done = match decided.await {
+            .run(move |turn| guardian.decide_release(&body, version, synthetic, now, turn));
+        let decided = decided.await;
+        if let Some(trial) = trial {
+            return self.record_trial(decided, &trial, now).await;
+        }
+        let done = match decided {
             Ok(release) => self.record_release(release, now).await,
             Err(refusal) => Err(self.record_release_refusal(refusal, now).await),
         };
@@ -86,6 +93,7 @@ impl Guardian {
         &self,
         body: &[u8],
         version: ServiceVersion,
+        synthetic: Option<HostId>,
         now: Time,
         turn: &mut Turn,
     ) -> Result<Release, Refusal> {
@@ -96,9 +104,12 @@ impl Guardian {
         let trust = Trust {
             signers: &signers,
             skew: self.policy.clock_skew,
-            hosts: &Registry {
-                state,
-                keys: &self.host_keys,
+            hosts: &Admitting {
+                registry: Registry {
+                    state,
+                    keys: &self.host_keys,
+                },
+                synthetic,
             },
             protectors: &protectors,
             // The store decides that, in the commit that holds the release.
@@ -345,12 +356,12 @@ fn refusal_of(undone: Undone<Refusal>) -> Refusal {
     }
 }
 
-fn unavailable(failure: &StoreError) -> Refusal {
+pub(super) fn unavailable(failure: &StoreError) -> Refusal {
     error!(%failure, "a release can't be recorded");
     Refusal::from(Reason::StateUnavailable)
 }
 
-fn digest(protector: &ProtectorDigest) -> Digest {
+pub(super) fn digest(protector: &ProtectorDigest) -> Digest {
     Digest::from_bytes(*protector.as_bytes())
 }
 

@@ -79,9 +79,13 @@ pub enum TlsError {
     },
 }
 
-/// Says whether the certificate that `settings` name can be used.
-pub(crate) fn check(settings: &Https) -> Result<(), TlsError> {
-    Files::of(settings)?.read().map(drop)
+/// Says whether the certificate that `settings` name can be used, and which it is.
+pub(crate) fn check(settings: &Https) -> Result<CertificateDer<'static>, TlsError> {
+    let files = Files::of(settings)?;
+    let mut chain = files.read()?.cert.clone().into_iter();
+    chain.next().ok_or(TlsError::NoCertificate {
+        file: files.certificate,
+    })
 }
 
 /// The certificate in use, and the files that it came from.

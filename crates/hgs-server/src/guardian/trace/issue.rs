@@ -1,0 +1,69 @@
+//! Health certificates of a host that does not exist.
+
+use hgs_crypto::random::{self, System};
+use hgs_crypto::rsa::{PublicKey, SignatureScheme};
+use hgs_kps::{Lineage, SKEW};
+use hgs_pki::health::{
+    self, AttestationMode, HealthCertificate, HealthKind, HealthStatement, HealthValidity, HostId,
+};
+use hgs_pki::issue::{Issuer, prepare};
+use hgs_pki::{Certificate, Time};
+use hgs_trace::{Found, Problem};
+
+use super::super::keys::{KeyTable, Snapshot};
+use super::super::signers::Signers;
+
+/// The id of the synthetic host. The ids of registered hosts are 128 random bits.
+pub(super) const SYNTHETIC_HOST: HostId = HostId::from_bytes(*b"OpenHGS trace id");
+
+/// Has `signer` issue the synthetic host a health certificate over `identity_key`, for the shortest time there is.
+pub(super) fn health_certificate(
+    keys: &KeyTable,
+    signer: &Certificate,
+    identity_key: &PublicKey,
+    now: Time,
+) -> Found<Certificate> {
+    let failed = |error: &dyn std::error::Error| Problem::of(error);
+    let statement = HealthStatement {
+        mode: AttestationMode::HostKey,
+        host_id: SYNTHETIC_HOST,
+        issued_at: now,
+        policy_digest: [0; 32],
+    };
+    let kind = HealthKind::Encryption;
+    let template = health::template(kind, &statement, HealthValidity::SHORTEST);
+    let template = template.map_err(|error| failed(&error))?;
+    let serial = random::array(&mut System::new()).map_err(|error| failed(&error))?;
+    let issuer = Issuer::Certificate(signer);
+    let prepared =
+        prepare(template, identity_key, issuer, serial).map_err(|error| failed(&error))?;
+    let key = keys.find(&signer.thumbprint());
+    let key = key.map_err(|away| failed(&away))?;
+    let signature = key.sign(SignatureScheme::Pkcs1Sha256, prepared.to_be_signed());
+    let signature = signature.map_err(|error| failed(&error))?;
+    prepared
+        .assemble(&signature)
+        .map_err(|error| failed(&error))
+}
+
+/// Whether a health certificate by `signer` is believed here. It is made over a key that no host has, and goes nowhere.
+/// `None` if there is no key to make it over, or none to sign it with, which other checks say.
+pub(super) fn believed(snapshot: &Snapshot, signer: &Certificate, now: Time) -> Option<Found<()>> {
+    let Snapshot { state, holdings } = snapshot;
+    let head = holdings.ring.head(&Lineage::Fabric)?;
+    let identity_key = head.encryption_certificate().public_key();
+    let issued = health_certificate(&holdings.keys, signer, identity_key, now).ok()?;
+    let certificate = HealthCertificate::from_der(issued.der());
+    Some(match certificate {
+        Err(error) => Err(Problem::of(&error)),
+        Ok(certificate) => certificate
+            .verify(
+                &Signers::at(state, now).trusted(),
+                HealthKind::Encryption,
+                now,
+                SKEW,
+            )
+            .map(drop)
+            .map_err(|error| Problem::of(&error)),
+    })
+}

@@ -1,0 +1,96 @@
+//! What a guardian sees of itself, for `hgs trace`; and the roll of a host that does not exist.
+//!
+//! [`examine_stopped`] sees the same of a guardian that does not run, as far as that can be seen.
+
+mod admission;
+mod issue;
+mod keys;
+mod places;
+mod state;
+mod trial;
+
+use hgs_custody_pkcs11::Tokens;
+use hgs_pki::Time;
+use hgs_store::{OpenError, Store, master_key_file};
+use hgs_trace::guardian::{Inside, Process, State};
+use hgs_trace::{Found, Place, Problem};
+use rustix::process::{DumpableBehavior, Resource, dumpable_behavior, getrlimit};
+
+pub(super) use admission::{Admission, Admitting};
+pub(super) use trial::Trials;
+
+use super::keys::{Places, Snapshots};
+use super::overview::urls;
+use super::{Guardian, GuardianError, open_store};
+use crate::Config;
+
+impl Guardian {
+    /// What only the guardian itself can see. It blocks: every private key in use is asked to work.
+    pub(crate) fn examine(&self) -> Inside {
+        let now = self.clock.now();
+        let state = match self.snapshot() {
+            Ok(snapshot) => Ok(state::examined(&self.store, &snapshot, now)),
+            Err(failure) => Err(Problem::of(&failure)),
+        };
+        Inside {
+            process: Some(process()),
+            state: Some(state),
+            ..surroundings(&self.config, self.urls(), now)
+        }
+    }
+}
+
+/// What can be seen of a guardian that does not run. The state is opened, and nothing in it is changed; where another
+/// process holds it, nothing is said of it.
+#[must_use]
+pub fn examine_stopped(config: &Config, now: Time) -> Inside {
+    let listen = &config.listen;
+    let https = listen.https.enabled.then(|| config.https_address());
+    let http = listen.http.enabled.then(|| config.http_address());
+    Inside {
+        state: match open_store(config) {
+            Ok(store) => Some(examine_store(&store, config, now)),
+            Err(GuardianError::Store(OpenError::InUse { .. })) => None,
+            Err(failure) => Some(Err(Problem::of(&failure))),
+        },
+        ..surroundings(config, urls(https, http), now)
+    }
+}
+
+fn examine_store(store: &Store, config: &Config, now: Time) -> Found<State> {
+    let tokens = Tokens::new(config.pkcs11.settings());
+    let places = Places {
+        store,
+        tokens: &tokens,
+    };
+    let snapshots = Snapshots::new(places).map_err(|failure| Problem::of(&failure))?;
+    let snapshot = snapshots.current(places);
+    let snapshot = snapshot.map_err(|failure| Problem::of(&failure))?;
+    Ok(state::examined(store, &snapshot, now))
+}
+
+/// Everything but the state and the process.
+fn surroundings(config: &Config, urls: Vec<String>, now: Time) -> Inside {
+    let (folder, master_key) = (config.state_folder(), config.master_key_file());
+    let read = master_key_file::read(&master_key).map(drop);
+    Inside {
+        time: now,
+        user: rustix::process::geteuid().as_raw(),
+        process: None,
+        disk: places::disk(&folder),
+        state_folder: Place::at(&folder),
+        master_key_file: Place::at(&master_key),
+        master_key: read.map_err(|error| Problem::of(&error)),
+        https: places::https(config, &urls),
+        urls,
+        state: None,
+    }
+}
+
+fn process() -> Process {
+    Process {
+        core_limit: getrlimit(Resource::Core).current,
+        // Where the kernel does not say, the worst is meant.
+        dumpable: !matches!(dumpable_behavior(), Ok(DumpableBehavior::NotDumpable)),
+    }
+}
