@@ -34,11 +34,8 @@ pub enum TokenError {
         code: Code,
     },
     /// A call has not come back, and nothing may be initialised anew before it does.
-    #[error("the PKCS#11 module {} does not come back from a call", path.display())]
-    ModuleHangs {
-        /// The shared object.
-        path: PathBuf,
-    },
+    #[error("a call into the PKCS#11 module does not come back")]
+    Hangs,
     /// No slot holds the token.
     #[error("there is no token {wanted}; present: {}", listed(present))]
     TokenAbsent {
@@ -141,9 +138,7 @@ impl TokenError {
             Self::ModuleFailed { .. } => {
                 "check the module's own configuration, and that this user may read it"
             }
-            Self::ModuleHangs { .. } => {
-                "check the connection to the device; if it stays so, restart the server"
-            }
+            Self::Hangs => "check the connection to the device; if it stays so, restart the server",
             Self::TokenAbsent { .. } => {
                 "check the label, that the device is connected, and that this user may open it"
             }
@@ -159,6 +154,44 @@ impl TokenError {
             _ => return None,
         };
         Some(remedy.to_owned())
+    }
+}
+
+impl TokenError {
+    /// Whether the token may be in another module than the one that said this.
+    pub(crate) fn may_be_elsewhere(&self) -> bool {
+        matches!(
+            self,
+            Self::TokenAbsent { .. }
+                | Self::ModuleNotLoadable { .. }
+                | Self::ModuleFailed { .. }
+                | Self::Hangs
+                | Self::Busy
+        )
+    }
+
+    /// Which stage of an [`Examination`](crate::Examination) fails with this.
+    pub(crate) fn stage(&self) -> usize {
+        match self {
+            Self::NoModule
+            | Self::ModuleNotConfigured { .. }
+            | Self::ModuleNotLoadable { .. }
+            | Self::ModuleFailed { .. }
+            | Self::Hangs
+            | Self::Closing => 0,
+            Self::TokenAbsent { .. } | Self::TokenAmbiguous { .. } => 1,
+            Self::Pin(_) => 2,
+            Self::PinRefused { .. } => 3,
+            Self::NoSession { .. } | Self::Busy => 4,
+            Self::KeyAbsent { .. }
+            | Self::KeyAmbiguous { .. }
+            | Self::KeyExists { .. }
+            | Self::KeyNotNamed
+            | Self::OtherKey
+            | Self::PublicHalfHidden
+            | Self::Key(_) => 5,
+            Self::Lost { .. } | Self::WrongResult | Self::Unsupported | Self::Refused => 6,
+        }
     }
 }
 

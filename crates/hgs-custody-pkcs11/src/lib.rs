@@ -27,17 +27,28 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod bell;
 mod error;
 mod examination;
+mod generation;
+mod key;
+mod module;
+mod pin;
+mod profile;
+mod search;
+mod session;
 mod settings;
 mod status;
+mod token;
 mod tokens;
+mod worker;
 
 pub use error::{Code, PinError, TokenError};
 pub use examination::{
     Examination, KeyFinding, MechanismFinding, ModuleFinding, OaepPlace, PinFinding,
     SessionFinding, Stage, TokenFinding,
 };
+pub use key::TokenKey;
 pub use settings::{ModuleSettings, Oaep, Settings, UnknownOaep, Usage};
 pub use status::{Breaker, ModuleStatus, TokenStatus};
-pub use tokens::{TokenKey, Tokens};
+pub use tokens::Tokens;

@@ -1,34 +1,51 @@
 use std::sync::Arc;
+use std::time::Duration;
 
-use hgs_crypto::SecretBytes;
-use hgs_crypto::rsa::{OaepHash, PublicKey, SignatureScheme};
-use hgs_custody::{Capabilities, KeyError, Pkcs11Uri, Pkcs11Uris, PrivateKey};
+use hgs_crypto::rsa::PublicKey;
+use hgs_custody::{PinSource, Pkcs11Uri, Pkcs11Uris, PrivateKey};
 
-use crate::{Examination, ModuleStatus, Settings, Stage, TokenError, Usage};
+use crate::key::{Lane, TokenKey, only};
+use crate::module::Module;
+use crate::search::KeyName;
+use crate::token::Token;
+use crate::{
+    Examination, ModuleStatus, Oaep, Settings, TokenError, Usage, examination, generation,
+};
+
+/// Time that the generation of a key may take; small devices need minutes for 4096 bits.
+const GENERATION: Duration = Duration::from_secs(600);
 
 /// All tokens of a process. There is one of these in a process, because a module has one state for
 /// all that use it; clones share it.
 #[derive(Debug, Clone)]
 pub struct Tokens {
-    settings: Arc<Settings>,
+    modules: Arc<Modules>,
 }
 
 impl Tokens {
     /// Takes the settings. No module is loaded before one of its keys is needed.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        let settings = Arc::new(settings);
-        Self { settings }
+        let modules = settings.modules.into_iter();
+        let modules = Modules {
+            modules: modules
+                .map(|module| Arc::new(Module::new(module)))
+                .collect(),
+            pin_source: settings.pin_source,
+        };
+        Self {
+            modules: Arc::new(modules),
+        }
     }
 
     /// The key of a certificate with this public half, and the spare if there is one. Nothing is
     /// asked yet: the object is found when it is first needed.
     #[must_use]
     pub fn key(&self, uris: &Pkcs11Uris, public: &PublicKey) -> Arc<dyn PrivateKey> {
-        let _ = uris;
-        Arc::new(TokenKey {
-            public: public.clone(),
-        })
+        let lanes = uris.iter();
+        let lanes = lanes.map(|uri| Lane::of(&self.modules, uri, public));
+        let key = TokenKey::new(public.clone(), lanes.collect(), &self.modules);
+        Arc::new(key)
     }
 
     /// Finds the key now, and its public half in the token.
@@ -36,8 +53,15 @@ impl Tokens {
     /// # Errors
     /// See [`TokenError`].
     pub fn open(&self, uri: &Pkcs11Uri) -> Result<TokenKey, TokenError> {
-        let _ = (uri, &self.settings);
-        Err(TokenError::NoModule)
+        let public = self.modules.in_token(uri, |token| {
+            let name = KeyName::of(uri);
+            token.run(move |seat| {
+                let handle = only(seat, &name)?;
+                let public = seat.public_half(handle, &name)?;
+                public.ok_or(TokenError::PublicHalfHidden)
+            })
+        })?;
+        Ok(self.key_of(uri, public))
     }
 
     /// Generates a key of 2048, 3072 or 4096 bits in the token, with the label and the identifier
@@ -51,59 +75,108 @@ impl Tokens {
         bits: usize,
         usage: Usage,
     ) -> Result<TokenKey, TokenError> {
-        let _ = (uri, bits, usage);
-        Err(TokenError::NoModule)
+        if uri.object.is_none() && uri.id.is_none() {
+            return Err(TokenError::KeyNotNamed);
+        }
+        let public = self.modules.in_token(uri, |token| {
+            let name = KeyName::of(uri);
+            token.run_patiently(GENERATION, move |seat| {
+                generation::generate(seat, &name, bits, usage)
+            })
+        })?;
+        Ok(self.key_of(uri, public))
+    }
+
+    fn key_of(&self, uri: &Pkcs11Uri, public: PublicKey) -> TokenKey {
+        let lane = Lane::of(&self.modules, uri, &public);
+        TokenKey::new(public, vec![lane], &self.modules)
     }
 
     /// Goes the way to a key stage by stage.
     #[must_use]
     pub fn examine(&self, uri: &Pkcs11Uri) -> Examination {
-        let _ = uri;
-        Examination {
-            module: Stage::Failed(TokenError::NoModule),
-            token: Stage::Skipped,
-            pin: Stage::Skipped,
-            login: Stage::Skipped,
-            sessions: Stage::Skipped,
-            key: Stage::Skipped,
-            mechanisms: Stage::Skipped,
-        }
+        examination::examine(&self.modules, uri)
     }
 
     /// How the modules are doing.
     #[must_use]
     pub fn status(&self) -> Vec<ModuleStatus> {
-        Vec::new()
+        let modules = self.modules.modules.iter();
+        modules.map(|module| module.status()).collect()
     }
 
     /// Tries all open breakers now, tokens that refused their PIN among them.
-    pub fn retry(&self) {}
+    pub fn retry(&self) {
+        self.modules
+            .modules
+            .iter()
+            .for_each(|module| module.retry());
+    }
 }
 
-/// A private key in a token, or the same in two.
-#[derive(Debug, Clone)]
-pub struct TokenKey {
-    public: PublicKey,
+/// The modules of a process, finalised when nobody has a key in them any more.
+#[derive(Debug)]
+pub(crate) struct Modules {
+    modules: Vec<Arc<Module>>,
+    pin_source: Option<PinSource>,
 }
 
-impl PrivateKey for TokenKey {
-    fn public(&self) -> &PublicKey {
-        &self.public
+impl Modules {
+    /// The tokens that a URI may mean: one in the module that it names, or in each.
+    pub(crate) fn candidates(
+        &self,
+        uri: &Pkcs11Uri,
+    ) -> Result<Vec<(Arc<Token>, Oaep)>, TokenError> {
+        if self.modules.is_empty() {
+            return Err(TokenError::NoModule);
+        }
+        let wanted = uri.module_path.as_ref();
+        let modules = self.modules.iter();
+        let candidates: Vec<_> = modules
+            .filter(|module| wanted.is_none_or(|path| *path == module.settings.path))
+            .map(|module| {
+                let token = module.token(uri, self.pin_source.as_ref());
+                (token, module.settings.oaep)
+            })
+            .collect();
+        match (candidates.is_empty(), wanted) {
+            (true, Some(path)) => Err(TokenError::ModuleNotConfigured { path: path.clone() }),
+            _ => Ok(candidates),
+        }
     }
 
-    fn decrypt(&self, _: OaepHash, _: &[u8]) -> Result<SecretBytes, KeyError> {
-        Err(TokenError::NoModule.into())
+    /// Does `work` in the token of a URI: in the first module that has it.
+    pub(crate) fn in_token<T>(
+        &self,
+        uri: &Pkcs11Uri,
+        work: impl Fn(&Arc<Token>) -> Result<T, TokenError>,
+    ) -> Result<T, TokenError> {
+        let mut reason = None;
+        let candidates = self.candidates(uri)?;
+        for (token, _) in &candidates {
+            match work(token) {
+                Err(error) if error.may_be_elsewhere() => {
+                    // "Not here" says less than why another module could not tell.
+                    let absent = matches!(error, TokenError::TokenAbsent { .. });
+                    if reason.is_none() || !absent {
+                        reason = Some(error);
+                    }
+                }
+                outcome => {
+                    let others = candidates
+                        .iter()
+                        .filter(|(other, _)| !Arc::ptr_eq(other, token));
+                    others.for_each(|(other, _)| other.forget());
+                    return outcome;
+                }
+            }
+        }
+        Err(reason.unwrap_or(TokenError::NoModule))
     }
+}
 
-    fn sign(&self, _: SignatureScheme, _: &[u8]) -> Result<Vec<u8>, KeyError> {
-        Err(TokenError::NoModule.into())
-    }
-
-    fn capabilities(&self) -> Result<Capabilities, KeyError> {
-        Err(TokenError::NoModule.into())
-    }
-
-    fn is_blocking(&self) -> bool {
-        true
+impl Drop for Modules {
+    fn drop(&mut self) {
+        self.modules.iter().for_each(|module| module.close());
     }
 }

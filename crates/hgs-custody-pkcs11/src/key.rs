@@ -1,0 +1,312 @@
+//! A private key in a token, and the same key in two.
+
+use std::sync::{Arc, Mutex, OnceLock};
+
+use cryptoki::error::Error;
+use cryptoki::object::{ObjectClass, ObjectHandle};
+use hgs_crypto::rsa::{OaepHash, PublicKey, SignatureScheme};
+use hgs_crypto::{CryptoError, SecretBytes};
+use hgs_custody::{Capabilities, KeyError, Pkcs11Uri, PrivateKey};
+
+use crate::bell::lock;
+use crate::profile::Profile;
+use crate::search::KeyName;
+use crate::session::{Meaning, Seat, lost, meaning};
+use crate::token::Token;
+use crate::tokens::Modules;
+use crate::{Oaep, OaepPlace, TokenError};
+
+/// A private key in a token, or the same in two. When the first can't be used, the second is, at
+/// once.
+#[derive(Debug, Clone)]
+pub struct TokenKey {
+    public: PublicKey,
+    lanes: Arc<[Lane]>,
+    /// The modules stay as long as somebody has a key in them.
+    _modules: Arc<Modules>,
+}
+
+impl TokenKey {
+    pub(crate) fn new(public: PublicKey, lanes: Vec<Lane>, modules: &Arc<Modules>) -> Self {
+        Self {
+            public,
+            lanes: lanes.into(),
+            _modules: Arc::clone(modules),
+        }
+    }
+
+    /// The first that works; the reason why the first does not, if none does.
+    fn first<T>(
+        &self,
+        work: impl Fn(&Arc<Place>) -> Result<T, TokenError>,
+    ) -> Result<T, TokenError> {
+        let mut reason = None;
+        for lane in &*self.lanes {
+            match lane.first(&work) {
+                Err(TokenError::Refused) => return Err(TokenError::Refused),
+                Err(error) => reason = reason.or(Some(error)),
+                done => return done,
+            }
+        }
+        Err(reason.unwrap_or(TokenError::NoModule))
+    }
+}
+
+impl PrivateKey for TokenKey {
+    fn public(&self) -> &PublicKey {
+        &self.public
+    }
+
+    fn decrypt(&self, hash: OaepHash, ciphertext: &[u8]) -> Result<SecretBytes, KeyError> {
+        let modulus = self.public.modulus();
+        // RFC 8017 section 7.1.2 steps 1b and 2a. Tokens disagree about what to say to these.
+        if ciphertext.len() != modulus.len() || ciphertext >= modulus {
+            return Err(KeyError::Refused);
+        }
+        Ok(self.first(|place| place.decrypt(hash, ciphertext))?)
+    }
+
+    fn sign(&self, scheme: SignatureScheme, message: &[u8]) -> Result<Vec<u8>, KeyError> {
+        Ok(self.first(|place| place.sign(scheme, message))?)
+    }
+
+    fn capabilities(&self) -> Result<Capabilities, KeyError> {
+        Ok(self.first(Place::profile)?.capabilities())
+    }
+
+    fn is_blocking(&self) -> bool {
+        true
+    }
+}
+
+/// The places where the key of one URI may be: one for each module that may hold the token.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    places: Vec<Arc<Place>>,
+    /// Where it was found. A token does not move to another module while the process runs.
+    settled: OnceLock<usize>,
+    /// Why there is no place at all.
+    failure: Option<TokenError>,
+}
+
+impl Lane {
+    /// All places of `uri`. The public half is `public`'s, and checked when the key is found.
+    pub(crate) fn of(modules: &Modules, uri: &Pkcs11Uri, public: &PublicKey) -> Self {
+        let (candidates, failure) = match modules.candidates(uri) {
+            Ok(candidates) => (candidates, None),
+            Err(error) => (Vec::new(), Some(error)),
+        };
+        let places = candidates.into_iter().map(|(token, oaep)| {
+            Arc::new(Place {
+                token,
+                name: KeyName::of(uri),
+                public: public.clone(),
+                oaep,
+                object: Mutex::new(None),
+            })
+        });
+        Self {
+            places: places.collect(),
+            settled: OnceLock::new(),
+            failure,
+        }
+    }
+
+    fn first<T>(
+        &self,
+        work: impl Fn(&Arc<Place>) -> Result<T, TokenError>,
+    ) -> Result<T, TokenError> {
+        if let Some(settled) = self.settled.get().and_then(|index| self.places.get(*index)) {
+            return work(settled);
+        }
+        let mut reason = self.failure.clone();
+        for (index, place) in self.places.iter().enumerate() {
+            match work(place) {
+                Err(error) if error.may_be_elsewhere() => {
+                    // "Not here" says less than why another module could not tell.
+                    let absent = matches!(error, TokenError::TokenAbsent { .. });
+                    if reason.is_none() || !absent {
+                        reason = Some(error);
+                    }
+                }
+                outcome => {
+                    self.settle(index);
+                    return outcome;
+                }
+            }
+        }
+        Err(reason.unwrap_or(TokenError::NoModule))
+    }
+
+    fn settle(&self, index: usize) {
+        if self.settled.set(index).is_ok() {
+            let others = self.places.iter().enumerate();
+            for (_, place) in others.filter(|(other, _)| *other != index) {
+                place.token.forget();
+            }
+        }
+    }
+}
+
+/// One key in one token.
+#[derive(Debug)]
+pub(crate) struct Place {
+    token: Arc<Token>,
+    name: KeyName,
+    public: PublicKey,
+    oaep: Oaep,
+    object: Mutex<Option<Object>>,
+}
+
+/// The key as one life of the module knows it.
+#[derive(Debug, Clone, Copy)]
+struct Object {
+    life: u64,
+    handle: ObjectHandle,
+    profile: Profile,
+}
+
+impl Place {
+    fn decrypt(
+        self: &Arc<Self>,
+        hash: OaepHash,
+        ciphertext: &[u8],
+    ) -> Result<SecretBytes, TokenError> {
+        let (place, ciphertext) = (Arc::clone(self), ciphertext.to_vec());
+        self.token
+            .run(move |seat| place.decrypt_at(seat, hash, &ciphertext))
+    }
+
+    fn sign(
+        self: &Arc<Self>,
+        scheme: SignatureScheme,
+        message: &[u8],
+    ) -> Result<Vec<u8>, TokenError> {
+        let (place, message) = (Arc::clone(self), message.to_vec());
+        self.token
+            .run(move |seat| place.sign_at(seat, scheme, &message))
+    }
+
+    fn profile(self: &Arc<Self>) -> Result<Profile, TokenError> {
+        let place = Arc::clone(self);
+        self.token.run(move |seat| Ok(place.object(seat)?.profile))
+    }
+
+    fn decrypt_at(
+        self: &Arc<Self>,
+        seat: &mut Seat,
+        hash: OaepHash,
+        ciphertext: &[u8],
+    ) -> Result<SecretBytes, TokenError> {
+        let object = self.object(seat)?;
+        if object.profile.oaep(hash) == OaepPlace::Nowhere {
+            return Err(TokenError::Unsupported);
+        }
+        let outcome = self.with_object(seat, |seat, object| {
+            let place = object.profile.oaep(hash);
+            seat.decrypt(object.handle, place, hash, ciphertext)
+        })?;
+        match outcome {
+            Ok(plaintext) => plaintext.map_err(|CryptoError| TokenError::Refused),
+            Err(error) if meaning(&error) == Meaning::Unsupported => Err(TokenError::Unsupported),
+            Err(error) if meaning(&error) == Meaning::Doubtful => {
+                seat.renew()?;
+                // Work that must succeed tells a bad ciphertext from a broken token.
+                match self.probe_at(seat) {
+                    Ok(()) => Err(TokenError::Refused),
+                    Err(_) => Err(lost(&error)),
+                }
+            }
+            Err(error) => Err(lost(&error)),
+        }
+    }
+
+    fn sign_at(
+        self: &Arc<Self>,
+        seat: &mut Seat,
+        scheme: SignatureScheme,
+        message: &[u8],
+    ) -> Result<Vec<u8>, TokenError> {
+        let object = self.object(seat)?;
+        let hashing = object.profile.hashing(scheme);
+        let hashing = hashing.ok_or(TokenError::Unsupported)?;
+        let sign =
+            |seat: &mut Seat, object: &Object| seat.sign(object.handle, hashing, scheme, message);
+        match self.with_object(seat, sign)? {
+            Ok(signature) => Ok(signature),
+            Err(error) if meaning(&error) == Meaning::Unsupported => Err(TokenError::Unsupported),
+            Err(error) if meaning(&error) == Meaning::Doubtful => {
+                seat.renew()?;
+                // A digest can't be bad input, so a second error is the token's.
+                let again = self.with_object(seat, sign)?;
+                again.map_err(|_| lost(&error))
+            }
+            Err(error) => Err(lost(&error)),
+        }
+    }
+
+    /// Does `work` with the key. If its handle is gone, the object is looked for once more: it may
+    /// have been replaced by an import.
+    fn with_object<T>(
+        self: &Arc<Self>,
+        seat: &mut Seat,
+        work: impl Fn(&mut Seat, &Object) -> Result<T, Error>,
+    ) -> Result<Result<T, Error>, TokenError> {
+        let object = self.object(seat)?;
+        match work(seat, &object) {
+            Err(error) if meaning(&error) == Meaning::Handle => {
+                *lock(&self.object) = None;
+                // Not "absent": it was there a moment ago, and a dead token finds nothing either.
+                let object = self.object(seat).map_err(|_| lost(&error))?;
+                Ok(work(seat, &object))
+            }
+            outcome => Ok(outcome),
+        }
+    }
+
+    /// Tries the key after a recovery, or after a doubtful error.
+    pub(crate) fn probe_at(self: &Arc<Self>, seat: &mut Seat) -> Result<(), TokenError> {
+        let object = self.object(seat)?;
+        object.profile.probe(seat, object.handle, &self.public)
+    }
+
+    /// The key as this life of the module knows it. Whoever comes first finds and tries it, and the
+    /// others wait for that.
+    fn object(self: &Arc<Self>, seat: &mut Seat) -> Result<Object, TokenError> {
+        let mut place = lock(&self.object);
+        if let Some(object) = place.filter(|object| object.life == seat.life) {
+            return Ok(object);
+        }
+        let handle = only(seat, &self.name)?;
+        let shown = seat.public_half(handle, &self.name)?;
+        if shown.as_ref().is_some_and(|shown| *shown != self.public) {
+            return Err(TokenError::OtherKey);
+        }
+        let profile = Profile::of(seat, handle, &self.public, self.oaep)?;
+        if shown.is_none() && !profile.does_anything() {
+            return Err(TokenError::OtherKey);
+        }
+        let object = Object {
+            life: seat.life,
+            handle,
+            profile,
+        };
+        *place = Some(object);
+        self.token.remember(self);
+        Ok(object)
+    }
+}
+
+/// The one private RSA key of this name.
+pub(crate) fn only(seat: &Seat, name: &KeyName) -> Result<ObjectHandle, TokenError> {
+    let found = seat.find(ObjectClass::PRIVATE_KEY, name);
+    let wanted = name.to_string();
+    match found.map_err(|error| lost(&error))?.as_slice() {
+        [handle] => Ok(*handle),
+        [] => Err(TokenError::KeyAbsent { wanted }),
+        several => Err(TokenError::KeyAmbiguous {
+            wanted,
+            count: several.len(),
+        }),
+    }
+}

@@ -1,0 +1,149 @@
+//! The two parts of a URI: which token, and which key in it.
+
+use std::fmt;
+
+use cryptoki::context::Pkcs11;
+use cryptoki::error::Error;
+use cryptoki::object::{Attribute, KeyType, ObjectClass};
+use cryptoki::slot::{Slot, TokenInfo};
+use hgs_custody::Pkcs11Uri;
+
+use crate::{Code, TokenError};
+
+/// The part of a URI that names a token. What it leaves open, any token has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Selector(Pkcs11Uri);
+
+impl Selector {
+    pub(crate) fn of(uri: &Pkcs11Uri) -> Self {
+        Self(Pkcs11Uri {
+            object: None,
+            id: None,
+            module_path: None,
+            pin_source: None,
+            ..uri.clone()
+        })
+    }
+
+    /// The one slot with such a token.
+    pub(crate) fn find(&self, context: &Pkcs11) -> Result<Found, TokenError> {
+        let mut present = Vec::new();
+        let mut matching = Vec::new();
+        for (slot, info) in tokens(context).map_err(|error| TokenError::Lost {
+            code: Code::from(&error),
+        })? {
+            if self.matches(slot, &info) {
+                matching.push((slot, info.clone()));
+            }
+            present.push(info.label().to_owned());
+        }
+        let tokens = present.len();
+        let count = matching.len();
+        match matching.pop() {
+            Some((slot, info)) if count == 1 => Ok(Found { slot, info, tokens }),
+            Some(_) => Err(TokenError::TokenAmbiguous {
+                wanted: self.to_string(),
+                count,
+            }),
+            None => Err(TokenError::TokenAbsent {
+                wanted: self.to_string(),
+                present,
+            }),
+        }
+    }
+
+    fn matches(&self, slot: Slot, info: &TokenInfo) -> bool {
+        let same = |wanted: &Option<String>, found: &str| {
+            wanted.as_ref().is_none_or(|wanted| wanted == found)
+        };
+        same(&self.0.token, info.label())
+            && same(&self.0.manufacturer, info.manufacturer_id())
+            && same(&self.0.model, info.model())
+            && same(&self.0.serial, info.serial_number())
+            && self.0.slot_id.is_none_or(|wanted| wanted == slot.id())
+    }
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        named(&self.0, "any token", formatter)
+    }
+}
+
+/// A token that was found.
+pub(crate) struct Found {
+    pub(crate) slot: Slot,
+    pub(crate) info: TokenInfo,
+    /// How many tokens the module shows.
+    pub(crate) tokens: usize,
+}
+
+/// The tokens that are initialised. A slot whose token vanishes meanwhile has none.
+fn tokens(context: &Pkcs11) -> Result<Vec<(Slot, TokenInfo)>, Error> {
+    let slots = context.get_slots_with_token()?;
+    let with_info = slots
+        .into_iter()
+        .filter_map(|slot| Some((slot, context.get_token_info(slot).ok()?)));
+    Ok(with_info
+        .filter(|(_, info)| info.token_initialized())
+        .collect())
+}
+
+/// The part of a URI that names a key in its token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct KeyName(Pkcs11Uri);
+
+impl KeyName {
+    pub(crate) fn of(uri: &Pkcs11Uri) -> Self {
+        Self(Pkcs11Uri {
+            object: uri.object.clone(),
+            id: uri.id.clone(),
+            ..Pkcs11Uri::default()
+        })
+    }
+
+    /// `CKA_LABEL` and `CKA_ID`, as far as they are named.
+    pub(crate) fn attributes(&self) -> Vec<Attribute> {
+        let label = self.0.object.as_ref();
+        let label = label.map(|label| Attribute::Label(label.clone().into_bytes()));
+        let id = self.0.id.clone().map(Attribute::Id);
+        label.into_iter().chain(id).collect()
+    }
+
+    /// What the key and nothing else has.
+    pub(crate) fn template(&self, class: ObjectClass) -> Vec<Attribute> {
+        let fixed = [Attribute::Class(class), Attribute::KeyType(KeyType::RSA)];
+        fixed.into_iter().chain(self.attributes()).collect()
+    }
+}
+
+impl fmt::Display for KeyName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        named(&self.0, "of any name", formatter)
+    }
+}
+
+fn named(uri: &Pkcs11Uri, anything: &str, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let text = uri.to_string();
+    match text.strip_prefix("pkcs11:").unwrap_or_default() {
+        "" => formatter.write_str(anything),
+        attributes => formatter.write_str(attributes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_part_is_shown_by_what_it_says() {
+        let uri: Pkcs11Uri = "pkcs11:token=hgs;serial=1;object=key;id=%01?pin-source=/pin"
+            .parse()
+            .unwrap();
+        assert_eq!(Selector::of(&uri).to_string(), "token=hgs;serial=1");
+        assert_eq!(KeyName::of(&uri).to_string(), "object=key;id=%01");
+        assert_eq!(Selector::of(&Pkcs11Uri::default()).to_string(), "any token");
+        let attributes = KeyName::of(&uri).attributes();
+        assert_eq!(attributes.len(), 2);
+    }
+}
