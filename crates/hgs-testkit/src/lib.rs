@@ -3,6 +3,7 @@
 pub mod fixtures;
 mod mutate;
 mod outside;
+pub mod softhsm;
 
 pub use mutate::Mutations;
 pub use outside::{shared, tool};
