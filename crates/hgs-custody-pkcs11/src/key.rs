@@ -303,7 +303,12 @@ pub(crate) fn only(seat: &Seat, name: &KeyName) -> Result<ObjectHandle, TokenErr
     let wanted = name.to_string();
     match found.map_err(|error| lost(&error))?.as_slice() {
         [handle] => Ok(*handle),
-        [] => Err(TokenError::KeyAbsent { wanted }),
+        [] => {
+            // A token that died since its last use finds nothing, without an error.
+            let alive = seat.context.get_token_info(seat.slot);
+            alive.map_err(|error| lost(&error))?;
+            Err(TokenError::KeyAbsent { wanted })
+        }
         several => Err(TokenError::KeyAmbiguous {
             wanted,
             count: several.len(),

@@ -247,7 +247,8 @@ impl Keeper {
         if !self.drain(tokens) {
             return;
         }
-        let again = self.finalise();
+        self.finalise();
+        let again = self.life > 0;
         match self.initialise() {
             Ok(()) => {
                 self.failure = None;
@@ -295,17 +296,12 @@ impl Keeper {
         true
     }
 
-    /// Answers whether the module was initialised.
-    fn finalise(&mut self) -> bool {
-        if !std::mem::take(&mut self.initialised) {
-            return false;
-        }
-        if let Some(library) = &self.library
-            && let Err(error) = library.clone().finalize()
-        {
+    fn finalise(&mut self) {
+        let initialised = std::mem::take(&mut self.initialised);
+        let library = self.library.as_ref().filter(|_| initialised);
+        if let Some(Err(error)) = library.map(|library| library.clone().finalize()) {
             debug!(%error, "a PKCS#11 module does not finalise");
         }
-        true
     }
 
     fn initialise(&mut self) -> Result<(), TokenError> {

@@ -72,7 +72,7 @@ impl Profile {
         key: ObjectHandle,
         public: &PublicKey,
     ) -> Result<(), TokenError> {
-        let mut trials = Trials { seat, key, public };
+        let trials = Trials { seat, key, public };
         let schemes = [SignatureScheme::Pkcs1Sha256, SignatureScheme::PssSha256];
         let sign = schemes
             .into_iter()
@@ -196,7 +196,7 @@ impl Trials<'_> {
     }
 
     /// Whether a result that should be right is right.
-    fn decrypt(&mut self, hash: OaepHash, place: OaepPlace) -> Result<bool, Error> {
+    fn decrypt(&self, hash: OaepHash, place: OaepPlace) -> Result<bool, Error> {
         let trial = SecretBytes::from(TRIAL);
         let ciphertext = self.public.encrypt_oaep(hash, &trial);
         let ciphertext = ciphertext.expect("every accepted key has room for 32 octets");
@@ -204,7 +204,7 @@ impl Trials<'_> {
         Ok(opened == Ok(trial))
     }
 
-    fn sign(&mut self, scheme: SignatureScheme, hashing: Hashing) -> Result<bool, Error> {
+    fn sign(&self, scheme: SignatureScheme, hashing: Hashing) -> Result<bool, Error> {
         let signature = self.seat.sign(self.key, hashing, scheme, TRIAL)?;
         Ok(self.public.verify(scheme, TRIAL, &signature).is_ok())
     }
@@ -224,7 +224,7 @@ impl Trials<'_> {
     }
 
     /// Whether the token still knows the object, when it refuses all work with it.
-    fn is_there(&mut self) -> Result<(), TokenError> {
+    fn is_there(&self) -> Result<(), TokenError> {
         let seen = self.seat.attributes(self.key, &[AttributeType::Class]);
         seen.map(drop).map_err(|error| lost(&error))
     }

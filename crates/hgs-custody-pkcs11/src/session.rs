@@ -140,7 +140,7 @@ impl Seat {
         Ok(key.transpose()?)
     }
 
-    fn numbers(&self, object: ObjectHandle) -> Result<Option<(Vec<u8>, Vec<u8>)>, Error> {
+    fn numbers(&self, object: ObjectHandle) -> Result<Option<Numbers>, Error> {
         let types = [AttributeType::Modulus, AttributeType::PublicExponent];
         let (mut modulus, mut exponent) = (None, None);
         for attribute in self.attributes(object, &types)? {
@@ -154,6 +154,9 @@ impl Seat {
         Ok(numbers.filter(|(modulus, exponent)| !modulus.is_empty() && !exponent.is_empty()))
     }
 }
+
+/// Modulus and exponent, big-endian.
+type Numbers = (Vec<u8>, Vec<u8>);
 
 fn oaep_parameters(hash: OaepHash) -> PkcsOaepParams<'static> {
     let (hash, mask) = match hash {
