@@ -156,6 +156,12 @@ pub enum Action {
     RevokeHost,
     /// A host was forgotten.
     RemoveHost,
+    /// The state was written to an encrypted file.
+    ExportState,
+    /// A file of another state was taken in.
+    ImportState,
+    /// Everything was sealed and tagged anew under another master key.
+    RotateMasterKey,
     /// A host attested.
     Attest,
     /// The keys of a protector were released.
@@ -313,6 +319,35 @@ pub(crate) fn verify(
         each(text);
     }
     Ok(head)
+}
+
+/// Tags every record anew, at most `batch` at a time; where the log ends then.
+pub(crate) fn rotate(
+    connection: &Connection,
+    old: &Authenticator,
+    new: &Authenticator,
+    batch: u32,
+) -> Result<Head, StoreError> {
+    let (mut before, mut after) = (Head::EMPTY, Head::EMPTY);
+    let mut select = connection
+        .prepare("SELECT record, tag FROM audit WHERE sequence > ?1 ORDER BY sequence LIMIT ?2")?;
+    let mut update = connection.prepare("UPDATE audit SET tag = ?2 WHERE sequence = ?1")?;
+    loop {
+        let from = before.sequence.cast_signed();
+        let rows = select.query_map((from, batch), |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let rows: Vec<(String, Vec<u8>)> = rows.collect::<Result<_, _>>()?;
+        if rows.is_empty() {
+            return Ok(after);
+        }
+        for (text, tag) in rows {
+            let expected = before.sequence + 1;
+            before = before
+                .verified_next(old, &text, &tag)
+                .ok_or_else(|| tampered(expected, Finding::Changed))?;
+            after = after.next(new, &text);
+            update.execute((after.sequence.cast_signed(), &after.tag))?;
+        }
+    }
 }
 
 pub(crate) fn tampered(sequence: u64, finding: Finding) -> Tampered {

@@ -204,6 +204,22 @@ pub(crate) fn insert_row(
     Ok(())
 }
 
+/// Notes which master key everything hangs from.
+pub(crate) fn set_master_key(
+    connection: &Connection,
+    master_key: &MasterKey,
+) -> Result<(), StoreError> {
+    let sql = "UPDATE store SET master_key = ?1 WHERE id = 1";
+    connection.execute(sql, [&master_key.identifier()])?;
+    Ok(())
+}
+
+/// What tells the master key of the state in this database from others.
+pub(crate) fn master_key_identifier(connection: &Connection) -> Result<Vec<u8>, StoreError> {
+    let sql = "SELECT master_key FROM store WHERE id = 1";
+    Ok(connection.query_row(sql, (), |row| row.get(0))?)
+}
+
 /// Notes that the migrations up to `version` were run.
 pub(crate) fn set_schema_version(connection: &Connection, version: u32) -> Result<(), StoreError> {
     let sql = "UPDATE store SET schema_version = ?1 WHERE schema_version <> ?1";

@@ -31,6 +31,9 @@ pub enum OpenError {
         /// The state folder.
         directory: PathBuf,
     },
+    /// The operator's turn: the file of the master key.
+    #[error(transparent)]
+    MasterKey(#[from] MasterKeyError),
     /// The operator's turn: the state was written under another master key.
     #[error("the state was written under another master key")]
     WrongMasterKey,
@@ -40,6 +43,15 @@ pub enum OpenError {
         /// The version found.
         found: u32,
         /// The newest version this program knows.
+        known: u32,
+    },
+    /// The operator's turn: an older program wrote the state, and none that knows this version has
+    /// served it since.
+    #[error("the state has schema version {found}; this program reads {known} beside a server")]
+    OlderSchema {
+        /// The version found.
+        found: u32,
+        /// The version that is read.
         known: u32,
     },
     /// The database file is damaged.

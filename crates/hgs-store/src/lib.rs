@@ -20,6 +20,7 @@
 //! network, and it never gives a private key to anyone but the process that holds the master key.
 
 mod audit;
+pub mod backup;
 mod change;
 mod diagnosis;
 mod engine;
@@ -50,7 +51,7 @@ pub use model::{
 pub use record::RecordKind;
 pub use release::{Recipient, Recorded, Release, ReleaseRefusal};
 pub use state::State;
-pub use store::{Counters, Opening, Store};
+pub use store::{Counters, Import, ImportError, Imported, Opening, Store};
 pub use transaction::{
     Act, Attestation, MAX_DENIED, MAX_IDENTITY_KEYS, MAX_REASON_LENGTH, Refusal, SignerChange,
     Transaction,

@@ -23,6 +23,9 @@
 //! older version of it back (an ancestor is not reported). What decides whether a key is released
 //! (hosts, certificates, signers) is in memory and out of such a writer's reach.
 
+mod carried;
+mod rotated;
+
 use std::fmt;
 
 use hgs_custody::seal::Tag;
@@ -33,6 +36,9 @@ use serde::{Deserialize, Serialize};
 use crate::model::Digest;
 use crate::record::{Keys, Sum};
 use crate::{Finding, StoreError, Tampered};
+
+pub(crate) use carried::{CarriedIds, CarriedProtector, carry_out, count};
+pub(crate) use rotated::rotate;
 
 /// For how long an ancestor is kept after its last use: longer than a year, so that what is
 /// started once a year (a drill, a balance) is still known.
@@ -126,6 +132,7 @@ macro_rules! select {
         )
     };
 }
+use select;
 
 /// The tree within one commit.
 pub(crate) struct Tree<'a> {

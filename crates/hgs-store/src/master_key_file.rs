@@ -7,9 +7,10 @@ use std::path::Path;
 
 use hgs_crypto::Random;
 use hgs_custody::seal::{MASTER_KEY_LENGTH, MasterKey};
-use hgs_files::Readers;
+use hgs_files::{Readers, Staged};
 
-use crate::MasterKeyError;
+use crate::place::Place;
+use crate::{MasterKeyError, OpenError, engine};
 
 /// Draws a master key and writes it to `path`, which must not exist. It is on the disk when this
 /// returns.
@@ -33,6 +34,71 @@ pub fn read(path: &Path) -> Result<MasterKey, MasterKeyError> {
         path: path.to_owned(),
         problem,
     })
+}
+
+/// Reads the master key of the state in `directory` from `path`, after settling what a rotation left there if it was
+/// interrupted: of the two keys that are at hand then, the state is under one, and the other is removed.
+///
+/// # Errors
+/// As for [`read`]; where something is to be settled, also when the state can't be looked at, for instance because a
+/// process holds it.
+pub fn read_settled(path: &Path, directory: &Path) -> Result<MasterKey, OpenError> {
+    if let Some(staged) = Staged::left_for(path)? {
+        // Whoever rotates holds the state until it is settled.
+        let place = Place::take_existing(directory)?;
+        settle(staged, path, &place)?;
+    }
+    Ok(read(path)?)
+}
+
+/// A new master key that waits beside the old one. Dropping it leaves it there, as a crash would.
+#[derive(Debug)]
+pub struct NewMasterKey {
+    key: MasterKey,
+    staged: Staged,
+}
+
+impl NewMasterKey {
+    /// Draws a key and writes it beside `path`; it is on the disk when this returns.
+    ///
+    /// # Errors
+    /// When it can't be written, or randomness fails.
+    pub fn stage(path: &Path, random: &mut dyn Random) -> Result<Self, MasterKeyError> {
+        let key = MasterKey::generate(random)?;
+        let staged = Staged::write(path, key.octets().expose(), Readers::AsBefore)?;
+        staged.synchronise_folder()?;
+        Ok(Self { key, staged })
+    }
+
+    /// The key.
+    #[must_use]
+    pub fn key(&self) -> &MasterKey {
+        &self.key
+    }
+
+    /// Takes the place of the old one, when the state is under it.
+    ///
+    /// # Errors
+    /// When the file can't be replaced; it stays beside the old one, and is found there.
+    pub fn take_place(self) -> Result<(), MasterKeyError> {
+        Ok(self.staged.replace()?)
+    }
+}
+
+fn settle(staged: Staged, path: &Path, place: &Place) -> Result<(), OpenError> {
+    let connection = engine::open_reader(place.database())?;
+    let identifier = engine::master_key_identifier(&connection)?;
+    let is_of_the_state = |path: &Path| {
+        let key = read(path);
+        key.is_ok_and(|key| key.identifier()[..] == identifier)
+    };
+    if is_of_the_state(staged.staged()) {
+        staged.replace()?;
+    } else if is_of_the_state(path) {
+        staged.discard()?;
+    }
+    // Neither: then it is another state, or another key, and nothing is thrown away.
+    Ok(())
 }
 
 #[cfg(test)]

@@ -62,6 +62,23 @@ impl Place {
     }
 }
 
+/// The database in `directory`, for somebody who only reads: another process may hold it.
+pub(crate) fn visit(directory: &Path) -> Result<PathBuf, OpenError> {
+    let database = directory.join(DATABASE);
+    hgs_files::refuse_link(&database)?;
+    if !hgs_files::exists(&database)? {
+        let directory = directory.to_owned();
+        return Err(OpenError::NotInitialised { directory });
+    }
+    // The file itself is not opened: see above.
+    hgs_files::private_folder(directory)?;
+    let resolved = database.canonicalize();
+    Ok(resolved.map_err(|error| FileError {
+        path: database,
+        problem: error.into(),
+    })?)
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs::{self, DirBuilder};

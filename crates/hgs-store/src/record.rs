@@ -154,6 +154,11 @@ impl Sum {
         self.count = self.count.wrapping_sub(1);
     }
 
+    /// How many records it is over.
+    pub(crate) fn count(&self) -> u64 {
+        self.count
+    }
+
     pub(crate) fn octets(&self) -> [u8; 40] {
         let mut octets = [0; 40];
         let numbers = self.lanes.iter().chain([&self.count]);

@@ -129,6 +129,17 @@ impl State {
         Some((&stored.value, stored.generation))
     }
 
+    /// All sealed keys, each with the generation it was sealed in.
+    pub(crate) fn private_keys(&self) -> impl Iterator<Item = (&SealedKey, u64)> {
+        let all = self.private_keys.values();
+        all.map(|stored| (&*stored.value, stored.generation))
+    }
+
+    /// The identity keys of all hosts.
+    pub(crate) fn all_host_identities(&self) -> impl Iterator<Item = &HostIdentity> {
+        self.host_identities.values().map(|stored| &*stored.value)
+    }
+
     pub(crate) fn known_settings(&self) -> Option<&Settings> {
         self.settings.as_ref().map(|stored| &*stored.value)
     }

@@ -1,5 +1,8 @@
 //! The open store: reading from memory, writing through one queue.
 
+mod import;
+mod rotate;
+
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
@@ -21,6 +24,8 @@ use crate::transaction::{Act, Refusal, Transaction};
 use crate::usage::{self, PairUsage};
 use crate::writer::{Committed, Failure, Job, Never, Queue, Shared, Writer};
 use crate::{Finding, OpenError, State, StoreError, Tampered, opening};
+
+pub use import::{Import, ImportError, Imported};
 
 /// The state of the guardian service on this machine's disk, held by one process.
 ///
@@ -353,9 +358,13 @@ mod certificate_tests;
 #[cfg(test)]
 mod durability_tests;
 #[cfg(test)]
+mod import_tests;
+#[cfg(test)]
 mod migration_tests;
 #[cfg(test)]
 mod model_tests;
+#[cfg(test)]
+mod rotate_tests;
 #[cfg(test)]
 mod tamper_tests;
 #[cfg(test)]

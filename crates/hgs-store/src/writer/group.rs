@@ -322,7 +322,7 @@ impl<'a> Group<'a> {
 }
 
 impl RecordChange {
-    fn of(change: &Change) -> Self {
+    pub(crate) fn of(change: &Change) -> Self {
         let key = change.key();
         Self {
             kind: key.kind(),

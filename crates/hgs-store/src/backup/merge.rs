@@ -1,0 +1,511 @@
+//! What becomes of a state when a document is taken in.
+//!
+//! Where the two say different things, somebody has to choose, and each such place is named. Not chosen is what must never
+//! be undone by an old backup: a host that is barred here or there stays barred, a key that is compromised stays so, and of
+//! restrictions on a signer the stricter holds.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use hgs_pki::{Thumbprint, Time};
+use serde::Serialize;
+
+use super::carried::{check_certificates, check_hosts};
+use super::{Carried, Inconsistent};
+use crate::State;
+use crate::change::{Change, Record, RecordKey};
+use crate::model::{
+    AttestationSigner, CertificateKind, CertificateRecord, Digest, Host, HostId, HostIdentity,
+    HostName, IdentityKind, Lineage, Settings, SignerStage,
+};
+use crate::record::RecordKind;
+
+/// Who prevails where a state and a document differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Resolution {
+    /// Nobody: then nothing is taken in.
+    Refuse,
+    /// The state.
+    KeepOurs,
+    /// The document.
+    TakeTheirs,
+}
+
+/// A place where a state and a document differ.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Conflict {
+    /// The kind of record.
+    pub kind: RecordKind,
+    /// Which one.
+    pub name: String,
+    /// What of it differs.
+    pub what: &'static str,
+    /// What the state says.
+    pub ours: String,
+    /// What the document says.
+    pub theirs: String,
+}
+
+impl fmt::Display for Conflict {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            kind,
+            name,
+            what,
+            ours,
+            theirs,
+        } = self;
+        write!(
+            formatter,
+            "{kind} {name}: {what} is {ours} here and {theirs} in the document"
+        )
+    }
+}
+
+/// What a document makes of a state.
+#[derive(Debug)]
+pub(crate) struct Merged {
+    /// What is written, private keys aside.
+    pub(crate) changes: Vec<Change>,
+    /// The public halves of the private keys that are new.
+    pub(crate) keys: Vec<Digest>,
+    /// Where the two differ.
+    pub(crate) conflicts: Vec<Conflict>,
+}
+
+/// Plans what `theirs` makes of `ours`, which may be empty.
+pub(crate) fn merge(
+    ours: &State,
+    theirs: &Carried,
+    resolution: Resolution,
+) -> Result<Merged, Inconsistent> {
+    let mut merge = Merge {
+        ours,
+        theirs,
+        take_theirs: resolution == Resolution::TakeTheirs,
+        conflicts: Vec::new(),
+    };
+    let mut changes = merge.settings();
+    let certificates = merge.certificates()?;
+    let signers = merge.signers();
+    let keys = merge.new_keys(&certificates, &signers);
+    let (hosts, gone) = merge.hosts()?;
+    let identities = merge.identities(&hosts);
+    let known = ours
+        .certificates()
+        .map(|one| (one.thumbprint(), one))
+        .collect();
+    changes.extend(changed(&known, certificates, Record::Certificate));
+    let known = ours
+        .attestation_signers()
+        .map(|one| (one.thumbprint(), one))
+        .collect();
+    changes.extend(changed(&known, signers, Record::AttestationSigner));
+    changes.extend(gone.iter().flat_map(|host| forgotten(ours, host)));
+    // A host that is gone may come back under the same id.
+    let stay = |id: &HostId| !gone.contains(id);
+    let known = ours
+        .hosts()
+        .map(|one| (one.id, one))
+        .filter(|(id, _)| stay(id))
+        .collect();
+    changes.extend(changed(&known, hosts, Record::Host));
+    let known = ours
+        .all_host_identities()
+        .map(|one| ((one.host, one.public_key), one));
+    let known = known.filter(|((id, _), _)| stay(id)).collect();
+    changes.extend(changed(&known, identities, Record::HostIdentity));
+    Ok(Merged {
+        changes,
+        keys,
+        conflicts: merge.conflicts,
+    })
+}
+
+fn changed<K: Ord, V: PartialEq>(
+    known: &BTreeMap<K, &V>,
+    merged: BTreeMap<K, V>,
+    record: impl Fn(V) -> Record,
+) -> Vec<Change> {
+    let changed = merged
+        .into_iter()
+        .filter(|(key, value)| known.get(key) != Some(&value));
+    changed
+        .map(|(_, value)| Change::Put(record(value)))
+        .collect()
+}
+
+fn forgotten(ours: &State, host: &HostId) -> Vec<Change> {
+    let identities = ours.host_identities(host);
+    let identities = identities.map(|one| RecordKey::HostIdentity(*host, one.public_key));
+    identities
+        .chain([RecordKey::Host(*host)])
+        .map(Change::Remove)
+        .collect()
+}
+
+struct Merge<'m> {
+    ours: &'m State,
+    theirs: &'m Carried,
+    take_theirs: bool,
+    conflicts: Vec<Conflict>,
+}
+
+impl Merge<'_> {
+    /// Chooses between two values; where they differ, that is a conflict.
+    fn choose<T: PartialEq + Clone>(
+        &mut self,
+        (kind, name): (RecordKind, &str),
+        what: &'static str,
+        (ours, theirs): (&T, &T),
+        shown: impl Fn(&T) -> String,
+    ) -> T {
+        if ours == theirs {
+            return ours.clone();
+        }
+        self.conflicts.push(Conflict {
+            kind,
+            name: name.to_owned(),
+            what,
+            ours: shown(ours),
+            theirs: shown(theirs),
+        });
+        if self.take_theirs { theirs } else { ours }.clone()
+    }
+
+    fn settings(&mut self) -> Vec<Change> {
+        let Some(theirs) = &self.theirs.settings else {
+            return Vec::new();
+        };
+        // A re-key window is an exception made there and then.
+        let Some(ours) = self.ours.known_settings() else {
+            let settings = Settings {
+                rekey_window_until: None,
+                ..theirs.clone()
+            };
+            return vec![Change::Put(Record::Settings(settings))];
+        };
+        let (place, of) = ((RecordKind::Settings, "service"), |url: &Option<String>| {
+            url.clone().unwrap_or_else(|| "none".to_owned())
+        });
+        let settings = Settings {
+            name: self.choose(
+                place,
+                "name",
+                (&ours.name, &theirs.name),
+                ToString::to_string,
+            ),
+            attestation_url: self.choose(
+                place,
+                "attestation_url",
+                (&ours.attestation_url, &theirs.attestation_url),
+                of,
+            ),
+            key_protection_url: self.choose(
+                place,
+                "key_protection_url",
+                (&ours.key_protection_url, &theirs.key_protection_url),
+                of,
+            ),
+            // These follow the configuration of this node whenever it starts.
+            ..ours.clone()
+        };
+        let changed = settings != *ours;
+        changed
+            .then_some(Change::Put(Record::Settings(settings)))
+            .into_iter()
+            .collect()
+    }
+
+    fn certificates(&mut self) -> Result<BTreeMap<Thumbprint, CertificateRecord>, Inconsistent> {
+        let ours = self.ours.certificates();
+        let mut all: BTreeMap<_, _> = ours.map(|one| (one.thumbprint(), one.clone())).collect();
+        for (thumbprint, theirs) in &self.theirs.certificates {
+            let merged = match self.ours.certificate(thumbprint) {
+                Some(ours) => self.certificate(ours, theirs),
+                None => theirs.clone(),
+            };
+            all.insert(*thumbprint, merged);
+        }
+        self.same_compromise(&mut all);
+        self.heads(&mut all);
+        check_certificates(&all.values().collect::<Vec<_>>())?;
+        Ok(all)
+    }
+
+    fn certificate(
+        &mut self,
+        ours: &CertificateRecord,
+        theirs: &CertificateRecord,
+    ) -> CertificateRecord {
+        let name = ours.thumbprint().to_string();
+        let place = (RecordKind::Certificate, name.as_str());
+        let label = |label: &Option<crate::Label>| {
+            label
+                .as_ref()
+                .map_or_else(|| "none".to_owned(), ToString::to_string)
+        };
+        CertificateRecord {
+            kind: self.choose(
+                place,
+                "kind",
+                (&ours.kind, &theirs.kind),
+                ToString::to_string,
+            ),
+            certificate: ours.certificate.clone(),
+            key: self.choose(place, "key", (&ours.key, &theirs.key), ToString::to_string),
+            lineage: self.choose(
+                place,
+                "lineage",
+                (&ours.lineage, &theirs.lineage),
+                ToString::to_string,
+            ),
+            enabled: self.choose(
+                place,
+                "enabled",
+                (&ours.enabled, &theirs.enabled),
+                ToString::to_string,
+            ),
+            head: ours.head,
+            compromised: earlier(ours.compromised, theirs.compromised),
+            retired: earlier(ours.retired, theirs.retired),
+            label: self.choose(place, "label", (&ours.label, &theirs.label), label),
+            added: ours.added.min(theirs.added),
+        }
+    }
+
+    /// A key that is compromised is so under each of its certificates.
+    fn same_compromise(&self, all: &mut BTreeMap<Thumbprint, CertificateRecord>) {
+        let mut since: BTreeMap<[u8; 32], Option<Time>> = BTreeMap::new();
+        for record in all.values() {
+            let known = since
+                .entry(*record.certificate.public_key().digest())
+                .or_default();
+            *known = earlier(*known, record.compromised);
+        }
+        for record in all.values_mut() {
+            let known = since.get(record.certificate.public_key().digest());
+            record.compromised = known.copied().flatten();
+        }
+    }
+
+    /// One head of each kind for each lineage.
+    fn heads(&mut self, all: &mut BTreeMap<Thumbprint, CertificateRecord>) {
+        type Heads = BTreeMap<(Lineage, CertificateKind), Thumbprint>;
+        let place = |one: &CertificateRecord| ((one.lineage.clone(), one.kind), one.thumbprint());
+        let ours: Heads = self
+            .ours
+            .certificates()
+            .filter(|one| one.head)
+            .map(place)
+            .collect();
+        let theirs = self
+            .theirs
+            .certificates
+            .values()
+            .filter(|one| one.head)
+            .map(place);
+        let mut heads = ours;
+        for (succession, theirs) in theirs {
+            let name = format!("{} {}", succession.0, succession.1);
+            let ours = *heads.get(&succession).unwrap_or(&theirs);
+            let place = (RecordKind::Certificate, name.as_str());
+            let head = self.choose(place, "head", (&ours, &theirs), ToString::to_string);
+            heads.insert(succession, head);
+        }
+        for (thumbprint, record) in all {
+            let succession = (record.lineage.clone(), record.kind);
+            record.head = heads.get(&succession) == Some(thumbprint);
+        }
+    }
+
+    /// Signers of the document sign no more: whoever takes it in makes a signer of its own, and what theirs have signed is
+    /// believed until it ends.
+    fn signers(&mut self) -> BTreeMap<Thumbprint, AttestationSigner> {
+        let ours = self.ours.attestation_signers();
+        let mut all: BTreeMap<_, _> = ours.map(|one| (one.thumbprint(), one.clone())).collect();
+        for (thumbprint, theirs) in &self.theirs.signers {
+            let merged = match self.ours.attestation_signer(thumbprint) {
+                Some(ours) => self.signer(ours, theirs),
+                None => AttestationSigner {
+                    stage: match theirs.is_own() {
+                        true => SignerStage::Retired,
+                        false => theirs.stage,
+                    },
+                    ..theirs.clone()
+                },
+            };
+            all.insert(*thumbprint, merged);
+        }
+        all
+    }
+
+    fn signer(
+        &mut self,
+        ours: &AttestationSigner,
+        theirs: &AttestationSigner,
+    ) -> AttestationSigner {
+        let name = ours.thumbprint().to_string();
+        let place = (RecordKind::AttestationSigner, name.as_str());
+        let shown = |label: &Option<crate::Label>| {
+            label
+                .as_ref()
+                .map_or_else(|| "none".to_owned(), ToString::to_string)
+        };
+        AttestationSigner {
+            key: ours.key.clone().or_else(|| theirs.key.clone()),
+            deny_before: ours.deny_before.max(theirs.deny_before),
+            maximum_validity_seconds: earlier(
+                ours.maximum_validity_seconds,
+                theirs.maximum_validity_seconds,
+            ),
+            label: self.choose(place, "label", (&ours.label, &theirs.label), shown),
+            deny_list: ours.deny_list.union(&theirs.deny_list).cloned().collect(),
+            added: ours.added.min(theirs.added),
+            ..ours.clone()
+        }
+    }
+
+    fn new_keys(
+        &self,
+        certificates: &BTreeMap<Thumbprint, CertificateRecord>,
+        signers: &BTreeMap<Thumbprint, AttestationSigner>,
+    ) -> Vec<Digest> {
+        let certificates = certificates.values().map(|one| &one.certificate);
+        let used = certificates.chain(signers.values().map(|one| &one.certificate));
+        let used: BTreeSet<_> = used
+            .map(|one| Digest::from_bytes(*one.public_key().digest()))
+            .collect();
+        let carried = self.theirs.keys.keys().copied();
+        carried
+            .filter(|key| used.contains(key) && self.ours.private_key(key).is_none())
+            .collect()
+    }
+
+    /// The hosts as they will be, and those of ours that go.
+    fn hosts(&mut self) -> Result<(BTreeMap<HostId, Host>, BTreeSet<HostId>), Inconsistent> {
+        let mut all: BTreeMap<_, _> = self.ours.hosts().map(|one| (one.id, one.clone())).collect();
+        let (mut gone, mut taken) = (BTreeSet::new(), BTreeSet::new());
+        for theirs in self.theirs.hosts.values() {
+            let rivals = self.rivals(theirs);
+            rivals
+                .iter()
+                .for_each(|rival| self.name_rival(rival, theirs));
+            let same = matches!(&rivals[..], [rival] if is_same(rival, theirs));
+            let of_its_key = rivals
+                .iter()
+                .filter(|rival| rival.host_key == theirs.host_key);
+            if !(self.take_theirs || same || rivals.is_empty()) {
+                // Barred there is barred here, be it under another name.
+                for rival in of_its_key {
+                    if let Some(ours) = all.get_mut(&rival.id) {
+                        ours.revoked = ours.revoked.take().or_else(|| theirs.revoked.clone());
+                    }
+                }
+                continue;
+            }
+            let merged =
+                of_its_key.fold(theirs.clone(), |merged, rival| merged_host(rival, &merged));
+            let replaced = rivals.iter().map(|rival| rival.id).filter(|_| !same);
+            for rival in replaced.filter(|rival| !taken.contains(rival)) {
+                all.remove(&rival);
+                gone.insert(rival);
+            }
+            taken.insert(merged.id);
+            all.insert(merged.id, merged);
+        }
+        check_hosts(all.values())?;
+        Ok((all, gone))
+    }
+
+    /// The hosts of ours with the id, the name or the key of `theirs`.
+    fn rivals(&self, theirs: &Host) -> Vec<Host> {
+        let by_id = self.ours.host(&theirs.id);
+        let by_name = self.ours.host_by_name(&theirs.name);
+        let by_key = self.ours.host_by_key(&theirs.host_key_digest());
+        let rivals = [by_id, by_name, by_key].into_iter().flatten();
+        let rivals: BTreeMap<_, _> = rivals.map(|host| (host.id, host.clone())).collect();
+        rivals.into_values().collect()
+    }
+
+    fn name_rival(&mut self, ours: &Host, theirs: &Host) {
+        let name = ours.name.to_string();
+        let place = (RecordKind::Host, name.as_str());
+        let names = (&ours.name.to_string(), &theirs.name.to_string());
+        self.choose(place, "name", names, Clone::clone);
+        let keys = (&ours.host_key_digest(), &theirs.host_key_digest());
+        self.choose(place, "host key", keys, ToString::to_string);
+        if ours.host_key == theirs.host_key {
+            self.choose(place, "id", (&ours.id, &theirs.id), ToString::to_string);
+        }
+    }
+
+    /// Identity keys of the hosts that will be there.
+    fn identities(
+        &self,
+        hosts: &BTreeMap<HostId, Host>,
+    ) -> BTreeMap<(HostId, Digest), HostIdentity> {
+        let ours = self.ours.all_host_identities();
+        let ours = ours.map(|one| ((one.host, one.public_key), one));
+        let mut all: BTreeMap<_, HostIdentity> = ours
+            .map(|(key, identity)| (key, identity.clone()))
+            .collect();
+        for (key, theirs) in &self.theirs.identities {
+            // Of a host that stays ours, and of whose key they know nothing, nothing of theirs is told.
+            let is_theirs = |host: &Host| {
+                let known = self.theirs.hosts.get(&host.id);
+                known.is_some_and(|known| known.host_key == host.host_key)
+            };
+            if !hosts.get(&theirs.host).is_some_and(is_theirs) {
+                continue;
+            }
+            let merged = all.entry(*key).or_insert_with(|| theirs.clone());
+            merged.superseded = earlier(merged.superseded, theirs.superseded);
+            merged.first_seen = merged.first_seen.min(theirs.first_seen);
+        }
+        supersede(&mut all);
+        all
+    }
+}
+
+fn is_same(ours: &Host, theirs: &Host) -> bool {
+    let names = [&ours.name, &theirs.name].map(HostName::as_str);
+    ours.id == theirs.id && ours.host_key == theirs.host_key && names[0] == names[1]
+}
+
+/// The host of `theirs`, whose key is that of `ours`, with what both know of it.
+fn merged_host(ours: &Host, theirs: &Host) -> Host {
+    Host {
+        added: ours.added.min(theirs.added),
+        revoked: ours.revoked.clone().or_else(|| theirs.revoked.clone()),
+        last_attested: ours.last_attested.max(theirs.last_attested),
+        ..theirs.clone()
+    }
+}
+
+/// Of several identity keys of one host and kind that are in use, the newest is.
+fn supersede(all: &mut BTreeMap<(HostId, Digest), HostIdentity>) {
+    let mut newest: BTreeMap<(HostId, IdentityKind), (Time, Digest)> = BTreeMap::new();
+    for identity in all.values().filter(|one| one.superseded.is_none()) {
+        let found = (identity.first_seen, identity.public_key);
+        let known = newest
+            .entry((identity.host, identity.kind))
+            .or_insert(found);
+        *known = found.max(*known);
+    }
+    for identity in all.values_mut().filter(|one| one.superseded.is_none()) {
+        let newest = newest.get(&(identity.host, identity.kind));
+        if let Some((time, _)) = newest.filter(|(_, key)| *key != identity.public_key) {
+            identity.superseded = Some(*time);
+        }
+    }
+}
+
+/// The earlier, or the smaller, of two that may be absent.
+fn earlier<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
