@@ -179,7 +179,7 @@ impl TokenError {
             | Self::ModuleFailed { .. }
             | Self::Hangs
             | Self::Closing => 0,
-            Self::TokenAbsent { .. } | Self::TokenAmbiguous { .. } => 1,
+            Self::TokenAbsent { .. } | Self::TokenAmbiguous { .. } | Self::Lost { .. } => 1,
             Self::Pin(_) => 2,
             Self::PinRefused { .. } => 3,
             Self::NoSession { .. } | Self::Busy => 4,
@@ -190,7 +190,7 @@ impl TokenError {
             | Self::OtherKey
             | Self::PublicHalfHidden
             | Self::Key(_) => 5,
-            Self::Lost { .. } | Self::WrongResult | Self::Unsupported | Self::Refused => 6,
+            Self::WrongResult | Self::Unsupported | Self::Refused => 6,
         }
     }
 }

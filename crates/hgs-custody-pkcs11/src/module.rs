@@ -18,8 +18,8 @@ use tracing::{debug, info, warn};
 
 use crate::bell::{Bell, Woken, lock};
 use crate::pin::Pin;
-use crate::search::{Found, Selector};
-use crate::session::{Meaning, Seat, meaning};
+use crate::search::{self, Found, Selector};
+use crate::session::{Meaning, Seat, lost, meaning};
 use crate::token::{Need, Report, Token};
 use crate::{
     Code, ModuleFinding, ModuleSettings, ModuleStatus, PinError, PinFinding, TokenError,
@@ -127,8 +127,12 @@ impl Module {
         }
     }
 
+    /// The tokens that had work. Those that nobody has a key in, and that never worked, are
+    /// forgotten: an operator's slip is no outage.
     fn wanted(&self) -> Vec<Arc<Token>> {
-        let tokens = lock(&self.tokens);
+        let mut tokens = lock(&self.tokens);
+        // Keys, jobs and workers hold their token too.
+        tokens.retain(|token| Arc::strong_count(token) > 1 || !token.is_done_with());
         let wanted = tokens.iter().filter(|token| token.is_wanted());
         wanted.cloned().collect()
     }
@@ -221,7 +225,7 @@ impl Keeper {
 
     fn note_initialisation(&mut self, tokens: &[Arc<Token>]) {
         let now = Instant::now();
-        let others_work = tokens.iter().any(|token| token.need() == Need::Nothing);
+        let others_work = tokens.iter().any(|token| token.works());
         let longest = match others_work {
             true => LONGEST_PAUSE_BESIDE_OTHERS,
             false => LONGEST_PAUSE,
@@ -249,7 +253,9 @@ impl Keeper {
         }
         self.finalise();
         let again = self.life > 0;
-        match self.initialise() {
+        let outcome = self.initialise();
+        tokens.iter().for_each(|token| token.answer());
+        match outcome {
             Ok(()) => {
                 self.failure = None;
                 let mut state = lock(&self.module.state);
@@ -273,9 +279,7 @@ impl Keeper {
     /// at the others.
     fn drain(&self, tokens: &[Arc<Token>]) -> bool {
         let deadline = Instant::now() + self.module.settings.wait;
-        let (working, failed): (Vec<_>, Vec<_>) = tokens
-            .iter()
-            .partition(|token| token.need() == Need::Nothing);
+        let (working, failed): (Vec<_>, Vec<_>) = tokens.iter().partition(|token| token.works());
         for tokens in [failed, working] {
             tokens.iter().for_each(|token| token.pause());
             let (drained, stuck): (Vec<_>, Vec<_>) = tokens
@@ -344,15 +348,19 @@ impl Keeper {
         let Some(context) = &self.library else {
             return Err(TokenError::NoModule);
         };
-        let found = token.selector.find(context)?;
-        report.module = Some(self.module_finding(context, &found));
+        let present = search::tokens(context).map_err(|error| lost(&error))?;
+        report.module = Some(self.module_finding(context, present.len()));
+        let found = token.selector.find(present)?;
         report.token = Some(token_finding(&found));
-        let first = open_session(context, &found)?;
+        let mut pin = None;
         if found.info.login_required() || token.pin_source.is_some() {
             let source = token.pin_source.as_ref().ok_or(PinError::NoSource)?;
-            let pin = Pin::read(source)?;
+            pin = Some(Pin::read(source)?);
             let source = source.clone();
             report.pin = Some(PinFinding { source });
+        }
+        let first = open_session(context, &found)?;
+        if let Some(pin) = pin {
             log_in(token, &first, pin)?;
         }
         report.logged_in = true;
@@ -387,7 +395,7 @@ impl Keeper {
         }
     }
 
-    fn module_finding(&self, context: &Pkcs11, found: &Found) -> ModuleFinding {
+    fn module_finding(&self, context: &Pkcs11, tokens: usize) -> ModuleFinding {
         let information = context.get_library_info();
         let description = information.map(|information| {
             let version = information.library_version();
@@ -397,7 +405,7 @@ impl Keeper {
         ModuleFinding {
             path: self.module.path().to_owned(),
             description: description.unwrap_or_default(),
-            tokens: found.tokens,
+            tokens,
         }
     }
 
@@ -437,9 +445,7 @@ fn log_in(token: &Token, session: &Session, pin: Pin) -> Result<(), TokenError> 
             token.refuse(pin, &error);
             Err(error)
         }
-        Err(error) => Err(TokenError::Lost {
-            code: Code::from(&error),
-        }),
+        Err(error) => Err(lost(&error)),
     }
 }
 

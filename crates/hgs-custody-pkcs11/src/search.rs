@@ -8,7 +8,7 @@ use cryptoki::object::{Attribute, KeyType, ObjectClass};
 use cryptoki::slot::{Slot, TokenInfo};
 use hgs_custody::Pkcs11Uri;
 
-use crate::{Code, TokenError};
+use crate::TokenError;
 
 /// The part of a URI that names a token. What it leaves open, any token has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,29 +25,22 @@ impl Selector {
         })
     }
 
-    /// The one slot with such a token.
-    pub(crate) fn find(&self, context: &Pkcs11) -> Result<Found, TokenError> {
-        let mut present = Vec::new();
-        let mut matching = Vec::new();
-        for (slot, info) in tokens(context).map_err(|error| TokenError::Lost {
-            code: Code::from(&error),
-        })? {
-            if self.matches(slot, &info) {
-                matching.push((slot, info.clone()));
-            }
-            present.push(info.label().to_owned());
-        }
-        let tokens = present.len();
+    /// The one such token among those that are present.
+    pub(crate) fn find(&self, present: Vec<Found>) -> Result<Found, TokenError> {
+        let labels = present.iter().map(|found| found.info.label().to_owned());
+        let labels = labels.collect();
+        let wanted = self.to_string();
+        let mut matching: Vec<Found> = present
+            .into_iter()
+            .filter(|found| self.matches(found.slot, &found.info))
+            .collect();
         let count = matching.len();
         match matching.pop() {
-            Some((slot, info)) if count == 1 => Ok(Found { slot, info, tokens }),
-            Some(_) => Err(TokenError::TokenAmbiguous {
-                wanted: self.to_string(),
-                count,
-            }),
+            Some(found) if count == 1 => Ok(found),
+            Some(_) => Err(TokenError::TokenAmbiguous { wanted, count }),
             None => Err(TokenError::TokenAbsent {
-                wanted: self.to_string(),
-                present,
+                wanted,
+                present: labels,
             }),
         }
     }
@@ -70,23 +63,20 @@ impl fmt::Display for Selector {
     }
 }
 
-/// A token that was found.
+/// A token that is there.
 pub(crate) struct Found {
     pub(crate) slot: Slot,
     pub(crate) info: TokenInfo,
-    /// How many tokens the module shows.
-    pub(crate) tokens: usize,
 }
 
-/// The tokens that are initialised. A slot whose token vanishes meanwhile has none.
-fn tokens(context: &Pkcs11) -> Result<Vec<(Slot, TokenInfo)>, Error> {
+/// The tokens that are there and initialised. A slot whose token vanishes meanwhile has none.
+pub(crate) fn tokens(context: &Pkcs11) -> Result<Vec<Found>, Error> {
     let slots = context.get_slots_with_token()?;
-    let with_info = slots
-        .into_iter()
-        .filter_map(|slot| Some((slot, context.get_token_info(slot).ok()?)));
-    Ok(with_info
-        .filter(|(_, info)| info.token_initialized())
-        .collect())
+    let found = slots.into_iter().filter_map(|slot| {
+        let info = context.get_token_info(slot).ok()?;
+        info.token_initialized().then_some(Found { slot, info })
+    });
+    Ok(found.collect())
 }
 
 /// The part of a URI that names a key in its token.

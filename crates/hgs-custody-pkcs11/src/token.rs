@@ -34,8 +34,10 @@ pub(crate) struct Token {
     pub(crate) pin_source: Option<PinSource>,
     wait: Duration,
     inner: Mutex<Inner>,
-    /// Something changed: a job came, workers are to leave, a worker left.
-    changed: Condvar,
+    /// A job came, or workers are to leave.
+    for_workers: Condvar,
+    /// A worker left.
+    left: Condvar,
     bell: Arc<Bell>,
 }
 
@@ -44,6 +46,10 @@ struct Inner {
     breaker: Breaker,
     /// Whether a job ever came, so that the keeper has to bring workers.
     wanted: bool,
+    /// Whether it ever worked. One that did is brought back without being asked for.
+    worked: bool,
+    /// Whether a job came since the keeper last looked for it in a fresh module.
+    asked: bool,
     /// The life of the module whose workers may stay; none while the token is paused.
     life: Option<u64>,
     workers: usize,
@@ -91,6 +97,8 @@ impl Token {
                 jobs: VecDeque::new(),
                 breaker: Breaker::Closed,
                 wanted: false,
+                worked: false,
+                asked: false,
                 life: None,
                 workers: 0,
                 busy: 0,
@@ -99,7 +107,8 @@ impl Token {
                 report: Report::default(),
                 probe: Weak::new(),
             }),
-            changed: Condvar::new(),
+            for_workers: Condvar::new(),
+            left: Condvar::new(),
             bell,
         }
     }
@@ -176,20 +185,24 @@ impl Token {
 
     fn submit(&self, job: Job) -> Result<(), TokenError> {
         let mut inner = self.lock();
-        if let Breaker::Open { reason, .. } = &inner.breaker {
-            return Err(reason.clone());
-        }
-        if inner.jobs.len() >= MAX_WAITING {
-            return Err(TokenError::Busy);
-        }
-        inner.jobs.push_back(job);
-        let first = !std::mem::replace(&mut inner.wanted, true);
+        let ring = !std::mem::replace(&mut inner.asked, true);
+        inner.wanted = true;
+        let outcome = if let Breaker::Open { reason, .. } = &inner.breaker {
+            Err(reason.clone())
+        } else if inner.jobs.len() >= MAX_WAITING {
+            Err(TokenError::Busy)
+        } else {
+            inner.jobs.push_back(job);
+            Ok(())
+        };
         drop(inner);
-        if first {
+        if outcome.is_ok() {
+            self.for_workers.notify_one();
+        }
+        if ring {
             self.bell.ring();
         }
-        self.changed.notify_all();
-        Ok(())
+        outcome
     }
 
     /// Opens the breaker, unless that life is over already.
@@ -228,7 +241,7 @@ impl Token {
         inner.life = None;
         let refused = std::mem::take(&mut inner.jobs);
         drop(inner);
-        self.changed.notify_all();
+        self.for_workers.notify_all();
         for job in refused {
             job(Err(error.clone()));
         }
@@ -278,6 +291,13 @@ impl Token {
         self.lock().wanted
     }
 
+    /// Whether the keeper may forget it when nobody has a key in it: not while it is to be looked
+    /// for, and not when its PIN was refused, which must not be forgotten.
+    pub(crate) fn is_done_with(&self) -> bool {
+        let inner = self.lock();
+        inner.refused.is_none() && !(inner.wanted && inner.asked)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         lock(&self.inner)
     }
@@ -291,7 +311,7 @@ impl Token {
 
     pub(crate) fn worker_leaves(&self) {
         self.lock().workers -= 1;
-        self.changed.notify_all();
+        self.left.notify_all();
     }
 
     pub(crate) fn work_begins(&self) {
@@ -312,7 +332,7 @@ impl Token {
             if let Some(job) = inner.jobs.pop_front() {
                 return Some(job);
             }
-            let woken = self.changed.wait(inner);
+            let woken = self.for_workers.wait(inner);
             inner = woken.unwrap_or_else(PoisonError::into_inner);
         }
     }
@@ -329,15 +349,26 @@ impl Token {
             Breaker::Closed => Need::Sessions,
             Breaker::Open { reason, .. } => match reason {
                 TokenError::Pin(_) | TokenError::PinRefused { .. } => Need::Pin,
-                _ => Need::Initialisation,
+                _ if inner.worked || inner.asked => Need::Initialisation,
+                _ => Need::Nothing,
             },
         }
+    }
+
+    /// Whether it takes work at this moment.
+    pub(crate) fn works(&self) -> bool {
+        self.lock().life.is_some()
+    }
+
+    /// It was looked for in a fresh module; whoever wants it looked for again has to ask.
+    pub(crate) fn answer(&self) {
+        self.lock().asked = false;
     }
 
     /// Keeps new jobs waiting and sends the workers away.
     pub(crate) fn pause(&self) {
         self.lock().life = None;
-        self.changed.notify_all();
+        self.for_workers.notify_all();
     }
 
     /// Waits until no worker is left. Answers whether that came to pass.
@@ -347,7 +378,7 @@ impl Token {
             let Some(left) = deadline.checked_duration_since(Instant::now()) else {
                 return false;
             };
-            let waited = self.changed.wait_timeout(inner, left);
+            let waited = self.left.wait_timeout(inner, left);
             inner = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         true
@@ -386,6 +417,7 @@ impl Token {
         let life = seats.first().map(|seat| seat.life);
         let mut inner = self.lock();
         inner.life = life;
+        inner.worked = true;
         inner.refused = None;
         if let Breaker::Open { since, .. } = std::mem::replace(&mut inner.breaker, Breaker::Closed)
         {
@@ -402,7 +434,7 @@ impl Token {
 /// What a token needs of the keeper.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Need {
-    /// Nothing: it works, or nobody needs it.
+    /// Nothing: it works, or nobody asks for it.
     Nothing,
     /// Sessions in the module as it is.
     Sessions,

@@ -256,8 +256,12 @@ fn one_token_of_a_module_fails_and_the_other_goes_on() {
         // The module is initialised anew in search of the other; this one waits, and is not refused.
         until("three initialisations", || {
             assert_eq!(sign(&key), Ok(()));
+            let error = tokens.open(&away).unwrap_err();
+            assert!(matches!(error, TokenError::TokenAbsent { .. }), "{error}");
             tokens.status()[0].recoveries >= 3
         });
+        // Nobody asks any more, so it is no outage and nobody is interrupted for it.
+        until("it is forgotten", || tokens.status()[0].tokens.len() == 1);
         hsm.add_token("away");
         until("it is found", || {
             assert_eq!(sign(&key), Ok(()));
