@@ -70,8 +70,12 @@ impl std::fmt::Debug for Inner {
     }
 }
 
-/// Does its work at a session, or hears why there is none.
-pub(crate) type Job = Box<dyn FnOnce(Result<&mut Seat, TokenError>) + Send>;
+/// Does its work at a session, or hears why there is none. What comes back tells the caller, for
+/// whom the session should be free again when it hears.
+pub(crate) type Job = Box<dyn FnOnce(Result<&mut Seat, TokenError>) -> Reply + Send>;
+
+/// Tells the caller.
+pub(crate) type Reply = Box<dyn FnOnce()>;
 
 /// What the keeper saw on its way to the sessions, as far as it came.
 #[derive(Debug, Clone, Default)]
@@ -149,8 +153,10 @@ impl Token {
                 }
                 outcome
             });
-            // The caller may have gone.
-            let _ = answer.send(outcome);
+            Box::new(move || {
+                // The caller may have gone.
+                let _ = answer.send(outcome);
+            })
         }))?;
         match answered.recv_timeout(self.wait) {
             Ok(outcome) => return outcome,
@@ -243,7 +249,7 @@ impl Token {
         drop(inner);
         self.for_workers.notify_all();
         for job in refused {
-            job(Err(error.clone()));
+            job(Err(error.clone()))();
         }
     }
 

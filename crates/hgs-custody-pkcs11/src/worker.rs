@@ -30,8 +30,9 @@ impl Worker {
     fn work(self, mut seat: Seat) {
         while let Some(job) = self.0.next_job(seat.life) {
             let busy = Busy::at(&self.0);
-            job(Ok(&mut seat));
+            let reply = job(Ok(&mut seat));
             drop(busy);
+            reply();
         }
     }
 }

@@ -131,7 +131,7 @@ fn under_load_no_answer_is_wrong_and_none_is_lost() {
 #[test]
 fn each_code_of_a_broken_token_is_an_outage_with_its_name() {
     isolated(|hsm| {
-        let proxy = Proxy::of(hsm);
+        let proxy = Proxy::of(hsm, "proxy");
         let tokens = tokens(proxy.module());
         let key = tokens.generate(&uri(hsm, "signing"), 2048, Usage::Sign);
         let key = key.unwrap();
@@ -167,7 +167,7 @@ fn each_code_of_a_broken_token_is_an_outage_with_its_name() {
 #[test]
 fn a_probe_tells_a_bad_ciphertext_from_a_broken_token() {
     isolated(|hsm| {
-        let proxy = Proxy::of(hsm);
+        let proxy = Proxy::of(hsm, "proxy");
         let tokens = tokens(proxy.module());
         let key = tokens.generate(&uri(hsm, "encryption"), 2048, Usage::Decrypt);
         let key = key.unwrap();
@@ -193,7 +193,7 @@ fn a_probe_tells_a_bad_ciphertext_from_a_broken_token() {
 fn a_wrong_pin_is_tried_once_and_not_again_until_it_is_another() {
     isolated(|hsm| {
         hsm.generate("signing", "--usage-sign");
-        let proxy = Proxy::of(hsm);
+        let proxy = Proxy::of(hsm, "proxy");
         let tokens = tokens(proxy.module());
         let uri = uri(hsm, "signing");
         let write = |pin: &str| std::fs::write(hsm.pin_file(), pin).unwrap();
@@ -224,7 +224,7 @@ fn a_wrong_pin_is_tried_once_and_not_again_until_it_is_another() {
 #[test]
 fn a_call_that_hangs_is_an_outage_and_nothing_is_finalised_under_it() {
     isolated(|hsm| {
-        let proxy = Proxy::of(hsm);
+        let proxy = Proxy::of(hsm, "proxy");
         let tokens = tokens(proxy.module());
         let key = tokens.generate(&uri(hsm, "signing"), 2048, Usage::Sign);
         let key = key.unwrap();
@@ -276,28 +276,81 @@ fn one_token_of_a_module_fails_and_the_other_goes_on() {
 fn a_spare_takes_over_at_once() {
     isolated(|hsm| {
         hsm.add_token("spare");
-        let key = hgs_testkit::fixtures::private_key(0);
+        let pair = hgs_testkit::fixtures::private_key(0);
         let der = hsm.folder().join("key.der");
-        std::fs::write(&der, key.pkcs8_der().expose()).unwrap();
-        let uris = ["hgs", "spare"].map(|token| hsm.uri_in(token, "signing"));
-        for token in ["hgs", "spare"] {
-            hsm.import(token, &der, "signing");
-        }
-        let tokens = tokens(&SoftHsm::module());
-        let uris: Pkcs11Uris = uris.join(" ").parse().unwrap();
-        let key = tokens.key(&uris, key.public());
+        std::fs::write(&der, pair.pkcs8_der().expose()).unwrap();
+        hsm.import("hgs", &der, "signing");
+        hsm.import("spare", &der, "signing");
+        let proxies = ["first", "second"].map(|name| Proxy::of(hsm, name));
+        let [first, second] = &proxies;
+        let modules = proxies
+            .each_ref()
+            .map(|proxy| ModuleSettings::new(proxy.module()));
+        let tokens = Tokens::new(Settings {
+            modules: modules.to_vec(),
+            pin_source: None,
+        });
+        let in_module = |token: &str, proxy: &Proxy| {
+            let uri = hsm.uri_in(token, "signing");
+            format!("{uri}&module-path={}", proxy.module().display())
+        };
+        let uris = format!("{} {}", in_module("hgs", first), in_module("spare", second));
+        let key = tokens.key(&uris.parse::<Pkcs11Uris>().unwrap(), pair.public());
         assert_eq!(sign(&*key), Ok(()));
-        let used = |tokens: &Tokens| tokens.status()[0].tokens.len();
-        assert_eq!(used(&tokens), 1, "the spare is not asked");
+        assert_eq!(second.calls("C_Initialize"), 0, "the spare is not asked");
 
-        hsm.delete("hgs", "signing");
+        // The very call that finds the first one broken is answered by the second.
+        first.fail("C_Sign", 0x32);
         assert_eq!(sign(&*key), Ok(()));
-        assert_eq!(used(&tokens), 2);
-        hsm.delete("spare", "signing");
+        let calls = first.calls("C_Sign");
+        second.fail("C_Sign", 0xe0);
         let reason = unavailable(sign(&*key));
         assert!(
-            reason.contains("no private RSA key object=signing"),
-            "{reason}"
+            reason.contains("CKR_DEVICE_REMOVED"),
+            "the first one's: {reason}"
         );
+        assert!(first.calls("C_Sign") >= calls);
+        second.heal();
+        until("the spare comes back", || sign(&*key).is_ok());
+        first.heal();
+        until("the first comes back", || {
+            assert_eq!(sign(&*key), Ok(()));
+            matches!(token(&tokens).breaker, Breaker::Closed)
+        });
+    });
+}
+
+/// A key that was deleted in its token is the key's absence, and no outage of the token.
+#[test]
+fn a_key_that_was_deleted_is_told_from_a_token_that_is_away() {
+    isolated(|hsm| {
+        hsm.generate("signing", "--usage-sign");
+        hsm.generate("other", "--usage-sign");
+        let tokens = tokens(&SoftHsm::module());
+        let key = tokens.open(&uri(hsm, "signing")).unwrap();
+        let other = tokens.open(&uri(hsm, "other")).unwrap();
+        assert_eq!((sign(&key), sign(&other)), (Ok(()), Ok(())));
+        hsm.delete("hgs", "signing");
+        unavailable(sign(&key));
+        until("the other one works again", || sign(&other).is_ok());
+        let reason = unavailable(sign(&key));
+        assert_eq!(reason, "the token holds no private RSA key object=signing");
+        assert_eq!(sign(&other), Ok(()));
+    });
+}
+
+/// The module is finalised when the last key has gone, so that the next one finds it as it should be.
+#[test]
+fn modules_are_finalised_with_the_last_key() {
+    isolated(|hsm| {
+        hsm.generate("signing", "--usage-sign");
+        let proxy = Proxy::of(hsm, "proxy");
+        for round in 1..=3 {
+            let key = tokens(proxy.module()).open(&uri(hsm, "signing")).unwrap();
+            assert_eq!(sign(&key), Ok(()));
+            assert_eq!(proxy.calls("C_Finalize"), round - 1);
+            drop(key);
+            assert_eq!(proxy.calls("C_Finalize"), round);
+        }
     });
 }

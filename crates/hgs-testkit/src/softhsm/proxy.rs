@@ -16,18 +16,22 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Compiles the module into the folder of `hsm`.
+    /// Compiles the module into the folder of `hsm`, under a name of its own. It forwards to a copy of SoftHSM, so that
+    /// it has a state of its own too.
     ///
     /// # Panics
     ///
     /// If there is no C compiler.
     #[track_caller]
-    pub fn of(hsm: &SoftHsm) -> Self {
+    pub fn of(hsm: &SoftHsm, name: &str) -> Self {
+        let file = |kind: &str| hsm.folder().join(format!("{name}.{kind}"));
         let proxy = Self {
-            module: hsm.folder().join("proxy.so"),
-            control: hsm.folder().join("proxy.control"),
-            log: hsm.folder().join("proxy.log"),
+            module: file("so"),
+            control: file("control"),
+            log: file("log"),
         };
+        let real = file("real.so");
+        fs::copy(SoftHsm::module(), &real).unwrap();
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/src/softhsm/proxy.c");
         let define = |name: &str, path: &Path| format!("-D{name}=\"{}\"", path.display());
         let output = Command::new(tool("cc", "build-essential"))
@@ -35,7 +39,7 @@ impl Proxy {
                 "-shared", "-fPIC", "-Wall", "-Werror", "-O1", source, "-ldl", "-o",
             ])
             .arg(&proxy.module)
-            .arg(define("MODULE", &SoftHsm::module()))
+            .arg(define("MODULE", &real))
             .arg(define("CONTROL", &proxy.control))
             .arg(define("LOG", &proxy.log))
             .output()
