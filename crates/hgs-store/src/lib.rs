@@ -57,4 +57,4 @@ pub use transaction::{
     Transaction,
 };
 pub use usage::PairUsage;
-pub use writer::{Committed, Failure, Never};
+pub use writer::{Committed, Failure, Never, OnItsWay};

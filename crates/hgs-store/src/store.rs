@@ -22,7 +22,7 @@ use crate::record::Keys;
 use crate::release::{Recorded, Release, ReleaseRefusal};
 use crate::transaction::{Act, Refusal, Transaction};
 use crate::usage::{self, PairUsage};
-use crate::writer::{Committed, Failure, Job, Never, Queue, Shared, Writer};
+use crate::writer::{Committed, Failure, GATHERING, Job, Never, OnItsWay, Queue, Shared, Writer};
 use crate::{Finding, OpenError, State, StoreError, Tampered, opening};
 
 pub use import::{Import, ImportError, Imported};
@@ -116,6 +116,17 @@ impl Store {
         found.start()
     }
 
+    #[cfg(test)]
+    pub(crate) fn open_gathering(
+        opening: Opening<'_>,
+        gathering: std::time::Duration,
+    ) -> Result<Self, OpenError> {
+        let place = Place::take_existing(opening.directory)?;
+        let mut found = Found::look(place, opening, Durability::Full, MIGRATIONS)?;
+        found.writer.gathering = gathering;
+        found.start()
+    }
+
     /// The newest state that is on the disk. Decisions are made from one such generation.
     #[must_use]
     pub fn state(&self) -> Arc<State> {
@@ -138,6 +149,12 @@ impl Store {
             release: Box::new(release),
             reply: Box::new(reply),
         })
+    }
+
+    /// Says that something is about to be recorded, so that a commit which would just miss it waits
+    /// for it, two milliseconds at most.
+    pub fn announce(&self) -> OnItsWay {
+        OnItsWay::announce(&self.shared)
     }
 
     /// Carries out all of `transactions` in one commit, or none; waits for the disk.
@@ -310,6 +327,7 @@ impl Found {
             node: opening.node.to_owned(),
             whole,
             shared: Arc::new(Shared::new(state)),
+            gathering: GATHERING,
         };
         Ok(Self { place, writer })
     }

@@ -44,6 +44,7 @@ impl Guardian {
     ) -> Result<Vec<u8>, Refusal> {
         let begun = Instant::now();
         let now = self.clock.now();
+        let announced = self.store.announce();
         let guardian = Arc::clone(self);
         let trial = self.trials.admission(&body, now);
         let synthetic = trial.as_ref().map(Admission::host);
@@ -51,6 +52,7 @@ impl Guardian {
             .workers
             .run(move |turn| guardian.decide_release(&body, version, synthetic, now, turn));
         let decided = decided.await;
+        drop(announced);
         if let Some(trial) = trial {
             return self.record_trial(decided, &trial, now).await;
         }

@@ -450,6 +450,36 @@ fn waiting_releases_share_a_commit() {
     assert_eq!(after.commits - before.commits, 3);
 }
 
+/// A commit waits for what was announced and comes, and for nothing else: for an hour here, so that it shows.
+#[test]
+fn a_commit_waits_for_what_is_on_its_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("state");
+    let fixture = Fixture::new();
+    drop(fixture.create(&directory));
+    let hour = std::time::Duration::from_hours(1);
+    let store = Store::open_gathering(opening(&directory, &master_key()), hour).unwrap();
+
+    record(&store, fixture.release(1, 1, 2)).unwrap();
+    let before = store.counters();
+    let announced = store.announce();
+    let (sender, receiver) = channel();
+    for number in [10, 11] {
+        let sender = sender.clone();
+        let reply = move |result: Result<_, _>| sender.send(result.is_ok()).unwrap();
+        store
+            .release(fixture.release(1, number, 100 + number), reply)
+            .unwrap();
+    }
+    assert!(receiver.try_recv().is_err(), "the commit did not wait");
+    drop(announced);
+    store.release(fixture.release(1, 12, 112), |_| ()).unwrap();
+    assert!(receiver.iter().take(2).all(|ok| ok));
+    let after = store.counters();
+    assert_eq!(after.commits - before.commits, 1);
+    assert_eq!(after.jobs - before.jobs, 3);
+}
+
 /// attacks.md K14: what waits is bounded.
 #[test]
 fn k14_a_full_queue_turns_work_away() {
