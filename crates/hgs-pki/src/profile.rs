@@ -74,6 +74,19 @@ pub fn attestation_signer(validity: Validity) -> Template {
     }
 }
 
+/// An authority for one certificate, over a key that can't sign its own; its private key is forgotten at once.
+#[must_use]
+pub fn one_time_authority(validity: Validity) -> Template {
+    Template {
+        certificate_authority: true,
+        ..leaf(
+            "OpenHGS One-Time Authority".to_owned(),
+            validity,
+            KeyUsage::KEY_CERT_SIGN,
+        )
+    }
+}
+
 /// The certificate of a TLS server that is reached under `hosts`, which are DNS names and IP
 /// addresses; the first is the common name too.
 ///

@@ -222,7 +222,7 @@ pub enum InitialiseError {
     #[error(transparent)]
     Certify(#[from] CertifyError),
     /// A key in a token can't be used.
-    #[error("{uri}: {error}")]
+    #[error("the key {uri} can't be used")]
     Token {
         /// Which key.
         uri: Box<Pkcs11Uri>,

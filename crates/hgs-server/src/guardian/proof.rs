@@ -14,7 +14,7 @@ pub enum KeyProofError {
     #[error("the private key does not belong to certificate {0}")]
     OtherKey(Thumbprint),
     /// The key could not be used.
-    #[error("the private key of certificate {certificate} can't be used: {error}")]
+    #[error("the private key of certificate {certificate} can't be used")]
     Key {
         /// Whose.
         certificate: Thumbprint,

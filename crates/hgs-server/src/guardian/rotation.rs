@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use hgs_attest::signer;
 use hgs_crypto::random::{self, System};
-use hgs_custody::{KeyReference, PrivateKey, SoftwareKey};
+use hgs_crypto::rsa::{PublicKey, SignatureScheme};
+use hgs_custody::{KeyError, KeyReference, PrivateKey, SoftwareKey};
 use hgs_pki::issue::{self, Issuer, Template};
-use hgs_pki::{Certificate, Seconds, Thumbprint, Time};
+use hgs_pki::{Certificate, Seconds, Thumbprint, Time, profile};
 use hgs_store::{Act, AttestationSigner, Failure, SignerStage, State, Transaction};
 use tokio::task::spawn_blocking;
 use tracing::{error, info, warn};
@@ -40,7 +41,7 @@ pub enum CertifyError {
     Key(#[from] hgs_crypto::rsa::PrivateKeyError),
     /// The new key does not sign.
     #[error(transparent)]
-    Signature(#[from] hgs_custody::KeyError),
+    Signature(#[from] KeyError),
     /// No serial number.
     #[error("the source of randomness failed")]
     Randomness,
@@ -166,14 +167,37 @@ pub(super) fn self_signed(
     Ok((signed_by(template, &key)?, key))
 }
 
-/// A certificate over `key` that it signs itself, wherever it is.
+/// A certificate over `key` that it signs itself, wherever it is. A key that may only decrypt can't; its certificate is
+/// signed by an authority that is forgotten at once, and is worth as much.
 pub(super) fn signed_by(
     template: Template,
     key: &dyn PrivateKey,
 ) -> Result<Certificate, CertifyError> {
+    let validity = template.validity;
+    match certified(template.clone(), key.public(), Issuer::SelfSigned, key) {
+        Err(CertifyError::Signature(KeyError::Unsupported)) => {
+            let once = SoftwareKey::generate(KeySize::Rsa3072.bits())?;
+            let authority = profile::one_time_authority(validity);
+            let authority = certified(authority, once.public(), Issuer::SelfSigned, &once)?;
+            certified(
+                template,
+                key.public(),
+                Issuer::Certificate(&authority),
+                &once,
+            )
+        }
+        done => done,
+    }
+}
+
+fn certified(
+    template: Template,
+    subject: &PublicKey,
+    issuer: Issuer<'_>,
+    key: &dyn PrivateKey,
+) -> Result<Certificate, CertifyError> {
     let serial = random::array(&mut System::new()).map_err(|_| CertifyError::Randomness)?;
-    let prepared = issue::prepare(template, key.public(), Issuer::SelfSigned, serial)?;
-    let scheme = hgs_crypto::rsa::SignatureScheme::Pkcs1Sha256;
-    let signature = key.sign(scheme, prepared.to_be_signed())?;
+    let prepared = issue::prepare(template, subject, issuer, serial)?;
+    let signature = key.sign(SignatureScheme::Pkcs1Sha256, prepared.to_be_signed())?;
     Ok(prepared.assemble(&signature)?)
 }
