@@ -8,7 +8,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use common::Home;
+use common::{Home, Outcome};
+use hgs_testkit::softhsm::{self, SoftHsm};
 use hgs_testkit::tool;
 use serde_json::Value;
 
@@ -63,6 +64,39 @@ fn every_step_does_what_it_says_and_the_documents_hold_before_others() {
     openssl_accepts_the_health_certificate(&kept);
     xmlsec1_accepts_the_metadata(&kept);
     the_second_implementation_accepts(&kept);
+}
+
+/// The same on keys in a token: made there the first time, found there the second.
+#[test]
+fn the_guardians_keys_may_be_in_a_token() {
+    let hsm = SoftHsm::new();
+    let module = SoftHsm::module();
+    let home = Home::new();
+    let quickstart = |pin: &str| {
+        let (name, value) = hsm.environ();
+        let mut command = home.command();
+        command.env(name, value).env("HGS_PKCS11_PIN", pin);
+        command.args(["quickstart", "--json", "--token", softhsm::TOKEN]);
+        Outcome::of(command.arg("--pkcs11-module").arg(&module))
+    };
+    for _ in 0..2 {
+        let outcome = quickstart(softhsm::PIN).done();
+        let steps = outcome.out.lines().map(|line| {
+            let step: Value = serde_json::from_str(line).unwrap();
+            assert_eq!(step["ok"], true, "{step}");
+            step["step"].as_str().unwrap().to_owned()
+        });
+        assert!(steps.take(STEPS.len()).eq(STEPS));
+    }
+    let listed = hsm.pkcs11_tool(&["--list-objects", "--type", "privkey"]);
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    for (label, usage) in [("signing", "sign"), ("encryption", "decrypt")] {
+        let key = format!("label:      openhgs-quickstart-{label}\n  Usage:      {usage}\n");
+        assert_eq!(listed.matches(&key).count(), 1, "{listed}");
+    }
+
+    quickstart("wrong").ended(1).saying("CKR_PIN_INCORRECT");
+    quickstart(softhsm::PIN).done();
 }
 
 #[test]
