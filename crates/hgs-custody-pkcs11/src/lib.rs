@@ -31,6 +31,7 @@ mod bell;
 mod error;
 mod examination;
 mod generation;
+mod keeper;
 mod key;
 mod module;
 mod pin;

@@ -5,9 +5,10 @@
 //! module is initialised (for the first time, or for the sake of another token), and jobs wait; its
 //! breaker is *open*, and jobs are refused at once with the reason.
 
+mod calling;
+mod keeping;
+
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -19,13 +20,11 @@ use crate::key::Place;
 use crate::pin::Pin;
 use crate::search::Selector;
 use crate::session::Seat;
-use crate::worker::Worker;
 use crate::{
-    Breaker, Code, ModuleFinding, PinFinding, SessionFinding, TokenError, TokenFinding, TokenStatus,
+    Breaker, ModuleFinding, PinFinding, SessionFinding, TokenError, TokenFinding, TokenStatus,
 };
 
-/// Jobs that may wait for one token. The server admits fewer requests than this at once.
-const MAX_WAITING: usize = 1024;
+pub(crate) use keeping::Need;
 
 /// A token that some URI names.
 #[derive(Debug)]
@@ -115,100 +114,6 @@ impl Token {
             left: Condvar::new(),
             bell,
         }
-    }
-
-    /// Has `work` done at one of the sessions, and waits for it.
-    pub(crate) fn run<T, W>(self: &Arc<Self>, work: W) -> Result<T, TokenError>
-    where
-        T: Send + 'static,
-        W: FnOnce(&mut Seat) -> Result<T, TokenError> + Send + 'static,
-    {
-        self.run_patiently(self.wait, work)
-    }
-
-    /// As [`Self::run`], for a call into the module that may take as long as `patience`.
-    pub(crate) fn run_patiently<T, W>(
-        self: &Arc<Self>,
-        patience: Duration,
-        work: W,
-    ) -> Result<T, TokenError>
-    where
-        T: Send + 'static,
-        W: FnOnce(&mut Seat) -> Result<T, TokenError> + Send + 'static,
-    {
-        let (answer, answered) = mpsc::sync_channel(1);
-        let begun = Arc::new(AtomicBool::new(false));
-        let (token, begins) = (Arc::clone(self), Arc::clone(&begun));
-        let deadline = Instant::now() + self.wait;
-        self.submit(Box::new(move |seat| {
-            let outcome = seat.and_then(|seat| {
-                if Instant::now() > deadline {
-                    return Err(TokenError::Busy);
-                }
-                begins.store(true, Ordering::SeqCst);
-                let outcome = work(seat);
-                // Before the caller hears of it, so that its next call finds the breaker open.
-                if let Err(error @ (TokenError::Lost { .. } | TokenError::WrongResult)) = &outcome {
-                    token.trip(seat.life, error);
-                }
-                outcome
-            });
-            Box::new(move || {
-                // The caller may have gone.
-                let _ = answer.send(outcome);
-            })
-        }))?;
-        match answered.recv_timeout(self.wait) {
-            Ok(outcome) => return outcome,
-            Err(RecvTimeoutError::Disconnected) => return Err(self.panicked()),
-            Err(RecvTimeoutError::Timeout) if !begun.load(Ordering::SeqCst) => {
-                return Err(TokenError::Busy);
-            }
-            Err(RecvTimeoutError::Timeout) => {}
-        }
-        match answered.recv_timeout(patience) {
-            Ok(outcome) => outcome,
-            Err(RecvTimeoutError::Disconnected) => Err(self.panicked()),
-            Err(RecvTimeoutError::Timeout) => {
-                let error = TokenError::Hangs;
-                self.trip_any(&error);
-                Err(error)
-            }
-        }
-    }
-
-    /// A job ended without an answer, and its worker with it.
-    fn panicked(&self) -> TokenError {
-        let error = TokenError::Lost {
-            code: Code {
-                name: "a panic".to_owned(),
-                function: "the session's thread".to_owned(),
-            },
-        };
-        self.trip_any(&error);
-        error
-    }
-
-    fn submit(&self, job: Job) -> Result<(), TokenError> {
-        let mut inner = self.lock();
-        let ring = !std::mem::replace(&mut inner.asked, true);
-        inner.wanted = true;
-        let outcome = if let Breaker::Open { reason, .. } = &inner.breaker {
-            Err(reason.clone())
-        } else if inner.jobs.len() >= MAX_WAITING {
-            Err(TokenError::Busy)
-        } else {
-            inner.jobs.push_back(job);
-            Ok(())
-        };
-        drop(inner);
-        if outcome.is_ok() {
-            self.for_workers.notify_one();
-        }
-        if ring {
-            self.bell.ring();
-        }
-        outcome
     }
 
     /// Opens the breaker, unless that life is over already.
@@ -342,110 +247,4 @@ impl Token {
             inner = woken.unwrap_or_else(PoisonError::into_inner);
         }
     }
-}
-
-/// What the keeper does with a token.
-impl Token {
-    /// What is to be done for it.
-    pub(crate) fn need(&self) -> Need {
-        let inner = self.lock();
-        match &inner.breaker {
-            _ if !inner.wanted => Need::Nothing,
-            Breaker::Closed if inner.life.is_some() => Need::Nothing,
-            Breaker::Closed => Need::Sessions,
-            Breaker::Open { reason, .. } => match reason {
-                TokenError::Pin(_) | TokenError::PinRefused { .. } => Need::Pin,
-                _ if inner.worked || inner.asked => Need::Initialisation,
-                _ => Need::Nothing,
-            },
-        }
-    }
-
-    /// Whether it takes work at this moment.
-    pub(crate) fn works(&self) -> bool {
-        self.lock().life.is_some()
-    }
-
-    /// It was looked for in a fresh module; whoever wants it looked for again has to ask.
-    pub(crate) fn answer(&self) {
-        self.lock().asked = false;
-    }
-
-    /// Keeps new jobs waiting and sends the workers away.
-    pub(crate) fn pause(&self) {
-        self.lock().life = None;
-        self.for_workers.notify_all();
-    }
-
-    /// Waits until no worker is left. Answers whether that came to pass.
-    pub(crate) fn drained(&self, deadline: Instant) -> bool {
-        let mut inner = self.lock();
-        while inner.workers > 0 {
-            let Some(left) = deadline.checked_duration_since(Instant::now()) else {
-                return false;
-            };
-            let waited = self.left.wait_timeout(inner, left);
-            inner = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        true
-    }
-
-    pub(crate) fn note(&self, report: Report) {
-        self.lock().report = report;
-    }
-
-    /// What the token said when it last refused a PIN, if it was this one.
-    pub(crate) fn refused(&self, pin: &Pin) -> Option<TokenError> {
-        let inner = self.lock();
-        let (refused, error) = inner.refused.as_ref()?;
-        (refused == pin).then(|| error.clone())
-    }
-
-    pub(crate) fn refuse(&self, pin: Pin, error: &TokenError) {
-        self.lock().refused = Some((pin, error.clone()));
-    }
-
-    /// Allows the PIN that was refused once more.
-    pub(crate) fn forgive(&self) {
-        self.lock().refused = None;
-    }
-
-    pub(crate) fn probe(&self) -> Option<Arc<Place>> {
-        self.lock().probe.upgrade()
-    }
-
-    pub(crate) fn fail(&self, error: &TokenError) {
-        self.open(self.lock(), error);
-    }
-
-    /// Closes the breaker and sets a worker to each seat.
-    pub(crate) fn serve(self: &Arc<Self>, seats: Vec<Seat>) -> Result<(), TokenError> {
-        let life = seats.first().map(|seat| seat.life);
-        let mut inner = self.lock();
-        inner.life = life;
-        inner.worked = true;
-        inner.refused = None;
-        if let Breaker::Open { since, .. } = std::mem::replace(&mut inner.breaker, Breaker::Closed)
-        {
-            info!(token = %self.selector, away = ?since.elapsed(), "token available again");
-        }
-        drop(inner);
-        for seat in seats {
-            Worker::start(self, seat)?;
-        }
-        Ok(())
-    }
-}
-
-/// What a token needs of the keeper.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Need {
-    /// Nothing: it works, or nobody asks for it.
-    Nothing,
-    /// Sessions in the module as it is.
-    Sessions,
-    /// A PIN that was not refused before.
-    Pin,
-    /// A module that is initialised anew.
-    Initialisation,
 }

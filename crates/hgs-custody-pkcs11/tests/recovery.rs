@@ -271,6 +271,24 @@ fn one_token_of_a_module_fails_and_the_other_goes_on() {
     });
 }
 
+/// A server that was started before its token.
+#[test]
+fn a_token_that_comes_late_is_found_when_it_is_needed() {
+    isolated(|hsm| {
+        let pair = hgs_testkit::fixtures::private_key(0);
+        let der = hsm.folder().join("key.der");
+        std::fs::write(&der, pair.pkcs8_der().expose()).unwrap();
+        let tokens = tokens(&SoftHsm::module());
+        let late: Pkcs11Uri = hsm.uri_in("late", "signing").parse().unwrap();
+        let key = tokens.key(&late.into(), pair.public());
+        let reason = unavailable(sign(&*key));
+        assert_eq!(reason, "there is no token token=late; present: hgs");
+        hsm.add_token("late");
+        hsm.import("late", &der, "signing");
+        until("it is found", || sign(&*key).is_ok());
+    });
+}
+
 /// The same key in two tokens: the second does the work while the first is away.
 #[test]
 fn a_spare_takes_over_at_once() {

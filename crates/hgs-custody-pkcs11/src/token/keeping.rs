@@ -1,0 +1,130 @@
+//! What the keeper of the module does with a token: it brings sessions, and takes them away.
+
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use tracing::info;
+
+use super::{Report, Token};
+use crate::key::Place;
+use crate::pin::Pin;
+use crate::session::Seat;
+use crate::worker::Worker;
+use crate::{Breaker, TokenError};
+
+/// How long a lost token is hoped for at short intervals.
+const LATELY: Duration = Duration::from_secs(300);
+
+impl Token {
+    /// What is to be done for it.
+    pub(crate) fn need(&self) -> Need {
+        let inner = self.lock();
+        match &inner.breaker {
+            _ if !inner.wanted => Need::Nothing,
+            Breaker::Closed if inner.life.is_some() => Need::Nothing,
+            Breaker::Closed => Need::Sessions,
+            Breaker::Open { reason, .. } => match reason {
+                TokenError::Pin(_) | TokenError::PinRefused { .. } => Need::Pin,
+                _ if inner.worked || inner.asked => Need::Initialisation,
+                _ => Need::Nothing,
+            },
+        }
+    }
+
+    /// Whether it takes work at this moment.
+    pub(crate) fn works(&self) -> bool {
+        self.lock().life.is_some()
+    }
+
+    /// Whether it worked and was lost not long ago: then others are interrupted for it more often.
+    pub(crate) fn was_lost_lately(&self) -> bool {
+        let inner = self.lock();
+        let Breaker::Open { since, .. } = inner.breaker else {
+            return false;
+        };
+        inner.worked && since.elapsed() < LATELY
+    }
+
+    /// It was looked for in a fresh module; whoever wants it looked for again has to ask.
+    pub(crate) fn answer(&self) {
+        self.lock().asked = false;
+    }
+
+    /// Keeps new jobs waiting and sends the workers away.
+    pub(crate) fn pause(&self) {
+        self.lock().life = None;
+        self.for_workers.notify_all();
+    }
+
+    /// Waits until no worker is left. Answers whether that came to pass.
+    pub(crate) fn drained(&self, deadline: Instant) -> bool {
+        let mut inner = self.lock();
+        while inner.workers > 0 {
+            let Some(left) = deadline.checked_duration_since(Instant::now()) else {
+                return false;
+            };
+            let waited = self.left.wait_timeout(inner, left);
+            inner = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    pub(crate) fn note(&self, report: Report) {
+        self.lock().report = report;
+    }
+
+    /// What the token said when it last refused a PIN, if it was this one.
+    pub(crate) fn refused(&self, pin: &Pin) -> Option<TokenError> {
+        let inner = self.lock();
+        let (refused, error) = inner.refused.as_ref()?;
+        (refused == pin).then(|| error.clone())
+    }
+
+    pub(crate) fn refuse(&self, pin: Pin, error: &TokenError) {
+        self.lock().refused = Some((pin, error.clone()));
+    }
+
+    /// Allows the PIN that was refused once more.
+    pub(crate) fn forgive(&self) {
+        self.lock().refused = None;
+    }
+
+    pub(crate) fn probe(&self) -> Option<Arc<Place>> {
+        self.lock().probe.upgrade()
+    }
+
+    pub(crate) fn fail(&self, error: &TokenError) {
+        self.open(self.lock(), error);
+    }
+
+    /// Closes the breaker and sets a worker to each seat.
+    pub(crate) fn serve(self: &Arc<Self>, seats: Vec<Seat>) -> Result<(), TokenError> {
+        let life = seats.first().map(|seat| seat.life);
+        let mut inner = self.lock();
+        inner.life = life;
+        inner.worked = true;
+        inner.refused = None;
+        if let Breaker::Open { since, .. } = std::mem::replace(&mut inner.breaker, Breaker::Closed)
+        {
+            info!(token = %self.selector, away = ?since.elapsed(), "token available again");
+        }
+        drop(inner);
+        for seat in seats {
+            Worker::start(self, seat)?;
+        }
+        Ok(())
+    }
+}
+
+/// What a token needs of the keeper.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// Nothing: it works, or nobody asks for it.
+    Nothing,
+    /// Sessions in the module as it is.
+    Sessions,
+    /// A PIN that was not refused before.
+    Pin,
+    /// A module that is initialised anew.
+    Initialisation,
+}
