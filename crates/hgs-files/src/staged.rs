@@ -1,7 +1,7 @@
 //! Files that take their place whole.
 
 use std::ffi::OsString;
-use std::fs::{self, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -36,13 +36,26 @@ impl Staged {
     /// # Errors
     /// See [`FileProblem`].
     pub fn write(target: &Path, octets: &[u8], readers: Readers) -> Result<Self, FileError> {
-        let staged = Self::path(target)?;
-        match fs::remove_file(&staged) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(FileError::at(&staged, error));
-            }
-            _ => {}
-        }
+        let written = Self::filled(target, readers, |file| file.write_all(octets));
+        let (staged, ()) = written.map_err(|(place, error)| FileError::at(&place, error))?;
+        Ok(staged)
+    }
+
+    /// Has `fill` write the file beside `target`, piece by piece. What it leaves when it fails is removed.
+    ///
+    /// # Errors
+    /// What `fill` says, or the system, with the place of the file.
+    pub fn filled<T, E: From<io::Error>>(
+        target: &Path,
+        readers: Readers,
+        fill: impl FnOnce(&mut File) -> Result<T, E>,
+    ) -> Result<(Self, T), (PathBuf, E)> {
+        let staged = Self::path(target).map_err(|_| {
+            (
+                target.to_owned(),
+                io::Error::from(io::ErrorKind::InvalidFilename).into(),
+            )
+        })?;
         let mode = match readers {
             Readers::Owner => 0o600,
             Readers::Everybody => 0o644,
@@ -51,11 +64,25 @@ impl Staged {
                 .filter(fs::Metadata::is_file)
                 .map_or(0o600, |meta| meta.mode() & 0o777),
         };
-        write_new(&staged, octets, mode).map_err(|error| FileError::at(&staged, error))?;
-        Ok(Self {
-            target: target.to_owned(),
-            staged,
-        })
+        let filled = clear(&staged)
+            .and_then(|()| open_new(&staged, mode))
+            .map_err(E::from)
+            .and_then(|mut file| {
+                let value = fill(&mut file)?;
+                file.sync_all()?;
+                Ok(value)
+            });
+        match filled {
+            Ok(value) => {
+                let target = target.to_owned();
+                Ok((Self { target, staged }, value))
+            }
+            Err(error) => {
+                // The first error is the one that tells.
+                let _ = fs::remove_file(&staged);
+                Err((staged, error))
+            }
+        }
     }
 
     /// Where the file for `target` stands until it takes its place.
@@ -140,15 +167,28 @@ impl Staged {
 }
 
 pub(crate) fn write_new(path: &Path, octets: &[u8], mode: u32) -> io::Result<()> {
+    let mut file = open_new(path, mode)?;
+    file.write_all(octets)?;
+    file.sync_all()
+}
+
+fn open_new(path: &Path, mode: u32) -> io::Result<File> {
     // `create_new` is O_EXCL, which does not follow links either.
-    let mut file = OpenOptions::new()
+    let file = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(path)?;
     file.set_permissions(Permissions::from_mode(mode))?;
-    file.write_all(octets)?;
-    file.sync_all()
+    Ok(file)
+}
+
+/// Removes what a crash left: of a link, the link itself.
+fn clear(staged: &Path) -> io::Result<()> {
+    match fs::remove_file(staged) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -187,6 +227,22 @@ mod tests {
         assert!(linked(private_folder(&link)));
         assert!(create(&link, b"x", Readers::Owner).is_err());
         assert_eq!(fs::read(&victim).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn a_file_that_is_not_finished_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("backup");
+        let failed = Staged::filled(&path, Readers::Owner, |file| {
+            file.write_all(b"half")?;
+            Err::<(), _>(io::Error::other("the source failed"))
+        });
+        assert_eq!(failed.unwrap_err().1.to_string(), "the source failed");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        let (staged, ()) =
+            Staged::filled(&path, Readers::Owner, |file| file.write_all(b"whole")).unwrap();
+        staged.create().unwrap();
+        assert_eq!(read_secret(&path, 16).unwrap().expose(), b"whole");
     }
 
     #[test]

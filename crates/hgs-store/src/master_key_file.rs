@@ -76,6 +76,14 @@ impl NewMasterKey {
         &self.key
     }
 
+    /// Gives up, when the state is certainly not under it.
+    ///
+    /// # Errors
+    /// When the file can't be removed; it stays beside the old one, and is found there.
+    pub fn discard(self) -> Result<(), MasterKeyError> {
+        Ok(self.staged.discard()?)
+    }
+
     /// Takes the place of the old one, when the state is under it.
     ///
     /// # Errors

@@ -209,6 +209,21 @@ impl Store {
         })
     }
 
+    /// The same, and waits for the disk. The number of the record.
+    ///
+    /// # Errors
+    /// Why it was not recorded.
+    pub fn note_waiting(&self, entry: AuditEntry) -> Result<u64, StoreError> {
+        let (sender, receiver) = sync_channel(1);
+        self.note(entry, move |result| drop(sender.send(result)))?;
+        match receiver.recv() {
+            Ok(Ok(sequence)) => Ok(sequence),
+            Ok(Err(Failure::Store(error))) => Err(error),
+            Ok(Err(Failure::Refused(never))) => match never {},
+            Err(_) => Err(StoreError::Closed),
+        }
+    }
+
     /// Opens the sealed key whose public half has this SubjectPublicKeyInfo digest. Slow: keep it.
     ///
     /// # Errors

@@ -34,7 +34,7 @@ pub(crate) struct ServerOption {
 
 impl ServerOption {
     /// A client of the server. Nothing is asked yet.
-    fn client(self) -> Result<Client, Failure> {
+    pub(crate) fn client(self) -> Result<Client, Failure> {
         match self.socket {
             Some(socket) => Ok(Client::new(socket)),
             None => Ok(Client::new(self.config.load()?.admin_socket())),

@@ -5,7 +5,7 @@ use hgs_server::process;
 use hgs_terminal::{Common, Completions, Exit, Failure, Man, Program, Terminal};
 
 use crate::administration;
-use crate::{guardian, init, protector, quickstart, serve, server};
+use crate::{guardian, init, protector, quickstart, serve, server, state};
 
 /// OpenHGS: a Host Guardian Service, and the tools of those who own virtual machines
 #[derive(Debug, Parser)]
@@ -38,6 +38,8 @@ enum Noun {
     Signer(administration::Signer),
     /// Who released which key to whom, and who changed what
     Audit(administration::Audit),
+    /// The guardian's state as a whole: backups, and its master key
+    State(state::Arguments),
     /// Guardians: own ones with their keys, and those of others
     Guardian(guardian::Arguments),
     /// Key protectors: the secret of a virtual machine, wrapped for all who may open it
@@ -67,6 +69,7 @@ impl Program for Arguments {
             Noun::Host(arguments) => arguments.run(terminal),
             Noun::Signer(arguments) => arguments.run(terminal),
             Noun::Audit(arguments) => arguments.run(terminal),
+            Noun::State(arguments) => arguments.run(terminal),
             Noun::Guardian(arguments) => arguments.run(terminal),
             Noun::Protector(arguments) => arguments.run(terminal),
             Noun::Completions(completions) => completions.run(Self::command(), terminal),

@@ -17,6 +17,7 @@ mod protector;
 mod quickstart;
 mod serve;
 mod server;
+mod state;
 
 use std::process::ExitCode;
 

@@ -45,6 +45,11 @@ impl Arguments {
 }
 
 impl ConfigOption {
+    /// The file that the configuration is read from; it may be absent.
+    pub(crate) fn file(&self) -> PathBuf {
+        Config::file(self.config.as_deref(), &Environment::of_process())
+    }
+
     pub(crate) fn load(&self) -> Result<Config, Failure> {
         Config::load(self.config.as_deref(), &Environment::of_process()).or_fail()
     }

@@ -19,8 +19,8 @@ use tokio::time::timeout;
 
 use super::routes::{Operation, is_item};
 use super::types::{
-    AddHost, AuditQuery, AuditRecord, Certificate, CertificateDetail, Host, HostDetail, RevokeHost,
-    ServerSettings, Signer, Status, Trial, TrialAnswer, TrialVerdict,
+    AddHost, AuditQuery, AuditRecord, Certificate, CertificateDetail, Host, HostDetail,
+    RecordExport, RevokeHost, ServerSettings, Signer, Status, Trial, TrialAnswer, TrialVerdict,
 };
 use super::{AdminError, Administration, ErrorCode, query};
 
@@ -229,5 +229,9 @@ impl Administration for Client {
 
     fn judge_trial(&self, id: &str, answer: &TrialAnswer) -> Result<TrialVerdict, AdminError> {
         self.tell(Operation::JudgeTrial, plain(id, "trial")?, answer)
+    }
+
+    fn record_export(&self, export: &RecordExport) -> Result<AuditRecord, AdminError> {
+        self.tell(Operation::RecordExport, "", export)
     }
 }

@@ -8,7 +8,7 @@ use hgs_crypto::random::System;
 use hgs_crypto::rsa::PublicKey;
 use hgs_pki::{Certificate as PkiCertificate, Thumbprint, Time};
 use hgs_store::{
-    Act, Action, AuditFilter, CertificateKind, CertificateRecord, Digest, Failure,
+    Act, Action, AuditEntry, AuditFilter, CertificateKind, CertificateRecord, Digest, Failure,
     Host as StoredHost, HostId, HostName, Outcome, Refusal, State, StoreError, Transaction,
 };
 use hgs_trace::guardian::Inside;
@@ -19,7 +19,7 @@ use tracing::error;
 
 use super::types::{
     AddHost, AuditQuery, AuditRecord, Certificate, CertificateDetail, Host, HostDetail, Listener,
-    RevokeHost, ServerSettings, Signer, Status, Trial, TrialAnswer, TrialVerdict,
+    RecordExport, RevokeHost, ServerSettings, Signer, Status, Trial, TrialAnswer, TrialVerdict,
 };
 use super::{AdminError, Administration, ErrorCode, views};
 use crate::guardian::{Guardian, Signers, Snapshot};
@@ -214,6 +214,22 @@ impl Administration for Desk {
         verdict.ok_or_else(|| {
             AdminError::new(ErrorCode::NotFound, "there is no such trial, or it is over")
         })
+    }
+
+    fn record_export(&self, export: &RecordExport) -> Result<AuditRecord, AdminError> {
+        let _: Digest = export.file.parse().map_err(AdminError::invalid)?;
+        let after = serde_json::to_value(export).map_err(AdminError::invalid)?;
+        let entry = AuditEntry {
+            after: Some(after),
+            ..AuditEntry::new(
+                self.guardian.clock().now(),
+                self.actor.clone(),
+                Action::ExportState,
+                Outcome::Done,
+            )
+        };
+        let sequence = self.guardian.store().note_waiting(entry);
+        self.audit_record(sequence.map_err(unavailable)?)
     }
 }
 

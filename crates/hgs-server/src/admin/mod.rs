@@ -28,8 +28,8 @@ pub(crate) use service::AdminService;
 
 use hgs_trace::guardian::Inside;
 use types::{
-    AddHost, AuditQuery, AuditRecord, Certificate, CertificateDetail, Host, HostDetail, RevokeHost,
-    ServerSettings, Signer, Status, Trial, TrialAnswer, TrialVerdict,
+    AddHost, AuditQuery, AuditRecord, Certificate, CertificateDetail, Host, HostDetail,
+    RecordExport, RevokeHost, ServerSettings, Signer, Status, Trial, TrialAnswer, TrialVerdict,
 };
 
 /// Everything that administrators and reviewers can ask for. Calls block.
@@ -126,4 +126,11 @@ pub trait Administration {
     /// # Errors
     /// [`ErrorCode::NotFound`] when the trial is over; see [`AdminError`] for others.
     fn judge_trial(&self, id: &str, answer: &TrialAnswer) -> Result<TrialVerdict, AdminError>;
+
+    /// Records that the state was written to an encrypted file, by whoever could read the state and its master key
+    /// anyway: nothing of the state goes this way.
+    ///
+    /// # Errors
+    /// See [`AdminError`]; then the file is not to be kept.
+    fn record_export(&self, export: &RecordExport) -> Result<AuditRecord, AdminError>;
 }

@@ -22,6 +22,7 @@ pub(super) enum Operation {
     Trace,
     BeginTrial,
     JudgeTrial,
+    RecordExport,
 }
 
 /// A route of the API.
@@ -68,6 +69,7 @@ pub(super) const ROUTES: &[Route] = &[
     route!(Trace, "trace", GET "/v1/trace", Reviewer),
     route!(BeginTrial, "begin_trial", POST "/v1/trials", Reviewer),
     route!(JudgeTrial, "judge_trial", POST "/v1/trials/{item}", Reviewer),
+    route!(RecordExport, "record_export", POST "/v1/exports", Administrator),
 ];
 
 /// What was found at a path.

@@ -170,6 +170,10 @@ pub(super) fn dispatch(
             let verdict = desk.judge_trial(item, &body(request)?);
             verdict.map(|verdict| json(&verdict))
         }
+        Operation::RecordExport => {
+            let record = desk.record_export(&body(request)?);
+            record.map(|record| json(&record))
+        }
     }
 }
 

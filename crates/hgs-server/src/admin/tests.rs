@@ -13,8 +13,8 @@ use tokio::sync::oneshot;
 use super::routes::{Found, ROUTES, find};
 use super::service::{answer, dispatch};
 use super::types::{
-    AddHost, AuditQuery, AuditRecord, Certificate, CertificateDetail, Host, HostDetail, RevokeHost,
-    ServerSettings, Signer, Status, Trial, TrialAnswer, TrialVerdict,
+    AddHost, AuditQuery, AuditRecord, Certificate, CertificateDetail, Host, HostDetail,
+    RecordExport, RevokeHost, ServerSettings, Signer, Status, Trial, TrialAnswer, TrialVerdict,
 };
 use super::{AdminError, Administration, Client, ErrorCode};
 use crate::config::{Admin, Layout};
@@ -85,6 +85,9 @@ impl Administration for Recorder {
     fn judge_trial(&self, _: &str, _: &TrialAnswer) -> Result<TrialVerdict, AdminError> {
         self.note("judge_trial")
     }
+    fn record_export(&self, _: &RecordExport) -> Result<AuditRecord, AdminError> {
+        self.note("record_export")
+    }
 }
 
 /// Asks for everything; returns what each answer says.
@@ -102,6 +105,12 @@ fn ask_for_everything(administration: &impl Administration) -> Vec<String> {
     let trial_answer = TrialAnswer {
         body: String::new(),
     };
+    let export = RecordExport {
+        file: String::new(),
+        octets: 0,
+        generation: 0,
+        recipients: Vec::new(),
+    };
     vec![
         message(administration.status()),
         message(administration.server()),
@@ -118,6 +127,7 @@ fn ask_for_everything(administration: &impl Administration) -> Vec<String> {
         message(administration.trace()),
         message(administration.begin_trial()),
         message(administration.judge_trial("1", &trial_answer)),
+        message(administration.record_export(&export)),
     ]
 }
 
@@ -161,6 +171,7 @@ fn routes_and_methods_are_one_to_one_at_the_server() {
             "add_host" => r#"{"name":"a","host_key":"b"}"#,
             "revoke_host" => r#"{"reason":"a"}"#,
             "judge_trial" => r#"{"body":"a"}"#,
+            "record_export" => r#"{"file":"a","octets":1,"generation":1,"recipients":[]}"#,
             _ => "",
         };
         let item = "1";

@@ -334,3 +334,17 @@ pub struct TrialVerdict {
     /// Why not.
     pub problem: Option<String>,
 }
+
+/// That the state was written to an encrypted file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordExport {
+    /// SHA-256 of the file.
+    pub file: String,
+    /// Its length.
+    pub octets: u64,
+    /// The generation of the state in it.
+    pub generation: u64,
+    /// What opens it: recipients, or nothing where that is a passphrase.
+    pub recipients: Vec<String>,
+}

@@ -95,6 +95,15 @@ impl Config {
         Ok(config)
     }
 
+    /// The file that [`Self::load`] reads; it may be absent where nobody named it.
+    #[must_use]
+    pub fn file(named: Option<&Path>, environment: &Environment) -> PathBuf {
+        let named = named.map(Path::to_path_buf);
+        named
+            .or_else(|| environment.path("HGS_CONFIG"))
+            .unwrap_or_else(|| Layout::detect(environment).configuration_file())
+    }
+
     /// Reads the text of the configuration file `file`.
     ///
     /// # Errors

@@ -166,8 +166,12 @@ fn open_store(config: &Config) -> Result<Store, GuardianError> {
     if !Store::is_in(&directory) {
         return Err(OpenError::NotInitialised { directory }.into());
     }
-    let master_key: MasterKey =
-        master_key_file::read(&config.master_key_file()).map_err(GuardianError::MasterKey)?;
+    // A rotation of the master key may have been interrupted.
+    let master_key = master_key_file::read_settled(&config.master_key_file(), &directory);
+    let master_key: MasterKey = master_key.map_err(|error| match error {
+        OpenError::MasterKey(error) => GuardianError::MasterKey(error),
+        other => GuardianError::Store(other),
+    })?;
     Ok(Store::open(Opening {
         directory: &directory,
         master_key: &master_key,

@@ -1,0 +1,135 @@
+//! `hgs state`: the guardian's state as a whole.
+//!
+//! These commands read and write the state's own folder, as the user that the service runs as: whoever can do that has
+//! every key of the guardian already. So an administrator at the socket, who has none of them, gets none by a backup.
+
+mod export;
+mod import;
+mod rotate;
+mod sealed;
+mod show;
+
+use clap::Subcommand;
+use hgs_store::backup::{Conflict, DocumentError, ExportError};
+use hgs_store::{Act, ImportError, MasterKeyError, OpenError, StoreError};
+use hgs_terminal::{AtFault, Exit, Failure, Terminal};
+use rustix::process::geteuid;
+
+use crate::administration::ServerOption;
+use crate::clock::now;
+use crate::failures::IntoFailure;
+
+/// The verbs of `hgs state`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+    #[command(flatten)]
+    server: ServerOption,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Export(export::Arguments),
+    Import(import::Arguments),
+    Show(show::Arguments),
+    RotateMasterKey(rotate::Arguments),
+}
+
+impl Arguments {
+    pub(crate) fn run(self, terminal: &Terminal) -> Result<Exit, Failure> {
+        match self.verb {
+            Verb::Export(arguments) => arguments.run(self.server, terminal),
+            Verb::Import(arguments) => arguments.run(&self.server.config, terminal),
+            Verb::Show(arguments) => arguments.run(terminal),
+            Verb::RotateMasterKey(arguments) => arguments.run(&self.server.config, terminal),
+        }
+    }
+}
+
+/// Whoever runs this, now.
+fn act() -> Act {
+    Act {
+        time: now(),
+        actor: format!("uid {}", geteuid().as_raw()),
+    }
+}
+
+impl IntoFailure for OpenError {
+    fn into_failure(self) -> Failure {
+        let failure = Failure::of(&self).at_fault(AtFault::Operator);
+        match self {
+            Self::NotInitialised { .. } => {
+                failure.remedy("make a guardian with `hgs init`, or of a backup with `hgs state import --initialise`")
+            }
+            Self::InUse { .. } => failure.remedy("stop the server first"),
+            Self::WrongMasterKey => {
+                failure.remedy("give the master key of this state: `server.master_key`")
+            }
+            Self::NewerSchema { .. } => failure.remedy("use a newer version of hgs"),
+            Self::OlderSchema { .. } => {
+                failure.remedy("restart the server with this version of hgs")
+            }
+            Self::Place(error) => error.into(),
+            Self::MasterKey(error) => error.into_failure(),
+            _ => failure,
+        }
+    }
+}
+
+impl IntoFailure for MasterKeyError {
+    fn into_failure(self) -> Failure {
+        match self {
+            Self::File(error) => error.into(),
+            Self::Length { .. } | Self::Random(_) => Failure::of(&self).at_fault(AtFault::Operator),
+        }
+    }
+}
+
+impl IntoFailure for StoreError {
+    fn into_failure(self) -> Failure {
+        Failure::of(&self).at_fault(AtFault::Ourselves)
+    }
+}
+
+impl IntoFailure for ExportError {
+    fn into_failure(self) -> Failure {
+        Failure::of(&self).at_fault(AtFault::Ourselves)
+    }
+}
+
+impl IntoFailure for DocumentError {
+    fn into_failure(self) -> Failure {
+        let failure = Failure::refused(&self).at_fault(AtFault::Peer);
+        match self {
+            Self::Newer(_) => failure.remedy("use a newer version of hgs"),
+            _ => failure.remedy("take another backup"),
+        }
+    }
+}
+
+impl IntoFailure for ImportError {
+    fn into_failure(self) -> Failure {
+        match self {
+            Self::Open(error) => error.into_failure(),
+            Self::Document(error) => error.into_failure(),
+            Self::Inconsistent(_) => Failure::refused(&self).at_fault(AtFault::Peer),
+            Self::Conflicts(conflicts) => Failure::refused(conflicting(&conflicts))
+                .at_fault(AtFault::Operator)
+                .remedy("decide for all of them with `--keep-ours` or `--take-theirs`; `--dry-run` shows what that does"),
+            Self::NotSealed(_) => Failure::of(&self).at_fault(AtFault::Ourselves),
+            Self::AlreadyInitialised { .. } => Failure::refused(&self)
+                .at_fault(AtFault::Operator)
+                .remedy("leave `--initialise` out to take the backup into that state, or name another folder"),
+        }
+    }
+}
+
+fn conflicting(conflicts: &[Conflict]) -> String {
+    let lines = conflicts.iter().map(|conflict| format!("\n  {conflict}"));
+    format!(
+        "the state and the backup differ in {} places:{}",
+        conflicts.len(),
+        lines.collect::<String>()
+    )
+}
