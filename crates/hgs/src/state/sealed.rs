@@ -65,16 +65,17 @@ impl Backup {
     }
 
     pub(super) fn unlock(self, opener: &Opener) -> Result<Opened, Failure> {
-        let key = if self.locked.needs_passphrase() {
-            let what = self.path.display().to_string();
-            OpenedBy::Passphrase(passphrase(opener.passphrase_from.as_ref(), &what)?)
-        } else {
-            let path = opener.identity.as_ref().ok_or_else(|| {
-                Failure::usage("the backup is opened by an age identity")
-                    .remedy("name its file with `--identity FILE`")
-            })?;
-            let file = hgs_files::read_secret(path, MAX_IDENTITIES)?;
-            OpenedBy::Identities(age::identities(&file).or_fail()?)
+        let key = match (self.locked.needs_passphrase(), &opener.identity) {
+            (true, Some(_)) => return Err(AgeError::NeedsPassphrase).or_fail(),
+            (true, None) => {
+                let what = self.path.display().to_string();
+                OpenedBy::Passphrase(passphrase(opener.passphrase_from.as_ref(), &what)?)
+            }
+            (false, Some(path)) => {
+                let file = hgs_files::read_secret(path, MAX_IDENTITIES)?;
+                OpenedBy::Identities(age::identities(&file).or_fail()?)
+            }
+            (false, None) => return Err(AgeError::NeedsIdentity).or_fail(),
         };
         let decrypted = self.locked.unlock(&key).or_fail()?;
         Document::open(BufReader::new(decrypted)).or_fail()
@@ -119,6 +120,10 @@ impl IntoFailure for AgeError {
             Self::Foreign => failure.remedy("name a file that `hgs state export` wrote"),
             Self::Recipient => {
                 failure.remedy("make a key with `age-keygen`, and give its public half")
+            }
+            Self::NeedsPassphrase => failure.remedy("leave `--identity` out"),
+            Self::NeedsIdentity => {
+                failure.remedy("name the file of the identity with `--identity FILE`")
             }
             Self::NoMatch => {
                 failure.remedy("give the identity whose public half was the recipient")

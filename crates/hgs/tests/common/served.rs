@@ -31,8 +31,13 @@ pub(crate) fn configure(home: &Home) {
 impl Served {
     /// Starts `hgs serve`, and returns when it serves.
     pub(crate) fn start(home: &Home) -> Self {
+        Self::start_with(home, "hgs.toml")
+    }
+
+    /// As [`Self::start`], with another configuration.
+    pub(crate) fn start_with(home: &Home, configuration: &str) -> Self {
         let mut child = Command::new(assert_cmd::cargo::cargo_bin!("hgs"))
-            .args(["serve", "--config", "hgs.toml"])
+            .args(["serve", "--config", configuration])
             .current_dir(home.path())
             .env_clear()
             .env("HOME", home.path())
