@@ -3,7 +3,9 @@
 pub mod fixtures;
 mod mutate;
 mod outside;
+mod secrets;
 pub mod softhsm;
 
 pub use mutate::Mutations;
 pub use outside::{shared, tool};
+pub use secrets::part_of;
