@@ -3,6 +3,9 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
+/// The file of the host key in the state folder.
+pub(crate) const HOST_KEY: &str = "host-key.pem";
+
 /// The name under which the host side appears in shared folders.
 const PROGRAM: &str = "guarded-host";
 
@@ -24,6 +27,12 @@ impl Folders {
             configuration: folder.join("guarded-host.toml"),
             state: folder.join("state"),
         }
+    }
+
+    /// The file of the host key, whether or not it is there.
+    #[must_use]
+    pub fn host_key(&self) -> PathBuf {
+        self.state.join(HOST_KEY)
     }
 
     /// The places of the machine's own host: `/etc/openhgs/guarded-host.toml` and

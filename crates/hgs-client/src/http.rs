@@ -1,7 +1,9 @@
 //! HTTP/1.1 as a client that is asked for exactly one thing at a time: no redirect is followed, no
 //! proxy taken from the environment, nothing kept beyond a budget.
 
+mod date;
 mod exchange;
+mod look;
 mod race;
 mod resolve;
 pub(crate) mod tls;
@@ -13,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use hgs_pki::Time;
 use tokio::net::TcpStream;
 
 use crate::url::{Scheme, Url};
@@ -73,6 +76,8 @@ impl Request {
 pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) body: Bytes,
+    /// The time that the service says it is.
+    pub(crate) date: Option<Time>,
 }
 
 /// Why there is no answer. The network or the service is at fault, or whoever wrote the URL.

@@ -74,6 +74,17 @@ pub(crate) async fn roll(
 ) -> Result<Released, Cause> {
     let certificate = certified.certificate.clone();
     let pending = PendingRoll::new(ingress.clone(), certificate, ALGORITHMS, version);
+    let answer = post(client, key_protection, version, pending.request()).await?;
+    Ok(open(pending, &answer, certified, caches)?)
+}
+
+/// Posts a request to roll, and returns the body of an answer that is no refusal.
+pub(crate) async fn post(
+    client: &Client,
+    key_protection: &Url,
+    version: ServiceVersion,
+    request: Vec<u8>,
+) -> Result<Bytes, Cause> {
     let response = client
         .send(&Request::Post {
             url: key_protection.join(match version {
@@ -81,13 +92,12 @@ pub(crate) async fn roll(
                 ServiceVersion::V2 => "/service/v2.0/rolltransportkey",
             }),
             content_type: wire::CONTENT_TYPE,
-            body: Bytes::from(pending.request()),
+            body: Bytes::from(request),
         })
         .await?;
-    if response.status == 200 {
-        Ok(open(pending, &response.body, certified, caches)?)
-    } else {
-        Err(refused(&response).into())
+    match response.status {
+        200 => Ok(response.body),
+        _ => Err(refused(&response).into()),
     }
 }
 

@@ -44,6 +44,7 @@ pub mod host_key;
 pub mod http;
 mod identity;
 mod key_protection;
+pub mod probe;
 mod published;
 mod rehearsal;
 mod remedy;

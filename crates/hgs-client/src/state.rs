@@ -17,6 +17,8 @@ use hgs_custody::seal::{MASTER_KEY_LENGTH, MasterKey, MasterKeyLength};
 use hgs_files::{FileError, FileProblem, Lock, Readers};
 use hgs_pki::health::HealthKind;
 
+use crate::folders::HOST_KEY;
+
 /// A host's state folder, which is its owner's alone.
 #[derive(Debug, Clone)]
 pub(crate) struct StateFolder(PathBuf);
@@ -57,7 +59,7 @@ impl StateFolder {
     }
 
     pub(crate) fn host_key(&self) -> PathBuf {
-        self.0.join("host-key.pem")
+        self.0.join(HOST_KEY)
     }
 
     pub(crate) fn identity(&self, kind: HealthKind) -> PathBuf {

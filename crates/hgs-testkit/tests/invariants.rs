@@ -44,6 +44,7 @@ const DRAWING: &[(&str, &[&str])] = &[
             "hgs-attest",
             "hgs-custody",
             "hgs-files",
+            "hgs-trace",
         ],
     ),
     (

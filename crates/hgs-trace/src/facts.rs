@@ -201,6 +201,14 @@ pub struct Reach {
     pub clocks: Option<Clocks>,
 }
 
+impl Reach {
+    /// Whether something could be asked at the URL.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        matches!(self.connected, Some(Ok(_))) && !matches!(self.tls, Some(Err(_)))
+    }
+}
+
 /// Two clocks at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Clocks {

@@ -7,11 +7,11 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1;
-use hyper::header::{ACCEPT, CONNECTION, CONTENT_TYPE, HOST, USER_AGENT};
+use hyper::header::{ACCEPT, CONNECTION, CONTENT_TYPE, DATE, HOST, USER_AGENT};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{MAX_BODY, Request, Response, TransportError};
+use super::{MAX_BODY, Request, Response, TransportError, date};
 
 /// Octets of the longest head of an answer.
 const MAX_HEAD: usize = 16 * 1024;
@@ -76,6 +76,8 @@ async fn receive(
     address: SocketAddr,
 ) -> Result<Response, TransportError> {
     let status = response.status();
+    let date = response.headers().get(DATE);
+    let date = date.and_then(|date| date::read(date.to_str().ok()?));
     if status.is_redirection() {
         return Err(TransportError::Redirect {
             status: status.as_u16(),
@@ -101,6 +103,7 @@ async fn receive(
     Ok(Response {
         status: status.as_u16(),
         body: body.to_bytes(),
+        date,
     })
 }
 

@@ -19,8 +19,8 @@ use hgs_crypto::hash::Sha256Digest;
 use hgs_crypto::rsa::{PrivateKey, PublicKey};
 use hgs_kps::wire::{RollTransportKeyRequest, RollTransportKeyResponse};
 use hgs_kps::{
-    Caches, CertificateKind, HeldCertificate, HostStanding, KeyRing, Lineage, Recorded, SKEW,
-    SeenProtector, SeenProtectors, ServiceVersion, Trust, begin,
+    Caches, CertificateKind, HeldCertificate, HostStanding, KeyRing, Lineage, MetadataService,
+    Recorded, SKEW, SeenProtector, SeenProtectors, ServiceVersion, Trust, begin,
 };
 use hgs_pki::health::{self, HealthValidity, HostId, TrustedSigner, TrustedSigners};
 use hgs_pki::issue::Issuer;
@@ -222,6 +222,7 @@ impl World {
             }
             "/KeyProtection/service/v1.0/rolltransportkey" => self.roll(body, ServiceVersion::V1),
             "/KeyProtection/service/v2.0/rolltransportkey" => self.roll(body, ServiceVersion::V2),
+            "/KeyProtection/service/metadata/2014-07/metadata.xml" => (200, self.metadata()),
             other => panic!("no host asks for {other}"),
         }
     }
@@ -312,6 +313,15 @@ impl World {
                 (response.status, response.body)
             }
         }
+    }
+
+    /// Signed by the guardian itself, as a guardian's file is.
+    fn metadata(&self) -> Vec<u8> {
+        let communications = Guardian::named("fabric").signing.clone();
+        let service = Arc::new(MetadataService::new(Arc::clone(&self.ring), communications));
+        let mut random = self.random.clone();
+        let step = service.begin(&mut random).unwrap();
+        self.keys.drive(step, &mut random).unwrap().to_vec()
     }
 
     fn swapped(&self, request: &[u8], response: Vec<u8>) -> Vec<u8> {

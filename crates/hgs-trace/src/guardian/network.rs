@@ -125,14 +125,22 @@ pub(crate) fn resolved(reach: &Reach) -> Option<Judgement> {
 
 /// Whether one accepted a connection.
 pub(crate) fn connected(reach: &Reach) -> Option<Judgement> {
-    let connected = reach.connected.as_ref()?;
+    let Some(connected) = &reach.connected else {
+        return Some(Judgement::fail(
+            &reach.url,
+            "there was nothing to connect to",
+        ));
+    };
     let seen = connected.as_deref().unwrap_or_default();
     Some(found(&reach.url, connected, seen))
 }
 
 /// Whether TLS was agreed on and its certificate verified.
 pub(crate) fn trusted(reach: &Reach) -> Option<Judgement> {
-    let tls = reach.tls.as_ref()?;
+    let Some(tls) = &reach.tls else {
+        let needed = reach.url.starts_with("https:");
+        return needed.then(|| Judgement::fail(&reach.url, "there was no connection"));
+    };
     let thumbprint = tls.as_ref().map(|presented| &*presented.thumbprint);
     let seen = thumbprint.unwrap_or_default();
     Some(found(&reach.url, tls, seen))

@@ -54,9 +54,12 @@ pub(super) fn checks() -> Vec<Check<Facts>> {
     ]
 }
 
-/// Judges each address that was looked at by itself.
+/// Judges each address that was looked at by itself. What could not be asked does not work, for whatever reason there is.
 fn each(facts: &Facts, judge: impl Fn(&Outside, &str) -> Option<Judgement>) -> Vec<Judgement> {
-    let judge = |outside: &Outside| judge(outside, &outside.reach.url);
+    let judge = |outside: &Outside| match (&outside.reach.url, outside.reach.is_open()) {
+        (url, true) => judge(outside, url),
+        (url, false) => Some(Judgement::fail(url, "it could not be asked")),
+    };
     facts.outside.iter().filter_map(judge).collect()
 }
 

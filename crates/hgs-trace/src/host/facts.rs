@@ -3,7 +3,7 @@
 use hgs_pki::Time;
 use serde::{Deserialize, Serialize};
 
-use crate::{Found, Place, Reach, Validity, text};
+use crate::{Found, Place, Reach, text};
 
 /// Everything that was found out about a host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,8 +53,9 @@ pub struct Service {
 pub struct HealthCertificate {
     /// Its serial number.
     pub serial_number: String,
-    /// For how long it is valid.
-    pub validity: Validity,
+    /// The last second in which it is valid.
+    #[serde(with = "text::display")]
+    pub expires: Time,
     /// When a new one is asked for.
     #[serde(with = "text::display")]
     pub renewed_from: Time,

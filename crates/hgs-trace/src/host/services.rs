@@ -127,15 +127,15 @@ fn clocks_agree(reach: &Reach) -> Option<Judgement> {
 }
 
 fn attestation(facts: &Facts) -> Vec<Judgement> {
-    answered(facts, |service| {
-        let mode = service.attestation_mode.as_ref()?;
-        let seen = mode.as_deref().unwrap_or_default();
-        Some((
-            &service.attestation.url,
-            mode.clone().map(drop),
-            format!("it attests by {seen}"),
-        ))
-    })
+    answered(
+        facts,
+        |service| &service.attestation,
+        |service| {
+            let mode = service.attestation_mode.as_ref()?;
+            let seen = mode.as_deref().unwrap_or_default();
+            Some((mode.clone().map(drop), format!("it attests by {seen}")))
+        },
+    )
 }
 
 fn mode(facts: &Facts) -> Vec<Judgement> {
@@ -151,26 +151,33 @@ fn mode(facts: &Facts) -> Vec<Judgement> {
 }
 
 fn key_protection(facts: &Facts) -> Vec<Judgement> {
-    answered(facts, |service| {
-        let metadata = service.metadata.as_ref()?;
-        let seen = metadata.as_deref().unwrap_or_default();
-        let seen = format!("the guardian's signing certificate is {seen}");
-        Some((
-            &service.key_protection.url,
-            metadata.clone().map(drop),
-            seen,
-        ))
-    })
+    answered(
+        facts,
+        |service| &service.key_protection,
+        |service| {
+            let metadata = service.metadata.as_ref()?;
+            let seen = metadata.as_deref().unwrap_or_default();
+            let seen = format!("the guardian's signing certificate is {seen}");
+            Some((metadata.clone().map(drop), seen))
+        },
+    )
 }
 
-type Answer<'f> = (&'f String, Found<()>, String);
-
-fn answered(facts: &Facts, answer: impl Fn(&Service) -> Option<Answer<'_>>) -> Vec<Judgement> {
+/// Judges each service by itself. What could not be asked does not work, for whatever reason there is.
+fn answered(
+    facts: &Facts,
+    reach: fn(&Service) -> &Reach,
+    answer: impl Fn(&Service) -> Option<(Found<()>, String)>,
+) -> Vec<Judgement> {
     let judge = |service| {
-        let (url, found, seen) = answer(service)?;
+        let reach = reach(service);
+        if !reach.is_open() {
+            return Some(Judgement::fail(&reach.url, "it could not be asked"));
+        }
+        let (found, seen) = answer(service)?;
         Some(match found {
-            Ok(()) => Judgement::pass(url, seen),
-            Err(problem) => Judgement::fail(url, &problem).remedy(problem.remedy),
+            Ok(()) => Judgement::pass(&reach.url, seen),
+            Err(problem) => Judgement::fail(&reach.url, &problem).remedy(problem.remedy),
         })
     };
     facts.services.iter().filter_map(judge).collect()
@@ -200,8 +207,8 @@ fn held(service: &Service, now: Time) -> Judgement {
     let Some(held) = &service.health_certificate else {
         return Judgement::fail(url, "there is none");
     };
-    let end = held.validity.not_after;
-    if now < held.validity.not_before || now > end {
+    let end = held.expires;
+    if now > end {
         Judgement::fail(url, format!("it ended at {end}; it is {now}"))
     } else if now > held.renewed_from {
         Judgement::warning(url, format!("it ends at {end} and was not renewed"))

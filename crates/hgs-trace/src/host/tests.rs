@@ -3,7 +3,7 @@
 use hgs_pki::Time;
 
 use super::*;
-use crate::{Clocks, Found, Outcome, Place, PlaceKind, Problem, Reach, Validity};
+use crate::{Clocks, Found, Outcome, Place, PlaceKind, Problem, Reach};
 
 const ATTESTATION: &str = "http://hgs.example/Attestation";
 const KEY_PROTECTION: &str = "http://hgs.example/KeyProtection";
@@ -53,10 +53,7 @@ fn sound() -> Facts {
             signing_certificates: Some(Ok(vec!["signer".to_owned()])),
             health_certificate: Some(HealthCertificate {
                 serial_number: "01".to_owned(),
-                validity: Validity {
-                    not_before: at(-600),
-                    not_after: at(3_600),
-                },
+                expires: at(3_600),
                 renewed_from: at(2_400),
             }),
         }],

@@ -1,0 +1,157 @@
+//! Looking at a service without being a host of it: what `hgs trace` and `guarded-host trace` see of it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use hgs_crypto::hash::sha256;
+use hgs_crypto::hex;
+use hgs_kps::ServiceVersion;
+use hgs_pki::{CertificateCache, SignatureCache, Validity};
+use hgs_protector::metadata::Metadata;
+use hgs_trace::{Clocks, Found, Presented, Problem, Reach};
+
+use crate::clock::Clock;
+use crate::http::{Client, TransportError, tls};
+use crate::key_protection::KeyProtectionFailure;
+use crate::service::Cause;
+use crate::url::Url;
+use crate::{Surroundings, attestation, key_protection};
+
+/// Asks services what anybody may ask.
+#[derive(Debug)]
+pub struct Probe {
+    client: Client,
+    clock: Arc<dyn Clock>,
+}
+
+/// What became of a request to roll that is known to be bad.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// It was refused, with this code.
+    Refused(String),
+    /// It was answered with keys.
+    Released,
+    /// There was no answer of the protocol.
+    NoAnswer(Problem),
+}
+
+impl Probe {
+    /// A probe that trusts the certification authorities in a PEM file, or else those of the system.
+    #[must_use]
+    pub fn new(authorities: Option<&Path>, surroundings: Surroundings) -> Self {
+        let Surroundings {
+            clock,
+            resolver,
+            timing,
+        } = surroundings;
+        Self {
+            client: Client::new(timing, resolver, tls::settings(authorities)),
+            clock,
+        }
+    }
+
+    /// How far towards the attestation service at `attestation` one gets.
+    pub async fn reach_attestation(&self, attestation: &Url) -> Reach {
+        self.reach(attestation, &attestation.join("/getinfo")).await
+    }
+
+    /// How far towards the key protection service at `key_protection` one gets.
+    pub async fn reach_key_protection(&self, key_protection: &Url) -> Reach {
+        let metadata = key_protection.join("/service/metadata/2014-07/metadata.xml");
+        self.reach(key_protection, &metadata).await
+    }
+
+    async fn reach(&self, url: &Url, asked: &Url) -> Reach {
+        let look = self.client.look(asked).await;
+        let here = self.clock.now();
+        let addresses = look.addresses.unwrap_or_else(|| Ok(Vec::new()));
+        let shown = |addresses: Vec<_>| addresses.iter().map(ToString::to_string).collect();
+        Reach {
+            url: url.to_string(),
+            addresses: addresses.map(shown).map_err(|error| transport(&error)),
+            connected: look.connected.map(|connected| {
+                let connected = connected.map(|address| address.to_string());
+                connected.map_err(|error| transport(&error))
+            }),
+            tls: look.tls.map(|tls| {
+                let presented = tls.map(|leaf| presented(&leaf));
+                presented.map_err(|error| transport(&error))
+            }),
+            clocks: look.date.map(|there| Clocks { there, here }),
+        }
+    }
+
+    /// How the service at `attestation` attests, by name.
+    ///
+    /// # Errors
+    /// Why it does not say.
+    pub async fn attestation_mode(&self, attestation: &Url) -> Found<String> {
+        let info = attestation::service_info(&self.client, attestation).await;
+        let mode = info.map(|info| info.operation_mode.to_string());
+        mode.map_err(|cause| problem(&cause))
+    }
+
+    /// The thumbprints of the signers that the service at `attestation` publishes.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub async fn signing_certificates(&self, attestation: &Url) -> Found<Vec<String>> {
+        let listed = attestation::signing_certificates(&self.client, attestation).await;
+        let listed = listed.map_err(|cause| problem(&cause))?;
+        let thumbprints = listed.iter().map(|one| one.thumbprint().to_string());
+        Ok(thumbprints.collect())
+    }
+
+    /// The metadata of the service at `key_protection`, if its signatures hold.
+    ///
+    /// # Errors
+    /// Why there is none that holds.
+    pub async fn metadata(&self, key_protection: &Url) -> Found<Metadata> {
+        let octets = key_protection::metadata(&self.client, key_protection).await;
+        let octets = octets.map_err(|cause| problem(&cause))?;
+        let (certificates, signatures) = (CertificateCache::new(8), SignatureCache::new(8));
+        let metadata = Metadata::read(&octets, &certificates, &signatures);
+        metadata.map_err(|error| Problem::of(&error))
+    }
+
+    /// Sends a request to roll that somebody else has made, and returns the body of the answer.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub async fn roll(&self, key_protection: &Url, request: &str) -> Found<Vec<u8>> {
+        let answer = self.post(key_protection, request).await;
+        answer.map_err(|cause| problem(&cause))
+    }
+
+    /// Sends a request to roll that must be refused.
+    pub async fn bad_roll(&self, key_protection: &Url, request: &str) -> Refusal {
+        match self.post(key_protection, request).await {
+            Ok(_) => Refusal::Released,
+            Err(Cause::KeyProtection(KeyProtectionFailure::Refused { name, .. })) => {
+                Refusal::Refused(name)
+            }
+            Err(cause) => Refusal::NoAnswer(problem(&cause)),
+        }
+    }
+
+    async fn post(&self, key_protection: &Url, request: &str) -> Result<Vec<u8>, Cause> {
+        let (version, body) = (ServiceVersion::V2, request.as_bytes().to_vec());
+        let answer = key_protection::post(&self.client, key_protection, version, body).await?;
+        Ok(answer.to_vec())
+    }
+}
+
+fn presented(leaf: &[u8]) -> Presented {
+    Presented {
+        thumbprint: hex::encode(&sha256(leaf)),
+        validity: Validity::of_any_certificate(leaf).ok().map(Into::into),
+    }
+}
+
+fn problem(cause: &Cause) -> Problem {
+    Problem::of(cause).with_remedy(cause.remedy())
+}
+
+fn transport(error: &TransportError) -> Problem {
+    problem(&Cause::Transport(error.clone()))
+}
