@@ -112,6 +112,12 @@ impl Failure {
         Self { exit, ..self }
     }
 
+    /// What happened, without who is at fault and what helps.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     /// The status to end with.
     #[must_use]
     pub fn exit(&self) -> Exit {

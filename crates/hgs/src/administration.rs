@@ -9,6 +9,7 @@ mod status;
 
 use std::path::PathBuf;
 
+use hgs_server::Config;
 use hgs_server::admin::{AdminError, Client, ErrorCode};
 use hgs_terminal::{AtFault, Exit, Failure};
 
@@ -39,6 +40,12 @@ impl ServerOption {
             Some(socket) => Ok(Client::new(socket)),
             None => Ok(Client::new(self.config.load()?.admin_socket())),
         }
+    }
+
+    /// A client of the server that `config` configures, unless another is named.
+    pub(crate) fn client_of(&self, config: &Config) -> Client {
+        let configured = || config.admin_socket();
+        Client::new(self.socket.clone().unwrap_or_else(configured))
     }
 }
 

@@ -5,7 +5,7 @@ use hgs_server::process;
 use hgs_terminal::{Common, Completions, Exit, Failure, Man, Program, Terminal};
 
 use crate::administration;
-use crate::{guardian, init, protector, quickstart, serve, server, state};
+use crate::{guardian, init, protector, quickstart, serve, server, state, trace};
 
 /// OpenHGS: a Host Guardian Service, and the tools of those who own virtual machines
 #[derive(Debug, Parser)]
@@ -28,6 +28,7 @@ enum Noun {
     Init(init::Arguments),
     Serve(serve::Arguments),
     Status(administration::Status),
+    Trace(trace::Arguments),
     /// The server's configuration
     Server(server::Arguments),
     /// The guardian's own certificates
@@ -64,6 +65,7 @@ impl Program for Arguments {
             Noun::Init(arguments) => arguments.run(terminal),
             Noun::Serve(arguments) => arguments.run(),
             Noun::Status(arguments) => arguments.run(terminal),
+            Noun::Trace(arguments) => arguments.run(terminal),
             Noun::Server(arguments) => arguments.run(terminal),
             Noun::Certificate(arguments) => arguments.run(terminal),
             Noun::Host(arguments) => arguments.run(terminal),

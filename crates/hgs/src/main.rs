@@ -18,6 +18,7 @@ mod quickstart;
 mod serve;
 mod server;
 mod state;
+mod trace;
 
 use std::process::ExitCode;
 

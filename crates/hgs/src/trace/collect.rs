@@ -1,0 +1,98 @@
+//! The facts of a guardian: from its configuration, from itself if it runs, and from what everybody sees of it.
+
+use hgs_client::Surroundings;
+use hgs_client::probe::Probe;
+use hgs_server::admin::types::Trial;
+use hgs_server::admin::{AdminError, Administration as _, Client, ErrorCode};
+use hgs_server::config::{Finding, Severity};
+use hgs_server::{Config, examine_stopped};
+use hgs_trace::guardian::{Facts, Inside, ROLLS, Service, Setting};
+use hgs_trace::{Found, Problem, Selection};
+
+use super::outside::{Base, Roll, look_at};
+use super::{Arguments, Target};
+use crate::clock::now;
+
+/// Looks at everything that the wanted checks need.
+pub(super) async fn facts(arguments: &Arguments, wanted: &Selection) -> Facts {
+    let empty = Facts {
+        time: now(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        configuration: None,
+        service: None,
+        inside: None,
+        outside: Vec::new(),
+    };
+    let probe = || Probe::new(arguments.ca.as_deref(), Surroundings::default());
+    if let Some(Target::Url(base)) = &arguments.target {
+        let outside = vec![look_at(&probe(), base, None).await];
+        return Facts { outside, ..empty };
+    }
+    let config = match arguments.server.config.load() {
+        Ok(config) => config,
+        Err(failure) => {
+            let configuration = Some(Err(Problem::new(failure.message())));
+            return Facts {
+                configuration,
+                ..empty
+            };
+        }
+    };
+    let client = arguments.server.client_of(&config);
+    let (service, inside) = inside(&client, &config);
+    let mut facts = Facts {
+        configuration: Some(Ok(config.check().into_iter().map(setting).collect())),
+        ..empty
+    };
+    if arguments.target.is_none() && service == Service::Answers {
+        let urls = inside.iter().flat_map(|inside| &inside.urls);
+        let bases: Vec<Base> = urls.filter_map(|url| url.parse().ok()).collect();
+        let trial = (wanted.includes_any(ROLLS) && !bases.is_empty()).then(|| trial(&client));
+        let roll = trial.as_ref().map(|trial| Roll {
+            client: &client,
+            trial: trial.as_ref(),
+        });
+        for base in &bases {
+            facts.outside.push(look_at(&probe(), base, roll).await);
+        }
+    }
+    Facts {
+        service: Some(service),
+        inside,
+        ..facts
+    }
+}
+
+fn setting(finding: Finding) -> Setting {
+    Setting {
+        name: finding.check.to_owned(),
+        prevents: finding.severity == Severity::Error,
+        problem: Problem::new(finding.cause).with_remedy(Some(finding.remedy)),
+    }
+}
+
+/// What the service says of itself; where none runs, what can be seen without it.
+fn inside(client: &Client, config: &Config) -> (Service, Option<Inside>) {
+    match client.trace() {
+        Ok(inside) => (Service::Answers, Some(inside)),
+        Err(error) => {
+            let problem = problem(&error);
+            match error.code {
+                ErrorCode::NotRunning => {
+                    let seen = examine_stopped(config, now());
+                    (Service::NotRunning(problem), Some(seen))
+                }
+                ErrorCode::Forbidden => (Service::Forbidden(problem), None),
+                _ => (Service::NoAnswer(problem), None),
+            }
+        }
+    }
+}
+
+fn trial(client: &Client) -> Found<Trial> {
+    client.begin_trial().map_err(|error| problem(&error))
+}
+
+pub(super) fn problem(error: &AdminError) -> Problem {
+    Problem::new(&error.message).with_remedy(error.remedy.clone())
+}

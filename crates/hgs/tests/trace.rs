@@ -1,0 +1,331 @@
+//! `hgs trace` against a guardian as its administrator has it: sound, and broken in one way after the other.
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use common::served::{Served, configure};
+use common::{Home, Outcome};
+use serde_json::Value;
+
+struct Site {
+    home: Home,
+    served: Option<Served>,
+}
+
+impl Site {
+    /// A guardian that was made, and does not run.
+    fn initialised() -> Self {
+        let home = Home::new();
+        configure(&home);
+        home.hgs("init --config hgs.toml --name guardian.example --bits 2048")
+            .done();
+        Self { home, served: None }
+    }
+
+    /// One that runs.
+    fn running() -> Self {
+        let mut site = Self::initialised();
+        site.start();
+        site
+    }
+
+    fn start(&mut self) {
+        self.served = Some(Served::start(&self.home));
+    }
+
+    #[track_caller]
+    fn trace(&self, words: &str) -> Outcome {
+        self.home.hgs(&format!("trace --config hgs.toml{words}"))
+    }
+
+    /// The report of a guardian that is broken: what is the cause, and what was skipped because of it.
+    #[track_caller]
+    fn broken(&self) -> (Vec<String>, Vec<String>) {
+        let report = self.trace(" --json").ended(2).json();
+        (root_causes(&report), skipped(&report))
+    }
+
+    fn mode(&self, name: &str, mode: u32) {
+        let mode = fs::Permissions::from_mode(mode);
+        fs::set_permissions(self.home.file(name), mode).unwrap();
+    }
+
+    fn configuration(&self) -> String {
+        String::from_utf8(self.home.read("hgs.toml")).unwrap()
+    }
+
+    fn append_configuration(&self, more: &str) {
+        self.home
+            .write("hgs.toml", format!("{}{more}", self.configuration()));
+    }
+}
+
+fn texts(values: &Value, key: &str) -> Vec<String> {
+    let values = values.as_array().unwrap().iter();
+    values
+        .map(|value| value[key].as_str().unwrap().to_owned())
+        .collect()
+}
+
+fn root_causes(report: &Value) -> Vec<String> {
+    texts(&report["root_causes"], "id")
+}
+
+fn skipped(report: &Value) -> Vec<String> {
+    let findings = report["findings"].as_array().unwrap().iter();
+    let skipped = findings.filter(|finding| finding["outcome"] == "skipped");
+    texts(&skipped.cloned().collect(), "id")
+}
+
+/// Makes a TLS certificate for `names`, and names it in the configuration.
+fn with_tls(site: &Site, names: &str) {
+    let home = &site.home;
+    home.openssl(&format!(
+        "req -x509 -newkey rsa:2048 -nodes -keyout tls.key -out tls.pem -days 90 -subj /CN=guardian \
+         -addext basicConstraints=critical,CA:FALSE -addext subjectAltName={names}"
+    ));
+    site.mode("tls.key", 0o600);
+    let folder = home.path().display();
+    site.append_configuration(&format!(
+        "[listen.https]\nenabled = true\naddress = \"127.0.0.1:0\"\n\
+         certificate = \"{folder}/tls.pem\"\nkey = \"{folder}/tls.key\"\n"
+    ));
+}
+
+#[test]
+fn a_sound_guardian_passes_with_a_line_for_each_group() {
+    let site = Site::running();
+    let report = site.trace(" --json").done().json();
+    assert_eq!(root_causes(&report), [""; 0]);
+    let findings = report["findings"].as_array().unwrap();
+    let outcome = |id: &str| {
+        let found = findings.iter().find(|finding| finding["id"] == id);
+        found.map(|finding| finding["outcome"].as_str().unwrap().to_owned())
+    };
+    for id in [
+        "HGS-S003", "HGS-D004", "HGS-D006", "HGS-M002", "HGS-K003", "HGS-K004", "HGS-A002",
+        "HGS-N006", "HGS-P003", "HGS-P004", "HGS-P005",
+    ] {
+        assert_eq!(outcome(id).as_deref(), Some("pass"), "{id}");
+    }
+    let shown = site.trace("").done();
+    assert!(!shown.out.contains("HGS-K003"), "{}", shown.out);
+    site.trace(" --detailed")
+        .done()
+        .saying("HGS-K003 pass: the private key decrypts (encryption ");
+}
+
+#[test]
+fn a_selection_brings_what_it_depends_on_and_an_unknown_check_is_wrong_usage() {
+    let site = Site::running();
+    let report = site
+        .trace(" --json --check hgs-k002,HGS-S003")
+        .done()
+        .json();
+    let mut ids = texts(&report["findings"], "id");
+    ids.dedup();
+    let expected = [
+        "HGS-S001", "HGS-S003", "HGS-S004", "HGS-D001", "HGS-D002", "HGS-D003", "HGS-D004",
+        "HGS-K001", "HGS-K002",
+    ];
+    assert_eq!(ids, expected);
+    site.trace(" --check HGS-X001").ended(64).saying("HGS-X001");
+}
+
+#[test]
+fn from_elsewhere_what_everybody_sees_is_judged() {
+    let site = Site::running();
+    let url = site.served.as_ref().unwrap().url();
+    let away = Home::new();
+    let report = away
+        .hgs(&format!("trace --target {url} --json"))
+        .done()
+        .json();
+    let ids = texts(&report["findings"], "id");
+    assert_eq!(
+        ids,
+        ["HGS-N005", "HGS-N006", "HGS-P001", "HGS-P002", "HGS-P003"]
+    );
+    away.hgs("trace --target hgs.example").ended(64);
+}
+
+#[test]
+fn nothing_is_asked_over_the_network_where_that_is_wanted() {
+    let site = Site::running();
+    let report = site.trace(" --target local --json").done().json();
+    let ids = texts(&report["findings"], "id");
+    assert!(ids.contains(&"HGS-K003".to_owned()) && !ids.contains(&"HGS-N006".to_owned()));
+}
+
+#[test]
+fn an_unknown_key_in_the_configuration() {
+    let site = Site::initialised();
+    site.append_configuration("[sever]\n");
+    let (causes, skipped) = site.broken();
+    assert_eq!(causes, ["HGS-S001"]);
+    assert!(skipped.contains(&"HGS-S003".to_owned()), "{skipped:?}");
+    site.trace("").ended(2).saying("`sever`");
+}
+
+#[test]
+fn a_service_that_does_not_run() {
+    let site = Site::initialised();
+    let (causes, skipped) = site.broken();
+    assert_eq!(causes, ["HGS-S003"]);
+    for id in ["HGS-M002", "HGS-N006", "HGS-P004"] {
+        assert!(skipped.contains(&id.to_owned()), "{id}: {skipped:?}");
+    }
+    assert!(
+        !skipped.contains(&"HGS-K003".to_owned()),
+        "its keys are looked at"
+    );
+}
+
+#[test]
+fn a_master_key_that_others_can_read() {
+    let site = Site::initialised();
+    site.mode("guardian/master.key", 0o644);
+    let (causes, skipped) = site.broken();
+    // It does not run, as it would not start.
+    assert_eq!(causes, ["HGS-S003", "HGS-D002"]);
+    for id in ["HGS-D003", "HGS-D004", "HGS-K003"] {
+        assert!(skipped.contains(&id.to_owned()), "{id}: {skipped:?}");
+    }
+    site.trace("").ended(2).saying("run `chmod go= ");
+}
+
+#[test]
+fn a_tls_certificate_for_another_name() {
+    let mut site = Site::initialised();
+    with_tls(&site, "DNS:other.example");
+    site.start();
+    let ca = format!(" --ca {}/tls.pem --json", site.home.path().display());
+    let report = site.trace(&ca).ended(2).json();
+    assert_eq!(root_causes(&report), ["HGS-N003"]);
+    let skipped = skipped(&report);
+    for id in ["HGS-N007", "HGS-P001", "HGS-P004"] {
+        assert!(skipped.contains(&id.to_owned()), "{id}: {skipped:?}");
+    }
+    let evidence = &report["findings"].as_array().unwrap();
+    let finding = evidence.iter().find(|finding| finding["outcome"] == "fail");
+    let seen = finding.unwrap()["evidence"].as_str().unwrap();
+    assert!(seen.contains("127.0.0.1"), "{seen}");
+}
+
+#[test]
+fn a_tls_certificate_of_the_right_name_that_nobody_here_trusts() {
+    let mut site = Site::initialised();
+    with_tls(&site, "IP:127.0.0.1");
+    site.start();
+    let ca = format!(" --ca {}/tls.pem", site.home.path().display());
+    site.trace(&ca).done();
+    let (causes, skipped) = site.broken();
+    assert_eq!(causes, ["HGS-N007"]);
+    assert!(
+        skipped.contains(&"HGS-P004".to_owned()),
+        "over HTTPS: {skipped:?}"
+    );
+}
+
+#[test]
+fn a_tls_key_that_is_not_the_certificates() {
+    let mut site = Site::initialised();
+    with_tls(&site, "IP:127.0.0.1");
+    site.start();
+    site.home.openssl("genpkey -algorithm RSA -out tls.key");
+    let ca = format!(" --ca {}/tls.pem --json", site.home.path().display());
+    let report = site.trace(&ca).ended(2).json();
+    // The service goes on with the pair that it read before.
+    assert_eq!(root_causes(&report), ["HGS-N001"]);
+    assert!(skipped(&report).contains(&"HGS-N003".to_owned()));
+}
+
+#[test]
+fn a_listener_that_does_not_answer() {
+    let site = Site::running();
+    let url = site.served.as_ref().unwrap().url();
+    drop(site.served);
+    let report = site
+        .home
+        .hgs(&format!("trace --target {url} --json"))
+        .ended(2);
+    let report = report.json();
+    assert_eq!(root_causes(&report), ["HGS-N006"]);
+    let skipped = skipped(&report);
+    let expected = [
+        "HGS-N007", "HGS-P001", "HGS-P002", "HGS-P003", "HGS-P004", "HGS-P005",
+    ];
+    assert_eq!(skipped, expected);
+}
+
+#[test]
+fn what_was_collected_is_diagnosed_alike_elsewhere() {
+    let site = Site::running();
+    site.home
+        .hgs("trace --config hgs.toml --collect facts --json")
+        .done();
+    let here = site.trace(" --from facts --json").done().json();
+    let away = Home::new();
+    let folder = away.path().join("facts");
+    copy(&site.home.file("facts"), &folder);
+    let there = away.hgs("trace --from facts --json").done().json();
+    assert_eq!(here, there);
+    let ids = texts(&there["findings"], "id");
+    assert!(ids.contains(&"HGS-P004".to_owned()), "{ids:?}");
+    site.trace(" --collect facts").ended(1);
+    away.write("facts/inside.json", "{}");
+    away.hgs("trace --from facts")
+        .ended(1)
+        .saying("inside.json");
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+/// What the guardian keeps is not in what it shows: no key, whole or in part, in any form.
+#[test]
+fn k9_a_collection_holds_no_key() {
+    let home = Home::new();
+    configure(&home);
+    let mut secrets = Vec::new();
+    for kind in ["signing", "encryption"] {
+        home.openssl(&format!(
+            "req -x509 -newkey rsa:2048 -nodes -keyout {kind}.key -out {kind}.pem -days 90 -subj /CN={kind}"
+        ));
+        secrets.push(private_half(&home, &format!("{kind}.key")));
+    }
+    home.hgs(
+        "init --config hgs.toml --signing-certificate signing.pem --signing-key signing.key \
+         --encryption-certificate encryption.pem --encryption-key encryption.key",
+    )
+    .done();
+    let mut site = Site { home, served: None };
+    with_tls(&site, "IP:127.0.0.1");
+    site.start();
+    secrets.push(private_half(&site.home, "tls.key"));
+    secrets.push(site.home.read("guardian/master.key"));
+    site.trace(" --ca tls.pem --collect facts").done();
+    let mut searched = 0;
+    for entry in fs::read_dir(site.home.file("facts")).unwrap() {
+        let file = fs::read(entry.unwrap().path()).unwrap();
+        for secret in &secrets {
+            assert_eq!(hgs_testkit::part_of(secret, &file), None);
+        }
+        searched += file.len();
+    }
+    assert!(searched > 4000, "{searched}");
+}
+
+/// The second half of a key in PKCS#8; the first is its public half.
+fn private_half(home: &Home, file: &str) -> Vec<u8> {
+    let der = home.openssl(&format!("pkcs8 -topk8 -nocrypt -in {file} -outform DER"));
+    der[der.len() / 2..].to_vec()
+}
