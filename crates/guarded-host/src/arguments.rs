@@ -4,7 +4,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use hgs_terminal::{Common, Completions, Exit, Failure, Man, Program, Terminal};
 
 use crate::place::Place;
-use crate::{attest, configure, host_key, protector, status};
+use crate::{attest, configure, host_key, protector, status, trace};
 
 /// The host's side of a Host Guardian Service: attest, and unwrap key protectors
 ///
@@ -40,6 +40,7 @@ enum Noun {
     Configure(Box<configure::Arguments>),
     /// Show how this host stands
     Status,
+    Trace(trace::Arguments),
     /// The key by which the attestation service knows this host
     #[command(subcommand)]
     HostKey(host_key::Verb),
@@ -61,6 +62,7 @@ impl Program for Arguments {
         match self.noun {
             Noun::Configure(arguments) => arguments.run(place, terminal),
             Noun::Status => status::run(place, terminal),
+            Noun::Trace(arguments) => arguments.run(place, terminal),
             Noun::HostKey(verb) => verb.run(place, terminal),
             Noun::Attest(arguments) => arguments.run(place, terminal),
             Noun::Protector(verb) => verb.run(place, terminal),

@@ -11,6 +11,7 @@ mod host_key;
 mod place;
 mod protector;
 mod status;
+mod trace;
 
 use std::process::ExitCode;
 

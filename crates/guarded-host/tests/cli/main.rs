@@ -203,6 +203,68 @@ async fn a_dry_run_says_what_is_in_the_way() {
     assert!(document["services"][0]["remedy"].is_string());
 }
 
+/// The status of a diagnosis, and the checks that fail by themselves.
+fn traced(folder: &Folder, words: &str) -> (Option<i32>, Vec<String>) {
+    let output = folder.run(&format!("trace --json {words}"));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let causes = report["root_causes"].as_array().unwrap().iter();
+    let causes = causes.map(|cause| cause["id"].as_str().unwrap().to_owned());
+    (output.status.code(), causes.collect())
+}
+
+fn failed(causes: &[&str]) -> (Option<i32>, Vec<String>) {
+    let causes = causes.iter().map(|&id| id.to_owned());
+    (Some(2), causes.collect())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trace_names_the_cause() {
+    let (guardian, folder) = registered().await;
+    let sound = (Some(0), vec![]);
+    assert_eq!(traced(&folder, ""), failed(&["HGS-H013"]));
+    folder.done("attest");
+    assert_eq!(traced(&folder, ""), sound);
+    let shown = folder.done("trace --detailed");
+    assert!(shown.contains("HGS-H014 pass"), "{shown}");
+
+    folder.done("trace --collect facts");
+    guardian.stop().await;
+    // Both URLs.
+    assert_eq!(traced(&folder, ""), failed(&["HGS-H007", "HGS-H007"]));
+    assert_eq!(traced(&folder, "--from facts"), sound);
+    assert_eq!(traced(&folder, "--target local"), sound);
+
+    folder.done("host-key remove --yes");
+    assert_eq!(traced(&folder, "--target local"), failed(&["HGS-H004"]));
+    folder.done("configure --local");
+    assert_eq!(traced(&folder, "--check HGS-H010"), failed(&["HGS-H002"]));
+    fs::write(folder.path("guarded-host.toml"), "mode = \"lokal\"\n").unwrap();
+    assert_eq!(traced(&folder, "--check HGS-H010"), failed(&["HGS-H001"]));
+    folder.error("trace --check HGS-K003", 64);
+}
+
+/// What a host keeps is not in what it shows: no key, whole or in part, in any form.
+#[tokio::test(flavor = "multi_thread")]
+async fn k9_a_collection_holds_no_key() {
+    let (_guardian, folder) = registered().await;
+    folder.done("attest");
+    folder.done("trace --collect facts");
+    let pem = fs::read_to_string(folder.path("state-folder/host-key.pem")).unwrap();
+    let text: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+    let host_key = base64::decode(&text).unwrap();
+    let master_key = fs::read(folder.path("state-folder/master.key")).unwrap();
+    let mut searched = 0;
+    for entry in fs::read_dir(folder.path("facts")).unwrap() {
+        let file = fs::read(entry.unwrap().path()).unwrap();
+        // The first half of a key in PKCS#8 is its public half.
+        let private = &host_key[host_key.len() / 2..];
+        assert_eq!(hgs_testkit::part_of(private, &file), None);
+        assert_eq!(hgs_testkit::part_of(&master_key, &file), None);
+        searched += file.len();
+    }
+    assert!(searched > 1000, "{searched}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn statuses_say_what_kind_of_failure_it_was() {
     let (_guardian, folder) = registered().await;

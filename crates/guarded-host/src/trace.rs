@@ -1,0 +1,104 @@
+//! `guarded-host trace`: what Get-HgsTrace does for a host.
+
+mod collect;
+
+use std::fmt;
+use std::path::PathBuf;
+
+use hgs_terminal::{AtFault, Exit, Failure, Terminal};
+use hgs_trace::collection::{self, CollectionError};
+use hgs_trace::host::{self, Facts};
+use hgs_trace::{Report, Selection, Shown};
+use serde::Serialize;
+
+use crate::place::{Place, wait_for};
+
+/// Diagnose this host: configuration, host key, the services that guard it, its health certificate
+///
+/// Where something fails, what depends on it is skipped and names it, so that what fails is the cause. docs/trace.md has all
+/// checks. Nothing is changed, and no certificate is asked for. The status is 2 if anything failed, 0 if not, and 1 if the
+/// diagnosis could not be made.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  guarded-host trace
+  guarded-host trace --target local --detailed
+  guarded-host trace --collect /tmp/trace-1")]
+pub(crate) struct Arguments {
+    /// Look at this machine only, and ask nothing over the network
+    #[arg(long, value_name = "local", value_parser = ["local"])]
+    target: Option<String>,
+    /// Only these checks, and what they depend on
+    #[arg(long, value_name = "ID", value_delimiter = ',')]
+    check: Vec<String>,
+    /// Show what passes too
+    #[arg(long)]
+    detailed: bool,
+    /// Keep the facts in a new folder, to be diagnosed elsewhere; nothing in it is secret
+    #[arg(long, value_name = "DIR")]
+    collect: Option<PathBuf>,
+    /// Diagnose what was collected in a folder, and look at nothing else
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["target", "collect"])]
+    from: Option<PathBuf>,
+}
+
+impl Arguments {
+    pub(crate) fn run(self, place: &Place, terminal: &Terminal) -> Result<Exit, Failure> {
+        let wanted = Selection::of(&host::checks(), &self.check)
+            .map_err(|unknown| Failure::usage(unknown).remedy("docs/trace.md has all checks"))?;
+        let facts: Facts = match &self.from {
+            Some(folder) => collection::read(folder, host::ROLE).map_err(failed)?.1,
+            None => {
+                let folders = place.folders()?;
+                let network = self.target.is_none();
+                wait_for(async { Ok(collect::facts(&folders, network).await) })?
+            }
+        };
+        if let Some(folder) = &self.collect {
+            let version = env!("CARGO_PKG_VERSION");
+            collection::write(folder, host::ROLE, version, facts.time, &facts).map_err(failed)?;
+            terminal.note(format_args!("The facts are in {}.", folder.display()));
+        }
+        let diagnosis = Diagnosis {
+            report: facts.diagnose(&wanted),
+            detailed: self.detailed,
+        };
+        terminal.report(&diagnosis)?;
+        Ok(if diagnosis.report.works() {
+            Exit::Done
+        } else {
+            Exit::Refused
+        })
+    }
+}
+
+fn failed(error: CollectionError) -> Failure {
+    match error {
+        CollectionError::File(error) => error.into(),
+        other => Failure::of(&other)
+            .at_fault(AtFault::Operator)
+            .remedy("collect the facts anew with `--collect DIR`"),
+    }
+}
+
+/// A report as this command shows it.
+struct Diagnosis {
+    report: Report,
+    detailed: bool,
+}
+
+impl Serialize for Diagnosis {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.report.serialize(serializer)
+    }
+}
+
+impl fmt::Display for Diagnosis {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { report, detailed } = self;
+        let shown = Shown {
+            report,
+            detailed: *detailed,
+        };
+        shown.fmt(formatter)
+    }
+}

@@ -1,0 +1,121 @@
+//! The facts of a host. Nothing is made that is not there, not even the state folder.
+
+use hgs_client::clock::{Clock as _, SystemClock};
+use hgs_client::configuration::{Configuration, Endpoints, Services};
+use hgs_client::host_key::PublicForm;
+use hgs_client::probe::Probe;
+use hgs_client::status::Status;
+use hgs_client::{Error, Folders, GuardedHost, Surroundings};
+use hgs_crypto::hex;
+use hgs_trace::host::{Attempt, Facts, HealthCertificate, Service};
+use hgs_trace::{Found, Place, PlaceKind, Problem};
+
+/// Looks at the host with these folders, and at the services that guard it if `network` allows.
+pub(super) async fn facts(folders: &Folders, network: bool) -> Facts {
+    let state_folder = Place::at(&folders.state);
+    let exists = state_folder.kind == PlaceKind::Folder;
+    let mut facts = Facts {
+        time: SystemClock.now(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        user: rustix::process::geteuid().as_raw(),
+        configuration: Ok(false),
+        host_key_file: Place::at(&folders.host_key()),
+        host_key: None,
+        services: Vec::new(),
+        last_attempt: None,
+        state_folder,
+    };
+    let host = match GuardedHost::open(folders.clone()) {
+        Ok(host) => host,
+        Err(error) => {
+            facts.configuration = Err(problem(&error));
+            return facts;
+        }
+    };
+    let status = exists.then(|| host.status().ok()).flatten();
+    if exists && facts.host_key_file.kind == PlaceKind::File {
+        facts.host_key = Some(host_key(&host));
+    }
+    if let Configuration::HostGuardianService(services) = host.configuration() {
+        facts.configuration = Ok(true);
+        if network {
+            facts.services = look_at(services, status.as_ref()).await;
+        }
+    }
+    facts.last_attempt = status
+        .and_then(|status| status.last_attempt)
+        .map(|attempt| Attempt {
+            url: attempt.url,
+            message: attempt.message,
+            remedy: attempt.remedy,
+        });
+    facts
+}
+
+/// The digest of the host key, once it has signed something that verifies.
+fn host_key(host: &GuardedHost) -> Found<String> {
+    let key = host.host_key().map_err(|error| problem(&error))?;
+    let signed = key.export(PublicForm::Certificate, "trace", host.now());
+    signed.map_err(|error| Problem::of(&error))?;
+    Ok(hex::encode(key.public().digest()))
+}
+
+async fn look_at(services: &Services, status: Option<&Status>) -> Vec<Service> {
+    let authorities = services.certificate_authorities.as_deref();
+    let probe = Probe::new(authorities, Surroundings::default());
+    let mut found = vec![service(&probe, "primary", &services.primary, status).await];
+    if let Some(fallback) = &services.fallback {
+        found.push(service(&probe, "fallback", fallback, status).await);
+    }
+    found
+}
+
+async fn service(
+    probe: &Probe,
+    side: &str,
+    endpoints: &Endpoints,
+    status: Option<&Status>,
+) -> Service {
+    let Endpoints {
+        attestation,
+        key_protection,
+    } = endpoints;
+    let mut service = Service {
+        side: side.to_owned(),
+        attestation: probe.reach_attestation(attestation).await,
+        key_protection: probe.reach_key_protection(key_protection).await,
+        attestation_mode: None,
+        metadata: None,
+        signing_certificates: None,
+        health_certificate: status.and_then(|status| held(status, &attestation.to_string())),
+    };
+    if service.attestation.is_open() {
+        service.attestation_mode = Some(probe.attestation_mode(attestation).await);
+        service.signing_certificates = Some(probe.signing_certificates(attestation).await);
+    }
+    if service.key_protection.is_open() {
+        let metadata = probe.metadata(key_protection).await;
+        let signing = metadata.map(|metadata| {
+            let guardian = metadata.unverified();
+            guardian.signing_certificate().thumbprint().to_string()
+        });
+        service.metadata = Some(signing);
+    }
+    service
+}
+
+/// The certificate for encryption that the service at `attestation` has issued.
+fn held(status: &Status, attestation: &str) -> Option<HealthCertificate> {
+    let mut certificates = status.health_certificates.iter();
+    let held = certificates
+        .find(|held| held.kind == "encryption" && held.attestation_url == attestation)?;
+    Some(HealthCertificate {
+        serial_number: held.serial_number.clone(),
+        expires: held.expires.parse().ok()?,
+        renewed_from: held.renewed_from.parse().ok()?,
+    })
+}
+
+fn problem(error: &Error) -> Problem {
+    Problem::of(error).with_remedy(error.remedy())
+}
