@@ -14,12 +14,14 @@ mod http;
 mod measure;
 mod protectors;
 mod roll;
+mod tokens;
 
 use measure::{Effort, Table};
 
 fn main() {
     let effort = match std::env::args().nth(1).as_deref() {
         None => Effort::Full,
+        Some(tokens::CHILD) => return tokens::by_number_of_sessions(),
         Some("--quick") => Effort::Quick,
         Some(other) => {
             eprintln!("hgs-bench: unknown argument {other}; --quick is the only one");
@@ -35,4 +37,5 @@ fn main() {
         eprintln!("hgs-bench: {error}");
         std::process::exit(1);
     }
+    tokens::in_a_process_of_its_own(effort);
 }

@@ -6,7 +6,8 @@ use hgs_crypto::random::System;
 use hgs_kps::wire::Algorithms;
 use hgs_kps::{
     Caches, CertificateKind, HeldCertificate, HostRegistry, HostStanding, KeyRing, Lineage,
-    PendingRoll, Recorded, SKEW, SeenProtector, SeenProtectors, ServiceVersion, Trust, begin,
+    PendingRoll, Recorded, Refusal, Release, SKEW, SeenProtector, SeenProtectors, ServiceVersion,
+    Step, Trust, begin,
 };
 use hgs_pki::Certificate;
 use hgs_pki::health::{HostId, TrustedSigner, TrustedSigners};
@@ -19,25 +20,29 @@ use crate::measure::{Effort, Table, compare};
 
 pub(crate) fn in_process(effort: Effort, table: &mut Table) {
     let service = Service::new();
-    let request = service.request();
+    let (request, keys) = (service.request(), Keys::of(&[service.guardian]));
     let signed = service.reference.octets().len();
 
     let warm = Caches::new(64);
     let floor = Floor::new(service.guardian, signed, floor::Caches::Warm);
-    let figure = compare(effort, || floor.run(), || service.roll(&request, &warm));
+    let figure = compare(
+        effort,
+        || floor.run(),
+        || service.roll(&keys, &request, &warm),
+    );
     table.add("roll in process, caches warm", figure);
 
     // A certificate's key is parsed once in the life of a server, so that cost has a row of its own: here only the
     // signatures are seen for the first time.
     let floor = Floor::new(service.guardian, signed, floor::Caches::Cold);
     let mut caches = Caches::new(64);
-    service.roll(&request, &caches);
+    service.roll(&keys, &request, &caches);
     let figure = compare(
         effort,
         || floor.run(),
         || {
             caches.signatures = hgs_pki::SignatureCache::new(128);
-            service.roll(&request, &caches);
+            service.roll(&keys, &request, &caches);
         },
     );
     table.add("roll in process, no signature seen before", figure);
@@ -45,7 +50,7 @@ pub(crate) fn in_process(effort: Effort, table: &mut Table) {
     let figure = compare(
         effort,
         || floor.run(),
-        || service.roll(&request, &Caches::new(64)),
+        || service.roll(&keys, &request, &Caches::new(64)),
     );
     table.add(
         "roll in process, neither key nor signature seen before",
@@ -54,16 +59,15 @@ pub(crate) fn in_process(effort: Effort, table: &mut Table) {
 }
 
 /// A KPS for the reference protector.
-struct Service {
-    guardian: &'static Guardian,
+pub(crate) struct Service {
+    pub(crate) guardian: &'static Guardian,
     reference: VerifiedProtector,
     ring: Arc<KeyRing>,
-    keys: Keys,
     signers: TrustedSigners,
 }
 
 impl Service {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (owner, guardian) = (Guardian::named("owner"), Guardian::named("fabric"));
         let key = TransportKey::random(&mut System::new()).expect("the system has randomness");
         let creating = create(
@@ -93,14 +97,13 @@ impl Service {
             guardian,
             reference,
             ring: Arc::new(KeyRing::new(pair).expect("one pair")),
-            keys: Keys::of(&[guardian]),
             signers: TrustedSigners::new(vec![TrustedSigner::own(
                 AttestationSigner::ours().certificate,
             )]),
         }
     }
 
-    fn request(&self) -> Vec<u8> {
+    pub(crate) fn request(&self) -> Vec<u8> {
         let health = Host::numbered(0).healthy();
         PendingRoll::new(
             self.reference.clone(),
@@ -111,7 +114,19 @@ impl Service {
         .request()
     }
 
-    fn roll(&self, request: &[u8], caches: &Caches) {
+    fn roll(&self, keys: &Keys, request: &[u8], caches: &Caches) {
+        self.roll_with(request, caches, |step, random| {
+            keys.drive(step, random).expect("own keys")
+        });
+    }
+
+    /// A roll whose work with private keys `drive` does.
+    pub(crate) fn roll_with(
+        &self,
+        request: &[u8],
+        caches: &Caches,
+        drive: impl FnOnce(Step<Release, Refusal>, &mut System) -> Release,
+    ) {
         let trust = Trust {
             signers: &self.signers,
             skew: SKEW,
@@ -131,12 +146,8 @@ impl Service {
             now(),
             random,
         );
-        let release = self
-            .keys
-            .drive(step.expect("healthy host, own protector"), random);
-        let response = release
-            .expect("own keys")
-            .into_response(Recorded::after_commit());
+        let release = drive(step.expect("healthy host, own protector"), random);
+        let response = release.into_response(Recorded::after_commit());
         std::hint::black_box(response);
     }
 }
