@@ -35,15 +35,7 @@ pub(crate) fn in_a_process_of_its_own(effort: Effort) {
         return;
     }
     let hsm = SoftHsm::new();
-    let guardian = Service::new().guardian;
-    for (label, key) in [
-        ("signing", &guardian.signing_key),
-        ("encryption", &guardian.encryption_key),
-    ] {
-        let file = hsm.folder().join(label);
-        fs::write(&file, key.pkcs8_der().expose()).expect("the folder is ours");
-        hsm.import(TOKEN, &file, label);
-    }
+    hsm.import_guardian(Service::new().guardian);
     let (name, value) = hsm.environ();
     let mut command = Command::new(env::current_exe().expect("a running program has a file"));
     command

@@ -12,6 +12,7 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
+use crate::fixtures::Guardian;
 use crate::tool;
 
 mod proxy;
@@ -150,6 +151,18 @@ impl SoftHsm {
         let object = ["--write-object", der.to_str().unwrap(), "--type", "privkey"];
         let uses = ["--label", label, "--usage-sign", "--usage-decrypt"];
         self.pkcs11_tool_in(token, &[&object[..], &uses].concat());
+    }
+
+    /// Writes the keys of a guardian into [`TOKEN`], as `signing` and `encryption`.
+    pub fn import_guardian(&self, guardian: &Guardian) {
+        for (label, key) in [
+            ("signing", &guardian.signing_key),
+            ("encryption", &guardian.encryption_key),
+        ] {
+            let file = self.folder.join(label);
+            fs::write(&file, key.pkcs8_der().expose()).unwrap();
+            self.import(TOKEN, &file, label);
+        }
     }
 
     /// Deletes a private key from a token.
