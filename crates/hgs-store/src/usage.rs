@@ -59,7 +59,9 @@ impl PairUsage {
         })
     }
 
-    fn needs(&self, state: &State, record: &CertificateRecord) -> bool {
+    /// Whether these protectors need `record`: it is half of the pair, or may have been.
+    #[must_use]
+    pub fn needs(&self, state: &State, record: &CertificateRecord) -> bool {
         let thumbprint = record.thumbprint();
         match (record.kind, self.signing) {
             (CertificateKind::Communications, _) => false,

@@ -2,10 +2,12 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
+use hgs_custody::SoftwareKey;
 use hgs_trace::guardian::Inside;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
@@ -17,12 +19,17 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::routes::{Operation, is_item};
-use super::types::{
-    AddHost, AuditQuery, AuditRecord, Certificate, CertificateDetail, Host, HostDetail,
-    RecordExport, RevokeHost, ServerSettings, Signer, Status, Trial, TrialAnswer, TrialVerdict,
+use super::changes::{
+    AddCertificate, AddSigner, NewCertificate, SetCertificate, SetServer, SetSigner,
 };
-use super::{AdminError, Administration, ErrorCode, query};
+use super::query::EVEN_IF_NEEDED;
+use super::routes::{ALL, Operation, is_item};
+use super::types::{
+    AddHost, AddedCertificate, AuditQuery, AuditRecord, Certificate, CertificateDetail,
+    CertificateUsage, GuardianDocument, Host, HostDetail, RecordExport, RevokeHost, ServerSettings,
+    Signer, Status, Trial, TrialAnswer, TrialVerdict,
+};
+use super::{AdminError, Administration, ErrorCode, private_key, query};
 
 /// Time for one question and its answer.
 const TIME: Duration = Duration::from_mins(1);
@@ -169,6 +176,12 @@ fn plain<'t>(item: &'t str, what: &str) -> Result<&'t str, AdminError> {
     sound.ok_or_else(|| AdminError::invalid(format_args!("{item:?} is no {what}")))
 }
 
+/// A thumbprint as it stands in paths, however people write it.
+fn compact(thumbprint: &str) -> Result<String, AdminError> {
+    let thumbprint: hgs_pki::Thumbprint = thumbprint.parse().map_err(AdminError::invalid)?;
+    Ok(thumbprint.to_string())
+}
+
 impl Administration for Client {
     fn status(&self) -> Result<Status, AdminError> {
         self.ask(Operation::Status, "")
@@ -178,17 +191,95 @@ impl Administration for Client {
         self.ask(Operation::Server, "")
     }
 
+    fn set_server(&self, change: &SetServer) -> Result<ServerSettings, AdminError> {
+        self.tell(Operation::SetServer, "", change)
+    }
+
     fn certificates(&self) -> Result<Vec<Certificate>, AdminError> {
         self.ask(Operation::Certificates, "")
     }
 
     fn certificate(&self, thumbprint: &str) -> Result<CertificateDetail, AdminError> {
-        let thumbprint: hgs_pki::Thumbprint = thumbprint.parse().map_err(AdminError::invalid)?;
-        self.ask(Operation::Certificate, &thumbprint.to_string())
+        self.ask(Operation::Certificate, &compact(thumbprint)?)
+    }
+
+    fn certificate_usage(&self) -> Result<Vec<CertificateUsage>, AdminError> {
+        self.ask(Operation::CertificateUsage, "")
+    }
+
+    fn guardian_document(&self, thumbprint: &str) -> Result<GuardianDocument, AdminError> {
+        self.ask(Operation::GuardianDocument, &compact(thumbprint)?)
+    }
+
+    fn add_certificate(
+        &self,
+        certificate: &AddCertificate,
+        key: Option<Arc<SoftwareKey>>,
+    ) -> Result<AddedCertificate, AdminError> {
+        let body = private_key::write(certificate, key.as_deref())?;
+        self.call(Operation::AddCertificate, "", "", body)
+    }
+
+    fn new_certificate(
+        &self,
+        certificate: &NewCertificate,
+    ) -> Result<AddedCertificate, AdminError> {
+        self.tell(Operation::NewCertificate, "", certificate)
+    }
+
+    fn set_certificate(
+        &self,
+        thumbprint: &str,
+        change: &SetCertificate,
+    ) -> Result<Certificate, AdminError> {
+        self.tell(Operation::SetCertificate, &compact(thumbprint)?, change)
+    }
+
+    fn enable_certificate(&self, thumbprint: &str) -> Result<Certificate, AdminError> {
+        self.ask(Operation::EnableCertificate, &compact(thumbprint)?)
+    }
+
+    fn disable_certificate(&self, thumbprint: &str) -> Result<Certificate, AdminError> {
+        self.ask(Operation::DisableCertificate, &compact(thumbprint)?)
+    }
+
+    fn retire_certificate(&self, thumbprint: &str) -> Result<Certificate, AdminError> {
+        self.ask(Operation::RetireCertificate, &compact(thumbprint)?)
+    }
+
+    fn remove_certificate(
+        &self,
+        thumbprint: &str,
+        even_if_needed: bool,
+    ) -> Result<Certificate, AdminError> {
+        let query = query::write_flag(EVEN_IF_NEEDED, even_if_needed);
+        let thumbprint = compact(thumbprint)?;
+        self.call(
+            Operation::RemoveCertificate,
+            &thumbprint,
+            &query,
+            Bytes::new(),
+        )
     }
 
     fn signers(&self) -> Result<Vec<Signer>, AdminError> {
         self.ask(Operation::Signers, "")
+    }
+
+    fn add_signer(&self, signer: &AddSigner) -> Result<Signer, AdminError> {
+        self.tell(Operation::AddSigner, "", signer)
+    }
+
+    fn set_signer(&self, thumbprint: &str, change: &SetSigner) -> Result<Vec<Signer>, AdminError> {
+        let thumbprint = match thumbprint {
+            ALL => ALL.to_owned(),
+            one => compact(one)?,
+        };
+        self.tell(Operation::SetSigner, &thumbprint, change)
+    }
+
+    fn remove_signer(&self, thumbprint: &str) -> Result<Signer, AdminError> {
+        self.ask(Operation::RemoveSigner, &compact(thumbprint)?)
     }
 
     fn hosts(&self) -> Result<Vec<Host>, AdminError> {

@@ -1,15 +1,21 @@
 //! The server's side: what each operation does to the guardian.
 
+mod certificates;
+mod refused;
+mod server;
+mod signers;
+
 use std::str::FromStr;
 use std::sync::Arc;
 
 use hgs_crypto::base64;
 use hgs_crypto::random::System;
 use hgs_crypto::rsa::PublicKey;
+use hgs_custody::SoftwareKey;
 use hgs_pki::{Certificate as PkiCertificate, Thumbprint, Time};
 use hgs_store::{
     Act, Action, AuditEntry, AuditFilter, CertificateKind, CertificateRecord, Digest, Failure,
-    Host as StoredHost, HostId, HostName, Outcome, Refusal, State, StoreError, Transaction,
+    Host as StoredHost, HostId, HostName, Outcome, State, StoreError, Transaction,
 };
 use hgs_trace::guardian::Inside;
 use rustls::pki_types::SubjectPublicKeyInfoDer;
@@ -17,9 +23,13 @@ use rustls::pki_types::pem::PemObject as _;
 use serde::de::DeserializeOwned;
 use tracing::error;
 
+use super::changes::{
+    AddCertificate, AddSigner, NewCertificate, SetCertificate, SetServer, SetSigner,
+};
 use super::types::{
-    AddHost, AuditQuery, AuditRecord, Certificate, CertificateDetail, Host, HostDetail, Listener,
-    RecordExport, RevokeHost, ServerSettings, Signer, Status, Trial, TrialAnswer, TrialVerdict,
+    AddHost, AddedCertificate, AuditQuery, AuditRecord, Certificate, CertificateDetail,
+    CertificateUsage, GuardianDocument, Host, HostDetail, Listener, RecordExport, RevokeHost,
+    ServerSettings, Signer, Status, Trial, TrialAnswer, TrialVerdict,
 };
 use super::{AdminError, Administration, ErrorCode, views};
 use crate::guardian::{Guardian, Signers, Snapshot};
@@ -90,7 +100,16 @@ impl Administration for Desk {
             dangerous_settings: config.dangerous_settings(),
             communications_certificate: communications
                 .map(|record| views::certificate(record, holdings.has_key_of(record))),
+            rekey_window_until: settings
+                .rekey_window_until
+                .filter(|_| settings.is_rekey_window_open(self.guardian.clock().now()))
+                .map(|until| until.to_string()),
         })
+    }
+
+    fn set_server(&self, change: &SetServer) -> Result<ServerSettings, AdminError> {
+        self.change_server(change)?;
+        self.server()
     }
 
     fn certificates(&self) -> Result<Vec<Certificate>, AdminError> {
@@ -118,18 +137,71 @@ impl Administration for Desk {
         ))
     }
 
+    fn certificate_usage(&self) -> Result<Vec<CertificateUsage>, AdminError> {
+        self.usage_of_certificates()
+    }
+
+    fn guardian_document(&self, thumbprint: &str) -> Result<GuardianDocument, AdminError> {
+        self.document_of_head(thumbprint)
+    }
+
+    fn add_certificate(
+        &self,
+        certificate: &AddCertificate,
+        key: Option<Arc<SoftwareKey>>,
+    ) -> Result<AddedCertificate, AdminError> {
+        self.add_given(certificate, key)
+    }
+
+    fn new_certificate(
+        &self,
+        certificate: &NewCertificate,
+    ) -> Result<AddedCertificate, AdminError> {
+        self.add_made(certificate)
+    }
+
+    fn set_certificate(
+        &self,
+        thumbprint: &str,
+        change: &SetCertificate,
+    ) -> Result<Certificate, AdminError> {
+        self.change_certificate(thumbprint, change)
+    }
+
+    fn enable_certificate(&self, thumbprint: &str) -> Result<Certificate, AdminError> {
+        self.set_enabled(thumbprint, true)
+    }
+
+    fn disable_certificate(&self, thumbprint: &str) -> Result<Certificate, AdminError> {
+        self.set_enabled(thumbprint, false)
+    }
+
+    fn retire_certificate(&self, thumbprint: &str) -> Result<Certificate, AdminError> {
+        self.retire(thumbprint)
+    }
+
+    fn remove_certificate(
+        &self,
+        thumbprint: &str,
+        even_if_needed: bool,
+    ) -> Result<Certificate, AdminError> {
+        self.remove(thumbprint, even_if_needed)
+    }
+
     fn signers(&self) -> Result<Vec<Signer>, AdminError> {
-        let state = self.guardian.state();
-        let signers = Signers::at(&state, self.guardian.clock().now());
-        let own = signers
-            .own()
-            .iter()
-            .map(|(signer, stage)| views::signer(signer, Some(*stage)));
-        let foreign = signers
-            .foreign()
-            .iter()
-            .map(|signer| views::signer(signer, None));
-        Ok(own.chain(foreign).collect())
+        Ok(self.signers_now())
+    }
+
+    fn add_signer(&self, signer: &AddSigner) -> Result<Signer, AdminError> {
+        self.add_foreign_signer(signer)
+    }
+
+    fn set_signer(&self, thumbprint: &str, change: &SetSigner) -> Result<Vec<Signer>, AdminError> {
+        self.change_signer(thumbprint, change)
+    }
+
+    fn remove_signer(&self, thumbprint: &str) -> Result<Signer, AdminError> {
+        self.forget_signer(thumbprint)
     }
 
     fn hosts(&self) -> Result<Vec<Host>, AdminError> {
@@ -243,13 +315,18 @@ impl Desk {
     }
 
     fn transact(&self, transaction: Transaction) -> Result<(), AdminError> {
+        self.transact_all(vec![transaction])
+    }
+
+    /// All of them, or none.
+    fn transact_all(&self, transactions: Vec<Transaction>) -> Result<(), AdminError> {
         let act = Act {
             time: self.guardian.clock().now(),
             actor: self.actor.clone(),
         };
-        let committed = self.guardian.store().transact(vec![transaction], act);
+        let committed = self.guardian.store().transact(transactions, act);
         committed.map(drop).map_err(|failure| match failure {
-            Failure::Refused(refusal) => refused(&refusal),
+            Failure::Refused(refusal) => refused::error(&refusal),
             Failure::Store(error) => unavailable(error),
         })
     }
@@ -299,6 +376,20 @@ fn find_host<'s>(state: &'s State, name: &str) -> Result<&'s StoredHost, AdminEr
     let by_id = || state.host(&name.parse().ok()?);
     let host = state.host_by_name(&parsed).or_else(by_id);
     host.ok_or_else(|| not_found(format_args!("there is no host {name}"), "hgs host list"))
+}
+
+/// A certificate as people have it: in PEM, or in the Base64 of its DER.
+fn read_certificate(text: &str) -> Result<PkiCertificate, AdminError> {
+    let unacceptable = |error: &dyn std::fmt::Display| {
+        AdminError::invalid(format_args!("certificate: {error}"))
+            .with_remedy("give a certificate over an RSA key of 2048 bits or more, in PEM or DER")
+    };
+    if text.contains("-----BEGIN ") {
+        return PkiCertificate::from_pem(text).map_err(|error| unacceptable(&error));
+    }
+    let compact: String = text.split_ascii_whitespace().collect();
+    let der = base64::decode(&compact).map_err(|_| unacceptable(&"neither PEM nor Base64"))?;
+    PkiCertificate::from_der(&der).map_err(|error| unacceptable(&error))
 }
 
 /// A public key as people have it: alone or in a certificate, in PEM or in the Base64 of its DER.
@@ -357,30 +448,6 @@ fn named<T: DeserializeOwned>(key: &str, name: Option<&str>) -> Result<Option<T>
 fn not_found(message: impl ToString, listing: &str) -> AdminError {
     let remedy = format!("`{listing}` shows what there is");
     AdminError::new(ErrorCode::NotFound, message).with_remedy(remedy)
-}
-
-fn refused(refusal: &Refusal) -> AdminError {
-    let code = match refusal {
-        Refusal::NoSuchHost(_) | Refusal::NoSuchCertificate(_) | Refusal::NoSuchSigner(_) => {
-            ErrorCode::NotFound
-        }
-        Refusal::Settings(_) | Refusal::ReasonTooLong => ErrorCode::InvalidRequest,
-        Refusal::NotSealed => ErrorCode::Unavailable,
-        _ => ErrorCode::Conflict,
-    };
-    let error = AdminError::new(code, refusal);
-    match refusal {
-        Refusal::HostNameKnown(_) => {
-            error.with_remedy("choose another name, or remove that host first")
-        }
-        Refusal::HostKeyKnown(name) => error.with_remedy(format!(
-            "give each host a key of its own, or remove {name} first"
-        )),
-        Refusal::HostRevoked(name) => {
-            error.with_remedy(format!("to let it in again, remove {name} and add it anew"))
-        }
-        _ => error,
-    }
 }
 
 fn unavailable(failure: StoreError) -> AdminError {

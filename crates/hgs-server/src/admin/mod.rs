@@ -11,9 +11,11 @@
 //!
 //! It does NOT open listeners or decide who may connect: see `[listen.admin]` in the configuration.
 
+pub mod changes;
 mod client;
 mod desk;
 mod error;
+mod private_key;
 mod query;
 mod routes;
 mod service;
@@ -26,10 +28,16 @@ pub use client::Client;
 pub use error::{AdminError, ErrorCode};
 pub(crate) use service::AdminService;
 
+use std::sync::Arc;
+
+use hgs_custody::SoftwareKey;
 use hgs_trace::guardian::Inside;
+
+use changes::{AddCertificate, AddSigner, NewCertificate, SetCertificate, SetServer, SetSigner};
 use types::{
-    AddHost, AuditQuery, AuditRecord, Certificate, CertificateDetail, Host, HostDetail,
-    RecordExport, RevokeHost, ServerSettings, Signer, Status, Trial, TrialAnswer, TrialVerdict,
+    AddHost, AddedCertificate, AuditQuery, AuditRecord, Certificate, CertificateDetail,
+    CertificateUsage, GuardianDocument, Host, HostDetail, RecordExport, RevokeHost, ServerSettings,
+    Signer, Status, Trial, TrialAnswer, TrialVerdict,
 };
 
 /// Everything that administrators and reviewers can ask for. Calls block.
@@ -48,6 +56,13 @@ pub trait Administration {
     /// See [`AdminError`].
     fn server(&self) -> Result<ServerSettings, AdminError>;
 
+    /// Changes settings, and returns all of them.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NotFound`] and [`ErrorCode::Conflict`] where a certificate can't be what it shall be; see
+    /// [`AdminError`] for others.
+    fn set_server(&self, change: &SetServer) -> Result<ServerSettings, AdminError>;
+
     /// All certificates of the guardian: signing, encryption, communications.
     ///
     /// # Errors
@@ -60,11 +75,99 @@ pub trait Administration {
     /// [`ErrorCode::NotFound`]; see [`AdminError`] for others.
     fn certificate(&self, thumbprint: &str) -> Result<CertificateDetail, AdminError>;
 
+    /// How many protectors each signing and encryption certificate was the last to open.
+    ///
+    /// # Errors
+    /// See [`AdminError`].
+    fn certificate_usage(&self) -> Result<Vec<CertificateUsage>, AdminError>;
+
+    /// The public half of the head of a certificate's lineage, as a document that owners import. Its two signatures are
+    /// made for it.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NotFound`], and [`ErrorCode::Conflict`] where the lineage has no whole head; see [`AdminError`] for
+    /// others.
+    fn guardian_document(&self, thumbprint: &str) -> Result<GuardianDocument, AdminError>;
+
+    /// Adds a certificate, whose software key is `key` unless it lives in a token.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Conflict`] where it can't be what it shall be; see [`AdminError`] for others.
+    fn add_certificate(
+        &self,
+        certificate: &AddCertificate,
+        key: Option<Arc<SoftwareKey>>,
+    ) -> Result<AddedCertificate, AdminError>;
+
+    /// Makes a certificate that signs itself, over a new key.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Conflict`] where it can't be what it shall be; see [`AdminError`] for others.
+    fn new_certificate(&self, certificate: &NewCertificate)
+    -> Result<AddedCertificate, AdminError>;
+
+    /// Makes a certificate the head, calls it otherwise, or marks it as compromised.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NotFound`], and [`ErrorCode::Conflict`] where it can't be that; see [`AdminError`] for others.
+    fn set_certificate(
+        &self,
+        thumbprint: &str,
+        change: &SetCertificate,
+    ) -> Result<Certificate, AdminError>;
+
+    /// Lets a certificate open and sign again.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NotFound`]; see [`AdminError`] for others.
+    fn enable_certificate(&self, thumbprint: &str) -> Result<Certificate, AdminError>;
+
+    /// Keeps a certificate from opening and signing anything.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NotFound`], and [`ErrorCode::Conflict`] for a primary one; see [`AdminError`] for others.
+    fn disable_certificate(&self, thumbprint: &str) -> Result<Certificate, AdminError>;
+
+    /// Keeps a certificate from ever being a head again; it opens and signs as before.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NotFound`], and [`ErrorCode::Conflict`] for a head; see [`AdminError`] for others.
+    fn retire_certificate(&self, thumbprint: &str) -> Result<Certificate, AdminError>;
+
+    /// Forgets a certificate, with its sealed key. Returns what it was.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NotFound`], and [`ErrorCode::Conflict`] for a head, and for one that protectors need or that is
+    /// compromised unless `even_if_needed`; see [`AdminError`] for others.
+    fn remove_certificate(
+        &self,
+        thumbprint: &str,
+        even_if_needed: bool,
+    ) -> Result<Certificate, AdminError>;
+
     /// The signers of health certificates that are known.
     ///
     /// # Errors
     /// See [`AdminError`].
     fn signers(&self) -> Result<Vec<Signer>, AdminError>;
+
+    /// Believes a signer of another cluster from now on.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Conflict`] when it is known; see [`AdminError`] for others.
+    fn add_signer(&self, signer: &AddSigner) -> Result<Signer, AdminError>;
+
+    /// Changes what is believed of a signer, or with `all` of every one. Returns those that it was about.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NotFound`]; see [`AdminError`] for others.
+    fn set_signer(&self, thumbprint: &str, change: &SetSigner) -> Result<Vec<Signer>, AdminError>;
+
+    /// Forgets a signer: its health certificates are refused from now on. Returns what it was.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NotFound`]; see [`AdminError`] for others.
+    fn remove_signer(&self, thumbprint: &str) -> Result<Signer, AdminError>;
 
     /// All hosts, by name.
     ///

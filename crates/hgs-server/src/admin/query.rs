@@ -1,4 +1,4 @@
-//! The query string of `GET /v1/audit`, in both directions. Values are names, numbers, times and digests: what RFC 3986
+//! The query string of `GET /v1/audit`, and a flag of another route, in both directions. Values are names, numbers, times and digests: what RFC 3986
 //! lets stand in a query as it is, so nothing is encoded.
 
 use super::AdminError;
@@ -66,6 +66,30 @@ pub(super) fn read(text: &str) -> Result<AuditQuery, AdminError> {
         set(key, place, value.to_owned())?;
     }
     Ok(query)
+}
+
+/// The flag of `DELETE /v1/certificates/{item}`.
+pub(super) const EVEN_IF_NEEDED: &str = "even_if_needed";
+
+/// The query string with `flag`, if it is set.
+pub(super) fn write_flag(flag: &str, is_set: bool) -> String {
+    if is_set {
+        format!("{flag}=true")
+    } else {
+        String::new()
+    }
+}
+
+/// Whether `flag` is set in a query string that has nothing else.
+pub(super) fn read_flag(text: &str, flag: &str) -> Result<bool, AdminError> {
+    match text.split_once('=') {
+        None if text.is_empty() => Ok(false),
+        Some((key, "true")) if key == flag => Ok(true),
+        Some((key, "false")) if key == flag => Ok(false),
+        _ => Err(AdminError::invalid(format_args!(
+            "the only thing that can be said is `{flag}=true`"
+        ))),
+    }
 }
 
 fn set<T>(key: &str, place: &mut Option<T>, value: T) -> Result<(), AdminError> {
@@ -139,5 +163,16 @@ mod tests {
             ..AuditQuery::default()
         };
         assert!(write(&unwritable).is_err());
+    }
+
+    #[test]
+    fn a_flag_is_set_or_not_and_nothing_else() {
+        for is_set in [true, false] {
+            let text = write_flag(EVEN_IF_NEEDED, is_set);
+            assert_eq!(read_flag(&text, EVEN_IF_NEEDED).unwrap(), is_set);
+        }
+        for text in ["even_if_needed", "even_if_needed=1", "yes=true", "&"] {
+            assert!(read_flag(text, EVEN_IF_NEEDED).is_err(), "{text}");
+        }
     }
 }

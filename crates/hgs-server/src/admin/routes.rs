@@ -9,9 +9,22 @@ use crate::roles::Role;
 pub(super) enum Operation {
     Status,
     Server,
+    SetServer,
     Certificates,
     Certificate,
+    CertificateUsage,
+    GuardianDocument,
+    AddCertificate,
+    NewCertificate,
+    SetCertificate,
+    EnableCertificate,
+    DisableCertificate,
+    RetireCertificate,
+    RemoveCertificate,
     Signers,
+    AddSigner,
+    SetSigner,
+    RemoveSigner,
     Hosts,
     Host,
     AddHost,
@@ -56,9 +69,22 @@ macro_rules! route {
 pub(super) const ROUTES: &[Route] = &[
     route!(Status, "status", GET "/v1/status", Reviewer),
     route!(Server, "server", GET "/v1/server", Reviewer),
+    route!(SetServer, "set_server", PATCH "/v1/server", Administrator),
     route!(Certificates, "certificates", GET "/v1/certificates", Reviewer),
     route!(Certificate, "certificate", GET "/v1/certificates/{item}", Reviewer),
+    route!(CertificateUsage, "certificate_usage", GET "/v1/certificate-usage", Reviewer),
+    route!(GuardianDocument, "guardian_document", GET "/v1/certificates/{item}/guardian", Reviewer),
+    route!(AddCertificate, "add_certificate", POST "/v1/certificates", Administrator),
+    route!(NewCertificate, "new_certificate", POST "/v1/certificates/new", Administrator),
+    route!(SetCertificate, "set_certificate", PATCH "/v1/certificates/{item}", Administrator),
+    route!(EnableCertificate, "enable_certificate", POST "/v1/certificates/{item}/enable", Administrator),
+    route!(DisableCertificate, "disable_certificate", POST "/v1/certificates/{item}/disable", Administrator),
+    route!(RetireCertificate, "retire_certificate", POST "/v1/certificates/{item}/retire", Administrator),
+    route!(RemoveCertificate, "remove_certificate", DELETE "/v1/certificates/{item}", Administrator),
     route!(Signers, "signers", GET "/v1/signers", Reviewer),
+    route!(AddSigner, "add_signer", POST "/v1/signers", Administrator),
+    route!(SetSigner, "set_signer", PATCH "/v1/signers/{item}", Administrator),
+    route!(RemoveSigner, "remove_signer", DELETE "/v1/signers/{item}", Administrator),
     route!(Hosts, "hosts", GET "/v1/hosts", Reviewer),
     route!(Host, "host", GET "/v1/hosts/{item}", Reviewer),
     route!(AddHost, "add_host", POST "/v1/hosts", Administrator),
@@ -71,6 +97,9 @@ pub(super) const ROUTES: &[Route] = &[
     route!(JudgeTrial, "judge_trial", POST "/v1/trials/{item}", Reviewer),
     route!(RecordExport, "record_export", POST "/v1/exports", Administrator),
 ];
+
+/// Stands for every signer where one could be named.
+pub(super) const ALL: &str = "all";
 
 /// What was found at a path.
 #[derive(Debug)]
@@ -188,6 +217,7 @@ mod tests {
             "/v1/hosts/a b",
             "/v1/hosts/*",
             "/v1/hosts/a/revoke/b",
+            "/v1/certificates/a/b",
             "v1/hosts",
             "/v1",
             "/",

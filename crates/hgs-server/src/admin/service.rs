@@ -13,7 +13,7 @@ use tracing::{Span, error, info};
 
 use super::desk::Desk;
 use super::routes::{Found, Operation, Route, find};
-use super::{AdminError, Administration, ErrorCode, query};
+use super::{AdminError, Administration, ErrorCode, private_key, query};
 use crate::config;
 use crate::guardian::Guardian;
 use crate::http::{Credentials, Peer, Request, Response, Service};
@@ -42,7 +42,11 @@ impl Service for AdminService {
         Box::pin(async move {
             let span = Span::current();
             // Roles come from databases that may be on the network, and changes wait for the disk.
-            let work = spawn_blocking(move || span.in_scope(|| answer(guardian, &roles, &request)));
+            let work = spawn_blocking(move || {
+                let response = span.in_scope(|| answer(guardian, &roles, &request));
+                private_key::wipe(request.body);
+                response
+            });
             match work.await {
                 Ok(response) => response,
                 Err(failure) => std::panic::resume_unwind(failure.into_panic()),
@@ -143,9 +147,41 @@ pub(super) fn dispatch(
     match operation {
         Operation::Status => desk.status().map(|status| json(&status)),
         Operation::Server => desk.server().map(|server| json(&server)),
+        Operation::SetServer => desk.set_server(&body(request)?).map(|server| json(&server)),
         Operation::Certificates => desk.certificates().map(|all| json(&all)),
         Operation::Certificate => desk.certificate(item).map(|one| json(&one)),
+        Operation::CertificateUsage => desk.certificate_usage().map(|all| json(&all)),
+        Operation::GuardianDocument => desk.guardian_document(item).map(|one| json(&one)),
+        Operation::AddCertificate => {
+            let (description, key) = private_key::read(&request.body)?;
+            let description = serde_json::from_slice(description).map_err(AdminError::invalid)?;
+            let added = desk.add_certificate(&description, key.map(Arc::new));
+            added.map(|added| json(&added))
+        }
+        Operation::NewCertificate => {
+            let added = desk.new_certificate(&body(request)?);
+            added.map(|added| json(&added))
+        }
+        Operation::SetCertificate => {
+            let changed = desk.set_certificate(item, &body(request)?);
+            changed.map(|changed| json(&changed))
+        }
+        Operation::EnableCertificate => desk.enable_certificate(item).map(|one| json(&one)),
+        Operation::DisableCertificate => desk.disable_certificate(item).map(|one| json(&one)),
+        Operation::RetireCertificate => desk.retire_certificate(item).map(|one| json(&one)),
+        Operation::RemoveCertificate => {
+            let query = request.query.as_deref().unwrap_or_default();
+            let even_if_needed = query::read_flag(query, query::EVEN_IF_NEEDED)?;
+            let removed = desk.remove_certificate(item, even_if_needed);
+            removed.map(|removed| json(&removed))
+        }
         Operation::Signers => desk.signers().map(|all| json(&all)),
+        Operation::AddSigner => desk.add_signer(&body(request)?).map(|one| json(&one)),
+        Operation::SetSigner => {
+            let changed = desk.set_signer(item, &body(request)?);
+            changed.map(|changed| json(&changed))
+        }
+        Operation::RemoveSigner => desk.remove_signer(item).map(|one| json(&one)),
         Operation::Hosts => desk.hosts().map(|all| json(&all)),
         Operation::Host => desk.host(item).map(|one| json(&one)),
         Operation::AddHost => desk.add_host(&body(request)?).map(|host| json(&host)),

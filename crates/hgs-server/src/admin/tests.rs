@@ -6,15 +6,20 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use hgs_custody::SoftwareKey;
 use hgs_trace::guardian::Inside;
 use hyper::{HeaderMap, Method, StatusCode};
 use tokio::sync::oneshot;
 
+use super::changes::{
+    AddCertificate, AddSigner, NewCertificate, SetCertificate, SetServer, SetSigner,
+};
 use super::routes::{Found, ROUTES, find};
 use super::service::{answer, dispatch};
 use super::types::{
-    AddHost, AuditQuery, AuditRecord, Certificate, CertificateDetail, Host, HostDetail,
-    RecordExport, RevokeHost, ServerSettings, Signer, Status, Trial, TrialAnswer, TrialVerdict,
+    AddHost, AddedCertificate, AuditQuery, AuditRecord, Certificate, CertificateDetail,
+    CertificateUsage, GuardianDocument, Host, HostDetail, RecordExport, RevokeHost, ServerSettings,
+    Signer, Status, Trial, TrialAnswer, TrialVerdict,
 };
 use super::{AdminError, Administration, Client, ErrorCode};
 use crate::config::{Admin, Layout};
@@ -26,7 +31,11 @@ use crate::{Config, Metrics, Readiness, Server, Services};
 /// The source of the trait.
 const TRAIT: &str = include_str!("mod.rs");
 /// The source of the types.
-const TYPES: &str = include_str!("types.rs");
+const TYPES: &str = concat!(include_str!("types.rs"), include_str!("changes.rs"));
+
+const A_CERTIFICATE: &str = r#"{"kind":"signing","certificate":""}"#;
+const A_NEW_CERTIFICATE: &str = r#"{"kind":"signing"}"#;
+const A_SIGNER: &str = r#"{"certificate":""}"#;
 
 /// Remembers which method was called, and answers nothing.
 #[derive(Default)]
@@ -46,14 +55,57 @@ impl Administration for Recorder {
     fn server(&self) -> Result<ServerSettings, AdminError> {
         self.note("server")
     }
+    fn set_server(&self, _: &SetServer) -> Result<ServerSettings, AdminError> {
+        self.note("set_server")
+    }
     fn certificates(&self) -> Result<Vec<Certificate>, AdminError> {
         self.note("certificates")
     }
     fn certificate(&self, _: &str) -> Result<CertificateDetail, AdminError> {
         self.note("certificate")
     }
+    fn certificate_usage(&self) -> Result<Vec<CertificateUsage>, AdminError> {
+        self.note("certificate_usage")
+    }
+    fn guardian_document(&self, _: &str) -> Result<GuardianDocument, AdminError> {
+        self.note("guardian_document")
+    }
+    fn add_certificate(
+        &self,
+        _: &AddCertificate,
+        _: Option<Arc<SoftwareKey>>,
+    ) -> Result<AddedCertificate, AdminError> {
+        self.note("add_certificate")
+    }
+    fn new_certificate(&self, _: &NewCertificate) -> Result<AddedCertificate, AdminError> {
+        self.note("new_certificate")
+    }
+    fn set_certificate(&self, _: &str, _: &SetCertificate) -> Result<Certificate, AdminError> {
+        self.note("set_certificate")
+    }
+    fn enable_certificate(&self, _: &str) -> Result<Certificate, AdminError> {
+        self.note("enable_certificate")
+    }
+    fn disable_certificate(&self, _: &str) -> Result<Certificate, AdminError> {
+        self.note("disable_certificate")
+    }
+    fn retire_certificate(&self, _: &str) -> Result<Certificate, AdminError> {
+        self.note("retire_certificate")
+    }
+    fn remove_certificate(&self, _: &str, _: bool) -> Result<Certificate, AdminError> {
+        self.note("remove_certificate")
+    }
     fn signers(&self) -> Result<Vec<Signer>, AdminError> {
         self.note("signers")
+    }
+    fn add_signer(&self, _: &AddSigner) -> Result<Signer, AdminError> {
+        self.note("add_signer")
+    }
+    fn set_signer(&self, _: &str, _: &SetSigner) -> Result<Vec<Signer>, AdminError> {
+        self.note("set_signer")
+    }
+    fn remove_signer(&self, _: &str) -> Result<Signer, AdminError> {
+        self.note("remove_signer")
     }
     fn hosts(&self) -> Result<Vec<Host>, AdminError> {
         self.note("hosts")
@@ -111,12 +163,29 @@ fn ask_for_everything(administration: &impl Administration) -> Vec<String> {
         generation: 0,
         recipients: Vec::new(),
     };
+    let one = &"0".repeat(64);
+    let added: AddCertificate = serde_json::from_str(A_CERTIFICATE).unwrap();
+    let made: NewCertificate = serde_json::from_str(A_NEW_CERTIFICATE).unwrap();
+    let signer: AddSigner = serde_json::from_str(A_SIGNER).unwrap();
     vec![
         message(administration.status()),
         message(administration.server()),
+        message(administration.set_server(&SetServer::default())),
         message(administration.certificates()),
-        message(administration.certificate(&"0".repeat(64))),
+        message(administration.certificate(one)),
+        message(administration.certificate_usage()),
+        message(administration.guardian_document(one)),
+        message(administration.add_certificate(&added, None)),
+        message(administration.new_certificate(&made)),
+        message(administration.set_certificate(one, &SetCertificate::default())),
+        message(administration.enable_certificate(one)),
+        message(administration.disable_certificate(one)),
+        message(administration.retire_certificate(one)),
+        message(administration.remove_certificate(one, true)),
         message(administration.signers()),
+        message(administration.add_signer(&signer)),
+        message(administration.set_signer("all", &SetSigner::default())),
+        message(administration.remove_signer(one)),
         message(administration.hosts()),
         message(administration.host("node-1")),
         message(administration.add_host(&host)),
@@ -172,6 +241,10 @@ fn routes_and_methods_are_one_to_one_at_the_server() {
             "revoke_host" => r#"{"reason":"a"}"#,
             "judge_trial" => r#"{"body":"a"}"#,
             "record_export" => r#"{"file":"a","octets":1,"generation":1,"recipients":[]}"#,
+            "add_certificate" => A_CERTIFICATE,
+            "new_certificate" => A_NEW_CERTIFICATE,
+            "add_signer" => A_SIGNER,
+            "set_certificate" | "set_server" | "set_signer" => "{}",
             _ => "",
         };
         let item = "1";
@@ -342,7 +415,7 @@ fn a_path_with_other_methods_names_them_and_one_that_is_none_is_not_found() {
 /// not serialise. (`Value` holds records of the state as the audit log shows them; `tests/secrets.rs` looks at those.)
 #[test]
 fn no_type_of_the_api_has_room_for_a_secret() {
-    let plain = ["String", "bool", "u64", "usize", "serde_json::Value"];
+    let plain = ["String", "bool", "u32", "u64", "usize", "serde_json::Value"];
     let ours: BTreeSet<&str> = TYPES
         .lines()
         .filter_map(|line| line.strip_prefix("pub struct ")?.split(' ').next())
@@ -397,7 +470,7 @@ fn types_of_secrets_do_not_serialise() {
     impl<T: ?Sized + serde::Serialize> AmbiguousIfSerialisable<u8> for T {}
 
     <hgs_crypto::SecretBytes as AmbiguousIfSerialisable<_>>::holds();
-    <hgs_custody::SoftwareKey as AmbiguousIfSerialisable<_>>::holds();
+    <SoftwareKey as AmbiguousIfSerialisable<_>>::holds();
     <hgs_custody::seal::MasterKey as AmbiguousIfSerialisable<_>>::holds();
     <hgs_protector::TransportKey as AmbiguousIfSerialisable<_>>::holds();
 }

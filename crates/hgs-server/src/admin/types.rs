@@ -74,6 +74,9 @@ pub struct ServerSettings {
     pub dangerous_settings: Vec<String>,
     /// The certificate that signs the metadata.
     pub communications_certificate: Option<Certificate>,
+    /// Until when protectors that a compromised guardian signed are accepted unseen.
+    #[serde(default)]
+    pub rekey_window_until: Option<String>,
 }
 
 /// A listener that is open.
@@ -106,6 +109,9 @@ pub struct Certificate {
     pub head: bool,
     /// Since when its key counts as known to others.
     pub compromised: Option<String>,
+    /// Since when it is never a head again.
+    #[serde(default)]
+    pub retired: Option<String>,
     /// Where its private key lives: `sealed`, or a `pkcs11:` URI.
     pub key: String,
     /// Bits of its RSA key.
@@ -136,6 +142,62 @@ pub struct CertificateDetail {
     pub pem: String,
 }
 
+/// A certificate that was added or made, and what was noticed about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddedCertificate {
+    /// The certificate as it is listed from now on.
+    #[serde(flatten)]
+    pub certificate: Certificate,
+    /// What was noticed, which kept it from nothing.
+    pub findings: Vec<Finding>,
+}
+
+/// Something about a certificate that is not as it should be, or that people have to know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// Names the kind, for programs.
+    pub code: String,
+    /// `warning` or `note`.
+    pub severity: String,
+    /// What was found.
+    pub message: String,
+}
+
+/// How many protectors one certificate was the last to open. Only the newest of each line counts, and one that never
+/// comes back counts for ever: the times tell.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateUsage {
+    /// The certificate.
+    pub thumbprint: String,
+    /// `signing` or `encryption`; `removed` where it is known no more.
+    pub kind: String,
+    /// What people call it.
+    pub label: Option<String>,
+    /// Its lineage; empty where it is known no more.
+    pub lineage: String,
+    /// Whether it is the head of its lineage.
+    pub head: bool,
+    /// How many protectors need it.
+    pub protectors: u64,
+    /// When the one was opened that has not been opened for longest.
+    pub first: Option<String>,
+    /// When the one was opened that was opened last.
+    pub last: Option<String>,
+}
+
+/// The public half of a lineage's head, for owners to import.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuardianDocument {
+    /// `fabric`, or `tenant:` and the tenant's label.
+    pub lineage: String,
+    /// The signing certificate, which owners need to know by another way than the document.
+    pub signing: String,
+    /// The encryption certificate.
+    pub encryption: String,
+    /// The document, XML.
+    pub document: String,
+}
+
 /// A signer of health certificates.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signer {
@@ -153,6 +215,9 @@ pub struct Signer {
     pub deny_before: Option<String>,
     /// How many health certificates are refused one by one.
     pub denied_serial_numbers: usize,
+    /// Health certificates valid for longer than so many seconds are refused.
+    #[serde(default)]
+    pub maximum_validity_seconds: Option<u64>,
     /// Its first second.
     pub not_before: String,
     /// Its last second.

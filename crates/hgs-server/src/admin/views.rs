@@ -5,8 +5,8 @@ use std::fmt::Display;
 use hgs_attest::signer::SignerStage;
 use hgs_crypto::{base64, hex};
 use hgs_store::{
-    AttestationSigner, AuditRecord as StoredAuditRecord, CertificateKind, CertificateRecord,
-    Host as StoredHost, HostIdentity, IdentityKind,
+    AttestationSigner, AuditRecord as StoredAuditRecord, CertificateRecord, Host as StoredHost,
+    HostIdentity, IdentityKind,
 };
 
 use super::types::{
@@ -18,12 +18,7 @@ pub(super) fn certificate(record: &CertificateRecord, usable: bool) -> Certifica
     let validity = certificate.validity();
     Certificate {
         thumbprint: record.thumbprint().to_string(),
-        kind: match record.kind {
-            CertificateKind::Signing => "signing",
-            CertificateKind::Encryption => "encryption",
-            CertificateKind::Communications => "communications",
-        }
-        .to_owned(),
+        kind: record.kind.to_string(),
         subject: certificate.subject().to_owned(),
         label: text(record.label.as_ref()),
         lineage: record.lineage.to_string(),
@@ -31,6 +26,7 @@ pub(super) fn certificate(record: &CertificateRecord, usable: bool) -> Certifica
         primary: record.is_primary(),
         head: record.head,
         compromised: text(record.compromised),
+        retired: text(record.retired),
         key: record.key.to_string(),
         key_bits: certificate.public_key().modulus_bits(),
         usable,
@@ -68,6 +64,7 @@ pub(super) fn signer(signer: &AttestationSigner, stage: Option<SignerStage>) -> 
         .to_owned(),
         deny_before: text(signer.deny_before),
         denied_serial_numbers: signer.deny_list.len(),
+        maximum_validity_seconds: signer.maximum_validity_seconds.map(u64::from),
         not_before: validity.not_before.to_string(),
         not_after: validity.not_after.to_string(),
         added: signer.added.to_string(),

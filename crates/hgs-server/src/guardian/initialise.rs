@@ -482,7 +482,7 @@ fn joined<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
 }
 
 /// The certificate that signs the metadata, in this machine's name where that can stand in a certificate.
-fn communications(validity: Validity) -> Result<Template, IssueError> {
+pub(crate) fn communications(validity: Validity) -> Result<Template, IssueError> {
     let uname = rustix::system::uname();
     let name = uname.nodename().to_str().unwrap_or_default();
     let fits = (1..=64).contains(&name.len()) && name.is_ascii();

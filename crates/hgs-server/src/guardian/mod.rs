@@ -23,6 +23,7 @@ mod overview;
 mod proof;
 mod readiness;
 mod release;
+mod requirements;
 mod rotation;
 mod running;
 mod settings;
@@ -54,7 +55,11 @@ pub use running::{Running, StartError};
 pub use trace::examine_stopped;
 
 pub(crate) use attestation::Attested;
+pub(crate) use drive::{Undone, drive};
+pub(crate) use initialise::communications as communications_template;
 pub(crate) use keys::Snapshot;
+pub(crate) use requirements::findings;
+pub(crate) use rotation::self_signed;
 pub(crate) use signers::Signers;
 
 use crate::clock::Clock;
@@ -124,6 +129,9 @@ impl Guardian {
         }
         let store = open_store(config)?;
         settings::follow(&store, config, clock.now()).map_err(GuardianError::Settings)?;
+        if store.state().settings().is_rekey_window_open(clock.now()) {
+            warn!("a re-key window is open: what a compromised guardian signed is accepted unseen");
+        }
         let tokens = Tokens::new(config.pkcs11.settings());
         let guardian = Self {
             snapshots: Snapshots::new(Places {

@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::http::Addresses;
 
 /// How long before a certificate expires people are told.
-const EXPIRY_NOTICE: Seconds = Seconds::from_days(30);
+pub(super) const EXPIRY_NOTICE: Seconds = Seconds::from_days(30);
 
 impl Guardian {
     pub(crate) fn config(&self) -> &Config {
@@ -92,6 +92,19 @@ impl Guardian {
                 "no-attestation-signer",
                 "no attestation signer can sign now".to_owned(),
                 "see the server's log for why none was made",
+            ));
+        }
+        if let Some(until) = state
+            .settings()
+            .rekey_window_until
+            .filter(|until| now < *until)
+        {
+            warnings.push(warning(
+                "rekey-window-open",
+                format!(
+                    "until {until}, protectors that a compromised guardian signed are accepted unseen"
+                ),
+                "close it with `hgs server set --rekey-window 0s` as soon as every VM was powered on",
             ));
         }
         warnings.extend(self.config.dangerous_settings().into_iter().map(|setting| {

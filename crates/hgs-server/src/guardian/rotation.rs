@@ -159,7 +159,7 @@ pub(super) fn new_signer(size: KeySize, now: Time) -> Result<Transaction, Certif
 }
 
 /// A new key, and a certificate that it signs itself.
-pub(super) fn self_signed(
+pub(crate) fn self_signed(
     template: Template,
     size: KeySize,
 ) -> Result<(Certificate, SoftwareKey), CertifyError> {

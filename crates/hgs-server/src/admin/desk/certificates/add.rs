@@ -1,0 +1,175 @@
+//! Certificates that are added: brought by somebody, or made here.
+
+use std::sync::Arc;
+
+use hgs_custody::{KeyReference, SoftwareKey};
+use hgs_pki::issue::Template;
+use hgs_pki::{Certificate as PkiCertificate, Time, Validity, profile};
+use hgs_store::{CertificateKind, CertificateRecord, Lineage, State, Transaction};
+use serde::Deserialize;
+use serde::de::IntoDeserializer;
+use serde::de::value::Error as ValueError;
+
+use super::super::super::changes::{AddCertificate, NewCertificate};
+use super::super::super::types::AddedCertificate;
+use super::super::super::{AdminError, ErrorCode};
+use super::super::Desk;
+use super::super::read_certificate;
+use super::super::signers::optional_label;
+use crate::guardian::{KeySize, communications_template, findings, self_signed};
+
+/// What is wanted of a certificate, wherever it comes from.
+struct Wanted<'w> {
+    kind: CertificateKind,
+    tenant: Option<&'w str>,
+    label: Option<&'w str>,
+    primary: bool,
+}
+
+impl Desk {
+    pub(in super::super) fn add_given(
+        &self,
+        given: &AddCertificate,
+        key: Option<Arc<SoftwareKey>>,
+    ) -> Result<AddedCertificate, AdminError> {
+        let certificate = read_certificate(&given.certificate)?;
+        let wanted = Wanted {
+            kind: read_kind(&given.kind)?,
+            tenant: given.tenant.as_deref(),
+            label: given.label.as_deref(),
+            primary: given.primary,
+        };
+        let reference = read_reference(given.key.as_deref())?;
+        self.add(&wanted, certificate, reference, key)
+    }
+
+    pub(in super::super) fn add_made(
+        &self,
+        given: &NewCertificate,
+    ) -> Result<AddedCertificate, AdminError> {
+        let wanted = Wanted {
+            kind: read_kind(&given.kind)?,
+            tenant: given.tenant.as_deref(),
+            label: given.label.as_deref(),
+            primary: given.primary,
+        };
+        let size = given
+            .bits
+            .map_or(Some(KeySize::default()), KeySize::of_bits);
+        let size = size
+            .ok_or_else(|| AdminError::invalid("a key that is made has 2048, 3072 or 4096 bits"))?;
+        let template = self.template(&wanted, given.subject.as_deref())?;
+        let reference = read_reference(given.key.as_deref())?;
+        if reference != KeyReference::Sealed {
+            return Err(no_tokens());
+        }
+        let (certificate, key) = self_signed(template, size).map_err(AdminError::invalid)?;
+        self.add(&wanted, certificate, reference, Some(Arc::new(key)))
+    }
+
+    fn add(
+        &self,
+        wanted: &Wanted<'_>,
+        certificate: PkiCertificate,
+        key: KeyReference,
+        software_key: Option<Arc<SoftwareKey>>,
+    ) -> Result<AddedCertificate, AdminError> {
+        let state = self.guardian.state();
+        let now = self.guardian.clock().now();
+        let findings = findings(wanted.kind, &certificate, &state, now);
+        let lineage = read_lineage(wanted.tenant)?;
+        let thumbprint = certificate.thumbprint();
+        let record = CertificateRecord {
+            kind: wanted.kind,
+            certificate,
+            key,
+            enabled: true,
+            // Without a head nothing is handed on, so a tenant's first certificate is it.
+            head: lineage != Lineage::Fabric && !has_head(&state, &lineage, wanted.kind),
+            lineage,
+            compromised: None,
+            retired: None,
+            label: optional_label(wanted.label)?,
+            added: now,
+        };
+        let mut transactions = vec![Transaction::AddCertificate {
+            record,
+            key: software_key,
+        }];
+        if wanted.primary {
+            transactions.push(Transaction::SetHead {
+                thumbprint,
+                primary: true,
+            });
+        }
+        self.transact_all(transactions)?;
+        Ok(AddedCertificate {
+            certificate: self.shown_certificate(&thumbprint)?,
+            findings,
+        })
+    }
+
+    /// What a new certificate says.
+    fn template(&self, wanted: &Wanted<'_>, subject: Option<&str>) -> Result<Template, AdminError> {
+        let now = self.guardian.clock().now();
+        let not_after = now.checked_add(profile::GUARDIAN_VALIDITY);
+        let validity = Validity {
+            not_before: now,
+            not_after: not_after.unwrap_or(Time::MAX),
+        };
+        let state = self.guardian.state();
+        let name = wanted.tenant.unwrap_or(state.settings().name.as_str());
+        let template = match (wanted.kind, subject) {
+            (CertificateKind::Signing, _) => profile::guardian_signing(name, validity),
+            (CertificateKind::Encryption, _) => profile::guardian_encryption(name, validity),
+            (CertificateKind::Communications, Some(subject)) => {
+                return profile::communications(&[subject], validity).map_err(AdminError::invalid);
+            }
+            (CertificateKind::Communications, None) => {
+                return communications_template(validity).map_err(AdminError::invalid);
+            }
+        };
+        Ok(match subject {
+            Some(subject) => Template {
+                common_name: subject.to_owned(),
+                ..template
+            },
+            None => template,
+        })
+    }
+}
+
+fn has_head(state: &State, lineage: &Lineage, kind: CertificateKind) -> bool {
+    let mut records = state.certificates();
+    records.any(|record| record.head && record.kind == kind && record.lineage == *lineage)
+}
+
+fn read_kind(text: &str) -> Result<CertificateKind, AdminError> {
+    CertificateKind::deserialize(IntoDeserializer::<ValueError>::into_deserializer(text)).map_err(
+        |_| {
+            AdminError::invalid(
+                "the kind of a certificate is `signing`, `encryption` or `communications`",
+            )
+        },
+    )
+}
+
+fn read_lineage(tenant: Option<&str>) -> Result<Lineage, AdminError> {
+    tenant.map_or(Ok(Lineage::Fabric), |label| {
+        let label = label.parse().map_err(AdminError::invalid)?;
+        Ok(Lineage::Tenant(label))
+    })
+}
+
+fn read_reference(key: Option<&str>) -> Result<KeyReference, AdminError> {
+    let reference = key.map_or(Ok(KeyReference::Sealed), str::parse);
+    reference.map_err(AdminError::invalid)
+}
+
+fn no_tokens() -> AdminError {
+    AdminError::new(
+        ErrorCode::Conflict,
+        "this guardian can't make keys in tokens",
+    )
+    .with_remedy("make the key and its certificate with the token's own tools, then `hgs certificate add --key`")
+}

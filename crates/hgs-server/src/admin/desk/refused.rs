@@ -1,0 +1,72 @@
+//! What a refusal of the store is to an administrator.
+
+use hgs_store::Refusal;
+
+use super::super::{AdminError, ErrorCode};
+
+pub(super) fn error(refusal: &Refusal) -> AdminError {
+    let error = AdminError::new(code(refusal), refusal);
+    match remedy(refusal) {
+        Some(remedy) => error.with_remedy(remedy),
+        None => error,
+    }
+}
+
+fn code(refusal: &Refusal) -> ErrorCode {
+    match refusal {
+        Refusal::NoSuchHost(_) | Refusal::NoSuchCertificate(_) | Refusal::NoSuchSigner(_) => {
+            ErrorCode::NotFound
+        }
+        Refusal::Settings(_)
+        | Refusal::ReasonTooLong
+        | Refusal::TooManyDenied
+        | Refusal::CompromisedLater(_)
+        | Refusal::KeyMissing(_)
+        | Refusal::KeyMismatch(_)
+        | Refusal::KeyElsewhere(_) => ErrorCode::InvalidRequest,
+        Refusal::NotSealed => ErrorCode::Unavailable,
+        _ => ErrorCode::Conflict,
+    }
+}
+
+fn remedy(refusal: &Refusal) -> Option<String> {
+    let remedy = match refusal {
+        Refusal::HostNameKnown(_) => "choose another name, or remove that host first",
+        Refusal::HostKeyKnown(name) => {
+            return Some(format!(
+                "give each host a key of its own, or remove {name} first"
+            ));
+        }
+        Refusal::HostRevoked(name) => {
+            return Some(format!("to let it in again, remove {name} and add it anew"));
+        }
+        Refusal::NoSuchCertificate(_) => "`hgs certificate list` shows what there is",
+        Refusal::NoSuchSigner(_) => "`hgs signer list` shows what there is",
+        Refusal::HeadKnown { .. } => "add it without, then make it the head with `set`",
+        Refusal::Primary(_) | Refusal::IsHead { .. } => {
+            "make another certificate of its kind the head first, with `set --primary` or `set --head`"
+        }
+        Refusal::UnusableHead => "add a new certificate, or enable this one if it is but disabled",
+        Refusal::TenantNeverPrimary { .. } => {
+            "`set --head` makes it the head of the tenant's own lineage"
+        }
+        Refusal::NoSuccessor { .. } => "add a new pair to that lineage, as its head, and try again",
+        Refusal::SuccessorNeeded(_) => {
+            "make another certificate the head first; or remove the compromised ones, which wraps keys to them again"
+        }
+        Refusal::KeyOfOtherLineage { .. } => "use a key of its own for each tenant",
+        Refusal::KeyCompromised(_) => "make a new key",
+        Refusal::KeyMissing(_) => "give the private key along, or the `pkcs11:` URI of it",
+        Refusal::NeededByProtectors { .. } => {
+            "see `hgs certificate usage`; power those VMs on once, or say `--even-if-needed` if they are gone"
+        }
+        Refusal::NeededToShutOut(_) => {
+            "disable it instead; or say `--even-if-needed` if no protector has a wrapping for it any more"
+        }
+        Refusal::OwnSigner(_) => {
+            "set `attestation.health_certificate_validity` in the configuration instead"
+        }
+        _ => return None,
+    };
+    Some(remedy.to_owned())
+}
