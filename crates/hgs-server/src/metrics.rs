@@ -48,6 +48,18 @@ impl Metrics {
             .register_counter(&key(name, labels), &METADATA)
     }
 
+    /// A counter with a label whose values an administrator makes, such as tenants' names: never what a peer says, or it
+    /// could fill the memory.
+    pub(crate) fn counter_of(
+        &self,
+        name: &'static str,
+        label: &'static str,
+        value: String,
+    ) -> Counter {
+        let key = Key::from_parts(name, vec![Label::new(label, value)]);
+        self.recorder.register_counter(&key, &METADATA)
+    }
+
     /// A gauge.
     pub fn gauge(&self, name: &'static str, labels: &[(&'static str, &'static str)]) -> Gauge {
         self.recorder.register_gauge(&key(name, labels), &METADATA)

@@ -7,11 +7,14 @@ mod settings;
 mod signer;
 mod status;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use hgs_crypto::base64;
 use hgs_server::Config;
 use hgs_server::admin::{AdminError, Client, ErrorCode};
-use hgs_terminal::{AtFault, Exit, Failure};
+use hgs_server::config::parse_period;
+use hgs_terminal::{AtFault, Exit, Failure, read_given};
 
 use crate::failures::IntoFailure;
 use crate::server::ConfigOption;
@@ -19,7 +22,7 @@ use crate::server::ConfigOption;
 pub(crate) use audit::Arguments as Audit;
 pub(crate) use certificate::Arguments as Certificate;
 pub(crate) use host::Arguments as Host;
-pub(crate) use settings::Arguments as Settings;
+pub(crate) use settings::{Arguments as Settings, SetArguments as SetServer};
 pub(crate) use signer::Arguments as Signer;
 pub(crate) use status::Arguments as Status;
 
@@ -69,9 +72,30 @@ impl IntoFailure for AdminError {
     }
 }
 
+/// Octets of the largest file with a public key or a certificate.
+const LONGEST_FILE: usize = 64 * 1024;
+
+/// The contents of a file of public things as the API takes them: text as it stands, DER in Base64.
+fn given_text(path: &Path, what: &str) -> Result<String, Failure> {
+    let octets = read_given(path, LONGEST_FILE)?.whole(path, what)?;
+    match octets.first() {
+        Some(0x30) => Ok(base64::encode(&octets)),
+        _ => String::from_utf8(octets).map_err(|_| {
+            let path = path.display();
+            Failure::refused(format!("{path}: neither PEM nor DER")).at_fault(AtFault::Operator)
+        }),
+    }
+}
+
 /// What is shown where there is nothing.
 fn or_dash(value: Option<&String>) -> String {
     value.map_or_else(|| "-".to_owned(), Clone::clone)
+}
+
+/// A period of time as the configuration writes them.
+fn period(text: &str) -> Result<Duration, String> {
+    parse_period(text)
+        .ok_or_else(|| "write a number and one of s, min, h, d, such as `24h`".to_owned())
 }
 
 fn yes_or_no(is: bool) -> String {

@@ -185,17 +185,18 @@ fn refuse_expired(certificate: &Certificate) -> Result<(), Failure> {
 
 /// Where one certificate and its key are.
 #[derive(Debug)]
-struct CertifiedFile {
+pub(crate) struct CertifiedFile {
     /// A PFX file, or a PEM file with the certificate and, unless `key` has it, the private key.
-    certificate: PathBuf,
+    pub(crate) certificate: PathBuf,
     /// A PEM file with the private key.
-    key: Option<PathBuf>,
+    pub(crate) key: Option<PathBuf>,
     /// The passphrase of the private key.
-    passphrase: Option<PassphraseSource>,
+    pub(crate) passphrase: Option<PassphraseSource>,
 }
 
 impl CertifiedFile {
-    fn read(&self) -> Result<CertifiedKey, Failure> {
+    /// Reads both. A passphrase that is needed is asked for.
+    pub(crate) fn read(&self) -> Result<CertifiedKey, Failure> {
         let path = &self.certificate;
         let file = read_given(path, pfx::MAX_FILE_LENGTH)?.whole(path, "a file of certificates")?;
         // PEM is text; DER, which PFX is, begins with the tag of a SEQUENCE.

@@ -9,7 +9,7 @@ use hgs_server::Config;
 use hgs_server::config::{ConfigError, Environment};
 use hgs_terminal::{AtFault, Exit, Failure, Terminal};
 
-use crate::administration::{ServerOption, Settings};
+use crate::administration::{ServerOption, SetServer, Settings};
 use crate::failures::{IntoFailure, OrFail as _};
 
 /// The verbs of `hgs server`.
@@ -25,6 +25,7 @@ pub(crate) struct Arguments {
 enum Verb {
     Check(check::Arguments),
     Show(Settings),
+    Set(SetServer),
 }
 
 /// Where the configuration is.
@@ -40,6 +41,7 @@ impl Arguments {
         match self.verb {
             Verb::Check(arguments) => arguments.run(&self.server.config, terminal),
             Verb::Show(arguments) => arguments.run(self.server, terminal),
+            Verb::Set(arguments) => arguments.run(self.server, terminal),
         }
     }
 }

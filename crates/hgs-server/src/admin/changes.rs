@@ -62,7 +62,7 @@ pub struct SetCertificate {
     pub head: bool,
     /// What people call it; empty for nothing.
     pub label: Option<String>,
-    /// Since when its key is known to others.
+    /// Since when its key is known to others: a time, or `now`.
     pub compromised_since: Option<String>,
 }
 

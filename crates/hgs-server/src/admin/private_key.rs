@@ -81,7 +81,7 @@ mod tests {
         fn any_body_is_read_or_refused(json in "[^\n]*", rest in "\n.*") {
             if let Err(error) = read(format!("{json}{rest}").as_bytes()) {
                 prop_assert_eq!(error.code, ErrorCode::InvalidRequest);
-                prop_assert!(rest.trim().is_empty() || !error.message.contains(rest.trim()));
+                prop_assert!(rest.len() < 16 || !error.message.contains(rest.trim()));
             }
         }
     }

@@ -25,6 +25,7 @@ pub use layout::{Environment, Layout};
 pub use limits::Limits;
 pub use listen::{Admin, Http, Https, Listen, Metrics};
 pub use pkcs11::{Pkcs11, Pkcs11Module};
+pub use quantity::parse_period;
 pub use sections::{Ancestors, Attestation, KeyProtection, Log, LogFormat, Server};
 
 /// Everything that can be configured.

@@ -156,6 +156,12 @@ where
     Ok(count)
 }
 
+/// Reads a period of time as the configuration writes it, such as `30s` or `24h`.
+#[must_use]
+pub fn parse_period(text: &str) -> Option<Duration> {
+    read(text, &TIME_UNITS).map(Duration::from_millis)
+}
+
 /// A whole number, then one of `units`; no sign, no fraction, white space only between the two.
 fn read(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();

@@ -186,6 +186,14 @@ fn held_certificates(state: &State) -> Vec<HeldCertificate> {
     records.into_iter().filter_map(held_certificate).collect()
 }
 
+/// A lineage in the words of the store.
+pub(crate) fn lineage_of(lineage: &HeldLineage) -> String {
+    match lineage {
+        HeldLineage::Fabric => "fabric".to_owned(),
+        HeldLineage::Tenant(label) => format!("tenant:{label}"),
+    }
+}
+
 fn held_certificate(record: &CertificateRecord) -> Option<HeldCertificate> {
     Some(HeldCertificate {
         certificate: record.certificate.clone(),
@@ -202,4 +210,141 @@ fn held_certificate(record: &CertificateRecord) -> Option<HeldCertificate> {
         head: record.head,
         compromised: record.compromised,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use hgs_crypto::random::System;
+    use hgs_custody::seal::MasterKey;
+    use hgs_pki::{Time, profile};
+    use hgs_store::{Act, Opening, Settings, Transaction};
+    use hgs_testkit::fixtures::{now, private_key, self_signed, ten_years};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What an administrator may ask for; the number is that of a certificate.
+    #[derive(Debug, Clone)]
+    enum Request {
+        Add(usize, bool),
+        Enable(usize, bool),
+        Head(usize, bool),
+        Compromise(usize),
+        Retire(usize),
+        Remove(usize),
+    }
+
+    fn request() -> impl Strategy<Value = Request> {
+        let number = 0..CERTIFICATES;
+        let flagged = (number.clone(), any::<bool>());
+        prop_oneof![
+            2 => flagged.clone().prop_map(|(one, head)| Request::Add(one, head)),
+            2 => flagged.clone().prop_map(|(one, enabled)| Request::Enable(one, enabled)),
+            3 => flagged.prop_map(|(one, primary)| Request::Head(one, primary)),
+            2 => number.clone().prop_map(Request::Compromise),
+            1 => number.clone().prop_map(Request::Retire),
+            2 => number.prop_map(Request::Remove),
+        ]
+    }
+
+    /// Of two lineages and two kinds each three, of which the last is over the key of the first.
+    const CERTIFICATES: usize = 12;
+
+    /// The first of each three is the head.
+    fn record(number: usize) -> CertificateRecord {
+        let (family, member) = (number / 3, number % 3);
+        let kind = [CertificateKind::Signing, CertificateKind::Encryption][family % 2];
+        let key = private_key(2 * family + member % 2);
+        let name = format!("{family}-{member}");
+        let template = match kind {
+            CertificateKind::Signing => profile::guardian_signing(&name, ten_years()),
+            _ => profile::guardian_encryption(&name, ten_years()),
+        };
+        CertificateRecord {
+            kind,
+            certificate: self_signed(template, &key),
+            // Whose octets nobody has to have.
+            key: format!("pkcs11:object={name}").parse().unwrap(),
+            lineage: ["fabric", "tenant:Contoso"][family / 2].parse().unwrap(),
+            enabled: true,
+            head: member == 0,
+            compromised: None,
+            retired: None,
+            label: None,
+            added: now(),
+        }
+    }
+
+    fn transaction(request: &Request) -> Transaction {
+        let thumbprint = |number: usize| record(number).thumbprint();
+        match *request {
+            Request::Add(number, head) => Transaction::AddCertificate {
+                record: CertificateRecord {
+                    head,
+                    ..record(number)
+                },
+                key: None,
+            },
+            Request::Enable(number, enabled) => Transaction::SetCertificateEnabled {
+                thumbprint: thumbprint(number),
+                enabled,
+            },
+            Request::Head(number, primary) => Transaction::SetHead {
+                thumbprint: thumbprint(number),
+                primary,
+            },
+            Request::Compromise(number) => Transaction::SetCompromised {
+                thumbprint: thumbprint(number),
+                since: now(),
+            },
+            Request::Retire(number) => Transaction::RetireCertificate {
+                thumbprint: thumbprint(number),
+            },
+            Request::Remove(number) => Transaction::RemoveCertificate {
+                thumbprint: thumbprint(number),
+                even_if_needed: true,
+            },
+        }
+    }
+
+    fn act() -> Act {
+        Act {
+            time: Time::from_unix(now().unix() + 1),
+            actor: "test".to_owned(),
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+
+        /// Whatever administrators ask for, what is left makes a key ring, and tenants have nothing that is primary.
+        #[test]
+        fn invariant_certificates_always_make_a_key_ring(requests in prop::collection::vec(request(), 1..40)) {
+            let folder = tempfile::tempdir().unwrap();
+            let master_key = MasterKey::generate(&mut System::new()).unwrap();
+            let opening = Opening {
+                directory: &folder.path().join("state"),
+                master_key: &master_key,
+                node: "test",
+                random: Box::new(System::new()),
+            };
+            let beginnings = (0..CERTIFICATES).map(|number| Transaction::AddCertificate {
+                record: record(number),
+                key: None,
+            });
+            let settings = Settings::new("test".parse().unwrap());
+            let store = Store::create(opening, settings, beginnings.collect(), act()).unwrap();
+            for request in &requests {
+                // Refused or not.
+                let _ = store.transact(vec![transaction(request)], act());
+                let state = store.state();
+                let ring = KeyRing::new(held_certificates(&state));
+                prop_assert!(ring.is_ok(), "{:?} after {request:?}", ring.err());
+                let fabric = ring.unwrap().head(&HeldLineage::Fabric).is_some();
+                prop_assert!(fabric, "the fabric has a primary pair after {request:?}");
+                let mut primary = state.certificates().filter(|record| record.is_primary());
+                prop_assert!(primary.all(|record| record.lineage == Lineage::Fabric));
+            }
+        }
+    }
 }

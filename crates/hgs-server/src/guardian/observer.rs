@@ -12,6 +12,7 @@ use crate::metrics::Metrics;
 
 const ATTESTATIONS: &str = "hgs_attestations_total";
 const RELEASES: &str = "hgs_releases_total";
+const RELEASES_BY_LINEAGE: &str = "hgs_releases_by_lineage_total";
 const RELEASE_SECONDS: &str = "hgs_release_duration_seconds";
 const SIGNER_EXPIRY: &str = "hgs_attestation_signer_expiry_seconds";
 const GENERATION: &str = "hgs_state_generation";
@@ -42,6 +43,8 @@ pub(crate) struct Decision {
     pub(crate) serial: Option<String>,
     /// The digest of the ingress protector.
     pub(crate) protector: Option<String>,
+    /// The lineage of the certificate that opened, where keys were released: one that administrators made.
+    pub(crate) lineage: Option<String>,
     /// The number of its audit record, where it has one of its own.
     pub(crate) record: Option<u64>,
     /// How many strangers were refused alike since the last aggregate, if this is one of them.
@@ -52,6 +55,10 @@ impl Observer {
     pub(crate) fn new(metrics: &Metrics) -> Self {
         metrics.describe_counter(ATTESTATIONS, "Attestations decided, by outcome.");
         metrics.describe_counter(RELEASES, "Requests for keys decided, by outcome.");
+        metrics.describe_counter(
+            RELEASES_BY_LINEAGE,
+            "Keys released, by the lineage of the certificate that opened: the fabric's, or a tenant's.",
+        );
         metrics.describe_histogram(
             RELEASE_SECONDS,
             "Time from a request for keys to their release, the record on disk included.",
@@ -77,6 +84,12 @@ impl Observer {
     pub(crate) fn release(&self, decision: &Decision, elapsed: Option<Duration>) {
         if let Some(elapsed) = elapsed {
             self.release_seconds.record(elapsed);
+        }
+        if let Some(lineage) = &decision.lineage {
+            let counter = self
+                .metrics
+                .counter_of(RELEASES_BY_LINEAGE, "lineage", lineage.clone());
+            counter.increment(1);
         }
         self.decided(RELEASES, Action::Release, decision);
     }

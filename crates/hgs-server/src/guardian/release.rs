@@ -24,7 +24,7 @@ use tracing::error;
 use super::Guardian;
 use super::drive::{Undone, drive};
 use super::hosts::{Registry, from_health};
-use super::keys::Snapshot;
+use super::keys::{Snapshot, lineage_of};
 use super::ledger;
 use super::observer::Decision;
 use super::signers::Signers;
@@ -202,6 +202,7 @@ impl Guardian {
         Decision {
             outcome: "released",
             protector: Some(facts.ingress.to_string()),
+            lineage: Some(lineage_of(&facts.lineage)),
             record: Some(recorded.sequence()),
             ..self.host_decision(&facts.host)
         }

@@ -4,17 +4,13 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use hgs_crypto::base64;
 use hgs_server::admin::types::{self, AddHost, HostDetail, RevokeHost};
 use hgs_server::admin::{Administration as _, Client};
-use hgs_terminal::{AtFault, Exit, Failure, Table, Terminal, read_given};
+use hgs_terminal::{Exit, Failure, Table, Terminal};
 use serde::Serialize;
 
-use super::{ServerOption, or_dash};
+use super::{ServerOption, given_text, or_dash};
 use crate::failures::OrFail as _;
-
-/// Octets of the largest file with a public key or a certificate.
-const LONGEST_KEY_FILE: usize = 64 * 1024;
 
 /// The verbs of `hgs host`.
 #[derive(Debug, clap::Args)]
@@ -74,7 +70,7 @@ impl Arguments {
 }
 
 fn add(client: &Client, name: String, file: &Path, terminal: &Terminal) -> Result<(), Failure> {
-    let host_key = host_key(file)?;
+    let host_key = given_text(file, "a host key file")?;
     let host = client.add_host(&AddHost { name, host_key }).or_fail()?;
     terminal.report(&Changed {
         what: "registered",
@@ -100,18 +96,6 @@ fn remove(client: &Client, name: &str, terminal: &Terminal) -> Result<(), Failur
         what: "removed",
         host,
     })
-}
-
-/// A file's contents as the API takes them: text as it stands, DER in Base64.
-fn host_key(path: &Path) -> Result<String, Failure> {
-    let octets = read_given(path, LONGEST_KEY_FILE)?.whole(path, "a host key file")?;
-    match octets.first() {
-        Some(0x30) => Ok(base64::encode(&octets)),
-        _ => String::from_utf8(octets).map_err(|_| {
-            let path = path.display();
-            Failure::refused(format!("{path}: neither PEM nor DER")).at_fault(AtFault::Operator)
-        }),
-    }
 }
 
 #[derive(Serialize)]

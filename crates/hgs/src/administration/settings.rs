@@ -1,13 +1,15 @@
-//! `hgs server show`: the settings in effect.
+//! `hgs server show`, `set`: the settings in effect.
 
 use std::fmt;
+use std::time::Duration;
 
 use hgs_server::admin::Administration as _;
+use hgs_server::admin::changes::SetServer;
 use hgs_server::admin::types::ServerSettings;
 use hgs_terminal::{Exit, Failure, Table, Terminal};
 use serde::Serialize;
 
-use super::{ServerOption, yes_or_no};
+use super::{ServerOption, or_dash, period, yes_or_no};
 use crate::failures::OrFail as _;
 
 /// Show the settings that are in effect in the running server
@@ -17,6 +19,40 @@ pub(crate) struct Arguments {}
 impl Arguments {
     pub(crate) fn run(self, server: ServerOption, terminal: &Terminal) -> Result<Exit, Failure> {
         let settings = server.client()?.server().or_fail()?;
+        terminal.report(&Settings(settings))?;
+        Ok(Exit::Done)
+    }
+}
+
+/// Change settings that are the same on every node and kept in the state; the others stand in the configuration file
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  hgs server set --communications-certificate THUMBPRINT
+  hgs server set --rekey-window 24h")]
+#[group(required = true, multiple = true)]
+pub(crate) struct SetArguments {
+    /// Thumbprint of the certificate that shall sign the metadata
+    #[arg(long, value_name = "THUMBPRINT")]
+    communications_certificate: Option<String>,
+    /// For how long from now protectors that a compromised guardian signed are accepted unseen; `0s` ends that
+    #[arg(long, value_name = "DURATION", value_parser = period)]
+    rekey_window: Option<Duration>,
+}
+
+impl SetArguments {
+    pub(crate) fn run(self, server: ServerOption, terminal: &Terminal) -> Result<Exit, Failure> {
+        let window = self.rekey_window.map(|window| window.as_secs());
+        if window.is_some_and(|seconds| seconds > 0) {
+            terminal.confirm(
+                "Open the re-key window? Until it closes, whoever has a compromised key can have protectors opened \
+                 that were made with it.",
+            )?;
+        }
+        let change = SetServer {
+            communications_certificate: self.communications_certificate,
+            rekey_window_seconds: window,
+        };
+        let settings = server.client()?.set_server(&change).or_fail()?;
         terminal.report(&Settings(settings))?;
         Ok(Exit::Done)
     }
@@ -51,6 +87,10 @@ impl fmt::Display for Settings {
             (
                 "Superseded protectors refused",
                 yes_or_no(settings.refuse_superseded_protectors),
+            ),
+            (
+                "Re-key window open until",
+                or_dash(settings.rekey_window_until.as_ref()),
             ),
             (
                 "Communications certificate",

@@ -31,7 +31,10 @@ impl Desk {
             });
         }
         if let Some(since) = &change.compromised_since {
-            let since = since.parse().map_err(AdminError::invalid)?;
+            let since = match since.as_str() {
+                "now" => self.guardian.clock().now(),
+                time => time.parse().map_err(AdminError::invalid)?,
+            };
             transactions.push(Transaction::SetCompromised { thumbprint, since });
         }
         if transactions.is_empty() {

@@ -1,0 +1,537 @@
+//! The certificates' whole life over the real sockets: rotation that reaches the VMs, compromise, and tenants' own keys.
+
+mod guardian;
+
+use std::sync::Arc;
+
+use guardian::{Host, Site, ask, protector_for};
+use hgs_custody::SoftwareKey;
+use hgs_kps::ServiceVersion::V2;
+use hgs_pki::{Certificate, CertificateCache, Seconds, SignatureCache};
+use hgs_protector::metadata::Metadata;
+use hgs_protector::{Protector, VerifiedProtector, open};
+use hgs_server::admin::changes::{AddCertificate, NewCertificate, SetCertificate, SetServer};
+use hgs_server::admin::types::{AddedCertificate, CertificateUsage, Signer};
+use hgs_server::admin::{AdminError, Administration as _, Client, ErrorCode};
+use hgs_testkit::fixtures::{Forge, Guardian as Fixture, Keys};
+
+/// Both certificates of a guardian of the fixtures, as an administrator adds them.
+struct Pair {
+    fixture: &'static Fixture,
+    tenant: Option<&'static str>,
+    primary: bool,
+}
+
+fn fabric(name: &str) -> Pair {
+    Pair {
+        fixture: Fixture::named(name),
+        tenant: None,
+        primary: true,
+    }
+}
+
+fn tenant(label: &'static str, name: &str) -> Pair {
+    Pair {
+        fixture: Fixture::named(name),
+        tenant: Some(label),
+        primary: false,
+    }
+}
+
+impl Pair {
+    fn halves(&self) -> [(AddCertificate, Arc<SoftwareKey>); 2] {
+        let half = |kind: &str, certificate: &Certificate, key: &hgs_crypto::rsa::PrivateKey| {
+            let added = AddCertificate {
+                kind: kind.to_owned(),
+                certificate: certificate.to_pem(),
+                key: None,
+                tenant: self.tenant.map(str::to_owned),
+                label: Some(self.fixture.name.to_owned()),
+                primary: self.primary,
+            };
+            let key = SoftwareKey::from_pkcs8_der(key.pkcs8_der()).unwrap();
+            (added, Arc::new(key))
+        };
+        let fixture = self.fixture;
+        [
+            half("signing", &fixture.signing, &fixture.signing_key),
+            half("encryption", &fixture.encryption, &fixture.encryption_key),
+        ]
+    }
+
+    async fn add(&self, site: &Site) -> Result<Vec<AddedCertificate>, AdminError> {
+        let mut added = Vec::new();
+        for (half, key) in self.halves() {
+            added.push(
+                site.admin(move |client| client.add_certificate(&half, Some(key)))
+                    .await?,
+            );
+        }
+        Ok(added)
+    }
+}
+
+/// Whether the keys of a guardian give the transport key of a protector.
+fn opens(protector: &VerifiedProtector, name: &str) -> bool {
+    let fixture = Fixture::named(name);
+    let mut random = hgs_crypto::random::System::new();
+    open(protector, &[fixture.held()])
+        .is_ok_and(|step| Keys::of(&[fixture]).drive(step, &mut random).is_ok())
+}
+
+/// For both certificates of a pair.
+async fn for_both<T: Send + 'static>(
+    site: &Site,
+    name: &str,
+    ask: fn(&Client, &str) -> Result<T, AdminError>,
+) -> Vec<Result<T, AdminError>> {
+    let fixture = Fixture::named(name);
+    let mut answers = Vec::new();
+    for certificate in [&fixture.signing, &fixture.encryption] {
+        let thumbprint = certificate.thumbprint().to_string();
+        answers.push(site.admin(move |client| ask(client, &thumbprint)).await);
+    }
+    answers
+}
+
+async fn all_done<T: Send + 'static>(
+    site: &Site,
+    name: &str,
+    ask: fn(&Client, &str) -> Result<T, AdminError>,
+) {
+    for answer in for_both(site, name, ask).await {
+        answer.unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+}
+
+fn compromise(client: &Client, thumbprint: &str) -> Result<(), AdminError> {
+    let change = SetCertificate {
+        compromised_since: Some("now".to_owned()),
+        ..SetCertificate::default()
+    };
+    client.set_certificate(thumbprint, &change).map(drop)
+}
+
+fn make_head(client: &Client, thumbprint: &str) -> Result<(), AdminError> {
+    let change = SetCertificate {
+        head: true,
+        ..SetCertificate::default()
+    };
+    client.set_certificate(thumbprint, &change).map(drop)
+}
+
+fn make_primary(client: &Client, thumbprint: &str) -> Result<(), AdminError> {
+    let change = SetCertificate {
+        primary: true,
+        ..SetCertificate::default()
+    };
+    client.set_certificate(thumbprint, &change).map(drop)
+}
+
+/// How many protectors need each half of a pair.
+async fn usage(site: &Site, name: &str) -> [u64; 2] {
+    let usage = site.admin(|client| client.certificate_usage()).await;
+    let usage: Vec<CertificateUsage> = usage.unwrap();
+    let fixture = Fixture::named(name);
+    [&fixture.signing, &fixture.encryption].map(|certificate| {
+        let thumbprint = certificate.thumbprint().to_string();
+        let of_one = usage.iter().find(|one| one.thumbprint == thumbprint);
+        of_one.expect("it is listed").protectors
+    })
+}
+
+async fn signer(site: &Site) -> Signer {
+    let signers = site.admin(|client| client.signers()).await.unwrap();
+    signers.into_iter().next().expect("a signer")
+}
+
+#[tokio::test]
+async fn a_rotation_reaches_the_machines_and_the_old_pair_can_go() {
+    let site = Site::start().await;
+    let host = Host::numbered(0);
+    site.register(&host, "node-1").await;
+    let certificate = host.healthy(&site).await;
+    let (ingress, key) = site.protector().await;
+    let first = host.power_on(&site, &ingress, &certificate, V2).await;
+    assert_eq!(usage(&site, "fabric").await, [1, 1]);
+
+    for added in fabric("fabric-next").add(&site).await.unwrap() {
+        assert!(added.certificate.primary && added.certificate.usable);
+    }
+    let next = Fixture::named("fabric-next");
+    assert_eq!(site.guardian().await, next.certificates);
+    let metadata = site.get(guardian::METADATA).await.body;
+    let (certificates, signatures) = (CertificateCache::new(8), SignatureCache::new(8));
+    let metadata = Metadata::read(&metadata, &certificates, &signatures).unwrap();
+    let others = metadata.other_signing_certificates();
+    assert_eq!(others, [Fixture::named("fabric").signing.clone()]);
+
+    // The machine starts with what it has; the new pair is in what it gets.
+    let second = host.power_on(&site, &first.egress, &certificate, V2).await;
+    assert!(opens(&second.egress, "fabric-next"));
+    assert_eq!(usage(&site, "fabric").await, [1, 1]);
+    for refused in for_both(&site, "fabric", |client, one| {
+        client.remove_certificate(one, false)
+    })
+    .await
+    {
+        let error = refused.unwrap_err();
+        assert_eq!(error.code, ErrorCode::Conflict);
+        assert!(
+            error.message.contains("last to open 1 protectors"),
+            "{error}"
+        );
+        assert!(error.remedy.unwrap().contains("hgs certificate usage"));
+    }
+
+    let third = host.power_on(&site, &second.egress, &certificate, V2).await;
+    assert_eq!(usage(&site, "fabric").await, [0, 0]);
+    assert_eq!(usage(&site, "fabric-next").await, [1, 1]);
+    all_done(&site, "fabric", |client, one| {
+        client.retire_certificate(one)
+    })
+    .await;
+    for refused in for_both(&site, "fabric", make_primary).await {
+        assert_eq!(refused.unwrap_err().code, ErrorCode::Conflict);
+    }
+    all_done(&site, "fabric", |client, one| {
+        client.remove_certificate(one, false)
+    })
+    .await;
+    let fourth = host.power_on(&site, &third.egress, &certificate, V2).await;
+    assert_eq!(fourth.ingress_key, third.egress_key);
+    assert_ne!(fourth.ingress_key, key);
+    // The owner's copy of the beginning is lost with the old pair.
+    let refused = ask(&site, &ingress, &certificate, V2).await;
+    assert_eq!(refused.key_protection_code(), "WrappingNotFoundException");
+}
+
+/// A protector that the old guardian has signed and nobody has seen.
+fn signed_by_old(salt: u8) -> VerifiedProtector {
+    let (owner, old) = (Fixture::named("owner"), Fixture::named("fabric"));
+    let mut forge = Forge::new(owner, &[old], [salt; 32]);
+    forge.guardian = "2".to_owned();
+    let document = forge.seal(old);
+    Protector::read(document.as_bytes(), &CertificateCache::new(8))
+        .unwrap()
+        .verify(&SignatureCache::new(8))
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_compromised_pair_is_shut_out_but_for_an_open_rekey_window() {
+    let mut site = Site::start().await;
+    let host = Host::numbered(0);
+    site.register(&host, "node-1").await;
+    let certificate = host.healthy(&site).await;
+    let seen = host
+        .power_on(&site, &signed_by_old(1), &certificate, V2)
+        .await
+        .egress;
+    for refused in for_both(&site, "fabric", compromise).await {
+        let error = refused.unwrap_err();
+        assert_eq!(error.code, ErrorCode::Conflict);
+        assert!(error.remedy.is_some(), "{error}");
+    }
+    fabric("fabric-next").add(&site).await.unwrap();
+    site.clock.advance(Seconds::new(60));
+    all_done(&site, "fabric", compromise).await;
+
+    // Seen before the marking: handed on to the new pair, and the old one gets nothing.
+    let released = host.power_on(&site, &seen, &certificate, V2).await;
+    assert!(opens(&released.egress, "fabric-next") && opens(&released.egress, "owner"));
+    assert!(!opens(&released.egress, "fabric"));
+    // Unseen: it may have been made by whoever has the key.
+    let refused = ask(&site, &signed_by_old(2), &certificate, V2).await;
+    assert_eq!(
+        refused.key_protection_code(),
+        "CompromisedGuardianException"
+    );
+
+    let window = |seconds| SetServer {
+        rekey_window_seconds: Some(seconds),
+        ..SetServer::default()
+    };
+    let too_long = window(31 * 86_400);
+    let refused = site.admin(move |client| client.set_server(&too_long)).await;
+    assert_eq!(refused.unwrap_err().code, ErrorCode::InvalidRequest);
+    let open = window(3600);
+    let settings = site.admin(move |client| client.set_server(&open)).await;
+    assert!(settings.unwrap().rekey_window_until.is_some());
+    let status = site.admin(|client| client.status()).await.unwrap();
+    assert!(
+        status
+            .warnings
+            .iter()
+            .any(|warning| warning.code == "rekey-window-open")
+    );
+    // It stays open over a restart.
+    site.restart().await;
+    let released = host
+        .power_on(&site, &signed_by_old(2), &certificate, V2)
+        .await;
+    assert!(!opens(&released.egress, "fabric"));
+
+    site.clock.advance(Seconds::new(3600));
+    let refused = ask(&site, &signed_by_old(3), &certificate, V2).await;
+    assert_eq!(
+        refused.key_protection_code(),
+        "CompromisedGuardianException"
+    );
+    let settings = site.admin(|client| client.server()).await.unwrap();
+    assert_eq!(settings.rekey_window_until, None);
+    let records = site.recorded("set-rekey-window").await;
+    let outcomes: Vec<_> = records.iter().map(|one| one.outcome.as_str()).collect();
+    assert_eq!(outcomes, ["done", "refused"]);
+    // What shuts the pair out is its record.
+    for refused in for_both(&site, "fabric", |client, one| {
+        client.remove_certificate(one, false)
+    })
+    .await
+    {
+        assert!(refused.unwrap_err().message.contains("compromised"));
+    }
+}
+
+/// Whatever is done to the fabric's certificates and to other tenants', a tenant's protector is the tenant's.
+#[tokio::test]
+async fn invariant_no_roll_makes_a_tenants_protector_readable_by_anybody_else() {
+    let site = Site::start().await;
+    let host = Host::numbered(0);
+    site.register(&host, "node-1").await;
+    let certificate = host.healthy(&site).await;
+    for added in tenant("Contoso", "tenant").add(&site).await.unwrap() {
+        let added = added.certificate;
+        assert!(added.head && !added.primary);
+        assert_eq!(added.lineage, "tenant:Contoso");
+    }
+    tenant("Fabrikam", "stranger").add(&site).await.unwrap();
+    let (mut protector, _) = protector_for(vec![Fixture::named("tenant").certificates.clone()]);
+
+    for round in 0..6 {
+        match round {
+            1 => drop(fabric("fabric-next").add(&site).await.unwrap()),
+            2 => {
+                let next = tenant("Contoso", "tenant-next").add(&site).await.unwrap();
+                assert!(next.iter().all(|added| !added.certificate.head));
+                all_done(&site, "tenant-next", make_head).await;
+            }
+            3 => all_done(&site, "fabric", compromise).await,
+            4 => {
+                site.clock.advance(Seconds::new(1));
+                all_done(&site, "tenant", compromise).await;
+            }
+            _ => {}
+        }
+        let released = host.power_on(&site, &protector, &certificate, V2).await;
+        protector = released.egress;
+        for stranger in ["fabric", "fabric-next", "stranger"] {
+            assert!(!opens(&protector, stranger), "{stranger} in round {round}");
+            let fixture = Fixture::named(stranger);
+            let mut wrappings = protector.wrappings().iter();
+            assert!(
+                !wrappings.any(|one| one.is_for(&fixture.signing, &fixture.encryption)),
+                "{stranger} has a wrapping in round {round}"
+            );
+        }
+        assert!(opens(&protector, "owner"));
+        assert_eq!(opens(&protector, "tenant"), round < 4, "round {round}");
+        assert_eq!(
+            opens(&protector, "tenant-next"),
+            round >= 2,
+            "round {round}"
+        );
+    }
+
+    let released = &site.recorded("release").await[0];
+    assert_eq!(released.lineage.as_deref(), Some("tenant:Contoso"));
+    let by_lineage = "hgs_releases_by_lineage_total{lineage=\"tenant:Contoso\"}";
+    assert_eq!(site.metric(by_lineage), 6.0);
+}
+
+#[tokio::test]
+async fn a_tenants_certificate_is_never_primary_and_an_attempt_says_why() {
+    let site = Site::start().await;
+    let pair = Pair {
+        primary: true,
+        ..tenant("Contoso", "tenant")
+    };
+    let refused = pair.add(&site).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::Conflict);
+    assert!(refused.message.contains("never primary"), "{refused}");
+    let certificates = site.admin(|client| client.certificates()).await.unwrap();
+    assert_eq!(certificates.len(), 3, "nothing of it was added");
+
+    tenant("Contoso", "tenant").add(&site).await.unwrap();
+    for refused in for_both(&site, "tenant", make_primary).await {
+        let error = refused.unwrap_err();
+        assert!(
+            error.message.contains("can be read by the fabric"),
+            "{error}"
+        );
+    }
+    let refused = site.recorded("set-head").await;
+    assert!(refused.iter().all(|one| one.outcome == "refused"));
+    // Nor can the same key come in as the fabric's.
+    let mut renewed = fabric("tenant").halves();
+    let (half, key) = renewed[0].clone();
+    let other = site
+        .admin(move |client| client.add_certificate(&half, Some(key)))
+        .await;
+    assert_eq!(other.unwrap_err().code, ErrorCode::Conflict);
+    renewed[1].0.tenant = Some("Fabrikam".to_owned());
+    let (half, key) = renewed[1].clone();
+    let other = site
+        .admin(move |client| client.add_certificate(&half, Some(key)))
+        .await;
+    assert_eq!(other.unwrap_err().code, ErrorCode::Conflict);
+    assert_eq!(site.guardian().await, Fixture::named("fabric").certificates);
+}
+
+#[tokio::test]
+async fn a_lineages_head_is_exported_as_a_guardian() {
+    let site = Site::start().await;
+    tenant("Contoso", "tenant").add(&site).await.unwrap();
+    let fixture = Fixture::named("tenant");
+    let thumbprint = fixture.encryption.thumbprint().to_string();
+    let exported = site
+        .admin(move |client| client.guardian_document(&thumbprint))
+        .await
+        .unwrap();
+    assert_eq!(exported.lineage, "tenant:Contoso");
+    assert_eq!(exported.signing, fixture.signing.thumbprint().to_string());
+    let (certificates, signatures) = (CertificateCache::new(8), SignatureCache::new(8));
+    let document = exported.document.as_bytes();
+    let metadata = Metadata::read(document, &certificates, &signatures).unwrap();
+    assert_eq!(*metadata.unverified(), fixture.certificates);
+    let communications = site.admin(|client| client.certificates()).await.unwrap();
+    let communications = communications.last().unwrap().thumbprint.clone();
+    let fabric = site
+        .admin(move |client| client.guardian_document(&communications))
+        .await
+        .unwrap();
+    assert_eq!(fabric.lineage, "fabric");
+}
+
+#[tokio::test]
+async fn certificates_are_made_here_and_what_is_wrong_with_given_ones_is_said() {
+    let site = Site::start().await;
+    let new = |kind: &str| NewCertificate {
+        kind: kind.to_owned(),
+        subject: None,
+        bits: Some(2048),
+        key: None,
+        tenant: None,
+        label: Some("made".to_owned()),
+        primary: false,
+    };
+    for kind in ["signing", "encryption", "communications"] {
+        let wanted = new(kind);
+        let made = site
+            .admin(move |client| client.new_certificate(&wanted))
+            .await
+            .unwrap();
+        let certificate = made.certificate;
+        assert_eq!(certificate.kind, kind);
+        assert!(certificate.usable && !certificate.primary);
+        assert_eq!(made.findings.len(), 1);
+        assert_eq!(made.findings[0].code, "self-signed");
+        if kind == "communications" {
+            let change = SetServer {
+                communications_certificate: Some(certificate.thumbprint.clone()),
+                ..SetServer::default()
+            };
+            let settings = site.admin(move |client| client.set_server(&change)).await;
+            let signs = settings.unwrap().communications_certificate.unwrap();
+            assert_eq!(signs.thumbprint, certificate.thumbprint);
+            assert_eq!(site.get(guardian::METADATA).await.status, 200);
+        }
+    }
+    let named = NewCertificate {
+        subject: Some("Contoso keys".to_owned()),
+        ..new("signing")
+    };
+    let made = site
+        .admin(move |client| client.new_certificate(&named))
+        .await
+        .unwrap();
+    assert!(made.certificate.subject.contains("CN=Contoso keys"));
+    for unfit in [
+        NewCertificate {
+            bits: Some(1024),
+            ..new("signing")
+        },
+        new("tls"),
+        NewCertificate {
+            subject: Some("x".repeat(65)),
+            ..new("signing")
+        },
+    ] {
+        let refused = site
+            .admin(move |client| client.new_certificate(&unfit))
+            .await;
+        assert_eq!(refused.unwrap_err().code, ErrorCode::InvalidRequest);
+    }
+
+    // A signing certificate for encryption.
+    let [(signing, key), (_, other_key)] = fabric("fabric-next").halves();
+    let misused = AddCertificate {
+        kind: "encryption".to_owned(),
+        primary: false,
+        ..signing
+    };
+    let wrong_key = misused.clone();
+    let refused = site
+        .admin(move |client| client.add_certificate(&wrong_key, Some(other_key)))
+        .await;
+    assert!(refused.unwrap_err().message.contains("does not belong"));
+    let no_key = misused.clone();
+    let refused = site
+        .admin(move |client| client.add_certificate(&no_key, None))
+        .await;
+    assert!(refused.unwrap_err().remedy.is_some());
+    let added = site
+        .admin(move |client| client.add_certificate(&misused, Some(key)))
+        .await
+        .unwrap();
+    let codes: Vec<_> = added.findings.iter().map(|one| one.code.as_str()).collect();
+    assert_eq!(codes, ["key-usage", "self-signed"]);
+}
+
+#[tokio::test]
+async fn what_signers_have_signed_is_denied_by_time() {
+    use hgs_server::admin::changes::SetSigner;
+    let site = Site::start().await;
+    let host = Host::numbered(0);
+    site.register(&host, "node-1").await;
+    let before = host.healthy(&site).await;
+    let (ingress, _) = site.protector().await;
+    site.clock.advance(Seconds::new(600));
+    let now = hgs_server::Clock::now(&*site.clock).to_string();
+    let deny = SetSigner {
+        deny_before: Some(now.clone()),
+        ..SetSigner::default()
+    };
+    let changed = site
+        .admin(move |client| client.set_signer("all", &deny))
+        .await
+        .unwrap();
+    assert_eq!(changed.len(), 1);
+    assert_eq!(signer(&site).await.deny_before, Some(now));
+    let refused = ask(&site, &ingress, &before, V2).await;
+    assert_eq!(refused.key_protection_code(), "HealthCertificateException");
+    site.clock.advance(Seconds::new(600));
+    let after = host.healthy(&site).await;
+    host.power_on(&site, &ingress, &after, V2).await;
+
+    // Our own is replaced as soon as it is removed, and what it signed is worth nothing.
+    let thumbprint = signer(&site).await.thumbprint;
+    let gone = thumbprint.clone();
+    site.admin(move |client| client.remove_signer(&gone))
+        .await
+        .unwrap();
+    assert_ne!(signer(&site).await.thumbprint, thumbprint);
+    let refused = ask(&site, &ingress, &after, V2).await;
+    assert_eq!(refused.key_protection_code(), "HealthCertificateException");
+    assert_eq!(site.recorded("set-attestation-signer").await.len(), 1);
+}

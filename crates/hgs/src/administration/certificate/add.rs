@@ -1,0 +1,226 @@
+//! `hgs certificate new`, `add`.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hgs_custody::{SoftwareKey, pfx};
+use hgs_pki::Certificate;
+use hgs_server::admin::changes::{AddCertificate, NewCertificate};
+use hgs_server::admin::types::AddedCertificate;
+use hgs_server::admin::{Administration as _, Client};
+use hgs_terminal::{AtFault, Failure, PassphraseSource, Terminal, read_given};
+use serde::Serialize;
+
+use super::Kind;
+use crate::bits::Bits;
+use crate::certified::{CertifiedFile, CertifiedKey};
+use crate::failures::OrFail as _;
+
+/// What the name of a key in a token begins with.
+const TOKEN: &str = "pkcs11:";
+/// What names a key that the guardian keeps itself.
+const SOFTWARE: &str = "software";
+
+/// Make a key, and a certificate over it that signs itself
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  hgs certificate new --type encryption --primary
+  hgs certificate new --type signing --tenant Contoso
+  hgs certificate new --type signing --key 'pkcs11:token=hgs;object=signing-2'")]
+pub(super) struct New {
+    /// What it is for
+    #[arg(long = "type", value_name = "TYPE", value_enum)]
+    kind: Kind,
+    /// Its common name [default: by type and guardian]
+    #[arg(long)]
+    subject: Option<String>,
+    /// Bits of the key
+    #[arg(long, value_enum, default_value_t)]
+    bits: Bits,
+    /// Where the key is made: `software`, or the `pkcs11:` URI that it shall have in a token
+    #[arg(long, value_name = "KEY", default_value = SOFTWARE)]
+    key: String,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Add a certificate that was made elsewhere, with its private key
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  hgs certificate add --type encryption --pfx encryption.pfx --primary
+  hgs certificate add --type signing --certificate signing.pem --key signing-key.pem
+  hgs certificate add --type signing --certificate signing.pem --key 'pkcs11:token=hgs;object=signing' --tenant Contoso")]
+pub(super) struct Add {
+    /// What it is for
+    #[arg(long = "type", value_name = "TYPE", value_enum)]
+    kind: Kind,
+    /// PEM or DER file with the certificate; in PEM, its private key may stand beside it
+    #[arg(long, value_name = "FILE", required_unless_present = "pfx")]
+    certificate: Option<PathBuf>,
+    /// PEM file with the private key, or its `pkcs11:` URI in a token (two, with a space between, if it is in two)
+    #[arg(long, value_name = "FILE|URI", requires = "certificate")]
+    key: Option<String>,
+    /// PFX file with both
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["certificate", "key"])]
+    pfx: Option<PathBuf>,
+    /// Where the passphrase of the private key comes from: file:PATH, credential:NAME or env:NAME; otherwise it is
+    /// asked for
+    #[arg(long, value_name = "SOURCE")]
+    passphrase_from: Option<PassphraseSource>,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// What the certificate is to the guardian.
+#[derive(Debug, clap::Args)]
+struct Place {
+    /// Whose it is: a tenant's who brings keys; the fabric's without this
+    #[arg(long, value_name = "LABEL")]
+    tenant: Option<String>,
+    /// What people call it
+    #[arg(long)]
+    label: Option<String>,
+    /// Make it the one of its type that the metadata names, and that rolls append
+    #[arg(long)]
+    primary: bool,
+}
+
+impl New {
+    pub(super) fn run(self, client: &Client, terminal: &Terminal) -> Result<(), Failure> {
+        let in_token = self.key != SOFTWARE;
+        let added = client.new_certificate(&NewCertificate {
+            kind: self.kind.name(),
+            subject: self.subject,
+            bits: Some(self.bits.number()),
+            key: in_token.then_some(self.key),
+            tenant: self.place.tenant,
+            label: self.place.label,
+            primary: self.place.primary,
+        });
+        terminal.report(&Added(added.or_fail()?))
+    }
+}
+
+impl Add {
+    pub(super) fn run(self, client: &Client, terminal: &Terminal) -> Result<(), Failure> {
+        let given = self.read()?;
+        let added = client.add_certificate(
+            &AddCertificate {
+                kind: self.kind.name(),
+                certificate: given.certificate.to_pem(),
+                key: given.token_key,
+                tenant: self.place.tenant,
+                label: self.place.label,
+                primary: self.place.primary,
+            },
+            given.key,
+        );
+        terminal.report(&Added(added.or_fail()?))
+    }
+
+    fn read(&self) -> Result<Given, Failure> {
+        let with_key = |file: &Path, key: Option<&str>| {
+            let file = CertifiedFile {
+                certificate: file.to_owned(),
+                key: key.map(PathBuf::from),
+                passphrase: self.passphrase_from.clone(),
+            };
+            file.read().map(Given::from)
+        };
+        match (&self.pfx, &self.certificate, self.key.as_deref()) {
+            (Some(pfx), ..) => with_key(pfx, None),
+            (None, Some(file), Some(uri)) if uri.starts_with(TOKEN) => Ok(Given {
+                token_key: Some(uri.to_owned()),
+                ..Given::alone(certificate_in(&contents(file)?, file)?)
+            }),
+            (None, Some(file), Some(key)) => with_key(file, Some(key)),
+            (None, Some(file), None) => {
+                let octets = contents(file)?;
+                if holds_a_key(&octets) {
+                    with_key(file, None)
+                } else {
+                    // Renewed over a key that the guardian holds already.
+                    certificate_in(&octets, file).map(Given::alone)
+                }
+            }
+            (None, None, _) => Err(Failure::usage("name the file of the certificate")),
+        }
+    }
+}
+
+/// A certificate, and where its key is.
+struct Given {
+    certificate: Certificate,
+    key: Option<Arc<SoftwareKey>>,
+    token_key: Option<String>,
+}
+
+impl Given {
+    fn alone(certificate: Certificate) -> Self {
+        Self {
+            certificate,
+            key: None,
+            token_key: None,
+        }
+    }
+}
+
+impl From<CertifiedKey> for Given {
+    fn from(certified: CertifiedKey) -> Self {
+        Self {
+            key: Some(Arc::new(certified.key)),
+            ..Self::alone(certified.certificate)
+        }
+    }
+}
+
+fn contents(path: &Path) -> Result<Vec<u8>, Failure> {
+    read_given(path, pfx::MAX_FILE_LENGTH)?.whole(path, "a file of certificates")
+}
+
+/// PEM with a private key in it, or DER that is no certificate, which may be PFX.
+fn holds_a_key(octets: &[u8]) -> bool {
+    match octets.first() {
+        Some(0x30) => Certificate::from_der(octets).is_err(),
+        _ => String::from_utf8_lossy(octets).contains("PRIVATE KEY-----"),
+    }
+}
+
+fn certificate_in(octets: &[u8], path: &Path) -> Result<Certificate, Failure> {
+    let read = match octets.first() {
+        Some(0x30) => Certificate::from_der(octets).map_err(|error| error.to_string()),
+        _ => Certificate::from_pem(&String::from_utf8_lossy(octets))
+            .map_err(|error| error.to_string()),
+    };
+    read.map_err(|error| {
+        Failure::refused(format!("{}: {error}", path.display())).at_fault(AtFault::Operator)
+    })
+}
+
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Added(AddedCertificate);
+
+impl fmt::Display for Added {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let AddedCertificate {
+            certificate,
+            findings,
+        } = &self.0;
+        let standing = match () {
+            () if certificate.primary => ", and primary",
+            () if certificate.head => ", and the head of its lineage",
+            () => "",
+        };
+        writeln!(
+            formatter,
+            "The {} certificate {} ({}) is added{standing}.",
+            certificate.kind, certificate.thumbprint, certificate.lineage
+        )?;
+        for finding in findings {
+            writeln!(formatter, "{}: {}", finding.severity, finding.message)?;
+        }
+        Ok(())
+    }
+}
