@@ -14,6 +14,7 @@ use hgs_server::admin::changes::{AddCertificate, NewCertificate, SetCertificate,
 use hgs_server::admin::types::{AddedCertificate, CertificateUsage, Signer};
 use hgs_server::admin::{AdminError, Administration as _, Client, ErrorCode};
 use hgs_testkit::fixtures::{Forge, Guardian as Fixture, Keys};
+use hgs_testkit::softhsm::{SoftHsm, isolated};
 
 /// Both certificates of a guardian of the fixtures, as an administrator adds them.
 struct Pair {
@@ -534,4 +535,84 @@ async fn what_signers_have_signed_is_denied_by_time() {
     let refused = ask(&site, &ingress, &after, V2).await;
     assert_eq!(refused.key_protection_code(), "HealthCertificateException");
     assert_eq!(site.recorded("set-attestation-signer").await.len(), 1);
+}
+
+/// A tenant's pair in a token: made there by the guardian, and found there where pkcs11-tool has made it.
+#[test]
+fn a_tenants_pair_lives_in_a_token() {
+    isolated(|hsm| {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(tenant_in_token(hsm));
+    });
+}
+
+async fn tenant_in_token(hsm: &SoftHsm) {
+    let module = SoftHsm::module();
+    let site = Site::start_with(&format!("[[pkcs11.module]]\npath = {module:?}\n")).await;
+    let new = |kind: &str, object: &str| NewCertificate {
+        kind: kind.to_owned(),
+        subject: None,
+        bits: Some(2048),
+        key: Some(hsm.uri(object)),
+        tenant: Some("Contoso".to_owned()),
+        label: None,
+        primary: false,
+    };
+    hsm.generate("signing", "--usage-sign");
+    for (kind, object) in [("signing", "signing"), ("encryption", "encryption")] {
+        let wanted = new(kind, object);
+        let made = site
+            .admin(move |client| client.new_certificate(&wanted))
+            .await;
+        let certificate = made.unwrap().certificate;
+        assert!(certificate.usable && certificate.head);
+        assert!(
+            certificate.key.starts_with("pkcs11:"),
+            "{}",
+            certificate.key
+        );
+    }
+    let objects = hsm.pkcs11_tool(&["--list-objects", "--type", "privkey"]);
+    let objects = String::from_utf8(objects.stdout).unwrap();
+    assert_eq!(
+        objects.matches("Private Key Object").count(),
+        2,
+        "{objects}"
+    );
+
+    // A key that is no key of the certificate, and one that is not there.
+    let [(stranger, _), _] = tenant("Contoso", "tenant").halves();
+    for object in ["signing", "absent"] {
+        let given = AddCertificate {
+            key: Some(hsm.uri(object)),
+            ..stranger.clone()
+        };
+        let refused = site
+            .admin(move |client| client.add_certificate(&given, None))
+            .await;
+        assert_eq!(refused.unwrap_err().code, ErrorCode::Conflict, "{object}");
+    }
+
+    let certificates = site.admin(|client| client.certificates()).await.unwrap();
+    let of_tenant = certificates.iter().find(|one| one.lineage != "fabric");
+    let thumbprint = of_tenant.unwrap().thumbprint.clone();
+    let exported = site
+        .admin(move |client| client.guardian_document(&thumbprint))
+        .await
+        .unwrap();
+    let (certificates, signatures) = (CertificateCache::new(8), SignatureCache::new(8));
+    let document = exported.document.as_bytes();
+    let metadata = Metadata::read(document, &certificates, &signatures).unwrap();
+    let (ingress, key) = protector_for(vec![metadata.unverified().clone()]);
+    let host = Host::numbered(0);
+    site.register(&host, "node-1").await;
+    let certificate = host.healthy(&site).await;
+    let released = host.power_on(&site, &ingress, &certificate, V2).await;
+    assert_eq!(released.ingress_key, key);
+    assert_eq!(
+        released.egress.wrappings().len(),
+        2,
+        "Contoso and the owner"
+    );
+    assert!(!opens(&released.egress, "fabric"));
 }

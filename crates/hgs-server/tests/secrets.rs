@@ -10,9 +10,11 @@ use std::sync::{Arc, Mutex};
 
 use guardian::{ATTEST, Host, METADATA, SIGNING_CERTIFICATES, Site, ask, roll_path};
 use hgs_crypto::{base64, hex};
+use hgs_custody::SoftwareKey;
 use hgs_kps::ServiceVersion::{V1, V2};
 use hgs_pki::health::HealthKind;
 use hgs_server::admin::Administration as _;
+use hgs_server::admin::changes::AddCertificate;
 use hgs_server::admin::types::AuditQuery;
 use hgs_testkit::fixtures::Guardian as Fixture;
 use tracing_subscriber::fmt::MakeWriter;
@@ -161,6 +163,27 @@ async fn k9_no_secret_is_in_logs_metrics_answers_audit_records_or_the_database()
     ] {
         seen.extend(site.post(&path, &body).await.body);
     }
+    // Private keys that administrators bring, with their certificates and with others.
+    let next = Fixture::named("fabric-next");
+    for (kind, certificate, key) in [
+        ("signing", &next.signing, &next.encryption_key),
+        ("signing", &next.signing, &next.signing_key),
+        ("encryption", &next.encryption, &next.encryption_key),
+    ] {
+        let key = SoftwareKey::from_pkcs8_der(key.pkcs8_der()).unwrap();
+        let certificate = AddCertificate {
+            kind: kind.to_owned(),
+            certificate: certificate.to_pem(),
+            key: None,
+            tenant: None,
+            label: None,
+            primary: false,
+        };
+        let added = site
+            .admin(move |client| client.add_certificate(&certificate, Some(Arc::new(key))))
+            .await;
+        seen.extend(format!("{added:?}").into_bytes());
+    }
     site.revoke("node-1").await;
     seen.extend(ask(&site, &ingress, &certificate, V2).await.body);
     let everything = AuditQuery {
@@ -193,7 +216,7 @@ async fn k9_no_secret_is_in_logs_metrics_answers_audit_records_or_the_database()
 
     let fabric = Fixture::named("fabric");
     let master_key = fs::read(state.join("master.key")).unwrap();
-    let secrets: [(&str, &[u8]); 8] = [
+    let secrets: [(&str, &[u8]); 10] = [
         ("the first transport key", octets),
         (
             "the second transport key",
@@ -212,6 +235,14 @@ async fn k9_no_secret_is_in_logs_metrics_answers_audit_records_or_the_database()
         (
             "the encryption key",
             private_part(fabric.encryption_key.pkcs8_der().expose()),
+        ),
+        (
+            "a signing key that was brought",
+            private_part(next.signing_key.pkcs8_der().expose()),
+        ),
+        (
+            "an encryption key that was brought",
+            private_part(next.encryption_key.pkcs8_der().expose()),
         ),
         (
             "the host key",

@@ -1,7 +1,9 @@
-//! `docs/guide.md` as its readers follow it: every command, in order, by three parties who share a folder here.
+//! `docs/guide.md` and `docs/certificates.md` as their readers follow them: every command, in order, by parties who share
+//! a folder here.
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -12,9 +14,11 @@ use common::served::{Served, configure};
 
 const GUIDE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/guide.md");
 
-/// The commands of the page, one a line.
-fn commands() -> Vec<String> {
-    let page = fs::read_to_string(GUIDE).unwrap();
+const CERTIFICATES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/certificates.md");
+
+/// The commands of a page, one a line.
+fn commands(page: &str) -> Vec<String> {
+    let page = fs::read_to_string(page).unwrap();
     let blocks = page.split("```sh\n").skip(1);
     let lines = blocks.flat_map(|block| block.split("```").next().unwrap_or_default().lines());
     lines.map(str::to_owned).collect()
@@ -25,6 +29,8 @@ struct Reader {
     home: Home,
     served: Option<Served>,
     thumbprint: String,
+    /// Words of the page that stand for thumbprints.
+    words: BTreeMap<&'static str, String>,
 }
 
 impl Reader {
@@ -35,6 +41,7 @@ impl Reader {
             home,
             served: None,
             thumbprint: String::new(),
+            words: BTreeMap::new(),
         }
     }
 
@@ -59,9 +66,26 @@ impl Reader {
             let mut lines = out.lines().map(str::trim);
             self.thumbprint = lines.find(stands_alone).expect("a thumbprint").to_owned();
         }
+        for (word, kind) in [
+            ("SIGNING-THUMBPRINT", "The signing certificate "),
+            ("ENCRYPTION-THUMBPRINT", "The encryption certificate "),
+        ] {
+            if let Some(rest) = out.strip_prefix(kind)
+                && line.contains("--type")
+            {
+                self.words.insert(word, rest[..64].to_owned());
+            }
+        }
     }
 
     fn run(&self, line: &str) -> std::process::Output {
+        let mut line = line.to_owned();
+        // The longer words first: one ends with another.
+        let mut words: Vec<_> = self.words.iter().collect();
+        words.sort_by_key(|(word, _)| std::cmp::Reverse(word.len()));
+        for (word, thumbprint) in words {
+            line = line.replace(word, thumbprint);
+        }
         let mut line = line.replace("THUMBPRINT", &self.thumbprint);
         if let Some(served) = &self.served {
             line = line.replace("http://guardian.example", &served.url());
@@ -110,7 +134,7 @@ fn every_command_of_the_guide_works_as_it_is_written() {
             "left out: the host's commands of docs/guide.md (build the program guarded-host, or test the workspace)"
         );
     }
-    let commands = commands();
+    let commands = commands(GUIDE);
     assert!(commands.len() > 35, "{} commands", commands.len());
     let mut reader = Reader::new();
     // What is on the host's disk without the host's commands.
@@ -121,6 +145,30 @@ fn every_command_of_the_guide_works_as_it_is_written() {
         if has_host || !(needs_host || line.contains("host1")) {
             reader.follow(line);
         }
+    }
+    let (status, log) = reader.served.take().unwrap().stop();
+    assert_eq!(status, Some(0), "{log}");
+}
+
+#[test]
+fn every_command_about_certificates_works_as_it_is_written() {
+    hgs_testkit::tool("openssl", "openssl");
+    let commands = commands(CERTIFICATES);
+    assert!(commands.len() > 30, "{} commands", commands.len());
+    let mut reader = Reader::new();
+    reader.follow("hgs init --name guardian.example");
+    reader.follow("hgs serve");
+    let status = reader.run("hgs status --json");
+    let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+    for (word, kind) in [
+        ("OLD-SIGNING-THUMBPRINT", "primary_signing"),
+        ("OLD-ENCRYPTION-THUMBPRINT", "primary_encryption"),
+    ] {
+        let thumbprint = status[kind]["thumbprint"].as_str().unwrap();
+        reader.words.insert(word, thumbprint.to_owned());
+    }
+    for line in &commands {
+        reader.follow(line);
     }
     let (status, log) = reader.served.take().unwrap().stop();
     assert_eq!(status, Some(0), "{log}");

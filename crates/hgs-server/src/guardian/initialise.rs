@@ -443,10 +443,7 @@ impl CertificateSource {
                 signed_by(template, &key)?
             }
         };
-        for uri in uris.iter() {
-            let key = tokens.open(uri).map_err(in_token(uri))?;
-            prove(&key, &certificate, usage)?;
-        }
+        proved_in_tokens(tokens, &certificate, usage, &uris)?;
         Ok(Certified {
             certificate,
             place: KeyReference::Pkcs11(uris),
@@ -455,7 +452,21 @@ impl CertificateSource {
     }
 }
 
-fn found_or_generated(
+/// Has the key of `certificate` do its work wherever it is.
+pub(super) fn proved_in_tokens(
+    tokens: &Tokens,
+    certificate: &Certificate,
+    usage: Usage,
+    uris: &Pkcs11Uris,
+) -> Result<(), InitialiseError> {
+    for uri in uris.iter() {
+        let key = tokens.open(uri).map_err(in_token(uri))?;
+        prove(&key, certificate, usage)?;
+    }
+    Ok(())
+}
+
+pub(super) fn found_or_generated(
     tokens: &Tokens,
     uri: &Pkcs11Uri,
     usage: Usage,

@@ -13,6 +13,7 @@
 //! Nothing here is global: a process can hold several guardians.
 
 mod attestation;
+mod certification;
 mod drive;
 mod hosts;
 mod initialise;
@@ -55,7 +56,7 @@ pub use running::{Running, StartError};
 pub use trace::examine_stopped;
 
 pub(crate) use attestation::Attested;
-pub(crate) use drive::{Undone, drive};
+pub(crate) use drive::Undone;
 pub(crate) use initialise::communications as communications_template;
 pub(crate) use keys::Snapshot;
 pub(crate) use requirements::findings;

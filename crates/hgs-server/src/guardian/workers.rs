@@ -25,6 +25,16 @@ impl Workers {
         Self(Arc::new(Semaphore::new(processors)))
     }
 
+    /// A turn for the calling thread, which may block and belongs to a runtime: for what no host waits for.
+    pub(crate) fn turn(&self) -> Turn {
+        let runtime = Handle::current();
+        Turn {
+            taken: runtime.block_on(Arc::clone(&self.0).acquire_owned()).ok(),
+            turns: Arc::clone(&self.0),
+            runtime,
+        }
+    }
+
     /// Has `work` done. It is finished even if nobody waits for it any more; a panic in it is the caller's.
     pub(crate) async fn run<T: Send + 'static>(
         &self,

@@ -1,5 +1,6 @@
 //! Certificates that are added: brought by somebody, or made here.
 
+use std::error::Error as _;
 use std::sync::Arc;
 
 use hgs_custody::{KeyReference, SoftwareKey};
@@ -16,7 +17,7 @@ use super::super::super::{AdminError, ErrorCode};
 use super::super::Desk;
 use super::super::read_certificate;
 use super::super::signers::optional_label;
-use crate::guardian::{KeySize, communications_template, findings, self_signed};
+use crate::guardian::{InitialiseError, KeySize, communications_template, findings, self_signed};
 
 /// What is wanted of a certificate, wherever it comes from.
 struct Wanted<'w> {
@@ -40,6 +41,12 @@ impl Desk {
             primary: given.primary,
         };
         let reference = read_reference(given.key.as_deref())?;
+        if let KeyReference::Pkcs11(uris) = &reference {
+            let proved = self
+                .guardian
+                .prove_in_tokens(&certificate, wanted.kind, uris);
+            proved.map_err(|error| unfit_key(&error))?;
+        }
         self.add(&wanted, certificate, reference, key)
     }
 
@@ -60,11 +67,19 @@ impl Desk {
             .ok_or_else(|| AdminError::invalid("a key that is made has 2048, 3072 or 4096 bits"))?;
         let template = self.template(&wanted, given.subject.as_deref())?;
         let reference = read_reference(given.key.as_deref())?;
-        if reference != KeyReference::Sealed {
-            return Err(no_tokens());
-        }
-        let (certificate, key) = self_signed(template, size).map_err(AdminError::invalid)?;
-        self.add(&wanted, certificate, reference, Some(Arc::new(key)))
+        let KeyReference::Pkcs11(uris) = &reference else {
+            let (certificate, key) = self_signed(template, size).map_err(AdminError::invalid)?;
+            return self.add(&wanted, certificate, reference, Some(Arc::new(key)));
+        };
+        let certificate = self
+            .guardian
+            .certify_in_token(template, wanted.kind, uris, size)
+            .map_err(|error| unfit_key(&error))?;
+        let proved = self
+            .guardian
+            .prove_in_tokens(&certificate, wanted.kind, uris);
+        proved.map_err(|error| unfit_key(&error))?;
+        self.add(&wanted, certificate, reference, None)
     }
 
     fn add(
@@ -166,10 +181,15 @@ fn read_reference(key: Option<&str>) -> Result<KeyReference, AdminError> {
     reference.map_err(AdminError::invalid)
 }
 
-fn no_tokens() -> AdminError {
-    AdminError::new(
-        ErrorCode::Conflict,
-        "this guardian can't make keys in tokens",
+/// A key in a token can't do what its certificate is for, or can't be reached.
+fn unfit_key(error: &InitialiseError) -> AdminError {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        message = format!("{message}: {cause}");
+        source = cause.source();
+    }
+    AdminError::new(ErrorCode::Conflict, message).with_remedy(
+        "see `hgs trace` for the token and its key; modules are named in `[pkcs11]` of the configuration",
     )
-    .with_remedy("make the key and its certificate with the token's own tools, then `hgs certificate add --key`")
 }

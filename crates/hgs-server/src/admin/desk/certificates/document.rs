@@ -1,6 +1,5 @@
 //! The public half of a lineage's head, for owners to import.
 
-use hgs_crypto::random::System;
 use hgs_protector::suite::KeyEncryption;
 use hgs_protector::{GuardianCertificates, SealError, metadata};
 use hgs_store::{CertificateKind, CertificateRecord, State};
@@ -9,7 +8,7 @@ use super::super::super::types::GuardianDocument;
 use super::super::super::{AdminError, ErrorCode};
 use super::super::Desk;
 use super::{find, parse};
-use crate::guardian::{Undone, drive};
+use crate::guardian::Undone;
 
 impl Desk {
     /// The document of the lineage that the certificate belongs to.
@@ -23,16 +22,15 @@ impl Desk {
         let signing = head(state, record, CertificateKind::Signing)?;
         let encryption = head(state, record, CertificateKind::Encryption)?;
         let keys = &snapshot.holdings.keys;
-        let mut random = System::new();
         let certify = GuardianCertificates::certify(
             signing.certificate.clone(),
             encryption.certificate.clone(),
             KeyEncryption::default(),
         );
-        let guardian = drive(keys, certify, &mut random).map_err(undone)?;
+        let guardian = self.guardian.drive(keys, certify).map_err(undone)?;
         // As guardians' own files: signed by the guardian itself, not by the service.
         let write = metadata::write(&guardian, &[], guardian.signing_certificate());
-        let document = drive(keys, write, &mut random).map_err(undone)?;
+        let document = self.guardian.drive(keys, write).map_err(undone)?;
         Ok(GuardianDocument {
             lineage: record.lineage.to_string(),
             signing: signing.thumbprint().to_string(),
