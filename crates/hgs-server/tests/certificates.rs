@@ -558,7 +558,7 @@ async fn tenant_in_token(hsm: &SoftHsm) {
         label: None,
         primary: false,
     };
-    hsm.generate("signing", "--usage-sign");
+    hsm.generate("encryption", "--usage-decrypt");
     for (kind, object) in [("signing", "signing"), ("encryption", "encryption")] {
         let wanted = new(kind, object);
         let made = site

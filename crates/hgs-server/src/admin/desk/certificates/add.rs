@@ -62,7 +62,7 @@ impl Desk {
         };
         let size = given
             .bits
-            .map_or(Some(KeySize::default()), KeySize::of_bits);
+            .map_or_else(|| Some(KeySize::default()), KeySize::of_bits);
         let size = size
             .ok_or_else(|| AdminError::invalid("a key that is made has 2048, 3072 or 4096 bits"))?;
         let template = self.template(&wanted, given.subject.as_deref())?;
@@ -133,7 +133,9 @@ impl Desk {
             not_after: not_after.unwrap_or(Time::MAX),
         };
         let state = self.guardian.state();
-        let name = wanted.tenant.unwrap_or(state.settings().name.as_str());
+        let name = wanted
+            .tenant
+            .unwrap_or_else(|| state.settings().name.as_str());
         let template = match (wanted.kind, subject) {
             (CertificateKind::Signing, _) => profile::guardian_signing(name, validity),
             (CertificateKind::Encryption, _) => profile::guardian_encryption(name, validity),
