@@ -200,6 +200,60 @@ pub struct Work {
     pub decrypts: Option<Found<()>>,
     /// Whether it makes a signature that verifies; absent where it need not.
     pub signs: Option<Found<()>>,
+    /// The ways to it, where it is in a token: two if there is a spare.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tokens: Vec<Token>,
+}
+
+/// The way to a key in a token, stage by stage. What comes after the first failure is absent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token {
+    /// The part of the key's URI that names the token.
+    pub name: String,
+    /// Whether a module is configured that may have it.
+    pub configured: Found<()>,
+    /// The module, and what it calls itself.
+    pub module: Option<Found<String>>,
+    /// The label and serial number of the token.
+    pub token: Option<Found<String>>,
+    /// The file of the PIN; absent if it comes from elsewhere.
+    pub pin_file: Option<Place>,
+    /// Where the PIN came from.
+    pub pin: Option<Found<String>>,
+    /// Whether the token took it.
+    pub login: Option<Found<()>>,
+    /// Its sessions.
+    pub sessions: Option<Found<Sessions>>,
+    /// What it says of the key.
+    pub key: Option<Found<Attributes>>,
+    /// Whether it has the mechanisms for what the key is for.
+    pub mechanisms: Option<Found<String>>,
+}
+
+/// The sessions of a token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sessions {
+    /// Those of this process.
+    pub open: usize,
+    /// How many the token allows, if it says so.
+    pub maximum: Option<u64>,
+    /// How many all programs have open, if it says so.
+    pub in_use: Option<u64>,
+}
+
+/// What a token says of a private key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attributes {
+    /// Whether its public half is the certificate's.
+    pub belongs: bool,
+    /// `CKA_SIGN`.
+    pub signs: bool,
+    /// `CKA_DECRYPT`.
+    pub decrypts: bool,
+    /// `CKA_SENSITIVE`.
+    pub sensitive: bool,
+    /// `CKA_EXTRACTABLE`.
+    pub extractable: bool,
 }
 
 /// What everybody can see at one address.

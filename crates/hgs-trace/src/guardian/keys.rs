@@ -22,7 +22,7 @@ pub(super) fn checks() -> Vec<Check<Facts>> {
             title: "the private key is that of the certificate",
             fails_when: "the place holds another key than the certificate names",
             remedy: "correct the key's URI, or add the certificate that belongs to the key",
-            after: &["HGS-K001"],
+            after: &["HGS-K001", "HGS-T008"],
             judge: belonging,
         },
         Check {
@@ -31,7 +31,10 @@ pub(super) fn checks() -> Vec<Check<Facts>> {
             title: "the private key decrypts",
             fails_when: "what was encrypted to the certificate a moment ago does not come back",
             remedy: "see the key's place and the service's log; protectors for this certificate can't be opened meanwhile",
-            after: &["HGS-K002"],
+            after: &[
+                "HGS-K002", "HGS-T001", "HGS-T002", "HGS-T003", "HGS-T004", "HGS-T005", "HGS-T006",
+                "HGS-T007", "HGS-T008", "HGS-T009", "HGS-T011",
+            ],
             judge: |facts| {
                 judged(
                     facts,
@@ -46,7 +49,10 @@ pub(super) fn checks() -> Vec<Check<Facts>> {
             title: "the private key signs",
             fails_when: "it makes no signature, or one that the certificate does not verify",
             remedy: "see the key's place and the service's log; nothing can be signed with this certificate meanwhile",
-            after: &["HGS-K002"],
+            after: &[
+                "HGS-K002", "HGS-T001", "HGS-T002", "HGS-T003", "HGS-T004", "HGS-T005", "HGS-T006",
+                "HGS-T007", "HGS-T008", "HGS-T009", "HGS-T011",
+            ],
             judge: |facts| {
                 judged(
                     facts,
@@ -74,7 +80,7 @@ fn belonging(facts: &Facts) -> Vec<Judgement> {
 }
 
 /// Every key that is used, with what its certificate is called.
-fn at_work(facts: &Facts) -> impl Iterator<Item = (String, &Work)> {
+pub(super) fn at_work(facts: &Facts) -> impl Iterator<Item = (String, &Work)> {
     let certificates = in_use(facts)
         .filter_map(|certificate| Some((target(certificate), certificate.work.as_ref()?)));
     let signers = facts.state().map(|state| &state.signers);

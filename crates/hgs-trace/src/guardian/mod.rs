@@ -13,10 +13,11 @@ mod service;
 mod state;
 #[cfg(test)]
 mod tests;
+mod tokens;
 
 pub use facts::{
-    Certificate, Disk, Facts, Https, Inside, Metadata, NameMatch, Outside, Process, Service,
-    Setting, Signer, State, Work,
+    Attributes, Certificate, Disk, Facts, Https, Inside, Metadata, NameMatch, Outside, Process,
+    Service, Sessions, Setting, Signer, State, Token, Work,
 };
 pub(crate) use network::{connected, resolved, trusted};
 
@@ -35,6 +36,7 @@ pub fn checks() -> Vec<Check<Facts>> {
         state::checks(),
         machine::checks(),
         certificates::checks(),
+        tokens::checks(),
         keys::checks(),
         attestation::checks(),
         network::checks(),

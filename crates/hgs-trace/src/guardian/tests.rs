@@ -3,7 +3,7 @@
 use hgs_pki::Time;
 
 use super::*;
-use crate::{Clocks, Outcome, Place, PlaceKind, Presented, Problem, Reach, Validity};
+use crate::{Clocks, Group, Outcome, Place, PlaceKind, Presented, Problem, Reach, Validity};
 
 const URL: &str = "https://hgs.example";
 
@@ -35,6 +35,7 @@ fn works(decrypts: bool) -> Option<Work> {
         belongs: Some(true),
         decrypts: decrypts.then_some(Ok(())),
         signs: (!decrypts).then_some(Ok(())),
+        tokens: vec![],
     })
 }
 
@@ -197,9 +198,10 @@ fn a_sound_guardian_passes_every_check() {
         .find(|finding| finding.outcome != Outcome::Pass);
     assert_eq!(other, None);
     for check in checks() {
-        // There is nobody else's signer.
+        // There is no token, and nobody else's signer.
+        let absent = check.id == "HGS-A004" || check.group == Group::Tokens;
         let found = report.findings.iter().any(|finding| finding.id == check.id);
-        assert_eq!(found, check.id != "HGS-A004", "{}", check.id);
+        assert_eq!(found, !absent, "{}", check.id);
     }
 }
 
@@ -349,6 +351,143 @@ fn a_key_of_another_certificate() {
         at_url(facts).metadata = Some(problem());
     });
     assert_root(&report, "HGS-K002", &["HGS-K004", "HGS-P003"]);
+}
+
+const TOKEN: &str = "pkcs11:token=hgs";
+
+fn token() -> Token {
+    Token {
+        name: TOKEN.to_owned(),
+        configured: Ok(()),
+        module: Some(Ok("/module.so".to_owned())),
+        token: Some(Ok("hgs, serial number 1".to_owned())),
+        pin_file: Some(private("/pin", PlaceKind::File)),
+        pin: Some(Ok("file:/pin".to_owned())),
+        login: Some(Ok(())),
+        sessions: Some(Ok(Sessions {
+            open: 8,
+            maximum: Some(100),
+            in_use: Some(9),
+        })),
+        key: Some(Ok(Attributes {
+            belongs: true,
+            signs: false,
+            decrypts: true,
+            sensitive: true,
+            extractable: false,
+        })),
+        mechanisms: Some(Ok("OAEP in the token".to_owned())),
+    }
+}
+
+/// A guardian whose encryption key is in a token that fails as `change` says, and with it the key.
+fn broken_token(change: impl FnOnce(&mut Token)) -> Report {
+    broken(|facts| {
+        let mut token = token();
+        change(&mut token);
+        let work = in_state(facts).certificates[1].work.as_mut().unwrap();
+        work.tokens = vec![token];
+        work.decrypts = Some(problem());
+        at_url(facts).roll = Some(problem());
+        at_url(facts).tampered_roll = None;
+    })
+}
+
+type Breakage = fn(&mut Token);
+
+#[test]
+fn each_stage_on_the_way_to_a_token_is_a_cause_of_its_own() {
+    fn end_before_login(token: &mut Token) {
+        token.login = None;
+        token.sessions = None;
+        token.key = None;
+        token.mechanisms = None;
+    }
+    let stages: [(&str, Breakage); 9] = [
+        ("HGS-T001", |token| {
+            token.configured = problem();
+            token.module = None;
+            token.token = None;
+            token.pin = None;
+            end_before_login(token);
+        }),
+        ("HGS-T002", |token| {
+            token.module = Some(problem());
+            token.token = None;
+            token.pin = None;
+            end_before_login(token);
+        }),
+        ("HGS-T003", |token| {
+            token.token = Some(problem());
+            token.pin = None;
+            end_before_login(token);
+        }),
+        ("HGS-T004", |token| {
+            token.pin_file.as_mut().unwrap().mode = Some(0o644);
+            token.pin = Some(problem());
+            end_before_login(token);
+        }),
+        ("HGS-T005", |token| {
+            token.pin = Some(problem());
+            end_before_login(token);
+        }),
+        ("HGS-T006", |token| {
+            end_before_login(token);
+            token.login = Some(problem());
+        }),
+        ("HGS-T007", |token| {
+            token.sessions = Some(problem());
+            token.key = None;
+            token.mechanisms = None;
+        }),
+        ("HGS-T008", |token| {
+            token.key = Some(problem());
+            token.mechanisms = None;
+        }),
+        ("HGS-T009", |token| {
+            token.key.as_mut().unwrap().as_mut().unwrap().decrypts = false;
+        }),
+    ];
+    for (id, stage) in stages {
+        assert_root(&broken_token(stage), id, &["HGS-K003", "HGS-P004"]);
+    }
+    let other_key = broken_token(|token| {
+        token.key.as_mut().unwrap().as_mut().unwrap().belongs = false;
+    });
+    assert_root(&other_key, "HGS-T008", &["HGS-K003"]);
+    let no_mechanism = broken_token(|token| token.mechanisms = Some(problem()));
+    assert_root(&no_mechanism, "HGS-T011", &["HGS-K003"]);
+}
+
+#[test]
+fn a_key_that_can_be_taken_out_of_its_token_warns() {
+    let report = broken(|facts| {
+        let mut token = token();
+        token.key.as_mut().unwrap().as_mut().unwrap().extractable = true;
+        let work = in_state(facts).certificates[1].work.as_mut().unwrap();
+        work.tokens = vec![token];
+    });
+    assert_eq!(report.outcome, Outcome::Warning, "{report:#?}");
+}
+
+/// The first token is gone, and the spare does the work: somebody should know, and nothing is skipped.
+#[test]
+fn a_spare_that_does_the_work() {
+    let report = broken(|facts| {
+        let mut gone = token();
+        gone.token = Some(problem());
+        gone.key = None;
+        let mut spare = token();
+        spare.name = "pkcs11:token=spare".to_owned();
+        let work = in_state(facts).certificates[1].work.as_mut().unwrap();
+        work.tokens = vec![gone, spare];
+    });
+    let passed = |id: &str| {
+        let mut findings = report.findings.iter();
+        findings.any(|finding| finding.id == id && finding.outcome == Outcome::Pass)
+    };
+    assert_root(&report, "HGS-T003", &[]);
+    assert!(passed("HGS-K003") && passed("HGS-P004"), "{report:#?}");
 }
 
 #[test]

@@ -28,6 +28,7 @@ pub(super) fn work(keys: &KeyTable, certificate: &Certificate, for_use: Use) -> 
                 belongs: None,
                 decrypts: None,
                 signs: None,
+                tokens: Vec::new(),
             };
         }
     };
@@ -37,6 +38,7 @@ pub(super) fn work(keys: &KeyTable, certificate: &Certificate, for_use: Use) -> 
         belongs: Some(key.public() == certificate.public_key()),
         decrypts: is_for(Use::Decryption).then(|| decrypts(key, certificate)),
         signs: is_for(Use::Signing).then(|| signs(key, certificate)),
+        tokens: Vec::new(),
     }
 }
 

@@ -7,6 +7,7 @@ mod issue;
 mod keys;
 mod places;
 mod state;
+mod tokens;
 mod trial;
 
 use hgs_custody_pkcs11::Tokens;
@@ -17,6 +18,7 @@ use hgs_trace::{Found, Place, Problem};
 use rustix::process::{DumpableBehavior, Resource, dumpable_behavior, getrlimit};
 
 pub(super) use admission::{Admission, Admitting};
+use tokens::Examiner;
 pub(super) use trial::Trials;
 
 use super::keys::{Places, Snapshots};
@@ -29,7 +31,10 @@ impl Guardian {
     pub(crate) fn examine(&self) -> Inside {
         let now = self.clock.now();
         let state = match self.snapshot() {
-            Ok(snapshot) => Ok(state::examined(&self.store, &snapshot, now)),
+            Ok(snapshot) => {
+                let examiner = examiner(&self.config, &self.tokens);
+                Ok(state::examined(&self.store, &snapshot, examiner, now))
+            }
             Err(failure) => Err(Problem::of(&failure)),
         };
         Inside {
@@ -66,7 +71,15 @@ fn examine_store(store: &Store, config: &Config, now: Time) -> Found<State> {
     let snapshots = Snapshots::new(places).map_err(|failure| Problem::of(&failure))?;
     let snapshot = snapshots.current(places);
     let snapshot = snapshot.map_err(|failure| Problem::of(&failure))?;
-    Ok(state::examined(store, &snapshot, now))
+    let examiner = examiner(config, &tokens);
+    Ok(state::examined(store, &snapshot, examiner, now))
+}
+
+fn examiner<'a>(config: &'a Config, tokens: &'a Tokens) -> Examiner<'a> {
+    Examiner {
+        tokens,
+        pin_source: config.pkcs11.pin_source.as_ref(),
+    }
 }
 
 /// Everything but the state and the process.

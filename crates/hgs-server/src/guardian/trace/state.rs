@@ -5,16 +5,22 @@ use hgs_pki::{KeyUsage, Time};
 use hgs_store::{
     AttestationSigner, AuditFilter, CertificateKind, CertificateRecord, OpenError, Store,
 };
-use hgs_trace::guardian::{Certificate, Signer, State};
+use hgs_trace::guardian::{Certificate, Signer, State, Work};
 use hgs_trace::{Found, Problem};
 
 use super::super::keys::{Holdings, Snapshot};
 use super::super::signers::Signers;
 use super::issue;
 use super::keys::{Use, work};
+use super::tokens::Examiner;
 
 /// What a store holds, and how it is.
-pub(super) fn examined(store: &Store, snapshot: &Snapshot, now: Time) -> State {
+pub(super) fn examined(
+    store: &Store,
+    snapshot: &Snapshot,
+    examiner: Examiner<'_>,
+    now: Time,
+) -> State {
     let Snapshot { state, holdings } = snapshot;
     let signers = Signers::at(state, now);
     let active = signers.active();
@@ -29,10 +35,10 @@ pub(super) fn examined(store: &Store, snapshot: &Snapshot, now: Time) -> State {
         writable: store.check().map_err(|error| Problem::of(&error)),
         last_record: last.map(|record| record.entry.time),
         certificates: certificates
-            .map(|record| certificate(record, holdings))
+            .map(|record| certificate(record, holdings, examiner))
             .collect(),
         signers: all_signers
-            .map(|one| signer(one, &signers, holdings))
+            .map(|one| signer(one, &signers, holdings, examiner))
             .collect(),
         new_signer_due: signers.new_one_is_due,
         active_signer: active.map(|signer| signer.thumbprint().to_string()),
@@ -48,7 +54,11 @@ fn sound(store: &Store) -> Found<()> {
     }
 }
 
-fn certificate(record: &CertificateRecord, holdings: &Holdings) -> Certificate {
+fn certificate(
+    record: &CertificateRecord,
+    holdings: &Holdings,
+    examiner: Examiner<'_>,
+) -> Certificate {
     let certificate = &record.certificate;
     let allows = |usage| {
         let usages = certificate.key_usage();
@@ -77,13 +87,19 @@ fn certificate(record: &CertificateRecord, holdings: &Holdings) -> Certificate {
         may_encrypt: allows(KeyUsage::KEY_ENCIPHERMENT) || allows(KeyUsage::DATA_ENCIPHERMENT),
         validity: certificate.validity().into(),
         added: record.added,
-        work: record
-            .enabled
-            .then(|| work(&holdings.keys, certificate, for_use)),
+        work: record.enabled.then(|| Work {
+            tokens: examiner.ways(&record.key, certificate, for_use),
+            ..work(&holdings.keys, certificate, for_use)
+        }),
     }
 }
 
-fn signer(signer: &AttestationSigner, signers: &Signers<'_>, holdings: &Holdings) -> Signer {
+fn signer(
+    signer: &AttestationSigner,
+    signers: &Signers<'_>,
+    holdings: &Holdings,
+    examiner: Examiner<'_>,
+) -> Signer {
     let mut own = signers.own().iter();
     let signs = own.any(|(one, stage)| {
         one.thumbprint() == signer.thumbprint() && *stage != SignerStage::Retired
@@ -92,6 +108,13 @@ fn signer(signer: &AttestationSigner, signers: &Signers<'_>, holdings: &Holdings
         thumbprint: signer.thumbprint().to_string(),
         own: signer.is_own(),
         validity: signer.certificate.validity().into(),
-        work: signs.then(|| work(&holdings.keys, &signer.certificate, Use::Signing)),
+        work: signs.then(|| {
+            let (certificate, for_use) = (&signer.certificate, Use::Signing);
+            let ways = |reference| examiner.ways(reference, certificate, for_use);
+            Work {
+                tokens: signer.key.as_ref().map(ways).unwrap_or_default(),
+                ..work(&holdings.keys, certificate, for_use)
+            }
+        }),
     }
 }

@@ -1,0 +1,142 @@
+//! The ways to keys in tokens, as the tokens' own examination finds them.
+
+use hgs_custody::{KeyReference, PinSource, Pkcs11Uri};
+use hgs_custody_pkcs11::{
+    Examination, KeyFinding, MechanismFinding, ModuleFinding, OaepPlace, Stage, TokenError,
+    TokenFinding, Tokens,
+};
+use hgs_pki::Certificate;
+use hgs_trace::guardian::{Attributes, Sessions, Token};
+use hgs_trace::{Found, Place, Problem};
+
+use super::keys::Use;
+
+/// Who is asked about tokens.
+#[derive(Clone, Copy)]
+pub(super) struct Examiner<'a> {
+    pub(super) tokens: &'a Tokens,
+    /// Where PINs are that no URI says.
+    pub(super) pin_source: Option<&'a PinSource>,
+}
+
+impl Examiner<'_> {
+    /// The ways to the key of `certificate`; none if it is in no token.
+    pub(super) fn ways(
+        &self,
+        reference: &KeyReference,
+        certificate: &Certificate,
+        for_use: Use,
+    ) -> Vec<Token> {
+        match reference {
+            KeyReference::Sealed => Vec::new(),
+            KeyReference::Pkcs11(uris) => {
+                let ways = uris.iter().map(|uri| self.way(uri, certificate, for_use));
+                ways.collect()
+            }
+        }
+    }
+
+    fn way(&self, uri: &Pkcs11Uri, certificate: &Certificate, for_use: Use) -> Token {
+        let seen = self.tokens.examine(uri);
+        let source = uri.pin_source.as_ref().or(self.pin_source);
+        Token {
+            name: name(uri),
+            configured: configured(&seen),
+            module: module(&seen),
+            token: found(&seen.token, |token: &TokenFinding| {
+                format!(
+                    "{}, {}, serial number {}",
+                    token.label, token.model, token.serial
+                )
+            }),
+            pin_file: match source {
+                Some(PinSource::File(path)) => Some(Place::at(path)),
+                _ => None,
+            },
+            pin: found(&seen.pin, |pin| pin.source.to_string()),
+            login: found(&seen.login, |()| ()),
+            sessions: found(&seen.sessions, |sessions| Sessions {
+                open: sessions.open,
+                maximum: sessions.maximum,
+                in_use: sessions.in_use,
+            }),
+            key: found(&seen.key, |key: &KeyFinding| Attributes {
+                belongs: key.public == *certificate.public_key(),
+                signs: key.signs,
+                decrypts: key.decrypts,
+                sensitive: key.sensitive,
+                extractable: key.extractable,
+            }),
+            mechanisms: match &seen.mechanisms {
+                Stage::Passed(mechanisms) => Some(able(mechanisms, for_use)),
+                stage => found(stage, |_| String::new()),
+            },
+        }
+    }
+}
+
+/// The part of a URI that names the token.
+fn name(uri: &Pkcs11Uri) -> String {
+    let token = Pkcs11Uri {
+        object: None,
+        id: None,
+        pin_source: None,
+        ..uri.clone()
+    };
+    token.to_string()
+}
+
+fn is_unconfigured(error: &TokenError) -> bool {
+    matches!(
+        error,
+        TokenError::NoModule | TokenError::ModuleNotConfigured { .. }
+    )
+}
+
+fn configured(seen: &Examination) -> Found<()> {
+    match &seen.module {
+        Stage::Failed(error) if is_unconfigured(error) => Err(problem(error)),
+        _ => Ok(()),
+    }
+}
+
+fn module(seen: &Examination) -> Option<Found<String>> {
+    match &seen.module {
+        Stage::Failed(error) if is_unconfigured(error) => None,
+        stage => found(stage, |module: &ModuleFinding| {
+            format!("{}, {}", module.path.display(), module.description)
+        }),
+    }
+}
+
+/// Whether the token has what the work takes.
+fn able(mechanisms: &MechanismFinding, for_use: Use) -> Found<String> {
+    let shown = |place: OaepPlace| match place {
+        OaepPlace::Token => "in the token",
+        OaepPlace::Host => "raw RSA in the token, its padding removed here",
+        OaepPlace::Nowhere => "not at all",
+    };
+    match for_use {
+        Use::Decryption if mechanisms.oaep_sha256 == OaepPlace::Nowhere => Err(Problem::new(
+            format_args!("OAEP with SHA-256 {}", shown(OaepPlace::Nowhere)),
+        )),
+        Use::Decryption => Ok(format!(
+            "OAEP with SHA-256 {}",
+            shown(mechanisms.oaep_sha256)
+        )),
+        Use::Signing if mechanisms.pkcs1_sha256 => Ok("PKCS #1 signatures with SHA-256".to_owned()),
+        Use::Signing => Err(Problem::new("no PKCS #1 signatures with SHA-256")),
+    }
+}
+
+fn found<T, U>(stage: &Stage<T>, seen: impl Fn(&T) -> U) -> Option<Found<U>> {
+    match stage {
+        Stage::Passed(finding) => Some(Ok(seen(finding))),
+        Stage::Failed(error) => Some(Err(problem(error))),
+        Stage::Skipped => None,
+    }
+}
+
+fn problem(error: &TokenError) -> Problem {
+    Problem::of(error).with_remedy(error.remedy())
+}
