@@ -29,7 +29,7 @@ struct Reader {
     home: Home,
     served: Option<Served>,
     thumbprint: String,
-    /// Words of the page that stand for thumbprints.
+    /// Words of the page that stand for thumbprints and digests.
     words: BTreeMap<&'static str, String>,
 }
 
@@ -49,8 +49,17 @@ impl Reader {
     fn follow(&mut self, line: &str) {
         let (line, comment) = line.split_once(" # ").unwrap_or((line, ""));
         let line = line.trim_end();
-        if line == "hgs serve" {
-            self.served = Some(Served::start(&self.home));
+        if let Some(variables) = line.strip_suffix("hgs serve") {
+            let variables: Vec<_> = variables
+                .split_whitespace()
+                .filter_map(|one| one.split_once('='))
+                .collect();
+            self.served = Some(Served::launch(&self.home, "hgs.toml", &variables));
+            return;
+        }
+        if line == "systemctl stop openhgs" {
+            let (status, log) = self.served.take().expect("it serves").stop();
+            assert_eq!(status, Some(0), "{log}");
             return;
         }
         let output = self.run(line);
@@ -61,10 +70,13 @@ impl Reader {
             None => 0,
         };
         assert_eq!(output.status.code(), Some(expected), "{line}: {out}{err}");
+        let stands_alone = |line: &&str| line.len() == 64;
+        let mut lines = out.lines().map(str::trim);
         if line.starts_with("hgs init") {
-            let stands_alone = |line: &&str| line.len() == 64;
-            let mut lines = out.lines().map(str::trim);
             self.thumbprint = lines.find(stands_alone).expect("a thumbprint").to_owned();
+        } else if line.starts_with("hgs state export") {
+            let digest = lines.find(stands_alone).expect("a digest");
+            self.words.insert("DIGEST", digest.to_owned());
         }
         for (word, kind) in [
             ("SIGNING-THUMBPRINT", "The signing certificate "),
@@ -126,6 +138,7 @@ fn folder_of_programs() -> PathBuf {
 #[test]
 fn every_command_of_the_guide_works_as_it_is_written() {
     hgs_testkit::tool("curl", "curl");
+    hgs_testkit::tool("age-keygen", "age");
     let has_host = folder_of_programs().join("guarded-host").is_file();
     if !has_host {
         // Past the capture of `print!`, which would hide the gap when the test passes.

@@ -36,11 +36,17 @@ impl Served {
 
     /// As [`Self::start`], with another configuration.
     pub(crate) fn start_with(home: &Home, configuration: &str) -> Self {
+        Self::launch(home, configuration, &[])
+    }
+
+    /// As [`Self::start_with`], with `variables` in its environment.
+    pub(crate) fn launch(home: &Home, configuration: &str, variables: &[(&str, &str)]) -> Self {
         let mut child = Command::new(assert_cmd::cargo::cargo_bin!("hgs"))
             .args(["serve", "--config", configuration])
             .current_dir(home.path())
             .env_clear()
             .env("HOME", home.path())
+            .envs(variables.iter().copied())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
