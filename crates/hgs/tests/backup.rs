@@ -389,3 +389,46 @@ fn a_master_key_that_is_a_credential_is_rotated_beside_it() {
     let served = Served::start(&site.home);
     assert_eq!(served.stop().0, Some(0));
 }
+
+/// Killed at every system call that makes something last: there is a guardian, or none, and it can be tried again.
+#[test]
+fn a_restore_may_be_interrupted_anywhere() {
+    let strace = hgs_testkit::tool("strace", "strace");
+    let site = Site::new();
+    let digest = site.export("backup.age");
+    site.configure_b();
+    let words = format!(
+        "state import backup.age --initialise --identity safe.key --digest {digest} --config b.toml"
+    );
+    let mut interrupted = 0;
+    for number in 1.. {
+        let status = std::process::Command::new(&strace)
+            .args(["-f", "-o", "trace", "-e"])
+            .arg(format!("inject=fsync,fdatasync:signal=KILL:when={number}"))
+            .arg(assert_cmd::cargo::cargo_bin!("hgs"))
+            .args(words.split(' '))
+            .current_dir(site.home.path())
+            .env_clear()
+            .env("HOME", site.home.path())
+            .output()
+            .unwrap()
+            .status;
+        if status.success() {
+            break;
+        }
+        interrupted += 1;
+        let again = site.home.hgs(&words);
+        assert!(
+            again.status == 0 || again.err.contains("already"),
+            "{number}: {}",
+            again.err
+        );
+        let words = format!(
+            "state export --recipient {} --out b.age --yes",
+            site.recipient()
+        );
+        site.ask_b(&words).done().saying("a.example");
+        std::fs::remove_dir_all(site.home.file("b")).unwrap();
+    }
+    assert!(interrupted > 3, "{interrupted}");
+}

@@ -6,14 +6,18 @@ use std::sync::Arc;
 use hgs_crypto::SecretBytes;
 use hgs_custody::PrivateKey as _;
 use hgs_custody::seal::MasterKey;
+use hgs_pki::{Validity, profile};
 use proptest::prelude::*;
 use tempfile::{TempDir, tempdir};
 
-use crate::backup::{About, Configuration, Document, Resolution, Snapshot, fuzzing};
-use crate::fixture::{
-    Fixture, HOST, OTHER_HOST, act, attestation, digest, master_key, open, opening, record, time,
+use crate::backup::{
+    About, Configuration, Document, MAX_LINE_LENGTH, Resolution, Snapshot, fuzzing,
 };
-use crate::model::{Digest, HostId, IdentityKind, SignerStage};
+use crate::fixture::{
+    Fixture, HOST, OTHER_HOST, act, attestation, certificate, digest, master_key, open, opening,
+    record, time,
+};
+use crate::model::{CertificateRecord, Digest, HostId, IdentityKind, SignerStage};
 use crate::{
     Action, AuditFilter, Import, ImportError, Imported, OpenError, Opening, Standing, Store,
     Transaction,
@@ -42,10 +46,31 @@ impl Site {
             },
         ];
         store.transact(past, act(5)).unwrap();
+        let tenant = Transaction::AddCertificate {
+            record: site.tenants_certificate(),
+            key: None,
+        };
+        store.transact(vec![tenant], act(6)).unwrap();
         record(&store, site.fixture.release(10, 100, 101)).unwrap();
         record(&store, site.fixture.release(11, 101, 102)).unwrap();
         drop(store);
         site
+    }
+
+    /// A tenant's certificate, whose key is in a token.
+    fn tenants_certificate(&self) -> CertificateRecord {
+        let validity = Validity {
+            not_before: time(0),
+            not_after: time(1000),
+        };
+        let template = profile::guardian_encryption("tenant", validity);
+        CertificateRecord {
+            certificate: certificate(&self.fixture.other, template),
+            key: "pkcs11:token=hgs;object=tenant".parse().unwrap(),
+            lineage: "tenant:Contoso".parse().unwrap(),
+            head: false,
+            ..self.fixture.encryption_record()
+        }
     }
 
     fn state(&self) -> std::path::PathBuf {
@@ -150,6 +175,11 @@ fn everything_comes_back_under_another_name_and_master_key() {
         .private_key(&Digest::from_bytes(*key.digest()))
         .unwrap();
     assert_eq!(opened.unwrap().public(), key);
+    // A key in a token is named.
+    let tenants = state
+        .certificate(&site.tenants_certificate().thumbprint())
+        .unwrap();
+    assert_eq!(tenants.key.to_string(), "pkcs11:token=hgs;object=tenant");
     // Their signer is believed and signs no more.
     let signer = state
         .attestation_signer(&site.fixture.signer.thumbprint())
@@ -338,7 +368,7 @@ fn conflicts_are_named_and_somebody_prevails() {
     let head_and_host = |target: &Site| {
         let store = open(&target.state()).unwrap();
         let state = store.state();
-        assert_eq!(state.certificates().count(), 2);
+        assert_eq!(state.certificates().count(), 4);
         let head = state
             .certificates()
             .find(|one| one.head)
@@ -447,6 +477,11 @@ fn documents_that_contradict_themselves_are_refused() {
     assert!(with("\"version\":1", "\"version\":2").contains("version 2"));
     assert!(with("\"protectors\":3", "\"protectors\":2").contains("as many lines"));
     assert!(with("\"protectors\":3", "\"protectors\":99999999999").contains("at most"));
+    assert!(with("\"records\":", "\"records\":9999999").contains("at most"));
+    let long = format!("\"reason\":\"{}", "x".repeat(MAX_LINE_LENGTH));
+    assert!(with("\"reason\":\"", &long).contains("octets"));
+    let long = format!("\"reason\":\"{}", "x".repeat(1025));
+    assert!(with("\"reason\":\"", &long).contains("too long"));
     assert!(with("\"name\":\"node-b\"", "\"name\":\"NODE-A\"").contains("can't be registered"));
     assert!(with("\"host\":\"a1a1", "\"host\":\"a2a1").contains("which is not there"));
     assert!(
