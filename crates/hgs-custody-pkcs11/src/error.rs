@@ -78,6 +78,9 @@ pub enum TokenError {
     /// The token answered, wrongly.
     #[error("the token gives wrong results")]
     WrongResult,
+    /// The module or the token takes longer to start than a caller waits.
+    #[error("the token did not start within the time to wait")]
+    Starting,
     /// Nobody came to the job in time.
     #[error("the token is busy: no turn within the time to wait")]
     Busy,
@@ -110,6 +113,9 @@ pub enum TokenError {
     /// The token's key is not the certificate's.
     #[error("the private key in the token does not belong to the certificate")]
     OtherKey,
+    /// `CKA_ALWAYS_AUTHENTICATE`: made for a person at a keyboard.
+    #[error("the key in the token asks for its PIN at each use, which is not supported")]
+    PinAtEachUse,
     /// The token shows neither modulus nor exponent of the key.
     #[error("the token does not show the public half of the key")]
     PublicHalfHidden,
@@ -166,6 +172,7 @@ impl TokenError {
                 | Self::ModuleNotLoadable { .. }
                 | Self::ModuleFailed { .. }
                 | Self::Hangs
+                | Self::Starting
                 | Self::Busy
         )
     }
@@ -178,6 +185,7 @@ impl TokenError {
             | Self::ModuleNotLoadable { .. }
             | Self::ModuleFailed { .. }
             | Self::Hangs
+            | Self::Starting
             | Self::Closing => 0,
             Self::TokenAbsent { .. } | Self::TokenAmbiguous { .. } | Self::Lost { .. } => 1,
             Self::Pin(_) => 2,
@@ -188,6 +196,7 @@ impl TokenError {
             | Self::KeyExists { .. }
             | Self::KeyNotNamed
             | Self::OtherKey
+            | Self::PinAtEachUse
             | Self::PublicHalfHidden
             | Self::Key(_) => 5,
             Self::WrongResult | Self::Unsupported | Self::Refused => 6,

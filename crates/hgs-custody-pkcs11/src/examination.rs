@@ -194,17 +194,8 @@ pub(crate) fn examine(modules: &Modules, uri: &Pkcs11Uri) -> Examination {
 
 fn examine_at(token: &Arc<Token>, oaep: Oaep, name: KeyName) -> Examination {
     let seen = token.run(move |seat| {
-        let sessions = session_limits(seat);
-        let handle = match only(seat, &name) {
-            Ok(handle) => handle,
-            Err(error) => return Ok((sessions, Err(error))),
-        };
-        let key = match key_finding(seat, handle, &name) {
-            Ok(key) => key,
-            Err(error) => return Ok((sessions, Err(error))),
-        };
-        let profile = Profile::of(seat, handle, &key.public, oaep)?;
-        Ok((sessions, Ok((key, profile.finding()))))
+        // What is wrong with the key is not the token's fault: its sessions are shown with it.
+        Ok((session_limits(seat), key_at(seat, oaep, &name)))
     });
     let report = token.report();
     let (limits, found) = match seen {
@@ -227,6 +218,17 @@ fn examine_at(token: &Arc<Token>, oaep: Oaep, name: KeyName) -> Examination {
     };
     examination.sessions = Stage::Passed(sessions);
     examination
+}
+
+fn key_at(
+    seat: &mut Seat,
+    oaep: Oaep,
+    name: &KeyName,
+) -> Result<(KeyFinding, MechanismFinding), TokenError> {
+    let handle = only(seat, name)?;
+    let key = key_finding(seat, handle, name)?;
+    let profile = Profile::of(seat, handle, &key.public, oaep)?;
+    Ok((key, profile.finding()))
 }
 
 /// How many sessions the token allows, and how many are open.

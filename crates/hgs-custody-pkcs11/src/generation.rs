@@ -3,7 +3,8 @@
 use cryptoki::error::Error;
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, ObjectClass};
-use hgs_crypto::rsa::PublicKey;
+use cryptoki::types::Ulong;
+use hgs_crypto::rsa::{MAX_MODULUS_BITS, MIN_MODULUS_BITS, PublicKey, PublicKeyError};
 
 use crate::search::KeyName;
 use crate::session::{Meaning, Seat, lost, meaning};
@@ -17,6 +18,9 @@ pub(crate) fn generate(
     bits: usize,
     usage: Usage,
 ) -> Result<PublicKey, TokenError> {
+    if !(MIN_MODULUS_BITS..=MAX_MODULUS_BITS).contains(&bits) {
+        return Err(PublicKeyError::ModulusBits(bits).into());
+    }
     for class in [ObjectClass::PRIVATE_KEY, ObjectClass::PUBLIC_KEY] {
         let found = seat.find(class, name).map_err(|error| lost(&error))?;
         if !found.is_empty() {
@@ -38,7 +42,7 @@ pub(crate) fn generate(
     public.ok_or(TokenError::PublicHalfHidden)
 }
 
-fn public_template(name: &KeyName, bits: cryptoki::types::Ulong, usage: Usage) -> Vec<Attribute> {
+fn public_template(name: &KeyName, bits: Ulong, usage: Usage) -> Vec<Attribute> {
     let mut template = vec![
         Attribute::Token(true),
         Attribute::Private(false),

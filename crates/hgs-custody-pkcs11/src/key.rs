@@ -1,5 +1,6 @@
 //! A private key in a token, and the same key in two.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use cryptoki::error::Error;
@@ -17,8 +18,8 @@ use crate::tokens::Modules;
 use crate::{Oaep, OaepPlace, TokenError};
 
 /// A private key in a token, or the same in two. When the first can't be used, the second is, at
-/// once.
-#[derive(Debug, Clone)]
+/// once. `Debug` shows the public half.
+#[derive(Clone)]
 pub struct TokenKey {
     public: PublicKey,
     lanes: Arc<[Lane]>,
@@ -49,6 +50,12 @@ impl TokenKey {
             }
         }
         Err(reason.unwrap_or(TokenError::NoModule))
+    }
+}
+
+impl fmt::Debug for TokenKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "TokenKey(of {:?})", self.public)
     }
 }
 

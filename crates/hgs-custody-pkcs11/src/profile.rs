@@ -133,12 +133,17 @@ impl Uses {
             signs: true,
             decrypts: true,
         };
-        let types = [AttributeType::Sign, AttributeType::Decrypt];
+        let types = [
+            AttributeType::Sign,
+            AttributeType::Decrypt,
+            AttributeType::AlwaysAuthenticate,
+        ];
         let attributes = seat.attributes(key, &types);
         for attribute in attributes.map_err(|error| lost(&error))? {
             match attribute {
                 Attribute::Sign(signs) => uses.signs = signs,
                 Attribute::Decrypt(decrypts) => uses.decrypts = decrypts,
+                Attribute::AlwaysAuthenticate(true) => return Err(TokenError::PinAtEachUse),
                 _ => {}
             }
         }

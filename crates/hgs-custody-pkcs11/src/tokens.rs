@@ -64,7 +64,7 @@ impl Tokens {
         Ok(self.key_of(uri, public))
     }
 
-    /// Generates a key of 2048, 3072 or 4096 bits in the token, with the label and the identifier
+    /// Generates a key of 2048 to 8192 bits, as far as the token can, in the token, with the label and the identifier
     /// that the URI names. It is sensitive and never extractable.
     ///
     /// # Errors

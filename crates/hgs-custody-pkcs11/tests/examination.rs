@@ -169,6 +169,21 @@ fn what_is_wrong_with_the_key_is_found_there() {
         let wanted = "object=absent".to_owned();
         assert_eq!(error, TokenError::KeyAbsent { wanted });
 
+        // A key that SoftHSM would ask a person for.
+        let kind = [
+            "--keypairgen",
+            "--key-type",
+            "rsa:2048",
+            "--label",
+            "person",
+        ];
+        hsm.pkcs11_tool(&[&kind[..], &["--usage-sign", "--always-auth"]].concat());
+        let (course, error) = failed(&tokens.examine(&uri(hsm, "person")));
+        assert_eq!(
+            (course.as_str(), error),
+            ("+++++!-", TokenError::PinAtEachUse)
+        );
+
         // A key that may not decrypt is found, and says so.
         tokens
             .generate(&uri(hsm, "only"), 2048, Usage::Sign)

@@ -242,6 +242,37 @@ fn a_call_that_hangs_is_an_outage_and_nothing_is_finalised_under_it() {
     });
 }
 
+/// A wait has an end, and its reason says what was waited for.
+#[test]
+fn whoever_waits_in_vain_hears_for_what() {
+    isolated(|hsm| {
+        hsm.generate("signing", "--usage-sign");
+        let proxy = Proxy::of(hsm, "proxy");
+        let tokens = tokens(proxy.module());
+        proxy.hang("C_Login");
+        let error = tokens.open(&uri(hsm, "signing")).unwrap_err();
+        assert_eq!(error, TokenError::Starting);
+        proxy.heal();
+        let key = tokens.open(&uri(hsm, "signing")).unwrap();
+        assert_eq!(sign(&key), Ok(()));
+
+        proxy.hang("C_Sign");
+        let calls = proxy.calls("C_Sign");
+        std::thread::scope(|scope| {
+            let hung = [(); 2].map(|()| scope.spawn(|| unavailable(sign(&key))));
+            // The C_Sign of a signature comes twice, and the first asks for its length.
+            until("both sessions are at work", || {
+                proxy.calls("C_Sign") == calls + 2
+            });
+            assert_eq!(unavailable(sign(&key)), TokenError::Busy.to_string());
+            let hung = hung.map(|thread| thread.join().unwrap());
+            assert_eq!(hung, [(); 2].map(|()| TokenError::Hangs.to_string()));
+        });
+        proxy.heal();
+        until("it comes back", || sign(&key).is_ok());
+    });
+}
+
 #[test]
 fn one_token_of_a_module_fails_and_the_other_goes_on() {
     isolated(|hsm| {

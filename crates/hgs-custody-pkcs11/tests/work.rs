@@ -1,7 +1,7 @@
 //! Keys in SoftHSM at work: found, used, generated, refused.
 
 use hgs_crypto::SecretBytes;
-use hgs_crypto::rsa::{OaepHash, SignatureScheme};
+use hgs_crypto::rsa::{OaepHash, PublicKeyError, SignatureScheme};
 use hgs_custody::{Capabilities, KeyError, Pkcs11Uri, PrivateKey};
 use hgs_custody_pkcs11::{ModuleSettings, Oaep, OaepPlace, Settings, TokenError, Tokens, Usage};
 use hgs_testkit::fixtures::private_key;
@@ -194,6 +194,9 @@ fn generated_keys_are_sensitive_for_one_use_and_never_overwritten() {
         let again = tokens.generate(&signing, 2048, Usage::Sign).unwrap_err();
         let wanted = "object=signing;id=%01".to_owned();
         assert_eq!(again, TokenError::KeyExists { wanted });
+        let small = tokens.generate(&named("object=small"), 1024, Usage::Sign);
+        let bits = TokenError::Key(PublicKeyError::ModulusBits(1024));
+        assert_eq!(small.unwrap_err(), bits);
         let nameless = tokens.generate(&"pkcs11:token=hgs".parse().unwrap(), 2048, Usage::Sign);
         assert_eq!(nameless.unwrap_err(), TokenError::KeyNotNamed);
         let listed = hsm.pkcs11_tool(&["--list-objects", "--type", "privkey"]);
@@ -282,6 +285,44 @@ fn only_modules_of_the_settings_are_loaded() {
             .modules
             .push(ModuleSettings::new(SoftHsm::module()));
         assert_signs(&Tokens::new(settings).open(&uri(hsm, "signing")).unwrap());
+    });
+}
+
+#[test]
+fn the_pin_comes_from_where_the_uri_says_or_the_settings() {
+    isolated(|hsm| {
+        hsm.generate("signing", "--usage-sign");
+        let plain = "pkcs11:token=hgs;object=signing";
+        let path = hsm.pin_file().display().to_string();
+        for source in [
+            format!("file:{path}"),
+            path,
+            "credential:pin".to_owned(),
+            "env:HGS_TEST_PIN".to_owned(),
+        ] {
+            let named = format!("{plain}?pin-source={source}").parse().unwrap();
+            assert_signs(&tokens().open(&named).unwrap());
+            let tokens = Tokens::new(Settings {
+                modules: vec![ModuleSettings::new(SoftHsm::module())],
+                pin_source: Some(source.parse().unwrap()),
+            });
+            assert_signs(&tokens.open(&plain.parse().unwrap()).unwrap());
+        }
+    });
+}
+
+/// attacks.md K9.
+#[test]
+fn k9_debug_of_a_token_key_shows_its_public_half_only() {
+    isolated(|hsm| {
+        hsm.generate("signing", "--usage-sign");
+        let tokens = tokens();
+        let key = tokens.open(&uri(hsm, "signing")).unwrap();
+        assert_signs(&key);
+        let public = format!("{:?}", key.public());
+        assert_eq!(format!("{key:?}"), format!("TokenKey(of {public})"));
+        let shown = format!("{tokens:?}");
+        assert!(!shown.contains(hgs_testkit::softhsm::PIN), "{shown}");
     });
 }
 

@@ -186,7 +186,8 @@ impl SoftHsm {
     }
 }
 
-/// Runs the body of a test in a process of its own that sees fresh tokens.
+/// Runs the body of a test in a process of its own that sees fresh tokens. The PIN is in the variable `HGS_TEST_PIN` and in the
+/// credential `pin` too.
 ///
 /// `body` must be a closure in the test function itself: the type's name says which test the child is to run.
 ///
@@ -208,6 +209,8 @@ pub fn isolated<F: FnOnce(&SoftHsm)>(body: F) {
     let output = Command::new(env::current_exe().unwrap())
         .args([test_of::<F>(), "--exact", "--nocapture"])
         .env(name, value)
+        .env("HGS_TEST_PIN", PIN)
+        .env("CREDENTIALS_DIRECTORY", hsm.folder())
         .env(CHILD, "")
         .output()
         .unwrap();

@@ -59,6 +59,7 @@ impl Token {
             Err(RecvTimeoutError::Timeout) if begun.load(Ordering::SeqCst) => {
                 answered.recv_timeout(patience)
             }
+            Err(RecvTimeoutError::Timeout) if !self.works() => return Err(TokenError::Starting),
             Err(RecvTimeoutError::Timeout) => return Err(TokenError::Busy),
             first => first,
         };
