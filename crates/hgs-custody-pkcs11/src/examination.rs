@@ -227,7 +227,7 @@ fn key_at(
 ) -> Result<(KeyFinding, MechanismFinding), TokenError> {
     let handle = only(seat, name)?;
     let key = key_finding(seat, handle, name)?;
-    let profile = Profile::of(seat, handle, &key.public, oaep)?;
+    let (profile, _) = Profile::of(seat, handle, &key.public, oaep)?;
     Ok((key, profile.finding()))
 }
 

@@ -109,7 +109,7 @@ impl Lane {
                 name: KeyName::of(uri),
                 public: public.clone(),
                 oaep,
-                object: Mutex::new(None),
+                known: Mutex::default(),
             })
         });
         Self {
@@ -162,7 +162,15 @@ pub(crate) struct Place {
     name: KeyName,
     public: PublicKey,
     oaep: Oaep,
-    object: Mutex<Option<Object>>,
+    known: Mutex<Known>,
+}
+
+/// What is known of a key.
+#[derive(Debug, Default)]
+struct Known {
+    object: Option<Object>,
+    /// What it did when it was last tried with success.
+    did: Option<Profile>,
 }
 
 /// The key as one life of the module knows it.
@@ -262,7 +270,7 @@ impl Place {
         let object = self.object(seat)?;
         match work(seat, &object) {
             Err(error) if meaning(&error) == Meaning::Handle => {
-                *lock(&self.object) = None;
+                lock(&self.known).object = None;
                 // Not "absent": it was there a moment ago, and a dead token finds nothing either.
                 let object = self.object(seat).map_err(|_| lost(&error))?;
                 Ok(work(seat, &object))
@@ -280,8 +288,8 @@ impl Place {
     /// The key as this life of the module knows it. Whoever comes first finds and tries it, and the
     /// others wait for that.
     fn object(self: &Arc<Self>, seat: &mut Seat) -> Result<Object, TokenError> {
-        let mut place = lock(&self.object);
-        if let Some(object) = place.filter(|object| object.life == seat.life) {
+        let mut known = lock(&self.known);
+        if let Some(object) = known.object.filter(|object| object.life == seat.life) {
             return Ok(object);
         }
         let handle = only(seat, &self.name)?;
@@ -289,17 +297,23 @@ impl Place {
         if shown.as_ref().is_some_and(|shown| *shown != self.public) {
             return Err(TokenError::OtherKey);
         }
-        let profile = Profile::of(seat, handle, &self.public, self.oaep)?;
-        if shown.is_none() && !profile.does_anything() {
-            return Err(TokenError::OtherKey);
+        let (profile, doubt) = Profile::of(seat, handle, &self.public, self.oaep)?;
+        let does_less = known.did.is_some_and(|did| !profile.does_all_of(&did));
+        if let Some(doubt) = doubt.filter(|_| does_less) {
+            return Err(doubt);
         }
         let object = Object {
             life: seat.life,
             handle,
             profile,
         };
-        *place = Some(object);
-        self.token.remember(self);
+        if profile.does_anything() {
+            known.object = Some(object);
+            known.did = Some(profile);
+            self.token.remember(self);
+        } else if shown.is_none() {
+            return Err(TokenError::OtherKey);
+        }
         Ok(object)
     }
 }

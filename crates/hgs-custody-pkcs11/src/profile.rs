@@ -24,15 +24,16 @@ pub(crate) struct Profile {
 }
 
 impl Profile {
-    /// Tries what the attributes of the key, the mechanisms of the token and the settings allow.
+    /// Tries what the attributes of the key, the mechanisms of the token and the settings allow. What
+    /// failed in a way that a broken token fails too is a doubt.
     pub(crate) fn of(
         seat: &mut Seat,
         key: ObjectHandle,
         public: &PublicKey,
         oaep: Oaep,
-    ) -> Result<Self, TokenError> {
+    ) -> Result<(Self, Option<TokenError>), TokenError> {
         let uses = Uses::of(seat, key)?;
-        let mut trials = Trials { seat, key, public };
+        let mut trials = Trials::of(seat, key, public);
         let raw = uses.decrypts && trials.offers(MechanismType::RSA_X_509)?.0;
         let native = uses.decrypts && trials.offers(MechanismType::RSA_PKCS_OAEP)?.0;
         let token = native && oaep != Oaep::Host;
@@ -47,7 +48,7 @@ impl Profile {
         if !profile.does_anything() {
             trials.is_there()?;
         }
-        Ok(profile)
+        Ok((profile, trials.doubt))
     }
 
     pub(crate) fn oaep(&self, hash: OaepHash) -> OaepPlace {
@@ -72,7 +73,7 @@ impl Profile {
         key: ObjectHandle,
         public: &PublicKey,
     ) -> Result<(), TokenError> {
-        let trials = Trials { seat, key, public };
+        let trials = Trials::of(seat, key, public);
         let schemes = [SignatureScheme::Pkcs1Sha256, SignatureScheme::PssSha256];
         let sign = schemes
             .into_iter()
@@ -99,6 +100,17 @@ impl Profile {
         opens.iter().any(|place| *place != OaepPlace::Nowhere)
             || self.pkcs1.is_some()
             || self.pss.is_some()
+    }
+
+    /// Whether it does all that `other` does, be it in another way.
+    pub(crate) fn does_all_of(&self, other: &Self) -> bool {
+        let can = |profile: &Self| {
+            let can = profile.capabilities();
+            let opens = [can.oaep_sha256, can.oaep_sha1];
+            [opens, [can.pkcs1_sha256, can.pss_sha256]].concat()
+        };
+        let pairs = can(self).into_iter().zip(can(other));
+        pairs.into_iter().all(|(own, others)| own || !others)
     }
 
     pub(crate) fn capabilities(&self) -> Capabilities {
@@ -155,9 +167,19 @@ struct Trials<'t> {
     seat: &'t mut Seat,
     key: ObjectHandle,
     public: &'t PublicKey,
+    doubt: Option<TokenError>,
 }
 
-impl Trials<'_> {
+impl<'t> Trials<'t> {
+    fn of(seat: &'t mut Seat, key: ObjectHandle, public: &'t PublicKey) -> Self {
+        Self {
+            seat,
+            key,
+            public,
+            doubt: None,
+        }
+    }
+
     fn offers(&self, mechanism: MechanismType) -> Result<(bool, bool), TokenError> {
         let offers = self.seat.offers(mechanism);
         offers.map_err(|error| lost(&error))
@@ -220,11 +242,17 @@ impl Trials<'_> {
             Ok(true) => Ok(true),
             // Not the key of this public half, or no use for it.
             Ok(false) => Ok(false),
-            Err(error) if matches!(meaning(&error), Meaning::Doubtful | Meaning::Unsupported) => {
+            Err(error) => {
+                match meaning(&error) {
+                    Meaning::Unsupported => {}
+                    Meaning::Doubtful => {
+                        self.doubt.get_or_insert_with(|| lost(&error));
+                    }
+                    _ => return Err(lost(&error)),
+                }
                 self.seat.renew()?;
                 Ok(false)
             }
-            Err(error) => Err(lost(&error)),
         }
     }
 

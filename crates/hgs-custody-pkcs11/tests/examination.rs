@@ -118,21 +118,21 @@ fn a_token_that_is_not_there_is_found_there() {
 fn what_is_wrong_with_the_pin_is_found_there() {
     isolated(|hsm| {
         hsm.generate("signing", "--usage-sign");
-        let tokens = tokens();
+        // New tokens each time: a process that is logged in is asked for no PIN any more.
         let key = uri(hsm, "signing");
         let mode = |mode| {
             let permissions = fs::Permissions::from_mode(mode);
             fs::set_permissions(hsm.pin_file(), permissions).unwrap();
         };
         mode(0o640);
-        let (course, error) = failed(&tokens.examine(&key));
+        let (course, error) = failed(&tokens().examine(&key));
         assert_eq!(course, "++!----");
         assert!(error.to_string().contains("mode 0640"), "{error}");
         assert!(error.remedy().unwrap().starts_with("run `chmod go= "));
         mode(0o600);
 
         let nowhere: Pkcs11Uri = "pkcs11:token=hgs;object=signing".parse().unwrap();
-        let (course, error) = failed(&tokens.examine(&nowhere));
+        let (course, error) = failed(&tokens().examine(&nowhere));
         assert_eq!(course, "++!----");
         assert_eq!(error, TokenError::Pin(PinError::NoSource));
 
@@ -140,7 +140,7 @@ fn what_is_wrong_with_the_pin_is_found_there() {
         fs::write(&wrong, "wrong").unwrap();
         fs::set_permissions(&wrong, fs::Permissions::from_mode(0o600)).unwrap();
         let wrong = hsm.uri("signing").replace("/pin", "/wrong");
-        let (course, error) = failed(&tokens.examine(&wrong.parse().unwrap()));
+        let (course, error) = failed(&tokens().examine(&wrong.parse().unwrap()));
         assert_eq!(course, "+++!---");
         assert!(matches!(error, TokenError::PinRefused { .. }), "{error}");
     });
