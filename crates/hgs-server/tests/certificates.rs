@@ -207,6 +207,38 @@ async fn a_rotation_reaches_the_machines_and_the_old_pair_can_go() {
     assert_eq!(refused.key_protection_code(), "WrappingNotFoundException");
 }
 
+#[tokio::test]
+async fn a_disabled_pair_opens_nothing_until_it_is_enabled() {
+    let site = Site::start().await;
+    let host = Host::numbered(0);
+    site.register(&host, "node-1").await;
+    let certificate = host.healthy(&site).await;
+    let (ingress, _) = site.protector().await;
+    for refused in for_both(&site, "fabric", |client, one| {
+        client.disable_certificate(one)
+    })
+    .await
+    {
+        assert!(refused.unwrap_err().message.contains("primary"));
+    }
+    fabric("fabric-next").add(&site).await.unwrap();
+    let halves = for_both(&site, "fabric", |client, one| {
+        client.disable_certificate(one)
+    });
+    assert!(halves.await.into_iter().all(|half| !half.unwrap().enabled));
+    let refused = ask(&site, &ingress, &certificate, V2).await;
+    assert_eq!(refused.key_protection_code(), "WrappingNotFoundException");
+    for refused in for_both(&site, "fabric", make_primary).await {
+        assert_eq!(refused.unwrap_err().code, ErrorCode::Conflict);
+    }
+    all_done(&site, "fabric", |client, one| {
+        client.enable_certificate(one)
+    })
+    .await;
+    let released = host.power_on(&site, &ingress, &certificate, V2).await;
+    assert!(opens(&released.egress, "fabric-next"));
+}
+
 /// A protector that the old guardian has signed and nobody has seen.
 fn signed_by_old(salt: u8) -> VerifiedProtector {
     let (owner, old) = (Fixture::named("owner"), Fixture::named("fabric"));
@@ -302,6 +334,9 @@ async fn invariant_no_roll_makes_a_tenants_protector_readable_by_anybody_else() 
     site.register(&host, "node-1").await;
     let certificate = host.healthy(&site).await;
     for added in tenant("Contoso", "tenant").add(&site).await.unwrap() {
+        let first = added.certificate.kind == "signing";
+        let named_new = added.findings.iter().any(|one| one.code == "new-lineage");
+        assert_eq!(named_new, first, "a tenant is new once");
         let added = added.certificate;
         assert!(added.head && !added.primary);
         assert_eq!(added.lineage, "tenant:Contoso");

@@ -175,6 +175,8 @@ pub(crate) fn release(
         owner: guardian,
         guardian,
         guardian_signing: guardian,
+        // Whatever the newest is.
+        decided_from: u64::MAX,
     }
 }
 

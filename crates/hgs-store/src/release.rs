@@ -32,6 +32,8 @@ pub struct Release {
     pub guardian: Thumbprint,
     /// The signing certificate beside it in that wrapping.
     pub guardian_signing: Thumbprint,
+    /// The generation of the state that it was decided from, or an earlier one.
+    pub decided_from: u64,
 }
 
 /// The host that keys are released to.
@@ -65,6 +67,10 @@ pub enum ReleaseRefusal {
     /// A certificate of the pair that opened the protector was disabled or removed.
     #[error("the pair that opened the protector is not enabled")]
     GuardianNotEnabled,
+    /// Since it was decided, a certificate was marked as compromised, which may be one that it wraps
+    /// the new key to.
+    #[error("a certificate was marked as compromised meanwhile")]
+    CompromisedMeanwhile,
     /// A protector made from this one has been used, and the settings refuse that.
     #[error("a protector that was made from this one has been used")]
     ProtectorSuperseded,
@@ -122,6 +128,9 @@ impl Release {
         }
         if signer.deny_list.contains(&self.serial) {
             return Err(ReleaseRefusal::SerialDenied);
+        }
+        if state.has_compromised_since(self.decided_from) {
+            return Err(ReleaseRefusal::CompromisedMeanwhile);
         }
         let is_enabled = |thumbprint| {
             let certificate = state.certificate(thumbprint);

@@ -75,6 +75,13 @@ impl State {
         find(&self.certificates, thumbprint)
     }
 
+    /// Whether a compromised certificate was written after `generation`.
+    pub(crate) fn has_compromised_since(&self, generation: u64) -> bool {
+        let mut written = self.certificates.values();
+        self.generation > generation
+            && written.any(|one| one.generation > generation && one.value.compromised.is_some())
+    }
+
     /// All hosts, by name.
     pub fn hosts(&self) -> impl Iterator<Item = &Host> {
         let ids = self.hosts_by_name.values();

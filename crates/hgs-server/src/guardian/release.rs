@@ -44,6 +44,7 @@ impl Guardian {
     ) -> Result<Vec<u8>, Refusal> {
         let begun = Instant::now();
         let now = self.clock.now();
+        let decided_from = self.store.state().generation();
         let announced = self.store.announce();
         let guardian = Arc::clone(self);
         let trial = self.trials.admission(&body, now);
@@ -57,7 +58,7 @@ impl Guardian {
             return self.record_trial(decided, &trial, now).await;
         }
         let done = match decided {
-            Ok(release) => self.record_release(release, now).await,
+            Ok(release) => self.record_release(release, decided_from, now).await,
             Err(refusal) => Err(self.record_release_refusal(refusal, now).await),
         };
         match done {
@@ -144,10 +145,11 @@ impl Guardian {
     async fn record_release(
         &self,
         release: Release,
+        decided_from: u64,
         now: Time,
     ) -> Result<(Vec<u8>, Decision), RecordedRefusal> {
         let facts = release.facts().clone();
-        let entry = entry_of(&facts, now).map_err(|refusal| (refusal, None))?;
+        let entry = entry_of(&facts, decided_from, now).map_err(|refusal| (refusal, None))?;
         let recorded = match ledger::release(&self.store, entry).await {
             Ok(recorded) => recorded,
             // That it was refused is on record already.
@@ -290,7 +292,11 @@ impl SeenProtectors for Protectors<'_> {
 }
 
 /// What the store records of a release.
-fn entry_of(facts: &ReleaseFacts, now: Time) -> Result<hgs_store::Release, Refusal> {
+fn entry_of(
+    facts: &ReleaseFacts,
+    decided_from: u64,
+    now: Time,
+) -> Result<hgs_store::Release, Refusal> {
     let (certificate, statement) = (facts.host.certificate(), facts.host.statement());
     let host = from_health(&statement.host_id);
     Ok(hgs_store::Release {
@@ -312,6 +318,7 @@ fn entry_of(facts: &ReleaseFacts, now: Time) -> Result<hgs_store::Release, Refus
         owner: facts.owner,
         guardian: facts.opened_with,
         guardian_signing: facts.opened_by,
+        decided_from,
     })
 }
 
@@ -341,6 +348,8 @@ fn refused_since(refused: ReleaseRefusal, facts: ReleaseFacts) -> Refusal {
         }
         ReleaseRefusal::SerialDenied => Reason::HealthCertificate(HealthCertificateError::Denied),
         ReleaseRefusal::GuardianNotEnabled => Reason::Open(OpenError::NoWrapping),
+        // Asked again, it is decided from the newest state.
+        ReleaseRefusal::CompromisedMeanwhile => Reason::StateUnavailable,
         ReleaseRefusal::ProtectorSuperseded => Reason::ProtectorSuperseded,
         ReleaseRefusal::EgressKnown => Reason::Internal,
     };

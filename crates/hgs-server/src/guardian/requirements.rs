@@ -3,15 +3,16 @@
 //! look at it.
 
 use hgs_pki::{Certificate, KeyUsage, Time, profile};
-use hgs_store::{CertificateKind, State};
+use hgs_store::{CertificateKind, Lineage, State};
 
 use super::overview::EXPIRY_NOTICE;
 use crate::admin::types::Finding;
 
-/// What is to be said of `certificate` when it is added to `state`.
+/// What is to be said of `certificate` when it is added to `lineage` in `state`.
 pub(crate) fn findings(
     kind: CertificateKind,
     certificate: &Certificate,
+    lineage: &Lineage,
     state: &State,
     now: Time,
 ) -> Vec<Finding> {
@@ -22,6 +23,7 @@ pub(crate) fn findings(
         validity(certificate, now),
         shared_key(kind, certificate, state),
         self_issued(certificate),
+        new_lineage(lineage, state),
     ]
     .into_iter()
     .flatten()
@@ -101,6 +103,16 @@ fn self_issued(certificate: &Certificate) -> Option<Finding> {
     })
 }
 
+/// A tenant's name that was mistyped would be another tenant's.
+fn new_lineage(lineage: &Lineage, state: &State) -> Option<Finding> {
+    let known = state.certificates().any(|other| other.lineage == *lineage);
+    (*lineage != Lineage::Fabric && !known).then(|| Finding {
+        code: "new-lineage".to_owned(),
+        severity: "note".to_owned(),
+        message: format!("it is the first certificate of {lineage}"),
+    })
+}
+
 fn warning(code: &str, message: String) -> Finding {
     Finding {
         code: code.to_owned(),
@@ -119,7 +131,8 @@ mod tests {
 
     fn codes(kind: CertificateKind, template: Template) -> Vec<String> {
         let certificate = self_signed(template, &private_key(0));
-        let found = findings(kind, &certificate, &State::default(), now());
+        let (state, lineage) = (State::default(), Lineage::Fabric);
+        let found = findings(kind, &certificate, &lineage, &state, now());
         found.into_iter().map(|finding| finding.code).collect()
     }
 

@@ -390,6 +390,30 @@ fn k4_neither_half_of_the_pair_may_be_disabled() {
     );
 }
 
+/// A release that was decided before a pair was marked may wrap the new key to it.
+#[test]
+fn k4_what_was_decided_before_a_marking_is_decided_again() {
+    let site = Site::with_pair();
+    let signing = record(CertificateKind::Signing, "fabric", 0).thumbprint();
+    let old = site.add(record(CertificateKind::Encryption, "fabric", 1));
+    let before = site.store.state().generation();
+    let release = |decided_from, ingress| {
+        let release = Release {
+            guardian_signing: signing,
+            decided_from,
+            ..fixture().release(20, ingress, ingress + 1)
+        };
+        crate::fixture::record(&site.store, release)
+    };
+    release(before, 10).unwrap();
+    site.compromise(old, time(5)).unwrap();
+    assert_eq!(
+        release(before, 20),
+        Err(Failure::Refused(ReleaseRefusal::CompromisedMeanwhile))
+    );
+    release(before + 1, 20).unwrap();
+}
+
 #[test]
 fn a_rekey_window_is_bounded_and_closes() {
     let site = Site::new();

@@ -17,7 +17,9 @@ use super::super::super::{AdminError, ErrorCode};
 use super::super::Desk;
 use super::super::read_certificate;
 use super::super::signers::optional_label;
-use crate::guardian::{InitialiseError, KeySize, communications_template, findings, self_signed};
+use crate::guardian::{
+    CertifyError, InitialiseError, KeySize, communications_template, findings, self_signed,
+};
 
 /// What is wanted of a certificate, wherever it comes from.
 struct Wanted<'w> {
@@ -68,7 +70,7 @@ impl Desk {
         let template = self.template(&wanted, given.subject.as_deref())?;
         let reference = read_reference(given.key.as_deref())?;
         let KeyReference::Pkcs11(uris) = &reference else {
-            let (certificate, key) = self_signed(template, size).map_err(AdminError::invalid)?;
+            let (certificate, key) = self_signed(template, size).map_err(not_made)?;
             return self.add(&wanted, certificate, reference, Some(Arc::new(key)));
         };
         let certificate = self
@@ -91,8 +93,8 @@ impl Desk {
     ) -> Result<AddedCertificate, AdminError> {
         let state = self.guardian.state();
         let now = self.guardian.clock().now();
-        let findings = findings(wanted.kind, &certificate, &state, now);
         let lineage = read_lineage(wanted.tenant)?;
+        let findings = findings(wanted.kind, &certificate, &lineage, &state, now);
         let thumbprint = certificate.thumbprint();
         let record = CertificateRecord {
             kind: wanted.kind,
@@ -181,6 +183,15 @@ fn read_lineage(tenant: Option<&str>) -> Result<Lineage, AdminError> {
 fn read_reference(key: Option<&str>) -> Result<KeyReference, AdminError> {
     let reference = key.map_or(Ok(KeyReference::Sealed), str::parse);
     reference.map_err(AdminError::invalid)
+}
+
+/// Whatever was asked for, the fault is in the name, or ours.
+fn not_made(error: CertifyError) -> AdminError {
+    match error {
+        CertifyError::Issue(issue) => AdminError::invalid(issue)
+            .with_remedy("name it with `--subject`, in 1 to 64 characters"),
+        other => AdminError::new(ErrorCode::Internal, other),
+    }
 }
 
 /// A key in a token can't do what its certificate is for, or can't be reached.
