@@ -5,9 +5,11 @@ mod common;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::process::Command;
 
 use common::served::{Served, configure};
 use common::{Home, Outcome};
+use hgs_testkit::softhsm::{PIN, SoftHsm};
 use serde_json::Value;
 
 struct Site {
@@ -128,8 +130,8 @@ fn a_selection_brings_what_it_depends_on_and_an_unknown_check_is_wrong_usage() {
     let mut ids = texts(&report["findings"], "id");
     ids.dedup();
     let expected = [
-        "HGS-S001", "HGS-S003", "HGS-S004", "HGS-D001", "HGS-D002", "HGS-D003", "HGS-D004",
-        "HGS-K001", "HGS-K002",
+        "HGS-S001", "HGS-S003", "HGS-S004", "HGS-D001", "HGS-D002", "HGS-D003", "HGS-D005",
+        "HGS-D004", "HGS-K001", "HGS-K002",
     ];
     assert_eq!(ids, expected);
     site.trace(" --check HGS-X001").ended(64).saying("HGS-X001");
@@ -287,6 +289,128 @@ fn copy(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+/// Whether this test may become another user and mount. Says what is left out if not.
+fn is_root(what: &str) -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        println!("left out, since only root can do it: {what}");
+    }
+    root
+}
+
+/// A guardian whose keys are in a token.
+fn with_token(hsm: &SoftHsm) -> Site {
+    let home = Home::new();
+    configure(&home);
+    let site = Site { home, served: None };
+    let module = SoftHsm::module();
+    site.append_configuration(&format!(
+        "[[pkcs11.module]]\npath = \"{}\"\nsessions = 2\n",
+        module.display()
+    ));
+    hsm.generate("signing", "--usage-sign");
+    hsm.generate("encryption", "--usage-decrypt");
+    let (name, value) = hsm.environ();
+    let mut init = site.home.command();
+    init.env(name, value).args(["init", "--config", "hgs.toml"]);
+    init.args(["--signing-key", &hsm.uri("signing")]);
+    init.args(["--encryption-key", &hsm.uri("encryption")]);
+    Outcome::of(&mut init).done();
+    site
+}
+
+const NOBODY: &str = "65534";
+
+/// The service's user can't read the PIN, though root, who asks, could.
+#[test]
+fn a_pin_that_the_service_can_not_read() {
+    if !is_root("a service that runs as another user") {
+        return;
+    }
+    let hsm = SoftHsm::new();
+    let mut site = with_token(&hsm);
+    let chown = Command::new("chown")
+        .args(["-R", &format!("{NOBODY}:{NOBODY}")])
+        .args([site.home.path(), hsm.folder()])
+        .status();
+    assert!(chown.unwrap().success());
+    std::os::unix::fs::chown(hsm.pin_file(), Some(0), Some(0)).unwrap();
+    let mut serve = Command::new(hgs_testkit::tool("setpriv", "util-linux"));
+    serve.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"]);
+    serve.arg(assert_cmd::cargo::cargo_bin!("hgs"));
+    serve.args(["serve", "--config", "hgs.toml"]);
+    let (name, value) = hsm.environ();
+    serve.env(name, value);
+    site.served = Some(Served::start_by(&site.home, serve));
+    let (causes, skipped) = site.broken();
+    assert_eq!(causes, ["HGS-T005"]);
+    for id in ["HGS-T006", "HGS-T008", "HGS-K003", "HGS-K004", "HGS-P004"] {
+        assert!(skipped.contains(&id.to_owned()), "{id}: {skipped:?}");
+    }
+    site.trace("").ended(2).saying("Permission denied");
+}
+
+/// A full disk is the cause of everything that can't be recorded.
+#[test]
+fn a_full_disk() {
+    if !is_root("a small file system") {
+        return;
+    }
+    let home = Home::new();
+    configure(&home);
+    fs::create_dir(home.file("guardian")).unwrap();
+    let mut serve = Command::new(hgs_testkit::tool("unshare", "util-linux"));
+    let script = "mount -t tmpfs -o size=24m,mode=700 tmpfs guardian && \
+                  \"$0\" init --config hgs.toml --bits 2048 >/dev/null && \
+                  exec \"$0\" serve --config hgs.toml";
+    serve.args(["--mount", "--propagation", "private", "sh", "-c", script]);
+    serve.arg(assert_cmd::cargo::cargo_bin!("hgs"));
+    let served = Served::start_by(&home, serve);
+    // As the server sees it.
+    let root = format!("/proc/{}/root", served.process());
+    let filler = home.file("guardian/filler");
+    let filler = Path::new(&root).join(filler.strip_prefix("/").unwrap());
+    let full = fs::write(filler, vec![0; 32 * 1024 * 1024]).unwrap_err();
+    assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+    let site = Site {
+        home,
+        served: Some(served),
+    };
+    let (causes, skipped) = site.broken();
+    assert_eq!(causes, ["HGS-D005"]);
+    for id in ["HGS-D006", "HGS-P004"] {
+        assert!(skipped.contains(&id.to_owned()), "{id}: {skipped:?}");
+    }
+}
+
+/// Neither is the PIN of a token in what is shown, nor in what is collected.
+#[test]
+fn k9_a_collection_holds_no_pin() {
+    let hsm = SoftHsm::new();
+    let site = with_token(&hsm);
+    let (name, value) = hsm.environ();
+    let mut trace = site.home.command();
+    trace.env(name, value);
+    trace.args([
+        "trace",
+        "--config",
+        "hgs.toml",
+        "--collect",
+        "facts",
+        "--json",
+    ]);
+    let shown = Outcome::of(&mut trace).ended(2);
+    assert_eq!(root_causes(&shown.json()), ["HGS-S003"], "it does not run");
+    assert_eq!(
+        hgs_testkit::part_of(PIN.as_bytes(), shown.out.as_bytes()),
+        None
+    );
+    for entry in fs::read_dir(site.home.file("facts")).unwrap() {
+        let file = fs::read(entry.unwrap().path()).unwrap();
+        assert_eq!(hgs_testkit::part_of(PIN.as_bytes(), &file), None);
     }
 }
 

@@ -33,15 +33,6 @@ pub(super) fn checks() -> Vec<Check<Facts>> {
             judge: master_key,
         },
         Check {
-            id: "HGS-D004",
-            group: Group::State,
-            title: "the state is sound",
-            fails_when: "the state can't be opened, was written under another master key, or is damaged or tampered with",
-            remedy: "restore the last backup of the state; see the guide on what was tampered with",
-            after: &["HGS-D003", "HGS-D001", "HGS-S004"],
-            judge: sound,
-        },
-        Check {
             id: "HGS-D005",
             group: Group::State,
             title: "the disk of the state has room",
@@ -49,6 +40,15 @@ pub(super) fn checks() -> Vec<Check<Facts>> {
             remedy: "make room on the disk of the state folder: nothing is released that can't be recorded",
             after: &["HGS-D001"],
             judge: room,
+        },
+        Check {
+            id: "HGS-D004",
+            group: Group::State,
+            title: "the state is sound",
+            fails_when: "the state can't be opened, was written under another master key, or is damaged or tampered with",
+            remedy: "restore the last backup of the state; see the guide on what was tampered with",
+            after: &["HGS-D005", "HGS-D003", "HGS-D001", "HGS-S004"],
+            judge: sound,
         },
         Check {
             id: "HGS-D006",

@@ -301,11 +301,16 @@ fn a_full_disk() {
             free: 4096,
             total: 1 << 23,
         });
+        in_state(facts).sound = problem();
         in_state(facts).writable = problem();
         at_url(facts).roll = Some(problem());
         at_url(facts).tampered_roll = None;
     });
-    assert_root(&report, "HGS-D005", &["HGS-D006", "HGS-P004", "HGS-P005"]);
+    assert_root(
+        &report,
+        "HGS-D005",
+        &["HGS-D004", "HGS-D006", "HGS-P004", "HGS-P005"],
+    );
 }
 
 #[test]

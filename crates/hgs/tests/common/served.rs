@@ -41,12 +41,17 @@ impl Served {
 
     /// As [`Self::start_with`], with `variables` in its environment.
     pub(crate) fn launch(home: &Home, configuration: &str, variables: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(assert_cmd::cargo::cargo_bin!("hgs"))
-            .args(["serve", "--config", configuration])
+        let mut command = Command::new(assert_cmd::cargo::cargo_bin!("hgs"));
+        command.args(["serve", "--config", configuration]);
+        command.env_clear().envs(variables.iter().copied());
+        Self::start_by(home, command)
+    }
+
+    /// The same by a command that ends in serving.
+    pub(crate) fn start_by(home: &Home, mut command: Command) -> Self {
+        let mut child = command
             .current_dir(home.path())
-            .env_clear()
             .env("HOME", home.path())
-            .envs(variables.iter().copied())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -69,6 +74,11 @@ impl Served {
             http,
             log: Some(log),
         }
+    }
+
+    /// The number of its process.
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id()
     }
 
     /// What hosts put before the paths of both services.
