@@ -134,6 +134,27 @@ fn a_guardian_is_restored_elsewhere_and_everybody_goes_on() {
         home.write("plain", "the state of the machine");
         home.unlocked("protector seal vm.xml --owner ann --in plain --out vm.state")
             .done();
+        // A tenant's own pair, which nobody but this guardian has.
+        let made = |kind: &str| {
+            let words =
+                format!("certificate new --type {kind} --tenant Contoso --bits 2048 --json");
+            let made = site.ask(&words).done().json();
+            made["thumbprint"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        };
+        let (signing, _) = (made("signing"), made("encryption"));
+        site.ask(&format!(
+            "certificate export {signing} --guardian --out contoso.xml"
+        ))
+        .done();
+        home.hgs(&format!(
+            "guardian import contoso contoso.xml --thumbprint {signing}"
+        ))
+        .done();
+        home.unlocked("protector new --owner ann --guardian contoso --out tenant.xml")
+            .done();
         // Two rolls: `vm.xml` is the newest, `older.xml` the one before.
         for older in ["oldest", "older"] {
             std::fs::copy(home.file("vm.xml"), home.file(&format!("{older}.xml"))).unwrap();
@@ -207,6 +228,8 @@ fn a_guardian_is_restored_elsewhere_and_everybody_goes_on() {
         assert_eq!(home.read("opened"), b"the state of the machine");
         site.host(program, "host1", "protector unwrap oldest.xml")
             .done();
+        site.host(program, "host1", "protector unwrap tenant.xml")
+            .done();
         let releases = site
             .ask_b("audit list --action release --json")
             .done()
@@ -217,7 +240,8 @@ fn a_guardian_is_restored_elsewhere_and_everybody_goes_on() {
             .iter()
             .map(|one| one["standing"].as_str().unwrap())
             .collect();
-        assert_eq!(standings, ["ancestor", "head"], "newest first");
+        assert_eq!(standings, ["new", "ancestor", "head"], "newest first");
+        assert_eq!(releases[0]["lineage"], "tenant:Contoso");
     }
     assert_eq!(served.stop().0, Some(0));
 }

@@ -2,6 +2,9 @@
 
 mod common;
 
+use std::fs;
+use std::path::Path;
+
 use common::Home;
 
 #[test]
@@ -22,4 +25,38 @@ fn shells_complete_and_every_command_has_a_page() {
     assert!(pages > 30, "{pages} pages");
     home.hgs("completions bash --out hgs.bash").done();
     assert_eq!(home.mode("hgs.bash"), 0o644);
+}
+
+/// Pages whose commands nobody runs in order still name only what is there.
+#[test]
+fn every_command_on_a_page_is_one_with_these_options() {
+    let home = Home::new();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
+    let mut commands = 0;
+    for page in fs::read_dir(folder).unwrap() {
+        let text = fs::read_to_string(page.unwrap().path()).unwrap();
+        let blocks = text.split("```sh\n").skip(1);
+        let lines = blocks.flat_map(|block| block.split("```").next().unwrap_or_default().lines());
+        for line in lines.filter(|line| line.starts_with("hgs ")) {
+            let line = line.split(" # ").next().unwrap_or_default();
+            let words = line.split(' ').skip(1);
+            let is_verb = |word: &&str| word.bytes().all(|c| c.is_ascii_lowercase() || c == b'-');
+            let verbs: Vec<_> = words
+                .clone()
+                .take_while(is_verb)
+                .filter(|word| !word.starts_with('-'))
+                .take(2)
+                .collect();
+            let mut help = home.command();
+            let help = help.args(&verbs).arg("--help").output().unwrap();
+            let help = String::from_utf8(help.stdout).unwrap();
+            for option in words.filter(|word| word.starts_with("--")) {
+                let option = option.split('=').next().unwrap_or_default();
+                assert!(help.contains(option), "{line}: no {option}");
+            }
+            assert!(!help.is_empty(), "{line}");
+            commands += 1;
+        }
+    }
+    assert!(commands > 60, "{commands}");
 }

@@ -576,3 +576,26 @@ fn what_is_missing_after_an_import_is_named() {
         assert_eq!((tampered.table.as_str(), tampered.name), expected);
     }
 }
+
+/// A newer program beside a server that has not been started again.
+#[test]
+fn a_snapshot_needs_a_schema_that_it_knows() {
+    let site = Site::new();
+    let connection = rusqlite::Connection::open(site.state().join(crate::place::DATABASE)).unwrap();
+    for (version, expected) in [(1, "reads 2 beside a server"), (3, "knows up to 2")] {
+        let sql = "UPDATE store SET schema_version = ?1";
+        connection.execute(sql, [version]).unwrap();
+        let refused = Snapshot::open(&site.state(), &master_key())
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(refused.contains(expected), "{refused}");
+    }
+    let nowhere = tempdir().unwrap();
+    let refused = Snapshot::open(nowhere.path(), &master_key()).err().unwrap();
+    assert!(matches!(refused, OpenError::NotInitialised { .. }));
+    let refused = Snapshot::open(&site.state(), &other_master_key())
+        .err()
+        .unwrap();
+    assert!(matches!(refused, OpenError::WrongMasterKey));
+}
