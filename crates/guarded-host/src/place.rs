@@ -20,7 +20,7 @@ pub(crate) struct Place {
         hide_env_values = true
     )]
     config: Option<PathBuf>,
-    /// State folder [default: /var/lib/openhgs/guarded-host, or below ~/.local/state]
+    /// State folder [default: /var/lib/guarded-host, or below ~/.local/state]
     #[arg(
         long,
         global = true,

@@ -36,7 +36,7 @@ impl Folders {
     }
 
     /// The places of the machine's own host: `/etc/openhgs/guarded-host.toml` and
-    /// `/var/lib/openhgs/guarded-host` for root, the folders of the XDG base directory
+    /// `/var/lib/guarded-host` for root, the folders of the XDG base directory
     /// specification for everybody else. `None` if there is no home folder.
     #[must_use]
     pub fn of_this_machine() -> Option<Self> {
@@ -51,7 +51,7 @@ impl Folders {
     fn system() -> Self {
         Self {
             configuration: PathBuf::from("/etc/openhgs/guarded-host.toml"),
-            state: Path::new("/var/lib/openhgs").join(PROGRAM),
+            state: Path::new("/var/lib").join(PROGRAM),
         }
     }
 
