@@ -463,6 +463,7 @@ fn record(kind: CertificateKind, certificate: &Certificate, head: bool) -> Certi
         compromised: None,
         retired: None,
         label: None,
+        sha1_only: false,
         added: now(),
     }
 }

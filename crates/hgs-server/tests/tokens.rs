@@ -9,6 +9,7 @@ use guardian::{Answer, Host, Site, ask, options, pending};
 use hgs_kps::ServiceVersion::{V1, V2};
 use hgs_pki::Certificate;
 use hgs_protector::VerifiedProtector;
+use hgs_protector::suite::KeyEncryption;
 use hgs_server::admin::Administration as _;
 use hgs_server::{CertificateSource, Guardian, InitOptions, InitialiseError, KeyProofError};
 use hgs_testkit::fixtures::{Guardian as Fixture, now};
@@ -20,11 +21,16 @@ const ENCRYPTION: &str = "guardian-encryption";
 
 /// A guardian over keys that pkcs11-tool has made, each for its one use.
 async fn site(hsm: &SoftHsm) -> Site {
+    site_with(hsm, "auto").await
+}
+
+/// The same where `oaep` says who removes the padding.
+async fn site_with(hsm: &SoftHsm, oaep: &str) -> Site {
     hsm.generate(SIGNING, "--usage-sign");
     hsm.generate(ENCRYPTION, "--usage-decrypt");
     let module = SoftHsm::module();
     let mut site = Site::empty(&format!(
-        "[[pkcs11.module]]\npath = \"{}\"\nsessions = 2\nwait = \"30s\"\n",
+        "[[pkcs11.module]]\npath = \"{}\"\nsessions = 2\nwait = \"30s\"\noaep = \"{oaep}\"\n",
         module.display()
     ));
     let options = InitOptions {
@@ -78,6 +84,29 @@ fn the_main_job_with_keys_in_a_token() {
                 assert!(primary.usable, "{primary:?}");
                 assert!(primary.key.starts_with("pkcs11:token=hgs;"), "{primary:?}");
             }
+        });
+    });
+}
+
+/// A token that knows no OAEP but that with SHA-1, where raw RSA is forbidden: owners are asked for SHA-1, and rolls keep to it.
+#[test]
+fn a_token_without_sha_256_is_asked_for_in_the_metadata() {
+    isolated(|hsm| {
+        Runtime::new().unwrap().block_on(async {
+            let site = site_with(hsm, "sha1").await;
+            let host = Host::numbered(0);
+            site.register(&host, "node-1").await;
+            let certificate = host.healthy(&site).await;
+            let (ingress, _) = site.protector().await;
+            let of = |protector: &VerifiedProtector| {
+                let wrappings = protector.wrappings().iter();
+                let algorithms = wrappings.map(|wrapping| wrapping.transport_key().encryption);
+                algorithms.collect::<Vec<_>>()
+            };
+            let expected = [KeyEncryption::RsaOaep, KeyEncryption::RsaOaepMgf1p];
+            assert_eq!(of(&ingress), expected);
+            let released = host.power_on(&site, &ingress, &certificate, V2).await;
+            assert_eq!(of(&released.egress), expected);
         });
     });
 }

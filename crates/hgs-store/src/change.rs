@@ -207,6 +207,7 @@ mod tests {
                 compromised,
                 retired,
                 label,
+                sha1_only: false,
                 added,
             }
         }

@@ -103,6 +103,7 @@ impl Fixture {
             compromised: None,
             retired: None,
             label: Some("first".parse().unwrap()),
+            sha1_only: false,
             added: time(0),
         }
     }

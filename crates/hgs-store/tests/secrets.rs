@@ -46,6 +46,7 @@ fn add_certificate(key: &Arc<SoftwareKey>) -> Transaction {
         compromised: None,
         retired: None,
         label: None,
+        sha1_only: false,
         added: act(0).time,
     };
     let key = Some(Arc::clone(key));

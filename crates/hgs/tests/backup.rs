@@ -139,10 +139,7 @@ fn a_guardian_is_restored_elsewhere_and_everybody_goes_on() {
             let words =
                 format!("certificate new --type {kind} --tenant Contoso --bits 2048 --json");
             let made = site.ask(&words).done().json();
-            made["thumbprint"]
-                .as_str()
-                .unwrap()
-                .to_owned()
+            made["thumbprint"].as_str().unwrap().to_owned()
         };
         let (signing, _) = (made("signing"), made("encryption"));
         site.ask(&format!(

@@ -2,6 +2,7 @@
 //! signatures outside of hosts' requests.
 
 use hgs_crypto::random::System;
+use hgs_crypto::rsa::OaepHash;
 use hgs_custody::key_reference::Pkcs11Uris;
 use hgs_custody_pkcs11::Usage;
 use hgs_kps::Step;
@@ -29,13 +30,13 @@ impl Guardian {
         Ok(signed_by(template, &key)?)
     }
 
-    /// Has the key of `certificate` do its work at each of `uris`. It blocks.
+    /// Has the key of `certificate` do its work at each of `uris`, and tells which hash they all do OAEP with. It blocks.
     pub(crate) fn prove_in_tokens(
         &self,
         certificate: &Certificate,
         kind: CertificateKind,
         uris: &Pkcs11Uris,
-    ) -> Result<(), InitialiseError> {
+    ) -> Result<OaepHash, InitialiseError> {
         proved_in_tokens(&self.tokens, certificate, usage(kind), uris)
     }
 

@@ -9,6 +9,7 @@ use std::thread;
 
 use hgs_crypto::SecretBytes;
 use hgs_crypto::random::System;
+use hgs_crypto::rsa::OaepHash;
 use hgs_custody::PrivateKey as _;
 use hgs_custody::seal::MasterKey;
 use hgs_custody::{KeyReference, Pkcs11Uri, Pkcs11Uris, SoftwareKey, pem, pfx};
@@ -385,6 +386,7 @@ impl Beginnings {
                 compromised: None,
                 retired: None,
                 label: None,
+                sha1_only: certified.sha1_only,
                 added: now,
             },
             key: certified.key.map(Arc::new),
@@ -402,6 +404,7 @@ impl Beginnings {
 struct Certified {
     certificate: Certificate,
     place: KeyReference,
+    sha1_only: bool,
     /// The key itself, where it is to be sealed here.
     key: Option<SoftwareKey>,
 }
@@ -416,6 +419,7 @@ impl Certified {
         Self {
             certificate,
             place: KeyReference::Sealed,
+            sha1_only: false,
             key: Some(key),
         }
     }
@@ -443,27 +447,31 @@ impl CertificateSource {
                 signed_by(template, &key)?
             }
         };
-        proved_in_tokens(tokens, &certificate, usage, &uris)?;
+        let hash = proved_in_tokens(tokens, &certificate, usage, &uris)?;
         Ok(Certified {
             certificate,
             place: KeyReference::Pkcs11(uris),
+            sha1_only: hash == OaepHash::Sha1,
             key: None,
         })
     }
 }
 
-/// Has the key of `certificate` do its work wherever it is.
+/// Has the key of `certificate` do its work wherever it is. The hash is that which all of them can do OAEP with.
 pub(super) fn proved_in_tokens(
     tokens: &Tokens,
     certificate: &Certificate,
     usage: Usage,
     uris: &Pkcs11Uris,
-) -> Result<(), InitialiseError> {
+) -> Result<OaepHash, InitialiseError> {
+    let mut hash = OaepHash::Sha256;
     for uri in uris.iter() {
         let key = tokens.open(uri).map_err(in_token(uri))?;
-        prove(&key, certificate, usage)?;
+        if prove(&key, certificate, usage)? == OaepHash::Sha1 {
+            hash = OaepHash::Sha1;
+        }
     }
-    Ok(())
+    Ok(hash)
 }
 
 pub(super) fn found_or_generated(

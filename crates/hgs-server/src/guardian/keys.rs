@@ -199,7 +199,10 @@ fn held_certificate(record: &CertificateRecord) -> Option<HeldCertificate> {
         certificate: record.certificate.clone(),
         kind: match record.kind {
             CertificateKind::Signing => HeldKind::Signing,
-            CertificateKind::Encryption => HeldKind::Encryption(KeyEncryption::default()),
+            CertificateKind::Encryption => HeldKind::Encryption(match record.sha1_only {
+                true => KeyEncryption::RsaOaepMgf1p,
+                false => KeyEncryption::RsaOaep,
+            }),
             CertificateKind::Communications => return None,
         },
         lineage: match &record.lineage {
@@ -271,6 +274,7 @@ mod tests {
             compromised: None,
             retired: None,
             label: None,
+            sha1_only: false,
             added: now(),
         }
     }

@@ -30,7 +30,8 @@ pub enum KeyProofError {
     Randomness,
 }
 
-/// Has `key` sign or decrypt something new, as `usage` says, and checks that with `certificate`.
+/// Has `key` sign or decrypt something new, as `usage` says, and checks that with `certificate`. The hash is that of OAEP:
+/// SHA-256, unless the place where the key lives can do SHA-1 only.
 ///
 /// # Errors
 /// See [`KeyProofError`].
@@ -38,7 +39,7 @@ pub(crate) fn prove(
     key: &dyn PrivateKey,
     certificate: &Certificate,
     usage: Usage,
-) -> Result<(), KeyProofError> {
+) -> Result<OaepHash, KeyProofError> {
     let thumbprint = certificate.thumbprint();
     if key.public() != certificate.public_key() {
         return Err(KeyProofError::OtherKey(thumbprint));
@@ -50,6 +51,11 @@ pub(crate) fn prove(
     let challenge =
         SecretBytes::random(32, &mut System::new()).map_err(|_| KeyProofError::Randomness)?;
     let public = certificate.public_key();
+    let can = key.capabilities().map_err(failed)?;
+    let hash = match can.oaep_sha1 && !can.oaep_sha256 {
+        true => OaepHash::Sha1,
+        false => OaepHash::Sha256,
+    };
     let proved = match usage {
         Usage::Sign => {
             let scheme = SignatureScheme::Pkcs1Sha256;
@@ -59,7 +65,6 @@ pub(crate) fn prove(
                 .is_ok()
         }
         Usage::Decrypt => {
-            let hash = OaepHash::Sha256;
             let ciphertext = public
                 .encrypt_oaep(hash, &challenge)
                 .map_err(|_| KeyProofError::WrongResult(thumbprint))?;
@@ -72,7 +77,7 @@ pub(crate) fn prove(
         }
     };
     proved
-        .then_some(())
+        .then_some(hash)
         .ok_or(KeyProofError::WrongResult(thumbprint))
 }
 
@@ -96,7 +101,7 @@ mod tests {
         };
         let ((ours, key), (other, _)) = (certified(), certified());
         for usage in [Usage::Sign, Usage::Decrypt] {
-            assert_eq!(prove(&key, &ours, usage), Ok(()));
+            assert_eq!(prove(&key, &ours, usage), Ok(OaepHash::Sha256));
             let refused = KeyProofError::OtherKey(other.thumbprint());
             assert_eq!(prove(&key, &other, usage), Err(refused));
         }

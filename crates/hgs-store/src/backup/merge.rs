@@ -271,6 +271,7 @@ impl Merge<'_> {
             compromised: earlier(ours.compromised, theirs.compromised),
             retired: earlier(ours.retired, theirs.retired),
             label: self.choose(place, "label", (&ours.label, &theirs.label), label),
+            sha1_only: false,
             added: ours.added.min(theirs.added),
         }
     }

@@ -38,6 +38,9 @@ pub struct CertificateRecord {
     /// Where its private key lives.
     #[serde(with = "text::display")]
     pub key: KeyReference,
+    /// Whether its key can decrypt RSA-OAEP with SHA-1 only, as some tokens; owners are asked to wrap to it so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sha1_only: bool,
     /// Whose succession it belongs to.
     pub lineage: Lineage,
     /// Disabled certificates open and sign nothing.

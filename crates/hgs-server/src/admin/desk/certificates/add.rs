@@ -3,6 +3,7 @@
 use std::error::Error as _;
 use std::sync::Arc;
 
+use hgs_crypto::rsa::OaepHash;
 use hgs_custody::{KeyReference, SoftwareKey};
 use hgs_pki::issue::Template;
 use hgs_pki::{Certificate as PkiCertificate, Time, Validity, profile};
@@ -43,13 +44,14 @@ impl Desk {
             primary: given.primary,
         };
         let reference = read_reference(given.key.as_deref())?;
-        if let KeyReference::Pkcs11(uris) = &reference {
-            let proved = self
+        let hash = match &reference {
+            KeyReference::Sealed => OaepHash::Sha256,
+            KeyReference::Pkcs11(uris) => self
                 .guardian
-                .prove_in_tokens(&certificate, wanted.kind, uris);
-            proved.map_err(|error| unfit_key(&error))?;
-        }
-        self.add(&wanted, certificate, reference, key)
+                .prove_in_tokens(&certificate, wanted.kind, uris)
+                .map_err(|error| unfit_key(&error))?,
+        };
+        self.add(&wanted, certificate, reference, key, hash)
     }
 
     pub(in super::super) fn add_made(
@@ -71,7 +73,8 @@ impl Desk {
         let reference = read_reference(given.key.as_deref())?;
         let KeyReference::Pkcs11(uris) = &reference else {
             let (certificate, key) = self_signed(template, size).map_err(not_made)?;
-            return self.add(&wanted, certificate, reference, Some(Arc::new(key)));
+            let key = Some(Arc::new(key));
+            return self.add(&wanted, certificate, reference, key, OaepHash::Sha256);
         };
         let certificate = self
             .guardian
@@ -80,8 +83,8 @@ impl Desk {
         let proved = self
             .guardian
             .prove_in_tokens(&certificate, wanted.kind, uris);
-        proved.map_err(|error| unfit_key(&error))?;
-        self.add(&wanted, certificate, reference, None)
+        let hash = proved.map_err(|error| unfit_key(&error))?;
+        self.add(&wanted, certificate, reference, None, hash)
     }
 
     fn add(
@@ -90,12 +93,14 @@ impl Desk {
         certificate: PkiCertificate,
         key: KeyReference,
         software_key: Option<Arc<SoftwareKey>>,
+        hash: OaepHash,
     ) -> Result<AddedCertificate, AdminError> {
         let state = self.guardian.state();
         let now = self.guardian.clock().now();
         let lineage = read_lineage(wanted.tenant)?;
         let findings = findings(wanted.kind, &certificate, &lineage, &state, now);
         let thumbprint = certificate.thumbprint();
+        let sha1_only = hash == OaepHash::Sha1;
         let record = CertificateRecord {
             kind: wanted.kind,
             certificate,
@@ -107,6 +112,7 @@ impl Desk {
             compromised: None,
             retired: None,
             label: optional_label(wanted.label)?,
+            sha1_only,
             added: now,
         };
         let mut transactions = vec![Transaction::AddCertificate {
