@@ -1,6 +1,7 @@
 //! The encrypted content: chunks of 64 KiB, each authentic for itself, its place and whether it is the last (STREAM,
 //! Hoang, Reyhanitabar, Rogaway and Vizár, 2015).
 
+use std::fmt;
 use std::io::{self, BufRead, Read, Write};
 
 use hgs_crypto::hash::hkdf_sha256;
@@ -15,7 +16,6 @@ const TAG: usize = chacha20_poly1305::TAG_LENGTH;
 const NONCE_LENGTH: usize = 16;
 
 /// A file that is being encrypted. Without [`Self::finish`] its end is missing, and whoever opens it finds that.
-#[derive(Debug)]
 pub struct Encrypted<W> {
     out: W,
     key: SecretBytes,
@@ -143,6 +143,14 @@ impl<R: BufRead> Read for Decrypted<R> {
     }
 }
 
+/// The chunk is a secret.
+impl<W: fmt::Debug> fmt::Debug for Encrypted<W> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = &mut formatter.debug_struct("Encrypted");
+        shown.field("out", &self.out).finish_non_exhaustive()
+    }
+}
+
 fn changed() -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidData,
@@ -236,6 +244,21 @@ mod tests {
             &file[NONCE_LENGTH..NONCE_LENGTH + chunk],
         ];
         assert!(opened(&swapped.concat()).is_err());
+    }
+
+    /// attacks.md K9.
+    #[test]
+    fn k9_debug_shows_no_content() {
+        let key = SecretBytes::new(vec![1; 16]);
+        let mut file = Encrypted::begin(io::sink(), &key, &mut random::System::new()).unwrap();
+        file.write_all(b"AAAA").unwrap();
+        let shown = format!("{file:?}");
+        assert_eq!(shown, "Encrypted { out: Sink, .. }");
+        let file = sealed(b"AAAA");
+        let mut reader = Decrypted::begin(&file[..], &key).unwrap();
+        reader.read_exact(&mut [0; 2]).unwrap();
+        let shown = format!("{reader:?}");
+        assert!(shown.contains("chunk: SecretBytes(..)"), "{shown}");
     }
 
     #[test]

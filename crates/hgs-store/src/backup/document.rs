@@ -3,6 +3,7 @@
 //! The header says how many lines of each kind follow, in this order: configuration (may be absent), records, protectors
 //! (parents before their children), audit records.
 
+use std::fmt;
 use std::io::{self, BufRead, Read as _, Write};
 use std::mem;
 
@@ -328,7 +329,6 @@ fn malformed(line: u64, error: &serde_json::Error) -> DocumentError {
 /// Room for a line with the largest private key, so that no reallocation leaves a copy of one behind.
 const ROOM: usize = 64 * 1024;
 
-#[derive(Debug)]
 struct Lines<R> {
     file: R,
     buffer: Vec<u8>,
@@ -353,6 +353,13 @@ impl<R: BufRead> Lines<R> {
     }
 }
 
+/// The line may be a private key.
+impl<R> fmt::Debug for Lines<R> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Lines(at {})", self.number)
+    }
+}
+
 impl<R> Drop for Lines<R> {
     fn drop(&mut self) {
         drop(SecretBytes::new(mem::take(&mut self.buffer)));
@@ -373,7 +380,7 @@ impl<'de> Deserialize<'de> for SecretText {
         impl Visitor<'_> for Text {
             type Value = SecretText;
 
-            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
                 formatter.write_str("text")
             }
 

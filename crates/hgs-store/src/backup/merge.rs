@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use hgs_custody::KeyReference;
 use hgs_pki::{Thumbprint, Time};
 use serde::Serialize;
 
@@ -89,7 +90,8 @@ pub(crate) fn merge(
     let mut changes = merge.settings();
     let certificates = merge.certificates()?;
     let signers = merge.signers();
-    let keys = merge.new_keys(&certificates, &signers);
+    let (keys, orphans) = merge.keys(&certificates, &signers);
+    changes.extend(orphans);
     let (hosts, gone) = merge.hosts()?;
     let identities = merge.identities(&hosts);
     let known = ours
@@ -368,20 +370,28 @@ impl Merge<'_> {
         }
     }
 
-    fn new_keys(
+    /// The private keys that are sealed anew, and those that nothing needs any more (attacks.md K4).
+    fn keys(
         &self,
         certificates: &BTreeMap<Thumbprint, CertificateRecord>,
         signers: &BTreeMap<Thumbprint, AttestationSigner>,
-    ) -> Vec<Digest> {
-        let certificates = certificates.values().map(|one| &one.certificate);
-        let used = certificates.chain(signers.values().map(|one| &one.certificate));
-        let used: BTreeSet<_> = used
-            .map(|one| Digest::from_bytes(*one.public_key().digest()))
+    ) -> (Vec<Digest>, Vec<Change>) {
+        let certificates = certificates.values();
+        let certificates = certificates.map(|one| (&one.certificate, Some(&one.key)));
+        let signers = signers
+            .values()
+            .map(|one| (&one.certificate, one.key.as_ref()));
+        let sealed = certificates.chain(signers);
+        let sealed = sealed.filter(|(_, key)| *key == Some(&KeyReference::Sealed));
+        let needed: BTreeSet<_> = sealed
+            .map(|(one, _)| Digest::from_bytes(*one.public_key().digest()))
             .collect();
-        let carried = self.theirs.keys.keys().copied();
-        carried
-            .filter(|key| used.contains(key) && self.ours.private_key(key).is_none())
-            .collect()
+        let is_new = |key: &Digest| needed.contains(key) && self.ours.private_key(key).is_none();
+        let new = self.theirs.keys.keys().copied().filter(is_new).collect();
+        let ours = self.ours.private_keys().map(|(key, _)| key.public_key);
+        let orphans = ours.filter(|key| !needed.contains(key));
+        let removed = orphans.map(|key| Change::Remove(RecordKey::PrivateKey(key)));
+        (new, removed.collect())
     }
 
     /// The hosts as they will be, and those of ours that go.

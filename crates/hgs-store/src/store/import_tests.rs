@@ -509,6 +509,57 @@ fn documents_that_contradict_themselves_are_refused() {
     );
 }
 
+/// attacks.md K9.
+#[test]
+fn k9_debug_shows_no_private_key() {
+    let document = Site::new().document();
+    let mut document = Document::open(&document[..]).unwrap();
+    let mut keys = 0;
+    while let Some(item) = document.next().unwrap() {
+        let shown = format!("{document:?} {item:?}");
+        assert!(
+            !shown.contains("MII") && shown.contains("Lines(at "),
+            "{shown}"
+        );
+        keys += usize::from(shown.contains("PrivateKey(KeyText"));
+    }
+    assert!(keys > 0);
+}
+
+/// attacks.md K4: a sealed key must not outlive what it was for.
+#[test]
+fn k4_a_key_that_moved_into_a_token_is_not_kept() {
+    let site = Site::new();
+    let text = String::from_utf8(site.document()).unwrap();
+    let moved = text.replacen("\"key\":\"sealed\"", "\"key\":\"pkcs11:object=moved\"", 2);
+    let lines = moved
+        .lines()
+        .filter(|line| !line.starts_with("{\"private-key\""));
+    let moved: String = lines.map(|line| format!("{line}\n")).collect();
+    let records = Document::open(text.as_bytes()).unwrap().header().records;
+    let from = format!("\"records\":{records}");
+    let moved = moved.replacen(&from, &format!("\"records\":{}", records - 1), 1);
+    let public = site.fixture.encryption_key.public();
+    let is_sealed = || {
+        let store = open(&site.state()).unwrap();
+        let key = Digest::from_bytes(*public.digest());
+        store.private_key(&key).unwrap().is_some()
+    };
+    let store = open(&site.state()).unwrap();
+    let thumbprint = site.fixture.signer.thumbprint();
+    let remove = Transaction::RemoveAttestationSigner { thumbprint };
+    store.transact(vec![remove], act(29)).unwrap();
+    drop(store);
+    assert!(is_sealed());
+    merge(
+        &site.state(),
+        moved.as_bytes(),
+        &import(Resolution::TakeTheirs),
+    )
+    .unwrap();
+    assert!(!is_sealed());
+}
+
 #[test]
 fn mutated_documents_never_panic() {
     let corpus = [Site::new().document()];
