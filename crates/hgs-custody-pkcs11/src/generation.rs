@@ -48,10 +48,9 @@ fn public_template(name: &KeyName, bits: Ulong, usage: Usage) -> Vec<Attribute> 
         Attribute::Private(false),
         Attribute::ModulusBits(bits),
         Attribute::PublicExponent(vec![1, 0, 1]),
-        match usage {
-            Usage::Sign => Attribute::Verify(true),
-            Usage::Decrypt => Attribute::Encrypt(true),
-        },
+        Attribute::Verify(usage == Usage::Sign),
+        Attribute::Encrypt(usage == Usage::Decrypt),
+        Attribute::Wrap(false),
     ];
     template.extend(name.attributes());
     template

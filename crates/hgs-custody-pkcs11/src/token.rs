@@ -141,6 +141,8 @@ impl Token {
                 info!(token = %self.selector, reason = %error, "token still unavailable");
                 *since
             }
+            // Nobody's failure: the process ends, or the settings change.
+            Breaker::Closed if *error == TokenError::Closing => Instant::now(),
             Breaker::Closed => {
                 warn!(token = %self.selector, reason = %error, "token unavailable");
                 inner.failures += 1;
