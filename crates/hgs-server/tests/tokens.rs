@@ -152,6 +152,10 @@ fn a_guardian_starts_without_its_token_and_has_it_when_it_comes() {
             let listed = site.admin(|client| client.certificates()).await.unwrap();
             let away = listed.iter().filter(|one| one.key != "sealed");
             assert!(away.map(|one| one.usable).eq([false, false]));
+            site.clock.advance(hgs_pki::Seconds::from_minutes(1));
+            while site.metric("hgs_tokens_away") != 1.0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
 
             hsm.show();
             while ask(&site, &ingress, &certificate, V2).await.status != 200 {

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::time::Duration;
 
+use hgs_custody_pkcs11::{Breaker, ModuleStatus};
 use hgs_pki::Time;
 use hgs_store::Action;
 use metrics::{Gauge, Histogram};
@@ -16,6 +17,7 @@ const RELEASES_BY_LINEAGE: &str = "hgs_releases_by_lineage_total";
 const RELEASE_SECONDS: &str = "hgs_release_duration_seconds";
 const SIGNER_EXPIRY: &str = "hgs_attestation_signer_expiry_seconds";
 const GENERATION: &str = "hgs_state_generation";
+const TOKENS_AWAY: &str = "hgs_tokens_away";
 
 /// Lines of log about strangers' refusals between two aggregates; further ones are for `debug`.
 const STRANGERS_LOGGED: u64 = 10;
@@ -26,6 +28,7 @@ pub(crate) struct Observer {
     release_seconds: Histogram,
     signer_expiry: Gauge,
     generation: Gauge,
+    tokens_away: Gauge,
 }
 
 /// One decision, in the words of its verdict or refusal. Nothing in it is secret.
@@ -68,10 +71,15 @@ impl Observer {
             "When the newest attestation signer expires, in Unix seconds.",
         );
         metrics.describe_gauge(GENERATION, "How many transactions have changed the state.");
+        metrics.describe_gauge(
+            TOKENS_AWAY,
+            "Tokens whose keys are unavailable, as of the last minute.",
+        );
         Self {
             release_seconds: metrics.histogram(RELEASE_SECONDS, &[]),
             signer_expiry: metrics.gauge(SIGNER_EXPIRY, &[]),
             generation: metrics.gauge(GENERATION, &[]),
+            tokens_away: metrics.gauge(TOKENS_AWAY, &[]),
             metrics: metrics.clone(),
         }
     }
@@ -100,6 +108,12 @@ impl Observer {
 
     pub(crate) fn generation(&self, generation: u64) {
         self.generation.set(generation as f64);
+    }
+
+    pub(crate) fn tokens(&self, modules: &[ModuleStatus]) {
+        let tokens = modules.iter().flat_map(|module| &module.tokens);
+        let away = tokens.filter(|token| token.breaker != Breaker::Closed);
+        self.tokens_away.set(away.count() as f64);
     }
 
     fn decided(&self, counter: &'static str, action: Action, decision: &Decision) {

@@ -85,6 +85,7 @@ impl Guardian {
             let next = now.checked_add(INTERVAL).unwrap_or(Time::MAX);
             self.clock.wait_until(next).await;
             self.record_strangers().await;
+            self.observer.tokens(&self.tokens.status());
             let guardian = Arc::clone(&self);
             let rotation = spawn_blocking(move || guardian.rotate(guardian.clock.now()));
             match rotation.await {
