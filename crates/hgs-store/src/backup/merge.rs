@@ -248,6 +248,7 @@ impl Merge<'_> {
                 .as_ref()
                 .map_or_else(|| "none".to_owned(), ToString::to_string)
         };
+        let key = self.choose(place, "key", (&ours.key, &theirs.key), ToString::to_string);
         CertificateRecord {
             kind: self.choose(
                 place,
@@ -256,7 +257,7 @@ impl Merge<'_> {
                 ToString::to_string,
             ),
             certificate: ours.certificate.clone(),
-            key: self.choose(place, "key", (&ours.key, &theirs.key), ToString::to_string),
+            key: key.clone(),
             lineage: self.choose(
                 place,
                 "lineage",
@@ -273,7 +274,11 @@ impl Merge<'_> {
             compromised: earlier(ours.compromised, theirs.compromised),
             retired: earlier(ours.retired, theirs.retired),
             label: self.choose(place, "label", (&ours.label, &theirs.label), label),
-            sha1_only: false,
+            // What the place of the key can do goes with the key.
+            sha1_only: match key == ours.key {
+                true => ours.sha1_only,
+                false => theirs.sha1_only,
+            },
             added: ours.added.min(theirs.added),
         }
     }

@@ -67,6 +67,7 @@ impl Site {
         CertificateRecord {
             certificate: certificate(&self.fixture.other, template),
             key: "pkcs11:token=hgs;object=tenant".parse().unwrap(),
+            sha1_only: true,
             lineage: "tenant:Contoso".parse().unwrap(),
             head: false,
             ..self.fixture.encryption_record()
