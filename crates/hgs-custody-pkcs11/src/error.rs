@@ -163,6 +163,9 @@ impl TokenError {
     }
 }
 
+/// The stage of an [`Examination`](crate::Examination) that is about the key: the token works.
+pub(crate) const KEY_STAGE: usize = 5;
+
 impl TokenError {
     /// Whether the token may be in another module than the one that said this.
     pub(crate) fn may_be_elsewhere(&self) -> bool {
@@ -198,7 +201,7 @@ impl TokenError {
             | Self::OtherKey
             | Self::PinAtEachUse
             | Self::PublicHalfHidden
-            | Self::Key(_) => 5,
+            | Self::Key(_) => KEY_STAGE,
             Self::WrongResult | Self::Unsupported | Self::Refused => 6,
         }
     }

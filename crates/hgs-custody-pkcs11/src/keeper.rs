@@ -14,6 +14,7 @@ use cryptoki::session::{Session, UserType};
 use tracing::{debug, info, warn};
 
 use crate::bell::{Woken, lock};
+use crate::error::KEY_STAGE;
 use crate::module::Module;
 use crate::pin::Pin;
 use crate::search::{self, Found};
@@ -265,9 +266,8 @@ impl Keeper {
         }
         if let (Some(place), Some(seat)) = (token.probe(), seats.first_mut()) {
             match place.probe_at(seat) {
-                // The token works, and somebody took that key away.
-                Err(TokenError::KeyAbsent { .. } | TokenError::KeyAmbiguous { .. }) => {}
-                Err(TokenError::OtherKey) => {}
+                // The token works, and somebody took that key away or put another in its place.
+                Err(error) if error.stage() == KEY_STAGE => {}
                 outcome => outcome?,
             }
         }
@@ -313,9 +313,10 @@ impl Keeper {
 fn longest_pause(tokens: &[Arc<Token>]) -> Duration {
     let beside_others = tokens.iter().any(|token| token.works());
     let lately = tokens.iter().any(|token| token.was_lost_lately());
-    match beside_others && !lately {
-        true => LONGEST_PAUSE_BESIDE_OTHERS,
-        false => LONGEST_PAUSE,
+    if beside_others && !lately {
+        LONGEST_PAUSE_BESIDE_OTHERS
+    } else {
+        LONGEST_PAUSE
     }
 }
 
