@@ -38,7 +38,7 @@ pub struct Store {
     shared: Arc<Shared>,
     keys: Arc<Keys>,
     reader: Mutex<Connection>,
-    _place: Place,
+    place: Place,
 }
 
 /// Where and for whom a store is opened.
@@ -299,7 +299,8 @@ impl Store {
     /// # Errors
     /// [`OpenError::Damaged`], and [`OpenError::Store`] when it can't be read.
     pub fn check_pages(&self) -> Result<(), OpenError> {
-        opening::check_integrity(&self.reader())
+        // By a connection of its own: whoever reads the log or the lineage need not wait for it.
+        opening::check_integrity(&engine::open_reader(self.place.database())?)
     }
 
     /// What has been done since the store was opened.
@@ -376,7 +377,7 @@ impl Found {
             shared,
             keys,
             reader: Mutex::new(reader),
-            _place: self.place,
+            place: self.place,
         })
     }
 
