@@ -39,6 +39,8 @@ mod check;
 pub mod collection;
 mod engine;
 mod facts;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod guardian;
 pub mod host;
 mod report;

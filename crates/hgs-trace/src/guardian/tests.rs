@@ -652,6 +652,27 @@ fn a_guardian_of_which_only_a_url_is_known() {
     assert_eq!(ids, expected);
 }
 
+/// What was collected elsewhere may be anything.
+#[test]
+fn facts_of_strangers_are_diagnosed_or_refused() {
+    let mut facts = sound();
+    let work = in_state(&mut facts).certificates[1].work.as_mut().unwrap();
+    work.tokens = vec![token()];
+    let corpus = vec![serde_json::to_vec(&facts).unwrap()];
+    let tokens: [&[u8]; 6] = [
+        b"null",
+        b"18446744073709551615",
+        b"-1",
+        b"{\"Err\":{\"message\":\"\"}}",
+        b"\"\\u001b\"",
+        b"\"9999-12-31T23:59:59Z\"",
+    ];
+    for mutation in hgs_testkit::Mutations::of(&corpus, &tokens).take(5_000) {
+        crate::fuzzing::fuzz_guardian_facts(&mutation);
+    }
+    crate::fuzzing::fuzz_guardian_facts(&corpus[0]);
+}
+
 #[test]
 fn facts_survive_being_written() {
     let facts = sound();

@@ -220,6 +220,22 @@ fn a_health_certificate_that_has_ended() {
     );
 }
 
+/// What was collected elsewhere may be anything.
+#[test]
+fn facts_of_strangers_are_diagnosed_or_refused() {
+    let corpus = vec![serde_json::to_vec(&sound()).unwrap()];
+    let tokens: [&[u8]; 4] = [
+        b"null",
+        b"{\"Err\":{\"message\":\"\"}}",
+        b"\"0000-01-01T00:00:00Z\"",
+        b"\"9999-12-31T23:59:59Z\"",
+    ];
+    for mutation in hgs_testkit::Mutations::of(&corpus, &tokens).take(5_000) {
+        crate::fuzzing::fuzz_host_facts(&mutation);
+    }
+    crate::fuzzing::fuzz_host_facts(&corpus[0]);
+}
+
 #[test]
 fn facts_survive_being_written() {
     let facts = sound();
