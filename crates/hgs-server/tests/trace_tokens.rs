@@ -181,7 +181,7 @@ fn a_token_that_goes_away_under_a_guardian_that_runs() {
             site.restart().await;
             let seen = site.admin(|client| client.trace()).await.unwrap();
             assert_eq!(causes(&report(seen)), [""; 0]);
-            hsm.hide();
+            fs::rename(token_folder(hsm), hsm.folder().join("away")).unwrap();
             let seen = site.admin(|client| client.trace()).await.unwrap();
             let report = report(seen);
             assert_eq!(causes(&report), ["HGS-T003"], "{report:#?}");
