@@ -5,6 +5,8 @@ mod collect;
 use std::fmt;
 use std::path::PathBuf;
 
+use hgs_client::configuration::Endpoints;
+use hgs_client::url::UrlError;
 use hgs_terminal::{AtFault, Exit, Failure, Terminal};
 use hgs_trace::collection::{self, CollectionError};
 use hgs_trace::host::{self, Facts};
@@ -22,11 +24,13 @@ use crate::place::{Place, wait_for};
 #[command(after_help = "Examples:
   guarded-host trace
   guarded-host trace --target local --detailed
+  guarded-host trace --target https://hgs2.example
   guarded-host trace --collect /tmp/trace-1")]
 pub(crate) struct Arguments {
-    /// Look at this machine only, and ask nothing over the network
-    #[arg(long, value_name = "local", value_parser = ["local"])]
-    target: Option<String>,
+    /// What to look at: `local` for nothing over the network, or the beginning of the URLs of another guardian than the one
+    /// that is configured
+    #[arg(long, value_name = "URL|local", value_parser = target)]
+    target: Option<Target>,
     /// Only these checks, and what they depend on
     #[arg(long, value_name = "ID", value_delimiter = ',')]
     check: Vec<String>,
@@ -49,8 +53,8 @@ impl Arguments {
             Some(folder) => collection::read(folder, host::ROLE).map_err(failed)?.1,
             None => {
                 let folders = place.folders()?;
-                let network = self.target.is_none();
-                wait_for(async { Ok(collect::facts(&folders, network).await) })?
+                let target = self.target.as_ref();
+                wait_for(async { Ok(collect::facts(&folders, target).await) })?
             }
         };
         if let Some(folder) = &self.collect {
@@ -68,6 +72,22 @@ impl Arguments {
         } else {
             Exit::Refused
         })
+    }
+}
+
+/// What to look at beside this machine.
+#[derive(Debug, Clone)]
+enum Target {
+    /// Nothing.
+    Local,
+    /// The services of another guardian.
+    Url(Endpoints),
+}
+
+fn target(text: &str) -> Result<Target, UrlError> {
+    match text {
+        "local" => Ok(Target::Local),
+        url => Endpoints::below(url).map(Target::Url),
     }
 }
 

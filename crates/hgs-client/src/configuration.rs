@@ -92,6 +92,20 @@ pub enum ConfigurationError {
     RelativePath,
 }
 
+impl Endpoints {
+    /// Both services where a guardian has them, below one URL such as `https://hgs.example`.
+    ///
+    /// # Errors
+    /// When the text is not the beginning of such URLs.
+    pub fn below(base: &str) -> Result<Self, UrlError> {
+        let base = base.trim_end_matches('/');
+        Ok(Self {
+            attestation: format!("{base}/Attestation").parse()?,
+            key_protection: format!("{base}/KeyProtection").parse()?,
+        })
+    }
+}
+
 impl Configuration {
     /// Reads a configuration file. No file means local mode, as a new host is.
     ///

@@ -10,8 +10,10 @@ use hgs_crypto::hex;
 use hgs_trace::host::{Attempt, Facts, HealthCertificate, Service};
 use hgs_trace::{Found, Place, PlaceKind, Problem};
 
-/// Looks at the host with these folders, and at the services that guard it if `network` allows.
-pub(super) async fn facts(folders: &Folders, network: bool) -> Facts {
+use super::Target;
+
+/// Looks at the host with these folders, and at the services that guard it or that are the target.
+pub(super) async fn facts(folders: &Folders, target: Option<&Target>) -> Facts {
     let state_folder = Place::at(&folders.state);
     let exists = state_folder.kind == PlaceKind::Folder;
     let mut facts = Facts {
@@ -36,11 +38,13 @@ pub(super) async fn facts(folders: &Folders, network: bool) -> Facts {
     if exists && facts.host_key_file.kind == PlaceKind::File {
         facts.host_key = Some(host_key(&host));
     }
-    if let Configuration::HostGuardianService(services) = host.configuration() {
-        facts.configuration = Ok(true);
-        if network {
-            facts.services = look_at(services, status.as_ref()).await;
-        }
+    let configured = match host.configuration() {
+        Configuration::Local => None,
+        Configuration::HostGuardianService(services) => Some(services.clone()),
+    };
+    facts.configuration = Ok(configured.is_some());
+    if let Some(services) = services(configured, target) {
+        facts.services = look_at(&services, status.as_ref()).await;
     }
     facts.last_attempt = status
         .and_then(|status| status.last_attempt)
@@ -50,6 +54,19 @@ pub(super) async fn facts(folders: &Folders, network: bool) -> Facts {
             remedy: attempt.remedy,
         });
     facts
+}
+
+/// The services that are looked at.
+fn services(configured: Option<Services>, target: Option<&Target>) -> Option<Services> {
+    match target {
+        None => configured,
+        Some(Target::Local) => None,
+        Some(Target::Url(endpoints)) => Some(Services {
+            primary: endpoints.clone(),
+            fallback: None,
+            certificate_authorities: configured.and_then(|all| all.certificate_authorities),
+        }),
+    }
 }
 
 /// The digest of the host key, once it has signed something that verifies.

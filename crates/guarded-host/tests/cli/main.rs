@@ -228,6 +228,11 @@ async fn a_trace_names_the_cause() {
     assert!(shown.contains("HGS-H014 pass"), "{shown}");
 
     folder.done("trace --collect facts");
+    let url = guardian.endpoints().attestation.to_string();
+    let base = url.trim_end_matches("/Attestation");
+    assert_eq!(traced(&folder, &format!("--target {base}")), sound);
+    let nobody = "--target http://127.0.0.1:1 --check HGS-H010";
+    assert_eq!(traced(&folder, nobody), failed(&["HGS-H007", "HGS-H007"]));
     guardian.stop().await;
     // Both URLs.
     assert_eq!(traced(&folder, ""), failed(&["HGS-H007", "HGS-H007"]));

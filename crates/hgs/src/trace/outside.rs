@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use hgs_client::configuration::Endpoints;
 use hgs_client::probe::{Probe, Refusal};
 use hgs_client::url::Url;
 use hgs_protector::metadata::Metadata;
@@ -16,23 +17,16 @@ use super::collect::problem;
 #[derive(Debug, Clone)]
 pub(super) struct Base {
     shown: String,
-    attestation: Url,
-    key_protection: Url,
+    endpoints: Endpoints,
 }
 
 impl FromStr for Base {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let shown = text.trim_end_matches('/').to_owned();
-        let url = |service: &str| {
-            let url: Result<Url, _> = format!("{shown}/{service}").parse();
-            url.map_err(|error| error.to_string())
-        };
         Ok(Self {
-            attestation: url("Attestation")?,
-            key_protection: url("KeyProtection")?,
-            shown,
+            endpoints: Endpoints::below(text).map_err(|error| error.to_string())?,
+            shown: text.trim_end_matches('/').to_owned(),
         })
     }
 }
@@ -46,7 +40,11 @@ pub(super) struct Roll<'r> {
 
 /// Looks at both services below `base`, as far as one gets.
 pub(super) async fn look_at(probe: &Probe, base: &Base, roll: Option<Roll<'_>>) -> Outside {
-    let mut reach = probe.reach_attestation(&base.attestation).await;
+    let Endpoints {
+        attestation,
+        key_protection,
+    } = &base.endpoints;
+    let mut reach = probe.reach_attestation(attestation).await;
     reach.url.clone_from(&base.shown);
     let mut outside = Outside {
         reach,
@@ -59,15 +57,14 @@ pub(super) async fn look_at(probe: &Probe, base: &Base, roll: Option<Roll<'_>>) 
     if !outside.reach.is_open() {
         return outside;
     }
-    outside.attestation_mode = Some(probe.attestation_mode(&base.attestation).await);
-    outside.signing_certificates = Some(probe.signing_certificates(&base.attestation).await);
-    let metadata = probe.metadata(&base.key_protection).await;
+    outside.attestation_mode = Some(probe.attestation_mode(attestation).await);
+    outside.signing_certificates = Some(probe.signing_certificates(attestation).await);
+    let metadata = probe.metadata(key_protection).await;
     outside.metadata = Some(metadata.map(|metadata| thumbprints(&metadata)));
     match roll.map(|roll| (roll.client, roll.trial)) {
         None => {}
         Some((_, Err(problem))) => outside.roll = Some(Err(problem.clone())),
         Some((client, Ok(trial))) => {
-            let key_protection = &base.key_protection;
             outside.roll = Some(good(probe, key_protection, client, trial).await);
             outside.tampered_roll = Some(bad(probe, key_protection, trial).await);
         }
@@ -111,7 +108,7 @@ mod tests {
     fn a_base_is_what_both_urls_begin_with() {
         let base: Base = "https://hgs.example:8443/".parse().unwrap();
         assert_eq!(base.shown, "https://hgs.example:8443");
-        let url = base.attestation.to_string();
+        let url = base.endpoints.attestation.to_string();
         assert_eq!(url, "https://hgs.example:8443/Attestation");
         for text in ["hgs.example", "ftp://hgs.example", "https://a b"] {
             assert!(text.parse::<Base>().is_err(), "{text}");
