@@ -651,3 +651,77 @@ async fn tenant_in_token(hsm: &SoftHsm) {
     );
     assert!(!opens(&released.egress, "fabric"));
 }
+
+/// A host that another cluster attests gets keys here for as long as, and as far as, that cluster's signer is believed.
+#[tokio::test]
+async fn another_clusters_signer_is_believed_within_its_bounds() {
+    use hgs_server::admin::changes::{AddSigner, SetSigner};
+    let (here, there) = (Site::start().await, Site::start().await);
+    let host = Host::numbered(0);
+    there.register(&host, "node-1").await;
+    let certificate = host.healthy(&there).await;
+    let (ingress, _) = here.protector().await;
+    let refused = async |why: &str| {
+        let answer = ask(&here, &ingress, &certificate, V2).await;
+        assert_eq!(
+            answer.key_protection_code(),
+            "HealthCertificateException",
+            "{why}"
+        );
+    };
+    refused("nobody believes the signer").await;
+
+    let add = AddSigner {
+        certificate: signer(&there).await.pem,
+        label: Some("second site".to_owned()),
+        maximum_validity_seconds: None,
+    };
+    let twice = add.clone();
+    let added = here
+        .admin(move |client| client.add_signer(&add))
+        .await
+        .unwrap();
+    assert_eq!((added.stage.as_str(), added.own), ("trusted", false));
+    let known = here.admin(move |client| client.add_signer(&twice)).await;
+    assert_eq!(known.unwrap_err().code, ErrorCode::Conflict);
+    host.power_on(&here, &ingress, &certificate, V2).await;
+    let record = &here.recorded("release").await[0];
+    assert_eq!(record.host_name, None, "it is no host of this registry");
+
+    let set = async |change: SetSigner| {
+        let thumbprint = added.thumbprint.clone();
+        here.admin(move |client| client.set_signer(&thumbprint, &change))
+            .await
+            .unwrap();
+    };
+    let serial = || vec![hgs_crypto::hex::encode(certificate.serial_number())];
+    set(SetSigner {
+        deny: serial(),
+        ..SetSigner::default()
+    })
+    .await;
+    refused("this one certificate is denied").await;
+    set(SetSigner {
+        allow: serial(),
+        ..SetSigner::default()
+    })
+    .await;
+    host.power_on(&here, &ingress, &certificate, V2).await;
+    set(SetSigner {
+        maximum_validity_seconds: Some(60),
+        ..SetSigner::default()
+    })
+    .await;
+    refused("it is valid for too long").await;
+    set(SetSigner {
+        maximum_validity_seconds: Some(86_400),
+        ..SetSigner::default()
+    })
+    .await;
+    host.power_on(&here, &ingress, &certificate, V2).await;
+    let thumbprint = added.thumbprint.clone();
+    here.admin(move |client| client.remove_signer(&thumbprint))
+        .await
+        .unwrap();
+    refused("the signer was removed").await;
+}
