@@ -11,7 +11,7 @@ use hgs_pki::{Certificate, CertificateCache, Seconds, SignatureCache};
 use hgs_protector::metadata::Metadata;
 use hgs_protector::{Protector, VerifiedProtector, open};
 use hgs_server::admin::changes::{AddCertificate, NewCertificate, SetCertificate, SetServer};
-use hgs_server::admin::types::{AddedCertificate, CertificateUsage, Signer};
+use hgs_server::admin::types::{AddedCertificate, AuditQuery, CertificateUsage, Signer};
 use hgs_server::admin::{AdminError, Administration as _, Client, ErrorCode};
 use hgs_testkit::fixtures::{Forge, Guardian as Fixture, Keys};
 use hgs_testkit::softhsm::{SoftHsm, isolated};
@@ -379,6 +379,15 @@ async fn invariant_no_roll_makes_a_tenants_protector_readable_by_anybody_else() 
         );
     }
 
+    let of_tenant = site
+        .audit(AuditQuery {
+            lineage: Some("tenant:Contoso".to_owned()),
+            limit: Some(1000),
+            ..AuditQuery::default()
+        })
+        .await;
+    let releases = of_tenant.iter().filter(|record| record.action == "release");
+    assert_eq!(releases.count(), 6);
     let released = &site.recorded("release").await[0];
     assert_eq!(released.lineage.as_deref(), Some("tenant:Contoso"));
     let by_lineage = "hgs_releases_by_lineage_total{lineage=\"tenant:Contoso\"}";

@@ -172,6 +172,11 @@ fn a_tenants_pair_is_exported_as_a_guardian_that_owners_import() {
     site.ask("certificate new --type encryption --bits 2048 --tenant Contoso")
         .done()
         .saying("head of its lineage");
+    let about = site.json("audit list --lineage tenant:Contoso");
+    let about = about.as_array().unwrap().iter();
+    let outcomes: Vec<_> = about.map(|record| record["outcome"].clone()).collect();
+    assert_eq!(outcomes, ["done", "done", "refused"]);
+    site.ask("audit list --lineage Contoso").ended(2);
     site.ask(&format!(
         "certificate export {signing} --guardian --out contoso.xml"
     ))

@@ -1,26 +1,22 @@
 //! The server's side: what each operation does to the guardian.
 
+mod audit;
 mod certificates;
+mod given;
 mod refused;
 mod server;
 mod signers;
 
-use std::str::FromStr;
 use std::sync::Arc;
 
-use hgs_crypto::base64;
 use hgs_crypto::random::System;
-use hgs_crypto::rsa::PublicKey;
 use hgs_custody::SoftwareKey;
-use hgs_pki::{Certificate as PkiCertificate, Thumbprint, Time};
+use hgs_pki::{Thumbprint, Time};
 use hgs_store::{
-    Act, Action, AuditEntry, AuditFilter, CertificateKind, CertificateRecord, Digest, Failure,
+    Act, Action, AuditEntry, CertificateKind, CertificateRecord, Digest, Failure,
     Host as StoredHost, HostId, HostName, Outcome, State, StoreError, Transaction,
 };
 use hgs_trace::guardian::Inside;
-use rustls::pki_types::SubjectPublicKeyInfoDer;
-use rustls::pki_types::pem::PemObject as _;
-use serde::de::DeserializeOwned;
 use tracing::error;
 
 use super::changes::{
@@ -226,7 +222,7 @@ impl Administration for Desk {
         self.transact(Transaction::AddHost {
             id,
             name: host.name.parse().map_err(AdminError::invalid)?,
-            host_key: read_host_key(&host.host_key)?,
+            host_key: given::host_key(&host.host_key)?,
         })?;
         self.shown(&id)
     }
@@ -253,7 +249,7 @@ impl Administration for Desk {
                 "the limit is 1 to {most}"
             )));
         }
-        let records = self.guardian.store().audit(&filter(query)?, limit);
+        let records = self.guardian.store().audit(&audit::filter(query)?, limit);
         let records = records.map_err(unavailable)?.into_iter();
         Ok(records.map(views::audit_record).collect())
     }
@@ -378,73 +374,6 @@ fn find_host<'s>(state: &'s State, name: &str) -> Result<&'s StoredHost, AdminEr
     host.ok_or_else(|| not_found(format_args!("there is no host {name}"), "hgs host list"))
 }
 
-/// A certificate as people have it: in PEM, or in the Base64 of its DER.
-fn read_certificate(text: &str) -> Result<PkiCertificate, AdminError> {
-    let unacceptable = |error: &dyn std::fmt::Display| {
-        AdminError::invalid(format_args!("certificate: {error}"))
-            .with_remedy("give a certificate over an RSA key of 2048 bits or more, in PEM or DER")
-    };
-    if text.contains("-----BEGIN ") {
-        return PkiCertificate::from_pem(text).map_err(|error| unacceptable(&error));
-    }
-    let compact: String = text.split_ascii_whitespace().collect();
-    let der = base64::decode(&compact).map_err(|_| unacceptable(&"neither PEM nor Base64"))?;
-    PkiCertificate::from_der(&der).map_err(|error| unacceptable(&error))
-}
-
-/// A public key as people have it: alone or in a certificate, in PEM or in the Base64 of its DER.
-fn read_host_key(text: &str) -> Result<PublicKey, AdminError> {
-    let not_a_key = || {
-        AdminError::invalid("the host key is neither a public key nor a certificate")
-            .with_remedy("export it on the host with `guarded-host host-key export`")
-    };
-    let unacceptable = |error| AdminError::invalid(format_args!("host key: {error}"));
-    if text.contains("-----BEGIN CERTIFICATE-----") {
-        let certificate = PkiCertificate::from_pem(text);
-        let certificate =
-            certificate.map_err(|error| AdminError::invalid(format_args!("host key: {error}")))?;
-        return Ok(certificate.public_key().clone());
-    }
-    let der = if text.contains("-----BEGIN ") {
-        let key = SubjectPublicKeyInfoDer::from_pem_slice(text.as_bytes());
-        key.map_err(|_| not_a_key())?.to_vec()
-    } else {
-        let compact: String = text.split_ascii_whitespace().collect();
-        base64::decode(&compact).map_err(|_| not_a_key())?
-    };
-    match PkiCertificate::from_der(&der) {
-        Ok(certificate) => Ok(certificate.public_key().clone()),
-        Err(_) => PublicKey::from_spki_der(&der).map_err(unacceptable),
-    }
-}
-
-fn filter(query: &AuditQuery) -> Result<AuditFilter, AdminError> {
-    Ok(AuditFilter {
-        since: parsed(query.since.as_deref())?,
-        until: parsed(query.until.as_deref())?,
-        before_sequence: query.before,
-        host: query.host.clone(),
-        action: named::<Action>("action", query.action.as_deref())?,
-        outcome: named::<Outcome>("outcome", query.outcome.as_deref())?,
-        protector: parsed::<Digest>(query.protector.as_deref())?,
-        lineage: None,
-    })
-}
-
-fn parsed<T: FromStr<Err: ToString>>(text: Option<&str>) -> Result<Option<T>, AdminError> {
-    text.map(str::parse)
-        .transpose()
-        .map_err(AdminError::invalid)
-}
-
-/// A value of an enumeration by its name in audit records.
-fn named<T: DeserializeOwned>(key: &str, name: Option<&str>) -> Result<Option<T>, AdminError> {
-    let value = name
-        .map(|name| serde_json::from_value(name.into()))
-        .transpose();
-    value.map_err(|_| AdminError::invalid(format_args!("there is no {key} of this name")))
-}
-
 fn not_found(message: impl ToString, listing: &str) -> AdminError {
     let remedy = format!("`{listing}` shows what there is");
     AdminError::new(ErrorCode::NotFound, message).with_remedy(remedy)
@@ -453,21 +382,4 @@ fn not_found(message: impl ToString, listing: &str) -> AdminError {
 fn unavailable(failure: StoreError) -> AdminError {
     error!(%failure, "the store did not do what an administrator asked for");
     AdminError::new(ErrorCode::Unavailable, failure)
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn any_text_is_a_host_key_or_refused(text in ".*", label in "(PUBLIC KEY|CERTIFICATE|X)") {
-            let _ = read_host_key(&text);
-            let pem = format!("-----BEGIN {label}-----\n{text}\n-----END {label}-----\n");
-            let error = read_host_key(&pem).unwrap_err();
-            prop_assert_eq!(error.code, ErrorCode::InvalidRequest);
-        }
-    }
 }

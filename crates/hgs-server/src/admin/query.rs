@@ -15,6 +15,7 @@ pub(super) fn write(query: &AuditQuery) -> Result<String, AdminError> {
         action,
         outcome,
         protector,
+        lineage,
     } = query;
     let pairs = [
         ("limit", limit.map(|limit| limit.to_string())),
@@ -25,6 +26,7 @@ pub(super) fn write(query: &AuditQuery) -> Result<String, AdminError> {
         ("action", action.clone()),
         ("outcome", outcome.clone()),
         ("protector", protector.clone()),
+        ("lineage", lineage.clone()),
     ];
     let mut text = String::new();
     for (key, value) in pairs {
@@ -57,6 +59,7 @@ pub(super) fn read(text: &str) -> Result<AuditQuery, AdminError> {
             "action" => &mut query.action,
             "outcome" => &mut query.outcome,
             "protector" => &mut query.protector,
+            "lineage" => &mut query.lineage,
             _ => {
                 return Err(AdminError::invalid(format_args!(
                     "there is no filter `{key}`"
@@ -132,10 +135,10 @@ mod tests {
         fn what_is_written_is_read_again(
             limit: Option<usize>,
             before: Option<u64>,
-            texts in [value(), value(), value(), value(), value(), value()],
+            texts in [value(), value(), value(), value(), value(), value(), value()],
         ) {
-            let [since, until, host, action, outcome, protector] = texts;
-            let query = AuditQuery { limit, before, since, until, host, action, outcome, protector };
+            let [since, until, host, action, outcome, protector, lineage] = texts;
+            let query = AuditQuery { limit, before, since, until, host, action, outcome, protector, lineage };
             prop_assert_eq!(read(&write(&query).unwrap()).unwrap(), query);
         }
 
@@ -151,7 +154,7 @@ mod tests {
             "limit=x",
             "limit=",
             "limit=1&limit=2",
-            "lineage=fabric",
+            "tenant=fabric",
             "host=a%20b",
             "host",
         ] {

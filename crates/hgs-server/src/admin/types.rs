@@ -319,6 +319,8 @@ pub struct AuditQuery {
     pub outcome: Option<String>,
     /// About the protector with this digest.
     pub protector: Option<String>,
+    /// About this lineage: `fabric`, or `tenant:` and the tenant's label.
+    pub lineage: Option<String>,
 }
 
 /// An audit record.

@@ -155,12 +155,13 @@ impl<'a> Group<'a> {
             match planned {
                 Ok(plan) => self.carry_out(transaction, plan, act, generation)?,
                 Err(refusal) => {
+                    // What it is about may have come with the ones before it.
+                    let mut entry = self.entry(transaction, act, Outcome::Refused);
                     if let Some(before) = before {
                         self.execute("ROLLBACK TO transactions")?;
                         self.execute("RELEASE transactions")?;
                         (self.state, self.whole) = before;
                     }
-                    let mut entry = self.entry(transaction, act, Outcome::Refused);
                     entry.reason = Some(refusal.to_string());
                     self.note(entry, Vec::new())?;
                     return Ok(Err(Failure::Refused(refusal)));

@@ -62,6 +62,9 @@ struct List {
     /// Only records about the protector with this digest
     #[arg(long, value_name = "DIGEST")]
     protector: Option<String>,
+    /// Only records about the fabric's or one tenant's keys and certificates: `fabric`, or `tenant:LABEL`
+    #[arg(long)]
+    lineage: Option<String>,
 }
 
 impl Arguments {
@@ -91,6 +94,7 @@ impl List {
             action: self.action,
             outcome: self.outcome,
             protector: self.protector,
+            lineage: self.lineage,
         }
     }
 }

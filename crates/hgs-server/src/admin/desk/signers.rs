@@ -9,7 +9,7 @@ use super::super::changes::{AddSigner, SetSigner};
 use super::super::routes::ALL;
 use super::super::types::Signer;
 use super::super::{AdminError, views};
-use super::{Desk, not_found, read_certificate};
+use super::{Desk, given, not_found};
 use crate::guardian::Signers;
 
 impl Desk {
@@ -29,7 +29,7 @@ impl Desk {
     }
 
     pub(super) fn add_foreign_signer(&self, wanted: &AddSigner) -> Result<Signer, AdminError> {
-        let certificate = read_certificate(&wanted.certificate)?;
+        let certificate = given::certificate(&wanted.certificate)?;
         if !certificate.is_certificate_authority() {
             return Err(AdminError::invalid(
                 "not the certificate of a signer: it may not issue certificates",

@@ -16,7 +16,7 @@ use super::super::super::changes::{AddCertificate, NewCertificate};
 use super::super::super::types::AddedCertificate;
 use super::super::super::{AdminError, ErrorCode};
 use super::super::Desk;
-use super::super::read_certificate;
+use super::super::given;
 use super::super::signers::optional_label;
 use crate::guardian::{
     CertifyError, InitialiseError, KeySize, communications_template, findings, self_signed,
@@ -36,7 +36,7 @@ impl Desk {
         given: &AddCertificate,
         key: Option<Arc<SoftwareKey>>,
     ) -> Result<AddedCertificate, AdminError> {
-        let certificate = read_certificate(&given.certificate)?;
+        let certificate = given::certificate(&given.certificate)?;
         let wanted = Wanted {
             kind: read_kind(&given.kind)?,
             tenant: given.tenant.as_deref(),
