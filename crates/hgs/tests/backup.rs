@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use common::served::{Served, configure};
 use common::{Home, Outcome};
+use hgs_testkit::softhsm::SoftHsm;
 
 /// A site in one folder: guardian A at `guardian`, hosts, an owner.
 struct Site {
@@ -26,19 +27,24 @@ fn guarded_host() -> Option<PathBuf> {
     None
 }
 
+/// The key of the backups.
+fn make_identity(home: &Home) {
+    let status = std::process::Command::new(hgs_testkit::tool("age-keygen", "age"))
+        .args(["-o", "safe.key"])
+        .current_dir(home.path())
+        .output()
+        .unwrap()
+        .status;
+    assert!(status.success());
+}
+
 impl Site {
     fn new() -> Self {
         let home = Home::new();
         configure(&home);
         home.hgs("init --config hgs.toml --name a.example --bits 2048")
             .done();
-        let status = std::process::Command::new(hgs_testkit::tool("age-keygen", "age"))
-            .args(["-o", "safe.key"])
-            .current_dir(home.path())
-            .output()
-            .unwrap()
-            .status;
-        assert!(status.success());
+        make_identity(&home);
         Self { home }
     }
 
@@ -452,4 +458,60 @@ fn a_restore_may_be_interrupted_anywhere() {
         std::fs::remove_dir_all(site.home.file("b")).unwrap();
     }
     assert!(interrupted > 3, "{interrupted}");
+}
+
+#[test]
+fn keys_in_a_token_are_named_and_found_again() {
+    let hsm = SoftHsm::new();
+    let site = Site { home: Home::new() };
+    let home = &site.home;
+    configure(home);
+    let module = format!(
+        "[[pkcs11.module]]\npath = \"{}\"\n",
+        SoftHsm::module().display()
+    );
+    let configuration = String::from_utf8(home.read("hgs.toml")).unwrap();
+    home.write("hgs.toml", configuration + &module);
+    make_identity(home);
+    hsm.generate("signing", "--usage-sign");
+    hsm.generate("encryption", "--usage-decrypt");
+    let (name, value) = hsm.environ();
+    let mut init = home.command();
+    init.env(name, &value)
+        .args(["init", "--config", "hgs.toml"]);
+    init.args(["--signing-key", &hsm.uri("signing")]);
+    init.args(["--encryption-key", &hsm.uri("encryption")]);
+    Outcome::of(&mut init).done();
+
+    // No token is needed to write a backup, nor to take it in.
+    let digest = site.export("backup.age");
+    let clear = std::process::Command::new(hgs_testkit::tool("age", "age"))
+        .args(["-d", "-i", "safe.key", "backup.age"])
+        .current_dir(home.path())
+        .output()
+        .unwrap();
+    let clear = String::from_utf8(clear.stdout).unwrap();
+    let kinds = |kind: &str| clear.lines().filter(|line| line.starts_with(kind)).count();
+    assert_eq!(kinds("{\"certificate\""), 3);
+    // The communications certificate's and the attestation signer's.
+    assert_eq!(kinds("{\"private-key\""), 2);
+    let mut certificates = clear
+        .lines()
+        .filter(|line| line.starts_with("{\"certificate\""));
+    assert!(certificates.any(|line| line.contains(&hsm.uri("encryption"))));
+    site.configure_b();
+    site.ask_b(&format!(
+        "state import backup.age --initialise --identity safe.key --digest {digest}"
+    ))
+    .done();
+    let token = value.display().to_string();
+    let served = Served::launch(home, "b.toml", &[(name, &token)]);
+    let certificates = site.ask_b("certificate list --json").done().json();
+    let certificates = certificates.as_array().unwrap();
+    assert_eq!(certificates.len(), 3);
+    assert!(
+        certificates.iter().all(|one| one["usable"] == true),
+        "{certificates:?}"
+    );
+    assert_eq!(served.stop().0, Some(0));
 }
