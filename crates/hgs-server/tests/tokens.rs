@@ -137,6 +137,27 @@ fn a_key_that_is_not_the_certificates_is_refused_and_nothing_is_made() {
     });
 }
 
+/// attacks.md K6: whatever holds for software keys holds for keys in a token. While it is away, whoever is refused is refused
+/// as always, so nobody asked it.
+#[test]
+fn k6_every_check_comes_before_the_token() {
+    isolated(|hsm| {
+        Runtime::new().unwrap().block_on(async {
+            let (site, _, certificate, ingress) = ready(hsm).await;
+            hsm.hide();
+            assert_away(&ask(&site, &ingress, &certificate, V2).await);
+
+            let stranger = Fixture::named("stranger").certificates.clone();
+            let (foreign, _) = guardian::protector_for(vec![stranger]);
+            let refused = ask(&site, &foreign, &certificate, V2).await;
+            assert_eq!(refused.key_protection_code(), "WrappingNotFoundException");
+            site.revoke("node-1").await;
+            let refused = ask(&site, &ingress, &certificate, V2).await;
+            assert_eq!(refused.key_protection_code(), "HostRevokedException");
+        });
+    });
+}
+
 /// A token that is away keeps nobody from starting, and attestation does not need it.
 #[test]
 fn a_guardian_starts_without_its_token_and_has_it_when_it_comes() {
