@@ -1,5 +1,5 @@
 //! A server under an init system: SIGTERM and SIGINT stop it, SIGHUP makes it read its TLS
-//! certificate again, and systemd, where it is there, is told when it serves. All this is about a
+//! certificate again and try tokens that are away at once, and systemd, where it is there, is told when it serves. All this is about a
 //! whole process, so only a program's `main` runs it.
 
 use std::ffi::OsString;
@@ -21,7 +21,7 @@ use crate::http::{Bound, Reloader, Stopped};
 pub async fn run(server: Bound) -> io::Result<Stopped> {
     let signals = Signals::new()?;
     let reloader = server.reloader();
-    Ok(server.run(signals.told_to_stop(&reloader)).await)
+    Ok(server.run(signals.told_to_stop(&reloader, || ())).await)
 }
 
 /// Lets a guardian serve until the process is told to stop.
@@ -37,7 +37,9 @@ pub async fn serve(guardian: Running) -> io::Result<Stopped> {
         }
     };
     let reloader = guardian.reloader().clone();
-    Ok(guardian.run(signals.told_to_stop(&reloader)).await)
+    let tokens = guardian.tokens().clone();
+    let stop = signals.told_to_stop(&reloader, move || tokens.retry());
+    Ok(guardian.run(stop).await)
 }
 
 struct Signals {
@@ -56,19 +58,20 @@ impl Signals {
     }
 
     /// Resolves when the process is told to stop.
-    async fn told_to_stop(mut self, reloader: &Reloader) {
+    async fn told_to_stop(mut self, reloader: &Reloader, on_hangup: impl Fn()) {
         notify("READY=1");
         tokio::select! {
             _ = self.terminate.recv() => info!("SIGTERM"),
             _ = self.interrupt.recv() => info!("SIGINT"),
-            () = reload_on(&mut self.hangup, reloader) => {}
+            () = reload_on(&mut self.hangup, reloader, on_hangup) => {}
         }
         notify("STOPPING=1");
     }
 }
 
-async fn reload_on(hangup: &mut Signal, reloader: &Reloader) {
+async fn reload_on(hangup: &mut Signal, reloader: &Reloader, on_hangup: impl Fn()) {
     while hangup.recv().await.is_some() {
+        on_hangup();
         let reloader = reloader.clone();
         // A failure was logged, and the certificate stays as it was.
         let _ = tokio::task::spawn_blocking(move || reloader.reload()).await;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
+use hgs_custody_pkcs11::Tokens;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinHandle, spawn_blocking};
 use tracing::error;
@@ -98,6 +99,11 @@ impl Running {
     #[must_use]
     pub fn reloader(&self) -> &Reloader {
         &self.reloader
+    }
+
+    /// The tokens in which keys may be.
+    pub(crate) fn tokens(&self) -> &Tokens {
+        self.guardian.tokens()
     }
 
     /// What it counts.
