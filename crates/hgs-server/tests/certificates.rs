@@ -624,6 +624,15 @@ async fn tenant_in_token(hsm: &SoftHsm) {
         "{objects}"
     );
 
+    // One that the guardian makes may only decrypt, so that it can't sign its own certificate.
+    let next = new("encryption", "encryption-2");
+    let made = site
+        .admin(move |client| client.new_certificate(&next))
+        .await;
+    let made = made.unwrap();
+    assert!(made.certificate.usable && !made.certificate.head);
+    assert!(made.findings.iter().all(|one| one.code != "self-signed"));
+
     // A key that is no key of the certificate, and one that is not there.
     let [(stranger, _), _] = tenant("Contoso", "tenant").halves();
     for object in ["signing", "absent"] {
