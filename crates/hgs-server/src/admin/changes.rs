@@ -1,6 +1,6 @@
 //! What administrators ask for that changes certificates, signers or settings, version 1. As with the answers
 //! ([`types`](super::types)), none of these types has room for a secret: a private key travels beside its request, see
-//! [`private_key`](super::private_key).
+//! `private_key`.
 
 use serde::{Deserialize, Serialize};
 
