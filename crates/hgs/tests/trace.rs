@@ -284,6 +284,32 @@ fn what_was_collected_is_diagnosed_alike_elsewhere() {
         .saying("inside.json");
 }
 
+/// The URL leads to somebody else, who signs and publishes other things: what was seen there stands in the place of what
+/// was seen here.
+#[test]
+fn metadata_and_signers_of_another_guardian() {
+    let (site, other) = (Site::running(), Site::running());
+    site.trace(" --collect facts --json").done();
+    let url = other.served.as_ref().unwrap().url();
+    other
+        .home
+        .hgs(&format!("trace --target {url} --collect facts --json"))
+        .done();
+    let seen = other.home.read("facts/outside.json");
+    let mut manifest: Value =
+        serde_json::from_slice(&site.home.read("facts/manifest.json")).unwrap();
+    manifest["files"]["outside.json"] = serde_json::json!({
+        "octets": seen.len(),
+        "sha256": hgs_crypto::hex::encode(&hgs_crypto::hash::sha256(&seen)),
+    });
+    site.home.write("facts/outside.json", seen);
+    site.home.write("facts/manifest.json", manifest.to_string());
+    let report = site.trace(" --from facts --json").ended(2).json();
+    assert_eq!(root_causes(&report), ["HGS-P002", "HGS-P003"]);
+    let shown = site.trace(" --from facts").ended(2);
+    shown.saying("it is signed by");
+}
+
 fn copy(from: &Path, to: &Path) {
     fs::create_dir(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
