@@ -273,6 +273,12 @@ impl Head {
         &self.encryption
     }
 
+    /// How it wants transport keys encrypted.
+    #[must_use]
+    pub fn key_encryption(&self) -> KeyEncryption {
+        self.key_encryption
+    }
+
     /// The head as a guardian, which takes two signatures the first time.
     pub(crate) fn certify(&self) -> Step<GuardianCertificates, SealError> {
         match self.certified.get() {

@@ -107,6 +107,21 @@ fn a_token_without_sha_256_is_asked_for_in_the_metadata() {
             assert_eq!(of(&ingress), expected);
             let released = host.power_on(&site, &ingress, &certificate, V2).await;
             assert_eq!(of(&released.egress), expected);
+
+            // The guardian's own trials ask for the same.
+            let inside = site.admin(|client| client.trace()).await.unwrap();
+            for certificate in &inside.state.unwrap().unwrap().certificates {
+                let Some(work) = &certificate.work else {
+                    continue;
+                };
+                let mut works = [&work.decrypts, &work.signs].into_iter().flatten();
+                assert!(works.all(Result::is_ok), "{certificate:?}");
+            }
+            let trial = site.admin(|client| client.begin_trial()).await.unwrap();
+            let answer = site
+                .post(&guardian::roll_path(V2), trial.request.as_bytes())
+                .await;
+            assert_eq!(answer.status, 200, "{}", answer.text());
         });
     });
 }

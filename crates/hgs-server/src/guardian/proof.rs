@@ -30,8 +30,7 @@ pub enum KeyProofError {
     Randomness,
 }
 
-/// Has `key` sign or decrypt something new, as `usage` says, and checks that with `certificate`. The hash is that of OAEP:
-/// SHA-256, unless the place where the key lives can do SHA-1 only.
+/// Has `key` sign or decrypt something new, as `usage` says, and checks that with `certificate`. Gives [`oaep_hash`].
 ///
 /// # Errors
 /// See [`KeyProofError`].
@@ -51,11 +50,7 @@ pub(crate) fn prove(
     let challenge =
         SecretBytes::random(32, &mut System::new()).map_err(|_| KeyProofError::Randomness)?;
     let public = certificate.public_key();
-    let can = key.capabilities().map_err(failed)?;
-    let hash = match can.oaep_sha1 && !can.oaep_sha256 {
-        true => OaepHash::Sha1,
-        false => OaepHash::Sha256,
-    };
+    let hash = oaep_hash(key).map_err(failed)?;
     let proved = match usage {
         Usage::Sign => {
             let scheme = SignatureScheme::Pkcs1Sha256;
@@ -79,6 +74,18 @@ pub(crate) fn prove(
     proved
         .then_some(hash)
         .ok_or(KeyProofError::WrongResult(thumbprint))
+}
+
+/// The hash of OAEP with which owners should wrap for `key`: SHA-256, unless the place where it lives can do SHA-1 only.
+///
+/// # Errors
+/// When that place has to be asked and is away.
+pub(crate) fn oaep_hash(key: &dyn PrivateKey) -> Result<OaepHash, KeyError> {
+    let can = key.capabilities()?;
+    Ok(match can.oaep_sha1 && !can.oaep_sha256 {
+        true => OaepHash::Sha1,
+        false => OaepHash::Sha256,
+    })
 }
 
 #[cfg(test)]

@@ -5,11 +5,11 @@ use hgs_crypto::random::System;
 use hgs_crypto::rsa::SignatureScheme;
 use hgs_custody::PrivateKey;
 use hgs_pki::Certificate;
-use hgs_protector::suite::KeyEncryption;
 use hgs_trace::guardian::Work;
 use hgs_trace::{Found, Problem};
 
 use super::super::keys::KeyTable;
+use super::super::proof::oaep_hash;
 
 /// What a key is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +47,7 @@ const LENGTH: usize = 32;
 
 fn decrypts(key: &dyn PrivateKey, certificate: &Certificate) -> Found<()> {
     let failed = |error: &dyn std::error::Error| Problem::of(error);
-    let hash = KeyEncryption::default().hash();
+    let hash = oaep_hash(key).map_err(|error| failed(&error))?;
     let secret = SecretBytes::random(LENGTH, &mut System::new()).map_err(|error| failed(&error))?;
     let encrypted = certificate.public_key().encrypt_oaep(hash, &secret);
     let encrypted = encrypted.map_err(|error| failed(&error))?;

@@ -205,7 +205,7 @@ impl Cast {
         let certifying = GuardianCertificates::certify(
             head.signing_certificate().clone(),
             head.encryption_certificate().clone(),
-            KeyEncryption::default(),
+            head.key_encryption(),
         );
         let fabric = carry_out(certifying, |key| holdings.keys.find(key).ok())?;
         let key = TransportKey::random(&mut System::new()).map_err(TrialError::of)?;
