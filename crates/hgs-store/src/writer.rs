@@ -4,8 +4,7 @@
 //! [`MAX_GROUP`], carries them out in one commit of the database, and only then answers each:
 //! while one commit waits for the disk, the next group gathers. So the cost of the disk is shared
 //! by as many as wait for it. For jobs that were announced ([`OnItsWay`]) a commit waits
-//! [`GATHERING`] at most: under load that halves the processor time of the disk, and whoever is
-//! alone waits for nobody.
+//! [`GATHERING`] at most, so that more share it; whoever is alone waits for nobody.
 
 mod group;
 
