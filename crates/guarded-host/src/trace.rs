@@ -2,7 +2,6 @@
 
 mod collect;
 
-use std::fmt;
 use std::path::PathBuf;
 
 use hgs_client::configuration::Endpoints;
@@ -10,8 +9,7 @@ use hgs_client::url::UrlError;
 use hgs_terminal::{AtFault, Exit, Failure, Terminal};
 use hgs_trace::collection::{self, CollectionError};
 use hgs_trace::host::{self, Facts};
-use hgs_trace::{Report, Selection, Shown};
-use serde::Serialize;
+use hgs_trace::{Selection, Shown};
 
 use crate::place::{Place, wait_for};
 
@@ -62,12 +60,12 @@ impl Arguments {
             collection::write(folder, host::ROLE, version, facts.time, &facts).map_err(failed)?;
             terminal.note(format_args!("The facts are in {}.", folder.display()));
         }
-        let diagnosis = Diagnosis {
-            report: facts.diagnose(&wanted),
+        let report = facts.diagnose(&wanted);
+        terminal.report(&Shown {
+            report: &report,
             detailed: self.detailed,
-        };
-        terminal.report(&diagnosis)?;
-        Ok(if diagnosis.report.works() {
+        })?;
+        Ok(if report.works() {
             Exit::Done
         } else {
             Exit::Refused
@@ -97,28 +95,5 @@ fn failed(error: CollectionError) -> Failure {
         other => Failure::of(&other)
             .at_fault(AtFault::Operator)
             .remedy("collect the facts anew with `--collect DIR`"),
-    }
-}
-
-/// A report as this command shows it.
-struct Diagnosis {
-    report: Report,
-    detailed: bool,
-}
-
-impl Serialize for Diagnosis {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.report.serialize(serializer)
-    }
-}
-
-impl fmt::Display for Diagnosis {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { report, detailed } = self;
-        let shown = Shown {
-            report,
-            detailed: *detailed,
-        };
-        shown.fmt(formatter)
     }
 }

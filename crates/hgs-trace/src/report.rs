@@ -168,6 +168,13 @@ pub struct Shown<'r> {
     pub detailed: bool,
 }
 
+impl Serialize for Shown<'_> {
+    /// The whole report, whatever of it people are shown.
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.report.serialize(serializer)
+    }
+}
+
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { report, .. } = self;

@@ -3,15 +3,13 @@
 mod collect;
 mod outside;
 
-use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use hgs_terminal::{AtFault, Exit, Failure, Terminal};
 use hgs_trace::collection::{self, CollectionError};
 use hgs_trace::guardian::{self, Facts};
-use hgs_trace::{Report, Selection, Shown};
-use serde::Serialize;
+use hgs_trace::{Selection, Shown};
 
 use crate::administration::ServerOption;
 use crate::failures::{IntoFailure, OrFail as _};
@@ -72,12 +70,12 @@ impl Arguments {
             collection::write(folder, guardian::ROLE, version, facts.time, &facts).or_fail()?;
             terminal.note(format_args!("The facts are in {}.", folder.display()));
         }
-        let diagnosis = Diagnosis {
-            report: facts.diagnose(&wanted),
+        let report = facts.diagnose(&wanted);
+        terminal.report(&Shown {
+            report: &report,
             detailed: self.detailed,
-        };
-        terminal.report(&diagnosis)?;
-        Ok(if diagnosis.report.works() {
+        })?;
+        Ok(if report.works() {
             Exit::Done
         } else {
             Exit::Refused
@@ -101,29 +99,6 @@ impl FromStr for Target {
             "local" => Ok(Self::Local),
             url => url.parse().map(Self::Url),
         }
-    }
-}
-
-/// A report as this command shows it.
-struct Diagnosis {
-    report: Report,
-    detailed: bool,
-}
-
-impl Serialize for Diagnosis {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.report.serialize(serializer)
-    }
-}
-
-impl fmt::Display for Diagnosis {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { report, detailed } = self;
-        let shown = Shown {
-            report,
-            detailed: *detailed,
-        };
-        shown.fmt(formatter)
     }
 }
 

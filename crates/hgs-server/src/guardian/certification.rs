@@ -46,7 +46,8 @@ impl Guardian {
     }
 }
 
-fn usage(kind: CertificateKind) -> Usage {
+/// What the key of a certificate of this kind does.
+pub(super) fn usage(kind: CertificateKind) -> Usage {
     match kind {
         CertificateKind::Encryption => Usage::Decrypt,
         CertificateKind::Signing | CertificateKind::Communications => Usage::Sign,

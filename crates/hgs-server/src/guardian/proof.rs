@@ -1,8 +1,8 @@
 //! Whether a private key does what its certificate is for: not asked, but tried.
 
-use hgs_crypto::SecretBytes;
 use hgs_crypto::random::System;
 use hgs_crypto::rsa::{OaepHash, SignatureScheme};
+use hgs_crypto::{CryptoError, SecretBytes};
 use hgs_custody::{KeyError, PrivateKey};
 use hgs_custody_pkcs11::Usage;
 use hgs_pki::{Certificate, Thumbprint};
@@ -47,33 +47,59 @@ pub(crate) fn prove(
         certificate: thumbprint,
         error,
     };
-    let challenge =
-        SecretBytes::random(32, &mut System::new()).map_err(|_| KeyProofError::Randomness)?;
-    let public = certificate.public_key();
     let hash = oaep_hash(key).map_err(failed)?;
-    let proved = match usage {
+    match works(key, certificate, usage) {
+        Ok(true) => Ok(hash),
+        Ok(false) | Err(Untried::Encryption(_)) => Err(KeyProofError::WrongResult(thumbprint)),
+        // The ciphertext was made for this key.
+        Err(Untried::Key(KeyError::Refused)) if usage == Usage::Decrypt => {
+            Err(KeyProofError::WrongResult(thumbprint))
+        }
+        Err(Untried::Key(error)) => Err(failed(error)),
+        Err(Untried::Randomness(_)) => Err(KeyProofError::Randomness),
+    }
+}
+
+/// Why there is no result of a private key's work.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Untried {
+    /// The key did nothing.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// There is no randomness to try it with.
+    #[error(transparent)]
+    Randomness(CryptoError),
+    /// Nothing could be encrypted to the certificate.
+    #[error(transparent)]
+    Encryption(CryptoError),
+}
+
+/// Whether `key` signs or decrypts something new so that `certificate` agrees.
+///
+/// # Errors
+/// See [`Untried`].
+pub(crate) fn works(
+    key: &dyn PrivateKey,
+    certificate: &Certificate,
+    usage: Usage,
+) -> Result<bool, Untried> {
+    // As many octets as a transport key has.
+    let challenge = SecretBytes::random(32, &mut System::new()).map_err(Untried::Randomness)?;
+    let public = certificate.public_key();
+    match usage {
         Usage::Sign => {
             let scheme = SignatureScheme::Pkcs1Sha256;
-            let signature = key.sign(scheme, challenge.expose()).map_err(failed)?;
-            public
-                .verify(scheme, challenge.expose(), &signature)
-                .is_ok()
+            let signature = key.sign(scheme, challenge.expose())?;
+            let verified = public.verify(scheme, challenge.expose(), &signature);
+            Ok(verified.is_ok())
         }
         Usage::Decrypt => {
-            let ciphertext = public
-                .encrypt_oaep(hash, &challenge)
-                .map_err(|_| KeyProofError::WrongResult(thumbprint))?;
-            match key.decrypt(hash, &ciphertext) {
-                Ok(plaintext) => plaintext == challenge,
-                // It was made for this key.
-                Err(KeyError::Refused) => false,
-                Err(error) => return Err(failed(error)),
-            }
+            let hash = oaep_hash(key)?;
+            let ciphertext = public.encrypt_oaep(hash, &challenge);
+            let ciphertext = ciphertext.map_err(Untried::Encryption)?;
+            Ok(key.decrypt(hash, &ciphertext)? == challenge)
         }
-    };
-    proved
-        .then_some(hash)
-        .ok_or(KeyProofError::WrongResult(thumbprint))
+    }
 }
 
 /// The hash of OAEP with which owners should wrap for `key`: SHA-256, unless the place where it lives can do SHA-1 only.

@@ -191,7 +191,8 @@ pub(super) fn signed_by(
     }
 }
 
-fn certified(
+/// A certificate over `subject` that `issuer`, whose key is `key`, signs.
+pub(super) fn certified(
     template: Template,
     subject: &PublicKey,
     issuer: Issuer<'_>,

@@ -1,16 +1,16 @@
 //! Health certificates of a host that does not exist.
 
-use hgs_crypto::random::{self, System};
-use hgs_crypto::rsa::{PublicKey, SignatureScheme};
+use hgs_crypto::rsa::PublicKey;
 use hgs_kps::{Lineage, SKEW};
 use hgs_pki::health::{
     self, AttestationMode, HealthCertificate, HealthKind, HealthStatement, HealthValidity, HostId,
 };
-use hgs_pki::issue::{Issuer, prepare};
+use hgs_pki::issue::Issuer;
 use hgs_pki::{Certificate, Time};
 use hgs_trace::{Found, Problem};
 
 use super::super::keys::{KeyTable, Snapshot};
+use super::super::rotation::certified;
 use super::super::signers::Signers;
 
 /// The id of the synthetic host. The ids of registered hosts are 128 random bits.
@@ -33,16 +33,9 @@ pub(super) fn health_certificate(
     let kind = HealthKind::Encryption;
     let template = health::template(kind, &statement, HealthValidity::SHORTEST);
     let template = template.map_err(|error| failed(&error))?;
-    let serial = random::array(&mut System::new()).map_err(|error| failed(&error))?;
-    let issuer = Issuer::Certificate(signer);
-    let prepared =
-        prepare(template, identity_key, issuer, serial).map_err(|error| failed(&error))?;
     let key = keys.find(&signer.thumbprint());
     let key = key.map_err(|away| failed(&away))?;
-    let signature = key.sign(SignatureScheme::Pkcs1Sha256, prepared.to_be_signed());
-    let signature = signature.map_err(|error| failed(&error))?;
-    prepared
-        .assemble(&signature)
+    certified(template, identity_key, Issuer::Certificate(signer), key)
         .map_err(|error| failed(&error))
 }
 

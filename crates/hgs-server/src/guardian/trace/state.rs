@@ -1,17 +1,17 @@
 //! The state, its certificates and signers.
 
 use hgs_attest::signer::SignerStage;
+use hgs_custody_pkcs11::Usage;
 use hgs_pki::{KeyUsage, Time};
-use hgs_store::{
-    AttestationSigner, AuditFilter, CertificateKind, CertificateRecord, OpenError, Store,
-};
+use hgs_store::{AttestationSigner, AuditFilter, CertificateRecord, OpenError, Store};
 use hgs_trace::guardian::{Certificate, Signer, State, Work};
 use hgs_trace::{Found, Problem};
 
+use super::super::certification::usage;
 use super::super::keys::{Holdings, Snapshot};
 use super::super::signers::Signers;
 use super::issue;
-use super::keys::{Use, work};
+use super::keys::work;
 use super::tokens::Examiner;
 
 /// What a store holds, and how it is.
@@ -64,18 +64,10 @@ fn certificate(
         let usages = certificate.key_usage();
         usages.is_none_or(|usages| usages.contains(usage))
     };
-    let for_use = match record.kind {
-        CertificateKind::Encryption => Use::Decryption,
-        CertificateKind::Signing | CertificateKind::Communications => Use::Signing,
-    };
+    let usage = usage(record.kind);
     Certificate {
         thumbprint: record.thumbprint().to_string(),
-        kind: match record.kind {
-            CertificateKind::Signing => "signing",
-            CertificateKind::Encryption => "encryption",
-            CertificateKind::Communications => "communications",
-        }
-        .to_owned(),
+        kind: record.kind.to_string(),
         subject: certificate.subject().to_owned(),
         label: record.label.as_ref().map(ToString::to_string),
         lineage: record.lineage.to_string(),
@@ -88,8 +80,8 @@ fn certificate(
         validity: certificate.validity().into(),
         added: record.added,
         work: record.enabled.then(|| Work {
-            tokens: examiner.ways(&record.key, certificate, for_use),
-            ..work(&holdings.keys, certificate, for_use)
+            tokens: examiner.ways(&record.key, certificate, usage),
+            ..work(&holdings.keys, certificate, usage)
         }),
     }
 }
@@ -109,11 +101,11 @@ fn signer(
         own: signer.is_own(),
         validity: signer.certificate.validity().into(),
         work: signs.then(|| {
-            let (certificate, for_use) = (&signer.certificate, Use::Signing);
-            let ways = |reference| examiner.ways(reference, certificate, for_use);
+            let (certificate, usage) = (&signer.certificate, Usage::Sign);
+            let ways = |reference| examiner.ways(reference, certificate, usage);
             Work {
                 tokens: signer.key.as_ref().map(ways).unwrap_or_default(),
-                ..work(&holdings.keys, certificate, for_use)
+                ..work(&holdings.keys, certificate, usage)
             }
         }),
     }

@@ -3,13 +3,11 @@
 use hgs_custody::{KeyReference, PinSource, Pkcs11Uri};
 use hgs_custody_pkcs11::{
     Examination, KeyFinding, MechanismFinding, ModuleFinding, OaepPlace, Stage, TokenError,
-    TokenFinding, Tokens,
+    TokenFinding, Tokens, Usage,
 };
 use hgs_pki::Certificate;
 use hgs_trace::guardian::{Attributes, Sessions, Token};
 use hgs_trace::{Found, Place, Problem};
-
-use super::keys::Use;
 
 /// Who is asked about tokens.
 #[derive(Clone, Copy)]
@@ -25,18 +23,18 @@ impl Examiner<'_> {
         &self,
         reference: &KeyReference,
         certificate: &Certificate,
-        for_use: Use,
+        usage: Usage,
     ) -> Vec<Token> {
         match reference {
             KeyReference::Sealed => Vec::new(),
             KeyReference::Pkcs11(uris) => {
-                let ways = uris.iter().map(|uri| self.way(uri, certificate, for_use));
+                let ways = uris.iter().map(|uri| self.way(uri, certificate, usage));
                 ways.collect()
             }
         }
     }
 
-    fn way(&self, uri: &Pkcs11Uri, certificate: &Certificate, for_use: Use) -> Token {
+    fn way(&self, uri: &Pkcs11Uri, certificate: &Certificate, usage: Usage) -> Token {
         let seen = self.tokens.examine(uri);
         let source = uri.pin_source.as_ref().or(self.pin_source);
         Token {
@@ -68,7 +66,7 @@ impl Examiner<'_> {
                 extractable: key.extractable,
             }),
             mechanisms: match &seen.mechanisms {
-                Stage::Passed(mechanisms) => Some(able(mechanisms, for_use)),
+                Stage::Passed(mechanisms) => Some(able(mechanisms, usage)),
                 stage => found(stage, |_| String::new()),
             },
         }
@@ -110,22 +108,22 @@ fn module(seen: &Examination) -> Option<Found<String>> {
 }
 
 /// Whether the token has what the work takes.
-fn able(mechanisms: &MechanismFinding, for_use: Use) -> Found<String> {
+fn able(mechanisms: &MechanismFinding, usage: Usage) -> Found<String> {
     let shown = |place: OaepPlace| match place {
         OaepPlace::Token => "in the token",
         OaepPlace::Host => "raw RSA in the token, its padding removed here",
         OaepPlace::Nowhere => "not at all",
     };
-    match for_use {
-        Use::Decryption if mechanisms.oaep_sha256 == OaepPlace::Nowhere => Err(Problem::new(
+    match usage {
+        Usage::Decrypt if mechanisms.oaep_sha256 == OaepPlace::Nowhere => Err(Problem::new(
             format_args!("OAEP with SHA-256 {}", shown(OaepPlace::Nowhere)),
         )),
-        Use::Decryption => Ok(format!(
+        Usage::Decrypt => Ok(format!(
             "OAEP with SHA-256 {}",
             shown(mechanisms.oaep_sha256)
         )),
-        Use::Signing if mechanisms.pkcs1_sha256 => Ok("PKCS #1 signatures with SHA-256".to_owned()),
-        Use::Signing => Err(Problem::new("no PKCS #1 signatures with SHA-256")),
+        Usage::Sign if mechanisms.pkcs1_sha256 => Ok("PKCS #1 signatures with SHA-256".to_owned()),
+        Usage::Sign => Err(Problem::new("no PKCS #1 signatures with SHA-256")),
     }
 }
 
