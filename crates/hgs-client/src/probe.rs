@@ -6,6 +6,7 @@ use std::sync::Arc;
 use hgs_crypto::hash::sha256;
 use hgs_crypto::hex;
 use hgs_kps::ServiceVersion;
+use hgs_kps::wire::{Algorithms, RollTransportKeyRequest};
 use hgs_pki::{CertificateCache, SignatureCache, Validity};
 use hgs_protector::metadata::Metadata;
 use hgs_trace::{Clocks, Found, Presented, Problem, Reach};
@@ -22,17 +23,6 @@ use crate::{Surroundings, attestation, key_protection};
 pub struct Probe {
     client: Client,
     clock: Arc<dyn Clock>,
-}
-
-/// What became of a request to roll that is known to be bad.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refusal {
-    /// It was refused, with this code.
-    Refused(String),
-    /// It was answered with keys.
-    Released,
-    /// There was no answer of the protocol.
-    NoAnswer(Problem),
 }
 
 impl Probe {
@@ -114,32 +104,28 @@ impl Probe {
         metadata.map_err(|error| Problem::of(&error))
     }
 
-    /// Sends a request to roll that somebody else has made, and returns the body of the answer.
+    /// Asks the service at `key_protection` for keys without a health certificate, and returns the code by which it
+    /// refuses. The request is as large as one for a protector of many wrappings.
     ///
     /// # Errors
-    /// Why there is none.
-    pub async fn roll(&self, key_protection: &Url, request: &str) -> Found<Vec<u8>> {
-        let answer = self.post(key_protection, request).await;
-        answer.map_err(|cause| problem(&cause))
-    }
-
-    /// Sends a request to roll that must be refused.
-    pub async fn bad_roll(&self, key_protection: &Url, request: &str) -> Refusal {
-        match self.post(key_protection, request).await {
-            Ok(_) => Refusal::Released,
-            Err(Cause::KeyProtection(KeyProtectionFailure::Refused { name, .. })) => {
-                Refusal::Refused(name)
-            }
-            Err(cause) => Refusal::NoAnswer(problem(&cause)),
+    /// Why there is no refusal of the protocol.
+    pub async fn refusal(&self, key_protection: &Url) -> Found<String> {
+        let request = RollTransportKeyRequest {
+            ingress_protector: vec![b' '; PROBE_PROTECTOR],
+            health_certificate: b"no health certificate".to_vec(),
+            algorithms: Algorithms::default(),
+        };
+        let (version, body) = (ServiceVersion::V2, request.to_xml());
+        match key_protection::post(&self.client, key_protection, version, body).await {
+            Ok(_) => Err(Problem::new("it was answered with keys")),
+            Err(Cause::KeyProtection(KeyProtectionFailure::Refused { name, .. })) => Ok(name),
+            Err(cause) => Err(problem(&cause)),
         }
     }
-
-    async fn post(&self, key_protection: &Url, request: &str) -> Result<Vec<u8>, Cause> {
-        let (version, body) = (ServiceVersion::V2, request.as_bytes().to_vec());
-        let answer = key_protection::post(&self.client, key_protection, version, body).await?;
-        Ok(answer.to_vec())
-    }
 }
+
+/// Octets of the protector in a request that must be refused; in Base64 they are a third more.
+const PROBE_PROTECTOR: usize = 96 * 1024;
 
 fn presented(leaf: &[u8]) -> Presented {
     Presented {

@@ -59,6 +59,7 @@ fn report(inside: Inside) -> Report {
         configuration: Some(Ok(vec![])),
         service: Some(Service::Answers),
         inside: Some(inside),
+        synthetic_roll: None,
         outside: vec![],
     };
     facts.diagnose(&Selection::All)

@@ -202,6 +202,7 @@ mod tests {
             configuration: Some(Ok(vec![])),
             service: None,
             inside: None,
+            synthetic_roll: None,
             outside: vec![],
         }
     }

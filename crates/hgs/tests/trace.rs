@@ -109,7 +109,7 @@ fn a_sound_guardian_passes_with_a_line_for_each_group() {
     };
     for id in [
         "HGS-S003", "HGS-D004", "HGS-D006", "HGS-M002", "HGS-K003", "HGS-K004", "HGS-A002",
-        "HGS-N006", "HGS-P003", "HGS-P004", "HGS-P005",
+        "HGS-N006", "HGS-P003", "HGS-P004", "HGS-P005", "HGS-P006",
     ] {
         assert_eq!(outcome(id).as_deref(), Some("pass"), "{id}");
     }
@@ -149,7 +149,9 @@ fn from_elsewhere_what_everybody_sees_is_judged() {
     let ids = texts(&report["findings"], "id");
     assert_eq!(
         ids,
-        ["HGS-N005", "HGS-N006", "HGS-P001", "HGS-P002", "HGS-P003"]
+        [
+            "HGS-N005", "HGS-N006", "HGS-P001", "HGS-P002", "HGS-P003", "HGS-P006"
+        ]
     );
     away.hgs("trace --target hgs.example").ended(64);
 }
@@ -208,7 +210,7 @@ fn a_tls_certificate_for_another_name() {
     let report = site.trace(&ca).ended(2).json();
     assert_eq!(root_causes(&report), ["HGS-N003"]);
     let skipped = skipped(&report);
-    for id in ["HGS-N007", "HGS-P001", "HGS-P004"] {
+    for id in ["HGS-N007", "HGS-P001", "HGS-P006"] {
         assert!(skipped.contains(&id.to_owned()), "{id}: {skipped:?}");
     }
     let evidence = &report["findings"].as_array().unwrap();
@@ -227,7 +229,7 @@ fn a_tls_certificate_of_the_right_name_that_nobody_here_trusts() {
     let (causes, skipped) = site.broken();
     assert_eq!(causes, ["HGS-N007"]);
     assert!(
-        skipped.contains(&"HGS-P004".to_owned()),
+        skipped.contains(&"HGS-P006".to_owned()),
         "over HTTPS: {skipped:?}"
     );
 }
@@ -257,9 +259,7 @@ fn a_listener_that_does_not_answer() {
     let report = report.json();
     assert_eq!(root_causes(&report), ["HGS-N006"]);
     let skipped = skipped(&report);
-    let expected = [
-        "HGS-N007", "HGS-P001", "HGS-P002", "HGS-P003", "HGS-P004", "HGS-P005",
-    ];
+    let expected = ["HGS-N007", "HGS-P001", "HGS-P002", "HGS-P003", "HGS-P006"];
     assert_eq!(skipped, expected);
 }
 

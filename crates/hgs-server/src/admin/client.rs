@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hgs_custody::SoftwareKey;
-use hgs_trace::guardian::Inside;
+use hgs_trace::guardian::{Inside, SyntheticRoll};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
 use hyper::header::{CONTENT_TYPE, HOST};
@@ -27,7 +27,7 @@ use super::routes::{ALL, Operation, is_item};
 use super::types::{
     AddHost, AddedCertificate, AuditQuery, AuditRecord, Certificate, CertificateDetail,
     CertificateUsage, GuardianDocument, Host, HostDetail, RecordExport, RevokeHost, ServerSettings,
-    Signer, Status, Trial, TrialAnswer, TrialVerdict,
+    Signer, Status,
 };
 use super::{AdminError, Administration, ErrorCode, private_key, query};
 
@@ -314,12 +314,8 @@ impl Administration for Client {
         self.ask(Operation::Trace, "")
     }
 
-    fn begin_trial(&self) -> Result<Trial, AdminError> {
-        self.ask(Operation::BeginTrial, "")
-    }
-
-    fn judge_trial(&self, id: &str, answer: &TrialAnswer) -> Result<TrialVerdict, AdminError> {
-        self.tell(Operation::JudgeTrial, plain(id, "trial")?, answer)
+    fn synthetic_roll(&self) -> Result<SyntheticRoll, AdminError> {
+        self.ask(Operation::SyntheticRoll, "")
     }
 
     fn record_export(&self, export: &RecordExport) -> Result<AuditRecord, AdminError> {

@@ -16,7 +16,7 @@ use hgs_store::{
     Act, Action, AuditEntry, CertificateKind, CertificateRecord, Digest, Failure,
     Host as StoredHost, HostId, HostName, Outcome, State, StoreError, Transaction,
 };
-use hgs_trace::guardian::Inside;
+use hgs_trace::guardian::{Inside, SyntheticRoll};
 use tracing::error;
 
 use super::changes::{
@@ -25,7 +25,7 @@ use super::changes::{
 use super::types::{
     AddHost, AddedCertificate, AuditQuery, AuditRecord, Certificate, CertificateDetail,
     CertificateUsage, GuardianDocument, Host, HostDetail, Listener, RecordExport, RevokeHost,
-    ServerSettings, Signer, Status, Trial, TrialAnswer, TrialVerdict,
+    ServerSettings, Signer, Status,
 };
 use super::{AdminError, Administration, ErrorCode, views};
 use crate::guardian::{Guardian, Signers, Snapshot};
@@ -272,16 +272,8 @@ impl Administration for Desk {
         Ok(self.guardian.examine())
     }
 
-    fn begin_trial(&self) -> Result<Trial, AdminError> {
-        let trial = self.guardian.begin_trial(&self.actor);
-        trial.map_err(|failure| AdminError::new(ErrorCode::Unavailable, failure))
-    }
-
-    fn judge_trial(&self, id: &str, answer: &TrialAnswer) -> Result<TrialVerdict, AdminError> {
-        let verdict = self.guardian.judge_trial(id, answer.body.as_bytes());
-        verdict.ok_or_else(|| {
-            AdminError::new(ErrorCode::NotFound, "there is no such trial, or it is over")
-        })
+    fn synthetic_roll(&self) -> Result<SyntheticRoll, AdminError> {
+        Ok(self.guardian.synthetic_roll(&self.actor))
     }
 
     fn record_export(&self, export: &RecordExport) -> Result<AuditRecord, AdminError> {

@@ -31,13 +31,13 @@ pub(crate) use service::AdminService;
 use std::sync::Arc;
 
 use hgs_custody::SoftwareKey;
-use hgs_trace::guardian::Inside;
+use hgs_trace::guardian::{Inside, SyntheticRoll};
 
 use changes::{AddCertificate, AddSigner, NewCertificate, SetCertificate, SetServer, SetSigner};
 use types::{
     AddHost, AddedCertificate, AuditQuery, AuditRecord, Certificate, CertificateDetail,
     CertificateUsage, GuardianDocument, Host, HostDetail, RecordExport, RevokeHost, ServerSettings,
-    Signer, Status, Trial, TrialAnswer, TrialVerdict,
+    Signer, Status,
 };
 
 /// Everything that administrators and reviewers can ask for. Calls block.
@@ -217,18 +217,12 @@ pub trait Administration {
     /// See [`AdminError`].
     fn trace(&self) -> Result<Inside, AdminError>;
 
-    /// Makes up a host, an owner and a protector, and the requests of a roll that is to go through the listeners. It
-    /// opens nothing that anybody else has.
+    /// Makes up a host, an owner and a protector, and has their roll decided as those of hosts are, but through no
+    /// listener. Leaves records and changes nothing.
     ///
     /// # Errors
-    /// [`ErrorCode::Unavailable`] when a key does not work; see [`AdminError`] for others.
-    fn begin_trial(&self) -> Result<Trial, AdminError>;
-
-    /// Says whether what a listener answered to the request of a trial is what the synthetic host needs.
-    ///
-    /// # Errors
-    /// [`ErrorCode::NotFound`] when the trial is over; see [`AdminError`] for others.
-    fn judge_trial(&self, id: &str, answer: &TrialAnswer) -> Result<TrialVerdict, AdminError>;
+    /// See [`AdminError`]; a roll that fails is an answer.
+    fn synthetic_roll(&self) -> Result<SyntheticRoll, AdminError>;
 
     /// Records that the state was written to an encrypted file, by whoever could read the state and its master key
     /// anyway: nothing of the state goes this way.

@@ -33,8 +33,7 @@ pub(super) enum Operation {
     Audit,
     AuditRecord,
     Trace,
-    BeginTrial,
-    JudgeTrial,
+    SyntheticRoll,
     RecordExport,
 }
 
@@ -93,8 +92,7 @@ pub(super) const ROUTES: &[Route] = &[
     route!(Audit, "audit", GET "/v1/audit", Reviewer),
     route!(AuditRecord, "audit_record", GET "/v1/audit/{item}", Reviewer),
     route!(Trace, "trace", GET "/v1/trace", Reviewer),
-    route!(BeginTrial, "begin_trial", POST "/v1/trials", Reviewer),
-    route!(JudgeTrial, "judge_trial", POST "/v1/trials/{item}", Reviewer),
+    route!(SyntheticRoll, "synthetic_roll", POST "/v1/trace/roll", Reviewer),
     route!(RecordExport, "record_export", POST "/v1/exports", Administrator),
 ];
 
@@ -190,11 +188,11 @@ mod tests {
     #[test]
     fn only_what_changes_nothing_is_for_reviewers() {
         for route in ROUTES {
-            // A trial leaves a record, and changes nothing.
-            let is_trial = route.path.starts_with("/v1/trials");
+            // A synthetic roll leaves records, and changes nothing.
+            let is_synthetic = route.operation == Operation::SyntheticRoll;
             assert_eq!(
                 route.role == Role::Reviewer,
-                route.method == Method::GET || is_trial,
+                route.method == Method::GET || is_synthetic,
                 "{}",
                 route.name
             );

@@ -201,11 +201,7 @@ pub(super) fn dispatch(
             desk.audit_record(sequence).map(|record| json(&record))
         }
         Operation::Trace => desk.trace().map(|inside| json(&inside)),
-        Operation::BeginTrial => desk.begin_trial().map(|trial| json(&trial)),
-        Operation::JudgeTrial => {
-            let verdict = desk.judge_trial(item, &body(request)?);
-            verdict.map(|verdict| json(&verdict))
-        }
+        Operation::SyntheticRoll => desk.synthetic_roll().map(|roll| json(&roll)),
         Operation::RecordExport => {
             let record = desk.record_export(&body(request)?);
             record.map(|record| json(&record))

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use hgs_custody::SoftwareKey;
-use hgs_trace::guardian::Inside;
+use hgs_trace::guardian::{Inside, SyntheticRoll};
 use hyper::{HeaderMap, Method, StatusCode};
 use tokio::sync::oneshot;
 
@@ -19,7 +19,7 @@ use super::service::{answer, dispatch};
 use super::types::{
     AddHost, AddedCertificate, AuditQuery, AuditRecord, Certificate, CertificateDetail,
     CertificateUsage, GuardianDocument, Host, HostDetail, RecordExport, RevokeHost, ServerSettings,
-    Signer, Status, Trial, TrialAnswer, TrialVerdict,
+    Signer, Status,
 };
 use super::{AdminError, Administration, Client, ErrorCode};
 use crate::config::{Admin, Layout};
@@ -131,11 +131,8 @@ impl Administration for Recorder {
     fn trace(&self) -> Result<Inside, AdminError> {
         self.note("trace")
     }
-    fn begin_trial(&self) -> Result<Trial, AdminError> {
-        self.note("begin_trial")
-    }
-    fn judge_trial(&self, _: &str, _: &TrialAnswer) -> Result<TrialVerdict, AdminError> {
-        self.note("judge_trial")
+    fn synthetic_roll(&self) -> Result<SyntheticRoll, AdminError> {
+        self.note("synthetic_roll")
     }
     fn record_export(&self, _: &RecordExport) -> Result<AuditRecord, AdminError> {
         self.note("record_export")
@@ -153,9 +150,6 @@ fn ask_for_everything(administration: &impl Administration) -> Vec<String> {
     };
     let revocation = RevokeHost {
         reason: String::new(),
-    };
-    let trial_answer = TrialAnswer {
-        body: String::new(),
     };
     let export = RecordExport {
         file: String::new(),
@@ -194,8 +188,7 @@ fn ask_for_everything(administration: &impl Administration) -> Vec<String> {
         message(administration.audit(&AuditQuery::default())),
         message(administration.audit_record(1)),
         message(administration.trace()),
-        message(administration.begin_trial()),
-        message(administration.judge_trial("1", &trial_answer)),
+        message(administration.synthetic_roll()),
         message(administration.record_export(&export)),
     ]
 }
@@ -239,7 +232,6 @@ fn routes_and_methods_are_one_to_one_at_the_server() {
         let body = match route.name {
             "add_host" => r#"{"name":"a","host_key":"b"}"#,
             "revoke_host" => r#"{"reason":"a"}"#,
-            "judge_trial" => r#"{"body":"a"}"#,
             "record_export" => r#"{"file":"a","octets":1,"generation":1,"recipients":[]}"#,
             "add_certificate" => A_CERTIFICATE,
             "new_certificate" => A_NEW_CERTIFICATE,
@@ -354,6 +346,9 @@ const NOBODY_KNOWN: u32 = 3_000_000_000;
 #[test]
 fn a6_every_route_asks_for_its_role() {
     let (_folder, guardian) = opened();
+    // Operations are dispatched on threads of a runtime.
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let _entered = runtime.enter();
     let (administrator, reviewer) = (process(NOBODY_KNOWN, 1), process(NOBODY_KNOWN, 2));
     let (stranger, network) = (
         process(NOBODY_KNOWN, 54_321),

@@ -372,36 +372,6 @@ pub struct AuditRecord {
     pub changes: Vec<String>,
 }
 
-/// A roll that the guardian has made up, to be sent through its listeners as a host would send it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Trial {
-    /// Names it.
-    pub id: String,
-    /// The body of the request.
-    pub request: String,
-    /// The same with a tampered protector, which must be refused.
-    pub tampered_request: String,
-    /// When both are no longer accepted.
-    pub expires: String,
-}
-
-/// What a listener answered to the request of a trial.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TrialAnswer {
-    /// The body of the answer.
-    pub body: String,
-}
-
-/// Whether an answer is what the synthetic host needs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TrialVerdict {
-    /// Whether it is.
-    pub opens: bool,
-    /// Why not.
-    pub problem: Option<String>,
-}
-
 /// That the state was written to an encrypted file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

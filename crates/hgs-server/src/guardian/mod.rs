@@ -71,7 +71,6 @@ use keys::{Places, Snapshots};
 use observer::Observer;
 use release::Policy;
 use strangers::Strangers;
-use trace::Trials;
 use workers::Workers;
 
 /// Certificates that are kept parsed: those of guardians, and the health certificates of a large site. Each takes a few
@@ -92,7 +91,6 @@ pub struct Guardian {
     workers: Workers,
     observer: Observer,
     strangers: Strangers,
-    trials: Trials,
     // Dropped last: whoever waits for the end of the guardian then finds its state closed.
     _alive: mpsc::Sender<()>,
 }
@@ -150,7 +148,6 @@ impl Guardian {
             workers: Workers::new(),
             observer: Observer::new(metrics),
             strangers: Strangers::default(),
-            trials: Trials::default(),
             _alive: alive,
         };
         guardian.rotate(guardian.clock.now())?;

@@ -7,10 +7,10 @@ use bytes::Bytes;
 use hgs_crypto::hex;
 use hgs_crypto::random::System;
 use hgs_kps::{
-    Reason, Recorded as AnswerProof, Refusal, Release, ReleaseFacts, SeenProtector, SeenProtectors,
-    ServiceVersion, Trust, begin,
+    HostRegistry, Reason, Recorded as AnswerProof, Refusal, Release, ReleaseFacts, SeenProtector,
+    SeenProtectors, ServiceVersion, Trust, begin,
 };
-use hgs_pki::health::{HealthCertificateError, HostId, VerifiedHealthCertificate};
+use hgs_pki::health::{HealthCertificateError, VerifiedHealthCertificate};
 use hgs_pki::{Seconds, Time};
 use hgs_protector::transport_key_blob::CachingPolicy;
 use hgs_protector::{OpenError, ProtectorDigest};
@@ -28,7 +28,6 @@ use super::keys::{Snapshot, lineage_of};
 use super::ledger;
 use super::observer::Decision;
 use super::signers::Signers;
-use super::trace::{Admission, Admitting};
 use super::workers::Turn;
 
 /// A refusal, and the number of the record that it has of its own.
@@ -47,16 +46,16 @@ impl Guardian {
         let decided_from = self.store.state().generation();
         let announced = self.store.announce();
         let guardian = Arc::clone(self);
-        let trial = self.trials.admission(&body, now);
-        let synthetic = trial.as_ref().map(Admission::host);
-        let decided = self
-            .workers
-            .run(move |turn| guardian.decide_release(&body, version, synthetic, now, turn));
+        let decided = self.workers.run(move |turn| {
+            let snapshot = guardian.snapshot().map_err(|_| Reason::StateUnavailable)?;
+            let hosts = Registry {
+                state: &snapshot.state,
+                keys: &guardian.host_keys,
+            };
+            guardian.decide_release(&body, version, &snapshot, &hosts, now, turn)
+        });
         let decided = decided.await;
         drop(announced);
-        if let Some(trial) = trial {
-            return self.record_trial(decided, &trial, now).await;
-        }
         let done = match decided {
             Ok(release) => self.record_release(release, decided_from, now).await,
             Err(refusal) => Err(self.record_release_refusal(refusal, now).await),
@@ -91,29 +90,23 @@ impl Guardian {
         self.workers.run(writing).await
     }
 
-    /// Everything up to the record, on a worker.
-    fn decide_release(
+    /// Everything up to the record, on a worker: of the hosts in `hosts` by all else in `snapshot`.
+    pub(super) fn decide_release(
         &self,
         body: &[u8],
         version: ServiceVersion,
-        synthetic: Option<HostId>,
+        snapshot: &Snapshot,
+        hosts: &dyn HostRegistry,
         now: Time,
         turn: &mut Turn,
     ) -> Result<Release, Refusal> {
-        let snapshot = self.snapshot().map_err(|_| Reason::StateUnavailable)?;
-        let Snapshot { state, holdings } = &snapshot;
+        let Snapshot { state, holdings } = snapshot;
         let protectors = Protectors::new(&self.store, holdings.any_compromised);
         let signers = Signers::at(state, now).trusted();
         let trust = Trust {
             signers: &signers,
             skew: self.policy.clock_skew,
-            hosts: &Admitting {
-                registry: Registry {
-                    state,
-                    keys: &self.host_keys,
-                },
-                synthetic,
-            },
+            hosts,
             protectors: &protectors,
             // The store decides that, in the commit that holds the release.
             refuse_superseded: false,

@@ -19,6 +19,9 @@ pub struct Facts {
     pub service: Option<Service>,
     /// What only whoever holds the state can see.
     pub inside: Option<Inside>,
+    /// How the service decides about a host that it has made up; absent where it was not asked.
+    #[serde(default)]
+    pub synthetic_roll: Option<SyntheticRoll>,
     /// What everybody can see, for each URL that was tried.
     pub outside: Vec<Outside>,
 }
@@ -267,10 +270,18 @@ pub struct Outside {
     pub signing_certificates: Option<Found<Vec<String>>>,
     /// What its metadata says.
     pub metadata: Option<Found<Metadata>>,
-    /// Whether the request of a synthetic host had its keys released.
-    pub roll: Option<Found<()>>,
+    /// The code by which a request for keys without a health certificate was refused.
+    #[serde(default)]
+    pub refusal: Option<Found<String>>,
+}
+
+/// How a service decides about the requests of a host that it has made up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyntheticRoll {
+    /// Whether the keys were released, and the answer opened.
+    pub released: Found<()>,
     /// The code by which the same request with a tampered protector was refused.
-    pub tampered_roll: Option<Found<String>>,
+    pub tampered: Found<String>,
 }
 
 /// The certificates in a metadata document whose signatures hold, by their thumbprints.

@@ -17,7 +17,7 @@ mod tokens;
 
 pub use facts::{
     Attributes, Certificate, Disk, Facts, Https, Inside, Metadata, NameMatch, Outside, Process,
-    Service, Sessions, Setting, Signer, State, Token, Work,
+    Service, Sessions, Setting, Signer, State, SyntheticRoll, Token, Work,
 };
 pub(crate) use network::{connected, resolved, trusted};
 
@@ -26,7 +26,7 @@ use crate::{Check, Report, Selection, diagnose};
 /// What a guardian is called in reports and collections.
 pub const ROLE: &str = "guardian";
 
-/// The checks that need a roll through the listeners.
+/// The checks that need the synthetic roll.
 pub const ROLLS: &[&str] = &["HGS-P004", "HGS-P005"];
 
 /// All checks.

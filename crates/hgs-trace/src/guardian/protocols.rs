@@ -1,8 +1,8 @@
-//! The two published protocols, through the listeners that hosts use.
+//! The two published protocols: through the listeners that hosts use, and the synthetic roll within the service.
 
-use super::facts::{Facts, Metadata, Outside, State};
+use super::facts::{Facts, Metadata, Outside, State, SyntheticRoll};
 use super::state::found;
-use crate::{Check, Group, Judgement};
+use crate::{Check, Found, Group, Judgement};
 
 pub(super) fn checks() -> Vec<Check<Facts>> {
     vec![
@@ -37,10 +37,12 @@ pub(super) fn checks() -> Vec<Check<Facts>> {
             id: "HGS-P004",
             group: Group::Protocols,
             title: "a synthetic host has its keys released",
-            fails_when: "the request of a host and an owner that the service made up for this has no answer, a refusal, or one that does not open",
+            fails_when: "the service refuses a host that it has made up for this, or its answer does not open",
             remedy: "see the service's log; hosts are refused as this one was",
-            after: &["HGS-P003", "HGS-K003", "HGS-A002", "HGS-D006"],
-            judge: roll,
+            after: &[
+                "HGS-S003", "HGS-S004", "HGS-C001", "HGS-K003", "HGS-K004", "HGS-A002", "HGS-D006",
+            ],
+            judge: synthetic_roll,
         },
         Check {
             id: "HGS-P005",
@@ -50,6 +52,15 @@ pub(super) fn checks() -> Vec<Check<Facts>> {
             remedy: "stop the service and report this: it is a fault of the program",
             after: &["HGS-P004"],
             judge: tampered_roll,
+        },
+        Check {
+            id: "HGS-P006",
+            group: Group::Protocols,
+            title: "key protection answers at the URL",
+            fails_when: "a request for keys without a health certificate, as large as real ones are, is not refused with HealthCertificateException",
+            remedy: "see that every proxy on the way passes POST requests of 256 KiB on unchanged, and the service's log",
+            after: &["HGS-P001"],
+            judge: refusal,
         },
     ]
 }
@@ -125,22 +136,35 @@ fn strange(metadata: &Metadata, state: &State) -> Option<String> {
     })
 }
 
-fn roll(facts: &Facts) -> Vec<Judgement> {
+/// What the synthetic roll is called in findings.
+const SYNTHETIC: &str = "synthetic roll";
+
+fn synthetic_roll(facts: &Facts) -> Vec<Judgement> {
     let seen = "keys were released, and open what they should";
-    each(facts, |outside, url| {
-        Some(found(url, outside.roll.as_ref()?, seen))
-    })
+    let judge = |roll: &SyntheticRoll| found(SYNTHETIC, &roll.released, seen);
+    facts.synthetic_roll.iter().map(judge).collect()
 }
 
 /// The codes of the protocol profile, section 6, by which a tampered protector may be refused.
-const REFUSALS: &[&str] = &["InvalidProtectorException", "InvalidWrappingException"];
+const TAMPERED: &[&str] = &["InvalidProtectorException", "InvalidWrappingException"];
 
 fn tampered_roll(facts: &Facts) -> Vec<Judgement> {
+    let judge = |roll: &SyntheticRoll| refused(SYNTHETIC, &roll.tampered, TAMPERED);
+    facts.synthetic_roll.iter().map(judge).collect()
+}
+
+fn refusal(facts: &Facts) -> Vec<Judgement> {
     each(facts, |outside, url| {
-        Some(match outside.tampered_roll.as_ref()? {
-            Ok(code) if REFUSALS.contains(&&**code) => Judgement::pass(url, code),
-            Ok(code) => Judgement::fail(url, format!("it was refused, but as {code}")),
-            failed @ Err(_) => found(url, failed, ""),
-        })
+        let expected = &["HealthCertificateException"];
+        Some(refused(url, outside.refusal.as_ref()?, expected))
     })
+}
+
+/// Passes when a refusal has one of the `expected` codes.
+fn refused(target: &str, code: &Found<String>, expected: &[&str]) -> Judgement {
+    match code {
+        Ok(code) if expected.contains(&&**code) => Judgement::pass(target, code),
+        Ok(code) => Judgement::fail(target, format!("it was refused, but as {code}")),
+        failed @ Err(_) => found(target, failed, ""),
+    }
 }

@@ -109,8 +109,7 @@ fn outside() -> Outside {
             encryption: "encryption-thumbprint".to_owned(),
             signer: "communications-thumbprint".to_owned(),
         })),
-        roll: Some(Ok(())),
-        tampered_roll: Some(Ok("InvalidProtectorException".to_owned())),
+        refusal: Some(Ok("HealthCertificateException".to_owned())),
     }
 }
 
@@ -147,6 +146,10 @@ fn sound() -> Facts {
             urls: vec![URL.to_owned()],
             state: Some(Ok(state())),
         }),
+        synthetic_roll: Some(SyntheticRoll {
+            released: Ok(()),
+            tampered: Ok("InvalidProtectorException".to_owned()),
+        }),
         outside: vec![outside()],
     }
 }
@@ -167,6 +170,14 @@ fn in_state(facts: &mut Facts) -> &mut State {
 
 fn at_url(facts: &mut Facts) -> &mut Outside {
     &mut facts.outside[0]
+}
+
+/// What the service says of the synthetic roll when something keeps it from being released.
+fn refuse_roll(facts: &mut Facts) {
+    facts.synthetic_roll = Some(SyntheticRoll {
+        released: problem(),
+        tampered: problem(),
+    });
 }
 
 fn problem<T>() -> crate::Found<T> {
@@ -223,6 +234,7 @@ fn an_unknown_key_in_the_configuration() {
             configuration: Some(problem()),
             service: None,
             inside: None,
+            synthetic_roll: None,
             outside: vec![],
             ..sound()
         };
@@ -239,6 +251,7 @@ fn a_service_that_does_not_run_leaves_the_state_to_be_looked_at() {
     let report = broken(|facts| {
         facts.service = Some(Service::NotRunning(Problem::new("nobody listens")));
         inside(facts).process = None;
+        facts.synthetic_roll = None;
         facts.outside.clear();
     });
     assert_root(&report, "HGS-S003", &["HGS-M002", "HGS-N005", "HGS-P004"]);
@@ -255,6 +268,7 @@ fn a_user_whom_the_service_does_not_answer() {
         facts.service = Some(Service::Forbidden(Problem::new("no")));
         inside(facts).process = None;
         inside(facts).state = None;
+        facts.synthetic_roll = None;
         facts.outside.clear();
     });
     assert_root(
@@ -271,6 +285,7 @@ fn a_master_key_that_others_can_read() {
         inside(facts).master_key = problem();
         inside(facts).state = None;
         facts.service = Some(Service::NotRunning(Problem::new("it does not start")));
+        facts.synthetic_roll = None;
         facts.outside.clear();
     });
     let ids: Vec<_> = report.root_causes.iter().map(|root| &*root.id).collect();
@@ -303,8 +318,7 @@ fn a_full_disk() {
         });
         in_state(facts).sound = problem();
         in_state(facts).writable = problem();
-        at_url(facts).roll = Some(problem());
-        at_url(facts).tampered_roll = None;
+        refuse_roll(facts);
     });
     assert_root(
         &report,
@@ -319,7 +333,7 @@ fn a_clock_that_is_behind() {
         inside(facts).time = days(-20);
         in_state(facts).active_signer = None;
         in_state(facts).health_certificate = None;
-        at_url(facts).roll = Some(problem());
+        refuse_roll(facts);
     });
     assert_root(&report, "HGS-M001", &["HGS-C003", "HGS-A001", "HGS-N004"]);
 }
@@ -337,8 +351,7 @@ fn a_key_that_does_not_decrypt() {
     let report = broken(|facts| {
         let encryption = &mut in_state(facts).certificates[1];
         encryption.work.as_mut().unwrap().decrypts = Some(problem());
-        at_url(facts).roll = Some(problem());
-        at_url(facts).tampered_roll = None;
+        refuse_roll(facts);
     });
     assert_root(&report, "HGS-K003", &["HGS-P004", "HGS-P005"]);
     assert_eq!(
@@ -355,7 +368,7 @@ fn a_key_of_another_certificate() {
         work.signs = Some(problem());
         at_url(facts).metadata = Some(problem());
     });
-    assert_root(&report, "HGS-K002", &["HGS-K004", "HGS-P003"]);
+    assert_root(&report, "HGS-K002", &["HGS-K004", "HGS-P003", "HGS-P004"]);
 }
 
 const TOKEN: &str = "pkcs11:token=hgs";
@@ -393,8 +406,7 @@ fn broken_token(change: impl FnOnce(&mut Token)) -> Report {
         let work = in_state(facts).certificates[1].work.as_mut().unwrap();
         work.tokens = vec![token];
         work.decrypts = Some(problem());
-        at_url(facts).roll = Some(problem());
-        at_url(facts).tampered_roll = None;
+        refuse_roll(facts);
     })
 }
 
@@ -528,8 +540,7 @@ fn a_signer_that_was_not_renewed() {
 fn a_signer_that_key_protection_does_not_believe() {
     let report = broken(|facts| {
         in_state(facts).health_certificate = Some(problem());
-        at_url(facts).roll = Some(problem());
-        at_url(facts).tampered_roll = None;
+        refuse_roll(facts);
     });
     assert_root(&report, "HGS-A002", &["HGS-P004"]);
 }
@@ -564,10 +575,9 @@ fn a_tls_certificate_for_another_name() {
         outside.attestation_mode = None;
         outside.signing_certificates = None;
         outside.metadata = None;
-        outside.roll = None;
-        outside.tampered_roll = None;
+        outside.refusal = None;
     });
-    assert_root(&report, "HGS-N003", &["HGS-N007", "HGS-P001", "HGS-P004"]);
+    assert_root(&report, "HGS-N003", &["HGS-N007", "HGS-P001", "HGS-P006"]);
 }
 
 #[test]
@@ -595,11 +605,10 @@ fn a_listener_that_does_not_answer() {
             attestation_mode: None,
             signing_certificates: None,
             metadata: None,
-            roll: None,
-            tampered_roll: None,
+            refusal: None,
         };
     });
-    assert_root(&report, "HGS-N006", &["HGS-N007", "HGS-P001", "HGS-P005"]);
+    assert_root(&report, "HGS-N006", &["HGS-N007", "HGS-P001", "HGS-P006"]);
     assert_eq!(report.root_causes[0].target, URL);
 }
 
@@ -610,9 +619,9 @@ fn metadata_of_somebody_else() {
             signer: "somebody".to_owned(),
             ..outside().metadata.unwrap().unwrap()
         }));
-        at_url(facts).roll = Some(problem());
+        refuse_roll(facts);
     });
-    assert_root(&report, "HGS-P003", &["HGS-P004"]);
+    assert_root(&report, "HGS-P003", &[]);
     let finding = report
         .findings
         .iter()
@@ -626,11 +635,23 @@ fn metadata_of_somebody_else() {
 
 #[test]
 fn a_tampered_protector_that_is_not_refused_as_one() {
-    let released = broken(|facts| at_url(facts).tampered_roll = Some(problem()));
-    assert_root(&released, "HGS-P005", &[]);
-    let other = "HostRevokedException".to_owned();
-    let other = broken(|facts| at_url(facts).tampered_roll = Some(Ok(other)));
+    let tampered = |code| broken(|facts| facts.synthetic_roll.as_mut().unwrap().tampered = code);
+    assert_root(&tampered(problem()), "HGS-P005", &[]);
+    let other = tampered(Ok("HostRevokedException".to_owned()));
     assert_root(&other, "HGS-P005", &[]);
+}
+
+#[test]
+fn a_url_at_which_key_protection_does_not_refuse_as_it_must() {
+    let at = |refusal| broken(|facts| at_url(facts).refusal = Some(refusal));
+    assert_root(&at(problem()), "HGS-P006", &[]);
+    let busy = at(Ok("LimitExceededException".to_owned()));
+    assert_root(&busy, "HGS-P006", &[]);
+}
+
+#[test]
+fn a_synthetic_host_that_is_refused() {
+    assert_root(&broken(refuse_roll), "HGS-P004", &["HGS-P005"]);
 }
 
 /// From elsewhere there is nothing but what everybody sees, and that is judged.
@@ -640,14 +661,14 @@ fn a_guardian_of_which_only_a_url_is_known() {
         configuration: None,
         service: None,
         inside: None,
+        synthetic_roll: None,
         ..sound()
     };
     let report = facts.diagnose(&Selection::All);
     assert!(report.works(), "{report:#?}");
     let ids: Vec<_> = report.findings.iter().map(|finding| &*finding.id).collect();
     let expected = [
-        "HGS-N005", "HGS-N006", "HGS-N007", "HGS-P001", "HGS-P002", "HGS-P003", "HGS-P004",
-        "HGS-P005",
+        "HGS-N005", "HGS-N006", "HGS-N007", "HGS-P001", "HGS-P002", "HGS-P003", "HGS-P006",
     ];
     assert_eq!(ids, expected);
 }

@@ -2,14 +2,13 @@
 
 use hgs_client::Surroundings;
 use hgs_client::probe::Probe;
-use hgs_server::admin::types::Trial;
 use hgs_server::admin::{AdminError, Administration as _, Client, ErrorCode};
 use hgs_server::config::{Finding, Severity};
 use hgs_server::{Config, examine_stopped};
-use hgs_trace::guardian::{Facts, Inside, ROLLS, Service, Setting};
-use hgs_trace::{Found, Problem, Selection};
+use hgs_trace::guardian::{Facts, Inside, ROLLS, Service, Setting, SyntheticRoll};
+use hgs_trace::{Problem, Selection};
 
-use super::outside::{Base, Roll, look_at};
+use super::outside::{Base, look_at};
 use super::{Arguments, Target};
 use crate::clock::now;
 
@@ -21,11 +20,12 @@ pub(super) async fn facts(arguments: &Arguments, wanted: &Selection) -> Facts {
         configuration: None,
         service: None,
         inside: None,
+        synthetic_roll: None,
         outside: Vec::new(),
     };
     let probe = || Probe::new(arguments.ca.as_deref(), Surroundings::default());
     if let Some(Target::Url(base)) = &arguments.target {
-        let outside = vec![look_at(&probe(), base, None).await];
+        let outside = vec![look_at(&probe(), base).await];
         return Facts { outside, ..empty };
     }
     let config = match arguments.server.config.load() {
@@ -44,16 +44,13 @@ pub(super) async fn facts(arguments: &Arguments, wanted: &Selection) -> Facts {
         configuration: Some(Ok(config.check().into_iter().map(setting).collect())),
         ..empty
     };
+    if service == Service::Answers && wanted.includes_any(ROLLS) {
+        facts.synthetic_roll = Some(synthetic_roll(&client));
+    }
     if arguments.target.is_none() && service == Service::Answers {
         let urls = inside.iter().flat_map(|inside| &inside.urls);
-        let bases: Vec<Base> = urls.filter_map(|url| url.parse().ok()).collect();
-        let trial = (wanted.includes_any(ROLLS) && !bases.is_empty()).then(|| trial(&client));
-        let roll = trial.as_ref().map(|trial| Roll {
-            client: &client,
-            trial: trial.as_ref(),
-        });
-        for base in &bases {
-            facts.outside.push(look_at(&probe(), base, roll).await);
+        for base in urls.filter_map(|url| url.parse::<Base>().ok()) {
+            facts.outside.push(look_at(&probe(), &base).await);
         }
     }
     Facts {
@@ -89,10 +86,15 @@ fn inside(client: &Client, config: &Config) -> (Service, Option<Inside>) {
     }
 }
 
-fn trial(client: &Client) -> Found<Trial> {
-    client.begin_trial().map_err(|error| problem(&error))
+fn synthetic_roll(client: &Client) -> SyntheticRoll {
+    client
+        .synthetic_roll()
+        .unwrap_or_else(|error| SyntheticRoll {
+            released: Err(problem(&error)),
+            tampered: Err(problem(&error)),
+        })
 }
 
-pub(super) fn problem(error: &AdminError) -> Problem {
+fn problem(error: &AdminError) -> Problem {
     Problem::new(&error.message).with_remedy(error.remedy.clone())
 }

@@ -1,14 +1,13 @@
-//! What a guardian sees of itself, for `hgs trace`; and the roll of a host that does not exist.
+//! What a guardian sees of itself, for `hgs trace`; and the synthetic roll.
 //!
 //! [`examine_stopped`] sees the same of a guardian that does not run, as far as that can be seen.
 
-mod admission;
 mod issue;
 mod keys;
 mod places;
 mod state;
+mod synthetic;
 mod tokens;
-mod trial;
 
 use hgs_custody_pkcs11::Tokens;
 use hgs_pki::Time;
@@ -17,9 +16,7 @@ use hgs_trace::guardian::{Inside, Process, State};
 use hgs_trace::{Found, Place, Problem};
 use rustix::process::{DumpableBehavior, Resource, dumpable_behavior, getrlimit};
 
-pub(super) use admission::{Admission, Admitting};
 use tokens::Examiner;
-pub(super) use trial::Trials;
 
 use super::keys::{Places, Snapshots};
 use super::overview::urls;

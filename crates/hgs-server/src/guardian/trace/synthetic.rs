@@ -1,0 +1,336 @@
+//! The synthetic roll: a host, an owner and a protector are made up, and their request is decided by the functions that
+//! decide the requests of hosts.
+//!
+//! It goes through no listener. The synthetic host is registered in [`SyntheticHosts`] only, which no request from the
+//! network is decided by, and its private key never leaves this process.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::thread;
+
+use hgs_crypto::random::System;
+use hgs_custody::{PrivateKey, SoftwareKey};
+use hgs_kps::wire::{Algorithms, RollTransportKeyRequest};
+use hgs_kps::{
+    HostRegistry, HostStanding, Lineage, PendingRoll, Recorded, Refusal, Release, ServiceVersion,
+    Step,
+};
+use hgs_pki::health::HostId;
+use hgs_pki::{Seconds, Thumbprint, Time, Validity, profile};
+use hgs_protector::suite::KeyEncryption;
+use hgs_protector::{
+    DecryptionRefused, GuardianCertificates, TransportKey, VerifiedProtector, create,
+};
+use hgs_store::{Action, AuditEntry, Outcome};
+use hgs_trace::guardian::SyntheticRoll;
+use hgs_trace::{Found, Problem};
+use tracing::info;
+
+use super::super::Guardian;
+use super::super::hosts::from_health;
+use super::super::initialise::KeySize;
+use super::super::keys::Snapshot;
+use super::super::release::{digest, unavailable};
+use super::super::rotation::self_signed;
+use super::super::signers::Signers;
+use super::issue::{SYNTHETIC_HOST, health_certificate};
+
+/// How long the certificates of the synthetic owner are valid.
+const VALIDITY: Seconds = Seconds::from_minutes(2);
+
+/// The registry that the synthetic roll is decided by.
+struct SyntheticHosts;
+
+impl HostRegistry for SyntheticHosts {
+    fn standing(&self, host: &HostId) -> HostStanding {
+        match *host == SYNTHETIC_HOST {
+            true => HostStanding::Registered,
+            false => HostStanding::Unknown,
+        }
+    }
+}
+
+/// The synthetic roll could not be prepared.
+#[derive(Debug, thiserror::Error)]
+#[error("the synthetic roll can't be prepared: {0}")]
+struct SyntheticError(String);
+
+impl Guardian {
+    /// Has the keys of a synthetic host released to it, and a tampered protector refused. Each decision is recorded under
+    /// `actor`. It blocks, for as long as the generation of keys takes.
+    pub(crate) fn synthetic_roll(&self, actor: &str) -> SyntheticRoll {
+        let now = self.clock.now();
+        match self.prepare_synthetic(now) {
+            Ok((snapshot, requests)) => self.decide_synthetic(&snapshot, requests, actor, now),
+            Err(error) => SyntheticRoll {
+                released: Err(Problem::of(&error)),
+                tampered: Err(Problem::of(&error)),
+            },
+        }
+    }
+
+    fn prepare_synthetic(&self, now: Time) -> Result<(Snapshot, Requests), SyntheticError> {
+        let snapshot = self.snapshot().map_err(SyntheticError::of)?;
+        let participants = Participants::generate(now)?;
+        let protector = participants.protector(&snapshot)?;
+        let health = participants.health_certificate(&snapshot, now)?;
+        let tampered = RollTransportKeyRequest {
+            ingress_protector: tampered(protector.octets())?,
+            health_certificate: health.der().to_vec(),
+            algorithms: Algorithms::default(),
+        };
+        let requests = Requests {
+            sound: PendingRoll::new(protector, health, Algorithms::default(), ServiceVersion::V2),
+            tampered: tampered.to_xml(),
+            identity: participants.identity,
+        };
+        Ok((snapshot, requests))
+    }
+
+    fn decide_synthetic(
+        &self,
+        snapshot: &Snapshot,
+        requests: Requests,
+        actor: &str,
+        now: Time,
+    ) -> SyntheticRoll {
+        let decide = |request: &[u8]| {
+            let version = ServiceVersion::V2;
+            let mut turn = self.workers.turn();
+            let decided =
+                self.decide_release(request, version, snapshot, &SyntheticHosts, now, &mut turn);
+            drop(turn);
+            self.record_synthetic(decided, actor, now)
+        };
+        let tampered = match decide(&requests.tampered) {
+            Ok(_) => Err(Problem::new("it was answered with keys")),
+            Err(refusal) => Ok(refusal.code().name().to_owned()),
+        };
+        let released = match decide(&requests.sound.request()) {
+            Ok(answer) => requests.open(&answer, &self.caches),
+            Err(refusal) => Err(Problem::new(&refusal)),
+        };
+        SyntheticRoll { released, tampered }
+    }
+
+    /// Records a decision about the synthetic host as what it is: no release of anybody's keys. It has no place in the
+    /// lineage of protectors, and is not counted with the releases to hosts.
+    fn record_synthetic(
+        &self,
+        decided: Result<Release, Refusal>,
+        actor: &str,
+        now: Time,
+    ) -> Result<Vec<u8>, Refusal> {
+        let entry = |outcome| AuditEntry {
+            host: Some(from_health(&SYNTHETIC_HOST).to_string()),
+            ..AuditEntry::new(now, actor, Action::Trace, outcome)
+        };
+        let entry = match &decided {
+            Ok(release) => {
+                let facts = release.facts();
+                AuditEntry {
+                    protector: Some(digest(&facts.ingress)),
+                    egress_protector: Some(digest(&facts.egress)),
+                    owner: Some(facts.owner),
+                    guardian: Some(facts.opened_with),
+                    ..entry(Outcome::Done)
+                }
+            }
+            Err(refusal) => AuditEntry {
+                reason: Some(refusal.to_string()),
+                protector: refusal.facts().ingress.as_ref().map(digest),
+                ..entry(Outcome::Refused)
+            },
+        };
+        let record = self
+            .store
+            .note_waiting(entry)
+            .map_err(|failure| unavailable(&failure))?;
+        let outcome = decided.as_ref().err().map(|refusal| refusal.code().name());
+        info!(
+            actor,
+            record,
+            outcome = outcome.unwrap_or("released"),
+            "a synthetic roll was decided"
+        );
+        decided.map(|release| release.into_response(Recorded::after_commit()))
+    }
+}
+
+/// The requests of the synthetic host, and the key that the answer is for.
+struct Requests {
+    sound: PendingRoll,
+    /// The same request with one octet of its protector changed.
+    tampered: Vec<u8>,
+    identity: SoftwareKey,
+}
+
+impl Requests {
+    /// Checks the answer as a host does, and opens the keys in it.
+    fn open(self, answer: &[u8], caches: &hgs_kps::Caches) -> Found<()> {
+        self.sound
+            .receive(answer, caches)
+            .map_err(SyntheticError::of)
+            .and_then(|step| run(step, |_| Some(&self.identity)))
+            .map(drop)
+            .map_err(|error| Problem::of(&error))
+    }
+}
+
+impl SyntheticError {
+    fn of(reason: impl fmt::Display) -> Self {
+        Self(reason.to_string())
+    }
+}
+
+/// The owner of a machine that does not exist, and the host that would run it.
+struct Participants {
+    owner: GuardianCertificates,
+    owner_keys: HashMap<Thumbprint, SoftwareKey>,
+    identity: SoftwareKey,
+}
+
+impl Participants {
+    fn generate(now: Time) -> Result<Self, SyntheticError> {
+        let validity = Validity {
+            not_before: now,
+            not_after: now.checked_add(VALIDITY).unwrap_or(Time::MAX),
+        };
+        let size = KeySize::Rsa2048;
+        let generated = thread::scope(|scope| {
+            let signing =
+                scope.spawn(move || self_signed(profile::guardian_signing(NAME, validity), size));
+            let encryption = scope
+                .spawn(move || self_signed(profile::guardian_encryption(NAME, validity), size));
+            let identity = SoftwareKey::generate(size.bits());
+            (signing.join(), encryption.join(), identity)
+        });
+        let (Ok(signing), Ok(encryption), identity) = generated else {
+            return Err(SyntheticError::of("a thread that made a key has failed"));
+        };
+        let (signing, signing_key) = signing.map_err(SyntheticError::of)?;
+        let (encryption, encryption_key) = encryption.map_err(SyntheticError::of)?;
+        let certifying = GuardianCertificates::certify(
+            signing.clone(),
+            encryption.clone(),
+            KeyEncryption::default(),
+        );
+        let owner_keys = HashMap::from([
+            (signing.thumbprint(), signing_key),
+            (encryption.thumbprint(), encryption_key),
+        ]);
+        Ok(Self {
+            owner: run(certifying, |key| owner_keys.get(key))?,
+            owner_keys,
+            identity: identity.map_err(SyntheticError::of)?,
+        })
+    }
+
+    /// A protector of a new key, for the owner and the head of the fabric.
+    fn protector(&self, snapshot: &Snapshot) -> Result<VerifiedProtector, SyntheticError> {
+        let holdings = &snapshot.holdings;
+        let head = holdings.ring.head(&Lineage::Fabric);
+        let head = head.ok_or_else(|| SyntheticError::of("there is no primary pair"))?;
+        let certifying = GuardianCertificates::certify(
+            head.signing_certificate().clone(),
+            head.encryption_certificate().clone(),
+            head.key_encryption(),
+        );
+        let fabric = run(certifying, |key| holdings.keys.find(key).ok())?;
+        let key = TransportKey::random(&mut System::new()).map_err(SyntheticError::of)?;
+        let creating = create(&self.owner, vec![fabric], key).map_err(SyntheticError::of)?;
+        run(creating, |key| self.owner_keys.get(key))
+    }
+
+    fn health_certificate(
+        &self,
+        snapshot: &Snapshot,
+        now: Time,
+    ) -> Result<hgs_pki::Certificate, SyntheticError> {
+        let signers = Signers::at(&snapshot.state, now);
+        let signer = signers.active();
+        let signer = signer.ok_or_else(|| SyntheticError::of("no attestation signer can sign"))?;
+        let keys = &snapshot.holdings.keys;
+        health_certificate(keys, signer, self.identity.public(), now).map_err(SyntheticError::of)
+    }
+}
+
+/// What the owner is called.
+const NAME: &str = "trace";
+
+/// The same document with one character of its last signature changed.
+fn tampered(protector: &[u8]) -> Result<Vec<u8>, SyntheticError> {
+    let mut octets = protector.to_vec();
+    let is_base64 = |octet: &u8| octet.is_ascii_alphanumeric() || matches!(octet, b'+' | b'/');
+    // The middle of the last long run of Base64, where every bit counts.
+    let runs = octets
+        .windows(LONG)
+        .rposition(|run| run.iter().all(is_base64));
+    let place = runs.and_then(|place| octets.get_mut(place));
+    let place = place.ok_or_else(|| SyntheticError::of("the protector holds no signature"))?;
+    *place = if *place == b'A' { b'B' } else { b'A' };
+    Ok(octets)
+}
+
+/// Characters of Base64 that no name or identifier has in a row.
+const LONG: usize = 40;
+
+/// Drives a step with keys of this thread's own.
+fn run<'k, T, E: fmt::Display, K: PrivateKey + ?Sized + 'k>(
+    mut step: Step<T, E>,
+    key: impl Fn(&Thumbprint) -> Option<&'k K>,
+) -> Result<T, SyntheticError> {
+    let mut random = System::new();
+    let find = |certificate: &Thumbprint| {
+        key(certificate).ok_or_else(|| SyntheticError::of(format_args!("{certificate} has no key")))
+    };
+    loop {
+        step = match step {
+            Step::Done(value) => return Ok(value),
+            Step::NeedsDecrypt(needed) => {
+                let plaintext = find(needed.key())?.decrypt(needed.hash(), needed.ciphertext());
+                let plaintext = plaintext.map_err(|_| DecryptionRefused);
+                needed.resume(plaintext, &mut random)
+            }
+            Step::NeedsSign(needed) => {
+                let signature = find(needed.key())?.sign(needed.scheme(), needed.message());
+                needed.resume(signature.map_err(SyntheticError::of)?, &mut random)
+            }
+        }
+        .map_err(SyntheticError::of)?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hgs_kps::Reason;
+
+    use super::super::super::tests::opened;
+    use super::*;
+
+    /// The very request that the service releases keys for by itself is refused when it comes from the network.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_synthetic_host_is_none_to_the_listeners() {
+        let (_folder, guardian) = opened();
+        let (_, requests) = guardian.prepare_synthetic(guardian.clock.now()).unwrap();
+        let request = requests.sound.request();
+        let refusal = guardian.roll(ServiceVersion::V2, request.into()).await;
+        let reason = refusal.unwrap_err().reason().clone();
+        assert_eq!(reason, Reason::HostNotRegistered);
+
+        let synthetic = std::sync::Arc::clone(&guardian);
+        let roll = tokio::task::spawn_blocking(move || synthetic.synthetic_roll("test"));
+        assert_eq!(roll.await.unwrap().released, Ok(()));
+    }
+
+    #[test]
+    fn what_keeps_hosts_from_their_keys_keeps_the_synthetic_host_from_them() {
+        let (_folder, guardian) = opened();
+        let later = guardian.clock.now().checked_add(Seconds::from_days(400));
+        let refused = guardian.prepare_synthetic(later.unwrap()).err().unwrap();
+        assert!(
+            refused.to_string().contains("no attestation signer"),
+            "{refused}"
+        );
+    }
+}
