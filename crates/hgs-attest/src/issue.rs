@@ -1,16 +1,15 @@
-//! Health certificates as a suspended step: the attestation signer's key may be a token elsewhere.
+//! Health certificates, signed by the attestation signer's key.
 //!
 //! ```text
 //! SerialNumber::draw, then record it with the grant
-//! RecordedGrant ---> prepare ---> PreparedHealthCertificate::to_be_signed ---> whoever holds the key signs
-//!                                 PreparedHealthCertificate::assemble <------- signature
+//! RecordedGrant ---> issue(.., keys) ---> IssuedHealthCertificate
 //! ```
 
 use hgs_crypto::random::{self, Random};
 use hgs_crypto::rsa::SignatureScheme;
 use hgs_pki::health::{self, HealthKind, HealthValidity};
-use hgs_pki::issue::{Issuer, Prepared};
-use hgs_pki::{Certificate, Thumbprint, issue};
+use hgs_pki::issue::Issuer;
+use hgs_pki::{Certificate, KeyError, KeyWork, Thumbprint};
 
 use crate::host_key::{Grant, RecordedGrant};
 use crate::wire::{AttestationResultType, HealthCertificateReply, Reply, ResultContent};
@@ -21,18 +20,17 @@ pub enum IssueError {
     /// No serial number could be drawn.
     #[error("the source of randomness failed")]
     Randomness,
+    /// The signer's private key can't be used.
+    #[error("the private key of certificate {certificate} can't be used: {error}")]
+    Key {
+        /// The thumbprint of the signer's certificate.
+        certificate: Thumbprint,
+        /// Why.
+        error: KeyError,
+    },
     /// The certificate could not be made, or the signature is not the signer's.
     #[error(transparent)]
-    Certificate(#[from] issue::IssueError),
-}
-
-/// A health certificate that only lacks its signature.
-#[derive(Debug)]
-#[must_use = "nothing is issued until the signature is assembled"]
-pub struct PreparedHealthCertificate {
-    prepared: Prepared,
-    signer: Thumbprint,
-    grant: RecordedGrant,
+    Certificate(#[from] hgs_pki::issue::IssueError),
 }
 
 /// The serial number of a health certificate. It is drawn before the grant is recorded, so that the record names the
@@ -48,7 +46,7 @@ impl SerialNumber {
     /// [`IssueError::Randomness`].
     pub fn draw(random: &mut dyn Random) -> Result<Self, IssueError> {
         let octets = random::array(random).map_err(|_| IssueError::Randomness)?;
-        Ok(Self(issue::serial_number(octets)))
+        Ok(Self(hgs_pki::issue::serial_number(octets)))
     }
 
     /// Its octets, as they will stand in the certificate.
@@ -58,56 +56,33 @@ impl SerialNumber {
     }
 }
 
-/// Writes down the health certificate of a grant, by the signer whose certificate is `signer`.
+/// Issues the health certificate of a grant, signed by the key of `signer`.
 ///
 /// # Errors
 ///
 /// See [`IssueError`].
-pub fn prepare(
+pub fn issue(
     grant: RecordedGrant,
     signer: &Certificate,
     validity: HealthValidity,
     serial: SerialNumber,
-) -> Result<PreparedHealthCertificate, IssueError> {
+    keys: &mut dyn KeyWork,
+) -> Result<IssuedHealthCertificate, IssueError> {
     let template = health::template(grant.grant().kind(), grant.grant().statement(), validity)?;
     let issuer = Issuer::Certificate(signer);
-    Ok(PreparedHealthCertificate {
-        prepared: issue::prepare(template, grant.identity_key(), issuer, serial.0)?,
-        signer: signer.thumbprint(),
+    let prepared = hgs_pki::issue::prepare(template, grant.identity_key(), issuer, serial.0)?;
+    let certificate = signer.thumbprint();
+    let signature = keys
+        .sign(
+            &certificate,
+            SignatureScheme::Pkcs1Sha256,
+            prepared.to_be_signed(),
+        )
+        .map_err(|error| IssueError::Key { certificate, error })?;
+    Ok(IssuedHealthCertificate {
+        certificate: prepared.assemble(&signature)?,
         grant,
     })
-}
-
-impl PreparedHealthCertificate {
-    /// The certificate of the signer whose key is to sign.
-    #[must_use]
-    pub fn signer(&self) -> Thumbprint {
-        self.signer
-    }
-
-    /// How it is to sign.
-    #[must_use]
-    pub fn scheme(&self) -> SignatureScheme {
-        SignatureScheme::Pkcs1Sha256
-    }
-
-    /// What it is to sign.
-    #[must_use]
-    pub fn to_be_signed(&self) -> &[u8] {
-        self.prepared.to_be_signed()
-    }
-
-    /// Puts the certificate together, once.
-    ///
-    /// # Errors
-    ///
-    /// See [`IssueError`].
-    pub fn assemble(self, signature: &[u8]) -> Result<IssuedHealthCertificate, IssueError> {
-        Ok(IssuedHealthCertificate {
-            certificate: self.prepared.assemble(signature)?,
-            grant: self.grant,
-        })
-    }
 }
 
 /// A health certificate that was issued, with the grant it was issued for.

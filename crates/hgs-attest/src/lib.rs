@@ -9,14 +9,14 @@
 //!  client::prepare -> (host key signs) -> body ----->  host_key::evaluate -> Verdict
 //!                                                          Refused(Refusal) ------------------------> reply
 //!                                                          Healthy(Grant) -> recorded durably
-//!                                                            -> issue::prepare -> (signer signs) ---> reply
+//!                                                            -> issue::issue -----------------------> reply
 //!  SignedRequest::receive -> Attested  <-------------------------------------------------------------'
 //! ```
 //!
 //! * [`wire`] has every message as a type, read within budgets.
 //! * [`host_key`] decides, as a pure function of request, registry and time; what it decides is one value, from which
 //!   reply, audit record, metric and trace line are derived.
-//! * [`issue`] makes the certificate, suspended where the signer's key is needed.
+//! * [`issue`] makes the certificate; the signer's key signs through [`KeyWork`](hgs_pki::KeyWork), an argument.
 //! * [`signer`] says when an attestation signer is made, signs and is forgotten; [`signing_certificates`] publishes it.
 //! * [`client`] is the host's part, and [`AttestationState`] what a host shows of it.
 //!

@@ -2,7 +2,9 @@
 
 mod common;
 
-use common::{Registry, after, host_key, identity_key, sign, signer, signer_key, stranger_key};
+use common::{
+    Registry, after, host_key, identity_key, service_keys, sign, signer, signer_key, stranger_key,
+};
 use hgs_attest::client::{
     self, Attempts, AttestationFailure, Attested, HostKeySignatureError, NotAsked, RefusedKind,
     SignedRequest,
@@ -41,12 +43,9 @@ fn serve(registry: &mut Registry, body: &[u8], when: Time) -> (u16, Vec<u8>) {
             let serial = issue::SerialNumber::draw(&mut Repeatable::seeded(3)).unwrap();
             let validity = HealthValidity::default();
             let grant = grant.recorded();
-            let prepared = issue::prepare(grant, &signer(), validity, serial).unwrap();
-            let signature = sign(&signer_key(), prepared.to_be_signed());
-            (
-                200,
-                prepared.assemble(&signature).unwrap().reply().to_json(),
-            )
+            let keys = service_keys();
+            let issued = issue::issue(grant, &signer(), validity, serial, &mut &keys).unwrap();
+            (200, issued.reply().to_json())
         }
     }
 }

@@ -7,18 +7,17 @@ use std::path::Path;
 use std::process::Command;
 
 use common::{
-    Registry, host_key, identity_key, request, request_for_signing, sign, signer, signer_key,
+    Registry, host_key, identity_key, request, request_for_signing, service_keys, signer,
 };
 use hgs_attest::host_key::RecordedGrant;
 use hgs_attest::issue::{self, IssueError, IssuedHealthCertificate, SerialNumber};
 use hgs_attest::wire::{AttestationRequest, HealthCertificateReply, Reply};
-use hgs_crypto::rsa::SignatureScheme;
 use hgs_crypto::{CryptoError, Random, hex};
 use hgs_pki::health::{
     HealthCertificate, HealthKind, HealthValidity, TrustedSigner, TrustedSigners,
 };
 use hgs_pki::{Certificate, Seconds, issue as certificates};
-use hgs_testkit::fixtures::{Repeatable, now};
+use hgs_testkit::fixtures::{Keys, Repeatable, now};
 
 fn granted(request: &AttestationRequest) -> RecordedGrant {
     Registry::with_host().grant(request, now()).recorded()
@@ -27,11 +26,8 @@ fn granted(request: &AttestationRequest) -> RecordedGrant {
 fn issued(request: &AttestationRequest) -> IssuedHealthCertificate {
     let serial = SerialNumber::draw(&mut Repeatable::seeded(1)).unwrap();
     let validity = HealthValidity::default();
-    let prepared = issue::prepare(granted(request), &signer(), validity, serial).unwrap();
-    assert_eq!(prepared.signer(), signer().thumbprint());
-    assert_eq!(prepared.scheme(), SignatureScheme::Pkcs1Sha256);
-    let signature = sign(&signer_key(), prepared.to_be_signed());
-    prepared.assemble(&signature).unwrap()
+    let keys = service_keys();
+    issue::issue(granted(request), &signer(), validity, serial, &mut &keys).unwrap()
 }
 
 fn openssl(folder: &Path, arguments: &[&str]) -> String {
@@ -204,9 +200,8 @@ fn serial_numbers_have_sixteen_octets_and_are_positive() {
         let validity = HealthValidity::default();
         let drawn = SerialNumber::draw(&mut random).unwrap();
         let octets = *drawn.octets();
-        let prepared = issue::prepare(grant, &signer(), validity, drawn).unwrap();
-        let signature = sign(&signer_key(), prepared.to_be_signed());
-        let certificate = prepared.assemble(&signature).unwrap();
+        let keys = service_keys();
+        let certificate = issue::issue(grant, &signer(), validity, drawn, &mut &keys).unwrap();
         let serial = certificate.certificate().serial_number().to_vec();
         assert_eq!(serial, octets, "what was recorded is what was issued");
         assert_eq!(serial[0] & 0xc0, 0x40);
@@ -228,10 +223,11 @@ fn nothing_is_issued_without_randomness_or_a_good_signature() {
     assert_eq!(refused.unwrap_err(), IssueError::Randomness);
 
     let serial = SerialNumber::draw(&mut Repeatable::seeded(1)).unwrap();
-    let prepared = issue::prepare(granted(&request), &signer(), validity, serial).unwrap();
-    let signature = sign(&host_key(), prepared.to_be_signed());
+    let mut wrong = Keys::default();
+    wrong.hold(&signer(), &host_key());
+    let refused = issue::issue(granted(&request), &signer(), validity, serial, &mut &wrong);
     let expected = IssueError::Certificate(certificates::IssueError::Signature);
-    assert_eq!(prepared.assemble(&signature), Err(expected));
+    assert_eq!(refused, Err(expected));
 }
 
 #[test]
@@ -240,7 +236,8 @@ fn a_certificate_that_is_no_signer_issues_nothing() {
     let leaf: &Certificate = issued.certificate();
     let grant = granted(&request(&host_key(), &identity_key(1)));
     let serial = SerialNumber::draw(&mut Repeatable::seeded(1)).unwrap();
-    let refused = issue::prepare(grant, leaf, HealthValidity::default(), serial);
+    let keys = &mut &Keys::default();
+    let refused = issue::issue(grant, leaf, HealthValidity::default(), serial, keys);
     assert!(matches!(
         refused,
         Err(IssueError::Certificate(

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use common::{Registry, host_key, identity_key, request, sign, signer, signer_key};
+use common::{Registry, host_key, identity_key, request, service_keys, signer};
 use hgs_attest::host_key::{Verdict, evaluate};
 use hgs_attest::issue::{self, SerialNumber};
 use hgs_attest::wire::AttestationOperationMode;
@@ -126,9 +126,8 @@ print(attestation.dumps(attestation.request(contents, [1])).decode())
     registry.record(&grant);
     let serial = SerialNumber::draw(&mut Repeatable::seeded(4)).unwrap();
     let validity = HealthValidity::default();
-    let prepared = issue::prepare(grant.recorded(), &signer(), validity, serial).unwrap();
-    let signature = sign(&signer_key(), prepared.to_be_signed());
-    let issued = prepared.assemble(&signature).unwrap();
+    let (grant, keys) = (grant.recorded(), service_keys());
+    let issued = issue::issue(grant, &signer(), validity, serial, &mut &keys).unwrap();
 
     let write = |name: &str, octets: &[u8]| fs::write(folder.path().join(name), octets).unwrap();
     write("reply.json", &issued.reply().to_json());

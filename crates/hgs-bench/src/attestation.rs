@@ -8,7 +8,7 @@ use hgs_crypto::hash::Sha256Digest;
 use hgs_crypto::random::System;
 use hgs_crypto::rsa::{PublicKey, SignatureScheme};
 use hgs_pki::health::{HealthKind, HealthValidity};
-use hgs_testkit::fixtures::{AttestationSigner, Host, now, private_key};
+use hgs_testkit::fixtures::{AttestationSigner, Host, Keys, now, private_key};
 
 use crate::measure::{Effort, Table, compare};
 
@@ -37,6 +37,8 @@ pub(crate) fn in_process(effort: Effort, table: &mut Table) {
         .to_vec();
     let registry = OneHost(host_key.public().clone());
 
+    let mut keys = Keys::default();
+    keys.hold(&signer.certificate, &signer.key);
     let floor = || {
         assert!(
             host_key
@@ -53,13 +55,9 @@ pub(crate) fn in_process(effort: Effort, table: &mut Table) {
         };
         let serial = SerialNumber::draw(&mut System::new()).expect("the system has randomness");
         let validity = HealthValidity::default();
-        let prepared = issue::prepare(grant.recorded(), &signer.certificate, validity, serial)
-            .expect("it fits");
-        let signature = signer
-            .key
-            .sign(scheme, prepared.to_be_signed())
-            .expect("a software key signs");
-        let issued = prepared.assemble(&signature).expect("it is the signer's");
+        let (grant, keys) = (grant.recorded(), &mut &keys);
+        let issued = issue::issue(grant, &signer.certificate, validity, serial, keys)
+            .expect("the signer's key signs");
         std::hint::black_box(issued.reply().to_json());
     };
     table.add(

@@ -146,13 +146,9 @@ async fn serve(folder: &Path) -> Outcome<(Running, Vec<u8>)> {
     let trust = Trust::Thumbprint(initialised.signing.thumbprint());
     let fabric = metadata.import(&trust, Expired::Refuse, host.now())?;
     let owner = Guardian::named("owner");
-    let random = &mut System::new();
-    let creating = create(
-        &owner.certificates,
-        vec![fabric],
-        TransportKey::random(random)?,
-    )?;
-    let protector = Keys::of(&[owner]).drive(creating, random)?;
+    let key = TransportKey::random(&mut System::new())?;
+    let keys = Keys::of(&[owner]);
+    let protector = create(&owner.certificates, &[fabric], &key, &mut &keys)?;
     let pending = PendingRoll::new(protector, health, Algorithms::default(), ServiceVersion::V2);
     Ok((running, pending.request()))
 }

@@ -53,11 +53,9 @@ fn protector(wrappings: usize) -> VerifiedProtector {
     let guardians = others
         .iter()
         .take(wrappings - 1)
-        .map(|name| Guardian::named(name).certificates.clone());
+        .map(|name| Guardian::named(name).certificates.clone())
+        .collect::<Vec<_>>();
     let key = TransportKey::random(&mut System::new()).expect("the system has randomness");
-    let creating =
-        create(&owner.certificates, guardians.collect(), key).expect("different guardians");
-    Keys::of(&[owner])
-        .drive(creating, &mut System::new())
-        .expect("the owner's keys are at hand")
+    let keys = Keys::of(&[owner]);
+    create(&owner.certificates, &guardians, &key, &mut &keys).expect("different guardians")
 }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use hgs_crypto::random::System;
 use hgs_kps::wire::Algorithms;
 use hgs_kps::{
-    Caches, CertificateKind, HeldCertificate, HostRegistry, HostStanding, KeyRing, Lineage,
-    PendingRoll, Recorded, Refusal, Release, SKEW, SeenProtector, SeenProtectors, ServiceVersion,
-    Step, Trust, begin,
+    Caches, CertificateKind, HeldCertificate, HostRegistry, HostStanding, KeyProtection, KeyRing,
+    Lineage, PendingRoll, Recorded, SKEW, SeenProtector, SeenProtectors, ServiceVersion,
+    StateUnavailable, Trust,
 };
-use hgs_pki::Certificate;
 use hgs_pki::health::{HostId, TrustedSigner, TrustedSigners};
+use hgs_pki::{Certificate, KeyWork};
 use hgs_protector::suite::KeyEncryption;
 use hgs_protector::{ProtectorDigest, TransportKey, VerifiedProtector, create};
 use hgs_testkit::fixtures::{AttestationSigner, Guardian, Host, Keys, now};
@@ -70,13 +70,9 @@ impl Service {
     pub(crate) fn new() -> Self {
         let (owner, guardian) = (Guardian::named("owner"), Guardian::named("fabric"));
         let key = TransportKey::random(&mut System::new()).expect("the system has randomness");
-        let creating = create(
-            &owner.certificates,
-            vec![guardian.certificates.clone()],
-            key,
-        );
-        let reference = Keys::of(&[owner])
-            .drive(creating.expect("two guardians"), &mut System::new())
+        let guardians = [guardian.certificates.clone()];
+        let keys = Keys::of(&[owner]);
+        let reference = create(&owner.certificates, &guardians, &key, &mut &keys)
             .expect("the owner's keys are at hand");
         let held = |certificate: &Certificate, kind| HeldCertificate {
             certificate: certificate.clone(),
@@ -114,21 +110,10 @@ impl Service {
         .request()
     }
 
-    fn roll(&self, keys: &Keys, request: &[u8], caches: &Caches) {
-        self.roll_with(request, caches, |step, random| {
-            keys.drive(step, random).expect("own keys")
-        });
-    }
-
-    /// A roll whose work with private keys `drive` does.
-    pub(crate) fn roll_with(
-        &self,
-        request: &[u8],
-        caches: &Caches,
-        drive: impl FnOnce(Step<Release, Refusal>, &mut System) -> Release,
-    ) {
+    pub(crate) fn roll(&self, mut keys: impl KeyWork, request: &[u8], caches: &Caches) {
         let trust = Trust {
             signers: &self.signers,
+            now: now(),
             skew: SKEW,
             hosts: &Everybody,
             protectors: &Nothing,
@@ -136,19 +121,17 @@ impl Service {
             rekey_window: false,
             caching: None,
         };
-        let random = &mut System::new();
-        let step = begin(
-            request,
-            ServiceVersion::V2,
-            &self.ring,
-            &trust,
+        let key_protection = KeyProtection {
+            ring: &self.ring,
+            trust: &trust,
             caches,
-            now(),
-            random,
-        );
-        let release = drive(step.expect("healthy host, own protector"), random);
-        let response = release.into_response(Recorded::after_commit());
-        std::hint::black_box(response);
+        };
+        let random = &mut System::new();
+        let release = key_protection
+            .roll(ServiceVersion::V2, request, &mut keys, random)
+            .expect("healthy host, own protector");
+        let recorded = Recorded::after_commit(release.facts().egress);
+        std::hint::black_box(release.into_response(&recorded).expect("it was recorded"));
     }
 }
 
@@ -163,7 +146,7 @@ impl HostRegistry for Everybody {
 struct Nothing;
 
 impl SeenProtectors for Nothing {
-    fn seen(&self, _: &ProtectorDigest) -> Option<SeenProtector> {
-        None
+    fn seen(&self, _: &ProtectorDigest) -> Result<Option<SeenProtector>, StateUnavailable> {
+        Ok(None)
     }
 }

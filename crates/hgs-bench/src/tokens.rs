@@ -9,11 +9,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hgs_crypto::SecretBytes;
-use hgs_crypto::random::System;
 use hgs_crypto::rsa::{OaepHash, SignatureScheme};
 use hgs_custody::PrivateKey as _;
 use hgs_custody_pkcs11::{ModuleSettings, Settings, TokenKey, Tokens};
-use hgs_kps::{Caches, DecryptionRefused, Refusal, Release, Step};
+use hgs_kps::Caches;
+use hgs_pki::{KeyError, KeyWork, Thumbprint};
 use hgs_testkit::softhsm::{SoftHsm, TOKEN};
 
 use crate::measure::{Effort, median};
@@ -63,7 +63,7 @@ pub(crate) fn by_number_of_sessions() {
         let ciphertext = keys.ciphertext();
         let (request, caches) = (service.request(), Caches::new(64));
         let raw = || keys.work(&ciphertext);
-        let roll = || service.roll_with(&request, &caches, |step, random| keys.drive(step, random));
+        let roll = || service.roll(&keys, &request, &caches);
         roll();
         // Twice as many as sessions, so that none has to wait for its next job.
         let callers = 2 * sessions;
@@ -122,24 +122,25 @@ impl Pair {
         let signed = self.signing.sign(SignatureScheme::Pkcs1Sha256, b"message");
         signed.expect("the key signs");
     }
+}
 
-    fn drive(&self, mut step: Step<Release, Refusal>, random: &mut System) -> Release {
-        loop {
-            step = match step {
-                Step::Done(release) => return release,
-                Step::NeedsDecrypt(request) => {
-                    let decrypted = self
-                        .encryption
-                        .decrypt(request.hash(), request.ciphertext());
-                    request.resume(decrypted.map_err(|_| DecryptionRefused), random)
-                }
-                Step::NeedsSign(request) => {
-                    let signature = self.signing.sign(request.scheme(), request.message());
-                    request.resume(signature.expect("the key signs"), random)
-                }
-            }
-            .expect("own keys");
-        }
+impl KeyWork for &Pair {
+    fn decrypt(
+        &mut self,
+        _: &Thumbprint,
+        hash: OaepHash,
+        ciphertext: &[u8],
+    ) -> Result<SecretBytes, KeyError> {
+        self.encryption.decrypt(hash, ciphertext)
+    }
+
+    fn sign(
+        &mut self,
+        _: &Thumbprint,
+        scheme: SignatureScheme,
+        message: &[u8],
+    ) -> Result<Vec<u8>, KeyError> {
+        self.signing.sign(scheme, message)
     }
 }
 

@@ -1,12 +1,12 @@
 //! One request for the keys of a protector to one key protection service, and what is made of the
 //! answer.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use hgs_crypto::random::System;
-use hgs_custody::PrivateKey as _;
+use hgs_custody::HeldKeys;
 use hgs_kps::wire::{self, Algorithms};
-use hgs_kps::{Caches, ClientError, Code, DecryptionRefused, PendingRoll, Released};
-use hgs_kps::{ServiceVersion, Step};
+use hgs_kps::{Caches, ClientError, Code, PendingRoll, Released, ServiceVersion};
 use hgs_protector::suite::{KeyEncryption, TransportKeysEncryption, WrappingKeyEncryption};
 use hgs_protector::{Fault, VerifiedProtector};
 
@@ -75,7 +75,10 @@ pub(crate) async fn roll(
     let certificate = certified.certificate.clone();
     let pending = PendingRoll::new(ingress.clone(), certificate, ALGORITHMS, version);
     let answer = post(client, key_protection, version, pending.request()).await?;
-    Ok(open(pending, &answer, certified, caches)?)
+    let mut keys = HeldKeys::default();
+    keys.hold(&certified.certificate, Arc::clone(&certified.key) as _);
+    let released = pending.receive(&answer, caches, &mut &keys);
+    Ok(released.map_err(KeyProtectionFailure::from)?)
 }
 
 /// Posts a request to roll, and returns the body of an answer that is no refusal.
@@ -108,28 +111,6 @@ pub(crate) async fn metadata(client: &Client, key_protection: &Url) -> Result<Ve
     match response.status {
         200 => Ok(response.body.to_vec()),
         _ => Err(refused(&response).into()),
-    }
-}
-
-fn open(
-    pending: PendingRoll,
-    body: &[u8],
-    certified: &Certified,
-    caches: &Caches,
-) -> Result<Released, KeyProtectionFailure> {
-    let mut step = pending.receive(body, caches)?;
-    loop {
-        step = match step {
-            Step::Done(released) => return Ok(released),
-            Step::NeedsDecrypt(needed) => {
-                // The only key there is; a step that wanted another gets nothing from it.
-                let plaintext = certified.key.decrypt(needed.hash(), needed.ciphertext());
-                let plaintext = plaintext.map_err(|_| DecryptionRefused);
-                needed.resume(plaintext, &mut System::new())?
-            }
-            // A host signs nothing in this protocol.
-            Step::NeedsSign(_) => return Err(ClientError::Decryption.into()),
-        };
     }
 }
 

@@ -1,14 +1,15 @@
 //! Private keys as places where work is done: software keys, PFX and PEM files, sealing at rest.
 //!
-//! A [`PrivateKey`] decrypts and signs; it does not give its octets away. Protocols suspend when
-//! they need one ("decrypt this under that key") and whoever drives them asks a place: a
-//! [`SoftwareKey`] here, a token or a TPM elsewhere. Only [`SoftwareKey`] can be exported, and
-//! only because its owner asked for a file.
+//! A [`PrivateKey`] decrypts and signs; it does not give its octets away. Behind it is a [`SoftwareKey`]
+//! here, a token or a TPM elsewhere. Only [`SoftwareKey`] can be exported, and only because its owner
+//! asked for a file. Protocols take the keys of many certificates as one argument, [`KeyWork`]:
+//! [`HeldKeys`] is the plain way to make one.
 //!
 //! What this crate does *not* do: it opens no files and keeps no state. Files and the database
 //! belong to `hgs-store`; [`seal`] only turns a secret into octets that may lie there.
 
 pub mod age;
+mod held_keys;
 pub mod key_reference;
 pub mod pem;
 pub mod pfx;
@@ -21,6 +22,8 @@ use std::fmt::Debug;
 use hgs_crypto::SecretBytes;
 use hgs_crypto::rsa::{OaepHash, PublicKey, SignatureScheme};
 
+pub use held_keys::HeldKeys;
+pub use hgs_pki::{KeyError, KeyWork};
 pub use key_reference::{KeyReference, Pkcs11Uris};
 pub use pkcs11_uri::{PinSource, Pkcs11Uri};
 pub use software::{SoftwareKey, UnsealError};
@@ -65,22 +68,4 @@ pub struct Capabilities {
     pub pkcs1_sha256: bool,
     /// Signs RSASSA-PSS with SHA-256.
     pub pss_sha256: bool,
-}
-
-/// Why a private key did no work, by the party at fault.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum KeyError {
-    /// The request is at fault: the ciphertext was not made for this key. There is no detail,
-    /// because which check failed is what a padding oracle asks.
-    #[error("the ciphertext was not made for this key")]
-    Refused,
-    /// The place where the key lives is away or broken; the same request may succeed later.
-    #[error("the key store is unavailable: {reason}")]
-    Unavailable {
-        /// What the key store says.
-        reason: String,
-    },
-    /// The place can't do this operation with this key ([`Capabilities`] says so beforehand).
-    #[error("the key store can't do this operation with this key")]
-    Unsupported,
 }

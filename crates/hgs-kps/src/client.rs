@@ -1,12 +1,11 @@
 //! RollTransportKey, the host's side ([MS-KPS] 3.2; the last paragraph of section 5 of the protocol profile).
 
-use hgs_crypto::{CryptoError, Random, SecretBytes, aes};
-use hgs_pki::{Certificate, Thumbprint};
+use hgs_crypto::{CryptoError, SecretBytes, aes};
+use hgs_pki::{Certificate, KeyError, KeyWork};
 use hgs_protector::suite::{TransportKeysEncryption, WrappingKeyEncryption};
 use hgs_protector::transport_key_blob::{BlobError, BlobVersion, CachingPolicy, TransportKeyBlob};
 use hgs_protector::{
-    DecryptionRefused, NeedsDecrypt, Protector, ProtectorError, Step, TransportKey,
-    VerifiedProtector, Wrapping, WrappingId,
+    Protector, ProtectorError, TransportKey, VerifiedProtector, Wrapping, WrappingId,
 };
 
 use crate::wire::{Algorithms, ResponseError, RollTransportKeyRequest, RollTransportKeyResponse};
@@ -36,7 +35,8 @@ pub struct Released {
 
 /// Why an answer is not used. Nothing may be sealed again then; the old protector and what it protects stay good.
 ///
-/// The fault is with whoever answered, but for [`Self::Decryption`], which may be the host's own key.
+/// The fault is with the service that answered, but for [`Self::Key`] and perhaps [`Self::Decryption`], which are about
+/// the host's own key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClientError {
     /// Not a response.
@@ -45,6 +45,9 @@ pub enum ClientError {
     /// The keys can't be decrypted with the key of the health certificate.
     #[error("the released keys were not encrypted to this host's health certificate")]
     Decryption,
+    /// The private key of the health certificate can't be used.
+    #[error("the private key of this host's health certificate can't be used: {0}")]
+    Key(KeyError),
     /// What was decrypted are not the keys.
     #[error("{0}")]
     Blob(#[from] BlobError),
@@ -76,12 +79,6 @@ pub enum ClientError {
 
 impl From<CryptoError> for ClientError {
     fn from(_: CryptoError) -> Self {
-        Self::Decryption
-    }
-}
-
-impl From<DecryptionRefused> for ClientError {
-    fn from(_: DecryptionRefused) -> Self {
         Self::Decryption
     }
 }
@@ -119,24 +116,27 @@ impl PendingRoll {
     /// # Errors
     /// See [`ClientError`].
     pub fn receive(
-        self,
+        &self,
         body: &[u8],
         caches: &Caches,
-    ) -> Result<Step<Released, ClientError>, ClientError> {
+        keys: &mut dyn KeyWork,
+    ) -> Result<Released, ClientError> {
         let response = RollTransportKeyResponse::from_xml(body)?;
         let egress = Protector::read(&response.egress_protector, &caches.certificates)?
             .verify(&caches.signatures)?;
         self.check_guardians(&egress)?;
-        let key: Thumbprint = self.health_certificate.thumbprint();
-        Ok(Step::NeedsDecrypt(NeedsDecrypt::new(
-            key,
-            self.algorithms.transfer_key.hash(),
-            response.encrypted_transfer_key.clone(),
-            move |transfer_key, _: &mut dyn Random| {
-                let blob = self.decrypt(&transfer_key?, &response)?;
-                self.check_keys(blob, egress).map(Step::Done)
-            },
-        )))
+        let transfer_key = keys
+            .decrypt(
+                &self.health_certificate.thumbprint(),
+                self.algorithms.transfer_key.hash(),
+                &response.encrypted_transfer_key,
+            )
+            .map_err(|error| match error {
+                KeyError::Refused => ClientError::Decryption,
+                error => ClientError::Key(error),
+            })?;
+        let blob = self.decrypt(&transfer_key, &response)?;
+        self.check_keys(blob, egress)
     }
 
     fn decrypt(

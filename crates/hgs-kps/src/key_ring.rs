@@ -5,10 +5,10 @@ use std::collections::btree_map::Entry;
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use hgs_pki::{Certificate, Thumbprint, Time};
+use hgs_pki::{Certificate, KeyWork, Thumbprint, Time};
 use hgs_protector::suite::KeyEncryption;
 use hgs_protector::{
-    GuardianCertificates, HeldPair, SealError, Signature, Step, VerifiedProtector, Wrapping,
+    GuardianCertificates, HeldPair, SealError, Signature, VerifiedProtector, Wrapping, endorse,
 };
 
 /// A line of succession: pairs of one lineage hand protectors on to its head, never to another lineage.
@@ -219,25 +219,20 @@ impl KeyRing {
             .collect()
     }
 
-    /// The signature by the key of `signer` over `subject`, if it was remembered.
+    /// The signature by the key of `signer` over `subject`, both of this key ring: made once, then remembered.
     pub(crate) fn endorsement(
         &self,
-        signer: &Certificate,
         subject: &Certificate,
-    ) -> Option<Signature> {
-        let key = (signer.thumbprint(), subject.thumbprint());
-        self.endorsements().get(&key).cloned()
-    }
-
-    /// Remembers the signature by the key of `signer` over `subject`, both of this key ring.
-    pub(crate) fn remember_endorsement(
-        &self,
         signer: &Certificate,
-        subject: &Certificate,
-        signature: &Signature,
-    ) {
-        let key = (signer.thumbprint(), subject.thumbprint());
-        self.endorsements().insert(key, signature.clone());
+        keys: &mut dyn KeyWork,
+    ) -> Result<Signature, SealError> {
+        let pair = (signer.thumbprint(), subject.thumbprint());
+        if let Some(signature) = self.endorsements().get(&pair) {
+            return Ok(signature.clone());
+        }
+        let signature = endorse(subject, signer, keys)?;
+        self.endorsements().insert(pair, signature.clone());
+        Ok(signature)
     }
 
     fn endorsements(
@@ -280,21 +275,20 @@ impl Head {
     }
 
     /// The head as a guardian, which takes two signatures the first time.
-    pub(crate) fn certify(&self) -> Step<GuardianCertificates, SealError> {
-        match self.certified.get() {
-            Some(certified) => Step::Done(certified.clone()),
-            None => GuardianCertificates::certify(
-                self.signing.clone(),
-                self.encryption.clone(),
-                self.key_encryption,
-            ),
+    pub(crate) fn certified(
+        &self,
+        keys: &mut dyn KeyWork,
+    ) -> Result<&GuardianCertificates, SealError> {
+        if let Some(certified) = self.certified.get() {
+            return Ok(certified);
         }
-    }
-
-    /// Remembers what [`Self::certify`] gave.
-    pub(crate) fn remember(&self, certified: &GuardianCertificates) {
-        // Whoever comes second has the same.
-        let _ = self.certified.set(certified.clone());
+        let certified = GuardianCertificates::certify(
+            self.signing.clone(),
+            self.encryption.clone(),
+            self.key_encryption,
+            keys,
+        )?;
+        Ok(self.certified.get_or_init(|| certified))
     }
 
     pub(crate) fn is_wrapped_by(&self, wrapping: &Wrapping) -> bool {

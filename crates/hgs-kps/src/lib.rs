@@ -1,22 +1,21 @@
-//! The Key Protection Service protocol [MS-KPS], both roles, as suspended steps.
+//! The Key Protection Service protocol [MS-KPS], both roles.
 //!
 //! A host sends a key protector and its health certificate; the service opens the protector, gives it a new transport
 //! key, and releases the old and the new one, readable for that host alone. Each release changes the key: that is the
 //! *roll*.
 //!
 //! ```text
-//! service   begin -> NeedsDecrypt -> resume -> NeedsSign -> resume -> Release -> (recorded) -> into_response
-//! host      PendingRoll::request ----------------------------------------------------------> receive
-//!                     -> NeedsDecrypt -> resume -> Released
+//! service                             KeyProtection::roll -> Release -> (recorded) -> into_response
+//! host      PendingRoll::request --->                                                 ------------> receive -> Released
 //! ```
 //!
-//! * [`begin`] is RollTransportKey; what it decides by are arguments: [`KeyRing`], [`Trust`], the time, randomness.
+//! * [`KeyProtection::roll`] is RollTransportKey; what it decides by are arguments: [`KeyRing`], [`Trust`] with the time,
+//!   private keys ([`KeyWork`](hgs_pki::KeyWork)), randomness.
 //! * A [`Release`] gives its answer only against [`Recorded`], the proof that it is on record.
 //! * A [`Refusal`] has a reason, from which one function makes the code, the status and the party at fault.
 //! * [`MetadataService`] is GetMetaData. [`PendingRoll`] is the host's side of a roll.
 //!
-//! It does NOT speak HTTP, keep hosts or records, or hold private keys: whoever drives a [`Step`] finds the key and
-//! does the work where it lives. How the messages look in every detail says `docs/protocol-profile.md`.
+//! It does NOT speak HTTP, keep hosts or records, or hold private keys. How the messages look in every detail says `docs/protocol-profile.md`.
 
 mod client;
 #[doc(hidden)]
@@ -31,10 +30,12 @@ mod version;
 pub mod wire;
 
 pub use client::{ClientError, PendingRoll, Released};
-pub use hgs_protector::step::{DecryptionRefused, NeedsDecrypt, NeedsSign, Step};
 pub use key_ring::{CertificateKind, Head, HeldCertificate, KeyRing, KeyRingError, Lineage};
 pub use metadata::MetadataService;
 pub use refusal::{Code, ErrorResponse, Facts, RETRY_AFTER, Reason, Refusal};
-pub use roll::{Recorded, Release, ReleaseFacts, begin};
-pub use trust::{Caches, HostRegistry, HostStanding, SKEW, SeenProtector, SeenProtectors, Trust};
+pub use roll::{KeyProtection, Recorded, Release, ReleaseFacts};
+pub use trust::{
+    Caches, HostRegistry, HostStanding, SKEW, SeenProtector, SeenProtectors, StateUnavailable,
+    Trust,
+};
 pub use version::{ServiceVersion, UnknownVersion};

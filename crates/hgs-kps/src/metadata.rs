@@ -2,9 +2,8 @@
 
 use std::sync::{Arc, OnceLock};
 
-use hgs_crypto::Random;
-use hgs_pki::Certificate;
-use hgs_protector::{Step, metadata};
+use hgs_pki::{Certificate, KeyWork};
+use hgs_protector::metadata;
 
 use crate::{KeyRing, Lineage, Reason, Refusal};
 
@@ -30,33 +29,18 @@ impl MetadataService {
     /// The document: at once if it was made before, otherwise after three signatures.
     ///
     /// # Errors
-    /// When the fabric has no primary encryption or signing certificate.
-    pub fn begin(
-        self: &Arc<Self>,
-        random: &mut dyn Random,
-    ) -> Result<Step<Arc<[u8]>, Refusal>, Refusal> {
+    /// When the fabric has no primary encryption or signing certificate, or a key can't sign.
+    pub fn document(&self, keys: &mut dyn KeyWork) -> Result<Arc<[u8]>, Refusal> {
         if let Some(document) = self.document.get() {
-            return Ok(Step::Done(Arc::clone(document)));
+            return Ok(Arc::clone(document));
         }
-        let head = self.ring.primary().map_err(Refusal::from)?;
-        let service = Arc::clone(self);
-        head.certify()
-            .map_err(Refusal::from)
-            .and_then(random, move |guardian, random| {
-                if let Some(head) = service.ring.head(&Lineage::Fabric) {
-                    head.remember(&guardian);
-                }
-                let others = service.ring.other_signing_certificates();
-                metadata::write(&guardian, others, &service.communications)
-                    .map_err(Refusal::from)
-                    .and_then(random, move |document, _| {
-                        Ok(Step::Done(service.remember(document)))
-                    })
-            })
-    }
-
-    fn remember(&self, document: Vec<u8>) -> Arc<[u8]> {
-        Arc::clone(self.document.get_or_init(|| document.into()))
+        let document = metadata::write(
+            self.ring.primary()?.certified(keys)?,
+            self.ring.other_signing_certificates(),
+            &self.communications,
+            keys,
+        )?;
+        Ok(Arc::clone(self.document.get_or_init(|| document.into())))
     }
 }
 

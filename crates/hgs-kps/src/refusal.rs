@@ -8,6 +8,7 @@ use hgs_protector::{
     Fault, OpenError, ProtectorDigest, ProtectorError, ProtectorErrorKind, SealError,
 };
 
+use crate::StateUnavailable;
 use crate::wire::{self, RequestError};
 
 /// Seconds after which a client is told to come again, when that may help.
@@ -215,13 +216,13 @@ impl Reason {
             },
             Self::Open(OpenError::NoWrapping) => Code::WrappingNotFound,
             Self::Open(OpenError::CannotOpen(_)) => Code::InvalidProtector,
+            Self::Open(OpenError::Key { .. }) => Code::KeyStoreUnavailable,
             Self::CompromisedGuardian { .. } => Code::CompromisedGuardian,
             Self::ProtectorSuperseded => Code::ProtectorSuperseded,
             Self::Seal(SealError::TooManyWrappings { .. } | SealError::NoFreeId)
             | Self::BodyTooLarge { .. } => Code::LimitExceeded,
-            Self::Seal(SealError::Signature { .. }) | Self::KeyStoreUnavailable => {
-                Code::KeyStoreUnavailable
-            }
+            Self::Seal(SealError::Key { .. } | SealError::Signature { .. })
+            | Self::KeyStoreUnavailable => Code::KeyStoreUnavailable,
             Self::RequestTimeout => Code::RequestTimeout,
             Self::NotFound => Code::NotFound,
             Self::MethodNotAllowed => Code::MethodNotAllowed,
@@ -232,6 +233,12 @@ impl Reason {
             }
             Self::Seal(_) | Self::Internal => Code::Internal,
         }
+    }
+}
+
+impl From<StateUnavailable> for Reason {
+    fn from(_: StateUnavailable) -> Self {
+        Self::StateUnavailable
     }
 }
 

@@ -12,6 +12,8 @@ pub const SKEW: Seconds = Seconds::new(60);
 pub struct Trust<'a> {
     /// Whose health certificates are believed.
     pub signers: &'a TrustedSigners,
+    /// The time of the request.
+    pub now: Time,
     /// How far their clocks may be ahead; [`SKEW`] unless configured.
     pub skew: Seconds,
     /// The hosts that our own signers attest.
@@ -46,8 +48,16 @@ pub trait HostRegistry {
 /// The tree of protectors that a KPS has released.
 pub trait SeenProtectors {
     /// What is known of a protector, if it was the ingress or egress protector of a release.
-    fn seen(&self, protector: &ProtectorDigest) -> Option<SeenProtector>;
+    ///
+    /// # Errors
+    /// When that can't be looked up now, which is not the same as not having seen it.
+    fn seen(&self, protector: &ProtectorDigest) -> Result<Option<SeenProtector>, StateUnavailable>;
 }
+
+/// The records that a decision needs can't be read now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the state of the service is unavailable")]
+pub struct StateUnavailable;
 
 /// What is known of a protector that was seen before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -30,8 +30,7 @@ fn ingress() -> VerifiedProtector {
 fn receive(pending: PendingRoll, answer: &[u8]) -> Result<Released, ClientError> {
     let mut keys = Keys::default();
     keys.hold(&host().healthy(), &host().key);
-    let step = pending.receive(answer, &Caches::new(16))?;
-    keys.drive(step, &mut random())
+    pending.receive(answer, &Caches::new(16), &mut &keys)
 }
 
 fn key(octet: u8) -> TransportKey {

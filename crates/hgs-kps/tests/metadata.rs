@@ -4,7 +4,7 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{Member, guardian, random, ring};
+use common::{Member, guardian, ring};
 use hgs_kps::{Code, HeldCertificate, KeyRing, MetadataService, Reason};
 use hgs_pki::{CertificateCache, SignatureCache};
 use hgs_protector::metadata::Metadata;
@@ -31,9 +31,7 @@ fn the_primary_pair_and_the_other_signing_certificates_of_the_fabric() {
         Member::tenant("tenant").head(),
     ]));
     let keys = Keys::of(&[guardian("fabric"), guardian("stranger")]);
-    let mut random = random();
-    let step = service.begin(&mut random).unwrap();
-    let document = keys.drive(step, &mut random).unwrap();
+    let document = service.document(&mut &keys).unwrap();
     let metadata = read(&document);
     assert_eq!(metadata.unverified(), &guardian("fabric").certificates);
     assert_eq!(metadata.signer(), &guardian("stranger").signing);
@@ -42,8 +40,7 @@ fn the_primary_pair_and_the_other_signing_certificates_of_the_fabric() {
 
     // Made once, then only handed out.
     assert_eq!(keys.signatures(), 3);
-    let again = service.begin(&mut random).unwrap();
-    let again = keys.drive(again, &mut random).unwrap();
+    let again = service.document(&mut &keys).unwrap();
     assert!(Arc::ptr_eq(&document, &again));
     assert_eq!(keys.signatures(), 3);
 }
@@ -60,7 +57,7 @@ fn without_a_primary_certificate_there_is_no_metadata() {
     ];
     for (certificates, reason) in cases {
         let service = service(Arc::new(KeyRing::new(certificates).unwrap()));
-        let refusal = service.begin(&mut random()).unwrap_err();
+        let refusal = service.document(&mut &Keys::default()).unwrap_err();
         assert_eq!(refusal.reason(), &reason);
         assert_eq!(refusal.code(), Code::Metadata);
     }

@@ -2,9 +2,12 @@
 
 mod common;
 
-use common::{Member, Service, guardian, pending, protector, random, receive, transport_key};
+use common::{Member, Service, guardian, pending, protector, receive, transport_key};
+use hgs_crypto::SecretBytes;
+use hgs_crypto::rsa::{OaepHash, SignatureScheme};
 use hgs_kps::wire::Algorithms;
-use hgs_kps::{Caches, ClientError, Code, PendingRoll, ServiceVersion};
+use hgs_kps::{Caches, ClientError, Code, PendingRoll, Recorded, ServiceVersion};
+use hgs_pki::{KeyError, KeyWork, Thumbprint};
 use hgs_protector::suite::{KeyEncryption, TransportKeysEncryption, WrappingKeyEncryption};
 use hgs_protector::transport_key_blob::CachingPolicy;
 use hgs_testkit::fixtures::{Host, Keys};
@@ -64,7 +67,7 @@ fn every_algorithm_and_version_of_the_profile_works() {
                 let pending =
                     PendingRoll::new(ingress.clone(), host.healthy(), algorithms, version);
                 let answer = service.answer(&pending.request(), version).unwrap();
-                let released = receive(pending, &host, &answer);
+                let released = receive(&pending, &host, &answer);
                 let caching = match version {
                     ServiceVersion::V1 => None,
                     ServiceVersion::V2 => service.caching,
@@ -86,9 +89,68 @@ fn another_host_can_not_read_the_answer() {
         .unwrap();
     let mut keys = Keys::default();
     keys.hold(&asking.healthy(), &listening.key);
-    let step = pending.receive(&answer, &Caches::new(8)).unwrap();
-    let error = keys.drive(step, &mut random()).unwrap_err();
+    let received = pending.receive(&answer, &Caches::new(8), &mut &keys);
+    let error = received.unwrap_err();
     assert_eq!(error, ClientError::Decryption);
+}
+
+/// One that could go on would ask a token that is away for every wrapping, and call the protector bad in the end.
+#[test]
+fn a_key_store_that_is_away_ends_the_roll_and_is_what_the_refusal_names() {
+    #[derive(Default)]
+    struct Away(usize);
+    impl Away {
+        fn work<T>(&mut self) -> Result<T, KeyError> {
+            self.0 += 1;
+            let reason = "the token was removed".to_owned();
+            Err(KeyError::Unavailable { reason })
+        }
+    }
+    impl KeyWork for Away {
+        fn decrypt(
+            &mut self,
+            _: &Thumbprint,
+            _: OaepHash,
+            _: &[u8],
+        ) -> Result<SecretBytes, KeyError> {
+            self.work()
+        }
+
+        fn sign(
+            &mut self,
+            _: &Thumbprint,
+            _: SignatureScheme,
+            _: &[u8],
+        ) -> Result<Vec<u8>, KeyError> {
+            self.work()
+        }
+    }
+
+    let service = Service::new(&[Member::fabric("fabric").head(), Member::fabric("tenant")]);
+    let ingress = protector(guardian("owner"), &[guardian("fabric"), guardian("tenant")]);
+    let request = pending(&ingress, &Host::numbered(0), ServiceVersion::V2).request();
+    let mut keys = Away::default();
+    let refusal = service
+        .release_with(&request, ServiceVersion::V2, &mut keys)
+        .unwrap_err();
+    assert_eq!(keys.0, 1);
+    assert_eq!(refusal.code(), Code::KeyStoreUnavailable);
+    assert!(refusal.to_string().contains("the token was removed"));
+    let answer = String::from_utf8(refusal.to_response().body).unwrap();
+    assert!(!answer.contains("token was removed"), "{answer}");
+}
+
+#[test]
+fn the_record_of_another_release_gives_no_answer() {
+    let service = Service::new(&[Member::fabric("fabric").head()]);
+    let ingress = protector(guardian("owner"), &[guardian("fabric")]);
+    let request = pending(&ingress, &Host::numbered(0), ServiceVersion::V2).request();
+    let released = || service.release(&request, ServiceVersion::V2).unwrap();
+    let (one, other) = (released(), released());
+    let recorded = Recorded::after_commit(other.facts().egress);
+    let refusal = one.into_response(&recorded).unwrap_err();
+    assert_eq!(refusal.code(), Code::Internal);
+    assert!(other.into_response(&recorded).is_ok());
 }
 
 #[test]

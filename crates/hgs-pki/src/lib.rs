@@ -13,6 +13,8 @@
 //! Prepared::assemble(signature) -> Certificate     (verified, and compared with the template)
 //! ```
 //!
+//! Protocols that need a private key in the middle of a computation take [`KeyWork`] as an argument.
+//!
 //! [`health`] says what a health certificate is and what makes one believable. [`CertificateCache`]
 //! and [`SignatureCache`] are values that a service owns and passes on, so that no key is checked
 //! and no signature verified twice.
@@ -29,6 +31,7 @@ pub mod fuzzing;
 pub mod health;
 pub mod issue;
 mod key_usage;
+mod key_work;
 mod pem;
 pub mod pkcs7;
 pub mod profile;
@@ -43,6 +46,7 @@ pub use certificate::{
 pub use const_oid::ObjectIdentifier;
 pub use extension::Extension;
 pub use key_usage::KeyUsage;
+pub use key_work::{KeyError, KeyWork};
 pub use pem::{MAX_PEM_CERTIFICATES, MAX_PEM_OCTETS, PemError};
 pub use thumbprint::{Thumbprint, ThumbprintError};
 pub use time::{Seconds, Time, TimeError};

@@ -1,47 +1,40 @@
 //! Making protectors, and changing who can open them: the owner's work.
 
-use std::convert::identity;
-use std::vec;
+use hgs_pki::KeyWork;
 
-use crate::seal::{Next, Unsealed};
+use crate::seal::Unsealed;
 use crate::{
-    GuardianCertificates, Opened, SealError, Step, TransportKey, VerifiedProtector, Wrapping,
-    WrappingId,
+    GuardianCertificates, Opened, SealError, TransportKey, VerifiedProtector, Wrapping, WrappingId,
 };
 
-/// Makes a protector of `key`: the owner's wrapping with Id 1, one for each of `guardians` from 2 on, vouched for by
-/// the owner, whose key signs everything.
+/// Makes a protector of `key`: the owner's wrapping with Id 1, then one for each of `guardians` from 2 on. The owner's
+/// key signs the guardians' certificates and the whole.
 ///
 /// # Errors
 /// [`SealError::DuplicateGuardian`] when two of them have the same pair of certificates,
 /// [`SealError::TooManyWrappings`] for more guardians than fit.
 pub fn create(
     owner: &GuardianCertificates,
-    guardians: Vec<GuardianCertificates>,
-    key: TransportKey,
-) -> Result<Step<VerifiedProtector, SealError>, SealError> {
+    guardians: &[GuardianCertificates],
+    key: &TransportKey,
+    keys: &mut dyn KeyWork,
+) -> Result<VerifiedProtector, SealError> {
+    const OWNER: WrappingId = WrappingId::new(1);
     let signature = owner.self_signature().clone();
-    let wrapping = Wrapping::for_guardian(FIRST, FIRST, owner, signature, key.secret())?;
-    let unsealed = Unsealed {
-        wrappings: vec![wrapping],
+    let mut unsealed = Unsealed {
+        wrappings: vec![Wrapping::for_guardian(
+            OWNER,
+            OWNER,
+            owner,
+            signature,
+            key.secret(),
+        )?],
         max_offline_unwraps: 0,
     };
-    append_all(unsealed, guardians.into_iter(), key)
-}
-
-const FIRST: WrappingId = WrappingId::new(1);
-
-fn append_all(
-    unsealed: Unsealed,
-    mut guardians: vec::IntoIter<GuardianCertificates>,
-    key: TransportKey,
-) -> Next<VerifiedProtector> {
-    match guardians.next() {
-        None => unsealed.seal(FIRST, &key, identity),
-        Some(guardian) => unsealed.append(FIRST, guardian, key, |unsealed, key| {
-            append_all(unsealed, guardians, key)
-        }),
+    for guardian in guardians {
+        unsealed.append(OWNER, guardian, key, keys)?;
     }
+    unsealed.seal(OWNER, key, keys)
 }
 
 /// Adds `guardian` to a protector that the owner's keys have opened. The transport key stays.
@@ -50,13 +43,13 @@ fn append_all(
 /// [`SealError::NotOwner`] when another guardian opened it, [`SealError::DuplicateGuardian`] when the guardian can
 /// open it already, [`SealError::TooManyWrappings`] and [`SealError::NoFreeId`] when nothing can be added.
 pub fn grant(
-    opened: Opened,
-    guardian: GuardianCertificates,
-) -> Result<Step<VerifiedProtector, SealError>, SealError> {
-    let (unsealed, owner, key) = owners(opened)?;
-    unsealed.append(owner, guardian, key, move |unsealed, key| {
-        unsealed.seal(owner, &key, identity)
-    })
+    opened: &Opened,
+    guardian: &GuardianCertificates,
+    keys: &mut dyn KeyWork,
+) -> Result<VerifiedProtector, SealError> {
+    let (mut unsealed, owner) = opened_by_owner(opened)?;
+    unsealed.append(owner, guardian, opened.transport_key(), keys)?;
+    unsealed.seal(owner, opened.transport_key(), keys)
 }
 
 /// Takes the wrapping `id`, and all that descend from it, out of a protector that the owner's keys have opened. The
@@ -66,25 +59,26 @@ pub fn grant(
 /// [`SealError::NotOwner`] when another guardian opened it, [`SealError::NoSuchWrapping`], and
 /// [`SealError::OwnerStays`].
 pub fn revoke(
-    opened: Opened,
+    opened: &Opened,
     id: WrappingId,
-) -> Result<Step<VerifiedProtector, SealError>, SealError> {
+    keys: &mut dyn KeyWork,
+) -> Result<VerifiedProtector, SealError> {
     if opened.protector().wrapping(id).is_none() {
         return Err(SealError::NoSuchWrapping { id });
     }
-    let revoked = opened.protector().with_descendants([id]);
-    let (mut unsealed, owner, key) = owners(opened)?;
+    let (mut unsealed, owner) = opened_by_owner(opened)?;
     if id == owner {
         return Err(SealError::OwnerStays);
     }
+    let revoked = opened.protector().with_descendants([id]);
     unsealed
         .wrappings
         .retain(|wrapping| !revoked.contains(&wrapping.id()));
-    unsealed.seal(owner, &key, identity)
+    unsealed.seal(owner, opened.transport_key(), keys)
 }
 
-/// The parts of a protector, the owner's wrapping and the transport key, if it was the owner who opened it.
-fn owners(opened: Opened) -> Result<(Unsealed, WrappingId, TransportKey), SealError> {
+/// The parts of a protector and the owner's wrapping, if it was the owner who opened it.
+fn opened_by_owner(opened: &Opened) -> Result<(Unsealed, WrappingId), SealError> {
     let owner = opened.protector().owner().id();
     let id = opened.wrapping().id();
     if id != owner {
@@ -94,5 +88,5 @@ fn owners(opened: Opened) -> Result<(Unsealed, WrappingId, TransportKey), SealEr
         wrappings: opened.protector().wrappings().to_vec(),
         max_offline_unwraps: opened.protector().max_offline_unwraps(),
     };
-    Ok((unsealed, owner, opened.into_transport_key()))
+    Ok((unsealed, owner))
 }

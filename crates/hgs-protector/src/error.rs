@@ -1,7 +1,7 @@
 //! What can be wrong, and who is at fault.
 
 use hgs_crypto::CryptoError;
-use hgs_pki::Thumbprint;
+use hgs_pki::{KeyError, Thumbprint};
 
 use crate::{FormError, WrappingId};
 
@@ -151,7 +151,7 @@ impl ProtectorError {
 pub struct CannotOpen;
 
 /// Why a protector was not opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
     /// No wrapping is for any of the pairs that are held.
     #[error("no wrapping of the protector is for a guardian whose keys are held")]
@@ -159,14 +159,30 @@ pub enum OpenError {
     /// See [`CannotOpen`].
     #[error(transparent)]
     CannotOpen(#[from] CannotOpen),
+    /// A private key that was to decrypt can't be used.
+    #[error("the private key of certificate {certificate} can't be used: {error}")]
+    Key {
+        /// The thumbprint of its certificate.
+        certificate: Thumbprint,
+        /// Why.
+        error: KeyError,
+    },
 }
 
 /// Why a protector or a guardian's document was not made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
     /// The source of randomness or the cryptographic library failed.
     #[error(transparent)]
     Crypto(#[from] CryptoError),
+    /// A private key that was to sign can't be used.
+    #[error("the private key of certificate {certificate} can't be used: {error}")]
+    Key {
+        /// The thumbprint of its certificate.
+        certificate: Thumbprint,
+        /// Why.
+        error: KeyError,
+    },
     /// The key store's signature does not verify under the certificate that it was asked for.
     #[error("the signature made for the certificate {certificate} does not verify under it")]
     Signature {
@@ -214,7 +230,7 @@ impl SealError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Crypto(_) => Fault::Ourselves,
-            Self::Signature { .. } => Fault::KeyStore,
+            Self::Key { .. } | Self::Signature { .. } => Fault::KeyStore,
             Self::TooManyWrappings { .. } | Self::NoFreeId => Fault::Protector,
             Self::DuplicateGuardian { .. }
             | Self::NotOwner { .. }

@@ -1,11 +1,11 @@
 //! The public half of a guardian.
 
-use hgs_pki::{Certificate, SignatureCache};
+use hgs_pki::{Certificate, KeyWork, SignatureCache};
 
+use crate::SealError;
 use crate::form::Signature;
 use crate::seal::endorse;
 use crate::suite::KeyEncryption;
-use crate::{SealError, Step};
 
 /// What one must know of a guardian to make protectors for it: two certificates, and the signing key's signatures
 /// that tie them together.
@@ -61,23 +61,21 @@ impl GuardianCertificates {
     }
 
     /// Has the private key of `signing` make both signatures.
+    ///
+    /// # Errors
+    /// When that key can't be used, or makes a signature that does not verify.
     pub fn certify(
         signing: Certificate,
         encryption: Certificate,
         key_encryption: KeyEncryption,
-    ) -> Step<Self, SealError> {
-        let signer = signing.clone();
-        endorse(signing.clone(), &signer, move |self_signature| {
-            let (signer, subject) = (signing.clone(), encryption.clone());
-            Ok(endorse(signer, &subject, move |encryption_signature| {
-                Ok(Step::Done(Self {
-                    signing,
-                    encryption,
-                    self_signature,
-                    encryption_signature,
-                    key_encryption,
-                }))
-            }))
+        keys: &mut dyn KeyWork,
+    ) -> Result<Self, SealError> {
+        Ok(Self {
+            self_signature: endorse(&signing, &signing, keys)?,
+            encryption_signature: endorse(&encryption, &signing, keys)?,
+            signing,
+            encryption,
+            key_encryption,
         })
     }
 

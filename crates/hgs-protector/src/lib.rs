@@ -13,7 +13,8 @@
 //!
 //! * [`Protector`] is a document of the right form, of which nothing can be read; [`VerifiedProtector`] is one whose
 //!   chain and guardian signature hold. What it says is read from the very octets that the signature covers.
-//! * [`open`], [`create`], [`grant`], [`revoke`] and [`roll`] are suspended at each use of a private key ([`Step`]).
+//! * [`open`], [`create`], [`grant`], [`revoke`] and [`roll`] have private keys do their work through
+//!   [`KeyWork`](hgs_pki::KeyWork), an argument.
 //! * [`metadata`] reads and writes the public half of a guardian, signed as XML Signature says.
 //! * [`suite`] has every algorithm identifier; [`transport_key_blob`] is what KPS releases.
 //!
@@ -34,7 +35,6 @@ mod protector;
 mod read;
 mod roll;
 mod seal;
-pub mod step;
 pub mod suite;
 mod transport_key;
 pub mod transport_key_blob;
@@ -49,7 +49,7 @@ pub use guardian::{GuardianCertificates, GuardianError};
 pub use open::{HeldPair, MAX_DECRYPTIONS, Opened, open};
 pub use protector::{MAX_WRAPPINGS, Protector, ProtectorDigest, Unverified, VerifiedProtector};
 pub use roll::{RollPlan, Rolled, Signer, Successor, roll};
-pub use step::{DecryptionRefused, NeedsDecrypt, NeedsSign, Step};
+pub use seal::endorse;
 pub use transport_key::TransportKey;
 pub use wrapping::{EncryptedTransportKey, Wrapping, WrappingId};
 pub use xmldsig::XmlSignatureError;

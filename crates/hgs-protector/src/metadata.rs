@@ -1,14 +1,13 @@
 //! Metadata: the public half of a guardian as a signed document ([MS-KPS] 6.4), from KPS or from a guardian's file.
 
-use hgs_crypto::Random;
 use hgs_crypto::hash::sha256;
-use hgs_pki::{Certificate, CertificateCache, SignatureCache, Thumbprint, Time, chain};
+use hgs_pki::{Certificate, CertificateCache, KeyWork, SignatureCache, Thumbprint, Time, chain};
 use hgs_xml::{Document, Element, Limits, Writer};
 
 use crate::form::{self, CANONICAL_LIMITS, Encoded, FormError, Signature};
 use crate::suite::{self, EXTENSION_NAMESPACE, KeyEncryption, NAMESPACE, XMLDSIG_NAMESPACE};
 use crate::xmldsig::{self, XmlSignatureError};
-use crate::{GuardianCertificates, GuardianError, NeedsSign, SealError, Step, seal, write};
+use crate::{GuardianCertificates, GuardianError, SealError, seal, write};
 
 /// Certificates that `OtherSigningCertificates` may have.
 pub const MAX_OTHER_CERTIFICATES: usize = 64;
@@ -358,24 +357,20 @@ fn extensions<'d, 't: 'd>(
 
 /// Writes the document of `guardian`, signed by the key of `signer`: the communications certificate of a KPS, or the
 /// guardian's own signing certificate for a guardian's file.
+///
+/// # Errors
+/// When that key can't be used, or makes a signature that does not verify.
 pub fn write(
     guardian: &GuardianCertificates,
     other_signing_certificates: &[Certificate],
     signer: &Certificate,
-) -> Step<Vec<u8>, SealError> {
+    keys: &mut dyn KeyWork,
+) -> Result<Vec<u8>, SealError> {
     let unsigned = document(guardian, other_signing_certificates, b"");
     let signed_info = xmldsig::signed_info(&sha256(&unsigned));
-    let (guardian, others) = (guardian.clone(), other_signing_certificates.to_vec());
-    let signer = signer.clone();
-    Step::NeedsSign(NeedsSign::new(
-        signer.thumbprint(),
-        signed_info,
-        move |signed, _: &mut dyn Random| {
-            let signed = seal::verified(signed, &signer)?;
-            let signature = xmldsig::signature(&signed.message, &signed.signature.value, &signer);
-            Ok(Step::Done(document(&guardian, &others, &signature)))
-        },
-    ))
+    let signature = seal::sign(&signed_info, &sha256(&signed_info), signer, keys)?;
+    let signature = xmldsig::signature(&signed_info, &signature.value, signer);
+    Ok(document(guardian, other_signing_certificates, &signature))
 }
 
 /// The document around `signature`; without one it is the canonical form that is signed.

@@ -1,14 +1,9 @@
 //! Opening a protector with the keys of a guardian.
 
-use std::vec;
+use hgs_crypto::SecretBytes;
+use hgs_pki::{KeyError, KeyWork, Thumbprint};
 
-use hgs_crypto::{Random, SecretBytes};
-use hgs_pki::Thumbprint;
-
-use crate::{
-    CannotOpen, DecryptionRefused, NeedsDecrypt, OpenError, Step, TransportKey, VerifiedProtector,
-    Wrapping,
-};
+use crate::{CannotOpen, OpenError, TransportKey, VerifiedProtector, Wrapping};
 
 /// Decryptions that are tried for one protector: each costs an RSA operation, and whoever made the protector chose how
 /// many wrappings it has.
@@ -38,16 +33,39 @@ pub struct Opened {
 /// [`MAX_DECRYPTIONS`]. A wrapping opens it when what is decrypted is a key under which the MAC holds.
 ///
 /// # Errors
-/// [`OpenError::NoWrapping`] at once; [`OpenError::CannotOpen`] after the last decryption, whatever failed.
+/// [`OpenError::NoWrapping`] at once; [`OpenError::Key`] when a key can't be used; [`OpenError::CannotOpen`] after the
+/// last decryption, whatever failed.
 pub fn open(
     protector: &VerifiedProtector,
     held: &[HeldPair],
-) -> Result<Step<Opened, OpenError>, OpenError> {
+    keys: &mut dyn KeyWork,
+) -> Result<Opened, OpenError> {
     let candidates = candidates(protector.wrappings(), held);
     if candidates.is_empty() {
         return Err(OpenError::NoWrapping);
     }
-    try_next(protector.clone(), candidates.into_iter())
+    for place in candidates {
+        let wrapping = &protector.wrappings()[place];
+        let certificate = wrapping.encryption_certificate().thumbprint();
+        let encrypted = wrapping.transport_key();
+        let decrypted = match keys.decrypt(
+            &certificate,
+            encrypted.encryption.hash(),
+            &encrypted.ciphertext,
+        ) {
+            Ok(plaintext) => Some(plaintext),
+            Err(KeyError::Refused) => None,
+            Err(error) => return Err(OpenError::Key { certificate, error }),
+        };
+        if let Some(transport_key) = recover(protector, decrypted) {
+            return Ok(Opened {
+                protector: protector.clone(),
+                wrapping: place,
+                transport_key,
+            });
+        }
+    }
+    Err(CannotOpen.into())
 }
 
 /// The places of the wrappings to try, in order.
@@ -71,40 +89,12 @@ fn candidates(wrappings: &[Wrapping], held: &[HeldPair]) -> Vec<usize> {
         .collect()
 }
 
-fn try_next(
-    protector: VerifiedProtector,
-    mut candidates: vec::IntoIter<usize>,
-) -> Result<Step<Opened, OpenError>, OpenError> {
-    let Some(place) = candidates.next() else {
-        return Err(CannotOpen.into());
-    };
-    let wrapping = &protector.wrappings()[place];
-    let key = wrapping.encryption_certificate().thumbprint();
-    let encrypted = wrapping.transport_key().clone();
-    Ok(Step::NeedsDecrypt(NeedsDecrypt::new(
-        key,
-        encrypted.encryption.hash(),
-        encrypted.ciphertext,
-        move |plaintext, _: &mut dyn Random| match recover(&protector, plaintext) {
-            Some(transport_key) => Ok(Step::Done(Opened {
-                protector,
-                wrapping: place,
-                transport_key,
-            })),
-            None => try_next(protector, candidates),
-        },
-    )))
-}
-
 /// The transport key, if that is what was decrypted.
 ///
-/// Whoever attests can make a protector of any ciphertext for our key, and measure how long we take to refuse it.
-/// So a decryption that failed is followed by the same work as one that gave a wrong key (attacks.md K17).
-fn recover(
-    protector: &VerifiedProtector,
-    plaintext: Result<SecretBytes, DecryptionRefused>,
-) -> Option<TransportKey> {
-    let decrypted = plaintext.ok().and_then(TransportKey::from_secret);
+/// A host can make a protector of any ciphertext for our key, and measure how long we take to refuse it. So a
+/// decryption that failed (`None`) is followed by the same work as one that gave a wrong key (attacks.md K17).
+fn recover(protector: &VerifiedProtector, plaintext: Option<SecretBytes>) -> Option<TransportKey> {
+    let decrypted = plaintext.and_then(TransportKey::from_secret);
     let was_decrypted = decrypted.is_some();
     let key = decrypted.unwrap_or_else(TransportKey::zero);
     let holds = protector.check_transport_key(&key).is_ok();

@@ -3,13 +3,11 @@
 use std::collections::BTreeSet;
 
 use hgs_crypto::{Random, SecretBytes};
+use hgs_pki::KeyWork;
 
 use crate::form::Signature;
-use crate::seal::{Next, Unsealed};
-use crate::{
-    GuardianCertificates, Opened, SealError, Step, TransportKey, VerifiedProtector, Wrapping,
-    WrappingId,
-};
+use crate::seal::Unsealed;
+use crate::{GuardianCertificates, Opened, SealError, TransportKey, VerifiedProtector, WrappingId};
 
 /// What a roll does beyond renewing every wrapping. The default is nothing.
 ///
@@ -29,9 +27,9 @@ pub struct RollPlan {
 pub struct Successor {
     /// The guardian.
     pub guardian: GuardianCertificates,
-    /// The signature by the pair that opened over the guardian's signing certificate, when it was made before. It is
+    /// The signature by the pair that opened over the guardian's signing certificate ([`endorse`](crate::endorse)). It is
     /// the same in every protector, so after a rotation one signature serves all of them.
-    pub endorsement: Option<Signature>,
+    pub endorsement: Signature,
 }
 
 /// Who signs a rolled protector as guardian.
@@ -66,40 +64,26 @@ pub struct Rolled {
 pub fn roll(
     ingress: Opened,
     plan: RollPlan,
+    keys: &mut dyn KeyWork,
     random: &mut dyn Random,
-) -> Result<Step<Rolled, SealError>, SealError> {
-    let RollPlan {
-        successor,
-        shut_out,
-        signer,
-    } = plan;
+) -> Result<Rolled, SealError> {
     let egress_key = TransportKey::random(random)?;
-    let mut unsealed = renew(&ingress, &egress_key, &shut_out, random)?;
+    let mut unsealed = renew(&ingress, &egress_key, &plan.shut_out, random)?;
     let opener = ingress.wrapping().id();
-    let rolled = Unfinished {
+    let mut appended = None;
+    if let Some(successor) = plan.successor {
+        let (guardian, endorsement) = (&successor.guardian, successor.endorsement);
+        appended = Some(unsealed.append_endorsed(opener, guardian, endorsement, &egress_key)?);
+    }
+    let signer = match plan.signer {
+        Signer::Opener => opener,
+        Signer::Successor => appended.ok_or(SealError::NoSuccessor)?,
+        Signer::Wrapping(id) => id,
+    };
+    Ok(Rolled {
+        egress: unsealed.seal(signer, &egress_key, keys)?,
         ingress,
         egress_key,
-        signer,
-    };
-    let Some(Successor {
-        guardian,
-        endorsement,
-    }) = successor
-    else {
-        return rolled.seal(unsealed, None);
-    };
-    if let Some(endorsement) = endorsement {
-        endorsement.verify_ours(
-            guardian.signing_certificate(),
-            unsealed.signing_certificate(opener)?,
-        )?;
-        let id = unsealed.append_endorsed(opener, &guardian, endorsement, &rolled.egress_key)?;
-        return rolled.seal(unsealed, Some(id));
-    }
-    let key = rolled.egress_key.clone();
-    unsealed.append(opener, guardian, key, move |unsealed, _| {
-        let appended = unsealed.wrappings.last().map(Wrapping::id);
-        rolled.seal(unsealed, appended)
     })
 }
 
@@ -126,33 +110,4 @@ fn renew(
         wrappings,
         max_offline_unwraps: protector.max_offline_unwraps(),
     })
-}
-
-/// A roll of which only the signature is missing.
-struct Unfinished {
-    ingress: Opened,
-    egress_key: TransportKey,
-    signer: Signer,
-}
-
-impl Unfinished {
-    fn seal(self, unsealed: Unsealed, appended: Option<WrappingId>) -> Next<Rolled> {
-        let opener = self.ingress.wrapping().id();
-        let signer = match self.signer {
-            Signer::Opener => opener,
-            Signer::Successor => appended.ok_or(SealError::NoSuccessor)?,
-            Signer::Wrapping(id) => id,
-        };
-        let Self {
-            ingress,
-            egress_key,
-            ..
-        } = self;
-        let key = egress_key.clone();
-        unsealed.seal(signer, &key, |egress| Rolled {
-            ingress,
-            egress_key,
-            egress,
-        })
-    }
 }

@@ -6,11 +6,11 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use common::{opened, protector, random, rolled, verify};
+use common::{opened, protector, rolled, successor, verify};
 use hgs_pki::{CertificateCache, SignatureCache};
 use hgs_protector::metadata::{self, Metadata, MetadataError};
 use hgs_protector::suite::KeyEncryption;
-use hgs_protector::{GuardianCertificates, RollPlan, Successor, create};
+use hgs_protector::{GuardianCertificates, RollPlan, create};
 use hgs_testkit::fixtures::{Forge, Guardian, Keys};
 use hgs_testkit::{shared, tool};
 use tempfile::TempDir;
@@ -60,24 +60,22 @@ fn xmllint_validates_protectors() {
     let made = protector(owner, &[fabric, tenant]);
     assert_valid("Protector.xsd", folder, made.octets());
     let plan = RollPlan {
-        successor: Some(Successor {
-            guardian: next.certificates.clone(),
-            endorsement: None,
-        }),
+        successor: Some(successor(next, fabric)),
         ..RollPlan::default()
     };
     let rolled = rolled(&made, fabric, plan, &[fabric]).egress;
     assert_valid("Protector.xsd", folder, rolled.octets());
 
+    let keys = Keys::of(&[owner, fabric]);
     let old = GuardianCertificates::certify(
         fabric.signing.clone(),
         fabric.encryption.clone(),
         KeyEncryption::RsaOaepMgf1p,
-    );
-    let keys = Keys::of(&[owner, fabric]);
-    let old = keys.drive(old, &mut random()).unwrap();
-    let step = create(&owner.certificates, vec![old], common::transport_key(7)).unwrap();
-    let made = keys.drive(step, &mut random()).unwrap();
+        &mut &keys,
+    )
+    .unwrap();
+    let key = common::transport_key(7);
+    let made = create(&owner.certificates, &[old], &key, &mut &keys).unwrap();
     assert_valid("Protector.xsd", folder, made.octets());
 
     // The judge does judge.
@@ -105,15 +103,15 @@ fn xmllint_validates_metadata() {
 fn metadata_of(key_encryption: KeyEncryption) -> Vec<u8> {
     let [fabric, next, communications] = ["fabric", "fabric-next", "stranger"].map(Guardian::named);
     let keys = Keys::of(&[fabric, communications]);
-    let certified = GuardianCertificates::certify(
+    let guardian = GuardianCertificates::certify(
         fabric.signing.clone(),
         fabric.encryption.clone(),
         key_encryption,
-    );
-    let guardian = keys.drive(certified, &mut random()).unwrap();
+        &mut &keys,
+    )
+    .unwrap();
     let others = [next.signing.clone()];
-    let step = metadata::write(&guardian, &others, &communications.signing);
-    keys.drive(step, &mut random()).unwrap()
+    metadata::write(&guardian, &others, &communications.signing, &mut &keys).unwrap()
 }
 
 /// `xmlsec1` over files in `folder`.

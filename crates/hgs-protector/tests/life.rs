@@ -4,7 +4,7 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use common::{opened, protector, random, rolled, transport_key, verify};
+use common::{opened, protector, random, rolled, successor, transport_key, verify};
 use hgs_protector::suite::KeyEncryption;
 use hgs_protector::{
     CannotOpen, GuardianCertificates, OpenError, RollPlan, SealError, Signer, Successor,
@@ -34,7 +34,8 @@ fn what_was_created_is_read_again_and_opens_for_everybody_in_it() {
     for guardian in [owner, fabric, tenant] {
         assert_eq!(opened(&read, guardian).transport_key(), &transport_key(7));
     }
-    let nobody = open(&read, &[Guardian::named("stranger").held()]);
+    let stranger = Guardian::named("stranger");
+    let nobody = open(&read, &[stranger.held()], &mut &Keys::of(&[stranger]));
     assert_eq!(nobody.unwrap_err(), OpenError::NoWrapping);
     assert!(read.check_transport_key(&transport_key(7)).is_ok());
     assert_eq!(read.check_transport_key(&transport_key(8)), Err(CannotOpen));
@@ -63,16 +64,16 @@ fn a_roll_keeps_everybody_and_changes_the_key() {
 #[test]
 fn a_roll_keeps_the_algorithm_of_each_wrapping() {
     let [owner, fabric] = ["owner", "fabric"].map(Guardian::named);
-    let mut random = random();
+    let keys = Keys::of(&[owner, fabric]);
     let old_token = GuardianCertificates::certify(
         fabric.signing.clone(),
         fabric.encryption.clone(),
         KeyEncryption::RsaOaepMgf1p,
-    );
-    let keys = Keys::of(&[owner, fabric]);
-    let old_token = keys.drive(old_token, &mut random).unwrap();
-    let step = create(&owner.certificates, vec![old_token], transport_key(7)).unwrap();
-    let ingress = keys.drive(step, &mut random).unwrap();
+        &mut &keys,
+    )
+    .unwrap();
+    let key = transport_key(7);
+    let ingress = create(&owner.certificates, &[old_token], &key, &mut &keys).unwrap();
     let egress = rolled(&ingress, owner, RollPlan::default(), &[owner]).egress;
     let egress = verify(egress.octets()).unwrap();
     let algorithms: Vec<_> = egress
@@ -92,10 +93,7 @@ fn a_successor_is_appended_under_the_wrapping_that_opened() {
     let [owner, fabric, next] = ["owner", "fabric", "fabric-next"].map(Guardian::named);
     let ingress = protector(owner, &[fabric]);
     let plan = RollPlan {
-        successor: Some(Successor {
-            guardian: next.certificates.clone(),
-            endorsement: None,
-        }),
+        successor: Some(successor(next, fabric)),
         ..RollPlan::default()
     };
     let first = rolled(&ingress, fabric, plan, &[fabric]);
@@ -110,13 +108,12 @@ fn a_successor_is_appended_under_the_wrapping_that_opened() {
     let plan = RollPlan {
         successor: Some(Successor {
             guardian: next.certificates.clone(),
-            endorsement: Some(endorsement),
+            endorsement,
         }),
         ..RollPlan::default()
     };
     let keys = Keys::of(&[fabric]);
-    let step = roll(opened(&ingress, fabric), plan, &mut random()).unwrap();
-    let second = keys.drive(step, &mut random()).unwrap();
+    let second = roll(opened(&ingress, fabric), plan, &mut &keys, &mut random()).unwrap();
     assert_eq!(keys.signatures(), 1);
     assert_eq!(ids(&verify(second.egress.octets()).unwrap()), ids(&egress));
 }
@@ -125,10 +122,7 @@ fn a_successor_is_appended_under_the_wrapping_that_opened() {
 fn who_is_shut_out_keeps_the_place_and_loses_the_key() {
     let [owner, fabric, next] = ["owner", "fabric", "fabric-next"].map(Guardian::named);
     let plan = RollPlan {
-        successor: Some(Successor {
-            guardian: next.certificates.clone(),
-            endorsement: None,
-        }),
+        successor: Some(successor(next, fabric)),
         shut_out: BTreeSet::from([WrappingId::new(2)]),
         signer: Signer::Successor,
     };
@@ -136,8 +130,7 @@ fn who_is_shut_out_keeps_the_place_and_loses_the_key() {
     let egress = verify(rolled.egress.octets()).unwrap();
     assert_eq!(ids(&egress), [(1, 1), (2, 1), (3, 2)]);
     assert_eq!(egress.guardian().id(), WrappingId::new(3));
-    let step = open(&egress, &[fabric.held()]).unwrap();
-    let refused = Keys::of(&[fabric]).drive(step, &mut random());
+    let refused = open(&egress, &[fabric.held()], &mut &Keys::of(&[fabric]));
     assert_eq!(refused.unwrap_err(), OpenError::CannotOpen(CannotOpen));
     for guardian in [owner, next] {
         assert_eq!(
@@ -152,8 +145,9 @@ fn the_owner_grants_and_revokes_and_the_key_stays() {
     let [owner, fabric, tenant] = ["owner", "fabric", "tenant"].map(Guardian::named);
     let made = protector(owner, &[fabric]);
     let keys = Keys::of(&[owner]);
-    let step = grant(opened(&made, owner), tenant.certificates.clone()).unwrap();
-    let granted = verify(keys.drive(step, &mut random()).unwrap().octets()).unwrap();
+    let keys = &mut &keys;
+    let granted = grant(&opened(&made, owner), &tenant.certificates, keys).unwrap();
+    let granted = verify(granted.octets()).unwrap();
     assert_eq!(ids(&granted), [(1, 1), (2, 1), (3, 1)]);
     assert_eq!(opened(&granted, tenant).transport_key(), &transport_key(7));
     // Nobody's wrapping is touched but the new one.
@@ -161,11 +155,11 @@ fn the_owner_grants_and_revokes_and_the_key_stays() {
         assert_eq!(before.transport_key(), after.transport_key());
     }
 
-    let step = revoke(opened(&granted, owner), WrappingId::new(2)).unwrap();
-    let revoked = verify(keys.drive(step, &mut random()).unwrap().octets()).unwrap();
+    let revoked = revoke(&opened(&granted, owner), WrappingId::new(2), keys).unwrap();
+    let revoked = verify(revoked.octets()).unwrap();
     assert_eq!(ids(&revoked), [(1, 1), (3, 1)]);
     assert_eq!(
-        open(&revoked, &[fabric.held()]).unwrap_err(),
+        open(&revoked, &[fabric.held()], keys).unwrap_err(),
         OpenError::NoWrapping
     );
     assert_eq!(opened(&revoked, tenant).transport_key(), &transport_key(7));
@@ -175,15 +169,12 @@ fn the_owner_grants_and_revokes_and_the_key_stays() {
 fn revoking_takes_all_that_descend() {
     let [owner, fabric, next] = ["owner", "fabric", "fabric-next"].map(Guardian::named);
     let plan = RollPlan {
-        successor: Some(Successor {
-            guardian: next.certificates.clone(),
-            endorsement: None,
-        }),
+        successor: Some(successor(next, fabric)),
         ..RollPlan::default()
     };
     let rolled = rolled(&protector(owner, &[fabric]), fabric, plan, &[fabric]).egress;
-    let step = revoke(opened(&rolled, owner), WrappingId::new(2)).unwrap();
-    let revoked = Keys::of(&[owner]).drive(step, &mut random()).unwrap();
+    let keys = Keys::of(&[owner]);
+    let revoked = revoke(&opened(&rolled, owner), WrappingId::new(2), &mut &keys).unwrap();
     assert_eq!(ids(&verify(revoked.octets()).unwrap()), [(1, 1)]);
 }
 
@@ -191,17 +182,19 @@ fn revoking_takes_all_that_descend() {
 fn what_the_owner_alone_may_do_nobody_else_does() {
     let [owner, fabric, tenant] = ["owner", "fabric", "tenant"].map(Guardian::named);
     let made = protector(owner, &[fabric]);
+    let keys = Keys::of(&[owner, fabric]);
+    let keys = &mut &keys;
     let id = WrappingId::new(2);
-    let error = grant(opened(&made, fabric), tenant.certificates.clone()).unwrap_err();
+    let error = grant(&opened(&made, fabric), &tenant.certificates, keys).unwrap_err();
     assert_eq!(error, SealError::NotOwner { id });
-    let error = revoke(opened(&made, fabric), id).unwrap_err();
+    let error = revoke(&opened(&made, fabric), id, keys).unwrap_err();
     assert_eq!(error, SealError::NotOwner { id });
-    let error = revoke(opened(&made, owner), WrappingId::new(1)).unwrap_err();
+    let error = revoke(&opened(&made, owner), WrappingId::new(1), keys).unwrap_err();
     assert_eq!(error, SealError::OwnerStays);
     let id = WrappingId::new(9);
-    let error = revoke(opened(&made, owner), id).unwrap_err();
+    let error = revoke(&opened(&made, owner), id, keys).unwrap_err();
     assert_eq!(error, SealError::NoSuchWrapping { id });
-    let error = grant(opened(&made, owner), fabric.certificates.clone()).unwrap_err();
+    let error = grant(&opened(&made, owner), &fabric.certificates, keys).unwrap_err();
     let id = WrappingId::new(2);
     assert_eq!(error, SealError::DuplicateGuardian { id });
 }
@@ -213,12 +206,10 @@ fn a_wrong_signature_of_the_key_store_is_noticed() {
     let ingress = protector(owner, &[fabric]);
     let mut wrong = Keys::default();
     wrong.hold(&fabric.signing, &owner.signing_key);
-    let step = roll(opened(&ingress, fabric), RollPlan::default(), &mut random()).unwrap();
+    let plan = RollPlan::default();
+    let refused = roll(opened(&ingress, fabric), plan, &mut &wrong, &mut random());
     let certificate = fabric.signing.thumbprint();
-    assert_eq!(
-        wrong.drive(step, &mut random()).unwrap_err(),
-        SealError::Signature { certificate }
-    );
+    assert_eq!(refused.unwrap_err(), SealError::Signature { certificate });
 }
 
 #[test]
@@ -226,8 +217,7 @@ fn heads_are_tried_first_and_at_most_four_wrappings() {
     let [owner, fabric, tenant] = ["owner", "fabric", "tenant"].map(Guardian::named);
     let made = protector(owner, &[fabric, tenant]);
     let keys = Keys::of(&[owner, fabric, tenant]);
-    let step = open(&made, &[fabric.held(), tenant.head()]).unwrap();
-    let opened = keys.drive(step, &mut random()).unwrap();
+    let opened = open(&made, &[fabric.held(), tenant.head()], &mut &keys).unwrap();
     assert_eq!(opened.wrapping().id(), WrappingId::new(3));
     assert_eq!(keys.decryptions(), 1);
 }

@@ -2,7 +2,6 @@
 
 mod common;
 
-use common::random;
 use hgs_crypto::base64;
 use hgs_crypto::hash::{hmac_sha256, sha256};
 use hgs_pki::issue::Issuer;
@@ -25,8 +24,8 @@ fn read(octets: &[u8]) -> Result<Metadata, MetadataError> {
 }
 
 fn written(guardian: &GuardianCertificates, others: &[Certificate], signer: &Guardian) -> Vec<u8> {
-    let step = metadata::write(guardian, others, &signer.signing);
-    Keys::of(&[signer]).drive(step, &mut random()).unwrap()
+    let keys = Keys::of(&[signer]);
+    metadata::write(guardian, others, &signer.signing, &mut &keys).unwrap()
 }
 
 /// The fabric's metadata, signed by a certificate of its own.
@@ -107,8 +106,9 @@ fn a_guardian_may_ask_for_the_old_algorithm() {
         owner.signing.clone(),
         owner.encryption.clone(),
         KeyEncryption::RsaOaepMgf1p,
-    );
-    let asking = Keys::of(&[owner]).drive(asking, &mut random()).unwrap();
+        &mut &Keys::of(&[owner]),
+    )
+    .unwrap();
     let octets = written(&asking, &[], owner);
     assert_eq!(read(&octets).unwrap().unverified(), &asking);
 
@@ -589,8 +589,8 @@ proptest! {
             guardian.signing.clone(),
             guardian.encryption.clone(),
             wanted,
-        );
-        let certified = Keys::of(&[guardian]).drive(certified, &mut random()).unwrap();
+            &mut &Keys::of(&[guardian]),
+        ).unwrap();
         let others: Vec<_> = others.into_iter().map(|number| named(number).signing.clone()).collect();
         let metadata = read(&written(&certified, &others, signer)).unwrap();
         prop_assert_eq!(metadata.unverified(), &certified);

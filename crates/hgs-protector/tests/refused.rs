@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{random, transport_key, verify};
+use common::{transport_key, verify};
 use hgs_protector::ProtectorErrorKind::{InvalidProtector, InvalidWrapping, LimitExceeded};
 use hgs_protector::{
     FormError, OpenError, ProtectorError, ProtectorErrorKind, VerifiedProtector, WrappingId, open,
@@ -365,8 +365,8 @@ mod signatures {
         forge.key = vec![8; 32];
         let protector = accepted(&forge.seal(owner()));
         let keys = Keys::of(&[owner(), fabric()]);
-        let step = open(&protector, &[owner().held(), fabric().held()]).unwrap();
-        let error = keys.drive(step, &mut random()).unwrap_err();
+        let pairs = [owner().held(), fabric().held()];
+        let error = open(&protector, &pairs, &mut &keys).unwrap_err();
         assert!(matches!(error, OpenError::CannotOpen(_)));
         assert_eq!(keys.decryptions(), 2);
     }
@@ -732,10 +732,8 @@ mod wrappings {
                 wrapping.encrypted_data = encrypted_data(guardian.encryption.public_key(), &key);
             }
             let protector = accepted(&forge.seal(owner()));
-            let step = open(&protector, &[fabric().held()]).unwrap();
-            let error = Keys::of(&[fabric()])
-                .drive(step, &mut random())
-                .unwrap_err();
+            let keys = Keys::of(&[fabric()]);
+            let error = open(&protector, &[fabric().held()], &mut &keys).unwrap_err();
             assert!(matches!(error, OpenError::CannotOpen(_)), "{length}");
         }
     }
@@ -764,16 +762,14 @@ mod wrappings {
             .push(ForgedWrapping::new(9, fabric(), 1, owner(), &KEY));
         let protector = accepted(&forge.seal(owner()));
         let keys = Keys::of(&[fabric()]);
-        let step = open(&protector, &[fabric().head()]).unwrap();
-        let error = keys.drive(step, &mut random()).unwrap_err();
+        let error = open(&protector, &[fabric().head()], &mut &keys).unwrap_err();
         assert!(matches!(error, OpenError::CannotOpen(_)));
         assert_eq!(keys.decryptions(), 4);
 
         // One that opens after three that don't.
         forge.wrappings.drain(4..7);
         let protector = accepted(&forge.seal(owner()));
-        let step = open(&protector, &[fabric().head()]).unwrap();
-        let opened = keys.drive(step, &mut random()).unwrap();
+        let opened = open(&protector, &[fabric().head()], &mut &keys).unwrap();
         assert_eq!(opened.wrapping().id(), WrappingId::new(9));
     }
 }

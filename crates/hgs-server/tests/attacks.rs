@@ -114,10 +114,7 @@ async fn a16_another_hosts_certificate_gives_keys_to_that_host_alone() {
     assert_eq!(answer.status, 200);
     let mut keys = hgs_testkit::fixtures::Keys::default();
     keys.hold(&certificate, &thief.identity);
-    let step = pending
-        .receive(&answer.body, &hgs_kps::Caches::new(8))
-        .unwrap();
-    let opened = keys.drive(step, &mut hgs_testkit::fixtures::Repeatable::seeded(1));
+    let opened = pending.receive(&answer.body, &hgs_kps::Caches::new(8), &mut &keys);
     assert_eq!(opened.unwrap_err(), hgs_kps::ClientError::Decryption);
 }
 

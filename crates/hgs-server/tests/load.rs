@@ -34,7 +34,7 @@ async fn parallel_rolls_all_succeed_and_are_all_recorded() {
     let mut given = BTreeSet::new();
     for (pending, answer) in asked.join_all().await {
         assert_eq!(answer.status, 200, "{}", answer.text());
-        let released = host.receive(pending, &certificate, &answer.body);
+        let released = host.receive(&pending, &certificate, &answer.body);
         given.insert(released.egress.digest().to_string());
     }
     assert_eq!(given.len(), ROLLS);
@@ -67,7 +67,10 @@ async fn parallel_rolls_of_one_protector_give_different_keys() {
     for answer in asked.join_all().await {
         assert_eq!(answer.status, 200);
         let pending = pending(&ingress, &certificate, V2);
-        keys.push(host.receive(pending, &certificate, &answer.body).egress_key);
+        keys.push(
+            host.receive(&pending, &certificate, &answer.body)
+                .egress_key,
+        );
     }
     for (place, key) in keys.iter().enumerate() {
         assert!(!keys[place + 1..].contains(key));

@@ -247,7 +247,7 @@ impl Load {
             let answer = ask(site, ingress, certificate, V2).await;
             if answer.status == 200 {
                 let pending = pending(ingress, certificate, V2);
-                let released = host.receive(pending, certificate, &answer.body);
+                let released = host.receive(&pending, certificate, &answer.body);
                 assert!(released.egress != *ingress);
                 self.given.fetch_add(1, Ordering::SeqCst);
             } else {

@@ -30,8 +30,8 @@ impl IntoFailure for SealError {
     fn into_failure(self) -> Failure {
         let failure = match self.fault() {
             // Nothing came over a network: who asked for it is who runs this program.
-            Fault::Peer => Failure::refused(self).at_fault(AtFault::Operator),
-            Fault::Protector => Failure::refused(self).at_fault(AtFault::Protector),
+            Fault::Peer => Failure::refused(&self).at_fault(AtFault::Operator),
+            Fault::Protector => Failure::refused(&self).at_fault(AtFault::Protector),
             Fault::KeyStore => Failure::of(&self).at_fault(AtFault::KeyStore),
             Fault::Host | Fault::Operator | Fault::Ourselves => {
                 Failure::of(&self).at_fault(AtFault::Ourselves)
@@ -53,13 +53,17 @@ impl IntoFailure for SealError {
 
 impl IntoFailure for OpenError {
     fn into_failure(self) -> Failure {
-        let failure = Failure::refused(self).at_fault(AtFault::Protector);
+        if let Self::Key { .. } = &self {
+            return Failure::of(&self).at_fault(AtFault::KeyStore);
+        }
+        let failure = Failure::refused(&self).at_fault(AtFault::Protector);
         match self {
             Self::NoWrapping => {
                 failure.remedy("see who can open it with `hgs protector show FILE`")
             }
             Self::CannotOpen(_) => failure
                 .remedy("use an older copy of the protector: this one was damaged, or forged by somebody in its chain"),
+            Self::Key { .. } => failure,
         }
     }
 }

@@ -12,7 +12,6 @@ mod clock;
 mod failures;
 mod guardian;
 mod init;
-mod keys;
 mod protector;
 mod quickstart;
 mod serve;

@@ -15,7 +15,7 @@ use hgs_crypto::hash::Sha256Digest;
 use hgs_crypto::rsa::{PrivateKey, SignatureScheme};
 use hgs_pki::health::HostId;
 use hgs_pki::{Certificate, Seconds, Time};
-use hgs_testkit::fixtures::{now, private_key, self_signed};
+use hgs_testkit::fixtures::{Keys, now, private_key, self_signed};
 
 /// The key of the host that is registered.
 pub(crate) fn host_key() -> Arc<PrivateKey> {
@@ -30,6 +30,13 @@ pub(crate) fn stranger_key() -> Arc<PrivateKey> {
 /// The key of the attestation signer.
 pub(crate) fn signer_key() -> Arc<PrivateKey> {
     private_key(2)
+}
+
+/// The keys of the service: the attestation signer's.
+pub(crate) fn service_keys() -> Keys {
+    let mut keys = Keys::default();
+    keys.hold(&signer(), &signer_key());
+    keys
 }
 
 /// Identity keys, by number.

@@ -19,8 +19,9 @@ use hgs_crypto::hash::Sha256Digest;
 use hgs_crypto::rsa::{PrivateKey, PublicKey};
 use hgs_kps::wire::{RollTransportKeyRequest, RollTransportKeyResponse};
 use hgs_kps::{
-    Caches, CertificateKind, HeldCertificate, HostStanding, KeyRing, Lineage, MetadataService,
-    Recorded, SKEW, SeenProtector, SeenProtectors, ServiceVersion, Trust, begin,
+    Caches, CertificateKind, HeldCertificate, HostStanding, KeyProtection, KeyRing, Lineage,
+    MetadataService, Recorded, SKEW, SeenProtector, SeenProtectors, ServiceVersion,
+    StateUnavailable, Trust,
 };
 use hgs_pki::health::{self, HealthValidity, HostId, TrustedSigner, TrustedSigners};
 use hgs_pki::issue::Issuer;
@@ -262,11 +263,10 @@ impl World {
         let (kind, statement) = (grant.kind(), *grant.statement());
         let recorded = grant.recorded();
         let serial = issue::SerialNumber::draw(&mut self.random).unwrap();
-        let prepared = issue::prepare(recorded, &self.signer, self.validity, serial).unwrap();
-        let signature = self
-            .signer_key
-            .sign(prepared.scheme(), prepared.to_be_signed());
-        let issued = prepared.assemble(&signature.unwrap()).unwrap();
+        let mut keys = Keys::default();
+        keys.hold(&self.signer, &self.signer_key);
+        let keys = &mut &keys;
+        let issued = issue::issue(recorded, &self.signer, self.validity, serial, keys).unwrap();
         if matches!(self.manner, Manner::CertifiesOtherKey) {
             let template = health::template(kind, &statement, self.validity).unwrap();
             let issuer = Issuer::Certificate(&self.signer);
@@ -290,6 +290,7 @@ impl World {
         let signer = TrustedSigner::own(self.signer.clone()).denying_before(self.deny_before);
         let trust = Trust {
             signers: &TrustedSigners::new(vec![signer]),
+            now: self.clock.now(),
             skew: SKEW,
             hosts: &Standings(&self.hosts),
             protectors: &NothingSeen,
@@ -297,17 +298,20 @@ impl World {
             rekey_window: false,
             caching: None,
         };
-        let now = self.clock.now();
+        let key_protection = KeyProtection {
+            ring: &self.ring,
+            trust: &trust,
+            caches: &Caches::new(16),
+        };
         let mut random = self.random.clone();
-        let caches = Caches::new(16);
-        let begun = begin(body, version, &self.ring, &trust, &caches, now, &mut random);
-        let release = begun.and_then(|step| self.keys.drive(step, &mut random));
+        let rolled = key_protection.roll(version, body, &mut &self.keys, &mut random);
         self.random = random;
-        match release {
-            Ok(release) => (
-                200,
-                self.swapped(body, release.into_response(Recorded::after_commit())),
-            ),
+        match rolled {
+            Ok(release) => {
+                let recorded = Recorded::after_commit(release.facts().egress);
+                let response = release.into_response(&recorded).unwrap();
+                (200, self.swapped(body, response))
+            }
             Err(refusal) => {
                 let response = refusal.to_response();
                 (response.status, response.body)
@@ -319,9 +323,7 @@ impl World {
     fn metadata(&self) -> Vec<u8> {
         let communications = Guardian::named("fabric").signing.clone();
         let service = Arc::new(MetadataService::new(Arc::clone(&self.ring), communications));
-        let mut random = self.random.clone();
-        let step = service.begin(&mut random).unwrap();
-        self.keys.drive(step, &mut random).unwrap().to_vec()
+        service.document(&mut &self.keys).unwrap().to_vec()
     }
 
     fn swapped(&self, request: &[u8], response: Vec<u8>) -> Vec<u8> {
@@ -351,8 +353,8 @@ impl hgs_kps::HostRegistry for Standings<'_> {
 struct NothingSeen;
 
 impl SeenProtectors for NothingSeen {
-    fn seen(&self, _: &ProtectorDigest) -> Option<SeenProtector> {
-        None
+    fn seen(&self, _: &ProtectorDigest) -> Result<Option<SeenProtector>, StateUnavailable> {
+        Ok(None)
     }
 }
 

@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use hgs_crypto::SecretBytes;
 use hgs_kps::{
-    Caches, CertificateKind, HeldCertificate, HostRegistry, HostStanding, KeyRing, Lineage,
-    PendingRoll, Recorded, Refusal, Release, Released, SKEW, SeenProtector, SeenProtectors,
-    ServiceVersion, Trust, begin,
+    Caches, CertificateKind, HeldCertificate, HostRegistry, HostStanding, KeyProtection, KeyRing,
+    Lineage, PendingRoll, Recorded, Refusal, Release, Released, SKEW, SeenProtector,
+    SeenProtectors, ServiceVersion, StateUnavailable, Trust,
 };
 use hgs_pki::health::{HostId, TrustedSigner, TrustedSigners};
-use hgs_pki::{Certificate, Time};
+use hgs_pki::{Certificate, KeyWork, Time};
 use hgs_protector::suite::KeyEncryption;
 use hgs_protector::transport_key_blob::CachingPolicy;
 use hgs_protector::{ProtectorDigest, TransportKey, VerifiedProtector, create};
@@ -32,12 +32,18 @@ pub(crate) fn transport_key() -> TransportKey {
 
 /// A protector of the owner for `guardians`.
 pub(crate) fn protector(owner: &Guardian, guardians: &[&Guardian]) -> VerifiedProtector {
-    let certificates = guardians
+    let certificates: Vec<_> = guardians
         .iter()
         .map(|guardian| guardian.certificates.clone())
         .collect();
-    let step = create(&owner.certificates, certificates, transport_key()).unwrap();
-    Keys::of(&[owner]).drive(step, &mut random()).unwrap()
+    let keys = Keys::of(&[owner]);
+    create(
+        &owner.certificates,
+        &certificates,
+        &transport_key(),
+        &mut &keys,
+    )
+    .unwrap()
 }
 
 pub(crate) fn tenant() -> Lineage {
@@ -141,8 +147,8 @@ struct BTreeMapHosts<'a>(&'a BTreeMap<HostId, HostStanding>);
 struct Seen<'a>(&'a BTreeMap<ProtectorDigest, SeenProtector>);
 
 impl SeenProtectors for Seen<'_> {
-    fn seen(&self, protector: &ProtectorDigest) -> Option<SeenProtector> {
-        self.0.get(protector).copied()
+    fn seen(&self, protector: &ProtectorDigest) -> Result<Option<SeenProtector>, StateUnavailable> {
+        Ok(self.0.get(protector).copied())
     }
 }
 
@@ -169,11 +175,21 @@ impl Service {
     }
 
     pub(crate) fn release(&self, body: &[u8], version: ServiceVersion) -> Result<Release, Refusal> {
+        self.release_with(body, version, &mut &self.keys)
+    }
+
+    pub(crate) fn release_with(
+        &self,
+        body: &[u8],
+        version: ServiceVersion,
+        keys: &mut dyn KeyWork,
+    ) -> Result<Release, Refusal> {
         let hosts = BTreeMapHosts(&self.hosts);
         let mut random = self.random.borrow_mut();
         let seen = self.seen.borrow().clone();
         let trust = Trust {
             signers: &self.signers,
+            now: self.now,
             skew: SKEW,
             hosts: &hosts,
             protectors: &Seen(&seen),
@@ -181,16 +197,12 @@ impl Service {
             rekey_window: self.rekey_window,
             caching: self.caching,
         };
-        let step = begin(
-            body,
-            version,
-            &self.ring,
-            &trust,
-            &self.caches,
-            self.now,
-            &mut *random,
-        )?;
-        self.keys.drive(step, &mut *random)
+        let key_protection = KeyProtection {
+            ring: &self.ring,
+            trust: &trust,
+            caches: &self.caches,
+        };
+        key_protection.roll(version, body, keys, &mut *random)
     }
 
     /// Releases, and remembers both protectors.
@@ -206,7 +218,8 @@ impl Service {
                     superseded: false,
                 });
         }
-        Ok(release.into_response(Recorded::after_commit()))
+        let recorded = Recorded::after_commit(facts.egress);
+        release.into_response(&recorded)
     }
 
     /// A whole roll, with the host's checks.
@@ -214,7 +227,7 @@ impl Service {
         let host = Host::numbered(0);
         let pending = pending(ingress, &host, ServiceVersion::V2);
         let answer = self.answer(&pending.request(), ServiceVersion::V2)?;
-        Ok(receive(pending, &host, &answer))
+        Ok(receive(&pending, &host, &answer))
     }
 }
 
@@ -231,9 +244,9 @@ pub(crate) fn pending(
     )
 }
 
-pub(crate) fn receive(pending: PendingRoll, host: &Host, answer: &[u8]) -> Released {
+pub(crate) fn receive(pending: &PendingRoll, host: &Host, answer: &[u8]) -> Released {
     let mut keys = Keys::default();
     keys.hold(&host.healthy(), &host.key);
-    let step = pending.receive(answer, &Caches::new(64)).unwrap();
-    keys.drive(step, &mut random()).unwrap()
+    let released = pending.receive(answer, &Caches::new(64), &mut &keys);
+    released.unwrap()
 }

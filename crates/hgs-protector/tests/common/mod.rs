@@ -4,8 +4,8 @@
 use hgs_crypto::SecretBytes;
 use hgs_pki::{CertificateCache, SignatureCache};
 use hgs_protector::{
-    Opened, Protector, ProtectorError, RollPlan, Rolled, TransportKey, VerifiedProtector, create,
-    open, roll,
+    Opened, Protector, ProtectorError, RollPlan, Rolled, Successor, TransportKey,
+    VerifiedProtector, create, endorse, open, roll,
 };
 use hgs_testkit::fixtures::{Guardian, Keys, Repeatable};
 
@@ -23,17 +23,23 @@ pub(crate) fn verify(octets: &[u8]) -> Result<VerifiedProtector, ProtectorError>
 
 /// A protector of the owner `owner` for `guardians`, sealed with [`transport_key`] of 7.
 pub(crate) fn protector(owner: &Guardian, guardians: &[&Guardian]) -> VerifiedProtector {
-    let certificates = guardians
+    let certificates: Vec<_> = guardians
         .iter()
         .map(|guardian| guardian.certificates.clone())
         .collect();
-    let step = create(&owner.certificates, certificates, transport_key(7)).unwrap();
-    Keys::of(&[owner]).drive(step, &mut random()).unwrap()
+    let keys = Keys::of(&[owner]);
+    create(
+        &owner.certificates,
+        &certificates,
+        &transport_key(7),
+        &mut &keys,
+    )
+    .unwrap()
 }
 
 pub(crate) fn opened(protector: &VerifiedProtector, guardian: &Guardian) -> Opened {
-    let step = open(protector, &[guardian.held()]).unwrap();
-    Keys::of(&[guardian]).drive(step, &mut random()).unwrap()
+    let keys = Keys::of(&[guardian]);
+    open(protector, &[guardian.held()], &mut &keys).unwrap()
 }
 
 pub(crate) fn rolled(
@@ -42,7 +48,15 @@ pub(crate) fn rolled(
     plan: RollPlan,
     signers: &[&Guardian],
 ) -> Rolled {
-    let mut random = random();
-    let step = roll(opened(protector, guardian), plan, &mut random).unwrap();
-    Keys::of(signers).drive(step, &mut random).unwrap()
+    let keys = Keys::of(signers);
+    roll(opened(protector, guardian), plan, &mut &keys, &mut random()).unwrap()
+}
+
+/// The guardian as the successor of `opener` in a roll.
+pub(crate) fn successor(guardian: &Guardian, opener: &Guardian) -> Successor {
+    let keys = Keys::of(&[opener]);
+    Successor {
+        guardian: guardian.certificates.clone(),
+        endorsement: endorse(&guardian.signing, &opener.signing, &mut &keys).unwrap(),
+    }
 }

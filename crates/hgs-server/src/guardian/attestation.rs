@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hgs_attest::host_key::{Grant, RecordedGrant, Verdict, evaluate};
-use hgs_attest::issue::{self, IssuedHealthCertificate, SerialNumber};
+use hgs_attest::issue::{self, IssueError, IssuedHealthCertificate, SerialNumber};
 use hgs_attest::wire::{AttestationOperationMode, Reply};
 use hgs_attest::{Endpoint, Facts, Reason, Refusal, service_info, signing_certificates};
 use hgs_crypto::hex;
@@ -17,8 +17,8 @@ use hgs_store::{
 use tracing::error;
 
 use super::Guardian;
-use super::drive::sign_health_certificate;
 use super::hosts::{Registry, from_health, identity_kind};
+use super::key_work::SnapshotKeys;
 use super::ledger;
 use super::observer::Decision;
 use super::signers::Signers;
@@ -147,10 +147,14 @@ impl Guardian {
         };
         let validity = Seconds::new(snapshot.state.settings().health_certificate_seconds.into());
         let validity = HealthValidity::try_from(validity).unwrap_or_default();
-        let prepared = issue::prepare(grant, signer, validity, serial).map_err(internal)?;
-        let signature = sign_health_certificate(&snapshot.holdings.keys, &prepared, turn)
-            .map_err(|_| Reason::Unavailable)?;
-        prepared.assemble(&signature).map_err(internal)
+        let mut keys = SnapshotKeys {
+            keys: &snapshot.holdings.keys,
+            turn,
+        };
+        issue::issue(grant, signer, validity, serial, &mut keys).map_err(|error| match error {
+            IssueError::Key { .. } => Reason::Unavailable,
+            error => internal(error),
+        })
     }
 
     /// A refusal of a host that proved its key is on record before it is answered; if it can't be, that is the answer.

@@ -1,18 +1,17 @@
 //! What administrators ask of keys and certificates beside their records: certificates over keys in tokens, and
 //! signatures outside of hosts' requests.
 
-use hgs_crypto::random::System;
 use hgs_crypto::rsa::OaepHash;
+use hgs_custody::KeyWork;
 use hgs_custody::key_reference::Pkcs11Uris;
 use hgs_custody_pkcs11::Usage;
-use hgs_kps::Step;
 use hgs_pki::Certificate;
 use hgs_pki::issue::Template;
 use hgs_store::CertificateKind;
 
 use super::Guardian;
-use super::drive::{Undone, drive};
 use super::initialise::{InitialiseError, KeySize, found_or_generated, proved_in_tokens};
+use super::key_work::SnapshotKeys;
 use super::keys::KeyTable;
 use super::rotation::signed_by;
 
@@ -40,9 +39,14 @@ impl Guardian {
         proved_in_tokens(&self.tokens, certificate, usage(kind), uris)
     }
 
-    /// Drives a step that no host waits for to its end. It blocks.
-    pub(crate) fn drive<T, E>(&self, keys: &KeyTable, step: Step<T, E>) -> Result<T, Undone<E>> {
-        drive(keys, step, &mut System::new(), &mut self.workers.turn())
+    /// Does `work` with the private keys of a snapshot, for what no host waits for. It blocks.
+    pub(crate) fn with_keys<T>(
+        &self,
+        keys: &KeyTable,
+        work: impl FnOnce(&mut dyn KeyWork) -> T,
+    ) -> T {
+        let turn = &mut self.workers.turn();
+        work(&mut SnapshotKeys { keys, turn })
     }
 }
 

@@ -1,10 +1,10 @@
 //! The keys of one generation of the state: parsed once, shared by all requests until a certificate, a signer or a
 //! setting changes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use hgs_custody::{KeyReference, PrivateKey};
+use hgs_custody::{HeldKeys, KeyError, KeyReference, PrivateKey};
 use hgs_custody_pkcs11::Tokens;
 use hgs_kps::{
     CertificateKind as HeldKind, HeldCertificate, KeyRing, KeyRingError, Lineage as HeldLineage,
@@ -14,14 +14,10 @@ use hgs_pki::{Certificate, Thumbprint};
 use hgs_protector::suite::KeyEncryption;
 use hgs_store::{CertificateKind, CertificateRecord, Digest, Lineage, State, Store, StoreError};
 
-use tracing::error;
-
-use super::drive::KeyAway;
-
 /// Private keys by the thumbprints of their certificates.
 #[derive(Debug, Default)]
 pub(crate) struct KeyTable {
-    by_certificate: HashMap<Thumbprint, Arc<dyn PrivateKey>>,
+    by_certificate: HeldKeys,
     /// By the public half, and where the private half is.
     by_place: BTreeMap<(Digest, String), Arc<dyn PrivateKey>>,
 }
@@ -131,19 +127,20 @@ impl Holdings {
 impl Holdings {
     /// Whether the private key of a certificate can be used here. A token is asked if nobody has asked it before.
     pub(crate) fn has_key_of(&self, record: &CertificateRecord) -> bool {
-        let key = self.keys.by_certificate.get(&record.thumbprint());
-        key.is_some_and(|key| key.capabilities().is_ok())
+        let key = self.keys.find(&record.thumbprint());
+        key.is_ok_and(|key| key.capabilities().is_ok())
     }
 }
 
 impl KeyTable {
     /// The key of a certificate.
-    pub(crate) fn find(&self, certificate: &Thumbprint) -> Result<&dyn PrivateKey, KeyAway> {
-        let key = self.by_certificate.get(certificate);
-        key.map(|key| &**key).ok_or_else(|| {
-            error!(%certificate, "there is no private key for this certificate here");
-            KeyAway(*certificate)
-        })
+    pub(crate) fn find(&self, certificate: &Thumbprint) -> Result<&dyn PrivateKey, KeyError> {
+        self.by_certificate.find(certificate)
+    }
+
+    /// All keys, by their certificates.
+    pub(crate) fn held(&self) -> &HeldKeys {
+        &self.by_certificate
     }
 
     /// Adds the key of `certificate`, unless it is sealed and gone: whoever needs it then finds it away. A token is not
@@ -171,8 +168,7 @@ impl KeyTable {
                 .map(|key| Arc::new(key) as Arc<dyn PrivateKey>),
         };
         if let Some(key) = key {
-            self.by_certificate
-                .insert(certificate.thumbprint(), Arc::clone(&key));
+            self.by_certificate.hold(certificate, Arc::clone(&key));
             self.by_place.insert(place, key);
         }
         Ok(())

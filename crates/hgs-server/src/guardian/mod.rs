@@ -7,16 +7,16 @@
 //! ```
 //!
 //! A request goes its way like this: a worker ([`workers`]) takes a snapshot of the state with the keys that belong to it
-//! ([`keys`]) and decides, driving suspended steps where keys are needed ([`drive`]); the store records ([`ledger`]); only
+//! ([`keys`]) and decides, with private keys at work where each lives ([`key_work`]); the store records ([`ledger`]); only
 //! then is there an answer. What became of it is counted and logged from the same value ([`observer`]).
 //!
 //! Nothing here is global: a process can hold several guardians.
 
 mod attestation;
 mod certification;
-mod drive;
 mod hosts;
 mod initialise;
+mod key_work;
 mod keys;
 mod ledger;
 mod observer;
@@ -56,7 +56,6 @@ pub use running::{Running, StartError};
 pub use trace::examine_stopped;
 
 pub(crate) use attestation::Attested;
-pub(crate) use drive::Undone;
 pub(crate) use initialise::communications as communications_template;
 pub(crate) use keys::Snapshot;
 pub(crate) use requirements::findings;

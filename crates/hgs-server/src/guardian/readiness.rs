@@ -38,7 +38,7 @@ impl Guardian {
             signer,
         ] {
             let key = holdings.keys.find(&certificate.thumbprint());
-            key.map_err(|away| away.to_string())?;
+            key.map_err(|error| format!("{}: {error}", certificate.thumbprint()))?;
         }
         Ok(())
     }

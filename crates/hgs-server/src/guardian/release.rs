@@ -1,19 +1,18 @@
 //! RollTransportKey and GetMetaData as the server does them: decide, record, answer.
 
-use std::cell::RefCell;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use hgs_crypto::hex;
 use hgs_crypto::random::System;
 use hgs_kps::{
-    HostRegistry, Reason, Recorded as AnswerProof, Refusal, Release, ReleaseFacts, SeenProtector,
-    SeenProtectors, ServiceVersion, Trust, begin,
+    HostRegistry, KeyProtection, Reason, Refusal, Release, ReleaseFacts, SeenProtector,
+    SeenProtectors, ServiceVersion, StateUnavailable, Trust,
 };
 use hgs_pki::health::{HealthCertificateError, VerifiedHealthCertificate};
 use hgs_pki::{Seconds, Time};
 use hgs_protector::transport_key_blob::CachingPolicy;
-use hgs_protector::{OpenError, ProtectorDigest};
+use hgs_protector::{Fault, OpenError, ProtectorDigest};
 use hgs_store::{
     Action, AuditEntry, Digest, Failure, Outcome, Recipient, Recorded, ReleaseRefusal,
     SerialNumber, State, Store, StoreError,
@@ -22,8 +21,8 @@ use tokio::time::Instant;
 use tracing::error;
 
 use super::Guardian;
-use super::drive::{Undone, drive};
 use super::hosts::{Registry, from_health};
+use super::key_work::SnapshotKeys;
 use super::keys::{Snapshot, lineage_of};
 use super::ledger;
 use super::observer::Decision;
@@ -83,9 +82,8 @@ impl Guardian {
                 error!("there is no communications certificate that could sign the metadata");
                 return Err(Refusal::from(Reason::Internal));
             };
-            let mut random = System::new();
-            let step = metadata.begin(&mut random)?;
-            drive(&holdings.keys, step, &mut random, turn).map_err(refusal_of)
+            let keys = &holdings.keys;
+            metadata.document(&mut SnapshotKeys { keys, turn })
         };
         self.workers.run(writing).await
     }
@@ -101,24 +99,31 @@ impl Guardian {
         turn: &mut Turn,
     ) -> Result<Release, Refusal> {
         let Snapshot { state, holdings } = snapshot;
-        let protectors = Protectors::new(&self.store, holdings.any_compromised);
         let signers = Signers::at(state, now).trusted();
         let trust = Trust {
             signers: &signers,
+            now,
             skew: self.policy.clock_skew,
             hosts,
-            protectors: &protectors,
+            protectors: &Protectors {
+                store: &self.store,
+                matters: holdings.any_compromised,
+            },
             // The store decides that, in the commit that holds the release.
             refuse_superseded: false,
             rekey_window: state.settings().is_rekey_window_open(now),
             caching: self.caching(state, now),
         };
-        let mut random = System::new();
-        let ring = &holdings.ring;
-        let begun = begin(body, version, ring, &trust, &self.caches, now, &mut random);
-        // Not being able to look is not the same as not having seen.
-        protectors.answered()?;
-        drive(&holdings.keys, begun?, &mut random, turn).map_err(refusal_of)
+        let key_protection = KeyProtection {
+            ring: &holdings.ring,
+            trust: &trust,
+            caches: &self.caches,
+        };
+        let mut keys = SnapshotKeys {
+            keys: &holdings.keys,
+            turn,
+        };
+        key_protection.roll(version, body, &mut keys, &mut System::new())
     }
 
     fn caching(&self, state: &State, now: Time) -> Option<CachingPolicy> {
@@ -149,15 +154,18 @@ impl Guardian {
             Err(Failure::Refused(refused)) => return Err((refused_since(refused, facts), None)),
             Err(Failure::Store(failure)) => return Err((unavailable(&failure), None)),
         };
-        let proof = proof_for(&facts, &recorded).map_err(|refusal| (refusal, None))?;
         let decision = self.release_done(&facts, &recorded);
-        Ok((release.into_response(proof), decision))
+        let egress = ProtectorDigest::from_bytes(*recorded.egress().as_bytes());
+        let document = release.into_response(&hgs_kps::Recorded::after_commit(egress));
+        Ok((document.map_err(|refusal| (refusal, None))?, decision))
     }
 
     /// A refusal of a host with a verified certificate is on record before it is answered; if it can't be, that is the
     /// answer.
     async fn record_release_refusal(&self, refusal: Refusal, now: Time) -> RecordedRefusal {
-        let Some(host) = &refusal.facts().host else {
+        let host = refusal.facts().host.as_ref();
+        // A key store that is away has refused nobody.
+        let Some(host) = host.filter(|_| refusal.code().fault() != Fault::KeyStore) else {
             return (refusal, None);
         };
         let entry = self.refusal_entry(&refusal, host, now);
@@ -246,41 +254,21 @@ impl Guardian {
 struct Protectors<'a> {
     store: &'a Store,
     matters: bool,
-    failure: RefCell<Option<StoreError>>,
-}
-
-impl<'a> Protectors<'a> {
-    fn new(store: &'a Store, matters: bool) -> Self {
-        Self {
-            store,
-            matters,
-            failure: RefCell::default(),
-        }
-    }
-
-    /// Whether every question was answered.
-    fn answered(&self) -> Result<(), Refusal> {
-        match self.failure.take() {
-            None => Ok(()),
-            Some(failure) => Err(unavailable(&failure)),
-        }
-    }
 }
 
 impl SeenProtectors for Protectors<'_> {
-    fn seen(&self, protector: &ProtectorDigest) -> Option<SeenProtector> {
+    fn seen(&self, protector: &ProtectorDigest) -> Result<Option<SeenProtector>, StateUnavailable> {
         if !self.matters {
-            return None;
+            return Ok(None);
         }
-        let seen = self.store.seen(&digest(protector));
-        let seen = seen.unwrap_or_else(|failure| {
-            self.failure.replace(Some(failure));
-            None
+        let seen = self.store.seen(&digest(protector)).map_err(|failure| {
+            error!(%failure, "the tree of protectors can't be read");
+            StateUnavailable
         })?;
-        Some(SeenProtector {
+        Ok(seen.map(|seen| SeenProtector {
             first_seen: seen.first,
             superseded: false,
-        })
+        }))
     }
 }
 
@@ -315,15 +303,6 @@ fn entry_of(
     })
 }
 
-/// The store's proof is for one egress protector.
-fn proof_for(facts: &ReleaseFacts, recorded: &Recorded) -> Result<AnswerProof, Refusal> {
-    if *recorded.egress() == digest(&facts.egress) {
-        return Ok(AnswerProof::after_commit());
-    }
-    error!("the store has recorded another release than it was given");
-    Err(Refusal::from(Reason::Internal))
-}
-
 /// What a change of the state since the decision means to the host.
 fn refused_since(refused: ReleaseRefusal, facts: ReleaseFacts) -> Refusal {
     let reason = match refused {
@@ -352,13 +331,6 @@ fn refused_since(refused: ReleaseRefusal, facts: ReleaseFacts) -> Refusal {
         host: Some(facts.host),
     };
     Refusal::new(reason, known)
-}
-
-fn refusal_of(undone: Undone<Refusal>) -> Refusal {
-    match undone {
-        Undone::Refused(refusal) => refusal,
-        Undone::KeyStore => Refusal::from(Reason::KeyStoreUnavailable),
-    }
 }
 
 pub(super) fn unavailable(failure: &StoreError) -> Refusal {

@@ -23,7 +23,7 @@ use hgs_server::config::Layout;
 use hgs_server::{
     CertificateSource, Clock, Config, GivenCertificate, Guardian, InitOptions, KeySize, Running,
 };
-use hgs_testkit::fixtures::{Guardian as Fixture, Keys, Repeatable, now, private_key};
+use hgs_testkit::fixtures::{Guardian as Fixture, Keys, now, private_key};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -217,8 +217,8 @@ pub(crate) fn protector_for(
     let owner = Fixture::named("owner");
     let mut random = hgs_crypto::random::System::new();
     let key = TransportKey::random(&mut random).unwrap();
-    let step = create(&owner.certificates, guardians, key.clone()).unwrap();
-    let protector = Keys::of(&[owner]).drive(step, &mut random).unwrap();
+    let keys = Keys::of(&[owner]);
+    let protector = create(&owner.certificates, &guardians, &key, &mut &keys).unwrap();
     (protector, key)
 }
 
@@ -321,19 +321,19 @@ impl Host {
         let pending = pending(ingress, certificate, version);
         let answer = site.post(&roll_path(version), &pending.request()).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
-        self.receive(pending, certificate, &answer.body)
+        self.receive(&pending, certificate, &answer.body)
     }
 
     pub(crate) fn receive(
         &self,
-        pending: PendingRoll,
+        pending: &PendingRoll,
         certificate: &Certificate,
         body: &[u8],
     ) -> Released {
         let mut keys = Keys::default();
         keys.hold(certificate, &self.identity);
-        let step = pending.receive(body, &Caches::new(64)).unwrap();
-        keys.drive(step, &mut Repeatable::seeded(9)).unwrap()
+        let released = pending.receive(body, &Caches::new(64), &mut &keys);
+        released.unwrap()
     }
 
     pub(crate) fn public_pem(&self) -> String {

@@ -14,9 +14,10 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use hgs_crypto::SecretBytes;
-use hgs_custody::pem;
+use hgs_custody::{HeldKeys, pem};
 use hgs_files::{FileError, FileProblem, optional};
 use hgs_pki::{Certificate, CertificateCache, MAX_PEM_OCTETS, SignatureCache, Thumbprint, Time};
 use hgs_protector::GuardianCertificates;
@@ -27,7 +28,6 @@ use serde::{Deserialize, Serialize};
 
 use super::name::GuardianName;
 use crate::failures::OrFail as _;
-use crate::keys::HeldKeys;
 
 const DOCUMENT: &str = "guardian.xml";
 const TRUST: &str = "trust.json";
@@ -167,7 +167,7 @@ impl Home {
             let key = pem::read_private_key(text.expose(), Some(passphrase))
                 .or_fail()
                 .map_err(|failure| failure.while_doing(path.display()))?;
-            keys.hold(certificate, key);
+            keys.hold(certificate, Arc::new(key));
         }
         Ok(keys)
     }

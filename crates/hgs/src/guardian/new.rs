@@ -1,10 +1,11 @@
 //! `hgs guardian new`.
 
 use std::fmt;
+use std::sync::Arc;
 
 use hgs_crypto::SecretBytes;
 use hgs_crypto::random::System;
-use hgs_custody::{SoftwareKey, pem};
+use hgs_custody::{HeldKeys, SoftwareKey, pem};
 use hgs_protector::GuardianCertificates;
 use hgs_protector::metadata;
 use hgs_protector::suite::KeyEncryption;
@@ -17,7 +18,7 @@ use super::name::GuardianName;
 use crate::bits::Bits;
 use crate::certified::{GivenPair, Pair};
 use crate::clock::now;
-use crate::keys::HeldKeys;
+use crate::failures::OrFail as _;
 
 /// Make a guardian of one's own: keys and certificates, generated or from files
 #[derive(Debug, clap::Args)]
@@ -80,14 +81,17 @@ fn keep(
         encryption: encrypt(&encryption.key, passphrase)?,
     };
     let mut keys = HeldKeys::default();
-    keys.hold(&signing.certificate, signing.key);
+    keys.hold(&signing.certificate, Arc::new(signing.key));
     let signer = signing.certificate.clone();
-    let certificates = keys.drive(GuardianCertificates::certify(
+    let keys = &mut &keys;
+    let certificates = GuardianCertificates::certify(
         signing.certificate,
         encryption.certificate,
         KeyEncryption::RsaOaep,
-    ))?;
-    let document = keys.drive(metadata::write(&certificates, &[], &signer))?;
+        keys,
+    )
+    .or_fail()?;
+    let document = metadata::write(&certificates, &[], &signer, keys).or_fail()?;
     let trust = TrustRecord {
         trusted_by: TrustedBy::Ourselves,
         thumbprint: signer.thumbprint().to_string(),

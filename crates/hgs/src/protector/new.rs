@@ -47,7 +47,7 @@ impl Arguments {
         let owner = self.protect.certificates(home, &self.owner, terminal)?;
         let own = self.unlock.unlock(home, &self.owner)?;
         let key = TransportKey::random(&mut System::new())?;
-        let protector = own.keys.drive(create(&owner, guardians, key).or_fail()?)?;
+        let protector = create(&owner, &guardians, &key, &mut &own.keys).or_fail()?;
         let view = ProtectorView::new(&protector, home)?;
         terminal.document(protector.octets(), Readers::Everybody, &view)?;
         Ok(Exit::Done)

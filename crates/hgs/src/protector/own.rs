@@ -1,11 +1,11 @@
 //! A guardian of one's own, whose private keys do the work.
 
+use hgs_custody::HeldKeys;
 use hgs_protector::{HeldPair, Opened, VerifiedProtector, open};
 use hgs_terminal::{AtFault, Failure, PassphraseSource, passphrase};
 
 use crate::failures::OrFail as _;
 use crate::guardian::{GuardianName, Home, LocalGuardian};
-use crate::keys::HeldKeys;
 
 /// Where the passphrase of private keys comes from.
 #[derive(Debug, clap::Args)]
@@ -49,7 +49,7 @@ impl Own {
             encryption: certificates.encryption_certificate().thumbprint(),
             head: true,
         };
-        self.keys.drive(open(protector, &[pair]).or_fail()?)
+        open(protector, &[pair], &mut &self.keys).or_fail()
     }
 
     /// As [`Self::open`], for what only the owner may do.

@@ -75,7 +75,7 @@ impl Grant {
         let guardian = self.protect.certificates(home, &self.guardian, terminal)?;
         let own = self.unlock.unlock(home, &self.owner)?;
         let opened = own.open_as_owner(&protector)?;
-        let granted = own.keys.drive(grant(opened, guardian).or_fail()?)?;
+        let granted = grant(&opened, &guardian, &mut &own.keys).or_fail()?;
         let view = ProtectorView::new(&granted, home)?;
         terminal.document(granted.octets(), Readers::Everybody, &view)?;
         Ok(Exit::Done)
@@ -89,7 +89,7 @@ impl Revoke {
         let own = self.unlock.unlock(home, &self.owner)?;
         let opened = own.open_as_owner(&protector)?;
         let removed = protector.with_descendants([id]);
-        let revoked = own.keys.drive(revoke(opened, id).or_fail()?)?;
+        let revoked = revoke(&opened, id, &mut &own.keys).or_fail()?;
         let summary = Revoked {
             removed: removed.into_iter().map(WrappingId::number).collect(),
             warning: OLD_COPIES,

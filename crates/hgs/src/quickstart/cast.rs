@@ -4,11 +4,13 @@ use std::fs::DirBuilder;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use hgs_client::configuration::{Configuration, Endpoints, Services};
 use hgs_client::host_key::{HostKeySize, PublicForm};
 use hgs_client::url::Url;
 use hgs_client::{Folders, GuardedHost, SealedPair};
+use hgs_custody::HeldKeys;
 use hgs_files::Readers;
 use hgs_pki::Time;
 use hgs_protector::GuardianCertificates;
@@ -19,8 +21,8 @@ use hgs_terminal::Failure;
 use super::failed;
 use crate::bits::Bits;
 use crate::certified::Pair;
+use crate::failures::OrFail as _;
 use crate::guardian;
-use crate::keys::HeldKeys;
 
 /// The configuration of a guardian that lives in `folder` and listens on ports of the system's choosing.
 pub(super) fn guardian_configuration(folder: &Path) -> Config {
@@ -71,15 +73,16 @@ impl Owner {
             signing,
             encryption,
         } = guardian::generate("Owner", Bits::Rsa2048, now)?;
-        let certifying = GuardianCertificates::certify(
-            signing.certificate.clone(),
-            encryption.certificate.clone(),
-            hgs_protector::suite::KeyEncryption::RsaOaep,
-        );
         let mut keys = HeldKeys::default();
-        keys.hold(&signing.certificate, signing.key);
-        keys.hold(&encryption.certificate, encryption.key);
-        let certificates = keys.drive(certifying)?;
+        keys.hold(&signing.certificate, Arc::new(signing.key));
+        keys.hold(&encryption.certificate, Arc::new(encryption.key));
+        let certificates = GuardianCertificates::certify(
+            signing.certificate,
+            encryption.certificate,
+            hgs_protector::suite::KeyEncryption::RsaOaep,
+            &mut &keys,
+        )
+        .or_fail()?;
         Ok(Self { certificates, keys })
     }
 }

@@ -234,8 +234,8 @@ async fn protect(
     let random = &mut System::new();
     let key = TransportKey::random(random)?;
     let secret = SecretBytes::random(SECRET_LENGTH, random)?;
-    let creating = create(&owner.certificates, vec![fabric], key.clone()).or_fail()?;
-    let protector = owner.keys.drive(creating)?;
+    let keys = &mut &owner.keys;
+    let protector = create(&owner.certificates, &[fabric], &key, keys).or_fail()?;
     let sealed = sealed_file::seal(&key, &protector.digest(), &secret, random).or_fail()?;
     folder.keep("ingress.xml", protector.octets())?;
     folder.keep("ingress.sealed", &sealed)?;

@@ -34,7 +34,7 @@ pub(super) fn health_certificate(
     let template = health::template(kind, &statement, HealthValidity::SHORTEST);
     let template = template.map_err(|error| failed(&error))?;
     let key = keys.find(&signer.thumbprint());
-    let key = key.map_err(|away| failed(&away))?;
+    let key = key.map_err(|error| failed(&error))?;
     certified(template, identity_key, Issuer::Certificate(signer), key)
         .map_err(|error| failed(&error))
 }

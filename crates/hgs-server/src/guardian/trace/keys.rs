@@ -13,9 +13,9 @@ use super::super::proof::works;
 pub(super) fn work(keys: &KeyTable, certificate: &Certificate, usage: Usage) -> Work {
     let key = match keys.find(&certificate.thumbprint()) {
         Ok(key) => key,
-        Err(away) => {
+        Err(error) => {
             return Work {
-                held: Err(Problem::of(&away)),
+                held: Err(Problem::of(&error)),
                 belongs: None,
                 decrypts: None,
                 signs: None,

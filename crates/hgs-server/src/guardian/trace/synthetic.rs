@@ -4,23 +4,20 @@
 //! It goes through no listener. The synthetic host is registered in [`SyntheticHosts`] only, which no request from the
 //! network is decided by, and its private key never leaves this process.
 
-use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 use std::thread;
 
 use hgs_crypto::random::System;
-use hgs_custody::{PrivateKey, SoftwareKey};
+use hgs_custody::{HeldKeys, PrivateKey as _, SoftwareKey};
 use hgs_kps::wire::{Algorithms, RollTransportKeyRequest};
 use hgs_kps::{
     HostRegistry, HostStanding, Lineage, PendingRoll, Recorded, Refusal, Release, ServiceVersion,
-    Step,
 };
 use hgs_pki::health::HostId;
-use hgs_pki::{Seconds, Thumbprint, Time, Validity, profile};
+use hgs_pki::{Certificate, Seconds, Time, Validity, profile};
 use hgs_protector::suite::KeyEncryption;
-use hgs_protector::{
-    DecryptionRefused, GuardianCertificates, TransportKey, VerifiedProtector, create,
-};
+use hgs_protector::{GuardianCertificates, TransportKey, VerifiedProtector, create};
 use hgs_store::{Action, AuditEntry, Outcome};
 use hgs_trace::guardian::SyntheticRoll;
 use hgs_trace::{Found, Problem};
@@ -79,10 +76,12 @@ impl Guardian {
             health_certificate: health.der().to_vec(),
             algorithms: Algorithms::default(),
         };
+        let mut keys = HeldKeys::default();
+        keys.hold(&health, Arc::new(participants.identity));
         let requests = Requests {
             sound: PendingRoll::new(protector, health, Algorithms::default(), ServiceVersion::V2),
             tampered: tampered.to_xml(),
-            identity: participants.identity,
+            keys,
         };
         Ok((snapshot, requests))
     }
@@ -153,7 +152,9 @@ impl Guardian {
             outcome = outcome.unwrap_or("released"),
             "a synthetic roll was decided"
         );
-        decided.map(|release| release.into_response(Recorded::after_commit()))
+        let release = decided?;
+        let recorded = Recorded::after_commit(release.facts().egress);
+        release.into_response(&recorded)
     }
 }
 
@@ -162,16 +163,14 @@ struct Requests {
     sound: PendingRoll,
     /// The same request with one octet of its protector changed.
     tampered: Vec<u8>,
-    identity: SoftwareKey,
+    keys: HeldKeys,
 }
 
 impl Requests {
     /// Checks the answer as a host does, and opens the keys in it.
-    fn open(self, answer: &[u8], caches: &hgs_kps::Caches) -> Found<()> {
+    fn open(&self, answer: &[u8], caches: &hgs_kps::Caches) -> Found<()> {
         self.sound
-            .receive(answer, caches)
-            .map_err(SyntheticError::of)
-            .and_then(|step| run(step, |_| Some(&self.identity)))
+            .receive(answer, caches, &mut &self.keys)
             .map(drop)
             .map_err(|error| Problem::of(&error))
     }
@@ -186,7 +185,7 @@ impl SyntheticError {
 /// The owner of a machine that does not exist, and the host that would run it.
 struct Participants {
     owner: GuardianCertificates,
-    owner_keys: HashMap<Thumbprint, SoftwareKey>,
+    owner_keys: HeldKeys,
     identity: SoftwareKey,
 }
 
@@ -210,17 +209,13 @@ impl Participants {
         };
         let (signing, signing_key) = signing.map_err(SyntheticError::of)?;
         let (encryption, encryption_key) = encryption.map_err(SyntheticError::of)?;
-        let certifying = GuardianCertificates::certify(
-            signing.clone(),
-            encryption.clone(),
-            KeyEncryption::default(),
-        );
-        let owner_keys = HashMap::from([
-            (signing.thumbprint(), signing_key),
-            (encryption.thumbprint(), encryption_key),
-        ]);
+        let mut owner_keys = HeldKeys::default();
+        owner_keys.hold(&signing, Arc::new(signing_key));
+        owner_keys.hold(&encryption, Arc::new(encryption_key));
+        let wanted = KeyEncryption::default();
+        let owner = GuardianCertificates::certify(signing, encryption, wanted, &mut &owner_keys);
         Ok(Self {
-            owner: run(certifying, |key| owner_keys.get(key))?,
+            owner: owner.map_err(SyntheticError::of)?,
             owner_keys,
             identity: identity.map_err(SyntheticError::of)?,
         })
@@ -231,22 +226,22 @@ impl Participants {
         let holdings = &snapshot.holdings;
         let head = holdings.ring.head(&Lineage::Fabric);
         let head = head.ok_or_else(|| SyntheticError::of("there is no primary pair"))?;
-        let certifying = GuardianCertificates::certify(
+        let fabric = GuardianCertificates::certify(
             head.signing_certificate().clone(),
             head.encryption_certificate().clone(),
             head.key_encryption(),
-        );
-        let fabric = run(certifying, |key| holdings.keys.find(key).ok())?;
+            &mut holdings.keys.held(),
+        )
+        .map_err(SyntheticError::of)?;
         let key = TransportKey::random(&mut System::new()).map_err(SyntheticError::of)?;
-        let creating = create(&self.owner, vec![fabric], key).map_err(SyntheticError::of)?;
-        run(creating, |key| self.owner_keys.get(key))
+        create(&self.owner, &[fabric], &key, &mut &self.owner_keys).map_err(SyntheticError::of)
     }
 
     fn health_certificate(
         &self,
         snapshot: &Snapshot,
         now: Time,
-    ) -> Result<hgs_pki::Certificate, SyntheticError> {
+    ) -> Result<Certificate, SyntheticError> {
         let signers = Signers::at(&snapshot.state, now);
         let signer = signers.active();
         let signer = signer.ok_or_else(|| SyntheticError::of("no attestation signer can sign"))?;
@@ -275,32 +270,6 @@ fn tampered(protector: &[u8]) -> Result<Vec<u8>, SyntheticError> {
 /// Characters of Base64 that no name or identifier has in a row.
 const LONG: usize = 40;
 
-/// Drives a step with keys of this thread's own.
-fn run<'k, T, E: fmt::Display, K: PrivateKey + ?Sized + 'k>(
-    mut step: Step<T, E>,
-    key: impl Fn(&Thumbprint) -> Option<&'k K>,
-) -> Result<T, SyntheticError> {
-    let mut random = System::new();
-    let find = |certificate: &Thumbprint| {
-        key(certificate).ok_or_else(|| SyntheticError::of(format_args!("{certificate} has no key")))
-    };
-    loop {
-        step = match step {
-            Step::Done(value) => return Ok(value),
-            Step::NeedsDecrypt(needed) => {
-                let plaintext = find(needed.key())?.decrypt(needed.hash(), needed.ciphertext());
-                let plaintext = plaintext.map_err(|_| DecryptionRefused);
-                needed.resume(plaintext, &mut random)
-            }
-            Step::NeedsSign(needed) => {
-                let signature = find(needed.key())?.sign(needed.scheme(), needed.message());
-                needed.resume(signature.map_err(SyntheticError::of)?, &mut random)
-            }
-        }
-        .map_err(SyntheticError::of)?;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use hgs_kps::Reason;
@@ -318,7 +287,7 @@ mod tests {
         let reason = refusal.unwrap_err().reason().clone();
         assert_eq!(reason, Reason::HostNotRegistered);
 
-        let synthetic = std::sync::Arc::clone(&guardian);
+        let synthetic = Arc::clone(&guardian);
         let roll = tokio::task::spawn_blocking(move || synthetic.synthetic_roll("test"));
         assert_eq!(roll.await.unwrap().released, Ok(()));
     }

@@ -8,7 +8,6 @@ use super::super::super::types::GuardianDocument;
 use super::super::super::{AdminError, ErrorCode};
 use super::super::Desk;
 use super::{find, parse};
-use crate::guardian::Undone;
 
 impl Desk {
     /// The document of the lineage that the certificate belongs to.
@@ -21,16 +20,17 @@ impl Desk {
         let record = find(state, &parse(thumbprint)?)?;
         let signing = head(state, record, CertificateKind::Signing)?;
         let encryption = head(state, record, CertificateKind::Encryption)?;
-        let keys = &snapshot.holdings.keys;
-        let certify = GuardianCertificates::certify(
-            signing.certificate.clone(),
-            encryption.certificate.clone(),
-            KeyEncryption::default(),
-        );
-        let guardian = self.guardian.drive(keys, certify).map_err(undone)?;
-        // As guardians' own files: signed by the guardian itself, not by the service.
-        let write = metadata::write(&guardian, &[], guardian.signing_certificate());
-        let document = self.guardian.drive(keys, write).map_err(undone)?;
+        let document = self.guardian.with_keys(&snapshot.holdings.keys, |keys| {
+            let guardian = GuardianCertificates::certify(
+                signing.certificate.clone(),
+                encryption.certificate.clone(),
+                KeyEncryption::default(),
+                keys,
+            )?;
+            // As guardians' own files: signed by the guardian itself, not by the service.
+            metadata::write(&guardian, &[], guardian.signing_certificate(), keys)
+        });
+        let document = document.map_err(not_written)?;
         Ok(GuardianDocument {
             lineage: record.lineage.to_string(),
             signing: signing.thumbprint().to_string(),
@@ -40,13 +40,13 @@ impl Desk {
     }
 }
 
-fn undone(undone: Undone<SealError>) -> AdminError {
-    match undone {
-        Undone::Refused(failure) => AdminError::new(ErrorCode::Internal, failure),
-        Undone::KeyStore => AdminError::new(
+fn not_written(error: SealError) -> AdminError {
+    match error {
+        SealError::Key { .. } => AdminError::new(
             ErrorCode::Unavailable,
             "a private key of the pair can't be used now",
         ),
+        error => AdminError::new(ErrorCode::Internal, error),
     }
 }
 
