@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use hgs_admin::types::AddHost;
+use hgs_admin::{Administration as _, Client};
 use hgs_client::configuration::{Configuration, Endpoints, Services};
 use hgs_client::host_key::{HostKeySize, PublicForm};
 use hgs_client::service::Sides;
@@ -20,8 +22,6 @@ use hgs_pki::health::HealthKind;
 use hgs_pki::{CertificateCache, SignatureCache};
 use hgs_protector::metadata::{Expired, Metadata, Trust};
 use hgs_protector::{TransportKey, create};
-use hgs_server::admin::types::AddHost;
-use hgs_server::admin::{self, Administration as _};
 use hgs_server::config::Layout;
 use hgs_server::{Clock as _, Config, InitOptions, KeySize, Running, SystemClock};
 use hgs_testkit::fixtures::{Guardian, Keys};
@@ -131,8 +131,7 @@ async fn serve(folder: &Path) -> Outcome<(Running, Vec<u8>)> {
         name: "bench".to_owned(),
         host_key,
     };
-    tokio::task::spawn_blocking(move || admin::Client::new(socket).add_host(&registration))
-        .await??;
+    tokio::task::spawn_blocking(move || Client::new(socket).add_host(&registration)).await??;
 
     let health = host
         .attest(HealthKind::Encryption, Sides::Both)

@@ -1,7 +1,7 @@
 //! The guardian service: it listens, decides by the protocols' crates, records, and answers.
 //!
 //! * [`Guardian`] is all of it: [`Guardian::initialise`] makes one, [`Guardian::start`] lets it serve.
-//! * [`Config`] is its one file; [`admin`] is how it is administered, on both ends of the socket.
+//! * [`Config`] is its one file. Administrators ask over a socket; `hgs-admin` has what they can ask for, and the client.
 //! * [`http`] is the engine below: listeners, limits, time, and a [`Service`] behind each listener. [`Server`] runs any
 //!   services, which is how the engine is tested.
 //!
@@ -26,7 +26,7 @@
 //! which only a program's `main` calls: several guardians live in one process, on ports of the system's choosing,
 //! without root and without systemd.
 
-pub mod admin;
+mod admin;
 mod clock;
 pub mod config;
 mod guardian;
@@ -49,4 +49,4 @@ pub use guardian::{
 pub use health::Readiness;
 pub use http::{Bound, Peer, Request, Response, Server, Service, Services};
 pub use metrics::Metrics;
-pub use roles::{Role, Roles, RolesError};
+pub use roles::{Roles, RolesError};

@@ -1,29 +1,13 @@
-//! Who may administer: the roles of the processes that connect to the admin socket.
+//! The roles of the processes that connect to the admin socket.
 
 use std::ffi::CString;
 
+use hgs_admin::Role;
 use nix::errno::Errno;
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 
 use crate::config;
 use crate::http::Credentials;
-
-/// What a process may do through the admin API.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// May change things.
-    Administrator,
-    /// May look.
-    Reviewer,
-}
-
-impl Role {
-    /// Whether whoever has this role may do what asks for `other`.
-    #[must_use]
-    pub fn includes(self, other: Self) -> bool {
-        self == Self::Administrator || other == Self::Reviewer
-    }
-}
 
 /// The groups that roles come from, by name.
 #[derive(Debug, Clone)]
@@ -33,7 +17,7 @@ pub struct Roles {
     own_uid: u32,
 }
 
-/// The system's user or group database did not answer. Nobody has a role then.
+/// The system's user or group database did not answer. Then no caller has a role.
 #[derive(Debug, thiserror::Error)]
 #[error("the user database can't be asked")]
 pub struct RolesError(#[from] Errno);
@@ -49,7 +33,7 @@ impl Roles {
         }
     }
 
-    /// The role of a process, or `None` when it has none.
+    /// The roles of a process.
     ///
     /// Root and the server's own user are administrators. Otherwise the groups decide: the
     /// process's own, and those that its user is in now. The databases are asked each time, so
@@ -57,11 +41,12 @@ impl Roles {
     ///
     /// # Errors
     /// When the user or group database can't be asked.
-    pub fn role_of(&self, credentials: Credentials) -> Result<Option<Role>, RolesError> {
+    pub fn of(&self, credentials: Credentials) -> Result<Vec<Role>, RolesError> {
         if credentials.uid == 0 || credentials.uid == self.own_uid {
-            return Ok(Some(Role::Administrator));
+            return Ok(vec![Role::Administrator]);
         }
         let groups = groups_of(credentials)?;
+        let mut roles = Vec::new();
         for (group, role) in [
             (&self.administrators, Role::Administrator),
             (&self.reviewers, Role::Reviewer),
@@ -70,10 +55,10 @@ impl Roles {
                 && let Some(group) = group_id(group)?
                 && groups.contains(&group)
             {
-                return Ok(Some(role));
+                roles.push(role);
             }
         }
-        Ok(None)
+        Ok(roles)
     }
 }
 
@@ -100,7 +85,7 @@ mod tests {
     use super::*;
 
     /// A uid that no user has, so that only the process's own group counts.
-    const NOBODY_KNOWN: u32 = 3_000_000_000;
+    const UNKNOWN_UID: u32 = 3_000_000_000;
 
     fn roles(administrators: &str, reviewers: &str) -> Roles {
         Roles {
@@ -122,8 +107,8 @@ mod tests {
     fn root_and_the_server_itself_administer() {
         let roles = roles("no-such-group", "no-such-group");
         for uid in [0, 12_345] {
-            let role = roles.role_of(process(uid, 54_321)).unwrap();
-            assert_eq!(role, Some(Role::Administrator));
+            let found = roles.of(process(uid, 54_321)).unwrap();
+            assert_eq!(found, [Role::Administrator]);
         }
     }
 
@@ -131,28 +116,34 @@ mod tests {
     fn a_process_has_the_role_of_its_group() {
         // Debian's static groups: 1 is `daemon`, 2 is `bin`.
         let roles = roles("daemon", "bin");
-        let role = |gid| roles.role_of(process(NOBODY_KNOWN, gid)).unwrap();
-        assert_eq!(role(1), Some(Role::Administrator));
-        assert_eq!(role(2), Some(Role::Reviewer));
-        assert_eq!(role(54_321), None);
+        let found = |gid| roles.of(process(UNKNOWN_UID, gid)).unwrap();
+        assert_eq!(found(1), [Role::Administrator]);
+        assert_eq!(found(2), [Role::Reviewer]);
+        assert_eq!(found(54_321), []);
     }
 
     #[test]
     fn a_user_has_the_role_of_the_groups_that_the_database_lists() {
         // User 1, `daemon`, is in group `daemon` whatever group its process runs with.
-        let role = roles("no-such-group", "daemon")
-            .role_of(process(1, 54_321))
+        let found = roles("no-such-group", "daemon")
+            .of(process(1, 54_321))
             .unwrap();
-        assert_eq!(role, Some(Role::Reviewer));
+        assert_eq!(found, [Role::Reviewer]);
     }
 
     #[test]
-    fn without_groups_nobody_else_has_a_role() {
+    fn a_user_in_several_groups_has_all_their_roles() {
+        let found = roles("bin", "daemon").of(process(1, 2)).unwrap();
+        assert_eq!(found, [Role::Administrator, Role::Reviewer]);
+    }
+
+    #[test]
+    fn without_groups_no_other_user_has_a_role() {
         let roles = Roles {
             administrators: None,
             reviewers: None,
             own_uid: 12_345,
         };
-        assert_eq!(roles.role_of(process(1, 1)).unwrap(), None);
+        assert_eq!(roles.of(process(1, 1)).unwrap(), []);
     }
 }

@@ -3,11 +3,14 @@
 mod guardian;
 
 use guardian::{Host, Site};
+use hgs_admin::types::{
+    Action, AddHost, AttestationMode, AuditQuery, CertificateKind, ListenerName, Outcome,
+    RevokeHost, SignerStage,
+};
+use hgs_admin::{Administration as _, Client, ErrorCode};
 use hgs_crypto::base64;
 use hgs_pki::{Seconds, profile};
 use hgs_server::Clock as _;
-use hgs_server::admin::types::{AddHost, AuditQuery, RevokeHost};
-use hgs_server::admin::{Administration as _, Client, ErrorCode};
 use hgs_testkit::fixtures::{Guardian as Fixture, self_signed, ten_years};
 
 /// Who the tests are, as audit records name them.
@@ -29,7 +32,7 @@ async fn the_status_is_what_administrators_look_at_first() {
     let status = site.admin(|client| client.status()).await.unwrap();
     let base = format!("http://{}", site.http());
     assert_eq!(status.name, "openhgs");
-    assert_eq!(status.attestation_mode, "host-key");
+    assert_eq!(status.attestation_mode, AttestationMode::HostKey);
     assert_eq!(status.attestation_urls, [format!("{base}/Attestation")]);
     assert_eq!(
         status.key_protection_urls,
@@ -45,7 +48,10 @@ async fn the_status_is_what_administrators_look_at_first() {
         encryption.thumbprint,
         fabric.encryption.thumbprint().to_string()
     );
-    assert_eq!(status.attestation_signer.unwrap().stage, "active");
+    assert_eq!(
+        status.attestation_signer.unwrap().stage,
+        SignerStage::Active
+    );
     assert_eq!(status.warnings, []);
 }
 
@@ -66,8 +72,15 @@ async fn the_status_warns_before_a_certificate_expires() {
 async fn listings_show_certificates_signers_and_settings() {
     let site = Site::start_with("attestation.health_certificate_validity = \"1h\"").await;
     let certificates = site.admin(|client| client.certificates()).await.unwrap();
-    let kinds: Vec<_> = certificates.iter().map(|one| one.kind.as_str()).collect();
-    assert_eq!(kinds, ["signing", "encryption", "communications"]);
+    let kinds: Vec<_> = certificates.iter().map(|one| one.kind).collect();
+    assert_eq!(
+        kinds,
+        [
+            CertificateKind::Signing,
+            CertificateKind::Encryption,
+            CertificateKind::Communications
+        ]
+    );
     assert!(
         certificates
             .iter()
@@ -84,13 +97,13 @@ async fn listings_show_certificates_signers_and_settings() {
         .collect();
     let thumbprint = pairs.join(":");
     let detail = site
-        .admin(move |client| client.certificate(&thumbprint))
+        .admin(move |client| client.certificate(&thumbprint.parse().unwrap()))
         .await
         .unwrap();
     assert_eq!(detail.pem, signing.to_pem());
     assert_eq!(detail.sha1_thumbprint, signing.sha1_thumbprint());
     let unknown = site
-        .admin(|client| client.certificate(&"0".repeat(64)))
+        .admin(|client| client.certificate(&"0".repeat(64).parse().unwrap()))
         .await
         .unwrap_err();
     assert_eq!(unknown.code, ErrorCode::NotFound);
@@ -106,12 +119,19 @@ async fn listings_show_certificates_signers_and_settings() {
     let names: Vec<_> = server
         .listeners
         .iter()
-        .map(|listener| listener.name.as_str())
+        .map(|listener| listener.name)
         .collect();
-    assert_eq!(names, ["http", "metrics", "admin"]);
+    assert_eq!(
+        names,
+        [
+            ListenerName::Http,
+            ListenerName::Metrics,
+            ListenerName::Admin
+        ]
+    );
     assert_eq!(server.listeners[0].address, site.http().to_string());
     let communications = server.communications_certificate.unwrap();
-    assert_eq!(communications.kind, "communications");
+    assert_eq!(communications.kind, CertificateKind::Communications);
 }
 
 #[tokio::test]
@@ -137,9 +157,12 @@ async fn a_host_key_is_taken_in_every_form_that_people_have() {
             .unwrap();
         let digest = hgs_crypto::hex::encode(host.host_key.public().digest());
         assert_eq!(added.host_key_digest, digest);
-        let detail = site.admin(|client| client.host("node-1")).await.unwrap();
+        let detail = site
+            .admin(|client| client.host(&"node-1".parse()?))
+            .await
+            .unwrap();
         assert!(detail.host_key.starts_with("-----BEGIN PUBLIC KEY-----\n"));
-        site.admin(|client| client.remove_host("node-1"))
+        site.admin(|client| client.remove_host(&"node-1".parse()?))
             .await
             .unwrap();
     }
@@ -170,7 +193,7 @@ async fn every_change_is_recorded_with_who_before_and_after() {
     let site = Site::start().await;
     let added = site.register(&Host::numbered(0), "node-1").await;
     site.revoke("node-1").await;
-    site.admin(|client| client.remove_host("node-1"))
+    site.admin(|client| client.remove_host(&"node-1".parse()?))
         .await
         .unwrap();
     let records = site
@@ -179,14 +202,14 @@ async fn every_change_is_recorded_with_who_before_and_after() {
             ..AuditQuery::default()
         })
         .await;
-    let actions: Vec<_> = records
-        .iter()
-        .map(|record| record.action.as_str())
-        .collect();
-    assert_eq!(actions, ["remove-host", "revoke-host", "add-host"]);
+    let actions: Vec<_> = records.iter().map(|record| record.action.clone()).collect();
+    assert_eq!(
+        actions,
+        [Action::RemoveHost, Action::RevokeHost, Action::AddHost]
+    );
     for record in &records {
         assert_eq!(record.actor, ourselves());
-        assert_eq!(record.outcome, "done");
+        assert_eq!(record.outcome, Outcome::Done);
         assert_eq!(record.time, site.clock.now().to_string());
         assert_eq!(record.host.as_deref(), Some(&*added.id));
     }
@@ -203,7 +226,7 @@ async fn every_change_is_recorded_with_who_before_and_after() {
     assert_eq!(removed.after, None);
     let shown = removed.sequence;
     let one = site
-        .admin(move |client| client.audit_record(shown))
+        .admin(move |client| client.audit_record(&shown))
         .await
         .unwrap();
     assert_eq!(one, *removed);
@@ -236,13 +259,13 @@ async fn a_refused_change_is_recorded_and_says_what_to_do() {
         reason: String::new(),
     };
     let refused = site
-        .admin(move |client| client.revoke_host("node-1", &again))
+        .admin(move |client| client.revoke_host(&"node-1".parse()?, &again))
         .await
         .unwrap_err();
     assert_eq!(refused.code, ErrorCode::Conflict);
     assert!(refused.remedy.unwrap().contains("remove node-1"));
     let refused = site
-        .admin(|client| client.remove_host("node-9"))
+        .admin(|client| client.remove_host(&"node-9".parse()?))
         .await
         .unwrap_err();
     assert_eq!(refused.code, ErrorCode::NotFound);
@@ -251,14 +274,14 @@ async fn a_refused_change_is_recorded_and_says_what_to_do() {
     };
     site.register(&Host::numbered(1), "node-2").await;
     let refused = site
-        .admin(move |client| client.revoke_host("node-2", &too_long))
+        .admin(move |client| client.revoke_host(&"node-2".parse()?, &too_long))
         .await
         .unwrap_err();
     assert_eq!(refused.code, ErrorCode::InvalidRequest);
 
     let refusals = site
         .audit(AuditQuery {
-            outcome: Some("refused".to_owned()),
+            outcome: Some(Outcome::Refused),
             ..AuditQuery::default()
         })
         .await;
@@ -276,11 +299,17 @@ async fn k11_a_name_is_one_hosts_whatever_its_case_and_nothing_else_is_a_name() 
     let site = Site::start().await;
     let added = site.register(&Host::numbered(0), "Node-1.Relecloud").await;
     for name in ["node-1.relecloud", "NODE-1.RELECLOUD"] {
-        let found = site.admin(move |client| client.host(name)).await.unwrap();
+        let found = site
+            .admin(move |client| client.host(&name.parse()?))
+            .await
+            .unwrap();
         assert_eq!(found.host, added);
     }
     let id = added.id.clone();
-    let by_id = site.admin(move |client| client.host(&id)).await.unwrap();
+    let by_id = site
+        .admin(move |client| client.host(&id.parse()?))
+        .await
+        .unwrap();
     assert_eq!(by_id.host, added);
     for name in [
         "",
@@ -295,7 +324,7 @@ async fn k11_a_name_is_one_hosts_whatever_its_case_and_nothing_else_is_a_name() 
         "a\nb",
     ] {
         let found = site
-            .admin(move |client| client.host(name))
+            .admin(move |client| client.host(&name.parse()?))
             .await
             .unwrap_err();
         assert_eq!(found.code, ErrorCode::InvalidRequest, "{name:?}");
@@ -322,7 +351,7 @@ async fn the_audit_log_is_paged_and_filtered() {
     }
     let newest = site
         .audit(AuditQuery {
-            action: Some("add-host".to_owned()),
+            action: Some(Action::AddHost),
             limit: Some(2),
             ..AuditQuery::default()
         })
@@ -335,7 +364,7 @@ async fn the_audit_log_is_paged_and_filtered() {
     let before = Some(newest[1].sequence);
     let older = site
         .audit(AuditQuery {
-            action: Some("add-host".to_owned()),
+            action: Some(Action::AddHost),
             before,
             ..AuditQuery::default()
         })
@@ -351,7 +380,7 @@ async fn the_audit_log_is_paged_and_filtered() {
     assert_eq!(since, [newest[1].clone()]);
     for query in [
         AuditQuery {
-            action: Some("steal-host".to_owned()),
+            action: Some(Action::Other("steal-host".to_owned())),
             ..AuditQuery::default()
         },
         AuditQuery {
@@ -374,7 +403,7 @@ async fn the_audit_log_is_paged_and_filtered() {
         assert_eq!(refused.code, ErrorCode::InvalidRequest, "{refused}");
     }
     let refused = site
-        .admin(|client| client.audit_record(10_000))
+        .admin(|client| client.audit_record(&10_000))
         .await
         .unwrap_err();
     assert_eq!(refused.code, ErrorCode::NotFound);

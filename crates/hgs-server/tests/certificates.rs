@@ -5,14 +5,16 @@ mod guardian;
 use std::sync::Arc;
 
 use guardian::{Host, Site, ask, protector_for};
+use hgs_admin::types::{
+    Action, AddCertificate, AddedCertificate, AuditQuery, CertificateKind, CertificateUsage,
+    NewCertificate, Outcome, RemoveCertificate, SetCertificate, SetServer, Signer, SignerStage,
+};
+use hgs_admin::{AdminError, Administration as _, Client, ErrorCode, SignerSelector, WithKey};
 use hgs_custody::SoftwareKey;
 use hgs_kps::ServiceVersion::V2;
 use hgs_pki::{Certificate, CertificateCache, Seconds, SignatureCache};
 use hgs_protector::metadata::Metadata;
 use hgs_protector::{Protector, VerifiedProtector, open};
-use hgs_server::admin::changes::{AddCertificate, NewCertificate, SetCertificate, SetServer};
-use hgs_server::admin::types::{AddedCertificate, AuditQuery, CertificateUsage, Signer};
-use hgs_server::admin::{AdminError, Administration as _, Client, ErrorCode};
 use hgs_testkit::fixtures::{Forge, Guardian as Fixture, Keys};
 use hgs_testkit::softhsm::{SoftHsm, isolated};
 
@@ -21,6 +23,10 @@ struct Pair {
     fixture: &'static Fixture,
     tenant: Option<&'static str>,
     primary: bool,
+}
+
+fn with_key(request: AddCertificate, key: Option<Arc<SoftwareKey>>) -> WithKey<AddCertificate> {
+    WithKey { request, key }
 }
 
 fn fabric(name: &str) -> Pair {
@@ -43,7 +49,7 @@ impl Pair {
     fn halves(&self) -> [(AddCertificate, Arc<SoftwareKey>); 2] {
         let half = |kind: &str, certificate: &Certificate, key: &hgs_crypto::rsa::PrivateKey| {
             let added = AddCertificate {
-                kind: kind.to_owned(),
+                kind: kind.parse().unwrap(),
                 certificate: certificate.to_pem(),
                 key: None,
                 tenant: self.tenant.map(str::to_owned),
@@ -64,7 +70,7 @@ impl Pair {
         let mut added = Vec::new();
         for (half, key) in self.halves() {
             added.push(
-                site.admin(move |client| client.add_certificate(&half, Some(key)))
+                site.admin(move |client| client.add_certificate(&with_key(half, Some(key))))
                     .await?,
             );
         }
@@ -109,7 +115,9 @@ fn compromise(client: &Client, thumbprint: &str) -> Result<(), AdminError> {
         compromised_since: Some("now".to_owned()),
         ..SetCertificate::default()
     };
-    client.set_certificate(thumbprint, &change).map(drop)
+    client
+        .set_certificate(&thumbprint.parse().unwrap(), &change)
+        .map(drop)
 }
 
 fn make_head(client: &Client, thumbprint: &str) -> Result<(), AdminError> {
@@ -117,7 +125,9 @@ fn make_head(client: &Client, thumbprint: &str) -> Result<(), AdminError> {
         head: true,
         ..SetCertificate::default()
     };
-    client.set_certificate(thumbprint, &change).map(drop)
+    client
+        .set_certificate(&thumbprint.parse().unwrap(), &change)
+        .map(drop)
 }
 
 fn make_primary(client: &Client, thumbprint: &str) -> Result<(), AdminError> {
@@ -125,7 +135,9 @@ fn make_primary(client: &Client, thumbprint: &str) -> Result<(), AdminError> {
         primary: true,
         ..SetCertificate::default()
     };
-    client.set_certificate(thumbprint, &change).map(drop)
+    client
+        .set_certificate(&thumbprint.parse().unwrap(), &change)
+        .map(drop)
 }
 
 /// How many protectors need each half of a pair.
@@ -171,7 +183,7 @@ async fn a_rotation_reaches_the_machines_and_the_old_pair_can_go() {
     assert!(opens(&second.egress, "fabric-next"));
     assert_eq!(usage(&site, "fabric").await, [1, 1]);
     for refused in for_both(&site, "fabric", |client, one| {
-        client.remove_certificate(one, false)
+        client.remove_certificate(&one.parse().unwrap(), &RemoveCertificate::default())
     })
     .await
     {
@@ -188,14 +200,14 @@ async fn a_rotation_reaches_the_machines_and_the_old_pair_can_go() {
     assert_eq!(usage(&site, "fabric").await, [0, 0]);
     assert_eq!(usage(&site, "fabric-next").await, [1, 1]);
     all_done(&site, "fabric", |client, one| {
-        client.retire_certificate(one)
+        client.retire_certificate(&one.parse().unwrap())
     })
     .await;
     for refused in for_both(&site, "fabric", make_primary).await {
         assert_eq!(refused.unwrap_err().code, ErrorCode::Conflict);
     }
     all_done(&site, "fabric", |client, one| {
-        client.remove_certificate(one, false)
+        client.remove_certificate(&one.parse().unwrap(), &RemoveCertificate::default())
     })
     .await;
     let fourth = host.power_on(&site, &third.egress, &certificate, V2).await;
@@ -214,7 +226,7 @@ async fn a_disabled_pair_opens_nothing_until_it_is_enabled() {
     let certificate = host.healthy(&site).await;
     let (ingress, _) = site.protector().await;
     for refused in for_both(&site, "fabric", |client, one| {
-        client.disable_certificate(one)
+        client.disable_certificate(&one.parse().unwrap())
     })
     .await
     {
@@ -222,7 +234,7 @@ async fn a_disabled_pair_opens_nothing_until_it_is_enabled() {
     }
     fabric("fabric-next").add(&site).await.unwrap();
     let halves = for_both(&site, "fabric", |client, one| {
-        client.disable_certificate(one)
+        client.disable_certificate(&one.parse().unwrap())
     });
     assert!(halves.await.into_iter().all(|half| !half.unwrap().enabled));
     let refused = ask(&site, &ingress, &certificate, V2).await;
@@ -231,7 +243,7 @@ async fn a_disabled_pair_opens_nothing_until_it_is_enabled() {
         assert_eq!(refused.unwrap_err().code, ErrorCode::Conflict);
     }
     all_done(&site, "fabric", |client, one| {
-        client.enable_certificate(one)
+        client.enable_certificate(&one.parse().unwrap())
     })
     .await;
     let released = host.power_on(&site, &ingress, &certificate, V2).await;
@@ -313,11 +325,11 @@ async fn a_compromised_pair_is_shut_out_but_for_an_open_rekey_window() {
     let settings = site.admin(|client| client.server()).await.unwrap();
     assert_eq!(settings.rekey_window_until, None);
     let records = site.recorded("set-rekey-window").await;
-    let outcomes: Vec<_> = records.iter().map(|one| one.outcome.as_str()).collect();
-    assert_eq!(outcomes, ["done", "refused"]);
+    let outcomes: Vec<_> = records.iter().map(|one| one.outcome).collect();
+    assert_eq!(outcomes, [Outcome::Done, Outcome::Refused]);
     // What shuts the pair out is its record.
     for refused in for_both(&site, "fabric", |client, one| {
-        client.remove_certificate(one, false)
+        client.remove_certificate(&one.parse().unwrap(), &RemoveCertificate::default())
     })
     .await
     {
@@ -333,7 +345,7 @@ async fn invariant_no_roll_makes_a_tenants_protector_readable_by_anybody_else() 
     site.register(&host, "node-1").await;
     let certificate = host.healthy(&site).await;
     for added in tenant("Contoso", "tenant").add(&site).await.unwrap() {
-        let first = added.certificate.kind == "signing";
+        let first = added.certificate.kind == CertificateKind::Signing;
         let named_new = added.findings.iter().any(|one| one.code == "new-lineage");
         assert_eq!(named_new, first, "a tenant is new once");
         let added = added.certificate;
@@ -385,7 +397,9 @@ async fn invariant_no_roll_makes_a_tenants_protector_readable_by_anybody_else() 
             ..AuditQuery::default()
         })
         .await;
-    let releases = of_tenant.iter().filter(|record| record.action == "release");
+    let releases = of_tenant
+        .iter()
+        .filter(|record| record.action == Action::Release);
     assert_eq!(releases.count(), 6);
     let released = &site.recorded("release").await[0];
     assert_eq!(released.lineage.as_deref(), Some("tenant:Contoso"));
@@ -415,18 +429,18 @@ async fn a_tenants_certificate_is_never_primary_and_an_attempt_says_why() {
         );
     }
     let refused = site.recorded("set-head").await;
-    assert!(refused.iter().all(|one| one.outcome == "refused"));
+    assert!(refused.iter().all(|one| one.outcome == Outcome::Refused));
     // Nor can the same key come in as the fabric's.
     let mut renewed = fabric("tenant").halves();
     let (half, key) = renewed[0].clone();
     let other = site
-        .admin(move |client| client.add_certificate(&half, Some(key)))
+        .admin(move |client| client.add_certificate(&with_key(half, Some(key))))
         .await;
     assert_eq!(other.unwrap_err().code, ErrorCode::Conflict);
     renewed[1].0.tenant = Some("Fabrikam".to_owned());
     let (half, key) = renewed[1].clone();
     let other = site
-        .admin(move |client| client.add_certificate(&half, Some(key)))
+        .admin(move |client| client.add_certificate(&with_key(half, Some(key))))
         .await;
     assert_eq!(other.unwrap_err().code, ErrorCode::Conflict);
     assert_eq!(site.guardian().await, Fixture::named("fabric").certificates);
@@ -439,7 +453,7 @@ async fn a_lineages_head_is_exported_as_a_guardian() {
     let fixture = Fixture::named("tenant");
     let thumbprint = fixture.encryption.thumbprint().to_string();
     let exported = site
-        .admin(move |client| client.guardian_document(&thumbprint))
+        .admin(move |client| client.guardian_document(&thumbprint.parse().unwrap()))
         .await
         .unwrap();
     assert_eq!(exported.lineage, "tenant:Contoso");
@@ -451,7 +465,7 @@ async fn a_lineages_head_is_exported_as_a_guardian() {
     let communications = site.admin(|client| client.certificates()).await.unwrap();
     let communications = communications.last().unwrap().thumbprint.clone();
     let fabric = site
-        .admin(move |client| client.guardian_document(&communications))
+        .admin(move |client| client.guardian_document(&communications.parse().unwrap()))
         .await
         .unwrap();
     assert_eq!(fabric.lineage, "fabric");
@@ -461,7 +475,7 @@ async fn a_lineages_head_is_exported_as_a_guardian() {
 async fn certificates_are_made_here_and_what_is_wrong_with_given_ones_is_said() {
     let site = Site::start().await;
     let new = |kind: &str| NewCertificate {
-        kind: kind.to_owned(),
+        kind: kind.parse().unwrap(),
         subject: None,
         bits: Some(2048),
         key: None,
@@ -476,7 +490,7 @@ async fn certificates_are_made_here_and_what_is_wrong_with_given_ones_is_said() 
             .await
             .unwrap();
         let certificate = made.certificate;
-        assert_eq!(certificate.kind, kind);
+        assert_eq!(certificate.kind.to_string(), kind);
         assert!(certificate.usable && !certificate.primary);
         assert_eq!(made.findings.len(), 1);
         assert_eq!(made.findings[0].code, "self-signed");
@@ -520,22 +534,22 @@ async fn certificates_are_made_here_and_what_is_wrong_with_given_ones_is_said() 
     // A signing certificate for encryption.
     let [(signing, key), (_, other_key)] = fabric("fabric-next").halves();
     let misused = AddCertificate {
-        kind: "encryption".to_owned(),
+        kind: CertificateKind::Encryption,
         primary: false,
         ..signing
     };
     let wrong_key = misused.clone();
     let refused = site
-        .admin(move |client| client.add_certificate(&wrong_key, Some(other_key)))
+        .admin(move |client| client.add_certificate(&with_key(wrong_key, Some(other_key))))
         .await;
     assert!(refused.unwrap_err().message.contains("does not belong"));
     let no_key = misused.clone();
     let refused = site
-        .admin(move |client| client.add_certificate(&no_key, None))
+        .admin(move |client| client.add_certificate(&with_key(no_key, None)))
         .await;
     assert!(refused.unwrap_err().remedy.is_some());
     let added = site
-        .admin(move |client| client.add_certificate(&misused, Some(key)))
+        .admin(move |client| client.add_certificate(&with_key(misused, Some(key))))
         .await
         .unwrap();
     let codes: Vec<_> = added.findings.iter().map(|one| one.code.as_str()).collect();
@@ -544,7 +558,7 @@ async fn certificates_are_made_here_and_what_is_wrong_with_given_ones_is_said() 
 
 #[tokio::test]
 async fn what_signers_have_signed_is_denied_by_time() {
-    use hgs_server::admin::changes::SetSigner;
+    use hgs_admin::types::SetSigner;
     let site = Site::start().await;
     let host = Host::numbered(0);
     site.register(&host, "node-1").await;
@@ -557,7 +571,7 @@ async fn what_signers_have_signed_is_denied_by_time() {
         ..SetSigner::default()
     };
     let changed = site
-        .admin(move |client| client.set_signer("all", &deny))
+        .admin(move |client| client.set_signer(&SignerSelector::All, &deny))
         .await
         .unwrap();
     assert_eq!(changed.len(), 1);
@@ -571,7 +585,7 @@ async fn what_signers_have_signed_is_denied_by_time() {
     // Our own is replaced as soon as it is removed, and what it signed is worth nothing.
     let thumbprint = signer(&site).await.thumbprint;
     let gone = thumbprint.clone();
-    site.admin(move |client| client.remove_signer(&gone))
+    site.admin(move |client| client.remove_signer(&gone.parse().unwrap()))
         .await
         .unwrap();
     assert_ne!(signer(&site).await.thumbprint, thumbprint);
@@ -593,7 +607,7 @@ async fn tenant_in_token(hsm: &SoftHsm) {
     let module = SoftHsm::module();
     let site = Site::start_with(&format!("[[pkcs11.module]]\npath = {module:?}\n")).await;
     let new = |kind: &str, object: &str| NewCertificate {
-        kind: kind.to_owned(),
+        kind: kind.parse().unwrap(),
         subject: None,
         bits: Some(2048),
         key: Some(hsm.uri(object)),
@@ -640,7 +654,7 @@ async fn tenant_in_token(hsm: &SoftHsm) {
             ..stranger.clone()
         };
         let refused = site
-            .admin(move |client| client.add_certificate(&given, None))
+            .admin(move |client| client.add_certificate(&with_key(given, None)))
             .await;
         assert_eq!(refused.unwrap_err().code, ErrorCode::Conflict, "{object}");
     }
@@ -649,7 +663,7 @@ async fn tenant_in_token(hsm: &SoftHsm) {
     let of_tenant = certificates.iter().find(|one| one.lineage != "fabric");
     let thumbprint = of_tenant.unwrap().thumbprint.clone();
     let exported = site
-        .admin(move |client| client.guardian_document(&thumbprint))
+        .admin(move |client| client.guardian_document(&thumbprint.parse().unwrap()))
         .await
         .unwrap();
     let (certificates, signatures) = (CertificateCache::new(8), SignatureCache::new(8));
@@ -672,7 +686,7 @@ async fn tenant_in_token(hsm: &SoftHsm) {
 /// A host that another cluster attests gets keys here for as long as, and as far as, that cluster's signer is believed.
 #[tokio::test]
 async fn another_clusters_signer_is_believed_within_its_bounds() {
-    use hgs_server::admin::changes::{AddSigner, SetSigner};
+    use hgs_admin::types::{AddSigner, SetSigner};
     let (here, there) = (Site::start().await, Site::start().await);
     let host = Host::numbered(0);
     there.register(&host, "node-1").await;
@@ -698,7 +712,7 @@ async fn another_clusters_signer_is_believed_within_its_bounds() {
         .admin(move |client| client.add_signer(&add))
         .await
         .unwrap();
-    assert_eq!((added.stage.as_str(), added.own), ("trusted", false));
+    assert_eq!((added.stage, added.own), (SignerStage::Trusted, false));
     let known = here.admin(move |client| client.add_signer(&twice)).await;
     assert_eq!(known.unwrap_err().code, ErrorCode::Conflict);
     host.power_on(&here, &ingress, &certificate, V2).await;
@@ -707,7 +721,7 @@ async fn another_clusters_signer_is_believed_within_its_bounds() {
 
     let set = async |change: SetSigner| {
         let thumbprint = added.thumbprint.clone();
-        here.admin(move |client| client.set_signer(&thumbprint, &change))
+        here.admin(move |client| client.set_signer(&thumbprint.parse().unwrap(), &change))
             .await
             .unwrap();
     };
@@ -737,7 +751,7 @@ async fn another_clusters_signer_is_believed_within_its_bounds() {
     .await;
     host.power_on(&here, &ingress, &certificate, V2).await;
     let thumbprint = added.thumbprint.clone();
-    here.admin(move |client| client.remove_signer(&thumbprint))
+    here.admin(move |client| client.remove_signer(&thumbprint.parse().unwrap()))
         .await
         .unwrap();
     refused("the signer was removed").await;

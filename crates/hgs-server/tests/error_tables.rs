@@ -11,12 +11,12 @@ use guardian::{
     ATTEST, Answer, Host, METADATA, SIGNING_CERTIFICATES, Site, ask, pending, protector_for,
     roll_path,
 };
+use hgs_admin::Administration as _;
 use hgs_crypto::random::System;
 use hgs_custody::{KeyReference, SoftwareKey};
 use hgs_kps::ServiceVersion::V2;
 use hgs_pki::health::HealthKind;
 use hgs_pki::{Certificate, profile};
-use hgs_server::admin::Administration as _;
 use hgs_store::{
     Act, CertificateKind, CertificateRecord, Lineage, Opening, Settings, Store, Transaction,
     master_key_file,

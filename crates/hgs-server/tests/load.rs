@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use guardian::{Host, Site, ask, exchange, pending, protector_for, roll_path};
+use hgs_admin::types::Outcome;
 use hgs_kps::ServiceVersion::V2;
 use tokio::task::JoinSet;
 
@@ -101,7 +102,7 @@ async fn k8_no_release_is_recorded_after_the_revocation_of_its_host() {
     let releases = site.recorded("release").await;
     let done: Vec<_> = releases
         .iter()
-        .filter(|record| record.outcome == "done")
+        .filter(|record| record.outcome == Outcome::Done)
         .collect();
     assert_eq!(
         done.len(),

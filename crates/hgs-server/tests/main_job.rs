@@ -4,14 +4,14 @@
 mod guardian;
 
 use guardian::{ATTEST, Host, METADATA, SIGNING_CERTIFICATES, Site, ask, pending, roll_path};
+use hgs_admin::Administration as _;
+use hgs_admin::types::{AuditQuery, Outcome, Standing};
 use hgs_attest::wire::AttestationResultType;
 use hgs_attest::{client, signing_certificates};
 use hgs_kps::ServiceVersion::{V1, V2};
 use hgs_pki::health::{HealthCertificate, HealthKind, TrustedSigner, TrustedSigners};
 use hgs_pki::{Seconds, Thumbprint};
 use hgs_server::Clock as _;
-use hgs_server::admin::Administration as _;
-use hgs_server::admin::types::AuditQuery;
 use hgs_testkit::fixtures::Guardian as Fixture;
 
 #[tokio::test]
@@ -40,7 +40,10 @@ async fn a_host_attests_for_both_uses_of_its_keys() {
         site.metric("hgs_attestations_total{outcome=\"healthy\"}"),
         2.0
     );
-    let host = site.admin(|client| client.host("NODE-1")).await.unwrap();
+    let host = site
+        .admin(|client| client.host(&"NODE-1".parse().unwrap()))
+        .await
+        .unwrap();
     assert_eq!(host.identity_keys.len(), 2);
     assert_eq!(host.host.last_attested, Some(site.clock.now().to_string()));
 }
@@ -64,7 +67,7 @@ async fn keys_are_released_in_both_versions_and_each_release_changes_them() {
     let newest = &releases[0];
     let fabric = Fixture::named("fabric");
     let text = |thumbprint: Thumbprint| Some(thumbprint.to_string());
-    assert_eq!(newest.outcome, "done");
+    assert_eq!(newest.outcome, Outcome::Done);
     assert_eq!(newest.actor, format!("host {}", registered.id));
     assert_eq!(newest.host.as_deref(), Some(&*registered.id));
     assert_eq!(newest.host_name.as_deref(), Some("node-1"));
@@ -75,14 +78,14 @@ async fn keys_are_released_in_both_versions_and_each_release_changes_them() {
         newest.egress_protector,
         Some(second.egress.digest().to_string())
     );
-    assert_eq!(newest.standing.as_deref(), Some("head"));
+    assert_eq!(newest.standing, Some(Standing::Head));
     assert_eq!(
         newest.owner,
         text(Fixture::named("owner").signing.thumbprint())
     );
     assert_eq!(newest.guardian, text(fabric.encryption.thumbprint()));
     assert_eq!(newest.lineage.as_deref(), Some("fabric"));
-    assert_eq!(releases[1].standing.as_deref(), Some("new"));
+    assert_eq!(releases[1].standing, Some(Standing::New));
     assert_eq!(site.metric("hgs_releases_total{outcome=\"released\"}"), 2.0);
     assert_eq!(site.metric("hgs_release_duration_seconds_count"), 2.0);
 
@@ -151,8 +154,8 @@ async fn a_revoked_host_is_refused_at_its_next_request_and_that_is_recorded() {
     for action in ["release", "attest"] {
         let newest = &site.recorded(action).await[0];
         assert_eq!(
-            (newest.outcome.as_str(), newest.host_name.as_deref()),
-            ("refused", Some("node-1"))
+            (newest.outcome, newest.host_name.as_deref()),
+            (Outcome::Refused, Some("node-1"))
         );
         assert!(
             newest.reason.as_ref().unwrap().contains("revoked"),
@@ -172,7 +175,7 @@ async fn a_removed_host_is_refused_and_comes_back_as_another() {
     let before = site.register(&host, "node-1").await;
     let certificate = host.healthy(&site).await;
     let (ingress, _) = site.protector().await;
-    site.admin(|client| client.remove_host("node-1"))
+    site.admin(|client| client.remove_host(&"node-1".parse().unwrap()))
         .await
         .unwrap();
     let refused = ask(&site, &ingress, &certificate, V2).await;
@@ -307,11 +310,11 @@ async fn an_ancestor_of_a_protector_in_use_is_reported_or_refused_as_configured(
         host.power_on(&site, &first.egress, &certificate, V2).await;
         let again = ask(&site, &ingress, &certificate, V2).await;
         let newest = site.recorded("release").await.swap_remove(0);
-        assert_eq!(newest.standing.as_deref(), Some("ancestor"));
+        assert_eq!(newest.standing, Some(Standing::Ancestor));
         if refused {
             assert_eq!(again.status, 403);
             assert_eq!(again.key_protection_code(), "ProtectorSupersededException");
-            assert_eq!(newest.outcome, "refused");
+            assert_eq!(newest.outcome, Outcome::Refused);
             assert_eq!(site.recorded("release").await.len(), 3, "recorded once");
         } else {
             assert_eq!(again.status, 200);

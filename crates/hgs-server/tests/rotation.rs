@@ -5,13 +5,13 @@ mod guardian;
 use std::time::Duration;
 
 use guardian::{Host, SIGNING_CERTIFICATES, Site, ask};
+use hgs_admin::Administration as _;
+use hgs_admin::types::{Signer, SignerStage};
 use hgs_attest::signer::{LEAD, RENEWED_BEFORE_END, SIGNER_VALIDITY};
 use hgs_attest::signing_certificates;
 use hgs_kps::ServiceVersion::V2;
 use hgs_pki::{Certificate, Seconds};
 use hgs_server::Clock as _;
-use hgs_server::admin::Administration as _;
-use hgs_server::admin::types::Signer;
 
 async fn published(site: &Site) -> Vec<Certificate> {
     signing_certificates::read(&site.get(SIGNING_CERTIFICATES).await.body).unwrap()
@@ -52,7 +52,7 @@ async fn a_signer_is_renewed_published_before_it_signs_and_forgotten_when_nothin
         .into_iter()
         .map(|signer| signer.stage)
         .collect();
-    assert_eq!(stages, ["active", "pending"]);
+    assert_eq!(stages, [SignerStage::Active, SignerStage::Pending]);
     let by_first = host.healthy(&site).await;
     assert!(by_first.verify_issued_by(&first).is_ok());
 
@@ -101,7 +101,7 @@ async fn a_certificate_of_the_old_signer_is_good_after_the_new_one_has_taken_ove
         .into_iter()
         .map(|signer| signer.stage)
         .collect();
-    assert_eq!(active, ["retired", "active"]);
+    assert_eq!(active, [SignerStage::Retired, SignerStage::Active]);
     host.power_on(&site, &ingress, &by_first, V2).await;
 }
 

@@ -9,13 +9,12 @@ use std::io;
 use std::sync::{Arc, Mutex};
 
 use guardian::{ATTEST, Host, METADATA, SIGNING_CERTIFICATES, Site, ask, roll_path};
+use hgs_admin::types::{AddCertificate, AuditQuery};
+use hgs_admin::{Administration as _, WithKey};
 use hgs_crypto::{base64, hex};
 use hgs_custody::SoftwareKey;
 use hgs_kps::ServiceVersion::{V1, V2};
 use hgs_pki::health::HealthKind;
-use hgs_server::admin::Administration as _;
-use hgs_server::admin::changes::AddCertificate;
-use hgs_server::admin::types::AuditQuery;
 use hgs_testkit::fixtures::Guardian as Fixture;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -172,7 +171,7 @@ async fn k9_no_secret_is_in_logs_metrics_answers_audit_records_or_the_database()
     ] {
         let key = SoftwareKey::from_pkcs8_der(key.pkcs8_der()).unwrap();
         let certificate = AddCertificate {
-            kind: kind.to_owned(),
+            kind: kind.parse().unwrap(),
             certificate: certificate.to_pem(),
             key: None,
             tenant: None,
@@ -180,7 +179,12 @@ async fn k9_no_secret_is_in_logs_metrics_answers_audit_records_or_the_database()
             primary: false,
         };
         let added = site
-            .admin(move |client| client.add_certificate(&certificate, Some(Arc::new(key))))
+            .admin(move |client| {
+                client.add_certificate(&WithKey {
+                    request: certificate,
+                    key: Some(Arc::new(key)),
+                })
+            })
             .await;
         seen.extend(format!("{added:?}").into_bytes());
     }
@@ -200,7 +204,9 @@ async fn k9_no_secret_is_in_logs_metrics_answers_audit_records_or_the_database()
         site.admin(|client| client.server()).await.unwrap(),
         site.admin(|client| client.certificates()).await.unwrap(),
         site.admin(|client| client.signers()).await.unwrap(),
-        site.admin(|client| client.host("node-1")).await.unwrap(),
+        site.admin(|client| client.host(&"node-1".parse().unwrap()))
+            .await
+            .unwrap(),
     ))
     .unwrap();
     let metrics = site.running().metrics().render().into_bytes();

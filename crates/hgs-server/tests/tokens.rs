@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use guardian::{Answer, Host, Site, ask, options, pending};
+use hgs_admin::Administration as _;
+use hgs_admin::types::Outcome;
 use hgs_kps::ServiceVersion::{V1, V2};
 use hgs_pki::Certificate;
 use hgs_protector::VerifiedProtector;
 use hgs_protector::suite::KeyEncryption;
-use hgs_server::admin::Administration as _;
 use hgs_server::{CertificateSource, Guardian, InitOptions, InitialiseError, KeyProofError};
 use hgs_testkit::fixtures::{Guardian as Fixture, now};
 use hgs_testkit::softhsm::{SoftHsm, isolated};
@@ -79,7 +80,7 @@ fn the_main_job_with_keys_in_a_token() {
 
             let listed = site.admin(|client| client.certificates()).await.unwrap();
             for kind in ["signing", "encryption"] {
-                let mut of_kind = listed.iter().filter(|one| one.kind == kind);
+                let mut of_kind = listed.iter().filter(|one| one.kind.to_string() == kind);
                 let primary = of_kind.find(|one| one.primary).unwrap();
                 assert!(primary.usable, "{primary:?}");
                 assert!(primary.key.starts_with("pkcs11:token=hgs;"), "{primary:?}");
@@ -109,7 +110,7 @@ fn a_token_without_sha_256_is_asked_for_in_the_metadata() {
             assert_eq!(of(&released.egress), expected);
 
             // The guardian's own diagnosis asks for the same.
-            let inside = site.admin(|client| client.trace()).await.unwrap();
+            let inside = site.admin(|client| client.trace()).await.unwrap().0;
             for certificate in &inside.state.unwrap().unwrap().certificates {
                 let Some(work) = &certificate.work else {
                     continue;
@@ -117,7 +118,11 @@ fn a_token_without_sha_256_is_asked_for_in_the_metadata() {
                 let mut works = [&work.decrypts, &work.signs].into_iter().flatten();
                 assert!(works.all(Result::is_ok), "{certificate:?}");
             }
-            let roll = site.admin(|client| client.synthetic_roll()).await.unwrap();
+            let roll = site
+                .admin(|client| client.synthetic_roll())
+                .await
+                .unwrap()
+                .0;
             assert_eq!(roll.released, Ok(()));
         });
     });
@@ -222,7 +227,9 @@ fn a_token_that_goes_and_comes_back_under_load_costs_no_answer() {
 
             let given = load.given.load(Ordering::SeqCst);
             let records = site.recorded("release").await;
-            let done = records.iter().filter(|record| record.outcome == "done");
+            let done = records
+                .iter()
+                .filter(|record| record.outcome == Outcome::Done);
             assert_eq!(done.count(), given);
         });
     });

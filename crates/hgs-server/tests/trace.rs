@@ -7,14 +7,15 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 use guardian::Site;
+use hgs_admin::Administration as _;
+use hgs_admin::types::Outcome;
 use hgs_pki::Seconds;
-use hgs_server::admin::Administration as _;
 use hgs_server::{Clock as _, examine_stopped};
 use hgs_trace::Selection;
 use hgs_trace::guardian::{Facts, Inside, Service, SyntheticRoll};
 
 async fn inside(site: &Site) -> Inside {
-    site.admin(|client| client.trace()).await.unwrap()
+    site.admin(|client| client.trace()).await.unwrap().0
 }
 
 /// The ids of the checks that fail by themselves.
@@ -117,7 +118,10 @@ async fn signers_that_have_all_expired_are_the_cause() {
 }
 
 async fn synthetic_roll(site: &Site) -> SyntheticRoll {
-    site.admin(|client| client.synthetic_roll()).await.unwrap()
+    site.admin(|client| client.synthetic_roll())
+        .await
+        .unwrap()
+        .0
 }
 
 #[tokio::test]
@@ -141,8 +145,8 @@ async fn a_synthetic_roll_is_recorded_as_what_it_is_and_counted_nowhere() {
     let generation = inside(&site).await.state.unwrap().unwrap().generation;
     synthetic_roll(&site).await.released.unwrap();
     let records = site.recorded("trace").await;
-    let outcomes: Vec<_> = records.iter().map(|record| &*record.outcome).collect();
-    assert_eq!(outcomes, ["done", "refused"], "newest first");
+    let outcomes: Vec<_> = records.iter().map(|record| record.outcome).collect();
+    assert_eq!(outcomes, [Outcome::Done, Outcome::Refused], "newest first");
     for record in &records {
         assert!(record.actor.starts_with("uid "), "{record:?}");
         assert!(record.host.is_some() && record.host_name.is_none());

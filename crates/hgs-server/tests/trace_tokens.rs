@@ -7,8 +7,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use guardian::{Site, options};
+use hgs_admin::Administration as _;
 use hgs_pki::Certificate;
-use hgs_server::admin::Administration as _;
 use hgs_server::{CertificateSource, Clock as _, Guardian, InitOptions, examine_stopped};
 use hgs_testkit::fixtures::{Guardian as Fixture, now};
 use hgs_testkit::softhsm::{PIN, SoftHsm, TOKEN, isolated};
@@ -180,10 +180,10 @@ fn a_token_that_goes_away_under_a_guardian_that_runs() {
         Runtime::new().unwrap().block_on(async {
             let mut site = site(hsm).await;
             site.restart().await;
-            let seen = site.admin(|client| client.trace()).await.unwrap();
+            let seen = site.admin(|client| client.trace()).await.unwrap().0;
             assert_eq!(causes(&report(seen)), [""; 0]);
             fs::rename(token_folder(hsm), hsm.folder().join("away")).unwrap();
-            let seen = site.admin(|client| client.trace()).await.unwrap();
+            let seen = site.admin(|client| client.trace()).await.unwrap().0;
             let report = report(seen);
             assert_eq!(causes(&report), ["HGS-T003"], "{report:#?}");
         });

@@ -24,6 +24,10 @@ const DRAWING: &[(&str, &[&str])] = &[
     ("hgs-terminal", &["hgs-crypto", "hgs-files"]),
     ("hgs-trace", &["hgs-crypto", "hgs-pki", "hgs-files"]),
     (
+        "hgs-admin",
+        &["hgs-crypto", "hgs-pki", "hgs-custody", "hgs-trace"],
+    ),
+    (
         "hgs-store",
         &[
             "hgs-crypto",
@@ -50,6 +54,7 @@ const DRAWING: &[(&str, &[&str])] = &[
     (
         "hgs-server",
         &[
+            "hgs-admin",
             "hgs-crypto",
             "hgs-xml",
             "hgs-pki",
@@ -81,6 +86,7 @@ const DRAWING: &[(&str, &[&str])] = &[
     (
         "hgs",
         &[
+            "hgs-admin",
             "hgs-crypto",
             "hgs-xml",
             "hgs-pki",
@@ -100,6 +106,7 @@ const DRAWING: &[(&str, &[&str])] = &[
     (
         "hgs-bench",
         &[
+            "hgs-admin",
             "hgs-crypto",
             "hgs-pki",
             "hgs-protector",
@@ -205,12 +212,28 @@ fn every_crate_is_in_the_drawing_and_in_the_crate_map() {
 }
 
 #[test]
-fn the_host_side_never_depends_on_the_store() {
-    for name in ["hgs-client", "guarded-host"] {
+fn neither_the_host_side_nor_the_admin_api_depends_on_the_store() {
+    for name in ["hgs-client", "guarded-host", "hgs-admin"] {
         assert!(
             !dependencies(name).contains("hgs-store"),
             "{name} depends on the store"
         );
+    }
+}
+
+/// A route of the admin API is made from the declaration of its operation; other code names no path.
+#[test]
+fn every_administrative_route_is_declared_in_one_place() {
+    for name in crate_names() {
+        for (path, line, code) in shipped_code(&name) {
+            if path == "crates/hgs-admin/src/operations.rs" || path.ends_with("/tests.rs") {
+                continue;
+            }
+            assert!(
+                !code.contains("\"/v1/"),
+                "{path}:{line} names a path of the admin API"
+            );
+        }
     }
 }
 

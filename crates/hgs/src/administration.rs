@@ -10,9 +10,9 @@ mod status;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use hgs_admin::{AdminError, Client, ErrorCode};
 use hgs_crypto::base64;
 use hgs_server::Config;
-use hgs_server::admin::{AdminError, Client, ErrorCode};
 use hgs_server::config::parse_period;
 use hgs_terminal::{AtFault, Exit, Failure, read_given};
 

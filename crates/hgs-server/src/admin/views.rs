@@ -2,23 +2,39 @@
 
 use std::fmt::Display;
 
-use hgs_attest::signer::SignerStage;
+use hgs_admin::types::{
+    Action, AuditRecord, Certificate, CertificateDetail, CertificateKind, Host, IdentityKey,
+    IdentityKind, Outcome, Revocation, Signer, SignerStage, Standing,
+};
+use hgs_attest::signer::SignerStage as StageOfOwn;
 use hgs_crypto::{base64, hex};
 use hgs_store::{
-    AttestationSigner, AuditRecord as StoredAuditRecord, CertificateRecord, Host as StoredHost,
-    HostIdentity, IdentityKind,
+    AttestationSigner, AuditRecord as StoredAuditRecord, CertificateKind as StoredKind,
+    CertificateRecord, Host as StoredHost, HostIdentity, IdentityKind as StoredIdentityKind,
 };
 
-use super::types::{
-    AuditRecord, Certificate, CertificateDetail, Host, IdentityKey, Revocation, Signer,
-};
+fn kind(kind: StoredKind) -> CertificateKind {
+    match kind {
+        StoredKind::Signing => CertificateKind::Signing,
+        StoredKind::Encryption => CertificateKind::Encryption,
+        StoredKind::Communications => CertificateKind::Communications,
+    }
+}
+
+pub(super) fn stored_kind(kind: CertificateKind) -> StoredKind {
+    match kind {
+        CertificateKind::Signing => StoredKind::Signing,
+        CertificateKind::Encryption => StoredKind::Encryption,
+        CertificateKind::Communications => StoredKind::Communications,
+    }
+}
 
 pub(super) fn certificate(record: &CertificateRecord, usable: bool) -> Certificate {
     let certificate = &record.certificate;
     let validity = certificate.validity();
     Certificate {
         thumbprint: record.thumbprint().to_string(),
-        kind: record.kind.to_string(),
+        kind: kind(record.kind),
         subject: certificate.subject().to_owned(),
         label: text(record.label.as_ref()),
         lineage: record.lineage.to_string(),
@@ -48,7 +64,7 @@ pub(super) fn certificate_detail(record: &CertificateRecord, usable: bool) -> Ce
 }
 
 /// `stage` is absent for a signer of another cluster.
-pub(super) fn signer(signer: &AttestationSigner, stage: Option<SignerStage>) -> Signer {
+pub(super) fn signer(signer: &AttestationSigner, stage: Option<StageOfOwn>) -> Signer {
     let validity = signer.certificate.validity();
     Signer {
         thumbprint: signer.thumbprint().to_string(),
@@ -56,12 +72,11 @@ pub(super) fn signer(signer: &AttestationSigner, stage: Option<SignerStage>) -> 
         label: text(signer.label.as_ref()),
         own: signer.is_own(),
         stage: match stage {
-            None => "trusted",
-            Some(SignerStage::Pending) => "pending",
-            Some(SignerStage::Active) => "active",
-            Some(SignerStage::Retired) => "retired",
-        }
-        .to_owned(),
+            None => SignerStage::Trusted,
+            Some(StageOfOwn::Pending) => SignerStage::Pending,
+            Some(StageOfOwn::Active) => SignerStage::Active,
+            Some(StageOfOwn::Retired) => SignerStage::Retired,
+        },
         deny_before: text(signer.deny_before),
         denied_serial_numbers: signer.deny_list.len(),
         maximum_validity_seconds: signer.maximum_validity_seconds.map(u64::from),
@@ -91,10 +106,9 @@ pub(super) fn identity_key(identity: &HostIdentity) -> IdentityKey {
     IdentityKey {
         digest: identity.public_key.to_string(),
         kind: match identity.kind {
-            IdentityKind::Encryption => "encryption",
-            IdentityKind::Signing => "signing",
-        }
-        .to_owned(),
+            StoredIdentityKind::Encryption => IdentityKind::Encryption,
+            StoredIdentityKind::Signing => IdentityKind::Signing,
+        },
         first_seen: identity.first_seen.to_string(),
         superseded: text(identity.superseded),
     }
@@ -119,8 +133,8 @@ pub(super) fn audit_record(record: StoredAuditRecord) -> AuditRecord {
         time: entry.time.to_string(),
         node: record.node,
         actor: entry.actor,
-        action: entry.action.to_string(),
-        outcome: entry.outcome.to_string(),
+        action: action(entry.action),
+        outcome: outcome(entry.outcome),
         reason: entry.reason,
         host: entry.host,
         host_name: entry.host_name,
@@ -128,7 +142,7 @@ pub(super) fn audit_record(record: StoredAuditRecord) -> AuditRecord {
         policy: text(entry.policy),
         protector: text(entry.protector),
         egress_protector: text(entry.egress_protector),
-        standing: text(entry.standing),
+        standing: entry.standing.map(standing),
         owner: text(entry.owner),
         guardian: text(entry.guardian),
         lineage: text(entry.lineage),
@@ -142,6 +156,51 @@ pub(super) fn audit_record(record: StoredAuditRecord) -> AuditRecord {
                 format!("{sign}{}/{}", change.kind, change.name)
             })
             .collect(),
+    }
+}
+
+fn action(action: hgs_store::Action) -> Action {
+    use hgs_store::Action as Stored;
+    match action {
+        Stored::SetSettings => Action::SetSettings,
+        Stored::AddCertificate => Action::AddCertificate,
+        Stored::EnableCertificate => Action::EnableCertificate,
+        Stored::DisableCertificate => Action::DisableCertificate,
+        Stored::SetHead => Action::SetHead,
+        Stored::SetCertificateLabel => Action::SetCertificateLabel,
+        Stored::SetCompromised => Action::SetCompromised,
+        Stored::RetireCertificate => Action::RetireCertificate,
+        Stored::RemoveCertificate => Action::RemoveCertificate,
+        Stored::SetRekeyWindow => Action::SetRekeyWindow,
+        Stored::AddAttestationSigner => Action::AddAttestationSigner,
+        Stored::SetAttestationSigner => Action::SetAttestationSigner,
+        Stored::RetireAttestationSigner => Action::RetireAttestationSigner,
+        Stored::RemoveAttestationSigner => Action::RemoveAttestationSigner,
+        Stored::AddHost => Action::AddHost,
+        Stored::RevokeHost => Action::RevokeHost,
+        Stored::RemoveHost => Action::RemoveHost,
+        Stored::ExportState => Action::ExportState,
+        Stored::ImportState => Action::ImportState,
+        Stored::RotateMasterKey => Action::RotateMasterKey,
+        Stored::Attest => Action::Attest,
+        Stored::Release => Action::Release,
+        Stored::Trace => Action::Trace,
+    }
+}
+
+fn outcome(outcome: hgs_store::Outcome) -> Outcome {
+    match outcome {
+        hgs_store::Outcome::Done => Outcome::Done,
+        hgs_store::Outcome::Refused => Outcome::Refused,
+    }
+}
+
+fn standing(standing: hgs_store::Standing) -> Standing {
+    match standing {
+        hgs_store::Standing::New => Standing::New,
+        hgs_store::Standing::Head => Standing::Head,
+        hgs_store::Standing::Sibling => Standing::Sibling,
+        hgs_store::Standing::Ancestor => Standing::Ancestor,
     }
 }
 

@@ -10,9 +10,9 @@ use super::Guardian;
 use super::keys::Holdings;
 use super::signers::Signers;
 use crate::Config;
-use crate::admin::types::Warning;
 use crate::clock::Clock;
 use crate::http::Addresses;
+use hgs_admin::types::Warning;
 
 /// How long before a certificate expires people are told.
 pub(super) const EXPIRY_NOTICE: Seconds = Seconds::from_days(30);

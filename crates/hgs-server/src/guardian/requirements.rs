@@ -6,7 +6,7 @@ use hgs_pki::{Certificate, KeyUsage, Time, profile};
 use hgs_store::{CertificateKind, Lineage, State};
 
 use super::overview::EXPIRY_NOTICE;
-use crate::admin::types::Finding;
+use hgs_admin::types::{Finding, Severity};
 
 /// What is to be said of `certificate` when it is added to `lineage` in `state`.
 pub(crate) fn findings(
@@ -97,7 +97,7 @@ fn shared_key(kind: CertificateKind, certificate: &Certificate, state: &State) -
 fn self_issued(certificate: &Certificate) -> Option<Finding> {
     (certificate.subject() == certificate.issuer()).then(|| Finding {
         code: "self-signed".to_owned(),
-        severity: "note".to_owned(),
+        severity: Severity::Note,
         message: "it signs itself: owners need its thumbprint by another way than the network"
             .to_owned(),
     })
@@ -108,7 +108,7 @@ fn new_lineage(lineage: &Lineage, state: &State) -> Option<Finding> {
     let known = state.certificates().any(|other| other.lineage == *lineage);
     (*lineage != Lineage::Fabric && !known).then(|| Finding {
         code: "new-lineage".to_owned(),
-        severity: "note".to_owned(),
+        severity: Severity::Note,
         message: format!("it is the first certificate of {lineage}"),
     })
 }
@@ -116,7 +116,7 @@ fn new_lineage(lineage: &Lineage, state: &State) -> Option<Finding> {
 fn warning(code: &str, message: String) -> Finding {
     Finding {
         code: code.to_owned(),
-        severity: "warning".to_owned(),
+        severity: Severity::Warning,
         message,
     }
 }

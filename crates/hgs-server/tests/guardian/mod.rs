@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use futures_util::future::BoxFuture;
+use hgs_admin::{AdminError, Administration, Client, types};
 use hgs_attest::client::{self, Attested, SignedRequest};
 use hgs_attest::wire::SessionId;
 use hgs_crypto::rsa::PrivateKey;
@@ -18,7 +19,6 @@ use hgs_pki::health::HealthKind;
 use hgs_pki::{Certificate, CertificateCache, Seconds, SignatureCache, Time};
 use hgs_protector::metadata::Metadata;
 use hgs_protector::{GuardianCertificates, TransportKey, VerifiedProtector, create};
-use hgs_server::admin::{AdminError, Administration, Client, types};
 use hgs_server::config::Layout;
 use hgs_server::{
     CertificateSource, Clock, Config, GivenCertificate, Guardian, InitOptions, KeySize, Running,
@@ -155,7 +155,7 @@ impl Site {
     pub(crate) async fn revoke(&self, name: &'static str) -> types::Host {
         let reason = "stolen".to_owned();
         let revocation = types::RevokeHost { reason };
-        self.admin(move |client| client.revoke_host(name, &revocation))
+        self.admin(move |client| client.revoke_host(&name.parse().unwrap(), &revocation))
             .await
             .unwrap()
     }
@@ -170,7 +170,7 @@ impl Site {
     /// The number and outcome of audit records about this action.
     pub(crate) async fn recorded(&self, action: &str) -> Vec<types::AuditRecord> {
         self.audit(types::AuditQuery {
-            action: Some(action.to_owned()),
+            action: Some(action.parse().unwrap()),
             limit: Some(1000),
             ..types::AuditQuery::default()
         })

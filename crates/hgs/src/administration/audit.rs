@@ -3,8 +3,8 @@
 use std::fmt;
 
 use clap::Subcommand;
-use hgs_server::admin::Administration as _;
-use hgs_server::admin::types::{AuditQuery, AuditRecord};
+use hgs_admin::Administration as _;
+use hgs_admin::types::{Action, AuditQuery, AuditRecord, Outcome};
 use hgs_terminal::{Exit, Failure, Table, Terminal};
 use serde::Serialize;
 
@@ -55,10 +55,10 @@ struct List {
     host: Option<String>,
     /// Only this action, such as `release`
     #[arg(long)]
-    action: Option<String>,
+    action: Option<Action>,
     /// Only what was done, or only what was refused
-    #[arg(long, value_parser = ["done", "refused"])]
-    outcome: Option<String>,
+    #[arg(long)]
+    outcome: Option<Outcome>,
     /// Only records about the protector with this digest
     #[arg(long, value_name = "DIGEST")]
     protector: Option<String>,
@@ -76,7 +76,7 @@ impl Arguments {
                 terminal.report(&Records(records))?;
             }
             Verb::Show { sequence } => {
-                terminal.report(&Record(client.audit_record(sequence).or_fail()?))?;
+                terminal.report(&Record(client.audit_record(&sequence).or_fail()?))?;
             }
         }
         Ok(Exit::Done)
@@ -116,8 +116,8 @@ impl fmt::Display for Records {
             table.row([
                 record.sequence.to_string(),
                 record.time.clone(),
-                record.action.clone(),
-                record.outcome.clone(),
+                record.action.to_string(),
+                record.outcome.to_string(),
                 or_dash(record.host_name.as_ref().or(record.host.as_ref())),
                 record.actor.clone(),
                 or_dash(record.reason.as_ref()),
@@ -138,7 +138,10 @@ impl fmt::Display for Record {
             ("policy digest", record.policy.clone()),
             ("protector", record.protector.clone()),
             ("egress protector", record.egress_protector.clone()),
-            ("standing", record.standing.clone()),
+            (
+                "standing",
+                record.standing.map(|standing| standing.to_string()),
+            ),
             ("owner", record.owner.clone()),
             ("opened by", record.guardian.clone()),
             ("lineage", record.lineage.clone()),
@@ -151,8 +154,8 @@ impl fmt::Display for Record {
             ("time", record.time.clone()),
             ("node", record.node.clone()),
             ("actor", record.actor.clone()),
-            ("action", record.action.clone()),
-            ("outcome", record.outcome.clone()),
+            ("action", record.action.to_string()),
+            ("outcome", record.outcome.to_string()),
             ("generation", record.generation.to_string()),
             ("changes", record.changes.join(", ")),
         ];

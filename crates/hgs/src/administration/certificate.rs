@@ -7,7 +7,9 @@ mod usage;
 mod view;
 
 use clap::{Subcommand, ValueEnum};
-use hgs_server::admin::Administration as _;
+use hgs_admin::Administration as _;
+use hgs_admin::types::CertificateKind;
+use hgs_pki::Thumbprint;
 use hgs_terminal::{Exit, Failure, Terminal};
 
 use super::ServerOption;
@@ -32,7 +34,7 @@ enum Verb {
     /// Show one certificate in full
     Show {
         /// Its SHA-256 thumbprint
-        thumbprint: String,
+        thumbprint: Thumbprint,
     },
     /// Show how many protectors each certificate was the last to open: one that none needs can go
     Usage,
@@ -40,17 +42,17 @@ enum Verb {
     /// Let a certificate open and sign again
     Enable {
         /// Its SHA-256 thumbprint
-        thumbprint: String,
+        thumbprint: Thumbprint,
     },
     /// Keep a certificate from opening and signing anything
     Disable {
         /// Its SHA-256 thumbprint
-        thumbprint: String,
+        thumbprint: Thumbprint,
     },
     /// Keep a certificate from ever being primary again; it opens and signs as before
     Retire {
         /// Its SHA-256 thumbprint
-        thumbprint: String,
+        thumbprint: Thumbprint,
     },
     Remove(change::Remove),
     Export(export::Export),
@@ -64,15 +66,13 @@ enum Kind {
     Communications,
 }
 
-impl Kind {
-    /// As the API calls it.
-    fn name(self) -> String {
-        match self {
-            Self::Signing => "signing",
-            Self::Encryption => "encryption",
-            Self::Communications => "communications",
+impl From<Kind> for CertificateKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Signing => Self::Signing,
+            Kind::Encryption => Self::Encryption,
+            Kind::Communications => Self::Communications,
         }
-        .to_owned()
     }
 }
 

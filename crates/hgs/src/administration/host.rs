@@ -4,8 +4,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use hgs_server::admin::types::{self, AddHost, HostDetail, RevokeHost};
-use hgs_server::admin::{Administration as _, Client};
+use hgs_admin::types::{self, AddHost, HostDetail, RevokeHost};
+use hgs_admin::{Administration as _, Client, HostSelector};
 use hgs_terminal::{Exit, Failure, Table, Terminal};
 use serde::Serialize;
 
@@ -38,12 +38,12 @@ enum Verb {
     /// Show one host, with the identity keys that it attested with
     Show {
         /// Its name or id
-        name: String,
+        name: HostSelector,
     },
     /// Bar a host: no keys and no health certificate from its next request on
     Revoke {
         /// Its name or id
-        name: String,
+        name: HostSelector,
         /// Why, for whoever asks later
         #[arg(long, default_value = "")]
         reason: String,
@@ -51,7 +51,7 @@ enum Verb {
     /// Forget a host: nothing is released to it, and its key can be registered again
     Remove {
         /// Its name or id
-        name: String,
+        name: HostSelector,
     },
 }
 
@@ -78,7 +78,12 @@ fn add(client: &Client, name: String, file: &Path, terminal: &Terminal) -> Resul
     })
 }
 
-fn revoke(client: &Client, name: &str, reason: String, terminal: &Terminal) -> Result<(), Failure> {
+fn revoke(
+    client: &Client,
+    name: &HostSelector,
+    reason: String,
+    terminal: &Terminal,
+) -> Result<(), Failure> {
     terminal.confirm(format!("Bar the host {name} for good?"))?;
     let host = client.revoke_host(name, &RevokeHost { reason }).or_fail()?;
     terminal.report(&Changed {
@@ -87,7 +92,7 @@ fn revoke(client: &Client, name: &str, reason: String, terminal: &Terminal) -> R
     })
 }
 
-fn remove(client: &Client, name: &str, terminal: &Terminal) -> Result<(), Failure> {
+fn remove(client: &Client, name: &HostSelector, terminal: &Terminal) -> Result<(), Failure> {
     terminal.confirm(format!(
         "Forget the host {name}? To bar it for good, revoke it instead."
     ))?;
@@ -164,7 +169,7 @@ impl fmt::Display for Detail {
         let mut table = Table::new(["IDENTITY KEY FOR", "FIRST SEEN", "SUPERSEDED", "DIGEST"]);
         for key in identity_keys {
             table.row([
-                key.kind.clone(),
+                key.kind.to_string(),
                 key.first_seen.clone(),
                 or_dash(key.superseded.as_ref()),
                 key.digest.clone(),

@@ -3,9 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use hgs_server::admin::Administration as _;
-use hgs_server::admin::changes::SetServer;
-use hgs_server::admin::types::ServerSettings;
+use hgs_admin::Administration as _;
+use hgs_admin::types::{ServerSettings, SetServer};
 use hgs_terminal::{Exit, Failure, Table, Terminal};
 use serde::Serialize;
 

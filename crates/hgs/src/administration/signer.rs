@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgGroup, Subcommand};
-use hgs_server::admin::Administration as _;
-use hgs_server::admin::changes::{AddSigner, SetSigner};
-use hgs_server::admin::types::Signer;
+use hgs_admin::types::{AddSigner, SetSigner, Signer};
+use hgs_admin::{Administration as _, SignerSelector};
+use hgs_pki::Thumbprint;
 use hgs_terminal::{Exit, Failure, Table, Terminal};
 use serde::Serialize;
 
@@ -32,7 +32,7 @@ enum Verb {
     /// Forget a signer: what it signed is refused from now on; one of our own is replaced at once
     Remove {
         /// Its SHA-256 thumbprint
-        thumbprint: String,
+        thumbprint: Thumbprint,
     },
 }
 
@@ -62,7 +62,7 @@ struct Add {
     .args(["deny_before", "label", "maximum_validity", "deny", "allow"]))]
 struct Set {
     /// Its SHA-256 thumbprint, or `all`
-    thumbprint: String,
+    thumbprint: SignerSelector,
     /// Refuse what was issued before this time; `none` to refuse nothing
     #[arg(long, value_name = "TIME")]
     deny_before: Option<String>,
@@ -153,7 +153,7 @@ impl fmt::Display for List {
         for signer in &self.0 {
             table.row([
                 yes_or_no(signer.own),
-                signer.stage.clone(),
+                signer.stage.to_string(),
                 signer.not_after.clone(),
                 or_dash(signer.deny_before.as_ref()),
                 or_dash(signer.label.as_ref()),

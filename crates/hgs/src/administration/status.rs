@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use hgs_server::admin::Administration as _;
-use hgs_server::admin::types::{self, Certificate};
+use hgs_admin::Administration as _;
+use hgs_admin::types::{self, Certificate};
 use hgs_terminal::{Exit, Failure, Table, Terminal};
 use serde::Serialize;
 
@@ -37,7 +37,10 @@ impl fmt::Display for Status {
             ("Name", status.name.clone()),
             ("Version", status.version.clone()),
             ("Time", status.time.clone()),
-            ("AttestationOperationMode", status.attestation_mode.clone()),
+            (
+                "AttestationOperationMode",
+                status.attestation_mode.to_string(),
+            ),
             ("AttestationUrl", status.attestation_urls.join(", ")),
             ("KeyProtectionUrl", status.key_protection_urls.join(", ")),
             (

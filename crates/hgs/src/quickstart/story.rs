@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use hgs_admin::types::{AddHost, RevokeHost};
+use hgs_admin::{AdminError, Administration as _, Client};
 use hgs_attest::Code as AttestationCode;
 use hgs_attest::client::AttestationFailure;
 use hgs_client::service::{Cause, Sides};
@@ -13,8 +15,6 @@ use hgs_pki::health::HealthKind;
 use hgs_pki::{CertificateCache, SignatureCache, Thumbprint};
 use hgs_protector::metadata::{Expired, Metadata, Trust};
 use hgs_protector::{GuardianCertificates, TransportKey, VerifiedProtector, create};
-use hgs_server::admin::types::{AddHost, RevokeHost};
-use hgs_server::admin::{self, AdminError, Administration as _};
 use hgs_server::{Clock as _, Config, Guardian, InitOptions, KeySize, Running, SystemClock};
 use hgs_terminal::{AtFault, Failure};
 
@@ -355,7 +355,7 @@ async fn revoke(guardian: &Running, host: &Host) -> Result<((), String), Failure
         reason: "the quickstart shows what a revocation does".to_owned(),
     };
     administer(guardian, move |guardian| {
-        guardian.revoke_host(name, &revocation)
+        guardian.revoke_host(&name.parse()?, &revocation)
     })
     .await?;
     let detail = format!("{name} is revoked; its health certificate has hours to live");
@@ -365,11 +365,11 @@ async fn revoke(guardian: &Running, host: &Host) -> Result<((), String), Failure
 /// Does what an administrator does with `hgs host`: over the same socket, which knows who asks.
 async fn administer<T: Send + 'static>(
     guardian: &Running,
-    act: impl FnOnce(&admin::Client) -> Result<T, AdminError> + Send + 'static,
+    act: impl FnOnce(&Client) -> Result<T, AdminError> + Send + 'static,
 ) -> Result<T, Failure> {
     let socket = guardian.addresses().admin.clone();
     let socket = socket.ok_or_else(|| Failure::failed("there is no socket for administration"))?;
-    let acting = tokio::task::spawn_blocking(move || act(&admin::Client::new(socket)));
+    let acting = tokio::task::spawn_blocking(move || act(&Client::new(socket)));
     acting.await.map_err(failed)?.map_err(failed)
 }
 

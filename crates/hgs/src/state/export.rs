@@ -5,14 +5,14 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
+use hgs_admin::types::RecordExport;
+use hgs_admin::{Administration as _, Client};
 use hgs_crypto::hash::Sha256;
 use hgs_crypto::random::System;
 use hgs_custody::age::{self, AgeError, Recipient, SealedTo};
 use hgs_custody::seal::MasterKey;
 use hgs_files::{Readers, Staged};
 use hgs_server::Config;
-use hgs_server::admin::types::RecordExport;
-use hgs_server::admin::{Administration as _, Client};
 use hgs_store::backup::{About, Configuration, ExportError, Header, Snapshot};
 use hgs_store::{Action, AuditEntry, Digest, OpenError, Opening, Outcome, Store, master_key_file};
 use hgs_terminal::{AtFault, Exit, Failure, PassphraseSource, Terminal, new_passphrase};

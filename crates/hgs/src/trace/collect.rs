@@ -1,8 +1,8 @@
 //! The facts of a guardian: from its configuration, from itself if it runs, and from what everybody sees of it.
 
+use hgs_admin::{AdminError, Administration as _, Client, ErrorCode};
 use hgs_client::Surroundings;
 use hgs_client::probe::Probe;
-use hgs_server::admin::{AdminError, Administration as _, Client, ErrorCode};
 use hgs_server::config::{Finding, Severity};
 use hgs_server::{Config, examine_stopped};
 use hgs_trace::guardian::{Facts, Inside, ROLLS, Service, Setting, SyntheticRoll};
@@ -71,7 +71,7 @@ fn setting(finding: Finding) -> Setting {
 /// What the service says of itself; where none runs, what can be seen without it.
 fn inside(client: &Client, config: &Config) -> (Service, Option<Inside>) {
     match client.trace() {
-        Ok(inside) => (Service::Answers, Some(inside)),
+        Ok(found) => (Service::Answers, Some(found.0)),
         Err(error) => {
             let problem = problem(&error);
             match error.code {
@@ -89,6 +89,7 @@ fn inside(client: &Client, config: &Config) -> (Service, Option<Inside>) {
 fn synthetic_roll(client: &Client) -> SyntheticRoll {
     client
         .synthetic_roll()
+        .map(|found| found.0)
         .unwrap_or_else(|error| SyntheticRoll {
             released: Err(problem(&error)),
             tampered: Err(problem(&error)),

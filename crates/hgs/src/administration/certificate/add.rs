@@ -4,11 +4,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use hgs_admin::types::{AddCertificate, AddedCertificate, NewCertificate};
+use hgs_admin::{Administration as _, Client, WithKey};
 use hgs_custody::{SoftwareKey, pfx};
 use hgs_pki::Certificate;
-use hgs_server::admin::changes::{AddCertificate, NewCertificate};
-use hgs_server::admin::types::AddedCertificate;
-use hgs_server::admin::{Administration as _, Client};
 use hgs_terminal::{AtFault, Failure, PassphraseSource, Terminal, read_given};
 use serde::Serialize;
 
@@ -90,7 +89,7 @@ impl New {
     pub(super) fn run(self, client: &Client, terminal: &Terminal) -> Result<(), Failure> {
         let in_token = self.key != SOFTWARE;
         let added = client.new_certificate(&NewCertificate {
-            kind: self.kind.name(),
+            kind: self.kind.into(),
             subject: self.subject,
             bits: Some(self.bits.number()),
             key: in_token.then_some(self.key),
@@ -105,17 +104,17 @@ impl New {
 impl Add {
     pub(super) fn run(self, client: &Client, terminal: &Terminal) -> Result<(), Failure> {
         let given = self.read()?;
-        let added = client.add_certificate(
-            &AddCertificate {
-                kind: self.kind.name(),
+        let added = client.add_certificate(&WithKey {
+            request: AddCertificate {
+                kind: self.kind.into(),
                 certificate: given.certificate.to_pem(),
                 key: given.token_key,
                 tenant: self.place.tenant,
                 label: self.place.label,
                 primary: self.place.primary,
             },
-            given.key,
-        );
+            key: given.key,
+        });
         terminal.report(&Added(added.or_fail()?))
     }
 

@@ -1,8 +1,9 @@
 //! `hgs certificate set`, `enable`, `disable`, `retire`, `remove`.
 
 use clap::ArgGroup;
-use hgs_server::admin::changes::SetCertificate;
-use hgs_server::admin::{Administration as _, Client};
+use hgs_admin::types::{RemoveCertificate, SetCertificate};
+use hgs_admin::{Administration as _, Client};
+use hgs_pki::Thumbprint;
 use hgs_terminal::{Failure, Terminal};
 
 use super::view::Changed;
@@ -19,7 +20,7 @@ use crate::failures::OrFail as _;
     .args(["primary", "head", "label", "compromised"]))]
 pub(super) struct Set {
     /// Its SHA-256 thumbprint
-    thumbprint: String,
+    thumbprint: Thumbprint,
     /// The one of its kind that the metadata names, and that rolls append; the former one stays enabled
     #[arg(long)]
     primary: bool,
@@ -69,7 +70,7 @@ impl Set {
 
 pub(super) fn enable(
     client: &Client,
-    thumbprint: &str,
+    thumbprint: &Thumbprint,
     terminal: &Terminal,
 ) -> Result<(), Failure> {
     let certificate = client.enable_certificate(thumbprint).or_fail()?;
@@ -79,7 +80,7 @@ pub(super) fn enable(
 
 pub(super) fn disable(
     client: &Client,
-    thumbprint: &str,
+    thumbprint: &Thumbprint,
     terminal: &Terminal,
 ) -> Result<(), Failure> {
     let needing = protectors_needing(client, thumbprint)?;
@@ -93,7 +94,7 @@ pub(super) fn disable(
 
 pub(super) fn retire(
     client: &Client,
-    thumbprint: &str,
+    thumbprint: &Thumbprint,
     terminal: &Terminal,
 ) -> Result<(), Failure> {
     terminal.confirm(format!(
@@ -108,7 +109,7 @@ pub(super) fn retire(
 #[derive(Debug, clap::Args)]
 pub(super) struct Remove {
     /// Its SHA-256 thumbprint
-    thumbprint: String,
+    thumbprint: Thumbprint,
     /// Also if protectors were last opened with it, or if it is compromised
     #[arg(long)]
     even_if_needed: bool,
@@ -124,14 +125,14 @@ impl Remove {
             "Forget {thumbprint} and its key? What only it opens is lost, unless there is a backup."
         ))?;
         let certificate = client
-            .remove_certificate(&thumbprint, even_if_needed)
+            .remove_certificate(&thumbprint, &RemoveCertificate { even_if_needed })
             .or_fail()?;
         let what = "is removed";
         terminal.report(&Changed { what, certificate })
     }
 }
 
-fn protectors_needing(client: &Client, thumbprint: &str) -> Result<u64, Failure> {
+fn protectors_needing(client: &Client, thumbprint: &Thumbprint) -> Result<u64, Failure> {
     let one = client.certificate(thumbprint).or_fail()?;
     let usage = client.certificate_usage().or_fail()?;
     let mut usage = usage.iter();

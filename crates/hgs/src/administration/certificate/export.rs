@@ -2,8 +2,9 @@
 
 use std::fmt;
 
+use hgs_admin::{Administration as _, Client};
 use hgs_files::Readers;
-use hgs_server::admin::{Administration as _, Client};
+use hgs_pki::Thumbprint;
 use hgs_terminal::{Failure, Terminal};
 use serde::Serialize;
 
@@ -16,7 +17,7 @@ use crate::failures::OrFail as _;
   hgs certificate export THUMBPRINT --guardian --out contoso.xml")]
 pub(super) struct Export {
     /// Its SHA-256 thumbprint
-    thumbprint: String,
+    thumbprint: Thumbprint,
     /// The head of the certificate's lineage as a guardian, for `hgs guardian import`
     #[arg(long)]
     guardian: bool,

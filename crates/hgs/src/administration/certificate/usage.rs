@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use hgs_server::admin::types::CertificateUsage;
-use hgs_server::admin::{Administration as _, Client};
+use hgs_admin::types::CertificateUsage;
+use hgs_admin::{Administration as _, Client};
 use hgs_terminal::{Failure, Table, Terminal};
 use serde::Serialize;
 
@@ -34,7 +34,7 @@ impl fmt::Display for Usage {
         for one in &self.0 {
             table.row([
                 one.lineage.clone(),
-                one.kind.clone(),
+                one.kind.to_string(),
                 if one.head { "head" } else { "" }.to_owned(),
                 one.protectors.to_string(),
                 or_dash(one.first.as_ref()),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use hgs_server::admin::types::{Certificate, CertificateDetail};
+use hgs_admin::types::{Certificate, CertificateDetail};
 use hgs_terminal::Table;
 use serde::Serialize;
 
@@ -48,7 +48,7 @@ impl fmt::Display for List {
         let mut table = Table::new(headings);
         for certificate in &self.0 {
             table.row([
-                certificate.kind.clone(),
+                certificate.kind.to_string(),
                 standing(certificate),
                 certificate.lineage.clone(),
                 or_dash(certificate.label.as_ref()),
@@ -72,7 +72,7 @@ impl fmt::Display for Detail {
             pem,
         }) = self;
         Table::of_pairs([
-            ("kind", certificate.kind.clone()),
+            ("kind", certificate.kind.to_string()),
             ("label", or_dash(certificate.label.as_ref())),
             ("subject", certificate.subject.clone()),
             ("issuer", issuer.clone()),

@@ -1,8 +1,7 @@
 //! What a refusal of the store is to an administrator.
 
+use hgs_admin::{AdminError, ErrorCode};
 use hgs_store::Refusal;
-
-use super::super::{AdminError, ErrorCode};
 
 pub(super) fn error(refusal: &Refusal) -> AdminError {
     let error = AdminError::new(code(refusal), refusal);

@@ -1,23 +1,24 @@
 //! The public half of a lineage's head, for owners to import.
 
+use hgs_admin::types::GuardianDocument;
+use hgs_admin::{AdminError, ErrorCode};
+use hgs_pki::Thumbprint;
 use hgs_protector::suite::KeyEncryption;
 use hgs_protector::{GuardianCertificates, SealError, metadata};
 use hgs_store::{CertificateKind, CertificateRecord, State};
 
-use super::super::super::types::GuardianDocument;
-use super::super::super::{AdminError, ErrorCode};
-use super::super::Desk;
-use super::{find, parse};
+use super::super::AdminHandler;
+use super::find;
 
-impl Desk {
+impl AdminHandler {
     /// The document of the lineage that the certificate belongs to.
     pub(in super::super) fn document_of_head(
         &self,
-        thumbprint: &str,
+        thumbprint: &Thumbprint,
     ) -> Result<GuardianDocument, AdminError> {
         let snapshot = self.snapshot()?;
         let state = &snapshot.state;
-        let record = find(state, &parse(thumbprint)?)?;
+        let record = find(state, thumbprint)?;
         let signing = head(state, record, CertificateKind::Signing)?;
         let encryption = head(state, record, CertificateKind::Encryption)?;
         let document = self.guardian.with_keys(&snapshot.holdings.keys, |keys| {

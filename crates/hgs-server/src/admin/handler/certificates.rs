@@ -3,30 +3,32 @@
 mod add;
 mod document;
 
+use hgs_admin::AdminError;
+use hgs_admin::types::{Certificate, CertificateUsage, SetCertificate, UsedCertificate};
 use hgs_pki::Thumbprint;
 use hgs_store::{CertificateKind, CertificateRecord, PairUsage, State, Transaction};
 
-use super::super::changes::SetCertificate;
-use super::super::types::{Certificate, CertificateUsage};
-use super::super::{AdminError, views};
+use super::super::views;
 use super::signers::optional_label;
-use super::{Desk, not_found, unavailable};
+use super::{AdminHandler, not_found, unavailable};
 
-impl Desk {
+impl AdminHandler {
     pub(super) fn change_certificate(
         &self,
-        thumbprint: &str,
+        thumbprint: &Thumbprint,
         change: &SetCertificate,
     ) -> Result<Certificate, AdminError> {
-        let thumbprint = parse(thumbprint)?;
         let mut transactions = Vec::new();
         if let Some(label) = &change.label {
             let label = optional_label(Some(label))?;
-            transactions.push(Transaction::SetCertificateLabel { thumbprint, label });
+            transactions.push(Transaction::SetCertificateLabel {
+                thumbprint: *thumbprint,
+                label,
+            });
         }
         if change.primary || change.head {
             transactions.push(Transaction::SetHead {
-                thumbprint,
+                thumbprint: *thumbprint,
                 primary: change.primary,
             });
         }
@@ -35,43 +37,45 @@ impl Desk {
                 "now" => self.guardian.clock().now(),
                 time => time.parse().map_err(AdminError::invalid)?,
             };
-            transactions.push(Transaction::SetCompromised { thumbprint, since });
+            transactions.push(Transaction::SetCompromised {
+                thumbprint: *thumbprint,
+                since,
+            });
         }
         if transactions.is_empty() {
             return Err(AdminError::invalid("nothing is to be changed"));
         }
         self.transact_all(transactions)?;
-        self.shown_certificate(&thumbprint)
+        self.shown_certificate(thumbprint)
     }
 
     pub(super) fn set_enabled(
         &self,
-        thumbprint: &str,
+        thumbprint: &Thumbprint,
         enabled: bool,
     ) -> Result<Certificate, AdminError> {
-        let thumbprint = parse(thumbprint)?;
         self.transact(Transaction::SetCertificateEnabled {
-            thumbprint,
+            thumbprint: *thumbprint,
             enabled,
         })?;
-        self.shown_certificate(&thumbprint)
+        self.shown_certificate(thumbprint)
     }
 
-    pub(super) fn retire(&self, thumbprint: &str) -> Result<Certificate, AdminError> {
-        let thumbprint = parse(thumbprint)?;
-        self.transact(Transaction::RetireCertificate { thumbprint })?;
-        self.shown_certificate(&thumbprint)
+    pub(super) fn retire(&self, thumbprint: &Thumbprint) -> Result<Certificate, AdminError> {
+        self.transact(Transaction::RetireCertificate {
+            thumbprint: *thumbprint,
+        })?;
+        self.shown_certificate(thumbprint)
     }
 
     pub(super) fn remove(
         &self,
-        thumbprint: &str,
+        thumbprint: &Thumbprint,
         even_if_needed: bool,
     ) -> Result<Certificate, AdminError> {
-        let thumbprint = parse(thumbprint)?;
-        let was = self.shown_certificate(&thumbprint)?;
+        let was = self.shown_certificate(thumbprint)?;
         self.transact(Transaction::RemoveCertificate {
-            thumbprint,
+            thumbprint: *thumbprint,
             even_if_needed,
         })?;
         Ok(was)
@@ -101,11 +105,10 @@ impl Desk {
     /// The record that is meant by `thumbprint`.
     pub(super) fn find_certificate(
         &self,
-        thumbprint: &str,
+        thumbprint: &Thumbprint,
     ) -> Result<CertificateRecord, AdminError> {
-        let thumbprint = parse(thumbprint)?;
         let state = self.guardian.state();
-        find(&state, &thumbprint).cloned()
+        find(&state, thumbprint).cloned()
     }
 
     fn shown_certificate(&self, thumbprint: &Thumbprint) -> Result<Certificate, AdminError> {
@@ -116,11 +119,7 @@ impl Desk {
     }
 }
 
-fn parse(thumbprint: &str) -> Result<Thumbprint, AdminError> {
-    thumbprint.parse().map_err(AdminError::invalid)
-}
-
-fn find<'s>(
+pub(super) fn find<'s>(
     state: &'s State,
     thumbprint: &Thumbprint,
 ) -> Result<&'s CertificateRecord, AdminError> {
@@ -139,7 +138,10 @@ fn usage_of<'p>(
     let times = needing.clone();
     CertificateUsage {
         thumbprint: record.thumbprint().to_string(),
-        kind: record.kind.to_string(),
+        kind: match record.kind {
+            CertificateKind::Signing => UsedCertificate::Signing,
+            _ => UsedCertificate::Encryption,
+        },
         label: record.label.as_ref().map(ToString::to_string),
         lineage: record.lineage.to_string(),
         head: record.head,
@@ -159,7 +161,7 @@ fn usage_of<'p>(
 fn usage_of_removed(pair: &PairUsage) -> CertificateUsage {
     CertificateUsage {
         thumbprint: pair.encryption.to_string(),
-        kind: "removed".to_owned(),
+        kind: UsedCertificate::Removed,
         label: None,
         lineage: String::new(),
         head: false,

@@ -2,11 +2,11 @@
 
 use std::str::FromStr;
 
+use hgs_admin::AdminError;
+use hgs_admin::types::AuditQuery;
 use hgs_store::{Action, AuditFilter, Digest, Lineage, Outcome};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-
-use super::super::AdminError;
-use super::super::types::AuditQuery;
 
 /// What the store is asked for.
 pub(super) fn filter(query: &AuditQuery) -> Result<AuditFilter, AdminError> {
@@ -15,8 +15,8 @@ pub(super) fn filter(query: &AuditQuery) -> Result<AuditFilter, AdminError> {
         until: parsed(query.until.as_deref())?,
         before_sequence: query.before,
         host: query.host.clone(),
-        action: named::<Action>("action", query.action.as_deref())?,
-        outcome: named::<Outcome>("outcome", query.outcome.as_deref())?,
+        action: named::<Action>("action", query.action.as_ref())?,
+        outcome: named::<Outcome>("outcome", query.outcome.as_ref())?,
         protector: parsed::<Digest>(query.protector.as_deref())?,
         lineage: parsed::<Lineage>(query.lineage.as_deref())?,
     })
@@ -28,10 +28,14 @@ fn parsed<T: FromStr<Err: ToString>>(text: Option<&str>) -> Result<Option<T>, Ad
         .map_err(AdminError::invalid)
 }
 
-/// A value of an enumeration by its name in audit records.
-fn named<T: DeserializeOwned>(key: &str, name: Option<&str>) -> Result<Option<T>, AdminError> {
-    let value = name
-        .map(|name| serde_json::from_value(name.into()))
-        .transpose();
-    value.map_err(|_| AdminError::invalid(format_args!("there is no {key} of this name")))
+/// The store's value with the name that the API's value has.
+fn named<T: DeserializeOwned>(
+    key: &str,
+    value: Option<&impl Serialize>,
+) -> Result<Option<T>, AdminError> {
+    let Some(value) = value else { return Ok(None) };
+    let value = serde_json::to_value(value).and_then(serde_json::from_value);
+    value
+        .map(Some)
+        .map_err(|_| AdminError::invalid(format_args!("there is no {key} of this name")))
 }

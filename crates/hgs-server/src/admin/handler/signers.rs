@@ -1,18 +1,17 @@
 //! Signers of health certificates.
 
+use hgs_admin::types::{AddSigner, SetSigner, Signer};
+use hgs_admin::{AdminError, SignerSelector};
 use hgs_crypto::hex;
 use hgs_pki::Thumbprint;
 use hgs_store::{AttestationSigner, Label, SerialNumber, SignerChange, SignerStage, Transaction};
 use tracing::error;
 
-use super::super::changes::{AddSigner, SetSigner};
-use super::super::routes::ALL;
-use super::super::types::Signer;
-use super::super::{AdminError, views};
-use super::{Desk, given, not_found};
+use super::super::views;
+use super::{AdminHandler, given, not_found};
 use crate::guardian::Signers;
 
-impl Desk {
+impl AdminHandler {
     /// Our own, oldest first, then those of other clusters.
     pub(super) fn signers_now(&self) -> Vec<Signer> {
         let state = self.guardian.state();
@@ -55,16 +54,16 @@ impl Desk {
 
     pub(super) fn change_signer(
         &self,
-        item: &str,
+        selector: &SignerSelector,
         wanted: &SetSigner,
     ) -> Result<Vec<Signer>, AdminError> {
-        let thumbprints = match item {
-            ALL => {
+        let thumbprints = match selector {
+            SignerSelector::All => {
                 let state = self.guardian.state();
                 let all = state.attestation_signers();
                 all.map(AttestationSigner::thumbprint).collect()
             }
-            one => vec![parse(one)?],
+            SignerSelector::One(thumbprint) => vec![*thumbprint],
         };
         let changes = changes(wanted)?;
         let transactions = thumbprints.iter().flat_map(|thumbprint| {
@@ -81,13 +80,14 @@ impl Desk {
         Ok(shown)
     }
 
-    pub(super) fn forget_signer(&self, thumbprint: &str) -> Result<Signer, AdminError> {
-        let thumbprint = parse(thumbprint)?;
+    pub(super) fn forget_signer(&self, thumbprint: &Thumbprint) -> Result<Signer, AdminError> {
         let state = self.guardian.state();
-        let signer = state.attestation_signer(&thumbprint);
+        let signer = state.attestation_signer(thumbprint);
         let own = signer.is_some_and(AttestationSigner::is_own);
-        let shown = self.shown_signer(&thumbprint)?;
-        self.transact(Transaction::RemoveAttestationSigner { thumbprint })?;
+        let shown = self.shown_signer(thumbprint)?;
+        self.transact(Transaction::RemoveAttestationSigner {
+            thumbprint: *thumbprint,
+        })?;
         if own && let Err(failure) = self.guardian.rotate(self.guardian.clock().now()) {
             // It is tried again within a minute.
             error!(%failure, "no attestation signer took the place of the one that was removed");
@@ -146,8 +146,4 @@ pub(super) fn optional_label(text: Option<&str>) -> Result<Option<Label>, AdminE
     text.map(str::parse)
         .transpose()
         .map_err(AdminError::invalid)
-}
-
-fn parse(thumbprint: &str) -> Result<Thumbprint, AdminError> {
-    thumbprint.parse().map_err(AdminError::invalid)
 }

@@ -1,12 +1,11 @@
 //! Public things in the forms in which people have them.
 
+use hgs_admin::AdminError;
 use hgs_crypto::base64;
 use hgs_crypto::rsa::PublicKey;
 use hgs_pki::Certificate;
 use rustls::pki_types::SubjectPublicKeyInfoDer;
 use rustls::pki_types::pem::PemObject as _;
-
-use super::super::AdminError;
 
 /// A certificate as people have it: in PEM, or in the Base64 of its DER.
 pub(super) fn certificate(text: &str) -> Result<Certificate, AdminError> {
@@ -50,9 +49,9 @@ pub(super) fn host_key(text: &str) -> Result<PublicKey, AdminError> {
 
 #[cfg(test)]
 mod tests {
+    use hgs_admin::ErrorCode;
     use proptest::prelude::*;
 
-    use super::super::super::ErrorCode;
     use super::*;
 
     proptest! {

@@ -1,13 +1,13 @@
 //! Settings of the service that are part of its state.
 
+use hgs_admin::types::SetServer;
+use hgs_admin::{AdminError, ErrorCode};
 use hgs_pki::{Seconds, Time};
 use hgs_store::{CertificateKind, Transaction};
 
-use super::super::changes::SetServer;
-use super::super::{AdminError, ErrorCode};
-use super::Desk;
+use super::AdminHandler;
 
-impl Desk {
+impl AdminHandler {
     pub(super) fn change_server(&self, change: &SetServer) -> Result<(), AdminError> {
         let mut transactions = Vec::new();
         if let Some(thumbprint) = &change.communications_certificate {
@@ -26,7 +26,8 @@ impl Desk {
     }
 
     fn new_communications(&self, thumbprint: &str) -> Result<Transaction, AdminError> {
-        let record = self.find_certificate(thumbprint)?;
+        let thumbprint = thumbprint.parse().map_err(AdminError::invalid)?;
+        let record = self.find_certificate(&thumbprint)?;
         if record.kind != CertificateKind::Communications {
             let thumbprint = record.thumbprint();
             let message = format!("{thumbprint} is a {} certificate", record.kind);

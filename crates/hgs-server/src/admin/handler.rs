@@ -1,4 +1,4 @@
-//! The server's side: what each operation does to the guardian.
+//! What each operation of the API does to the guardian.
 
 mod audit;
 mod certificates;
@@ -9,8 +9,14 @@ mod signers;
 
 use std::sync::Arc;
 
+use hgs_admin::types::{
+    AddCertificate, AddHost, AddSigner, AddedCertificate, AttestationMode, AuditQuery, AuditRecord,
+    Certificate, CertificateDetail, CertificateUsage, Facts, GuardianDocument, Host, HostDetail,
+    Listener, ListenerName, NewCertificate, RecordExport, RemoveCertificate, RevokeHost,
+    ServerSettings, SetCertificate, SetServer, SetSigner, Signer, Status,
+};
+use hgs_admin::{AdminError, Administration, ErrorCode, HostSelector, SignerSelector, WithKey};
 use hgs_crypto::random::System;
-use hgs_custody::SoftwareKey;
 use hgs_pki::{Thumbprint, Time};
 use hgs_store::{
     Act, Action, AuditEntry, CertificateKind, CertificateRecord, Digest, Failure,
@@ -19,28 +25,20 @@ use hgs_store::{
 use hgs_trace::guardian::{Inside, SyntheticRoll};
 use tracing::error;
 
-use super::changes::{
-    AddCertificate, AddSigner, NewCertificate, SetCertificate, SetServer, SetSigner,
-};
-use super::types::{
-    AddHost, AddedCertificate, AuditQuery, AuditRecord, Certificate, CertificateDetail,
-    CertificateUsage, GuardianDocument, Host, HostDetail, Listener, RecordExport, RevokeHost,
-    ServerSettings, Signer, Status,
-};
-use super::{AdminError, Administration, ErrorCode, views};
+use super::views;
 use crate::guardian::{Guardian, Signers, Snapshot};
 
 /// Records that one question gets, unless it says otherwise, and at most.
 const AUDIT_LIMIT: (usize, usize) = (100, 1000);
 
-/// Does what one caller asks for.
-pub(super) struct Desk {
+/// Carries out what one caller asks for, who was found to be permitted it.
+pub(super) struct AdminHandler {
     pub(super) guardian: Arc<Guardian>,
-    /// Who asks, for the audit log.
+    /// The caller, for the audit log.
     pub(super) actor: String,
 }
 
-impl Administration for Desk {
+impl Administration for AdminHandler {
     fn status(&self) -> Result<Status, AdminError> {
         let Snapshot { state, holdings } = self.snapshot()?;
         let now = self.guardian.clock().now();
@@ -55,7 +53,7 @@ impl Administration for Desk {
             name: state.settings().name.to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             time: now.to_string(),
-            attestation_mode: MODE_NAME.to_owned(),
+            attestation_mode: AttestationMode::HostKey,
             attestation_urls: urls
                 .iter()
                 .map(|url| format!("{url}/Attestation"))
@@ -118,15 +116,9 @@ impl Administration for Desk {
             .collect())
     }
 
-    fn certificate(&self, thumbprint: &str) -> Result<CertificateDetail, AdminError> {
+    fn certificate(&self, thumbprint: &Thumbprint) -> Result<CertificateDetail, AdminError> {
         let Snapshot { state, holdings } = self.snapshot()?;
-        let wanted: Thumbprint = thumbprint.parse().map_err(AdminError::invalid)?;
-        let record = state.certificate(&wanted).ok_or_else(|| {
-            not_found(
-                format_args!("there is no certificate {wanted}"),
-                "hgs certificate list",
-            )
-        })?;
+        let record = certificates::find(&state, thumbprint)?;
         Ok(views::certificate_detail(
             record,
             holdings.has_key_of(record),
@@ -137,16 +129,15 @@ impl Administration for Desk {
         self.usage_of_certificates()
     }
 
-    fn guardian_document(&self, thumbprint: &str) -> Result<GuardianDocument, AdminError> {
+    fn guardian_document(&self, thumbprint: &Thumbprint) -> Result<GuardianDocument, AdminError> {
         self.document_of_head(thumbprint)
     }
 
     fn add_certificate(
         &self,
-        certificate: &AddCertificate,
-        key: Option<Arc<SoftwareKey>>,
+        certificate: &WithKey<AddCertificate>,
     ) -> Result<AddedCertificate, AdminError> {
-        self.add_given(certificate, key)
+        self.add_given(&certificate.request, certificate.key.clone())
     }
 
     fn new_certificate(
@@ -158,30 +149,30 @@ impl Administration for Desk {
 
     fn set_certificate(
         &self,
-        thumbprint: &str,
+        thumbprint: &Thumbprint,
         change: &SetCertificate,
     ) -> Result<Certificate, AdminError> {
         self.change_certificate(thumbprint, change)
     }
 
-    fn enable_certificate(&self, thumbprint: &str) -> Result<Certificate, AdminError> {
+    fn enable_certificate(&self, thumbprint: &Thumbprint) -> Result<Certificate, AdminError> {
         self.set_enabled(thumbprint, true)
     }
 
-    fn disable_certificate(&self, thumbprint: &str) -> Result<Certificate, AdminError> {
+    fn disable_certificate(&self, thumbprint: &Thumbprint) -> Result<Certificate, AdminError> {
         self.set_enabled(thumbprint, false)
     }
 
-    fn retire_certificate(&self, thumbprint: &str) -> Result<Certificate, AdminError> {
+    fn retire_certificate(&self, thumbprint: &Thumbprint) -> Result<Certificate, AdminError> {
         self.retire(thumbprint)
     }
 
     fn remove_certificate(
         &self,
-        thumbprint: &str,
-        even_if_needed: bool,
+        thumbprint: &Thumbprint,
+        options: &RemoveCertificate,
     ) -> Result<Certificate, AdminError> {
-        self.remove(thumbprint, even_if_needed)
+        self.remove(thumbprint, options.even_if_needed)
     }
 
     fn signers(&self) -> Result<Vec<Signer>, AdminError> {
@@ -192,11 +183,15 @@ impl Administration for Desk {
         self.add_foreign_signer(signer)
     }
 
-    fn set_signer(&self, thumbprint: &str, change: &SetSigner) -> Result<Vec<Signer>, AdminError> {
-        self.change_signer(thumbprint, change)
+    fn set_signer(
+        &self,
+        signer: &SignerSelector,
+        change: &SetSigner,
+    ) -> Result<Vec<Signer>, AdminError> {
+        self.change_signer(signer, change)
     }
 
-    fn remove_signer(&self, thumbprint: &str) -> Result<Signer, AdminError> {
+    fn remove_signer(&self, thumbprint: &Thumbprint) -> Result<Signer, AdminError> {
         self.forget_signer(thumbprint)
     }
 
@@ -204,9 +199,9 @@ impl Administration for Desk {
         Ok(self.guardian.state().hosts().map(views::host).collect())
     }
 
-    fn host(&self, name: &str) -> Result<HostDetail, AdminError> {
+    fn host(&self, host: &HostSelector) -> Result<HostDetail, AdminError> {
         let state = self.guardian.state();
-        let host = find_host(&state, name)?;
+        let host = find_host(&state, host)?;
         let mut identities: Vec<_> = state.host_identities(&host.id).collect();
         identities.sort_by_key(|identity| std::cmp::Reverse(identity.first_seen));
         Ok(HostDetail {
@@ -227,16 +222,20 @@ impl Administration for Desk {
         self.shown(&id)
     }
 
-    fn revoke_host(&self, name: &str, revocation: &RevokeHost) -> Result<Host, AdminError> {
-        let id = find_host(&self.guardian.state(), name)?.id;
+    fn revoke_host(
+        &self,
+        host: &HostSelector,
+        revocation: &RevokeHost,
+    ) -> Result<Host, AdminError> {
+        let id = find_host(&self.guardian.state(), host)?.id;
         let reason = revocation.reason.clone();
         self.transact(Transaction::RevokeHost { id, reason })?;
         self.shown(&id)
     }
 
-    fn remove_host(&self, name: &str) -> Result<Host, AdminError> {
+    fn remove_host(&self, host: &HostSelector) -> Result<Host, AdminError> {
         let state = self.guardian.state();
-        let host = find_host(&state, name)?;
+        let host = find_host(&state, host)?;
         self.transact(Transaction::RemoveHost { id: host.id })?;
         Ok(views::host(host))
     }
@@ -254,11 +253,11 @@ impl Administration for Desk {
         Ok(records.map(views::audit_record).collect())
     }
 
-    fn audit_record(&self, sequence: u64) -> Result<AuditRecord, AdminError> {
+    fn audit_record(&self, sequence: &u64) -> Result<AuditRecord, AdminError> {
         let record = self
             .guardian
             .store()
-            .audit_record(sequence)
+            .audit_record(*sequence)
             .map_err(unavailable)?;
         record.map(views::audit_record).ok_or_else(|| {
             not_found(
@@ -268,12 +267,12 @@ impl Administration for Desk {
         })
     }
 
-    fn trace(&self) -> Result<Inside, AdminError> {
-        Ok(self.guardian.examine())
+    fn trace(&self) -> Result<Facts<Inside>, AdminError> {
+        Ok(Facts(self.guardian.examine()))
     }
 
-    fn synthetic_roll(&self) -> Result<SyntheticRoll, AdminError> {
-        Ok(self.guardian.synthetic_roll(&self.actor))
+    fn synthetic_roll(&self) -> Result<Facts<SyntheticRoll>, AdminError> {
+        Ok(Facts(self.guardian.synthetic_roll(&self.actor)))
     }
 
     fn record_export(&self, export: &RecordExport) -> Result<AuditRecord, AdminError> {
@@ -289,14 +288,11 @@ impl Administration for Desk {
             )
         };
         let sequence = self.guardian.store().note_waiting(entry);
-        self.audit_record(sequence.map_err(unavailable)?)
+        self.audit_record(&sequence.map_err(unavailable)?)
     }
 }
 
-/// How hosts attest here.
-const MODE_NAME: &str = "host-key";
-
-impl Desk {
+impl AdminHandler {
     fn snapshot(&self) -> Result<Snapshot, AdminError> {
         let snapshot = self.guardian.snapshot();
         snapshot.map_err(|failure| AdminError::new(ErrorCode::Unavailable, failure))
@@ -330,9 +326,9 @@ impl Desk {
     fn listeners(&self) -> Vec<Listener> {
         let addresses = self.guardian.addresses();
         let tcp = [
-            ("http", addresses.http),
-            ("https", addresses.https),
-            ("metrics", addresses.metrics),
+            (ListenerName::Http, addresses.http),
+            (ListenerName::Https, addresses.https),
+            (ListenerName::Metrics, addresses.metrics),
         ];
         let tcp = tcp
             .into_iter()
@@ -340,12 +336,9 @@ impl Desk {
         let admin = addresses
             .admin
             .iter()
-            .map(|path| ("admin", path.display().to_string()));
+            .map(|path| (ListenerName::Admin, path.display().to_string()));
         tcp.chain(admin)
-            .map(|(name, address)| Listener {
-                name: name.to_owned(),
-                address,
-            })
+            .map(|(name, address)| Listener { name, address })
             .collect()
     }
 }
@@ -359,11 +352,11 @@ fn active_signer(state: &State, now: Time) -> Option<Signer> {
 }
 
 /// By name, or by id: no name is 32 hexadecimal digits by accident, and if one is, the name comes first.
-fn find_host<'s>(state: &'s State, name: &str) -> Result<&'s StoredHost, AdminError> {
-    let parsed: HostName = name.parse().map_err(AdminError::invalid)?;
-    let by_id = || state.host(&name.parse().ok()?);
-    let host = state.host_by_name(&parsed).or_else(by_id);
-    host.ok_or_else(|| not_found(format_args!("there is no host {name}"), "hgs host list"))
+fn find_host<'s>(state: &'s State, selector: &HostSelector) -> Result<&'s StoredHost, AdminError> {
+    let name: HostName = selector.as_str().parse().map_err(AdminError::invalid)?;
+    let by_id = || state.host(&selector.as_str().parse().ok()?);
+    let host = state.host_by_name(&name).or_else(by_id);
+    host.ok_or_else(|| not_found(format_args!("there is no host {selector}"), "hgs host list"))
 }
 
 fn not_found(message: impl ToString, listing: &str) -> AdminError {

@@ -3,19 +3,16 @@
 use std::error::Error as _;
 use std::sync::Arc;
 
+use hgs_admin::types::{AddCertificate, AddedCertificate, NewCertificate};
+use hgs_admin::{AdminError, ErrorCode};
 use hgs_crypto::rsa::OaepHash;
 use hgs_custody::{KeyReference, SoftwareKey};
 use hgs_pki::issue::Template;
 use hgs_pki::{Certificate as PkiCertificate, Time, Validity, profile};
 use hgs_store::{CertificateKind, CertificateRecord, Lineage, State, Transaction};
-use serde::Deserialize;
-use serde::de::IntoDeserializer;
-use serde::de::value::Error as ValueError;
 
-use super::super::super::changes::{AddCertificate, NewCertificate};
-use super::super::super::types::AddedCertificate;
-use super::super::super::{AdminError, ErrorCode};
-use super::super::Desk;
+use super::super::super::views;
+use super::super::AdminHandler;
 use super::super::given;
 use super::super::signers::optional_label;
 use crate::guardian::{
@@ -30,7 +27,7 @@ struct Wanted<'w> {
     primary: bool,
 }
 
-impl Desk {
+impl AdminHandler {
     pub(in super::super) fn add_given(
         &self,
         given: &AddCertificate,
@@ -38,7 +35,7 @@ impl Desk {
     ) -> Result<AddedCertificate, AdminError> {
         let certificate = given::certificate(&given.certificate)?;
         let wanted = Wanted {
-            kind: read_kind(&given.kind)?,
+            kind: views::stored_kind(given.kind),
             tenant: given.tenant.as_deref(),
             label: given.label.as_deref(),
             primary: given.primary,
@@ -59,7 +56,7 @@ impl Desk {
         given: &NewCertificate,
     ) -> Result<AddedCertificate, AdminError> {
         let wanted = Wanted {
-            kind: read_kind(&given.kind)?,
+            kind: views::stored_kind(given.kind),
             tenant: given.tenant.as_deref(),
             label: given.label.as_deref(),
             primary: given.primary,
@@ -167,16 +164,6 @@ impl Desk {
 fn has_head(state: &State, lineage: &Lineage, kind: CertificateKind) -> bool {
     let mut records = state.certificates();
     records.any(|record| record.head && record.kind == kind && record.lineage == *lineage)
-}
-
-fn read_kind(text: &str) -> Result<CertificateKind, AdminError> {
-    CertificateKind::deserialize(IntoDeserializer::<ValueError>::into_deserializer(text)).map_err(
-        |_| {
-            AdminError::invalid(
-                "the kind of a certificate is `signing`, `encryption` or `communications`",
-            )
-        },
-    )
 }
 
 fn read_lineage(tenant: Option<&str>) -> Result<Lineage, AdminError> {

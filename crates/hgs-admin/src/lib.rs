@@ -1,0 +1,38 @@
+//! The administrators' API, version 1: what a guardian can be asked over its admin socket.
+//!
+//! ```text
+//!  program hgs                 Unix socket                 hgs-server
+//!  Client: Administration -> HTTP/1.1, JSON -> Operation -> permission -> its Administration -> transaction, audit record
+//! ```
+//!
+//! Each operation is declared once, in [`operations`]. From that declaration come the method of the trait
+//! [`Administration`], the route, the server's dispatch ([`Operation::answer`]), the [`Client`], the table in
+//! `docs/admin-api.md` ([`page`]) and `docs/openapi.json` ([`openapi`]).
+//!
+//! * [`types`] are the requests and answers. No answer can hold a secret.
+//! * [`Caller`] is who asks: an [`Identity`] and its [`Permissions`]. A [`Role`] is a set of permissions.
+//!
+//! This crate opens no listener and keeps no state: `hgs-server` does both.
+
+mod client;
+mod describe;
+mod error;
+mod identity;
+mod key;
+pub mod openapi;
+mod operation;
+pub mod operations;
+pub mod page;
+mod path;
+mod permission;
+mod query;
+pub mod types;
+
+pub use client::Client;
+pub use error::{AdminError, ErrorCode};
+pub use identity::{Caller, Identity};
+pub use key::{WithKey, wipe};
+pub use operation::{Call, Found, Operation, find};
+pub use operations::{Administration, OPERATIONS};
+pub use path::{HostSelector, SignerSelector};
+pub use permission::{Permission, Permissions, Role};

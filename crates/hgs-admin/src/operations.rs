@@ -1,0 +1,205 @@
+//! The operations, each declared once.
+//!
+//! A declaration reads: documentation; method, path and permission; then the method of [`Administration`] with its
+//! arguments, each with the place where it travels (`path`, `query`, `body`, or `body_with_key` for a body that a
+//! private key may follow), and its answer.
+
+use hgs_pki::Thumbprint;
+use hgs_trace::guardian::{Inside, SyntheticRoll};
+use hyper::Method;
+
+use crate::operation::{Operation, Outgoing, json};
+use crate::types::{
+    AddCertificate, AddHost, AddSigner, AddedCertificate, AuditQuery, AuditRecord, Certificate,
+    CertificateDetail, CertificateUsage, Facts, GuardianDocument, Host, HostDetail, NewCertificate,
+    RecordExport, RemoveCertificate, RevokeHost, ServerSettings, SetCertificate, SetServer,
+    SetSigner, Signer, Status,
+};
+use crate::{AdminError, Client, HostSelector, Permission, SignerSelector, WithKey};
+
+macro_rules! operations {
+    ($(
+        $(#[doc = $line:literal])+
+        $method:ident $path:literal ($permission:ident)
+        fn $name:ident($($place:ident $argument:ident: $type:ty),*) -> $answer:ty;
+    )+) => {
+        /// Everything that callers can ask for. Calls block. An error is an [`AdminError`], whose code says of what
+        /// kind it is.
+        pub trait Administration {
+            $(
+                $(#[doc = $line])+
+                #[allow(clippy::missing_errors_doc, reason = "said once, above")]
+                fn $name(&self $(, $argument: &$type)*) -> Result<$answer, AdminError>;
+            )+
+        }
+
+        /// Asks the server.
+        impl Administration for Client {
+            $(
+                fn $name(&self $(, $argument: &$type)*) -> Result<$answer, AdminError> {
+                    self.ask(&OPERATIONS.$name, Outgoing::default()$(.$place($argument)?)*)
+                }
+            )+
+        }
+
+        /// Every operation, by the name of its method.
+        #[derive(Debug)]
+        pub struct Operations {
+            $(
+                $(#[doc = $line])+
+                pub $name: Operation,
+            )+
+        }
+
+        /// The operations.
+        pub static OPERATIONS: Operations = Operations {
+            $(
+                $name: Operation {
+                    name: stringify!($name),
+                    method: Method::$method,
+                    path: $path,
+                    permission: Permission::$permission,
+                    documentation: concat!($($line, "\n"),+),
+                    describe: |description| {
+                        description$(.$place::<$type>(stringify!($argument)))*.answer::<$answer>()
+                    },
+                    perform: |administration, call| {
+                        let _ = call;
+                        $(let $argument: $type = call.$place()?;)*
+                        administration.$name($(&$argument),*).map(|answer| json(&answer))
+                    },
+                },
+            )+
+        };
+
+        impl Operations {
+            /// All of them, in the order of their declaration.
+            #[must_use]
+            pub fn all(&'static self) -> Vec<&'static Operation> {
+                vec![$(&self.$name),+]
+            }
+        }
+    };
+}
+
+operations! {
+    /// The name, version, addresses, primary certificates and attestation signer, how many hosts there are, and what
+    /// needs attention.
+    GET "/v1/status" (ViewService)
+    fn status() -> Status;
+
+    /// The settings in effect, the listeners, and the communications certificate.
+    GET "/v1/server" (ViewService)
+    fn server() -> ServerSettings;
+
+    /// Changes the settings that are part of the state; all of them or none.
+    PATCH "/v1/server" (ManageService)
+    fn set_server(body change: SetServer) -> ServerSettings;
+
+    /// The guardian's certificates: signing, encryption, communications.
+    GET "/v1/certificates" (ViewCertificates)
+    fn certificates() -> Vec<Certificate>;
+
+    /// One certificate, with its PEM.
+    GET "/v1/certificates/{thumbprint}" (ViewCertificates)
+    fn certificate(path thumbprint: Thumbprint) -> CertificateDetail;
+
+    /// For each signing and encryption certificate, how many protectors it was the last to open, and when it last
+    /// opened the first and the last of them.
+    GET "/v1/certificate-usage" (ViewCertificates)
+    fn certificate_usage() -> Vec<CertificateUsage>;
+
+    /// The head of a certificate's lineage as a guardian's document, which owners import. Both keys of the head sign it
+    /// now.
+    GET "/v1/certificates/{thumbprint}/guardian" (ViewCertificates)
+    fn guardian_document(path thumbprint: Thumbprint) -> GuardianDocument;
+
+    /// Adds an existing certificate. Its software key follows the JSON in the body.
+    POST "/v1/certificates" (ManageCertificates)
+    fn add_certificate(body_with_key certificate: WithKey<AddCertificate>) -> AddedCertificate;
+
+    /// Makes a key and a self-signed certificate over it.
+    POST "/v1/certificates/new" (ManageCertificates)
+    fn new_certificate(body certificate: NewCertificate) -> AddedCertificate;
+
+    /// Makes a certificate primary or the head of its lineage, changes its label, or marks it as compromised; of
+    /// several changes all or none.
+    PATCH "/v1/certificates/{thumbprint}" (ManageCertificates)
+    fn set_certificate(path thumbprint: Thumbprint, body change: SetCertificate) -> Certificate;
+
+    /// Lets a disabled certificate open protectors and sign again.
+    POST "/v1/certificates/{thumbprint}/enable" (ManageCertificates)
+    fn enable_certificate(path thumbprint: Thumbprint) -> Certificate;
+
+    /// Stops a certificate from opening protectors and signing. A tenant's head stops being the head.
+    POST "/v1/certificates/{thumbprint}/disable" (ManageCertificates)
+    fn disable_certificate(path thumbprint: Thumbprint) -> Certificate;
+
+    /// Bars a certificate from ever becoming a head again. It goes on opening and signing.
+    POST "/v1/certificates/{thumbprint}/retire" (ManageCertificates)
+    fn retire_certificate(path thumbprint: Thumbprint) -> Certificate;
+
+    /// Removes a certificate and its software key. Answers with what was removed.
+    DELETE "/v1/certificates/{thumbprint}" (ManageCertificates)
+    fn remove_certificate(path thumbprint: Thumbprint, query options: RemoveCertificate) -> Certificate;
+
+    /// The signers of health certificates, the guardian's own first.
+    GET "/v1/signers" (ViewSigners)
+    fn signers() -> Vec<Signer>;
+
+    /// Trusts the signer of another cluster.
+    POST "/v1/signers" (ManageSigners)
+    fn add_signer(body signer: AddSigner) -> Signer;
+
+    /// Changes which health certificates of a signer, or of `all` signers, are accepted. Answers with the signers that
+    /// were changed.
+    PATCH "/v1/signers/{signer}" (ManageSigners)
+    fn set_signer(path signer: SignerSelector, body change: SetSigner) -> Vec<Signer>;
+
+    /// Removes a signer, whose health certificates are refused from then on. A signer of the guardian's own is replaced
+    /// at once.
+    DELETE "/v1/signers/{signer}" (ManageSigners)
+    fn remove_signer(path signer: Thumbprint) -> Signer;
+
+    /// The hosts, by name.
+    GET "/v1/hosts" (ViewHosts)
+    fn hosts() -> Vec<Host>;
+
+    /// One host, by name or id, with its host key and its identity keys.
+    GET "/v1/hosts/{host}" (ViewHosts)
+    fn host(path host: HostSelector) -> HostDetail;
+
+    /// Registers a host, which can attest from then on.
+    POST "/v1/hosts" (ManageHosts)
+    fn add_host(body host: AddHost) -> Host;
+
+    /// Revokes a host: it gets no health certificate and no key from its next request on. Its record stays.
+    POST "/v1/hosts/{host}/revoke" (ManageHosts)
+    fn revoke_host(path host: HostSelector, body revocation: RevokeHost) -> Host;
+
+    /// Removes a host, which gets no health certificate and no key from then on. Answers with what was removed.
+    DELETE "/v1/hosts/{host}" (ManageHosts)
+    fn remove_host(path host: HostSelector) -> Host;
+
+    /// Records that the state was exported to an encrypted file. The program that exports reads the state itself;
+    /// nothing of the state travels here. If this fails, the file must not be kept.
+    POST "/v1/exports" (ManageState)
+    fn record_export(body export: RecordExport) -> AuditRecord;
+
+    /// The newest audit records that match, newest first.
+    GET "/v1/audit" (ViewAudit)
+    fn audit(query query: AuditQuery) -> Vec<AuditRecord>;
+
+    /// One audit record, by its number.
+    GET "/v1/audit/{sequence}" (ViewAudit)
+    fn audit_record(path sequence: u64) -> AuditRecord;
+
+    /// What only the guardian itself can see of itself, for `hgs trace`. Every private key in use is asked to work.
+    GET "/v1/trace" (Diagnose)
+    fn trace() -> Facts<Inside>;
+
+    /// Has the keys of a synthetic host released to it and a tampered protector refused, within the service and by the
+    /// functions that decide for hosts. A roll that fails is an answer. It leaves audit records and changes nothing.
+    POST "/v1/trace/roll" (Diagnose)
+    fn synthetic_roll() -> Facts<SyntheticRoll>;
+}

@@ -1,0 +1,165 @@
+//! What callers may do. A role is a set of permissions, so that two roles can overlap without one containing the other.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Something that a caller may do. Every operation needs exactly one.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Permission {
+    /// Read the status and the settings.
+    ViewService,
+    /// Read the guardian's certificates.
+    ViewCertificates,
+    /// Read the signers of health certificates.
+    ViewSigners,
+    /// Read the hosts.
+    ViewHosts,
+    /// Read the audit log.
+    ViewAudit,
+    /// Run diagnoses, which leave an audit record and change nothing.
+    Diagnose,
+    /// Change settings that are part of the state.
+    ManageService,
+    /// Add, change and remove the guardian's certificates.
+    ManageCertificates,
+    /// Add, change and remove signers of health certificates.
+    ManageSigners,
+    /// Register, revoke and remove hosts.
+    ManageHosts,
+    /// Act on the state as a whole: record its exports.
+    ManageState,
+}
+
+impl Permission {
+    /// All of them.
+    pub const ALL: &[Self] = &[
+        Self::ViewService,
+        Self::ViewCertificates,
+        Self::ViewSigners,
+        Self::ViewHosts,
+        Self::ViewAudit,
+        Self::Diagnose,
+        Self::ManageService,
+        Self::ManageCertificates,
+        Self::ManageSigners,
+        Self::ManageHosts,
+        Self::ManageState,
+    ];
+
+    /// Whether an operation that needs this permission can change the state.
+    #[must_use]
+    pub fn changes_state(self) -> bool {
+        match self {
+            Self::ViewService
+            | Self::ViewCertificates
+            | Self::ViewSigners
+            | Self::ViewHosts
+            | Self::ViewAudit
+            | Self::Diagnose => false,
+            Self::ManageService
+            | Self::ManageCertificates
+            | Self::ManageSigners
+            | Self::ManageHosts
+            | Self::ManageState => true,
+        }
+    }
+}
+
+impl fmt::Display for Permission {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(formatter)
+    }
+}
+
+/// A set of permissions.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Permissions(BTreeSet<Permission>);
+
+impl Permissions {
+    /// Whether `permission` is in the set.
+    #[must_use]
+    pub fn contains(&self, permission: Permission) -> bool {
+        self.0.contains(&permission)
+    }
+}
+
+impl FromIterator<Permission> for Permissions {
+    fn from_iter<I: IntoIterator<Item = Permission>>(permissions: I) -> Self {
+        Self(permissions.into_iter().collect())
+    }
+}
+
+/// What several roles permit together.
+impl FromIterator<Role> for Permissions {
+    fn from_iter<I: IntoIterator<Item = Role>>(roles: I) -> Self {
+        roles
+            .into_iter()
+            .flat_map(|role| role.permissions().0)
+            .collect()
+    }
+}
+
+/// A named set of permissions, which the configuration gives to a group of users.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// May do everything.
+    Administrator,
+    /// May read everything and run diagnoses.
+    Reviewer,
+}
+
+impl Role {
+    /// All roles.
+    pub const ALL: &[Self] = &[Self::Administrator, Self::Reviewer];
+
+    /// What the role permits.
+    #[must_use]
+    pub fn permissions(self) -> Permissions {
+        let all = Permission::ALL.iter().copied();
+        match self {
+            Self::Administrator => all.collect(),
+            Self::Reviewer => all
+                .filter(|permission| !permission.changes_state())
+                .collect(),
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(formatter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn administrators_may_do_everything_and_reviewers_change_nothing() {
+        for permission in Permission::ALL {
+            assert!(Role::Administrator.permissions().contains(*permission));
+            assert_ne!(
+                Role::Reviewer.permissions().contains(*permission),
+                permission.changes_state()
+            );
+        }
+    }
+
+    #[test]
+    fn no_permission_is_missing_from_the_list() {
+        // The schema is made from the enumeration itself.
+        let schema = schemars::schema_for!(Permission).to_value();
+        let variants = schema["oneOf"].as_array().map(Vec::len);
+        assert_eq!(variants, Some(Permission::ALL.len()), "{schema}");
+    }
+}

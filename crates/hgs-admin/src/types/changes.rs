@@ -1,0 +1,117 @@
+//! What changes certificates, signers and settings.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::CertificateKind;
+
+/// An existing certificate to be added.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AddCertificate {
+    /// What it is for.
+    pub kind: CertificateKind,
+    /// The certificate, in PEM or in the Base64 of its DER.
+    pub certificate: String,
+    /// Where its key lives: one or two `pkcs11:` URIs. Absent where the key follows in the body.
+    #[serde(default)]
+    pub key: Option<String>,
+    /// The tenant in whose lineage it is; absent for the fabric's lineage.
+    #[serde(default)]
+    pub tenant: Option<String>,
+    /// A label for people.
+    #[serde(default)]
+    pub label: Option<String>,
+    /// Whether it becomes the primary one of its kind. A tenant's first certificate of a kind becomes the head of its
+    /// lineage without this.
+    #[serde(default)]
+    pub primary: bool,
+}
+
+/// A self-signed certificate to be made, over a new key or one in a token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewCertificate {
+    /// What it is for.
+    pub kind: CertificateKind,
+    /// Its common name; absent for one made from its kind and the guardian's name.
+    #[serde(default)]
+    pub subject: Option<String>,
+    /// Bits of a new key: 2048, 3072 or 4096.
+    #[serde(default)]
+    pub bits: Option<usize>,
+    /// The `pkcs11:` URI of its key, which is made there unless it is there; absent for a software key.
+    #[serde(default)]
+    pub key: Option<String>,
+    /// The tenant in whose lineage it is; absent for the fabric's lineage.
+    #[serde(default)]
+    pub tenant: Option<String>,
+    /// A label for people.
+    #[serde(default)]
+    pub label: Option<String>,
+    /// Whether it becomes the primary one of its kind.
+    #[serde(default)]
+    pub primary: bool,
+}
+
+/// Changes of a certificate. What is absent stays as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SetCertificate {
+    /// It becomes the primary one of its kind.
+    pub primary: bool,
+    /// It becomes the head of its lineage, the fabric's or a tenant's.
+    pub head: bool,
+    /// A label for people; empty to remove it.
+    pub label: Option<String>,
+    /// Since when its key counts as compromised: a time, or `now`.
+    pub compromised_since: Option<String>,
+}
+
+/// Changes of the settings. What is absent stays as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SetServer {
+    /// The thumbprint of the certificate that signs the metadata from now on.
+    pub communications_certificate: Option<String>,
+    /// For how many seconds from now the re-key window stays open; 0 closes it.
+    pub rekey_window_seconds: Option<u64>,
+}
+
+/// A signer of another cluster to be trusted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AddSigner {
+    /// Its certificate, in PEM or in the Base64 of its DER.
+    pub certificate: String,
+    /// A label for people.
+    #[serde(default)]
+    pub label: Option<String>,
+    /// Health certificates valid for longer than so many seconds are refused.
+    #[serde(default)]
+    pub maximum_validity_seconds: Option<u32>,
+}
+
+/// Changes of a signer. What is absent stays as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SetSigner {
+    /// Health certificates issued before this time are refused; empty to refuse none for that.
+    pub deny_before: Option<String>,
+    /// A label for people; empty to remove it.
+    pub label: Option<String>,
+    /// Health certificates valid for longer than so many seconds are refused; not for our own signers.
+    pub maximum_validity_seconds: Option<u32>,
+    /// Serial numbers of health certificates to be refused.
+    pub deny: Vec<String>,
+    /// Serial numbers of health certificates to be refused no longer.
+    pub allow: Vec<String>,
+}
+
+/// How a certificate is removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RemoveCertificate {
+    /// Remove it although protectors need it, or although it is compromised.
+    pub even_if_needed: bool,
+}

@@ -1,0 +1,91 @@
+//! The registry of hosts.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::named;
+
+/// A registered host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Host {
+    /// Its name.
+    pub name: String,
+    /// Its id, which its health certificates carry.
+    pub id: String,
+    /// SHA-256 of its host key's SubjectPublicKeyInfo.
+    pub host_key_digest: String,
+    /// When it was registered.
+    pub added: String,
+    /// When it last got a health certificate.
+    pub last_attested: Option<String>,
+    /// When and why it was revoked; absent if it was not.
+    pub revoked: Option<Revocation>,
+}
+
+/// The revocation of a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Revocation {
+    /// When.
+    pub time: String,
+    /// Why.
+    pub reason: String,
+    /// Who did it.
+    pub by: String,
+}
+
+/// A host in full.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HostDetail {
+    /// What listings show.
+    #[serde(flatten)]
+    pub host: Host,
+    /// Its host key: SubjectPublicKeyInfo in PEM.
+    pub host_key: String,
+    /// The identity keys that it attested with, newest first.
+    pub identity_keys: Vec<IdentityKey>,
+}
+
+/// An identity key of a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct IdentityKey {
+    /// SHA-256 of its SubjectPublicKeyInfo.
+    pub digest: String,
+    /// What it is for.
+    pub kind: IdentityKind,
+    /// When it was first seen.
+    pub first_seen: String,
+    /// When a newer one took its place.
+    pub superseded: Option<String>,
+}
+
+/// What an identity key is for.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum IdentityKind {
+    /// Transfer keys are encrypted to it.
+    Encryption,
+    /// It signs.
+    Signing,
+}
+
+/// A host to be registered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AddHost {
+    /// Its name.
+    pub name: String,
+    /// Its public host key: a SubjectPublicKeyInfo or a certificate, in PEM or in the Base64 of its DER.
+    pub host_key: String,
+}
+
+/// The revocation of a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RevokeHost {
+    /// Why, for people: at most 1024 octets.
+    pub reason: String,
+}
+
+named!(IdentityKind);

@@ -1,0 +1,120 @@
+//! The service as a whole.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Certificate, Signer, named};
+
+/// The guardian at a glance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Status {
+    /// Its name.
+    pub name: String,
+    /// The version of the program that serves.
+    pub version: String,
+    /// The time by its clock.
+    pub time: String,
+    /// How hosts attest.
+    pub attestation_mode: AttestationMode,
+    /// Where hosts attest.
+    pub attestation_urls: Vec<String>,
+    /// Where hosts get keys released.
+    pub key_protection_urls: Vec<String>,
+    /// Hosts that may attest.
+    pub registered_hosts: usize,
+    /// Hosts that were revoked.
+    pub revoked_hosts: usize,
+    /// The primary signing certificate.
+    pub primary_signing: Option<Certificate>,
+    /// The primary encryption certificate.
+    pub primary_encryption: Option<Certificate>,
+    /// The attestation signer that signs now.
+    pub attestation_signer: Option<Signer>,
+    /// How many transactions have changed the state.
+    pub generation: u64,
+    /// What needs attention.
+    pub warnings: Vec<Warning>,
+}
+
+/// How hosts attest.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum AttestationMode {
+    /// By a registered host key.
+    HostKey,
+}
+
+/// Something that needs the attention of an administrator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Warning {
+    /// Names the kind, for programs.
+    pub code: String,
+    /// What was found.
+    pub message: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+/// The settings in effect.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ServerSettings {
+    /// The name of the guardian.
+    pub name: String,
+    /// The name of this node, as in audit records.
+    pub node: String,
+    /// The folder of the state.
+    pub state_folder: String,
+    /// The file of the master key.
+    pub master_key_file: String,
+    /// Where it listens.
+    pub listeners: Vec<Listener>,
+    /// For how many seconds health certificates are valid.
+    pub health_certificate_seconds: u64,
+    /// How many seconds the clocks of signers may be ahead.
+    pub clock_skew_seconds: u64,
+    /// Whether hosts may keep key material.
+    pub key_material_caching: bool,
+    /// For how many seconds kept key material can be used.
+    pub key_material_caching_seconds: u64,
+    /// How often kept key material can be used.
+    pub key_material_caching_unwraps: u64,
+    /// Whether a protector is refused once a descendant of it has come back.
+    pub refuse_superseded_protectors: bool,
+    /// Settings that weaken verification.
+    pub dangerous_settings: Vec<String>,
+    /// The certificate that signs the metadata.
+    pub communications_certificate: Option<Certificate>,
+    /// Until when protectors signed by a compromised guardian are accepted although the server has not seen them
+    /// before; absent when the re-key window is closed.
+    #[serde(default)]
+    pub rekey_window_until: Option<String>,
+}
+
+/// An open listener.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Listener {
+    /// Which of them.
+    pub name: ListenerName,
+    /// Address and port, or the path of the socket.
+    pub address: String,
+}
+
+/// Names of listeners.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum ListenerName {
+    /// The protocols over HTTP.
+    Http,
+    /// The protocols over HTTPS.
+    Https,
+    /// Metrics and health.
+    Metrics,
+    /// This API.
+    Admin,
+}
+
+named!(AttestationMode, ListenerName);
