@@ -1,8 +1,10 @@
 //! What tests take from outside the project: other people's programs, and other people's test data.
 
 use std::env;
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// The path of a program that judges our output, by its name.
 ///
@@ -35,13 +37,60 @@ pub fn shared() -> Option<PathBuf> {
     }
     let thread = std::thread::current();
     let test = thread.name().unwrap_or("a test");
-    // Past the capture of `print!`, which would hide the gap when the test passes.
-    let _ = writeln!(
-        std::io::stderr(),
-        "left out: {test} (no folder {}; OPENHGS_SHARED names another)",
+    left_out(&format!(
+        "{test} (no folder {}; OPENHGS_SHARED names another)",
         folder.display()
-    );
+    ));
     None
+}
+
+/// Says that a part of a test could not run, and why: in the file that `OPENHGS_LEFT_OUT` names, from which `./test`
+/// sums up, or on standard error.
+///
+/// # Panics
+///
+/// If that file can't be written.
+pub fn left_out(what: &str) {
+    match env::var_os("OPENHGS_LEFT_OUT") {
+        Some(file) => {
+            let file = File::options().create(true).append(true).open(file);
+            // One write, so that lines of tests that run side by side stay whole.
+            let written = file.and_then(|mut file| file.write_all(format!("{what}\n").as_bytes()));
+            written.expect("OPENHGS_LEFT_OUT names a file that can be written");
+        }
+        // Past the capture of `print!`, which would hide the gap when the test passes.
+        None => drop(writeln!(std::io::stderr(), "left out: {what}")),
+    }
+}
+
+/// Whether this process may become another user and mount. If it may not, `what` is left out, with the reason.
+#[must_use]
+pub fn is_privileged(what: &str) -> bool {
+    match refused_privilege() {
+        None => true,
+        Some(reason) => {
+            left_out(&format!("{what}: {reason}"));
+            false
+        }
+    }
+}
+
+fn refused_privilege() -> Option<String> {
+    if !rustix::process::geteuid().is_root() {
+        return Some("only root can do it".to_owned());
+    }
+    let unshare = tool("unshare", "util-linux");
+    let tried = Command::new(unshare)
+        .args(["--mount", "--propagation", "private", "true"])
+        .output();
+    match tried {
+        Ok(output) if output.status.success() => None,
+        Ok(output) => Some(format!(
+            "this root may not mount ({}); in a chroot, its folder must be a mount point: mount --bind DIR DIR",
+            String::from_utf8_lossy(&output.stderr).trim()
+        )),
+        Err(error) => Some(format!("unshare can't be started: {error}")),
+    }
 }
 
 fn workspace() -> &'static Path {

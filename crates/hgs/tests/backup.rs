@@ -19,10 +19,8 @@ fn guarded_host() -> Option<PathBuf> {
     if program.is_file() {
         return Some(program);
     }
-    use std::io::Write as _;
-    let _ = writeln!(
-        std::io::stderr(),
-        "left out: the host's half of the restore drill (build the program guarded-host, or test the workspace)"
+    hgs_testkit::left_out(
+        "the host's half of the restore drill (build the program guarded-host, or test the workspace)",
     );
     None
 }

@@ -318,15 +318,6 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Whether this test may become another user and mount. Says what is left out if not.
-fn is_root(what: &str) -> bool {
-    let root = rustix::process::geteuid().is_root();
-    if !root {
-        println!("left out, since only root can do it: {what}");
-    }
-    root
-}
-
 /// A guardian whose keys are in a token.
 fn with_token(hsm: &SoftHsm) -> Site {
     let home = Home::new();
@@ -353,7 +344,7 @@ const NOBODY: &str = "65534";
 /// The service's user can't read the PIN, though root, who asks, could.
 #[test]
 fn a_pin_that_the_service_can_not_read() {
-    if !is_root("a service that runs as another user") {
+    if !hgs_testkit::is_privileged("a service that runs as another user") {
         return;
     }
     let hsm = SoftHsm::new();
@@ -382,7 +373,7 @@ fn a_pin_that_the_service_can_not_read() {
 /// A full disk is the cause of everything that can't be recorded.
 #[test]
 fn a_full_disk() {
-    if !is_root("a small file system") {
+    if !hgs_testkit::is_privileged("a small file system") {
         return;
     }
     let home = Home::new();
