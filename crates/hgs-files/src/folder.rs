@@ -80,6 +80,14 @@ pub fn remove_folder(path: &Path) -> Result<(), FileError> {
     clear(&leftover)
 }
 
+/// Makes the entry of a file that was made in another way last.
+///
+/// # Errors
+/// When the folder can't be opened or synchronised.
+pub fn synchronise_folder_of(path: &Path) -> Result<(), FileError> {
+    synchronise_parent(path)
+}
+
 /// Makes the entry of a new or removed file last.
 pub(crate) fn synchronise_parent(path: &Path) -> Result<(), FileError> {
     match path.parent() {

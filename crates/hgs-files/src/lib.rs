@@ -28,9 +28,9 @@ use std::io;
 use std::path::Path;
 
 pub use error::{FileError, FileProblem};
-pub use folder::{create_folder, private_folder, remove_folder};
+pub use folder::{create_folder, private_folder, remove_folder, synchronise_folder_of};
 pub use lock::Lock;
-pub use open::{private_file, read, read_secret};
+pub use open::{open_private_file, private_file, read, read_secret};
 pub use staged::{Readers, Staged};
 
 /// Creates a file whole, or fails if anything has that name already.

@@ -46,8 +46,11 @@ pub fn private_file(path: &Path) -> Result<(), FileError> {
     open_private_file(path).map(drop)
 }
 
-/// As [`private_file`], for a file that is needed open.
-pub(crate) fn open_private_file(path: &Path) -> Result<File, FileError> {
+/// As [`private_file`]; the file is open for reading and writing.
+///
+/// # Errors
+/// See [`FileProblem`].
+pub fn open_private_file(path: &Path) -> Result<File, FileError> {
     let at = |problem| FileError::at(path, problem);
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).mode(0o600);

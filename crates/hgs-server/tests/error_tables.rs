@@ -495,6 +495,7 @@ async fn site_with(certificates: Vec<Transaction>) -> Site {
         directory: &state,
         master_key: &master_key,
         node: "test",
+        high_water_mark: hgs_store::high_water_mark::default_path(&state),
         random: Box::new(System::new()),
     };
     let act = Act {

@@ -4,7 +4,7 @@
 //! none can be changed, left out, moved or inserted. The tag of the newest is part of the tag of
 //! the whole (table `store`), which every commit renews: cutting off the end is found too. As
 //! everywhere in the store, only putting back the whole database as it was at an earlier commit is
-//! not; that takes a witness elsewhere.
+//! not; the high-water mark finds that.
 
 mod query;
 
@@ -162,6 +162,8 @@ pub enum Action {
     ImportState,
     /// Everything was sealed and tagged anew under another master key.
     RotateMasterKey,
+    /// A state that is not the newest one is the state from now on.
+    AcceptState,
     /// A host attested.
     Attest,
     /// The keys of a protector were released.

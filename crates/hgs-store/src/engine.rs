@@ -16,6 +16,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 pub(crate) use schema::{MIGRATIONS, check_schema, migrate};
 
 use crate::change::{Change, Record};
+use crate::high_water_mark::Mark;
 use crate::record::{Keys, RecordKind, Sum};
 use crate::{Finding, OpenError, State, StoreError, Tampered, audit};
 
@@ -93,6 +94,14 @@ impl Whole {
         lineage: Sum::EMPTY,
         audit: audit::Head::EMPTY,
     };
+
+    /// How far the state has come.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark {
+            generation: self.generation,
+            audit: self.audit,
+        }
+    }
 
     /// The tag of the whole.
     pub(crate) fn root(&self, keys: &Keys) -> Tag {
@@ -204,6 +213,39 @@ pub(crate) fn insert_row(
         ),
     )?;
     Ok(())
+}
+
+/// Whether there is a high-water mark of the state in this database.
+pub(crate) fn has_mark(connection: &Connection) -> Result<bool, StoreError> {
+    let version: i64 = connection.query_row("PRAGMA user_version", (), |row| row.get(0))?;
+    Ok(version >= HAS_MARK)
+}
+
+/// Notes that there is a high-water mark from now on.
+pub(crate) fn set_has_mark(connection: &Connection) -> Result<(), StoreError> {
+    Ok(connection.pragma_update(None, "user_version", HAS_MARK)?)
+}
+
+/// What the header of the database says where there is a high-water mark.
+const HAS_MARK: i64 = 1;
+
+/// Brings what was committed from the log into the database itself, as far as no reader is in the
+/// way; whether all of it is there.
+pub(crate) fn checkpoint(connection: &Connection) -> Result<bool, StoreError> {
+    let sql = "PRAGMA wal_checkpoint(PASSIVE)";
+    let (log, moved): (i64, i64) =
+        connection.query_row(sql, (), |row| Ok((row.get(1)?, row.get(2)?)))?;
+    Ok(log == moved)
+}
+
+/// The tag of the audit record with this number.
+pub(crate) fn audit_tag(
+    connection: &Connection,
+    sequence: u64,
+) -> Result<Option<Vec<u8>>, StoreError> {
+    let sql = "SELECT tag FROM audit WHERE sequence = ?1";
+    let tag = connection.query_row(sql, [sequence.cast_signed()], |row| row.get(0));
+    Ok(tag.optional()?)
 }
 
 /// Notes which master key everything hangs from.

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 
 use hgs_crypto::CryptoError;
 use hgs_custody::seal::MasterKeyLength;
-use hgs_files::FileError;
+use hgs_files::{FileError, FileProblem};
+use rusqlite::ErrorCode;
+
+use crate::high_water_mark::RolledBack;
 
 /// Why the store can't be opened or created.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +57,7 @@ pub enum OpenError {
         /// The version that is read.
         known: u32,
     },
-    /// The database file is damaged.
+    /// The database file is damaged: cut off, overwritten, or no database.
     #[error("the database is damaged: {detail}")]
     Damaged {
         /// What the engine found first.
@@ -63,6 +66,17 @@ pub enum OpenError {
     /// Somebody else wrote to the database.
     #[error(transparent)]
     Tampered(#[from] Tampered),
+    /// The operator's turn: the state is not the newest one, or can't be shown to be.
+    #[error(transparent)]
+    RolledBack(#[from] RolledBack),
+    /// The operator's turn: the folder of the high-water mark can't be made.
+    #[error("the folder of the high-water mark, {}, can't be made: {reason}", folder.display())]
+    MarkFolder {
+        /// The folder.
+        folder: PathBuf,
+        /// What the system says.
+        reason: String,
+    },
     /// The first transaction of a new state was refused.
     #[error(transparent)]
     Refused(#[from] crate::Refusal),
@@ -71,10 +85,61 @@ pub enum OpenError {
     Store(StoreError),
 }
 
+impl OpenError {
+    /// What the operator can do about it, where that is plain.
+    #[must_use]
+    pub fn remedy(&self) -> Option<String> {
+        let remedy = match self {
+            Self::Place(error) if matches!(error.problem, FileProblem::InUse) => {
+                "give each guardian a high-water mark of its own: `server.high_water_mark`"
+            }
+            Self::Place(error) => return error.remedy(),
+            Self::NotInitialised { .. } => {
+                "make a guardian with `hgs init`, or of a backup with `hgs state import --initialise`"
+            }
+            Self::AlreadyInitialised { .. } => {
+                "start it with `hgs serve`, or name another folder: `server.state`"
+            }
+            Self::InUse { .. } => "stop the other process first; a state has one server",
+            Self::MasterKey(error) => return error.remedy(),
+            Self::WrongMasterKey => {
+                "name the master key of this state with `server.master_key` or HGS_MASTER_KEY; the state itself is \
+                 not damaged"
+            }
+            Self::NewerSchema { .. } => "use the newer version of hgs that wrote it",
+            Self::OlderSchema { .. } => "restart the server with this version of hgs",
+            Self::Damaged { .. } => {
+                "look at the disk first. Then move the state folder away and make the guardian of its newest backup \
+                 with `hgs state import --initialise`"
+            }
+            Self::Tampered(_) => {
+                "find out who can write to the state folder first. Then move the folder away and make the guardian of \
+                 its newest backup with `hgs state import --initialise`"
+            }
+            Self::RolledBack(RolledBack::Gone { .. }) => {
+                "put the newest copy of the state folder back, or make the guardian of its newest backup with \
+                 `hgs state import --initialise`"
+            }
+            Self::RolledBack(_) => {
+                "put the newest copy of the whole state folder back, `state.db-wal` included. If there is none, \
+                 `hgs state accept` goes on with this one: revocations and all else that was done since are forgotten"
+            }
+            Self::MarkFolder { .. } => {
+                "make the folder for the service's user, with mode 0700 (in the systemd unit: `StateDirectory=openhgs \
+                 openhgs-mark`), or name another file: `server.high_water_mark`"
+            }
+            Self::Store(error) => return error.remedy(),
+            Self::Refused(_) => return None,
+        };
+        Some(remedy.to_owned())
+    }
+}
+
 impl From<StoreError> for OpenError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Tampered(tampered) => Self::Tampered(tampered),
+            StoreError::Damaged { detail } => Self::Damaged { detail },
             other => Self::Store(other),
         }
     }
@@ -97,6 +162,23 @@ pub enum MasterKeyError {
     /// No randomness to draw one.
     #[error("no randomness for a master key")]
     Random(#[from] CryptoError),
+}
+
+impl MasterKeyError {
+    /// What the operator can do about it, where that is plain.
+    #[must_use]
+    pub fn remedy(&self) -> Option<String> {
+        match self {
+            Self::File(error) if matches!(error.problem, FileProblem::NotFound) => Some(
+                "name the file of the master key with `server.master_key`, or put it back from its copy".to_owned(),
+            ),
+            Self::File(error) => error.remedy(),
+            Self::Length { .. } => {
+                Some("put the master key of this state back from its copy".to_owned())
+            }
+            Self::Random(_) => None,
+        }
+    }
 }
 
 /// A record that is not as this service left it.
@@ -154,7 +236,16 @@ pub enum StoreError {
     /// The store is being closed.
     #[error("the store is closed")]
     Closed,
-    /// The database can't be read or written, for instance because the disk is full.
+    /// The operator's turn: there is no room for what is to be written.
+    #[error("the disk of the state folder is full")]
+    DiskFull,
+    /// The database file is damaged: cut off, overwritten, or no database.
+    #[error("the database is damaged: {detail}")]
+    Damaged {
+        /// What the engine says.
+        detail: String,
+    },
+    /// The database can't be read or written.
     #[error("the state can't be read or written: {reason}")]
     Unavailable {
         /// What the engine says.
@@ -165,16 +256,41 @@ pub enum StoreError {
     Tampered(#[from] Tampered),
 }
 
+impl StoreError {
+    /// What the operator can do about it, where that is plain.
+    #[must_use]
+    pub fn remedy(&self) -> Option<String> {
+        let remedy = match self {
+            Self::DiskFull => {
+                "make room on the disk of the state folder; nothing is released that can't be recorded"
+            }
+            Self::Unavailable { .. } => {
+                "see the disk and the mount options of the state folder, and who owns its files"
+            }
+            Self::Damaged { .. } | Self::Tampered(_) => {
+                "stop the server and start it again: it says what is wrong and what to do"
+            }
+            Self::Busy | Self::Closed => return None,
+        };
+        Some(remedy.to_owned())
+    }
+}
+
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
-        Self::Unavailable {
-            reason: error.to_string(),
+        let text = error.to_string();
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::DiskFull,
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                Self::Damaged { detail: text }
+            }
+            _ => Self::Unavailable { reason: text },
         }
     }
 }
 
 impl From<rusqlite::Error> for OpenError {
     fn from(error: rusqlite::Error) -> Self {
-        Self::Store(error.into())
+        StoreError::from(error).into()
     }
 }

@@ -58,6 +58,7 @@ pub(crate) fn opening<'a>(directory: &'a Path, master_key: &'a MasterKey) -> Ope
         directory,
         master_key,
         node: "node-1",
+        high_water_mark: crate::high_water_mark::default_path(directory),
         random: Box::new(System::new()),
     }
 }

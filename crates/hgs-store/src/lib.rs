@@ -13,8 +13,9 @@
 //!
 //! **Against whoever can write the database** every record has a tag under a key derived from the
 //! master key, and so has the whole; software keys are sealed. [`Store::open`] finds any record
-//! that was changed, swapped, removed, added or put back, and names it. It does not find that the
-//! *whole* folder was put back as it was at an earlier commit: that takes a witness elsewhere.
+//! that was changed, swapped, removed, added or put back, and names it. That the *whole* database was
+//! put back as it was at an earlier commit is found by the [`high_water_mark`], which is kept in
+//! another folder.
 //!
 //! What this crate does not do: it decides nothing about health or keys, it does not talk to the
 //! network, and it never gives a private key to anyone but the process that holds the master key.
@@ -27,6 +28,7 @@ mod engine;
 mod error;
 #[cfg(test)]
 mod fixture;
+pub mod high_water_mark;
 mod lineage;
 pub mod master_key_file;
 mod model;
@@ -42,6 +44,7 @@ mod writer;
 
 pub use audit::{Action, AuditEntry, AuditFilter, AuditRecord, Outcome, RecordChange};
 pub use error::{Finding, MasterKeyError, OpenError, StoreError, Tampered};
+pub use high_water_mark::{Position, RolledBack};
 pub use lineage::{RETENTION, Seen, Standing};
 pub use model::{
     AttestationSigner, CertificateKind, CertificateRecord, Digest, Host, HostId, HostIdentity,
@@ -51,7 +54,7 @@ pub use model::{
 pub use record::RecordKind;
 pub use release::{Recipient, Recorded, Release, ReleaseRefusal};
 pub use state::State;
-pub use store::{Counters, Import, ImportError, Imported, Opening, Store};
+pub use store::{Accepted, Counters, Import, ImportError, Imported, Opening, Store};
 pub use transaction::{
     Act, Attestation, MAX_DENIED, MAX_IDENTITY_KEYS, MAX_REASON_LENGTH, Refusal, SignerChange,
     Transaction,

@@ -1,9 +1,12 @@
 //! Opening a database and believing nothing in it before it is checked.
 
+use std::path::Path;
+
 use hgs_custody::seal::MasterKey;
 use rusqlite::Connection;
 
 use crate::engine::{self, StoredRow, Whole, check_schema};
+use crate::high_water_mark::{HighWaterMark, RolledBack};
 use crate::record::Keys;
 use crate::{Finding, OpenError, State, Tampered, audit, diagnosis, lineage};
 
@@ -66,4 +69,58 @@ pub(crate) fn check_integrity(connection: &Connection) -> Result<(), OpenError> 
         return Ok(());
     }
     Err(OpenError::Damaged { detail: verdict })
+}
+
+/// Compares the state with its high-water mark. A state that never had one gets its first.
+pub(crate) fn compare(
+    connection: &Connection,
+    whole: &Whole,
+    file: &mut HighWaterMark,
+    directory: &Path,
+) -> Result<Option<RolledBack>, OpenError> {
+    let had_one = engine::has_mark(connection)?;
+    let state = whole.mark().position();
+    let (directory, path) = (directory.to_owned(), file.path().to_owned());
+    let found = match file.newest() {
+        // Nothing was ever acknowledged: what makes the state sets the mark too.
+        _ if whole.generation == 0 => None,
+        None if had_one => Some(RolledBack::NoMark {
+            directory,
+            file: path,
+            state,
+        }),
+        None => None,
+        Some(newest) => {
+            let mark = newest.position();
+            if mark.sequence > state.sequence || mark.generation > state.generation {
+                Some(RolledBack::Older {
+                    directory,
+                    file: path,
+                    state,
+                    mark,
+                })
+            } else if mark.sequence > 0
+                && engine::audit_tag(connection, mark.sequence)?.as_deref()
+                    != Some(&newest.audit.tag[..])
+            {
+                Some(RolledBack::OtherHistory {
+                    directory,
+                    file: path,
+                    state,
+                    mark,
+                })
+            } else {
+                None
+            }
+        }
+    };
+    if !had_one && found.is_none() {
+        // In this order: a mark that is expected must be there.
+        if file.newest().is_none() {
+            file.reset(None)?;
+        }
+        engine::set_has_mark(connection)?;
+        engine::checkpoint(connection)?;
+    }
+    Ok(found)
 }

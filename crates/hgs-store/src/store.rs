@@ -3,7 +3,7 @@
 mod import;
 mod rotate;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,8 +13,9 @@ use hgs_custody::SoftwareKey;
 use hgs_custody::seal::MasterKey;
 use rusqlite::Connection;
 
-use crate::audit::{self, AuditEntry, AuditFilter, AuditRecord};
+use crate::audit::{self, Action, AuditEntry, AuditFilter, AuditRecord, Outcome};
 use crate::engine::{self, Durability, MIGRATIONS};
+use crate::high_water_mark::HighWaterMark;
 use crate::lineage::{self, Seen};
 use crate::model::{Digest, Settings};
 use crate::place::{DATABASE, Place};
@@ -23,7 +24,7 @@ use crate::release::{Recorded, Release, ReleaseRefusal};
 use crate::transaction::{Act, Refusal, Transaction};
 use crate::usage::{self, PairUsage};
 use crate::writer::{Committed, Failure, GATHERING, Job, Never, OnItsWay, Queue, Shared, Writer};
-use crate::{Finding, OpenError, State, StoreError, Tampered, opening};
+use crate::{Finding, OpenError, RolledBack, State, StoreError, Tampered, opening};
 
 pub use import::{Import, ImportError, Imported};
 
@@ -49,8 +50,19 @@ pub struct Opening<'a> {
     pub master_key: &'a MasterKey,
     /// What this node of the service is called in audit records.
     pub node: &'a str,
+    /// The file of the [high-water mark](crate::high_water_mark). Its folder is made when it is missing.
+    pub high_water_mark: PathBuf,
     /// For sealing.
     pub random: Box<dyn Random>,
+}
+
+/// A state that was not the newest one, and is the state from now on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    /// What was found.
+    pub rolled_back: RolledBack,
+    /// The number of the audit record that says so.
+    pub sequence: u64,
 }
 
 /// What a store has done since it was opened.
@@ -82,6 +94,8 @@ impl Store {
         }
         let settings = Transaction::SetSettings(settings);
         let transactions = [settings].into_iter().chain(more).collect();
+        // The mark of a guardian that was here before says nothing about this one.
+        found.writer.mark.reset(None)?;
         found.initialise(transactions, act)?;
         found.start()
     }
@@ -96,7 +110,8 @@ impl Store {
     /// log. Takes in the order of ten seconds for a million releases.
     ///
     /// # Errors
-    /// [`OpenError::Tampered`] names the record that somebody else changed; see [`OpenError`] for
+    /// [`OpenError::Tampered`] names the record that somebody else changed,
+    /// [`OpenError::RolledBack`] says that the state is not the newest one; see [`OpenError`] for
     /// the rest.
     pub fn open(opening: Opening<'_>) -> Result<Self, OpenError> {
         Self::open_with(opening, Durability::Full, MIGRATIONS)
@@ -107,13 +122,42 @@ impl Store {
         durability: Durability,
         migrations: &[&str],
     ) -> Result<Self, OpenError> {
-        let place = Place::take_existing(opening.directory)?;
-        let found = Found::look(place, opening, durability, migrations)?;
-        if !found.is_initialised() {
-            let directory = found.directory();
-            return Err(OpenError::NotInitialised { directory });
-        }
+        let found = Found::take(opening, durability, migrations)?;
+        found.refuse_older()?;
         found.start()
+    }
+
+    /// Takes the state for the newest one from now on, although its high-water mark does not say
+    /// so, and records that. `None` where nothing is wrong with it.
+    ///
+    /// # Errors
+    /// See [`OpenError`]. What else is wrong with the state is not accepted.
+    pub fn accept(opening: Opening<'_>, act: Act) -> Result<Option<Accepted>, OpenError> {
+        let mut found = Found::take(opening, Durability::Full, MIGRATIONS)?;
+        let Some(rolled_back) = found.rolled_back.take() else {
+            return Ok(None);
+        };
+        let entry = AuditEntry {
+            reason: Some(rolled_back.to_string()),
+            before: serde_json::to_value(rolled_back.mark()).ok(),
+            after: serde_json::to_value(rolled_back.state()).ok(),
+            ..AuditEntry::new(act.time, act.actor, Action::AcceptState, Outcome::Done)
+        };
+        let (sender, receiver) = sync_channel(1);
+        let job = Job::Note {
+            entry: Box::new(entry),
+            reply: Box::new(move |result| drop(sender.send(result))),
+        };
+        found.writer.accept(job)?;
+        match receiver.recv() {
+            Ok(Ok(sequence)) => Ok(Some(Accepted {
+                rolled_back,
+                sequence,
+            })),
+            Ok(Err(Failure::Store(error))) => Err(error.into()),
+            Ok(Err(Failure::Refused(never))) => match never {},
+            Err(_) => Err(StoreError::Closed.into()),
+        }
     }
 
     #[cfg(test)]
@@ -121,8 +165,8 @@ impl Store {
         opening: Opening<'_>,
         gathering: std::time::Duration,
     ) -> Result<Self, OpenError> {
-        let place = Place::take_existing(opening.directory)?;
-        let mut found = Found::look(place, opening, Durability::Full, MIGRATIONS)?;
+        let mut found = Found::take(opening, Durability::Full, MIGRATIONS)?;
+        found.refuse_older()?;
         found.writer.gathering = gathering;
         found.start()
     }
@@ -323,9 +367,42 @@ impl Store {
 struct Found {
     place: Place,
     writer: Writer,
+    rolled_back: Option<RolledBack>,
 }
 
 impl Found {
+    /// The state that is there, whether or not it is the newest one.
+    fn take(
+        opening: Opening<'_>,
+        durability: Durability,
+        migrations: &[&str],
+    ) -> Result<Self, OpenError> {
+        let not_initialised = |opening: &Opening<'_>| {
+            let (directory, file) = (
+                opening.directory.to_owned(),
+                opening.high_water_mark.clone(),
+            );
+            match HighWaterMark::peek(&file, opening.master_key) {
+                None => OpenError::NotInitialised { directory },
+                Some(mark) => OpenError::RolledBack(RolledBack::Gone {
+                    directory,
+                    file,
+                    mark,
+                }),
+            }
+        };
+        let place = match Place::take_existing(opening.directory) {
+            Err(OpenError::NotInitialised { .. }) => return Err(not_initialised(&opening)),
+            outcome => outcome?,
+        };
+        let gone = not_initialised(&opening);
+        let found = Self::look(place, opening, durability, migrations)?;
+        match found.is_initialised() {
+            true => Ok(found),
+            false => Err(gone),
+        }
+    }
+
     fn look(
         place: Place,
         opening: Opening<'_>,
@@ -336,7 +413,11 @@ impl Found {
         let keys = Arc::new(Keys::derive(opening.master_key));
         let row = opening::prepare(&connection, opening.master_key, &keys, migrations)?;
         let (state, whole) = opening::verify(&connection, &keys, &row)?;
+        let mut mark = HighWaterMark::open(&opening.high_water_mark, opening.master_key)?;
+        let rolled_back = opening::compare(&connection, &whole, &mut mark, opening.directory)?;
         let writer = Writer {
+            mark,
+            is_at_rest: false,
             connection,
             keys,
             random: opening.random,
@@ -345,7 +426,18 @@ impl Found {
             shared: Arc::new(Shared::new(state)),
             gathering: GATHERING,
         };
-        Ok(Self { place, writer })
+        Ok(Self {
+            place,
+            writer,
+            rolled_back,
+        })
+    }
+
+    fn refuse_older(&self) -> Result<(), OpenError> {
+        match &self.rolled_back {
+            Some(rolled_back) => Err(rolled_back.clone().into()),
+            None => Ok(()),
+        }
     }
 
     fn is_initialised(&self) -> bool {
@@ -359,7 +451,7 @@ impl Found {
             act,
             reply: Box::new(move |result| drop(sender.send(result))),
         };
-        self.writer.commit([job].into_iter());
+        self.writer.commit(vec![job]);
         match receiver.recv() {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(Failure::Refused(refusal))) => Err(refusal.into()),
@@ -368,7 +460,9 @@ impl Found {
         }
     }
 
-    fn start(self) -> Result<Store, OpenError> {
+    fn start(mut self) -> Result<Store, OpenError> {
+        // A crash may have left the mark behind.
+        self.writer.mark.settle(self.writer.whole.mark())?;
         let reader = engine::open_reader(self.place.database())?;
         let shared = Arc::clone(&self.writer.shared);
         let keys = Arc::clone(&self.writer.keys);
@@ -381,7 +475,7 @@ impl Found {
         })
     }
 
-    fn directory(&self) -> std::path::PathBuf {
+    fn directory(&self) -> PathBuf {
         let database = self.place.database();
         database.parent().unwrap_or(database).to_owned()
     }
@@ -397,6 +491,8 @@ mod import_tests;
 mod migration_tests;
 #[cfg(test)]
 mod model_tests;
+#[cfg(test)]
+mod rollback_tests;
 #[cfg(test)]
 mod rotate_tests;
 #[cfg(test)]

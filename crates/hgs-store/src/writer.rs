@@ -11,7 +11,7 @@ mod group;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -20,7 +20,8 @@ use hgs_crypto::Random;
 use rusqlite::Connection;
 
 use crate::audit::AuditEntry;
-use crate::engine::Whole;
+use crate::engine::{self, Whole};
+use crate::high_water_mark::HighWaterMark;
 use crate::record::Keys;
 use crate::release::{Recorded, Release, ReleaseRefusal};
 use crate::transaction::{Act, Refusal, Transaction};
@@ -36,6 +37,9 @@ const MAX_GROUP: usize = 512;
 /// For how long a commit waits for jobs that are on their way: less than a decision takes, so that
 /// nobody notices.
 pub(crate) const GATHERING: Duration = Duration::from_millis(2);
+
+/// After how much time without a job what was committed is brought to where it stays.
+const IDLE: Duration = Duration::from_millis(500);
 
 /// Something to be done in a commit, and whom to tell.
 pub(crate) enum Job {
@@ -153,6 +157,9 @@ pub(crate) struct Writer {
     pub(crate) whole: Whole,
     pub(crate) shared: Arc<Shared>,
     pub(crate) gathering: Duration,
+    pub(crate) mark: HighWaterMark,
+    /// Whether all that was committed is in the database itself, and the mark on its disk.
+    pub(crate) is_at_rest: bool,
 }
 
 /// The queue in front of the writer's thread. Dropping it waits until all that waits is done.
@@ -208,7 +215,22 @@ impl Drop for Queue {
 
 impl Writer {
     fn run(&mut self, receiver: &Receiver<Job>) {
-        while let Ok(first) = receiver.recv() {
+        loop {
+            let first = match self.is_at_rest {
+                true => receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                false => receiver.recv_timeout(IDLE),
+            };
+            let first = match first {
+                Ok(first) => first,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.rest();
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.rest();
+                    return;
+                }
+            };
             let mut jobs = vec![first];
             let deadline = Instant::now() + self.gathering;
             while jobs.len() < MAX_GROUP
@@ -217,8 +239,32 @@ impl Writer {
                 jobs.push(job);
             }
             let late = MAX_GROUP - jobs.len();
-            self.commit(jobs.into_iter().chain(receiver.try_iter().take(late)));
+            jobs.extend(receiver.try_iter().take(late));
+            self.commit(jobs);
         }
+    }
+
+    /// Leaves nothing in the log that is not in the database too, and the mark on its disk. What
+    /// can't be done now is tried again.
+    fn rest(&mut self) {
+        let is_moved = engine::checkpoint(&self.connection).unwrap_or(false);
+        let is_marked = self.mark.synchronise().is_ok();
+        self.is_at_rest = is_moved && is_marked;
+    }
+
+    /// Carries out a job in a state that is not the newest one, which it is from then on.
+    pub(crate) fn accept(&mut self, job: Job) -> Result<(), StoreError> {
+        let before = self.whole;
+        self.commit_unmarked(vec![job], |writer| {
+            if writer.whole == before {
+                return Ok(());
+            }
+            let mark = writer.whole.mark();
+            writer.mark.reset(Some(mark))?;
+            engine::set_has_mark(&writer.connection)?;
+            engine::checkpoint(&writer.connection).map(drop)
+        });
+        Ok(())
     }
 
     /// The next job that waits, or comes before `deadline` if any is on its way.
@@ -233,25 +279,80 @@ impl Writer {
     }
 
     /// Carries out `jobs` in one commit and tells each how it went.
-    pub(crate) fn commit(&mut self, jobs: impl Iterator<Item = Job>) {
+    pub(crate) fn commit(&mut self, jobs: Vec<Job>) {
+        let is_administrative = jobs.iter().any(Job::is_administrative);
+        if let Err(failure) = self.mark.recover() {
+            // Nothing that the mark does not know of may be acknowledged.
+            let answers = jobs.into_iter().map(|job| job.fail(failure.clone()));
+            return tell(answers.collect(), &Err(failure.clone()));
+        }
+        self.commit_unmarked(jobs, |writer| {
+            writer.is_at_rest = false;
+            if is_administrative {
+                // The log holds it if this fails.
+                let _ = engine::checkpoint(&writer.connection);
+            }
+            writer.mark.advance(writer.whole.mark(), is_administrative)
+        });
+    }
+
+    /// The same, with something else to be done before anybody is told.
+    fn commit_unmarked(
+        &mut self,
+        jobs: Vec<Job>,
+        then: impl FnOnce(&mut Self) -> Result<(), StoreError>,
+    ) {
         let mut group = Group::begin(self);
-        let answers: Vec<Answer> = jobs.map(|job| group.perform(job)).collect();
+        let answers: Vec<Answer> = jobs.into_iter().map(|job| group.perform(job)).collect();
         let finished = group.finish();
-        let counters = &self.shared.counters;
         let jobs = answers.len() as u64;
-        counters.jobs.fetch_add(jobs, Ordering::Relaxed);
-        let result = finished.map(|done| {
-            counters.commits.fetch_add(1, Ordering::Relaxed);
+        self.shared.counters.jobs.fetch_add(jobs, Ordering::Relaxed);
+        let result = finished.and_then(|done| {
+            self.shared.counters.commits.fetch_add(1, Ordering::Relaxed);
             self.whole = done.whole;
             if let Some(state) = done.state {
                 self.shared.publish(state);
             }
+            then(self)
         });
-        for answer in answers {
-            let result = result.clone();
-            // Somebody else's code runs here; its panic must not end the writer (attacks.md K16).
-            let _ = catch_unwind(AssertUnwindSafe(|| answer(result)));
+        tell(answers, &result);
+    }
+}
+
+impl Job {
+    /// Whether an administrator waits for it, rather than a host.
+    fn is_administrative(&self) -> bool {
+        match self {
+            Self::Transact { transactions, .. } => transactions
+                .iter()
+                .any(|transaction| !matches!(transaction, Transaction::RecordAttestation(_))),
+            Self::Release { .. } | Self::Note { .. } | Self::Probe { .. } => false,
         }
+    }
+
+    fn fail(self, failure: StoreError) -> Answer {
+        let failure = Failure::Store(failure);
+        match self {
+            Self::Transact { reply, .. } => Box::new(move |_| reply(Err(failure_of(failure)))),
+            Self::Release { reply, .. } => Box::new(move |_| reply(Err(failure_of(failure)))),
+            Self::Note { reply, .. } => Box::new(move |_| reply(Err(failure))),
+            Self::Probe { reply } => Box::new(move |_| reply(Err(failure))),
+        }
+    }
+}
+
+fn failure_of<E>(failure: Failure<Never>) -> Failure<E> {
+    match failure {
+        Failure::Store(error) => Failure::Store(error),
+        Failure::Refused(never) => match never {},
+    }
+}
+
+fn tell(answers: Vec<Answer>, result: &Result<(), StoreError>) {
+    for answer in answers {
+        let result = result.clone();
+        // Somebody else's code runs here; its panic must not end the writer (attacks.md K16).
+        let _ = catch_unwind(AssertUnwindSafe(|| answer(result)));
     }
 }
 

@@ -58,6 +58,7 @@ fn create(directory: &Path, master_key: &MasterKey, key: &Arc<SoftwareKey>) -> S
         directory,
         master_key,
         node: "node-1",
+        high_water_mark: hgs_store::high_water_mark::default_path(directory),
         random: Box::new(System::new()),
     };
     let settings = Settings::new("hgs".parse().unwrap());

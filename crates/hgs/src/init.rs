@@ -6,7 +6,6 @@ use hgs_server::{
     CertificateSource, GivenCertificate, GivenError, Guardian, InitOptions, InitialiseError,
     Initialised, KeySize,
 };
-use hgs_store::{MasterKeyError, OpenError};
 use hgs_terminal::{AtFault, Exit, Failure, Terminal};
 use serde::Serialize;
 
@@ -86,8 +85,8 @@ impl IntoFailure for InitialiseError {
             Self::Folder { .. } => {
                 failure.remedy("name a folder that can be made: `server.state` or HGS_STATE")
             }
-            Self::MasterKey(MasterKeyError::File(error)) => error.into(),
-            Self::Store(OpenError::Place(error)) => error.into(),
+            Self::MasterKey(error) => error.into_failure(),
+            Self::Store(error) => error.into_failure(),
             Self::Token { error, .. } => match error.remedy() {
                 Some(remedy) => failure.remedy(remedy),
                 None => failure,

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use hgs_server::http::BindError;
 use hgs_server::{Guardian, GuardianError, StartError, SystemClock, logging, signals};
-use hgs_store::{MasterKeyError, OpenError};
 use hgs_terminal::{AtFault, Exit, Failure};
 
 use crate::failures::{IntoFailure, OrFail as _};
@@ -52,25 +51,12 @@ impl IntoFailure for StartError {
     fn into_failure(self) -> Failure {
         let failure = Failure::of(&self).at_fault(AtFault::Operator);
         match self {
-            Self::Guardian(GuardianError::Store(error)) => match error {
-                OpenError::NotInitialised { .. } => {
-                    failure.remedy("make a guardian with `hgs init`")
-                }
-                OpenError::InUse { .. } => {
-                    failure.remedy("stop the other server; there is one to a state")
-                }
-                OpenError::WrongMasterKey => {
-                    failure.remedy("give the master key of this state: `server.master_key`")
-                }
-                OpenError::NewerSchema { .. } => failure.remedy("use a newer version of hgs"),
-                OpenError::Place(error) => error.into(),
-                _ => failure,
-            },
+            Self::Guardian(GuardianError::Store(error)) => error.into_failure(),
+            Self::Guardian(GuardianError::MasterKey(error)) => error.into_failure(),
             Self::Bind(BindError::Address { .. }) => failure.remedy(
                 "choose another address or port in the configuration; `hgs server check` knows more",
             ),
             Self::Bind(_) => failure.remedy("`hgs server check` knows more"),
-            Self::Guardian(GuardianError::MasterKey(MasterKeyError::File(error))) => error.into(),
             Self::Guardian(_) => failure,
         }
     }

@@ -3,6 +3,7 @@
 //! These commands read and write the state's own folder, as the user that the service runs as: whoever can do that has
 //! every key of the guardian already. So an administrator at the socket, who has none of them, gets none by a backup.
 
+mod accept;
 mod export;
 mod import;
 mod rotate;
@@ -30,6 +31,7 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Accept(accept::Arguments),
     Export(export::Arguments),
     Import(import::Arguments),
     Show(show::Arguments),
@@ -39,6 +41,7 @@ enum Verb {
 impl Arguments {
     pub(crate) fn run(self, terminal: &Terminal) -> Result<Exit, Failure> {
         match self.verb {
+            Verb::Accept(arguments) => arguments.run(&self.server.config, terminal),
             Verb::Export(arguments) => arguments.run(self.server, terminal),
             Verb::Import(arguments) => arguments.run(&self.server.config, terminal),
             Verb::Show(arguments) => arguments.run(terminal),
@@ -58,37 +61,30 @@ fn act() -> Act {
 impl IntoFailure for OpenError {
     fn into_failure(self) -> Failure {
         let failure = Failure::of(&self).at_fault(AtFault::Operator);
-        match self {
-            Self::NotInitialised { .. } => {
-                failure.remedy("make a guardian with `hgs init`, or of a backup with `hgs state import --initialise`")
-            }
-            Self::InUse { .. } => failure.remedy("stop the server first"),
-            Self::WrongMasterKey => {
-                failure.remedy("give the master key of this state: `server.master_key`")
-            }
-            Self::NewerSchema { .. } => failure.remedy("use a newer version of hgs"),
-            Self::OlderSchema { .. } => {
-                failure.remedy("restart the server with this version of hgs")
-            }
-            Self::Place(error) => error.into(),
-            Self::MasterKey(error) => error.into_failure(),
-            _ => failure,
+        match self.remedy() {
+            Some(remedy) => failure.remedy(remedy),
+            None => failure,
         }
     }
 }
 
 impl IntoFailure for MasterKeyError {
     fn into_failure(self) -> Failure {
-        match self {
-            Self::File(error) => error.into(),
-            Self::Length { .. } | Self::Random(_) => Failure::of(&self).at_fault(AtFault::Operator),
+        let failure = Failure::of(&self).at_fault(AtFault::Operator);
+        match self.remedy() {
+            Some(remedy) => failure.remedy(remedy),
+            None => failure,
         }
     }
 }
 
 impl IntoFailure for StoreError {
     fn into_failure(self) -> Failure {
-        Failure::of(&self).at_fault(AtFault::Ourselves)
+        let failure = Failure::of(&self);
+        match self.remedy() {
+            Some(remedy) => failure.at_fault(AtFault::Operator).remedy(remedy),
+            None => failure.at_fault(AtFault::Ourselves),
+        }
     }
 }
 

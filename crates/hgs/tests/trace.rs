@@ -131,7 +131,7 @@ fn a_selection_brings_what_it_depends_on_and_an_unknown_check_is_wrong_usage() {
     ids.dedup();
     let expected = [
         "HGS-S001", "HGS-S003", "HGS-S004", "HGS-D001", "HGS-D002", "HGS-D003", "HGS-D005",
-        "HGS-D004", "HGS-K001", "HGS-K002",
+        "HGS-D007", "HGS-D004", "HGS-K001", "HGS-K002",
     ];
     assert_eq!(ids, expected);
     site.trace(" --check HGS-X001").ended(64).saying("HGS-X001");

@@ -126,6 +126,8 @@ pub enum Action {
     ImportState,
     /// The state was sealed again under another master key.
     RotateMasterKey,
+    /// A state that is not the newest one is the state from now on.
+    AcceptState,
     /// A host attested.
     Attest,
     /// The keys of a protector were released.

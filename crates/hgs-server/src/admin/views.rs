@@ -182,6 +182,7 @@ fn action(action: hgs_store::Action) -> Action {
         Stored::ExportState => Action::ExportState,
         Stored::ImportState => Action::ImportState,
         Stored::RotateMasterKey => Action::RotateMasterKey,
+        Stored::AcceptState => Action::AcceptState,
         Stored::Attest => Action::Attest,
         Stored::Release => Action::Release,
         Stored::Trace => Action::Trace,

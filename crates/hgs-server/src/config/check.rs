@@ -214,6 +214,18 @@ impl Config {
                 format!("chmod 0700 {}", state.display()),
             );
         }
+        let mark = self.high_water_mark_file();
+        if mark.starts_with(&state) {
+            findings.warning(
+                "server.high_water_mark",
+                format!(
+                    "the high-water mark {} lies in the state folder, so a copy of the folder that is put back takes \
+                     it along and is not found to be old",
+                    mark.display()
+                ),
+                "set server.high_water_mark to a file in another folder, best on another disk",
+            );
+        }
         let master_key = self.master_key_file();
         if master_key.exists() && is_open_to_others(&master_key) {
             findings.error(

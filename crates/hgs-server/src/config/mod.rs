@@ -18,6 +18,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use hgs_store::high_water_mark::default_path;
 use serde::{Deserialize, Serialize};
 
 pub use check::{Finding, Severity};
@@ -130,15 +131,16 @@ impl Config {
 
     /// The names of the variables that [`Self::apply`] looks at.
     #[must_use]
-    pub fn variables() -> [&'static str; 6] {
+    pub fn variables() -> [&'static str; 7] {
         Self::default().overrides().map(|(variable, _)| variable)
     }
 
-    fn overrides(&mut self) -> [(&'static str, &mut Option<PathBuf>); 6] {
+    fn overrides(&mut self) -> [(&'static str, &mut Option<PathBuf>); 7] {
         let https = &mut self.listen.https;
         [
             ("HGS_STATE", &mut self.server.state),
             ("HGS_MASTER_KEY", &mut self.server.master_key),
+            ("HGS_HIGH_WATER_MARK", &mut self.server.high_water_mark),
             ("HGS_SOCKET", &mut self.listen.admin.socket),
             ("HGS_TLS_CERTIFICATE", &mut https.certificate),
             ("HGS_TLS_KEY", &mut https.key),
@@ -162,6 +164,13 @@ impl Config {
             .master_key
             .clone()
             .unwrap_or_else(|| self.state_folder().join("master.key"))
+    }
+
+    /// File of the high-water mark of the state.
+    #[must_use]
+    pub fn high_water_mark_file(&self) -> PathBuf {
+        let configured = self.server.high_water_mark.clone();
+        configured.unwrap_or_else(|| default_path(&self.state_folder()))
     }
 
     /// Path of the admin API's socket.

@@ -17,6 +17,8 @@ pub struct Server {
     pub state: Option<PathBuf>,
     /// File of the master key, 32 octets; `master.key` in the state folder when absent.
     pub master_key: Option<PathBuf>,
+    /// File of the high-water mark of the state; in a folder beside the state folder when absent.
+    pub high_water_mark: Option<PathBuf>,
 }
 
 impl Default for Server {
@@ -25,6 +27,7 @@ impl Default for Server {
             name: "openhgs".to_owned(),
             state: None,
             master_key: None,
+            high_water_mark: None,
         }
     }
 }

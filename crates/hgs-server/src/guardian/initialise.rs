@@ -272,6 +272,7 @@ impl Guardian {
             directory: &state_folder,
             master_key: &master_key,
             node: &config.server.name,
+            high_water_mark: config.high_water_mark_file(),
             random: Box::new(System::new()),
         };
         let act = Act {

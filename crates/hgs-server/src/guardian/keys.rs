@@ -326,6 +326,7 @@ mod tests {
                 directory: &folder.path().join("state"),
                 master_key: &master_key,
                 node: "test",
+                high_water_mark: folder.path().join("high-water-mark"),
                 random: Box::new(System::new()),
             };
             let beginnings = (0..CERTIFICATES).map(|number| Transaction::AddCertificate {

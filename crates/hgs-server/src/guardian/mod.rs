@@ -168,7 +168,8 @@ impl Guardian {
 
 fn open_store(config: &Config) -> Result<Store, GuardianError> {
     let directory = config.state_folder();
-    if !Store::is_in(&directory) {
+    // Where there is a master key, its high-water mark tells a state that is gone from one that never was.
+    if !Store::is_in(&directory) && !config.master_key_file().exists() {
         return Err(OpenError::NotInitialised { directory }.into());
     }
     // A rotation of the master key may have been interrupted.
@@ -181,6 +182,7 @@ fn open_store(config: &Config) -> Result<Store, GuardianError> {
         directory: &directory,
         master_key: &master_key,
         node: &config.server.name,
+        high_water_mark: config.high_water_mark_file(),
         random: Box::new(System::new()),
     })?)
 }

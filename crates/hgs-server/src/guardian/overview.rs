@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use hgs_custody_pkcs11::{Breaker, ModuleStatus, Tokens};
 use hgs_pki::{Seconds, Time};
-use hgs_store::{CertificateKind, CertificateRecord, State, Store};
+use hgs_store::{CertificateKind, CertificateRecord, State, Store, StoreError};
 
 use super::Guardian;
 use super::keys::Holdings;
@@ -13,6 +13,11 @@ use crate::Config;
 use crate::clock::Clock;
 use crate::http::Addresses;
 use hgs_admin::types::Warning;
+
+/// Octets on the disk of the state below which commits are about to fail.
+pub(super) const LEAST_ROOM: u64 = 1024 * 1024;
+/// Octets below which people are told.
+const LITTLE_ROOM: u64 = 256 * 1024 * 1024;
 
 /// How long before a certificate expires people are told.
 pub(super) const EXPIRY_NOTICE: Seconds = Seconds::from_days(30);
@@ -56,9 +61,35 @@ impl Guardian {
         urls(addresses.https, addresses.http)
     }
 
+    /// Octets that can still be written to the disk of the state folder.
+    pub(super) fn free_octets(&self) -> Option<u64> {
+        let found = rustix::fs::statvfs(&self.config.state_folder()).ok()?;
+        Some(found.f_bavail.saturating_mul(found.f_frsize))
+    }
+
+    fn disk_warning(&self) -> Option<Warning> {
+        if let Err(failure) = self.store.check()
+            && failure != StoreError::Busy
+        {
+            let remedy = failure.remedy().unwrap_or_default();
+            let message = format!("nothing can be recorded, so nothing is released: {failure}");
+            return Some(warning("state-not-writable", message, &remedy));
+        }
+        let free = self.free_octets().filter(|free| *free < LITTLE_ROOM)?;
+        Some(warning(
+            "disk-almost-full",
+            format!(
+                "{} MiB are free on the disk of the state folder",
+                free / 1024 / 1024
+            ),
+            "make room: nothing is released that can't be recorded",
+        ))
+    }
+
     /// What needs attention.
     pub(crate) fn warnings(&self, state: &State, holdings: &Holdings, now: Time) -> Vec<Warning> {
         let mut warnings = Vec::new();
+        warnings.extend(self.disk_warning());
         for kind in [
             CertificateKind::Signing,
             CertificateKind::Encryption,

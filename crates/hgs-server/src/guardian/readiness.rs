@@ -4,6 +4,7 @@ use std::sync::{Arc, Weak};
 
 use hgs_kps::Lineage;
 
+use super::overview::LEAST_ROOM;
 use super::signers::Signers;
 use super::{Guardian, Snapshot};
 use crate::Readiness;
@@ -24,6 +25,11 @@ impl Guardian {
 
     fn ready(&self) -> Result<(), String> {
         self.store.check().map_err(|failure| failure.to_string())?;
+        if let Some(free) = self.free_octets().filter(|free| *free < LEAST_ROOM) {
+            return Err(format!(
+                "the disk of the state folder is full: {free} octets are free"
+            ));
+        }
         let Snapshot { state, holdings } =
             self.snapshot().map_err(|failure| failure.to_string())?;
         let head = holdings.ring.head(&Lineage::Fabric);

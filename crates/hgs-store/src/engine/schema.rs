@@ -64,11 +64,14 @@ pub(crate) fn migrate(
     Ok(())
 }
 
-/// Whether there is any table.
+/// Whether there is any table; if so, ours must be among them.
 pub(crate) fn has_tables(connection: &Connection) -> Result<bool, StoreError> {
-    let count: u32 =
-        connection.query_row("SELECT count(*) FROM sqlite_schema", (), |row| row.get(0))?;
-    Ok(count > 0)
+    let sql = "SELECT count(*), count(*) FILTER (WHERE name = 'store') FROM sqlite_schema";
+    match connection.query_row(sql, (), |row| Ok((row.get(0)?, row.get(1)?)))? {
+        (0_u32, _) => Ok(false),
+        (_, 0_u32) => Err(Tampered::new("schema", "store", Finding::Missing).into()),
+        _ => Ok(true),
+    }
 }
 
 /// Refuses a schema other than the one that `migrations` make: a planted trigger or index could

@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 use std::{env, fs, thread};
 
 use super::*;
 use crate::fixture::*;
+use crate::high_water_mark::default_path;
 use crate::model::IdentityKind;
 use crate::{Standing, Transaction};
 
@@ -99,6 +101,8 @@ fn no_acknowledged_record_is_lost_when_the_process_is_killed() {
         child.wait().unwrap();
         acknowledged.extend(read.iter().filter_map(|line| parse(line)));
 
+        is_refused_without_its_log(&directory);
+        // A crash is no rollback.
         let store = open(&directory).unwrap();
         for (sequence, acknowledged) in &acknowledged {
             let record = store.audit_record(*sequence).unwrap();
@@ -116,6 +120,24 @@ fn no_acknowledged_record_is_lost_when_the_process_is_killed() {
         }
     }
     assert!(acknowledged.len() > 15 * 11 * 7, "{}", acknowledged.len());
+}
+
+/// Of a process that was killed, the log of the database is a part of the state.
+fn is_refused_without_its_log(directory: &Path) {
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("state");
+    fs::create_dir(&copy).unwrap();
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o700)).unwrap();
+    fs::copy(directory.join("state.db"), copy.join("state.db")).unwrap();
+    let mark = folder.path().join("high-water-mark");
+    fs::copy(default_path(directory), &mark).unwrap();
+    let key = master_key();
+    let opening = Opening {
+        high_water_mark: mark,
+        ..opening(&copy, &key)
+    };
+    let error = Store::open(opening).err().expect("its log is missed");
+    assert!(matches!(error, OpenError::RolledBack(_)), "{error}");
 }
 
 enum Acknowledged {

@@ -124,12 +124,8 @@ impl Store {
         document: Document<R>,
         import: &Import,
     ) -> Result<Imported, ImportError> {
-        let place = Place::take_existing(opening.directory)?;
-        let found = Found::look(place, opening, Durability::Full, MIGRATIONS)?;
-        if !found.is_initialised() {
-            let directory = found.directory();
-            return Err(OpenError::NotInitialised { directory }.into());
-        }
+        let found = Found::take(opening, Durability::Full, MIGRATIONS)?;
+        found.refuse_older()?;
         found.import(document, import)
     }
 }
@@ -144,9 +140,14 @@ impl Found {
         let (carried, configuration, first) = read_records(&mut document, import.name.as_ref())?;
         carried.check()?;
         let state = State::clone(&writer.shared.state());
+        let is_new = state.generation() == 0;
         let merged = merge(&state, &carried, import.resolution)?;
         if import.resolution == Resolution::Refuse && !merged.conflicts.is_empty() {
             return Err(ImportError::Conflicts(merged.conflicts));
+        }
+        if is_new && !import.dry_run {
+            // The mark of a guardian that was here before says nothing about this one.
+            writer.mark.reset(None)?;
         }
         writer.connection.execute_batch("BEGIN IMMEDIATE")?;
         let taken = Taking {
@@ -160,8 +161,11 @@ impl Found {
             _ => "ROLLBACK",
         };
         let ended = writer.connection.execute_batch(end);
-        let imported = taken?;
+        let (imported, whole) = taken?;
         ended?;
+        if !import.dry_run {
+            writer.mark.advance(whole.mark(), true)?;
+        }
         Ok(Imported {
             configuration,
             ..imported
@@ -206,7 +210,7 @@ impl Taking<'_> {
         merged: Merged,
         first: Option<CarriedProtector>,
         import: &Import,
-    ) -> Result<Imported, ImportError> {
+    ) -> Result<(Imported, Whole), ImportError> {
         let header = document.header().clone();
         let generation = self.state.generation() + 1;
         self.state.set_generation(generation);
@@ -231,7 +235,7 @@ impl Taking<'_> {
         self.note(&imported, changes, import)?;
         let writer = &self.writer;
         self.whole.update(&writer.connection, &writer.keys)?;
-        Ok(imported)
+        Ok((imported, self.whole))
     }
 
     fn seal(&mut self, carried: &Carried, wanted: &[Digest]) -> Result<Vec<Change>, CryptoError> {

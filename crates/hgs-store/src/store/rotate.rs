@@ -17,7 +17,6 @@ use crate::audit::{self, Action, AuditEntry, AuditRecord, Outcome};
 use crate::change::Record;
 use crate::engine::{self, Durability, MIGRATIONS, Whole};
 use crate::model::SealedKey;
-use crate::place::Place;
 use crate::record::{Keys, RecordKind, Sum};
 use crate::transaction::Act;
 use crate::{Finding, OpenError, StoreError, Tampered, lineage};
@@ -35,31 +34,37 @@ impl Store {
         new: &MasterKey,
         act: &Act,
     ) -> Result<(), OpenError> {
-        let place = Place::take_existing(opening.directory)?;
-        let mut found = Found::look(place, opening, Durability::Full, MIGRATIONS)?;
-        if !found.is_initialised() {
-            let directory = found.directory();
-            return Err(OpenError::NotInitialised { directory });
-        }
+        let mut found = Found::take(opening, Durability::Full, MIGRATIONS)?;
+        found.refuse_older()?;
         // What the old key opens must not lie about in pages that are free.
         let connection = &found.writer.connection;
         connection.pragma_update(None, "secure_delete", true)?;
         connection.execute_batch("BEGIN IMMEDIATE")?;
-        let rotated = found.rotate(new, act);
+        // The mark under the new key is there before the state is under it.
+        let rotated = found.rotate(new, act).and_then(|whole| {
+            let mark = whole.mark();
+            found.writer.mark.stage(new, mark)?;
+            Ok(mark)
+        });
         let connection = &found.writer.connection;
-        if rotated.is_err() {
-            connection.execute_batch("ROLLBACK")?;
-            return rotated;
-        }
+        let mark = match rotated {
+            Ok(mark) => mark,
+            Err(error) => {
+                connection.execute_batch("ROLLBACK")?;
+                return Err(error);
+            }
+        };
         connection.execute_batch("COMMIT")?;
+        // What the old key has made of the mark must not vouch for copies of the old state.
+        let marked = found.writer.mark.take_key(new, mark);
         // The log has the old pages; the new state is safe whether or not it can be emptied now.
         let _ = connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
-        Ok(())
+        Ok(marked?)
     }
 }
 
 impl Found {
-    fn rotate(&mut self, new: &MasterKey, act: &Act) -> Result<(), OpenError> {
+    fn rotate(&mut self, new: &MasterKey, act: &Act) -> Result<Whole, OpenError> {
         let writer = &mut self.writer;
         let (connection, keys) = (&writer.connection, Keys::derive(new));
         let records = {
@@ -91,7 +96,7 @@ impl Found {
         };
         engine::set_master_key(connection, new)?;
         whole.update(connection, &keys)?;
-        Ok(())
+        Ok(whole)
     }
 }
 

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::fixture::*;
+use crate::high_water_mark::default_path;
 use crate::model::IdentityKind;
 use crate::{SerialNumber, Transaction};
 
@@ -57,6 +58,10 @@ impl Victim {
         let _ = fs::remove_dir_all(to);
         drop(Place::take(to).unwrap());
         fs::copy(from.join("state.db"), to.join("state.db")).unwrap();
+        // The mark too: what is found here is found without it.
+        let mark = default_path(to);
+        fs::create_dir_all(mark.parent().unwrap()).unwrap();
+        fs::copy(default_path(from), mark).unwrap();
     }
 
     /// Does `harm` to a copy, opens it and returns why it was refused.
@@ -350,7 +355,7 @@ fn a_damaged_file_is_refused() {
     assert!(open(&copy).is_err());
 }
 
-/// The limit of what can be found, stated in the crate's documentation.
+/// The limit of what can be found: all of it at an earlier commit, its high-water mark included.
 #[test]
 fn only_all_of_it_can_be_put_back() {
     let victim = Victim::new();

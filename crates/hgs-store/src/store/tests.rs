@@ -558,7 +558,7 @@ fn a_full_disk_refuses_and_loses_nothing() {
     // Smaller things may still fit; what does not is refused as our own fault.
     let failed = (1..).map(attest).find_map(Result::err);
     assert!(
-        matches!(failed, Some(Failure::Store(StoreError::Unavailable { .. }))),
+        matches!(failed, Some(Failure::Store(StoreError::DiskFull))),
         "{failed:?}"
     );
     let identities = store.state().host_identities(&HOST).count();

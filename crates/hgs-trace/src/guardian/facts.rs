@@ -73,6 +73,9 @@ pub struct Inside {
     pub https: Option<Https>,
     /// The beginnings of the URLs under which hosts reach it.
     pub urls: Vec<String>,
+    /// Whether the state has come as far as its high-water mark; absent where that was not found out.
+    #[serde(default)]
+    pub high_water_mark: Option<Found<()>>,
     /// The state; absent where another process holds it.
     pub state: Option<Found<State>>,
 }

@@ -42,12 +42,21 @@ pub(super) fn checks() -> Vec<Check<Facts>> {
             judge: room,
         },
         Check {
+            id: "HGS-D007",
+            group: Group::State,
+            title: "the state is not older than its high-water mark",
+            fails_when: "the state has not come as far as its high-water mark, has another history, or its mark is missing",
+            remedy: "put the newest copy of the whole state folder back, or go on with this one by `hgs state accept`",
+            after: &["HGS-D005", "HGS-D003", "HGS-D001", "HGS-S004"],
+            judge: not_rolled_back,
+        },
+        Check {
             id: "HGS-D004",
             group: Group::State,
             title: "the state is sound",
             fails_when: "the state can't be opened, was written under another master key, or is damaged or tampered with",
-            remedy: "restore the last backup of the state; see the guide on what was tampered with",
-            after: &["HGS-D005", "HGS-D003", "HGS-D001", "HGS-S004"],
+            remedy: "`hgs serve` names the cause; move the state folder away and make the guardian of its newest backup",
+            after: &["HGS-D007", "HGS-D005", "HGS-D003", "HGS-D001", "HGS-S004"],
             judge: sound,
         },
         Check {
@@ -92,6 +101,18 @@ fn master_key(facts: &Facts) -> Vec<Judgement> {
         &inside.master_key,
         read,
     )]
+}
+
+fn not_rolled_back(facts: &Facts) -> Vec<Judgement> {
+    let Some((inside, mark)) = facts
+        .inside
+        .as_ref()
+        .and_then(|inside| Some((inside, inside.high_water_mark.as_ref()?)))
+    else {
+        return vec![];
+    };
+    let seen = "it had come as far when it was opened";
+    vec![found(&inside.state_folder.path, mark, seen)]
 }
 
 fn sound(facts: &Facts) -> Vec<Judgement> {

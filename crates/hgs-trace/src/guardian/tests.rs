@@ -144,6 +144,7 @@ fn sound() -> Facts {
                 }],
             }),
             urls: vec![URL.to_owned()],
+            high_water_mark: Some(Ok(())),
             state: Some(Ok(state())),
         }),
         synthetic_roll: Some(SyntheticRoll {

@@ -128,6 +128,7 @@ impl Holder {
             directory: &config.state_folder(),
             master_key: key,
             node: &config.server.name,
+            high_water_mark: config.high_water_mark_file(),
             random: Box::new(System::new()),
         });
         match opened {

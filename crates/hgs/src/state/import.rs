@@ -141,8 +141,11 @@ impl Arguments {
             let folder = tempfile::tempdir().map_err(|error| Failure::of(&error))?;
             let key =
                 MasterKey::generate(&mut System::new()).map_err(|error| Failure::of(&error))?;
-            return Store::restore(opening(folder.path(), &key, config), document, import)
-                .or_fail();
+            let opening = Opening {
+                high_water_mark: folder.path().join("high-water-mark"),
+                ..opening(folder.path(), &key, config)
+            };
+            return Store::restore(opening, document, import).or_fail();
         }
         let key = new_master_key(&config.master_key_file(), &directory)?;
         Store::restore(opening(&directory, &key, config), document, import).or_fail()
@@ -154,6 +157,7 @@ fn opening<'a>(directory: &'a Path, master_key: &'a MasterKey, config: &'a Confi
         directory,
         master_key,
         node: &config.server.name,
+        high_water_mark: config.high_water_mark_file(),
         random: Box::new(System::new()),
     }
 }

@@ -68,6 +68,7 @@ fn rotate(config: &Config, old: &MasterKey, new: &MasterKey) -> Result<(), OpenE
         directory: &config.state_folder(),
         master_key: old,
         node: &config.server.name,
+        high_water_mark: config.high_water_mark_file(),
         random: Box::new(System::new()),
     };
     Store::rotate_master_key(opening, new, &act())

@@ -37,6 +37,8 @@ impl Guardian {
         Inside {
             process: Some(process()),
             state: Some(state),
+            // It would not run otherwise.
+            high_water_mark: Some(Ok(())),
             ..surroundings(&self.config, self.urls(), now)
         }
     }
@@ -49,10 +51,21 @@ pub fn examine_stopped(config: &Config, now: Time) -> Inside {
     let listen = &config.listen;
     let https = listen.https.enabled.then(|| config.https_address());
     let http = listen.http.enabled.then(|| config.http_address());
+    let opened = open_store(config);
     Inside {
-        state: match open_store(config) {
+        high_water_mark: match &opened {
+            Ok(_) => Some(Ok(())),
+            Err(GuardianError::Store(error @ OpenError::RolledBack(_))) => {
+                Some(Err(Problem::of(error).with_remedy(error.remedy())))
+            }
+            Err(_) => None,
+        },
+        state: match opened {
             Ok(store) => Some(examine_store(&store, config, now)),
             Err(GuardianError::Store(OpenError::InUse { .. })) => None,
+            Err(GuardianError::Store(error)) => {
+                Some(Err(Problem::of(&error).with_remedy(error.remedy())))
+            }
             Err(failure) => Some(Err(Problem::of(&failure))),
         },
         ..surroundings(config, urls(https, http), now)
@@ -93,6 +106,7 @@ fn surroundings(config: &Config, urls: Vec<String>, now: Time) -> Inside {
         master_key: read.map_err(|error| Problem::of(&error)),
         https: places::https(config, &urls),
         urls,
+        high_water_mark: None,
         state: None,
     }
 }

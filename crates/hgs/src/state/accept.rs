@@ -1,0 +1,90 @@
+//! `hgs state accept`.
+
+use std::fmt;
+use std::path::Path;
+
+use hgs_crypto::random::System;
+use hgs_custody::seal::MasterKey;
+use hgs_server::Config;
+use hgs_store::{OpenError, Opening, RolledBack, Store, master_key_file};
+use hgs_terminal::{Exit, Failure, Terminal};
+use serde::Serialize;
+
+use super::act;
+use crate::failures::{IntoFailure as _, OrFail as _};
+use crate::server::ConfigOption;
+
+/// Go on with a state that is older than its high-water mark
+///
+/// The server refuses such a state: hosts that were revoked after it was copied would be admitted again. Look for the
+/// newest copy of the state folder first. Whoever accepts is in the audit log. The server must not run.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {}
+
+impl Arguments {
+    pub(super) fn run(self, config: &ConfigOption, terminal: &Terminal) -> Result<Exit, Failure> {
+        let config = config.load()?;
+        let directory = config.state_folder();
+        let key = master_key_file::read_settled(&config.master_key_file(), &directory).or_fail()?;
+        match Store::open(opening(&directory, &config, &key)) {
+            Ok(_) => {}
+            Err(OpenError::RolledBack(found)) if found.state().is_some() => {
+                terminal.confirm(question(&found))?;
+            }
+            Err(error) => return Err(error.into_failure()),
+        }
+        let accepted = Store::accept(opening(&directory, &config, &key), act()).or_fail()?;
+        terminal.report(&Accepted {
+            state_folder: directory.display().to_string(),
+            accepted: accepted.is_some(),
+            audit_record: accepted.map(|accepted| accepted.sequence),
+        })?;
+        Ok(Exit::Done)
+    }
+}
+
+fn opening<'a>(directory: &'a Path, config: &'a Config, master_key: &'a MasterKey) -> Opening<'a> {
+    Opening {
+        directory,
+        master_key,
+        node: &config.server.name,
+        high_water_mark: config.high_water_mark_file(),
+        random: Box::new(System::new()),
+    }
+}
+
+fn question(found: &RolledBack) -> String {
+    let lost = match (found.mark(), found.state()) {
+        (Some(mark), Some(state)) if mark.sequence > state.sequence => format!(
+            "What the {} audit records since then say is forgotten, revocations of hosts included.",
+            mark.sequence - state.sequence
+        ),
+        _ => "What was done since it was copied is forgotten, revocations of hosts included."
+            .to_owned(),
+    };
+    format!("The state is not the newest one: {found}.\n{lost} Go on with it?")
+}
+
+#[derive(Serialize)]
+struct Accepted {
+    state_folder: String,
+    accepted: bool,
+    audit_record: Option<u64>,
+}
+
+impl fmt::Display for Accepted {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let folder = &self.state_folder;
+        match self.audit_record {
+            None => writeln!(
+                formatter,
+                "The state in {folder} is as new as its high-water mark; nothing was changed."
+            ),
+            Some(record) => writeln!(
+                formatter,
+                "The state in {folder} is accepted: audit record {record} says so. Revoke the hosts again that were \
+                 revoked since it was copied."
+            ),
+        }
+    }
+}
