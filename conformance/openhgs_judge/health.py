@@ -85,7 +85,7 @@ class Policy:
 def check(octets, policy, kind=ENCRYPTION):
     """Checks 1 to 8; gives the certificate and its statement. The ninth needs the list of hosts."""
     found = Certificate(octets)
-    _check_issuer(found, policy.signers)
+    _check_issuer(found, policy)
     _check_constraints(found)
     _check_purpose(found, kind)
     if STATEMENT not in found.extensions:
@@ -99,14 +99,17 @@ def check(octets, policy, kind=ENCRYPTION):
     return found, statement
 
 
-def _check_issuer(found, signers):
-    if any(found.spki == signer.spki for signer in signers):
+def _check_issuer(found, policy):
+    if any(found.spki == signer.spki for signer in policy.signers):
         raise Refused("is-signer")
-    by_name = [signer for signer in signers if signer.subject == found.issuer]
-    if found.signature_algorithm != certificate.SHA256_WITH_RSA or not any(
-        suite.verify(signer, suite.RSA_SHA256, found.signature, found.tbs) for signer in by_name
-    ):
+    by_name = [signer for signer in policy.signers if signer.subject == found.issuer]
+    issued = [
+        signer for signer in by_name if suite.verify(signer, suite.RSA_SHA256, found.signature, found.tbs)
+    ]
+    if found.signature_algorithm != certificate.SHA256_WITH_RSA or not issued:
         raise Refused("issuer")
+    if policy.now > issued[0].not_after:
+        raise Refused("signer-expired")
 
 
 def _check_constraints(found):

@@ -6,6 +6,14 @@
 //! SignedRequest::body ---> POST to SignedRequest::endpoint ---> SignedRequest::receive ---> Attested
 //! ```
 //!
+//! A server that hands out nonces ([`crate::freshness`]) gets one returned with each request:
+//!
+//! ```text
+//! SignedRequest::prove ---> PreparedProof::to_be_signed ---> whoever holds the host key signs
+//!                           PreparedProof::assemble <------- signature
+//! the header freshness::PROOF_HEADER, beside the body
+//! ```
+//!
 //! What is received is checked to be what was asked for: a health certificate of the right kind over this host's
 //! identity key. Whether anybody believes its signer is the business of those it is shown to.
 
@@ -18,6 +26,7 @@ use hgs_pki::{Certificate, Time};
 
 pub use failure::{Attempts, AttestationFailure, NotAsked, Refused, RefusedKind};
 
+use crate::freshness::{FreshnessProof, Nonce};
 use crate::host_key::signed_octets;
 use crate::issue::result_type;
 use crate::mode::Endpoint;
@@ -37,12 +46,48 @@ pub struct PreparedRequest {
     to_be_signed: Vec<u8>,
 }
 
-/// A request that can be sent, again and again: it carries no nonce.
+/// A request that can be sent, again and again; each time with another nonce beside it.
 #[derive(Debug, Clone)]
 pub struct SignedRequest {
     kind: HealthKind,
+    host_key: PublicKey,
     identity_key: PublicKey,
     body: Vec<u8>,
+}
+
+/// A nonce that is to be returned with a request, and lacks the host key's signature.
+#[derive(Debug)]
+#[must_use = "nothing is proved until the signature is assembled and sent"]
+pub struct PreparedProof {
+    nonce: Nonce,
+    host_key: PublicKey,
+    to_be_signed: Vec<u8>,
+}
+
+impl PreparedProof {
+    /// How the host key is to sign.
+    #[must_use]
+    pub fn scheme(&self) -> SignatureScheme {
+        SignatureScheme::Pkcs1Sha256
+    }
+
+    /// What the host key is to sign.
+    #[must_use]
+    pub fn to_be_signed(&self) -> &[u8] {
+        &self.to_be_signed
+    }
+
+    /// The proof, for the header [`PROOF_HEADER`](crate::freshness::PROOF_HEADER) of the request.
+    ///
+    /// # Errors
+    ///
+    /// When the signature does not verify.
+    pub fn assemble(self, signature: Vec<u8>) -> Result<FreshnessProof, HostKeySignatureError> {
+        self.host_key
+            .verify(self.scheme(), &self.to_be_signed, &signature)
+            .map_err(|_| HostKeySignatureError)?;
+        Ok(FreshnessProof::new(self.nonce, signature))
+    }
 }
 
 /// The signature is not the host key's over this request.
@@ -111,6 +156,7 @@ impl PreparedRequest {
         };
         Ok(SignedRequest {
             kind: self.kind,
+            host_key: self.host_key,
             identity_key: self.identity_key,
             body: request.to_json(),
         })
@@ -128,6 +174,15 @@ impl SignedRequest {
     #[must_use]
     pub fn body(&self) -> &[u8] {
         &self.body
+    }
+
+    /// Begins to return `nonce` with this request.
+    pub fn prove(&self, nonce: Nonce) -> PreparedProof {
+        PreparedProof {
+            to_be_signed: nonce.signed_octets(&self.body),
+            host_key: self.host_key.clone(),
+            nonce,
+        }
     }
 
     /// Reads the reply, which had HTTP status `status`.

@@ -1,9 +1,13 @@
 //! Bodies of fuzz targets: any octets may come, and what is accepted must survive a second round.
 
-use hgs_crypto::hash::Sha256Digest;
+use hgs_crypto::SecretBytes;
 use hgs_pki::Time;
 
-use crate::host_key::{HostRegistry, RegisteredHost, Verdict, evaluate};
+use crate::freshness::{FreshnessProof, Nonce, NonceKey};
+use crate::host_key::evaluate;
+use crate::mode::Attempt;
+use crate::registry::{CredentialId, HostRegistry, RegisteredHost};
+use crate::verdict::Verdict;
 use crate::wire::{Reply, Request};
 use crate::{client, signing_certificates};
 
@@ -16,8 +20,16 @@ pub fn fuzz_request(data: &[u8]) {
     if let Ok(request) = Request::parse(data) {
         assert_eq!(Request::parse(&request.to_json()), Ok(request));
     }
-    match evaluate(data, &Nobody, Time::from_unix(0)) {
-        Verdict::Healthy(_) => panic!("nobody is registered"),
+    let nonces = nonce_key();
+    let attempt = Attempt {
+        body: data,
+        proof: None,
+        nonces: &nonces,
+        require_nonce: false,
+        now: Time::from_unix(0),
+    };
+    match evaluate(&attempt, &Nobody) {
+        Verdict::Healthy(_) | Verdict::Continue(_) => panic!("nobody is registered"),
         Verdict::Refused(refusal) => {
             let reply = refusal.reply();
             assert_eq!(Reply::parse(&reply.to_json()).as_ref(), Ok(&reply));
@@ -28,7 +40,7 @@ pub fn fuzz_request(data: &[u8]) {
 struct Nobody;
 
 impl HostRegistry for Nobody {
-    fn host_with_key(&self, _: &Sha256Digest) -> Option<RegisteredHost> {
+    fn host_with(&self, _: &CredentialId) -> Option<RegisteredHost> {
         None
     }
 }
@@ -59,4 +71,26 @@ pub fn fuzz_signing_certificates(data: &[u8]) {
     certificates.sort_by(|a, b| a.der().cmp(b.der()));
     certificates.dedup();
     assert_eq!(again, Ok(certificates));
+}
+
+/// The headers of freshness, as a server and as a host reads them.
+///
+/// # Panics
+///
+/// If a value is not read again as it was written, or if a nonce of a stranger is accepted.
+pub fn fuzz_freshness(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    if let Ok(nonce) = Nonce::from_header(text) {
+        assert_eq!(Nonce::from_header(&nonce.to_header()).as_ref(), Ok(&nonce));
+        assert!(nonce_key().check(&nonce, Time::from_unix(0)).is_err());
+    }
+    if let Ok(proof) = FreshnessProof::from_header(text) {
+        assert_eq!(FreshnessProof::from_header(&proof.to_header()), Ok(proof));
+    }
+}
+
+fn nonce_key() -> NonceKey {
+    NonceKey::new(&SecretBytes::new((0..32).collect()))
 }

@@ -11,7 +11,7 @@ use hgs_pki::health::{self, HealthKind, HealthValidity};
 use hgs_pki::issue::Issuer;
 use hgs_pki::{Certificate, KeyError, KeyWork, Thumbprint};
 
-use crate::host_key::{Grant, RecordedGrant};
+use crate::verdict::{Grant, RecordedGrant};
 use crate::wire::{AttestationResultType, HealthCertificateReply, Reply, ResultContent};
 
 /// Why no health certificate was issued. The fault is ours, or the key store's.
@@ -70,7 +70,8 @@ pub fn issue(
 ) -> Result<IssuedHealthCertificate, IssueError> {
     let template = health::template(grant.grant().kind(), grant.grant().statement(), validity)?;
     let issuer = Issuer::Certificate(signer);
-    let prepared = hgs_pki::issue::prepare(template, grant.identity_key(), issuer, serial.0)?;
+    let prepared =
+        hgs_pki::issue::prepare(template, grant.grant().identity_key(), issuer, serial.0)?;
     let certificate = signer.thumbprint();
     let signature = keys
         .sign(

@@ -6,16 +6,19 @@
 //!
 //! ```text
 //!  host                                                server
-//!  client::prepare -> (host key signs) -> body ----->  host_key::evaluate -> Verdict
+//!  client::prepare -> (host key signs) -> body ----->  Mode::evaluate -> Verdict
 //!                                                          Refused(Refusal) ------------------------> reply
+//!                                                          Continue(Continuation) ------------------> reply, and again
 //!                                                          Healthy(Grant) -> recorded durably
 //!                                                            -> issue::issue -----------------------> reply
 //!  SignedRequest::receive -> Attested  <-------------------------------------------------------------'
 //! ```
 //!
 //! * [`wire`] has every message as a type, read within budgets.
-//! * [`host_key`] decides, as a pure function of request, registry and time; what it decides is one value, from which
-//!   reply, audit record, metric and trace line are derived.
+//! * A [`Mode`] decides, as a pure function of request, registry and time; what it decides is one [`Verdict`], from which
+//!   reply, audit record, metric and trace line are derived. [`host_key`] is one.
+//! * [`HostIdentities`] says which identity keys a host may use, whatever the mode.
+//! * [`freshness`] shows that a request was made now: a nonce of the server, returned under the host key's signature.
 //! * [`issue`] makes the certificate; the signer's key signs through [`KeyWork`](hgs_pki::KeyWork), an argument.
 //! * [`signer`] says when an attestation signer is made, signs and is forgotten; [`signing_certificates`] publishes it.
 //! * [`client`] is the host's part, and [`AttestationState`] what a host shows of it.
@@ -25,19 +28,28 @@
 //! mode is not offered. What the specification leaves open is decided in `docs/protocol-profile.md`, sections 7 and 8.
 //!
 //! ```
-//! use hgs_attest::host_key::{HostRegistry, RegisteredHost, Verdict, evaluate};
+//! use hgs_attest::freshness::NonceKey;
+//! use hgs_attest::host_key::evaluate;
+//! use hgs_attest::{Attempt, CredentialId, HostRegistry, RegisteredHost, Verdict};
+//! use hgs_crypto::SecretBytes;
 //! use hgs_pki::Time;
 //!
 //! struct NoHosts;
 //!
 //! impl HostRegistry for NoHosts {
-//!     fn host_with_key(&self, _: &[u8; 32]) -> Option<RegisteredHost> {
+//!     fn host_with(&self, _: &CredentialId) -> Option<RegisteredHost> {
 //!         None
 //!     }
 //! }
 //!
-//! let body = br#"{"SessionId":"AAAAAAAAAAAAAAAAAAAAAA==","RequestedContent":[1],"ProvidedContent":[]}"#;
-//! let verdict = evaluate(body, &NoHosts, Time::from_unix(1_795_287_600));
+//! let attempt = Attempt {
+//!     body: br#"{"SessionId":"AAAAAAAAAAAAAAAAAAAAAA==","RequestedContent":[1],"ProvidedContent":[]}"#,
+//!     proof: None,
+//!     nonces: &NonceKey::new(&SecretBytes::new((0..32).collect())),
+//!     require_nonce: false,
+//!     now: Time::from_unix(1_795_287_600),
+//! };
+//! let verdict = evaluate(&attempt, &NoHosts);
 //! assert_eq!(verdict.outcome(), "missing-content");
 //! let Verdict::Refused(refusal) = verdict else { unreachable!() };
 //! assert_eq!(refusal.status(), 400);
@@ -46,20 +58,31 @@
 
 pub mod client;
 mod facts;
+pub mod freshness;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod host_key;
+mod identities;
 pub mod issue;
 mod mode;
 mod refusal;
+mod registry;
 mod service_info;
 pub mod signer;
 pub mod signing_certificates;
 mod status;
+mod verdict;
 pub mod wire;
 
 pub use facts::{Facts, KnownHost};
-pub use mode::Endpoint;
+pub use identities::{
+    HostIdentities, IdentityRecord, IdentityRefusal, IdentityTransition, MANY_IDENTITY_KEYS,
+    MAX_IDENTITY_KEY_AGE, MAX_IDENTITY_KEYS, MAX_NEW_IDENTITY_KEYS, NEW_IDENTITY_KEYS_PERIOD,
+    SHARED_KEY_PERIOD,
+};
+pub use mode::{Attempt, Endpoint, Mode};
 pub use refusal::{Code, Reason, Refusal};
+pub use registry::{Credential, CredentialId, HostRegistry, RegisteredHost};
 pub use service_info::{FUNCTIONAL_LEVEL, service_info};
 pub use status::{AttestationState, AttestationStatus, AttestationSubstatus};
+pub use verdict::{Continuation, Finding, Grant, RecordedGrant, Verdict};

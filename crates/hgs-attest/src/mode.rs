@@ -1,7 +1,45 @@
 //! Modes of operation and their paths. A server is in one mode; a host that comes by another's path is sent on.
 
+use std::fmt;
+
+use hgs_crypto::random::Random;
+use hgs_pki::Time;
+
+use crate::freshness::NonceKey;
 use crate::refusal::Reason;
+use crate::registry::HostRegistry;
+use crate::verdict::Verdict;
 use crate::wire::AttestationOperationMode;
+
+/// One way of attesting: a pure function from a request, the registry and the time to a verdict. It changes nothing;
+/// what it would change in the registry is in the [`Grant`](crate::Grant).
+pub trait Mode: fmt::Debug + Send + Sync {
+    /// Which mode it is; its path is that of [`Endpoint::of_mode`].
+    fn operation_mode(&self) -> AttestationOperationMode;
+
+    /// Decides what the host gets. `random` is for contexts that travel with the host.
+    fn evaluate(
+        &self,
+        attempt: &Attempt<'_>,
+        hosts: &dyn HostRegistry,
+        random: &mut dyn Random,
+    ) -> Verdict;
+}
+
+/// One request, and what it is judged by.
+#[derive(Debug, Clone, Copy)]
+pub struct Attempt<'a> {
+    /// The body.
+    pub body: &'a [u8],
+    /// The value of the header [`PROOF_HEADER`](crate::freshness::PROOF_HEADER), if there is one.
+    pub proof: Option<&'a str>,
+    /// The key of the service's nonces.
+    pub nonces: &'a NonceKey,
+    /// Whether hosts have to return a nonce that never have.
+    pub require_nonce: bool,
+    /// The time.
+    pub now: Time,
+}
 
 /// An operation by which a host attests, one for each mode ([MS-HGSA] 3.1.5.1 to 3.1.5.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

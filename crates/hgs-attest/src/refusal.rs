@@ -6,7 +6,8 @@
 use hgs_crypto::rsa::PublicKeyError;
 
 use crate::facts::Facts;
-use crate::host_key::IdentityRefusal;
+use crate::freshness::FreshnessError;
+use crate::identities::IdentityRefusal;
 use crate::wire::{
     AttestationOperationMode, AttestationProvidedContentType, ErrorDetail, ErrorReply,
     MessageError, OperationModeErrorReply, PayloadErrorReply, Reply, UnauthorizedErrorReply,
@@ -32,12 +33,22 @@ pub enum Code {
     HostRevoked,
     /// The host key's signature does not verify.
     HostKeySignature,
+    /// No nonce was returned, and one is required.
+    NonceRequired,
+    /// The nonce that was returned is too old.
+    NonceExpired,
+    /// The nonce is not ours, or the host key has not signed it for this request.
+    NonceInvalid,
     /// A newer identity key is recorded.
     IdentityKeySuperseded,
+    /// Two machines use the host key.
+    HostKeyShared,
     /// The identity key was first seen too long ago.
     IdentityKeyExpired,
     /// The identity key is recorded for the other kind.
     IdentityKeyOfOtherKind,
+    /// The host has presented as many new identity keys as it may within an hour.
+    TooManyNewIdentityKeys,
     /// The host has as many identity keys as it may have.
     TooManyIdentityKeys,
     /// The path is that of another mode.
@@ -58,7 +69,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the table.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 24] = [
         Self::MalformedRequest,
         Self::MissingContent,
         Self::RequestedContent,
@@ -67,9 +78,14 @@ impl Code {
         Self::HostNotRegistered,
         Self::HostRevoked,
         Self::HostKeySignature,
+        Self::NonceRequired,
+        Self::NonceExpired,
+        Self::NonceInvalid,
         Self::IdentityKeySuperseded,
+        Self::HostKeyShared,
         Self::IdentityKeyExpired,
         Self::IdentityKeyOfOtherKind,
+        Self::TooManyNewIdentityKeys,
         Self::TooManyIdentityKeys,
         Self::OperationMode,
         Self::Unavailable,
@@ -92,9 +108,14 @@ impl Code {
             Self::HostNotRegistered => "host-not-registered",
             Self::HostRevoked => "host-revoked",
             Self::HostKeySignature => "host-key-signature",
+            Self::NonceRequired => "nonce-required",
+            Self::NonceExpired => "nonce-expired",
+            Self::NonceInvalid => "nonce-invalid",
             Self::IdentityKeySuperseded => "identity-key-superseded",
+            Self::HostKeyShared => "host-key-shared",
             Self::IdentityKeyExpired => "identity-key-expired",
             Self::IdentityKeyOfOtherKind => "identity-key-of-other-kind",
+            Self::TooManyNewIdentityKeys => "too-many-new-identity-keys",
             Self::TooManyIdentityKeys => "too-many-identity-keys",
             Self::OperationMode => "operation-mode",
             Self::Unavailable => "unavailable",
@@ -125,9 +146,14 @@ impl Code {
             Self::HostNotRegistered
             | Self::HostRevoked
             | Self::HostKeySignature
+            | Self::NonceRequired
+            | Self::NonceExpired
+            | Self::NonceInvalid
             | Self::IdentityKeySuperseded
+            | Self::HostKeyShared
             | Self::IdentityKeyExpired
             | Self::IdentityKeyOfOtherKind
+            | Self::TooManyNewIdentityKeys
             | Self::TooManyIdentityKeys => 403,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
@@ -143,7 +169,13 @@ impl Code {
     pub fn is_retryable(self) -> bool {
         matches!(
             self,
-            Self::OperationMode | Self::Unavailable | Self::Timeout | Self::Internal
+            Self::NonceRequired
+                | Self::NonceExpired
+                | Self::TooManyNewIdentityKeys
+                | Self::OperationMode
+                | Self::Unavailable
+                | Self::Timeout
+                | Self::Internal
         )
     }
 }
@@ -185,6 +217,9 @@ pub enum Reason {
     /// The host was revoked.
     #[error("the host was revoked")]
     HostRevoked,
+    /// The request is not shown to have been made now.
+    #[error(transparent)]
+    Freshness(#[from] FreshnessError),
     /// The identity key is not an acceptable key.
     #[error("identity key: {0}")]
     IdentityKey(PublicKeyError),
@@ -234,7 +269,21 @@ impl Reason {
             Self::HostKeySignature => Code::HostKeySignature,
             Self::HostRevoked => Code::HostRevoked,
             Self::IdentityKey(_) | Self::IdentityKeyIsHostKey => Code::IdentityKeyInvalid,
-            Self::IdentityRefused(refusal) => refusal.code(),
+            Self::Freshness(error) => match error {
+                FreshnessError::Missing => Code::NonceRequired,
+                FreshnessError::Expired { .. } => Code::NonceExpired,
+                FreshnessError::Malformed { .. }
+                | FreshnessError::Foreign
+                | FreshnessError::Signature => Code::NonceInvalid,
+            },
+            Self::IdentityRefused(refusal) => match refusal {
+                IdentityRefusal::OtherKind { .. } => Code::IdentityKeyOfOtherKind,
+                IdentityRefusal::Superseded { .. } => Code::IdentityKeySuperseded,
+                IdentityRefusal::HostKeyShared { .. } => Code::HostKeyShared,
+                IdentityRefusal::Expired { .. } => Code::IdentityKeyExpired,
+                IdentityRefusal::TooManyNew { .. } => Code::TooManyNewIdentityKeys,
+                IdentityRefusal::TooMany => Code::TooManyIdentityKeys,
+            },
             Self::OperationMode { .. } => Code::OperationMode,
             Self::Unavailable => Code::Unavailable,
             Self::NotFound => Code::NotFound,
@@ -316,9 +365,14 @@ impl Refusal {
             Code::HostNotRegistered
             | Code::HostRevoked
             | Code::HostKeySignature
+            | Code::NonceRequired
+            | Code::NonceExpired
+            | Code::NonceInvalid
             | Code::IdentityKeySuperseded
+            | Code::HostKeyShared
             | Code::IdentityKeyExpired
             | Code::IdentityKeyOfOtherKind
+            | Code::TooManyNewIdentityKeys
             | Code::TooManyIdentityKeys => Reply::UnauthorizedError(UnauthorizedErrorReply {
                 retryable,
                 open_hgs,

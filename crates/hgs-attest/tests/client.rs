@@ -3,13 +3,15 @@
 mod common;
 
 use common::{
-    Registry, after, host_key, identity_key, service_keys, sign, signer, signer_key, stranger_key,
+    Registry, after, attempt, host_key, identity_key, nonces, service_keys, sign, signer,
+    signer_key, stranger_key,
 };
+use hgs_attest::Verdict;
 use hgs_attest::client::{
     self, Attempts, AttestationFailure, Attested, HostKeySignatureError, NotAsked, RefusedKind,
     SignedRequest,
 };
-use hgs_attest::host_key::{Verdict, evaluate};
+use hgs_attest::host_key::evaluate;
 use hgs_attest::wire::{
     AttestationOperationMode, HealthCertificateReply, MessageError, OperationModeErrorReply, Reply,
     ResultContent, SessionId,
@@ -36,7 +38,8 @@ fn asking() -> SignedRequest {
 
 /// The whole server: HTTP status and body.
 fn serve(registry: &mut Registry, body: &[u8], when: Time) -> (u16, Vec<u8>) {
-    match evaluate(body, registry, when) {
+    match evaluate(&attempt(body, &nonces(), when), registry) {
+        Verdict::Continue(continuation) => panic!("{continuation:?}"),
         Verdict::Refused(refusal) => (refusal.status(), refusal.reply().to_json()),
         Verdict::Healthy(grant) => {
             registry.record(&grant);

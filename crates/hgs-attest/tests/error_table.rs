@@ -1,10 +1,10 @@
 //! The error table of the protocol profile, read from the page itself, against what the code answers.
 
-use hgs_attest::host_key::IdentityRefusal;
+use hgs_attest::freshness::{FreshnessError, NONCE_HEADER};
 use hgs_attest::wire::{
     AttestationOperationMode, AttestationProvidedContentType, MessageError, Reply,
 };
-use hgs_attest::{Code, Reason, Refusal};
+use hgs_attest::{Code, IdentityRefusal, Reason, Refusal};
 use hgs_crypto::rsa::PublicKeyError;
 use hgs_pki::Time;
 use hgs_pki::health::HealthKind;
@@ -75,8 +75,26 @@ fn reasons() -> Vec<Reason> {
             recorded: HealthKind::Signing,
         }),
         Reason::IdentityRefused(IdentityRefusal::Superseded { at: time }),
-        Reason::IdentityRefused(IdentityRefusal::Expired { first_seen: time }),
+        Reason::IdentityRefused(IdentityRefusal::Expired {
+            first_seen: time,
+            now: time,
+        }),
+        Reason::IdentityRefused(IdentityRefusal::HostKeyShared {
+            at: time,
+            other: time,
+        }),
+        Reason::IdentityRefused(IdentityRefusal::TooManyNew { next: time }),
         Reason::IdentityRefused(IdentityRefusal::TooMany),
+        Reason::Freshness(FreshnessError::Missing),
+        Reason::Freshness(FreshnessError::Expired {
+            made: time,
+            now: time,
+        }),
+        Reason::Freshness(FreshnessError::Malformed {
+            header: NONCE_HEADER,
+        }),
+        Reason::Freshness(FreshnessError::Foreign),
+        Reason::Freshness(FreshnessError::Signature),
         Reason::OperationMode {
             expected: AttestationOperationMode::HostKey,
         },

@@ -3,15 +3,15 @@
 mod common;
 
 use common::{
-    HOST_ID, Registry, after, content, host_key, identity_key, request, request_for_signing, sign,
-    stranger_key,
+    HOST_ID, Registry, after, attempt, content, host_key, identity_key, nonces, request,
+    request_for_signing, sign, stranger_key,
 };
-use hgs_attest::host_key::{
-    HostIdentities, IdentityRecord, IdentityRefusal, IdentityTransition, MAX_IDENTITY_KEY_AGE,
-    MAX_IDENTITY_KEYS, Verdict, evaluate,
-};
+use hgs_attest::host_key::evaluate;
 use hgs_attest::wire::{AdRequest, AttestationRequest, Request, ResultContent, SessionId};
-use hgs_attest::{Code, KnownHost, Reason};
+use hgs_attest::{
+    Code, HostIdentities, IdentityRecord, IdentityRefusal, IdentityTransition, KnownHost,
+    MAX_IDENTITY_KEY_AGE, MAX_IDENTITY_KEYS, Reason, Verdict,
+};
 use hgs_crypto::hash::{sha256, sha256_of};
 use hgs_crypto::rsa::{PublicKeyError, SignatureScheme};
 use hgs_pki::Seconds;
@@ -44,8 +44,10 @@ fn a_registered_host_is_granted_a_certificate_over_its_identity_key() {
                 kind: HealthKind::Encryption,
                 first_seen: now(),
                 superseded: None,
+                returned: None,
             },
             supersedes: None,
+            forgets: None,
         }
     );
     assert_eq!(&facts, grant.facts());
@@ -321,7 +323,8 @@ fn what_is_no_attestation_request_is_refused() {
         (&too_large, Code::TooLarge),
         (&vec![b'['; 1000], Code::TooLarge),
     ] {
-        let Verdict::Refused(refusal) = evaluate(body, &registry, now()) else {
+        let Verdict::Refused(refusal) = evaluate(&attempt(body, &nonces(), now()), &registry)
+        else {
             panic!("granted: {:?}", String::from_utf8_lossy(body));
         };
         assert_eq!(refusal.code(), code);
@@ -431,8 +434,10 @@ fn a_host_with_as_many_keys_as_it_may_have_can_use_the_last_but_no_new_one() {
     let superseded = (1..MAX_IDENTITY_KEYS).map(|number| IdentityRecord {
         key: sha256(&number.to_be_bytes()),
         kind: HealthKind::Encryption,
-        first_seen: now(),
+        // They were not made within the last hour.
+        first_seen: now().checked_sub(Seconds::from_hours(2)).unwrap(),
         superseded: Some(now()),
+        returned: None,
     });
     registry.host().identities = HostIdentities::new(superseded);
     let grant = registry.grant(&last, now());

@@ -9,7 +9,7 @@ use std::process::Command;
 use common::{
     Registry, host_key, identity_key, request, request_for_signing, service_keys, signer,
 };
-use hgs_attest::host_key::RecordedGrant;
+use hgs_attest::RecordedGrant;
 use hgs_attest::issue::{self, IssueError, IssuedHealthCertificate, SerialNumber};
 use hgs_attest::wire::{AttestationRequest, HealthCertificateReply, Reply};
 use hgs_crypto::{CryptoError, Random, hex};
@@ -156,7 +156,7 @@ fn openssl_reads_the_health_statement_as_the_asn1_of_the_profile() {
             field.split_whitespace().collect::<Vec<_>>().join(" ")
         })
         .collect();
-    let policy = hgs_attest::host_key::policy_digest(host_key().public());
+    let policy = hgs_attest::host_key::policy_digest(host_key().public().digest());
     assert_eq!(
         fields,
         [

@@ -6,11 +6,11 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use common::{Registry, host_key, identity_key, request, service_keys, signer};
-use hgs_attest::host_key::{Verdict, evaluate};
+use common::{Registry, attempt, host_key, identity_key, nonces, request, service_keys, signer};
+use hgs_attest::host_key::evaluate;
 use hgs_attest::issue::{self, SerialNumber};
 use hgs_attest::wire::AttestationOperationMode;
-use hgs_attest::{Reason, Refusal, signing_certificates};
+use hgs_attest::{Reason, Refusal, Verdict, signing_certificates};
 use hgs_pki::health::{
     HealthCertificate, HealthCertificateError as Error, HealthKind, HealthValidity, TrustedSigner,
     TrustedSigners,
@@ -49,6 +49,7 @@ fn word(error: &Error) -> &'static str {
         Error::Certificate(CertificateError::UnsupportedVersion(_)) => "constraints",
         Error::Certificate(_) => "certificate",
         Error::UntrustedIssuer => "issuer",
+        Error::SignerExpired { .. } => "signer-expired",
         Error::IsSigner => "is-signer",
         Error::Version
         | Error::NoBasicConstraints
@@ -120,7 +121,9 @@ print(attestation.dumps(attestation.request(contents, [1])).decode())
 ";
     let body = python(folder.path(), &["-c", ask, &key(0), &key(3)]);
     let mut registry = Registry::with_host();
-    let Verdict::Healthy(grant) = evaluate(body.trim_end().as_bytes(), &registry, now()) else {
+    let nonces = nonces();
+    let attempt = attempt(body.trim_end().as_bytes(), &nonces, now());
+    let Verdict::Healthy(grant) = evaluate(&attempt, &registry) else {
         panic!("refused: {body}");
     };
     registry.record(&grant);

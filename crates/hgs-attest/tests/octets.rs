@@ -3,6 +3,7 @@
 mod common;
 
 use common::{host_key, identity_key, request, signer};
+use hgs_attest::freshness::FreshnessProof;
 use hgs_attest::wire::{
     AdRequest, AttestationOperationMode, ErrorDetail, ErrorReply, EvaluationLog,
     PolicyEvaluationErrorReply, Reply, Request, ResultContent, SessionId, TpmReplyContinue,
@@ -116,5 +117,23 @@ fn no_mutation_of_a_list_of_certificates_makes_it_panic() {
     fuzzing::fuzz_signing_certificates(&corpus[0]);
     for octets in Mutations::of(&corpus, &[b"0,", b"255", b"-1", b" "]).take(3_000) {
         fuzzing::fuzz_signing_certificates(&octets);
+    }
+}
+
+#[test]
+fn no_octets_upset_the_headers_of_freshness() {
+    let nonce = common::nonces().nonce(hgs_testkit::fixtures::now());
+    let corpus = [
+        nonce.to_header().into_bytes(),
+        FreshnessProof::new(nonce, vec![7; 256])
+            .to_header()
+            .into_bytes(),
+    ];
+    corpus
+        .iter()
+        .for_each(|octets| fuzzing::fuzz_freshness(octets));
+    let tokens: [&[u8]; 4] = [b".", b"=", b"====", b"AQ=="];
+    for octets in Mutations::of(&corpus, &tokens).take(4000) {
+        fuzzing::fuzz_freshness(&octets);
     }
 }

@@ -1,10 +1,14 @@
 //! An attestation in host-key mode: from the request's octets to the reply's.
 
-use hgs_attest::client;
-use hgs_attest::host_key::{HostIdentities, HostRegistry, RegisteredHost, Verdict, evaluate};
+use hgs_attest::freshness::NonceKey;
+use hgs_attest::host_key::evaluate;
 use hgs_attest::issue::{self, SerialNumber};
 use hgs_attest::wire::SessionId;
-use hgs_crypto::hash::Sha256Digest;
+use hgs_attest::{
+    Attempt, Credential, CredentialId, HostIdentities, HostRegistry, RegisteredHost, Verdict,
+    client,
+};
+use hgs_crypto::SecretBytes;
 use hgs_crypto::random::System;
 use hgs_crypto::rsa::{PublicKey, SignatureScheme};
 use hgs_pki::health::{HealthKind, HealthValidity};
@@ -36,6 +40,13 @@ pub(crate) fn in_process(effort: Effort, table: &mut Table) {
         .body()
         .to_vec();
     let registry = OneHost(host_key.public().clone());
+    let attempt = Attempt {
+        body: &request,
+        proof: None,
+        nonces: &NonceKey::new(&SecretBytes::new((0..32).collect())),
+        require_nonce: false,
+        now: now(),
+    };
 
     let mut keys = Keys::default();
     keys.hold(&signer.certificate, &signer.key);
@@ -50,7 +61,7 @@ pub(crate) fn in_process(effort: Effort, table: &mut Table) {
         assert!(signer.key.sign(scheme, &message).is_ok());
     };
     let attest = || {
-        let Verdict::Healthy(grant) = evaluate(&request, &registry, now()) else {
+        let Verdict::Healthy(grant) = evaluate(&attempt, &registry) else {
             panic!("the host is registered");
         };
         let serial = SerialNumber::draw(&mut System::new()).expect("the system has randomness");
@@ -70,12 +81,13 @@ pub(crate) fn in_process(effort: Effort, table: &mut Table) {
 struct OneHost(PublicKey);
 
 impl HostRegistry for OneHost {
-    fn host_with_key(&self, digest: &Sha256Digest) -> Option<RegisteredHost> {
-        (self.0.digest() == digest).then(|| RegisteredHost {
+    fn host_with(&self, credential: &CredentialId) -> Option<RegisteredHost> {
+        (*credential == CredentialId::HostKey(*self.0.digest())).then(|| RegisteredHost {
             host_id: Host::numbered(0).id,
             name: "bench".to_owned(),
-            host_key: self.0.clone(),
+            credential: Credential::HostKey(self.0.clone()),
             revoked: false,
+            returns_nonces: false,
             identities: HostIdentities::default(),
         })
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use hgs_crypto::hash::Sha256Digest;
 use hgs_crypto::random::System;
 use hgs_kps::wire::Algorithms;
 use hgs_kps::{
@@ -140,6 +141,10 @@ struct Everybody;
 impl HostRegistry for Everybody {
     fn standing(&self, _: &HostId) -> HostStanding {
         HostStanding::Registered
+    }
+
+    fn is_barred(&self, _: &Sha256Digest) -> bool {
+        false
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use hgs_attest::host_key::MAX_IDENTITY_KEY_AGE;
+use hgs_attest::MAX_IDENTITY_KEY_AGE;
 use hgs_crypto::CryptoError;
 use hgs_crypto::base64;
 use hgs_crypto::random::System;

@@ -202,7 +202,20 @@ fn of_attestation(failure: &AttestationFailure) -> Option<&'static str> {
             "ask the guardian's administrator why; a revoked host comes back with a new host key only",
         ),
         Code::HostKeySignature => Some("make a new host key and register it"),
-        Code::TooManyIdentityKeys => Some("have the host removed and added again on the guardian"),
+        Code::TooManyIdentityKeys => Some(
+            "make a new host key with `guarded-host host-key new` and have it registered in place of this one",
+        ),
+        Code::TooManyNewIdentityKeys => Some(
+            "find out why this host makes so many identity keys (a wrong clock, or two machines with one host key), and wait",
+        ),
+        Code::HostKeyShared => Some(
+            "another machine uses this host's key: a clone or a restored copy. Make a host key of its own for each with `guarded-host host-key new`, and register it",
+        ),
+        Code::NonceRequired => Some(
+            "update guarded-host on this host; if it was updated before and is an older version now, it needs a new host key",
+        ),
+        Code::NonceExpired => Some("set the clocks of the guardian's nodes right, and try again"),
+        Code::NonceInvalid => Some("try again; check that no proxy changes headers on the way"),
         Code::IdentityKeyInvalid
         | Code::IdentityKeySuperseded
         | Code::IdentityKeyExpired

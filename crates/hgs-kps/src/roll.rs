@@ -127,6 +127,10 @@ impl KeyProtection<'_> {
                 &self.caches.signatures,
             )?;
         facts.host = Some(host.clone());
+        // A revocation reaches every certificate of the host, whoever signed it.
+        if self.trust.hosts.is_barred(&host.statement().policy_digest) {
+            return Err(Reason::HostRevoked);
+        }
         if host.is_from_own_signer() {
             match self.trust.hosts.standing(&host.statement().host_id) {
                 HostStanding::Registered => {}

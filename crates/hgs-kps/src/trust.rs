@@ -1,5 +1,6 @@
 //! Whom and what a KPS believes, as arguments.
 
+use hgs_crypto::hash::Sha256Digest;
 use hgs_pki::health::{HostId, TrustedSigners};
 use hgs_pki::{CertificateCache, Seconds, SignatureCache, Time};
 use hgs_protector::ProtectorDigest;
@@ -43,6 +44,10 @@ pub enum HostStanding {
 pub trait HostRegistry {
     /// What is known of a host.
     fn standing(&self, host: &HostId) -> HostStanding;
+
+    /// Whether a host is revoked or denied here whose health certificates have this policy digest, whatever another
+    /// cluster calls it.
+    fn is_barred(&self, policy: &Sha256Digest) -> bool;
 }
 
 /// The tree of protectors that a KPS has released.

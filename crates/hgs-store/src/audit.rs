@@ -154,8 +154,16 @@ pub enum Action {
     AddHost,
     /// A host was barred.
     RevokeHost,
-    /// A host was forgotten.
+    /// A host was taken out of the registry.
     RemoveHost,
+    /// The host key of a removed host may be registered again.
+    ReadmitHostKey,
+    /// A host of another cluster gets no keys here.
+    DenyHost,
+    /// A host that was denied is denied no longer.
+    AllowHost,
+    /// A host presented an identity key again that had been superseded.
+    ReturnIdentityKey,
     /// The state was written to an encrypted file.
     ExportState,
     /// A file of another state was taken in.

@@ -5,7 +5,8 @@ use std::fmt;
 use hgs_pki::Thumbprint;
 
 use crate::model::{
-    AttestationSigner, CertificateRecord, Digest, Host, HostId, HostIdentity, SealedKey, Settings,
+    AttestationSigner, CertificateRecord, DeniedHost, Digest, Host, HostId, HostIdentity,
+    RemovedHost, SealedKey, Settings,
 };
 use crate::record::RecordKind;
 
@@ -26,6 +27,8 @@ pub(crate) enum Record {
     Host(Host),
     HostIdentity(HostIdentity),
     AttestationSigner(AttestationSigner),
+    RemovedHost(RemovedHost),
+    DeniedHost(DeniedHost),
 }
 
 /// A record's kind and name; `Display` is the name within its kind.
@@ -37,6 +40,8 @@ pub(crate) enum RecordKey {
     Host(HostId),
     HostIdentity(HostId, Digest),
     AttestationSigner(Thumbprint),
+    RemovedHost(Digest),
+    DeniedHost(Digest),
 }
 
 impl Change {
@@ -57,6 +62,8 @@ impl Record {
             Self::Host(value) => RecordKey::Host(value.id),
             Self::HostIdentity(value) => RecordKey::HostIdentity(value.host, value.public_key),
             Self::AttestationSigner(value) => RecordKey::AttestationSigner(value.thumbprint()),
+            Self::RemovedHost(value) => RecordKey::RemovedHost(value.host_key),
+            Self::DeniedHost(value) => RecordKey::DeniedHost(value.policy),
         }
     }
 
@@ -69,6 +76,8 @@ impl Record {
             Self::Host(value) => serde_json::to_string(value),
             Self::HostIdentity(value) => serde_json::to_string(value),
             Self::AttestationSigner(value) => serde_json::to_string(value),
+            Self::RemovedHost(value) => serde_json::to_string(value),
+            Self::DeniedHost(value) => serde_json::to_string(value),
         }
     }
 
@@ -81,6 +90,8 @@ impl Record {
             RecordKind::Host => Self::Host(serde_json::from_str(text)?),
             RecordKind::HostIdentity => Self::HostIdentity(serde_json::from_str(text)?),
             RecordKind::AttestationSigner => Self::AttestationSigner(serde_json::from_str(text)?),
+            RecordKind::RemovedHost => Self::RemovedHost(serde_json::from_str(text)?),
+            RecordKind::DeniedHost => Self::DeniedHost(serde_json::from_str(text)?),
         })
     }
 }
@@ -94,6 +105,8 @@ impl RecordKey {
             Self::Host(_) => RecordKind::Host,
             Self::HostIdentity(..) => RecordKind::HostIdentity,
             Self::AttestationSigner(_) => RecordKind::AttestationSigner,
+            Self::RemovedHost(_) => RecordKind::RemovedHost,
+            Self::DeniedHost(_) => RecordKind::DeniedHost,
         }
     }
 }
@@ -105,7 +118,9 @@ impl fmt::Display for RecordKey {
             Self::Certificate(thumbprint) | Self::AttestationSigner(thumbprint) => {
                 write!(formatter, "{thumbprint}")
             }
-            Self::PrivateKey(public_key) => write!(formatter, "{public_key}"),
+            Self::PrivateKey(digest) | Self::RemovedHost(digest) | Self::DeniedHost(digest) => {
+                write!(formatter, "{digest}")
+            }
             Self::Host(id) => write!(formatter, "{id}"),
             Self::HostIdentity(host, public_key) => write!(formatter, "{host}/{public_key}"),
         }
@@ -124,8 +139,8 @@ mod tests {
     use super::*;
     use crate::fixture::Fixture;
     use crate::model::{
-        CertificateKind, HostName, IdentityKind, Label, Lineage, Revocation, SerialNumber,
-        SignerStage,
+        AttestationMode, CertificateKind, Credential, HostName, IdentityKind, Label, Lineage,
+        Revocation, SerialNumber, SignerStage,
     };
 
     fn certificate() -> Certificate {
@@ -172,6 +187,7 @@ mod tests {
             rekey_window_until in option::of(time()),
         ) -> Settings {
             Settings {
+                attestation_mode: AttestationMode::HostKey,
                 name,
                 attestation_url,
                 key_protection_url,
@@ -218,12 +234,14 @@ mod tests {
             id in id(),
             name in name(),
             host_key: Vec<u8>,
+            returns_nonces: bool,
             added in time(),
             revoked in option::of((time(), any::<String>(), any::<String>())),
             last_attested in option::of(time()),
         ) -> Host {
             let revoked = revoked.map(|(time, reason, by)| Revocation { time, reason, by });
-            Host { id, name, host_key, added, revoked, last_attested }
+            let credential = Credential::HostKey(host_key);
+            Host { id, name, credential, added, revoked, last_attested, returns_nonces }
         }
     }
 
@@ -234,8 +252,33 @@ mod tests {
             public_key in digest(),
             first_seen in time(),
             superseded in option::of(time()),
+            returned in option::of(time()),
         ) -> HostIdentity {
-            HostIdentity { host, kind, public_key, first_seen, superseded }
+            HostIdentity { host, kind, public_key, first_seen, superseded, returned }
+        }
+    }
+
+    prop_compose! {
+        fn removed_host()(
+            host_key in digest(),
+            (id, name) in (id(), name()),
+            removed in time(),
+            (by, returns_nonces) in any::<(String, bool)>(),
+            readmitted in option::of(time()),
+            revoked in option::of((time(), any::<String>(), any::<String>())),
+        ) -> RemovedHost {
+            let revoked = revoked.map(|(time, reason, by)| Revocation { time, reason, by });
+            RemovedHost { host_key, id, name, removed, by, revoked, returns_nonces, readmitted }
+        }
+    }
+
+    prop_compose! {
+        fn denied_host()(
+            policy in digest(),
+            time in time(),
+            (reason, by) in any::<(String, String)>(),
+        ) -> DeniedHost {
+            DeniedHost { policy, denied: Revocation { time, reason, by } }
         }
     }
 
@@ -273,6 +316,8 @@ mod tests {
             host().prop_map(Record::Host),
             identity().prop_map(Record::HostIdentity),
             signer().prop_map(Record::AttestationSigner),
+            removed_host().prop_map(Record::RemovedHost),
+            denied_host().prop_map(Record::DeniedHost),
         ]
     }
 

@@ -187,6 +187,7 @@ pub(crate) fn attestation(identity_key: u64, kind: IdentityKind) -> Attestation 
         host: HOST,
         kind,
         identity_key: digest(identity_key),
+        returned_nonce: false,
         serial: SerialNumber::from_bytes(&[9]).unwrap(),
         policy: digest(0),
     }

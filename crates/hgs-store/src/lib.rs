@@ -47,17 +47,17 @@ pub use error::{Finding, MasterKeyError, OpenError, StoreError, Tampered};
 pub use high_water_mark::{Position, RolledBack};
 pub use lineage::{RETENTION, Seen, Standing};
 pub use model::{
-    AttestationSigner, CertificateKind, CertificateRecord, Digest, Host, HostId, HostIdentity,
-    HostName, IdentityKind, Label, Lineage, MAX_REKEY_WINDOW, NameError, Revocation, SealedKey,
-    SerialNumber, Settings, SettingsError, SignerStage,
+    AttestationMode, AttestationSigner, CertificateKind, CertificateRecord, Credential, DeniedHost,
+    Digest, Host, HostId, HostIdentity, HostName, IdentityKind, Label, Lineage, MAX_REKEY_WINDOW,
+    NameError, RemovedHost, Revocation, SealedKey, SerialNumber, Settings, SettingsError,
+    SignerStage,
 };
 pub use record::RecordKind;
 pub use release::{Recipient, Recorded, Release, ReleaseRefusal};
 pub use state::State;
 pub use store::{Accepted, Counters, Import, ImportError, Imported, Opening, Store};
 pub use transaction::{
-    Act, Attestation, MAX_DENIED, MAX_IDENTITY_KEYS, MAX_REASON_LENGTH, Refusal, SignerChange,
-    Transaction,
+    Act, Attestation, MAX_DENIED, MAX_REASON_LENGTH, Refusal, SignerChange, Transaction,
 };
 pub use usage::PairUsage;
 pub use writer::{Committed, Failure, Never, OnItsWay};

@@ -9,7 +9,8 @@ mod signer;
 pub(crate) mod text;
 
 pub use certificate::{CertificateKind, CertificateRecord, SealedKey};
-pub use host::{Host, HostIdentity, IdentityKind, Revocation};
+pub(crate) use host::policy_of_key;
+pub use host::{Credential, DeniedHost, Host, HostIdentity, IdentityKind, RemovedHost, Revocation};
 pub use names::{Digest, HostId, HostName, Label, Lineage, NameError, SerialNumber};
-pub use settings::{MAX_REKEY_WINDOW, Settings, SettingsError};
+pub use settings::{AttestationMode, MAX_REKEY_WINDOW, Settings, SettingsError};
 pub use signer::{AttestationSigner, SignerStage};

@@ -17,7 +17,7 @@
 
 use std::fmt;
 
-use hgs_crypto::CryptoError;
+use hgs_crypto::{CryptoError, SecretBytes};
 use hgs_custody::seal::{Authenticator, MasterKey, Sealer, Tag};
 use serde::{Deserialize, Serialize};
 
@@ -37,16 +37,22 @@ pub enum RecordKind {
     HostIdentity,
     /// A signer of health certificates.
     AttestationSigner,
+    /// What is left of a host that was removed.
+    RemovedHost,
+    /// A host of other clusters that gets no keys here.
+    DeniedHost,
 }
 
 impl RecordKind {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 8] = [
         Self::Settings,
         Self::Certificate,
         Self::PrivateKey,
         Self::Host,
         Self::HostIdentity,
         Self::AttestationSigner,
+        Self::RemovedHost,
+        Self::DeniedHost,
     ];
 
     /// The kind's name in the database and in audit records.
@@ -59,6 +65,8 @@ impl RecordKind {
             Self::Host => "host",
             Self::HostIdentity => "host-identity",
             Self::AttestationSigner => "attestation-signer",
+            Self::RemovedHost => "removed-host",
+            Self::DeniedHost => "denied-host",
         }
     }
 
@@ -81,6 +89,8 @@ pub(crate) struct Keys {
     pub(crate) audit: Authenticator,
     pub(crate) root: Authenticator,
     pub(crate) private_keys: Sealer,
+    /// Nothing in the store hangs from it: the nonces that hosts return are made under it.
+    pub(crate) attestation_nonces: SecretBytes,
 }
 
 impl Keys {
@@ -92,6 +102,7 @@ impl Keys {
             audit: master_key.authenticator("audit"),
             root: master_key.authenticator("root"),
             private_keys: master_key.sealer("private key"),
+            attestation_nonces: master_key.derive("attestation nonces"),
         }
     }
 

@@ -113,6 +113,9 @@ impl Release {
     pub(crate) fn check(&self, state: &State) -> Result<(), ReleaseRefusal> {
         let signer = state.attestation_signer(&self.signer);
         let signer = signer.ok_or(ReleaseRefusal::SignerNotTrusted)?;
+        if signer.certificate.validity().not_after < self.time {
+            return Err(ReleaseRefusal::SignerNotTrusted);
+        }
         match &self.recipient {
             Recipient::Registered(_) if !signer.is_own() => {
                 return Err(ReleaseRefusal::SignerNotTrusted);
@@ -122,6 +125,10 @@ impl Release {
                 return Err(ReleaseRefusal::SignerNotTrusted);
             }
             Recipient::Foreign(_) => {}
+        }
+        // A revocation reaches every health certificate of the host, whoever signed it.
+        if state.is_barred(&self.policy) {
+            return Err(ReleaseRefusal::HostRevoked);
         }
         if let Some(time) = signer.deny_before.filter(|time| self.issued < *time) {
             return Err(ReleaseRefusal::IssuedTooEarly(time));

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use hgs_attest::HostIdentities;
 use hgs_pki::Thumbprint;
 
 use crate::change::{Record, RecordKey};
 use crate::model::{
-    AttestationSigner, CertificateRecord, Digest, Host, HostId, HostIdentity, HostName, SealedKey,
-    Settings,
+    AttestationSigner, CertificateRecord, DeniedHost, Digest, Host, HostId, HostIdentity, HostName,
+    RemovedHost, SealedKey, Settings, policy_of_key,
 };
 use crate::record::Term;
 
@@ -23,9 +24,13 @@ pub struct State {
     hosts: Table<HostId, Host>,
     host_identities: Table<(HostId, Digest), HostIdentity>,
     attestation_signers: Table<Thumbprint, AttestationSigner>,
-    // Other ways to find a host; derived from `hosts`, not stored.
+    removed_hosts: Table<Digest, RemovedHost>,
+    denied_hosts: Table<Digest, DeniedHost>,
+    // Other ways to find a host; derived from `hosts` and `removed_hosts`, not stored.
     hosts_by_name: Arc<BTreeMap<String, HostId>>,
     hosts_by_key: Arc<BTreeMap<Digest, HostId>>,
+    hosts_by_policy: Arc<BTreeMap<Digest, HostId>>,
+    removed_by_policy: Arc<BTreeMap<Digest, Digest>>,
 }
 
 type Table<K, V> = Arc<BTreeMap<K, Stored<V>>>;
@@ -106,6 +111,12 @@ impl State {
         self.host(self.hosts_by_key.get(digest)?)
     }
 
+    /// The host whose health certificates have this policy digest.
+    #[must_use]
+    pub fn host_by_policy(&self, policy: &Digest) -> Option<&Host> {
+        self.host(self.hosts_by_policy.get(policy)?)
+    }
+
     /// The identity key with this digest, if that host ever attested with it.
     #[must_use]
     pub fn host_identity(&self, host: &HostId, public_key: &Digest) -> Option<&HostIdentity> {
@@ -116,6 +127,46 @@ impl State {
     pub fn host_identities(&self, host: &HostId) -> impl Iterator<Item = &HostIdentity> {
         let all = self.host_identities.range(every_key_of(host));
         all.map(|(_, stored)| &*stored.value)
+    }
+
+    /// The identity keys of a host, as the rules for them see it.
+    #[must_use]
+    pub fn identities(&self, host: &HostId) -> HostIdentities {
+        HostIdentities::new(self.host_identities(host).map(HostIdentity::record))
+    }
+
+    /// All hosts that were removed, by host key.
+    pub fn removed_hosts(&self) -> impl Iterator<Item = &RemovedHost> {
+        self.removed_hosts.values().map(|stored| &*stored.value)
+    }
+
+    /// What is left of the host whose host key's SubjectPublicKeyInfo has this SHA-256.
+    #[must_use]
+    pub fn removed_host(&self, host_key: &Digest) -> Option<&RemovedHost> {
+        find(&self.removed_hosts, host_key)
+    }
+
+    /// All hosts of other clusters that get no keys here, by policy digest.
+    pub fn denied_hosts(&self) -> impl Iterator<Item = &DeniedHost> {
+        self.denied_hosts.values().map(|stored| &*stored.value)
+    }
+
+    /// The denial of health certificates with this policy digest.
+    #[must_use]
+    pub fn denied_host(&self, policy: &Digest) -> Option<&DeniedHost> {
+        find(&self.denied_hosts, policy)
+    }
+
+    /// Whether health certificates with this policy digest are refused, whoever signed them: of a host that is or was
+    /// registered here and was revoked, and of one that is denied.
+    #[must_use]
+    pub fn is_barred(&self, policy: &Digest) -> bool {
+        let registered = self.host_by_policy(policy);
+        let removed = self.removed_by_policy.get(policy);
+        let removed = removed.and_then(|host_key| self.removed_host(host_key));
+        registered.is_some_and(|host| host.revoked.is_some())
+            || removed.is_some_and(RemovedHost::is_barred)
+            || self.denied_host(policy).is_some()
     }
 
     /// All attestation signers, by thumbprint.
@@ -183,6 +234,15 @@ impl State {
                 let key = value.thumbprint();
                 put(&mut self.attestation_signers, key, value, generation, term)
             }
+            Record::RemovedHost(value) => {
+                let (key, policy) = (value.host_key, policy_of_key(&value.host_key));
+                Arc::make_mut(&mut self.removed_by_policy).insert(policy, key);
+                put(&mut self.removed_hosts, key, value, generation, term)
+            }
+            Record::DeniedHost(value) => {
+                let key = value.policy;
+                put(&mut self.denied_hosts, key, value, generation, term)
+            }
         }
     }
 
@@ -202,6 +262,11 @@ impl State {
             RecordKey::AttestationSigner(thumbprint) => {
                 delete(&mut self.attestation_signers, thumbprint)
             }
+            RecordKey::RemovedHost(host_key) => {
+                Arc::make_mut(&mut self.removed_by_policy).remove(&policy_of_key(host_key));
+                delete(&mut self.removed_hosts, host_key)
+            }
+            RecordKey::DeniedHost(policy) => delete(&mut self.denied_hosts, policy),
         }
     }
 
@@ -223,6 +288,12 @@ impl State {
         written.extend(generations(&self.attestation_signers, |key| {
             RecordKey::AttestationSigner(*key)
         }));
+        written.extend(generations(&self.removed_hosts, |key| {
+            RecordKey::RemovedHost(*key)
+        }));
+        written.extend(generations(&self.denied_hosts, |key| {
+            RecordKey::DeniedHost(*key)
+        }));
         written
     }
 
@@ -233,11 +304,13 @@ impl State {
         }
         Arc::make_mut(&mut self.hosts_by_name).insert(host.name.folded(), host.id);
         Arc::make_mut(&mut self.hosts_by_key).insert(host.host_key_digest(), host.id);
+        Arc::make_mut(&mut self.hosts_by_policy).insert(host.credential.policy(), host.id);
     }
 
     fn forget_host(&mut self, id: &HostId) {
         Arc::make_mut(&mut self.hosts_by_name).retain(|_, other| other != id);
         Arc::make_mut(&mut self.hosts_by_key).retain(|_, other| other != id);
+        Arc::make_mut(&mut self.hosts_by_policy).retain(|_, other| other != id);
     }
 }
 

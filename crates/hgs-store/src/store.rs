@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use hgs_crypto::Random;
+use hgs_crypto::{Random, SecretBytes};
 use hgs_custody::SoftwareKey;
 use hgs_custody::seal::MasterKey;
 use rusqlite::Connection;
@@ -345,6 +345,12 @@ impl Store {
     pub fn check_pages(&self) -> Result<(), OpenError> {
         // By a connection of its own: whoever reads the log or the lineage need not wait for it.
         opening::check_integrity(&engine::open_reader(self.place.database())?)
+    }
+
+    /// The secret under which the service makes the nonces that hosts return, the same on every node.
+    #[must_use]
+    pub fn attestation_nonce_secret(&self) -> &SecretBytes {
+        &self.keys.attestation_nonces
     }
 
     /// What has been done since the store was opened.

@@ -126,13 +126,38 @@ pub enum Transaction {
         /// Why, for people.
         reason: String,
     },
-    /// Forgets a host and its identity keys.
+    /// Takes a host out of the registry. Its host key can't be registered again before it is readmitted.
     RemoveHost {
         /// Which host.
         id: HostId,
     },
+    /// The host key of a host that was removed may be registered again.
+    ReadmitHostKey {
+        /// SHA-256 of the key's SubjectPublicKeyInfo.
+        host_key: Digest,
+    },
+    /// A host of another cluster gets no keys here.
+    DenyHost {
+        /// The policy digest of its health certificates.
+        policy: Digest,
+        /// Why, for people.
+        reason: String,
+    },
+    /// A host that was denied is denied no longer.
+    AllowHost {
+        /// The policy digest of its health certificates.
+        policy: Digest,
+    },
     /// A host has attested and is about to get a health certificate.
     RecordAttestation(Attestation),
+    /// A host has presented an identity key that was superseded. It is recorded once for each key, and shows, when it
+    /// happens again with another, that two machines have one host key.
+    RecordReturnedIdentity {
+        /// Which host.
+        host: HostId,
+        /// SHA-256 of the identity key's SubjectPublicKeyInfo.
+        identity_key: Digest,
+    },
 }
 
 /// What changes about a signer.
@@ -159,6 +184,8 @@ pub struct Attestation {
     pub kind: IdentityKind,
     /// SHA-256 of the identity key's SubjectPublicKeyInfo.
     pub identity_key: Digest,
+    /// Whether the request was shown to have been made now.
+    pub returned_nonce: bool,
     /// The serial number of the health certificate.
     pub serial: SerialNumber,
     /// The digest of the policy that was evaluated.
@@ -173,10 +200,6 @@ pub struct Act {
     /// Who: a user of the administration socket, a host, or the service itself.
     pub actor: String,
 }
-
-/// Identity keys of one kind that a host may use while it is registered: superseded ones can't be
-/// forgotten, and a host that makes a new one for each request must not fill the store.
-pub const MAX_IDENTITY_KEYS: usize = 4096;
 
 /// Serial numbers on a signer's deny list.
 pub const MAX_DENIED: usize = 10_000;
@@ -227,7 +250,11 @@ impl Transaction {
             Self::AddHost { .. } => Action::AddHost,
             Self::RevokeHost { .. } => Action::RevokeHost,
             Self::RemoveHost { .. } => Action::RemoveHost,
+            Self::ReadmitHostKey { .. } => Action::ReadmitHostKey,
+            Self::DenyHost { .. } => Action::DenyHost,
+            Self::AllowHost { .. } => Action::AllowHost,
             Self::RecordAttestation(_) => Action::Attest,
+            Self::RecordReturnedIdentity { .. } => Action::ReturnIdentityKey,
         }
     }
 
@@ -253,6 +280,11 @@ impl Transaction {
             Self::AddHost { id, name, .. } => return Some((*id, Some(name))),
             Self::RevokeHost { id, .. } | Self::RemoveHost { id } => *id,
             Self::RecordAttestation(attestation) => attestation.host,
+            Self::RecordReturnedIdentity { host, .. } => *host,
+            Self::ReadmitHostKey { host_key } => {
+                let removed = state.removed_host(host_key)?;
+                return Some((removed.id, Some(&removed.name)));
+            }
             _ => return None,
         };
         Some((id, state.host(&id).map(|host| &host.name)))
@@ -302,7 +334,13 @@ impl Planner<'_> {
             Transaction::AddHost { id, name, host_key } => self.add_host(id, name, host_key),
             Transaction::RevokeHost { id, reason } => self.revoke_host(id, reason),
             Transaction::RemoveHost { id } => self.remove_host(id),
+            Transaction::ReadmitHostKey { host_key } => self.readmit_host_key(host_key),
+            Transaction::DenyHost { policy, reason } => self.deny_host(policy, reason),
+            Transaction::AllowHost { policy } => self.allow_host(policy),
             Transaction::RecordAttestation(attestation) => self.record_attestation(attestation),
+            Transaction::RecordReturnedIdentity { host, identity_key } => {
+                self.record_returned_identity(host, identity_key)
+            }
         }
     }
 

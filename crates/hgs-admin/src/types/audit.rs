@@ -120,6 +120,14 @@ pub enum Action {
     RevokeHost,
     /// A host was removed.
     RemoveHost,
+    /// The host key of a removed host was readmitted.
+    ReadmitHostKey,
+    /// A host of another cluster was denied.
+    DenyHost,
+    /// A host that was denied was allowed again.
+    AllowHost,
+    /// A host presented an identity key again that had been superseded.
+    ReturnIdentityKey,
     /// The state was exported to an encrypted file.
     ExportState,
     /// An export of another state was imported.

@@ -57,6 +57,18 @@ impl AttestationFailure {
         }
     }
 
+    /// Whether the same request can succeed with the nonce that came with this refusal.
+    #[must_use]
+    pub fn needs_new_nonce(&self) -> bool {
+        let Self::Refused(refused) = self else {
+            return false;
+        };
+        matches!(
+            refused.code(),
+            Some(Code::NonceRequired | Code::NonceExpired)
+        )
+    }
+
     /// Whether a request for a new identity key can succeed where this one can't.
     #[must_use]
     pub fn needs_new_identity_key(&self) -> bool {
@@ -68,6 +80,7 @@ impl AttestationFailure {
             Some(
                 Code::IdentityKeyInvalid
                     | Code::IdentityKeySuperseded
+                    | Code::HostKeyShared
                     | Code::IdentityKeyExpired
                     | Code::IdentityKeyOfOtherKind
             )

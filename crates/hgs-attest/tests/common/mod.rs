@@ -4,14 +4,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hgs_attest::host_key::{
-    Grant, HostIdentities, HostRegistry, RegisteredHost, Verdict, evaluate,
-};
+use hgs_attest::freshness::NonceKey;
+use hgs_attest::host_key::evaluate;
 use hgs_attest::wire::{
     AttestationProvidedContentType, AttestationRequest, ProvidedContent, SessionId,
 };
-use hgs_attest::{Code, Refusal, signer};
-use hgs_crypto::hash::Sha256Digest;
+use hgs_attest::{
+    Attempt, Code, Credential, CredentialId, Grant, HostIdentities, HostRegistry, Refusal,
+    RegisteredHost, Verdict, signer,
+};
+use hgs_crypto::SecretBytes;
 use hgs_crypto::rsa::{PrivateKey, SignatureScheme};
 use hgs_pki::health::HostId;
 use hgs_pki::{Certificate, Seconds, Time};
@@ -52,9 +54,25 @@ pub(crate) fn after(seconds: Seconds) -> Time {
     now().checked_add(seconds).unwrap()
 }
 
-/// Hosts by the digest of their keys.
+/// The key of the server's nonces.
+pub(crate) fn nonces() -> NonceKey {
+    NonceKey::new(&SecretBytes::new(vec![0x4e; 32]))
+}
+
+/// A request without a nonce, to a server that requires none.
+pub(crate) fn attempt<'a>(body: &'a [u8], nonces: &'a NonceKey, when: Time) -> Attempt<'a> {
+    Attempt {
+        body,
+        proof: None,
+        nonces,
+        require_nonce: false,
+        now: when,
+    }
+}
+
+/// Hosts by their credentials.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Registry(BTreeMap<Sha256Digest, RegisteredHost>);
+pub(crate) struct Registry(BTreeMap<CredentialId, RegisteredHost>);
 
 pub(crate) const HOST_ID: HostId = HostId::from_bytes([0x11; 16]);
 
@@ -65,15 +83,17 @@ impl Registry {
         let host = RegisteredHost {
             host_id: HOST_ID,
             name: "node-1".to_owned(),
-            host_key: host_key.clone(),
+            credential: Credential::HostKey(host_key.clone()),
             revoked: false,
+            returns_nonces: false,
             identities: HostIdentities::default(),
         };
-        Self(BTreeMap::from([(*host_key.digest(), host)]))
+        Self(BTreeMap::from([(host.credential.id(), host)]))
     }
 
     pub(crate) fn host(&mut self) -> &mut RegisteredHost {
-        self.0.get_mut(host_key().public().digest()).unwrap()
+        let digest = *host_key().public().digest();
+        self.0.get_mut(&CredentialId::HostKey(digest)).unwrap()
     }
 
     /// What the store does with a grant.
@@ -81,23 +101,24 @@ impl Registry {
         let host = self.host();
         assert_eq!(grant.host_id(), host.host_id);
         host.identities = host.identities.after(grant.transition());
+        host.returns_nonces |= grant.returned_nonce();
     }
 
     pub(crate) fn evaluate(&self, request: &AttestationRequest, when: Time) -> Verdict {
-        evaluate(&request.to_json(), self, when)
+        evaluate(&attempt(&request.to_json(), &nonces(), when), self)
     }
 
     pub(crate) fn grant(&self, request: &AttestationRequest, when: Time) -> Grant {
         match self.evaluate(request, when) {
             Verdict::Healthy(grant) => grant,
-            Verdict::Refused(refusal) => panic!("{refusal:?}"),
+            other => panic!("{other:?}"),
         }
     }
 
     pub(crate) fn refusal(&self, request: &AttestationRequest, when: Time) -> Refusal {
         match self.evaluate(request, when) {
             Verdict::Refused(refusal) => refusal,
-            Verdict::Healthy(grant) => panic!("{grant:?}"),
+            other => panic!("{other:?}"),
         }
     }
 
@@ -108,8 +129,8 @@ impl Registry {
 }
 
 impl HostRegistry for Registry {
-    fn host_with_key(&self, digest: &Sha256Digest) -> Option<RegisteredHost> {
-        self.0.get(digest).cloned()
+    fn host_with(&self, credential: &CredentialId) -> Option<RegisteredHost> {
+        self.0.get(credential).cloned()
     }
 }
 

@@ -7,14 +7,18 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
-use hgs_attest::Endpoint;
-use hgs_attest::host_key::{HostIdentities, HostRegistry, RegisteredHost, Verdict, evaluate};
+use hgs_attest::freshness::NonceKey;
+use hgs_attest::host_key::evaluate;
 use hgs_attest::wire::{AttestationOperationMode, HealthCertificateReply, Reply, ResultContent};
-use hgs_attest::{issue, service_info, signing_certificates};
+use hgs_attest::{
+    Attempt, Credential, CredentialId, Endpoint, HostIdentities, HostRegistry, RegisteredHost,
+    Verdict, issue, service_info, signing_certificates,
+};
 use hgs_client::clock::Clock;
 use hgs_client::configuration::{Configuration, Endpoints, Services};
 use hgs_client::host_key::HostKeySize;
 use hgs_client::{Folders, GuardedHost, Surroundings};
+use hgs_crypto::SecretBytes;
 use hgs_crypto::hash::Sha256Digest;
 use hgs_crypto::rsa::{PrivateKey, PublicKey};
 use hgs_kps::wire::{RollTransportKeyRequest, RollTransportKeyResponse};
@@ -162,7 +166,8 @@ impl TestGuardian {
         let registered = RegisteredHost {
             host_id: HostId::from_bytes([7; 16]),
             name: "host".to_owned(),
-            host_key: host_key.clone(),
+            credential: Credential::HostKey(host_key.clone()),
+            returns_nonces: false,
             revoked: false,
             identities: HostIdentities::default(),
         };
@@ -202,7 +207,10 @@ fn key_ring(guardian: &Guardian) -> Arc<KeyRing> {
 }
 
 impl HostRegistry for World {
-    fn host_with_key(&self, digest: &Sha256Digest) -> Option<RegisteredHost> {
+    fn host_with(&self, credential: &CredentialId) -> Option<RegisteredHost> {
+        let CredentialId::HostKey(digest) = credential else {
+            return None;
+        };
         self.hosts.get(digest).cloned()
     }
 }
@@ -250,8 +258,16 @@ impl World {
             let refusal = hgs_attest::Refusal::from(reason);
             return (refusal.status(), refusal.reply().to_json());
         }
-        let grant = match evaluate(body, self, now) {
+        let attempt = Attempt {
+            body,
+            proof: None,
+            nonces: &NonceKey::new(&SecretBytes::new((0..32).collect())),
+            require_nonce: false,
+            now,
+        };
+        let grant = match evaluate(&attempt, self) {
             Verdict::Healthy(grant) => grant,
+            Verdict::Continue(continuation) => panic!("{continuation:?}"),
             Verdict::Refused(refusal) => return (refusal.status(), refusal.reply().to_json()),
         };
         let host = self
@@ -347,6 +363,10 @@ impl hgs_kps::HostRegistry for Standings<'_> {
             Some(known) if known.revoked => HostStanding::Revoked,
             Some(_) => HostStanding::Registered,
         }
+    }
+
+    fn is_barred(&self, _: &Sha256Digest) -> bool {
+        false
     }
 }
 

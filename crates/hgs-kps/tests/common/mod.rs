@@ -2,10 +2,11 @@
 #![allow(dead_code, reason = "each test program uses its own part")]
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hgs_crypto::SecretBytes;
+use hgs_crypto::hash::Sha256Digest;
 use hgs_kps::{
     Caches, CertificateKind, HeldCertificate, HostRegistry, HostStanding, KeyProtection, KeyRing,
     Lineage, PendingRoll, Recorded, Refusal, Release, Released, SKEW, SeenProtector,
@@ -127,6 +128,8 @@ pub(crate) struct Service {
     pub(crate) keys: Keys,
     pub(crate) signers: TrustedSigners,
     pub(crate) hosts: BTreeMap<HostId, HostStanding>,
+    /// Policy digests of hosts that are barred.
+    pub(crate) barred: BTreeSet<Sha256Digest>,
     pub(crate) seen: RefCell<BTreeMap<ProtectorDigest, SeenProtector>>,
     pub(crate) caches: Caches,
     pub(crate) refuse_superseded: bool,
@@ -140,9 +143,16 @@ impl HostRegistry for BTreeMapHosts<'_> {
     fn standing(&self, host: &HostId) -> HostStanding {
         self.0.get(host).copied().unwrap_or(HostStanding::Unknown)
     }
+
+    fn is_barred(&self, policy: &Sha256Digest) -> bool {
+        self.1.contains(policy)
+    }
 }
 
-struct BTreeMapHosts<'a>(&'a BTreeMap<HostId, HostStanding>);
+struct BTreeMapHosts<'a>(
+    &'a BTreeMap<HostId, HostStanding>,
+    &'a BTreeSet<Sha256Digest>,
+);
 
 struct Seen<'a>(&'a BTreeMap<ProtectorDigest, SeenProtector>);
 
@@ -160,6 +170,7 @@ impl Service {
             ring: ring(members),
             keys: Keys::of(&guardians),
             signers: TrustedSigners::new(vec![ours]),
+            barred: BTreeSet::new(),
             hosts: BTreeMap::from([
                 (Host::numbered(0).id, HostStanding::Registered),
                 (Host::numbered(1).id, HostStanding::Registered),
@@ -184,7 +195,7 @@ impl Service {
         version: ServiceVersion,
         keys: &mut dyn KeyWork,
     ) -> Result<Release, Refusal> {
-        let hosts = BTreeMapHosts(&self.hosts);
+        let hosts = BTreeMapHosts(&self.hosts, &self.barred);
         let mut random = self.random.borrow_mut();
         let seen = self.seen.borrow().clone();
         let trust = Trust {

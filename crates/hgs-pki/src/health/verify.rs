@@ -19,6 +19,14 @@ pub enum HealthCertificateError {
     /// Check 2: no trusted attestation signer issued it.
     #[error("health certificate was issued by no trusted attestation signer")]
     UntrustedIssuer,
+    /// Check 2: the certificate of the signer has ended.
+    #[error("the certificate of the attestation signer ended at {not_after}; it is {now}")]
+    SignerExpired {
+        /// Its last second.
+        not_after: Time,
+        /// The time of the check.
+        now: Time,
+    },
     /// Check 2: it is the certificate of a signer, or one over a signer's key.
     #[error("certificate is that of an attestation signer, not of a host")]
     IsSigner,
@@ -190,6 +198,10 @@ fn verified(
     now: Time,
     skew: Seconds,
 ) -> Result<VerifiedHealthCertificate, HealthCertificateError> {
+    let not_after = signer.certificate().validity().not_after;
+    if now > not_after {
+        return Err(HealthCertificateError::SignerExpired { not_after, now });
+    }
     check_is_leaf(&certificate)?;
     check_purpose(&certificate, kind)?;
     let statement = read_statement(&certificate)?;

@@ -10,10 +10,10 @@ mod signers;
 use std::sync::Arc;
 
 use hgs_admin::types::{
-    AddCertificate, AddHost, AddSigner, AddedCertificate, AttestationMode, AuditQuery, AuditRecord,
-    Certificate, CertificateDetail, CertificateUsage, Facts, GuardianDocument, Host, HostDetail,
-    Listener, ListenerName, NewCertificate, RecordExport, RemoveCertificate, RevokeHost,
-    ServerSettings, SetCertificate, SetServer, SetSigner, Signer, Status,
+    AddCertificate, AddHost, AddSigner, AddedCertificate, AuditQuery, AuditRecord, Certificate,
+    CertificateDetail, CertificateUsage, Facts, GuardianDocument, Host, HostDetail, Listener,
+    ListenerName, NewCertificate, RecordExport, RemoveCertificate, RevokeHost, ServerSettings,
+    SetCertificate, SetServer, SetSigner, Signer, Status,
 };
 use hgs_admin::{AdminError, Administration, ErrorCode, HostSelector, SignerSelector, WithKey};
 use hgs_crypto::random::System;
@@ -53,7 +53,7 @@ impl Administration for AdminHandler {
             name: state.settings().name.to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             time: now.to_string(),
-            attestation_mode: AttestationMode::HostKey,
+            attestation_mode: views::attestation_mode(state.settings().attestation_mode),
             attestation_urls: urls
                 .iter()
                 .map(|url| format!("{url}/Attestation"))
@@ -206,7 +206,7 @@ impl Administration for AdminHandler {
         identities.sort_by_key(|identity| std::cmp::Reverse(identity.first_seen));
         Ok(HostDetail {
             host: views::host(host),
-            host_key: views::public_key_pem(&host.host_key),
+            host_key: views::public_key_pem(host.host_key()),
             identity_keys: identities.into_iter().map(views::identity_key).collect(),
         })
     }

@@ -3,15 +3,22 @@
 use std::fmt::Display;
 
 use hgs_admin::types::{
-    Action, AuditRecord, Certificate, CertificateDetail, CertificateKind, Host, IdentityKey,
-    IdentityKind, Outcome, Revocation, Signer, SignerStage, Standing,
+    Action, AttestationMode, AuditRecord, Certificate, CertificateDetail, CertificateKind, Host,
+    IdentityKey, IdentityKind, Outcome, Revocation, Signer, SignerStage, Standing,
 };
 use hgs_attest::signer::SignerStage as StageOfOwn;
 use hgs_crypto::{base64, hex};
 use hgs_store::{
-    AttestationSigner, AuditRecord as StoredAuditRecord, CertificateKind as StoredKind,
-    CertificateRecord, Host as StoredHost, HostIdentity, IdentityKind as StoredIdentityKind,
+    AttestationMode as StoredMode, AttestationSigner, AuditRecord as StoredAuditRecord,
+    CertificateKind as StoredKind, CertificateRecord, Host as StoredHost, HostIdentity,
+    IdentityKind as StoredIdentityKind,
 };
+
+pub(super) fn attestation_mode(mode: StoredMode) -> AttestationMode {
+    match mode {
+        StoredMode::HostKey => AttestationMode::HostKey,
+    }
+}
 
 fn kind(kind: StoredKind) -> CertificateKind {
     match kind {
@@ -179,6 +186,10 @@ fn action(action: hgs_store::Action) -> Action {
         Stored::AddHost => Action::AddHost,
         Stored::RevokeHost => Action::RevokeHost,
         Stored::RemoveHost => Action::RemoveHost,
+        Stored::ReadmitHostKey => Action::ReadmitHostKey,
+        Stored::DenyHost => Action::DenyHost,
+        Stored::AllowHost => Action::AllowHost,
+        Stored::ReturnIdentityKey => Action::ReturnIdentityKey,
         Stored::ExportState => Action::ExportState,
         Stored::ImportState => Action::ImportState,
         Stored::RotateMasterKey => Action::RotateMasterKey,

@@ -77,6 +77,8 @@ pub struct Attestation {
         deserialize_with = "period::between::<_, 0, HOUR>"
     )]
     pub clock_skew: Duration,
+    /// Whether a host that has never returned a nonce has to return one.
+    pub require_nonce: bool,
 }
 
 impl Default for Attestation {
@@ -84,6 +86,7 @@ impl Default for Attestation {
         Self {
             health_certificate_validity: Duration::from_hours(8),
             clock_skew: Duration::from_mins(1),
+            require_nonce: false,
         }
     }
 }

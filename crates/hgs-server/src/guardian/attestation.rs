@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hgs_attest::host_key::{Grant, RecordedGrant, Verdict, evaluate};
+use hgs_attest::freshness::Nonce;
 use hgs_attest::issue::{self, IssueError, IssuedHealthCertificate, SerialNumber};
-use hgs_attest::wire::{AttestationOperationMode, Reply};
-use hgs_attest::{Endpoint, Facts, Reason, Refusal, service_info, signing_certificates};
+use hgs_attest::wire::Reply;
+use hgs_attest::{
+    Attempt, Continuation, Endpoint, Grant, Mode, Reason, RecordedGrant, Refusal, Verdict,
+    service_info, signing_certificates,
+};
 use hgs_crypto::hex;
 use hgs_crypto::random::System;
 use hgs_pki::health::HealthValidity;
@@ -17,32 +20,56 @@ use hgs_store::{
 use tracing::error;
 
 use super::Guardian;
-use super::hosts::{Registry, from_health, identity_kind};
+use super::hosts::{Registry, from_health};
 use super::key_work::SnapshotKeys;
 use super::ledger;
 use super::observer::Decision;
 use super::signers::Signers;
 use super::workers::Turn;
 
-/// How hosts attest here.
-const MODE: AttestationOperationMode = AttestationOperationMode::HostKey;
+/// One request of a host.
+#[derive(Debug, Clone)]
+pub(crate) struct AttestationRequest {
+    pub(crate) body: Bytes,
+    /// The value of the header with the nonce that the host returns.
+    pub(crate) proof: Option<String>,
+}
 
 /// What a host gets.
 #[must_use = "the host waits for its reply"]
 pub(crate) enum Attested {
     /// A health certificate; the attestation is on record.
     Issued(IssuedHealthCertificate),
+    /// A reply that asks for more.
+    Continue(Reply),
     /// None.
     Refused(Refusal),
+}
+
+/// What was decided, before it is counted and logged.
+enum Decided {
+    Issued(IssuedHealthCertificate, u64),
+    Continue(Continuation),
 }
 
 /// A refusal, and the number of the record that it has of its own.
 type RecordedRefusal = (Refusal, Option<u64>);
 
 impl Guardian {
+    /// How hosts attest here.
+    pub(crate) fn mode(&self) -> &dyn Mode {
+        let mode = self.store.state().settings().attestation_mode;
+        self.modes.of(mode)
+    }
+
     /// What the service says of itself.
-    pub(crate) fn service_info() -> Reply {
-        service_info(MODE)
+    pub(crate) fn service_info(&self) -> Reply {
+        service_info(self.mode().operation_mode())
+    }
+
+    /// What a host is to return with its next request.
+    pub(crate) fn nonce(&self) -> Nonce {
+        self.nonces.nonce(self.clock.now())
     }
 
     /// The body of `signingCertificates`.
@@ -51,18 +78,29 @@ impl Guardian {
         signing_certificates::write(&Signers::at(&state, self.clock.now()).published())
     }
 
-    /// Decides what a host gets that sent `body` to `endpoint`, and sees to it that this is recorded, counted and
+    /// Decides what a host gets that sent `request` to `endpoint`, and sees to it that this is recorded, counted and
     /// logged.
-    pub(crate) async fn attest(self: &Arc<Self>, endpoint: Endpoint, body: Bytes) -> Attested {
+    pub(crate) async fn attest(
+        self: &Arc<Self>,
+        endpoint: Endpoint,
+        request: AttestationRequest,
+    ) -> Attested {
         let now = self.clock.now();
-        let decided = match endpoint.check_mode(MODE) {
-            Ok(()) => self.decide_attestation(body, now).await,
+        let decided = match endpoint.check_mode(self.mode().operation_mode()) {
+            Ok(()) => self.decide_attestation(request, now).await,
             Err(reason) => Err(unrecorded(reason)),
         };
         let (attested, decision) = match decided {
-            Ok((issued, sequence)) => {
+            Ok(Decided::Issued(issued, sequence)) => {
                 let decision = issued_decision(&issued, sequence);
                 (Attested::Issued(issued), decision)
+            }
+            Ok(Decided::Continue(continuation)) => {
+                let decision = Decision {
+                    outcome: "continue",
+                    ..Decision::default()
+                };
+                (Attested::Continue(continuation.reply), decision)
             }
             Err((refusal, record)) => {
                 let decision = self.refused_decision(&refusal, record);
@@ -75,23 +113,35 @@ impl Guardian {
 
     async fn decide_attestation(
         self: &Arc<Self>,
-        body: Bytes,
+        request: AttestationRequest,
         now: Time,
-    ) -> Result<(IssuedHealthCertificate, u64), RecordedRefusal> {
-        match self.evaluate(body.clone(), now).await {
-            Verdict::Healthy(grant) => self.admit(grant, body, now).await,
+    ) -> Result<Decided, RecordedRefusal> {
+        match self.evaluate(request.clone(), now).await {
+            Verdict::Healthy(grant) => {
+                let (issued, sequence) = self.admit(grant, request, now).await?;
+                Ok(Decided::Issued(issued, sequence))
+            }
+            Verdict::Continue(continuation) => Ok(Decided::Continue(continuation)),
             Verdict::Refused(refusal) => Err(self.record_attestation_refusal(refusal, now).await),
         }
     }
 
-    async fn evaluate(self: &Arc<Self>, body: Bytes, now: Time) -> Verdict {
+    async fn evaluate(self: &Arc<Self>, request: AttestationRequest, now: Time) -> Verdict {
         let guardian = Arc::clone(self);
         let evaluation = move |_: &mut Turn| {
             let registry = Registry {
                 state: &guardian.store.state(),
                 keys: &guardian.host_keys,
             };
-            evaluate(&body, &registry, now)
+            let attempt = Attempt {
+                body: &request.body,
+                proof: request.proof.as_deref(),
+                nonces: &guardian.nonces,
+                require_nonce: guardian.policy.require_nonce,
+                now,
+            };
+            let mode = guardian.mode();
+            mode.evaluate(&attempt, &registry, &mut System::new())
         };
         self.workers.run(evaluation).await
     }
@@ -100,7 +150,7 @@ impl Guardian {
     async fn admit(
         self: &Arc<Self>,
         grant: Grant,
-        body: Bytes,
+        request: AttestationRequest,
         now: Time,
     ) -> Result<(IssuedHealthCertificate, u64), RecordedRefusal> {
         let (attestation, serial) = attestation(&grant).map_err(unrecorded)?;
@@ -111,7 +161,7 @@ impl Guardian {
         };
         let committed = match ledger::attestation(&self.store, attestation, act).await {
             Ok(committed) => committed,
-            Err(Failure::Refused(_)) => return Err((self.refused_since(body, now).await, None)),
+            Err(Failure::Refused(_)) => return Err((self.refused_since(request, now).await, None)),
             Err(Failure::Store(failure)) => return Err(unrecorded(unavailable(&failure))),
         };
         let guardian = Arc::clone(self);
@@ -125,10 +175,10 @@ impl Guardian {
 
     /// The state has changed between decision and record, and the store has recorded that it refused. What the new
     /// state says is what the host is told.
-    async fn refused_since(self: &Arc<Self>, body: Bytes, now: Time) -> Refusal {
-        match self.evaluate(body, now).await {
+    async fn refused_since(self: &Arc<Self>, request: AttestationRequest, now: Time) -> Refusal {
+        match self.evaluate(request, now).await {
             Verdict::Refused(refusal) => refusal,
-            Verdict::Healthy(_) => Refusal::from(Reason::Unavailable),
+            Verdict::Healthy(_) | Verdict::Continue(_) => Refusal::from(Reason::Unavailable),
         }
     }
 
@@ -207,17 +257,11 @@ fn is_of_a_proved_host(refusal: &Refusal) -> bool {
 fn attestation(grant: &Grant) -> Result<(Attestation, SerialNumber), Reason> {
     let serial = SerialNumber::draw(&mut System::new()).map_err(internal)?;
     let recorded_serial = hgs_store::SerialNumber::from_bytes(serial.octets()).map_err(internal)?;
-    let Facts {
-        identity_key: Some(identity_key),
-        ..
-    } = grant.facts()
-    else {
-        return Err(Reason::Internal);
-    };
     let attestation = Attestation {
         host: HostId::from_bytes(*grant.host_id().as_bytes()),
-        kind: identity_kind(grant.kind()),
-        identity_key: Digest::from_bytes(*identity_key),
+        kind: grant.kind().into(),
+        identity_key: Digest::from_bytes(*grant.identity_key().digest()),
+        returned_nonce: grant.returned_nonce(),
         serial: recorded_serial,
         policy: Digest::from_bytes(grant.statement().policy_digest),
     };

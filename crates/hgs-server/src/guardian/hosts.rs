@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use hgs_attest::host_key::{self, HostIdentities, IdentityRecord, RegisteredHost};
+use hgs_attest::{Credential, CredentialId, RegisteredHost};
 use hgs_crypto::hash::Sha256Digest;
 use hgs_crypto::rsa::PublicKey;
 use hgs_kps::HostStanding;
-use hgs_pki::health::{self, HealthKind};
-use hgs_store::{Digest, Host, HostId, HostIdentity, IdentityKind, State};
+use hgs_pki::health;
+use hgs_store::{Digest, Host, HostId, State};
 use tracing::error;
 
 /// The hosts of one state.
@@ -25,16 +25,19 @@ pub(crate) struct HostKeys(Mutex<BTreeMap<Digest, PublicKey>>);
 /// Keys that are kept; more than most sites have hosts.
 const MOST_KEYS: usize = 16_384;
 
-impl host_key::HostRegistry for Registry<'_> {
-    fn host_with_key(&self, digest: &Sha256Digest) -> Option<RegisteredHost> {
+impl hgs_attest::HostRegistry for Registry<'_> {
+    fn host_with(&self, credential: &CredentialId) -> Option<RegisteredHost> {
+        let CredentialId::HostKey(digest) = credential else {
+            return None;
+        };
         let host = self.state.host_by_key(&Digest::from_bytes(*digest))?;
-        let identities = self.state.host_identities(&host.id).map(identity_record);
         Some(RegisteredHost {
             host_id: to_health(&host.id),
             name: host.name.to_string(),
-            host_key: self.keys.read(host)?,
+            credential: Credential::HostKey(self.keys.read(host)?),
             revoked: host.revoked.is_some(),
-            identities: HostIdentities::new(identities),
+            returns_nonces: host.returns_nonces,
+            identities: self.state.identities(&host.id),
         })
     }
 }
@@ -47,6 +50,10 @@ impl hgs_kps::HostRegistry for Registry<'_> {
             Some(_) => HostStanding::Registered,
         }
     }
+
+    fn is_barred(&self, policy: &Sha256Digest) -> bool {
+        self.state.is_barred(&Digest::from_bytes(*policy))
+    }
 }
 
 impl HostKeys {
@@ -55,7 +62,7 @@ impl HostKeys {
         if let Some(key) = self.lock().get(&digest) {
             return Some(key.clone());
         }
-        let key = PublicKey::from_spki_der(&host.host_key)
+        let key = PublicKey::from_spki_der(host.host_key())
             .inspect_err(|error| error!(host = %host.id, %error, "a host's key can't be read"))
             .ok()?;
         let mut keys = self.lock();
@@ -69,26 +76,6 @@ impl HostKeys {
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Digest, PublicKey>> {
         // Nothing between lock and unlock can panic half-way through a change.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn identity_record(identity: &HostIdentity) -> IdentityRecord {
-    IdentityRecord {
-        key: *identity.public_key.as_bytes(),
-        kind: match identity.kind {
-            IdentityKind::Encryption => HealthKind::Encryption,
-            IdentityKind::Signing => HealthKind::Signing,
-        },
-        first_seen: identity.first_seen,
-        superseded: identity.superseded,
-    }
-}
-
-/// The kind of an identity key in the words of the store.
-pub(crate) fn identity_kind(kind: HealthKind) -> IdentityKind {
-    match kind {
-        HealthKind::Encryption => IdentityKind::Encryption,
-        HealthKind::Signing => IdentityKind::Signing,
     }
 }
 

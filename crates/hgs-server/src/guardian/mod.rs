@@ -19,6 +19,7 @@ mod initialise;
 mod key_work;
 mod keys;
 mod ledger;
+mod modes;
 mod observer;
 mod overview;
 mod proof;
@@ -37,6 +38,7 @@ mod workers;
 
 use std::sync::{Arc, OnceLock};
 
+use hgs_attest::freshness::NonceKey;
 use hgs_crypto::random::System;
 use hgs_custody::seal::MasterKey;
 use hgs_custody_pkcs11::Tokens;
@@ -55,7 +57,7 @@ pub use rotation::{CertifyError, RotationError};
 pub use running::{Running, StartError};
 pub use trace::examine_stopped;
 
-pub(crate) use attestation::Attested;
+pub(crate) use attestation::{AttestationRequest, Attested};
 pub(crate) use initialise::communications as communications_template;
 pub(crate) use keys::Snapshot;
 pub(crate) use requirements::findings;
@@ -67,6 +69,7 @@ use crate::http::Addresses;
 use crate::{Config, Metrics};
 use hosts::HostKeys;
 use keys::{Places, Snapshots};
+use modes::Modes;
 use observer::Observer;
 use release::Policy;
 use strangers::Strangers;
@@ -90,6 +93,9 @@ pub struct Guardian {
     workers: Workers,
     observer: Observer,
     strangers: Strangers,
+    modes: Modes,
+    /// The key of the nonces that hosts return, the same on every node.
+    nonces: NonceKey,
     // Dropped last: whoever waits for the end of the guardian then finds its state closed.
     _alive: mpsc::Sender<()>,
 }
@@ -131,6 +137,7 @@ impl Guardian {
             warn!("a re-key window is open: what a compromised guardian signed is accepted unseen");
         }
         let tokens = Tokens::new(config.pkcs11.settings());
+        let nonces = NonceKey::new(store.attestation_nonce_secret());
         let guardian = Self {
             snapshots: Snapshots::new(Places {
                 store: &store,
@@ -147,6 +154,8 @@ impl Guardian {
             workers: Workers::new(),
             observer: Observer::new(metrics),
             strangers: Strangers::default(),
+            modes: Modes::default(),
+            nonces,
             _alive: alive,
         };
         guardian.rotate(guardian.clock.now())?;

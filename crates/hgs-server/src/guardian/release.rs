@@ -347,6 +347,8 @@ pub(super) fn digest(protector: &ProtectorDigest) -> Digest {
 pub(crate) struct Policy {
     /// How far the clocks of signers may be ahead.
     pub(crate) clock_skew: Seconds,
+    /// Whether hosts have to return a nonce that never have.
+    pub(crate) require_nonce: bool,
     /// For how long hosts may keep key material, where that is allowed.
     pub(crate) caching_time: Seconds,
     /// How often they may use it meanwhile.

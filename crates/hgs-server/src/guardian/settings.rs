@@ -49,6 +49,7 @@ impl Policy {
         let seconds = |duration: Duration| Seconds::new(duration.as_secs());
         Self {
             clock_skew: seconds(config.attestation.clock_skew),
+            require_nonce: config.attestation.require_nonce,
             caching_time: seconds(config.key_protection.key_material_caching_time),
             offline_unwraps: u32::try_from(config.key_protection.key_material_caching_unwraps)
                 .unwrap_or(u32::MAX),

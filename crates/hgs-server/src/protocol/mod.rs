@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use hgs_attest::freshness::{NONCE_HEADER, PROOF_HEADER};
 use hgs_kps::wire::CONTENT_TYPE as XML;
-use hyper::header::{ALLOW, HeaderValue, RETRY_AFTER};
-use hyper::{Method, StatusCode};
+use hyper::header::{ALLOW, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::{HeaderMap, Method, StatusCode};
 
 use self::family::Family;
 use self::routes::{Operation, Route, find};
-use crate::guardian::{Attested, Guardian};
+use crate::guardian::{AttestationRequest, Attested, Guardian};
 use crate::http::{Request, Response, Service};
 
 pub(crate) use family::JSON;
@@ -26,8 +27,9 @@ impl Protocols {
         Self(guardian)
     }
 
-    async fn answer(&self, operation: Operation, body: Bytes) -> Response {
+    async fn answer(&self, operation: Operation, request: Request) -> Response {
         let guardian = &self.0;
+        let Request { body, headers, .. } = request;
         match operation {
             Operation::RollTransportKey(version) => match guardian.roll(version, body).await {
                 Ok(document) => Response::new(StatusCode::OK, XML, document),
@@ -37,14 +39,40 @@ impl Protocols {
                 Ok(document) => Response::new(StatusCode::OK, XML, Bytes::from_owner(document)),
                 Err(refusal) => family::key_protection_error(&refusal),
             },
-            Operation::ServiceInfo => json(Guardian::service_info().to_json()),
-            Operation::Attest(endpoint) => match guardian.attest(endpoint, body).await {
-                Attested::Issued(issued) => json(issued.reply().to_json()),
-                Attested::Refused(refusal) => family::attestation_error(&refusal),
-            },
+            Operation::ServiceInfo => self.with_nonce(json(guardian.service_info().to_json())),
+            Operation::Attest(endpoint) => {
+                let proof = proof(&headers);
+                let request = AttestationRequest { body, proof };
+                match guardian.attest(endpoint, request).await {
+                    Attested::Issued(issued) => json(issued.reply().to_json()),
+                    Attested::Continue(reply) => json(reply.to_json()),
+                    Attested::Refused(refusal) => {
+                        self.with_nonce(family::attestation_error(&refusal))
+                    }
+                }
+            }
             Operation::SigningCertificates => json(guardian.signing_certificates()),
         }
     }
+}
+
+impl Protocols {
+    /// The response with a nonce, which the host returns with its next request.
+    fn with_nonce(&self, response: Response) -> Response {
+        match HeaderValue::try_from(self.0.nonce().to_header()) {
+            Ok(nonce) => response.with_header(HeaderName::from_static(NONCE_HEADER), nonce),
+            Err(_) => response,
+        }
+    }
+}
+
+/// The nonce that a host returns. Two headers are none that could be read.
+fn proof(headers: &HeaderMap) -> Option<String> {
+    let mut values = headers.get_all(PROOF_HEADER).iter();
+    let first = values.next()?;
+    let only = values.next().is_none();
+    let text = first.to_str().ok().filter(|_| only);
+    Some(text.unwrap_or_default().to_owned())
 }
 
 impl Service for Protocols {
@@ -56,7 +84,7 @@ impl Service for Protocols {
             if !route.methods.contains(&request.method.as_str()) {
                 return method_not_allowed(route);
             }
-            self.answer(route.operation, request.body).await
+            self.answer(route.operation, request).await
         })
     }
 

@@ -9,8 +9,8 @@ use hgs_pki::{Certificate, Thumbprint};
 use super::Item;
 use super::document::KeyText;
 use crate::model::{
-    AttestationSigner, CertificateKind, CertificateRecord, Digest, Host, HostId, HostIdentity,
-    Lineage, Settings, SettingsError,
+    AttestationSigner, CertificateKind, CertificateRecord, DeniedHost, Digest, Host, HostId,
+    HostIdentity, Lineage, RemovedHost, Revocation, Settings, SettingsError,
 };
 use crate::transaction::{MAX_DENIED, MAX_REASON_LENGTH};
 
@@ -23,6 +23,8 @@ pub(crate) struct Carried {
     pub(crate) hosts: BTreeMap<HostId, Host>,
     pub(crate) identities: BTreeMap<(HostId, Digest), HostIdentity>,
     pub(crate) signers: BTreeMap<Thumbprint, AttestationSigner>,
+    pub(crate) removed: BTreeMap<Digest, RemovedHost>,
+    pub(crate) denied: BTreeMap<Digest, DeniedHost>,
 }
 
 /// The records can't be those of one guardian.
@@ -96,6 +98,16 @@ impl Carried {
                 let before = self.signers.insert(name, value);
                 before.map(|_| format!("attestation signer {name}"))
             }
+            Item::RemovedHost(value) => {
+                let name = value.host_key;
+                let before = self.removed.insert(name, value);
+                before.map(|_| format!("removed host {name}"))
+            }
+            Item::DeniedHost(value) => {
+                let name = value.policy;
+                let before = self.denied.insert(name, value);
+                before.map(|_| format!("denied host {name}"))
+            }
             Item::Configuration(_) | Item::Protector(_) | Item::Audit(_) => None,
         };
         twice.map_or(Ok(()), |name| Err(Inconsistent::Twice(name)))
@@ -117,8 +129,17 @@ impl Carried {
         }
         check_certificates(&self.certificates.values().collect::<Vec<_>>())?;
         check_hosts(self.hosts.values())?;
+        check_removed(self.hosts.values(), &self.removed)?;
+        for denied in self.denied.values() {
+            check_texts(
+                &denied.denied,
+                format_args!("denied host {}", denied.policy),
+            )?;
+        }
+        let removed: BTreeSet<_> = self.removed.values().map(|removed| removed.id).collect();
+        let is_known = |host: &HostId| self.hosts.contains_key(host) || removed.contains(host);
         let mut identities = self.identities.keys();
-        match identities.find(|(host, _)| !self.hosts.contains_key(host)) {
+        match identities.find(|(host, _)| !is_known(host)) {
             Some((host, _)) => Err(Inconsistent::Orphan(*host)),
             None => Ok(()),
         }
@@ -189,18 +210,49 @@ pub(super) fn check_certificates(records: &[&CertificateRecord]) -> Result<(), I
 pub(super) fn check_hosts<'h>(hosts: impl Iterator<Item = &'h Host>) -> Result<(), Inconsistent> {
     let (mut names, mut keys) = (BTreeSet::new(), BTreeSet::new());
     for host in hosts {
-        let acceptable = PublicKey::from_spki_der(&host.host_key).is_ok();
+        let acceptable = PublicKey::from_spki_der(host.host_key()).is_ok();
         let alone = names.insert(host.name.folded()) && keys.insert(host.host_key_digest());
         if !acceptable || !alone {
             return Err(Inconsistent::Host(host.id));
         }
-        let texts = host
-            .revoked
-            .iter()
-            .flat_map(|revoked| [&revoked.reason, &revoked.by]);
-        if texts.into_iter().any(|text| text.len() > MAX_REASON_LENGTH) {
-            return Err(Inconsistent::TooLong(format!("host {}", host.id)));
+        if let Some(revoked) = &host.revoked {
+            check_texts(revoked, format_args!("host {}", host.id))?;
         }
     }
     Ok(())
+}
+
+/// Whether removed hosts are removed, and can be told from each other.
+pub(super) fn check_removed<'h>(
+    hosts: impl Iterator<Item = &'h Host>,
+    removed: &BTreeMap<Digest, RemovedHost>,
+) -> Result<(), Inconsistent> {
+    let mut ids = BTreeSet::new();
+    for host in hosts {
+        ids.insert(host.id);
+        if removed.contains_key(&host.host_key_digest()) {
+            return Err(Inconsistent::Host(host.id));
+        }
+    }
+    for removed in removed.values() {
+        if !ids.insert(removed.id) {
+            return Err(Inconsistent::Host(removed.id));
+        }
+        let name = format_args!("removed host {}", removed.id);
+        if removed.by.len() > MAX_REASON_LENGTH {
+            return Err(Inconsistent::TooLong(name.to_string()));
+        }
+        if let Some(revoked) = &removed.revoked {
+            check_texts(revoked, name)?;
+        }
+    }
+    Ok(())
+}
+
+fn check_texts(revoked: &Revocation, of: std::fmt::Arguments<'_>) -> Result<(), Inconsistent> {
+    let texts = [&revoked.reason, &revoked.by];
+    match texts.iter().any(|text| text.len() > MAX_REASON_LENGTH) {
+        true => Err(Inconsistent::TooLong(of.to_string())),
+        false => Ok(()),
+    }
 }

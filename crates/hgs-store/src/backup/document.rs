@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::lineage::CarriedProtector;
 use crate::model::{
-    AttestationSigner, CertificateRecord, Digest, Host, HostIdentity, Label, Settings, text,
+    AttestationSigner, CertificateRecord, DeniedHost, Digest, Host, HostIdentity, Label,
+    RemovedHost, Settings, text,
 };
 
 /// Octets of the longest line that is written or read.
@@ -25,7 +26,8 @@ pub const MAX_RECORDS: u64 = 4_000_000;
 pub const MAX_PROTECTORS: u64 = 50_000_000;
 
 const FORMAT: &str = "openhgs-state";
-const VERSION: u32 = 1;
+/// Version 2 has removed and denied hosts.
+const VERSION: u32 = 2;
 
 /// What the document is, its first line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,6 +145,8 @@ pub(crate) enum Item {
     Host(Host),
     HostIdentity(HostIdentity),
     AttestationSigner(AttestationSigner),
+    RemovedHost(RemovedHost),
+    DeniedHost(DeniedHost),
     Protector(CarriedProtector),
     Audit(AuditText),
 }
@@ -248,7 +252,7 @@ impl<R: BufRead> Document<R> {
             serde_json::from_slice(line).map_err(|_| DocumentError::Foreign)?;
         match first.header {
             Format { format, .. } if format != FORMAT => return Err(DocumentError::Foreign),
-            Format { version, .. } if version != VERSION => {
+            Format { version, .. } if !(1..=VERSION).contains(&version) => {
                 return Err(DocumentError::Newer(version));
             }
             _ => {}

@@ -1,8 +1,8 @@
 //! What becomes of a state when a document is taken in.
 //!
 //! Where the two say different things, somebody has to choose, and each such place is named. Not chosen is what must never
-//! be undone by an old backup: a host that is barred here or there stays barred, a key that is compromised stays so, and of
-//! restrictions on a signer the stricter holds.
+//! be undone by an old backup: a host that is barred here or there stays barred, the key of a host that was removed here is
+//! not registered again, a key that is compromised stays so, and of restrictions on a signer the stricter holds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -11,13 +11,13 @@ use hgs_custody::KeyReference;
 use hgs_pki::{Thumbprint, Time};
 use serde::Serialize;
 
-use super::carried::{check_certificates, check_hosts};
+use super::carried::{check_certificates, check_hosts, check_removed};
 use super::{Carried, Inconsistent};
 use crate::State;
 use crate::change::{Change, Record, RecordKey};
 use crate::model::{
-    AttestationSigner, CertificateKind, CertificateRecord, Digest, Host, HostId, HostIdentity,
-    HostName, IdentityKind, Lineage, Settings, SignerStage,
+    AttestationSigner, CertificateKind, CertificateRecord, DeniedHost, Digest, Host, HostId,
+    HostIdentity, HostName, IdentityKind, Lineage, RemovedHost, Settings, SignerStage,
 };
 use crate::record::RecordKind;
 
@@ -93,7 +93,9 @@ pub(crate) fn merge(
     let (keys, orphans) = merge.keys(&certificates, &signers);
     changes.extend(orphans);
     let (hosts, gone) = merge.hosts()?;
-    let identities = merge.identities(&hosts);
+    let removed = merge.removed(&hosts);
+    check_removed(hosts.values(), &removed)?;
+    let identities = merge.identities(&hosts, &removed);
     let known = ours
         .certificates()
         .map(|one| (one.thumbprint(), one))
@@ -118,6 +120,13 @@ pub(crate) fn merge(
         .map(|one| ((one.host, one.public_key), one));
     let known = known.filter(|((id, _), _)| stay(id)).collect();
     changes.extend(changed(&known, identities, Record::HostIdentity));
+    let known = ours
+        .removed_hosts()
+        .map(|one| (one.host_key, one))
+        .collect();
+    changes.extend(changed(&known, removed, Record::RemovedHost));
+    let known = ours.denied_hosts().map(|one| (one.policy, one)).collect();
+    changes.extend(changed(&known, merge.denied(), Record::DeniedHost));
     Ok(Merged {
         changes,
         keys,
@@ -403,7 +412,13 @@ impl Merge<'_> {
     fn hosts(&mut self) -> Result<(BTreeMap<HostId, Host>, BTreeSet<HostId>), Inconsistent> {
         let mut all: BTreeMap<_, _> = self.ours.hosts().map(|one| (one.id, one.clone())).collect();
         let (mut gone, mut taken) = (BTreeSet::new(), BTreeSet::new());
-        for theirs in self.theirs.hosts.values() {
+        let was_removed = |host: &&Host| {
+            let removed = self.ours.removed_host(&host.host_key_digest());
+            removed.is_some_and(|removed| removed.readmitted.is_none())
+        };
+        let theirs = self.theirs.hosts.values();
+        let theirs: Vec<_> = theirs.filter(|host| !was_removed(host)).collect();
+        for theirs in theirs {
             let rivals = self.rivals(theirs);
             rivals
                 .iter()
@@ -411,7 +426,7 @@ impl Merge<'_> {
             let same = matches!(&rivals[..], [rival] if is_same(rival, theirs));
             let of_its_key = rivals
                 .iter()
-                .filter(|rival| rival.host_key == theirs.host_key);
+                .filter(|rival| rival.credential == theirs.credential);
             if !(self.take_theirs || same || rivals.is_empty()) {
                 // Barred there is barred here, be it under another name.
                 for rival in of_its_key {
@@ -452,42 +467,105 @@ impl Merge<'_> {
         self.choose(place, "name", names, Clone::clone);
         let keys = (&ours.host_key_digest(), &theirs.host_key_digest());
         self.choose(place, "host key", keys, ToString::to_string);
-        if ours.host_key == theirs.host_key {
+        if ours.credential == theirs.credential {
             self.choose(place, "id", (&ours.id, &theirs.id), ToString::to_string);
         }
     }
 
-    /// Identity keys of the hosts that will be there.
+    /// What is left of hosts that were removed here or there, unless they are registered.
+    fn removed(&self, hosts: &BTreeMap<HostId, Host>) -> BTreeMap<Digest, RemovedHost> {
+        let registered: BTreeSet<_> = hosts.values().map(Host::host_key_digest).collect();
+        let ours = self.ours.removed_hosts();
+        let mut all: BTreeMap<_, RemovedHost> =
+            ours.map(|one| (one.host_key, one.clone())).collect();
+        for (key, theirs) in &self.theirs.removed {
+            let merged = match all.get(key) {
+                None => theirs.clone(),
+                Some(ours) => RemovedHost {
+                    revoked: ours.revoked.clone().or_else(|| theirs.revoked.clone()),
+                    returns_nonces: ours.returns_nonces || theirs.returns_nonces,
+                    ..ours.clone()
+                },
+            };
+            all.insert(*key, merged);
+        }
+        all.retain(|key, _| !registered.contains(key));
+        all
+    }
+
+    /// Hosts that are denied here or there.
+    fn denied(&self) -> BTreeMap<Digest, DeniedHost> {
+        let mut all = self.theirs.denied.clone();
+        let ours = self.ours.denied_hosts();
+        all.extend(ours.map(|one| (one.policy, one.clone())));
+        all
+    }
+
+    /// Identity keys of the hosts that will be there, and of those that were removed.
     fn identities(
         &self,
         hosts: &BTreeMap<HostId, Host>,
+        removed: &BTreeMap<Digest, RemovedHost>,
     ) -> BTreeMap<(HostId, Digest), HostIdentity> {
         let ours = self.ours.all_host_identities();
         let ours = ours.map(|one| ((one.host, one.public_key), one));
         let mut all: BTreeMap<_, HostIdentity> = ours
             .map(|(key, identity)| (key, identity.clone()))
             .collect();
-        for (key, theirs) in &self.theirs.identities {
-            // Of a host that stays ours, and of whose key they know nothing, nothing of theirs is told.
-            let is_theirs = |host: &Host| {
-                let known = self.theirs.hosts.get(&host.id);
-                known.is_some_and(|known| known.host_key == host.host_key)
-            };
-            if !hosts.get(&theirs.host).is_some_and(is_theirs) {
+        for theirs in self.theirs.identities.values() {
+            let Some(theirs) = self.taken_over(theirs, hosts, removed) else {
                 continue;
-            }
-            let merged = all.entry(*key).or_insert_with(|| theirs.clone());
+            };
+            let key = (theirs.host, theirs.public_key);
+            let merged = all.entry(key).or_insert_with(|| theirs.clone());
             merged.superseded = earlier(merged.superseded, theirs.superseded);
+            merged.returned = earlier(merged.returned, theirs.returned);
             merged.first_seen = merged.first_seen.min(theirs.first_seen);
         }
         supersede(&mut all);
         all
     }
+
+    /// An identity key of theirs as that of the host that will be there. Of a host that stays ours, and of whose key they
+    /// know nothing, nothing of theirs is told.
+    fn taken_over(
+        &self,
+        theirs: &HostIdentity,
+        hosts: &BTreeMap<HostId, Host>,
+        removed: &BTreeMap<Digest, RemovedHost>,
+    ) -> Option<HostIdentity> {
+        let registered = self.theirs.hosts.get(&theirs.host);
+        let mut gone = self.theirs.removed.values();
+        let host_key = match registered {
+            Some(host) => host.host_key_digest(),
+            None => gone.find(|gone| gone.id == theirs.host)?.host_key,
+        };
+        if let Some(gone) = removed.get(&host_key) {
+            // As when the host was removed: whatever was signed for it is worth nothing.
+            return Some(HostIdentity {
+                host: gone.id,
+                superseded: Some(theirs.superseded.unwrap_or(gone.removed)),
+                ..theirs.clone()
+            });
+        }
+        let mut hosts = hosts.values();
+        let host = hosts.find(|host| host.host_key_digest() == host_key)?;
+        match registered {
+            Some(_) if host.id != theirs.host => None,
+            Some(_) => Some(theirs.clone()),
+            // Removed there, registered here.
+            None => Some(HostIdentity {
+                host: host.id,
+                superseded: Some(theirs.superseded.unwrap_or(theirs.first_seen)),
+                ..theirs.clone()
+            }),
+        }
+    }
 }
 
 fn is_same(ours: &Host, theirs: &Host) -> bool {
     let names = [&ours.name, &theirs.name].map(HostName::as_str);
-    ours.id == theirs.id && ours.host_key == theirs.host_key && names[0] == names[1]
+    ours.id == theirs.id && ours.credential == theirs.credential && names[0] == names[1]
 }
 
 /// The host of `theirs`, whose key is that of `ours`, with what both know of it.
@@ -496,6 +574,7 @@ fn merged_host(ours: &Host, theirs: &Host) -> Host {
         added: ours.added.min(theirs.added),
         revoked: ours.revoked.clone().or_else(|| theirs.revoked.clone()),
         last_attested: ours.last_attested.max(theirs.last_attested),
+        returns_nonces: ours.returns_nonces || theirs.returns_nonces,
         ..theirs.clone()
     }
 }

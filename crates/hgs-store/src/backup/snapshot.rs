@@ -132,6 +132,12 @@ impl Snapshot {
         for signer in self.state.attestation_signers() {
             write_line(out, "attestation-signer", signer)?;
         }
+        for removed in self.state.removed_hosts() {
+            write_line(out, "removed-host", removed)?;
+        }
+        for denied in self.state.denied_hosts() {
+            write_line(out, "denied-host", denied)?;
+        }
         Ok(())
     }
 

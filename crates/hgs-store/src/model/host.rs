@@ -1,37 +1,123 @@
-//! Hosts that may attest, and the identity keys they have attested with.
+//! Hosts that may attest or may not, and the identity keys they have attested with.
 
+use hgs_attest::{CredentialId, IdentityRecord, host_key};
 use hgs_crypto::hash::sha256;
 use hgs_pki::Time;
+use hgs_pki::health::HealthKind;
 use serde::{Deserialize, Serialize};
 
 use super::{Digest, HostId, HostName, text};
 
-/// A registered host. *Removed* forgets it; *revoked* keeps a record that bars it.
+/// A registered host. *Removed* takes it out of the registry and leaves a [`RemovedHost`]; *revoked* keeps its record,
+/// which bars it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(from = "HostForm", into = "HostForm")]
 pub struct Host {
     /// Its id, by which the record is named and which its health certificates carry.
     pub id: HostId,
     /// What administrators call it.
     pub name: HostName,
-    /// The DER SubjectPublicKeyInfo of its host key.
-    #[serde(with = "text::octets")]
-    pub host_key: Vec<u8>,
+    /// What it proves that it holds.
+    pub credential: Credential,
     /// When it was registered.
-    #[serde(with = "text::display")]
     pub added: Time,
     /// Since when, and why, it is barred.
     pub revoked: Option<Revocation>,
     /// When it last got a health certificate.
-    #[serde(with = "text::optional")]
     pub last_attested: Option<Time>,
+    /// Whether it has returned a nonce with a request. Then it has to from now on.
+    pub returns_nonces: bool,
+}
+
+/// What a host proves that it holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// The private half of the key with this DER SubjectPublicKeyInfo.
+    HostKey(Vec<u8>),
+}
+
+/// A host as it is kept: each kind of credential is a member, and exactly one is there.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HostForm {
+    id: HostId,
+    name: HostName,
+    #[serde(with = "text::octets")]
+    host_key: Vec<u8>,
+    #[serde(with = "text::display")]
+    added: Time,
+    revoked: Option<Revocation>,
+    #[serde(with = "text::optional")]
+    last_attested: Option<Time>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    returns_nonces: bool,
+}
+
+impl From<Host> for HostForm {
+    fn from(host: Host) -> Self {
+        let Credential::HostKey(host_key) = host.credential;
+        Self {
+            id: host.id,
+            name: host.name,
+            host_key,
+            added: host.added,
+            revoked: host.revoked,
+            last_attested: host.last_attested,
+            returns_nonces: host.returns_nonces,
+        }
+    }
+}
+
+impl From<HostForm> for Host {
+    fn from(form: HostForm) -> Self {
+        Self {
+            id: form.id,
+            name: form.name,
+            credential: Credential::HostKey(form.host_key),
+            added: form.added,
+            revoked: form.revoked,
+            last_attested: form.last_attested,
+            returns_nonces: form.returns_nonces,
+        }
+    }
+}
+
+impl Credential {
+    /// Its name, by which the host is found.
+    #[must_use]
+    pub fn id(&self) -> CredentialId {
+        match self {
+            Self::HostKey(spki) => CredentialId::HostKey(sha256(spki)),
+        }
+    }
+
+    /// The digest of the policy by which hosts with this credential are judged, wherever they attest.
+    #[must_use]
+    pub fn policy(&self) -> Digest {
+        match self {
+            Self::HostKey(spki) => policy_of_key(&Digest::from_bytes(sha256(spki))),
+        }
+    }
+}
+
+/// The digest of the policy of the host whose host key has this SHA-256.
+#[must_use]
+pub(crate) fn policy_of_key(host_key: &Digest) -> Digest {
+    Digest::from_bytes(host_key::policy_digest(host_key.as_bytes()))
 }
 
 impl Host {
     /// SHA-256 of the host key's SubjectPublicKeyInfo.
     #[must_use]
     pub fn host_key_digest(&self) -> Digest {
-        Digest::from_bytes(sha256(&self.host_key))
+        Digest::from_bytes(sha256(self.host_key()))
+    }
+
+    /// The DER SubjectPublicKeyInfo of its host key.
+    #[must_use]
+    pub fn host_key(&self) -> &[u8] {
+        let Credential::HostKey(spki) = &self.credential;
+        spki
     }
 }
 
@@ -48,6 +134,50 @@ pub struct Revocation {
     pub by: String,
 }
 
+/// What is left of a host that was removed, by its host key. The key can't be registered again before an administrator
+/// readmits it, and its identity keys are kept: a request that was captured before the removal stays worthless.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RemovedHost {
+    /// SHA-256 of its host key's SubjectPublicKeyInfo, by which the record is named.
+    pub host_key: Digest,
+    /// The id that it had, under which its identity keys are kept.
+    pub id: HostId,
+    /// What it was called.
+    pub name: HostName,
+    /// When it was removed.
+    #[serde(with = "text::display")]
+    pub removed: Time,
+    /// Who removed it.
+    pub by: String,
+    /// Whether it was barred then. It is still, until the key is readmitted.
+    pub revoked: Option<Revocation>,
+    /// Whether it has returned a nonce with a request.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub returns_nonces: bool,
+    /// Since when the key may be registered again.
+    #[serde(with = "text::optional")]
+    pub readmitted: Option<Time>,
+}
+
+impl RemovedHost {
+    /// Whether health certificates of this host are refused, whoever signed them.
+    #[must_use]
+    pub fn is_barred(&self) -> bool {
+        self.revoked.is_some() && self.readmitted.is_none()
+    }
+}
+
+/// A host that gets no keys here though another cluster attests it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeniedHost {
+    /// The policy digest of its health certificates, by which the record is named.
+    pub policy: Digest,
+    /// Since when, why and by whom.
+    pub denied: Revocation,
+}
+
 /// What an identity key is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -58,8 +188,25 @@ pub enum IdentityKind {
     Signing,
 }
 
-/// An identity key that a host attested with. Superseded keys are never forgotten while the host
-/// is registered: the request that proved one carries no nonce and could be sent again.
+impl From<HealthKind> for IdentityKind {
+    fn from(kind: HealthKind) -> Self {
+        match kind {
+            HealthKind::Encryption => Self::Encryption,
+            HealthKind::Signing => Self::Signing,
+        }
+    }
+}
+
+impl From<IdentityKind> for HealthKind {
+    fn from(kind: IdentityKind) -> Self {
+        match kind {
+            IdentityKind::Encryption => Self::Encryption,
+            IdentityKind::Signing => Self::Signing,
+        }
+    }
+}
+
+/// An identity key that a host attested with. What may become of it is for [`hgs_attest::HostIdentities`] to say.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HostIdentity {
@@ -75,4 +222,38 @@ pub struct HostIdentity {
     /// When a newer key of its kind took its place.
     #[serde(with = "text::optional")]
     pub superseded: Option<Time>,
+    /// When it was first presented after that.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "text::optional"
+    )]
+    pub returned: Option<Time>,
+}
+
+impl HostIdentity {
+    /// The record of one host's key.
+    #[must_use]
+    pub(crate) fn of(host: HostId, record: &IdentityRecord) -> Self {
+        Self {
+            host,
+            kind: record.kind.into(),
+            public_key: Digest::from_bytes(record.key),
+            first_seen: record.first_seen,
+            superseded: record.superseded,
+            returned: record.returned,
+        }
+    }
+
+    /// What the rules for identity keys look at.
+    #[must_use]
+    pub fn record(&self) -> IdentityRecord {
+        IdentityRecord {
+            key: *self.public_key.as_bytes(),
+            kind: self.kind.into(),
+            first_seen: self.first_seen,
+            superseded: self.superseded,
+            returned: self.returned,
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! The service's settings that are state: the same on every node, changed while it runs.
 
+use std::fmt;
+
 use hgs_pki::{Seconds, Time};
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +25,9 @@ pub struct Settings {
     /// Whether a protector is refused when one that was made from it has been used; otherwise it
     /// is only reported.
     pub refuse_superseded_protectors: bool,
+    /// How hosts attest.
+    #[serde(default, skip_serializing_if = "AttestationMode::is_host_key")]
+    pub attestation_mode: AttestationMode,
     /// Until when protectors that a compromised guardian signed are accepted though they were never
     /// seen: the re-key window.
     #[serde(
@@ -31,6 +36,31 @@ pub struct Settings {
         with = "text::optional"
     )]
     pub rekey_window_until: Option<Time>,
+}
+
+/// How hosts attest: each mode looks for another credential of theirs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AttestationMode {
+    /// By a registered host key.
+    #[default]
+    HostKey,
+}
+
+impl AttestationMode {
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "the signature that serde asks for"
+    )]
+    fn is_host_key(&self) -> bool {
+        *self == Self::HostKey
+    }
+}
+
+impl fmt::Display for AttestationMode {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(formatter)
+    }
 }
 
 /// The longest re-key window: long enough to power on every VM of a site once.
@@ -62,6 +92,7 @@ impl Settings {
             allow_key_material_caching: false,
             health_certificate_seconds: 8 * 60 * 60,
             refuse_superseded_protectors: false,
+            attestation_mode: AttestationMode::HostKey,
             rekey_window_until: None,
         }
     }

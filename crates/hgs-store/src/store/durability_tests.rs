@@ -60,7 +60,9 @@ fn acknowledge(store: &Store, first: u64, count: u64) {
         if number % 5 == 0 {
             let identity = attestation(number, IdentityKind::Encryption);
             let attested = Transaction::RecordAttestation(identity);
-            let committed = store.transact(vec![attested], act(second)).unwrap();
+            // New identity keys come slowly enough to be accepted.
+            let slowly = act(40 * number.cast_signed());
+            let committed = store.transact(vec![attested], slowly).unwrap();
             let line = format!("attested {} {number}\n", committed.sequence);
             io::stdout().write_all(line.as_bytes()).unwrap();
         }

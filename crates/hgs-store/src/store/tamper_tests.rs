@@ -163,6 +163,7 @@ fn every_record_is_missed_and_every_change_of_it_is_seen() {
         "host",
         "host-identity",
         "private-key",
+        "removed-host",
         "settings",
     ];
     assert_eq!(kinds, all);
@@ -332,11 +333,11 @@ fn the_schema_is_the_one_that_migrations_make() {
     let unexpected = found("schema", "lineage_issued", Finding::Unexpected);
     assert_eq!(schema(other), unexpected);
     let newer = victim.harmed(|connection| {
-        let sql = "UPDATE store SET schema_version = 3";
+        let sql = "UPDATE store SET schema_version = 4";
         connection.execute(sql, ()).unwrap();
     });
     assert!(
-        matches!(newer, OpenError::NewerSchema { found: 3, known: 2 }),
+        matches!(newer, OpenError::NewerSchema { found: 4, known: 3 }),
         "{newer}"
     );
 }

@@ -6,8 +6,14 @@ use super::*;
 use crate::audit::{Action, Outcome};
 use crate::fixture::*;
 use crate::lineage::Standing;
+use hgs_attest::IdentityRefusal;
+use hgs_crypto::hash::sha256_of;
+use hgs_custody::PrivateKey as _;
+
 use crate::model::IdentityKind;
-use crate::{AttestationSigner, CertificateRecord, RecordKind, Transaction};
+use crate::{
+    Attestation, AttestationSigner, CertificateRecord, Recipient, RecordKind, Transaction,
+};
 
 fn standing(store: &Store, release: Release) -> Standing {
     record(store, release).unwrap().standing()
@@ -234,15 +240,20 @@ fn identity_keys_supersede_each_other_and_never_come_back() {
         let attestation = Transaction::RecordAttestation(attestation(key, kind));
         store.transact(vec![attestation], act(second))
     };
-    let name = || "node-a".parse().unwrap();
+    let identity = |refusal| Refusal::Identity {
+        host: "node-a".parse().unwrap(),
+        refusal,
+    };
     attest(1, 1, IdentityKind::Encryption).unwrap();
     attest(2, 2, IdentityKind::Signing).unwrap();
     attest(3, 1, IdentityKind::Encryption).unwrap();
     attest(4, 3, IdentityKind::Encryption).unwrap();
     let superseded = refused(attest(5, 1, IdentityKind::Encryption));
-    assert_eq!(superseded, Refusal::IdentitySuperseded(name()));
+    let expected = identity(IdentityRefusal::Superseded { at: time(4) });
+    assert_eq!(superseded, expected);
     let other = refused(attest(6, 2, IdentityKind::Encryption));
-    assert_eq!(other, Refusal::IdentityOfOtherKind(name()));
+    let recorded = hgs_pki::health::HealthKind::Signing;
+    assert_eq!(other, identity(IdentityRefusal::OtherKind { recorded }));
     attest(7, 2, IdentityKind::Signing).unwrap();
     let state = store.state();
     let old = state.host_identity(&HOST, &digest(1)).unwrap();
@@ -250,9 +261,216 @@ fn identity_keys_supersede_each_other_and_never_come_back() {
     assert_eq!(old.superseded, Some(time(4)));
     assert_eq!(state.host_identities(&HOST).count(), 3);
     assert_eq!(state.host_identities(&OTHER_HOST).count(), 0);
-    let remove = Transaction::RemoveHost { id: HOST };
-    store.transact(vec![remove], act(8)).unwrap();
+}
+
+/// A request that was captured before a host was removed stays worthless: its key can't be registered again unless an
+/// administrator readmits it, and no identity key that it had is accepted then.
+#[test]
+fn a_removed_host_comes_back_only_by_a_deliberate_act_and_with_new_identity_keys() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("state");
+    let fixture = Fixture::new();
+    let mut store = fixture.create(&directory);
+    let transact = |store: &Store, second, transaction| {
+        store.transact(vec![transaction], act(second)).map(drop)
+    };
+    let attest = |store: &Store, second, host, key| {
+        let attested = Transaction::RecordAttestation(Attestation {
+            host,
+            returned_nonce: second == 2,
+            ..attestation(key, IdentityKind::Encryption)
+        });
+        transact(store, second, attested)
+    };
+    attest(&store, 1, HOST, 1).unwrap();
+    attest(&store, 2, HOST, 2).unwrap();
+    let host_key = Digest::from_bytes(*fixture.encryption_key.public().digest());
+    let readmit = || Transaction::ReadmitHostKey { host_key };
+    let refusal = refused(transact(&store, 3, readmit()));
+    assert_eq!(refusal, Refusal::NoSuchRemovedHost(host_key));
+    transact(&store, 3, Transaction::RemoveHost { id: HOST }).unwrap();
+
+    let again = crate::HostId::from_bytes([0xc3; 16]);
+    let add = || Transaction::AddHost {
+        id: again,
+        name: "node-again".parse().unwrap(),
+        host_key: fixture.encryption_key.public().clone(),
+    };
+    drop(store);
+    store = open(&directory).unwrap();
+    let expected = Refusal::HostKeyRemoved {
+        name: "node-a".parse().unwrap(),
+        removed: time(3),
+        host_key,
+    };
+    assert_eq!(refused(transact(&store, 4, add())), expected);
+    transact(&store, 5, readmit()).unwrap();
+    let refusal = refused(transact(&store, 5, readmit()));
+    assert_eq!(
+        refusal,
+        Refusal::ReadmittedAlready("node-a".parse().unwrap())
+    );
+    transact(&store, 6, add()).unwrap();
+    assert!(store.state().removed_host(&host_key).is_none());
+    assert!(store.state().host(&again).unwrap().returns_nonces);
     assert_eq!(store.state().host_identities(&HOST).count(), 0);
+
+    // The first was superseded by the second, the second by the removal.
+    let with_nonce = |second, key| {
+        let attested = Transaction::RecordAttestation(Attestation {
+            host: again,
+            returned_nonce: true,
+            ..attestation(key, IdentityKind::Encryption)
+        });
+        transact(&store, second, attested)
+    };
+    for (key, at) in [(1, 2), (2, 3)] {
+        let refusal = IdentityRefusal::Superseded { at: time(at) };
+        let host = "node-again".parse().unwrap();
+        let expected = Refusal::Identity { host, refusal };
+        assert_eq!(refused(with_nonce(7, key)), expected);
+    }
+    let refusal = refused(attest(&store, 8, again, 3));
+    assert_eq!(
+        refusal,
+        Refusal::NonceRequired("node-again".parse().unwrap())
+    );
+    with_nonce(9, 3).unwrap();
+    drop(store);
+    assert!(open(&directory).is_ok());
+}
+
+/// A revocation reaches every health certificate of a host, whoever signed it: also when its record is gone, or it was
+/// never registered here.
+#[test]
+fn a_policy_digest_is_barred_by_revoked_removed_and_denied_hosts() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("state");
+    let fixture = Fixture::new();
+    let store = fixture.create(&directory);
+    let transact = |transaction| store.transact(vec![transaction], act(1)).map(drop);
+    let policy = |state: &State, host| state.host(&host).unwrap().credential.policy();
+    let (first, second) = {
+        let state = store.state();
+        (policy(&state, HOST), policy(&state, OTHER_HOST))
+    };
+    let digest_of_key = fixture.other.public().digest();
+    let independently = sha256_of(&[b"OpenHGS HostKey 1", digest_of_key]);
+    assert_eq!(second, Digest::from_bytes(independently));
+    let barred = |policy| store.state().is_barred(policy);
+    assert!(!barred(&first) && !barred(&second));
+
+    let reason = String::new;
+    let revoke = |id| Transaction::RevokeHost {
+        id,
+        reason: reason(),
+    };
+    transact(revoke(OTHER_HOST)).unwrap();
+    assert!(barred(&second) && !barred(&first));
+    transact(Transaction::RemoveHost { id: OTHER_HOST }).unwrap();
+    assert!(barred(&second));
+    let host_key = Digest::from_bytes(*digest_of_key);
+    transact(Transaction::ReadmitHostKey { host_key }).unwrap();
+    assert!(!barred(&second));
+
+    // One that is registered here is revoked, not denied.
+    let deny = |policy| Transaction::DenyHost {
+        policy,
+        reason: reason(),
+    };
+    let refusal = refused(transact(deny(first)));
+    assert_eq!(
+        refusal,
+        Refusal::DeniedHostRegistered("node-a".parse().unwrap())
+    );
+    transact(deny(second)).unwrap();
+    assert!(barred(&second));
+    assert_eq!(refused(transact(deny(second))), Refusal::HostDenied(second));
+    let add = fixture.beginnings().remove(3);
+    assert_eq!(refused(transact(add.clone())), Refusal::HostDenied(second));
+    transact(Transaction::AllowHost { policy: second }).unwrap();
+    let refusal = refused(transact(Transaction::AllowHost { policy: second }));
+    assert_eq!(refusal, Refusal::NoSuchDenial(second));
+    assert!(!barred(&second));
+    transact(add).unwrap();
+    assert!(!barred(&second));
+    drop(store);
+    assert!(open(&directory).is_ok());
+}
+
+/// The commit decides again: by the host's key, not only by the id that another cluster gave it.
+#[test]
+fn a_release_to_a_host_of_another_cluster_is_refused_when_its_key_is_revoked_here() {
+    let folder = tempfile::tempdir().unwrap();
+    let fixture = Fixture::new();
+    let store = fixture.create(&folder.path().join("state"));
+    let template = hgs_pki::profile::attestation_signer(hgs_pki::Validity {
+        not_before: time(0),
+        not_after: time(1000),
+    });
+    let signer = AttestationSigner {
+        certificate: certificate(&fixture.other, template),
+        key: None,
+        ..fixture.signer_record()
+    };
+    let thumbprint = signer.thumbprint();
+    let last = signer.certificate.validity().not_after;
+    let add = Transaction::AddAttestationSigner { signer, key: None };
+    store.transact(vec![add], act(1)).unwrap();
+    let policy = store.state().host(&HOST).unwrap().credential.policy();
+    let foreign = |second, egress| Release {
+        recipient: Recipient::Foreign("elsewhere".to_owned()),
+        signer: thumbprint,
+        policy,
+        ..fixture.release(second, 10, egress)
+    };
+    record(&store, foreign(2, 11)).unwrap();
+    let revoke = Transaction::RevokeHost {
+        id: HOST,
+        reason: "stolen".to_owned(),
+    };
+    store.transact(vec![revoke], act(3)).unwrap();
+    let refusal = refused(record(&store, foreign(4, 12)));
+    assert_eq!(refusal, ReleaseRefusal::HostRevoked);
+    // What another host's certificate says is not touched.
+    let other = Release {
+        policy: digest(77),
+        ..foreign(5, 13)
+    };
+    record(&store, other.clone()).unwrap();
+    // A signer of another cluster ends with its certificate.
+    let late = Release {
+        time: last.checked_add(hgs_pki::Seconds::new(1)).unwrap(),
+        ..other
+    };
+    let refusal = refused(record(&store, late));
+    assert_eq!(refusal, ReleaseRefusal::SignerNotTrusted);
+}
+
+#[test]
+fn a_superseded_key_that_comes_back_is_recorded_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Fixture::new().create(&folder.path().join("state"));
+    for (second, key) in [(1, 1), (2, 2)] {
+        let attested = attestation(key, IdentityKind::Encryption);
+        let attested = Transaction::RecordAttestation(attested);
+        store.transact(vec![attested], act(second)).unwrap();
+    }
+    for second in [3, 4] {
+        let returned = Transaction::RecordReturnedIdentity {
+            host: HOST,
+            identity_key: digest(1),
+        };
+        store.transact(vec![returned], act(second)).unwrap();
+    }
+    let state = store.state();
+    let identity = state.host_identity(&HOST, &digest(1)).unwrap();
+    assert_eq!(identity.returned, Some(time(3)));
+    assert_eq!(
+        state.host_identity(&HOST, &digest(2)).unwrap().returned,
+        None
+    );
+    assert_eq!(state.identities(&HOST).host_key_shared(time(5)), None);
 }
 
 /// attacks.md A2: another host's name or key does not take its place.
@@ -551,9 +769,11 @@ fn a_full_disk_refuses_and_loses_nothing() {
     let mut recorded = (1..).map(release).take_while(Result::is_ok).count() as u64;
     assert!(recorded > 10, "{recorded}");
     let state = store.state();
-    let attest = |key| {
+    let attest = |key: u64| {
         let attested = attestation(key, IdentityKind::Encryption);
-        store.transact(vec![Transaction::RecordAttestation(attested)], act(2))
+        // New identity keys come slowly enough to be accepted.
+        let slowly = act(200 * key.cast_signed());
+        store.transact(vec![Transaction::RecordAttestation(attested)], slowly)
     };
     // Smaller things may still fit; what does not is refused as our own fault.
     let failed = (1..).map(attest).find_map(Result::err);

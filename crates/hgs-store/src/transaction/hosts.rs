@@ -1,10 +1,13 @@
 //! Hosts, and what they attest with.
 
+use hgs_attest::IdentityTransition;
 use hgs_crypto::rsa::PublicKey;
 
-use super::{Attestation, MAX_IDENTITY_KEYS, MAX_REASON_LENGTH, Plan, Planner, Refusal, shown};
+use super::{Attestation, MAX_REASON_LENGTH, Plan, Planner, Refusal, shown};
 use crate::change::{Change, Record, RecordKey};
-use crate::model::{Digest, Host, HostId, HostIdentity, HostName, Revocation};
+use crate::model::{
+    Credential, DeniedHost, Digest, Host, HostId, HostIdentity, HostName, RemovedHost, Revocation,
+};
 
 impl Planner<'_> {
     pub(super) fn add_host(
@@ -23,33 +26,52 @@ impl Planner<'_> {
         if let Some(other) = self.state.host_by_key(&digest) {
             return Err(Refusal::HostKeyKnown(other.name.clone()));
         }
+        let credential = Credential::HostKey(host_key.spki_der().to_vec());
+        if self.state.denied_host(&credential.policy()).is_some() {
+            return Err(Refusal::HostDenied(credential.policy()));
+        }
+        let removed = self.state.removed_host(&digest);
+        if let Some(removed) = removed.filter(|removed| removed.readmitted.is_none()) {
+            return Err(Refusal::HostKeyRemoved {
+                name: removed.name.clone(),
+                removed: removed.removed,
+                host_key: digest,
+            });
+        }
         let host = Host {
             id: *id,
             name: name.clone(),
-            host_key: host_key.spki_der().to_vec(),
+            credential,
             added: self.act.time,
             revoked: None,
             last_attested: None,
+            returns_nonces: removed.is_some_and(|removed| removed.returns_nonces),
         };
+        let after = Some(shown(&host));
+        let mut changes = vec![Change::Put(Record::Host(host))];
+        if let Some(removed) = removed {
+            // Its identity keys are the new host's.
+            for identity in self.state.host_identities(&removed.id) {
+                let key = RecordKey::HostIdentity(removed.id, identity.public_key);
+                changes.push(Change::Remove(key));
+                changes.push(Change::Put(Record::HostIdentity(HostIdentity {
+                    host: *id,
+                    ..identity.clone()
+                })));
+            }
+            changes.push(Change::Remove(RecordKey::RemovedHost(digest)));
+        }
         Ok(Plan {
-            before: None,
-            after: Some(shown(&host)),
-            changes: vec![Change::Put(Record::Host(host))],
+            before: removed.map(shown),
+            after,
+            changes,
         })
     }
 
     pub(super) fn revoke_host(&self, id: &HostId, reason: &str) -> Result<Plan, Refusal> {
         let host = self.host_in_good_standing(id)?;
-        if reason.len() > MAX_REASON_LENGTH {
-            return Err(Refusal::ReasonTooLong);
-        }
-        let revocation = Revocation {
-            time: self.act.time,
-            reason: reason.to_owned(),
-            by: self.act.actor.clone(),
-        };
         let changed = Host {
-            revoked: Some(revocation),
+            revoked: Some(self.revocation(reason)?),
             ..host.clone()
         };
         Ok(Plan {
@@ -61,65 +83,174 @@ impl Planner<'_> {
 
     pub(super) fn remove_host(&self, id: &HostId) -> Result<Plan, Refusal> {
         let host = self.state.host(id).ok_or(Refusal::NoSuchHost(*id))?;
+        let removed = RemovedHost {
+            host_key: host.host_key_digest(),
+            id: *id,
+            name: host.name.clone(),
+            removed: self.act.time,
+            by: self.act.actor.clone(),
+            revoked: host.revoked.clone(),
+            returns_nonces: host.returns_nonces,
+            readmitted: None,
+        };
+        // Nothing that was signed for one of its keys is worth anything when the host comes back.
         let identities = self.state.host_identities(id);
-        let identities = identities.map(|one| RecordKey::HostIdentity(*id, one.public_key));
+        let superseded = identities
+            .filter(|one| one.superseded.is_none())
+            .map(|one| {
+                Change::Put(Record::HostIdentity(HostIdentity {
+                    superseded: Some(self.act.time),
+                    ..one.clone()
+                }))
+            });
+        let after = Some(shown(&removed));
         Ok(Plan {
             before: Some(shown(host)),
-            after: None,
-            changes: identities
-                .chain([RecordKey::Host(*id)])
-                .map(Change::Remove)
+            after,
+            changes: superseded
+                .chain([
+                    Change::Remove(RecordKey::Host(*id)),
+                    Change::Put(Record::RemovedHost(removed)),
+                ])
                 .collect(),
         })
     }
 
-    /// Whoever made the decision read an earlier state; what could have changed since is decided
-    /// here again.
+    pub(super) fn readmit_host_key(&self, host_key: &Digest) -> Result<Plan, Refusal> {
+        let removed = self.state.removed_host(host_key);
+        let removed = removed.ok_or(Refusal::NoSuchRemovedHost(*host_key))?;
+        if removed.readmitted.is_some() {
+            return Err(Refusal::ReadmittedAlready(removed.name.clone()));
+        }
+        let changed = RemovedHost {
+            readmitted: Some(self.act.time),
+            ..removed.clone()
+        };
+        Ok(Plan {
+            before: Some(shown(removed)),
+            after: Some(shown(&changed)),
+            changes: vec![Change::Put(Record::RemovedHost(changed))],
+        })
+    }
+
+    pub(super) fn deny_host(&self, policy: &Digest, reason: &str) -> Result<Plan, Refusal> {
+        if self.state.denied_host(policy).is_some() {
+            return Err(Refusal::HostDenied(*policy));
+        }
+        if let Some(host) = self.state.host_by_policy(policy) {
+            return Err(Refusal::DeniedHostRegistered(host.name.clone()));
+        }
+        let denied = DeniedHost {
+            policy: *policy,
+            denied: self.revocation(reason)?,
+        };
+        Ok(Plan {
+            before: None,
+            after: Some(shown(&denied)),
+            changes: vec![Change::Put(Record::DeniedHost(denied))],
+        })
+    }
+
+    pub(super) fn allow_host(&self, policy: &Digest) -> Result<Plan, Refusal> {
+        let denied = self.state.denied_host(policy);
+        let denied = denied.ok_or(Refusal::NoSuchDenial(*policy))?;
+        Ok(Plan {
+            before: Some(shown(denied)),
+            after: None,
+            changes: vec![Change::Remove(RecordKey::DeniedHost(*policy))],
+        })
+    }
+
+    /// The decision was made from an earlier state, so the rules of [`hgs_attest`] are applied again to this one.
     pub(super) fn record_attestation(&self, attested: &Attestation) -> Result<Plan, Refusal> {
         let host = self.host_in_good_standing(&attested.host)?;
-        let mut changes = self.record_identity(host, attested)?;
-        changes.push(Record::Host(Host {
+        if host.returns_nonces && !attested.returned_nonce {
+            return Err(Refusal::NonceRequired(host.name.clone()));
+        }
+        let identities = self.state.identities(&host.id);
+        let transition = identities
+            .present(
+                attested.kind.into(),
+                attested.identity_key.as_bytes(),
+                attested.returned_nonce,
+                self.act.time,
+            )
+            .map_err(|refusal| Refusal::Identity {
+                host: host.name.clone(),
+                refusal,
+            })?;
+        let mut changes = self.identity_changes(host, &transition);
+        changes.push(Change::Put(Record::Host(Host {
             last_attested: Some(self.act.time),
+            returns_nonces: host.returns_nonces || attested.returned_nonce,
             ..host.clone()
-        }));
+        })));
         Ok(Plan {
-            changes: changes.into_iter().map(Change::Put).collect(),
+            changes,
             before: None,
             after: None,
         })
     }
 
-    fn record_identity(&self, host: &Host, attested: &Attestation) -> Result<Vec<Record>, Refusal> {
-        let known = self.state.host_identity(&host.id, &attested.identity_key);
-        match known {
-            Some(known) if known.kind != attested.kind => {
-                return Err(Refusal::IdentityOfOtherKind(host.name.clone()));
-            }
-            Some(known) if known.superseded.is_some() => {
-                return Err(Refusal::IdentitySuperseded(host.name.clone()));
-            }
-            Some(_) => return Ok(Vec::new()),
-            None => {}
-        }
-        let of_kind = self.state.host_identities(&host.id);
-        let of_kind: Vec<_> = of_kind.filter(|one| one.kind == attested.kind).collect();
-        if of_kind.len() >= MAX_IDENTITY_KEYS {
-            return Err(Refusal::TooManyIdentities(host.name.clone()));
-        }
-        let current = of_kind.into_iter().filter(|one| one.superseded.is_none());
-        let superseded = current.map(|one| HostIdentity {
-            superseded: Some(self.act.time),
-            ..one.clone()
-        });
-        let new = HostIdentity {
-            host: host.id,
-            kind: attested.kind,
-            public_key: attested.identity_key,
-            first_seen: self.act.time,
-            superseded: None,
+    fn identity_changes(&self, host: &Host, transition: &IdentityTransition) -> Vec<Change> {
+        let IdentityTransition::Recorded {
+            record,
+            supersedes,
+            forgets,
+        } = transition
+        else {
+            return Vec::new();
         };
-        let changes = superseded.chain([new]).map(Record::HostIdentity);
-        Ok(changes.collect())
+        let known = |key: &[u8; 32]| {
+            let key = Digest::from_bytes(*key);
+            self.state.host_identity(&host.id, &key)
+        };
+        let superseded = supersedes.as_ref().and_then(known).map(|old| {
+            Change::Put(Record::HostIdentity(HostIdentity {
+                superseded: Some(record.first_seen),
+                ..old.clone()
+            }))
+        });
+        let forgotten = forgets.map(|key| {
+            let key = Digest::from_bytes(key);
+            Change::Remove(RecordKey::HostIdentity(host.id, key))
+        });
+        let new = Change::Put(Record::HostIdentity(HostIdentity::of(host.id, record)));
+        superseded
+            .into_iter()
+            .chain(forgotten)
+            .chain([new])
+            .collect()
+    }
+
+    pub(super) fn record_returned_identity(
+        &self,
+        host: &HostId,
+        identity_key: &Digest,
+    ) -> Result<Plan, Refusal> {
+        let host = self.host_in_good_standing(host)?;
+        let identities = self.state.identities(&host.id);
+        let returned = identities.returned(identity_key.as_bytes(), self.act.time);
+        let returned = returned.map(|record| HostIdentity::of(host.id, &record));
+        Ok(Plan {
+            before: None,
+            after: returned.as_ref().map(shown),
+            changes: returned
+                .map(|returned| Change::Put(Record::HostIdentity(returned)))
+                .into_iter()
+                .collect(),
+        })
+    }
+
+    fn revocation(&self, reason: &str) -> Result<Revocation, Refusal> {
+        if reason.len() > MAX_REASON_LENGTH {
+            return Err(Refusal::ReasonTooLong);
+        }
+        Ok(Revocation {
+            time: self.act.time,
+            reason: reason.to_owned(),
+            by: self.act.actor.clone(),
+        })
     }
 
     fn host_in_good_standing(&self, id: &HostId) -> Result<&Host, Refusal> {

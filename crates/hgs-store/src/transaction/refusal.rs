@@ -1,9 +1,10 @@
 //! Why a transaction may not happen.
 
+use hgs_attest::IdentityRefusal;
 use hgs_pki::{Thumbprint, Time};
 
-use super::{MAX_DENIED, MAX_IDENTITY_KEYS, MAX_REASON_LENGTH};
-use crate::model::{CertificateKind, HostId, HostName, Lineage, SettingsError};
+use super::{MAX_DENIED, MAX_REASON_LENGTH};
+use crate::model::{CertificateKind, Digest, HostId, HostName, Lineage, SettingsError};
 
 /// Why a transaction may not happen. The fault is with whoever asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -142,15 +143,42 @@ pub enum Refusal {
     /// The host is barred.
     #[error("host {0} was revoked")]
     HostRevoked(HostName),
-    /// A newer identity key of that kind is recorded.
-    #[error("the identity key of host {0} was superseded")]
-    IdentitySuperseded(HostName),
-    /// The identity key is recorded for the other kind.
-    #[error("the identity key of host {0} is recorded for the other use")]
-    IdentityOfOtherKind(HostName),
-    /// The host has used too many identity keys (attacks.md K14).
-    #[error("host {0} has {MAX_IDENTITY_KEYS} identity keys of one kind; register it anew")]
-    TooManyIdentities(HostName),
+    /// The host key belonged to a host that was removed, and was not readmitted.
+    #[error("the host key belonged to host {name}, which was removed at {removed}")]
+    HostKeyRemoved {
+        /// What the host was called.
+        name: HostName,
+        /// When it was removed.
+        removed: Time,
+        /// SHA-256 of the host key.
+        host_key: Digest,
+    },
+    /// No host with this host key was removed.
+    #[error("no host with the host key {0} was removed")]
+    NoSuchRemovedHost(Digest),
+    /// The host key was readmitted before.
+    #[error("the host key of host {0} is readmitted already")]
+    ReadmittedAlready(HostName),
+    /// The host is denied.
+    #[error("the host with the policy digest {0} is denied")]
+    HostDenied(Digest),
+    /// The host is not denied.
+    #[error("no host with the policy digest {0} is denied")]
+    NoSuchDenial(Digest),
+    /// The host is registered here, where it can be revoked.
+    #[error("the policy digest is that of host {0}, which is registered here")]
+    DeniedHostRegistered(HostName),
+    /// The host has returned nonces, and has to.
+    #[error("host {0} has returned nonces before, and this request did not")]
+    NonceRequired(HostName),
+    /// The identity key may not be used now.
+    #[error("host {host}: {refusal}")]
+    Identity {
+        /// Which host.
+        host: HostName,
+        /// Why not.
+        refusal: IdentityRefusal,
+    },
     /// The text is too long to keep.
     #[error("a reason has at most {MAX_REASON_LENGTH} octets")]
     ReasonTooLong,

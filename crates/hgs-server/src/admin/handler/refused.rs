@@ -13,9 +13,11 @@ pub(super) fn error(refusal: &Refusal) -> AdminError {
 
 fn code(refusal: &Refusal) -> ErrorCode {
     match refusal {
-        Refusal::NoSuchHost(_) | Refusal::NoSuchCertificate(_) | Refusal::NoSuchSigner(_) => {
-            ErrorCode::NotFound
-        }
+        Refusal::NoSuchHost(_)
+        | Refusal::NoSuchCertificate(_)
+        | Refusal::NoSuchSigner(_)
+        | Refusal::NoSuchRemovedHost(_)
+        | Refusal::NoSuchDenial(_) => ErrorCode::NotFound,
         Refusal::Settings(_)
         | Refusal::ReasonTooLong
         | Refusal::TooManyDenied
@@ -37,7 +39,23 @@ fn remedy(refusal: &Refusal) -> Option<String> {
             ));
         }
         Refusal::HostRevoked(name) => {
-            return Some(format!("to let it in again, remove {name} and add it anew"));
+            return Some(format!(
+                "remove {name}, and add it again with a new host key"
+            ));
+        }
+        Refusal::HostKeyRemoved { host_key, .. } => {
+            return Some(format!(
+                "make a new host key on the host with `guarded-host host-key new`; or, if you know that nobody else has \
+                 the old one, `hgs host readmit {host_key}`"
+            ));
+        }
+        Refusal::NoSuchRemovedHost(_) => "`hgs host list --removed` shows what there is",
+        Refusal::NoSuchDenial(_) => "`hgs host list --denied` shows what there is",
+        Refusal::DeniedHostRegistered(name) => {
+            return Some(format!("`hgs host revoke {name}`"));
+        }
+        Refusal::HostDenied(policy) => {
+            return Some(format!("`hgs host allow {policy}` lifts that"));
         }
         Refusal::NoSuchCertificate(_) => "`hgs certificate list` shows what there is",
         Refusal::NoSuchSigner(_) => "`hgs signer list` shows what there is",

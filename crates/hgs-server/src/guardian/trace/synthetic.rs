@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::thread;
 
+use hgs_crypto::hash::Sha256Digest;
 use hgs_crypto::random::System;
 use hgs_custody::{HeldKeys, PrivateKey as _, SoftwareKey};
 use hgs_kps::wire::{Algorithms, RollTransportKeyRequest};
@@ -44,6 +45,10 @@ impl HostRegistry for SyntheticHosts {
             true => HostStanding::Registered,
             false => HostStanding::Unknown,
         }
+    }
+
+    fn is_barred(&self, _: &Sha256Digest) -> bool {
+        false
     }
 }
 

@@ -1,0 +1,56 @@
+//! What an attestation is decided from: the registered hosts, each known by a credential.
+
+use hgs_crypto::hash::Sha256Digest;
+use hgs_crypto::rsa::PublicKey;
+use hgs_pki::health::HostId;
+
+use crate::identities::HostIdentities;
+
+/// What a host proves that it holds. A mode of attestation looks for one kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Credential {
+    /// The private half of this key ([MS-HGSA] 3.1.5.3).
+    HostKey(PublicKey),
+}
+
+/// The name of a credential, by which a host is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum CredentialId {
+    /// SHA-256 of the host key's SubjectPublicKeyInfo.
+    HostKey(Sha256Digest),
+}
+
+impl Credential {
+    /// Its name.
+    #[must_use]
+    pub fn id(&self) -> CredentialId {
+        match self {
+            Self::HostKey(key) => CredentialId::HostKey(*key.digest()),
+        }
+    }
+}
+
+/// A view of the registered hosts, at one moment.
+pub trait HostRegistry {
+    /// The host with that credential. Revoked hosts are hosts.
+    fn host_with(&self, credential: &CredentialId) -> Option<RegisteredHost>;
+}
+
+/// What the registry knows of a host.
+#[derive(Debug, Clone)]
+pub struct RegisteredHost {
+    /// Its identifier, which stays when it is renamed.
+    pub host_id: HostId,
+    /// What administrators call it.
+    pub name: String,
+    /// What it proves that it holds.
+    pub credential: Credential,
+    /// Whether it is barred.
+    pub revoked: bool,
+    /// Whether it has returned a nonce before. Then it has to from now on.
+    pub returns_nonces: bool,
+    /// The identity keys it has attested with.
+    pub identities: HostIdentities,
+}
