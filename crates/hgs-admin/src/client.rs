@@ -29,6 +29,7 @@ const MAX_OCTETS: usize = 64 * 1024 * 1024;
 #[derive(Debug, Clone)]
 pub struct Client {
     socket: PathBuf,
+    time_limit: Duration,
 }
 
 impl Client {
@@ -37,6 +38,16 @@ impl Client {
     pub fn new(socket: impl Into<PathBuf>) -> Self {
         Self {
             socket: socket.into(),
+            time_limit: TIME_LIMIT,
+        }
+    }
+
+    /// The same client with another time limit for each request and its answer.
+    #[must_use]
+    pub fn within(&self, time_limit: Duration) -> Self {
+        Self {
+            time_limit,
+            ..self.clone()
         }
     }
 
@@ -81,8 +92,11 @@ impl Client {
                     .build()
                     .map_err(no_answer)?;
                 runtime.block_on(async {
-                    let exchange = timeout(TIME_LIMIT, exchange(&self.socket, request)).await;
-                    exchange.map_err(|_| no_answer("the server did not answer in time"))?
+                    let exchange = timeout(self.time_limit, exchange(&self.socket, request)).await;
+                    exchange.map_err(|_| {
+                        let seconds = self.time_limit.as_secs();
+                        no_answer(format_args!("the server did not answer within {seconds} s"))
+                    })?
                 })
             });
             exchange

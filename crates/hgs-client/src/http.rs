@@ -202,7 +202,10 @@ impl Client {
         );
         let resolved = match resolved.await {
             Ok(resolved) => resolved.map_err(|error| refused(error.to_string()))?,
-            Err(_) => return Err(refused("no answer in time".to_owned())),
+            Err(_) => {
+                let seconds = self.timing.connect.as_secs();
+                return Err(refused(format!("no answer within {seconds} s")));
+            }
         };
         let healthy = self.healthy().get(&url.authority()).copied();
         let addresses = race::order(resolved, healthy);

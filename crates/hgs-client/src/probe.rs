@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hgs_crypto::hash::sha256;
 use hgs_crypto::hex;
@@ -12,7 +13,7 @@ use hgs_protector::metadata::Metadata;
 use hgs_trace::{Clocks, Found, Presented, Problem, Reach};
 
 use crate::clock::Clock;
-use crate::http::{Client, TransportError, tls};
+use crate::http::{Client, Timing, TransportError, tls};
 use crate::key_protection::KeyProtectionFailure;
 use crate::service::Cause;
 use crate::url::Url;
@@ -25,17 +26,22 @@ pub struct Probe {
     clock: Arc<dyn Clock>,
 }
 
+/// How long each question may take: a diagnosis that is waited for says sooner than a host in need gives up.
+const TIMING: Timing = Timing {
+    stagger: Duration::from_millis(250),
+    connect: Duration::from_secs(5),
+    exchange: Duration::from_secs(10),
+};
+
 impl Probe {
     /// A probe that trusts the certification authorities in a PEM file, or else those of the system.
     #[must_use]
     pub fn new(authorities: Option<&Path>, surroundings: Surroundings) -> Self {
         let Surroundings {
-            clock,
-            resolver,
-            timing,
+            clock, resolver, ..
         } = surroundings;
         Self {
-            client: Client::new(timing, resolver, tls::settings(authorities)),
+            client: Client::new(TIMING, resolver, tls::settings(authorities)),
             clock,
         }
     }
@@ -67,6 +73,9 @@ impl Probe {
                 let presented = tls.map(|leaf| presented(&leaf));
                 presented.map_err(|error| transport(&error))
             }),
+            answered: look
+                .answered
+                .map(|answered| answered.map_err(|error| transport(&error))),
             clocks: look.date.map(|there| Clocks { there, here }),
         }
     }
@@ -138,6 +147,29 @@ fn problem(cause: &Cause) -> Problem {
     Problem::of(cause).with_remedy(cause.remedy())
 }
 
+/// What is wrong on the way to a service. The check that is about it knows what helps, but for mistakes that show what
+/// was meant.
 fn transport(error: &TransportError) -> Problem {
-    problem(&Cause::Transport(error.clone()))
+    let meant = match error {
+        TransportError::Tls { reason, .. } if reason.contains("InvalidContentType") => Some((
+            "what answers there does not speak TLS",
+            "begin the URL with http:, or name the port of the HTTPS listener",
+        )),
+        TransportError::Tls { reason, .. } if reason.contains("CaUsedAsEndEntity") => Some((
+            "the certificate is one of a certification authority, which is accepted from no server",
+            "have the guardian's administrator use a certificate without CA:TRUE; with `openssl req -x509`, \
+             `-addext basicConstraints=critical,CA:FALSE` makes one",
+        )),
+        TransportError::Broken { .. } => Some((
+            "perhaps TLS is spoken there",
+            "see whether the URL has to begin with https:, and whether the port is the service's",
+        )),
+        _ => None,
+    };
+    match meant {
+        Some((likely, remedy)) => {
+            Problem::new(format_args!("{error}: {likely}")).with_remedy(Some(remedy))
+        }
+        None => Problem::of(error),
+    }
 }

@@ -87,6 +87,28 @@ impl Validity {
     }
 }
 
+/// What the certificate of a TLS server says, whatever kind of key it is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsCertificate {
+    /// For how long it is valid.
+    pub validity: Validity,
+    /// Whether its basic constraints say that it may issue certificates. Clients that follow RFC 5280 accept no such
+    /// certificate from a server.
+    pub is_certificate_authority: bool,
+    /// The DNS names of its subjectAltName, wildcards among them.
+    pub dns_names: Vec<String>,
+}
+
+impl TlsCertificate {
+    /// Reads it. Nothing is verified.
+    ///
+    /// # Errors
+    /// See [`CertificateError`].
+    pub fn from_der(der: &[u8]) -> Result<Self, CertificateError> {
+        parse::tls_certificate(der)
+    }
+}
+
 impl Certificate {
     /// Parses DER: at most [`MAX_CERTIFICATE_OCTETS`], nothing after it, version 1 or 3, an RSA
     /// key that [`PublicKey::from_spki_der`] accepts, no extension twice.

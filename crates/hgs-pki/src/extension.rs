@@ -7,7 +7,10 @@ use const_oid::db::rfc5280::{
     ID_CE_NAME_CONSTRAINTS, ID_CE_SUBJECT_ALT_NAME, ID_CE_SUBJECT_KEY_IDENTIFIER,
 };
 use der::Decode;
-use x509_cert::ext::pkix::{self, BasicConstraints, ExtendedKeyUsage, SubjectKeyIdentifier};
+use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::ext::pkix::{
+    self, BasicConstraints, ExtendedKeyUsage, SubjectAltName, SubjectKeyIdentifier,
+};
 
 use crate::{CertificateError, KeyUsage};
 
@@ -84,6 +87,19 @@ impl Extensions {
 
     pub(crate) fn find(&self, oid: &ObjectIdentifier) -> Option<&Extension> {
         self.all.iter().find(|extension| extension.oid == *oid)
+    }
+
+    /// The DNS names of subjectAltName.
+    pub(crate) fn dns_names(&self) -> Result<Vec<String>, CertificateError> {
+        let Some(extension) = self.find(&ID_CE_SUBJECT_ALT_NAME) else {
+            return Ok(Vec::new());
+        };
+        let names = read::<SubjectAltName>(extension)?.0;
+        let dns_names = names.into_iter().filter_map(|name| match name {
+            GeneralName::DnsName(name) => Some(name.to_string()),
+            _ => None,
+        });
+        Ok(dns_names.collect())
     }
 
     pub(crate) fn unrecognised_critical(&self) -> impl Iterator<Item = &ObjectIdentifier> {

@@ -41,7 +41,8 @@ mod time;
 
 pub use cache::{CertificateCache, SignatureCache};
 pub use certificate::{
-    Certificate, CertificateError, MAX_CERTIFICATE_OCTETS, NotIssued, Validity, Version,
+    Certificate, CertificateError, MAX_CERTIFICATE_OCTETS, NotIssued, TlsCertificate, Validity,
+    Version,
 };
 pub use const_oid::ObjectIdentifier;
 pub use extension::Extension;

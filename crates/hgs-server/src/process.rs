@@ -5,7 +5,7 @@ use std::io;
 
 use rustix::fs::Mode;
 use rustix::process::{
-    DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit, umask,
+    DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit, umask,
 };
 
 /// Keeps the memory out of core dumps and away from debuggers of the same user, and makes new
@@ -24,4 +24,15 @@ pub fn harden() -> io::Result<()> {
     )?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     Ok(())
+}
+
+/// Lets this process open as many files as it may: shells and init systems start programs with a low soft limit for the
+/// sake of `select`, which is not used here.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn raise_file_limit() -> io::Result<()> {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let current = maximum;
+    Ok(setrlimit(Resource::Nofile, Rlimit { current, maximum })?)
 }

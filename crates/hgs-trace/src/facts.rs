@@ -197,6 +197,9 @@ pub struct Reach {
     pub connected: Option<Found<String>>,
     /// What TLS came to; absent in clear, and where nothing was connected.
     pub tls: Option<Found<Presented>>,
+    /// Whether something answered over HTTP, with whatever status; absent where nothing was asked.
+    #[serde(default)]
+    pub answered: Option<Found<()>>,
     /// The time that the service says it is, in the header `Date` of an answer, and the time here then.
     pub clocks: Option<Clocks>,
 }
@@ -205,7 +208,18 @@ impl Reach {
     /// Whether something could be asked at the URL.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        matches!(self.connected, Some(Ok(_))) && !matches!(self.tls, Some(Err(_)))
+        matches!(self.connected, Some(Ok(_)))
+            && !matches!(self.tls, Some(Err(_)))
+            && !matches!(self.answered, Some(Err(_)))
+    }
+
+    /// Scheme, host and port of the URL: what one listener has in common.
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        let path = self.url.find("://").map(|colon| colon + 3);
+        let path = path.and_then(|start| Some(start + self.url.get(start..)?.find('/')?));
+        path.and_then(|end| self.url.get(..end))
+            .unwrap_or(&self.url)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hgs_server::http::BindError;
-use hgs_server::{Guardian, GuardianError, StartError, SystemClock, logging, signals};
+use hgs_server::{Guardian, GuardianError, StartError, SystemClock, logging, process, signals};
 use hgs_terminal::{AtFault, Exit, Failure};
 
 use crate::failures::{IntoFailure, OrFail as _};
@@ -26,6 +26,9 @@ impl Arguments {
                 .while_doing("log.level")
                 .at_fault(AtFault::Operator)
         })?;
+        if let Err(error) = process::raise_file_limit() {
+            tracing::warn!(%error, "the number of files that may be open can't be raised");
+        }
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()

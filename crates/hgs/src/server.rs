@@ -52,8 +52,12 @@ impl ConfigOption {
         Config::file(self.config.as_deref(), &Environment::of_process())
     }
 
+    pub(crate) fn read(&self) -> Result<Config, ConfigError> {
+        Config::load(self.config.as_deref(), &Environment::of_process())
+    }
+
     pub(crate) fn load(&self) -> Result<Config, Failure> {
-        Config::load(self.config.as_deref(), &Environment::of_process()).or_fail()
+        self.read().or_fail()
     }
 }
 

@@ -87,7 +87,10 @@ impl Arguments {
             .enable_all()
             .build();
         let runtime = runtime.map_err(|error| Failure::of(&error).at_fault(AtFault::Ourselves))?;
-        Ok(runtime.block_on(collect::facts(self, wanted)))
+        let facts = runtime.block_on(collect::facts(self, wanted));
+        // A resolver that does not come back is not waited for.
+        runtime.shutdown_background();
+        Ok(facts)
     }
 }
 

@@ -16,6 +16,8 @@ pub(crate) struct Look {
     pub(crate) connected: Option<Result<SocketAddr, TransportError>>,
     /// The DER of the certificate that was presented and verified.
     pub(crate) tls: Option<Result<Vec<u8>, TransportError>>,
+    /// Whether something answered over HTTP.
+    pub(crate) answered: Option<Result<(), TransportError>>,
     /// The time that the service says it is.
     pub(crate) date: Option<Time>,
 }
@@ -37,9 +39,13 @@ impl Client {
                 look.connected = Some(Ok(address));
                 let limit = self.timing.exchange;
                 let asking = self.ask(url, address, stream, &mut look);
-                if tokio::time::timeout(limit, asking).await.is_err() && look.tls.is_none() {
+                if tokio::time::timeout(limit, asking).await.is_err() {
                     let silent = TransportError::Timeout { address, limit };
-                    look.tls = (url.scheme() == Scheme::Https).then_some(Err(silent));
+                    if url.scheme() == Scheme::Https && look.tls.is_none() {
+                        look.tls = Some(Err(silent));
+                    } else {
+                        look.answered = Some(Err(silent));
+                    }
                 }
             }
             Err(error) => look.connected = Some(Err(error)),
@@ -76,7 +82,16 @@ impl Client {
                 }
             }
         };
-        // What is wrong with an answer, whoever understands its protocol says.
-        look.date = response.ok().and_then(|Response { date, .. }| date);
+        match response {
+            Ok(Response { date, .. }) => {
+                look.answered = Some(Ok(()));
+                look.date = date;
+            }
+            Err(error @ (TransportError::Broken { .. } | TransportError::Timeout { .. })) => {
+                look.answered = Some(Err(error));
+            }
+            // An answer that those who understand its protocol judge.
+            Err(_) => look.answered = Some(Ok(())),
+        }
     }
 }

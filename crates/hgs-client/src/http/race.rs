@@ -96,7 +96,8 @@ where
         }
     }
     let silent = addresses.drain(..);
-    attempts.extend(silent.map(|address| (address, "no answer in time".to_owned())));
+    let reason = format!("no answer within {} s", limit.as_secs());
+    attempts.extend(silent.map(|address| (address, reason.clone())));
     Err(Unreachable { attempts })
 }
 

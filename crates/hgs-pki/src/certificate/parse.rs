@@ -12,7 +12,7 @@ use x509_cert::name::Name;
 
 use super::{
     CertificateError, Contents, DistinguishedName, MAX_CERTIFICATE_OCTETS, SignatureAlgorithm,
-    Validity, Version,
+    TlsCertificate, Validity, Version,
 };
 use crate::extension::Extensions;
 use crate::structure::{self, TbsCertificate};
@@ -54,6 +54,20 @@ pub(super) fn validity(der: &[u8]) -> Result<Validity, CertificateError> {
     }
     let inner = TbsCertificate::from_der(Outer::read(der)?.to_be_signed)?;
     Ok(period(&inner.validity))
+}
+
+/// See [`TlsCertificate::from_der`].
+pub(super) fn tls_certificate(der: &[u8]) -> Result<TlsCertificate, CertificateError> {
+    if der.len() > MAX_CERTIFICATE_OCTETS {
+        return Err(CertificateError::TooLarge(der.len()));
+    }
+    let inner = TbsCertificate::from_der(Outer::read(der)?.to_be_signed)?;
+    let extensions = extensions(version(inner.version)?, inner.extensions)?;
+    Ok(TlsCertificate {
+        validity: period(&inner.validity),
+        is_certificate_authority: extensions.certificate_authority,
+        dns_names: extensions.dns_names()?,
+    })
 }
 
 fn period(encoded: &structure::Validity) -> Validity {

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use hgs_pki::TlsCertificate;
 use rustix::fs::{Access, access};
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
@@ -25,6 +26,9 @@ pub struct Finding {
     pub cause: String,
     /// What to do about it.
     pub remedy: String,
+    /// Whether it is about the process that looked, as its limits and privileges, and says nothing of another one.
+    #[serde(skip)]
+    pub about_process: bool,
 }
 
 /// How bad a finding is.
@@ -109,7 +113,17 @@ impl Config {
         if !https.enabled {
             return;
         }
-        if let Err(error) = http::check_certificate(https) {
+        let leaf = http::check_certificate(https);
+        if let Ok(leaf) = &leaf
+            && TlsCertificate::from_der(leaf).is_ok_and(|read| read.is_certificate_authority)
+        {
+            findings.error(
+                "listen.https.certificate",
+                "the TLS certificate is that of a certification authority, which hosts accept from no server",
+                TLS_AUTHORITY_REMEDY,
+            );
+        }
+        if let Err(error) = leaf {
             let remedy = match &error {
                 TlsError::NotConfigured => {
                     "set listen.https.certificate, or switch the listener off"
@@ -207,6 +221,7 @@ impl Config {
                 ),
                 "run as the user that owns it",
             );
+            findings.about_process();
         } else if is_open_to_others(&state) {
             findings.warning(
                 "server.state",
@@ -248,9 +263,10 @@ impl Config {
                 "set limits.body_memory to many times limits.body",
             );
         }
-        // Three listeners take as many connections each; the store and the logs take a few more.
+        // Three listeners take as many connections each; the store and the logs take a few more. `hgs serve` raises the
+        // soft limit itself.
         let wanted = limits.connections as u64 * 3 + 100;
-        if let Some(descriptors) = getrlimit(Resource::Nofile).current
+        if let Some(descriptors) = getrlimit(Resource::Nofile).maximum
             && descriptors < wanted
         {
             findings.warning(
@@ -261,6 +277,7 @@ impl Config {
                      or lower limits.connections"
                 ),
             );
+            findings.about_process();
         }
     }
 
@@ -282,6 +299,10 @@ impl Config {
     }
 }
 
+/// What helps against a TLS certificate of an authority.
+pub(crate) const TLS_AUTHORITY_REMEDY: &str = "have a certificate issued that is none of an authority; with `openssl req -x509`, add \
+     `-addext basicConstraints=critical,CA:FALSE`";
+
 #[derive(Debug, Default)]
 struct Findings(Vec<Finding>);
 
@@ -299,12 +320,20 @@ impl Findings {
         self.add(Severity::Warning, check, cause.into(), remedy.into());
     }
 
+    /// The last finding is about the process that looks.
+    fn about_process(&mut self) {
+        if let Some(last) = self.0.last_mut() {
+            last.about_process = true;
+        }
+    }
+
     fn add(&mut self, severity: Severity, check: &'static str, cause: String, remedy: String) {
         self.0.push(Finding {
             check,
             severity,
             cause,
             remedy,
+            about_process: false,
         });
     }
 }
@@ -316,15 +345,16 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
 
 fn check_privilege(check: &'static str, address: SocketAddr, findings: &mut Findings) {
     if address.port() < unprivileged_port_start() && !may_bind_privileged_ports() {
-        findings.warning(
+        findings.error(
             check,
             format!(
                 "port {} is privileged and this user may not open it",
                 address.port()
             ),
-            "choose a port from 1024 on, or give the service CAP_NET_BIND_SERVICE \
-             (AmbientCapabilities= in its systemd unit)",
+            "choose a port from 1024 on, or start the service by its systemd unit, which has \
+             CAP_NET_BIND_SERVICE",
         );
+        findings.about_process();
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::public_url::PublicUrl;
 use super::quantity::{DAY, SECOND, period};
 
 /// `[listen]`: the four listeners.
@@ -31,6 +32,8 @@ pub struct Http {
     pub enabled: bool,
     /// Address and port; every address of the machine when absent.
     pub address: Option<SocketAddr>,
+    /// What the URLs begin with under which hosts reach it; see [`Config::public_urls`](super::Config::public_urls).
+    pub public_url: Option<PublicUrl>,
 }
 
 impl Default for Http {
@@ -38,6 +41,7 @@ impl Default for Http {
         Self {
             enabled: true,
             address: None,
+            public_url: None,
         }
     }
 }
@@ -50,6 +54,8 @@ pub struct Https {
     pub enabled: bool,
     /// Address and port; every address of the machine when absent.
     pub address: Option<SocketAddr>,
+    /// What the URLs begin with under which hosts reach it; see [`Config::public_urls`](super::Config::public_urls).
+    pub public_url: Option<PublicUrl>,
     /// PEM file with the server's certificate, then its chain; or PFX file with both and the key.
     pub certificate: Option<PathBuf>,
     /// PEM file with the private key; the certificate's file when absent.
@@ -76,6 +82,7 @@ impl Default for Https {
         Self {
             enabled: false,
             address: None,
+            public_url: None,
             certificate: None,
             key: None,
             passphrase_file: None,

@@ -10,6 +10,7 @@ mod layout;
 mod limits;
 mod listen;
 mod pkcs11;
+mod public_url;
 mod quantity;
 mod sections;
 
@@ -26,6 +27,8 @@ pub use layout::{Environment, Layout};
 pub use limits::Limits;
 pub use listen::{Admin, Http, Https, Listen, Metrics};
 pub use pkcs11::{Pkcs11, Pkcs11Module};
+pub(crate) use public_url::host_of;
+pub use public_url::{PublicUrl, PublicUrlError};
 pub use quantity::parse_period;
 pub use sections::{Ancestors, Attestation, KeyProtection, Log, LogFormat, Server};
 

@@ -2,6 +2,7 @@
 
 use std::fs::DirBuilder;
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -260,6 +261,7 @@ impl Guardian {
         let master_key = master_key(config)?;
         let tokens = Tokens::new(config.pkcs11.settings());
         let beginnings = Beginnings::make(
+            config,
             &name,
             options.signing,
             options.encryption,
@@ -330,6 +332,7 @@ struct Beginnings {
 
 impl Beginnings {
     fn make(
+        config: &Config,
         name: &str,
         signing: CertificateSource,
         encryption: CertificateSource,
@@ -342,7 +345,7 @@ impl Beginnings {
             not_before: now,
             not_after: not_after.unwrap_or(Time::MAX),
         };
-        let communications = communications(validity).map_err(CertifyError::from)?;
+        let communications = communications(config, validity).map_err(CertifyError::from)?;
         // Most of the time goes into finding primes, for which nothing is shared.
         thread::scope(|scope| {
             let signing = scope.spawn(move || {
@@ -501,10 +504,20 @@ fn joined<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// The certificate that signs the metadata, in this machine's name where that can stand in a certificate.
-pub(crate) fn communications(validity: Validity) -> Result<Template, IssueError> {
-    let uname = rustix::system::uname();
-    let name = uname.nodename().to_str().unwrap_or_default();
-    let fits = (1..=64).contains(&name.len()) && name.is_ascii();
-    profile::communications(&[if fits { name } else { "localhost" }], validity)
+/// The certificate that signs the metadata, in the name by which hosts know the guardian where that can stand in a
+/// certificate.
+pub(crate) fn communications(config: &Config, validity: Validity) -> Result<Template, IssueError> {
+    let machine = rustix::system::uname();
+    let names = [
+        config.public_name(),
+        machine.nodename().to_string_lossy().into_owned(),
+    ];
+    let fits = |name: &&String| {
+        (1..=64).contains(&name.len())
+            && name.is_ascii()
+            && !name.starts_with('[')
+            && name.parse::<Ipv4Addr>().is_err()
+    };
+    let name = names.iter().find(fits);
+    profile::communications(&[name.map_or("localhost", |name| name)], validity)
 }

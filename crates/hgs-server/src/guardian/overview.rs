@@ -1,7 +1,5 @@
 //! What administrators are shown of a guardian beside its records.
 
-use std::net::SocketAddr;
-
 use hgs_custody_pkcs11::{Breaker, ModuleStatus, Tokens};
 use hgs_pki::{Seconds, Time};
 use hgs_store::{CertificateKind, CertificateRecord, State, Store, StoreError};
@@ -54,11 +52,10 @@ impl Guardian {
         let _ = self.addresses.set(addresses);
     }
 
-    /// The beginnings of the URLs under which hosts reach it, HTTPS first. Where it listens at every address of the
-    /// machine, they have the machine's name.
+    /// The beginnings of the URLs under which hosts reach it, HTTPS first.
     pub(crate) fn urls(&self) -> Vec<String> {
-        let addresses = self.addresses();
-        urls(addresses.https, addresses.http)
+        let Addresses { https, http, .. } = self.addresses();
+        self.config.public_urls(https, http)
     }
 
     /// Octets that can still be written to the disk of the state folder.
@@ -184,45 +181,5 @@ fn warning(code: &str, message: String, remedy: &str) -> Warning {
         code: code.to_owned(),
         message,
         remedy: remedy.to_owned(),
-    }
-}
-
-/// The beginnings of the URLs of listeners at these addresses.
-pub(super) fn urls(https: Option<SocketAddr>, http: Option<SocketAddr>) -> Vec<String> {
-    let listeners = [("https", 443, https), ("http", 80, http)];
-    let open = listeners
-        .into_iter()
-        .filter_map(|(scheme, usual, address)| Some((scheme, usual, address?)));
-    open.map(|(scheme, usual, address)| url(scheme, usual, address))
-        .collect()
-}
-
-fn url(scheme: &str, usual_port: u16, address: SocketAddr) -> String {
-    let host = if address.ip().is_unspecified() {
-        let uname = rustix::system::uname();
-        uname.nodename().to_string_lossy().into_owned()
-    } else if address.is_ipv6() {
-        format!("[{}]", address.ip())
-    } else {
-        address.ip().to_string()
-    };
-    match address.port() {
-        port if port == usual_port => format!("{scheme}://{host}"),
-        port => format!("{scheme}://{host}:{port}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn urls_name_the_port_where_it_is_not_the_usual_one() {
-        let url = |text: &str| url("http", 80, text.parse().unwrap());
-        assert_eq!(url("192.0.2.1:80"), "http://192.0.2.1");
-        assert_eq!(url("192.0.2.1:8080"), "http://192.0.2.1:8080");
-        assert_eq!(url("[2001:db8::1]:80"), "http://[2001:db8::1]");
-        let everywhere = url("[::]:80");
-        assert!(!everywhere.contains("::"), "{everywhere}");
     }
 }

@@ -76,8 +76,23 @@ pub struct Inside {
     /// Whether the state has come as far as its high-water mark; absent where that was not found out.
     #[serde(default)]
     pub high_water_mark: Option<Found<()>>,
+    /// What is wrong with its settings as its own process sees it; absent while it does not run.
+    #[serde(default)]
+    pub settings: Option<Vec<Setting>>,
+    /// Whether each listener could be opened; none while it runs, and has them open.
+    #[serde(default)]
+    pub listeners: Vec<Listener>,
     /// The state; absent where another process holds it.
     pub state: Option<Found<State>>,
+}
+
+/// A listener of a service that does not run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listener {
+    /// Its section of the configuration and its address.
+    pub name: String,
+    /// Whether this user could open it.
+    pub free: Found<()>,
 }
 
 /// A process that holds keys.
@@ -87,6 +102,12 @@ pub struct Process {
     pub core_limit: Option<u64>,
     /// Whether its memory can be dumped, and read by others of the same user.
     pub dumpable: bool,
+    /// The files that it has open.
+    #[serde(default)]
+    pub open_files: Option<u64>,
+    /// How many it may have open.
+    #[serde(default)]
+    pub file_limit: Option<u64>,
 }
 
 /// The room on a disk.
@@ -96,6 +117,9 @@ pub struct Disk {
     pub free: u64,
     /// Octets in all.
     pub total: u64,
+    /// Files that can still be made, where the file system has a limit.
+    #[serde(default)]
+    pub free_files: Option<u64>,
 }
 
 /// The certificate of the HTTPS listener.
@@ -109,6 +133,9 @@ pub struct Https {
     pub key: Option<Place>,
     /// For how long it is valid.
     pub validity: Option<Validity>,
+    /// Whether it is the certificate of a certification authority.
+    #[serde(default)]
+    pub authority: bool,
     /// Whether it is for the name in each published URL.
     pub names: Vec<NameMatch>,
 }

@@ -16,10 +16,10 @@ mod tests;
 mod tokens;
 
 pub use facts::{
-    Attributes, Certificate, Disk, Facts, Https, Inside, Metadata, NameMatch, Outside, Process,
-    Service, Sessions, Setting, Signer, State, SyntheticRoll, Token, Work,
+    Attributes, Certificate, Disk, Facts, Https, Inside, Listener, Metadata, NameMatch, Outside,
+    Process, Service, Sessions, Setting, Signer, State, SyntheticRoll, Token, Work,
 };
-pub(crate) use network::{connected, resolved, trusted};
+pub(crate) use network::{answers, connected, resolved, trusted};
 
 use crate::{Check, Report, Selection, diagnose};
 
@@ -39,7 +39,10 @@ pub fn checks() -> Vec<Check<Facts>> {
         tokens::checks(),
         keys::checks(),
         attestation::checks(),
-        network::checks(),
+        network::tls(),
+        service::running(),
+        machine::process_checks(),
+        network::reaching(),
         protocols::checks(),
     ]
     .into_iter()

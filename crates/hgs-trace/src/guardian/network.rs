@@ -5,7 +5,8 @@ use super::facts::{Facts, Https};
 use super::state::found;
 use crate::{Check, Group, Judgement, Reach};
 
-pub(super) fn checks() -> Vec<Check<Facts>> {
+/// About the files of the HTTPS listener.
+pub(super) fn tls() -> Vec<Check<Facts>> {
     vec![
         Check {
             id: "HGS-N001",
@@ -30,7 +31,7 @@ pub(super) fn checks() -> Vec<Check<Facts>> {
             group: Group::Network,
             title: "the TLS certificate is for the names in the published URLs",
             fails_when: "a published HTTPS URL has a name or address that is not among the certificate's",
-            remedy: "have a certificate issued for that name, or listen at an address that the certificate names",
+            remedy: "have a certificate issued for that name, or set listen.https.public_url to a name that the certificate has and that hosts use",
             after: &["HGS-N001"],
             judge: names,
         },
@@ -44,11 +45,26 @@ pub(super) fn checks() -> Vec<Check<Facts>> {
             judge: tls_validity,
         },
         Check {
+            id: "HGS-N008",
+            group: Group::Network,
+            title: "the TLS certificate is none of a certification authority",
+            fails_when: "its basic constraints say that it may issue certificates, as those of `openssl req -x509` do unless told otherwise; hosts accept such a certificate from no server",
+            remedy: "have a certificate issued that is none of an authority; with `openssl req -x509`, add `-addext basicConstraints=critical,CA:FALSE`",
+            after: &["HGS-N001"],
+            judge: authority,
+        },
+    ]
+}
+
+/// About the way to each URL.
+pub(super) fn reaching() -> Vec<Check<Facts>> {
+    vec![
+        Check {
             id: "HGS-N005",
             group: Group::Network,
             title: "the name in the URL has an address",
             fails_when: "the name in a published URL can't be resolved here",
-            remedy: "add the name to DNS, or listen at an address with a name that is there",
+            remedy: "add the name to DNS, or set public_url of the listener to the name by which hosts reach it",
             after: &["HGS-S003", "HGS-S004"],
             judge: |facts| reached(facts, resolved),
         },
@@ -56,7 +72,7 @@ pub(super) fn checks() -> Vec<Check<Facts>> {
             id: "HGS-N006",
             group: Group::Network,
             title: "the service accepts connections at the URL",
-            fails_when: "no address of a published URL accepts a connection",
+            fails_when: "no address of a published URL accepts a connection within 5 s",
             remedy: "see `hgs server show` for where it listens, and the firewalls in between",
             after: &["HGS-N005"],
             judge: |facts| reached(facts, connected),
@@ -65,10 +81,19 @@ pub(super) fn checks() -> Vec<Check<Facts>> {
             id: "HGS-N007",
             group: Group::Network,
             title: "TLS at the URL is trusted here",
-            fails_when: "no authority that this machine trusts vouches for the certificate, or the handshake fails",
-            remedy: "name the site's own certification authority with --ca FILE, or have the certificate issued by one that hosts trust",
-            after: &["HGS-N003", "HGS-N004", "HGS-N006", "HGS-N001"],
+            fails_when: "no authority that this machine trusts vouches for the certificate, or the handshake fails or takes more than 10 s",
+            remedy: "name the site's own certification authority with `hgs trace --ca FILE`; hosts are told it with `guarded-host configure --ca FILE`",
+            after: &["HGS-N003", "HGS-N004", "HGS-N008", "HGS-N006", "HGS-N001"],
             judge: |facts| reached(facts, trusted),
+        },
+        Check {
+            id: "HGS-N009",
+            group: Group::Network,
+            title: "something answers over HTTP at the URL",
+            fails_when: "no whole answer comes within 10 s, or what comes is not HTTP",
+            remedy: "see the service's log, and `systemctl status openhgs`: it hangs, is overloaded, or another program listens there",
+            after: &["HGS-N006", "HGS-N007"],
+            judge: |facts| reached(facts, answers),
         },
     ]
 }
@@ -97,6 +122,15 @@ fn names(facts: &Facts) -> Vec<Judgement> {
     let names = https(facts).map(|https| &https.names);
     let judge = |name: &super::NameMatch| found(&name.url, &name.matches, "it is");
     names.into_iter().flatten().map(judge).collect()
+}
+
+fn authority(facts: &Facts) -> Vec<Judgement> {
+    let judge = |https: &Https| match https.authority {
+        false => Judgement::pass(&https.certificate, "it may not issue certificates"),
+        true => Judgement::fail(&https.certificate, "its basic constraints say CA:TRUE"),
+    };
+    let usable = https(facts).filter(|https| https.usable.is_ok());
+    usable.map(judge).into_iter().collect()
 }
 
 fn tls_validity(facts: &Facts) -> Vec<Judgement> {
@@ -133,6 +167,12 @@ pub(crate) fn connected(reach: &Reach) -> Option<Judgement> {
     };
     let seen = connected.as_deref().unwrap_or_default();
     Some(found(&reach.url, connected, seen))
+}
+
+/// Whether there was an answer, whatever it says.
+pub(crate) fn answers(reach: &Reach) -> Option<Judgement> {
+    let answered = reach.answered.as_ref()?;
+    Some(found(&reach.url, answered, "it answers"))
 }
 
 /// Whether TLS was agreed on and its certificate verified.

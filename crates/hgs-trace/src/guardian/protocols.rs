@@ -12,7 +12,7 @@ pub(super) fn checks() -> Vec<Check<Facts>> {
             title: "attestation answers at the URL",
             fails_when: "`getinfo` of [MS-HGSA] gives no answer of the protocol",
             remedy: "see that no proxy or other service answers at this URL, and the service's log",
-            after: &["HGS-N006", "HGS-N007"],
+            after: &["HGS-N006", "HGS-N007", "HGS-N009"],
             judge: attestation,
         },
         Check {

@@ -1,6 +1,7 @@
 //! Whether the service is configured and runs.
 
-use super::facts::{Facts, Service};
+use super::facts::{Facts, Listener, Service};
+use super::state::found;
 use crate::{Check, Group, Judgement};
 
 pub(super) fn checks() -> Vec<Check<Facts>> {
@@ -24,15 +25,6 @@ pub(super) fn checks() -> Vec<Check<Facts>> {
             judge: workable,
         },
         Check {
-            id: "HGS-S003",
-            group: Group::Service,
-            title: "the service runs",
-            fails_when: "nobody listens at the administrators' socket",
-            remedy: "start it with `hgs serve` or `systemctl start openhgs`, or name its socket with --socket",
-            after: &["HGS-S001"],
-            judge: runs,
-        },
-        Check {
             id: "HGS-S004",
             group: Group::Service,
             title: "the service answers this user",
@@ -41,7 +33,32 @@ pub(super) fn checks() -> Vec<Check<Facts>> {
             after: &["HGS-S001"],
             judge: answers,
         },
+        Check {
+            id: "HGS-S005",
+            group: Group::Service,
+            title: "a service that does not run could open its listeners",
+            fails_when: "the address of a listener is taken or not this machine's, or its port is privileged and this user may not open it",
+            remedy: "see who listens there with `ss -ltnp`, and end that, or choose another address or port",
+            after: &["HGS-S001", "HGS-S002"],
+            judge: openable,
+        },
     ]
+}
+
+/// Whether it runs is asked after everything that keeps it from starting.
+pub(super) fn running() -> Vec<Check<Facts>> {
+    vec![Check {
+        id: "HGS-S003",
+        group: Group::Service,
+        title: "the service runs",
+        fails_when: "nobody listens at the administrators' socket, and nothing else here keeps the service from starting",
+        remedy: "start it with `hgs serve` or `systemctl start openhgs`; if it runs by another configuration, name that with --config",
+        after: &[
+            "HGS-S001", "HGS-S002", "HGS-S005", "HGS-D001", "HGS-D002", "HGS-D003", "HGS-D005",
+            "HGS-D007", "HGS-D004", "HGS-D006", "HGS-N001",
+        ],
+        judge: runs,
+    }]
 }
 
 /// What the settings are judged as together.
@@ -70,6 +87,12 @@ fn workable(facts: &Facts) -> Vec<Judgement> {
     let Some(Ok(settings)) = &facts.configuration else {
         return vec![];
     };
+    // The service knows its own limits and privileges, and the settings that it runs by.
+    let by_service = facts
+        .inside
+        .as_ref()
+        .and_then(|inside| inside.settings.as_ref());
+    let settings = by_service.unwrap_or(settings);
     let wrong = settings
         .iter()
         .filter(|setting| !ELSEWHERE.contains(&&*setting.name));
@@ -97,6 +120,12 @@ fn runs(facts: &Facts) -> Vec<Judgement> {
         }
         Some(_) => vec![Judgement::pass(SERVICE, "it listens at its socket")],
     }
+}
+
+fn openable(facts: &Facts) -> Vec<Judgement> {
+    let listeners = facts.inside.iter().flat_map(|inside| &inside.listeners);
+    let judge = |listener: &Listener| found(&listener.name, &listener.free, "it is free");
+    listeners.map(judge).collect()
 }
 
 fn answers(facts: &Facts) -> Vec<Judgement> {

@@ -36,7 +36,7 @@ pub(super) fn checks() -> Vec<Check<Facts>> {
             id: "HGS-D005",
             group: Group::State,
             title: "the disk of the state has room",
-            fails_when: "less than 8 MiB are free; less than 256 MiB warns",
+            fails_when: "less than 8 MiB are free, or no more than a few files can be made; less than 256 MiB warns",
             remedy: "make room on the disk of the state folder: nothing is released that can't be recorded",
             after: &["HGS-D001"],
             judge: room,
@@ -139,6 +139,8 @@ fn sound(facts: &Facts) -> Vec<Judgement> {
 const LEAST_ROOM: u64 = 8 * MIB;
 /// Octets below which people are told.
 const LITTLE_ROOM: u64 = 256 * MIB;
+/// Files below which the database can't make its own: its log, an index of that, a journal.
+const LEAST_FILES: u64 = 8;
 const MIB: u64 = 1024 * 1024;
 
 fn room(facts: &Facts) -> Vec<Judgement> {
@@ -147,9 +149,17 @@ fn room(facts: &Facts) -> Vec<Judgement> {
     else {
         return vec![];
     };
-    let Disk { free, total } = disk;
+    let Disk {
+        free,
+        total,
+        free_files,
+    } = disk;
     let target = &inside.state_folder.path;
     let seen = format!("{} of {} MiB are free", free / MIB, total / MIB);
+    if let Some(files) = free_files.filter(|files| *files < LEAST_FILES) {
+        let seen = format!("{files} files can still be made; {seen}");
+        return vec![Judgement::fail(target, seen)];
+    }
     vec![match free {
         0..LEAST_ROOM => Judgement::fail(target, seen),
         LEAST_ROOM..LITTLE_ROOM => Judgement::warning(target, seen),

@@ -97,6 +97,7 @@ fn outside() -> Outside {
                 thumbprint: "tls-thumbprint".to_owned(),
                 validity: Some(valid()),
             })),
+            answered: Some(Ok(())),
             clocks: Some(Clocks {
                 there: now(),
                 here: now(),
@@ -125,11 +126,14 @@ fn sound() -> Facts {
             process: Some(Process {
                 core_limit: Some(0),
                 dumpable: false,
+                open_files: Some(40),
+                file_limit: Some(65_536),
             }),
             state_folder: private("/state", PlaceKind::Folder),
             disk: Some(Disk {
                 free: 1 << 32,
                 total: 1 << 34,
+                free_files: Some(1 << 20),
             }),
             master_key_file: private("/state/master.key", PlaceKind::File),
             master_key: Ok(()),
@@ -138,6 +142,7 @@ fn sound() -> Facts {
                 usable: Ok(()),
                 key: Some(private("/tls.key", PlaceKind::File)),
                 validity: Some(valid()),
+                authority: false,
                 names: vec![NameMatch {
                     url: URL.to_owned(),
                     matches: Ok(()),
@@ -145,6 +150,8 @@ fn sound() -> Facts {
             }),
             urls: vec![URL.to_owned()],
             high_water_mark: Some(Ok(())),
+            settings: Some(vec![]),
+            listeners: vec![],
             state: Some(Ok(state())),
         }),
         synthetic_roll: Some(SyntheticRoll {
@@ -210,8 +217,8 @@ fn a_sound_guardian_passes_every_check() {
         .find(|finding| finding.outcome != Outcome::Pass);
     assert_eq!(other, None);
     for check in checks() {
-        // There is no token, and nobody else's signer.
-        let absent = check.id == "HGS-A004" || check.group == Group::Tokens;
+        // There is no token, nobody else's signer, and nothing that keeps it from starting.
+        let absent = ["HGS-A004", "HGS-S005"].contains(&check.id) || check.group == Group::Tokens;
         let found = report.findings.iter().any(|finding| finding.id == check.id);
         assert_eq!(found, !absent, "{}", check.id);
     }
@@ -289,8 +296,7 @@ fn a_master_key_that_others_can_read() {
         facts.synthetic_roll = None;
         facts.outside.clear();
     });
-    let ids: Vec<_> = report.root_causes.iter().map(|root| &*root.id).collect();
-    assert_eq!(ids, ["HGS-S003", "HGS-D002"]);
+    assert_root(&report, "HGS-D002", &["HGS-S003", "HGS-D004"]);
     let finding = report
         .findings
         .iter()
@@ -316,6 +322,7 @@ fn a_full_disk() {
         inside(facts).disk = Some(Disk {
             free: 4096,
             total: 1 << 23,
+            free_files: None,
         });
         in_state(facts).sound = problem();
         in_state(facts).writable = problem();
@@ -337,6 +344,132 @@ fn a_clock_that_is_behind() {
         refuse_roll(facts);
     });
     assert_root(&report, "HGS-M001", &["HGS-C003", "HGS-A001", "HGS-N004"]);
+}
+
+/// The newest record agrees with the clock; an older one and what was made then lie ahead.
+#[test]
+fn a_clock_that_was_ahead_once() {
+    let report = broken(|facts| {
+        in_state(facts).signers[0].validity.not_before = days(30);
+    });
+    let warned = report
+        .findings
+        .iter()
+        .find(|one| one.outcome == Outcome::Warning);
+    let warned = warned.unwrap();
+    assert_eq!((&*warned.id, report.works()), ("HGS-M001", true));
+    assert!(
+        warned.evidence.as_ref().unwrap().contains("ahead once"),
+        "{warned:?}"
+    );
+    let report = broken(|facts| {
+        in_state(facts).certificates[1].validity.not_before = days(30);
+        in_state(facts).certificates[1].added = days(30);
+    });
+    assert_root(&report, "HGS-C003", &[]);
+}
+
+#[test]
+fn files_of_which_hardly_any_more_can_be_opened() {
+    let open =
+        |files| broken(|facts| inside(facts).process.as_mut().unwrap().open_files = Some(files));
+    assert_eq!(open(50_000).outcome, Outcome::Warning);
+    assert_root(&open(65_000), "HGS-M003", &[]);
+}
+
+#[test]
+fn a_disk_without_room_for_another_file() {
+    let report = broken(|facts| {
+        inside(facts).disk.as_mut().unwrap().free_files = Some(0);
+        in_state(facts).writable = problem();
+    });
+    assert_root(&report, "HGS-D005", &["HGS-D006"]);
+}
+
+/// What keeps a service from starting is the cause, and not that it does not run.
+#[test]
+fn what_keeps_a_service_from_starting() {
+    fn stopped(facts: &mut Facts) {
+        facts.service = Some(Service::NotRunning(Problem::new("nobody listens")));
+        let seen = inside(facts);
+        seen.process = None;
+        seen.settings = None;
+        facts.synthetic_roll = None;
+        facts.outside.clear();
+    }
+    let causes: [(&str, fn(&mut Facts)); 5] = [
+        ("HGS-S002", |facts| {
+            facts.configuration = Some(Ok(vec![Setting {
+                name: "listen.admin.group".to_owned(),
+                prevents: true,
+                problem: Problem::new("there is no such group"),
+            }]));
+        }),
+        ("HGS-S005", |facts| {
+            inside(facts).listeners = vec![Listener {
+                name: "[listen.http] 0.0.0.0:80".to_owned(),
+                free: problem(),
+            }];
+        }),
+        ("HGS-D003", |facts| {
+            inside(facts).master_key = problem();
+            inside(facts).state = Some(problem());
+        }),
+        ("HGS-D004", |facts| inside(facts).state = Some(problem())),
+        ("HGS-N001", |facts| {
+            inside(facts).https.as_mut().unwrap().usable = problem();
+        }),
+    ];
+    for (id, cause) in causes {
+        let report = broken(|facts| {
+            stopped(facts);
+            cause(facts);
+        });
+        assert_root(&report, id, &["HGS-S003", "HGS-M002", "HGS-N006"]);
+    }
+    // A setting that the service itself does not mind is no cause.
+    let report = broken(|facts| {
+        facts.configuration = Some(Ok(vec![Setting {
+            name: "limits.connections".to_owned(),
+            prevents: false,
+            problem: Problem::new("few files"),
+        }]));
+    });
+    assert_eq!(report.outcome, Outcome::Pass);
+}
+
+#[test]
+fn a_service_that_hangs() {
+    let report = broken(|facts| {
+        facts.service = Some(Service::NoAnswer(Problem::new("no answer within 5 s")));
+        facts.inside = None;
+        facts.synthetic_roll = None;
+        facts.outside.clear();
+    });
+    assert_root(
+        &report,
+        "HGS-S004",
+        &["HGS-D004", "HGS-M002", "HGS-N006", "HGS-P004"],
+    );
+    let report = broken(|facts| {
+        let outside = at_url(facts);
+        outside.reach.answered = Some(problem());
+        outside.attestation_mode = None;
+        outside.signing_certificates = None;
+        outside.metadata = None;
+        outside.refusal = None;
+    });
+    assert_root(&report, "HGS-N009", &["HGS-P001", "HGS-P003", "HGS-P006"]);
+}
+
+#[test]
+fn a_tls_certificate_of_an_authority() {
+    let report = broken(|facts| {
+        inside(facts).https.as_mut().unwrap().authority = true;
+        at_url(facts).reach.tls = Some(problem());
+        at_url(facts).reach.answered = None;
+    });
+    assert_root(&report, "HGS-N008", &["HGS-N007", "HGS-P001"]);
 }
 
 #[test]
@@ -368,6 +501,7 @@ fn a_key_of_another_certificate() {
         work.belongs = Some(false);
         work.signs = Some(problem());
         at_url(facts).metadata = Some(problem());
+        refuse_roll(facts);
     });
     assert_root(&report, "HGS-K002", &["HGS-K004", "HGS-P003", "HGS-P004"]);
 }
@@ -600,6 +734,7 @@ fn a_listener_that_does_not_answer() {
             reach: Reach {
                 connected: Some(problem()),
                 tls: None,
+                answered: None,
                 clocks: None,
                 ..outside().reach
             },
@@ -620,7 +755,6 @@ fn metadata_of_somebody_else() {
             signer: "somebody".to_owned(),
             ..outside().metadata.unwrap().unwrap()
         }));
-        refuse_roll(facts);
     });
     assert_root(&report, "HGS-P003", &[]);
     let finding = report
@@ -669,7 +803,8 @@ fn a_guardian_of_which_only_a_url_is_known() {
     assert!(report.works(), "{report:#?}");
     let ids: Vec<_> = report.findings.iter().map(|finding| &*finding.id).collect();
     let expected = [
-        "HGS-N005", "HGS-N006", "HGS-N007", "HGS-P001", "HGS-P002", "HGS-P003", "HGS-P006",
+        "HGS-N005", "HGS-N006", "HGS-N007", "HGS-N009", "HGS-P001", "HGS-P002", "HGS-P003",
+        "HGS-P006",
     ];
     assert_eq!(ids, expected);
 }

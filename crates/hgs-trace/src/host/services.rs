@@ -3,7 +3,7 @@
 use hgs_pki::{Seconds, Time};
 
 use super::facts::{Facts, Service};
-use crate::guardian::{connected, resolved, trusted};
+use crate::guardian::{answers, connected, resolved, trusted};
 use crate::{Check, Clocks, Found, Group, Judgement, Reach};
 
 pub(super) fn checks() -> Vec<Check<Facts>> {
@@ -27,7 +27,7 @@ fn reaching() -> Vec<Check<Facts>> {
             id: "HGS-H007",
             group: Group::Network,
             title: "the service accepts connections at the URL",
-            fails_when: "no address of a configured URL accepts a connection",
+            fails_when: "no address of a configured URL accepts a connection within 5 s",
             remedy: "check that the guardian runs, the port in the URL, and the firewalls in between",
             after: &["HGS-H006"],
             judge: |facts| reached(facts, connected),
@@ -36,10 +36,19 @@ fn reaching() -> Vec<Check<Facts>> {
             id: "HGS-H008",
             group: Group::Network,
             title: "TLS at the URL is trusted",
-            fails_when: "the certificate is not for the name in the URL, no configured authority vouches for it, or it has expired",
+            fails_when: "the certificate is not for the name in the URL, no configured authority vouches for it, it has expired, or the handshake takes more than 10 s",
             remedy: "check the name in the URL; for a certification authority of your own, run `guarded-host configure` with --ca FILE",
             after: &["HGS-H007"],
             judge: |facts| reached(facts, trusted),
+        },
+        Check {
+            id: "HGS-H015",
+            group: Group::Network,
+            title: "something answers over HTTP at the URL",
+            fails_when: "no whole answer comes within 10 s, or what comes is not HTTP",
+            remedy: "see on the guardian, with `hgs trace`, whether the service hangs or is overloaded; check the port in the URL",
+            after: &["HGS-H007", "HGS-H008"],
+            judge: |facts| reached(facts, answers),
         },
         Check {
             id: "HGS-H009",
@@ -47,7 +56,7 @@ fn reaching() -> Vec<Check<Facts>> {
             title: "the clocks of host and service agree",
             fails_when: "they differ by more than 5 minutes; more than 30 seconds warns",
             remedy: "set the clocks of this host and of the guardian right and keep them so with NTP: `timedatectl`",
-            after: &["HGS-H007"],
+            after: &["HGS-H015"],
             judge: |facts| reached(facts, clocks_agree),
         },
     ]
@@ -61,7 +70,7 @@ fn answering() -> Vec<Check<Facts>> {
             title: "attestation answers at the URL",
             fails_when: "`getinfo` of [MS-HGSA] gives no answer of the protocol",
             remedy: "check the attestation URL: it ends in /Attestation, as a rule",
-            after: &["HGS-H007", "HGS-H008"],
+            after: &["HGS-H007", "HGS-H008", "HGS-H015"],
             judge: attestation,
         },
         Check {
@@ -79,7 +88,7 @@ fn answering() -> Vec<Check<Facts>> {
             title: "key protection answers at the URL",
             fails_when: "the metadata of [MS-KPS] is no answer of the protocol, or its signatures do not hold",
             remedy: "check the key protection URL: it ends in /KeyProtection, as a rule",
-            after: &["HGS-H007", "HGS-H008"],
+            after: &["HGS-H007", "HGS-H008", "HGS-H015"],
             judge: key_protection,
         },
         Check {
@@ -103,9 +112,23 @@ fn answering() -> Vec<Check<Facts>> {
     ]
 }
 
+/// Judges each listener once, though both services are at it: what is wrong with the way there is one cause.
 fn reached(facts: &Facts, judge: fn(&Reach) -> Option<Judgement>) -> Vec<Judgement> {
-    let both = |service: &Service| [judge(&service.attestation), judge(&service.key_protection)];
-    facts.services.iter().flat_map(both).flatten().collect()
+    let mut judged: Vec<Judgement> = Vec::new();
+    let reaches = facts
+        .services
+        .iter()
+        .flat_map(|service| [&service.attestation, &service.key_protection]);
+    for reach in reaches {
+        let seen = judged.iter().any(|one| one.target == reach.origin());
+        if !seen && let Some(judgement) = judge(reach) {
+            judged.push(Judgement {
+                target: reach.origin().to_owned(),
+                ..judgement
+            });
+        }
+    }
+    judged
 }
 
 /// Certificates begin to be valid this long before their issue, for hosts that are late.

@@ -18,6 +18,7 @@ fn reach(url: &str) -> Reach {
         addresses: Ok(vec!["192.0.2.1:80".to_owned()]),
         connected: Some(Ok("192.0.2.1:80".to_owned())),
         tls: None,
+        answered: Some(Ok(())),
         clocks: Some(Clocks {
             there: at(0),
             here: at(1),
@@ -153,20 +154,43 @@ fn a_name_that_is_not_in_dns() {
         for reach in [&mut service.attestation, &mut service.key_protection] {
             reach.addresses = problem();
             reach.connected = None;
+            reach.answered = None;
             reach.clocks = None;
         }
         service.attestation_mode = None;
         service.metadata = None;
     };
-    let mut facts = sound();
-    change(&mut facts);
-    let report = facts.diagnose(&Selection::All);
-    let roots: Vec<_> = report
-        .root_causes
-        .iter()
-        .map(|root| &*root.target)
-        .collect();
-    assert_eq!(roots, [ATTESTATION, KEY_PROTECTION], "both URLs have it");
+    assert_root(change, "HGS-H006", &["HGS-H007", "HGS-H010", "HGS-H012"]);
+}
+
+/// Both services are at one listener, so this is one cause.
+#[test]
+fn a_guardian_that_does_not_run() {
+    let change = |facts: &mut Facts| {
+        let service = &mut facts.services[0];
+        for reach in [&mut service.attestation, &mut service.key_protection] {
+            reach.connected = Some(problem());
+            reach.answered = None;
+            reach.clocks = None;
+        }
+        service.attestation_mode = None;
+        service.metadata = None;
+    };
+    assert_root(change, "HGS-H007", &["HGS-H015", "HGS-H010", "HGS-H012"]);
+}
+
+#[test]
+fn a_guardian_that_hangs() {
+    let change = |facts: &mut Facts| {
+        let service = &mut facts.services[0];
+        for reach in [&mut service.attestation, &mut service.key_protection] {
+            reach.answered = Some(problem());
+            reach.clocks = None;
+        }
+        service.attestation_mode = None;
+        service.metadata = None;
+    };
+    assert_root(change, "HGS-H015", &["HGS-H010", "HGS-H012"]);
 }
 
 #[test]

@@ -1,11 +1,14 @@
 //! The facts of a guardian: from its configuration, from itself if it runs, and from what everybody sees of it.
 
+use std::io::ErrorKind;
+use std::time::Duration;
+
 use hgs_admin::{AdminError, Administration as _, Client, ErrorCode};
 use hgs_client::Surroundings;
 use hgs_client::probe::Probe;
-use hgs_server::config::{Finding, Severity};
+use hgs_server::config::ConfigError;
 use hgs_server::{Config, examine_stopped};
-use hgs_trace::guardian::{Facts, Inside, ROLLS, Service, Setting, SyntheticRoll};
+use hgs_trace::guardian::{Facts, Inside, ROLLS, Service, SyntheticRoll};
 use hgs_trace::{Problem, Selection};
 
 use super::outside::{Base, look_at};
@@ -28,10 +31,10 @@ pub(super) async fn facts(arguments: &Arguments, wanted: &Selection) -> Facts {
         let outside = vec![look_at(&probe(), base).await];
         return Facts { outside, ..empty };
     }
-    let config = match arguments.server.config.load() {
+    let config = match arguments.server.config.read() {
         Ok(config) => config,
-        Err(failure) => {
-            let configuration = Some(Err(Problem::new(failure.message())));
+        Err(error) => {
+            let configuration = Some(Err(unreadable(&error)));
             return Facts {
                 configuration,
                 ..empty
@@ -40,8 +43,11 @@ pub(super) async fn facts(arguments: &Arguments, wanted: &Selection) -> Facts {
     };
     let client = arguments.server.client_of(&config);
     let (service, inside) = inside(&client, &config);
+    let findings = config.check().into_iter();
+    // What is about this process says nothing of the service's.
+    let settings = findings.filter(|finding| !finding.about_process);
     let mut facts = Facts {
-        configuration: Some(Ok(config.check().into_iter().map(setting).collect())),
+        configuration: Some(Ok(settings.map(Into::into).collect())),
         ..empty
     };
     if service == Service::Answers && wanted.includes_any(ROLLS) {
@@ -60,30 +66,70 @@ pub(super) async fn facts(arguments: &Arguments, wanted: &Selection) -> Facts {
     }
 }
 
-fn setting(finding: Finding) -> Setting {
-    Setting {
-        name: finding.check.to_owned(),
-        prevents: finding.severity == Severity::Error,
-        problem: Problem::new(finding.cause).with_remedy(Some(finding.remedy)),
-    }
+fn unreadable(error: &ConfigError) -> Problem {
+    let remedy = match error {
+        ConfigError::Unreadable { error, .. } => match error.kind() {
+            ErrorKind::PermissionDenied => {
+                "run this as root, or as the user that the service runs as"
+            }
+            ErrorKind::NotFound => "name the configuration of the service with `--config FILE`",
+            _ => "see what is at that path, and name another file with `--config FILE`",
+        },
+        ConfigError::Invalid { .. } => {
+            "correct the file; docs/configuration.md describes every key"
+        }
+    };
+    Problem::of(error).with_remedy(Some(remedy))
 }
+
+/// Time for an answer that costs the service next to nothing.
+const PROMPT: Duration = Duration::from_secs(5);
+/// Time for an answer that every private key and token in use has a part in.
+const THOROUGH: Duration = Duration::from_secs(30);
 
 /// What the service says of itself; where none runs, what can be seen without it.
 fn inside(client: &Client, config: &Config) -> (Service, Option<Inside>) {
-    match client.trace() {
-        Ok(found) => (Service::Answers, Some(found.0)),
-        Err(error) => {
-            let problem = problem(&error);
-            match error.code {
-                ErrorCode::NotRunning => {
-                    let seen = examine_stopped(config, now());
-                    (Service::NotRunning(problem), Some(seen))
-                }
-                ErrorCode::Forbidden => (Service::Forbidden(problem), None),
-                _ => (Service::NoAnswer(problem), None),
-            }
+    let prompt = client.within(PROMPT).signers();
+    let seen = prompt.and_then(|_| client.within(THOROUGH).trace());
+    let error = match seen {
+        Ok(found) => return (Service::Answers, Some(found.0)),
+        Err(error) => error,
+    };
+    let problem = problem(&error);
+    match error.code {
+        ErrorCode::NotRunning => {
+            let seen = examine_stopped(config, now());
+            let problem = not_running(problem, &seen, config);
+            (Service::NotRunning(problem), Some(seen))
+        }
+        ErrorCode::Forbidden => (Service::Forbidden(problem), None),
+        _ => {
+            let remedy = "it hangs or is overloaded: see its log and `systemctl status openhgs`, and start it anew";
+            let problem = Problem {
+                remedy: problem.remedy.or_else(|| Some(remedy.to_owned())),
+                ..problem
+            };
+            (Service::NoAnswer(problem), None)
         }
     }
+}
+
+/// Why nothing listens at the socket, where that can be told from a service that does not run.
+fn not_running(problem: Problem, seen: &Inside, config: &Config) -> Problem {
+    if !config.listen.admin.enabled {
+        let message = "[listen.admin] is switched off, so the service can't be asked";
+        return Problem::new(message).with_remedy(Some(
+            "set listen.admin.enabled to true, and start the service anew",
+        ));
+    }
+    // Whatever is wrong with the folder has checks of its own.
+    if seen.state.is_none() {
+        let message = format!("{problem}; but another process holds the state");
+        return Problem::new(message).with_remedy(Some(
+            "name the socket of the service that runs with --socket, or its configuration with --config; if the socket was deleted, start the service anew",
+        ));
+    }
+    problem
 }
 
 fn synthetic_roll(client: &Client) -> SyntheticRoll {

@@ -12,16 +12,16 @@ mod tokens;
 use hgs_custody_pkcs11::Tokens;
 use hgs_pki::Time;
 use hgs_store::{OpenError, Store, master_key_file};
-use hgs_trace::guardian::{Inside, Process, State};
+use hgs_trace::guardian::{Inside, Process, Setting, State};
 use hgs_trace::{Found, Place, Problem};
 use rustix::process::{DumpableBehavior, Resource, dumpable_behavior, getrlimit};
 
 use tokens::Examiner;
 
 use super::keys::{Places, Snapshots};
-use super::overview::urls;
 use super::{Guardian, GuardianError, open_store};
 use crate::Config;
+use crate::config::{Finding, Severity};
 
 impl Guardian {
     /// What only the guardian itself can see. It blocks: every private key in use is asked to work.
@@ -36,10 +36,11 @@ impl Guardian {
         };
         Inside {
             process: Some(process()),
+            settings: Some(settings(&self.config)),
             state: Some(state),
             // It would not run otherwise.
             high_water_mark: Some(Ok(())),
-            ..surroundings(&self.config, self.urls(), now)
+            ..without_state(&self.config, self.urls(), now)
         }
     }
 }
@@ -68,7 +69,8 @@ pub fn examine_stopped(config: &Config, now: Time) -> Inside {
             }
             Err(failure) => Some(Err(Problem::of(&failure))),
         },
-        ..surroundings(config, urls(https, http), now)
+        listeners: places::listeners(config),
+        ..without_state(config, config.public_urls(https, http), now)
     }
 }
 
@@ -93,7 +95,7 @@ fn examiner<'a>(config: &'a Config, tokens: &'a Tokens) -> Examiner<'a> {
 }
 
 /// Everything but the state and the process.
-fn surroundings(config: &Config, urls: Vec<String>, now: Time) -> Inside {
+fn without_state(config: &Config, urls: Vec<String>, now: Time) -> Inside {
     let (folder, master_key) = (config.state_folder(), config.master_key_file());
     let read = master_key_file::read(&master_key).map(drop);
     Inside {
@@ -107,7 +109,24 @@ fn surroundings(config: &Config, urls: Vec<String>, now: Time) -> Inside {
         https: places::https(config, &urls),
         urls,
         high_water_mark: None,
+        settings: None,
+        listeners: Vec::new(),
         state: None,
+    }
+}
+
+/// What is wrong with the settings, as far as this process can see.
+fn settings(config: &Config) -> Vec<Setting> {
+    config.check().into_iter().map(Into::into).collect()
+}
+
+impl From<Finding> for Setting {
+    fn from(finding: Finding) -> Self {
+        Self {
+            name: finding.check.to_owned(),
+            prevents: finding.severity == Severity::Error,
+            problem: Problem::new(finding.cause).with_remedy(Some(finding.remedy)),
+        }
     }
 }
 
@@ -116,5 +135,12 @@ fn process() -> Process {
         core_limit: getrlimit(Resource::Core).current,
         // Where the kernel does not say, the worst is meant.
         dumpable: !matches!(dumpable_behavior(), Ok(DumpableBehavior::NotDumpable)),
+        open_files: open_files(),
+        file_limit: getrlimit(Resource::Nofile).current,
     }
+}
+
+fn open_files() -> Option<u64> {
+    let files = std::fs::read_dir("/proc/self/fd").ok()?;
+    u64::try_from(files.count()).ok()
 }

@@ -1,15 +1,19 @@
-//! Disks and files.
+//! Disks, files and ports.
 
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
-use hgs_pki::Validity;
-use hgs_trace::guardian::{Disk, Https, NameMatch};
+use hgs_pki::TlsCertificate;
+use hgs_trace::guardian::{Disk, Https, Listener, NameMatch};
 use hgs_trace::{Found, Place, Problem};
 use rustix::fs::statvfs;
+use rustix::io::Errno;
 use rustls::client::verify_server_name;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::ParsedCertificate;
 
+use crate::config::host_of;
 use crate::{Config, http};
 
 /// The room for files in `folder`.
@@ -18,6 +22,7 @@ pub(super) fn disk(folder: &Path) -> Option<Disk> {
     Some(Disk {
         free: found.f_bavail.saturating_mul(found.f_frsize),
         total: found.f_blocks.saturating_mul(found.f_frsize),
+        free_files: (found.f_files > 0).then_some(found.f_favail),
     })
 }
 
@@ -38,11 +43,15 @@ pub(super) fn https(config: &Config, urls: &[String]) -> Option<Https> {
         usable: Ok(()),
         key: key.map(Place::at),
         validity: None,
+        authority: false,
         names: Vec::new(),
     };
     match http::check_certificate(settings) {
         Ok(leaf) => {
-            facts.validity = Validity::of_any_certificate(&leaf).ok().map(Into::into);
+            if let Ok(read) = TlsCertificate::from_der(&leaf) {
+                facts.validity = Some(read.validity.into());
+                facts.authority = read.is_certificate_authority;
+            }
             let urls = urls.iter().filter_map(|url| names(&leaf, url));
             facts.names = urls.collect();
         }
@@ -52,18 +61,50 @@ pub(super) fn https(config: &Config, urls: &[String]) -> Option<Https> {
 }
 
 fn names(leaf: &CertificateDer<'_>, url: &str) -> Option<NameMatch> {
-    let authority = url.strip_prefix("https://")?;
+    let host = url.starts_with("https://").then(|| host_of(url))?;
     Some(NameMatch {
         url: url.to_owned(),
-        matches: is_for(leaf, host_of(authority)),
+        matches: is_for(leaf, host.trim_matches(['[', ']'])),
     })
 }
 
-/// The host in an authority that this server has written: a name or an address, and a port.
-fn host_of(authority: &str) -> &str {
-    match authority.strip_prefix('[') {
-        Some(address) => address.split(']').next().unwrap_or(address),
-        None => authority.split(':').next().unwrap_or(authority),
+/// Whether each TCP listener of a service that does not run could be opened by this user. A port is opened and closed
+/// again.
+pub(super) fn listeners(config: &Config) -> Vec<Listener> {
+    let listen = &config.listen;
+    let addresses = [
+        ("https", listen.https.enabled, config.https_address()),
+        ("http", listen.http.enabled, config.http_address()),
+        ("metrics", listen.metrics.enabled, listen.metrics.address),
+    ];
+    let enabled = addresses.into_iter().filter(|(_, enabled, _)| *enabled);
+    enabled
+        .map(|(name, _, address)| Listener {
+            name: format!("[listen.{name}] {address}"),
+            free: free(address),
+        })
+        .collect()
+}
+
+fn free(address: SocketAddr) -> Found<()> {
+    let port = address.port();
+    match TcpListener::bind(address) {
+        Ok(_) => Ok(()),
+        // IPv6 is switched off: the service listens on IPv4 then.
+        Err(error) if error.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error()) => Ok(()),
+        Err(error) => {
+            let remedy = match error.kind() {
+                ErrorKind::AddrInUse => format!(
+                    "see which program has it with `ss -ltnp 'sport = :{port}'`, and end that, or choose another port"
+                ),
+                ErrorKind::PermissionDenied => "start the service by its systemd unit, which may open privileged ports, or choose a port from 1024 on".to_owned(),
+                ErrorKind::AddrNotAvailable => {
+                    "name an address that this machine has: `ip address`".to_owned()
+                }
+                _ => return Err(Problem::of(&error)),
+            };
+            Err(Problem::of(&error).with_remedy(Some(remedy)))
+        }
     }
 }
 
@@ -83,19 +124,6 @@ fn is_for(leaf: &CertificateDer<'_>, host: &str) -> Found<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_host_of_a_published_url() {
-        for (authority, host) in [
-            ("hgs.example", "hgs.example"),
-            ("hgs.example:8443", "hgs.example"),
-            ("192.0.2.1:8443", "192.0.2.1"),
-            ("[2001:db8::1]:8443", "2001:db8::1"),
-            ("[2001:db8::1]", "2001:db8::1"),
-        ] {
-            assert_eq!(host_of(authority), host);
-        }
-    }
 
     #[test]
     fn a_disk_has_room_and_what_is_no_folder_has_no_disk() {

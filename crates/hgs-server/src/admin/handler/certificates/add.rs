@@ -148,7 +148,8 @@ impl AdminHandler {
                 return profile::communications(&[subject], validity).map_err(AdminError::invalid);
             }
             (CertificateKind::Communications, None) => {
-                return communications_template(validity).map_err(AdminError::invalid);
+                return communications_template(self.guardian.config(), validity)
+                    .map_err(AdminError::invalid);
             }
         };
         Ok(match subject {
