@@ -5,6 +5,8 @@
 //! the whole (table `store`), which every commit renews: cutting off the end is found too. As
 //! everywhere in the store, only putting back the whole database as it was at an earlier commit is
 //! not; the high-water mark finds that.
+//!
+//! The engine numbers a record when it commits it, so the number is not in the record's text.
 
 mod query;
 
@@ -12,21 +14,22 @@ use std::fmt;
 
 use hgs_custody::seal::{Authenticator, Tag};
 use hgs_pki::{Thumbprint, Time};
-use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 
 pub use query::AuditFilter;
-pub(crate) use query::{list, show};
+pub(crate) use query::{FilterTerm, day, list, show, terms};
 
+use crate::engine::{AuditRow, NewAuditRow, View};
 use crate::lineage::Standing;
 use crate::model::{Digest, HostId, HostName, Lineage, SerialNumber, text};
 use crate::record::RecordKind;
-use crate::{Finding, OpenError, StoreError, Tampered};
+use crate::{Finding, StoreError, Tampered};
 
 /// One entry of the audit log. It never holds a secret.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AuditRecord {
     /// Its number, from 1.
+    #[serde(default, skip_serializing_if = "is_not_numbered")]
     pub sequence: u64,
     /// Of which node of the service.
     pub node: String,
@@ -38,6 +41,14 @@ pub struct AuditRecord {
     /// The records that were written or removed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<RecordChange>,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference to the field"
+)]
+fn is_not_numbered(sequence: &u64) -> bool {
+    *sequence == 0
 }
 
 /// What is said in an audit record; what does not apply is left out.
@@ -270,94 +281,76 @@ impl Head {
     };
 
     /// The head after `text` was appended.
-    fn next(&self, authenticator: &Authenticator, text: &str) -> Self {
+    pub(crate) fn next(&self, authenticator: &Authenticator, text: &str) -> Self {
         let sequence = self.sequence + 1;
         let number = sequence.to_be_bytes();
         let tag = authenticator.tag([&number, &self.tag, text.as_bytes()]);
         Self { sequence, tag }
     }
 
-    /// The head after `text`, if `tag` is that record's tag.
-    fn verified_next(&self, authenticator: &Authenticator, text: &str, tag: &[u8]) -> Option<Self> {
+    /// The head after `row`, if it is the next and its tag is right.
+    pub(crate) fn verified_next(
+        &self,
+        authenticator: &Authenticator,
+        row: &AuditRow,
+    ) -> Result<Self, Tampered> {
         let sequence = self.sequence + 1;
+        if row.sequence != sequence {
+            return Err(tampered(sequence, Finding::Missing));
+        }
         let number = sequence.to_be_bytes();
-        let parts = [&number[..], &self.tag, text.as_bytes()];
-        authenticator.verify(parts, tag).ok()?;
-        let tag = tag.try_into().ok()?;
-        Some(Self { sequence, tag })
+        let parts = [&number[..], &self.tag, row.text.as_bytes()];
+        let changed = || tampered(sequence, Finding::Changed);
+        authenticator
+            .verify(parts, &row.tag)
+            .map_err(|_| changed())?;
+        let tag = row.tag[..].try_into().map_err(|_| changed())?;
+        Ok(Self { sequence, tag })
     }
 }
 
-/// Appends a record, which must carry the number after `head`.
+/// Appends a record to the log that ends at `head`: the row for it, and where the log ends then.
 pub(crate) fn append(
-    connection: &Connection,
     authenticator: &Authenticator,
     head: &Head,
     record: &AuditRecord,
-) -> Result<Head, StoreError> {
+) -> Result<(NewAuditRow, Head), StoreError> {
     let text = serde_json::to_string(record).map_err(|error| StoreError::Unavailable {
         reason: error.to_string(),
     })?;
     let next = head.next(authenticator, &text);
-    debug_assert_eq!(record.sequence, next.sequence);
-    connection
-        .prepare_cached("INSERT INTO audit (sequence, record, tag) VALUES (?1, ?2, ?3)")?
-        .execute((next.sequence.cast_signed(), &text, &next.tag))?;
-    Ok(next)
+    let row = NewAuditRow {
+        text,
+        tag: next.tag,
+        time: record.entry.time,
+        terms: terms(&record.entry),
+    };
+    Ok((row, next))
 }
 
-/// Walks the whole log, checks every record, hands its text on and returns where the log ends.
-pub(crate) fn verify(
-    connection: &Connection,
+/// Walks the whole log, checks every record, hands it on and returns where the log ends.
+pub(crate) fn verify<E: From<StoreError>>(
+    view: &dyn View,
     authenticator: &Authenticator,
-    mut each: impl FnMut(&str),
-) -> Result<Head, OpenError> {
+    mut each: impl FnMut(AuditRow) -> Result<(), E>,
+) -> Result<Head, E> {
     let mut head = Head::EMPTY;
-    let mut statement =
-        connection.prepare("SELECT sequence, record, tag FROM audit ORDER BY sequence")?;
-    let mut rows = statement.query(())?;
-    while let Some(row) = rows.next()? {
-        let expected = head.sequence + 1;
-        if row.get::<_, i64>(0)?.cast_unsigned() != expected {
-            return Err(tampered(expected, Finding::Missing).into());
-        }
-        let text = row.get_ref(1)?.as_str().unwrap_or_default();
-        let tag = row.get_ref(2)?.as_blob().unwrap_or_default();
-        head = head
-            .verified_next(authenticator, text, tag)
-            .ok_or_else(|| tampered(expected, Finding::Changed))?;
-        each(text);
-    }
+    view.each_audit_row(|row| {
+        let next = head.verified_next(authenticator, &row);
+        head = next.map_err(StoreError::from)?;
+        each(row)
+    })?;
     Ok(head)
 }
 
-/// Tags every record anew, at most `batch` at a time; where the log ends then.
-pub(crate) fn rotate(
-    connection: &Connection,
-    old: &Authenticator,
-    new: &Authenticator,
-    batch: u32,
-) -> Result<Head, StoreError> {
-    let (mut before, mut after) = (Head::EMPTY, Head::EMPTY);
-    let mut select = connection
-        .prepare("SELECT record, tag FROM audit WHERE sequence > ?1 ORDER BY sequence LIMIT ?2")?;
-    let mut update = connection.prepare("UPDATE audit SET tag = ?2 WHERE sequence = ?1")?;
-    loop {
-        let from = before.sequence.cast_signed();
-        let rows = select.query_map((from, batch), |row| Ok((row.get(0)?, row.get(1)?)))?;
-        let rows: Vec<(String, Vec<u8>)> = rows.collect::<Result<_, _>>()?;
-        if rows.is_empty() {
-            return Ok(after);
-        }
-        for (text, tag) in rows {
-            let expected = before.sequence + 1;
-            before = before
-                .verified_next(old, &text, &tag)
-                .ok_or_else(|| tampered(expected, Finding::Changed))?;
-            after = after.next(new, &text);
-            update.execute((after.sequence.cast_signed(), &after.tag))?;
-        }
-    }
+/// Reads a record whose tag was verified.
+pub(crate) fn read(row: &AuditRow) -> Result<AuditRecord, Tampered> {
+    let record = serde_json::from_str::<AuditRecord>(&row.text);
+    let record = record.map_err(|_| tampered(row.sequence, Finding::Changed))?;
+    Ok(AuditRecord {
+        sequence: row.sequence,
+        ..record
+    })
 }
 
 pub(crate) fn tampered(sequence: u64, finding: Finding) -> Tampered {

@@ -7,24 +7,23 @@
 use std::collections::BTreeMap;
 
 use hgs_pki::Time;
-use rusqlite::Connection;
 
 use crate::audit::{self, Action, AuditEntry, AuditRecord, Outcome};
-use crate::engine::{StoredRow, Whole};
+use crate::engine::{StoredRow, View};
 use crate::lineage::{self, Node, Stage, Standing};
 use crate::model::Digest;
-use crate::record::Keys;
+use crate::record::{Keys, Whole};
 use crate::{Finding, OpenError, State, Tampered};
 
 /// Names the record that is wrong.
 pub(crate) fn find(
-    connection: &Connection,
+    view: &dyn View,
     keys: &Keys,
     row: &StoredRow,
     state: &State,
     whole: &Whole,
 ) -> Result<Tampered, OpenError> {
-    if row.has_root_of(whole, keys) {
+    if row.root == whole.root(keys) {
         return Ok(Tampered::new("store", 1, Finding::Changed));
     }
     if whole.audit.sequence < row.audit_sequence {
@@ -36,15 +35,15 @@ pub(crate) fn find(
         has_foreign_nodes: false,
         now: Time::MIN,
     };
-    audit::verify(connection, &keys.audit, |text| {
-        // Authentic records are ours, and ours can be read.
-        if let Ok(record) = serde_json::from_str(text) {
-            expected.replay(&record);
-        }
+    audit::verify(view, &keys.audit, |row| -> Result<(), OpenError> {
+        expected.replay(&audit::read(&row)?);
+        Ok(())
     })?;
     let mut nodes = BTreeMap::new();
-    lineage::verify(connection, keys, |node| {
+    view.each_node(|stored| -> Result<(), OpenError> {
+        let (node, _) = stored.verified(keys)?;
         nodes.insert(node.digest, node);
+        Ok(())
     })?;
     let culprit = expected
         .wrong_record(state)

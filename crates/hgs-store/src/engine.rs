@@ -1,339 +1,363 @@
-//! SQLite as the embedded engine: how it is opened, its schema, and what lies in it.
+//! Where the state is kept: the seam between what the store decides and the database that holds it.
 //!
-//! Write-ahead log with `synchronous=FULL`: a commit has reached the disk when it returns.
-//! Triggers and views, which somebody else could have planted, are switched off, and the schema
-//! must be the one our migrations make.
+//! A commit is a value, the [`Batch`]. The planner decides it from the state in memory and a
+//! [`View`] of the lineage tree; an [`Engine`] carries it out, whole or not at all, if everything
+//! that it was decided from is still the same. If not, it is decided again.
+//!
+//! ```text
+//!  jobs + State + View --BatchPlanner--> Batch --Engine--> durable --> news --> State, answers
+//!                            ^                     |
+//!                            '----- conflict ------'
+//! ```
+//!
+//! *Versions* are the tags of what is kept: a tag covers value and generation, so equal tags are
+//! equal content. *Numbers* of audit records are given by the engine when it commits. *News* tell
+//! every listener what was committed, whichever writer committed it.
+//!
+//! What an engine returns is not believed: the caller verifies every tag. `contract` has the tests
+//! that every engine must pass.
 
-mod schema;
+#[cfg(test)]
+mod contract;
+#[cfg(test)]
+mod memory;
+mod sqlite;
 
-use std::path::Path;
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
 
-use hgs_custody::seal::{MasterKey, Tag};
-use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
+use hgs_custody::seal::Tag;
+use hgs_pki::Time;
 
-pub(crate) use schema::{MIGRATIONS, check_schema, migrate};
+#[cfg(test)]
+pub(crate) use memory::Memory;
+pub(crate) use sqlite::{Durability, MIGRATIONS, Sqlite, open_snapshot, stored_master_key};
 
-use crate::change::{Change, Record};
-use crate::high_water_mark::Mark;
-use crate::record::{Keys, RecordKind, Sum};
-use crate::{Finding, OpenError, State, StoreError, Tampered, audit};
+use crate::audit::FilterTerm;
+use crate::change::{Record, RecordKey};
+use crate::lineage::{Node, StoredNode};
+use crate::model::Digest;
+use crate::record::{Sum, Whole};
+use crate::usage::PairUsage;
+use crate::{Finding, OpenError, StoreError, Tampered};
 
-/// How commits are made durable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Durability {
-    /// The log is on the disk when a commit returns.
-    Full,
-    /// Nothing is waited for: the negative control of the durability test.
-    #[cfg(test)]
-    DangerouslyOff,
+/// Names one thing that a batch depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Key {
+    Record(RecordKey),
+    Protector(Digest),
+    /// The row that holds the whole together.
+    Row,
 }
 
-/// Opens a connection that may write.
-pub(crate) fn open(database: &Path, durability: Durability) -> Result<Connection, StoreError> {
-    let connection = connect(database)?;
-    let mode: String = connection.query_row("PRAGMA journal_mode = WAL", (), |row| row.get(0))?;
-    if mode != "wal" {
-        let reason = format!("the file system does not support a write-ahead log ({mode})");
-        return Err(StoreError::Unavailable { reason });
-    }
-    let synchronous = match durability {
-        Durability::Full => "FULL",
-        #[cfg(test)]
-        Durability::DangerouslyOff => "OFF",
-    };
-    connection.pragma_update(None, "synchronous", synchronous)?;
-    // Pages that change again and again reach the database once for each 16 MiB of log.
-    connection.pragma_update(None, "wal_autocheckpoint", 4096)?;
-    Ok(connection)
-}
-
-/// Opens a connection that only reads, beside the one that writes.
-pub(crate) fn open_reader(database: &Path) -> Result<Connection, StoreError> {
-    let connection = connect(database)?;
-    connection.pragma_update(None, "query_only", true)?;
-    Ok(connection)
-}
-
-fn connect(database: &Path) -> Result<Connection, StoreError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX
-        | OpenFlags::SQLITE_OPEN_NOFOLLOW
-        | OpenFlags::SQLITE_OPEN_EXRESCODE;
-    let connection = Connection::open_with_flags(database, flags)?;
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false)?;
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
-    connection.pragma_update(None, "cell_size_check", true)?;
-    connection.pragma_update(None, "temp_store", "MEMORY")?;
-    // An administrator may look into the database with other tools while the service runs.
-    connection.busy_timeout(Duration::from_secs(5))?;
-    connection.set_prepared_statement_cache_capacity(64);
-    // Digests are random, so the lineage tree is read and written everywhere: 64 MiB of it are
-    // kept in memory (the unit is KiB, negative).
-    connection.pragma_update(None, "cache_size", -65_536)?;
-    Ok(connection)
-}
-
-/// The one row of table `store`: what the whole of the database is held together by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Whole {
-    pub(crate) generation: u64,
-    pub(crate) records: Sum,
-    pub(crate) lineage: Sum,
-    pub(crate) audit: audit::Head,
-}
-
-impl Whole {
-    /// The whole of a database with nothing in it.
-    pub(crate) const EMPTY: Self = Self {
-        generation: 0,
-        records: Sum::EMPTY,
-        lineage: Sum::EMPTY,
-        audit: audit::Head::EMPTY,
-    };
-
-    /// How far the state has come.
-    pub(crate) fn mark(&self) -> Mark {
-        Mark {
-            generation: self.generation,
-            audit: self.audit,
+impl Key {
+    /// What is to be said when it was changed behind the engine's back.
+    pub(crate) fn tampered(&self) -> Tampered {
+        match self {
+            Self::Record(key) => Tampered::new(key.kind(), key, Finding::Changed),
+            Self::Protector(digest) => Tampered::new("lineage", digest, Finding::Changed),
+            Self::Row => Tampered::new("store", 1, Finding::Changed),
         }
     }
+}
 
-    /// The tag of the whole.
-    pub(crate) fn root(&self, keys: &Keys) -> Tag {
-        keys.root.tag([
-            &self.generation.to_be_bytes(),
-            &self.records.octets(),
-            &self.lineage.octets(),
-            &self.audit.sequence.to_be_bytes(),
-            &self.audit.tag,
-        ])
-    }
+/// The tag of what an engine has under a key, or that it has nothing.
+pub(crate) type Version = Option<Tag>;
 
-    /// Checks within a commit that the row is the one that was written last.
-    pub(crate) fn check_row(&self, connection: &Connection, keys: &Keys) -> Result<(), StoreError> {
-        let root: Option<Vec<u8>> = connection
-            .prepare_cached("SELECT root FROM store WHERE id = 1")?
-            .query_row((), |row| row.get(0))
-            .optional()?;
-        let finding = match root {
-            Some(root) if root == self.root(keys) => return Ok(()),
-            Some(_) => Finding::Changed,
-            None => Finding::Missing,
-        };
-        Err(Tampered::new("store", 1, finding).into())
-    }
+/// One commit.
+#[derive(Debug, Clone)]
+pub(crate) struct Batch {
+    /// What it was decided from. Everything that it writes is in here too.
+    pub(crate) expected: BTreeMap<Key, Version>,
+    /// Records that are put, or removed.
+    pub(crate) records: BTreeMap<RecordKey, Option<PutRecord>>,
+    /// Protectors that are put, or forgotten, each once; new ones keep this order.
+    pub(crate) lineage: Vec<(Digest, Option<(Node, Tag)>)>,
+    /// What is appended to the audit log.
+    pub(crate) audit: Vec<NewAuditRow>,
+    /// What it adds to the sums over records and lineage, modulo their size.
+    pub(crate) records_difference: Sum,
+    pub(crate) lineage_difference: Sum,
+    /// The row that holds the whole together.
+    pub(crate) row: RowChange,
+    /// Set by a rotation of the master key only.
+    pub(crate) rotation: Option<Rotation>,
+}
 
-    /// Writes the row again, within a commit.
-    pub(crate) fn update(&self, connection: &Connection, keys: &Keys) -> Result<(), StoreError> {
-        connection
-            .prepare_cached(
-                "UPDATE store SET generation = ?1, audit_sequence = ?2, root = ?3 WHERE id = 1",
-            )?
-            .execute((
-                self.generation.cast_signed(),
-                self.audit.sequence.cast_signed(),
-                &self.root(keys),
-            ))?;
-        Ok(())
+/// The row that holds the whole together, from one commit to the next.
+#[derive(Debug, Clone)]
+pub(crate) struct RowChange {
+    /// The tag of the whole that was there before.
+    pub(crate) expected_root: Tag,
+    pub(crate) generation: u64,
+    /// The number and tag of the newest audit record.
+    pub(crate) audit: crate::audit::Head,
+    /// The tag of the whole from now on.
+    pub(crate) root: Tag,
+}
+
+/// What else changes under another master key.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Rotation {
+    /// New tags of audit records.
+    pub(crate) audit_tags: Vec<(u64, Tag)>,
+    /// The identifier of the new master key.
+    pub(crate) master_key: Option<Tag>,
+}
+
+impl Batch {
+    /// A batch that changes nothing yet.
+    pub(crate) fn of(whole: &Whole, root: Tag) -> Self {
+        Self {
+            expected: BTreeMap::new(),
+            records: BTreeMap::new(),
+            lineage: Vec::new(),
+            audit: Vec::new(),
+            records_difference: Sum::EMPTY,
+            lineage_difference: Sum::EMPTY,
+            row: RowChange {
+                expected_root: root,
+                generation: whole.generation,
+                audit: whole.audit,
+                root,
+            },
+            rotation: None,
+        }
     }
 }
 
-/// The row of table `store` as it was found, not yet believed.
+/// A record that is put.
+#[derive(Debug, Clone)]
+pub(crate) struct PutRecord {
+    pub(crate) record: Record,
+    pub(crate) generation: u64,
+    pub(crate) value: String,
+    pub(crate) tag: Tag,
+}
+
+/// An audit record that is appended.
+#[derive(Debug, Clone)]
+pub(crate) struct NewAuditRow {
+    pub(crate) text: String,
+    pub(crate) tag: Tag,
+    pub(crate) time: Time,
+    /// Under what it is found.
+    pub(crate) terms: Vec<FilterTerm>,
+}
+
+/// A record as an engine has it. Nothing of it is verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RecordRow {
+    pub(crate) kind: String,
+    pub(crate) name: String,
+    pub(crate) generation: u64,
+    pub(crate) value: String,
+    pub(crate) tag: Vec<u8>,
+}
+
+/// An audit record as an engine has it. Nothing of it is verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AuditRow {
+    pub(crate) sequence: u64,
+    pub(crate) text: String,
+    pub(crate) tag: Vec<u8>,
+}
+
+/// The row that holds the whole together as an engine has it. Nothing of it is verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StoredRow {
-    pub(crate) schema_version: u32,
     pub(crate) generation: u64,
     pub(crate) audit_sequence: u64,
-    root: Vec<u8>,
+    pub(crate) root: Vec<u8>,
 }
 
-impl StoredRow {
-    /// Reads the row; `None` where nothing was ever initialised.
-    pub(crate) fn read(
-        connection: &Connection,
-        master_key: &MasterKey,
-    ) -> Result<Option<Self>, OpenError> {
-        if !schema::has_tables(connection)? {
+/// What was committed, told to whoever listens: once for each commit, in their order.
+pub(crate) type News = Arc<dyn Fn(&Batch) + Send + Sync>;
+
+/// Why a batch was not carried out. Nothing of it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum CommitError {
+    /// Something is not as the batch expects it.
+    Conflict(Key),
+    /// The engine failed.
+    Store(StoreError),
+}
+
+impl From<StoreError> for CommitError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// Decides what is committed.
+pub(crate) type Decide<'d> = &'d mut dyn FnMut(&dyn View) -> Result<Batch, StoreError>;
+
+/// What comes next in a commit of many parts.
+pub(crate) enum Part {
+    /// This is written, and the next part sees it.
+    Write(Box<Batch>),
+    /// All is written.
+    Commit,
+    /// Nothing is.
+    Undo,
+}
+
+/// A database that keeps the state.
+pub(crate) trait Engine: Send {
+    /// Carries out the batch that is decided from what is kept now, whole or not at all, and tells
+    /// the news. What it wrote is durable when this returns the number of its first audit record.
+    fn commit(&mut self, decide: Decide<'_>) -> Result<u64, CommitError>;
+
+    /// Carries out many batches as one commit, for what is too large to be one value. Nobody else
+    /// uses the engine meanwhile; what is overwritten can't be read from the disk afterwards.
+    fn commit_parts(&mut self, next: &mut dyn FnMut(&dyn View) -> Part) -> Result<(), CommitError>;
+
+    /// Tells `news` from now on.
+    fn listen(&mut self, news: News);
+
+    /// Where views come from that are used beside this engine.
+    fn readers(&self) -> Arc<dyn Readers>;
+
+    /// Brings what was committed to the place where it stays, as far as no view is in the way;
+    /// whether all of it is there.
+    fn checkpoint(&mut self) -> Result<bool, StoreError>;
+
+    /// Notes that there is a high-water mark of this state from now on.
+    fn set_has_mark(&mut self) -> Result<(), StoreError>;
+}
+
+/// Views beside the writer.
+pub(crate) trait Readers: Send + Sync {
+    /// Each question to it is answered from the newest commit.
+    fn newest(&self) -> Result<Box<dyn View>, StoreError>;
+
+    /// All questions to it are answered from one commit.
+    fn snapshot(&self) -> Result<Box<dyn View>, StoreError>;
+}
+
+/// What is kept at one moment.
+pub(crate) trait View: Send {
+    /// The row that holds the whole together.
+    fn row(&self) -> Result<Option<StoredRow>, StoreError>;
+
+    /// At most `limit` records after the one of this kind and name, by kind and name.
+    fn records_after(&self, last: (&str, &str), limit: usize)
+    -> Result<Vec<RecordRow>, StoreError>;
+
+    /// The node of one protector.
+    fn node(&self, digest: &Digest) -> Result<Option<StoredNode>, StoreError>;
+
+    /// At most `limit` nodes after this place, in an order that lasts, and the place of the last.
+    /// The first place is [`FIRST_PLACE`].
+    fn nodes_after(&self, place: i64, limit: usize) -> Result<(Vec<StoredNode>, i64), StoreError>;
+
+    /// At most `limit` ancestors that were last used before `time`, the oldest first.
+    fn ancestors_before(&self, time: Time, limit: usize) -> Result<Vec<StoredNode>, StoreError>;
+
+    /// The children of a protector that never came back.
+    fn issued_from(&self, parent: &Digest) -> Result<Vec<StoredNode>, StoreError>;
+
+    /// How many protectors there are.
+    fn count_nodes(&self) -> Result<u64, StoreError>;
+
+    /// With which pairs of certificates the newest protectors were opened.
+    fn usage(&self) -> Result<Vec<PairUsage>, StoreError>;
+
+    /// At most `limit` audit records after this number, in their order.
+    fn audit_after(&self, sequence: u64, limit: usize) -> Result<Vec<AuditRow>, StoreError>;
+
+    /// The newest audit records with numbers in `within`, newest first, at most `limit`; with
+    /// `term` only those that are found under it.
+    fn audit_newest(
+        &self,
+        term: Option<FilterTerm>,
+        within: Range<u64>,
+        limit: usize,
+    ) -> Result<Vec<AuditRow>, StoreError>;
+
+    /// Numbers between which all audit records lie whose day (since 1970) is in this range.
+    fn audit_within_days(
+        &self,
+        first: Option<i64>,
+        last: Option<i64>,
+    ) -> Result<Range<u64>, StoreError>;
+
+    /// Whether there is a high-water mark of this state.
+    fn has_mark(&self) -> Result<bool, StoreError>;
+
+    /// Whether the engine's own structures hang together. Reads all of them.
+    fn check_structure(&self) -> Result<(), OpenError>;
+
+    /// The audit record with this number.
+    fn audit_row(&self, sequence: u64) -> Result<Option<AuditRow>, StoreError> {
+        let Some(before) = sequence.checked_sub(1) else {
             return Ok(None);
-        }
-        let row = connection
-            .query_row(
-                "SELECT schema_version, master_key, generation, audit_sequence, root \
-                 FROM store WHERE id = 1",
-                (),
-                |row| {
-                    let stored = Self {
-                        schema_version: row.get(0)?,
-                        generation: row.get::<_, i64>(2)?.cast_unsigned(),
-                        audit_sequence: row.get::<_, i64>(3)?.cast_unsigned(),
-                        root: row.get(4)?,
-                    };
-                    Ok((stored, row.get::<_, Vec<u8>>(1)?))
-                },
-            )
-            .optional()?;
-        let missing = || Tampered::new("store", 1, Finding::Missing);
-        let (stored, identifier) = row.ok_or_else(missing)?;
-        if identifier != master_key.identifier() {
-            return Err(OpenError::WrongMasterKey);
-        }
-        Ok(Some(stored))
-    }
-
-    /// Whether this row belongs to `whole`.
-    pub(crate) fn is_of(&self, whole: &Whole, keys: &Keys) -> bool {
-        self.has_root_of(whole, keys) && self.audit_sequence == whole.audit.sequence
-    }
-
-    /// Whether everything but this row is as it should be.
-    pub(crate) fn has_root_of(&self, whole: &Whole, keys: &Keys) -> bool {
-        self.root == whole.root(keys)
+        };
+        let mut rows = self.audit_after(before, 1)?;
+        Ok(rows.pop().filter(|row| row.sequence == sequence))
     }
 }
 
-/// Writes the row of a database that has nothing in it yet.
-pub(crate) fn insert_row(
-    connection: &Connection,
-    master_key: &MasterKey,
-    keys: &Keys,
-    schema_version: u32,
-) -> Result<(), StoreError> {
-    connection.execute(
-        "INSERT INTO store (id, schema_version, master_key, generation, audit_sequence, root) \
-         VALUES (1, ?1, ?2, 0, 0, ?3)",
-        (
-            schema_version,
-            &master_key.identifier(),
-            &Whole::EMPTY.root(keys),
-        ),
-    )?;
-    Ok(())
-}
+/// Before all places of nodes.
+pub(crate) const FIRST_PLACE: i64 = i64::MIN;
 
-/// Whether there is a high-water mark of the state in this database.
-pub(crate) fn has_mark(connection: &Connection) -> Result<bool, StoreError> {
-    let version: i64 = connection.query_row("PRAGMA user_version", (), |row| row.get(0))?;
-    Ok(version >= HAS_MARK)
-}
+/// Rows that are in memory at one time when all of a table is read.
+pub(crate) const PAGE: usize = 1000;
 
-/// Notes that there is a high-water mark from now on.
-pub(crate) fn set_has_mark(connection: &Connection) -> Result<(), StoreError> {
-    Ok(connection.pragma_update(None, "user_version", HAS_MARK)?)
-}
-
-/// What the header of the database says where there is a high-water mark.
-const HAS_MARK: i64 = 1;
-
-/// Brings what was committed from the log into the database itself, as far as no reader is in the
-/// way; whether all of it is there.
-pub(crate) fn checkpoint(connection: &Connection) -> Result<bool, StoreError> {
-    let sql = "PRAGMA wal_checkpoint(PASSIVE)";
-    let (log, moved): (i64, i64) =
-        connection.query_row(sql, (), |row| Ok((row.get(1)?, row.get(2)?)))?;
-    Ok(log == moved)
-}
-
-/// The tag of the audit record with this number.
-pub(crate) fn audit_tag(
-    connection: &Connection,
-    sequence: u64,
-) -> Result<Option<Vec<u8>>, StoreError> {
-    let sql = "SELECT tag FROM audit WHERE sequence = ?1";
-    let tag = connection.query_row(sql, [sequence.cast_signed()], |row| row.get(0));
-    Ok(tag.optional()?)
-}
-
-/// Notes which master key everything hangs from.
-pub(crate) fn set_master_key(
-    connection: &Connection,
-    master_key: &MasterKey,
-) -> Result<(), StoreError> {
-    let sql = "UPDATE store SET master_key = ?1 WHERE id = 1";
-    connection.execute(sql, [&master_key.identifier()])?;
-    Ok(())
-}
-
-/// What tells the master key of the state in this database from others.
-pub(crate) fn master_key_identifier(connection: &Connection) -> Result<Vec<u8>, StoreError> {
-    let sql = "SELECT master_key FROM store WHERE id = 1";
-    Ok(connection.query_row(sql, (), |row| row.get(0))?)
-}
-
-/// Notes that the migrations up to `version` were run.
-pub(crate) fn set_schema_version(connection: &Connection, version: u32) -> Result<(), StoreError> {
-    let sql = "UPDATE store SET schema_version = ?1 WHERE schema_version <> ?1";
-    connection.execute(sql, [version])?;
-    Ok(())
-}
-
-/// Puts or removes one record within a commit, in the database, the state and the sum.
-pub(crate) fn write(
-    connection: &Connection,
-    keys: &Keys,
-    state: &mut State,
-    sum: &mut Sum,
-    change: Change,
-) -> Result<(), StoreError> {
-    let key = change.key();
-    let (kind, name, generation) = (key.kind(), key.to_string(), state.generation());
-    let before = match change {
-        Change::Put(record) => {
-            let value = record.to_text().map_err(|error| StoreError::Unavailable {
-                reason: error.to_string(),
-            })?;
-            let tag = keys.tag(kind, &name, generation, &value);
-            connection
-                .prepare_cached(
-                    "INSERT OR REPLACE INTO record (kind, name, generation, value, tag) \
-                     VALUES (?1, ?2, ?3, ?4, ?5)",
-                )?
-                .execute((kind.as_str(), &name, generation.cast_signed(), &value, &tag))?;
-            let term = keys.term(&tag);
-            sum.add(&term);
-            state.put(record, generation, term)
+impl dyn View + '_ {
+    /// Hands on every record.
+    pub(crate) fn each_record<E: From<StoreError>>(
+        &self,
+        mut each: impl FnMut(RecordRow) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut last = (String::new(), String::new());
+        loop {
+            let page = self.records_after((&last.0, &last.1), PAGE)?;
+            let Some(end) = page.last() else {
+                return Ok(());
+            };
+            last = (end.kind.clone(), end.name.clone());
+            page.into_iter().try_for_each(&mut each)?;
         }
-        Change::Remove(key) => {
-            connection
-                .prepare_cached("DELETE FROM record WHERE kind = ?1 AND name = ?2")?
-                .execute((kind.as_str(), &name))?;
-            state.remove(&key)
-        }
-    };
-    before.iter().for_each(|term| sum.subtract(term));
-    Ok(())
-}
-
-/// Reads and checks every record.
-pub(crate) fn load(
-    connection: &Connection,
-    keys: &Keys,
-    generation: u64,
-) -> Result<(State, Sum), OpenError> {
-    let mut state = State::default();
-    let mut sum = Sum::EMPTY;
-    let mut statement =
-        connection.prepare("SELECT kind, name, generation, value, tag FROM record")?;
-    let mut rows = statement.query(())?;
-    while let Some(row) = rows.next()? {
-        let (kind, name): (String, String) = (row.get(0)?, row.get(1)?);
-        let changed = || Tampered::new(&kind, &name, Finding::Changed);
-        let known = RecordKind::from_name(&kind).ok_or_else(changed)?;
-        let written = row.get::<_, i64>(2)?.cast_unsigned();
-        let value = row.get_ref(3)?.as_str().unwrap_or_default();
-        let stored = row.get_ref(4)?.as_blob().unwrap_or_default();
-        keys.verify(known, &name, written, value, stored)
-            .map_err(|_| changed())?;
-        let record = Record::from_text(known, value).map_err(|_| changed())?;
-        let tag = <Tag>::try_from(stored).map_err(|_| changed())?;
-        let term = keys.term(&tag);
-        sum.add(&term);
-        state.put(record, written, term);
     }
-    state.set_generation(generation);
-    Ok((state, sum))
+
+    /// Hands on every node.
+    pub(crate) fn each_node<E: From<StoreError>>(
+        &self,
+        mut each: impl FnMut(StoredNode) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut place = FIRST_PLACE;
+        loop {
+            let (page, last) = self.nodes_after(place, PAGE)?;
+            if page.is_empty() {
+                return Ok(());
+            }
+            place = last;
+            page.into_iter().try_for_each(&mut each)?;
+        }
+    }
+
+    /// Hands on every audit record, in their order.
+    pub(crate) fn each_audit_row<E: From<StoreError>>(
+        &self,
+        mut each: impl FnMut(AuditRow) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut last = 0;
+        loop {
+            let page = self.audit_after(last, PAGE)?;
+            let Some(end) = page.last() else {
+                return Ok(());
+            };
+            last = end.sequence;
+            page.into_iter().try_for_each(&mut each)?;
+        }
+    }
+}
+
+impl fmt::Debug for dyn View + '_ {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("View")
+    }
 }

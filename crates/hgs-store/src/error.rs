@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use hgs_crypto::CryptoError;
 use hgs_custody::seal::MasterKeyLength;
 use hgs_files::{FileError, FileProblem};
-use rusqlite::ErrorCode;
 
 use crate::high_water_mark::RolledBack;
 
@@ -273,24 +272,5 @@ impl StoreError {
             Self::Busy | Self::Closed => return None,
         };
         Some(remedy.to_owned())
-    }
-}
-
-impl From<rusqlite::Error> for StoreError {
-    fn from(error: rusqlite::Error) -> Self {
-        let text = error.to_string();
-        match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => Self::DiskFull,
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-                Self::Damaged { detail: text }
-            }
-            _ => Self::Unavailable { reason: text },
-        }
-    }
-}
-
-impl From<rusqlite::Error> for OpenError {
-    fn from(error: rusqlite::Error) -> Self {
-        StoreError::from(error).into()
     }
 }

@@ -6,9 +6,9 @@
 //! many in one commit.
 //!
 //! ```text
-//!   release, transact, note --> queue --> writer: one commit of SQLite --> replies, new State
-//!   state ------------------------------> memory
-//!   audit, seen ------------------------> a connection that only reads
+//!   release, transact, note --> queue --> writer: BatchPlanner --> Batch --> Engine --> replies
+//!   state <------------------------------------------------------------------- news
+//!   audit, usage, seen -----------------> views of the engine that only read
 //! ```
 //!
 //! **Against whoever can write the database** every record has a tag under a key derived from the
@@ -34,6 +34,7 @@ pub mod master_key_file;
 mod model;
 mod opening;
 mod place;
+mod planner;
 mod record;
 mod release;
 mod state;

@@ -22,23 +22,25 @@
 //! runs, delete a node (its protector is new again, which opens nothing that was closed) or put an
 //! older version of it back (an ancestor is not reported). What decides whether a key is released
 //! (hosts, certificates, signers) is in memory and out of such a writer's reach.
+//!
+//! A node is named by the digest of its protector, and so is its parent. So nodes mean the same in
+//! every engine, on every node of the service and in every backup.
 
 mod carried;
-mod rotated;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use hgs_custody::seal::Tag;
 use hgs_pki::{Seconds, Thumbprint, Time};
-use rusqlite::{Connection, OptionalExtension as _, Row};
 use serde::{Deserialize, Serialize};
 
+use crate::engine::{Batch, Key, Version, View};
 use crate::model::Digest;
-use crate::record::{Keys, Sum};
+use crate::record::Keys;
 use crate::{Finding, StoreError, Tampered};
 
-pub(crate) use carried::{CarriedIds, CarriedProtector, carry_out, count};
-pub(crate) use rotated::rotate;
+pub(crate) use carried::CarriedProtector;
 
 /// For how long an ancestor is kept after its last use: longer than a year, so that what is
 /// started once a year (a drill, a balance) is still known.
@@ -75,10 +77,8 @@ pub struct Seen {
 }
 
 /// What a release says about two protectors.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Step<'a> {
-    /// The number of its audit record.
-    pub(crate) sequence: u64,
     pub(crate) time: Time,
     pub(crate) ingress: Digest,
     pub(crate) egress: Digest,
@@ -95,115 +95,129 @@ pub(crate) struct Opener {
     pub(crate) signing: Option<Thumbprint>,
 }
 
-/// A node of the tree, as it lies in the database.
+/// A node of the tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Node {
-    id: NodeId,
     pub(crate) digest: Digest,
-    parent: Option<NodeId>,
+    /// The protector that it was made from; that one may have been forgotten.
+    pub(crate) parent: Option<Digest>,
     pub(crate) stage: Stage,
-    owner: Thumbprint,
-    opened_by: Option<Opener>,
-    host: String,
-    first_seen: Time,
+    pub(crate) owner: Thumbprint,
+    pub(crate) opened_by: Option<Opener>,
+    pub(crate) host: String,
+    pub(crate) first_seen: Time,
     pub(crate) last_seen: Time,
 }
 
-/// The number of a node: twice that of the release that brought it, and one more for the egress
-/// protector. So it is never used again, and nodes of one time lie together on the disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct NodeId(i64);
+/// A node as an engine has it. Its tag is not verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StoredNode {
+    pub(crate) node: Node,
+    pub(crate) tag: Tag,
+}
 
-/// How far a protector got; the numbers stand in the database.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// How far a protector got; the numbers stand in the database, the names in backups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Stage {
     Issued = 0,
     Head = 1,
     Ancestor = 2,
 }
 
-/// A query for whole nodes, in the order in which [`Node::read`] takes their columns.
-macro_rules! select {
-    ($condition:literal) => {
-        concat!(
-            "SELECT id, digest, parent, stage, owner, opened_by, opened_by_signing, host, \
-             first_seen, last_seen, tag FROM lineage ",
-            $condition
-        )
-    };
-}
-use select;
-
-/// The tree within one commit.
+/// The tree within one commit: what was read of it, and what is to be written.
 pub(crate) struct Tree<'a> {
-    pub(crate) connection: &'a Connection,
-    pub(crate) keys: &'a Keys,
-    pub(crate) sum: &'a mut Sum,
+    view: &'a dyn View,
+    keys: &'a Keys,
+    spoilt: &'a BTreeSet<Key>,
+    nodes: BTreeMap<Digest, Place>,
+    /// What is to be written, in the order in which it came up: parents before their children.
+    changed: Vec<Digest>,
 }
 
-/// An ingress protector that was looked up, and what will become of its parent.
-pub(crate) struct Located {
-    node: Option<(Node, Tag)>,
-    superseded_parent: Option<(Node, Tag)>,
-    pub(crate) standing: Standing,
+/// A place in the tree, empty or not.
+struct Place {
+    found: Version,
+    node: Option<Node>,
+    changed: bool,
 }
 
-impl Tree<'_> {
+impl<'a> Tree<'a> {
+    pub(crate) fn new(view: &'a dyn View, keys: &'a Keys, spoilt: &'a BTreeSet<Key>) -> Self {
+        Self {
+            view,
+            keys,
+            spoilt,
+            nodes: BTreeMap::new(),
+            changed: Vec::new(),
+        }
+    }
+
+    /// The protector with this digest, as it is after what was done before in this commit.
+    pub(crate) fn get(&mut self, digest: &Digest) -> Result<Option<&Node>, StoreError> {
+        if !self.nodes.contains_key(digest) {
+            let key = Key::Protector(*digest);
+            if self.spoilt.contains(&key) {
+                return Err(key.tampered().into());
+            }
+            let found = self.view.node(digest)?;
+            let found = found.map(|found| found.verified(self.keys)).transpose()?;
+            let (node, found) = found.unzip();
+            self.nodes.insert(
+                *digest,
+                Place {
+                    found,
+                    node,
+                    changed: false,
+                },
+            );
+        }
+        Ok(self.nodes.get(digest).and_then(|place| place.node.as_ref()))
+    }
+
     /// Finds out where `ingress` would stand, were it released now. Changes nothing.
-    pub(crate) fn locate(&self, ingress: &Digest) -> Result<Located, StoreError> {
-        let node = find(self.connection, self.keys, ingress)?;
-        let mut superseded_parent = None;
-        let standing = match &node {
-            None => Standing::New,
-            Some((node, _)) if node.stage == Stage::Head => Standing::Head,
-            Some((node, _)) if node.stage == Stage::Ancestor => Standing::Ancestor,
-            Some((node, _)) => match self.parent_of(node)? {
-                Some((parent, _)) if parent.stage == Stage::Ancestor => Standing::Sibling,
-                parent => {
-                    superseded_parent = parent;
-                    Standing::Head
-                }
+    pub(crate) fn locate(&mut self, ingress: &Digest) -> Result<Standing, StoreError> {
+        let parent = match self.get(ingress)? {
+            None => return Ok(Standing::New),
+            Some(node) => match node.stage {
+                Stage::Head => return Ok(Standing::Head),
+                Stage::Ancestor => return Ok(Standing::Ancestor),
+                Stage::Issued => node.parent,
             },
         };
-        Ok(Located {
-            node,
-            superseded_parent,
-            standing,
+        let parent = match &parent {
+            Some(parent) => self.get(parent)?,
+            None => None,
+        };
+        Ok(match parent {
+            Some(parent) if parent.stage == Stage::Ancestor => Standing::Sibling,
+            _ => Standing::Head,
         })
     }
 
-    /// Whether there is such a protector.
-    pub(crate) fn contains(&self, digest: &Digest) -> Result<bool, StoreError> {
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT 1 FROM lineage WHERE digest = ?1")?;
-        Ok(statement.exists([digest.as_bytes()])?)
-    }
-
-    /// Commits the ingress protector, which was located in this commit, and adds the egress
-    /// protector as its child, which must not be known.
-    pub(crate) fn step(&mut self, located: Located, step: &Step<'_>) -> Result<(), StoreError> {
-        if let Some((parent, tag)) = located.superseded_parent {
-            let superseded = Node {
-                stage: Stage::Ancestor,
-                last_seen: step.time,
-                ..parent
-            };
-            self.update(&superseded, &tag)?;
-        }
-        let parent = match located.node {
-            Some((node, tag)) => {
-                let id = node.id;
-                self.update(&node.opened_again(step), &tag)?;
-                id
-            }
-            None => {
-                let node = Node::opened(step);
-                self.insert(&node)?;
-                node.id
+    /// Commits the ingress protector, and adds the egress protector as its child, which must not
+    /// be known.
+    pub(crate) fn step(&mut self, step: &Step<'_>) -> Result<(), StoreError> {
+        let ingress = match self.get(&step.ingress)?.cloned() {
+            None => Node::opened(step),
+            Some(known) => {
+                if known.stage == Stage::Issued
+                    && let Some(parent) = &known.parent
+                    && let Some(parent) = self.get(parent)?
+                    && parent.stage != Stage::Ancestor
+                {
+                    let superseded = Node {
+                        stage: Stage::Ancestor,
+                        last_seen: step.time,
+                        ..parent.clone()
+                    };
+                    self.put(superseded)?;
+                }
+                known.opened_again(step)
             }
         };
-        self.insert(&Node::issued(step, parent))
+        self.put(ingress)?;
+        self.put(Node::issued(step))
     }
 
     /// Forgets at most `limit` ancestors whose time has passed.
@@ -211,142 +225,104 @@ impl Tree<'_> {
         let Some(before) = now.checked_sub(RETENTION) else {
             return Ok(());
         };
-        let outdated = select!("WHERE stage = 2 AND last_seen < ?1 ORDER BY last_seen LIMIT ?2");
-        let children = select!("WHERE stage = 0 AND parent = ?1");
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        for (ancestor, tag) in self.select(outdated, (before.unix(), limit))? {
-            for (child, tag) in self.select(children, [ancestor.id.0])? {
-                self.delete(&child, &tag)?;
+        for ancestor in self.view.ancestors_before(before, limit)? {
+            let digest = ancestor.node.digest;
+            if self.is_changed(&digest) {
+                // It was used again just now.
+                continue;
             }
-            self.delete(&ancestor, &tag)?;
+            for child in self.view.issued_from(&digest)? {
+                if !self.is_changed(&child.node.digest) {
+                    self.forget(child)?;
+                }
+            }
+            self.forget(ancestor)?;
         }
         Ok(())
     }
 
-    fn parent_of(&self, node: &Node) -> Result<Option<(Node, Tag)>, StoreError> {
-        let Some(parent) = node.parent else {
-            return Ok(None);
+    /// Puts what was written into `batch`, and what it was decided from.
+    pub(crate) fn finish(mut self, batch: &mut Batch) {
+        for (digest, place) in &self.nodes {
+            batch.expected.insert(Key::Protector(*digest), place.found);
+        }
+        for digest in self.changed {
+            let Some(Place { found, node, .. }) = self.nodes.remove(&digest) else {
+                continue;
+            };
+            if let Some(tag) = &found {
+                batch.lineage_difference.subtract(&self.keys.term(tag));
+            }
+            let node = node.map(|node| {
+                let tag = node.tag(self.keys);
+                batch.lineage_difference.add(&self.keys.term(&tag));
+                (node, tag)
+            });
+            batch.lineage.push((digest, node));
+        }
+    }
+
+    fn put(&mut self, node: Node) -> Result<(), StoreError> {
+        let digest = node.digest;
+        self.get(&digest)?;
+        self.set(digest, Some(node));
+        Ok(())
+    }
+
+    fn forget(&mut self, stored: StoredNode) -> Result<(), StoreError> {
+        let (node, tag) = stored.verified(self.keys)?;
+        let place = Place {
+            found: Some(tag),
+            node: None,
+            changed: false,
         };
-        let found = self.select(select!("WHERE id = ?1"), [parent.0])?;
-        Ok(found.into_iter().next())
+        self.nodes.entry(node.digest).or_insert(place);
+        self.set(node.digest, None);
+        Ok(())
     }
 
-    fn select(
-        &self,
-        sql: &str,
-        parameters: impl rusqlite::Params,
-    ) -> Result<Vec<(Node, Tag)>, StoreError> {
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let mut rows = statement.query(parameters)?;
-        let mut nodes = Vec::new();
-        while let Some(row) = rows.next()? {
-            nodes.push(Node::read(row, self.keys)?);
+    fn set(&mut self, digest: Digest, node: Option<Node>) {
+        if let Some(place) = self.nodes.get_mut(&digest) {
+            place.node = node;
+            if !std::mem::replace(&mut place.changed, true) {
+                self.changed.push(digest);
+            }
         }
-        Ok(nodes)
     }
 
-    fn insert(&mut self, node: &Node) -> Result<(), StoreError> {
-        let tag = node.tag(self.keys);
-        self.connection
-            .prepare_cached(
-                "INSERT INTO lineage (id, digest, parent, stage, owner, opened_by, \
-                 opened_by_signing, host, first_seen, last_seen, tag) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
-            )?
-            .execute((
-                node.id.0,
-                node.digest.as_bytes(),
-                node.parent.map(|parent| parent.0),
-                node.stage as u8,
-                node.owner.as_bytes(),
-                node.opener(),
-                node.opener_signing(),
-                &node.host,
-                node.first_seen.unix(),
-                node.last_seen.unix(),
-                &tag,
-            ))?;
-        self.sum.add(&self.keys.term(&tag));
-        Ok(())
-    }
-
-    fn update(&mut self, node: &Node, before: &Tag) -> Result<(), StoreError> {
-        let tag = node.tag(self.keys);
-        self.connection
-            .prepare_cached(
-                "UPDATE lineage SET stage = ?2, opened_by = ?3, opened_by_signing = ?4, \
-                 host = ?5, last_seen = ?6, tag = ?7 WHERE id = ?1",
-            )?
-            .execute((
-                node.id.0,
-                node.stage as u8,
-                node.opener(),
-                node.opener_signing(),
-                &node.host,
-                node.last_seen.unix(),
-                &tag,
-            ))?;
-        self.sum.subtract(&self.keys.term(before));
-        self.sum.add(&self.keys.term(&tag));
-        Ok(())
-    }
-
-    fn delete(&mut self, node: &Node, tag: &Tag) -> Result<(), StoreError> {
-        self.connection
-            .prepare_cached("DELETE FROM lineage WHERE id = ?1")?
-            .execute([node.id.0])?;
-        self.sum.subtract(&self.keys.term(tag));
-        Ok(())
+    fn is_changed(&self, digest: &Digest) -> bool {
+        self.nodes.get(digest).is_some_and(|place| place.changed)
     }
 }
 
 /// When a protector was seen, if it was.
 pub(crate) fn seen(
-    connection: &Connection,
+    view: &dyn View,
     keys: &Keys,
     digest: &Digest,
 ) -> Result<Option<Seen>, StoreError> {
-    let found = find(connection, keys, digest)?;
+    let found = view.node(digest)?;
+    let found = found.map(|found| found.verified(keys)).transpose()?;
     Ok(found.map(|(node, _)| Seen {
         first: node.first_seen,
         last: node.last_seen,
     }))
 }
 
-/// Checks every node, hands it on, and returns their sum.
-pub(crate) fn verify(
-    connection: &Connection,
-    keys: &Keys,
-    mut each: impl FnMut(Node),
-) -> Result<Sum, StoreError> {
-    let mut statement = connection.prepare(select!(""))?;
-    let mut rows = statement.query(())?;
-    let mut sum = Sum::EMPTY;
-    while let Some(row) = rows.next()? {
-        let (node, tag) = Node::read(row, keys)?;
-        sum.add(&keys.term(&tag));
-        each(node);
+impl StoredNode {
+    /// The node, if the tag is its own.
+    pub(crate) fn verified(self, keys: &Keys) -> Result<(Node, Tag), Tampered> {
+        let Self { node, tag } = self;
+        let authentic = node.with_parts(|parts| keys.lineage.verify(parts, &tag));
+        authentic.map_err(|_| Tampered::new("lineage", node.digest, Finding::Changed))?;
+        Ok((node, tag))
     }
-    Ok(sum)
-}
-
-fn find(
-    connection: &Connection,
-    keys: &Keys,
-    digest: &Digest,
-) -> Result<Option<(Node, Tag)>, StoreError> {
-    let mut statement = connection.prepare_cached(select!("WHERE digest = ?1"))?;
-    let found = statement
-        .query_row([digest.as_bytes()], |row| Ok(Node::read(row, keys)))
-        .optional()?;
-    Ok(found.transpose()?)
 }
 
 impl Node {
     /// The ingress protector of `step`, which was never seen before.
     fn opened(step: &Step<'_>) -> Self {
         Self {
-            id: NodeId::ingress_of(step),
             digest: step.ingress,
             parent: None,
             stage: Stage::Head,
@@ -359,11 +335,10 @@ impl Node {
     }
 
     /// The egress protector of `step`.
-    fn issued(step: &Step<'_>, parent: NodeId) -> Self {
+    fn issued(step: &Step<'_>) -> Self {
         Self {
-            id: NodeId::egress_of(step),
             digest: step.egress,
-            parent: Some(parent),
+            parent: Some(step.ingress),
             stage: Stage::Issued,
             opened_by: None,
             ..Self::opened(step)
@@ -372,12 +347,8 @@ impl Node {
 
     /// This node, opened once more.
     fn opened_again(self, step: &Step<'_>) -> Self {
-        let stage = match self.stage {
-            Stage::Issued => Stage::Head,
-            stage => stage,
-        };
         Self {
-            stage,
+            stage: self.stage.max(Stage::Head),
             opened_by: Some(step.opener),
             host: step.host.to_owned(),
             last_seen: step.time,
@@ -385,93 +356,44 @@ impl Node {
         }
     }
 
-    fn opener(&self) -> Option<&[u8; 32]> {
-        self.opened_by
-            .as_ref()
-            .map(|opener| opener.encryption.as_bytes())
-    }
-
-    fn opener_signing(&self) -> Option<&[u8; 32]> {
-        let signing = self.opened_by.as_ref()?.signing.as_ref();
-        signing.map(Thumbprint::as_bytes)
-    }
-
-    fn tag(&self, keys: &Keys) -> Tag {
+    pub(crate) fn tag(&self, keys: &Keys) -> Tag {
         self.with_parts(|parts| keys.lineage.tag(parts))
     }
 
-    fn with_parts<T>(&self, then: impl FnOnce([&[u8]; 9]) -> T) -> T {
-        // No node is number 0: audit records are counted from 1.
-        let parent = self.parent.unwrap_or(NodeId(0));
-        // One part for the pair, so that the tags of version 1 hold.
-        let pair = [self.opener(), self.opener_signing()];
-        let pair = pair.map(|half| half.map_or(&[][..], |octets| &octets[..]));
+    fn with_parts<T>(&self, then: impl FnOnce([&[u8]; 8]) -> T) -> T {
+        let parent = self.parent.as_ref().map(Digest::as_bytes);
         then([
-            &self.id.0.to_be_bytes(),
             self.digest.as_bytes(),
-            &parent.0.to_be_bytes(),
+            parent.map_or(&[], |parent| &parent[..]),
             &[self.stage as u8],
             self.owner.as_bytes(),
-            &pair.concat(),
+            &Opener::octets(self.opened_by.as_ref()),
             self.host.as_bytes(),
             &self.first_seen.unix().to_be_bytes(),
             &self.last_seen.unix().to_be_bytes(),
         ])
     }
+}
 
-    /// Reads a row of a `select!` and checks its tag.
-    fn read(row: &Row<'_>, keys: &Keys) -> Result<(Self, Tag), Tampered> {
-        let changed = || {
-            let digest = row.get_ref(1).ok().and_then(|value| value.as_blob().ok());
-            let name = hgs_crypto::hex::encode(digest.unwrap_or_default());
-            Tampered::new("lineage", name, Finding::Changed)
-        };
-        let (node, tag) = Self::read_unchecked(row)
-            .ok()
-            .flatten()
-            .ok_or_else(changed)?;
-        let authentic = node.with_parts(|parts| keys.lineage.verify(parts, &tag));
-        authentic.map_err(|_| changed())?;
-        Ok((node, tag))
-    }
-
-    fn read_unchecked(row: &Row<'_>) -> Result<Option<(Self, Tag)>, rusqlite::Error> {
-        let stage = match row.get(3)? {
-            0 => Stage::Issued,
-            1 => Stage::Head,
-            2 => Stage::Ancestor,
-            _ => return Ok(None),
-        };
-        let node = Self {
-            id: NodeId(row.get(0)?),
-            digest: Digest::from_bytes(row.get(1)?),
-            parent: row.get::<_, Option<_>>(2)?.map(NodeId),
-            stage,
-            owner: Thumbprint::from_bytes(row.get(4)?),
-            opened_by: Opener::read(row.get(5)?, row.get(6)?),
-            host: row.get(7)?,
-            first_seen: Time::from_unix(row.get(8)?),
-            last_seen: Time::from_unix(row.get(9)?),
-        };
-        Ok(Some((node, row.get(10)?)))
+impl Stage {
+    pub(crate) fn from_number(number: i64) -> Option<Self> {
+        let all = [Self::Issued, Self::Head, Self::Ancestor];
+        all.into_iter().find(|stage| *stage as i64 == number)
     }
 }
 
 impl Opener {
-    fn read(encryption: Option<[u8; 32]>, signing: Option<[u8; 32]>) -> Option<Self> {
-        encryption.map(|encryption| Self {
-            encryption: Thumbprint::from_bytes(encryption),
-            signing: signing.map(Thumbprint::from_bytes),
-        })
-    }
-}
-
-impl NodeId {
-    fn ingress_of(step: &Step<'_>) -> Self {
-        Self(step.sequence.cast_signed() * 2)
+    pub(crate) fn signing_octets(&self) -> Option<[u8; 32]> {
+        self.signing.map(|signing| *signing.as_bytes())
     }
 
-    fn egress_of(step: &Step<'_>) -> Self {
-        Self(step.sequence.cast_signed() * 2 + 1)
+    /// The pair as one part of a tag.
+    pub(crate) fn octets(pair: Option<&Self>) -> Vec<u8> {
+        let Some(pair) = pair else {
+            return Vec::new();
+        };
+        let signing = pair.signing.as_ref().map(Thumbprint::as_bytes);
+        let signing = signing.map_or(&[][..], |octets| &octets[..]);
+        [&pair.encryption.as_bytes()[..], signing].concat()
     }
 }

@@ -94,8 +94,7 @@ impl NewMasterKey {
 }
 
 fn settle(staged: Staged, path: &Path, place: &Place) -> Result<(), OpenError> {
-    let connection = engine::open_reader(place.database())?;
-    let identifier = engine::master_key_identifier(&connection)?;
+    let identifier = engine::stored_master_key(place)?;
     let is_of_the_state = |path: &Path| {
         let key = read(path);
         key.is_ok_and(|key| key.identifier()[..] == identifier)

@@ -2,83 +2,68 @@
 
 use std::path::Path;
 
-use hgs_custody::seal::MasterKey;
-use rusqlite::Connection;
-
-use crate::engine::{self, StoredRow, Whole, check_schema};
+use crate::change::Record;
+use crate::engine::{Engine, StoredRow, View};
 use crate::high_water_mark::{HighWaterMark, RolledBack};
-use crate::record::Keys;
-use crate::{Finding, OpenError, State, Tampered, audit, diagnosis, lineage};
+use crate::record::{Keys, RecordKind, Sum, Whole};
+use crate::{Finding, OpenError, State, Tampered, audit, diagnosis};
 
-/// Brings the database to the newest schema, where it is empty or older, and reads the row that
-/// holds it together.
-pub(crate) fn prepare(
-    connection: &Connection,
-    master_key: &MasterKey,
-    keys: &Keys,
-    migrations: &[&str],
-) -> Result<StoredRow, OpenError> {
-    let known = u32::try_from(migrations.len()).unwrap_or(u32::MAX);
-    connection.execute_batch("BEGIN IMMEDIATE")?;
-    let found = StoredRow::read(connection, master_key)?;
-    let version = found.as_ref().map_or(0, |row| row.schema_version);
-    if version > known {
-        let found = version;
-        return Err(OpenError::NewerSchema { found, known });
-    }
-    engine::migrate(connection, version, migrations)?;
-    match &found {
-        None => engine::insert_row(connection, master_key, keys, known)?,
-        Some(_) => engine::set_schema_version(connection, known)?,
-    }
-    let row = StoredRow::read(connection, master_key)?;
-    connection.execute_batch("COMMIT")?;
-    check_schema(connection, migrations)?;
-    row.ok_or_else(|| Tampered::new("store", 1, Finding::Missing).into())
-}
-
-/// Reads the whole database and checks that it is as this service left it.
+/// Reads all that is kept and checks that it is as this service left it.
 ///
 /// A state of generation 0 is one that was never initialised.
-pub(crate) fn verify(
-    connection: &Connection,
-    keys: &Keys,
-    row: &StoredRow,
-) -> Result<(State, Whole), OpenError> {
-    check_integrity(connection)?;
-    let (state, records) = engine::load(connection, keys, row.generation)?;
+pub(crate) fn verify(view: &dyn View, keys: &Keys) -> Result<(State, Whole), OpenError> {
+    let missing = || Tampered::new("store", 1, Finding::Missing);
+    let row = view.row()?.ok_or_else(missing)?;
+    view.check_structure()?;
+    let (state, records) = load(view, keys, &row)?;
+    let mut lineage = Sum::EMPTY;
+    view.each_node(|stored| -> Result<(), OpenError> {
+        let (_, tag) = stored.verified(keys)?;
+        lineage.add(&keys.term(&tag));
+        Ok(())
+    })?;
     let whole = Whole {
         generation: row.generation,
         records,
-        lineage: lineage::verify(connection, keys, |_| ())?,
-        audit: audit::verify(connection, &keys.audit, |_| ())?,
+        lineage,
+        audit: audit::verify(view, &keys.audit, |_| Ok::<_, OpenError>(()))?,
     };
-    if row.is_of(&whole, keys) {
+    if whole.is_of(&row, keys) {
         return Ok((state, whole));
     }
     // Every single record is authentic, and yet they are not the ones that belong together. The
     // audit log knows which those are.
-    Err(diagnosis::find(connection, keys, row, &state, &whole)?.into())
+    Err(diagnosis::find(view, keys, &row, &state, &whole)?.into())
 }
 
-/// SQLite's quick check: whether the pages hang together.
-pub(crate) fn check_integrity(connection: &Connection) -> Result<(), OpenError> {
-    let mut statement = connection.prepare("PRAGMA quick_check(1)")?;
-    let verdict: String = statement.query_row((), |row| row.get(0))?;
-    if verdict == "ok" {
-        return Ok(());
-    }
-    Err(OpenError::Damaged { detail: verdict })
+/// Reads and checks every record.
+fn load(view: &dyn View, keys: &Keys, row: &StoredRow) -> Result<(State, Sum), OpenError> {
+    let mut state = State::default();
+    let mut sum = Sum::EMPTY;
+    view.each_record(|row| -> Result<(), OpenError> {
+        let changed = || Tampered::new(&row.kind, &row.name, Finding::Changed);
+        let kind = RecordKind::from_name(&row.kind).ok_or_else(changed)?;
+        keys.verify(kind, &row.name, row.generation, &row.value, &row.tag)
+            .map_err(|_| changed())?;
+        let record = Record::from_text(kind, &row.value).map_err(|_| changed())?;
+        let tag = row.tag[..].try_into().map_err(|_| changed())?;
+        sum.add(&keys.term(&tag));
+        state.put(record, row.generation, tag);
+        Ok(())
+    })?;
+    state.set_generation(row.generation);
+    Ok((state, sum))
 }
 
 /// Compares the state with its high-water mark. A state that never had one gets its first.
 pub(crate) fn compare(
-    connection: &Connection,
+    engine: &mut dyn Engine,
     whole: &Whole,
     file: &mut HighWaterMark,
     directory: &Path,
 ) -> Result<Option<RolledBack>, OpenError> {
-    let had_one = engine::has_mark(connection)?;
+    let view = engine.readers().snapshot()?;
+    let had_one = view.has_mark()?;
     let state = whole.mark().position();
     let (directory, path) = (directory.to_owned(), file.path().to_owned());
     let found = match file.newest() {
@@ -100,8 +85,9 @@ pub(crate) fn compare(
                     mark,
                 })
             } else if mark.sequence > 0
-                && engine::audit_tag(connection, mark.sequence)?.as_deref()
-                    != Some(&newest.audit.tag[..])
+                && view
+                    .audit_row(mark.sequence)?
+                    .is_none_or(|row| row.tag != newest.audit.tag)
             {
                 Some(RolledBack::OtherHistory {
                     directory,
@@ -119,8 +105,9 @@ pub(crate) fn compare(
         if file.newest().is_none() {
             file.reset(None)?;
         }
-        engine::set_has_mark(connection)?;
-        engine::checkpoint(connection)?;
+        drop(view);
+        engine.set_has_mark()?;
+        engine.checkpoint()?;
     }
     Ok(found)
 }

@@ -21,6 +21,10 @@ use hgs_crypto::{CryptoError, SecretBytes};
 use hgs_custody::seal::{Authenticator, MasterKey, Sealer, Tag};
 use serde::{Deserialize, Serialize};
 
+use crate::audit;
+use crate::engine::{Batch, StoredRow};
+use crate::high_water_mark::Mark;
+
 /// The kinds of records, as they are written in column `kind`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -141,7 +145,8 @@ impl Keys {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Term([u64; 4]);
 
-/// The sum over all records of a table: four lanes of addition modulo 2^64, and how many.
+/// The sum over all records of a table: four lanes of addition modulo 2^64, and how many. What a
+/// commit adds and removes is such a sum as well, so commits add up in any order.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sum {
     lanes: [u64; 4],
@@ -165,6 +170,13 @@ impl Sum {
         self.count = self.count.wrapping_sub(1);
     }
 
+    fn plus(&self, difference: &Self) -> Self {
+        Self {
+            lanes: std::array::from_fn(|i| self.lanes[i].wrapping_add(difference.lanes[i])),
+            count: self.count.wrapping_add(difference.count),
+        }
+    }
+
     /// How many records it is over.
     pub(crate) fn count(&self) -> u64 {
         self.count
@@ -178,6 +190,59 @@ impl Sum {
             *place = number.to_be_bytes();
         }
         octets
+    }
+}
+
+/// What the whole of a state is held together by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Whole {
+    pub(crate) generation: u64,
+    pub(crate) records: Sum,
+    pub(crate) lineage: Sum,
+    pub(crate) audit: audit::Head,
+}
+
+impl Whole {
+    /// The whole of a state with nothing in it.
+    pub(crate) const EMPTY: Self = Self {
+        generation: 0,
+        records: Sum::EMPTY,
+        lineage: Sum::EMPTY,
+        audit: audit::Head::EMPTY,
+    };
+
+    /// How far the state has come.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark {
+            generation: self.generation,
+            audit: self.audit,
+        }
+    }
+
+    /// The tag of the whole.
+    pub(crate) fn root(&self, keys: &Keys) -> Tag {
+        keys.root.tag([
+            &self.generation.to_be_bytes(),
+            &self.records.octets(),
+            &self.lineage.octets(),
+            &self.audit.sequence.to_be_bytes(),
+            &self.audit.tag,
+        ])
+    }
+
+    /// The whole after `batch`.
+    pub(crate) fn after(&self, batch: &Batch) -> Self {
+        Self {
+            generation: batch.row.generation,
+            records: self.records.plus(&batch.records_difference),
+            lineage: self.lineage.plus(&batch.lineage_difference),
+            audit: batch.row.audit,
+        }
+    }
+
+    /// Whether `row` belongs to this whole.
+    pub(crate) fn is_of(&self, row: &StoredRow, keys: &Keys) -> bool {
+        row.root == self.root(keys) && row.audit_sequence == self.audit.sequence
     }
 }
 

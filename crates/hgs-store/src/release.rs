@@ -150,9 +150,8 @@ impl Release {
     }
 
     /// What the lineage tree is told.
-    pub(crate) fn step<'a>(&self, sequence: u64, host: &'a str) -> Step<'a> {
+    pub(crate) fn step<'a>(&self, host: &'a str) -> Step<'a> {
         Step {
-            sequence,
             time: self.time,
             ingress: self.ingress,
             egress: self.egress,

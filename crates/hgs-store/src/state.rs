@@ -5,14 +5,15 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use hgs_attest::HostIdentities;
+use hgs_custody::seal::Tag;
 use hgs_pki::Thumbprint;
 
 use crate::change::{Record, RecordKey};
+use crate::engine::{Batch, Version};
 use crate::model::{
     AttestationSigner, CertificateRecord, DeniedHost, Digest, Host, HostId, HostIdentity, HostName,
     RemovedHost, SealedKey, Settings, policy_of_key,
 };
-use crate::record::Term;
 
 /// One generation of the state. Cheap to clone: tables are shared until one changes.
 #[derive(Clone, Default)]
@@ -40,7 +41,7 @@ type Table<K, V> = Arc<BTreeMap<K, Stored<V>>>;
 struct Stored<V> {
     value: Arc<V>,
     generation: u64,
-    term: Term,
+    tag: Tag,
 }
 
 impl State {
@@ -206,50 +207,78 @@ impl State {
         self.generation = generation;
     }
 
-    /// Puts a record; the term of the one that was there before is returned.
-    pub(crate) fn put(&mut self, record: Record, generation: u64, term: Term) -> Option<Term> {
+    /// The tag of a record.
+    pub(crate) fn version(&self, key: &RecordKey) -> Version {
+        fn tag<K: Ord, V>(table: &Table<K, V>, key: &K) -> Version {
+            table.get(key).map(|stored| stored.tag)
+        }
+        match key {
+            RecordKey::Settings => self.settings.as_ref().map(|stored| stored.tag),
+            RecordKey::Certificate(thumbprint) => tag(&self.certificates, thumbprint),
+            RecordKey::PrivateKey(public_key) => tag(&self.private_keys, public_key),
+            RecordKey::Host(id) => tag(&self.hosts, id),
+            RecordKey::HostIdentity(host, public_key) => {
+                tag(&self.host_identities, &(*host, *public_key))
+            }
+            RecordKey::AttestationSigner(thumbprint) => tag(&self.attestation_signers, thumbprint),
+            RecordKey::RemovedHost(host_key) => tag(&self.removed_hosts, host_key),
+            RecordKey::DeniedHost(policy) => tag(&self.denied_hosts, policy),
+        }
+    }
+
+    /// Takes in what was committed.
+    pub(crate) fn apply(&mut self, batch: &Batch) {
+        for (key, put) in &batch.records {
+            match put {
+                Some(put) => self.put(put.record.clone(), put.generation, put.tag),
+                None => self.remove(key),
+            }
+        }
+        self.generation = batch.row.generation;
+    }
+
+    /// Puts a record.
+    pub(crate) fn put(&mut self, record: Record, generation: u64, tag: Tag) {
         match record {
             Record::Settings(value) => {
-                let stored = Stored::new(value, generation, term);
-                let before = self.settings.replace(stored);
-                before.map(|before| before.term)
+                self.settings = Some(Stored::new(value, generation, tag));
             }
             Record::Certificate(value) => {
                 let key = value.thumbprint();
-                put(&mut self.certificates, key, value, generation, term)
+                put(&mut self.certificates, key, value, generation, tag)
             }
             Record::PrivateKey(value) => {
                 let key = value.public_key;
-                put(&mut self.private_keys, key, value, generation, term)
+                put(&mut self.private_keys, key, value, generation, tag)
             }
             Record::Host(value) => {
                 self.index_host(&value);
-                put(&mut self.hosts, value.id, value, generation, term)
+                put(&mut self.hosts, value.id, value, generation, tag)
             }
             Record::HostIdentity(value) => {
                 let key = (value.host, value.public_key);
-                put(&mut self.host_identities, key, value, generation, term)
+                put(&mut self.host_identities, key, value, generation, tag)
             }
             Record::AttestationSigner(value) => {
                 let key = value.thumbprint();
-                put(&mut self.attestation_signers, key, value, generation, term)
+                put(&mut self.attestation_signers, key, value, generation, tag)
             }
             Record::RemovedHost(value) => {
                 let (key, policy) = (value.host_key, policy_of_key(&value.host_key));
                 Arc::make_mut(&mut self.removed_by_policy).insert(policy, key);
-                put(&mut self.removed_hosts, key, value, generation, term)
+                put(&mut self.removed_hosts, key, value, generation, tag);
             }
             Record::DeniedHost(value) => {
                 let key = value.policy;
-                put(&mut self.denied_hosts, key, value, generation, term)
+                put(&mut self.denied_hosts, key, value, generation, tag);
             }
         }
     }
 
-    /// Removes a record; its term is returned.
-    pub(crate) fn remove(&mut self, key: &RecordKey) -> Option<Term> {
+    /// Removes a record.
+    pub(crate) fn remove(&mut self, key: &RecordKey) {
         match key {
-            RecordKey::Settings => self.settings.take().map(|before| before.term),
+            RecordKey::Settings => self.settings = None,
             RecordKey::Certificate(thumbprint) => delete(&mut self.certificates, thumbprint),
             RecordKey::PrivateKey(public_key) => delete(&mut self.private_keys, public_key),
             RecordKey::Host(id) => {
@@ -298,9 +327,12 @@ impl State {
     }
 
     fn index_host(&mut self, host: &Host) {
-        // Name and key of a host never change, and attesting must not copy the indexes.
-        if self.hosts.contains_key(&host.id) {
-            return;
+        // Attesting must not copy the indexes.
+        if let Some(known) = self.host(&host.id) {
+            if known.name.as_str() == host.name.as_str() && known.credential == host.credential {
+                return;
+            }
+            self.forget_host(&host.id);
         }
         Arc::make_mut(&mut self.hosts_by_name).insert(host.name.folded(), host.id);
         Arc::make_mut(&mut self.hosts_by_key).insert(host.host_key_digest(), host.id);
@@ -315,12 +347,12 @@ impl State {
 }
 
 impl<V> Stored<V> {
-    fn new(value: V, generation: u64, term: Term) -> Self {
+    fn new(value: V, generation: u64, tag: Tag) -> Self {
         let value = Arc::new(value);
         Self {
             value,
             generation,
-            term,
+            tag,
         }
     }
 }
@@ -338,27 +370,18 @@ fn generations<K, V>(
         .map(move |(name, stored)| (key(name), stored.generation))
 }
 
-fn put<K: Ord + Clone, V>(
-    table: &mut Table<K, V>,
-    key: K,
-    value: V,
-    generation: u64,
-    term: Term,
-) -> Option<Term>
+fn put<K: Ord + Clone, V>(table: &mut Table<K, V>, key: K, value: V, generation: u64, tag: Tag)
 where
     Stored<V>: Clone,
 {
-    let stored = Stored::new(value, generation, term);
-    let before = Arc::make_mut(table).insert(key, stored);
-    before.map(|before| before.term)
+    Arc::make_mut(table).insert(key, Stored::new(value, generation, tag));
 }
 
-fn delete<K: Ord + Clone, V>(table: &mut Table<K, V>, key: &K) -> Option<Term>
+fn delete<K: Ord + Clone, V>(table: &mut Table<K, V>, key: &K)
 where
     Stored<V>: Clone,
 {
-    let before = Arc::make_mut(table).remove(key);
-    before.map(|before| before.term)
+    Arc::make_mut(table).remove(key);
 }
 
 fn every_key_of(host: &HostId) -> RangeInclusive<(HostId, Digest)> {

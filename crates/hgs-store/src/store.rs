@@ -6,15 +6,14 @@ mod rotate;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use hgs_crypto::{Random, SecretBytes};
 use hgs_custody::SoftwareKey;
 use hgs_custody::seal::MasterKey;
-use rusqlite::Connection;
 
 use crate::audit::{self, Action, AuditEntry, AuditFilter, AuditRecord, Outcome};
-use crate::engine::{self, Durability, MIGRATIONS};
+use crate::engine::{Durability, Engine, MIGRATIONS, Readers, Sqlite, View};
 use crate::high_water_mark::HighWaterMark;
 use crate::lineage::{self, Seen};
 use crate::model::{Digest, Settings};
@@ -22,8 +21,10 @@ use crate::place::{DATABASE, Place};
 use crate::record::Keys;
 use crate::release::{Recorded, Release, ReleaseRefusal};
 use crate::transaction::{Act, Refusal, Transaction};
-use crate::usage::{self, PairUsage};
-use crate::writer::{Committed, Failure, GATHERING, Job, Never, OnItsWay, Queue, Shared, Writer};
+use crate::usage::PairUsage;
+use crate::writer::{
+    Committed, Failure, GATHERING, Job, Never, OnItsWay, Queue, Shared, Writer, job,
+};
 use crate::{Finding, OpenError, RolledBack, State, StoreError, Tampered, opening};
 
 pub use import::{Import, ImportError, Imported};
@@ -38,8 +39,10 @@ pub struct Store {
     queue: Queue,
     shared: Arc<Shared>,
     keys: Arc<Keys>,
-    reader: Mutex<Connection>,
-    place: Place,
+    /// For what rolls ask.
+    lineage: Mutex<Box<dyn View>>,
+    /// For what people ask, which may take long: each question has a view of its own.
+    readers: Arc<dyn Readers>,
 }
 
 /// Where and for whom a store is opened.
@@ -89,7 +92,7 @@ impl Store {
         let place = Place::take(opening.directory)?;
         let mut found = Found::look(place, opening, Durability::Full, MIGRATIONS)?;
         if found.is_initialised() {
-            let directory = found.directory();
+            let directory = found.directory;
             return Err(OpenError::AlreadyInitialised { directory });
         }
         let settings = Transaction::SetSettings(settings);
@@ -144,11 +147,8 @@ impl Store {
             ..AuditEntry::new(act.time, act.actor, Action::AcceptState, Outcome::Done)
         };
         let (sender, receiver) = sync_channel(1);
-        let job = Job::Note {
-            entry: Box::new(entry),
-            reply: Box::new(move |result| drop(sender.send(result))),
-        };
-        found.writer.accept(job)?;
+        let reply = move |result| drop(sender.send(result));
+        found.writer.accept(note(entry, reply));
         match receiver.recv() {
             Ok(Ok(sequence)) => Ok(Some(Accepted {
                 rolled_back,
@@ -189,10 +189,11 @@ impl Store {
         release: Release,
         reply: impl FnOnce(Result<Recorded, Failure<ReleaseRefusal>>) + Send + 'static,
     ) -> Result<(), StoreError> {
-        self.queue.submit(Job::Release {
-            release: Box::new(release),
-            reply: Box::new(reply),
-        })
+        self.queue.submit(job(
+            false,
+            move |planner| planner.release(&release),
+            Box::new(reply),
+        ))
     }
 
     /// Says that something is about to be recorded, so that a commit which would just miss it waits
@@ -211,11 +212,9 @@ impl Store {
         act: Act,
     ) -> Result<Committed, Failure<Refusal>> {
         let (sender, receiver) = sync_channel(1);
-        self.queue.submit_waiting(Job::Transact {
-            transactions,
-            act,
-            reply: Box::new(move |result| drop(sender.send(result))),
-        })?;
+        let reply = move |result| drop(sender.send(result));
+        self.queue
+            .submit_waiting(transact(transactions, act, reply))?;
         receiver.recv().map_err(|_| StoreError::Closed)?
     }
 
@@ -230,11 +229,7 @@ impl Store {
         act: Act,
         reply: impl FnOnce(Result<Committed, Failure<Refusal>>) + Send + 'static,
     ) -> Result<(), StoreError> {
-        self.queue.submit(Job::Transact {
-            transactions,
-            act,
-            reply: Box::new(reply),
-        })
+        self.queue.submit(transact(transactions, act, reply))
     }
 
     /// Records something that changes no state, such as the refusal of a host with a verified
@@ -247,10 +242,7 @@ impl Store {
         entry: AuditEntry,
         reply: impl FnOnce(Result<u64, Failure<Never>>) + Send + 'static,
     ) -> Result<(), StoreError> {
-        self.queue.submit(Job::Note {
-            entry: Box::new(entry),
-            reply: Box::new(reply),
-        })
+        self.queue.submit(note(entry, reply))
     }
 
     /// The same, and waits for the disk. The number of the record.
@@ -289,7 +281,9 @@ impl Store {
     /// # Errors
     /// When the database can't be read, or the node was changed by somebody else.
     pub fn seen(&self, protector: &Digest) -> Result<Option<Seen>, StoreError> {
-        lineage::seen(&self.reader(), &self.keys, protector)
+        // A view has nothing between questions that a panic could leave half done.
+        let view = self.lineage.lock().unwrap_or_else(PoisonError::into_inner);
+        lineage::seen(&**view, &self.keys, protector)
     }
 
     /// With which pairs of certificates protectors were last opened.
@@ -297,7 +291,7 @@ impl Store {
     /// # Errors
     /// When the database can't be read.
     pub fn usage(&self) -> Result<Vec<PairUsage>, StoreError> {
-        usage::pairs(&self.reader())
+        self.readers.newest()?.usage()
     }
 
     /// The newest audit records that match, newest first, at most `limit`.
@@ -309,7 +303,7 @@ impl Store {
         filter: &AuditFilter,
         limit: usize,
     ) -> Result<Vec<AuditRecord>, StoreError> {
-        audit::list(&self.reader(), &self.keys.audit, filter, limit)
+        audit::list(&*self.readers.snapshot()?, &self.keys.audit, filter, limit)
     }
 
     /// The audit record with this number.
@@ -317,7 +311,7 @@ impl Store {
     /// # Errors
     /// When the database can't be read, or the record was changed by somebody else.
     pub fn audit_record(&self, sequence: u64) -> Result<Option<AuditRecord>, StoreError> {
-        audit::show(&self.reader(), &self.keys.audit, sequence)
+        audit::show(&*self.readers.snapshot()?, &self.keys.audit, sequence)
     }
 
     /// Whether something can be written now, and the database is still the one that was opened:
@@ -327,9 +321,9 @@ impl Store {
     /// Why not; [`StoreError::Tampered`] when somebody else put another database in its place.
     pub fn check(&self) -> Result<(), StoreError> {
         let (sender, receiver) = sync_channel(1);
-        self.queue.submit(Job::Probe {
-            reply: Box::new(move |result| drop(sender.send(result))),
-        })?;
+        let reply = move |result: Result<(), Failure<Never>>| drop(sender.send(result));
+        self.queue
+            .submit(job(false, |_| Ok(Ok(())), Box::new(reply)))?;
         match receiver.recv() {
             Ok(Ok(())) => Ok(()),
             Ok(Err(Failure::Store(error))) => Err(error),
@@ -343,8 +337,7 @@ impl Store {
     /// # Errors
     /// [`OpenError::Damaged`], and [`OpenError::Store`] when it can't be read.
     pub fn check_pages(&self) -> Result<(), OpenError> {
-        // By a connection of its own: whoever reads the log or the lineage need not wait for it.
-        opening::check_integrity(&engine::open_reader(self.place.database())?)
+        self.readers.newest()?.check_structure()
     }
 
     /// The secret under which the service makes the nonces that hosts return, the same on every node.
@@ -362,16 +355,35 @@ impl Store {
             jobs: counters.jobs.load(Ordering::Relaxed),
         }
     }
-
-    fn reader(&self) -> MutexGuard<'_, Connection> {
-        // A connection has no state between queries that a panic could leave half done.
-        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-/// A database that was opened and checked.
+fn transact(
+    transactions: Vec<Transaction>,
+    act: Act,
+    reply: impl FnOnce(Result<Committed, Failure<Refusal>>) + Send + 'static,
+) -> Box<dyn Job> {
+    let is_administrative = transactions.iter().any(Transaction::is_administrative);
+    job(
+        is_administrative,
+        move |planner| planner.transact(&transactions, &act),
+        Box::new(reply),
+    )
+}
+
+fn note(
+    entry: AuditEntry,
+    reply: impl FnOnce(Result<u64, Failure<Never>>) + Send + 'static,
+) -> Box<dyn Job> {
+    job(
+        false,
+        move |planner| planner.note(entry.clone(), Vec::new()).map(Ok),
+        Box::new(reply),
+    )
+}
+
+/// A state that was opened and checked.
 struct Found {
-    place: Place,
+    directory: PathBuf,
     writer: Writer,
     rolled_back: Option<RolledBack>,
 }
@@ -409,32 +421,41 @@ impl Found {
         }
     }
 
+    /// What lies in a folder that this process holds.
     fn look(
         place: Place,
         opening: Opening<'_>,
         durability: Durability,
         migrations: &[&str],
     ) -> Result<Self, OpenError> {
-        let connection = engine::open(place.database(), durability)?;
-        let keys = Arc::new(Keys::derive(opening.master_key));
-        let row = opening::prepare(&connection, opening.master_key, &keys, migrations)?;
-        let (state, whole) = opening::verify(&connection, &keys, &row)?;
+        let keys = Keys::derive(opening.master_key);
+        let engine = Sqlite::open(place, durability, migrations, opening.master_key, &keys)?;
+        Self::through(Box::new(engine), keys, opening)
+    }
+
+    fn through(
+        mut engine: Box<dyn Engine>,
+        keys: Keys,
+        opening: Opening<'_>,
+    ) -> Result<Self, OpenError> {
+        let (state, whole) = opening::verify(&*engine.readers().snapshot()?, &keys)?;
         let mut mark = HighWaterMark::open(&opening.high_water_mark, opening.master_key)?;
-        let rolled_back = opening::compare(&connection, &whole, &mut mark, opening.directory)?;
-        let writer = Writer {
-            mark,
-            is_at_rest: false,
-            connection,
-            keys,
-            random: opening.random,
-            node: opening.node.to_owned(),
-            whole,
-            shared: Arc::new(Shared::new(state)),
-            gathering: GATHERING,
-        };
+        let rolled_back = opening::compare(&mut *engine, &whole, &mut mark, opening.directory)?;
+        let shared = Arc::new(Shared::new(state, whole));
+        let news = Arc::clone(&shared);
+        engine.listen(Arc::new(move |batch| news.committed(batch)));
         Ok(Self {
-            place,
-            writer,
+            directory: opening.directory.to_owned(),
+            writer: Writer {
+                engine,
+                keys: Arc::new(keys),
+                random: opening.random,
+                node: opening.node.to_owned(),
+                shared,
+                gathering: GATHERING,
+                mark,
+                is_at_rest: false,
+            },
             rolled_back,
         })
     }
@@ -447,17 +468,13 @@ impl Found {
     }
 
     fn is_initialised(&self) -> bool {
-        self.writer.whole.generation > 0
+        self.writer.shared.state().generation() > 0
     }
 
     fn initialise(&mut self, transactions: Vec<Transaction>, act: Act) -> Result<(), OpenError> {
         let (sender, receiver) = sync_channel(1);
-        let job = Job::Transact {
-            transactions,
-            act,
-            reply: Box::new(move |result| drop(sender.send(result))),
-        };
-        self.writer.commit(vec![job]);
+        let reply = move |result| drop(sender.send(result));
+        self.writer.commit(vec![transact(transactions, act, reply)]);
         match receiver.recv() {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(Failure::Refused(refusal))) => Err(refusal.into()),
@@ -468,22 +485,18 @@ impl Found {
 
     fn start(mut self) -> Result<Store, OpenError> {
         // A crash may have left the mark behind.
-        self.writer.mark.settle(self.writer.whole.mark())?;
-        let reader = engine::open_reader(self.place.database())?;
+        let (_, whole) = self.writer.shared.newest();
+        self.writer.mark.settle(whole.mark())?;
+        let readers = self.writer.engine.readers();
         let shared = Arc::clone(&self.writer.shared);
         let keys = Arc::clone(&self.writer.keys);
         Ok(Store {
+            lineage: Mutex::new(readers.newest()?),
             queue: Queue::start(self.writer)?,
             shared,
             keys,
-            reader: Mutex::new(reader),
-            place: self.place,
+            readers,
         })
-    }
-
-    fn directory(&self) -> PathBuf {
-        let database = self.place.database();
-        database.parent().unwrap_or(database).to_owned()
     }
 }
 

@@ -229,6 +229,14 @@ pub(crate) struct Planner<'a> {
 }
 
 impl Transaction {
+    /// Whether an administrator asks for it, rather than a host.
+    pub(crate) fn is_administrative(&self) -> bool {
+        !matches!(
+            self,
+            Self::RecordAttestation(_) | Self::RecordReturnedIdentity { .. }
+        )
+    }
+
     /// What it is called in the audit log.
     #[must_use]
     pub fn action(&self) -> Action {

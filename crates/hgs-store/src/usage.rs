@@ -2,10 +2,9 @@
 //! pair is removed.
 
 use hgs_pki::{Thumbprint, Time};
-use rusqlite::{Connection, Row};
 
+use crate::State;
 use crate::model::{CertificateKind, CertificateRecord, Lineage};
-use crate::{State, StoreError};
 
 /// The protectors that one pair was the last to open. Only the newest of each line counts: what it
 /// was made from is out of use, and what was made from it has never come back.
@@ -26,39 +25,7 @@ pub struct PairUsage {
     pub last: Time,
 }
 
-/// All pairs that opened anything. Answered from an index.
-pub(crate) fn pairs(connection: &Connection) -> Result<Vec<PairUsage>, StoreError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT opened_by, opened_by_signing, count(*), min(last_seen), max(last_seen) \
-         FROM lineage WHERE stage = 1 GROUP BY opened_by, opened_by_signing",
-    )?;
-    let pairs = statement.query_map((), PairUsage::read)?;
-    Ok(pairs.collect::<Result<_, _>>()?)
-}
-
-/// How many protectors need `record`: they were last opened with it, so it may be the only one that
-/// opens them.
-pub(crate) fn needing(
-    connection: &Connection,
-    state: &State,
-    record: &CertificateRecord,
-) -> Result<u64, StoreError> {
-    let pairs = pairs(connection)?;
-    let needing = pairs.iter().filter(|pair| pair.needs(state, record));
-    Ok(needing.map(|pair| pair.protectors).sum())
-}
-
 impl PairUsage {
-    fn read(row: &Row<'_>) -> Result<Self, rusqlite::Error> {
-        Ok(Self {
-            encryption: Thumbprint::from_bytes(row.get(0)?),
-            signing: row.get::<_, Option<_>>(1)?.map(Thumbprint::from_bytes),
-            protectors: row.get::<_, i64>(2)?.cast_unsigned(),
-            first: Time::from_unix(row.get(3)?),
-            last: Time::from_unix(row.get(4)?),
-        })
-    }
-
     /// Whether these protectors need `record`: it is half of the pair, or may have been.
     #[must_use]
     pub fn needs(&self, state: &State, record: &CertificateRecord) -> bool {

@@ -6,8 +6,7 @@
 //! by as many as wait for it. For jobs that were announced ([`OnItsWay`]) a commit waits
 //! [`GATHERING`] at most, so that more share it; whoever is alone waits for nobody.
 
-mod group;
-
+use std::collections::BTreeSet;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -17,16 +16,13 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use hgs_crypto::Random;
-use rusqlite::Connection;
 
-use crate::audit::AuditEntry;
-use crate::engine::{self, Whole};
+use crate::engine::{Batch, CommitError, Engine, Key};
 use crate::high_water_mark::HighWaterMark;
-use crate::record::Keys;
-use crate::release::{Recorded, Release, ReleaseRefusal};
-use crate::transaction::{Act, Refusal, Transaction};
+use crate::planner::{Basis, BatchPlanner};
+use crate::record::{Keys, Whole};
+use crate::release::Recorded;
 use crate::{State, StoreError};
-use group::Group;
 
 /// Jobs that may wait; above it the store is busy (attacks.md K14).
 pub(crate) const MAX_WAITING: usize = 4096;
@@ -41,24 +37,97 @@ pub(crate) const GATHERING: Duration = Duration::from_millis(2);
 /// After how much time without a job what was committed is brought to where it stays.
 const IDLE: Duration = Duration::from_millis(500);
 
+/// How often a commit is decided again because something it depends on has changed meanwhile.
+const MAX_TRIES: usize = 16;
+
 /// Something to be done in a commit, and whom to tell.
-pub(crate) enum Job {
-    Transact {
-        transactions: Vec<Transaction>,
-        act: Act,
-        reply: Reply<Committed, Refusal>,
-    },
-    Release {
-        release: Box<Release>,
-        reply: Reply<Recorded, ReleaseRefusal>,
-    },
-    Note {
-        entry: Box<AuditEntry>,
-        reply: Reply<u64, Never>,
-    },
-    Probe {
-        reply: Reply<(), Never>,
-    },
+pub(crate) trait Job: Send {
+    /// Decides what is to be done. It may be asked again, of a later state. An error is the
+    /// engine's, and ends the whole commit.
+    fn decide(&mut self, planner: &mut BatchPlanner<'_>) -> Result<(), StoreError>;
+
+    /// Whether an administrator waits for it, rather than a host.
+    fn is_administrative(&self) -> bool;
+
+    /// Tells how it went: the number of the first audit record of the commit, or why there was no
+    /// commit.
+    fn answer(self: Box<Self>, committed: Result<u64, StoreError>);
+}
+
+/// A job that `decide`s to do something, and does it when that is committed.
+pub(crate) fn job<T, E, D>(is_administrative: bool, decide: D, reply: Reply<T, E>) -> Box<dyn Job>
+where
+    T: Numbered + Send + 'static,
+    E: Send + 'static,
+    D: FnMut(&mut BatchPlanner<'_>) -> Result<Result<T, Failure<E>>, StoreError> + Send + 'static,
+{
+    let decided = Err(StoreError::Closed.into());
+    Box::new(Submitted {
+        is_administrative,
+        decide,
+        decided,
+        reply,
+    })
+}
+
+struct Submitted<T, E, D> {
+    is_administrative: bool,
+    decide: D,
+    decided: Result<T, Failure<E>>,
+    reply: Reply<T, E>,
+}
+
+impl<T, E, D> Job for Submitted<T, E, D>
+where
+    T: Numbered + Send,
+    E: Send,
+    D: FnMut(&mut BatchPlanner<'_>) -> Result<Result<T, Failure<E>>, StoreError> + Send,
+{
+    fn decide(&mut self, planner: &mut BatchPlanner<'_>) -> Result<(), StoreError> {
+        self.decided = (self.decide)(planner)?;
+        Ok(())
+    }
+
+    fn is_administrative(&self) -> bool {
+        self.is_administrative
+    }
+
+    fn answer(self: Box<Self>, committed: Result<u64, StoreError>) {
+        (self.reply)(match committed {
+            Ok(first) => self.decided.map(|done| done.numbered_from(first)),
+            Err(failure) => Err(Failure::Store(failure)),
+        });
+    }
+}
+
+/// What is known of something that was done, but for the numbers of audit records: those are
+/// counted from the first of the commit, which the engine numbers.
+pub(crate) trait Numbered {
+    fn numbered_from(self, first: u64) -> Self;
+}
+
+impl Numbered for Committed {
+    fn numbered_from(self, first: u64) -> Self {
+        let sequence = first + self.sequence;
+        Self { sequence, ..self }
+    }
+}
+
+impl Numbered for Recorded {
+    fn numbered_from(self, first: u64) -> Self {
+        let sequence = first + self.sequence;
+        Self { sequence, ..self }
+    }
+}
+
+impl Numbered for u64 {
+    fn numbered_from(self, first: u64) -> Self {
+        first + self
+    }
+}
+
+impl Numbered for () {
+    fn numbered_from(self, _: u64) {}
 }
 
 /// Told once, on the writer's thread, after the commit: so it must not block.
@@ -97,7 +166,7 @@ pub(crate) struct Counters {
 
 /// What the writer's thread and everybody else share.
 pub(crate) struct Shared {
-    state: RwLock<Arc<State>>,
+    newest: RwLock<(Arc<State>, Whole)>,
     pub(crate) counters: Counters,
     on_their_way: AtomicUsize,
 }
@@ -127,9 +196,9 @@ impl fmt::Debug for OnItsWay {
 }
 
 impl Shared {
-    pub(crate) fn new(state: State) -> Self {
+    pub(crate) fn new(state: State, whole: Whole) -> Self {
         Self {
-            state: RwLock::new(Arc::new(state)),
+            newest: RwLock::new((Arc::new(state), whole)),
             counters: Counters::default(),
             on_their_way: AtomicUsize::new(0),
         }
@@ -137,24 +206,38 @@ impl Shared {
 
     /// The newest state that is on the disk.
     pub(crate) fn state(&self) -> Arc<State> {
-        // A state is replaced in one assignment, so a poisoned lock guards a whole one.
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(&state)
+        self.newest().0
     }
 
-    fn publish(&self, state: State) {
-        let mut place = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        *place = Arc::new(state);
+    /// The same, and what it is held together by.
+    pub(crate) fn newest(&self) -> (Arc<State>, Whole) {
+        // It is replaced in one assignment, so a poisoned lock guards a whole one.
+        let newest = self.newest.read().unwrap_or_else(PoisonError::into_inner);
+        newest.clone()
+    }
+
+    /// Takes in the news of a commit.
+    pub(crate) fn committed(&self, batch: &Batch) {
+        let (state, whole) = self.newest();
+        let state = match batch.records.is_empty() {
+            true => state,
+            false => {
+                let mut state = State::clone(&state);
+                state.apply(batch);
+                Arc::new(state)
+            }
+        };
+        let mut newest = self.newest.write().unwrap_or_else(PoisonError::into_inner);
+        *newest = (state, whole.after(batch));
     }
 }
 
-/// Writes, and knows what was written.
+/// Writes.
 pub(crate) struct Writer {
-    pub(crate) connection: Connection,
+    pub(crate) engine: Box<dyn Engine>,
     pub(crate) keys: Arc<Keys>,
     pub(crate) random: Box<dyn Random>,
     pub(crate) node: String,
-    pub(crate) whole: Whole,
     pub(crate) shared: Arc<Shared>,
     pub(crate) gathering: Duration,
     pub(crate) mark: HighWaterMark,
@@ -164,7 +247,7 @@ pub(crate) struct Writer {
 
 /// The queue in front of the writer's thread. Dropping it waits until all that waits is done.
 pub(crate) struct Queue {
-    sender: Option<SyncSender<Job>>,
+    sender: Option<SyncSender<Box<dyn Job>>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -184,7 +267,7 @@ impl Queue {
     }
 
     /// Puts a job into the queue; it is refused when the queue is full, and its reply is dropped.
-    pub(crate) fn submit(&self, job: Job) -> Result<(), StoreError> {
+    pub(crate) fn submit(&self, job: Box<dyn Job>) -> Result<(), StoreError> {
         let sender = self.sender.as_ref().ok_or(StoreError::Closed)?;
         sender.try_send(job).map_err(|error| match error {
             TrySendError::Full(_) => StoreError::Busy,
@@ -194,7 +277,7 @@ impl Queue {
 
     /// Puts a job into the queue, and waits for room: an administrator's revocation must not be
     /// turned away because hosts are many.
-    pub(crate) fn submit_waiting(&self, job: Job) -> Result<(), StoreError> {
+    pub(crate) fn submit_waiting(&self, job: Box<dyn Job>) -> Result<(), StoreError> {
         let sender = self.sender.as_ref().ok_or(StoreError::Closed)?;
         sender.send(job).map_err(|_| StoreError::Closed)
     }
@@ -214,7 +297,7 @@ impl Drop for Queue {
 }
 
 impl Writer {
-    fn run(&mut self, receiver: &Receiver<Job>) {
+    fn run(&mut self, receiver: &Receiver<Box<dyn Job>>) {
         loop {
             let first = match self.is_at_rest {
                 true => receiver.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -244,31 +327,8 @@ impl Writer {
         }
     }
 
-    /// Leaves nothing in the log that is not in the database too, and the mark on its disk. What
-    /// can't be done now is tried again.
-    fn rest(&mut self) {
-        let is_moved = engine::checkpoint(&self.connection).unwrap_or(false);
-        let is_marked = self.mark.synchronise().is_ok();
-        self.is_at_rest = is_moved && is_marked;
-    }
-
-    /// Carries out a job in a state that is not the newest one, which it is from then on.
-    pub(crate) fn accept(&mut self, job: Job) -> Result<(), StoreError> {
-        let before = self.whole;
-        self.commit_unmarked(vec![job], |writer| {
-            if writer.whole == before {
-                return Ok(());
-            }
-            let mark = writer.whole.mark();
-            writer.mark.reset(Some(mark))?;
-            engine::set_has_mark(&writer.connection)?;
-            engine::checkpoint(&writer.connection).map(drop)
-        });
-        Ok(())
-    }
-
     /// The next job that waits, or comes before `deadline` if any is on its way.
-    fn next(&self, receiver: &Receiver<Job>, deadline: Instant) -> Option<Job> {
+    fn next(&self, receiver: &Receiver<Box<dyn Job>>, deadline: Instant) -> Option<Box<dyn Job>> {
         receiver.try_recv().ok().or_else(|| {
             if self.shared.on_their_way.load(Ordering::Relaxed) == 0 {
                 return None;
@@ -278,83 +338,92 @@ impl Writer {
         })
     }
 
+    /// Leaves nothing in the log that is not in the database too, and the mark on its disk. What
+    /// can't be done now is tried again.
+    fn rest(&mut self) {
+        let is_moved = self.engine.checkpoint().unwrap_or(false);
+        let is_marked = self.mark.synchronise().is_ok();
+        self.is_at_rest = is_moved && is_marked;
+    }
+
     /// Carries out `jobs` in one commit and tells each how it went.
-    pub(crate) fn commit(&mut self, jobs: Vec<Job>) {
-        let is_administrative = jobs.iter().any(Job::is_administrative);
-        if let Err(failure) = self.mark.recover() {
-            // Nothing that the mark does not know of may be acknowledged.
-            let answers = jobs.into_iter().map(|job| job.fail(failure.clone()));
-            return tell(answers.collect(), &Err(failure.clone()));
-        }
-        self.commit_unmarked(jobs, |writer| {
-            writer.is_at_rest = false;
+    pub(crate) fn commit(&mut self, mut jobs: Vec<Box<dyn Job>>) {
+        let is_administrative = jobs.iter().any(|job| job.is_administrative());
+        // Nothing that the mark does not know of may be acknowledged.
+        let committed = self.mark.recover().and_then(|()| {
+            let first = self.try_commit(&mut jobs)?;
+            self.is_at_rest = false;
             if is_administrative {
                 // The log holds it if this fails.
-                let _ = engine::checkpoint(&writer.connection);
+                let _ = self.engine.checkpoint();
             }
-            writer.mark.advance(writer.whole.mark(), is_administrative)
+            let (_, whole) = self.shared.newest();
+            self.mark.advance(whole.mark(), is_administrative)?;
+            Ok(first)
         });
+        self.tell(jobs, committed);
     }
 
-    /// The same, with something else to be done before anybody is told.
-    fn commit_unmarked(
-        &mut self,
-        jobs: Vec<Job>,
-        then: impl FnOnce(&mut Self) -> Result<(), StoreError>,
-    ) {
-        let mut group = Group::begin(self);
-        let answers: Vec<Answer> = jobs.into_iter().map(|job| group.perform(job)).collect();
-        let finished = group.finish();
-        let jobs = answers.len() as u64;
-        self.shared.counters.jobs.fetch_add(jobs, Ordering::Relaxed);
-        let result = finished.and_then(|done| {
-            self.shared.counters.commits.fetch_add(1, Ordering::Relaxed);
-            self.whole = done.whole;
-            if let Some(state) = done.state {
-                self.shared.publish(state);
-            }
-            then(self)
+    /// Carries out a job in a state that is not the newest one, which it is from then on.
+    pub(crate) fn accept(&mut self, job: Box<dyn Job>) {
+        let mut jobs = vec![job];
+        let accepted = self.try_commit(&mut jobs).and_then(|first| {
+            let (_, whole) = self.shared.newest();
+            self.mark.reset(Some(whole.mark()))?;
+            self.engine.set_has_mark()?;
+            self.engine.checkpoint()?;
+            Ok(first)
         });
-        tell(answers, &result);
+        self.tell(jobs, accepted);
     }
-}
 
-impl Job {
-    /// Whether an administrator waits for it, rather than a host.
-    fn is_administrative(&self) -> bool {
-        match self {
-            Self::Transact { transactions, .. } => transactions
-                .iter()
-                .any(|transaction| !matches!(transaction, Transaction::RecordAttestation(_))),
-            Self::Release { .. } | Self::Note { .. } | Self::Probe { .. } => false,
+    fn tell(&self, jobs: Vec<Box<dyn Job>>, committed: Result<u64, StoreError>) {
+        let (counters, count) = (&self.shared.counters, jobs.len() as u64);
+        counters.jobs.fetch_add(count, Ordering::Relaxed);
+        if committed.is_ok() {
+            counters.commits.fetch_add(1, Ordering::Relaxed);
+        }
+        for job in jobs {
+            let committed = committed.clone();
+            // Somebody else's code runs here; its panic must not end the writer (attacks.md K16).
+            let _ = catch_unwind(AssertUnwindSafe(|| job.answer(committed)));
         }
     }
 
-    fn fail(self, failure: StoreError) -> Answer {
-        let failure = Failure::Store(failure);
-        match self {
-            Self::Transact { reply, .. } => Box::new(move |_| reply(Err(failure_of(failure)))),
-            Self::Release { reply, .. } => Box::new(move |_| reply(Err(failure_of(failure)))),
-            Self::Note { reply, .. } => Box::new(move |_| reply(Err(failure))),
-            Self::Probe { reply } => Box::new(move |_| reply(Err(failure))),
+    /// Decides and commits until nothing that it was decided from has changed meanwhile. The number
+    /// of the first audit record.
+    fn try_commit(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<u64, StoreError> {
+        let mut spoilt = BTreeSet::new();
+        let mut last = Err(StoreError::Busy);
+        for _ in 0..MAX_TRIES {
+            let (state, whole) = self.shared.newest();
+            let committed = self.engine.commit(&mut |view| {
+                let basis = Basis {
+                    view,
+                    keys: &self.keys,
+                    node: &self.node,
+                    random: &mut *self.random,
+                    spoilt: &spoilt,
+                };
+                let mut planner = BatchPlanner::new(basis, State::clone(&state), whole);
+                jobs.iter_mut()
+                    .try_for_each(|job| job.decide(&mut planner))?;
+                planner.finish()
+            });
+            match committed {
+                Ok(first) => return Ok(first),
+                Err(CommitError::Store(failure)) => return Err(failure),
+                Err(CommitError::Conflict(key)) => {
+                    // Another writer's commit was in the news. Where there are none, somebody
+                    // wrote without the engine: what depends on that can't be done, the rest can.
+                    let is_news = self.shared.newest().1 != whole;
+                    if !is_news && (key == Key::Row || !spoilt.insert(key)) {
+                        return Err(key.tampered().into());
+                    }
+                    last = Err(key.tampered().into());
+                }
+            }
         }
+        last
     }
 }
-
-fn failure_of<E>(failure: Failure<Never>) -> Failure<E> {
-    match failure {
-        Failure::Store(error) => Failure::Store(error),
-        Failure::Refused(never) => match never {},
-    }
-}
-
-fn tell(answers: Vec<Answer>, result: &Result<(), StoreError>) {
-    for answer in answers {
-        let result = result.clone();
-        // Somebody else's code runs here; its panic must not end the writer (attacks.md K16).
-        let _ = catch_unwind(AssertUnwindSafe(|| answer(result)));
-    }
-}
-
-/// Tells whoever asked, once it is known whether the commit succeeded.
-type Answer = Box<dyn FnOnce(Result<(), StoreError>)>;

@@ -196,6 +196,24 @@ fn arrows_point_down_only() {
     }
 }
 
+/// The engine is a seam: what decides does not know the database.
+#[test]
+fn sql_stands_in_its_engine_only() {
+    let is_test = |path: &str| path.ends_with("tests.rs") || path.ends_with("contract.rs");
+    for (path, line, code) in shipped_code("hgs-store") {
+        let in_engine = path.contains("/src/engine/sqlite");
+        if in_engine || is_test(&path) {
+            continue;
+        }
+        for word in ["rusqlite", "SELECT", "INSERT", "UPDATE", "DELETE", "PRAGMA"] {
+            assert!(
+                !names(&code, word),
+                "{path}:{line} names {word}, which stands in the engine of SQLite only"
+            );
+        }
+    }
+}
+
 #[test]
 fn every_crate_is_in_the_drawing_and_in_the_crate_map() {
     let architecture = read("ARCHITECTURE.md");

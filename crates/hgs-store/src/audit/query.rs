@@ -1,10 +1,20 @@
 //! Reading the audit log; every record is checked again when it is read.
+//!
+//! Each filter that is offered has an index: a record is found under the [`FilterTerm`]s of its
+//! host, protectors, lineage, action and outcome, and the engine knows between which numbers the
+//! records of each day lie. Records that an index leads to are checked as all others. That an index
+//! leads to all of them is only as sure as the database; reading without a filter finds out
+//! whether a record is missing.
 
-use hgs_custody::seal::{Authenticator, TAG_LENGTH};
+use std::fmt::Display;
+use std::ops::Range;
+
+use hgs_crypto::hash::sha256;
+use hgs_custody::seal::Authenticator;
 use hgs_pki::Time;
-use rusqlite::{Connection, Row};
 
-use super::{Action, AuditRecord, Head, Outcome, tampered};
+use super::{Action, AuditEntry, AuditRecord, Head, Outcome, read, tampered};
+use crate::engine::{AuditRow, View};
 use crate::model::{Digest, Lineage};
 use crate::{Finding, StoreError};
 
@@ -29,7 +39,76 @@ pub struct AuditFilter {
     pub lineage: Option<Lineage>,
 }
 
+/// What an audit record is found under: the start of a digest, so that all are of one length. Two
+/// that are equal by accident cost a comparison.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct FilterTerm(pub(crate) i64);
+
+impl FilterTerm {
+    fn of(kind: &str, value: &dyn Display) -> Self {
+        let [a, b, c, d, e, f, g, h, ..] = sha256(format!("{kind} {value}").as_bytes());
+        Self(i64::from_be_bytes([a, b, c, d, e, f, g, h]))
+    }
+
+    fn of_host(name: &str) -> Self {
+        Self::of("host", &name.to_ascii_lowercase())
+    }
+}
+
+/// Under what a record is found.
+pub(crate) fn terms(entry: &AuditEntry) -> Vec<FilterTerm> {
+    let protectors = [&entry.protector, &entry.egress_protector];
+    let hosts = [&entry.host, &entry.host_name];
+    let mut terms = vec![
+        FilterTerm::of("action", &entry.action),
+        FilterTerm::of("outcome", &entry.outcome),
+    ];
+    let protectors = protectors.into_iter().flatten();
+    terms.extend(protectors.map(|digest| FilterTerm::of("protector", digest)));
+    let hosts = hosts.into_iter().flatten();
+    terms.extend(hosts.map(|name| FilterTerm::of_host(name)));
+    let lineage = entry.lineage.iter();
+    terms.extend(lineage.map(|lineage| FilterTerm::of("lineage", lineage)));
+    terms.sort_unstable();
+    terms.dedup();
+    terms
+}
+
+/// The day of a time, since 1970.
+pub(crate) fn day(time: Time) -> i64 {
+    time.unix().div_euclid(86_400)
+}
+
 impl AuditFilter {
+    /// What the wanted records are found under; of several the one that fewest others share.
+    fn term(&self) -> Option<FilterTerm> {
+        let protector = self.protector.as_ref();
+        let protector = protector.map(|digest| FilterTerm::of("protector", digest));
+        let host = self.host.as_ref().map(|name| FilterTerm::of_host(name));
+        let lineage = self.lineage.as_ref();
+        let lineage = lineage.map(|lineage| FilterTerm::of("lineage", lineage));
+        let action = self.action.map(|action| FilterTerm::of("action", &action));
+        let outcome = self
+            .outcome
+            .map(|outcome| FilterTerm::of("outcome", &outcome));
+        // Refusals and administrative acts are few among releases and attestations.
+        let rare_first = match self.outcome {
+            Some(Outcome::Refused) => [protector, host, outcome, action, lineage],
+            _ => [protector, host, action, lineage, outcome],
+        };
+        rare_first.into_iter().flatten().next()
+    }
+
+    /// Between which numbers the wanted records lie.
+    fn within(&self, view: &dyn View) -> Result<Range<u64>, StoreError> {
+        let end = self.before_sequence.unwrap_or(u64::MAX >> 1);
+        if self.since.is_none() && self.until.is_none() {
+            return Ok(0..end);
+        }
+        let days = view.audit_within_days(self.since.map(day), self.until.map(day))?;
+        Ok(days.start..days.end.min(end))
+    }
+
     fn matches(&self, record: &AuditRecord) -> bool {
         fn agrees<T: PartialEq>(wanted: Option<&T>, found: Option<&T>) -> bool {
             wanted.is_none_or(|wanted| found == Some(wanted))
@@ -56,91 +135,71 @@ impl AuditFilter {
 
 /// The newest `limit` records that match, newest first.
 pub(crate) fn list(
-    connection: &Connection,
+    view: &dyn View,
     authenticator: &Authenticator,
     filter: &AuditFilter,
     limit: usize,
 ) -> Result<Vec<AuditRecord>, StoreError> {
-    let below = filter.before_sequence.unwrap_or(u64::MAX >> 1);
-    let mut statement = connection.prepare_cached(
-        "SELECT sequence, record, tag FROM audit WHERE sequence < ?1 ORDER BY sequence DESC",
-    )?;
-    let mut rows = statement.query([below.cast_signed()])?;
+    let (term, mut within) = (filter.term(), filter.within(view)?);
     let mut found = Vec::new();
-    // A record is checked against the one before it, which is the next row.
-    let mut newer: Option<Kept> = None;
-    while found.len() < limit {
-        let older = rows.next()?.map(Kept::read).transpose()?;
-        let done = older.is_none();
-        if let Some(kept) = std::mem::replace(&mut newer, older) {
-            let record = kept.check(authenticator, newer.as_ref())?;
+    loop {
+        let rows = view.audit_newest(term, within.clone(), PAGE)?;
+        let Some(last) = rows.last() else {
+            return Ok(found);
+        };
+        within.end = last.sequence;
+        for (place, row) in rows.iter().enumerate() {
+            if found.len() == limit {
+                return Ok(found);
+            }
+            let record = check(view, authenticator, row, rows.get(place + 1))?;
             if filter.matches(&record) {
                 found.push(record);
             }
         }
-        if done {
-            break;
-        }
     }
-    Ok(found)
 }
+
+/// Records that are read at one time.
+const PAGE: usize = 256;
 
 /// The record with this number.
 pub(crate) fn show(
-    connection: &Connection,
+    view: &dyn View,
     authenticator: &Authenticator,
     sequence: u64,
 ) -> Result<Option<AuditRecord>, StoreError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT sequence, record, tag FROM audit WHERE sequence IN (?1, ?1 - 1) \
-         ORDER BY sequence DESC",
-    )?;
-    let mut rows = statement.query([sequence.cast_signed()])?;
-    let Some(kept) = rows.next()?.map(Kept::read).transpose()? else {
-        return Ok(None);
-    };
-    if kept.sequence != sequence {
-        return Ok(None);
-    }
-    let older = rows.next()?.map(Kept::read).transpose()?;
-    kept.check(authenticator, older.as_ref()).map(Some)
+    let row = view.audit_row(sequence)?;
+    row.map(|row| check(view, authenticator, &row, None))
+        .transpose()
 }
 
-/// A row of the log that has not been checked yet.
-struct Kept {
-    sequence: u64,
-    text: String,
-    tag: Vec<u8>,
-}
-
-impl Kept {
-    fn read(row: &Row<'_>) -> Result<Self, rusqlite::Error> {
-        Ok(Self {
-            sequence: row.get::<_, i64>(0)?.cast_unsigned(),
-            text: row.get(1)?,
-            tag: row.get(2)?,
-        })
-    }
-
-    fn check(
-        self,
-        authenticator: &Authenticator,
-        older: Option<&Self>,
-    ) -> Result<AuditRecord, StoreError> {
-        let head = match older {
-            None => Head::EMPTY,
-            Some(older) => Head {
-                sequence: older.sequence,
-                tag: <[u8; TAG_LENGTH]>::try_from(&older.tag[..])
-                    .map_err(|_| tampered(older.sequence, Finding::Changed))?,
-            },
-        };
-        if head.sequence + 1 != self.sequence {
-            return Err(tampered(self.sequence.saturating_sub(1), Finding::Missing).into());
+/// Checks `row` against the record before it, which may be `older`.
+fn check(
+    view: &dyn View,
+    authenticator: &Authenticator,
+    row: &AuditRow,
+    older: Option<&AuditRow>,
+) -> Result<AuditRecord, StoreError> {
+    let before = row.sequence.saturating_sub(1);
+    let fetched;
+    let older = match older.filter(|older| older.sequence == before) {
+        Some(older) => Some(older),
+        None => {
+            fetched = view.audit_row(before)?;
+            fetched.as_ref()
         }
-        let changed = || tampered(self.sequence, Finding::Changed);
-        head.verified_next(authenticator, &self.text, &self.tag)
-            .ok_or_else(changed)?;
-        Ok(serde_json::from_str(&self.text).map_err(|_| changed())?)
-    }
+    };
+    let head = match older {
+        None if before == 0 => Head::EMPTY,
+        None => return Err(tampered(before, Finding::Missing).into()),
+        Some(older) => Head {
+            sequence: before,
+            tag: older.tag[..]
+                .try_into()
+                .map_err(|_| tampered(before, Finding::Changed))?,
+        },
+    };
+    head.verified_next(authenticator, row)?;
+    Ok(read(row)?)
 }

@@ -6,19 +6,17 @@ use std::path::Path;
 use hgs_custody::SoftwareKey;
 use hgs_custody::seal::MasterKey;
 use hgs_pki::Time;
-use rusqlite::Connection;
 
 use super::document::{Configuration, Header, KeyText, SecretText, write_line};
-use crate::engine::{self, MIGRATIONS, StoredRow, Whole, check_schema};
+use crate::engine::{View, open_snapshot};
+use crate::lineage::CarriedProtector;
 use crate::model::SealedKey;
-use crate::place::visit;
-use crate::record::Keys;
-use crate::{Finding, OpenError, State, StoreError, Tampered, audit, lineage, opening};
+use crate::record::{Keys, Whole};
+use crate::{Finding, OpenError, State, StoreError, Tampered, audit, opening};
 
 /// A state as it is on the disk at one moment, verified. A server may hold it and go on writing.
 pub struct Snapshot {
-    // Within one read transaction, until this is dropped.
-    connection: Connection,
+    view: Box<dyn View>,
     keys: Keys,
     state: State,
     whole: Whole,
@@ -54,26 +52,15 @@ impl Snapshot {
     /// # Errors
     /// See [`OpenError`].
     pub fn open(directory: &Path, master_key: &MasterKey) -> Result<Self, OpenError> {
-        let not_initialised = || OpenError::NotInitialised {
-            directory: directory.to_owned(),
-        };
-        let connection = engine::open_reader(&visit(directory)?)?;
+        let view = open_snapshot(directory, master_key)?;
         let keys = Keys::derive(master_key);
-        connection.execute_batch("BEGIN")?;
-        let row = StoredRow::read(&connection, master_key)?.ok_or_else(not_initialised)?;
-        let known = u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX);
-        let found = row.schema_version;
-        match found {
-            _ if found > known => return Err(OpenError::NewerSchema { found, known }),
-            _ if found < known => return Err(OpenError::OlderSchema { found, known }),
-            _ => check_schema(&connection, MIGRATIONS)?,
-        }
-        let (state, whole) = opening::verify(&connection, &keys, &row)?;
+        let (state, whole) = opening::verify(&*view, &keys)?;
         if whole.generation == 0 {
-            return Err(not_initialised());
+            let directory = directory.to_owned();
+            return Err(OpenError::NotInitialised { directory });
         }
         Ok(Self {
-            connection,
+            view,
             keys,
             state,
             whole,
@@ -97,10 +84,20 @@ impl Snapshot {
             write_line(out, "configuration", configuration)?;
         }
         self.write_records(out)?;
-        lineage::carry_out(&self.connection, &self.keys, |protector| {
-            write_line(out, "protector", protector).map_err(ExportError::from)
+        self.view.each_node(|stored| -> Result<(), ExportError> {
+            let (node, _) = stored.verified(&self.keys).map_err(StoreError::from)?;
+            write_line(out, "protector", &CarriedProtector::from(node))?;
+            Ok(())
         })?;
-        self.write_audit(out)?;
+        audit::verify(
+            &*self.view,
+            &self.keys.audit,
+            |row| -> Result<(), ExportError> {
+                let record = audit::read(&row).map_err(StoreError::from)?;
+                write_line(out, "audit", &record)?;
+                Ok(())
+            },
+        )?;
         Ok(header)
     }
 
@@ -109,7 +106,7 @@ impl Snapshot {
         Ok(Header {
             generation: self.whole.generation,
             records: self.whole.records.count(),
-            protectors: lineage::count(&self.connection)?,
+            protectors: self.view.count_nodes()?,
             audit_records: self.whole.audit.sequence,
             ..Header::new(about.time, about.program, about.node, name)
         })
@@ -148,20 +145,5 @@ impl Snapshot {
         let key = key.map_err(|_| Tampered::new("private-key", &name, Finding::Changed))?;
         let pkcs8 = SecretText(key.to_backup_text());
         Ok(KeyText { public_key, pkcs8 })
-    }
-
-    fn write_audit(&self, out: &mut impl Write) -> Result<(), ExportError> {
-        let mut written = Ok(());
-        let verified = audit::verify(&self.connection, &self.keys.audit, |text| {
-            if written.is_ok() {
-                // It is JSON already.
-                written = writeln!(out, "{{\"audit\":{text}}}");
-            }
-        });
-        written?;
-        verified.map(drop).map_err(|error| {
-            let reason = error.to_string();
-            ExportError::Store(StoreError::Unavailable { reason })
-        })
     }
 }

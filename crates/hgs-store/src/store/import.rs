@@ -1,5 +1,6 @@
 //! Taking a document in: one commit, or none.
 
+use std::collections::BTreeSet;
 use std::io::BufRead;
 use std::path::PathBuf;
 
@@ -7,16 +8,18 @@ use hgs_crypto::CryptoError;
 use serde::Serialize;
 
 use super::{Found, Opening, Store};
-use crate::audit::{self, Action, AuditEntry, AuditRecord, Outcome, RecordChange};
+use crate::audit::{Action, AuditEntry, Outcome, RecordChange};
 use crate::backup::{
     Carried, Configuration, Conflict, Document, DocumentError, Header, Inconsistent, Item, Merged,
     Resolution, merge,
 };
 use crate::change::{Change, Record};
-use crate::engine::{self, Durability, MIGRATIONS, Whole};
-use crate::lineage::{CarriedIds, CarriedProtector, Tree};
+use crate::engine::{Batch, CommitError, Durability, MIGRATIONS, PAGE, Part};
+use crate::lineage::CarriedProtector;
 use crate::model::{Digest, Label, SealedKey};
 use crate::place::Place;
+use crate::planner::{Basis, BatchPlanner};
+use crate::record::Whole;
 use crate::transaction::Act;
 use crate::writer::Writer;
 use crate::{OpenError, State, StoreError};
@@ -90,9 +93,12 @@ impl From<StoreError> for ImportError {
     }
 }
 
-impl From<rusqlite::Error> for ImportError {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Open(error.into())
+impl From<CommitError> for ImportError {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::Store(error) => error.into(),
+            CommitError::Conflict(key) => StoreError::from(key.tampered()).into(),
+        }
     }
 }
 
@@ -109,7 +115,7 @@ impl Store {
         let place = Place::take(opening.directory)?;
         let found = Found::look(place, opening, Durability::Full, MIGRATIONS)?;
         if found.is_initialised() {
-            let directory = found.directory();
+            let directory = found.directory;
             return Err(ImportError::AlreadyInitialised { directory });
         }
         found.import(document, import)
@@ -136,40 +142,71 @@ impl Found {
         mut document: Document<R>,
         import: &Import,
     ) -> Result<Imported, ImportError> {
-        let mut writer = self.writer;
+        let writer = self.writer;
         let (carried, configuration, first) = read_records(&mut document, import.name.as_ref())?;
         carried.check()?;
-        let state = State::clone(&writer.shared.state());
-        let is_new = state.generation() == 0;
+        let (state, whole) = writer.shared.newest();
         let merged = merge(&state, &carried, import.resolution)?;
         if import.resolution == Resolution::Refuse && !merged.conflicts.is_empty() {
             return Err(ImportError::Conflicts(merged.conflicts));
         }
-        if is_new && !import.dry_run {
+        let Writer {
+            mut engine,
+            keys,
+            node,
+            mut random,
+            mut mark,
+            ..
+        } = writer;
+        if state.generation() == 0 && !import.dry_run {
             // The mark of a guardian that was here before says nothing about this one.
-            writer.mark.reset(None)?;
+            mark.reset(None)?;
         }
-        writer.connection.execute_batch("BEGIN IMMEDIATE")?;
-        let taken = Taking {
-            whole: writer.whole,
-            state,
-            writer: &mut writer,
-        }
-        .take_in(&mut document, &carried, merged, first, import);
-        let end = match taken {
-            Ok(_) if !import.dry_run => "COMMIT",
-            _ => "ROLLBACK",
+        let mut taking = Taking {
+            document: &mut document,
+            carried: &carried,
+            import,
+            state: State::clone(&state),
+            whole,
+            changes: Vec::new(),
+            merged: Some(merged),
+            next: first,
+            conflicts: Vec::new(),
+            protectors: 0,
+            imported: None,
         };
-        let ended = writer.connection.execute_batch(end);
-        let (imported, whole) = taken?;
-        ended?;
-        if !import.dry_run {
-            writer.mark.advance(whole.mark(), true)?;
+        let mut failure = None;
+        engine.commit_parts(&mut |view| {
+            let basis = Basis {
+                view,
+                keys: &keys,
+                node: &node,
+                random: &mut *random,
+                spoilt: &BTreeSet::new(),
+            };
+            match taking.next_part(basis) {
+                Ok(Some(batch)) => Part::Write(Box::new(batch)),
+                Ok(None) if import.dry_run => Part::Undo,
+                Ok(None) => Part::Commit,
+                Err(error) => {
+                    failure = Some(error);
+                    Part::Undo
+                }
+            }
+        })?;
+        match (failure, taking.imported) {
+            (Some(failure), _) => Err(failure),
+            (None, Some(imported)) => {
+                if !import.dry_run {
+                    mark.advance(taking.whole.mark(), true)?;
+                }
+                Ok(Imported {
+                    configuration,
+                    ..imported
+                })
+            }
+            (None, None) => Err(StoreError::Closed.into()),
         }
-        Ok(Imported {
-            configuration,
-            ..imported
-        })
     }
 }
 
@@ -195,127 +232,96 @@ fn read_records<R: BufRead>(
     Ok((carried, configuration, first))
 }
 
-/// The commit under way.
-struct Taking<'w> {
-    writer: &'w mut Writer,
+/// A document that is being taken in: first its records, then its protectors, then the audit
+/// record. Each is a part of one commit, so that no more of the document is in memory.
+struct Taking<'i, R> {
+    document: &'i mut Document<R>,
+    carried: &'i Carried,
+    import: &'i Import,
     state: State,
     whole: Whole,
+    /// What becomes of the records, until they are written.
+    merged: Option<Merged>,
+    conflicts: Vec<Conflict>,
+    changes: Vec<RecordChange>,
+    /// The protector that was read last.
+    next: Option<CarriedProtector>,
+    protectors: u64,
+    imported: Option<Imported>,
 }
 
-impl Taking<'_> {
-    fn take_in<R: BufRead>(
-        mut self,
-        document: &mut Document<R>,
-        carried: &Carried,
-        merged: Merged,
-        first: Option<CarriedProtector>,
-        import: &Import,
-    ) -> Result<(Imported, Whole), ImportError> {
-        let header = document.header().clone();
-        let generation = self.state.generation() + 1;
-        self.state.set_generation(generation);
-        self.whole.generation = generation;
-        let sealed = self.seal(carried, &merged.keys)?;
-        let mut changes = Vec::new();
-        for change in sealed.into_iter().chain(merged.changes) {
-            changes.push(RecordChange::of(&change));
-            self.write(change)?;
+impl<R: BufRead> Taking<'_, R> {
+    fn next_part(&mut self, basis: Basis<'_>) -> Result<Option<Batch>, ImportError> {
+        if self.imported.is_some() {
+            return Ok(None);
         }
-        let protectors = self.take_protectors(document, header.protectors, first)?;
-        let removed = changes.iter().filter(|change| change.removed).count();
+        let mut planner = BatchPlanner::new(basis, self.state.clone(), self.whole);
+        match self.merged.take() {
+            Some(merged) => self.take_records(&mut planner, merged)?,
+            None if self.next.is_some() => self.take_protectors(&mut planner)?,
+            None => self.note(&mut planner)?,
+        }
+        self.state = planner.state.clone();
+        let batch = planner.finish()?;
+        self.whole = self.whole.after(&batch);
+        Ok(Some(batch))
+    }
+
+    fn take_records(
+        &mut self,
+        planner: &mut BatchPlanner<'_>,
+        merged: Merged,
+    ) -> Result<(), ImportError> {
+        planner.state.set_generation(self.state.generation() + 1);
+        let sealed = seal(planner, self.carried, &merged.keys)?;
+        for change in sealed.into_iter().chain(merged.changes) {
+            self.changes.push(RecordChange::of(&change));
+            planner.write(change)?;
+        }
+        self.conflicts = merged.conflicts;
+        Ok(())
+    }
+
+    /// Takes in protectors as they are read, and at last reads the document to its end.
+    fn take_protectors(&mut self, planner: &mut BatchPlanner<'_>) -> Result<(), ImportError> {
+        for _ in 0..PAGE {
+            let Some(protector) = self.next.take() else {
+                break;
+            };
+            self.protectors += u64::from(planner.tree.carry_in(protector)?);
+            while let Some(item) = self.document.next()? {
+                if let Item::Protector(protector) = item {
+                    self.next = Some(protector);
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, planner: &mut BatchPlanner<'_>) -> Result<(), ImportError> {
+        let removed = self.changes.iter().filter(|change| change.removed).count();
         let imported = Imported {
             configuration: None,
-            conflicts: merged.conflicts,
-            written: changes.len() - removed,
+            conflicts: std::mem::take(&mut self.conflicts),
+            written: self.changes.len() - removed,
             removed,
-            protectors,
-            generation,
-            header,
+            protectors: self.protectors,
+            generation: self.state.generation(),
+            header: self.document.header().clone(),
         };
-        self.note(&imported, changes, import)?;
-        let writer = &self.writer;
-        self.whole.update(&writer.connection, &writer.keys)?;
-        Ok((imported, self.whole))
-    }
-
-    fn seal(&mut self, carried: &Carried, wanted: &[Digest]) -> Result<Vec<Change>, CryptoError> {
-        let (sealer, generation) = (&self.writer.keys.private_keys, self.whole.generation);
-        let random = &mut *self.writer.random;
-        let keys = carried
-            .keys
-            .iter()
-            .filter(|(name, _)| wanted.contains(name));
-        let sealed = keys.map(|(public_key, key)| {
-            let sealed = key.seal(sealer, &public_key.to_string(), generation, random)?;
-            let public_key = *public_key;
-            Ok(Change::Put(Record::PrivateKey(SealedKey {
-                public_key,
-                sealed,
-            })))
-        });
-        sealed.collect()
-    }
-
-    fn write(&mut self, change: Change) -> Result<(), StoreError> {
-        let Writer {
-            connection, keys, ..
-        } = &*self.writer;
-        engine::write(
-            connection,
-            keys,
-            &mut self.state,
-            &mut self.whole.records,
-            change,
-        )
-    }
-
-    /// Takes in protectors as they are read, and reads the document to its end.
-    fn take_protectors<R: BufRead>(
-        &mut self,
-        document: &mut Document<R>,
-        announced: u64,
-        first: Option<CarriedProtector>,
-    ) -> Result<u64, ImportError> {
-        let Writer {
-            connection, keys, ..
-        } = &*self.writer;
-        let mut ids = CarriedIds::reserve(connection, announced)?;
-        let sum = &mut self.whole.lineage;
-        let mut tree = Tree {
-            connection,
-            keys,
-            sum,
-        };
-        let mut new = 0;
-        let mut next = first;
-        loop {
-            if let Some(protector) = next.take() {
-                new += u64::from(tree.carry_in(protector, &mut ids)?);
-            }
-            match document.next()? {
-                Some(Item::Protector(protector)) => next = Some(protector),
-                Some(_) => {}
-                None => return Ok(new),
-            }
-        }
-    }
-
-    fn note(
-        &mut self,
-        imported: &Imported,
-        changes: Vec<RecordChange>,
-        import: &Import,
-    ) -> Result<(), StoreError> {
+        let act = &self.import.act;
         let mut entry = AuditEntry {
-            after: Some(shown(imported, import)),
+            after: Some(shown(&imported, self.import)),
             ..AuditEntry::new(
-                import.act.time,
-                import.act.actor.clone(),
+                act.time,
+                act.actor.clone(),
                 Action::ImportState,
                 Outcome::Done,
             )
         };
-        let mut parts: Vec<Vec<_>> = changes
+        let mut parts: Vec<Vec<_>> = self
+            .changes
             .chunks(CHANGES_IN_A_RECORD)
             .map(<[_]>::to_vec)
             .collect();
@@ -323,25 +329,36 @@ impl Taking<'_> {
             parts.push(Vec::new());
         }
         for changes in parts {
-            let writer = &*self.writer;
-            let record = AuditRecord {
-                sequence: self.whole.audit.sequence + 1,
-                node: writer.node.clone(),
-                generation: self.whole.generation,
-                entry: entry.clone().bounded(),
-                changes,
-            };
-            let authenticator = &writer.keys.audit;
-            self.whole.audit = audit::append(
-                &writer.connection,
-                authenticator,
-                &self.whole.audit,
-                &record,
-            )?;
+            planner.note(entry.clone(), changes)?;
             entry.after = None;
         }
+        self.imported = Some(imported);
         Ok(())
     }
+}
+
+/// The private keys that are `wanted`, sealed here.
+fn seal(
+    planner: &mut BatchPlanner<'_>,
+    carried: &Carried,
+    wanted: &[Digest],
+) -> Result<Vec<Change>, CryptoError> {
+    let generation = planner.state.generation();
+    let keys = carried
+        .keys
+        .iter()
+        .filter(|(name, _)| wanted.contains(name));
+    let sealed = keys.map(|(public_key, key)| {
+        let sealer = &planner.basis.keys.private_keys;
+        let name = public_key.to_string();
+        let sealed = key.seal(sealer, &name, generation, &mut *planner.basis.random)?;
+        let public_key = *public_key;
+        Ok(Change::Put(Record::PrivateKey(SealedKey {
+            public_key,
+            sealed,
+        })))
+    });
+    sealed.collect()
 }
 
 /// What the audit record says.

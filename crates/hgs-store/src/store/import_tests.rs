@@ -481,7 +481,7 @@ fn documents_that_contradict_themselves_are_refused() {
         with("openhgs-state", "other-state"),
         "not the state of a guardian"
     );
-    assert!(with("\"version\":2", "\"version\":2").contains("version 2"));
+    assert!(with("\"version\":2", "\"version\":3").contains("version 3"));
     assert!(with("\"protectors\":3", "\"protectors\":2").contains("as many lines"));
     assert!(with("\"protectors\":3", "\"protectors\":99999999999").contains("at most"));
     assert!(with("\"records\":", "\"records\":9999999").contains("at most"));
@@ -640,7 +640,7 @@ fn what_is_missing_after_an_import_is_named() {
 fn a_snapshot_needs_a_schema_that_it_knows() {
     let site = Site::new();
     let connection = rusqlite::Connection::open(site.state().join(crate::place::DATABASE)).unwrap();
-    for (version, expected) in [(1, "reads 3 beside a server"), (4, "knows up to 3")] {
+    for (version, expected) in [(3, "reads 4 beside a server"), (5, "knows up to 4")] {
         let sql = "UPDATE store SET schema_version = ?1";
         connection.execute(sql, [version]).unwrap();
         let refused = Snapshot::open(&site.state(), &master_key())

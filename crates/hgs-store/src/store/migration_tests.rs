@@ -10,13 +10,18 @@ use crate::{IdentityKind, Standing};
 /// two hosts of which one is revoked, an identity key and two releases.
 const VERSION_1: &str = include_str!("../../tests/data/version-1.sql");
 
+/// The same of version 2, with protectors of every standing, a signer of another cluster, a host
+/// that was removed and one that was revoked, superseded identity keys and refusals.
+const VERSION_2: &str = include_str!("../../tests/data/version-2.sql");
+
 /// What the next version might add.
 const NEXT: &str = "ALTER TABLE store ADD COLUMN note TEXT; CREATE TABLE next (id INTEGER) STRICT;";
 
-fn stored(directory: &Path) {
+fn stored(directory: &Path, dump: &str) -> Connection {
     let place = Place::take(directory).unwrap();
     let connection = Connection::open(place.database()).unwrap();
-    connection.execute_batch(VERSION_1).unwrap();
+    connection.execute_batch(dump).unwrap();
+    connection
 }
 
 fn open_with(directory: &Path, migrations: &[&str]) -> Result<Store, OpenError> {
@@ -63,7 +68,7 @@ fn assert_is_the_stored_one(store: &Store) {
 fn a_state_of_version_1_is_read() {
     let folder = tempfile::tempdir().unwrap();
     let directory = folder.path().join("state");
-    stored(&directory);
+    stored(&directory, VERSION_1);
     assert_is_the_stored_one(&open(&directory).unwrap());
 }
 
@@ -71,7 +76,7 @@ fn a_state_of_version_1_is_read() {
 fn an_older_state_is_migrated_once_and_stays_whole() {
     let folder = tempfile::tempdir().unwrap();
     let directory = folder.path().join("state");
-    stored(&directory);
+    stored(&directory, VERSION_1);
     let migrations = [MIGRATIONS, &[NEXT]].concat();
     for _ in 0..2 {
         let store = open_with(&directory, &migrations).unwrap();
@@ -80,11 +85,11 @@ fn an_older_state_is_migrated_once_and_stays_whole() {
     }
     let connection = Connection::open(directory.join("state.db")).unwrap();
     let version = connection.query_row("SELECT schema_version FROM store", (), |row| row.get(0));
-    assert_eq!(version, Ok(4));
+    assert_eq!(version, Ok(5));
     // The program from before the migration leaves it alone.
     let error = open(&directory).err();
     assert!(
-        matches!(error, Some(OpenError::NewerSchema { found: 4, known: 3 })),
+        matches!(error, Some(OpenError::NewerSchema { found: 5, known: 4 })),
         "{error:?}"
     );
 }
@@ -93,7 +98,7 @@ fn an_older_state_is_migrated_once_and_stays_whole() {
 fn a_migration_that_fails_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let directory = folder.path().join("state");
-    stored(&directory);
+    stored(&directory, VERSION_1);
     let broken = [MIGRATIONS, &[NEXT, "CREATE TABLE next (id INTEGER)"]].concat();
     let error = open_with(&directory, &broken).err();
     assert!(matches!(error, Some(OpenError::Store(_))), "{error:?}");
@@ -106,9 +111,124 @@ fn a_migration_that_fails_changes_nothing() {
 fn a_lowered_version_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let directory = folder.path().join("state");
-    stored(&directory);
+    stored(&directory, VERSION_1);
     let connection = Connection::open(directory.join("state.db")).unwrap();
     let sql = "UPDATE store SET schema_version = 0";
     connection.execute(sql, ()).unwrap();
     assert!(open(&directory).is_err());
+}
+
+#[test]
+fn a_state_of_version_2_keeps_its_hosts_its_tree_and_its_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("state");
+    stored(&directory, VERSION_2);
+    for _ in 0..2 {
+        let store = open(&directory).unwrap();
+        let state = store.state();
+        let host = state.host(&HOST).unwrap();
+        assert_eq!(host.last_attested, Some(time(4)));
+        assert_eq!(host.revoked.as_ref().unwrap().reason, "stolen");
+        assert!(state.host(&OTHER_HOST).is_none());
+        let superseded = |key| {
+            let identity = state.host_identity(&HOST, &digest(key)).unwrap();
+            identity.superseded
+        };
+        assert_eq!([1, 2, 3].map(superseded), [Some(time(2)), None, None]);
+        assert_eq!(state.attestation_signers().count(), 2);
+        let seen = store.seen(&digest(14)).unwrap().unwrap();
+        assert_eq!((seen.first, seen.last), (time(8), time(8)));
+        // Numbers are the same, whether they stand in the text or not.
+        let log = store.audit(&AuditFilter::default(), 99).unwrap();
+        let numbers: Vec<_> = log.iter().map(|record| record.sequence).collect();
+        assert_eq!(numbers, (1..=20).rev().collect::<Vec<_>>());
+        let filters = [
+            (
+                AuditFilter {
+                    protector: Some(digest(11)),
+                    ..AuditFilter::default()
+                },
+                vec![12, 10],
+            ),
+            (
+                AuditFilter {
+                    outcome: Some(Outcome::Refused),
+                    ..AuditFilter::default()
+                },
+                vec![19, 8],
+            ),
+            (
+                AuditFilter {
+                    host: Some("NODE-B".to_owned()),
+                    ..AuditFilter::default()
+                },
+                vec![17, 5],
+            ),
+        ];
+        for (filter, expected) in filters {
+            let found = store.audit(&filter, 99).unwrap();
+            let found: Vec<_> = found.iter().map(|record| record.sequence).collect();
+            assert_eq!(found, expected, "{filter:?}");
+        }
+    }
+    // The tree goes on where it was.
+    let store = open(&directory).unwrap();
+    let state = store.state();
+    let ours = state.attestation_signers().find(|one| !one.is_own());
+    let guardian = state.certificates().next().unwrap().thumbprint();
+    let standing = |second, ingress, egress| {
+        let signer = ours.unwrap().thumbprint();
+        let release = release(signer, guardian, second, ingress, egress);
+        let release = Release {
+            recipient: crate::Recipient::Foreign("theirs".to_owned()),
+            ..release
+        };
+        record(&store, release).unwrap().standing()
+    };
+    assert_eq!(standing(20, 14, 100), Standing::Sibling);
+    assert_eq!(standing(21, 10, 101), Standing::Ancestor);
+    assert_eq!(standing(22, 13, 102), Standing::Head);
+    assert_eq!(standing(23, 11, 103), Standing::Ancestor);
+    assert_eq!(standing(24, 21, 104), Standing::Head);
+    assert_eq!(standing(25, 99, 105), Standing::New);
+    drop(store);
+    assert!(open(&directory).is_ok());
+}
+
+/// A migration writes new tags, so what was changed before must not get one.
+#[test]
+fn a_state_that_was_changed_is_not_migrated() {
+    let folder = tempfile::tempdir().unwrap();
+    for (place, harm) in [
+        "UPDATE lineage SET first_seen = 0 WHERE id = 20",
+        "UPDATE lineage SET id = id + 100 WHERE id = 20",
+        "UPDATE lineage SET parent = 23 WHERE id = 21",
+        "DELETE FROM lineage WHERE id = 25",
+        "UPDATE record SET value = replace(value, 'stolen', 'found') WHERE kind = 'host'",
+        "DELETE FROM record WHERE kind = 'host'",
+        "UPDATE audit SET record = replace(record, 'uid 0', 'uid 1') WHERE sequence = 3",
+        "DELETE FROM audit WHERE sequence = 20",
+        "UPDATE store SET generation = generation + 1",
+        "UPDATE store SET audit_sequence = 19",
+        "UPDATE store SET root = zeroblob(32)",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let directory = folder.path().join(format!("state-{place}"));
+        let connection = stored(&directory, VERSION_2);
+        assert!(connection.execute(harm, ()).unwrap() > 0, "{harm}");
+        let error = open(&directory).err();
+        assert!(
+            matches!(error, Some(OpenError::Tampered(_))),
+            "{harm}: {error:?}"
+        );
+        // And it is still as it was found.
+        let sql = "SELECT schema_version FROM store";
+        assert_eq!(
+            connection.query_row(sql, (), |row| row.get(0)),
+            Ok(2),
+            "{harm}"
+        );
+    }
 }

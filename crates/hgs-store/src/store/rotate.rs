@@ -9,20 +9,23 @@
 //! A crash leaves the state under exactly one of the two keys, and both files. Whoever reads the key next
 //! ([`master_key_file::read_settled`](crate::master_key_file::read_settled)) finds out which one it is, and the other goes.
 
+use std::collections::BTreeSet;
+
 use hgs_custody::seal::{MasterKey, Tag};
-use rusqlite::Connection;
 
 use super::{Found, Opening, Store};
-use crate::audit::{self, Action, AuditEntry, AuditRecord, Outcome};
+use crate::audit::{self, Action, AuditEntry, Outcome};
 use crate::change::Record;
-use crate::engine::{self, Durability, MIGRATIONS, Whole};
+use crate::engine::{
+    Batch, CommitError, Durability, FIRST_PLACE, Key, MIGRATIONS, PAGE, Part, PutRecord, RecordRow,
+    Rotation, View,
+};
 use crate::model::SealedKey;
-use crate::record::{Keys, RecordKind, Sum};
+use crate::planner::{Basis, BatchPlanner};
+use crate::record::{Keys, RecordKind, Whole};
 use crate::transaction::Act;
-use crate::{Finding, OpenError, StoreError, Tampered, lineage};
-
-/// Rows that are in memory at one time.
-const BATCH: u32 = 1000;
+use crate::writer::Writer;
+use crate::{Finding, OpenError, State, StoreError, Tampered};
 
 impl Store {
     /// Seals and tags everything under `new` in one commit with its audit record. Nobody else may hold the state.
@@ -34,160 +37,235 @@ impl Store {
         new: &MasterKey,
         act: &Act,
     ) -> Result<(), OpenError> {
-        let mut found = Found::take(opening, Durability::Full, MIGRATIONS)?;
+        let found = Found::take(opening, Durability::Full, MIGRATIONS)?;
         found.refuse_older()?;
-        // What the old key opens must not lie about in pages that are free.
-        let connection = &found.writer.connection;
-        connection.pragma_update(None, "secure_delete", true)?;
-        connection.execute_batch("BEGIN IMMEDIATE")?;
-        // The mark under the new key is there before the state is under it.
-        let rotated = found.rotate(new, act).and_then(|whole| {
-            let mark = whole.mark();
-            found.writer.mark.stage(new, mark)?;
-            Ok(mark)
-        });
-        let connection = &found.writer.connection;
-        let mark = match rotated {
-            Ok(mark) => mark,
-            Err(error) => {
-                connection.execute_batch("ROLLBACK")?;
-                return Err(error);
-            }
-        };
-        connection.execute_batch("COMMIT")?;
-        // What the old key has made of the mark must not vouch for copies of the old state.
-        let marked = found.writer.mark.take_key(new, mark);
-        // The log has the old pages; the new state is safe whether or not it can be emptied now.
-        let _ = connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
-        Ok(marked?)
+        found.rotate(new, act)
     }
 }
 
 impl Found {
-    fn rotate(&mut self, new: &MasterKey, act: &Act) -> Result<Whole, OpenError> {
-        let writer = &mut self.writer;
-        let (connection, keys) = (&writer.connection, Keys::derive(new));
-        let records = {
-            let mut seal = |old: SealedKey, generation| {
-                reseal(&writer.keys, &keys, old, generation, &mut *writer.random)
+    fn rotate(self, new: &MasterKey, act: &Act) -> Result<(), OpenError> {
+        let Writer {
+            mut engine,
+            keys: old,
+            node,
+            mut random,
+            shared,
+            mut mark,
+            ..
+        } = self.writer;
+        let (state, whole) = shared.newest();
+        let keys = Keys::derive(new);
+        let mut rotating = Rotating {
+            old: &old,
+            new: &keys,
+            root: whole.root(&old),
+            whole: Whole {
+                generation: whole.generation,
+                ..Whole::EMPTY
+            },
+            step: Step::Records(String::new(), String::new()),
+            old_log: audit::Head::EMPTY,
+        };
+        let mut failure = None;
+        let committed = engine.commit_parts(&mut |view| {
+            let basis = Basis {
+                view,
+                keys: &keys,
+                node: &node,
+                random: &mut *random,
+                spoilt: &BTreeSet::new(),
             };
-            rotate_records(connection, &keys, &mut seal)?
-        };
-        let lineage = lineage::rotate(connection, &writer.keys, &keys, BATCH)?;
-        let audit = audit::rotate(connection, &writer.keys.audit, &keys.audit, BATCH)?;
-        let record = AuditRecord {
-            sequence: audit.sequence + 1,
-            node: writer.node.clone(),
-            generation: writer.whole.generation,
-            entry: AuditEntry::new(
-                act.time,
-                act.actor.clone(),
-                Action::RotateMasterKey,
-                Outcome::Done,
-            )
-            .bounded(),
-            changes: Vec::new(),
-        };
-        let whole = Whole {
-            generation: writer.whole.generation,
-            records,
-            lineage,
-            audit: audit::append(connection, &keys.audit, &audit, &record)?,
-        };
-        engine::set_master_key(connection, new)?;
-        whole.update(connection, &keys)?;
-        Ok(whole)
-    }
-}
-
-/// Tags every record anew, as it is but for sealed keys; their sum.
-fn rotate_records(
-    connection: &Connection,
-    keys: &Keys,
-    reseal: &mut impl FnMut(SealedKey, u64) -> Result<SealedKey, StoreError>,
-) -> Result<Sum, StoreError> {
-    let mut sum = Sum::EMPTY;
-    let mut last = (String::new(), String::new());
-    loop {
-        let rows = rows_after(connection, &last)?;
-        let Some(end) = rows.last() else {
-            return Ok(sum);
-        };
-        last = (end.kind.clone(), end.name.clone());
-        for row in rows {
-            let tag = row.write(connection, keys, reseal)?;
-            sum.add(&keys.term(&tag));
+            let part = rotating.next_part(basis, &state, new, act);
+            let staged = part.and_then(|part| match part {
+                Some(batch) => Ok(Part::Write(Box::new(batch))),
+                // The mark under the new key is there before the state is under it.
+                None => mark
+                    .stage(new, rotating.whole.mark())
+                    .map(|()| Part::Commit),
+            });
+            match staged {
+                Ok(part) => part,
+                Err(error) => {
+                    failure = Some(error);
+                    Part::Undo
+                }
+            }
+        });
+        match (failure, committed) {
+            (Some(failure), _) | (None, Err(CommitError::Store(failure))) => Err(failure.into()),
+            (None, Err(CommitError::Conflict(key))) => Err(key.tampered().into()),
+            (None, Ok(())) => {
+                // What the old key has made of the mark must not vouch for copies of the old state.
+                Ok(mark.take_key(new, rotating.whole.mark())?)
+            }
         }
     }
 }
 
-/// A record as it lies in the database, which was verified when it was opened.
-struct RecordRow {
-    kind: String,
-    name: String,
-    generation: u64,
-    value: String,
+/// A state of which every record, node and audit record is tagged anew, a page of them in each part of one commit.
+struct Rotating<'r> {
+    old: &'r Keys,
+    new: &'r Keys,
+    /// The tag of the whole under the old key.
+    root: Tag,
+    /// What was tagged so far.
+    whole: Whole,
+    step: Step,
+    old_log: audit::Head,
 }
 
-fn rows_after(
-    connection: &Connection,
-    last: &(String, String),
-) -> Result<Vec<RecordRow>, StoreError> {
-    let mut statement = connection.prepare_cached(
-        "SELECT kind, name, generation, value FROM record WHERE (kind, name) > (?1, ?2) \
-         ORDER BY kind, name LIMIT ?3",
-    )?;
-    let rows = statement.query_map((&last.0, &last.1, BATCH), |row| {
-        Ok(RecordRow {
-            kind: row.get(0)?,
-            name: row.get(1)?,
-            generation: row.get::<_, i64>(2)?.cast_unsigned(),
-            value: row.get(3)?,
-        })
-    })?;
-    Ok(rows.collect::<Result<_, _>>()?)
+/// What is tagged next, after which record, node or audit record.
+enum Step {
+    Records(String, String),
+    Lineage(i64),
+    Audit,
+    End,
 }
 
-impl RecordRow {
-    fn write(
-        self,
-        connection: &Connection,
-        keys: &Keys,
-        reseal: &mut impl FnMut(SealedKey, u64) -> Result<SealedKey, StoreError>,
-    ) -> Result<Tag, StoreError> {
-        let changed = || Tampered::new(&self.kind, &self.name, Finding::Changed);
-        let kind = RecordKind::from_name(&self.kind).ok_or_else(changed)?;
-        let value = match Record::from_text(kind, &self.value).map_err(|_| changed())? {
-            Record::PrivateKey(old) => {
-                let sealed = reseal(old, self.generation)?;
-                let text = Record::PrivateKey(sealed).to_text();
-                text.map_err(|error| unavailable(&error))?
+impl Rotating<'_> {
+    fn next_part(
+        &mut self,
+        basis: Basis<'_>,
+        state: &State,
+        new: &MasterKey,
+        act: &Act,
+    ) -> Result<Option<Batch>, StoreError> {
+        loop {
+            let mut batch = Batch::of(&self.whole, self.root);
+            let next = match &self.step {
+                Step::Records(kind, name) => {
+                    let page = basis.view.records_after((kind, name), PAGE)?;
+                    match page.last() {
+                        None => Step::Lineage(FIRST_PLACE),
+                        Some(last) => {
+                            let next = Step::Records(last.kind.clone(), last.name.clone());
+                            for row in page {
+                                self.record(&mut batch, row, &mut *basis.random)?;
+                            }
+                            next
+                        }
+                    }
+                }
+                Step::Lineage(place) => {
+                    let (page, last) = basis.view.nodes_after(*place, PAGE)?;
+                    match page.is_empty() {
+                        true => Step::Audit,
+                        false => {
+                            for stored in page {
+                                let (node, tag) = stored.verified(self.old)?;
+                                let key = Key::Protector(node.digest);
+                                batch.expected.insert(key, Some(tag));
+                                let tag = node.tag(self.new);
+                                batch.lineage_difference.add(&self.new.term(&tag));
+                                batch.lineage.push((node.digest, Some((node, tag))));
+                            }
+                            Step::Lineage(last)
+                        }
+                    }
+                }
+                Step::Audit => match self.audit(&mut batch, basis.view)? {
+                    true => Step::Audit,
+                    false => {
+                        self.step = Step::End;
+                        return self.end(basis, state, new, act).map(Some);
+                    }
+                },
+                Step::End => return Ok(None),
+            };
+            self.step = next;
+            let is_empty = batch.expected.is_empty() && batch.rotation.is_none();
+            if !is_empty {
+                self.whole = self.whole.after(&batch);
+                return Ok(Some(batch));
             }
-            _ => self.value.clone(),
-        };
-        let tag = keys.tag(kind, &self.name, self.generation, &value);
-        connection
-            .prepare_cached("UPDATE record SET value = ?3, tag = ?4 WHERE kind = ?1 AND name = ?2")?
-            .execute((&self.kind, &self.name, &value, &tag))?;
-        Ok(tag)
+        }
     }
-}
 
-fn reseal(
-    old: &Keys,
-    new: &Keys,
-    key: SealedKey,
-    generation: u64,
-    random: &mut dyn hgs_crypto::Random,
-) -> Result<SealedKey, StoreError> {
-    let name = key.public_key.to_string();
-    let opened = old.private_keys.open(&name, generation, &key.sealed);
-    let opened = opened.map_err(|_| Tampered::new("private-key", &name, Finding::Changed))?;
-    let sealed = new
-        .private_keys
-        .seal(&name, generation, &opened, random)
-        .map_err(|error| unavailable(&error))?;
-    Ok(SealedKey { sealed, ..key })
+    /// A record as it is but for sealed keys. It was verified when the state was opened.
+    fn record(
+        &self,
+        batch: &mut Batch,
+        row: RecordRow,
+        random: &mut dyn hgs_crypto::Random,
+    ) -> Result<(), StoreError> {
+        let changed = || Tampered::new(&row.kind, &row.name, Finding::Changed);
+        let kind = RecordKind::from_name(&row.kind).ok_or_else(changed)?;
+        let mut record = Record::from_text(kind, &row.value).map_err(|_| changed())?;
+        let mut value = row.value;
+        if let Record::PrivateKey(key) = record {
+            record = Record::PrivateKey(self.reseal(key, row.generation, random)?);
+            value = record.to_text().map_err(|error| unavailable(&error))?;
+        }
+        let before = row.tag[..]
+            .try_into()
+            .map_err(|_| Tampered::new(&row.kind, &row.name, Finding::Changed))?;
+        let tag = self.new.tag(kind, &row.name, row.generation, &value);
+        batch.records_difference.add(&self.new.term(&tag));
+        let key = record.key();
+        batch.expected.insert(Key::Record(key), Some(before));
+        let put = PutRecord {
+            record,
+            generation: row.generation,
+            value,
+            tag,
+        };
+        batch.records.insert(key, Some(put));
+        Ok(())
+    }
+
+    fn reseal(
+        &self,
+        key: SealedKey,
+        generation: u64,
+        random: &mut dyn hgs_crypto::Random,
+    ) -> Result<SealedKey, StoreError> {
+        let name = key.public_key.to_string();
+        let opened = self.old.private_keys.open(&name, generation, &key.sealed);
+        let opened = opened.map_err(|_| Tampered::new("private-key", &name, Finding::Changed))?;
+        let sealed = self
+            .new
+            .private_keys
+            .seal(&name, generation, &opened, random)
+            .map_err(|error| unavailable(&error))?;
+        Ok(SealedKey { sealed, ..key })
+    }
+
+    /// Tags a page of the log; whether there was any.
+    fn audit(&mut self, batch: &mut Batch, view: &dyn View) -> Result<bool, StoreError> {
+        let page = view.audit_after(self.old_log.sequence, PAGE)?;
+        let mut rotation = Rotation::default();
+        for row in &page {
+            self.old_log = self.old_log.verified_next(&self.old.audit, row)?;
+            let next = batch.row.audit.next(&self.new.audit, &row.text);
+            rotation.audit_tags.push((next.sequence, next.tag));
+            batch.row.audit = next;
+        }
+        batch.rotation = Some(rotation);
+        Ok(!page.is_empty())
+    }
+
+    /// The audit record, and the row that holds the whole together.
+    fn end(
+        &mut self,
+        basis: Basis<'_>,
+        state: &State,
+        new: &MasterKey,
+        act: &Act,
+    ) -> Result<Batch, StoreError> {
+        let mut planner = BatchPlanner::new(basis, state.clone(), self.whole);
+        let actor = act.actor.clone();
+        let entry = AuditEntry::new(act.time, actor, Action::RotateMasterKey, Outcome::Done);
+        planner.note(entry, Vec::new())?;
+        let mut batch = planner.finish()?;
+        self.whole = self.whole.after(&batch);
+        batch.row.expected_root = self.root;
+        batch.rotation = Some(Rotation {
+            master_key: Some(new.identifier()),
+            audit_tags: Vec::new(),
+        });
+        Ok(batch)
+    }
 }
 
 fn unavailable(error: &dyn std::error::Error) -> StoreError {

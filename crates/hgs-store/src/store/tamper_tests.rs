@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use rusqlite::Connection;
 use rusqlite::types::Value;
 use tempfile::TempDir;
 
@@ -10,7 +11,7 @@ use super::*;
 use crate::fixture::*;
 use crate::high_water_mark::default_path;
 use crate::model::IdentityKind;
-use crate::{SerialNumber, Transaction};
+use crate::{HostId, SerialNumber, Transaction};
 
 /// A closed state with something of every kind in it, and how it was somewhat earlier.
 struct Victim {
@@ -272,8 +273,8 @@ fn the_lineage_tree_can_not_be_rewritten() {
         for change in [
             "stage = (stage + 1) % 3",
             "stage = 7",
-            "id = id + 100",
-            "parent = 1",
+            "parent = zeroblob(32)",
+            "parent = CASE WHEN parent IS NULL THEN x'' ELSE NULL END",
             "owner = zeroblob(32)",
             "opened_by = x'00'",
             "host = 'b'",
@@ -292,8 +293,8 @@ fn the_lineage_tree_can_not_be_rewritten() {
         assert_eq!(seen, found("lineage", name, Finding::Stale));
     }
     let forge = format!(
-        "INSERT INTO lineage SELECT 999, x'{0}', parent, stage, owner, opened_by, host, \
-         first_seen, last_seen, tag, opened_by_signing FROM lineage LIMIT 1",
+        "INSERT INTO lineage SELECT x'{0}', parent, stage, owner, opened_by, opened_by_signing, \
+         host, first_seen, last_seen, tag FROM lineage LIMIT 1",
         digest(99)
     );
     let seen = victim.tampered_by(&forge);
@@ -329,15 +330,15 @@ fn the_schema_is_the_one_that_migrations_make() {
     assert_eq!(schema(trigger), unexpected);
     let missing = found("schema", "lineage_issued", Finding::Missing);
     assert_eq!(schema("DROP INDEX lineage_issued"), missing);
-    let other = "DROP INDEX lineage_issued; CREATE INDEX lineage_issued ON lineage (id)";
+    let other = "DROP INDEX lineage_issued; CREATE INDEX lineage_issued ON lineage (stage)";
     let unexpected = found("schema", "lineage_issued", Finding::Unexpected);
     assert_eq!(schema(other), unexpected);
     let newer = victim.harmed(|connection| {
-        let sql = "UPDATE store SET schema_version = 4";
+        let sql = "UPDATE store SET schema_version = 5";
         connection.execute(sql, ()).unwrap();
     });
     assert!(
-        matches!(newer, OpenError::NewerSchema { found: 4, known: 3 }),
+        matches!(newer, OpenError::NewerSchema { found: 5, known: 4 }),
         "{newer}"
     );
 }
@@ -454,4 +455,66 @@ fn a_foreign_signer_may_not_speak_for_our_hosts() {
     };
     assert_eq!(refused(denied), ReleaseRefusal::SerialDenied);
     assert!(record(&store, foreign).is_ok());
+}
+
+/// What somebody else wrote while the service runs is not built upon, and holds up nothing else.
+#[test]
+fn a_running_store_commits_nothing_that_depends_on_a_changed_record() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("state");
+    let fixture = Fixture::new();
+    let store = fixture.create(&directory);
+    let connection = Connection::open(directory.join("state.db")).unwrap();
+    let tampered = |name: HostId| Tampered::new("host", name, Finding::Changed);
+    let sql = format!("UPDATE record SET tag = zeroblob(32) WHERE name = '{HOST}'");
+    connection.execute(&sql, ()).unwrap();
+    let to_other = |second, ingress, egress| Release {
+        recipient: crate::Recipient::Registered(OTHER_HOST),
+        ..fixture.release(second, ingress, egress)
+    };
+    // Both in one commit.
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let announced = store.announce();
+    for release in [fixture.release(1, 10, 11), to_other(1, 20, 21)] {
+        let sender = sender.clone();
+        let reply = move |result| sender.send(result).unwrap();
+        store.release(release, reply).unwrap();
+    }
+    drop(announced);
+    let changed = Failure::Store(tampered(HOST).into());
+    assert_eq!(receiver.recv().unwrap(), Err(changed.clone()));
+    assert!(receiver.recv().unwrap().is_ok());
+    let attested = Transaction::RecordAttestation(attestation(1, IdentityKind::Encryption));
+    let refused = store.transact(vec![attested], act(2));
+    assert_eq!(refused, Err(Failure::Store(tampered(HOST).into())));
+    assert!(record(&store, to_other(3, 21, 22)).is_ok());
+    // Without the row that holds the whole together nothing goes on.
+    let sql = "UPDATE store SET root = zeroblob(32)";
+    connection.execute(sql, ()).unwrap();
+    let changed = Failure::Store(Tampered::new("store", 1, Finding::Changed).into());
+    assert_eq!(record(&store, to_other(4, 22, 23)), Err(changed));
+}
+
+/// The indexes of the log have no tags: a record that one leads to is checked all the same.
+#[test]
+fn an_index_that_was_changed_shows_no_record_that_does_not_match() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("state");
+    let fixture = Fixture::new();
+    let store = fixture.create(&directory);
+    record(&store, fixture.release(1, 10, 11)).unwrap();
+    let wanted = AuditFilter {
+        protector: Some(digest(10)),
+        ..AuditFilter::default()
+    };
+    let found = |limit| store.audit(&wanted, limit).map(|found| found.len());
+    assert_eq!(found(9), Ok(1));
+    let connection = Connection::open(directory.join("state.db")).unwrap();
+    let sql = "INSERT OR IGNORE INTO audit_filter SELECT term, sequence - 1 FROM audit_filter";
+    connection.execute(sql, ()).unwrap();
+    assert_eq!(found(9), Ok(1));
+    let sql = "UPDATE audit SET record = replace(record, 'release', 'trace') WHERE sequence = 6";
+    connection.execute(sql, ()).unwrap();
+    let changed = StoreError::Tampered(Tampered::new("audit", 6, Finding::Changed));
+    assert_eq!(found(9), Err(changed));
 }

@@ -625,7 +625,13 @@ fn the_audit_log_is_filtered_and_paged() {
     let shown = store.audit_record(2).unwrap().unwrap();
     assert_eq!(shown.sequence, 2);
     let written: Vec<_> = shown.changes.iter().map(|change| change.kind).collect();
-    assert_eq!(written, [RecordKind::PrivateKey, RecordKind::Certificate]);
+    // The settings are the gate that every change by an administrator goes through.
+    let expected = [
+        RecordKind::PrivateKey,
+        RecordKind::Certificate,
+        RecordKind::Settings,
+    ];
+    assert_eq!(written, expected);
     assert_eq!(shown.entry.after.unwrap()["label"], "first");
     assert_eq!(store.audit_record(16).unwrap(), None);
     assert_eq!(store.audit_record(0).unwrap(), None);
@@ -756,15 +762,12 @@ fn a_full_disk_refuses_and_loses_nothing() {
     drop(fixture.create(&directory));
     let master_key = master_key();
     let place = Place::take_existing(&directory).unwrap();
+    let keys = Keys::derive(&master_key);
+    let engine = Sqlite::open(place, Durability::Full, MIGRATIONS, &master_key, &keys).unwrap();
+    engine.leave_room_for_pages(12);
     let opening = opening(&directory, &master_key);
-    let found = Found::look(place, opening, Durability::Full, MIGRATIONS).unwrap();
-    let connection = &found.writer.connection;
-    let pages = connection.query_row("PRAGMA page_count", (), |row| row.get::<_, u32>(0));
-    let limit = pages.unwrap() + 8;
-    connection
-        .pragma_update(None, "max_page_count", limit)
-        .unwrap();
-    let store = found.start().unwrap();
+    let store = Found::through(Box::new(engine), keys, opening).unwrap();
+    let store = store.start().unwrap();
     let release = |number| record(&store, fixture.release(1, number, number + 1));
     let mut recorded = (1..).map(release).take_while(Result::is_ok).count() as u64;
     assert!(recorded > 10, "{recorded}");

@@ -2,10 +2,12 @@
 
 use rusqlite::Connection;
 
-use crate::{Finding, OpenError, StoreError, Tampered};
+use super::migration;
+use crate::record::Keys;
+use crate::{Finding, OpenError, Tampered};
 
 /// What takes a database from each version to the next; a new one starts from version 0.
-pub(crate) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3];
+pub(crate) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4];
 
 const VERSION_1: &str = "
 CREATE TABLE store (
@@ -54,21 +56,64 @@ CREATE INDEX lineage_openers ON lineage (opened_by, opened_by_signing, last_seen
 /// Records of removed and of denied hosts, which a program of version 2 can't read. The tables are the same.
 const VERSION_3: &str = "";
 
-/// Runs the migrations that a database of `version` lacks.
-pub(crate) fn migrate(
+/// Nodes are named by digests, and audit records are found by what can be asked for. `migration`
+/// moves what is there, which takes new tags, and `VERSION_4_MOVED` follows.
+const VERSION_4: &str = "
+DROP INDEX lineage_issued;
+DROP INDEX lineage_ancestors;
+DROP INDEX lineage_openers;
+ALTER TABLE lineage RENAME TO lineage_of_version_3;
+CREATE TABLE lineage (
+    digest BLOB NOT NULL UNIQUE,
+    parent BLOB,
+    stage INTEGER NOT NULL,
+    owner BLOB NOT NULL,
+    opened_by BLOB,
+    opened_by_signing BLOB,
+    host TEXT NOT NULL,
+    first_seen INTEGER NOT NULL,
+    last_seen INTEGER NOT NULL,
+    tag BLOB NOT NULL
+) STRICT;
+CREATE INDEX lineage_issued ON lineage (parent) WHERE stage = 0;
+CREATE INDEX lineage_ancestors ON lineage (last_seen) WHERE stage = 2;
+CREATE INDEX lineage_openers ON lineage (opened_by, opened_by_signing, last_seen) WHERE stage = 1;
+CREATE TABLE audit_filter (
+    term INTEGER NOT NULL,
+    sequence INTEGER NOT NULL,
+    PRIMARY KEY (term, sequence)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE audit_day (
+    day INTEGER PRIMARY KEY,
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL
+) STRICT;
+";
+
+const VERSION_4_MOVED: &str = "DROP TABLE lineage_of_version_3;";
+
+/// Runs the migrations that a database of `version` lacks. What has tags of its own is moved where
+/// there are `keys`.
+pub(super) fn migrate(
     connection: &Connection,
     version: u32,
     migrations: &[&str],
-) -> Result<(), StoreError> {
-    let missing = migrations.iter().skip(version as usize);
-    for migration in missing {
-        connection.execute_batch(migration)?;
+    keys: Option<&Keys>,
+) -> Result<(), OpenError> {
+    for (number, sql) in (1..).zip(migrations).skip(version as usize) {
+        connection.execute_batch(sql)?;
+        if number == 4 {
+            if let Some(keys) = keys.filter(|_| version > 0) {
+                migration::to_version_4(connection, keys)?;
+            }
+            connection.execute_batch(VERSION_4_MOVED)?;
+        }
     }
     Ok(())
 }
 
 /// Whether there is any table; if so, ours must be among them.
-pub(crate) fn has_tables(connection: &Connection) -> Result<bool, StoreError> {
+pub(super) fn has_tables(connection: &Connection) -> Result<bool, OpenError> {
     let sql = "SELECT count(*), count(*) FILTER (WHERE name = 'store') FROM sqlite_schema";
     match connection.query_row(sql, (), |row| Ok((row.get(0)?, row.get(1)?)))? {
         (0_u32, _) => Ok(false),
@@ -79,9 +124,9 @@ pub(crate) fn has_tables(connection: &Connection) -> Result<bool, StoreError> {
 
 /// Refuses a schema other than the one that `migrations` make: a planted trigger or index could
 /// make the engine lie.
-pub(crate) fn check_schema(connection: &Connection, migrations: &[&str]) -> Result<(), OpenError> {
+pub(super) fn check(connection: &Connection, migrations: &[&str]) -> Result<(), OpenError> {
     let reference = Connection::open_in_memory()?;
-    migrate(&reference, 0, migrations)?;
+    migrate(&reference, 0, migrations, None)?;
     let (found, expected) = (objects(connection)?, objects(&reference)?);
     let tampered = |object: &Object, finding| Tampered::new("schema", &object.name, finding);
     if let Some(object) = found.iter().find(|object| !expected.contains(object)) {

@@ -1,0 +1,379 @@
+//! An engine that keeps the state in memory, for tests and models. Its clones are the engines of
+//! several writers over one state.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use hgs_pki::Time;
+
+use super::{
+    AuditRow, Batch, CommitError, Decide, Engine, Key, NewAuditRow, News, Part, Readers, RecordRow,
+    StoredRow, Version, View,
+};
+use crate::audit::{FilterTerm, day};
+use crate::lineage::{Stage, StoredNode};
+use crate::model::Digest;
+use crate::record::{Keys, Whole};
+use crate::usage::PairUsage;
+use crate::{OpenError, StoreError};
+
+#[derive(Clone)]
+pub(crate) struct Memory(Arc<Mutex<Shared>>);
+
+struct Shared {
+    kept: Kept,
+    news: Vec<News>,
+}
+
+#[derive(Clone)]
+struct Kept {
+    row: StoredRow,
+    records: BTreeMap<(String, String), RecordRow>,
+    /// With their places: the order in which they came.
+    nodes: BTreeMap<Digest, (i64, StoredNode)>,
+    next_place: i64,
+    audit: Vec<(AuditRow, NewAuditRow)>,
+    has_mark: bool,
+}
+
+impl Memory {
+    pub(crate) fn new(keys: &Keys) -> Self {
+        let kept = Kept {
+            row: StoredRow {
+                generation: 0,
+                audit_sequence: 0,
+                root: Whole::EMPTY.root(keys).to_vec(),
+            },
+            records: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            next_place: 0,
+            audit: Vec::new(),
+            has_mark: false,
+        };
+        let news = Vec::new();
+        Self(Arc::new(Mutex::new(Shared { kept, news })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.0.lock().unwrap()
+    }
+}
+
+impl Engine for Memory {
+    fn commit(&mut self, decide: Decide<'_>) -> Result<u64, CommitError> {
+        // Others may commit while this decides.
+        let seen = self.lock().kept.clone();
+        let batch = decide(&seen)?;
+        let mut shared = self.lock();
+        let first = shared.kept.write(&batch)?;
+        shared.news.iter().for_each(|news| news(&batch));
+        Ok(first)
+    }
+
+    fn commit_parts(&mut self, next: &mut dyn FnMut(&dyn View) -> Part) -> Result<(), CommitError> {
+        let mut kept = self.lock().kept.clone();
+        loop {
+            match next(&kept) {
+                Part::Write(batch) => drop(kept.write(&batch)?),
+                Part::Commit => break,
+                Part::Undo => return Ok(()),
+            }
+        }
+        self.lock().kept = kept;
+        Ok(())
+    }
+
+    fn listen(&mut self, news: News) {
+        self.lock().news.push(news);
+    }
+
+    fn readers(&self) -> Arc<dyn Readers> {
+        Arc::new(self.clone())
+    }
+
+    fn checkpoint(&mut self) -> Result<bool, StoreError> {
+        Ok(true)
+    }
+
+    fn set_has_mark(&mut self) -> Result<(), StoreError> {
+        self.lock().kept.has_mark = true;
+        Ok(())
+    }
+}
+
+impl Readers for Memory {
+    fn newest(&self) -> Result<Box<dyn View>, StoreError> {
+        Ok(Box::new(self.clone()))
+    }
+
+    fn snapshot(&self) -> Result<Box<dyn View>, StoreError> {
+        Ok(Box::new(self.lock().kept.clone()))
+    }
+}
+
+impl Kept {
+    /// Compares everything, and then writes everything.
+    fn write(&mut self, batch: &Batch) -> Result<u64, CommitError> {
+        if self.row.root != batch.row.expected_root {
+            return Err(CommitError::Conflict(Key::Row));
+        }
+        let mut expected = batch.expected.iter();
+        if let Some((key, _)) = expected.find(|(key, version)| self.version(key) != **version) {
+            return Err(CommitError::Conflict(*key));
+        }
+        let first = self.row.audit_sequence + 1;
+        for (key, put) in &batch.records {
+            let name = (key.kind().to_string(), key.to_string());
+            match put {
+                None => drop(self.records.remove(&name)),
+                Some(put) => {
+                    let row = RecordRow {
+                        kind: name.0.clone(),
+                        name: name.1.clone(),
+                        generation: put.generation,
+                        value: put.value.clone(),
+                        tag: put.tag.to_vec(),
+                    };
+                    self.records.insert(name, row);
+                }
+            }
+        }
+        for (digest, put) in &batch.lineage {
+            let Some((node, tag)) = put else {
+                self.nodes.remove(digest);
+                continue;
+            };
+            let known = self.nodes.get(digest).map(|(place, _)| *place);
+            let place = known.unwrap_or(self.next_place);
+            self.next_place = self.next_place.max(place + 1);
+            let (node, tag) = (node.clone(), *tag);
+            self.nodes
+                .insert(*digest, (place, StoredNode { node, tag }));
+        }
+        for (sequence, new) in (first..).zip(&batch.audit) {
+            let row = AuditRow {
+                sequence,
+                text: new.text.clone(),
+                tag: new.tag.to_vec(),
+            };
+            self.audit.push((row, new.clone()));
+        }
+        for (sequence, tag) in batch.rotation.iter().flat_map(|one| &one.audit_tags) {
+            let place = usize::try_from(*sequence).unwrap() - 1;
+            self.audit[place].0.tag = tag.to_vec();
+        }
+        self.row = StoredRow {
+            generation: batch.row.generation,
+            audit_sequence: self.audit.len() as u64,
+            root: batch.row.root.to_vec(),
+        };
+        Ok(first)
+    }
+
+    fn version(&self, key: &Key) -> Version {
+        match key {
+            Key::Row => None,
+            Key::Record(key) => {
+                let name = (key.kind().to_string(), key.to_string());
+                let row = self.records.get(&name)?;
+                row.tag[..].try_into().ok()
+            }
+            Key::Protector(digest) => self.nodes.get(digest).map(|(_, stored)| stored.tag),
+        }
+    }
+
+    fn nodes(&self) -> impl Iterator<Item = &StoredNode> {
+        self.nodes.values().map(|(_, stored)| stored)
+    }
+}
+
+impl View for Kept {
+    fn row(&self) -> Result<Option<StoredRow>, StoreError> {
+        Ok(Some(self.row.clone()))
+    }
+
+    fn records_after(
+        &self,
+        last: (&str, &str),
+        limit: usize,
+    ) -> Result<Vec<RecordRow>, StoreError> {
+        let last = (last.0.to_owned(), last.1.to_owned());
+        let later = self.records.iter().filter(|(name, _)| **name > last);
+        Ok(later.map(|(_, row)| row.clone()).take(limit).collect())
+    }
+
+    fn node(&self, digest: &Digest) -> Result<Option<StoredNode>, StoreError> {
+        Ok(self.nodes.get(digest).map(|(_, stored)| stored.clone()))
+    }
+
+    fn nodes_after(&self, place: i64, limit: usize) -> Result<(Vec<StoredNode>, i64), StoreError> {
+        let mut later: Vec<_> = self
+            .nodes
+            .values()
+            .filter(|(one, _)| *one > place)
+            .collect();
+        later.sort_by_key(|(place, _)| *place);
+        later.truncate(limit);
+        let last = later.last().map_or(place, |(place, _)| *place);
+        Ok((
+            later.into_iter().map(|(_, node)| node.clone()).collect(),
+            last,
+        ))
+    }
+
+    fn ancestors_before(&self, time: Time, limit: usize) -> Result<Vec<StoredNode>, StoreError> {
+        let is_old = |stored: &&StoredNode| {
+            stored.node.stage == Stage::Ancestor && stored.node.last_seen < time
+        };
+        let mut old: Vec<_> = self.nodes().filter(is_old).cloned().collect();
+        old.sort_by_key(|stored| stored.node.last_seen);
+        old.truncate(limit);
+        Ok(old)
+    }
+
+    fn issued_from(&self, parent: &Digest) -> Result<Vec<StoredNode>, StoreError> {
+        let is_child = |stored: &&StoredNode| {
+            stored.node.stage == Stage::Issued && stored.node.parent == Some(*parent)
+        };
+        Ok(self.nodes().filter(is_child).cloned().collect())
+    }
+
+    fn count_nodes(&self) -> Result<u64, StoreError> {
+        Ok(self.nodes.len() as u64)
+    }
+
+    fn usage(&self) -> Result<Vec<PairUsage>, StoreError> {
+        let mut pairs: BTreeMap<_, PairUsage> = BTreeMap::new();
+        let heads = self
+            .nodes()
+            .filter(|stored| stored.node.stage == Stage::Head);
+        for StoredNode { node, .. } in heads {
+            let Some(opener) = node.opened_by else {
+                continue;
+            };
+            let key = (opener.encryption, opener.signing);
+            let pair = pairs.entry(key).or_insert(PairUsage {
+                encryption: opener.encryption,
+                signing: opener.signing,
+                protectors: 0,
+                first: node.last_seen,
+                last: node.last_seen,
+            });
+            pair.protectors += 1;
+            pair.first = pair.first.min(node.last_seen);
+            pair.last = pair.last.max(node.last_seen);
+        }
+        Ok(pairs.into_values().collect())
+    }
+
+    fn audit_after(&self, sequence: u64, limit: usize) -> Result<Vec<AuditRow>, StoreError> {
+        let later = self.audit.iter().map(|(row, _)| row);
+        let later = later.filter(|row| row.sequence > sequence);
+        Ok(later.take(limit).cloned().collect())
+    }
+
+    fn audit_newest(
+        &self,
+        term: Option<FilterTerm>,
+        within: Range<u64>,
+        limit: usize,
+    ) -> Result<Vec<AuditRow>, StoreError> {
+        let wanted = self.audit.iter().rev().filter(|(row, new)| {
+            within.contains(&row.sequence) && term.is_none_or(|term| new.terms.contains(&term))
+        });
+        Ok(wanted.map(|(row, _)| row.clone()).take(limit).collect())
+    }
+
+    fn audit_within_days(
+        &self,
+        first: Option<i64>,
+        last: Option<i64>,
+    ) -> Result<Range<u64>, StoreError> {
+        let days = first.unwrap_or(i64::MIN)..=last.unwrap_or(i64::MAX);
+        let on_them = self
+            .audit
+            .iter()
+            .filter(|(_, new)| days.contains(&day(new.time)));
+        let mut numbers = on_them.map(|(row, _)| row.sequence);
+        let first = numbers.next();
+        let last = numbers.last().or(first);
+        Ok(first.unwrap_or(0)..last.map_or(0, |last| last + 1))
+    }
+
+    fn has_mark(&self) -> Result<bool, StoreError> {
+        Ok(self.has_mark)
+    }
+
+    fn check_structure(&self) -> Result<(), OpenError> {
+        Ok(())
+    }
+}
+
+/// The newest of what is kept.
+impl View for Memory {
+    fn row(&self) -> Result<Option<StoredRow>, StoreError> {
+        self.lock().kept.row()
+    }
+
+    fn records_after(
+        &self,
+        last: (&str, &str),
+        limit: usize,
+    ) -> Result<Vec<RecordRow>, StoreError> {
+        self.lock().kept.records_after(last, limit)
+    }
+
+    fn node(&self, digest: &Digest) -> Result<Option<StoredNode>, StoreError> {
+        self.lock().kept.node(digest)
+    }
+
+    fn nodes_after(&self, place: i64, limit: usize) -> Result<(Vec<StoredNode>, i64), StoreError> {
+        self.lock().kept.nodes_after(place, limit)
+    }
+
+    fn ancestors_before(&self, time: Time, limit: usize) -> Result<Vec<StoredNode>, StoreError> {
+        self.lock().kept.ancestors_before(time, limit)
+    }
+
+    fn issued_from(&self, parent: &Digest) -> Result<Vec<StoredNode>, StoreError> {
+        self.lock().kept.issued_from(parent)
+    }
+
+    fn count_nodes(&self) -> Result<u64, StoreError> {
+        self.lock().kept.count_nodes()
+    }
+
+    fn usage(&self) -> Result<Vec<PairUsage>, StoreError> {
+        self.lock().kept.usage()
+    }
+
+    fn audit_after(&self, sequence: u64, limit: usize) -> Result<Vec<AuditRow>, StoreError> {
+        self.lock().kept.audit_after(sequence, limit)
+    }
+
+    fn audit_newest(
+        &self,
+        term: Option<FilterTerm>,
+        within: Range<u64>,
+        limit: usize,
+    ) -> Result<Vec<AuditRow>, StoreError> {
+        self.lock().kept.audit_newest(term, within, limit)
+    }
+
+    fn audit_within_days(
+        &self,
+        first: Option<i64>,
+        last: Option<i64>,
+    ) -> Result<Range<u64>, StoreError> {
+        self.lock().kept.audit_within_days(first, last)
+    }
+
+    fn has_mark(&self) -> Result<bool, StoreError> {
+        self.lock().kept.has_mark()
+    }
+
+    fn check_structure(&self) -> Result<(), OpenError> {
+        Ok(())
+    }
+}

@@ -1,0 +1,323 @@
+//! Decides what a commit does: many jobs, one after another, from the state in memory and what a
+//! view shows of the lineage tree. Nothing is written here; what comes out is a [`Batch`].
+
+use std::collections::BTreeSet;
+
+use hgs_crypto::Random;
+use hgs_pki::Time;
+
+use crate::audit::{self, AuditEntry, AuditRecord, Outcome, RecordChange};
+use crate::change::{Change, Record, RecordKey};
+use crate::engine::{Batch, Key, PutRecord, View};
+use crate::lineage::{Standing, Tree};
+use crate::record::{Keys, Whole};
+use crate::release::{Recipient, Recorded, Release, ReleaseRefusal};
+use crate::transaction::{Act, Plan, Planner, Refusal, Transaction};
+use crate::writer::{Committed, Failure};
+use crate::{State, StoreError};
+
+/// What a commit is decided from, besides the state.
+pub(crate) struct Basis<'a> {
+    pub(crate) view: &'a dyn View,
+    pub(crate) keys: &'a Keys,
+    /// What this node of the service is called in audit records.
+    pub(crate) node: &'a str,
+    pub(crate) random: &'a mut dyn Random,
+    /// What somebody else changed behind the engine's back: jobs that depend on it fail.
+    pub(crate) spoilt: &'a BTreeSet<Key>,
+}
+
+/// A commit that is being decided: the state as it will be, and the batch so far.
+pub(crate) struct BatchPlanner<'a> {
+    pub(crate) basis: Basis<'a>,
+    pub(crate) state: State,
+    pub(crate) tree: Tree<'a>,
+    whole: Whole,
+    batch: Batch,
+    releases: usize,
+    last_release: Option<Time>,
+}
+
+impl<'a> BatchPlanner<'a> {
+    /// Begins with the state that is there, and the whole that it belongs to.
+    pub(crate) fn new(basis: Basis<'a>, state: State, whole: Whole) -> Self {
+        let root = whole.root(basis.keys);
+        Self {
+            tree: Tree::new(basis.view, basis.keys, basis.spoilt),
+            basis,
+            state,
+            whole,
+            batch: Batch::of(&whole, root),
+            releases: 0,
+            last_release: None,
+        }
+    }
+
+    /// The batch that does all that was decided.
+    pub(crate) fn finish(mut self) -> Result<Batch, StoreError> {
+        if let Some(now) = self.last_release {
+            // Every release adds at most two nodes, so forgetting two for each keeps pace.
+            self.tree.prune(now, 2 * self.releases)?;
+        }
+        self.tree.finish(&mut self.batch);
+        self.batch.row.generation = self.state.generation();
+        self.batch.row.root = self.whole.after(&self.batch).root(self.basis.keys);
+        Ok(self.batch)
+    }
+
+    /// Decides all of `transactions`, each with its audit record, or none. Numbers of audit records
+    /// are counted from the first of the batch here and in all that follows.
+    pub(crate) fn transact(
+        &mut self,
+        transactions: &[Transaction],
+        act: &Act,
+    ) -> Result<Result<Committed, Failure<Refusal>>, StoreError> {
+        // A single transaction is planned whole before it writes anything, and needs no way back.
+        let may_need_undoing = transactions.len() > 1 || !self.basis.spoilt.is_empty();
+        let before = may_need_undoing.then(|| (self.state.clone(), self.batch.clone()));
+        let mut sequence = 0;
+        for transaction in transactions {
+            match self.transaction(transaction, act)? {
+                Ok(record) => sequence = record,
+                Err(failure) => {
+                    // What it is about may have come with the ones before it.
+                    let mut entry = self.entry(transaction, act, Outcome::Refused);
+                    if let Some(before) = before {
+                        (self.state, self.batch) = before;
+                    }
+                    if let Failure::Refused(refusal) = &failure {
+                        entry.reason = Some(refusal.to_string());
+                        self.note(entry, Vec::new())?;
+                    }
+                    return Ok(Err(failure));
+                }
+            }
+        }
+        Ok(Ok(Committed {
+            generation: self.state.generation(),
+            sequence,
+        }))
+    }
+
+    fn transaction(
+        &mut self,
+        transaction: &Transaction,
+        act: &Act,
+    ) -> Result<Result<u64, Failure<Refusal>>, StoreError> {
+        let generation = self.state.generation() + 1;
+        let needed_by = self.needed_by(transaction)?;
+        let planned = Planner {
+            state: &self.state,
+            act,
+            generation,
+            needed_by,
+            sealer: &self.basis.keys.private_keys,
+            random: &mut *self.basis.random,
+        }
+        .plan(transaction);
+        let mut plan = match planned {
+            Ok(plan) => plan,
+            Err(refusal) => return Ok(Err(Failure::Refused(refusal))),
+        };
+        if transaction.is_administrative() {
+            plan.changes.extend(self.gate(&plan));
+        }
+        let entry = AuditEntry {
+            before: plan.before,
+            after: plan.after,
+            ..self.entry(transaction, act, Outcome::Done)
+        };
+        if let Err(tampered) = self.expect(RecordKey::Settings) {
+            return Ok(Err(tampered.into()));
+        }
+        self.state.set_generation(generation);
+        let changes = plan.changes.iter().map(RecordChange::of).collect();
+        for change in plan.changes {
+            if let Err(tampered) = self.expect(change.key()) {
+                return Ok(Err(tampered.into()));
+            }
+            self.write(change)?;
+        }
+        self.note(entry, changes).map(Ok)
+    }
+
+    /// The record of settings is the gate: releases and attestations depend on it, and whatever an
+    /// administrator does writes it again. So none that was decided before is committed after.
+    fn gate(&self, plan: &Plan) -> Option<Change> {
+        let is_written = |change: &Change| change.key() == RecordKey::Settings;
+        if plan.changes.iter().any(is_written) {
+            return None;
+        }
+        let settings = self.state.known_settings()?;
+        Some(Change::Put(Record::Settings(settings.clone())))
+    }
+
+    /// Puts or removes one record.
+    pub(crate) fn write(&mut self, change: Change) -> Result<(), StoreError> {
+        let (key, keys) = (change.key(), self.basis.keys);
+        let before = self.state.version(&key);
+        self.expect(key)?;
+        let difference = &mut self.batch.records_difference;
+        before
+            .iter()
+            .for_each(|tag| difference.subtract(&keys.term(tag)));
+        let put = match change {
+            Change::Put(record) => {
+                let value = record.to_text().map_err(|error| StoreError::Unavailable {
+                    reason: error.to_string(),
+                })?;
+                let generation = self.state.generation();
+                let tag = keys.tag(key.kind(), &key.to_string(), generation, &value);
+                difference.add(&keys.term(&tag));
+                self.state.put(record.clone(), generation, tag);
+                Some(PutRecord {
+                    record,
+                    generation,
+                    value,
+                    tag,
+                })
+            }
+            Change::Remove(key) => {
+                self.state.remove(&key);
+                None
+            }
+        };
+        self.batch.records.insert(key, put);
+        Ok(())
+    }
+
+    /// Makes the commit depend on a record as it is.
+    fn expect(&mut self, key: RecordKey) -> Result<(), StoreError> {
+        let name = Key::Record(key);
+        if self.basis.spoilt.contains(&name) {
+            return Err(name.tampered().into());
+        }
+        let version = self.state.version(&key);
+        self.batch.expected.entry(name).or_insert(version);
+        Ok(())
+    }
+
+    /// Asked only where it matters: it takes a look at the whole tree.
+    fn needed_by(&self, transaction: &Transaction) -> Result<u64, StoreError> {
+        let Transaction::RemoveCertificate {
+            thumbprint,
+            even_if_needed: false,
+        } = transaction
+        else {
+            return Ok(0);
+        };
+        let Some(record) = self.state.certificate(thumbprint) else {
+            return Ok(0);
+        };
+        let pairs = self.basis.view.usage()?;
+        let needing = pairs.iter().filter(|pair| pair.needs(&self.state, record));
+        Ok(needing.map(|pair| pair.protectors).sum())
+    }
+
+    fn entry(&self, transaction: &Transaction, act: &Act, outcome: Outcome) -> AuditEntry {
+        let entry = AuditEntry::new(act.time, act.actor.clone(), transaction.action(), outcome);
+        let entry = AuditEntry {
+            lineage: transaction.lineage(&self.state),
+            ..entry
+        };
+        let mut entry = match transaction.host(&self.state) {
+            Some((id, name)) => entry.about_host(id, name),
+            None => entry,
+        };
+        if let Transaction::RecordAttestation(attestation) = transaction {
+            entry.serial = Some(attestation.serial.clone());
+            entry.policy = Some(attestation.policy);
+        }
+        entry
+    }
+
+    /// Decides whether a release may be recorded, and records it or its refusal.
+    pub(crate) fn release(
+        &mut self,
+        release: &Release,
+    ) -> Result<Result<Recorded, Failure<ReleaseRefusal>>, StoreError> {
+        // One spoilt record must not keep the other releases from being recorded.
+        let standing = match self.depend_on_what_decides(release) {
+            Err(StoreError::Tampered(tampered)) => {
+                return Ok(Err(Failure::Store(tampered.into())));
+            }
+            other => other?,
+        };
+        if let Err(refusal) = self.check(release, standing)? {
+            let mut entry = release.entry(&self.state, Outcome::Refused);
+            entry.standing = Some(standing);
+            entry.reason = Some(refusal.to_string());
+            self.note(entry, Vec::new())?;
+            return Ok(Err(Failure::Refused(refusal)));
+        }
+        let mut entry = release.entry(&self.state, Outcome::Done);
+        entry.standing = Some(standing);
+        let sequence = self.note(entry, Vec::new())?;
+        self.tree.step(&release.step(&release.host()))?;
+        self.releases += 1;
+        self.last_release = Some(release.time);
+        Ok(Ok(Recorded {
+            sequence,
+            standing,
+            egress: release.egress,
+        }))
+    }
+
+    fn depend_on_what_decides(&mut self, release: &Release) -> Result<Standing, StoreError> {
+        self.expect(RecordKey::Settings)?;
+        if let Recipient::Registered(host) = &release.recipient {
+            self.expect(RecordKey::Host(*host))?;
+        }
+        self.tree.get(&release.egress)?;
+        self.tree.locate(&release.ingress)
+    }
+
+    fn check(
+        &mut self,
+        release: &Release,
+        standing: Standing,
+    ) -> Result<Result<(), ReleaseRefusal>, StoreError> {
+        if let Err(refusal) = release.check(&self.state) {
+            return Ok(Err(refusal));
+        }
+        let refused = self.state.settings().refuse_superseded_protectors;
+        if refused && standing == Standing::Ancestor {
+            return Ok(Err(ReleaseRefusal::ProtectorSuperseded));
+        }
+        if release.egress == release.ingress || self.tree.get(&release.egress)?.is_some() {
+            return Ok(Err(ReleaseRefusal::EgressKnown));
+        }
+        Ok(Ok(()))
+    }
+
+    /// Appends to the audit log; the number of the record is returned.
+    pub(crate) fn note(
+        &mut self,
+        entry: AuditEntry,
+        changes: Vec<RecordChange>,
+    ) -> Result<u64, StoreError> {
+        let record = AuditRecord {
+            sequence: 0,
+            node: self.basis.node.to_owned(),
+            generation: self.state.generation(),
+            entry: entry.bounded(),
+            changes,
+        };
+        let (row, head) = audit::append(&self.basis.keys.audit, &self.batch.row.audit, &record)?;
+        let sequence = self.batch.audit.len() as u64;
+        self.batch.audit.push(row);
+        self.batch.row.audit = head;
+        Ok(sequence)
+    }
+}
+
+impl RecordChange {
+    pub(crate) fn of(change: &Change) -> Self {
+        let key = change.key();
+        Self {
+            kind: key.kind(),
+            name: key.to_string(),
+            removed: matches!(change, Change::Remove(_)),
+        }
+    }
+}
