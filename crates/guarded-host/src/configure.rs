@@ -1,9 +1,12 @@
 //! `guarded-host configure`: Set-HgsClientConfiguration.
 
-use std::path::{PathBuf, absolute};
+use std::path::{Path, PathBuf, absolute};
 
+use hgs_client::Error;
 use hgs_client::configuration::{Configuration, Endpoints, Services};
+use hgs_client::host_key::{HostKeyError, HostKeySize, PublicForm};
 use hgs_client::url::Url;
+use hgs_files::Readers;
 use hgs_terminal::{AtFault, Exit, Failure, Terminal};
 
 use crate::failure::failure;
@@ -16,15 +19,22 @@ use crate::status;
 /// Each call replaces the whole configuration: a fallback that is not named is gone.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
+  guarded-host configure --url https://hgs.example --ca tls.pem --host-key host1.pem
   guarded-host configure --attestation-url https://hgs.example/Attestation \\
                          --key-protection-url https://hgs.example/KeyProtection
   guarded-host configure --local")]
 pub(crate) struct Arguments {
+    /// What the URLs of both services begin with, such as https://hgs.example
+    #[arg(long, value_name = "URL", conflicts_with_all = ["attestation_url", "local"])]
+    url: Option<String>,
+    /// Write the public half of the host key to this file, for `hgs host add`; a key is made if there is none
+    #[arg(long, value_name = "FILE", conflicts_with = "local")]
+    host_key: Option<PathBuf>,
     /// URL of the attestation service
     #[arg(
         long,
         value_name = "URL",
-        required_unless_present = "local",
+        required_unless_present_any = ["local", "url"],
         requires = "key_protection_url"
     )]
     attestation_url: Option<Url>,
@@ -43,7 +53,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "URL", requires = "fallback_attestation_url")]
     fallback_key_protection_url: Option<Url>,
     /// PEM file with the only certification authorities to trust for https [default: the system's]
-    #[arg(long, value_name = "FILE", requires = "attestation_url")]
+    #[arg(long, value_name = "FILE", conflicts_with = "local")]
     ca: Option<PathBuf>,
     /// Be guarded by no service
     #[arg(
@@ -61,16 +71,22 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     pub(crate) fn run(self, place: &Place, terminal: &Terminal) -> Result<Exit, Failure> {
+        let host_key = self.host_key.clone();
         let configuration = self.configuration()?;
         configuration.check().map_err(failure)?;
         configuration
             .store(&place.folders()?.configuration)
             .map_err(failure)?;
+        if let Some(file) = host_key {
+            write_host_key(place, &file)?;
+        }
         status::run(place, terminal)
     }
 
     fn configuration(self) -> Result<Configuration, Failure> {
-        let Some(primary) = pair(self.attestation_url, self.key_protection_url) else {
+        let below = self.url.as_deref().map(Endpoints::below).transpose();
+        let below = below.map_err(|error| Failure::usage(error.to_string()))?;
+        let Some(primary) = below.or(pair(self.attestation_url, self.key_protection_url)) else {
             return Ok(Configuration::Local);
         };
         let fallback = pair(
@@ -85,6 +101,22 @@ impl Arguments {
                 .map_err(|error| Failure::of(&error).at_fault(AtFault::Operator))?,
         }))
     }
+}
+
+/// Writes the public half of the host key, which is made if there is none.
+fn write_host_key(place: &Place, file: &Path) -> Result<(), Failure> {
+    let host = place.host()?;
+    let key = match host.host_key() {
+        Err(Error::HostKey(HostKeyError::Missing)) => host.create_host_key(HostKeySize::default()),
+        found => found,
+    };
+    let key = key.map_err(failure)?;
+    let machine = rustix::system::uname();
+    let name = machine.nodename().to_string_lossy();
+    let form = PublicForm::SubjectPublicKeyInfo;
+    let pem = key.export(form, &name, host.now()).map_err(failure)?;
+    hgs_files::replace(file, pem.as_bytes(), Readers::Everybody)?;
+    Ok(())
 }
 
 /// The grammar has seen to it that there are both or neither.

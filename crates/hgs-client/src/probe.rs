@@ -101,13 +101,21 @@ impl Probe {
         Ok(thumbprints.collect())
     }
 
+    /// The metadata of the service at `key_protection` as it came, of which nothing is checked.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub async fn metadata_document(&self, key_protection: &Url) -> Found<Vec<u8>> {
+        let octets = key_protection::metadata(&self.client, key_protection).await;
+        octets.map_err(|cause| problem(&cause))
+    }
+
     /// The metadata of the service at `key_protection`, if its signatures hold.
     ///
     /// # Errors
     /// Why there is none that holds.
     pub async fn metadata(&self, key_protection: &Url) -> Found<Metadata> {
-        let octets = key_protection::metadata(&self.client, key_protection).await;
-        let octets = octets.map_err(|cause| problem(&cause))?;
+        let octets = self.metadata_document(key_protection).await?;
         let (certificates, signatures) = (CertificateCache::new(8), SignatureCache::new(8));
         let metadata = Metadata::read(&octets, &certificates, &signatures);
         metadata.map_err(|error| Problem::of(&error))

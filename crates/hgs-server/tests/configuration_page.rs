@@ -99,3 +99,52 @@ fn every_variable_on_the_page_replaces_the_path_of_its_key() {
         );
     }
 }
+
+/// `packaging/openhgs.toml` has every key of the page, commented, and each of them can be used as it stands.
+#[test]
+fn the_sample_configuration_has_every_key() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/openhgs.toml");
+    let sample = fs::read_to_string(path).unwrap();
+    assert!(
+        sample
+            .lines()
+            .all(|line| line.is_empty() || line.starts_with('#')),
+        "a key is not commented"
+    );
+    let uncommented: String = sample
+        .lines()
+        .filter_map(|line| line.strip_prefix('#'))
+        .filter(|line| !line.starts_with(' '))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let layout = hgs_server::config::Layout::system();
+    Config::parse(&uncommented, Path::new("openhgs.toml"), layout).unwrap();
+    let table: toml::Table = uncommented.parse().unwrap();
+    let mut found = Vec::new();
+    keys_of(&toml::Value::Table(table), "", &mut found);
+    let page = page();
+    for key in on_the_page(&page).keys() {
+        let key = key.trim_start_matches('[').replace("module].", "module.");
+        assert!(
+            key == "pkcs11.module" || found.contains(&key),
+            "packaging/openhgs.toml lacks {key}"
+        );
+    }
+}
+
+fn keys_of(value: &toml::Value, name: &str, found: &mut Vec<String>) {
+    match value {
+        toml::Value::Table(table) => {
+            for (key, value) in table {
+                let dot = if name.is_empty() { "" } else { "." };
+                keys_of(value, &format!("{name}{dot}{key}"), found);
+            }
+        }
+        toml::Value::Array(all) if name == "pkcs11.module" => {
+            for one in all {
+                keys_of(one, name, found);
+            }
+        }
+        _ => found.push(name.to_owned()),
+    }
+}

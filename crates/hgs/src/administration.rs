@@ -41,7 +41,7 @@ impl ServerOption {
     pub(crate) fn client(self) -> Result<Client, Failure> {
         match self.socket {
             Some(socket) => Ok(Client::new(socket)),
-            None => Ok(Client::new(self.config.load()?.admin_socket())),
+            None => Ok(Client::new(self.config.load_of_server()?.admin_socket())),
         }
     }
 

@@ -15,9 +15,10 @@ use std::path::PathBuf;
 use clap::Subcommand;
 use hgs_terminal::{AtFault, Exit, Failure, Terminal};
 
-pub(crate) use generate::generate;
+pub(crate) use generate::{generate, self_signed};
 pub(crate) use home::{Home, LocalGuardian, TrustedBy};
 pub(crate) use name::GuardianName;
+pub(crate) use new::make;
 pub(crate) use show::CertificateView;
 
 /// The verbs of `hgs guardian`.

@@ -1,5 +1,7 @@
 //! `hgs init`.
 
+mod tls;
+
 use std::fmt;
 
 use hgs_server::{
@@ -15,6 +17,8 @@ use crate::clock::now;
 use crate::failures::{IntoFailure, OrFail as _};
 use crate::guardian::CertificateView;
 use crate::server::ConfigOption;
+
+use tls::TrialCertificate;
 
 /// Make a guardian on this machine: its state, master key, certificates and attestation signer
 #[derive(Debug, clap::Args)]
@@ -34,6 +38,13 @@ pub(crate) struct Arguments {
     bits: Bits,
     #[command(flatten)]
     given: GivenPair,
+    /// Make a self-signed certificate for HTTPS too, for a first trial: `tls.pem` in the state folder, which is used
+    /// where the configuration names none
+    #[arg(long)]
+    tls: bool,
+    /// DNS name or IP address under which hosts reach the guardian; may be given several times [default: its name]
+    #[arg(long, value_name = "HOST", requires = "tls")]
+    tls_name: Vec<String>,
     #[command(flatten)]
     config: ConfigOption,
 }
@@ -45,6 +56,19 @@ impl Arguments {
             Some((signing, encryption)) => (source(signing)?, source(encryption)?),
             None => (CertificateSource::Generate, CertificateSource::Generate),
         };
+        let name = self
+            .name
+            .clone()
+            .unwrap_or_else(|| config.server.name.clone());
+        let names = match self.tls_name.is_empty() {
+            true => vec![name],
+            false => self.tls_name,
+        };
+        // Before anything is made.
+        let tls = self
+            .tls
+            .then(|| TrialCertificate::make(&names))
+            .transpose()?;
         let options = InitOptions {
             name: self.name,
             signing,
@@ -53,7 +77,11 @@ impl Arguments {
             ..InitOptions::default()
         };
         let made = Guardian::initialise(&config, options, now()).or_fail()?;
-        terminal.report(&Made::new(&made))?;
+        let tls = tls.map(|tls| tls.keep(&made.state_folder)).transpose()?;
+        terminal.report(&Made {
+            tls_certificate: tls.map(|path| path.display().to_string()),
+            ..Made::new(&made)
+        })?;
         Ok(Exit::Done)
     }
 }
@@ -106,6 +134,8 @@ struct Made {
     signing: CertificateView,
     encryption: CertificateView,
     communications: CertificateView,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_certificate: Option<String>,
 }
 
 impl Made {
@@ -117,6 +147,7 @@ impl Made {
             signing: CertificateView::new(&made.signing),
             encryption: CertificateView::new(&made.encryption),
             communications: CertificateView::new(&made.communications),
+            tls_certificate: None,
         }
     }
 }
@@ -144,6 +175,12 @@ impl fmt::Display for Made {
             "\nOwners who import its metadata need to know the SHA-256 thumbprint of its signing certificate:\n  {}",
             signing.thumbprint
         )?;
+        if let Some(certificate) = &self.tls_certificate {
+            writeln!(
+                formatter,
+                "\nHosts that reach it by HTTPS trust {certificate}: `guarded-host configure --ca FILE`."
+            )?;
+        }
         writeln!(
             formatter,
             "\nNext: `hgs serve`, then `hgs host add NAME --host-key FILE`."

@@ -56,6 +56,11 @@ impl ConfigOption {
         Config::load(self.config.as_deref(), &Environment::of_process())
     }
 
+    /// The configuration of the server that is asked.
+    pub(crate) fn load_of_server(&self) -> Result<Config, Failure> {
+        Config::load_of_server(self.config.as_deref(), &Environment::of_process()).or_fail()
+    }
+
     pub(crate) fn load(&self) -> Result<Config, Failure> {
         self.read().or_fail()
     }

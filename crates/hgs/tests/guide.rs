@@ -13,6 +13,8 @@ use common::served::{Served, configure};
 
 const GUIDE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/guide.md");
 
+const INSTALLATION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/installation.md");
+
 const CERTIFICATES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/certificates.md");
 
 /// The commands of a page, one a line.
@@ -180,6 +182,52 @@ fn every_command_about_certificates_works_as_it_is_written() {
     for line in &commands {
         reader.follow(line);
     }
+    let (status, log) = reader.served.take().unwrap().stop();
+    assert_eq!(status, Some(0), "{log}");
+}
+
+/// `docs/installation.md` promises a first key over HTTPS in seven commands from installed programs.
+#[test]
+fn the_first_key_is_released_over_https_in_seven_commands() {
+    if !folder_of_programs().join("guarded-host").is_file() {
+        hgs_testkit::left_out(
+            "the first key over HTTPS (build the program guarded-host, or test the workspace)",
+        );
+        return;
+    }
+    let page = fs::read_to_string(INSTALLATION).unwrap();
+    let (_, section) = page
+        .split_once("\n## The first key, in seven commands\n")
+        .unwrap();
+    let block = section.split("```").nth(1).unwrap();
+    let commands: Vec<&str> = block.strip_prefix("sh\n").unwrap().lines().collect();
+    assert_eq!(commands.len(), 7, "{commands:?}");
+    let mut reader = Reader::new();
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let configuration = fs::read_to_string(reader.home.file("hgs.toml")).unwrap();
+    let https = format!("[listen.https]\naddress = \"127.0.0.1:{port}\"\n");
+    reader.home.write("hgs.toml", configuration + &https);
+    for command in commands {
+        let command = command
+            .replace(
+                "https://guardian.example",
+                &format!("https://127.0.0.1:{port}"),
+            )
+            .replace("guardian.example", "127.0.0.1");
+        reader.follow(&command);
+        if command.starts_with("hgs init") {
+            fs::copy(
+                reader.home.file("guardian/tls.pem"),
+                reader.home.file("tls.pem"),
+            )
+            .unwrap();
+        }
+    }
+    reader.follow("hgs audit list --action release --host host1");
     let (status, log) = reader.served.take().unwrap().stop();
     assert_eq!(status, Some(0), "{log}");
 }

@@ -75,7 +75,7 @@ fn a_copy_of_the_database_alone_is_no_state() {
         .saying("nothing shows that the state in")
         .saying("hgs state accept");
     // Only a person who says so goes on with it.
-    site.home.hgs("state accept --config copy.toml").ended(1);
+    site.home.hgs("state accept --config copy.toml").ended(2);
     serve().ended(1);
     site.home
         .hgs("state accept --config copy.toml --yes")

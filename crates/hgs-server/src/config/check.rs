@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 use std::path::Path;
 
 use hgs_pki::TlsCertificate;
@@ -179,6 +179,7 @@ impl Config {
                 "set listen.admin.socket to a shorter path",
             );
         }
+        self.check_way_to_the_socket(findings);
         for (check, group) in [
             ("listen.admin.group", &admin.group),
             (
@@ -201,6 +202,30 @@ impl Config {
                     "see that the user database of this machine answers: getent group",
                 ),
             }
+        }
+    }
+
+    /// Whoever is in the socket's group must be able to enter its folder.
+    fn check_way_to_the_socket(&self, findings: &mut Findings) {
+        let socket = self.admin_socket();
+        let (Some(group), Some(folder)) = (&self.listen.admin.group, socket.parent()) else {
+            return;
+        };
+        let (Ok(Some(group_id)), Ok(meta)) = (roles::group_id(group), fs::metadata(folder)) else {
+            return;
+        };
+        let is_open = match meta.gid() == group_id {
+            true => meta.mode() & 0o010 != 0,
+            false => meta.mode() & 0o001 != 0,
+        };
+        if !is_open {
+            let folder = folder.display();
+            findings.error(
+                "listen.admin.socket",
+                format!("group `{group}` may connect to the admin socket and can't enter its folder {folder}"),
+                "set RuntimeDirectoryMode=0755 in the systemd unit, or name a socket in a folder that the group can enter: \
+                 listen.admin.socket",
+            );
         }
     }
 
@@ -301,7 +326,7 @@ impl Config {
 
 /// What helps against a TLS certificate of an authority.
 pub(crate) const TLS_AUTHORITY_REMEDY: &str = "have a certificate issued that is none of an authority; with `openssl req -x509`, add \
-     `-addext basicConstraints=critical,CA:FALSE`";
+     `-addext basicConstraints=critical,CA:FALSE`; for a trial, `hgs init --tls` makes one";
 
 #[derive(Debug, Default)]
 struct Findings(Vec<Finding>);

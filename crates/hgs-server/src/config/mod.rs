@@ -32,6 +32,11 @@ pub use public_url::{PublicUrl, PublicUrlError};
 pub use quantity::parse_period;
 pub use sections::{Ancestors, Attestation, KeyProtection, Log, LogFormat, Server};
 
+/// In the state folder: the certificate for HTTPS that `hgs init --tls` makes.
+pub const OWN_TLS_CERTIFICATE: &str = "tls.pem";
+/// In the state folder: its private key.
+pub const OWN_TLS_KEY: &str = "tls.key";
+
 /// Everything that can be configured.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -82,7 +87,43 @@ impl Config {
     /// # Errors
     /// When a named file is absent, and when a file can't be read or is not a configuration.
     pub fn load(named: Option<&Path>, environment: &Environment) -> Result<Self, ConfigError> {
+        Self::load_by(Layout::detect(environment), named, environment)
+    }
+
+    /// As [`Self::load`], for those who ask a running server: where this user has no configuration of their own, the
+    /// server of the machine is meant.
+    ///
+    /// # Errors
+    /// As for [`Self::load`].
+    pub fn load_of_server(
+        named: Option<&Path>,
+        environment: &Environment,
+    ) -> Result<Self, ConfigError> {
         let layout = Layout::detect(environment);
+        let own = Self::load_by(layout.clone(), named, environment)?;
+        let is_named = named.is_some()
+            || environment.path("HGS_CONFIG").is_some()
+            || environment.path("HGS_SOCKET").is_some();
+        if is_named || layout.configuration_file().exists() || own.admin_socket().exists() {
+            return Ok(own);
+        }
+        let of_machine = match Self::load_by(Layout::system(), None, environment) {
+            Err(ConfigError::Unreadable { .. }) => Self::with_layout(Layout::system()),
+            read => read?,
+        };
+        // The socket itself can't be seen by those who can't enter its folder, and they are told so.
+        let socket = of_machine.admin_socket();
+        match socket.parent().is_some_and(Path::exists) {
+            true => Ok(of_machine),
+            false => Ok(own),
+        }
+    }
+
+    fn load_by(
+        layout: Layout,
+        named: Option<&Path>,
+        environment: &Environment,
+    ) -> Result<Self, ConfigError> {
         let named = named
             .map(Path::to_path_buf)
             .or_else(|| environment.path("HGS_CONFIG"));
@@ -97,7 +138,23 @@ impl Config {
         };
         let mut config = Self::parse(&text, &file, layout)?;
         config.apply(environment);
+        config.use_own_certificate(&text);
         Ok(config)
+    }
+
+    /// Where the configuration names no certificate for HTTPS, the one that `hgs init --tls` made is used.
+    fn use_own_certificate(&mut self, text: &str) {
+        let certificate = self.state_folder().join(OWN_TLS_CERTIFICATE);
+        if self.listen.https.certificate.is_some() || !certificate.exists() {
+            return;
+        }
+        let key = self.state_folder().join(OWN_TLS_KEY);
+        let table: toml::Table = text.parse().unwrap_or_default();
+        let section = table.get("listen").and_then(|listen| listen.get("https"));
+        let https = &mut self.listen.https;
+        https.certificate = Some(certificate);
+        https.key.get_or_insert(key);
+        https.enabled |= section.is_none_or(|section| section.get("enabled").is_none());
     }
 
     /// The file that [`Self::load`] reads; it may be absent where nobody named it.
@@ -333,6 +390,29 @@ mod tests {
 
         let named = Environment::from_iter([("HGS_CONFIG", &absent)]);
         assert!(Config::load(None, &named).is_err());
+    }
+
+    #[test]
+    fn the_certificate_in_the_state_folder_is_used_where_none_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let load = |text: &str| {
+            let file = folder.path().join("openhgs.toml");
+            let state = folder.path().display();
+            fs::write(&file, format!("[server]\nstate = \"{state}\"\n{text}")).unwrap();
+            let config = Config::load(Some(&file), &Environment::default()).unwrap();
+            (config.listen.https.enabled, config.listen.https.certificate)
+        };
+        let own = Some(folder.path().join("tls.pem"));
+        assert_eq!(load(""), (false, None));
+        fs::write(folder.path().join("tls.pem"), "").unwrap();
+        assert_eq!(load(""), (true, own.clone()));
+        assert_eq!(
+            load("[listen.https]\naddress = \"[::]:444\"\n"),
+            (true, own.clone())
+        );
+        assert_eq!(load("[listen.https]\nenabled = false\n"), (false, own));
+        let named = "[listen.https]\nenabled = true\ncertificate = \"/c.pem\"\n";
+        assert_eq!(load(named), (true, Some("/c.pem".into())));
     }
 
     #[test]

@@ -28,7 +28,8 @@ pub(crate) fn generate(name: &str, bits: Bits, now: Time) -> Result<Pair, Failur
     })
 }
 
-fn self_signed(template: Template, bits: Bits) -> Result<CertifiedKey, Failure> {
+/// A new key, and a certificate over it that it signs itself.
+pub(crate) fn self_signed(template: Template, bits: Bits) -> Result<CertifiedKey, Failure> {
     let key = SoftwareKey::generate(bits.number()).or_fail()?;
     let serial = random::array(&mut System::new())?;
     let prepared = prepare(template, key.public(), Issuer::SelfSigned, serial).or_fail()?;

@@ -1,8 +1,11 @@
 //! `hgs guardian import`.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use hgs_client::Surroundings;
+use hgs_client::configuration::Endpoints;
+use hgs_client::probe::Probe;
 use hgs_pki::{Certificate, Thumbprint};
 use hgs_protector::metadata::{Expired, ImportError, Metadata, Trust};
 use hgs_terminal::{AtFault, Exit, Failure, Terminal, read_given};
@@ -21,14 +24,18 @@ use crate::failures::{IntoFailure as _, OrFail as _};
 /// --root and all of HOME/roots/*.pem.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
+  hgs guardian import fabric https://hgs.example --thumbprint 5f:2c:…
   curl -o fabric.xml https://hgs.example/KeyProtection/service/metadata/2014-07/metadata.xml
   hgs guardian import fabric fabric.xml --thumbprint 5f:2c:…
   hgs guardian import fabric fabric.xml --root contoso-root.pem")]
 pub(crate) struct Arguments {
     /// Its name on this machine
     name: GuardianName,
-    /// The document; `-` is standard input
+    /// The document; `-` is standard input. Or what the URLs of its service begin with, such as https://hgs.example
     file: PathBuf,
+    /// PEM file with the only certification authorities to trust for https [default: the system's]
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
     /// SHA-256 thumbprint of its signing certificate, as whoever runs it told it
     #[arg(long, value_name = "SHA256")]
     thumbprint: Option<Thumbprint>,
@@ -49,8 +56,11 @@ pub(crate) struct Arguments {
 impl Arguments {
     pub(super) fn run(self, home: &Home, terminal: &Terminal) -> Result<Exit, Failure> {
         home.expect_free(&self.name)?;
-        let document = read_given(&self.file, Limits::DOCUMENT.bytes)?
-            .whole(&self.file, "a guardian's document")?;
+        let document = match self.url() {
+            Some(url) => fetched(url, self.ca.as_deref())?,
+            None => read_given(&self.file, Limits::DOCUMENT.bytes)?
+                .whole(&self.file, "a guardian's document")?,
+        };
         let metadata =
             read_metadata(&document).map_err(|failure| failure.while_doing(self.file.display()))?;
         let trusted_by = self.trust(home, &metadata)?;
@@ -66,6 +76,13 @@ impl Arguments {
             trusted_by,
         })?;
         Ok(Exit::Done)
+    }
+
+    /// The URL that was given in place of a file.
+    fn url(&self) -> Option<&str> {
+        let text = self.file.to_str()?;
+        let is_url = text.starts_with("https://") || text.starts_with("http://");
+        is_url.then_some(text)
     }
 
     /// Checks the document against the word that was given for it.
@@ -101,6 +118,24 @@ impl Arguments {
             Err(error) => Err(error.into_failure()),
         }
     }
+}
+
+/// What the Key Protection Service below `url` publishes.
+fn fetched(url: &str, authorities: Option<&Path>) -> Result<Vec<u8>, Failure> {
+    let endpoints = Endpoints::below(url).map_err(|error| Failure::usage(error.to_string()))?;
+    let probe = Probe::new(authorities, Surroundings::default());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.map_err(|error| Failure::of(&error).at_fault(AtFault::Ourselves))?;
+    let document = runtime.block_on(probe.metadata_document(&endpoints.key_protection));
+    document.map_err(|problem| {
+        let failure = Failure::failed(problem.to_string()).at_fault(AtFault::Guardian);
+        match problem.remedy {
+            Some(remedy) => failure.remedy(remedy),
+            None => failure,
+        }
+    })
 }
 
 fn nobody_vouches(metadata: &Metadata, why: &str) -> Failure {

@@ -65,6 +65,17 @@ impl Arguments {
     }
 }
 
+/// Makes a guardian of one's own with keys that are generated.
+pub(crate) fn make(
+    home: &Home,
+    name: &GuardianName,
+    passphrase: &SecretBytes,
+) -> Result<(), Failure> {
+    home.expect_free(name)?;
+    let pair = generate(name.as_str(), Bits::default(), now())?;
+    keep(home, name, pair, passphrase).map(drop)
+}
+
 /// Ties the certificates together, encrypts the keys, and keeps it all.
 fn keep(
     home: &Home,

@@ -10,7 +10,7 @@ use super::own::Unlock;
 use super::view::ProtectorView;
 use crate::clock::now;
 use crate::failures::OrFail as _;
-use crate::guardian::{GuardianName, Home, TrustedBy};
+use crate::guardian::{self, GuardianName, Home, TrustedBy};
 
 /// Make a key protector: a fresh transport key, wrapped for the owner and for guardians
 #[derive(Debug, clap::Args)]
@@ -20,6 +20,9 @@ pub(crate) struct Arguments {
     /// The guardian of one's own that owns the protector; that never changes
     #[arg(long, value_name = "NAME")]
     owner: GuardianName,
+    /// Make the owner as well, as `hgs guardian new` does
+    #[arg(long)]
+    new_owner: bool,
     /// A guardian that can open it beside the owner; may be given several times
     #[arg(long, value_name = "NAME")]
     guardian: Vec<GuardianName>,
@@ -44,6 +47,10 @@ impl Arguments {
             .iter()
             .map(|name| self.protect.certificates(home, name, terminal))
             .collect::<Result<Vec<_>, _>>()?;
+        if self.new_owner {
+            let passphrase = self.unlock.new_passphrase(&self.owner)?;
+            guardian::make(home, &self.owner, &passphrase)?;
+        }
         let owner = self.protect.certificates(home, &self.owner, terminal)?;
         let own = self.unlock.unlock(home, &self.owner)?;
         let key = TransportKey::random(&mut System::new())?;

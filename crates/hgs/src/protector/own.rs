@@ -1,8 +1,9 @@
 //! A guardian of one's own, whose private keys do the work.
 
+use hgs_crypto::SecretBytes;
 use hgs_custody::HeldKeys;
 use hgs_protector::{HeldPair, Opened, VerifiedProtector, open};
-use hgs_terminal::{AtFault, Failure, PassphraseSource, passphrase};
+use hgs_terminal::{AtFault, Failure, PassphraseSource, new_passphrase, passphrase};
 
 use crate::failures::OrFail as _;
 use crate::guardian::{GuardianName, Home, LocalGuardian};
@@ -24,6 +25,11 @@ pub(super) struct Own {
 }
 
 impl Unlock {
+    /// A passphrase for the guardian `name`, which is about to be made.
+    pub(super) fn new_passphrase(&self, name: &GuardianName) -> Result<SecretBytes, Failure> {
+        new_passphrase(self.passphrase_from.as_ref(), &format!("guardian `{name}`"))
+    }
+
     /// Gets the passphrase of the guardian `name`, and with it the keys.
     pub(super) fn unlock(&self, home: &Home, name: &GuardianName) -> Result<Own, Failure> {
         let guardian = home.guardian(name)?;

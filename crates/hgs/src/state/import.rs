@@ -54,10 +54,10 @@ impl Arguments {
         let config = config.load()?;
         let backup = Backup::open(&self.file)?;
         let digest = backup.digest;
-        let known_author = self.check_digest(&backup)?;
+        self.check_digest(&backup)?;
         let document = backup.unlock(&self.opener)?;
         if !self.dry_run {
-            self.confirm(&document, &digest, known_author, &config, terminal)?;
+            self.confirm(&document, &config, terminal)?;
         }
         let import = Import {
             name: self.name.as_deref().map(name).transpose()?,
@@ -72,8 +72,9 @@ impl Arguments {
         Ok(if undecided { Exit::Refused } else { Exit::Done })
     }
 
-    /// Whether it is known who wrote the backup: whoever knows the passphrase, or the digest that was told.
-    fn check_digest(&self, backup: &Backup) -> Result<bool, Failure> {
+    /// Sees that it is known who wrote the backup: somebody who knows the passphrase, or the export that told the
+    /// digest. A backup that only says what would be done may come from anybody.
+    fn check_digest(&self, backup: &Backup) -> Result<(), Failure> {
         match &self.digest {
             Some(digest) if *digest != backup.digest => Err(Failure::refused(format!(
                 "the backup has SHA-256 {}, not {digest}",
@@ -81,25 +82,25 @@ impl Arguments {
             ))
             .at_fault(AtFault::Peer)
             .remedy("find out who changed it, and take another backup")),
-            Some(_) => Ok(true),
-            None => Ok(backup.is_authenticated()),
+            None if !backup.is_authenticated() && !self.dry_run => Err(Failure::refused(
+                "nothing says who wrote this backup: everybody who knows the recipient can have",
+            )
+            .at_fault(AtFault::Operator)
+            .remedy(
+                "give the SHA-256 that the export printed with `--digest`; the audit log of the guardian that wrote it \
+                 has it too: `hgs audit list --action export-state`",
+            )),
+            Some(_) | None => Ok(()),
         }
     }
 
     fn confirm(
         &self,
         document: &Opened,
-        digest: &Digest,
-        known_author: bool,
         config: &Config,
         terminal: &Terminal,
     ) -> Result<(), Failure> {
         let header = document.header();
-        if !known_author {
-            terminal.confirm(format!(
-                "Whoever knows the recipient can have written this backup. Did the export tell the SHA-256 {digest}?"
-            ))?;
-        }
         if self.initialise {
             return Ok(());
         }
