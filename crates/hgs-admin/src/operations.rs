@@ -11,9 +11,9 @@ use hyper::Method;
 use crate::operation::{Operation, Outgoing, json};
 use crate::types::{
     AddCertificate, AddHost, AddSigner, AddedCertificate, AuditQuery, AuditRecord, Certificate,
-    CertificateDetail, CertificateUsage, Facts, GuardianDocument, Host, HostDetail, NewCertificate,
-    RecordExport, RemoveCertificate, RevokeHost, ServerSettings, SetCertificate, SetServer,
-    SetSigner, Signer, Status,
+    CertificateDetail, CertificateUsage, DeniedHost, DenyHost, Facts, GuardianDocument, Host,
+    HostDetail, NewCertificate, RecordExport, RemoveCertificate, RemovedHost, RevokeHost,
+    ServerSettings, SetCertificate, SetServer, SetSigner, Signer, Status,
 };
 use crate::{AdminError, Client, HostSelector, Permission, SignerSelector, WithKey};
 
@@ -180,6 +180,27 @@ operations! {
     /// Removes a host, which gets no health certificate and no key from then on. Answers with what was removed.
     DELETE "/v1/hosts/{host}" (ManageHosts)
     fn remove_host(path host: HostSelector) -> Host;
+
+    /// The hosts that were removed, by host key.
+    GET "/v1/removed-hosts" (ViewHosts)
+    fn removed_hosts() -> Vec<RemovedHost>;
+
+    /// Lets the host key of a removed host, by its name or the key's digest, be registered again. The identity keys that
+    /// it had stay superseded.
+    POST "/v1/removed-hosts/{host}/readmit" (ManageHosts)
+    fn readmit_host(path host: HostSelector) -> RemovedHost;
+
+    /// The hosts of other clusters that get no keys here.
+    GET "/v1/denied-hosts" (ViewHosts)
+    fn denied_hosts() -> Vec<DeniedHost>;
+
+    /// Denies keys to a host of another cluster, whoever signs its health certificates.
+    POST "/v1/denied-hosts" (ManageHosts)
+    fn deny_host(body denial: DenyHost) -> DeniedHost;
+
+    /// Denies a host no longer, by its policy digest. Answers with what the denial was.
+    DELETE "/v1/denied-hosts/{policy}" (ManageHosts)
+    fn allow_host(path policy: HostSelector) -> DeniedHost;
 
     /// Records that the state was exported to an encrypted file. The program that exports reads the state itself;
     /// nothing of the state travels here. If this fails, the file must not be kept.

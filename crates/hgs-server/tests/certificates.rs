@@ -519,6 +519,7 @@ async fn certificates_are_made_here_and_what_is_wrong_with_given_ones_is_said() 
             bits: Some(1024),
             ..new("signing")
         },
+        new("tls"),
         NewCertificate {
             subject: Some("x".repeat(65)),
             ..new("signing")
@@ -685,7 +686,7 @@ async fn tenant_in_token(hsm: &SoftHsm) {
 /// A host that another cluster attests gets keys here for as long as, and as far as, that cluster's signer is believed.
 #[tokio::test]
 async fn another_clusters_signer_is_believed_within_its_bounds() {
-    use hgs_admin::types::{AddSigner, SetSigner};
+    use hgs_admin::types::{AddSigner, DenyHost, SetSigner};
     let (here, there) = (Site::start().await, Site::start().await);
     let host = Host::numbered(0);
     there.register(&host, "node-1").await;
@@ -749,6 +750,44 @@ async fn another_clusters_signer_is_believed_within_its_bounds() {
     })
     .await;
     host.power_on(&here, &ingress, &certificate, V2).await;
+
+    // Denied here by its key, whoever attests it; and revoked here, where it was registered under another id.
+    let barred = async |why: &str| {
+        let answer = ask(&here, &ingress, &certificate, V2).await;
+        assert_eq!(
+            answer.key_protection_code(),
+            "HostRevokedException",
+            "{why}"
+        );
+    };
+    let denial = DenyHost {
+        host_key: Some(host.public_pem()),
+        policy_digest: None,
+        reason: "stolen".to_owned(),
+    };
+    let denied = here
+        .admin(move |client| client.deny_host(&denial))
+        .await
+        .unwrap();
+    barred("it is denied").await;
+    let policy = denied.policy_digest.parse().unwrap();
+    here.admin(move |client| client.allow_host(&policy))
+        .await
+        .unwrap();
+    host.power_on(&here, &ingress, &certificate, V2).await;
+    here.register(&host, "node-9").await;
+    host.power_on(&here, &ingress, &certificate, V2).await;
+    here.revoke("node-9").await;
+    barred("it is revoked").await;
+    here.admin(|client| client.remove_host(&"node-9".parse().unwrap()))
+        .await
+        .unwrap();
+    barred("it was revoked before it was removed").await;
+    here.admin(|client| client.readmit_host(&"node-9".parse().unwrap()))
+        .await
+        .unwrap();
+    host.power_on(&here, &ingress, &certificate, V2).await;
+
     let thumbprint = added.thumbprint.clone();
     here.admin(move |client| client.remove_signer(&thumbprint.parse().unwrap()))
         .await

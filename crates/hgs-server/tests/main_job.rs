@@ -3,9 +3,13 @@
 
 mod guardian;
 
+use std::sync::Arc;
+
 use guardian::{ATTEST, Host, METADATA, SIGNING_CERTIFICATES, Site, ask, pending, roll_path};
 use hgs_admin::Administration as _;
-use hgs_admin::types::{AuditQuery, Outcome, Standing};
+use hgs_admin::ErrorCode;
+use hgs_admin::types::{AddHost, AuditQuery, HostDetail, Outcome, Standing};
+use hgs_attest::freshness::{NONCE_HEADER, Nonce, PROOF_HEADER};
 use hgs_attest::wire::AttestationResultType;
 use hgs_attest::{client, signing_certificates};
 use hgs_kps::ServiceVersion::{V1, V2};
@@ -185,13 +189,157 @@ async fn a_removed_host_is_refused_and_comes_back_as_another() {
         .await;
     assert_eq!(refused.attestation_code(), "host-not-registered");
 
+    // Its key can't be registered again as if nothing had been.
+    let again = AddHost {
+        name: "node-1".to_owned(),
+        host_key: host.public_pem(),
+    };
+    let refused = site.admin(move |client| client.add_host(&again)).await;
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::Conflict);
+    assert!(refused.remedy.unwrap().contains("hgs host readmit"));
+    let listed = site.admin(|client| client.removed_hosts()).await.unwrap();
+    assert_eq!(listed[0].name, "node-1");
+    site.admin(|client| client.readmit_host(&"NODE-1".parse().unwrap()))
+        .await
+        .unwrap();
     let after = site.register(&host, "node-1").await;
     assert_ne!(after.id, before.id);
-    // The old certificate is that of the host that is gone.
+    // The old certificate is that of the host that is gone, and no request from before is good again.
     let refused = ask(&site, &ingress, &certificate, V2).await;
     assert_eq!(refused.key_protection_code(), "HostRevokedException");
-    let certificate = host.healthy(&site).await;
-    host.power_on(&site, &ingress, &certificate, V2).await;
+    let captured = host.request(HealthKind::Encryption);
+    let refused = site.post(ATTEST, captured.body()).await;
+    assert_eq!(refused.attestation_code(), "identity-key-superseded");
+    let newer = host.request_for(HealthKind::Encryption, &Host::numbered(1).identity);
+    assert_eq!(site.post(ATTEST, newer.body()).await.status, 200);
+}
+
+/// What one host can make the audit log grow by is bounded: the same attestation is one record a minute, refusals with one
+/// code are two an hour.
+#[tokio::test]
+async fn a_host_that_asks_again_and_again_fills_no_audit_log() {
+    let site = Site::start().await;
+    let host = Host::numbered(0);
+    site.register(&host, "node-1").await;
+    let first = host.healthy(&site).await;
+    for _ in 0..20 {
+        assert_eq!(host.healthy(&site).await.der(), first.der());
+        site.clock.advance(Seconds::new(2));
+    }
+    assert_eq!(site.recorded("attest").await.len(), 1);
+    site.clock.advance(Seconds::new(20));
+    let second = host.healthy(&site).await;
+    assert_ne!(second.der(), first.der());
+    assert_eq!(site.recorded("attest").await.len(), 2);
+
+    let (ingress, _) = site.protector().await;
+    site.revoke("node-1").await;
+    for _ in 0..20 {
+        let refused = ask(&site, &ingress, &second, V2).await;
+        assert_eq!(refused.key_protection_code(), "HostRevokedException");
+        let request = host.request(HealthKind::Encryption);
+        let refused = site.post(ATTEST, request.body()).await;
+        assert_eq!(refused.attestation_code(), "host-revoked");
+    }
+    assert_eq!(site.recorded("attest").await.len(), 3);
+    let released = site.recorded("release").await;
+    assert_eq!(released.len(), 1);
+    assert_eq!(released[0].count, None);
+}
+
+/// The nonce of `getinfo`, returned under the host key; a captured request is worth nothing from then on, without the header
+/// or with another.
+#[tokio::test]
+async fn a_host_returns_a_nonce_and_has_to_from_then_on() {
+    let mut site = Site::start().await;
+    let host = Host::numbered(0);
+    site.register(&host, "node-1").await;
+    let request = host.request(HealthKind::Encryption);
+    let nonce = |answer: &guardian::Answer| {
+        let header = answer.header(NONCE_HEADER).expect("there is a nonce");
+        Nonce::from_header(header).unwrap()
+    };
+    let proof = |nonce| {
+        let prepared = request.prove(nonce);
+        let signature = host
+            .host_key
+            .sign(prepared.scheme(), prepared.to_be_signed());
+        prepared.assemble(signature.unwrap()).unwrap().to_header()
+    };
+    let send = async |site: &Site, proofs: &[&str]| {
+        let fields: Vec<_> = proofs.iter().map(|proof| (PROOF_HEADER, *proof)).collect();
+        guardian::exchange_with(site.http(), "POST", ATTEST, &fields, request.body()).await
+    };
+    assert_eq!(send(&site, &[]).await.status, 200, "none is required yet");
+    let first = proof(nonce(&site.get("/Attestation/getinfo").await));
+    assert_eq!(send(&site, &[&first]).await.status, 200);
+    assert!(host_detail(&site).await.returns_nonces);
+
+    let stripped = send(&site, &[]).await;
+    assert_eq!(stripped.attestation_code(), "nonce-required");
+    let doubled = send(&site, &[&first, &first]).await;
+    assert_eq!(doubled.attestation_code(), "nonce-invalid");
+    site.clock.advance(Seconds::new(301));
+    let late = send(&site, &[&first]).await;
+    assert_eq!(late.attestation_code(), "nonce-expired");
+    // The refusal brings the next one; the key that it is made under outlives the server.
+    let second = proof(nonce(&late));
+    site.restart().await;
+    assert_eq!(send(&site, &[&second]).await.status, 200);
+    assert_eq!(send(&site, &[]).await.attestation_code(), "nonce-required");
+}
+
+#[tokio::test]
+async fn a_guardian_can_require_a_nonce_of_every_host() {
+    let site = Site::start_with("attestation.require_nonce = true").await;
+    let host = Host::numbered(0);
+    site.register(&host, "node-1").await;
+    let request = host.request(HealthKind::Encryption);
+    let refused = site.post(ATTEST, request.body()).await;
+    assert_eq!(refused.attestation_code(), "nonce-required");
+    assert!(refused.header(NONCE_HEADER).is_some());
+}
+
+async fn host_detail(site: &Site) -> HostDetail {
+    site.admin(|client| client.host(&"node-1".parse().unwrap()))
+        .await
+        .unwrap()
+}
+
+/// Two machines with one host key take each other's place in turn, which the second time is told.
+#[tokio::test]
+async fn two_machines_with_one_host_key_are_named() {
+    let site = Site::start().await;
+    let host = Host::numbered(0);
+    site.register(&host, "node-1").await;
+    let keys = [
+        Arc::clone(&host.identity),
+        Arc::clone(&Host::numbered(1).identity),
+        Arc::clone(&Host::numbered(2).identity),
+    ];
+    let attest = async |key: usize| {
+        site.clock.advance(Seconds::from_hours(1));
+        let request = host.request_for(HealthKind::Encryption, &keys[key]);
+        site.post(ATTEST, request.body()).await
+    };
+    assert_eq!(attest(0).await.status, 200, "the one machine");
+    assert_eq!(attest(1).await.status, 200, "the other");
+    let code = attest(0).await;
+    assert_eq!(code.attestation_code(), "identity-key-superseded");
+    assert_eq!(attest(2).await.status, 200, "the one, with a new key");
+    let code = attest(1).await;
+    assert_eq!(code.attestation_code(), "host-key-shared");
+
+    let detail = host_detail(&site).await;
+    assert_eq!(detail.host_key_shared, Some(site.clock.now().to_string()));
+    let status = site.admin(|client| client.status()).await.unwrap();
+    let warned = status
+        .warnings
+        .iter()
+        .any(|one| one.code == "host-key-shared");
+    assert!(warned, "{:?}", status.warnings);
+    assert_eq!(site.recorded("return-identity-key").await.len(), 2);
 }
 
 #[tokio::test]

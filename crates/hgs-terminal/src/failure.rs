@@ -64,11 +64,7 @@ impl Failure {
         let mut message = error.to_string();
         let mut cause = error.source();
         while let Some(error) = cause {
-            // Some messages name their cause already.
-            let reason = error.to_string();
-            if !message.contains(&reason) {
-                message = format!("{message}: {reason}");
-            }
+            message = format!("{message}: {error}");
             cause = error.source();
         }
         Self::failed(message)

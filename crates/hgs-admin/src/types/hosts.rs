@@ -41,6 +41,12 @@ pub struct HostDetail {
     pub host: Host,
     /// Its host key: SubjectPublicKeyInfo in PEM.
     pub host_key: String,
+    /// The policy digest of its health certificates, whoever signs them.
+    pub policy_digest: String,
+    /// Whether it returns nonces, and so has to.
+    pub returns_nonces: bool,
+    /// When two machines were last seen to use its host key, within a week.
+    pub host_key_shared: Option<String>,
     /// The identity keys that it attested with, newest first.
     pub identity_keys: Vec<IdentityKey>,
 }
@@ -56,6 +62,48 @@ pub struct IdentityKey {
     pub first_seen: String,
     /// When a newer one took its place.
     pub superseded: Option<String>,
+    /// When it was first presented after that.
+    pub returned: Option<String>,
+}
+
+/// A host that was removed. Its host key can't be registered again before it is readmitted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RemovedHost {
+    /// Its name.
+    pub name: String,
+    /// The id that it had.
+    pub id: String,
+    /// SHA-256 of its host key's SubjectPublicKeyInfo.
+    pub host_key_digest: String,
+    /// When it was removed.
+    pub removed: String,
+    /// Who removed it.
+    pub by: String,
+    /// When and why it was revoked before that; absent if it was not.
+    pub revoked: Option<Revocation>,
+    /// When its host key was readmitted.
+    pub readmitted: Option<String>,
+}
+
+/// A host of another cluster that gets no keys here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DeniedHost {
+    /// The policy digest of its health certificates.
+    pub policy_digest: String,
+    /// When and why it was denied.
+    pub denied: Revocation,
+}
+
+/// The denial of a host: by its host key, or by the policy digest that audit records name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DenyHost {
+    /// Its public host key, as for a registration.
+    pub host_key: Option<String>,
+    /// The policy digest of its health certificates: 64 hexadecimal digits.
+    pub policy_digest: Option<String>,
+    /// Why, for people: at most 1024 octets.
+    pub reason: String,
 }
 
 /// What an identity key is for.

@@ -22,7 +22,10 @@ pub use changes::{
     SetSigner,
 };
 pub use diagnosis::Facts;
-pub use hosts::{AddHost, Host, HostDetail, IdentityKey, IdentityKind, Revocation, RevokeHost};
+pub use hosts::{
+    AddHost, DeniedHost, DenyHost, Host, HostDetail, IdentityKey, IdentityKind, RemovedHost,
+    Revocation, RevokeHost,
+};
 pub use service::{AttestationMode, Listener, ListenerName, ServerSettings, Status, Warning};
 pub use signers::{Signer, SignerStage};
 

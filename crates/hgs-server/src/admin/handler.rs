@@ -11,11 +11,12 @@ use std::sync::Arc;
 
 use hgs_admin::types::{
     AddCertificate, AddHost, AddSigner, AddedCertificate, AuditQuery, AuditRecord, Certificate,
-    CertificateDetail, CertificateUsage, Facts, GuardianDocument, Host, HostDetail, Listener,
-    ListenerName, NewCertificate, RecordExport, RemoveCertificate, RevokeHost, ServerSettings,
-    SetCertificate, SetServer, SetSigner, Signer, Status,
+    CertificateDetail, CertificateUsage, DeniedHost, DenyHost, Facts, GuardianDocument, Host,
+    HostDetail, Listener, ListenerName, NewCertificate, RecordExport, RemoveCertificate,
+    RemovedHost, RevokeHost, ServerSettings, SetCertificate, SetServer, SetSigner, Signer, Status,
 };
 use hgs_admin::{AdminError, Administration, ErrorCode, HostSelector, SignerSelector, WithKey};
+use hgs_attest::host_key::policy_digest;
 use hgs_crypto::random::System;
 use hgs_pki::{Thumbprint, Time};
 use hgs_store::{
@@ -207,6 +208,12 @@ impl Administration for AdminHandler {
         Ok(HostDetail {
             host: views::host(host),
             host_key: views::public_key_pem(host.host_key()),
+            policy_digest: host.credential.policy().to_string(),
+            returns_nonces: host.returns_nonces,
+            host_key_shared: state
+                .identities(&host.id)
+                .host_key_shared(self.guardian.clock().now())
+                .map(|time| time.to_string()),
             identity_keys: identities.into_iter().map(views::identity_key).collect(),
         })
     }
@@ -238,6 +245,75 @@ impl Administration for AdminHandler {
         let host = find_host(&state, host)?;
         self.transact(Transaction::RemoveHost { id: host.id })?;
         Ok(views::host(host))
+    }
+
+    fn removed_hosts(&self) -> Result<Vec<RemovedHost>, AdminError> {
+        let state = self.guardian.state();
+        Ok(state.removed_hosts().map(views::removed_host).collect())
+    }
+
+    fn readmit_host(&self, host: &HostSelector) -> Result<RemovedHost, AdminError> {
+        let state = self.guardian.state();
+        let by_key = host.as_str().parse().ok();
+        let by_key = by_key.and_then(|key: Digest| state.removed_host(&key));
+        let name: HostName = host.as_str().parse().map_err(AdminError::invalid)?;
+        let mut of_name = state.removed_hosts().filter(|removed| removed.name == name);
+        let found = match (by_key, of_name.next(), of_name.next()) {
+            (Some(removed), ..) | (None, Some(removed), None) => removed,
+            (None, None, _) => {
+                let message = format_args!("no host {host} was removed");
+                return Err(not_found(message, "hgs host list --removed"));
+            }
+            (None, Some(_), Some(_)) => {
+                let message = format_args!("several hosts named {host} were removed");
+                let error = AdminError::invalid(message);
+                return Err(error.with_remedy(
+                    "name the host key by its digest, which `hgs host list --removed` shows",
+                ));
+            }
+        };
+        let host_key = found.host_key;
+        self.transact(Transaction::ReadmitHostKey { host_key })?;
+        let state = self.guardian.state();
+        let removed = state.removed_host(&host_key);
+        removed
+            .map(views::removed_host)
+            .ok_or_else(|| not_found("the host was registered again meanwhile", "hgs host list"))
+    }
+
+    fn denied_hosts(&self) -> Result<Vec<DeniedHost>, AdminError> {
+        let state = self.guardian.state();
+        Ok(state.denied_hosts().map(views::denied_host).collect())
+    }
+
+    fn deny_host(&self, denial: &DenyHost) -> Result<DeniedHost, AdminError> {
+        let policy = match (&denial.host_key, &denial.policy_digest) {
+            (Some(key), None) => {
+                let key = given::host_key(key)?;
+                Digest::from_bytes(policy_digest(key.digest()))
+            }
+            (None, Some(policy)) => policy.parse().map_err(AdminError::invalid)?,
+            _ => {
+                return Err(AdminError::invalid(
+                    "a host is denied by its host key or by its policy digest: give one of the two",
+                ));
+            }
+        };
+        let reason = denial.reason.clone();
+        self.transact(Transaction::DenyHost { policy, reason })?;
+        let state = self.guardian.state();
+        let denied = state.denied_host(&policy);
+        denied
+            .map(views::denied_host)
+            .ok_or_else(|| not_found("the host was allowed meanwhile", "hgs host list --denied"))
+    }
+
+    fn allow_host(&self, policy: &HostSelector) -> Result<DeniedHost, AdminError> {
+        let policy: Digest = policy.as_str().parse().map_err(AdminError::invalid)?;
+        let state = self.guardian.state();
+        let denied = state.denied_host(&policy).map(views::denied_host);
+        self.transact(Transaction::AllowHost { policy })?;
+        denied.ok_or_else(|| not_found("the host was not denied", "hgs host list --denied"))
     }
 
     fn audit(&self, query: &AuditQuery) -> Result<Vec<AuditRecord>, AdminError> {

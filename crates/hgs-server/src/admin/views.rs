@@ -3,15 +3,17 @@
 use std::fmt::Display;
 
 use hgs_admin::types::{
-    Action, AttestationMode, AuditRecord, Certificate, CertificateDetail, CertificateKind, Host,
-    IdentityKey, IdentityKind, Outcome, Revocation, Signer, SignerStage, Standing,
+    Action, AttestationMode, AuditRecord, Certificate, CertificateDetail, CertificateKind,
+    DeniedHost, Host, IdentityKey, IdentityKind, Outcome, RemovedHost, Revocation, Signer,
+    SignerStage, Standing,
 };
 use hgs_attest::signer::SignerStage as StageOfOwn;
 use hgs_crypto::{base64, hex};
 use hgs_store::{
     AttestationMode as StoredMode, AttestationSigner, AuditRecord as StoredAuditRecord,
-    CertificateKind as StoredKind, CertificateRecord, Host as StoredHost, HostIdentity,
-    IdentityKind as StoredIdentityKind,
+    CertificateKind as StoredKind, CertificateRecord, DeniedHost as StoredDenied,
+    Host as StoredHost, HostIdentity, IdentityKind as StoredIdentityKind,
+    RemovedHost as StoredRemoved, Revocation as StoredRevocation,
 };
 
 pub(super) fn attestation_mode(mode: StoredMode) -> AttestationMode {
@@ -101,11 +103,34 @@ pub(super) fn host(host: &StoredHost) -> Host {
         host_key_digest: host.host_key_digest().to_string(),
         added: host.added.to_string(),
         last_attested: text(host.last_attested),
-        revoked: host.revoked.as_ref().map(|revocation| Revocation {
-            time: revocation.time.to_string(),
-            reason: revocation.reason.clone(),
-            by: revocation.by.clone(),
-        }),
+        revoked: host.revoked.as_ref().map(revocation),
+    }
+}
+
+pub(super) fn removed_host(removed: &StoredRemoved) -> RemovedHost {
+    RemovedHost {
+        name: removed.name.to_string(),
+        id: removed.id.to_string(),
+        host_key_digest: removed.host_key.to_string(),
+        removed: removed.removed.to_string(),
+        by: removed.by.clone(),
+        revoked: removed.revoked.as_ref().map(revocation),
+        readmitted: text(removed.readmitted),
+    }
+}
+
+pub(super) fn denied_host(denied: &StoredDenied) -> DeniedHost {
+    DeniedHost {
+        policy_digest: denied.policy.to_string(),
+        denied: revocation(&denied.denied),
+    }
+}
+
+fn revocation(stored: &StoredRevocation) -> Revocation {
+    Revocation {
+        time: stored.time.to_string(),
+        reason: stored.reason.clone(),
+        by: stored.by.clone(),
     }
 }
 
@@ -118,6 +143,7 @@ pub(super) fn identity_key(identity: &HostIdentity) -> IdentityKey {
         },
         first_seen: identity.first_seen.to_string(),
         superseded: text(identity.superseded),
+        returned: text(identity.returned),
     }
 }
 

@@ -15,7 +15,8 @@ use hgs_crypto::random::System;
 use hgs_pki::health::HealthValidity;
 use hgs_pki::{Seconds, Time};
 use hgs_store::{
-    Act, Action, Attestation, AuditEntry, Digest, Failure, HostId, Outcome, StoreError,
+    Act, Action, Attestation, AuditEntry, Digest, Failure, HostId, Outcome, State, StoreError,
+    Transaction,
 };
 use tracing::error;
 
@@ -24,6 +25,8 @@ use super::hosts::{Registry, from_health};
 use super::key_work::SnapshotKeys;
 use super::ledger;
 use super::observer::Decision;
+use super::recent::Circumstances;
+use super::refusals::OnRecord;
 use super::signers::Signers;
 use super::workers::Turn;
 
@@ -53,7 +56,7 @@ enum Decided {
 }
 
 /// A refusal, and the number of the record that it has of its own.
-type RecordedRefusal = (Refusal, Option<u64>);
+type RecordedRefusal = (Refusal, OnRecord);
 
 impl Guardian {
     /// How hosts attest here.
@@ -118,12 +121,26 @@ impl Guardian {
     ) -> Result<Decided, RecordedRefusal> {
         match self.evaluate(request.clone(), now).await {
             Verdict::Healthy(grant) => {
+                if let Some((issued, sequence)) = self.issued_lately(&grant, now) {
+                    return Ok(Decided::Issued(issued, sequence));
+                }
                 let (issued, sequence) = self.admit(grant, request, now).await?;
                 Ok(Decided::Issued(issued, sequence))
             }
             Verdict::Continue(continuation) => Ok(Decided::Continue(continuation)),
             Verdict::Refused(refusal) => Err(self.record_attestation_refusal(refusal, now).await),
         }
+    }
+
+    /// The certificate of the last minute that answers this attestation too. That a host returns nonces for the first
+    /// time has to be recorded all the same.
+    fn issued_lately(&self, grant: &Grant, now: Time) -> Option<(IssuedHealthCertificate, u64)> {
+        let state = self.store.state();
+        let host = state.host(&from_health(&grant.host_id()))?;
+        if grant.returned_nonce() && !host.returns_nonces {
+            return None;
+        }
+        self.recent.find(grant, circumstances(&state, now)?, now)
     }
 
     async fn evaluate(self: &Arc<Self>, request: AttestationRequest, now: Time) -> Verdict {
@@ -159,9 +176,13 @@ impl Guardian {
             time: now,
             actor: format!("host {host}"),
         };
-        let committed = match ledger::attestation(&self.store, attestation, act).await {
+        let transaction = Transaction::RecordAttestation(attestation);
+        let committed = match ledger::transact(&self.store, transaction, act).await {
             Ok(committed) => committed,
-            Err(Failure::Refused(_)) => return Err((self.refused_since(request, now).await, None)),
+            Err(Failure::Refused(_)) => {
+                let refusal = self.refused_since(request, now).await;
+                return Err((refusal, OnRecord::Nothing));
+            }
             Err(Failure::Store(failure)) => return Err(unrecorded(unavailable(&failure))),
         };
         let guardian = Arc::clone(self);
@@ -170,7 +191,10 @@ impl Guardian {
             .workers
             .run(move |turn| guardian.issue(recorded, serial, now, turn))
             .await;
-        Ok((issued.map_err(unrecorded)?, committed.sequence))
+        let (issued, circumstances) = issued.map_err(unrecorded)?;
+        self.recent
+            .keep(&issued, committed.sequence, circumstances, now);
+        Ok((issued, committed.sequence))
     }
 
     /// The state has changed between decision and record, and the store has recorded that it refused. What the new
@@ -188,37 +212,85 @@ impl Guardian {
         serial: SerialNumber,
         now: Time,
         turn: &mut Turn,
-    ) -> Result<IssuedHealthCertificate, Reason> {
+    ) -> Result<(IssuedHealthCertificate, Circumstances), Reason> {
         let snapshot = self.snapshot().map_err(|_| Reason::Unavailable)?;
         let signers = Signers::at(&snapshot.state, now);
         let Some(signer) = signers.active() else {
             error!("there is no attestation signer that could sign now");
             return Err(Reason::Unavailable);
         };
-        let validity = Seconds::new(snapshot.state.settings().health_certificate_seconds.into());
+        let seconds = snapshot.state.settings().health_certificate_seconds;
+        let circumstances = Circumstances {
+            signer: signer.thumbprint(),
+            validity: seconds,
+        };
+        let validity = Seconds::new(seconds.into());
         let validity = HealthValidity::try_from(validity).unwrap_or_default();
         let mut keys = SnapshotKeys {
             keys: &snapshot.holdings.keys,
             turn,
         };
-        issue::issue(grant, signer, validity, serial, &mut keys).map_err(|error| match error {
+        let issued = issue::issue(grant, signer, validity, serial, &mut keys);
+        let issued = issued.map_err(|error| match error {
             IssueError::Key { .. } => Reason::Unavailable,
             error => internal(error),
-        })
+        })?;
+        Ok((issued, circumstances))
     }
 
-    /// A refusal of a host that proved its key is on record before it is answered; if it can't be, that is the answer.
+    /// The first refusal of its kind of a host that proved its key is on record before it is answered, and so is an
+    /// identity key that comes back; if that can't be, that is the answer.
     async fn record_attestation_refusal(&self, refusal: Refusal, now: Time) -> RecordedRefusal {
         if !is_of_a_proved_host(&refusal) {
-            return (refusal, None);
+            return (refusal, OnRecord::Nothing);
         }
-        match ledger::note(&self.store, refusal_entry(&refusal, now)).await {
-            Ok(sequence) => (refusal, Some(sequence)),
-            Err(failure) => unrecorded(unavailable(&failure)),
+        if let Err(failure) = self.record_returned_identity(&refusal, now).await {
+            return unrecorded(unavailable(&failure));
+        }
+        let (entry, code) = (refusal_entry(&refusal, now), refusal.code().name());
+        if let Some(further) = self.host_refusals.count(code, &entry) {
+            return (refusal, OnRecord::Counted(further));
+        }
+        match ledger::note(&self.store, entry.clone()).await {
+            Ok(sequence) => (refusal, OnRecord::Alone(sequence)),
+            Err(failure) => {
+                self.host_refusals.forget(code, &entry);
+                unrecorded(unavailable(&failure))
+            }
         }
     }
 
-    fn refused_decision(&self, refusal: &Refusal, record: Option<u64>) -> Decision {
+    /// That a superseded identity key was presented is recorded once for each key.
+    async fn record_returned_identity(
+        &self,
+        refusal: &Refusal,
+        now: Time,
+    ) -> Result<(), StoreError> {
+        let facts = refusal.facts();
+        let (Some(host), Some(key)) = (&facts.host, facts.identity_key) else {
+            return Ok(());
+        };
+        let host = from_health(&host.host_id);
+        let identities = self.store.state().identities(&host);
+        if identities.returned(&key, now).is_none() {
+            return Ok(());
+        }
+        let transaction = Transaction::RecordReturnedIdentity {
+            host,
+            identity_key: Digest::from_bytes(key),
+        };
+        let act = Act {
+            time: now,
+            actor: format!("host {host}"),
+        };
+        match ledger::transact(&self.store, transaction, act).await {
+            // Refused: the host was removed or revoked meanwhile.
+            Ok(_) | Err(Failure::Refused(_)) => Ok(()),
+            Err(Failure::Store(failure)) => Err(failure),
+        }
+    }
+
+    fn refused_decision(&self, refusal: &Refusal, recorded: OnRecord) -> Decision {
         let (facts, outcome) = (refusal.facts(), refusal.code().name());
         let proved = is_of_a_proved_host(refusal);
         let host = facts.host.as_ref().filter(|_| proved);
@@ -229,11 +301,21 @@ impl Guardian {
             reason: Some(refusal.reason().to_string()),
             host: host.map(|host| from_health(&host.host_id).to_string()),
             host_name: host.map(|host| host.name.clone()),
-            record,
-            strangers: is_stranger.then(|| self.strangers.count(Action::Attest, outcome)),
+            record: recorded.sequence(),
+            alike: recorded
+                .further()
+                .or_else(|| is_stranger.then(|| self.strangers.count(Action::Attest, outcome))),
             ..Decision::default()
         }
     }
+}
+
+/// What a certificate that is issued now depends on beside the host; `None` if none can be issued.
+fn circumstances(state: &State, now: Time) -> Option<Circumstances> {
+    Some(Circumstances {
+        signer: Signers::at(state, now).active()?.thumbprint(),
+        validity: state.settings().health_certificate_seconds,
+    })
 }
 
 fn issued_decision(issued: &IssuedHealthCertificate, sequence: u64) -> Decision {
@@ -281,7 +363,7 @@ fn refusal_entry(refusal: &Refusal, now: Time) -> AuditEntry {
 }
 
 fn unrecorded(reason: Reason) -> RecordedRefusal {
-    (Refusal::from(reason), None)
+    (Refusal::from(reason), OnRecord::Nothing)
 }
 
 fn unavailable(failure: &StoreError) -> Reason {

@@ -1,8 +1,8 @@
 //! The store as asynchronous code sees it: each answer comes when the record is on the disk.
 
 use hgs_store::{
-    Act, Attestation, AuditEntry, Committed, Failure, Never, Recorded, Refusal, Release,
-    ReleaseRefusal, Store, StoreError, Transaction,
+    Act, AuditEntry, Committed, Failure, Never, Recorded, Refusal, Release, ReleaseRefusal, Store,
+    StoreError, Transaction,
 };
 use tokio::sync::oneshot;
 
@@ -18,15 +18,16 @@ pub(crate) async fn release(
         .unwrap_or_else(|_| Err(StoreError::Closed.into()))
 }
 
-/// Records that a host has attested.
-pub(crate) async fn attestation(
+/// Carries out what a host has caused: that it has attested, or that a superseded identity key came back.
+pub(crate) async fn transact(
     store: &Store,
-    attestation: Attestation,
+    transaction: Transaction,
     act: Act,
 ) -> Result<Committed, Failure<Refusal>> {
     let (sender, receiver) = oneshot::channel();
-    let transactions = vec![Transaction::RecordAttestation(attestation)];
-    store.submit(transactions, act, move |result| drop(sender.send(result)))?;
+    store.submit(vec![transaction], act, move |result| {
+        drop(sender.send(result));
+    })?;
     receiver
         .await
         .unwrap_or_else(|_| Err(StoreError::Closed.into()))

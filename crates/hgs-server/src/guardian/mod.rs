@@ -24,6 +24,8 @@ mod observer;
 mod overview;
 mod proof;
 mod readiness;
+mod recent;
+mod refusals;
 mod release;
 mod requirements;
 mod rotation;
@@ -71,6 +73,8 @@ use hosts::HostKeys;
 use keys::{Places, Snapshots};
 use modes::Modes;
 use observer::Observer;
+use recent::RecentCertificates;
+use refusals::HostRefusals;
 use release::Policy;
 use strangers::Strangers;
 use workers::Workers;
@@ -93,6 +97,8 @@ pub struct Guardian {
     workers: Workers,
     observer: Observer,
     strangers: Strangers,
+    host_refusals: HostRefusals,
+    recent: RecentCertificates,
     modes: Modes,
     /// The key of the nonces that hosts return, the same on every node.
     nonces: NonceKey,
@@ -154,6 +160,8 @@ impl Guardian {
             workers: Workers::new(),
             observer: Observer::new(metrics),
             strangers: Strangers::default(),
+            host_refusals: HostRefusals::default(),
+            recent: RecentCertificates::default(),
             modes: Modes::default(),
             nonces,
             _alive: alive,

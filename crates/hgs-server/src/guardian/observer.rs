@@ -19,8 +19,8 @@ const SIGNER_EXPIRY: &str = "hgs_attestation_signer_expiry_seconds";
 const GENERATION: &str = "hgs_state_generation";
 const TOKENS_AWAY: &str = "hgs_tokens_away";
 
-/// Lines of log about strangers' refusals between two aggregates; further ones are for `debug`.
-const STRANGERS_LOGGED: u64 = 10;
+/// Lines of log about refusals that become one record; further ones are for `debug`.
+const ALIKE_LOGGED: u64 = 10;
 
 /// Counts decisions and logs them.
 pub(crate) struct Observer {
@@ -50,8 +50,8 @@ pub(crate) struct Decision {
     pub(crate) lineage: Option<String>,
     /// The number of its audit record, where it has one of its own.
     pub(crate) record: Option<u64>,
-    /// How many strangers were refused alike since the last aggregate, if this is one of them.
-    pub(crate) strangers: Option<u64>,
+    /// How many were refused alike since the last aggregate, if this is one of those that become one record.
+    pub(crate) alike: Option<u64>,
 }
 
 impl Observer {
@@ -136,10 +136,7 @@ impl Observer {
                 )
             };
         }
-        if decision
-            .strangers
-            .is_some_and(|count| count > STRANGERS_LOGGED)
-        {
+        if decision.alike.is_some_and(|count| count > ALIKE_LOGGED) {
             line!(debug);
         } else {
             line!(info);

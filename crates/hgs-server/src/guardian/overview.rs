@@ -1,8 +1,10 @@
 //! What administrators are shown of a guardian beside its records.
 
+use hgs_attest::{MANY_IDENTITY_KEYS, MAX_IDENTITY_KEYS};
 use hgs_custody_pkcs11::{Breaker, ModuleStatus, Tokens};
+use hgs_pki::health::HealthKind;
 use hgs_pki::{Seconds, Time};
-use hgs_store::{CertificateKind, CertificateRecord, State, Store, StoreError};
+use hgs_store::{AttestationSigner, CertificateKind, CertificateRecord, State, Store, StoreError};
 
 use super::Guardian;
 use super::keys::Holdings;
@@ -122,6 +124,13 @@ impl Guardian {
                 "see the server's log for why none was made",
             ));
         }
+        warnings.extend(host_warnings(state, now));
+        warnings.extend(
+            Signers::at(state, now)
+                .foreign()
+                .iter()
+                .filter_map(|signer| signer_warning(signer, now)),
+        );
         if let Some(until) = state
             .settings()
             .rekey_window_until
@@ -159,6 +168,57 @@ fn expiry_warning(record: &CertificateRecord, now: Time) -> Option<Warning> {
         "certificate-expiry",
         format!("certificate {} {verb} at {not_after}", record.thumbprint()),
         "add a new certificate; the old one goes on opening protectors",
+    ))
+}
+
+/// Hosts that use up identity keys, and host keys that two machines have.
+fn host_warnings(state: &State, now: Time) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    for host in state.hosts().filter(|host| host.revoked.is_none()) {
+        let identities = state.identities(&host.id);
+        if let Some(time) = identities.host_key_shared(now) {
+            warnings.push(warning(
+                "host-key-shared",
+                format!(
+                    "two machines use the host key of {}: superseded identity keys were presented again, last at {time}",
+                    host.name
+                ),
+                "find the clone or the restored copy, make a host key of its own there with `guarded-host host-key new`, and register it",
+            ));
+        }
+        let kinds = [HealthKind::Encryption, HealthKind::Signing];
+        let most = kinds.map(|kind| identities.count(kind)).into_iter().max();
+        let most = most.unwrap_or_default();
+        if most >= MANY_IDENTITY_KEYS && !host.returns_nonces {
+            warnings.push(warning(
+                "many-identity-keys",
+                format!(
+                    "host {} has used {most} identity keys of one kind; at {MAX_IDENTITY_KEYS} it is refused",
+                    host.name
+                ),
+                "look why it makes so many (a wrong clock, a clone) and update guarded-host, which then needs no bound; or give it a new host key",
+            ));
+        }
+    }
+    warnings
+}
+
+/// A signer of another cluster ends with its certificate.
+fn signer_warning(signer: &AttestationSigner, now: Time) -> Option<Warning> {
+    let not_after = signer.certificate.validity().not_after;
+    let soon = now.checked_add(EXPIRY_NOTICE).unwrap_or(Time::MAX);
+    let verb = match () {
+        () if now > not_after => "ended",
+        () if soon > not_after => "ends",
+        () => return None,
+    };
+    Some(warning(
+        "signer-expiry",
+        format!(
+            "the certificate of the trusted signer {} {verb} at {not_after}; nothing that it signed is accepted after that",
+            signer.thumbprint()
+        ),
+        "add the other cluster's new signer with `hgs signer add`, and remove this one",
     ))
 }
 

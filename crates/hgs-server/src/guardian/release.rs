@@ -26,11 +26,12 @@ use super::key_work::SnapshotKeys;
 use super::keys::{Snapshot, lineage_of};
 use super::ledger;
 use super::observer::Decision;
+use super::refusals::OnRecord;
 use super::signers::Signers;
 use super::workers::Turn;
 
 /// A refusal, and the number of the record that it has of its own.
-type RecordedRefusal = (Refusal, Option<u64>);
+type RecordedRefusal = (Refusal, OnRecord);
 
 impl Guardian {
     /// Releases the keys that the request in `body` asks for, or refuses; either is recorded, counted and logged. The
@@ -64,9 +65,9 @@ impl Guardian {
                 self.observer.release(&decision, Some(begun.elapsed()));
                 Ok(document)
             }
-            Err((refusal, record)) => {
+            Err((refusal, recorded)) => {
                 self.observer
-                    .release(&self.release_refused(&refusal, record), None);
+                    .release(&self.release_refused(&refusal, recorded), None);
                 Err(refusal)
             }
         }
@@ -147,17 +148,23 @@ impl Guardian {
         now: Time,
     ) -> Result<(Vec<u8>, Decision), RecordedRefusal> {
         let facts = release.facts().clone();
-        let entry = entry_of(&facts, decided_from, now).map_err(|refusal| (refusal, None))?;
+        let entry =
+            entry_of(&facts, decided_from, now).map_err(|refusal| (refusal, OnRecord::Nothing))?;
         let recorded = match ledger::release(&self.store, entry).await {
             Ok(recorded) => recorded,
             // That it was refused is on record already.
-            Err(Failure::Refused(refused)) => return Err((refused_since(refused, facts), None)),
-            Err(Failure::Store(failure)) => return Err((unavailable(&failure), None)),
+            Err(Failure::Refused(refused)) => {
+                return Err((refused_since(refused, facts), OnRecord::Nothing));
+            }
+            Err(Failure::Store(failure)) => return Err((unavailable(&failure), OnRecord::Nothing)),
         };
         let decision = self.release_done(&facts, &recorded);
         let egress = ProtectorDigest::from_bytes(*recorded.egress().as_bytes());
         let document = release.into_response(&hgs_kps::Recorded::after_commit(egress));
-        Ok((document.map_err(|refusal| (refusal, None))?, decision))
+        Ok((
+            document.map_err(|refusal| (refusal, OnRecord::Nothing))?,
+            decision,
+        ))
     }
 
     /// A refusal of a host with a verified certificate is on record before it is answered; if it can't be, that is the
@@ -166,12 +173,21 @@ impl Guardian {
         let host = refusal.facts().host.as_ref();
         // A key store that is away has refused nobody.
         let Some(host) = host.filter(|_| refusal.code().fault() != Fault::KeyStore) else {
-            return (refusal, None);
+            return (refusal, OnRecord::Nothing);
         };
-        let entry = self.refusal_entry(&refusal, host, now);
-        match ledger::note(&self.store, entry).await {
-            Ok(sequence) => (refusal, Some(sequence)),
-            Err(failure) => (unavailable(&failure), None),
+        let (entry, code) = (
+            self.refusal_entry(&refusal, host, now),
+            refusal.code().name(),
+        );
+        if let Some(further) = self.host_refusals.count(code, &entry) {
+            return (refusal, OnRecord::Counted(further));
+        }
+        match ledger::note(&self.store, entry.clone()).await {
+            Ok(sequence) => (refusal, OnRecord::Alone(sequence)),
+            Err(failure) => {
+                self.host_refusals.forget(code, &entry);
+                (unavailable(&failure), OnRecord::Nothing)
+            }
         }
     }
 
@@ -211,11 +227,11 @@ impl Guardian {
         }
     }
 
-    fn release_refused(&self, refusal: &Refusal, record: Option<u64>) -> Decision {
+    fn release_refused(&self, refusal: &Refusal, recorded: OnRecord) -> Decision {
         let facts = refusal.facts();
         let outcome = refusal.code().name();
         let (decision, strangers) = match &facts.host {
-            Some(host) => (self.host_decision(host), None),
+            Some(host) => (self.host_decision(host), recorded.further()),
             // Where the fault is ours, nobody was refused.
             None if refusal.code().status() >= 500 => (Decision::default(), None),
             None => {
@@ -227,8 +243,8 @@ impl Guardian {
             outcome,
             reason: Some(refusal.reason().to_string()),
             protector: facts.ingress.as_ref().map(ToString::to_string),
-            record,
-            strangers,
+            record: recorded.sequence(),
+            alike: strangers,
             ..decision
         }
     }

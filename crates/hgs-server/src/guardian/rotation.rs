@@ -9,7 +9,7 @@ use hgs_crypto::rsa::{PublicKey, SignatureScheme};
 use hgs_custody::{KeyError, KeyReference, PrivateKey, SoftwareKey};
 use hgs_pki::issue::{self, Issuer, Template};
 use hgs_pki::{Certificate, Seconds, Thumbprint, Time, profile};
-use hgs_store::{Act, AttestationSigner, Failure, SignerStage, State, Transaction};
+use hgs_store::{Act, AttestationSigner, AuditEntry, Failure, SignerStage, State, Transaction};
 use tokio::task::spawn_blocking;
 use tracing::{error, info, warn};
 
@@ -85,6 +85,7 @@ impl Guardian {
             let next = now.checked_add(INTERVAL).unwrap_or(Time::MAX);
             self.clock.wait_until(next).await;
             self.record_strangers().await;
+            self.record_host_refusals(false).await;
             self.observer.tokens(&self.tokens.status());
             let guardian = Arc::clone(&self);
             let rotation = spawn_blocking(move || guardian.rotate(guardian.clock.now()));
@@ -98,12 +99,24 @@ impl Guardian {
 
     /// Turns what was counted into records.
     pub(crate) async fn record_strangers(&self) {
-        for entry in self.strangers.take(self.clock.now()) {
+        self.record_counted(self.strangers.take(self.clock.now()))
+            .await;
+    }
+
+    /// Turns what was counted of hosts' refusals for an hour, or all of it, into records.
+    pub(crate) async fn record_host_refusals(&self, all: bool) {
+        self.record_counted(self.host_refusals.take(self.clock.now(), all))
+            .await;
+    }
+
+    async fn record_counted(&self, entries: Vec<AuditEntry>) {
+        for entry in entries {
             let (action, count) = (entry.action, entry.count);
             let code = entry.reason.clone();
-            info!(%action, code, count, "strangers were refused");
+            let host = entry.host.clone();
+            info!(%action, code, count, host, "refusals were counted");
             if let Err(failure) = ledger::note(&self.store, entry).await {
-                warn!(%failure, "refusals of strangers were not recorded");
+                warn!(%failure, "refusals were not recorded");
             }
         }
     }

@@ -147,6 +147,7 @@ impl Running {
         } = self;
         drop(timekeeper);
         guardian.record_strangers().await;
+        guardian.record_host_refusals(true).await;
         drop(guardian);
         if stopped.finished {
             // Whoever still holds the guardian is about to let it go; then the state is free for another process.

@@ -28,11 +28,8 @@ where
 {
     let watch = Arc::new(Watch::default());
     let guarded = GuardedStream::new(stream, &engine.limits, watch.clone());
-    let orders = stopping.clone();
     let service = service_fn(|request: hyper::Request<Incoming>| {
-        let answer = engine
-            .clone()
-            .answer(peer, watch.clone(), orders.clone(), request);
+        let answer = engine.clone().answer(peer, watch.clone(), request);
         async move { Ok::<_, Infallible>(answer.await) }
     });
     let mut connection = pin!(

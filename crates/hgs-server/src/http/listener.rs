@@ -13,9 +13,7 @@ use tracing::{error, warn};
 
 use super::connection;
 use super::exchange::Engine;
-use super::mismatch::{Mismatch, Spoken};
 use super::overload::{Addresses, Admission, Slot};
-use super::rejection::Ending;
 use super::service::Peer;
 use super::stopping::Stopping;
 
@@ -129,7 +127,6 @@ fn is_the_peers(error: &io::Error) -> bool {
 pub(super) struct Plain {
     listener: TcpListener,
     addresses: Arc<Addresses>,
-    mismatch: Arc<Mismatch>,
 }
 
 impl Plain {
@@ -137,7 +134,6 @@ impl Plain {
         Self {
             listener,
             addresses,
-            mismatch: Arc::new(Mismatch::new(Spoken::Plain)),
         }
     }
 }
@@ -156,25 +152,9 @@ impl Listener for Plain {
         stopping: Stopping,
     ) -> impl Future<Output = ()> + Send + 'static {
         let admission = admit(&self.addresses, &engine, &stream, address);
-        let mismatch = Arc::clone(&self.mismatch);
         async move {
-            let Some(_admission) = admission else {
-                return;
-            };
-            let mut ordered = stopping.clone();
-            let mistaken = tokio::select! {
-                mistaken = mismatch.is_mistaken(&stream, engine.limits.header_time) => mistaken,
-                () = ordered.ordered() => return,
-            };
-            match mistaken {
-                Some(false) => {
-                    connection::serve(stream, Peer::Tcp(address), engine, stopping).await;
-                }
-                Some(true) => {
-                    engine.metrics.rejected(Ending::TlsToPlain.name());
-                    mismatch.answer(stream, address).await;
-                }
-                None => {}
+            if admission.is_some() {
+                connection::serve(stream, Peer::Tcp(address), engine, stopping).await;
             }
         }
     }

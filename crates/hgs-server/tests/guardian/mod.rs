@@ -419,9 +419,24 @@ pub(crate) async fn ask(
 
 /// One request on a connection of its own.
 pub(crate) async fn exchange(address: SocketAddr, method: &str, path: &str, body: &[u8]) -> Answer {
+    exchange_with(address, method, path, &[], body).await
+}
+
+/// The same, with more header fields.
+pub(crate) async fn exchange_with(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    fields: &[(&str, &str)],
+    body: &[u8],
+) -> Answer {
     let length = body.len();
+    let fields = fields.iter();
+    let fields: String = fields
+        .map(|(name, value)| format!("{name}: {value}\r\n"))
+        .collect();
     let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: hgs\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
+        "{method} {path} HTTP/1.1\r\nHost: hgs\r\nConnection: close\r\nContent-Length: {length}\r\n{fields}\r\n"
     );
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream

@@ -9,7 +9,6 @@ use hgs_terminal::{Exit, Failure, Table, Terminal};
 use serde::Serialize;
 
 use super::{ServerOption, or_dash};
-use crate::completion;
 use crate::failures::OrFail as _;
 
 /// The verbs of `hgs audit`.
@@ -52,7 +51,7 @@ struct List {
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
     /// Only records about the host with this name or id
-    #[arg(long, value_name = "NAME", add = completion::hosts())]
+    #[arg(long, value_name = "NAME")]
     host: Option<String>,
     /// Only this action, such as `release`
     #[arg(long)]
@@ -111,14 +110,7 @@ struct Record(AuditRecord);
 impl fmt::Display for Records {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut table = Table::new([
-            "NUMBER",
-            "TIME",
-            "ACTION",
-            "OUTCOME",
-            "HOST",
-            "PROTECTOR",
-            "ACTOR",
-            "REASON",
+            "NUMBER", "TIME", "ACTION", "OUTCOME", "HOST", "ACTOR", "REASON",
         ]);
         for record in &self.0 {
             table.row([
@@ -127,22 +119,12 @@ impl fmt::Display for Records {
                 record.action.to_string(),
                 record.outcome.to_string(),
                 or_dash(record.host_name.as_ref().or(record.host.as_ref())),
-                record.protector.as_deref().map_or_else(none, shortened),
                 record.actor.clone(),
                 or_dash(record.reason.as_ref()),
             ]);
         }
         table.fmt(formatter)
     }
-}
-
-fn none() -> String {
-    "-".to_owned()
-}
-
-/// Enough of a digest to tell protectors apart; `hgs audit show` has all of it.
-fn shortened(digest: &str) -> String {
-    digest.chars().take(12).collect()
 }
 
 impl fmt::Display for Record {

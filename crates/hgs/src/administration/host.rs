@@ -2,18 +2,14 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use clap::{Subcommand, ValueEnum};
-use hgs_admin::types::{self, AddHost, HostDetail, RevokeHost};
-use hgs_admin::{Administration as _, Client};
-use hgs_pki::Time;
+use clap::Subcommand;
+use hgs_admin::types::{self, AddHost, DenyHost, HostDetail, RevokeHost};
+use hgs_admin::{Administration as _, Client, HostSelector};
 use hgs_terminal::{Exit, Failure, Table, Terminal};
 use serde::Serialize;
 
-use super::{ServerOption, given_text, named, or_dash, period};
-use crate::clock::now;
-use crate::completion;
+use super::{ServerOption, given_text, or_dash};
 use crate::failures::OrFail as _;
 
 /// The verbs of `hgs host`.
@@ -37,113 +33,64 @@ enum Verb {
         #[arg(long, value_name = "FILE")]
         host_key: PathBuf,
     },
-    List(List),
+    /// List the hosts
+    List {
+        /// List those that were removed, whose host keys can't be registered again before they are readmitted
+        #[arg(long, conflicts_with = "denied")]
+        removed: bool,
+        /// List the hosts of other clusters that get no keys here
+        #[arg(long)]
+        denied: bool,
+    },
     /// Show one host, with the identity keys that it attested with
     Show {
         /// Its name or id
-        #[arg(add = completion::hosts())]
-        name: String,
+        name: HostSelector,
     },
     /// Bar a host: no keys and no health certificate from its next request on
     Revoke {
         /// Its name or id
-        #[arg(add = completion::hosts())]
-        name: String,
+        name: HostSelector,
         /// Why, for whoever asks later
         #[arg(long, default_value = "")]
         reason: String,
     },
-    /// Forget a host: nothing is released to it, and its key can be registered again
+    /// Remove a host: nothing is released to it, and its host key can't be registered again before it is readmitted
     Remove {
         /// Its name or id
-        #[arg(add = completion::hosts())]
-        name: String,
+        name: HostSelector,
     },
-}
+    /// Let the host key of a removed host be registered again
+    #[command(
+        after_help = "A host that comes back should make a new host key instead: `guarded-host host-key new`. \
+Readmit its old key only if you know that nobody else has it. The identity keys that it had are not accepted again."
+    )]
+    Readmit {
+        /// The name of the removed host, or the SHA-256 digest of its host key
+        name: HostSelector,
+    },
+    /// Give no keys to a host of another cluster, whoever attests it
+    #[command(after_help = "Examples:
+  hgs host deny --host-key host9.pem --reason stolen
+  hgs host deny --policy-digest DIGEST --reason stolen     (`hgs audit show` names the digest of each release)
 
-/// List the hosts
-#[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
-  hgs host list --status revoked
-  hgs host list --not-attested-for 30d --sort attested
-  hgs host list --name rack7")]
-struct List {
-    /// Only hosts that may attest, or only those that may not
-    #[arg(long, value_enum)]
-    status: Option<HostStatus>,
-    /// Only hosts whose name contains this text, in either case
-    #[arg(long, value_name = "TEXT")]
-    name: Option<String>,
-    /// Only hosts that have not attested for this long, or never
-    #[arg(long, value_name = "DURATION", value_parser = period)]
-    not_attested_for: Option<Duration>,
-    /// What they are sorted by; times with the oldest first, `never` before all
-    #[arg(long, value_enum, default_value_t)]
-    sort: Order,
-    /// Sort the other way round
-    #[arg(long)]
-    reverse: bool,
-}
-
-/// Whether a host may attest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum HostStatus {
-    Registered,
-    Revoked,
-}
-
-#[derive(Debug, Clone, Copy, Default, ValueEnum)]
-enum Order {
-    #[default]
-    Name,
-    /// When they last attested
-    Attested,
-    /// When they were registered
-    Added,
-}
-
-impl List {
-    fn select(&self, hosts: Vec<types::Host>) -> Result<Vec<types::Host>, Failure> {
-        let text = self
-            .name
-            .as_deref()
-            .unwrap_or_default()
-            .to_ascii_lowercase();
-        let since = self.not_attested_for.map(|period| {
-            let seconds = i64::try_from(period.as_secs()).unwrap_or(i64::MAX);
-            Time::from_unix(now().unix().saturating_sub(seconds))
-        });
-        let mut kept = Vec::new();
-        for host in hosts {
-            let attested = host
-                .last_attested
-                .as_deref()
-                .map(named::<Time>)
-                .transpose()?;
-            if self.status.is_none_or(|wanted| wanted == status(&host))
-                && host.name.to_ascii_lowercase().contains(&text)
-                && since.is_none_or(|since| attested.is_none_or(|attested| attested < since))
-            {
-                kept.push((attested, named::<Time>(&host.added)?, host));
-            }
-        }
-        match self.sort {
-            Order::Name => kept.sort_by_cached_key(|(_, _, host)| host.name.to_ascii_lowercase()),
-            Order::Attested => kept.sort_by_key(|(attested, ..)| *attested),
-            Order::Added => kept.sort_by_key(|(_, added, _)| *added),
-        }
-        if self.reverse {
-            kept.reverse();
-        }
-        Ok(kept.into_iter().map(|(_, _, host)| host).collect())
-    }
-}
-
-fn status(host: &types::Host) -> HostStatus {
-    match host.revoked {
-        Some(_) => HostStatus::Revoked,
-        None => HostStatus::Registered,
-    }
+A host that is registered here is revoked instead: `hgs host revoke`.")]
+    Deny {
+        /// Its public host key, or a certificate over it: PEM or DER
+        #[arg(long, value_name = "FILE", required_unless_present = "policy_digest")]
+        host_key: Option<PathBuf>,
+        /// The policy digest of its health certificates
+        #[arg(long, value_name = "DIGEST", conflicts_with = "host_key")]
+        policy_digest: Option<String>,
+        /// Why, for whoever asks later
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Deny a host of another cluster no longer
+    Allow {
+        /// The policy digest of its health certificates
+        policy_digest: HostSelector,
+    },
 }
 
 impl Arguments {
@@ -151,10 +98,27 @@ impl Arguments {
         let client = self.server.client()?;
         match self.verb {
             Verb::Add { name, host_key } => add(&client, name, &host_key, terminal)?,
-            Verb::List(list) => terminal.report(&Hosts(list.select(client.hosts().or_fail()?)?))?,
-            Verb::Show { name } => {
-                terminal.report(&Detail(client.host(&named(&name)?).or_fail()?))?
+            Verb::List { removed: true, .. } => {
+                terminal.report(&Removed(client.removed_hosts().or_fail()?))?;
             }
+            Verb::List { denied: true, .. } => {
+                terminal.report(&Denied(client.denied_hosts().or_fail()?))?;
+            }
+            Verb::List { .. } => terminal.report(&List(client.hosts().or_fail()?))?,
+            Verb::Readmit { name } => readmit(&client, &name, terminal)?,
+            Verb::Deny {
+                host_key,
+                policy_digest,
+                reason,
+            } => deny(
+                &client,
+                host_key.as_deref(),
+                policy_digest,
+                reason,
+                terminal,
+            )?,
+            Verb::Allow { policy_digest } => allow(&client, &policy_digest, terminal)?,
+            Verb::Show { name } => terminal.report(&Detail(client.host(&name).or_fail()?))?,
             Verb::Revoke { name, reason } => revoke(&client, &name, reason, terminal)?,
             Verb::Remove { name } => remove(&client, &name, terminal)?,
         }
@@ -171,31 +135,151 @@ fn add(client: &Client, name: String, file: &Path, terminal: &Terminal) -> Resul
     })
 }
 
-fn revoke(client: &Client, name: &str, reason: String, terminal: &Terminal) -> Result<(), Failure> {
+fn revoke(
+    client: &Client,
+    name: &HostSelector,
+    reason: String,
+    terminal: &Terminal,
+) -> Result<(), Failure> {
     terminal.confirm(format!("Bar the host {name} for good?"))?;
-    let host = client
-        .revoke_host(&named(name)?, &RevokeHost { reason })
-        .or_fail()?;
+    let host = client.revoke_host(name, &RevokeHost { reason }).or_fail()?;
     terminal.report(&Changed {
         what: "revoked",
         host,
     })
 }
 
-fn remove(client: &Client, name: &str, terminal: &Terminal) -> Result<(), Failure> {
+fn remove(client: &Client, name: &HostSelector, terminal: &Terminal) -> Result<(), Failure> {
     terminal.confirm(format!(
-        "Forget the host {name}? To bar it for good, revoke it instead."
+        "Remove the host {name}? It gets no keys, and its host key can't be registered again before it is readmitted."
     ))?;
-    let host = client.remove_host(&named(name)?).or_fail()?;
+    let host = client.remove_host(name).or_fail()?;
     terminal.report(&Changed {
         what: "removed",
         host,
     })
 }
 
+fn readmit(client: &Client, host: &HostSelector, terminal: &Terminal) -> Result<(), Failure> {
+    terminal.confirm(format!(
+        "Let the host key of {host} be registered again? Whoever has it can attest then."
+    ))?;
+    let host = client.readmit_host(host).or_fail()?;
+    terminal.report(&Readmitted(host))
+}
+
+fn deny(
+    client: &Client,
+    host_key: Option<&Path>,
+    policy_digest: Option<String>,
+    reason: String,
+    terminal: &Terminal,
+) -> Result<(), Failure> {
+    let host_key = host_key.map(|file| given_text(file, "a host key file"));
+    let denial = DenyHost {
+        host_key: host_key.transpose()?,
+        policy_digest,
+        reason,
+    };
+    terminal.report(&Denial {
+        what: "denied",
+        host: client.deny_host(&denial).or_fail()?,
+    })
+}
+
+fn allow(client: &Client, policy: &HostSelector, terminal: &Terminal) -> Result<(), Failure> {
+    terminal.confirm(format!(
+        "Give keys to the host with the policy digest {policy} again?"
+    ))?;
+    terminal.report(&Denial {
+        what: "allowed",
+        host: client.allow_host(policy).or_fail()?,
+    })
+}
+
 #[derive(Serialize)]
 #[serde(transparent)]
-struct Hosts(Vec<types::Host>);
+struct Removed(Vec<types::RemovedHost>);
+
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Denied(Vec<types::DeniedHost>);
+
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Readmitted(types::RemovedHost);
+
+#[derive(Serialize)]
+struct Denial {
+    #[serde(skip)]
+    what: &'static str,
+    #[serde(flatten)]
+    host: types::DeniedHost,
+}
+
+impl fmt::Display for Removed {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut table = Table::new([
+            "NAME",
+            "REMOVED",
+            "REVOKED",
+            "READMITTED",
+            "HOST KEY (SHA-256)",
+        ]);
+        for host in &self.0 {
+            let revoked = host.revoked.as_ref();
+            table.row([
+                host.name.clone(),
+                host.removed.clone(),
+                or_dash(revoked.map(|revocation| &revocation.time)),
+                or_dash(host.readmitted.as_ref()),
+                host.host_key_digest.clone(),
+            ]);
+        }
+        table.fmt(formatter)
+    }
+}
+
+impl fmt::Display for Denied {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut table = Table::new(["POLICY DIGEST", "DENIED", "BY", "REASON"]);
+        for host in &self.0 {
+            let types::Revocation { time, reason, by } = &host.denied;
+            table.row([
+                host.policy_digest.clone(),
+                time.clone(),
+                by.clone(),
+                reason.clone(),
+            ]);
+        }
+        table.fmt(formatter)
+    }
+}
+
+impl fmt::Display for Readmitted {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = &self.0.name;
+        writeln!(
+            formatter,
+            "The host key of {name} is readmitted: `hgs host add` can register it again."
+        )
+    }
+}
+
+impl fmt::Display for Denial {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { what, host } = self;
+        let digest = &host.policy_digest;
+        writeln!(
+            formatter,
+            "The host with the policy digest {digest} is {what}."
+        )
+    }
+}
+
+#[derive(Serialize)]
+#[serde(transparent)]
+struct List(Vec<types::Host>);
 
 #[derive(Serialize)]
 #[serde(transparent)]
@@ -215,20 +299,18 @@ impl fmt::Display for Changed {
     }
 }
 
-impl fmt::Display for Hosts {
+impl fmt::Display for List {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut table = Table::new(["NAME", "STATUS", "LAST ATTESTED", "ADDED", "ID"]);
         for host in &self.0 {
-            let status = match status(host) {
-                HostStatus::Revoked => "revoked",
-                HostStatus::Registered => "registered",
+            let status = match host.revoked {
+                Some(_) => "revoked",
+                None => "registered",
             };
             table.row([
                 host.name.clone(),
                 status.to_owned(),
-                host.last_attested
-                    .clone()
-                    .unwrap_or_else(|| "never".to_owned()),
+                or_dash(host.last_attested.as_ref()),
                 host.added.clone(),
                 host.id.clone(),
             ]);
@@ -242,6 +324,9 @@ impl fmt::Display for Detail {
         let Self(HostDetail {
             host,
             host_key,
+            policy_digest,
+            returns_nonces,
+            host_key_shared,
             identity_keys,
         }) = self;
         let revoked = host.revoked.as_ref().map(|revocation| {
@@ -255,15 +340,33 @@ impl fmt::Display for Detail {
             ("last attested", or_dash(host.last_attested.as_ref())),
             ("revoked", or_dash(revoked.as_ref())),
             ("host key (SHA-256)", host.host_key_digest.clone()),
+            ("policy digest", policy_digest.clone()),
+            (
+                "returns nonces",
+                if *returns_nonces { "yes" } else { "no" }.to_owned(),
+            ),
         ])
         .fmt(formatter)?;
+        if let Some(time) = host_key_shared {
+            writeln!(
+                formatter,
+                "\nTwo machines use this host key, last at {time}: a clone or a restored copy. Give each a host key of its own."
+            )?;
+        }
         writeln!(formatter, "\n{}\n", host_key.trim_end())?;
-        let mut table = Table::new(["IDENTITY KEY FOR", "FIRST SEEN", "SUPERSEDED", "DIGEST"]);
+        let mut table = Table::new([
+            "IDENTITY KEY FOR",
+            "FIRST SEEN",
+            "SUPERSEDED",
+            "CAME BACK",
+            "DIGEST",
+        ]);
         for key in identity_keys {
             table.row([
                 key.kind.to_string(),
                 key.first_seen.clone(),
                 or_dash(key.superseded.as_ref()),
+                or_dash(key.returned.as_ref()),
                 key.digest.clone(),
             ]);
         }

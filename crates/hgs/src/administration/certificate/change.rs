@@ -6,9 +6,7 @@ use hgs_admin::{Administration as _, Client};
 use hgs_pki::Thumbprint;
 use hgs_terminal::{Failure, Terminal};
 
-use super::super::named;
 use super::view::Changed;
-use crate::completion;
 use crate::failures::OrFail as _;
 
 /// Make a certificate primary, call it otherwise, or mark its key as known to others
@@ -22,8 +20,7 @@ use crate::failures::OrFail as _;
     .args(["primary", "head", "label", "compromised"]))]
 pub(super) struct Set {
     /// Its SHA-256 thumbprint
-    #[arg(add = completion::certificates())]
-    thumbprint: String,
+    thumbprint: Thumbprint,
     /// The one of its kind that the metadata names, and that rolls append; the former one stays enabled
     #[arg(long)]
     primary: bool,
@@ -47,7 +44,6 @@ impl Set {
             label,
             compromised,
         } = self;
-        let thumbprint: Thumbprint = named(&thumbprint)?;
         if let Some(since) = &compromised {
             terminal.confirm(format!(
                 "Mark {thumbprint} as compromised since {since}? It can't be taken back."
@@ -113,8 +109,7 @@ pub(super) fn retire(
 #[derive(Debug, clap::Args)]
 pub(super) struct Remove {
     /// Its SHA-256 thumbprint
-    #[arg(add = completion::certificates())]
-    thumbprint: String,
+    thumbprint: Thumbprint,
     /// Also if protectors were last opened with it, or if it is compromised
     #[arg(long)]
     even_if_needed: bool,
@@ -126,7 +121,6 @@ impl Remove {
             thumbprint,
             even_if_needed,
         } = self;
-        let thumbprint: Thumbprint = named(&thumbprint)?;
         terminal.confirm(format!(
             "Forget {thumbprint} and its key? What only it opens is lost, unless there is a backup."
         ))?;

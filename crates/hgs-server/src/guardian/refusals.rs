@@ -1,0 +1,191 @@
+//! Refusals of hosts that proved who they are: the first is recorded with all that is known of it, those that follow
+//! within an hour are counted, and become one record. So what one host can make the audit log grow by is two records an
+//! hour for each code, however often it asks.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use hgs_pki::{Seconds, Time};
+use hgs_store::{Action, AuditEntry, Outcome};
+
+/// For how long refusals that are alike are counted.
+const PERIOD: Seconds = Seconds::from_hours(1);
+
+/// Kinds of refusals that are counted at once: of hosts, times codes. Hosts beyond it, which another cluster may have
+/// any number of, are counted together.
+const MOST: usize = 16_384;
+
+/// What is on record of a refusal.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum OnRecord {
+    /// A record of its own.
+    Alone(u64),
+    /// It is one of so many that become one record.
+    Counted(u64),
+    /// Nothing; a stranger's is counted elsewhere.
+    Nothing,
+}
+
+impl OnRecord {
+    /// The number of the record of its own.
+    pub(crate) fn sequence(self) -> Option<u64> {
+        match self {
+            Self::Alone(sequence) => Some(sequence),
+            Self::Counted(_) | Self::Nothing => None,
+        }
+    }
+
+    /// How many were counted so far.
+    pub(crate) fn further(self) -> Option<u64> {
+        match self {
+            Self::Counted(further) => Some(further),
+            Self::Alone(_) | Self::Nothing => None,
+        }
+    }
+}
+
+/// What was refused, by which code, to which host; the host is absent for those that are counted together.
+type Key = (Action, &'static str, Option<String>);
+
+#[derive(Debug)]
+struct Counted {
+    since: Time,
+    host_name: Option<String>,
+    /// Those after the first.
+    further: u64,
+}
+
+/// Refusals of the last hour.
+#[derive(Debug, Default)]
+pub(crate) struct HostRefusals(Mutex<BTreeMap<Key, Counted>>);
+
+impl HostRefusals {
+    /// Counts a refusal with this code, of which `entry` would be the record. `None`: it is the first, and is to be
+    /// recorded; else how many there have been since.
+    pub(crate) fn count(&self, code: &'static str, entry: &AuditEntry) -> Option<u64> {
+        let mut refusals = self.lock();
+        let key = (entry.action, code, entry.host.clone());
+        if let Some(known) = refusals.get_mut(&key) {
+            known.further += 1;
+            return Some(known.further);
+        }
+        let first = |further| Counted {
+            since: entry.time,
+            host_name: entry.host_name.clone(),
+            further,
+        };
+        if refusals.len() < MOST {
+            refusals.insert(key, first(0));
+            return None;
+        }
+        let others = refusals
+            .entry((entry.action, code, None))
+            .or_insert_with(|| Counted {
+                host_name: None,
+                ..first(0)
+            });
+        others.further += 1;
+        Some(others.further)
+    }
+
+    /// The first one could not be recorded, so it does not count.
+    pub(crate) fn forget(&self, code: &'static str, entry: &AuditEntry) {
+        let key = (entry.action, code, entry.host.clone());
+        self.lock().remove(&key);
+    }
+
+    /// What was counted for an hour, or all of it, as entries of the audit log; counting begins anew.
+    pub(crate) fn take(&self, now: Time, all: bool) -> Vec<AuditEntry> {
+        let mut refusals = self.lock();
+        // A clock that was put back must not stretch the hour.
+        let is_due = |counted: &Counted| now.since(counted.since).is_none_or(|age| age >= PERIOD);
+        let due = refusals.extract_if(.., |_, counted| all || is_due(counted));
+        let further = due.filter(|(_, counted)| counted.further > 0);
+        further
+            .map(|((action, code, host), counted)| {
+                let actor = host
+                    .as_ref()
+                    .map_or_else(|| "hosts".to_owned(), |host| format!("host {host}"));
+                AuditEntry {
+                    reason: Some(code.to_owned()),
+                    count: Some(counted.further),
+                    host_name: counted.host_name,
+                    host,
+                    ..AuditEntry::new(now, actor, action, Outcome::Refused)
+                }
+            })
+            .collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Counted>> {
+        // Nothing between lock and unlock can panic half-way through a change.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(host: &str, second: i64) -> AuditEntry {
+        let time = Time::from_unix(second);
+        AuditEntry {
+            host: Some(host.to_owned()),
+            ..AuditEntry::new(time, "host", Action::Attest, Outcome::Refused)
+        }
+    }
+
+    fn counts(entries: &[AuditEntry]) -> Vec<(Option<&str>, Option<u64>)> {
+        let shown = entries.iter();
+        shown
+            .map(|entry| (entry.host.as_deref(), entry.count))
+            .collect()
+    }
+
+    #[test]
+    fn the_first_refusal_of_an_hour_is_recorded_and_the_others_are_one_record() {
+        let refusals = HostRefusals::default();
+        let mut recorded = 0;
+        for second in 0..3600 {
+            for code in ["host-revoked", "host-key-shared"] {
+                recorded += u64::from(refusals.count(code, &entry("a", second)).is_none());
+            }
+            assert!(refusals.take(Time::from_unix(second), false).is_empty());
+        }
+        assert_eq!(recorded, 2);
+        assert_eq!(refusals.count("host-revoked", &entry("b", 3599)), None);
+        let taken = refusals.take(Time::from_unix(3600), false);
+        assert_eq!(counts(&taken), [(Some("a"), Some(3599)); 2]);
+        // Of one that was refused once there is nothing more to tell.
+        assert!(refusals.take(Time::from_unix(9999), false).is_empty());
+        assert_eq!(refusals.count("host-revoked", &entry("a", 9999)), None);
+        assert_eq!(refusals.count("host-revoked", &entry("a", 9999)), Some(1));
+        let taken = refusals.take(Time::from_unix(9999), true);
+        assert_eq!(counts(&taken), [(Some("a"), Some(1))]);
+    }
+
+    #[test]
+    fn a_clock_that_is_put_back_and_a_record_that_fails_keep_nothing_back() {
+        let refusals = HostRefusals::default();
+        let first = entry("a", 100_000);
+        assert_eq!(refusals.count("host-revoked", &first), None);
+        refusals.forget("host-revoked", &first);
+        assert_eq!(refusals.count("host-revoked", &first), None);
+        assert_eq!(refusals.count("host-revoked", &first), Some(1));
+        let taken = refusals.take(Time::from_unix(10), false);
+        assert_eq!(counts(&taken), [(Some("a"), Some(1))]);
+    }
+
+    #[test]
+    fn any_number_of_hosts_of_another_cluster_fill_no_memory() {
+        let refusals = HostRefusals::default();
+        for number in 0..MOST {
+            assert_eq!(refusals.count("x", &entry(&number.to_string(), 0)), None);
+        }
+        assert_eq!(refusals.count("x", &entry("one more", 0)), Some(1));
+        assert_eq!(refusals.count("x", &entry("and another", 0)), Some(2));
+        assert_eq!(refusals.lock().len(), MOST + 1);
+        let taken = refusals.take(Time::from_unix(0), true);
+        assert_eq!(counts(&taken), [(None, Some(2))]);
+    }
+}
