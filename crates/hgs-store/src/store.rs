@@ -518,3 +518,5 @@ mod rotate_tests;
 mod tamper_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod writers_tests;
