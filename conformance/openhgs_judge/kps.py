@@ -278,8 +278,7 @@ class KeyProtectionService:
     def _egress(self, ingress, opened, pair, key):
         head = self.pairs[0]
         wrappings = [_rewrap(wrapping, key) for wrapping in ingress.wrappings]
-        encryption = [wrapping.encryption.der for wrapping in ingress.wrappings]
-        if pair is not head and head.encryption.der not in encryption:
+        if pair is not head and head.pair not in [wrapping.pair for wrapping in ingress.wrappings]:
             identifier = max(wrapping.id for wrapping in ingress.wrappings) + 1
             if identifier > xml.MAX_UNSIGNED_INT or len(wrappings) == protector.MAX_WRAPPINGS:
                 raise Failure(413, "LimitExceededException", "no room for the head")
@@ -287,7 +286,10 @@ class KeyProtectionService:
         content = Draft(wrappings, guardian_id=str(opened.id))
         if ingress.max_offline_unwraps:
             content.max_offline_unwraps = str(ingress.max_offline_unwraps)
-        return protector.write(content, key, pair.signing_key)
+        egress = protector.write(content, key, pair.signing_key)
+        if len(egress) > xml.MAX_PROTECTOR:
+            raise Failure(413, "LimitExceededException", "the egress protector would be too long")
+        return egress
 
     def _offline(self):
         if not self.max_offline_unwraps:

@@ -11,7 +11,7 @@ use hgs_protector::{Protector, ProtectorDigest, VerifiedProtector};
 use crate::sealed_file::{self, SealedFile, SealedFileError};
 
 /// Octets of the longest protector (protocol profile, section 2).
-pub const MAX_PROTECTOR: usize = 256 * 1024;
+pub const MAX_PROTECTOR: usize = hgs_protector::MAX_PROTECTOR_OCTETS;
 
 /// A protector file and a sealed file, in use by nobody else until this is dropped.
 #[derive(Debug)]

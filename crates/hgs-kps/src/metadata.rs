@@ -34,12 +34,11 @@ impl MetadataService {
         if let Some(document) = self.document.get() {
             return Ok(Arc::clone(document));
         }
-        let document = metadata::write(
-            self.ring.primary()?.certified(keys)?,
-            self.ring.other_signing_certificates(),
-            &self.communications,
-            keys,
-        )?;
+        let guardian = self.ring.primary()?.certified(keys)?;
+        let signer = &self.communications;
+        let others = self.ring.other_signing_certificates();
+        let others = metadata::newest_that_fit(guardian, others, signer);
+        let document = metadata::write(guardian, others, signer, keys)?;
         Ok(Arc::clone(self.document.get_or_init(|| document.into())))
     }
 }

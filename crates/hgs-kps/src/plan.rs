@@ -50,10 +50,8 @@ impl<'a> Plan<'a> {
                 None => (Some(head), Signer::Successor),
             }
         } else {
-            let reaches_head = protector.wrappings().iter().any(|wrapping| {
-                wrapping.encryption_certificate() == head.encryption_certificate()
-                    && !shut_out.contains(&wrapping.id())
-            });
+            let reaches_head =
+                wrapping_of_head.is_some_and(|wrapping| !shut_out.contains(&wrapping.id()));
             ((!reaches_head).then_some(head), Signer::Opener)
         };
         Some(Self {

@@ -219,7 +219,11 @@ impl Reason {
             Self::Open(OpenError::Key { .. }) => Code::KeyStoreUnavailable,
             Self::CompromisedGuardian { .. } => Code::CompromisedGuardian,
             Self::ProtectorSuperseded => Code::ProtectorSuperseded,
-            Self::Seal(SealError::TooManyWrappings { .. } | SealError::NoFreeId)
+            Self::Seal(
+                SealError::TooManyWrappings { .. }
+                | SealError::TooLong { .. }
+                | SealError::NoFreeId,
+            )
             | Self::BodyTooLarge { .. } => Code::LimitExceeded,
             Self::Seal(SealError::Key { .. } | SealError::Signature { .. })
             | Self::KeyStoreUnavailable => Code::KeyStoreUnavailable,

@@ -5,6 +5,8 @@ mod request;
 mod response;
 
 use hgs_crypto::base64;
+use hgs_pki::MAX_CERTIFICATE_OCTETS;
+use hgs_protector::MAX_PROTECTOR_OCTETS;
 use hgs_xml::{Document, Limits, Writer};
 
 pub use error::Error;
@@ -19,6 +21,13 @@ pub const NAMESPACE: &str = "http://schemas.microsoft.com/kps/2014/07/service";
 
 /// Octets of a request or a response.
 pub const MAX_OCTETS: usize = 512 * 1024;
+
+/// The largest protector, the largest certificate and all else fit into a request and a response: what is not Base64 of
+/// those takes less than 16 KiB.
+const _: () = assert!(
+    MAX_PROTECTOR_OCTETS.div_ceil(3) * 4 + MAX_CERTIFICATE_OCTETS.div_ceil(3) * 4 + 16 * 1024
+        <= MAX_OCTETS
+);
 
 pub(crate) const LIMITS: Limits = Limits {
     bytes: MAX_OCTETS,

@@ -77,8 +77,8 @@ fn a_thousand_virtual_machines_need_one_endorsement() {
 }
 
 #[test]
-fn nothing_is_appended_for_a_head_that_has_the_key_already() {
-    // The head took over the signing key only: its encryption key opens the old wrapping as well.
+fn a_rotation_of_the_signing_certificate_alone_reaches_protectors() {
+    // The encryption key of the head opens the old wrapping as well.
     let mut certificates: Vec<HeldCertificate> = Vec::new();
     let old = Member::fabric("fabric").certificates();
     let new = Member::fabric("fabric-next").head().certificates();
@@ -89,9 +89,20 @@ fn nothing_is_appended_for_a_head_that_has_the_key_already() {
     });
     certificates.push(new[0].clone());
     let mut service = Service::new(&[Member::fabric("fabric")]);
+    let next = guardian("fabric-next");
+    service.keys.hold(&next.signing, &next.signing_key);
     service.ring = KeyRing::new(certificates).unwrap().into();
     let ingress = protector(guardian("owner"), &[guardian("fabric")]);
-    assert_eq!(shape(&roll(&service, &ingress).egress), [(1, 1), (2, 1)]);
+    let first = roll(&service, &ingress).egress;
+    assert_eq!(shape(&first), [(1, 1), (2, 1), (3, 2)]);
+    assert_eq!(
+        first.wrappings()[2].signing_certificate(),
+        &guardian("fabric-next").signing
+    );
+    // The head signs from now on, and nothing more is appended.
+    let second = roll(&service, &first).egress;
+    assert_eq!(shape(&second), shape(&first));
+    assert_eq!(second.guardian().id(), WrappingId::new(3));
 }
 
 #[test]

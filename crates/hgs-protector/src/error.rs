@@ -195,6 +195,24 @@ pub enum SealError {
         /// How many there may be.
         limit: usize,
     },
+    /// The document would be longer than its readers accept.
+    #[error(
+        "the document would have {found} octets; {limit} are accepted, so there is no room for all certificates"
+    )]
+    TooLong {
+        /// Octets that are accepted.
+        limit: usize,
+        /// Octets that it would have.
+        found: usize,
+    },
+    /// The metadata would have more other signing certificates than its readers accept.
+    #[error("the metadata would have {found} other signing certificates; {limit} are accepted")]
+    TooManyCertificates {
+        /// How many are accepted.
+        limit: usize,
+        /// How many it would have.
+        found: usize,
+    },
     /// The highest Id is the highest there is.
     #[error("the protector has a wrapping with the highest possible Id")]
     NoFreeId,
@@ -231,8 +249,11 @@ impl SealError {
         match self {
             Self::Crypto(_) => Fault::Ourselves,
             Self::Key { .. } | Self::Signature { .. } => Fault::KeyStore,
-            Self::TooManyWrappings { .. } | Self::NoFreeId => Fault::Protector,
-            Self::DuplicateGuardian { .. }
+            Self::TooManyWrappings { .. } | Self::TooLong { .. } | Self::NoFreeId => {
+                Fault::Protector
+            }
+            Self::TooManyCertificates { .. }
+            | Self::DuplicateGuardian { .. }
             | Self::NotOwner { .. }
             | Self::NoSuchWrapping { .. }
             | Self::NoSuccessor

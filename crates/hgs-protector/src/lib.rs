@@ -47,7 +47,9 @@ pub use error::{CannotOpen, Fault, OpenError, ProtectorError, ProtectorErrorKind
 pub use form::{FormError, Signature};
 pub use guardian::{GuardianCertificates, GuardianError};
 pub use open::{HeldPair, MAX_DECRYPTIONS, Opened, open};
-pub use protector::{MAX_WRAPPINGS, Protector, ProtectorDigest, Unverified, VerifiedProtector};
+pub use protector::{
+    MAX_PROTECTOR_OCTETS, MAX_WRAPPINGS, Protector, ProtectorDigest, Unverified, VerifiedProtector,
+};
 pub use roll::{RollPlan, Rolled, Signer, Successor, roll};
 pub use seal::endorse;
 pub use transport_key::TransportKey;

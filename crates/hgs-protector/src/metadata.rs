@@ -9,6 +9,9 @@ use crate::suite::{self, EXTENSION_NAMESPACE, KeyEncryption, NAMESPACE, XMLDSIG_
 use crate::xmldsig::{self, XmlSignatureError};
 use crate::{GuardianCertificates, GuardianError, SealError, seal, write};
 
+/// Octets that a document may have.
+pub const MAX_OCTETS: usize = Limits::DOCUMENT.bytes;
+
 /// Certificates that `OtherSigningCertificates` may have.
 pub const MAX_OTHER_CERTIFICATES: usize = 64;
 
@@ -359,18 +362,53 @@ fn extensions<'d, 't: 'd>(
 /// guardian's own signing certificate for a guardian's file.
 ///
 /// # Errors
-/// When that key can't be used, or makes a signature that does not verify.
+/// When that key can't be used, or makes a signature that does not verify; and [`SealError::TooManyCertificates`] or
+/// [`SealError::TooLong`] when no reader would accept the document.
 pub fn write(
     guardian: &GuardianCertificates,
     other_signing_certificates: &[Certificate],
     signer: &Certificate,
     keys: &mut dyn KeyWork,
 ) -> Result<Vec<u8>, SealError> {
+    let found = other_signing_certificates.len();
+    if found > MAX_OTHER_CERTIFICATES {
+        let limit = MAX_OTHER_CERTIFICATES;
+        return Err(SealError::TooManyCertificates { limit, found });
+    }
     let unsigned = document(guardian, other_signing_certificates, b"");
+    let found = unsigned.len() + signature_length(signer);
+    if found > MAX_OCTETS {
+        let limit = MAX_OCTETS;
+        return Err(SealError::TooLong { limit, found });
+    }
     let signed_info = xmldsig::signed_info(&sha256(&unsigned));
     let signature = seal::sign(&signed_info, &sha256(&signed_info), signer, keys)?;
     let signature = xmldsig::signature(&signed_info, &signature.value, signer);
     Ok(document(guardian, other_signing_certificates, &signature))
+}
+
+/// The newest of `others`, which stand oldest first, that fit into a document of `guardian` signed by `signer`.
+#[must_use]
+pub fn newest_that_fit<'c>(
+    guardian: &GuardianCertificates,
+    others: &'c [Certificate],
+    signer: &Certificate,
+) -> &'c [Certificate] {
+    let first = others.len().saturating_sub(MAX_OTHER_CERTIFICATES);
+    let mut newest = others.get(first..).unwrap_or_default();
+    while !newest.is_empty()
+        && document(guardian, newest, b"").len() + signature_length(signer) > MAX_OCTETS
+    {
+        newest = newest.get(1..).unwrap_or_default();
+    }
+    newest
+}
+
+/// Octets of the signature element that the key of `signer` makes.
+fn signature_length(signer: &Certificate) -> usize {
+    let signed_info = xmldsig::signed_info(&[0; 32]);
+    let value = vec![0; signer.public_key().modulus_octets()];
+    xmldsig::signature(&signed_info, &value, signer).len()
 }
 
 /// The document around `signature`; without one it is the canonical form that is signed.

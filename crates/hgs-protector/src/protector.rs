@@ -7,13 +7,18 @@ use std::sync::Arc;
 use hgs_crypto::hash::{Sha256Digest, sha256};
 use hgs_crypto::hex;
 use hgs_pki::{CertificateCache, SignatureCache};
+use hgs_xml::Limits;
 
 use crate::form::Signature;
 use crate::transport_key::Mac;
 use crate::{CannotOpen, ProtectorError, TransportKey, Wrapping, WrappingId, chain, read};
 
-/// Wrappings that a protector may have.
-pub const MAX_WRAPPINGS: usize = 64;
+/// Octets that the document of a protector may have.
+pub const MAX_PROTECTOR_OCTETS: usize = Limits::DOCUMENT.bytes;
+
+/// Wrappings that a protector may have: one for each 4 KiB, which is about what the shortest one takes. How many fit
+/// depends on the certificates: with the usual ones of 1 KiB, about 49.
+pub const MAX_WRAPPINGS: usize = MAX_PROTECTOR_OCTETS / 4096;
 
 /// The name of a protector in audit records and lineage: SHA-256 of the canonical form of its `Wrappings`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

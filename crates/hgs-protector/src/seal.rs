@@ -4,7 +4,7 @@ use hgs_crypto::hash::{Sha256Digest, sha256};
 use hgs_pki::{Certificate, KeyWork};
 
 use crate::form::Signature;
-use crate::protector::{Contents, MAX_WRAPPINGS};
+use crate::protector::{Contents, MAX_PROTECTOR_OCTETS, MAX_WRAPPINGS};
 use crate::{
     GuardianCertificates, ProtectorDigest, SealError, TransportKey, VerifiedProtector, Wrapping,
     WrappingId, suite, write,
@@ -94,16 +94,24 @@ impl Unsealed {
         let mac = key.mac(&signed)?;
         let signer = self.signing_certificate(guardian)?;
         let signature = sign(&signed, &digest, signer, keys)?;
-        let limit = self.max_offline_unwraps;
+        let unwraps = self.max_offline_unwraps;
+        let octets = write::protector(&signed, &mac, guardian, &signature, unwraps);
+        // What nobody reads must not leave: the virtual machine would never start again.
+        if octets.len() > MAX_PROTECTOR_OCTETS {
+            return Err(SealError::TooLong {
+                limit: MAX_PROTECTOR_OCTETS,
+                found: octets.len(),
+            });
+        }
         Ok(VerifiedProtector::vouched(Contents {
-            octets: write::protector(&signed, &mac, guardian, &signature, limit),
+            octets,
             digest: ProtectorDigest::from_bytes(digest),
             signed,
             wrappings: self.wrappings,
             mac,
             guardian,
             guardian_signature: signature,
-            max_offline_unwraps: limit,
+            max_offline_unwraps: unwraps,
         }))
     }
 

@@ -43,6 +43,10 @@ impl IntoFailure for SealError {
             Self::NoSuchWrapping { .. } => {
                 failure.remedy("see the numbers of the wrappings with `hgs protector show FILE`")
             }
+            Self::TooLong { .. } | Self::TooManyWrappings { .. } => failure.remedy(
+                "name fewer guardians, take out those that need the protector no longer (`hgs protector revoke`), or give \
+                 guardians shorter certificates",
+            ),
             Self::OwnerStays => {
                 failure.remedy("make a new protector; the owner of one never changes")
             }

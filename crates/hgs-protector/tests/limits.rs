@@ -1,0 +1,162 @@
+//! What is written keeps to the limits of its readers.
+
+mod common;
+
+use std::path::Path;
+use std::process::Command;
+
+use common::{opened, random, transport_key, verify};
+use hgs_pki::{Certificate, CertificateCache, SignatureCache, profile};
+use hgs_protector::metadata::{self, MAX_OTHER_CERTIFICATES, Metadata};
+use hgs_protector::suite::KeyEncryption;
+use hgs_protector::{
+    GuardianCertificates, MAX_PROTECTOR_OCTETS, MAX_WRAPPINGS, RollPlan, SealError, Successor,
+    VerifiedProtector, create, endorse, grant, roll,
+};
+use hgs_testkit::fixtures::{Guardian, Keys, private_key, self_signed, ten_years};
+
+const WORKSPACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+
+/// Guardians with certificates of their own, over two keys.
+fn guardians(count: usize) -> Vec<GuardianCertificates> {
+    (0..count)
+        .map(|number| {
+            let name = format!("guardian {number:04}");
+            let signing = profile::guardian_signing(&name, ten_years());
+            let signing = self_signed(signing, &private_key(0));
+            let encryption = profile::guardian_encryption(&name, ten_years());
+            let encryption = self_signed(encryption, &private_key(1));
+            let mut keys = Keys::default();
+            keys.hold(&signing, &private_key(0));
+            let wanted = KeyEncryption::RsaOaep;
+            GuardianCertificates::certify(signing, encryption, wanted, &mut &keys).unwrap()
+        })
+        .collect()
+}
+
+fn protector(guardians: &[GuardianCertificates]) -> Result<VerifiedProtector, SealError> {
+    let owner = Guardian::named("owner");
+    let keys = Keys::of(&[owner]);
+    create(
+        &owner.certificates,
+        guardians,
+        &transport_key(7),
+        &mut &keys,
+    )
+}
+
+/// The Python judge reads and verifies it.
+fn assert_judge_reads(program: &str, octets: &[u8]) {
+    hgs_testkit::tool("python3", "python3");
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("document.xml"), octets).unwrap();
+    let program = format!(
+        "from pathlib import Path\n\
+         from openhgs_judge import metadata, protector\n\
+         document = Path('document.xml').read_bytes()\n\
+         {program}"
+    );
+    let output = Command::new("/usr/bin/python3")
+        .args(["-c", &program])
+        .current_dir(folder.path())
+        .env("PYTHONPATH", Path::new(WORKSPACE).join("conformance"))
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+}
+
+#[test]
+fn the_longest_protector_that_is_written_is_read_and_one_wrapping_more_is_refused() {
+    let [owner, fabric] = ["owner", "fabric"].map(Guardian::named);
+    let few = protector(&guardians(2)).unwrap().octets().len();
+    let each = protector(&guardians(3)).unwrap().octets().len() - few;
+    let most = 2 + (MAX_PROTECTOR_OCTETS - few) / each;
+    assert!(
+        most < MAX_WRAPPINGS,
+        "the octets are the tighter limit here"
+    );
+
+    let longest = protector(&guardians(most)).unwrap();
+    assert!(longest.octets().len() + each > MAX_PROTECTOR_OCTETS);
+    assert_eq!(verify(longest.octets()).unwrap(), longest);
+    let program = "protector.verify(protector.read(document))";
+    assert_judge_reads(program, longest.octets());
+
+    let is_too_long = |refused: SealError| {
+        matches!(refused, SealError::TooLong { limit, found }
+            if limit == MAX_PROTECTOR_OCTETS && found > limit)
+    };
+    assert!(is_too_long(protector(&guardians(most + 1)).unwrap_err()));
+    let keys = Keys::of(&[owner]);
+    let keys = &mut &keys;
+    let opened = opened(&longest, owner);
+    let refused = grant(&opened, &fabric.certificates, keys);
+    assert!(is_too_long(refused.unwrap_err()));
+    // After a rotation a roll appends a wrapping for the new pair.
+    let plan = RollPlan {
+        successor: Some(Successor {
+            guardian: fabric.certificates.clone(),
+            endorsement: endorse(&fabric.signing, &owner.signing, keys).unwrap(),
+        }),
+        ..RollPlan::default()
+    };
+    let refused = roll(opened, plan, keys, &mut random());
+    assert!(is_too_long(refused.unwrap_err()));
+}
+
+#[test]
+fn metadata_with_as_many_certificates_as_are_read_and_with_more() {
+    let fabric = Guardian::named("fabric");
+    let keys = Keys::of(&[fabric]);
+    let keys = &mut &keys;
+    let others: Vec<Certificate> = guardians(MAX_OTHER_CERTIFICATES + 1)
+        .iter()
+        .map(|guardian| guardian.signing_certificate().clone())
+        .collect();
+    let refused = metadata::write(&fabric.certificates, &others, &fabric.signing, keys);
+    assert_eq!(
+        refused.unwrap_err(),
+        SealError::TooManyCertificates {
+            limit: MAX_OTHER_CERTIFICATES,
+            found: others.len()
+        }
+    );
+
+    let newest = metadata::newest_that_fit(&fabric.certificates, &others, &fabric.signing);
+    assert_eq!(newest, &others[1..]);
+    let written = metadata::write(&fabric.certificates, newest, &fabric.signing, keys).unwrap();
+    let (certificates, signatures) = (CertificateCache::new(0), SignatureCache::new(0));
+    let read = Metadata::read(&written, &certificates, &signatures).unwrap();
+    assert_eq!(read.other_signing_certificates(), newest);
+    assert_judge_reads("metadata.check(document)", &written);
+}
+
+/// Certificates may have 16 KiB each, so fewer than 64 may fill the document.
+#[test]
+fn metadata_with_certificates_that_are_long() {
+    let fabric = Guardian::named("fabric");
+    let keys = Keys::of(&[fabric]);
+    let keys = &mut &keys;
+    let long: Vec<Certificate> = (0..40)
+        .map(|number| {
+            let names: Vec<String> = (0..100)
+                .map(|name| format!("{}-{number}-{name}.example", "n".repeat(40)))
+                .collect();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let template = profile::communications(&names, ten_years()).unwrap();
+            self_signed(template, &private_key(0))
+        })
+        .collect();
+    let newest = metadata::newest_that_fit(&fabric.certificates, &long, &fabric.signing);
+    assert!(newest.len() < long.len() && !newest.is_empty());
+    let written = metadata::write(&fabric.certificates, newest, &fabric.signing, keys).unwrap();
+    assert!(written.len() <= metadata::MAX_OCTETS);
+    let (certificates, signatures) = (CertificateCache::new(0), SignatureCache::new(0));
+    assert!(Metadata::read(&written, &certificates, &signatures).is_ok());
+
+    let one_more = &long[long.len() - newest.len() - 1..];
+    let refused = metadata::write(&fabric.certificates, one_more, &fabric.signing, keys);
+    assert!(matches!(refused, Err(SealError::TooLong { .. })));
+}
