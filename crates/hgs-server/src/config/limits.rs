@@ -24,6 +24,18 @@ pub struct Limits {
         deserialize_with = "size::between::<_, KIBIBYTE, { 64 * GIBIBYTE }>"
     )]
     pub body_memory: usize,
+    /// Octets of all bodies from one address held at once; more is answered with 503.
+    #[serde(
+        serialize_with = "size::serialize",
+        deserialize_with = "size::between::<_, KIBIBYTE, { 64 * GIBIBYTE }>"
+    )]
+    pub body_memory_per_address: usize,
+    /// Octets a second that a body must come with; slower is answered with 408.
+    #[serde(
+        serialize_with = "size::serialize",
+        deserialize_with = "size::between::<_, 1, { 16 * MEBIBYTE }>"
+    )]
+    pub body_rate: usize,
     /// Octets of request line and header fields; more is answered with 431.
     #[serde(
         serialize_with = "size::serialize",
@@ -85,6 +97,8 @@ impl Default for Limits {
         Self {
             body: 512 * 1024,
             body_memory: 256 * 1024 * 1024,
+            body_memory_per_address: 32 * 1024 * 1024,
+            body_rate: 16 * 1024,
             headers: 16 * 1024,
             header_time: Duration::from_secs(5),
             body_time: Duration::from_secs(10),

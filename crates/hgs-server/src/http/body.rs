@@ -1,58 +1,70 @@
 //! Reading a body within its limits of size, time and memory.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 
-use super::overload::BodyMemory;
+use super::overload::{BodyMemory, Network, Reserved};
 use super::rejection::Rejection;
 use crate::config::Limits;
+
+/// How far a body may fall behind its rate: the time of a few packets that were lost.
+const PAUSE: Duration = Duration::from_secs(2);
 
 /// A body, and the memory reserved for it.
 #[derive(Debug)]
 pub(super) struct HeldBody {
     pub(super) octets: Bytes,
-    pub(super) reserved: Option<OwnedSemaphorePermit>,
+    pub(super) reserved: Reserved,
 }
 
 /// Reads the whole body.
 pub(super) async fn read(
     mut body: Incoming,
+    network: Network,
     limits: &Limits,
     memory: &BodyMemory,
     expects_continue: bool,
 ) -> Result<HeldBody, Rejection> {
     let deadline = Instant::now() + limits.body_time;
-    let collected = timeout_at(deadline, collect(&mut body, limits.body, memory))
-        .await
-        .map_err(|_| Rejection::SlowBody)
-        .flatten();
+    let collected = collect(&mut body, deadline, limits, memory.begin(network)).await;
     if matches!(collected, Err(Rejection::BodyTooLarge { .. })) && !expects_continue {
-        // Many peers read an answer only when they have sent everything. What is a little too
-        // large is taken in and forgotten for their sake; the rest finds the connection closed.
-        let _ = timeout_at(deadline, discard(&mut body, limits.body)).await;
+        // The answer goes out at once. Many peers read it only when they have sent everything: what is a little too
+        // large is taken in meanwhile and forgotten for their sake; the rest finds the connection closed.
+        let most = limits.body;
+        tokio::spawn(async move { timeout_at(deadline, discard(body, most)).await });
     }
     collected
 }
 
 async fn collect(
     body: &mut Incoming,
-    limit: usize,
-    memory: &BodyMemory,
+    deadline: Instant,
+    limits: &Limits,
+    mut reserved: Reserved,
 ) -> Result<HeldBody, Rejection> {
+    let limit = limits.body;
     let declared = body.size_hint().lower();
     if declared > limit as u64 {
         return Err(Rejection::BodyTooLarge { limit });
     }
+    let begun = Instant::now();
     let mut octets = BytesMut::new();
-    let mut reserved = None;
-    while let Some(chunk) = next(body).await? {
+    loop {
+        let chunk = timeout_at(
+            deadline.min(next_due(begun, octets.len(), limits)),
+            next(body),
+        );
+        let Some(chunk) = chunk.await.map_err(|_| Rejection::SlowBody)?? else {
+            break;
+        };
         if octets.len() + chunk.len() > limit {
             return Err(Rejection::BodyTooLarge { limit });
         }
-        memory.reserve(chunk.len(), &mut reserved)?;
+        reserved.add(chunk.len())?;
         if octets.is_empty() && chunk.len() as u64 == declared {
             return Ok(HeldBody {
                 octets: chunk,
@@ -67,10 +79,17 @@ async fn collect(
     })
 }
 
-async fn discard(body: &mut Incoming, most: usize) {
+/// When the next octets must be there, of a body that began at `begun` and of which `octets` are there. It neither falls
+/// behind its rate by more than a pause, nor makes a longer one because it was fast before.
+fn next_due(begun: Instant, octets: usize, limits: &Limits) -> Instant {
+    let by_rate = Duration::from_secs_f64(octets as f64 / limits.body_rate as f64);
+    (begun + by_rate).min(Instant::now()) + PAUSE
+}
+
+async fn discard(mut body: Incoming, most: usize) {
     let mut taken = 0;
     while taken <= most
-        && let Ok(Some(chunk)) = next(body).await
+        && let Ok(Some(chunk)) = next(&mut body).await
     {
         taken += chunk.len();
     }
@@ -85,4 +104,25 @@ async fn next(body: &mut Incoming) -> Result<Option<Bytes>, Rejection> {
         }
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_keeps_its_rate_and_saves_no_time_by_having_been_fast() {
+        let limits = Limits {
+            body_rate: 1000,
+            ..Limits::default()
+        };
+        let begun = Instant::now();
+        let due = |octets| next_due(begun, octets, &limits) - begun;
+        assert_eq!(due(0), PAUSE);
+        assert_eq!(due(500_000), PAUSE);
+        tokio::time::advance(Duration::from_secs(10)).await;
+        assert_eq!(due(0), PAUSE);
+        assert_eq!(due(5_000), Duration::from_secs(5) + PAUSE);
+        assert_eq!(due(500_000), Duration::from_secs(10) + PAUSE);
+    }
 }

@@ -15,7 +15,7 @@ use tracing::{Instrument, debug, error, info_span};
 
 use super::body::{self, HeldBody};
 use super::guard::Watch;
-use super::overload::{BodyMemory, Room, Turnstile};
+use super::overload::{BodyMemory, Network, Room, Turnstile};
 use super::rejection::Rejection;
 use super::service::{Peer, Request, RequestId, Response, Service};
 use crate::config::Limits;
@@ -118,9 +118,10 @@ impl Engine {
         body: Incoming,
     ) -> Result<Response, Rejection> {
         let expects_continue = check_head(&head)?;
-        let body = body::read(body, &self.limits, &self.memory, expects_continue).await?;
+        let network = Network::from(peer);
+        let body = body::read(body, network, &self.limits, &self.memory, expects_continue).await?;
         let deadline = Instant::now() + self.limits.request_time;
-        let turn = self.turnstile.enter(deadline).await?;
+        let turn = self.turnstile.enter(network, deadline).await?;
         let HeldBody { octets, reserved } = body;
         let request = Request {
             id,
