@@ -13,6 +13,7 @@ from .certificate import Certificate
 from .xml import attributes, base64_binary, sequence, text, unsigned_int
 
 MAX_WRAPPINGS = 64
+MAX_KEY_BITS = 393_216
 MAX_DECRYPTIONS = 4
 
 
@@ -89,7 +90,11 @@ def _read_wrappings(element):
     count = len(xml.children(element))
     if count > MAX_WRAPPINGS:
         raise Refused("limit-wrappings", str(count))
-    return tuple(map(_read_wrapping, sequence(element, ["Wrapping"] * max(count, 1))))
+    wrappings = tuple(map(_read_wrapping, sequence(element, ["Wrapping"] * max(count, 1))))
+    bits = sum(certificate.modulus.bit_length() for wrapping in wrappings for certificate in (wrapping.signing, wrapping.encryption))
+    if bits > MAX_KEY_BITS:
+        raise Refused("limit-key-bits", str(bits))
+    return wrappings
 
 
 def _read_wrapping(element):

@@ -221,6 +221,7 @@ impl Reason {
             Self::ProtectorSuperseded => Code::ProtectorSuperseded,
             Self::Seal(
                 SealError::TooManyWrappings { .. }
+                | SealError::TooManyKeyBits { .. }
                 | SealError::TooLong { .. }
                 | SealError::NoFreeId,
             )

@@ -2,7 +2,7 @@
 
 mod clock;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hgs_crypto::CryptoError;
 use hgs_crypto::hash::{Sha256Digest, sha256, sha256_of};
@@ -14,8 +14,13 @@ use crate::{Certificate, CertificateError, MAX_CERTIFICATE_OCTETS};
 /// Certificates by the digest of their DER, so that none that is in use is parsed twice.
 ///
 /// Refusals are not remembered: strangers can make any number of them.
-#[derive(Debug)]
-pub struct CertificateCache(Counted<Certificate>);
+///
+/// Cloning shares the contents.
+#[derive(Debug, Clone)]
+pub struct CertificateCache(Arc<Counted<Certificate>>);
+
+/// Octets of memory that a certificate of the usual size takes: 1 KiB of DER, a key of 2048 bits.
+const USUAL_MEMORY: usize = 8 * 1024;
 
 /// Signatures that were verified, by a digest of everything that was verified.
 ///
@@ -25,10 +30,11 @@ pub struct CertificateCache(Counted<Certificate>);
 pub struct SignatureCache(Counted<()>);
 
 impl CertificateCache {
-    /// A cache of at most `capacity` certificates.
+    /// A cache of at most `capacity` certificates of the usual size, each of about 8 KiB of memory; of fewer that are
+    /// larger.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
-        Self(Counted::new(capacity))
+        Self(Arc::new(Counted::new(capacity)))
     }
 
     /// As [`Certificate::from_der`]; a known certificate is only cloned.
@@ -40,7 +46,48 @@ impl CertificateCache {
             return Err(CertificateError::TooLarge(der.len()));
         }
         let digest = sha256(der);
-        self.0.get_or_try(digest, || Certificate::from_der(der))
+        match self.0.look_up(&digest) {
+            Some(certificate) => Ok(certificate),
+            None => {
+                let certificate = Certificate::from_der(der)?;
+                self.insert(digest, certificate.clone());
+                Ok(certificate)
+            }
+        }
+    }
+
+    /// As [`Self::parse`], but the key of a certificate that is not known is not searched for weaknesses yet, and nothing
+    /// is remembered: for certificates that come with the signatures that speak for them. Once those have verified,
+    /// [`Self::examine`] it.
+    ///
+    /// # Errors
+    /// See [`CertificateError`].
+    pub fn parse_unexamined(&self, der: &[u8]) -> Result<Certificate, CertificateError> {
+        if der.len() > MAX_CERTIFICATE_OCTETS {
+            return Err(CertificateError::TooLarge(der.len()));
+        }
+        match self.0.look_up(&sha256(der)) {
+            Some(certificate) => Ok(certificate),
+            None => Certificate::unexamined_from_der(der),
+        }
+    }
+
+    /// Searches the key of a certificate for weaknesses, unless it is known, and remembers it.
+    ///
+    /// # Errors
+    /// [`CertificateError::Key`].
+    pub fn examine(&self, certificate: &Certificate) -> Result<(), CertificateError> {
+        let digest = *certificate.thumbprint().as_bytes();
+        if self.0.lock().known.get(&digest).is_none() {
+            certificate.public_key().examine()?;
+            self.insert(digest, certificate.clone());
+        }
+        Ok(())
+    }
+
+    fn insert(&self, digest: Sha256Digest, certificate: Certificate) {
+        let weight = certificate.memory().div_ceil(USUAL_MEMORY);
+        self.0.lock().known.insert(digest, certificate, weight);
     }
 
     /// How often a certificate was parsed because it was not known.
@@ -140,7 +187,7 @@ impl<V: Clone> Counted<V> {
             return Ok(value);
         }
         let value = work()?;
-        self.lock().known.insert(key, value.clone());
+        self.lock().known.insert(key, value.clone(), 1);
         Ok(value)
     }
 

@@ -120,7 +120,19 @@ impl Certificate {
     /// # Errors
     /// See [`CertificateError`].
     pub fn from_der(der: &[u8]) -> Result<Self, CertificateError> {
+        let certificate = Self::unexamined_from_der(der)?;
+        certificate.public_key().examine()?;
+        Ok(certificate)
+    }
+
+    /// As [`Self::from_der`] without the search of the key for weaknesses.
+    pub(crate) fn unexamined_from_der(der: &[u8]) -> Result<Self, CertificateError> {
         parse::certificate(der).map(|contents| Self(Arc::new(contents)))
+    }
+
+    /// About how many octets of memory it takes: its DER, what was read from it, and the key prepared for three uses.
+    pub(crate) fn memory(&self) -> usize {
+        2048 + 3 * self.der().len() + 12 * self.public_key().modulus_octets()
     }
 
     /// Reads the one `CERTIFICATE` block of `text`; other text and blocks may surround it.

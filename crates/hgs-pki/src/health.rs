@@ -141,8 +141,12 @@ pub fn template(
 }
 
 /// A certificate that claims to be a health certificate. Nothing it says is to be believed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HealthCertificate(Certificate);
+#[derive(Debug, Clone)]
+pub struct HealthCertificate {
+    certificate: Certificate,
+    /// Where its key is examined once a signer has vouched for it, if that was not done yet.
+    cache: Option<CertificateCache>,
+}
 
 impl HealthCertificate {
     /// Reads the certificate: check 1, its form and its key.
@@ -151,22 +155,29 @@ impl HealthCertificate {
     ///
     /// See [`CertificateError`].
     pub fn from_der(der: &[u8]) -> Result<Self, CertificateError> {
-        Certificate::from_der(der).map(Self)
+        Ok(Self {
+            certificate: Certificate::from_der(der)?,
+            cache: None,
+        })
     }
 
-    /// As [`Self::from_der`], without parsing again a certificate that `cache` has seen.
+    /// As [`Self::from_der`], without parsing again a certificate that `cache` has seen. The key of another is searched for
+    /// weaknesses, and the certificate remembered, when a signer's signature has verified.
     ///
     /// # Errors
     ///
     /// See [`CertificateError`].
     pub fn from_der_cached(der: &[u8], cache: &CertificateCache) -> Result<Self, CertificateError> {
-        cache.parse(der).map(Self)
+        Ok(Self {
+            certificate: cache.parse_unexamined(der)?,
+            cache: Some(cache.clone()),
+        })
     }
 
     /// The certificate, of which nobody has shown that a signer issued it.
     #[must_use]
     pub fn unverified(&self) -> &Certificate {
-        &self.0
+        &self.certificate
     }
 }
 

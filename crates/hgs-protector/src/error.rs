@@ -44,6 +44,12 @@ pub enum ProtectorError {
         /// How many there are.
         found: usize,
     },
+    /// The keys of its certificates are too large together.
+    #[error("the keys of the protector's certificates have more than {limit} bits together")]
+    TooManyKeyBits {
+        /// How many are accepted.
+        limit: usize,
+    },
     /// Two wrappings have the same Id.
     #[error("two wrappings have the Id {id}")]
     DuplicateId {
@@ -122,7 +128,9 @@ impl ProtectorError {
             Self::Form(error) | Self::Wrapping { error, .. } if error.is_limit() => {
                 ProtectorErrorKind::LimitExceeded
             }
-            Self::TooManyWrappings { .. } => ProtectorErrorKind::LimitExceeded,
+            Self::TooManyWrappings { .. } | Self::TooManyKeyBits { .. } => {
+                ProtectorErrorKind::LimitExceeded
+            }
             Self::Form(_) | Self::GuardianMissing { .. } | Self::GuardianSignature { .. } => {
                 ProtectorErrorKind::InvalidProtector
             }
@@ -205,6 +213,16 @@ pub enum SealError {
         /// Octets that it would have.
         found: usize,
     },
+    /// The keys of its certificates would be too large together for the readers of a protector.
+    #[error(
+        "the keys of the protector's certificates would have {found} bits together; {limit} are accepted"
+    )]
+    TooManyKeyBits {
+        /// How many are accepted.
+        limit: usize,
+        /// How many there would be.
+        found: usize,
+    },
     /// The metadata would have more other signing certificates than its readers accept.
     #[error("the metadata would have {found} other signing certificates; {limit} are accepted")]
     TooManyCertificates {
@@ -249,9 +267,10 @@ impl SealError {
         match self {
             Self::Crypto(_) => Fault::Ourselves,
             Self::Key { .. } | Self::Signature { .. } => Fault::KeyStore,
-            Self::TooManyWrappings { .. } | Self::TooLong { .. } | Self::NoFreeId => {
-                Fault::Protector
-            }
+            Self::TooManyWrappings { .. }
+            | Self::TooManyKeyBits { .. }
+            | Self::TooLong { .. }
+            | Self::NoFreeId => Fault::Protector,
             Self::TooManyCertificates { .. }
             | Self::DuplicateGuardian { .. }
             | Self::NotOwner { .. }

@@ -201,6 +201,22 @@ pub(crate) fn certificate(
     }
 }
 
+/// As [`certificate`], of which the key is not searched for weaknesses yet.
+pub(crate) fn unexamined_certificate(
+    element: Element<'_, '_>,
+    name: &'static str,
+    cache: &CertificateCache,
+) -> Result<Encoded<Certificate>, FormError> {
+    let Encoded { value, base64 } = encoded(element, name)?;
+    match cache.parse_unexamined(&value) {
+        Ok(value) => Ok(Encoded { value, base64 }),
+        Err(error) => Err(FormError::Certificate {
+            element: name,
+            error,
+        }),
+    }
+}
+
 /// Reads a `Signature_T` by an RSA key.
 pub(crate) fn signature(
     element: Element<'_, '_>,

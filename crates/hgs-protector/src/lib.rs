@@ -48,7 +48,8 @@ pub use form::{FormError, Signature};
 pub use guardian::{GuardianCertificates, GuardianError};
 pub use open::{HeldPair, MAX_DECRYPTIONS, Opened, open};
 pub use protector::{
-    MAX_PROTECTOR_OCTETS, MAX_WRAPPINGS, Protector, ProtectorDigest, Unverified, VerifiedProtector,
+    MAX_KEY_BITS, MAX_PROTECTOR_OCTETS, MAX_WRAPPINGS, Protector, ProtectorDigest, Unverified,
+    VerifiedProtector,
 };
 pub use roll::{RollPlan, Rolled, Signer, Successor, roll};
 pub use seal::endorse;

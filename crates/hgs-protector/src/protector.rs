@@ -16,6 +16,10 @@ use crate::{CannotOpen, ProtectorError, TransportKey, Wrapping, WrappingId, chai
 /// Octets that the document of a protector may have.
 pub const MAX_PROTECTOR_OCTETS: usize = Limits::DOCUMENT.bytes;
 
+/// Bits of the keys of all its certificates that a protector may have: 24 pairs of the largest keys, 96 of 2048 bits. What
+/// a verification costs grows with them.
+pub const MAX_KEY_BITS: usize = 24 * 2 * 8192;
+
 /// Wrappings that a protector may have: one for each 4 KiB, which is about what the shortest one takes. How many fit
 /// depends on the certificates: with the usual ones of 1 KiB, about 49.
 pub const MAX_WRAPPINGS: usize = MAX_PROTECTOR_OCTETS / 4096;
@@ -56,7 +60,11 @@ impl fmt::Debug for ProtectorDigest {
 }
 
 /// A key protector ([MS-KPS] 2.2.2.3) of the right form, of which nobody knows yet whether it holds.
-pub struct Protector(pub(crate) Contents);
+pub struct Protector {
+    contents: Contents,
+    /// Where the keys of its certificates are examined once the signatures have verified.
+    certificates: CertificateCache,
+}
 
 /// A key protector whose chain and guardian signature hold. Cloning shares the contents.
 ///
@@ -92,16 +100,22 @@ impl Protector {
     /// # Errors
     /// See [`ProtectorError`].
     pub fn read(octets: &[u8], certificates: &CertificateCache) -> Result<Self, ProtectorError> {
-        read::protector(octets, certificates).map(Self)
+        Ok(Self {
+            contents: read::protector(octets, certificates)?,
+            certificates: certificates.clone(),
+        })
     }
 
-    /// Checks the chain from every wrapping to the one owner, and the guardian signature.
+    /// Checks the chain from every wrapping to the one owner, the guardian signature, and only then the keys for weaknesses.
     /// `signatures` remembers the signatures over certificates, which come again with every roll.
     ///
     /// # Errors
     /// See [`ProtectorError`].
     pub fn verify(self, signatures: &SignatureCache) -> Result<VerifiedProtector, ProtectorError> {
-        let Self(contents) = self;
+        let Self {
+            contents,
+            certificates,
+        } = self;
         chain::verify(&contents.wrappings, signatures)?;
         let id = contents.guardian;
         let guardian = contents
@@ -117,25 +131,34 @@ impl Protector {
                 &signature.value,
             )
             .map_err(|_| ProtectorError::GuardianSignature { id })?;
+        // The search for weak keys is the most expensive part, and strangers' certificates are not remembered.
+        for (place, wrapping) in contents.wrappings.iter().enumerate() {
+            wrapping
+                .examine_keys(&certificates)
+                .map_err(|error| ProtectorError::Wrapping {
+                    position: place + 1,
+                    error,
+                })?;
+        }
         Ok(VerifiedProtector(Arc::new(contents)))
     }
 
     /// The document that it was read from.
     #[must_use]
     pub fn octets(&self) -> &[u8] {
-        &self.0.octets
+        &self.contents.octets
     }
 
     /// Its name: that of a document, whoever made it.
     #[must_use]
     pub fn digest(&self) -> ProtectorDigest {
-        self.0.digest
+        self.contents.digest
     }
 
     /// What it claims, for diagnosis only.
     #[must_use]
     pub fn unverified(&self) -> Unverified<'_> {
-        Unverified(&self.0)
+        Unverified(&self.contents)
     }
 }
 

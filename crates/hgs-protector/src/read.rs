@@ -6,7 +6,7 @@ use hgs_pki::CertificateCache;
 use hgs_xml::{Document, Element, Limits};
 
 use crate::form::{self, FormError, Signature};
-use crate::protector::{Contents, MAX_WRAPPINGS};
+use crate::protector::{Contents, MAX_KEY_BITS, MAX_WRAPPINGS};
 use crate::suite::{self, KeyEncryption, NAMESPACE};
 use crate::transport_key::Mac;
 use crate::wrapping::{Certified, EncryptedTransportKey};
@@ -90,6 +90,7 @@ fn wrappings(
     }
     let mut sequence = root.sequence().map_err(FormError::Xml)?;
     let mut wrappings = Vec::with_capacity(found);
+    let mut key_bits = 0;
     loop {
         let element = match sequence.optional(NAMESPACE, "Wrapping") {
             Some(element) => element,
@@ -102,6 +103,16 @@ fn wrappings(
         let position = wrappings.len() + 1;
         let wrapping = wrapping(element, certificates)
             .map_err(|error| ProtectorError::Wrapping { position, error })?;
+        key_bits += wrapping.signing_certificate().public_key().modulus_bits()
+            + wrapping
+                .encryption_certificate()
+                .public_key()
+                .modulus_bits();
+        if key_bits > MAX_KEY_BITS {
+            return Err(ProtectorError::TooManyKeyBits {
+                limit: MAX_KEY_BITS,
+            });
+        }
         wrappings.push(wrapping);
     }
     sequence.end().map_err(FormError::Xml)?;
@@ -128,9 +139,13 @@ fn wrapping(
         id: WrappingId::new(form::unsigned_int(id, "Id")?),
         parent: wrapping_id(signing_signature, "ParentWrappingId")?,
         certified: Arc::new(Certified {
-            signing: form::certificate(signing, "SigningCertificate", certificates)?,
+            signing: form::unexamined_certificate(signing, "SigningCertificate", certificates)?,
             signing_signature: inner_signature(signing_signature, "SigningCertificateSignature")?,
-            encryption: form::certificate(encryption, "EncryptionCertificate", certificates)?,
+            encryption: form::unexamined_certificate(
+                encryption,
+                "EncryptionCertificate",
+                certificates,
+            )?,
             encryption_signature: inner_signature(
                 encryption_signature,
                 "EncryptionCertificateSignature",

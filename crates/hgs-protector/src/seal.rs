@@ -4,7 +4,7 @@ use hgs_crypto::hash::{Sha256Digest, sha256};
 use hgs_pki::{Certificate, KeyWork};
 
 use crate::form::Signature;
-use crate::protector::{Contents, MAX_PROTECTOR_OCTETS, MAX_WRAPPINGS};
+use crate::protector::{Contents, MAX_KEY_BITS, MAX_PROTECTOR_OCTETS, MAX_WRAPPINGS};
 use crate::{
     GuardianCertificates, ProtectorDigest, SealError, TransportKey, VerifiedProtector, Wrapping,
     WrappingId, suite, write,
@@ -89,6 +89,18 @@ impl Unsealed {
         key: &TransportKey,
         keys: &mut dyn KeyWork,
     ) -> Result<VerifiedProtector, SealError> {
+        let key_bits = |wrapping: &Wrapping| {
+            wrapping.signing_certificate().public_key().modulus_bits()
+                + wrapping
+                    .encryption_certificate()
+                    .public_key()
+                    .modulus_bits()
+        };
+        let found = self.wrappings.iter().map(key_bits).sum();
+        if found > MAX_KEY_BITS {
+            let limit = MAX_KEY_BITS;
+            return Err(SealError::TooManyKeyBits { limit, found });
+        }
         let signed = write::wrappings(&self.wrappings);
         let digest = sha256(&signed);
         let mac = key.mac(&signed)?;

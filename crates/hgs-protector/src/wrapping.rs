@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use hgs_crypto::SecretBytes;
-use hgs_pki::{Certificate, SignatureCache};
+use hgs_pki::{Certificate, CertificateCache, SignatureCache};
 
-use crate::form::{Encoded, Signature};
+use crate::form::{Encoded, FormError, Signature};
 use crate::suite::KeyEncryption;
 use crate::{GuardianCertificates, ProtectorError, SealError};
 
@@ -149,6 +149,19 @@ impl Wrapping {
             )?,
             ..self.clone()
         })
+    }
+
+    /// Searches the keys of both certificates for weaknesses, unless they are known.
+    pub(crate) fn examine_keys(&self, certificates: &CertificateCache) -> Result<(), FormError> {
+        for (element, certificate) in [
+            ("SigningCertificate", self.signing_certificate()),
+            ("EncryptionCertificate", self.encryption_certificate()),
+        ] {
+            certificates
+                .examine(certificate)
+                .map_err(|error| FormError::Certificate { element, error })?;
+        }
+        Ok(())
     }
 
     /// Checks the signature over the signing certificate, which the parent has made.

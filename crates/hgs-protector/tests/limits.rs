@@ -6,12 +6,16 @@ use std::path::Path;
 use std::process::Command;
 
 use common::{opened, random, transport_key, verify};
+use hgs_crypto::Random as _;
+use hgs_crypto::rsa::{PublicKey, SignatureScheme};
+use hgs_pki::issue::Issuer;
 use hgs_pki::{Certificate, CertificateCache, SignatureCache, profile};
 use hgs_protector::metadata::{self, MAX_OTHER_CERTIFICATES, Metadata};
 use hgs_protector::suite::KeyEncryption;
 use hgs_protector::{
-    GuardianCertificates, MAX_PROTECTOR_OCTETS, MAX_WRAPPINGS, RollPlan, SealError, Successor,
-    VerifiedProtector, create, endorse, grant, roll,
+    GuardianCertificates, MAX_KEY_BITS, MAX_PROTECTOR_OCTETS, MAX_WRAPPINGS, Protector,
+    ProtectorError, RollPlan, SealError, Successor, VerifiedProtector, create, endorse, grant,
+    roll,
 };
 use hgs_testkit::fixtures::{Guardian, Keys, private_key, self_signed, ten_years};
 
@@ -104,6 +108,101 @@ fn the_longest_protector_that_is_written_is_read_and_one_wrapping_more_is_refuse
     };
     let refused = roll(opened, plan, keys, &mut random());
     assert!(is_too_long(refused.unwrap_err()));
+}
+
+/// What one request costs grows with the size of its keys.
+#[test]
+fn the_keys_of_a_protector_have_a_budget_in_bits() {
+    let owner = Guardian::named("owner");
+    let signing = private_key(0);
+    let mut keys = Keys::of(&[owner]);
+    let guardians: Vec<GuardianCertificates> = (0..39)
+        .map(|number| {
+            let name = format!("guardian {number}");
+            let certificate = self_signed(profile::guardian_signing(&name, ten_years()), &signing);
+            keys.hold(&certificate, &signing);
+            let prepared = hgs_pki::issue::prepare(
+                profile::guardian_encryption(&name, ten_years()),
+                &key_of_8192_bits(),
+                Issuer::Certificate(&certificate),
+                [1; 16],
+            );
+            let prepared = prepared.unwrap();
+            let signature = signing.sign(SignatureScheme::Pkcs1Sha256, prepared.to_be_signed());
+            let encryption = prepared.assemble(&signature.unwrap()).unwrap();
+            let wanted = KeyEncryption::RsaOaep;
+            GuardianCertificates::certify(certificate, encryption, wanted, &mut &keys).unwrap()
+        })
+        .collect();
+    let make = |count: usize| {
+        let guardians = &guardians[..count];
+        create(
+            &owner.certificates,
+            guardians,
+            &transport_key(7),
+            &mut &keys,
+        )
+    };
+    let (limit, found) = (MAX_KEY_BITS, MAX_KEY_BITS + 10_240);
+    let refused = make(39).unwrap_err();
+    assert_eq!(refused, SealError::TooManyKeyBits { limit, found });
+
+    let most = make(38).unwrap();
+    assert_eq!(verify(most.octets()).unwrap(), most);
+    let program = "protector.verify(protector.read(document))";
+    assert_judge_reads(program, most.octets());
+    let text = std::str::from_utf8(most.octets()).unwrap();
+    let last = text.rfind("<Wrapping>").unwrap();
+    let end = text.find("</Wrappings>").unwrap();
+    let one_more = [&text[..end], &text[last..end], &text[end..]].concat();
+    let refused = Protector::read(one_more.as_bytes(), &CertificateCache::new(0));
+    assert_eq!(
+        refused.unwrap_err(),
+        ProtectorError::TooManyKeyBits { limit }
+    );
+}
+
+/// Some odd number of 8192 bits without a known weakness. Nobody has the private key, and nobody needs it.
+fn key_of_8192_bits() -> PublicKey {
+    let mut random = random();
+    loop {
+        let mut modulus = [0; 1024];
+        random.fill(&mut modulus).unwrap();
+        modulus[0] |= 0x80;
+        modulus[1023] |= 1;
+        if let Ok(key) = PublicKey::from_numbers(&modulus, &[1, 0, 1]) {
+            return key;
+        }
+    }
+}
+
+/// The search for weak keys is most of the cost of a certificate, and a cache that strangers fill is theirs.
+#[test]
+fn certificates_of_a_protector_that_does_not_hold_are_neither_examined_nor_remembered() {
+    let made = protector(&guardians(3)).unwrap();
+    let text = std::str::from_utf8(made.octets()).unwrap();
+    let begin = text.rfind("<SignatureValue>").unwrap() + "<SignatureValue>".len();
+    let other = if &text[begin..=begin] == "A" {
+        "B"
+    } else {
+        "A"
+    };
+    let tampered = [&text[..begin], other, &text[begin + 1..]].concat();
+
+    let (certificates, signatures) = (CertificateCache::new(64), SignatureCache::new(64));
+    let misses_of = |octets: &[u8]| {
+        let before = certificates.misses();
+        let verified = Protector::read(octets, &certificates)
+            .unwrap()
+            .verify(&signatures);
+        (verified.is_ok(), certificates.misses() - before)
+    };
+    for _ in 0..2 {
+        assert_eq!(misses_of(tampered.as_bytes()), (false, 8));
+    }
+    assert_eq!(misses_of(made.octets()), (true, 8));
+    assert_eq!(misses_of(made.octets()), (true, 0));
+    assert_eq!(misses_of(tampered.as_bytes()), (false, 0));
 }
 
 #[test]

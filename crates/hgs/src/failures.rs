@@ -43,7 +43,7 @@ impl IntoFailure for SealError {
             Self::NoSuchWrapping { .. } => {
                 failure.remedy("see the numbers of the wrappings with `hgs protector show FILE`")
             }
-            Self::TooLong { .. } | Self::TooManyWrappings { .. } => failure.remedy(
+            Self::TooLong { .. } | Self::TooManyWrappings { .. } | Self::TooManyKeyBits { .. } => failure.remedy(
                 "name fewer guardians, take out those that need the protector no longer (`hgs protector revoke`), or give \
                  guardians shorter certificates",
             ),

@@ -47,6 +47,13 @@ pub enum PublicKeyError {
     Weak(Weakness),
 }
 
+/// When a key is searched for weaknesses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Examination {
+    Now,
+    Later,
+}
+
 impl PublicKey {
     /// Parses and checks the DER of a `SubjectPublicKeyInfo` (RFC 5280 section 4.1.2.7) with
     /// algorithm rsaEncryption. This is slow by design (a fraction of a millisecond): keep the
@@ -55,12 +62,36 @@ impl PublicKey {
     /// # Errors
     /// See [`PublicKeyError`].
     pub fn from_spki_der(der: &[u8]) -> Result<Self, PublicKeyError> {
+        Self::read(der, Examination::Now)
+    }
+
+    /// As [`Self::from_spki_der`] without the search for weaknesses, which is most of the work: for verifying a signature
+    /// that comes with its key. Before anything else is done with the key, [`Self::examine`] it.
+    ///
+    /// # Errors
+    /// All of [`PublicKeyError`] but [`PublicKeyError::Weak`].
+    pub fn unexamined_from_spki_der(der: &[u8]) -> Result<Self, PublicKeyError> {
+        Self::read(der, Examination::Later)
+    }
+
+    /// Searches the modulus for known weaknesses.
+    ///
+    /// # Errors
+    /// [`PublicKeyError::Weak`].
+    pub fn examine(&self) -> Result<(), PublicKeyError> {
+        weak::check(self.modulus()).map_err(PublicKeyError::Weak)
+    }
+
+    fn read(der: &[u8], examination: Examination) -> Result<Self, PublicKeyError> {
         // The numbers come first, so that a short key is refused as short and not as malformed.
         let numbers =
             aws_lc_rs::rsa::PublicKey::from_der(der).map_err(|_| PublicKeyError::Malformed)?;
         let modulus = numbers.modulus().big_endian_without_leading_zero();
         let exponent = numbers.exponent().big_endian_without_leading_zero();
         let modulus_bits = check_numbers(modulus, exponent)?;
+        if examination == Examination::Now {
+            weak::check(modulus).map_err(PublicKeyError::Weak)?;
+        }
         let encrypting =
             PublicEncryptingKey::from_der(der).map_err(|_| PublicKeyError::Malformed)?;
         let canonical = AsDer::<PublicKeyX509Der<'_>>::as_der(&encrypting)
@@ -216,7 +247,6 @@ fn check_numbers(modulus: &[u8], exponent: &[u8]) -> Result<usize, PublicKeyErro
     if exponent < 65537 || exponent.is_multiple_of(2) {
         return Err(PublicKeyError::Exponent);
     }
-    weak::check(modulus).map_err(PublicKeyError::Weak)?;
     Ok(bits)
 }
 

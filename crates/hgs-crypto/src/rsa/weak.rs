@@ -18,7 +18,7 @@ pub enum Weakness {
 
 /// Refuses a modulus (big-endian) that is known to be weak.
 pub(super) fn check(modulus: &[u8]) -> Result<(), Weakness> {
-    if let Some(factor) = small_primes().find(|prime| remainder(modulus, *prime) == 0) {
+    if let Some(factor) = small_factor(modulus) {
         return Err(Weakness::SmallFactor(factor));
     }
     if has_roca_fingerprint(modulus) {
@@ -28,6 +28,30 @@ pub(super) fn check(modulus: &[u8]) -> Result<(), Weakness> {
         return Err(Weakness::ClosePrimes);
     }
     Ok(())
+}
+
+/// The smallest of [`small_primes`] that divides the modulus. One pass over it serves as many primes as have a product of
+/// 32 bits.
+fn small_factor(modulus: &[u8]) -> Option<u32> {
+    let mut group = Vec::new();
+    let mut product = 1_u32;
+    for prime in small_primes().map(Some).chain([None]) {
+        match prime.and_then(|prime| Some((prime, product.checked_mul(prime)?))) {
+            Some((prime, longer)) => {
+                product = longer;
+                group.push(prime);
+            }
+            None => {
+                let rest = remainder(modulus, product);
+                if let Some(factor) = group.iter().find(|prime| rest.is_multiple_of(**prime)) {
+                    return Some(*factor);
+                }
+                group = Vec::from_iter(prime);
+                product = prime.unwrap_or(1);
+            }
+        }
+    }
+    None
 }
 
 /// Primes used in the trial division. They reach 751, like the check that public certificate
@@ -72,26 +96,53 @@ fn fermat_succeeds(modulus: &BigUint) -> bool {
     if &root * &root == *modulus {
         return true;
     }
-    (1..=FERMAT_ROUNDS).any(|round| {
-        let a = &root + round;
-        is_square(&(&a * &a - modulus))
-    })
+    // From a^2 - n to (a + 1)^2 - n it is 2a + 1, which spares a multiplication a round.
+    let mut a = root + 1_u32;
+    let mut difference = &a * &a - modulus;
+    for _ in 1..FERMAT_ROUNDS {
+        if is_square(&difference) {
+            return true;
+        }
+        difference += &a * 2_u32 + 1_u32;
+        a += 1_u32;
+    }
+    is_square(&difference)
 }
 
 fn is_square(number: &BigUint) -> bool {
-    // Squares modulo 256 take 44 of 256 values: most candidates need no root.
-    let low = number.iter_u32_digits().next().unwrap_or(0) % 256;
-    if !(0..=128u32).any(|n| n * n % 256 == low) {
+    // Few numbers are squares modulo all of these: one candidate in about 700 needs a root.
+    let low = number.iter_u32_digits().next().unwrap_or(0);
+    if !is_square_modulo(low % 256, 256) {
+        return false;
+    }
+    const ODD: [u32; 5] = [63, 65, 11, 17, 19];
+    let rest = number % ODD.iter().product::<u32>();
+    let rest = rest.iter_u32_digits().next().unwrap_or(0);
+    if !ODD
+        .iter()
+        .all(|modulus| is_square_modulo(rest % modulus, *modulus))
+    {
         return false;
     }
     let root = number.sqrt();
     &root * &root == *number
 }
 
+fn is_square_modulo(residue: u32, modulus: u32) -> bool {
+    (0..=modulus / 2).any(|n| n * n % modulus == residue)
+}
+
+/// The remainder of a big-endian number, four octets at a time.
 fn remainder(modulus: &[u8], divisor: u32) -> u32 {
-    modulus
-        .iter()
-        .fold(0, |rest, octet| (rest << 8 | u32::from(*octet)) % divisor)
+    let divisor = u64::from(divisor);
+    let (first, words) = modulus.as_rchunks::<4>();
+    let first = first.iter().fold(0_u64, |rest, octet| {
+        (rest << 8 | u64::from(*octet)) % divisor
+    });
+    let rest = words.iter().fold(first, |rest, word| {
+        (rest << 32 | u64::from(u32::from_be_bytes(*word))) % divisor
+    });
+    u32::try_from(rest).expect("a remainder is less than its divisor")
 }
 
 #[cfg(test)]
@@ -124,6 +175,50 @@ mod tests {
         let modulus = BigUint::from(65537u32).pow(126);
         assert!(has_roca_fingerprint(&modulus.to_bytes_be()));
         assert!(!has_roca_fingerprint(&(modulus + 2u32).to_bytes_be()));
+    }
+
+    #[test]
+    fn every_small_factor_is_found_and_the_smallest_is_named() {
+        // 2^2203 - 1 is prime.
+        let prime = (BigUint::from(1u32) << 2203u32) - 1u32;
+        assert_eq!(small_factor(&prime.to_bytes_be()), None);
+        for factor in small_primes() {
+            let product = &prime * factor;
+            assert_eq!(small_factor(&product.to_bytes_be()), Some(factor));
+            let product = product * 751u32;
+            assert_eq!(small_factor(&product.to_bytes_be()), Some(factor));
+        }
+    }
+
+    #[test]
+    fn fermat_finds_primes_up_to_its_last_round_and_not_beyond() {
+        // n = a^2 - b^2 with a = root + round: round is ((a - b) ^ (1/2) - ...)^2 / 2, so b is chosen by it.
+        let a = BigUint::from(1u32) << 1100u32;
+        let last = |b: &BigUint| {
+            let n = &a * &a - b * b;
+            let root = n.sqrt();
+            (u32::try_from(&a - root).unwrap(), fermat_succeeds(&n))
+        };
+        let mut seen = (false, false);
+        for shift in 540..560u32 {
+            for extra in 0..8u32 {
+                let b = (BigUint::from(8 + extra) << shift) + 1u32;
+                let (round, found) = last(&b);
+                assert_eq!(found, round <= FERMAT_ROUNDS, "{round}");
+                seen.0 |= found;
+                seen.1 |= !found;
+            }
+        }
+        assert_eq!(seen, (true, true));
+    }
+
+    #[test]
+    fn squares_are_told_from_others() {
+        for n in 1..2000u32 {
+            let square = BigUint::from(n) * n;
+            assert!(is_square(&square), "{n}");
+            assert!(!is_square(&(square + 1u32)), "{n}");
+        }
     }
 
     #[test]

@@ -5,10 +5,11 @@ use std::fmt;
 
 use hgs_crypto::hash::Sha256Digest;
 
-/// A map of bounded size. A tree finds the entries, since its cost does not depend on how well the
+/// A map of bounded weight. A tree finds the entries, since its cost does not depend on how well the
 /// digests are chosen, and it needs no random seed.
 pub(super) struct Clock<V> {
     capacity: usize,
+    weight: usize,
     places: BTreeMap<Sha256Digest, usize>,
     entries: Vec<Entry<V>>,
     hand: usize,
@@ -17,6 +18,7 @@ pub(super) struct Clock<V> {
 struct Entry<V> {
     key: Sha256Digest,
     value: V,
+    weight: usize,
     used: bool,
 }
 
@@ -24,6 +26,7 @@ impl<V> Clock<V> {
     pub(super) const fn new(capacity: usize) -> Self {
         Self {
             capacity,
+            weight: 0,
             places: BTreeMap::new(),
             entries: Vec::new(),
             hand: 0,
@@ -36,39 +39,42 @@ impl<V> Clock<V> {
         Some(&entry.value)
     }
 
-    pub(super) fn insert(&mut self, key: Sha256Digest, value: V) {
-        if self.capacity == 0 || self.places.contains_key(&key) {
+    pub(super) fn insert(&mut self, key: Sha256Digest, value: V, weight: usize) {
+        if weight > self.capacity || self.places.contains_key(&key) {
             return;
         }
-        let entry = Entry {
+        while self.weight + weight > self.capacity {
+            self.remove_one();
+        }
+        self.weight += weight;
+        self.places.insert(key, self.entries.len());
+        self.entries.push(Entry {
             key,
             value,
+            weight,
             used: false,
-        };
-        if self.entries.len() < self.capacity {
-            self.places.insert(key, self.entries.len());
-            self.entries.push(entry);
-        } else {
-            self.replace(entry);
-        }
+        });
     }
 
-    /// Puts `entry` in the place of the first that was not used since the hand last passed it.
-    fn replace(&mut self, entry: Entry<V>) {
+    /// Removes the first entry that was not used since the hand last passed it. There is one at least.
+    fn remove_one(&mut self) {
         loop {
-            let place = self.hand;
-            self.hand = (self.hand + 1) % self.capacity;
-            // There are `capacity` entries, so the hand always points at one.
-            let Some(old) = self.entries.get_mut(place) else {
-                return;
-            };
-            if !std::mem::take(&mut old.used) {
-                self.places.remove(&old.key);
-                self.places.insert(entry.key, place);
-                *old = entry;
-                return;
+            if self.hand >= self.entries.len() {
+                self.hand = 0;
             }
+            if !std::mem::take(&mut self.entries[self.hand].used) {
+                break;
+            }
+            self.hand += 1;
         }
+        let removed = self.entries.swap_remove(self.hand);
+        self.weight -= removed.weight;
+        self.places.remove(&removed.key);
+        if let Some(moved) = self.entries.get(self.hand) {
+            self.places.insert(moved.key, self.hand);
+        }
+        // What took its place is the newest, and has its time.
+        self.hand += 1;
     }
 }
 
@@ -95,10 +101,10 @@ mod tests {
     fn what_is_used_stays_and_what_is_not_goes() {
         let mut clock = Clock::new(3);
         for number in 0..3 {
-            clock.insert(key(number), number);
+            clock.insert(key(number), number, 1);
         }
         assert_eq!(clock.get(&key(0)), Some(&0));
-        clock.insert(key(3), 3);
+        clock.insert(key(3), 3, 1);
         assert_eq!(clock.get(&key(1)), None);
         for number in [0, 2, 3] {
             assert_eq!(clock.get(&key(number)), Some(&number));
@@ -109,13 +115,28 @@ mod tests {
     fn size_is_bounded_and_zero_keeps_nothing() {
         let mut clock = Clock::new(5);
         for number in 0..100 {
-            clock.insert(key(number), number);
-            clock.insert(key(number), number);
+            clock.insert(key(number), number, 1);
+            clock.insert(key(number), number, 1);
             assert!(clock.entries.len() <= 5 && clock.places.len() == clock.entries.len());
         }
         assert_eq!(clock.get(&key(99)), Some(&99));
         let mut none = Clock::new(0);
-        none.insert(key(1), 1);
+        none.insert(key(1), 1, 1);
         assert_eq!(none.get(&key(1)), None);
+    }
+
+    #[test]
+    fn weight_is_bounded() {
+        let mut clock = Clock::new(10);
+        for number in 0..100 {
+            let weight = 1 + usize::from(number % 4);
+            clock.insert(key(number), number, weight);
+            assert_eq!(clock.get(&key(number)), Some(&number));
+            let weights = clock.entries.iter().map(|entry| entry.weight);
+            assert_eq!(weights.sum::<usize>(), clock.weight);
+            assert!(clock.weight <= 10);
+        }
+        clock.insert(key(100), 100, 11);
+        assert_eq!(clock.get(&key(100)), None);
     }
 }

@@ -133,10 +133,9 @@ impl HealthCertificate {
         now: Time,
         skew: Seconds,
     ) -> Result<VerifiedHealthCertificate, HealthCertificateError> {
-        let signer = signer_of(&self.0, signers, |issuer| {
-            self.0.verify_issued_by(issuer).is_ok()
-        })?;
-        verified(self.0, signer, kind, now, skew)
+        self.verify_with(signers, kind, now, skew, |certificate, issuer| {
+            certificate.verify_issued_by(issuer).is_ok()
+        })
     }
 
     /// As [`Self::verify`], without repeating an RSA verification that `cache` has seen.
@@ -152,10 +151,27 @@ impl HealthCertificate {
         skew: Seconds,
         cache: &SignatureCache,
     ) -> Result<VerifiedHealthCertificate, HealthCertificateError> {
-        let signer = signer_of(&self.0, signers, |issuer| {
-            self.0.verify_issued_by_cached(issuer, cache).is_ok()
+        self.verify_with(signers, kind, now, skew, |certificate, issuer| {
+            certificate.verify_issued_by_cached(issuer, cache).is_ok()
+        })
+    }
+
+    fn verify_with(
+        self,
+        signers: &TrustedSigners,
+        kind: HealthKind,
+        now: Time,
+        skew: Seconds,
+        is_issued_by: impl Fn(&Certificate, &Certificate) -> bool,
+    ) -> Result<VerifiedHealthCertificate, HealthCertificateError> {
+        let Self { certificate, cache } = self;
+        let signer = signer_of(&certificate, signers, |issuer| {
+            is_issued_by(&certificate, issuer)
         })?;
-        verified(self.0, signer, kind, now, skew)
+        if let Some(cache) = cache {
+            cache.examine(&certificate)?;
+        }
+        verified(certificate, signer, kind, now, skew)
     }
 }
 
