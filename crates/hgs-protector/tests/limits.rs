@@ -115,6 +115,7 @@ fn the_longest_protector_that_is_written_is_read_and_one_wrapping_more_is_refuse
 fn the_keys_of_a_protector_have_a_budget_in_bits() {
     let owner = Guardian::named("owner");
     let signing = private_key(0);
+    let authority = self_signed(profile::attestation_signer(ten_years()), &signing);
     let mut keys = Keys::of(&[owner]);
     let guardians: Vec<GuardianCertificates> = (0..39)
         .map(|number| {
@@ -124,7 +125,7 @@ fn the_keys_of_a_protector_have_a_budget_in_bits() {
             let prepared = hgs_pki::issue::prepare(
                 profile::guardian_encryption(&name, ten_years()),
                 &key_of_8192_bits(),
-                Issuer::Certificate(&certificate),
+                Issuer::Certificate(&authority),
                 [1; 16],
             );
             let prepared = prepared.unwrap();
