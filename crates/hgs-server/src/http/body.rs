@@ -82,7 +82,7 @@ async fn collect(
 /// When the next octets must be there, of a body that began at `begun` and of which `octets` are there. It neither falls
 /// behind its rate by more than a pause, nor makes a longer one because it was fast before.
 fn next_due(begun: Instant, octets: usize, limits: &Limits) -> Instant {
-    let by_rate = Duration::from_secs_f64(octets as f64 / limits.body_rate as f64);
+    let by_rate = Duration::from_millis(octets as u64 * 1000 / limits.body_rate as u64);
     (begun + by_rate).min(Instant::now()) + PAUSE
 }
 
