@@ -37,6 +37,7 @@ pub mod metrics;
 pub mod process;
 mod protocol;
 mod roles;
+mod running;
 pub mod signals;
 
 pub use clock::{Clock, SystemClock};
@@ -44,9 +45,10 @@ pub use config::Config;
 pub use guardian::{
     CertificateSource, CertifyError, GivenCertificate, GivenError, Guardian, GuardianError,
     HoldingsError, InitOptions, InitialiseError, Initialised, KeyProofError, KeySize, MAX_NAME,
-    RotationError, Running, StartError, examine_stopped,
+    RotationError, examine_stopped,
 };
 pub use health::Readiness;
 pub use http::{Bound, Peer, Request, Response, Server, Service, Services};
 pub use metrics::Metrics;
 pub use roles::{Roles, RolesError};
+pub use running::{Running, StartError};

@@ -11,8 +11,8 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
-use crate::guardian::Running;
 use crate::http::{Bound, Reloader, Stopped};
+use crate::running::Running;
 
 /// Serves until the process is told to stop.
 ///

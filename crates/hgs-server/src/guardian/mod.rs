@@ -29,7 +29,6 @@ mod refusals;
 mod release;
 mod requirements;
 mod rotation;
-mod running;
 mod settings;
 mod signers;
 mod strangers;
@@ -56,7 +55,6 @@ pub use initialise::{
 pub use keys::HoldingsError;
 pub use proof::KeyProofError;
 pub use rotation::{CertifyError, RotationError};
-pub use running::{Running, StartError};
 pub use trace::examine_stopped;
 
 pub(crate) use attestation::{AttestationRequest, Attested};
@@ -128,7 +126,7 @@ pub enum GuardianError {
 
 impl Guardian {
     /// Opens the state of `config` and brings settings and attestation signers up to date. It blocks.
-    fn open(
+    pub(crate) fn open(
         config: &Config,
         clock: Arc<dyn Clock>,
         metrics: &Metrics,

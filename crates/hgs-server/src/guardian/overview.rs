@@ -49,7 +49,7 @@ impl Guardian {
         self.addresses.get().cloned().unwrap_or_default()
     }
 
-    pub(super) fn listens_at(&self, addresses: Addresses) {
+    pub(crate) fn listens_at(&self, addresses: Addresses) {
         // A guardian starts to listen once.
         let _ = self.addresses.set(addresses);
     }

@@ -11,7 +11,7 @@ use crate::Readiness;
 
 impl Guardian {
     /// Asks the store to commit, and looks for the keys without which nothing is issued or released.
-    pub(super) fn readiness(self: &Arc<Self>) -> Readiness {
+    pub(crate) fn readiness(self: &Arc<Self>) -> Readiness {
         // Monitoring must not keep a guardian open that was shut down.
         let guardian = Arc::downgrade(self);
         Readiness::new(move || {

@@ -1,4 +1,4 @@
-//! A guardian that serves.
+//! A guardian that serves: what composes its parts with the listeners, the protocols and administration.
 
 use std::fmt;
 use std::future::Future;
@@ -9,9 +9,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinHandle, spawn_blocking};
 use tracing::error;
 
-use super::{Guardian, GuardianError};
 use crate::admin::AdminService;
 use crate::clock::Clock;
+use crate::guardian::{Guardian, GuardianError};
 use crate::http::{Addresses, BindError, Reloader, Stopped};
 use crate::protocol::Protocols;
 use crate::{Config, Metrics, Readiness, Server, Services};
