@@ -10,7 +10,15 @@ ATTEST = "/Attestation/v2.0/hostkeyattest"
 SIGNING_CERTIFICATES = "/Attestation/v2.0/signingCertificates"
 GETINFO = "/Attestation/getinfo"
 SERVICE_FILE = "/attestation/AttestationService.svc/"
-RETRYABLE = {"operation-mode", "unavailable", "timeout", "internal"}
+RETRYABLE = {
+    "operation-mode",
+    "unavailable",
+    "timeout",
+    "internal",
+    "nonce-required",
+    "nonce-expired",
+    "too-many-new-identity-keys",
+}
 CLOCK_DIFFERENCE = 120  # seconds between the server and us
 
 
