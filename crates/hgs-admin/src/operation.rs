@@ -204,6 +204,25 @@ mod tests {
         }
     }
 
+    /// What is no value of an enumeration does not reach the method.
+    #[test]
+    fn a_body_with_another_kind_is_refused() {
+        for body in [
+            r#"{"kind":"tls"}"#,
+            r#"{"kind":"signing","bit":2048}"#,
+            "{}",
+            "[",
+        ] {
+            let call = Call {
+                segment: "",
+                query: "",
+                body: body.as_bytes(),
+            };
+            let refused = call.body::<crate::types::NewCertificate>().unwrap_err();
+            assert_eq!(refused.code, crate::ErrorCode::InvalidRequest, "{body}");
+        }
+    }
+
     /// attacks.md K10: where the audit log goes is not the API's business; the log is in the store, and only read from here.
     #[test]
     fn k10_the_audit_log_is_only_read() {

@@ -519,7 +519,6 @@ async fn certificates_are_made_here_and_what_is_wrong_with_given_ones_is_said() 
             bits: Some(1024),
             ..new("signing")
         },
-        new("tls"),
         NewCertificate {
             subject: Some("x".repeat(65)),
             ..new("signing")

@@ -153,7 +153,7 @@ async fn requests_and_protectors_that_kps_refuses() {
     assert_eq!(got.header("allow"), Some("POST"));
     let put = guardian::exchange(site.http(), "PUT", METADATA, b"").await;
     expect(&put, 405, "MethodNotAllowedException");
-    assert_eq!(put.header("allow"), Some("GET, POST"));
+    assert_eq!(put.header("allow"), Some("GET, HEAD, POST"));
 
     site.revoke("node-1").await;
     expect(
@@ -330,7 +330,7 @@ async fn attestation_requests_that_are_refused() {
     assert_eq!(got.header("allow"), Some("POST"));
     let posted = site.post(SIGNING_CERTIFICATES, b"").await;
     expect_reply(&posted, 405, "method-not-allowed", error, false);
-    assert_eq!(posted.header("allow"), Some("GET"));
+    assert_eq!(posted.header("allow"), Some("GET, HEAD"));
     for path in [
         "v1.0/attest",
         "v2.0/attest",

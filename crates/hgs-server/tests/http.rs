@@ -77,10 +77,24 @@ async fn http_1_0_is_answered_and_closed() {
     assert_eq!(status(&response), 200);
 }
 
+/// RFC 9110, 2.5.
+#[tokio::test]
+async fn a_later_minor_version_is_answered_in_1_1() {
+    let server = TestServer::start("");
+    let mut client = Client::connect(server.http()).await;
+    for _ in 0..2 {
+        client.send("GET /hello HTTP/1.2\r\nHost: a\r\n\r\n").await;
+        let response = client.response().await;
+        assert!(response.starts_with("HTTP/1.1 200 "), "{response}");
+    }
+    let without_host = send(server.http(), "GET /hello HTTP/1.2\r\n\r\n").await;
+    assert_eq!(status(&without_host), 400);
+}
+
 #[tokio::test]
 async fn other_versions_are_refused() {
     let server = TestServer::start("");
-    for line in ["GET /hello HTTP/2.0", "GET /hello HTTP/1.7", "GET /hello"] {
+    for line in ["GET /hello HTTP/2.0", "GET /hello HTTP/1.17", "GET /hello"] {
         let response = send(server.http(), format!("{line}\r\nHost: a\r\n\r\n")).await;
         assert!(
             response.is_empty() || status(&response) == 400,
@@ -126,6 +140,147 @@ async fn a_peer_that_asks_to_send_too_much_is_told_so_at_once() {
     )
     .await;
     assert_eq!(status(&response), 413);
+}
+
+#[tokio::test]
+async fn a_host_is_a_host_and_maybe_a_port() {
+    let server = TestServer::start("");
+    for request in [
+        "GET /hello HTTP/1.1\r\nHost: a b@c\r\n",
+        "GET /hello HTTP/1.1\r\nHost: a@c\r\n",
+        "GET /hello HTTP/1.1\r\nHost: a:b\r\n",
+        "GET /hello HTTP/1.1\r\nHost: [::1\r\n",
+        "GET /hello HTTP/1.1\r\nHost: a/b\r\n",
+        "GET /hello HTTP/1.0\r\nHost: a b\r\n",
+        "GET http://user@a/hello HTTP/1.1\r\nHost: a\r\n",
+    ] {
+        let response = send(server.http(), format!("{request}\r\n")).await;
+        assert_eq!(status(&response), 400, "{request}: {response}");
+    }
+    assert_eq!(server.rejected("authority"), 7);
+    for host in ["", "a.example:443", "[::1]:80", "192.0.2.1"] {
+        let request = format!("GET /hello HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        assert_eq!(status(&send(server.http(), request).await), 200, "{host}");
+    }
+}
+
+/// RFC 9110, 9.1: where there is GET there is HEAD, also in `Allow`.
+#[tokio::test]
+async fn head_is_answered_as_get_without_the_body() {
+    let mut server = TestServer::start("");
+    let ask = |method| {
+        send(
+            server.http(),
+            format!("{method} /hello HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"),
+        )
+    };
+    let (got, head) = (ask("GET").await, ask("HEAD").await);
+    let fields = |response: &str| {
+        let (head, _) = response.split_once("\r\n\r\n").unwrap();
+        let lines = head.lines().filter(|line| {
+            let line = line.to_ascii_lowercase();
+            !line.starts_with("x-request-id") && !line.starts_with("date")
+        });
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(fields(&got), fields(&head));
+    assert!(head.ends_with("\r\n\r\n"), "{head}");
+    for _ in 0..2 {
+        let seen = server.watcher.entered.recv().await.unwrap();
+        assert_eq!(seen.method, "GET");
+    }
+    let refused = send(
+        server.http(),
+        "POST /get-only HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+    )
+    .await;
+    assert!(refused.contains("allow: GET, HEAD\r\n"), "{refused}");
+}
+
+#[tokio::test]
+async fn tls_at_the_plain_port_is_answered_in_plain_text() {
+    let server = TestServer::start("");
+    let hello = [0x16, 3, 1, 0, 5, 1, 0, 0, 1, 0];
+    let response = send(server.http(), hello).await;
+    assert_eq!(status(&response), 400);
+    assert!(response.contains("http://"), "{response}");
+    assert_eq!(server.rejected("tls_to_plain"), 1);
+    assert_eq!(server.rejected("malformed_header"), 0);
+}
+
+/// A streaming answer exists in tests only, until an operation needs one.
+#[tokio::test]
+async fn a_stream_is_sent_in_parts_as_they_come() {
+    let server = TestServer::start("");
+    let mut client = Client::connect(server.http()).await;
+    client.send("GET /stream HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let head = client.until("\r\n\r\n").await;
+    assert!(head.contains("transfer-encoding: chunked\r\n"), "{head}");
+    server.watcher.parts.send("one".into()).unwrap();
+    assert_eq!(client.until("one\r\n").await, "3\r\none\r\n");
+    server.watcher.parts.send("two!".into()).unwrap();
+    assert_eq!(client.until("two!\r\n").await, "4\r\ntwo!\r\n");
+}
+
+#[tokio::test]
+async fn a_stream_ends_at_once_when_the_server_is_told_to_stop() {
+    let mut server = TestServer::start("limits.drain_time = \"1h\"");
+    let mut client = Client::connect(server.http()).await;
+    client.send("GET /stream HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    client.until("\r\n\r\n").await;
+    server.watcher.parts.send("one".into()).unwrap();
+    client.until("one\r\n").await;
+    server.order_stop();
+    // The last chunk, and the end of the connection.
+    assert_eq!(client.rest().await, "0\r\n\r\n");
+    assert!(server.stopped().await.finished);
+}
+
+/// The request itself has its deadlines; a stream that is silent does not hold its connection for ever.
+#[tokio::test]
+async fn a_silent_stream_ends_after_the_idle_time() {
+    let server = TestServer::start("limits.idle_time = \"1s\"");
+    let mut client = Client::connect(server.http()).await;
+    client
+        .send("GET /stream HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        .await;
+    client.until("\r\n\r\n").await;
+    assert_eq!(client.rest().await, "0\r\n\r\n");
+}
+
+/// A peer that does not take what it asked for is let go, as with any other answer.
+#[tokio::test]
+async fn a_stream_that_is_not_read_is_cut_off() {
+    let server = TestServer::start("limits.write_time = \"1s\"");
+    let mut client = Client::connect(server.http()).await;
+    client.send("GET /stream HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    client.until("\r\n\r\n").await;
+    for _ in 0..32 {
+        server
+            .watcher
+            .parts
+            .send(vec![b'x'; 1 << 20].into())
+            .unwrap();
+    }
+    eventually(|| server.rejected("slow_reader") == 1).await;
+}
+
+#[tokio::test]
+async fn only_so_many_streams_are_sent_at_once() {
+    let server = TestServer::start("limits.connections_per_address = 128");
+    let mut streams = Vec::new();
+    for _ in 0..64 {
+        let mut client = Client::connect(server.http()).await;
+        client.send("GET /stream HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        assert_eq!(status(&client.until("\r\n\r\n").await), 200);
+        streams.push(client);
+    }
+    let one_more = "GET /stream HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    assert_eq!(status(&send(server.http(), one_more).await), 503);
+    assert_eq!(server.rejected("streams"), 1);
+    // What is no stream is answered.
+    let hello = "GET /hello HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    assert_eq!(status(&send(server.http(), hello).await), 200);
 }
 
 #[tokio::test]

@@ -176,12 +176,14 @@ async fn a_peer_that_only_speaks_http_2_is_refused() {
 }
 
 #[tokio::test]
-async fn plain_http_on_the_tls_port_is_a_failed_handshake() {
+async fn plain_http_on_the_tls_port_is_answered_in_plain_text() {
     let files = Files::new();
     let server = TestServer::start(&files.configuration());
     let answer = support::send(server.https(), HELLO).await;
-    assert!(!answer.contains("hello"));
+    assert_eq!(status(&answer), 400);
+    assert!(answer.contains("https://"), "{answer}");
     assert_eq!(handshake_failures(&server), 1);
+    assert_eq!(server.rejected_by("https", "plain_to_tls"), 1);
 }
 
 fn handshake_failures(server: &TestServer) -> u64 {

@@ -28,8 +28,11 @@ where
 {
     let watch = Arc::new(Watch::default());
     let guarded = GuardedStream::new(stream, &engine.limits, watch.clone());
+    let orders = stopping.clone();
     let service = service_fn(|request: hyper::Request<Incoming>| {
-        let answer = engine.clone().answer(peer, watch.clone(), request);
+        let answer = engine
+            .clone()
+            .answer(peer, watch.clone(), orders.clone(), request);
         async move { Ok::<_, Infallible>(answer.await) }
     });
     let mut connection = pin!(

@@ -1,25 +1,36 @@
 //! One request from its head to its response.
 
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{
-    CONNECTION, CONTENT_TYPE, EXPECT, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING,
+    ALLOW, CONNECTION, CONTENT_TYPE, EXPECT, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING,
 };
 use hyper::http::request::Parts;
-use hyper::{HeaderMap, Version};
+use hyper::{HeaderMap, Method, Version};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
+use tracing::field::Empty;
 use tracing::{Instrument, debug, error, info_span};
 
 use super::body::{self, HeldBody};
 use super::guard::Watch;
 use super::overload::{BodyMemory, Network, Room, Turnstile};
 use super::rejection::Rejection;
-use super::service::{Peer, Request, RequestId, Response, Service};
+use super::service::{Body, Peer, Request, RequestId, Response, Service};
+use super::stopping::Stopping;
+use super::streamed::StreamedBody;
 use crate::config::Limits;
 use crate::metrics::ListenerMetrics;
+
+/// Streaming answers that one listener sends at once. Each holds a connection for as long as it likes.
+const MAX_STREAMS: usize = 64;
+
+/// A body on its way to the HTTP library.
+pub(super) type WireBody = Either<Full<Bytes>, StreamedBody>;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -30,6 +41,7 @@ pub(super) struct Engine {
     pub(super) room: Room,
     turnstile: Turnstile,
     memory: BodyMemory,
+    streams: Arc<Semaphore>,
     pub(super) metrics: ListenerMetrics,
     run: u32,
     sequence: Arc<AtomicU64>,
@@ -50,6 +62,7 @@ impl Engine {
             room: Room::new(limits),
             turnstile: Turnstile::new(limits),
             memory: BodyMemory::new(limits),
+            streams: Arc::new(Semaphore::new(MAX_STREAMS)),
             metrics,
             run,
             sequence,
@@ -61,8 +74,9 @@ impl Engine {
         self: Arc<Self>,
         peer: Peer,
         watch: Arc<Watch>,
+        stopping: Stopping,
         request: hyper::Request<Incoming>,
-    ) -> hyper::Response<Full<Bytes>> {
+    ) -> hyper::Response<WireBody> {
         let begun = Instant::now();
         let fault = watch.begin_answer();
         let _in_flight = self.metrics.in_flight();
@@ -70,9 +84,14 @@ impl Engine {
             run: self.run,
             sequence: self.sequence.fetch_add(1, Ordering::Relaxed),
         };
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
+        let span = info_span!("request", %id, %peer, method = %head.method, route = Empty);
+        // RFC 9110, 9.3.2: the same answer without its body, which the HTTP library leaves out.
+        if head.method == Method::HEAD {
+            head.method = Method::GET;
+        }
         let route = self.service.route(&head.method, head.uri.path());
-        let span = info_span!("request", %id, %peer, method = %head.method, route);
+        span.record("route", route);
         let target = head.uri.clone();
         let framed_by_length = !head.headers.contains_key(TRANSFER_ENCODING);
 
@@ -84,30 +103,67 @@ impl Engine {
                     .await
             }
         };
-        let mut response = outcome.unwrap_or_else(|rejection| {
+        let streams = || Arc::clone(&self.streams).try_acquire_owned();
+        let outcome = outcome.and_then(|response| match response.body {
+            Body::Whole(_) => Ok((response, None)),
+            Body::Stream(_) => match streams() {
+                Ok(permit) => Ok((response, Some(permit))),
+                Err(_) => Err(Rejection::Streams),
+            },
+        });
+        let (response, permit) = outcome.unwrap_or_else(|rejection| {
             self.metrics.rejected(rejection.name());
             // Strangers can cause as many of these as they like, so by default they are counted only.
             span.in_scope(|| debug!(reason = rejection.name(), "{rejection}"));
-            rejection.response(&*self.service, target.path())
+            (rejection.response(&*self.service, target.path()), None)
         });
+        let mut response = self.wire_form(response, permit, stopping);
+        let headers = response.headers_mut();
         // Without a length, the parser alone decides where the next request begins; the guard does
         // not see it.
         if !framed_by_length || self.room.is_scarce() {
-            response
-                .headers
-                .insert(CONNECTION, HeaderValue::from_static("close"));
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        if let Ok(id) = HeaderValue::try_from(id.to_string()) {
+            headers.insert(REQUEST_ID, id);
         }
         let elapsed = begun.elapsed();
-        self.metrics.answered(route, response.status, elapsed);
+        self.metrics.answered(route, response.status(), elapsed);
         span.in_scope(|| {
             debug!(
-                status = response.status.as_u16(),
+                status = response.status().as_u16(),
                 seconds = elapsed.as_secs_f64(),
                 "answered"
             );
         });
         watch.end_answer();
-        wire_form(response, id)
+        response
+    }
+
+    /// The response for the HTTP library. A stream without a permit is not sent.
+    fn wire_form(
+        &self,
+        response: Response,
+        permit: Option<OwnedSemaphorePermit>,
+        stopping: Stopping,
+    ) -> hyper::Response<WireBody> {
+        let body = match (response.body, permit) {
+            (Body::Whole(octets), _) => Either::Left(Full::new(octets)),
+            (Body::Stream(parts), Some(permit)) => {
+                let idle_time = self.limits.idle_time;
+                Either::Right(StreamedBody::new(parts, stopping, idle_time, permit))
+            }
+            (Body::Stream(_), None) => Either::Left(Full::default()),
+        };
+        let mut wire = hyper::Response::new(body);
+        *wire.status_mut() = response.status;
+        *wire.headers_mut() = response.headers;
+        let headers = wire.headers_mut();
+        if let Some(content_type) = response.content_type {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        }
+        offer_head(headers);
+        wire
     }
 
     async fn run(
@@ -154,12 +210,36 @@ impl Engine {
     }
 }
 
+/// Where `GET` is allowed, so is `HEAD` (RFC 9110, 9.1).
+fn offer_head(headers: &mut HeaderMap) {
+    let Some(methods) = headers.get(ALLOW).and_then(|value| value.to_str().ok()) else {
+        return;
+    };
+    let mut methods: Vec<&str> = methods.split(',').map(str::trim).collect();
+    if let Some(place) = methods.iter().position(|method| *method == "GET")
+        && !methods.contains(&"HEAD")
+    {
+        methods.insert(place + 1, "HEAD");
+        if let Ok(methods) = HeaderValue::try_from(methods.join(", ")) {
+            headers.insert(ALLOW, methods);
+        }
+    }
+}
+
 /// What every request must satisfy; says whether the peer waits to be told to send its body.
 fn check_head(head: &Parts) -> Result<bool, Rejection> {
     let hosts = head.headers.get_all(HOST).iter().count();
     // RFC 9112, 3.2; HTTP/1.0 did not have the field yet.
     if hosts > 1 || (hosts == 0 && head.version == Version::HTTP_11) {
         return Err(Rejection::Host);
+    }
+    let named = head.headers.get(HOST).map(HeaderValue::as_bytes);
+    let target = head
+        .uri
+        .authority()
+        .map(|authority| authority.as_str().as_bytes());
+    if !named.into_iter().chain(target).all(is_authority) {
+        return Err(Rejection::Authority);
     }
     let path = head.uri.path();
     if !path.starts_with('/')
@@ -181,6 +261,28 @@ fn check_transfer_coding(headers: &HeaderMap) -> Result<(), Rejection> {
         (Some(coding), None) if is_chunked(coding) => Ok(()),
         _ => Err(Rejection::TransferCoding),
     }
+}
+
+/// RFC 9110, 7.2: a host and maybe a port, as in RFC 3986, 3.2, without a user. It may be empty.
+fn is_authority(octets: &[u8]) -> bool {
+    let Ok(text) = str::from_utf8(octets) else {
+        return false;
+    };
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let Some((address, port)) = rest.split_once(']') else {
+                return false;
+            };
+            if address.parse::<Ipv6Addr>().is_err() {
+                return false;
+            }
+            ("", port)
+        }
+        None => text.split_at(text.find(':').unwrap_or(text.len())),
+    };
+    let is_port = |port: &str| port.bytes().all(|octet| octet.is_ascii_digit());
+    let host = host.bytes().all(|octet| !b":@".contains(&octet)) && is_valid(host, b"");
+    host && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
 }
 
 fn expects_continue(headers: &HeaderMap) -> Result<bool, Rejection> {
@@ -213,20 +315,6 @@ fn is_valid(component: &str, more: &[u8]) -> bool {
     true
 }
 
-fn wire_form(response: Response, id: RequestId) -> hyper::Response<Full<Bytes>> {
-    let mut wire = hyper::Response::new(Full::new(response.body));
-    *wire.status_mut() = response.status;
-    *wire.headers_mut() = response.headers;
-    if let Some(content_type) = response.content_type {
-        wire.headers_mut()
-            .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    }
-    if let Ok(id) = HeaderValue::try_from(id.to_string()) {
-        wire.headers_mut().insert(REQUEST_ID, id);
-    }
-    wire
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -247,5 +335,27 @@ mod tests {
         ] {
             assert!(!is_valid(path, b"/"), "{path}");
         }
+    }
+    #[test]
+    fn hosts_are_those_of_rfc_9110() {
+        for host in [
+            "",
+            "a",
+            "a.example:443",
+            "192.0.2.1:80",
+            "[2001:db8::1]",
+            "[::1]:8080",
+            "a:",
+            "xn--a_b",
+        ] {
+            assert!(is_authority(host.as_bytes()), "{host}");
+        }
+        for host in [
+            "a b@c", "a@b", "a b", "a:b", "a:80:90", "[::1", "::1", "[a]", "[::1]x", "a/b", "a?b",
+            "a#b", "a\\b", "http://a", "a%2", "\u{e9}",
+        ] {
+            assert!(!is_authority(host.as_bytes()), "{host}");
+        }
+        assert!(!is_authority(b"\xff"));
     }
 }

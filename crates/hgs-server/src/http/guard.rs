@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::head::{BodyFraming, HeadScanner};
+use super::head::{BodyFraming, HeadScanner, VersionReader};
 use super::rejection::{Ending, Rejection};
 use crate::config::Limits;
 
@@ -64,6 +64,7 @@ pub(super) struct GuardedStream<S> {
     unread: std::ops::Range<usize>,
     expecting: Expecting,
     scanner: HeadScanner,
+    version: VersionReader,
     header_limit: usize,
     times: Times,
     read_deadline: Pin<Box<Sleep>>,
@@ -99,6 +100,7 @@ impl<S> GuardedStream<S> {
             unread: 0..0,
             expecting: Expecting::Head,
             scanner: HeadScanner::default(),
+            version: VersionReader::default(),
             header_limit: limits.headers,
             times: Times {
                 header: limits.header_time,
@@ -137,7 +139,8 @@ impl<S> GuardedStream<S> {
             self.expecting = Expecting::RestOfHead;
             self.give_time(self.times.header);
         }
-        let octets = &self.buffer[self.unread.start..self.unread.start + available];
+        let octets = &mut self.buffer[self.unread.start..self.unread.start + available];
+        self.version.pass(octets);
         let Some(length) = self.scanner.scan(octets) else {
             if self.scanner.len() > self.header_limit {
                 // The parser refuses it as soon as it has these octets.
@@ -145,6 +148,7 @@ impl<S> GuardedStream<S> {
             }
             return available;
         };
+        self.version = VersionReader::default();
         match self.scanner.finish() {
             Ok(BodyFraming::Length(length)) => self.expect_body(length),
             Ok(BodyFraming::Unknown) => self.expecting = Expecting::Anything,

@@ -17,6 +17,47 @@ pub(super) struct HeadScanner {
     bare_line_feed: bool,
 }
 
+/// Reads the version in a request line, and makes a later minor version of HTTP/1 the one that is spoken here, as
+/// RFC 9110 (2.5) wants: the parser knows 1.0 and 1.1 only.
+#[derive(Debug, Default)]
+pub(super) struct VersionReader {
+    begun: bool,
+    spaces: u8,
+    matched: usize,
+    done: bool,
+}
+
+impl VersionReader {
+    const PREFIX: &[u8] = b"HTTP/1.";
+
+    /// Takes the next octets of a head.
+    pub(super) fn pass(&mut self, octets: &mut [u8]) {
+        for octet in octets {
+            match *octet {
+                _ if self.done => return,
+                b'\n' if self.begun => self.done = true,
+                b'\r' | b'\n' => {}
+                b' ' => {
+                    self.begun = true;
+                    self.spaces += 1;
+                    self.done = self.spaces > 2;
+                }
+                other if self.spaces == 2 => match Self::PREFIX.get(self.matched) {
+                    Some(expected) if *expected == other => self.matched += 1,
+                    Some(_) => self.done = true,
+                    None => {
+                        if matches!(other, b'2'..=b'9') {
+                            *octet = b'1';
+                        }
+                        self.done = true;
+                    }
+                },
+                _ => self.begun = true,
+            }
+        }
+    }
+}
+
 /// How the octets after a head are framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BodyFraming {
@@ -178,6 +219,35 @@ mod tests {
         assert_eq!(scanner.scan(b"GET / HTTP/1.1\r\n\r\nrest"), Some(18));
         assert_eq!(scanner.finish(), Ok(BodyFraming::Length(0)));
         assert_eq!(scanner.len(), 0);
+    }
+
+    fn with_version(head: &str, cut: usize) -> String {
+        let mut octets = head.as_bytes().to_vec();
+        let mut reader = VersionReader::default();
+        let (first, rest) = octets.split_at_mut(cut.min(head.len()));
+        reader.pass(first);
+        reader.pass(rest);
+        String::from_utf8(octets).unwrap()
+    }
+
+    #[test]
+    fn a_later_minor_version_is_spoken_as_1_1_wherever_the_head_is_cut() {
+        for cut in 0..20 {
+            for minor in 2..=9 {
+                let head = format!("\r\nGET /a HTTP/1.{minor}\r\nA: b HTTP/1.7\r\n\r\n");
+                let spoken = "\r\nGET /a HTTP/1.1\r\nA: b HTTP/1.7\r\n\r\n";
+                assert_eq!(with_version(&head, cut), spoken);
+            }
+            for other in [
+                "GET /a HTTP/1.0\r\n\r\n",
+                "GET /a HTTP/2.2\r\n\r\n",
+                "GET /HTTP/1.2 HTTP/1.1\r\n\r\n",
+                "GET HTTP/1.2\r\nA: b HTTP/1.2\r\n\r\n",
+                "GET /a b HTTP/1.2\r\n\r\n",
+            ] {
+                assert_eq!(with_version(other, cut), other);
+            }
+        }
     }
 
     proptest! {

@@ -13,7 +13,9 @@ use tracing::{error, warn};
 
 use super::connection;
 use super::exchange::Engine;
+use super::mismatch::{Mismatch, Spoken};
 use super::overload::{Addresses, Admission, Slot};
+use super::rejection::Ending;
 use super::service::Peer;
 use super::stopping::Stopping;
 
@@ -127,6 +129,7 @@ fn is_the_peers(error: &io::Error) -> bool {
 pub(super) struct Plain {
     listener: TcpListener,
     addresses: Arc<Addresses>,
+    mismatch: Arc<Mismatch>,
 }
 
 impl Plain {
@@ -134,6 +137,7 @@ impl Plain {
         Self {
             listener,
             addresses,
+            mismatch: Arc::new(Mismatch::new(Spoken::Plain)),
         }
     }
 }
@@ -152,9 +156,25 @@ impl Listener for Plain {
         stopping: Stopping,
     ) -> impl Future<Output = ()> + Send + 'static {
         let admission = admit(&self.addresses, &engine, &stream, address);
+        let mismatch = Arc::clone(&self.mismatch);
         async move {
-            if admission.is_some() {
-                connection::serve(stream, Peer::Tcp(address), engine, stopping).await;
+            let Some(_admission) = admission else {
+                return;
+            };
+            let mut ordered = stopping.clone();
+            let mistaken = tokio::select! {
+                mistaken = mismatch.is_mistaken(&stream, engine.limits.header_time) => mistaken,
+                () = ordered.ordered() => return,
+            };
+            match mistaken {
+                Some(false) => {
+                    connection::serve(stream, Peer::Tcp(address), engine, stopping).await;
+                }
+                Some(true) => {
+                    engine.metrics.rejected(Ending::TlsToPlain.name());
+                    mismatch.answer(stream, address).await;
+                }
+                None => {}
             }
         }
     }

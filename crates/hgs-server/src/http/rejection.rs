@@ -17,6 +17,8 @@ pub(super) enum Rejection {
     BareLineFeed,
     #[error("the request needs exactly one Host field")]
     Host,
+    #[error("the Host field or the request target names no host as in RFC 3986")]
+    Authority,
     #[error("the request target is not a path as in RFC 3986")]
     Target,
     #[error("the expectation is not 100-continue")]
@@ -33,6 +35,8 @@ pub(super) enum Rejection {
     QueueFull,
     #[error("the request waited too long for its turn")]
     QueueTime,
+    #[error("too many streaming answers are sent at once")]
+    Streams,
     #[error("the request was not finished in time")]
     RequestTime,
     #[error("the service failed; the log has the reason")]
@@ -46,6 +50,7 @@ impl Rejection {
             Self::TransferCoding => "transfer_coding",
             Self::BareLineFeed => "bare_line_feed",
             Self::Host => "host",
+            Self::Authority => "authority",
             Self::Target => "target",
             Self::Expectation => "expectation",
             Self::BodyTooLarge { .. } => "body_too_large",
@@ -54,6 +59,7 @@ impl Rejection {
             Self::BodyMemory => "body_memory",
             Self::QueueFull => "queue_full",
             Self::QueueTime => "queue_time",
+            Self::Streams => "streams",
             Self::RequestTime => "request_time",
             Self::Panic => "panic",
         }
@@ -80,15 +86,18 @@ impl Rejection {
             Self::AmbiguousLength
             | Self::BareLineFeed
             | Self::Host
+            | Self::Authority
             | Self::Target
             | Self::MalformedBody => StatusCode::BAD_REQUEST,
             Self::TransferCoding => StatusCode::NOT_IMPLEMENTED,
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
             Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::BodyMemory | Self::QueueFull | Self::QueueTime | Self::RequestTime => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::BodyMemory
+            | Self::QueueFull
+            | Self::QueueTime
+            | Self::Streams
+            | Self::RequestTime => StatusCode::SERVICE_UNAVAILABLE,
             Self::Panic => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -109,6 +118,10 @@ pub(super) enum Ending {
     SlowHandshake,
     /// The TLS handshake failed.
     Handshake,
+    /// It spoke TLS to a plain listener.
+    TlsToPlain,
+    /// It spoke plain HTTP to a TLS listener.
+    PlainToTls,
 }
 
 impl Ending {
@@ -120,6 +133,8 @@ impl Ending {
             Self::ConnectionsPerAddress => "connections_per_address",
             Self::SlowHandshake => "slow_handshake",
             Self::Handshake => "handshake",
+            Self::TlsToPlain => "tls_to_plain",
+            Self::PlainToTls => "plain_to_tls",
         }
     }
 }

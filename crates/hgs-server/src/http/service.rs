@@ -1,11 +1,13 @@
-//! What stands behind a listener: a [`Service`] is given whole requests and answers with whole
-//! responses. Sockets, limits and time are the engine's business.
+//! What stands behind a listener: a [`Service`] is given whole requests and answers with responses. Sockets, limits and
+//! time are the engine's business.
 
 use std::fmt;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use futures_util::Stream;
 use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::{HeaderMap, Method, StatusCode};
 
@@ -36,7 +38,8 @@ pub trait Service: Send + Sync + 'static {
 pub struct Request {
     /// Names the request in the logs; the response carries it as `X-Request-Id`.
     pub id: RequestId,
-    /// Any method; refusing the wrong one is the service's business.
+    /// Any method; refusing the wrong one is the service's business. `HEAD` arrives as `GET`: the engine leaves out the
+    /// body of the answer.
     pub method: Method,
     /// Path as sent: it starts with `/`, holds only characters that RFC 3986 allows in a path,
     /// and is not percent-decoded.
@@ -95,8 +98,8 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// A response. It is sent with a `Content-Length`, in one write.
-#[derive(Debug, Clone)]
+/// A response.
+#[derive(Debug)]
 pub struct Response {
     /// Status.
     pub status: StatusCode,
@@ -104,19 +107,52 @@ pub struct Response {
     pub content_type: Option<&'static str>,
     /// Further header fields.
     pub headers: HeaderMap,
-    /// The whole body.
-    pub body: Bytes,
+    /// The body.
+    pub body: Body,
+}
+
+/// The body of a response.
+pub enum Body {
+    /// It is sent with a `Content-Length`, in one write.
+    Whole(Bytes),
+    /// It is sent in parts as they come. It ends at once when the server is told to stop, and when no part came for
+    /// `limits.idle_time`: a stream that may be silent for longer sends something meaningless in between, such as a
+    /// comment of server-sent events. A part that the peer does not take within `limits.write_time` ends the connection.
+    Stream(BoxStream<'static, Bytes>),
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole(octets) => write!(formatter, "Whole({} octets)", octets.len()),
+            Self::Stream(_) => formatter.write_str("Stream(..)"),
+        }
+    }
 }
 
 impl Response {
-    /// A response with a body.
+    /// A response with a body that is known as a whole.
     #[must_use]
     pub fn new(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Self {
         Self {
             status,
             content_type: Some(content_type),
             headers: HeaderMap::new(),
-            body: body.into(),
+            body: Body::Whole(body.into()),
+        }
+    }
+
+    /// A response whose body comes in parts.
+    #[must_use]
+    pub fn stream(
+        content_type: &'static str,
+        parts: impl Stream<Item = Bytes> + Send + 'static,
+    ) -> Self {
+        Self {
+            status: StatusCode::OK,
+            content_type: Some(content_type),
+            headers: HeaderMap::new(),
+            body: Body::Stream(Box::pin(parts)),
         }
     }
 
@@ -133,7 +169,7 @@ impl Response {
             status,
             content_type: None,
             headers: HeaderMap::new(),
-            body: Bytes::new(),
+            body: Body::Whole(Bytes::new()),
         }
     }
 

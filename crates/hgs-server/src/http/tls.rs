@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
@@ -14,6 +14,7 @@ use super::certificate::{self, CurrentCertificate};
 use super::connection;
 use super::exchange::Engine;
 use super::listener::{Listener, admit};
+use super::mismatch::{Mismatch, Spoken};
 use super::overload::Addresses;
 use super::rejection::Ending;
 use super::service::Peer;
@@ -25,6 +26,7 @@ pub(super) struct Tls {
     addresses: Arc<Addresses>,
     acceptor: TlsAcceptor,
     handshake_time: Duration,
+    mismatch: Arc<Mismatch>,
 }
 
 impl Tls {
@@ -45,6 +47,7 @@ impl Tls {
             addresses,
             acceptor: TlsAcceptor::from(Arc::new(config)),
             handshake_time,
+            mismatch: Arc::new(Mismatch::new(Spoken::Tls)),
         }
     }
 }
@@ -65,12 +68,27 @@ impl Listener for Tls {
         let admission = admit(&self.addresses, &engine, &stream, address);
         let acceptor = self.acceptor.clone();
         let handshake_time = self.handshake_time;
+        let mismatch = Arc::clone(&self.mismatch);
         async move {
             let Some(_admission) = admission else {
                 return;
             };
+            let deadline = Instant::now() + handshake_time;
+            let mistaken = tokio::select! {
+                mistaken = mismatch.is_mistaken(&stream, handshake_time) => mistaken,
+                () = stopping.ordered() => return,
+            };
+            match mistaken {
+                Some(false) => {}
+                Some(true) => {
+                    failed(&engine, Ending::PlainToTls);
+                    return mismatch.answer(stream, address).await;
+                }
+                None if Instant::now() < deadline => return failed(&engine, Ending::Handshake),
+                None => return failed(&engine, Ending::SlowHandshake),
+            }
             let handshake = tokio::select! {
-                handshake = timeout(handshake_time, acceptor.accept(stream)) => handshake,
+                handshake = timeout_at(deadline, acceptor.accept(stream)) => handshake,
                 () = stopping.ordered() => return,
             };
             match handshake {

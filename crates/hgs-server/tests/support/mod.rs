@@ -6,14 +6,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use futures_util::stream;
 use hgs_server::config::{Config, Layout};
 use hgs_server::http::{Addresses, BindError, Reloader, Stopped};
 use hgs_server::{Metrics, Readiness, Request, Response, Server, Service, Services};
+use hyper::header::{ALLOW, HeaderValue};
 use hyper::{Method, StatusCode};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, broadcast, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 /// A service whose requests can be held and watched.
@@ -21,6 +24,7 @@ pub(crate) struct Probe {
     entered: mpsc::UnboundedSender<Request>,
     left: mpsc::UnboundedSender<()>,
     gate: Arc<Semaphore>,
+    parts: broadcast::Sender<Bytes>,
 }
 
 /// The other end of a [`Probe`].
@@ -31,21 +35,26 @@ pub(crate) struct Watcher {
     pub(crate) left: mpsc::UnboundedReceiver<()>,
     /// Lets requests of `/gate` through.
     pub(crate) gate: Arc<Semaphore>,
+    /// Parts for the answers to `/stream` that are sent now.
+    pub(crate) parts: broadcast::Sender<Bytes>,
 }
 
 fn probe() -> (Arc<Probe>, Watcher) {
     let (entered, entered_receiver) = mpsc::unbounded_channel();
     let (left, left_receiver) = mpsc::unbounded_channel();
     let gate = Arc::new(Semaphore::new(0));
+    let (parts, _) = broadcast::channel(64);
     let probe = Probe {
         entered,
         left,
         gate: gate.clone(),
+        parts: parts.clone(),
     };
     let watcher = Watcher {
         entered: entered_receiver,
         left: left_receiver,
         gate,
+        parts,
     };
     (Arc::new(probe), watcher)
 }
@@ -75,6 +84,15 @@ impl Service for Probe {
                 ),
                 "/large" => Response::new(StatusCode::OK, "text/plain", vec![b'x'; 32 << 20]),
                 "/panic" => panic!("asked to"),
+                "/stream" => {
+                    let parts = stream::unfold(self.parts.subscribe(), async |mut parts| {
+                        let part = parts.recv().await.ok()?;
+                        Some((part, parts))
+                    });
+                    Response::stream("text/event-stream", parts)
+                }
+                "/get-only" => Response::empty(StatusCode::METHOD_NOT_ALLOWED)
+                    .with_header(ALLOW, HeaderValue::from_static("GET")),
                 "/gate" => {
                     self.gate.acquire().await.expect("never closed").forget();
                     let _ = self.left.send(());
@@ -189,8 +207,13 @@ impl TestServer {
 
     /// How often the plain listener refused something for `reason`.
     pub(crate) fn rejected(&self, reason: &str) -> u64 {
+        self.rejected_by("http", reason)
+    }
+
+    /// How often a listener refused something for `reason`.
+    pub(crate) fn rejected_by(&self, listener: &str, reason: &str) -> u64 {
         self.metric(&format!(
-            "hgs_http_rejected_total{{listener=\"http\",reason=\"{reason}\"}}"
+            "hgs_http_rejected_total{{listener=\"{listener}\",reason=\"{reason}\"}}"
         ))
     }
 }
@@ -227,6 +250,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         let mut buffer = [0; 4096];
         while let Ok(length @ 1..) = self.0.read(&mut buffer).await {
             octets.extend_from_slice(&buffer[..length]);
+        }
+        String::from_utf8_lossy(&octets).into_owned()
+    }
+
+    /// Everything up to `end`.
+    pub(crate) async fn until(&mut self, end: &str) -> String {
+        let mut octets = Vec::new();
+        while !octets.ends_with(end.as_bytes()) {
+            octets.push(self.0.read_u8().await.expect("more of the response"));
         }
         String::from_utf8_lossy(&octets).into_owned()
     }
