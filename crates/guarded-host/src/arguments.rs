@@ -1,7 +1,7 @@
 //! The grammar of the command line, and who does what it asks for.
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use hgs_terminal::{Common, Completions, Exit, Failure, Man, Program, Terminal};
+use hgs_terminal::{Common, Completions, Exit, Failure, Man, Manual, Program, Terminal};
 
 use crate::place::Place;
 use crate::{attest, configure, host_key, protector, status, trace};
@@ -35,6 +35,35 @@ pub(crate) struct Arguments {
     common: Common,
 }
 
+/// What every manual page says.
+const MANUAL: &Manual = &Manual {
+    files: &[
+        (
+            "/etc/openhgs/guarded-host.toml",
+            "The configuration: where the services are, and whom to trust.",
+        ),
+        (
+            "/var/lib/guarded-host",
+            "The host key, the identity keys and the health certificates.",
+        ),
+        (
+            "~/.config/openhgs, ~/.local/state/openhgs",
+            "Both for users other than root.",
+        ),
+    ],
+    environment: &[
+        ("HGS_HOST_CONFIG", "The configuration file, as `--config`."),
+        (
+            "HGS_HOST_STATE",
+            "The folder of keys and certificates, as `--state`.",
+        ),
+        (
+            "HGS_LOG",
+            "What is logged to standard error, such as `debug`; warnings by default.",
+        ),
+    ],
+};
+
 #[derive(Debug, Subcommand)]
 enum Noun {
     Configure(Box<configure::Arguments>),
@@ -67,7 +96,7 @@ impl Program for Arguments {
             Noun::Attest(arguments) => arguments.run(place, terminal),
             Noun::Protector(verb) => verb.run(place, terminal),
             Noun::Completions(completions) => completions.run(Self::command(), terminal),
-            Noun::Man(man) => man.run(Self::command(), terminal),
+            Noun::Man(man) => man.run(Self::command(), MANUAL, terminal),
         }
     }
 }

@@ -64,7 +64,11 @@ impl Failure {
         let mut message = error.to_string();
         let mut cause = error.source();
         while let Some(error) = cause {
-            message = format!("{message}: {error}");
+            // Some messages name their cause already.
+            let reason = error.to_string();
+            if !message.contains(&reason) {
+                message = format!("{message}: {reason}");
+            }
             cause = error.source();
         }
         Self::failed(message)

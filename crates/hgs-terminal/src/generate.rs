@@ -1,8 +1,9 @@
 //! What packagers install beside a program.
 
 use std::fmt::{self, Display};
-use std::fs;
-use std::path::PathBuf;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::{fs, process};
 
 use clap::Command;
 use clap_complete::Shell;
@@ -12,13 +13,19 @@ use serde::Serialize;
 use crate::{AtFault, Exit, Failure, Terminal};
 
 /// Print the completions of a shell
+///
+/// They complete commands and options. To complete names of hosts, certificates and guardians as well, have the shell ask
+/// the program itself: put `source <(COMPLETE=bash hgs)` into ~/.bashrc, `source <(COMPLETE=zsh hgs)` into ~/.zshrc, or
+/// `COMPLETE=fish hgs | source` into ~/.config/fish/config.fish.
 #[derive(Debug, clap::Args)]
 pub struct Completions {
     /// The shell
     shell: Shell,
 }
 
-/// Print the manual page of a command
+/// Show the manual page of a command
+///
+/// On a terminal `man` shows it. Elsewhere it is printed in the form that `man -l` reads.
 #[derive(Debug, clap::Args)]
 pub struct Man {
     /// The command, such as `host add`; the program itself if there is none
@@ -49,16 +56,30 @@ impl Completions {
     }
 }
 
+/// What the manual pages of a program say beside its commands and options.
+#[derive(Debug, Clone, Copy)]
+pub struct Manual {
+    /// Files, each with what it is.
+    pub files: &'static [(&'static str, &'static str)],
+    /// Environment variables, each with what it is for.
+    pub environment: &'static [(&'static str, &'static str)],
+}
+
 impl Man {
-    /// Prints the manual page of a command of `program`, or writes them all.
+    /// Shows the manual page of a command of `program`, or writes them all.
     ///
     /// # Errors
     /// When they can't be written, or there is no such command.
-    pub fn run(self, mut program: Command, terminal: &Terminal) -> Result<Exit, Failure> {
+    pub fn run(
+        self,
+        mut program: Command,
+        manual: &Manual,
+        terminal: &Terminal,
+    ) -> Result<Exit, Failure> {
         program.build();
         if let Some(folder) = self.folder {
-            let written = fs::create_dir_all(&folder)
-                .and_then(|()| clap_mangen::generate_to(program, &folder));
+            let written =
+                fs::create_dir_all(&folder).and_then(|()| manual.write_all(&program, &folder));
             written.map_err(|error| {
                 Failure::failed(format!("{}: {error}", folder.display()))
                     .at_fault(AtFault::Operator)
@@ -71,10 +92,10 @@ impl Man {
                 .find_subcommand(word)
                 .ok_or_else(|| Failure::usage(format!("there is no command `{word}`")))?;
         }
-        let mut page = Vec::new();
-        clap_mangen::Man::new(command.clone())
-            .render(&mut page)
-            .map_err(|error| Failure::of(&error))?;
+        let page = manual.page(command).map_err(|error| Failure::of(&error))?;
+        if terminal.out().is_none() && io::stdout().is_terminal() && shown(&page) {
+            return Ok(Exit::Done);
+        }
         terminal.document(
             &page,
             Readers::Everybody,
@@ -86,6 +107,69 @@ impl Man {
     }
 }
 
+impl Manual {
+    /// The page of one command, in roff.
+    fn page(&self, command: &Command) -> io::Result<Vec<u8>> {
+        let mut page = Vec::new();
+        clap_mangen::Man::new(command.clone()).render(&mut page)?;
+        for (heading, entries) in [
+            ("FILES", self.files),
+            ("ENVIRONMENT", self.environment),
+            ("EXIT STATUS", EXIT_STATUS),
+        ] {
+            writeln!(page, ".SH \"{heading}\"")?;
+            for (name, meaning) in entries {
+                let (name, meaning) = (escaped(name), escaped(meaning));
+                writeln!(page, ".TP\n\\fB{name}\\fR\n{meaning}")?;
+            }
+        }
+        Ok(page)
+    }
+
+    /// The pages of a command and of all below it.
+    fn write_all(&self, command: &Command, folder: &Path) -> io::Result<()> {
+        let name = command.get_display_name().unwrap_or(command.get_name());
+        fs::write(folder.join(format!("{name}.1")), self.page(command)?)?;
+        for below in command
+            .get_subcommands()
+            .filter(|below| !below.is_hide_set())
+        {
+            self.write_all(below, folder)?;
+        }
+        Ok(())
+    }
+}
+
+const EXIT_STATUS: &[(&str, &str)] = &[
+    ("0", "It was done."),
+    ("1", "It failed."),
+    ("2", "Something is invalid, or was refused."),
+    ("64", "The command line is wrong."),
+];
+
+/// Text as roff takes it: a leading dot or quote would be a request, a hyphen would be typeset.
+fn escaped(text: &str) -> String {
+    let text = text.replace('\\', "\\e").replace('-', "\\-");
+    match text.starts_with(['.', '\'']) {
+        true => format!("\\&{text}"),
+        false => text,
+    }
+}
+
+/// Has `man` show a page; whether it did.
+fn shown(page: &[u8]) -> bool {
+    let show = || -> io::Result<bool> {
+        let mut file = tempfile::NamedTempFile::new()?;
+        file.write_all(page)?;
+        let status = process::Command::new("man")
+            .arg("-l")
+            .arg(file.path())
+            .status()?;
+        Ok(status.success())
+    };
+    show().unwrap_or(false)
+}
+
 #[derive(Serialize)]
 struct Written {
     written: &'static str,
@@ -94,5 +178,16 @@ struct Written {
 impl Display for Written {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(formatter, "The {} is written.", self.written)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roff_takes_every_text_as_text() {
+        assert_eq!(escaped(".config/a-b"), "\\&.config/a\\-b");
+        assert_eq!(escaped("a\\b"), "a\\eb");
     }
 }

@@ -53,7 +53,7 @@ mod terminal;
 
 pub use exit::Exit;
 pub use failure::{AtFault, Failure};
-pub use generate::{Completions, Man};
+pub use generate::{Completions, Man, Manual};
 pub use given::{Given, read_given};
 pub use passphrase::{PassphraseSource, PassphraseSourceParser, new_passphrase, passphrase};
 pub use printable::printable;

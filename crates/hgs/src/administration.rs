@@ -8,6 +8,7 @@ mod signer;
 mod status;
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use hgs_admin::{AdminError, Client, ErrorCode};
@@ -16,7 +17,7 @@ use hgs_server::Config;
 use hgs_server::config::parse_period;
 use hgs_terminal::{AtFault, Exit, Failure, read_given};
 
-use crate::failures::IntoFailure;
+use crate::failures::{IntoFailure, OrFail as _};
 use crate::server::ConfigOption;
 
 pub(crate) use audit::Arguments as Audit;
@@ -87,6 +88,28 @@ fn given_text(path: &Path, what: &str) -> Result<String, Failure> {
     }
 }
 
+/// A thumbprint, or the name of something, as it was given.
+fn named<T: FromStr<Err: ToString>>(text: &str) -> Result<T, Failure> {
+    text.parse().map_err(AdminError::invalid).or_fail()
+}
+
+/// A period as people say it: `1h 30min`.
+fn for_people(seconds: u64) -> String {
+    let parts = [(86_400, "d"), (3600, "h"), (60, "min"), (1, "s")];
+    let mut rest = seconds;
+    let mut said = Vec::new();
+    for (length, unit) in parts {
+        if rest >= length {
+            said.push(format!("{}{unit}", rest / length));
+            rest %= length;
+        }
+    }
+    match said.is_empty() {
+        true => "0s".to_owned(),
+        false => said.join(" "),
+    }
+}
+
 /// What is shown where there is nothing.
 fn or_dash(value: Option<&String>) -> String {
     value.map_or_else(|| "-".to_owned(), Clone::clone)
@@ -100,4 +123,23 @@ fn period(text: &str) -> Result<Duration, String> {
 
 fn yes_or_no(is: bool) -> String {
     if is { "yes" } else { "no" }.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn periods_are_said_as_people_say_them() {
+        for (seconds, said) in [
+            (0, "0s"),
+            (59, "59s"),
+            (60, "1min"),
+            (5400, "1h 30min"),
+            (28_800, "8h"),
+            (2_592_000, "30d"),
+        ] {
+            assert_eq!(for_people(seconds), said);
+        }
+    }
 }

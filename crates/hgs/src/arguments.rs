@@ -2,7 +2,7 @@
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use hgs_server::process;
-use hgs_terminal::{Common, Completions, Exit, Failure, Man, Program, Terminal};
+use hgs_terminal::{Common, Completions, Exit, Failure, Man, Manual, Program, Terminal};
 
 use crate::administration;
 use crate::{guardian, init, protector, quickstart, serve, server, state, trace};
@@ -13,7 +13,15 @@ use crate::{guardian, init, protector, quickstart, serve, server, state, trace};
     name = "hgs",
     version,
     propagate_version = true,
-    after_help = "Exit status: 0 done, 1 failed, 2 invalid or refused, 64 wrong usage."
+    after_help = "First steps:
+  hgs quickstart                       (everything on this machine, in a folder that is removed again)
+  hgs init --name guardian.example     (the state of a guardian; then: hgs serve)
+  hgs host add host1 --host-key host1.pem
+  hgs status
+
+`hgs NOUN VERB --help` has examples; `hgs man NOUN VERB` shows its manual page.
+
+Exit status: 0 done, 1 failed, 2 invalid or refused, 64 wrong usage."
 )]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -21,6 +29,54 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     common: Common,
 }
+
+/// What every manual page says.
+const MANUAL: &Manual = &Manual {
+    files: &[
+        (
+            "/etc/openhgs/openhgs.toml",
+            "The configuration of the server. `hgs server check` reads it.",
+        ),
+        (
+            "/var/lib/openhgs",
+            "The state of the guardian, and its master key unless the configuration names another file.",
+        ),
+        (
+            "/run/openhgs/admin.sock",
+            "The socket over which the commands of administrators ask the server.",
+        ),
+        (
+            "~/.local/share/openhgs",
+            "The guardians that an owner keeps, with their private keys under a passphrase.",
+        ),
+        (
+            "~/.config/openhgs, ~/.local/state/openhgs",
+            "Configuration and state for users other than root.",
+        ),
+    ],
+    environment: &[
+        ("HGS_CONFIG", "The configuration file, as `--config`."),
+        ("HGS_SOCKET", "The admin socket, as `--socket`."),
+        ("HGS_STATE", "The folder of the state."),
+        ("HGS_MASTER_KEY", "The file of the master key."),
+        (
+            "HGS_TLS_CERTIFICATE, HGS_TLS_KEY, HGS_TLS_PASSPHRASE_FILE",
+            "The files of the HTTPS listener.",
+        ),
+        (
+            "HGS_HOME",
+            "The folder of an owner's guardians, as `--home`.",
+        ),
+        (
+            "HGS_PASSPHRASE_FROM",
+            "Where the passphrase of an owner's keys comes from, as `--passphrase-from`.",
+        ),
+        (
+            "COMPLETE",
+            "Set by shells that complete names: `source <(COMPLETE=bash hgs)`.",
+        ),
+    ],
+};
 
 #[derive(Debug, Subcommand)]
 enum Noun {
@@ -75,7 +131,7 @@ impl Program for Arguments {
             Noun::Guardian(arguments) => arguments.run(terminal),
             Noun::Protector(arguments) => arguments.run(terminal),
             Noun::Completions(completions) => completions.run(Self::command(), terminal),
-            Noun::Man(man) => man.run(Self::command(), terminal),
+            Noun::Man(man) => man.run(Self::command(), MANUAL, terminal),
         }
     }
 }

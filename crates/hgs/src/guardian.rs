@@ -45,7 +45,7 @@ enum Verb {
 pub(crate) struct HomeOption {
     /// Folder in which guardians are kept [default: ~/.local/share/openhgs]
     #[arg(long, global = true, value_name = "FOLDER", env = "HGS_HOME")]
-    home: Option<PathBuf>,
+    pub(crate) home: Option<PathBuf>,
 }
 
 impl Arguments {

@@ -1,14 +1,23 @@
-//! `hgs`: the guardian's and the owner's program.
+//! `hgs`: the program of those who run a guardian and of those who own virtual machines.
 //!
-//! `hgs NOUN VERB [NAME|FILE] [--flag]`. The owner's commands (`guardian`, `protector`) work on files and need nobody;
-//! those of the administrator talk to a running service over its socket. Statuses: 0 done, 1 failed, 2 invalid or
-//! refused, 64 usage.
+//! The grammar is `hgs NOUN VERB [NAME|FILE] [--flag]`. There are three kinds of commands:
+//!
+//! * *The service*: `init` makes the state of a guardian, `serve` runs it, `server check` reads its configuration,
+//!   `trace` diagnoses it, `state` backs it up.
+//! * *Administration*: `status`, `host`, `certificate`, `signer`, `audit` and `server` ask the running service over its
+//!   admin socket, by the API that `hgs-admin` declares.
+//! * *Owners*: `guardian` and `protector` work on files alone and need no service.
+//!
+//! `hgs quickstart` shows all of it on one machine. [`arguments`] has the grammar, `hgs_terminal` what a command answers
+//! and how it fails. A command ends with 0 when it is done, 1 when it failed, 2 when something is invalid or refused, and
+//! 64 for a wrong command line.
 
 mod administration;
 mod arguments;
 mod bits;
 mod certified;
 mod clock;
+mod completion;
 mod failures;
 mod guardian;
 mod init;
@@ -22,5 +31,6 @@ mod trace;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    completion::answer_shell();
     hgs_terminal::run::<arguments::Arguments>()
 }

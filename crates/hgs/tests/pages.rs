@@ -15,7 +15,12 @@ fn shells_complete_and_every_command_has_a_page() {
         assert!(script.contains("protector"), "{shell}");
     }
     home.hgs("completions tcsh").ended(64);
-    home.hgs("man").done().saying(".TH hgs 1");
+    home.hgs("man")
+        .done()
+        .saying(".TH hgs 1")
+        .saying(".SH \"FILES\"")
+        .saying(".SH \"ENVIRONMENT\"")
+        .saying(".SH \"EXIT STATUS\"");
     home.hgs("man protector verify")
         .done()
         .saying("hgs\\-protector\\-verify");

@@ -9,6 +9,7 @@ use hgs_terminal::{Exit, Failure, Table, Terminal};
 use serde::Serialize;
 
 use super::{ServerOption, or_dash};
+use crate::completion;
 use crate::failures::OrFail as _;
 
 /// The verbs of `hgs audit`.
@@ -51,7 +52,7 @@ struct List {
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
     /// Only records about the host with this name or id
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = completion::hosts())]
     host: Option<String>,
     /// Only this action, such as `release`
     #[arg(long)]
@@ -110,7 +111,14 @@ struct Record(AuditRecord);
 impl fmt::Display for Records {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut table = Table::new([
-            "NUMBER", "TIME", "ACTION", "OUTCOME", "HOST", "ACTOR", "REASON",
+            "NUMBER",
+            "TIME",
+            "ACTION",
+            "OUTCOME",
+            "HOST",
+            "PROTECTOR",
+            "ACTOR",
+            "REASON",
         ]);
         for record in &self.0 {
             table.row([
@@ -119,12 +127,22 @@ impl fmt::Display for Records {
                 record.action.to_string(),
                 record.outcome.to_string(),
                 or_dash(record.host_name.as_ref().or(record.host.as_ref())),
+                record.protector.as_deref().map_or_else(none, shortened),
                 record.actor.clone(),
                 or_dash(record.reason.as_ref()),
             ]);
         }
         table.fmt(formatter)
     }
+}
+
+fn none() -> String {
+    "-".to_owned()
+}
+
+/// Enough of a digest to tell protectors apart; `hgs audit show` has all of it.
+fn shortened(digest: &str) -> String {
+    digest.chars().take(12).collect()
 }
 
 impl fmt::Display for Record {

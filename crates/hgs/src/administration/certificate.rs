@@ -9,10 +9,10 @@ mod view;
 use clap::{Subcommand, ValueEnum};
 use hgs_admin::Administration as _;
 use hgs_admin::types::CertificateKind;
-use hgs_pki::Thumbprint;
 use hgs_terminal::{Exit, Failure, Terminal};
 
-use super::ServerOption;
+use super::{ServerOption, named};
+use crate::completion;
 use crate::failures::OrFail as _;
 use view::{Detail, List};
 
@@ -34,7 +34,8 @@ enum Verb {
     /// Show one certificate in full
     Show {
         /// Its SHA-256 thumbprint
-        thumbprint: Thumbprint,
+        #[arg(add = completion::certificates())]
+        thumbprint: String,
     },
     /// Show how many protectors each certificate was the last to open: one that none needs can go
     Usage,
@@ -42,17 +43,20 @@ enum Verb {
     /// Let a certificate open and sign again
     Enable {
         /// Its SHA-256 thumbprint
-        thumbprint: Thumbprint,
+        #[arg(add = completion::certificates())]
+        thumbprint: String,
     },
     /// Keep a certificate from opening and signing anything
     Disable {
         /// Its SHA-256 thumbprint
-        thumbprint: Thumbprint,
+        #[arg(add = completion::certificates())]
+        thumbprint: String,
     },
     /// Keep a certificate from ever being primary again; it opens and signs as before
     Retire {
         /// Its SHA-256 thumbprint
-        thumbprint: Thumbprint,
+        #[arg(add = completion::certificates())]
+        thumbprint: String,
     },
     Remove(change::Remove),
     Export(export::Export),
@@ -84,13 +88,15 @@ impl Arguments {
             Verb::Add(add) => add.run(&client, terminal)?,
             Verb::List => terminal.report(&List(client.certificates().or_fail()?))?,
             Verb::Show { thumbprint } => {
-                terminal.report(&Detail(client.certificate(&thumbprint).or_fail()?))?;
+                terminal.report(&Detail(client.certificate(&named(&thumbprint)?).or_fail()?))?;
             }
             Verb::Usage => usage::run(&client, terminal)?,
             Verb::Set(set) => set.run(&client, terminal)?,
-            Verb::Enable { thumbprint } => change::enable(&client, &thumbprint, terminal)?,
-            Verb::Disable { thumbprint } => change::disable(&client, &thumbprint, terminal)?,
-            Verb::Retire { thumbprint } => change::retire(&client, &thumbprint, terminal)?,
+            Verb::Enable { thumbprint } => change::enable(&client, &named(&thumbprint)?, terminal)?,
+            Verb::Disable { thumbprint } => {
+                change::disable(&client, &named(&thumbprint)?, terminal)?
+            }
+            Verb::Retire { thumbprint } => change::retire(&client, &named(&thumbprint)?, terminal)?,
             Verb::Remove(remove) => remove.run(&client, terminal)?,
             Verb::Export(export) => export.run(&client, terminal)?,
         }

@@ -2,14 +2,18 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
 use hgs_admin::types::{self, AddHost, DenyHost, HostDetail, RevokeHost};
 use hgs_admin::{Administration as _, Client, HostSelector};
+use hgs_pki::Time;
 use hgs_terminal::{Exit, Failure, Table, Terminal};
 use serde::Serialize;
 
-use super::{ServerOption, given_text, or_dash};
+use super::{ServerOption, given_text, named, or_dash, period};
+use crate::clock::now;
+use crate::completion;
 use crate::failures::OrFail as _;
 
 /// The verbs of `hgs host`.
@@ -33,24 +37,18 @@ enum Verb {
         #[arg(long, value_name = "FILE")]
         host_key: PathBuf,
     },
-    /// List the hosts
-    List {
-        /// List those that were removed, whose host keys can't be registered again before they are readmitted
-        #[arg(long, conflicts_with = "denied")]
-        removed: bool,
-        /// List the hosts of other clusters that get no keys here
-        #[arg(long)]
-        denied: bool,
-    },
+    List(List),
     /// Show one host, with the identity keys that it attested with
     Show {
         /// Its name or id
-        name: HostSelector,
+        #[arg(add = completion::hosts())]
+        name: String,
     },
     /// Bar a host: no keys and no health certificate from its next request on
     Revoke {
         /// Its name or id
-        name: HostSelector,
+        #[arg(add = completion::hosts())]
+        name: String,
         /// Why, for whoever asks later
         #[arg(long, default_value = "")]
         reason: String,
@@ -58,7 +56,8 @@ enum Verb {
     /// Remove a host: nothing is released to it, and its host key can't be registered again before it is readmitted
     Remove {
         /// Its name or id
-        name: HostSelector,
+        #[arg(add = completion::hosts())]
+        name: String,
     },
     /// Let the host key of a removed host be registered again
     #[command(
@@ -93,18 +92,109 @@ A host that is registered here is revoked instead: `hgs host revoke`.")]
     },
 }
 
+/// List the hosts
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  hgs host list --status revoked
+  hgs host list --not-attested-for 30d --sort attested
+  hgs host list --name rack7")]
+struct List {
+    /// Only hosts that may attest, or only those that may not
+    #[arg(long, value_enum)]
+    status: Option<HostStatus>,
+    /// Only hosts whose name contains this text, in either case
+    #[arg(long, value_name = "TEXT")]
+    name: Option<String>,
+    /// Only hosts that have not attested for this long, or never
+    #[arg(long, value_name = "DURATION", value_parser = period)]
+    not_attested_for: Option<Duration>,
+    /// What they are sorted by; times with the oldest first, `never` before all
+    #[arg(long, value_enum, default_value_t)]
+    sort: Order,
+    /// Sort the other way round
+    #[arg(long)]
+    reverse: bool,
+    /// List those that were removed, whose host keys can't be registered again before they are readmitted
+    #[arg(long, conflicts_with = "denied")]
+    removed: bool,
+    /// List the hosts of other clusters that get no keys here
+    #[arg(long)]
+    denied: bool,
+}
+
+/// Whether a host may attest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum HostStatus {
+    Registered,
+    Revoked,
+}
+
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+enum Order {
+    #[default]
+    Name,
+    /// When they last attested
+    Attested,
+    /// When they were registered
+    Added,
+}
+
+impl List {
+    fn select(&self, hosts: Vec<types::Host>) -> Result<Vec<types::Host>, Failure> {
+        let text = self
+            .name
+            .as_deref()
+            .unwrap_or_default()
+            .to_ascii_lowercase();
+        let since = self.not_attested_for.map(|period| {
+            let seconds = i64::try_from(period.as_secs()).unwrap_or(i64::MAX);
+            Time::from_unix(now().unix().saturating_sub(seconds))
+        });
+        let mut kept = Vec::new();
+        for host in hosts {
+            let attested = host
+                .last_attested
+                .as_deref()
+                .map(named::<Time>)
+                .transpose()?;
+            if self.status.is_none_or(|wanted| wanted == status(&host))
+                && host.name.to_ascii_lowercase().contains(&text)
+                && since.is_none_or(|since| attested.is_none_or(|attested| attested < since))
+            {
+                kept.push((attested, named::<Time>(&host.added)?, host));
+            }
+        }
+        match self.sort {
+            Order::Name => kept.sort_by_cached_key(|(_, _, host)| host.name.to_ascii_lowercase()),
+            Order::Attested => kept.sort_by_key(|(attested, ..)| *attested),
+            Order::Added => kept.sort_by_key(|(_, added, _)| *added),
+        }
+        if self.reverse {
+            kept.reverse();
+        }
+        Ok(kept.into_iter().map(|(_, _, host)| host).collect())
+    }
+}
+
+fn status(host: &types::Host) -> HostStatus {
+    match host.revoked {
+        Some(_) => HostStatus::Revoked,
+        None => HostStatus::Registered,
+    }
+}
+
 impl Arguments {
     pub(crate) fn run(self, terminal: &Terminal) -> Result<Exit, Failure> {
         let client = self.server.client()?;
         match self.verb {
             Verb::Add { name, host_key } => add(&client, name, &host_key, terminal)?,
-            Verb::List { removed: true, .. } => {
+            Verb::List(list) if list.removed => {
                 terminal.report(&Removed(client.removed_hosts().or_fail()?))?;
             }
-            Verb::List { denied: true, .. } => {
+            Verb::List(list) if list.denied => {
                 terminal.report(&Denied(client.denied_hosts().or_fail()?))?;
             }
-            Verb::List { .. } => terminal.report(&List(client.hosts().or_fail()?))?,
+            Verb::List(list) => terminal.report(&Hosts(list.select(client.hosts().or_fail()?)?))?,
             Verb::Readmit { name } => readmit(&client, &name, terminal)?,
             Verb::Deny {
                 host_key,
@@ -118,7 +208,9 @@ impl Arguments {
                 terminal,
             )?,
             Verb::Allow { policy_digest } => allow(&client, &policy_digest, terminal)?,
-            Verb::Show { name } => terminal.report(&Detail(client.host(&name).or_fail()?))?,
+            Verb::Show { name } => {
+                terminal.report(&Detail(client.host(&named(&name)?).or_fail()?))?
+            }
             Verb::Revoke { name, reason } => revoke(&client, &name, reason, terminal)?,
             Verb::Remove { name } => remove(&client, &name, terminal)?,
         }
@@ -135,25 +227,22 @@ fn add(client: &Client, name: String, file: &Path, terminal: &Terminal) -> Resul
     })
 }
 
-fn revoke(
-    client: &Client,
-    name: &HostSelector,
-    reason: String,
-    terminal: &Terminal,
-) -> Result<(), Failure> {
+fn revoke(client: &Client, name: &str, reason: String, terminal: &Terminal) -> Result<(), Failure> {
     terminal.confirm(format!("Bar the host {name} for good?"))?;
-    let host = client.revoke_host(name, &RevokeHost { reason }).or_fail()?;
+    let host = client
+        .revoke_host(&named(name)?, &RevokeHost { reason })
+        .or_fail()?;
     terminal.report(&Changed {
         what: "revoked",
         host,
     })
 }
 
-fn remove(client: &Client, name: &HostSelector, terminal: &Terminal) -> Result<(), Failure> {
+fn remove(client: &Client, name: &str, terminal: &Terminal) -> Result<(), Failure> {
     terminal.confirm(format!(
         "Remove the host {name}? It gets no keys, and its host key can't be registered again before it is readmitted."
     ))?;
-    let host = client.remove_host(name).or_fail()?;
+    let host = client.remove_host(&named(name)?).or_fail()?;
     terminal.report(&Changed {
         what: "removed",
         host,
@@ -279,7 +368,7 @@ impl fmt::Display for Denial {
 
 #[derive(Serialize)]
 #[serde(transparent)]
-struct List(Vec<types::Host>);
+struct Hosts(Vec<types::Host>);
 
 #[derive(Serialize)]
 #[serde(transparent)]
@@ -299,18 +388,20 @@ impl fmt::Display for Changed {
     }
 }
 
-impl fmt::Display for List {
+impl fmt::Display for Hosts {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut table = Table::new(["NAME", "STATUS", "LAST ATTESTED", "ADDED", "ID"]);
         for host in &self.0 {
-            let status = match host.revoked {
-                Some(_) => "revoked",
-                None => "registered",
+            let status = match status(host) {
+                HostStatus::Revoked => "revoked",
+                HostStatus::Registered => "registered",
             };
             table.row([
                 host.name.clone(),
                 status.to_owned(),
-                or_dash(host.last_attested.as_ref()),
+                host.last_attested
+                    .clone()
+                    .unwrap_or_else(|| "never".to_owned()),
                 host.added.clone(),
                 host.id.clone(),
             ]);

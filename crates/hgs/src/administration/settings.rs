@@ -8,7 +8,7 @@ use hgs_admin::types::{ServerSettings, SetServer};
 use hgs_terminal::{Exit, Failure, Table, Terminal};
 use serde::Serialize;
 
-use super::{ServerOption, or_dash, period, yes_or_no};
+use super::{ServerOption, for_people, or_dash, period, yes_or_no};
 use crate::failures::OrFail as _;
 
 /// Show the settings that are in effect in the running server
@@ -67,8 +67,9 @@ impl fmt::Display for Settings {
         let communications = settings.communications_certificate.as_ref();
         let caching = match settings.key_material_caching {
             true => format!(
-                "for {} s, {} times",
-                settings.key_material_caching_seconds, settings.key_material_caching_unwraps
+                "for {}, {} times",
+                for_people(settings.key_material_caching_seconds),
+                settings.key_material_caching_unwraps
             ),
             false => yes_or_no(false),
         };
@@ -79,9 +80,12 @@ impl fmt::Display for Settings {
             ("Master key", settings.master_key_file.clone()),
             (
                 "Health certificates",
-                format!("valid for {} s", settings.health_certificate_seconds),
+                format!(
+                    "valid for {}",
+                    for_people(settings.health_certificate_seconds)
+                ),
             ),
-            ("Clock skew", format!("{} s", settings.clock_skew_seconds)),
+            ("Clock skew", for_people(settings.clock_skew_seconds)),
             ("Hosts may keep key material", caching),
             (
                 "Superseded protectors refused",

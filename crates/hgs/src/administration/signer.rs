@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgGroup, Subcommand};
+use hgs_admin::Administration as _;
 use hgs_admin::types::{AddSigner, SetSigner, Signer};
-use hgs_admin::{Administration as _, SignerSelector};
-use hgs_pki::Thumbprint;
 use hgs_terminal::{Exit, Failure, Table, Terminal};
 use serde::Serialize;
 
-use super::{ServerOption, given_text, or_dash, period, yes_or_no};
+use super::{ServerOption, given_text, named, or_dash, period, yes_or_no};
+use crate::completion;
 use crate::failures::OrFail as _;
 
 /// The verbs of `hgs signer`.
@@ -32,7 +32,8 @@ enum Verb {
     /// Forget a signer: what it signed is refused from now on; one of our own is replaced at once
     Remove {
         /// Its SHA-256 thumbprint
-        thumbprint: Thumbprint,
+        #[arg(add = completion::signers())]
+        thumbprint: String,
     },
 }
 
@@ -62,7 +63,8 @@ struct Add {
     .args(["deny_before", "label", "maximum_validity", "deny", "allow"]))]
 struct Set {
     /// Its SHA-256 thumbprint, or `all`
-    thumbprint: SignerSelector,
+    #[arg(add = completion::signers())]
+    thumbprint: String,
     /// Refuse what was issued before this time; `none` to refuse nothing
     #[arg(long, value_name = "TIME")]
     deny_before: Option<String>,
@@ -90,14 +92,14 @@ impl Arguments {
                 terminal.report(&List(vec![signer]))?;
             }
             Verb::Set(set) => {
-                let signers = client.set_signer(&set.thumbprint, &set.request());
+                let signers = client.set_signer(&named(&set.thumbprint)?, &set.request());
                 terminal.report(&List(signers.or_fail()?))?;
             }
             Verb::Remove { thumbprint } => {
                 terminal.confirm(format!(
                     "Forget the signer {thumbprint}? Hosts that it attested get no keys until they attest again."
                 ))?;
-                let signer = client.remove_signer(&thumbprint).or_fail()?;
+                let signer = client.remove_signer(&named(&thumbprint)?).or_fail()?;
                 terminal.report(&List(vec![signer]))?;
             }
         }

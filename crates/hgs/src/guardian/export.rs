@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::home::Home;
 use super::name::GuardianName;
+use crate::completion;
 
 /// Print the public half of a guardian, for others to import
 #[derive(Debug, clap::Args)]
@@ -15,6 +16,7 @@ use super::name::GuardianName;
   hgs guardian export ann --out ann.xml")]
 pub(crate) struct Arguments {
     /// The guardian
+    #[arg(add = completion::guardians())]
     name: GuardianName,
 }
 

@@ -7,11 +7,13 @@ use serde::Serialize;
 
 use super::home::Home;
 use super::name::GuardianName;
+use crate::completion;
 
 /// Forget a guardian, and its private keys for good
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// The guardian
+    #[arg(add = completion::guardians())]
     name: GuardianName,
 }
 

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::home::{Home, LocalGuardian, TrustedBy};
 use super::name::GuardianName;
+use crate::completion;
 
 /// List the guardians that are kept here
 #[derive(Debug, clap::Args)]
@@ -17,6 +18,7 @@ pub(crate) struct List {}
 #[derive(Debug, clap::Args)]
 pub(crate) struct Show {
     /// The guardian
+    #[arg(add = completion::guardians())]
     name: GuardianName,
 }
 

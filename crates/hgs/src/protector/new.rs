@@ -9,6 +9,7 @@ use hgs_terminal::{Exit, Failure, Terminal};
 use super::own::Unlock;
 use super::view::ProtectorView;
 use crate::clock::now;
+use crate::completion;
 use crate::failures::OrFail as _;
 use crate::guardian::{self, GuardianName, Home, TrustedBy};
 
@@ -18,13 +19,13 @@ use crate::guardian::{self, GuardianName, Home, TrustedBy};
   hgs protector new --owner ann --guardian fabric --out vm.xml")]
 pub(crate) struct Arguments {
     /// The guardian of one's own that owns the protector; that never changes
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = completion::guardians())]
     owner: GuardianName,
     /// Make the owner as well, as `hgs guardian new` does
     #[arg(long)]
     new_owner: bool,
     /// A guardian that can open it beside the owner; may be given several times
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = completion::guardians())]
     guardian: Vec<GuardianName>,
     #[command(flatten)]
     protect: Protect,

@@ -12,6 +12,7 @@ use super::new::Protect;
 use super::own::Unlock;
 use super::read_valid;
 use super::view::ProtectorView;
+use crate::completion;
 use crate::failures::OrFail as _;
 use crate::guardian::{GuardianName, Home};
 
@@ -23,10 +24,10 @@ pub(crate) struct Grant {
     /// The protector
     file: PathBuf,
     /// Its owner, whose private keys do the work
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = completion::guardians())]
     owner: GuardianName,
     /// The guardian that is to open it from now on
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = completion::guardians())]
     guardian: GuardianName,
     #[command(flatten)]
     protect: Protect,
@@ -46,7 +47,7 @@ pub(crate) struct Revoke {
     /// The protector
     file: PathBuf,
     /// Its owner, whose private keys do the work
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = completion::guardians())]
     owner: GuardianName,
     #[command(flatten)]
     whom: Whom,
@@ -59,7 +60,7 @@ pub(crate) struct Revoke {
 #[group(required = true, multiple = false)]
 struct Whom {
     /// The guardian, by its name on this machine
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = completion::guardians())]
     guardian: Option<GuardianName>,
     /// The wrapping, by its number
     #[arg(long, value_name = "ID")]

@@ -6,7 +6,9 @@ use hgs_admin::{Administration as _, Client};
 use hgs_pki::Thumbprint;
 use hgs_terminal::{Failure, Terminal};
 
+use super::super::named;
 use super::view::Changed;
+use crate::completion;
 use crate::failures::OrFail as _;
 
 /// Make a certificate primary, call it otherwise, or mark its key as known to others
@@ -20,7 +22,8 @@ use crate::failures::OrFail as _;
     .args(["primary", "head", "label", "compromised"]))]
 pub(super) struct Set {
     /// Its SHA-256 thumbprint
-    thumbprint: Thumbprint,
+    #[arg(add = completion::certificates())]
+    thumbprint: String,
     /// The one of its kind that the metadata names, and that rolls append; the former one stays enabled
     #[arg(long)]
     primary: bool,
@@ -44,6 +47,7 @@ impl Set {
             label,
             compromised,
         } = self;
+        let thumbprint: Thumbprint = named(&thumbprint)?;
         if let Some(since) = &compromised {
             terminal.confirm(format!(
                 "Mark {thumbprint} as compromised since {since}? It can't be taken back."
@@ -109,7 +113,8 @@ pub(super) fn retire(
 #[derive(Debug, clap::Args)]
 pub(super) struct Remove {
     /// Its SHA-256 thumbprint
-    thumbprint: Thumbprint,
+    #[arg(add = completion::certificates())]
+    thumbprint: String,
     /// Also if protectors were last opened with it, or if it is compromised
     #[arg(long)]
     even_if_needed: bool,
@@ -121,6 +126,7 @@ impl Remove {
             thumbprint,
             even_if_needed,
         } = self;
+        let thumbprint: Thumbprint = named(&thumbprint)?;
         terminal.confirm(format!(
             "Forget {thumbprint} and its key? What only it opens is lost, unless there is a backup."
         ))?;

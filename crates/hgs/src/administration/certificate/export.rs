@@ -4,10 +4,11 @@ use std::fmt;
 
 use hgs_admin::{Administration as _, Client};
 use hgs_files::Readers;
-use hgs_pki::Thumbprint;
 use hgs_terminal::{Failure, Terminal};
 use serde::Serialize;
 
+use super::super::named;
+use crate::completion;
 use crate::failures::OrFail as _;
 
 /// Print a certificate in PEM, or the guardian that it belongs to as a document for owners
@@ -17,7 +18,8 @@ use crate::failures::OrFail as _;
   hgs certificate export THUMBPRINT --guardian --out contoso.xml")]
 pub(super) struct Export {
     /// Its SHA-256 thumbprint
-    thumbprint: Thumbprint,
+    #[arg(add = completion::certificates())]
+    thumbprint: String,
     /// The head of the certificate's lineage as a guardian, for `hgs guardian import`
     #[arg(long)]
     guardian: bool,
@@ -25,8 +27,9 @@ pub(super) struct Export {
 
 impl Export {
     pub(super) fn run(self, client: &Client, terminal: &Terminal) -> Result<(), Failure> {
+        let thumbprint = named(&self.thumbprint)?;
         if self.guardian {
-            let guardian = client.guardian_document(&self.thumbprint).or_fail()?;
+            let guardian = client.guardian_document(&thumbprint).or_fail()?;
             let exported = Exported {
                 what: "guardian",
                 lineage: guardian.lineage,
@@ -34,7 +37,7 @@ impl Export {
             };
             return terminal.document(guardian.document.as_bytes(), Readers::Everybody, &exported);
         }
-        let detail = client.certificate(&self.thumbprint).or_fail()?;
+        let detail = client.certificate(&thumbprint).or_fail()?;
         let exported = Exported {
             what: "certificate",
             lineage: detail.certificate.lineage,

@@ -1,0 +1,90 @@
+//! Names that a shell can complete: those of hosts, certificates, signers and guardians. The shell asks the program with
+//! the variable `COMPLETE` set; where no server answers, nothing is offered.
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+
+use clap::CommandFactory as _;
+use clap_complete::CompleteEnv;
+use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
+use hgs_admin::{AdminError, Administration as _, Client};
+use hgs_server::Config;
+use hgs_server::config::Environment;
+
+use crate::arguments::Arguments;
+use crate::guardian::HomeOption;
+
+/// Answers a shell that asks for completions, and ends the process then.
+pub(crate) fn answer_shell() {
+    CompleteEnv::with_factory(Arguments::command).complete();
+}
+
+/// Names of hosts.
+pub(crate) fn hosts() -> ArgValueCompleter {
+    of_server(|client| {
+        let hosts = client.hosts()?;
+        Ok(hosts.into_iter().map(|host| (host.name, None)).collect())
+    })
+}
+
+/// Thumbprints of the guardian's certificates.
+pub(crate) fn certificates() -> ArgValueCompleter {
+    of_server(|client| {
+        let certificates = client.certificates()?.into_iter();
+        let named = certificates.map(|one| {
+            let label = one.label.unwrap_or(one.subject);
+            (one.thumbprint, Some(format!("{}, {label}", one.kind)))
+        });
+        Ok(named.collect())
+    })
+}
+
+/// Thumbprints of signers.
+pub(crate) fn signers() -> ArgValueCompleter {
+    of_server(|client| {
+        let signers = client.signers()?.into_iter();
+        let named = signers.map(|one| (one.thumbprint, one.label.or(Some(one.subject))));
+        Ok(named.collect())
+    })
+}
+
+/// Names of the guardians that a person keeps.
+pub(crate) fn guardians() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| {
+        let home = std::env::var_os("HGS_HOME").map(PathBuf::from);
+        let home = HomeOption { home }.open().ok();
+        let guardians = home.and_then(|home| home.list().ok()).unwrap_or_default();
+        let names = guardians
+            .into_iter()
+            .map(|guardian| (guardian.name.to_string(), None));
+        candidates(current, names)
+    })
+}
+
+/// A value with what it stands for.
+type Named = (String, Option<String>);
+
+fn of_server(
+    ask: impl Fn(&Client) -> Result<Vec<Named>, AdminError> + Send + Sync + 'static,
+) -> ArgValueCompleter {
+    ArgValueCompleter::new(move |current: &OsStr| {
+        let socket = std::env::var_os("HGS_SOCKET")
+            .map(PathBuf::from)
+            .or_else(|| {
+                let config = Config::load(None, &Environment::of_process());
+                config.ok().map(|config| config.admin_socket())
+            });
+        let found = socket.and_then(|socket| ask(&Client::new(socket)).ok());
+        candidates(current, found.unwrap_or_default())
+    })
+}
+
+fn candidates(current: &OsStr, named: impl IntoIterator<Item = Named>) -> Vec<CompletionCandidate> {
+    let begun = current.to_string_lossy();
+    let fitting = named
+        .into_iter()
+        .filter(|(name, _)| name.starts_with(&*begun));
+    fitting
+        .map(|(name, meaning)| CompletionCandidate::new(name).help(meaning.map(Into::into)))
+        .collect()
+}
