@@ -128,7 +128,9 @@ impl Manual {
 
     /// The pages of a command and of all below it.
     fn write_all(&self, command: &Command, folder: &Path) -> io::Result<()> {
-        let name = command.get_display_name().unwrap_or(command.get_name());
+        let name = command
+            .get_display_name()
+            .unwrap_or_else(|| command.get_name());
         fs::write(folder.join(format!("{name}.1")), self.page(command)?)?;
         for below in command
             .get_subcommands()

@@ -64,7 +64,7 @@ impl Table {
             })
             .collect();
         let lines = match self.is_of_pairs {
-            true => vec![0..count],
+            true => broken(&widths, usize::MAX),
             false => broken(&widths, columns),
         };
         let mut text = String::new();
