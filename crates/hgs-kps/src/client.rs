@@ -75,6 +75,24 @@ pub enum ClientError {
         /// The wrapping of the ingress protector.
         id: WrappingId,
     },
+    /// The egress protector is the ingress protector.
+    #[error("the egress protector is the one that was sent: nothing was rolled")]
+    SameProtector,
+    /// The egress key is the ingress key.
+    #[error("the released egress key is the ingress key: nothing was rolled")]
+    SameKey,
+    /// A roll appends one wrapping at most, for the head of the lineage.
+    #[error("the egress protector has {appended} wrappings more than the one that was sent")]
+    AppendedTooMany {
+        /// How many there are more.
+        appended: usize,
+    },
+    /// The appended wrapping is not where a roll appends one.
+    #[error("wrapping {id} is not appended by the guardian that opened the protector")]
+    AppendedElsewhere {
+        /// The appended wrapping.
+        id: WrappingId,
+    },
 }
 
 impl From<CryptoError> for ClientError {
@@ -124,7 +142,10 @@ impl PendingRoll {
         let response = RollTransportKeyResponse::from_xml(body)?;
         let egress = Protector::read(&response.egress_protector, &caches.certificates)?
             .verify(&caches.signatures)?;
-        self.check_guardians(&egress)?;
+        if egress.digest() == self.ingress.digest() {
+            return Err(ClientError::SameProtector);
+        }
+        self.check_wrappings(&egress)?;
         let transfer_key = keys
             .decrypt(
                 &self.health_certificate.thumbprint(),
@@ -178,6 +199,9 @@ impl PendingRoll {
         egress
             .check_transport_key(&egress_key)
             .map_err(|_| ClientError::EgressKey)?;
+        if ingress_key == egress_key {
+            return Err(ClientError::SameKey);
+        }
         Ok(Released {
             ingress_key,
             egress_key,
@@ -186,18 +210,40 @@ impl PendingRoll {
         })
     }
 
-    /// The owner is the same, and whoever could open the old protector has a wrapping in the new one.
-    fn check_guardians(&self, egress: &VerifiedProtector) -> Result<(), ClientError> {
+    /// Section 5 of the protocol profile, rules 3 and 4: every wrapping stays as it was, and at most one is appended, by
+    /// the guardian that opened the protector.
+    fn check_wrappings(&self, egress: &VerifiedProtector) -> Result<(), ClientError> {
         if !same_guardian(self.ingress.owner(), egress.owner()) {
             return Err(ClientError::Owner);
         }
-        let lost = self.ingress.wrappings().iter().find(|before| {
-            let mut after = egress.wrappings().iter();
-            !after.any(|after| same_guardian(before, after))
-        });
-        match lost {
-            None => Ok(()),
-            Some(wrapping) => Err(ClientError::GuardianMissing { id: wrapping.id() }),
+        let before = self.ingress.wrappings();
+        for wrapping in before {
+            let stays = egress.wrappings().iter().any(|after| {
+                after.id() == wrapping.id()
+                    && after.parent() == wrapping.parent()
+                    && same_guardian(wrapping, after)
+            });
+            if !stays {
+                let id = wrapping.id();
+                return Err(ClientError::GuardianMissing { id });
+            }
+        }
+        let is_new = |after: &&Wrapping| before.iter().all(|wrapping| wrapping.id() != after.id());
+        let appended: Vec<&Wrapping> = egress.wrappings().iter().filter(is_new).collect();
+        match appended[..] {
+            [] => Ok(()),
+            [wrapping] => {
+                // The guardian that opened signs; if it is compromised, the appended head signs in its place.
+                let (id, signer) = (wrapping.id(), egress.guardian().id());
+                if signer == wrapping.parent() || signer == id {
+                    Ok(())
+                } else {
+                    Err(ClientError::AppendedElsewhere { id })
+                }
+            }
+            _ => Err(ClientError::AppendedTooMany {
+                appended: appended.len(),
+            }),
         }
     }
 }

@@ -9,7 +9,7 @@ use hgs_kps::{Caches, ClientError, PendingRoll, Released, ServiceVersion};
 use hgs_protector::suite::WrappingKeyEncryption;
 use hgs_protector::transport_key_blob::{BlobError, BlobVersion, TransportKeyBlob};
 use hgs_protector::{ProtectorError, TransportKey, VerifiedProtector, WrappingId};
-use hgs_testkit::fixtures::{Forge, Guardian, Host, Keys};
+use hgs_testkit::fixtures::{Forge, ForgedWrapping, Guardian, Host, Keys};
 
 fn host() -> Host {
     Host::numbered(0)
@@ -161,6 +161,67 @@ fn an_egress_protector_that_lacks_a_guardian() {
     // Someone more is the service's to decide.
     let more = Forge::new(owner(), &[fabric(), tenant], [9; 32]);
     assert!(Forged::new(more.seal(owner()), key(9)).received().is_ok());
+}
+
+/// Whoever holds the ingress key can send the ingress protector back, or another one of the same key.
+#[test]
+fn an_answer_that_rolls_nothing() {
+    let sent = ingress();
+    let back = String::from_utf8(sent.octets().to_vec()).unwrap();
+    let answer = Forged::new(back, transport_key()).answer();
+    let error = receive(pending(&sent, &host(), ServiceVersion::V2), &answer).unwrap_err();
+    assert_eq!(error, ClientError::SameProtector);
+
+    let same_key = Forge::new(owner(), &[fabric()], [7; 32]).seal(owner());
+    let forged = Forged::new(same_key, transport_key());
+    assert_eq!(forged.received().unwrap_err(), ClientError::SameKey);
+}
+
+#[test]
+fn more_than_one_appended_wrapping() {
+    let (tenant, stranger) = (guardian("tenant"), guardian("stranger"));
+    let more = Forge::new(owner(), &[fabric(), tenant, stranger], [9; 32]);
+    let forged = Forged::new(more.seal(owner()), key(9));
+    assert_eq!(
+        forged.received().unwrap_err(),
+        ClientError::AppendedTooMany { appended: 2 }
+    );
+}
+
+/// Only the guardian that opened appends, so the appended wrapping is under the one that signs, or signs itself.
+#[test]
+fn an_appended_wrapping_under_another_parent() {
+    let tenant = guardian("tenant");
+    let appended_below_the_fabric = |signing_wrapping: u32| {
+        let mut forge = egress();
+        let wrapping = ForgedWrapping::new(3, tenant, 2, fabric(), &[9; 32]);
+        forge.wrappings.push(wrapping);
+        forge.guardian = signing_wrapping.to_string();
+        forge
+    };
+    let elsewhere = Forged::new(appended_below_the_fabric(1).seal(owner()), key(9));
+    let id = WrappingId::new(3);
+    assert_eq!(
+        elsewhere.received().unwrap_err(),
+        ClientError::AppendedElsewhere { id }
+    );
+    for (signing_wrapping, signer) in [(2, fabric()), (3, tenant)] {
+        let egress = appended_below_the_fabric(signing_wrapping).seal(signer);
+        assert!(Forged::new(egress, key(9)).received().is_ok());
+    }
+}
+
+/// The same guardians under other Ids, or in another order, are not what a roll makes.
+#[test]
+fn wrappings_that_are_moved() {
+    let mut forge = egress();
+    forge.wrappings[1].id = "7".to_owned();
+    let id = WrappingId::new(2);
+    let forged = Forged::new(forge.seal(owner()), key(9));
+    assert_eq!(
+        forged.received().unwrap_err(),
+        ClientError::GuardianMissing { id }
+    );
 }
 
 #[test]
