@@ -1,13 +1,14 @@
 """The command line. Exit status: 0 accepted or all well, 1 a check failed, 2 refused."""
 
 import argparse
+import json
 import select
 import ssl
 import sys
 import tempfile
 from pathlib import Path
 
-from . import Refused, attacks, certificate, client, drive, guardian, health, metadata, protector, rsa
+from . import Refused, attacks, certificate, client, drive, guardian, health, metadata, protector, response, rsa
 from . import selftest, server, suite, variants
 from .guardian import Guardian
 
@@ -98,6 +99,18 @@ def _der(path):
     return octets
 
 
+def check_response(options):
+    for file in options.file:
+        response.Answer.from_json(json.loads(Path(file).read_text())).check()
+
+
+def write_responses(options):
+    """One line each: name, reason, and what a host has; tabs stand in none of it."""
+    lines = ["\t".join(response.row(*specimen)) for specimen in response.specimens(options.now)]
+    Path(options.file).write_text("".join(line + "\n" for line in lines))
+    print(f"{len(lines)} responses")
+
+
 def run_drive(options):
     report, there = client.Report(options.json), client.Client(options.base, options.ca, options.insecure)
     host_key, owner = guardian.read_private(options.host_key), Guardian.load(options.owner)
@@ -171,6 +184,13 @@ def _parser():
     made.add_argument("--signer", action="append", required=True, metavar="FILE")
     made.add_argument("--kind", choices=["encryption", "signing"], default="encryption")
     made.add_argument("--now", metavar="YYYYMMDDHHMMSSZ")
+
+    made = command("check-response", check_response, "check the signature of a response, as a host does")
+    made.add_argument("file", nargs="+", metavar="JSON")
+
+    made = command("response-specimens", write_responses, "write signed responses to accept and to refuse")
+    made.add_argument("file", metavar="TSV")
+    made.add_argument("--now", type=int, metavar="UNIX")
 
     made = command("drive", run_drive, "be a host to a server, in all ways")
     made.add_argument("base", metavar="BASE_URL")

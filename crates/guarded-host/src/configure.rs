@@ -55,6 +55,10 @@ pub(crate) struct Arguments {
     /// PEM file with the only certification authorities to trust for https [default: the system's]
     #[arg(long, value_name = "FILE", conflicts_with = "local")]
     ca: Option<PathBuf>,
+    /// Use keys whose release the guardian has not signed: an attacker on the way can then choose the next keys of a virtual
+    /// machine; for guardians that can't sign, such as a Windows HGS
+    #[arg(long, requires = "attestation_url")]
+    dangerous_accept_unsigned_responses: bool,
     /// Be guarded by no service
     #[arg(
         long,
@@ -64,6 +68,7 @@ pub(crate) struct Arguments {
             "fallback_attestation_url",
             "fallback_key_protection_url",
             "ca",
+            "dangerous_accept_unsigned_responses",
         ]
     )]
     local: bool,
@@ -99,6 +104,7 @@ impl Arguments {
             fallback,
             certificate_authorities: certificate_authorities
                 .map_err(|error| Failure::of(&error).at_fault(AtFault::Operator))?,
+            dangerous_accept_unsigned_responses: self.dangerous_accept_unsigned_responses,
         }))
     }
 }

@@ -163,6 +163,7 @@ fn host(folder: &Path, address: SocketAddr) -> Outcome<GuardedHost> {
         primary,
         fallback: None,
         certificate_authorities: None,
+        dangerous_accept_unsigned_responses: false,
     };
     Configuration::HostGuardianService(services).store(&folders.configuration)?;
     Ok(GuardedHost::open(folders)?)

@@ -61,6 +61,7 @@ impl HealthRequest {
             .send(&Request::Post {
                 url: Self::url(attestation),
                 content_type: JSON,
+                fields: Vec::new(),
                 body: Bytes::copy_from_slice(self.body()),
             })
             .await?;

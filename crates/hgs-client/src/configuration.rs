@@ -35,6 +35,9 @@ pub struct Services {
     /// PEM file with the only certification authorities that a service's TLS certificate may come
     /// from; without it those that the system trusts.
     pub certificate_authorities: Option<PathBuf>,
+    /// Whether a release without a signature of the guardian is used. An attacker on the way who once held a key of a virtual
+    /// machine can choose its next one then. For services that can't sign, such as a Windows HGS.
+    pub dangerous_accept_unsigned_responses: bool,
 }
 
 /// The two URLs of one Host Guardian Service. They belong together: a health certificate of one
@@ -124,6 +127,14 @@ impl Configuration {
         file.try_into()
     }
 
+    /// Whether releases without a signature are used.
+    pub(crate) fn dangerous_accept_unsigned_responses(&self) -> bool {
+        match self {
+            Self::Local => false,
+            Self::HostGuardianService(services) => services.dangerous_accept_unsigned_responses,
+        }
+    }
+
     /// Checks what the syntax does not show: that the certification authorities can be used.
     ///
     /// # Errors
@@ -185,6 +196,8 @@ struct File {
     fallback_key_protection_url: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ca_file: Option<PathBuf>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    dangerous_accept_unsigned_responses: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -205,6 +218,7 @@ impl TryFrom<File> for Configuration {
             fallback_attestation_url,
             fallback_key_protection_url,
             ca_file,
+            dangerous_accept_unsigned_responses,
         } = file;
         let primary = pair(
             ("attestation_url", attestation_url),
@@ -215,12 +229,17 @@ impl TryFrom<File> for Configuration {
             ("fallback_key_protection_url", fallback_key_protection_url),
         )?;
         match (mode, primary, fallback) {
-            (Mode::Local, None, None) if ca_file.is_none() => Ok(Self::Local),
+            (Mode::Local, None, None)
+                if ca_file.is_none() && !dangerous_accept_unsigned_responses =>
+            {
+                Ok(Self::Local)
+            }
             (Mode::Local, primary, fallback) => Err(ConfigurationError::LocalWithServices {
                 found: match (primary, fallback) {
                     (Some(_), _) => "attestation_url",
                     (None, Some(_)) => "fallback_attestation_url",
-                    (None, None) => "ca_file",
+                    (None, None) if ca_file.is_some() => "ca_file",
+                    (None, None) => "dangerous_accept_unsigned_responses",
                 },
             }),
             (Mode::HostGuardianService, None, None) => Err(ConfigurationError::HalfAPair {
@@ -235,6 +254,7 @@ impl TryFrom<File> for Configuration {
                     primary,
                     fallback,
                     certificate_authorities: ca_file,
+                    dangerous_accept_unsigned_responses,
                 }))
             }
         }
@@ -276,6 +296,7 @@ impl From<&Configuration> for File {
                 fallback_attestation_url: None,
                 fallback_key_protection_url: None,
                 ca_file: None,
+                dangerous_accept_unsigned_responses: false,
             };
         };
         let fallback = services.fallback.as_ref();
@@ -286,6 +307,7 @@ impl From<&Configuration> for File {
             fallback_attestation_url: fallback.map(|pair| pair.attestation.to_string()),
             fallback_key_protection_url: fallback.map(|pair| pair.key_protection.to_string()),
             ca_file: services.certificate_authorities.clone(),
+            dangerous_accept_unsigned_responses: services.dangerous_accept_unsigned_responses,
         }
     }
 }
@@ -323,6 +345,7 @@ mod tests {
             primary: endpoints("one.example"),
             fallback: Some(endpoints("two.example")),
             certificate_authorities: Some("/etc/openhgs/ca.pem".into()),
+            dangerous_accept_unsigned_responses: true,
         };
         let configuration = Configuration::HostGuardianService(services.clone());
         configuration.store(&path).unwrap();

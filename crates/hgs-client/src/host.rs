@@ -89,6 +89,12 @@ impl GuardedHost {
             resolver,
             timing,
         } = surroundings;
+        if configuration.dangerous_accept_unsigned_responses() {
+            tracing::warn!(
+                setting = "dangerous_accept_unsigned_responses = true",
+                "this setting weakens verification: an attacker on the way can choose the next keys of a virtual machine"
+            );
+        }
         let tls = tls_settings(&configuration);
         Ok(Self {
             folders,
@@ -191,6 +197,10 @@ impl GuardedHost {
 
     pub(crate) fn state(&self) -> Result<StateFolder, FileError> {
         StateFolder::open(&self.folders.state)
+    }
+
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.clock
     }
 
     pub(crate) fn client(&self) -> &Client {

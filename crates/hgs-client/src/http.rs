@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hgs_pki::Time;
+use hyper::HeaderMap;
 use tokio::net::TcpStream;
 
 use crate::url::{Scheme, Url};
@@ -59,6 +60,8 @@ pub(crate) enum Request {
     Post {
         url: Url,
         content_type: &'static str,
+        /// Further header fields.
+        fields: Vec<(&'static str, String)>,
         body: Bytes,
     },
 }
@@ -78,6 +81,8 @@ pub(crate) struct Response {
     pub(crate) body: Bytes,
     /// The time that the service says it is.
     pub(crate) date: Option<Time>,
+    /// All header fields.
+    pub(crate) fields: HeaderMap,
 }
 
 /// Why there is no answer. The network or the service is at fault, or whoever wrote the URL.

@@ -5,12 +5,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hgs_custody::HeldKeys;
+use hgs_kps::signed_response::{
+    ACCEPT_SIGNATURE, CONTENT_DIGEST, Nonce, ResponseFields, ResponseSignatureError,
+    SignatureRequest,
+};
 use hgs_kps::wire::{self, Algorithms};
-use hgs_kps::{Caches, ClientError, Code, PendingRoll, Released, ServiceVersion};
+use hgs_kps::{Authenticity, Caches, ClientError, Code, PendingRoll, Released, ServiceVersion};
 use hgs_protector::suite::{KeyEncryption, TransportKeysEncryption, WrappingKeyEncryption};
 use hgs_protector::{Fault, VerifiedProtector};
+use hyper::header::HeaderValue;
 
 use crate::certify::Certified;
+use crate::clock::Clock;
 use crate::http::{Client, Request, Response};
 use crate::service::Cause;
 use crate::url::Url;
@@ -63,31 +69,71 @@ impl KeyProtectionFailure {
     }
 }
 
-/// Has the keys in `ingress` released to the holder of a health certificate, and opens the answer.
-pub(crate) async fn roll(
-    client: &Client,
-    key_protection: &Url,
-    version: ServiceVersion,
-    ingress: &VerifiedProtector,
-    certified: &Certified,
-    caches: &Caches,
-) -> Result<Released, Cause> {
-    let certificate = certified.certificate.clone();
-    let pending = PendingRoll::new(ingress.clone(), certificate, ALGORITHMS, version);
-    let answer = post(client, key_protection, version, pending.request()).await?;
-    let mut keys = HeldKeys::default();
-    keys.hold(&certified.certificate, Arc::clone(&certified.key) as _);
-    let released = pending.receive(&answer, caches, &mut &keys);
-    Ok(released.map_err(KeyProtectionFailure::from)?)
+/// A key protection service, and how it is asked.
+pub(crate) struct KeyProtection<'a> {
+    pub(crate) client: &'a Client,
+    pub(crate) url: &'a Url,
+    pub(crate) version: ServiceVersion,
+    pub(crate) caches: &'a Caches,
+    pub(crate) clock: &'a dyn Clock,
+    /// Whether an answer without a signature is used.
+    pub(crate) dangerous_accept_unsigned_responses: bool,
 }
 
-/// Posts a request to roll, and returns the body of an answer that is no refusal.
+impl KeyProtection<'_> {
+    /// Has the keys in `ingress` released to the holder of a health certificate, and opens the answer. `nonce` is fresh.
+    pub(crate) async fn roll(
+        &self,
+        ingress: &VerifiedProtector,
+        certified: &Certified,
+        nonce: Nonce,
+    ) -> Result<Released, Cause> {
+        let certificate = certified.certificate.clone();
+        let pending = PendingRoll::new(ingress.clone(), certificate, ALGORITHMS, self.version);
+        let body = pending.request();
+        let request = SignatureRequest::new(nonce, &body);
+        let fields = vec![
+            (CONTENT_DIGEST, request.content_digest()),
+            (ACCEPT_SIGNATURE, request.accept_signature()),
+        ];
+        let response = post(self.client, self.url, self.version, body, fields).await?;
+        let fields = ResponseFields::read(|name| {
+            let values = response.fields.get_all(name).iter();
+            values.map(HeaderValue::as_bytes).collect()
+        });
+        let fields = match fields {
+            Err(ResponseSignatureError::Unsigned) if self.dangerous_accept_unsigned_responses => {
+                tracing::warn!(
+                    url = %self.url,
+                    "an answer without a signature is used, because dangerous_accept_unsigned_responses is set"
+                );
+                None
+            }
+            fields => Some(fields.map_err(|error| KeyProtectionFailure::NotUsed(error.into()))?),
+        };
+        let authenticity = match &fields {
+            None => Authenticity::DangerouslyUnsigned,
+            Some(fields) => Authenticity::Signed {
+                request: &request,
+                fields,
+                now: self.clock.now(),
+            },
+        };
+        let mut keys = HeldKeys::default();
+        keys.hold(&certified.certificate, Arc::clone(&certified.key) as _);
+        let released = pending.receive(&response.body, authenticity, self.caches, &mut &keys);
+        Ok(released.map_err(KeyProtectionFailure::from)?)
+    }
+}
+
+/// Posts a request to roll, and returns an answer that is no refusal.
 pub(crate) async fn post(
     client: &Client,
     key_protection: &Url,
     version: ServiceVersion,
     request: Vec<u8>,
-) -> Result<Bytes, Cause> {
+    fields: Vec<(&'static str, String)>,
+) -> Result<Response, Cause> {
     let response = client
         .send(&Request::Post {
             url: key_protection.join(match version {
@@ -95,11 +141,12 @@ pub(crate) async fn post(
                 ServiceVersion::V2 => "/service/v2.0/rolltransportkey",
             }),
             content_type: wire::CONTENT_TYPE,
+            fields,
             body: Bytes::from(request),
         })
         .await?;
     match response.status {
-        200 => Ok(response.body),
+        200 => Ok(response),
         _ => Err(refused(&response).into()),
     }
 }

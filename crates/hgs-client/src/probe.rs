@@ -133,7 +133,7 @@ impl Probe {
             algorithms: Algorithms::default(),
         };
         let (version, body) = (ServiceVersion::V2, request.to_xml());
-        match key_protection::post(&self.client, key_protection, version, body).await {
+        match key_protection::post(&self.client, key_protection, version, body, Vec::new()).await {
             Ok(_) => Err(Problem::new("it was answered with keys")),
             Err(Cause::KeyProtection(KeyProtectionFailure::Refused { name, .. })) => Ok(name),
             Err(cause) => Err(problem(&cause)),

@@ -2,7 +2,8 @@
 
 use hgs_attest::Code;
 use hgs_attest::client::AttestationFailure;
-use hgs_kps::Code as KeyProtectionCode;
+use hgs_kps::signed_response::ResponseSignatureError;
+use hgs_kps::{ClientError, Code as KeyProtectionCode};
 use hgs_pki::health::HealthCertificateError;
 
 use crate::error::{Error, Fault};
@@ -114,6 +115,7 @@ fn of_key_protection(failure: &KeyProtectionFailure) -> (Fault, Option<&'static 
     let code = match failure {
         KeyProtectionFailure::Refused { code, .. } => *code,
         KeyProtectionFailure::Unintelligible { .. } => return (Fault::Guardian, Some(url)),
+        KeyProtectionFailure::NotUsed(ClientError::Signature(error)) => return of_signature(error),
         KeyProtectionFailure::NotUsed(_) => {
             let remedy =
                 "nothing was changed; tell the guardian's administrator, for this is no accident";
@@ -159,6 +161,28 @@ fn of_key_protection(failure: &KeyProtectionFailure) -> (Fault, Option<&'static 
         _ => Fault::Guardian,
     };
     (fault, remedy)
+}
+
+fn of_signature(error: &ResponseSignatureError) -> (Fault, Option<&'static str>) {
+    match error {
+        ResponseSignatureError::Unsigned => (
+            Fault::Guardian,
+            Some(
+                "nothing was changed; the answer may be an attacker's: check that the URL is https and that the guardian is a current OpenHGS; for a guardian that can't sign, run `guarded-host configure` with --dangerous-accept-unsigned-responses",
+            ),
+        ),
+        ResponseSignatureError::DelegationNotYetValid { .. }
+        | ResponseSignatureError::DelegationExpired { .. } => (
+            Fault::Host,
+            Some("nothing was changed; set the clocks of this host and of the guardian right"),
+        ),
+        _ => (
+            Fault::Network,
+            Some(
+                "nothing was changed; the answer was made or changed on the way: tell the guardian's administrator",
+            ),
+        ),
+    }
 }
 
 fn of_transport(error: &TransportError) -> Option<&'static str> {

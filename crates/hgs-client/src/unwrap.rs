@@ -4,6 +4,7 @@ use std::fmt;
 
 use hgs_crypto::SecretBytes;
 use hgs_crypto::random::System;
+use hgs_kps::signed_response::Nonce;
 use hgs_kps::{Code, Released, ServiceVersion};
 use hgs_pki::health::HealthKind;
 use hgs_protector::transport_key_blob::CachingPolicy;
@@ -13,7 +14,7 @@ use crate::certify::Reuse;
 use crate::configuration::Endpoints;
 use crate::error::Error;
 use crate::host::{Asked, GuardedHost};
-use crate::key_protection::{self, KeyProtectionFailure};
+use crate::key_protection::{KeyProtection, KeyProtectionFailure};
 use crate::sealed_file::{self, SealedFile, SealedFileError};
 use crate::service::{Cause, ServiceFailure, Side, Sides};
 use crate::status::Record;
@@ -81,9 +82,19 @@ impl GuardedHost {
                 }
             };
             let url = &endpoints.key_protection;
-            let (client, caches) = (self.client(), self.caches());
-            let answer =
-                key_protection::roll(client, url, version, ingress, &certified, caches).await;
+            let nonce = Nonce::random(&mut System::new())
+                .map_err(|error| Error::System(error.to_string()))?;
+            let service = KeyProtection {
+                client: self.client(),
+                url,
+                version,
+                caches: self.caches(),
+                clock: self.clock(),
+                dangerous_accept_unsigned_responses: self
+                    .configuration()
+                    .dangerous_accept_unsigned_responses(),
+            };
+            let answer = service.roll(ingress, &certified, nonce).await;
             let answer = answer.map_err(|cause| ServiceFailure::new(side, url, cause));
             Ok((answer, certified.held))
         };

@@ -13,6 +13,7 @@
 pub mod aes;
 pub mod base64;
 pub mod chacha20_poly1305;
+pub mod ed25519;
 pub mod hash;
 pub mod hex;
 pub mod random;

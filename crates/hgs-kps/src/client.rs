@@ -1,13 +1,14 @@
 //! RollTransportKey, the host's side ([MS-KPS] 3.2; the last paragraph of section 5 of the protocol profile).
 
 use hgs_crypto::{CryptoError, SecretBytes, aes};
-use hgs_pki::{Certificate, KeyError, KeyWork};
+use hgs_pki::{Certificate, KeyError, KeyWork, Time};
 use hgs_protector::suite::{TransportKeysEncryption, WrappingKeyEncryption};
 use hgs_protector::transport_key_blob::{BlobError, BlobVersion, CachingPolicy, TransportKeyBlob};
 use hgs_protector::{
     Protector, ProtectorError, TransportKey, VerifiedProtector, Wrapping, WrappingId,
 };
 
+use crate::signed_response::{ResponseFields, ResponseSignatureError, SignatureRequest};
 use crate::wire::{Algorithms, ResponseError, RollTransportKeyRequest, RollTransportKeyResponse};
 use crate::{Caches, ServiceVersion};
 
@@ -18,6 +19,23 @@ pub struct PendingRoll {
     health_certificate: Certificate,
     algorithms: Algorithms,
     version: ServiceVersion,
+}
+
+/// How a host knows that the guardian made an answer, and not an attacker on the way who has the ingress key.
+#[derive(Debug, Clone, Copy)]
+pub enum Authenticity<'a> {
+    /// By the signature of the response (section 10 of the protocol profile).
+    Signed {
+        /// What was asked for.
+        request: &'a SignatureRequest,
+        /// What came.
+        fields: &'a ResponseFields,
+        /// The time.
+        now: Time,
+    },
+    /// Not at all. For a host whose administrator chose so by a setting with `dangerous` in its name, and for an answer that
+    /// never was on the way.
+    DangerouslyUnsigned,
 }
 
 /// Keys that a KPS has released, and a protector that is fit to take the place of the old one.
@@ -42,6 +60,9 @@ pub enum ClientError {
     /// Not a response.
     #[error("{0}")]
     Response(#[from] ResponseError),
+    /// Nothing shows that the guardian made it.
+    #[error("{0}")]
+    Signature(#[from] ResponseSignatureError),
     /// The keys can't be decrypted with the key of the health certificate.
     #[error("the released keys were not encrypted to this host's health certificate")]
     Decryption,
@@ -136,6 +157,7 @@ impl PendingRoll {
     pub fn receive(
         &self,
         body: &[u8],
+        authenticity: Authenticity<'_>,
         caches: &Caches,
         keys: &mut dyn KeyWork,
     ) -> Result<Released, ClientError> {
@@ -146,6 +168,15 @@ impl PendingRoll {
             return Err(ClientError::SameProtector);
         }
         self.check_wrappings(&egress)?;
+        if let Authenticity::Signed {
+            request,
+            fields,
+            now,
+        } = authenticity
+        {
+            let guardian = egress.guardian().signing_certificate();
+            fields.verify(request, 200, body, guardian, now)?;
+        }
         let transfer_key = keys
             .decrypt(
                 &self.health_certificate.thumbprint(),

@@ -1,5 +1,6 @@
 //! Bodies for fuzzing: they take any octets, and panic only if this crate is wrong.
 
+use crate::signed_response::{ResponseFields, SignatureRequest};
 use crate::wire::{Error, RollTransportKeyRequest, RollTransportKeyResponse};
 
 /// Reads a request.
@@ -38,5 +39,34 @@ pub fn fuzz_error(data: &[u8]) {
         if written.len() <= crate::wire::MAX_OCTETS {
             assert_eq!(Error::from_xml(&written).as_ref(), Ok(&error));
         }
+    }
+}
+
+/// Reads the fields of a request and of a response, one a line.
+///
+/// # Panics
+///
+/// If a request that was read is written in another form.
+pub fn fuzz_signed_response(data: &[u8]) {
+    let (body, lines) = (
+        b"body",
+        data.split(|octet| *octet == b'\n').collect::<Vec<_>>(),
+    );
+    let [accept, digest, rest @ ..] = &lines[..] else {
+        return;
+    };
+    if let Ok(Some(request)) = SignatureRequest::read(&[accept], &[digest], body) {
+        assert_eq!(request.accept_signature().as_bytes(), *accept);
+        assert_eq!(request.content_digest().as_bytes(), *digest);
+    }
+    let value = |name| {
+        let at = ResponseFields::NAMES
+            .iter()
+            .position(|known| *known == name);
+        at.and_then(|at| rest.get(at))
+            .map_or_else(Vec::new, |line| vec![*line])
+    };
+    if let Ok(fields) = ResponseFields::read(value) {
+        fields.fuzz();
     }
 }

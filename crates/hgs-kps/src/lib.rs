@@ -13,6 +13,7 @@
 //!   private keys ([`KeyWork`](hgs_pki::KeyWork)), randomness.
 //! * A [`Release`] gives its answer only against [`Recorded`], the proof that it is on record.
 //! * A [`Refusal`] has a reason, from which one function makes the code, the status and the party at fault.
+//! * [`signed_response`] authenticates the answer over HTTP, which [MS-KPS] does not.
 //! * [`MetadataService`] is GetMetaData. [`PendingRoll`] is the host's side of a roll.
 //!
 //! It does NOT speak HTTP, keep hosts or records, or hold private keys. How the messages look in every detail says `docs/protocol-profile.md`.
@@ -25,11 +26,12 @@ mod metadata;
 mod plan;
 mod refusal;
 mod roll;
+pub mod signed_response;
 mod trust;
 mod version;
 pub mod wire;
 
-pub use client::{ClientError, PendingRoll, Released};
+pub use client::{Authenticity, ClientError, PendingRoll, Released};
 pub use key_ring::{CertificateKind, Head, HeldCertificate, KeyRing, KeyRingError, Lineage};
 pub use metadata::MetadataService;
 pub use refusal::{Code, ErrorResponse, Facts, RETRY_AFTER, Reason, Refusal};

@@ -9,6 +9,7 @@ use hgs_protector::{
 };
 
 use crate::StateUnavailable;
+use crate::signed_response::SignatureRequestError;
 use crate::wire::{self, RequestError};
 
 /// Seconds after which a client is told to come again, when that may help.
@@ -42,6 +43,9 @@ pub enum Reason {
     /// The request is not one.
     #[error("{0}")]
     Request(#[from] RequestError),
+    /// The request asks for a signature in another form than is made.
+    #[error("{0}")]
+    SignatureRequest(#[from] SignatureRequestError),
     /// The health certificate fails a check.
     #[error("{0}")]
     HealthCertificate(#[from] HealthCertificateError),
@@ -206,7 +210,7 @@ impl Reason {
         match self {
             Self::Request(error) if error.is_limit() => Code::LimitExceeded,
             Self::Request(RequestError::UnknownAlgorithm { .. }) => Code::UnsupportedAlgorithm,
-            Self::Request(_) => Code::InvalidRequest,
+            Self::Request(_) | Self::SignatureRequest(_) => Code::InvalidRequest,
             Self::HealthCertificate(_) => Code::HealthCertificate,
             Self::HostRevoked | Self::HostNotRegistered => Code::HostRevoked,
             Self::Protector(error) => match error.kind() {

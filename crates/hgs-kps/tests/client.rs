@@ -5,7 +5,7 @@ mod common;
 use common::{Member, Service, guardian, pending, protector, random, transport_key};
 use hgs_crypto::{SecretBytes, aes};
 use hgs_kps::wire::{Algorithms, ResponseError, RollTransportKeyResponse};
-use hgs_kps::{Caches, ClientError, PendingRoll, Released, ServiceVersion};
+use hgs_kps::{Authenticity, Caches, ClientError, PendingRoll, Released, ServiceVersion};
 use hgs_protector::suite::WrappingKeyEncryption;
 use hgs_protector::transport_key_blob::{BlobError, BlobVersion, TransportKeyBlob};
 use hgs_protector::{ProtectorError, TransportKey, VerifiedProtector, WrappingId};
@@ -30,7 +30,12 @@ fn ingress() -> VerifiedProtector {
 fn receive(pending: PendingRoll, answer: &[u8]) -> Result<Released, ClientError> {
     let mut keys = Keys::default();
     keys.hold(&host().healthy(), &host().key);
-    pending.receive(answer, &Caches::new(16), &mut &keys)
+    pending.receive(
+        answer,
+        Authenticity::DangerouslyUnsigned,
+        &Caches::new(16),
+        &mut &keys,
+    )
 }
 
 fn key(octet: u8) -> TransportKey {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
+use hgs_kps::signed_response::SignatureRequestError;
 use hgs_kps::wire::{Error, RequestError};
 use hgs_kps::{Code, RETRY_AFTER, Reason, Refusal};
 use hgs_pki::Thumbprint;
@@ -69,6 +70,7 @@ fn reasons() -> Vec<Reason> {
         RequestError::Xml(limit.clone()).into(),
         RequestError::Base64 { element: "a" }.into(),
         unknown.into(),
+        SignatureRequestError::OtherContent.into(),
         HealthCertificateError::UntrustedIssuer.into(),
         Reason::HostRevoked,
         Reason::HostNotRegistered,

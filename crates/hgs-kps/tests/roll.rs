@@ -6,7 +6,7 @@ use common::{Member, Service, guardian, pending, protector, receive, transport_k
 use hgs_crypto::SecretBytes;
 use hgs_crypto::rsa::{OaepHash, SignatureScheme};
 use hgs_kps::wire::Algorithms;
-use hgs_kps::{Caches, ClientError, Code, PendingRoll, Recorded, ServiceVersion};
+use hgs_kps::{Authenticity, Caches, ClientError, Code, PendingRoll, Recorded, ServiceVersion};
 use hgs_pki::{KeyError, KeyWork, Thumbprint};
 use hgs_protector::suite::{KeyEncryption, TransportKeysEncryption, WrappingKeyEncryption};
 use hgs_protector::transport_key_blob::CachingPolicy;
@@ -89,7 +89,12 @@ fn another_host_can_not_read_the_answer() {
         .unwrap();
     let mut keys = Keys::default();
     keys.hold(&asking.healthy(), &listening.key);
-    let received = pending.receive(&answer, &Caches::new(8), &mut &keys);
+    let received = pending.receive(
+        &answer,
+        Authenticity::DangerouslyUnsigned,
+        &Caches::new(8),
+        &mut &keys,
+    );
     let error = received.unwrap_err();
     assert_eq!(error, ClientError::Decryption);
 }

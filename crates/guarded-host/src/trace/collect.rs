@@ -65,6 +65,7 @@ fn services(configured: Option<Services>, target: Option<&Target>) -> Option<Ser
             primary: endpoints.clone(),
             fallback: None,
             certificate_authorities: configured.and_then(|all| all.certificate_authorities),
+            dangerous_accept_unsigned_responses: false,
         }),
     }
 }

@@ -62,8 +62,15 @@ pub(super) fn written(request: &Request) -> hyper::Request<Full<Bytes>> {
     let built = match request {
         Request::Get { .. } => builder.method("GET").body(Full::default()),
         Request::Post {
-            content_type, body, ..
-        } => builder
+            content_type,
+            fields,
+            body,
+            ..
+        } => fields
+            .iter()
+            .fold(builder, |builder, (name, value)| {
+                builder.header(*name, value)
+            })
             .method("POST")
             .header(CONTENT_TYPE, *content_type)
             .body(Full::new(body.clone())),
@@ -76,6 +83,7 @@ async fn receive(
     address: SocketAddr,
 ) -> Result<Response, TransportError> {
     let status = response.status();
+    let fields = response.headers().clone();
     let date = response.headers().get(DATE);
     let date = date.and_then(|date| date::read(date.to_str().ok()?));
     if status.is_redirection() {
@@ -104,6 +112,7 @@ async fn receive(
         status: status.as_u16(),
         body: body.to_bytes(),
         date,
+        fields,
     })
 }
 

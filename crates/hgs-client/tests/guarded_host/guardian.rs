@@ -21,6 +21,9 @@ use hgs_client::{Folders, GuardedHost, Surroundings};
 use hgs_crypto::SecretBytes;
 use hgs_crypto::hash::Sha256Digest;
 use hgs_crypto::rsa::{PrivateKey, PublicKey};
+use hgs_kps::signed_response::{
+    ACCEPT_SIGNATURE, CONTENT_DIGEST, ResponseSigner, SignatureRequest,
+};
 use hgs_kps::wire::{RollTransportKeyRequest, RollTransportKeyResponse};
 use hgs_kps::{
     Caches, CertificateKind, HeldCertificate, HostStanding, KeyProtection, KeyRing, Lineage,
@@ -37,8 +40,9 @@ use hgs_testkit::fixtures::{
 };
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
+use hyper::header::HeaderValue;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
+use hyper::{HeaderMap, Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
@@ -98,6 +102,11 @@ pub(crate) struct TestGuardian {
     task: tokio::task::JoinHandle<()>,
 }
 
+/// Status, header fields and body of an answer.
+pub(crate) type Answer = (u16, Vec<(String, String)>, Vec<u8>);
+/// Makes answers to requests, of which he sees header fields and body.
+pub(crate) type Attacker = Box<dyn FnMut(&HeaderMap, &[u8]) -> Answer + Send>;
+
 pub(crate) struct World {
     pub(crate) manner: Manner,
     pub(crate) validity: HealthValidity,
@@ -105,6 +114,10 @@ pub(crate) struct World {
     pub(crate) requests: Vec<String>,
     /// Health certificates from before this are not believed.
     pub(crate) deny_before: Option<Time>,
+    /// An attacker on the way, who answers requests for keys in the guardian's place if he has an answer.
+    pub(crate) attacker: Option<Attacker>,
+    /// The last answer to a request for keys, as it went over the wire.
+    pub(crate) recorded: Option<Answer>,
     clock: TestClock,
     ring: Arc<KeyRing>,
     keys: Keys,
@@ -125,6 +138,8 @@ impl TestGuardian {
             validity: HealthValidity::default(),
             requests: Vec::new(),
             deny_before: None,
+            attacker: None,
+            recorded: None,
             clock: clock.clone(),
             ring: key_ring(Guardian::named("fabric")),
             keys: Keys::of(&[Guardian::named("fabric")]),
@@ -216,8 +231,39 @@ impl HostRegistry for World {
 }
 
 impl World {
-    fn answer(&mut self, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
+    fn answer(&mut self, path: &str, fields: &HeaderMap, body: &[u8]) -> Answer {
         self.requests.push(path.to_owned());
+        if !path.ends_with("/rolltransportkey") {
+            let (status, body) = self.plain_answer(path, body);
+            return (status, Vec::new(), body);
+        }
+        if let Some(attacker) = &mut self.attacker {
+            return attacker(fields, body);
+        }
+        let (status, response) = self.plain_answer(path, body);
+        let mut signed = Vec::new();
+        if status == 200 {
+            let values = |name| fields.get_all(name).iter().map(HeaderValue::as_bytes);
+            let accepted: Vec<_> = values(ACCEPT_SIGNATURE).collect();
+            let digest: Vec<_> = values(CONTENT_DIGEST).collect();
+            let asked = SignatureRequest::read(&accepted, &digest, body).unwrap();
+            let fabric = Guardian::named("fabric");
+            let (now, random) = (self.clock.now(), &mut self.random);
+            let signer =
+                ResponseSigner::delegated_by(&fabric.signing, now, &mut &self.keys, random);
+            let fields = signer
+                .unwrap()
+                .sign(&asked.unwrap(), status, &response, now);
+            let fields = fields.unwrap();
+            let fields = fields.values().into_iter();
+            signed.extend(fields.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        }
+        let answer = (status, signed, response);
+        self.recorded = Some(answer.clone());
+        answer
+    }
+
+    fn plain_answer(&mut self, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
         match self.manner {
             Manner::Page(status) => return (status, PAGE.to_vec()),
             Manner::Mute(mute) if path == mute => return (500, PAGE.to_vec()),
@@ -399,6 +445,7 @@ impl TestHost {
                 primary,
                 fallback,
                 certificate_authorities: None,
+                dangerous_accept_unsigned_responses: false,
             },
         )
     }
@@ -411,6 +458,20 @@ impl TestHost {
                 primary,
                 fallback: None,
                 certificate_authorities: Some(file.into()),
+                dangerous_accept_unsigned_responses: false,
+            },
+        )
+    }
+
+    /// A host that uses releases without a signature.
+    pub(crate) fn accepting_unsigned(clock: &TestClock, primary: Endpoints) -> Self {
+        Self::of(
+            clock,
+            Services {
+                primary,
+                fallback: None,
+                certificate_authorities: None,
+                dangerous_accept_unsigned_responses: true,
             },
         )
     }
@@ -470,9 +531,14 @@ async fn accept(listener: TcpListener, world: Arc<Mutex<World>>) {
             let world = Arc::clone(&world);
             async move {
                 let path = request.uri().path().to_owned();
+                let fields = request.headers().clone();
                 let body = request.into_body().collect().await.unwrap().to_bytes();
-                let (status, body) = world.lock().unwrap().answer(&path, &body);
-                let response = Response::builder().status(status);
+                let answer = world.lock().unwrap().answer(&path, &fields, &body);
+                let (status, fields, body) = answer;
+                let mut response = Response::builder().status(status);
+                for (name, value) in fields {
+                    response = response.header(name, value);
+                }
                 Ok::<_, Infallible>(response.body(Full::new(Bytes::from(body))).unwrap())
             }
         });

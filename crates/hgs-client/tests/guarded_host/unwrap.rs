@@ -5,15 +5,22 @@ use std::path::PathBuf;
 
 use hgs_client::service::{Cause, Side};
 use hgs_client::{Error, Fault, KeyProtectionFailure, SealedPair, Unwrapped, sealed_file};
-use hgs_crypto::SecretBytes;
 use hgs_crypto::random::System;
+use hgs_crypto::rsa::OaepHash;
+use hgs_crypto::{SecretBytes, aes};
+use hgs_kps::signed_response::{
+    ACCEPT_SIGNATURE, CONTENT_DIGEST, ResponseSignatureError, ResponseSigner, SignatureRequest,
+};
+use hgs_kps::wire::{RollTransportKeyRequest, RollTransportKeyResponse};
 use hgs_kps::{ClientError, Code, ServiceVersion};
-use hgs_pki::Seconds;
 use hgs_pki::health::{HealthKind, HealthValidity};
+use hgs_pki::{Certificate, Seconds};
+use hgs_protector::transport_key_blob::{BlobVersion, TransportKeyBlob};
 use hgs_protector::{TransportKey, VerifiedProtector};
-use hgs_testkit::fixtures::{Forge, Guardian};
+use hgs_testkit::fixtures::{Forge, Guardian, Keys};
+use hyper::HeaderMap;
 
-use crate::guardian::{Manner, TestClock, TestGuardian, TestHost, verified};
+use crate::guardian::{Answer, Attacker, Manner, TestClock, TestGuardian, TestHost, verified};
 
 const ATTEST: &str = "/Attestation/v2.0/hostkeyattest";
 const SIGNERS: &str = "/Attestation/v2.0/signingCertificates";
@@ -189,7 +196,9 @@ async fn a_forged_or_swapped_egress_protector_does_not_cost_the_vm() {
     type Expected = fn(&ClientError) -> bool;
     let forgeries: [(Swap, Expected); 6] = [
         (garbled, |error| matches!(error, ClientError::Egress(_))),
-        (unchanged, |error| matches!(error, ClientError::EgressKey)),
+        (unchanged, |error| {
+            matches!(error, ClientError::SameProtector)
+        }),
         (of_another_key, |error| {
             matches!(error, ClientError::EgressKey)
         }),
@@ -218,6 +227,189 @@ async fn a_forged_or_swapped_egress_protector_does_not_cost_the_vm() {
         assert_eq!(vm.octets(), before);
     }
     guardian.world().manner = Manner::Proper;
+    vm.start(&host).await.unwrap();
+}
+
+/// What an attacker sends who has the ingress key: a whole response, with `egress` and its key.
+fn forged(request: &[u8], egress: Vec<u8>, egress_key: u8) -> Vec<u8> {
+    let request = RollTransportKeyRequest::from_xml(request).unwrap();
+    let certificate = Certificate::from_der(&request.health_certificate).unwrap();
+    let key = |octet| TransportKey::from_secret(SecretBytes::new(vec![octet; 32])).unwrap();
+    let blob = TransportKeyBlob {
+        ingress_key: key(1),
+        egress_key: key(egress_key),
+        version: BlobVersion::V2 { caching: None },
+    };
+    let mut random = System::new();
+    let [transfer_key, wrapping_key] = [3, 4].map(|octet| SecretBytes::new(vec![octet; 32]));
+    let mut seal = |key: &SecretBytes, plain: &SecretBytes| {
+        aes::gcm_seal(key, b"", plain.expose(), &mut random).unwrap()
+    };
+    let response = RollTransportKeyResponse {
+        egress_protector: egress,
+        encrypted_transfer_key: certificate
+            .public_key()
+            .encrypt_oaep(OaepHash::Sha256, &transfer_key)
+            .unwrap(),
+        encrypted_wrapping_key: seal(&transfer_key, &wrapping_key),
+        encrypted_transport_keys: seal(&wrapping_key, &blob.to_secret()),
+    };
+    response.to_xml()
+}
+
+/// The fields that `guardian` signs, whoever that is.
+fn signed_by(guardian: &Guardian, asked: &HeaderMap, request: &[u8], body: &[u8]) -> Answer {
+    let value = |name| asked.get(name).unwrap().as_bytes();
+    let (accepted, digest) = (value(ACCEPT_SIGNATURE), value(CONTENT_DIGEST));
+    let asked = SignatureRequest::read(&[accepted], &[digest], request);
+    let (keys, now) = (Keys::of(&[guardian]), hgs_testkit::fixtures::now());
+    let random = &mut System::new();
+    let signer = ResponseSigner::delegated_by(&guardian.signing, now, &mut &keys, random).unwrap();
+    let fields = signer
+        .sign(&asked.unwrap().unwrap(), 200, body, now)
+        .unwrap();
+    let fields = fields.values().into_iter();
+    let fields = fields.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    (200, fields.collect(), body.to_vec())
+}
+
+/// An older roll of the attacker's own: the guardian has signed this protector, and the attacker knows its key.
+fn older_roll() -> Vec<u8> {
+    let (owner, fabric) = (Guardian::named("owner"), Guardian::named("fabric"));
+    let mut forge = Forge::new(owner, &[fabric], [9; 32]);
+    "2".clone_into(&mut forge.guardian);
+    forge.seal(fabric).into()
+}
+
+/// A revoked host has the ingress key and stands on the way. Without signed responses it could choose the next key.
+#[tokio::test]
+async fn an_attacker_on_the_way_with_the_ingress_key_can_not_answer_for_the_guardian() {
+    let (_, guardian, host) = registered().await;
+    // An answer that the attacker has recorded, with its good signature.
+    let other = Vm::of("fabric");
+    other.start(&host).await.unwrap();
+    let recorded = guardian.world().recorded.clone().unwrap();
+    let vm = Vm::of("fabric");
+    let before = vm.octets();
+    let ingress = before[0].clone();
+
+    type Expected = fn(&ClientError) -> bool;
+    let unsigned: Expected = |error| {
+        matches!(
+            error,
+            ClientError::Signature(ResponseSignatureError::Unsigned)
+        )
+    };
+    let other_content: Expected = |error| {
+        matches!(
+            error,
+            ClientError::Signature(ResponseSignatureError::Content)
+        )
+    };
+    let other_signer: Expected = |error| {
+        let expected = ResponseSignatureError::DelegationSignature;
+        *error == ClientError::Signature(expected)
+    };
+    let recorded_fields = recorded.1.clone();
+    let stranger = Guardian::named("stranger");
+    let attacks: Vec<(&str, Attacker, Expected)> = vec![
+        (
+            "egress = ingress",
+            Box::new({
+                let ingress = ingress.clone();
+                move |_, request| (200, vec![], forged(request, ingress.clone(), 1))
+            }),
+            unsigned,
+        ),
+        (
+            "egress = ingress, signed by himself",
+            Box::new(move |asked, request| {
+                let body = forged(request, ingress.clone(), 1);
+                signed_by(stranger, asked, request, &body)
+            }),
+            |error| *error == ClientError::SameProtector,
+        ),
+        (
+            "an older roll",
+            Box::new(|_, request| (200, vec![], forged(request, older_roll(), 9))),
+            unsigned,
+        ),
+        (
+            "an older roll, with a recorded signature",
+            Box::new(move |_, request| {
+                let body = forged(request, older_roll(), 9);
+                (200, recorded_fields.clone(), body)
+            }),
+            other_content,
+        ),
+        (
+            "an older roll, signed by himself",
+            Box::new(move |asked, request| {
+                let body = forged(request, older_roll(), 9);
+                signed_by(stranger, asked, request, &body)
+            }),
+            other_signer,
+        ),
+        (
+            "a recorded answer",
+            Box::new(move |_, _| recorded.clone()),
+            |_| true,
+        ),
+    ];
+    for (name, attacker, expected) in attacks {
+        guardian.world().attacker = Some(attacker);
+        let error = vm.start(&host).await.unwrap_err();
+        let KeyProtectionFailure::NotUsed(found) = failure(&error) else {
+            panic!("{name}: {error}");
+        };
+        assert!(expected(found), "{name}: {found}");
+        assert!(error.is_refusal(), "{name}");
+        assert_eq!(vm.octets(), before, "{name}");
+    }
+    guardian.world().attacker = None;
+    vm.start(&host).await.unwrap();
+}
+
+/// The answer to another request of the same host for the same protector: only the nonce tells.
+#[tokio::test]
+async fn a_recorded_answer_to_the_same_request_is_refused() {
+    let (_, guardian, host) = registered().await;
+    let vm = Vm::of("fabric");
+    let before = vm.octets();
+    let unwrap = || host.host.unwrap(&before[0], ServiceVersion::V2);
+    unwrap().await.unwrap();
+    let recorded = guardian.world().recorded.clone().unwrap();
+    guardian.world().attacker = Some(Box::new(move |_, _| recorded.clone()));
+    let error = vm.start(&host).await.unwrap_err();
+    let KeyProtectionFailure::NotUsed(found) = failure(&error) else {
+        panic!("{error}");
+    };
+    assert_eq!(
+        *found,
+        ClientError::Signature(ResponseSignatureError::Nonce)
+    );
+    assert_eq!(vm.octets(), before);
+}
+
+/// The dangerous setting is for services that can't sign; a signature that is there is checked nonetheless.
+#[tokio::test]
+async fn the_dangerous_setting_takes_what_is_unsigned_and_nothing_that_is_signed_by_another() {
+    let clock = TestClock::new();
+    let guardian = TestGuardian::start(&clock, 12).await;
+    let host = TestHost::accepting_unsigned(&clock, guardian.endpoints());
+    guardian.register(&host);
+    let vm = Vm::of("fabric");
+    let before = vm.octets();
+    let stranger = Guardian::named("stranger");
+    guardian.world().attacker = Some(Box::new(move |asked, request| {
+        signed_by(stranger, asked, request, &forged(request, older_roll(), 9))
+    }));
+    let error = vm.start(&host).await.unwrap_err();
+    assert!(matches!(failure(&error), KeyProtectionFailure::NotUsed(_)));
+    assert_eq!(vm.octets(), before);
+    guardian.world().attacker = Some(Box::new(|_, request| {
+        (200, vec![], forged(request, older_roll(), 9))
+    }));
     vm.start(&host).await.unwrap();
 }
 

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use hgs_crypto::SecretBytes;
 use hgs_crypto::hash::Sha256Digest;
 use hgs_kps::{
-    Caches, CertificateKind, HeldCertificate, HostRegistry, HostStanding, KeyProtection, KeyRing,
-    Lineage, PendingRoll, Recorded, Refusal, Release, Released, SKEW, SeenProtector,
-    SeenProtectors, ServiceVersion, StateUnavailable, Trust,
+    Authenticity, Caches, CertificateKind, HeldCertificate, HostRegistry, HostStanding,
+    KeyProtection, KeyRing, Lineage, PendingRoll, Recorded, Refusal, Release, Released, SKEW,
+    SeenProtector, SeenProtectors, ServiceVersion, StateUnavailable, Trust,
 };
 use hgs_pki::health::{HostId, TrustedSigner, TrustedSigners};
 use hgs_pki::{Certificate, KeyWork, Time};
@@ -258,6 +258,11 @@ pub(crate) fn pending(
 pub(crate) fn receive(pending: &PendingRoll, host: &Host, answer: &[u8]) -> Released {
     let mut keys = Keys::default();
     keys.hold(&host.healthy(), &host.key);
-    let released = pending.receive(answer, &Caches::new(64), &mut &keys);
+    let released = pending.receive(
+        answer,
+        Authenticity::DangerouslyUnsigned,
+        &Caches::new(64),
+        &mut &keys,
+    );
     released.unwrap()
 }

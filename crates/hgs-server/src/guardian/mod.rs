@@ -28,6 +28,7 @@ mod recent;
 mod refusals;
 mod release;
 mod requirements;
+mod response_keys;
 mod rotation;
 mod settings;
 mod signers;
@@ -74,6 +75,7 @@ use observer::Observer;
 use recent::RecentCertificates;
 use refusals::HostRefusals;
 use release::Policy;
+use response_keys::ResponseKeys;
 use strangers::Strangers;
 use workers::Workers;
 
@@ -91,6 +93,7 @@ pub struct Guardian {
     snapshots: Snapshots,
     host_keys: HostKeys,
     caches: Caches,
+    response_keys: ResponseKeys,
     policy: Policy,
     workers: Workers,
     observer: Observer,
@@ -154,6 +157,7 @@ impl Guardian {
             tokens,
             host_keys: HostKeys::default(),
             caches: Caches::new(CACHED_CERTIFICATES),
+            response_keys: ResponseKeys::default(),
             policy: Policy::of(config),
             workers: Workers::new(),
             observer: Observer::new(metrics),

@@ -5,6 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hgs_crypto::hex;
 use hgs_crypto::random::System;
+use hgs_kps::signed_response::{
+    ResponseFields, ResponseSigner, ResponseSignerError, SignatureRequest, SignatureRequestError,
+};
 use hgs_kps::{
     HostRegistry, KeyProtection, Reason, Refusal, Release, ReleaseFacts, SeenProtector,
     SeenProtectors, ServiceVersion, StateUnavailable, Trust,
@@ -35,13 +38,21 @@ type RecordedRefusal = (Refusal, OnRecord);
 
 impl Guardian {
     /// Releases the keys that the request in `body` asks for, or refuses; either is recorded, counted and logged. The
-    /// document is that of status 200.
+    /// document is that of status 200; the fields are its signature, if the request asks for one.
     pub(crate) async fn roll(
         self: &Arc<Self>,
         version: ServiceVersion,
         body: Bytes,
-    ) -> Result<Vec<u8>, Refusal> {
+        signature: Result<Option<SignatureRequest>, SignatureRequestError>,
+    ) -> Result<(Vec<u8>, Option<ResponseFields>), Refusal> {
         let begun = Instant::now();
+        let signature = signature.map_err(|error| {
+            let refusal = Refusal::from(error);
+            self.observer
+                .release(&self.release_refused(&refusal, None), None);
+            refusal
+        })?;
+        let signed = signature.is_some();
         let now = self.clock.now();
         let decided_from = self.store.state().generation();
         let announced = self.store.announce();
@@ -52,18 +63,30 @@ impl Guardian {
                 state: &snapshot.state,
                 keys: &guardian.host_keys,
             };
-            guardian.decide_release(&body, version, &snapshot, &hosts, now, turn)
+            let release = guardian.decide_release(&body, version, &snapshot, &hosts, now, turn)?;
+            // Before the release is on record: an answer that its host would refuse is not recorded.
+            let signer = signed
+                .then(|| guardian.response_signer(release.facts(), &snapshot, now, turn))
+                .transpose()?;
+            Ok((release, signer))
         });
         let decided = decided.await;
         drop(announced);
         let done = match decided {
-            Ok(release) => self.record_release(release, decided_from, now).await,
+            Ok((release, signer)) => {
+                let recorded = self.record_release(release, decided_from, now).await;
+                recorded.and_then(|(document, decision)| {
+                    let fields = sign_response(signature.as_ref(), signer, &document, now);
+                    let fields = fields.map_err(|refusal| (refusal, None))?;
+                    Ok(((document, fields), decision))
+                })
+            }
             Err(refusal) => Err(self.record_release_refusal(refusal, now).await),
         };
         match done {
-            Ok((document, decision)) => {
+            Ok((answer, decision)) => {
                 self.observer.release(&decision, Some(begun.elapsed()));
-                Ok(document)
+                Ok(answer)
             }
             Err((refusal, recorded)) => {
                 self.observer
@@ -125,6 +148,31 @@ impl Guardian {
             turn,
         };
         key_protection.roll(version, body, &mut keys, &mut System::new())
+    }
+
+    /// The key that signs the response to a release.
+    fn response_signer(
+        &self,
+        facts: &ReleaseFacts,
+        snapshot: &Snapshot,
+        now: Time,
+        turn: &mut Turn,
+    ) -> Result<Arc<ResponseSigner>, Refusal> {
+        let Snapshot { state, holdings } = snapshot;
+        let guardian = state
+            .certificates()
+            .find(|record| record.thumbprint() == facts.signed_by)
+            .ok_or(Reason::Internal)?;
+        self.response_keys
+            .signer(&guardian.certificate, now, &holdings.keys, turn)
+            .map_err(|failure| {
+                error!(%failure, "a response can't be signed");
+                let reason = match failure {
+                    ResponseSignerError::Crypto(_) => Reason::Internal,
+                    _ => Reason::KeyStoreUnavailable,
+                };
+                Refusal::new(reason, known(facts))
+            })
     }
 
     fn caching(&self, state: &State, now: Time) -> Option<CachingPolicy> {
@@ -341,12 +389,33 @@ fn refused_since(refused: ReleaseRefusal, facts: ReleaseFacts) -> Refusal {
         ReleaseRefusal::ProtectorSuperseded => Reason::ProtectorSuperseded,
         ReleaseRefusal::EgressKnown => Reason::Internal,
     };
-    let known = hgs_kps::Facts {
+    Refusal::new(reason, known(&facts))
+}
+
+/// What a refusal of a release that could have been made knows.
+fn known(facts: &ReleaseFacts) -> hgs_kps::Facts {
+    hgs_kps::Facts {
         ingress: Some(facts.ingress),
         owner: Some(facts.owner),
-        host: Some(facts.host),
+        host: Some(facts.host.clone()),
+    }
+}
+
+/// The signature of a response, where one was asked for.
+fn sign_response(
+    request: Option<&SignatureRequest>,
+    signer: Option<Arc<ResponseSigner>>,
+    document: &[u8],
+    now: Time,
+) -> Result<Option<ResponseFields>, Refusal> {
+    let (Some(request), Some(signer)) = (request, signer) else {
+        return Ok(None);
     };
-    Refusal::new(reason, known)
+    let fields = signer.sign(request, 200, document, now);
+    fields.map(Some).map_err(|failure| {
+        error!(%failure, "a response can't be signed");
+        Refusal::from(Reason::Internal)
+    })
 }
 
 pub(super) fn unavailable(failure: &StoreError) -> Refusal {

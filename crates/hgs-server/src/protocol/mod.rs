@@ -8,7 +8,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use hgs_attest::freshness::{NONCE_HEADER, PROOF_HEADER};
+use hgs_kps::signed_response::{ACCEPT_SIGNATURE, CONTENT_DIGEST, SignatureRequest};
 use hgs_kps::wire::CONTENT_TYPE as XML;
+use hgs_kps::{Refusal, ServiceVersion};
 use hyper::header::{ALLOW, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{HeaderMap, Method, StatusCode};
 
@@ -29,10 +31,9 @@ impl Protocols {
 
     async fn answer(&self, operation: Operation, request: Request) -> Response {
         let guardian = &self.0;
-        let Request { body, headers, .. } = request;
         match operation {
-            Operation::RollTransportKey(version) => match guardian.roll(version, body).await {
-                Ok(document) => Response::new(StatusCode::OK, XML, document),
+            Operation::RollTransportKey(version) => match self.roll(version, request).await {
+                Ok(response) => response,
                 Err(refusal) => family::key_protection_error(&refusal),
             },
             Operation::Metadata => match guardian.metadata().await {
@@ -41,8 +42,10 @@ impl Protocols {
             },
             Operation::ServiceInfo => self.with_nonce(json(guardian.service_info().to_json())),
             Operation::Attest(endpoint) => {
-                let proof = proof(&headers);
-                let request = AttestationRequest { body, proof };
+                let request = AttestationRequest {
+                    proof: proof(&request.headers),
+                    body: request.body,
+                };
                 match guardian.attest(endpoint, request).await {
                     Attested::Issued(issued) => json(issued.reply().to_json()),
                     Attested::Continue(reply) => json(reply.to_json()),
@@ -57,6 +60,24 @@ impl Protocols {
 }
 
 impl Protocols {
+    async fn roll(&self, version: ServiceVersion, request: Request) -> Result<Response, Refusal> {
+        let values = |name| -> Vec<&[u8]> {
+            let values = request.headers.get_all(name).iter();
+            values.map(HeaderValue::as_bytes).collect()
+        };
+        let (accepted, digest) = (values(ACCEPT_SIGNATURE), values(CONTENT_DIGEST));
+        let signature = SignatureRequest::read(&accepted, &digest, &request.body);
+        let (document, fields) = self.0.roll(version, request.body, signature).await?;
+        let mut response = Response::new(StatusCode::OK, XML, document);
+        for (name, value) in fields.iter().flat_map(|fields| fields.values()) {
+            // Base64 and the characters of section 10 of the profile.
+            if let Ok(value) = HeaderValue::from_str(value) {
+                response = response.with_header(HeaderName::from_static(name), value);
+            }
+        }
+        Ok(response)
+    }
+
     /// The response with a nonce, which the host returns with its next request.
     fn with_nonce(&self, response: Response) -> Response {
         match HeaderValue::try_from(self.0.nonce().to_header()) {

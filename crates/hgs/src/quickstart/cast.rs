@@ -111,6 +111,7 @@ impl Host {
             },
             fallback: None,
             certificate_authorities: None,
+            dangerous_accept_unsigned_responses: false,
         };
         let configuration = Configuration::HostGuardianService(services);
         configuration

@@ -13,7 +13,8 @@ use hgs_crypto::random::System;
 use hgs_custody::{HeldKeys, PrivateKey as _, SoftwareKey};
 use hgs_kps::wire::{Algorithms, RollTransportKeyRequest};
 use hgs_kps::{
-    HostRegistry, HostStanding, Lineage, PendingRoll, Recorded, Refusal, Release, ServiceVersion,
+    Authenticity, HostRegistry, HostStanding, Lineage, PendingRoll, Recorded, Refusal, Release,
+    ServiceVersion,
 };
 use hgs_pki::health::HostId;
 use hgs_pki::{Certificate, Seconds, Time, Validity, profile};
@@ -175,7 +176,12 @@ impl Requests {
     /// Checks the answer as a host does, and opens the keys in it.
     fn open(&self, answer: &[u8], caches: &hgs_kps::Caches) -> Found<()> {
         self.sound
-            .receive(answer, caches, &mut &self.keys)
+            .receive(
+                answer,
+                Authenticity::DangerouslyUnsigned,
+                caches,
+                &mut &self.keys,
+            )
             .map(drop)
             .map_err(|error| Problem::of(&error))
     }
@@ -288,7 +294,9 @@ mod tests {
         let (_folder, guardian) = opened();
         let (_, requests) = guardian.prepare_synthetic(guardian.clock.now()).unwrap();
         let request = requests.sound.request();
-        let refusal = guardian.roll(ServiceVersion::V2, request.into()).await;
+        let refusal = guardian
+            .roll(ServiceVersion::V2, request.into(), Ok(None))
+            .await;
         let reason = refusal.unwrap_err().reason().clone();
         assert_eq!(reason, Reason::HostNotRegistered);
 
