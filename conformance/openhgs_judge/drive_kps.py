@@ -2,8 +2,9 @@
 
 import datetime
 import os
+import time
 
-from . import attacks, certificate, health, kps, metadata, protector, rsa, suite, xml
+from . import attacks, certificate, health, kps, metadata, protector, response, rsa, suite, xml
 from .certificate import Certificate
 from .client import expect_allow, must
 from .guardian import Guardian
@@ -60,8 +61,13 @@ class KpsDrive:
 
     def roll(self, request, version=kps.V2):
         """(blob, egress) of a roll that must succeed."""
-        body = self.client.post(kps.PATHS[version], request.write()).ok(XML_TYPE)
+        asked, nonce = request.write(), os.urandom(32)
+        reply = self.client.post(kps.PATHS[version], asked, headers=response.request_fields(asked, nonce))
+        body = reply.ok(XML_TYPE)
         blob, egress = kps.check_roll(request, body, version, self.health_key)
+        fields = tuple((name, value) for name, value in reply.headers.items())
+        signing = egress.by_id(egress.guardian_id).signing.der
+        response.Answer(int(time.time()), reply.status, body, asked, nonce, fields, signing).check()
         self.check_egress(request, blob, egress)
         return blob, egress
 
@@ -85,6 +91,26 @@ class KpsDrive:
                 same = third[0].ingress == again[0].egress
                 self.check("roll-the-egress-gives-its-key", must, same, "another ingress key")
                 self.check("roll-the-egress-of-the-egress", self.roll, self.request(third[1].octets), kps.V1)
+
+        self.check("roll-unsigned-where-not-asked", self.roll_plain)
+        asked = self.request(self.ingress).write()
+        good = response.request_fields(asked, os.urandom(32))
+        for name, fields in {
+            "other-label": {**good, "Accept-Signature": good["Accept-Signature"].replace("openhgs=", "sig1=")},
+            "other-components": {**good, "Accept-Signature": good["Accept-Signature"].replace(";req", "")},
+            "no-digest": {"Accept-Signature": good["Accept-Signature"]},
+            "digest-of-another-body": {**good, "Content-Digest": response.content_digest(b"another")},
+        }.items():
+            self.check(f"signature-{name}", self.expect_no_signature, asked, fields)
+
+    def roll_plain(self):
+        reply = self.client.post(kps.PATHS[kps.V2], self.request(self.ingress).write())
+        reply.ok(XML_TYPE)
+        must(not any(reply.header(name) for name in response.NAMES), "signed without being asked")
+
+    def expect_no_signature(self, asked, fields):
+        reply = self.client.post(kps.PATHS[kps.V2], asked, headers=fields)
+        self.expect_error(reply, 400, ["InvalidRequestException"])
 
     def check_algorithms(self):
         for name, choices in {

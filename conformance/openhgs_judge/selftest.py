@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf import hkdf
 
 from . import Refused, attacks, attacks_health, certificate, drive, health, kps, metadata, protector, rsa
-from . import server, suite, variants
+from . import response, server, suite, variants
 from .certificate import Certificate
 from .client import Client, Report, must
 from .guardian import Guardian
@@ -25,6 +25,8 @@ def run(directory, verbose=False):
     _check_specimens(report, directory, owner, guardian)
     report.check("canonicalisation-agrees-with-another", canonicalisations, attacks.Kit(owner, [guardian]))
     report.check("health-certificate-denied", denied)
+    for name, reason, answer in response.specimens():
+        report.check(f"response-{name}", signed_response, reason, answer)
     report.check("blob-round-trip", blobs)
     report.check("succession", succession, owner, guardian)
     _check_drive(report, owner, guardian)
@@ -33,6 +35,15 @@ def run(directory, verbose=False):
     count, seconds = len(report.results), time.monotonic() - started
     print(f"{count - len(report.failed)} of {count} checks hold, {seconds:.0f} s")
     return 1 if report.failed else 0
+
+
+def signed_response(reason, answer):
+    try:
+        response.Answer.from_json(answer.to_json()).check()
+    except Refused as refused:
+        must(refused.reason == reason, f"{refused.reason}, not {reason}")
+    else:
+        must(reason is None, "accepted")
 
 
 def known_answers():

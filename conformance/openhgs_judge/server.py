@@ -3,7 +3,7 @@
 import http.server
 import threading
 
-from . import Refused, attestation, kps, metadata, xml
+from . import Refused, attestation, kps, metadata, response, xml
 
 MAX_BODY = xml.MAX_MESSAGE
 XML_TYPE, JSON_TYPE = "application/xml; charset=utf-8", "application/json; charset=utf-8"
@@ -14,6 +14,7 @@ class Services:
 
     def __init__(self, attester, kps_service, metadata_document):
         self.attester, self.kps, self.metadata = attester, kps_service, metadata_document
+        self.response_key = None
         self.routes = {}
         for version, path in kps.PATHS.items():
             self._add(path, POST=lambda body, version=version: (XML_TYPE, self.kps.roll(body, version)))
@@ -28,6 +29,14 @@ class Services:
 
     def _add(self, path, **methods):
         self.routes[segments(path)] = methods
+
+    def signature(self, nonce, body, request):
+        """The fields of a signed response: every roll of this service is signed by the first pair."""
+        now = int(self.kps.clock().timestamp())
+        if self.response_key is None:
+            key = self.kps.pairs[0].signing_key
+            self.response_key = response.ResponseKey.delegate(key, now - response.SKEW, now + response.DAY)
+        return self.response_key.sign(200, body, request, now, nonce)
 
     def _metadata(self, _body):
         return XML_TYPE, self.metadata
@@ -51,6 +60,7 @@ def segments(target):
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     services = None
+    nonce = request_body = None
 
     def log_message(self, *_):
         """No log: the judge's own lines are enough."""
@@ -70,7 +80,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if length > MAX_BODY:
             self.close_connection = True
             raise self._failure(413)
-        body = self.rfile.read(length)
+        body = self.request_body = self.rfile.read(length)
         methods = self.services.routes.get(segments(self.path))
         if methods is None:
             raise self._failure(404)
@@ -78,9 +88,19 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.allow = ", ".join(sorted(methods))
             raise self._failure(405)
         try:
+            self.nonce = self._asked(body)
+        except Refused as refused:
+            raise kps.Failure(400, "InvalidRequestException", str(refused)) from refused
+        try:
             return methods[self.command](body)
         except Refused as refused:
             raise self._failure(500) from refused
+
+    def _asked(self, body):
+        """The nonce, if a signature of a roll is asked for."""
+        if segments(self.path) not in map(segments, kps.PATHS.values()):
+            return None
+        return response.read_request(lambda name: self.headers.get_all(name) or [], body)
 
     def _failure(self, status):
         names = {
@@ -98,6 +118,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
+        if status == 200 and self.nonce is not None:
+            for name, value in self.services.signature(self.nonce, body, self.request_body):
+                self.send_header(name, value)
         if status == 405:
             self.send_header("Allow", self.allow)
         self.end_headers()

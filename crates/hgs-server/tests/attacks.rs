@@ -114,7 +114,8 @@ async fn a16_another_hosts_certificate_gives_keys_to_that_host_alone() {
     assert_eq!(answer.status, 200);
     let mut keys = hgs_testkit::fixtures::Keys::default();
     keys.hold(&certificate, &thief.identity);
-    let opened = pending.receive(&answer.body, &hgs_kps::Caches::new(8), &mut &keys);
+    let unsigned = hgs_kps::Authenticity::DangerouslyUnsigned;
+    let opened = pending.receive(&answer.body, unsigned, &hgs_kps::Caches::new(8), &mut &keys);
     assert_eq!(opened.unwrap_err(), hgs_kps::ClientError::Decryption);
 }
 

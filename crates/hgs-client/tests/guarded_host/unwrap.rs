@@ -283,7 +283,7 @@ fn older_roll() -> Vec<u8> {
 
 /// A revoked host has the ingress key and stands on the way. Without signed responses it could choose the next key.
 #[tokio::test]
-async fn an_attacker_on_the_way_with_the_ingress_key_can_not_answer_for_the_guardian() {
+async fn o1_an_attacker_on_the_way_with_the_ingress_key_can_not_answer_for_the_guardian() {
     let (_, guardian, host) = registered().await;
     // An answer that the attacker has recorded, with its good signature.
     let other = Vm::of("fabric");
@@ -372,7 +372,7 @@ async fn an_attacker_on_the_way_with_the_ingress_key_can_not_answer_for_the_guar
 
 /// The answer to another request of the same host for the same protector: only the nonce tells.
 #[tokio::test]
-async fn a_recorded_answer_to_the_same_request_is_refused() {
+async fn o1_a_recorded_answer_to_the_same_request_is_refused() {
     let (_, guardian, host) = registered().await;
     let vm = Vm::of("fabric");
     let before = vm.octets();
