@@ -49,7 +49,7 @@ impl Guardian {
         let signature = signature.map_err(|error| {
             let refusal = Refusal::from(error);
             self.observer
-                .release(&self.release_refused(&refusal, None), None);
+                .release(&self.release_refused(&refusal, OnRecord::Nothing), None);
             refusal
         })?;
         let signed = signature.is_some();
@@ -77,7 +77,7 @@ impl Guardian {
                 let recorded = self.record_release(release, decided_from, now).await;
                 recorded.and_then(|(document, decision)| {
                     let fields = sign_response(signature.as_ref(), signer, &document, now);
-                    let fields = fields.map_err(|refusal| (refusal, None))?;
+                    let fields = fields.map_err(|refusal| (refusal, OnRecord::Nothing))?;
                     Ok(((document, fields), decision))
                 })
             }
