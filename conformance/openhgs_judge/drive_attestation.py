@@ -106,9 +106,9 @@ class AttestationDrive:
     def check_attestation(self):
         for kind, name in ((health.ENCRYPTION, "encryption"), (health.SIGNING, "signing")):
             key = rsa.generate()
-            first = self.check(f"attest-{name}", self.attest, key, kind)
+            self.check(f"attest-{name}", self.attest, key, kind)
+            # The same certificate or a new one: section 8 allows both within a minute.
             again = self.check(f"attest-{name}-again-with-the-same-key", self.attest, key, kind)
-            self.check(f"attest-{name}-issues-anew", must, again and first != again, "the same certificate")
             setattr(self, name, again and (again, key))
         key = rsa.generate()
         self.check("attest-with-type-and-unknown-members", self.attest_oddly, key)
