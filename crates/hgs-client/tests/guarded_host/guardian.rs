@@ -132,6 +132,8 @@ impl TestGuardian {
     pub(crate) async fn start(clock: &TestClock, signer_key: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        // Each guardian draws keys of its own: a roll to the key of before is refused.
+        let random = Repeatable::seeded(signer_key.try_into().unwrap());
         let signer_key = private_key(signer_key);
         let world = Arc::new(Mutex::new(World {
             manner: Manner::Proper,
@@ -146,7 +148,7 @@ impl TestGuardian {
             hosts: BTreeMap::new(),
             signer: self_signed(profile::attestation_signer(ten_years()), &signer_key),
             signer_key,
-            random: Repeatable::seeded(1),
+            random,
         }));
         let task = tokio::spawn(accept(listener, Arc::clone(&world)));
         Self {

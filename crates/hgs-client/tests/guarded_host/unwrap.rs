@@ -175,7 +175,9 @@ async fn a_forged_or_swapped_egress_protector_does_not_cost_the_vm() {
     }
     fn of_another_key(_: &VerifiedProtector) -> Vec<u8> {
         let (owner, fabric) = (Guardian::named("owner"), Guardian::named("fabric"));
-        Forge::new(owner, &[fabric], [9; 32]).seal(owner).into()
+        let mut forge = Forge::new(owner, &[fabric], [9; 32]);
+        "2".clone_into(&mut forge.guardian);
+        forge.seal(fabric).into()
     }
     fn of_another_owner(_: &VerifiedProtector) -> Vec<u8> {
         let (stranger, fabric) = (Guardian::named("stranger"), Guardian::named("fabric"));
