@@ -127,6 +127,12 @@ pub enum TransportError {
         /// What the HTTP library says.
         reason: String,
     },
+    /// Plain HTTP was spoken to a listener that speaks TLS, and said so.
+    #[error("{address} speaks TLS, and the URL begins with http:")]
+    PlainToTls {
+        /// The address.
+        address: SocketAddr,
+    },
     /// The body is longer than any answer can be.
     #[error("the answer has more than {limit} octets")]
     TooLarge {

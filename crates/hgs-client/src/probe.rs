@@ -168,6 +168,10 @@ fn transport(error: &TransportError) -> Problem {
             "have the guardian's administrator use a certificate without CA:TRUE; with `openssl req -x509`, \
              `-addext basicConstraints=critical,CA:FALSE` makes one",
         )),
+        TransportError::PlainToTls { .. } => Some((
+            "TLS is spoken there",
+            "begin the URL with https:, or name the port of the plain HTTP listener",
+        )),
         TransportError::Broken { .. } => Some((
             "perhaps TLS is spoken there",
             "see whether the URL has to begin with https:, and whether the port is the service's",

@@ -197,6 +197,9 @@ fn of_transport(error: &TransportError) -> Option<&'static str> {
         TransportError::TlsSettings(_) => {
             "run `guarded-host configure` with --ca FILE, or install the Debian package ca-certificates"
         }
+        TransportError::PlainToTls { .. } => {
+            "begin the URL with https:, or name the port of the guardian's plain HTTP listener"
+        }
         TransportError::Redirect { .. } => "configure the URL of the guardian itself",
         TransportError::Broken { .. } => {
             "check the port in the URL, and whether it is http or https"

@@ -110,5 +110,12 @@ async fn k8_no_release_is_recorded_after_the_revocation_of_its_host() {
         "what was answered is what was recorded"
     );
     assert!(done.iter().all(|record| record.sequence < revoked));
-    assert_eq!(releases.len(), answers.len(), "refusals are recorded too");
+    // A host that is refused again and again fills no audit log: the first refusal has a record of its own.
+    let refused = releases.len() - done.len();
+    assert_eq!(
+        refused > 0,
+        released < answers.len(),
+        "refusals are recorded too"
+    );
+    assert!(refused <= answers.len() - released);
 }

@@ -99,7 +99,9 @@ impl OpenError {
             Self::AlreadyInitialised { .. } => {
                 "start it with `hgs serve`, or name another folder: `server.state`"
             }
-            Self::InUse { .. } => "stop the other process first; a state has one server",
+            Self::InUse { .. } => {
+                "stop the server, or whatever else uses it, first: one process at a time holds a state"
+            }
             Self::MasterKey(error) => return error.remedy(),
             Self::WrongMasterKey => {
                 "name the master key of this state with `server.master_key` or HGS_MASTER_KEY; the state itself is \

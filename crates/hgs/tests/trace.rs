@@ -309,7 +309,7 @@ fn https_at_the_port_of_http_and_the_other_way() {
         (
             tls.replace("https:", "http:"),
             "HGS-N009",
-            "perhaps TLS is spoken there",
+            "TLS is spoken there",
         ),
     ] {
         let words = format!("trace --target {url} --ca {} --json", ca.display());

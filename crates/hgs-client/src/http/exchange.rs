@@ -5,6 +5,7 @@ use std::pin::pin;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::StatusCode;
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1;
 use hyper::header::{ACCEPT, CONNECTION, CONTENT_TYPE, DATE, HOST, USER_AGENT};
@@ -108,12 +109,27 @@ async fn receive(
                 }
             }
         })?;
+    let body = body.to_bytes();
+    if status == StatusCode::BAD_REQUEST && complains_of_plain_http(&body) {
+        return Err(TransportError::PlainToTls { address });
+    }
     Ok(Response {
         status: status.as_u16(),
-        body: body.to_bytes(),
+        body,
         date,
         fields,
     })
+}
+
+/// Whether a page is what a TLS listener answers to plain HTTP: OpenHGS, nginx, or Apache.
+fn complains_of_plain_http(page: &[u8]) -> bool {
+    [
+        &b"this port speaks TLS"[..],
+        b"plain HTTP request was sent to HTTPS port",
+        b"speaking plain HTTP to an SSL-enabled server port",
+    ]
+    .iter()
+    .any(|complaint| page.windows(complaint.len()).any(|part| part == *complaint))
 }
 
 /// The error and what caused it: hyper's own texts stop at "connection error".

@@ -87,7 +87,11 @@ impl Client {
                 look.answered = Some(Ok(()));
                 look.date = date;
             }
-            Err(error @ (TransportError::Broken { .. } | TransportError::Timeout { .. })) => {
+            Err(
+                error @ (TransportError::Broken { .. }
+                | TransportError::PlainToTls { .. }
+                | TransportError::Timeout { .. }),
+            ) => {
                 look.answered = Some(Err(error));
             }
             // An answer that those who understand its protocol judge.
