@@ -3,11 +3,10 @@
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
+use hgs_crypto::random;
 use hgs_crypto::random::System;
 use hgs_crypto::rsa::{PrivateKeyError, PublicKey, SignatureScheme};
-use hgs_crypto::{base64, random};
-use hgs_custody::pem::{self, PemError};
-use hgs_custody::{PrivateKey as _, SoftwareKey};
+use hgs_custody::{Bundle, BundleError, PrivateKey as _, SoftwareKey, pem};
 use hgs_files::{FileError, Readers};
 use hgs_pki::issue::{self, Issuer};
 use hgs_pki::{Certificate, Seconds, Time, Validity, profile};
@@ -47,7 +46,7 @@ pub enum HostKeyError {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        problem: PemError,
+        problem: BundleError,
     },
     /// It could not be generated.
     #[error(transparent)]
@@ -85,7 +84,7 @@ impl HostKey {
     pub(crate) fn load(path: &Path) -> Result<Self, HostKeyError> {
         let text = hgs_files::optional(hgs_files::read_secret(path, pem::MAX_FILE_LENGTH))?
             .ok_or(HostKeyError::Missing)?;
-        let key = pem::read_private_key(text.expose(), None);
+        let key = Bundle::read(text.expose(), None).and_then(|bundle| bundle.private_key(None));
         key.map(Self).map_err(|problem| HostKeyError::Pem {
             path: path.to_owned(),
             problem,
@@ -108,7 +107,9 @@ impl HostKey {
     /// When the certificate can't be made.
     pub fn export(&self, form: PublicForm, host: &str, now: Time) -> Result<String, HostKeyError> {
         match form {
-            PublicForm::SubjectPublicKeyInfo => Ok(public_key_pem(self.public())),
+            PublicForm::SubjectPublicKeyInfo => {
+                Ok(hgs_pki::pem::encode("PUBLIC KEY", self.public().spki_der()))
+            }
             PublicForm::Certificate => Ok(self.certificate(host, now)?.to_pem()),
         }
     }
@@ -134,18 +135,6 @@ impl HostKey {
 
 fn unusable(error: impl Display) -> HostKeyError {
     HostKeyError::Unusable(error.to_string())
-}
-
-fn public_key_pem(key: &PublicKey) -> String {
-    let text = base64::encode(key.spki_der());
-    let mut pem = String::from("-----BEGIN PUBLIC KEY-----\n");
-    // RFC 7468: lines of 64 characters; Base64 is ASCII.
-    for line in text.as_bytes().chunks(64) {
-        pem.extend(line.iter().copied().map(char::from));
-        pem.push('\n');
-    }
-    pem.push_str("-----END PUBLIC KEY-----\n");
-    pem
 }
 
 #[cfg(test)]

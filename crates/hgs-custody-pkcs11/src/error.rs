@@ -5,6 +5,9 @@ use cryptoki::error::{Error, RvError};
 use hgs_crypto::rsa::PublicKeyError;
 use hgs_custody::{KeyError, PinSource};
 
+use crate::ReturnBlame;
+use crate::return_values::return_value;
+
 /// Why a key in a token can't be used, from the module down to the key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
@@ -88,10 +91,21 @@ pub enum TokenError {
     #[error("the tokens are being closed")]
     Closing,
     /// No private RSA key matches the URI.
-    #[error("the token holds no private RSA key {wanted}")]
+    #[error(
+        "the token holds no private RSA key {wanted}; it holds: {}",
+        listed(present)
+    )]
     KeyAbsent {
         /// The key's part of the URI.
         wanted: String,
+        /// The private keys that are there, as their URIs name them.
+        present: Vec<String>,
+    },
+    /// The token does not make a key, whatever is left away of what is asked of it.
+    #[error("the token makes no such key: {code}")]
+    NotGenerated {
+        /// What it answered to the last attempt.
+        code: Code,
     },
     /// The URI does not single out one key.
     #[error("the token holds {count} private RSA keys {wanted}; name the one by its id")]
@@ -141,25 +155,51 @@ impl TokenError {
             Self::ModuleNotLoadable { .. } => {
                 "check the path, and that the module's package is installed for this architecture"
             }
-            Self::ModuleFailed { .. } => {
-                "check the module's own configuration, and that this user may read it"
-            }
             Self::Hangs => "check the connection to the device; if it stays so, restart the server",
             Self::TokenAbsent { .. } => {
                 "check the label, that the device is connected, and that this user may open it"
             }
             Self::Pin(error) => return error.remedy(),
-            Self::PinRefused { .. } => {
-                "correct the PIN in its source; many tokens lock themselves after a few wrong ones"
-            }
-            Self::NoSession { .. } => "configure fewer sessions, or close those of other programs",
+            Self::ModuleFailed { code, .. }
+            | Self::PinRefused { code, .. }
+            | Self::NoSession { code }
+            | Self::NotGenerated { code }
+            | Self::Lost { code } => return code.remedy().map(str::to_owned),
             Self::KeyAbsent { .. } => {
-                "list the token's keys with `pkcs11-tool --list-objects --login`"
+                "name one of the keys that are there, by its `object` and `id`"
+            }
+            Self::KeyAmbiguous { .. } => {
+                "give each key an identifier of its own (`pkcs11-tool --login --set-id`, or make it anew), and name it \
+                 with `id=`; two objects without one are told apart by nothing"
+            }
+            Self::PinAtEachUse => {
+                "use a key without CKA_ALWAYS_AUTHENTICATE: on PIV cards any but the signature key (slot 9c)"
+            }
+            Self::PublicHalfHidden => {
+                "keep the public key in the token too, under the same label and identifier"
             }
             Self::OtherKey => "name the key that the certificate was made for",
             _ => return None,
         };
         Some(remedy.to_owned())
+    }
+}
+
+impl TokenError {
+    /// Whose fault it is.
+    #[must_use]
+    pub fn blame(&self) -> ReturnBlame {
+        match self {
+            Self::ModuleFailed { code, .. }
+            | Self::PinRefused { code, .. }
+            | Self::NoSession { code }
+            | Self::NotGenerated { code }
+            | Self::Lost { code } => code.blame(),
+            Self::Hangs | Self::WrongResult | Self::Starting | Self::Busy => ReturnBlame::Token,
+            Self::Refused => ReturnBlame::Request,
+            Self::Closing => ReturnBlame::Ourselves,
+            _ => ReturnBlame::Operator,
+        }
     }
 }
 
@@ -198,6 +238,7 @@ impl TokenError {
             | Self::KeyAmbiguous { .. }
             | Self::KeyExists { .. }
             | Self::KeyNotNamed
+            | Self::NotGenerated { .. }
             | Self::OtherKey
             | Self::PinAtEachUse
             | Self::PublicHalfHidden
@@ -271,9 +312,27 @@ pub struct Code {
     pub function: String,
 }
 
+impl Code {
+    /// What the operator can do about it, where the standard has the value.
+    #[must_use]
+    pub fn remedy(&self) -> Option<&'static str> {
+        return_value(&self.name).map(|value| value.remedy)
+    }
+
+    /// Whose fault it is: the token's, where the value is a vendor's own.
+    #[must_use]
+    pub fn blame(&self) -> ReturnBlame {
+        return_value(&self.name).map_or(ReturnBlame::Token, |value| value.blame)
+    }
+}
+
 impl fmt::Display for Code {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} from {}", self.name, self.function)
+        write!(formatter, "{} from {}", self.name, self.function)?;
+        match return_value(&self.name) {
+            Some(value) => write!(formatter, " ({})", value.words),
+            None => Ok(()),
+        }
     }
 }
 
@@ -281,7 +340,7 @@ impl From<&Error> for Code {
     fn from(error: &Error) -> Self {
         match error {
             Error::Pkcs11(code, function) => Self {
-                name: name(*code),
+                name: named(*code),
                 function: format!("C_{function:?}"),
             },
             other => Self {
@@ -293,7 +352,7 @@ impl From<&Error> for Code {
 }
 
 /// The standard's name of an error: the library's, in capitals.
-fn name(code: RvError) -> String {
+pub(crate) fn named(code: RvError) -> String {
     if let RvError::VendorDefined(number) | RvError::UnknownErrorCode(number) = code {
         return format!("CKR_{number:#010x}");
     }
@@ -330,7 +389,11 @@ mod tests {
             (RvError::VendorDefined(0x8000_0001), "CKR_0x80000001"),
         ] {
             let code = Code::from(&Error::Pkcs11(code, Function::Decrypt));
-            assert_eq!(code.to_string(), format!("{expected} from C_Decrypt"));
+            let shown = code.to_string();
+            assert!(
+                shown.starts_with(&format!("{expected} from C_Decrypt")),
+                "{shown}"
+            );
         }
     }
 

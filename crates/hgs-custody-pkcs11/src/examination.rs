@@ -193,6 +193,7 @@ pub(crate) fn examine(modules: &Modules, uri: &Pkcs11Uri) -> Examination {
 }
 
 fn examine_at(token: &Arc<Token>, oaep: Oaep, name: KeyName) -> Examination {
+    token.look_again();
     let seen = token.run(move |seat| {
         // What is wrong with the key is not the token's fault: its sessions are shown with it.
         Ok((session_limits(seat), key_at(seat, oaep, &name)))

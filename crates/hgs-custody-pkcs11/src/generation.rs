@@ -1,14 +1,15 @@
 //! Generating keys in a token.
 
-use cryptoki::error::Error;
+use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, ObjectClass};
+use cryptoki::session::Session;
 use cryptoki::types::Ulong;
 use hgs_crypto::rsa::{MAX_MODULUS_BITS, MIN_MODULUS_BITS, PublicKey, PublicKeyError};
 
 use crate::search::KeyName;
 use crate::session::{Meaning, Seat, lost, meaning};
-use crate::{TokenError, Usage};
+use crate::{Code, TokenError, Usage};
 
 /// Generates a pair under `name`, for one usage: its private half never leaves the token, not even
 /// under another key.
@@ -32,47 +33,134 @@ pub(crate) fn generate(
     let session = seat.context.open_rw_session(seat.slot);
     let session = session.map_err(|error| blame(&error))?;
     let bits = bits.try_into().map_err(|_| TokenError::Unsupported)?;
-    let generated = session.generate_key_pair(
-        &Mechanism::RsaPkcsKeyPairGen,
-        &public_template(name, bits, usage),
-        &private_template(name, usage),
-    );
-    let (_, private) = generated.map_err(|error| blame(&error))?;
-    let public = seat.public_half(private, name)?;
-    public.ok_or(TokenError::PublicHalfHidden)
+    let mut refused = None;
+    for demands in Demands::STEPS {
+        let generated = session.generate_key_pair(
+            &Mechanism::RsaPkcsKeyPairGen,
+            &public_template(name, bits, usage, demands),
+            &private_template(name, usage, demands),
+        );
+        match generated {
+            Ok((_, private)) => {
+                let public = seat.public_half(private, name)?;
+                return public.ok_or(TokenError::PublicHalfHidden);
+            }
+            Err(error) if is_about_template(&error) => {
+                discard(seat, &session, name);
+                refused = Some(error);
+            }
+            Err(error) => return Err(blame(&error)),
+        }
+    }
+    Err(match refused {
+        Some(error) => TokenError::NotGenerated {
+            code: Code::from(&error),
+        },
+        None => TokenError::Unsupported,
+    })
 }
 
-fn public_template(name: &KeyName, bits: Ulong, usage: Usage) -> Vec<Attribute> {
+/// What is asked of a new key beside its size: tokens in the field differ in what they let be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Demands {
+    /// One usage, and each other one forbidden.
+    OneUsage,
+    /// One usage; the token decides about the others.
+    AtLeastOneUsage,
+    /// The token decides about the usages: some make keys for all of them and take no other word for it.
+    AnyUsage,
+}
+
+impl Demands {
+    /// The strictest first. That a key is sensitive and never extractable is asked in all.
+    const STEPS: [Self; 3] = [Self::OneUsage, Self::AtLeastOneUsage, Self::AnyUsage];
+
+    /// The usages of one half as `(attribute, whether it is wanted)`, as far as they are asked.
+    fn usages(self, usages: [(fn(bool) -> Attribute, bool); 3]) -> Vec<Attribute> {
+        let asked = usages.into_iter().filter(|(_, wanted)| match self {
+            Self::OneUsage => true,
+            Self::AtLeastOneUsage => *wanted,
+            Self::AnyUsage => false,
+        });
+        asked.map(|(attribute, wanted)| attribute(wanted)).collect()
+    }
+}
+
+/// Whether a token may say this to a template that it does not take. Some say no more than that they failed.
+fn is_about_template(error: &Error) -> bool {
+    let Error::Pkcs11(code, _) = error else {
+        return false;
+    };
+    matches!(
+        code,
+        RvError::TemplateInconsistent
+            | RvError::TemplateIncomplete
+            | RvError::AttributeReadOnly
+            | RvError::AttributeTypeInvalid
+            | RvError::AttributeValueInvalid
+            | RvError::ArgumentsBad
+            | RvError::FunctionFailed
+            | RvError::GeneralError
+            | RvError::VendorDefined(_)
+    )
+}
+
+/// Removes what a failed generation may have left: nothing had this name before it.
+fn discard(seat: &Seat, session: &Session, name: &KeyName) {
+    for class in [ObjectClass::PRIVATE_KEY, ObjectClass::PUBLIC_KEY] {
+        for object in seat.find(class, name).unwrap_or_default() {
+            // What can't be removed makes the next attempt say that the key exists.
+            let _ = session.destroy_object(object);
+        }
+    }
+}
+
+fn public_template(name: &KeyName, bits: Ulong, usage: Usage, demands: Demands) -> Vec<Attribute> {
     let mut template = vec![
         Attribute::Token(true),
         Attribute::Private(false),
         Attribute::ModulusBits(bits),
         Attribute::PublicExponent(vec![1, 0, 1]),
-        Attribute::Verify(usage == Usage::Sign),
-        Attribute::Encrypt(usage == Usage::Decrypt),
-        Attribute::Wrap(false),
     ];
+    template.extend(demands.usages([
+        (Attribute::Verify, usage == Usage::Sign),
+        (Attribute::Encrypt, usage == Usage::Decrypt),
+        (Attribute::Wrap, false),
+    ]));
     template.extend(name.attributes());
     template
 }
 
-fn private_template(name: &KeyName, usage: Usage) -> Vec<Attribute> {
+fn private_template(name: &KeyName, usage: Usage, demands: Demands) -> Vec<Attribute> {
     let mut template = vec![
         Attribute::Token(true),
         Attribute::Private(true),
         Attribute::Sensitive(true),
         Attribute::Extractable(false),
-        Attribute::Sign(usage == Usage::Sign),
-        Attribute::Decrypt(usage == Usage::Decrypt),
-        Attribute::Unwrap(false),
     ];
+    template.extend(demands.usages([
+        (Attribute::Sign, usage == Usage::Sign),
+        (Attribute::Decrypt, usage == Usage::Decrypt),
+        (Attribute::Unwrap, false),
+    ]));
     template.extend(name.attributes());
     template
 }
 
 fn blame(error: &Error) -> TokenError {
     match meaning(error) {
-        Meaning::Unsupported => TokenError::Unsupported,
-        _ => lost(error),
+        // The token is there and does not do this, for a reason that it names.
+        Meaning::Unsupported | Meaning::Doubtful => TokenError::NotGenerated {
+            code: Code::from(error),
+        },
+        _ => match error {
+            Error::Pkcs11(
+                RvError::TokenWriteProtected | RvError::DeviceMemory | RvError::SessionReadOnly,
+                _,
+            ) => TokenError::NotGenerated {
+                code: Code::from(error),
+            },
+            _ => lost(error),
+        },
     }
 }

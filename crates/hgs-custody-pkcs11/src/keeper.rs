@@ -17,7 +17,7 @@ use crate::bell::{Woken, lock};
 use crate::error::KEY_STAGE;
 use crate::module::Module;
 use crate::pin::Pin;
-use crate::search::{self, Found};
+use crate::search::{self, Found, plain};
 use crate::session::{Meaning, Seat, lost, meaning};
 use crate::token::{Need, Report, Token};
 use crate::{Code, ModuleFinding, PinError, PinFinding, TokenError, TokenFinding};
@@ -76,9 +76,6 @@ impl Keeper {
     /// Does what there is to do, and says when to look again unless somebody rings before.
     fn tend(&mut self, at_once: bool) -> Option<Instant> {
         let tokens = self.module.wanted();
-        if at_once {
-            tokens.iter().for_each(|token| token.forgive());
-        }
         let needs: Vec<Need> = tokens.iter().map(|token| token.need()).collect();
         if needs.iter().all(|need| *need == Need::Nothing) {
             return None;
@@ -265,7 +262,7 @@ impl Keeper {
             }
         }
         if let (Some(place), Some(seat)) = (token.probe(), seats.first_mut()) {
-            match place.probe_at(seat) {
+            match place.probe(seat) {
                 // The token works, and somebody took that key away or put another in its place.
                 Err(error) if error.stage() == KEY_STAGE => {}
                 outcome => outcome?,
@@ -349,9 +346,9 @@ fn log_in(token: &Token, session: &Session, pin: Pin) -> Result<(), TokenError> 
 
 fn token_finding(found: &Found) -> TokenFinding {
     TokenFinding {
-        label: found.info.label().to_owned(),
-        model: found.info.model().to_owned(),
-        serial: found.info.serial_number().to_owned(),
+        label: plain(found.info.label()).to_owned(),
+        model: plain(found.info.model()).to_owned(),
+        serial: plain(found.info.serial_number()).to_owned(),
         slot: found.slot.id(),
         pin_count_low: found.info.user_pin_count_low() || found.info.user_pin_final_try(),
     }

@@ -1,10 +1,11 @@
 //! A private key in a token, and the same key in two.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::time::{Duration, Instant};
 
 use cryptoki::error::Error;
-use cryptoki::object::{ObjectClass, ObjectHandle};
+use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use hgs_crypto::rsa::{OaepHash, PublicKey, SignatureScheme};
 use hgs_crypto::{CryptoError, SecretBytes};
 use hgs_custody::{Capabilities, KeyError, Pkcs11Uri, PrivateKey};
@@ -13,7 +14,7 @@ use crate::bell::lock;
 use crate::profile::Profile;
 use crate::search::KeyName;
 use crate::session::{Meaning, Seat, lost, meaning};
-use crate::token::Token;
+use crate::token::{Probe, Token};
 use crate::tokens::Modules;
 use crate::{Oaep, OaepPlace, TokenError};
 
@@ -171,7 +172,19 @@ struct Known {
     object: Option<Object>,
     /// What it did when it was last tried with success.
     did: Option<Profile>,
+    probes: Probes,
 }
+
+/// Successful probes after doubtful errors, since when.
+#[derive(Debug, Default)]
+struct Probes {
+    since: Option<Instant>,
+    count: u32,
+}
+
+/// Probes after doubtful errors within [`PROBE_PERIOD`].
+const PROBES: u32 = 4;
+const PROBE_PERIOD: Duration = Duration::from_secs(1);
 
 /// The key as one life of the module knows it.
 #[derive(Debug, Clone, Copy)]
@@ -226,9 +239,15 @@ impl Place {
             Err(error) if meaning(&error) == Meaning::Unsupported => Err(TokenError::Unsupported),
             Err(error) if meaning(&error) == Meaning::Doubtful => {
                 seat.renew()?;
+                if !self.may_probe() {
+                    return Err(TokenError::Refused);
+                }
                 // Work that must succeed tells a bad ciphertext from a broken token.
                 match self.probe_at(seat) {
-                    Ok(()) => Err(TokenError::Refused),
+                    Ok(()) => {
+                        lock(&self.known).probes.count += 1;
+                        Err(TokenError::Refused)
+                    }
                     Err(_) => Err(lost(&error)),
                 }
             }
@@ -279,8 +298,25 @@ impl Place {
         }
     }
 
-    /// Tries the key after a recovery, or after a doubtful error.
-    pub(crate) fn probe_at(self: &Arc<Self>, seat: &mut Seat) -> Result<(), TokenError> {
+    /// Whether a doubtful error is followed by a probe. Whoever sends bad ciphertexts must not have the token work
+    /// twice for each: once it has proved itself a few times within a second, the fault is the ciphertext's.
+    fn may_probe(&self) -> bool {
+        let mut known = lock(&self.known);
+        if known
+            .probes
+            .since
+            .is_none_or(|since| since.elapsed() > PROBE_PERIOD)
+        {
+            known.probes = Probes {
+                since: Some(Instant::now()),
+                count: 0,
+            };
+        }
+        known.probes.count < PROBES
+    }
+
+    /// Tries the key after a doubtful error.
+    fn probe_at(self: &Arc<Self>, seat: &mut Seat) -> Result<(), TokenError> {
         let object = self.object(seat)?;
         object.profile.probe(seat, object.handle, &self.public)
     }
@@ -310,12 +346,46 @@ impl Place {
         if profile.does_anything() {
             known.object = Some(object);
             known.did = Some(profile);
-            self.token.remember(self);
+            let probe: Weak<dyn Probe> = Arc::downgrade(&(Arc::clone(self) as Arc<dyn Probe>));
+            self.token.remember(probe);
         } else if shown.is_none() {
             return Err(TokenError::OtherKey);
         }
         Ok(object)
     }
+}
+
+impl Probe for Place {
+    fn probe(self: Arc<Self>, seat: &mut Seat) -> Result<(), TokenError> {
+        self.probe_at(seat)
+    }
+}
+
+/// The private keys of a token, as their URIs name them, for people who look for one.
+fn private_keys(seat: &Seat) -> Result<Vec<String>, Error> {
+    /// A token may hold thousands.
+    const SHOWN: usize = 8;
+    let class = [Attribute::Class(ObjectClass::PRIVATE_KEY)];
+    let found = seat.session.find_objects(&class)?;
+    let types = [
+        AttributeType::Label,
+        AttributeType::Id,
+        AttributeType::KeyType,
+    ];
+    let mut shown = Vec::new();
+    for key in found.iter().take(SHOWN) {
+        let attributes = seat.attributes(*key, &types)?;
+        let name = KeyName::of_attributes(&attributes);
+        let is_rsa = attributes.contains(&Attribute::KeyType(KeyType::RSA));
+        shown.push(match is_rsa {
+            true => name.to_string(),
+            false => format!("{name} (not RSA)"),
+        });
+    }
+    if found.len() > SHOWN {
+        shown.push(format!("{} more", found.len() - SHOWN));
+    }
+    Ok(shown)
 }
 
 /// The one private RSA key of this name.
@@ -328,7 +398,8 @@ pub(crate) fn only(seat: &Seat, name: &KeyName) -> Result<ObjectHandle, TokenErr
             // A token that died since its last use finds nothing, without an error.
             let alive = seat.context.get_token_info(seat.slot);
             alive.map_err(|error| lost(&error))?;
-            Err(TokenError::KeyAbsent { wanted })
+            let present = private_keys(seat).map_err(|error| lost(&error))?;
+            Err(TokenError::KeyAbsent { wanted, present })
         }
         several => Err(TokenError::KeyAmbiguous {
             wanted,

@@ -36,6 +36,7 @@ mod key;
 mod module;
 mod pin;
 mod profile;
+mod return_values;
 mod search;
 mod session;
 mod settings;
@@ -50,6 +51,7 @@ pub use examination::{
     SessionFinding, Stage, TokenFinding,
 };
 pub use key::TokenKey;
+pub use return_values::ReturnBlame;
 pub use settings::{ModuleSettings, Oaep, Settings, UnknownOaep, Usage};
 pub use status::{Breaker, ModuleStatus, TokenStatus};
 pub use tokens::Tokens;

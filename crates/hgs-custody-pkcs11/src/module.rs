@@ -94,6 +94,7 @@ impl Module {
     }
 
     pub(crate) fn retry(&self) {
+        self.tokens().iter().for_each(|token| token.forgive());
         self.bell.ring_at_once();
     }
 

@@ -27,7 +27,9 @@ impl Selector {
 
     /// The one such token among those that are present.
     pub(crate) fn find(&self, present: Vec<Found>) -> Result<Found, TokenError> {
-        let labels = present.iter().map(|found| found.info.label().to_owned());
+        let labels = present
+            .iter()
+            .map(|found| plain(found.info.label()).to_owned());
         let labels = labels.collect();
         let wanted = self.to_string();
         let mut matching: Vec<Found> = present
@@ -47,7 +49,9 @@ impl Selector {
 
     fn matches(&self, slot: Slot, info: &TokenInfo) -> bool {
         let same = |wanted: &Option<String>, found: &str| {
-            wanted.as_ref().is_none_or(|wanted| wanted == found)
+            wanted
+                .as_ref()
+                .is_none_or(|wanted| plain(wanted) == plain(found))
         };
         same(&self.0.token, info.label())
             && same(&self.0.manufacturer, info.manufacturer_id())
@@ -61,6 +65,11 @@ impl fmt::Display for Selector {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         named(&self.0, "any token", formatter)
     }
+}
+
+/// A text without the padding of PKCS#11, which is spaces; some modules pad with zeros instead.
+pub(crate) fn plain(text: &str) -> &str {
+    text.trim_end_matches([' ', '\0'])
 }
 
 /// A token that is there.
@@ -100,6 +109,21 @@ impl KeyName {
         label.into_iter().chain(id).collect()
     }
 
+    /// The name that a key with these attributes has.
+    pub(crate) fn of_attributes(attributes: &[Attribute]) -> Self {
+        let mut uri = Pkcs11Uri::default();
+        for attribute in attributes {
+            match attribute {
+                Attribute::Label(label) if !label.is_empty() => {
+                    uri.object = Some(String::from_utf8_lossy(label).into_owned());
+                }
+                Attribute::Id(id) if !id.is_empty() => uri.id = Some(id.clone()),
+                _ => {}
+            }
+        }
+        Self(uri)
+    }
+
     /// What the key and nothing else has.
     pub(crate) fn template(&self, class: ObjectClass) -> Vec<Attribute> {
         let fixed = [Attribute::Class(class), Attribute::KeyType(KeyType::RSA)];
@@ -124,6 +148,14 @@ fn named(uri: &Pkcs11Uri, anything: &str, formatter: &mut fmt::Formatter<'_>) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn padding_is_no_part_of_a_label() {
+        for padded in ["hgs", "hgs   ", "hgs\0\0\0", "hgs \0 "] {
+            assert_eq!(plain(padded), "hgs", "{padded:?}");
+        }
+        assert_eq!(plain(" hgs one"), " hgs one");
+    }
 
     #[test]
     fn each_part_is_shown_by_what_it_says() {

@@ -16,7 +16,6 @@ use hgs_custody::PinSource;
 use tracing::{info, warn};
 
 use crate::bell::{Bell, lock};
-use crate::key::Place;
 use crate::pin::Pin;
 use crate::search::Selector;
 use crate::session::Seat;
@@ -37,6 +36,8 @@ pub(crate) struct Token {
     for_workers: Condvar,
     /// A worker left.
     left: Condvar,
+    /// The keeper has looked for the token.
+    looked: Condvar,
     bell: Arc<Bell>,
 }
 
@@ -57,7 +58,9 @@ struct Inner {
     refused: Option<(Pin, TokenError)>,
     report: Report,
     /// The key that was last found, with which a recovered token is tried.
-    probe: Weak<Place>,
+    probe: Option<Weak<dyn Probe>>,
+    /// How often the keeper has come to an end with it, good or bad.
+    looks: u64,
 }
 
 impl std::fmt::Debug for Inner {
@@ -75,6 +78,11 @@ pub(crate) type Job = Box<dyn FnOnce(Result<&mut Seat, TokenError>) -> Reply + S
 
 /// Tells the caller.
 pub(crate) type Reply = Box<dyn FnOnce()>;
+
+/// Work that only a working token can do, with a key that is in it.
+pub(crate) trait Probe: Send + Sync + std::fmt::Debug {
+    fn probe(self: Arc<Self>, seat: &mut Seat) -> Result<(), TokenError>;
+}
 
 /// What the keeper saw on its way to the sessions, as far as it came.
 #[derive(Debug, Clone, Default)]
@@ -108,10 +116,12 @@ impl Token {
                 failures: 0,
                 refused: None,
                 report: Report::default(),
-                probe: Weak::new(),
+                probe: None,
+                looks: 0,
             }),
             for_workers: Condvar::new(),
             left: Condvar::new(),
+            looked: Condvar::new(),
             bell,
         }
     }
@@ -187,8 +197,8 @@ impl Token {
     }
 
     /// Remembers a key to try the token with after a recovery.
-    pub(crate) fn remember(&self, place: &Arc<Place>) {
-        self.lock().probe = Arc::downgrade(place);
+    pub(crate) fn remember(&self, probe: Weak<dyn Probe>) {
+        self.lock().probe = Some(probe);
     }
 
     /// The token is elsewhere: the keeper need not look for it any more.

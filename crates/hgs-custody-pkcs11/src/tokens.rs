@@ -154,6 +154,7 @@ impl Modules {
         let mut reason = None;
         let candidates = self.candidates(uri)?;
         for (token, _) in &candidates {
+            token.look_again();
             match work(token) {
                 Err(error) if error.may_be_elsewhere() => {
                     // "Not here" says less than why another module could not tell.

@@ -167,7 +167,8 @@ fn what_is_wrong_with_the_key_is_found_there() {
         let (course, error) = failed(&tokens.examine(&uri(hsm, "absent")));
         assert_eq!(course, "+++++!-");
         let wanted = "object=absent".to_owned();
-        assert_eq!(error, TokenError::KeyAbsent { wanted });
+        let present = vec!["object=signing".to_owned()];
+        assert_eq!(error, TokenError::KeyAbsent { wanted, present });
 
         // A key that SoftHSM would ask a person for.
         let kind = [

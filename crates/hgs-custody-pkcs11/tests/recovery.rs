@@ -148,7 +148,7 @@ fn each_code_of_a_broken_token_is_an_outage_with_its_name() {
             proxy.fail(function, code);
             let reason = unavailable(sign(&key));
             let expected = format!("the token is lost: {name} from {function}");
-            assert_eq!(reason, expected);
+            assert!(reason.starts_with(&expected), "{reason}");
             // A breaker that closed now would open again: the keeper tries the key first.
             // The second begins when the first has done all that it does.
             for _ in 0..2 {
@@ -185,10 +185,8 @@ fn a_probe_tells_a_bad_ciphertext_from_a_broken_token() {
         proxy.fail("C_Decrypt", 0x05);
         let outcome = key.decrypt(OaepHash::Sha1, &bad).map(drop);
         let reason = unavailable(outcome);
-        assert_eq!(
-            reason,
-            "the token is lost: CKR_GENERAL_ERROR from C_Decrypt"
-        );
+        let expected = "the token is lost: CKR_GENERAL_ERROR from C_Decrypt (";
+        assert!(reason.starts_with(expected), "{reason}");
         proxy.heal();
         until("it comes back", || decrypt(&key).is_ok());
     });
@@ -243,11 +241,8 @@ fn a_call_that_hangs_is_an_outage_and_nothing_is_finalised_under_it() {
         unavailable(sign(&key));
         assert_eq!((proxy.calls("C_Sign"), token(&tokens).waiting), (calls, 0));
         // The keeper gives up waiting for that call, and serves another token meanwhile.
-        let absent = TokenError::KeyAbsent {
-            wanted: "object=signing".to_owned(),
-        };
         until("the other token works", || {
-            tokens.open(&other).unwrap_err() == absent
+            matches!(tokens.open(&other), Err(TokenError::KeyAbsent { .. }))
         });
         assert_eq!(proxy.calls("C_Finalize"), 0);
         proxy.heal();
@@ -313,6 +308,44 @@ fn one_token_of_a_module_fails_and_the_other_goes_on() {
             let error = tokens.open(&away).unwrap_err();
             matches!(error, TokenError::KeyAbsent { .. })
         });
+    });
+}
+
+/// A person who plugs a token in and asks again is not told what was true before.
+#[test]
+fn a_token_that_was_plugged_in_is_found_by_the_first_command() {
+    isolated(|hsm| {
+        let tokens = tokens(&SoftHsm::module());
+        let late: Pkcs11Uri = hsm.uri_in("late", "signing").parse().unwrap();
+        for _ in 0..2 {
+            let error = tokens.open(&late).unwrap_err();
+            assert!(matches!(error, TokenError::TokenAbsent { .. }), "{error}");
+        }
+        hsm.add_token("late");
+        let error = tokens.open(&late).unwrap_err();
+        assert!(matches!(error, TokenError::KeyAbsent { .. }), "{error}");
+    });
+}
+
+/// Bad ciphertexts have the token prove itself a few times a second, not once each.
+#[test]
+fn bad_ciphertexts_do_not_double_the_work_of_a_token() {
+    isolated(|hsm| {
+        let proxy = Proxy::of(hsm, "proxy");
+        let tokens = tokens(proxy.module());
+        let key = tokens.generate(&uri(hsm, "encryption"), 2048, Usage::Decrypt);
+        let key = key.unwrap();
+        assert_eq!(decrypt(&key), Ok(()));
+        let bad = vec![1; key.public().modulus_octets()];
+        let (before, begun) = (proxy.calls("C_Decrypt"), Instant::now());
+        const BAD: usize = 40;
+        for _ in 0..BAD {
+            assert_eq!(key.decrypt(OaepHash::Sha1, &bad), Err(KeyError::Refused));
+        }
+        let calls = usize::try_from(proxy.calls("C_Decrypt") - before).unwrap();
+        let seconds = usize::try_from(begun.elapsed().as_secs()).unwrap() + 1;
+        assert!(calls <= BAD + 4 * seconds, "{calls} in {seconds} s");
+        assert_eq!(token(&tokens).failures, 0);
     });
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::pkcs11_uri::{Pkcs11Uri, Pkcs11UriError};
+use crate::pkcs11_uri::{Pkcs11Uri, Pkcs11UriError, is_uri};
 
 /// Where the private key of a certificate lives. The text form is `sealed`, or one or two
 /// `pkcs11:` URIs.
@@ -49,8 +49,13 @@ impl FromStr for Pkcs11Uris {
     type Err = Pkcs11UriError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (primary, spare) = match text.split_once(' ') {
-            Some((primary, spare)) => (primary, Some(spare)),
+        // A space within a URI is that URI's fault: the next one begins with the scheme.
+        let spaces = text.match_indices(' ').map(|(place, _)| place);
+        let between = spaces
+            .into_iter()
+            .find(|place| is_uri(text.get(place + 1..).unwrap_or_default()));
+        let (primary, spare) = match between.and_then(|place| text.split_at_checked(place)) {
+            Some((primary, spare)) => (primary.trim_end(), Some(spare.trim_start())),
             None => (text, None),
         };
         Ok(Self {
@@ -96,7 +101,7 @@ impl FromStr for KeyReference {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if text == "sealed" {
             Ok(Self::Sealed)
-        } else if text.starts_with("pkcs11:") {
+        } else if is_uri(text) {
             Ok(text.parse::<Pkcs11Uris>()?.into())
         } else {
             let start = text.chars().take(32).collect();
@@ -138,8 +143,15 @@ mod tests {
             assert_eq!(refused(pin), expected);
         }
         let three = "pkcs11:token=a pkcs11:token=b pkcs11:token=c";
-        let expected = KeyReferenceError::Uri(Pkcs11UriError::Encoding("token"));
-        assert_eq!(refused(three), expected);
+        let error = refused(three).to_string();
+        assert!(error.contains("a space must be percent-encoded"), "{error}");
+        let error = "pkcs11:token=My HSM;object=s"
+            .parse::<Pkcs11Uris>()
+            .unwrap_err();
+        assert!(
+            matches!(error, Pkcs11UriError::Encoding { character: ' ', .. }),
+            "{error}"
+        );
         let unknown = KeyReferenceError::Unknown("/etc/key".to_owned());
         assert_eq!(refused("/etc/key"), unknown);
     }

@@ -9,11 +9,14 @@
 //! belong to `hgs-store`; [`seal`] only turns a secret into octets that may lie there.
 
 pub mod age;
+mod ber;
+pub mod bundle;
 mod held_keys;
 pub mod key_reference;
 pub mod pem;
 pub mod pfx;
 pub mod pkcs11_uri;
+mod pkcs12;
 pub mod seal;
 mod software;
 
@@ -22,6 +25,7 @@ use std::fmt::Debug;
 use hgs_crypto::SecretBytes;
 use hgs_crypto::rsa::{OaepHash, PublicKey, SignatureScheme};
 
+pub use bundle::{Bundle, BundleError};
 pub use held_keys::HeldKeys;
 pub use hgs_pki::{KeyError, KeyWork};
 pub use key_reference::{KeyReference, Pkcs11Uris};

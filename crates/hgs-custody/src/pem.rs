@@ -6,18 +6,20 @@
 
 use hgs_crypto::rsa::PrivateKeyError;
 use hgs_crypto::{CryptoError, Random, SecretBytes, random};
+use hgs_pki::pem as text;
 use pkcs8::der::asn1::{AnyRef, OctetStringRef};
 use pkcs8::der::{Decode as _, Encode as _, Reader as _, SliceReader};
 use pkcs8::pkcs5::EncryptionScheme;
 use pkcs8::pkcs5::pbes2::{self, Kdf};
 use pkcs8::pkcs5::scrypt;
 use pkcs8::{
-    AlgorithmIdentifierRef, EncryptedPrivateKeyInfoRef, LineEnding, ObjectIdentifier,
-    PrivateKeyInfoRef, SecretDocument,
+    AlgorithmIdentifierRef, EncryptedPrivateKeyInfoRef, ObjectIdentifier, PrivateKeyInfoRef,
+    SecretDocument,
 };
 use zeroize::Zeroizing;
 
 use crate::SoftwareKey;
+use crate::bundle::PlainKey;
 
 /// Octets of the largest file that is read: room for a certificate chain beside the key.
 pub const MAX_FILE_LENGTH: usize = 64 * 1024;
@@ -53,8 +55,11 @@ pub enum PemError {
     /// More than one private key: which is meant can't be known.
     #[error("more than one private key in the file")]
     SeveralPrivateKeys,
-    /// A block that does not follow RFC 7468.
-    #[error("malformed PEM block")]
+    /// The text does not follow RFC 7468.
+    #[error(transparent)]
+    Text(#[from] hgs_pki::PemError),
+    /// The structure of the key is malformed.
+    #[error("malformed private key")]
     Malformed,
     /// The encryption of RFC 1421 (`Proc-Type: 4,ENCRYPTED`), whose key derivation is one MD5.
     #[error("encrypted in the outdated PEM way; convert it with `openssl pkcs8 -topk8`")]
@@ -79,7 +84,7 @@ pub enum PemError {
     Key(#[from] PrivateKeyError),
 }
 
-/// Reads the one private key in `text`; other blocks, such as certificates, are passed over.
+/// Reads the one private key in the PEM `text`; other blocks, such as certificates, are passed over.
 /// A passphrase is ignored when the key is not encrypted.
 ///
 /// # Errors
@@ -88,21 +93,71 @@ pub fn read_private_key(
     text: &[u8],
     passphrase: Option<&SecretBytes>,
 ) -> Result<SoftwareKey, PemError> {
-    let block = private_key_block(text)?;
-    if block.contains("Proc-Type:") {
-        return Err(PemError::OutdatedEncryption);
+    if text.len() > MAX_FILE_LENGTH {
+        return Err(PemError::TooLong { found: text.len() });
     }
-    let (label, document) = SecretDocument::from_pem(block).map_err(|_| PemError::Malformed)?;
-    let octets = match label {
-        "PRIVATE KEY" => SecretBytes::from(document.as_bytes()),
-        "RSA PRIVATE KEY" => pkcs8_of_pkcs1(document.as_bytes())?,
-        "ENCRYPTED PRIVATE KEY" => {
-            let passphrase = passphrase.ok_or(PemError::PassphraseNeeded)?;
-            decrypt(document.as_bytes(), passphrase)?
+    let keys = text::blocks(text)?.into_iter();
+    let mut keys = keys.filter(|block| block.label.ends_with("PRIVATE KEY"));
+    match (keys.next(), keys.next()) {
+        (Some(key), None) => EncodedKey::of_block(key)?.rsa(passphrase),
+        (None, _) => Err(PemError::NoPrivateKey),
+        (Some(_), Some(_)) => Err(PemError::SeveralPrivateKeys),
+    }
+}
+
+/// A private key as it stands in a file.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum EncodedKey {
+    /// `PrivateKeyInfo` of RFC 5208.
+    Pkcs8(SecretBytes),
+    /// `RSAPrivateKey` of RFC 8017.
+    Pkcs1(SecretBytes),
+    /// `ECPrivateKey` of RFC 5915.
+    Sec1(SecretBytes),
+    /// `EncryptedPrivateKeyInfo` of RFC 5208.
+    Encrypted(SecretBytes),
+}
+
+impl EncodedKey {
+    pub(crate) fn of_block(block: text::Block) -> Result<Self, PemError> {
+        if block.is_encrypted_by_header {
+            return Err(PemError::OutdatedEncryption);
         }
-        other => return Err(PemError::Kind(other.to_owned())),
-    };
-    Ok(SoftwareKey::from_pkcs8_der(&octets)?)
+        match block.label.as_str() {
+            "PRIVATE KEY" => Ok(Self::Pkcs8(block.octets)),
+            "RSA PRIVATE KEY" => Ok(Self::Pkcs1(block.octets)),
+            "EC PRIVATE KEY" => Ok(Self::Sec1(block.octets)),
+            "ENCRYPTED PRIVATE KEY" => Ok(Self::Encrypted(block.octets)),
+            other => Err(PemError::Kind(other.to_owned())),
+        }
+    }
+
+    /// The RSA key, and no other kind.
+    pub(crate) fn rsa(&self, passphrase: Option<&SecretBytes>) -> Result<SoftwareKey, PemError> {
+        let pkcs8 = match self {
+            Self::Pkcs8(octets) => octets.clone(),
+            Self::Pkcs1(octets) => pkcs8_of_pkcs1(octets.expose())?,
+            Self::Sec1(_) => return Err(PemError::Kind("EC PRIVATE KEY".to_owned())),
+            Self::Encrypted(octets) => decrypt(
+                octets.expose(),
+                passphrase.ok_or(PemError::PassphraseNeeded)?,
+            )?,
+        };
+        Ok(SoftwareKey::from_pkcs8_der(&pkcs8)?)
+    }
+
+    /// The key in the clear, of whatever kind.
+    pub(crate) fn plain(&self, passphrase: Option<&SecretBytes>) -> Result<PlainKey, PemError> {
+        Ok(match self {
+            Self::Pkcs8(octets) => PlainKey::Pkcs8(octets.clone()),
+            Self::Pkcs1(octets) => PlainKey::Pkcs1(octets.clone()),
+            Self::Sec1(octets) => PlainKey::Sec1(octets.clone()),
+            Self::Encrypted(octets) => {
+                let passphrase = passphrase.ok_or(PemError::PassphraseNeeded)?;
+                PlainKey::Pkcs8(decrypt(octets.expose(), passphrase)?)
+            }
+        })
+    }
 }
 
 /// Writes `key` as PKCS#8, encrypted when there is a passphrase. Lines end in LF.
@@ -115,43 +170,14 @@ pub fn write_private_key(
     random: &mut dyn Random,
 ) -> Result<Zeroizing<String>, CryptoError> {
     let pkcs8 = key.pkcs8_der();
-    let (label, document) = match passphrase {
-        None => {
-            let document = SecretDocument::try_from(pkcs8.expose());
-            ("PRIVATE KEY", document.map_err(|_| CryptoError)?)
-        }
-        Some(passphrase) => {
-            let document = encrypt(pkcs8, passphrase, random)?;
-            ("ENCRYPTED PRIVATE KEY", document)
-        }
+    let Some(passphrase) = passphrase else {
+        return Ok(Zeroizing::new(text::encode("PRIVATE KEY", pkcs8.expose())));
     };
-    document
-        .to_pem(label, LineEnding::LF)
-        .map_err(|_| CryptoError)
-}
-
-/// The one block of `text` whose label ends in `PRIVATE KEY`, from its first dash to its last.
-fn private_key_block(text: &[u8]) -> Result<&str, PemError> {
-    if text.len() > MAX_FILE_LENGTH {
-        return Err(PemError::TooLong { found: text.len() });
-    }
-    let text = std::str::from_utf8(text).map_err(|_| PemError::Malformed)?;
-    let mut found = None;
-    let mut rest = text;
-    while let Some((_, block)) = rest.split_once("-----BEGIN ") {
-        let (label, body) = block.split_once("-----").ok_or(PemError::Malformed)?;
-        let end = format!("-----END {label}-----");
-        let (_, after) = body.split_once(end.as_str()).ok_or(PemError::Malformed)?;
-        if label.ends_with("PRIVATE KEY") {
-            let start = text.len() - block.len() - "-----BEGIN ".len();
-            let block = &text[start..text.len() - after.len()];
-            if found.replace(block).is_some() {
-                return Err(PemError::SeveralPrivateKeys);
-            }
-        }
-        rest = after;
-    }
-    found.ok_or(PemError::NoPrivateKey)
+    let document = encrypt(pkcs8, passphrase, random)?;
+    Ok(Zeroizing::new(text::encode(
+        "ENCRYPTED PRIVATE KEY",
+        document.as_bytes(),
+    )))
 }
 
 fn pkcs8_of_pkcs1(pkcs1: &[u8]) -> Result<SecretBytes, PemError> {

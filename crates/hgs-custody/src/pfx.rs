@@ -1,25 +1,25 @@
 //! PFX files (PKCS#12, RFC 7292): one certificate, its key, and the chain above it.
 //!
-//! Read is what Windows and openssl write: PBES2 with AES, and the outdated triple DES and RC2-40.
-//! Written is PBES2 with AES-256-CBC, with HMAC-SHA-256 throughout, which both read.
+//! Read is what OpenSSL, NSS, Windows, Java and Bouncy Castle write. Written is PBES2 with AES-256-CBC, with
+//! HMAC-SHA-256 throughout, which all of them read.
 //!
-//! The PKCS#12 library leaves its copies of a key in freed memory; the process that handles PFX
+//! The library that writes leaves its copies of a key in freed memory; the process that writes PFX
 //! files is therefore best a short one, or one whose memory is not dumped.
 
 use hgs_crypto::SecretBytes;
 use hgs_crypto::rsa::PrivateKeyError;
 use hgs_pki::{Certificate, CertificateError};
 use p12_keystore::error::Error as LibraryError;
-use p12_keystore::{EncryptionAlgorithm, KeyStore, KeyStoreEntry, MacAlgorithm, Pkcs12Archive};
+use p12_keystore::{EncryptionAlgorithm, KeyStore, KeyStoreEntry, MacAlgorithm};
 
+use crate::pkcs12::{self, OpenError};
 use crate::{PrivateKey as _, SoftwareKey};
 
 /// Octets of the largest file that is read. A long chain under 8192-bit keys stays below a tenth.
 pub const MAX_FILE_LENGTH: usize = 1024 * 1024;
 /// Certificates that a file may hold.
 pub const MAX_CERTIFICATES: usize = 32;
-/// Rounds of key derivation in what is written: what OWASP asks of PBKDF2 with HMAC-SHA-256. (The
-/// library reads up to a million.)
+/// Rounds of key derivation in what is written: what OWASP asks of PBKDF2 with HMAC-SHA-256.
 const ITERATIONS: u32 = 600_000;
 
 /// What a PFX file holds.
@@ -49,8 +49,14 @@ pub enum PfxError {
     #[error("the passphrase of a PFX file must be UTF-8")]
     PassphraseNotUtf8,
     /// Encrypted in a way that is not read.
-    #[error("the PFX file is encrypted with an unsupported algorithm, or with too many rounds")]
-    Unsupported,
+    #[error("the PFX file has {0}, which is not supported")]
+    Unsupported(String),
+    /// Opening it would take too long or too much memory.
+    #[error("the PFX file asks for more rounds of key derivation than are computed for a file")]
+    TooMuchWork,
+    /// It is under a passphrase, and none was given.
+    #[error("the PFX file needs a passphrase")]
+    PassphraseNeeded,
     /// Not a PKCS#12 structure.
     #[error("not a PFX file: {0}")]
     Malformed(String),
@@ -84,19 +90,18 @@ pub fn read(octets: &[u8], passphrase: &SecretBytes) -> Result<Pfx, PfxError> {
         let found = octets.len();
         return Err(PfxError::TooLong { found });
     }
-    let archive = Pkcs12Archive::from_pkcs12(octets, text(passphrase)?).map_err(blame)?;
-    let key = match archive.keys.as_slice() {
+    let safe = pkcs12::open(octets, Some(passphrase))?;
+    let key = match safe.keys.as_slice() {
         [] => return Err(PfxError::NoPrivateKey),
-        [bag] => SoftwareKey::from_pkcs8_der(&SecretBytes::from(bag.key.as_der()))?,
-        bags => return Err(PfxError::SeveralPrivateKeys(bags.len())),
+        [key] => SoftwareKey::from_pkcs8_der(key)?,
+        keys => return Err(PfxError::SeveralPrivateKeys(keys.len())),
     };
-    if archive.certs.len() > MAX_CERTIFICATES {
-        return Err(PfxError::TooManyCertificates(archive.certs.len()));
+    if safe.certificates.len() > MAX_CERTIFICATES {
+        return Err(PfxError::TooManyCertificates(safe.certificates.len()));
     }
-    let mut chain = archive
-        .certs
-        .iter()
-        .map(|bag| Certificate::from_der(bag.cert.as_der()))
+    let certificates = safe.certificates.iter();
+    let mut chain = certificates
+        .map(|der| Certificate::from_der(der))
         .collect::<Result<Vec<_>, _>>()?;
     let ours = chain
         .iter()
@@ -147,16 +152,20 @@ fn text(passphrase: &SecretBytes) -> Result<&str, PfxError> {
     std::str::from_utf8(passphrase.expose()).map_err(|_| PfxError::PassphraseNotUtf8)
 }
 
+/// What the writer says: the key and the certificates were checked before.
 fn blame(error: LibraryError) -> PfxError {
-    match error {
-        // Without a MAC a wrong passphrase shows in the padding.
-        LibraryError::MacError(_) | LibraryError::UnpadError => PfxError::WrongPassphrase,
-        LibraryError::Pkcs5Error(_) => PfxError::WrongPassphrase,
-        LibraryError::UnsupportedEncryptionScheme
-        | LibraryError::UnsupportedMacAlgorithm
-        | LibraryError::UnsupportedContentType
-        | LibraryError::InvalidParameters => PfxError::Unsupported,
-        other => PfxError::Malformed(other.to_string()),
+    PfxError::Malformed(error.to_string())
+}
+
+impl From<OpenError> for PfxError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::WrongPassphrase => Self::WrongPassphrase,
+            OpenError::PassphraseNotUtf8 => Self::PassphraseNotUtf8,
+            OpenError::Unsupported(what) => Self::Unsupported(what),
+            OpenError::TooMuchWork => Self::TooMuchWork,
+            OpenError::Malformed => Self::Malformed("malformed ASN.1".to_owned()),
+        }
     }
 }
 

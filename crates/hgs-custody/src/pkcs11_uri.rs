@@ -48,21 +48,46 @@ pub enum Pkcs11UriError {
     /// Longer than 2048 octets.
     #[error("a key's URI has at most {MAX_URI_LENGTH} octets")]
     TooLong,
-    /// A character that a URI can't hold, or a `%` without two hexadecimal digits.
-    #[error("`{0}` has a character that must be percent-encoded, or a broken percent-encoding")]
-    Encoding(&'static str),
+    /// A character that RFC 7512 has percent-encoded.
+    #[error("`{attribute}`, character {place} of the URI: {} must be percent-encoded, as {encoded} (RFC 7512 section 2.3)", shown(*.character), encoded = encoded(*.character))]
+    Encoding {
+        /// The attribute.
+        attribute: &'static str,
+        /// Which character of the URI, counted from 1.
+        place: usize,
+        /// The character.
+        character: char,
+    },
+    /// A `%` without two hexadecimal digits.
+    #[error(
+        "`{attribute}`, character {place} of the URI: `%` is followed by two hexadecimal digits (RFC 3986 section 2.1)"
+    )]
+    PercentEncoding {
+        /// The attribute.
+        attribute: &'static str,
+        /// Which character of the URI, counted from 1.
+        place: usize,
+    },
     /// A part without `=`.
-    #[error("each part of a key's URI is NAME=VALUE")]
-    NotNameAndValue,
+    #[error(
+        "character {place} of the URI: each attribute is NAME=VALUE, with `;` between attributes, and `&` after the `?`"
+    )]
+    NotNameAndValue {
+        /// Which character of the URI, counted from 1.
+        place: usize,
+    },
     /// The same attribute twice.
     #[error("`{0}` stands twice in the key's URI")]
     Twice(&'static str),
     /// An attribute with nothing in it.
     #[error("`{0}` is empty")]
     Empty(&'static str),
-    /// Decoded, the value is not what this attribute holds.
-    #[error("`{0}` does not hold what it should (text in UTF-8 without control characters)")]
-    Value(&'static str),
+    /// Decoded, the value is no text.
+    #[error("`{0}` is not UTF-8 without control characters")]
+    NotText(&'static str),
+    /// The value is no number.
+    #[error("`{0}` is a decimal number, without a prefix such as 0x")]
+    NotNumber(&'static str),
     /// A URI that carries its PIN would put it into listings, backups and the audit log.
     #[error("a key's URI must not hold a pin-value; name a pin-source")]
     PinInside,
@@ -70,11 +95,56 @@ pub enum Pkcs11UriError {
     #[error("the URI of a private key has `type=private` or no type")]
     NotPrivate,
     /// An attribute that nothing here can honour, vendors' own among them.
-    #[error("the attribute `{0}` of the key's URI is not supported")]
-    Unknown(String),
+    #[error(
+        "character {place} of the URI: `{name}` is not supported{}",
+        instead(name)
+    )]
+    Unknown {
+        /// Its name, as far as it is fit to be shown.
+        name: String,
+        /// Which character of the URI, counted from 1.
+        place: usize,
+    },
     /// Where the PIN comes from can't be read.
     #[error(transparent)]
     PinSource(#[from] PinSourceError),
+}
+
+/// Whether a text is meant as the URI of a key: it has the scheme, in whatever case (RFC 3986 section 3.1).
+#[must_use]
+pub fn is_uri(text: &str) -> bool {
+    without_scheme(text).is_some()
+}
+
+fn without_scheme(text: &str) -> Option<&str> {
+    let (scheme, rest) = text.split_at_checked(SCHEME.len())?;
+    scheme.eq_ignore_ascii_case(SCHEME).then_some(rest)
+}
+
+const SCHEME: &str = "pkcs11:";
+
+fn shown(character: char) -> String {
+    match character {
+        ' ' => "a space".to_owned(),
+        '!'..='~' => format!("`{character}`"),
+        _ => format!("U+{:04X}", u32::from(character)),
+    }
+}
+
+fn encoded(character: char) -> String {
+    percent::encode_all(character.encode_utf8(&mut [0; 4]).as_bytes())
+}
+
+/// The attribute of RFC 7512 that is called otherwise elsewhere.
+fn instead(name: &str) -> &'static str {
+    match name {
+        "label" | "name" | "key" => "; the label of a key is its `object`",
+        "slot" | "slotid" => "; the number of a slot is its `slot-id`",
+        "keyid" | "key-id" | "ckaid" => "; the identifier of a key is its `id`",
+        "pin" | "pin-file" => "; where the PIN is, is said by `pin-source`",
+        "module" => "; the file of a module is its `module-path`",
+        _ => "",
+    }
 }
 
 impl FromStr for Pkcs11Uri {
@@ -84,65 +154,140 @@ impl FromStr for Pkcs11Uri {
         if text.len() > MAX_URI_LENGTH {
             return Err(Pkcs11UriError::TooLong);
         }
-        let rest = text.strip_prefix("pkcs11:").ok_or(Pkcs11UriError::Scheme)?;
+        let rest = without_scheme(text).ok_or(Pkcs11UriError::Scheme)?;
         let (path, query) = match rest.split_once('?') {
             Some((path, query)) => (path, Some(query)),
             None => (rest, None),
         };
         let mut uri = Self::default();
         let mut typed = false;
+        let mut start = SCHEME.len();
         for part in path.split(';').filter(|_| !path.is_empty()) {
-            uri.take_path_attribute(part, &mut typed)?;
+            uri.take_path_attribute(Part::of(text, start, part)?, &mut typed)?;
+            start += part.len() + 1;
         }
+        start = SCHEME.len() + path.len() + 1;
         for part in query.into_iter().flat_map(|query| query.split('&')) {
-            uri.take_query_attribute(part)?;
+            uri.take_query_attribute(Part::of(text, start, part)?)?;
+            start += part.len() + 1;
         }
         Ok(uri)
     }
 }
 
+/// One attribute, and where in the URI it stands.
+#[derive(Clone, Copy)]
+struct Part<'u> {
+    name: &'u str,
+    value: &'u str,
+    uri: &'u str,
+    start: usize,
+}
+
+impl<'u> Part<'u> {
+    /// RFC 7512 section 2.3: names are case-sensitive and never percent-encoded.
+    fn of(uri: &'u str, start: usize, part: &'u str) -> Result<Self, Pkcs11UriError> {
+        let place = place_of(uri, start);
+        let (name, value) = part
+            .split_once('=')
+            .ok_or(Pkcs11UriError::NotNameAndValue { place })?;
+        Ok(Self {
+            name,
+            value,
+            uri,
+            start,
+        })
+    }
+
+    fn octets(&self, attribute: &'static str) -> Result<Vec<u8>, Pkcs11UriError> {
+        let octets = percent::decode(self.value).map_err(|index| {
+            let place = place_of(self.uri, self.start + self.name.len() + 1 + index);
+            match self.value.get(index..).and_then(|rest| rest.chars().next()) {
+                Some(character) if character != '%' => Pkcs11UriError::Encoding {
+                    attribute,
+                    place,
+                    character,
+                },
+                _ => Pkcs11UriError::PercentEncoding { attribute, place },
+            }
+        })?;
+        match octets.is_empty() {
+            true => Err(Pkcs11UriError::Empty(attribute)),
+            false => Ok(octets),
+        }
+    }
+
+    fn text(&self, attribute: &'static str) -> Result<String, Pkcs11UriError> {
+        let text = String::from_utf8(self.octets(attribute)?);
+        text.ok()
+            .filter(|text| !text.chars().any(char::is_control))
+            .ok_or(Pkcs11UriError::NotText(attribute))
+    }
+
+    fn number(&self, attribute: &'static str) -> Result<u64, Pkcs11UriError> {
+        let digits =
+            !self.value.is_empty() && self.value.bytes().all(|octet| octet.is_ascii_digit());
+        let number = self.value.parse().ok().filter(|_| digits);
+        number.ok_or(Pkcs11UriError::NotNumber(attribute))
+    }
+
+    /// The name as far as it is fit to be shown.
+    fn unknown(&self) -> Pkcs11UriError {
+        let plain = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        Pkcs11UriError::Unknown {
+            name: self.name.chars().take_while(plain).take(64).collect(),
+            place: place_of(self.uri, self.start),
+        }
+    }
+}
+
+/// Which character begins at this octet, counted from 1.
+fn place_of(uri: &str, octet: usize) -> usize {
+    uri.char_indices()
+        .take_while(|(index, _)| *index < octet)
+        .count()
+        + 1
+}
+
 impl Pkcs11Uri {
-    fn take_path_attribute(&mut self, part: &str, typed: &mut bool) -> Result<(), Pkcs11UriError> {
-        let (name, value) = name_and_value(part)?;
-        match name {
-            "token" => set(&mut self.token, "token", || text("token", value)),
+    fn take_path_attribute(
+        &mut self,
+        part: Part<'_>,
+        typed: &mut bool,
+    ) -> Result<(), Pkcs11UriError> {
+        match part.name {
+            "token" => set(&mut self.token, "token", || part.text("token")),
             "manufacturer" => set(&mut self.manufacturer, "manufacturer", || {
-                text("manufacturer", value)
+                part.text("manufacturer")
             }),
-            "model" => set(&mut self.model, "model", || text("model", value)),
-            "serial" => set(&mut self.serial, "serial", || text("serial", value)),
-            "slot-id" => set(&mut self.slot_id, "slot-id", || number("slot-id", value)),
-            "object" => set(&mut self.object, "object", || text("object", value)),
-            "id" => set(&mut self.id, "id", || octets("id", value)),
+            "model" => set(&mut self.model, "model", || part.text("model")),
+            "serial" => set(&mut self.serial, "serial", || part.text("serial")),
+            "slot-id" => set(&mut self.slot_id, "slot-id", || part.number("slot-id")),
+            "object" => set(&mut self.object, "object", || part.text("object")),
+            "id" => set(&mut self.id, "id", || part.octets("id")),
             "type" if *typed => Err(Pkcs11UriError::Twice("type")),
-            "type" if value == "private" => {
+            "type" if part.value == "private" => {
                 *typed = true;
                 Ok(())
             }
             "type" => Err(Pkcs11UriError::NotPrivate),
             "pin-value" => Err(Pkcs11UriError::PinInside),
-            _ => Err(unknown(name)),
+            _ => Err(part.unknown()),
         }
     }
 
-    fn take_query_attribute(&mut self, part: &str) -> Result<(), Pkcs11UriError> {
-        let (name, value) = name_and_value(part)?;
-        match name {
+    fn take_query_attribute(&mut self, part: Part<'_>) -> Result<(), Pkcs11UriError> {
+        match part.name {
             "module-path" => set(&mut self.module_path, "module-path", || {
-                text("module-path", value).map(PathBuf::from)
+                part.text("module-path").map(PathBuf::from)
             }),
             "pin-source" => set(&mut self.pin_source, "pin-source", || {
-                Ok(text("pin-source", value)?.parse::<PinSource>()?)
+                Ok(part.text("pin-source")?.parse::<PinSource>()?)
             }),
             "pin-value" => Err(Pkcs11UriError::PinInside),
-            _ => Err(unknown(name)),
+            _ => Err(part.unknown()),
         }
     }
-}
-
-/// RFC 7512 section 2.3: names are case-sensitive and never percent-encoded.
-fn name_and_value(part: &str) -> Result<(&str, &str), Pkcs11UriError> {
-    part.split_once('=').ok_or(Pkcs11UriError::NotNameAndValue)
 }
 
 fn set<T>(
@@ -155,33 +300,6 @@ fn set<T>(
     }
     *place = Some(value()?);
     Ok(())
-}
-
-fn octets(name: &'static str, value: &str) -> Result<Vec<u8>, Pkcs11UriError> {
-    let octets = percent::decode(value).ok_or(Pkcs11UriError::Encoding(name))?;
-    if octets.is_empty() {
-        return Err(Pkcs11UriError::Empty(name));
-    }
-    Ok(octets)
-}
-
-fn text(name: &'static str, value: &str) -> Result<String, Pkcs11UriError> {
-    let text = String::from_utf8(octets(name, value)?);
-    text.ok()
-        .filter(|text| !text.chars().any(char::is_control))
-        .ok_or(Pkcs11UriError::Value(name))
-}
-
-fn number(name: &'static str, value: &str) -> Result<u64, Pkcs11UriError> {
-    let digits = !value.is_empty() && value.bytes().all(|octet| octet.is_ascii_digit());
-    let number = value.parse().ok().filter(|_| digits);
-    number.ok_or(Pkcs11UriError::Value(name))
-}
-
-/// The name as far as it is fit to be shown.
-fn unknown(name: &str) -> Pkcs11UriError {
-    let plain = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-    Pkcs11UriError::Unknown(name.chars().take_while(plain).take(64).collect())
 }
 
 impl fmt::Display for Pkcs11Uri {
@@ -218,7 +336,7 @@ impl fmt::Display for Pkcs11Uri {
         .into_iter()
         .flatten()
         .collect();
-        write!(formatter, "pkcs11:{}", path.join(";"))?;
+        write!(formatter, "{SCHEME}{}", path.join(";"))?;
         if !query.is_empty() {
             write!(formatter, "?{}", query.join("&"))?;
         }

@@ -161,7 +161,7 @@ impl Certificate {
     /// The textual encoding of RFC 7468, with a final line feed.
     #[must_use]
     pub fn to_pem(&self) -> String {
-        pem::encode(self.der())
+        pem::encode("CERTIFICATE", self.der())
     }
 
     /// SHA-256 of [`Self::der`].
@@ -191,7 +191,8 @@ impl Certificate {
     }
 
     /// The DER of the subject's name.
-    pub(crate) fn subject_der(&self) -> &[u8] {
+    #[must_use]
+    pub fn subject_der(&self) -> &[u8] {
         &self.0.subject.der
     }
 
@@ -202,7 +203,8 @@ impl Certificate {
     }
 
     /// The DER of the issuer's name.
-    pub(crate) fn issuer_der(&self) -> &[u8] {
+    #[must_use]
+    pub fn issuer_der(&self) -> &[u8] {
         &self.0.issuer.der
     }
 

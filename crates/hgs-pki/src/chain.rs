@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use der::{Decode as _, Encode as _};
 use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
 use webpki::{
     EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter, anchor_from_trusted_cert, aws_lc_rs,
@@ -188,4 +189,34 @@ impl From<webpki::Error> for ChainError {
 
 fn from_unix(time: UnixTime) -> Time {
     Time::from_unix(i64::try_from(time.as_secs()).unwrap_or(i64::MAX))
+}
+/// Certificates of any kind of key in the order in which TLS sends them: number `leaf`, then each issuer of the one before,
+/// then what leads nowhere, as it stood. Nothing is verified.
+#[must_use]
+pub fn in_order(mut certificates: Vec<Vec<u8>>, leaf: usize) -> Vec<Vec<u8>> {
+    if leaf >= certificates.len() {
+        return certificates;
+    }
+    let mut ordered = vec![certificates.remove(leaf)];
+    while let Some((issuer, subject)) = ordered.last().and_then(|last| names(last)) {
+        let above = certificates.iter().position(|other| {
+            issuer != subject && names(other).is_some_and(|(_, subject)| subject == issuer)
+        });
+        match above {
+            Some(above) => ordered.push(certificates.remove(above)),
+            None => break,
+        }
+    }
+    ordered.append(&mut certificates);
+    ordered
+}
+
+/// Issuer and subject.
+fn names(der: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+    let certificate = x509_cert::Certificate::from_der(der).ok()?;
+    let inner = certificate.tbs_certificate();
+    Some((
+        inner.issuer().to_der().ok()?,
+        inner.subject().to_der().ok()?,
+    ))
 }

@@ -234,15 +234,15 @@ fn files_as_people_keep_them() {
 
     assert_eq!(Certificate::from_pem(&key), Err(PemError::NoCertificate));
     let cut = first_text.replace("-----END CERTIFICATE-----", "");
-    assert_eq!(
+    assert!(matches!(
         Certificate::from_pem(&cut),
-        Err(PemError::Unterminated { number: 1 })
-    );
+        Err(PemError::Unterminated { .. })
+    ));
     let torn = first_text.replace("MII", "M-I");
-    assert_eq!(
+    assert!(matches!(
         Certificate::from_pem(&torn),
-        Err(PemError::NotBase64 { number: 1 })
-    );
+        Err(PemError::Character { character: '-', .. })
+    ));
     let many = first.to_pem().repeat(65);
     assert_eq!(
         Certificate::list_from_pem(&many),

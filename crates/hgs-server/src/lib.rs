@@ -44,10 +44,11 @@ pub use clock::{Clock, SystemClock};
 pub use config::Config;
 pub use guardian::{
     CertificateSource, CertifyError, GivenCertificate, GivenError, Guardian, GuardianError,
-    HoldingsError, InitOptions, InitialiseError, Initialised, KeyProofError, KeySize, MAX_NAME,
-    RotationError, examine_stopped,
+    HoldingsError, InitOptions, InitialiseError, Initialised, KeyOrigin, KeyProofError, KeySize,
+    MAX_NAME, PlacedKey, RotationError, examine_stopped, removal_of,
 };
 pub use health::Readiness;
+pub use hgs_custody_pkcs11::ReturnBlame;
 pub use http::{Bound, Peer, Request, Response, Server, Service, Services};
 pub use metrics::Metrics;
 pub use roles::{Roles, RolesError};

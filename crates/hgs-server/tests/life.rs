@@ -10,6 +10,7 @@ use guardian::{METADATA, SIGNING_CERTIFICATES, Site, options};
 use hgs_attest::signing_certificates;
 use hgs_crypto::SecretBytes;
 use hgs_crypto::random::System;
+use hgs_custody::{Bundle, BundleError};
 use hgs_custody::{SoftwareKey, pem, pfx};
 use hgs_server::{
     GivenCertificate, GivenError, Guardian, GuardianError, InitOptions, InitialiseError, KeySize,
@@ -201,13 +202,16 @@ fn certificates_are_given_in_pem_and_in_pfx() {
     let one_file = format!("{certificate}{}", *pem);
     for (certificate, key) in [(&certificate, &*pem), (&one_file, &one_file)] {
         let (certificate, key) = (certificate.as_bytes(), key.as_bytes());
-        assert!(GivenCertificate::from_pem(certificate, key, Some(&passphrase)).is_ok());
-        let refused = GivenCertificate::from_pem(certificate, key, None);
-        assert!(matches!(refused, Err(GivenError::Key(_))));
+        let mut bundle = Bundle::read(certificate, None).unwrap();
+        bundle.add(key, None).unwrap();
+        assert!(GivenCertificate::from_bundle(&bundle, Some(&passphrase)).is_ok());
+        let refused = GivenCertificate::from_bundle(&bundle, None);
+        assert!(matches!(refused, Err(GivenError::Files(error)) if error.needs_passphrase()));
     }
     let file = pfx::write(&fabric.signing, &key, &[], &passphrase).unwrap();
-    assert!(GivenCertificate::from_pfx(&file, &passphrase).is_ok());
+    let bundle = Bundle::read(&file, Some(&passphrase)).unwrap();
+    assert!(GivenCertificate::from_bundle(&bundle, None).is_ok());
     let wrong = SecretBytes::from(b"wrong".as_slice());
-    let refused = GivenCertificate::from_pfx(&file, &wrong);
-    assert!(matches!(refused, Err(GivenError::Pfx(_))));
+    let refused = Bundle::read(&file, Some(&wrong)).unwrap_err();
+    assert!(matches!(refused, BundleError::Pfx(_)));
 }

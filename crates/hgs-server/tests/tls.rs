@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use hgs_custody::BundleError;
 use hgs_custody::pem::PemError;
 use hgs_custody::pfx::PfxError;
 use hgs_server::Readiness;
@@ -277,12 +278,12 @@ async fn an_invalid_certificate_does_not_replace_a_valid_one() {
     fs::write(files.key(), "no key").unwrap();
     assert!(matches!(
         server.reloader.reload(),
-        Err(TlsError::Key { .. })
+        Err(TlsError::Content { .. })
     ));
     fs::write(files.certificate(), &certificate[..certificate.len() / 2]).unwrap();
     assert!(matches!(
         server.reloader.reload(),
-        Err(TlsError::NoCertificate { .. })
+        Err(TlsError::Content { .. })
     ));
     fs::remove_file(files.certificate()).unwrap();
     assert!(matches!(
@@ -302,7 +303,7 @@ async fn a_server_without_a_usable_certificate_does_not_start() {
     let refused = TestServer::bind(&files.configuration(), Readiness::always()).err();
     assert!(matches!(
         refused,
-        Some(BindError::Tls(TlsError::NoCertificate { .. }))
+        Some(BindError::Tls(TlsError::Content { .. }))
     ));
     let unnamed = TestServer::bind("listen.https.enabled = true", Readiness::always()).err();
     assert!(matches!(
@@ -357,8 +358,8 @@ async fn a_key_under_a_passphrase_is_opened_with_the_one_in_the_file() {
     let error = server.reloader.reload().unwrap_err();
     assert!(matches!(
         error,
-        TlsError::Key {
-            error: PemError::WrongPassphrase,
+        TlsError::Content {
+            error: BundleError::Key(PemError::WrongPassphrase),
             ..
         }
     ));
@@ -414,8 +415,8 @@ async fn a_pfx_file_holds_certificate_and_key() {
     fs::write(&passphrase, "").unwrap();
     assert!(matches!(
         server.reloader.reload(),
-        Err(TlsError::Pfx {
-            error: PfxError::WrongPassphrase,
+        Err(TlsError::Content {
+            error: BundleError::Pfx(PfxError::WrongPassphrase),
             ..
         })
     ));

@@ -35,6 +35,7 @@ async fn site_with(hsm: &SoftHsm, oaep: &str) -> Site {
         module.display()
     ));
     let options = InitOptions {
+        new_keys: true,
         signing: in_token(hsm, SIGNING, None),
         encryption: in_token(hsm, ENCRYPTION, None),
         ..options()

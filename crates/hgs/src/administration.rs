@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use hgs_admin::{AdminError, Client, ErrorCode};
 use hgs_crypto::base64;
+use hgs_custody::Bundle;
 use hgs_server::Config;
 use hgs_server::config::parse_period;
 use hgs_terminal::{AtFault, Exit, Failure, read_given};
@@ -79,13 +80,10 @@ const LONGEST_FILE: usize = 64 * 1024;
 /// The contents of a file of public things as the API takes them: text as it stands, DER in Base64.
 fn given_text(path: &Path, what: &str) -> Result<String, Failure> {
     let octets = read_given(path, LONGEST_FILE)?.whole(path, what)?;
-    match octets.first() {
-        Some(0x30) => Ok(base64::encode(&octets)),
-        _ => String::from_utf8(octets).map_err(|_| {
-            let path = path.display();
-            Failure::refused(format!("{path}: neither PEM nor DER")).at_fault(AtFault::Operator)
-        }),
-    }
+    // What is wrong with the file is said here, where its name is known.
+    let read = Bundle::read(&octets, None).or_fail();
+    read.map_err(|failure| failure.while_doing(path.display()))?;
+    Ok(String::from_utf8(octets).unwrap_or_else(|binary| base64::encode(binary.as_bytes())))
 }
 
 /// A thumbprint, or the name of something, as it was given.

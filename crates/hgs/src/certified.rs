@@ -3,14 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use hgs_custody::pem::{self, PemError};
-use hgs_custody::pkcs11_uri::Pkcs11UriError;
-use hgs_custody::{Pkcs11Uris, PrivateKey as _, SoftwareKey, pfx};
+use hgs_crypto::SecretBytes;
+use hgs_custody::bundle::{self, Bundle, BundleError};
+use hgs_custody::pkcs11_uri::{self, Pkcs11UriError};
+use hgs_custody::{Pkcs11Uris, SoftwareKey};
 use hgs_pki::Certificate;
 use hgs_terminal::{AtFault, Failure, PassphraseSource, passphrase, read_given};
 
 use crate::clock::now;
-use crate::failures::OrFail as _;
+use crate::failures::{IntoFailure, OrFail as _};
 
 /// A private key and the certificate over it.
 #[derive(Debug)]
@@ -49,7 +50,7 @@ impl FromStr for KeyPlace {
     type Err = Pkcs11UriError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.starts_with("pkcs11:") {
+        match pkcs11_uri::is_uri(text) {
             true => Ok(Self::Token(Box::new(text.parse()?))),
             false => Ok(Self::File(text.into())),
         }
@@ -60,19 +61,19 @@ impl FromStr for KeyPlace {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Instead of new keys")]
 pub(crate) struct GivenPair {
-    /// PFX or PEM file with the signing certificate and its private key
+    /// File with the signing certificate and its private key: PEM, PFX, DER or PKCS#7
     #[arg(long, value_name = "FILE")]
     signing_certificate: Option<PathBuf>,
-    /// PEM file with the signing key, if it stands alone, or its `pkcs11:` URI
+    /// File with the signing key, if it stands alone, or its `pkcs11:` URI
     #[arg(long, value_name = "FILE|URI")]
     signing_key: Option<KeyPlace>,
     /// Where the passphrase of the signing key comes from: file:PATH, credential:NAME or env:NAME
     #[arg(long, value_name = "SOURCE")]
     signing_passphrase_from: Option<PassphraseSource>,
-    /// PFX or PEM file with the encryption certificate and its private key
+    /// File with the encryption certificate and its private key: PEM, PFX, DER or PKCS#7
     #[arg(long, value_name = "FILE")]
     encryption_certificate: Option<PathBuf>,
-    /// PEM file with the encryption key, if it stands alone, or its `pkcs11:` URI
+    /// File with the encryption key, if it stands alone, or its `pkcs11:` URI
     #[arg(long, value_name = "FILE|URI")]
     encryption_key: Option<KeyPlace>,
     /// Where the passphrase of the encryption key comes from
@@ -83,21 +84,65 @@ pub(crate) struct GivenPair {
     allow_expired: bool,
 }
 
-impl GivenPair {
-    /// Reads both, if files were named; keys in tokens are none of an owner's.
+/// Options that name the files of an owner's certificates and keys.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Instead of new keys")]
+pub(crate) struct GivenFiles {
+    /// File with the signing certificate and its private key: PEM, PFX, DER or PKCS#7
+    #[arg(long, value_name = "FILE")]
+    signing_certificate: Option<PathBuf>,
+    /// File with the signing key, if it stands alone
+    #[arg(long, value_name = "FILE")]
+    signing_key: Option<PathBuf>,
+    /// Where the passphrase of the signing key comes from: file:PATH, credential:NAME or env:NAME
+    #[arg(long, value_name = "SOURCE")]
+    signing_passphrase_from: Option<PassphraseSource>,
+    /// File with the encryption certificate and its private key: PEM, PFX, DER or PKCS#7
+    #[arg(long, value_name = "FILE")]
+    encryption_certificate: Option<PathBuf>,
+    /// File with the encryption key, if it stands alone
+    #[arg(long, value_name = "FILE")]
+    encryption_key: Option<PathBuf>,
+    /// Where the passphrase of the encryption key comes from
+    #[arg(long, value_name = "SOURCE")]
+    encryption_passphrase_from: Option<PassphraseSource>,
+    /// Take certificates that have expired
+    #[arg(long)]
+    allow_expired: bool,
+}
+
+impl GivenFiles {
+    /// Reads both, if files were named.
     pub(crate) fn read(self) -> Result<Option<Pair>, Failure> {
-        match self.read_any()? {
-            None => Ok(None),
-            Some((Given::Files(signing), Given::Files(encryption))) => Ok(Some(Pair {
+        let in_token = [&self.signing_key, &self.encryption_key]
+            .into_iter()
+            .flatten()
+            .any(|key| key.to_str().is_some_and(pkcs11_uri::is_uri));
+        if in_token {
+            return Err(Failure::usage(
+                "an owner's keys are files; keys in tokens are for `hgs init` and `hgs certificate`",
+            ));
+        }
+        let pair = GivenPair {
+            signing_certificate: self.signing_certificate,
+            signing_key: self.signing_key.map(KeyPlace::File),
+            signing_passphrase_from: self.signing_passphrase_from,
+            encryption_certificate: self.encryption_certificate,
+            encryption_key: self.encryption_key.map(KeyPlace::File),
+            encryption_passphrase_from: self.encryption_passphrase_from,
+            allow_expired: self.allow_expired,
+        };
+        Ok(match pair.read_any()? {
+            Some((Given::Files(signing), Given::Files(encryption))) => Some(Pair {
                 signing,
                 encryption,
-            })),
-            Some(_) => Err(Failure::usage(
-                "an owner's keys are files; keys in tokens are for `hgs init` and `hgs certificate`",
-            )),
-        }
+            }),
+            _ => None,
+        })
     }
+}
 
+impl GivenPair {
     /// Reads both, signing and encryption, from files and tokens, if any were named.
     pub(crate) fn read_any(self) -> Result<Option<(Given, Given)>, Failure> {
         let names_signing = self.signing_certificate.is_some() || self.signing_key.is_some();
@@ -163,10 +208,10 @@ fn one(
     Ok(Some(given))
 }
 
-/// The first certificate of a PEM file.
-fn certificate_file(path: &Path) -> Result<Certificate, Failure> {
-    let file = read_given(path, pem::MAX_FILE_LENGTH)?.whole(path, "a file of certificates")?;
-    let certificate = Certificate::from_pem(&String::from_utf8_lossy(&file)).or_fail();
+/// The one certificate of a file; what else is in it must leave no doubt which is meant.
+pub(crate) fn certificate_file(path: &Path) -> Result<Certificate, Failure> {
+    let (bundle, _) = read_bundle(&[path], None)?;
+    let certificate = bundle.certificate().or_fail();
     certificate.map_err(|failure| failure.while_doing(path.display()))
 }
 
@@ -186,9 +231,9 @@ fn refuse_expired(certificate: &Certificate) -> Result<(), Failure> {
 /// Where one certificate and its key are.
 #[derive(Debug)]
 pub(crate) struct CertifiedFile {
-    /// A PFX file, or a PEM file with the certificate and, unless `key` has it, the private key.
+    /// The file with the certificate and, unless `key` has it, the private key.
     pub(crate) certificate: PathBuf,
-    /// A PEM file with the private key.
+    /// The file with the private key.
     pub(crate) key: Option<PathBuf>,
     /// The passphrase of the private key.
     pub(crate) passphrase: Option<PassphraseSource>,
@@ -197,64 +242,60 @@ pub(crate) struct CertifiedFile {
 impl CertifiedFile {
     /// Reads both. A passphrase that is needed is asked for.
     pub(crate) fn read(&self) -> Result<CertifiedKey, Failure> {
-        let path = &self.certificate;
-        let file = read_given(path, pfx::MAX_FILE_LENGTH)?.whole(path, "a file of certificates")?;
-        // PEM is text; DER, which PFX is, begins with the tag of a SEQUENCE.
-        let certified = match file.first() {
-            Some(0x30) => self.read_pfx(&file),
-            _ => self.read_pem(&file),
-        };
-        certified.map_err(|failure| failure.while_doing(path.display()))
-    }
-
-    fn read_pfx(&self, file: &[u8]) -> Result<CertifiedKey, Failure> {
-        if self.key.is_some() {
-            return Err(Failure::usage("a PFX file holds its private key itself"));
-        }
-        let passphrase = passphrase(self.passphrase.as_ref(), &self.shown())?;
-        let read = pfx::read(file, &passphrase).or_fail()?;
-        Ok(CertifiedKey {
-            certificate: read.certificate,
-            key: read.key,
-        })
-    }
-
-    fn read_pem(&self, file: &[u8]) -> Result<CertifiedKey, Failure> {
-        let text = String::from_utf8_lossy(file);
-        let certificates = Certificate::list_from_pem(&text).or_fail()?;
-        let key = match &self.key {
-            Some(path) => self.private_key(path, &key_file(path)?)?,
-            None => self.private_key(&self.certificate, file)?,
-        };
-        // Whatever order the chain stands in, one certificate is over the key.
-        let certificate = certificates
+        let files: Vec<&Path> = [Some(&self.certificate), self.key.as_ref()]
             .into_iter()
-            .find(|certificate| certificate.public_key() == key.public())
-            .ok_or_else(|| {
-                Failure::refused("no certificate is over the private key")
-                    .at_fault(AtFault::Operator)
-            })?;
-        Ok(CertifiedKey { certificate, key })
-    }
-
-    fn private_key(&self, path: &Path, text: &[u8]) -> Result<SoftwareKey, Failure> {
-        let read = match pem::read_private_key(text, None) {
-            Err(PemError::PassphraseNeeded) => {
-                let passphrase = passphrase(self.passphrase.as_ref(), &self.shown())?;
-                pem::read_private_key(text, Some(&passphrase))
-            }
-            read => read,
-        };
-        read.or_fail()
-            .map_err(|failure| failure.while_doing(path.display()))
-    }
-
-    fn shown(&self) -> String {
-        let path = self.key.as_ref().unwrap_or(&self.certificate);
-        path.display().to_string()
+            .flatten()
+            .map(PathBuf::as_path)
+            .collect();
+        let key_file = self.key.as_ref().unwrap_or(&self.certificate);
+        let (bundle, mut given) = read_bundle(&files, self.passphrase.as_ref())?;
+        let mut certified = bundle.certified(given.as_ref());
+        if given.is_none() && certified.as_ref().is_err_and(BundleError::needs_passphrase) {
+            given = Some(passphrase(
+                self.passphrase.as_ref(),
+                &key_file.display().to_string(),
+            )?);
+            certified = bundle.certified(given.as_ref());
+        }
+        let certified = certified.or_fail();
+        let certified = certified.map_err(|failure| failure.while_doing(key_file.display()))?;
+        Ok(CertifiedKey {
+            certificate: certified.certificate,
+            key: certified.key,
+        })
     }
 }
 
-fn key_file(path: &Path) -> Result<Vec<u8>, Failure> {
-    read_given(path, pem::MAX_FILE_LENGTH)?.whole(path, "a private key file")
+/// All that files hold, and the passphrase if a PFX file among them needed one.
+pub(crate) fn read_bundle(
+    files: &[&Path],
+    source: Option<&PassphraseSource>,
+) -> Result<(Bundle, Option<SecretBytes>), Failure> {
+    let (mut bundle, mut given) = (Bundle::default(), None);
+    for path in files {
+        let octets = read_given(path, bundle::MAX_FILE_LENGTH)?;
+        let octets = SecretBytes::new(octets.whole(path, "a file of certificates and keys")?);
+        let mut added = bundle.add(octets.expose(), given.as_ref());
+        if given.is_none() && added.as_ref().is_err_and(BundleError::needs_passphrase) {
+            given = Some(passphrase(source, &path.display().to_string())?);
+            added = bundle.add(octets.expose(), given.as_ref());
+        }
+        added
+            .or_fail()
+            .map_err(|failure| failure.while_doing(path.display()))?;
+    }
+    Ok((bundle, given))
+}
+
+impl IntoFailure for BundleError {
+    fn into_failure(self) -> Failure {
+        let failure = Failure::refused(&self).at_fault(AtFault::Operator);
+        match self {
+            Self::NoPrivateKey(_) => failure.remedy("name the file that holds the private key too"),
+            Self::OtherKey(_) => {
+                failure.remedy("name the key and the certificate that belong together")
+            }
+            _ => failure,
+        }
+    }
 }

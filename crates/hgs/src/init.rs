@@ -6,7 +6,7 @@ use std::fmt;
 
 use hgs_server::{
     CertificateSource, GivenCertificate, GivenError, Guardian, InitOptions, InitialiseError,
-    Initialised, KeySize,
+    Initialised, KeySize, PlacedKey, ReturnBlame, removal_of,
 };
 use hgs_terminal::{AtFault, Exit, Failure, Terminal};
 use serde::Serialize;
@@ -27,7 +27,7 @@ use tls::TrialCertificate;
   hgs init --name guardian.example --signing-certificate s.pfx --encryption-certificate e.pfx
   hgs init --signing-key 'pkcs11:token=hgs;object=signing' --encryption-key 'pkcs11:token=hgs;object=encryption'
 
-A key in a token is generated there when there is none of that name; without a certificate, it signs its own. The
+A key in a token has to be there; with --new-keys it is made if it is not. Without a certificate, it signs its own. The
 configuration names the modules that may be loaded: [[pkcs11.module]].")]
 pub(crate) struct Arguments {
     /// What the guardian is called [default: server.name of the configuration]
@@ -36,6 +36,9 @@ pub(crate) struct Arguments {
     /// Bits of the keys that are generated
     #[arg(long, value_enum, default_value_t)]
     bits: Bits,
+    /// Make the keys that are named in a token and are not there
+    #[arg(long, requires = "signing_key")]
+    new_keys: bool,
     #[command(flatten)]
     given: GivenPair,
     /// Make a self-signed certificate for HTTPS too, for a first trial: `tls.pem` in the state folder, which is used
@@ -73,6 +76,7 @@ impl Arguments {
             name: self.name,
             signing,
             encryption,
+            new_keys: self.new_keys,
             key_size: KeySize::of_bits(self.bits.number()).unwrap_or_default(),
             ..InitOptions::default()
         };
@@ -115,12 +119,51 @@ impl IntoFailure for InitialiseError {
             }
             Self::MasterKey(error) => error.into_failure(),
             Self::Store(error) => error.into_failure(),
-            Self::Token { error, .. } => match error.remedy() {
-                Some(remedy) => failure.remedy(remedy),
-                None => failure,
-            },
+            Self::Token { error, .. } => {
+                let failure = failure.at_fault(at_fault(error.blame()));
+                match error.remedy() {
+                    Some(remedy) => failure.remedy(remedy),
+                    None => failure,
+                }
+            }
+            Self::NotThere { .. } => failure.with_exit(Exit::Refused).remedy(
+                "name a key that is there, or add `--new-keys` to have one made under that name",
+            ),
+            Self::SameKey(_) => failure.with_exit(Exit::Refused),
+            Self::AfterMaking { made, .. } => {
+                let removals: Vec<String> = made.iter().map(removal_of).collect();
+                failure.remedy(format!(
+                    "mend it and try again with the same names, which are found then; or remove what was made with {}",
+                    removals.join(" and ")
+                ))
+            }
             Self::Key(_) => failure.with_exit(Exit::Refused),
             _ => failure,
+        }
+    }
+}
+
+fn at_fault(blame: ReturnBlame) -> AtFault {
+    match blame {
+        ReturnBlame::Operator => AtFault::Operator,
+        ReturnBlame::Token | ReturnBlame::Module => AtFault::KeyStore,
+        ReturnBlame::Request => AtFault::Peer,
+        ReturnBlame::Ourselves => AtFault::Ourselves,
+    }
+}
+
+/// A private key, where it comes from, and where it is.
+#[derive(Serialize)]
+struct KeyView {
+    origin: &'static str,
+    place: String,
+}
+
+impl KeyView {
+    fn new(key: &PlacedKey) -> Self {
+        Self {
+            origin: key.origin.name(),
+            place: key.place.to_string(),
         }
     }
 }
@@ -132,7 +175,9 @@ struct Made {
     state_folder: String,
     master_key_file: String,
     signing: CertificateView,
+    signing_key: KeyView,
     encryption: CertificateView,
+    encryption_key: KeyView,
     communications: CertificateView,
     #[serde(skip_serializing_if = "Option::is_none")]
     tls_certificate: Option<String>,
@@ -145,7 +190,9 @@ impl Made {
             state_folder: made.state_folder.display().to_string(),
             master_key_file: made.master_key_file.display().to_string(),
             signing: CertificateView::new(&made.signing),
+            signing_key: KeyView::new(&made.signing_key),
             encryption: CertificateView::new(&made.encryption),
+            encryption_key: KeyView::new(&made.encryption_key),
             communications: CertificateView::new(&made.communications),
             tls_certificate: None,
         }
@@ -159,12 +206,23 @@ impl fmt::Display for Made {
             state_folder,
             master_key_file,
             signing,
+            signing_key,
+            encryption_key,
             ..
         } = self;
         writeln!(
             formatter,
             "Guardian `{name}` is made, with its state in {state_folder}."
         )?;
+        for (what, key) in [("signing", signing_key), ("encryption", encryption_key)] {
+            if key.place != "sealed" {
+                writeln!(
+                    formatter,
+                    "The {what} key was {}: {}",
+                    key.origin, key.place
+                )?;
+            }
+        }
         writeln!(
             formatter,
             "Keep a copy of {master_key_file} apart from backups of the state: without it the state is lost, and with \

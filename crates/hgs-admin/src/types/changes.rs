@@ -40,9 +40,13 @@ pub struct NewCertificate {
     /// Bits of a new key: 2048, 3072 or 4096.
     #[serde(default)]
     pub bits: Option<usize>,
-    /// The `pkcs11:` URI of its key, which is made there unless it is there; absent for a software key.
+    /// The `pkcs11:` URI of its key, or `sealed` for a software key. When absent, a software key is made, unless the head
+    /// of that lineage has its key in a token: then it is an error.
     #[serde(default)]
     pub key: Option<String>,
+    /// Whether a key that is not in the token is made there.
+    #[serde(default)]
+    pub new_key: bool,
     /// The tenant in whose lineage it is; absent for the fabric's lineage.
     #[serde(default)]
     pub tenant: Option<String>,

@@ -274,7 +274,7 @@ fn a_file_without_authorities_is_refused_by_name() {
     let path = folder.path().join("empty.pem");
     std::fs::write(&path, "nothing").unwrap();
     let error = tls::settings(Some(&path)).unwrap_err();
-    assert!(matches!(error, TlsSettingsError::Empty(found) if found == path));
+    assert!(matches!(error, TlsSettingsError::Content { path: found, .. } if found == path));
 }
 
 fn openssl(arguments: &[&str], folder: &Path) {

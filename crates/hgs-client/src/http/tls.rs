@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use hgs_custody::{Bundle, BundleError};
 use hgs_files::FileError;
-use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
@@ -29,9 +29,24 @@ pub enum TlsSettingsError {
     /// The file can't be read.
     #[error("certification authorities: {0}")]
     File(Arc<FileError>),
-    /// The file holds no certificate that can be an authority.
-    #[error("{}: no certificate of a certification authority in PEM", .0.display())]
-    Empty(PathBuf),
+    /// The file holds no certificates.
+    #[error("{}: {error}", path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: Arc<BundleError>,
+    },
+    /// A certificate in the file can't be an authority.
+    #[error("{}: certificate {number} can't be a certification authority: {reason}", path.display())]
+    NoAuthority {
+        /// The file.
+        path: PathBuf,
+        /// Which certificate, counted from 1.
+        number: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The cryptographic library does not offer TLS 1.2 and 1.3.
     #[error("TLS can't be set up: {0}")]
     Unsupported(String),
@@ -40,6 +55,7 @@ pub enum TlsSettingsError {
 /// TLS settings that accept certificates from the authorities in `file` and no others, or else from
 /// those that the system trusts. TLS 1.2 or 1.3, HTTP/1.1 only.
 pub(crate) fn settings(file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsSettingsError> {
+    let is_system = file.is_none();
     let file = file.unwrap_or_else(|| Path::new(SYSTEM_AUTHORITIES));
     let octets = match file.canonicalize() {
         // Debian links single certificates in that folder; what counts is whose the path is.
@@ -50,11 +66,25 @@ pub(crate) fn settings(file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsSett
         }),
     };
     let octets = octets.map_err(|error| TlsSettingsError::File(Arc::new(error)))?;
+    let refused = |error| TlsSettingsError::Content {
+        path: file.to_owned(),
+        error: Arc::new(error),
+    };
+    let authorities = Bundle::read(&octets, None).and_then(Bundle::certificates_der);
+    let authorities = authorities.map_err(refused)?;
     let mut roots = RootCertStore::empty();
-    let certificates = CertificateDer::pem_slice_iter(&octets).filter_map(Result::ok);
-    let (added, _) = roots.add_parsable_certificates(certificates);
-    if added == 0 {
-        return Err(TlsSettingsError::Empty(file.to_owned()));
+    for (number, authority) in (1..).zip(authorities) {
+        match roots.add(CertificateDer::from(authority)) {
+            // Of a distribution's many, one that can't be an authority here is no reason to trust none.
+            Err(error) if !is_system => {
+                return Err(TlsSettingsError::NoAuthority {
+                    path: file.to_owned(),
+                    number,
+                    reason: error.to_string(),
+                });
+            }
+            _ => {}
+        }
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut settings = ClientConfig::builder_with_provider(provider)

@@ -73,6 +73,31 @@ impl Token {
         })
     }
 
+    /// Has the keeper look anew for a token that was not there, and waits for it: a person who asks may have plugged it
+    /// in since. (Requests of hosts do not wait: they hear at once what is known.)
+    pub(crate) fn look_again(&self) {
+        let mut inner = self.lock();
+        let away = match &inner.breaker {
+            Breaker::Open { reason, .. } => matches!(
+                reason,
+                TokenError::TokenAbsent { .. }
+                    | TokenError::ModuleNotLoadable { .. }
+                    | TokenError::ModuleFailed { .. }
+            ),
+            Breaker::Closed => false,
+        };
+        if !away {
+            return;
+        }
+        (inner.wanted, inner.asked) = (true, true);
+        self.bell.ring_at_once();
+        let looks = inner.looks;
+        // Whatever comes of it is said by the job that follows.
+        let _ = self
+            .looked
+            .wait_timeout_while(inner, self.wait, |inner| inner.looks == looks);
+    }
+
     fn submit(&self, job: Job) -> Result<(), TokenError> {
         let mut inner = self.lock();
         let ring = !std::mem::replace(&mut inner.asked, true);

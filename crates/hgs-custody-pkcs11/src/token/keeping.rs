@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 
 use tracing::info;
 
-use super::{Report, Token};
-use crate::key::Place;
+use super::{Probe, Report, Token};
 use crate::pin::Pin;
 use crate::session::Seat;
 use crate::worker::Worker;
@@ -89,12 +88,15 @@ impl Token {
         self.lock().refused = None;
     }
 
-    pub(crate) fn probe(&self) -> Option<Arc<Place>> {
-        self.lock().probe.upgrade()
+    pub(crate) fn probe(&self) -> Option<Arc<dyn Probe>> {
+        self.lock().probe.as_ref()?.upgrade()
     }
 
     pub(crate) fn fail(&self, error: &TokenError) {
-        self.open(self.lock(), error);
+        let mut inner = self.lock();
+        inner.looks += 1;
+        self.open(inner, error);
+        self.looked.notify_all();
     }
 
     /// Closes the breaker and sets a worker to each seat.
@@ -103,12 +105,14 @@ impl Token {
         let mut inner = self.lock();
         inner.life = life;
         inner.worked = true;
+        inner.looks += 1;
         inner.refused = None;
         if let Breaker::Open { since, .. } = std::mem::replace(&mut inner.breaker, Breaker::Closed)
         {
             info!(token = %self.selector, away = ?since.elapsed(), "token available again");
         }
         drop(inner);
+        self.looked.notify_all();
         for seat in seats {
             Worker::start(self, seat)?;
         }

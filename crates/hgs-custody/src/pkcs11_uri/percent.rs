@@ -6,22 +6,22 @@ use std::fmt::Write as _;
 /// `;` and `&` separate and never come here.
 const PLAIN: &[u8] = b"-._~:[]@!$'()*+,=&/?|";
 
-/// The octets of an encoded value, or `None` if a character in it must be encoded.
-pub(super) fn decode(value: &str) -> Option<Vec<u8>> {
+/// The octets of an encoded value, or where the first is that must be encoded, or is encoded badly.
+pub(super) fn decode(value: &str) -> Result<Vec<u8>, usize> {
     let mut octets = Vec::with_capacity(value.len());
-    let mut rest = value.bytes();
-    while let Some(octet) = rest.next() {
+    let mut rest = value.bytes().enumerate();
+    while let Some((place, octet)) = rest.next() {
         match octet {
             b'%' => {
-                let high = digit(rest.next()?)?;
-                let low = digit(rest.next()?)?;
-                octets.push(high << 4 | low);
+                let mut next = || rest.next().and_then(|(_, octet)| digit(octet)).ok_or(place);
+                let high = next()?;
+                octets.push(high << 4 | next()?);
             }
             _ if octet.is_ascii_alphanumeric() || PLAIN.contains(&octet) => octets.push(octet),
-            _ => return None,
+            _ => return Err(place),
         }
     }
-    Some(octets)
+    Ok(octets)
 }
 
 /// Encodes all but what is unreserved everywhere and what is in `plain`.

@@ -82,33 +82,60 @@ fn sources_of_pins_name_what_they_may() {
 #[test]
 fn each_defect_has_its_name() {
     use Pkcs11UriError::*;
+    let encoding = |attribute, place, character| Encoding {
+        attribute,
+        place,
+        character,
+    };
+    let percent = |attribute, place| PercentEncoding { attribute, place };
+    let unknown = |name: &str, place| Unknown {
+        name: name.to_owned(),
+        place,
+    };
     for (text, error) in [
-        ("PKCS11:token=x", Scheme),
-        ("pkcs11:token", NotNameAndValue),
-        ("pkcs11:token=x;", NotNameAndValue),
-        ("pkcs11:token=x?", NotNameAndValue),
+        ("pkcs12:token=x", Scheme),
+        ("pkcs11", Scheme),
+        ("pkcs11:token", NotNameAndValue { place: 8 }),
+        ("pkcs11:token=x;", NotNameAndValue { place: 16 }),
+        ("pkcs11:token=x?", NotNameAndValue { place: 16 }),
         ("pkcs11:token=", Empty("token")),
-        ("pkcs11:token=a b", Encoding("token")),
-        ("pkcs11:token=%2", Encoding("token")),
-        ("pkcs11:token=%zz", Encoding("token")),
-        ("pkcs11:token=é", Encoding("token")),
-        ("pkcs11:token=%ff", Value("token")),
-        ("pkcs11:token=%00", Value("token")),
-        ("pkcs11:slot-id=+1", Value("slot-id")),
-        ("pkcs11:slot-id=99999999999999999999", Value("slot-id")),
+        ("pkcs11:token=a b", encoding("token", 15, ' ')),
+        ("pkcs11:token=%2", percent("token", 14)),
+        ("pkcs11:serial=1;token=a%zz", percent("token", 24)),
+        ("pkcs11:token=é", encoding("token", 14, 'é')),
+        ("pkcs11:token=%ff", NotText("token")),
+        ("pkcs11:token=%00", NotText("token")),
+        ("pkcs11:slot-id=+1", NotNumber("slot-id")),
+        ("pkcs11:slot-id=0x1", NotNumber("slot-id")),
+        ("pkcs11:slot-id=99999999999999999999", NotNumber("slot-id")),
         ("pkcs11:token=x;token=y", Twice("token")),
         ("pkcs11:type=private;type=private", Twice("type")),
         ("pkcs11:object=x;type=public", NotPrivate),
-        ("pkcs11:x-vendor=1", Unknown("x-vendor".to_owned())),
-        (
-            "pkcs11:token=x?module-name=p11",
-            Unknown("module-name".to_owned()),
-        ),
+        ("pkcs11:x-vendor=1", unknown("x-vendor", 8)),
+        ("pkcs11:token=x?module-name=p11", unknown("module-name", 16)),
     ] {
         assert_eq!(refused(text), error, "{text}");
     }
     let long = format!("pkcs11:token={}", "x".repeat(MAX_URI_LENGTH));
     assert_eq!(refused(&long), TooLong);
+}
+
+#[test]
+fn the_message_says_what_to_write_instead() {
+    let space = refused("pkcs11:token=My HSM;object=s").to_string();
+    assert!(
+        space.contains("character 16") && space.contains("%20"),
+        "{space}"
+    );
+    let label = refused("pkcs11:token=x;label=s").to_string();
+    assert!(label.contains("`object`"), "{label}");
+}
+
+#[test]
+fn the_scheme_is_without_regard_to_case() {
+    let uri: Pkcs11Uri = "PKCS11:token=hgs".parse().unwrap();
+    assert_eq!(uri, "pkcs11:token=hgs".parse().unwrap());
+    assert!(is_uri("Pkcs11:") && !is_uri("pkcs11") && !is_uri("/pkcs11:"));
 }
 
 #[test]

@@ -207,7 +207,7 @@ impl Administration for AdminHandler {
         identities.sort_by_key(|identity| std::cmp::Reverse(identity.first_seen));
         Ok(HostDetail {
             host: views::host(host),
-            host_key: views::public_key_pem(host.host_key()),
+            host_key: hgs_pki::pem::encode("PUBLIC KEY", host.host_key()),
             policy_digest: host.credential.policy().to_string(),
             returns_nonces: host.returns_nonces,
             host_key_shared: state

@@ -8,7 +8,7 @@ use hgs_admin::types::{
     SignerStage, Standing,
 };
 use hgs_attest::signer::SignerStage as StageOfOwn;
-use hgs_crypto::{base64, hex};
+use hgs_crypto::hex;
 use hgs_store::{
     AttestationMode as StoredMode, AttestationSigner, AuditRecord as StoredAuditRecord,
     CertificateKind as StoredKind, CertificateRecord, DeniedHost as StoredDenied,
@@ -145,17 +145,6 @@ pub(super) fn identity_key(identity: &HostIdentity) -> IdentityKey {
         superseded: text(identity.superseded),
         returned: text(identity.returned),
     }
-}
-
-/// The PEM of a SubjectPublicKeyInfo: RFC 7468 section 13.
-pub(super) fn public_key_pem(spki: &[u8]) -> String {
-    let base64 = base64::encode(spki);
-    let mut pem = String::from("-----BEGIN PUBLIC KEY-----\n");
-    for line in base64.as_bytes().chunks(64) {
-        pem.extend(line.iter().copied().map(char::from));
-        pem.push('\n');
-    }
-    pem + "-----END PUBLIC KEY-----\n"
 }
 
 pub(super) fn audit_record(record: StoredAuditRecord) -> AuditRecord {

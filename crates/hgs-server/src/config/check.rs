@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
 use std::path::Path;
 
+use hgs_custody::BundleError;
 use hgs_pki::TlsCertificate;
 use rustix::fs::{Access, access};
 use rustix::process::{Resource, getrlimit};
@@ -131,16 +132,18 @@ impl Config {
                 TlsError::Unreadable { .. } => {
                     "correct the path, or let the server's user read the file"
                 }
-                TlsError::TooLarge { .. } | TlsError::NoCertificate { .. } => {
-                    "name a file with the server's certificate first and then its chain"
+                TlsError::TooLarge { .. } => {
+                    "name a file with the server's certificate and its chain"
                 }
-                TlsError::Pfx { .. } => {
-                    "name a PEM file or a PFX file, and set listen.https.passphrase_file when the \
-                     PFX file has a passphrase"
+                TlsError::Content { error, .. } if error.needs_passphrase() => {
+                    "set listen.https.passphrase_file to a file with the passphrase"
                 }
-                TlsError::Key { .. } => {
-                    "set listen.https.key to a PEM file with the private key, and \
-                     listen.https.passphrase_file when the key has a passphrase"
+                TlsError::Content {
+                    error: BundleError::NoPrivateKey(_),
+                    ..
+                } => "set listen.https.key to the file with the private key",
+                TlsError::Content { .. } => {
+                    "name files with the server's certificate, its chain and the one private key: PEM, DER, PKCS#7 or PFX"
                 }
                 TlsError::Refused { .. } => {
                     "name the key that belongs to the certificate, RSA or ECDSA"

@@ -1,6 +1,8 @@
 //! What administrators ask of keys and certificates beside their records: certificates over keys in tokens, and
 //! signatures outside of hosts' requests.
 
+use std::sync::{Mutex, PoisonError};
+
 use hgs_crypto::rsa::OaepHash;
 use hgs_custody::KeyWork;
 use hgs_custody::key_reference::Pkcs11Uris;
@@ -10,23 +12,56 @@ use hgs_pki::issue::Template;
 use hgs_store::CertificateKind;
 
 use super::Guardian;
-use super::initialise::{InitialiseError, KeySize, found_or_generated, proved_in_tokens};
+use super::initialise::{
+    InitialiseError, KeyOrigin, KeySize, LocatedKey, Making, after_making, proved_in_tokens,
+};
 use super::key_work::SnapshotKeys;
 use super::keys::KeyTable;
 use super::rotation::signed_by;
 
+/// A certificate over a key in a token.
+pub(crate) struct CertifiedInToken {
+    pub(crate) certificate: Certificate,
+    /// Where the key is: with its identifier, if it was made.
+    pub(crate) uris: Pkcs11Uris,
+    pub(crate) origin: KeyOrigin,
+    /// The hash that the key does OAEP with.
+    pub(crate) hash: OaepHash,
+}
+
 impl Guardian {
-    /// A certificate that signs itself, over the key at the first of `uris`, which is made there unless it is there. It
-    /// blocks.
+    /// A certificate that signs itself, over the key at the first of `uris`, which is made there if it is not there and
+    /// `new_key` says so. It blocks.
     pub(crate) fn certify_in_token(
         &self,
         template: Template,
         kind: CertificateKind,
         uris: &Pkcs11Uris,
         size: KeySize,
-    ) -> Result<Certificate, InitialiseError> {
-        let key = found_or_generated(&self.tokens, &uris.primary, usage(kind), size)?;
-        Ok(signed_by(template, &key)?)
+        new_key: bool,
+    ) -> Result<CertifiedInToken, InitialiseError> {
+        let located = LocatedKey::find(&self.tokens, uris.clone(), new_key)?;
+        let made = Mutex::new(Vec::new());
+        let making = Making {
+            size,
+            tokens: &self.tokens,
+            made: &made,
+        };
+        let outcome =
+            located
+                .found_or_made(usage(kind), &making)
+                .and_then(|(key, uris, origin)| {
+                    let certificate = signed_by(template, &key)?;
+                    let hash = proved_in_tokens(&self.tokens, &certificate, usage(kind), &uris)?;
+                    Ok(CertifiedInToken {
+                        certificate,
+                        uris,
+                        origin,
+                        hash,
+                    })
+                });
+        let made = made.into_inner().unwrap_or_else(PoisonError::into_inner);
+        outcome.map_err(|error| after_making(made, error))
     }
 
     /// Has the key of `certificate` do its work at each of `uris`, and tells which hash they all do OAEP with. It blocks.

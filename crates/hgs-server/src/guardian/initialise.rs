@@ -5,18 +5,18 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use hgs_crypto::SecretBytes;
-use hgs_crypto::random::System;
+use hgs_crypto::random::{self, System};
 use hgs_crypto::rsa::OaepHash;
 use hgs_custody::PrivateKey as _;
 use hgs_custody::seal::MasterKey;
-use hgs_custody::{KeyReference, Pkcs11Uri, Pkcs11Uris, SoftwareKey, pem, pfx};
+use hgs_custody::{Bundle, BundleError, KeyReference, Pkcs11Uri, Pkcs11Uris, SoftwareKey};
 use hgs_custody_pkcs11::{TokenError, TokenKey, Tokens, Usage};
 use hgs_pki::issue::{IssueError, Template};
-use hgs_pki::{Certificate, PemError as CertificatePemError, Time, Validity, profile};
+use hgs_pki::{Certificate, Time, Validity, profile};
 use hgs_store::{
     Act, CertificateKind, CertificateRecord, Lineage, MasterKeyError, NameError, OpenError,
     Opening, Store, Transaction, master_key_file,
@@ -39,6 +39,8 @@ pub struct InitOptions {
     pub encryption: CertificateSource,
     /// The size of the keys that are generated.
     pub key_size: KeySize,
+    /// Whether keys that are named in tokens and are not there are made there. Otherwise they are an error.
+    pub new_keys: bool,
     /// Who does this, for the audit log.
     pub actor: String,
 }
@@ -50,6 +52,7 @@ impl Default for InitOptions {
             signing: CertificateSource::Generate,
             encryption: CertificateSource::Generate,
             key_size: KeySize::default(),
+            new_keys: false,
             actor: format!("uid {}", rustix::process::geteuid().as_raw()),
         }
     }
@@ -62,8 +65,7 @@ pub enum CertificateSource {
     Generate,
     /// They were made elsewhere.
     Given(GivenCertificate),
-    /// The key is in a token, or is generated in it when there is none of that name. A certificate that is not given signs
-    /// itself.
+    /// The key is in a token. A certificate that is not given signs itself.
     InToken {
         /// Where the key is, and where the same key is once more.
         key: Box<Pkcs11Uris>,
@@ -82,18 +84,9 @@ pub struct GivenCertificate {
 /// Files don't give a certificate with its key. The fault is the operator's.
 #[derive(Debug, thiserror::Error)]
 pub enum GivenError {
-    /// No certificate in PEM.
+    /// They can't be read, or one of the two is not in them.
     #[error(transparent)]
-    Certificate(#[from] CertificatePemError),
-    /// No key in PEM.
-    #[error(transparent)]
-    Key(#[from] pem::PemError),
-    /// No PFX.
-    #[error(transparent)]
-    Pfx(#[from] pfx::PfxError),
-    /// The file of the certificate is not text.
-    #[error("the file of the certificate is neither PEM nor PFX")]
-    Form,
+    Files(#[from] BundleError),
     /// The key belongs to another certificate.
     #[error("the private key is not that of the certificate {0}")]
     Mismatch(String),
@@ -111,29 +104,16 @@ impl GivenCertificate {
         Ok(Self { certificate, key })
     }
 
-    /// From a PFX file.
+    /// The certificate and the key in a bundle of files.
     ///
     /// # Errors
-    /// See [`GivenError`].
-    pub fn from_pfx(file: &[u8], passphrase: &SecretBytes) -> Result<Self, GivenError> {
-        let read = pfx::read(file, passphrase)?;
-        Self::new(read.certificate, read.key)
-    }
-
-    /// From PEM files, which may be one: the first certificate in `certificate`, and the key in `key`.
-    ///
-    /// # Errors
-    /// See [`GivenError`].
-    pub fn from_pem(
-        certificate: &[u8],
-        key: &[u8],
+    /// [`GivenError::Files`].
+    pub fn from_bundle(
+        bundle: &Bundle,
         passphrase: Option<&SecretBytes>,
     ) -> Result<Self, GivenError> {
-        let text = std::str::from_utf8(certificate).map_err(|_| GivenError::Form)?;
-        let certificates = Certificate::list_from_pem(text)?;
-        let key = pem::read_private_key(key, passphrase)?;
-        let first = certificates.into_iter().next().ok_or(GivenError::Form)?;
-        Self::new(first, key)
+        let certified = bundle.certified(passphrase)?;
+        Self::new(certified.certificate, certified.key)
     }
 }
 
@@ -194,6 +174,42 @@ pub struct Initialised {
     pub encryption: Certificate,
     /// The communications certificate, which signs the metadata.
     pub communications: Certificate,
+    /// Where the signing key comes from and is.
+    pub signing_key: PlacedKey,
+    /// Where the encryption key comes from and is.
+    pub encryption_key: PlacedKey,
+}
+
+/// Where a private key comes from, and where it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlacedKey {
+    /// Where it comes from.
+    pub origin: KeyOrigin,
+    /// Where it is.
+    pub place: KeyReference,
+}
+
+/// Where a private key comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyOrigin {
+    /// It was made.
+    Made,
+    /// It was in the token.
+    Found,
+    /// It was in a file.
+    Given,
+}
+
+impl KeyOrigin {
+    /// In one word.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Made => "made",
+            Self::Found => "found",
+            Self::Given => "given",
+        }
+    }
 }
 
 /// No guardian was made. Nothing but the folder and the master key may have been left behind; it can be tried again.
@@ -232,6 +248,27 @@ pub enum InitialiseError {
         #[source]
         error: TokenError,
     },
+    /// A key in a token is not there, and none is to be made.
+    #[error("the key {uri} is not there, and is not made unasked")]
+    NotThere {
+        /// Which key.
+        uri: Box<Pkcs11Uri>,
+        /// What is there.
+        #[source]
+        error: TokenError,
+    },
+    /// One key is named for both uses.
+    #[error("the signing key and the encryption key are the same, {0}; name two")]
+    SameKey(Box<Pkcs11Uri>),
+    /// Keys were made in tokens before something failed; they are still there.
+    #[error("keys were made and are left in the token: {}", listed(made))]
+    AfterMaking {
+        /// Which.
+        made: Vec<Pkcs11Uri>,
+        /// What failed then.
+        #[source]
+        error: Box<Self>,
+    },
     /// A key does not do what its certificate is for.
     #[error(transparent)]
     Key(#[from] KeyProofError),
@@ -258,18 +295,21 @@ impl Guardian {
         let name = options.name.unwrap_or_else(|| config.server.name.clone());
         let settings = settings_of(config, checked_name(&name)?);
         let state_folder = config.state_folder();
-        let master_key = master_key(config)?;
+        if Store::is_in(&state_folder) {
+            return Err(InitialiseError::AlreadyInitialised { state_folder });
+        }
         let tokens = Tokens::new(config.pkcs11.settings());
-        let beginnings = Beginnings::make(
-            config,
-            &name,
-            options.signing,
-            options.encryption,
-            options.key_size,
-            &tokens,
-            now,
-        )?;
-        let initialised = beginnings.summary(config, name);
+        // All that is named is looked for before anything is made.
+        let signing = Source::located(options.signing, &tokens, options.new_keys)?;
+        let encryption = Source::located(options.encryption, &tokens, options.new_keys)?;
+        refuse_same_key(&signing, &encryption)?;
+        let master_key = master_key(config)?;
+        let made = Mutex::new(Vec::new());
+        let making = Making {
+            size: options.key_size,
+            tokens: &tokens,
+            made: &made,
+        };
         let opening = Opening {
             directory: &state_folder,
             master_key: &master_key,
@@ -281,15 +321,22 @@ impl Guardian {
             time: now,
             actor: options.actor,
         };
-        Store::create(opening, settings, beginnings.into_transactions(now), act).map_err(
-            |error| match error {
-                OpenError::AlreadyInitialised { .. } => {
-                    InitialiseError::AlreadyInitialised { state_folder }
-                }
-                other => InitialiseError::Store(other),
-            },
-        )?;
-        Ok(initialised)
+        let outcome =
+            Beginnings::make(config, &name, signing, encryption, &making, now).and_then(|beginnings| {
+                let initialised = beginnings.summary(config, name);
+                let created =
+                    Store::create(opening, settings, beginnings.into_transactions(now), act);
+                created.map_err(|error| match error {
+                    OpenError::AlreadyInitialised { .. } => {
+                        let state_folder = config.state_folder();
+                        InitialiseError::AlreadyInitialised { state_folder }
+                    }
+                    other => InitialiseError::Store(other),
+                })?;
+                Ok(initialised)
+            });
+        let made = made.into_inner().unwrap_or_else(PoisonError::into_inner);
+        outcome.map_err(|error| after_making(made, error))
     }
 }
 
@@ -334,10 +381,9 @@ impl Beginnings {
     fn make(
         config: &Config,
         name: &str,
-        signing: CertificateSource,
-        encryption: CertificateSource,
-        size: KeySize,
-        tokens: &Tokens,
+        signing: Source,
+        encryption: Source,
+        making: &Making<'_>,
         now: Time,
     ) -> Result<Self, InitialiseError> {
         let not_after = now.checked_add(profile::GUARDIAN_VALIDITY);
@@ -346,15 +392,16 @@ impl Beginnings {
             not_after: not_after.unwrap_or(Time::MAX),
         };
         let communications = communications(config, validity).map_err(CertifyError::from)?;
+        let size = making.size;
         // Most of the time goes into finding primes, for which nothing is shared.
         thread::scope(|scope| {
             let signing = scope.spawn(move || {
                 let template = profile::guardian_signing(name, validity);
-                signing.certified(template, Usage::Sign, size, tokens)
+                signing.certified(template, Usage::Sign, making)
             });
             let encryption = scope.spawn(move || {
                 let template = profile::guardian_encryption(name, validity);
-                encryption.certified(template, Usage::Decrypt, size, tokens)
+                encryption.certified(template, Usage::Decrypt, making)
             });
             let communications = scope.spawn(move || Certified::generated(communications, size));
             let attestation_signer = scope.spawn(move || new_signer(size, now));
@@ -375,6 +422,8 @@ impl Beginnings {
             signing: self.signing.certificate.clone(),
             encryption: self.encryption.certificate.clone(),
             communications: self.communications.certificate.clone(),
+            signing_key: self.signing.placed(),
+            encryption_key: self.encryption.placed(),
         }
     }
 
@@ -408,6 +457,7 @@ impl Beginnings {
 struct Certified {
     certificate: Certificate,
     place: KeyReference,
+    origin: KeyOrigin,
     sha1_only: bool,
     /// The key itself, where it is to be sealed here.
     key: Option<SoftwareKey>,
@@ -416,49 +466,208 @@ struct Certified {
 impl Certified {
     fn generated(template: Template, size: KeySize) -> Result<Self, InitialiseError> {
         let (certificate, key) = self_signed(template, size)?;
-        Ok(Self::sealed(certificate, key))
+        Ok(Self::sealed(certificate, key, KeyOrigin::Made))
     }
 
-    fn sealed(certificate: Certificate, key: SoftwareKey) -> Self {
+    fn sealed(certificate: Certificate, key: SoftwareKey, origin: KeyOrigin) -> Self {
         Self {
             certificate,
             place: KeyReference::Sealed,
+            origin,
             sha1_only: false,
             key: Some(key),
         }
     }
+
+    fn placed(&self) -> PlacedKey {
+        PlacedKey {
+            origin: self.origin,
+            place: self.place.clone(),
+        }
+    }
 }
 
-impl CertificateSource {
+/// What keys are made with.
+pub(super) struct Making<'m> {
+    pub(super) size: KeySize,
+    pub(super) tokens: &'m Tokens,
+    /// The keys that were made in tokens, which stay there whatever happens.
+    pub(super) made: &'m Mutex<Vec<Pkcs11Uri>>,
+}
+
+/// A source of a certificate whose key in a token was looked for.
+enum Source {
+    Generate,
+    Given(GivenCertificate),
+    InToken {
+        key: LocatedKey,
+        certificate: Option<Certificate>,
+    },
+}
+
+impl Source {
+    fn located(
+        source: CertificateSource,
+        tokens: &Tokens,
+        new_keys: bool,
+    ) -> Result<Self, InitialiseError> {
+        Ok(match source {
+            CertificateSource::Generate => Self::Generate,
+            CertificateSource::Given(given) => Self::Given(given),
+            CertificateSource::InToken { key, certificate } => Self::InToken {
+                // Over a key that is yet to be made there is no certificate.
+                key: LocatedKey::find(tokens, *key, new_keys && certificate.is_none())?,
+                certificate,
+            },
+        })
+    }
+
     fn certified(
         self,
         template: Template,
         usage: Usage,
-        size: KeySize,
-        tokens: &Tokens,
+        making: &Making<'_>,
     ) -> Result<Certified, InitialiseError> {
-        let (uris, certificate) = match self {
-            Self::Generate => return Certified::generated(template, size),
+        let (located, certificate) = match self {
+            Self::Generate => return Certified::generated(template, making.size),
             Self::Given(GivenCertificate { certificate, key }) => {
-                return Ok(Certified::sealed(certificate, key));
+                return Ok(Certified::sealed(certificate, key, KeyOrigin::Given));
             }
             Self::InToken { key, certificate } => (key, certificate),
         };
+        let (key, uris, origin) = located.found_or_made(usage, making)?;
         let certificate = match certificate {
             Some(certificate) => certificate,
-            None => {
-                let key = found_or_generated(tokens, &uris.primary, usage, size)?;
-                signed_by(template, &key)?
-            }
+            None => signed_by(template, &key)?,
         };
-        let hash = proved_in_tokens(tokens, &certificate, usage, &uris)?;
+        let hash = proved_in_tokens(making.tokens, &certificate, usage, &uris)?;
         Ok(Certified {
             certificate,
-            place: KeyReference::Pkcs11(uris),
+            place: uris.into(),
+            origin,
             sha1_only: hash == OaepHash::Sha1,
             key: None,
         })
     }
+}
+
+/// A key that was looked for in its token.
+pub(super) struct LocatedKey {
+    uris: Pkcs11Uris,
+    /// Absent if it is to be made.
+    key: Option<TokenKey>,
+}
+
+impl LocatedKey {
+    /// Looks for a key in its token, and for the same key in the second one. If it is not there, and only if it `may_be_made`,
+    /// that is no error.
+    pub(super) fn find(
+        tokens: &Tokens,
+        uris: Pkcs11Uris,
+        may_be_made: bool,
+    ) -> Result<Self, InitialiseError> {
+        let uri = &uris.primary;
+        let key = match tokens.open(uri) {
+            Ok(key) => Some(key),
+            Err(TokenError::KeyAbsent { .. }) if may_be_made => {
+                if uri.object.is_none() && uri.id.is_none() {
+                    return Err(in_token(uri)(TokenError::KeyNotNamed));
+                }
+                None
+            }
+            Err(error @ TokenError::KeyAbsent { .. }) => {
+                let uri = Box::new(uri.clone());
+                return Err(InitialiseError::NotThere { uri, error });
+            }
+            Err(error) => return Err(in_token(uri)(error)),
+        };
+        if let Some(spare) = &uris.spare {
+            tokens.open(spare).map_err(in_token(spare))?;
+        }
+        Ok(Self { uris, key })
+    }
+
+    /// The key, made if it was not there; and how it is named from then on: with an identifier of its own.
+    pub(super) fn found_or_made(
+        self,
+        usage: Usage,
+        making: &Making<'_>,
+    ) -> Result<(TokenKey, Pkcs11Uris, KeyOrigin), InitialiseError> {
+        let Self { mut uris, key } = self;
+        if let Some(key) = key {
+            return Ok((key, uris, KeyOrigin::Found));
+        }
+        if uris.primary.id.is_none() {
+            let id: [u8; 8] =
+                random::array(&mut System::new()).map_err(|_| CertifyError::Randomness)?;
+            uris.primary.id = Some(id.to_vec());
+        }
+        let uri = &uris.primary;
+        let key = making.tokens.generate(uri, making.size.bits(), usage);
+        let key = key.map_err(in_token(uri))?;
+        let mut made = making.made.lock().unwrap_or_else(PoisonError::into_inner);
+        made.push(uri.clone());
+        drop(made);
+        Ok((key, uris, KeyOrigin::Made))
+    }
+}
+
+/// One key for both uses would let a signature be had for a decryption, and the other way.
+fn refuse_same_key(signing: &Source, encryption: &Source) -> Result<(), InitialiseError> {
+    let (Source::InToken { key: one, .. }, Source::InToken { key: other, .. }) =
+        (signing, encryption)
+    else {
+        return Ok(());
+    };
+    let name = |located: &LocatedKey| Pkcs11Uri {
+        module_path: None,
+        pin_source: None,
+        ..located.uris.primary.clone()
+    };
+    let same = match (&one.key, &other.key) {
+        (Some(one), Some(other)) => one.public() == other.public(),
+        (None, None) => name(one) == name(other),
+        _ => false,
+    };
+    match same {
+        true => Err(InitialiseError::SameKey(Box::new(name(one)))),
+        false => Ok(()),
+    }
+}
+
+pub(super) fn after_making(made: Vec<Pkcs11Uri>, error: InitialiseError) -> InitialiseError {
+    match made.is_empty() {
+        true => error,
+        false => InitialiseError::AfterMaking {
+            made,
+            error: Box::new(error),
+        },
+    }
+}
+
+fn listed(uris: &[Pkcs11Uri]) -> String {
+    let uris: Vec<String> = uris.iter().map(Pkcs11Uri::to_string).collect();
+    uris.join(", ")
+}
+
+/// The commands that remove a key from its token.
+#[must_use]
+pub fn removal_of(uri: &Pkcs11Uri) -> String {
+    let token = uri.token.as_deref().unwrap_or("LABEL");
+    let id = uri
+        .id
+        .as_deref()
+        .map(hgs_crypto::hex::encode)
+        .unwrap_or_default();
+    let module = uri.module_path.as_deref().unwrap_or(Path::new("MODULE"));
+    ["privkey", "pubkey"]
+        .map(|kind| {
+            format!(
+                "`pkcs11-tool --module {} --token-label '{token}' --login --delete-object --type {kind} --id {id}`",
+                module.display()
+            )
+        })
+        .join(" and ")
 }
 
 /// Has the key of `certificate` do its work wherever it is. The hash is that which all of them can do OAEP with.
@@ -476,19 +685,6 @@ pub(super) fn proved_in_tokens(
         }
     }
     Ok(hash)
-}
-
-pub(super) fn found_or_generated(
-    tokens: &Tokens,
-    uri: &Pkcs11Uri,
-    usage: Usage,
-    size: KeySize,
-) -> Result<TokenKey, InitialiseError> {
-    match tokens.open(uri) {
-        Err(TokenError::KeyAbsent { .. }) => tokens.generate(uri, size.bits(), usage),
-        found => found,
-    }
-    .map_err(in_token(uri))
 }
 
 fn in_token(uri: &Pkcs11Uri) -> impl FnOnce(TokenError) -> InitialiseError {

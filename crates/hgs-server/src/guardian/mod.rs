@@ -51,7 +51,7 @@ use tracing::{error, warn};
 
 pub use initialise::{
     CertificateSource, GivenCertificate, GivenError, InitOptions, InitialiseError, Initialised,
-    KeySize, MAX_NAME,
+    KeyOrigin, KeySize, MAX_NAME, PlacedKey, removal_of,
 };
 pub use keys::HoldingsError;
 pub use proof::KeyProofError;

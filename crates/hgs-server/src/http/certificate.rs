@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use hgs_crypto::SecretBytes;
-use hgs_custody::SoftwareKey;
-use hgs_custody::pem::{PemError, read_private_key};
-use hgs_custody::pfx::{self, PfxError};
+use hgs_custody::bundle::{Bundle, BundleError, PlainKey};
+use hgs_pki::chain;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{
+    CertificateDer, PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer,
+};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tracing::{error, info};
@@ -44,29 +44,14 @@ pub enum TlsError {
         /// The file.
         file: PathBuf,
     },
-    /// The PEM file holds no certificate, or a broken one.
-    #[error("no certificate in {}", file.display())]
-    NoCertificate {
+    /// A file does not give the certificate or the key.
+    #[error("{}", file.display())]
+    Content {
         /// The file.
         file: PathBuf,
-    },
-    /// The file is not PEM, and not a PFX file that the passphrase opens either.
-    #[error("neither PEM nor a usable PFX file: {}", file.display())]
-    Pfx {
-        /// The file.
-        file: PathBuf,
-        /// Why it is no PFX file.
+        /// What is wrong with it.
         #[source]
-        error: PfxError,
-    },
-    /// The PEM file holds no private key, or one that the passphrase does not open.
-    #[error("no usable private key in {}", file.display())]
-    Key {
-        /// The file.
-        file: PathBuf,
-        /// Why.
-        #[source]
-        error: PemError,
+        error: BundleError,
     },
     /// The key is of a kind that TLS here does not use, or does not belong to the certificate.
     #[error("the certificate {} and its key can't be used", file.display())]
@@ -82,8 +67,10 @@ pub enum TlsError {
 /// Says whether the certificate that `settings` name can be used, and which it is.
 pub(crate) fn check(settings: &Https) -> Result<CertificateDer<'static>, TlsError> {
     let files = Files::of(settings)?;
-    let mut chain = files.read()?.cert.clone().into_iter();
-    chain.next().ok_or(TlsError::NoCertificate {
+    let chain = files.read()?.cert.clone();
+    let none = || BundleError::NoCertificate("nothing".to_owned());
+    chain.into_iter().next().ok_or_else(|| TlsError::Content {
+        error: none(),
         file: files.certificate,
     })
 }
@@ -188,78 +175,64 @@ impl Files {
         .collect()
     }
 
+    /// The certificate that is over the key, and then those above it, in whatever order the files have them.
     fn read(&self) -> Result<CertifiedKey, TlsError> {
-        let octets = read_file(&self.certificate)?;
-        let passphrase = self
-            .passphrase
-            .as_deref()
-            .map(read_passphrase)
-            .transpose()?;
-        let (chain, key) = if is_pem(octets.expose()) {
-            let chain = self.read_pem_chain(octets.expose())?;
-            (chain, self.read_pem_key(passphrase.as_ref())?)
-        } else {
-            self.read_pfx(octets.expose(), passphrase.as_ref())?
-        };
-        CertifiedKey::from_der(chain, key, &provider()).map_err(|error| TlsError::Refused {
+        let passphrase = self.passphrase.as_deref();
+        let passphrase = passphrase.map(read_passphrase).transpose()?;
+        let mut bundle = Bundle::default();
+        let mut files = vec![&self.certificate, &self.key];
+        files.dedup();
+        for file in &files {
+            let octets = read_file(file)?;
+            let added = bundle.add(octets.expose(), passphrase.as_ref());
+            added.map_err(|error| self.content(file, error))?;
+        }
+        let keyed = bundle.keyed_chain(passphrase.as_ref());
+        let keyed = keyed.map_err(|error| match error {
+            BundleError::NoCertificate(_) => self.content(&self.certificate, error),
+            _ => self.content(&self.key, error),
+        })?;
+        let refused = |error| TlsError::Refused {
             file: self.certificate.clone(),
             error,
-        })
+        };
+        let key = provider()
+            .key_provider
+            .load_private_key(for_tls(keyed.key))
+            .map_err(refused)?;
+        let is_over_key = |certificate: &Vec<u8>| {
+            let alone = vec![CertificateDer::from(certificate.clone())];
+            CertifiedKey::new(alone, Arc::clone(&key)).keys_match()
+        };
+        let mut mismatch = None;
+        let ours = keyed.certificates.iter().position(|certificate| {
+            let matched = is_over_key(certificate);
+            matched
+                .map_err(|error| mismatch.get_or_insert(error).clone())
+                .is_ok()
+        });
+        let Some(ours) = ours else {
+            let mismatch = mismatch.unwrap_or(rustls::Error::NoCertificatesPresented);
+            return Err(refused(mismatch));
+        };
+        let chain = chain::in_order(keyed.certificates, ours);
+        let chain = chain.into_iter().map(CertificateDer::from).collect();
+        Ok(CertifiedKey::new(chain, key))
     }
 
-    fn read_pem_chain(&self, text: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-        CertificateDer::pem_slice_iter(text)
-            .collect::<Result<Vec<_>, _>>()
-            .ok()
-            .filter(|chain| !chain.is_empty())
-            .ok_or_else(|| TlsError::NoCertificate {
-                file: self.certificate.clone(),
-            })
-    }
-
-    fn read_pem_key(
-        &self,
-        passphrase: Option<&SecretBytes>,
-    ) -> Result<PrivateKeyDer<'static>, TlsError> {
-        let text = read_file(&self.key)?;
-        // Keys in the clear may be of any kind that TLS knows; those under a passphrase are RSA.
-        if let Ok(key) = PrivateKeyDer::from_pem_slice(text.expose()) {
-            return Ok(key);
-        }
-        read_private_key(text.expose(), passphrase)
-            .map(|key| pkcs8(&key))
-            .map_err(|error| TlsError::Key {
-                file: self.key.clone(),
-                error,
-            })
-    }
-
-    fn read_pfx(
-        &self,
-        octets: &[u8],
-        passphrase: Option<&SecretBytes>,
-    ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
-        let none = SecretBytes::new(Vec::new());
-        let pfx =
-            pfx::read(octets, passphrase.unwrap_or(&none)).map_err(|error| TlsError::Pfx {
-                file: self.certificate.clone(),
-                error,
-            })?;
-        let chain = std::iter::once(&pfx.certificate)
-            .chain(&pfx.chain)
-            .map(|certificate| CertificateDer::from(certificate.der().to_vec()))
-            .collect();
-        Ok((chain, pkcs8(&pfx.key)))
+    fn content(&self, file: &Path, error: BundleError) -> TlsError {
+        let file = file.to_owned();
+        TlsError::Content { file, error }
     }
 }
 
-/// A PFX file is DER and begins with a SEQUENCE of more than 127 octets; PEM is text.
-fn is_pem(octets: &[u8]) -> bool {
-    !matches!(octets, [0x30, 0x80..=0xff, ..])
-}
-
-fn pkcs8(key: &SoftwareKey) -> PrivateKeyDer<'static> {
-    PrivatePkcs8KeyDer::from(key.pkcs8_der().expose().to_vec()).into()
+fn for_tls(key: PlainKey) -> PrivateKeyDer<'static> {
+    let octets = |octets: SecretBytes| octets.expose().to_vec();
+    match key {
+        PlainKey::Pkcs8(key) => PrivatePkcs8KeyDer::from(octets(key)).into(),
+        PlainKey::Pkcs1(key) => PrivatePkcs1KeyDer::from(octets(key)).into(),
+        PlainKey::Sec1(key) => PrivateSec1KeyDer::from(octets(key)).into(),
+    }
 }
 
 fn read_passphrase(file: &Path) -> Result<SecretBytes, TlsError> {

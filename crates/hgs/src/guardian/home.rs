@@ -5,7 +5,7 @@
 //!                     trust.json       on whose word it is here
 //!                     signing.pem      private halves, if this is one's own: PKCS#8 under a passphrase
 //!                     encryption.pem
-//! HOME/roots/*.pem                     roots to which guardians' certificates may lead
+//! HOME/roots/*                         roots (.pem, .crt, .cer, .der, .p7b, .p7c) to which guardians' certificates may lead
 //! ```
 //!
 //! Folders have mode 0700, files 0600. A guardian's folder appears whole or not at all.
@@ -19,7 +19,7 @@ use std::sync::Arc;
 use hgs_crypto::SecretBytes;
 use hgs_custody::{HeldKeys, pem};
 use hgs_files::{FileError, FileProblem, optional};
-use hgs_pki::{Certificate, CertificateCache, MAX_PEM_OCTETS, SignatureCache, Thumbprint, Time};
+use hgs_pki::{Certificate, CertificateCache, SignatureCache, Thumbprint, Time};
 use hgs_protector::GuardianCertificates;
 use hgs_protector::metadata::{Expired, Metadata, Trust};
 use hgs_terminal::{AtFault, Failure};
@@ -27,12 +27,16 @@ use hgs_xml::Limits;
 use serde::{Deserialize, Serialize};
 
 use super::name::GuardianName;
+use crate::certified::read_bundle;
 use crate::failures::OrFail as _;
 
 const DOCUMENT: &str = "guardian.xml";
 const TRUST: &str = "trust.json";
 const SIGNING_KEY: &str = "signing.pem";
 const ENCRYPTION_KEY: &str = "encryption.pem";
+
+/// How the names of files of roots end.
+const ROOT_EXTENSIONS: [&str; 6] = ["pem", "crt", "cer", "der", "p7b", "p7c"];
 
 /// Octets of the longest `trust.json`.
 const LONGEST_TRUST: usize = 4096;
@@ -176,7 +180,8 @@ impl Home {
     pub(crate) fn roots(&self) -> Result<Vec<Certificate>, Failure> {
         let mut roots = Vec::new();
         for path in entries(&self.0.join("roots"))? {
-            if path.extension() == Some(OsStr::new("pem")) {
+            let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default();
+            if ROOT_EXTENSIONS.contains(&extension) {
                 roots.extend(certificates_in(&path)?);
             }
         }
@@ -244,12 +249,11 @@ pub(crate) fn read_metadata(document: &[u8]) -> Result<Metadata, Failure> {
     Metadata::read(document, &certificates, &signatures).or_fail()
 }
 
-/// All certificates in a PEM file.
+/// All certificates in a file.
 pub(crate) fn certificates_in(path: &Path) -> Result<Vec<Certificate>, Failure> {
-    let text = hgs_terminal::read_given(path, MAX_PEM_OCTETS)?.whole(path, "a PEM file")?;
-    Certificate::list_from_pem(&String::from_utf8_lossy(&text))
-        .or_fail()
-        .map_err(|failure| failure.while_doing(path.display()))
+    let (bundle, _) = read_bundle(&[path], None)?;
+    let certificates = bundle.certificates().or_fail();
+    certificates.map_err(|failure| failure.while_doing(path.display()))
 }
 
 /// What is in a folder that need not be there.

@@ -21,7 +21,7 @@ use crate::failures::{IntoFailure as _, OrFail as _};
 ///
 /// The document says by itself only that it is whole. Whose it is must be known from elsewhere: by the SHA-256
 /// thumbprint of the signing certificate, or by roots to which both certificates lead. Roots are the files given with
-/// --root and all of HOME/roots/*.pem.
+/// --root and all in HOME/roots.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   hgs guardian import fabric https://hgs.example --thumbprint 5f:2c:…
@@ -39,10 +39,10 @@ pub(crate) struct Arguments {
     /// SHA-256 thumbprint of its signing certificate, as whoever runs it told it
     #[arg(long, value_name = "SHA256")]
     thumbprint: Option<Thumbprint>,
-    /// PEM file with roots to which its certificates may lead
+    /// File with roots (PEM, DER or PKCS#7) to which its certificates may lead
     #[arg(long, value_name = "FILE")]
     root: Vec<PathBuf>,
-    /// PEM file with certificates between its own and a root
+    /// File with certificates between its own and a root
     #[arg(long, value_name = "FILE")]
     intermediate: Vec<PathBuf>,
     /// Take certificates that have expired

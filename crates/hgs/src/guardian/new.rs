@@ -16,7 +16,7 @@ use super::generate::generate;
 use super::home::{EncryptedKeys, Home, TrustRecord, TrustedBy};
 use super::name::GuardianName;
 use crate::bits::Bits;
-use crate::certified::{GivenPair, Pair};
+use crate::certified::{GivenFiles, Pair};
 use crate::clock::now;
 use crate::failures::OrFail as _;
 
@@ -42,7 +42,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "SOURCE", env = "HGS_PASSPHRASE_FROM")]
     passphrase_from: Option<PassphraseSource>,
     #[command(flatten)]
-    given: GivenPair,
+    given: GivenFiles,
 }
 
 impl Arguments {

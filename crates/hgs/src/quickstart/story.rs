@@ -56,6 +56,7 @@ async fn initialise(
     token: Option<&Token>,
 ) -> Result<(Thumbprint, String), Failure> {
     let mut options = InitOptions {
+        new_keys: true,
         key_size: KeySize::Rsa2048,
         ..InitOptions::default()
     };

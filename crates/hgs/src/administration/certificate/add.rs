@@ -6,18 +6,16 @@ use std::sync::Arc;
 
 use hgs_admin::types::{AddCertificate, AddedCertificate, NewCertificate};
 use hgs_admin::{Administration as _, Client, WithKey};
-use hgs_custody::{SoftwareKey, pfx};
+use hgs_custody::{SoftwareKey, pkcs11_uri};
 use hgs_pki::Certificate;
-use hgs_terminal::{AtFault, Failure, PassphraseSource, Terminal, read_given};
+use hgs_terminal::{Failure, PassphraseSource, Terminal};
 use serde::Serialize;
 
 use super::Kind;
 use crate::bits::Bits;
-use crate::certified::{CertifiedFile, CertifiedKey};
+use crate::certified::{CertifiedFile, CertifiedKey, certificate_file, read_bundle};
 use crate::failures::OrFail as _;
 
-/// What the name of a key in a token begins with.
-const TOKEN: &str = "pkcs11:";
 /// What names a key that the guardian keeps itself.
 const SOFTWARE: &str = "software";
 
@@ -26,7 +24,7 @@ const SOFTWARE: &str = "software";
 #[command(after_help = "Examples:
   hgs certificate new --type encryption --primary
   hgs certificate new --type signing --tenant Contoso
-  hgs certificate new --type signing --key 'pkcs11:token=hgs;object=signing-2'")]
+  hgs certificate new --type signing --key 'pkcs11:token=hgs;object=signing-2' --new-key")]
 pub(super) struct New {
     /// What it is for
     #[arg(long = "type", value_name = "TYPE", value_enum)]
@@ -37,9 +35,12 @@ pub(super) struct New {
     /// Bits of the key
     #[arg(long, value_enum, default_value_t)]
     bits: Bits,
-    /// Where the key is made: `software`, or the `pkcs11:` URI that it shall have in a token
-    #[arg(long, value_name = "KEY", default_value = SOFTWARE)]
-    key: String,
+    /// Where the key is: `software`, or its `pkcs11:` URI in a token [default: software, where the guardian's own is]
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+    /// Make the key in the token if it is not there
+    #[arg(long, requires = "key")]
+    new_key: bool,
     #[command(flatten)]
     place: Place,
 }
@@ -54,10 +55,11 @@ pub(super) struct Add {
     /// What it is for
     #[arg(long = "type", value_name = "TYPE", value_enum)]
     kind: Kind,
-    /// PEM or DER file with the certificate; in PEM, its private key may stand beside it
+    /// File with the certificate (PEM, DER, PKCS#7 or PFX); its private key may be in it too
     #[arg(long, value_name = "FILE", required_unless_present = "pfx")]
     certificate: Option<PathBuf>,
-    /// PEM file with the private key, or its `pkcs11:` URI in a token (two, with a space between, if it is in two)
+    /// File with the private key (PEM, DER or PFX), or its `pkcs11:` URI in a token (two, with a space between, if it
+    /// is in two)
     #[arg(long, value_name = "FILE|URI", requires = "certificate")]
     key: Option<String>,
     /// PFX file with both
@@ -87,12 +89,15 @@ struct Place {
 
 impl New {
     pub(super) fn run(self, client: &Client, terminal: &Terminal) -> Result<(), Failure> {
-        let in_token = self.key != SOFTWARE;
         let added = client.new_certificate(&NewCertificate {
             kind: self.kind.into(),
             subject: self.subject,
             bits: Some(self.bits.number()),
-            key: in_token.then_some(self.key),
+            key: self.key.map(|key| match key.as_str() {
+                SOFTWARE => "sealed".to_owned(),
+                _ => key,
+            }),
+            new_key: self.new_key,
             tenant: self.place.tenant,
             label: self.place.label,
             primary: self.place.primary,
@@ -129,18 +134,21 @@ impl Add {
         };
         match (&self.pfx, &self.certificate, self.key.as_deref()) {
             (Some(pfx), ..) => with_key(pfx, None),
-            (None, Some(file), Some(uri)) if uri.starts_with(TOKEN) => Ok(Given {
+            (None, Some(file), Some(uri)) if pkcs11_uri::is_uri(uri) => Ok(Given {
                 token_key: Some(uri.to_owned()),
-                ..Given::alone(certificate_in(&contents(file)?, file)?)
+                ..Given::alone(certificate_file(file)?)
             }),
             (None, Some(file), Some(key)) => with_key(file, Some(key)),
             (None, Some(file), None) => {
-                let octets = contents(file)?;
-                if holds_a_key(&octets) {
+                let (bundle, _) = read_bundle(&[file], self.passphrase_from.as_ref())?;
+                if bundle.has_private_key() {
                     with_key(file, None)
                 } else {
                     // Renewed over a key that the guardian holds already.
-                    certificate_in(&octets, file).map(Given::alone)
+                    let certificate = bundle.certificate().or_fail();
+                    let certificate =
+                        certificate.map_err(|failure| failure.while_doing(file.display()));
+                    certificate.map(Given::alone)
                 }
             }
             (None, None, _) => Err(Failure::usage("name the file of the certificate")),
@@ -172,29 +180,6 @@ impl From<CertifiedKey> for Given {
             ..Self::alone(certified.certificate)
         }
     }
-}
-
-fn contents(path: &Path) -> Result<Vec<u8>, Failure> {
-    read_given(path, pfx::MAX_FILE_LENGTH)?.whole(path, "a file of certificates")
-}
-
-/// PEM with a private key in it, or DER that is no certificate, which may be PFX.
-fn holds_a_key(octets: &[u8]) -> bool {
-    match octets.first() {
-        Some(0x30) => Certificate::from_der(octets).is_err(),
-        _ => String::from_utf8_lossy(octets).contains("PRIVATE KEY-----"),
-    }
-}
-
-fn certificate_in(octets: &[u8], path: &Path) -> Result<Certificate, Failure> {
-    let read = match octets.first() {
-        Some(0x30) => Certificate::from_der(octets).map_err(|error| error.to_string()),
-        _ => Certificate::from_pem(&String::from_utf8_lossy(octets))
-            .map_err(|error| error.to_string()),
-    };
-    read.map_err(|error| {
-        Failure::refused(format!("{}: {error}", path.display())).at_fault(AtFault::Operator)
-    })
 }
 
 #[derive(Serialize)]

@@ -3,7 +3,7 @@
 use std::error::Error as _;
 use std::sync::Arc;
 
-use hgs_admin::types::{AddCertificate, AddedCertificate, NewCertificate};
+use hgs_admin::types::{AddCertificate, AddedCertificate, Finding, NewCertificate, Severity};
 use hgs_admin::{AdminError, ErrorCode};
 use hgs_crypto::rsa::OaepHash;
 use hgs_custody::{KeyReference, SoftwareKey};
@@ -16,7 +16,8 @@ use super::super::AdminHandler;
 use super::super::given;
 use super::super::signers::optional_label;
 use crate::guardian::{
-    CertifyError, InitialiseError, KeySize, communications_template, findings, self_signed,
+    CertifyError, InitialiseError, KeyOrigin, KeySize, communications_template, findings,
+    removal_of, self_signed,
 };
 
 /// What is wanted of a certificate, wherever it comes from.
@@ -67,21 +68,61 @@ impl AdminHandler {
         let size = size
             .ok_or_else(|| AdminError::invalid("a key that is made has 2048, 3072 or 4096 bits"))?;
         let template = self.template(&wanted, given.subject.as_deref())?;
+        if given.key.is_none() {
+            self.refuse_unasked_software_key(&wanted)?;
+        }
         let reference = read_reference(given.key.as_deref())?;
         let KeyReference::Pkcs11(uris) = &reference else {
             let (certificate, key) = self_signed(template, size).map_err(not_made)?;
             let key = Some(Arc::new(key));
             return self.add(&wanted, certificate, reference, key, OaepHash::Sha256);
         };
-        let certificate = self
+        let certified = self
             .guardian
-            .certify_in_token(template, wanted.kind, uris, size)
+            .certify_in_token(template, wanted.kind, uris, size, given.new_key)
             .map_err(|error| unfit_key(&error))?;
-        let proved = self
-            .guardian
-            .prove_in_tokens(&certificate, wanted.kind, uris);
-        let hash = proved.map_err(|error| unfit_key(&error))?;
-        self.add(&wanted, certificate, reference, None, hash)
+        let uri = certified.uris.primary.clone();
+        let added = self.add(
+            &wanted,
+            certified.certificate,
+            certified.uris.into(),
+            None,
+            certified.hash,
+        );
+        match (added, certified.origin) {
+            (Ok(mut added), origin) => {
+                added.findings.push(Finding {
+                    code: format!("key-{}", origin.name()),
+                    severity: Severity::Note,
+                    message: format!("the key {uri} was {}", origin.name()),
+                });
+                Ok(added)
+            }
+            (Err(mut error), KeyOrigin::Made) => {
+                error.message = format!("{}; the key {uri} was made before that", error.message);
+                Err(error.with_remedy(format!("remove the key with {}", removal_of(&uri))))
+            }
+            (error, _) => error,
+        }
+    }
+
+    /// Whose keys are in a token does not find the next one outside of it because an option was forgotten.
+    fn refuse_unasked_software_key(&self, wanted: &Wanted<'_>) -> Result<(), AdminError> {
+        let lineage = read_lineage(wanted.tenant)?;
+        let state = self.guardian.state();
+        let head = state
+            .certificates()
+            .find(|record| record.head && record.kind == wanted.kind && record.lineage == lineage);
+        match head.map(|record| &record.key) {
+            Some(KeyReference::Pkcs11(uris)) => Err(AdminError::new(
+                ErrorCode::Conflict,
+                format_args!("the {} key is in a token ({}); a software key is not made unasked", wanted.kind, uris.primary),
+            )
+            .with_remedy(
+                "name the new key with `--key 'pkcs11:...'` (and `--new-key` if it is to be made), or say `--key software`",
+            )),
+            _ => Ok(()),
+        }
     }
 
     fn add(
@@ -196,7 +237,20 @@ fn unfit_key(error: &InitialiseError) -> AdminError {
         message = format!("{message}: {cause}");
         source = cause.source();
     }
-    AdminError::new(ErrorCode::Conflict, message).with_remedy(
-        "see `hgs trace` for the token and its key; modules are named in `[pkcs11]` of the configuration",
-    )
+    let remedy = match error {
+        InitialiseError::NotThere { .. } => {
+            "name a key that is there; to have one made under that name, add `--new-key`".to_owned()
+        }
+        InitialiseError::AfterMaking { made, .. } => {
+            let removals: Vec<String> = made.iter().map(removal_of).collect();
+            format!("remove what was made with {}", removals.join(" and "))
+        }
+        InitialiseError::Token { error, .. } => {
+            error.remedy().unwrap_or_else(|| SEE_TRACE.to_owned())
+        }
+        _ => SEE_TRACE.to_owned(),
+    };
+    AdminError::new(ErrorCode::Conflict, message).with_remedy(remedy)
 }
+
+const SEE_TRACE: &str = "see `hgs trace` for the token and its key; modules are named in `[pkcs11]` of the configuration";
