@@ -6,7 +6,7 @@ use hgs_crypto::rsa::PublicKeyError;
 use hgs_custody::{KeyError, PinSource};
 
 use crate::ReturnBlame;
-use crate::return_values::return_value;
+use crate::return_values::{name_of, return_value};
 
 /// Why a key in a token can't be used, from the module down to the key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -354,7 +354,8 @@ impl From<&Error> for Code {
 /// The standard's name of an error: the library's, in capitals.
 pub(crate) fn named(code: RvError) -> String {
     if let RvError::VendorDefined(number) | RvError::UnknownErrorCode(number) = code {
-        return format!("CKR_{number:#010x}");
+        let named = name_of(number).map(str::to_owned);
+        return named.unwrap_or_else(|| format!("CKR_{number:#010x}"));
     }
     let mut name = "CKR".to_owned();
     for letter in format!("{code:?}").chars() {

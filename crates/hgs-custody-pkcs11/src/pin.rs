@@ -25,7 +25,9 @@ impl Pin {
     /// the PIN.
     pub(crate) fn read(source: &PinSource) -> Result<Self, PinError> {
         let octets = match source {
-            PinSource::File(path) => hgs_files::read_secret(path, MAX_PIN_LENGTH).map_err(blame)?,
+            PinSource::File(path) => {
+                hgs_files::read_named_secret(path, MAX_PIN_LENGTH).map_err(blame)?
+            }
             PinSource::Credential(name) => read_credential(&credential_path(name)?)?,
             PinSource::Environment(name) => {
                 let value = env::var_os(name).ok_or_else(|| PinError::NoVariable(name.clone()))?;
@@ -61,7 +63,7 @@ fn credential_path(name: &str) -> Result<PathBuf, PinError> {
 /// systemd opens its folder to the service alone, and may do so by an access list, which shows as
 /// permission bits of a group: they say nothing here.
 fn read_credential(path: &Path) -> Result<SecretBytes, PinError> {
-    match hgs_files::read_secret(path, MAX_PIN_LENGTH) {
+    match hgs_files::read_named_secret(path, MAX_PIN_LENGTH) {
         Err(error) if matches!(error.problem, FileProblem::Permissions { .. }) => {
             let octets = hgs_files::read(path, MAX_PIN_LENGTH);
             octets.map(SecretBytes::new).map_err(blame)

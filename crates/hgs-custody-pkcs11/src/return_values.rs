@@ -84,7 +84,7 @@ const RETURN_VALUES: &[ReturnValue] = table! {
     "CKR_OBJECT_HANDLE_INVALID" Token "the object is not there any more", "check with `pkcs11-tool --list-objects --login` that the key is in the token";
     "CKR_OPERATION_ACTIVE" Module "another operation is under way in the session", RESTART;
     "CKR_OPERATION_NOT_INITIALIZED" Module "the operation was not begun, or the token has forgotten it", RESTART;
-    "CKR_PIN_INCORRECT" Operator "the PIN is wrong", PIN_SOURCE;
+    "CKR_PIN_INCORRECT" Operator "the PIN is not the token's", PIN_SOURCE;
     "CKR_PIN_INVALID" Operator "the PIN has characters that the token does not take", PIN_SOURCE;
     "CKR_PIN_LEN_RANGE" Operator "the PIN is too short or too long for the token", PIN_SOURCE;
     "CKR_PIN_EXPIRED" Operator "the PIN has expired", "set a new PIN with the token's own tool (`pkcs11-tool --change-pin`), and write it to the PIN's source";
@@ -149,6 +149,53 @@ const RETURN_VALUES: &[ReturnValue] = table! {
     "CKR_PARAMETER_SET_NOT_SUPPORTED" Token "the token does not know this parameter set", OTHER_TOKEN;
 };
 
+/// The numbers of [`RETURN_VALUES`], from the header of PKCS#11 3.2: first and last of each run.
+const ASSIGNED: &[(u64, u64)] = &[
+    (1, 3),
+    (5, 10),
+    (16, 19),
+    (27, 27),
+    (32, 33),
+    (48, 50),
+    (64, 66),
+    (80, 81),
+    (84, 84),
+    (96, 96),
+    (98, 106),
+    (112, 113),
+    (130, 130),
+    (144, 145),
+    (160, 164),
+    (176, 177),
+    (179, 184),
+    (192, 193),
+    (208, 209),
+    (224, 226),
+    (240, 242),
+    (256, 261),
+    (272, 272),
+    (274, 277),
+    (288, 289),
+    (304, 304),
+    (320, 320),
+    (336, 336),
+    (352, 352),
+    (368, 368),
+    (384, 384),
+    (400, 401),
+    (416, 417),
+    (432, 433),
+    (437, 441),
+    (512, 521),
+];
+
+/// The name of a number, for those that the library does not know yet.
+pub(crate) fn name_of(number: u64) -> Option<&'static str> {
+    let numbers = ASSIGNED.iter().flat_map(|(first, last)| *first..=*last);
+    let mut named = numbers.zip(RETURN_VALUES);
+    named.find_map(|(assigned, value)| (assigned == number).then_some(value.name))
+}
+
 /// What a name of the standard says; nothing for a vendor's own value.
 pub(crate) fn return_value(name: &str) -> Option<&'static ReturnValue> {
     RETURN_VALUES.iter().find(|value| value.name == name)
@@ -160,50 +207,10 @@ mod tests {
     use crate::error::named;
     use cryptoki::error::Rv;
 
-    /// The values that PKCS#11 3.2 assigns, from its header: the spaces between them are none's.
-    const ASSIGNED: &[std::ops::RangeInclusive<u64>] = &[
-        1..=3,
-        5..=10,
-        16..=19,
-        27..=27,
-        32..=33,
-        48..=50,
-        64..=66,
-        80..=81,
-        84..=84,
-        96..=96,
-        98..=106,
-        112..=113,
-        130..=130,
-        144..=145,
-        160..=164,
-        176..=177,
-        179..=184,
-        192..=193,
-        208..=209,
-        224..=226,
-        240..=242,
-        256..=261,
-        272..=272,
-        274..=277,
-        288..=289,
-        304..=304,
-        320..=320,
-        336..=336,
-        352..=352,
-        368..=368,
-        384..=384,
-        400..=401,
-        416..=417,
-        432..=433,
-        437..=441,
-        512..=521,
-    ];
-
     #[test]
     fn every_return_value_has_its_own_words_and_a_remedy() {
         let mut names = Vec::new();
-        for number in ASSIGNED.iter().cloned().flatten() {
+        for number in ASSIGNED.iter().flat_map(|(first, last)| *first..=*last) {
             let Rv::Error(code) = Rv::from(number) else {
                 panic!("{number} is no error");
             };

@@ -155,7 +155,7 @@ fn a_token_without_sessions_is_found_there() {
         let (course, error) = failed(&tokens.examine(&uri(hsm, "signing")));
         assert_eq!(course, "+++-!--");
         let expected = "the token gives no session: CKR_SESSION_COUNT from C_OpenSession";
-        assert_eq!(error.to_string(), expected);
+        assert!(error.to_string().starts_with(expected), "{error}");
     });
 }
 

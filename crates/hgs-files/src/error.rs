@@ -70,7 +70,11 @@ impl FileError {
         match self.problem {
             FileProblem::Permissions { .. } => Some(format!("run `chmod go= {path}`")),
             FileProblem::Owner { .. } => Some(format!("run `chown $(id -u) {path}`")),
-            FileProblem::SymbolicLink => Some("name the file itself".to_owned()),
+            FileProblem::SymbolicLink => Some(
+                "name the file itself, or have every folder and link on the way belong to root or to this user, and not \
+                 writable by others"
+                    .to_owned(),
+            ),
             _ => None,
         }
     }

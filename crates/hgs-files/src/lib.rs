@@ -1,6 +1,7 @@
 //! Files, handled so that neither a symbolic link, nor another user, nor a crash can turn one into something else.
 //!
-//! * Nothing is opened or replaced through a symbolic link (attacks.md K20).
+//! * Nothing is opened or replaced through a symbolic link (attacks.md K20), but for secrets that the operator names, where
+//!   nobody else can have put the link.
 //! * A secret is read only from a file that nobody else may open.
 //! * A file or folder appears, or is replaced, whole and synchronised or not at all.
 //!
@@ -30,7 +31,7 @@ use std::path::Path;
 pub use error::{FileError, FileProblem};
 pub use folder::{create_folder, private_folder, remove_folder, synchronise_folder_of};
 pub use lock::Lock;
-pub use open::{open_private_file, private_file, read, read_secret};
+pub use open::{open_private_file, private_file, read, read_named_secret, read_secret};
 pub use staged::{Readers, Staged};
 
 /// Creates a file whole, or fails if anything has that name already.

@@ -1,9 +1,9 @@
 //! Opening without being led elsewhere, and reading within a limit.
 
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::Read as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use hgs_crypto::SecretBytes;
 use rustix::fs::OFlags;
@@ -25,10 +25,41 @@ pub fn read(path: &Path, limit: usize) -> Result<Vec<u8>, FileError> {
 /// # Errors
 /// See [`FileProblem`].
 pub fn read_secret(path: &Path, limit: usize) -> Result<SecretBytes, FileError> {
+    read_checked(path, open(path)?, limit, check_private)
+}
+
+/// As [`read_secret`], for a file that the operator names, which may be laid out as Kubernetes and systemd lay out secrets:
+/// behind links, and readable (mode 0440) by a group of this process. Every part of the way must belong to root or to
+/// this user, and nobody else may write to it, so that nobody else can lead it elsewhere.
+///
+/// # Errors
+/// See [`FileProblem`].
+pub fn read_named_secret(path: &Path, limit: usize) -> Result<SecretBytes, FileError> {
+    let file = match open(path) {
+        Err(error) if matches!(error.problem, FileProblem::SymbolicLink) => {
+            open(&guarded_target(path)?)?
+        }
+        opened => opened?,
+    };
+    read_checked(path, file, limit, |meta| match check_private(meta) {
+        Err(FileProblem::Permissions { mode: 0o440 })
+            if is_group_of_process(meta.gid()) && guarded_target(path).is_ok() =>
+        {
+            Ok(())
+        }
+        checked => checked,
+    })
+}
+
+fn read_checked(
+    path: &Path,
+    file: File,
+    limit: usize,
+    check: impl FnOnce(&Metadata) -> Result<(), FileProblem>,
+) -> Result<SecretBytes, FileError> {
     let at = |problem| FileError::at(path, problem);
-    let file = open(path)?;
     let meta = file.metadata().map_err(|error| at(error.into()))?;
-    check_private(&meta).map_err(at)?;
+    check(&meta).map_err(at)?;
     // Room for all of it, so that no reallocation leaves a part of the secret behind.
     let length = usize::try_from(meta.len()).unwrap_or(limit).min(limit);
     let mut octets = Vec::with_capacity(length + 1);
@@ -36,6 +67,62 @@ pub fn read_secret(path: &Path, limit: usize) -> Result<SecretBytes, FileError> 
     let secret = SecretBytes::new(octets);
     outcome.map_err(at)?;
     Ok(secret)
+}
+
+/// Where a link leads, if every part of the way belongs to root or to this user, and others can't write to it.
+fn guarded_target(path: &Path) -> Result<PathBuf, FileError> {
+    let refused = || FileError::at(path, FileProblem::SymbolicLink);
+    let mut links = 0;
+    let mut place = std::path::absolute(path).map_err(|error| FileError::at(path, error))?;
+    'way: loop {
+        let parts: Vec<Component<'_>> = place.components().collect();
+        let mut reached = PathBuf::new();
+        for (number, part) in parts.iter().enumerate() {
+            match part {
+                Component::ParentDir => {
+                    reached.pop();
+                    continue;
+                }
+                part => reached.push(part),
+            }
+            let meta =
+                fs::symlink_metadata(&reached).map_err(|error| FileError::at(path, error))?;
+            if !is_guarded(&meta) {
+                return Err(refused());
+            }
+            if meta.is_symlink() {
+                links += 1;
+                if links > MAX_LINKS {
+                    return Err(refused());
+                }
+                let target = fs::read_link(&reached).map_err(|error| FileError::at(path, error))?;
+                reached.pop();
+                reached.push(target);
+                reached.extend(parts.iter().skip(number + 1));
+                place = reached;
+                continue 'way;
+            }
+        }
+        return Ok(reached);
+    }
+}
+
+/// Links on one way, as many as the kernel follows.
+const MAX_LINKS: usize = 40;
+
+/// Whether nobody but root and this user can change what is there. In a folder with the sticky bit, such as /tmp, others
+/// can add names and not take away those that are there.
+fn is_guarded(meta: &Metadata) -> bool {
+    let ours = meta.uid() == 0 || meta.uid() == rustix::process::geteuid().as_raw();
+    let writable = meta.mode() & 0o022 != 0;
+    let sticky = meta.is_dir() && meta.mode() & 0o1000 != 0;
+    ours && (meta.is_symlink() || !writable || sticky)
+}
+
+fn is_group_of_process(group: u32) -> bool {
+    let groups = rustix::process::getgroups().unwrap_or_default();
+    let mut groups = groups.into_iter().map(|group| group.as_raw());
+    group == rustix::process::getegid().as_raw() || groups.any(|own| own == group)
 }
 
 /// Makes sure that `path` is a file that nobody else may open, creating an empty one with mode 0600.
@@ -122,6 +209,47 @@ mod tests {
             assert!(matches!(error.problem, FileProblem::Permissions { mode } if mode == shared));
             assert!(error.remedy().unwrap().contains("chmod go= "));
         }
+    }
+
+    /// `pin -> ..data/pin`, `..data -> ..1`, and the file readable by the group: the layout of Kubernetes.
+    #[test]
+    fn a_mounted_secret_is_read_where_nobody_else_can_lead_it_elsewhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let mode = |name: &str, mode| {
+            fs::set_permissions(at(name), fs::Permissions::from_mode(mode)).unwrap();
+        };
+        fs::create_dir(at("..1")).unwrap();
+        fs::write(at("..1/pin"), b"1234").unwrap();
+        mode("..1/pin", 0o440);
+        std::os::unix::fs::symlink("..1", at("..data")).unwrap();
+        std::os::unix::fs::symlink("..data/pin", at("pin")).unwrap();
+        for name in ["pin", "..data/pin", "..1/pin"] {
+            assert_eq!(
+                read_named_secret(&at(name), 16).unwrap().expose(),
+                b"1234",
+                "{name}"
+            );
+            assert!(read_secret(&at(name), 16).is_err(), "{name}");
+        }
+        // Into a folder of this user's from one that others may write to.
+        fs::create_dir(at("open")).unwrap();
+        mode("open", 0o777);
+        std::os::unix::fs::symlink("../pin", at("open/pin")).unwrap();
+        let error = read_named_secret(&at("open/pin"), 16).unwrap_err();
+        assert!(
+            matches!(error.problem, FileProblem::SymbolicLink),
+            "{error}"
+        );
+        std::os::unix::fs::symlink("loop", at("loop")).unwrap();
+        assert!(read_named_secret(&at("loop"), 16).is_err());
+        for shared in [0o640, 0o444, 0o460] {
+            mode("..1/pin", shared);
+            assert!(read_named_secret(&at("pin"), 16).is_err(), "{shared:o}");
+        }
+        mode("..1/pin", 0o440);
+        mode("..1", 0o775);
+        assert!(read_named_secret(&at("pin"), 16).is_err());
     }
 
     #[test]

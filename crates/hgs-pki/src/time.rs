@@ -118,6 +118,40 @@ impl FromStr for Time {
     }
 }
 
+impl Time {
+    /// Reads a time as people write it to an option: as [`FromStr`](Self::from_str) does, and also a date alone (its
+    /// beginning, in UTC), a space in place of the `T`, and an offset without a colon. A fraction of a second is left away.
+    ///
+    /// # Errors
+    /// When it is none of these; a time without a date or an offset is not guessed.
+    pub fn from_option(text: &str) -> Result<Self, TimeError> {
+        let text = text.trim();
+        let (date, rest) = text.split_at_checked(10).ok_or(TimeError)?;
+        let Some(time) = rest.strip_prefix(['T', 't', ' ']) else {
+            return match rest {
+                "" => format!("{date}T00:00:00Z").parse(),
+                _ => Err(TimeError),
+            };
+        };
+        let (time, after) = time.split_at_checked(8).ok_or(TimeError)?;
+        let offset = match after.strip_prefix('.') {
+            Some(fraction) => {
+                let offset = fraction.trim_start_matches(|c: char| c.is_ascii_digit());
+                (offset.len() < fraction.len())
+                    .then_some(offset)
+                    .ok_or(TimeError)?
+            }
+            None => after,
+        };
+        let offset = offset.trim_start();
+        let colon = match offset.split_at_checked(3) {
+            Some((hours, minutes)) if minutes.len() == 2 => format!("{hours}:{minutes}"),
+            _ => offset.to_owned(),
+        };
+        format!("{date}T{time}{colon}").parse()
+    }
+}
+
 fn parse(text: &[u8]) -> Option<Time> {
     let (date_and_time, offset) = text.split_at_checked(19)?;
     let [date @ .., b'T' | b't', _, _, _, _, _, _, _, _] = date_and_time else {
@@ -211,6 +245,37 @@ mod tests {
 
     // The examples of RFC 3339 section 5.8 that have neither fractions nor leap seconds, and
     // points that anybody can look up.
+    #[test]
+    fn options_take_times_as_people_write_them() {
+        let expected: Time = "2026-01-01T00:00:00Z".parse().unwrap();
+        for text in [
+            "2026-01-01",
+            "2026-01-01T00:00:00Z",
+            "2026-01-01 00:00:00z",
+            "2026-01-01T01:00:00+01:00",
+            "2026-01-01 01:00:00 +0100",
+            "2025-12-31T18:30:00.999-05:30",
+            " 2026-01-01 ",
+        ] {
+            assert_eq!(Time::from_option(text), Ok(expected), "{text}");
+        }
+        for text in [
+            "",
+            "2026",
+            "2026-01-01T",
+            "2026-01-01T00:00:00",
+            "2026-01-01T00:00Z",
+            "2026-13-01",
+            "2026-01-01X",
+            "2026-01-01T00:00:00.Z",
+            "2026-01-01T00:00:00+1",
+            "\u{e9}2026-01-01",
+            "yesterday",
+        ] {
+            assert!(Time::from_option(text).is_err(), "{text}");
+        }
+    }
+
     #[test]
     fn known_times() {
         for (text, unix) in [

@@ -29,7 +29,7 @@ pub fn create(path: &Path, random: &mut dyn Random) -> Result<MasterKey, MasterK
 /// When the file is missing, is a link, may be read by others, belongs to somebody else, or does
 /// not have 32 octets.
 pub fn read(path: &Path) -> Result<MasterKey, MasterKeyError> {
-    let octets = hgs_files::read_secret(path, MASTER_KEY_LENGTH)?;
+    let octets = hgs_files::read_named_secret(path, MASTER_KEY_LENGTH)?;
     MasterKey::from_octets(octets).map_err(|problem| MasterKeyError::Length {
         path: path.to_owned(),
         problem,

@@ -38,7 +38,8 @@ pub fn passphrase(source: Option<&PassphraseSource>, what: &str) -> Result<Secre
     }
 }
 
-/// As [`passphrase`], for one that is to be set: a person has to type it twice.
+/// As [`passphrase`], for one that is to be set: a person has to type it twice, and is warned of one that is easily
+/// guessed. It is a warning only: whoever sets it may know what the file is worth, or have a rule of their own.
 ///
 /// # Errors
 /// As for [`passphrase`].
@@ -46,11 +47,86 @@ pub fn new_passphrase(
     source: Option<&PassphraseSource>,
     what: &str,
 ) -> Result<SecretBytes, Failure> {
-    match source {
+    let passphrase = match source {
         Some(source) => source.read(),
         None => ask(Password::new()
             .with_prompt(format!("New passphrase for {what}"))
             .with_confirmation("The same again", "The two differ.")),
+    }?;
+    if let Some(weakness) = weakness(passphrase.expose()) {
+        eprintln!(
+            "warning: the passphrase for {what} {weakness}; whoever gets the file can try billions a day. Four random \
+             words, or 16 random characters, are not found"
+        );
+    }
+    Ok(passphrase)
+}
+
+/// Characters below which a passphrase is found by trying, whatever it is made of.
+const SHORT: usize = 12;
+
+/// What many people choose, and programs that guess try first.
+const COMMON: [&str; 24] = [
+    "password",
+    "passwort",
+    "passphrase",
+    "kennwort",
+    "motdepasse",
+    "contrasena",
+    "letmein",
+    "welcome",
+    "willkommen",
+    "admin",
+    "administrator",
+    "qwerty",
+    "qwertz",
+    "azerty",
+    "iloveyou",
+    "changeme",
+    "secret",
+    "monkey",
+    "dragon",
+    "master",
+    "openhgs",
+    "shielded",
+    "guardian",
+    "sunshine",
+];
+
+/// Why a passphrase is easily guessed, if it is.
+fn weakness(passphrase: &[u8]) -> Option<&'static str> {
+    let text = String::from_utf8_lossy(passphrase).to_lowercase();
+    let characters: Vec<char> = text.chars().collect();
+    if characters.len() < SHORT {
+        return Some("has fewer than 12 characters");
+    }
+    // Of a common word only what is added to it counts, and the usual replacements hide nothing.
+    let mut rest = text
+        .replace(['0', '@', '1', '!', '3', '$', '5'], "")
+        .replace(char::is_whitespace, "");
+    for word in COMMON {
+        let bare = word.replace(['o', 'a', 'i', 'l', 'e', 's'], "");
+        for form in [word, bare.as_str()] {
+            if form.len() > 3 {
+                rest = rest.replace(form, "");
+            }
+        }
+    }
+    let letters = |c: &char| c.is_alphabetic();
+    let mut different = characters.clone();
+    different.sort_unstable();
+    different.dedup();
+    let steps = characters.windows(2).filter(
+        |pair| matches!(pair, [one, next] if u32::from(*one).abs_diff(u32::from(*next)) <= 1),
+    );
+    if different.len() < 6 || steps.count() * 2 > characters.len() {
+        Some("repeats or counts on a few characters")
+    } else if rest.chars().count() < SHORT / 2 && text.chars().filter(letters).count() > 0 {
+        Some("is a common word with little added")
+    } else if !characters.iter().any(letters) && characters.len() < 20 {
+        Some("has digits and signs only, as dates and numbers have")
+    } else {
+        None
     }
 }
 
@@ -70,7 +146,7 @@ fn ask(prompt: Password<'_>) -> Result<SecretBytes, Failure> {
 impl PassphraseSource {
     fn read(&self) -> Result<SecretBytes, Failure> {
         let passphrase = match self {
-            Self::File(path) => hgs_files::read_secret(path, LONGEST)?,
+            Self::File(path) => hgs_files::read_named_secret(path, LONGEST)?,
             Self::Credential(name) => credential(name)?,
             Self::Variable(name) => {
                 let value = env::var_os(name).ok_or_else(|| {
@@ -186,6 +262,33 @@ mod tests {
         assert_eq!(read.expose(), b"correct horse");
         fs::write(&path, "\n").unwrap();
         assert!(new_passphrase(Some(&source), "x").is_err());
+    }
+
+    #[test]
+    fn what_is_easily_guessed_is_told_from_what_is_not() {
+        for weak in [
+            "short",
+            "correct",
+            "aaaaaaaaaaaaaaaa",
+            "abcdefghijklmnop",
+            "123456789012",
+            "Password2026",
+            "P@ssw0rd12345",
+            "2026-11-28 12:00",
+            "Administrator1",
+            "ababababababab",
+        ] {
+            assert!(weakness(weak.as_bytes()).is_some(), "{weak}");
+        }
+        for strong in [
+            "correct horse battery staple",
+            "correct horse",
+            "kV3hBqZ8wTm2xRfL",
+            "Zwei Amseln tauen flink",
+            "\u{43f}\u{430}\u{440}\u{43e}\u{43b}\u{44c} \u{434}\u{43b}\u{44f} \u{441}\u{435}\u{439}\u{444}\u{430}",
+        ] {
+            assert_eq!(weakness(strong.as_bytes()), None, "{strong}");
+        }
     }
 
     #[test]

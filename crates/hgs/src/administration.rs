@@ -14,6 +14,7 @@ use std::time::Duration;
 use hgs_admin::{AdminError, Client, ErrorCode};
 use hgs_crypto::base64;
 use hgs_custody::Bundle;
+use hgs_pki::Time;
 use hgs_server::Config;
 use hgs_server::config::parse_period;
 use hgs_terminal::{AtFault, Exit, Failure, read_given};
@@ -111,6 +112,14 @@ fn for_people(seconds: u64) -> String {
 /// What is shown where there is nothing.
 fn or_dash(value: Option<&String>) -> String {
     value.map_or_else(|| "-".to_owned(), Clone::clone)
+}
+
+/// A time that an option takes, in the form that requests have.
+fn time(text: &str) -> Result<String, String> {
+    let time = Time::from_option(text).map_err(|_| {
+        "write a date and a time with its offset, such as 2026-11-21T12:00:00Z or 2026-11-21T13:00:00+01:00, or a date alone"
+    })?;
+    Ok(time.to_string())
 }
 
 /// A period of time as the configuration writes them.

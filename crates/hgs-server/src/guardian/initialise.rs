@@ -321,8 +321,8 @@ impl Guardian {
             time: now,
             actor: options.actor,
         };
-        let outcome =
-            Beginnings::make(config, &name, signing, encryption, &making, now).and_then(|beginnings| {
+        let outcome = Beginnings::make(config, &name, signing, encryption, &making, now).and_then(
+            |beginnings| {
                 let initialised = beginnings.summary(config, name);
                 let created =
                     Store::create(opening, settings, beginnings.into_transactions(now), act);
@@ -334,7 +334,8 @@ impl Guardian {
                     other => InitialiseError::Store(other),
                 })?;
                 Ok(initialised)
-            });
+            },
+        );
         let made = made.into_inner().unwrap_or_else(PoisonError::into_inner);
         outcome.map_err(|error| after_making(made, error))
     }

@@ -46,10 +46,10 @@ struct List {
     #[arg(long, value_name = "SEQUENCE")]
     before: Option<u64>,
     /// Only records from this time on, such as 2026-11-21T19:00:00Z
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = super::time)]
     since: Option<String>,
     /// Only records before this time
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = super::time)]
     until: Option<String>,
     /// Only records about the host with this name or id
     #[arg(long, value_name = "NAME", add = completion::hosts())]

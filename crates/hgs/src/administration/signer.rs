@@ -10,7 +10,7 @@ use hgs_admin::types::{AddSigner, SetSigner, Signer};
 use hgs_terminal::{Exit, Failure, Table, Terminal};
 use serde::Serialize;
 
-use super::{ServerOption, given_text, named, or_dash, period, yes_or_no};
+use super::{ServerOption, given_text, named, or_dash, period, time, yes_or_no};
 use crate::completion;
 use crate::failures::OrFail as _;
 
@@ -66,7 +66,7 @@ struct Set {
     #[arg(add = completion::signers())]
     thumbprint: String,
     /// Refuse what was issued before this time; `none` to refuse nothing
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = time_or_none)]
     deny_before: Option<String>,
     /// What people call it; empty for nothing
     #[arg(long)]
@@ -130,6 +130,13 @@ impl Set {
             deny: self.deny.clone(),
             allow: self.allow.clone(),
         }
+    }
+}
+
+fn time_or_none(text: &str) -> Result<String, String> {
+    match text {
+        "none" => Ok(text.to_owned()),
+        _ => time(text),
     }
 }
 

@@ -72,7 +72,7 @@ impl Backup {
                 OpenedBy::Passphrase(passphrase(opener.passphrase_from.as_ref(), &what)?)
             }
             (false, Some(path)) => {
-                let file = hgs_files::read_secret(path, MAX_IDENTITIES)?;
+                let file = hgs_files::read_named_secret(path, MAX_IDENTITIES)?;
                 OpenedBy::Identities(age::identities(&file).or_fail()?)
             }
             (false, None) => return Err(AgeError::NeedsIdentity).or_fail(),
