@@ -135,7 +135,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("master.key");
         create(&path, &mut System::new()).unwrap();
-        let link = folder.path().join("link");
+        // A link is followed only where nobody else can have made it (the layout of Kubernetes' secrets).
+        let open = folder.path().join("open");
+        fs::create_dir(&open).unwrap();
+        fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
+        let link = open.join("link");
         symlink(&path, &link).unwrap();
         let error = read(&link).unwrap_err();
         assert!(error.to_string().contains("symbolic link"), "{error}");

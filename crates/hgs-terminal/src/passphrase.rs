@@ -76,8 +76,8 @@ const COMMON: [&str; 24] = [
     "letmein",
     "welcome",
     "willkommen",
-    "admin",
     "administrator",
+    "admin",
     "qwerty",
     "qwertz",
     "azerty",
@@ -101,16 +101,9 @@ fn weakness(passphrase: &[u8]) -> Option<&'static str> {
         return Some("has fewer than 12 characters");
     }
     // Of a common word only what is added to it counts, and the usual replacements hide nothing.
-    let mut rest = text
-        .replace(['0', '@', '1', '!', '3', '$', '5'], "")
-        .replace(char::is_whitespace, "");
+    let mut rest = canonical(&text);
     for word in COMMON {
-        let bare = word.replace(['o', 'a', 'i', 'l', 'e', 's'], "");
-        for form in [word, bare.as_str()] {
-            if form.len() > 3 {
-                rest = rest.replace(form, "");
-            }
-        }
+        rest = rest.replace(&canonical(word), "");
     }
     let letters = |c: &char| c.is_alphabetic();
     let mut different = characters.clone();
@@ -128,6 +121,20 @@ fn weakness(passphrase: &[u8]) -> Option<&'static str> {
     } else {
         None
     }
+}
+
+/// `text` without white space, and with letters in place of the signs that stand for them.
+fn canonical(text: &str) -> String {
+    let letter = |character| match character {
+        '0' => 'o',
+        '@' => 'a',
+        '1' | '!' | 'l' => 'i',
+        '3' => 'e',
+        '$' | '5' => 's',
+        other => other,
+    };
+    let characters = text.chars().filter(|character| !character.is_whitespace());
+    characters.map(letter).collect()
 }
 
 fn ask(prompt: Password<'_>) -> Result<SecretBytes, Failure> {

@@ -91,8 +91,14 @@ fn the_guardians_keys_may_be_in_a_token() {
     let listed = hsm.pkcs11_tool(&["--list-objects", "--type", "privkey"]);
     let listed = String::from_utf8(listed.stdout).unwrap();
     for (label, usage) in [("signing", "sign"), ("encryption", "decrypt")] {
-        let key = format!("label:      openhgs-quickstart-{label}\n  Usage:      {usage}\n");
-        assert_eq!(listed.matches(&key).count(), 1, "{listed}");
+        // Label, identifier, usage: one line each.
+        let key = format!("label:      openhgs-quickstart-{label}\n  ID:         ");
+        let found: Vec<_> = listed.split(&key).skip(1).collect();
+        assert_eq!(found.len(), 1, "{listed}");
+        assert_eq!(
+            found[0].lines().nth(1),
+            Some(&*format!("  Usage:      {usage}"))
+        );
     }
 
     quickstart("wrong").ended(1).saying("CKR_PIN_INCORRECT");
