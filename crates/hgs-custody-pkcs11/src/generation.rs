@@ -64,23 +64,26 @@ pub(crate) fn generate(
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Demands {
     /// One usage, and each other one forbidden.
-    OneUsage,
+    Exactly,
     /// One usage; the token decides about the others.
-    AtLeastOneUsage,
+    AtLeast,
     /// The token decides about the usages: some make keys for all of them and take no other word for it.
-    AnyUsage,
+    Nothing,
 }
+
+/// Makes the attribute of one usage.
+type UsageAttribute = fn(bool) -> Attribute;
 
 impl Demands {
     /// The strictest first. That a key is sensitive and never extractable is asked in all.
-    const STEPS: [Self; 3] = [Self::OneUsage, Self::AtLeastOneUsage, Self::AnyUsage];
+    const STEPS: [Self; 3] = [Self::Exactly, Self::AtLeast, Self::Nothing];
 
     /// The usages of one half as `(attribute, whether it is wanted)`, as far as they are asked.
-    fn usages(self, usages: [(fn(bool) -> Attribute, bool); 3]) -> Vec<Attribute> {
+    fn usages(self, usages: [(UsageAttribute, bool); 3]) -> Vec<Attribute> {
         let asked = usages.into_iter().filter(|(_, wanted)| match self {
-            Self::OneUsage => true,
-            Self::AtLeastOneUsage => *wanted,
-            Self::AnyUsage => false,
+            Self::Exactly => true,
+            Self::AtLeast => *wanted,
+            Self::Nothing => false,
         });
         asked.map(|(attribute, wanted)| attribute(wanted)).collect()
     }

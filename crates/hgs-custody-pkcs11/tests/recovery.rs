@@ -342,7 +342,7 @@ fn bad_ciphertexts_do_not_double_the_work_of_a_token() {
         for _ in 0..BAD {
             assert_eq!(key.decrypt(OaepHash::Sha1, &bad), Err(KeyError::Refused));
         }
-        let calls = usize::try_from(proxy.calls("C_Decrypt") - before).unwrap();
+        let calls = proxy.calls("C_Decrypt") - before;
         let seconds = usize::try_from(begun.elapsed().as_secs()).unwrap() + 1;
         assert!(calls <= BAD + 4 * seconds, "{calls} in {seconds} s");
         assert_eq!(token(&tokens).failures, 0);

@@ -369,13 +369,13 @@ impl ResponseFields {
         now: Time,
     ) -> Result<(), ResponseSignatureError> {
         let malformed = |field| ResponseSignatureError::Malformed { field };
-        let digest =
-            read_content_digest(self.content_digest.as_bytes()).ok_or(malformed(CONTENT_DIGEST))?;
+        let digest = read_content_digest(self.content_digest.as_bytes())
+            .ok_or_else(|| malformed(CONTENT_DIGEST))?;
         if digest != sha256(body) {
             return Err(ResponseSignatureError::Content);
         }
-        let (created, nonce) =
-            read_signature_input(&self.signature_input).ok_or(malformed(SIGNATURE_INPUT))?;
+        let (created, nonce) = read_signature_input(&self.signature_input)
+            .ok_or_else(|| malformed(SIGNATURE_INPUT))?;
         if nonce != request.nonce {
             return Err(ResponseSignatureError::Nonce);
         }
@@ -383,7 +383,7 @@ impl ResponseFields {
         if created < delegation.not_before || created > delegation.not_after {
             return Err(ResponseSignatureError::Created { created });
         }
-        let signature = read_signature(&self.signature).ok_or(malformed(SIGNATURE))?;
+        let signature = read_signature(&self.signature).ok_or_else(|| malformed(SIGNATURE))?;
         let base = request.signature_base(status, &digest, created);
         delegation
             .key

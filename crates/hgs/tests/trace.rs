@@ -359,7 +359,7 @@ fn a_port_that_another_program_has() {
     let port = address.port();
     site.trace("")
         .ended(2)
-        .saying(&format!("ss -ltnp 'sport = :{port}'"));
+        .saying(format!("ss -ltnp 'sport = :{port}'"));
 }
 
 /// The service runs, but its socket is another than the one that is asked.

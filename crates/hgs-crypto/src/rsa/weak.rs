@@ -99,6 +99,10 @@ fn fermat_succeeds(modulus: &BigUint) -> bool {
     // From a^2 - n to (a + 1)^2 - n it is 2a + 1, which spares a multiplication a round.
     let mut a = root + 1_u32;
     let mut difference = &a * &a - modulus;
+    #[expect(
+        clippy::explicit_counter_loop,
+        reason = "`a` is a big number that is added to in place"
+    )]
     for _ in 1..FERMAT_ROUNDS {
         if is_square(&difference) {
             return true;

@@ -497,6 +497,10 @@ pub(super) struct Making<'m> {
 }
 
 /// A source of a certificate whose key in a token was looked for.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there are two of them, once in a guardian's life"
+)]
 enum Source {
     Generate,
     Given(GivenCertificate),
@@ -660,7 +664,10 @@ pub fn removal_of(uri: &Pkcs11Uri) -> String {
         .as_deref()
         .map(hgs_crypto::hex::encode)
         .unwrap_or_default();
-    let module = uri.module_path.as_deref().unwrap_or(Path::new("MODULE"));
+    let module = uri
+        .module_path
+        .as_deref()
+        .unwrap_or_else(|| Path::new("MODULE"));
     ["privkey", "pubkey"]
         .map(|kind| {
             format!(

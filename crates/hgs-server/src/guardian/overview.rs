@@ -62,7 +62,7 @@ impl Guardian {
 
     /// Octets that can still be written to the disk of the state folder.
     pub(super) fn free_octets(&self) -> Option<u64> {
-        let found = rustix::fs::statvfs(&self.config.state_folder()).ok()?;
+        let found = rustix::fs::statvfs(self.config.state_folder()).ok()?;
         Some(found.f_bavail.saturating_mul(found.f_frsize))
     }
 

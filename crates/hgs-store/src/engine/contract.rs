@@ -153,9 +153,18 @@ fn step(planner: &mut BatchPlanner<'_>, second: i64, ingress: u64, egress: u64) 
 fn shown(view: &dyn View) -> String {
     let (mut records, mut nodes, mut audit) = (Vec::new(), Vec::new(), Vec::new());
     let all = || -> Result<(), StoreError> {
-        view.each_record(|row| -> Result<(), StoreError> { Ok(records.push(row)) })?;
-        view.each_node(|node| -> Result<(), StoreError> { Ok(nodes.push(node)) })?;
-        view.each_audit_row(|row| -> Result<(), StoreError> { Ok(audit.push(row)) })
+        view.each_record(|row| -> Result<(), StoreError> {
+            records.push(row);
+            Ok(())
+        })?;
+        view.each_node(|node| -> Result<(), StoreError> {
+            nodes.push(node);
+            Ok(())
+        })?;
+        view.each_audit_row(|row| -> Result<(), StoreError> {
+            audit.push(row);
+            Ok(())
+        })
     };
     let mut all = all;
     all().unwrap();

@@ -297,7 +297,7 @@ impl View for Kept {
             .filter(|(_, new)| days.contains(&day(new.time)));
         let mut numbers = on_them.map(|(row, _)| row.sequence);
         let first = numbers.next();
-        let last = numbers.last().or(first);
+        let last = numbers.next_back().or(first);
         Ok(first.unwrap_or(0)..last.map_or(0, |last| last + 1))
     }
 

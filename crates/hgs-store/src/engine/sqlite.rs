@@ -260,7 +260,7 @@ fn stored_version(
     let row: Option<(u32, Vec<u8>)> = connection
         .query_row(sql, (), |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    let (version, identifier) = row.ok_or_else(|| missing_row())?;
+    let (version, identifier) = row.ok_or_else(missing_row)?;
     if identifier != master_key.identifier() {
         return Err(OpenError::WrongMasterKey);
     }

@@ -397,7 +397,8 @@ fn what_keeps_a_service_from_starting() {
         facts.synthetic_roll = None;
         facts.outside.clear();
     }
-    let causes: [(&str, fn(&mut Facts)); 5] = [
+    type Change = fn(&mut Facts);
+    let causes: [(&str, Change); 5] = [
         ("HGS-S002", |facts| {
             facts.configuration = Some(Ok(vec![Setting {
                 name: "listen.admin.group".to_owned(),
