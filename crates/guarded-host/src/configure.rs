@@ -24,7 +24,7 @@ use crate::status;
                          --key-protection-url https://hgs.example/KeyProtection
   guarded-host configure --local")]
 pub(crate) struct Arguments {
-    /// What the URLs of both services begin with, such as https://hgs.example
+    /// What the URLs of both services begin with, such as `https://hgs.example`
     #[arg(long, value_name = "URL", conflicts_with_all = ["attestation_url", "local"])]
     url: Option<String>,
     /// Write the public half of the host key to this file, for `hgs host add`; a key is made if there is none

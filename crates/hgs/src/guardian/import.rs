@@ -31,7 +31,7 @@ use crate::failures::{IntoFailure as _, OrFail as _};
 pub(crate) struct Arguments {
     /// Its name on this machine
     name: GuardianName,
-    /// The document; `-` is standard input. Or what the URLs of its service begin with, such as https://hgs.example
+    /// The document; `-` is standard input. Or what the URLs of its service begin with, such as `https://hgs.example`
     file: PathBuf,
     /// PEM file with the only certification authorities to trust for https [default: the system's]
     #[arg(long, value_name = "FILE")]
