@@ -248,15 +248,9 @@ impl Guardian {
             return unrecorded(unavailable(&failure));
         }
         let (entry, code) = (refusal_entry(&refusal, now), refusal.code().name());
-        if let Some(further) = self.host_refusals.count(code, &entry) {
-            return (refusal, OnRecord::Counted(further));
-        }
-        match ledger::note(&self.store, entry.clone()).await {
-            Ok(sequence) => (refusal, OnRecord::Alone(sequence)),
-            Err(failure) => {
-                self.host_refusals.forget(code, &entry);
-                unrecorded(unavailable(&failure))
-            }
+        match self.host_refusals.record(&self.store, code, entry).await {
+            Ok(recorded) => (refusal, recorded),
+            Err(failure) => unrecorded(unavailable(&failure)),
         }
     }
 

@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use hgs_pki::{Seconds, Time};
-use hgs_store::{Action, AuditEntry, Outcome};
+use hgs_store::{Action, AuditEntry, Outcome, Store, StoreError};
+
+use super::ledger;
 
 /// For how long refusals that are alike are counted.
 const PERIOD: Seconds = Seconds::from_hours(1);
@@ -60,9 +62,27 @@ struct Counted {
 pub(crate) struct HostRefusals(Mutex<BTreeMap<Key, Counted>>);
 
 impl HostRefusals {
+    /// Has a refusal with this code on record: as `entry`, or counted.
+    ///
+    /// # Errors
+    /// When it can't be recorded. It is not counted then.
+    pub(crate) async fn record(
+        &self,
+        store: &Store,
+        code: &'static str,
+        entry: AuditEntry,
+    ) -> Result<OnRecord, StoreError> {
+        if let Some(further) = self.count(code, &entry) {
+            return Ok(OnRecord::Counted(further));
+        }
+        let recorded = ledger::note(store, entry.clone()).await;
+        let recorded = recorded.inspect_err(|_| self.forget(code, &entry));
+        recorded.map(OnRecord::Alone)
+    }
+
     /// Counts a refusal with this code, of which `entry` would be the record. `None`: it is the first, and is to be
     /// recorded; else how many there have been since.
-    pub(crate) fn count(&self, code: &'static str, entry: &AuditEntry) -> Option<u64> {
+    fn count(&self, code: &'static str, entry: &AuditEntry) -> Option<u64> {
         let mut refusals = self.lock();
         let key = (entry.action, code, entry.host.clone());
         if let Some(known) = refusals.get_mut(&key) {
@@ -89,7 +109,7 @@ impl HostRefusals {
     }
 
     /// The first one could not be recorded, so it does not count.
-    pub(crate) fn forget(&self, code: &'static str, entry: &AuditEntry) {
+    fn forget(&self, code: &'static str, entry: &AuditEntry) {
         let key = (entry.action, code, entry.host.clone());
         self.lock().remove(&key);
     }

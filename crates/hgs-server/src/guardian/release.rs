@@ -223,19 +223,11 @@ impl Guardian {
         let Some(host) = host.filter(|_| refusal.code().fault() != Fault::KeyStore) else {
             return (refusal, OnRecord::Nothing);
         };
-        let (entry, code) = (
-            self.refusal_entry(&refusal, host, now),
-            refusal.code().name(),
-        );
-        if let Some(further) = self.host_refusals.count(code, &entry) {
-            return (refusal, OnRecord::Counted(further));
-        }
-        match ledger::note(&self.store, entry.clone()).await {
-            Ok(sequence) => (refusal, OnRecord::Alone(sequence)),
-            Err(failure) => {
-                self.host_refusals.forget(code, &entry);
-                (unavailable(&failure), OnRecord::Nothing)
-            }
+        let entry = self.refusal_entry(&refusal, host, now);
+        let code = refusal.code().name();
+        match self.host_refusals.record(&self.store, code, entry).await {
+            Ok(recorded) => (refusal, recorded),
+            Err(failure) => (unavailable(&failure), OnRecord::Nothing),
         }
     }
 
