@@ -39,7 +39,7 @@ use crate::audit::FilterTerm;
 use crate::change::{Record, RecordKey};
 use crate::lineage::{Node, StoredNode};
 use crate::model::Digest;
-use crate::record::{Sum, Whole};
+use crate::record::{Keys, RecordKind, Sum, Whole};
 use crate::usage::PairUsage;
 use crate::{Finding, OpenError, StoreError, Tampered};
 
@@ -155,6 +155,18 @@ pub(crate) struct RecordRow {
     pub(crate) generation: u64,
     pub(crate) value: String,
     pub(crate) tag: Vec<u8>,
+}
+
+impl RecordRow {
+    /// The kind and the tag, if the tag is this record's own.
+    pub(crate) fn verified(&self, keys: &Keys) -> Result<(RecordKind, Tag), Tampered> {
+        let changed = || Tampered::new(&self.kind, &self.name, Finding::Changed);
+        let kind = RecordKind::from_name(&self.kind).ok_or_else(changed)?;
+        keys.verify(kind, &self.name, self.generation, &self.value, &self.tag)
+            .map_err(|_| changed())?;
+        let tag = self.tag[..].try_into().map_err(|_| changed())?;
+        Ok((kind, tag))
+    }
 }
 
 /// An audit record as an engine has it. Nothing of it is verified.

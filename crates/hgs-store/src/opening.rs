@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::change::Record;
 use crate::engine::{Engine, StoredRow, View};
 use crate::high_water_mark::{HighWaterMark, RolledBack};
-use crate::record::{Keys, RecordKind, Sum, Whole};
+use crate::record::{Keys, Sum, Whole};
 use crate::{Finding, OpenError, State, Tampered, audit, diagnosis};
 
 /// Reads all that is kept and checks that it is as this service left it.
@@ -41,12 +41,9 @@ fn load(view: &dyn View, keys: &Keys, row: &StoredRow) -> Result<(State, Sum), O
     let mut state = State::default();
     let mut sum = Sum::EMPTY;
     view.each_record(|row| -> Result<(), OpenError> {
-        let changed = || Tampered::new(&row.kind, &row.name, Finding::Changed);
-        let kind = RecordKind::from_name(&row.kind).ok_or_else(changed)?;
-        keys.verify(kind, &row.name, row.generation, &row.value, &row.tag)
-            .map_err(|_| changed())?;
-        let record = Record::from_text(kind, &row.value).map_err(|_| changed())?;
-        let tag = row.tag[..].try_into().map_err(|_| changed())?;
+        let (kind, tag) = row.verified(keys)?;
+        let record = Record::from_text(kind, &row.value)
+            .map_err(|_| Tampered::new(&row.kind, &row.name, Finding::Changed))?;
         sum.add(&keys.term(&tag));
         state.put(record, row.generation, tag);
         Ok(())

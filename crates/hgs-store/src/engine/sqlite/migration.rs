@@ -8,7 +8,7 @@ use super::super::View;
 use crate::audit::{self, day, terms};
 use crate::lineage::{Node, Opener, Stage};
 use crate::model::Digest;
-use crate::record::{Keys, RecordKind, Sum, Whole};
+use crate::record::{Keys, Sum, Whole};
 use crate::{Finding, OpenError, Tampered};
 
 /// Moves the tree, and makes the indexes of the audit log. A state that is not as that version left it
@@ -35,11 +35,8 @@ pub(super) fn to_version_4(connection: &Connection, keys: &Keys) -> Result<(), O
 fn sum_of_records(view: &dyn View, keys: &Keys) -> Result<Sum, OpenError> {
     let mut sum = Sum::EMPTY;
     view.each_record(|row| -> Result<(), OpenError> {
-        let changed = || Tampered::new(&row.kind, &row.name, Finding::Changed);
-        let kind = RecordKind::from_name(&row.kind).ok_or_else(changed)?;
-        keys.verify(kind, &row.name, row.generation, &row.value, &row.tag)
-            .map_err(|_| changed())?;
-        sum.add(&keys.term(&row.tag[..].try_into().map_err(|_| changed())?));
+        let (_, tag) = row.verified(keys)?;
+        sum.add(&keys.term(&tag));
         Ok(())
     })?;
     Ok(sum)
