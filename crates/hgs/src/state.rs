@@ -10,9 +10,14 @@ mod rotate;
 mod sealed;
 mod show;
 
+use std::path::Path;
+
 use clap::Subcommand;
+use hgs_crypto::random::System;
+use hgs_custody::seal::MasterKey;
+use hgs_server::Config;
 use hgs_store::backup::{Conflict, DocumentError, ExportError};
-use hgs_store::{Act, ImportError, MasterKeyError, OpenError, StoreError};
+use hgs_store::{Act, ImportError, MasterKeyError, OpenError, Opening, StoreError};
 use hgs_terminal::{AtFault, Exit, Failure, Terminal};
 use rustix::process::geteuid;
 
@@ -47,6 +52,17 @@ impl Arguments {
             Verb::Show(arguments) => arguments.run(terminal),
             Verb::RotateMasterKey(arguments) => arguments.run(&self.server.config, terminal),
         }
+    }
+}
+
+/// The state in `directory`, as the configuration has it.
+fn opening<'a>(directory: &'a Path, master_key: &'a MasterKey, config: &'a Config) -> Opening<'a> {
+    Opening {
+        directory,
+        master_key,
+        node: &config.server.name,
+        high_water_mark: config.high_water_mark_file(),
+        random: Box::new(System::new()),
     }
 }
 

@@ -1,16 +1,12 @@
 //! `hgs state accept`.
 
 use std::fmt;
-use std::path::Path;
 
-use hgs_crypto::random::System;
-use hgs_custody::seal::MasterKey;
-use hgs_server::Config;
-use hgs_store::{OpenError, Opening, RolledBack, Store, master_key_file};
+use hgs_store::{OpenError, RolledBack, Store, master_key_file};
 use hgs_terminal::{Exit, Failure, Terminal};
 use serde::Serialize;
 
-use super::act;
+use super::{act, opening};
 use crate::failures::{IntoFailure as _, OrFail as _};
 use crate::server::ConfigOption;
 
@@ -26,30 +22,20 @@ impl Arguments {
         let config = config.load()?;
         let directory = config.state_folder();
         let key = master_key_file::read_settled(&config.master_key_file(), &directory).or_fail()?;
-        match Store::open(opening(&directory, &config, &key)) {
+        match Store::open(opening(&directory, &key, &config)) {
             Ok(_) => {}
             Err(OpenError::RolledBack(found)) if found.state().is_some() => {
                 terminal.confirm(question(&found))?;
             }
             Err(error) => return Err(error.into_failure()),
         }
-        let accepted = Store::accept(opening(&directory, &config, &key), act()).or_fail()?;
+        let accepted = Store::accept(opening(&directory, &key, &config), act()).or_fail()?;
         terminal.report(&Accepted {
             state_folder: directory.display().to_string(),
             accepted: accepted.is_some(),
             audit_record: accepted.map(|accepted| accepted.sequence),
         })?;
         Ok(Exit::Done)
-    }
-}
-
-fn opening<'a>(directory: &'a Path, config: &'a Config, master_key: &'a MasterKey) -> Opening<'a> {
-    Opening {
-        directory,
-        master_key,
-        node: &config.server.name,
-        high_water_mark: config.high_water_mark_file(),
-        random: Box::new(System::new()),
     }
 }
 

@@ -14,11 +14,11 @@ use hgs_custody::seal::MasterKey;
 use hgs_files::{Readers, Staged};
 use hgs_server::Config;
 use hgs_store::backup::{About, Configuration, ExportError, Header, Snapshot};
-use hgs_store::{Action, AuditEntry, Digest, OpenError, Opening, Outcome, Store, master_key_file};
+use hgs_store::{Action, AuditEntry, Digest, OpenError, Outcome, Store, master_key_file};
 use hgs_terminal::{AtFault, Exit, Failure, PassphraseSource, Terminal, new_passphrase};
 use serde::Serialize;
 
-use super::act;
+use super::{act, opening};
 use crate::administration::ServerOption;
 use crate::failures::{IntoFailure as _, OrFail as _};
 
@@ -124,14 +124,7 @@ enum Holder {
 
 impl Holder {
     fn of(config: &Config, key: &MasterKey, server: ServerOption) -> Result<Self, Failure> {
-        let opened = Store::open(Opening {
-            directory: &config.state_folder(),
-            master_key: key,
-            node: &config.server.name,
-            high_water_mark: config.high_water_mark_file(),
-            random: Box::new(System::new()),
-        });
-        match opened {
+        match Store::open(opening(&config.state_folder(), key, config)) {
             Ok(store) => Ok(Self::Ourselves(Box::new(store))),
             Err(OpenError::InUse { .. }) => Ok(Self::Server(server.client()?)),
             Err(error) => Err(error.into_failure()),

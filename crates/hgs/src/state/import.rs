@@ -11,8 +11,8 @@ use hgs_store::{Digest, Import, Imported, Label, OpenError, Opening, Store, mast
 use hgs_terminal::{AtFault, Exit, Failure, Terminal};
 use serde::Serialize;
 
-use super::act;
 use super::sealed::{Backup, Opened, Opener};
+use super::{act, opening};
 use crate::failures::OrFail as _;
 use crate::server::ConfigOption;
 
@@ -150,16 +150,6 @@ impl Arguments {
         }
         let key = new_master_key(&config.master_key_file(), &directory)?;
         Store::restore(opening(&directory, &key, config), document, import).or_fail()
-    }
-}
-
-fn opening<'a>(directory: &'a Path, master_key: &'a MasterKey, config: &'a Config) -> Opening<'a> {
-    Opening {
-        directory,
-        master_key,
-        node: &config.server.name,
-        high_water_mark: config.high_water_mark_file(),
-        random: Box::new(System::new()),
     }
 }
 

@@ -7,11 +7,11 @@ use hgs_crypto::random::System;
 use hgs_custody::seal::MasterKey;
 use hgs_server::Config;
 use hgs_store::master_key_file::{self, NewMasterKey};
-use hgs_store::{OpenError, Opening, Store};
+use hgs_store::{OpenError, Store};
 use hgs_terminal::{Exit, Failure, Terminal};
 use serde::Serialize;
 
-use super::act;
+use super::{act, opening};
 use crate::failures::{IntoFailure as _, OrFail as _};
 use crate::server::ConfigOption;
 
@@ -64,14 +64,8 @@ fn in_place(config: &Config, file: &Path, old: &MasterKey) -> Result<(), Failure
 }
 
 fn rotate(config: &Config, old: &MasterKey, new: &MasterKey) -> Result<(), OpenError> {
-    let opening = Opening {
-        directory: &config.state_folder(),
-        master_key: old,
-        node: &config.server.name,
-        high_water_mark: config.high_water_mark_file(),
-        random: Box::new(System::new()),
-    };
-    Store::rotate_master_key(opening, new, &act())
+    let directory = config.state_folder();
+    Store::rotate_master_key(opening(&directory, old, config), new, &act())
 }
 
 #[derive(Serialize)]
