@@ -11,8 +11,17 @@ const MAX_DEPTH: usize = 32;
 #[error("malformed ASN.1")]
 pub(crate) struct Malformed;
 
-const SEQUENCE: u8 = 0x30;
-const OCTET_STRING: u8 = 0x04;
+pub(crate) const INTEGER: u8 = 0x02;
+pub(crate) const BIT_STRING: u8 = 0x03;
+pub(crate) const OCTET_STRING: u8 = 0x04;
+pub(crate) const NULL: u8 = 0x05;
+pub(crate) const OBJECT_IDENTIFIER: u8 = 0x06;
+pub(crate) const SEQUENCE: u8 = 0x30;
+pub(crate) const SET: u8 = 0x31;
+/// What is `[0]` in its type, and constructed.
+pub(crate) const CONTEXT_0: u8 = 0xa0;
+/// What is `[0]` in its type, and primitive.
+pub(crate) const CONTEXT_0_PRIMITIVE: u8 = 0x80;
 const CONSTRUCTED: u8 = 0x20;
 /// What ends an element whose length is not given.
 const END_OF_CONTENTS: &[u8] = &[0, 0];

@@ -9,7 +9,10 @@ use hgs_crypto::rsa::{PublicKey, PublicKeyError};
 use hgs_crypto::{SecretBytes, base64};
 use hgs_pki::{Certificate, CertificateError, pem as text};
 
-use crate::ber::{self, Elements, write_element};
+use crate::ber::{
+    self, BIT_STRING, CONTEXT_0, Elements, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, SET,
+    write_element,
+};
 use crate::pem::{EncodedKey, PemError};
 use crate::pfx::PfxError;
 use crate::pkcs12::{self, looks_like_pfx};
@@ -23,13 +26,6 @@ pub const MAX_CERTIFICATES: usize = text::MAX_CERTIFICATES;
 /// rsaEncryption with NULL, RFC 8017 appendix A.1.
 const RSA_ENCRYPTION: &[u8] = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00";
 const SIGNED_DATA: &[u8] = b"\x2a\x86\x48\x86\xf7\x0d\x01\x07\x02";
-const INTEGER: u8 = 0x02;
-const BIT_STRING: u8 = 0x03;
-const OCTET_STRING: u8 = 0x04;
-const OBJECT_IDENTIFIER: u8 = 0x06;
-const SEQUENCE: u8 = 0x30;
-const SET: u8 = 0x31;
-const CONTEXT_0: u8 = 0xa0;
 
 /// Why a file, or several together, do not give what is wanted.
 #[derive(Debug, thiserror::Error)]

@@ -15,7 +15,10 @@ use pkcs12::kdf::{Pkcs12KeyType, derive_key};
 use sha1::Sha1;
 use sha2::{Sha224, Sha256, Sha384, Sha512};
 
-use crate::ber::{self, Elements, Malformed, number};
+use crate::ber::{
+    self, CONTEXT_0, CONTEXT_0_PRIMITIVE, Elements, INTEGER, Malformed, NULL, OBJECT_IDENTIFIER,
+    OCTET_STRING, SEQUENCE, number,
+};
 
 /// Rounds of key derivation that are computed for one file, all its parts together: some seconds.
 pub(crate) const MAX_ITERATIONS: u64 = 20_000_000;
@@ -25,14 +28,6 @@ const MAX_SCRYPT_MEMORY: u64 = 256 * 1024 * 1024;
 const MAX_DEPTH: usize = 4;
 /// Bags in one file.
 const MAX_BAGS: usize = 256;
-
-const CONTEXT_0: u8 = 0xa0;
-const CONTEXT_0_PRIMITIVE: u8 = 0x80;
-const INTEGER: u8 = 0x02;
-const OCTET_STRING: u8 = 0x04;
-const NULL: u8 = 0x05;
-const OBJECT_IDENTIFIER: u8 = 0x06;
-const SEQUENCE: u8 = 0x30;
 
 const fn oid(text: &str) -> ObjectIdentifier {
     ObjectIdentifier::new_unwrap(text)
