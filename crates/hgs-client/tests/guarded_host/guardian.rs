@@ -32,11 +32,11 @@ use hgs_kps::{
 };
 use hgs_pki::health::{self, HealthValidity, HostId, TrustedSigner, TrustedSigners};
 use hgs_pki::issue::Issuer;
-use hgs_pki::{Certificate, CertificateCache, Seconds, SignatureCache, Time, profile};
+use hgs_pki::{Certificate, CertificateCache, Seconds, SignatureCache, Time, Validity, profile};
 use hgs_protector::suite::KeyEncryption;
 use hgs_protector::{Protector, ProtectorDigest, VerifiedProtector};
 use hgs_testkit::fixtures::{
-    Guardian, Keys, Repeatable, certificate, now, private_key, self_signed, ten_years,
+    Guardian, Keys, Repeatable, certificate, now, private_key, self_signed,
 };
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -127,6 +127,16 @@ pub(crate) struct World {
     random: Repeatable,
 }
 
+/// A certificate for an attestation signer, valid from now on: programs that are tested against this guardian read the
+/// clock of the day.
+fn signer(now: Time, key: &PrivateKey) -> Certificate {
+    let validity = Validity {
+        not_before: now,
+        not_after: now.checked_add(profile::GUARDIAN_VALIDITY).unwrap(),
+    };
+    self_signed(profile::attestation_signer(validity), key)
+}
+
 impl TestGuardian {
     /// Starts one whose signer has the key with this number, and that holds the keys of `fabric`.
     pub(crate) async fn start(clock: &TestClock, signer_key: usize) -> Self {
@@ -146,7 +156,7 @@ impl TestGuardian {
             ring: key_ring(Guardian::named("fabric")),
             keys: Keys::of(&[Guardian::named("fabric")]),
             hosts: BTreeMap::new(),
-            signer: self_signed(profile::attestation_signer(ten_years()), &signer_key),
+            signer: signer(clock.now(), &signer_key),
             signer_key,
             random,
         }));
@@ -293,9 +303,7 @@ impl World {
 
     fn listed_signer(&self) -> Certificate {
         match self.manner {
-            Manner::HidesItsSigner => {
-                self_signed(profile::attestation_signer(ten_years()), &private_key(16))
-            }
+            Manner::HidesItsSigner => signer(self.clock.now(), &private_key(16)),
             _ => self.signer.clone(),
         }
     }
