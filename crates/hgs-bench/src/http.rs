@@ -115,8 +115,8 @@ async fn serve(folder: &Path) -> Outcome<(Running, Vec<u8>)> {
         key_size: KeySize::Rsa2048,
         ..InitOptions::default()
     };
-    let initialised = hgs_server::Guardian::initialise(&config, options, SystemClock.now())?;
-    let running = hgs_server::Guardian::start(&config, Arc::new(SystemClock)).await?;
+    let initialised = hgs_server::initialise(&config, options, SystemClock.now())?;
+    let running = hgs_server::start(&config, Arc::new(SystemClock)).await?;
 
     let address = running.addresses().http.ok_or("it does not listen")?;
     let host = host(&folder.join("host"), address)?;

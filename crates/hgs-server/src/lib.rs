@@ -1,6 +1,6 @@
 //! The guardian service: it listens, decides by the protocols' crates, records, and answers.
 //!
-//! * [`Guardian`] is all of it: [`Guardian::initialise`] makes one, [`Guardian::start`] lets it serve.
+//! * [`initialise`] makes a guardian, [`start`] lets it serve.
 //! * [`Config`] is its one file. Administrators ask over a socket; `hgs-admin` has what they can ask for, and the client.
 //! * [`http`] is the engine below: listeners, limits, time, and a [`Service`] behind each listener. [`Server`] runs any
 //!   services, which is how the engine is tested.
@@ -10,11 +10,11 @@
 //! use std::sync::Arc;
 //!
 //! use hgs_server::config::Environment;
-//! use hgs_server::{Clock, Config, Guardian, InitOptions, SystemClock};
+//! use hgs_server::{Clock, Config, InitOptions, SystemClock};
 //!
 //! let config = Config::load(None, &Environment::of_process())?;
-//! Guardian::initialise(&config, InitOptions::default(), SystemClock.now())?;
-//! let running = Guardian::start(&config, Arc::new(SystemClock)).await?;
+//! hgs_server::initialise(&config, InitOptions::default(), SystemClock.now())?;
+//! let running = hgs_server::start(&config, Arc::new(SystemClock)).await?;
 //! println!("{:?}", running.addresses());
 //! assert!(running.shutdown().await.finished);
 //! # Ok(())
@@ -43,13 +43,13 @@ pub mod signals;
 pub use clock::{Clock, SystemClock};
 pub use config::Config;
 pub use guardian::{
-    CertificateSource, CertifyError, GivenCertificate, GivenError, Guardian, GuardianError,
-    HoldingsError, InitOptions, InitialiseError, Initialised, KeyOrigin, KeyProofError, KeySize,
-    MAX_NAME, PlacedKey, RotationError, examine_stopped, removal_of,
+    CertificateSource, CertifyError, GivenCertificate, GivenError, GuardianError, HoldingsError,
+    InitOptions, InitialiseError, Initialised, KeyOrigin, KeyProofError, KeySize, MAX_NAME,
+    PlacedKey, RotationError, examine_stopped, initialise, removal_of,
 };
 pub use health::Readiness;
 pub use hgs_custody_pkcs11::ReturnBlame;
 pub use http::{Bound, Peer, Request, Response, Server, Service, Services};
 pub use metrics::Metrics;
 pub use roles::{Roles, RolesError};
-pub use running::{Running, StartError};
+pub use running::{Running, StartError, start};

@@ -1,20 +1,35 @@
-//! A guardian that serves: what composes its parts with the listeners, the protocols and administration.
+//! A guardian put together from its parts, behind its listeners.
+//!
+//! ```text
+//!  initialise           once: folder, master key, certificates, first commit
+//!  start                opens the state, listens, keeps time -> Running
+//!  Running::shutdown    finishes what was taken, closes the state
+//! ```
+//!
+//! Nothing here is global: a process can hold several guardians.
 
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use hgs_attest::freshness::NonceKey;
 use hgs_custody_pkcs11::Tokens;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinHandle, spawn_blocking};
-use tracing::error;
+use tracing::{error, warn};
 
-use crate::admin::AdminService;
+use crate::admin::{AdminParts, AdminService};
 use crate::clock::Clock;
-use crate::guardian::{Guardian, GuardianError};
-use crate::http::{Addresses, BindError, Reloader, Stopped};
+use crate::config::Config;
+use crate::guardian::{
+    Attestations, Certification, GuardianError, HostKeys, Inspection, Modes, Observer, OpenStore,
+    RecentCertificates, RefusalLog, ReleaseCaches, ReleasePolicy, Releases, SignerRotation,
+    Snapshots, SyntheticRolls, Upkeep, Workers, follow_settings,
+};
+use crate::health::Readiness;
+use crate::http::{Addresses, BindError, Reloader, Server, Services, Stopped};
+use crate::metrics::Metrics;
 use crate::protocol::Protocols;
-use crate::{Config, Metrics, Readiness, Server, Services};
 
 /// A guardian did not start.
 #[derive(Debug, thiserror::Error)]
@@ -36,55 +51,184 @@ pub struct Running {
     readiness: Readiness,
     stop: oneshot::Sender<()>,
     server: JoinHandle<Stopped>,
-    timekeeper: Timekeeper,
-    guardian: Arc<Guardian>,
+    upkeep: UpkeepTask,
+    clock: Arc<dyn Clock>,
+    tokens: Tokens,
+    refusals: Arc<RefusalLog>,
     closed: mpsc::Receiver<()>,
 }
 
-impl Guardian {
-    /// Opens the state that [`Guardian::initialise`] made, listens where `config` says, and serves. It must be called in
-    /// the context of a Tokio runtime.
-    ///
-    /// # Errors
-    /// See [`StartError`]; nothing is left running then.
-    pub async fn start(config: &Config, clock: Arc<dyn Clock>) -> Result<Running, StartError> {
-        let metrics = Metrics::new();
-        let (alive, closed) = mpsc::channel(1);
-        let opening = {
-            let (config, metrics) = (config.clone(), metrics.clone());
-            spawn_blocking(move || Self::open(&config, clock, &metrics, alive))
-        };
-        let guardian = match opening.await {
-            Ok(opened) => opened?,
-            Err(failure) => std::panic::resume_unwind(failure.into_panic()),
-        };
-        let readiness = guardian.readiness();
-        let services = Services {
-            protocol: Arc::new(Protocols::new(Arc::clone(&guardian))),
-            admin: Arc::new(AdminService::new(
-                Arc::clone(&guardian),
-                &config.listen.admin,
-            )),
-            readiness: readiness.clone(),
-            metrics: metrics.clone(),
-        };
-        let bound = Server::bind(config, services)?;
-        guardian.listens_at(bound.addresses());
-        let (stop, stopped) = oneshot::channel::<()>();
-        Ok(Running {
-            addresses: bound.addresses(),
-            reloader: bound.reloader(),
-            metrics,
-            readiness,
-            stop,
-            timekeeper: Timekeeper::of(&guardian),
-            server: tokio::spawn(bound.run(async {
-                // Also when the handle was dropped.
-                let _ = stopped.await;
-            })),
-            guardian,
-            closed,
+/// Opens the state that [`initialise`](crate::initialise) made, listens where `config` says, and serves. It must be called
+/// in the context of a Tokio runtime.
+///
+/// # Errors
+/// See [`StartError`]; nothing is left running then.
+pub async fn start(config: &Config, clock: Arc<dyn Clock>) -> Result<Running, StartError> {
+    let metrics = Metrics::new();
+    let (open, closed) = mpsc::channel(1);
+    let opening = {
+        let (config, metrics) = (config.clone(), metrics.clone());
+        spawn_blocking(move || Parts::open(&config, clock, &metrics, open))
+    };
+    let parts = match opening.await {
+        Ok(opened) => opened?,
+        Err(failure) => std::panic::resume_unwind(failure.into_panic()),
+    };
+    let readiness = parts.inspection.readiness();
+    let services = Services {
+        protocol: Arc::new(Protocols {
+            attestations: Arc::clone(&parts.attestations),
+            releases: Arc::clone(&parts.releases),
+        }),
+        admin: Arc::new(AdminService::new(parts.admin(), &config.listen.admin)),
+        readiness: readiness.clone(),
+        metrics: metrics.clone(),
+    };
+    let bound = Server::bind(config, services)?;
+    // A guardian starts to listen once.
+    let _ = parts.inspection.addresses.set(bound.addresses());
+    let (stop, stopped) = oneshot::channel::<()>();
+    Ok(Running {
+        addresses: bound.addresses(),
+        reloader: bound.reloader(),
+        metrics,
+        readiness,
+        stop,
+        upkeep: UpkeepTask(tokio::spawn(parts.upkeep().run()).abort_handle()),
+        server: tokio::spawn(bound.run(async {
+            // Also when the handle was dropped.
+            let _ = stopped.await;
+        })),
+        clock: parts.clock,
+        tokens: parts.tokens,
+        refusals: parts.refusals,
+        closed,
+    })
+}
+
+/// The parts of one guardian, over one state.
+pub(crate) struct Parts {
+    clock: Arc<dyn Clock>,
+    store: Arc<OpenStore>,
+    tokens: Tokens,
+    snapshots: Arc<Snapshots>,
+    workers: Arc<Workers>,
+    observer: Arc<Observer>,
+    refusals: Arc<RefusalLog>,
+    signers: Arc<SignerRotation>,
+    inspection: Arc<Inspection>,
+    attestations: Arc<Attestations>,
+    pub(crate) releases: Arc<Releases>,
+}
+
+impl Parts {
+    /// Opens the state of `config`, and brings settings and attestation signers up to date. It blocks.
+    fn open(
+        config: &Config,
+        clock: Arc<dyn Clock>,
+        metrics: &Metrics,
+        open: mpsc::Sender<()>,
+    ) -> Result<Self, GuardianError> {
+        for setting in config.dangerous_settings() {
+            warn!(setting, "this setting weakens verification");
+        }
+        let store = Arc::new(OpenStore::open(config, open)?);
+        follow_settings(&store, config, clock.now()).map_err(GuardianError::Settings)?;
+        if store.state().settings().is_rekey_window_open(clock.now()) {
+            warn!("a re-key window is open: what a compromised guardian signed is accepted unseen");
+        }
+        let tokens = Tokens::new(config.pkcs11.settings());
+        let observer = Arc::new(Observer::new(metrics));
+        let snapshots = Arc::new(Snapshots::new(
+            Arc::clone(&store),
+            tokens.clone(),
+            observer.generation_gauge(),
+        )?);
+        let signers = Arc::new(SignerRotation {
+            store: Arc::clone(&store),
+            observer: Arc::clone(&observer),
+        });
+        signers.rotate(clock.now())?;
+        let (workers, host_keys) = (Arc::new(Workers::new()), Arc::new(HostKeys::default()));
+        let refusals = Arc::new(RefusalLog::new(Arc::clone(&store)));
+        Ok(Self {
+            inspection: Arc::new(Inspection {
+                config: config.clone(),
+                clock: Arc::clone(&clock),
+                store: Arc::clone(&store),
+                tokens: tokens.clone(),
+                snapshots: Arc::clone(&snapshots),
+                addresses: OnceLock::new(),
+            }),
+            attestations: Arc::new(Attestations {
+                require_nonce: config.attestation.require_nonce,
+                clock: Arc::clone(&clock),
+                store: Arc::clone(&store),
+                snapshots: Arc::clone(&snapshots),
+                host_keys: Arc::clone(&host_keys),
+                modes: Modes::default(),
+                nonces: NonceKey::new(store.attestation_nonce_secret()),
+                recent: RecentCertificates::default(),
+                workers: Arc::clone(&workers),
+                observer: Arc::clone(&observer),
+                refusals: Arc::clone(&refusals),
+            }),
+            releases: Arc::new(Releases {
+                policy: ReleasePolicy::of(config),
+                clock: Arc::clone(&clock),
+                store: Arc::clone(&store),
+                snapshots: Arc::clone(&snapshots),
+                host_keys,
+                caches: ReleaseCaches::default(),
+                workers: Arc::clone(&workers),
+                observer: Arc::clone(&observer),
+                refusals: Arc::clone(&refusals),
+            }),
+            clock,
+            store,
+            tokens,
+            snapshots,
+            workers,
+            observer,
+            refusals,
+            signers,
         })
+    }
+
+    fn upkeep(&self) -> Upkeep {
+        Upkeep {
+            clock: Arc::clone(&self.clock),
+            tokens: self.tokens.clone(),
+            observer: Arc::clone(&self.observer),
+            refusals: Arc::clone(&self.refusals),
+            signers: Arc::clone(&self.signers),
+        }
+    }
+
+    /// What administrators reach.
+    pub(crate) fn admin(&self) -> AdminParts {
+        AdminParts {
+            clock: Arc::clone(&self.clock),
+            store: Arc::clone(&self.store),
+            snapshots: Arc::clone(&self.snapshots),
+            signers: Arc::clone(&self.signers),
+            inspection: Arc::clone(&self.inspection),
+            certification: Certification {
+                tokens: self.tokens.clone(),
+                workers: Arc::clone(&self.workers),
+            },
+            synthetic_rolls: self.synthetic_rolls(),
+        }
+    }
+
+    pub(crate) fn synthetic_rolls(&self) -> SyntheticRolls {
+        SyntheticRolls {
+            clock: Arc::clone(&self.clock),
+            store: Arc::clone(&self.store),
+            snapshots: Arc::clone(&self.snapshots),
+            releases: Arc::clone(&self.releases),
+            workers: Arc::clone(&self.workers),
+        }
     }
 }
 
@@ -103,7 +247,7 @@ impl Running {
 
     /// The tokens in which keys may be.
     pub(crate) fn tokens(&self) -> &Tokens {
-        self.guardian.tokens()
+        &self.tokens
     }
 
     /// What it counts.
@@ -140,33 +284,27 @@ impl Running {
 
     async fn close(self, stopped: Stopped) -> Stopped {
         let Self {
-            timekeeper,
-            guardian,
+            upkeep,
+            clock,
+            refusals,
             mut closed,
             ..
         } = self;
-        drop(timekeeper);
-        guardian.record_strangers().await;
-        guardian.record_host_refusals(true).await;
-        drop(guardian);
+        drop(upkeep);
+        refusals.record_all(clock.now()).await;
+        drop(refusals);
         if stopped.finished {
-            // Whoever still holds the guardian is about to let it go; then the state is free for another process.
+            // The last part that holds the store is about to drop it; then the state is free for another process.
             let _ = closed.recv().await;
         }
         stopped
     }
 }
 
-/// The task that does what time brings. It ends with this.
-struct Timekeeper(AbortHandle);
+/// The task that does the periodic work. It ends with this.
+struct UpkeepTask(AbortHandle);
 
-impl Timekeeper {
-    fn of(guardian: &Arc<Guardian>) -> Self {
-        Self(tokio::spawn(Arc::clone(guardian).keep_time()).abort_handle())
-    }
-}
-
-impl Drop for Timekeeper {
+impl Drop for UpkeepTask {
     fn drop(&mut self) {
         self.0.abort();
     }
@@ -175,5 +313,89 @@ impl Drop for Timekeeper {
 impl fmt::Debug for Running {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "Running({:?})", self.addresses)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use futures_util::future::BoxFuture;
+    use hgs_pki::Time;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::config::Layout;
+    use crate::guardian::{InitOptions, KeySize, Signers, initialise};
+
+    /// A clock that stands still.
+    struct Still(Time);
+
+    impl Clock for Still {
+        fn now(&self) -> Time {
+            self.0
+        }
+
+        fn wait_until(&self, _: Time) -> BoxFuture<'_, ()> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    /// A new guardian, and the folder that it lives in.
+    pub(crate) fn opened() -> (TempDir, Parts) {
+        let folder = tempfile::tempdir().unwrap();
+        let text = format!("server.state = \"{}/state\"", folder.path().display());
+        let config = Config::parse(&text, "test.toml".as_ref(), Layout::system()).unwrap();
+        let now = Time::from_unix(1_795_287_600);
+        let options = InitOptions {
+            key_size: KeySize::Rsa2048,
+            ..InitOptions::default()
+        };
+        initialise(&config, options, now).unwrap();
+        let (open, _) = mpsc::channel(1);
+        let opened = Parts::open(&config, Arc::new(Still(now)), &Metrics::new(), open);
+        (folder, opened.unwrap())
+    }
+
+    #[test]
+    fn holdings_are_made_anew_when_keys_change_and_only_then() {
+        let (_folder, parts) = opened();
+        let before = parts.snapshots.current().unwrap();
+        assert!(Arc::ptr_eq(
+            &before.holdings,
+            &parts.snapshots.current().unwrap().holdings
+        ));
+
+        let act = || hgs_store::Act {
+            time: parts.clock.now(),
+            actor: "test".to_owned(),
+        };
+        let settings = hgs_store::Settings {
+            allow_key_material_caching: true,
+            ..before.state.settings().clone()
+        };
+        let settings = hgs_store::Transaction::SetSettings(settings);
+        parts.store.transact(vec![settings], act()).unwrap();
+        let after = parts.snapshots.current().unwrap();
+        assert!(after.state.settings().allow_key_material_caching);
+        assert!(
+            Arc::ptr_eq(&before.holdings, &after.holdings),
+            "no key is parsed twice"
+        );
+
+        let signer = parts.snapshots.current().unwrap();
+        let signer = Signers::at(&signer.state, parts.clock.now())
+            .active()
+            .unwrap()
+            .thumbprint();
+        let removal = hgs_store::Transaction::RemoveAttestationSigner { thumbprint: signer };
+        parts.store.transact(vec![removal], act()).unwrap();
+        parts.signers.rotate(parts.clock.now()).unwrap();
+        let after = parts.snapshots.current().unwrap();
+        assert!(!Arc::ptr_eq(&before.holdings, &after.holdings));
+        for record in before.state.certificates() {
+            let thumbprint = record.thumbprint();
+            let old = before.holdings.keys.find(&thumbprint).unwrap();
+            let new = after.holdings.keys.find(&thumbprint).unwrap();
+            assert!(std::ptr::addr_eq(old, new), "no key is parsed twice");
+        }
     }
 }

@@ -13,8 +13,7 @@ use hgs_crypto::random::System;
 use hgs_custody::{Bundle, BundleError};
 use hgs_custody::{SoftwareKey, pem, pfx};
 use hgs_server::{
-    GivenCertificate, GivenError, Guardian, GuardianError, InitOptions, InitialiseError, KeySize,
-    StartError,
+    GivenCertificate, GivenError, GuardianError, InitOptions, InitialiseError, KeySize, StartError,
 };
 use hgs_store::OpenError;
 use hgs_testkit::fixtures::{Guardian as Fixture, now};
@@ -71,14 +70,14 @@ async fn a_guardian_says_what_it_is_and_who_signs() {
 async fn a_guardian_is_not_made_over_another() {
     let site = Site::initialised("").await;
     let before = fs::read(site.folder.path().join("state/master.key")).unwrap();
-    let again = Guardian::initialise(&site.config, options(), now());
+    let again = hgs_server::initialise(&site.config, options(), now());
     assert!(
         matches!(again, Err(InitialiseError::AlreadyInitialised { .. })),
         "{again:?}"
     );
     // Nor where its master key has been taken away: a new one would bury the old state.
     fs::remove_file(site.folder.path().join("state/master.key")).unwrap();
-    let again = Guardian::initialise(&site.config, options(), now());
+    let again = hgs_server::initialise(&site.config, options(), now());
     assert!(
         matches!(again, Err(InitialiseError::AlreadyInitialised { .. })),
         "{again:?}"
@@ -90,7 +89,7 @@ async fn a_guardian_is_not_made_over_another() {
 #[tokio::test]
 async fn a_guardian_that_nobody_initialised_does_not_start() {
     let site = Site::empty("");
-    let started = Guardian::start(&site.config, site.clock.clone()).await;
+    let started = hgs_server::start(&site.config, site.clock.clone()).await;
     assert!(matches!(
         started,
         Err(StartError::Guardian(GuardianError::Store(
@@ -106,7 +105,7 @@ async fn a_guardian_that_nobody_initialised_does_not_start() {
 #[tokio::test]
 async fn one_state_has_one_guardian_and_is_free_when_that_has_stopped() {
     let mut site = Site::start().await;
-    let second = Guardian::start(&site.config, site.clock.clone()).await;
+    let second = hgs_server::start(&site.config, site.clock.clone()).await;
     assert!(matches!(
         second,
         Err(StartError::Guardian(GuardianError::Store(
@@ -121,7 +120,7 @@ async fn a_guardian_whose_handle_is_dropped_stops_by_itself() {
     let mut site = Site::start().await;
     site.forget();
     // It fails by the runner's timeout.
-    while let Err(error) = Guardian::start(&site.config, site.clock.clone())
+    while let Err(error) = hgs_server::start(&site.config, site.clock.clone())
         .await
         .map(drop)
     {
@@ -144,7 +143,7 @@ async fn several_guardians_live_in_one_process() {
 #[test]
 fn a_generated_guardian_has_keys_of_the_size_that_was_asked_for() {
     let site = Site::empty("");
-    let made = Guardian::initialise(
+    let made = hgs_server::initialise(
         &site.config,
         InitOptions {
             name: Some("relecloud".to_owned()),
@@ -175,7 +174,7 @@ fn a_name_that_does_not_fit_into_certificates_is_refused_before_anything_is_made
             name: Some(name.to_owned()),
             ..options()
         };
-        let refused = Guardian::initialise(&site.config, options, now());
+        let refused = hgs_server::initialise(&site.config, options, now());
         assert!(
             matches!(refused, Err(InitialiseError::Name(_))),
             "{name:?}: {refused:?}"

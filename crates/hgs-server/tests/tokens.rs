@@ -12,7 +12,7 @@ use hgs_kps::ServiceVersion::{V1, V2};
 use hgs_pki::Certificate;
 use hgs_protector::VerifiedProtector;
 use hgs_protector::suite::KeyEncryption;
-use hgs_server::{CertificateSource, Guardian, InitOptions, InitialiseError, KeyProofError};
+use hgs_server::{CertificateSource, InitOptions, InitialiseError, KeyProofError};
 use hgs_testkit::fixtures::{Guardian as Fixture, now};
 use hgs_testkit::softhsm::{SoftHsm, isolated};
 use tokio::runtime::Runtime;
@@ -55,7 +55,7 @@ fn in_token(hsm: &SoftHsm, object: &str, certificate: Option<Certificate>) -> Ce
 async fn initialise(site: &Site, options: InitOptions) -> Result<(), InitialiseError> {
     let config = site.config.clone();
     let made = tokio::task::spawn_blocking(move || {
-        Guardian::initialise(&config, options, now()).map(drop)
+        hgs_server::initialise(&config, options, now()).map(drop)
     });
     made.await.unwrap()
 }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use guardian::{Site, options};
 use hgs_admin::Administration as _;
 use hgs_pki::Certificate;
-use hgs_server::{CertificateSource, Clock as _, Guardian, InitOptions, examine_stopped};
+use hgs_server::{CertificateSource, Clock as _, InitOptions, examine_stopped};
 use hgs_testkit::fixtures::{Guardian as Fixture, now};
 use hgs_testkit::softhsm::{PIN, SoftHsm, TOKEN, isolated};
 use hgs_trace::guardian::{Facts, Inside, Service};
@@ -40,7 +40,7 @@ async fn site(hsm: &SoftHsm) -> Site {
     };
     let config = site.config.clone();
     let made = tokio::task::spawn_blocking(move || {
-        Guardian::initialise(&config, options, now()).map(drop)
+        hgs_server::initialise(&config, options, now()).map(drop)
     });
     made.await.unwrap().unwrap();
     site

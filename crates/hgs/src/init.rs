@@ -5,8 +5,8 @@ mod tls;
 use std::fmt;
 
 use hgs_server::{
-    CertificateSource, GivenCertificate, GivenError, Guardian, InitOptions, InitialiseError,
-    Initialised, KeySize, PlacedKey, ReturnBlame, removal_of,
+    CertificateSource, GivenCertificate, GivenError, InitOptions, InitialiseError, Initialised,
+    KeySize, PlacedKey, ReturnBlame, removal_of,
 };
 use hgs_terminal::{AtFault, Exit, Failure, Terminal};
 use serde::Serialize;
@@ -80,7 +80,7 @@ impl Arguments {
             key_size: KeySize::of_bits(self.bits.number()).unwrap_or_default(),
             ..InitOptions::default()
         };
-        let made = Guardian::initialise(&config, options, now()).or_fail()?;
+        let made = hgs_server::initialise(&config, options, now()).or_fail()?;
         let tls = tls.map(|tls| tls.keep(&made.state_folder)).transpose()?;
         terminal.report(&Made {
             tls_certificate: tls.map(|path| path.display().to_string()),

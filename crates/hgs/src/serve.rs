@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hgs_server::http::BindError;
-use hgs_server::{Guardian, GuardianError, StartError, SystemClock, logging, process, signals};
+use hgs_server::{GuardianError, StartError, SystemClock, logging, process, signals};
 use hgs_terminal::{AtFault, Exit, Failure};
 
 use crate::failures::{IntoFailure, OrFail as _};
@@ -34,7 +34,7 @@ impl Arguments {
             .build()
             .map_err(|error| Failure::of(&error).at_fault(AtFault::Ourselves))?;
         runtime.block_on(async {
-            let guardian = Guardian::start(&config, Arc::new(SystemClock))
+            let guardian = hgs_server::start(&config, Arc::new(SystemClock))
                 .await
                 .or_fail()?;
             let stopped = signals::serve(guardian)

@@ -7,8 +7,6 @@ mod refused;
 mod server;
 mod signers;
 
-use std::sync::Arc;
-
 use hgs_admin::types::{
     AddCertificate, AddHost, AddSigner, AddedCertificate, AuditQuery, AuditRecord, Certificate,
     CertificateDetail, CertificateUsage, DeniedHost, DenyHost, Facts, GuardianDocument, Host,
@@ -26,24 +24,24 @@ use hgs_store::{
 use hgs_trace::guardian::{Inside, SyntheticRoll};
 use tracing::error;
 
-use super::views;
-use crate::guardian::{Guardian, Signers, Snapshot};
+use super::{AdminParts, views};
+use crate::guardian::{Signers, Snapshot};
 
 /// Records that one question gets, unless it says otherwise, and at most.
 const AUDIT_LIMIT: (usize, usize) = (100, 1000);
 
 /// Carries out what one caller asks for, who was found to be permitted it.
-pub(super) struct AdminHandler {
-    pub(super) guardian: Arc<Guardian>,
+pub(super) struct AdminHandler<'p> {
+    pub(super) parts: &'p AdminParts,
     /// The caller, for the audit log.
     pub(super) actor: String,
 }
 
-impl Administration for AdminHandler {
+impl Administration for AdminHandler<'_> {
     fn status(&self) -> Result<Status, AdminError> {
         let Snapshot { state, holdings } = self.snapshot()?;
-        let now = self.guardian.clock().now();
-        let urls = self.guardian.urls();
+        let now = self.parts.clock.now();
+        let urls = self.parts.inspection.urls();
         let primary = |kind| {
             let mut records = state.certificates();
             let record = records.find(|record| record.kind == kind && record.is_primary());
@@ -69,13 +67,13 @@ impl Administration for AdminHandler {
             primary_encryption: primary(CertificateKind::Encryption),
             attestation_signer: active_signer(&state, now),
             generation: state.generation(),
-            warnings: self.guardian.warnings(&state, &holdings, now),
+            warnings: self.parts.inspection.warnings(&state, &holdings, now),
         })
     }
 
     fn server(&self) -> Result<ServerSettings, AdminError> {
         let Snapshot { state, holdings } = self.snapshot()?;
-        let (config, settings) = (self.guardian.config(), state.settings());
+        let (config, settings) = (&self.parts.inspection.config, state.settings());
         let communications = state
             .certificates()
             .find(|record| record.kind == CertificateKind::Communications && record.is_primary());
@@ -97,7 +95,7 @@ impl Administration for AdminHandler {
                 .map(|record| views::certificate(record, holdings.has_key_of(record))),
             rekey_window_until: settings
                 .rekey_window_until
-                .filter(|_| settings.is_rekey_window_open(self.guardian.clock().now()))
+                .filter(|_| settings.is_rekey_window_open(self.parts.clock.now()))
                 .map(|until| until.to_string()),
         })
     }
@@ -197,11 +195,11 @@ impl Administration for AdminHandler {
     }
 
     fn hosts(&self) -> Result<Vec<Host>, AdminError> {
-        Ok(self.guardian.state().hosts().map(views::host).collect())
+        Ok(self.parts.store.state().hosts().map(views::host).collect())
     }
 
     fn host(&self, host: &HostSelector) -> Result<HostDetail, AdminError> {
-        let state = self.guardian.state();
+        let state = self.parts.store.state();
         let host = find_host(&state, host)?;
         let mut identities: Vec<_> = state.host_identities(&host.id).collect();
         identities.sort_by_key(|identity| std::cmp::Reverse(identity.first_seen));
@@ -212,7 +210,7 @@ impl Administration for AdminHandler {
             returns_nonces: host.returns_nonces,
             host_key_shared: state
                 .identities(&host.id)
-                .host_key_shared(self.guardian.clock().now())
+                .host_key_shared(self.parts.clock.now())
                 .map(|time| time.to_string()),
             identity_keys: identities.into_iter().map(views::identity_key).collect(),
         })
@@ -234,26 +232,26 @@ impl Administration for AdminHandler {
         host: &HostSelector,
         revocation: &RevokeHost,
     ) -> Result<Host, AdminError> {
-        let id = find_host(&self.guardian.state(), host)?.id;
+        let id = find_host(&self.parts.store.state(), host)?.id;
         let reason = revocation.reason.clone();
         self.transact(Transaction::RevokeHost { id, reason })?;
         self.shown(&id)
     }
 
     fn remove_host(&self, host: &HostSelector) -> Result<Host, AdminError> {
-        let state = self.guardian.state();
+        let state = self.parts.store.state();
         let host = find_host(&state, host)?;
         self.transact(Transaction::RemoveHost { id: host.id })?;
         Ok(views::host(host))
     }
 
     fn removed_hosts(&self) -> Result<Vec<RemovedHost>, AdminError> {
-        let state = self.guardian.state();
+        let state = self.parts.store.state();
         Ok(state.removed_hosts().map(views::removed_host).collect())
     }
 
     fn readmit_host(&self, host: &HostSelector) -> Result<RemovedHost, AdminError> {
-        let state = self.guardian.state();
+        let state = self.parts.store.state();
         let by_key = host.as_str().parse().ok();
         let by_key = by_key.and_then(|key: Digest| state.removed_host(&key));
         let name: HostName = host.as_str().parse().map_err(AdminError::invalid)?;
@@ -274,7 +272,7 @@ impl Administration for AdminHandler {
         };
         let host_key = found.host_key;
         self.transact(Transaction::ReadmitHostKey { host_key })?;
-        let state = self.guardian.state();
+        let state = self.parts.store.state();
         let removed = state.removed_host(&host_key);
         removed
             .map(views::removed_host)
@@ -282,7 +280,7 @@ impl Administration for AdminHandler {
     }
 
     fn denied_hosts(&self) -> Result<Vec<DeniedHost>, AdminError> {
-        let state = self.guardian.state();
+        let state = self.parts.store.state();
         Ok(state.denied_hosts().map(views::denied_host).collect())
     }
 
@@ -301,7 +299,7 @@ impl Administration for AdminHandler {
         };
         let reason = denial.reason.clone();
         self.transact(Transaction::DenyHost { policy, reason })?;
-        let state = self.guardian.state();
+        let state = self.parts.store.state();
         let denied = state.denied_host(&policy);
         denied
             .map(views::denied_host)
@@ -310,7 +308,7 @@ impl Administration for AdminHandler {
 
     fn allow_host(&self, policy: &HostSelector) -> Result<DeniedHost, AdminError> {
         let policy: Digest = policy.as_str().parse().map_err(AdminError::invalid)?;
-        let state = self.guardian.state();
+        let state = self.parts.store.state();
         let denied = state.denied_host(&policy).map(views::denied_host);
         self.transact(Transaction::AllowHost { policy })?;
         denied.ok_or_else(|| not_found("the host was not denied", "hgs host list --denied"))
@@ -324,15 +322,15 @@ impl Administration for AdminHandler {
                 "the limit is 1 to {most}"
             )));
         }
-        let records = self.guardian.store().audit(&audit::filter(query)?, limit);
+        let records = self.parts.store.audit(&audit::filter(query)?, limit);
         let records = records.map_err(unavailable)?.into_iter();
         Ok(records.map(views::audit_record).collect())
     }
 
     fn audit_record(&self, sequence: &u64) -> Result<AuditRecord, AdminError> {
         let record = self
-            .guardian
-            .store()
+            .parts
+            .store
             .audit_record(*sequence)
             .map_err(unavailable)?;
         record.map(views::audit_record).ok_or_else(|| {
@@ -344,11 +342,11 @@ impl Administration for AdminHandler {
     }
 
     fn trace(&self) -> Result<Facts<Inside>, AdminError> {
-        Ok(Facts(self.guardian.examine()))
+        Ok(Facts(self.parts.inspection.examine()))
     }
 
     fn synthetic_roll(&self) -> Result<Facts<SyntheticRoll>, AdminError> {
-        Ok(Facts(self.guardian.synthetic_roll(&self.actor)))
+        Ok(Facts(self.parts.synthetic_rolls.run(&self.actor)))
     }
 
     fn record_export(&self, export: &RecordExport) -> Result<AuditRecord, AdminError> {
@@ -357,20 +355,20 @@ impl Administration for AdminHandler {
         let entry = AuditEntry {
             after: Some(after),
             ..AuditEntry::new(
-                self.guardian.clock().now(),
+                self.parts.clock.now(),
                 self.actor.clone(),
                 Action::ExportState,
                 Outcome::Done,
             )
         };
-        let sequence = self.guardian.store().note_waiting(entry);
+        let sequence = self.parts.store.note_waiting(entry);
         self.audit_record(&sequence.map_err(unavailable)?)
     }
 }
 
-impl AdminHandler {
+impl AdminHandler<'_> {
     fn snapshot(&self) -> Result<Snapshot, AdminError> {
-        let snapshot = self.guardian.snapshot();
+        let snapshot = self.parts.snapshots.current();
         snapshot.map_err(|failure| AdminError::new(ErrorCode::Unavailable, failure))
     }
 
@@ -381,10 +379,10 @@ impl AdminHandler {
     /// All of them, or none.
     fn transact_all(&self, transactions: Vec<Transaction>) -> Result<(), AdminError> {
         let act = Act {
-            time: self.guardian.clock().now(),
+            time: self.parts.clock.now(),
             actor: self.actor.clone(),
         };
-        let committed = self.guardian.store().transact(transactions, act);
+        let committed = self.parts.store.transact(transactions, act);
         committed.map(drop).map_err(|failure| match failure {
             Failure::Refused(refusal) => refused::error(&refusal),
             Failure::Store(error) => unavailable(error),
@@ -392,7 +390,7 @@ impl AdminHandler {
     }
 
     fn shown(&self, id: &HostId) -> Result<Host, AdminError> {
-        let state = self.guardian.state();
+        let state = self.parts.store.state();
         // Another administrator may have been faster.
         let host = state.host(id);
         host.map(views::host)
@@ -400,7 +398,7 @@ impl AdminHandler {
     }
 
     fn listeners(&self) -> Vec<Listener> {
-        let addresses = self.guardian.addresses();
+        let addresses = self.parts.inspection.addresses();
         let tcp = [
             (ListenerName::Http, addresses.http),
             (ListenerName::Https, addresses.https),

@@ -10,4 +10,22 @@ mod service;
 mod tests;
 mod views;
 
+use std::sync::Arc;
+
 pub(crate) use service::AdminService;
+
+use crate::clock::Clock;
+use crate::guardian::{
+    Certification, Inspection, OpenStore, SignerRotation, Snapshots, SyntheticRolls,
+};
+
+/// The parts of a guardian that administrators reach.
+pub(crate) struct AdminParts {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) store: Arc<OpenStore>,
+    pub(crate) snapshots: Arc<Snapshots>,
+    pub(crate) signers: Arc<SignerRotation>,
+    pub(crate) inspection: Arc<Inspection>,
+    pub(crate) certification: Certification,
+    pub(crate) synthetic_rolls: SyntheticRolls,
+}

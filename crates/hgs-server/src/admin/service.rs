@@ -10,9 +10,9 @@ use nix::unistd::{Uid, User};
 use tokio::task::spawn_blocking;
 use tracing::{Span, error, info};
 
+use super::AdminParts;
 use super::handler::AdminHandler;
 use crate::config;
-use crate::guardian::Guardian;
 use crate::http::{Credentials, Peer, Request, Response, Service};
 use crate::roles::Roles;
 
@@ -20,14 +20,14 @@ const JSON: &str = "application/json; charset=utf-8";
 
 /// The service behind `[listen.admin]`.
 pub(crate) struct AdminService {
-    guardian: Arc<Guardian>,
+    parts: Arc<AdminParts>,
     roles: Arc<Roles>,
 }
 
 impl AdminService {
-    pub(crate) fn new(guardian: Arc<Guardian>, settings: &config::Admin) -> Self {
+    pub(crate) fn new(parts: AdminParts, settings: &config::Admin) -> Self {
         Self {
-            guardian,
+            parts: Arc::new(parts),
             roles: Arc::new(Roles::new(settings)),
         }
     }
@@ -35,12 +35,12 @@ impl AdminService {
 
 impl Service for AdminService {
     fn handle(&self, request: Request) -> BoxFuture<'_, Response> {
-        let (guardian, roles) = (Arc::clone(&self.guardian), Arc::clone(&self.roles));
+        let (parts, roles) = (Arc::clone(&self.parts), Arc::clone(&self.roles));
         Box::pin(async move {
             let span = Span::current();
             // Roles come from databases that may be on the network, and changes wait for the disk.
             let work = spawn_blocking(move || {
-                let response = span.in_scope(|| answer(guardian, &roles, &request));
+                let response = span.in_scope(|| answer(&parts, &roles, &request));
                 hgs_admin::wipe(request.body);
                 response
             });
@@ -68,7 +68,7 @@ impl Service for AdminService {
     }
 }
 
-pub(super) fn answer(guardian: Arc<Guardian>, roles: &Roles, request: &Request) -> Response {
+pub(super) fn answer(parts: &AdminParts, roles: &Roles, request: &Request) -> Response {
     let (operation, segment) = match hgs_admin::find(&request.method, &request.path) {
         Found::Operation(operation, segment) => (operation, segment),
         Found::OtherMethods(methods) => return other_methods(&methods),
@@ -85,7 +85,7 @@ pub(super) fn answer(guardian: Arc<Guardian>, roles: &Roles, request: &Request) 
         body: &request.body,
     };
     let answer = caller(roles, request.peer)
-        .and_then(|caller| answer_caller(guardian, &caller, operation, &call));
+        .and_then(|caller| answer_caller(parts, &caller, operation, &call));
     match answer {
         Ok(body) => Response::new(StatusCode::OK, JSON, body)
             .with_header(CACHE_CONTROL, HeaderValue::from_static("no-store")),
@@ -94,7 +94,7 @@ pub(super) fn answer(guardian: Arc<Guardian>, roles: &Roles, request: &Request) 
 }
 
 fn answer_caller(
-    guardian: Arc<Guardian>,
+    parts: &AdminParts,
     caller: &Caller,
     operation: &Operation,
     call: &Call<'_>,
@@ -109,7 +109,7 @@ fn answer_caller(
         );
     }
     let handler = AdminHandler {
-        guardian,
+        parts,
         actor: actor.clone(),
     };
     let answer = operation.answer(caller, &handler, call);

@@ -1,16 +1,14 @@
 //! What holds for the whole API at the server: permissions for every operation, and paths.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use hgs_admin::OPERATIONS;
 use hyper::{HeaderMap, Method, StatusCode};
 
 use super::service::answer;
 use crate::config::Admin;
-use crate::guardian::tests::opened;
 use crate::http::{Credentials, Peer, Request, RequestId};
 use crate::roles::Roles;
+use crate::running::tests::opened;
 
 /// Debian's static groups: 1 is `daemon`, 2 is `bin`.
 fn roles() -> Roles {
@@ -27,7 +25,8 @@ const UNKNOWN_UID: u32 = 3_000_000_000;
 /// attacks.md A6: every operation asks who the caller is and what that caller may do.
 #[test]
 fn a6_every_operation_asks_for_its_permission() {
-    let (_folder, guardian) = opened();
+    let (_folder, parts) = opened();
+    let parts = parts.admin();
     // Operations are dispatched on threads of a runtime.
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let _entered = runtime.enter();
@@ -40,7 +39,7 @@ fn a6_every_operation_asks_for_its_permission() {
         let status = |peer| {
             let path = operation.path_for("0");
             let request = request(operation.method.clone(), &path, "", peer);
-            answer(Arc::clone(&guardian), &roles(), &request).status
+            answer(&parts, &roles(), &request).status
         };
         let name = operation.name;
         assert_ne!(status(administrator), StatusCode::FORBIDDEN, "{name}");
@@ -54,13 +53,14 @@ fn a6_every_operation_asks_for_its_permission() {
 /// attacks.md K12: what is refused has not happened.
 #[test]
 fn k12_a_reviewer_changes_nothing() {
-    let (_folder, guardian) = opened();
-    let generation = guardian.state().generation();
+    let (_folder, parts) = opened();
+    let parts = parts.admin();
+    let generation = parts.store.state().generation();
     let body = r#"{"name":"node-1","host_key":"AAAA"}"#;
     let request = request(Method::POST, "/v1/hosts", body, process(UNKNOWN_UID, 2));
-    let refused = answer(Arc::clone(&guardian), &roles(), &request);
+    let refused = answer(&parts, &roles(), &request);
     assert_eq!(refused.status, StatusCode::FORBIDDEN);
-    assert_eq!(guardian.state().generation(), generation);
+    assert_eq!(parts.store.state().generation(), generation);
 }
 
 fn request(method: Method, path: &str, body: &'static str, peer: Peer) -> Request {
@@ -88,10 +88,11 @@ fn process(uid: u32, gid: u32) -> Peer {
 
 #[test]
 fn a_path_with_other_methods_names_them_and_one_that_is_none_is_not_found() {
-    let (_folder, guardian) = opened();
+    let (_folder, parts) = opened();
+    let parts = parts.admin();
     let ask = |method, path| {
         let request = request(method, path, "", process(0, 0));
-        answer(Arc::clone(&guardian), &roles(), &request)
+        answer(&parts, &roles(), &request)
     };
     let refused = ask(Method::PUT, "/v1/hosts");
     assert_eq!(refused.status, StatusCode::METHOD_NOT_ALLOWED);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hgs_attest::freshness::Nonce;
+use hgs_attest::freshness::{Nonce, NonceKey};
 use hgs_attest::issue::{self, IssueError, IssuedHealthCertificate, SerialNumber};
 use hgs_attest::wire::Reply;
 use hgs_attest::{
@@ -20,15 +20,17 @@ use hgs_store::{
 };
 use tracing::error;
 
-use super::Guardian;
-use super::hosts::{Registry, from_health};
+use super::hosts::{HostKeys, Registry, from_health};
 use super::key_work::SnapshotKeys;
-use super::ledger;
-use super::observer::Decision;
-use super::recent::Circumstances;
-use super::refusals::OnRecord;
+use super::keys::Snapshots;
+use super::modes::Modes;
+use super::observer::{Decision, Observer};
+use super::open_store::OpenStore;
+use super::recent::{Circumstances, RecentCertificates};
+use super::refusals::{OnRecord, RefusalLog};
 use super::signers::Signers;
-use super::workers::Turn;
+use super::workers::{Turn, Workers};
+use crate::clock::Clock;
 
 /// One request of a host.
 #[derive(Debug, Clone)]
@@ -58,7 +60,24 @@ enum Decided {
 /// A refusal, and the number of the record that it has of its own.
 type RecordedRefusal = (Refusal, OnRecord);
 
-impl Guardian {
+/// Attests hosts.
+pub(crate) struct Attestations {
+    /// Whether hosts have to return a nonce that never have.
+    pub(crate) require_nonce: bool,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) store: Arc<OpenStore>,
+    pub(crate) snapshots: Arc<Snapshots>,
+    pub(crate) host_keys: Arc<HostKeys>,
+    pub(crate) modes: Modes,
+    /// The key of the nonces that hosts return, the same on every node.
+    pub(crate) nonces: NonceKey,
+    pub(crate) recent: RecentCertificates,
+    pub(crate) workers: Arc<Workers>,
+    pub(crate) observer: Arc<Observer>,
+    pub(crate) refusals: Arc<RefusalLog>,
+}
+
+impl Attestations {
     /// How hosts attest here.
     pub(crate) fn mode(&self) -> &dyn Mode {
         let mode = self.store.state().settings().attestation_mode;
@@ -144,20 +163,20 @@ impl Guardian {
     }
 
     async fn evaluate(self: &Arc<Self>, request: AttestationRequest, now: Time) -> Verdict {
-        let guardian = Arc::clone(self);
+        let attestations = Arc::clone(self);
         let evaluation = move |_: &mut Turn| {
             let registry = Registry {
-                state: &guardian.store.state(),
-                keys: &guardian.host_keys,
+                state: &attestations.store.state(),
+                keys: &attestations.host_keys,
             };
             let attempt = Attempt {
                 body: &request.body,
                 proof: request.proof.as_deref(),
-                nonces: &guardian.nonces,
-                require_nonce: guardian.policy.require_nonce,
+                nonces: &attestations.nonces,
+                require_nonce: attestations.require_nonce,
                 now,
             };
-            let mode = guardian.mode();
+            let mode = attestations.mode();
             mode.evaluate(&attempt, &registry, &mut System::new())
         };
         self.workers.run(evaluation).await
@@ -177,7 +196,7 @@ impl Guardian {
             actor: format!("host {host}"),
         };
         let transaction = Transaction::RecordAttestation(attestation);
-        let committed = match ledger::transact(&self.store, transaction, act).await {
+        let committed = match self.store.commit(transaction, act).await {
             Ok(committed) => committed,
             Err(Failure::Refused(_)) => {
                 let refusal = self.refused_since(request, now).await;
@@ -185,11 +204,11 @@ impl Guardian {
             }
             Err(Failure::Store(failure)) => return Err(unrecorded(unavailable(&failure))),
         };
-        let guardian = Arc::clone(self);
+        let attestations = Arc::clone(self);
         let recorded = grant.recorded();
         let issued = self
             .workers
-            .run(move |turn| guardian.issue(recorded, serial, now, turn))
+            .run(move |turn| attestations.issue(recorded, serial, now, turn))
             .await;
         let (issued, circumstances) = issued.map_err(unrecorded)?;
         self.recent
@@ -213,7 +232,7 @@ impl Guardian {
         now: Time,
         turn: &mut Turn,
     ) -> Result<(IssuedHealthCertificate, Circumstances), Reason> {
-        let snapshot = self.snapshot().map_err(|_| Reason::Unavailable)?;
+        let snapshot = self.snapshots.current().map_err(|_| Reason::Unavailable)?;
         let signers = Signers::at(&snapshot.state, now);
         let Some(signer) = signers.active() else {
             error!("there is no attestation signer that could sign now");
@@ -248,7 +267,7 @@ impl Guardian {
             return unrecorded(unavailable(&failure));
         }
         let (entry, code) = (refusal_entry(&refusal, now), refusal.code().name());
-        match self.host_refusals.record(&self.store, code, entry).await {
+        match self.refusals.record(code, entry).await {
             Ok(recorded) => (refusal, recorded),
             Err(failure) => unrecorded(unavailable(&failure)),
         }
@@ -277,7 +296,7 @@ impl Guardian {
             time: now,
             actor: format!("host {host}"),
         };
-        match ledger::transact(&self.store, transaction, act).await {
+        match self.store.commit(transaction, act).await {
             // Refused: the host was removed or revoked meanwhile.
             Ok(_) | Err(Failure::Refused(_)) => Ok(()),
             Err(Failure::Store(failure)) => Err(failure),
@@ -296,9 +315,9 @@ impl Guardian {
             host: host.map(|host| from_health(&host.host_id).to_string()),
             host_name: host.map(|host| host.name.clone()),
             record: recorded.sequence(),
-            alike: recorded
-                .further()
-                .or_else(|| is_stranger.then(|| self.strangers.count(Action::Attest, outcome))),
+            alike: recorded.further().or_else(|| {
+                is_stranger.then(|| self.refusals.count_stranger(Action::Attest, outcome))
+            }),
             ..Decision::default()
         }
     }

@@ -1,23 +1,23 @@
 //! What administrators ask of keys and certificates beside their records: certificates over keys in tokens, and
 //! signatures outside of hosts' requests.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use hgs_crypto::rsa::OaepHash;
 use hgs_custody::KeyWork;
 use hgs_custody::key_reference::Pkcs11Uris;
-use hgs_custody_pkcs11::Usage;
+use hgs_custody_pkcs11::{Tokens, Usage};
 use hgs_pki::Certificate;
 use hgs_pki::issue::Template;
 use hgs_store::CertificateKind;
 
-use super::Guardian;
 use super::initialise::{
     InitialiseError, KeyOrigin, KeySize, LocatedKey, Making, after_making, proved_in_tokens,
 };
 use super::key_work::SnapshotKeys;
 use super::keys::KeyTable;
 use super::rotation::signed_by;
+use super::workers::Workers;
 
 /// A certificate over a key in a token.
 pub(crate) struct CertifiedInToken {
@@ -29,7 +29,13 @@ pub(crate) struct CertifiedInToken {
     pub(crate) hash: OaepHash,
 }
 
-impl Guardian {
+/// Does what administrators ask of private keys.
+pub(crate) struct Certification {
+    pub(crate) tokens: Tokens,
+    pub(crate) workers: Arc<Workers>,
+}
+
+impl Certification {
     /// A certificate that signs itself, over the key at the first of `uris`, which is made there if it is not there and
     /// `new_key` says so. It blocks.
     pub(crate) fn certify_in_token(

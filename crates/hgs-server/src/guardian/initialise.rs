@@ -22,11 +22,10 @@ use hgs_store::{
     Opening, Store, Transaction, master_key_file,
 };
 
-use super::Guardian;
 use super::proof::{KeyProofError, prove};
 use super::rotation::{CertifyError, new_signer, self_signed, signed_by};
 use super::settings::settings_of;
-use crate::Config;
+use crate::config::Config;
 
 /// How a new guardian begins.
 #[derive(Debug)]
@@ -280,65 +279,61 @@ pub enum InitialiseError {
 /// Characters of a guardian's name: a common name has 64, and the words around it take 30.
 pub const MAX_NAME: usize = 34;
 
-impl Guardian {
-    /// Makes a guardian where `config` says: the folder of the state, the master key (mode 0600), the certificates and
-    /// the first attestation signer, all of the state in one commit with its audit record. Takes seconds, since keys are
-    /// generated; it blocks.
-    ///
-    /// # Errors
-    /// See [`InitialiseError`]. A guardian that is there already stays as it is.
-    pub fn initialise(
-        config: &Config,
-        options: InitOptions,
-        now: Time,
-    ) -> Result<Initialised, InitialiseError> {
-        let name = options.name.unwrap_or_else(|| config.server.name.clone());
-        let settings = settings_of(config, checked_name(&name)?);
-        let state_folder = config.state_folder();
-        if Store::is_in(&state_folder) {
-            return Err(InitialiseError::AlreadyInitialised { state_folder });
-        }
-        let tokens = Tokens::new(config.pkcs11.settings());
-        // All that is named is looked for before anything is made.
-        let signing = Source::located(options.signing, &tokens, options.new_keys)?;
-        let encryption = Source::located(options.encryption, &tokens, options.new_keys)?;
-        refuse_same_key(&signing, &encryption)?;
-        let master_key = master_key(config)?;
-        let made = Mutex::new(Vec::new());
-        let making = Making {
-            size: options.key_size,
-            tokens: &tokens,
-            made: &made,
-        };
-        let opening = Opening {
-            directory: &state_folder,
-            master_key: &master_key,
-            node: &config.server.name,
-            high_water_mark: config.high_water_mark_file(),
-            random: Box::new(System::new()),
-        };
-        let act = Act {
-            time: now,
-            actor: options.actor,
-        };
-        let outcome = Beginnings::make(config, &name, signing, encryption, &making, now).and_then(
-            |beginnings| {
-                let initialised = beginnings.summary(config, name);
-                let created =
-                    Store::create(opening, settings, beginnings.into_transactions(now), act);
-                created.map_err(|error| match error {
-                    OpenError::AlreadyInitialised { .. } => {
-                        let state_folder = config.state_folder();
-                        InitialiseError::AlreadyInitialised { state_folder }
-                    }
-                    other => InitialiseError::Store(other),
-                })?;
-                Ok(initialised)
-            },
-        );
-        let made = made.into_inner().unwrap_or_else(PoisonError::into_inner);
-        outcome.map_err(|error| after_making(made, error))
+/// Makes a guardian where `config` says: the folder of the state, the master key (mode 0600), the certificates and
+/// the first attestation signer, all of the state in one commit with its audit record. Takes seconds, since keys are
+/// generated; it blocks.
+///
+/// # Errors
+/// See [`InitialiseError`]. A guardian that is there already stays as it is.
+pub fn initialise(
+    config: &Config,
+    options: InitOptions,
+    now: Time,
+) -> Result<Initialised, InitialiseError> {
+    let name = options.name.unwrap_or_else(|| config.server.name.clone());
+    let settings = settings_of(config, checked_name(&name)?);
+    let state_folder = config.state_folder();
+    if Store::is_in(&state_folder) {
+        return Err(InitialiseError::AlreadyInitialised { state_folder });
     }
+    let tokens = Tokens::new(config.pkcs11.settings());
+    // All that is named is looked for before anything is made.
+    let signing = Source::located(options.signing, &tokens, options.new_keys)?;
+    let encryption = Source::located(options.encryption, &tokens, options.new_keys)?;
+    refuse_same_key(&signing, &encryption)?;
+    let master_key = master_key(config)?;
+    let made = Mutex::new(Vec::new());
+    let making = Making {
+        size: options.key_size,
+        tokens: &tokens,
+        made: &made,
+    };
+    let opening = Opening {
+        directory: &state_folder,
+        master_key: &master_key,
+        node: &config.server.name,
+        high_water_mark: config.high_water_mark_file(),
+        random: Box::new(System::new()),
+    };
+    let act = Act {
+        time: now,
+        actor: options.actor,
+    };
+    let outcome =
+        Beginnings::make(config, &name, signing, encryption, &making, now).and_then(|beginnings| {
+            let initialised = beginnings.summary(config, name);
+            let created = Store::create(opening, settings, beginnings.into_transactions(now), act);
+            created.map_err(|error| match error {
+                OpenError::AlreadyInitialised { .. } => {
+                    let state_folder = config.state_folder();
+                    InitialiseError::AlreadyInitialised { state_folder }
+                }
+                other => InitialiseError::Store(other),
+            })?;
+            Ok(initialised)
+        });
+    let made = made.into_inner().unwrap_or_else(PoisonError::into_inner);
+    outcome.map_err(|error| after_making(made, error))
 }
 
 fn checked_name(name: &str) -> Result<hgs_store::Label, InitialiseError> {

@@ -12,7 +12,11 @@ use hgs_kps::{
 };
 use hgs_pki::{Certificate, Thumbprint};
 use hgs_protector::suite::KeyEncryption;
-use hgs_store::{CertificateKind, CertificateRecord, Digest, Lineage, State, Store, StoreError};
+use hgs_store::{CertificateKind, CertificateRecord, Digest, Lineage, State, StoreError};
+use metrics::Gauge;
+use tracing::error;
+
+use super::open_store::OpenStore;
 
 /// Private keys by the thumbprints of their certificates.
 #[derive(Debug, Default)]
@@ -23,10 +27,9 @@ pub(crate) struct KeyTable {
 }
 
 /// Where private keys are.
-#[derive(Clone, Copy)]
-pub(crate) struct Places<'a> {
-    pub(crate) store: &'a Store,
-    pub(crate) tokens: &'a Tokens,
+struct Places {
+    store: Arc<OpenStore>,
+    tokens: Tokens,
 }
 
 /// What all requests between two changes of the certificates share.
@@ -58,37 +61,57 @@ pub(crate) struct Snapshot {
     pub(crate) holdings: Arc<Holdings>,
 }
 
-/// The newest snapshot that somebody needed.
-pub(crate) struct Snapshots(RwLock<Snapshot>);
+/// Gives the newest state with its keys.
+pub(crate) struct Snapshots {
+    places: Places,
+    newest: RwLock<Snapshot>,
+    generation: Gauge,
+}
 
 impl Snapshots {
-    pub(crate) fn new(places: Places<'_>) -> Result<Self, HoldingsError> {
+    /// `generation` tells monitoring the generation of the newest snapshot.
+    pub(crate) fn new(
+        store: Arc<OpenStore>,
+        tokens: Tokens,
+        generation: Gauge,
+    ) -> Result<Self, HoldingsError> {
+        let places = Places { store, tokens };
         let state = places.store.state();
-        let holdings = Arc::new(Holdings::of(places, &state, &KeyTable::default())?);
-        Ok(Self(RwLock::new(Snapshot { state, holdings })))
+        let holdings = Arc::new(Holdings::of(&places, &state, &KeyTable::default())?);
+        generation.set(state.generation() as f64);
+        Ok(Self {
+            places,
+            newest: RwLock::new(Snapshot { state, holdings }),
+            generation,
+        })
     }
 
     /// The newest state, with its holdings. Opens keys that are new, so it belongs on a worker.
-    pub(crate) fn current(&self, places: Places<'_>) -> Result<Snapshot, HoldingsError> {
-        let state = places.store.state();
+    pub(crate) fn current(&self) -> Result<Snapshot, HoldingsError> {
+        let state = self.places.store.state();
         let last = self
-            .0
+            .newest
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         if Arc::ptr_eq(&state, &last.state) {
             return Ok(last);
         }
-        let holdings = if state.has_same_keys_as(&last.state) {
-            last.holdings
-        } else {
-            Arc::new(Holdings::of(places, &state, &last.holdings.keys)?)
-        };
+        let holdings =
+            if state.has_same_keys_as(&last.state) {
+                last.holdings
+            } else {
+                let holdings = Holdings::of(&self.places, &state, &last.holdings.keys);
+                Arc::new(holdings.inspect_err(
+                    |failure| error!(%failure, "the keys of the state can't be used"),
+                )?)
+            };
+        self.generation.set(state.generation() as f64);
         let snapshot = Snapshot { state, holdings };
-        let mut place = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut newest = self.newest.write().unwrap_or_else(PoisonError::into_inner);
         // Another thread may have come with a later state; what is kept must not go back.
-        if place.state.generation() <= snapshot.state.generation() {
-            *place = snapshot.clone();
+        if newest.state.generation() <= snapshot.state.generation() {
+            *newest = snapshot.clone();
         }
         Ok(snapshot)
     }
@@ -96,7 +119,7 @@ impl Snapshots {
 
 impl Holdings {
     /// The holdings of `state`. Keys that are `known` are not opened again.
-    fn of(places: Places<'_>, state: &State, known: &KeyTable) -> Result<Self, HoldingsError> {
+    fn of(places: &Places, state: &State, known: &KeyTable) -> Result<Self, HoldingsError> {
         let mut keys = KeyTable::default();
         for record in state.certificates() {
             keys.hold(places, known, &record.certificate, &record.key)?;
@@ -147,7 +170,7 @@ impl KeyTable {
     /// asked before its key is needed, so one that is away keeps nobody from starting.
     fn hold(
         &mut self,
-        places: Places<'_>,
+        places: &Places,
         known: &Self,
         certificate: &Certificate,
         reference: &KeyReference,
@@ -216,7 +239,7 @@ mod tests {
     use hgs_crypto::random::System;
     use hgs_custody::seal::MasterKey;
     use hgs_pki::{Time, profile};
-    use hgs_store::{Act, Opening, Settings, Transaction};
+    use hgs_store::{Act, Opening, Settings, Store, Transaction};
     use hgs_testkit::fixtures::{now, private_key, self_signed, ten_years};
     use proptest::prelude::*;
 

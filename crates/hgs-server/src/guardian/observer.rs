@@ -106,6 +106,11 @@ impl Observer {
         self.signer_expiry.set(when.unix() as f64);
     }
 
+    /// The gauge of the state's generation.
+    pub(crate) fn generation_gauge(&self) -> Gauge {
+        self.generation.clone()
+    }
+
     pub(crate) fn generation(&self, generation: u64) {
         self.generation.set(generation as f64);
     }

@@ -4,22 +4,19 @@ use std::sync::{Arc, Weak};
 
 use hgs_kps::Lineage;
 
-use super::overview::LEAST_ROOM;
+use super::inspection::{Inspection, LEAST_ROOM};
+use super::keys::Snapshot;
 use super::signers::Signers;
-use super::{Guardian, Snapshot};
-use crate::Readiness;
+use crate::health::Readiness;
 
-impl Guardian {
+impl Inspection {
     /// Asks the store to commit, and looks for the keys without which nothing is issued or released.
     pub(crate) fn readiness(self: &Arc<Self>) -> Readiness {
         // Monitoring must not keep a guardian open that was shut down.
-        let guardian = Arc::downgrade(self);
-        Readiness::new(move || {
-            let guardian = Weak::upgrade(&guardian);
-            guardian.map_or_else(
-                || Err("shutting down".to_owned()),
-                |guardian| guardian.ready(),
-            )
+        let inspection = Arc::downgrade(self);
+        Readiness::new(move || match Weak::upgrade(&inspection) {
+            Some(inspection) => inspection.ready(),
+            None => Err("shutting down".to_owned()),
         })
     }
 
@@ -30,8 +27,10 @@ impl Guardian {
                 "the disk of the state folder is full: {free} octets are free"
             ));
         }
-        let Snapshot { state, holdings } =
-            self.snapshot().map_err(|failure| failure.to_string())?;
+        let Snapshot { state, holdings } = self
+            .snapshots
+            .current()
+            .map_err(|failure| failure.to_string())?;
         let head = holdings.ring.head(&Lineage::Fabric);
         let head = head.ok_or("there is no primary pair of certificates")?;
         let signers = Signers::at(&state, self.clock.now());

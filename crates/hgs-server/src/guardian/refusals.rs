@@ -1,14 +1,16 @@
 //! Refusals of hosts that proved who they are: the first is recorded with all that is known of it, those that follow
 //! within an hour are counted, and become one record. So what one host can make the audit log grow by is two records an
-//! hour for each code, however often it asks.
+//! hour for each code, however often it asks. Refusals of strangers are only counted.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hgs_pki::{Seconds, Time};
-use hgs_store::{Action, AuditEntry, Outcome, Store, StoreError};
+use hgs_store::{Action, AuditEntry, Outcome, StoreError};
+use tracing::{info, warn};
 
-use super::ledger;
+use super::open_store::OpenStore;
+use super::strangers::Strangers;
 
 /// For how long refusals that are alike are counted.
 const PERIOD: Seconds = Seconds::from_hours(1);
@@ -46,6 +48,68 @@ impl OnRecord {
     }
 }
 
+/// What is recorded and counted of refusals, by all parts that refuse.
+pub(crate) struct RefusalLog {
+    store: Arc<OpenStore>,
+    strangers: Strangers,
+    hosts: HostRefusals,
+}
+
+impl RefusalLog {
+    pub(crate) fn new(store: Arc<OpenStore>) -> Self {
+        Self {
+            store,
+            strangers: Strangers::default(),
+            hosts: HostRefusals::default(),
+        }
+    }
+
+    /// Has the refusal of a host with this code on record: as `entry`, or counted.
+    ///
+    /// # Errors
+    /// When it can't be recorded. It is not counted then.
+    pub(crate) async fn record(
+        &self,
+        code: &'static str,
+        entry: AuditEntry,
+    ) -> Result<OnRecord, StoreError> {
+        if let Some(further) = self.hosts.count(code, &entry) {
+            return Ok(OnRecord::Counted(further));
+        }
+        let recorded = self.store.record(entry.clone()).await;
+        let recorded = recorded.inspect_err(|_| self.hosts.forget(code, &entry));
+        recorded.map(OnRecord::Alone)
+    }
+
+    /// Counts the refusal of a stranger; gives how many of its kind there are now.
+    pub(crate) fn count_stranger(&self, action: Action, code: &'static str) -> u64 {
+        self.strangers.count(action, code)
+    }
+
+    /// Turns what was counted of strangers, and what was counted of hosts for an hour, into records.
+    pub(crate) async fn record_due(&self, now: Time) {
+        self.record_counted(now, false).await;
+    }
+
+    /// Turns all that was counted into records.
+    pub(crate) async fn record_all(&self, now: Time) {
+        self.record_counted(now, true).await;
+    }
+
+    async fn record_counted(&self, now: Time, all: bool) {
+        let entries = self.strangers.take(now).into_iter();
+        for entry in entries.chain(self.hosts.take(now, all)) {
+            let (action, count) = (entry.action, entry.count);
+            let code = entry.reason.clone();
+            let host = entry.host.clone();
+            info!(%action, code, count, host, "refusals were counted");
+            if let Err(failure) = self.store.record(entry).await {
+                warn!(%failure, "refusals were not recorded");
+            }
+        }
+    }
+}
+
 /// What was refused, by which code, to which host; the host is absent for those that are counted together.
 type Key = (Action, &'static str, Option<String>);
 
@@ -59,27 +123,9 @@ struct Counted {
 
 /// Refusals of the last hour.
 #[derive(Debug, Default)]
-pub(crate) struct HostRefusals(Mutex<BTreeMap<Key, Counted>>);
+struct HostRefusals(Mutex<BTreeMap<Key, Counted>>);
 
 impl HostRefusals {
-    /// Has a refusal with this code on record: as `entry`, or counted.
-    ///
-    /// # Errors
-    /// When it can't be recorded. It is not counted then.
-    pub(crate) async fn record(
-        &self,
-        store: &Store,
-        code: &'static str,
-        entry: AuditEntry,
-    ) -> Result<OnRecord, StoreError> {
-        if let Some(further) = self.count(code, &entry) {
-            return Ok(OnRecord::Counted(further));
-        }
-        let recorded = ledger::note(store, entry.clone()).await;
-        let recorded = recorded.inspect_err(|_| self.forget(code, &entry));
-        recorded.map(OnRecord::Alone)
-    }
-
     /// Counts a refusal with this code, of which `entry` would be the record. `None`: it is the first, and is to be
     /// recorded; else how many there have been since.
     fn count(&self, code: &'static str, entry: &AuditEntry) -> Option<u64> {
@@ -115,7 +161,7 @@ impl HostRefusals {
     }
 
     /// What was counted for an hour, or all of it, as entries of the audit log; counting begins anew.
-    pub(crate) fn take(&self, now: Time, all: bool) -> Vec<AuditEntry> {
+    fn take(&self, now: Time, all: bool) -> Vec<AuditEntry> {
         let mut refusals = self.lock();
         // A clock that was put back must not stretch the hour.
         let is_due = |counted: &Counted| now.since(counted.since).is_none_or(|age| age >= PERIOD);

@@ -9,7 +9,7 @@ use hgs_kps::signed_response::{
     ResponseFields, ResponseSigner, ResponseSignerError, SignatureRequest, SignatureRequestError,
 };
 use hgs_kps::{
-    HostRegistry, KeyProtection, Reason, Refusal, Release, ReleaseFacts, SeenProtector,
+    Caches, HostRegistry, KeyProtection, Reason, Refusal, Release, ReleaseFacts, SeenProtector,
     SeenProtectors, ServiceVersion, StateUnavailable, Trust,
 };
 use hgs_pki::health::{HealthCertificateError, VerifiedHealthCertificate};
@@ -23,20 +23,53 @@ use hgs_store::{
 use tokio::time::Instant;
 use tracing::error;
 
-use super::Guardian;
-use super::hosts::{Registry, from_health};
+use super::hosts::{HostKeys, Registry, from_health};
 use super::key_work::SnapshotKeys;
-use super::keys::{Snapshot, lineage_of};
-use super::ledger;
-use super::observer::Decision;
-use super::refusals::OnRecord;
+use super::keys::{Snapshot, Snapshots, lineage_of};
+use super::observer::{Decision, Observer};
+use super::open_store::OpenStore;
+use super::refusals::{OnRecord, RefusalLog};
+use super::response_keys::ResponseKeys;
 use super::signers::Signers;
-use super::workers::Turn;
+use super::workers::{Turn, Workers};
+use crate::clock::Clock;
+
+/// Certificates that are kept parsed: those of guardians, and the health certificates of a large site. Each takes a few
+/// kilobytes.
+const CACHED_CERTIFICATES: usize = 16_384;
 
 /// A refusal, and the number of the record that it has of its own.
 type RecordedRefusal = (Refusal, OnRecord);
 
-impl Guardian {
+/// Releases keys to hosts.
+pub(crate) struct Releases {
+    pub(crate) policy: ReleasePolicy,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) store: Arc<OpenStore>,
+    pub(crate) snapshots: Arc<Snapshots>,
+    pub(crate) host_keys: Arc<HostKeys>,
+    pub(crate) caches: ReleaseCaches,
+    pub(crate) workers: Arc<Workers>,
+    pub(crate) observer: Arc<Observer>,
+    pub(crate) refusals: Arc<RefusalLog>,
+}
+
+/// What releases keep from one to the next, in memory only.
+pub(crate) struct ReleaseCaches {
+    certificates: Caches,
+    response_keys: ResponseKeys,
+}
+
+impl Default for ReleaseCaches {
+    fn default() -> Self {
+        Self {
+            certificates: Caches::new(CACHED_CERTIFICATES),
+            response_keys: ResponseKeys::default(),
+        }
+    }
+}
+
+impl Releases {
     /// Releases the keys that the request in `body` asks for, or refuses; either is recorded, counted and logged. The
     /// document is that of status 200; the fields are its signature, if the request asks for one.
     pub(crate) async fn roll(
@@ -56,17 +89,18 @@ impl Guardian {
         let now = self.clock.now();
         let decided_from = self.store.state().generation();
         let announced = self.store.announce();
-        let guardian = Arc::clone(self);
+        let releases = Arc::clone(self);
         let decided = self.workers.run(move |turn| {
-            let snapshot = guardian.snapshot().map_err(|_| Reason::StateUnavailable)?;
+            let snapshot = releases.snapshots.current();
+            let snapshot = snapshot.map_err(|_| Reason::StateUnavailable)?;
             let hosts = Registry {
                 state: &snapshot.state,
-                keys: &guardian.host_keys,
+                keys: &releases.host_keys,
             };
-            let release = guardian.decide_release(&body, version, &snapshot, &hosts, now, turn)?;
+            let release = releases.decide(&body, version, &snapshot, &hosts, now, turn)?;
             // Before the release is on record: an answer that its host would refuse is not recorded.
             let signer = signed
-                .then(|| guardian.response_signer(release.facts(), &snapshot, now, turn))
+                .then(|| releases.response_signer(release.facts(), &snapshot, now, turn))
                 .transpose()?;
             Ok((release, signer))
         });
@@ -98,10 +132,10 @@ impl Guardian {
 
     /// The metadata document, which is made once for each generation of the keys.
     pub(crate) async fn metadata(self: &Arc<Self>) -> Result<Arc<[u8]>, Refusal> {
-        let guardian = Arc::clone(self);
+        let releases = Arc::clone(self);
         let writing = move |turn: &mut Turn| {
-            let Snapshot { holdings, .. } =
-                guardian.snapshot().map_err(|_| Reason::StateUnavailable)?;
+            let snapshot = releases.snapshots.current();
+            let Snapshot { holdings, .. } = snapshot.map_err(|_| Reason::StateUnavailable)?;
             let Some(metadata) = &holdings.metadata else {
                 error!("there is no communications certificate that could sign the metadata");
                 return Err(Refusal::from(Reason::Internal));
@@ -113,7 +147,7 @@ impl Guardian {
     }
 
     /// Everything up to the record, on a worker: of the hosts in `hosts` by all else in `snapshot`.
-    pub(super) fn decide_release(
+    pub(crate) fn decide(
         &self,
         body: &[u8],
         version: ServiceVersion,
@@ -141,7 +175,7 @@ impl Guardian {
         let key_protection = KeyProtection {
             ring: &holdings.ring,
             trust: &trust,
-            caches: &self.caches,
+            caches: &self.caches.certificates,
         };
         let mut keys = SnapshotKeys {
             keys: &holdings.keys,
@@ -163,7 +197,8 @@ impl Guardian {
             .certificates()
             .find(|record| record.thumbprint() == facts.signed_by)
             .ok_or(Reason::Internal)?;
-        self.response_keys
+        self.caches
+            .response_keys
             .signer(&guardian.certificate, now, &holdings.keys, turn)
             .map_err(|failure| {
                 error!(%failure, "a response can't be signed");
@@ -198,7 +233,7 @@ impl Guardian {
         let facts = release.facts().clone();
         let entry =
             entry_of(&facts, decided_from, now).map_err(|refusal| (refusal, OnRecord::Nothing))?;
-        let recorded = match ledger::release(&self.store, entry).await {
+        let recorded = match self.store.record_release(entry).await {
             Ok(recorded) => recorded,
             // That it was refused is on record already.
             Err(Failure::Refused(refused)) => {
@@ -225,7 +260,7 @@ impl Guardian {
         };
         let entry = self.refusal_entry(&refusal, host, now);
         let code = refusal.code().name();
-        match self.host_refusals.record(&self.store, code, entry).await {
+        match self.refusals.record(code, entry).await {
             Ok(recorded) => (refusal, recorded),
             Err(failure) => (unavailable(&failure), OnRecord::Nothing),
         }
@@ -275,7 +310,7 @@ impl Guardian {
             // Where the fault is ours, nobody was refused.
             None if refusal.code().status() >= 500 => (Decision::default(), None),
             None => {
-                let count = self.strangers.count(Action::Release, outcome);
+                let count = self.refusals.count_stranger(Action::Release, outcome);
                 (Decision::default(), Some(count))
             }
         };
@@ -419,13 +454,11 @@ pub(super) fn digest(protector: &ProtectorDigest) -> Digest {
     Digest::from_bytes(*protector.as_bytes())
 }
 
-/// What `[key_protection]` and `[attestation]` say that is not part of the state.
+/// What the configuration says of releases that is not part of the state.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Policy {
+pub(crate) struct ReleasePolicy {
     /// How far the clocks of signers may be ahead.
     pub(crate) clock_skew: Seconds,
-    /// Whether hosts have to return a nonce that never have.
-    pub(crate) require_nonce: bool,
     /// For how long hosts may keep key material, where that is allowed.
     pub(crate) caching_time: Seconds,
     /// How often they may use it meanwhile.

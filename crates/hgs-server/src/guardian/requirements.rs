@@ -2,11 +2,11 @@
 //! it is looked at when protectors are opened: certificates are containers of keys there. People who import a guardian
 //! look at it.
 
+use hgs_admin::types::{Finding, Severity};
 use hgs_pki::{Certificate, KeyUsage, Time, profile};
 use hgs_store::{CertificateKind, Lineage, State};
 
-use super::overview::EXPIRY_NOTICE;
-use hgs_admin::types::{Finding, Severity};
+use super::inspection::EXPIRY_NOTICE;
 
 /// What is to be said of `certificate` when it is added to `lineage` in `state`.
 pub(crate) fn findings(

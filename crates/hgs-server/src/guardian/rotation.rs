@@ -1,5 +1,5 @@
-//! What happens by itself as time goes by: attestation signers are made before they are needed and forgotten when
-//! nothing that they signed can be alive; refusals of strangers become records.
+//! Attestation signers are made before they are needed, and forgotten when nothing that they signed can be alive; and
+//! how a certificate over a new key is made.
 
 use std::sync::Arc;
 
@@ -8,16 +8,14 @@ use hgs_crypto::random::{self, System};
 use hgs_crypto::rsa::{PublicKey, SignatureScheme};
 use hgs_custody::{KeyError, KeyReference, PrivateKey, SoftwareKey};
 use hgs_pki::issue::{self, Issuer, Template};
-use hgs_pki::{Certificate, Seconds, Thumbprint, Time, profile};
-use hgs_store::{Act, AttestationSigner, AuditEntry, Failure, SignerStage, State, Transaction};
-use tokio::task::spawn_blocking;
-use tracing::{error, info, warn};
+use hgs_pki::{Certificate, Thumbprint, Time, profile};
+use hgs_store::{Act, AttestationSigner, Failure, SignerStage, State, Transaction};
+use tracing::info;
 
+use super::initialise::KeySize;
+use super::observer::Observer;
+use super::open_store::OpenStore;
 use super::signers::Signers;
-use super::{Guardian, KeySize, ledger};
-
-/// How often the clock is looked at.
-const INTERVAL: Seconds = Seconds::from_minutes(1);
 
 /// Who makes and forgets signers, in the audit log.
 const ACTOR: &str = "openhgs";
@@ -50,7 +48,13 @@ pub enum CertifyError {
     Issue(#[from] issue::IssueError),
 }
 
-impl Guardian {
+/// Renews our attestation signers.
+pub(crate) struct SignerRotation {
+    pub(crate) store: Arc<OpenStore>,
+    pub(crate) observer: Arc<Observer>,
+}
+
+impl SignerRotation {
     /// Brings the attestation signers up to date. May make a key, which takes a while.
     pub(crate) fn rotate(&self, now: Time) -> Result<(), RotationError> {
         let state = self.store.state();
@@ -74,60 +78,13 @@ impl Guardian {
                 },
             )?;
         }
-        self.observe_signers(now);
-        Ok(())
-    }
-
-    /// Does what is due, every minute of the clock, for ever.
-    pub(crate) async fn keep_time(self: Arc<Self>) {
-        loop {
-            let now = self.clock.now();
-            let next = now.checked_add(INTERVAL).unwrap_or(Time::MAX);
-            self.clock.wait_until(next).await;
-            self.record_strangers().await;
-            self.record_host_refusals(false).await;
-            self.observer.tokens(&self.tokens.status());
-            let guardian = Arc::clone(&self);
-            let rotation = spawn_blocking(move || guardian.rotate(guardian.clock.now()));
-            match rotation.await {
-                Ok(Ok(())) => {}
-                Ok(Err(failure)) => error!(%failure, "attestation signers were not renewed"),
-                Err(failure) => error!(%failure, "renewing attestation signers failed"),
-            }
-        }
-    }
-
-    /// Turns what was counted into records.
-    pub(crate) async fn record_strangers(&self) {
-        self.record_counted(self.strangers.take(self.clock.now()))
-            .await;
-    }
-
-    /// Turns what was counted of hosts' refusals for an hour, or all of it, into records.
-    pub(crate) async fn record_host_refusals(&self, all: bool) {
-        self.record_counted(self.host_refusals.take(self.clock.now(), all))
-            .await;
-    }
-
-    async fn record_counted(&self, entries: Vec<AuditEntry>) {
-        for entry in entries {
-            let (action, count) = (entry.action, entry.count);
-            let code = entry.reason.clone();
-            let host = entry.host.clone();
-            info!(%action, code, count, host, "refusals were counted");
-            if let Err(failure) = ledger::note(&self.store, entry).await {
-                warn!(%failure, "refusals were not recorded");
-            }
-        }
-    }
-
-    fn observe_signers(&self, now: Time) {
         let state = self.store.state();
         self.observer.generation(state.generation());
         if let Some(newest) = Signers::at(&state, now).newest() {
             self.observer
                 .signer_expires(newest.certificate.validity().not_after);
         }
+        Ok(())
     }
 }
 
@@ -155,7 +112,7 @@ fn size_of_next(signers: &Signers<'_>) -> KeySize {
 }
 
 /// The transaction that adds a new signer of ours.
-pub(super) fn new_signer(size: KeySize, now: Time) -> Result<Transaction, CertifyError> {
+pub(crate) fn new_signer(size: KeySize, now: Time) -> Result<Transaction, CertifyError> {
     let (certificate, key) = self_signed(signer::template(now), size)?;
     Ok(Transaction::AddAttestationSigner {
         signer: AttestationSigner {

@@ -6,9 +6,8 @@ use std::time::Duration;
 use hgs_pki::{Seconds, Time};
 use hgs_store::{Act, Failure, Label, Refusal, Settings, Store, Transaction};
 
-use super::release::Policy;
-use crate::Config;
-use crate::config::Ancestors;
+use super::release::ReleasePolicy;
+use crate::config::{Ancestors, Config};
 
 /// Who changes settings by changing the configuration, in the audit log.
 const ACTOR: &str = "configuration";
@@ -25,7 +24,7 @@ pub(super) fn settings_of(config: &Config, name: Label) -> Settings {
 }
 
 /// Brings the settings of the state to what the configuration says.
-pub(super) fn follow(store: &Store, config: &Config, now: Time) -> Result<(), Failure<Refusal>> {
+pub(crate) fn follow(store: &Store, config: &Config, now: Time) -> Result<(), Failure<Refusal>> {
     let state = store.state();
     let settings = state.settings();
     let wanted = Settings {
@@ -44,12 +43,11 @@ pub(super) fn follow(store: &Store, config: &Config, now: Time) -> Result<(), Fa
     Ok(())
 }
 
-impl Policy {
-    pub(super) fn of(config: &Config) -> Self {
+impl ReleasePolicy {
+    pub(crate) fn of(config: &Config) -> Self {
         let seconds = |duration: Duration| Seconds::new(duration.as_secs());
         Self {
             clock_skew: seconds(config.attestation.clock_skew),
-            require_nonce: config.attestation.require_nonce,
             caching_time: seconds(config.key_protection.key_material_caching_time),
             offline_unwraps: u32::try_from(config.key_protection.key_material_caching_unwraps)
                 .unwrap_or(u32::MAX),

@@ -16,37 +16,37 @@ use hyper::{HeaderMap, Method, StatusCode};
 
 use self::family::Family;
 use self::routes::{Operation, Route, find};
-use crate::guardian::{AttestationRequest, Attested, Guardian};
+use crate::guardian::{AttestationRequest, Attestations, Attested, Releases};
 use crate::http::{Request, Response, Service};
 
 pub(crate) use family::JSON;
 
 /// The service of both protocols.
-pub(crate) struct Protocols(Arc<Guardian>);
+pub(crate) struct Protocols {
+    pub(crate) attestations: Arc<Attestations>,
+    pub(crate) releases: Arc<Releases>,
+}
 
 impl Protocols {
-    pub(crate) fn new(guardian: Arc<Guardian>) -> Self {
-        Self(guardian)
-    }
-
     async fn answer(&self, operation: Operation, request: Request) -> Response {
-        let guardian = &self.0;
         match operation {
             Operation::RollTransportKey(version) => match self.roll(version, request).await {
                 Ok(response) => response,
                 Err(refusal) => family::key_protection_error(&refusal),
             },
-            Operation::Metadata => match guardian.metadata().await {
+            Operation::Metadata => match self.releases.metadata().await {
                 Ok(document) => Response::new(StatusCode::OK, XML, Bytes::from_owner(document)),
                 Err(refusal) => family::key_protection_error(&refusal),
             },
-            Operation::ServiceInfo => self.with_nonce(json(guardian.service_info().to_json())),
+            Operation::ServiceInfo => {
+                self.with_nonce(json(self.attestations.service_info().to_json()))
+            }
             Operation::Attest(endpoint) => {
                 let request = AttestationRequest {
                     proof: proof(&request.headers),
                     body: request.body,
                 };
-                match guardian.attest(endpoint, request).await {
+                match self.attestations.attest(endpoint, request).await {
                     Attested::Issued(issued) => json(issued.reply().to_json()),
                     Attested::Continue(reply) => json(reply.to_json()),
                     Attested::Refused(refusal) => {
@@ -54,7 +54,7 @@ impl Protocols {
                     }
                 }
             }
-            Operation::SigningCertificates => json(guardian.signing_certificates()),
+            Operation::SigningCertificates => json(self.attestations.signing_certificates()),
         }
     }
 }
@@ -67,7 +67,7 @@ impl Protocols {
         };
         let (accepted, digest) = (values(ACCEPT_SIGNATURE), values(CONTENT_DIGEST));
         let signature = SignatureRequest::read(&accepted, &digest, &request.body);
-        let (document, fields) = self.0.roll(version, request.body, signature).await?;
+        let (document, fields) = self.releases.roll(version, request.body, signature).await?;
         let mut response = Response::new(StatusCode::OK, XML, document);
         for (name, value) in fields.iter().flat_map(|fields| fields.values()) {
             // Base64 and the characters of section 10 of the profile.
@@ -80,7 +80,7 @@ impl Protocols {
 
     /// The response with a nonce, which the host returns with its next request.
     fn with_nonce(&self, response: Response) -> Response {
-        match HeaderValue::try_from(self.0.nonce().to_header()) {
+        match HeaderValue::try_from(self.attestations.nonce().to_header()) {
             Ok(nonce) => response.with_header(HeaderName::from_static(NONCE_HEADER), nonce),
             Err(_) => response,
         }

@@ -21,7 +21,7 @@ use hgs_protector::metadata::Metadata;
 use hgs_protector::{GuardianCertificates, TransportKey, VerifiedProtector, create};
 use hgs_server::config::Layout;
 use hgs_server::{
-    CertificateSource, Clock, Config, GivenCertificate, Guardian, InitOptions, KeySize, Running,
+    CertificateSource, Clock, Config, GivenCertificate, InitOptions, KeySize, Running,
 };
 use hgs_testkit::fixtures::{Guardian as Fixture, Keys, now, private_key};
 use tempfile::TempDir;
@@ -82,7 +82,7 @@ impl Site {
         let site = Self::empty(extra);
         let config = site.config.clone();
         let options = options();
-        tokio::task::spawn_blocking(move || Guardian::initialise(&config, options, now()))
+        tokio::task::spawn_blocking(move || hgs_server::initialise(&config, options, now()))
             .await
             .unwrap()
             .unwrap();
@@ -108,7 +108,7 @@ impl Site {
     /// The same by another clock than the site's own.
     pub(crate) async fn restart_with(&mut self, clock: Arc<dyn Clock>) {
         self.stop().await;
-        self.running = Some(Guardian::start(&self.config, clock).await.unwrap());
+        self.running = Some(hgs_server::start(&self.config, clock).await.unwrap());
     }
 
     pub(crate) async fn stop(&mut self) {

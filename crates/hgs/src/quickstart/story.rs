@@ -15,7 +15,7 @@ use hgs_pki::health::HealthKind;
 use hgs_pki::{CertificateCache, SignatureCache, Thumbprint};
 use hgs_protector::metadata::{Expired, Metadata, Trust};
 use hgs_protector::{GuardianCertificates, TransportKey, VerifiedProtector, create};
-use hgs_server::{Clock as _, Config, Guardian, InitOptions, KeySize, Running, SystemClock};
+use hgs_server::{Clock as _, Config, InitOptions, KeySize, Running, SystemClock};
 use hgs_terminal::{AtFault, Failure};
 
 use super::cast::{Host, Owner, Urls, guardian_configuration};
@@ -64,7 +64,7 @@ async fn initialise(
         options.signing = token.key("signing");
         options.encryption = token.key("encryption");
     }
-    let initialised = Guardian::initialise(config, options, SystemClock.now()).or_fail()?;
+    let initialised = hgs_server::initialise(config, options, SystemClock.now()).or_fail()?;
     let thumbprint = initialised.signing.thumbprint();
     let keys = match token {
         Some(token) => format!("keys in the token {:?}", token.label),
@@ -77,7 +77,7 @@ async fn initialise(
 }
 
 async fn start(config: &Config) -> Result<((Running, Urls), String), Failure> {
-    let running = Guardian::start(config, Arc::new(SystemClock))
+    let running = hgs_server::start(config, Arc::new(SystemClock))
         .await
         .map_err(failed)?;
     let address = running

@@ -12,7 +12,7 @@ use super::super::views;
 use super::signers::optional_label;
 use super::{AdminHandler, not_found, unavailable};
 
-impl AdminHandler {
+impl AdminHandler<'_> {
     pub(super) fn change_certificate(
         &self,
         thumbprint: &Thumbprint,
@@ -34,7 +34,7 @@ impl AdminHandler {
         }
         if let Some(since) = &change.compromised_since {
             let since = match since.as_str() {
-                "now" => self.guardian.clock().now(),
+                "now" => self.parts.clock.now(),
                 time => time.parse().map_err(AdminError::invalid)?,
             };
             transactions.push(Transaction::SetCompromised {
@@ -82,8 +82,8 @@ impl AdminHandler {
     }
 
     pub(super) fn usage_of_certificates(&self) -> Result<Vec<CertificateUsage>, AdminError> {
-        let pairs = self.guardian.store().usage().map_err(unavailable)?;
-        let state = self.guardian.state();
+        let pairs = self.parts.store.usage().map_err(unavailable)?;
+        let state = self.parts.store.state();
         let mut records: Vec<_> = state
             .certificates()
             .filter(|record| record.kind != CertificateKind::Communications)
@@ -107,7 +107,7 @@ impl AdminHandler {
         &self,
         thumbprint: &Thumbprint,
     ) -> Result<CertificateRecord, AdminError> {
-        let state = self.guardian.state();
+        let state = self.parts.store.state();
         find(&state, thumbprint).cloned()
     }
 

@@ -7,14 +7,14 @@ use hgs_store::{CertificateKind, Transaction};
 
 use super::AdminHandler;
 
-impl AdminHandler {
+impl AdminHandler<'_> {
     pub(super) fn change_server(&self, change: &SetServer) -> Result<(), AdminError> {
         let mut transactions = Vec::new();
         if let Some(thumbprint) = &change.communications_certificate {
             transactions.push(self.new_communications(thumbprint)?);
         }
         if let Some(seconds) = change.rekey_window_seconds {
-            let now = self.guardian.clock().now();
+            let now = self.parts.clock.now();
             let end = now.checked_add(Seconds::new(seconds)).unwrap_or(Time::MAX);
             let until = (seconds > 0).then_some(end);
             transactions.push(Transaction::SetRekeyWindow { until });

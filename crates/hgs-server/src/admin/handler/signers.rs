@@ -11,11 +11,11 @@ use super::super::views;
 use super::{AdminHandler, given, not_found};
 use crate::guardian::Signers;
 
-impl AdminHandler {
+impl AdminHandler<'_> {
     /// Our own, oldest first, then those of other clusters.
     pub(super) fn signers_now(&self) -> Vec<Signer> {
-        let state = self.guardian.state();
-        let signers = Signers::at(&state, self.guardian.clock().now());
+        let state = self.parts.store.state();
+        let signers = Signers::at(&state, self.parts.clock.now());
         let own = signers
             .own()
             .iter()
@@ -45,7 +45,7 @@ impl AdminHandler {
             maximum_validity_seconds: wanted.maximum_validity_seconds,
             label: optional_label(wanted.label.as_deref())?,
             deny_list: [].into(),
-            added: self.guardian.clock().now(),
+            added: self.parts.clock.now(),
         };
         let thumbprint = signer.thumbprint();
         self.transact(Transaction::AddAttestationSigner { signer, key: None })?;
@@ -59,7 +59,7 @@ impl AdminHandler {
     ) -> Result<Vec<Signer>, AdminError> {
         let thumbprints = match selector {
             SignerSelector::All => {
-                let state = self.guardian.state();
+                let state = self.parts.store.state();
                 let all = state.attestation_signers();
                 all.map(AttestationSigner::thumbprint).collect()
             }
@@ -81,14 +81,14 @@ impl AdminHandler {
     }
 
     pub(super) fn forget_signer(&self, thumbprint: &Thumbprint) -> Result<Signer, AdminError> {
-        let state = self.guardian.state();
+        let state = self.parts.store.state();
         let signer = state.attestation_signer(thumbprint);
         let own = signer.is_some_and(AttestationSigner::is_own);
         let shown = self.shown_signer(thumbprint)?;
         self.transact(Transaction::RemoveAttestationSigner {
             thumbprint: *thumbprint,
         })?;
-        if own && let Err(failure) = self.guardian.rotate(self.guardian.clock().now()) {
+        if own && let Err(failure) = self.parts.signers.rotate(self.parts.clock.now()) {
             // It is tried again within a minute.
             error!(%failure, "no attestation signer took the place of the one that was removed");
         }

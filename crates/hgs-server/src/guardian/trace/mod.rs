@@ -9,25 +9,32 @@ mod state;
 mod synthetic;
 mod tokens;
 
+use std::sync::Arc;
+
 use hgs_custody_pkcs11::Tokens;
 use hgs_pki::Time;
-use hgs_store::{OpenError, Store, master_key_file};
+use hgs_store::{OpenError, master_key_file};
 use hgs_trace::guardian::{Inside, Process, Setting, State};
 use hgs_trace::{Found, Place, Problem};
+use metrics::Gauge;
 use rustix::process::{DumpableBehavior, Resource, dumpable_behavior, getrlimit};
+use tokio::sync::mpsc;
 
 use tokens::Examiner;
 
-use super::keys::{Places, Snapshots};
-use super::{Guardian, GuardianError, open_store};
-use crate::Config;
-use crate::config::{Finding, Severity};
+use super::GuardianError;
+use super::inspection::Inspection;
+use super::keys::Snapshots;
+use super::open_store::OpenStore;
+use crate::config::{Config, Finding, Severity};
 
-impl Guardian {
+pub(crate) use synthetic::SyntheticRolls;
+
+impl Inspection {
     /// What only the guardian itself can see. It blocks: every private key in use is asked to work.
     pub(crate) fn examine(&self) -> Inside {
         let now = self.clock.now();
-        let state = match self.snapshot() {
+        let state = match self.snapshots.current() {
             Ok(snapshot) => {
                 let examiner = examiner(&self.config, &self.tokens);
                 Ok(state::examined(&self.store, &snapshot, examiner, now))
@@ -52,7 +59,9 @@ pub fn examine_stopped(config: &Config, now: Time) -> Inside {
     let listen = &config.listen;
     let https = listen.https.enabled.then(|| config.https_address());
     let http = listen.http.enabled.then(|| config.http_address());
-    let opened = open_store(config);
+    // Nobody waits for the end of this one.
+    let (open, _) = mpsc::channel(1);
+    let opened = OpenStore::open(config, open);
     Inside {
         high_water_mark: match &opened {
             Ok(_) => Some(Ok(())),
@@ -62,7 +71,7 @@ pub fn examine_stopped(config: &Config, now: Time) -> Inside {
             Err(_) => None,
         },
         state: match opened {
-            Ok(store) => Some(examine_store(&store, config, now)),
+            Ok(store) => Some(examine_store(Arc::new(store), config, now)),
             Err(GuardianError::Store(OpenError::InUse { .. })) => None,
             Err(GuardianError::Store(error)) => {
                 Some(Err(Problem::of(&error).with_remedy(error.remedy())))
@@ -74,17 +83,13 @@ pub fn examine_stopped(config: &Config, now: Time) -> Inside {
     }
 }
 
-fn examine_store(store: &Store, config: &Config, now: Time) -> Found<State> {
+fn examine_store(store: Arc<OpenStore>, config: &Config, now: Time) -> Found<State> {
     let tokens = Tokens::new(config.pkcs11.settings());
-    let places = Places {
-        store,
-        tokens: &tokens,
-    };
-    let snapshots = Snapshots::new(places).map_err(|failure| Problem::of(&failure))?;
-    let snapshot = snapshots.current(places);
-    let snapshot = snapshot.map_err(|failure| Problem::of(&failure))?;
+    let snapshot = Snapshots::new(Arc::clone(&store), tokens.clone(), Gauge::noop())
+        .and_then(|snapshots| snapshots.current())
+        .map_err(|failure| Problem::of(&failure))?;
     let examiner = examiner(config, &tokens);
-    Ok(state::examined(store, &snapshot, examiner, now))
+    Ok(state::examined(&store, &snapshot, examiner, now))
 }
 
 fn examiner<'a>(config: &'a Config, tokens: &'a Tokens) -> Examiner<'a> {

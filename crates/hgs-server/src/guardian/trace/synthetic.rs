@@ -13,8 +13,8 @@ use hgs_crypto::random::System;
 use hgs_custody::{HeldKeys, PrivateKey as _, SoftwareKey};
 use hgs_kps::wire::{Algorithms, RollTransportKeyRequest};
 use hgs_kps::{
-    Authenticity, HostRegistry, HostStanding, Lineage, PendingRoll, Recorded, Refusal, Release,
-    ServiceVersion,
+    Authenticity, Caches, HostRegistry, HostStanding, Lineage, PendingRoll, Recorded, Refusal,
+    Release, ServiceVersion,
 };
 use hgs_pki::health::HostId;
 use hgs_pki::{Certificate, Seconds, Time, Validity, profile};
@@ -25,14 +25,16 @@ use hgs_trace::guardian::SyntheticRoll;
 use hgs_trace::{Found, Problem};
 use tracing::info;
 
-use super::super::Guardian;
 use super::super::hosts::from_health;
 use super::super::initialise::KeySize;
-use super::super::keys::Snapshot;
-use super::super::release::{digest, unavailable};
+use super::super::keys::{Snapshot, Snapshots};
+use super::super::open_store::OpenStore;
+use super::super::release::{Releases, digest, unavailable};
 use super::super::rotation::self_signed;
 use super::super::signers::Signers;
+use super::super::workers::Workers;
 use super::issue::{SYNTHETIC_HOST, health_certificate};
+use crate::clock::Clock;
 
 /// How long the certificates of the synthetic owner are valid.
 const VALIDITY: Seconds = Seconds::from_minutes(2);
@@ -58,13 +60,22 @@ impl HostRegistry for SyntheticHosts {
 #[error("the synthetic roll can't be prepared: {0}")]
 struct SyntheticError(String);
 
-impl Guardian {
+/// Has synthetic rolls decided.
+pub(crate) struct SyntheticRolls {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) store: Arc<OpenStore>,
+    pub(crate) snapshots: Arc<Snapshots>,
+    pub(crate) releases: Arc<Releases>,
+    pub(crate) workers: Arc<Workers>,
+}
+
+impl SyntheticRolls {
     /// Has the keys of a synthetic host released to it, and a tampered protector refused. Each decision is recorded under
     /// `actor`. It blocks, for as long as the generation of keys takes.
-    pub(crate) fn synthetic_roll(&self, actor: &str) -> SyntheticRoll {
+    pub(crate) fn run(&self, actor: &str) -> SyntheticRoll {
         let now = self.clock.now();
-        match self.prepare_synthetic(now) {
-            Ok((snapshot, requests)) => self.decide_synthetic(&snapshot, requests, actor, now),
+        match self.prepare(now) {
+            Ok((snapshot, requests)) => self.decide(&snapshot, requests, actor, now),
             Err(error) => SyntheticRoll {
                 released: Err(Problem::of(&error)),
                 tampered: Err(Problem::of(&error)),
@@ -72,8 +83,8 @@ impl Guardian {
         }
     }
 
-    fn prepare_synthetic(&self, now: Time) -> Result<(Snapshot, Requests), SyntheticError> {
-        let snapshot = self.snapshot().map_err(SyntheticError::of)?;
+    fn prepare(&self, now: Time) -> Result<(Snapshot, Requests), SyntheticError> {
+        let snapshot = self.snapshots.current().map_err(SyntheticError::of)?;
         let participants = Participants::generate(now)?;
         let protector = participants.protector(&snapshot)?;
         let health = participants.health_certificate(&snapshot, now)?;
@@ -92,7 +103,7 @@ impl Guardian {
         Ok((snapshot, requests))
     }
 
-    fn decide_synthetic(
+    fn decide(
         &self,
         snapshot: &Snapshot,
         requests: Requests,
@@ -103,16 +114,17 @@ impl Guardian {
             let version = ServiceVersion::V2;
             let mut turn = self.workers.turn();
             let decided =
-                self.decide_release(request, version, snapshot, &SyntheticHosts, now, &mut turn);
+                self.releases
+                    .decide(request, version, snapshot, &SyntheticHosts, now, &mut turn);
             drop(turn);
-            self.record_synthetic(decided, actor, now)
+            self.record(decided, actor, now)
         };
         let tampered = match decide(&requests.tampered) {
             Ok(_) => Err(Problem::new("it was answered with keys")),
             Err(refusal) => Ok(refusal.code().name().to_owned()),
         };
         let released = match decide(&requests.sound.request()) {
-            Ok(answer) => requests.open(&answer, &self.caches),
+            Ok(answer) => requests.open(&answer),
             Err(refusal) => Err(Problem::new(&refusal)),
         };
         SyntheticRoll { released, tampered }
@@ -120,7 +132,7 @@ impl Guardian {
 
     /// Records a decision about the synthetic host as what it is: no release of anybody's keys. It has no place in the
     /// lineage of protectors, and is not counted with the releases to hosts.
-    fn record_synthetic(
+    fn record(
         &self,
         decided: Result<Release, Refusal>,
         actor: &str,
@@ -174,12 +186,12 @@ struct Requests {
 
 impl Requests {
     /// Checks the answer as a host does, and opens the keys in it.
-    fn open(&self, answer: &[u8], caches: &hgs_kps::Caches) -> Found<()> {
+    fn open(&self, answer: &[u8]) -> Found<()> {
         self.sound
             .receive(
                 answer,
                 Authenticity::DangerouslyUnsigned,
-                caches,
+                &Caches::new(16),
                 &mut &self.keys,
             )
             .map(drop)
@@ -285,31 +297,33 @@ const LONG: usize = 40;
 mod tests {
     use hgs_kps::Reason;
 
-    use super::super::super::tests::opened;
     use super::*;
+    use crate::running::tests::opened;
 
     /// The very request that the service releases keys for by itself is refused when it comes from the network.
     #[tokio::test(flavor = "multi_thread")]
     async fn the_synthetic_host_is_none_to_the_listeners() {
         let (_folder, guardian) = opened();
-        let (_, requests) = guardian.prepare_synthetic(guardian.clock.now()).unwrap();
+        let rolls = guardian.synthetic_rolls();
+        let (_, requests) = rolls.prepare(rolls.clock.now()).unwrap();
         let request = requests.sound.request();
         let refusal = guardian
+            .releases
             .roll(ServiceVersion::V2, request.into(), Ok(None))
             .await;
         let reason = refusal.unwrap_err().reason().clone();
         assert_eq!(reason, Reason::HostNotRegistered);
 
-        let synthetic = Arc::clone(&guardian);
-        let roll = tokio::task::spawn_blocking(move || synthetic.synthetic_roll("test"));
+        let roll = tokio::task::spawn_blocking(move || rolls.run("test"));
         assert_eq!(roll.await.unwrap().released, Ok(()));
     }
 
     #[test]
     fn what_keeps_hosts_from_their_keys_keeps_the_synthetic_host_from_them() {
         let (_folder, guardian) = opened();
-        let later = guardian.clock.now().checked_add(Seconds::from_days(400));
-        let refused = guardian.prepare_synthetic(later.unwrap()).err().unwrap();
+        let rolls = guardian.synthetic_rolls();
+        let later = rolls.clock.now().checked_add(Seconds::from_days(400));
+        let refused = rolls.prepare(later.unwrap()).err().unwrap();
         assert!(
             refused.to_string().contains("no attestation signer"),
             "{refused}"

@@ -28,7 +28,7 @@ struct Wanted<'w> {
     primary: bool,
 }
 
-impl AdminHandler {
+impl AdminHandler<'_> {
     pub(in super::super) fn add_given(
         &self,
         given: &AddCertificate,
@@ -45,7 +45,8 @@ impl AdminHandler {
         let hash = match &reference {
             KeyReference::Sealed => OaepHash::Sha256,
             KeyReference::Pkcs11(uris) => self
-                .guardian
+                .parts
+                .certification
                 .prove_in_tokens(&certificate, wanted.kind, uris)
                 .map_err(|error| unfit_key(&error))?,
         };
@@ -78,7 +79,8 @@ impl AdminHandler {
             return self.add(&wanted, certificate, reference, key, OaepHash::Sha256);
         };
         let certified = self
-            .guardian
+            .parts
+            .certification
             .certify_in_token(template, wanted.kind, uris, size, given.new_key)
             .map_err(|error| unfit_key(&error))?;
         let uri = certified.uris.primary.clone();
@@ -109,7 +111,7 @@ impl AdminHandler {
     /// Whose keys are in a token does not find the next one outside of it because an option was forgotten.
     fn refuse_unasked_software_key(&self, wanted: &Wanted<'_>) -> Result<(), AdminError> {
         let lineage = read_lineage(wanted.tenant)?;
-        let state = self.guardian.state();
+        let state = self.parts.store.state();
         let head = state
             .certificates()
             .find(|record| record.head && record.kind == wanted.kind && record.lineage == lineage);
@@ -133,8 +135,8 @@ impl AdminHandler {
         software_key: Option<Arc<SoftwareKey>>,
         hash: OaepHash,
     ) -> Result<AddedCertificate, AdminError> {
-        let state = self.guardian.state();
-        let now = self.guardian.clock().now();
+        let state = self.parts.store.state();
+        let now = self.parts.clock.now();
         let lineage = read_lineage(wanted.tenant)?;
         let findings = findings(wanted.kind, &certificate, &lineage, &state, now);
         let thumbprint = certificate.thumbprint();
@@ -172,13 +174,13 @@ impl AdminHandler {
 
     /// What a new certificate says.
     fn template(&self, wanted: &Wanted<'_>, subject: Option<&str>) -> Result<Template, AdminError> {
-        let now = self.guardian.clock().now();
+        let now = self.parts.clock.now();
         let not_after = now.checked_add(profile::GUARDIAN_VALIDITY);
         let validity = Validity {
             not_before: now,
             not_after: not_after.unwrap_or(Time::MAX),
         };
-        let state = self.guardian.state();
+        let state = self.parts.store.state();
         let name = wanted
             .tenant
             .unwrap_or_else(|| state.settings().name.as_str());
@@ -189,7 +191,7 @@ impl AdminHandler {
                 return profile::communications(&[subject], validity).map_err(AdminError::invalid);
             }
             (CertificateKind::Communications, None) => {
-                return communications_template(self.guardian.config(), validity)
+                return communications_template(&self.parts.inspection.config, validity)
                     .map_err(AdminError::invalid);
             }
         };

@@ -10,7 +10,7 @@ use hgs_store::{CertificateKind, CertificateRecord, State};
 use super::super::AdminHandler;
 use super::find;
 
-impl AdminHandler {
+impl AdminHandler<'_> {
     /// The document of the lineage that the certificate belongs to.
     pub(in super::super) fn document_of_head(
         &self,
@@ -21,16 +21,19 @@ impl AdminHandler {
         let record = find(state, thumbprint)?;
         let signing = head(state, record, CertificateKind::Signing)?;
         let encryption = head(state, record, CertificateKind::Encryption)?;
-        let document = self.guardian.with_keys(&snapshot.holdings.keys, |keys| {
-            let guardian = GuardianCertificates::certify(
-                signing.certificate.clone(),
-                encryption.certificate.clone(),
-                KeyEncryption::default(),
-                keys,
-            )?;
-            // As guardians' own files: signed by the guardian itself, not by the service.
-            metadata::write(&guardian, &[], guardian.signing_certificate(), keys)
-        });
+        let document = self
+            .parts
+            .certification
+            .with_keys(&snapshot.holdings.keys, |keys| {
+                let guardian = GuardianCertificates::certify(
+                    signing.certificate.clone(),
+                    encryption.certificate.clone(),
+                    KeyEncryption::default(),
+                    keys,
+                )?;
+                // As guardians' own files: signed by the guardian itself, not by the service.
+                metadata::write(&guardian, &[], guardian.signing_certificate(), keys)
+            });
         let document = document.map_err(not_written)?;
         Ok(GuardianDocument {
             lineage: record.lineage.to_string(),

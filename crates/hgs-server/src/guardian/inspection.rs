@@ -1,18 +1,20 @@
-//! What administrators are shown of a guardian beside its records.
+//! What is shown of a guardian beside its records.
 
+use hgs_admin::types::Warning;
 use hgs_attest::{MANY_IDENTITY_KEYS, MAX_IDENTITY_KEYS};
+use std::sync::{Arc, OnceLock};
+
 use hgs_custody_pkcs11::{Breaker, ModuleStatus, Tokens};
 use hgs_pki::health::HealthKind;
 use hgs_pki::{Seconds, Time};
-use hgs_store::{AttestationSigner, CertificateKind, CertificateRecord, State, Store, StoreError};
+use hgs_store::{AttestationSigner, CertificateKind, CertificateRecord, State, StoreError};
 
-use super::Guardian;
-use super::keys::Holdings;
+use super::keys::{Holdings, Snapshots};
+use super::open_store::OpenStore;
 use super::signers::Signers;
-use crate::Config;
 use crate::clock::Clock;
+use crate::config::Config;
 use crate::http::Addresses;
-use hgs_admin::types::Warning;
 
 /// Octets on the disk of the state below which commits are about to fail.
 pub(super) const LEAST_ROOM: u64 = 1024 * 1024;
@@ -22,36 +24,21 @@ const LITTLE_ROOM: u64 = 256 * 1024 * 1024;
 /// How long before a certificate expires people are told.
 pub(super) const EXPIRY_NOTICE: Seconds = Seconds::from_days(30);
 
-impl Guardian {
-    pub(crate) fn config(&self) -> &Config {
-        &self.config
-    }
+/// Shows administrators, monitoring and diagnostics how a guardian is.
+pub(crate) struct Inspection {
+    pub(crate) config: Config,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) store: Arc<OpenStore>,
+    pub(crate) tokens: Tokens,
+    pub(crate) snapshots: Arc<Snapshots>,
+    /// Where it listens, once it does.
+    pub(crate) addresses: OnceLock<Addresses>,
+}
 
-    pub(crate) fn clock(&self) -> &dyn Clock {
-        &*self.clock
-    }
-
-    pub(crate) fn store(&self) -> &Store {
-        &self.store
-    }
-
-    /// The tokens in which keys may be. There is one of these in a process.
-    pub(crate) fn tokens(&self) -> &Tokens {
-        &self.tokens
-    }
-
-    pub(crate) fn state(&self) -> std::sync::Arc<State> {
-        self.store.state()
-    }
-
+impl Inspection {
     /// Where it listens: nowhere, until it does.
     pub(crate) fn addresses(&self) -> Addresses {
         self.addresses.get().cloned().unwrap_or_default()
-    }
-
-    pub(crate) fn listens_at(&self, addresses: Addresses) {
-        // A guardian starts to listen once.
-        let _ = self.addresses.set(addresses);
     }
 
     /// The beginnings of the URLs under which hosts reach it, HTTPS first.
@@ -116,7 +103,7 @@ impl Guardian {
             }
             warnings.extend(expiry_warning(record, now));
         }
-        warnings.extend(self.tokens().status().iter().flat_map(token_warnings));
+        warnings.extend(self.tokens.status().iter().flat_map(token_warnings));
         if Signers::at(state, now).active().is_none() {
             warnings.push(warning(
                 "no-attestation-signer",

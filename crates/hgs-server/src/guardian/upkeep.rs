@@ -1,0 +1,46 @@
+//! What happens by itself as time goes by: attestation signers are renewed before they are needed, and counted refusals
+//! become records.
+
+use std::sync::Arc;
+
+use hgs_custody_pkcs11::Tokens;
+use hgs_pki::{Seconds, Time};
+use tokio::task::spawn_blocking;
+use tracing::error;
+
+use super::observer::Observer;
+use super::refusals::RefusalLog;
+use super::rotation::SignerRotation;
+use crate::clock::Clock;
+
+/// How often the clock is looked at.
+const INTERVAL: Seconds = Seconds::from_minutes(1);
+
+/// The periodic work of a guardian.
+pub(crate) struct Upkeep {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) tokens: Tokens,
+    pub(crate) observer: Arc<Observer>,
+    pub(crate) refusals: Arc<RefusalLog>,
+    pub(crate) signers: Arc<SignerRotation>,
+}
+
+impl Upkeep {
+    /// Does what is due, every minute of the clock, for ever.
+    pub(crate) async fn run(self) {
+        loop {
+            let now = self.clock.now();
+            let next = now.checked_add(INTERVAL).unwrap_or(Time::MAX);
+            self.clock.wait_until(next).await;
+            let now = self.clock.now();
+            self.refusals.record_due(now).await;
+            self.observer.tokens(&self.tokens.status());
+            let (signers, clock) = (Arc::clone(&self.signers), Arc::clone(&self.clock));
+            match spawn_blocking(move || signers.rotate(clock.now())).await {
+                Ok(Ok(())) => {}
+                Ok(Err(failure)) => error!(%failure, "attestation signers were not renewed"),
+                Err(failure) => error!(%failure, "renewing attestation signers failed"),
+            }
+        }
+    }
+}
