@@ -35,7 +35,7 @@ pub use client::{Authenticity, ClientError, PendingRoll, Released};
 pub use key_ring::{CertificateKind, Head, HeldCertificate, KeyRing, KeyRingError, Lineage};
 pub use metadata::MetadataService;
 pub use refusal::{Code, ErrorResponse, Facts, RETRY_AFTER, Reason, Refusal};
-pub use roll::{KeyProtection, Recorded, Release, ReleaseFacts};
+pub use roll::{IdentifiedRequest, KeyProtection, Recorded, Release, ReleaseFacts};
 pub use trust::{
     Caches, HostRegistry, HostStanding, SKEW, SeenProtector, SeenProtectors, StateUnavailable,
     Trust,

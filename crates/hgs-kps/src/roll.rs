@@ -41,22 +41,60 @@ impl KeyProtection<'_> {
         keys: &mut dyn KeyWork,
         random: &mut dyn Random,
     ) -> Result<Release, Refusal> {
+        self.release(self.identify(version, body)?, keys, random)
+    }
+
+    /// The first half: reads the request and checks its health certificate. It costs little, and tells the host; all
+    /// that costs much is the other half.
+    ///
+    /// # Errors
+    /// A [`Refusal`], with what was known by then.
+    pub fn identify(
+        &self,
+        version: ServiceVersion,
+        body: &[u8],
+    ) -> Result<IdentifiedRequest, Refusal> {
         let mut facts = Facts::default();
-        self.decide(version, body, &mut facts, keys, random)
+        let identified = RollTransportKeyRequest::from_xml(body)
+            .map_err(Reason::from)
+            .and_then(|request| {
+                let host = self.healthy_host(&request.health_certificate, &mut facts)?;
+                Ok(IdentifiedRequest {
+                    version,
+                    request,
+                    host,
+                })
+            });
+        identified.map_err(|reason| Refusal::new(reason, facts))
+    }
+
+    /// The second half: opens the protector and makes the answer.
+    ///
+    /// # Errors
+    /// A [`Refusal`], with what was known by then.
+    pub fn release(
+        &self,
+        identified: IdentifiedRequest,
+        keys: &mut dyn KeyWork,
+        random: &mut dyn Random,
+    ) -> Result<Release, Refusal> {
+        let mut facts = identified.facts();
+        self.decide(identified, &mut facts, keys, random)
             .map_err(|reason| Refusal::new(reason, facts))
     }
 
     fn decide(
         &self,
-        version: ServiceVersion,
-        body: &[u8],
+        identified: IdentifiedRequest,
         facts: &mut Facts,
         keys: &mut dyn KeyWork,
         random: &mut dyn Random,
     ) -> Result<Release, Reason> {
-        let request = RollTransportKeyRequest::from_xml(body)?;
-        let host = self.healthy_host(&request.health_certificate, facts)?;
-
+        let IdentifiedRequest {
+            version,
+            request,
+            host,
+        } = identified;
         let ingress = Protector::read(&request.ingress_protector, &self.caches.certificates)?
             .verify(&self.caches.signatures)?;
         facts.ingress = Some(ingress.digest());
@@ -187,6 +225,31 @@ fn encrypt(
             }
         },
     })
+}
+
+/// A request whose host is known: its health certificate passed all checks.
+#[derive(Debug)]
+pub struct IdentifiedRequest {
+    version: ServiceVersion,
+    request: RollTransportKeyRequest,
+    host: VerifiedHealthCertificate,
+}
+
+impl IdentifiedRequest {
+    /// The host.
+    #[must_use]
+    pub fn host(&self) -> &VerifiedHealthCertificate {
+        &self.host
+    }
+
+    /// What is known of the request so far, for a refusal.
+    #[must_use]
+    pub fn facts(&self) -> Facts {
+        Facts {
+            host: Some(self.host.clone()),
+            ..Facts::default()
+        }
+    }
 }
 
 /// Keys that are to be released, and can't be before that is on record.

@@ -149,7 +149,8 @@ impl Parts {
             observer: Arc::clone(&observer),
         });
         signers.rotate(clock.now())?;
-        let (workers, host_keys) = (Arc::new(Workers::new()), Arc::new(HostKeys::default()));
+        let workers = Arc::new(Workers::start(config).map_err(GuardianError::Threads)?);
+        let host_keys = Arc::new(HostKeys::default());
         let refusals = Arc::new(RefusalLog::new(Arc::clone(&store)));
         Ok(Self {
             inspection: Arc::new(Inspection {

@@ -5,9 +5,12 @@ mod guardian;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use guardian::{Host, Site, ask, exchange, pending, protector_for, roll_path};
-use hgs_admin::types::Outcome;
+use guardian::{Answer, Host, Site, ask, exchange, pending, protector_for, roll_path};
+use hgs_admin::types::{AuditRecord, Outcome};
 use hgs_kps::ServiceVersion::V2;
+use hgs_pki::Certificate;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 const ROLLS: usize = 64;
@@ -49,6 +52,61 @@ async fn parallel_rolls_all_succeed_and_are_all_recorded() {
         site.metric("hgs_releases_total{outcome=\"released\"}"),
         ROLLS as f64
     );
+}
+
+/// One host asks over 120 connections, and another, from the same address, comes after it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_with_many_connections_does_not_delay_another() {
+    let site = Site::start().await;
+    let (hostile, honest) = (Host::numbered(0), Host::numbered(1));
+    site.register(&hostile, "hostile").await;
+    site.register(&honest, "honest").await;
+    let guardian = site.guardian().await;
+    let request = |certificate: &Certificate| {
+        let (ingress, _) = protector_for(vec![guardian.clone()]);
+        let body = pending(&ingress, certificate, V2).request();
+        let length = body.len();
+        let path = roll_path(V2);
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: hgs\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
+        );
+        [head.into_bytes(), body].concat()
+    };
+    let hostile_request = request(&hostile.healthy(&site).await);
+    let honest_request = request(&honest.healthy(&site).await);
+    let mut connections = Vec::new();
+    for _ in 0..120 {
+        connections.push(TcpStream::connect(site.http()).await.unwrap());
+    }
+    let mut last = TcpStream::connect(site.http()).await.unwrap();
+    for connection in &mut connections {
+        connection.write_all(&hostile_request).await.unwrap();
+    }
+    let waiting = loop {
+        let in_flight = site.metric("hgs_http_requests_in_flight{listener=\"http\"}");
+        let answered =
+            "hgs_http_requests_total{listener=\"http\",route=\"roll-v2.0\",status=\"200\"}";
+        if in_flight + site.metric(answered) >= 120.0 {
+            break in_flight as usize;
+        }
+        tokio::task::yield_now().await;
+    };
+    last.write_all(&honest_request).await.unwrap();
+    for connection in connections.into_iter().chain([last]) {
+        assert_eq!(answer(connection).await.status, 200);
+    }
+    // The newest first.
+    let records = site.recorded("release").await;
+    let is_honest = |record: &AuditRecord| record.host_name.as_deref() == Some("honest");
+    let later = records.iter().position(is_honest).unwrap();
+    assert!(later >= waiting / 2, "{later} of {waiting}");
+    assert!(waiting > 20, "the machine is too fast for this test");
+}
+
+async fn answer(mut connection: TcpStream) -> Answer {
+    let mut octets = Vec::new();
+    connection.read_to_end(&mut octets).await.unwrap();
+    Answer::parse(&octets)
 }
 
 /// One protector, asked for by many at once: each gets keys of its own, and all are siblings.

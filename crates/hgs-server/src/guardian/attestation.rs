@@ -29,8 +29,9 @@ use super::open_store::OpenStore;
 use super::recent::{Circumstances, RecentCertificates};
 use super::refusals::{OnRecord, RefusalLog};
 use super::signers::Signers;
-use super::workers::{Turn, Workers};
+use super::workers::{Claimant, HostIsFull, Turn, Workers};
 use crate::clock::Clock;
+use crate::http::Network;
 
 /// One request of a host.
 #[derive(Debug, Clone)]
@@ -38,6 +39,8 @@ pub(crate) struct AttestationRequest {
     pub(crate) body: Bytes,
     /// The value of the header with the nonce that the host returns.
     pub(crate) proof: Option<String>,
+    /// Where it comes from. The work for it is done on that account, as its host is known only when it is done.
+    pub(crate) network: Network,
 }
 
 /// What a host gets.
@@ -164,6 +167,7 @@ impl Attestations {
 
     async fn evaluate(self: &Arc<Self>, request: AttestationRequest, now: Time) -> Verdict {
         let attestations = Arc::clone(self);
+        let claimant = Claimant::Network(request.network);
         let evaluation = move |_: &mut Turn| {
             let registry = Registry {
                 state: &attestations.store.state(),
@@ -179,7 +183,8 @@ impl Attestations {
             let mode = attestations.mode();
             mode.evaluate(&attempt, &registry, &mut System::new())
         };
-        self.workers.run(evaluation).await
+        let verdict = self.workers.run(claimant, evaluation).await;
+        verdict.unwrap_or_else(|full| Verdict::Refused(Reason::from(full).into()))
     }
 
     /// Records a grant and issues what it grants, in this order.
@@ -191,6 +196,7 @@ impl Attestations {
     ) -> Result<(IssuedHealthCertificate, u64), RecordedRefusal> {
         let (attestation, serial) = attestation(&grant).map_err(unrecorded)?;
         let host = attestation.host;
+        let claimant = Claimant::Network(request.network);
         let act = Act {
             time: now,
             actor: format!("host {host}"),
@@ -208,8 +214,11 @@ impl Attestations {
         let recorded = grant.recorded();
         let issued = self
             .workers
-            .run(move |turn| attestations.issue(recorded, serial, now, turn))
+            .run(claimant, move |turn| {
+                attestations.issue(recorded, serial, now, turn)
+            })
             .await;
+        let issued = issued.unwrap_or_else(|full| Err(full.into()));
         let (issued, circumstances) = issued.map_err(unrecorded)?;
         self.recent
             .keep(&issued, committed.sequence, circumstances, now);
@@ -372,6 +381,12 @@ fn refusal_entry(refusal: &Refusal, now: Time) -> AuditEntry {
         host_name: known.map(|host| host.name.clone()),
         host,
         ..AuditEntry::new(now, actor, Action::Attest, Outcome::Refused)
+    }
+}
+
+impl From<HostIsFull> for Reason {
+    fn from(_: HostIsFull) -> Self {
+        Self::Unavailable
     }
 }
 

@@ -88,4 +88,7 @@ pub enum GuardianError {
     /// The certificates or keys of the state can't be used.
     #[error(transparent)]
     Holdings(#[from] HoldingsError),
+    /// The system gives no threads.
+    #[error("no thread could be started: {0}")]
+    Threads(#[source] std::io::Error),
 }

@@ -9,8 +9,8 @@ use hgs_kps::signed_response::{
     ResponseFields, ResponseSigner, ResponseSignerError, SignatureRequest, SignatureRequestError,
 };
 use hgs_kps::{
-    Caches, HostRegistry, KeyProtection, Reason, Refusal, Release, ReleaseFacts, SeenProtector,
-    SeenProtectors, ServiceVersion, StateUnavailable, Trust,
+    Caches, HostRegistry, IdentifiedRequest, KeyProtection, Reason, Refusal, Release, ReleaseFacts,
+    SeenProtector, SeenProtectors, ServiceVersion, StateUnavailable, Trust,
 };
 use hgs_pki::health::{HealthCertificateError, VerifiedHealthCertificate};
 use hgs_pki::{Seconds, Time};
@@ -31,8 +31,9 @@ use super::open_store::OpenStore;
 use super::refusals::{OnRecord, RefusalLog};
 use super::response_keys::ResponseKeys;
 use super::signers::Signers;
-use super::workers::{Turn, Workers};
+use super::workers::{Claimant, HostIsFull, Turn, Workers};
 use crate::clock::Clock;
+use crate::http::Network;
 
 /// Certificates that are kept parsed: those of guardians, and the health certificates of a large site. Each takes a few
 /// kilobytes.
@@ -77,6 +78,7 @@ impl Releases {
         version: ServiceVersion,
         body: Bytes,
         signature: Result<Option<SignatureRequest>, SignatureRequestError>,
+        network: Network,
     ) -> Result<(Vec<u8>, Option<ResponseFields>), Refusal> {
         let begun = Instant::now();
         let signature = signature.map_err(|error| {
@@ -89,21 +91,25 @@ impl Releases {
         let now = self.clock.now();
         let decided_from = self.store.state().generation();
         let announced = self.store.announce();
+        let identify = {
+            let releases = Arc::clone(self);
+            move || releases.identify(version, &body, now)
+        };
         let releases = Arc::clone(self);
-        let decided = self.workers.run(move |turn| {
-            let snapshot = releases.snapshots.current();
-            let snapshot = snapshot.map_err(|_| Reason::StateUnavailable)?;
-            let hosts = Registry {
-                state: &snapshot.state,
-                keys: &releases.host_keys,
-            };
-            let release = releases.decide(&body, version, &snapshot, &hosts, now, turn)?;
+        let decide = move |(snapshot, request): (Snapshot, IdentifiedRequest), turn: &mut Turn| {
+            let release = releases.with_key_protection(&snapshot, None, now, |key_protection| {
+                let keys = &snapshot.holdings.keys;
+                let keys = &mut SnapshotKeys { keys, turn };
+                key_protection.release(request, keys, &mut System::new())
+            })?;
             // Before the release is on record: an answer that its host would refuse is not recorded.
             let signer = signed
                 .then(|| releases.response_signer(release.facts(), &snapshot, now, turn))
                 .transpose()?;
             Ok((release, signer))
-        });
+        };
+        let claimant = Claimant::Network(network);
+        let decided = self.workers.run_identified(claimant, identify, decide);
         let decided = decided.await;
         drop(announced);
         let done = match decided {
@@ -131,7 +137,7 @@ impl Releases {
     }
 
     /// The metadata document, which is made once for each generation of the keys.
-    pub(crate) async fn metadata(self: &Arc<Self>) -> Result<Arc<[u8]>, Refusal> {
+    pub(crate) async fn metadata(self: &Arc<Self>, network: Network) -> Result<Arc<[u8]>, Refusal> {
         let releases = Arc::clone(self);
         let writing = move |turn: &mut Turn| {
             let snapshot = releases.snapshots.current();
@@ -143,26 +149,46 @@ impl Releases {
             let keys = &holdings.keys;
             metadata.document(&mut SnapshotKeys { keys, turn })
         };
-        self.workers.run(writing).await
+        self.workers
+            .run(Claimant::Network(network), writing)
+            .await?
     }
 
-    /// Everything up to the record, on a worker: of the hosts in `hosts` by all else in `snapshot`.
-    pub(crate) fn decide(
+    /// Whose request it is. The work for it is done on that host's account.
+    fn identify(
         &self,
-        body: &[u8],
         version: ServiceVersion,
-        snapshot: &Snapshot,
-        hosts: &dyn HostRegistry,
+        body: &[u8],
         now: Time,
-        turn: &mut Turn,
-    ) -> Result<Release, Refusal> {
+    ) -> Result<(Claimant, (Snapshot, IdentifiedRequest)), Refusal> {
+        let snapshot = self.snapshots.current();
+        let snapshot = snapshot.map_err(|_| Reason::StateUnavailable)?;
+        let request = self.with_key_protection(&snapshot, None, now, |key_protection| {
+            key_protection.identify(version, body)
+        })?;
+        let host = request.host().statement().host_id;
+        Ok((Claimant::Host(host), (snapshot, request)))
+    }
+
+    /// Does `work` by all that is in `snapshot`, but for the hosts if there are others.
+    pub(crate) fn with_key_protection<T>(
+        &self,
+        snapshot: &Snapshot,
+        hosts: Option<&dyn HostRegistry>,
+        now: Time,
+        work: impl FnOnce(&KeyProtection<'_>) -> T,
+    ) -> T {
         let Snapshot { state, holdings } = snapshot;
+        let registry = Registry {
+            state,
+            keys: &self.host_keys,
+        };
         let signers = Signers::at(state, now).trusted();
         let trust = Trust {
             signers: &signers,
             now,
             skew: self.policy.clock_skew,
-            hosts,
+            hosts: hosts.unwrap_or(&registry),
             protectors: &Protectors {
                 store: &self.store,
                 matters: holdings.any_compromised,
@@ -172,16 +198,11 @@ impl Releases {
             rekey_window: state.settings().is_rekey_window_open(now),
             caching: self.caching(state, now),
         };
-        let key_protection = KeyProtection {
+        work(&KeyProtection {
             ring: &holdings.ring,
             trust: &trust,
             caches: &self.caches.certificates,
-        };
-        let mut keys = SnapshotKeys {
-            keys: &holdings.keys,
-            turn,
-        };
-        key_protection.roll(version, body, &mut keys, &mut System::new())
+        })
     }
 
     /// The key that signs the response to a release.
@@ -338,6 +359,12 @@ impl Releases {
         let state = self.store.state();
         let host = state.host(&id).filter(|_| certificate.is_from_own_signer());
         host.map(|host| host.name.to_string())
+    }
+}
+
+impl From<HostIsFull> for Reason {
+    fn from(_: HostIsFull) -> Self {
+        Self::ServerBusy
     }
 }
 

@@ -2,131 +2,472 @@
 //!
 //! A roll takes about a millisecond of a processor. On the threads that serve connections it would keep others from being
 //! read; on a thread for each request, many requests would take turns at few processors and all be late. So there are as
-//! many at work as there are processors, and the others wait in the order in which they came.
+//! many at work as there are processors, and the others wait in a [`queue`] that is fair to hosts.
+//!
+//! There are more threads than processors where keys are in tokens: a thread that waits for a token leaves its processor
+//! to another.
 
+mod queue;
+
+use std::io;
 use std::num::NonZero;
-use std::panic::resume_unwind;
-use std::sync::Arc;
-use std::thread::available_parallelism;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, available_parallelism};
+use std::time::Duration;
 
-use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::spawn_blocking;
+use rustix::time::{ClockId, clock_gettime};
+use tokio::sync::oneshot;
 use tracing::Span;
 
-/// A bound for how much is worked on at once.
+pub(crate) use queue::Claimant;
+
+use queue::FairQueue;
+
+use crate::Config;
+
+/// A host has as many requests waiting as it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct HostIsFull;
+
+/// A pool of threads.
 #[derive(Debug)]
-pub(crate) struct Workers(Arc<Semaphore>);
+pub(crate) struct Workers(Arc<Pool>);
+
+#[derive(Debug)]
+struct Pool {
+    shared: Mutex<Shared>,
+    /// Told when there may be work for an idle thread.
+    work: Condvar,
+    /// Told when there may be a processor for a thread that was away.
+    processor: Condvar,
+}
+
+#[derive(Debug)]
+struct Shared {
+    queue: FairQueue<Job>,
+    /// Processors that nobody works on.
+    free: usize,
+    /// Threads that were away and wait for a processor. They come first: what they do is nearly done.
+    returning: usize,
+    closed: bool,
+}
+
+/// Does a piece of work; it may be followed by another piece, on another account.
+struct Job(Box<dyn FnOnce(&mut Turn) -> Option<(Claimant, Job)> + Send>);
+
+impl std::fmt::Debug for Job {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Job")
+    }
+}
 
 impl Workers {
-    /// As many as this machine lets the process have.
-    pub(crate) fn new() -> Self {
+    /// As many at work as this machine has processors for the process. Of one host half as many requests wait as a
+    /// listener lets in.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub(crate) fn start(config: &Config) -> io::Result<Self> {
         let processors = available_parallelism().map_or(1, NonZero::get);
-        Self(Arc::new(Semaphore::new(processors)))
+        let requests = config.limits.concurrent_requests;
+        // Twice as many away as tokens have sessions, so that each session has work while others bring it.
+        let modules = config.pkcs11.settings().modules;
+        let away: usize = modules.iter().map(|module| 2 * module.sessions).sum();
+        Self::with(
+            processors,
+            processors + away.min(requests),
+            (requests / 2).max(1),
+        )
     }
 
-    /// A turn for the calling thread, which may block and belongs to a runtime: for what no host waits for.
-    pub(crate) fn turn(&self) -> Turn {
-        let runtime = Handle::current();
-        Turn {
-            taken: runtime.block_on(Arc::clone(&self.0).acquire_owned()).ok(),
-            turns: Arc::clone(&self.0),
-            runtime,
+    fn with(processors: usize, threads: usize, most_of_host: usize) -> io::Result<Self> {
+        let pool = Arc::new(Pool {
+            shared: Mutex::new(Shared {
+                queue: FairQueue::new(most_of_host),
+                free: processors,
+                returning: 0,
+                closed: false,
+            }),
+            work: Condvar::new(),
+            processor: Condvar::new(),
+        });
+        let workers = Self(pool);
+        for number in 0..threads {
+            let pool = Arc::clone(&workers.0);
+            let thread = thread::Builder::new().name(format!("worker-{number}"));
+            let spawned = thread.spawn(move || pool.serve());
+            // Fewer are slower; without any nothing would be done.
+            if let Err(error) = spawned
+                && number == 0
+            {
+                return Err(error);
+            }
         }
+        Ok(workers)
     }
 
-    /// Has `work` done. It is finished even if nobody waits for it any more; a panic in it is the caller's.
+    /// A turn for the calling thread, which may block: for what no host waits for.
+    pub(crate) fn turn(&self) -> Turn {
+        let mut turn = Turn {
+            pool: Arc::clone(&self.0),
+            taken: false,
+        };
+        turn.take();
+        turn
+    }
+
+    /// Has `work` done on the account of `claimant`. Once begun it is finished even if nobody waits for it any more; a
+    /// panic in it is the caller's.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
+        claimant: Claimant,
         work: impl FnOnce(&mut Turn) -> T + Send + 'static,
-    ) -> T {
-        let mut turn = Turn {
-            taken: Arc::clone(&self.0).acquire_owned().await.ok(),
-            turns: Arc::clone(&self.0),
-            runtime: Handle::current(),
-        };
+    ) -> Result<T, HostIsFull> {
+        let (sender, receiver) = oneshot::channel();
         let span = Span::current();
-        let done = spawn_blocking(move || span.in_scope(|| work(&mut turn)));
-        match done.await {
-            Ok(value) => value,
-            Err(failure) => resume_unwind(failure.into_panic()),
+        let job = Job(Box::new(move |turn| {
+            if !sender.is_closed() {
+                let done = AssertUnwindSafe(|| span.in_scope(|| work(turn)));
+                drop(sender.send(catch_unwind(done)));
+            }
+            None
+        }));
+        self.submit(claimant, job)?;
+        received(receiver.await)
+    }
+
+    /// The same for work of which it is not known at first whose it is: `identify` tells, on the account of `claimant`,
+    /// and what it found is passed on to `work`.
+    pub(crate) async fn run_identified<K, T, E>(
+        &self,
+        claimant: Claimant,
+        identify: impl FnOnce() -> Result<(Claimant, K), E> + Send + 'static,
+        work: impl FnOnce(K, &mut Turn) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        K: Send + 'static,
+        T: Send + 'static,
+        E: From<HostIsFull> + Send + 'static,
+    {
+        let (sender, receiver) = oneshot::channel();
+        let span = Span::current();
+        let job = Job(Box::new(move |_| {
+            if sender.is_closed() {
+                return None;
+            }
+            let identified = catch_unwind(AssertUnwindSafe(|| span.in_scope(identify)));
+            let (claimant, known) = match identified {
+                Ok(Ok(identified)) => identified,
+                Ok(Err(refused)) => {
+                    drop(sender.send(Ok(Err(refused))));
+                    return None;
+                }
+                Err(panic) => {
+                    drop(sender.send(Err(panic)));
+                    return None;
+                }
+            };
+            let next = Job(Box::new(move |turn| {
+                if !sender.is_closed() {
+                    let done = AssertUnwindSafe(|| span.in_scope(|| work(known, turn)));
+                    drop(sender.send(catch_unwind(done)));
+                }
+                None
+            }));
+            Some((claimant, next))
+        }));
+        self.submit(claimant, job)?;
+        received(receiver.await)?
+    }
+
+    fn submit(&self, claimant: Claimant, job: Job) -> Result<(), HostIsFull> {
+        let mut shared = self.0.lock();
+        let pushed = shared.queue.push(claimant, job);
+        self.0.wake(&shared);
+        drop(shared);
+        pushed.map_err(|_| HostIsFull)
+    }
+}
+
+/// A job that was dropped undone found no room in the queue.
+fn received<T>(
+    received: Result<thread::Result<T>, oneshot::error::RecvError>,
+) -> Result<T, HostIsFull> {
+    match received {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(panic)) => resume_unwind(panic),
+        Err(_) => Err(HostIsFull),
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        // The threads do what waits, and end.
+        self.0.lock().closed = true;
+        self.0.work.notify_all();
+    }
+}
+
+impl Pool {
+    /// The life of a thread.
+    fn serve(self: Arc<Self>) {
+        let mut turn = Turn {
+            pool: Arc::clone(&self),
+            taken: false,
+        };
+        let mut done = None;
+        while let Some((claimant, Job(job))) = self.next(&mut turn, done.take()) {
+            let begun = processor_time();
+            let follows = job(&mut turn);
+            done = Some((claimant, processor_time().saturating_sub(begun), follows));
         }
     }
+
+    /// Settles what was done and waits for what comes next: work, and a processor to do it on. `None` at the end.
+    fn next(&self, turn: &mut Turn, done: Option<Done>) -> Option<(Claimant, Job)> {
+        let mut shared = self.lock();
+        if let Some((claimant, cost, follows)) = done {
+            let pushed = follows.map_or(Ok(()), |(claimant, job)| shared.queue.push(claimant, job));
+            shared.queue.charge(claimant, cost);
+            if let Err(turned_away) = pushed {
+                // It may hold the last handle on this pool.
+                drop(shared);
+                drop(turned_away);
+                shared = self.lock();
+            }
+        }
+        loop {
+            if turn.taken && shared.returning > 0 {
+                turn.taken = false;
+                shared.free += 1;
+                self.processor.notify_one();
+            }
+            if (turn.taken || shared.free > shared.returning)
+                && let Some(next) = shared.queue.pop()
+            {
+                if !turn.taken {
+                    turn.taken = true;
+                    shared.free -= 1;
+                }
+                return Some(next);
+            }
+            if turn.taken {
+                turn.taken = false;
+                shared.free += 1;
+            }
+            if shared.closed && shared.queue.is_empty() {
+                self.work.notify_all();
+                return None;
+            }
+            let woken = self.work.wait(shared);
+            shared = woken.unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Wakes those that `free` processors are for.
+    fn wake(&self, shared: &Shared) {
+        if shared.returning > 0 {
+            self.processor.notify_one();
+        }
+        if shared.free > shared.returning {
+            self.work.notify_one();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        // Nothing between lock and unlock can panic half-way through a change.
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whose work was done, what it cost, and what follows it.
+type Done = (Claimant, Duration, Option<(Claimant, Job)>);
+
+/// Processor time of this thread: what it waits for is nobody's cost.
+fn processor_time() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }
 
 /// One turn at a processor, given back when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Turn {
-    // Absent while its holder is away. The semaphore is never closed, so whoever asks gets one.
-    taken: Option<OwnedSemaphorePermit>,
-    turns: Arc<Semaphore>,
-    runtime: Handle,
+    pool: Arc<Pool>,
+    /// False while its holder is away.
+    taken: bool,
 }
 
 impl Turn {
     /// Does `work` that waits and needs no processor; another has the turn until then.
     pub(crate) fn away<T>(&mut self, work: impl FnOnce() -> T) -> T {
-        self.taken = None;
+        self.give_back();
         let done = work();
-        let again = Arc::clone(&self.turns).acquire_owned();
-        self.taken = self.runtime.block_on(again).ok();
+        self.take();
         done
+    }
+
+    fn take(&mut self) {
+        let mut shared = self.pool.lock();
+        shared.returning += 1;
+        while shared.free == 0 {
+            let woken = self.pool.processor.wait(shared);
+            shared = woken.unwrap_or_else(PoisonError::into_inner);
+        }
+        shared.returning -= 1;
+        shared.free -= 1;
+        self.taken = true;
+        self.pool.wake(&shared);
+    }
+
+    fn give_back(&mut self) {
+        if !self.taken {
+            return;
+        }
+        self.taken = false;
+        let mut shared = self.pool.lock();
+        shared.free += 1;
+        self.pool.wake(&shared);
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.give_back();
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::panic::AssertUnwindSafe;
+    use std::net::IpAddr;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc::{Receiver, channel};
 
     use futures_util::FutureExt as _;
     use futures_util::future::join_all;
+    use hgs_pki::health::HostId;
 
     use super::*;
 
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    const HOST: Claimant = Claimant::Host(HostId::from_bytes([1; 16]));
+    const OTHER: Claimant = Claimant::Host(HostId::from_bytes([2; 16]));
+
+    fn network() -> Claimant {
+        Claimant::Network("192.0.2.1".parse::<IpAddr>().unwrap().into())
+    }
+
+    /// Keeps the only processor until the sender of this is dropped.
+    fn keep(workers: &Workers, until: Receiver<()>) {
+        let (begun, wait) = channel();
+        let job = Job(Box::new(move |_| {
+            begun.send(()).unwrap();
+            let _ = until.recv();
+            None
+        }));
+        workers.submit(network(), job).unwrap();
+        wait.recv().unwrap();
+    }
+
+    #[tokio::test]
     async fn no_more_are_at_work_than_there_are_processors() {
-        let workers = Workers(Arc::new(Semaphore::new(2)));
+        let workers = Workers::with(2, 6, 64).unwrap();
         let (at_work, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let jobs = (0..64).map(|_| {
             let (at_work, most) = (at_work.clone(), most.clone());
-            workers.run(move |_| {
+            workers.run(HOST, move |turn| {
+                turn.away(thread::yield_now);
                 most.fetch_max(at_work.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                std::thread::yield_now();
+                thread::yield_now();
                 at_work.fetch_sub(1, Ordering::SeqCst);
             })
         });
-        join_all(jobs).await;
+        assert!(join_all(jobs).await.iter().all(Result::is_ok));
         assert!(most.load(Ordering::SeqCst) <= 2);
     }
 
     #[tokio::test]
     async fn k16_a_panic_reaches_the_caller_and_costs_no_worker() {
-        let workers = Workers(Arc::new(Semaphore::new(1)));
+        let workers = Workers::with(1, 1, 1).unwrap();
         for _ in 0..3 {
-            let work = workers.run(|_| panic!("asked to"));
+            let work = workers.run(HOST, |_| panic!("asked to"));
+            assert!(AssertUnwindSafe(work).catch_unwind().await.is_err());
+            let work = workers.run(HOST, |turn| turn.away(|| panic!("asked to")));
             assert!(AssertUnwindSafe(work).catch_unwind().await.is_err());
         }
-        assert_eq!(workers.run(|_| 7).await, 7);
+        assert_eq!(workers.run(HOST, |_| 7).await, Ok(7));
     }
 
-    /// With one turn, this ends only if whoever is away has given it back.
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    /// With one processor, this ends only if whoever is away has given it back.
+    #[tokio::test]
     async fn another_is_at_work_while_one_is_away() {
-        let workers = Arc::new(Workers(Arc::new(Semaphore::new(1))));
-        let (other_was_here, wait) = std::sync::mpsc::channel();
-        let waiting = {
-            let workers = workers.clone();
-            tokio::spawn(async move {
-                workers
-                    .run(move |turn| turn.away(|| wait.recv().is_ok()))
-                    .await
+        let workers = Workers::with(1, 2, 1).unwrap();
+        let (other_was_here, wait) = channel();
+        let away = workers.run(HOST, move |turn| turn.away(|| wait.recv().is_ok()));
+        let other = workers.run(OTHER, move |_| other_was_here.send(()).is_ok());
+        assert_eq!(tokio::join!(away, other), (Ok(true), Ok(true)));
+        let shared = workers.0.lock();
+        assert!(shared.queue.is_empty() && shared.returning == 0);
+    }
+
+    /// What one host has put before it, another does not wait for, though both come from one address.
+    #[tokio::test]
+    async fn work_goes_on_the_account_of_the_host_once_that_is_known() {
+        let workers = Workers::with(1, 1, 100).unwrap();
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let (release, until) = channel();
+        keep(&workers, until);
+        let run = |host: Claimant| {
+            let order = Arc::clone(&order);
+            let identify = move || Ok::<_, HostIsFull>((host, host));
+            workers.run_identified(network(), identify, move |host, _| {
+                order.lock().unwrap().push(host);
+                // More than any turn of the clock: what it took is charged.
+                let begun = processor_time();
+                while processor_time() - begun < Duration::from_millis(2) {}
+                Ok(())
             })
         };
-        workers
-            .run(move |_| other_was_here.send(()).unwrap_or_default())
-            .await;
-        assert!(waiting.await.unwrap());
-        assert_eq!(workers.0.available_permits(), 1);
+        let mut waiting: Vec<_> = (0..10).map(|_| run(HOST).boxed_local()).collect();
+        waiting.push(run(OTHER).boxed_local());
+        let done = join_all(waiting);
+        let (done, ()) = tokio::join!(done, async { drop(release) });
+        assert!(done.iter().all(Result::is_ok));
+        let order = order.lock().unwrap();
+        let place = order.iter().position(|host| *host == OTHER).unwrap();
+        assert!(place <= 2, "{order:?}");
+    }
+
+    #[tokio::test]
+    async fn a_host_that_has_enough_waiting_is_told_so_and_others_are_served() {
+        let workers = Workers::with(1, 1, 1).unwrap();
+        let (release, until) = channel();
+        keep(&workers, until);
+        let first = workers.run(HOST, |_| 1);
+        let second = workers.run(HOST, |_| 2);
+        let other = workers.run(OTHER, |_| 3);
+        let identified =
+            workers.run_identified(network(), || Ok((HOST, ())), |(), _| Ok::<_, HostIsFull>(4));
+        let (first, second, other, _, ()) =
+            tokio::join!(first, second, other, identified, async { drop(release) });
+        assert_eq!((first, second, other), (Ok(1), Err(HostIsFull), Ok(3)));
+    }
+
+    /// A pool that is dropped ends its threads, also when one of them drops it.
+    #[test]
+    fn threads_end_with_their_pool() {
+        let workers = Arc::new(Workers::with(2, 9, 1).unwrap());
+        let pool = Arc::downgrade(&workers.0);
+        let last = Arc::clone(&workers);
+        let (sender, receiver) = channel::<()>();
+        let job = Job(Box::new(move |_| {
+            let _ = receiver.recv();
+            drop(last);
+            None
+        }));
+        workers.submit(HOST, job).unwrap();
+        drop(workers);
+        drop(sender);
+        while pool.strong_count() > 0 {
+            thread::yield_now();
+        }
     }
 }

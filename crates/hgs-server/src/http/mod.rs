@@ -27,6 +27,7 @@ mod unix;
 pub use bind::{BindError, ListenerName};
 pub use certificate::TlsError;
 pub(crate) use certificate::check as check_certificate;
+pub(crate) use overload::Network;
 pub use server::{Addresses, Bound, Reloader, Server, Services, Stopped};
 pub use service::{Body, Credentials, Peer, Request, RequestId, Response, Service};
 pub(crate) use unix::PATH_LIMIT as SOCKET_PATH_LIMIT;

@@ -14,7 +14,7 @@ use crate::config::Limits;
 /// The part of the network that limits for one peer apply to: an IPv4 address, or the 64 bits of an IPv6 address within
 /// which a peer chooses its addresses itself. Peers of a Unix socket are one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Network(Option<IpAddr>);
+pub(crate) struct Network(Option<IpAddr>);
 
 impl From<IpAddr> for Network {
     fn from(address: IpAddr) -> Self {

@@ -29,12 +29,13 @@ pub(crate) struct Protocols {
 
 impl Protocols {
     async fn answer(&self, operation: Operation, request: Request) -> Response {
+        let network = request.peer.into();
         match operation {
             Operation::RollTransportKey(version) => match self.roll(version, request).await {
                 Ok(response) => response,
                 Err(refusal) => family::key_protection_error(&refusal),
             },
-            Operation::Metadata => match self.releases.metadata().await {
+            Operation::Metadata => match self.releases.metadata(network).await {
                 Ok(document) => Response::new(StatusCode::OK, XML, Bytes::from_owner(document)),
                 Err(refusal) => family::key_protection_error(&refusal),
             },
@@ -45,6 +46,7 @@ impl Protocols {
                 let request = AttestationRequest {
                     proof: proof(&request.headers),
                     body: request.body,
+                    network,
                 };
                 match self.attestations.attest(endpoint, request).await {
                     Attested::Issued(issued) => json(issued.reply().to_json()),
@@ -67,7 +69,11 @@ impl Protocols {
         };
         let (accepted, digest) = (values(ACCEPT_SIGNATURE), values(CONTENT_DIGEST));
         let signature = SignatureRequest::read(&accepted, &digest, &request.body);
-        let (document, fields) = self.releases.roll(version, request.body, signature).await?;
+        let network = request.peer.into();
+        let rolled = self
+            .releases
+            .roll(version, request.body, signature, network);
+        let (document, fields) = rolled.await?;
         let mut response = Response::new(StatusCode::OK, XML, document);
         for (name, value) in fields.iter().flat_map(|fields| fields.values()) {
             // Base64 and the characters of section 10 of the profile.

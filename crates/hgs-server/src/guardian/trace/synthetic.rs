@@ -27,6 +27,7 @@ use tracing::info;
 
 use super::super::hosts::from_health;
 use super::super::initialise::KeySize;
+use super::super::key_work::SnapshotKeys;
 use super::super::keys::{Snapshot, Snapshots};
 use super::super::open_store::OpenStore;
 use super::super::release::{Releases, digest, unavailable};
@@ -111,11 +112,20 @@ impl SyntheticRolls {
         now: Time,
     ) -> SyntheticRoll {
         let decide = |request: &[u8]| {
-            let version = ServiceVersion::V2;
             let mut turn = self.workers.turn();
-            let decided =
-                self.releases
-                    .decide(request, version, snapshot, &SyntheticHosts, now, &mut turn);
+            let mut keys = SnapshotKeys {
+                keys: &snapshot.holdings.keys,
+                turn: &mut turn,
+            };
+            let decided = self.releases.with_key_protection(
+                snapshot,
+                Some(&SyntheticHosts),
+                now,
+                |key_protection| {
+                    let random = &mut System::new();
+                    key_protection.roll(ServiceVersion::V2, request, &mut keys, random)
+                },
+            );
             drop(turn);
             self.record(decided, actor, now)
         };
@@ -295,6 +305,8 @@ const LONG: usize = 40;
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use hgs_kps::Reason;
 
     use super::*;
@@ -307,9 +319,10 @@ mod tests {
         let rolls = guardian.synthetic_rolls();
         let (_, requests) = rolls.prepare(rolls.clock.now()).unwrap();
         let request = requests.sound.request();
+        let network = IpAddr::from([192, 0, 2, 1]).into();
         let refusal = guardian
             .releases
-            .roll(ServiceVersion::V2, request.into(), Ok(None))
+            .roll(ServiceVersion::V2, request.into(), Ok(None), network)
             .await;
         let reason = refusal.unwrap_err().reason().clone();
         assert_eq!(reason, Reason::HostNotRegistered);
