@@ -1,6 +1,7 @@
 //! What tests take from outside the project: other people's programs, and other people's test data.
 
 use std::env;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -111,4 +112,13 @@ mod tests {
     fn names_the_package_of_a_missing_program() {
         tool("no-such-program", "no-such-package");
     }
+}
+
+/// The environment variables by which `faketime` gives a program its date: a test that clears the environment of a
+/// program passes these on.
+pub fn date_variables() -> impl Iterator<Item = (OsString, OsString)> {
+    env::vars_os().filter(|(name, _)| {
+        let name = name.to_string_lossy();
+        name == "LD_PRELOAD" || name == "NO_FAKE_STAT" || name.starts_with("FAKETIME")
+    })
 }

@@ -87,6 +87,7 @@ impl Site {
         command
             .args(words.split(' '))
             .env_clear()
+            .envs(hgs_testkit::date_variables())
             .env("HOME", self.home.path())
             .env("HGS_HOST_CONFIG", self.home.file(&format!("{name}.toml")))
             .env("HGS_HOST_STATE", self.home.file(name))
@@ -367,6 +368,7 @@ fn a_rotation_of_the_master_key_may_be_interrupted_anywhere() {
                 ])
                 .current_dir(home.path())
                 .env_clear()
+                .envs(hgs_testkit::date_variables())
                 .env("HOME", home.path())
                 .output()
                 .unwrap()
@@ -437,6 +439,7 @@ fn a_restore_may_be_interrupted_anywhere() {
             .args(words.split(' '))
             .current_dir(site.home.path())
             .env_clear()
+            .envs(hgs_testkit::date_variables())
             .env("HOME", site.home.path())
             .output()
             .unwrap()

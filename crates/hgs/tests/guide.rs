@@ -108,6 +108,7 @@ impl Reader {
             .args(["-c", &line])
             .current_dir(home)
             .env_clear()
+            .envs(hgs_testkit::date_variables())
             .env("PATH", path())
             .env("HOME", home)
             .env("HGS_CONFIG", home.join("hgs.toml"))

@@ -66,6 +66,7 @@ impl Home {
         let mut command = Command::new(assert_cmd::cargo::cargo_bin!("hgs"));
         command
             .env_clear()
+            .envs(hgs_testkit::date_variables())
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.path())
             .current_dir(self.path());

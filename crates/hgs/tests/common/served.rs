@@ -43,7 +43,10 @@ impl Served {
     pub(crate) fn launch(home: &Home, configuration: &str, variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(assert_cmd::cargo::cargo_bin!("hgs"));
         command.args(["serve", "--config", configuration]);
-        command.env_clear().envs(variables.iter().copied());
+        command
+            .env_clear()
+            .envs(hgs_testkit::date_variables())
+            .envs(variables.iter().copied());
         Self::start_by(home, command)
     }
 
