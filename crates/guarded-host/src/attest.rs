@@ -28,6 +28,9 @@ pub(crate) struct Arguments {
     /// Say what would be sent where, and ask for nothing
     #[arg(long)]
     dry_run: bool,
+    /// Make a new identity key, where the guardian says that two machines use this host's key and the other one has it no more
+    #[arg(long, conflicts_with = "dry_run")]
+    new_identity_key: bool,
     /// What the certificate is for; both unless given
     #[arg(long, value_enum, value_name = "KIND")]
     kind: Vec<Kind>,
@@ -60,7 +63,11 @@ impl Arguments {
         let issued = wait_for(async {
             let mut issued = Vec::new();
             for kind in kinds {
-                issued.push(Issued::from(host.attest(kind, sides).await?));
+                let attestation = match self.new_identity_key {
+                    true => host.attest_with_new_identity_key(kind, sides).await?,
+                    false => host.attest(kind, sides).await?,
+                };
+                issued.push(Issued::from(attestation));
             }
             Ok(issued)
         })?;

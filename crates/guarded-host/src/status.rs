@@ -32,6 +32,10 @@ impl fmt::Display for Report {
                 writeln!(formatter, "  {line}")?;
             }
         }
+        for warning in &status.warnings {
+            writeln!(formatter, "\nwarning: {}", warning.message)?;
+            writeln!(formatter, "  remedy: {}", warning.remedy)?;
+        }
         if !status.health_certificates.is_empty() {
             writeln!(formatter)?;
             certificates(status).fmt(formatter)?;

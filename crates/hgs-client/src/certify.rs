@@ -2,31 +2,35 @@
 
 use std::sync::Arc;
 
-use hgs_attest::wire::SessionId;
+use hgs_attest::Code;
+use hgs_attest::wire::{AttestationOperationMode, SessionId};
 use hgs_crypto::random::{self, System};
 use hgs_custody::{PrivateKey as _, SoftwareKey};
 use hgs_files::Lock;
 use hgs_pki::health::HealthKind;
 use hgs_pki::{Certificate, Time};
 
-use crate::attestation::HealthRequest;
-use crate::configuration::Endpoints;
+use crate::attestation::{AttestationService, HealthRequest, service_information};
+use crate::clock::Clock;
 use crate::error::Error;
-use crate::host::GuardedHost;
 use crate::host_key::HostKey;
+use crate::http::Client;
 use crate::identity::{self, Identity};
-use crate::service::{Cause, Side};
+use crate::service::{Answer, Cause, Side};
 use crate::state::StateFolder;
 use crate::status::Record;
 use crate::url::Url;
 
-/// Whether a certificate that is held will do.
+/// What is wanted of an attestation service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reuse {
-    /// Until two thirds of its validity are over, and to the end if no new one is to be had.
-    WhileValid,
-    /// No.
-    Never,
+pub(crate) enum Wanted {
+    /// A certificate that is valid. One that is held will do until two thirds of its validity are over, and to its end if
+    /// the service can't issue a new one.
+    ValidCertificate,
+    /// A certificate that is issued now.
+    NewCertificate,
+    /// A certificate that is issued now over an identity key that is made now.
+    NewIdentityKey,
 }
 
 /// A health certificate with the key it is over.
@@ -37,103 +41,76 @@ pub(crate) struct Certified {
     pub(crate) held: bool,
 }
 
-/// What a service answers: what was asked for, or why not. That this host could not ask is another
-/// matter, and another error.
-pub(crate) type Answer<T> = Result<T, Cause>;
+/// One host before one attestation service.
+pub(crate) struct Certifier<'h> {
+    pub(crate) client: &'h Client,
+    pub(crate) clock: &'h dyn Clock,
+    pub(crate) state: StateFolder,
+    pub(crate) side: Side,
+    pub(crate) attestation: &'h Url,
+}
 
-impl GuardedHost {
-    /// A health certificate of the attestation service of `endpoints`.
+impl Certifier<'_> {
+    /// A health certificate for `kind`.
     pub(crate) async fn certify(
         &self,
-        side: Side,
-        endpoints: &Endpoints,
         kind: HealthKind,
-        reuse: Reuse,
+        wanted: Wanted,
     ) -> Result<Answer<Certified>, Error> {
-        let attempt = self.attempt(side, endpoints, kind)?;
-        if reuse == Reuse::WhileValid
-            && let Some(fresh) = attempt.fresh(attempt.held()?)
+        if wanted == Wanted::ValidCertificate
+            && let Some(fresh) = self.fresh(self.held(kind)?)
         {
             return Ok(Ok(fresh));
         }
-        let _lock = attempt.lock().await?;
-        let held = attempt.held()?;
-        // Whoever had the lock may have got what is needed here.
-        if reuse == Reuse::WhileValid
-            && let Some(fresh) = attempt.fresh(held.clone())
+        let _lock = self.lock().await?;
+        let held = self.held(kind)?;
+        // Another process may have got what is needed here while it had the lock.
+        if wanted == Wanted::ValidCertificate
+            && let Some(fresh) = self.fresh(held.clone())
         {
             return Ok(Ok(fresh));
         }
-        let host_key = self.host_key()?;
-        match attempt.request(&host_key, held.as_ref()).await? {
-            Ok(identity) => Ok(Ok(attempt.keep(&identity)?)),
-            Err(cause) => attempt.without_new(reuse, held, cause),
+        match self.request(kind, held.clone(), wanted).await? {
+            Ok(identity) => Ok(Ok(self.keep(&identity)?)),
+            Err(cause) => self.without_new(wanted, held, cause),
         }
     }
 
     /// Lets go of the certificates of a service that says that this host was revoked.
-    pub(crate) async fn forget_certificates(
-        &self,
-        side: Side,
-        endpoints: &Endpoints,
-        cause: &Cause,
-    ) -> Result<(), Error> {
-        let attempt = self.attempt(side, endpoints, HealthKind::Encryption)?;
-        let _lock = attempt.lock().await?;
-        attempt.note(cause)?;
-        attempt.forget()
+    pub(crate) async fn forget_certificates(&self, cause: &Cause) -> Result<(), Error> {
+        let _lock = self.lock().await?;
+        self.note_failure(cause)?;
+        self.forget()
     }
 
-    fn attempt<'h>(
-        &'h self,
-        side: Side,
-        endpoints: &'h Endpoints,
-        kind: HealthKind,
-    ) -> Result<Attempt<'h>, Error> {
-        Ok(Attempt {
-            host: self,
-            state: self.state()?,
-            side,
-            attestation: &endpoints.attestation,
-            kind,
-        })
-    }
-}
-
-/// One attempt to get a certificate of one kind from one service.
-struct Attempt<'h> {
-    host: &'h GuardedHost,
-    state: StateFolder,
-    side: Side,
-    attestation: &'h Url,
-    kind: HealthKind,
-}
-
-impl Attempt<'_> {
     async fn lock(&self) -> Result<Lock, Error> {
         let state = self.state.clone();
         blocking(move || state.wait_for_attestation_lock()).await
     }
 
     fn now(&self) -> Time {
-        self.host.now()
+        self.clock.now()
     }
 
-    fn held(&self) -> Result<Option<Identity>, Error> {
-        let path = self.state.identity(self.kind);
+    fn held(&self, kind: HealthKind) -> Result<Option<Identity>, Error> {
+        let path = self.state.identity(kind);
         let master_key = self.state.master_key()?;
-        Ok(Identity::load(&path, self.kind, &master_key)?)
+        Ok(Identity::load(&path, kind, &master_key)?)
+    }
+
+    fn store(&self, identity: &Identity) -> Result<(), Error> {
+        let path = self.state.identity(identity.kind());
+        Ok(identity.store(&path, &self.state.master_key()?)?)
     }
 
     /// The certificate that is held, if there is no reason yet to ask for a new one.
     fn fresh(&self, held: Option<Identity>) -> Option<Certified> {
-        let now = self.now();
-        let certified = self.certified(held.filter(|identity| !identity.is_due(now))?)?;
-        (now < identity::renewal_of(&certified.certificate)).then_some(certified)
+        let certified = self.certified(&held.filter(|held| !held.is_due(self.now()))?)?;
+        (self.now() < identity::renewal_of(&certified.certificate)).then_some(certified)
     }
 
     /// The certificate that is held, if it is valid.
-    fn certified(&self, held: Identity) -> Option<Certified> {
+    fn certified(&self, held: &Identity) -> Option<Certified> {
         let certificate = held.certificate(self.attestation, self.now())?.clone();
         Some(Certified {
             certificate,
@@ -142,40 +119,80 @@ impl Attempt<'_> {
         })
     }
 
-    /// Asks for a certificate over the key that is held, or over a new one: when there is none, when
-    /// it is old, and when the service wants no more of it.
+    /// Asks for a certificate over the key that is held, or over a new one: when there is none, when it is old, and when
+    /// the service accepts it no more.
     async fn request(
         &self,
-        host_key: &HostKey,
-        held: Option<&Identity>,
+        kind: HealthKind,
+        held: Option<Identity>,
+        wanted: Wanted,
     ) -> Result<Answer<Identity>, Error> {
-        let now = self.now();
-        if let Some(identity) = held.filter(|identity| !identity.is_due(now)) {
-            match self.request_for(host_key, identity.clone()).await? {
-                Err(Cause::Attestation(failure)) if failure.needs_new_identity_key() => {
-                    // After a restored backup this is as it should be; otherwise somebody else has
-                    // this host's key.
-                    tracing::warn!(%failure, "identity key is refused; asking with a new one");
-                }
-                answer => return Ok(answer),
-            }
+        let host_key = HostKey::load(&self.state.host_key())?;
+        let information = match service_information(self.client, self.attestation).await {
+            Ok(information) => information,
+            Err(cause) => return Ok(Err(cause)),
+        };
+        if let Some(there) = information.date {
+            self.note(|record, now| record.saw_clock(there, now))?;
         }
-        let kind = self.kind;
-        let identity = blocking(move || Identity::generate(kind, now)).await?;
-        self.request_for(host_key, identity).await
+        if information.operation_mode != AttestationOperationMode::HostKey {
+            return Ok(Err(Cause::other_mode(information.operation_mode)));
+        }
+        let mut service = AttestationService::new(self.client, self.attestation, information);
+        let usable = held.as_ref().filter(|held| match wanted {
+            Wanted::NewIdentityKey => held.has_next_key(),
+            _ => held.has_next_key() || !held.is_due(self.now()),
+        });
+        if let Some(identity) = usable {
+            let answer = self.ask(&mut service, &host_key, identity.clone()).await?;
+            let Err(Cause::Attestation(failure)) = &answer else {
+                return Ok(answer);
+            };
+            let is_shared = failure.code() == Some(Code::HostKeyShared);
+            if is_shared || failure.code() == Some(Code::IdentityKeySuperseded) {
+                self.note(|record, now| record.was_superseded(failure, now))?;
+            }
+            // Where two machines have this host key, a new identity key would take the place of the other machine's, and so
+            // on in turn. A person ends that.
+            let may_replace = is_shared && wanted == Wanted::NewIdentityKey;
+            if !failure.needs_new_identity_key() && !may_replace {
+                return Ok(answer);
+            }
+            tracing::warn!(%kind, %failure, "identity key is refused; asking with a new one");
+        }
+        let identity = self.with_new_key(kind, held).await?;
+        self.ask(&mut service, &host_key, identity).await
     }
 
-    async fn request_for(
+    /// The identity that is held with a new key to ask with, which is in its file.
+    async fn with_new_key(
         &self,
+        kind: HealthKind,
+        held: Option<Identity>,
+    ) -> Result<Identity, Error> {
+        let now = self.now();
+        let new = blocking(move || Identity::generate(kind, now)).await?;
+        let identity = match held {
+            Some(held) => held.followed_by(new),
+            None => new,
+        };
+        self.store(&identity)?;
+        self.note(|record, now| record.made_identity_key(kind, now))?;
+        Ok(identity)
+    }
+
+    /// Asks for a certificate over the newest key of `identity`, and has `identity` keep it.
+    async fn ask(
+        &self,
+        service: &mut AttestationService<'_>,
         host_key: &HostKey,
         mut identity: Identity,
     ) -> Result<Answer<Identity>, Error> {
         let session = random::array(&mut System::new());
         let session = SessionId(session.map_err(|error| Error::System(error.to_string()))?);
-        let public = identity.key().public();
-        let request = HealthRequest::sign(self.kind, host_key, public, session)?;
-        let client = self.host.client();
-        let answer = request.send(client, self.attestation, self.now()).await;
+        let public = identity.newest_key().public();
+        let request = HealthRequest::sign(identity.kind(), host_key, public, session)?;
+        let answer = service.certificate(&request, host_key, self.now()).await?;
         Ok(answer.map(|certificate| {
             identity.keep(self.attestation, certificate, self.now());
             identity
@@ -183,13 +200,9 @@ impl Attempt<'_> {
     }
 
     fn keep(&self, identity: &Identity) -> Result<Certified, Error> {
-        let path = self.state.identity(self.kind);
-        identity.store(&path, &self.state.master_key()?)?;
-        let mut record = Record::load(&self.state.status())?;
-        record.passed(self.side, self.attestation, self.now());
-        record.store(&self.state.status())?;
-        let certified = self.certified(identity.clone());
-        let certified = certified.map(|certified| Certified {
+        self.store(identity)?;
+        self.note(|record, now| record.passed(self.side, self.attestation, now))?;
+        let certified = self.certified(identity).map(|certified| Certified {
             held: false,
             ..certified
         });
@@ -200,17 +213,17 @@ impl Attempt<'_> {
     /// (attacks.md K4); when the service only failed, the old one serves until its end.
     fn without_new(
         &self,
-        reuse: Reuse,
+        wanted: Wanted,
         held: Option<Identity>,
         cause: Cause,
     ) -> Result<Answer<Certified>, Error> {
-        self.note(&cause)?;
+        self.note_failure(&cause)?;
         if cause.is_decision() {
             self.forget()?;
             return Ok(Err(cause));
         }
-        match held.and_then(|held| self.certified(held)) {
-            Some(certified) if reuse == Reuse::WhileValid => {
+        match held.and_then(|held| self.certified(&held)) {
+            Some(certified) if wanted == Wanted::ValidCertificate => {
                 tracing::warn!(%cause, "no new health certificate; the old one serves");
                 Ok(Ok(certified))
             }
@@ -218,28 +231,31 @@ impl Attempt<'_> {
         }
     }
 
-    fn note(&self, cause: &Cause) -> Result<(), Error> {
-        let mut record = Record::load(&self.state.status())?;
-        record.failed(self.side, self.attestation, cause, self.now());
-        Ok(record.store(&self.state.status())?)
+    fn note_failure(&self, cause: &Cause) -> Result<(), Error> {
+        self.note(|record, now| record.failed(self.side, self.attestation, cause, now))
+    }
+
+    fn note(&self, change: impl FnOnce(&mut Record, Time)) -> Result<(), Error> {
+        let path = self.state.status();
+        let mut record = Record::load(&path)?;
+        change(&mut record, self.now());
+        Ok(record.store(&path)?)
     }
 
     /// Lets go of all certificates of this service, whatever for: its decision is about the host.
     fn forget(&self) -> Result<(), Error> {
-        let master_key = self.state.master_key()?;
         for kind in [HealthKind::Encryption, HealthKind::Signing] {
-            let path = self.state.identity(kind);
-            if let Some(mut held) = Identity::load(&path, kind, &master_key)?
+            if let Some(mut held) = self.held(kind)?
                 && held.forget(self.attestation)
             {
-                held.store(&path, &master_key)?;
+                self.store(&held)?;
             }
         }
         Ok(())
     }
 }
 
-/// Does what may take long where it keeps nobody else waiting.
+/// Runs what may take long on a thread that may block.
 async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, Error>
 where
     T: Send + 'static,

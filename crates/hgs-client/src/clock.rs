@@ -17,9 +17,13 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> Time {
-        // A clock that is set before 1970 counts as 1970: everything is not yet valid then, and says so.
-        let since = SystemTime::now().duration_since(UNIX_EPOCH);
-        let seconds = since.map_or(0, |since| since.as_secs());
-        Time::from_unix(i64::try_from(seconds).unwrap_or(i64::MAX))
+        time_of(SystemTime::now())
     }
+}
+
+/// A time before 1970 counts as 1970: everything is not yet valid then, and says so.
+pub(crate) fn time_of(time: SystemTime) -> Time {
+    let since = time.duration_since(UNIX_EPOCH);
+    let seconds = since.map_or(0, |since| since.as_secs());
+    Time::from_unix(i64::try_from(seconds).unwrap_or(i64::MAX))
 }

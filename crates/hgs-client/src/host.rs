@@ -7,7 +7,7 @@ use hgs_kps::Caches;
 use hgs_pki::health::HealthKind;
 use hgs_pki::{Certificate, Time};
 
-use crate::certify::{Certified, Reuse};
+use crate::certify::{Certified, Certifier, Wanted};
 use crate::clock::{Clock, SystemClock};
 use crate::configuration::{Configuration, Endpoints};
 use crate::error::{Error, ServicesError};
@@ -139,7 +139,11 @@ impl GuardedHost {
     /// # Errors
     /// [`Error::HostKey`] when there is none, or it can't be removed.
     pub fn remove_host_key(&self) -> Result<(), Error> {
-        Ok(HostKey::remove(&self.state()?.host_key())?)
+        let state = self.state()?;
+        HostKey::remove(&state.host_key())?;
+        let mut record = Record::load(&state.status())?;
+        record.forget_host_key();
+        Ok(record.store(&state.status())?)
     }
 
     /// Asks for a new health certificate, whatever certificates the host holds, and keeps it.
@@ -147,9 +151,35 @@ impl GuardedHost {
     /// # Errors
     /// [`Error::Services`] with the refusal or failure, and everything that keeps a host from asking.
     pub async fn attest(&self, kind: HealthKind, sides: Sides) -> Result<Attestation, Error> {
+        self.attest_for(kind, sides, Wanted::NewCertificate).await
+    }
+
+    /// The same with a new identity key, which takes the place of the one that the host has. A host needs that when another
+    /// machine had its host key, and has it no more.
+    ///
+    /// # Errors
+    /// Those of [`Self::attest`].
+    pub async fn attest_with_new_identity_key(
+        &self,
+        kind: HealthKind,
+        sides: Sides,
+    ) -> Result<Attestation, Error> {
+        self.attest_for(kind, sides, Wanted::NewIdentityKey).await
+    }
+
+    async fn attest_for(
+        &self,
+        kind: HealthKind,
+        sides: Sides,
+        wanted: Wanted,
+    ) -> Result<Attestation, Error> {
         let mut asked = Asked::default();
         for (side, endpoints) in self.services(sides)? {
-            match self.certify(side, endpoints, kind, Reuse::Never).await? {
+            match self
+                .certifier(side, endpoints)?
+                .certify(kind, wanted)
+                .await?
+            {
                 Ok(Certified { certificate, .. }) => {
                     return Ok(Attestation {
                         side,
@@ -164,7 +194,7 @@ impl GuardedHost {
                 }
             }
         }
-        Err(asked.in_vain())
+        Err(asked.into_error())
     }
 
     /// How this host stands.
@@ -193,6 +223,21 @@ impl GuardedHost {
             return Err(Error::NoFallback);
         }
         Ok(services)
+    }
+
+    /// This host before the attestation service of `endpoints`.
+    pub(crate) fn certifier<'h>(
+        &'h self,
+        side: Side,
+        endpoints: &'h Endpoints,
+    ) -> Result<Certifier<'h>, Error> {
+        Ok(Certifier {
+            client: &self.client,
+            clock: &*self.clock,
+            state: self.state()?,
+            side,
+            attestation: &endpoints.attestation,
+        })
     }
 
     pub(crate) fn state(&self) -> Result<StateFolder, FileError> {
@@ -226,8 +271,8 @@ impl Asked {
         if ends { Err(self.take()) } else { Ok(()) }
     }
 
-    /// Nobody is left to be asked.
-    pub(crate) fn in_vain(mut self) -> Error {
+    /// The error of a host that has no other service to ask.
+    pub(crate) fn into_error(mut self) -> Error {
         self.take()
     }
 

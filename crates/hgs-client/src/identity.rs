@@ -1,8 +1,11 @@
 //! The identity keys: what health certificates are issued over, and what a release is encrypted to.
 //!
 //! One file per kind holds the key, sealed, and the health certificates over it, so that both are
-//! replaced by one rename: there is never a certificate without its key. A new key is written only
-//! with its first certificate; until then the old one, whose certificate may still be valid, stays.
+//! replaced by one rename: there is never a certificate without its key.
+//!
+//! Every key is in the file before a service sees it. A service records each key that it is shown, and accepts so many
+//! only; so an attempt that fails after that, for whatever reason, is repeated with the same key. While the old key still
+//! has certificates that may be needed, the new one waits beside it as the *next* key.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -34,6 +37,14 @@ pub(crate) struct Identity {
     key: Arc<SoftwareKey>,
     created: Time,
     certificates: Certificates,
+    next: Option<NextKey>,
+}
+
+/// The key that takes the place of another with its first health certificate.
+#[derive(Debug, Clone)]
+struct NextKey {
+    key: Arc<SoftwareKey>,
+    created: Time,
 }
 
 /// Health certificates by the URL of the attestation service that issued them.
@@ -61,7 +72,19 @@ impl Identity {
             key: Arc::new(SoftwareKey::generate(KEY_BITS)?),
             created: now,
             certificates: Certificates::new(),
+            next: None,
         })
+    }
+
+    /// The same with a next key: that of `new`, and no other.
+    pub(crate) fn followed_by(self, new: Self) -> Self {
+        Self {
+            next: Some(NextKey {
+                key: new.key,
+                created: new.created,
+            }),
+            ..self
+        }
     }
 
     /// Reads the key of `kind`. What can't be read is passed over with a warning: an identity key is
@@ -80,33 +103,57 @@ impl Identity {
     }
 
     pub(crate) fn store(&self, path: &Path, master_key: &MasterKey) -> Result<(), IdentityError> {
-        let sealer = master_key.sealer(PURPOSE);
-        let name = self.kind.to_string();
-        let generation = self.created.unix().unsigned_abs();
-        let key = self
-            .key
-            .seal(&sealer, &name, generation, &mut System::new())?;
         let certificates = self.certificates.iter();
+        let next = self.next.as_ref();
         let record = Record {
             created: self.created.to_string(),
-            key: base64::encode(&key),
+            key: sealed(&self.key, self.kind, self.created, master_key)?,
             certificates: certificates
                 .map(|(url, certificate)| (url.clone(), base64::encode(certificate.der())))
                 .collect(),
+            next: next
+                .map(|next| -> Result<_, CryptoError> {
+                    Ok(NextRecord {
+                        created: next.created.to_string(),
+                        key: sealed(&next.key, self.kind, next.created, master_key)?,
+                    })
+                })
+                .transpose()?,
         };
         let json = serde_json::to_vec_pretty(&record).expect("strings are written to memory");
         Ok(hgs_files::replace(path, &json, Readers::Owner)?)
     }
 
+    /// The key that the certificates are over.
     pub(crate) fn key(&self) -> &Arc<SoftwareKey> {
         &self.key
     }
 
-    /// Whether it is time for a new key: well before the server refuses this one for its age, and
-    /// when the clock was set back to before it was made.
+    /// What the key is for.
+    pub(crate) fn kind(&self) -> HealthKind {
+        self.kind
+    }
+
+    /// The key to ask with: the next one if there is one, which a service may have recorded already.
+    pub(crate) fn newest_key(&self) -> &SoftwareKey {
+        match &self.next {
+            Some(next) => &next.key,
+            None => &self.key,
+        }
+    }
+
+    /// Whether a new key is needed soon, because a service refuses keys that it has known for long.
+    ///
+    /// A key that was made in the future is not old. Clocks go wrong both ways, and each change of mind would use up a
+    /// key; the service, which judges the age by its own clock, refuses the key when its time has come.
     pub(crate) fn is_due(&self, now: Time) -> bool {
-        now.since(self.created)
-            .is_none_or(|age| age > two_thirds(MAX_IDENTITY_KEY_AGE))
+        let age = now.since(self.created);
+        age.is_some_and(|age| age > two_thirds(MAX_IDENTITY_KEY_AGE))
+    }
+
+    /// Whether a key waits for its first certificate.
+    pub(crate) fn has_next_key(&self) -> bool {
+        self.next.is_some()
     }
 
     /// The certificate that the service at `attestation` issued, if it is still valid.
@@ -115,8 +162,18 @@ impl Identity {
         certificate.filter(|certificate| is_valid(certificate, now))
     }
 
-    /// Keeps a certificate over this key, and lets go of those that have expired.
+    /// Keeps a certificate over this key or over the next one, which is the key from then on. Lets go of the certificates
+    /// that have expired, and of those over the old key.
     pub(crate) fn keep(&mut self, attestation: &Url, certificate: Certificate, now: Time) {
+        if let Some(next) = self.next.take() {
+            if certificate.public_key() == next.key.public() {
+                self.key = next.key;
+                self.created = next.created;
+                self.certificates.clear();
+            } else {
+                self.next = Some(next);
+            }
+        }
         self.certificates
             .retain(|_, certificate| is_valid(certificate, now));
         self.certificates
@@ -162,6 +219,16 @@ struct Record {
     created: String,
     key: String,
     certificates: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    next: Option<NextRecord>,
+}
+
+/// The next key in the file.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NextRecord {
+    created: String,
+    key: String,
 }
 
 impl Record {
@@ -171,18 +238,20 @@ impl Record {
     }
 
     fn open(&self, kind: HealthKind, master_key: &MasterKey) -> Option<Identity> {
-        let created: Time = self.created.parse().ok()?;
-        let sealed = base64::decode(&self.key).ok()?;
-        let sealer = master_key.sealer(PURPOSE);
-        let generation = created.unix().unsigned_abs();
-        let key = SoftwareKey::unseal(&sealer, &kind.to_string(), generation, &sealed).ok()?;
+        let (key, created) = unsealed(&self.key, &self.created, kind, master_key)?;
         let mut certificates = self.read_certificates()?;
         certificates.retain(|_, certificate| certificate.public_key() == key.public());
+        let next = self.next.as_ref();
+        let next = next.and_then(|next| unsealed(&next.key, &next.created, kind, master_key));
         Some(Identity {
             kind,
             key: Arc::new(key),
             created,
             certificates,
+            next: next.map(|(key, created)| NextKey {
+                key: Arc::new(key),
+                created,
+            }),
         })
     }
 
@@ -193,6 +262,33 @@ impl Record {
         };
         self.certificates.iter().map(read).collect()
     }
+}
+
+/// A key as it stands in the file.
+fn sealed(
+    key: &SoftwareKey,
+    kind: HealthKind,
+    created: Time,
+    master_key: &MasterKey,
+) -> Result<String, CryptoError> {
+    let sealer = master_key.sealer(PURPOSE);
+    let generation = created.unix().unsigned_abs();
+    let sealed = key.seal(&sealer, &kind.to_string(), generation, &mut System::new())?;
+    Ok(base64::encode(&sealed))
+}
+
+fn unsealed(
+    key: &str,
+    created: &str,
+    kind: HealthKind,
+    master_key: &MasterKey,
+) -> Option<(SoftwareKey, Time)> {
+    let created: Time = created.parse().ok()?;
+    let sealed = base64::decode(key).ok()?;
+    let sealer = master_key.sealer(PURPOSE);
+    let generation = created.unix().unsigned_abs();
+    let key = SoftwareKey::unseal(&sealer, &kind.to_string(), generation, &sealed).ok()?;
+    Some((key, created))
 }
 
 fn two_thirds(seconds: Seconds) -> Seconds {

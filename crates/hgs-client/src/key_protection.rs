@@ -1,6 +1,8 @@
 //! One request for the keys of a protector to one key protection service, and what is made of the
 //! answer.
 
+pub(crate) mod failure;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,16 +12,18 @@ use hgs_kps::signed_response::{
     SignatureRequest,
 };
 use hgs_kps::wire::{self, Algorithms};
-use hgs_kps::{Authenticity, Caches, ClientError, Code, PendingRoll, Released, ServiceVersion};
+use hgs_kps::{Authenticity, Caches, PendingRoll, Released, ServiceVersion};
+use hgs_protector::VerifiedProtector;
 use hgs_protector::suite::{KeyEncryption, TransportKeysEncryption, WrappingKeyEncryption};
-use hgs_protector::{Fault, VerifiedProtector};
 use hyper::header::HeaderValue;
 
 use crate::certify::Certified;
 use crate::clock::Clock;
 use crate::http::{Client, Request, Response};
-use crate::service::Cause;
+use crate::service::Answer;
 use crate::url::Url;
+
+use self::failure::KeyProtectionFailure;
 
 /// What is asked for: the suite's first choice for each use.
 const ALGORITHMS: Algorithms = Algorithms {
@@ -27,47 +31,6 @@ const ALGORITHMS: Algorithms = Algorithms {
     wrapping_key: WrappingKeyEncryption::Aes256Gcm,
     transport_keys: TransportKeysEncryption::Aes256Gcm,
 };
-
-/// Characters kept of what a service says for people, which ends up on screens and in logs.
-const MAX_MESSAGE: usize = 500;
-
-/// What a key protection service answered instead of keys.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum KeyProtectionFailure {
-    /// It refused.
-    #[error("{message} ({name})")]
-    Refused {
-        /// The code, where it is one of the protocol profile, section 6.
-        code: Option<Code>,
-        /// The code as it was sent.
-        name: String,
-        /// For people.
-        message: String,
-    },
-    /// The reply is not of this protocol: perhaps that of a proxy, or of another service.
-    #[error("reply with HTTP status {status} is not one of a key protection service: {reason}")]
-    Unintelligible {
-        /// The HTTP status.
-        status: u16,
-        /// What is wrong with the body.
-        reason: String,
-    },
-    /// It answered, but what it sent must not be used: nothing is sealed anew, and the protector and
-    /// what is sealed under it stay as they are.
-    #[error("the answer is not used: {0}")]
-    NotUsed(#[from] ClientError),
-}
-
-impl KeyProtectionFailure {
-    /// Whether this is a decision about the host or the protector, and not a failure of the service.
-    #[must_use]
-    pub fn is_decision(&self) -> bool {
-        let Self::Refused { code, .. } = self else {
-            return false;
-        };
-        code.is_some_and(|code| matches!(code.fault(), Fault::Host | Fault::Protector))
-    }
-}
 
 /// A key protection service, and how it is asked.
 pub(crate) struct KeyProtection<'a> {
@@ -87,7 +50,7 @@ impl KeyProtection<'_> {
         ingress: &VerifiedProtector,
         certified: &Certified,
         nonce: Nonce,
-    ) -> Result<Released, Cause> {
+    ) -> Answer<Released> {
         let certificate = certified.certificate.clone();
         let pending = PendingRoll::new(ingress.clone(), certificate, ALGORITHMS, self.version);
         let body = pending.request();
@@ -133,7 +96,7 @@ pub(crate) async fn post(
     version: ServiceVersion,
     request: Vec<u8>,
     fields: Vec<(&'static str, String)>,
-) -> Result<Response, Cause> {
+) -> Answer<Response> {
     let response = client
         .send(&Request::Post {
             url: key_protection.join(match version {
@@ -147,37 +110,16 @@ pub(crate) async fn post(
         .await?;
     match response.status {
         200 => Ok(response),
-        _ => Err(refused(&response).into()),
+        _ => Err(KeyProtectionFailure::of_reply(response.status, &response.body).into()),
     }
 }
 
 /// The metadata that the service at `key_protection` publishes ([MS-KPS] 3.2.5.2).
-pub(crate) async fn metadata(client: &Client, key_protection: &Url) -> Result<Vec<u8>, Cause> {
+pub(crate) async fn metadata(client: &Client, key_protection: &Url) -> Answer<Vec<u8>> {
     let url = key_protection.join("/service/metadata/2014-07/metadata.xml");
     let response = client.send(&Request::Get { url }).await?;
     match response.status {
         200 => Ok(response.body.to_vec()),
-        _ => Err(refused(&response).into()),
+        _ => Err(KeyProtectionFailure::of_reply(response.status, &response.body).into()),
     }
-}
-
-fn refused(response: &Response) -> KeyProtectionFailure {
-    let status = response.status;
-    match wire::Error::from_xml(&response.body) {
-        Ok(error) => KeyProtectionFailure::Refused {
-            code: Code::ALL.into_iter().find(|code| code.name() == error.code),
-            name: plain(&error.code),
-            message: plain(&error.message),
-        },
-        Err(error) => KeyProtectionFailure::Unintelligible {
-            status,
-            reason: error.to_string(),
-        },
-    }
-}
-
-/// Text of strangers, made fit for a terminal.
-fn plain(text: &str) -> String {
-    let shown = text.chars().filter(|character| !character.is_control());
-    shown.take(MAX_MESSAGE).collect()
 }

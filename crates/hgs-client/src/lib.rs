@@ -60,7 +60,7 @@ pub use error::{Error, Fault, ServicesError};
 pub use folders::Folders;
 pub use host::{Attestation, GuardedHost, Surroundings};
 pub use identity::IdentityError;
-pub use key_protection::KeyProtectionFailure;
+pub use key_protection::failure::KeyProtectionFailure;
 pub use rehearsal::{Rehearsal, RehearsedRequest, RehearsedService};
 pub use sealed_pair::{MAX_PROTECTOR, SealedPair, SealedPairError};
 pub use state::MasterKeyError;

@@ -14,7 +14,7 @@ use hgs_trace::{Clocks, Found, Presented, Problem, Reach};
 
 use crate::clock::Clock;
 use crate::http::{Client, Timing, TransportError, tls};
-use crate::key_protection::KeyProtectionFailure;
+use crate::key_protection::failure::KeyProtectionFailure;
 use crate::service::Cause;
 use crate::url::Url;
 use crate::{Surroundings, attestation, key_protection};
@@ -85,7 +85,7 @@ impl Probe {
     /// # Errors
     /// Why it does not say.
     pub async fn attestation_mode(&self, attestation: &Url) -> Found<String> {
-        let info = attestation::service_info(&self.client, attestation).await;
+        let info = attestation::service_information(&self.client, attestation).await;
         let mode = info.map(|info| info.operation_mode.to_string());
         mode.map_err(|cause| problem(&cause))
     }

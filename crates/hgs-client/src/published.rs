@@ -23,7 +23,7 @@ impl GuardedHost {
                 Err(cause) => asked.failed(ServiceFailure::new(side, url, cause))?,
             }
         }
-        Err(asked.in_vain())
+        Err(asked.into_error())
     }
 
     /// The guardian's metadata ([MS-KPS] 3.2.4.2), as it came. It is not trusted before it is imported.
@@ -39,6 +39,6 @@ impl GuardedHost {
                 Err(cause) => asked.failed(ServiceFailure::new(side, url, cause))?,
             }
         }
-        Err(asked.in_vain())
+        Err(asked.into_error())
     }
 }

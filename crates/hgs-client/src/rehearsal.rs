@@ -11,7 +11,7 @@ use hgs_custody::PrivateKey as _;
 use hgs_pki::health::HealthKind;
 use serde::Serialize;
 
-use crate::attestation::{HealthRequest, service_info};
+use crate::attestation::{HealthRequest, service_information};
 use crate::configuration::Endpoints;
 use crate::error::Error;
 use crate::host::GuardedHost;
@@ -107,8 +107,9 @@ impl GuardedHost {
             identity_key: None,
             octets: None,
         };
-        if let Some(identity) = held.filter(|identity| !identity.is_due(self.now())) {
-            let public = identity.key().public();
+        if let Some(identity) = held.filter(|held| held.has_next_key() || !held.is_due(self.now()))
+        {
+            let public = identity.newest_key().public();
             let request = HealthRequest::sign(kind, host_key, public, SessionId([0; 16]))?;
             rehearsed.identity_key = Some(hex::encode(public.digest()));
             rehearsed.octets = Some(request.body().len());
@@ -118,7 +119,7 @@ impl GuardedHost {
 
     async fn look_at(&self, side: Side, endpoints: &Endpoints) -> RehearsedService {
         let attestation = &endpoints.attestation;
-        let info = service_info(self.client(), attestation).await;
+        let info = service_information(self.client(), attestation).await;
         let mode = info.as_ref().ok().map(|info| info.operation_mode);
         let failure = match info {
             Ok(info) if info.operation_mode == AttestationOperationMode::HostKey => None,

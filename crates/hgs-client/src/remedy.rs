@@ -4,12 +4,11 @@ use hgs_attest::Code;
 use hgs_attest::client::AttestationFailure;
 use hgs_kps::signed_response::ResponseSignatureError;
 use hgs_kps::{ClientError, Code as KeyProtectionCode};
-use hgs_pki::health::HealthCertificateError;
 
 use crate::error::{Error, Fault};
 use crate::host_key::HostKeyError;
 use crate::http::TransportError;
-use crate::key_protection::KeyProtectionFailure;
+use crate::key_protection::failure::KeyProtectionFailure;
 use crate::sealed_pair::SealedPairError;
 use crate::service::Cause;
 
@@ -89,8 +88,8 @@ impl Cause {
             Self::Transport(_) => Fault::Network,
             Self::Attestation(AttestationFailure::Refused(_)) if self.is_decision() => Fault::Host,
             Self::Attestation(_) | Self::SigningCertificates { .. } => Fault::Guardian,
-            Self::HealthCertificate(error) if is_about_time(error) => Fault::Host,
-            Self::HealthCertificate(_) => Fault::Guardian,
+            Self::Clocks { .. } => Fault::Host,
+            Self::Nonce(_) | Self::HealthCertificate(_) => Fault::Guardian,
             Self::KeyProtection(failure) => of_key_protection(failure).0,
         }
     }
@@ -101,9 +100,8 @@ impl Cause {
         match self {
             Self::Transport(error) => of_transport(error),
             Self::Attestation(failure) => of_attestation(failure),
-            Self::HealthCertificate(error) if is_about_time(error) => {
-                Some("set the clocks of this host and of the guardian right")
-            }
+            Self::Clocks { .. } => Some("set the clocks of this host and of the guardian right"),
+            Self::Nonce(_) => Some("check that no proxy changes headers on the way"),
             Self::SigningCertificates { .. } | Self::HealthCertificate(_) => None,
             Self::KeyProtection(failure) => of_key_protection(failure).1,
         }
@@ -236,7 +234,7 @@ fn of_attestation(failure: &AttestationFailure) -> Option<&'static str> {
             "find out why this host makes so many identity keys (a wrong clock, or two machines with one host key), and wait",
         ),
         Code::HostKeyShared => Some(
-            "another machine uses this host's key: a clone or a restored copy. Make a host key of its own for each with `guarded-host host-key new`, and register it",
+            "on the other machine, a clone or a restored copy perhaps, run `guarded-host host-key remove` and `guarded-host host-key new`, and register the new key; then, or if that machine is gone, run `guarded-host attest --new-identity-key` here",
         ),
         Code::NonceRequired => Some(
             "update guarded-host on this host; if it was updated before and is an older version now, it needs a new host key",
@@ -260,13 +258,4 @@ fn of_attestation(failure: &AttestationFailure) -> Option<&'static str> {
         | Code::OperationMode
         | Code::TooLarge => None,
     }
-}
-
-fn is_about_time(error: &HealthCertificateError) -> bool {
-    matches!(
-        error,
-        HealthCertificateError::Expired { .. }
-            | HealthCertificateError::NotYetValid { .. }
-            | HealthCertificateError::IssuedInTheFuture { .. }
-    )
 }

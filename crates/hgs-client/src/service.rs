@@ -10,14 +10,16 @@
 use std::fmt;
 
 use hgs_attest::client::{AttestationFailure, RefusedKind};
+use hgs_attest::freshness::FreshnessError;
 use hgs_attest::signing_certificates::SigningCertificatesError;
 use hgs_attest::wire::AttestationOperationMode;
+use hgs_pki::Time;
 use hgs_pki::health::HealthCertificateError;
 use serde::{Deserialize, Serialize};
 
 use crate::configuration::{Endpoints, Services};
 use crate::http::TransportError;
-use crate::key_protection::KeyProtectionFailure;
+use crate::key_protection::failure::KeyProtectionFailure;
 use crate::url::Url;
 
 /// One of the two Host Guardian Services.
@@ -52,6 +54,9 @@ pub struct ServiceFailure {
     pub cause: Cause,
 }
 
+/// What a service answers: what was asked for, or why not. That this host could not ask is another matter, and another error.
+pub(crate) type Answer<T> = Result<T, Cause>;
+
 /// What can happen instead of the answer that was asked for.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
@@ -69,6 +74,19 @@ pub enum Cause {
         status: u16,
         /// What is wrong with the body.
         error: SigningCertificatesError,
+    },
+    /// A nonce that can't be returned.
+    #[error("the service hands out no usable nonce: {0}")]
+    Nonce(#[from] FreshnessError),
+    /// A health certificate that is not valid now, because one of the two clocks is wrong.
+    #[error(
+        "the clocks differ: it is {here} on this host, and {there} on the guardian, which has issued the certificate for that time"
+    )]
+    Clocks {
+        /// The time of this host.
+        here: Time,
+        /// The time of the guardian, which the certificate states.
+        there: Time,
     },
     /// A health certificate that does not hold.
     #[error("the service issued a certificate that does not hold: {0}")]
@@ -115,6 +133,8 @@ impl Cause {
             Self::Transport(_)
             | Self::Attestation(_)
             | Self::SigningCertificates { .. }
+            | Self::Nonce(_)
+            | Self::Clocks { .. }
             | Self::HealthCertificate(_) => false,
         }
     }

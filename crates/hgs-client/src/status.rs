@@ -5,11 +5,14 @@ use std::path::Path;
 
 use hgs_attest::client::AttestationFailure;
 use hgs_attest::wire::AttestationOperationMode;
-use hgs_attest::{AttestationState, AttestationStatus, AttestationSubstatus};
+use hgs_attest::{
+    AttestationState, AttestationStatus, AttestationSubstatus, MANY_IDENTITY_KEYS,
+    MAX_IDENTITY_KEYS, MAX_NEW_IDENTITY_KEYS, NEW_IDENTITY_KEYS_PERIOD, SHARED_KEY_PERIOD,
+};
 use hgs_crypto::hex;
 use hgs_files::{FileError, Readers};
 use hgs_pki::health::HealthKind;
-use hgs_pki::{Certificate, Time};
+use hgs_pki::{Certificate, Seconds, Time};
 use serde::{Deserialize, Serialize};
 
 use crate::configuration::{Configuration, Endpoints};
@@ -19,6 +22,8 @@ use crate::url::Url;
 
 /// Octets of the longest status file.
 const MAX_LENGTH: usize = 64 * 1024;
+/// Seconds by which two clocks may differ before somebody should look. Five minutes are too many for a certificate.
+const NOTICEABLE_CLOCK_DIFFERENCE: u64 = 30;
 
 /// How this host stands. Every field is for people and programs to read; nothing is decided by it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -47,6 +52,8 @@ pub struct Status {
     pub last_attempt: Option<Attempt>,
     /// The health certificates that are valid.
     pub health_certificates: Vec<HealthCertificateSummary>,
+    /// What a person should look at.
+    pub warnings: Vec<Warning>,
 }
 
 /// A name and the number that the incumbent's management interface has for it, where that is known.
@@ -89,7 +96,18 @@ pub struct HealthCertificateSummary {
     pub renewed_from: String,
 }
 
-/// What is kept of the last attempt.
+/// Something that is not wrong yet, or that only a person can judge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Warning {
+    /// What kind of warning it is, for programs.
+    pub code: &'static str,
+    /// What is seen.
+    pub message: String,
+    /// What helps.
+    pub remedy: &'static str,
+}
+
+/// What is kept of the attempts to attest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Record {
@@ -98,6 +116,27 @@ pub(crate) struct Record {
     operation_mode: Option<String>,
     attempt: Option<Attempt>,
     fallback_in_use: bool,
+    /// By how many seconds this host's clock was ahead of the service's.
+    clock_ahead: Option<i64>,
+    identity_keys: BTreeMap<String, IdentityKeys>,
+    superseded: Option<Superseded>,
+}
+
+/// The identity keys of one kind that this host has made for its host key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct IdentityKeys {
+    made: u64,
+    /// When the last of them were made, the newest last.
+    lately: Vec<String>,
+}
+
+/// That a service said that an identity key was superseded by one that this host did not send it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Superseded {
+    time: String,
+    message: String,
 }
 
 impl Record {
@@ -115,19 +154,17 @@ impl Record {
 
     /// Takes up a health certificate.
     pub(crate) fn passed(&mut self, side: Side, attestation: &Url, now: Time) {
-        *self = Self {
-            status: Some(AttestationStatus::Passed.name().to_owned()),
-            substatus: Vec::new(),
-            operation_mode: Some(AttestationOperationMode::HostKey.to_string()),
-            attempt: Some(Attempt {
-                time: now.to_string(),
-                side,
-                url: attestation.to_string(),
-                message: None,
-                remedy: None,
-            }),
-            fallback_in_use: side == Side::Fallback,
-        };
+        self.status = Some(AttestationStatus::Passed.name().to_owned());
+        self.substatus = Vec::new();
+        self.operation_mode = Some(AttestationOperationMode::HostKey.to_string());
+        self.attempt = Some(Attempt {
+            time: now.to_string(),
+            side,
+            url: attestation.to_string(),
+            message: None,
+            remedy: None,
+        });
+        self.fallback_in_use = side == Side::Fallback;
     }
 
     /// Takes up what came instead of one.
@@ -147,6 +184,100 @@ impl Record {
         }
     }
 
+    /// Notes what time a service says it is.
+    pub(crate) fn saw_clock(&mut self, there: Time, here: Time) {
+        self.clock_ahead = Some(here.unix().saturating_sub(there.unix()));
+    }
+
+    /// Notes that an identity key was made.
+    pub(crate) fn made_identity_key(&mut self, kind: HealthKind, now: Time) {
+        let keys = self.identity_keys.entry(kind.to_string()).or_default();
+        keys.made += 1;
+        keys.lately.push(now.to_string());
+        if keys.lately.len() > MAX_NEW_IDENTITY_KEYS {
+            keys.lately.remove(0);
+        }
+    }
+
+    /// Notes that a service says of an identity key of this host that another has taken its place.
+    pub(crate) fn was_superseded(&mut self, failure: &AttestationFailure, now: Time) {
+        self.superseded = Some(Superseded {
+            time: now.to_string(),
+            message: failure.to_string(),
+        });
+    }
+
+    /// Forgets what is about the host key, and not about the host.
+    pub(crate) fn forget_host_key(&mut self) {
+        self.identity_keys.clear();
+        self.superseded = None;
+    }
+
+    fn warnings(&self, now: Time) -> Vec<Warning> {
+        let mut warnings = Vec::new();
+        warnings.extend(self.clock_warning());
+        warnings.extend(self.superseded_warning(now));
+        for (kind, keys) in &self.identity_keys {
+            warnings.extend(keys.warning(kind, now));
+        }
+        warnings
+    }
+
+    fn clock_warning(&self) -> Option<Warning> {
+        let ahead = self.clock_ahead?;
+        let word = if ahead < 0 { "behind" } else { "ahead of" };
+        let seconds = ahead.unsigned_abs();
+        (seconds > NOTICEABLE_CLOCK_DIFFERENCE).then(|| Warning {
+            code: "clock-difference",
+            message: format!("at the last attempt this host's clock was {seconds} s {word} the guardian's"),
+            remedy: "set the clocks of this host and of the guardian right and keep them so with NTP: `timedatectl`",
+        })
+    }
+
+    fn superseded_warning(&self, now: Time) -> Option<Warning> {
+        let superseded = self.superseded.as_ref()?;
+        let time: Time = superseded.time.parse().ok()?;
+        // The guardian looks as far back to tell whether two machines use one host key.
+        is_within(time, SHARED_KEY_PERIOD, now).then(|| Warning {
+            code: "identity-key-superseded",
+            message: format!("{time}: {}", superseded.message),
+            remedy: "if no older copy of this host's state was put back, another machine has its host key, a clone perhaps: make a host key of its own there with `guarded-host host-key remove` and `guarded-host host-key new`, and register it",
+        })
+    }
+}
+
+impl IdentityKeys {
+    fn warning(&self, kind: &str, now: Time) -> Option<Warning> {
+        let times = self.lately.iter().filter_map(|time| time.parse().ok());
+        let lately = times
+            .filter(|time| is_within(*time, NEW_IDENTITY_KEYS_PERIOD, now))
+            .count();
+        let message = if lately >= MAX_NEW_IDENTITY_KEYS / 4 {
+            format!(
+                "{lately} new identity keys for {kind} within an hour; a guardian accepts {MAX_NEW_IDENTITY_KEYS}"
+            )
+        } else if self.made >= MANY_IDENTITY_KEYS as u64 {
+            format!(
+                "{} identity keys for {kind} with one host key; a guardian that hands out no nonces accepts {MAX_IDENTITY_KEYS}",
+                self.made
+            )
+        } else {
+            return None;
+        };
+        Some(Warning {
+            code: "many-identity-keys",
+            message,
+            remedy: "find out why this host makes so many, when one in 20 days is usual: its state is put back from a copy, or another machine has its host key",
+        })
+    }
+}
+
+/// Whether `time` is at most `period` before `now`.
+fn is_within(time: Time, period: Seconds, now: Time) -> bool {
+    now.since(time).is_some_and(|age| age < period)
+}
+
+impl Record {
     /// Notes whose keys were released, and says whether that is news.
     pub(crate) fn served_by(&mut self, side: Side) -> bool {
         let fallback = side == Side::Fallback;
@@ -176,6 +307,7 @@ impl Status {
         let is_host_guarded = health_certificates
             .iter()
             .any(|certificate| certificate.kind == encryption);
+        let warnings = record.warnings(now);
         let status = if primary.is_none() {
             AttestationStatus::NotConfigured
         } else {
@@ -204,6 +336,7 @@ impl Status {
             is_fallback_in_use: record.fallback_in_use && fallback.is_some(),
             last_attempt: record.attempt,
             health_certificates,
+            warnings,
         }
     }
 }

@@ -10,11 +10,12 @@ use hgs_pki::health::HealthKind;
 use hgs_protector::transport_key_blob::CachingPolicy;
 use hgs_protector::{Protector, VerifiedProtector};
 
-use crate::certify::Reuse;
+use crate::certify::Wanted;
 use crate::configuration::Endpoints;
 use crate::error::Error;
 use crate::host::{Asked, GuardedHost};
-use crate::key_protection::{KeyProtection, KeyProtectionFailure};
+use crate::key_protection::KeyProtection;
+use crate::key_protection::failure::KeyProtectionFailure;
 use crate::sealed_file::{self, SealedFile, SealedFileError};
 use crate::service::{Cause, ServiceFailure, Side, Sides};
 use crate::status::Record;
@@ -62,7 +63,7 @@ impl GuardedHost {
                 Err(failure) => asked.failed(failure)?,
             }
         }
-        Err(asked.in_vain())
+        Err(asked.into_error())
     }
 
     async fn release(
@@ -72,9 +73,9 @@ impl GuardedHost {
         ingress: &VerifiedProtector,
         version: ServiceVersion,
     ) -> Result<Result<Released, ServiceFailure>, Error> {
-        let ask = async |reuse| -> Result<_, Error> {
-            let kind = HealthKind::Encryption;
-            let certified = match self.certify(side, endpoints, kind, reuse).await? {
+        let certifier = self.certifier(side, endpoints)?;
+        let ask = async |wanted| -> Result<_, Error> {
+            let certified = match certifier.certify(HealthKind::Encryption, wanted).await? {
                 Ok(certified) => certified,
                 Err(cause) => {
                     let failure = ServiceFailure::new(side, &endpoints.attestation, cause);
@@ -98,20 +99,19 @@ impl GuardedHost {
             let answer = answer.map_err(|cause| ServiceFailure::new(side, url, cause));
             Ok((answer, certified.held))
         };
-        let (mut answer, held) = ask(Reuse::WhileValid).await?;
+        let (mut answer, held) = ask(Wanted::ValidCertificate).await?;
         if let Err(failure) = &answer
             && held
             && code(failure) == Some(Code::HealthCertificate)
         {
             // The service may want a newer certificate than the one that was held.
             tracing::warn!(%failure, "health certificate is refused; asking for a new one");
-            (answer, _) = ask(Reuse::Never).await?;
+            (answer, _) = ask(Wanted::NewCertificate).await?;
         }
         if let Err(failure) = &answer
             && code(failure) == Some(Code::HostRevoked)
         {
-            self.forget_certificates(side, endpoints, &failure.cause)
-                .await?;
+            certifier.forget_certificates(&failure.cause).await?;
         }
         Ok(answer)
     }

@@ -25,6 +25,7 @@ pub(super) async fn facts(folders: &Folders, target: Option<&Target>) -> Facts {
         host_key: None,
         services: Vec::new(),
         last_attempt: None,
+        warnings: Vec::new(),
         state_folder,
     };
     let host = match GuardedHost::open(folders.clone()) {
@@ -46,13 +47,17 @@ pub(super) async fn facts(folders: &Folders, target: Option<&Target>) -> Facts {
     if let Some(services) = services(configured, target) {
         facts.services = look_at(&services, status.as_ref()).await;
     }
-    facts.last_attempt = status
-        .and_then(|status| status.last_attempt)
-        .map(|attempt| Attempt {
+    if let Some(status) = status {
+        facts.last_attempt = status.last_attempt.map(|attempt| Attempt {
             url: attempt.url,
             message: attempt.message,
             remedy: attempt.remedy,
         });
+        let warnings = status.warnings.into_iter();
+        facts.warnings = warnings
+            .map(|warning| Problem::new(warning.message).with_remedy(Some(warning.remedy)))
+            .collect();
+    }
     facts
 }
 

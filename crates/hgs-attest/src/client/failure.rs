@@ -60,27 +60,27 @@ impl AttestationFailure {
     /// Whether the same request can succeed with the nonce that came with this refusal.
     #[must_use]
     pub fn needs_new_nonce(&self) -> bool {
-        let Self::Refused(refused) = self else {
-            return false;
-        };
-        matches!(
-            refused.code(),
-            Some(Code::NonceRequired | Code::NonceExpired)
-        )
+        matches!(self.code(), Some(Code::NonceRequired | Code::NonceExpired))
     }
 
-    /// Whether a request for a new identity key can succeed where this one can't.
+    /// The code of the error table, where this is a refusal by a server that gives one.
+    #[must_use]
+    pub fn code(&self) -> Option<Code> {
+        match self {
+            Self::Refused(refused) => refused.code(),
+            _ => None,
+        }
+    }
+
+    /// Whether a request for a new identity key can succeed where this one can't. Where two machines share a host key it
+    /// could, but would take the place of the other machine's key, and so on in turn: that is for people to end.
     #[must_use]
     pub fn needs_new_identity_key(&self) -> bool {
-        let Self::Refused(refused) = self else {
-            return false;
-        };
         matches!(
-            refused.code(),
+            self.code(),
             Some(
                 Code::IdentityKeyInvalid
                     | Code::IdentityKeySuperseded
-                    | Code::HostKeyShared
                     | Code::IdentityKeyExpired
                     | Code::IdentityKeyOfOtherKind
             )

@@ -12,7 +12,8 @@ use hyper::header::{ACCEPT, CONNECTION, CONTENT_TYPE, DATE, HOST, USER_AGENT};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{MAX_BODY, Request, Response, TransportError, date};
+use super::{MAX_BODY, Request, Response, TransportError};
+use crate::clock::time_of;
 
 /// Octets of the longest head of an answer.
 const MAX_HEAD: usize = 16 * 1024;
@@ -85,8 +86,8 @@ async fn receive(
 ) -> Result<Response, TransportError> {
     let status = response.status();
     let fields = response.headers().clone();
-    let date = response.headers().get(DATE);
-    let date = date.and_then(|date| date::read(date.to_str().ok()?));
+    let date = fields.get(DATE).and_then(|date| date.to_str().ok());
+    let date = date.and_then(|date| httpdate::parse_http_date(date).ok());
     if status.is_redirection() {
         return Err(TransportError::Redirect {
             status: status.as_u16(),
@@ -116,7 +117,7 @@ async fn receive(
     Ok(Response {
         status: status.as_u16(),
         body,
-        date,
+        date: date.map(time_of),
         fields,
     })
 }

@@ -3,16 +3,18 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
-use hgs_attest::freshness::NonceKey;
+use hgs_attest::freshness::{NONCE_HEADER, NonceKey, PROOF_HEADER};
 use hgs_attest::host_key::evaluate;
 use hgs_attest::wire::{AttestationOperationMode, HealthCertificateReply, Reply, ResultContent};
 use hgs_attest::{
-    Attempt, Credential, CredentialId, Endpoint, HostIdentities, HostRegistry, RegisteredHost,
-    Verdict, issue, service_info, signing_certificates,
+    Attempt, Credential, CredentialId, Endpoint, HostIdentities, HostRegistry, Refusal,
+    RegisteredHost, Verdict, issue, service_info, signing_certificates,
 };
 use hgs_client::clock::Clock;
 use hgs_client::configuration::{Configuration, Endpoints, Services};
@@ -30,7 +32,7 @@ use hgs_kps::{
     MetadataService, Recorded, SKEW, SeenProtector, SeenProtectors, ServiceVersion,
     StateUnavailable, Trust,
 };
-use hgs_pki::health::{self, HealthValidity, HostId, TrustedSigner, TrustedSigners};
+use hgs_pki::health::{self, HealthKind, HealthValidity, HostId, TrustedSigner, TrustedSigners};
 use hgs_pki::issue::Issuer;
 use hgs_pki::{Certificate, CertificateCache, Seconds, SignatureCache, Time, Validity, profile};
 use hgs_protector::suite::KeyEncryption;
@@ -92,6 +94,21 @@ pub(crate) enum Manner {
     Swaps(fn(&VerifiedProtector) -> Vec<u8>),
 }
 
+/// What a guardian hands out for hosts to return.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Nonces {
+    /// A nonce of this second, as a guardian of this project does.
+    Fresh,
+    /// None, as a guardian of another make.
+    None,
+    /// One that was made so long ago in `getinfo`, as from a cache in between; refusals have fresh ones.
+    LateInGetinfo(Seconds),
+    /// None in `getinfo`; refusals have fresh ones.
+    InRefusals,
+    /// Something else than a nonce.
+    Garbled,
+}
+
 /// What no machine understands.
 const PAGE: &[u8] = b"<html>nothing for machines</html>";
 
@@ -118,6 +135,12 @@ pub(crate) struct World {
     pub(crate) attacker: Option<Attacker>,
     /// The last answer to a request for keys, as it went over the wire.
     pub(crate) recorded: Option<Answer>,
+    /// Which nonces hosts are handed.
+    pub(crate) nonces: Nonces,
+    /// Whether every host has to return one.
+    pub(crate) requires_nonce: bool,
+    /// What hosts sent to attest: the header that returns a nonce, and the body.
+    pub(crate) attestations: Vec<(Option<String>, Vec<u8>)>,
     clock: TestClock,
     ring: Arc<KeyRing>,
     keys: Keys,
@@ -152,6 +175,9 @@ impl TestGuardian {
             deny_before: None,
             attacker: None,
             recorded: None,
+            nonces: Nonces::Fresh,
+            requires_nonce: false,
+            attestations: Vec::new(),
             clock: clock.clone(),
             ring: key_ring(Guardian::named("fabric")),
             keys: Keys::of(&[Guardian::named("fabric")]),
@@ -245,6 +271,12 @@ impl HostRegistry for World {
 impl World {
     fn answer(&mut self, path: &str, fields: &HeaderMap, body: &[u8]) -> Answer {
         self.requests.push(path.to_owned());
+        if path.starts_with("/Attestation/") {
+            let (status, body) = self.attestation_answer(path, fields, body);
+            let nonce = self.nonce(path.ends_with("/getinfo"), status);
+            let field = nonce.map(|nonce| (NONCE_HEADER.to_owned(), nonce));
+            return (status, field.into_iter().collect(), body);
+        }
         if !path.ends_with("/rolltransportkey") {
             let (status, body) = self.plain_answer(path, body);
             return (status, Vec::new(), body);
@@ -275,18 +307,60 @@ impl World {
         answer
     }
 
-    fn plain_answer(&mut self, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
+    fn nonce(&self, is_getinfo: bool, status: u16) -> Option<String> {
+        let made = |time| self.nonce_key().nonce(time).to_header();
+        let now = self.clock.now();
+        match self.nonces {
+            Nonces::None => None,
+            _ if !is_getinfo && status == 200 => None,
+            Nonces::InRefusals if is_getinfo => None,
+            Nonces::LateInGetinfo(age) if is_getinfo => Some(made(now.checked_sub(age).unwrap())),
+            Nonces::Garbled => Some("no Base64".to_owned()),
+            Nonces::Fresh | Nonces::LateInGetinfo(_) | Nonces::InRefusals => Some(made(now)),
+        }
+    }
+
+    fn nonce_key(&self) -> NonceKey {
+        NonceKey::new(&SecretBytes::new((0..32).collect()))
+    }
+
+    fn page(&self, path: &str) -> Option<(u16, Vec<u8>)> {
         match self.manner {
-            Manner::Page(status) => return (status, PAGE.to_vec()),
-            Manner::Mute(mute) if path == mute => return (500, PAGE.to_vec()),
-            _ => {}
+            Manner::Page(status) => Some((status, PAGE.to_vec())),
+            Manner::Mute(mute) if path == mute => Some((500, PAGE.to_vec())),
+            _ => None,
+        }
+    }
+
+    fn attestation_answer(
+        &mut self,
+        path: &str,
+        fields: &HeaderMap,
+        body: &[u8],
+    ) -> (u16, Vec<u8>) {
+        if let Some(page) = self.page(path) {
+            return page;
         }
         match path {
             "/Attestation/getinfo" => (200, service_info(self.mode()).to_json()),
-            "/Attestation/v2.0/hostkeyattest" => self.attest(body),
+            "/Attestation/v2.0/hostkeyattest" => {
+                let proof = fields.get(PROOF_HEADER);
+                let proof = proof.map(|proof| proof.to_str().unwrap().to_owned());
+                self.attestations.push((proof.clone(), body.to_vec()));
+                self.attest(proof.as_deref(), body)
+            }
             "/Attestation/v2.0/signingCertificates" => {
                 (200, signing_certificates::write(&[self.listed_signer()]))
             }
+            other => panic!("no host asks for {other}"),
+        }
+    }
+
+    fn plain_answer(&mut self, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
+        if let Some(page) = self.page(path) {
+            return page;
+        }
+        match path {
             "/KeyProtection/service/v1.0/rolltransportkey" => self.roll(body, ServiceVersion::V1),
             "/KeyProtection/service/v2.0/rolltransportkey" => self.roll(body, ServiceVersion::V2),
             "/KeyProtection/service/metadata/2014-07/metadata.xml" => (200, self.metadata()),
@@ -308,23 +382,27 @@ impl World {
         }
     }
 
-    fn attest(&mut self, body: &[u8]) -> (u16, Vec<u8>) {
+    /// Attests as a server does.
+    pub(crate) fn attest(&mut self, proof: Option<&str>, body: &[u8]) -> (u16, Vec<u8>) {
         let now = self.clock.now();
         if let Err(reason) = Endpoint::HostKeyAttest.check_mode(self.mode()) {
-            let refusal = hgs_attest::Refusal::from(reason);
+            let refusal = Refusal::from(reason);
             return (refusal.status(), refusal.reply().to_json());
         }
         let attempt = Attempt {
             body,
-            proof: None,
-            nonces: &NonceKey::new(&SecretBytes::new((0..32).collect())),
-            require_nonce: false,
+            proof,
+            nonces: &self.nonce_key(),
+            require_nonce: self.requires_nonce,
             now,
         };
         let grant = match evaluate(&attempt, self) {
             Verdict::Healthy(grant) => grant,
             Verdict::Continue(continuation) => panic!("{continuation:?}"),
-            Verdict::Refused(refusal) => return (refusal.status(), refusal.reply().to_json()),
+            Verdict::Refused(refusal) => {
+                self.record_return(&refusal, now);
+                return (refusal.status(), refusal.reply().to_json());
+            }
         };
         let host = self
             .hosts
@@ -332,6 +410,7 @@ impl World {
             .find(|host| host.host_id == grant.host_id());
         let host = host.unwrap();
         host.identities = host.identities.after(grant.transition());
+        host.returns_nonces |= grant.returned_nonce();
         let (kind, statement) = (grant.kind(), *grant.statement());
         let recorded = grant.recorded();
         let serial = issue::SerialNumber::draw(&mut self.random).unwrap();
@@ -355,6 +434,28 @@ impl World {
 }
 
 impl World {
+    /// Records that a superseded key was presented, by which a shared host key is found.
+    fn record_return(&mut self, refusal: &Refusal, now: Time) {
+        let facts = refusal.facts();
+        let (Some(host_key), Some(key), true) = (facts.host_key, facts.identity_key, facts.proved)
+        else {
+            return;
+        };
+        if let Some(host) = self.hosts.get_mut(&host_key)
+            && let Some(returned) = host.identities.returned(&key, now)
+        {
+            let records = host.identities.records().copied();
+            let others = records.filter(|record| record.key != returned.key);
+            host.identities = HostIdentities::new(others.chain([returned]).collect::<Vec<_>>());
+        }
+    }
+
+    /// How many identity keys of a kind are recorded for the one host.
+    pub(crate) fn identity_keys(&self, kind: HealthKind) -> usize {
+        let host = self.hosts.values().next().unwrap();
+        host.identities.count(kind)
+    }
+
     fn roll(&mut self, body: &[u8], version: ServiceVersion) -> (u16, Vec<u8>) {
         if let Manner::NoKeys(status) = self.manner {
             return (status, PAGE.to_vec());
@@ -508,6 +609,26 @@ impl TestHost {
         }
     }
 
+    /// Another machine with a copy of this one's state, but for the files of its identity keys.
+    pub(crate) fn cloned(&self) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (
+            Folders::inside(self.folder.path()),
+            Folders::inside(folder.path()),
+        );
+        std::fs::copy(&from.configuration, &to.configuration).unwrap();
+        std::fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&to.state)
+            .unwrap();
+        std::fs::copy(from.host_key(), to.host_key()).unwrap();
+        Self {
+            host: open(to, &self.clock),
+            folder,
+            clock: self.clock.clone(),
+        }
+    }
+
     /// The same host with another clock.
     pub(crate) fn with_clock(self, clock: &TestClock) -> Self {
         Self {
@@ -543,9 +664,13 @@ async fn accept(listener: TcpListener, world: Arc<Mutex<World>>) {
                 let path = request.uri().path().to_owned();
                 let fields = request.headers().clone();
                 let body = request.into_body().collect().await.unwrap().to_bytes();
-                let answer = world.lock().unwrap().answer(&path, &fields, &body);
-                let (status, fields, body) = answer;
-                let mut response = Response::builder().status(status);
+                let mut world = world.lock().unwrap();
+                let (status, fields, body) = world.answer(&path, &fields, &body);
+                let seconds = world.clock.now().unix().try_into().unwrap();
+                let date = UNIX_EPOCH + Duration::from_secs(seconds);
+                let mut response = Response::builder()
+                    .status(status)
+                    .header("date", httpdate::fmt_http_date(date));
                 for (name, value) in fields {
                     response = response.header(name, value);
                 }

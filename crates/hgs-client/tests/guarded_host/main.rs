@@ -2,5 +2,7 @@
 //! limits, and as wrong as a test wants it.
 
 mod attest;
+mod freshness;
 mod guardian;
+mod identity_keys;
 mod unwrap;

@@ -22,6 +22,7 @@ use hyper::HeaderMap;
 
 use crate::guardian::{Answer, Attacker, Manner, TestClock, TestGuardian, TestHost, verified};
 
+const INFO: &str = "/Attestation/getinfo";
 const ATTEST: &str = "/Attestation/v2.0/hostkeyattest";
 const SIGNERS: &str = "/Attestation/v2.0/signingCertificates";
 const ROLL: &str = "/KeyProtection/service/v2.0/rolltransportkey";
@@ -111,7 +112,7 @@ async fn each_start_rolls_and_one_certificate_serves_for_all() {
     let vm = Vm::of("fabric");
     let before = vm.octets();
     let first = vm.start(&host).await.unwrap();
-    assert_eq!(guardian.requests(), [ATTEST, SIGNERS, ROLL]);
+    assert_eq!(guardian.requests(), [INFO, ATTEST, SIGNERS, ROLL]);
     assert_ne!(vm.octets(), before);
     let second = vm.start(&host).await.unwrap();
     assert_eq!(second.ingress().digest(), first.egress().digest());
@@ -454,13 +455,13 @@ async fn a_certificate_that_is_no_longer_believed_is_replaced_at_once() {
     clock.advance(Seconds::from_minutes(10));
     guardian.world().deny_before = Some(host.host.now());
     vm.start(&host).await.unwrap();
-    assert_eq!(guardian.requests(), [ROLL, ATTEST, SIGNERS, ROLL]);
+    assert_eq!(guardian.requests(), [ROLL, INFO, ATTEST, SIGNERS, ROLL]);
 
     // But not again and again.
     guardian.world().deny_before = Some(hgs_pki::Time::MAX);
     let error = vm.start(&host).await.unwrap_err();
     assert_eq!(code(&error), Some(Code::HealthCertificate));
-    assert_eq!(guardian.requests(), [ROLL, ATTEST, SIGNERS, ROLL]);
+    assert_eq!(guardian.requests(), [ROLL, INFO, ATTEST, SIGNERS, ROLL]);
 }
 
 #[tokio::test]
@@ -478,7 +479,7 @@ async fn a_certificate_is_renewed_in_time_and_serves_to_its_end_when_it_can_not_
     clock.advance(Seconds::from_hours(1));
     guardian.world().manner = Manner::Mute(ATTEST);
     vm.start(&host).await.unwrap();
-    assert_eq!(guardian.requests(), [ATTEST, ROLL]);
+    assert_eq!(guardian.requests(), [INFO, ATTEST, ROLL]);
     assert_eq!(
         host.host.status().unwrap().attestation_status.name,
         "TransientError"
@@ -487,12 +488,12 @@ async fn a_certificate_is_renewed_in_time_and_serves_to_its_end_when_it_can_not_
 
     guardian.world().manner = Manner::Proper;
     vm.start(&host).await.unwrap();
-    assert_eq!(guardian.requests(), [ATTEST, SIGNERS, ROLL]);
+    assert_eq!(guardian.requests(), [INFO, ATTEST, SIGNERS, ROLL]);
 
     clock.advance(Seconds::from_hours(9));
     guardian.world().manner = Manner::Mute(ATTEST);
     vm.start(&host).await.unwrap_err();
-    assert_eq!(guardian.requests(), [ATTEST]);
+    assert_eq!(guardian.requests(), [INFO, ATTEST]);
 }
 
 #[tokio::test]
@@ -502,7 +503,7 @@ async fn the_fallback_attests_and_releases_when_the_primary_fails() {
     primary.world().manner = Manner::NoKeys(503);
     let unwrapped = vm.start(&host).await.unwrap();
     assert_eq!(unwrapped.side(), Side::Fallback);
-    assert_eq!(fallback.requests(), [ATTEST, SIGNERS, ROLL]);
+    assert_eq!(fallback.requests(), [INFO, ATTEST, SIGNERS, ROLL]);
     assert!(host.host.status().unwrap().is_fallback_in_use);
 
     primary.world().manner = Manner::Proper;

@@ -159,7 +159,7 @@ fn expiry_warning(record: &CertificateRecord, now: Time) -> Option<Warning> {
 }
 
 /// Hosts that use up identity keys, and host keys that two machines have.
-fn host_warnings(state: &State, now: Time) -> Vec<Warning> {
+pub(super) fn host_warnings(state: &State, now: Time) -> Vec<Warning> {
     let mut warnings = Vec::new();
     for host in state.hosts().filter(|host| host.revoked.is_none()) {
         let identities = state.identities(&host.id);

@@ -46,6 +46,15 @@ pub(super) fn checks() -> Vec<Check<Facts>> {
             after: &["HGS-M001"],
             judge: others,
         },
+        Check {
+            id: "HGS-A005",
+            group: Group::Attestation,
+            title: "each host has a host key of its own and few identity keys",
+            fails_when: "never; a host key that two machines use, and a host that has used a quarter of the identity keys that it may have, warn",
+            remedy: "see `hgs host show NAME`; give each machine a host key of its own",
+            after: &["HGS-D004"],
+            judge: hosts,
+        },
     ]
 }
 
@@ -121,4 +130,17 @@ fn others(facts: &Facts) -> Vec<Judgement> {
     };
     let others = state.signers.iter().filter(|signer| !signer.own);
     others.map(judge).collect()
+}
+
+fn hosts(facts: &Facts) -> Vec<Judgement> {
+    let Some(state) = facts.state() else {
+        return vec![];
+    };
+    if state.host_warnings.is_empty() {
+        return vec![Judgement::pass("hosts", "none stands out")];
+    }
+    let warnings = state.host_warnings.iter();
+    warnings
+        .map(|warning| Judgement::warning("hosts", warning).remedy(warning.remedy.clone()))
+        .collect()
 }

@@ -173,6 +173,9 @@ pub struct State {
     pub active_signer: Option<String>,
     /// Whether a health certificate by that signer is believed here.
     pub health_certificate: Option<Found<()>>,
+    /// What a person should look at about hosts: host keys that two machines use, and hosts that use up identity keys.
+    #[serde(default)]
+    pub host_warnings: Vec<Problem>,
 }
 
 /// A certificate of a guardian.

@@ -84,6 +84,7 @@ fn state() -> State {
         new_signer_due: false,
         active_signer: Some("signer-thumbprint".to_owned()),
         health_certificate: Some(Ok(())),
+        host_warnings: Vec::new(),
     }
 }
 
@@ -700,6 +701,23 @@ fn a_signer_of_another_cluster_that_has_expired_warns() {
         .iter()
         .find(|finding| finding.outcome == Outcome::Warning);
     assert_eq!(warned.unwrap().id, "HGS-A004");
+}
+
+#[test]
+fn a_host_key_that_two_machines_use_warns() {
+    let report = broken(|facts| {
+        let warning = Problem::new("two machines use the host key of node-1");
+        let warning = warning.with_remedy(Some("make a host key for each"));
+        in_state(facts).host_warnings.push(warning);
+    });
+    assert_eq!(report.outcome, Outcome::Warning);
+    let mut findings = report.findings.iter();
+    let warned = findings.find(|finding| finding.outcome == Outcome::Warning);
+    let warned = warned.unwrap();
+    assert_eq!(warned.id, "HGS-A005");
+    let evidence = warned.evidence.as_deref().unwrap();
+    assert!(evidence.contains("node-1"), "{evidence}");
+    assert_eq!(warned.remedy.as_deref(), Some("make a host key for each"));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use hgs_pki::Time;
 use serde::{Deserialize, Serialize};
 
-use crate::{Found, Place, Reach, text};
+use crate::{Found, Place, Problem, Reach, text};
 
 /// Everything that was found out about a host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +27,9 @@ pub struct Facts {
     pub services: Vec<Service>,
     /// How the last attempt to attest ended.
     pub last_attempt: Option<Attempt>,
+    /// What a person should look at before it keeps the host from attesting.
+    #[serde(default)]
+    pub warnings: Vec<Problem>,
 }
 
 /// One of the guardians that this host is to ask.

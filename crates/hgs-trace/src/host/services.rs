@@ -109,6 +109,15 @@ fn answering() -> Vec<Check<Facts>> {
             after: &["HGS-H013", "HGS-H009"],
             judge: health_certificate,
         },
+        Check {
+            id: "HGS-H016",
+            group: Group::Attestation,
+            title: "nothing will keep the host from attesting soon",
+            fails_when: "never; an identity key that another has taken the place of, many new identity keys, and a clock that is more than 30 seconds off warn",
+            remedy: "see `guarded-host status`",
+            after: &["HGS-H002"],
+            judge: warnings,
+        },
     ]
 }
 
@@ -238,4 +247,21 @@ fn held(service: &Service, now: Time) -> Judgement {
     } else {
         Judgement::pass(url, format!("number {}, until {end}", held.serial_number))
     }
+}
+
+fn warnings(facts: &Facts) -> Vec<Judgement> {
+    let Some(primary) = facts.services.first() else {
+        return vec![];
+    };
+    let url = &primary.attestation.url;
+    if facts.warnings.is_empty() {
+        return vec![Judgement::pass(
+            url,
+            "the last attempts to attest show nothing",
+        )];
+    }
+    let warnings = facts.warnings.iter();
+    warnings
+        .map(|warning| Judgement::warning(url, warning).remedy(warning.remedy.clone()))
+        .collect()
 }

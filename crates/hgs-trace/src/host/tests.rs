@@ -63,6 +63,7 @@ fn sound() -> Facts {
             message: None,
             remedy: None,
         }),
+        warnings: Vec::new(),
     }
 }
 
@@ -242,6 +243,20 @@ fn a_health_certificate_that_has_ended() {
         Outcome::Warning,
         "it should have been renewed"
     );
+}
+
+#[test]
+fn an_identity_key_that_was_superseded_warns() {
+    let mut facts = sound();
+    let warning = Problem::new("the identity key was superseded");
+    facts.warnings = vec![warning.with_remedy(Some("look for a clone"))];
+    let report = facts.diagnose(&Selection::All);
+    assert_eq!(report.outcome, Outcome::Warning);
+    let mut findings = report.findings.iter();
+    let warned = findings.find(|finding| finding.outcome == Outcome::Warning);
+    let warned = warned.unwrap();
+    assert_eq!(warned.id, "HGS-H016");
+    assert_eq!(warned.remedy.as_deref(), Some("look for a clone"));
 }
 
 /// What was collected elsewhere may be anything.

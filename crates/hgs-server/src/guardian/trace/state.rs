@@ -8,7 +8,9 @@ use hgs_trace::guardian::{Certificate, Signer, State, Work};
 use hgs_trace::{Found, Problem};
 
 use super::super::certification::usage;
+use super::super::inspection::host_warnings;
 use super::super::keys::{Holdings, Snapshot};
+
 use super::super::signers::Signers;
 use super::issue;
 use super::keys::work;
@@ -43,6 +45,10 @@ pub(super) fn examined(
         new_signer_due: signers.new_one_is_due,
         active_signer: active.map(|signer| signer.thumbprint().to_string()),
         health_certificate: active.and_then(|active| issue::believed(snapshot, active, now)),
+        host_warnings: host_warnings(state, now)
+            .into_iter()
+            .map(|warning| Problem::new(warning.message).with_remedy(Some(&warning.remedy)))
+            .collect(),
     }
 }
 
