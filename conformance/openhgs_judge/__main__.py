@@ -8,8 +8,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from . import Refused, attacks, certificate, client, drive, guardian, health, metadata, protector, response, rsa
-from . import selftest, server, suite, variants
+from . import Refused, attacks, certificate, client, drive, freshness, guardian, health, metadata, protector
+from . import response, rsa, selftest, server, suite, variants
 from .guardian import Guardian
 
 
@@ -111,6 +111,13 @@ def write_responses(options):
     print(f"{len(lines)} responses")
 
 
+def write_proofs(options):
+    """One line each: name, code, and what a server has; tabs stand in none of it."""
+    lines = ["\t".join(freshness.row(*specimen)) for specimen in freshness.specimens(options.now)]
+    Path(options.file).write_text("".join(line + "\n" for line in lines))
+    print(f"{len(lines)} proofs")
+
+
 def run_drive(options):
     report, there = client.Report(options.json), client.Client(options.base, options.ca, options.insecure)
     host_key, owner = guardian.read_private(options.host_key), Guardian.load(options.owner)
@@ -191,6 +198,10 @@ def _parser():
     made = command("response-specimens", write_responses, "write signed responses to accept and to refuse")
     made.add_argument("file", metavar="TSV")
     made.add_argument("--now", type=int, metavar="UNIX")
+
+    made = command("nonce-specimens", write_proofs, "write returned nonces to accept and to refuse")
+    made.add_argument("file", metavar="TSV")
+    made.add_argument("--now", type=int, required=True, metavar="UNIX")
 
     made = command("drive", run_drive, "be a host to a server, in all ways")
     made.add_argument("base", metavar="BASE_URL")

@@ -12,7 +12,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa as library
 
-from . import Refused, certificate, der, health, suite
+from . import Refused, certificate, der, freshness, health, suite
 from .certificate import Certificate
 
 TYPE_SUFFIX = ":#Microsoft.Windows.RemoteAttestation.Core"
@@ -189,6 +189,7 @@ def operation_mode_failure():
 class Host:
     id: bytes = field(default_factory=lambda: secrets.token_bytes(16))
     revoked: bool = False
+    returns_nonces: bool = False
     # Identity keys by kind, oldest first: [(digest, first seen)].
     keys: dict = field(default_factory=lambda: {health.ENCRYPTION: [], health.SIGNING: []})
 
@@ -197,7 +198,14 @@ class AttestationService:
     def __init__(self, signer_key, host_keys, clock=health.utc_now):
         self.signer_key, self.signer = signer_key, Certificate(health.make_signer(signer_key))
         self.hosts = {host_key: Host() for host_key in host_keys}
-        self.clock = clock
+        self.clock, self.nonces = clock, freshness.NonceKey()
+
+    def now(self):
+        return int(self.clock().timestamp())
+
+    def nonce(self):
+        """The value of the header with the nonce of this second."""
+        return encode(self.nonces.nonce(self.now()))
 
     def is_registered(self, host_id):
         return any(host.id == host_id and not host.revoked for host in self.hosts.values())
@@ -209,24 +217,38 @@ class AttestationService:
     def signing_certificates(self):
         return write_signing_certificates([self.signer.der])
 
-    def attest(self, octets):
-        """The reply to an AttestationRequest, or a Failure."""
+    def attest(self, octets, proofs=()):
+        """The reply to an AttestationRequest, or a Failure. `proofs` are the headers that return a nonce."""
         contents, kind = _read_request(octets)
         identity, host_key = contents[IDENTITY_KEY], contents[HOST_KEY]
         host = self.hosts.get(host_key)
         if host is None:
             raise Failure(403, "UnauthorizedErrorReply", "host-not-registered")
         _check_host_signature(host_key, identity, contents[HOST_KEY_SIGNATURE])
+        self._check_freshness(host, host_key, octets, proofs)
         if host.revoked:
             raise Failure(403, "UnauthorizedErrorReply", "host-revoked")
         _check_identity_key(identity, host_key)
         self._record(host, identity, kind)
+        host.returns_nonces = host.returns_nonces or bool(proofs)
         statement = health.Statement(
             health.HOST_KEY_MODE, host.id, self.clock(), health.host_key_policy_digest(host_key)
         )
         issued = health.issue(self.signer, self.signer_key, identity, kind, statement)
         kind_name = "HealthCertificateReply" + TYPE_SUFFIX
         return dumps({"__type": kind_name, "Content": [{"m_Item1": kind, "m_Item2": encode(issued)}]})
+
+    def _check_freshness(self, host, host_key, octets, proofs):
+        if not proofs and host.returns_nonces:
+            raise Failure(403, "UnauthorizedErrorReply", "nonce-required", True)
+        if len(proofs) > 1:
+            raise Failure(403, "UnauthorizedErrorReply", freshness.INVALID)
+        try:
+            for proof in proofs:
+                self.nonces.check_proof(proof, octets, host_key, self.now())
+        except Refused as refused:
+            code = refused.reason
+            raise Failure(403, "UnauthorizedErrorReply", code, code == freshness.EXPIRED) from refused
 
     def _record(self, host, identity, kind):
         digest = hashlib.sha256(identity).digest()

@@ -33,9 +33,14 @@ class Reply:
     status: int
     headers: dict
     body: bytes
+    # All fields, in order, as [(name, value)]: `headers` has the last of each name.
+    fields: list = ()
 
     def header(self, name):
         return self.headers.get(name.lower(), "")
+
+    def all(self, name):
+        return [value for found, value in self.fields if found.lower() == name.lower()]
 
     def content_type(self, expected):
         found = "".join(self.header("Content-Type").lower().split())
@@ -100,7 +105,7 @@ class Client:
 
 def _reply(response):
     headers = {name.lower(): value for name, value in response.getheaders()}
-    return Reply(response.status, headers, response.read())
+    return Reply(response.status, headers, response.read(), response.getheaders())
 
 
 class Report:

@@ -2,7 +2,7 @@
 
 import json
 
-from . import attestation, certificate, drive_requests, health, rsa
+from . import attestation, certificate, drive_requests, freshness, health, rsa
 from .client import expect_allow, must
 
 JSON_TYPE = "application/json;charset=utf-8"
@@ -36,6 +36,7 @@ class AttestationDrive:
         self.check_attestation()
         self.check_errors()
         self.check_identity_keys()
+        self.check_freshness()
 
     # Requests without body.
 
@@ -122,9 +123,9 @@ class AttestationDrive:
         body = attestation.dumps(attestation.request(self.contents(key), [kind]))
         return self.expect_certificate(body, key, kind, path)
 
-    def expect_certificate(self, body, key, kind, path=ATTEST):
+    def expect_certificate(self, body, key, kind, path=ATTEST, **options):
         """DER of the certificate that a request gets, checked in all that section 8 says."""
-        issued = attestation.read_health_certificate(self.client.post(path, body).ok(JSON_TYPE), kind)
+        issued = attestation.read_health_certificate(self.client.post(path, body, **options).ok(JSON_TYPE), kind)
         policy = health.Policy(tuple(self.signers), health.utc_now())
         found, statement = health.check_issued(issued, policy, kind)
         must(found.spki == certificate.spki_of(key), "not over the identity key")
@@ -202,3 +203,51 @@ class AttestationDrive:
             body = attestation.dumps(attestation.request(self.contents(key), [kind]))
             self.refused(name, 403, name, "UnauthorizedErrorReply", body)
         self.check("identity-key-second-still-good", self.attest, second, health.SIGNING)
+
+    # Freshness. From here on the host has returned a nonce, and has to.
+
+    def check_freshness(self):
+        key = rsa.generate()
+        body = attestation.dumps(attestation.request(self.contents(key), [health.SIGNING]))
+        captured = self.check("captured-before-any-nonce", self.expect_certificate, body, key, health.SIGNING)
+        nonce = self.check("getinfo-hands-out-a-nonce", self.nonce, lambda: self.client.get(GETINFO))
+        if not captured or not nonce:
+            return
+        self.check("certificate-comes-without-a-nonce", self.expect_no_nonce, body)
+        self.refused_with_nonce("host-not-registered", self.of_a_stranger())
+        for name, proof in freshness.spoilt_proofs(self.host_key, nonce, body).items():
+            self.refused_with_nonce(freshness.INVALID, body, proof, name=f"proof-{name}")
+        good = freshness.prove(self.host_key, nonce, body)
+        self.refused_with_nonce(freshness.INVALID, body, good, good, name="proof-twice")
+        self.check("plain-request-before-any-nonce", self.expect_certificate, body, key, health.SIGNING)
+        self.check("attest-with-nonce", self.expect_proved, body, key, nonce)
+        self.check("attest-with-the-same-nonce-again", self.expect_proved, body, key, nonce)
+        reply = self.refused_with_nonce("nonce-required", body, name="captured-request-is-worth-nothing")
+        if reply:
+            newest = freshness.read_nonce(reply.all(freshness.NONCE_HEADER))
+            self.check("attest-with-the-nonce-of-the-refusal", self.expect_proved, body, key, newest)
+
+    @staticmethod
+    def nonce(ask):
+        return freshness.read_nonce(ask().all(freshness.NONCE_HEADER))
+
+    def of_a_stranger(self):
+        contents = attestation.signed_contents(rsa.generate(), certificate.spki_of(rsa.generate()))
+        return attestation.dumps(attestation.request(contents, [health.SIGNING]))
+
+    def refused_with_nonce(self, code, body, *proofs, name=None):
+        def expect():
+            reply = self.client.post(ATTEST, body, headers=freshness.headers(*proofs))
+            self.expect_error(reply, 403, code, "UnauthorizedErrorReply")
+            self.nonce(lambda: reply)
+            return reply
+
+        return self.check(name or f"{code}-hands-out-a-nonce", expect)
+
+    def expect_proved(self, body, key, nonce):
+        headers = freshness.headers(freshness.prove(self.host_key, nonce, body))
+        return self.expect_certificate(body, key, health.SIGNING, headers=headers)
+
+    def expect_no_nonce(self, body):
+        reply = self.client.post(ATTEST, body)
+        must(reply.status == 200 and not reply.all(freshness.NONCE_HEADER), "a nonce beside a certificate")

@@ -9,7 +9,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf import hkdf
 
-from . import Refused, attacks, attacks_health, certificate, drive, health, kps, metadata, protector, rsa
+from . import Refused, attacks, attacks_health, certificate, drive, freshness, health, kps, metadata, protector, rsa
 from . import response, server, suite, variants
 from .certificate import Certificate
 from .client import Client, Report, must
@@ -27,6 +27,8 @@ def run(directory, verbose=False):
     report.check("health-certificate-denied", denied)
     for name, reason, answer in response.specimens():
         report.check(f"response-{name}", signed_response, reason, answer)
+    for name, code, *given in freshness.specimens(1_800_000_000):
+        report.check(f"proof-{name}", returned_nonce, code, *given)
     report.check("blob-round-trip", blobs)
     report.check("succession", succession, owner, guardian)
     _check_drive(report, owner, guardian)
@@ -141,6 +143,15 @@ def canonicalisations(kit):
         theirs = io.StringIO()
         xml.etree.ElementTree.canonicalize(octets.decode(), out=theirs)
         must(ours.decode() == theirs.getvalue(), f"{style}")
+
+
+def returned_nonce(code, secret, now, spki, proof, body):
+    try:
+        freshness.NonceKey(secret).check_proof(proof, body, spki, now)
+    except Refused as refused:
+        must(refused.reason == code, refused.reason)
+    else:
+        must(code is None, "accepted")
 
 
 # The rest of sections 5 and 8.

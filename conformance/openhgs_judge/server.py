@@ -3,7 +3,7 @@
 import http.server
 import threading
 
-from . import Refused, attestation, kps, metadata, response, xml
+from . import Refused, attestation, freshness, kps, metadata, response, xml
 
 MAX_BODY = xml.MAX_MESSAGE
 XML_TYPE, JSON_TYPE = "application/xml; charset=utf-8", "application/json; charset=utf-8"
@@ -23,7 +23,7 @@ class Services:
             self._add(prefix + "getinfo", GET=lambda _: (JSON_TYPE, self.attester.info()))
             certificates = self.attester.signing_certificates()
             self._add(prefix + "v2.0/signingCertificates", GET=lambda _: (JSON_TYPE, certificates))
-            self._add(prefix + "v2.0/hostkeyattest", POST=lambda body: (JSON_TYPE, self.attester.attest(body)))
+            self._add(prefix + "v2.0/hostkeyattest", POST=self._attest)
             for path in ("v1.0/attest", "v2.0/attest", "v1.0/domainattest", "v2.0/domainattest"):
                 self._add(prefix + path, POST=self._other_mode)
 
@@ -37,6 +37,9 @@ class Services:
             key = self.kps.pairs[0].signing_key
             self.response_key = response.ResponseKey.delegate(key, now - response.SKEW, now + response.DAY)
         return self.response_key.sign(200, body, request, now, nonce)
+
+    def _attest(self, body, proofs):
+        return JSON_TYPE, self.attester.attest(body, proofs)
 
     def _metadata(self, _body):
         return XML_TYPE, self.metadata
@@ -61,6 +64,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     services = None
     nonce = request_body = None
+    hands_out_nonce = False
 
     def log_message(self, *_):
         """No log: the judge's own lines are enough."""
@@ -76,6 +80,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = do_OPTIONS = answer
 
     def _handle(self):
+        self.hands_out_nonce = False
         length = int(self.headers.get("Content-Length") or 0)
         if length > MAX_BODY:
             self.close_connection = True
@@ -92,7 +97,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         except Refused as refused:
             raise kps.Failure(400, "InvalidRequestException", str(refused)) from refused
         try:
-            return methods[self.command](body)
+            handler = methods[self.command]
+            if handler == self.services._attest:
+                self.hands_out_nonce = True
+                reply = handler(body, self.headers.get_all(freshness.PROOF_HEADER) or [])
+                self.hands_out_nonce = False
+                return reply
+            self.hands_out_nonce = segments(self.path)[-1] == "getinfo"
+            return handler(body)
         except Refused as refused:
             raise self._failure(500) from refused
 
@@ -121,6 +133,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if status == 200 and self.nonce is not None:
             for name, value in self.services.signature(self.nonce, body, self.request_body):
                 self.send_header(name, value)
+        if self.hands_out_nonce:
+            self.send_header(freshness.NONCE_HEADER, self.services.attester.nonce())
         if status == 405:
             self.send_header("Allow", self.allow)
         self.end_headers()

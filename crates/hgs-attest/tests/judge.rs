@@ -7,10 +7,13 @@ use std::path::Path;
 use std::process::Command;
 
 use common::{Registry, attempt, host_key, identity_key, nonces, request, service_keys, signer};
+use hgs_attest::freshness::{FreshnessProof, NonceKey};
 use hgs_attest::host_key::evaluate;
 use hgs_attest::issue::{self, SerialNumber};
 use hgs_attest::wire::AttestationOperationMode;
 use hgs_attest::{Reason, Refusal, Verdict, signing_certificates};
+use hgs_crypto::rsa::PublicKey;
+use hgs_crypto::{SecretBytes, base64};
 use hgs_pki::health::{
     HealthCertificate, HealthCertificateError as Error, HealthKind, HealthValidity, TrustedSigner,
     TrustedSigners,
@@ -192,4 +195,42 @@ for name in 'mode.json', 'revoked.json':
             "UnauthorizedErrorReply host-revoked False None",
         ]
     );
+}
+
+/// Nonces as a host returns them, good and hostile: what the judge made of them, and what we do.
+#[test]
+fn every_returned_nonce_of_the_judge_is_judged_as_it_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let time = now().unix().to_string();
+    python(
+        folder.path(),
+        &[
+            "-m",
+            "openhgs_judge",
+            "nonce-specimens",
+            "proofs",
+            "--now",
+            &time,
+        ],
+    );
+    let specimens = fs::read_to_string(folder.path().join("proofs")).unwrap();
+    let octets = |text: &str| base64::decode(text).unwrap();
+    let mut good = 0;
+    for line in specimens.lines() {
+        let cells: Vec<_> = line.split('\t').collect();
+        let [name, code, time, secret, spki, body, proof] = cells[..] else {
+            panic!("{line}");
+        };
+        let nonces = NonceKey::new(&SecretBytes::new(octets(secret)));
+        let host_key = PublicKey::from_spki_der(&octets(spki)).unwrap();
+        let time = Time::from_unix(time.parse().unwrap());
+        let verified = FreshnessProof::from_header(proof)
+            .and_then(|proof| proof.verify(&octets(body), &host_key, &nonces, time));
+        let found = verified
+            .err()
+            .map(|error| Reason::from(error).code().name());
+        assert_eq!(found.unwrap_or_default(), code, "{name}");
+        good += usize::from(code.is_empty());
+    }
+    assert!(good >= 3 && specimens.lines().count() >= 25);
 }
