@@ -56,8 +56,6 @@ impl<'d, 't> Canonicaliser<'d, 't> {
         match &self.nodes.node(node).content {
             Content::Element(element) => self.start_tag(element),
             Content::Text(text) => push_text(&mut self.output, text),
-            Content::Instruction(target, value) => self.instruction(target, value),
-            Content::Comment => {}
         }
     }
 
@@ -103,16 +101,6 @@ impl<'d, 't> Canonicaliser<'d, 't> {
         if let Some(mark) = self.open.pop() {
             self.rendered.leave(mark);
         }
-    }
-
-    fn instruction(&mut self, target: &str, value: &str) {
-        self.output.extend_from_slice(b"<?");
-        self.output.extend_from_slice(target.as_bytes());
-        if !value.is_empty() {
-            self.output.push(b' ');
-            self.output.extend_from_slice(value.as_bytes());
-        }
-        self.output.extend_from_slice(b"?>");
     }
 }
 

@@ -69,7 +69,7 @@ pub(crate) fn attribute_value(source: &str) -> Result<Cow<'_, str>, Fault<'_>> {
 }
 
 /// Refuses what is no `Char` of XML 1.0, production 2.
-pub(crate) fn only_characters(source: &str) -> Result<(), Fault<'_>> {
+fn only_characters(source: &str) -> Result<(), Fault<'_>> {
     match source.char_indices().find(|(_, c)| !is_char(*c)) {
         None => Ok(()),
         Some((offset, _)) => Err(Fault::malformed(

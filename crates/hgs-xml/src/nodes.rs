@@ -5,7 +5,7 @@ use std::borrow::Cow;
 /// All that a document holds.
 #[derive(Default)]
 pub(crate) struct Nodes<'t> {
-    /// The root element, or in permissive documents what stands before it, is the first.
+    /// The root element is the first.
     pub(crate) nodes: Vec<Node<'t>>,
     /// The attributes of all elements, those of one element together.
     pub(crate) attributes: Vec<AttributeNode<'t>>,
@@ -34,9 +34,6 @@ pub(crate) enum Content<'t> {
     Element(ElementNode<'t>),
     /// Character data, references replaced; never two side by side.
     Text(Cow<'t, str>),
-    /// Its target, and what follows that.
-    Instruction(&'t str, &'t str),
-    Comment,
 }
 
 pub(crate) struct ElementNode<'t> {

@@ -5,8 +5,8 @@
 use std::borrow::Cow;
 
 use crate::characters::{
-    Fault, FaultKind, attribute_value, cdata, character_data, name_length, only_characters,
-    plain_length, qualified_name,
+    Fault, FaultKind, attribute_value, cdata, character_data, name_length, plain_length,
+    qualified_name,
 };
 use crate::declaration::is_white_space;
 use crate::error::{Error, Position, printable};
@@ -18,31 +18,16 @@ use crate::nodes::{
     QualifiedName,
 };
 
-/// Which documents are read.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Profile {
-    /// Neither comments nor processing instructions: everything that production reads.
-    Strict,
-    /// Both are allowed, for judging the canonicaliser by documents of others.
-    Permissive,
-}
-
 const XML_NAMESPACE: &str = "http://www.w3.org/XML/1998/namespace";
 const XMLNS_NAMESPACE: &str = "http://www.w3.org/2000/xmlns/";
 
 /// Parses `text` from octet `start`, where its XML declaration has ended.
-pub(crate) fn parse<'t>(
-    text: &'t str,
-    start: usize,
-    limits: &Limits,
-    profile: Profile,
-) -> Result<Parsed<'t>, Error> {
+pub(crate) fn parse<'t>(text: &'t str, start: usize, limits: &Limits) -> Result<Parsed<'t>, Error> {
     refuse_lone_carriage_returns(text)?;
     let mut parser = Parser {
         text,
         at: start,
         limits,
-        profile,
         nodes: Nodes {
             nodes: Vec::with_capacity(USUAL_NODES),
             attributes: Vec::with_capacity(USUAL_NODES),
@@ -99,7 +84,6 @@ struct Parser<'t, 'l> {
     /// Octets read.
     at: usize,
     limits: &'l Limits,
-    profile: Profile,
     nodes: Nodes<'t>,
     /// The declarations in scope, innermost last: prefix, empty for the default, and namespace.
     declared: Vec<(&'t str, NamespaceId)>,
@@ -164,7 +148,9 @@ impl<'t> Parser<'t, '_> {
         match self.rest().as_bytes() {
             [] => Ok(()),
             [b'<', b'/', ..] => self.end_tag(),
-            [b'<', b'?', ..] => self.instruction(),
+            [b'<', b'?', ..] => Err(Error::ProcessingInstruction {
+                at: self.position(start),
+            }),
             [b'<', b'!', ..] => self.declaration(),
             _ if self.root.is_some() && self.open.is_empty() => Err(Error::TrailingContent {
                 at: self.position(start),
@@ -178,8 +164,7 @@ impl<'t> Parser<'t, '_> {
         let start = self.at;
         let at = |parser: &Self| parser.position(start);
         if self.rest().starts_with("<!--") {
-            self.refuse_unless_permissive(Error::Comment { at: at(self) })?;
-            return self.comment();
+            return Err(Error::Comment { at: at(self) });
         }
         if self.rest().starts_with("<!DOCTYPE") {
             return Err(Error::DocumentTypeDeclaration { at: at(self) });
@@ -195,44 +180,6 @@ impl<'t> Parser<'t, '_> {
         let data = cdata(data).map_err(|fault| self.fault(fault, inner))?;
         self.text(data, start);
         Ok(())
-    }
-
-    fn comment(&mut self) -> Result<(), Error> {
-        let start = self.at;
-        let comment = self.between("<!--", "-->")?;
-        only_characters(comment).map_err(|fault| self.fault(fault, start))?;
-        if comment.contains("--") || comment.ends_with('-') {
-            return Err(self.malformed("`--` in a comment", start));
-        }
-        self.flush()?;
-        self.add(Content::Comment, start).map(|_| ())
-    }
-
-    fn instruction(&mut self) -> Result<(), Error> {
-        let start = self.at;
-        let at = self.position(start);
-        self.refuse_unless_permissive(Error::ProcessingInstruction { at })?;
-        let instruction = self.between("<?", "?>")?;
-        only_characters(instruction).map_err(|fault| self.fault(fault, start))?;
-        let (target, value) = instruction.split_at(name_length(instruction));
-        if target.is_empty()
-            || target.contains(':')
-            || target.eq_ignore_ascii_case("xml")
-            || !(value.is_empty() || value.starts_with(is_white_space))
-        {
-            return Err(self.malformed("an invalid processing instruction", start));
-        }
-        self.flush()?;
-        let value = value.trim_start_matches(is_white_space);
-        self.add(Content::Instruction(target, value), start)
-            .map(|_| ())
-    }
-
-    fn refuse_unless_permissive(&self, error: Error) -> Result<(), Error> {
-        match self.profile {
-            Profile::Permissive => Ok(()),
-            Profile::Strict => Err(error),
-        }
     }
 
     fn start_tag(&mut self) -> Result<(), Error> {

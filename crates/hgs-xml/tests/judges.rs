@@ -75,33 +75,6 @@ fn collect_subtrees(
 }
 
 #[test]
-fn comments_leave_the_canonical_form_and_instructions_stay() {
-    let mut random = Random(3);
-    let documents: Vec<_> = (0..1_000)
-        .map(|_| {
-            Source::random(
-                &mut random,
-                &Scope::new(),
-                4,
-                Extras::CommentsAndInstructions,
-            )
-        })
-        .collect();
-    // xmllint keeps comments, so it is shown the documents without them.
-    let without_comments: Vec<_> = documents
-        .iter()
-        .map(Source::source_without_comments)
-        .collect();
-
-    for (document, theirs) in documents.iter().zip(xmllint_canonical(&without_comments)) {
-        let source = document.source();
-        let parsed = Document::dangerous_parse_with_comments(source.as_bytes(), &LIMITS).unwrap();
-        let ours = String::from_utf8(parsed.root().canonical().unwrap()).unwrap();
-        assert_eq!(ours, theirs, "of {source:?}");
-    }
-}
-
-#[test]
 fn a_document_without_its_signature_is_the_document_that_never_had_one() {
     const SIGNATURE: &str = "<s:Signature xmlns:s='urn:s'>\r\n<a xmlns=''/> </s:Signature>";
     let mut random = Random(4);
@@ -216,8 +189,10 @@ fn published_vectors_of_exclusive_canonicalisation() {
         ("example2_4.xml", "elem2", "example2_4_c14nized.xml"),
         ("plain-soap-1.1.xml", "Body", "plain-soap-c14nized.xml"),
     ] {
-        let octets = read(&folder, input);
-        let document = Document::dangerous_parse_with_comments(&octets, &LIMITS).unwrap();
+        // A processing instruction, which is refused here, stands outside the element whose form is compared.
+        let text = String::from_utf8(read(&folder, input)).unwrap();
+        let octets = text.replace("<?testpi 123?>", "").into_bytes();
+        let document = Document::parse(&octets, &LIMITS).unwrap();
         let canonical = find(document.root(), apex)
             .expect(apex)
             .canonical()

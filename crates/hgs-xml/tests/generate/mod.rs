@@ -72,9 +72,8 @@ impl Random {
 /// What stands in an element.
 pub(crate) enum Node {
     Element(Element),
-    /// Text, CDATA sections and processing instructions, as they stand in the source.
+    /// Text, CDATA sections, comments and processing instructions, as they stand in the source.
     Source(String),
-    Comment(String),
 }
 
 /// An element with its attributes as they stand in the source.
@@ -128,20 +127,13 @@ impl Element {
     /// The source text, alone in a document where `scope` is declared by the element itself.
     pub(crate) fn standalone(&self, scope: &Scope) -> String {
         let mut source = String::new();
-        self.write(&mut source, &missing_declarations(self, scope), true);
+        self.write(&mut source, &missing_declarations(self, scope));
         source
     }
 
     /// The source text as part of a document.
     pub(crate) fn source(&self) -> String {
         self.standalone(&Scope::new())
-    }
-
-    /// The source text without its comments.
-    pub(crate) fn source_without_comments(&self) -> String {
-        let mut source = String::new();
-        self.write(&mut source, "", false);
-        source
     }
 
     /// The declarations in scope within this element, if `scope` holds around it.
@@ -151,7 +143,7 @@ impl Element {
         inner
     }
 
-    fn write(&self, source: &mut String, extra_attributes: &str, comments: bool) {
+    fn write(&self, source: &mut String, extra_attributes: &str) {
         *source += "<";
         *source += &self.name;
         *source += extra_attributes;
@@ -165,10 +157,8 @@ impl Element {
         *source += " >";
         for child in &self.children {
             match child {
-                Node::Element(element) => element.write(source, "", comments),
+                Node::Element(element) => element.write(source, ""),
                 Node::Source(text) => *source += text,
-                Node::Comment(text) if comments => *source += text,
-                Node::Comment(_) => {}
             }
         }
         *source += "</";
@@ -278,7 +268,7 @@ fn random_child(random: &mut Random, scope: &Scope, depth: usize, extras: Extras
         0..5 if depth > 0 => Node::Element(Element::random(random, scope, depth - 1, extras)),
         5 => Node::Source(random_cdata(random)),
         6 if extras == Extras::CommentsAndInstructions => {
-            Node::Comment(random.pick(&["<!---->", "<!-- <e> &x; -->"]).into())
+            Node::Source(random.pick(&["<!---->", "<!-- <e> &x; -->"]).into())
         }
         7 if extras == Extras::CommentsAndInstructions => Node::Source(
             random
