@@ -109,6 +109,23 @@ impl TlsCertificate {
     }
 }
 
+/// The names in a certificate over any kind of key.
+pub(crate) struct CertificateNames {
+    /// DER of the issuer's name.
+    pub(crate) issuer: Vec<u8>,
+    /// DER of the subject's name.
+    pub(crate) subject: Vec<u8>,
+    /// Among which subjectAltName may be.
+    pub(crate) extensions: Extensions,
+}
+
+impl CertificateNames {
+    /// Reads them. Nothing is verified.
+    pub(crate) fn from_der(der: &[u8]) -> Result<Self, CertificateError> {
+        parse::names(der)
+    }
+}
+
 impl Certificate {
     /// Parses DER: at most [`MAX_CERTIFICATE_OCTETS`], nothing after it, version 1 or 3, an RSA
     /// key that [`PublicKey::from_spki_der`] accepts, no extension twice.

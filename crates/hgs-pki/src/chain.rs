@@ -1,14 +1,18 @@
 //! Paths from a certificate to configured roots, found and checked by `rustls-webpki`.
 
+use std::cell::Cell;
+use std::ptr;
 use std::time::Duration;
 
-use der::{Decode as _, Encode as _};
 use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
 use webpki::{
-    EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter, anchor_from_trusted_cert, aws_lc_rs,
+    EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter, KeyUsage, VerifiedPath,
+    anchor_from_trusted_cert, aws_lc_rs,
 };
 
-use crate::{Certificate, Time};
+use crate::certificate::CertificateNames;
+use crate::name_constraints::{NameConstraints, NameViolation, Role};
+use crate::{Certificate, NameForm, Time};
 
 /// Intermediate certificates that one verification looks at. The number of paths that a hostile
 /// set of namesakes offers grows with its factorial.
@@ -53,6 +57,18 @@ pub enum ChainError {
     /// An authority forbids the names in a certificate below it.
     #[error("a name in the chain is one that an authority of the chain excludes")]
     NameConstraint,
+    /// An authority constrains names of a form that can't be compared, and a certificate below it has one.
+    #[error("an authority of the chain constrains names of the form {0}, which can't be checked")]
+    UnsupportedNameConstraint(NameForm),
+    /// An intermediate certificate constrains names of a form that is compared for roots only.
+    #[error(
+        "an intermediate certificate constrains names of the form {0}, which is checked for roots \
+         only: configure that intermediate certificate as a root"
+    )]
+    IntermediateNameConstraint(NameForm),
+    /// The names in a certificate, or the constraints of an authority, can't be read.
+    #[error("the names that an authority of the chain constrains can't be read")]
+    MalformedNames,
     /// Every path is longer than six intermediate certificates.
     #[error("the chain has more than six intermediate certificates")]
     TooDeep,
@@ -100,27 +116,136 @@ pub fn verify(
     if roots.is_empty() {
         return Err(ChainError::NoRoot(when));
     }
-    let anchors: Vec<TrustAnchor<'_>> = roots
-        .iter()
-        .map(anchor_from_trusted_cert)
-        .collect::<Result<_, _>>()?;
+    let mut constrained_roots = ConstrainedRoots::default();
+    for root in &roots {
+        constrained_roots.add(anchor_from_trusted_cert(root)?)?;
+    }
     // `webpki` looks at the basic constraints of intermediates, but not at their key usage.
     let intermediates: Vec<_> = intermediates
         .iter()
         .filter(|certificate| certificate.may_sign_certificates())
         .map(as_der)
         .collect();
-    let leaf = as_der(leaf);
-    EndEntityCert::try_from(&leaf)?.verify_for_usage(
-        ALGORITHMS,
-        &anchors,
-        &intermediates,
-        time,
-        AnyUsage,
-        None,
-        None,
-    )?;
-    Ok(())
+    constrained_roots.verify(&as_der(leaf), &intermediates, time, ALGORITHMS, AnyUsage)
+}
+
+/// Roots over any kind of key, and the name constraints of each.
+#[derive(Debug, Default)]
+pub struct ConstrainedRoots<'a> {
+    anchors: Vec<TrustAnchor<'a>>,
+    /// In the order of the anchors.
+    constraints: Vec<NameConstraints>,
+}
+
+impl<'a> ConstrainedRoots<'a> {
+    /// Adds a root.
+    ///
+    /// # Errors
+    /// [`ChainError::MalformedNames`] if its name constraints can't be read.
+    pub fn add(&mut self, mut anchor: TrustAnchor<'a>) -> Result<(), ChainError> {
+        let constraints = NameConstraints::take_from(&mut anchor)?;
+        self.anchors.push(anchor);
+        self.constraints.push(constraints);
+        Ok(())
+    }
+
+    /// The roots without the constraints that `webpki` does not compare: it would refuse all names that they are about.
+    #[must_use]
+    pub fn anchors(&self) -> &[TrustAnchor<'a>] {
+        &self.anchors
+    }
+
+    /// Whether [`Self::anchors`] lack constraints, so that a path to them has to be checked here.
+    #[must_use]
+    pub fn anchors_lack_constraints(&self) -> bool {
+        self.constraints.iter().any(|one| one.form().is_some())
+    }
+
+    /// As [`Self::verify`] for the certificate of a TLS server.
+    ///
+    /// # Errors
+    /// See [`ChainError`].
+    pub fn verify_tls_server(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        time: UnixTime,
+        algorithms: &[&dyn SignatureVerificationAlgorithm],
+    ) -> Result<(), ChainError> {
+        let usage = KeyUsage::server_auth();
+        self.verify(leaf, intermediates, time, algorithms, usage)
+    }
+
+    /// Checks that `leaf` leads to a root through `intermediates`, and that all names on this path are within the
+    /// constraints of the root.
+    fn verify(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        time: UnixTime,
+        algorithms: &[&dyn SignatureVerificationAlgorithm],
+        usage: impl ExtendedKeyUsageValidator,
+    ) -> Result<(), ChainError> {
+        let violation = Cell::new(None);
+        let check_names = |path: &VerifiedPath<'_>| {
+            self.check_names(path).map_err(|found| {
+                violation.set(Some(found));
+                webpki::Error::NameConstraintViolation
+            })
+        };
+        let leaf = EndEntityCert::try_from(leaf)?;
+        let found = leaf.verify_for_usage(
+            algorithms,
+            &self.anchors,
+            intermediates,
+            time,
+            usage,
+            None,
+            Some(&check_names),
+        );
+        match found {
+            Ok(_) => Ok(()),
+            Err(webpki::Error::NameConstraintViolation) => Err(match violation.get() {
+                Some(found) => found.into(),
+                None => refused_by_webpki(intermediates),
+            }),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn check_names(&self, path: &VerifiedPath<'_>) -> Result<(), NameViolation> {
+        let mut anchors = self.anchors.iter().zip(&self.constraints);
+        let Some((_, constraints)) = anchors.find(|(anchor, _)| ptr::eq(*anchor, path.anchor()))
+        else {
+            return Err(NameViolation::Malformed);
+        };
+        constraints.check(&path.end_entity().der(), Role::EndEntity)?;
+        path.intermediate_certificates()
+            .try_for_each(|issuer| constraints.check(&issuer.der(), Role::Intermediate))
+    }
+}
+
+/// Why `webpki` refused a name itself.
+fn refused_by_webpki(intermediates: &[CertificateDer<'_>]) -> ChainError {
+    let form = intermediates.iter().find_map(|certificate| {
+        let mut issuer = anchor_from_trusted_cert(certificate).ok()?;
+        NameConstraints::take_from(&mut issuer).ok()?.form()
+    });
+    form.map_or(
+        ChainError::NameConstraint,
+        ChainError::IntermediateNameConstraint,
+    )
+}
+
+impl From<NameViolation> for ChainError {
+    fn from(violation: NameViolation) -> Self {
+        match violation {
+            NameViolation::Forbidden => Self::NameConstraint,
+            NameViolation::Unsupported(form) => Self::UnsupportedNameConstraint(form),
+            NameViolation::Malformed => Self::MalformedNames,
+            NameViolation::TooManyComparisons => Self::TooManyPaths,
+        }
+    }
 }
 
 fn verify_pinned(leaf: &Certificate, when: Time) -> Result<(), ChainError> {
@@ -160,6 +285,17 @@ fn as_der(certificate: &Certificate) -> CertificateDer<'_> {
     CertificateDer::from_slice(certificate.der())
 }
 
+impl ChainError {
+    /// The finding of path validation that a TLS library passes on as `error`, if it is one.
+    #[must_use]
+    pub fn find(error: &(dyn std::error::Error + 'static)) -> Option<Self> {
+        let found = error.downcast_ref::<webpki::Error>();
+        found
+            .map(|found| found.clone().into())
+            .or_else(|| error.downcast_ref().cloned())
+    }
+}
+
 impl From<webpki::Error> for ChainError {
     fn from(error: webpki::Error) -> Self {
         use webpki::Error;
@@ -190,6 +326,7 @@ impl From<webpki::Error> for ChainError {
 fn from_unix(time: UnixTime) -> Time {
     Time::from_unix(i64::try_from(time.as_secs()).unwrap_or(i64::MAX))
 }
+
 /// Certificates of any kind of key in the order in which TLS sends them: number `leaf`, then each issuer of the one before,
 /// then what leads nowhere, as it stood. Nothing is verified.
 #[must_use]
@@ -198,25 +335,16 @@ pub fn in_order(mut certificates: Vec<Vec<u8>>, leaf: usize) -> Vec<Vec<u8>> {
         return certificates;
     }
     let mut ordered = vec![certificates.remove(leaf)];
-    while let Some((issuer, subject)) = ordered.last().and_then(|last| names(last)) {
-        let above = certificates.iter().position(|other| {
-            issuer != subject && names(other).is_some_and(|(_, subject)| subject == issuer)
+    while let Some(Ok(last)) = ordered.last().map(|der| CertificateNames::from_der(der)) {
+        let issuer = certificates.iter().position(|other| {
+            last.issuer != last.subject
+                && CertificateNames::from_der(other).is_ok_and(|other| other.subject == last.issuer)
         });
-        match above {
-            Some(above) => ordered.push(certificates.remove(above)),
+        match issuer {
+            Some(issuer) => ordered.push(certificates.remove(issuer)),
             None => break,
         }
     }
     ordered.append(&mut certificates);
     ordered
-}
-
-/// Issuer and subject.
-fn names(der: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
-    let certificate = x509_cert::Certificate::from_der(der).ok()?;
-    let inner = certificate.tbs_certificate();
-    Some((
-        inner.issuer().to_der().ok()?,
-        inner.subject().to_der().ok()?,
-    ))
 }

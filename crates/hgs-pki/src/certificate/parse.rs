@@ -11,8 +11,8 @@ use spki::{AlgorithmIdentifierRef, SubjectPublicKeyInfoRef};
 use x509_cert::name::Name;
 
 use super::{
-    CertificateError, Contents, DistinguishedName, MAX_CERTIFICATE_OCTETS, SignatureAlgorithm,
-    TlsCertificate, Validity, Version,
+    CertificateError, CertificateNames, Contents, DistinguishedName, MAX_CERTIFICATE_OCTETS,
+    SignatureAlgorithm, TlsCertificate, Validity, Version,
 };
 use crate::extension::Extensions;
 use crate::structure::{self, TbsCertificate};
@@ -68,6 +68,16 @@ pub(super) fn tls_certificate(der: &[u8]) -> Result<TlsCertificate, CertificateE
         validity: period(&inner.validity),
         is_certificate_authority: extensions.certificate_authority,
         dns_names: extensions.dns_names()?,
+    })
+}
+
+/// See [`CertificateNames::from_der`].
+pub(super) fn names(der: &[u8]) -> Result<CertificateNames, CertificateError> {
+    let inner = TbsCertificate::from_der(Outer::read(der)?.to_be_signed)?;
+    Ok(CertificateNames {
+        issuer: inner.issuer.to_der()?,
+        subject: inner.subject.to_der()?,
+        extensions: extensions(version(inner.version)?, inner.extensions)?,
     })
 }
 

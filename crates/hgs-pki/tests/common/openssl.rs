@@ -61,7 +61,7 @@ impl Openssl {
     /// A self-signed certificate `NAME.der`, its key in `NAME.key`.
     #[track_caller]
     pub(crate) fn self_signed(&self, name: &str, options: &str) -> Vec<u8> {
-        let key = match options.contains("-newkey") {
+        let key = match options.contains("-newkey") || options.contains("-key ") {
             true => "",
             false => "-newkey rsa:2048",
         };
