@@ -22,7 +22,7 @@ use crate::url::{Scheme, Url};
 
 pub use race::Unreachable;
 pub use resolve::{Addresses, Resolve, SystemResolver};
-pub use tls::TlsSettingsError;
+pub use tls::{TlsFailure, TlsSettingsError};
 
 /// Octets of the longest body that is accepted (protocol profile, section 2).
 pub const MAX_BODY: usize = 512 * 1024;
@@ -100,12 +100,12 @@ pub enum TransportError {
     Unreachable(Unreachable),
     /// The TLS handshake failed: a certificate that no configured authority vouches for, for
     /// another name, or expired; or no common version.
-    #[error("TLS with {address} failed: {reason}")]
+    #[error("TLS with {address} failed: {failure}")]
     Tls {
         /// The address.
         address: SocketAddr,
-        /// What the TLS library says.
-        reason: String,
+        /// Why.
+        failure: TlsFailure,
     },
     /// No TLS settings could be made, so nothing was asked.
     #[error(transparent)]

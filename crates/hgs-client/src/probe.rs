@@ -13,11 +13,11 @@ use hgs_protector::metadata::Metadata;
 use hgs_trace::{Clocks, Found, Presented, Problem, Reach};
 
 use crate::clock::Clock;
-use crate::http::{Client, Timing, TransportError, tls};
+use crate::http::{Client, Timing, TlsFailure, TransportError, tls};
 use crate::key_protection::failure::KeyProtectionFailure;
 use crate::service::Cause;
 use crate::url::Url;
-use crate::{Surroundings, attestation, key_protection};
+use crate::{Surroundings, attestation, key_protection, remedy};
 
 /// Asks services what anybody may ask.
 #[derive(Debug)]
@@ -158,30 +158,15 @@ fn problem(cause: &Cause) -> Problem {
 /// What is wrong on the way to a service. The check that is about it knows what helps, but for mistakes that show what
 /// was meant.
 fn transport(error: &TransportError) -> Problem {
-    let meant = match error {
-        TransportError::Tls { reason, .. } if reason.contains("InvalidContentType") => Some((
-            "what answers there does not speak TLS",
-            "begin the URL with http:, or name the port of the HTTPS listener",
-        )),
-        TransportError::Tls { reason, .. } if reason.contains("CaUsedAsEndEntity") => Some((
-            "the certificate is one of a certification authority, which is accepted from no server",
-            "have the guardian's administrator use a certificate without CA:TRUE; with `openssl req -x509`, \
-             `-addext basicConstraints=critical,CA:FALSE` makes one",
-        )),
-        TransportError::PlainToTls { .. } => Some((
-            "TLS is spoken there",
-            "begin the URL with https:, or name the port of the plain HTTP listener",
-        )),
-        TransportError::Broken { .. } => Some((
-            "perhaps TLS is spoken there",
-            "see whether the URL has to begin with https:, and whether the port is the service's",
-        )),
-        _ => None,
-    };
-    match meant {
-        Some((likely, remedy)) => {
-            Problem::new(format_args!("{error}: {likely}")).with_remedy(Some(remedy))
+    match error {
+        TransportError::Tls {
+            failure: TlsFailure::NotTls | TlsFailure::CertificateIsAuthority,
+            ..
         }
-        None => Problem::of(error),
+        | TransportError::PlainToTls { .. }
+        | TransportError::Broken { .. } => {
+            Problem::of(error).with_remedy(remedy::of_transport(error))
+        }
+        _ => Problem::of(error),
     }
 }

@@ -7,7 +7,7 @@ use hgs_kps::{ClientError, Code as KeyProtectionCode};
 
 use crate::error::{Error, Fault};
 use crate::host_key::HostKeyError;
-use crate::http::TransportError;
+use crate::http::{TlsFailure, TransportError};
 use crate::key_protection::failure::KeyProtectionFailure;
 use crate::sealed_pair::SealedPairError;
 use crate::service::Cause;
@@ -183,11 +183,23 @@ fn of_signature(error: &ResponseSignatureError) -> (Fault, Option<&'static str>)
     }
 }
 
-fn of_transport(error: &TransportError) -> Option<&'static str> {
+/// What helps against a failure on the way to a service.
+pub(crate) fn of_transport(error: &TransportError) -> Option<&'static str> {
     Some(match error {
         TransportError::Resolve { .. } => "check the host's name in the URL, and this host's DNS",
         TransportError::Unreachable(_) | TransportError::Timeout { .. } => {
             "check that the guardian runs, the port in the URL, and the firewalls in between"
+        }
+        TransportError::Tls {
+            failure: TlsFailure::NotTls,
+            ..
+        } => "begin the URL with http:, or name the port of the guardian's HTTPS listener",
+        TransportError::Tls {
+            failure: TlsFailure::CertificateIsAuthority,
+            ..
+        } => {
+            "have the guardian's administrator use a certificate without CA:TRUE; with `openssl req -x509`, \
+             `-addext basicConstraints=critical,CA:FALSE` makes one"
         }
         TransportError::Tls { .. } => {
             "check the name in the URL; for a certification authority of your own, run `guarded-host configure` with --ca FILE"

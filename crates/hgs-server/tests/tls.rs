@@ -13,9 +13,10 @@ use hgs_custody::pem::PemError;
 use hgs_custody::pfx::PfxError;
 use hgs_server::Readiness;
 use hgs_server::http::{BindError, TlsError};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, NamedGroup, RootCertStore};
 use support::{Client, TestServer, eventually, status};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
@@ -77,11 +78,14 @@ impl Files {
     }
 
     fn connector(&self, alpn: &[&str]) -> TlsConnector {
+        self.connector_with(rustls::crypto::aws_lc_rs::default_provider(), alpn)
+    }
+
+    fn connector_with(&self, provider: CryptoProvider, alpn: &[&str]) -> TlsConnector {
         let mut roots = RootCertStore::empty();
         let certificate = CertificateDer::from_pem_file(self.certificate()).unwrap();
         roots.add(certificate).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = ClientConfig::builder_with_provider(provider)
+        let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_root_certificates(roots)
@@ -158,6 +162,29 @@ async fn openssl_agrees_on_versions_and_protocol() {
         assert!(text.contains("ALPN protocol: http/1.1"), "{text}");
     }
     assert!(!handshake("-tls1_1").await.unwrap().status.success());
+}
+
+#[tokio::test]
+async fn the_key_exchange_is_post_quantum_with_clients_that_can_and_classical_with_others() {
+    let files = Files::new();
+    let server = TestServer::start(&files.configuration());
+    let aws_lc = rustls::crypto::aws_lc_rs::default_provider();
+    let classical = vec![rustls::crypto::aws_lc_rs::kx_group::X25519];
+    for (groups, negotiated) in [
+        (aws_lc.kx_groups.clone(), NamedGroup::X25519MLKEM768),
+        (classical, NamedGroup::X25519),
+    ] {
+        let provider = CryptoProvider {
+            kx_groups: groups,
+            ..aws_lc.clone()
+        };
+        let stream = TcpStream::connect(server.https()).await.unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let connector = files.connector_with(provider, &["http/1.1"]);
+        let stream = connector.connect(name, stream).await.unwrap();
+        let group = stream.get_ref().1.negotiated_key_exchange_group();
+        assert_eq!(group.unwrap().name(), negotiated);
+    }
 }
 
 #[tokio::test]

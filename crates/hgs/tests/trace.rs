@@ -306,11 +306,7 @@ fn https_at_the_port_of_http_and_the_other_way() {
             "HGS-N007",
             "does not speak TLS",
         ),
-        (
-            tls.replace("https:", "http:"),
-            "HGS-N009",
-            "TLS is spoken there",
-        ),
+        (tls.replace("https:", "http:"), "HGS-N009", "speaks TLS"),
     ] {
         let words = format!("trace --target {url} --ca {} --json", ca.display());
         let report = site.home.hgs(&words).ended(2).json();

@@ -4,11 +4,12 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use hgs_pki::chain::ChainError;
 use hgs_testkit::tool;
 use proptest::prelude::*;
-use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{HandshakeKind, NamedGroup, ServerConfig};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
@@ -244,6 +245,106 @@ async fn tls_is_checked_against_the_configured_authorities_alone() {
 }
 
 #[tokio::test]
+async fn a_failed_handshake_says_what_is_wrong_with_the_certificate() {
+    let folder = tempfile::tempdir().unwrap();
+    authority(folder.path(), "ours");
+    authority(folder.path(), "theirs");
+    let ask = async |acceptor: TlsAcceptor, authority: &str| {
+        let server = Server::over_tls(acceptor).await;
+        let file = folder.path().join(format!("{authority}.pem"));
+        let resolver = Arc::new(Fixed(vec![server.address]));
+        let client = Client::new(Timing::default(), resolver, tls::settings(Some(&file)));
+        match client.send(&get("https://hgs.example/x")).await {
+            Err(TransportError::Tls { failure, .. }) => failure,
+            other => panic!("{other:?}"),
+        }
+    };
+    let server = certified(folder.path(), "ours", "hgs.example");
+    assert_eq!(ask(server, "theirs").await, TlsFailure::UnknownIssuer);
+    // `openssl req -x509` without options makes a certificate that is an authority's.
+    authority(folder.path(), "hgs.example");
+    let server = acceptor(folder.path(), "hgs.example");
+    assert_eq!(
+        ask(server, "hgs.example").await,
+        TlsFailure::CertificateIsAuthority
+    );
+}
+
+#[tokio::test]
+async fn names_that_a_root_constrains_are_compared() {
+    let folder = tempfile::tempdir().unwrap();
+    let ask = async |constraints: &str| {
+        std::fs::write(
+            folder.path().join("root.cnf"),
+            format!(
+                "[req]\ndistinguished_name = name\nx509_extensions = root\n[name]\n\
+                 [root]\nbasicConstraints = critical,CA:true\nnameConstraints = critical,{constraints}\n\
+                 [example]\nCN = hgs.example\n[other]\nO = Other\n"
+            ),
+        )
+        .unwrap();
+        let (key, certificate, name) = ("root.key", "root.pem", "/CN=root");
+        let words = format!(
+            "req -x509 -config root.cnf -newkey rsa:2048 -noenc -days 1 -subj {name} -keyout {key} -out {certificate}"
+        );
+        let words: Vec<_> = words.split(' ').collect();
+        openssl(&words, folder.path());
+        let server = Server::over_tls(certified(folder.path(), "root", "hgs.example")).await;
+        let resolver = Arc::new(Fixed(vec![server.address]));
+        let settings = tls::settings(Some(&folder.path().join(certificate)));
+        let client = Client::new(Timing::default(), resolver, settings);
+        client.send(&get("https://hgs.example/x")).await
+    };
+    for permitted in [
+        "permitted;dirName:example",
+        "permitted;dirName:example,permitted;DNS:hgs.example",
+        "excluded;dirName:other",
+    ] {
+        assert_eq!(ask(permitted).await.unwrap().status, 200, "{permitted}");
+    }
+    for forbidden in ["permitted;dirName:other", "excluded;dirName:example"] {
+        let refused = ask(forbidden).await.unwrap_err();
+        assert!(
+            matches!(
+                &refused,
+                TransportError::Tls {
+                    failure: TlsFailure::Chain(ChainError::NameConstraint),
+                    ..
+                }
+            ),
+            "{forbidden}: {refused}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_key_exchange_is_post_quantum_where_the_server_can() {
+    let folder = tempfile::tempdir().unwrap();
+    authority(folder.path(), "ours");
+    let acceptor = certified(folder.path(), "ours", "hgs.example");
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let stream = acceptor.accept(stream).await.unwrap();
+        let connection = stream.get_ref().1;
+        let group = connection.negotiated_key_exchange_group().unwrap().name();
+        (group, connection.handshake_kind())
+    });
+    let settings = tls::settings(Some(&folder.path().join("ours.pem"))).unwrap();
+    let stream = TcpStream::connect(address).await.unwrap();
+    let url = "https://hgs.example/x".parse().unwrap();
+    tls::connect(&settings, &url, address, stream)
+        .await
+        .unwrap();
+    // The share of a key came with the first message: no second round trip was needed.
+    assert_eq!(
+        server.await.unwrap(),
+        (NamedGroup::X25519MLKEM768, Some(HandshakeKind::Full))
+    );
+}
+
+#[tokio::test]
 async fn a_server_without_tls_gets_no_request() {
     let folder = tempfile::tempdir().unwrap();
     authority(folder.path(), "ours");
@@ -343,8 +444,14 @@ fn certified(folder: &Path, authority: &str, host: &str) -> TlsAcceptor {
         ],
         folder,
     );
-    let certificate = CertificateDer::from_pem_file(folder.join("server.pem")).unwrap();
-    let key = PrivateKeyDer::from_pem_file(folder.join("server.key")).unwrap();
+    acceptor(folder, "server")
+}
+
+/// A server with `NAME.pem` and `NAME.key`.
+fn acceptor(folder: &Path, name: &str) -> TlsAcceptor {
+    let file = |extension| folder.join(format!("{name}.{extension}"));
+    let certificate = CertificateDer::from_pem_file(file("pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_file(file("key")).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let settings = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

@@ -1,13 +1,22 @@
 //! TLS with a service: who may vouch for its certificate, and the handshake.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hgs_custody::{Bundle, BundleError};
 use hgs_files::FileError;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use hgs_pki::Time;
+use hgs_pki::chain::{ChainError, ConstrainedRoots};
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, InvalidMessage, OtherError,
+    RootCertStore, SignatureScheme,
+};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -52,6 +61,66 @@ pub enum TlsSettingsError {
     Unsupported(String),
 }
 
+/// Why a TLS handshake failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TlsFailure {
+    /// What came is no record of TLS.
+    #[error("what answers there does not speak TLS")]
+    NotTls,
+    /// The certificate of a certification authority, which RFC 5280 accepts from no server.
+    #[error(
+        "its certificate is one of a certification authority (CA:TRUE), which no server may present"
+    )]
+    CertificateIsAuthority,
+    /// No path leads to a trusted authority.
+    #[error("no trusted certification authority has issued its certificate")]
+    UnknownIssuer,
+    /// The certificate has expired.
+    #[error("its certificate expired at {0}")]
+    Expired(Time),
+    /// The certificate is not valid yet.
+    #[error("its certificate is not valid before {0}")]
+    NotYetValid(Time),
+    /// Any other finding about the path to a trusted authority.
+    #[error("its certificate is refused: {0}")]
+    Chain(ChainError),
+    /// Anything else, in the words of the TLS library.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl TlsFailure {
+    /// From what the handshake returned.
+    fn of(error: &io::Error) -> Self {
+        let source = error.get_ref().and_then(|inner| inner.downcast_ref());
+        match source {
+            Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)) => Self::NotTls,
+            Some(rustls::Error::InvalidCertificate(refused)) => Self::of_certificate(refused),
+            _ => Self::Other(error.to_string()),
+        }
+    }
+
+    fn of_certificate(refused: &CertificateError) -> Self {
+        match refused {
+            CertificateError::UnknownIssuer => Self::UnknownIssuer,
+            CertificateError::ExpiredContext { not_after, .. } => Self::Expired(time(*not_after)),
+            CertificateError::NotValidYetContext { not_before, .. } => {
+                Self::NotYetValid(time(*not_before))
+            }
+            CertificateError::Other(OtherError(other)) => match ChainError::find(other.as_ref()) {
+                Some(ChainError::LeafIsAuthority) => Self::CertificateIsAuthority,
+                Some(found) => Self::Chain(found),
+                None => Self::Other(refused.to_string()),
+            },
+            _ => Self::Other(refused.to_string()),
+        }
+    }
+}
+
+fn time(time: UnixTime) -> Time {
+    Time::from_unix(i64::try_from(time.as_secs()).unwrap_or(i64::MAX))
+}
+
 /// TLS settings that accept certificates from the authorities in `file` and no others, or else from
 /// those that the system trusts. TLS 1.2 or 1.3, HTTP/1.1 only.
 pub(crate) fn settings(file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsSettingsError> {
@@ -72,28 +141,110 @@ pub(crate) fn settings(file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsSett
     };
     let authorities = Bundle::read(&octets, None).and_then(Bundle::certificates_der);
     let authorities = authorities.map_err(refused)?;
-    let mut roots = RootCertStore::empty();
+    let mut roots = ConstrainedRoots::default();
     for (number, authority) in (1..).zip(authorities) {
-        match roots.add(CertificateDer::from(authority)) {
+        let mut store = RootCertStore::empty();
+        let added = store.add(CertificateDer::from(authority));
+        let added = added.map_err(|error| error.to_string()).and_then(|()| {
+            let anchors = store.roots.into_iter();
+            let mut added = anchors.map(|anchor| roots.add(anchor));
+            added.try_for_each(|one| one.map_err(|error| error.to_string()))
+        });
+        match added {
             // Of a distribution's many, one that can't be an authority here is no reason to trust none.
-            Err(error) if !is_system => {
+            Err(reason) if !is_system => {
                 return Err(TlsSettingsError::NoAuthority {
                     path: file.to_owned(),
                     number,
-                    reason: error.to_string(),
+                    reason,
                 });
             }
             _ => {}
         }
     }
+    client_configuration(roots)
+        .map_err(|error| TlsSettingsError::Unsupported(error.to_string()))
+        .map(Arc::new)
+}
+
+fn client_configuration(roots: ConstrainedRoots<'static>) -> Result<ClientConfig, rustls::Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut settings = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| TlsSettingsError::Unsupported(error.to_string()))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let store = RootCertStore {
+        roots: roots.anchors().to_vec(),
+    };
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()?;
+    let builder = match roots.anchors_lack_constraints() {
+        false => builder.with_root_certificates(store),
+        true => {
+            let webpki =
+                WebPkiServerVerifier::builder_with_provider(Arc::new(store), Arc::clone(&provider))
+                    .build()
+                    .map_err(|error| rustls::Error::General(error.to_string()))?;
+            builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(ConstrainedVerifier {
+                    webpki,
+                    roots,
+                    provider,
+                }))
+        }
+    };
+    let mut settings = builder.with_no_client_auth();
     settings.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(settings))
+    Ok(settings)
+}
+
+/// Verifies as rustls does, and then the name constraints of roots that rustls leaves out.
+#[derive(Debug)]
+struct ConstrainedVerifier {
+    webpki: Arc<WebPkiServerVerifier>,
+    roots: ConstrainedRoots<'static>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for ConstrainedVerifier {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verified =
+            self.webpki
+                .verify_server_cert(leaf, intermediates, name, ocsp_response, now)?;
+        let algorithms = self.provider.signature_verification_algorithms.all;
+        self.roots
+            .verify_tls_server(leaf, intermediates, now, algorithms)
+            .map_err(|error| CertificateError::Other(OtherError(Arc::new(error))))?;
+        Ok(verified)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.webpki
+            .verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.webpki
+            .verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.webpki.supported_verify_schemes()
+    }
 }
 
 pub(super) async fn connect(
@@ -102,15 +253,16 @@ pub(super) async fn connect(
     address: SocketAddr,
     stream: TcpStream,
 ) -> Result<TlsStream<TcpStream>, TransportError> {
-    let failed = |reason: String| TransportError::Tls { address, reason };
+    let failed = |failure| TransportError::Tls { address, failure };
     let name = match url.host() {
         Host::Address(address) => ServerName::from(*address),
         Host::Name(name) => {
-            ServerName::try_from(name.clone()).map_err(|error| failed(error.to_string()))?
+            let name = ServerName::try_from(name.clone());
+            name.map_err(|error| failed(TlsFailure::Other(error.to_string())))?
         }
     };
     TlsConnector::from(Arc::clone(settings))
         .connect(name, stream)
         .await
-        .map_err(|error| failed(error.to_string()))
+        .map_err(|error| failed(TlsFailure::of(&error)))
 }
