@@ -1,16 +1,11 @@
 //! PFX files (PKCS#12, RFC 7292): one certificate, its key, and the chain above it.
 //!
-//! Read is what OpenSSL, NSS, Windows, Java and Bouncy Castle write. Written is PBES2 with AES-256-CBC, with
-//! HMAC-SHA-256 throughout, which all of them read.
-//!
-//! The library that writes leaves its copies of a key in freed memory; the process that writes PFX
-//! files is therefore best a short one, or one whose memory is not dumped.
+//! Files of OpenSSL, NSS, Windows, Java and Bouncy Castle are read. None are written: no command gives a private key
+//! away.
 
 use hgs_crypto::SecretBytes;
 use hgs_crypto::rsa::PrivateKeyError;
 use hgs_pki::{Certificate, CertificateError};
-use p12_keystore::error::Error as LibraryError;
-use p12_keystore::{EncryptionAlgorithm, KeyStore, KeyStoreEntry, MacAlgorithm};
 
 use crate::pkcs12::{self, OpenError};
 use crate::{PrivateKey as _, SoftwareKey};
@@ -19,8 +14,6 @@ use crate::{PrivateKey as _, SoftwareKey};
 pub const MAX_FILE_LENGTH: usize = 1024 * 1024;
 /// Certificates that a file may hold.
 pub const MAX_CERTIFICATES: usize = 32;
-/// Rounds of key derivation in what is written: what OWASP asks of PBKDF2 with HMAC-SHA-256.
-const ITERATIONS: u32 = 600_000;
 
 /// What a PFX file holds.
 #[derive(Debug)]
@@ -112,49 +105,6 @@ pub fn read(octets: &[u8], passphrase: &SecretBytes) -> Result<Pfx, PfxError> {
         key,
         chain,
     })
-}
-
-/// Writes a PFX file that holds `key`, its `certificate` and the `chain` above it.
-///
-/// # Errors
-/// [`PfxError::NoCertificate`] when the key is not the certificate's.
-pub fn write(
-    certificate: &Certificate,
-    key: &SoftwareKey,
-    chain: &[Certificate],
-    passphrase: &SecretBytes,
-) -> Result<Vec<u8>, PfxError> {
-    if key.public() != certificate.public_key() {
-        return Err(PfxError::NoCertificate);
-    }
-    let certificates = [certificate].into_iter().chain(chain);
-    let certificates = certificates
-        .map(|certificate| p12_keystore::Certificate::from_der(certificate.der()))
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(blame)?;
-    let private_key = p12_keystore::PrivateKey::from_der(key.pkcs8_der().expose());
-    let identifier = certificate.thumbprint().as_bytes().to_vec();
-    let entry =
-        p12_keystore::PrivateKeyChain::new(identifier, private_key.map_err(blame)?, certificates);
-    let mut store = KeyStore::new();
-    store.add_entry("key", KeyStoreEntry::PrivateKeyChain(entry));
-    store
-        .writer(text(passphrase)?)
-        .encryption_algorithm(EncryptionAlgorithm::PbeWithHmacSha256AndAes256)
-        .encryption_iterations(ITERATIONS)
-        .mac_algorithm(MacAlgorithm::HmacSha256)
-        .mac_iterations(ITERATIONS)
-        .write()
-        .map_err(blame)
-}
-
-fn text(passphrase: &SecretBytes) -> Result<&str, PfxError> {
-    std::str::from_utf8(passphrase.expose()).map_err(|_| PfxError::PassphraseNotUtf8)
-}
-
-/// What the writer says: the key and the certificates were checked before.
-fn blame(error: LibraryError) -> PfxError {
-    PfxError::Malformed(error.to_string())
 }
 
 impl From<OpenError> for PfxError {

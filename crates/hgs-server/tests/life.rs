@@ -4,6 +4,7 @@ mod guardian;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 use std::time::Duration;
 
 use guardian::{METADATA, SIGNING_CERTIFICATES, Site, options};
@@ -11,7 +12,7 @@ use hgs_attest::signing_certificates;
 use hgs_crypto::SecretBytes;
 use hgs_crypto::random::System;
 use hgs_custody::{Bundle, BundleError};
-use hgs_custody::{SoftwareKey, pem, pfx};
+use hgs_custody::{SoftwareKey, pem};
 use hgs_server::{
     GivenCertificate, GivenError, GuardianError, InitOptions, InitialiseError, KeySize, StartError,
 };
@@ -191,6 +192,31 @@ fn a_key_that_is_not_the_certificates_is_refused() {
     assert!(matches!(refused, Err(GivenError::Mismatch(_))));
 }
 
+/// A PFX file by openssl, under the passphrase `correct horse`.
+fn pfx_of(certificate: &str, key: &SoftwareKey) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let pem = pem::write_private_key(key, None, &mut System::new()).unwrap();
+    fs::write(
+        folder.path().join("both.pem"),
+        format!("{certificate}{}", *pem),
+    )
+    .unwrap();
+    let output = Command::new(hgs_testkit::tool("openssl", "openssl"))
+        .args([
+            "pkcs12",
+            "-export",
+            "-in",
+            "both.pem",
+            "-passout",
+            "pass:correct horse",
+        ])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    output.stdout
+}
+
 #[test]
 fn certificates_are_given_in_pem_and_in_pfx() {
     let fabric = Fixture::named("fabric");
@@ -207,7 +233,7 @@ fn certificates_are_given_in_pem_and_in_pfx() {
         let refused = GivenCertificate::from_bundle(&bundle, None);
         assert!(matches!(refused, Err(GivenError::Files(error)) if error.needs_passphrase()));
     }
-    let file = pfx::write(&fabric.signing, &key, &[], &passphrase).unwrap();
+    let file = pfx_of(&certificate, &key);
     let bundle = Bundle::read(&file, Some(&passphrase)).unwrap();
     assert!(GivenCertificate::from_bundle(&bundle, None).is_ok());
     let wrong = SecretBytes::from(b"wrong".as_slice());

@@ -164,7 +164,6 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("roxmltree", &["hgs-xml"]),
     ("cryptoki", &["hgs-custody-pkcs11"]),
     ("rusqlite", &["hgs-store"]),
-    ("p12-keystore", &["hgs-custody"]),
     ("pkcs8", &["hgs-custody"]),
     ("pkcs12", &["hgs-custody"]),
     ("cbc", &["hgs-custody"]),
