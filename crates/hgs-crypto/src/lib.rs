@@ -19,6 +19,7 @@ pub mod hex;
 pub mod random;
 pub mod rsa;
 mod secret;
+pub mod text;
 pub mod x25519;
 
 pub use random::Random;

@@ -162,6 +162,12 @@ pub(crate) fn joined(pieces: &[u8]) -> Result<Vec<u8>, Malformed> {
     Ok(whole)
 }
 
+/// How many octets the first element takes, as its header says; `None` where the header leaves it open, or is none.
+pub(crate) fn declared_length(octets: &[u8]) -> Option<usize> {
+    let (_, length, header) = header(octets).ok()?;
+    header.checked_add(length?)
+}
+
 /// Writes one element of DER.
 pub(crate) fn write_element(tag: u8, content: &[u8], out: &mut Vec<u8>) {
     out.push(tag);

@@ -42,6 +42,17 @@ pub enum BundleError {
     /// None of the forms that are read.
     #[error("neither PEM nor DER (a certificate, a key, PKCS#7 or PFX): {0}")]
     Unknown(&'static str),
+    /// A keystore of Java in its own format.
+    #[error("it is a Java keystore in a format of Java's own, not PKCS#12")]
+    JavaKeystore,
+    /// A part of it is missing.
+    #[error("it is cut off: its first octets announce {declared} octets, and {found} are there")]
+    CutOff {
+        /// The length that it announces.
+        declared: usize,
+        /// The length that it has.
+        found: usize,
+    },
     /// Text, and not well formed.
     #[error(transparent)]
     Text(#[from] hgs_pki::PemError),
@@ -58,13 +69,13 @@ pub enum BundleError {
     #[error("no private key found, but {0}")]
     NoPrivateKey(String),
     /// One private key is wanted.
-    #[error("{0} private keys found; leave those that are not meant")]
+    #[error("{0} private keys found; keep only the one that is meant")]
     SeveralPrivateKeys(usize),
     /// One certificate is wanted, and nothing says which.
-    #[error("{0} certificates found; leave those that are not meant")]
+    #[error("{0} certificates found, and nothing says which is meant; keep only that one")]
     SeveralCertificates(usize),
     /// No certificate is over the private key.
-    #[error("no certificate is over the private key: {0}")]
+    #[error("the private key belongs to none of the certificates; found: {0}")]
     OtherKey(String),
     /// A certificate is not acceptable.
     #[error("certificate {number}: {error}")]
@@ -163,6 +174,9 @@ impl Bundle {
         if octets.trim_ascii().is_empty() {
             return Err(BundleError::Empty);
         }
+        if octets.starts_with(b"\xfe\xed\xfe\xed") || octets.starts_with(b"\xce\xce\xce\xce") {
+            return Err(BundleError::JavaKeystore);
+        }
         // DER begins with the tag of a SEQUENCE, which is `0` as a character.
         let is_der = octets.first() == Some(&SEQUENCE)
             && octets
@@ -252,8 +266,31 @@ impl Bundle {
         Ok(())
     }
 
-    /// Tells by its first elements what DER is.
+    /// One element of DER or BER after the other; white space at the end, which editors add, is no part of any.
     fn add_der(
+        &mut self,
+        octets: &[u8],
+        passphrase: Option<&SecretBytes>,
+    ) -> Result<(), BundleError> {
+        let mut rest = octets;
+        while !rest.trim_ascii().is_empty() {
+            let declared = ber::declared_length(rest).filter(|_| rest.starts_with(&[SEQUENCE]));
+            let (element, after) = match declared {
+                None => (rest, &[][..]),
+                Some(declared) => {
+                    let found = rest.len();
+                    let cut_off = BundleError::CutOff { declared, found };
+                    rest.split_at_checked(declared).ok_or(cut_off)?
+                }
+            };
+            self.add_element(element, passphrase)?;
+            rest = after.trim_ascii_start();
+        }
+        Ok(())
+    }
+
+    /// Tells by its first elements what DER is.
+    fn add_element(
         &mut self,
         octets: &[u8],
         passphrase: Option<&SecretBytes>,

@@ -1,6 +1,6 @@
 //! Private keys in PEM (RFC 7468), under a passphrase or not.
 //!
-//! Read: PKCS#8 (`PRIVATE KEY`), PKCS#8 under PBES2 (`ENCRYPTED PRIVATE KEY`) and PKCS#1
+//! Read: PKCS#8 (`PRIVATE KEY`), PKCS#8 under PBES2 or a scheme of PKCS#12 (`ENCRYPTED PRIVATE KEY`), and PKCS#1
 //! (`RSA PRIVATE KEY`). Written: PKCS#8, and under a passphrase PBES2 with scrypt and AES-256-CBC,
 //! which `openssl pkey` reads.
 
@@ -8,8 +8,7 @@ use hgs_crypto::rsa::PrivateKeyError;
 use hgs_crypto::{CryptoError, Random, SecretBytes, random};
 use hgs_pki::pem as text;
 use pkcs8::der::asn1::{AnyRef, OctetStringRef};
-use pkcs8::der::{Decode as _, Encode as _, Reader as _, SliceReader};
-use pkcs8::pkcs5::EncryptionScheme;
+use pkcs8::der::{Decode as _, Encode as _};
 use pkcs8::pkcs5::pbes2::{self, Kdf};
 use pkcs8::pkcs5::scrypt;
 use pkcs8::{
@@ -20,6 +19,7 @@ use zeroize::Zeroizing;
 
 use crate::SoftwareKey;
 use crate::bundle::PlainKey;
+use crate::pkcs12::{self, OpenError};
 
 /// Octets of the largest file that is read: room for a certificate chain beside the key.
 pub const MAX_FILE_LENGTH: usize = 64 * 1024;
@@ -67,7 +67,7 @@ pub enum PemError {
     /// A label of another kind of key.
     #[error("{0:?} is not a kind of private key that can be used")]
     Kind(String),
-    /// An encryption other than PBES2 with AES and HMAC-SHA-2 or scrypt.
+    /// An encryption other than PBES2 and those of PKCS#12.
     #[error("encrypted with an unsupported algorithm; convert it with `openssl pkcs8 -topk8`")]
     UnsupportedEncryption,
     /// Deriving the key from the passphrase would take too long or too much memory.
@@ -192,18 +192,7 @@ fn pkcs8_of_pkcs1(pkcs1: &[u8]) -> Result<SecretBytes, PemError> {
 }
 
 fn decrypt(document: &[u8], passphrase: &SecretBytes) -> Result<SecretBytes, PemError> {
-    let Ok(encrypted) = EncryptedPrivateKeyInfoRef::from_der(document) else {
-        return Err(unreadable_encryption(document));
-    };
-    let EncryptionScheme::Pbes2(parameters) = &encrypted.encryption_algorithm else {
-        return Err(PemError::UnsupportedEncryption);
-    };
-    check_work(&parameters.kdf)?;
-    let octets = parameters.decrypt(passphrase.expose(), encrypted.encrypted_data.as_bytes());
-    let octets = octets.map(SecretBytes::new).map_err(|error| match error {
-        pkcs8::pkcs5::Error::DecryptFailed => PemError::WrongPassphrase,
-        _ => PemError::UnsupportedEncryption,
-    })?;
+    let octets = pkcs12::decrypt_key(document, passphrase)?;
     // Under a wrong passphrase the padding is right by chance, one time in 256.
     match PrivateKeyInfoRef::from_der(octets.expose()) {
         Ok(_) => Ok(octets),
@@ -211,21 +200,19 @@ fn decrypt(document: &[u8], passphrase: &SecretBytes) -> Result<SecretBytes, Pem
     }
 }
 
-/// The parser knows no algorithm but its own, so an unknown one looks malformed to it.
-fn unreadable_encryption(document: &[u8]) -> PemError {
-    let well_formed = SliceReader::new(document).and_then(|mut reader| {
-        reader.sequence(|reader| {
-            AlgorithmIdentifierRef::decode(reader)?;
-            <&OctetStringRef>::decode(reader)
-        })
-    });
-    match well_formed {
-        Ok(_) => PemError::UnsupportedEncryption,
-        Err(_) => PemError::Malformed,
+impl From<OpenError> for PemError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Malformed => Self::Malformed,
+            OpenError::Unsupported(_) => Self::UnsupportedEncryption,
+            OpenError::TooMuchWork => Self::TooMuchWork,
+            OpenError::WrongPassphrase | OpenError::PassphraseNotUtf8 => Self::WrongPassphrase,
+        }
     }
 }
 
-fn check_work(derivation: &Kdf) -> Result<(), PemError> {
+/// Refuses key derivations that would take minutes, or more memory than a file is worth.
+pub(crate) fn check_work(derivation: &Kdf) -> Result<(), OpenError> {
     let affordable = match derivation {
         Kdf::Pbkdf2(pbkdf2) => pbkdf2.iteration_count <= MAX_PBKDF2_ITERATIONS,
         Kdf::Scrypt(scrypt) => {
@@ -235,9 +222,13 @@ fn check_work(derivation: &Kdf) -> Result<(), PemError> {
                     .checked_mul(128 * u64::from(scrypt.block_size))
                     .is_some_and(|memory| memory <= MAX_SCRYPT_MEMORY)
         }
-        _ => return Err(PemError::UnsupportedEncryption),
+        _ => {
+            return Err(OpenError::Unsupported(
+                "an unknown key derivation".to_owned(),
+            ));
+        }
     };
-    affordable.then_some(()).ok_or(PemError::TooMuchWork)
+    affordable.then_some(()).ok_or(OpenError::TooMuchWork)
 }
 
 fn encrypt(
@@ -321,7 +312,7 @@ mod tests {
         let mut pbkdf2 = Pbkdf2Params::hmac_sha256(1000, b"salt").unwrap();
         pbkdf2.iteration_count = MAX_PBKDF2_ITERATIONS + 1;
         let derivation = Kdf::Pbkdf2(pbkdf2);
-        assert_eq!(check_work(&derivation), Err(PemError::TooMuchWork));
+        assert_eq!(check_work(&derivation), Err(OpenError::TooMuchWork));
         let cost = scrypt::Params::new(14, 8, 1).unwrap();
         let sound = ScryptParams::from_params_and_salt(cost, b"salt").unwrap();
         assert_eq!(check_work(&Kdf::Scrypt(sound)), Ok(()));
@@ -335,7 +326,7 @@ mod tests {
             let mut scrypt = sound;
             spoil(&mut scrypt);
             let derivation = Kdf::Scrypt(scrypt);
-            assert_eq!(check_work(&derivation), Err(PemError::TooMuchWork));
+            assert_eq!(check_work(&derivation), Err(OpenError::TooMuchWork));
         }
     }
 

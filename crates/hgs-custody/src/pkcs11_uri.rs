@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use hgs_crypto::text::{is_invisible, named};
+
 mod percent;
 mod pin_source;
 
@@ -45,11 +47,19 @@ pub enum Pkcs11UriError {
     /// It does not begin with `pkcs11:`.
     #[error("a key's URI begins with `pkcs11:`")]
     Scheme,
+    /// Something stands before the scheme, such as a quotation mark or a space.
+    #[error("the URI begins with {}, and should with `pkcs11:`", named(*.0))]
+    BeforeScheme(char),
+    /// Two slashes after the scheme, as in the address of a page.
+    #[error(
+        "character 8 of the URI: attributes follow `pkcs11:` at once, without `//` (RFC 7512 section 2.3)"
+    )]
+    Slashes,
     /// Longer than 2048 octets.
     #[error("a key's URI has at most {MAX_URI_LENGTH} octets")]
     TooLong,
     /// A character that RFC 7512 has percent-encoded.
-    #[error("`{attribute}`, character {place} of the URI: {} must be percent-encoded, as {encoded} (RFC 7512 section 2.3)", shown(*.character), encoded = encoded(*.character))]
+    #[error("`{attribute}`, character {place} of the URI: {} must be percent-encoded, as {encoded} (RFC 7512 section 2.3)", named(*.character), encoded = encoded(*.character))]
     Encoding {
         /// The attribute.
         attribute: &'static str,
@@ -110,10 +120,16 @@ pub enum Pkcs11UriError {
     PinSource(#[from] PinSourceError),
 }
 
-/// Whether a text is meant as the URI of a key: it has the scheme, in whatever case (RFC 3986 section 3.1).
+/// Whether a text is meant as the URI of a key: it has the scheme, in whatever case (RFC 3986 section 3.1). What was
+/// copied with a space, a quotation mark or an invisible character before it is meant as one too.
 #[must_use]
 pub fn is_uri(text: &str) -> bool {
-    without_scheme(text).is_some()
+    without_scheme(text.trim_start_matches(stands_before_by_mistake)).is_some()
+}
+
+fn stands_before_by_mistake(character: char) -> bool {
+    let is_quotation_mark = matches!(character, '\'' | '"' | '`' | '<' | '\u{2018}'..='\u{201f}');
+    character.is_whitespace() || is_quotation_mark || is_invisible(character)
 }
 
 fn without_scheme(text: &str) -> Option<&str> {
@@ -122,14 +138,6 @@ fn without_scheme(text: &str) -> Option<&str> {
 }
 
 const SCHEME: &str = "pkcs11:";
-
-fn shown(character: char) -> String {
-    match character {
-        ' ' => "a space".to_owned(),
-        '!'..='~' => format!("`{character}`"),
-        _ => format!("U+{:04X}", u32::from(character)),
-    }
-}
 
 fn encoded(character: char) -> String {
     percent::encode_all(character.encode_utf8(&mut [0; 4]).as_bytes())
@@ -154,7 +162,15 @@ impl FromStr for Pkcs11Uri {
         if text.len() > MAX_URI_LENGTH {
             return Err(Pkcs11UriError::TooLong);
         }
-        let rest = without_scheme(text).ok_or(Pkcs11UriError::Scheme)?;
+        let Some(rest) = without_scheme(text) else {
+            return Err(match text.chars().next() {
+                Some(first) if is_uri(text) => Pkcs11UriError::BeforeScheme(first),
+                _ => Pkcs11UriError::Scheme,
+            });
+        };
+        if rest.starts_with("//") {
+            return Err(Pkcs11UriError::Slashes);
+        }
         let (path, query) = match rest.split_once('?') {
             Some((path, query)) => (path, Some(query)),
             None => (rest, None),

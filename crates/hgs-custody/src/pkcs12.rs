@@ -19,11 +19,10 @@ use crate::ber::{
     self, CONTEXT_0, CONTEXT_0_PRIMITIVE, Elements, INTEGER, Malformed, NULL, OBJECT_IDENTIFIER,
     OCTET_STRING, SEQUENCE, number,
 };
+use crate::pem::check_work;
 
 /// Rounds of key derivation that are computed for one file, all its parts together: some seconds.
 pub(crate) const MAX_ITERATIONS: u64 = 20_000_000;
-/// Octets of memory that scrypt may take (128 * N * r).
-const MAX_SCRYPT_MEMORY: u64 = 256 * 1024 * 1024;
 /// Bags within bags.
 const MAX_DEPTH: usize = 4;
 /// Bags in one file.
@@ -103,6 +102,23 @@ pub(crate) fn open(octets: &[u8], passphrase: Option<&SecretBytes>) -> Result<Sa
         }
     }
     Reader::new(last).open(authenticated, mac.as_ref())
+}
+
+/// Opens an `EncryptedPrivateKeyInfo` of RFC 5208, which is what a shrouded key bag holds.
+pub(crate) fn decrypt_key(
+    document: &[u8],
+    passphrase: &SecretBytes,
+) -> Result<SecretBytes, OpenError> {
+    let mut key = Elements::of(document).sequence()?;
+    let algorithm = key.next()?;
+    let ciphertext = key.expect(OCTET_STRING)?;
+    // PBES2 takes the octets of a passphrase, UTF-8 or not; the schemes of PKCS#12 need characters.
+    let form = Passphrase::forms(Some(passphrase)).map(|forms| forms.into_iter().next());
+    let form = form.ok().flatten().unwrap_or_else(|| Passphrase {
+        utf8: passphrase.clone(),
+        utf16: SecretBytes::new(Vec::new()),
+    });
+    Reader::new(&form).decrypt(algorithm, ciphertext)
 }
 
 /// A passphrase in the forms that key derivations take.
@@ -438,21 +454,9 @@ impl<'p> Reader<'p> {
             |_| OpenError::Unsupported("PBES2 with an unknown cipher or key derivation".to_owned());
         let parameters =
             pbes2::Parameters::from_der(parameters.next()?.whole).map_err(unsupported)?;
-        match &parameters.kdf {
-            pbes2::Kdf::Pbkdf2(pbkdf2) => {
-                self.spend(pbkdf2.iteration_count.into())?;
-            }
-            pbes2::Kdf::Scrypt(scrypt) => {
-                let memory = scrypt
-                    .cost_parameter
-                    .checked_mul(128 * u64::from(scrypt.block_size));
-                if memory.is_none_or(|memory| memory > MAX_SCRYPT_MEMORY)
-                    || scrypt.parallelization > 16
-                {
-                    return Err(OpenError::TooMuchWork);
-                }
-            }
-            _ => return Err(unsupported(pkcs8::der::ErrorKind::Failed.into())),
+        check_work(&parameters.kdf)?;
+        if let pbes2::Kdf::Pbkdf2(pbkdf2) = &parameters.kdf {
+            self.spend(pbkdf2.iteration_count.into())?;
         }
         let plain = parameters.decrypt(self.passphrase.utf8.expose(), ciphertext);
         plain.map(SecretBytes::new).map_err(|error| match error {

@@ -9,6 +9,7 @@ use std::process::Command;
 use hgs_crypto::SecretBytes;
 use hgs_custody::PrivateKey as _;
 use hgs_custody::bundle::{Bundle, BundleError};
+use hgs_custody::pem::PemError;
 use hgs_custody::pfx::PfxError;
 use hgs_pki::Certificate;
 use judge::openssl;
@@ -307,6 +308,73 @@ fn the_order_is_no_matter_and_nothing_is_dropped() {
             .summary(),
         "an age file"
     );
+}
+
+/// What mail, editors and transfers in text mode do to binary files, and formats that are named rather than guessed at.
+#[test]
+fn what_is_wrong_with_a_binary_file_is_named() {
+    let folder = authority();
+    let run = |arguments: &str| openssl(folder.path(), arguments, b"");
+    let der = run("x509 -in leaf.pem -outform DER");
+    let key = run("pkcs8 -topk8 -nocrypt -in leaf.key -outform DER");
+    gives_leaf(
+        "a line end after DER",
+        &folder,
+        &[&der[..], b"\r\n", &key, b"\n"].concat(),
+        None,
+    );
+    let pfx = run("pkcs12 -export -inkey leaf.key -in leaf.pem -passout pass:secret");
+    for whole in [&der, &key, &pfx] {
+        let error = Bundle::read(&whole[..whole.len() - 5], None).unwrap_err();
+        let (declared, found) = (whole.len(), whole.len() - 5);
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "it is cut off: its first octets announce {declared} octets, and {found} are there"
+            )
+        );
+        assert!(Bundle::read(&[&whole[..], b"x"].concat(), Some(&secret("secret"))).is_err());
+    }
+    for magic in [b"\xfe\xed\xfe\xed", b"\xce\xce\xce\xce"] {
+        let error = Bundle::read(&[&magic[..], &[0, 0, 0, 2]].concat(), None).unwrap_err();
+        assert!(matches!(error, BundleError::JavaKeystore), "{error}");
+    }
+}
+
+/// OpenSSL's `-v1`, and what Java and Windows export: PKCS#8 under the schemes of PKCS#12.
+#[test]
+fn encrypted_keys_of_older_programs_are_read() {
+    let folder = authority();
+    let leaf = certificate(&folder, "leaf.pem");
+    for scheme in [
+        "-v1 PBE-SHA1-3DES",
+        "-v1 PBE-SHA1-2DES",
+        "-v2 des3",
+        "-v2 aes-128-cbc",
+        "-scrypt",
+    ] {
+        for form in ["PEM", "DER"] {
+            let key = openssl(
+                folder.path(),
+                &format!(
+                    "pkcs8 -topk8 -in leaf.key -outform {form} -passout pass:s\u{e9}cret {scheme}"
+                ),
+                b"",
+            );
+            let bundle = Bundle::read(&key, None).unwrap();
+            let read = bundle.private_key(Some(&secret("s\u{e9}cret"))).unwrap();
+            assert_eq!(read.public(), leaf.public_key(), "{scheme} {form}");
+            let error = bundle.private_key(Some(&secret("secret"))).unwrap_err();
+            assert!(
+                matches!(error, BundleError::Key(PemError::WrongPassphrase)),
+                "{scheme}: {error}"
+            );
+            assert!(
+                bundle.private_key(None).unwrap_err().needs_passphrase(),
+                "{scheme}"
+            );
+        }
+    }
 }
 
 #[test]

@@ -70,6 +70,7 @@ impl FileError {
         match self.problem {
             FileProblem::Permissions { .. } => Some(format!("run `chmod go= {path}`")),
             FileProblem::Owner { .. } => Some(format!("run `chown $(id -u) {path}`")),
+            FileProblem::NotFound => Some(format!("check the path, or put the file at {path}")),
             FileProblem::SymbolicLink => Some(
                 "name the file itself, or have every folder and link on the way belong to root or to this user, and not \
                  writable by others"

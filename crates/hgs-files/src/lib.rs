@@ -23,6 +23,7 @@ mod folder;
 mod lock;
 mod open;
 mod staged;
+mod typed;
 
 use std::fs;
 use std::io;
@@ -33,6 +34,7 @@ pub use folder::{create_folder, private_folder, remove_folder, synchronise_folde
 pub use lock::Lock;
 pub use open::{open_private_file, private_file, read, read_named_secret, read_secret};
 pub use staged::{Readers, Staged};
+pub use typed::{TypedError, typed_line};
 
 /// Creates a file whole, or fails if anything has that name already.
 ///

@@ -8,7 +8,8 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use hgs_crypto::{SecretBytes, base64};
+use hgs_crypto::text::named;
+use hgs_crypto::{SecretBytes, base64, text};
 
 use crate::{Certificate, CertificateError};
 
@@ -85,6 +86,12 @@ pub enum PemError {
         /// The character.
         character: char,
     },
+    /// The line ends are written as a backslash and a letter, as in JSON and in environment files.
+    #[error("line {line}: `\\n` stands there as two characters; write a line end in its place")]
+    EscapedLineEnd {
+        /// The line it stands at, counted from 1.
+        line: usize,
+    },
     /// The characters are those of Base64, but too few of them, or with wrong padding.
     #[error(
         "line {line}: what is between the boundaries of {label:?} is not Base64; a part is missing"
@@ -103,14 +110,6 @@ pub enum PemError {
         /// What is wrong with it.
         error: CertificateError,
     },
-}
-
-/// A character as an error message can show it: the invisible ones by number.
-fn named(character: char) -> String {
-    match character {
-        ' '..='~' => format!("`{character}`"),
-        _ => format!("U+{:04X}", u32::from(character)),
-    }
 }
 
 /// All blocks of a text, in their order. Text around them is passed over; there may be no block at all.
@@ -256,7 +255,12 @@ fn decoded(body: &str, first_line: usize) -> Result<Option<SecretBytes>, PemErro
                 _ => {
                     drop(SecretBytes::new(compact));
                     let line = first_line + number;
-                    return Err(PemError::Character { line, character });
+                    return Err(
+                        match character == '\\' && (body.contains("\\n") || body.contains("\\r")) {
+                            true => PemError::EscapedLineEnd { line },
+                            false => PemError::Character { line, character },
+                        },
+                    );
                 }
             }
         }
@@ -268,11 +272,7 @@ fn decoded(body: &str, first_line: usize) -> Result<Option<SecretBytes>, PemErro
 
 /// White space, and characters without width: they say nothing, and people don't see them.
 fn is_invisible(character: char) -> bool {
-    let without_width = matches!(
-        character,
-        '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{2064}' | '\u{feff}'
-    );
-    character.is_whitespace() || without_width
+    character.is_whitespace() || text::is_invisible(character)
 }
 
 /// A label with each run of invisible characters as one space, and none at its ends.
@@ -428,6 +428,10 @@ mod tests {
         assert_eq!(
             refused(encode("X", b"1").repeat(MAX_BLOCKS + 1)),
             TooManyBlocks
+        );
+        assert_eq!(
+            refused(plain.replace('\n', "\\n")),
+            EscapedLineEnd { line: 1 }
         );
         let character = refused(plain.replace("c2V2", "c2\u{fffd}2"));
         assert!(character.to_string().contains("U+FFFD"), "{character}");

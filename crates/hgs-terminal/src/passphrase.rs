@@ -9,7 +9,7 @@ use clap::builder::{TypedValueParser, ValueParserFactory};
 use clap::error::ErrorKind;
 use dialoguer::Password;
 use hgs_crypto::SecretBytes;
-use hgs_files::{FileError, FileProblem};
+use hgs_files::{FileError, FileProblem, typed_line};
 
 use crate::{AtFault, Failure};
 
@@ -162,11 +162,10 @@ impl PassphraseSource {
                 SecretBytes::new(value.into_vec())
             }
         };
-        let passphrase = without_line_feed(passphrase);
-        if passphrase.is_empty() {
-            return Err(operator("the passphrase is empty"));
-        }
-        Ok(passphrase)
+        typed_line(&passphrase).map_err(|problem| {
+            operator(format!("the passphrase {problem}"))
+                .remedy("write it anew into its place, as plain text in one line")
+        })
     }
 }
 
@@ -195,17 +194,6 @@ fn credential(name: &str) -> Result<SecretBytes, Failure> {
 
 fn operator(message: impl std::fmt::Display) -> Failure {
     Failure::failed(message).at_fault(AtFault::Operator)
-}
-
-fn without_line_feed(passphrase: SecretBytes) -> SecretBytes {
-    let line = passphrase.expose();
-    match line
-        .strip_suffix(b"\r\n")
-        .or_else(|| line.strip_suffix(b"\n"))
-    {
-        Some(line) => line.into(),
-        None => passphrase,
-    }
 }
 
 impl ValueParserFactory for PassphraseSource {
@@ -267,8 +255,11 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         let read = passphrase(Some(&source), "x").unwrap();
         assert_eq!(read.expose(), b"correct horse");
-        fs::write(&path, "\n").unwrap();
-        assert!(new_passphrase(Some(&source), "x").is_err());
+        // PowerShell's `>` writes UTF-16, which nobody types again at a prompt.
+        for refused in [&b"\n"[..], b"\xff\xfec\0o\0", "cor\u{200b}rect".as_bytes()] {
+            fs::write(&path, refused).unwrap();
+            assert!(new_passphrase(Some(&source), "x").is_err());
+        }
     }
 
     #[test]

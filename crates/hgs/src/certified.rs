@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use hgs_crypto::SecretBytes;
 use hgs_custody::bundle::{self, Bundle, BundleError};
+use hgs_custody::pem::PemError;
+use hgs_custody::pfx::PfxError;
 use hgs_custody::pkcs11_uri::{self, Pkcs11UriError};
 use hgs_custody::{Pkcs11Uris, SoftwareKey};
 use hgs_pki::Certificate;
@@ -294,6 +296,17 @@ impl IntoFailure for BundleError {
             Self::NoPrivateKey(_) => failure.remedy("name the file that holds the private key too"),
             Self::OtherKey(_) => {
                 failure.remedy("name the key and the certificate that belong together")
+            }
+            Self::JavaKeystore => failure.remedy(
+                "convert it with `keytool -importkeystore -srckeystore FILE -destkeystore NEW.p12 -deststoretype PKCS12`",
+            ),
+            Self::CutOff { .. } => failure.remedy("copy the file again, in binary mode"),
+            Self::Pfx(PfxError::Unsupported(_)) => failure.remedy(
+                "convert it with `openssl pkcs12 -legacy -in FILE -out both.pem` and `openssl pkcs12 -export -in both.pem \
+                 -out NEW.pfx`",
+            ),
+            Self::Key(PemError::Kind(kind)) if kind.starts_with("OPENSSH") => {
+                failure.remedy("convert it with `ssh-keygen -p -m PKCS8 -f FILE`")
             }
             _ => failure,
         }

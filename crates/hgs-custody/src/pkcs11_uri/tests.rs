@@ -182,3 +182,26 @@ proptest! {
         prop_assert_eq!(text.parse::<Pkcs11Uri>(), Ok(uri));
     }
 }
+
+/// What gets before a URI that is copied from a page or a script.
+#[test]
+fn what_stands_before_the_scheme_is_named() {
+    for (before, first) in [
+        ("'", '\''),
+        (" ", ' '),
+        ("\u{feff}", '\u{feff}'),
+        ("\u{201c}", '\u{201c}'),
+    ] {
+        let text = format!("{before}pkcs11:token=hgs;object=s");
+        assert!(is_uri(&text), "{text}");
+        assert_eq!(
+            text.parse::<Pkcs11Uri>(),
+            Err(Pkcs11UriError::BeforeScheme(first))
+        );
+    }
+    assert!(!is_uri("keys/pkcs11:token"));
+    assert_eq!(
+        "pkcs11://token=hgs".parse::<Pkcs11Uri>(),
+        Err(Pkcs11UriError::Slashes)
+    );
+}

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use hgs_crypto::text::is_invisible;
 use hgs_crypto::{CryptoError, Random, hex, random};
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +17,10 @@ pub enum NameError {
     )]
     HostName,
     /// Not a label.
-    #[error("a label has 1 to 128 printable characters without white space at either end")]
+    #[error(
+        "a label has 1 to 128 printable characters, without white space at either end and without characters that \
+         can't be seen"
+    )]
     Label,
     /// Not a lineage.
     #[error("a lineage is `fabric`, or `tenant:` and a label")]
@@ -80,6 +84,18 @@ impl Eq for HostName {}
 pub struct Label(String);
 
 impl Label {
+    /// A label that a person gives now. Unlike one that is stored since before, it has no characters that people do not
+    /// see: two labels that look the same are the same.
+    ///
+    /// # Errors
+    /// [`NameError::Label`].
+    pub fn given(text: &str) -> Result<Self, NameError> {
+        match text.chars().any(is_invisible) {
+            true => Err(NameError::Label),
+            false => text.parse(),
+        }
+    }
+
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -302,6 +318,24 @@ mod tests {
                 Err(NameError::HostName),
                 "{text:?}"
             );
+        }
+    }
+
+    /// What stands in a state of before stays readable.
+    #[test]
+    fn labels_that_look_the_same_are_the_same() {
+        assert_eq!(
+            Label::given("Contoso GmbH").unwrap().as_str(),
+            "Contoso GmbH"
+        );
+        for unseen in [
+            "Cont\u{200b}oso",
+            "\u{feff}Contoso",
+            "Contoso\u{202e}",
+            "Con\u{ad}toso",
+        ] {
+            assert_eq!(Label::given(unseen), Err(NameError::Label), "{unseen:?}");
+            assert_eq!(unseen.parse::<Label>().unwrap().as_str(), unseen);
         }
     }
 

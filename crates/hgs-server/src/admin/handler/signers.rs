@@ -143,7 +143,7 @@ fn read_serial(text: &str) -> Result<SerialNumber, AdminError> {
 /// An empty label is none.
 pub(super) fn optional_label(text: Option<&str>) -> Result<Option<Label>, AdminError> {
     let text = text.filter(|text| !text.is_empty());
-    text.map(str::parse)
+    text.map(Label::given)
         .transpose()
         .map_err(AdminError::invalid)
 }
