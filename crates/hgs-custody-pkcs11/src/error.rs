@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use cryptoki::error::{Error, RvError};
 use hgs_crypto::rsa::PublicKeyError;
 use hgs_custody::{KeyError, PinSource};
+use hgs_files::TypedError;
 
 use crate::ReturnBlame;
 use crate::return_values::{name_of, return_value};
@@ -59,12 +60,17 @@ pub enum TokenError {
     #[error(transparent)]
     Pin(#[from] PinError),
     /// The token refuses the PIN. It is not tried again until its source says something else.
-    #[error("the token refuses the PIN from {source_of_pin}: {code}")]
+    #[error(
+        "the token refuses the PIN from {source_of_pin}: {code}{}",
+        if *.worked_before { "; it worked before, so its PIN was changed meanwhile, or the source was" } else { "" }
+    )]
     PinRefused {
         /// Where the PIN came from.
         source_of_pin: PinSource,
         /// What the token answers.
         code: Code,
+        /// Whether this process was logged in before.
+        worked_before: bool,
     },
     /// The token is there and gives no sessions.
     #[error("the token gives no session: {code}")]
@@ -120,6 +126,15 @@ pub enum TokenError {
     KeyExists {
         /// The key's part of the URI.
         wanted: String,
+    },
+    /// Another key has the identifier under which one is to be generated; URIs and other programs could not tell them
+    /// apart.
+    #[error("the token holds a key with the identifier {id} already: {present}")]
+    IdentifierInUse {
+        /// The identifier's part of the URI.
+        id: String,
+        /// The key that has it.
+        present: String,
     },
     /// The URI names no key, so none can be generated.
     #[error("a key is generated under an `object` or an `id`, and the URI has neither")]
@@ -177,6 +192,9 @@ impl TokenError {
             }
             Self::PublicHalfHidden => {
                 "keep the public key in the token too, under the same label and identifier"
+            }
+            Self::IdentifierInUse { .. } => {
+                "name the new key with an `id` that no other key has, or with none: it gets one of its own"
             }
             Self::OtherKey => "name the key that the certificate was made for",
             _ => return None,
@@ -237,6 +255,7 @@ impl TokenError {
             Self::KeyAbsent { .. }
             | Self::KeyAmbiguous { .. }
             | Self::KeyExists { .. }
+            | Self::IdentifierInUse { .. }
             | Self::KeyNotNamed
             | Self::NotGenerated { .. }
             | Self::OtherKey
@@ -280,12 +299,14 @@ pub enum PinError {
     /// The environment variable is not set.
     #[error("the PIN: the environment variable {0} is not set")]
     NoVariable(String),
-    /// There is nothing in it.
-    #[error("the PIN from {0} is empty")]
-    Empty(PinSource),
-    /// PKCS#11 has PINs in UTF-8.
-    #[error("the PIN from {0} is not UTF-8")]
-    NotUtf8(PinSource),
+    /// What is there can't be a PIN that a person typed. The token was not asked, which counts wrong PINs.
+    #[error("the PIN from {source_of_pin} {problem}")]
+    NotTyped {
+        /// Where it came from.
+        source_of_pin: PinSource,
+        /// What is wrong with it.
+        problem: TypedError,
+    },
 }
 
 impl PinError {
@@ -297,7 +318,9 @@ impl PinError {
             Self::File { remedy, .. } => return remedy.clone(),
             Self::NoCredentials(_) => "add LoadCredential= to the systemd unit",
             Self::NoVariable(_) => "set it where the server is started",
-            Self::Empty(_) | Self::NotUtf8(_) => return None,
+            Self::NotTyped { .. } => {
+                "write the PIN anew into its source, as plain text in one line"
+            }
         };
         Some(remedy.to_owned())
     }

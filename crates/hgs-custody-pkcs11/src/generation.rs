@@ -2,7 +2,7 @@
 
 use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::Mechanism;
-use cryptoki::object::{Attribute, ObjectClass};
+use cryptoki::object::{Attribute, AttributeType, ObjectClass};
 use cryptoki::session::Session;
 use cryptoki::types::Ulong;
 use hgs_crypto::rsa::{MAX_MODULUS_BITS, MIN_MODULUS_BITS, PublicKey, PublicKeyError};
@@ -29,6 +29,7 @@ pub(crate) fn generate(
             return Err(TokenError::KeyExists { wanted });
         }
     }
+    refuse_used_identifier(seat, name)?;
     // The login of the other sessions holds for this one too.
     let session = seat.context.open_rw_session(seat.slot);
     let session = session.map_err(|error| blame(&error))?;
@@ -57,6 +58,21 @@ pub(crate) fn generate(
             code: Code::from(&error),
         },
         None => TokenError::Unsupported,
+    })
+}
+
+fn refuse_used_identifier(seat: &Seat, name: &KeyName) -> Result<(), TokenError> {
+    let Some(identifier) = name.identifier() else {
+        return Ok(());
+    };
+    let same = seat.find(ObjectClass::PRIVATE_KEY, &identifier);
+    let Some(other) = same.map_err(|error| lost(&error))?.first().copied() else {
+        return Ok(());
+    };
+    let attributes = seat.attributes(other, &[AttributeType::Label, AttributeType::Id]);
+    Err(TokenError::IdentifierInUse {
+        id: identifier.to_string(),
+        present: KeyName::of_attributes(&attributes.map_err(|error| lost(&error))?).to_string(),
     })
 }
 

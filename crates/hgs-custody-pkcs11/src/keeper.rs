@@ -336,6 +336,7 @@ fn log_in(token: &Token, session: &Session, pin: Pin) -> Result<(), TokenError> 
             let error = TokenError::PinRefused {
                 source_of_pin: pin.source.clone(),
                 code: Code::from(&error),
+                worked_before: token.worked_before(),
             };
             token.refuse(pin, &error);
             Err(error)

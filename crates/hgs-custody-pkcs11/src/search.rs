@@ -101,6 +101,15 @@ impl KeyName {
         })
     }
 
+    /// The identifier alone, if one is named.
+    pub(crate) fn identifier(&self) -> Option<Self> {
+        let id = self.0.id.clone()?;
+        Some(Self(Pkcs11Uri {
+            id: Some(id),
+            ..Pkcs11Uri::default()
+        }))
+    }
+
     /// `CKA_LABEL` and `CKA_ID`, as far as they are named.
     pub(crate) fn attributes(&self) -> Vec<Attribute> {
         let label = self.0.object.as_ref();

@@ -6,10 +6,10 @@ use hgs_custody::{PinSource, Pkcs11Uri, Pkcs11Uris, PrivateKey};
 
 use crate::key::{Lane, TokenKey, only};
 use crate::module::Module;
-use crate::search::KeyName;
+use crate::search::{KeyName, Selector};
 use crate::token::Token;
 use crate::{
-    Examination, ModuleStatus, Oaep, Settings, TokenError, Usage, examination, generation,
+    Breaker, Examination, ModuleStatus, Oaep, Settings, TokenError, Usage, examination, generation,
 };
 
 /// Time that the generation of a key may take; small devices need minutes for 4096 bits.
@@ -103,6 +103,22 @@ impl Tokens {
     pub fn status(&self) -> Vec<ModuleStatus> {
         let modules = self.modules.modules.iter();
         modules.map(|module| module.status()).collect()
+    }
+
+    /// Why the token of this key takes no work now. A token that was not needed yet is not asked.
+    #[must_use]
+    pub fn away(&self, uri: &Pkcs11Uri) -> Option<TokenError> {
+        let name = Selector::of(uri).to_string();
+        let tokens = self.status().into_iter().flat_map(|module| module.tokens);
+        let mut reasons = Vec::new();
+        // Several modules may have been asked for the token, of which one has it.
+        for token in tokens.filter(|token| token.name == name) {
+            match token.breaker {
+                Breaker::Open { reason, .. } => reasons.push(reason),
+                Breaker::Closed => return None,
+            }
+        }
+        reasons.pop()
     }
 
     /// Tries all open breakers now, tokens that refused their PIN among them.

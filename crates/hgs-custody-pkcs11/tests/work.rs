@@ -194,6 +194,12 @@ fn generated_keys_are_sensitive_for_one_use_and_never_overwritten() {
         let again = tokens.generate(&signing, 2048, Usage::Sign).unwrap_err();
         let wanted = "object=signing;id=%01".to_owned();
         assert_eq!(again, TokenError::KeyExists { wanted });
+        let same_id = tokens.generate(&named("object=other;id=%01"), 2048, Usage::Sign);
+        let (id, present) = ("id=%01".to_owned(), "object=signing;id=%01".to_owned());
+        assert_eq!(
+            same_id.unwrap_err(),
+            TokenError::IdentifierInUse { id, present }
+        );
         let small = tokens.generate(&named("object=small"), 1024, Usage::Sign);
         let bits = TokenError::Key(PublicKeyError::ModulusBits(1024));
         assert_eq!(small.unwrap_err(), bits);

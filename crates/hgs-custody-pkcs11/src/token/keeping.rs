@@ -35,6 +35,11 @@ impl Token {
         self.lock().life.is_some()
     }
 
+    /// Whether it ever worked in this process.
+    pub(crate) fn worked_before(&self) -> bool {
+        self.lock().worked
+    }
+
     /// Whether it worked and was lost not long ago: then others are interrupted for it more often.
     pub(crate) fn was_lost_lately(&self) -> bool {
         let inner = self.lock();

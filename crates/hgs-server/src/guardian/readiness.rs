@@ -2,7 +2,11 @@
 
 use std::sync::{Arc, Weak};
 
+use hgs_custody::KeyReference;
+use hgs_custody_pkcs11::TokenError;
 use hgs_kps::Lineage;
+use hgs_pki::Thumbprint;
+use hgs_store::State;
 
 use super::inspection::{Inspection, LEAST_ROOM};
 use super::keys::Snapshot;
@@ -44,7 +48,21 @@ impl Inspection {
         ] {
             let key = holdings.keys.find(&certificate.thumbprint());
             key.map_err(|error| format!("{}: {error}", certificate.thumbprint()))?;
+            if let Some(reason) = self.away(&state, &certificate.thumbprint()) {
+                return Err(format!("{}: {reason}", certificate.thumbprint()));
+            }
         }
         Ok(())
+    }
+
+    /// Why the key of a certificate takes no work, if all tokens that hold it are away.
+    fn away(&self, state: &State, certificate: &Thumbprint) -> Option<TokenError> {
+        let Some(KeyReference::Pkcs11(uris)) =
+            state.certificate(certificate).map(|record| &record.key)
+        else {
+            return None;
+        };
+        let away: Option<Vec<TokenError>> = uris.iter().map(|uri| self.tokens.away(uri)).collect();
+        away?.into_iter().next()
     }
 }
