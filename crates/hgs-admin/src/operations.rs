@@ -13,7 +13,8 @@ use crate::types::{
     AddCertificate, AddHost, AddSigner, AddedCertificate, AuditQuery, AuditRecord, Certificate,
     CertificateDetail, CertificateUsage, DeniedHost, DenyHost, Facts, GuardianDocument, Host,
     HostDetail, NewCertificate, RecordExport, RemoveCertificate, RemovedHost, RevokeHost,
-    ServerSettings, SetCertificate, SetServer, SetSigner, Signer, Status,
+    RotateCertificates, RotatedCertificates, ServerSettings, SetCertificate, SetServer, SetSigner,
+    Signer, Status,
 };
 use crate::{AdminError, Client, HostSelector, Permission, SignerSelector, WithKey};
 
@@ -121,6 +122,11 @@ operations! {
     /// Makes a key and a self-signed certificate over it.
     POST "/v1/certificates/new" (ManageCertificates)
     fn new_certificate(body certificate: NewCertificate) -> AddedCertificate;
+
+    /// Makes a signing and an encryption certificate over new keys, and makes both the heads of their lineage (the
+    /// fabric's: primary), all of it or nothing. The former heads stay enabled.
+    POST "/v1/certificates/rotate" (ManageCertificates)
+    fn rotate_certificates(body rotation: RotateCertificates) -> RotatedCertificates;
 
     /// Makes a certificate primary or the head of its lineage, changes its label, or marks it as compromised; of
     /// several changes all or none.

@@ -159,6 +159,62 @@ fn a_pair_is_made_primary_and_the_old_one_is_retired_and_removed() {
 }
 
 #[test]
+fn one_command_rotates_both_halves() {
+    let site = Site::new();
+    let before = site.json("status");
+    let former = |kind: &str| thumbprint(&before[format!("primary_{kind}")]);
+    let said = site
+        .ask("certificate rotate --label 2027 --bits 2048")
+        .done()
+        .saying("is primary")
+        .saying("The former signing certificate")
+        .saying(&former("encryption"));
+    drop(said);
+    let after = site.json("status");
+    for kind in ["signing", "encryption"] {
+        let primary = thumbprint(&after[format!("primary_{kind}")]);
+        assert_ne!(primary, former(kind));
+        let shown = site.json(&format!("certificate show {primary}"));
+        assert_eq!(
+            (&shown["label"], &shown["usable"]),
+            (&"2027".into(), &true.into())
+        );
+        let former = site.json(&format!("certificate show {}", former(kind)));
+        assert_eq!(
+            (&former["enabled"], &former["primary"]),
+            (&true.into(), &false.into())
+        );
+    }
+    let actions: Vec<_> = site
+        .json("audit list --limit 4")
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|record| record["action"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(
+        actions,
+        ["set-head", "add-certificate", "set-head", "add-certificate"]
+    );
+
+    let again = site.json("certificate rotate --bits 2048");
+    assert_eq!(
+        again["previous_signing"],
+        after["primary_signing"]["thumbprint"]
+    );
+    assert_eq!(again["encryption"]["primary"], true);
+    site.ask("certificate rotate --tenant Contoso")
+        .ended(2)
+        .saying("no certificates that could be rotated");
+    site.ask("certificate rotate --signing-key pkcs11:token=none;object=s --new-keys")
+        .ended(2)
+        .saying("[[pkcs11.module]]");
+    site.ask("certificate rotate --tenant Cont\u{200b}oso")
+        .ended(2)
+        .saying("can't be seen");
+}
+
+#[test]
 fn a_tenants_pair_is_exported_as_a_guardian_that_owners_import() {
     let site = Site::new();
     site.ask("certificate new --type signing --bits 2048 --tenant Contoso --primary")

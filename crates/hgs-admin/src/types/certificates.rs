@@ -83,6 +83,19 @@ pub struct AddedCertificate {
     pub findings: Vec<Finding>,
 }
 
+/// A rotation: the certificates that took over, and those that were the heads of the lineage before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RotatedCertificates {
+    /// The new signing certificate.
+    pub signing: AddedCertificate,
+    /// The new encryption certificate.
+    pub encryption: AddedCertificate,
+    /// The thumbprint of the signing certificate that was the head; it stays enabled.
+    pub previous_signing: Option<String>,
+    /// The thumbprint of the encryption certificate that was the head; it stays enabled.
+    pub previous_encryption: Option<String>,
+}
+
 /// Something about a certificate that people should know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Finding {

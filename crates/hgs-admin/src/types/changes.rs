@@ -58,6 +58,25 @@ pub struct NewCertificate {
     pub primary: bool,
 }
 
+/// A new signing and a new encryption certificate that take over from those of now.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RotateCertificates {
+    /// The `pkcs11:` URI of the new signing key, or `sealed` for a software key. When absent, a software key is made,
+    /// unless the signing key of now is in a token: then it is an error.
+    pub signing_key: Option<String>,
+    /// The same for the new encryption key.
+    pub encryption_key: Option<String>,
+    /// Whether keys that are named in tokens and are not there are made there.
+    pub new_keys: bool,
+    /// Bits of keys that are made: 2048, 3072 or 4096.
+    pub bits: Option<usize>,
+    /// The tenant whose certificates are rotated; absent for the fabric's.
+    pub tenant: Option<String>,
+    /// A label for people, of both certificates.
+    pub label: Option<String>,
+}
+
 /// Changes of a certificate. What is absent stays as it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]

@@ -15,11 +15,11 @@ mod signers;
 pub use audit::{Action, AuditQuery, AuditRecord, Outcome, RecordExport, Standing};
 pub use certificates::{
     AddedCertificate, Certificate, CertificateDetail, CertificateKind, CertificateUsage, Finding,
-    GuardianDocument, Severity, UsedCertificate,
+    GuardianDocument, RotatedCertificates, Severity, UsedCertificate,
 };
 pub use changes::{
-    AddCertificate, AddSigner, NewCertificate, RemoveCertificate, SetCertificate, SetServer,
-    SetSigner,
+    AddCertificate, AddSigner, NewCertificate, RemoveCertificate, RotateCertificates,
+    SetCertificate, SetServer, SetSigner,
 };
 pub use diagnosis::Facts;
 pub use hosts::{

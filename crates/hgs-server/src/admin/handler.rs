@@ -11,7 +11,8 @@ use hgs_admin::types::{
     AddCertificate, AddHost, AddSigner, AddedCertificate, AuditQuery, AuditRecord, Certificate,
     CertificateDetail, CertificateUsage, DeniedHost, DenyHost, Facts, GuardianDocument, Host,
     HostDetail, Listener, ListenerName, NewCertificate, RecordExport, RemoveCertificate,
-    RemovedHost, RevokeHost, ServerSettings, SetCertificate, SetServer, SetSigner, Signer, Status,
+    RemovedHost, RevokeHost, RotateCertificates, RotatedCertificates, ServerSettings,
+    SetCertificate, SetServer, SetSigner, Signer, Status,
 };
 use hgs_admin::{AdminError, Administration, ErrorCode, HostSelector, SignerSelector, WithKey};
 use hgs_attest::host_key::policy_digest;
@@ -144,6 +145,13 @@ impl Administration for AdminHandler<'_> {
         certificate: &NewCertificate,
     ) -> Result<AddedCertificate, AdminError> {
         self.add_made(certificate)
+    }
+
+    fn rotate_certificates(
+        &self,
+        rotation: &RotateCertificates,
+    ) -> Result<RotatedCertificates, AdminError> {
+        self.rotate(rotation)
     }
 
     fn set_certificate(

@@ -1,22 +1,23 @@
 //! What administrators ask of keys and certificates beside their records: certificates over keys in tokens, and
 //! signatures outside of hosts' requests.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use hgs_admin::AdminError;
 use hgs_crypto::rsa::OaepHash;
-use hgs_custody::KeyWork;
 use hgs_custody::key_reference::Pkcs11Uris;
+use hgs_custody::{KeyWork, Pkcs11Uri, PrivateKey as _};
 use hgs_custody_pkcs11::{Tokens, Usage};
-use hgs_pki::Certificate;
 use hgs_pki::issue::Template;
-use hgs_store::CertificateKind;
+use hgs_pki::{Certificate, Thumbprint, Time};
+use hgs_store::{CertificateKind, State};
 
-use super::initialise::{
-    InitialiseError, KeyOrigin, KeySize, LocatedKey, Making, after_making, proved_in_tokens,
-};
+use super::initialise::{InitialiseError, guardian_templates, guardian_validity};
+use super::key_source::{CertificateSource, Certified, KeyOrigin, KeySize, LocatedSource, Pair};
 use super::key_work::SnapshotKeys;
 use super::keys::KeyTable;
 use super::rotation::signed_by;
+use super::token_keys::{LocatedKey, NewKeys, proved_in_tokens};
 use super::workers::Workers;
 
 /// A certificate over a key in a token.
@@ -27,6 +28,32 @@ pub(crate) struct CertifiedInToken {
     pub(crate) origin: KeyOrigin,
     /// The hash that the key does OAEP with.
     pub(crate) hash: OaepHash,
+}
+
+/// A new pair was not made. Nothing is on record.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RenewalError {
+    /// A key or certificate could not be made.
+    #[error(transparent)]
+    Making(#[from] InitialiseError),
+    /// A named key is not new.
+    #[error(
+        "the key {uri} is that of certificate {certificate} already; a rotation takes a new key"
+    )]
+    KnownKey {
+        /// Which key.
+        uri: Box<Pkcs11Uri>,
+        /// Whose.
+        certificate: Thumbprint,
+    },
+    /// The pair could not be put on record.
+    #[error("{error}")]
+    Recording {
+        /// The keys that were made in tokens, and are left there.
+        made: Vec<Pkcs11Uri>,
+        /// Why.
+        error: AdminError,
+    },
 }
 
 /// Does what administrators ask of private keys.
@@ -47,27 +74,46 @@ impl Certification {
         new_key: bool,
     ) -> Result<CertifiedInToken, InitialiseError> {
         let located = LocatedKey::find(&self.tokens, uris.clone(), new_key)?;
-        let made = Mutex::new(Vec::new());
-        let making = Making {
-            size,
-            tokens: &self.tokens,
-            made: &made,
+        let new_keys = NewKeys::new(size, &self.tokens);
+        let certified = || {
+            let (key, uris, origin) = located.found_or_made(usage(kind), &new_keys)?;
+            let certificate = signed_by(template, &key)?;
+            let hash = proved_in_tokens(&self.tokens, &certificate, usage(kind), &uris)?;
+            Ok(CertifiedInToken {
+                certificate,
+                uris,
+                origin,
+                hash,
+            })
         };
-        let outcome =
-            located
-                .found_or_made(usage(kind), &making)
-                .and_then(|(key, uris, origin)| {
-                    let certificate = signed_by(template, &key)?;
-                    let hash = proved_in_tokens(&self.tokens, &certificate, usage(kind), &uris)?;
-                    Ok(CertifiedInToken {
-                        certificate,
-                        uris,
-                        origin,
-                        hash,
-                    })
-                });
-        let made = made.into_inner().unwrap_or_else(PoisonError::into_inner);
-        outcome.map_err(|error| after_making(made, error))
+        certified().map_err(|error| new_keys.blame(error))
+    }
+
+    /// A new signing and a new encryption certificate, over new keys: all that is named in tokens is looked for before
+    /// anything is made. `keep` puts them on record; if it fails, the error names the keys that were made in tokens. It
+    /// blocks.
+    pub(crate) fn renew_pair<T>(
+        &self,
+        state: &State,
+        name: &str,
+        sources: Pair<CertificateSource>,
+        size: KeySize,
+        make_in_tokens: bool,
+        now: Time,
+        keep: impl FnOnce(Pair<Certified>) -> Result<T, AdminError>,
+    ) -> Result<T, RenewalError> {
+        let located = Pair::located(sources, &self.tokens, make_in_tokens)?;
+        refuse_known_keys(state, &located)?;
+        let validity = guardian_validity(now);
+        let new_keys = NewKeys::new(size, &self.tokens);
+        let certified = match located.certified(guardian_templates(name, validity), &new_keys) {
+            Ok(certified) => certified,
+            Err(error) => return Err(new_keys.blame(error).into()),
+        };
+        keep(certified).map_err(|error| RenewalError::Recording {
+            made: new_keys.made(),
+            error,
+        })
     }
 
     /// Has the key of `certificate` do its work at each of `uris`, and tells which hash they all do OAEP with. It blocks.
@@ -89,6 +135,26 @@ impl Certification {
         let turn = &mut self.workers.turn();
         work(&mut SnapshotKeys { keys, turn })
     }
+}
+
+/// A certificate over a key that another one has already would rotate nothing.
+fn refuse_known_keys(state: &State, located: &Pair<LocatedSource>) -> Result<(), RenewalError> {
+    for source in [&located.signing, &located.encryption] {
+        let LocatedSource::InToken { key, .. } = source else {
+            continue;
+        };
+        let known = key.found().and_then(|found| {
+            let mut records = state.certificates();
+            records.find(|record| record.certificate.public_key() == found.public())
+        });
+        if let Some(record) = known {
+            return Err(RenewalError::KnownKey {
+                uri: Box::new(key.name()),
+                certificate: record.thumbprint(),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// What the key of a certificate of this kind does.

@@ -19,6 +19,7 @@ mod certification;
 mod hosts;
 mod initialise;
 mod inspection;
+mod key_source;
 mod key_work;
 mod keys;
 mod modes;
@@ -35,26 +36,29 @@ mod rotation;
 mod settings;
 mod signers;
 mod strangers;
+mod token_keys;
 mod trace;
 mod upkeep;
 mod workers;
 
 use hgs_store::{Failure, MasterKeyError, OpenError};
 
-pub use initialise::{
-    CertificateSource, GivenCertificate, GivenError, InitOptions, InitialiseError, Initialised,
-    KeyOrigin, KeySize, MAX_NAME, PlacedKey, initialise, removal_of,
+pub use initialise::{InitOptions, InitialiseError, Initialised, MAX_NAME, initialise};
+pub use key_source::{
+    CertificateSource, GivenCertificate, GivenError, KeyOrigin, KeySize, PlacedKey,
 };
 pub use keys::HoldingsError;
 pub use proof::KeyProofError;
 pub use rotation::{CertifyError, RotationError};
+pub use token_keys::removal_of;
 pub use trace::examine_stopped;
 
 pub(crate) use attestation::{AttestationRequest, Attestations, Attested};
-pub(crate) use certification::Certification;
+pub(crate) use certification::{Certification, RenewalError};
 pub(crate) use hosts::HostKeys;
-pub(crate) use initialise::communications as communications_template;
+pub(crate) use initialise::{communications as communications_template, guardian_validity};
 pub(crate) use inspection::Inspection;
+pub(crate) use key_source::{Certified, Pair};
 pub(crate) use keys::{Snapshot, Snapshots};
 pub(crate) use modes::Modes;
 pub(crate) use observer::Observer;

@@ -12,7 +12,7 @@ use hgs_pki::{Certificate, Thumbprint, Time, profile};
 use hgs_store::{Act, AttestationSigner, Failure, SignerStage, State, Transaction};
 use tracing::info;
 
-use super::initialise::KeySize;
+use super::key_source::KeySize;
 use super::observer::Observer;
 use super::open_store::OpenStore;
 use super::signers::Signers;

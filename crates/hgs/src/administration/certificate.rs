@@ -3,6 +3,7 @@
 mod add;
 mod change;
 mod export;
+mod rotate;
 mod usage;
 mod view;
 
@@ -29,6 +30,7 @@ pub(crate) struct Arguments {
 enum Verb {
     New(add::New),
     Add(add::Add),
+    Rotate(rotate::Rotate),
     /// List the certificates
     List,
     /// Show one certificate in full
@@ -86,6 +88,7 @@ impl Arguments {
         match self.verb {
             Verb::New(new) => new.run(&client, terminal)?,
             Verb::Add(add) => add.run(&client, terminal)?,
+            Verb::Rotate(rotate) => rotate.run(&client, terminal)?,
             Verb::List => terminal.report(&List(client.certificates().or_fail()?))?,
             Verb::Show { thumbprint } => {
                 terminal.report(&Detail(client.certificate(&named(&thumbprint)?).or_fail()?))?;

@@ -2,6 +2,7 @@
 
 mod add;
 mod document;
+mod rotate;
 
 use hgs_admin::AdminError;
 use hgs_admin::types::{Certificate, CertificateUsage, SetCertificate, UsedCertificate};

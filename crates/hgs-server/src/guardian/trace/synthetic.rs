@@ -26,7 +26,7 @@ use hgs_trace::{Found, Problem};
 use tracing::info;
 
 use super::super::hosts::from_health;
-use super::super::initialise::KeySize;
+use super::super::key_source::KeySize;
 use super::super::key_work::SnapshotKeys;
 use super::super::keys::{Snapshot, Snapshots};
 use super::super::open_store::OpenStore;

@@ -19,6 +19,14 @@ use crate::failures::OrFail as _;
 /// What names a key that the guardian keeps itself.
 const SOFTWARE: &str = "software";
 
+/// How the administrators' API names a key.
+pub(super) fn key_reference(key: String) -> String {
+    match key.as_str() {
+        SOFTWARE => "sealed".to_owned(),
+        _ => key,
+    }
+}
+
 /// Make a key, and a certificate over it that signs itself
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -93,10 +101,7 @@ impl New {
             kind: self.kind.into(),
             subject: self.subject,
             bits: Some(self.bits.number()),
-            key: self.key.map(|key| match key.as_str() {
-                SOFTWARE => "sealed".to_owned(),
-                _ => key,
-            }),
+            key: self.key.map(key_reference),
             new_key: self.new_key,
             tenant: self.place.tenant,
             label: self.place.label,

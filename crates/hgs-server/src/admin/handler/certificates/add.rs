@@ -6,10 +6,11 @@ use std::sync::Arc;
 use hgs_admin::types::{AddCertificate, AddedCertificate, Finding, NewCertificate, Severity};
 use hgs_admin::{AdminError, ErrorCode};
 use hgs_crypto::rsa::OaepHash;
-use hgs_custody::{KeyReference, SoftwareKey};
+use hgs_crypto::text::is_invisible;
+use hgs_custody::{KeyReference, Pkcs11Uri, SoftwareKey};
 use hgs_pki::issue::Template;
-use hgs_pki::{Certificate as PkiCertificate, Time, Validity, profile};
-use hgs_store::{CertificateKind, CertificateRecord, Lineage, State, Transaction};
+use hgs_pki::{Certificate as PkiCertificate, profile};
+use hgs_store::{CertificateKind, CertificateRecord, Label, Lineage, State, Transaction};
 
 use super::super::super::views;
 use super::super::AdminHandler;
@@ -17,7 +18,7 @@ use super::super::given;
 use super::super::signers::optional_label;
 use crate::guardian::{
     CertifyError, InitialiseError, KeyOrigin, KeySize, communications_template, findings,
-    removal_of, self_signed,
+    guardian_validity, removal_of, self_signed,
 };
 
 /// What is wanted of a certificate, wherever it comes from.
@@ -48,7 +49,7 @@ impl AdminHandler<'_> {
                 .parts
                 .certification
                 .prove_in_tokens(&certificate, wanted.kind, uris)
-                .map_err(|error| unfit_key(&error))?,
+                .map_err(|error| unfit_key(&error, "--new-key"))?,
         };
         self.add(&wanted, certificate, reference, key, hash)
     }
@@ -63,14 +64,11 @@ impl AdminHandler<'_> {
             label: given.label.as_deref(),
             primary: given.primary,
         };
-        let size = given
-            .bits
-            .map_or_else(|| Some(KeySize::default()), KeySize::of_bits);
-        let size = size
-            .ok_or_else(|| AdminError::invalid("a key that is made has 2048, 3072 or 4096 bits"))?;
+        let size = key_size(given.bits)?;
         let template = self.template(&wanted, given.subject.as_deref())?;
         if given.key.is_none() {
-            self.refuse_unasked_software_key(&wanted)?;
+            let lineage = read_lineage(wanted.tenant)?;
+            self.refuse_unasked_software_key(wanted.kind, &lineage, "--key", "--new-key")?;
         }
         let reference = read_reference(given.key.as_deref())?;
         let KeyReference::Pkcs11(uris) = &reference else {
@@ -82,7 +80,7 @@ impl AdminHandler<'_> {
             .parts
             .certification
             .certify_in_token(template, wanted.kind, uris, size, given.new_key)
-            .map_err(|error| unfit_key(&error))?;
+            .map_err(|error| unfit_key(&error, "--new-key"))?;
         let uri = certified.uris.primary.clone();
         let added = self.add(
             &wanted,
@@ -93,11 +91,7 @@ impl AdminHandler<'_> {
         );
         match (added, certified.origin) {
             (Ok(mut added), origin) => {
-                added.findings.push(Finding {
-                    code: format!("key-{}", origin.name()),
-                    severity: Severity::Note,
-                    message: format!("the key {uri} was {}", origin.name()),
-                });
+                added.findings.push(was_placed(&uri, origin));
                 Ok(added)
             }
             (Err(mut error), KeyOrigin::Made) => {
@@ -109,20 +103,26 @@ impl AdminHandler<'_> {
     }
 
     /// Whose keys are in a token does not find the next one outside of it because an option was forgotten.
-    fn refuse_unasked_software_key(&self, wanted: &Wanted<'_>) -> Result<(), AdminError> {
-        let lineage = read_lineage(wanted.tenant)?;
+    pub(super) fn refuse_unasked_software_key(
+        &self,
+        kind: CertificateKind,
+        lineage: &Lineage,
+        key_option: &str,
+        new_option: &str,
+    ) -> Result<(), AdminError> {
         let state = self.parts.store.state();
-        let head = state
-            .certificates()
-            .find(|record| record.head && record.kind == wanted.kind && record.lineage == lineage);
-        match head.map(|record| &record.key) {
+        match head(&state, lineage, kind).map(|record| &record.key) {
             Some(KeyReference::Pkcs11(uris)) => Err(AdminError::new(
                 ErrorCode::Conflict,
-                format_args!("the {} key is in a token ({}); a software key is not made unasked", wanted.kind, uris.primary),
+                format_args!(
+                    "the {kind} key is in a token ({}); a software key is not made unasked",
+                    uris.primary
+                ),
             )
-            .with_remedy(
-                "name the new key with `--key 'pkcs11:...'` (and `--new-key` if it is to be made), or say `--key software`",
-            )),
+            .with_remedy(format!(
+                "name the new key with `{key_option} 'pkcs11:...'` (and `{new_option}` if it is to be made), or say \
+                 `{key_option} software`"
+            ))),
             _ => Ok(()),
         }
     }
@@ -147,7 +147,7 @@ impl AdminHandler<'_> {
             key,
             enabled: true,
             // Without a head nothing is handed on, so a tenant's first certificate is it.
-            head: lineage != Lineage::Fabric && !has_head(&state, &lineage, wanted.kind),
+            head: lineage != Lineage::Fabric && head(&state, &lineage, wanted.kind).is_none(),
             lineage,
             compromised: None,
             retired: None,
@@ -174,12 +174,12 @@ impl AdminHandler<'_> {
 
     /// What a new certificate says.
     fn template(&self, wanted: &Wanted<'_>, subject: Option<&str>) -> Result<Template, AdminError> {
-        let now = self.parts.clock.now();
-        let not_after = now.checked_add(profile::GUARDIAN_VALIDITY);
-        let validity = Validity {
-            not_before: now,
-            not_after: not_after.unwrap_or(Time::MAX),
-        };
+        if subject.is_some_and(|subject| subject.chars().any(is_invisible)) {
+            return Err(AdminError::invalid(
+                "the subject has characters that can't be seen",
+            ));
+        }
+        let validity = guardian_validity(self.parts.clock.now());
         let state = self.parts.store.state();
         let name = wanted
             .tenant
@@ -205,19 +205,39 @@ impl AdminHandler<'_> {
     }
 }
 
-fn has_head(state: &State, lineage: &Lineage, kind: CertificateKind) -> bool {
+/// The head of one kind of a lineage.
+pub(super) fn head<'s>(
+    state: &'s State,
+    lineage: &Lineage,
+    kind: CertificateKind,
+) -> Option<&'s CertificateRecord> {
     let mut records = state.certificates();
-    records.any(|record| record.head && record.kind == kind && record.lineage == *lineage)
+    records.find(|record| record.head && record.kind == kind && record.lineage == *lineage)
 }
 
-fn read_lineage(tenant: Option<&str>) -> Result<Lineage, AdminError> {
+/// The size of a key that is made.
+pub(super) fn key_size(bits: Option<usize>) -> Result<KeySize, AdminError> {
+    let size = bits.map_or_else(|| Some(KeySize::default()), KeySize::of_bits);
+    size.ok_or_else(|| AdminError::invalid("a key that is made has 2048, 3072 or 4096 bits"))
+}
+
+/// Whether a key in a token was found there or made.
+pub(super) fn was_placed(uri: &Pkcs11Uri, origin: KeyOrigin) -> Finding {
+    Finding {
+        code: format!("key-{}", origin.name()),
+        severity: Severity::Note,
+        message: format!("the key {uri} was {}", origin.name()),
+    }
+}
+
+pub(super) fn read_lineage(tenant: Option<&str>) -> Result<Lineage, AdminError> {
     tenant.map_or(Ok(Lineage::Fabric), |label| {
-        let label = label.parse().map_err(AdminError::invalid)?;
+        let label = Label::given(label).map_err(AdminError::invalid)?;
         Ok(Lineage::Tenant(label))
     })
 }
 
-fn read_reference(key: Option<&str>) -> Result<KeyReference, AdminError> {
+pub(super) fn read_reference(key: Option<&str>) -> Result<KeyReference, AdminError> {
     let reference = key.map_or(Ok(KeyReference::Sealed), str::parse);
     reference.map_err(AdminError::invalid)
 }
@@ -232,7 +252,7 @@ fn not_made(error: CertifyError) -> AdminError {
 }
 
 /// A key in a token can't do what its certificate is for, or can't be reached.
-fn unfit_key(error: &InitialiseError) -> AdminError {
+pub(super) fn unfit_key(error: &InitialiseError, new_option: &str) -> AdminError {
     let mut message = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -241,7 +261,9 @@ fn unfit_key(error: &InitialiseError) -> AdminError {
     }
     let remedy = match error {
         InitialiseError::NotThere { .. } => {
-            "name a key that is there; to have one made under that name, add `--new-key`".to_owned()
+            format!(
+                "name a key that is there; to have one made under that name, add `{new_option}`"
+            )
         }
         InitialiseError::AfterMaking { made, .. } => {
             let removals: Vec<String> = made.iter().map(removal_of).collect();
