@@ -4,7 +4,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use hgs_terminal::{Common, Completions, Exit, Failure, Man, Manual, Program, Terminal};
 
 use crate::place::Place;
-use crate::{attest, configure, host_key, protector, status, trace};
+use crate::{attest, configure, first_page, host_key, protector, status, trace};
 
 /// The host's side of a Host Guardian Service: attest, and unwrap key protectors
 ///
@@ -14,13 +14,10 @@ use crate::{attest, configure, host_key, protector, status, trace};
 #[derive(Debug, Parser)]
 #[command(
     name = "guarded-host",
-    version,
+    version = hgs_terminal::VERSION,
     propagate_version = true,
     after_help = "First steps:
-  guarded-host configure --attestation-url https://hgs.example/Attestation \\
-                         --key-protection-url https://hgs.example/KeyProtection
-  guarded-host host-key new
-  guarded-host host-key export --out host1.pem
+  guarded-host configure --url https://hgs.example --ca tls.pem --host-key host1.pem
   hgs host add host1 --host-key host1.pem            (on the guardian)
   guarded-host attest
 
@@ -28,7 +25,7 @@ Exit status: 0 done, 1 failed, 2 invalid or refused, 64 wrong usage."
 )]
 pub(crate) struct Arguments {
     #[command(subcommand)]
-    noun: Noun,
+    noun: Option<Noun>,
     #[command(flatten)]
     place: Place,
     #[command(flatten)]
@@ -44,7 +41,9 @@ const MANUAL: &Manual = &Manual {
         ),
         (
             "/var/lib/guarded-host",
-            "The host key, the identity keys and the health certificates.",
+            "The state folder, its owner's alone: the host key (host-key.pem), the identity keys and health certificates \
+             (identity-encryption.json, identity-signing.json) with the key that seals them (master.key), and what the last \
+             attempts to attest came to (status.json).",
         ),
         (
             "~/.config/openhgs, ~/.local/state/openhgs",
@@ -60,6 +59,10 @@ const MANUAL: &Manual = &Manual {
         (
             "HGS_LOG",
             "What is logged to standard error, such as `debug`; warnings by default.",
+        ),
+        (
+            "NO_COLOR",
+            "If it is set, the log has no colours on a terminal either.",
         ),
     ],
 };
@@ -86,9 +89,16 @@ impl Program for Arguments {
         &self.common
     }
 
+    fn default_log(&self) -> Option<&'static str> {
+        Some("warn")
+    }
+
     fn run(self, terminal: &Terminal) -> Result<Exit, Failure> {
         let place = &self.place;
-        match self.noun {
+        let Some(noun) = self.noun else {
+            return first_page::run(place, terminal);
+        };
+        match noun {
             Noun::Configure(arguments) => arguments.run(place, terminal),
             Noun::Status => status::run(place, terminal),
             Noun::Trace(arguments) => arguments.run(place, terminal),

@@ -17,6 +17,9 @@ use crate::place::{Place, wait_for};
 /// Certificates that the host holds are not used for this; a start of a VM uses them, and renews them when two thirds
 /// of their validity are over.
 ///
+/// One service is given 10 seconds to resolve its name, 10 to accept a connection and 35 to answer each request; after that
+/// the fallback is asked, if there is one.
+///
 /// A dry run asks for no certificate, because the guardian would record the identity key that is in the request. It
 /// says what would be sent where, and whether the service answers and is in host-key mode.
 #[derive(Debug, clap::Args)]

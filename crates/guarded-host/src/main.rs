@@ -7,6 +7,7 @@ mod arguments;
 mod attest;
 mod configure;
 mod failure;
+mod first_page;
 mod host_key;
 mod place;
 mod protector;
@@ -16,22 +17,9 @@ mod trace;
 use std::process::ExitCode;
 
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
-use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     // Released keys are no business of a core dump. Where the system can't, it can't.
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
-    log();
     hgs_terminal::run::<arguments::Arguments>()
-}
-
-/// Warnings go to standard error; `HGS_LOG` asks for more.
-fn log() {
-    let filter = EnvFilter::try_from_env("HGS_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .without_time()
-        .with_target(false)
-        .init();
 }

@@ -32,7 +32,7 @@ pub mod config;
 mod guardian;
 mod health;
 pub mod http;
-pub mod logging;
+mod logging;
 pub mod metrics;
 pub mod process;
 mod protocol;

@@ -85,7 +85,7 @@ fn notify(state: &str) {
         return;
     };
     if let Err(error) = send(&socket, state) {
-        warn!(?socket, %error, "the service manager could not be told {state}");
+        warn!(socket = %socket.display(), %error, "the service manager could not be told {state}");
     }
 }
 

@@ -37,14 +37,24 @@
 //! * Every command ends with one of four statuses ([`Exit`]), and a [`Failure`] says what can be done about it.
 //! * What a command answers is text for people and, with `--json`, one document for programs ([`Terminal`]).
 //! * Secrets come from files, credentials, variables or a prompt ([`PassphraseSource`]), never from the command line.
+//! * Both programs log in one way ([`start_logging`]) and say what they were built from ([`VERSION`]).
 //! * Other people's text can't control the terminal ([`printable`]).
 //!
 //! It does NOT know what any command does.
+
+/// The version of the programs, and the commit that they were built from with its date, where that is known.
+pub const VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    " (",
+    env!("OPENHGS_BUILT_FROM"),
+    ")"
+);
 
 mod exit;
 mod failure;
 mod generate;
 mod given;
+mod logging;
 mod passphrase;
 mod printable;
 mod program;
@@ -55,6 +65,7 @@ pub use exit::Exit;
 pub use failure::{AtFault, Failure};
 pub use generate::{Completions, Man, Manual};
 pub use given::{Given, read_given};
+pub use logging::{LogForm, start_logging};
 pub use passphrase::{PassphraseSource, PassphraseSourceParser, new_passphrase, passphrase};
 pub use printable::printable;
 pub use program::{Common, Program, run};

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 
+use crate::logging::start_command_log;
 use crate::{Exit, Failure, Terminal};
 
 /// Options of every command.
@@ -29,6 +30,12 @@ pub trait Program: Parser {
     /// The options of every command.
     fn common(&self) -> &Common;
 
+    /// What is logged unless the variable `HGS_LOG` says otherwise; `None` for a service, which starts its log as its
+    /// configuration says.
+    fn default_log(&self) -> Option<&'static str> {
+        Some("off")
+    }
+
     /// Does what the arguments say.
     ///
     /// # Errors
@@ -41,7 +48,8 @@ pub fn run<P: Program>() -> ExitCode {
     let exit = match P::try_parse() {
         Ok(program) => {
             let terminal = Terminal::new(program.common());
-            match program.run(&terminal) {
+            let log = program.default_log().map_or(Ok(()), start_command_log);
+            match log.and_then(|()| program.run(&terminal)) {
                 Ok(exit) => exit,
                 Err(failure) => terminal.fail(&failure),
             }

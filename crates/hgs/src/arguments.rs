@@ -11,7 +11,7 @@ use crate::{guardian, init, protector, quickstart, serve, server, state, trace};
 #[derive(Debug, Parser)]
 #[command(
     name = "hgs",
-    version,
+    version = hgs_terminal::VERSION,
     propagate_version = true,
     after_help = "First steps:
   hgs quickstart                       (everything on this machine, in a folder that is removed again)
@@ -108,6 +108,13 @@ enum Noun {
 impl Program for Arguments {
     fn common(&self) -> &Common {
         &self.common
+    }
+
+    fn default_log(&self) -> Option<&'static str> {
+        match self.noun {
+            Noun::Serve(_) => None,
+            _ => Some("off"),
+        }
     }
 
     fn run(self, terminal: &Terminal) -> Result<Exit, Failure> {

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use hgs_server::config::LogFormat;
 use hgs_server::http::BindError;
-use hgs_server::{GuardianError, StartError, SystemClock, logging, process, signals};
-use hgs_terminal::{AtFault, Exit, Failure};
+use hgs_server::{GuardianError, StartError, SystemClock, process, signals};
+use hgs_terminal::{AtFault, Exit, Failure, LogForm, start_logging};
 
 use crate::failures::{IntoFailure, OrFail as _};
 use crate::server::ConfigOption;
@@ -21,11 +22,12 @@ pub(crate) struct Arguments {
 impl Arguments {
     pub(crate) fn run(self) -> Result<Exit, Failure> {
         let config = self.config.load()?;
-        logging::install(&config.log).map_err(|error| {
-            Failure::of(&error)
-                .while_doing("log.level")
-                .at_fault(AtFault::Operator)
-        })?;
+        let form = match config.log.format {
+            LogFormat::Text => LogForm::Text,
+            LogFormat::Json => LogForm::Json,
+        };
+        start_logging(&config.log.level, form)
+            .map_err(|failure| failure.while_doing("log.level"))?;
         if let Err(error) = process::raise_file_limit() {
             tracing::warn!(%error, "the number of files that may be open can't be raised");
         }

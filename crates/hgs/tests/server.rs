@@ -2,8 +2,12 @@
 
 mod common;
 
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Command, Stdio};
+
 use common::Home;
 use common::served::{Served, configure};
+use rustix::process::{Pid, Signal, kill_process};
 
 const METADATA: &str = "/KeyProtection/service/metadata/2014-07/metadata.xml";
 
@@ -92,4 +96,43 @@ fn a_configuration_that_is_none_is_refused_by_key_and_line() {
         home.hgs(&format!("{command} --config absent.toml"))
             .ended(1);
     }
+}
+
+/// What goes into a file or a journal is plain text, without the forms that Rust shows to its programmers.
+#[test]
+fn the_log_of_a_service_has_no_escapes_and_no_forms_of_a_programming_language() {
+    let home = home();
+    home.hgs("init --config hgs.toml --name guardian.example --bits 2048")
+        .done();
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("hgs"));
+    let mut child = command
+        .args(["serve", "--config", "hgs.toml"])
+        .current_dir(home.path())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = String::new();
+    let mut lines = BufReader::new(child.stderr.take().unwrap());
+    while !log.contains("serving") {
+        assert_ne!(lines.read_line(&mut log).unwrap(), 0, "{log}");
+    }
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    lines.read_to_string(&mut log).unwrap();
+    child.wait().unwrap();
+    for form in ["\x1b", "Some(", "None", " {"] {
+        assert!(!log.contains(form), "{form:?} in {log}");
+    }
+    assert!(log.contains(" http=127.0.0.1:"), "{log}");
+}
+
+/// `hgs VERSION (COMMIT DATE)`, or in place of the commit why there is none; the same for every command.
+#[test]
+fn the_version_names_the_commit() {
+    let home = Home::new();
+    let version = format!("{}\n", hgs_terminal::VERSION);
+    assert!(version.starts_with(concat!(env!("CARGO_PKG_VERSION"), " (")));
+    home.hgs("--version")
+        .done()
+        .saying(format!("hgs {version}"));
+    home.hgs("host add --version").done().saying(&version);
 }

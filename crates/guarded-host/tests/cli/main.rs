@@ -309,3 +309,157 @@ fn every_command_has_a_page_and_an_example_or_a_sentence() {
     assert!(folder.done("completions bash").contains("guarded-host"));
     assert!(folder.done("protector unwrap --help").contains("--reseal"));
 }
+
+/// What a shell command says on a terminal.
+fn on_a_terminal(folder: &Folder, command: &str, no_color: &str) -> String {
+    let output = Command::new(hgs_testkit::tool("script", "bsdutils"))
+        .args(["--quiet", "--return", "--command", command, "/dev/null"])
+        .current_dir(folder.0.path())
+        .env("HGS_HOST_CONFIG", folder.path("guarded-host.toml"))
+        .env("HGS_HOST_STATE", folder.path("state-folder"))
+        .env("NO_COLOR", no_color)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A log that goes into a file, or to somebody who wants no colours, has no escapes.
+#[test]
+fn a_log_has_escapes_on_a_terminal_only() {
+    let folder = Folder::new();
+    // A setting that is warned of whenever it is read.
+    folder.done(
+        "configure --attestation-url http://127.0.0.1:1/A --key-protection-url http://127.0.0.1:1/K \
+         --dangerous-accept-unsigned-responses",
+    );
+    let piped = folder.run("status").stderr;
+    let piped = String::from_utf8(piped).unwrap();
+    assert!(piped.contains("WARN"), "{piped}");
+    assert!(!piped.contains('\x1b'), "{piped:?}");
+    let program = cargo_bin_cmd!("guarded-host");
+    let command = format!("{} status", program.get_program().display());
+    let shown = on_a_terminal(&folder, &command, "");
+    assert!(shown.contains("\x1b[33m"), "{shown:?}");
+    let plain = on_a_terminal(&folder, &command, "1");
+    assert!(plain.contains("WARN"), "{plain}");
+    assert!(!plain.contains('\x1b'), "{plain:?}");
+}
+
+#[test]
+fn a_log_filter_that_is_none_is_named() {
+    let folder = Folder::new();
+    let output = folder
+        .command("status")
+        .env("HGS_LOG", "guarded_host=lots")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(64));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("HGS_LOG"), "{said}");
+}
+
+/// `guarded-host VERSION (COMMIT DATE)`, or in place of the commit why there is none.
+#[test]
+fn the_version_names_the_commit() {
+    let shown = Folder::new().done("--version");
+    let rest = shown.strip_prefix(concat!("guarded-host ", env!("CARGO_PKG_VERSION"), " ("));
+    let from = rest.and_then(|rest| rest.strip_suffix(")\n")).unwrap();
+    let known = from.split_once(' ').is_some_and(|(commit, date)| {
+        commit.len() == 12
+            && commit.bytes().all(|octet| octet.is_ascii_hexdigit())
+            && format!("{date}T00:00:00Z").parse::<hgs_pki::Time>().is_ok()
+    });
+    assert!(
+        known || ["development build", "unknown commit"].contains(&from),
+        "{from}"
+    );
+}
+
+/// The program without a command.
+fn first_page(folder: &Folder) -> String {
+    let output = folder.command("").env_remove("HGS_LOG").output().unwrap();
+    assert_eq!(output.status.code(), Some(64));
+    assert!(output.stdout.is_empty());
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_page_says_how_the_host_stands_and_what_comes_next() {
+    let (guardian, folder) = (guardian().await, Folder::new());
+    let page = first_page(&folder);
+    assert!(page.contains("guarded by no service"), "{page}");
+    assert!(page.contains("guarded-host configure --url"), "{page}");
+    assert!(!folder.path("state-folder").exists(), "nothing is made");
+
+    folder.configure(&guardian);
+    let page = first_page(&folder);
+    assert!(page.contains("guarded-host host-key new"), "{page}");
+
+    folder.done("host-key new --bits 2048");
+    let page = first_page(&folder);
+    assert!(page.contains("never attested"), "{page}");
+    assert!(page.contains("hgs host add"), "{page}");
+
+    folder.error("attest", 2);
+    let page = first_page(&folder);
+    assert!(page.contains("host-not-registered"), "{page}");
+
+    folder.done("host-key export --out host.pem");
+    guardian.register_key(public_key(&folder.path("host.pem")));
+    folder.done("attest");
+    let page = first_page(&folder);
+    assert!(page.contains("This host is guarded"), "{page}");
+    assert!(
+        page.lines().all(|line| line.chars().count() <= 120),
+        "{page}"
+    );
+    folder.error("", 64);
+}
+
+/// Every page says where files are, what the environment does, and how the program ends.
+#[test]
+fn manual_pages_have_files_environment_and_exit_status() {
+    let folder = Folder::new();
+    folder.done("man --folder pages");
+    for entry in fs::read_dir(folder.path("pages")).unwrap() {
+        let page = fs::read_to_string(entry.unwrap().path()).unwrap();
+        for said in [
+            ".SH \"FILES\"",
+            ".SH \"ENVIRONMENT\"",
+            ".SH \"EXIT STATUS\"",
+            "/etc/openhgs/guarded\\-host.toml",
+            "host\\-key.pem",
+            "HGS_HOST_STATE",
+            "NO_COLOR",
+        ] {
+            assert!(page.contains(said), "{said}: {page}");
+        }
+    }
+}
+
+/// A failure is said once: not logged and then printed.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_failure_is_said_twice() {
+    let (guardian, folder) = (guardian().await, Folder::new());
+    folder.configure(&guardian);
+    folder.done("host-key new --bits 2048");
+    let said = |words: &str| {
+        let output = folder.command(words).env_remove("HGS_LOG").output();
+        let output = output.unwrap();
+        assert!(!output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    folder.add_vm();
+    for words in ["attest", "protector unwrap vm.xml"] {
+        let said = said(words);
+        let times = said.matches("host-not-registered").count();
+        assert_eq!(times, 1, "{said}");
+    }
+    guardian.stop().await;
+    for words in ["attest", "protector unwrap vm.xml"] {
+        let said = said(words);
+        let times = said.matches("Connection refused").count();
+        assert_eq!(times, 1, "{said}");
+    }
+}

@@ -122,6 +122,22 @@ pub enum RefusedKind {
     VsmReportValidation,
 }
 
+impl fmt::Display for RefusedKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Error => "ErrorReply",
+            Self::Payload => "PayloadErrorReply",
+            Self::PolicyEvaluation => "PolicyEvaluationErrorReply",
+            Self::Rtpm => "RtpmErrorReply",
+            Self::TcgLogValidation => "TcgLogValidationErrorReply",
+            Self::Unauthorized => "UnauthorizedErrorReply",
+            Self::Unavailable => "UnavailableErrorReply",
+            Self::VirtualSecureMode => "VirtualSecureModeErrorReply",
+            Self::VsmReportValidation => "VsmReportValidationErrorReply",
+        })
+    }
+}
+
 impl Refused {
     /// The code of the error table, where the server gave one that we know.
     #[must_use]
@@ -164,7 +180,7 @@ impl fmt::Display for Refused {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.detail {
             Some(detail) => write!(formatter, "{} ({})", detail.message, detail.code),
-            None => write!(formatter, "{:?}", self.kind),
+            None => self.kind.fmt(formatter),
         }
     }
 }

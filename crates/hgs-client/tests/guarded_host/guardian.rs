@@ -19,6 +19,7 @@ use hgs_attest::{
 use hgs_client::clock::Clock;
 use hgs_client::configuration::{Configuration, Endpoints, Services};
 use hgs_client::host_key::HostKeySize;
+use hgs_client::http::Timing;
 use hgs_client::{Folders, GuardedHost, Surroundings};
 use hgs_crypto::SecretBytes;
 use hgs_crypto::hash::Sha256Digest;
@@ -605,6 +606,20 @@ impl TestHost {
     pub(crate) fn restarted(self) -> Self {
         Self {
             host: open(Folders::inside(self.folder.path()), &self.clock),
+            ..self
+        }
+    }
+
+    /// The same host with other limits of time.
+    pub(crate) fn with_timing(self, timing: Timing) -> Self {
+        let surroundings = Surroundings {
+            clock: Arc::new(self.clock.clone()),
+            timing,
+            ..Surroundings::default()
+        };
+        let folders = Folders::inside(self.folder.path());
+        Self {
+            host: GuardedHost::open_in(folders, surroundings).unwrap(),
             ..self
         }
     }

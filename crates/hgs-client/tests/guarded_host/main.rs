@@ -5,4 +5,5 @@ mod attest;
 mod freshness;
 mod guardian;
 mod identity_keys;
+mod time_limits;
 mod unwrap;

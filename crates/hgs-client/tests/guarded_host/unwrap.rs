@@ -29,10 +29,10 @@ const ROLL: &str = "/KeyProtection/service/v2.0/rolltransportkey";
 const STATE: &[u8] = b"the state of a vTPM";
 
 /// A virtual machine: a protector for the owner and `guardian`, and a file that is sealed under it.
-struct Vm(tempfile::TempDir);
+pub(crate) struct Vm(tempfile::TempDir);
 
 impl Vm {
-    fn of(guardian: &str) -> Self {
+    pub(crate) fn of(guardian: &str) -> Self {
         let vm = Self(tempfile::tempdir().unwrap());
         let (owner, guardian) = (Guardian::named("owner"), Guardian::named(guardian));
         let octets = Forge::new(owner, &[guardian], [1; 32]).seal(owner);
@@ -44,7 +44,7 @@ impl Vm {
         vm
     }
 
-    fn protector(&self) -> PathBuf {
+    pub(crate) fn protector(&self) -> PathBuf {
         self.0.path().join("vm.protector")
     }
 

@@ -114,7 +114,8 @@ impl Token {
         inner.refused = None;
         if let Breaker::Open { since, .. } = std::mem::replace(&mut inner.breaker, Breaker::Closed)
         {
-            info!(token = %self.selector, away = ?since.elapsed(), "token available again");
+            let away_seconds = since.elapsed().as_secs();
+            info!(token = %self.selector, away_seconds, "token available again");
         }
         drop(inner);
         self.looked.notify_all();

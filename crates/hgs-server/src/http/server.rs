@@ -150,7 +150,16 @@ impl Bound {
         let reloader = self.reloader();
         let addresses = self.addresses();
         let mut tasks = self.spawn_listeners(&stopping);
-        info!(?addresses, "serving");
+        info!(
+            http = addresses.http.map(display),
+            https = addresses.https.map(display),
+            metrics = addresses.metrics.map(display),
+            admin = addresses
+                .admin
+                .as_deref()
+                .map(|socket| display(socket.display())),
+            "serving"
+        );
         tokio::select! {
             () = shutdown => {}
             () = settle(&metrics) => {}
@@ -161,7 +170,10 @@ impl Bound {
         let drained = async { while tasks.join_next().await.is_some() {} };
         let finished = timeout(drain_time, drained).await.is_ok();
         if !finished {
-            warn!(?drain_time, "requests were cut off");
+            warn!(
+                drain_seconds = drain_time.as_secs(),
+                "requests were cut off"
+            );
         }
         Stopped { finished }
     }

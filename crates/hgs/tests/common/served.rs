@@ -63,8 +63,8 @@ impl Served {
         let http = loop {
             line.clear();
             assert_ne!(log.read_line(&mut line).unwrap(), 0, "the server ended");
-            if let Some((_, address)) = line.split_once("http: Some(") {
-                break address.split(')').next().unwrap().parse().unwrap();
+            if let Some((_, address)) = line.split_once(" http=") {
+                break address.split_whitespace().next().unwrap().parse().unwrap();
             }
         };
         let log = thread::spawn(move || {

@@ -1,0 +1,61 @@
+//! The log of a program, on standard error.
+
+use std::env;
+use std::io::{self, IsTerminal as _};
+
+use tracing_subscriber::EnvFilter;
+
+use crate::{AtFault, Failure};
+
+/// The variable that says what is logged, such as `debug`.
+const VARIABLE: &str = "HGS_LOG";
+
+/// The form of a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogForm {
+    /// Lines of a command, for the person who called it: no times, no names of modules.
+    Brief,
+    /// Lines of a service, with times and names of modules.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Sends the events of this process to standard error, as far as `filter` lets them through. Colours are for terminals
+/// only, and for nobody where `NO_COLOR` is set (<https://no-color.org>). The first call in a process counts.
+///
+/// # Errors
+/// When `filter` is no level and no list of directives.
+pub fn start_logging(filter: &str, form: LogForm) -> Result<(), Failure> {
+    let filter = EnvFilter::builder()
+        .parse(filter)
+        .map_err(|error| Failure::of(&error).at_fault(AtFault::Operator))?;
+    let no_color = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal() && !no_color);
+    // A process that has a log already keeps it.
+    let _ = match form {
+        LogForm::Brief => builder.without_time().with_target(false).try_init(),
+        LogForm::Text => builder.try_init(),
+        LogForm::Json => builder
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .try_init(),
+    };
+    Ok(())
+}
+
+/// The log of a command: `default`, unless the variable `HGS_LOG` says otherwise.
+pub(crate) fn start_command_log(default: &str) -> Result<(), Failure> {
+    let wanted = match env::var(VARIABLE) {
+        Ok(wanted) if !wanted.is_empty() => wanted,
+        _ => default.to_owned(),
+    };
+    start_logging(&wanted, LogForm::Brief).map_err(|failure| {
+        let failure = failure.with_exit(crate::Exit::Usage);
+        failure.while_doing(VARIABLE)
+    })
+}
