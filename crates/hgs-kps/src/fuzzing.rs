@@ -1,6 +1,6 @@
 //! Bodies for fuzzing: they take any octets, and panic only if this crate is wrong.
 
-use crate::signed_response::{ResponseFields, SignatureRequest};
+use crate::signed_response::{ResponseFields, SignatureRequest, fuzz_delegation};
 use crate::wire::{Error, RollTransportKeyRequest, RollTransportKeyResponse};
 
 /// Reads a request.
@@ -42,12 +42,13 @@ pub fn fuzz_error(data: &[u8]) {
     }
 }
 
-/// Reads the fields of a request and of a response, one a line.
+/// Reads the fields of a request and of a response, one a line, and the octets of a delegation.
 ///
 /// # Panics
 ///
-/// If a request that was read is written in another form.
+/// If a request or a delegation that was read is written in another form.
 pub fn fuzz_signed_response(data: &[u8]) {
+    fuzz_delegation(data);
     let (body, lines) = (
         b"body",
         data.split(|octet| *octet == b'\n').collect::<Vec<_>>(),

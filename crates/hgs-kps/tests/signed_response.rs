@@ -253,6 +253,41 @@ fn we_take_what_the_judge_signs_and_none_of_its_forgeries() {
     );
 }
 
+/// Fields and delegations that nearly are those of a signed response: the body of the fuzz target, on stable Rust.
+#[test]
+fn what_nearly_is_signed_is_read_without_panic() {
+    const TOKENS: [&[u8]; 16] = [
+        b"\n",
+        b"\"",
+        b";",
+        b":",
+        b"=",
+        b", ",
+        b"key=:",
+        b":, signature=:",
+        b"openhgs=",
+        b"openhgs=:",
+        b"sha-256=:",
+        b";created=",
+        b";nonce=\"",
+        b"18446744073709551616",
+        b"OpenHGS response key 1",
+        b"\xff\xff\xff\xff\xff\xff\xff\xff",
+    ];
+    let asked = SignatureRequest::new(Nonce::random(&mut random()).unwrap(), b"body");
+    let fields = sent(&signer().sign(&asked, 200, BODY, now()).unwrap());
+    let mut lines = vec![asked.accept_signature(), asked.content_digest()];
+    lines.extend(fields.into_iter().map(|(_, value)| value));
+    let key = lines.last().unwrap().strip_prefix("key=:").unwrap();
+    let delegation = base64::decode(key.split(':').next().unwrap()).unwrap();
+    assert!(delegation.starts_with(b"OpenHGS response key 1"));
+    let corpus = vec![lines.join("\n").into_bytes(), delegation];
+    let mutations = hgs_testkit::Mutations::of(&corpus, &TOKENS);
+    for data in corpus.iter().cloned().chain(mutations.take(10_000)) {
+        hgs_kps::fuzzing::fuzz_signed_response(&data);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 

@@ -10,8 +10,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 
-use hgs_server::config::{Log, LogFormat};
-use hgs_server::{Readiness, Server, logging, process, signals};
+use hgs_server::{Readiness, Server, process, signals};
+use hgs_terminal::{LogForm, start_logging};
 use rustix::process::{DumpableBehavior, Pid, Resource, Signal, dumpable_behavior, getrlimit};
 use rustix::process::{kill_process, umask};
 use serde_json::Value;
@@ -34,11 +34,7 @@ fn child() {
 }
 
 fn serve() {
-    let log = Log {
-        format: LogFormat::Json,
-        level: "hgs_server=debug".to_owned(),
-    };
-    logging::install(&log).unwrap();
+    start_logging("hgs_server=debug", LogForm::Json).unwrap();
     tokio::runtime::Runtime::new().unwrap().block_on(async {
         let (services, _watcher) = services(Readiness::always());
         let bound = Server::bind(&configuration(""), services).unwrap();
