@@ -14,7 +14,7 @@ use hgs_crypto::rsa::{PublicKey, SignatureScheme};
 
 pub use self::error::{CertificateError, NotIssued};
 use crate::extension::{Extension, Extensions};
-use crate::{KeyUsage, PemError, SignatureCache, Thumbprint, Time, pem};
+use crate::{KeyUsage, PemError, Seconds, SignatureCache, Thumbprint, Time, pem};
 
 /// Octets of the largest certificate that is read. Guardians' certificates have about one
 /// thousand; certificates of TPM makers stay below four thousand.
@@ -62,6 +62,9 @@ pub enum Version {
     V3,
 }
 
+/// How long before a certificate expires people are told.
+pub const EXPIRY_NOTICE: Seconds = Seconds::from_days(30);
+
 /// The period in which a certificate is valid, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Validity {
@@ -85,6 +88,34 @@ impl Validity {
     pub fn contains(&self, when: Time) -> bool {
         (self.not_before..=self.not_after).contains(&when)
     }
+
+    /// What people should know of it at the time `now`.
+    #[must_use]
+    pub fn status(&self, now: Time) -> ValidityStatus {
+        let notice = now.checked_add(EXPIRY_NOTICE).unwrap_or(Time::MAX);
+        if now < self.not_before {
+            ValidityStatus::NotYetValid
+        } else if now > self.not_after {
+            ValidityStatus::Expired
+        } else if notice > self.not_after {
+            ValidityStatus::ExpiresSoon
+        } else {
+            ValidityStatus::Valid
+        }
+    }
+}
+
+/// What people should know of a certificate's validity at some time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ValidityStatus {
+    /// It is not valid yet.
+    NotYetValid,
+    /// It is valid for longer than [`EXPIRY_NOTICE`].
+    Valid,
+    /// It is valid, and expires within [`EXPIRY_NOTICE`].
+    ExpiresSoon,
+    /// It has expired.
+    Expired,
 }
 
 /// What the certificate of a TLS server says, whatever kind of key it is over.
@@ -252,6 +283,13 @@ impl Certificate {
         self.0.extensions.key_usage
     }
 
+    /// Whether the key may be used for `usage`. Without the extension it may be used for everything (RFC 5280 section
+    /// 4.2.1.3).
+    #[must_use]
+    pub fn allows(&self, usage: KeyUsage) -> bool {
+        self.key_usage().is_none_or(|usages| usages.contains(usage))
+    }
+
     /// The extended purposes of the key, if the certificate restricts them; never an empty list.
     #[must_use]
     pub fn extended_key_usage(&self) -> Option<&[ObjectIdentifier]> {
@@ -292,8 +330,7 @@ impl Certificate {
 
     /// Whether the key usage, if there is one, includes signatures on certificates.
     pub(crate) fn may_sign_certificates(&self) -> bool {
-        self.key_usage()
-            .is_none_or(|usage| usage.contains(KeyUsage::KEY_CERT_SIGN))
+        self.allows(KeyUsage::KEY_CERT_SIGN)
     }
 
     /// The content of the subject key identifier.

@@ -42,8 +42,8 @@ mod time;
 
 pub use cache::{CertificateCache, SignatureCache};
 pub use certificate::{
-    Certificate, CertificateError, MAX_CERTIFICATE_OCTETS, NotIssued, TlsCertificate, Validity,
-    Version,
+    Certificate, CertificateError, EXPIRY_NOTICE, MAX_CERTIFICATE_OCTETS, NotIssued,
+    TlsCertificate, Validity, ValidityStatus, Version,
 };
 pub use const_oid::ObjectIdentifier;
 pub use extension::Extension;

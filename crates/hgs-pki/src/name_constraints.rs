@@ -384,7 +384,7 @@ fn host_of(uri: &str) -> Result<&str, NameViolation> {
         .rsplit_once('@')
         .map_or(authority, |(_, host)| host);
     let host = host.split(':').next().unwrap_or(host);
-    let is_name =
-        !host.is_empty() && !host.starts_with('[') && host.parse::<std::net::Ipv4Addr>().is_err();
+    let is_address = host.starts_with('[') || host.chars().all(|c| c.is_ascii_digit() || c == '.');
+    let is_name = !host.is_empty() && !is_address;
     is_name.then_some(host).ok_or(NameViolation::Malformed)
 }

@@ -12,9 +12,11 @@ use hgs_admin::types::{
 use hgs_admin::{AdminError, Administration as _, Client, ErrorCode, SignerSelector, WithKey};
 use hgs_custody::SoftwareKey;
 use hgs_kps::ServiceVersion::V2;
-use hgs_pki::{Certificate, CertificateCache, Seconds, SignatureCache};
+use hgs_pki::health::HealthKind;
+use hgs_pki::{Certificate, CertificateCache, Seconds, SignatureCache, Validity, profile};
 use hgs_protector::metadata::Metadata;
 use hgs_protector::{Protector, VerifiedProtector, open};
+use hgs_server::Clock as _;
 use hgs_testkit::fixtures::{Forge, Guardian as Fixture, Keys};
 use hgs_testkit::softhsm::{SoftHsm, isolated};
 
@@ -794,4 +796,50 @@ async fn another_clusters_signer_is_believed_within_its_bounds() {
         .await
         .unwrap();
     refused("the signer was removed").await;
+}
+
+/// A signer of another cluster ends with its certificate, also for a health certificate that outlives it.
+#[tokio::test]
+async fn another_clusters_signer_ends_with_its_certificate() {
+    use hgs_admin::types::AddSigner;
+    use hgs_testkit::fixtures::{AttestationSigner, private_key, self_signed};
+
+    let site = Site::start().await;
+    let now = site.clock.now();
+    let (day, hours) = (Seconds::from_days(1), Seconds::new(4 * 60 * 60));
+    let validity = Validity {
+        not_before: now.checked_sub(day).unwrap(),
+        not_after: now.checked_add(hours).unwrap(),
+    };
+    let key = private_key(13);
+    let signer = AttestationSigner {
+        certificate: self_signed(profile::attestation_signer(validity), &key),
+        key,
+    };
+    let add = AddSigner {
+        certificate: signer.certificate.to_pem(),
+        label: None,
+        maximum_validity_seconds: None,
+    };
+    site.admin(move |client| client.add_signer(&add))
+        .await
+        .unwrap();
+    let (ingress, _) = site.protector().await;
+    let host = hgs_testkit::fixtures::Host::numbered(0);
+    let certificate = signer.health_certificate(&host, HealthKind::Encryption, now);
+    assert!(certificate.validity().not_after > validity.not_after);
+
+    site.clock.advance(hours);
+    let last_second = ask(&site, &ingress, &certificate, V2).await;
+    assert_eq!(last_second.status, 200, "{}", last_second.text());
+    let warnings = site.admin(|client| client.status()).await.unwrap().warnings;
+    assert!(
+        warnings.iter().any(|one| one.code == "signer-expiry"),
+        "{warnings:?}"
+    );
+    let releases = site.recorded("release").await.len();
+    site.clock.advance(Seconds::new(1));
+    let after = ask(&site, &ingress, &certificate, V2).await;
+    assert_eq!(after.key_protection_code(), "HealthCertificateException");
+    assert_eq!(site.recorded("release").await.len(), releases);
 }

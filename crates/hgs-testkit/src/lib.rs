@@ -7,5 +7,5 @@ mod secrets;
 pub mod softhsm;
 
 pub use mutate::Mutations;
-pub use outside::{date_variables, is_privileged, left_out, shared, tool};
+pub use outside::{date_variables, in_mount_namespace, is_privileged, left_out, shared, tool};
 pub use secrets::part_of;

@@ -76,6 +76,28 @@ pub fn is_privileged(what: &str) -> bool {
     }
 }
 
+/// The beginning of a command that runs what follows where it may mount: by root in a mount namespace of its own, by
+/// others in a user namespace too. `None`, and a word on what was left out, where the system allows neither.
+pub fn in_mount_namespace(what: &str) -> Option<Command> {
+    let mut arguments = vec!["--mount", "--propagation", "private"];
+    if !rustix::process::geteuid().is_root() {
+        arguments.extend(["--user", "--map-root-user"]);
+    }
+    let command = || {
+        let mut command = Command::new(tool("unshare", "util-linux"));
+        command.args(&arguments);
+        command
+    };
+    let tried = command().arg("true").output();
+    let reason = match tried {
+        Ok(output) if output.status.success() => return Some(command()),
+        Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        Err(error) => error.to_string(),
+    };
+    left_out(&format!("{what}: nothing may be mounted here ({reason})"));
+    None
+}
+
 fn refused_privilege() -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("only root can do it".to_owned());

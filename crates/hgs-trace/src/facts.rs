@@ -186,6 +186,15 @@ impl From<hgs_pki::Validity> for Validity {
     }
 }
 
+impl From<Validity> for hgs_pki::Validity {
+    fn from(validity: Validity) -> Self {
+        Self {
+            not_before: validity.not_before,
+            not_after: validity.not_after,
+        }
+    }
+}
+
 /// How far towards a URL one gets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reach {

@@ -180,6 +180,75 @@ fn hosts_are_registered_shown_barred_and_forgotten() {
     site.ask("host remove host2 --yes").ended(1);
 }
 
+/// What bash is offered for the last of `words`.
+#[track_caller]
+fn completions(site: &Site, words: &[&str]) -> Vec<String> {
+    let mut shell = site.home.command();
+    shell
+        .env("COMPLETE", "bash")
+        .env("_CLAP_COMPLETE_INDEX", words.len().to_string())
+        .env("_CLAP_COMPLETE_COMP_TYPE", "9")
+        .env("_CLAP_IFS", "\n")
+        .env("HGS_SOCKET", site.home.file("run/admin.sock"))
+        .args(["--", "hgs"])
+        .args(words);
+    let offered = common::Outcome::of(&mut shell).done().out;
+    offered.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_shell_completes_names() {
+    let site = Site::new();
+    for host in ["host1", "host2"] {
+        site.ask(&format!("host add {host} --host-key {host}.pem"))
+            .done();
+    }
+    for verb in ["show", "revoke", "remove"] {
+        assert_eq!(
+            completions(&site, &["host", verb, "ho"]),
+            ["host1", "host2"]
+        );
+        assert_eq!(completions(&site, &["host", verb, "host2"]), ["host2"]);
+        assert!(completions(&site, &["host", verb, "x"]).is_empty());
+    }
+    let thumbprints = |list: &Value| -> Vec<String> {
+        let all = list.as_array().unwrap().iter();
+        let thumbprints = all.map(|one| one["thumbprint"].as_str().unwrap().to_owned());
+        thumbprints.collect()
+    };
+    for (noun, verb) in [("certificate", "show"), ("signer", "set")] {
+        let all = thumbprints(&site.json(&format!("{noun} list")));
+        let begun = &all[0][..6];
+        assert!(completions(&site, &[noun, verb, begun]).contains(&all[0]));
+    }
+    // Where no server answers, nothing is offered, and nothing is said.
+    std::fs::remove_file(site.home.file("run/admin.sock")).unwrap();
+    assert!(completions(&site, &["host", "show", "ho"]).is_empty());
+}
+
+/// Where standard output is no terminal, no line has more than 100 columns, but for one with a single long word.
+#[test]
+fn tables_have_at_most_100_columns() {
+    let site = Site::new();
+    let long = "a-host-in-the-third-rack-of-the-second-room-of-the-first-floor";
+    site.ask(&format!("host add {long} --host-key host1.pem"))
+        .done();
+    let reason = ["--reason", &"word ".repeat(40), "--yes"].map(str::to_owned);
+    let mut revoke = site.home.command();
+    revoke
+        .args(["host", "revoke", long, "--config", "hgs.toml"])
+        .args(reason);
+    common::Outcome::of(&mut revoke).done();
+    for words in ["host list", "certificate list", "signer list", "audit list"] {
+        let shown = site.ask(words).done().out;
+        assert!(shown.lines().count() > 1, "{words}");
+        for line in shown.lines() {
+            let is_one_word = !line.trim().contains(' ');
+            assert!(line.len() <= 100 || is_one_word, "{words}: {line:?}");
+        }
+    }
+}
+
 #[test]
 fn every_change_is_in_the_audit_log() {
     let site = Site::new();

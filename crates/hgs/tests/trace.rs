@@ -616,28 +616,50 @@ fn a_pin_that_the_service_can_not_read() {
     site.trace("").ended(2).saying("Permission denied");
 }
 
-/// A full disk is the cause of everything that can't be recorded.
+/// A full disk is the cause of everything that can't be recorded; status, readiness and trace tell it.
 #[test]
 fn a_full_disk() {
-    if !hgs_testkit::is_privileged("a small file system") {
+    let Some(mut serve) = hgs_testkit::in_mount_namespace("a small file system") else {
         return;
-    }
+    };
     let home = Home::new();
     configure(&home);
+    let with_metrics = String::from_utf8(home.read("hgs.toml")).unwrap().replace(
+        "[listen.metrics]\nenabled = false",
+        "[listen.metrics]\nenabled = true\naddress = \"127.0.0.1:0\"",
+    );
+    home.write("hgs.toml", with_metrics);
     fs::create_dir(home.file("guardian")).unwrap();
-    let mut serve = Command::new(hgs_testkit::tool("unshare", "util-linux"));
     let script = "mount -t tmpfs -o size=24m,mode=700 tmpfs guardian && \
                   \"$0\" init --config hgs.toml --bits 2048 >/dev/null && \
                   exec \"$0\" serve --config hgs.toml";
-    serve.args(["--mount", "--propagation", "private", "sh", "-c", script]);
+    serve.args(["sh", "-c", script]);
     serve.arg(assert_cmd::cargo::cargo_bin!("hgs"));
     let served = Served::start_by(&home, serve);
+    // The small disk has less room than people want to be told of.
+    assert!(served.readiness().contains("200 OK"));
+    let almost = home.hgs("status --config hgs.toml --json").done().json();
+    assert!(
+        almost.to_string().contains("disk-almost-full"),
+        "{almost:#}"
+    );
     // As the server sees it.
     let root = format!("/proc/{}/root", served.process());
     let filler = home.file("guardian/filler");
     let filler = Path::new(&root).join(filler.strip_prefix("/").unwrap());
-    let full = fs::write(filler, vec![0; 32 * 1024 * 1024]).unwrap_err();
+    let full = fs::write(&filler, vec![0; 32 * 1024 * 1024]).unwrap_err();
     assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+
+    let ready = served.readiness();
+    assert!(ready.contains("503 "), "{ready}");
+    assert!(ready.contains("full"), "{ready}");
+    let status = home.hgs("status --config hgs.toml --json").done().json();
+    let warning = status["warnings"].as_array().unwrap().iter();
+    let codes: Vec<_> = warning.filter_map(|one| one["code"].as_str()).collect();
+    assert!(
+        codes.contains(&"state-not-writable") || codes.contains(&"disk-almost-full"),
+        "{status:#}"
+    );
     let site = Site {
         home,
         served: Some(served),
@@ -647,6 +669,11 @@ fn a_full_disk() {
     for id in ["HGS-D006", "HGS-P004"] {
         assert!(skipped.contains(&id.to_owned()), "{id}: {skipped:?}");
     }
+
+    // With room again it goes on by itself.
+    fs::remove_file(filler).unwrap();
+    let ready = site.served.as_ref().unwrap().readiness();
+    assert!(ready.contains("200 OK"), "{ready}");
 }
 
 /// Neither is the PIN of a token in what is shown, nor in what is collected.

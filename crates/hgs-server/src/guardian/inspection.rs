@@ -1,28 +1,22 @@
 //! What is shown of a guardian beside its records.
 
-use hgs_admin::types::Warning;
-use hgs_attest::{MANY_IDENTITY_KEYS, MAX_IDENTITY_KEYS};
 use std::sync::{Arc, OnceLock};
 
+use hgs_admin::types::Warning;
+use hgs_attest::{MANY_IDENTITY_KEYS, MAX_IDENTITY_KEYS};
 use hgs_custody_pkcs11::{Breaker, ModuleStatus, Tokens};
 use hgs_pki::health::HealthKind;
-use hgs_pki::{Seconds, Time};
+use hgs_pki::{Time, ValidityStatus};
 use hgs_store::{AttestationSigner, CertificateKind, CertificateRecord, State, StoreError};
+use hgs_trace::guardian::{Disk, Room};
 
 use super::keys::{Holdings, Snapshots};
 use super::open_store::OpenStore;
 use super::signers::Signers;
+use super::trace::disk;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::http::Addresses;
-
-/// Octets on the disk of the state below which commits are about to fail.
-pub(super) const LEAST_ROOM: u64 = 1024 * 1024;
-/// Octets below which people are told.
-const LITTLE_ROOM: u64 = 256 * 1024 * 1024;
-
-/// How long before a certificate expires people are told.
-pub(super) const EXPIRY_NOTICE: Seconds = Seconds::from_days(30);
 
 /// Shows administrators, monitoring and diagnostics how a guardian is.
 pub(crate) struct Inspection {
@@ -47,10 +41,9 @@ impl Inspection {
         self.config.public_urls(https, http)
     }
 
-    /// Octets that can still be written to the disk of the state folder.
-    pub(super) fn free_octets(&self) -> Option<u64> {
-        let found = rustix::fs::statvfs(self.config.state_folder()).ok()?;
-        Some(found.f_bavail.saturating_mul(found.f_frsize))
+    /// The room on the disk of the state folder.
+    pub(super) fn disk(&self) -> Option<Disk> {
+        disk(&self.config.state_folder())
     }
 
     fn disk_warning(&self) -> Option<Warning> {
@@ -61,13 +54,10 @@ impl Inspection {
             let message = format!("nothing can be recorded, so nothing is released: {failure}");
             return Some(warning("state-not-writable", message, &remedy));
         }
-        let free = self.free_octets().filter(|free| *free < LITTLE_ROOM)?;
+        let disk = self.disk().filter(|disk| disk.room() != Room::Enough)?;
         Some(warning(
             "disk-almost-full",
-            format!(
-                "{} MiB are free on the disk of the state folder",
-                free / 1024 / 1024
-            ),
+            format!("the disk of the state folder is almost full: {disk}"),
             "make room: nothing is released that can't be recorded",
         ))
     }
@@ -85,7 +75,7 @@ impl Inspection {
             if !records.any(|record| record.kind == kind && record.is_primary()) {
                 warnings.push(warning(
                     "no-primary-certificate",
-                    format!("there is no primary certificate of kind {kind:?}"),
+                    format!("there is no primary certificate of kind {kind}"),
                     "add one and make it primary",
                 ));
             }
@@ -144,13 +134,13 @@ impl Inspection {
 
 /// The expiry of guardians' certificates is not looked at in a protector; people want to know it all the same.
 fn expiry_warning(record: &CertificateRecord, now: Time) -> Option<Warning> {
-    let not_after = record.certificate.validity().not_after;
-    let soon = now.checked_add(EXPIRY_NOTICE).unwrap_or(Time::MAX);
-    let verb = match () {
-        () if now > not_after => "expired",
-        () if soon > not_after => "expires",
-        () => return None,
+    let validity = record.certificate.validity();
+    let verb = match validity.status(now) {
+        ValidityStatus::Expired => "expired",
+        ValidityStatus::ExpiresSoon => "expires",
+        ValidityStatus::Valid | ValidityStatus::NotYetValid => return None,
     };
+    let not_after = validity.not_after;
     Some(warning(
         "certificate-expiry",
         format!("certificate {} {verb} at {not_after}", record.thumbprint()),
@@ -192,13 +182,13 @@ pub(super) fn host_warnings(state: &State, now: Time) -> Vec<Warning> {
 
 /// A signer of another cluster ends with its certificate.
 fn signer_warning(signer: &AttestationSigner, now: Time) -> Option<Warning> {
-    let not_after = signer.certificate.validity().not_after;
-    let soon = now.checked_add(EXPIRY_NOTICE).unwrap_or(Time::MAX);
-    let verb = match () {
-        () if now > not_after => "ended",
-        () if soon > not_after => "ends",
-        () => return None,
+    let validity = signer.certificate.validity();
+    let verb = match validity.status(now) {
+        ValidityStatus::Expired => "ended",
+        ValidityStatus::ExpiresSoon => "ends",
+        ValidityStatus::Valid | ValidityStatus::NotYetValid => return None,
     };
+    let not_after = validity.not_after;
     Some(warning(
         "signer-expiry",
         format!(

@@ -7,8 +7,9 @@ use hgs_custody_pkcs11::TokenError;
 use hgs_kps::Lineage;
 use hgs_pki::Thumbprint;
 use hgs_store::State;
+use hgs_trace::guardian::Room;
 
-use super::inspection::{Inspection, LEAST_ROOM};
+use super::inspection::Inspection;
 use super::keys::Snapshot;
 use super::signers::Signers;
 use crate::health::Readiness;
@@ -26,10 +27,8 @@ impl Inspection {
 
     fn ready(&self) -> Result<(), String> {
         self.store.check().map_err(|failure| failure.to_string())?;
-        if let Some(free) = self.free_octets().filter(|free| *free < LEAST_ROOM) {
-            return Err(format!(
-                "the disk of the state folder is full: {free} octets are free"
-            ));
+        if let Some(disk) = self.disk().filter(|disk| disk.room() == Room::Full) {
+            return Err(format!("the disk of the state folder is full: {disk}"));
         }
         let Snapshot { state, holdings } = self
             .snapshots

@@ -3,10 +3,8 @@
 //! look at it.
 
 use hgs_admin::types::{Finding, Severity};
-use hgs_pki::{Certificate, KeyUsage, Time, profile};
+use hgs_pki::{Certificate, KeyUsage, Time, ValidityStatus, profile};
 use hgs_store::{CertificateKind, Lineage, State};
-
-use super::inspection::EXPIRY_NOTICE;
 
 /// What is to be said of `certificate` when it is added to `lineage` in `state`.
 pub(crate) fn findings(
@@ -30,20 +28,24 @@ pub(crate) fn findings(
     .collect()
 }
 
-fn key_usage(kind: CertificateKind, certificate: &Certificate) -> Option<Finding> {
+/// The key usage that a certificate of this kind should have, if it lacks it.
+pub(crate) fn lacking_key_usage(
+    kind: CertificateKind,
+    certificate: &Certificate,
+) -> Option<&'static str> {
     let (needed, name) = match kind {
         CertificateKind::Encryption => (KeyUsage::DATA_ENCIPHERMENT, "dataEncipherment"),
         _ => (KeyUsage::DIGITAL_SIGNATURE, "digitalSignature"),
     };
-    let usage = certificate.key_usage();
-    // Without the extension a key may be used for everything (RFC 5280 section 4.2.1.3).
-    let lacks = usage.is_some_and(|usage| !usage.contains(needed));
-    lacks.then(|| {
-        warning(
-            "key-usage",
-            format!("its key usage lacks {name}, which a {kind} certificate should have"),
-        )
-    })
+    (!certificate.allows(needed)).then_some(name)
+}
+
+fn key_usage(kind: CertificateKind, certificate: &Certificate) -> Option<Finding> {
+    let name = lacking_key_usage(kind, certificate)?;
+    Some(warning(
+        "key-usage",
+        format!("its key usage lacks {name}, which a {kind} certificate should have"),
+    ))
 }
 
 fn extended_key_usage(certificate: &Certificate) -> Option<Finding> {
@@ -69,12 +71,11 @@ fn authority(certificate: &Certificate) -> Option<Finding> {
 fn validity(certificate: &Certificate, now: Time) -> Option<Finding> {
     let validity = certificate.validity();
     let (not_before, not_after) = (validity.not_before, validity.not_after);
-    let soon = now.checked_add(EXPIRY_NOTICE).unwrap_or(Time::MAX);
-    let (code, message) = match () {
-        () if now > not_after => ("expired", format!("it expired at {not_after}")),
-        () if now < not_before => ("not-yet-valid", format!("it is valid from {not_before}")),
-        () if soon > not_after => ("expires-soon", format!("it expires at {not_after}")),
-        () => return None,
+    let (code, message) = match validity.status(now) {
+        ValidityStatus::Expired => ("expired", format!("it expired at {not_after}")),
+        ValidityStatus::NotYetValid => ("not-yet-valid", format!("it is valid from {not_before}")),
+        ValidityStatus::ExpiresSoon => ("expires-soon", format!("it expires at {not_after}")),
+        ValidityStatus::Valid => return None,
     };
     Some(warning(code, message))
 }

@@ -19,7 +19,7 @@ pub enum Refusal {
     #[error("there is no certificate {0}")]
     NoSuchCertificate(Thumbprint),
     /// The lineage has a head of this kind.
-    #[error("lineage {lineage} has a {kind:?} certificate as head already: {head}")]
+    #[error("lineage {lineage} has a {kind} certificate as head already: {head}")]
     HeadKnown {
         /// Whose succession.
         lineage: Lineage,

@@ -1,6 +1,6 @@
 //! Certificates: that there are those that are needed, and that they are as they should be.
 
-use hgs_pki::{Seconds, Time};
+use hgs_pki::{Time, ValidityStatus};
 
 use super::facts::{Certificate, Facts};
 use crate::{Check, Group, Judgement, Validity};
@@ -63,16 +63,11 @@ const LEAST_BITS: usize = 2048;
 fn fit(certificate: &Certificate) -> Judgement {
     let target = target(certificate);
     let bits = certificate.key_bits;
-    let allowed = match &*certificate.kind {
-        "encryption" => certificate.may_encrypt,
-        _ => certificate.may_sign,
-    };
     let seen = format!("{bits} bits, {}", certificate.subject);
     if bits < LEAST_BITS {
         Judgement::fail(target, seen)
-    } else if !allowed {
-        let kind = &certificate.kind;
-        Judgement::warning(target, format!("its key usage does not allow {kind}"))
+    } else if let Some(usage) = &certificate.lacking_key_usage {
+        Judgement::warning(target, format!("its key usage lacks {usage}"))
     } else if bits < LASTING_BITS && certificate.primary && certificate.kind != "communications" {
         let remedy = "nothing at once; give the next pair 3072 bits or more".to_owned();
         Judgement::warning(
@@ -104,27 +99,24 @@ fn validity(facts: &Facts) -> Vec<Judgement> {
         .collect()
 }
 
-/// How long before an expiry people are told.
-const NOTICE: Seconds = Seconds::from_days(30);
-
 /// Whether something is valid now, and for long enough.
 pub(super) fn valid(target: String, validity: Validity, now: Time) -> Judgement {
     let Validity {
         not_before,
         not_after,
     } = validity;
-    let soon = now.checked_add(NOTICE).unwrap_or(Time::MAX);
-    if now < not_before {
-        Judgement::fail(
+    match hgs_pki::Validity::from(validity).status(now) {
+        ValidityStatus::NotYetValid => Judgement::fail(
             target,
             format!("not valid before {not_before}; it is {now}"),
-        )
-    } else if now > not_after {
-        Judgement::fail(target, format!("expired at {not_after}; it is {now}"))
-    } else if soon > not_after {
-        Judgement::warning(target, format!("expires at {not_after}"))
-    } else {
-        Judgement::pass(target, format!("valid until {not_after}"))
+        ),
+        ValidityStatus::Expired => {
+            Judgement::fail(target, format!("expired at {not_after}; it is {now}"))
+        }
+        ValidityStatus::ExpiresSoon => {
+            Judgement::warning(target, format!("expires at {not_after}"))
+        }
+        ValidityStatus::Valid => Judgement::pass(target, format!("valid until {not_after}")),
     }
 }
 

@@ -1,5 +1,7 @@
 //! What is known of a guardian. No type here has room for a secret; a test goes through them.
 
+use std::fmt;
+
 use hgs_pki::Time;
 use serde::{Deserialize, Serialize};
 
@@ -122,6 +124,49 @@ pub struct Disk {
     pub free_files: Option<u64>,
 }
 
+/// Octets below which commits are about to fail.
+const LEAST_ROOM: u64 = 8 * MIB;
+/// Octets below which people are told.
+const LITTLE_ROOM: u64 = 256 * MIB;
+/// Files below which the database can't make its own: its log, an index of that, a journal.
+const LEAST_FILES: u64 = 8;
+const MIB: u64 = 1024 * 1024;
+
+impl Disk {
+    /// Whether the state has room to grow.
+    #[must_use]
+    pub fn room(&self) -> Room {
+        let lacks_files = self.free_files.is_some_and(|files| files < LEAST_FILES);
+        match self.free {
+            _ if lacks_files => Room::Full,
+            0..LEAST_ROOM => Room::Full,
+            LEAST_ROOM..LITTLE_ROOM => Room::Little,
+            _ => Room::Enough,
+        }
+    }
+}
+
+impl fmt::Display for Disk {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(files) = self.free_files.filter(|files| *files < LEAST_FILES) {
+            write!(formatter, "{files} files can still be made; ")?;
+        }
+        let (free, total) = (self.free / MIB, self.total / MIB);
+        write!(formatter, "{free} of {total} MiB are free")
+    }
+}
+
+/// The room for the state on its disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// There is enough.
+    Enough,
+    /// There is little: people are told.
+    Little,
+    /// Commits are about to fail.
+    Full,
+}
+
 /// The certificate of the HTTPS listener.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Https {
@@ -199,10 +244,9 @@ pub struct Certificate {
     pub key: String,
     /// Bits of its key.
     pub key_bits: usize,
-    /// Whether its key usage allows signing.
-    pub may_sign: bool,
-    /// Whether its key usage allows encryption of keys or data.
-    pub may_encrypt: bool,
+    /// The key usage that its kind should have, and that it lacks.
+    #[serde(default)]
+    pub lacking_key_usage: Option<String>,
     /// For how long it is valid.
     pub validity: Validity,
     /// When it was added.

@@ -29,7 +29,7 @@ pub(super) fn checks() -> Vec<Check<Facts>> {
             id: "HGS-K003",
             group: Group::Keys,
             title: "the private key decrypts",
-            fails_when: "what was encrypted to the certificate a moment ago does not come back",
+            fails_when: "it does not decrypt what was just encrypted to the certificate",
             remedy: "see the key's place and the service's log; protectors for this certificate can't be opened meanwhile",
             after: &[
                 "HGS-K002", "HGS-T001", "HGS-T002", "HGS-T003", "HGS-T004", "HGS-T005", "HGS-T006",

@@ -11,7 +11,7 @@ pub(super) fn checks() -> Vec<Check<Facts>> {
         group: Group::Machine,
         title: "the clock is not behind what was recorded",
         fails_when: "it is more than a minute before the newest audit record; where only an older record, certificate or signer lies ahead, the clock was ahead once, which warns",
-        remedy: "see with `timedatectl` whether the clock is right: if not, set it and keep it so with NTP; if so, it was ahead once, and a start of the service makes what it needs anew",
+        remedy: "check the clock with `timedatectl`: if it is wrong, set it and keep it right with NTP; if it is right, it was ahead once, and a restart of the service makes anew what it needs",
         after: &["HGS-D004"],
         judge: clock,
     }]
@@ -23,9 +23,9 @@ pub(super) fn process_checks() -> Vec<Check<Facts>> {
         Check {
             id: "HGS-M002",
             group: Group::Machine,
-            title: "the service's memory is in no core dump",
+            title: "no core dump contains the service's memory",
             fails_when: "RLIMIT_CORE is not 0, or the process can be dumped and read by others of its user",
-            remedy: "start it with `hgs serve`, which sees to it; the log says why it could not",
+            remedy: "start it with `hgs serve`, which switches core dumps off; its log says why it could not",
             after: &["HGS-S003", "HGS-S004"],
             judge: core_dumps,
         },

@@ -17,7 +17,7 @@ mod tokens;
 
 pub use facts::{
     Attributes, Certificate, Disk, Facts, Https, Inside, Listener, Metadata, NameMatch, Outside,
-    Process, Service, Sessions, Setting, Signer, State, SyntheticRoll, Token, Work,
+    Process, Room, Service, Sessions, Setting, Signer, State, SyntheticRoll, Token, Work,
 };
 pub(crate) use network::{answers, connected, resolved, trusted};
 

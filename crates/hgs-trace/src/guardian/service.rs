@@ -28,7 +28,7 @@ pub(super) fn checks() -> Vec<Check<Facts>> {
             id: "HGS-S004",
             group: Group::Service,
             title: "the service answers this user",
-            fails_when: "the socket or the service refuses this user, or gives no answer",
+            fails_when: "the socket or the service refuses this user, or gives no answer within 5 s, or none about its keys within 30 s",
             remedy: "run this as root or as a member of one of the groups in [listen.admin]",
             after: &["HGS-S001"],
             judge: answers,
@@ -51,7 +51,7 @@ pub(super) fn running() -> Vec<Check<Facts>> {
         id: "HGS-S003",
         group: Group::Service,
         title: "the service runs",
-        fails_when: "nobody listens at the administrators' socket, and nothing else here keeps the service from starting",
+        fails_when: "nothing listens at the administrators' socket, and no other check names what keeps the service from starting",
         remedy: "start it with `hgs serve` or `systemctl start openhgs`; if it runs by another configuration, name that with --config",
         after: &[
             "HGS-S001", "HGS-S002", "HGS-S005", "HGS-D001", "HGS-D002", "HGS-D003", "HGS-D005",

@@ -1,6 +1,6 @@
 //! The folder, the master key, the database.
 
-use super::facts::{Disk, Facts, Inside};
+use super::facts::{Facts, Inside, Room};
 use crate::{Check, Found, Group, Judgement, Place, PlaceKind};
 
 pub(super) fn checks() -> Vec<Check<Facts>> {
@@ -8,7 +8,7 @@ pub(super) fn checks() -> Vec<Check<Facts>> {
         Check {
             id: "HGS-D001",
             group: Group::State,
-            title: "the state folder is its owner's alone",
+            title: "only its owner can enter the state folder",
             fails_when: "it is absent, a link, belongs to another user, or others may enter it",
             remedy: "run `hgs init`, or set server.state to the folder that it made",
             after: &["HGS-S001"],
@@ -17,7 +17,7 @@ pub(super) fn checks() -> Vec<Check<Facts>> {
         Check {
             id: "HGS-D002",
             group: Group::State,
-            title: "the file of the master key is its owner's alone",
+            title: "only its owner can read the file of the master key",
             fails_when: "it is absent, a link, belongs to another user, or others may read it",
             remedy: "set server.master_key to the master key of this state; without it the state is lost",
             after: &["HGS-D001"],
@@ -27,7 +27,7 @@ pub(super) fn checks() -> Vec<Check<Facts>> {
             id: "HGS-D003",
             group: Group::State,
             title: "the master key can be read",
-            fails_when: "the service's user can't read it, or it has not 32 octets",
+            fails_when: "the service's user can't read it, or it is not 32 octets long",
             remedy: "put the master key of this state back from its copy",
             after: &["HGS-D002"],
             judge: master_key,
@@ -135,35 +135,17 @@ fn sound(facts: &Facts) -> Vec<Judgement> {
     }
 }
 
-/// Octets below which commits are about to fail.
-const LEAST_ROOM: u64 = 8 * MIB;
-/// Octets below which people are told.
-const LITTLE_ROOM: u64 = 256 * MIB;
-/// Files below which the database can't make its own: its log, an index of that, a journal.
-const LEAST_FILES: u64 = 8;
-const MIB: u64 = 1024 * 1024;
-
 fn room(facts: &Facts) -> Vec<Judgement> {
     let inside = facts.inside.as_ref();
     let Some((inside, disk)) = inside.and_then(|inside| Some((inside, inside.disk.as_ref()?)))
     else {
         return vec![];
     };
-    let Disk {
-        free,
-        total,
-        free_files,
-    } = disk;
     let target = &inside.state_folder.path;
-    let seen = format!("{} of {} MiB are free", free / MIB, total / MIB);
-    if let Some(files) = free_files.filter(|files| *files < LEAST_FILES) {
-        let seen = format!("{files} files can still be made; {seen}");
-        return vec![Judgement::fail(target, seen)];
-    }
-    vec![match free {
-        0..LEAST_ROOM => Judgement::fail(target, seen),
-        LEAST_ROOM..LITTLE_ROOM => Judgement::warning(target, seen),
-        _ => Judgement::pass(target, seen),
+    vec![match disk.room() {
+        Room::Full => Judgement::fail(target, disk),
+        Room::Little => Judgement::warning(target, disk),
+        Room::Enough => Judgement::pass(target, disk),
     }]
 }
 

@@ -15,7 +15,7 @@ pub struct Facts {
     pub version: String,
     /// The number of the user that the program runs as.
     pub user: u32,
-    /// The configuration: whether a service is to guard this host.
+    /// The configuration: whether this host is configured for a guardian.
     pub configuration: Found<bool>,
     /// The state folder.
     pub state_folder: Place,

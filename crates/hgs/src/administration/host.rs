@@ -140,7 +140,8 @@ enum Order {
 }
 
 impl List {
-    fn select(&self, hosts: Vec<types::Host>) -> Result<Vec<types::Host>, Failure> {
+    /// Those of `hosts` that are asked for, in the order that is asked for.
+    fn select(&self, hosts: Vec<types::Host>, now: Time) -> Result<Vec<types::Host>, Failure> {
         let text = self
             .name
             .as_deref()
@@ -148,7 +149,7 @@ impl List {
             .to_ascii_lowercase();
         let since = self.not_attested_for.map(|period| {
             let seconds = i64::try_from(period.as_secs()).unwrap_or(i64::MAX);
-            Time::from_unix(now().unix().saturating_sub(seconds))
+            Time::from_unix(now.unix().saturating_sub(seconds))
         });
         let mut kept = Vec::new();
         for host in hosts {
@@ -194,7 +195,9 @@ impl Arguments {
             Verb::List(list) if list.denied => {
                 terminal.report(&Denied(client.denied_hosts().or_fail()?))?;
             }
-            Verb::List(list) => terminal.report(&Hosts(list.select(client.hosts().or_fail()?)?))?,
+            Verb::List(list) => {
+                terminal.report(&Hosts(list.select(client.hosts().or_fail()?, now())?))?
+            }
             Verb::Readmit { name } => readmit(&client, &name, terminal)?,
             Verb::Deny {
                 host_key,
@@ -462,5 +465,88 @@ impl fmt::Display for Detail {
             ]);
         }
         table.fmt(formatter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use hgs_admin::types::Revocation;
+
+    use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Words {
+        #[command(flatten)]
+        list: List,
+    }
+
+    /// Name, day of registration, day of the last attestation, and whether it was revoked.
+    const HOSTS: [(&str, u8, Option<u8>, bool); 4] = [
+        ("Rack7-a", 3, Some(20), false),
+        ("rack7-b", 1, None, false),
+        ("rack8", 2, Some(10), true),
+        ("attic", 4, Some(5), false),
+    ];
+
+    fn time(day: u8) -> String {
+        format!("2026-01-{day:02}T12:00:00Z")
+    }
+
+    fn listed(words: &str) -> Vec<String> {
+        let hosts = HOSTS.map(|(name, added, attested, is_revoked)| types::Host {
+            name: name.to_owned(),
+            id: String::new(),
+            host_key_digest: String::new(),
+            added: time(added),
+            last_attested: attested.map(time),
+            revoked: is_revoked.then(|| Revocation {
+                time: time(21),
+                reason: String::new(),
+                by: String::new(),
+            }),
+        });
+        let Words { list } = Words::parse_from(format!("list {words}").split_whitespace());
+        let now = time(22).parse().unwrap();
+        let kept = list.select(hosts.to_vec(), now).unwrap();
+        kept.into_iter().map(|host| host.name).collect()
+    }
+
+    #[test]
+    fn hosts_are_filtered() {
+        assert_eq!(listed("--status revoked"), ["rack8"]);
+        assert_eq!(
+            listed("--status registered"),
+            ["attic", "Rack7-a", "rack7-b"]
+        );
+        assert_eq!(listed("--name RACK7"), ["Rack7-a", "rack7-b"]);
+        assert_eq!(listed("--name nowhere"), Vec::<String>::new());
+        // A host that never attested has not attested for any time.
+        assert_eq!(
+            listed("--not-attested-for 2d"),
+            ["attic", "rack7-b", "rack8"]
+        );
+        assert_eq!(listed("--not-attested-for 1d"), listed(""));
+        assert_eq!(
+            listed("--not-attested-for 2d --status registered --name r"),
+            ["rack7-b"]
+        );
+    }
+
+    #[test]
+    fn hosts_are_sorted() {
+        assert_eq!(listed(""), ["attic", "Rack7-a", "rack7-b", "rack8"]);
+        assert_eq!(
+            listed("--sort added"),
+            ["rack7-b", "rack8", "Rack7-a", "attic"]
+        );
+        assert_eq!(
+            listed("--sort attested"),
+            ["rack7-b", "attic", "rack8", "Rack7-a"]
+        );
+        assert_eq!(
+            listed("--sort attested --reverse"),
+            ["Rack7-a", "rack8", "attic", "rack7-b"]
+        );
     }
 }

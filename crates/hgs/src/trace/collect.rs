@@ -104,7 +104,7 @@ fn inside(client: &Client, config: &Config) -> (Service, Option<Inside>) {
         }
         ErrorCode::Forbidden => (Service::Forbidden(problem), None),
         _ => {
-            let remedy = "it hangs or is overloaded: see its log and `systemctl status openhgs`, and start it anew";
+            let remedy = "it hangs or is overloaded: see its log and `systemctl status openhgs`, and restart it";
             let problem = Problem {
                 remedy: problem.remedy.or_else(|| Some(remedy.to_owned())),
                 ..problem
@@ -119,14 +119,14 @@ fn not_running(problem: Problem, seen: &Inside, config: &Config) -> Problem {
     if !config.listen.admin.enabled {
         let message = "[listen.admin] is switched off, so the service can't be asked";
         return Problem::new(message).with_remedy(Some(
-            "set listen.admin.enabled to true, and start the service anew",
+            "set listen.admin.enabled to true, and restart the service",
         ));
     }
     // Whatever is wrong with the folder has checks of its own.
     if seen.state.is_none() {
         let message = format!("{problem}; but another process holds the state");
         return Problem::new(message).with_remedy(Some(
-            "name the socket of the service that runs with --socket, or its configuration with --config; if the socket was deleted, start the service anew",
+            "name the socket of the service that runs with --socket, or its configuration with --config; if the socket was deleted, restart the service",
         ));
     }
     problem

@@ -13,6 +13,7 @@ use super::Home;
 pub(crate) struct Served {
     child: Child,
     http: SocketAddr,
+    metrics: Option<SocketAddr>,
     log: Option<JoinHandle<String>>,
 }
 
@@ -60,11 +61,16 @@ impl Served {
             .unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();
-        let http = loop {
+        let (http, metrics) = loop {
             line.clear();
             assert_ne!(log.read_line(&mut line).unwrap(), 0, "the server ended");
-            if let Some((_, address)) = line.split_once(" http=") {
-                break address.split_whitespace().next().unwrap().parse().unwrap();
+            if let Some((_, addresses)) = line.split_once("serving http=") {
+                let addresses: Vec<_> = addresses.split_whitespace().collect();
+                let metrics = addresses
+                    .iter()
+                    .find_map(|one| one.strip_prefix("metrics="));
+                let metrics = metrics.map(|address| address.parse().unwrap());
+                break (addresses[0].parse().unwrap(), metrics);
             }
         };
         let log = thread::spawn(move || {
@@ -75,6 +81,7 @@ impl Served {
         Self {
             child,
             http,
+            metrics,
             log: Some(log),
         }
     }
@@ -103,6 +110,17 @@ impl Served {
         );
         let end = answer.windows(4).position(|four| four == b"\r\n\r\n");
         answer.split_off(end.unwrap() + 4)
+    }
+
+    /// What the readiness probe answers.
+    pub(crate) fn readiness(&self) -> String {
+        let mut stream = TcpStream::connect(self.metrics.unwrap()).unwrap();
+        stream
+            .write_all(b"GET /health/ready HTTP/1.0\r\n\r\n")
+            .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
     }
 
     /// Has it stop as an init system does. Its exit status, and what it logged.

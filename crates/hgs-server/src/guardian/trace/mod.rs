@@ -28,6 +28,7 @@ use super::keys::Snapshots;
 use super::open_store::OpenStore;
 use crate::config::{Config, Finding, Severity};
 
+pub(super) use places::disk;
 pub(crate) use synthetic::SyntheticRolls;
 
 impl Inspection {
@@ -107,7 +108,7 @@ fn without_state(config: &Config, urls: Vec<String>, now: Time) -> Inside {
         time: now,
         user: rustix::process::geteuid().as_raw(),
         process: None,
-        disk: places::disk(&folder),
+        disk: disk(&folder),
         state_folder: Place::at(&folder),
         master_key_file: Place::at(&master_key),
         master_key: read.map_err(|error| Problem::of(&error)),

@@ -17,7 +17,7 @@ use crate::config::host_of;
 use crate::{Config, http};
 
 /// The room for files in `folder`.
-pub(super) fn disk(folder: &Path) -> Option<Disk> {
+pub(in crate::guardian) fn disk(folder: &Path) -> Option<Disk> {
     let found = statvfs(folder).ok()?;
     Some(Disk {
         free: found.f_bavail.saturating_mul(found.f_frsize),

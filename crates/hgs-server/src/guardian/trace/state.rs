@@ -2,7 +2,7 @@
 
 use hgs_attest::signer::SignerStage;
 use hgs_custody_pkcs11::Usage;
-use hgs_pki::{KeyUsage, Time};
+use hgs_pki::Time;
 use hgs_store::{AttestationSigner, AuditFilter, CertificateRecord, OpenError, Store};
 use hgs_trace::guardian::{Certificate, Signer, State, Work};
 use hgs_trace::{Found, Problem};
@@ -11,6 +11,7 @@ use super::super::certification::usage;
 use super::super::inspection::host_warnings;
 use super::super::keys::{Holdings, Snapshot};
 
+use super::super::requirements::lacking_key_usage;
 use super::super::signers::Signers;
 use super::issue;
 use super::keys::work;
@@ -66,10 +67,6 @@ fn certificate(
     examiner: Examiner<'_>,
 ) -> Certificate {
     let certificate = &record.certificate;
-    let allows = |usage| {
-        let usages = certificate.key_usage();
-        usages.is_none_or(|usages| usages.contains(usage))
-    };
     let usage = usage(record.kind);
     Certificate {
         thumbprint: record.thumbprint().to_string(),
@@ -81,8 +78,7 @@ fn certificate(
         primary: record.is_primary(),
         key: record.key.to_string(),
         key_bits: certificate.public_key().modulus_bits(),
-        may_sign: allows(KeyUsage::DIGITAL_SIGNATURE),
-        may_encrypt: allows(KeyUsage::KEY_ENCIPHERMENT) || allows(KeyUsage::DATA_ENCIPHERMENT),
+        lacking_key_usage: lacking_key_usage(record.kind, certificate).map(str::to_owned),
         validity: certificate.validity().into(),
         added: record.added,
         work: record.enabled.then(|| Work {
