@@ -1,7 +1,7 @@
 //! Health certificates, signed by the attestation signer's key.
 //!
 //! ```text
-//! SerialNumber::draw, then record it with the grant
+//! DrawnSerialNumber::draw, then record it with the grant
 //! RecordedGrant ---> issue(.., keys) ---> IssuedHealthCertificate
 //! ```
 
@@ -9,7 +9,7 @@ use hgs_crypto::random::{self, Random};
 use hgs_crypto::rsa::SignatureScheme;
 use hgs_pki::health::{self, HealthKind, HealthValidity};
 use hgs_pki::issue::Issuer;
-use hgs_pki::{Certificate, KeyError, KeyWork, Thumbprint};
+use hgs_pki::{Certificate, KeyError, KeyWork, SerialNumber, Thumbprint};
 
 use crate::verdict::{Grant, RecordedGrant};
 use crate::wire::{AttestationResultType, HealthCertificateReply, Reply, ResultContent};
@@ -36,9 +36,9 @@ pub enum IssueError {
 /// The serial number of a health certificate. It is drawn before the grant is recorded, so that the record names the
 /// certificate that it is about.
 #[derive(Debug, PartialEq, Eq)]
-pub struct SerialNumber([u8; 16]);
+pub struct DrawnSerialNumber([u8; 16]);
 
-impl SerialNumber {
+impl DrawnSerialNumber {
     /// Draws the number of one certificate.
     ///
     /// # Errors
@@ -49,10 +49,10 @@ impl SerialNumber {
         Ok(Self(hgs_pki::issue::serial_number(octets)))
     }
 
-    /// Its octets, as they will stand in the certificate.
+    /// The number, as records name it.
     #[must_use]
-    pub fn octets(&self) -> &[u8; 16] {
-        &self.0
+    pub fn number(&self) -> SerialNumber {
+        self.0.into()
     }
 }
 
@@ -65,7 +65,7 @@ pub fn issue(
     grant: RecordedGrant,
     signer: &Certificate,
     validity: HealthValidity,
-    serial: SerialNumber,
+    serial: DrawnSerialNumber,
     keys: &mut dyn KeyWork,
 ) -> Result<IssuedHealthCertificate, IssueError> {
     let template = health::template(grant.grant().kind(), grant.grant().statement(), validity)?;

@@ -43,7 +43,7 @@ fn serve(registry: &mut Registry, body: &[u8], when: Time) -> (u16, Vec<u8>) {
         Verdict::Refused(refusal) => (refusal.status(), refusal.reply().to_json()),
         Verdict::Healthy(grant) => {
             registry.record(&grant);
-            let serial = issue::SerialNumber::draw(&mut Repeatable::seeded(3)).unwrap();
+            let serial = issue::DrawnSerialNumber::draw(&mut Repeatable::seeded(3)).unwrap();
             let validity = HealthValidity::default();
             let grant = grant.recorded();
             let keys = service_keys();

@@ -10,7 +10,7 @@ use common::{
     Registry, host_key, identity_key, request, request_for_signing, service_keys, signer,
 };
 use hgs_attest::RecordedGrant;
-use hgs_attest::issue::{self, IssueError, IssuedHealthCertificate, SerialNumber};
+use hgs_attest::issue::{self, DrawnSerialNumber, IssueError, IssuedHealthCertificate};
 use hgs_attest::wire::{AttestationRequest, HealthCertificateReply, Reply};
 use hgs_crypto::{CryptoError, Random, hex};
 use hgs_pki::health::{
@@ -24,7 +24,7 @@ fn granted(request: &AttestationRequest) -> RecordedGrant {
 }
 
 fn issued(request: &AttestationRequest) -> IssuedHealthCertificate {
-    let serial = SerialNumber::draw(&mut Repeatable::seeded(1)).unwrap();
+    let serial = DrawnSerialNumber::draw(&mut Repeatable::seeded(1)).unwrap();
     let validity = HealthValidity::default();
     let keys = service_keys();
     issue::issue(granted(request), &signer(), validity, serial, &mut &keys).unwrap()
@@ -198,12 +198,16 @@ fn serial_numbers_have_sixteen_octets_and_are_positive() {
     for _ in 0..20 {
         let grant = granted(&request(&host_key(), &identity_key(0)));
         let validity = HealthValidity::default();
-        let drawn = SerialNumber::draw(&mut random).unwrap();
-        let octets = *drawn.octets();
+        let drawn = DrawnSerialNumber::draw(&mut random).unwrap();
+        let recorded = drawn.number();
         let keys = service_keys();
         let certificate = issue::issue(grant, &signer(), validity, drawn, &mut &keys).unwrap();
         let serial = certificate.certificate().serial_number().to_vec();
-        assert_eq!(serial, octets, "what was recorded is what was issued");
+        assert_eq!(
+            hgs_pki::SerialNumber::from_bytes(&serial),
+            Ok(recorded),
+            "what was recorded is what was issued"
+        );
         assert_eq!(serial[0] & 0xc0, 0x40);
         assert!(seen.insert(serial));
     }
@@ -219,10 +223,10 @@ fn nothing_is_issued_without_randomness_or_a_good_signature() {
     }
     let request = request(&host_key(), &identity_key(0));
     let validity = HealthValidity::default();
-    let refused = SerialNumber::draw(&mut Broken);
+    let refused = DrawnSerialNumber::draw(&mut Broken);
     assert_eq!(refused.unwrap_err(), IssueError::Randomness);
 
-    let serial = SerialNumber::draw(&mut Repeatable::seeded(1)).unwrap();
+    let serial = DrawnSerialNumber::draw(&mut Repeatable::seeded(1)).unwrap();
     let mut wrong = Keys::default();
     wrong.hold(&signer(), &host_key());
     let refused = issue::issue(granted(&request), &signer(), validity, serial, &mut &wrong);
@@ -235,7 +239,7 @@ fn a_certificate_that_is_no_signer_issues_nothing() {
     let issued = issued(&request(&host_key(), &identity_key(0)));
     let leaf: &Certificate = issued.certificate();
     let grant = granted(&request(&host_key(), &identity_key(1)));
-    let serial = SerialNumber::draw(&mut Repeatable::seeded(1)).unwrap();
+    let serial = DrawnSerialNumber::draw(&mut Repeatable::seeded(1)).unwrap();
     let keys = &mut &Keys::default();
     let refused = issue::issue(grant, leaf, HealthValidity::default(), serial, keys);
     assert!(matches!(

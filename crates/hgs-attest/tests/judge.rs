@@ -9,7 +9,7 @@ use std::process::Command;
 use common::{Registry, attempt, host_key, identity_key, nonces, request, service_keys, signer};
 use hgs_attest::freshness::{FreshnessProof, NonceKey};
 use hgs_attest::host_key::evaluate;
-use hgs_attest::issue::{self, SerialNumber};
+use hgs_attest::issue::{self, DrawnSerialNumber};
 use hgs_attest::wire::AttestationOperationMode;
 use hgs_attest::{Reason, Refusal, Verdict, signing_certificates};
 use hgs_crypto::rsa::PublicKey;
@@ -130,7 +130,7 @@ print(attestation.dumps(attestation.request(contents, [1])).decode())
         panic!("refused: {body}");
     };
     registry.record(&grant);
-    let serial = SerialNumber::draw(&mut Repeatable::seeded(4)).unwrap();
+    let serial = DrawnSerialNumber::draw(&mut Repeatable::seeded(4)).unwrap();
     let validity = HealthValidity::default();
     let (grant, keys) = (grant.recorded(), service_keys());
     let issued = issue::issue(grant, &signer(), validity, serial, &mut &keys).unwrap();

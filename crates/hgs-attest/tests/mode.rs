@@ -5,7 +5,7 @@ mod common;
 use common::{
     HOST_ID, Registry, attempt, host_key, identity_key, nonces, service_keys, sign, signer,
 };
-use hgs_attest::issue::{self, SerialNumber};
+use hgs_attest::issue::{self, DrawnSerialNumber};
 use hgs_attest::wire::{
     AttestationOperationMode, Reply, Request, SessionId, TpmReplyContinue, TpmRequestContinue,
     TpmRequestInitial,
@@ -139,7 +139,7 @@ fn a_mode_with_two_rounds_ends_in_the_same_grant() {
     };
     registry.record(&grant);
     assert!(registry.host().returns_nonces);
-    let serial = SerialNumber::draw(&mut Repeatable::seeded(2)).unwrap();
+    let serial = DrawnSerialNumber::draw(&mut Repeatable::seeded(2)).unwrap();
     let issued = issue::issue(
         grant.recorded(),
         &signer(),

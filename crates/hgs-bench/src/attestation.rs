@@ -2,7 +2,7 @@
 
 use hgs_attest::freshness::NonceKey;
 use hgs_attest::host_key::evaluate;
-use hgs_attest::issue::{self, SerialNumber};
+use hgs_attest::issue::{self, DrawnSerialNumber};
 use hgs_attest::wire::SessionId;
 use hgs_attest::{
     Attempt, Credential, CredentialId, HostIdentities, HostRegistry, RegisteredHost, Verdict,
@@ -64,7 +64,8 @@ pub(crate) fn in_process(effort: Effort, table: &mut Table) {
         let Verdict::Healthy(grant) = evaluate(&attempt, &registry) else {
             panic!("the host is registered");
         };
-        let serial = SerialNumber::draw(&mut System::new()).expect("the system has randomness");
+        let serial =
+            DrawnSerialNumber::draw(&mut System::new()).expect("the system has randomness");
         let validity = HealthValidity::default();
         let (grant, keys) = (grant.recorded(), &mut &keys);
         let issued = issue::issue(grant, &signer.certificate, validity, serial, keys)

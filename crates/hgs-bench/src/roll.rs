@@ -78,6 +78,7 @@ impl Service {
         let held = |certificate: &Certificate, kind| HeldCertificate {
             certificate: certificate.clone(),
             kind,
+            key_encryption: KeyEncryption::RsaOaep,
             lineage: Lineage::Fabric,
             enabled: true,
             head: true,
@@ -85,10 +86,7 @@ impl Service {
         };
         let pair = vec![
             held(&guardian.signing, CertificateKind::Signing),
-            held(
-                &guardian.encryption,
-                CertificateKind::Encryption(KeyEncryption::RsaOaep),
-            ),
+            held(&guardian.encryption, CertificateKind::Encryption),
         ];
         Self {
             guardian,

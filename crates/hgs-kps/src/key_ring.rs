@@ -2,49 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::fmt;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
+use crate::lineage::{CertificateKind, Lineage};
 use hgs_pki::{Certificate, KeyWork, Thumbprint, Time};
 use hgs_protector::suite::KeyEncryption;
 use hgs_protector::{
     GuardianCertificates, HeldPair, SealError, Signature, VerifiedProtector, Wrapping, endorse,
 };
 
-/// A line of succession: pairs of one lineage hand protectors on to its head, never to another lineage.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Lineage {
-    /// The fabric's own. Its head is the primary pair.
-    Fabric,
-    /// A tenant's, who brought the keys; its pairs are never primary.
-    Tenant(Arc<str>),
-}
-
-impl fmt::Display for Lineage {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Fabric => formatter.write_str("fabric"),
-            Self::Tenant(label) => write!(formatter, "tenant {label}"),
-        }
-    }
-}
-
-/// What a certificate is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum CertificateKind {
-    /// Its key signs.
-    Signing,
-    /// Its key decrypts; how it wants transport keys encrypted.
-    Encryption(KeyEncryption),
-}
-
 /// A certificate whose private key is held.
 #[derive(Debug, Clone)]
 pub struct HeldCertificate {
     /// The certificate.
     pub certificate: Certificate,
-    /// What it is for.
+    /// What it is for. A communications certificate is no part of a key ring and is passed over.
     pub kind: CertificateKind,
+    /// How the key of an encryption certificate wants transport keys encrypted.
+    pub key_encryption: KeyEncryption,
     /// The lineage that it belongs to.
     pub lineage: Lineage,
     /// Whether it is used. A disabled one opens and signs nothing.
@@ -153,7 +128,8 @@ impl KeyRing {
         }
         let of_kind = match held.kind {
             CertificateKind::Signing => &mut self.signing,
-            CertificateKind::Encryption(_) => &mut self.encryption,
+            CertificateKind::Encryption => &mut self.encryption,
+            CertificateKind::Communications => return Ok(()),
         };
         match of_kind.entry(thumbprint) {
             Entry::Vacant(place) => {
@@ -306,7 +282,8 @@ fn heads(certificates: &[HeldCertificate]) -> Result<BTreeMap<Lineage, Head>, Ke
         }
         let of_kind = match held.kind {
             CertificateKind::Signing => &mut signing,
-            CertificateKind::Encryption(_) => &mut encryption,
+            CertificateKind::Encryption => &mut encryption,
+            CertificateKind::Communications => continue,
         };
         if let Some(first) = of_kind.insert(held.lineage.clone(), held) {
             return Err(KeyRingError::TwoHeads {
@@ -323,19 +300,10 @@ fn heads(certificates: &[HeldCertificate]) -> Result<BTreeMap<Lineage, Head>, Ke
             let head = Head {
                 signing: signing.certificate.clone(),
                 encryption: encryption.certificate.clone(),
-                key_encryption: encryption.kind.key_encryption(),
+                key_encryption: encryption.key_encryption,
                 certified: OnceLock::new(),
             };
             Some((lineage, head))
         })
         .collect())
-}
-
-impl CertificateKind {
-    fn key_encryption(self) -> KeyEncryption {
-        match self {
-            Self::Signing => KeyEncryption::default(),
-            Self::Encryption(wanted) => wanted,
-        }
-    }
 }

@@ -22,6 +22,7 @@ mod client;
 #[doc(hidden)]
 pub mod fuzzing;
 mod key_ring;
+mod lineage;
 mod metadata;
 mod plan;
 mod refusal;
@@ -32,7 +33,8 @@ mod version;
 pub mod wire;
 
 pub use client::{Authenticity, ClientError, PendingRoll, Released};
-pub use key_ring::{CertificateKind, Head, HeldCertificate, KeyRing, KeyRingError, Lineage};
+pub use key_ring::{Head, HeldCertificate, KeyRing, KeyRingError};
+pub use lineage::{CertificateKind, Label, Lineage, NameError};
 pub use metadata::MetadataService;
 pub use refusal::{Code, ErrorResponse, Facts, RETRY_AFTER, Reason, Refusal};
 pub use roll::{IdentifiedRequest, KeyProtection, Recorded, Release, ReleaseFacts};

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use hgs_protector::{Opened, Signer, VerifiedProtector, Wrapping, WrappingId};
 
-use crate::key_ring::{Head, KeyRing, Lineage};
+use crate::key_ring::{Head, KeyRing};
+use crate::lineage::Lineage;
 
 /// What is to be done to a protector that was opened.
 #[derive(Debug)]

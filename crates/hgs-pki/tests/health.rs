@@ -517,7 +517,9 @@ fn a16_health_certificate_confusion_deny_before() {
 #[test]
 fn a16_health_certificate_confusion_deny_list() {
     let denying = |serial: Vec<u8>| {
-        let signer = TrustedSigner::own(signer()).denying([vec![1], serial]);
+        let signer = TrustedSigner::own(signer()).denying(
+            [vec![1], serial].map(|octets| hgs_pki::SerialNumber::from_bytes(&octets).unwrap()),
+        );
         let certificate = HealthCertificate::from_der(&forge(good())).unwrap();
         let trusted = TrustedSigners::new(vec![signer]);
         certificate.verify(&trusted, HealthKind::Encryption, now(), SKEW)

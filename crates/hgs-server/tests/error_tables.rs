@@ -14,13 +14,12 @@ use guardian::{
 use hgs_admin::Administration as _;
 use hgs_crypto::random::System;
 use hgs_custody::{KeyReference, SoftwareKey};
+use hgs_kps::CertificateKind;
+use hgs_kps::Lineage;
 use hgs_kps::ServiceVersion::V2;
 use hgs_pki::health::HealthKind;
 use hgs_pki::{Certificate, profile};
-use hgs_store::{
-    Act, CertificateKind, CertificateRecord, Lineage, Opening, Settings, Store, Transaction,
-    master_key_file,
-};
+use hgs_store::{Act, CertificateRecord, Opening, Settings, Store, Transaction, master_key_file};
 use hgs_testkit::fixtures::{Guardian as Fixture, now, private_key, self_signed, ten_years};
 
 /// A request for keys with one thing changed.

@@ -21,9 +21,12 @@ pub(crate) use query::{FilterTerm, day, list, show, terms};
 
 use crate::engine::{AuditRow, NewAuditRow, View};
 use crate::lineage::Standing;
-use crate::model::{Digest, HostId, HostName, Lineage, SerialNumber, text};
+use crate::model::{Digest, HostName, text};
 use crate::record::RecordKind;
 use crate::{Finding, StoreError, Tampered};
+use hgs_kps::Lineage;
+use hgs_pki::SerialNumber;
+use hgs_pki::health::HostId;
 
 /// One entry of the audit log. It never holds a secret.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -74,7 +77,11 @@ pub struct AuditEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_name: Option<String>,
     /// The serial number of its health certificate.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "text::optional"
+    )]
     pub serial: Option<SerialNumber>,
     /// The digest of the policy its health was judged by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -103,7 +110,11 @@ pub struct AuditEntry {
     )]
     pub guardian: Option<Thumbprint>,
     /// The lineage of that certificate.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "text::optional"
+    )]
     pub lineage: Option<Lineage>,
     /// How many alike events an aggregate stands for.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -5,10 +5,11 @@ use std::fmt;
 use hgs_pki::Thumbprint;
 
 use crate::model::{
-    AttestationSigner, CertificateRecord, DeniedHost, Digest, Host, HostId, HostIdentity,
-    RemovedHost, SealedKey, Settings,
+    AttestationSigner, CertificateRecord, DeniedHost, Digest, Host, HostIdentity, RemovedHost,
+    SealedKey, Settings,
 };
 use crate::record::RecordKind;
+use hgs_pki::health::HostId;
 
 /// One record put or removed. Everything that happens to a [`State`](crate::State) is a sequence
 /// of these.
@@ -138,10 +139,12 @@ mod tests {
 
     use super::*;
     use crate::fixture::Fixture;
-    use crate::model::{
-        AttestationMode, CertificateKind, Credential, HostName, IdentityKind, Label, Lineage,
-        Revocation, SerialNumber, SignerStage,
-    };
+    use crate::model::{AttestationMode, Credential, HostName, Revocation};
+    use hgs_kps::CertificateKind;
+    use hgs_kps::Label;
+    use hgs_kps::Lineage;
+    use hgs_pki::SerialNumber;
+    use hgs_pki::health::HealthKind;
 
     fn certificate() -> Certificate {
         static CERTIFICATE: OnceLock<Certificate> = OnceLock::new();
@@ -248,7 +251,7 @@ mod tests {
     prop_compose! {
         fn identity()(
             host in id(),
-            kind in prop_oneof![Just(IdentityKind::Signing), Just(IdentityKind::Encryption)],
+            kind in prop_oneof![Just(HealthKind::Signing), Just(HealthKind::Encryption)],
             public_key in digest(),
             first_seen in time(),
             superseded in option::of(time()),
@@ -296,7 +299,7 @@ mod tests {
             AttestationSigner {
                 certificate: certificate(),
                 key,
-                stage: if retired { SignerStage::Retired } else { SignerStage::Active },
+                retired,
                 deny_before,
                 maximum_validity_seconds,
                 label,

@@ -13,14 +13,16 @@ use hgs_custody::{KeyReference, PrivateKey as _, SoftwareKey};
 use hgs_pki::issue::{Issuer, Template, prepare};
 use hgs_pki::{Certificate, Thumbprint, Time, Validity, profile};
 
-use crate::model::{
-    AttestationSigner, CertificateKind, CertificateRecord, Digest, HostId, IdentityKind, Lineage,
-    SerialNumber, Settings, SignerStage,
-};
+use crate::model::{AttestationSigner, CertificateRecord, Digest, Settings};
 use crate::{
     Act, Attestation, Failure, OpenError, Opening, Recipient, Recorded, Release, ReleaseRefusal,
     Store, StoreError, Transaction,
 };
+use hgs_kps::CertificateKind;
+use hgs_kps::Lineage;
+use hgs_pki::SerialNumber;
+use hgs_pki::health::HealthKind;
+use hgs_pki::health::HostId;
 
 pub(crate) const HOST: HostId = HostId::from_bytes([0xa1; 16]);
 pub(crate) const OTHER_HOST: HostId = HostId::from_bytes([0xb2; 16]);
@@ -113,7 +115,7 @@ impl Fixture {
         AttestationSigner {
             certificate: self.signer.clone(),
             key: Some(KeyReference::Sealed),
-            stage: SignerStage::Active,
+            retired: false,
             deny_before: None,
             maximum_validity_seconds: None,
             label: None,
@@ -182,7 +184,7 @@ pub(crate) fn release(
     }
 }
 
-pub(crate) fn attestation(identity_key: u64, kind: IdentityKind) -> Attestation {
+pub(crate) fn attestation(identity_key: u64, kind: HealthKind) -> Attestation {
     Attestation {
         host: HOST,
         kind,

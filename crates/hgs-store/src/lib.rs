@@ -48,10 +48,9 @@ pub use error::{Finding, MasterKeyError, OpenError, StoreError, Tampered};
 pub use high_water_mark::{Position, RolledBack};
 pub use lineage::{RETENTION, Seen, Standing};
 pub use model::{
-    AttestationMode, AttestationSigner, CertificateKind, CertificateRecord, Credential, DeniedHost,
-    Digest, Host, HostId, HostIdentity, HostName, IdentityKind, Label, Lineage, MAX_REKEY_WINDOW,
-    NameError, RemovedHost, Revocation, SealedKey, SerialNumber, Settings, SettingsError,
-    SignerStage,
+    AttestationMode, AttestationSigner, CertificateRecord, Credential, DeniedHost, Digest, Host,
+    HostIdentity, HostName, MAX_REKEY_WINDOW, NameError, RemovedHost, Revocation, SealedKey,
+    Settings, SettingsError,
 };
 pub use record::RecordKind;
 pub use release::{Recipient, Recorded, Release, ReleaseRefusal};

@@ -8,9 +8,9 @@ mod settings;
 mod signer;
 pub(crate) mod text;
 
-pub use certificate::{CertificateKind, CertificateRecord, SealedKey};
+pub use certificate::{CertificateRecord, SealedKey};
 pub(crate) use host::policy_of_key;
-pub use host::{Credential, DeniedHost, Host, HostIdentity, IdentityKind, RemovedHost, Revocation};
-pub use names::{Digest, HostId, HostName, Label, Lineage, NameError, SerialNumber};
+pub use host::{Credential, DeniedHost, Host, HostIdentity, RemovedHost, Revocation};
+pub use names::{Digest, HostName, NameError};
 pub use settings::{AttestationMode, MAX_REKEY_WINDOW, Settings, SettingsError};
-pub use signer::{AttestationSigner, SignerStage};
+pub use signer::AttestationSigner;

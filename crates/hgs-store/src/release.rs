@@ -5,7 +5,10 @@ use hgs_pki::{Thumbprint, Time};
 use crate::State;
 use crate::audit::{Action, AuditEntry, Outcome};
 use crate::lineage::{Opener, Standing, Step};
-use crate::model::{Digest, Host, HostId, Lineage, SerialNumber};
+use crate::model::{Digest, Host};
+use hgs_kps::Lineage;
+use hgs_pki::SerialNumber;
+use hgs_pki::health::HostId;
 
 /// A release that waits to be recorded. Everything in it was verified by whoever made it.
 #[derive(Debug, Clone)]

@@ -12,9 +12,10 @@ use imbl::OrdMap;
 use crate::change::{Record, RecordKey};
 use crate::engine::{Batch, Version};
 use crate::model::{
-    AttestationSigner, CertificateRecord, DeniedHost, Digest, Host, HostId, HostIdentity, HostName,
+    AttestationSigner, CertificateRecord, DeniedHost, Digest, Host, HostIdentity, HostName,
     RemovedHost, SealedKey, Settings, policy_of_key,
 };
+use hgs_pki::health::HostId;
 
 /// One generation of the state. Cheap to clone: tables are shared until one changes.
 #[derive(Clone, Default)]
@@ -411,14 +412,14 @@ fn every_key_of(host: &HostId) -> RangeInclusive<(HostId, Digest)> {
 mod tests {
     use super::*;
     use crate::fixture::{digest, time};
-    use crate::model::IdentityKind;
+    use hgs_pki::health::HealthKind;
 
     fn identity(host: u64, key: u64) -> Record {
         let mut id = [0; 16];
         id[..8].copy_from_slice(&host.to_be_bytes());
         Record::HostIdentity(HostIdentity {
             host: HostId::from_bytes(id),
-            kind: IdentityKind::Encryption,
+            kind: HealthKind::Encryption,
             public_key: digest(key),
             first_seen: time(0),
             superseded: None,

@@ -21,9 +21,14 @@ use crate::State;
 use crate::audit::Action;
 use crate::change::{Change, Record, RecordKey};
 use crate::model::{
-    AttestationSigner, CertificateRecord, Digest, HostId, HostName, IdentityKind, Label, Lineage,
-    MAX_REKEY_WINDOW, SealedKey, SerialNumber, Settings, SettingsError,
+    AttestationSigner, CertificateRecord, Digest, HostName, MAX_REKEY_WINDOW, SealedKey, Settings,
+    SettingsError,
 };
+use hgs_kps::Label;
+use hgs_kps::Lineage;
+use hgs_pki::SerialNumber;
+use hgs_pki::health::HealthKind;
+use hgs_pki::health::HostId;
 
 pub use refusal::Refusal;
 
@@ -181,7 +186,7 @@ pub struct Attestation {
     /// Which host.
     pub host: HostId,
     /// What its identity key is for.
-    pub kind: IdentityKind,
+    pub kind: HealthKind,
     /// SHA-256 of the identity key's SubjectPublicKeyInfo.
     pub identity_key: Digest,
     /// Whether the request was shown to have been made now.

@@ -4,7 +4,9 @@
 use hgs_pki::{Thumbprint, Time};
 
 use crate::State;
-use crate::model::{CertificateKind, CertificateRecord, Lineage};
+use crate::model::CertificateRecord;
+use hgs_kps::CertificateKind;
+use hgs_kps::Lineage;
 
 /// The protectors that one pair was the last to open. Only the newest of each line counts: what it
 /// was made from is out of use, and what was made from it has never come back.

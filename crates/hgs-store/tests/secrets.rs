@@ -10,11 +10,12 @@ use hgs_crypto::rsa::SignatureScheme;
 use hgs_crypto::{base64, hex};
 use hgs_custody::seal::MasterKey;
 use hgs_custody::{KeyReference, PrivateKey as _, SoftwareKey};
+use hgs_kps::CertificateKind;
+use hgs_kps::Lineage;
 use hgs_pki::issue::{Issuer, prepare};
 use hgs_pki::{Certificate, Time, Validity, profile};
 use hgs_store::{
-    Act, AuditFilter, CertificateKind, CertificateRecord, Digest, Lineage, Opening, Settings,
-    Store, Transaction,
+    Act, AuditFilter, CertificateRecord, Digest, Opening, Settings, Store, Transaction,
 };
 
 fn act(second: i64) -> Act {

@@ -247,12 +247,13 @@ fn key_ring(guardian: &Guardian) -> Arc<KeyRing> {
     let held = |certificate: &Certificate, kind| HeldCertificate {
         certificate: certificate.clone(),
         kind,
+        key_encryption: KeyEncryption::RsaOaep,
         lineage: Lineage::Fabric,
         enabled: true,
         head: true,
         compromised: None,
     };
-    let encryption = CertificateKind::Encryption(KeyEncryption::RsaOaep);
+    let encryption = CertificateKind::Encryption;
     let certificates = vec![
         held(&guardian.signing, CertificateKind::Signing),
         held(&guardian.encryption, encryption),
@@ -414,7 +415,7 @@ impl World {
         host.returns_nonces |= grant.returned_nonce();
         let (kind, statement) = (grant.kind(), *grant.statement());
         let recorded = grant.recorded();
-        let serial = issue::SerialNumber::draw(&mut self.random).unwrap();
+        let serial = issue::DrawnSerialNumber::draw(&mut self.random).unwrap();
         let mut keys = Keys::default();
         keys.hold(&self.signer, &self.signer_key);
         let keys = &mut &keys;

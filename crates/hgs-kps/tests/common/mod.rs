@@ -48,7 +48,7 @@ pub(crate) fn protector(owner: &Guardian, guardians: &[&Guardian]) -> VerifiedPr
 }
 
 pub(crate) fn tenant() -> Lineage {
-    Lineage::Tenant("contoso".into())
+    Lineage::Tenant("contoso".parse().unwrap())
 }
 
 /// A guardian in a key ring.
@@ -102,6 +102,7 @@ impl Member {
         let of_kind = |certificate: &Certificate, kind| HeldCertificate {
             certificate: certificate.clone(),
             kind,
+            key_encryption: KeyEncryption::RsaOaep,
             lineage: self.lineage.clone(),
             enabled: self.enabled,
             head: self.head,
@@ -109,10 +110,7 @@ impl Member {
         };
         [
             of_kind(&self.guardian.signing, CertificateKind::Signing),
-            of_kind(
-                &self.guardian.encryption,
-                CertificateKind::Encryption(KeyEncryption::RsaOaep),
-            ),
+            of_kind(&self.guardian.encryption, CertificateKind::Encryption),
         ]
     }
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use der::asn1::{GeneralizedTime, OctetStringRef};
 use der::{Decode, Encode, Enumerated, Sequence};
 use hgs_crypto::hash::Sha256Digest;
-use hgs_crypto::hex;
+use hgs_crypto::random::{self, Random};
+use hgs_crypto::{CryptoError, hex};
 
 use crate::Time;
 
@@ -128,6 +129,15 @@ fn exactly<const N: usize>(octets: &[u8]) -> Result<[u8; N], usize> {
 }
 
 impl HostId {
+    /// Draws a new one.
+    ///
+    /// # Errors
+    ///
+    /// When the source of randomness fails.
+    pub fn random(random: &mut dyn Random) -> Result<Self, CryptoError> {
+        random::array(random).map(Self)
+    }
+
     /// From its 16 octets.
     #[must_use]
     pub const fn from_bytes(octets: [u8; 16]) -> Self {

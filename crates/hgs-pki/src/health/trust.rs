@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::{Certificate, Seconds, Time};
+use crate::{Certificate, Seconds, SerialNumber, Time};
 
 /// The longest validity that any health certificate may have, counted from its issue.
 pub const MAXIMUM_VALIDITY: Seconds = Seconds::from_hours(24);
@@ -14,7 +14,7 @@ pub struct TrustedSigner {
     own: bool,
     maximum_validity: Seconds,
     deny_before: Option<Time>,
-    denied_serial_numbers: BTreeSet<Vec<u8>>,
+    denied_serial_numbers: BTreeSet<SerialNumber>,
 }
 
 impl TrustedSigner {
@@ -48,14 +48,10 @@ impl TrustedSigner {
         self
     }
 
-    /// The same, but certificates with these serial numbers are refused. They are big-endian; leading zero octets
-    /// make no difference.
+    /// The same, but certificates with these serial numbers are refused.
     #[must_use]
-    pub fn denying(mut self, serial_numbers: impl IntoIterator<Item = Vec<u8>>) -> Self {
-        let serial_numbers = serial_numbers.into_iter();
-        self.denied_serial_numbers = serial_numbers
-            .map(|serial| without_zeros(&serial).to_vec())
-            .collect();
+    pub fn denying(mut self, serial_numbers: impl IntoIterator<Item = SerialNumber>) -> Self {
+        self.denied_serial_numbers = serial_numbers.into_iter().collect();
         self
     }
 
@@ -80,15 +76,9 @@ impl TrustedSigner {
     }
 
     pub(super) fn denies(&self, serial_number: &[u8]) -> bool {
-        self.denied_serial_numbers
-            .contains(without_zeros(serial_number))
+        SerialNumber::from_bytes(serial_number)
+            .is_ok_and(|serial| self.denied_serial_numbers.contains(&serial))
     }
-}
-
-/// A positive INTEGER has a zero octet before a first bit that is set; people and tools leave it out.
-fn without_zeros(serial_number: &[u8]) -> &[u8] {
-    let zeros = serial_number.iter().take_while(|octet| **octet == 0);
-    serial_number.get(zeros.count()..).unwrap_or_default()
 }
 
 /// All signers that are trusted at one time.

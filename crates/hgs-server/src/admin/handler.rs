@@ -17,10 +17,12 @@ use hgs_admin::types::{
 use hgs_admin::{AdminError, Administration, ErrorCode, HostSelector, SignerSelector, WithKey};
 use hgs_attest::host_key::policy_digest;
 use hgs_crypto::random::System;
+use hgs_kps::CertificateKind;
+use hgs_pki::health::HostId;
 use hgs_pki::{Thumbprint, Time};
 use hgs_store::{
-    Act, Action, AuditEntry, CertificateKind, CertificateRecord, Digest, Failure,
-    Host as StoredHost, HostId, HostName, Outcome, State, StoreError, Transaction,
+    Act, Action, AuditEntry, CertificateRecord, Digest, Failure, Host as StoredHost, HostName,
+    Outcome, State, StoreError, Transaction,
 };
 use hgs_trace::guardian::{Inside, SyntheticRoll};
 use tracing::error;

@@ -9,10 +9,11 @@ use hgs_admin::types::{
 };
 use hgs_attest::signer::SignerStage as StageOfOwn;
 use hgs_crypto::hex;
+use hgs_kps::CertificateKind as StoredKind;
+use hgs_pki::health::HealthKind;
 use hgs_store::{
     AttestationMode as StoredMode, AttestationSigner, AuditRecord as StoredAuditRecord,
-    CertificateKind as StoredKind, CertificateRecord, DeniedHost as StoredDenied,
-    Host as StoredHost, HostIdentity, IdentityKind as StoredIdentityKind,
+    CertificateRecord, DeniedHost as StoredDenied, Host as StoredHost, HostIdentity,
     RemovedHost as StoredRemoved, Revocation as StoredRevocation,
 };
 
@@ -138,8 +139,8 @@ pub(super) fn identity_key(identity: &HostIdentity) -> IdentityKey {
     IdentityKey {
         digest: identity.public_key.to_string(),
         kind: match identity.kind {
-            StoredIdentityKind::Encryption => IdentityKind::Encryption,
-            StoredIdentityKind::Signing => IdentityKind::Signing,
+            HealthKind::Encryption => IdentityKind::Encryption,
+            HealthKind::Signing => IdentityKind::Signing,
         },
         first_seen: identity.first_seen.to_string(),
         superseded: text(identity.superseded),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use hgs_attest::freshness::{Nonce, NonceKey};
-use hgs_attest::issue::{self, IssueError, IssuedHealthCertificate, SerialNumber};
+use hgs_attest::issue::{self, DrawnSerialNumber, IssueError, IssuedHealthCertificate};
 use hgs_attest::wire::Reply;
 use hgs_attest::{
     Attempt, Continuation, Endpoint, Grant, Mode, Reason, RecordedGrant, Refusal, Verdict,
@@ -15,12 +15,11 @@ use hgs_crypto::random::System;
 use hgs_pki::health::HealthValidity;
 use hgs_pki::{Seconds, Time};
 use hgs_store::{
-    Act, Action, Attestation, AuditEntry, Digest, Failure, HostId, Outcome, State, StoreError,
-    Transaction,
+    Act, Action, Attestation, AuditEntry, Digest, Failure, Outcome, State, StoreError, Transaction,
 };
 use tracing::error;
 
-use super::hosts::{HostKeys, Registry, from_health};
+use super::hosts::{HostKeys, Registry};
 use super::key_work::SnapshotKeys;
 use super::keys::Snapshots;
 use super::modes::Modes;
@@ -158,7 +157,7 @@ impl Attestations {
     /// time has to be recorded all the same.
     fn issued_lately(&self, grant: &Grant, now: Time) -> Option<(IssuedHealthCertificate, u64)> {
         let state = self.store.state();
-        let host = state.host(&from_health(&grant.host_id()))?;
+        let host = state.host(&grant.host_id())?;
         if grant.returned_nonce() && !host.returns_nonces {
             return None;
         }
@@ -237,7 +236,7 @@ impl Attestations {
     fn issue(
         &self,
         grant: RecordedGrant,
-        serial: SerialNumber,
+        serial: DrawnSerialNumber,
         now: Time,
         turn: &mut Turn,
     ) -> Result<(IssuedHealthCertificate, Circumstances), Reason> {
@@ -292,7 +291,7 @@ impl Attestations {
         let (Some(host), Some(key)) = (&facts.host, facts.identity_key) else {
             return Ok(());
         };
-        let host = from_health(&host.host_id);
+        let host = host.host_id;
         let identities = self.store.state().identities(&host);
         if identities.returned(&key, now).is_none() {
             return Ok(());
@@ -321,7 +320,7 @@ impl Attestations {
         Decision {
             outcome,
             reason: Some(refusal.reason().to_string()),
-            host: host.map(|host| from_health(&host.host_id).to_string()),
+            host: host.map(|host| host.host_id.to_string()),
             host_name: host.map(|host| host.name.clone()),
             record: recorded.sequence(),
             alike: recorded.further().or_else(|| {
@@ -345,7 +344,7 @@ fn issued_decision(issued: &IssuedHealthCertificate, sequence: u64) -> Decision 
     let host = grant.facts().host.as_ref();
     Decision {
         outcome: "healthy",
-        host: Some(from_health(&grant.host_id()).to_string()),
+        host: Some(grant.host_id().to_string()),
         host_name: host.map(|host| host.name.clone()),
         serial: Some(hex::encode(issued.certificate().serial_number())),
         record: Some(sequence),
@@ -358,15 +357,14 @@ fn is_of_a_proved_host(refusal: &Refusal) -> bool {
 }
 
 /// What is recorded of a grant, and the serial number that the record names.
-fn attestation(grant: &Grant) -> Result<(Attestation, SerialNumber), Reason> {
-    let serial = SerialNumber::draw(&mut System::new()).map_err(internal)?;
-    let recorded_serial = hgs_store::SerialNumber::from_bytes(serial.octets()).map_err(internal)?;
+fn attestation(grant: &Grant) -> Result<(Attestation, DrawnSerialNumber), Reason> {
+    let serial = DrawnSerialNumber::draw(&mut System::new()).map_err(internal)?;
     let attestation = Attestation {
-        host: HostId::from_bytes(*grant.host_id().as_bytes()),
-        kind: grant.kind().into(),
+        host: grant.host_id(),
+        kind: grant.kind(),
         identity_key: Digest::from_bytes(*grant.identity_key().digest()),
         returned_nonce: grant.returned_nonce(),
-        serial: recorded_serial,
+        serial: serial.number(),
         policy: Digest::from_bytes(grant.statement().policy_digest),
     };
     Ok((attestation, serial))
@@ -374,7 +372,7 @@ fn attestation(grant: &Grant) -> Result<(Attestation, SerialNumber), Reason> {
 
 fn refusal_entry(refusal: &Refusal, now: Time) -> AuditEntry {
     let known = refusal.facts().host.as_ref();
-    let host = known.map(|host| from_health(&host.host_id).to_string());
+    let host = known.map(|host| host.host_id.to_string());
     let actor = format!("host {}", host.as_deref().unwrap_or("unknown"));
     AuditEntry {
         reason: Some(format!("{}: {}", refusal.code().name(), refusal.reason())),

@@ -8,9 +8,10 @@ use hgs_crypto::rsa::OaepHash;
 use hgs_custody::key_reference::Pkcs11Uris;
 use hgs_custody::{KeyWork, Pkcs11Uri, PrivateKey as _};
 use hgs_custody_pkcs11::{Tokens, Usage};
+use hgs_kps::CertificateKind;
 use hgs_pki::issue::Template;
 use hgs_pki::{Certificate, Thumbprint, Time};
-use hgs_store::{CertificateKind, State};
+use hgs_store::State;
 
 use super::initialise::{InitialiseError, guardian_templates, guardian_validity};
 use super::key_source::{CertificateSource, Certified, KeyOrigin, KeySize, LocatedSource, Pair};

@@ -7,8 +7,8 @@ use hgs_attest::{Credential, CredentialId, RegisteredHost};
 use hgs_crypto::hash::Sha256Digest;
 use hgs_crypto::rsa::PublicKey;
 use hgs_kps::HostStanding;
-use hgs_pki::health;
-use hgs_store::{Digest, Host, HostId, State};
+use hgs_pki::health::HostId;
+use hgs_store::{Digest, Host, State};
 use tracing::error;
 
 /// The hosts of one state.
@@ -32,7 +32,7 @@ impl hgs_attest::HostRegistry for Registry<'_> {
         };
         let host = self.state.host_by_key(&Digest::from_bytes(*digest))?;
         Some(RegisteredHost {
-            host_id: to_health(&host.id),
+            host_id: host.id,
             name: host.name.to_string(),
             credential: Credential::HostKey(self.keys.read(host)?),
             revoked: host.revoked.is_some(),
@@ -43,8 +43,8 @@ impl hgs_attest::HostRegistry for Registry<'_> {
 }
 
 impl hgs_kps::HostRegistry for Registry<'_> {
-    fn standing(&self, host: &health::HostId) -> HostStanding {
-        match self.state.host(&from_health(host)) {
+    fn standing(&self, host: &HostId) -> HostStanding {
+        match self.state.host(host) {
             None => HostStanding::Unknown,
             Some(host) if host.revoked.is_some() => HostStanding::Revoked,
             Some(_) => HostStanding::Registered,
@@ -77,13 +77,4 @@ impl HostKeys {
         // Nothing between lock and unlock can panic half-way through a change.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// A host's id in the words of the store.
-pub(crate) fn from_health(id: &health::HostId) -> HostId {
-    HostId::from_bytes(*id.as_bytes())
-}
-
-fn to_health(id: &HostId) -> health::HostId {
-    health::HostId::from_bytes(*id.as_bytes())
 }

@@ -12,11 +12,11 @@ use hgs_crypto::random::System;
 use hgs_custody::Pkcs11Uri;
 use hgs_custody::seal::MasterKey;
 use hgs_custody_pkcs11::{TokenError, Tokens};
+use hgs_kps::{CertificateKind, Label, Lineage, NameError};
 use hgs_pki::issue::{IssueError, Template};
 use hgs_pki::{Certificate, Time, Validity, profile};
 use hgs_store::{
-    Act, CertificateKind, CertificateRecord, Lineage, MasterKeyError, NameError, OpenError,
-    Opening, Store, Transaction, master_key_file,
+    Act, CertificateRecord, MasterKeyError, OpenError, Opening, Store, Transaction, master_key_file,
 };
 
 use super::key_source::{
@@ -199,11 +199,11 @@ pub fn initialise(
     outcome.map_err(|error| new_keys.blame(error))
 }
 
-fn checked_name(name: &str) -> Result<hgs_store::Label, InitialiseError> {
+fn checked_name(name: &str) -> Result<Label, InitialiseError> {
     if name.chars().count() > MAX_NAME {
         return Err(NameError::Label.into());
     }
-    Ok(hgs_store::Label::given(name)?)
+    Ok(Label::given(name)?)
 }
 
 /// The master key: a new one, or that which an earlier attempt has left.

@@ -5,9 +5,10 @@ use std::sync::{Arc, OnceLock};
 use hgs_admin::types::Warning;
 use hgs_attest::{MANY_IDENTITY_KEYS, MAX_IDENTITY_KEYS};
 use hgs_custody_pkcs11::{Breaker, ModuleStatus, Tokens};
+use hgs_kps::CertificateKind;
 use hgs_pki::health::HealthKind;
 use hgs_pki::{Time, ValidityStatus};
-use hgs_store::{AttestationSigner, CertificateKind, CertificateRecord, State, StoreError};
+use hgs_store::{AttestationSigner, CertificateRecord, State, StoreError};
 use hgs_trace::guardian::{Disk, Room};
 
 use super::keys::{Holdings, Snapshots};

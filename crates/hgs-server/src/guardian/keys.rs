@@ -6,13 +6,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use hgs_custody::{HeldKeys, KeyError, KeyReference, PrivateKey};
 use hgs_custody_pkcs11::Tokens;
-use hgs_kps::{
-    CertificateKind as HeldKind, HeldCertificate, KeyRing, KeyRingError, Lineage as HeldLineage,
-    MetadataService,
-};
+use hgs_kps::{CertificateKind, HeldCertificate, KeyRing, KeyRingError, MetadataService};
 use hgs_pki::{Certificate, Thumbprint};
 use hgs_protector::suite::KeyEncryption;
-use hgs_store::{CertificateKind, CertificateRecord, Digest, Lineage, State, StoreError};
+use hgs_store::{CertificateRecord, Digest, State, StoreError};
 use metrics::Gauge;
 use tracing::error;
 
@@ -202,42 +199,29 @@ impl KeyTable {
 fn held_certificates(state: &State) -> Vec<HeldCertificate> {
     let mut records: Vec<_> = state.certificates().collect();
     records.sort_by_key(|record| (record.added, record.thumbprint()));
-    records.into_iter().filter_map(held_certificate).collect()
+    records.into_iter().map(held_certificate).collect()
 }
 
-/// A lineage in the words of the store.
-pub(crate) fn lineage_of(lineage: &HeldLineage) -> String {
-    match lineage {
-        HeldLineage::Fabric => "fabric".to_owned(),
-        HeldLineage::Tenant(label) => format!("tenant:{label}"),
-    }
-}
-
-fn held_certificate(record: &CertificateRecord) -> Option<HeldCertificate> {
-    Some(HeldCertificate {
+fn held_certificate(record: &CertificateRecord) -> HeldCertificate {
+    HeldCertificate {
         certificate: record.certificate.clone(),
-        kind: match record.kind {
-            CertificateKind::Signing => HeldKind::Signing,
-            CertificateKind::Encryption => HeldKind::Encryption(match record.sha1_only {
-                true => KeyEncryption::RsaOaepMgf1p,
-                false => KeyEncryption::RsaOaep,
-            }),
-            CertificateKind::Communications => return None,
+        kind: record.kind,
+        key_encryption: match record.sha1_only {
+            true => KeyEncryption::RsaOaepMgf1p,
+            false => KeyEncryption::RsaOaep,
         },
-        lineage: match &record.lineage {
-            Lineage::Fabric => HeldLineage::Fabric,
-            Lineage::Tenant(label) => HeldLineage::Tenant(label.as_str().into()),
-        },
+        lineage: record.lineage.clone(),
         enabled: record.enabled,
         head: record.head,
         compromised: record.compromised,
-    })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use hgs_crypto::random::System;
     use hgs_custody::seal::MasterKey;
+    use hgs_kps::Lineage;
     use hgs_pki::{Time, profile};
     use hgs_store::{Act, Opening, Settings, Store, Transaction};
     use hgs_testkit::fixtures::{now, private_key, self_signed, ten_years};
@@ -364,7 +348,7 @@ mod tests {
                 let state = store.state();
                 let ring = KeyRing::new(held_certificates(&state));
                 prop_assert!(ring.is_ok(), "{:?} after {request:?}", ring.err());
-                let fabric = ring.unwrap().head(&HeldLineage::Fabric).is_some();
+                let fabric = ring.unwrap().head(&Lineage::Fabric).is_some();
                 prop_assert!(fabric, "the fabric has a primary pair after {request:?}");
                 let mut primary = state.certificates().filter(|record| record.is_primary());
                 prop_assert!(primary.all(|record| record.lineage == Lineage::Fabric));

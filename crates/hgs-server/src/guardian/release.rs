@@ -12,20 +12,21 @@ use hgs_kps::{
     Caches, HostRegistry, IdentifiedRequest, KeyProtection, Reason, Refusal, Release, ReleaseFacts,
     SeenProtector, SeenProtectors, ServiceVersion, StateUnavailable, Trust,
 };
+use hgs_pki::SerialNumber;
 use hgs_pki::health::{HealthCertificateError, VerifiedHealthCertificate};
 use hgs_pki::{Seconds, Time};
 use hgs_protector::transport_key_blob::CachingPolicy;
 use hgs_protector::{Fault, OpenError, ProtectorDigest};
 use hgs_store::{
-    Action, AuditEntry, Digest, Failure, Outcome, Recipient, Recorded, ReleaseRefusal,
-    SerialNumber, State, Store, StoreError,
+    Action, AuditEntry, Digest, Failure, Outcome, Recipient, Recorded, ReleaseRefusal, State,
+    Store, StoreError,
 };
 use tokio::time::Instant;
 use tracing::error;
 
-use super::hosts::{HostKeys, Registry, from_health};
+use super::hosts::{HostKeys, Registry};
 use super::key_work::SnapshotKeys;
-use super::keys::{Snapshot, Snapshots, lineage_of};
+use super::keys::{Snapshot, Snapshots};
 use super::observer::{Decision, Observer};
 use super::open_store::OpenStore;
 use super::refusals::{OnRecord, RefusalLog};
@@ -295,7 +296,7 @@ impl Releases {
     ) -> AuditEntry {
         let facts = refusal.facts();
         let statement = certificate.statement();
-        let host = from_health(&statement.host_id);
+        let host = statement.host_id;
         AuditEntry {
             reason: Some(refusal.to_string()),
             host_name: self.host_name(certificate),
@@ -317,7 +318,7 @@ impl Releases {
         Decision {
             outcome: "released",
             protector: Some(facts.ingress.to_string()),
-            lineage: Some(lineage_of(&facts.lineage)),
+            lineage: Some(facts.lineage.to_string()),
             record: Some(recorded.sequence()),
             ..self.host_decision(&facts.host)
         }
@@ -347,7 +348,7 @@ impl Releases {
 
     fn host_decision(&self, certificate: &VerifiedHealthCertificate) -> Decision {
         Decision {
-            host: Some(from_health(&certificate.statement().host_id).to_string()),
+            host: Some(certificate.statement().host_id.to_string()),
             host_name: self.host_name(certificate),
             serial: Some(hex::encode(certificate.certificate().serial_number())),
             ..Decision::default()
@@ -355,7 +356,7 @@ impl Releases {
     }
 
     fn host_name(&self, certificate: &VerifiedHealthCertificate) -> Option<String> {
-        let id = from_health(&certificate.statement().host_id);
+        let id = certificate.statement().host_id;
         let state = self.store.state();
         let host = state.host(&id).filter(|_| certificate.is_from_own_signer());
         host.map(|host| host.name.to_string())
@@ -397,7 +398,7 @@ fn entry_of(
     now: Time,
 ) -> Result<hgs_store::Release, Refusal> {
     let (certificate, statement) = (facts.host.certificate(), facts.host.statement());
-    let host = from_health(&statement.host_id);
+    let host = statement.host_id;
     Ok(hgs_store::Release {
         time: now,
         recipient: if facts.host.is_from_own_signer() {

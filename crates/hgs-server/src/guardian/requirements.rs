@@ -3,8 +3,9 @@
 //! look at it.
 
 use hgs_admin::types::{Finding, Severity};
+use hgs_kps::{CertificateKind, Lineage};
 use hgs_pki::{Certificate, KeyUsage, Time, ValidityStatus, profile};
-use hgs_store::{CertificateKind, Lineage, State};
+use hgs_store::State;
 
 /// What is to be said of `certificate` when it is added to `lineage` in `state`.
 pub(crate) fn findings(

@@ -9,7 +9,7 @@ use hgs_crypto::rsa::{PublicKey, SignatureScheme};
 use hgs_custody::{KeyError, KeyReference, PrivateKey, SoftwareKey};
 use hgs_pki::issue::{self, Issuer, Template};
 use hgs_pki::{Certificate, Thumbprint, Time, profile};
-use hgs_store::{Act, AttestationSigner, Failure, SignerStage, State, Transaction};
+use hgs_store::{Act, AttestationSigner, Failure, State, Transaction};
 use tracing::info;
 
 use super::key_source::KeySize;
@@ -118,7 +118,7 @@ pub(crate) fn new_signer(size: KeySize, now: Time) -> Result<Transaction, Certif
         signer: AttestationSigner {
             certificate,
             key: Some(KeyReference::Sealed),
-            stage: SignerStage::Active,
+            retired: false,
             deny_before: None,
             maximum_validity_seconds: None,
             label: None,

@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
+use hgs_kps::Label;
 use hgs_pki::{Seconds, Time};
-use hgs_store::{Act, Failure, Label, Refusal, Settings, Store, Transaction};
+use hgs_store::{Act, Failure, Refusal, Settings, Store, Transaction};
 
 use super::release::ReleasePolicy;
 use crate::config::{Ancestors, Config};

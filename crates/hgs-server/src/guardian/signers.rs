@@ -1,7 +1,6 @@
 //! Attestation signers at one time: who signs, who is believed, what is published.
 
 use hgs_attest::signer::{self, OwnSigner, PublishedSigner, SignerStage};
-use hgs_crypto::hex;
 use hgs_pki::health::{MAXIMUM_VALIDITY, TrustedSigner, TrustedSigners};
 use hgs_pki::{Certificate, Seconds, Time};
 use hgs_store::{AttestationSigner, State};
@@ -25,7 +24,7 @@ impl<'s> Signers<'s> {
             .map(|signer| OwnSigner {
                 certificate: signer.certificate.clone(),
                 deny_before: signer.deny_before,
-                retired: signer.stage == hgs_store::SignerStage::Retired,
+                retired: signer.retired,
             })
             .collect();
         let plan = signer::plan(&schedule, now);
@@ -89,8 +88,7 @@ impl<'s> Signers<'s> {
 }
 
 fn restricted(trusted: TrustedSigner, signer: &AttestationSigner) -> TrustedSigner {
-    let denied = signer.deny_list.iter();
     trusted
         .denying_before(signer.deny_before)
-        .denying(denied.filter_map(|serial| hex::decode(serial.as_str())))
+        .denying(signer.deny_list.iter().cloned())
 }

@@ -15,8 +15,9 @@ use hgs_pki::Time;
 
 use super::{Action, AuditEntry, AuditRecord, Head, Outcome, read, tampered};
 use crate::engine::{AuditRow, View};
-use crate::model::{Digest, Lineage};
+use crate::model::Digest;
 use crate::{Finding, StoreError};
+use hgs_kps::Lineage;
 
 /// Which records are wanted; what is `None` does not matter.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

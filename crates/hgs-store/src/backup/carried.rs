@@ -9,10 +9,13 @@ use hgs_pki::{Certificate, Thumbprint};
 use super::Item;
 use super::document::KeyText;
 use crate::model::{
-    AttestationSigner, CertificateKind, CertificateRecord, DeniedHost, Digest, Host, HostId,
-    HostIdentity, Lineage, RemovedHost, Revocation, Settings, SettingsError,
+    AttestationSigner, CertificateRecord, DeniedHost, Digest, Host, HostIdentity, RemovedHost,
+    Revocation, Settings, SettingsError,
 };
 use crate::transaction::{MAX_DENIED, MAX_REASON_LENGTH};
+use hgs_kps::CertificateKind;
+use hgs_kps::Lineage;
+use hgs_pki::health::HostId;
 
 /// Records of a document, each by its name.
 #[derive(Debug, Default)]

@@ -14,9 +14,10 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::lineage::CarriedProtector;
 use crate::model::{
-    AttestationSigner, CertificateRecord, DeniedHost, Digest, Host, HostIdentity, Label,
-    RemovedHost, Settings, text,
+    AttestationSigner, CertificateRecord, DeniedHost, Digest, Host, HostIdentity, RemovedHost,
+    Settings, text,
 };
+use hgs_kps::Label;
 
 /// Octets of the longest line that is written or read.
 pub const MAX_LINE_LENGTH: usize = 16 * 1024 * 1024;
@@ -41,6 +42,7 @@ pub struct Header {
     /// The version of the program that wrote it.
     pub program: String,
     /// What the guardian was called.
+    #[serde(with = "text::display")]
     pub name: Label,
     /// The node of it that wrote the document.
     pub node: String,

@@ -16,10 +16,14 @@ use super::{Carried, Inconsistent};
 use crate::State;
 use crate::change::{Change, Record, RecordKey};
 use crate::model::{
-    AttestationSigner, CertificateKind, CertificateRecord, DeniedHost, Digest, Host, HostId,
-    HostIdentity, HostName, IdentityKind, Lineage, RemovedHost, Settings, SignerStage,
+    AttestationSigner, CertificateRecord, DeniedHost, Digest, Host, HostIdentity, HostName,
+    RemovedHost, Settings,
 };
 use crate::record::RecordKind;
+use hgs_kps::CertificateKind;
+use hgs_kps::Lineage;
+use hgs_pki::health::HealthKind;
+use hgs_pki::health::HostId;
 
 /// Who prevails where a state and a document differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -252,7 +256,7 @@ impl Merge<'_> {
     ) -> CertificateRecord {
         let name = ours.thumbprint().to_string();
         let place = (RecordKind::Certificate, name.as_str());
-        let label = |label: &Option<crate::Label>| {
+        let label = |label: &Option<hgs_kps::Label>| {
             label
                 .as_ref()
                 .map_or_else(|| "none".to_owned(), ToString::to_string)
@@ -346,10 +350,7 @@ impl Merge<'_> {
             let merged = match self.ours.attestation_signer(thumbprint) {
                 Some(ours) => self.signer(ours, theirs),
                 None => AttestationSigner {
-                    stage: match theirs.is_own() {
-                        true => SignerStage::Retired,
-                        false => theirs.stage,
-                    },
+                    retired: theirs.is_own() || theirs.retired,
                     ..theirs.clone()
                 },
             };
@@ -365,7 +366,7 @@ impl Merge<'_> {
     ) -> AttestationSigner {
         let name = ours.thumbprint().to_string();
         let place = (RecordKind::AttestationSigner, name.as_str());
-        let shown = |label: &Option<crate::Label>| {
+        let shown = |label: &Option<hgs_kps::Label>| {
             label
                 .as_ref()
                 .map_or_else(|| "none".to_owned(), ToString::to_string)
@@ -581,7 +582,7 @@ fn merged_host(ours: &Host, theirs: &Host) -> Host {
 
 /// Of several identity keys of one host and kind that are in use, the newest is.
 fn supersede(all: &mut BTreeMap<(HostId, Digest), HostIdentity>) {
-    let mut newest: BTreeMap<(HostId, IdentityKind), (Time, Digest)> = BTreeMap::new();
+    let mut newest: BTreeMap<(HostId, HealthKind), (Time, Digest)> = BTreeMap::new();
     for identity in all.values().filter(|one| one.superseded.is_none()) {
         let found = (identity.first_seen, identity.public_key);
         let known = newest

@@ -121,7 +121,7 @@ fn settings(name: &str) -> Change {
 fn identity(number: u64) -> Change {
     Change::Put(Record::HostIdentity(crate::HostIdentity {
         host: HOST,
-        kind: crate::IdentityKind::Signing,
+        kind: hgs_pki::health::HealthKind::Signing,
         public_key: digest(number),
         first_seen: time(0),
         superseded: None,

@@ -1,36 +1,18 @@
 //! The certificates of the key protection service, and their sealed keys.
 
-use std::fmt;
-
 use hgs_custody::KeyReference;
+use hgs_kps::{CertificateKind, Label, Lineage};
 use hgs_pki::{Certificate, Thumbprint, Time};
 use serde::{Deserialize, Serialize};
 
-use super::{Digest, Label, Lineage, text};
-
-/// What a certificate is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum CertificateKind {
-    /// Signs protectors and the encryption certificate in the metadata.
-    Signing,
-    /// Transport keys are wrapped to it.
-    Encryption,
-    /// Signs the metadata document.
-    Communications,
-}
-
-impl fmt::Display for CertificateKind {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.serialize(formatter)
-    }
-}
+use super::{Digest, text};
 
 /// A certificate whose private key this service can use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CertificateRecord {
     /// What it is for.
+    #[serde(with = "text::display")]
     pub kind: CertificateKind,
     /// The certificate.
     #[serde(with = "text::certificate")]
@@ -42,6 +24,7 @@ pub struct CertificateRecord {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub sha1_only: bool,
     /// Whose succession it belongs to.
+    #[serde(with = "text::display")]
     pub lineage: Lineage,
     /// Disabled certificates open and sign nothing.
     pub enabled: bool,
@@ -59,6 +42,7 @@ pub struct CertificateRecord {
     )]
     pub retired: Option<Time>,
     /// What people call it.
+    #[serde(with = "text::optional")]
     pub label: Option<Label>,
     /// When it was added.
     #[serde(with = "text::display")]

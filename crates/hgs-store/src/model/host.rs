@@ -3,10 +3,10 @@
 use hgs_attest::{CredentialId, IdentityRecord, host_key};
 use hgs_crypto::hash::sha256;
 use hgs_pki::Time;
-use hgs_pki::health::HealthKind;
+use hgs_pki::health::{HealthKind, HostId};
 use serde::{Deserialize, Serialize};
 
-use super::{Digest, HostId, HostName, text};
+use super::{Digest, HostName, text};
 
 /// A registered host. *Removed* takes it out of the registry and leaves a [`RemovedHost`]; *revoked* keeps its record,
 /// which bars it.
@@ -40,6 +40,7 @@ pub enum Credential {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct HostForm {
+    #[serde(with = "text::display")]
     id: HostId,
     name: HostName,
     #[serde(with = "text::octets")]
@@ -142,6 +143,7 @@ pub struct RemovedHost {
     /// SHA-256 of its host key's SubjectPublicKeyInfo, by which the record is named.
     pub host_key: Digest,
     /// The id that it had, under which its identity keys are kept.
+    #[serde(with = "text::display")]
     pub id: HostId,
     /// What it was called.
     pub name: HostName,
@@ -178,42 +180,16 @@ pub struct DeniedHost {
     pub denied: Revocation,
 }
 
-/// What an identity key is used for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum IdentityKind {
-    /// Transfer keys are encrypted to it.
-    Encryption,
-    /// It signs.
-    Signing,
-}
-
-impl From<HealthKind> for IdentityKind {
-    fn from(kind: HealthKind) -> Self {
-        match kind {
-            HealthKind::Encryption => Self::Encryption,
-            HealthKind::Signing => Self::Signing,
-        }
-    }
-}
-
-impl From<IdentityKind> for HealthKind {
-    fn from(kind: IdentityKind) -> Self {
-        match kind {
-            IdentityKind::Encryption => Self::Encryption,
-            IdentityKind::Signing => Self::Signing,
-        }
-    }
-}
-
 /// An identity key that a host attested with. What may become of it is for [`hgs_attest::HostIdentities`] to say.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HostIdentity {
     /// Whose it is.
+    #[serde(with = "text::display")]
     pub host: HostId,
     /// What it is for; a key of one kind is refused for the other.
-    pub kind: IdentityKind,
+    #[serde(with = "text::health_kind")]
+    pub kind: HealthKind,
     /// SHA-256 of its SubjectPublicKeyInfo.
     pub public_key: Digest,
     /// When it was first seen.
@@ -237,7 +213,7 @@ impl HostIdentity {
     pub(crate) fn of(host: HostId, record: &IdentityRecord) -> Self {
         Self {
             host,
-            kind: record.kind.into(),
+            kind: record.kind,
             public_key: Digest::from_bytes(record.key),
             first_seen: record.first_seen,
             superseded: record.superseded,
@@ -250,7 +226,7 @@ impl HostIdentity {
     pub fn record(&self) -> IdentityRecord {
         IdentityRecord {
             key: *self.public_key.as_bytes(),
-            kind: self.kind.into(),
+            kind: self.kind,
             first_seen: self.first_seen,
             superseded: self.superseded,
             returned: self.returned,

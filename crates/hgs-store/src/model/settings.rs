@@ -2,10 +2,11 @@
 
 use std::fmt;
 
+use hgs_kps::Label;
 use hgs_pki::{Seconds, Time};
 use serde::{Deserialize, Serialize};
 
-use super::{Label, text};
+use super::text;
 
 /// The settings of the service. What differs between nodes (listeners, paths, logs) stands in
 /// each node's configuration file instead.
@@ -13,6 +14,7 @@ use super::{Label, text};
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// What the service is called in its certificates and listings.
+    #[serde(with = "text::display")]
     pub name: Label,
     /// The base URL under which hosts attest, if it is published.
     pub attestation_url: Option<String>,

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 use hgs_custody::KeyReference;
-use hgs_pki::{Certificate, Thumbprint, Time};
+use hgs_kps::Label;
+use hgs_pki::{Certificate, SerialNumber, Thumbprint, Time};
 use serde::{Deserialize, Serialize};
 
-use super::{Label, SerialNumber, text};
+use super::text;
 
 /// A signer of health certificates: our own attestation service's, or another cluster's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,17 +19,20 @@ pub struct AttestationSigner {
     /// Where the private key of our own signer lives; absent for another cluster's.
     #[serde(with = "text::optional")]
     pub key: Option<KeyReference>,
-    /// Whether it still signs.
-    pub stage: SignerStage,
+    /// Whether it signs no more. What it signed is trusted until the last certificate has expired.
+    #[serde(rename = "stage", with = "stage")]
+    pub retired: bool,
     /// Certificates issued before this are refused.
     #[serde(with = "text::optional")]
     pub deny_before: Option<Time>,
     /// Certificates valid for longer than so many seconds are refused.
     pub maximum_validity_seconds: Option<u32>,
     /// What people call it.
+    #[serde(with = "text::optional")]
     pub label: Option<Label>,
     /// Certificates refused one by one: for another cluster's signer, whose registry of hosts is
     /// not ours.
+    #[serde(with = "text::set")]
     pub deny_list: BTreeSet<SerialNumber>,
     /// When it was added.
     #[serde(with = "text::display")]
@@ -49,12 +53,29 @@ impl AttestationSigner {
     }
 }
 
-/// The life of a signer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum SignerStage {
-    /// Signs, or may sign.
-    Active,
-    /// Signs no more; trusted until the last certificate it signed has expired.
-    Retired,
+/// The member `stage` of a signer's record: `active` or `retired`.
+mod stage {
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde passes a reference to the field"
+    )]
+    pub(super) fn serialize<S: Serializer>(
+        retired: &bool,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(if *retired { "retired" } else { "active" })
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<bool, D::Error> {
+        match String::deserialize(deserializer)?.as_str() {
+            "active" => Ok(false),
+            "retired" => Ok(true),
+            _ => Err(D::Error::custom("not a stage of a signer")),
+        }
+    }
 }

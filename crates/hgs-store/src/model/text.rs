@@ -53,6 +53,58 @@ pub(crate) mod optional {
     }
 }
 
+/// A set of such values.
+pub(crate) mod set {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    pub(crate) fn serialize<T: Display, S: Serializer>(
+        values: &BTreeSet<T>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(values.iter().map(T::to_string))
+    }
+
+    pub(crate) fn deserialize<'de, T, D>(deserializer: D) -> Result<BTreeSet<T>, D::Error>
+    where
+        T: FromStr<Err: Display> + Ord,
+        D: Deserializer<'de>,
+    {
+        let texts = Vec::<String>::deserialize(deserializer)?;
+        let values = texts.iter().map(|text| text.parse());
+        values.collect::<Result<_, _>>().map_err(D::Error::custom)
+    }
+}
+
+/// What an identity key is for.
+pub(crate) mod health_kind {
+    use hgs_pki::health::HealthKind;
+
+    use super::*;
+
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde passes a reference to the field"
+    )]
+    pub(crate) fn serialize<S: Serializer>(
+        kind: &HealthKind,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(kind)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<HealthKind, D::Error> {
+        match String::deserialize(deserializer)?.as_str() {
+            "encryption" => Ok(HealthKind::Encryption),
+            "signing" => Ok(HealthKind::Signing),
+            _ => Err(D::Error::custom("not a kind of identity key")),
+        }
+    }
+}
+
 /// Octets as Base64.
 pub(crate) mod octets {
     use hgs_crypto::base64;

@@ -7,10 +7,10 @@ use hgs_pki::{Seconds, Thumbprint, Time, Validity, profile};
 
 use super::*;
 use crate::fixture::*;
-use crate::{
-    Action, CertificateKind, CertificateRecord, Lineage, Outcome, SerialNumber, SettingsError,
-    SignerChange,
-};
+use crate::{Action, CertificateRecord, Outcome, SettingsError, SignerChange};
+use hgs_kps::CertificateKind;
+use hgs_kps::Lineage;
+use hgs_pki::SerialNumber;
 
 /// A store whose fabric has a head of each kind, `spare` certificates of each kind beside them, and
 /// a tenant with a pair of its own.

@@ -9,8 +9,8 @@ use std::{env, fs, thread};
 use super::*;
 use crate::fixture::*;
 use crate::high_water_mark::default_path;
-use crate::model::IdentityKind;
 use crate::{Standing, Transaction};
+use hgs_pki::health::HealthKind;
 
 const DIRECTORY: &str = "OPENHGS_TEST_DIRECTORY";
 const RUN: &str = "OPENHGS_TEST_RUN";
@@ -58,7 +58,7 @@ fn acknowledge(store: &Store, first: u64, count: u64) {
         let line = format!("ack {} {}\n", recorded.sequence(), number);
         io::stdout().write_all(line.as_bytes()).unwrap();
         if number % 5 == 0 {
-            let identity = attestation(number, IdentityKind::Encryption);
+            let identity = attestation(number, HealthKind::Encryption);
             let attested = Transaction::RecordAttestation(identity);
             // New identity keys come slowly enough to be accepted.
             let slowly = act(40 * number.cast_signed());

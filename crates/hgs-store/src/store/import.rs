@@ -16,13 +16,14 @@ use crate::backup::{
 use crate::change::{Change, Record};
 use crate::engine::{Batch, CommitError, Durability, MIGRATIONS, PAGE, Part};
 use crate::lineage::CarriedProtector;
-use crate::model::{Digest, Label, SealedKey};
+use crate::model::{Digest, SealedKey};
 use crate::place::Place;
 use crate::planner::{Basis, BatchPlanner};
 use crate::record::Whole;
 use crate::transaction::Act;
 use crate::writer::Writer;
 use crate::{OpenError, State, StoreError};
+use hgs_kps::Label;
 
 /// Records that one audit record names; where there are more, more audit records follow it.
 const CHANGES_IN_A_RECORD: usize = 1000;

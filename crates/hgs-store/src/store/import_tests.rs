@@ -17,11 +17,13 @@ use crate::fixture::{
     Fixture, HOST, OTHER_HOST, act, attestation, certificate, digest, master_key, open, opening,
     record, time,
 };
-use crate::model::{CertificateRecord, Digest, HostId, IdentityKind, SignerStage};
+use crate::model::{CertificateRecord, Digest};
 use crate::{
     Action, AuditFilter, Import, ImportError, Imported, OpenError, Opening, Standing, Store,
     Transaction,
 };
+use hgs_pki::health::HealthKind;
+use hgs_pki::health::HostId;
 
 /// A site with a past: a host that is barred, an identity key that was superseded, a protector that was rolled twice.
 struct Site {
@@ -38,8 +40,8 @@ impl Site {
         let store = site.fixture.create(&site.state());
         let reason = "stolen".to_owned();
         let past = vec![
-            Transaction::RecordAttestation(attestation(1, IdentityKind::Encryption)),
-            Transaction::RecordAttestation(attestation(2, IdentityKind::Encryption)),
+            Transaction::RecordAttestation(attestation(1, HealthKind::Encryption)),
+            Transaction::RecordAttestation(attestation(2, HealthKind::Encryption)),
             Transaction::RevokeHost {
                 id: OTHER_HOST,
                 reason,
@@ -185,10 +187,7 @@ fn everything_comes_back_under_another_name_and_master_key() {
     let signer = state
         .attestation_signer(&site.fixture.signer.thumbprint())
         .unwrap();
-    assert_eq!(
-        (signer.stage, signer.is_own()),
-        (SignerStage::Retired, true)
-    );
+    assert_eq!((signer.retired, signer.is_own()), (true, true));
 
     let audit = store.audit(&AuditFilter::default(), 10).unwrap();
     assert_eq!(
@@ -313,7 +312,7 @@ fn the_same_document_twice_changes_nothing_more() {
     let signer = state
         .attestation_signer(&site.fixture.signer.thumbprint())
         .unwrap();
-    assert_eq!(signer.stage, SignerStage::Active, "our own signs on");
+    assert!(!signer.retired, "our own signs on");
 }
 
 #[test]

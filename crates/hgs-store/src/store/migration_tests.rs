@@ -3,8 +3,9 @@
 use rusqlite::Connection;
 
 use super::*;
+use crate::Standing;
 use crate::fixture::*;
-use crate::{IdentityKind, Standing};
+use hgs_pki::health::HealthKind;
 
 /// A state of version 1 as `sqlite3 state.db .dump` wrote it: settings, a certificate, a signer,
 /// two hosts of which one is revoked, an identity key and two releases.
@@ -43,7 +44,7 @@ fn assert_is_the_stored_one(store: &Store) {
     assert_eq!(host.revoked.as_ref().unwrap().reason, "stolen");
     assert!(state.host(&OTHER_HOST).unwrap().revoked.is_none());
     let identity = state.host_identity(&HOST, &digest(1)).unwrap();
-    assert_eq!(identity.kind, IdentityKind::Encryption);
+    assert_eq!(identity.kind, HealthKind::Encryption);
     let certificate = state.certificates().next().unwrap();
     assert!(certificate.is_primary());
     let public_key = Digest::from_bytes(*certificate.certificate.public_key().digest());

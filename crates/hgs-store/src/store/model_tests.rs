@@ -6,7 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::fixture::*;
-use crate::{IdentityKind, Standing, Transaction};
+use crate::{Standing, Transaction};
+use hgs_pki::health::HealthKind;
 
 /// What may happen.
 #[derive(Debug, Clone)]
@@ -19,7 +20,7 @@ enum Event {
     Arrival,
     Attest {
         key: u64,
-        kind: IdentityKind,
+        kind: HealthKind,
     },
     Revoke(usize),
     Remove(usize),
@@ -28,7 +29,7 @@ enum Event {
 }
 
 fn event() -> impl Strategy<Value = Event> {
-    let kind = prop_oneof![Just(IdentityKind::Encryption), Just(IdentityKind::Signing)];
+    let kind = prop_oneof![Just(HealthKind::Encryption), Just(HealthKind::Signing)];
     prop_oneof![
         8 => (0..100usize).prop_map(|ingress| Event::Release { ingress }),
         1 => Just(Event::Arrival),

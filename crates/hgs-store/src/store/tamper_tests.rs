@@ -8,10 +8,12 @@ use rusqlite::types::Value;
 use tempfile::TempDir;
 
 use super::*;
+use crate::Transaction;
 use crate::fixture::*;
 use crate::high_water_mark::default_path;
-use crate::model::IdentityKind;
-use crate::{HostId, SerialNumber, Transaction};
+use hgs_pki::SerialNumber;
+use hgs_pki::health::HealthKind;
+use hgs_pki::health::HostId;
 
 /// A closed state with something of every kind in it, and how it was somewhat earlier.
 struct Victim {
@@ -27,7 +29,7 @@ impl Victim {
         let fixture = Fixture::new();
         let store = fixture.create(&now);
         let attest = |second, key| {
-            let attested = attestation(key, IdentityKind::Encryption);
+            let attested = attestation(key, HealthKind::Encryption);
             let attested = Transaction::RecordAttestation(attested);
             store.transact(vec![attested], act(second)).unwrap();
         };
@@ -484,7 +486,7 @@ fn a_running_store_commits_nothing_that_depends_on_a_changed_record() {
     let changed = Failure::Store(tampered(HOST).into());
     assert_eq!(receiver.recv().unwrap(), Err(changed.clone()));
     assert!(receiver.recv().unwrap().is_ok());
-    let attested = Transaction::RecordAttestation(attestation(1, IdentityKind::Encryption));
+    let attested = Transaction::RecordAttestation(attestation(1, HealthKind::Encryption));
     let refused = store.transact(vec![attested], act(2));
     assert_eq!(refused, Err(Failure::Store(tampered(HOST).into())));
     assert!(record(&store, to_other(3, 21, 22)).is_ok());

@@ -10,10 +10,10 @@ use hgs_attest::IdentityRefusal;
 use hgs_crypto::hash::sha256_of;
 use hgs_custody::PrivateKey as _;
 
-use crate::model::IdentityKind;
 use crate::{
     Attestation, AttestationSigner, CertificateRecord, Recipient, RecordKind, Transaction,
 };
+use hgs_pki::health::HealthKind;
 
 fn standing(store: &Store, release: Release) -> Standing {
     record(store, release).unwrap().standing()
@@ -35,7 +35,7 @@ fn what_was_written_is_there_when_it_is_opened_again() {
     let directory = folder.path().join("state");
     let fixture = Fixture::new();
     let store = fixture.create(&directory);
-    let identity = attestation(1, IdentityKind::Encryption);
+    let identity = attestation(1, HealthKind::Encryption);
     let attested = Transaction::RecordAttestation(identity);
     store.transact(vec![attested], act(5)).unwrap();
     let recorded = record(&store, fixture.release(6, 100, 101)).unwrap();
@@ -244,17 +244,17 @@ fn identity_keys_supersede_each_other_and_never_come_back() {
         host: "node-a".parse().unwrap(),
         refusal,
     };
-    attest(1, 1, IdentityKind::Encryption).unwrap();
-    attest(2, 2, IdentityKind::Signing).unwrap();
-    attest(3, 1, IdentityKind::Encryption).unwrap();
-    attest(4, 3, IdentityKind::Encryption).unwrap();
-    let superseded = refused(attest(5, 1, IdentityKind::Encryption));
+    attest(1, 1, HealthKind::Encryption).unwrap();
+    attest(2, 2, HealthKind::Signing).unwrap();
+    attest(3, 1, HealthKind::Encryption).unwrap();
+    attest(4, 3, HealthKind::Encryption).unwrap();
+    let superseded = refused(attest(5, 1, HealthKind::Encryption));
     let expected = identity(IdentityRefusal::Superseded { at: time(4) });
     assert_eq!(superseded, expected);
-    let other = refused(attest(6, 2, IdentityKind::Encryption));
-    let recorded = hgs_pki::health::HealthKind::Signing;
+    let other = refused(attest(6, 2, HealthKind::Encryption));
+    let recorded = HealthKind::Signing;
     assert_eq!(other, identity(IdentityRefusal::OtherKind { recorded }));
-    attest(7, 2, IdentityKind::Signing).unwrap();
+    attest(7, 2, HealthKind::Signing).unwrap();
     let state = store.state();
     let old = state.host_identity(&HOST, &digest(1)).unwrap();
     assert_eq!(old.first_seen, time(1));
@@ -278,7 +278,7 @@ fn a_removed_host_comes_back_only_by_a_deliberate_act_and_with_new_identity_keys
         let attested = Transaction::RecordAttestation(Attestation {
             host,
             returned_nonce: second == 2,
-            ..attestation(key, IdentityKind::Encryption)
+            ..attestation(key, HealthKind::Encryption)
         });
         transact(store, second, attested)
     };
@@ -290,7 +290,7 @@ fn a_removed_host_comes_back_only_by_a_deliberate_act_and_with_new_identity_keys
     assert_eq!(refusal, Refusal::NoSuchRemovedHost(host_key));
     transact(&store, 3, Transaction::RemoveHost { id: HOST }).unwrap();
 
-    let again = crate::HostId::from_bytes([0xc3; 16]);
+    let again = hgs_pki::health::HostId::from_bytes([0xc3; 16]);
     let add = || Transaction::AddHost {
         id: again,
         name: "node-again".parse().unwrap(),
@@ -320,7 +320,7 @@ fn a_removed_host_comes_back_only_by_a_deliberate_act_and_with_new_identity_keys
         let attested = Transaction::RecordAttestation(Attestation {
             host: again,
             returned_nonce: true,
-            ..attestation(key, IdentityKind::Encryption)
+            ..attestation(key, HealthKind::Encryption)
         });
         transact(&store, second, attested)
     };
@@ -452,7 +452,7 @@ fn a_superseded_key_that_comes_back_is_recorded_once() {
     let folder = tempfile::tempdir().unwrap();
     let store = Fixture::new().create(&folder.path().join("state"));
     for (second, key) in [(1, 1), (2, 2)] {
-        let attested = attestation(key, IdentityKind::Encryption);
+        let attested = attestation(key, HealthKind::Encryption);
         let attested = Transaction::RecordAttestation(attested);
         store.transact(vec![attested], act(second)).unwrap();
     }
@@ -482,7 +482,7 @@ fn a2_a_host_is_registered_once() {
     let third = SoftwareKey::generate(2048).unwrap();
     let known = hgs_custody::PrivateKey::public(&*fixture.other).clone();
     let fresh = hgs_custody::PrivateKey::public(&third).clone();
-    let id = crate::HostId::from_bytes([3; 16]);
+    let id = hgs_pki::health::HostId::from_bytes([3; 16]);
     let add = |id, name: &str, host_key| {
         let name = name.parse().unwrap();
         store.transact(vec![Transaction::AddHost { id, name, host_key }], act(1))
@@ -773,7 +773,7 @@ fn a_full_disk_refuses_and_loses_nothing() {
     assert!(recorded > 10, "{recorded}");
     let state = store.state();
     let attest = |key: u64| {
-        let attested = attestation(key, IdentityKind::Encryption);
+        let attested = attestation(key, HealthKind::Encryption);
         // New identity keys come slowly enough to be accepted.
         let slowly = act(200 * key.cast_signed());
         store.transact(vec![Transaction::RecordAttestation(attested)], slowly)

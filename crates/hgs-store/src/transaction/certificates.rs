@@ -9,7 +9,10 @@ use hgs_pki::{Thumbprint, Time};
 
 use super::{Plan, Planner, Refusal, shown};
 use crate::change::{Change, Record, RecordKey};
-use crate::model::{CertificateKind, CertificateRecord, Label, Lineage};
+use crate::model::CertificateRecord;
+use hgs_kps::CertificateKind;
+use hgs_kps::Label;
+use hgs_kps::Lineage;
 
 impl Planner<'_> {
     pub(super) fn add_certificate(

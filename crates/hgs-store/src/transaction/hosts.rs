@@ -6,8 +6,9 @@ use hgs_crypto::rsa::PublicKey;
 use super::{Attestation, MAX_REASON_LENGTH, Plan, Planner, Refusal, shown};
 use crate::change::{Change, Record, RecordKey};
 use crate::model::{
-    Credential, DeniedHost, Digest, Host, HostId, HostIdentity, HostName, RemovedHost, Revocation,
+    Credential, DeniedHost, Digest, Host, HostIdentity, HostName, RemovedHost, Revocation,
 };
+use hgs_pki::health::HostId;
 
 impl Planner<'_> {
     pub(super) fn add_host(
@@ -170,7 +171,7 @@ impl Planner<'_> {
         let identities = self.state.identities(&host.id);
         let transition = identities
             .present(
-                attested.kind.into(),
+                attested.kind,
                 attested.identity_key.as_bytes(),
                 attested.returned_nonce,
                 self.act.time,

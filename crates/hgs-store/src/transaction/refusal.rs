@@ -4,7 +4,10 @@ use hgs_attest::IdentityRefusal;
 use hgs_pki::{Thumbprint, Time};
 
 use super::{MAX_DENIED, MAX_REASON_LENGTH};
-use crate::model::{CertificateKind, Digest, HostId, HostName, Lineage, SettingsError};
+use crate::model::{Digest, HostName, SettingsError};
+use hgs_kps::CertificateKind;
+use hgs_kps::Lineage;
+use hgs_pki::health::HostId;
 
 /// Why a transaction may not happen. The fault is with whoever asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -5,7 +5,7 @@ use hgs_pki::Thumbprint;
 
 use super::{MAX_DENIED, Plan, Planner, Refusal, SignerChange, shown};
 use crate::change::{Change, Record, RecordKey};
-use crate::model::{AttestationSigner, SignerStage};
+use crate::model::AttestationSigner;
 
 impl Planner<'_> {
     pub(super) fn add_attestation_signer(
@@ -69,7 +69,7 @@ impl Planner<'_> {
     ) -> Result<Plan, Refusal> {
         let signer = self.signer(thumbprint)?;
         let changed = AttestationSigner {
-            stage: SignerStage::Retired,
+            retired: true,
             ..signer.clone()
         };
         Ok(Plan {

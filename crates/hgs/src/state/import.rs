@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use hgs_crypto::random::System;
 use hgs_custody::seal::MasterKey;
+use hgs_kps::Label;
 use hgs_server::{Config, MAX_NAME};
 use hgs_store::backup::{Conflict, Resolution};
-use hgs_store::{Digest, Import, Imported, Label, OpenError, Opening, Store, master_key_file};
+use hgs_store::{Digest, Import, Imported, OpenError, Opening, Store, master_key_file};
 use hgs_terminal::{AtFault, Exit, Failure, Terminal};
 use serde::Serialize;
 

@@ -4,7 +4,8 @@ use std::str::FromStr;
 
 use hgs_admin::AdminError;
 use hgs_admin::types::AuditQuery;
-use hgs_store::{Action, AuditFilter, Digest, Lineage, Outcome};
+use hgs_kps::Lineage;
+use hgs_store::{Action, AuditFilter, Digest, Outcome};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 

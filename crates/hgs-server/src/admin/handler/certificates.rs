@@ -6,8 +6,9 @@ mod rotate;
 
 use hgs_admin::AdminError;
 use hgs_admin::types::{Certificate, CertificateUsage, SetCertificate, UsedCertificate};
+use hgs_kps::CertificateKind;
 use hgs_pki::Thumbprint;
-use hgs_store::{CertificateKind, CertificateRecord, PairUsage, State, Transaction};
+use hgs_store::{CertificateRecord, PairUsage, State, Transaction};
 
 use super::super::views;
 use super::signers::optional_label;

@@ -2,8 +2,9 @@
 
 use hgs_admin::types::SetServer;
 use hgs_admin::{AdminError, ErrorCode};
+use hgs_kps::CertificateKind;
 use hgs_pki::{Seconds, Time};
-use hgs_store::{CertificateKind, Transaction};
+use hgs_store::Transaction;
 
 use super::AdminHandler;
 

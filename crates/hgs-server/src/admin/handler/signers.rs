@@ -3,8 +3,10 @@
 use hgs_admin::types::{AddSigner, SetSigner, Signer};
 use hgs_admin::{AdminError, SignerSelector};
 use hgs_crypto::hex;
+use hgs_kps::Label;
+use hgs_pki::SerialNumber;
 use hgs_pki::Thumbprint;
-use hgs_store::{AttestationSigner, Label, SerialNumber, SignerChange, SignerStage, Transaction};
+use hgs_store::{AttestationSigner, SignerChange, Transaction};
 use tracing::error;
 
 use super::super::views;
@@ -40,7 +42,7 @@ impl AdminHandler<'_> {
         let signer = AttestationSigner {
             certificate,
             key: None,
-            stage: SignerStage::Active,
+            retired: false,
             deny_before: None,
             maximum_validity_seconds: wanted.maximum_validity_seconds,
             label: optional_label(wanted.label.as_deref())?,

@@ -25,7 +25,6 @@ use hgs_trace::guardian::SyntheticRoll;
 use hgs_trace::{Found, Problem};
 use tracing::info;
 
-use super::super::hosts::from_health;
 use super::super::key_source::KeySize;
 use super::super::key_work::SnapshotKeys;
 use super::super::keys::{Snapshot, Snapshots};
@@ -149,7 +148,7 @@ impl SyntheticRolls {
         now: Time,
     ) -> Result<Vec<u8>, Refusal> {
         let entry = |outcome| AuditEntry {
-            host: Some(from_health(&SYNTHETIC_HOST).to_string()),
+            host: Some(SYNTHETIC_HOST.to_string()),
             ..AuditEntry::new(now, actor, Action::Trace, outcome)
         };
         let entry = match &decided {

@@ -8,9 +8,10 @@ use hgs_admin::{AdminError, ErrorCode};
 use hgs_crypto::rsa::OaepHash;
 use hgs_crypto::text::is_invisible;
 use hgs_custody::{KeyReference, Pkcs11Uri, SoftwareKey};
+use hgs_kps::{CertificateKind, Label, Lineage};
 use hgs_pki::issue::Template;
 use hgs_pki::{Certificate as PkiCertificate, profile};
-use hgs_store::{CertificateKind, CertificateRecord, Label, Lineage, State, Transaction};
+use hgs_store::{CertificateRecord, State, Transaction};
 
 use super::super::super::views;
 use super::super::AdminHandler;

@@ -2,10 +2,11 @@
 
 use hgs_admin::types::GuardianDocument;
 use hgs_admin::{AdminError, ErrorCode};
+use hgs_kps::CertificateKind;
 use hgs_pki::Thumbprint;
 use hgs_protector::suite::KeyEncryption;
 use hgs_protector::{GuardianCertificates, SealError, metadata};
-use hgs_store::{CertificateKind, CertificateRecord, State};
+use hgs_store::{CertificateRecord, State};
 
 use super::super::AdminHandler;
 use super::find;

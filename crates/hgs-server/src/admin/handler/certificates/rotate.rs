@@ -5,8 +5,10 @@ use std::sync::Arc;
 use hgs_admin::types::{AddedCertificate, RotateCertificates, RotatedCertificates};
 use hgs_admin::{AdminError, ErrorCode};
 use hgs_custody::KeyReference;
+use hgs_kps::CertificateKind;
+use hgs_kps::Lineage;
 use hgs_pki::Thumbprint;
-use hgs_store::{CertificateKind, CertificateRecord, Lineage, State, Transaction};
+use hgs_store::{CertificateRecord, State, Transaction};
 
 use super::super::AdminHandler;
 use super::super::signers::optional_label;
