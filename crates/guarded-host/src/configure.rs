@@ -89,8 +89,8 @@ impl Arguments {
     }
 
     fn configuration(self) -> Result<Configuration, Failure> {
-        let below = self.url.as_deref().map(Endpoints::below).transpose();
-        let below = below.map_err(|error| Failure::usage(error.to_string()))?;
+        let below = (self.url.as_deref().map(Endpoints::below).transpose())
+            .map_err(|error| Failure::usage(error.to_string()))?;
         let Some(primary) = below.or_else(|| pair(self.attestation_url, self.key_protection_url))
         else {
             return Ok(Configuration::Local);

@@ -49,7 +49,7 @@ impl Verb {
     }
 }
 
-/// A host key, of which the private half is shown to nobody.
+/// The public half of a host key.
 #[derive(Serialize)]
 struct Report {
     /// SHA-256 of the SubjectPublicKeyInfo: what the guardian's list of hosts shows.

@@ -60,7 +60,9 @@ impl Place {
 
 /// Does what waits for the network.
 pub(crate) fn wait_for<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Failure> {
-    let runtime = runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::of(&error).at_fault(AtFault::Ourselves))?;
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::of(&error).at_fault(AtFault::Ourselves))?;
     runtime.block_on(work).map_err(failure)
 }

@@ -1,7 +1,7 @@
 //! Host-key mode, the host's part ([MS-HGSA] 3.2.5.3): make a request, have the host key sign it, read the reply.
 //!
 //! ```text
-//! prepare ---> PreparedRequest::to_be_signed ---> whoever holds the host key signs
+//! prepare ---> PreparedRequest::to_be_signed ---> the holder of the host key signs
 //!              PreparedRequest::assemble <------- signature
 //! SignedRequest::body ---> POST to SignedRequest::endpoint ---> SignedRequest::receive ---> Attested
 //! ```
@@ -9,7 +9,7 @@
 //! A server that hands out nonces ([`crate::freshness`]) gets one returned with each request:
 //!
 //! ```text
-//! SignedRequest::prove ---> PreparedProof::to_be_signed ---> whoever holds the host key signs
+//! SignedRequest::prove ---> PreparedProof::to_be_signed ---> the holder of the host key signs
 //!                           PreparedProof::assemble <------- signature
 //! the header freshness::PROOF_HEADER, beside the body
 //! ```
@@ -186,10 +186,6 @@ impl SignedRequest {
     }
 
     /// Reads the reply, which had HTTP status `status`.
-    ///
-    /// # Errors
-    ///
-    /// See [`AttestationFailure`].
     pub fn receive(&self, status: u16, body: &[u8]) -> Result<Attested, AttestationFailure> {
         let reply = Reply::parse(body)
             .map_err(|error| AttestationFailure::Unintelligible { status, error })?;

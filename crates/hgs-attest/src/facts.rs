@@ -8,7 +8,7 @@ use crate::wire::SessionId;
 /// What is known of an attestation so far; nothing in it is secret.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Facts {
-    /// The session that the host names. Nobody vouches for it.
+    /// The session that the host names, unverified.
     pub session: Option<SessionId>,
     /// What the certificate is asked for.
     pub kind: Option<HealthKind>,

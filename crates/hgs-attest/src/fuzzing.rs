@@ -11,7 +11,7 @@ use crate::verdict::Verdict;
 use crate::wire::{Reply, Request};
 use crate::{client, signing_certificates};
 
-/// [`Request::parse`], and [`evaluate`] for a host that nobody registered.
+/// [`Request::parse`], and [`evaluate`] for a host that is not registered.
 ///
 /// # Panics
 ///
@@ -28,8 +28,8 @@ pub fn fuzz_request(data: &[u8]) {
         require_nonce: false,
         now: Time::from_unix(0),
     };
-    match evaluate(&attempt, &Nobody) {
-        Verdict::Healthy(_) | Verdict::Continue(_) => panic!("nobody is registered"),
+    match evaluate(&attempt, &NoHosts) {
+        Verdict::Healthy(_) | Verdict::Continue(_) => panic!("no host is registered"),
         Verdict::Refused(refusal) => {
             let reply = refusal.reply();
             assert_eq!(Reply::parse(&reply.to_json()).as_ref(), Ok(&reply));
@@ -37,9 +37,9 @@ pub fn fuzz_request(data: &[u8]) {
     }
 }
 
-struct Nobody;
+struct NoHosts;
 
-impl HostRegistry for Nobody {
+impl HostRegistry for NoHosts {
     fn host_with(&self, _: &CredentialId) -> Option<RegisteredHost> {
         None
     }

@@ -1,6 +1,6 @@
 //! Which identity keys a host may use.
 //!
-//! A request in host-key mode need not carry a nonce, so whoever captured one could have a stolen identity key certified
+//! A request in host-key mode need not carry a nonce, so a captured one could have a stolen identity key certified
 //! for ever. Therefore the keys of each host are recorded: a new one supersedes its predecessor for good, and none is
 //! certified for longer than [`MAX_IDENTITY_KEY_AGE`].
 //!
@@ -22,7 +22,7 @@ pub const MAX_IDENTITY_KEY_AGE: Seconds = Seconds::from_days(30);
 /// of this host is accepted.
 pub const MAX_IDENTITY_KEYS: usize = 4096;
 
-/// Recorded keys of one kind from which on somebody should look at the host.
+/// Recorded keys of one kind from which on an administrator should look at the host.
 pub const MANY_IDENTITY_KEYS: usize = MAX_IDENTITY_KEYS / 4;
 
 /// New keys of one kind that one host may have recorded within [`NEW_IDENTITY_KEYS_PERIOD`].
@@ -256,8 +256,7 @@ impl HostIdentities {
             .collect();
         lately.sort_unstable_by(|one, other| other.cmp(one));
         if let Some(oldest) = lately.get(MAX_NEW_IDENTITY_KEYS - 1) {
-            let next = oldest.checked_add(NEW_IDENTITY_KEYS_PERIOD);
-            let next = next.unwrap_or(Time::MAX);
+            let next = (oldest.checked_add(NEW_IDENTITY_KEYS_PERIOD)).unwrap_or(Time::MAX);
             return Err(IdentityRefusal::TooManyNew { next });
         }
         let is_full = self.count(kind) >= MAX_IDENTITY_KEYS;
@@ -377,7 +376,7 @@ mod tests {
             assert_eq!(present(23, seconds), Ok(IdentityTransition::Unchanged));
         }
         assert!(present(24, 3600).is_ok());
-        // The other kind has a bound of its own, and a clock that was ahead once bars nobody.
+        // The other kind has a bound of its own, and a clock that was ahead once bars no host.
         let signing = identities.present(HealthKind::Signing, &[99; 32], false, at(24));
         assert!(signing.is_ok());
         let earlier = start.checked_sub(Seconds::from_hours(1)).unwrap();

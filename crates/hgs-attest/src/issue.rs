@@ -57,10 +57,6 @@ impl DrawnSerialNumber {
 }
 
 /// Issues the health certificate of a grant, signed by the key of `signer`.
-///
-/// # Errors
-///
-/// See [`IssueError`].
 pub fn issue(
     grant: RecordedGrant,
     signer: &Certificate,

@@ -63,7 +63,7 @@ impl Endpoint {
         }
     }
 
-    /// The operation of a mode; `None` for a mode that nobody knows.
+    /// The operation of a mode; `None` for an unknown mode.
     #[must_use]
     pub fn of_mode(mode: AttestationOperationMode) -> Option<Self> {
         match mode {

@@ -395,7 +395,7 @@ impl Refusal {
 }
 
 impl From<Reason> for Refusal {
-    /// A refusal of somebody of whom nothing is known.
+    /// A refusal of an unknown sender.
     fn from(reason: Reason) -> Self {
         Self::with_facts(reason, Facts::default())
     }

@@ -33,7 +33,7 @@ pub struct OwnSigner {
     pub certificate: Certificate,
     /// Certificates that it issued before this time are refused.
     pub deny_before: Option<Time>,
-    /// Whether somebody said that it shall sign no more. What it signed is still believed: distrust is said with
+    /// Whether an administrator retired it. What it signed is still believed: to distrust it, set
     /// `deny_before`, or by leaving it out.
     pub retired: bool,
 }

@@ -39,10 +39,6 @@ pub fn write(certificates: &[Certificate]) -> Vec<u8> {
 }
 
 /// Reads a body. White space between the tokens of the array is allowed, as JSON allows it.
-///
-/// # Errors
-///
-/// See [`SigningCertificatesError`].
 pub fn read(body: &[u8]) -> Result<Vec<Certificate>, SigningCertificatesError> {
     if body.len() > MAX_BODY_OCTETS {
         return Err(SigningCertificatesError::TooLarge(body.len()));

@@ -20,7 +20,7 @@ macro_rules! named {
 /// How the last attestation ended, with the numbers that the incumbent's management interface has for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AttestationStatus {
-    /// 0: the host is in local mode and attests to nobody.
+    /// 0: the host is in local mode and attests to no service.
     NotConfigured,
     /// 1: no attempt has been made yet.
     Unknown,
@@ -197,7 +197,7 @@ pub struct AttestationState {
     pub substatus: BTreeSet<AttestationSubstatus>,
     /// What the server, or the network, said.
     pub detail: Option<String>,
-    /// The last second of the newest health certificate, be it from before the last attempt.
+    /// The last second of the newest health certificate, which may be older than the last attempt.
     pub expires: Option<Time>,
 }
 
@@ -259,7 +259,7 @@ impl AttestationState {
         }
     }
 
-    /// Whether the host holds a valid health certificate, be it from before the last attempt.
+    /// Whether the host holds a valid health certificate, which may be older than the last attempt.
     #[must_use]
     pub fn has_certificate(&self, now: Time) -> bool {
         self.expires.is_some_and(|expires| now <= expires)

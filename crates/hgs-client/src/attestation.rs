@@ -55,8 +55,9 @@ impl HealthRequest {
     ) -> Result<Self, HostKeyError> {
         let prepared = client::prepare(session, kind, host_key.public(), identity_key);
         let signature = host_key.sign(prepared.to_be_signed())?;
-        let signed = prepared.assemble(signature);
-        let signed = signed.map_err(|error| HostKeyError::Unusable(error.to_string()))?;
+        let signed = prepared
+            .assemble(signature)
+            .map_err(|error| HostKeyError::Unusable(error.to_string()))?;
         Ok(Self { kind, signed })
     }
 
@@ -74,8 +75,9 @@ impl HealthRequest {
     fn proof(&self, nonce: &Nonce, host_key: &HostKey) -> Result<String, HostKeyError> {
         let prepared = self.signed.prove(nonce.clone());
         let signature = host_key.sign(prepared.to_be_signed())?;
-        let proof = prepared.assemble(signature);
-        let proof = proof.map_err(|error| HostKeyError::Unusable(error.to_string()))?;
+        let proof = prepared
+            .assemble(signature)
+            .map_err(|error| HostKeyError::Unusable(error.to_string()))?;
         Ok(proof.to_header())
     }
 }
@@ -148,8 +150,8 @@ impl<'a> AttestationService<'a> {
         kind: HealthKind,
         now: Time,
     ) -> Answer<Certificate> {
-        let signers = signing_certificates(self.client, self.url).await?;
-        let signers = signers.into_iter().map(TrustedSigner::own).collect();
+        let listed = signing_certificates(self.client, self.url).await?;
+        let signers = listed.into_iter().map(TrustedSigner::own).collect();
         let certificate = HealthCertificate::from_der(attested.certificate().der())
             .map_err(HealthCertificateError::from)?;
         // A clock that is late by less than certificates are backdated is no reason to have none.

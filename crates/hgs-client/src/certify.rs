@@ -76,7 +76,7 @@ impl Certifier<'_> {
         }
     }
 
-    /// Lets go of the certificates of a service that says that this host was revoked.
+    /// Deletes the certificates of a service that says that this host was revoked.
     pub(crate) async fn forget_certificates(&self, cause: &Cause) -> Result<(), Error> {
         let _lock = self.lock().await?;
         self.note_failure(cause)?;
@@ -242,7 +242,7 @@ impl Certifier<'_> {
         Ok(record.store(&path)?)
     }
 
-    /// Lets go of all certificates of this service, whatever for: its decision is about the host.
+    /// Deletes the certificates of this service of both kinds: its decision is about the host.
     fn forget(&self) -> Result<(), Error> {
         for kind in [HealthKind::Encryption, HealthKind::Signing] {
             if let Some(mut held) = self.held(kind)?

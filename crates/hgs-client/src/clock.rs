@@ -1,4 +1,4 @@
-//! The time, as an argument of whoever needs it.
+//! The time, as an argument.
 
 use std::fmt::Debug;
 use std::time::{SystemTime, UNIX_EPOCH};

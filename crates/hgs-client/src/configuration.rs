@@ -111,9 +111,6 @@ impl Endpoints {
 
 impl Configuration {
     /// Reads a configuration file. No file means local mode, as a new host is.
-    ///
-    /// # Errors
-    /// See [`ConfigurationError`].
     pub fn load(path: &Path) -> Result<Self, ConfigurationError> {
         let Some(octets) = hgs_files::optional(hgs_files::read(path, MAX_LENGTH))? else {
             return Ok(Self::Local);

@@ -26,13 +26,13 @@ pub enum Error {
     /// There is no host key, or it can't be used.
     #[error(transparent)]
     HostKey(#[from] HostKeyError),
-    /// The identity key can't be had or kept.
+    /// The identity key can't be made, read or written.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// This host is in local mode: it attests to nobody.
+    /// This host is in local mode: it attests to no service.
     #[error("this host is in local mode: no attestation and key protection service is configured")]
     LocalMode,
-    /// The master key of the state folder can't be had.
+    /// The master key of the state folder can't be made or read.
     #[error(transparent)]
     MasterKey(#[from] MasterKeyError),
     /// The fallback alone was to be asked, and there is none.
@@ -41,7 +41,7 @@ pub enum Error {
     /// No service gave what was asked for.
     #[error(transparent)]
     Services(#[from] ServicesError),
-    /// The protector does not hold; nobody was asked.
+    /// The protector is not valid; no service was asked.
     #[error(transparent)]
     Protector(#[from] ProtectorError),
     /// The sealed file is not one, or does not open.
@@ -65,17 +65,17 @@ pub struct ServicesError {
 /// The party that a failure is the fault of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Fault {
-    /// The Host Guardian Service that was asked, or whoever runs it.
+    /// The Host Guardian Service that was asked, or its operator.
     Guardian,
     /// This host: it is unknown, revoked, or not healthy.
     Host,
     /// What lies between this host and the services.
     Network,
-    /// Whoever runs this host.
+    /// The operator of this host.
     Operator,
     /// This program, or the system below it.
     Ourselves,
-    /// Whoever made the protector or the sealed file.
+    /// The maker of the protector or of the sealed file.
     Protector,
 }
 

@@ -24,9 +24,9 @@ use crate::url::{Scheme, Url};
 /// VMs on this host.
 const CACHED_CERTIFICATES: usize = 256;
 
-/// What a host takes from the world around it. The default is the real one.
+/// What a host takes from the system: clock, resolver, time limits. The default is that of the machine.
 #[derive(Debug, Clone)]
-pub struct Surroundings {
+pub struct Environment {
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
     /// Resolves names.
@@ -35,7 +35,7 @@ pub struct Surroundings {
     pub timing: Timing,
 }
 
-impl Default for Surroundings {
+impl Default for Environment {
     fn default() -> Self {
         Self {
             clock: Arc::new(SystemClock),
@@ -75,20 +75,20 @@ impl GuardedHost {
     /// # Errors
     /// When there is a configuration file that is not one.
     pub fn open(folders: Folders) -> Result<Self, Error> {
-        Self::open_in(folders, Surroundings::default())
+        Self::open_in(folders, Environment::default())
     }
 
-    /// The same in other surroundings.
+    /// The same in another environment.
     ///
     /// # Errors
     /// When there is a configuration file that is not one.
-    pub fn open_in(folders: Folders, surroundings: Surroundings) -> Result<Self, Error> {
+    pub fn open_in(folders: Folders, environment: Environment) -> Result<Self, Error> {
         let configuration = Configuration::load(&folders.configuration)?;
-        let Surroundings {
+        let Environment {
             clock,
             resolver,
             timing,
-        } = surroundings;
+        } = environment;
         if configuration.dangerous_accept_unsigned_responses() {
             tracing::warn!(
                 setting = "dangerous_accept_unsigned_responses = true",
@@ -197,7 +197,7 @@ impl GuardedHost {
         Err(asked.into_error())
     }
 
-    /// How this host stands.
+    /// The status of this host.
     ///
     /// # Errors
     /// When the state folder can't be read.

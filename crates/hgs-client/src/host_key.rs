@@ -126,8 +126,8 @@ impl HostKey {
         };
         let serial = random::array(&mut System::new()).map_err(unusable)?;
         let template = profile::host_key(host, validity);
-        let prepared = issue::prepare(template, self.public(), Issuer::SelfSigned, serial);
-        let prepared = prepared.map_err(unusable)?;
+        let prepared = issue::prepare(template, self.public(), Issuer::SelfSigned, serial)
+            .map_err(unusable)?;
         let signature = self.sign(prepared.to_be_signed())?;
         prepared.assemble(&signature).map_err(unusable)
     }

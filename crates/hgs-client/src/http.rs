@@ -84,7 +84,7 @@ pub(crate) struct Response {
     pub(crate) fields: HeaderMap,
 }
 
-/// Why there is no answer. The network or the service is at fault, or whoever wrote the URL.
+/// Why there is no answer. At fault is the network, the service, or the configured URL.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum TransportError {
     /// The name of the service can't be resolved.
@@ -156,8 +156,8 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// A client for plain HTTP and, given settings, for HTTPS. Why there are none is told to whoever
-    /// asks for an https URL.
+    /// A client for plain HTTP and, given settings, for HTTPS. If there are none, a request
+    /// for an https URL fails with the reason.
     pub(crate) fn new(
         timing: Timing,
         resolver: Arc<dyn Resolve>,

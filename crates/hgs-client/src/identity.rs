@@ -50,7 +50,7 @@ struct NextKey {
 /// Health certificates by the URL of the attestation service that issued them.
 type Certificates = BTreeMap<String, Certificate>;
 
-/// Why an identity key can't be had or kept. The fault is with the system, or its operator.
+/// Why an identity key can't be made, read or written. The fault is with the system, or its operator.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     /// The file can't be read or written.
@@ -162,8 +162,8 @@ impl Identity {
         certificate.filter(|certificate| is_valid(certificate, now))
     }
 
-    /// Keeps a certificate over this key or over the next one, which is the key from then on. Lets go of the certificates
-    /// that have expired, and of those over the old key.
+    /// Keeps a certificate over this key or over the next one, which is the key from then on. Deletes the certificates
+    /// that have expired, and those over the old key.
     pub(crate) fn keep(&mut self, attestation: &Url, certificate: Certificate, now: Time) {
         if let Some(next) = self.next.take() {
             if certificate.public_key() == next.key.public() {
@@ -180,7 +180,7 @@ impl Identity {
             .insert(attestation.to_string(), certificate);
     }
 
-    /// Lets go of the certificate of a service that would not issue it today.
+    /// Deletes the certificate of a service that would not issue it today.
     pub(crate) fn forget(&mut self, attestation: &Url) -> bool {
         self.certificates.remove(&attestation.to_string()).is_some()
     }
@@ -241,8 +241,8 @@ impl Record {
         let (key, created) = unsealed(&self.key, &self.created, kind, master_key)?;
         let mut certificates = self.read_certificates()?;
         certificates.retain(|_, certificate| certificate.public_key() == key.public());
-        let next = self.next.as_ref();
-        let next = next.and_then(|next| unsealed(&next.key, &next.created, kind, master_key));
+        let next = (self.next.as_ref())
+            .and_then(|next| unsealed(&next.key, &next.created, kind, master_key));
         Some(Identity {
             kind,
             key: Arc::new(key),

@@ -15,7 +15,7 @@
 //! [`GuardedHost`] is what the program `guarded-host` and `hgs quickstart` work with. There is no
 //! global state: any number of hosts live in one process, each with its own [`Folders`].
 //!
-//! What this crate does not do: it knows no policy and judges nobody's health, it does not hold the
+//! What this crate does not do: it knows no policy and judges no host's health, it does not hold the
 //! keys of a virtual machine longer than its caller does, it starts no machine, and it has no TPM.
 //! Files are small and are read and written where they are needed; only the generation of keys and
 //! the wait for another process are moved to threads that may block.
@@ -58,7 +58,7 @@ pub mod url;
 
 pub use error::{Error, Fault, ServicesError};
 pub use folders::Folders;
-pub use host::{Attestation, GuardedHost, Surroundings};
+pub use host::{Attestation, Environment, GuardedHost};
 pub use identity::IdentityError;
 pub use key_protection::failure::KeyProtectionFailure;
 pub use rehearsal::{Rehearsal, RehearsedRequest, RehearsedService};

@@ -17,7 +17,7 @@ use crate::http::{Client, Timing, TlsFailure, TransportError, tls};
 use crate::key_protection::failure::KeyProtectionFailure;
 use crate::service::Cause;
 use crate::url::Url;
-use crate::{Surroundings, attestation, key_protection, remedy};
+use crate::{Environment, attestation, key_protection, remedy};
 
 /// Asks services what anybody may ask.
 #[derive(Debug)]
@@ -36,10 +36,10 @@ const TIMING: Timing = Timing {
 impl Probe {
     /// A probe that trusts the certification authorities in a PEM file, or else those of the system.
     #[must_use]
-    pub fn new(authorities: Option<&Path>, surroundings: Surroundings) -> Self {
-        let Surroundings {
+    pub fn new(authorities: Option<&Path>, environment: Environment) -> Self {
+        let Environment {
             clock, resolver, ..
-        } = surroundings;
+        } = environment;
         Self {
             client: Client::new(TIMING, resolver, tls::settings(authorities)),
             clock,
@@ -95,8 +95,9 @@ impl Probe {
     /// # Errors
     /// Why it does not.
     pub async fn signing_certificates(&self, attestation: &Url) -> Found<Vec<String>> {
-        let listed = attestation::signing_certificates(&self.client, attestation).await;
-        let listed = listed.map_err(|cause| problem(&cause))?;
+        let listed = attestation::signing_certificates(&self.client, attestation)
+            .await
+            .map_err(|cause| problem(&cause))?;
         let thumbprints = listed.iter().map(|one| one.thumbprint().to_string());
         Ok(thumbprints.collect())
     }

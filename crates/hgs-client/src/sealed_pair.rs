@@ -13,7 +13,7 @@ use crate::sealed_file::{self, SealedFile, SealedFileError};
 /// Octets of the longest protector (protocol profile, section 2).
 pub const MAX_PROTECTOR: usize = hgs_protector::MAX_PROTECTOR_OCTETS;
 
-/// A protector file and a sealed file, in use by nobody else until this is dropped.
+/// A protector file and a sealed file, locked for others until this is dropped.
 #[derive(Debug)]
 pub struct SealedPair {
     protector_path: PathBuf,

@@ -2,10 +2,10 @@
 //!
 //! The primary is asked first, always. The fallback is asked when the primary *fails*: it can't be
 //! reached, is overloaded or broken, or answers with something that is not of the protocol. When the
-//! primary *decides* — the host is unknown or revoked, the protector is not valid or for nobody
-//! there — that is the answer, and asking another would be a way around it. A Host Guardian Service
-//! that does not hold the keys of a VM decides, too: whoever has a fallback sees to it that both
-//! know the host and both can open its protectors.
+//! primary *decides* — the host is unknown or revoked, the protector is not valid or names no
+//! guardian there — that is the answer, and asking another would be a way around it. A Host Guardian Service
+//! that does not hold the keys of a VM decides, too: with a fallback, both must
+//! know the host, and both must be able to open its protectors.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! The state folder: what a host must keep, and nobody else may read.
+//! The state folder: what a host must keep secret.
 //!
 //! ```text
 //! host-key.pem               the host key, PKCS#8
@@ -23,7 +23,7 @@ use crate::folders::HOST_KEY;
 #[derive(Debug, Clone)]
 pub(crate) struct StateFolder(PathBuf);
 
-/// Why the master key can't be had. The operator is at fault, or the system.
+/// Why there is no master key. The operator is at fault, or the system.
 #[derive(Debug, thiserror::Error)]
 pub enum MasterKeyError {
     /// The file can't be read or written.
@@ -70,7 +70,7 @@ impl StateFolder {
         self.0.join("status.json")
     }
 
-    /// Waits until nobody else asks for a health certificate with this folder.
+    /// Waits until no other process asks for a health certificate with this folder.
     pub(crate) fn wait_for_attestation_lock(&self) -> Result<Lock, FileError> {
         Lock::wait_or_create(&self.0.join("attest.lock"))
     }
@@ -86,7 +86,7 @@ impl StateFolder {
         }
         let key = MasterKey::generate(&mut System::new())?;
         match hgs_files::create(&path, key.octets().expose(), Readers::Owner) {
-            // Somebody else was first: theirs is the one.
+            // Another process was first: its key is the one.
             Err(error) if matches!(error.problem, FileProblem::AlreadyExists) => self.master_key(),
             outcome => Ok(outcome.map(|()| key)?),
         }

@@ -22,7 +22,7 @@ use crate::url::Url;
 
 /// Octets of the longest status file.
 const MAX_LENGTH: usize = 64 * 1024;
-/// Seconds by which two clocks may differ before somebody should look. Five minutes are too many for a certificate.
+/// Seconds by which two clocks may differ before a person should look. From five minutes on, certificates may not be valid here.
 const NOTICEABLE_CLOCK_DIFFERENCE: u64 = 30;
 
 /// How this host stands. Every field is for people and programs to read; nothing is decided by it.

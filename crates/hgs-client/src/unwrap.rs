@@ -21,8 +21,8 @@ use crate::service::{Cause, ServiceFailure, Side, Sides};
 use crate::status::Record;
 use crate::url::Url;
 
-/// Keys that were released for a protector. They open and seal files, and are not to be had
-/// otherwise; dropping this wipes them.
+/// Keys that were released for a protector. They open and seal files, and nothing
+/// else gives them out; dropping this wipes them.
 pub struct Unwrapped {
     ingress: VerifiedProtector,
     released: Released,
@@ -46,8 +46,8 @@ impl GuardedHost {
         version: ServiceVersion,
     ) -> Result<Unwrapped, Error> {
         let caches = self.caches();
-        let ingress = Protector::read(protector, &caches.certificates)?;
-        let ingress = ingress.verify(&caches.signatures)?;
+        let ingress =
+            Protector::read(protector, &caches.certificates)?.verify(&caches.signatures)?;
         let mut asked = Asked::default();
         for (side, endpoints) in self.services(Sides::Both)? {
             match self.release(side, endpoints, &ingress, version).await? {
@@ -95,8 +95,8 @@ impl GuardedHost {
                     .configuration()
                     .dangerous_accept_unsigned_responses(),
             };
-            let answer = service.roll(ingress, &certified, nonce).await;
-            let answer = answer.map_err(|cause| ServiceFailure::new(side, url, cause));
+            let answer = (service.roll(ingress, &certified, nonce).await)
+                .map_err(|cause| ServiceFailure::new(side, url, cause));
             Ok((answer, certified.held))
         };
         let (mut answer, held) = ask(Wanted::ValidCertificate).await?;
@@ -116,7 +116,7 @@ impl GuardedHost {
         Ok(answer)
     }
 
-    /// Keeps in mind whether the fallback is in use.
+    /// Records whether the fallback is in use.
     fn note_service(&self, side: Side) -> Result<(), Error> {
         let path = self.state()?.status();
         let mut record = Record::load(&path)?;
@@ -159,26 +159,17 @@ impl Unwrapped {
     }
 
     /// Opens a file that is sealed under the ingress protector.
-    ///
-    /// # Errors
-    /// See [`SealedFileError`].
     pub fn open(&self, file: &[u8]) -> Result<SecretBytes, SealedFileError> {
         SealedFile::read(file)?.open(&self.released.ingress_key)
     }
 
     /// Seals a file under the ingress protector, which stays the one to keep.
-    ///
-    /// # Errors
-    /// See [`SealedFileError`].
     pub fn seal(&self, plaintext: &SecretBytes) -> Result<Vec<u8>, SealedFileError> {
         let key = &self.released.ingress_key;
         sealed_file::seal(key, &self.ingress.digest(), plaintext, &mut System::new())
     }
 
     /// Seals a file under the egress protector, which is then the one to keep.
-    ///
-    /// # Errors
-    /// See [`SealedFileError`].
     pub fn reseal(&self, plaintext: &SecretBytes) -> Result<Vec<u8>, SealedFileError> {
         let key = &self.released.egress_key;
         let digest = self.released.egress.digest();

@@ -24,17 +24,17 @@ pub struct Failure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AtFault {
-    /// Whoever sent the message, or gave the file.
+    /// The sender of the message, or the source of the file.
     Peer,
-    /// Whoever made the key protector.
+    /// The maker of the key protector.
     Protector,
-    /// The Host Guardian Service that was asked, or whoever runs it.
+    /// The Host Guardian Service that was asked, or its operator.
     Guardian,
     /// The host, by its health or its registration.
     Host,
     /// What lies between this machine and the service that was asked.
     Network,
-    /// Whoever runs this program, by what it was told or given to work with.
+    /// The operator of this program: its arguments, its configuration, its files.
     Operator,
     /// The place where a private key lives.
     KeyStore,
@@ -148,8 +148,8 @@ impl From<CryptoError> for Failure {
 impl fmt::Display for AtFault {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
-            Self::Peer => "whoever made what was given",
-            Self::Protector => "whoever made the key protector",
+            Self::Peer => "the source of the file or message",
+            Self::Protector => "the maker of the key protector",
             Self::Guardian => "the guardian",
             Self::Host => "the host",
             Self::Network => "the network",

@@ -1,4 +1,4 @@
-//! Files that somebody named on the command line and that hold no secret.
+//! Files that are named on the command line and hold no secret.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -16,7 +16,7 @@ pub struct Given {
 }
 
 /// Reads at most `limit` octets of the file, pipe or device at `path`; `-` is standard input. Links are followed:
-/// whoever names a file means what is there.
+/// the user who names a file means what is there.
 ///
 /// # Errors
 /// When it can't be read; a longer file is no error.

@@ -21,8 +21,8 @@ pub enum LogForm {
     Json,
 }
 
-/// Sends the events of this process to standard error, as far as `filter` lets them through. Colours are for terminals
-/// only, and for nobody where `NO_COLOR` is set (<https://no-color.org>). The first call in a process counts.
+/// Sends the events of this process to standard error, as far as `filter` lets them through. Colours are written to
+/// terminals only, and not where `NO_COLOR` is set (<https://no-color.org>). The first call in a process counts.
 ///
 /// # Errors
 /// When `filter` is no level and no list of directives.

@@ -19,7 +19,7 @@ const LONGEST: usize = 1024;
 /// A place where a passphrase is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PassphraseSource {
-    /// `file:PATH`: a file that nobody else may read; one line feed at its end does not count.
+    /// `file:PATH`: a file that no other user may read; one line feed at its end does not count.
     File(PathBuf),
     /// `credential:NAME`: a credential that systemd passes to the service (`LoadCredential=`).
     Credential(String),
@@ -39,7 +39,7 @@ pub fn passphrase(source: Option<&PassphraseSource>, what: &str) -> Result<Secre
 }
 
 /// As [`passphrase`], for one that is to be set: a person has to type it twice, and is warned of one that is easily
-/// guessed. It is a warning only: whoever sets it may know what the file is worth, or have a rule of their own.
+/// guessed. It is a warning only: the user may know what the file is worth, or have a rule of their own.
 ///
 /// # Errors
 /// As for [`passphrase`].
@@ -55,7 +55,7 @@ pub fn new_passphrase(
     }?;
     if let Some(weakness) = weakness(passphrase.expose()) {
         eprintln!(
-            "warning: the passphrase for {what} {weakness}; whoever gets the file can try billions a day. Four random \
+            "warning: the passphrase for {what} {weakness}; an attacker with the file can try billions a day. Four random \
              words, or 16 random characters, are not found"
         );
     }
@@ -255,7 +255,7 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         let read = passphrase(Some(&source), "x").unwrap();
         assert_eq!(read.expose(), b"correct horse");
-        // PowerShell's `>` writes UTF-16, which nobody types again at a prompt.
+        // PowerShell's `>` writes UTF-16, which is not what is typed at a prompt.
         for refused in [&b"\n"[..], b"\xff\xfec\0o\0", "cor\u{200b}rect".as_bytes()] {
             fs::write(&path, refused).unwrap();
             assert!(new_passphrase(Some(&source), "x").is_err());

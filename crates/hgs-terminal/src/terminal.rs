@@ -101,7 +101,7 @@ impl Terminal {
     /// Asks before something that can't be undone.
     ///
     /// # Errors
-    /// When the answer is no, and when there is nobody to ask and no `--yes`.
+    /// When the answer is no, and when there is no terminal to ask on and no `--yes`.
     pub fn confirm(&self, question: impl Display) -> Result<(), Failure> {
         if self.yes {
             return Ok(());
@@ -159,14 +159,14 @@ fn document_of<T: Serialize>(report: &T) -> Result<String, Failure> {
 fn to_standard_output(octets: &[u8]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(octets).and_then(|()| out.flush()) {
-        // Whoever reads has enough, as `head` does.
+        // The reader has enough, as `head` has.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         outcome => outcome.map_err(|error| unwritable(&error)),
     }
 }
 
 fn to_standard_error(text: &str) {
-    // There is nobody left to tell if this fails.
+    // If this fails, there is no other place to report it.
     let _ = io::stderr().lock().write_all(printable(text).as_bytes());
 }
 

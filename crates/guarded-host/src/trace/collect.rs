@@ -5,7 +5,7 @@ use hgs_client::configuration::{Configuration, Endpoints, Services};
 use hgs_client::host_key::PublicForm;
 use hgs_client::probe::Probe;
 use hgs_client::status::Status;
-use hgs_client::{Error, Folders, GuardedHost, Surroundings};
+use hgs_client::{Environment, Error, Folders, GuardedHost};
 use hgs_crypto::hex;
 use hgs_trace::host::{Attempt, Facts, HealthCertificate, Service};
 use hgs_trace::{Found, Place, PlaceKind, Problem};
@@ -85,7 +85,7 @@ fn host_key(host: &GuardedHost) -> Found<String> {
 
 async fn look_at(services: &Services, status: Option<&Status>) -> Vec<Service> {
     let authorities = services.certificate_authorities.as_deref();
-    let probe = Probe::new(authorities, Surroundings::default());
+    let probe = Probe::new(authorities, Environment::default());
     let mut found = vec![service(&probe, "primary", &services.primary, status).await];
     if let Some(fallback) = &services.fallback {
         found.push(service(&probe, "fallback", fallback, status).await);

@@ -1,5 +1,5 @@
 //! The enumerations of [MS-HGSA] 2.2.1. On the wire they are numbers; a number that the specification does not name is
-//! kept, so that whoever reads it can say which it was.
+//! kept, so that an error can name it.
 
 use std::fmt;
 

@@ -1,7 +1,7 @@
 //! A strict reader of JSON (RFC 8259) within budgets.
 //!
 //! Two readers of one document must not see two things, so a member that stands twice in one object is refused
-//! anywhere in the document, also inside what nobody reads. `__type`, where it stands, comes first.
+//! anywhere in the document, also inside members that are ignored. `__type`, where it stands, comes first.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -5,7 +5,7 @@ use hgs_crypto::base64;
 use super::json::{Json, JsonError, JsonLimits, quoted};
 use super::{AttestationResultType, MAX_PROVIDED_CONTENTS, ResultContent, TYPE_NAMESPACE};
 
-/// Why octets are not a message of [MS-HGSA] 2.2.2. At fault is whoever sent them.
+/// Why octets are not a message of [MS-HGSA] 2.2.2. The sender is at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MessageError {

@@ -198,10 +198,6 @@ error_reply! {
 
 impl Reply {
     /// Reads a reply by its `__type`.
-    ///
-    /// # Errors
-    ///
-    /// See [`MessageError`].
     pub fn parse(octets: &[u8]) -> Result<Self, MessageError> {
         let document = read_document(octets)?;
         let object = Object::of(&document)?;

@@ -95,10 +95,6 @@ pub struct SessionId(pub [u8; 16]);
 
 impl Request {
     /// Reads a request. One without `__type` is an [`AttestationRequest`].
-    ///
-    /// # Errors
-    ///
-    /// See [`MessageError`].
     pub fn parse(octets: &[u8]) -> Result<Self, MessageError> {
         let document = read_document(octets)?;
         let object = Object::of(&document)?;

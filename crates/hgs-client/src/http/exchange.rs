@@ -86,8 +86,8 @@ async fn receive(
 ) -> Result<Response, TransportError> {
     let status = response.status();
     let fields = response.headers().clone();
-    let date = fields.get(DATE).and_then(|date| date.to_str().ok());
-    let date = date.and_then(|date| httpdate::parse_http_date(date).ok());
+    let date = (fields.get(DATE).and_then(|date| date.to_str().ok()))
+        .and_then(|date| httpdate::parse_http_date(date).ok());
     if status.is_redirection() {
         return Err(TransportError::Redirect {
             status: status.as_u16(),

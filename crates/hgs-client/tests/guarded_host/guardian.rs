@@ -20,7 +20,7 @@ use hgs_client::clock::Clock;
 use hgs_client::configuration::{Configuration, Endpoints, Services};
 use hgs_client::host_key::HostKeySize;
 use hgs_client::http::Timing;
-use hgs_client::{Folders, GuardedHost, Surroundings};
+use hgs_client::{Environment, Folders, GuardedHost};
 use hgs_crypto::SecretBytes;
 use hgs_crypto::hash::Sha256Digest;
 use hgs_crypto::rsa::{PrivateKey, PublicKey};
@@ -613,14 +613,14 @@ impl TestHost {
 
     /// The same host with other limits of time.
     pub(crate) fn with_timing(self, timing: Timing) -> Self {
-        let surroundings = Surroundings {
+        let environment = Environment {
             clock: Arc::new(self.clock.clone()),
             timing,
-            ..Surroundings::default()
+            ..Environment::default()
         };
         let folders = Folders::inside(self.folder.path());
         Self {
-            host: GuardedHost::open_in(folders, surroundings).unwrap(),
+            host: GuardedHost::open_in(folders, environment).unwrap(),
             ..self
         }
     }
@@ -664,11 +664,11 @@ impl TestHost {
 }
 
 fn open(folders: Folders, clock: &TestClock) -> GuardedHost {
-    let surroundings = Surroundings {
+    let environment = Environment {
         clock: Arc::new(clock.clone()),
-        ..Surroundings::default()
+        ..Environment::default()
     };
-    GuardedHost::open_in(folders, surroundings).unwrap()
+    GuardedHost::open_in(folders, environment).unwrap()
 }
 
 async fn accept(listener: TcpListener, world: Arc<Mutex<World>>) {

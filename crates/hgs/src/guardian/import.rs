@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use hgs_client::Surroundings;
+use hgs_client::Environment;
 use hgs_client::configuration::Endpoints;
 use hgs_client::probe::Probe;
 use hgs_pki::{Certificate, Thumbprint};
@@ -123,7 +123,7 @@ impl Arguments {
 /// What the Key Protection Service below `url` publishes.
 fn fetched(url: &str, authorities: Option<&Path>) -> Result<Vec<u8>, Failure> {
     let endpoints = Endpoints::below(url).map_err(|error| Failure::usage(error.to_string()))?;
-    let probe = Probe::new(authorities, Surroundings::default());
+    let probe = Probe::new(authorities, Environment::default());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();

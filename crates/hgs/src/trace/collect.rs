@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use hgs_admin::{AdminError, Administration as _, Client, ErrorCode};
-use hgs_client::Surroundings;
+use hgs_client::Environment;
 use hgs_client::probe::Probe;
 use hgs_server::config::ConfigError;
 use hgs_server::{Config, examine_stopped};
@@ -26,7 +26,7 @@ pub(super) async fn facts(arguments: &Arguments, wanted: &Selection) -> Facts {
         synthetic_roll: None,
         outside: Vec::new(),
     };
-    let probe = || Probe::new(arguments.ca.as_deref(), Surroundings::default());
+    let probe = || Probe::new(arguments.ca.as_deref(), Environment::default());
     if let Some(Target::Url(base)) = &arguments.target {
         let outside = vec![look_at(&probe(), base).await];
         return Facts { outside, ..empty };
