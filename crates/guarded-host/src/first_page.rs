@@ -42,10 +42,8 @@ pub(crate) fn run(place: &Place, terminal: &Terminal) -> Result<Exit, Failure> {
 }
 
 fn stage(status: Status) -> Stage {
-    let encryption = status.health_certificates.iter();
-    let certificate = encryption
-        .filter(|one| one.kind == "encryption")
-        .next_back();
+    let mut certificates = status.health_certificates.iter();
+    let certificate = certificates.rfind(|one| one.kind == "encryption");
     if let Some(certificate) = certificate {
         let until = certificate.expires.clone();
         return Stage::Guarded { until };
