@@ -10,11 +10,11 @@ use hyper::Method;
 
 use crate::operation::{Operation, Outgoing, json};
 use crate::types::{
-    AddCertificate, AddHost, AddSigner, AddedCertificate, AuditQuery, AuditRecord, Certificate,
-    CertificateDetail, CertificateUsage, DeniedHost, DenyHost, Facts, GuardianDocument, Host,
-    HostDetail, NewCertificate, RecordExport, RemoveCertificate, RemovedHost, RevokeHost,
-    RotateCertificates, RotatedCertificates, ServerSettings, SetCertificate, SetServer, SetSigner,
-    Signer, Status,
+    AddCertificate, AddHost, AddSigner, AddedCertificate, ArchiveAudit, AuditArchive, AuditLog,
+    AuditQuery, AuditRecord, Certificate, CertificateDetail, CertificateUsage, DeniedHost,
+    DenyHost, Facts, GuardianDocument, Host, HostDetail, NewCertificate, RecordExport,
+    RemoveCertificate, RemovedHost, RevokeHost, RotateCertificates, RotatedCertificates,
+    ServerSettings, SetCertificate, SetServer, SetSigner, Signer, Status,
 };
 use crate::{AdminError, Client, HostSelector, Permission, SignerSelector, WithKey};
 
@@ -220,6 +220,15 @@ operations! {
     /// One audit record, by its number.
     GET "/v1/audit/{sequence}" (ViewAudit)
     fn audit_record(path sequence: u64) -> AuditRecord;
+
+    /// How much of the audit log is in the database, and what is in archives.
+    GET "/v1/audit-log" (ViewAudit)
+    fn audit_log() -> AuditLog;
+
+    /// Moves the oldest records of the audit log to a file in the folder `audit` of the state folder, 20,000 at most.
+    /// Answers with the archive, or with nothing where no such record is left in the database.
+    POST "/v1/archives" (ManageState)
+    fn archive_records(body records: ArchiveAudit) -> Vec<AuditArchive>;
 
     /// What only the guardian itself can see of itself, for `hgs trace`. Every private key in use is asked to work.
     GET "/v1/trace" (Diagnose)

@@ -40,6 +40,7 @@ mod roles;
 mod running;
 pub mod signals;
 
+pub use admin::archived_records;
 pub use clock::{Clock, SystemClock};
 pub use config::Config;
 pub use guardian::{

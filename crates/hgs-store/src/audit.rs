@@ -6,8 +6,11 @@
 //! everywhere in the store, only putting back the whole database as it was at an earlier commit is
 //! not; the high-water mark finds that.
 //!
+//! Old records can leave the database for an [`archive`]. What is left begins after a sealed boundary.
+//!
 //! The engine numbers a record when it commits it, so the number is not in the record's text.
 
+pub(crate) mod archive;
 mod query;
 
 use std::fmt;
@@ -16,6 +19,8 @@ use hgs_custody::seal::{Authenticator, Tag};
 use hgs_pki::{Thumbprint, Time};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use archive::Boundary;
+pub use archive::{Archive, ArchiveError, MAX_ARCHIVE_LENGTH};
 pub use query::AuditFilter;
 pub(crate) use query::{FilterTerm, day, list, show, terms};
 
@@ -194,6 +199,8 @@ pub enum Action {
     RotateMasterKey,
     /// A state that is not the newest one is the state from now on.
     AcceptState,
+    /// Old audit records were written to an archive, and leave the database.
+    ArchiveAudit,
     /// A host attested.
     Attest,
     /// The keys of a protector were released.
@@ -339,13 +346,23 @@ pub(crate) fn append(
     Ok((row, next))
 }
 
-/// Walks the whole log, checks every record, hands it on and returns where the log ends.
+/// Walks all of the log that is in the database, checks every record, hands it on and returns where the log ends.
 pub(crate) fn verify<E: From<StoreError>>(
+    view: &dyn View,
+    authenticator: &Authenticator,
+    each: impl FnMut(AuditRow) -> Result<(), E>,
+) -> Result<Head, E> {
+    let boundary = Boundary::of(view, authenticator)?;
+    verify_after(boundary.left, view, authenticator, each)
+}
+
+/// The same for a log that begins after `head`.
+pub(crate) fn verify_after<E: From<StoreError>>(
+    mut head: Head,
     view: &dyn View,
     authenticator: &Authenticator,
     mut each: impl FnMut(AuditRow) -> Result<(), E>,
 ) -> Result<Head, E> {
-    let mut head = Head::EMPTY;
     view.each_audit_row(|row| {
         let next = head.verified_next(authenticator, &row);
         head = next.map_err(StoreError::from)?;

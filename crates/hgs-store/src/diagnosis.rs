@@ -33,6 +33,7 @@ pub(crate) fn find(
         records: BTreeMap::new(),
         nodes: BTreeMap::new(),
         has_foreign_nodes: false,
+        is_partial: audit::Boundary::of(view, &keys.audit)? != audit::Boundary::NONE,
         now: Time::MIN,
     };
     audit::verify(view, &keys.audit, |row| -> Result<(), OpenError> {
@@ -60,6 +61,8 @@ struct Expected {
     nodes: BTreeMap<Digest, ExpectedNode>,
     /// Whether nodes were taken in from elsewhere, of which this log does not tell.
     has_foreign_nodes: bool,
+    /// Whether the beginning of the log was archived.
+    is_partial: bool,
     /// The time of the newest release.
     now: Time,
 }
@@ -131,13 +134,16 @@ impl Expected {
         });
         let mut names = found.keys();
         expected.or_else(|| {
+            if self.is_partial {
+                return None;
+            }
             let stranger = names.find(|name| !self.records.contains_key(name))?;
             Some(Tampered::new(&stranger.0, &stranger.1, Finding::Unexpected))
         })
     }
 
     fn wrong_node(&self, found: &BTreeMap<Digest, Node>) -> Option<Tampered> {
-        if self.has_foreign_nodes {
+        if self.has_foreign_nodes || self.is_partial {
             return None;
         }
         let expected = self.nodes.iter().find_map(|(digest, expected)| {

@@ -82,6 +82,8 @@ pub(crate) struct Batch {
     pub(crate) lineage_difference: Sum,
     /// The row that holds the whole together.
     pub(crate) row: RowChange,
+    /// Set where records leave the audit log only.
+    pub(crate) archive: Option<ArchiveChange>,
     /// Set by a rotation of the master key only.
     pub(crate) rotation: Option<Rotation>,
 }
@@ -98,11 +100,33 @@ pub(crate) struct RowChange {
     pub(crate) root: Tag,
 }
 
+/// What changes where audit records leave the database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ArchiveChange {
+    pub(crate) boundary: BoundaryRow,
+    /// The records that leave, and under what each was found.
+    pub(crate) removed: Vec<(u64, Vec<FilterTerm>)>,
+}
+
+/// Where the audit log begins, as an engine has it. Nothing of it is verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BoundaryRow {
+    /// The newest record that has left, and its tag.
+    pub(crate) left: u64,
+    pub(crate) tag: Vec<u8>,
+    /// The last record of the newest archive, and the archive's digest.
+    pub(crate) archived: u64,
+    pub(crate) digest: Vec<u8>,
+    pub(crate) seal: Vec<u8>,
+}
+
 /// What else changes under another master key.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Rotation {
     /// New tags of audit records.
     pub(crate) audit_tags: Vec<(u64, Tag)>,
+    /// The boundary of the audit log under the new key.
+    pub(crate) boundary: Option<BoundaryRow>,
     /// The identifier of the new master key.
     pub(crate) master_key: Option<Tag>,
 }
@@ -123,6 +147,7 @@ impl Batch {
                 audit: whole.audit,
                 root,
             },
+            archive: None,
             rotation: None,
         }
     }
@@ -295,6 +320,9 @@ pub(crate) trait View: Send {
         first: Option<i64>,
         last: Option<i64>,
     ) -> Result<Range<u64>, StoreError>;
+
+    /// Where the audit log begins, if not with its first record.
+    fn boundary(&self) -> Result<Option<BoundaryRow>, StoreError>;
 
     /// Whether there is a high-water mark of this state.
     fn has_mark(&self) -> Result<bool, StoreError>;

@@ -43,7 +43,10 @@ mod transaction;
 mod usage;
 mod writer;
 
-pub use audit::{Action, AuditEntry, AuditFilter, AuditRecord, Outcome, RecordChange};
+pub use audit::{
+    Action, Archive, ArchiveError, AuditEntry, AuditFilter, AuditRecord, MAX_ARCHIVE_LENGTH,
+    Outcome, RecordChange,
+};
 pub use error::{Finding, MasterKeyError, OpenError, StoreError, Tampered};
 pub use high_water_mark::{Position, RolledBack};
 pub use lineage::{RETENTION, Seen, Standing};
@@ -55,7 +58,10 @@ pub use model::{
 pub use record::RecordKind;
 pub use release::{Recipient, Recorded, Release, ReleaseRefusal};
 pub use state::State;
-pub use store::{Accepted, Counters, Import, ImportError, Imported, Opening, Store};
+pub use store::{
+    Accepted, Archived, ArchivingError, AuditExtent, Counters, Import, ImportError, Imported,
+    Opening, Store,
+};
 pub use transaction::{
     Act, Attestation, MAX_DENIED, MAX_REASON_LENGTH, Refusal, SignerChange, Transaction,
 };

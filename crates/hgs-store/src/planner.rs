@@ -8,7 +8,7 @@ use hgs_pki::Time;
 
 use crate::audit::{self, AuditEntry, AuditRecord, Outcome, RecordChange};
 use crate::change::{Change, Record, RecordKey};
-use crate::engine::{Batch, Key, PutRecord, View};
+use crate::engine::{ArchiveChange, Batch, Key, PutRecord, View};
 use crate::lineage::{Standing, Tree};
 use crate::record::{Keys, Whole};
 use crate::release::{Recipient, Recorded, Release, ReleaseRefusal};
@@ -288,6 +288,11 @@ impl<'a> BatchPlanner<'a> {
             return Ok(Err(ReleaseRefusal::EgressKnown));
         }
         Ok(Ok(()))
+    }
+
+    /// Has the beginning of the audit log leave the database, or moves what says where it begins.
+    pub(crate) fn archive(&mut self, change: ArchiveChange) {
+        self.batch.archive = Some(change);
     }
 
     /// Appends to the audit log; the number of the record is returned.

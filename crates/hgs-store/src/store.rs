@@ -1,5 +1,6 @@
 //! The open store: reading from memory, writing through one queue.
 
+mod archive;
 mod import;
 mod rotate;
 
@@ -27,6 +28,7 @@ use crate::writer::{
 };
 use crate::{Finding, OpenError, RolledBack, State, StoreError, Tampered, opening};
 
+pub use archive::{Archived, ArchivingError, AuditExtent};
 pub use import::{Import, ImportError, Imported};
 
 /// The state of the guardian service on this machine's disk, held by one process.
@@ -43,6 +45,8 @@ pub struct Store {
     lineage: Mutex<Box<dyn View>>,
     /// For what people ask, which may take long: each question has a view of its own.
     readers: Arc<dyn Readers>,
+    /// Held while audit records are archived.
+    archiving: Mutex<()>,
 }
 
 /// Where and for whom a store is opened.
@@ -496,6 +500,7 @@ impl Found {
             shared,
             keys,
             readers,
+            archiving: Mutex::default(),
         })
     }
 }

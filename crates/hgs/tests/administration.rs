@@ -312,3 +312,54 @@ fn without_a_server_the_remedy_is_named() {
             .contains("hgs serve")
     );
 }
+
+/// Old records leave the database for files that can be read and checked with and without the server.
+#[test]
+fn old_audit_records_are_archived_found_and_verified() {
+    let mut site = Site::new();
+    site.ask("audit archive").ended(64).saying("--keep");
+    site.ask("audit archive --keep 90d")
+        .done()
+        .saying("nothing to archive");
+    site.ask("audit verify hgs.toml")
+        .ended(2)
+        .saying("does not begin as an archive");
+    site.ask("host add host1 --host-key host1.pem").done();
+    site.ask("host add host2 --host-key host2.pem").done();
+    let mut digests = Vec::new();
+    for _ in 0..2 {
+        let made = site.json("audit archive --before 2100-01-01");
+        assert_eq!(made.as_array().unwrap().len(), 1, "the newest record stays");
+        digests.push((made[0]["file"].clone(), made[0]["digest"].clone()));
+    }
+    let [one, other] = [0, 1].map(|i| digests[i].0.as_str().unwrap().to_owned());
+    let is_here = |records: &Value| {
+        let mut records = records.as_array().unwrap().iter();
+        records.any(|record| record["host_name"] == "host1" && record["action"] == "add-host")
+    };
+    assert!(!is_here(&site.json("audit list --host host1")));
+    let archived = site.json(&format!("audit list --host host1 --archive {other} {one}"));
+    assert!(is_here(&archived) && archived.as_array().unwrap().len() == 1);
+    site.ask(&format!("audit verify {other} {one}"))
+        .done()
+        .saying("2 archives are whole and unchanged: records 1 to");
+    site.ask(&format!("audit verify {one}"))
+        .ended(2)
+        .saying("and not");
+    site.ask(&format!("audit verify {other}"))
+        .done()
+        .saying("archives of records before");
+
+    // The server starts with what is left, and can be away when archives are checked.
+    site.served.stop();
+    site.served = Served::start(&site.home);
+    site.ask(&format!("audit verify {one} {other}")).done();
+    assert_eq!(site.json("audit list")[0]["action"], "archive-audit");
+    let newest = digests[1].1.as_str().unwrap().to_owned();
+    let verify = format!("audit verify {one} {other} --digest {newest} --socket nowhere");
+    site.ask(&verify).done();
+    let text = String::from_utf8(site.home.read(&one)).unwrap();
+    site.home
+        .write(&one, text.replace("\"host1\"", "\"host3\""));
+    site.ask(&verify).ended(2).saying("was changed");
+}

@@ -80,6 +80,40 @@ pub struct AuditRecord {
     pub changes: Vec<String>,
 }
 
+/// How much of the audit log is in the database, and what is in archives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AuditLog {
+    /// The number of the oldest record in the database.
+    pub first: u64,
+    /// The number of the newest record.
+    pub last: u64,
+    /// The number of the last record in archives; zero where there are none.
+    pub archived: u64,
+    /// SHA-256 of the newest archive.
+    pub digest: Option<String>,
+}
+
+/// Which records are moved to an archive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ArchiveAudit {
+    /// Those of the days before the one of this time.
+    pub before: String,
+}
+
+/// An archive of the audit log that was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AuditArchive {
+    /// The number of its first record.
+    pub first: u64,
+    /// The number of its last record.
+    pub last: u64,
+    /// The path of its file, on the machine of the server.
+    pub file: String,
+    /// SHA-256 of the file.
+    pub digest: String,
+}
+
 /// What audit records are about.
 #[derive(
     Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
@@ -136,6 +170,8 @@ pub enum Action {
     RotateMasterKey,
     /// A state that is not the newest one is the state from now on.
     AcceptState,
+    /// Old audit records were moved to an archive.
+    ArchiveAudit,
     /// A host attested.
     Attest,
     /// The keys of a protector were released.

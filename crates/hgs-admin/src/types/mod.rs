@@ -12,7 +12,10 @@ mod hosts;
 mod service;
 mod signers;
 
-pub use audit::{Action, AuditQuery, AuditRecord, Outcome, RecordExport, Standing};
+pub use audit::{
+    Action, ArchiveAudit, AuditArchive, AuditLog, AuditQuery, AuditRecord, Outcome, RecordExport,
+    Standing,
+};
 pub use certificates::{
     AddedCertificate, Certificate, CertificateDetail, CertificateKind, CertificateUsage, Finding,
     GuardianDocument, RotatedCertificates, Severity, UsedCertificate,

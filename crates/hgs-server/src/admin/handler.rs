@@ -1,6 +1,6 @@
 //! What each operation of the API does to the guardian.
 
-mod audit;
+pub(super) mod audit;
 mod certificates;
 mod given;
 mod refused;
@@ -8,11 +8,11 @@ mod server;
 mod signers;
 
 use hgs_admin::types::{
-    AddCertificate, AddHost, AddSigner, AddedCertificate, AuditQuery, AuditRecord, Certificate,
-    CertificateDetail, CertificateUsage, DeniedHost, DenyHost, Facts, GuardianDocument, Host,
-    HostDetail, Listener, ListenerName, NewCertificate, RecordExport, RemoveCertificate,
-    RemovedHost, RevokeHost, RotateCertificates, RotatedCertificates, ServerSettings,
-    SetCertificate, SetServer, SetSigner, Signer, Status,
+    AddCertificate, AddHost, AddSigner, AddedCertificate, ArchiveAudit, AuditArchive, AuditLog,
+    AuditQuery, AuditRecord, Certificate, CertificateDetail, CertificateUsage, DeniedHost,
+    DenyHost, Facts, GuardianDocument, Host, HostDetail, Listener, ListenerName, NewCertificate,
+    RecordExport, RemoveCertificate, RemovedHost, RevokeHost, RotateCertificates,
+    RotatedCertificates, ServerSettings, SetCertificate, SetServer, SetSigner, Signer, Status,
 };
 use hgs_admin::{AdminError, Administration, ErrorCode, HostSelector, SignerSelector, WithKey};
 use hgs_attest::host_key::policy_digest;
@@ -349,6 +349,37 @@ impl Administration for AdminHandler<'_> {
                 "hgs audit list",
             )
         })
+    }
+
+    fn audit_log(&self) -> Result<AuditLog, AdminError> {
+        let extent = self.parts.store.audit_extent().map_err(unavailable)?;
+        Ok(AuditLog {
+            first: extent.first,
+            last: extent.last,
+            archived: extent.archived,
+            digest: extent.digest.map(|digest| digest.to_string()),
+        })
+    }
+
+    fn archive_records(&self, records: &ArchiveAudit) -> Result<Vec<AuditArchive>, AdminError> {
+        let before = Time::from_option(&records.before).map_err(AdminError::invalid)?;
+        let folder = self.parts.inspection.config.state_folder().join("audit");
+        let act = Act {
+            time: self.parts.clock.now(),
+            actor: self.actor.clone(),
+        };
+        let archived = self.parts.store.archive_audit(&folder, before, act);
+        let archived = archived.map_err(|failure| {
+            error!(%failure, "no archive of the audit log was made");
+            AdminError::new(ErrorCode::Unavailable, failure)
+        })?;
+        let shown = archived.map(|archived| AuditArchive {
+            first: archived.first,
+            last: archived.last,
+            file: archived.file.display().to_string(),
+            digest: archived.digest.to_string(),
+        });
+        Ok(shown.into_iter().collect())
     }
 
     fn trace(&self) -> Result<Facts<Inside>, AdminError> {

@@ -12,6 +12,7 @@ mod views;
 
 use std::sync::Arc;
 
+pub use handler::audit::archived_records;
 pub(crate) use service::AdminService;
 
 use crate::clock::Clock;

@@ -209,6 +209,7 @@ fn action(action: hgs_store::Action) -> Action {
         Stored::ExportState => Action::ExportState,
         Stored::ImportState => Action::ImportState,
         Stored::RotateMasterKey => Action::RotateMasterKey,
+        Stored::ArchiveAudit => Action::ArchiveAudit,
         Stored::AcceptState => Action::AcceptState,
         Stored::Attest => Action::Attest,
         Stored::Release => Action::Release,

@@ -19,6 +19,9 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::http::Addresses;
 
+/// Audit records in the database above which people are told: a start takes seconds more.
+const MANY_AUDIT_RECORDS: u64 = 1_000_000;
+
 /// Shows administrators, monitoring and diagnostics how a guardian is.
 pub(crate) struct Inspection {
     pub(crate) config: Config,
@@ -63,10 +66,23 @@ impl Inspection {
         ))
     }
 
+    fn audit_warning(&self) -> Option<Warning> {
+        let extent = self.store.audit_extent().ok()?;
+        let records = (extent.last + 1).saturating_sub(extent.first);
+        (records > MANY_AUDIT_RECORDS).then(|| {
+            warning(
+                "audit-log-large",
+                format!("the audit log in the database has {records} records; each is read at every start"),
+                "move old records to archives: `hgs audit archive --keep 90d`",
+            )
+        })
+    }
+
     /// What needs attention.
     pub(crate) fn warnings(&self, state: &State, holdings: &Holdings, now: Time) -> Vec<Warning> {
         let mut warnings = Vec::new();
         warnings.extend(self.disk_warning());
+        warnings.extend(self.audit_warning());
         for kind in [
             CertificateKind::Signing,
             CertificateKind::Encryption,

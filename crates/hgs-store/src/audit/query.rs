@@ -13,7 +13,7 @@ use hgs_crypto::hash::sha256;
 use hgs_custody::seal::Authenticator;
 use hgs_pki::Time;
 
-use super::{Action, AuditEntry, AuditRecord, Head, Outcome, read, tampered};
+use super::{Action, AuditEntry, AuditRecord, Boundary, Head, Outcome, read, tampered};
 use crate::engine::{AuditRow, View};
 use crate::model::Digest;
 use crate::{Finding, StoreError};
@@ -110,12 +110,16 @@ impl AuditFilter {
         Ok(days.start..days.end.min(end))
     }
 
-    fn matches(&self, record: &AuditRecord) -> bool {
+    /// Whether a record is wanted.
+    #[must_use]
+    pub fn matches(&self, record: &AuditRecord) -> bool {
         fn agrees<T: PartialEq>(wanted: Option<&T>, found: Option<&T>) -> bool {
             wanted.is_none_or(|wanted| found == Some(wanted))
         }
         let entry = &record.entry;
-        self.since.is_none_or(|since| entry.time >= since)
+        self.before_sequence
+            .is_none_or(|before| record.sequence < before)
+            && self.since.is_none_or(|since| entry.time >= since)
             && self.until.is_none_or(|until| entry.time < until)
             && agrees(self.action.as_ref(), Some(&entry.action))
             && agrees(self.outcome.as_ref(), Some(&entry.outcome))
@@ -192,8 +196,13 @@ fn check(
         }
     };
     let head = match older {
-        None if before == 0 => Head::EMPTY,
-        None => return Err(tampered(before, Finding::Missing).into()),
+        None => {
+            let boundary = Boundary::of(view, authenticator)?.left;
+            if boundary.sequence != before {
+                return Err(tampered(before, Finding::Missing).into());
+            }
+            boundary
+        }
         Some(older) => Head {
             sequence: before,
             tag: older.tag[..]

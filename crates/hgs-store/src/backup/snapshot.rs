@@ -107,7 +107,10 @@ impl Snapshot {
             generation: self.whole.generation,
             records: self.whole.records.count(),
             protectors: self.view.count_nodes()?,
-            audit_records: self.whole.audit.sequence,
+            audit_records: self.whole.audit.sequence
+                - audit::Boundary::of(&*self.view, &self.keys.audit)?
+                    .left
+                    .sequence,
             ..Header::new(about.time, about.program, about.node, name)
         })
     }

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use hgs_pki::Time;
 
 use super::{
-    AuditRow, Batch, CommitError, Decide, Engine, Key, NewAuditRow, News, Part, Readers, RecordRow,
-    StoredRow, Version, View,
+    AuditRow, Batch, BoundaryRow, CommitError, Decide, Engine, Key, NewAuditRow, News, Part,
+    Readers, RecordRow, StoredRow, Version, View,
 };
 use crate::audit::{FilterTerm, day};
 use crate::lineage::{Stage, StoredNode};
@@ -34,6 +34,7 @@ struct Kept {
     nodes: BTreeMap<Digest, (i64, StoredNode)>,
     next_place: i64,
     audit: Vec<(AuditRow, NewAuditRow)>,
+    boundary: Option<BoundaryRow>,
     has_mark: bool,
 }
 
@@ -49,6 +50,7 @@ impl Memory {
             nodes: BTreeMap::new(),
             next_place: 0,
             audit: Vec::new(),
+            boundary: None,
             has_mark: false,
         };
         let news = Vec::new();
@@ -160,12 +162,20 @@ impl Kept {
             self.audit.push((row, new.clone()));
         }
         for (sequence, tag) in batch.rotation.iter().flat_map(|one| &one.audit_tags) {
-            let place = usize::try_from(*sequence).unwrap() - 1;
-            self.audit[place].0.tag = tag.to_vec();
+            let mut rows = self.audit.iter_mut();
+            let row = rows.find(|(row, _)| row.sequence == *sequence).unwrap();
+            row.0.tag = tag.to_vec();
+        }
+        let rotated = batch.rotation.iter().find_map(|one| one.boundary.clone());
+        self.boundary = rotated.or(self.boundary.take());
+        if let Some(change) = &batch.archive {
+            let left = change.boundary.left;
+            self.audit.retain(|(row, _)| row.sequence > left);
+            self.boundary = Some(change.boundary.clone());
         }
         self.row = StoredRow {
             generation: batch.row.generation,
-            audit_sequence: self.audit.len() as u64,
+            audit_sequence: first - 1 + batch.audit.len() as u64,
             root: batch.row.root.to_vec(),
         };
         Ok(first)
@@ -301,6 +311,10 @@ impl View for Kept {
         Ok(first.unwrap_or(0)..last.map_or(0, |last| last + 1))
     }
 
+    fn boundary(&self) -> Result<Option<BoundaryRow>, StoreError> {
+        Ok(self.boundary.clone())
+    }
+
     fn has_mark(&self) -> Result<bool, StoreError> {
         Ok(self.has_mark)
     }
@@ -367,6 +381,10 @@ impl View for Memory {
         last: Option<i64>,
     ) -> Result<Range<u64>, StoreError> {
         self.lock().kept.audit_within_days(first, last)
+    }
+
+    fn boundary(&self) -> Result<Option<BoundaryRow>, StoreError> {
+        self.lock().kept.boundary()
     }
 
     fn has_mark(&self) -> Result<bool, StoreError> {

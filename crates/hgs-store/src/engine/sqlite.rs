@@ -21,8 +21,8 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _};
 pub(crate) use schema::MIGRATIONS;
 
 use super::{
-    Batch, CommitError, Decide, Engine, Key, News, Part, PutRecord, Readers, Rotation, Version,
-    View,
+    ArchiveChange, Batch, BoundaryRow, CommitError, Decide, Engine, Key, News, Part, PutRecord,
+    Readers, Rotation, Version, View,
 };
 use crate::audit::day;
 use crate::change::RecordKey;
@@ -333,6 +333,9 @@ fn write(connection: &Connection, batch: &Batch) -> Result<u64, CommitError> {
         conflict_unless(written, name)?;
     }
     write_audit(connection, batch, first)?;
+    if let Some(change) = &batch.archive {
+        archive(connection, change)?;
+    }
     if let Some(rotation) = &batch.rotation {
         rotate(connection, rotation)?;
     }
@@ -505,11 +508,48 @@ fn write_audit(connection: &Connection, batch: &Batch, first: u64) -> Result<(),
     Ok(())
 }
 
+fn archive(connection: &Connection, change: &ArchiveChange) -> Result<(), StoreError> {
+    for (sequence, terms) in &change.removed {
+        let sequence = sequence.cast_signed();
+        connection
+            .prepare_cached("DELETE FROM audit WHERE sequence = ?1")?
+            .execute([sequence])?;
+        for term in terms {
+            connection
+                .prepare_cached("DELETE FROM audit_filter WHERE term = ?1 AND sequence = ?2")?
+                .execute((term.0, sequence))?;
+        }
+    }
+    connection
+        .prepare_cached("DELETE FROM audit_day WHERE last <= ?1")?
+        .execute([change.boundary.left.cast_signed()])?;
+    write_boundary(connection, &change.boundary)
+}
+
+fn write_boundary(connection: &Connection, row: &BoundaryRow) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO audit_boundary (id, last_left, tag, archived, digest, seal) \
+             VALUES (1, ?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute((
+            row.left.cast_signed(),
+            &row.tag,
+            row.archived.cast_signed(),
+            &row.digest,
+            &row.seal,
+        ))?;
+    Ok(())
+}
+
 fn rotate(connection: &Connection, rotation: &Rotation) -> Result<(), StoreError> {
     for (sequence, tag) in &rotation.audit_tags {
         connection
             .prepare_cached("UPDATE audit SET tag = ?2 WHERE sequence = ?1")?
             .execute((sequence.cast_signed(), tag))?;
+    }
+    if let Some(boundary) = &rotation.boundary {
+        write_boundary(connection, boundary)?;
     }
     if let Some(master_key) = &rotation.master_key {
         let sql = "UPDATE store SET master_key = ?1 WHERE id = 1";

@@ -56,6 +56,7 @@ impl Found {
         } = self.writer;
         let (state, whole) = shared.newest();
         let keys = Keys::derive(new);
+        let boundary = audit::Boundary::of(&*engine.readers().snapshot()?, &old.audit)?;
         let mut rotating = Rotating {
             old: &old,
             new: &keys,
@@ -65,8 +66,10 @@ impl Found {
                 ..Whole::EMPTY
             },
             step: Step::Records(String::new(), String::new()),
-            old_log: audit::Head::EMPTY,
+            old_log: boundary.left,
+            boundary,
         };
+        rotating.whole.audit = boundary.left;
         let mut failure = None;
         let committed = engine.commit_parts(&mut |view| {
             let basis = Basis {
@@ -113,6 +116,8 @@ struct Rotating<'r> {
     whole: Whole,
     step: Step,
     old_log: audit::Head,
+    /// Where the log begins. The new tags are chained to the same one as the old ones.
+    boundary: audit::Boundary,
 }
 
 /// What is tagged next, after which record, node or audit record.
@@ -262,6 +267,8 @@ impl Rotating<'_> {
         batch.row.expected_root = self.root;
         batch.rotation = Some(Rotation {
             master_key: Some(new.identifier()),
+            boundary: (self.boundary != audit::Boundary::NONE)
+                .then(|| self.boundary.row(&self.new.audit)),
             audit_tags: Vec::new(),
         });
         Ok(batch)

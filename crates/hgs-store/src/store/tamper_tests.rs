@@ -336,11 +336,11 @@ fn the_schema_is_the_one_that_migrations_make() {
     let unexpected = found("schema", "lineage_issued", Finding::Unexpected);
     assert_eq!(schema(other), unexpected);
     let newer = victim.harmed(|connection| {
-        let sql = "UPDATE store SET schema_version = 5";
+        let sql = "UPDATE store SET schema_version = 6";
         connection.execute(sql, ()).unwrap();
     });
     assert!(
-        matches!(newer, OpenError::NewerSchema { found: 5, known: 4 }),
+        matches!(newer, OpenError::NewerSchema { found: 6, known: 5 }),
         "{newer}"
     );
 }

@@ -1,16 +1,25 @@
 //! `hgs audit`: who released which key to whom, and who changed what.
 
+mod archives;
+
 use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Subcommand;
 use hgs_admin::Administration as _;
 use hgs_admin::types::{Action, AuditQuery, AuditRecord, Outcome};
+use hgs_pki::{Seconds, Time};
+use hgs_store::Digest;
 use hgs_terminal::{Exit, Failure, Table, Terminal};
 use serde::Serialize;
 
 use super::{ServerOption, or_dash};
-use crate::completion;
 use crate::failures::OrFail as _;
+use crate::{clock, completion};
+
+/// How long the server may take for one archive.
+const ARCHIVE_TIME: Duration = Duration::from_secs(300);
 
 /// The verbs of `hgs audit`.
 #[derive(Debug, clap::Args)]
@@ -29,6 +38,24 @@ enum Verb {
   hgs audit list --outcome refused
   hgs audit list --before 1200")]
     List(List),
+    /// Move old records from the database of the server to archives
+    #[command(
+        after_help = "The records leave the database and are kept in files of the folder `audit` in the state folder, \
+20,000 in each. Nothing is archived unless this command is run.
+
+Examples:
+  hgs audit archive --keep 90d
+  hgs audit archive --before 2026-01-01"
+    )]
+    Archive(ArchiveOld),
+    /// Check archives, and that they are the ones that the server has made
+    #[command(
+        after_help = "Without --digest the server is asked for the digest of its newest archive.
+
+Example:
+  hgs audit verify /var/lib/openhgs/audit/*.jsonl"
+    )]
+    Verify(Verify),
     /// Show one record in full
     Show {
         /// Its number
@@ -66,18 +93,64 @@ struct List {
     /// Only records about the fabric's or one tenant's keys and certificates: `fabric`, or `tenant:LABEL`
     #[arg(long)]
     lineage: Option<String>,
+    /// Look into these archives and not into the database of the server
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    archive: Vec<PathBuf>,
+}
+
+/// Which records are archived.
+#[derive(Debug, clap::Args)]
+#[group(id = "which", required = true, multiple = false)]
+struct ArchiveOld {
+    /// Keep the records of so many days, such as 90d, and archive the older ones
+    #[arg(long, value_name = "PERIOD", value_parser = super::period)]
+    keep: Option<Duration>,
+    /// Archive the records of the days before this one, such as 2026-01-01
+    #[arg(long, value_name = "DATE", value_parser = super::time)]
+    before: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+struct Verify {
+    /// The archives
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    /// SHA-256 of the newest of them, as `hgs audit archive` told it
+    #[arg(long, value_name = "SHA-256")]
+    digest: Option<Digest>,
 }
 
 impl Arguments {
     pub(crate) fn run(self, terminal: &Terminal) -> Result<Exit, Failure> {
-        let client = self.server.client()?;
         match self.verb {
+            Verb::List(list) if !list.archive.is_empty() => {
+                let archives = archives::read(&list.archive)?;
+                let records = hgs_server::archived_records(&archives, &list.into_query());
+                terminal.report(&Records(records.or_fail()?))?;
+            }
             Verb::List(list) => {
-                let records = client.audit(&list.into_query()).or_fail()?;
+                let records = self.server.client()?.audit(&list.into_query()).or_fail()?;
                 terminal.report(&Records(records))?;
             }
+            Verb::Archive(which) => {
+                let before = match (which.before, which.keep) {
+                    (Some(before), _) => before,
+                    (None, keep) => {
+                        let kept = Seconds::new(keep.unwrap_or_default().as_secs());
+                        let begin = clock::now().checked_sub(kept);
+                        begin.unwrap_or(Time::MIN).to_string()
+                    }
+                };
+                let client = self.server.client()?.within(ARCHIVE_TIME);
+                terminal.report(&archives::make(&client, before)?)?;
+            }
+            Verb::Verify(verify) => {
+                let client = || self.server.client();
+                terminal.report(&archives::verify(&verify.files, verify.digest, client)?)?;
+            }
             Verb::Show { sequence } => {
-                terminal.report(&Record(client.audit_record(&sequence).or_fail()?))?;
+                let record = self.server.client()?.audit_record(&sequence);
+                terminal.report(&Record(record.or_fail()?))?;
             }
         }
         Ok(Exit::Done)

@@ -3,11 +3,28 @@
 use std::str::FromStr;
 
 use hgs_admin::AdminError;
-use hgs_admin::types::AuditQuery;
+use hgs_admin::types::{AuditQuery, AuditRecord};
 use hgs_kps::Lineage;
-use hgs_store::{Action, AuditFilter, Digest, Outcome};
+use hgs_store::{Action, Archive, AuditFilter, Digest, Outcome};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use super::super::views;
+
+/// The newest records in `archives`, which are in their order, that match; newest first.
+///
+/// # Errors
+/// When `query` asks for something that there is not.
+pub fn archived_records(
+    archives: &[Archive],
+    query: &AuditQuery,
+) -> Result<Vec<AuditRecord>, AdminError> {
+    let filter = filter(query)?;
+    let newest_first = archives.iter().flat_map(Archive::records).rev();
+    let wanted = newest_first.filter(|record| filter.matches(record));
+    let wanted = wanted.take(query.limit.unwrap_or(100));
+    Ok(wanted.cloned().map(views::audit_record).collect())
+}
 
 /// What the store is asked for.
 pub(super) fn filter(query: &AuditQuery) -> Result<AuditFilter, AdminError> {

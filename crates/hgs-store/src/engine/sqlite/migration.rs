@@ -149,13 +149,18 @@ fn index_audit(connection: &Connection, keys: &Keys) -> Result<audit::Head, Open
         "INSERT INTO audit_day (day, first, last) VALUES (?1, ?2, ?2) \
          ON CONFLICT (day) DO UPDATE SET last = excluded.last",
     )?;
-    audit::verify(view, &keys.audit, |row| -> Result<(), OpenError> {
-        let record = audit::read(&row)?;
-        let sequence = row.sequence.cast_signed();
-        for term in terms(&record.entry) {
-            found_under.execute((term.0, sequence))?;
-        }
-        on_day.execute((day(record.entry.time), sequence))?;
-        Ok(())
-    })
+    audit::verify_after(
+        audit::Head::EMPTY,
+        view,
+        &keys.audit,
+        |row| -> Result<(), OpenError> {
+            let record = audit::read(&row)?;
+            let sequence = row.sequence.cast_signed();
+            for term in terms(&record.entry) {
+                found_under.execute((term.0, sequence))?;
+            }
+            on_day.execute((day(record.entry.time), sequence))?;
+            Ok(())
+        },
+    )
 }

@@ -7,7 +7,7 @@ use crate::record::Keys;
 use crate::{Finding, OpenError, Tampered};
 
 /// What takes a database from each version to the next; a new one starts from version 0.
-pub(crate) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4];
+pub(crate) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5];
 
 const VERSION_1: &str = "
 CREATE TABLE store (
@@ -91,6 +91,18 @@ CREATE TABLE audit_day (
 ";
 
 const VERSION_4_MOVED: &str = "DROP TABLE lineage_of_version_3;";
+
+/// Where the audit log begins, once older records were archived.
+const VERSION_5: &str = "
+CREATE TABLE audit_boundary (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    last_left INTEGER NOT NULL,
+    tag BLOB NOT NULL,
+    archived INTEGER NOT NULL,
+    digest BLOB NOT NULL,
+    seal BLOB NOT NULL
+) STRICT;
+";
 
 /// Runs the migrations that a database of `version` lacks. What has tags of its own is moved where
 /// there are `keys`.

@@ -5,7 +5,7 @@ use std::ops::Range;
 use hgs_pki::{Thumbprint, Time};
 use rusqlite::{Connection, OptionalExtension as _, Row};
 
-use super::super::{AuditRow, RecordRow, StoredRow, View};
+use super::super::{AuditRow, BoundaryRow, RecordRow, StoredRow, View};
 use crate::audit::FilterTerm;
 use crate::lineage::{Node, Opener, Stage, StoredNode};
 use crate::model::Digest;
@@ -158,6 +158,20 @@ impl View for Connection {
             (Some(first), Some(last)) => first.cast_unsigned()..last.cast_unsigned() + 1,
             _ => 0..0,
         })
+    }
+
+    fn boundary(&self) -> Result<Option<BoundaryRow>, StoreError> {
+        let sql = "SELECT last_left, tag, archived, digest, seal FROM audit_boundary WHERE id = 1";
+        let row = self.query_row(sql, (), |row| {
+            Ok(BoundaryRow {
+                left: row.get::<_, i64>(0)?.cast_unsigned(),
+                tag: row.get(1)?,
+                archived: row.get::<_, i64>(2)?.cast_unsigned(),
+                digest: row.get(3)?,
+                seal: row.get(4)?,
+            })
+        });
+        Ok(row.optional()?)
     }
 
     fn has_mark(&self) -> Result<bool, StoreError> {
