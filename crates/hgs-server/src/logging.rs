@@ -9,3 +9,6 @@ use crate::config::Log;
 pub(crate) fn filter(log: &Log) -> Result<EnvFilter, ParseError> {
     EnvFilter::builder().parse(&log.level)
 }
+
+/// The target of events that any peer can cause. The log of a program bounds how many of them become lines.
+pub(crate) const PEERS: &str = "hgs_server::peers";

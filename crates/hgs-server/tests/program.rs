@@ -5,7 +5,7 @@ mod support;
 
 use std::env;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
@@ -168,6 +168,25 @@ async fn a_log_line_is_one_object_and_names_the_request_as_its_response_does() {
     assert_eq!(line["spans"][0]["id"], id);
     assert_eq!(line["spans"][0]["route"], "hello");
     assert!(!log.contains("s3cr3t"), "{log}");
+}
+
+/// Peers that take one listener for another are told, each of them; the log has so many lines of it a minute.
+#[test]
+fn peers_can_not_fill_the_log() {
+    let mut program = Program::spawn(&mut start("serve"));
+    let address = program.line("address ");
+    for _ in 0..100 {
+        let mut stream = std::net::TcpStream::connect(&address).unwrap();
+        stream.write_all(b"\x16\x03\x01").unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.contains("speaks plain HTTP"), "{answer}");
+    }
+    program.signal(Signal::TERM);
+    let log = program.end();
+    let lines = log.lines().filter(|line| line.contains("a peer was told"));
+    assert_eq!(lines.count(), 60, "{log}");
 }
 
 #[test]

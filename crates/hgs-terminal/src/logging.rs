@@ -1,9 +1,13 @@
 //! The log of a program, on standard error.
 
+mod limit;
+
 use std::env;
 use std::io::{self, IsTerminal as _};
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, fmt, registry};
 
 use crate::{AtFault, Failure};
 
@@ -24,6 +28,9 @@ pub enum LogForm {
 /// Sends the events of this process to standard error, as far as `filter` lets them through. Colours are written to
 /// terminals only, and not where `NO_COLOR` is set (<https://no-color.org>). The first call in a process counts.
 ///
+/// What any peer can cause (events with a target that ends with `::peers`, and all of libraries) is 60 lines a minute at
+/// most; a line of its own tells how many were left out.
+///
 /// # Errors
 /// When `filter` is no level and no list of directives.
 pub fn start_logging(filter: &str, form: LogForm) -> Result<(), Failure> {
@@ -31,20 +38,25 @@ pub fn start_logging(filter: &str, form: LogForm) -> Result<(), Failure> {
         .parse(filter)
         .map_err(|error| Failure::of(&error).at_fault(AtFault::Operator))?;
     let no_color = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal() && !no_color);
+    let events = registry().with(filter).with(limit::Limited);
     // A process that has a log already keeps it.
-    let _ = match form {
-        LogForm::Brief => builder.without_time().with_target(false).try_init(),
-        LogForm::Text => builder.try_init(),
-        LogForm::Json => builder
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
+    let started = match form {
+        LogForm::Brief => events
+            .with(lines.without_time().with_target(false))
             .try_init(),
+        LogForm::Text => events.with(lines).try_init(),
+        LogForm::Json => {
+            let lines = lines.json().flatten_event(true).with_current_span(false);
+            events.with(lines).try_init()
+        }
     };
+    if started.is_ok() && form != LogForm::Brief {
+        let telling = limit::tell_what_is_left_out();
+        telling.map_err(|error| Failure::of(&error))?;
+    }
     Ok(())
 }
 

@@ -7,8 +7,9 @@ use hgs_custody_pkcs11::{Breaker, ModuleStatus};
 use hgs_pki::Time;
 use hgs_store::Action;
 use metrics::{Gauge, Histogram};
-use tracing::{debug, info};
+use tracing::info;
 
+use crate::logging::PEERS;
 use crate::metrics::Metrics;
 
 const ATTESTATIONS: &str = "hgs_attestations_total";
@@ -18,9 +19,6 @@ const RELEASE_SECONDS: &str = "hgs_release_duration_seconds";
 const SIGNER_EXPIRY: &str = "hgs_attestation_signer_expiry_seconds";
 const GENERATION: &str = "hgs_state_generation";
 const TOKENS_AWAY: &str = "hgs_tokens_away";
-
-/// Lines of log about refusals that become one record; further ones are for `debug`.
-const ALIKE_LOGGED: u64 = 10;
 
 /// Counts decisions and logs them.
 pub(crate) struct Observer {
@@ -125,10 +123,11 @@ impl Observer {
         let outcome = decision.outcome;
         let labels = [("outcome", outcome)];
         self.metrics.counter(counter, &labels).increment(1);
-        // Two levels, one line: the level of an event is fixed where it stands.
+        // Two targets, one line: the target of an event is fixed where it stands.
         macro_rules! line {
-            ($level:ident) => {
-                $level!(
+            ($target:expr) => {
+                info!(
+                    target: $target,
                     %action,
                     outcome,
                     reason = decision.reason.as_ref().map(shown),
@@ -141,10 +140,10 @@ impl Observer {
                 )
             };
         }
-        if decision.alike.is_some_and(|count| count > ALIKE_LOGGED) {
-            line!(debug);
-        } else {
-            line!(info);
+        // Refusals that become one record can be caused as often as a peer likes.
+        match decision.alike {
+            Some(_) => line!(PEERS),
+            None => line!(module_path!()),
         }
     }
 }

@@ -18,6 +18,7 @@ use super::overload::{Addresses, Admission, Slot};
 use super::rejection::Ending;
 use super::service::Peer;
 use super::stopping::Stopping;
+use crate::logging::PEERS;
 
 /// Connections that the kernel keeps until they are accepted. It lowers this to its own limit,
 /// which is 4096 unless an administrator raised it.
@@ -90,7 +91,7 @@ pub(super) async fn run<L: Listener>(listener: L, engine: Arc<Engine>, stopping:
                 }
                 Err(error) if is_the_peers(&error) => {}
                 Err(error) => {
-                    error!(%error, "can't accept connections");
+                    error!(target: PEERS, %error, "can't accept connections");
                     tokio::time::sleep(PAUSE).await;
                 }
             },
@@ -129,7 +130,7 @@ fn is_the_peers(error: &io::Error) -> bool {
 pub(super) struct Plain {
     listener: TcpListener,
     addresses: Arc<Addresses>,
-    mismatch: Arc<Mismatch>,
+    mismatch: Mismatch,
 }
 
 impl Plain {
@@ -137,7 +138,9 @@ impl Plain {
         Self {
             listener,
             addresses,
-            mismatch: Arc::new(Mismatch::new(Spoken::Plain)),
+            mismatch: Mismatch {
+                spoken: Spoken::Plain,
+            },
         }
     }
 }
@@ -156,7 +159,7 @@ impl Listener for Plain {
         stopping: Stopping,
     ) -> impl Future<Output = ()> + Send + 'static {
         let admission = admit(&self.addresses, &engine, &stream, address);
-        let mismatch = Arc::clone(&self.mismatch);
+        let mismatch = self.mismatch;
         async move {
             let Some(_admission) = admission else {
                 return;

@@ -1,20 +1,18 @@
 //! Peers that speak TLS to the plain listener, or plain HTTP to the TLS listener: a common slip in a URL. They are told
-//! in plain text, and the log says so once a minute.
+//! in plain text.
 
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tracing::warn;
+
+use crate::logging::PEERS;
 
 /// The first octet of every TLS connection: a handshake record (RFC 8446, 5.1).
 const HANDSHAKE: u8 = 0x16;
-
-/// Time between two warnings in the log.
-const PAUSE: Duration = Duration::from_mins(1);
 
 /// Time for a peer to take the answer, and octets of its own that are read meanwhile.
 const FAREWELL: (Duration, u64) = (Duration::from_secs(1), 64 * 1024);
@@ -47,29 +45,15 @@ impl Spoken {
 }
 
 /// Finds such peers on one listener.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Mismatch {
-    spoken: Spoken,
-    log: Mutex<Log>,
-}
-
-#[derive(Debug, Default)]
-struct Log {
-    last: Option<Instant>,
-    since: u64,
+    pub(super) spoken: Spoken,
 }
 
 impl Mismatch {
-    pub(super) fn new(spoken: Spoken) -> Self {
-        Self {
-            spoken,
-            log: Mutex::default(),
-        }
-    }
-
     /// Looks at the first octet of a connection, which is not taken. Answers whether the peer has mistaken the listener;
     /// `None` when it went away or sent nothing within `time`.
-    pub(super) async fn is_mistaken(&self, stream: &TcpStream, time: Duration) -> Option<bool> {
+    pub(super) async fn is_mistaken(self, stream: &TcpStream, time: Duration) -> Option<bool> {
         let mut first = [0];
         match timeout(time, stream.peek(&mut first)).await {
             Ok(Ok(1)) => Some(self.spoken.is_mistaken(first[0])),
@@ -78,12 +62,9 @@ impl Mismatch {
     }
 
     /// Tells the peer, and the log.
-    pub(super) async fn answer(&self, mut stream: TcpStream, peer: SocketAddr) {
-        if let Some(others) = self.log() {
-            let answer = self.spoken.answer();
-            warn!(%peer, others, "a peer was told: {answer}");
-        }
+    pub(super) async fn answer(self, mut stream: TcpStream, peer: SocketAddr) {
         let line = self.spoken.answer();
+        warn!(target: PEERS, %peer, "a peer was told: {line}");
         let length = line.len() + 1;
         let answer = format!(
             "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
@@ -97,33 +78,5 @@ impl Mismatch {
             tokio::io::copy(&mut stream.take(octets), &mut tokio::io::sink()).await
         };
         let _ = timeout(time, farewell).await;
-    }
-
-    /// Whether this one is logged, and how many were not since the last that was.
-    fn log(&self) -> Option<u64> {
-        let now = Instant::now();
-        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        if log.last.is_some_and(|last| now < last + PAUSE) {
-            log.since += 1;
-            return None;
-        }
-        log.last = Some(now);
-        Some(std::mem::take(&mut log.since))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn the_log_speaks_once_a_minute() {
-        let mismatch = Mismatch::new(Spoken::Plain);
-        assert_eq!(mismatch.log(), Some(0));
-        assert_eq!(mismatch.log(), None);
-        assert_eq!(mismatch.log(), None);
-        tokio::time::advance(PAUSE).await;
-        assert_eq!(mismatch.log(), Some(2));
-        assert_eq!(mismatch.log(), None);
     }
 }

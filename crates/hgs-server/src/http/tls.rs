@@ -26,7 +26,7 @@ pub(super) struct Tls {
     addresses: Arc<Addresses>,
     acceptor: TlsAcceptor,
     handshake_time: Duration,
-    mismatch: Arc<Mismatch>,
+    mismatch: Mismatch,
 }
 
 impl Tls {
@@ -47,7 +47,9 @@ impl Tls {
             addresses,
             acceptor: TlsAcceptor::from(Arc::new(config)),
             handshake_time,
-            mismatch: Arc::new(Mismatch::new(Spoken::Tls)),
+            mismatch: Mismatch {
+                spoken: Spoken::Tls,
+            },
         }
     }
 }
@@ -68,7 +70,7 @@ impl Listener for Tls {
         let admission = admit(&self.addresses, &engine, &stream, address);
         let acceptor = self.acceptor.clone();
         let handshake_time = self.handshake_time;
-        let mismatch = Arc::clone(&self.mismatch);
+        let mismatch = self.mismatch;
         async move {
             let Some(_admission) = admission else {
                 return;

@@ -19,6 +19,7 @@ use super::exchange::Engine;
 use super::listener::Listener;
 use super::service::{Credentials, Peer};
 use super::stopping::Stopping;
+use crate::logging::PEERS;
 
 /// Octets of a socket's path: `sun_path` of `struct sockaddr_un`, less the final zero.
 pub(crate) const PATH_LIMIT: usize = 107;
@@ -215,7 +216,9 @@ impl Listener for AdminSocket {
                     });
                     connection::serve(stream, peer, engine, stopping).await;
                 }
-                Err(error) => warn!(%error, "the kernel does not tell who connected; closed"),
+                Err(error) => {
+                    warn!(target: PEERS, %error, "the kernel does not tell who connected; closed")
+                }
             }
         }
     }
