@@ -9,7 +9,7 @@ use hgs_client::url::UrlError;
 use hgs_terminal::{AtFault, Exit, Failure, Terminal};
 use hgs_trace::collection::{self, CollectionError};
 use hgs_trace::host::{self, Facts};
-use hgs_trace::{Selection, Shown};
+use hgs_trace::{ReportText, Selection};
 
 use crate::place::{Place, wait_for};
 
@@ -61,7 +61,7 @@ impl Arguments {
             terminal.note(format_args!("The facts are in {}.", folder.display()));
         }
         let report = facts.diagnose(&wanted);
-        terminal.report(&Shown {
+        terminal.report(&ReportText {
             report: &report,
             detailed: self.detailed,
         })?;

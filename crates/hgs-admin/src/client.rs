@@ -110,8 +110,9 @@ async fn exchange(
     socket: &Path,
     request: Request<Full<Bytes>>,
 ) -> Result<(StatusCode, Bytes), AdminError> {
-    let stream = UnixStream::connect(socket).await;
-    let stream = stream.map_err(|failure| not_running(socket, &failure))?;
+    let stream = UnixStream::connect(socket)
+        .await
+        .map_err(|failure| not_running(socket, &failure))?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
         .map_err(no_answer)?;

@@ -75,7 +75,7 @@ impl Description<'_> {
         self
     }
 
-    pub(crate) fn body_with_key<T: BringsKey>(mut self, _: &str) -> Self {
+    pub(crate) fn body_with_key<T: RequestWithKey>(mut self, _: &str) -> Self {
         self.body = Some(Body {
             schema: self.generator.subschema_for::<T::Request>().to_value(),
             with_key: true,
@@ -90,10 +90,10 @@ impl Description<'_> {
 }
 
 /// A request with a private key beside it.
-pub(crate) trait BringsKey {
+pub(crate) trait RequestWithKey {
     type Request: JsonSchema;
 }
 
-impl<T: JsonSchema> BringsKey for WithKey<T> {
+impl<T: JsonSchema> RequestWithKey for WithKey<T> {
     type Request = T;
 }

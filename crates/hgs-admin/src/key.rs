@@ -26,9 +26,9 @@ pub struct WithKey<T> {
 }
 
 /// A body that is wiped when it was sent.
-struct Wiped(SecretBytes);
+struct WipedBody(SecretBytes);
 
-impl AsRef<[u8]> for Wiped {
+impl AsRef<[u8]> for WipedBody {
     fn as_ref(&self) -> &[u8] {
         self.0.expose()
     }
@@ -43,7 +43,7 @@ pub(crate) fn write<T: Serialize>(with_key: &WithKey<T>) -> Result<Bytes, AdminE
     let pem = pem::write_private_key(key, None, &mut System::new()).map_err(AdminError::invalid)?;
     // At once, so that nothing grows and leaves a copy behind.
     let body = [&json[..], b"\n", pem.as_bytes()].concat();
-    Ok(Bytes::from_owner(Wiped(SecretBytes::new(body))))
+    Ok(Bytes::from_owner(WipedBody(SecretBytes::new(body))))
 }
 
 /// Reads a body: its JSON, and the key after it.
@@ -64,7 +64,7 @@ pub(crate) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<WithKey<T>, Admin
 
 /// Wipes the body of a request that was read.
 pub fn wipe(body: Bytes) {
-    // Without a copy where nobody else has a part of it.
+    // Without a copy where this is the only reference.
     drop(SecretBytes::new(body.into()));
 }
 

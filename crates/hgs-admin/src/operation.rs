@@ -70,7 +70,7 @@ impl Operation {
     ///
     /// # Errors
     /// [`ErrorCode::Forbidden`](crate::ErrorCode::Forbidden),
-    /// [`ErrorCode::InvalidRequest`](crate::ErrorCode::InvalidRequest), and whatever the operation itself reports.
+    /// [`ErrorCode::InvalidRequest`](crate::ErrorCode::InvalidRequest), and all that the operation itself reports.
     pub fn answer(
         &self,
         caller: &Caller,
@@ -149,9 +149,11 @@ impl Outgoing {
     }
 
     pub(crate) fn body(self, argument: &impl Serialize) -> Result<Self, AdminError> {
-        let body = serde_json::to_vec(argument).map_err(AdminError::invalid)?;
-        let body = body.into();
-        Ok(Self { body, ..self })
+        let json = serde_json::to_vec(argument).map_err(AdminError::invalid)?;
+        Ok(Self {
+            body: json.into(),
+            ..self
+        })
     }
 
     pub(crate) fn body_with_key<T: Serialize>(

@@ -5,7 +5,7 @@
 //! private key may follow), and its answer.
 
 use hgs_pki::Thumbprint;
-use hgs_trace::guardian::{Inside, SyntheticRoll};
+use hgs_trace::guardian::{LocalFacts, SyntheticRoll};
 use hyper::Method;
 
 use crate::operation::{Operation, Outgoing, json};
@@ -141,7 +141,7 @@ operations! {
     POST "/v1/certificates/{thumbprint}/disable" (ManageCertificates)
     fn disable_certificate(path thumbprint: Thumbprint) -> Certificate;
 
-    /// Bars a certificate from ever becoming a head again. It goes on opening and signing.
+    /// Bars a certificate from ever becoming a head again. It still opens protectors and signs.
     POST "/v1/certificates/{thumbprint}/retire" (ManageCertificates)
     fn retire_certificate(path thumbprint: Thumbprint) -> Certificate;
 
@@ -200,7 +200,7 @@ operations! {
     GET "/v1/denied-hosts" (ViewHosts)
     fn denied_hosts() -> Vec<DeniedHost>;
 
-    /// Denies keys to a host of another cluster, whoever signs its health certificates.
+    /// Denies keys to a host of another cluster, whichever signer signs its health certificates.
     POST "/v1/denied-hosts" (ManageHosts)
     fn deny_host(body denial: DenyHost) -> DeniedHost;
 
@@ -232,7 +232,7 @@ operations! {
 
     /// What only the guardian itself can see of itself, for `hgs trace`. Every private key in use is asked to work.
     GET "/v1/trace" (Diagnose)
-    fn trace() -> Facts<Inside>;
+    fn trace() -> Facts<LocalFacts>;
 
     /// Has the keys of a synthetic host released to it and a tampered protector refused, within the service and by the
     /// functions that decide for hosts. A roll that fails is an answer. It leaves audit records and changes nothing.

@@ -60,8 +60,8 @@ pub fn permissions() -> String {
 pub fn errors() -> String {
     let mut table = String::from("| status | `code` | when |\n|---|---|---|\n");
     for (code, meaning) in ErrorCode::OF_SERVERS {
-        let name = serde_json::to_value(code).unwrap_or_default();
-        let name = name.as_str().unwrap_or_default();
+        let value = serde_json::to_value(code).unwrap_or_default();
+        let name = value.as_str().unwrap_or_default();
         let _ = writeln!(
             table,
             "| {} | `{name}` | {meaning} |",

@@ -10,7 +10,7 @@ use hgs_kps::ServiceVersion;
 use hgs_kps::wire::{Algorithms, RollTransportKeyRequest};
 use hgs_pki::{CertificateCache, SignatureCache, Validity};
 use hgs_protector::metadata::Metadata;
-use hgs_trace::{Clocks, Found, Presented, Problem, Reach};
+use hgs_trace::{Clocks, Found, PresentedCertificate, Problem, Reachability};
 
 use crate::clock::Clock;
 use crate::http::{Client, Timing, TlsFailure, TransportError, tls};
@@ -47,22 +47,22 @@ impl Probe {
     }
 
     /// How far towards the attestation service at `attestation` one gets.
-    pub async fn reach_attestation(&self, attestation: &Url) -> Reach {
+    pub async fn reach_attestation(&self, attestation: &Url) -> Reachability {
         self.reach(attestation, &attestation.join("/getinfo")).await
     }
 
     /// How far towards the key protection service at `key_protection` one gets.
-    pub async fn reach_key_protection(&self, key_protection: &Url) -> Reach {
+    pub async fn reach_key_protection(&self, key_protection: &Url) -> Reachability {
         let metadata = key_protection.join("/service/metadata/2014-07/metadata.xml");
         self.reach(key_protection, &metadata).await
     }
 
-    async fn reach(&self, url: &Url, asked: &Url) -> Reach {
+    async fn reach(&self, url: &Url, asked: &Url) -> Reachability {
         let look = self.client.look(asked).await;
         let here = self.clock.now();
         let addresses = look.addresses.unwrap_or_else(|| Ok(Vec::new()));
         let shown = |addresses: Vec<_>| addresses.iter().map(ToString::to_string).collect();
-        Reach {
+        Reachability {
             url: url.to_string(),
             addresses: addresses.map(shown).map_err(|error| transport(&error)),
             connected: look.connected.map(|connected| {
@@ -145,8 +145,8 @@ impl Probe {
 /// Octets of the protector in a request that must be refused; in Base64 they are a third more.
 const PROBE_PROTECTOR: usize = 96 * 1024;
 
-fn presented(leaf: &[u8]) -> Presented {
-    Presented {
+fn presented(leaf: &[u8]) -> PresentedCertificate {
+    PresentedCertificate {
         thumbprint: hex::encode(&sha256(leaf)),
         validity: Validity::of_any_certificate(leaf).ok().map(Into::into),
     }

@@ -35,7 +35,7 @@ impl Sha256 {
         Self(digest::Context::new(&digest::SHA256))
     }
 
-    /// Goes on with `octets`.
+    /// Adds `octets` to the message.
     pub fn update(&mut self, octets: &[u8]) {
         self.0.update(octets);
     }

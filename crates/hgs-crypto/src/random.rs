@@ -6,7 +6,7 @@ use crate::CryptoError;
 
 /// A source of random octets.
 ///
-/// Below the line nobody asks the system for randomness: programs pass [`System`], tests a
+/// The protocol crates never ask the system for randomness: programs pass [`System`], tests a
 /// repeatable source.
 pub trait Random: Send {
     /// Fills `octets` completely.

@@ -48,7 +48,7 @@ impl PrivateKey {
         Ok(PublicKey(octets))
     }
 
-    /// The secret shared with whoever holds the private half of `other`.
+    /// The secret shared with the holder of the private key of `other`.
     ///
     /// # Errors
     /// When `other` is a point of small order, with which every key shares the same secret.

@@ -151,9 +151,6 @@ impl PendingRoll {
     }
 
     /// Takes the body of an answer with status 200, and has the key of the health certificate decrypt it.
-    ///
-    /// # Errors
-    /// See [`ClientError`].
     pub fn receive(
         &self,
         body: &[u8],

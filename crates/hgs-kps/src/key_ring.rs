@@ -30,7 +30,7 @@ pub struct HeldCertificate {
     pub compromised: Option<Time>,
 }
 
-/// Why certificates don't make a key ring. The fault is with whoever configured them.
+/// Why certificates don't make a key ring. The operator is at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyRingError {
     /// The same certificate, for the same kind of use, twice.
@@ -90,9 +90,6 @@ pub(crate) struct Pair<'a> {
 
 impl KeyRing {
     /// Puts a key ring together. `certificates` stand in the order in which they were added, oldest first.
-    ///
-    /// # Errors
-    /// See [`KeyRingError`].
     pub fn new(certificates: Vec<HeldCertificate>) -> Result<Self, KeyRingError> {
         let heads = heads(&certificates)?;
         let others = certificates

@@ -25,7 +25,7 @@ impl<'a> Plan<'a> {
     pub(crate) fn new(ring: &'a KeyRing, opened: &Opened) -> Option<Self> {
         let (protector, opener) = (opened.protector(), opened.wrapping());
         let pair = ring.pair(opener)?;
-        // A lineage without a head has nobody to hand on to.
+        // A lineage without a head has no successor.
         let head = ring.head(pair.lineage).filter(|_| !pair.is_head);
         let shut_out = shut_out(ring, protector);
 
@@ -45,7 +45,7 @@ impl<'a> Plan<'a> {
             .iter()
             .find(|wrapping| head.is_wrapped_by(wrapping));
         let (append, signer) = if shut_out.contains(&opener.id()) {
-            // Whoever is shut out does not sign either, or the next roll would refuse the protector.
+            // A pair that is shut out does not sign either, or the next roll would refuse the protector.
             match wrapping_of_head {
                 Some(wrapping) => (None, Signer::Wrapping(wrapping.id())),
                 None => (Some(head), Signer::Successor),
@@ -69,7 +69,7 @@ fn without(mut ids: BTreeSet<WrappingId>, wrapping: &Wrapping) -> BTreeSet<Wrapp
     ids
 }
 
-/// The wrappings of compromised pairs and all that descend from them, but for those of heads: in every roll, whoever
+/// The wrappings of compromised pairs and all that descend from them, but for those of heads: in every roll, whichever pair
 /// opened, or the next one would give a compromised pair what this one took away.
 fn shut_out(ring: &KeyRing, protector: &VerifiedProtector) -> BTreeSet<WrappingId> {
     let wrappings = protector.wrappings().iter();
@@ -77,7 +77,7 @@ fn shut_out(ring: &KeyRing, protector: &VerifiedProtector) -> BTreeSet<WrappingI
         .clone()
         .filter(|wrapping| ring.compromised(wrapping).is_some())
         .map(Wrapping::id);
-    // Once for all of them: whoever sends 64 compromised wrappings in a chain costs us no more than anybody else.
+    // Once for all of them, so that a chain of 64 compromised wrappings costs no more than another protector.
     let mut shut_out = protector.with_descendants(compromised);
     for head in wrappings.filter(|wrapping| ring.is_head(wrapping)) {
         shut_out.remove(&head.id());

@@ -283,7 +283,7 @@ impl Refusal {
     pub fn to_response(&self) -> ErrorResponse {
         let code = self.code();
         let message = match code {
-            // What went wrong in here is nobody else's business.
+            // An internal failure is not described to peers.
             Code::Internal => Reason::Internal.to_string(),
             Code::KeyStoreUnavailable => Reason::KeyStoreUnavailable.to_string(),
             _ => self.reason().to_string(),

@@ -21,7 +21,7 @@ use crate::{
 pub struct KeyProtection<'a> {
     /// The certificates whose private keys are held.
     pub ring: &'a KeyRing,
-    /// Whom and what is believed.
+    /// The signers, hosts and clock skew that are trusted.
     pub trust: &'a Trust<'a>,
     /// What is remembered from request to request.
     pub caches: &'a Caches,
@@ -165,7 +165,7 @@ impl KeyProtection<'_> {
                 &self.caches.signatures,
             )?;
         facts.host = Some(host.clone());
-        // A revocation reaches every certificate of the host, whoever signed it.
+        // A revocation applies to every certificate of the host, by whichever signer.
         if self.trust.hosts.is_barred(&host.statement().policy_digest) {
             return Err(Reason::HostRevoked);
         }

@@ -27,7 +27,7 @@ const MAX_FIELD: usize = 2048;
 const COMPONENTS: &str = "(\"@status\" \"content-digest\" \"content-digest\";req)";
 const TAG: &str = ";tag=\"openhgs-response\"";
 
-/// What the signed octets of a delegation begin with. Whatever else a guardian's signing key signs begins with `0`, as
+/// What the signed octets of a delegation begin with. All else that a guardian's signing key signs begins with `0`, as
 /// DER does, or with `<`, as XML does.
 const DELEGATION_LABEL: &[u8; 22] = b"OpenHGS response key 1";
 const DELEGATION_LENGTH: usize = DELEGATION_LABEL.len() + 8 + 8 + ed25519::KEY_LENGTH;
@@ -83,9 +83,6 @@ impl SignatureRequest {
     }
 
     /// Reads the fields of a request with this body; `None` if they ask for no signature.
-    ///
-    /// # Errors
-    /// See [`SignatureRequestError`].
     pub fn read(
         accept_signature: &[&[u8]],
         content_digest: &[&[u8]],
@@ -95,8 +92,8 @@ impl SignatureRequest {
             [] => return Ok(None),
             [field] => read_accept_signature(field),
             _ => None,
-        };
-        let nonce = nonce.ok_or(SignatureRequestError::AcceptSignature)?;
+        }
+        .ok_or(SignatureRequestError::AcceptSignature)?;
         let [content_digest] = content_digest else {
             return Err(SignatureRequestError::ContentDigest);
         };
@@ -164,9 +161,6 @@ pub enum ResponseSignerError {
 
 impl ResponseSigner {
     /// Makes a key and has the signing key of `guardian` delegate it: one use of that key a day.
-    ///
-    /// # Errors
-    /// See [`ResponseSignerError`].
     pub fn delegated_by(
         guardian: &Certificate,
         now: Time,
@@ -241,7 +235,7 @@ pub struct ResponseFields {
     response_key: String,
 }
 
-/// Why a response is not believed to be by the guardian. The fault is with whoever answered, or with a clock.
+/// Why a response is not accepted as the guardian's. The peer that answered is at fault, or a clock.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ResponseSignatureError {
     /// There is no signature.
@@ -357,9 +351,6 @@ impl ResponseFields {
     }
 
     /// Checks that the holder of the signing key of `guardian` answers `request` with this status and body.
-    ///
-    /// # Errors
-    /// See [`ResponseSignatureError`].
     pub fn verify(
         &self,
         request: &SignatureRequest,
@@ -490,15 +481,20 @@ fn content_digest(digest: &Sha256Digest) -> String {
 }
 
 fn read_content_digest(field: &[u8]) -> Option<Sha256Digest> {
-    let text = str::from_utf8(field).ok()?;
-    let text = text.strip_prefix("sha-256=:")?.strip_suffix(':')?;
-    octets_of(text)
+    let digest = str::from_utf8(field)
+        .ok()?
+        .strip_prefix("sha-256=:")?
+        .strip_suffix(':')?;
+    octets_of(digest)
 }
 
 fn read_accept_signature(field: &[u8]) -> Option<Nonce> {
-    let text = str::from_utf8(field).ok()?.strip_prefix("openhgs=")?;
-    let text = text.strip_prefix(COMPONENTS)?.strip_prefix(";created")?;
-    read_nonce(text)
+    let parameters = str::from_utf8(field)
+        .ok()?
+        .strip_prefix("openhgs=")?
+        .strip_prefix(COMPONENTS)?
+        .strip_prefix(";created")?;
+    read_nonce(parameters)
 }
 
 fn read_signature_input(field: &str) -> Option<(Time, Nonce)> {

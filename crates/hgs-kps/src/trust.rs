@@ -1,4 +1,4 @@
-//! Whom and what a KPS believes, as arguments.
+//! What a key protection service trusts, as arguments.
 
 use hgs_crypto::hash::Sha256Digest;
 use hgs_pki::health::{HostId, TrustedSigners};
@@ -23,7 +23,7 @@ pub struct Trust<'a> {
     pub protectors: &'a dyn SeenProtectors,
     /// Whether an ancestor of a protector that is in use is refused, rather than reported.
     pub refuse_superseded: bool,
-    /// Whether protectors that a compromised guardian signed are accepted unseen, for as long as it takes to re-key.
+    /// Whether protectors that a compromised guardian signed are accepted, for as long as it takes to re-key.
     pub rekey_window: bool,
     /// What hosts may keep, for version 2.
     pub caching: Option<CachingPolicy>,
@@ -45,7 +45,7 @@ pub trait HostRegistry {
     /// What is known of a host.
     fn standing(&self, host: &HostId) -> HostStanding;
 
-    /// Whether a host is revoked or denied here whose health certificates have this policy digest, whatever another
+    /// Whether a host is revoked or denied here whose health certificates have this policy digest, even if another
     /// cluster calls it.
     fn is_barred(&self, policy: &Sha256Digest) -> bool;
 }

@@ -25,7 +25,7 @@ const USUAL_MEMORY: usize = 8 * 1024;
 /// Signatures that were verified, by a digest of everything that was verified.
 ///
 /// Only successes are remembered, and what is compared are the octets of the signature too, so
-/// what was not verified here is never taken for good.
+/// a signature that was not verified here is never accepted.
 #[derive(Debug)]
 pub struct SignatureCache(Counted<()>);
 
@@ -38,9 +38,6 @@ impl CertificateCache {
     }
 
     /// As [`Certificate::from_der`]; a known certificate is only cloned.
-    ///
-    /// # Errors
-    /// See [`CertificateError`].
     pub fn parse(&self, der: &[u8]) -> Result<Certificate, CertificateError> {
         if der.len() > MAX_CERTIFICATE_OCTETS {
             return Err(CertificateError::TooLarge(der.len()));
@@ -59,9 +56,6 @@ impl CertificateCache {
     /// As [`Self::parse`], but the key of a certificate that is not known is not searched for weaknesses yet, and nothing
     /// is remembered: for certificates that come with the signatures that speak for them. Once those have verified,
     /// [`Self::examine`] it.
-    ///
-    /// # Errors
-    /// See [`CertificateError`].
     pub fn parse_unexamined(&self, der: &[u8]) -> Result<Certificate, CertificateError> {
         if der.len() > MAX_CERTIFICATE_OCTETS {
             return Err(CertificateError::TooLarge(der.len()));

@@ -75,10 +75,7 @@ pub struct Validity {
 }
 
 impl Validity {
-    /// The validity in the DER of any X.509 certificate, whatever its key is. Nothing else is looked at.
-    ///
-    /// # Errors
-    /// See [`CertificateError`].
+    /// The validity in the DER of an X.509 certificate over any kind of key. Nothing else is read.
     pub fn of_any_certificate(der: &[u8]) -> Result<Self, CertificateError> {
         parse::validity(der)
     }
@@ -118,7 +115,7 @@ pub enum ValidityStatus {
     Expired,
 }
 
-/// What the certificate of a TLS server says, whatever kind of key it is over.
+/// What the certificate of a TLS server says. Its key may be of any kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsCertificate {
     /// For how long it is valid.
@@ -132,9 +129,6 @@ pub struct TlsCertificate {
 
 impl TlsCertificate {
     /// Reads it. Nothing is verified.
-    ///
-    /// # Errors
-    /// See [`CertificateError`].
     pub fn from_der(der: &[u8]) -> Result<Self, CertificateError> {
         parse::tls_certificate(der)
     }
@@ -164,9 +158,6 @@ impl Certificate {
     /// Expensive by design, since the key is searched for known weaknesses: keep the result, or
     /// use a [`CertificateCache`](crate::CertificateCache). The certificate's signature is not
     /// looked at.
-    ///
-    /// # Errors
-    /// See [`CertificateError`].
     pub fn from_der(der: &[u8]) -> Result<Self, CertificateError> {
         let certificate = Self::unexamined_from_der(der)?;
         certificate.public_key().examine()?;
@@ -184,18 +175,12 @@ impl Certificate {
     }
 
     /// Reads the one `CERTIFICATE` block of `text`; other text and blocks may surround it.
-    ///
-    /// # Errors
-    /// See [`PemError`].
     pub fn from_pem(text: &str) -> Result<Self, PemError> {
         pem::single(text)
     }
 
     /// Reads all `CERTIFICATE` blocks of `text` in their order, at least one; other text and
     /// blocks may stand between them.
-    ///
-    /// # Errors
-    /// See [`PemError`].
     pub fn list_from_pem(text: &str) -> Result<Vec<Self>, PemError> {
         pem::list(text)
     }
@@ -316,13 +301,13 @@ impl Certificate {
     }
 
     /// Critical extensions that neither this crate nor path validation acts on. RFC 5280 section
-    /// 4.2: whoever relies on the certificate must know each of them, or refuse it.
+    /// 4.2: a relying party must know each of them, or refuse the certificate.
     pub fn unrecognised_critical_extensions(&self) -> impl Iterator<Item = &ObjectIdentifier> {
         self.0.extensions.unrecognised_critical()
     }
 
     /// Whether the certificate allows its subject to issue others. One of version 1 has no place
-    /// to say so: then whoever configured it as a root has said it.
+    /// to say so; the operator has said it by configuring it as a root.
     pub(crate) fn may_issue(&self) -> bool {
         (self.is_certificate_authority() || self.version() == Version::V1)
             && self.may_sign_certificates()
@@ -342,10 +327,7 @@ impl Certificate {
     /// octet for octet, and the signature (RSASSA-PKCS1-v1_5 or RSASSA-PSS, SHA-256) is by its key.
     ///
     /// Neither the time nor whether `issuer` may issue certificates is looked at: this is for
-    /// issuers that somebody pinned. For all others there is [`chain::verify`](crate::chain::verify).
-    ///
-    /// # Errors
-    /// See [`NotIssued`].
+    /// pinned issuers. For all others there is [`chain::verify`](crate::chain::verify).
     pub fn verify_issued_by(&self, issuer: &Self) -> Result<(), NotIssued> {
         self.verify_issued_by_with(issuer, |scheme| {
             issuer
@@ -355,9 +337,6 @@ impl Certificate {
     }
 
     /// As [`Self::verify_issued_by`], without repeating an RSA verification that `cache` has seen.
-    ///
-    /// # Errors
-    /// See [`NotIssued`].
     pub fn verify_issued_by_cached(
         &self,
         issuer: &Self,

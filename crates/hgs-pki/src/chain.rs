@@ -91,9 +91,6 @@ pub enum ChainError {
 /// A root that *is* the leaf is accepted, which is how a self-signed certificate is trusted. Roots
 /// are themselves held to their validity, and every issuer to its basic constraints and key usage.
 /// The purpose of the leaf is the caller's business: no extended key usage is asked for.
-///
-/// # Errors
-/// See [`ChainError`].
 pub fn verify(
     leaf: &Certificate,
     intermediates: &[Certificate],
@@ -162,9 +159,6 @@ impl<'a> ConstrainedRoots<'a> {
     }
 
     /// As [`Self::verify`] for the certificate of a TLS server.
-    ///
-    /// # Errors
-    /// See [`ChainError`].
     pub fn verify_tls_server(
         &self,
         leaf: &CertificateDer<'_>,

@@ -19,7 +19,7 @@ use crate::{CertificateError, KeyUsage};
 pub struct Extension {
     /// What it is.
     pub oid: ObjectIdentifier,
-    /// Whether whoever does not know it must refuse the certificate.
+    /// Whether a relying party that does not know it must refuse the certificate.
     pub critical: bool,
     /// The content of `extnValue`, DER of a type that `oid` names.
     pub der: Vec<u8>,
@@ -118,8 +118,8 @@ fn read_key_usage(extension: &Extension) -> Result<KeyUsage, CertificateError> {
     Ok(KeyUsage::from_flags(flags))
 }
 
-/// attacks.md A11: a list without a purpose is against RFC 5280 (`SIZE (1..MAX)`), and whoever
-/// takes its first element, or reads it as "no restriction", is wrong in a dangerous way.
+/// attacks.md A11: a list without a purpose is against RFC 5280 (`SIZE (1..MAX)`). To take
+/// its first element, or to read it as "no restriction", would be dangerous.
 fn read_extended_key_usage(
     extension: &Extension,
 ) -> Result<Vec<ObjectIdentifier>, CertificateError> {

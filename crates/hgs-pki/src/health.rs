@@ -9,7 +9,7 @@
 //!
 //! One confusion is one check: a certificate for signing where one for encryption is asked for, that of an authority
 //! where a leaf is, another cluster's, an expired one. The checks have an order, and the first that fails is reported.
-//! The last, that the host is registered and not revoked, is for whoever knows the hosts.
+//! The last check, that the host is registered and not revoked, is made by the caller, who knows the hosts.
 
 mod statement;
 mod trust;
@@ -150,10 +150,6 @@ pub struct HealthCertificate {
 
 impl HealthCertificate {
     /// Reads the certificate: check 1, its form and its key.
-    ///
-    /// # Errors
-    ///
-    /// See [`CertificateError`].
     pub fn from_der(der: &[u8]) -> Result<Self, CertificateError> {
         Ok(Self {
             certificate: Certificate::from_der(der)?,
@@ -163,10 +159,6 @@ impl HealthCertificate {
 
     /// As [`Self::from_der`], without parsing again a certificate that `cache` has seen. The key of another is searched for
     /// weaknesses, and the certificate remembered, when a signer's signature has verified.
-    ///
-    /// # Errors
-    ///
-    /// See [`CertificateError`].
     pub fn from_der_cached(der: &[u8], cache: &CertificateCache) -> Result<Self, CertificateError> {
         Ok(Self {
             certificate: cache.parse_unexamined(der)?,
@@ -174,7 +166,7 @@ impl HealthCertificate {
         })
     }
 
-    /// The certificate, of which nobody has shown that a signer issued it.
+    /// The certificate. It is not shown yet that a signer issued it.
     #[must_use]
     pub fn unverified(&self) -> &Certificate {
         &self.certificate

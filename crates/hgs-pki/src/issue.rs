@@ -1,6 +1,6 @@
 //! Issuing in two steps, because the private key may be a token elsewhere.
 //!
-//! [`prepare`] writes down what is to be signed and remembers what was wanted. Whoever holds the
+//! [`prepare`] writes down what is to be signed and remembers what was wanted. The holder of the
 //! issuer's key signs it, and [`Prepared::assemble`] lets only that leave which carries a good
 //! signature and says, when it is read again as anybody would read it, exactly what was wanted.
 
@@ -47,12 +47,12 @@ pub enum Issuer<'a> {
 pub struct Prepared {
     to_be_signed: Vec<u8>,
     issuer_key: PublicKey,
-    wanted: Wanted,
+    wanted: Expected,
 }
 
 /// What the finished certificate is compared with.
 #[derive(Debug)]
-struct Wanted {
+struct Expected {
     template: Template,
     subject: Vec<u8>,
     subject_key: PublicKey,
@@ -153,7 +153,7 @@ pub fn prepare(
             )
         }
     };
-    let wanted = Wanted {
+    let wanted = Expected {
         template,
         subject,
         subject_key: subject_key.clone(),
@@ -201,9 +201,6 @@ impl Prepared {
 
     /// Puts the certificate together. It is returned only if `signature` verifies under the
     /// issuer's key, and reading the result gives what the template wanted.
-    ///
-    /// # Errors
-    /// See [`IssueError`].
     pub fn assemble(self, signature: &[u8]) -> Result<Certificate, IssueError> {
         self.issuer_key
             .verify(SignatureScheme::Pkcs1Sha256, &self.to_be_signed, signature)
@@ -217,7 +214,7 @@ impl Prepared {
     }
 }
 
-impl Wanted {
+impl Expected {
     fn compare(&self, certificate: &Certificate) -> Result<(), Deviation> {
         let template = &self.template;
         let purposes = certificate.extended_key_usage().unwrap_or(&[]);
@@ -279,7 +276,7 @@ mod tests {
     use super::*;
     use crate::profile;
 
-    type Change<'a> = &'a dyn Fn(&mut Wanted);
+    type Change<'a> = &'a dyn Fn(&mut Expected);
 
     /// The certificate can't deviate as long as it is encoded rightly; so here what was wanted
     /// changes after it was encoded.

@@ -49,7 +49,7 @@ pub enum KeyError {
     /// The place where the key lives can't do this operation with this key.
     #[error("the key store can't do this operation with this key")]
     Unsupported,
-    /// Whoever configured the keys is at fault: none belongs to this certificate.
+    /// The operator is at fault: no configured key belongs to this certificate.
     #[error("no private key of this certificate is held here")]
     NotHeld,
 }

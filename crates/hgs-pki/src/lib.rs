@@ -2,14 +2,14 @@
 //!
 //! A [`Certificate`] is parsed once, with an RSA key that was checked once; after that every
 //! accessor is free and cloning shares the contents. Parsing proves the form and the strength of
-//! the key, *not* that anybody vouches for it: that is what [`Certificate::verify_issued_by`] (one
+//! the key, *not* that it can be trusted: that is what [`Certificate::verify_issued_by`] (one
 //! pinned issuer) and [`chain::verify`] (a path to configured roots) are for.
 //!
 //! Issuing is split where the private key is, because that may be a token elsewhere:
 //!
 //! ```text
 //! issue::prepare(template, subject key, issuer, serial) -> Prepared
-//!     Prepared::to_be_signed()  --->  whoever holds the key signs  --->  signature
+//!     Prepared::to_be_signed()  --->  the holder of the key signs  --->  signature
 //! Prepared::assemble(signature) -> Certificate     (verified, and compared with the template)
 //! ```
 //!

@@ -300,8 +300,7 @@ fn general_names(certificate: &CertificateNames) -> Result<Vec<GeneralName>, Nam
         )?));
     }
     for address in subject.iter().filter(|part| part.oid == EMAIL_ADDRESS) {
-        let text = std::str::from_utf8(address.value.value());
-        let text = text.map_err(|_| NameViolation::Malformed)?;
+        let text = str::from_utf8(address.value.value()).map_err(|_| NameViolation::Malformed)?;
         names.push(GeneralName::Mailbox(text.to_owned()));
     }
     let Some(alternative) = certificate.extensions.find(&ID_CE_SUBJECT_ALT_NAME) else {
@@ -380,10 +379,10 @@ fn host_is_within(host: &str, base: &str) -> bool {
 fn host_of(uri: &str) -> Result<&str, NameViolation> {
     let (_, rest) = uri.split_once("://").ok_or(NameViolation::Malformed)?;
     let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
-    let host = authority
+    let host_and_port = authority
         .rsplit_once('@')
-        .map_or(authority, |(_, host)| host);
-    let host = host.split(':').next().unwrap_or(host);
+        .map_or(authority, |(_, host_and_port)| host_and_port);
+    let host = host_and_port.split(':').next().unwrap_or(host_and_port);
     let is_address = host.starts_with('[') || host.chars().all(|c| c.is_ascii_digit() || c == '.');
     let is_name = !host.is_empty() && !is_address;
     is_name.then_some(host).ok_or(NameViolation::Malformed)

@@ -2,7 +2,7 @@
 //!
 //! The reader takes what people have: a byte-order mark, line ends of Windows, indented lines, a boundary that follows
 //! another without a line end (`cat a.pem b.pem` where `a.pem` has none), and the invisible characters that web pages
-//! and chats put between the visible ones. It drops nothing: each block is given out, whatever its label, or there is
+//! and chats put between the visible ones. It drops nothing: each block is returned, with any label, or there is
 //! an error with the line.
 
 use std::borrow::Cow;
@@ -113,9 +113,6 @@ pub enum PemError {
 }
 
 /// All blocks of a text, in their order. Text around them is passed over; there may be no block at all.
-///
-/// # Errors
-/// See [`PemError`].
 pub fn blocks(text: &[u8]) -> Result<Vec<Block>, PemError> {
     if text.len() > MAX_OCTETS {
         return Err(PemError::TooLarge(text.len()));

@@ -28,7 +28,7 @@ pub enum Pkcs7Error {
     /// The content is something else than `SignedData`.
     #[error("PKCS#7 content is {0}, not signed data")]
     NotSignedData(ObjectIdentifier),
-    /// There is content, or somebody signed it; only bundles of certificates are read.
+    /// It has content or signatures; only bundles of certificates are read.
     #[error("PKCS#7 holds signed content, not only certificates")]
     NotCertificatesOnly,
     /// More than [`MAX_CERTIFICATES`].
@@ -130,10 +130,7 @@ fn encode(certificates: &[u8]) -> der::Result<Vec<u8>> {
 
 /// Reads a bundle: at most [`MAX_OCTETS`] and [`MAX_CERTIFICATES`], without content and signers.
 /// Revocation lists, which some tools add, are skipped. The certificates come in the order in
-/// which they stand; nobody vouches for them.
-///
-/// # Errors
-/// See [`Pkcs7Error`].
+/// which they stand. None of them is verified.
 pub fn parse(octets: &[u8]) -> Result<Vec<Certificate>, Pkcs7Error> {
     if octets.len() > MAX_OCTETS {
         return Err(Pkcs7Error::TooLarge(octets.len()));

@@ -8,7 +8,7 @@ use crate::{ProtectorError, Wrapping, WrappingId};
 
 /// Checks the chain of all wrappings.
 ///
-/// The shape comes first: whoever sends nonsense costs us no signature.
+/// The shape is checked first, so that nonsense costs no signature verification.
 pub(crate) fn verify(
     wrappings: &[Wrapping],
     signatures: &SignatureCache,

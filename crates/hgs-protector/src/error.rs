@@ -8,13 +8,13 @@ use crate::{FormError, WrappingId};
 /// The party that a failure is the fault of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Fault {
-    /// Whoever sent the message.
+    /// The sender of the message.
     Peer,
-    /// Whoever made the protector.
+    /// The maker of the protector.
     Protector,
     /// The host, by its health or its registration.
     Host,
-    /// Whoever runs this service, by its configuration.
+    /// The operator of this service, by its configuration.
     Operator,
     /// The place where a private key lives.
     KeyStore,
@@ -22,7 +22,7 @@ pub enum Fault {
     Ourselves,
 }
 
-/// Why octets are not a key protector that holds. The fault is always with whoever made them.
+/// Why octets are not a valid key protector. Their author is always at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProtectorError {
     /// Not a document of the schema, outside its wrappings.

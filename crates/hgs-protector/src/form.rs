@@ -102,7 +102,7 @@ impl Encoded<Signature> {
     }
 }
 
-/// A signature of the type `Signature` ([MS-KPS] 2.2.2.10) that nobody has verified.
+/// A signature of the type `Signature` ([MS-KPS] 2.2.2.10) that is not verified yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signature {
     /// How it was made.

@@ -25,7 +25,7 @@ pub fn fuzz_protector(data: &[u8]) {
     assert!(!verified.wrappings().is_empty());
     assert!(verified.wrapping(verified.owner().id()).is_some());
     assert!(verified.wrapping(verified.guardian().id()).is_some());
-    // In our own hand a verified protector says the same, though nobody signed it in that form.
+    // Written again by us, a verified protector says the same, though its signatures cover other octets.
     let around = write::protector(
         &rewritten,
         &[0; 32],
@@ -33,8 +33,8 @@ pub fn fuzz_protector(data: &[u8]) {
         &crate::Signature::written(Vec::new()),
         verified.max_offline_unwraps(),
     );
-    let again = Protector::read(&around, &certificates).expect("what we write is read");
-    let again = again.unverified().wrappings();
+    let read_again = Protector::read(&around, &certificates).expect("what we write is read");
+    let again = read_again.unverified().wrappings();
     assert_eq!(again.len(), verified.wrappings().len());
     for (one, other) in again.iter().zip(verified.wrappings()) {
         assert_eq!((one.id(), one.parent()), (other.id(), other.parent()));
@@ -47,7 +47,7 @@ pub fn fuzz_metadata(data: &[u8]) {
     let certificates = CertificateCache::new(16);
     let signatures = SignatureCache::new(32);
     if let Ok(metadata) = Metadata::read(data, &certificates, &signatures) {
-        // Whatever these answer, they answer.
+        // Any answer is right; none may panic.
         let _ = (metadata.signer(), metadata.unverified());
     }
 }

@@ -27,7 +27,7 @@ pub struct Metadata {
     signer: Certificate,
 }
 
-/// Why octets are not metadata that holds. The fault is with whoever made them.
+/// Why octets are not valid metadata. Their author is at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MetadataError {
     /// Not a document of the schema.
@@ -57,9 +57,6 @@ impl From<hgs_xml::Error> for MetadataError {
 
 impl Metadata {
     /// Reads and verifies a document of at most 256 KiB.
-    ///
-    /// # Errors
-    /// See [`MetadataError`].
     pub fn read(
         octets: &[u8],
         certificates: &CertificateCache,
@@ -82,7 +79,7 @@ impl Metadata {
         })
     }
 
-    /// The guardian that it claims to be from, whom nobody vouches for: for showing, and for asking people whether
+    /// The guardian that it claims to be from, unverified: for showing, and for asking people whether
     /// the thumbprint is right.
     #[must_use]
     pub fn unverified(&self) -> &GuardianCertificates {
@@ -103,9 +100,6 @@ impl Metadata {
     }
 
     /// Takes the guardian from the document on the word of `trust`.
-    ///
-    /// # Errors
-    /// See [`ImportError`].
     pub fn import(
         self,
         trust: &Trust<'_>,
@@ -160,7 +154,7 @@ pub enum Trust<'a> {
         /// Certificates that may stand between.
         intermediates: &'a [Certificate],
     },
-    /// Nobody's: whoever gave us the document may be anyone.
+    /// On no one's word: the author of the document may be anyone.
     DangerousNone,
 }
 

@@ -5,7 +5,7 @@ use hgs_pki::{KeyError, KeyWork, Thumbprint};
 
 use crate::{CannotOpen, OpenError, TransportKey, VerifiedProtector, Wrapping};
 
-/// Decryptions that are tried for one protector: each costs an RSA operation, and whoever made the protector chose how
+/// Decryptions that are tried for one protector: each costs an RSA operation, and the maker of the protector chose how
 /// many wrappings it has.
 pub const MAX_DECRYPTIONS: usize = 4;
 
@@ -34,7 +34,7 @@ pub struct Opened {
 ///
 /// # Errors
 /// [`OpenError::NoWrapping`] at once; [`OpenError::Key`] when a key can't be used; [`OpenError::CannotOpen`] after the
-/// last decryption, whatever failed.
+/// last decryption, for each kind of failure.
 pub fn open(
     protector: &VerifiedProtector,
     held: &[HeldPair],

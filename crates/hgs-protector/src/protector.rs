@@ -59,7 +59,7 @@ impl fmt::Debug for ProtectorDigest {
     }
 }
 
-/// A key protector ([MS-KPS] 2.2.2.3) of the right form, of which nobody knows yet whether it holds.
+/// A key protector ([MS-KPS] 2.2.2.3) of the right form, whose signatures and MAC are not verified yet.
 pub struct Protector {
     contents: Contents,
     /// Where the keys of its certificates are examined once the signatures have verified.
@@ -96,9 +96,6 @@ impl Contents {
 impl Protector {
     /// Reads a protector: at most 256 KiB and [`MAX_WRAPPINGS`], nothing that the schema does not name, no algorithm
     /// that is not in the suite. `certificates` keeps keys from being parsed twice.
-    ///
-    /// # Errors
-    /// See [`ProtectorError`].
     pub fn read(octets: &[u8], certificates: &CertificateCache) -> Result<Self, ProtectorError> {
         Ok(Self {
             contents: read::protector(octets, certificates)?,
@@ -108,9 +105,6 @@ impl Protector {
 
     /// Checks the chain from every wrapping to the one owner, the guardian signature, and only then the keys for weaknesses.
     /// `signatures` remembers the signatures over certificates, which come again with every roll.
-    ///
-    /// # Errors
-    /// See [`ProtectorError`].
     pub fn verify(self, signatures: &SignatureCache) -> Result<VerifiedProtector, ProtectorError> {
         let Self {
             contents,
@@ -149,7 +143,7 @@ impl Protector {
         &self.contents.octets
     }
 
-    /// Its name: that of a document, whoever made it.
+    /// Its name, which is that of the document.
     #[must_use]
     pub fn digest(&self) -> ProtectorDigest {
         self.contents.digest
@@ -240,7 +234,7 @@ impl VerifiedProtector {
         chain::with_descendants(self.wrappings(), ids)
     }
 
-    /// A wrapping, its parent, and so on up to the owner: whoever vouches for it.
+    /// A wrapping, its parent, and so on up to the owner: all who have endorsed it.
     pub fn ancestry<'a>(&'a self, wrapping: &'a Wrapping) -> impl Iterator<Item = &'a Wrapping> {
         std::iter::successors(Some(wrapping), |at| {
             // A verified chain has no circle: it ends at the owner.

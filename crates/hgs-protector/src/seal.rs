@@ -108,7 +108,7 @@ impl Unsealed {
         let signature = sign(&signed, &digest, signer, keys)?;
         let unwraps = self.max_offline_unwraps;
         let octets = write::protector(&signed, &mac, guardian, &signature, unwraps);
-        // What nobody reads must not leave: the virtual machine would never start again.
+        // A protector beyond the limits of its readers must not leave: the virtual machine would never start again.
         if octets.len() > MAX_PROTECTOR_OCTETS {
             return Err(SealError::TooLong {
                 limit: MAX_PROTECTOR_OCTETS,

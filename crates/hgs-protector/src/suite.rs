@@ -1,7 +1,7 @@
 //! The suite `openhgs-1`: every algorithm identifier that a document may name, and nothing else.
 //!
 //! [MS-KPS] leaves the identifiers open and Microsoft does not publish its own. A captured Windows suite would be one
-//! more row here; whatever is not here is refused by name.
+//! more row here; an algorithm that is not here is refused by name.
 
 use hgs_crypto::rsa::{OaepHash, SignatureScheme};
 

@@ -48,10 +48,10 @@ pub struct CachingPolicy {
     pub expiry: u64,
 }
 
-/// Why octets are not a transport key blob. The fault is with whoever made it.
+/// Why octets are not a transport key blob. Its author is at fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BlobError {
-    /// It ends early, goes on, or its DataSize is not its size.
+    /// It ends early or has octets after its end, or its DataSize is not its size.
     #[error("transport key blob has {0} octets, which do not fit its fields")]
     Size(usize),
     /// Neither version 1 nor version 2.
@@ -113,9 +113,6 @@ impl TransportKeyBlob {
     }
 
     /// Reads a blob of exactly its size.
-    ///
-    /// # Errors
-    /// See [`BlobError`].
     pub fn from_secret(blob: &SecretBytes) -> Result<Self, BlobError> {
         let mut fields = Fields {
             rest: blob.expose(),
@@ -357,7 +354,7 @@ mod tests {
             prop_assert_eq!(TransportKeyBlob::from_secret(&blob.to_secret()), Ok(blob));
         }
 
-        /// Whatever reads has one form only.
+        /// A blob that can be read has one form only.
         #[test]
         fn what_is_read_is_written_the_same(
             version in any_version(),

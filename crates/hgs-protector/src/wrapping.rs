@@ -46,7 +46,7 @@ pub struct Wrapping {
     pub(crate) transport_key: EncryptedTransportKey,
 }
 
-/// The part of a wrapping that stays for good.
+/// The part of a wrapping that never changes.
 #[derive(Debug)]
 pub(crate) struct Certified {
     pub(crate) signing: Encoded<Certificate>,

@@ -12,7 +12,7 @@ use hgs_xml::{Document, Element, Writer};
 use crate::form::{self, CANONICAL_LIMITS, FormError};
 use crate::suite::{self, XMLDSIG_NAMESPACE};
 
-/// Why a document does not hold what its signature says. The fault is with whoever made it.
+/// Why the signature of a document does not verify. The author of the document is at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum XmlSignatureError {
     /// The signature is not of the profile.

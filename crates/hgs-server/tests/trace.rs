@@ -12,22 +12,22 @@ use hgs_admin::types::Outcome;
 use hgs_pki::Seconds;
 use hgs_server::{Clock as _, examine_stopped};
 use hgs_trace::Selection;
-use hgs_trace::guardian::{Facts, Inside, Service, SyntheticRoll};
+use hgs_trace::guardian::{Facts, LocalFacts, Service, SyntheticRoll};
 
-async fn inside(site: &Site) -> Inside {
+async fn local(site: &Site) -> LocalFacts {
     site.admin(|client| client.trace()).await.unwrap().0
 }
 
 /// The ids of the checks that fail by themselves.
-fn root_causes(inside: Inside) -> Vec<String> {
+fn root_causes(local: LocalFacts) -> Vec<String> {
     let facts = Facts {
-        time: inside.time,
+        time: local.time,
         version: "1".to_owned(),
         configuration: Some(Ok(vec![])),
         service: Some(Service::Answers),
-        inside: Some(inside),
+        local: Some(local),
         synthetic_roll: None,
-        outside: vec![],
+        public: vec![],
     };
     let report = facts.diagnose(&Selection::All);
     let roots = report.root_causes.into_iter();
@@ -41,7 +41,7 @@ fn root_causes(inside: Inside) -> Vec<String> {
 #[tokio::test]
 async fn a_sound_guardian_sees_nothing_wrong_with_itself() {
     let site = Site::start().await;
-    let seen = inside(&site).await;
+    let seen = local(&site).await;
     assert_eq!(root_causes(seen.clone()), [""; 0]);
     let state = seen.state.unwrap().unwrap();
     let at_work = state.certificates.iter().filter(|one| one.work.is_some());
@@ -52,7 +52,7 @@ async fn a_sound_guardian_sees_nothing_wrong_with_itself() {
 #[tokio::test]
 async fn a_guardian_that_does_not_run_is_looked_at_and_left_as_it_is() {
     let mut site = Site::start().await;
-    let running = inside(&site).await;
+    let running = local(&site).await;
     let config = site.config.clone();
     let now = site.clock.now();
     let held = examine_stopped(&config, now);
@@ -60,7 +60,7 @@ async fn a_guardian_that_does_not_run_is_looked_at_and_left_as_it_is() {
     site.stop().await;
     let stopped = examine_stopped(&config, now);
     assert_eq!(stopped.process, None);
-    let generation = |inside: &Inside| inside.state.clone().unwrap().unwrap().generation;
+    let generation = |local: &LocalFacts| local.state.clone().unwrap().unwrap().generation;
     assert_eq!(generation(&stopped), generation(&running));
     assert_eq!(root_causes(stopped), [""; 0]);
 }
@@ -142,7 +142,7 @@ async fn a_synthetic_roll_is_released_and_a_tampered_one_is_not() {
 #[tokio::test]
 async fn a_synthetic_roll_is_recorded_as_what_it_is_and_counted_nowhere() {
     let site = Site::start().await;
-    let generation = inside(&site).await.state.unwrap().unwrap().generation;
+    let generation = local(&site).await.state.unwrap().unwrap().generation;
     synthetic_roll(&site).await.released.unwrap();
     let records = site.recorded("trace").await;
     let outcomes: Vec<_> = records.iter().map(|record| record.outcome).collect();
@@ -154,6 +154,6 @@ async fn a_synthetic_roll_is_recorded_as_what_it_is_and_counted_nowhere() {
     }
     assert!(site.recorded("release").await.is_empty());
     assert_eq!(site.metric("hgs_releases_total{outcome=\"released\"}"), 0.0);
-    let after = inside(&site).await.state.unwrap().unwrap().generation;
+    let after = local(&site).await.state.unwrap().unwrap().generation;
     assert_eq!(after, generation, "nothing was changed");
 }

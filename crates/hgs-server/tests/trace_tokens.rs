@@ -12,7 +12,7 @@ use hgs_pki::Certificate;
 use hgs_server::{CertificateSource, Clock as _, InitOptions, examine_stopped};
 use hgs_testkit::fixtures::{Guardian as Fixture, now};
 use hgs_testkit::softhsm::{PIN, SoftHsm, TOKEN, isolated};
-use hgs_trace::guardian::{Facts, Inside, Service};
+use hgs_trace::guardian::{Facts, LocalFacts, Service};
 use hgs_trace::{Outcome, Report, Selection};
 use tokio::runtime::Runtime;
 
@@ -52,15 +52,15 @@ fn import(hsm: &SoftHsm, der: &[u8], label: &str) {
     hsm.import(TOKEN, &file, label);
 }
 
-fn report(inside: Inside) -> Report {
+fn report(local: LocalFacts) -> Report {
     let facts = Facts {
-        time: inside.time,
+        time: local.time,
         version: "1".to_owned(),
         configuration: Some(Ok(vec![])),
         service: Some(Service::Answers),
-        inside: Some(inside),
+        local: Some(local),
         synthetic_roll: None,
-        outside: vec![],
+        public: vec![],
     };
     facts.diagnose(&Selection::All)
 }

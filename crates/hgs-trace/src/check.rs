@@ -19,7 +19,7 @@ pub struct Check<F: 'static> {
     /// The checks without which it means nothing. They come before it in their table.
     pub after: &'static [&'static str],
     /// Judges the facts, once for each thing that the check is about. Nothing means that there is no such thing, or
-    /// that nobody could look at it.
+    /// that it could not be examined.
     pub judge: fn(&F) -> Vec<Judgement>,
 }
 
@@ -65,7 +65,7 @@ pub struct Judgement {
 pub enum Verdict {
     /// All is well.
     Pass,
-    /// It works, and somebody should look at it.
+    /// It works, and needs attention.
     Warning,
     /// It does not work.
     Fail,
@@ -77,7 +77,7 @@ impl Judgement {
         Self::new(Verdict::Pass, target, evidence)
     }
 
-    /// It works, and somebody should look at it.
+    /// It works, and needs attention.
     pub fn warning(target: impl Display, evidence: impl Display) -> Self {
         Self::new(Verdict::Warning, target, evidence)
     }

@@ -115,9 +115,6 @@ pub fn write<F: Serialize>(
 }
 
 /// Reads the facts in the folder at `path`.
-///
-/// # Errors
-/// See [`CollectionError`].
 pub fn read<F: DeserializeOwned>(
     path: &Path,
     role: &str,
@@ -156,8 +153,10 @@ fn read_field(
                 .bytes()
                 .all(|octet| octet.is_ascii_lowercase() || octet == b'_')
     };
-    let field = name.strip_suffix(".json").filter(plain);
-    let field = field.ok_or_else(|| form(manifest, "names a file that is none of a collection"))?;
+    let field = name
+        .strip_suffix(".json")
+        .filter(plain)
+        .ok_or_else(|| form(manifest, "names a file that is none of a collection"))?;
     let file = folder.join(name);
     let octets = hgs_files::read(&file, MAX_LENGTH)?;
     if octets.len() != entry.octets || hex::encode(&sha256(&octets)) != entry.sha256 {
@@ -201,9 +200,9 @@ mod tests {
             version: "1".to_owned(),
             configuration: Some(Ok(vec![])),
             service: None,
-            inside: None,
+            local: None,
             synthetic_roll: None,
-            outside: vec![],
+            public: vec![],
         }
     }
 
@@ -228,9 +227,9 @@ mod tests {
     #[test]
     fn a_file_that_was_changed_is_named() {
         let (_folder, path) = written();
-        fs::write(path.join("outside.json"), "[ ]\n").unwrap();
+        fs::write(path.join("public.json"), "[ ]\n").unwrap();
         let error = read::<Facts>(&path, ROLE).unwrap_err();
-        assert!(error.to_string().contains("outside.json"), "{error}");
+        assert!(error.to_string().contains("public.json"), "{error}");
     }
 
     #[test]
@@ -238,8 +237,8 @@ mod tests {
         let (_folder, path) = written();
         let file = path.join(MANIFEST);
         let manifest = fs::read_to_string(&file).unwrap();
-        for name in ["../outside.json", "/etc/outside.json", "outside", ".json"] {
-            fs::write(&file, manifest.replace("outside.json", name)).unwrap();
+        for name in ["../public.json", "/etc/public.json", "public", ".json"] {
+            fs::write(&file, manifest.replace("public.json", name)).unwrap();
             let error = read::<Facts>(&path, ROLE).unwrap_err();
             assert!(matches!(error, CollectionError::Form { .. }), "{error}");
         }

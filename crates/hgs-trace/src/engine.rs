@@ -1,19 +1,19 @@
 //! From facts to findings: each check in its turn, and none that could only repeat what an earlier one has said.
 
-use crate::report::{Because, Finding, Outcome};
+use crate::report::{Finding, Outcome, RootCause};
 use crate::{Check, Judgement, Selection, Verdict};
 
 /// Judges `facts` by the checks that are wanted, in the order of their table.
 ///
 /// A check is skipped for a target when one that it comes after has failed for that same target. Where the earlier check
-/// is about other things, a failure of any of them skips whatever does not pass all the same. The finding names the root,
+/// is about other things, a failure of any of them skips all that does not pass. The finding names the root,
 /// not what lies between.
 pub fn diagnose<F>(checks: &[Check<F>], facts: &F, wanted: &Selection) -> Vec<Finding> {
     let mut findings: Vec<Finding> = Vec::new();
     for check in checks.iter().filter(|check| wanted.includes(check.id)) {
         let judged = (check.judge)(facts);
         let more: Vec<Finding> = if judged.is_empty() {
-            // Nobody could look: said where that has a cause. Otherwise there is nothing of that kind.
+            // It could not be examined: said where that has a cause. Otherwise there is nothing of that kind.
             let root = check.after.iter().find_map(|id| any_root(id, &findings));
             root.map(|root| skipped(check, root.target.clone(), root))
                 .into_iter()
@@ -45,7 +45,7 @@ fn finding<F>(check: &Check<F>, judgement: Judgement, earlier: &[Finding]) -> Fi
     }
 }
 
-fn skipped<F>(check: &Check<F>, target: String, because: Because) -> Finding {
+fn skipped<F>(check: &Check<F>, target: String, because: RootCause) -> Finding {
     Finding {
         outcome: Outcome::Skipped,
         because: Some(because),
@@ -67,7 +67,11 @@ fn unjudged<F>(check: &Check<F>, target: String) -> Finding {
 }
 
 /// The first failure that makes this judgement meaningless.
-fn root_cause<F>(check: &Check<F>, judgement: &Judgement, earlier: &[Finding]) -> Option<Because> {
+fn root_cause<F>(
+    check: &Check<F>,
+    judgement: &Judgement,
+    earlier: &[Finding],
+) -> Option<RootCause> {
     check.after.iter().find_map(|id| {
         let mut same_target = earlier
             .iter()
@@ -83,8 +87,8 @@ fn root_cause<F>(check: &Check<F>, judgement: &Judgement, earlier: &[Finding]) -
     })
 }
 
-/// The first failure of a check, whatever it failed for.
-fn any_root(id: &str, earlier: &[Finding]) -> Option<Because> {
+/// The first failure of a check, of any target.
+fn any_root(id: &str, earlier: &[Finding]) -> Option<RootCause> {
     let of_check = earlier.iter().filter(|finding| finding.id == id);
     of_check.into_iter().find_map(Finding::root)
 }

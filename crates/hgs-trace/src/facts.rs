@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::text;
 
-/// What looking for something came to.
+/// What was found, or why it was not.
 pub type Found<T> = Result<T, Problem>;
 
-/// Why something is not as it should be, in the words of whoever noticed.
+/// Why something is not as it should be, in the words of the part that noticed it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
     /// What is wrong.
@@ -197,7 +197,7 @@ impl From<Validity> for hgs_pki::Validity {
 
 /// How far towards a URL one gets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reach {
+pub struct Reachability {
     /// The URL.
     pub url: String,
     /// The addresses of its host.
@@ -205,15 +205,15 @@ pub struct Reach {
     /// The address that accepted a connection; absent where there was none to try.
     pub connected: Option<Found<String>>,
     /// What TLS came to; absent in clear, and where nothing was connected.
-    pub tls: Option<Found<Presented>>,
-    /// Whether something answered over HTTP, with whatever status; absent where nothing was asked.
+    pub tls: Option<Found<PresentedCertificate>>,
+    /// Whether something answered over HTTP, with any status; absent where nothing was asked.
     #[serde(default)]
     pub answered: Option<Found<()>>,
     /// The time that the service says it is, in the header `Date` of an answer, and the time here then.
     pub clocks: Option<Clocks>,
 }
 
-impl Reach {
+impl Reachability {
     /// Whether something could be asked at the URL.
     #[must_use]
     pub fn is_open(&self) -> bool {
@@ -225,10 +225,12 @@ impl Reach {
     /// Scheme, host and port of the URL: what one listener has in common.
     #[must_use]
     pub fn origin(&self) -> &str {
-        let path = self.url.find("://").map(|colon| colon + 3);
-        let path = path.and_then(|start| Some(start + self.url.get(start..)?.find('/')?));
-        path.and_then(|end| self.url.get(..end))
-            .unwrap_or(&self.url)
+        let origin = || {
+            let host = self.url.find("://")? + 3;
+            let path = host + self.url.get(host..)?.find('/')?;
+            self.url.get(..path)
+        };
+        origin().unwrap_or(&self.url)
     }
 }
 
@@ -245,7 +247,7 @@ pub struct Clocks {
 
 /// What a TLS server presented, after it was verified for the name in the URL.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Presented {
+pub struct PresentedCertificate {
     /// SHA-256 of the certificate.
     pub thumbprint: String,
     /// For how long it is valid; absent if it can't be read.

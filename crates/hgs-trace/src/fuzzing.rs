@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::{Report, Selection, Shown, guardian, host};
+use crate::{Report, ReportText, Selection, guardian, host};
 
 /// Reads what was collected of a guardian, and diagnoses it.
 ///
@@ -37,7 +37,7 @@ fn read<F: Serialize + DeserializeOwned + PartialEq>(data: &[u8]) -> Option<F> {
 
 fn show(report: &Report) {
     for detailed in [false, true] {
-        let shown = Shown { report, detailed };
+        let shown = ReportText { report, detailed };
         assert!(!shown.to_string().is_empty(), "a report says something");
     }
 }

@@ -1,12 +1,12 @@
 //! Diagnostics: facts, checks with stable ids, findings, reports. What `hgs trace` and `guarded-host trace` say.
 //!
 //! ```text
-//!  whoever can see a machine ---> facts (guardian::Facts, host::Facts) ---> diagnose ---> Report
+//!  a program on the machine ---> facts (guardian::Facts, host::Facts) ---> diagnose ---> Report
 //!                                   |                                         ^
 //!                                   +---> collection::write ... read ---------+   the same elsewhere, later
 //! ```
 //!
-//! * Facts are plain values: collecting them asks files, keys and networks, judging them asks nobody. So what was
+//! * Facts are plain values: collecting them asks files, keys and networks, judging them asks nothing. So what was
 //!   collected on one machine can be diagnosed on another, and every check is tested without a broken machine.
 //! * A [`Check`] has an id that stays, says when it fails and what helps, and names the checks that must pass before it
 //!   means anything. Where one of those fails, it is *skipped* and names the root cause: one breakage, one failure.
@@ -50,6 +50,8 @@ pub mod text;
 
 pub use check::{Check, Group, Judgement, Row, Verdict, rows};
 pub use engine::diagnose;
-pub use facts::{Clocks, Found, Place, PlaceKind, Presented, Problem, Reach, Validity};
-pub use report::{Aggregate, Because, Finding, Outcome, Report, Shown};
+pub use facts::{
+    Clocks, Found, Place, PlaceKind, PresentedCertificate, Problem, Reachability, Validity,
+};
+pub use report::{Aggregate, Finding, Outcome, Report, ReportText, RootCause};
 pub use selection::{Selection, UnknownCheck};

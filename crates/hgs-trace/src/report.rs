@@ -16,7 +16,7 @@ pub enum Outcome {
     Pass,
     /// It means nothing before something else works.
     Skipped,
-    /// It works, and somebody should look at it.
+    /// It works, and needs attention.
     Warning,
     /// It does not work.
     Fail,
@@ -43,12 +43,12 @@ pub struct Finding {
     pub remedy: Option<String>,
     /// The failure because of which it was skipped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub because: Option<Because>,
+    pub because: Option<RootCause>,
 }
 
 /// A failure, by the check that found it and the thing that it was found of.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Because {
+pub struct RootCause {
     /// The id of the check.
     pub id: String,
     /// What it failed for.
@@ -57,9 +57,9 @@ pub struct Because {
 
 impl Finding {
     /// The failure that this is, or because of which it was skipped.
-    pub(crate) fn root(&self) -> Option<Because> {
+    pub(crate) fn root(&self) -> Option<RootCause> {
         match self.outcome {
-            Outcome::Fail => Some(Because {
+            Outcome::Fail => Some(RootCause {
                 id: self.id.clone(),
                 target: self.target.clone(),
             }),
@@ -79,7 +79,7 @@ pub struct Report {
     /// The worst outcome.
     pub outcome: Outcome,
     /// The failures that are not the consequence of others.
-    pub root_causes: Vec<Because>,
+    pub root_causes: Vec<RootCause>,
     /// The groups, added up.
     pub groups: Vec<Aggregate>,
     /// All of it.
@@ -161,21 +161,21 @@ impl Aggregate {
 
 /// A report as people see it: a line for each group, and below it what did not pass; all of it when `detailed`.
 #[derive(Debug, Clone, Copy)]
-pub struct Shown<'r> {
+pub struct ReportText<'r> {
     /// What is shown.
     pub report: &'r Report,
     /// Whether what passes is shown too.
     pub detailed: bool,
 }
 
-impl Serialize for Shown<'_> {
-    /// The whole report, whatever of it people are shown.
+impl Serialize for ReportText<'_> {
+    /// The whole report, of which people may be shown a part.
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.report.serialize(serializer)
     }
 }
 
-impl fmt::Display for Shown<'_> {
+impl fmt::Display for ReportText<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { report, .. } = self;
         writeln!(formatter, "{}: {}", report.role, report.outcome)?;
@@ -190,7 +190,7 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-impl Shown<'_> {
+impl ReportText<'_> {
     fn finding(&self, finding: &Finding, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let hidden = matches!(finding.outcome, Outcome::Pass | Outcome::Skipped);
         if hidden && !self.detailed {
@@ -244,11 +244,12 @@ impl fmt::Display for Aggregate {
             (self.fail, "failed"),
             (self.skipped, "skipped"),
         ];
-        let counts = counts.iter().filter(|(count, _)| *count > 0);
-        let counts: Vec<_> = counts
-            .map(|(count, what)| format!("{count} {what}"))
+        let parts: Vec<_> = counts
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, outcome)| format!("{count} {outcome}"))
             .collect();
-        formatter.write_str(&counts.join(", "))
+        formatter.write_str(&parts.join(", "))
     }
 }
 
@@ -263,7 +264,7 @@ impl fmt::Display for Outcome {
     }
 }
 
-impl fmt::Display for Because {
+impl fmt::Display for RootCause {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{} ({})", self.id, self.target)
     }
@@ -282,7 +283,7 @@ mod tests {
             outcome,
             evidence: Some("it was looked at".to_owned()),
             remedy: (outcome == Outcome::Fail).then(|| "mend it".to_owned()),
-            because: because.map(|id| Because {
+            because: because.map(|id| RootCause {
                 id: id.to_owned(),
                 target: "x".to_owned(),
             }),
@@ -301,7 +302,7 @@ mod tests {
     #[test]
     fn people_see_groups_and_what_did_not_pass() {
         let report = report();
-        let shown = Shown {
+        let shown = ReportText {
             report: &report,
             detailed: false,
         };
@@ -314,7 +315,7 @@ mod tests {
       skipped because of it: HGS-K002
 ";
         assert_eq!(shown.to_string(), expected);
-        let all = Shown {
+        let all = ReportText {
             report: &report,
             detailed: true,
         };

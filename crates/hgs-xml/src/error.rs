@@ -4,7 +4,7 @@ use thiserror::Error;
 
 /// Why a document was refused, or how an element differs from what its reader expects.
 ///
-/// The party at fault is always whoever wrote the document. What is quoted from it is escaped and cut short.
+/// The party at fault is always the author of the document. What is quoted from it is escaped and cut short.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -147,7 +147,7 @@ pub enum Error {
     /// Something other than white space follows the root element.
     #[error("the document goes on after its root element at {at}")]
     TrailingContent {
-        /// Where it goes on.
+        /// Where the trailing content begins.
         at: Position,
     },
     /// The document is not well-formed in another way.

@@ -11,7 +11,7 @@
 //! * [`Writer`] writes elements in exactly that canonical form.
 //!
 //! It does NOT verify signatures, resolve entities, validate against a schema, or touch files. A signature over an
-//! element is checked elsewhere, over the canonical octets; and whoever checks it then reads *those octets* with this
+//! element is checked elsewhere, over the canonical octets; and its checker then reads *those octets* with this
 //! same parser, so that what is read is what was signed.
 //!
 //! ```

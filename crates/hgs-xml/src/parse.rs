@@ -1,6 +1,6 @@
 //! The parser: XML 1.0 with namespaces, without DTD, in one pass, within budgets.
 //!
-//! Whatever is refused is refused where it stands, so that no limit is found out by first passing it.
+//! Content is refused where it stands, so no limit is passed before it is checked.
 
 use std::borrow::Cow;
 
@@ -347,7 +347,7 @@ impl<'t> Parser<'t, '_> {
             let name = if prefix.is_empty() { "xmlns" } else { prefix };
             return Err(self.duplicate(name, start));
         }
-        // That of `xml`, which is always there, is nobody's.
+        // The declaration of `xml` is implicit and belongs to no element.
         if self.declared.len() > self.limits.namespaces {
             return Err(Error::TooManyNamespaces {
                 limit: self.limits.namespaces,
@@ -368,7 +368,7 @@ impl<'t> Parser<'t, '_> {
     /// Finds the namespace of the attribute at `index`, and refuses it if one from `first` on has the same name.
     fn resolve(&mut self, first: usize, index: usize) -> Result<(), Error> {
         let AttributeNode { name, start, .. } = self.nodes.attributes[index];
-        // An attribute without a prefix is in no namespace, whatever the default.
+        // An attribute without a prefix is in no namespace, even where there is a default one.
         let namespace = match name.prefix {
             "" => NO_NAMESPACE,
             _ => self.namespace_of(name, start)?,

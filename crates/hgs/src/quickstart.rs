@@ -1,13 +1,13 @@
 //! `hgs quickstart`: the main job, once, on this machine.
 //!
 //! A guardian on loopback ports of the system's choosing, two guarded hosts, an owner and a key protector: all real, all
-//! in a folder of their own. Nothing is installed, nothing is left behind unless `--keep` says where, and nobody needs
+//! in a folder of their own. Nothing is installed, nothing is left behind unless `--keep` says where, and no one needs
 //! to be root.
 
-mod cast;
 mod folder;
-mod stage;
-mod story;
+mod participants;
+mod progress;
+mod scenario;
 mod token;
 
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use hgs_terminal::{AtFault, Exit, Failure, Terminal};
 
 use folder::Folder;
-use stage::Stage;
+use progress::Progress;
 use token::TokenOptions;
 
 /// Run the main job once: a host attests, and a virtual machine's keys are released, rolled, and refused
@@ -38,9 +38,9 @@ impl Arguments {
     pub(crate) fn run(self, terminal: &Terminal) -> Result<Exit, Failure> {
         let folder = Folder::prepare(self.keep.as_deref())?;
         let runtime = tokio::runtime::Runtime::new().map_err(failed)?;
-        let stage = Stage::new(terminal);
+        let progress = Progress::new(terminal);
         let token = self.token.given();
-        runtime.block_on(story::tell(&stage, &folder, token.as_ref()))?;
+        runtime.block_on(scenario::tell(&progress, &folder, token.as_ref()))?;
         folder.say_what_is_kept(terminal);
         match &token {
             Some(token) => terminal.note(format_args!(
@@ -55,7 +55,7 @@ impl Arguments {
     }
 }
 
-/// Whatever fails here is ours: everybody who takes part is.
+/// Every failure here is our own fault: all participants are this program's.
 fn failed(error: impl std::error::Error) -> Failure {
     Failure::of(&error).at_fault(AtFault::Ourselves)
 }

@@ -1,6 +1,6 @@
 //! `hgs state`: the guardian's state as a whole.
 //!
-//! These commands read and write the state's own folder, as the user that the service runs as: whoever can do that has
+//! These commands read and write the state's own folder, as the user that the service runs as: a person who can do that has
 //! every key of the guardian already. So an administrator at the socket, who has none of them, gets none by a backup.
 
 mod accept;
@@ -66,7 +66,7 @@ fn opening<'a>(directory: &'a Path, master_key: &'a MasterKey, config: &'a Confi
     }
 }
 
-/// Whoever runs this, now.
+/// The person who runs this, and the time.
 fn act() -> Act {
     Act {
         time: now(),

@@ -1,7 +1,7 @@
 //! `hgs trace`: what Get-HgsTrace does for a guardian.
 
 mod collect;
-mod outside;
+mod public;
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -9,11 +9,11 @@ use std::str::FromStr;
 use hgs_terminal::{AtFault, Exit, Failure, Terminal};
 use hgs_trace::collection::{self, CollectionError};
 use hgs_trace::guardian::{self, Facts};
-use hgs_trace::{Selection, Shown};
+use hgs_trace::{ReportText, Selection};
 
 use crate::administration::ServerOption;
 use crate::failures::{IntoFailure, OrFail as _};
-use outside::Base;
+use public::Base;
 
 /// Diagnose a guardian: configuration, state, keys, certificates, network, both protocols end to end
 ///
@@ -71,7 +71,7 @@ impl Arguments {
             terminal.note(format_args!("The facts are in {}.", folder.display()));
         }
         let report = facts.diagnose(&wanted);
-        terminal.report(&Shown {
+        terminal.report(&ReportText {
             report: &report,
             detailed: self.detailed,
         })?;
@@ -85,8 +85,8 @@ impl Arguments {
     fn collect_facts(&self, wanted: &Selection) -> Result<Facts, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
-            .build();
-        let runtime = runtime.map_err(|error| Failure::of(&error).at_fault(AtFault::Ourselves))?;
+            .build()
+            .map_err(|error| Failure::of(&error).at_fault(AtFault::Ourselves))?;
         let facts = runtime.block_on(collect::facts(self, wanted));
         // A resolver that does not come back is not waited for.
         runtime.shutdown_background();

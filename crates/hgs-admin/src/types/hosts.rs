@@ -41,7 +41,7 @@ pub struct HostDetail {
     pub host: Host,
     /// Its host key: SubjectPublicKeyInfo in PEM.
     pub host_key: String,
-    /// The policy digest of its health certificates, whoever signs them.
+    /// The policy digest of its health certificates, the same under every signer.
     pub policy_digest: String,
     /// Whether it returns nonces, and so has to.
     pub returns_nonces: bool,

@@ -14,7 +14,7 @@ use crate::{CryptoError, SecretBytes};
 /// leading zeros included, as `CKM_RSA_X_509` gives them.
 ///
 /// # Errors
-/// When it is not the encoding of any message, whatever the reason.
+/// When it is not the encoding of any message. The reason is not told, so that it can't be an oracle.
 pub fn decode_oaep(hash: OaepHash, encoded: &SecretBytes) -> Result<SecretBytes, CryptoError> {
     let length = algorithm(hash).output_len();
     // The length is that of the modulus, which is public.
@@ -74,7 +74,7 @@ fn algorithm(hash: OaepHash) -> &'static digest::Algorithm {
     }
 }
 
-/// Decodes whatever it is given and never panics.
+/// Decodes any octets and never panics.
 #[doc(hidden)]
 pub fn fuzz_oaep_encoding(octets: &[u8]) {
     let encoded = SecretBytes::from(octets);

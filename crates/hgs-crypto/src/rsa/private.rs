@@ -58,9 +58,6 @@ impl PrivateKey {
     }
 
     /// Reads the DER of an unencrypted PKCS#8 `PrivateKeyInfo`.
-    ///
-    /// # Errors
-    /// See [`PrivateKeyError`].
     pub fn from_pkcs8_der(der: &SecretBytes) -> Result<Self, PrivateKeyError> {
         let malformed = |_| PrivateKeyError::Malformed;
         let signing = RsaKeyPair::from_pkcs8(der.expose()).map_err(malformed)?;

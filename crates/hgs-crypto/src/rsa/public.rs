@@ -58,9 +58,6 @@ impl PublicKey {
     /// Parses and checks the DER of a `SubjectPublicKeyInfo` (RFC 5280 section 4.1.2.7) with
     /// algorithm rsaEncryption. This is slow by design (a fraction of a millisecond): keep the
     /// result.
-    ///
-    /// # Errors
-    /// See [`PublicKeyError`].
     pub fn from_spki_der(der: &[u8]) -> Result<Self, PublicKeyError> {
         Self::read(der, Examination::Now)
     }
@@ -122,9 +119,6 @@ impl PublicKey {
     }
 
     /// Makes a key of its modulus and exponent, both big-endian, with or without leading zeros.
-    ///
-    /// # Errors
-    /// See [`PublicKeyError`].
     pub fn from_numbers(modulus: &[u8], exponent: &[u8]) -> Result<Self, PublicKeyError> {
         let digits = |number: &[u8]| {
             let zeros = number.iter().take_while(|octet| **octet == 0).count();

@@ -28,7 +28,7 @@ pub struct Algorithms {
     pub transport_keys: TransportKeysEncryption,
 }
 
-/// Why octets are not a request. The fault is with whoever sent them.
+/// Why octets are not a request. The sender is at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
     /// Not a document of the schema.
@@ -66,9 +66,6 @@ const TRANSPORT_KEYS: &str = "TransportKeysEncryptionAlgorithm";
 
 impl RollTransportKeyRequest {
     /// Reads a request of at most [`MAX_OCTETS`](super::MAX_OCTETS).
-    ///
-    /// # Errors
-    /// See [`RequestError`].
     pub fn from_xml(body: &[u8]) -> Result<Self, RequestError> {
         let document = Document::parse(body, &LIMITS)?;
         let [ingress, health, transfer_key, wrapping_key, transport_keys] = texts(

@@ -18,7 +18,7 @@ pub struct RollTransportKeyResponse {
     pub encrypted_transport_keys: Vec<u8>,
 }
 
-/// Why octets are not a response. The fault is with whoever sent them.
+/// Why octets are not a response. The sender is at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ResponseError {
     /// Not a document of the schema.
@@ -39,9 +39,6 @@ const TRANSPORT_KEYS: &str = "EncryptedTransportKeys";
 
 impl RollTransportKeyResponse {
     /// Reads a response of at most [`MAX_OCTETS`](super::MAX_OCTETS).
-    ///
-    /// # Errors
-    /// See [`ResponseError`].
     pub fn from_xml(body: &[u8]) -> Result<Self, ResponseError> {
         let document = Document::parse(body, &LIMITS)?;
         let elements = [EGRESS_PROTECTOR, TRANSFER_KEY, WRAPPING_KEY, TRANSPORT_KEYS];

@@ -5,7 +5,7 @@ use hgs_crypto::rsa::PublicKeyError;
 
 use super::MAX_CERTIFICATE_OCTETS;
 
-/// Why octets are not an acceptable certificate. The fault is with whoever sent them.
+/// Why octets are not an acceptable certificate. The sender is at fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CertificateError {
     /// More than [`MAX_CERTIFICATE_OCTETS`].

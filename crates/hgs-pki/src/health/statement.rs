@@ -86,10 +86,6 @@ impl HealthStatement {
     const VERSION: u8 = 1;
 
     /// Reads DER, and nothing after it.
-    ///
-    /// # Errors
-    ///
-    /// See [`StatementError`].
     pub fn from_der(der: &[u8]) -> Result<Self, StatementError> {
         let encoded = Encoded::from_der(der)?;
         if encoded.version != Self::VERSION {

@@ -9,7 +9,7 @@ use super::{
 use crate::profile::HEALTH_STATEMENT;
 use crate::{Certificate, CertificateError, Seconds, SignatureCache, Thumbprint, Time, Version};
 
-/// Why a health certificate is not believed. The fault is with the host, or with whoever speaks for it.
+/// Why a health certificate is not believed. The host is at fault, or a peer that claims to be it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HealthCertificateError {
@@ -233,7 +233,7 @@ fn verified(
     })
 }
 
-/// Checks 3 to 8 on octets of which no signer knows, which is for fuzzing: it tells nobody what came out.
+/// Checks 3 to 8 without a signature, for fuzzing. The result is dropped.
 pub(crate) fn fuzz_checks_behind_the_signature(
     certificate: &Certificate,
     kind: HealthKind,

@@ -14,7 +14,7 @@ use x509_cert::ext::pkix::{
 };
 use x509_cert::name::{RdnSequence, RelativeDistinguishedName};
 
-use super::{Extension, IssueError, Wanted};
+use super::{Expected, Extension, IssueError};
 use crate::Time;
 use crate::structure::{Certificate, TbsCertificate, Validity};
 
@@ -23,7 +23,7 @@ fn signature_algorithm() -> der::Result<AnyRef<'static>> {
     AnyRef::new(Tag::Sequence, &alg_id::RSA_PKCS1_SHA256)
 }
 
-pub(super) fn to_be_signed(wanted: &Wanted) -> Result<Vec<u8>, IssueError> {
+pub(super) fn to_be_signed(wanted: &Expected) -> Result<Vec<u8>, IssueError> {
     let spki = SubjectPublicKeyInfoRef::from_der(wanted.subject_key.spki_der())?;
     let certificate = TbsCertificate {
         version: 2,
@@ -69,7 +69,7 @@ fn time(time: Time) -> Result<x509_cert::time::Time, IssueError> {
     Ok(DateTime::from_unix_duration(std::time::Duration::from_secs(seconds))?.into())
 }
 
-fn extensions(wanted: &Wanted) -> Result<Vec<x509_cert::ext::Extension>, IssueError> {
+fn extensions(wanted: &Expected) -> Result<Vec<x509_cert::ext::Extension>, IssueError> {
     let template = &wanted.template;
     let constraints = BasicConstraints {
         ca: template.certificate_authority,

@@ -24,7 +24,7 @@ use hgs_store::{
     Act, Action, AuditEntry, CertificateRecord, Digest, Failure, Host as StoredHost, HostName,
     Outcome, State, StoreError, Transaction,
 };
-use hgs_trace::guardian::{Inside, SyntheticRoll};
+use hgs_trace::guardian::{LocalFacts, SyntheticRoll};
 use tracing::error;
 
 use super::{AdminParts, views};
@@ -382,7 +382,7 @@ impl Administration for AdminHandler<'_> {
         Ok(shown.into_iter().collect())
     }
 
-    fn trace(&self) -> Result<Facts<Inside>, AdminError> {
+    fn trace(&self) -> Result<Facts<LocalFacts>, AdminError> {
         Ok(Facts(self.parts.inspection.examine()))
     }
 

@@ -88,7 +88,7 @@ fn believed(facts: &Facts) -> Vec<Judgement> {
 const LATE: Seconds = Seconds::from_days(7);
 
 fn renewed(facts: &Facts) -> Vec<Judgement> {
-    let (Some(inside), Some(state)) = (&facts.inside, facts.state()) else {
+    let (Some(local), Some(state)) = (&facts.local, facts.state()) else {
         return vec![];
     };
     let own = state.signers.iter().filter(|signer| signer.own);
@@ -96,7 +96,7 @@ fn renewed(facts: &Facts) -> Vec<Judgement> {
         return vec![];
     };
     let end = newest.validity.not_after;
-    let late = inside.time.checked_add(LATE).unwrap_or(Time::MAX);
+    let late = local.time.checked_add(LATE).unwrap_or(Time::MAX);
     let target = signer_target(newest);
     vec![if late > end {
         Judgement::fail(target, format!("the newest signer ends at {end}"))
@@ -114,13 +114,13 @@ fn renewed(facts: &Facts) -> Vec<Judgement> {
 }
 
 fn others(facts: &Facts) -> Vec<Judgement> {
-    let (Some(inside), Some(state)) = (&facts.inside, facts.state()) else {
+    let (Some(local), Some(state)) = (&facts.local, facts.state()) else {
         return vec![];
     };
     let judge = |signer: &Signer| {
-        let judged = valid(signer_target(signer), signer.validity, inside.time);
+        let judged = valid(signer_target(signer), signer.validity, local.time);
         match judged.verdict {
-            // It is somebody else's, and nothing of ours stops working.
+            // It is another cluster's; nothing of this guardian stops working.
             crate::Verdict::Fail => Judgement {
                 verdict: crate::Verdict::Warning,
                 ..judged

@@ -81,15 +81,15 @@ fn fit(certificate: &Certificate) -> Judgement {
 }
 
 fn validity(facts: &Facts) -> Vec<Judgement> {
-    let Some(inside) = &facts.inside else {
+    let Some(local) = &facts.local else {
         return vec![];
     };
     in_use(facts)
         .map(|certificate| {
-            let judged = valid(target(certificate), certificate.validity, inside.time);
+            let judged = valid(target(certificate), certificate.validity, local.time);
             match judged.verdict {
-                // What has expired goes on doing its work.
-                crate::Verdict::Fail if certificate.validity.not_after < inside.time => Judgement {
+                // An expired certificate still opens protectors.
+                crate::Verdict::Fail if certificate.validity.not_after < local.time => Judgement {
                     verdict: crate::Verdict::Warning,
                     ..judged
                 },
@@ -122,9 +122,11 @@ pub(super) fn valid(target: String, validity: Validity, now: Time) -> Judgement 
 
 /// The certificates that are used.
 pub(super) fn in_use(facts: &Facts) -> impl Iterator<Item = &Certificate> {
-    let certificates = facts.state().map(|state| &state.certificates);
-    let certificates = certificates.into_iter().flatten();
-    certificates.filter(|certificate| certificate.enabled)
+    facts
+        .state()
+        .into_iter()
+        .flat_map(|state| &state.certificates)
+        .filter(|certificate| certificate.enabled)
 }
 
 /// How a certificate is called in findings.

@@ -5,7 +5,7 @@ use std::fmt;
 use hgs_pki::Time;
 use serde::{Deserialize, Serialize};
 
-use crate::{Found, Place, Problem, Reach, Validity, text};
+use crate::{Found, Place, Problem, Reachability, Validity, text};
 
 /// Everything that was found out about a guardian.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,13 +19,13 @@ pub struct Facts {
     pub configuration: Option<Found<Vec<Setting>>>,
     /// Whether it runs; absent as above.
     pub service: Option<Service>,
-    /// What only whoever holds the state can see.
-    pub inside: Option<Inside>,
+    /// What can be seen only with access to the state.
+    pub local: Option<LocalFacts>,
     /// How the service decides about a host that it has made up; absent where it was not asked.
     #[serde(default)]
     pub synthetic_roll: Option<SyntheticRoll>,
     /// What everybody can see, for each URL that was tried.
-    pub outside: Vec<Outside>,
+    pub public: Vec<PublicFacts>,
 }
 
 /// Something that is wrong with a setting.
@@ -45,17 +45,17 @@ pub struct Setting {
 pub enum Service {
     /// It answered.
     Answers,
-    /// Nobody listens.
+    /// Nothing listens.
     NotRunning(Problem),
     /// It does not answer this user.
     Forbidden(Problem),
-    /// Somebody listens, and gives no answer.
+    /// Something listens, and gives no answer.
     NoAnswer(Problem),
 }
 
-/// What is seen by whoever holds the state: the service, or this program while the service does not run.
+/// What can be seen with access to the state: by the service, or by this program while the service does not run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Inside {
+pub struct LocalFacts {
     /// When, by its clock.
     #[serde(with = "text::display")]
     pub time: Time,
@@ -253,7 +253,7 @@ pub struct Certificate {
     #[serde(with = "text::display")]
     pub added: Time,
     /// Its private key at work; absent where it is not used.
-    pub work: Option<Work>,
+    pub work: Option<KeyTest>,
 }
 
 /// A signer of health certificates.
@@ -266,12 +266,12 @@ pub struct Signer {
     /// For how long it is valid.
     pub validity: Validity,
     /// Its private key at work; absent for those of other clusters, and for those that sign no more.
-    pub work: Option<Work>,
+    pub work: Option<KeyTest>,
 }
 
 /// What a private key does when it is asked to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Work {
+pub struct KeyTest {
     /// Whether this node has a place for it.
     pub held: Found<()>,
     /// Whether it is the key of the certificate.
@@ -336,11 +336,11 @@ pub struct Attributes {
     pub extractable: bool,
 }
 
-/// What everybody can see at one address.
+/// What anyone can see at one address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Outside {
+pub struct PublicFacts {
     /// How far one gets. Its URL is the beginning of those of both services.
-    pub reach: Reach,
+    pub reach: Reachability,
     /// How hosts attest, by name.
     pub attestation_mode: Option<Found<String>>,
     /// The thumbprints of the signers that it publishes.

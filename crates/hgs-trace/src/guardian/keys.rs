@@ -1,7 +1,7 @@
 //! Private keys at work: each is asked to do what the service would ask of it.
 
 use super::certificates::{in_use, target};
-use super::facts::{Facts, Signer, Work};
+use super::facts::{Facts, KeyTest, Signer};
 use super::state::found;
 use crate::{Check, Found, Group, Judgement};
 
@@ -64,13 +64,13 @@ pub(super) fn checks() -> Vec<Check<Facts>> {
     ]
 }
 
-fn judged(facts: &Facts, which: fn(&Work) -> Option<&Found<()>>, seen: &str) -> Vec<Judgement> {
-    let judge = |(target, work): (String, &Work)| Some(found(&target, which(work)?, seen));
+fn judged(facts: &Facts, which: fn(&KeyTest) -> Option<&Found<()>>, seen: &str) -> Vec<Judgement> {
+    let judge = |(target, work): (String, &KeyTest)| Some(found(&target, which(work)?, seen));
     at_work(facts).filter_map(judge).collect()
 }
 
 fn belonging(facts: &Facts) -> Vec<Judgement> {
-    let judge = |(target, work): (String, &Work)| {
+    let judge = |(target, work): (String, &KeyTest)| {
         Some(match work.belongs? {
             true => Judgement::pass(target, "their public keys are the same"),
             false => Judgement::fail(target, "the place holds another key"),
@@ -80,13 +80,13 @@ fn belonging(facts: &Facts) -> Vec<Judgement> {
 }
 
 /// Every key that is used, with what its certificate is called.
-pub(super) fn at_work(facts: &Facts) -> impl Iterator<Item = (String, &Work)> {
+pub(super) fn at_work(facts: &Facts) -> impl Iterator<Item = (String, &KeyTest)> {
     let certificates = in_use(facts)
         .filter_map(|certificate| Some((target(certificate), certificate.work.as_ref()?)));
-    let signers = facts.state().map(|state| &state.signers);
-    let signers = signers
+    let signers = facts
+        .state()
         .into_iter()
-        .flatten()
+        .flat_map(|state| &state.signers)
         .filter_map(|signer| Some((signer_target(signer), signer.work.as_ref()?)));
     certificates.chain(signers)
 }

@@ -45,10 +45,10 @@ pub(super) fn process_checks() -> Vec<Check<Facts>> {
 const TOLERANCE: Seconds = Seconds::from_minutes(1);
 
 fn clock(facts: &Facts) -> Vec<Judgement> {
-    let (Some(inside), Some(state)) = (&facts.inside, facts.state()) else {
+    let (Some(local), Some(state)) = (&facts.local, facts.state()) else {
         return vec![];
     };
-    let now = inside.time;
+    let now = local.time;
     let Some((latest, what)) = latest(state) else {
         return vec![];
     };
@@ -74,8 +74,11 @@ fn latest(state: &State) -> Option<(Time, &'static str)> {
         .certificates
         .iter()
         .map(|certificate| (certificate.added, "the newest certificate"));
-    let signers = state.signers.iter().filter(|signer| signer.own);
-    let signers = signers.map(|signer| (signer.validity.not_before, "the newest signer"));
+    let signers = state
+        .signers
+        .iter()
+        .filter(|signer| signer.own)
+        .map(|signer| (signer.validity.not_before, "the newest signer"));
     record
         .into_iter()
         .chain(added)
@@ -84,7 +87,7 @@ fn latest(state: &State) -> Option<(Time, &'static str)> {
 }
 
 fn process(facts: &Facts) -> Option<&Process> {
-    facts.inside.as_ref()?.process.as_ref()
+    facts.local.as_ref()?.process.as_ref()
 }
 
 fn open_files(facts: &Facts) -> Vec<Judgement> {

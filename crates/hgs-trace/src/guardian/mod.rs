@@ -16,8 +16,9 @@ mod tests;
 mod tokens;
 
 pub use facts::{
-    Attributes, Certificate, Disk, Facts, Https, Inside, Listener, Metadata, NameMatch, Outside,
-    Process, Room, Service, Sessions, Setting, Signer, State, SyntheticRoll, Token, Work,
+    Attributes, Certificate, Disk, Facts, Https, KeyTest, Listener, LocalFacts, Metadata,
+    NameMatch, Process, PublicFacts, Room, Service, Sessions, Setting, Signer, State,
+    SyntheticRoll, Token,
 };
 pub(crate) use network::{answers, connected, resolved, trusted};
 
@@ -60,6 +61,6 @@ impl Facts {
 
     /// The state, where it could be opened.
     fn state(&self) -> Option<&State> {
-        self.inside.as_ref()?.state.as_ref()?.as_ref().ok()
+        self.local.as_ref()?.state.as_ref()?.as_ref().ok()
     }
 }

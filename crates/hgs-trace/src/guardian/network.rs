@@ -3,7 +3,7 @@
 use super::certificates::valid;
 use super::facts::{Facts, Https};
 use super::state::found;
-use crate::{Check, Group, Judgement, Reach};
+use crate::{Check, Group, Judgement, Reachability};
 
 /// About the files of the HTTPS listener.
 pub(super) fn tls() -> Vec<Check<Facts>> {
@@ -99,7 +99,7 @@ pub(super) fn reaching() -> Vec<Check<Facts>> {
 }
 
 fn https(facts: &Facts) -> Option<&Https> {
-    facts.inside.as_ref()?.https.as_ref()
+    facts.local.as_ref()?.https.as_ref()
 }
 
 fn usable(facts: &Facts) -> Vec<Judgement> {
@@ -135,30 +135,30 @@ fn authority(facts: &Facts) -> Vec<Judgement> {
 
 fn tls_validity(facts: &Facts) -> Vec<Judgement> {
     let judged = || {
-        let (inside, https) = (facts.inside.as_ref()?, https(facts)?);
+        let (local, https) = (facts.local.as_ref()?, https(facts)?);
         Some(valid(
             https.certificate.clone(),
             https.validity?,
-            inside.time,
+            local.time,
         ))
     };
     judged().into_iter().collect()
 }
 
-fn reached(facts: &Facts, judge: fn(&Reach) -> Option<Judgement>) -> Vec<Judgement> {
-    let reaches = facts.outside.iter().map(|outside| &outside.reach);
+fn reached(facts: &Facts, judge: fn(&Reachability) -> Option<Judgement>) -> Vec<Judgement> {
+    let reaches = facts.public.iter().map(|public| &public.reach);
     reaches.filter_map(judge).collect()
 }
 
 /// Whether the name has an address.
-pub(crate) fn resolved(reach: &Reach) -> Option<Judgement> {
+pub(crate) fn resolved(reach: &Reachability) -> Option<Judgement> {
     let addresses = reach.addresses.as_ref().map(|all| all.join(", "));
     let seen = addresses.as_deref().unwrap_or_default();
     Some(found(&reach.url, &reach.addresses, seen))
 }
 
 /// Whether one accepted a connection.
-pub(crate) fn connected(reach: &Reach) -> Option<Judgement> {
+pub(crate) fn connected(reach: &Reachability) -> Option<Judgement> {
     let Some(connected) = &reach.connected else {
         return Some(Judgement::fail(
             &reach.url,
@@ -169,14 +169,14 @@ pub(crate) fn connected(reach: &Reach) -> Option<Judgement> {
     Some(found(&reach.url, connected, seen))
 }
 
-/// Whether there was an answer, whatever it says.
-pub(crate) fn answers(reach: &Reach) -> Option<Judgement> {
+/// Whether there was any answer.
+pub(crate) fn answers(reach: &Reachability) -> Option<Judgement> {
     let answered = reach.answered.as_ref()?;
     Some(found(&reach.url, answered, "it answers"))
 }
 
 /// Whether TLS was agreed on and its certificate verified.
-pub(crate) fn trusted(reach: &Reach) -> Option<Judgement> {
+pub(crate) fn trusted(reach: &Reachability) -> Option<Judgement> {
     let Some(tls) = &reach.tls else {
         let needed = reach.url.starts_with("https:");
         return needed.then(|| Judgement::fail(&reach.url, "there was no connection"));

@@ -1,6 +1,6 @@
 //! The two published protocols: through the listeners that hosts use, and the synthetic roll within the service.
 
-use super::facts::{Facts, Metadata, Outside, State, SyntheticRoll};
+use super::facts::{Facts, Metadata, PublicFacts, State, SyntheticRoll};
 use super::state::found;
 use crate::{Check, Found, Group, Judgement};
 
@@ -65,18 +65,18 @@ pub(super) fn checks() -> Vec<Check<Facts>> {
     ]
 }
 
-/// Judges each address that was looked at by itself. What could not be asked does not work, for whatever reason there is.
-fn each(facts: &Facts, judge: impl Fn(&Outside, &str) -> Option<Judgement>) -> Vec<Judgement> {
-    let judge = |outside: &Outside| match (&outside.reach.url, outside.reach.is_open()) {
-        (url, true) => judge(outside, url),
+/// Judges each address separately. A service that could not be asked does not work.
+fn each(facts: &Facts, judge: impl Fn(&PublicFacts, &str) -> Option<Judgement>) -> Vec<Judgement> {
+    let judge = |public: &PublicFacts| match (&public.reach.url, public.reach.is_open()) {
+        (url, true) => judge(public, url),
         (url, false) => Some(Judgement::fail(url, "it could not be asked")),
     };
-    facts.outside.iter().filter_map(judge).collect()
+    facts.public.iter().filter_map(judge).collect()
 }
 
 fn attestation(facts: &Facts) -> Vec<Judgement> {
-    each(facts, |outside, url| {
-        let mode = outside.attestation_mode.as_ref()?;
+    each(facts, |public, url| {
+        let mode = public.attestation_mode.as_ref()?;
         let seen = mode.as_deref().unwrap_or_default();
         Some(found(url, mode, &format!("hosts attest by {seen}")))
     })
@@ -84,8 +84,8 @@ fn attestation(facts: &Facts) -> Vec<Judgement> {
 
 fn signing_certificates(facts: &Facts) -> Vec<Judgement> {
     let active = facts.state().and_then(|state| state.active_signer.as_ref());
-    each(facts, |outside, url| {
-        let published = match outside.signing_certificates.as_ref()? {
+    each(facts, |public, url| {
+        let published = match public.signing_certificates.as_ref()? {
             Ok(published) => published,
             failed @ Err(_) => return Some(found(url, failed, "")),
         };
@@ -100,8 +100,8 @@ fn signing_certificates(facts: &Facts) -> Vec<Judgement> {
 }
 
 fn metadata(facts: &Facts) -> Vec<Judgement> {
-    each(facts, |outside, url| {
-        let metadata = match outside.metadata.as_ref()? {
+    each(facts, |public, url| {
+        let metadata = match public.metadata.as_ref()? {
             Ok(metadata) => metadata,
             failed @ Err(_) => return Some(found(url, failed, "")),
         };
@@ -154,9 +154,9 @@ fn tampered_roll(facts: &Facts) -> Vec<Judgement> {
 }
 
 fn refusal(facts: &Facts) -> Vec<Judgement> {
-    each(facts, |outside, url| {
+    each(facts, |public, url| {
         let expected = &["HealthCertificateException"];
-        Some(refused(url, outside.refusal.as_ref()?, expected))
+        Some(refused(url, public.refusal.as_ref()?, expected))
     })
 }
 

@@ -89,14 +89,13 @@ fn workable(facts: &Facts) -> Vec<Judgement> {
     };
     // The service knows its own limits and privileges, and the settings that it runs by.
     let by_service = facts
-        .inside
+        .local
         .as_ref()
-        .and_then(|inside| inside.settings.as_ref());
+        .and_then(|local| local.settings.as_ref());
     let settings = by_service.unwrap_or(settings);
-    let wrong = settings
+    let wrong: Vec<_> = settings
         .iter()
-        .filter(|setting| !ELSEWHERE.contains(&&*setting.name));
-    let wrong: Vec<_> = wrong
+        .filter(|setting| !ELSEWHERE.contains(&&*setting.name))
         .map(|setting| {
             let (name, problem) = (&setting.name, &setting.problem);
             let judgement = match setting.prevents {
@@ -123,7 +122,7 @@ fn runs(facts: &Facts) -> Vec<Judgement> {
 }
 
 fn openable(facts: &Facts) -> Vec<Judgement> {
-    let listeners = facts.inside.iter().flat_map(|inside| &inside.listeners);
+    let listeners = facts.local.iter().flat_map(|local| &local.listeners);
     let judge = |listener: &Listener| found(&listener.name, &listener.free, "it is free");
     listeners.map(judge).collect()
 }

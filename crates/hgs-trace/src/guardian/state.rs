@@ -1,6 +1,6 @@
 //! The folder, the master key, the database.
 
-use super::facts::{Facts, Inside, Room};
+use super::facts::{Facts, LocalFacts, Room};
 use crate::{Check, Found, Group, Judgement, Place, PlaceKind};
 
 pub(super) fn checks() -> Vec<Check<Facts>> {
@@ -12,7 +12,7 @@ pub(super) fn checks() -> Vec<Check<Facts>> {
             fails_when: "it is absent, a link, belongs to another user, or others may enter it",
             remedy: "run `hgs init`, or set server.state to the folder that it made",
             after: &["HGS-S001"],
-            judge: |facts| private(facts, PlaceKind::Folder, |inside| &inside.state_folder),
+            judge: |facts| private(facts, PlaceKind::Folder, |local| &local.state_folder),
         },
         Check {
             id: "HGS-D002",
@@ -21,7 +21,7 @@ pub(super) fn checks() -> Vec<Check<Facts>> {
             fails_when: "it is absent, a link, belongs to another user, or others may read it",
             remedy: "set server.master_key to the master key of this state; without it the state is lost",
             after: &["HGS-D001"],
-            judge: |facts| private(facts, PlaceKind::File, |inside| &inside.master_key_file),
+            judge: |facts| private(facts, PlaceKind::File, |local| &local.master_key_file),
         },
         Check {
             id: "HGS-D003",
@@ -71,16 +71,16 @@ pub(super) fn checks() -> Vec<Check<Facts>> {
     ]
 }
 
-fn private(facts: &Facts, kind: PlaceKind, which: fn(&Inside) -> &Place) -> Vec<Judgement> {
-    let Some(inside) = &facts.inside else {
+fn private(facts: &Facts, kind: PlaceKind, which: fn(&LocalFacts) -> &Place) -> Vec<Judgement> {
+    let Some(local) = &facts.local else {
         return vec![];
     };
-    let place = which(inside);
-    let Some(problem) = place.not_private(kind, inside.user) else {
+    let place = which(local);
+    let Some(problem) = place.not_private(kind, local.user) else {
         return vec![Judgement::pass(&place.path, place.shown())];
     };
     let owner = place.owner.unwrap_or_default();
-    let remedy = if inside.process.is_none() && owner != inside.user && place.mode.is_some() {
+    let remedy = if local.process.is_none() && owner != local.user && place.mode.is_some() {
         // The service may well run as that user.
         Some(format!(
             "run this as the user that the service runs as: `sudo -u '#{owner}' hgs trace`"
@@ -92,35 +92,31 @@ fn private(facts: &Facts, kind: PlaceKind, which: fn(&Inside) -> &Place) -> Vec<
 }
 
 fn master_key(facts: &Facts) -> Vec<Judgement> {
-    let Some(inside) = &facts.inside else {
+    let Some(local) = &facts.local else {
         return vec![];
     };
     let read = "it has 32 octets";
-    vec![found(
-        &inside.master_key_file.path,
-        &inside.master_key,
-        read,
-    )]
+    vec![found(&local.master_key_file.path, &local.master_key, read)]
 }
 
 fn not_rolled_back(facts: &Facts) -> Vec<Judgement> {
-    let Some((inside, mark)) = facts
-        .inside
+    let Some((local, mark)) = facts
+        .local
         .as_ref()
-        .and_then(|inside| Some((inside, inside.high_water_mark.as_ref()?)))
+        .and_then(|local| Some((local, local.high_water_mark.as_ref()?)))
     else {
         return vec![];
     };
     let seen = "it had come as far when it was opened";
-    vec![found(&inside.state_folder.path, mark, seen)]
+    vec![found(&local.state_folder.path, mark, seen)]
 }
 
 fn sound(facts: &Facts) -> Vec<Judgement> {
-    let Some(inside) = &facts.inside else {
+    let Some(local) = &facts.local else {
         return vec![];
     };
-    let target = &inside.state_folder.path;
-    match &inside.state {
+    let target = &local.state_folder.path;
+    match &local.state {
         None => vec![],
         Some(Err(problem)) => {
             vec![Judgement::fail(target, problem).remedy(problem.remedy.clone())]
@@ -136,12 +132,11 @@ fn sound(facts: &Facts) -> Vec<Judgement> {
 }
 
 fn room(facts: &Facts) -> Vec<Judgement> {
-    let inside = facts.inside.as_ref();
-    let Some((inside, disk)) = inside.and_then(|inside| Some((inside, inside.disk.as_ref()?)))
-    else {
+    let local = facts.local.as_ref();
+    let Some((local, disk)) = local.and_then(|local| Some((local, local.disk.as_ref()?))) else {
         return vec![];
     };
-    let target = &inside.state_folder.path;
+    let target = &local.state_folder.path;
     vec![match disk.room() {
         Room::Full => Judgement::fail(target, disk),
         Room::Little => Judgement::warning(target, disk),
@@ -150,10 +145,7 @@ fn room(facts: &Facts) -> Vec<Judgement> {
 }
 
 fn writable(facts: &Facts) -> Vec<Judgement> {
-    let target = facts
-        .inside
-        .as_ref()
-        .map(|inside| &inside.state_folder.path);
+    let target = facts.local.as_ref().map(|local| &local.state_folder.path);
     let (Some(target), Some(state)) = (target, facts.state()) else {
         return vec![];
     };

@@ -3,7 +3,9 @@
 use hgs_pki::Time;
 
 use super::*;
-use crate::{Clocks, Group, Outcome, Place, PlaceKind, Presented, Problem, Reach, Validity};
+use crate::{
+    Clocks, Group, Outcome, Place, PlaceKind, PresentedCertificate, Problem, Reachability, Validity,
+};
 
 const URL: &str = "https://hgs.example";
 
@@ -29,8 +31,8 @@ fn private(path: &str, kind: PlaceKind) -> Place {
     }
 }
 
-fn works(decrypts: bool) -> Option<Work> {
-    Some(Work {
+fn works(decrypts: bool) -> Option<KeyTest> {
+    Some(KeyTest {
         held: Ok(()),
         belongs: Some(true),
         decrypts: decrypts.then_some(Ok(())),
@@ -87,13 +89,13 @@ fn state() -> State {
     }
 }
 
-fn outside() -> Outside {
-    Outside {
-        reach: Reach {
+fn public() -> PublicFacts {
+    PublicFacts {
+        reach: Reachability {
             url: URL.to_owned(),
             addresses: Ok(vec!["192.0.2.1:443".to_owned()]),
             connected: Some(Ok("192.0.2.1:443".to_owned())),
-            tls: Some(Ok(Presented {
+            tls: Some(Ok(PresentedCertificate {
                 thumbprint: "tls-thumbprint".to_owned(),
                 validity: Some(valid()),
             })),
@@ -120,7 +122,7 @@ fn sound() -> Facts {
         version: "1".to_owned(),
         configuration: Some(Ok(vec![])),
         service: Some(Service::Answers),
-        inside: Some(Inside {
+        local: Some(LocalFacts {
             time: now(),
             user: 998,
             process: Some(Process {
@@ -158,7 +160,7 @@ fn sound() -> Facts {
             released: Ok(()),
             tampered: Ok("InvalidProtectorException".to_owned()),
         }),
-        outside: vec![outside()],
+        public: vec![public()],
     }
 }
 
@@ -168,16 +170,16 @@ fn broken(change: impl FnOnce(&mut Facts)) -> Report {
     facts.diagnose(&Selection::All)
 }
 
-fn inside(facts: &mut Facts) -> &mut Inside {
-    facts.inside.as_mut().unwrap()
+fn local(facts: &mut Facts) -> &mut LocalFacts {
+    facts.local.as_mut().unwrap()
 }
 
 fn in_state(facts: &mut Facts) -> &mut State {
-    inside(facts).state.as_mut().unwrap().as_mut().unwrap()
+    local(facts).state.as_mut().unwrap().as_mut().unwrap()
 }
 
-fn at_url(facts: &mut Facts) -> &mut Outside {
-    &mut facts.outside[0]
+fn at_url(facts: &mut Facts) -> &mut PublicFacts {
+    &mut facts.public[0]
 }
 
 /// What the service says of the synthetic roll when something keeps it from being released.
@@ -241,9 +243,9 @@ fn an_unknown_key_in_the_configuration() {
         *facts = Facts {
             configuration: Some(problem()),
             service: None,
-            inside: None,
+            local: None,
             synthetic_roll: None,
-            outside: vec![],
+            public: vec![],
             ..sound()
         };
     });
@@ -258,9 +260,9 @@ fn an_unknown_key_in_the_configuration() {
 fn a_service_that_does_not_run_leaves_the_state_to_be_looked_at() {
     let report = broken(|facts| {
         facts.service = Some(Service::NotRunning(Problem::new("nobody listens")));
-        inside(facts).process = None;
+        local(facts).process = None;
         facts.synthetic_roll = None;
-        facts.outside.clear();
+        facts.public.clear();
     });
     assert_root(&report, "HGS-S003", &["HGS-M002", "HGS-N005", "HGS-P004"]);
     let passed = |id| {
@@ -274,10 +276,10 @@ fn a_service_that_does_not_run_leaves_the_state_to_be_looked_at() {
 fn a_user_whom_the_service_does_not_answer() {
     let report = broken(|facts| {
         facts.service = Some(Service::Forbidden(Problem::new("no")));
-        inside(facts).process = None;
-        inside(facts).state = None;
+        local(facts).process = None;
+        local(facts).state = None;
         facts.synthetic_roll = None;
-        facts.outside.clear();
+        facts.public.clear();
     });
     assert_root(
         &report,
@@ -289,12 +291,12 @@ fn a_user_whom_the_service_does_not_answer() {
 #[test]
 fn a_master_key_that_others_can_read() {
     let report = broken(|facts| {
-        inside(facts).master_key_file.mode = Some(0o644);
-        inside(facts).master_key = problem();
-        inside(facts).state = None;
+        local(facts).master_key_file.mode = Some(0o644);
+        local(facts).master_key = problem();
+        local(facts).state = None;
         facts.service = Some(Service::NotRunning(Problem::new("it does not start")));
         facts.synthetic_roll = None;
-        facts.outside.clear();
+        facts.public.clear();
     });
     assert_root(&report, "HGS-D002", &["HGS-S003", "HGS-D004"]);
     let finding = report
@@ -308,7 +310,7 @@ fn a_master_key_that_others_can_read() {
 
 #[test]
 fn a_state_that_was_tampered_with() {
-    let report = broken(|facts| inside(facts).state = Some(problem()));
+    let report = broken(|facts| local(facts).state = Some(problem()));
     assert_root(
         &report,
         "HGS-D004",
@@ -319,7 +321,7 @@ fn a_state_that_was_tampered_with() {
 #[test]
 fn a_full_disk() {
     let report = broken(|facts| {
-        inside(facts).disk = Some(Disk {
+        local(facts).disk = Some(Disk {
             free: 4096,
             total: 1 << 23,
             free_files: None,
@@ -338,7 +340,7 @@ fn a_full_disk() {
 #[test]
 fn a_clock_that_is_behind() {
     let report = broken(|facts| {
-        inside(facts).time = days(-20);
+        local(facts).time = days(-20);
         in_state(facts).active_signer = None;
         in_state(facts).health_certificate = None;
         refuse_roll(facts);
@@ -372,7 +374,7 @@ fn a_clock_that_was_ahead_once() {
 #[test]
 fn files_of_which_hardly_any_more_can_be_opened() {
     let open =
-        |files| broken(|facts| inside(facts).process.as_mut().unwrap().open_files = Some(files));
+        |files| broken(|facts| local(facts).process.as_mut().unwrap().open_files = Some(files));
     assert_eq!(open(50_000).outcome, Outcome::Warning);
     assert_root(&open(65_000), "HGS-M003", &[]);
 }
@@ -380,7 +382,7 @@ fn files_of_which_hardly_any_more_can_be_opened() {
 #[test]
 fn a_disk_without_room_for_another_file() {
     let report = broken(|facts| {
-        inside(facts).disk.as_mut().unwrap().free_files = Some(0);
+        local(facts).disk.as_mut().unwrap().free_files = Some(0);
         in_state(facts).writable = problem();
     });
     assert_root(&report, "HGS-D005", &["HGS-D006"]);
@@ -391,11 +393,11 @@ fn a_disk_without_room_for_another_file() {
 fn what_keeps_a_service_from_starting() {
     fn stopped(facts: &mut Facts) {
         facts.service = Some(Service::NotRunning(Problem::new("nobody listens")));
-        let seen = inside(facts);
+        let seen = local(facts);
         seen.process = None;
         seen.settings = None;
         facts.synthetic_roll = None;
-        facts.outside.clear();
+        facts.public.clear();
     }
     type Change = fn(&mut Facts);
     let causes: [(&str, Change); 5] = [
@@ -407,18 +409,18 @@ fn what_keeps_a_service_from_starting() {
             }]));
         }),
         ("HGS-S005", |facts| {
-            inside(facts).listeners = vec![Listener {
+            local(facts).listeners = vec![Listener {
                 name: "[listen.http] 0.0.0.0:80".to_owned(),
                 free: problem(),
             }];
         }),
         ("HGS-D003", |facts| {
-            inside(facts).master_key = problem();
-            inside(facts).state = Some(problem());
+            local(facts).master_key = problem();
+            local(facts).state = Some(problem());
         }),
-        ("HGS-D004", |facts| inside(facts).state = Some(problem())),
+        ("HGS-D004", |facts| local(facts).state = Some(problem())),
         ("HGS-N001", |facts| {
-            inside(facts).https.as_mut().unwrap().usable = problem();
+            local(facts).https.as_mut().unwrap().usable = problem();
         }),
     ];
     for (id, cause) in causes {
@@ -443,9 +445,9 @@ fn what_keeps_a_service_from_starting() {
 fn a_service_that_hangs() {
     let report = broken(|facts| {
         facts.service = Some(Service::NoAnswer(Problem::new("no answer within 5 s")));
-        facts.inside = None;
+        facts.local = None;
         facts.synthetic_roll = None;
-        facts.outside.clear();
+        facts.public.clear();
     });
     assert_root(
         &report,
@@ -453,12 +455,12 @@ fn a_service_that_hangs() {
         &["HGS-D004", "HGS-M002", "HGS-N006", "HGS-P004"],
     );
     let report = broken(|facts| {
-        let outside = at_url(facts);
-        outside.reach.answered = Some(problem());
-        outside.attestation_mode = None;
-        outside.signing_certificates = None;
-        outside.metadata = None;
-        outside.refusal = None;
+        let public = at_url(facts);
+        public.reach.answered = Some(problem());
+        public.attestation_mode = None;
+        public.signing_certificates = None;
+        public.metadata = None;
+        public.refusal = None;
     });
     assert_root(&report, "HGS-N009", &["HGS-P001", "HGS-P003", "HGS-P006"]);
 }
@@ -466,7 +468,7 @@ fn a_service_that_hangs() {
 #[test]
 fn a_tls_certificate_of_an_authority() {
     let report = broken(|facts| {
-        inside(facts).https.as_mut().unwrap().authority = true;
+        local(facts).https.as_mut().unwrap().authority = true;
         at_url(facts).reach.tls = Some(problem());
         at_url(facts).reach.answered = None;
     });
@@ -476,7 +478,7 @@ fn a_tls_certificate_of_an_authority() {
 #[test]
 fn memory_that_can_be_dumped() {
     let report = broken(|facts| {
-        inside(facts).process.as_mut().unwrap().dumpable = true;
+        local(facts).process.as_mut().unwrap().dumpable = true;
     });
     assert_root(&report, "HGS-M002", &[]);
 }
@@ -722,13 +724,13 @@ fn a_host_key_that_two_machines_use_warns() {
 #[test]
 fn a_tls_certificate_for_another_name() {
     let report = broken(|facts| {
-        inside(facts).https.as_mut().unwrap().names[0].matches = problem();
+        local(facts).https.as_mut().unwrap().names[0].matches = problem();
         at_url(facts).reach.tls = Some(problem());
-        let outside = at_url(facts);
-        outside.attestation_mode = None;
-        outside.signing_certificates = None;
-        outside.metadata = None;
-        outside.refusal = None;
+        let public = at_url(facts);
+        public.attestation_mode = None;
+        public.signing_certificates = None;
+        public.metadata = None;
+        public.refusal = None;
     });
     assert_root(&report, "HGS-N003", &["HGS-N007", "HGS-P001", "HGS-P006"]);
 }
@@ -736,7 +738,7 @@ fn a_tls_certificate_for_another_name() {
 #[test]
 fn a_tls_key_that_is_not_the_certificates() {
     let report = broken(|facts| {
-        let https = inside(facts).https.as_mut().unwrap();
+        let https = local(facts).https.as_mut().unwrap();
         https.usable = problem();
         https.validity = None;
         https.names.clear();
@@ -748,13 +750,13 @@ fn a_tls_key_that_is_not_the_certificates() {
 #[test]
 fn a_listener_that_does_not_answer() {
     let report = broken(|facts| {
-        *at_url(facts) = Outside {
-            reach: Reach {
+        *at_url(facts) = PublicFacts {
+            reach: Reachability {
                 connected: Some(problem()),
                 tls: None,
                 answered: None,
                 clocks: None,
-                ..outside().reach
+                ..public().reach
             },
             attestation_mode: None,
             signing_certificates: None,
@@ -771,7 +773,7 @@ fn metadata_of_somebody_else() {
     let report = broken(|facts| {
         at_url(facts).metadata = Some(Ok(Metadata {
             signer: "somebody".to_owned(),
-            ..outside().metadata.unwrap().unwrap()
+            ..public().metadata.unwrap().unwrap()
         }));
     });
     assert_root(&report, "HGS-P003", &[]);
@@ -813,7 +815,7 @@ fn a_guardian_of_which_only_a_url_is_known() {
     let facts = Facts {
         configuration: None,
         service: None,
-        inside: None,
+        local: None,
         synthetic_roll: None,
         ..sound()
     };

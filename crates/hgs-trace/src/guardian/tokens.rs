@@ -151,7 +151,7 @@ fn stage(stage: Option<&Found<String>>) -> Option<(Found<()>, String)> {
 }
 
 fn pin_file(facts: &Facts) -> Vec<Judgement> {
-    let user = facts.inside.as_ref().map(|inside| inside.user);
+    let user = facts.local.as_ref().map(|local| local.user);
     each(facts, |token| {
         let place = token.pin_file.as_ref()?;
         let outcome = place.not_private(PlaceKind::File, user?);

@@ -3,7 +3,7 @@
 use hgs_pki::Time;
 use serde::{Deserialize, Serialize};
 
-use crate::{Found, Place, Problem, Reach, text};
+use crate::{Found, Place, Problem, Reachability, text};
 
 /// Everything that was found out about a host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,9 +38,9 @@ pub struct Service {
     /// `primary` or `fallback`.
     pub side: String,
     /// How far one gets towards attestation.
-    pub attestation: Reach,
+    pub attestation: Reachability,
     /// How far one gets towards key protection.
-    pub key_protection: Reach,
+    pub key_protection: Reachability,
     /// How hosts attest there, by name.
     pub attestation_mode: Option<Found<String>>,
     /// The thumbprint of the guardian's signing certificate, from metadata whose signatures hold.

@@ -4,7 +4,7 @@ use hgs_pki::{Seconds, Time};
 
 use super::facts::{Facts, Service};
 use crate::guardian::{answers, connected, resolved, trusted};
-use crate::{Check, Clocks, Found, Group, Judgement, Reach};
+use crate::{Check, Clocks, Found, Group, Judgement, Reachability};
 
 pub(super) fn checks() -> Vec<Check<Facts>> {
     let mut checks = reaching();
@@ -122,7 +122,7 @@ fn answering() -> Vec<Check<Facts>> {
 }
 
 /// Judges each listener once, though both services are at it: what is wrong with the way there is one cause.
-fn reached(facts: &Facts, judge: fn(&Reach) -> Option<Judgement>) -> Vec<Judgement> {
+fn reached(facts: &Facts, judge: fn(&Reachability) -> Option<Judgement>) -> Vec<Judgement> {
     let mut judged: Vec<Judgement> = Vec::new();
     let reaches = facts
         .services
@@ -144,7 +144,7 @@ fn reached(facts: &Facts, judge: fn(&Reach) -> Option<Judgement>) -> Vec<Judgeme
 const FATAL: Seconds = Seconds::from_minutes(5);
 const NOTICEABLE: Seconds = Seconds::new(30);
 
-fn clocks_agree(reach: &Reach) -> Option<Judgement> {
+fn clocks_agree(reach: &Reachability) -> Option<Judgement> {
     let Clocks { there, here } = reach.clocks?;
     let (ahead, word) = match here.since(there) {
         Some(ahead) => (ahead, "ahead"),
@@ -195,10 +195,10 @@ fn key_protection(facts: &Facts) -> Vec<Judgement> {
     )
 }
 
-/// Judges each service by itself. What could not be asked does not work, for whatever reason there is.
+/// Judges each service separately. A service that could not be asked does not work.
 fn answered(
     facts: &Facts,
-    reach: fn(&Service) -> &Reach,
+    reach: fn(&Service) -> &Reachability,
     answer: impl Fn(&Service) -> Option<(Found<()>, String)>,
 ) -> Vec<Judgement> {
     let judge = |service| {

@@ -3,7 +3,7 @@
 use hgs_pki::Time;
 
 use super::*;
-use crate::{Clocks, Found, Outcome, Place, PlaceKind, Problem, Reach};
+use crate::{Clocks, Found, Outcome, Place, PlaceKind, Problem, Reachability};
 
 const ATTESTATION: &str = "http://hgs.example/Attestation";
 const KEY_PROTECTION: &str = "http://hgs.example/KeyProtection";
@@ -12,8 +12,8 @@ fn at(seconds: i64) -> Time {
     Time::from_unix(1_800_000_000 + seconds)
 }
 
-fn reach(url: &str) -> Reach {
-    Reach {
+fn reach(url: &str) -> Reachability {
+    Reachability {
         url: url.to_owned(),
         addresses: Ok(vec!["192.0.2.1:80".to_owned()]),
         connected: Some(Ok("192.0.2.1:80".to_owned())),

@@ -49,7 +49,7 @@ enum Verb {
         /// Its name or id
         #[arg(add = completion::hosts())]
         name: String,
-        /// Why, for whoever asks later
+        /// Why, for the audit log
         #[arg(long, default_value = "")]
         reason: String,
     },
@@ -68,7 +68,7 @@ Readmit its old key only if you know that nobody else has it. The identity keys 
         /// The name of the removed host, or the SHA-256 digest of its host key
         name: HostSelector,
     },
-    /// Give no keys to a host of another cluster, whoever attests it
+    /// Give no keys to a host of another cluster, whichever signer attests it
     #[command(after_help = "Examples:
   hgs host deny --host-key host9.pem --reason stolen
   hgs host deny --policy-digest DIGEST --reason stolen     (`hgs audit show` names the digest of each release)
@@ -81,7 +81,7 @@ A host that is registered here is revoked instead: `hgs host revoke`.")]
         /// The policy digest of its health certificates
         #[arg(long, value_name = "DIGEST", conflicts_with = "host_key")]
         policy_digest: Option<String>,
-        /// Why, for whoever asks later
+        /// Why, for the audit log
         #[arg(long, default_value = "")]
         reason: String,
     },

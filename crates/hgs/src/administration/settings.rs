@@ -33,7 +33,7 @@ pub(crate) struct SetArguments {
     /// Thumbprint of the certificate that shall sign the metadata
     #[arg(long, value_name = "THUMBPRINT")]
     communications_certificate: Option<String>,
-    /// For how long from now protectors that a compromised guardian signed are accepted unseen; `0s` ends that
+    /// For how long from now protectors that a compromised guardian signed are accepted; `0s` ends that
     #[arg(long, value_name = "DURATION", value_parser = period)]
     rekey_window: Option<Duration>,
 }

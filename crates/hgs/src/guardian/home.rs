@@ -76,7 +76,7 @@ pub(crate) enum TrustedBy {
     Thumbprint,
     /// Its certificates lead to a configured root.
     Root,
-    /// Nobody's: it may be anyone.
+    /// On no one's word: it may be anyone.
     Nobody,
 }
 
@@ -146,7 +146,7 @@ impl Home {
         names.iter().map(|name| self.guardian(name)).collect()
     }
 
-    /// Forgets a guardian, and its private halves for good.
+    /// Removes a guardian and its private keys, which can't be undone.
     pub(crate) fn remove(&self, name: &GuardianName) -> Result<(), Failure> {
         Ok(hgs_files::remove_folder(&self.folder(name))?)
     }
@@ -242,7 +242,7 @@ impl LocalGuardian {
     }
 }
 
-/// Reads a guardian's document, whoever made it.
+/// Reads a guardian's document, without deciding whether to trust it.
 pub(crate) fn read_metadata(document: &[u8]) -> Result<Metadata, Failure> {
     // A pair of certificates, the document's signer, and two signatures.
     let (certificates, signatures) = (CertificateCache::new(8), SignatureCache::new(8));

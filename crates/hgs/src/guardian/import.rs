@@ -17,7 +17,7 @@ use super::name::GuardianName;
 use crate::clock::now;
 use crate::failures::{IntoFailure as _, OrFail as _};
 
-/// Take in somebody else's guardian: the metadata of a Key Protection Service, or an exported guardian
+/// Import the guardian of others: the metadata of a Key Protection Service, or an exported guardian
 ///
 /// The document says by itself only that it is whole. Whose it is must be known from elsewhere: by the SHA-256
 /// thumbprint of the signing certificate, or by roots to which both certificates lead. Roots are the files given with
@@ -36,7 +36,7 @@ pub(crate) struct Arguments {
     /// PEM file with the only certification authorities to trust for https [default: the system's]
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
-    /// SHA-256 thumbprint of its signing certificate, as whoever runs it told it
+    /// SHA-256 thumbprint of its signing certificate, as its administrator told it
     #[arg(long, value_name = "SHA256")]
     thumbprint: Option<Thumbprint>,
     /// File with roots (PEM, DER or PKCS#7) to which its certificates may lead
@@ -48,7 +48,7 @@ pub(crate) struct Arguments {
     /// Take certificates that have expired
     #[arg(long)]
     allow_expired: bool,
-    /// Take it on nobody's word: whoever made the document can then open what is protected for it
+    /// Do not verify it: the author of the document can then open what is protected for it
     #[arg(long, conflicts_with_all = ["thumbprint", "root"])]
     dangerously_trust_unverified: bool,
 }
@@ -103,7 +103,7 @@ impl Arguments {
         let mut roots = home.roots()?;
         roots.extend(all_certificates_in(&self.root)?);
         if roots.is_empty() {
-            return Err(nobody_vouches(
+            return Err(untrusted(
                 metadata,
                 "no root is configured and no thumbprint given",
             ));
@@ -114,7 +114,7 @@ impl Arguments {
             intermediates: &intermediates,
         }) {
             Ok(_) => Ok(TrustedBy::Root),
-            Err(error @ ImportError::Chain(_)) => Err(nobody_vouches(metadata, &error.to_string())),
+            Err(error @ ImportError::Chain(_)) => Err(untrusted(metadata, &error.to_string())),
             Err(error) => Err(error.into_failure()),
         }
     }
@@ -126,8 +126,8 @@ fn fetched(url: &str, authorities: Option<&Path>) -> Result<Vec<u8>, Failure> {
     let probe = Probe::new(authorities, Environment::default());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build();
-    let runtime = runtime.map_err(|error| Failure::of(&error).at_fault(AtFault::Ourselves))?;
+        .build()
+        .map_err(|error| Failure::of(&error).at_fault(AtFault::Ourselves))?;
     let document = runtime.block_on(probe.metadata_document(&endpoints.key_protection));
     document.map_err(|problem| {
         let failure = Failure::failed(problem.to_string()).at_fault(AtFault::Guardian);
@@ -138,7 +138,7 @@ fn fetched(url: &str, authorities: Option<&Path>) -> Result<Vec<u8>, Failure> {
     })
 }
 
-fn nobody_vouches(metadata: &Metadata, why: &str) -> Failure {
+fn untrusted(metadata: &Metadata, why: &str) -> Failure {
     let thumbprint = thumbprint_of(metadata);
     Failure::refused(format!("nobody vouches for this guardian: {why}"))
         .at_fault(AtFault::Peer)

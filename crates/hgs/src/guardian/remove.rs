@@ -9,7 +9,7 @@ use super::home::Home;
 use super::name::GuardianName;
 use crate::completion;
 
-/// Forget a guardian, and its private keys for good
+/// Remove a guardian and its private keys, which can't be undone
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
     /// The guardian

@@ -6,7 +6,7 @@ use hgs_protector::metadata::Expired;
 use hgs_protector::{GuardianCertificates, TransportKey, create};
 use hgs_terminal::{Exit, Failure, Terminal};
 
-use super::own::Unlock;
+use super::own::PassphraseOption;
 use super::view::ProtectorView;
 use crate::clock::now;
 use crate::completion;
@@ -28,14 +28,14 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "NAME", add = completion::guardians())]
     guardian: Vec<GuardianName>,
     #[command(flatten)]
-    protect: Protect,
+    protect: ProtectOptions,
     #[command(flatten)]
-    unlock: Unlock,
+    unlock: PassphraseOption,
 }
 
-/// For whom something may be protected.
+/// For which guardians a protector may be made.
 #[derive(Debug, clap::Args)]
-pub(super) struct Protect {
+pub(super) struct ProtectOptions {
     /// Take guardians whose certificates have expired
     #[arg(long)]
     allow_expired: bool,
@@ -62,7 +62,7 @@ impl Arguments {
     }
 }
 
-impl Protect {
+impl ProtectOptions {
     /// The certificates of the guardian `name`, for whom something is to be protected now.
     pub(super) fn certificates(
         &self,

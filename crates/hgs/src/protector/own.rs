@@ -1,4 +1,4 @@
-//! A guardian of one's own, whose private keys do the work.
+//! A guardian whose private keys are on this machine and do the work.
 
 use hgs_crypto::SecretBytes;
 use hgs_custody::HeldKeys;
@@ -10,28 +10,28 @@ use crate::guardian::{GuardianName, Home, LocalGuardian};
 
 /// Where the passphrase of private keys comes from.
 #[derive(Debug, clap::Args)]
-pub(super) struct Unlock {
+pub(super) struct PassphraseOption {
     /// Where the passphrase of the private keys comes from: file:PATH, credential:NAME or env:NAME; otherwise it is
     /// asked for
     #[arg(long, value_name = "SOURCE", env = "HGS_PASSPHRASE_FROM")]
     passphrase_from: Option<PassphraseSource>,
 }
 
-/// A guardian with its private keys at hand.
+/// A guardian with its unlocked private keys.
 #[derive(Debug)]
-pub(super) struct Own {
+pub(super) struct OwnGuardian {
     pub(super) guardian: LocalGuardian,
     pub(super) keys: HeldKeys,
 }
 
-impl Unlock {
+impl PassphraseOption {
     /// A passphrase for the guardian `name`, which is about to be made.
     pub(super) fn new_passphrase(&self, name: &GuardianName) -> Result<SecretBytes, Failure> {
         new_passphrase(self.passphrase_from.as_ref(), &format!("guardian `{name}`"))
     }
 
     /// Gets the passphrase of the guardian `name`, and with it the keys.
-    pub(super) fn unlock(&self, home: &Home, name: &GuardianName) -> Result<Own, Failure> {
+    pub(super) fn unlock(&self, home: &Home, name: &GuardianName) -> Result<OwnGuardian, Failure> {
         let guardian = home.guardian(name)?;
         if !guardian.has_private_halves {
             return Err(Failure::failed(format!(
@@ -42,12 +42,12 @@ impl Unlock {
         }
         let passphrase = passphrase(self.passphrase_from.as_ref(), &format!("guardian `{name}`"))?;
         let keys = home.keys(&guardian, &passphrase)?;
-        Ok(Own { guardian, keys })
+        Ok(OwnGuardian { guardian, keys })
     }
 }
 
-impl Own {
-    /// Opens a protector, MAC and all.
+impl OwnGuardian {
+    /// Opens a protector and checks its MAC.
     pub(super) fn open(&self, protector: &VerifiedProtector) -> Result<Opened, Failure> {
         let certificates = self.guardian.certificates();
         let pair = HeldPair {

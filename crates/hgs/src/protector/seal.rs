@@ -10,7 +10,7 @@ use hgs_files::Readers;
 use hgs_terminal::{Exit, Failure, Terminal, read_given};
 use serde::Serialize;
 
-use super::own::Unlock;
+use super::own::PassphraseOption;
 use super::read_valid;
 use crate::failures::OrFail as _;
 use crate::guardian::{GuardianName, Home};
@@ -29,7 +29,7 @@ pub(crate) struct Seal {
     #[arg(long = "in", value_name = "FILE")]
     plaintext: PathBuf,
     #[command(flatten)]
-    unlock: Unlock,
+    unlock: PassphraseOption,
 }
 
 /// Open a sealed file with the private keys of a guardian of one's own, without a Key Protection Service
@@ -46,7 +46,7 @@ pub(crate) struct Open {
     #[arg(long = "in", value_name = "FILE")]
     sealed: PathBuf,
     #[command(flatten)]
-    unlock: Unlock,
+    unlock: PassphraseOption,
 }
 
 impl Seal {

@@ -8,8 +8,8 @@ use hgs_protector::{GuardianCertificates, VerifiedProtector, WrappingId, grant, 
 use hgs_terminal::{AtFault, Exit, Failure, Terminal};
 use serde::Serialize;
 
-use super::new::Protect;
-use super::own::Unlock;
+use super::new::ProtectOptions;
+use super::own::PassphraseOption;
 use super::read_valid;
 use super::view::ProtectorView;
 use crate::completion;
@@ -30,9 +30,9 @@ pub(crate) struct Grant {
     #[arg(long, value_name = "NAME", add = completion::guardians())]
     guardian: GuardianName,
     #[command(flatten)]
-    protect: Protect,
+    protect: ProtectOptions,
     #[command(flatten)]
-    unlock: Unlock,
+    unlock: PassphraseOption,
 }
 
 /// Take a guardian out of a protector, with all that it has let in
@@ -50,15 +50,15 @@ pub(crate) struct Revoke {
     #[arg(long, value_name = "NAME", add = completion::guardians())]
     owner: GuardianName,
     #[command(flatten)]
-    whom: Whom,
+    selector: WrappingSelector,
     #[command(flatten)]
-    unlock: Unlock,
+    unlock: PassphraseOption,
 }
 
-/// Who is taken out.
+/// The wrapping that is taken out.
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
-struct Whom {
+struct WrappingSelector {
     /// The guardian, by its name on this machine
     #[arg(long, value_name = "NAME", add = completion::guardians())]
     guardian: Option<GuardianName>,
@@ -86,7 +86,7 @@ impl Grant {
 impl Revoke {
     pub(super) fn run(self, home: &Home, terminal: &Terminal) -> Result<Exit, Failure> {
         let protector = read_valid(&self.file)?;
-        let id = self.whom.wrapping(&protector, home)?;
+        let id = self.selector.wrapping(&protector, home)?;
         let own = self.unlock.unlock(home, &self.owner)?;
         let opened = own.open_as_owner(&protector)?;
         let removed = protector.with_descendants([id]);
@@ -104,7 +104,7 @@ impl Revoke {
     }
 }
 
-impl Whom {
+impl WrappingSelector {
     fn wrapping(&self, protector: &VerifiedProtector, home: &Home) -> Result<WrappingId, Failure> {
         match (&self.guardian, self.wrapping) {
             (Some(name), _) => wrapping_of(protector, name, home.guardian(name)?.certificates()),

@@ -15,7 +15,7 @@ pub(super) struct ProtectorView {
     owner: u32,
     guardian_signature: u32,
     mac_checked: bool,
-    /// Nobody signs it, so nothing is granted because of it.
+    /// No signature covers it, so nothing is granted because of it.
     unsigned_max_offline_unwraps: u32,
     wrappings: Vec<WrappingView>,
 }

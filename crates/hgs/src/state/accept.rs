@@ -13,7 +13,7 @@ use crate::server::ConfigOption;
 /// Go on with a state that is older than its high-water mark
 ///
 /// The server refuses such a state: hosts that were revoked after it was copied would be admitted again. Look for the
-/// newest copy of the state folder first. Whoever accepts is in the audit log. The server must not run.
+/// newest copy of the state folder first. The audit log names the user who accepts. The server must not run.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {}
 

@@ -55,7 +55,7 @@ impl Arguments {
             }
             other => other.or_fail()?,
         };
-        let holder = Holder::of(&config, &key, server)?;
+        let holder = StateHolder::of(&config, &key, server)?;
         let exists = hgs_files::exists(out)?;
         if exists {
             terminal.confirm(format!("Replace {}?", out.display()))?;
@@ -114,15 +114,15 @@ fn configuration(path: &Path) -> Option<Configuration> {
     })
 }
 
-/// Who holds the state, and so writes its audit log.
-enum Holder {
+/// The process that has the state open, and so writes its audit log.
+enum StateHolder {
     /// This program, as long as it runs.
     Ourselves(Box<Store>),
     /// A server.
     Server(Client),
 }
 
-impl Holder {
+impl StateHolder {
     fn of(config: &Config, key: &MasterKey, server: ServerOption) -> Result<Self, Failure> {
         match Store::open(opening(&config.state_folder(), key, config)) {
             Ok(store) => Ok(Self::Ourselves(Box::new(store))),

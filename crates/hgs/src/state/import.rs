@@ -20,7 +20,7 @@ use crate::server::ConfigOption;
 /// Take a backup in: as a new guardian, or into the one that is here
 ///
 /// The server must not run. All of it is taken in, in one commit, or nothing. A host that is revoked here or there stays
-/// revoked, and a key that is compromised stays so, whoever prevails otherwise.
+/// revoked, and a key that is compromised stays so, whichever side prevails otherwise.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   hgs state import hgs.age --initialise --identity safe.key --digest SHA256
@@ -73,7 +73,7 @@ impl Arguments {
         Ok(if undecided { Exit::Refused } else { Exit::Done })
     }
 
-    /// Sees that it is known who wrote the backup: somebody who knows the passphrase, or the export that told the
+    /// Checks that the author of the backup is known: a person who knows the passphrase, or the export that told the
     /// digest. A backup that only says what would be done may come from anybody.
     fn check_digest(&self, backup: &Backup) -> Result<(), Failure> {
         match &self.digest {
@@ -139,7 +139,7 @@ impl Arguments {
             return Store::merge(opening(&directory, &key, config), document, import).or_fail();
         }
         if self.dry_run {
-            // Into a state that is made for it, under a master key that nobody keeps.
+            // Into a state that is made for it, under a master key that is not kept.
             let folder = tempfile::tempdir().map_err(|error| Failure::of(&error))?;
             let key =
                 MasterKey::generate(&mut System::new()).map_err(|error| Failure::of(&error))?;

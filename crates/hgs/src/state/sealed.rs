@@ -59,7 +59,7 @@ impl Backup {
         })
     }
 
-    /// Whether only somebody who can open it can have made it.
+    /// Whether only its reader can have made it, as with a passphrase.
     pub(super) fn is_authenticated(&self) -> bool {
         self.locked.needs_passphrase()
     }

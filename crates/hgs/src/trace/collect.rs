@@ -8,10 +8,10 @@ use hgs_client::Environment;
 use hgs_client::probe::Probe;
 use hgs_server::config::ConfigError;
 use hgs_server::{Config, examine_stopped};
-use hgs_trace::guardian::{Facts, Inside, ROLLS, Service, SyntheticRoll};
+use hgs_trace::guardian::{Facts, LocalFacts, ROLLS, Service, SyntheticRoll};
 use hgs_trace::{Problem, Selection};
 
-use super::outside::{Base, look_at};
+use super::public::{Base, look_at};
 use super::{Arguments, Target};
 use crate::clock::now;
 
@@ -22,14 +22,14 @@ pub(super) async fn facts(arguments: &Arguments, wanted: &Selection) -> Facts {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         configuration: None,
         service: None,
-        inside: None,
+        local: None,
         synthetic_roll: None,
-        outside: Vec::new(),
+        public: Vec::new(),
     };
     let probe = || Probe::new(arguments.ca.as_deref(), Environment::default());
     if let Some(Target::Url(base)) = &arguments.target {
-        let outside = vec![look_at(&probe(), base).await];
-        return Facts { outside, ..empty };
+        let public = vec![look_at(&probe(), base).await];
+        return Facts { public, ..empty };
     }
     let config = match arguments.server.config.read() {
         Ok(config) => config,
@@ -42,7 +42,7 @@ pub(super) async fn facts(arguments: &Arguments, wanted: &Selection) -> Facts {
         }
     };
     let client = arguments.server.client_of(&config);
-    let (service, inside) = inside(&client, &config);
+    let (service, local) = local(&client, &config);
     let findings = config.check().into_iter();
     // What is about this process says nothing of the service's.
     let settings = findings.filter(|finding| !finding.about_process);
@@ -54,14 +54,14 @@ pub(super) async fn facts(arguments: &Arguments, wanted: &Selection) -> Facts {
         facts.synthetic_roll = Some(synthetic_roll(&client));
     }
     if arguments.target.is_none() && service == Service::Answers {
-        let urls = inside.iter().flat_map(|inside| &inside.urls);
+        let urls = local.iter().flat_map(|local| &local.urls);
         for base in urls.filter_map(|url| url.parse::<Base>().ok()) {
-            facts.outside.push(look_at(&probe(), &base).await);
+            facts.public.push(look_at(&probe(), &base).await);
         }
     }
     Facts {
         service: Some(service),
-        inside,
+        local,
         ..facts
     }
 }
@@ -88,7 +88,7 @@ const PROMPT: Duration = Duration::from_secs(5);
 const THOROUGH: Duration = Duration::from_secs(30);
 
 /// What the service says of itself; where none runs, what can be seen without it.
-fn inside(client: &Client, config: &Config) -> (Service, Option<Inside>) {
+fn local(client: &Client, config: &Config) -> (Service, Option<LocalFacts>) {
     let prompt = client.within(PROMPT).signers();
     let seen = prompt.and_then(|_| client.within(THOROUGH).trace());
     let error = match seen {
@@ -115,14 +115,14 @@ fn inside(client: &Client, config: &Config) -> (Service, Option<Inside>) {
 }
 
 /// Why nothing listens at the socket, where that can be told from a service that does not run.
-fn not_running(problem: Problem, seen: &Inside, config: &Config) -> Problem {
+fn not_running(problem: Problem, seen: &LocalFacts, config: &Config) -> Problem {
     if !config.listen.admin.enabled {
         let message = "[listen.admin] is switched off, so the service can't be asked";
         return Problem::new(message).with_remedy(Some(
             "set listen.admin.enabled to true, and restart the service",
         ));
     }
-    // Whatever is wrong with the folder has checks of its own.
+    // Faults of the folder have checks of their own.
     if seen.state.is_none() {
         let message = format!("{problem}; but another process holds the state");
         return Problem::new(message).with_remedy(Some(

@@ -3,18 +3,18 @@
 use hgs_custody::PrivateKey;
 use hgs_custody_pkcs11::Usage;
 use hgs_pki::Certificate;
-use hgs_trace::guardian::Work;
+use hgs_trace::guardian::KeyTest;
 use hgs_trace::{Found, Problem};
 
 use super::super::keys::KeyTable;
 use super::super::proof::works;
 
 /// Has the key of `certificate` work.
-pub(super) fn work(keys: &KeyTable, certificate: &Certificate, usage: Usage) -> Work {
+pub(super) fn work(keys: &KeyTable, certificate: &Certificate, usage: Usage) -> KeyTest {
     let key = match keys.find(&certificate.thumbprint()) {
         Ok(key) => key,
         Err(error) => {
-            return Work {
+            return KeyTest {
                 held: Err(Problem::of(&error)),
                 belongs: None,
                 decrypts: None,
@@ -24,7 +24,7 @@ pub(super) fn work(keys: &KeyTable, certificate: &Certificate, usage: Usage) -> 
         }
     };
     let tried_for = |wanted| (usage == wanted).then(|| tried(key, certificate, usage));
-    Work {
+    KeyTest {
         held: Ok(()),
         belongs: Some(key.public() == certificate.public_key()),
         decrypts: tried_for(Usage::Decrypt),

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use hgs_custody_pkcs11::Tokens;
 use hgs_pki::Time;
 use hgs_store::{OpenError, master_key_file};
-use hgs_trace::guardian::{Inside, Process, Setting, State};
+use hgs_trace::guardian::{LocalFacts, Process, Setting, State};
 use hgs_trace::{Found, Place, Problem};
 use metrics::Gauge;
 use rustix::process::{DumpableBehavior, Resource, dumpable_behavior, getrlimit};
@@ -33,7 +33,7 @@ pub(crate) use synthetic::SyntheticRolls;
 
 impl Inspection {
     /// What only the guardian itself can see. It blocks: every private key in use is asked to work.
-    pub(crate) fn examine(&self) -> Inside {
+    pub(crate) fn examine(&self) -> LocalFacts {
         let now = self.clock.now();
         let state = match self.snapshots.current() {
             Ok(snapshot) => {
@@ -42,7 +42,7 @@ impl Inspection {
             }
             Err(failure) => Err(Problem::of(&failure)),
         };
-        Inside {
+        LocalFacts {
             process: Some(process()),
             settings: Some(settings(&self.config)),
             state: Some(state),
@@ -56,14 +56,14 @@ impl Inspection {
 /// What can be seen of a guardian that does not run. The state is opened, and nothing in it is changed; where another
 /// process holds it, nothing is said of it.
 #[must_use]
-pub fn examine_stopped(config: &Config, now: Time) -> Inside {
+pub fn examine_stopped(config: &Config, now: Time) -> LocalFacts {
     let listen = &config.listen;
     let https = listen.https.enabled.then(|| config.https_address());
     let http = listen.http.enabled.then(|| config.http_address());
     // Nobody waits for the end of this one.
     let (open, _) = mpsc::channel(1);
     let opened = OpenStore::open(config, open);
-    Inside {
+    LocalFacts {
         high_water_mark: match &opened {
             Ok(_) => Some(Ok(())),
             Err(GuardianError::Store(error @ OpenError::RolledBack(_))) => {
@@ -101,10 +101,10 @@ fn examiner<'a>(config: &'a Config, tokens: &'a Tokens) -> Examiner<'a> {
 }
 
 /// Everything but the state and the process.
-fn without_state(config: &Config, urls: Vec<String>, now: Time) -> Inside {
+fn without_state(config: &Config, urls: Vec<String>, now: Time) -> LocalFacts {
     let (folder, master_key) = (config.state_folder(), config.master_key_file());
     let read = master_key_file::read(&master_key).map(drop);
-    Inside {
+    LocalFacts {
         time: now,
         user: rustix::process::geteuid().as_raw(),
         process: None,

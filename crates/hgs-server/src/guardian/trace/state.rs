@@ -4,7 +4,7 @@ use hgs_attest::signer::SignerStage;
 use hgs_custody_pkcs11::Usage;
 use hgs_pki::Time;
 use hgs_store::{AttestationSigner, AuditFilter, CertificateRecord, OpenError, Store};
-use hgs_trace::guardian::{Certificate, Signer, State, Work};
+use hgs_trace::guardian::{Certificate, KeyTest, Signer, State};
 use hgs_trace::{Found, Problem};
 
 use super::super::certification::usage;
@@ -81,7 +81,7 @@ fn certificate(
         lacking_key_usage: lacking_key_usage(record.kind, certificate).map(str::to_owned),
         validity: certificate.validity().into(),
         added: record.added,
-        work: record.enabled.then(|| Work {
+        work: record.enabled.then(|| KeyTest {
             tokens: examiner.ways(&record.key, certificate, usage),
             ..work(&holdings.keys, certificate, usage)
         }),
@@ -105,7 +105,7 @@ fn signer(
         work: signs.then(|| {
             let (certificate, usage) = (&signer.certificate, Usage::Sign);
             let ways = |reference| examiner.ways(reference, certificate, usage);
-            Work {
+            KeyTest {
                 tokens: signer.key.as_ref().map(ways).unwrap_or_default(),
                 ..work(&holdings.keys, certificate, usage)
             }

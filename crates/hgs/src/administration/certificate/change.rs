@@ -33,7 +33,7 @@ pub(super) struct Set {
     /// What people call it; empty for nothing
     #[arg(long)]
     label: Option<String>,
-    /// Its key is known to others since this time, or since now: every roll shuts it out, for good
+    /// Its key is known to others since this time, or since now: every roll removes it from protectors; this can't be undone
     #[arg(long, value_name = "SINCE", num_args = 0..=1, default_missing_value = "now")]
     compromised: Option<String>,
 }
@@ -140,8 +140,9 @@ impl Remove {
 
 fn protectors_needing(client: &Client, thumbprint: &Thumbprint) -> Result<u64, Failure> {
     let one = client.certificate(thumbprint).or_fail()?;
-    let usage = client.certificate_usage().or_fail()?;
-    let mut usage = usage.iter();
-    let found = usage.find(|usage| usage.thumbprint == one.certificate.thumbprint);
+    let all = client.certificate_usage().or_fail()?;
+    let found = all
+        .iter()
+        .find(|usage| usage.thumbprint == one.certificate.thumbprint);
     Ok(found.map_or(0, |usage| usage.protectors))
 }

@@ -1,4 +1,4 @@
-//! Who takes part: an owner, a fabric's guardian, hosts.
+//! The participants: an owner, a fabric's guardian, hosts.
 
 use std::fs::DirBuilder;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -144,7 +144,7 @@ impl Host {
         SealedPair::open(&self.protector_file(), &self.sealed_file()).map_err(failed)
     }
 
-    /// Lets go of the virtual machine.
+    /// Drops the virtual machine.
     pub(super) fn give_up(&self) -> Result<(), Failure> {
         hgs_files::remove(&self.protector_file())?;
         Ok(hgs_files::remove(&self.sealed_file())?)

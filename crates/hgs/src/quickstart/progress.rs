@@ -1,4 +1,4 @@
-//! Steps that are seen: what happened, and how long it took.
+//! Progress of the run: each step, its outcome, and how long it took.
 
 use std::fmt;
 use std::future::Future;
@@ -9,7 +9,7 @@ use serde::Serialize;
 
 /// Where the steps are shown, one line each.
 #[derive(Debug)]
-pub(super) struct Stage<'t> {
+pub(super) struct Progress<'t> {
     terminal: &'t Terminal,
 }
 
@@ -23,7 +23,7 @@ struct Step<'a> {
     detail: &'a str,
 }
 
-impl<'t> Stage<'t> {
+impl<'t> Progress<'t> {
     pub(super) fn new(terminal: &'t Terminal) -> Self {
         Self { terminal }
     }
@@ -31,7 +31,7 @@ impl<'t> Stage<'t> {
     /// Does a step and shows it. What it gives is shown in the words that come with it.
     ///
     /// # Errors
-    /// That of the step, which ends the story: what follows stands on it.
+    /// That of the step, which ends the scenario: what follows stands on it.
     pub(super) async fn step<T>(
         &self,
         step: &'static str,

@@ -18,19 +18,19 @@ use hgs_protector::{GuardianCertificates, TransportKey, VerifiedProtector, creat
 use hgs_server::{Clock as _, Config, InitOptions, KeySize, Running, SystemClock};
 use hgs_terminal::{AtFault, Failure};
 
-use super::cast::{Host, Owner, Urls, guardian_configuration};
 use super::failed;
 use super::folder::Folder;
-use super::stage::Stage;
+use super::participants::{Host, Owner, Urls, guardian_configuration};
+use super::progress::Progress;
 use super::token::Token;
 use crate::failures::OrFail as _;
 
 /// Octets of the secret: as many as the state of a virtual TPM has.
 const SECRET_LENGTH: usize = 128 * 1024;
 
-/// Tells the whole story.
+/// Tells the whole scenario.
 pub(super) async fn tell(
-    stage: &Stage<'_>,
+    progress: &Progress<'_>,
     folder: &Folder,
     token: Option<&Token>,
 ) -> Result<(), Failure> {
@@ -38,17 +38,17 @@ pub(super) async fn tell(
     if let Some(token) = token {
         config.pkcs11 = token.configuration();
     }
-    let thumbprint = stage
+    let thumbprint = progress
         .step("guardian-initialise", initialise(&config, token))
         .await?;
-    let (guardian, urls) = stage.step("guardian-start", start(&config)).await?;
+    let (guardian, urls) = progress.step("guardian-start", start(&config)).await?;
 
-    if let Err(failure) = shielded_machine(stage, folder, &guardian, &urls, thumbprint).await {
+    if let Err(failure) = shielded_machine(progress, folder, &guardian, &urls, thumbprint).await {
         // The failure that is told is the first one.
         let _ = guardian.shutdown().await;
         return Err(failure);
     }
-    stage.step("guardian-stop", stop(guardian)).await
+    progress.step("guardian-stop", stop(guardian)).await
 }
 
 async fn initialise(
@@ -98,49 +98,51 @@ async fn stop(guardian: Running) -> Result<((), String), Failure> {
 
 /// The life of a shielded virtual machine: made by its owner, started, started again, moved, refused.
 async fn shielded_machine(
-    stage: &Stage<'_>,
+    progress: &Progress<'_>,
     folder: &Folder,
     guardian: &Running,
     urls: &Urls,
     thumbprint: Thumbprint,
 ) -> Result<(), Failure> {
-    let [first, second, stranger] = stage
+    let [first, second, stranger] = progress
         .step("hosts-register", register(folder, guardian, urls))
         .await?;
-    let machine = prepare(stage, folder, &first, thumbprint).await?;
+    let machine = prepare(progress, folder, &first, thumbprint).await?;
     first.receive(machine.protector.octets(), &machine.sealed)?;
 
-    stage.step("host-attest", attest(folder, &first)).await?;
-    let power_on = stage
+    progress.step("host-attest", attest(folder, &first)).await?;
+    let power_on = progress
         .step("power-on", power_on(folder, &first, &machine))
         .await?;
-    stage
+    progress
         .step(
             "power-on-again",
             power_on_again(&first, &machine, &power_on),
         )
         .await?;
-    stage
+    progress
         .step("migrate", migrate(&first, &second, &machine))
         .await?;
 
     let refused = stranger.host.attest(HealthKind::Encryption, Sides::Both);
-    stage
+    progress
         .refusal("unregistered-host-refused", refused, |error| {
             attestation_code(error) == Some(AttestationCode::HostNotRegistered)
         })
         .await?;
-    stage.step("host-revoke", revoke(guardian, &second)).await?;
+    progress
+        .step("host-revoke", revoke(guardian, &second))
+        .await?;
     // Its health certificate is still valid: the revocation must reach it all the same.
     let moved = second.machine()?;
     let refused = second.host.unwrap(moved.protector(), ServiceVersion::V2);
-    stage
+    progress
         .refusal("revoked-host-gets-no-keys", refused, |error| {
             key_protection_code(error) == Some(Code::HostRevoked)
         })
         .await?;
     let refused = second.host.attest(HealthKind::Encryption, Sides::Both);
-    stage
+    progress
         .refusal("revoked-host-refused", refused, |error| {
             attestation_code(error) == Some(AttestationCode::HostRevoked)
         })
@@ -184,15 +186,15 @@ struct Machine {
 
 /// The owner's part, away from the fabric: trusts the fabric's guardian, makes a protector, seals the secret.
 async fn prepare(
-    stage: &Stage<'_>,
+    progress: &Progress<'_>,
     folder: &Folder,
     host: &Host,
     thumbprint: Thumbprint,
 ) -> Result<Machine, Failure> {
-    let fabric = stage
+    let fabric = progress
         .step("guardian-import", import(folder, host, thumbprint))
         .await?;
-    let owner = stage
+    let owner = progress
         .step("owner-new", async {
             let owner = Owner::new(SystemClock.now())?;
             let thumbprint = owner.certificates.signing_certificate().thumbprint();
@@ -202,12 +204,12 @@ async fn prepare(
             ))
         })
         .await?;
-    stage
+    progress
         .step("protector-new", protect(folder, &owner, fabric))
         .await
 }
 
-/// Takes the guardian's certificates from its metadata, whoever fetched that, by the thumbprint that its administrator told.
+/// Takes the guardian's certificates from its metadata, by the thumbprint that its administrator told.
 async fn import(
     folder: &Folder,
     host: &Host,
@@ -368,8 +370,11 @@ async fn administer<T: Send + 'static>(
     guardian: &Running,
     act: impl FnOnce(&Client) -> Result<T, AdminError> + Send + 'static,
 ) -> Result<T, Failure> {
-    let socket = guardian.addresses().admin.clone();
-    let socket = socket.ok_or_else(|| Failure::failed("there is no socket for administration"))?;
+    let socket = guardian
+        .addresses()
+        .admin
+        .clone()
+        .ok_or_else(|| Failure::failed("there is no socket for administration"))?;
     let acting = tokio::task::spawn_blocking(move || act(&Client::new(socket)));
     acting.await.map_err(failed)?.map_err(failed)
 }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use hgs_client::configuration::Endpoints;
 use hgs_client::probe::Probe;
 use hgs_protector::metadata::Metadata;
-use hgs_trace::guardian::{self, Outside};
+use hgs_trace::guardian::{self, PublicFacts};
 
 /// What the URLs of both services begin with, such as `https://hgs.example`.
 #[derive(Debug, Clone)]
@@ -26,29 +26,29 @@ impl FromStr for Base {
 }
 
 /// Looks at both services below `base`, as far as one gets.
-pub(super) async fn look_at(probe: &Probe, base: &Base) -> Outside {
+pub(super) async fn look_at(probe: &Probe, base: &Base) -> PublicFacts {
     let Endpoints {
         attestation,
         key_protection,
     } = &base.endpoints;
     let mut reach = probe.reach_attestation(attestation).await;
     reach.url.clone_from(&base.shown);
-    let mut outside = Outside {
+    let mut seen = PublicFacts {
         reach,
         attestation_mode: None,
         signing_certificates: None,
         metadata: None,
         refusal: None,
     };
-    if !outside.reach.is_open() {
-        return outside;
+    if !seen.reach.is_open() {
+        return seen;
     }
-    outside.attestation_mode = Some(probe.attestation_mode(attestation).await);
-    outside.signing_certificates = Some(probe.signing_certificates(attestation).await);
+    seen.attestation_mode = Some(probe.attestation_mode(attestation).await);
+    seen.signing_certificates = Some(probe.signing_certificates(attestation).await);
     let metadata = probe.metadata(key_protection).await;
-    outside.metadata = Some(metadata.map(|metadata| thumbprints(&metadata)));
-    outside.refusal = Some(probe.refusal(key_protection).await);
-    outside
+    seen.metadata = Some(metadata.map(|metadata| thumbprints(&metadata)));
+    seen.refusal = Some(probe.refusal(key_protection).await);
+    seen
 }
 
 fn thumbprints(metadata: &Metadata) -> guardian::Metadata {
