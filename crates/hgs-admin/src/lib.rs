@@ -32,7 +32,7 @@ pub use client::Client;
 pub use error::{AdminError, ErrorCode};
 pub use identity::{Caller, Identity};
 pub use key::{WithKey, wipe};
-pub use operation::{Call, Found, Operation, find};
+pub use operation::{Call, Operation, RouteMatch, find};
 pub use operations::{Administration, OPERATIONS};
 pub use path::{HostSelector, SignerSelector};
 pub use permission::{Permission, Permissions, Role};

@@ -41,7 +41,7 @@ pub struct Call<'c> {
 
 /// What a method and a path lead to.
 #[derive(Debug)]
-pub enum Found<'p> {
+pub enum RouteMatch<'p> {
     /// An operation, and the segment of the path that stands for one thing.
     Operation(&'static Operation, &'p str),
     /// The path is right, the method is not: these are.
@@ -52,16 +52,16 @@ pub enum Found<'p> {
 
 /// Finds the operation of a request. Paths match octet by octet; nothing is decoded (attacks.md K11).
 #[must_use]
-pub fn find<'p>(method: &Method, path: &'p str) -> Found<'p> {
+pub fn find<'p>(method: &Method, path: &'p str) -> RouteMatch<'p> {
     let at_path: Vec<_> = OPERATIONS
         .all()
         .into_iter()
         .filter_map(|operation| Some((operation, operation.segment_of(path)?)))
         .collect();
     match at_path.iter().find(|(found, _)| found.method == *method) {
-        Some((operation, segment)) => Found::Operation(operation, segment),
-        None if at_path.is_empty() => Found::Nothing,
-        None => Found::OtherMethods(at_path.iter().map(|(found, _)| &found.method).collect()),
+        Some((operation, segment)) => RouteMatch::Operation(operation, segment),
+        None if at_path.is_empty() => RouteMatch::Nothing,
+        None => RouteMatch::OtherMethods(at_path.iter().map(|(found, _)| &found.method).collect()),
     }
 }
 
@@ -175,7 +175,7 @@ mod tests {
 
     fn found(method: Method, path: &str) -> Option<(&'static str, String)> {
         match find(&method, path) {
-            Found::Operation(operation, segment) => Some((operation.name, segment.to_owned())),
+            RouteMatch::Operation(operation, segment) => Some((operation.name, segment.to_owned())),
             _ => None,
         }
     }
@@ -263,7 +263,7 @@ mod tests {
         }
         let other = find(&Method::PUT, "/v1/hosts");
         assert!(
-            matches!(other, Found::OtherMethods(methods) if methods == [&Method::GET, &Method::POST])
+            matches!(other, RouteMatch::OtherMethods(methods) if methods == [&Method::GET, &Method::POST])
         );
     }
 }

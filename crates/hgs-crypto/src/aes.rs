@@ -41,7 +41,7 @@ pub fn gcm_seal(
     Ok(sealed)
 }
 
-/// Opens what [`gcm_seal`] made.
+/// Decrypts the output of [`gcm_seal`].
 ///
 /// # Errors
 /// When the key, the additional data or any octet is not the one that was sealed.
@@ -82,7 +82,7 @@ pub fn key_wrap(key: &SecretBytes, material: &SecretBytes) -> Result<Vec<u8>, Cr
     Ok(wrapped)
 }
 
-/// Unwraps what [`key_wrap`] made.
+/// Unwraps the output of [`key_wrap`].
 ///
 /// # Errors
 /// When the integrity check of RFC 3394 fails or a length does not fit.

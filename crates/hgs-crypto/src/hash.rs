@@ -24,7 +24,7 @@ pub fn sha256_of(parts: &[&[u8]]) -> Sha256Digest {
     to_array(&context.finish())
 }
 
-/// SHA-256 of what comes piece by piece.
+/// SHA-256 of a message in pieces.
 #[derive(Clone)]
 pub struct Sha256(digest::Context);
 

@@ -12,7 +12,7 @@ use crate::signed_response::{ResponseFields, ResponseSignatureError, SignatureRe
 use crate::wire::{Algorithms, ResponseError, RollTransportKeyRequest, RollTransportKeyResponse};
 use crate::{Caches, ServiceVersion};
 
-/// A request that a host makes, and what its answer is held against.
+/// A request of a host, with what its response is checked against.
 #[derive(Debug, Clone)]
 pub struct PendingRoll {
     ingress: VerifiedProtector,
@@ -41,7 +41,7 @@ pub enum Authenticity<'a> {
 /// Keys that a KPS has released, and a protector that is fit to take the place of the old one.
 #[derive(Debug, Clone)]
 pub struct Released {
-    /// The key that opens what the virtual machine was stored with.
+    /// The key that decrypts the stored state of the virtual machine.
     pub ingress_key: TransportKey,
     /// The key to seal it with from now on.
     pub egress_key: TransportKey,

@@ -1,4 +1,4 @@
-//! The certificates whose private keys a KPS holds, and what they are to each other.
+//! The certificates whose private keys a key protection service holds, and how they relate.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;

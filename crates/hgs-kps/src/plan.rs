@@ -1,4 +1,4 @@
-//! What a roll does beside renewing: section 5 of the protocol profile, rules 4 to 6.
+//! The plan of a roll beyond the new transport key: section 5 of the protocol profile, rules 4 to 6.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use hgs_protector::{Opened, Signer, VerifiedProtector, Wrapping, WrappingId};
 use crate::key_ring::{Head, KeyRing};
 use crate::lineage::Lineage;
 
-/// What is to be done to a protector that was opened.
+/// The changes that a roll makes to an opened protector.
 #[derive(Debug)]
 pub(crate) struct Plan<'a> {
     /// The lineage of the pair that opened it.
@@ -85,8 +85,8 @@ fn shut_out(ring: &KeyRing, protector: &VerifiedProtector) -> BTreeSet<WrappingI
     shut_out
 }
 
-/// Whether the guardian signature is by a compromised pair, or by one that only a compromised pair vouches for: by
-/// whoever has its keys, that is. Pairs that are held and not compromised are known to be ours.
+/// Whether the guardian signature is by a compromised pair, or by one that only a compromised pair has endorsed, and so
+/// by any holder of the compromised keys. Pairs that are held and not compromised are known to be ours.
 pub(crate) fn signed_by_compromised(
     ring: &KeyRing,
     protector: &VerifiedProtector,

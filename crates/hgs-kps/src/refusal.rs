@@ -12,10 +12,10 @@ use crate::StateUnavailable;
 use crate::signed_response::SignatureRequestError;
 use crate::wire::{self, RequestError};
 
-/// Seconds after which a client is told to come again, when that may help.
+/// Seconds after which a client is told to try again, when that may help.
 pub const RETRY_AFTER: u32 = 5;
 
-/// What a KPS answers instead of what it was asked for, and what it knows about the asker.
+/// The answer to a refused request, and what is known about its sender.
 #[derive(Debug, Clone)]
 #[must_use = "a refusal is answered, counted and, if the host is known, recorded"]
 pub struct Refusal(Box<Contents>);
@@ -105,7 +105,7 @@ pub enum Reason {
     /// The fabric has no primary signing certificate.
     #[error("Primary Signing Certificate not found")]
     NoPrimarySigningCertificate,
-    /// Anything else; what it was stays here.
+    /// Any other failure, which is not described to the peer.
     #[error("internal error")]
     Internal,
 }
@@ -272,7 +272,7 @@ impl Refusal {
         self.reason().code()
     }
 
-    /// What was known.
+    /// The facts that were known.
     #[must_use]
     pub fn facts(&self) -> &Facts {
         &self.0.facts
@@ -301,7 +301,7 @@ impl Refusal {
 }
 
 impl<R: Into<Reason>> From<R> for Refusal {
-    /// A refusal of which nothing else is known.
+    /// A refusal without further facts.
     fn from(reason: R) -> Self {
         Self::new(reason, Facts::default())
     }
@@ -315,7 +315,7 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// What goes back over HTTP.
+/// The HTTP response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ErrorResponse {
     /// The status.

@@ -16,14 +16,14 @@ use crate::{
     Caches, Facts, HostStanding, KeyRing, Lineage, Reason, Refusal, ServiceVersion, Trust,
 };
 
-/// What rolls are decided by, beside their requests.
+/// The inputs of every roll, beside its request.
 #[derive(Clone, Copy)]
 pub struct KeyProtection<'a> {
     /// The certificates whose private keys are held.
     pub ring: &'a KeyRing,
     /// The signers, hosts and clock skew that are trusted.
     pub trust: &'a Trust<'a>,
-    /// What is remembered from request to request.
+    /// Caches that outlive a request.
     pub caches: &'a Caches,
 }
 
@@ -44,8 +44,8 @@ impl KeyProtection<'_> {
         self.release(self.identify(version, body)?, keys, random)
     }
 
-    /// The first half: reads the request and checks its health certificate. It costs little, and tells the host; all
-    /// that costs much is the other half.
+    /// The first half: reads the request and checks its health certificate. It is cheap and identifies the host; the
+    /// expensive work is in the second half.
     ///
     /// # Errors
     /// A [`Refusal`], with what was known by then.
@@ -179,8 +179,8 @@ impl KeyProtection<'_> {
         Ok(host)
     }
 
-    /// Refuses what was signed by a compromised guardian, and what is out of use where that is refused. Returns whether
-    /// the protector is out of use.
+    /// Refuses a protector that a compromised guardian signed, and one that is superseded if the settings say so. Returns
+    /// whether the protector is superseded.
     fn acceptable(&self, ingress: &VerifiedProtector) -> Result<bool, Reason> {
         let seen = self.trust.protectors.seen(&ingress.digest())?;
         if let Some(since) = plan::signed_by_compromised(self.ring, ingress) {
@@ -252,7 +252,7 @@ impl IdentifiedRequest {
     }
 }
 
-/// Keys that are to be released, and can't be before that is on record.
+/// A decided release. Its response can be had only after it was recorded.
 #[derive(Debug)]
 #[must_use = "a release is recorded, then answered"]
 pub struct Release {
@@ -260,16 +260,16 @@ pub struct Release {
     response: RollTransportKeyResponse,
 }
 
-/// What is recorded of a release; no secret among it.
+/// The facts of a release that are recorded. None is secret.
 #[derive(Debug, Clone)]
 pub struct ReleaseFacts {
     /// The version that was asked for.
     pub version: ServiceVersion,
     /// The host, by its health certificate.
     pub host: VerifiedHealthCertificate,
-    /// The protector that came in.
+    /// The ingress protector.
     pub ingress: ProtectorDigest,
-    /// The protector that goes out, a child of the one that came in.
+    /// The egress protector, a child of the ingress protector.
     pub egress: ProtectorDigest,
     /// The thumbprint of the owner's signing certificate.
     pub owner: Thumbprint,
@@ -285,7 +285,7 @@ pub struct ReleaseFacts {
     pub appended: bool,
     /// The wrappings that got random octets in place of the key.
     pub shut_out: Vec<WrappingId>,
-    /// Whether the protector that came in was out of use already.
+    /// Whether the ingress protector was superseded.
     pub superseded: bool,
 }
 

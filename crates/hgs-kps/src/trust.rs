@@ -9,9 +9,9 @@ use hgs_protector::transport_key_blob::CachingPolicy;
 /// How far the clock of an attestation signer may be ahead of ours, unless configured.
 pub const SKEW: Seconds = Seconds::new(60);
 
-/// What a decision rests on, beside the request and the key ring.
+/// The inputs of a decision, beside the request and the key ring.
 pub struct Trust<'a> {
-    /// Whose health certificates are believed.
+    /// The attestation signers whose health certificates are accepted.
     pub signers: &'a TrustedSigners,
     /// The time of the request.
     pub now: Time,
@@ -45,8 +45,8 @@ pub trait HostRegistry {
     /// What is known of a host.
     fn standing(&self, host: &HostId) -> HostStanding;
 
-    /// Whether a host is revoked or denied here whose health certificates have this policy digest, even if another
-    /// cluster calls it.
+    /// Whether the host whose health certificates have this policy digest is revoked or denied here, under any id that
+    /// another cluster gives it.
     fn is_barred(&self, policy: &Sha256Digest) -> bool;
 }
 
@@ -73,7 +73,7 @@ pub struct SeenProtector {
     pub superseded: bool,
 }
 
-/// What is remembered from request to request, and changes no answer.
+/// Caches that outlive a request. They change no answer.
 #[derive(Debug)]
 pub struct Caches {
     /// Certificates of guardians and hosts.

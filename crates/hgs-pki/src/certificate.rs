@@ -86,7 +86,7 @@ impl Validity {
         (self.not_before..=self.not_after).contains(&when)
     }
 
-    /// What people should know of it at the time `now`.
+    /// Its status at the time `now`.
     #[must_use]
     pub fn status(&self, now: Time) -> ValidityStatus {
         let notice = now.checked_add(EXPIRY_NOTICE).unwrap_or(Time::MAX);
@@ -102,7 +102,7 @@ impl Validity {
     }
 }
 
-/// What people should know of a certificate's validity at some time.
+/// The status of a certificate's validity at some time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ValidityStatus {
     /// It is not valid yet.

@@ -1,4 +1,4 @@
-//! Bodies of fuzz targets: any octets may come, and what is accepted must survive a second round.
+//! Bodies of fuzz targets: any octets are allowed, and what is accepted must survive a second round.
 
 use crate::health::{
     HealthCertificate, HealthKind, HealthStatement, TrustedSigner, TrustedSigners,
@@ -48,7 +48,7 @@ pub fn fuzz_health_statement(data: &[u8]) {
     }
 }
 
-/// [`HealthCertificate::verify`], and what it does behind a signature that verified.
+/// [`HealthCertificate::verify`], and its checks after that of the signature.
 pub fn fuzz_health_certificate(data: &[u8]) {
     let Ok(certificate) = HealthCertificate::from_der(data) else {
         return;

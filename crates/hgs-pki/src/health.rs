@@ -1,4 +1,4 @@
-//! Health certificates: what an attestation signer says about a host's identity key, and what a key service checks
+//! Health certificates: an attestation signer's statement about a host's identity key, and what a key service checks
 //! before it believes it (section 8 of the protocol profile).
 //!
 //! ```text
@@ -32,7 +32,7 @@ pub use verify::{HealthCertificateError, VerifiedHealthCertificate};
 /// How long before its issue a health certificate begins to be valid, for hosts whose clocks are late.
 pub const BACKDATED: Seconds = Seconds::from_minutes(5);
 
-/// What the key of a health certificate is for. Each host has one key for each.
+/// The purpose of the key of a health certificate. Each host has one key for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum HealthKind {
     /// The key decrypts: what KPS releases is encrypted to it.
@@ -110,7 +110,7 @@ impl TryFrom<Seconds> for HealthValidity {
     }
 }
 
-/// What a health certificate that makes `statement` shall say.
+/// The template of a health certificate that carries `statement`.
 ///
 /// # Errors
 ///
@@ -140,7 +140,7 @@ pub fn template(
     })
 }
 
-/// A certificate that claims to be a health certificate. Nothing it says is to be believed.
+/// A certificate that claims to be a health certificate. Nothing in it is verified.
 #[derive(Debug, Clone)]
 pub struct HealthCertificate {
     certificate: Certificate,

@@ -15,7 +15,7 @@ use crate::{Certificate, CertificateError, KeyUsage, Time, Validity, Version};
 /// Characters of the longest common name, `ub-common-name` of RFC 5280 appendix A.1.
 pub const MAX_COMMON_NAME_CHARACTERS: usize = 64;
 
-/// What a certificate shall say. The key identifiers are added by themselves.
+/// The contents of a certificate to be issued. The key identifiers are added automatically.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {
     /// The subject's common name, which is its whole name: 1 to 64 characters.
@@ -50,7 +50,7 @@ pub struct Prepared {
     wanted: Expected,
 }
 
-/// What the finished certificate is compared with.
+/// The values that the finished certificate is compared with.
 #[derive(Debug)]
 struct Expected {
     template: Template,
@@ -79,7 +79,7 @@ pub enum IssueError {
     /// The parts don't fit into a certificate.
     #[error("certificate can't be encoded: {0}")]
     Encoding(#[from] der::Error),
-    /// The signature is not by the issuer's key over what was prepared.
+    /// The signature is not by the issuer's key over the prepared octets.
     #[error("signature for the certificate was not made by the issuer's key")]
     Signature,
     /// The result is not an acceptable certificate.
@@ -90,7 +90,7 @@ pub enum IssueError {
     Deviates(Deviation),
 }
 
-/// In what a certificate differs from its template.
+/// How a certificate differs from its template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Deviation {
     /// The version is not 3.

@@ -43,7 +43,7 @@ pub enum KeyError {
     /// The place where the key lives is away or broken; the same request may succeed later.
     #[error("the key store is unavailable: {reason}")]
     Unavailable {
-        /// What the key store says.
+        /// The message of the key store.
         reason: String,
     },
     /// The place where the key lives can't do this operation with this key.

@@ -184,7 +184,7 @@ impl NameConstraints {
     }
 }
 
-/// What a certificate is in a path.
+/// The role of a certificate in a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     /// The certificate that is verified.

@@ -27,9 +27,9 @@ const DASHES: &str = "-----";
 /// One block of a text. `Debug` does not show its octets, which may be a private key's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Block {
-    /// What stands between `BEGIN` and the dashes.
+    /// The text between `BEGIN` and the dashes.
     pub label: String,
-    /// What the Base64 encodes.
+    /// The decoded octets.
     pub octets: SecretBytes,
     /// Whether RFC 1421 headers say that the octets are encrypted (`Proc-Type: 4,ENCRYPTED`).
     pub is_encrypted_by_header: bool,
@@ -107,7 +107,7 @@ pub enum PemError {
     Certificate {
         /// Which certificate, counted from 1.
         number: usize,
-        /// What is wrong with it.
+        /// The reason.
         error: CertificateError,
     },
 }
@@ -170,14 +170,14 @@ fn refuse_stray_boundary(text: &Text<'_>) -> Result<(), PemError> {
     Ok(())
 }
 
-/// What is left of a text, and the line it begins at.
+/// The rest of a text, and the number of its first line.
 struct Text<'t> {
     rest: &'t str,
     line: usize,
 }
 
 impl<'t> Text<'t> {
-    /// Goes past the next `mark`, and gives what stands before it.
+    /// Moves behind the next `mark`, and returns the text before it.
     fn skip_past(&mut self, mark: &str) -> Option<Self> {
         let (before, after) = self.rest.split_once(mark)?;
         let passed = Self {
@@ -222,7 +222,7 @@ impl<'t> Text<'t> {
     }
 }
 
-/// Leaves the headers of RFC 1421 away, and tells whether they speak of encryption. Line numbers stay.
+/// Removes the headers of RFC 1421, and returns whether they announce encryption. Line numbers stay.
 fn without_headers(body: &str) -> (Cow<'_, str>, bool) {
     if !body.contains(':') {
         return (Cow::Borrowed(body), false);

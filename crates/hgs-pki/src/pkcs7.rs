@@ -39,7 +39,7 @@ pub enum Pkcs7Error {
     Certificate {
         /// Which certificate, counted from 1.
         number: usize,
-        /// What is wrong with it.
+        /// The reason.
         error: CertificateError,
     },
 }

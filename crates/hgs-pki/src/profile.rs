@@ -1,4 +1,4 @@
-//! What each kind of certificate of this system looks like.
+//! The profile of each kind of certificate of this system.
 //!
 //! All have version 3, an RSA key, a subject that is nothing but a common name, and basic
 //! constraints and key usage marked critical.

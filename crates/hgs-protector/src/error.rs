@@ -1,4 +1,4 @@
-//! What can be wrong, and who is at fault.
+//! The errors, and who is at fault.
 
 use hgs_crypto::CryptoError;
 use hgs_pki::{KeyError, Thumbprint};
@@ -33,7 +33,7 @@ pub enum ProtectorError {
     Wrapping {
         /// Its place in the document, from 1.
         position: usize,
-        /// What is wrong with it.
+        /// The reason.
         error: FormError,
     },
     /// More wrappings than a protector may have.

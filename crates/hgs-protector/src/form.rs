@@ -15,7 +15,7 @@ pub(crate) const CANONICAL_LIMITS: Limits = Limits {
     ..Limits::DOCUMENT
 };
 
-/// Why an element does not hold what its type promises.
+/// Why an element does not have the form of its type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FormError {
     /// The XML, or its order of elements, is not as the schema says.
@@ -46,7 +46,7 @@ pub enum FormError {
     Certificate {
         /// The element.
         element: &'static str,
-        /// What is wrong with it.
+        /// The reason.
         error: CertificateError,
     },
     /// An algorithm that is not in the suite for this use.

@@ -7,7 +7,7 @@ use crate::metadata::Metadata;
 use crate::transport_key_blob::TransportKeyBlob;
 use crate::{Protector, write};
 
-/// Reads and verifies a protector; what holds is written again.
+/// Reads and verifies a protector, and writes a valid one again.
 ///
 /// # Panics
 ///

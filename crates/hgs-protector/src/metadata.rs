@@ -18,8 +18,8 @@ pub const MAX_OTHER_CERTIFICATES: usize = 64;
 /// A guardian's document that is whole: its own signature holds, and those that tie the guardian's certificates
 /// together.
 ///
-/// That says nothing about *whose* it is: every key in it comes from the document itself. A guardian is taken from it
-/// with [`Self::import`] only, on the word of someone else.
+/// That does not show *whose* it is: every key in it comes from the document itself. [`Self::import`] is the only way to
+/// take a guardian from it, and needs trust from elsewhere.
 #[derive(Debug, Clone)]
 pub struct Metadata {
     guardian: GuardianCertificates,
@@ -99,7 +99,7 @@ impl Metadata {
         &self.other_signing_certificates
     }
 
-    /// Takes the guardian from the document on the word of `trust`.
+    /// Takes the guardian from the document, if `trust` verifies it.
     pub fn import(
         self,
         trust: &Trust<'_>,
@@ -141,7 +141,7 @@ impl Metadata {
     }
 }
 
-/// On whose word a guardian is imported.
+/// How a guardian is verified when it is imported.
 #[derive(Debug, Clone, Copy)]
 pub enum Trust<'a> {
     /// The thumbprint of the guardian's signing certificate, given out of band. The signing key's signature carries
@@ -154,7 +154,7 @@ pub enum Trust<'a> {
         /// Certificates that may stand between.
         intermediates: &'a [Certificate],
     },
-    /// On no one's word: the author of the document may be anyone.
+    /// Not at all: the author of the document may be anyone.
     DangerousNone,
 }
 
@@ -173,9 +173,9 @@ pub enum ImportError {
     /// The thumbprint is another.
     #[error("the guardian's signing certificate has the thumbprint {found}, not {expected}")]
     Thumbprint {
-        /// What was given out of band.
+        /// The thumbprint that was given out of band.
         expected: Thumbprint,
-        /// What is in the document.
+        /// The thumbprint in the document.
         found: Thumbprint,
     },
     /// No path to a configured root.
@@ -221,7 +221,7 @@ fn check_validity(
     Ok(())
 }
 
-/// What a document says, of which only its own signature was verified.
+/// The contents of a document of which only its own signature was verified.
 struct Contents {
     guardian: UnverifiedGuardian,
     other_signing_certificates: Vec<Certificate>,

@@ -9,7 +9,7 @@ use crate::{CannotOpen, OpenError, TransportKey, VerifiedProtector, Wrapping};
 /// many wrappings it has.
 pub const MAX_DECRYPTIONS: usize = 4;
 
-/// A guardian whose private keys are at hand.
+/// A guardian whose private keys are available.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeldPair {
     /// The signing certificate.
@@ -20,7 +20,7 @@ pub struct HeldPair {
     pub head: bool,
 }
 
-/// A protector that was opened, by which wrapping, and what was in it.
+/// An opened protector, the wrapping that opened it, and the transport key in it.
 #[derive(Debug)]
 pub struct Opened {
     protector: VerifiedProtector,
@@ -89,7 +89,7 @@ fn candidates(wrappings: &[Wrapping], held: &[HeldPair]) -> Vec<usize> {
         .collect()
 }
 
-/// The transport key, if that is what was decrypted.
+/// The transport key, if the decrypted octets are one.
 ///
 /// A host can make a protector of any ciphertext for our key, and measure how long we take to refuse it. So a
 /// decryption that failed (`None`) is followed by the same work as one that gave a wrong key (attacks.md K17).
@@ -114,13 +114,13 @@ impl Opened {
         &self.protector.wrappings()[self.wrapping]
     }
 
-    /// What was in it.
+    /// The transport key.
     #[must_use]
     pub fn transport_key(&self) -> &TransportKey {
         &self.transport_key
     }
 
-    /// What was in it.
+    /// The transport key.
     #[must_use]
     pub fn into_transport_key(self) -> TransportKey {
         self.transport_key

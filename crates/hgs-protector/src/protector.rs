@@ -72,7 +72,7 @@ pub struct Protector {
 #[derive(Clone)]
 pub struct VerifiedProtector(Arc<Contents>);
 
-/// What a protector says.
+/// The contents of a protector.
 pub(crate) struct Contents {
     /// The whole document.
     pub(crate) octets: Vec<u8>,
@@ -149,7 +149,7 @@ impl Protector {
         self.contents.digest
     }
 
-    /// What it claims, for diagnosis only.
+    /// Its unverified contents, for diagnosis only.
     #[must_use]
     pub fn unverified(&self) -> Unverified<'_> {
         Unverified(&self.contents)
@@ -162,7 +162,7 @@ impl fmt::Debug for Protector {
     }
 }
 
-/// What a protector claims before anybody has verified it: for showing why it does not hold, and for nothing else.
+/// The contents of a protector that is not verified: only for showing why it is invalid.
 pub struct Unverified<'a>(&'a Contents);
 
 impl<'a> Unverified<'a> {

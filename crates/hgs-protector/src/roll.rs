@@ -9,7 +9,7 @@ use crate::form::Signature;
 use crate::seal::Unsealed;
 use crate::{GuardianCertificates, Opened, SealError, TransportKey, VerifiedProtector, WrappingId};
 
-/// What a roll does beyond renewing every wrapping. The default is nothing.
+/// The changes of a roll beyond a new transport key. The default is none.
 ///
 /// Who is whose successor and who is compromised, the protector does not say: `hgs-kps` decides it from the key ring.
 #[derive(Debug, Default)]

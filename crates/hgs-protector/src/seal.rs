@@ -1,4 +1,4 @@
-//! What create, grant, revoke and roll have in common: signing certificates, and closing a protector.
+//! The common part of create, grant, revoke and roll: signing certificates, and sealing a protector.
 
 use hgs_crypto::hash::{Sha256Digest, sha256};
 use hgs_pki::{Certificate, KeyWork};

@@ -19,11 +19,11 @@ use crate::TransportKey;
 /// | 84-107 | | PolicyId 1, PolicyType 6, PolicyDataSize 12, [`CachingPolicy`] |
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TransportKeyBlob {
-    /// The key that opens what the virtual machine was stored with.
+    /// The key that decrypts the stored state of the virtual machine.
     pub ingress_key: TransportKey,
     /// The key to seal it with from now on.
     pub egress_key: TransportKey,
-    /// What version 2 says beyond the keys.
+    /// The policy that version 2 adds to the keys.
     pub version: BlobVersion,
 }
 
@@ -148,7 +148,7 @@ impl TransportKeyBlob {
     }
 }
 
-/// What is left to read.
+/// The unread octets.
 struct Fields<'a> {
     rest: &'a [u8],
     size: usize,

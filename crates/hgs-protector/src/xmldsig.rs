@@ -38,7 +38,7 @@ impl From<hgs_xml::Error> for XmlSignatureError {
     }
 }
 
-/// What a signature shows.
+/// A verified signature.
 pub(crate) struct Signed {
     /// The canonical form of the document without its signature.
     pub(crate) document: Vec<u8>,

@@ -1,4 +1,4 @@
-//! Foreign octets for parsers: what is good, changed a little.
+//! Hostile octets for parsers: valid documents with small changes.
 
 use hgs_crypto::Random;
 

@@ -1,4 +1,4 @@
-//! What tests take from outside the project: other people's programs, and other people's test data.
+//! Programs and test data from outside the project.
 
 use std::env;
 use std::ffi::OsString;
@@ -76,8 +76,8 @@ pub fn is_privileged(what: &str) -> bool {
     }
 }
 
-/// The beginning of a command that runs what follows where it may mount: by root in a mount namespace of its own, by
-/// others in a user namespace too. `None`, and a word on what was left out, where the system allows neither.
+/// The beginning of a command that runs the rest in a mount namespace of its own, where it may mount; for users other
+/// than root, in a user namespace too. `None` where the system allows neither; `what` is reported as left out.
 pub fn in_mount_namespace(what: &str) -> Option<Command> {
     let mut arguments = vec!["--mount", "--propagation", "private"];
     if !rustix::process::geteuid().is_root() {

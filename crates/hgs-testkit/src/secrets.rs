@@ -1,4 +1,4 @@
-//! Whether a secret, or a part of one, has got into what others see.
+//! Whether a secret, or a part of one, is in octets that others see.
 
 use hgs_crypto::{base64, hex};
 

@@ -97,7 +97,7 @@ impl SoftHsm {
         self.folder.join("pin")
     }
 
-    /// What a program needs in its environment to see these tokens.
+    /// The environment variable by which a program finds these tokens.
     pub fn environ(&self) -> (&'static str, PathBuf) {
         (CONFIGURATION, self.folder.join("softhsm2.conf"))
     }

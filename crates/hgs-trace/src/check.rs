@@ -1,4 +1,4 @@
-//! What a check is.
+//! The type of a check.
 
 use std::fmt::{self, Display};
 
@@ -8,15 +8,15 @@ use serde::{Deserialize, Serialize};
 pub struct Check<F: 'static> {
     /// Its name for ever, such as `HGS-K003`.
     pub id: &'static str,
-    /// What it is counted with.
+    /// The group in which it is counted.
     pub group: Group,
     /// What holds when it passes.
     pub title: &'static str,
     /// When it fails.
     pub fails_when: &'static str,
-    /// What helps, where the judgement does not know better.
+    /// The remedy, unless the judgement has a better one.
     pub remedy: &'static str,
-    /// The checks without which it means nothing. They come before it in their table.
+    /// The checks that it depends on. They come before it in the table.
     pub after: &'static [&'static str],
     /// Judges the facts, once for each thing that the check is about. Nothing means that there is no such thing, or
     /// that it could not be examined.
@@ -54,9 +54,9 @@ pub struct Judgement {
     pub target: String,
     /// How.
     pub verdict: Verdict,
-    /// What was seen.
+    /// The evidence.
     pub evidence: String,
-    /// What helps, where that is better known than the check's own remedy.
+    /// A better remedy than the check's own.
     pub remedy: Option<String>,
 }
 
@@ -96,7 +96,7 @@ impl Judgement {
         }
     }
 
-    /// Knows what helps.
+    /// Sets the remedy.
     #[must_use]
     pub fn remedy(self, remedy: impl Into<Option<String>>) -> Self {
         Self {
@@ -117,7 +117,7 @@ pub struct Row {
     pub title: &'static str,
     /// When it fails.
     pub fails_when: &'static str,
-    /// What helps.
+    /// The remedy.
     pub remedy: &'static str,
     /// The checks before it.
     pub after: &'static [&'static str],

@@ -1,4 +1,4 @@
-//! From facts to findings: each check in its turn, and none that could only repeat what an earlier one has said.
+//! From facts to findings: each check in order, without those that would only repeat an earlier failure.
 
 use crate::report::{Finding, Outcome, RootCause};
 use crate::{Check, Judgement, Selection, Verdict};

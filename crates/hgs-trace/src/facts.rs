@@ -18,7 +18,7 @@ pub type Found<T> = Result<T, Problem>;
 pub struct Problem {
     /// What is wrong.
     pub message: String,
-    /// What helps, where that is known.
+    /// The remedy, if one is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
 }
@@ -47,7 +47,7 @@ impl Problem {
         }
     }
 
-    /// And what helps.
+    /// The remedy.
     #[must_use]
     pub fn with_remedy(self, remedy: Option<impl Into<String>>) -> Self {
         Self {
@@ -78,7 +78,7 @@ pub struct Place {
     pub problem: Option<Problem>,
 }
 
-/// What can be at a path.
+/// The kinds of things at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PlaceKind {
@@ -126,7 +126,7 @@ impl Place {
         }
     }
 
-    /// What is wrong with it as something that is `user`'s alone; `None` if nothing is.
+    /// Why it is not private to `user`; `None` if it is.
     pub(crate) fn not_private(&self, expected: PlaceKind, user: u32) -> Option<Problem> {
         let path = &self.path;
         if let Some(problem) = &self.problem {
@@ -155,7 +155,7 @@ impl Place {
         None
     }
 
-    /// What it is, in short.
+    /// A short description.
     pub(crate) fn shown(&self) -> String {
         let mode = self.mode.unwrap_or_default();
         let owner = self.owner.unwrap_or_default();
@@ -204,7 +204,7 @@ pub struct Reachability {
     pub addresses: Found<Vec<String>>,
     /// The address that accepted a connection; absent where there was none to try.
     pub connected: Option<Found<String>>,
-    /// What TLS came to; absent in clear, and where nothing was connected.
+    /// The result of the TLS handshake; absent for plain HTTP, and without a connection.
     pub tls: Option<Found<PresentedCertificate>>,
     /// Whether something answered over HTTP, with any status; absent where nothing was asked.
     #[serde(default)]
@@ -222,7 +222,7 @@ impl Reachability {
             && !matches!(self.answered, Some(Err(_)))
     }
 
-    /// Scheme, host and port of the URL: what one listener has in common.
+    /// Scheme, host and port of the URL, which the URLs of one listener share.
     #[must_use]
     pub fn origin(&self) -> &str {
         let origin = || {

@@ -1,4 +1,4 @@
-//! What a diagnosis says, to programs and to people.
+//! The report of a diagnosis, for programs and for people.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Group, text};
 
-/// How a check came out.
+/// The outcome of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
@@ -31,14 +31,14 @@ pub struct Finding {
     pub group: Group,
     /// What holds when it passes.
     pub title: String,
-    /// What was judged.
+    /// The target.
     pub target: String,
-    /// How it came out.
+    /// The outcome.
     pub outcome: Outcome,
-    /// What was seen.
+    /// The evidence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence: Option<String>,
-    /// What helps, where it did not pass.
+    /// The remedy, if it did not pass.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
     /// The failure because of which it was skipped.
@@ -46,12 +46,12 @@ pub struct Finding {
     pub because: Option<RootCause>,
 }
 
-/// A failure, by the check that found it and the thing that it was found of.
+/// A failure: the check, and the target that failed it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RootCause {
     /// The id of the check.
     pub id: String,
-    /// What it failed for.
+    /// The target that failed.
     pub target: String,
 }
 

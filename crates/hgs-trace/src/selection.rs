@@ -1,10 +1,10 @@
-//! Which checks are wanted.
+//! The selection of checks.
 
 use std::collections::BTreeSet;
 
 use crate::Check;
 
-/// Which checks are wanted.
+/// The selection of checks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Selection {
     /// All.

@@ -47,7 +47,7 @@ struct Canonicaliser<'d, 't> {
     rendered: Rendered<&'d str>,
     /// For each open element, where its declarations begin in `rendered`.
     open: Vec<usize>,
-    /// The attributes of the element at hand; kept for its allocation.
+    /// The attributes of the current element; kept for its allocation.
     attributes: Vec<&'d AttributeNode<'t>>,
 }
 

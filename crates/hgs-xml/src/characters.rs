@@ -1,4 +1,4 @@
-//! What characters may stand where, and what references stand for.
+//! The characters that XML allows at each place, and the values of references.
 
 use std::borrow::Cow;
 
@@ -68,7 +68,7 @@ pub(crate) fn attribute_value(source: &str) -> Result<Cow<'_, str>, Fault<'_>> {
     replace_references(source, spaces)
 }
 
-/// Refuses what is no `Char` of XML 1.0, production 2.
+/// Refuses a character that is no `Char` of XML 1.0, production 2.
 fn only_characters(source: &str) -> Result<(), Fault<'_>> {
     match source.char_indices().find(|(_, c)| !is_char(*c)) {
         None => Ok(()),

@@ -153,7 +153,7 @@ pub enum Error {
     /// The document is not well-formed in another way.
     #[error("malformed XML, {fault}, at {at}")]
     Malformed {
-        /// What is wrong.
+        /// The reason.
         fault: &'static str,
         /// Where.
         at: Position,
@@ -162,7 +162,7 @@ pub enum Error {
     /// An element stands where the reader expects another, or none.
     #[error("expected {expected}, found element {found}")]
     UnexpectedElement {
-        /// What is expected.
+        /// What was expected.
         expected: String,
         /// The name of the element, as `{namespace}name`.
         found: String,

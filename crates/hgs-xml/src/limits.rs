@@ -1,4 +1,4 @@
-/// What a document may cost before it is refused; each limit has an [`Error`](crate::Error) of its own.
+/// The budget of a document; each limit has an [`Error`](crate::Error) of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Octets of the whole document.

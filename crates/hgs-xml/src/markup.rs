@@ -1,4 +1,4 @@
-//! What the canonicaliser and the writer have in common: names, escapes, and which declarations are to be written.
+//! The common part of the canonicaliser and the writer: names, escapes, and the declarations that have to be written.
 
 use std::borrow::Cow;
 

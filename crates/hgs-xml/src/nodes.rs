@@ -1,4 +1,4 @@
-//! The tree as it lies in memory: nodes in the order of the document, in one vector.
+//! The tree in memory: nodes in the order of the document, in one vector.
 
 use std::borrow::Cow;
 

@@ -89,7 +89,7 @@ struct Parser<'t, 'l> {
     declared: Vec<(&'t str, NamespaceId)>,
     open: Vec<Open>,
     root: Option<NodeId>,
-    /// Text that may go on, and where it began.
+    /// Text that may continue, and where it began.
     pending: Option<(Cow<'t, str>, usize)>,
 }
 
@@ -134,7 +134,7 @@ impl<'t> Parser<'t, '_> {
         })
     }
 
-    /// Adds to the text that may go on.
+    /// Adds to the text that may continue.
     fn text(&mut self, data: Cow<'t, str>, start: usize) {
         match &mut self.pending {
             Some((text, _)) => text.to_mut().push_str(&data),
@@ -159,7 +159,7 @@ impl<'t> Parser<'t, '_> {
         }
     }
 
-    /// What begins with `<!`.
+    /// Reads markup that begins with `<!`.
     fn declaration(&mut self) -> Result<(), Error> {
         let start = self.at;
         let at = |parser: &Self| parser.position(start);
@@ -417,7 +417,7 @@ impl<'t> Parser<'t, '_> {
         qualified_name(name).ok_or_else(|| self.malformed("an invalid name", start))
     }
 
-    /// Makes the text that may go on a node, because it does not.
+    /// Adds a node for the text that has ended.
     fn flush(&mut self) -> Result<(), Error> {
         match self.pending.take() {
             None => Ok(()),
@@ -483,7 +483,7 @@ impl<'t> Parser<'t, '_> {
         there
     }
 
-    /// Takes what stands between `begin`, which stands here, and `end`.
+    /// Takes the text between `begin`, which is next, and `end`.
     fn between(&mut self, begin: &str, end: &str) -> Result<&'t str, Error> {
         self.take(begin.len());
         let (inner, _) = self.rest().split_once(end).ok_or(Error::Truncated)?;
@@ -501,7 +501,7 @@ impl<'t> Parser<'t, '_> {
         self.text.get(self.at..).unwrap_or_default()
     }
 
-    /// What is wrong in data that begins at `start`.
+    /// The error for a fault in data that begins at `start`.
     fn fault(&self, fault: Fault<'_>, start: usize) -> Error {
         match fault.kind {
             FaultKind::Malformed(what) => self.malformed(what, start + fault.offset),

@@ -150,7 +150,7 @@ impl Writer {
         }
     }
 
-    /// What canonical order sorts an attribute by: none has a namespace but those with a prefix.
+    /// The sort key of an attribute in canonical order: only those with a prefix have a namespace.
     fn attribute_key<'a>(&self, attribute: &'a str) -> AttributeKey<'a> {
         match attribute.split_once(':') {
             None => (None, attribute),
@@ -181,7 +181,7 @@ impl Writer {
 /// Namespace and local name.
 type AttributeKey<'a> = (Option<Arc<str>>, &'a str);
 
-/// What the prefix `xml` means without a declaration.
+/// The namespace of the prefix `xml`, which needs no declaration.
 const XML_NAMESPACE: &str = "http://www.w3.org/XML/1998/namespace";
 
 /// The prefix that an attribute declares, if it is a namespace declaration; empty for `xmlns` itself.

@@ -109,7 +109,7 @@ fn for_people(seconds: u64) -> String {
     }
 }
 
-/// What is shown where there is nothing.
+/// The text for an absent value.
 fn or_dash(value: Option<&String>) -> String {
     value.map_or_else(|| "-".to_owned(), Clone::clone)
 }

@@ -61,7 +61,7 @@ pub(crate) fn guardians() -> ArgValueCompleter {
     })
 }
 
-/// A value with what it stands for.
+/// A value with a description.
 type Named = (String, Option<String>);
 
 fn of_server(

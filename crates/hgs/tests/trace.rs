@@ -541,14 +541,14 @@ fn metadata_and_signers_of_another_guardian() {
         .home
         .hgs(&format!("trace --target {url} --collect facts --json"))
         .done();
-    let seen = other.home.read("facts/outside.json");
+    let seen = other.home.read("facts/public.json");
     let mut manifest: Value =
         serde_json::from_slice(&site.home.read("facts/manifest.json")).unwrap();
-    manifest["files"]["outside.json"] = serde_json::json!({
+    manifest["files"]["public.json"] = serde_json::json!({
         "octets": seen.len(),
         "sha256": hgs_crypto::hex::encode(&hgs_crypto::hash::sha256(&seen)),
     });
-    site.home.write("facts/outside.json", seen);
+    site.home.write("facts/public.json", seen);
     site.home.write("facts/manifest.json", manifest.to_string());
     let report = site.trace(" --from facts --json").ended(2).json();
     assert_eq!(root_causes(&report), ["HGS-P002", "HGS-P003"]);

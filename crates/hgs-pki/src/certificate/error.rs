@@ -1,4 +1,4 @@
-//! What can be wrong with a certificate, by name.
+//! The errors of reading a certificate.
 
 use const_oid::ObjectIdentifier;
 use hgs_crypto::rsa::PublicKeyError;
@@ -38,7 +38,7 @@ pub enum CertificateError {
     /// An extension occurs twice.
     #[error("certificate has the extension {} twice", name_of(.0))]
     DuplicateExtension(ObjectIdentifier),
-    /// The content of an extension is not what its identifier promises.
+    /// The content of an extension is not of the type that its identifier names.
     #[error("extension {} of the certificate is malformed", name_of(.0))]
     MalformedExtension(ObjectIdentifier),
     /// The extended key usage lists no purpose at all.

@@ -182,8 +182,8 @@ fn distinguished_name(encoded: AnyRef<'_>) -> Result<DistinguishedName, Certific
     })
 }
 
-/// Escapes, as RFC 4514 section 2.4 allows for any character, what would act on a terminal or turn
-/// the text around it: names come from strangers and are shown to administrators.
+/// Escapes characters that would act on a terminal or change the direction of text, as RFC 4514 section 2.4 allows:
+/// names come from strangers and are shown to administrators.
 fn printable(name: &str) -> String {
     let mut text = String::with_capacity(name.len());
     for character in name.chars() {

@@ -12,7 +12,7 @@ use hgs_crypto::{CryptoError, hex};
 
 use crate::Time;
 
-/// What an attestation server says about a host, beside its key:
+/// An attestation server's statement about a host, beside its key:
 ///
 /// ```text
 /// HealthStatement ::= SEQUENCE {

@@ -30,7 +30,7 @@ impl TrustedSigner {
         }
     }
 
-    /// A signer of another cluster, whose hosts we don't know: what it may grant is bounded by `maximum_validity`, or
+    /// A signer of another cluster, whose hosts are not registered here: the validity that it may grant is bounded by `maximum_validity`, or
     /// by [`MAXIMUM_VALIDITY`] if that is less.
     #[must_use]
     pub fn of_another_cluster(certificate: Certificate, maximum_validity: Seconds) -> Self {

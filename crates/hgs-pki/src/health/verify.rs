@@ -182,13 +182,13 @@ impl VerifiedHealthCertificate {
         &self.certificate
     }
 
-    /// What its key is for.
+    /// The purpose of its key.
     #[must_use]
     pub fn kind(&self) -> HealthKind {
         self.kind
     }
 
-    /// What the attestation server says about the host.
+    /// The attestation server's statement about the host.
     #[must_use]
     pub fn statement(&self) -> &HealthStatement {
         &self.statement

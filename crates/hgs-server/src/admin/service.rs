@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use hgs_admin::{AdminError, Call, Caller, ErrorCode, Found, Identity, Operation};
+use hgs_admin::{AdminError, Call, Caller, ErrorCode, Identity, Operation, RouteMatch};
 use hyper::header::{ALLOW, CACHE_CONTROL, HeaderValue};
 use hyper::{Method, StatusCode};
 use nix::unistd::{Uid, User};
@@ -53,8 +53,8 @@ impl Service for AdminService {
 
     fn route(&self, method: &Method, path: &str) -> &'static str {
         match hgs_admin::find(method, path) {
-            Found::Operation(operation, _) => operation.name,
-            Found::OtherMethods(_) | Found::Nothing => "unknown",
+            RouteMatch::Operation(operation, _) => operation.name,
+            RouteMatch::OtherMethods(_) | RouteMatch::Nothing => "unknown",
         }
     }
 
@@ -70,9 +70,9 @@ impl Service for AdminService {
 
 pub(super) fn answer(parts: &AdminParts, roles: &Roles, request: &Request) -> Response {
     let (operation, segment) = match hgs_admin::find(&request.method, &request.path) {
-        Found::Operation(operation, segment) => (operation, segment),
-        Found::OtherMethods(methods) => return other_methods(&methods),
-        Found::Nothing => {
+        RouteMatch::Operation(operation, segment) => (operation, segment),
+        RouteMatch::OtherMethods(methods) => return other_methods(&methods),
+        RouteMatch::Nothing => {
             return failed(&AdminError::new(
                 ErrorCode::NotFound,
                 "there is no such path",

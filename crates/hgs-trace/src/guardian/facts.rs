@@ -1,4 +1,4 @@
-//! What is known of a guardian. No type here has room for a secret; a test goes through them.
+//! The facts about a guardian. No type here can hold a secret; a test checks each of them.
 
 use std::fmt;
 
@@ -15,16 +15,18 @@ pub struct Facts {
     pub time: Time,
     /// The version of the program that collected.
     pub version: String,
-    /// What its configuration says; absent where another machine's guardian is looked at.
+    /// Its configuration; absent for the guardian of another machine.
     pub configuration: Option<Found<Vec<Setting>>>,
     /// Whether it runs; absent as above.
     pub service: Option<Service>,
     /// What can be seen only with access to the state.
+    #[serde(alias = "inside")]
     pub local: Option<LocalFacts>,
     /// How the service decides about a host that it has made up; absent where it was not asked.
     #[serde(default)]
     pub synthetic_roll: Option<SyntheticRoll>,
-    /// What everybody can see, for each URL that was tried.
+    /// What anyone can see, for each URL that was tried.
+    #[serde(alias = "outside")]
     pub public: Vec<PublicFacts>,
 }
 
@@ -73,12 +75,12 @@ pub struct LocalFacts {
     pub master_key: Found<()>,
     /// The certificate of the HTTPS listener; absent where there is no such listener.
     pub https: Option<Https>,
-    /// The beginnings of the URLs under which hosts reach it.
+    /// The base URLs by which hosts reach it.
     pub urls: Vec<String>,
     /// Whether the state has come as far as its high-water mark; absent where that was not found out.
     #[serde(default)]
     pub high_water_mark: Option<Found<()>>,
-    /// What is wrong with its settings as its own process sees it; absent while it does not run.
+    /// Faults of its settings, as its own process sees them; absent while it does not run.
     #[serde(default)]
     pub settings: Option<Vec<Setting>>,
     /// Whether each listener could be opened; none while it runs, and has them open.
@@ -218,7 +220,7 @@ pub struct State {
     pub active_signer: Option<String>,
     /// Whether a health certificate by that signer is believed here.
     pub health_certificate: Option<Found<()>>,
-    /// What a person should look at about hosts: host keys that two machines use, and hosts that use up identity keys.
+    /// Warnings about hosts: host keys that two machines use, and hosts that use up identity keys.
     #[serde(default)]
     pub host_warnings: Vec<Problem>,
 }
@@ -232,7 +234,7 @@ pub struct Certificate {
     pub kind: String,
     /// Its subject.
     pub subject: String,
-    /// What people call it.
+    /// A label for people.
     pub label: Option<String>,
     /// `fabric`, or `tenant:` and the tenant's label.
     pub lineage: String,
@@ -269,7 +271,7 @@ pub struct Signer {
     pub work: Option<KeyTest>,
 }
 
-/// What a private key does when it is asked to.
+/// The result of a trial of a private key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyTest {
     /// Whether this node has a place for it.
@@ -292,7 +294,7 @@ pub struct Token {
     pub name: String,
     /// Whether a module is configured that may have it.
     pub configured: Found<()>,
-    /// The module, and what it calls itself.
+    /// The module, and its own description of itself.
     pub module: Option<Found<String>>,
     /// The label and serial number of the token.
     pub token: Option<Found<String>>,
@@ -304,9 +306,9 @@ pub struct Token {
     pub login: Option<Found<()>>,
     /// Its sessions.
     pub sessions: Option<Found<Sessions>>,
-    /// What it says of the key.
+    /// The attributes of the key.
     pub key: Option<Found<Attributes>>,
-    /// Whether it has the mechanisms for what the key is for.
+    /// Whether it has the mechanisms that the key needs.
     pub mechanisms: Option<Found<String>>,
 }
 
@@ -321,7 +323,7 @@ pub struct Sessions {
     pub in_use: Option<u64>,
 }
 
-/// What a token says of a private key.
+/// The attributes of a private key in a token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attributes {
     /// Whether its public half is the certificate's.

@@ -1,4 +1,4 @@
-//! Private keys at work: each is asked to do what the service would ask of it.
+//! Private keys: each does a trial of the work that the service gives it.
 
 use super::certificates::{in_use, target};
 use super::facts::{Facts, KeyTest, Signer};
@@ -79,7 +79,7 @@ fn belonging(facts: &Facts) -> Vec<Judgement> {
     at_work(facts).filter_map(judge).collect()
 }
 
-/// Every key that is used, with what its certificate is called.
+/// Every key that is used, with the name of its certificate.
 pub(super) fn at_work(facts: &Facts) -> impl Iterator<Item = (String, &KeyTest)> {
     let certificates = in_use(facts)
         .filter_map(|certificate| Some((target(certificate), certificate.work.as_ref()?)));

@@ -1,6 +1,6 @@
 //! The checks of a guardian.
 //!
-//! Each module is one group of questions; [`checks`] is all of them in the order in which they are asked.
+//! Each module has one group of checks; [`checks`] returns all of them in the order in which they run.
 
 mod attestation;
 mod certificates;
@@ -24,7 +24,7 @@ pub(crate) use network::{answers, connected, resolved, trusted};
 
 use crate::{Check, Report, Selection, diagnose};
 
-/// What a guardian is called in reports and collections.
+/// The role of a guardian in reports and collections.
 pub const ROLE: &str = "guardian";
 
 /// The checks that need the synthetic roll.

@@ -348,7 +348,7 @@ fn a_clock_that_is_behind() {
     assert_root(&report, "HGS-M001", &["HGS-C003", "HGS-A001", "HGS-N004"]);
 }
 
-/// The newest record agrees with the clock; an older one and what was made then lie ahead.
+/// The newest record agrees with the clock; an older one, and what was made then, lie in the future.
 #[test]
 fn a_clock_that_was_ahead_once() {
     let report = broken(|facts| {

@@ -191,7 +191,7 @@ fn has_few_left(token: &Token) -> bool {
     left.is_some_and(|(maximum, in_use)| maximum.saturating_sub(in_use) < FEW)
 }
 
-/// Judges what a token says of the key of each certificate.
+/// Judges the attributes of the key of each certificate in its token.
 fn key(
     facts: &Facts,
     judge: fn(&str, bool, &Found<Attributes>) -> Option<Judgement>,

@@ -1,4 +1,4 @@
-//! What is known of a guarded host. No type here has room for a secret; a test goes through them.
+//! The facts about a guarded host. No type here can hold a secret; a test checks each of them.
 
 use hgs_pki::Time;
 use serde::{Deserialize, Serialize};
@@ -32,7 +32,7 @@ pub struct Facts {
     pub warnings: Vec<Problem>,
 }
 
-/// One of the guardians that this host is to ask.
+/// One of the guardians of this host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
     /// `primary` or `fallback`.
@@ -71,6 +71,6 @@ pub struct Attempt {
     pub url: String,
     /// What was said instead of a certificate.
     pub message: Option<String>,
-    /// What helps.
+    /// The remedy.
     pub remedy: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! What a host needs before it asks anybody.
+//! What a host needs before it sends a request.
 
 use super::facts::Facts;
 use crate::{Check, Group, Judgement, Place, PlaceKind};

@@ -10,7 +10,7 @@ pub use facts::{Attempt, Facts, HealthCertificate, Service};
 
 use crate::{Check, Report, Selection, diagnose};
 
-/// What a host is called in reports and collections.
+/// The role of a host in reports and collections.
 pub const ROLE: &str = "guarded-host";
 
 /// All checks, in the order in which they are asked.

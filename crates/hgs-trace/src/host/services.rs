@@ -1,4 +1,4 @@
-//! The services that guard a host, as it sees them.
+//! The services of a host's guardian, as the host sees them.
 
 use hgs_pki::{Seconds, Time};
 
@@ -121,7 +121,7 @@ fn answering() -> Vec<Check<Facts>> {
     ]
 }
 
-/// Judges each listener once, though both services are at it: what is wrong with the way there is one cause.
+/// Judges each listener once, though it serves both protocols: a fault on the way to it is one cause.
 fn reached(facts: &Facts, judge: fn(&Reachability) -> Option<Judgement>) -> Vec<Judgement> {
     let mut judged: Vec<Judgement> = Vec::new();
     let reaches = facts

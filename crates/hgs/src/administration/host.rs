@@ -31,7 +31,7 @@ enum Verb {
     #[command(after_help = "Example:
   hgs host add host1 --host-key host1.pem     (on the host: guarded-host host-key export --out host1.pem)")]
     Add {
-        /// What it shall be called
+        /// Its name from now on
         name: String,
         /// Its public host key, or a certificate over it: PEM or DER
         #[arg(long, value_name = "FILE")]

@@ -44,7 +44,7 @@ enum Verb {
 struct Add {
     /// PEM or DER file with the signer's certificate
     file: PathBuf,
-    /// What people call it
+    /// A label for people
     #[arg(long)]
     label: Option<String>,
     /// Refuse health certificates that are valid for longer
@@ -68,7 +68,7 @@ struct Set {
     /// Refuse what was issued before this time; `none` to refuse nothing
     #[arg(long, value_name = "TIME", value_parser = time_or_none)]
     deny_before: Option<String>,
-    /// What people call it; empty for nothing
+    /// A label for people; empty removes it
     #[arg(long)]
     label: Option<String>,
     /// Refuse health certificates that are valid for longer; not for our own signers

@@ -11,7 +11,7 @@ use crate::bits::Bits;
 use crate::certified::{CertifiedKey, Pair};
 use crate::failures::OrFail as _;
 
-/// How far back the validity of a certificate begins: machines whose clocks are late are to accept it at once.
+/// How far back the validity of a certificate begins, so that machines whose clocks are late accept it at once.
 const BACK: Seconds = Seconds::from_minutes(5);
 
 /// Makes two keys, and self-signed certificates for ten years in the name of `name`.

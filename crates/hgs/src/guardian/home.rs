@@ -1,8 +1,8 @@
-//! The folder in which a person keeps guardians.
+//! The folder of a person's guardians.
 //!
 //! ```text
 //! HOME/guardians/NAME/guardian.xml     the public half, as metadata
-//!                     trust.json       on whose word it is here
+//!                     trust.json       how it was verified
 //!                     signing.pem      private halves, if this is one's own: PKCS#8 under a passphrase
 //!                     encryption.pem
 //! HOME/roots/*                         roots (.pem, .crt, .cer, .der, .p7b, .p7c) to which guardians' certificates may lead
@@ -55,7 +55,7 @@ pub(crate) struct LocalGuardian {
     metadata: Metadata,
 }
 
-/// On whose word a guardian is here, and since when.
+/// How a guardian was verified when it was imported, and when.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TrustRecord {
@@ -66,7 +66,7 @@ pub(crate) struct TrustRecord {
     pub(crate) since: String,
 }
 
-/// On whose word a guardian is here.
+/// How a guardian was verified when it was imported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum TrustedBy {
@@ -256,7 +256,7 @@ pub(crate) fn certificates_in(path: &Path) -> Result<Vec<Certificate>, Failure> 
     certificates.map_err(|failure| failure.while_doing(path.display()))
 }
 
-/// What is in a folder that need not be there.
+/// The entries of a folder; none if it does not exist.
 fn entries(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
     let read = fs::read_dir(folder).and_then(|entries| {
         entries

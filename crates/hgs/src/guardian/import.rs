@@ -85,7 +85,7 @@ impl Arguments {
         is_url.then_some(text)
     }
 
-    /// Checks the document against the word that was given for it.
+    /// Verifies the document by the thumbprint or roots that were given.
     fn trust(&self, home: &Home, metadata: &Metadata) -> Result<TrustedBy, Failure> {
         let expired = match self.allow_expired {
             true => Expired::Allow,
@@ -120,7 +120,7 @@ impl Arguments {
     }
 }
 
-/// What the Key Protection Service below `url` publishes.
+/// The metadata that the Key Protection Service below `url` publishes.
 fn fetched(url: &str, authorities: Option<&Path>) -> Result<Vec<u8>, Failure> {
     let endpoints = Endpoints::below(url).map_err(|error| Failure::usage(error.to_string()))?;
     let probe = Probe::new(authorities, Environment::default());

@@ -40,7 +40,7 @@ pub(super) fn guardian_configuration(folder: &Path) -> Config {
     config
 }
 
-/// The two URLs that hosts are told.
+/// The URLs of both services.
 #[derive(Debug, Clone)]
 pub(super) struct Urls {
     pub(super) attestation: Url,
@@ -96,7 +96,7 @@ pub(super) struct Host {
 }
 
 impl Host {
-    /// Makes a host that is told `urls`, and its host key.
+    /// Makes a host that uses `urls`, and its host key.
     pub(super) fn new(name: &'static str, folder: &Path, urls: &Urls) -> Result<Self, Failure> {
         let folder = folder.join(name);
         DirBuilder::new()

@@ -28,7 +28,7 @@ impl<'t> Progress<'t> {
         Self { terminal }
     }
 
-    /// Does a step and shows it. What it gives is shown in the words that come with it.
+    /// Does a step and shows it, with the detail that it returns.
     ///
     /// # Errors
     /// That of the step, which ends the scenario: what follows stands on it.

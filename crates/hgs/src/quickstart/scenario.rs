@@ -1,4 +1,4 @@
-//! What happens, step by step.
+//! The scenario, step by step.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ use crate::failures::OrFail as _;
 /// Octets of the secret: as many as the state of a virtual TPM has.
 const SECRET_LENGTH: usize = 128 * 1024;
 
-/// Tells the whole scenario.
+/// Runs the whole scenario.
 pub(super) async fn tell(
     progress: &Progress<'_>,
     folder: &Folder,
@@ -177,7 +177,7 @@ async fn register(
 
 /// A virtual machine as its owner hands it over.
 struct Machine {
-    /// What must never be read but by a healthy host.
+    /// The secret that only a healthy host may read.
     secret: SecretBytes,
     protector: VerifiedProtector,
     /// The secret, sealed under the transport key.

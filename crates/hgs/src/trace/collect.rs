@@ -1,4 +1,4 @@
-//! The facts of a guardian: from its configuration, from itself if it runs, and from what everybody sees of it.
+//! The facts of a guardian: from its configuration, from itself if it runs, and from what anyone can see of it.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -44,7 +44,7 @@ pub(super) async fn facts(arguments: &Arguments, wanted: &Selection) -> Facts {
     let client = arguments.server.client_of(&config);
     let (service, local) = local(&client, &config);
     let findings = config.check().into_iter();
-    // What is about this process says nothing of the service's.
+    // Facts about this process are not facts about the service.
     let settings = findings.filter(|finding| !finding.about_process);
     let mut facts = Facts {
         configuration: Some(Ok(settings.map(Into::into).collect())),

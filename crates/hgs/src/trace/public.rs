@@ -1,4 +1,4 @@
-//! What everybody sees of a guardian at one of its URLs.
+//! What anyone can see of a guardian at one of its URLs.
 
 use std::str::FromStr;
 

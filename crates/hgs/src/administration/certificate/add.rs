@@ -87,7 +87,7 @@ struct Place {
     /// Whose it is: a tenant's who brings keys; the fabric's without this
     #[arg(long, value_name = "LABEL")]
     tenant: Option<String>,
-    /// What people call it
+    /// A label for people
     #[arg(long)]
     label: Option<String>,
     /// Make it the one of its type that the metadata names, and that rolls append

@@ -30,7 +30,7 @@ pub(super) struct Set {
     /// The head of its lineage: what `--primary` is to the fabric, for a tenant
     #[arg(long, conflicts_with = "primary")]
     head: bool,
-    /// What people call it; empty for nothing
+    /// A label for people; empty removes it
     #[arg(long)]
     label: Option<String>,
     /// Its key is known to others since this time, or since now: every roll removes it from protectors; this can't be undone

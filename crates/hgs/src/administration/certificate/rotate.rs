@@ -40,7 +40,7 @@ pub(super) struct Rotate {
     /// The tenant whose pair is renewed: it becomes the head of the tenant's lineage; the fabric's without this
     #[arg(long, value_name = "LABEL")]
     tenant: Option<String>,
-    /// What people call both certificates
+    /// A label for both certificates
     #[arg(long)]
     label: Option<String>,
 }
