@@ -524,10 +524,10 @@ fn what_was_collected_is_diagnosed_alike_elsewhere() {
     let ids = texts(&there["findings"], "id");
     assert!(ids.contains(&"HGS-P004".to_owned()), "{ids:?}");
     site.trace(" --collect facts").ended(1);
-    away.write("facts/inside.json", "{}");
+    away.write("facts/local.json", "{}");
     away.hgs("trace --from facts")
         .ended(1)
-        .saying("inside.json");
+        .saying("local.json");
 }
 
 /// The URL leads to somebody else, who signs and publishes other things: what was seen there stands in the place of what
