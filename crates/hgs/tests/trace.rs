@@ -525,9 +525,7 @@ fn what_was_collected_is_diagnosed_alike_elsewhere() {
     assert!(ids.contains(&"HGS-P004".to_owned()), "{ids:?}");
     site.trace(" --collect facts").ended(1);
     away.write("facts/local.json", "{}");
-    away.hgs("trace --from facts")
-        .ended(1)
-        .saying("local.json");
+    away.hgs("trace --from facts").ended(1).saying("local.json");
 }
 
 /// The URL leads to somebody else, who signs and publishes other things: what was seen there stands in the place of what
