@@ -3,7 +3,7 @@
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::num::NonZero;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -30,7 +30,7 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::floor::{Caches, Floor};
 use crate::measure::{Effort, median, processor_time};
 
-type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
+pub(crate) type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
 /// Prints what rolls over HTTP cost, by number of connections.
 pub(crate) fn by_number_of_connections(effort: Effort) -> Outcome<()> {
@@ -42,9 +42,9 @@ pub(crate) fn by_number_of_connections(effort: Effort) -> Outcome<()> {
     floor.run();
 
     println!(
-        "\n| connections | rolls/s | server µs of processor per roll | generator µs per roll | floor µs | floor / server |"
+        "\n| connections | rolls/s | p50 ms | p99 ms | p99.9 ms | server µs of processor per roll | generator µs per roll | floor µs | floor / server |"
     );
-    println!("|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|");
     for connections in [1, 8, 64] {
         let rounds: Vec<Round> = (0..effort.loads())
             .map(|_| {
@@ -56,8 +56,11 @@ pub(crate) fn by_number_of_connections(effort: Effort) -> Outcome<()> {
             .collect::<io::Result<_>>()?;
         let of = |figure: fn(&Round) -> f64| median(rounds.iter().map(figure));
         println!(
-            "| {connections} | {:.0} | {:.0} | {:.0} | {:.0} | {:.3} |",
+            "| {connections} | {:.0} | {:.2} | {:.2} | {:.2} | {:.0} | {:.0} | {:.0} | {:.3} |",
             of(|round| round.load.per_second()),
+            of(|round| round.load.percentile(0.5)),
+            of(|round| round.load.percentile(0.99)),
+            of(|round| round.load.percentile(0.999)),
             of(|round| round.load.server_micros()),
             of(|round| round.load.generator_micros()),
             of(|round| round.floor),
@@ -65,6 +68,42 @@ pub(crate) fn by_number_of_connections(effort: Effort) -> Outcome<()> {
         );
     }
     let _ = runtime.block_on(running.shutdown());
+    Ok(())
+}
+
+/// A server that runs already.
+#[derive(Debug)]
+pub(crate) struct Target {
+    /// Where it listens for plain HTTP.
+    pub(crate) address: SocketAddr,
+    /// The socket of its administrators: a host is registered for the time of the benchmark.
+    pub(crate) socket: PathBuf,
+}
+
+/// Prints how fast a server that runs already answers rolls, by number of connections. What it costs the server is not
+/// known here.
+pub(crate) fn of_a_running_server(effort: Effort, target: &Target) -> Outcome<()> {
+    let folder = tempfile::tempdir()?;
+    let runtime = tokio::runtime::Runtime::new()?;
+    let name = format!("bench-{}", std::process::id());
+    let host = folder.path().join("host");
+    let request = runtime.block_on(prepare(&host, target, &name))?;
+    println!("| connections | rolls/s | p50 ms | p99 ms | p99.9 ms |");
+    println!("|---|---|---|---|---|");
+    for connections in [1, 8, 64] {
+        let loads: Vec<Load> = (0..effort.loads())
+            .map(|_| load(target.address, &request, connections, effort))
+            .collect::<io::Result<_>>()?;
+        let of = |figure: &dyn Fn(&Load) -> f64| median(loads.iter().map(figure));
+        println!(
+            "| {connections} | {:.0} | {:.2} | {:.2} | {:.2} |",
+            of(&Load::per_second),
+            of(&|load| load.percentile(0.5)),
+            of(&|load| load.percentile(0.99)),
+            of(&|load| load.percentile(0.999)),
+        );
+    }
+    Client::new(&target.socket).remove_host(&name.parse()?)?;
     Ok(())
 }
 
@@ -99,7 +138,7 @@ fn floor_until(until: Instant, floor: &Floor) -> f64 {
     processor_time().saturating_sub(begun).as_secs_f64() * 1e6 / f64::from(repetitions)
 }
 
-/// Starts a guardian, registers and attests a host, and makes the request that it would send.
+/// Starts a guardian, and makes the request that a host of it would send.
 async fn serve(folder: &Path) -> Outcome<(Running, Vec<u8>)> {
     let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let mut config = Config::with_layout(Layout {
@@ -115,23 +154,36 @@ async fn serve(folder: &Path) -> Outcome<(Running, Vec<u8>)> {
         key_size: KeySize::Rsa2048,
         ..InitOptions::default()
     };
-    let initialised = hgs_server::initialise(&config, options, SystemClock.now())?;
+    hgs_server::initialise(&config, options, SystemClock.now())?;
     let running = hgs_server::start(&config, Arc::new(SystemClock)).await?;
 
-    let address = running.addresses().http.ok_or("it does not listen")?;
-    let host = host(&folder.join("host"), address)?;
-    let socket = running
-        .addresses()
-        .admin
-        .clone()
-        .ok_or("there is no socket")?;
+    let addresses = running.addresses();
+    let target = Target {
+        address: addresses.http.ok_or("it does not listen")?,
+        socket: addresses.admin.clone().ok_or("there is no socket")?,
+    };
+    let request = prepare(&folder.join("host"), &target, "bench").await?;
+    Ok((running, request))
+}
+
+/// Registers a host of this name and attests it; the request for a roll that it would send.
+async fn prepare(folder: &Path, target: &Target, name: &str) -> Outcome<Vec<u8>> {
+    let host = host(folder, target.address)?;
     let host_key = host.create_host_key(HostKeySize::Rsa2048)?;
     let host_key = host_key.export(PublicForm::SubjectPublicKeyInfo, "bench", host.now())?;
     let registration = AddHost {
-        name: "bench".to_owned(),
+        name: name.to_owned(),
         host_key,
     };
-    tokio::task::spawn_blocking(move || Client::new(socket).add_host(&registration)).await??;
+    let client = Client::new(&target.socket);
+    let signing = tokio::task::spawn_blocking(move || {
+        client.add_host(&registration)?;
+        client.status()
+    });
+    let signing = signing
+        .await??
+        .primary_signing
+        .ok_or("the guardian has no primary certificates")?;
 
     let health = host
         .attest(HealthKind::Encryption, Sides::Both)
@@ -142,14 +194,14 @@ async fn serve(folder: &Path) -> Outcome<(Running, Vec<u8>)> {
         &CertificateCache::new(8),
         &SignatureCache::new(8),
     )?;
-    let trust = Trust::Thumbprint(initialised.signing.thumbprint());
+    let trust = Trust::Thumbprint(signing.thumbprint.parse()?);
     let fabric = metadata.import(&trust, Expired::Refuse, host.now())?;
     let owner = Guardian::named("owner");
     let key = TransportKey::random(&mut System::new())?;
     let keys = Keys::of(&[owner]);
     let protector = create(&owner.certificates, &[fabric], &key, &mut &keys)?;
     let pending = PendingRoll::new(protector, health, Algorithms::default(), ServiceVersion::V2);
-    Ok((running, pending.request()))
+    Ok(pending.request())
 }
 
 fn host(folder: &Path, address: SocketAddr) -> Outcome<GuardedHost> {
@@ -172,6 +224,8 @@ fn host(folder: &Path, address: SocketAddr) -> Outcome<GuardedHost> {
 /// What came of a load.
 struct Load {
     rolls: u64,
+    /// How long each roll took, the shortest first.
+    latencies: Vec<Duration>,
     elapsed: Duration,
     /// Processor time of the threads that made the load.
     generator: Duration,
@@ -182,6 +236,15 @@ struct Load {
 impl Load {
     fn per_second(&self) -> f64 {
         self.rolls as f64 / self.elapsed.as_secs_f64()
+    }
+
+    /// Milliseconds that this share of the rolls took at most.
+    fn percentile(&self, share: f64) -> f64 {
+        let last = self.latencies.len().saturating_sub(1);
+        let place = (last as f64 * share).round() as usize;
+        self.latencies
+            .get(place)
+            .map_or(0.0, |time| time.as_secs_f64() * 1e3)
     }
 
     fn server_micros(&self) -> f64 {
@@ -220,10 +283,13 @@ fn load(
         let joined = clients
             .into_iter()
             .map(|client| client.join().map_err(|_| io::ErrorKind::Other)?);
-        joined.collect::<io::Result<Vec<(u64, Duration)>>>()
+        joined.collect::<io::Result<Vec<(Vec<Duration>, Duration)>>>()
     })?;
+    let mut latencies: Vec<Duration> = sums.iter().flat_map(|(times, _)| times).copied().collect();
+    latencies.sort_unstable();
     Ok(Load {
-        rolls: sums.iter().map(|(rolls, _)| rolls).sum(),
+        rolls: latencies.len() as u64,
+        latencies,
         generator: sums.iter().map(|(_, time)| *time).sum(),
         elapsed: begun.elapsed(),
         process: process_time().saturating_sub(process),
@@ -234,17 +300,18 @@ fn ask_until(
     stop: &AtomicBool,
     address: SocketAddr,
     message: &[u8],
-) -> io::Result<(u64, Duration)> {
+) -> io::Result<(Vec<Duration>, Duration)> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_nodelay(true)?;
     let mut buffer = vec![0; 64 * 1024];
-    let mut rolls = 0;
+    let mut latencies = Vec::new();
     while !stop.load(Ordering::Relaxed) {
+        let asked = Instant::now();
         stream.write_all(message)?;
         read_response(&mut stream, &mut buffer)?;
-        rolls += 1;
+        latencies.push(asked.elapsed());
     }
-    Ok((rolls, processor_time()))
+    Ok((latencies, processor_time()))
 }
 
 /// Reads one response of status 200 whose head says how long it is.

@@ -16,26 +16,105 @@ mod protectors;
 mod roll;
 mod tokens;
 
+use std::net::ToSocketAddrs as _;
+use std::path::PathBuf;
+
+use http::Target;
 use measure::{Effort, Table};
 
-fn main() {
-    let effort = match std::env::args().nth(1).as_deref() {
-        None => Effort::Full,
-        Some(tokens::CHILD) => return tokens::by_number_of_sessions(),
-        Some("--quick") => Effort::Quick,
-        Some(other) => {
-            eprintln!("hgs-bench: unknown argument {other}; --quick is the only one");
-            std::process::exit(64);
+/// The first page, for people.
+const HELP: &str = "\
+Measure what rolls and attestations cost, beside the primitives that they can't do without
+
+Usage: hgs-bench [--quick]
+       hgs-bench [--quick] --server URL --socket PATH
+
+Without --server it starts a guardian of its own, in a temporary folder, and takes minutes. It uses all
+processors; other programs disturb the figures. docs/performance.md of the sources explains the tables.
+
+Options:
+  --server URL   Put the load on a server that runs: its address for plain HTTP, such as http://[::1]:80.
+                 Each roll is recorded there; the host that asks for them is registered, and removed at the end
+  --socket PATH  The administrators' socket of that server
+  --quick        Only show that the benchmarks run: the figures mean little
+  --help         Show this page
+";
+
+/// What was asked for.
+#[derive(Default)]
+struct Arguments {
+    quick: bool,
+    server: Option<String>,
+    socket: Option<PathBuf>,
+}
+
+impl Arguments {
+    fn read(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
+        let mut arguments = Self::default();
+        while let Some(word) = words.next() {
+            let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
+            match word.as_str() {
+                "--quick" => arguments.quick = true,
+                "--server" => arguments.server = Some(value()?),
+                "--socket" => arguments.socket = Some(value()?.into()),
+                _ => return Err(format!("unknown argument {word}")),
+            }
         }
+        Ok(arguments)
+    }
+
+    /// The server that runs already, if one was named.
+    fn target(&self) -> Result<Option<Target>, String> {
+        let (server, socket) = match (&self.server, &self.socket) {
+            (None, None) => return Ok(None),
+            (Some(server), Some(socket)) => (server, socket.clone()),
+            _ => return Err("--server and --socket belong together".to_owned()),
+        };
+        let address = server
+            .strip_prefix("http://")
+            .ok_or("the URL of the server begins with http://")?
+            .trim_end_matches('/');
+        let mut addresses = address
+            .to_socket_addrs()
+            .map_err(|error| format!("{address}: {error}; the URL names a host and a port"))?;
+        let address = addresses
+            .next()
+            .ok_or("the host of the server has no address")?;
+        Ok(Some(Target { address, socket }))
+    }
+}
+
+fn main() {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match words.first().map(String::as_str) {
+        Some(tokens::CHILD) => return tokens::by_number_of_sessions(),
+        Some("--help" | "-h") => return print!("{HELP}"),
+        _ => {}
+    }
+    let arguments = Arguments::read(words.into_iter())
+        .and_then(|arguments| Ok((arguments.target()?, arguments.quick)));
+    let (target, quick) = arguments.unwrap_or_else(|error| {
+        eprintln!("hgs-bench: {error}; see hgs-bench --help");
+        std::process::exit(64);
+    });
+    let effort = if quick { Effort::Quick } else { Effort::Full };
+    let measured = match target {
+        Some(target) => http::of_a_running_server(effort, &target),
+        None => all(effort),
     };
+    if let Err(error) = measured {
+        eprintln!("hgs-bench: {error}");
+        std::process::exit(1);
+    }
+}
+
+fn all(effort: Effort) -> http::Outcome<()> {
     let mut table = Table::default();
     roll::in_process(effort, &mut table);
     protectors::by_number_of_wrappings(effort, &mut table);
     attestation::in_process(effort, &mut table);
     print!("{table}");
-    if let Err(error) = http::by_number_of_connections(effort) {
-        eprintln!("hgs-bench: {error}");
-        std::process::exit(1);
-    }
+    http::by_number_of_connections(effort)?;
     tokens::in_a_process_of_its_own(effort);
+    Ok(())
 }
