@@ -10,6 +10,18 @@ use hgs_pki::pkcs7::{self, Pkcs7Error};
 /// Octets of the largest body that is read: each octet of the largest PKCS#7 takes at most three digits and a comma.
 pub const MAX_BODY_OCTETS: usize = 4 * pkcs7::MAX_OCTETS + 2;
 
+/// Octets that one record of TLS carries (RFC 8446 section 5.1). A driver of databases that is in wide use reads no further.
+const TLS_RECORD_OCTETS: usize = 16_384;
+/// Octets that are left for the status line and the header fields before the body.
+const HEADER_OCTETS: usize = 1024;
+
+/// Whether these certificates with their header fields fit into one record of TLS: four over keys of 3072 bits as the
+/// guardian makes them, five of 2048 bits, or three of 4096 bits.
+#[must_use]
+pub fn fits_one_record(certificates: &[Certificate]) -> bool {
+    write(certificates).len() + HEADER_OCTETS <= TLS_RECORD_OCTETS
+}
+
 /// Why a body holds no signing certificates. The fault is with the server.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SigningCertificatesError {

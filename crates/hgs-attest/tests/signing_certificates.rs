@@ -7,9 +7,10 @@ use std::process::Command;
 
 use common::{after, signer};
 use hgs_attest::signing_certificates::{self, MAX_BODY_OCTETS, SigningCertificatesError};
+use hgs_crypto::rsa::PrivateKey;
 use hgs_pki::pkcs7::Pkcs7Error;
 use hgs_pki::{Certificate, Seconds, pkcs7};
-use hgs_testkit::fixtures::{private_key, self_signed};
+use hgs_testkit::fixtures::{now, private_key, self_signed};
 use proptest::prelude::*;
 
 fn signers() -> Vec<Certificate> {
@@ -177,5 +178,29 @@ proptest! {
         let body = serde_json::to_vec(&octets).unwrap();
         prop_assert_eq!(&as_the_jdbc_driver_parses(&body), &octets);
         prop_assert_eq!(&as_the_dotnet_driver_parses(&body), &octets);
+    }
+}
+
+/// The number that is documented: what one record of TLS carries.
+#[test]
+fn as_many_signers_as_are_documented_fit_one_record() {
+    for (bits, most) in [(2048, 5), (3072, 4), (4096, 3)] {
+        let key = PrivateKey::generate(bits).unwrap();
+        let made = |days| {
+            let made = now().checked_add(Seconds::from_days(days)).unwrap();
+            self_signed(hgs_attest::signer::template(made), &key)
+        };
+        let signers: Vec<Certificate> = (0..=most).map(made).collect();
+        let (fit, more) = (&signers[1..], &signers[..]);
+        assert!(
+            signing_certificates::fits_one_record(fit),
+            "{bits}: {}",
+            signing_certificates::write(fit).len()
+        );
+        assert!(
+            !signing_certificates::fits_one_record(more),
+            "{bits}: {}",
+            signing_certificates::write(more).len()
+        );
     }
 }

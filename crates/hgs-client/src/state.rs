@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use hgs_crypto::CryptoError;
 use hgs_crypto::random::System;
-use hgs_custody::seal::{MASTER_KEY_LENGTH, MasterKey, MasterKeyLength};
+use hgs_custody::seal::{MASTER_KEY_LENGTH, MasterKey, MasterKeyProblem};
 use hgs_files::{FileError, FileProblem, Lock, Readers};
 use hgs_pki::health::HealthKind;
 
@@ -35,7 +35,7 @@ pub enum MasterKeyError {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        problem: MasterKeyLength,
+        problem: MasterKeyProblem,
     },
     /// No randomness to draw one.
     #[error("no randomness for a master key")]

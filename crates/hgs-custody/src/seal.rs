@@ -22,10 +22,17 @@ pub struct MasterKey(SecretBytes);
 
 /// The octets are not a master key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a master key has {MASTER_KEY_LENGTH} octets, found {found}")]
-pub struct MasterKeyLength {
-    /// How many octets there were.
-    pub found: usize,
+pub enum MasterKeyProblem {
+    /// Another length.
+    #[error("a master key has {MASTER_KEY_LENGTH} octets, found {found}")]
+    Length {
+        /// How many octets there were.
+        found: usize,
+    },
+    /// Octets that no source of randomness gives, such as 32 equal ones: a file that was filled in by hand, or emptied by
+    /// a disk.
+    #[error("a master key is random, and this one is not: its octets repeat, or count up")]
+    NotRandom,
 }
 
 /// The octets were not sealed under this master key for this purpose, name and generation.
@@ -42,16 +49,18 @@ impl MasterKey {
         SecretBytes::random(MASTER_KEY_LENGTH, random).map(Self)
     }
 
-    /// Takes a master key of exactly 32 octets.
+    /// Takes a master key of exactly 32 octets, which look random.
     ///
     /// # Errors
-    /// For any other length.
-    pub fn from_octets(octets: SecretBytes) -> Result<Self, MasterKeyLength> {
-        if octets.len() == MASTER_KEY_LENGTH {
-            Ok(Self(octets))
-        } else {
+    /// [`MasterKeyProblem`].
+    pub fn from_octets(octets: SecretBytes) -> Result<Self, MasterKeyProblem> {
+        if octets.len() != MASTER_KEY_LENGTH {
             let found = octets.len();
-            Err(MasterKeyLength { found })
+            return Err(MasterKeyProblem::Length { found });
+        }
+        match is_degenerate(octets.expose()) {
+            true => Err(MasterKeyProblem::NotRandom),
+            false => Ok(Self(octets)),
         }
     }
 
@@ -174,6 +183,19 @@ fn length_prefix(part: &[u8]) -> [u8; 8] {
     (part.len() as u64).to_be_bytes()
 }
 
+/// Whether octets are none that randomness gives. Of 32 random octets some 30 are different; that there are not more than
+/// 16, or that all stand at one distance, happens to nobody.
+fn is_degenerate(octets: &[u8]) -> bool {
+    let mut seen = [false; 256];
+    octets
+        .iter()
+        .for_each(|octet| seen[usize::from(*octet)] = true);
+    let different = seen.iter().filter(|seen| **seen).count();
+    let mut steps = octets.windows(2).map(|pair| pair[1].wrapping_sub(pair[0]));
+    let first = steps.next();
+    different <= octets.len() / 2 || steps.all(|step| Some(step) == first)
+}
+
 #[cfg(test)]
 mod tests {
     use hgs_crypto::random::System;
@@ -181,24 +203,48 @@ mod tests {
 
     use super::*;
 
+    /// SHA-256 of nothing.
     fn master_key() -> MasterKey {
-        MasterKey::from_octets(SecretBytes::new((0..32).collect())).unwrap()
+        let octets = SecretBytes::from(&hgs_crypto::hash::sha256(b"")[..]);
+        MasterKey::from_octets(octets).unwrap()
     }
 
-    /// HKDF by `openssl kdf -keylen 32 -kdfopt digest:SHA256 -kdfopt hexkey:0001..1f
+    /// HKDF by `openssl kdf -keylen 32 -kdfopt digest:SHA256 -kdfopt hexkey:SHA-256 of nothing
     /// -kdfopt info:"OpenHGS test" HKDF`: what lies in a store must be readable by the next
     /// version, so the derivation must never change.
     #[test]
     fn derivation_is_the_one_that_openssl_computes() {
         let derived = master_key().derive("test");
-        let expected = "e7aeeddd0487ef5427d405b48d591818cef7cc505a79b8ffd8949a1c2d881fd7";
+        let expected = "317da906b0b0a15ec85e91b6308acd39622b3f8257a45c209bedb8bcc4ca0beb";
         assert_eq!(hgs_crypto::hex::encode(derived.expose()), expected);
     }
 
     #[test]
     fn other_lengths_are_refused() {
         let error = MasterKey::from_octets(SecretBytes::new(vec![0; 31])).unwrap_err();
-        assert_eq!(error, MasterKeyLength { found: 31 });
+        assert_eq!(error, MasterKeyProblem::Length { found: 31 });
+    }
+
+    #[test]
+    fn keys_that_no_source_of_randomness_gives_are_refused() {
+        let text = *b"0123456789abcdef0123456789abcdef";
+        let counting: [u8; 32] = std::array::from_fn(|place| place as u8);
+        let steps: [u8; 32] = std::array::from_fn(|place| (place as u8).wrapping_mul(37));
+        for octets in [
+            [0; 32],
+            [7; 32],
+            [0xff; 32],
+            text,
+            counting,
+            steps,
+            *b"changeme changeme changeme chang",
+        ] {
+            let error = MasterKey::from_octets(SecretBytes::from(&octets[..])).unwrap_err();
+            assert_eq!(error, MasterKeyProblem::NotRandom, "{octets:?}");
+        }
+        for _ in 0..1000 {
+            MasterKey::from_octets(SecretBytes::random(32, &mut System::new()).unwrap()).unwrap();
+        }
     }
 
     /// attacks.md K9.

@@ -83,6 +83,24 @@ fn age_opens_ours_and_we_open_its() {
             decrypt(&file, &others.opener()),
             Err(AgeError::NoMatch)
         ));
+        let (made, armoured) = run(
+            "age",
+            &["-a", "-r", &recipient],
+            ours.folder.path(),
+            &content,
+        );
+        let armoured = String::from_utf8(armoured).unwrap();
+        assert!(made);
+        for mangled in [
+            armoured.clone(),
+            format!("\u{feff}{}", armoured.replace('\n', "\r\n")),
+            format!("\n  {}\n\n", armoured.trim_end()),
+        ] {
+            assert_eq!(
+                decrypt(mangled.as_bytes(), &ours.opener()).unwrap(),
+                content
+            );
+        }
         let passphrase = OpenedBy::Passphrase(SecretBytes::from(&b"x"[..]));
         assert!(matches!(
             decrypt(&file, &passphrase),

@@ -1,7 +1,10 @@
 //! Metadata: the public half of a guardian as a signed document ([MS-KPS] 6.4), from KPS or from a guardian's file.
 
 use hgs_crypto::hash::sha256;
-use hgs_pki::{Certificate, CertificateCache, KeyWork, SignatureCache, Thumbprint, Time, chain};
+use hgs_pki::{
+    Certificate, CertificateCache, KeyWork, MAX_CERTIFICATE_OCTETS, SignatureCache, Thumbprint,
+    Time, chain,
+};
 use hgs_xml::{Document, Element, Limits, Writer};
 
 use crate::form::{self, CANONICAL_LIMITS, Encoded, FormError, Signature};
@@ -379,6 +382,25 @@ pub fn write(
     let signature = seal::sign(&signed_info, &sha256(&signed_info), signer, keys)?;
     let signature = xmldsig::signature(&signed_info, &signature.value, signer);
     Ok(document(guardian, other_signing_certificates, &signature))
+}
+
+/// Octets of the largest element that holds a certificate: its Base64, and the tags around it.
+const fn element_octets(der: usize) -> usize {
+    der.div_ceil(3) * 4 + 96
+}
+
+/// Whether every document of a guardian has room for these certificates beside its own pair and the signer's, so that none
+/// has to be left out, whatever becomes of the pair.
+#[must_use]
+pub fn has_room_for<'c>(others: impl IntoIterator<Item = &'c Certificate>) -> bool {
+    // The pair, the signer's certificate, the signature, and the frame.
+    let own = 3 * element_octets(MAX_CERTIFICATE_OCTETS) + 8 * 1024;
+    let (mut count, mut octets) = (0, own);
+    for certificate in others {
+        count += 1;
+        octets += element_octets(certificate.der().len());
+    }
+    count <= MAX_OTHER_CERTIFICATES && octets <= MAX_OCTETS
 }
 
 /// The newest of `others`, which stand oldest first, that fit into a document of `guardian` signed by `signer`.

@@ -224,6 +224,8 @@ fn metadata_with_as_many_certificates_as_are_read_and_with_more() {
         }
     );
 
+    assert!(!metadata::has_room_for(&others));
+    assert!(metadata::has_room_for(&others[1..]));
     let newest = metadata::newest_that_fit(&fabric.certificates, &others, &fabric.signing);
     assert_eq!(newest, &others[1..]);
     let written = metadata::write(&fabric.certificates, newest, &fabric.signing, keys).unwrap();
@@ -251,6 +253,9 @@ fn metadata_with_certificates_that_are_long() {
         .collect();
     let newest = metadata::newest_that_fit(&fabric.certificates, &long, &fabric.signing);
     assert!(newest.len() < long.len() && !newest.is_empty());
+    // What has room fits into every document.
+    let roomy = (0..long.len()).rfind(|count| metadata::has_room_for(&long[..*count]));
+    assert!((1..=newest.len()).contains(&roomy.unwrap()));
     let written = metadata::write(&fabric.certificates, newest, &fabric.signing, keys).unwrap();
     assert!(written.len() <= metadata::MAX_OCTETS);
     let (certificates, signatures) = (CertificateCache::new(0), SignatureCache::new(0));

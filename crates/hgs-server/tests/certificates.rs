@@ -14,10 +14,12 @@ use hgs_custody::SoftwareKey;
 use hgs_kps::ServiceVersion::V2;
 use hgs_pki::health::HealthKind;
 use hgs_pki::{Certificate, CertificateCache, Seconds, SignatureCache, Validity, profile};
-use hgs_protector::metadata::Metadata;
+use hgs_protector::metadata::{MAX_OTHER_CERTIFICATES, Metadata};
 use hgs_protector::{Protector, VerifiedProtector, open};
 use hgs_server::Clock as _;
-use hgs_testkit::fixtures::{Forge, Guardian as Fixture, Keys};
+use hgs_testkit::fixtures::{
+    Forge, Guardian as Fixture, Keys, private_key, self_signed, ten_years,
+};
 use hgs_testkit::softhsm::{SoftHsm, isolated};
 
 /// Both certificates of a guardian of the fixtures, as an administrator adds them.
@@ -471,6 +473,60 @@ async fn a_lineages_head_is_exported_as_a_guardian() {
         .await
         .unwrap();
     assert_eq!(fabric.lineage, "fabric");
+}
+
+/// The metadata lists all enabled signing certificates of the fabric. One for which there is no room is refused when it is
+/// added or enabled; none is left out.
+#[tokio::test]
+async fn a_signing_certificate_that_the_metadata_could_not_list_is_refused() {
+    let site = Site::start().await;
+    let key = private_key(0);
+    let software = Arc::new(SoftwareKey::from_pkcs8_der(key.pkcs8_der()).unwrap());
+    let numbered = |number: usize| {
+        let template = profile::guardian_signing(&format!("signing-{number}"), ten_years());
+        AddCertificate {
+            kind: CertificateKind::Signing,
+            certificate: self_signed(template, &key).to_pem(),
+            key: None,
+            tenant: None,
+            label: None,
+            primary: false,
+        }
+    };
+    let add = async |number: usize| {
+        let request = with_key(numbered(number), Some(Arc::clone(&software)));
+        let added = site
+            .admin(move |client| client.add_certificate(&request))
+            .await;
+        added.map(|added| added.certificate.thumbprint)
+    };
+    let mut added = Vec::new();
+    for number in 0..MAX_OTHER_CERTIFICATES {
+        added.push(add(number).await.unwrap());
+    }
+    let listed = async || {
+        let document = site.get(guardian::METADATA).await.body;
+        let (certificates, signatures) = (CertificateCache::new(8), SignatureCache::new(8));
+        let metadata = Metadata::read(&document, &certificates, &signatures).unwrap();
+        metadata.other_signing_certificates().len()
+    };
+    let all = listed().await;
+    assert_eq!(all, MAX_OTHER_CERTIFICATES);
+    let refused = add(MAX_OTHER_CERTIFICATES).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::Conflict);
+    assert!(refused.message.contains("no room"), "{refused:?}");
+    assert!(refused.remedy.unwrap().contains("hgs certificate disable"));
+
+    let first: hgs_pki::Thumbprint = added[0].parse().unwrap();
+    site.admin(move |client| client.disable_certificate(&first))
+        .await
+        .unwrap();
+    add(MAX_OTHER_CERTIFICATES).await.unwrap();
+    assert_eq!(listed().await, all);
+    let refused = site
+        .admin(move |client| client.enable_certificate(&first))
+        .await;
+    assert!(refused.unwrap_err().message.contains("no room"));
 }
 
 #[tokio::test]

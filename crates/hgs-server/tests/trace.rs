@@ -79,6 +79,11 @@ async fn what_is_wrong_with_the_files_is_named() {
     fs::write(&master_key, &octets[1..]).unwrap();
     assert_eq!(root_causes(examine_stopped(&config, now)), ["HGS-D003"]);
     fs::write(&master_key, [7; 32]).unwrap();
+    assert_eq!(root_causes(examine_stopped(&config, now)), ["HGS-D003"]);
+    let other: Vec<u8> = (0_u8..32)
+        .map(|place| place.wrapping_mul(place) ^ 77)
+        .collect();
+    fs::write(&master_key, other).unwrap();
     assert_eq!(root_causes(examine_stopped(&config, now)), ["HGS-D004"]);
     fs::write(&master_key, &octets).unwrap();
     fs::set_permissions(config.state_folder(), mode(0o750)).unwrap();

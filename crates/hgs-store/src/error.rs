@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use hgs_crypto::CryptoError;
-use hgs_custody::seal::MasterKeyLength;
+use hgs_custody::seal::MasterKeyProblem;
 use hgs_files::{FileError, FileProblem};
 
 use crate::high_water_mark::RolledBack;
@@ -158,7 +158,7 @@ pub enum MasterKeyError {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        problem: MasterKeyLength,
+        problem: MasterKeyProblem,
     },
     /// No randomness to draw one.
     #[error("no randomness for a master key")]

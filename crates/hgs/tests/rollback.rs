@@ -140,6 +140,11 @@ fn a_spoilt_state_is_told_from_one_under_another_key() {
     let key = site.home.read("guardian/master.key");
     let database = site.home.read("guardian/state.db");
     site.home.write_private("guardian/master.key", [7; 32]);
+    site.ask("serve").ended(1).saying("its octets repeat");
+    let other: Vec<u8> = (0_u8..32)
+        .map(|place| place.wrapping_mul(place) ^ 77)
+        .collect();
+    site.home.write_private("guardian/master.key", other);
     site.ask("serve")
         .ended(1)
         .saying("another master key")

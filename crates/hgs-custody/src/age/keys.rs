@@ -3,18 +3,25 @@
 use std::fmt;
 use std::str::FromStr;
 
+use bech32::primitives::decode::CheckedHrpstring;
+use bech32::{Bech32, Hrp};
 use hgs_crypto::hash::hkdf_sha256;
 use hgs_crypto::{CryptoError, Random, SecretBytes, chacha20_poly1305, random, x25519};
 use pkcs8::pkcs5::scrypt;
 use zeroize::Zeroizing;
 
 use super::header::{Header, Stanza, decode, encode};
-use super::{AgeError, FILE_KEY_LENGTH, bech32};
+use super::{AgeError, FILE_KEY_LENGTH};
 
 /// The largest N of scrypt that is computed, as a power of two: 1 GiB of memory.
 pub const MAX_SCRYPT_LOG_N: u8 = 20;
 /// The N that is written: 256 MiB, about a second, as other programs of this format write it.
 const SCRYPT_LOG_N: u8 = 18;
+
+/// What the text of a public key begins with, before a `1`.
+const RECIPIENT: Hrp = Hrp::parse_unchecked("age");
+/// What that of a private key begins with.
+const IDENTITY: Hrp = Hrp::parse_unchecked("age-secret-key-");
 
 const X25519_INFO: &[u8] = b"age-encryption.org/v1/X25519";
 const SCRYPT_INFO: &[u8] = b"age-encryption.org/v1/scrypt";
@@ -38,6 +45,7 @@ pub struct Identity {
 /// [`AgeError::Identity`] when there is none, or something else.
 pub fn identities(file: &SecretBytes) -> Result<Vec<Identity>, AgeError> {
     let text = std::str::from_utf8(file.expose()).map_err(|_| AgeError::Identity)?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let lines = text.lines().map(str::trim);
     let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
     let identities = lines
@@ -70,8 +78,9 @@ impl FromStr for Recipient {
     type Err = AgeError;
 
     fn from_str(text: &str) -> Result<Self, AgeError> {
-        let octets = bech32::decode("age", text).filter(|_| text.starts_with("age1"));
-        let octets = octets.and_then(|octets| octets.as_slice().try_into().ok());
+        let text = text.trim();
+        let octets = key_of_text(RECIPIENT, text).filter(|_| text.starts_with("age1"));
+        let octets = octets.and_then(|octets| octets.expose().try_into().ok());
         octets
             .map(|octets| Self(x25519::PublicKey(octets)))
             .ok_or(AgeError::Recipient)
@@ -80,14 +89,14 @@ impl FromStr for Recipient {
 
 impl fmt::Display for Recipient {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&bech32::encode("age", &self.0.0))
+        formatter.write_str(&key_text(RECIPIENT, &self.0.0).ok_or(fmt::Error)?)
     }
 }
 
 impl Identity {
     fn from_text(text: &str) -> Result<Self, AgeError> {
-        let octets = bech32::decode("age-secret-key-", text).ok_or(AgeError::Identity)?;
-        Self::from_octets(SecretBytes::from(&octets[..])).map_err(|_| AgeError::Identity)
+        let octets = key_of_text(IDENTITY, text).ok_or(AgeError::Identity)?;
+        Self::from_octets(octets).map_err(|_| AgeError::Identity)
     }
 
     fn from_octets(octets: SecretBytes) -> Result<Self, CryptoError> {
@@ -176,6 +185,25 @@ pub(super) fn open_with_passphrase(
     opened.ok_or(AgeError::WrongPassphrase)
 }
 
+/// The text of a key: Bech32 (BIP 173) in lower case.
+fn key_text(prefix: Hrp, octets: &[u8]) -> Option<Zeroizing<String>> {
+    bech32::encode_lower::<Bech32>(prefix, octets)
+        .ok()
+        .map(Zeroizing::new)
+}
+
+/// The octets of a key's text, which is in one case.
+fn key_of_text(prefix: Hrp, text: &str) -> Option<SecretBytes> {
+    let checked = CheckedHrpstring::new::<Bech32>(text).ok()?;
+    // Room for all, so that no reallocation leaves a part of a private key behind.
+    let mut octets = Vec::with_capacity(text.len());
+    octets.extend(checked.byte_iter());
+    let octets = SecretBytes::new(octets);
+    // One key has one text: the library does not look at the bits that fill up the last character.
+    let same = key_text(prefix, octets.expose())?.eq_ignore_ascii_case(text);
+    same.then_some(octets)
+}
+
 fn x25519_wrapping_key(
     shared: &SecretBytes,
     share: &x25519::PublicKey,
@@ -222,6 +250,8 @@ pub(super) fn well_known_identity() -> Option<Identity> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// The keys of the example in C2SP age, as `age-keygen -y` pairs them: 32 octets 0x42.
@@ -258,6 +288,22 @@ mod tests {
         assert_eq!(read(&file).unwrap().len(), 2);
         for refused in ["", "# nothing\n", "age1x\n", &format!("{key}\nx\n")] {
             assert!(matches!(read(refused), Err(AgeError::Identity)));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_and_no_slip_goes_unnoticed(octets: [u8; 32], place: prop::sample::Index, other in "[02-9ac-hj-np-z]") {
+            let text = key_text(RECIPIENT, &octets).unwrap();
+            let read = |text: &str| key_of_text(RECIPIENT, text);
+            let back = read(&text).unwrap();
+            prop_assert_eq!(back.expose(), &octets[..]);
+            prop_assert!(read(&text.to_uppercase()).is_some());
+            prop_assert!(key_of_text(IDENTITY, &text).is_none());
+            let mut slipped = text.to_string();
+            let place = 4 + place.index(slipped.len() - 4);
+            slipped.replace_range(place..=place, &other);
+            prop_assert!(slipped == *text || read(&slipped).is_none());
         }
     }
 }

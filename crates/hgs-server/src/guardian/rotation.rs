@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use hgs_attest::signer;
+use hgs_attest::{signer, signing_certificates};
 use hgs_crypto::random::{self, System};
 use hgs_crypto::rsa::{PublicKey, SignatureScheme};
 use hgs_custody::{KeyError, KeyReference, PrivateKey, SoftwareKey};
@@ -26,6 +26,15 @@ pub enum RotationError {
     /// No key or certificate could be made.
     #[error(transparent)]
     Certify(#[from] CertifyError),
+    /// The list of signing certificates would not fit into one record of TLS.
+    #[error(
+        "{published} attestation signers are published, and with another one the list does not fit into one TLS record, \
+         beyond which some clients do not read; remove one that is needed no longer with `hgs signer remove`"
+    )]
+    TooManySigners {
+        /// How many are published.
+        published: usize,
+    },
     /// It could not be recorded.
     #[error(transparent)]
     Record(#[from] Failure<hgs_store::Refusal>),
@@ -61,7 +70,9 @@ impl SignerRotation {
         let signers = Signers::at(&state, now);
         let mut transactions = Vec::new();
         if signers.new_one_is_due {
-            transactions.push(new_signer(size_of_next(&signers), now)?);
+            let added = new_signer(size_of_next(&signers), now)?;
+            refuse_beyond_one_record(&signers, &added)?;
+            transactions.push(added);
         }
         let outlived = outlived(&state, &signers);
         transactions
@@ -85,6 +96,24 @@ impl SignerRotation {
                 .signer_expires(newest.certificate.validity().not_after);
         }
         Ok(())
+    }
+}
+
+/// A client that reads one record of TLS must find every signer that is published. Only where nothing can be signed
+/// otherwise a signer is added in spite of that: hosts come before such clients.
+fn refuse_beyond_one_record(
+    signers: &Signers<'_>,
+    added: &Transaction,
+) -> Result<(), RotationError> {
+    let Transaction::AddAttestationSigner { signer, .. } = added else {
+        return Ok(());
+    };
+    let mut published = signers.published();
+    let count = published.len();
+    published.push(signer.certificate.clone());
+    match signers.active().is_none() || signing_certificates::fits_one_record(&published) {
+        true => Ok(()),
+        false => Err(RotationError::TooManySigners { published: count }),
     }
 }
 

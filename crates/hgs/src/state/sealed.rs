@@ -5,7 +5,7 @@ use std::io::{self, BufReader, Read, Seek as _};
 use std::path::{Path, PathBuf};
 
 use hgs_crypto::hash::Sha256;
-use hgs_custody::age::{self, AgeError, Decrypted, Locked, OpenedBy};
+use hgs_custody::age::{self, AgeError, Content, Decrypted, Locked, OpenedBy};
 use hgs_store::Digest;
 use hgs_store::backup::Document;
 use hgs_terminal::{AtFault, Failure, PassphraseSource, passphrase};
@@ -35,7 +35,7 @@ pub(super) struct Backup {
 }
 
 /// A backup that is read.
-pub(super) type Opened = Document<BufReader<Decrypted<BufReader<Unchanged>>>>;
+pub(super) type Opened = Document<BufReader<Decrypted<Content<BufReader<Unchanged>>>>>;
 
 impl Backup {
     /// Reads the file once, for its digest, and then its header.

@@ -156,6 +156,7 @@ impl AdminHandler<'_> {
             sha1_only,
             added: now,
         };
+        self.refuse_unlisted(std::slice::from_ref(&record))?;
         let mut transactions = vec![Transaction::AddCertificate {
             record,
             key: software_key,

@@ -111,6 +111,7 @@ impl AdminHandler<'_> {
         halves: [(CertificateRecord, Certified); 2],
         before: &State,
     ) -> Result<Pair<AddedCertificate>, AdminError> {
+        self.refuse_unlisted(&halves.each_ref().map(|(record, _)| record.clone()))?;
         let mut noticed = Vec::new();
         let mut transactions = Vec::new();
         for (record, made) in halves {
