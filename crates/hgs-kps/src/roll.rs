@@ -12,9 +12,7 @@ use hgs_protector::{
 
 use crate::plan::{self, Plan};
 use crate::wire::{Algorithms, RollTransportKeyRequest, RollTransportKeyResponse};
-use crate::{
-    Caches, Facts, HostStanding, KeyRing, Lineage, Reason, Refusal, ServiceVersion, Trust,
-};
+use crate::{Caches, Facts, KeyRing, Lineage, Reason, Refusal, ServiceVersion, Trust};
 
 /// The inputs of every roll, beside its request.
 #[derive(Clone, Copy)]
@@ -165,17 +163,11 @@ impl KeyProtection<'_> {
                 &self.caches.signatures,
             )?;
         facts.host = Some(host.clone());
-        // A revocation applies to every certificate of the host, by whichever signer.
-        if self.trust.hosts.is_barred(&host.statement().policy_digest) {
-            return Err(Reason::HostRevoked);
-        }
-        if host.is_from_own_signer() {
-            match self.trust.hosts.standing(&host.statement().host_id) {
-                HostStanding::Registered => {}
-                HostStanding::Revoked => return Err(Reason::HostRevoked),
-                HostStanding::Unknown => return Err(Reason::HostNotRegistered),
-            }
-        }
+        let statement = host.statement();
+        let registered = host.is_from_own_signer().then_some(&statement.host_id);
+        self.trust
+            .hosts
+            .check(registered, &statement.policy_digest)?;
         Ok(host)
     }
 

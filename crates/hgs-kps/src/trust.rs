@@ -6,6 +6,8 @@ use hgs_pki::{CertificateCache, Seconds, SignatureCache, Time};
 use hgs_protector::ProtectorDigest;
 use hgs_protector::transport_key_blob::CachingPolicy;
 
+use crate::Reason;
+
 /// How far the clock of an attestation signer may be ahead of ours, unless configured.
 pub const SKEW: Seconds = Seconds::new(60);
 
@@ -48,6 +50,24 @@ pub trait HostRegistry {
     /// Whether the host whose health certificates have this policy digest is revoked or denied here, under any id that
     /// another cluster gives it.
     fn is_barred(&self, policy: &Sha256Digest) -> bool;
+
+    /// Check 9 of section 8 of the protocol profile: whether a host with a verified health certificate over this policy
+    /// gets keys. `host` is absent where another cluster's signer vouches for it. It is decided again when a release is
+    /// recorded.
+    ///
+    /// # Errors
+    /// [`Reason::HostRevoked`] and [`Reason::HostNotRegistered`].
+    fn check(&self, host: Option<&HostId>, policy: &Sha256Digest) -> Result<(), Reason> {
+        // A revocation applies to every certificate of the host, by whichever signer.
+        if self.is_barred(policy) {
+            return Err(Reason::HostRevoked);
+        }
+        match host.map(|host| self.standing(host)) {
+            None | Some(HostStanding::Registered) => Ok(()),
+            Some(HostStanding::Revoked) => Err(Reason::HostRevoked),
+            Some(HostStanding::Unknown) => Err(Reason::HostNotRegistered),
+        }
+    }
 }
 
 /// The tree of protectors that a KPS has released.

@@ -28,6 +28,14 @@ impl SerialNumber {
     }
 }
 
+impl SerialNumber {
+    /// Its octets.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 impl From<[u8; 16]> for SerialNumber {
     fn from(octets: [u8; 16]) -> Self {
         Self(without_zeros(&octets).to_vec())

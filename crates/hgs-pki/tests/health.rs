@@ -518,7 +518,11 @@ fn a16_health_certificate_confusion_deny_before() {
 fn a16_health_certificate_confusion_deny_list() {
     let denying = |serial: Vec<u8>| {
         let signer = TrustedSigner::own(signer()).denying(
-            [vec![1], serial].map(|octets| hgs_pki::SerialNumber::from_bytes(&octets).unwrap()),
+            [vec![1], serial]
+                .map(|octets| hgs_pki::SerialNumber::from_bytes(&octets).unwrap())
+                .into_iter()
+                .collect::<std::collections::BTreeSet<_>>()
+                .into(),
         );
         let certificate = HealthCertificate::from_der(&forge(good())).unwrap();
         let trusted = TrustedSigners::new(vec![signer]);

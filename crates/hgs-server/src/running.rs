@@ -150,7 +150,6 @@ impl Parts {
         });
         signers.rotate(clock.now())?;
         let workers = Arc::new(Workers::start(config).map_err(GuardianError::Threads)?);
-        let host_keys = Arc::new(HostKeys::default());
         let refusals = Arc::new(RefusalLog::new(Arc::clone(&store)));
         Ok(Self {
             inspection: Arc::new(Inspection {
@@ -166,7 +165,7 @@ impl Parts {
                 clock: Arc::clone(&clock),
                 store: Arc::clone(&store),
                 snapshots: Arc::clone(&snapshots),
-                host_keys: Arc::clone(&host_keys),
+                host_keys: HostKeys::default(),
                 modes: Modes::default(),
                 nonces: NonceKey::new(store.attestation_nonce_secret()),
                 recent: RecentCertificates::default(),
@@ -179,7 +178,6 @@ impl Parts {
                 clock: Arc::clone(&clock),
                 store: Arc::clone(&store),
                 snapshots: Arc::clone(&snapshots),
-                host_keys,
                 caches: ReleaseCaches::default(),
                 workers: Arc::clone(&workers),
                 observer: Arc::clone(&observer),

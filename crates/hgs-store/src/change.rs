@@ -303,7 +303,7 @@ mod tests {
                 deny_before,
                 maximum_validity_seconds,
                 label,
-                deny_list: serials.collect(),
+                deny_list: std::sync::Arc::new(serials.collect()),
                 added,
             }
         }

@@ -119,7 +119,7 @@ impl Fixture {
             deny_before: None,
             maximum_validity_seconds: None,
             label: None,
-            deny_list: [].into(),
+            deny_list: Arc::default(),
             added: time(0),
         }
     }

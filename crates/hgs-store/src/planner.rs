@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use hgs_crypto::Random;
+use hgs_kps::Reason;
 use hgs_pki::Time;
 
 use crate::audit::{self, AuditEntry, AuditRecord, Outcome, RecordChange};
@@ -282,7 +283,7 @@ impl<'a> BatchPlanner<'a> {
         }
         let refused = self.state.settings().refuse_superseded_protectors;
         if refused && standing == Standing::Ancestor {
-            return Ok(Err(ReleaseRefusal::ProtectorSuperseded));
+            return Ok(Err(Reason::ProtectorSuperseded.into()));
         }
         if release.egress == release.ingress || self.tree.get(&release.egress)?.is_some() {
             return Ok(Err(ReleaseRefusal::EgressKnown));

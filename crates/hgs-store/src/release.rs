@@ -5,10 +5,12 @@ use hgs_pki::{Thumbprint, Time};
 use crate::State;
 use crate::audit::{Action, AuditEntry, Outcome};
 use crate::lineage::{Opener, Standing, Step};
-use crate::model::{Digest, Host};
-use hgs_kps::Lineage;
+use crate::model::Digest;
+use hgs_kps::{HostRegistry, Lineage, Reason};
 use hgs_pki::SerialNumber;
+use hgs_pki::health::HealthCertificateError;
 use hgs_pki::health::HostId;
+use hgs_protector::OpenError;
 
 /// A release that waits to be recorded. Everything in it was verified by whoever made it.
 #[derive(Debug, Clone)]
@@ -52,31 +54,13 @@ pub enum Recipient {
 /// refusal itself is recorded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReleaseRefusal {
-    /// The host is no longer registered.
-    #[error("the host is not registered")]
-    HostNotRegistered,
-    /// The host was revoked.
-    #[error("the host was revoked")]
-    HostRevoked,
-    /// The attestation signer is no longer trusted, or not for this kind of host.
-    #[error("the attestation signer is not trusted for this host")]
-    SignerNotTrusted,
-    /// Certificates of that time are refused.
-    #[error("the health certificate was issued before {0}, and such are refused")]
-    IssuedTooEarly(Time),
-    /// This one certificate is refused.
-    #[error("the health certificate is on the signer's deny list")]
-    SerialDenied,
-    /// A certificate of the pair that opened the protector was disabled or removed.
-    #[error("the pair that opened the protector is not enabled")]
-    GuardianNotEnabled,
+    /// The rules by which it was decided refuse it now.
+    #[error(transparent)]
+    Refused(#[from] Reason),
     /// Since it was decided, a certificate was marked as compromised, which may be one that it wraps
     /// the new key to.
     #[error("a certificate was marked as compromised meanwhile")]
     CompromisedMeanwhile,
-    /// A protector made from this one has been used, and the settings refuse that.
-    #[error("a protector that was made from this one has been used")]
-    ProtectorSuperseded,
     /// The egress protector is known already: it was not made afresh.
     #[error("the egress protector is not new")]
     EgressKnown,
@@ -114,31 +98,19 @@ impl Release {
     /// Checks against the newest state what an administrator may have changed since the release
     /// was decided, so that no release follows the revocation that forbids it (attacks.md K4).
     pub(crate) fn check(&self, state: &State) -> Result<(), ReleaseRefusal> {
+        let untrusted = Reason::from(HealthCertificateError::UntrustedIssuer);
         let signer = state.attestation_signer(&self.signer);
-        let signer = signer.ok_or(ReleaseRefusal::SignerNotTrusted)?;
-        if signer.certificate.validity().not_after < self.time {
-            return Err(ReleaseRefusal::SignerNotTrusted);
-        }
-        match &self.recipient {
-            Recipient::Registered(_) if !signer.is_own() => {
-                return Err(ReleaseRefusal::SignerNotTrusted);
-            }
-            Recipient::Registered(id) => check_host(state.host(id))?,
-            Recipient::Foreign(_) if signer.is_own() => {
-                return Err(ReleaseRefusal::SignerNotTrusted);
-            }
-            Recipient::Foreign(_) => {}
-        }
-        // A revocation reaches every health certificate of the host, whoever signed it.
-        if state.is_barred(&self.policy) {
-            return Err(ReleaseRefusal::HostRevoked);
-        }
-        if let Some(time) = signer.deny_before.filter(|time| self.issued < *time) {
-            return Err(ReleaseRefusal::IssuedTooEarly(time));
-        }
-        if signer.deny_list.contains(&self.serial) {
-            return Err(ReleaseRefusal::SerialDenied);
-        }
+        let signer = signer.ok_or_else(|| untrusted.clone())?.trusted();
+        let host = match &self.recipient {
+            Recipient::Registered(id) if signer.is_own() => Some(id),
+            Recipient::Foreign(_) if !signer.is_own() => None,
+            _ => return Err(untrusted.into()),
+        };
+        signer.check_not_ended(self.time).map_err(Reason::from)?;
+        signer
+            .check_not_denied(self.issued, self.serial.as_bytes())
+            .map_err(Reason::from)?;
+        HostRegistry::check(state, host, self.policy.as_bytes())?;
         if state.has_compromised_since(self.decided_from) {
             return Err(ReleaseRefusal::CompromisedMeanwhile);
         }
@@ -148,7 +120,7 @@ impl Release {
         };
         match is_enabled(&self.guardian) && is_enabled(&self.guardian_signing) {
             true => Ok(()),
-            false => Err(ReleaseRefusal::GuardianNotEnabled),
+            false => Err(Reason::from(OpenError::NoWrapping).into()),
         }
     }
 
@@ -199,13 +171,5 @@ impl Release {
     fn lineage(&self, state: &State) -> Option<Lineage> {
         let guardian = state.certificate(&self.guardian);
         guardian.map(|guardian| guardian.lineage.clone())
-    }
-}
-
-fn check_host(host: Option<&Host>) -> Result<(), ReleaseRefusal> {
-    match host {
-        None => Err(ReleaseRefusal::HostNotRegistered),
-        Some(host) if host.revoked.is_some() => Err(ReleaseRefusal::HostRevoked),
-        Some(_) => Ok(()),
     }
 }

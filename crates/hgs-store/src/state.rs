@@ -5,7 +5,9 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use hgs_attest::HostIdentities;
+use hgs_crypto::hash::Sha256Digest;
 use hgs_custody::seal::Tag;
+use hgs_kps::HostStanding;
 use hgs_pki::Thumbprint;
 use imbl::OrdMap;
 
@@ -158,18 +160,6 @@ impl State {
     #[must_use]
     pub fn denied_host(&self, policy: &Digest) -> Option<&DeniedHost> {
         find(&self.denied_hosts, policy)
-    }
-
-    /// Whether health certificates with this policy digest are refused, whoever signed them: of a host that is or was
-    /// registered here and was revoked, and of one that is denied.
-    #[must_use]
-    pub fn is_barred(&self, policy: &Digest) -> bool {
-        let registered = self.host_by_policy(policy);
-        let removed = self.removed_by_policy.get(policy);
-        let removed = removed.and_then(|host_key| self.removed_host(host_key));
-        registered.is_some_and(|host| host.revoked.is_some())
-            || removed.is_some_and(RemovedHost::is_barred)
-            || self.denied_host(policy).is_some()
     }
 
     /// All attestation signers, by thumbprint.
@@ -361,6 +351,26 @@ impl State {
         if self.hosts_by_policy.get(&policy) == Some(id) {
             self.hosts_by_policy.remove(&policy);
         }
+    }
+}
+
+impl hgs_kps::HostRegistry for State {
+    fn standing(&self, host: &HostId) -> HostStanding {
+        match self.host(host) {
+            None => HostStanding::Unknown,
+            Some(host) if host.revoked.is_some() => HostStanding::Revoked,
+            Some(_) => HostStanding::Registered,
+        }
+    }
+
+    fn is_barred(&self, policy: &Sha256Digest) -> bool {
+        let policy = Digest::from_bytes(*policy);
+        let registered = self.host_by_policy(&policy);
+        let removed = self.removed_by_policy.get(&policy);
+        let removed = removed.and_then(|host_key| self.removed_host(host_key));
+        registered.is_some_and(|host| host.revoked.is_some())
+            || removed.is_some_and(RemovedHost::is_barred)
+            || self.denied_host(&policy).is_some()
     }
 }
 

@@ -32,6 +32,7 @@ const DRAWING: &[(&str, &[&str])] = &[
         &[
             "hgs-crypto",
             "hgs-pki",
+            "hgs-protector",
             "hgs-kps",
             "hgs-attest",
             "hgs-custody",

@@ -1,7 +1,9 @@
 //! Whose health certificates are believed, and how far.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use super::HealthCertificateError;
 use crate::{Certificate, Seconds, SerialNumber, Time};
 
 /// The longest validity that any health certificate may have, counted from its issue.
@@ -14,7 +16,7 @@ pub struct TrustedSigner {
     own: bool,
     maximum_validity: Seconds,
     deny_before: Option<Time>,
-    denied_serial_numbers: BTreeSet<SerialNumber>,
+    denied_serial_numbers: Arc<BTreeSet<SerialNumber>>,
 }
 
 impl TrustedSigner {
@@ -26,7 +28,7 @@ impl TrustedSigner {
             own: true,
             maximum_validity: MAXIMUM_VALIDITY,
             deny_before: None,
-            denied_serial_numbers: BTreeSet::new(),
+            denied_serial_numbers: Arc::default(),
         }
     }
 
@@ -50,8 +52,8 @@ impl TrustedSigner {
 
     /// The same, but certificates with these serial numbers are refused.
     #[must_use]
-    pub fn denying(mut self, serial_numbers: impl IntoIterator<Item = SerialNumber>) -> Self {
-        self.denied_serial_numbers = serial_numbers.into_iter().collect();
+    pub fn denying(mut self, serial_numbers: Arc<BTreeSet<SerialNumber>>) -> Self {
+        self.denied_serial_numbers = serial_numbers;
         self
     }
 
@@ -71,13 +73,42 @@ impl TrustedSigner {
         self.maximum_validity
     }
 
-    pub(super) fn deny_before(&self) -> Option<Time> {
-        self.deny_before
+    /// Check 2, as far as it depends on the time: whether the signer's own certificate has not ended. It is decided again
+    /// when a release is recorded.
+    ///
+    /// # Errors
+    ///
+    /// [`HealthCertificateError::SignerExpired`].
+    pub fn check_not_ended(&self, now: Time) -> Result<(), HealthCertificateError> {
+        let not_after = self.certificate.validity().not_after;
+        match now > not_after {
+            true => Err(HealthCertificateError::SignerExpired { not_after, now }),
+            false => Ok(()),
+        }
     }
 
-    pub(super) fn denies(&self, serial_number: &[u8]) -> bool {
-        SerialNumber::from_bytes(serial_number)
-            .is_ok_and(|serial| self.denied_serial_numbers.contains(&serial))
+    /// Check 8: whether the signer's certificate with this number, issued then, is not denied. It is decided again when a
+    /// release is recorded.
+    ///
+    /// # Errors
+    ///
+    /// [`HealthCertificateError::DeniedBefore`] and [`HealthCertificateError::Denied`].
+    pub fn check_not_denied(
+        &self,
+        issued_at: Time,
+        serial_number: &[u8],
+    ) -> Result<(), HealthCertificateError> {
+        if let Some(deny_before) = self.deny_before.filter(|time| issued_at < *time) {
+            return Err(HealthCertificateError::DeniedBefore {
+                issued_at,
+                deny_before,
+            });
+        }
+        let serial_number = SerialNumber::from_bytes(serial_number);
+        match serial_number.is_ok_and(|serial| self.denied_serial_numbers.contains(&serial)) {
+            true => Err(HealthCertificateError::Denied),
+            false => Ok(()),
+        }
     }
 }
 

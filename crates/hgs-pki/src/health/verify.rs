@@ -214,16 +214,13 @@ fn verified(
     now: Time,
     skew: Seconds,
 ) -> Result<VerifiedHealthCertificate, HealthCertificateError> {
-    let not_after = signer.certificate().validity().not_after;
-    if now > not_after {
-        return Err(HealthCertificateError::SignerExpired { not_after, now });
-    }
+    signer.check_not_ended(now)?;
     check_is_leaf(&certificate)?;
     check_purpose(&certificate, kind)?;
     let statement = read_statement(&certificate)?;
     check_time(&certificate, &statement, now, skew)?;
     check_granted_validity(&certificate, &statement, signer)?;
-    check_not_denied(&certificate, &statement, signer)?;
+    signer.check_not_denied(statement.issued_at, certificate.serial_number())?;
     Ok(VerifiedHealthCertificate {
         kind,
         statement,
@@ -341,25 +338,4 @@ fn check_granted_validity(
         }
         _ => Ok(()),
     }
-}
-
-/// Check 8.
-fn check_not_denied(
-    certificate: &Certificate,
-    statement: &HealthStatement,
-    signer: &TrustedSigner,
-) -> Result<(), HealthCertificateError> {
-    let issued_at = statement.issued_at;
-    if let Some(deny_before) = signer.deny_before()
-        && issued_at < deny_before
-    {
-        return Err(HealthCertificateError::DeniedBefore {
-            issued_at,
-            deny_before,
-        });
-    }
-    if signer.denies(certificate.serial_number()) {
-        return Err(HealthCertificateError::Denied);
-    }
-    Ok(())
 }

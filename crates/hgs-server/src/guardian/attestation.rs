@@ -69,7 +69,7 @@ pub(crate) struct Attestations {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) store: Arc<OpenStore>,
     pub(crate) snapshots: Arc<Snapshots>,
-    pub(crate) host_keys: Arc<HostKeys>,
+    pub(crate) host_keys: HostKeys,
     pub(crate) modes: Modes,
     /// The key of the nonces that hosts return, the same on every node.
     pub(crate) nonces: NonceKey,

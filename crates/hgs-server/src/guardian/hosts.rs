@@ -1,13 +1,10 @@
-//! The registry of hosts as the two protocols ask for it.
+//! The registry of hosts as attestation asks for it.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use hgs_attest::{Credential, CredentialId, RegisteredHost};
-use hgs_crypto::hash::Sha256Digest;
 use hgs_crypto::rsa::PublicKey;
-use hgs_kps::HostStanding;
-use hgs_pki::health::HostId;
 use hgs_store::{Digest, Host, State};
 use tracing::error;
 
@@ -39,20 +36,6 @@ impl hgs_attest::HostRegistry for Registry<'_> {
             returns_nonces: host.returns_nonces,
             identities: self.state.identities(&host.id),
         })
-    }
-}
-
-impl hgs_kps::HostRegistry for Registry<'_> {
-    fn standing(&self, host: &HostId) -> HostStanding {
-        match self.state.host(host) {
-            None => HostStanding::Unknown,
-            Some(host) if host.revoked.is_some() => HostStanding::Revoked,
-            Some(_) => HostStanding::Registered,
-        }
-    }
-
-    fn is_barred(&self, policy: &Sha256Digest) -> bool {
-        self.state.is_barred(&Digest::from_bytes(*policy))
     }
 }
 

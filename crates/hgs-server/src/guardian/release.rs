@@ -13,10 +13,10 @@ use hgs_kps::{
     SeenProtector, SeenProtectors, ServiceVersion, StateUnavailable, Trust,
 };
 use hgs_pki::SerialNumber;
-use hgs_pki::health::{HealthCertificateError, VerifiedHealthCertificate};
+use hgs_pki::health::VerifiedHealthCertificate;
 use hgs_pki::{Seconds, Time};
 use hgs_protector::transport_key_blob::CachingPolicy;
-use hgs_protector::{Fault, OpenError, ProtectorDigest};
+use hgs_protector::{Fault, ProtectorDigest};
 use hgs_store::{
     Action, AuditEntry, Digest, Failure, Outcome, Recipient, Recorded, ReleaseRefusal, State,
     Store, StoreError,
@@ -24,7 +24,6 @@ use hgs_store::{
 use tokio::time::Instant;
 use tracing::error;
 
-use super::hosts::{HostKeys, Registry};
 use super::key_work::SnapshotKeys;
 use super::keys::{Snapshot, Snapshots};
 use super::observer::{Decision, Observer};
@@ -49,7 +48,6 @@ pub(crate) struct Releases {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) store: Arc<OpenStore>,
     pub(crate) snapshots: Arc<Snapshots>,
-    pub(crate) host_keys: Arc<HostKeys>,
     pub(crate) caches: ReleaseCaches,
     pub(crate) workers: Arc<Workers>,
     pub(crate) observer: Arc<Observer>,
@@ -180,16 +178,12 @@ impl Releases {
         work: impl FnOnce(&KeyProtection<'_>) -> T,
     ) -> T {
         let Snapshot { state, holdings } = snapshot;
-        let registry = Registry {
-            state,
-            keys: &self.host_keys,
-        };
         let signers = Signers::at(state, now).trusted();
         let trust = Trust {
             signers: &signers,
             now,
             skew: self.policy.clock_skew,
-            hosts: hosts.unwrap_or(&registry),
+            hosts: hosts.unwrap_or(&**state),
             protectors: &Protectors {
                 store: &self.store,
                 matters: holdings.any_compromised,
@@ -425,23 +419,9 @@ fn entry_of(
 /// What a change of the state since the decision means to the host.
 fn refused_since(refused: ReleaseRefusal, facts: ReleaseFacts) -> Refusal {
     let reason = match refused {
-        ReleaseRefusal::HostNotRegistered => Reason::HostNotRegistered,
-        ReleaseRefusal::HostRevoked => Reason::HostRevoked,
-        ReleaseRefusal::SignerNotTrusted => {
-            Reason::HealthCertificate(HealthCertificateError::UntrustedIssuer)
-        }
-        ReleaseRefusal::IssuedTooEarly(deny_before) => {
-            let issued_at = facts.host.statement().issued_at;
-            Reason::HealthCertificate(HealthCertificateError::DeniedBefore {
-                issued_at,
-                deny_before,
-            })
-        }
-        ReleaseRefusal::SerialDenied => Reason::HealthCertificate(HealthCertificateError::Denied),
-        ReleaseRefusal::GuardianNotEnabled => Reason::Open(OpenError::NoWrapping),
+        ReleaseRefusal::Refused(reason) => reason,
         // Asked again, it is decided from the newest state.
         ReleaseRefusal::CompromisedMeanwhile => Reason::StateUnavailable,
-        ReleaseRefusal::ProtectorSuperseded => Reason::ProtectorSuperseded,
         ReleaseRefusal::EgressKnown => Reason::Internal,
     };
     Refusal::new(reason, known(&facts))

@@ -151,7 +151,7 @@ pub(crate) fn new_signer(size: KeySize, now: Time) -> Result<Transaction, Certif
             deny_before: None,
             maximum_validity_seconds: None,
             label: None,
-            deny_list: [].into(),
+            deny_list: Arc::default(),
             added: now,
         },
         key: Some(Arc::new(key)),

@@ -1,8 +1,8 @@
 //! Attestation signers at one time: who signs, who is believed, what is published.
 
 use hgs_attest::signer::{self, OwnSigner, PublishedSigner, SignerStage};
-use hgs_pki::health::{MAXIMUM_VALIDITY, TrustedSigner, TrustedSigners};
-use hgs_pki::{Certificate, Seconds, Time};
+use hgs_pki::health::TrustedSigners;
+use hgs_pki::{Certificate, Time};
 use hgs_store::{AttestationSigner, State};
 
 /// The signers of a state, as they are at one time.
@@ -70,25 +70,8 @@ impl<'s> Signers<'s> {
 
     /// Whose health certificates are believed.
     pub(crate) fn trusted(&self) -> TrustedSigners {
-        let own = self.own.iter().map(|(signer, _)| {
-            let trusted = TrustedSigner::own(signer.certificate.clone());
-            restricted(trusted, signer)
-        });
-        let foreign = self.foreign.iter().map(|signer| {
-            let maximum = signer.maximum_validity_seconds;
-            let maximum = maximum.map_or(MAXIMUM_VALIDITY, |seconds| Seconds::new(seconds.into()));
-            let certificate = signer.certificate.clone();
-            restricted(
-                TrustedSigner::of_another_cluster(certificate, maximum),
-                signer,
-            )
-        });
-        TrustedSigners::new(own.chain(foreign).collect())
+        let own = self.own.iter().map(|(signer, _)| *signer);
+        let all = own.chain(self.foreign.iter().copied());
+        TrustedSigners::new(all.map(AttestationSigner::trusted).collect())
     }
-}
-
-fn restricted(trusted: TrustedSigner, signer: &AttestationSigner) -> TrustedSigner {
-    trusted
-        .denying_before(signer.deny_before)
-        .denying(signer.deny_list.iter().cloned())
 }

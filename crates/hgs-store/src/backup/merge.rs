@@ -379,7 +379,9 @@ impl Merge<'_> {
                 theirs.maximum_validity_seconds,
             ),
             label: self.choose(place, "label", (&ours.label, &theirs.label), shown),
-            deny_list: ours.deny_list.union(&theirs.deny_list).cloned().collect(),
+            deny_list: std::sync::Arc::new(
+                ours.deny_list.union(&theirs.deny_list).cloned().collect(),
+            ),
             added: ours.added.min(theirs.added),
             ..ours.clone()
         }

@@ -1,10 +1,12 @@
 //! Whose health certificates are believed.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use hgs_custody::KeyReference;
 use hgs_kps::Label;
-use hgs_pki::{Certificate, SerialNumber, Thumbprint, Time};
+use hgs_pki::health::{MAXIMUM_VALIDITY, TrustedSigner};
+use hgs_pki::{Certificate, Seconds, SerialNumber, Thumbprint, Time};
 use serde::{Deserialize, Serialize};
 
 use super::text;
@@ -33,7 +35,7 @@ pub struct AttestationSigner {
     /// Certificates refused one by one: for another cluster's signer, whose registry of hosts is
     /// not ours.
     #[serde(with = "text::set")]
-    pub deny_list: BTreeSet<SerialNumber>,
+    pub deny_list: Arc<BTreeSet<SerialNumber>>,
     /// When it was added.
     #[serde(with = "text::display")]
     pub added: Time,
@@ -44,6 +46,23 @@ impl AttestationSigner {
     #[must_use]
     pub fn thumbprint(&self) -> Thumbprint {
         self.certificate.thumbprint()
+    }
+
+    /// It as the checks of health certificates see it.
+    #[must_use]
+    pub fn trusted(&self) -> TrustedSigner {
+        let certificate = self.certificate.clone();
+        let trusted = match self.is_own() {
+            true => TrustedSigner::own(certificate),
+            false => {
+                let seconds = self.maximum_validity_seconds;
+                let maximum = seconds.map(|seconds| Seconds::new(seconds.into()));
+                TrustedSigner::of_another_cluster(certificate, maximum.unwrap_or(MAXIMUM_VALIDITY))
+            }
+        };
+        trusted
+            .denying_before(self.deny_before)
+            .denying(Arc::clone(&self.deny_list))
     }
 
     /// Whether it is our own: then its certificates name hosts of our registry.

@@ -56,24 +56,26 @@ pub(crate) mod optional {
 /// A set of such values.
 pub(crate) mod set {
     use std::collections::BTreeSet;
+    use std::sync::Arc;
 
     use super::*;
 
     pub(crate) fn serialize<T: Display, S: Serializer>(
-        values: &BTreeSet<T>,
+        values: &Arc<BTreeSet<T>>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(values.iter().map(T::to_string))
     }
 
-    pub(crate) fn deserialize<'de, T, D>(deserializer: D) -> Result<BTreeSet<T>, D::Error>
+    pub(crate) fn deserialize<'de, T, D>(deserializer: D) -> Result<Arc<BTreeSet<T>>, D::Error>
     where
         T: FromStr<Err: Display> + Ord,
         D: Deserializer<'de>,
     {
         let texts = Vec::<String>::deserialize(deserializer)?;
         let values = texts.iter().map(|text| text.parse());
-        values.collect::<Result<_, _>>().map_err(D::Error::custom)
+        let values = values.collect::<Result<BTreeSet<T>, _>>();
+        values.map(Arc::new).map_err(D::Error::custom)
     }
 }
 

@@ -369,7 +369,9 @@ fn k4_neither_half_of_the_pair_may_be_disabled() {
     let refused = crate::fixture::record(&site.store, release);
     assert_eq!(
         refused,
-        Err(Failure::Refused(ReleaseRefusal::GuardianNotEnabled))
+        Err(Failure::Refused(ReleaseRefusal::Refused(
+            hgs_protector::OpenError::NoWrapping.into()
+        )))
     );
 }
 

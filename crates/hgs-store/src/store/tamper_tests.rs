@@ -12,8 +12,8 @@ use crate::Transaction;
 use crate::fixture::*;
 use crate::high_water_mark::default_path;
 use hgs_pki::SerialNumber;
-use hgs_pki::health::HealthKind;
 use hgs_pki::health::HostId;
+use hgs_pki::health::{HealthCertificateError, HealthKind};
 
 /// A closed state with something of every kind in it, and how it was somewhat earlier.
 struct Victim {
@@ -420,7 +420,7 @@ fn a_foreign_signer_may_not_speak_for_our_hosts() {
         certificate: fixture.encryption.clone(),
         key: None,
         deny_before: Some(time(10)),
-        deny_list: [SerialNumber::from_bytes(&[7]).unwrap()].into(),
+        deny_list: Arc::new([SerialNumber::from_bytes(&[7]).unwrap()].into()),
         ..fixture.signer_record()
     };
     let signer_thumbprint = signer.thumbprint();
@@ -440,22 +440,40 @@ fn a_foreign_signer_may_not_speak_for_our_hosts() {
         signer: signer_thumbprint,
         ..ours.clone()
     };
-    assert_eq!(refused(posing), ReleaseRefusal::SignerNotTrusted);
+    assert_eq!(
+        refused(posing),
+        ReleaseRefusal::Refused(HealthCertificateError::UntrustedIssuer.into())
+    );
     let posing = Release {
         recipient: foreign.recipient.clone(),
         ..ours
     };
-    assert_eq!(refused(posing), ReleaseRefusal::SignerNotTrusted);
+    assert_eq!(
+        refused(posing),
+        ReleaseRefusal::Refused(HealthCertificateError::UntrustedIssuer.into())
+    );
     let early = Release {
         issued: time(9),
         ..foreign.clone()
     };
-    assert_eq!(refused(early), ReleaseRefusal::IssuedTooEarly(time(10)));
+    assert_eq!(
+        refused(early),
+        ReleaseRefusal::Refused(
+            HealthCertificateError::DeniedBefore {
+                issued_at: time(9),
+                deny_before: time(10),
+            }
+            .into()
+        )
+    );
     let denied = Release {
         serial: SerialNumber::from_bytes(&[7]).unwrap(),
         ..foreign.clone()
     };
-    assert_eq!(refused(denied), ReleaseRefusal::SerialDenied);
+    assert_eq!(
+        refused(denied),
+        ReleaseRefusal::Refused(HealthCertificateError::Denied.into())
+    );
     assert!(record(&store, foreign).is_ok());
 }
 

@@ -147,7 +147,10 @@ fn k4_no_release_follows_the_revocation_that_forbids_it() {
     };
     store.transact(vec![revoke], act(2)).unwrap();
     let refusal = refused(record(&store, decided));
-    assert_eq!(refusal, ReleaseRefusal::HostRevoked);
+    assert_eq!(
+        refusal,
+        ReleaseRefusal::Refused(hgs_kps::Reason::HostRevoked)
+    );
     let newest = &store.audit(&AuditFilter::default(), 1).unwrap()[0];
     assert_eq!(newest.entry.outcome, Outcome::Refused);
     assert_eq!(newest.entry.action, Action::Release);
@@ -156,13 +159,19 @@ fn k4_no_release_follows_the_revocation_that_forbids_it() {
     let remove = Transaction::RemoveHost { id: HOST };
     store.transact(vec![remove], act(3)).unwrap();
     let refusal = refused(record(&store, fixture.release(4, 100, 101)));
-    assert_eq!(refusal, ReleaseRefusal::HostNotRegistered);
+    assert_eq!(
+        refusal,
+        ReleaseRefusal::Refused(hgs_kps::Reason::HostNotRegistered)
+    );
     let forget = Transaction::RemoveAttestationSigner {
         thumbprint: fixture.signer.thumbprint(),
     };
     store.transact(vec![forget], act(5)).unwrap();
     let refusal = refused(record(&store, fixture.release(6, 100, 101)));
-    assert_eq!(refusal, ReleaseRefusal::SignerNotTrusted);
+    assert_eq!(
+        refusal,
+        ReleaseRefusal::Refused(hgs_pki::health::HealthCertificateError::UntrustedIssuer.into())
+    );
 }
 
 #[test]
@@ -199,7 +208,10 @@ fn superseded_protectors_are_refused_where_the_settings_say_so() {
     record(&store, fixture.release(1, 10, 11)).unwrap();
     record(&store, fixture.release(2, 11, 12)).unwrap();
     let refusal = refused(record(&store, fixture.release(3, 10, 13)));
-    assert_eq!(refusal, ReleaseRefusal::ProtectorSuperseded);
+    assert_eq!(
+        refusal,
+        ReleaseRefusal::Refused(hgs_kps::Reason::ProtectorSuperseded)
+    );
     for known in [10, 11, 12] {
         let refusal = refused(record(&store, fixture.release(4, 11, known)));
         assert_eq!(refusal, ReleaseRefusal::EgressKnown);
@@ -357,7 +369,8 @@ fn a_policy_digest_is_barred_by_revoked_removed_and_denied_hosts() {
     let digest_of_key = fixture.other.public().digest();
     let independently = sha256_of(&[b"OpenHGS HostKey 1", digest_of_key]);
     assert_eq!(second, Digest::from_bytes(independently));
-    let barred = |policy| store.state().is_barred(policy);
+    let barred =
+        |policy| hgs_kps::HostRegistry::is_barred(&*store.state(), Digest::as_bytes(policy));
     assert!(!barred(&first) && !barred(&second));
 
     let reason = String::new;
@@ -431,7 +444,10 @@ fn a_release_to_a_host_of_another_cluster_is_refused_when_its_key_is_revoked_her
     };
     store.transact(vec![revoke], act(3)).unwrap();
     let refusal = refused(record(&store, foreign(4, 12)));
-    assert_eq!(refusal, ReleaseRefusal::HostRevoked);
+    assert_eq!(
+        refusal,
+        ReleaseRefusal::Refused(hgs_kps::Reason::HostRevoked)
+    );
     // What another host's certificate says is not touched.
     let other = Release {
         policy: digest(77),
@@ -444,7 +460,10 @@ fn a_release_to_a_host_of_another_cluster_is_refused_when_its_key_is_revoked_her
         ..other
     };
     let refusal = refused(record(&store, late));
-    assert_eq!(refusal, ReleaseRefusal::SignerNotTrusted);
+    assert_eq!(
+        refusal,
+        ReleaseRefusal::Refused(hgs_pki::health::HealthCertificateError::UntrustedIssuer.into())
+    );
 }
 
 #[test]

@@ -58,7 +58,12 @@ fn what_one_writer_commits_is_news_to_the_others() {
     let host = one.state().host(&HOST).cloned().unwrap();
     assert!(host.revoked.is_some());
     let refused = record(&one, nodes.fixture.release(3, 11, 12));
-    assert_eq!(refused, Err(Failure::Refused(ReleaseRefusal::HostRevoked)));
+    assert_eq!(
+        refused,
+        Err(Failure::Refused(ReleaseRefusal::Refused(
+            hgs_kps::Reason::HostRevoked
+        )))
+    );
     // Sums and log of all of them belong together.
     let third = nodes.store("c");
     let log = third.audit(&AuditFilter::default(), 99).unwrap();
@@ -90,7 +95,12 @@ fn k4_a_commit_is_decided_again_when_another_writer_was_first() {
         .submit(job(false, decide, Box::new(reply)))
         .unwrap();
     let refused = receiver.recv().unwrap();
-    assert_eq!(refused, Err(Failure::Refused(ReleaseRefusal::HostRevoked)));
+    assert_eq!(
+        refused,
+        Err(Failure::Refused(ReleaseRefusal::Refused(
+            hgs_kps::Reason::HostRevoked
+        )))
+    );
     assert_eq!(one.seen(&digest(11)).unwrap(), None);
     let newest = &one.audit(&AuditFilter::default(), 2).unwrap()[..];
     let actions = [newest[0].entry.action, newest[1].entry.action];

@@ -1,5 +1,7 @@
 //! Signers of health certificates.
 
+use std::sync::Arc;
+
 use hgs_custody::SoftwareKey;
 use hgs_pki::Thumbprint;
 
@@ -47,10 +49,10 @@ impl Planner<'_> {
             }
             SignerChange::Label(label) => changed.label.clone_from(label),
             SignerChange::Deny(serial) => {
-                changed.deny_list.insert(serial.clone());
+                Arc::make_mut(&mut changed.deny_list).insert(serial.clone());
             }
             SignerChange::Allow(serial) => {
-                changed.deny_list.remove(serial);
+                Arc::make_mut(&mut changed.deny_list).remove(serial);
             }
         }
         if changed.deny_list.len() > MAX_DENIED {

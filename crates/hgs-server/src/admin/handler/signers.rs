@@ -46,7 +46,7 @@ impl AdminHandler<'_> {
             deny_before: None,
             maximum_validity_seconds: wanted.maximum_validity_seconds,
             label: optional_label(wanted.label.as_deref())?,
-            deny_list: [].into(),
+            deny_list: std::sync::Arc::default(),
             added: self.parts.clock.now(),
         };
         let thumbprint = signer.thumbprint();
