@@ -12,7 +12,7 @@ use crate::audit::{self, Action, AuditEntry, AuditRecord, Outcome};
 use crate::engine::{StoredRow, View};
 use crate::lineage::{self, Node, Stage, Standing};
 use crate::model::Digest;
-use crate::record::{Keys, Whole};
+use crate::record::{Integrity, Keys};
 use crate::{Finding, OpenError, State, Tampered};
 
 /// Names the record that is wrong.
@@ -21,13 +21,16 @@ pub(crate) fn find(
     keys: &Keys,
     row: &StoredRow,
     state: &State,
-    whole: &Whole,
+    integrity: &Integrity,
 ) -> Result<Tampered, OpenError> {
-    if row.root == whole.root(keys) {
+    if row.root == integrity.root(keys) {
         return Ok(Tampered::new("store", 1, Finding::Changed));
     }
-    if whole.audit.sequence < row.audit_sequence {
-        return Ok(audit::tampered(whole.audit.sequence + 1, Finding::Missing));
+    if integrity.audit.sequence < row.audit_sequence {
+        return Ok(audit::tampered(
+            integrity.audit.sequence + 1,
+            Finding::Missing,
+        ));
     }
     let mut expected = Expected {
         records: BTreeMap::new(),

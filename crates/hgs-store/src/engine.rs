@@ -39,7 +39,7 @@ use crate::audit::FilterTerm;
 use crate::change::{Record, RecordKey};
 use crate::lineage::{Node, StoredNode};
 use crate::model::Digest;
-use crate::record::{Keys, RecordKind, Sum, Whole};
+use crate::record::{Integrity, Keys, RecordKind, Sum};
 use crate::usage::PairUsage;
 use crate::{Finding, OpenError, StoreError, Tampered};
 
@@ -133,7 +133,7 @@ pub(crate) struct Rotation {
 
 impl Batch {
     /// A batch that changes nothing yet.
-    pub(crate) fn of(whole: &Whole, root: Tag) -> Self {
+    pub(crate) fn of(integrity: &Integrity, root: Tag) -> Self {
         Self {
             expected: BTreeMap::new(),
             records: BTreeMap::new(),
@@ -143,8 +143,8 @@ impl Batch {
             lineage_difference: Sum::EMPTY,
             row: RowChange {
                 expected_root: root,
-                generation: whole.generation,
-                audit: whole.audit,
+                generation: integrity.generation,
+                audit: integrity.audit,
                 root,
             },
             archive: None,

@@ -125,7 +125,7 @@ impl Fixture {
     }
 
     /// What a new state begins with.
-    pub(crate) fn beginnings(&self) -> Vec<Transaction> {
+    pub(crate) fn first_transactions(&self) -> Vec<Transaction> {
         let add_host = |id, name: &str, key: &SoftwareKey| Transaction::AddHost {
             id,
             name: name.parse().unwrap(),
@@ -150,7 +150,7 @@ impl Fixture {
         let settings = Settings::new("hgs".parse().unwrap());
         let master_key = master_key();
         let opening = opening(directory, &master_key);
-        Store::create(opening, settings, self.beginnings(), act(0)).unwrap()
+        Store::create(opening, settings, self.first_transactions(), act(0)).unwrap()
     }
 
     /// The release of protector `ingress`, for which `egress` is given back.

@@ -66,4 +66,4 @@ pub use transaction::{
     Act, Attestation, MAX_DENIED, MAX_REASON_LENGTH, Refusal, SignerChange, Transaction,
 };
 pub use usage::PairUsage;
-pub use writer::{Committed, Failure, Never, OnItsWay};
+pub use writer::{Announcement, Committed, Failure};

@@ -5,13 +5,13 @@ use std::path::Path;
 use crate::change::Record;
 use crate::engine::{Engine, StoredRow, View};
 use crate::high_water_mark::{HighWaterMark, RolledBack};
-use crate::record::{Keys, Sum, Whole};
+use crate::record::{Integrity, Keys, Sum};
 use crate::{Finding, OpenError, State, Tampered, audit, diagnosis};
 
 /// Reads all that is kept and checks that it is as this service left it.
 ///
 /// A state of generation 0 is one that was never initialised.
-pub(crate) fn verify(view: &dyn View, keys: &Keys) -> Result<(State, Whole), OpenError> {
+pub(crate) fn verify(view: &dyn View, keys: &Keys) -> Result<(State, Integrity), OpenError> {
     let missing = || Tampered::new("store", 1, Finding::Missing);
     let row = view.row()?.ok_or_else(missing)?;
     view.check_structure()?;
@@ -22,18 +22,18 @@ pub(crate) fn verify(view: &dyn View, keys: &Keys) -> Result<(State, Whole), Ope
         lineage.add(&keys.term(&tag));
         Ok(())
     })?;
-    let whole = Whole {
+    let integrity = Integrity {
         generation: row.generation,
         records,
         lineage,
         audit: audit::verify(view, &keys.audit, |_| Ok::<_, OpenError>(()))?,
     };
-    if whole.is_of(&row, keys) {
-        return Ok((state, whole));
+    if integrity.is_of(&row, keys) {
+        return Ok((state, integrity));
     }
     // Every single record is authentic, and yet they are not the ones that belong together. The
     // audit log knows which those are.
-    Err(diagnosis::find(view, keys, &row, &state, &whole)?.into())
+    Err(diagnosis::find(view, keys, &row, &state, &integrity)?.into())
 }
 
 /// Reads and checks every record.
@@ -55,17 +55,17 @@ fn load(view: &dyn View, keys: &Keys, row: &StoredRow) -> Result<(State, Sum), O
 /// Compares the state with its high-water mark. A state that never had one gets its first.
 pub(crate) fn compare(
     engine: &mut dyn Engine,
-    whole: &Whole,
+    integrity: &Integrity,
     file: &mut HighWaterMark,
     directory: &Path,
 ) -> Result<Option<RolledBack>, OpenError> {
     let view = engine.readers().snapshot()?;
     let had_one = view.has_mark()?;
-    let state = whole.mark().position();
+    let state = integrity.mark().position();
     let (directory, path) = (directory.to_owned(), file.path().to_owned());
     let found = match file.newest() {
         // Nothing was ever acknowledged: what makes the state sets the mark too.
-        _ if whole.generation == 0 => None,
+        _ if integrity.generation == 0 => None,
         None if had_one => Some(RolledBack::NoMark {
             directory,
             file: path,

@@ -11,7 +11,7 @@ use crate::audit::{self, AuditEntry, AuditRecord, Outcome, RecordChange};
 use crate::change::{Change, Record, RecordKey};
 use crate::engine::{ArchiveChange, Batch, Key, PutRecord, View};
 use crate::lineage::{Standing, Tree};
-use crate::record::{Keys, Whole};
+use crate::record::{Integrity, Keys};
 use crate::release::{Recipient, Recorded, Release, ReleaseRefusal};
 use crate::transaction::{Act, Plan, Planner, Refusal, Transaction};
 use crate::writer::{Committed, Failure};
@@ -33,7 +33,7 @@ pub(crate) struct BatchPlanner<'a> {
     pub(crate) basis: Basis<'a>,
     pub(crate) state: State,
     pub(crate) tree: Tree<'a>,
-    whole: Whole,
+    integrity: Integrity,
     batch: Batch,
     releases: usize,
     last_release: Option<Time>,
@@ -41,14 +41,14 @@ pub(crate) struct BatchPlanner<'a> {
 
 impl<'a> BatchPlanner<'a> {
     /// Begins with the state that is there, and the whole that it belongs to.
-    pub(crate) fn new(basis: Basis<'a>, state: State, whole: Whole) -> Self {
-        let root = whole.root(basis.keys);
+    pub(crate) fn new(basis: Basis<'a>, state: State, integrity: Integrity) -> Self {
+        let root = integrity.root(basis.keys);
         Self {
             tree: Tree::new(basis.view, basis.keys, basis.spoilt),
             basis,
             state,
-            whole,
-            batch: Batch::of(&whole, root),
+            integrity,
+            batch: Batch::of(&integrity, root),
             releases: 0,
             last_release: None,
         }
@@ -62,7 +62,7 @@ impl<'a> BatchPlanner<'a> {
         }
         self.tree.finish(&mut self.batch);
         self.batch.row.generation = self.state.generation();
-        self.batch.row.root = self.whole.after(&self.batch).root(self.basis.keys);
+        self.batch.row.root = self.integrity.after(&self.batch).root(self.basis.keys);
         Ok(self.batch)
     }
 

@@ -195,14 +195,14 @@ impl Sum {
 
 /// What the whole of a state is held together by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Whole {
+pub(crate) struct Integrity {
     pub(crate) generation: u64,
     pub(crate) records: Sum,
     pub(crate) lineage: Sum,
     pub(crate) audit: audit::Head,
 }
 
-impl Whole {
+impl Integrity {
     /// The whole of a state with nothing in it.
     pub(crate) const EMPTY: Self = Self {
         generation: 0,

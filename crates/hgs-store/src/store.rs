@@ -4,6 +4,7 @@ mod archive;
 mod import;
 mod rotate;
 
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
@@ -23,9 +24,7 @@ use crate::record::Keys;
 use crate::release::{Recorded, Release, ReleaseRefusal};
 use crate::transaction::{Act, Refusal, Transaction};
 use crate::usage::PairUsage;
-use crate::writer::{
-    Committed, Failure, GATHERING, Job, Never, OnItsWay, Queue, Shared, Writer, job,
-};
+use crate::writer::{Announcement, Committed, Failure, GATHERING, Job, Queue, Shared, Writer, job};
 use crate::{Finding, OpenError, RolledBack, State, StoreError, Tampered, opening};
 
 pub use archive::{Archived, ArchivingError, AuditExtent};
@@ -202,8 +201,8 @@ impl Store {
 
     /// Says that something is about to be recorded, so that a commit which would just miss it waits
     /// for it, two milliseconds at most.
-    pub fn announce(&self) -> OnItsWay {
-        OnItsWay::announce(&self.shared)
+    pub fn announce(&self) -> Announcement {
+        Announcement::announce(&self.shared)
     }
 
     /// Carries out all of `transactions` in one commit, or none; waits for the disk.
@@ -244,7 +243,7 @@ impl Store {
     pub fn note(
         &self,
         entry: AuditEntry,
-        reply: impl FnOnce(Result<u64, Failure<Never>>) + Send + 'static,
+        reply: impl FnOnce(Result<u64, Failure<Infallible>>) + Send + 'static,
     ) -> Result<(), StoreError> {
         self.queue.submit(note(entry, reply))
     }
@@ -325,7 +324,7 @@ impl Store {
     /// Why not; [`StoreError::Tampered`] when somebody else put another database in its place.
     pub fn check(&self) -> Result<(), StoreError> {
         let (sender, receiver) = sync_channel(1);
-        let reply = move |result: Result<(), Failure<Never>>| drop(sender.send(result));
+        let reply = move |result: Result<(), Failure<Infallible>>| drop(sender.send(result));
         self.queue
             .submit(job(false, |_| Ok(Ok(())), Box::new(reply)))?;
         match receiver.recv() {
@@ -376,7 +375,7 @@ fn transact(
 
 fn note(
     entry: AuditEntry,
-    reply: impl FnOnce(Result<u64, Failure<Never>>) + Send + 'static,
+    reply: impl FnOnce(Result<u64, Failure<Infallible>>) + Send + 'static,
 ) -> Box<dyn Job> {
     job(
         false,
@@ -442,10 +441,10 @@ impl Found {
         keys: Keys,
         opening: Opening<'_>,
     ) -> Result<Self, OpenError> {
-        let (state, whole) = opening::verify(&*engine.readers().snapshot()?, &keys)?;
+        let (state, integrity) = opening::verify(&*engine.readers().snapshot()?, &keys)?;
         let mut mark = HighWaterMark::open(&opening.high_water_mark, opening.master_key)?;
-        let rolled_back = opening::compare(&mut *engine, &whole, &mut mark, opening.directory)?;
-        let shared = Arc::new(Shared::new(state, whole));
+        let rolled_back = opening::compare(&mut *engine, &integrity, &mut mark, opening.directory)?;
+        let shared = Arc::new(Shared::new(state, integrity));
         let news = Arc::clone(&shared);
         engine.listen(Arc::new(move |batch| news.committed(batch)));
         Ok(Self {
@@ -489,8 +488,8 @@ impl Found {
 
     fn start(mut self) -> Result<Store, OpenError> {
         // A crash may have left the mark behind.
-        let (_, whole) = self.writer.shared.newest();
-        self.writer.mark.settle(whole.mark())?;
+        let (_, integrity) = self.writer.shared.newest();
+        self.writer.mark.settle(integrity.mark())?;
         let readers = self.writer.engine.readers();
         let shared = Arc::clone(&self.writer.shared);
         let keys = Arc::clone(&self.writer.keys);

@@ -3,7 +3,7 @@
 //! Whatever wants to be recorded waits in a bounded queue. The writer takes all that wait, at most
 //! [`MAX_GROUP`], carries them out in one commit of the database, and only then answers each:
 //! while one commit waits for the disk, the next group gathers. So the cost of the disk is shared
-//! by as many as wait for it. For jobs that were announced ([`OnItsWay`]) a commit waits
+//! by as many as wait for it. For jobs that were announced ([`Announcement`]) a commit waits
 //! [`GATHERING`] at most, so that more share it; whoever is alone waits for nobody.
 
 use std::collections::BTreeSet;
@@ -20,7 +20,7 @@ use hgs_crypto::Random;
 use crate::engine::{Batch, CommitError, Engine, Key};
 use crate::high_water_mark::HighWaterMark;
 use crate::planner::{Basis, BatchPlanner};
-use crate::record::{Keys, Whole};
+use crate::record::{Integrity, Keys};
 use crate::release::Recorded;
 use crate::{State, StoreError};
 
@@ -144,10 +144,6 @@ pub enum Failure<E> {
     Store(#[from] StoreError),
 }
 
-/// A refusal that does not exist.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Never {}
-
 /// A transaction that is on the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Committed {
@@ -166,41 +162,41 @@ pub(crate) struct Counters {
 
 /// What the writer's thread and everybody else share.
 pub(crate) struct Shared {
-    newest: RwLock<(Arc<State>, Whole)>,
+    newest: RwLock<(Arc<State>, Integrity)>,
     pub(crate) counters: Counters,
-    on_their_way: AtomicUsize,
+    announced: AtomicUsize,
 }
 
 /// A job that will be submitted soon, or not at all: the next commit waits for it, but not long. It
 /// is to be dropped when the job is submitted.
 #[must_use = "it announces a job as long as it lives"]
-pub struct OnItsWay(Arc<Shared>);
+pub struct Announcement(Arc<Shared>);
 
-impl OnItsWay {
+impl Announcement {
     pub(crate) fn announce(shared: &Arc<Shared>) -> Self {
-        shared.on_their_way.fetch_add(1, Ordering::Relaxed);
+        shared.announced.fetch_add(1, Ordering::Relaxed);
         Self(Arc::clone(shared))
     }
 }
 
-impl Drop for OnItsWay {
+impl Drop for Announcement {
     fn drop(&mut self) {
-        self.0.on_their_way.fetch_sub(1, Ordering::Relaxed);
+        self.0.announced.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-impl fmt::Debug for OnItsWay {
+impl fmt::Debug for Announcement {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("OnItsWay")
+        formatter.write_str("Announcement")
     }
 }
 
 impl Shared {
-    pub(crate) fn new(state: State, whole: Whole) -> Self {
+    pub(crate) fn new(state: State, integrity: Integrity) -> Self {
         Self {
-            newest: RwLock::new((Arc::new(state), whole)),
+            newest: RwLock::new((Arc::new(state), integrity)),
             counters: Counters::default(),
-            on_their_way: AtomicUsize::new(0),
+            announced: AtomicUsize::new(0),
         }
     }
 
@@ -210,7 +206,7 @@ impl Shared {
     }
 
     /// The same, and what it is held together by.
-    pub(crate) fn newest(&self) -> (Arc<State>, Whole) {
+    pub(crate) fn newest(&self) -> (Arc<State>, Integrity) {
         // It is replaced in one assignment, so a poisoned lock guards a whole one.
         let newest = self.newest.read().unwrap_or_else(PoisonError::into_inner);
         newest.clone()
@@ -218,7 +214,7 @@ impl Shared {
 
     /// Takes in the news of a commit.
     pub(crate) fn committed(&self, batch: &Batch) {
-        let (state, whole) = self.newest();
+        let (state, integrity) = self.newest();
         let state = match batch.records.is_empty() {
             true => state,
             false => {
@@ -228,7 +224,7 @@ impl Shared {
             }
         };
         let mut newest = self.newest.write().unwrap_or_else(PoisonError::into_inner);
-        *newest = (state, whole.after(batch));
+        *newest = (state, integrity.after(batch));
     }
 }
 
@@ -330,7 +326,7 @@ impl Writer {
     /// The next job that waits, or comes before `deadline` if any is on its way.
     fn next(&self, receiver: &Receiver<Box<dyn Job>>, deadline: Instant) -> Option<Box<dyn Job>> {
         receiver.try_recv().ok().or_else(|| {
-            if self.shared.on_their_way.load(Ordering::Relaxed) == 0 {
+            if self.shared.announced.load(Ordering::Relaxed) == 0 {
                 return None;
             }
             let left = deadline.saturating_duration_since(Instant::now());
@@ -357,8 +353,8 @@ impl Writer {
                 // The log holds it if this fails.
                 let _ = self.engine.checkpoint();
             }
-            let (_, whole) = self.shared.newest();
-            self.mark.advance(whole.mark(), is_administrative)?;
+            let (_, integrity) = self.shared.newest();
+            self.mark.advance(integrity.mark(), is_administrative)?;
             Ok(first)
         });
         self.tell(jobs, committed);
@@ -368,8 +364,8 @@ impl Writer {
     pub(crate) fn accept(&mut self, job: Box<dyn Job>) {
         let mut jobs = vec![job];
         let accepted = self.try_commit(&mut jobs).and_then(|first| {
-            let (_, whole) = self.shared.newest();
-            self.mark.reset(Some(whole.mark()))?;
+            let (_, integrity) = self.shared.newest();
+            self.mark.reset(Some(integrity.mark()))?;
             self.engine.set_has_mark()?;
             self.engine.checkpoint()?;
             Ok(first)
@@ -396,7 +392,7 @@ impl Writer {
         let mut spoilt = BTreeSet::new();
         let mut last = Err(StoreError::Busy);
         for _ in 0..MAX_TRIES {
-            let (state, whole) = self.shared.newest();
+            let (state, integrity) = self.shared.newest();
             let committed = self.engine.commit(&mut |view| {
                 let basis = Basis {
                     view,
@@ -405,7 +401,7 @@ impl Writer {
                     random: &mut *self.random,
                     spoilt: &spoilt,
                 };
-                let mut planner = BatchPlanner::new(basis, State::clone(&state), whole);
+                let mut planner = BatchPlanner::new(basis, State::clone(&state), integrity);
                 jobs.iter_mut()
                     .try_for_each(|job| job.decide(&mut planner))?;
                 planner.finish()
@@ -416,7 +412,7 @@ impl Writer {
                 Err(CommitError::Conflict(key)) => {
                     // Another writer's commit was in the news. Where there are none, somebody
                     // wrote without the engine: what depends on that can't be done, the rest can.
-                    let is_news = self.shared.newest().1 != whole;
+                    let is_news = self.shared.newest().1 != integrity;
                     if !is_news && (key == Key::Row || !spoilt.insert(key)) {
                         return Err(key.tampered().into());
                     }

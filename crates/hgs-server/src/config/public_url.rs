@@ -79,7 +79,7 @@ impl fmt::Display for PublicUrl {
 }
 
 impl Config {
-    /// The beginnings of the URLs under which hosts reach listeners at these addresses, HTTPS first.
+    /// The first_transactions of the URLs under which hosts reach listeners at these addresses, HTTPS first.
     ///
     /// Each is the listener's `public_url`. Without one it has the address that the listener is bound to, or where it is
     /// bound to every address of the machine, the name that [`Self::public_name`] finds.

@@ -39,7 +39,7 @@ impl Inspection {
         self.addresses.get().cloned().unwrap_or_default()
     }
 
-    /// The beginnings of the URLs under which hosts reach it, HTTPS first.
+    /// The first_transactions of the URLs under which hosts reach it, HTTPS first.
     pub(crate) fn urls(&self) -> Vec<String> {
         let Addresses { https, http, .. } = self.addresses();
         self.config.public_urls(https, http)

@@ -336,12 +336,12 @@ mod tests {
                 high_water_mark: folder.path().join("high-water-mark"),
                 random: Box::new(System::new()),
             };
-            let beginnings = (0..CERTIFICATES).map(|number| Transaction::AddCertificate {
+            let first_transactions = (0..CERTIFICATES).map(|number| Transaction::AddCertificate {
                 record: record(number),
                 key: None,
             });
             let settings = Settings::new("test".parse().unwrap());
-            let store = Store::create(opening, settings, beginnings.collect(), act()).unwrap();
+            let store = Store::create(opening, settings, first_transactions.collect(), act()).unwrap();
             for request in &requests {
                 // Refused or not.
                 let _ = store.transact(vec![transaction(request)], act());

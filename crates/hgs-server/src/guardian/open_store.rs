@@ -1,11 +1,12 @@
 //! The store of a guardian that runs, as asynchronous code sees it: each answer comes when the record is on the disk.
 
+use std::convert::Infallible;
 use std::ops::Deref;
 
 use hgs_crypto::random::System;
 use hgs_custody::seal::MasterKey;
 use hgs_store::{
-    Act, AuditEntry, Committed, Failure, Never, OpenError, Opening, Recorded, Refusal, Release,
+    Act, AuditEntry, Committed, Failure, OpenError, Opening, Recorded, Refusal, Release,
     ReleaseRefusal, Store, StoreError, Transaction, master_key_file,
 };
 use tokio::sync::{mpsc, oneshot};
@@ -76,7 +77,7 @@ impl OpenStore {
     pub(crate) async fn record(&self, entry: AuditEntry) -> Result<u64, StoreError> {
         let (sender, receiver) = oneshot::channel();
         self.store
-            .note(entry, move |result: Result<u64, Failure<Never>>| {
+            .note(entry, move |result: Result<u64, Failure<Infallible>>| {
                 drop(sender.send(result))
             })?;
         match receiver.await {

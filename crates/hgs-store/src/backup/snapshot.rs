@@ -11,7 +11,7 @@ use super::document::{Configuration, Header, KeyText, SecretText, write_line};
 use crate::engine::{View, open_snapshot};
 use crate::lineage::CarriedProtector;
 use crate::model::SealedKey;
-use crate::record::{Keys, Whole};
+use crate::record::{Integrity, Keys};
 use crate::{Finding, OpenError, State, StoreError, Tampered, audit, opening};
 
 /// A state as it is on the disk at one moment, verified. A server may hold it and go on writing.
@@ -19,7 +19,7 @@ pub struct Snapshot {
     view: Box<dyn View>,
     keys: Keys,
     state: State,
-    whole: Whole,
+    integrity: Integrity,
 }
 
 /// What a document says of itself.
@@ -54,8 +54,8 @@ impl Snapshot {
     pub fn open(directory: &Path, master_key: &MasterKey) -> Result<Self, OpenError> {
         let view = open_snapshot(directory, master_key)?;
         let keys = Keys::derive(master_key);
-        let (state, whole) = opening::verify(&*view, &keys)?;
-        if whole.generation == 0 {
+        let (state, integrity) = opening::verify(&*view, &keys)?;
+        if integrity.generation == 0 {
             let directory = directory.to_owned();
             return Err(OpenError::NotInitialised { directory });
         }
@@ -63,7 +63,7 @@ impl Snapshot {
             view,
             keys,
             state,
-            whole,
+            integrity,
         })
     }
 
@@ -104,10 +104,10 @@ impl Snapshot {
     fn header(&self, about: &About<'_>) -> Result<Header, StoreError> {
         let name = self.state.settings().name.clone();
         Ok(Header {
-            generation: self.whole.generation,
-            records: self.whole.records.count(),
+            generation: self.integrity.generation,
+            records: self.integrity.records.count(),
             protectors: self.view.count_nodes()?,
-            audit_records: self.whole.audit.sequence
+            audit_records: self.integrity.audit.sequence
                 - audit::Boundary::of(&*self.view, &self.keys.audit)?
                     .left
                     .sequence,

@@ -42,7 +42,7 @@ fn memory() -> Site {
 
 impl Site {
     fn over(mut engine: Box<dyn Engine>, folder: TempDir) -> Self {
-        let shared = Arc::new(Shared::new(State::default(), Whole::EMPTY));
+        let shared = Arc::new(Shared::new(State::default(), Integrity::EMPTY));
         let news = Arc::new(Mutex::new(Vec::new()));
         let listeners = (Arc::clone(&shared), Arc::clone(&news));
         engine.listen(Arc::new(move |batch| {
@@ -64,10 +64,10 @@ impl Site {
         plan: impl Fn(&mut BatchPlanner<'_>),
         change: impl Fn(&mut Batch),
     ) -> Result<u64, CommitError> {
-        let (state, whole) = self.shared.newest();
+        let (state, integrity) = self.shared.newest();
         let keys = &self.keys;
         self.engine.commit(&mut |view| {
-            let mut planner = planner(view, keys, &state, whole);
+            let mut planner = planner(view, keys, &state, integrity);
             plan(&mut planner);
             let mut batch = planner.finish()?;
             change(&mut batch);
@@ -101,7 +101,7 @@ fn planner<'p>(
     view: &'p dyn View,
     keys: &'p Keys,
     state: &State,
-    whole: Whole,
+    integrity: Integrity,
 ) -> BatchPlanner<'p> {
     static NOTHING: BTreeSet<Key> = BTreeSet::new();
     let basis = Basis {
@@ -111,7 +111,7 @@ fn planner<'p>(
         random: Box::leak(Box::new(hgs_crypto::random::System::new())),
         spoilt: &NOTHING,
     };
-    BatchPlanner::new(basis, state.clone(), whole)
+    BatchPlanner::new(basis, state.clone(), integrity)
 }
 
 fn settings(name: &str) -> Change {
@@ -198,11 +198,11 @@ every_engine![
 fn what_is_committed_is_shown(mut site: Site) {
     site.begin();
     let view = site.engine.readers().newest().unwrap();
-    let (state, whole) = site.shared.newest();
+    let (state, integrity) = site.shared.newest();
     let row = view.row().unwrap().unwrap();
     assert_eq!(row.generation, 1);
     assert_eq!(row.audit_sequence, 2);
-    assert_eq!(row.root, whole.root(&site.keys));
+    assert_eq!(row.root, integrity.root(&site.keys));
     let records = view.records_after(("", ""), 9).unwrap();
     let kinds: Vec<_> = records.iter().map(|row| row.kind.as_str()).collect();
     assert_eq!(kinds, ["host-identity", "settings"]);
@@ -316,8 +316,8 @@ fn every_commit_is_told_once_and_in_order(mut site: Site) {
     }
     let told = site.news.lock().unwrap().clone();
     assert_eq!(told.len(), 4);
-    let (state, whole) = site.shared.newest();
-    assert_eq!(told[3], whole.root(&site.keys));
+    let (state, integrity) = site.shared.newest();
+    assert_eq!(told[3], integrity.root(&site.keys));
     assert_eq!(state.settings().name.as_str(), "hgs");
     assert_eq!(state.host_identities(&HOST).count(), 1);
 }
@@ -326,11 +326,11 @@ fn parts_are_one_commit_or_none(mut site: Site) {
     site.begin();
     let before = site.shown();
     for end in ["undo", "conflict", "commit"] {
-        let (state, mut whole) = site.shared.newest();
+        let (state, mut integrity) = site.shared.newest();
         let (keys, mut part) = (&site.keys, 0);
         let outcome = site.engine.commit_parts(&mut |view| {
             part += 1;
-            let mut planner = planner(view, keys, &state, whole);
+            let mut planner = planner(view, keys, &state, integrity);
             if part == 1 {
                 planner.tree.get(&digest(20)).unwrap();
                 step(&mut planner, 3, 20, 21);
@@ -348,7 +348,7 @@ fn parts_are_one_commit_or_none(mut site: Site) {
             if part == 2 && end == "conflict" {
                 batch.expected.insert(Key::Protector(digest(21)), None);
             }
-            whole = whole.after(&batch);
+            integrity = integrity.after(&batch);
             Part::Write(Box::new(batch))
         });
         let conflict = Err(CommitError::Conflict(Key::Protector(digest(21))));

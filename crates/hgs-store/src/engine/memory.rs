@@ -14,7 +14,7 @@ use super::{
 use crate::audit::{FilterTerm, day};
 use crate::lineage::{Stage, StoredNode};
 use crate::model::Digest;
-use crate::record::{Keys, Whole};
+use crate::record::{Integrity, Keys};
 use crate::usage::PairUsage;
 use crate::{OpenError, StoreError};
 
@@ -44,7 +44,7 @@ impl Memory {
             row: StoredRow {
                 generation: 0,
                 audit_sequence: 0,
-                root: Whole::EMPTY.root(keys).to_vec(),
+                root: Integrity::EMPTY.root(keys).to_vec(),
             },
             records: BTreeMap::new(),
             nodes: BTreeMap::new(),

@@ -29,7 +29,7 @@ use crate::change::RecordKey;
 use crate::lineage::Node;
 use crate::model::Digest;
 use crate::place::{Place, visit};
-use crate::record::{Keys, Whole};
+use crate::record::{Integrity, Keys};
 use crate::{Finding, OpenError, StoreError, Tampered};
 
 /// How commits are made durable.
@@ -290,7 +290,7 @@ fn prepare(
             let sql = "INSERT INTO store \
                        (id, schema_version, master_key, generation, audit_sequence, root) \
                        VALUES (1, ?1, ?2, 0, 0, ?3)";
-            let root = Whole::EMPTY.root(keys);
+            let root = Integrity::EMPTY.root(keys);
             connection.execute(sql, (known, &master_key.identifier(), &root))?;
         }
         Some(_) => {

@@ -19,7 +19,7 @@ use crate::lineage::CarriedProtector;
 use crate::model::{Digest, SealedKey};
 use crate::place::Place;
 use crate::planner::{Basis, BatchPlanner};
-use crate::record::Whole;
+use crate::record::Integrity;
 use crate::transaction::Act;
 use crate::writer::Writer;
 use crate::{OpenError, State, StoreError};
@@ -146,7 +146,7 @@ impl Found {
         let writer = self.writer;
         let (carried, configuration, first) = read_records(&mut document, import.name.as_ref())?;
         carried.check()?;
-        let (state, whole) = writer.shared.newest();
+        let (state, integrity) = writer.shared.newest();
         let merged = merge(&state, &carried, import.resolution)?;
         if import.resolution == Resolution::Refuse && !merged.conflicts.is_empty() {
             return Err(ImportError::Conflicts(merged.conflicts));
@@ -168,7 +168,7 @@ impl Found {
             carried: &carried,
             import,
             state: State::clone(&state),
-            whole,
+            integrity,
             changes: Vec::new(),
             merged: Some(merged),
             next: first,
@@ -199,7 +199,7 @@ impl Found {
             (Some(failure), _) => Err(failure),
             (None, Some(imported)) => {
                 if !import.dry_run {
-                    mark.advance(taking.whole.mark(), true)?;
+                    mark.advance(taking.integrity.mark(), true)?;
                 }
                 Ok(Imported {
                     configuration,
@@ -240,7 +240,7 @@ struct Taking<'i, R> {
     carried: &'i Carried,
     import: &'i Import,
     state: State,
-    whole: Whole,
+    integrity: Integrity,
     /// What becomes of the records, until they are written.
     merged: Option<Merged>,
     conflicts: Vec<Conflict>,
@@ -256,7 +256,7 @@ impl<R: BufRead> Taking<'_, R> {
         if self.imported.is_some() {
             return Ok(None);
         }
-        let mut planner = BatchPlanner::new(basis, self.state.clone(), self.whole);
+        let mut planner = BatchPlanner::new(basis, self.state.clone(), self.integrity);
         match self.merged.take() {
             Some(merged) => self.take_records(&mut planner, merged)?,
             None if self.next.is_some() => self.take_protectors(&mut planner)?,
@@ -264,7 +264,7 @@ impl<R: BufRead> Taking<'_, R> {
         }
         self.state = planner.state.clone();
         let batch = planner.finish()?;
-        self.whole = self.whole.after(&batch);
+        self.integrity = self.integrity.after(&batch);
         Ok(Some(batch))
     }
 

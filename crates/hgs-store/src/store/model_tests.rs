@@ -127,7 +127,7 @@ proptest! {
                     store.transact(vec![remove], act(second)).is_err()
                 }
                 Event::Add(host) => {
-                    let add = fixture.beginnings().remove(2 + host);
+                    let add = fixture.first_transactions().remove(2 + host);
                     store.transact(vec![add], act(second)).is_err()
                 }
                 Event::Open => {

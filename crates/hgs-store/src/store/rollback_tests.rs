@@ -247,12 +247,12 @@ fn a_copy_from_before_a_rotation_of_the_master_key_is_refused_with_the_old_key_t
 fn damage_and_other_databases_and_keys_are_told_apart() {
     let site = Site::new();
     let database = site.state().join(DATABASE);
-    let whole = fs::read(&database).unwrap();
+    let integrity = fs::read(&database).unwrap();
     let refused = |octets: &[u8]| {
         fs::write(&database, octets).unwrap();
         site.open().err().expect("it is refused")
     };
-    let error = refused(&whole[..whole.len() / 2]);
+    let error = refused(&integrity[..integrity.len() / 2]);
     assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
     let error = refused(&[b'x'; 8192]);
     assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
@@ -270,7 +270,7 @@ fn damage_and_other_databases_and_keys_are_told_apart() {
     fs::set_permissions(&database, fs::Permissions::from_mode(0o600)).unwrap();
     let error = site.open().err().expect("it is refused");
     assert!(matches!(error, OpenError::Tampered(_)), "{error}");
-    fs::write(&database, &whole).unwrap();
+    fs::write(&database, &integrity).unwrap();
     let octets = hgs_crypto::SecretBytes::new(vec![9; 32]);
     let key = hgs_custody::seal::MasterKey::from_octets(octets).unwrap();
     let error = Store::open(opening(&site.state(), &key)).err().unwrap();

@@ -22,7 +22,7 @@ use crate::engine::{
 };
 use crate::model::SealedKey;
 use crate::planner::{Basis, BatchPlanner};
-use crate::record::{Keys, RecordKind, Whole};
+use crate::record::{Integrity, Keys, RecordKind};
 use crate::transaction::Act;
 use crate::writer::Writer;
 use crate::{Finding, OpenError, State, StoreError, Tampered};
@@ -54,22 +54,22 @@ impl Found {
             mut mark,
             ..
         } = self.writer;
-        let (state, whole) = shared.newest();
+        let (state, integrity) = shared.newest();
         let keys = Keys::derive(new);
         let boundary = audit::Boundary::of(&*engine.readers().snapshot()?, &old.audit)?;
         let mut rotating = Rotating {
             old: &old,
             new: &keys,
-            root: whole.root(&old),
-            whole: Whole {
-                generation: whole.generation,
-                ..Whole::EMPTY
+            root: integrity.root(&old),
+            integrity: Integrity {
+                generation: integrity.generation,
+                ..Integrity::EMPTY
             },
             step: Step::Records(String::new(), String::new()),
             old_log: boundary.left,
             boundary,
         };
-        rotating.whole.audit = boundary.left;
+        rotating.integrity.audit = boundary.left;
         let mut failure = None;
         let committed = engine.commit_parts(&mut |view| {
             let basis = Basis {
@@ -84,7 +84,7 @@ impl Found {
                 Some(batch) => Ok(Part::Write(Box::new(batch))),
                 // The mark under the new key is there before the state is under it.
                 None => mark
-                    .stage(new, rotating.whole.mark())
+                    .stage(new, rotating.integrity.mark())
                     .map(|()| Part::Commit),
             });
             match staged {
@@ -100,7 +100,7 @@ impl Found {
             (None, Err(CommitError::Conflict(key))) => Err(key.tampered().into()),
             (None, Ok(())) => {
                 // What the old key has made of the mark must not vouch for copies of the old state.
-                Ok(mark.take_key(new, rotating.whole.mark())?)
+                Ok(mark.take_key(new, rotating.integrity.mark())?)
             }
         }
     }
@@ -113,7 +113,7 @@ struct Rotating<'r> {
     /// The tag of the whole under the old key.
     root: Tag,
     /// What was tagged so far.
-    whole: Whole,
+    integrity: Integrity,
     step: Step,
     old_log: audit::Head,
     /// Where the log begins. The new tags are chained to the same one as the old ones.
@@ -137,7 +137,7 @@ impl Rotating<'_> {
         act: &Act,
     ) -> Result<Option<Batch>, StoreError> {
         loop {
-            let mut batch = Batch::of(&self.whole, self.root);
+            let mut batch = Batch::of(&self.integrity, self.root);
             let next = match &self.step {
                 Step::Records(kind, name) => {
                     let page = basis.view.records_after((kind, name), PAGE)?;
@@ -181,7 +181,7 @@ impl Rotating<'_> {
             self.step = next;
             let is_empty = batch.expected.is_empty() && batch.rotation.is_none();
             if !is_empty {
-                self.whole = self.whole.after(&batch);
+                self.integrity = self.integrity.after(&batch);
                 return Ok(Some(batch));
             }
         }
@@ -258,12 +258,12 @@ impl Rotating<'_> {
         new: &MasterKey,
         act: &Act,
     ) -> Result<Batch, StoreError> {
-        let mut planner = BatchPlanner::new(basis, state.clone(), self.whole);
+        let mut planner = BatchPlanner::new(basis, state.clone(), self.integrity);
         let actor = act.actor.clone();
         let entry = AuditEntry::new(act.time, actor, Action::RotateMasterKey, Outcome::Done);
         planner.note(entry, Vec::new())?;
         let mut batch = planner.finish()?;
-        self.whole = self.whole.after(&batch);
+        self.integrity = self.integrity.after(&batch);
         batch.row.expected_root = self.root;
         batch.rotation = Some(Rotation {
             master_key: Some(new.identifier()),

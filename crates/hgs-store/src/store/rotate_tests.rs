@@ -32,7 +32,7 @@ impl Site {
         let store = Store::create(
             opening(&site.state(), &key),
             settings,
-            site.fixture.beginnings(),
+            site.fixture.first_transactions(),
             act(0),
         )
         .unwrap();

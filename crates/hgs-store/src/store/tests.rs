@@ -77,10 +77,10 @@ fn a_state_is_created_whole_or_not_at_all() {
     let fixture = Fixture::new();
     let master_key = master_key();
     let settings = Settings::new("hgs".parse().unwrap());
-    let mut beginnings = fixture.beginnings();
-    beginnings.extend(fixture.beginnings());
+    let mut first_transactions = fixture.first_transactions();
+    first_transactions.extend(fixture.first_transactions());
     let opening = || opening(&directory, &master_key);
-    let error = Store::create(opening(), settings.clone(), beginnings, act(0)).err();
+    let error = Store::create(opening(), settings.clone(), first_transactions, act(0)).err();
     assert!(matches!(error, Some(OpenError::Refused(_))), "{error:?}");
     let error = open(&directory).err();
     assert!(
@@ -399,7 +399,7 @@ fn a_policy_digest_is_barred_by_revoked_removed_and_denied_hosts() {
     transact(deny(second)).unwrap();
     assert!(barred(&second));
     assert_eq!(refused(transact(deny(second))), Refusal::HostDenied(second));
-    let add = fixture.beginnings().remove(3);
+    let add = fixture.first_transactions().remove(3);
     assert_eq!(refused(transact(add.clone())), Refusal::HostDenied(second));
     transact(Transaction::AllowHost { policy: second }).unwrap();
     let refusal = refused(transact(Transaction::AllowHost { policy: second }));

@@ -20,8 +20,8 @@ impl Nodes {
             folder: tempfile::tempdir().unwrap(),
         };
         let settings = Transaction::SetSettings(Settings::new("hgs".parse().unwrap()));
-        let beginnings = nodes.fixture.beginnings();
-        let transactions = [settings].into_iter().chain(beginnings).collect();
+        let first_transactions = nodes.fixture.first_transactions();
+        let transactions = [settings].into_iter().chain(first_transactions).collect();
         let mut first = nodes.found("first");
         first.initialise(transactions, act(0)).unwrap();
         nodes

@@ -8,7 +8,7 @@ use super::super::View;
 use crate::audit::{self, day, terms};
 use crate::lineage::{Node, Opener, Stage};
 use crate::model::Digest;
-use crate::record::{Keys, Sum, Whole};
+use crate::record::{Integrity, Keys, Sum};
 use crate::{Finding, OpenError, Tampered};
 
 /// Moves the tree, and makes the indexes of the audit log. A state that is not as that version left it
@@ -18,7 +18,7 @@ pub(super) fn to_version_4(connection: &Connection, keys: &Keys) -> Result<(), O
     let changed = || Tampered::new("store", 1, Finding::Changed);
     let row = view.row()?.ok_or_else(changed)?;
     let (old_lineage, lineage) = move_lineage(connection, keys)?;
-    let old = Whole {
+    let old = Integrity {
         generation: row.generation,
         records: sum_of_records(view, keys)?,
         lineage: old_lineage,
@@ -27,7 +27,7 @@ pub(super) fn to_version_4(connection: &Connection, keys: &Keys) -> Result<(), O
     if !old.is_of(&row, keys) {
         return Err(changed().into());
     }
-    let root = Whole { lineage, ..old }.root(keys);
+    let root = Integrity { lineage, ..old }.root(keys);
     connection.execute("UPDATE store SET root = ?1 WHERE id = 1", [&root])?;
     Ok(())
 }
