@@ -462,7 +462,13 @@ fn a_release_to_a_host_of_another_cluster_is_refused_when_its_key_is_revoked_her
     let refusal = refused(record(&store, late));
     assert_eq!(
         refusal,
-        ReleaseRefusal::Refused(hgs_pki::health::HealthCertificateError::UntrustedIssuer.into())
+        ReleaseRefusal::Refused(
+            hgs_pki::health::HealthCertificateError::SignerExpired {
+                not_after: last,
+                now: last.checked_add(hgs_pki::Seconds::new(1)).unwrap(),
+            }
+            .into()
+        )
     );
 }
 
