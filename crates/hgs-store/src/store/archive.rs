@@ -10,6 +10,7 @@
 //! database still. A crash after 2 leaves records in both places; the next call takes them out of the database, once it
 //! has found the file as it was written.
 
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 use std::sync::mpsc::sync_channel;
@@ -26,7 +27,7 @@ use crate::audit::{self, Action, AuditEntry, Boundary, Outcome, day, read, terms
 use crate::engine::{ArchiveChange, PAGE};
 use crate::planner::BatchPlanner;
 use crate::transaction::Act;
-use crate::writer::{Failure, Never, Numbered, job};
+use crate::writer::{Failure, Numbered, job};
 use crate::{Digest, StoreError};
 
 /// Records that leave in one commit: few, so that releases are not kept waiting.
@@ -233,7 +234,7 @@ impl Store {
     fn carry_out<T: Numbered + Send + 'static>(
         &self,
         is_administrative: bool,
-        decide: impl FnMut(&mut BatchPlanner<'_>) -> Result<Result<T, Failure<Never>>, StoreError>
+        decide: impl FnMut(&mut BatchPlanner<'_>) -> Result<Result<T, Failure<Infallible>>, StoreError>
         + Send
         + 'static,
     ) -> Result<T, StoreError> {
@@ -266,7 +267,7 @@ impl Numbered for Progress {
 /// Takes out the next few records.
 fn take_out(
     planner: &mut BatchPlanner<'_>,
-) -> Result<Result<Progress, Failure<Never>>, StoreError> {
+) -> Result<Result<Progress, Failure<Infallible>>, StoreError> {
     let (view, authenticator) = (planner.basis.view, &planner.basis.keys.audit);
     let boundary = Boundary::of(view, authenticator)?;
     let (mut left, mut removed) = (boundary.left, Vec::new());
