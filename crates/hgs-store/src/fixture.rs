@@ -36,7 +36,7 @@ pub(crate) struct Fixture {
 }
 
 pub(crate) fn master_key() -> MasterKey {
-    MasterKey::from_octets(SecretBytes::new((0..32).collect())).unwrap()
+    MasterKey::from_unexamined_octets(SecretBytes::new((0..32).collect())).unwrap()
 }
 
 pub(crate) fn time(second: i64) -> Time {

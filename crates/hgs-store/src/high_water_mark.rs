@@ -474,7 +474,7 @@ mod tests {
     use super::*;
 
     fn key(octet: u8) -> MasterKey {
-        MasterKey::from_octets(SecretBytes::new(vec![octet; 32])).unwrap()
+        MasterKey::from_unexamined_octets(SecretBytes::new(vec![octet; 32])).unwrap()
     }
 
     fn mark(sequence: u64) -> Mark {

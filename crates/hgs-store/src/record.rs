@@ -262,7 +262,7 @@ mod tests {
 
     fn keys() -> Keys {
         let octets = SecretBytes::new(vec![1; 32]);
-        Keys::derive(&MasterKey::from_octets(octets).unwrap())
+        Keys::derive(&MasterKey::from_unexamined_octets(octets).unwrap())
     }
 
     #[test]
