@@ -168,7 +168,7 @@ fn one_command_rotates_both_halves() {
         .done()
         .saying("is primary")
         .saying("The former signing certificate")
-        .saying(&former("encryption"));
+        .saying(former("encryption"));
     drop(said);
     let after = site.json("status");
     for kind in ["signing", "encryption"] {

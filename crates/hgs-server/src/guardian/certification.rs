@@ -57,6 +57,19 @@ pub(crate) enum RenewalError {
     },
 }
 
+/// What a new pair is made of.
+pub(crate) struct PairRequest<'a> {
+    /// In both subjects.
+    pub(crate) name: &'a str,
+    pub(crate) sources: Pair<CertificateSource>,
+    /// Of keys that are generated.
+    pub(crate) size: KeySize,
+    /// Whether keys that are named in tokens are generated there.
+    pub(crate) make_in_tokens: bool,
+    /// From when on the certificates are valid.
+    pub(crate) now: Time,
+}
+
 /// Does what administrators ask of private keys.
 pub(crate) struct Certification {
     pub(crate) tokens: Tokens,
@@ -96,18 +109,14 @@ impl Certification {
     pub(crate) fn renew_pair<T>(
         &self,
         state: &State,
-        name: &str,
-        sources: Pair<CertificateSource>,
-        size: KeySize,
-        make_in_tokens: bool,
-        now: Time,
+        request: PairRequest<'_>,
         keep: impl FnOnce(Pair<Certified>) -> Result<T, AdminError>,
     ) -> Result<T, RenewalError> {
-        let located = Pair::located(sources, &self.tokens, make_in_tokens)?;
+        let located = Pair::located(request.sources, &self.tokens, request.make_in_tokens)?;
         refuse_known_keys(state, &located)?;
-        let validity = guardian_validity(now);
-        let new_keys = NewKeys::new(size, &self.tokens);
-        let certified = match located.certified(guardian_templates(name, validity), &new_keys) {
+        let templates = guardian_templates(request.name, guardian_validity(request.now));
+        let new_keys = NewKeys::new(request.size, &self.tokens);
+        let certified = match located.certified(templates, &new_keys) {
             Ok(certified) => certified,
             Err(error) => return Err(new_keys.blame(error).into()),
         };

@@ -54,7 +54,7 @@ pub use token_keys::removal_of;
 pub use trace::examine_stopped;
 
 pub(crate) use attestation::{AttestationRequest, Attestations, Attested};
-pub(crate) use certification::{Certification, RenewalError};
+pub(crate) use certification::{Certification, PairRequest, RenewalError};
 pub(crate) use hosts::HostKeys;
 pub(crate) use initialise::{communications as communications_template, guardian_validity};
 pub(crate) use inspection::Inspection;

@@ -37,16 +37,16 @@ pub(crate) struct Workers(Arc<Pool>);
 #[derive(Debug)]
 struct Pool {
     shared: Mutex<Shared>,
-    /// Told when there may be work for an idle thread.
+    /// Notified when there may be work for an idle thread.
     work: Condvar,
-    /// Told when there may be a processor for a thread that was away.
+    /// Notified when there may be a processor for a thread that was away.
     processor: Condvar,
 }
 
 #[derive(Debug)]
 struct Shared {
     queue: FairQueue<Job>,
-    /// Processors that nobody works on.
+    /// Idle processors.
     free: usize,
     /// Threads that were away and wait for a processor. They come first: what they do is nearly done.
     returning: usize,
@@ -54,7 +54,9 @@ struct Shared {
 }
 
 /// Does a piece of work; it may be followed by another piece, on another account.
-struct Job(Box<dyn FnOnce(&mut Turn) -> Option<(Claimant, Job)> + Send>);
+struct Job(Box<Work>);
+
+type Work = dyn FnOnce(&mut Turn) -> Option<(Claimant, Job)> + Send;
 
 impl std::fmt::Debug for Job {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -13,7 +13,9 @@ use hgs_store::{CertificateRecord, State, Transaction};
 use super::super::AdminHandler;
 use super::super::signers::optional_label;
 use super::add::{head, key_size, read_lineage, read_reference, unfit_key, was_placed};
-use crate::guardian::{CertificateSource, Certified, Pair, RenewalError, findings, removal_of};
+use crate::guardian::{
+    CertificateSource, Certified, Pair, PairRequest, RenewalError, findings, removal_of,
+};
 
 impl AdminHandler<'_> {
     pub(in super::super) fn rotate(
@@ -49,10 +51,17 @@ impl AdminHandler<'_> {
             Lineage::Tenant(label) => label.as_str(),
         };
         let now = self.parts.clock.now();
+        let request = PairRequest {
+            name,
+            sources,
+            size,
+            make_in_tokens: given.new_keys,
+            now,
+        };
         let added = self
             .parts
             .certification
-            .renew_pair(&state, name, sources, size, given.new_keys, now, |made| {
+            .renew_pair(&state, request, |made| {
                 let record = |kind, certified: &Certified| CertificateRecord {
                     kind,
                     certificate: certified.certificate.clone(),
