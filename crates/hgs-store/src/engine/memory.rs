@@ -167,7 +167,7 @@ impl Kept {
             row.0.tag = tag.to_vec();
         }
         let rotated = batch.rotation.iter().find_map(|one| one.boundary.clone());
-        self.boundary = rotated.or(self.boundary.take());
+        self.boundary = rotated.or_else(|| self.boundary.take());
         if let Some(change) = &batch.archive {
             let left = change.boundary.left;
             self.audit.retain(|(row, _)| row.sequence > left);
