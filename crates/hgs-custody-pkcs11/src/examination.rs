@@ -9,7 +9,7 @@ use hgs_custody::{PinSource, Pkcs11Uri};
 use crate::key::only;
 use crate::profile::Profile;
 use crate::search::KeyName;
-use crate::session::{Seat, lost};
+use crate::session::{TokenSession, lost};
 use crate::token::{Report, Token};
 use crate::tokens::Modules;
 use crate::{Oaep, TokenError};
@@ -194,9 +194,12 @@ pub(crate) fn examine(modules: &Modules, uri: &Pkcs11Uri) -> Examination {
 
 fn examine_at(token: &Arc<Token>, oaep: Oaep, name: KeyName) -> Examination {
     token.look_again();
-    let seen = token.run(move |seat| {
+    let seen = token.run(move |token_session| {
         // What is wrong with the key is not the token's fault: its sessions are shown with it.
-        Ok((session_limits(seat), key_at(seat, oaep, &name)))
+        Ok((
+            session_limits(token_session),
+            key_at(token_session, oaep, &name),
+        ))
     });
     let report = token.report();
     let (limits, found) = match seen {
@@ -222,19 +225,19 @@ fn examine_at(token: &Arc<Token>, oaep: Oaep, name: KeyName) -> Examination {
 }
 
 fn key_at(
-    seat: &mut Seat,
+    token_session: &mut TokenSession,
     oaep: Oaep,
     name: &KeyName,
 ) -> Result<(KeyFinding, MechanismFinding), TokenError> {
-    let handle = only(seat, name)?;
-    let key = key_finding(seat, handle, name)?;
-    let (profile, _) = Profile::of(seat, handle, &key.public, oaep)?;
+    let handle = only(token_session, name)?;
+    let key = key_finding(token_session, handle, name)?;
+    let (profile, _) = Profile::of(token_session, handle, &key.public, oaep)?;
     Ok((key, profile.finding()))
 }
 
 /// How many sessions the token allows, and how many are open.
-fn session_limits(seat: &Seat) -> (Option<u64>, Option<u64>) {
-    let Ok(info) = seat.context.get_token_info(seat.slot) else {
+fn session_limits(token_session: &TokenSession) -> (Option<u64>, Option<u64>) {
+    let Ok(info) = token_session.context.get_token_info(token_session.slot) else {
         return (None, None);
     };
     let maximum = match info.max_session_count() {
@@ -245,11 +248,11 @@ fn session_limits(seat: &Seat) -> (Option<u64>, Option<u64>) {
 }
 
 fn key_finding(
-    seat: &Seat,
+    token_session: &TokenSession,
     handle: ObjectHandle,
     name: &KeyName,
 ) -> Result<KeyFinding, TokenError> {
-    let public = seat.public_half(handle, name)?;
+    let public = token_session.public_half(handle, name)?;
     let mut key = KeyFinding {
         public: public.ok_or(TokenError::PublicHalfHidden)?,
         label: String::new(),
@@ -267,7 +270,7 @@ fn key_finding(
         AttributeType::Sensitive,
         AttributeType::Extractable,
     ];
-    let attributes = seat.attributes(handle, &types);
+    let attributes = token_session.attributes(handle, &types);
     for attribute in attributes.map_err(|error| lost(&error))? {
         match attribute {
             Attribute::Label(label) => key.label = String::from_utf8_lossy(&label).into_owned(),

@@ -8,13 +8,13 @@ use cryptoki::types::Ulong;
 use hgs_crypto::rsa::{MAX_MODULUS_BITS, MIN_MODULUS_BITS, PublicKey, PublicKeyError};
 
 use crate::search::KeyName;
-use crate::session::{Meaning, Seat, lost, meaning};
+use crate::session::{ErrorClass, TokenSession, class_of, lost};
 use crate::{Code, TokenError, Usage};
 
 /// Generates a pair under `name`, for one usage: its private half never leaves the token, not even
 /// under another key.
 pub(crate) fn generate(
-    seat: &Seat,
+    token_session: &TokenSession,
     name: &KeyName,
     bits: usize,
     usage: Usage,
@@ -23,31 +23,33 @@ pub(crate) fn generate(
         return Err(PublicKeyError::ModulusBits(bits).into());
     }
     for class in [ObjectClass::PRIVATE_KEY, ObjectClass::PUBLIC_KEY] {
-        let found = seat.find(class, name).map_err(|error| lost(&error))?;
+        let found = token_session
+            .find(class, name)
+            .map_err(|error| lost(&error))?;
         if !found.is_empty() {
             let wanted = name.to_string();
             return Err(TokenError::KeyExists { wanted });
         }
     }
-    refuse_used_identifier(seat, name)?;
+    refuse_used_identifier(token_session, name)?;
     // The login of the other sessions holds for this one too.
-    let session = seat.context.open_rw_session(seat.slot);
+    let session = token_session.context.open_rw_session(token_session.slot);
     let session = session.map_err(|error| blame(&error))?;
     let bits = bits.try_into().map_err(|_| TokenError::Unsupported)?;
     let mut refused = None;
-    for demands in Demands::STEPS {
+    for strictness in TemplateStrictness::STEPS {
         let generated = session.generate_key_pair(
             &Mechanism::RsaPkcsKeyPairGen,
-            &public_template(name, bits, usage, demands),
-            &private_template(name, usage, demands),
+            &public_template(name, bits, usage, strictness),
+            &private_template(name, usage, strictness),
         );
         match generated {
             Ok((_, private)) => {
-                let public = seat.public_half(private, name)?;
+                let public = token_session.public_half(private, name)?;
                 return public.ok_or(TokenError::PublicHalfHidden);
             }
             Err(error) if is_about_template(&error) => {
-                discard(seat, &session, name);
+                discard(token_session, &session, name);
                 refused = Some(error);
             }
             Err(error) => return Err(blame(&error)),
@@ -61,15 +63,15 @@ pub(crate) fn generate(
     })
 }
 
-fn refuse_used_identifier(seat: &Seat, name: &KeyName) -> Result<(), TokenError> {
+fn refuse_used_identifier(token_session: &TokenSession, name: &KeyName) -> Result<(), TokenError> {
     let Some(identifier) = name.identifier() else {
         return Ok(());
     };
-    let same = seat.find(ObjectClass::PRIVATE_KEY, &identifier);
+    let same = token_session.find(ObjectClass::PRIVATE_KEY, &identifier);
     let Some(other) = same.map_err(|error| lost(&error))?.first().copied() else {
         return Ok(());
     };
-    let attributes = seat.attributes(other, &[AttributeType::Label, AttributeType::Id]);
+    let attributes = token_session.attributes(other, &[AttributeType::Label, AttributeType::Id]);
     Err(TokenError::IdentifierInUse {
         id: identifier.to_string(),
         present: KeyName::of_attributes(&attributes.map_err(|error| lost(&error))?).to_string(),
@@ -78,7 +80,7 @@ fn refuse_used_identifier(seat: &Seat, name: &KeyName) -> Result<(), TokenError>
 
 /// What is asked of a new key beside its size: tokens in the field differ in what they let be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Demands {
+enum TemplateStrictness {
     /// One usage, and each other one forbidden.
     Exactly,
     /// One usage; the token decides about the others.
@@ -90,7 +92,7 @@ enum Demands {
 /// Makes the attribute of one usage.
 type UsageAttribute = fn(bool) -> Attribute;
 
-impl Demands {
+impl TemplateStrictness {
     /// The strictest first. That a key is sensitive and never extractable is asked in all.
     const STEPS: [Self; 3] = [Self::Exactly, Self::AtLeast, Self::Nothing];
 
@@ -125,23 +127,28 @@ fn is_about_template(error: &Error) -> bool {
 }
 
 /// Removes what a failed generation may have left: nothing had this name before it.
-fn discard(seat: &Seat, session: &Session, name: &KeyName) {
+fn discard(token_session: &TokenSession, session: &Session, name: &KeyName) {
     for class in [ObjectClass::PRIVATE_KEY, ObjectClass::PUBLIC_KEY] {
-        for object in seat.find(class, name).unwrap_or_default() {
+        for object in token_session.find(class, name).unwrap_or_default() {
             // What can't be removed makes the next attempt say that the key exists.
             let _ = session.destroy_object(object);
         }
     }
 }
 
-fn public_template(name: &KeyName, bits: Ulong, usage: Usage, demands: Demands) -> Vec<Attribute> {
+fn public_template(
+    name: &KeyName,
+    bits: Ulong,
+    usage: Usage,
+    strictness: TemplateStrictness,
+) -> Vec<Attribute> {
     let mut template = vec![
         Attribute::Token(true),
         Attribute::Private(false),
         Attribute::ModulusBits(bits),
         Attribute::PublicExponent(vec![1, 0, 1]),
     ];
-    template.extend(demands.usages([
+    template.extend(strictness.usages([
         (Attribute::Verify, usage == Usage::Sign),
         (Attribute::Encrypt, usage == Usage::Decrypt),
         (Attribute::Wrap, false),
@@ -150,14 +157,18 @@ fn public_template(name: &KeyName, bits: Ulong, usage: Usage, demands: Demands) 
     template
 }
 
-fn private_template(name: &KeyName, usage: Usage, demands: Demands) -> Vec<Attribute> {
+fn private_template(
+    name: &KeyName,
+    usage: Usage,
+    strictness: TemplateStrictness,
+) -> Vec<Attribute> {
     let mut template = vec![
         Attribute::Token(true),
         Attribute::Private(true),
         Attribute::Sensitive(true),
         Attribute::Extractable(false),
     ];
-    template.extend(demands.usages([
+    template.extend(strictness.usages([
         (Attribute::Sign, usage == Usage::Sign),
         (Attribute::Decrypt, usage == Usage::Decrypt),
         (Attribute::Unwrap, false),
@@ -167,9 +178,9 @@ fn private_template(name: &KeyName, usage: Usage, demands: Demands) -> Vec<Attri
 }
 
 fn blame(error: &Error) -> TokenError {
-    match meaning(error) {
+    match class_of(error) {
         // The token is there and does not do this, for a reason that it names.
-        Meaning::Unsupported | Meaning::Doubtful => TokenError::NotGenerated {
+        ErrorClass::Unsupported | ErrorClass::Doubtful => TokenError::NotGenerated {
             code: Code::from(error),
         },
         _ => match error {

@@ -13,13 +13,13 @@ use cryptoki::error::{Error, RvError};
 use cryptoki::session::{Session, UserType};
 use tracing::{debug, info, warn};
 
-use crate::bell::{Woken, lock};
 use crate::error::KEY_STAGE;
 use crate::module::Module;
 use crate::pin::Pin;
 use crate::search::{self, Found, plain};
-use crate::session::{Meaning, Seat, lost, meaning};
+use crate::session::{ErrorClass, TokenSession, class_of, lost};
 use crate::token::{Need, Report, Token};
+use crate::wake_up::{WakeReason, lock};
 use crate::{Code, ModuleFinding, PinError, PinFinding, TokenError, TokenFinding};
 
 /// Pause before the second initialisation; each further one doubles it.
@@ -40,7 +40,7 @@ pub(crate) struct Keeper {
     /// The shared object stays loaded: modules are not made for being unloaded.
     library: Option<Pkcs11>,
     initialised: bool,
-    life: u64,
+    initialisation: u64,
     pause: Duration,
     last: Option<Instant>,
     /// Why the module is not initialised.
@@ -53,7 +53,7 @@ impl Keeper {
             module: Arc::clone(module),
             library: None,
             initialised: false,
-            life: 0,
+            initialisation: 0,
             pause: FIRST_PAUSE,
             last: None,
             failure: None,
@@ -64,13 +64,13 @@ impl Keeper {
         let mut at_once = false;
         loop {
             let look = self.tend(at_once);
-            match self.module.bell.wait(look) {
-                Woken::Closing => break,
-                woken => at_once = woken == Woken::AtOnce,
+            match self.module.wake_up.wait(look) {
+                WakeReason::Closing => break,
+                woken => at_once = woken == WakeReason::AtOnce,
             }
         }
         self.close();
-        self.module.bell.say_ended();
+        self.module.wake_up.notify_ended();
     }
 
     /// Does what there is to do, and says when to look again unless somebody rings before.
@@ -138,7 +138,7 @@ impl Keeper {
             return;
         }
         self.finalise();
-        let again = self.life > 0;
+        let again = self.initialisation > 0;
         let outcome = self.initialise();
         tokens.iter().for_each(|token| token.answer());
         match outcome {
@@ -209,7 +209,7 @@ impl Keeper {
             // A failed C_Finalize leaves it so.
             Ok(()) | Err(Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => {
                 self.initialised = true;
-                self.life += 1;
+                self.initialisation += 1;
                 Ok(())
             }
             Err(error) => Err(TokenError::ModuleFailed {
@@ -222,15 +222,19 @@ impl Keeper {
     /// Brings sessions to one token, or opens its breaker.
     fn attend(&self, token: &Arc<Token>) {
         let mut report = Report::default();
-        let outcome = self.seats(token, &mut report);
+        let outcome = self.token_sessions(token, &mut report);
         token.note(report);
-        if let Err(error) = outcome.and_then(|seats| token.serve(seats)) {
+        if let Err(error) = outcome.and_then(|token_sessions| token.serve(token_sessions)) {
             token.fail(&error);
         }
     }
 
     /// Logged-in sessions of a token that works.
-    fn seats(&self, token: &Token, report: &mut Report) -> Result<Vec<Seat>, TokenError> {
+    fn token_sessions(
+        &self,
+        token: &Token,
+        report: &mut Report,
+    ) -> Result<Vec<TokenSession>, TokenError> {
         let Some(context) = &self.library else {
             return Err(TokenError::NoModule);
         };
@@ -250,33 +254,33 @@ impl Keeper {
             log_in(token, &first, pin)?;
         }
         report.logged_in = true;
-        let mut seats = vec![self.seat(context, &found, first)];
-        while seats.len() < self.module.settings.sessions {
+        let mut token_sessions = vec![self.token_session(context, &found, first)];
+        while token_sessions.len() < self.module.settings.sessions {
             match open_session(context, &found) {
-                Ok(session) => seats.push(self.seat(context, &found, session)),
+                Ok(session) => token_sessions.push(self.token_session(context, &found, session)),
                 Err(error) => {
-                    let opened = seats.len();
+                    let opened = token_sessions.len();
                     warn!(token = %token.selector, opened, %error, "fewer sessions than configured");
                     break;
                 }
             }
         }
-        if let (Some(place), Some(seat)) = (token.probe(), seats.first_mut()) {
-            match place.probe(seat) {
+        if let (Some(place), Some(token_session)) = (token.probe(), token_sessions.first_mut()) {
+            match place.probe(token_session) {
                 // The token works, and somebody took that key away or put another in its place.
                 Err(error) if error.stage() == KEY_STAGE => {}
                 outcome => outcome?,
             }
         }
-        Ok(seats)
+        Ok(token_sessions)
     }
 
-    fn seat(&self, context: &Pkcs11, found: &Found, session: Session) -> Seat {
-        Seat {
+    fn token_session(&self, context: &Pkcs11, found: &Found, session: Session) -> TokenSession {
+        TokenSession {
             context: context.clone(),
             slot: found.slot,
             session,
-            life: self.life,
+            initialisation: self.initialisation,
         }
     }
 
@@ -332,7 +336,7 @@ fn log_in(token: &Token, session: &Session, pin: Pin) -> Result<(), TokenError> 
     match session.login(UserType::User, Some(&pin.for_login())) {
         // Login is for all sessions of a process with a token.
         Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
-        Err(error) if meaning(&error) == Meaning::Pin => {
+        Err(error) if class_of(&error) == ErrorClass::Pin => {
             let error = TokenError::PinRefused {
                 source_of_pin: pin.source.clone(),
                 code: Code::from(&error),

@@ -10,12 +10,12 @@ use hgs_crypto::rsa::{OaepHash, PublicKey, SignatureScheme};
 use hgs_crypto::{CryptoError, SecretBytes};
 use hgs_custody::{Capabilities, KeyError, Pkcs11Uri, PrivateKey};
 
-use crate::bell::lock;
 use crate::profile::Profile;
 use crate::search::KeyName;
-use crate::session::{Meaning, Seat, lost, meaning};
+use crate::session::{ErrorClass, TokenSession, class_of, lost};
 use crate::token::{Probe, Token};
 use crate::tokens::Modules;
+use crate::wake_up::lock;
 use crate::{Oaep, OaepPlace, TokenError};
 
 /// A private key in a token, or the same in two. When the first can't be used, the second is, at
@@ -23,16 +23,20 @@ use crate::{Oaep, OaepPlace, TokenError};
 #[derive(Clone)]
 pub struct TokenKey {
     public: PublicKey,
-    lanes: Arc<[Lane]>,
+    candidates: Arc<[KeyCandidates]>,
     /// The modules stay as long as somebody has a key in them.
     _modules: Arc<Modules>,
 }
 
 impl TokenKey {
-    pub(crate) fn new(public: PublicKey, lanes: Vec<Lane>, modules: &Arc<Modules>) -> Self {
+    pub(crate) fn new(
+        public: PublicKey,
+        candidates: Vec<KeyCandidates>,
+        modules: &Arc<Modules>,
+    ) -> Self {
         Self {
             public,
-            lanes: lanes.into(),
+            candidates: candidates.into(),
             _modules: Arc::clone(modules),
         }
     }
@@ -43,8 +47,8 @@ impl TokenKey {
         work: impl Fn(&Arc<Place>) -> Result<T, TokenError>,
     ) -> Result<T, TokenError> {
         let mut reason = None;
-        for lane in &*self.lanes {
-            match lane.first(&work) {
+        for candidates in &*self.candidates {
+            match candidates.first(&work) {
                 Err(TokenError::Refused) => return Err(TokenError::Refused),
                 Err(error) => reason = reason.or(Some(error)),
                 done => return done,
@@ -89,7 +93,7 @@ impl PrivateKey for TokenKey {
 
 /// The places where the key of one URI may be: one for each module that may hold the token.
 #[derive(Debug)]
-pub(crate) struct Lane {
+pub(crate) struct KeyCandidates {
     places: Vec<Arc<Place>>,
     /// Where it was found. A token does not move to another module while the process runs.
     settled: OnceLock<usize>,
@@ -97,7 +101,7 @@ pub(crate) struct Lane {
     failure: Option<TokenError>,
 }
 
-impl Lane {
+impl KeyCandidates {
     /// All places of `uri`. The public half is `public`'s, and checked when the key is found.
     pub(crate) fn of(modules: &Modules, uri: &Pkcs11Uri, public: &PublicKey) -> Self {
         let (candidates, failure) = match modules.candidates(uri) {
@@ -186,10 +190,10 @@ struct Probes {
 const PROBES: u32 = 4;
 const PROBE_PERIOD: Duration = Duration::from_secs(1);
 
-/// The key as one life of the module knows it.
+/// The key as one initialisation of the module knows it.
 #[derive(Debug, Clone, Copy)]
 struct Object {
-    life: u64,
+    initialisation: u64,
     handle: ObjectHandle,
     profile: Profile,
 }
@@ -202,7 +206,7 @@ impl Place {
     ) -> Result<SecretBytes, TokenError> {
         let (place, ciphertext) = (Arc::clone(self), ciphertext.to_vec());
         self.token
-            .run(move |seat| place.decrypt_at(seat, hash, &ciphertext))
+            .run(move |token_session| place.decrypt_at(token_session, hash, &ciphertext))
     }
 
     fn sign(
@@ -212,38 +216,41 @@ impl Place {
     ) -> Result<Vec<u8>, TokenError> {
         let (place, message) = (Arc::clone(self), message.to_vec());
         self.token
-            .run(move |seat| place.sign_at(seat, scheme, &message))
+            .run(move |token_session| place.sign_at(token_session, scheme, &message))
     }
 
     fn profile(self: &Arc<Self>) -> Result<Profile, TokenError> {
         let place = Arc::clone(self);
-        self.token.run(move |seat| Ok(place.object(seat)?.profile))
+        self.token
+            .run(move |token_session| Ok(place.object(token_session)?.profile))
     }
 
     fn decrypt_at(
         self: &Arc<Self>,
-        seat: &mut Seat,
+        token_session: &mut TokenSession,
         hash: OaepHash,
         ciphertext: &[u8],
     ) -> Result<SecretBytes, TokenError> {
-        let object = self.object(seat)?;
+        let object = self.object(token_session)?;
         if object.profile.oaep(hash) == OaepPlace::Nowhere {
             return Err(TokenError::Unsupported);
         }
-        let outcome = self.with_object(seat, |seat, object| {
+        let outcome = self.with_object(token_session, |token_session, object| {
             let place = object.profile.oaep(hash);
-            seat.decrypt(object.handle, place, hash, ciphertext)
+            token_session.decrypt(object.handle, place, hash, ciphertext)
         })?;
         match outcome {
             Ok(plaintext) => plaintext.map_err(|CryptoError| TokenError::Refused),
-            Err(error) if meaning(&error) == Meaning::Unsupported => Err(TokenError::Unsupported),
-            Err(error) if meaning(&error) == Meaning::Doubtful => {
-                seat.renew()?;
+            Err(error) if class_of(&error) == ErrorClass::Unsupported => {
+                Err(TokenError::Unsupported)
+            }
+            Err(error) if class_of(&error) == ErrorClass::Doubtful => {
+                token_session.renew()?;
                 if !self.may_probe() {
                     return Err(TokenError::Refused);
                 }
                 // Work that must succeed tells a bad ciphertext from a broken token.
-                match self.probe_at(seat) {
+                match self.probe_at(token_session) {
                     Ok(()) => {
                         lock(&self.known).probes.count += 1;
                         Err(TokenError::Refused)
@@ -257,22 +264,25 @@ impl Place {
 
     fn sign_at(
         self: &Arc<Self>,
-        seat: &mut Seat,
+        token_session: &mut TokenSession,
         scheme: SignatureScheme,
         message: &[u8],
     ) -> Result<Vec<u8>, TokenError> {
-        let object = self.object(seat)?;
+        let object = self.object(token_session)?;
         let hashing = object.profile.hashing(scheme);
         let hashing = hashing.ok_or(TokenError::Unsupported)?;
-        let sign =
-            |seat: &mut Seat, object: &Object| seat.sign(object.handle, hashing, scheme, message);
-        match self.with_object(seat, sign)? {
+        let sign = |token_session: &mut TokenSession, object: &Object| {
+            token_session.sign(object.handle, hashing, scheme, message)
+        };
+        match self.with_object(token_session, sign)? {
             Ok(signature) => Ok(signature),
-            Err(error) if meaning(&error) == Meaning::Unsupported => Err(TokenError::Unsupported),
-            Err(error) if meaning(&error) == Meaning::Doubtful => {
-                seat.renew()?;
+            Err(error) if class_of(&error) == ErrorClass::Unsupported => {
+                Err(TokenError::Unsupported)
+            }
+            Err(error) if class_of(&error) == ErrorClass::Doubtful => {
+                token_session.renew()?;
                 // A digest can't be bad input, so a second error is the token's.
-                let again = self.with_object(seat, sign)?;
+                let again = self.with_object(token_session, sign)?;
                 again.map_err(|_| lost(&error))
             }
             Err(error) => Err(lost(&error)),
@@ -283,16 +293,16 @@ impl Place {
     /// have been replaced by an import.
     fn with_object<T>(
         self: &Arc<Self>,
-        seat: &mut Seat,
-        work: impl Fn(&mut Seat, &Object) -> Result<T, Error>,
+        token_session: &mut TokenSession,
+        work: impl Fn(&mut TokenSession, &Object) -> Result<T, Error>,
     ) -> Result<Result<T, Error>, TokenError> {
-        let object = self.object(seat)?;
-        match work(seat, &object) {
-            Err(error) if meaning(&error) == Meaning::Handle => {
+        let object = self.object(token_session)?;
+        match work(token_session, &object) {
+            Err(error) if class_of(&error) == ErrorClass::Handle => {
                 lock(&self.known).object = None;
                 // Not "absent": it was there a moment ago, and a dead token finds nothing either.
-                let object = self.object(seat).map_err(|_| lost(&error))?;
-                Ok(work(seat, &object))
+                let object = self.object(token_session).map_err(|_| lost(&error))?;
+                Ok(work(token_session, &object))
             }
             outcome => Ok(outcome),
         }
@@ -316,30 +326,35 @@ impl Place {
     }
 
     /// Tries the key after a doubtful error.
-    fn probe_at(self: &Arc<Self>, seat: &mut Seat) -> Result<(), TokenError> {
-        let object = self.object(seat)?;
-        object.profile.probe(seat, object.handle, &self.public)
+    fn probe_at(self: &Arc<Self>, token_session: &mut TokenSession) -> Result<(), TokenError> {
+        let object = self.object(token_session)?;
+        object
+            .profile
+            .probe(token_session, object.handle, &self.public)
     }
 
-    /// The key as this life of the module knows it. Whoever comes first finds and tries it, and the
+    /// The key as this initialisation of the module knows it. Whoever comes first finds and tries it, and the
     /// others wait for that.
-    fn object(self: &Arc<Self>, seat: &mut Seat) -> Result<Object, TokenError> {
+    fn object(self: &Arc<Self>, token_session: &mut TokenSession) -> Result<Object, TokenError> {
         let mut known = lock(&self.known);
-        if let Some(object) = known.object.filter(|object| object.life == seat.life) {
+        if let Some(object) = known
+            .object
+            .filter(|object| object.initialisation == token_session.initialisation)
+        {
             return Ok(object);
         }
-        let handle = only(seat, &self.name)?;
-        let shown = seat.public_half(handle, &self.name)?;
+        let handle = only(token_session, &self.name)?;
+        let shown = token_session.public_half(handle, &self.name)?;
         if shown.as_ref().is_some_and(|shown| *shown != self.public) {
             return Err(TokenError::OtherKey);
         }
-        let (profile, doubt) = Profile::of(seat, handle, &self.public, self.oaep)?;
+        let (profile, doubt) = Profile::of(token_session, handle, &self.public, self.oaep)?;
         let does_less = known.did.is_some_and(|did| !profile.does_all_of(&did));
         if let Some(doubt) = doubt.filter(|_| does_less) {
             return Err(doubt);
         }
         let object = Object {
-            life: seat.life,
+            initialisation: token_session.initialisation,
             handle,
             profile,
         };
@@ -356,17 +371,17 @@ impl Place {
 }
 
 impl Probe for Place {
-    fn probe(self: Arc<Self>, seat: &mut Seat) -> Result<(), TokenError> {
-        self.probe_at(seat)
+    fn probe(self: Arc<Self>, token_session: &mut TokenSession) -> Result<(), TokenError> {
+        self.probe_at(token_session)
     }
 }
 
 /// The private keys of a token, as their URIs name them, for people who look for one.
-fn private_keys(seat: &Seat) -> Result<Vec<String>, Error> {
+fn private_keys(token_session: &TokenSession) -> Result<Vec<String>, Error> {
     /// A token may hold thousands.
     const SHOWN: usize = 8;
     let class = [Attribute::Class(ObjectClass::PRIVATE_KEY)];
-    let found = seat.session.find_objects(&class)?;
+    let found = token_session.session.find_objects(&class)?;
     let types = [
         AttributeType::Label,
         AttributeType::Id,
@@ -374,7 +389,7 @@ fn private_keys(seat: &Seat) -> Result<Vec<String>, Error> {
     ];
     let mut shown = Vec::new();
     for key in found.iter().take(SHOWN) {
-        let attributes = seat.attributes(*key, &types)?;
+        let attributes = token_session.attributes(*key, &types)?;
         let name = KeyName::of_attributes(&attributes);
         let is_rsa = attributes.contains(&Attribute::KeyType(KeyType::RSA));
         shown.push(match is_rsa {
@@ -389,16 +404,19 @@ fn private_keys(seat: &Seat) -> Result<Vec<String>, Error> {
 }
 
 /// The one private RSA key of this name.
-pub(crate) fn only(seat: &Seat, name: &KeyName) -> Result<ObjectHandle, TokenError> {
-    let found = seat.find(ObjectClass::PRIVATE_KEY, name);
+pub(crate) fn only(
+    token_session: &TokenSession,
+    name: &KeyName,
+) -> Result<ObjectHandle, TokenError> {
+    let found = token_session.find(ObjectClass::PRIVATE_KEY, name);
     let wanted = name.to_string();
     match found.map_err(|error| lost(&error))?.as_slice() {
         [handle] => Ok(*handle),
         [] => {
             // A token that died since its last use finds nothing, without an error.
-            let alive = seat.context.get_token_info(seat.slot);
+            let alive = token_session.context.get_token_info(token_session.slot);
             alive.map_err(|error| lost(&error))?;
-            let present = private_keys(seat).map_err(|error| lost(&error))?;
+            let present = private_keys(token_session).map_err(|error| lost(&error))?;
             Err(TokenError::KeyAbsent { wanted, present })
         }
         several => Err(TokenError::KeyAmbiguous {

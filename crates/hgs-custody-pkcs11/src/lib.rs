@@ -27,7 +27,6 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod bell;
 mod error;
 mod examination;
 mod generation;
@@ -43,6 +42,7 @@ mod settings;
 mod status;
 mod token;
 mod tokens;
+mod wake_up;
 mod worker;
 
 pub use error::{Code, PinError, TokenError};

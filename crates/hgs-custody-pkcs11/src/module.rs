@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use hgs_custody::{PinSource, Pkcs11Uri};
 use tracing::warn;
 
-use crate::bell::{Bell, lock};
 use crate::keeper::Keeper;
 use crate::search::Selector;
 use crate::token::Token;
+use crate::wake_up::{WakeUp, lock};
 use crate::{ModuleSettings, ModuleStatus};
 
 /// A module and the tokens in it that URIs name.
@@ -19,7 +19,7 @@ use crate::{ModuleSettings, ModuleStatus};
 pub(crate) struct Module {
     pub(crate) settings: ModuleSettings,
     tokens: Mutex<Vec<Arc<Token>>>,
-    pub(crate) bell: Arc<Bell>,
+    pub(crate) wake_up: Arc<WakeUp>,
     pub(crate) state: Mutex<State>,
 }
 
@@ -37,7 +37,7 @@ impl Module {
         Self {
             settings,
             tokens: Mutex::new(Vec::new()),
-            bell: Arc::new(Bell::default()),
+            wake_up: Arc::new(WakeUp::default()),
             state: Mutex::new(State::default()),
         }
     }
@@ -58,8 +58,8 @@ impl Module {
         if let Some(token) = known {
             return Arc::clone(token);
         }
-        let bell = Arc::clone(&self.bell);
-        let token = Token::new(selector, pin_source.cloned(), self.settings.wait, bell);
+        let wake_up = Arc::clone(&self.wake_up);
+        let token = Token::new(selector, pin_source.cloned(), self.settings.wait, wake_up);
         let token = Arc::new(token);
         tokens.push(Arc::clone(&token));
         token
@@ -95,15 +95,15 @@ impl Module {
 
     pub(crate) fn retry(&self) {
         self.tokens().iter().for_each(|token| token.forgive());
-        self.bell.ring_at_once();
+        self.wake_up.notify_retry();
     }
 
     /// Sends everybody home and waits, for a bounded time, until the module is finalised.
     pub(crate) fn close(&self) {
         if lock(&self.state).kept {
-            self.bell.ring_for_the_end();
+            self.wake_up.notify_closing();
             let bound = self.settings.wait + Duration::from_secs(1);
-            self.bell.wait_for_the_end(Instant::now() + bound);
+            self.wake_up.wait_until_ended(Instant::now() + bound);
         }
     }
 

@@ -7,7 +7,7 @@ use hgs_crypto::SecretBytes;
 use hgs_crypto::rsa::{OaepHash, PublicKey, SignatureScheme};
 use hgs_custody::Capabilities;
 
-use crate::session::{Hashing, Meaning, Seat, lost, meaning};
+use crate::session::{ErrorClass, Hashing, TokenSession, class_of, lost};
 use crate::{MechanismFinding, Oaep, OaepPlace, TokenError};
 
 /// What is signed and encrypted in trials; neither says anything.
@@ -27,13 +27,13 @@ impl Profile {
     /// Tries what the attributes of the key, the mechanisms of the token and the settings allow. What
     /// failed in a way that a broken token fails too is a doubt.
     pub(crate) fn of(
-        seat: &mut Seat,
+        token_session: &mut TokenSession,
         key: ObjectHandle,
         public: &PublicKey,
         oaep: Oaep,
     ) -> Result<(Self, Option<TokenError>), TokenError> {
-        let uses = Uses::of(seat, key)?;
-        let mut trials = Trials::of(seat, key, public);
+        let uses = Uses::of(token_session, key)?;
+        let mut trials = Trials::of(token_session, key, public);
         let raw = uses.decrypts && trials.offers(MechanismType::RSA_X_509)?.0;
         let native = uses.decrypts && trials.offers(MechanismType::RSA_PKCS_OAEP)?.0;
         let token = native && oaep != Oaep::Host;
@@ -69,11 +69,11 @@ impl Profile {
     /// the decryption of a fresh ciphertext.
     pub(crate) fn probe(
         &self,
-        seat: &mut Seat,
+        token_session: &mut TokenSession,
         key: ObjectHandle,
         public: &PublicKey,
     ) -> Result<(), TokenError> {
-        let trials = Trials::of(seat, key, public);
+        let trials = Trials::of(token_session, key, public);
         let schemes = [SignatureScheme::Pkcs1Sha256, SignatureScheme::PssSha256];
         let sign = schemes
             .into_iter()
@@ -140,7 +140,7 @@ struct Uses {
 }
 
 impl Uses {
-    fn of(seat: &Seat, key: ObjectHandle) -> Result<Self, TokenError> {
+    fn of(token_session: &TokenSession, key: ObjectHandle) -> Result<Self, TokenError> {
         let mut uses = Self {
             signs: true,
             decrypts: true,
@@ -150,7 +150,7 @@ impl Uses {
             AttributeType::Decrypt,
             AttributeType::AlwaysAuthenticate,
         ];
-        let attributes = seat.attributes(key, &types);
+        let attributes = token_session.attributes(key, &types);
         for attribute in attributes.map_err(|error| lost(&error))? {
             match attribute {
                 Attribute::Sign(signs) => uses.signs = signs,
@@ -164,16 +164,16 @@ impl Uses {
 }
 
 struct Trials<'t> {
-    seat: &'t mut Seat,
+    token_session: &'t mut TokenSession,
     key: ObjectHandle,
     public: &'t PublicKey,
     doubt: Option<TokenError>,
 }
 
 impl<'t> Trials<'t> {
-    fn of(seat: &'t mut Seat, key: ObjectHandle, public: &'t PublicKey) -> Self {
+    fn of(token_session: &'t mut TokenSession, key: ObjectHandle, public: &'t PublicKey) -> Self {
         Self {
-            seat,
+            token_session,
             key,
             public,
             doubt: None,
@@ -181,7 +181,7 @@ impl<'t> Trials<'t> {
     }
 
     fn offers(&self, mechanism: MechanismType) -> Result<(bool, bool), TokenError> {
-        let offers = self.seat.offers(mechanism);
+        let offers = self.token_session.offers(mechanism);
         offers.map_err(|error| lost(&error))
     }
 
@@ -227,12 +227,14 @@ impl<'t> Trials<'t> {
         let trial = SecretBytes::from(TRIAL);
         let ciphertext = self.public.encrypt_oaep(hash, &trial);
         let ciphertext = ciphertext.expect("every accepted key has room for 32 octets");
-        let opened = self.seat.decrypt(self.key, place, hash, &ciphertext)?;
+        let opened = self
+            .token_session
+            .decrypt(self.key, place, hash, &ciphertext)?;
         Ok(opened == Ok(trial))
     }
 
     fn sign(&self, scheme: SignatureScheme, hashing: Hashing) -> Result<bool, Error> {
-        let signature = self.seat.sign(self.key, hashing, scheme, TRIAL)?;
+        let signature = self.token_session.sign(self.key, hashing, scheme, TRIAL)?;
         Ok(self.public.verify(scheme, TRIAL, &signature).is_ok())
     }
 
@@ -243,14 +245,14 @@ impl<'t> Trials<'t> {
             // Not the key of this public half, or no use for it.
             Ok(false) => Ok(false),
             Err(error) => {
-                match meaning(&error) {
-                    Meaning::Unsupported => {}
-                    Meaning::Doubtful => {
+                match class_of(&error) {
+                    ErrorClass::Unsupported => {}
+                    ErrorClass::Doubtful => {
                         self.doubt.get_or_insert_with(|| lost(&error));
                     }
                     _ => return Err(lost(&error)),
                 }
-                self.seat.renew()?;
+                self.token_session.renew()?;
                 Ok(false)
             }
         }
@@ -258,7 +260,9 @@ impl<'t> Trials<'t> {
 
     /// Whether the token still knows the object, when it refuses all work with it.
     fn is_there(&self) -> Result<(), TokenError> {
-        let seen = self.seat.attributes(self.key, &[AttributeType::Class]);
+        let seen = self
+            .token_session
+            .attributes(self.key, &[AttributeType::Class]);
         seen.map(drop).map_err(|error| lost(&error))
     }
 }

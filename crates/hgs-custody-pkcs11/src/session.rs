@@ -20,12 +20,12 @@ const SHA256_DIGEST_INFO: &[u8] =
 
 /// A logged-in session and where it belongs.
 #[derive(Debug)]
-pub(crate) struct Seat {
+pub(crate) struct TokenSession {
     pub(crate) context: Pkcs11,
     pub(crate) slot: Slot,
     pub(crate) session: Session,
     /// Which initialisation of the module it belongs to; handles of objects live no longer.
-    pub(crate) life: u64,
+    pub(crate) initialisation: u64,
 }
 
 /// Who hashes what is signed.
@@ -37,7 +37,7 @@ pub(crate) enum Hashing {
     Token,
 }
 
-impl Seat {
+impl TokenSession {
     /// Takes another session: after an error, an operation may still be under way in the old one.
     pub(crate) fn renew(&mut self) -> Result<(), TokenError> {
         // The new one first, because a token logs out with its last session.
@@ -70,7 +70,7 @@ impl Seat {
     pub(crate) fn offers(&self, mechanism: MechanismType) -> Result<(bool, bool), Error> {
         match self.context.get_mechanism_info(self.slot, mechanism) {
             Ok(info) => Ok((info.decrypt(), info.sign())),
-            Err(error) if meaning(&error) == Meaning::Unsupported => Ok((false, false)),
+            Err(error) if class_of(&error) == ErrorClass::Unsupported => Ok((false, false)),
             Err(error) => Err(error),
         }
     }
@@ -180,7 +180,7 @@ fn padded(raw: SecretBytes, length: usize) -> SecretBytes {
 
 /// What an error says about the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Meaning {
+pub(crate) enum ErrorClass {
     /// It is there and can't do this.
     Unsupported,
     /// It refuses the PIN; trying again may lock it.
@@ -193,11 +193,11 @@ pub(crate) enum Meaning {
     Lost,
 }
 
-pub(crate) fn meaning(error: &Error) -> Meaning {
+pub(crate) fn class_of(error: &Error) -> ErrorClass {
     let Error::Pkcs11(code, _) = error else {
         return match error {
-            Error::NotSupported | Error::NullFunctionPointer => Meaning::Unsupported,
-            _ => Meaning::Doubtful,
+            Error::NotSupported | Error::NullFunctionPointer => ErrorClass::Unsupported,
+            _ => ErrorClass::Doubtful,
         };
     };
     match code {
@@ -209,14 +209,14 @@ pub(crate) fn meaning(error: &Error) -> Meaning {
         | RvError::KeySizeRange
         | RvError::ActionProhibited
         | RvError::TemplateInconsistent
-        | RvError::AttributeValueInvalid => Meaning::Unsupported,
+        | RvError::AttributeValueInvalid => ErrorClass::Unsupported,
         RvError::PinIncorrect
         | RvError::PinInvalid
         | RvError::PinLenRange
         | RvError::PinExpired
         | RvError::PinLocked
-        | RvError::UserPinNotInitialized => Meaning::Pin,
-        RvError::ObjectHandleInvalid | RvError::KeyHandleInvalid => Meaning::Handle,
+        | RvError::UserPinNotInitialized => ErrorClass::Pin,
+        RvError::ObjectHandleInvalid | RvError::KeyHandleInvalid => ErrorClass::Handle,
         RvError::GeneralError
         | RvError::FunctionFailed
         | RvError::FunctionRejected
@@ -229,8 +229,8 @@ pub(crate) fn meaning(error: &Error) -> Meaning {
         | RvError::OperationActive
         | RvError::OperationNotInitialized
         | RvError::VendorDefined(_)
-        | RvError::UnknownErrorCode(_) => Meaning::Doubtful,
-        _ => Meaning::Lost,
+        | RvError::UnknownErrorCode(_) => ErrorClass::Doubtful,
+        _ => ErrorClass::Lost,
     }
 }
 
@@ -249,26 +249,26 @@ mod tests {
     #[test]
     fn codes_mean_what_the_standard_says() {
         for (code, expected) in [
-            (RvError::DeviceRemoved, Meaning::Lost),
-            (RvError::DeviceError, Meaning::Lost),
-            (RvError::TokenNotPresent, Meaning::Lost),
-            (RvError::SessionHandleInvalid, Meaning::Lost),
-            (RvError::SessionClosed, Meaning::Lost),
-            (RvError::UserNotLoggedIn, Meaning::Lost),
-            (RvError::CryptokiNotInitialized, Meaning::Lost),
-            (RvError::HostMemory, Meaning::Lost),
-            (RvError::ObjectHandleInvalid, Meaning::Handle),
-            (RvError::KeyHandleInvalid, Meaning::Handle),
-            (RvError::GeneralError, Meaning::Doubtful),
-            (RvError::EncryptedDataInvalid, Meaning::Doubtful),
-            (RvError::VendorDefined(0x8000_0000), Meaning::Doubtful),
-            (RvError::MechanismInvalid, Meaning::Unsupported),
-            (RvError::KeyFunctionNotPermitted, Meaning::Unsupported),
-            (RvError::PinIncorrect, Meaning::Pin),
-            (RvError::PinLocked, Meaning::Pin),
+            (RvError::DeviceRemoved, ErrorClass::Lost),
+            (RvError::DeviceError, ErrorClass::Lost),
+            (RvError::TokenNotPresent, ErrorClass::Lost),
+            (RvError::SessionHandleInvalid, ErrorClass::Lost),
+            (RvError::SessionClosed, ErrorClass::Lost),
+            (RvError::UserNotLoggedIn, ErrorClass::Lost),
+            (RvError::CryptokiNotInitialized, ErrorClass::Lost),
+            (RvError::HostMemory, ErrorClass::Lost),
+            (RvError::ObjectHandleInvalid, ErrorClass::Handle),
+            (RvError::KeyHandleInvalid, ErrorClass::Handle),
+            (RvError::GeneralError, ErrorClass::Doubtful),
+            (RvError::EncryptedDataInvalid, ErrorClass::Doubtful),
+            (RvError::VendorDefined(0x8000_0000), ErrorClass::Doubtful),
+            (RvError::MechanismInvalid, ErrorClass::Unsupported),
+            (RvError::KeyFunctionNotPermitted, ErrorClass::Unsupported),
+            (RvError::PinIncorrect, ErrorClass::Pin),
+            (RvError::PinLocked, ErrorClass::Pin),
         ] {
             let error = Error::Pkcs11(code, Function::Decrypt);
-            assert_eq!(meaning(&error), expected, "{code:?}");
+            assert_eq!(class_of(&error), expected, "{code:?}");
         }
     }
 

@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 use hgs_custody::PinSource;
 use tracing::{info, warn};
 
-use crate::bell::{Bell, lock};
 use crate::pin::Pin;
 use crate::search::Selector;
-use crate::session::Seat;
+use crate::session::TokenSession;
+use crate::wake_up::{WakeUp, lock};
 use crate::{
     Breaker, ModuleFinding, PinFinding, SessionFinding, TokenError, TokenFinding, TokenStatus,
 };
@@ -38,7 +38,7 @@ pub(crate) struct Token {
     left: Condvar,
     /// The keeper has looked for the token.
     looked: Condvar,
-    bell: Arc<Bell>,
+    wake_up: Arc<WakeUp>,
 }
 
 struct Inner {
@@ -50,8 +50,8 @@ struct Inner {
     worked: bool,
     /// Whether a job came since the keeper last looked for it in a fresh module.
     asked: bool,
-    /// The life of the module whose workers may stay; none while the token is paused.
-    life: Option<u64>,
+    /// The initialisation of the module whose workers may stay; none while the token is paused.
+    initialisation: Option<u64>,
     workers: usize,
     busy: usize,
     failures: u64,
@@ -74,14 +74,14 @@ impl std::fmt::Debug for Inner {
 
 /// Does its work at a session, or hears why there is none. What comes back tells the caller, for
 /// whom the session should be free again when it hears.
-pub(crate) type Job = Box<dyn FnOnce(Result<&mut Seat, TokenError>) -> Reply + Send>;
+pub(crate) type Job = Box<dyn FnOnce(Result<&mut TokenSession, TokenError>) -> Reply + Send>;
 
 /// Tells the caller.
 pub(crate) type Reply = Box<dyn FnOnce()>;
 
 /// Work that only a working token can do, with a key that is in it.
 pub(crate) trait Probe: Send + Sync + std::fmt::Debug {
-    fn probe(self: Arc<Self>, seat: &mut Seat) -> Result<(), TokenError>;
+    fn probe(self: Arc<Self>, token_session: &mut TokenSession) -> Result<(), TokenError>;
 }
 
 /// What the keeper saw on its way to the sessions, as far as it came.
@@ -98,7 +98,7 @@ impl Token {
         selector: Selector,
         pin_source: Option<PinSource>,
         wait: Duration,
-        bell: Arc<Bell>,
+        wake_up: Arc<WakeUp>,
     ) -> Self {
         Self {
             selector,
@@ -110,7 +110,7 @@ impl Token {
                 wanted: false,
                 worked: false,
                 asked: false,
-                life: None,
+                initialisation: None,
                 workers: 0,
                 busy: 0,
                 failures: 0,
@@ -122,16 +122,16 @@ impl Token {
             for_workers: Condvar::new(),
             left: Condvar::new(),
             looked: Condvar::new(),
-            bell,
+            wake_up,
         }
     }
 
-    /// Opens the breaker, unless that life is over already.
-    fn trip(&self, life: u64, error: &TokenError) {
+    /// Opens the breaker, unless that initialisation is over already.
+    fn trip(&self, initialisation: u64, error: &TokenError) {
         let inner = self.lock();
-        if inner.life == Some(life) {
+        if inner.initialisation == Some(initialisation) {
             self.open(inner, error);
-            self.bell.ring();
+            self.wake_up.notify_work();
         }
     }
 
@@ -139,7 +139,7 @@ impl Token {
         let inner = self.lock();
         if inner.breaker == Breaker::Closed {
             self.open(inner, error);
-            self.bell.ring();
+            self.wake_up.notify_work();
         }
     }
 
@@ -161,7 +161,7 @@ impl Token {
         };
         let reason = error.clone();
         inner.breaker = Breaker::Open { since, reason };
-        inner.life = None;
+        inner.initialisation = None;
         let refused = std::mem::take(&mut inner.jobs);
         drop(inner);
         self.for_workers.notify_all();
@@ -245,11 +245,11 @@ impl Token {
         self.lock().busy -= 1;
     }
 
-    /// Waits for a job; none when the workers of this life are to leave.
-    pub(crate) fn next_job(&self, life: u64) -> Option<Job> {
+    /// Waits for a job; none when the workers of this initialisation are to leave.
+    pub(crate) fn next_job(&self, initialisation: u64) -> Option<Job> {
         let mut inner = self.lock();
         loop {
-            if inner.life != Some(life) {
+            if inner.initialisation != Some(initialisation) {
                 return None;
             }
             if let Some(job) = inner.jobs.pop_front() {

@@ -4,7 +4,7 @@ use std::time::Duration;
 use hgs_crypto::rsa::PublicKey;
 use hgs_custody::{PinSource, Pkcs11Uri, Pkcs11Uris, PrivateKey};
 
-use crate::key::{Lane, TokenKey, only};
+use crate::key::{KeyCandidates, TokenKey, only};
 use crate::module::Module;
 use crate::search::{KeyName, Selector};
 use crate::token::Token;
@@ -42,22 +42,19 @@ impl Tokens {
     /// asked yet: the object is found when it is first needed.
     #[must_use]
     pub fn key(&self, uris: &Pkcs11Uris, public: &PublicKey) -> Arc<dyn PrivateKey> {
-        let lanes = uris.iter();
-        let lanes = lanes.map(|uri| Lane::of(&self.modules, uri, public));
-        let key = TokenKey::new(public.clone(), lanes.collect(), &self.modules);
+        let candidates = uris.iter();
+        let candidates = candidates.map(|uri| KeyCandidates::of(&self.modules, uri, public));
+        let key = TokenKey::new(public.clone(), candidates.collect(), &self.modules);
         Arc::new(key)
     }
 
     /// Finds the key now, and its public half in the token.
-    ///
-    /// # Errors
-    /// See [`TokenError`].
     pub fn open(&self, uri: &Pkcs11Uri) -> Result<TokenKey, TokenError> {
         let public = self.modules.in_token(uri, |token| {
             let name = KeyName::of(uri);
-            token.run(move |seat| {
-                let handle = only(seat, &name)?;
-                let public = seat.public_half(handle, &name)?;
+            token.run(move |token_session| {
+                let handle = only(token_session, &name)?;
+                let public = token_session.public_half(handle, &name)?;
                 public.ok_or(TokenError::PublicHalfHidden)
             })
         })?;
@@ -80,16 +77,16 @@ impl Tokens {
         }
         let public = self.modules.in_token(uri, |token| {
             let name = KeyName::of(uri);
-            token.run_patiently(GENERATION, move |seat| {
-                generation::generate(seat, &name, bits, usage)
+            token.run_patiently(GENERATION, move |token_session| {
+                generation::generate(token_session, &name, bits, usage)
             })
         })?;
         Ok(self.key_of(uri, public))
     }
 
     fn key_of(&self, uri: &Pkcs11Uri, public: PublicKey) -> TokenKey {
-        let lane = Lane::of(&self.modules, uri, &public);
-        TokenKey::new(public, vec![lane], &self.modules)
+        let candidates = KeyCandidates::of(&self.modules, uri, &public);
+        TokenKey::new(public, vec![candidates], &self.modules)
     }
 
     /// Goes the way to a key stage by stage.
@@ -107,7 +104,7 @@ impl Tokens {
 
     /// Why the token of this key takes no work now. A token that was not needed yet is not asked.
     #[must_use]
-    pub fn away(&self, uri: &Pkcs11Uri) -> Option<TokenError> {
+    pub fn unavailability(&self, uri: &Pkcs11Uri) -> Option<TokenError> {
         let name = Selector::of(uri).to_string();
         let tokens = self.status().into_iter().flat_map(|module| module.tokens);
         let mut reasons = Vec::new();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::thread;
 
-use crate::session::Seat;
+use crate::session::TokenSession;
 use crate::token::Token;
 use crate::{Code, TokenError};
 
@@ -11,13 +11,13 @@ use crate::{Code, TokenError};
 pub(crate) struct Worker(Arc<Token>);
 
 impl Worker {
-    /// Sets a thread of its own to `seat`.
-    pub(crate) fn start(token: &Arc<Token>, seat: Seat) -> Result<(), TokenError> {
+    /// Starts a thread for `token_session`.
+    pub(crate) fn start(token: &Arc<Token>, token_session: TokenSession) -> Result<(), TokenError> {
         token.worker_comes();
         let worker = Self(Arc::clone(token));
         thread::Builder::new()
             .name("pkcs11-session".to_owned())
-            .spawn(move || worker.work(seat))
+            .spawn(move || worker.work(token_session))
             .map(drop)
             .map_err(|error| TokenError::NoSession {
                 code: Code {
@@ -27,10 +27,10 @@ impl Worker {
             })
     }
 
-    fn work(self, mut seat: Seat) {
-        while let Some(job) = self.0.next_job(seat.life) {
+    fn work(self, mut token_session: TokenSession) {
+        while let Some(job) = self.0.next_job(token_session.initialisation) {
             let busy = Busy::at(&self.0);
-            let reply = job(Ok(&mut seat));
+            let reply = job(Ok(&mut token_session));
             drop(busy);
             reply();
         }

@@ -124,9 +124,6 @@ pub enum AgeError {
 }
 
 /// Begins an encrypted file in `out`. It is whole only after [`Encrypted::finish`].
-///
-/// # Errors
-/// See [`AgeError`].
 pub fn encrypt<W: Write>(
     mut out: W,
     readers: &SealedTo,
@@ -150,9 +147,6 @@ pub fn encrypt<W: Write>(
 }
 
 /// Reads the header of an encrypted file, armoured or not.
-///
-/// # Errors
-/// See [`AgeError`].
 pub fn open<R: BufRead>(file: R) -> Result<Locked<R>, AgeError> {
     let mut file = Content::of(file)?;
     let header = Header::read(&mut file)?;
@@ -174,9 +168,6 @@ impl<R: BufRead> Locked<R> {
     }
 
     /// Opens it. What follows the header is checked as it is read.
-    ///
-    /// # Errors
-    /// See [`AgeError`].
     pub fn unlock(self, key: &OpenedBy) -> Result<Decrypted<Content<R>>, AgeError> {
         let file_key = match (key, self.needs_passphrase()) {
             (OpenedBy::Passphrase(passphrase), true) => {

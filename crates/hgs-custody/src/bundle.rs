@@ -150,9 +150,6 @@ pub struct Certified {
 impl Bundle {
     /// Reads a file. A PFX file is opened with `passphrase`, or without one if that opens it; keys under a passphrase
     /// are opened only when they are asked for.
-    ///
-    /// # Errors
-    /// See [`BundleError`].
     pub fn read(octets: &[u8], passphrase: Option<&SecretBytes>) -> Result<Self, BundleError> {
         let mut bundle = Self::default();
         bundle.add(octets, passphrase)?;
@@ -160,9 +157,6 @@ impl Bundle {
     }
 
     /// Reads a further file into the same bundle.
-    ///
-    /// # Errors
-    /// See [`BundleError`].
     pub fn add(
         &mut self,
         octets: &[u8],
@@ -467,9 +461,6 @@ impl Bundle {
     }
 
     /// The one certificate: the only one, or of a chain the one that issued none of the others.
-    ///
-    /// # Errors
-    /// See [`BundleError`].
     pub fn certificate(&self) -> Result<Certificate, BundleError> {
         let certificates = self.certificates()?;
         let is_issuer = |one: &Certificate| {
@@ -492,9 +483,6 @@ impl Bundle {
     }
 
     /// The one private RSA key.
-    ///
-    /// # Errors
-    /// See [`BundleError`].
     pub fn private_key(
         &self,
         passphrase: Option<&SecretBytes>,
@@ -503,9 +491,6 @@ impl Bundle {
     }
 
     /// The one private RSA key, its certificate, and the others.
-    ///
-    /// # Errors
-    /// See [`BundleError`].
     pub fn certified(&self, passphrase: Option<&SecretBytes>) -> Result<Certified, BundleError> {
         let key = self.private_key(passphrase)?;
         let mut chain = self.certificates()?;
@@ -521,9 +506,6 @@ impl Bundle {
     }
 
     /// The one private key of any kind, and all certificates, at least one.
-    ///
-    /// # Errors
-    /// See [`BundleError`].
     pub fn keyed_chain(self, passphrase: Option<&SecretBytes>) -> Result<KeyedChain, BundleError> {
         let key = self.only_key()?.plain(passphrase)?;
         let certificates = self.certificates_der()?;
@@ -531,9 +513,6 @@ impl Bundle {
     }
 
     /// The one public RSA key: alone, or that of the one certificate.
-    ///
-    /// # Errors
-    /// See [`BundleError`].
     pub fn public_key(&self) -> Result<PublicKey, BundleError> {
         match (self.public_keys.as_slice(), self.certificates.is_empty()) {
             ([key], true) => Ok(PublicKey::from_spki_der(key)?),

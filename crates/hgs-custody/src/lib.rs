@@ -46,9 +46,6 @@ pub trait PrivateKey: Send + Sync + Debug {
     fn decrypt(&self, hash: OaepHash, ciphertext: &[u8]) -> Result<SecretBytes, KeyError>;
 
     /// Signs `message`, which is hashed here.
-    ///
-    /// # Errors
-    /// See [`KeyError`].
     fn sign(&self, scheme: SignatureScheme, message: &[u8]) -> Result<Vec<u8>, KeyError>;
 
     /// What this place can do. A device is asked when nobody has asked it before.

@@ -86,9 +86,6 @@ pub enum PemError {
 
 /// Reads the one private key in the PEM `text`; other blocks, such as certificates, are passed over.
 /// A passphrase is ignored when the key is not encrypted.
-///
-/// # Errors
-/// See [`PemError`].
 pub fn read_private_key(
     text: &[u8],
     passphrase: Option<&SecretBytes>,

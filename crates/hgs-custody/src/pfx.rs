@@ -75,9 +75,6 @@ pub enum PfxError {
 
 /// Reads a PFX file. The certificate is the one with the key's public half, whatever the file says
 /// about which belongs to which; nothing is said about whether the chain leads anywhere.
-///
-/// # Errors
-/// See [`PfxError`].
 pub fn read(octets: &[u8], passphrase: &SecretBytes) -> Result<Pfx, PfxError> {
     if octets.len() > MAX_FILE_LENGTH {
         let found = octets.len();

@@ -10,9 +10,6 @@ use crate::staged::write_new;
 use crate::{FileError, FileProblem, Staged};
 
 /// Makes sure that `path` is a folder that nobody else may enter, creating it with mode 0700.
-///
-/// # Errors
-/// See [`FileProblem`].
 pub fn private_folder(path: &Path) -> Result<(), FileError> {
     let at = |error: io::Error| FileError::at(path, error);
     let meta = match fs::symlink_metadata(path) {
@@ -69,9 +66,6 @@ pub fn create_folder(path: &Path, files: &[(&str, &[u8])]) -> Result<(), FileErr
 }
 
 /// Removes a folder and all that is in it. A crash leaves it as it was, or nameless leftovers.
-///
-/// # Errors
-/// See [`FileProblem`].
 pub fn remove_folder(path: &Path) -> Result<(), FileError> {
     let leftover = Staged::path(path)?;
     clear(&leftover)?;

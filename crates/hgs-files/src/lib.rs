@@ -37,25 +37,16 @@ pub use staged::{Readers, Staged};
 pub use typed::{TypedError, typed_line};
 
 /// Creates a file whole, or fails if anything has that name already.
-///
-/// # Errors
-/// See [`FileProblem`].
 pub fn create(path: &Path, octets: &[u8], readers: Readers) -> Result<(), FileError> {
     Staged::write(path, octets, readers)?.create()
 }
 
 /// Puts a file whole in the place of the one with that name, if there is one.
-///
-/// # Errors
-/// See [`FileProblem`].
 pub fn replace(path: &Path, octets: &[u8], readers: Readers) -> Result<(), FileError> {
     Staged::write(path, octets, readers)?.replace()
 }
 
 /// Removes a file and makes its absence last.
-///
-/// # Errors
-/// See [`FileProblem`].
 pub fn remove(path: &Path) -> Result<(), FileError> {
     fs::remove_file(path).map_err(|error| FileError::at(path, error))?;
     folder::synchronise_parent(path)

@@ -14,9 +14,6 @@ pub struct Lock(#[expect(dead_code, reason = "holds the lock until it is closed"
 
 impl Lock {
     /// Waits for the lock on a private file that exists for nothing else, and is created if need be.
-    ///
-    /// # Errors
-    /// See [`FileProblem`].
     pub fn wait_or_create(path: &Path) -> Result<Self, FileError> {
         let file = open_private_file(path)?;
         flock(&file, FlockOperation::LockExclusive)

@@ -11,9 +11,6 @@ use rustix::fs::OFlags;
 use crate::{FileError, FileProblem};
 
 /// Reads a file of at most `limit` octets.
-///
-/// # Errors
-/// See [`FileProblem`].
 pub fn read(path: &Path, limit: usize) -> Result<Vec<u8>, FileError> {
     let mut octets = Vec::new();
     read_from(open(path)?, limit, &mut octets).map_err(|problem| FileError::at(path, problem))?;
@@ -21,9 +18,6 @@ pub fn read(path: &Path, limit: usize) -> Result<Vec<u8>, FileError> {
 }
 
 /// Reads a secret of at most `limit` octets from a file that nobody else may open.
-///
-/// # Errors
-/// See [`FileProblem`].
 pub fn read_secret(path: &Path, limit: usize) -> Result<SecretBytes, FileError> {
     read_checked(path, open(path)?, limit, check_private)
 }
@@ -31,9 +25,6 @@ pub fn read_secret(path: &Path, limit: usize) -> Result<SecretBytes, FileError> 
 /// As [`read_secret`], for a file that the operator names, which may be laid out as Kubernetes and systemd lay out secrets:
 /// behind links, and readable (mode 0440) by a group of this process. Every part of the way must belong to root or to
 /// this user, and nobody else may write to it, so that nobody else can lead it elsewhere.
-///
-/// # Errors
-/// See [`FileProblem`].
 pub fn read_named_secret(path: &Path, limit: usize) -> Result<SecretBytes, FileError> {
     let file = match open(path) {
         Err(error) if matches!(error.problem, FileProblem::SymbolicLink) => {
@@ -126,17 +117,11 @@ fn is_group_of_process(group: u32) -> bool {
 }
 
 /// Makes sure that `path` is a file that nobody else may open, creating an empty one with mode 0600.
-///
-/// # Errors
-/// See [`FileProblem`].
 pub fn private_file(path: &Path) -> Result<(), FileError> {
     open_private_file(path).map(drop)
 }
 
 /// As [`private_file`]; the file is open for reading and writing.
-///
-/// # Errors
-/// See [`FileProblem`].
 pub fn open_private_file(path: &Path) -> Result<File, FileError> {
     let at = |problem| FileError::at(path, problem);
     let mut options = OpenOptions::new();

@@ -32,9 +32,6 @@ pub struct Staged {
 
 impl Staged {
     /// Writes `octets` beside `target`.
-    ///
-    /// # Errors
-    /// See [`FileProblem`].
     pub fn write(target: &Path, octets: &[u8], readers: Readers) -> Result<Self, FileError> {
         let written = Self::filled(target, readers, |file| file.write_all(octets));
         let (staged, ()) = written.map_err(|(place, error)| FileError::at(&place, error))?;
@@ -100,9 +97,6 @@ impl Staged {
     }
 
     /// Takes up what a crash left for `target`, if anything.
-    ///
-    /// # Errors
-    /// See [`FileProblem`].
     pub fn left_for(target: &Path) -> Result<Option<Self>, FileError> {
         let staged = Self::path(target)?;
         Ok(exists(&staged)?.then(|| Self {
@@ -118,17 +112,11 @@ impl Staged {
     }
 
     /// Makes its own name last, so that a crash after this leaves it to be found.
-    ///
-    /// # Errors
-    /// See [`FileProblem`].
     pub fn synchronise_folder(&self) -> Result<(), FileError> {
         synchronise_parent(&self.staged)
     }
 
     /// Takes the place of the target, which must not exist.
-    ///
-    /// # Errors
-    /// See [`FileProblem`].
     pub fn create(self) -> Result<(), FileError> {
         // A hard link, unlike a rename, never takes a place that is taken.
         let linked = fs::hard_link(&self.staged, &self.target);
@@ -139,9 +127,6 @@ impl Staged {
     }
 
     /// Takes the place of the target, be it free or held by a file.
-    ///
-    /// # Errors
-    /// See [`FileProblem`].
     pub fn replace(self) -> Result<(), FileError> {
         let problem = match fs::symlink_metadata(&self.target) {
             // A rename would replace the link itself; but who put a link there meant another file.
@@ -158,9 +143,6 @@ impl Staged {
     }
 
     /// Gives up.
-    ///
-    /// # Errors
-    /// See [`FileProblem`].
     pub fn discard(self) -> Result<(), FileError> {
         remove(&self.staged)
     }

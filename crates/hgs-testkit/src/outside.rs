@@ -120,6 +120,15 @@ fn workspace() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
 }
 
+/// The environment variables by which `faketime` gives a program its date: a test that clears the environment of a
+/// program passes these on.
+pub fn date_variables() -> impl Iterator<Item = (OsString, OsString)> {
+    env::vars_os().filter(|(name, _)| {
+        let name = name.to_string_lossy();
+        name == "LD_PRELOAD" || name == "NO_FAKE_STAT" || name.starts_with("FAKETIME")
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,13 +143,4 @@ mod tests {
     fn names_the_package_of_a_missing_program() {
         tool("no-such-program", "no-such-package");
     }
-}
-
-/// The environment variables by which `faketime` gives a program its date: a test that clears the environment of a
-/// program passes these on.
-pub fn date_variables() -> impl Iterator<Item = (OsString, OsString)> {
-    env::vars_os().filter(|(name, _)| {
-        let name = name.to_string_lossy();
-        name == "LD_PRELOAD" || name == "NO_FAKE_STAT" || name.starts_with("FAKETIME")
-    })
 }

@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use super::{Job, Token};
-use crate::session::Seat;
+use crate::session::TokenSession;
 use crate::{Breaker, Code, TokenError};
 
 /// Jobs that may wait for one token. The server admits fewer requests than this at once.
@@ -17,7 +17,7 @@ impl Token {
     pub(crate) fn run<T, W>(self: &Arc<Self>, work: W) -> Result<T, TokenError>
     where
         T: Send + 'static,
-        W: FnOnce(&mut Seat) -> Result<T, TokenError> + Send + 'static,
+        W: FnOnce(&mut TokenSession) -> Result<T, TokenError> + Send + 'static,
     {
         self.run_patiently(self.wait, work)
     }
@@ -30,22 +30,22 @@ impl Token {
     ) -> Result<T, TokenError>
     where
         T: Send + 'static,
-        W: FnOnce(&mut Seat) -> Result<T, TokenError> + Send + 'static,
+        W: FnOnce(&mut TokenSession) -> Result<T, TokenError> + Send + 'static,
     {
         let (answer, answered) = mpsc::sync_channel(1);
         let begun = Arc::new(AtomicBool::new(false));
         let (token, begins) = (Arc::clone(self), Arc::clone(&begun));
         let deadline = Instant::now() + self.wait;
-        self.submit(Box::new(move |seat| {
-            let outcome = seat.and_then(|seat| {
+        self.submit(Box::new(move |token_session| {
+            let outcome = token_session.and_then(|token_session| {
                 if Instant::now() > deadline {
                     return Err(TokenError::Busy);
                 }
                 begins.store(true, Ordering::SeqCst);
-                let outcome = work(seat);
+                let outcome = work(token_session);
                 // Before the caller hears of it, so that its next call finds the breaker open.
                 if let Err(error @ (TokenError::Lost { .. } | TokenError::WrongResult)) = &outcome {
-                    token.trip(seat.life, error);
+                    token.trip(token_session.initialisation, error);
                 }
                 outcome
             });
@@ -90,7 +90,7 @@ impl Token {
             return;
         }
         (inner.wanted, inner.asked) = (true, true);
-        self.bell.ring_at_once();
+        self.wake_up.notify_retry();
         let looks = inner.looks;
         // Whatever comes of it is said by the job that follows.
         let _ = self
@@ -100,7 +100,7 @@ impl Token {
 
     fn submit(&self, job: Job) -> Result<(), TokenError> {
         let mut inner = self.lock();
-        let ring = !std::mem::replace(&mut inner.asked, true);
+        let notify = !std::mem::replace(&mut inner.asked, true);
         inner.wanted = true;
         let outcome = if let Breaker::Open { reason, .. } = &inner.breaker {
             Err(reason.clone())
@@ -114,8 +114,8 @@ impl Token {
         if outcome.is_ok() {
             self.for_workers.notify_one();
         }
-        if ring {
-            self.bell.ring();
+        if notify {
+            self.wake_up.notify_work();
         }
         outcome
     }

@@ -7,7 +7,7 @@ use tracing::info;
 
 use super::{Probe, Report, Token};
 use crate::pin::Pin;
-use crate::session::Seat;
+use crate::session::TokenSession;
 use crate::worker::Worker;
 use crate::{Breaker, TokenError};
 
@@ -20,7 +20,7 @@ impl Token {
         let inner = self.lock();
         match &inner.breaker {
             _ if !inner.wanted => Need::Nothing,
-            Breaker::Closed if inner.life.is_some() => Need::Nothing,
+            Breaker::Closed if inner.initialisation.is_some() => Need::Nothing,
             Breaker::Closed => Need::Sessions,
             Breaker::Open { reason, .. } => match reason {
                 TokenError::Pin(_) | TokenError::PinRefused { .. } => Need::Pin,
@@ -32,7 +32,7 @@ impl Token {
 
     /// Whether it takes work at this moment.
     pub(crate) fn works(&self) -> bool {
-        self.lock().life.is_some()
+        self.lock().initialisation.is_some()
     }
 
     /// Whether it ever worked in this process.
@@ -56,7 +56,7 @@ impl Token {
 
     /// Keeps new jobs waiting and sends the workers away.
     pub(crate) fn pause(&self) {
-        self.lock().life = None;
+        self.lock().initialisation = None;
         self.for_workers.notify_all();
     }
 
@@ -104,11 +104,16 @@ impl Token {
         self.looked.notify_all();
     }
 
-    /// Closes the breaker and sets a worker to each seat.
-    pub(crate) fn serve(self: &Arc<Self>, seats: Vec<Seat>) -> Result<(), TokenError> {
-        let life = seats.first().map(|seat| seat.life);
+    /// Closes the breaker and starts a worker for each session.
+    pub(crate) fn serve(
+        self: &Arc<Self>,
+        token_sessions: Vec<TokenSession>,
+    ) -> Result<(), TokenError> {
+        let initialisation = token_sessions
+            .first()
+            .map(|token_session| token_session.initialisation);
         let mut inner = self.lock();
-        inner.life = life;
+        inner.initialisation = initialisation;
         inner.worked = true;
         inner.looks += 1;
         inner.refused = None;
@@ -119,8 +124,8 @@ impl Token {
         }
         drop(inner);
         self.looked.notify_all();
-        for seat in seats {
-            Worker::start(self, seat)?;
+        for token_session in token_sessions {
+            Worker::start(self, token_session)?;
         }
         Ok(())
     }

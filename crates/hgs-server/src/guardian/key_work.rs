@@ -45,7 +45,7 @@ impl SnapshotKeys<'_> {
     ) -> Result<T, KeyError> {
         let done = self.keys.find(certificate).and_then(|key| {
             if key.is_blocking() {
-                self.turn.away(|| work(key))
+                self.turn.without_processor(|| work(key))
             } else {
                 work(key)
             }

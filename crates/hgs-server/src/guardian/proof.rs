@@ -31,9 +31,6 @@ pub enum KeyProofError {
 }
 
 /// Has `key` sign or decrypt something new, as `usage` says, and checks that with `certificate`. Gives [`oaep_hash`].
-///
-/// # Errors
-/// See [`KeyProofError`].
 pub(crate) fn prove(
     key: &dyn PrivateKey,
     certificate: &Certificate,
@@ -75,9 +72,6 @@ pub(crate) enum Untried {
 }
 
 /// Whether `key` signs or decrypts something new so that `certificate` agrees.
-///
-/// # Errors
-/// See [`Untried`].
 pub(crate) fn works(
     key: &dyn PrivateKey,
     certificate: &Certificate,

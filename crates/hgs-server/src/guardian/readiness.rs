@@ -47,21 +47,24 @@ impl Inspection {
         ] {
             let key = holdings.keys.find(&certificate.thumbprint());
             key.map_err(|error| format!("{}: {error}", certificate.thumbprint()))?;
-            if let Some(reason) = self.away(&state, &certificate.thumbprint()) {
+            if let Some(reason) = self.unavailability(&state, &certificate.thumbprint()) {
                 return Err(format!("{}: {reason}", certificate.thumbprint()));
             }
         }
         Ok(())
     }
 
-    /// Why the key of a certificate takes no work, if all tokens that hold it are away.
-    fn away(&self, state: &State, certificate: &Thumbprint) -> Option<TokenError> {
+    /// Why the key of a certificate takes no work, if all tokens that hold it are unavailable.
+    fn unavailability(&self, state: &State, certificate: &Thumbprint) -> Option<TokenError> {
         let Some(KeyReference::Pkcs11(uris)) =
             state.certificate(certificate).map(|record| &record.key)
         else {
             return None;
         };
-        let away: Option<Vec<TokenError>> = uris.iter().map(|uri| self.tokens.away(uri)).collect();
-        away?.into_iter().next()
+        let reasons: Option<Vec<TokenError>> = uris
+            .iter()
+            .map(|uri| self.tokens.unavailability(uri))
+            .collect();
+        reasons?.into_iter().next()
     }
 }

@@ -34,7 +34,8 @@ impl ResponseKeys {
             return Ok(signer);
         }
         // Another may be making it and wait for a turn to go on: the lock is not waited for in a turn.
-        let _making = turn.away(|| self.making.lock().unwrap_or_else(PoisonError::into_inner));
+        let _making =
+            turn.without_processor(|| self.making.lock().unwrap_or_else(PoisonError::into_inner));
         if let Some(signer) = self.current(&thumbprint, now) {
             return Ok(signer);
         }

@@ -39,7 +39,7 @@ struct Pool {
     shared: Mutex<Shared>,
     /// Notified when there may be work for an idle thread.
     work: Condvar,
-    /// Notified when there may be a processor for a thread that was away.
+    /// Notified when there may be a processor for a thread that waited for a token.
     processor: Condvar,
 }
 
@@ -48,7 +48,7 @@ struct Shared {
     queue: FairQueue<Job>,
     /// Idle processors.
     free: usize,
-    /// Threads that were away and wait for a processor. They come first: what they do is nearly done.
+    /// Threads whose token has answered and that wait for a processor. They come first: their work is nearly done.
     returning: usize,
     closed: bool,
 }
@@ -73,12 +73,12 @@ impl Workers {
     pub(crate) fn start(config: &Config) -> io::Result<Self> {
         let processors = available_parallelism().map_or(1, NonZero::get);
         let requests = config.limits.concurrent_requests;
-        // Twice as many away as tokens have sessions, so that each session has work while others bring it.
+        // Twice as many threads wait for tokens as tokens have sessions, so that each session always has work.
         let modules = config.pkcs11.settings().modules;
-        let away: usize = modules.iter().map(|module| 2 * module.sessions).sum();
+        let waiting_for_tokens: usize = modules.iter().map(|module| 2 * module.sessions).sum();
         Self::with(
             processors,
-            processors + away.min(requests),
+            processors + waiting_for_tokens.min(requests),
             (requests / 2).max(1),
         )
     }
@@ -295,13 +295,13 @@ fn processor_time() -> Duration {
 #[derive(Debug)]
 pub(crate) struct Turn {
     pool: Arc<Pool>,
-    /// False while its holder is away.
+    /// False while its holder works without a processor.
     taken: bool,
 }
 
 impl Turn {
     /// Does `work` that waits and needs no processor; another has the turn until then.
-    pub(crate) fn away<T>(&mut self, work: impl FnOnce() -> T) -> T {
+    pub(crate) fn without_processor<T>(&mut self, work: impl FnOnce() -> T) -> T {
         self.give_back();
         let done = work();
         self.take();
@@ -376,7 +376,7 @@ mod tests {
         let jobs = (0..64).map(|_| {
             let (at_work, most) = (at_work.clone(), most.clone());
             workers.run(HOST, move |turn| {
-                turn.away(thread::yield_now);
+                turn.without_processor(thread::yield_now);
                 most.fetch_max(at_work.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                 thread::yield_now();
                 at_work.fetch_sub(1, Ordering::SeqCst);
@@ -392,18 +392,20 @@ mod tests {
         for _ in 0..3 {
             let work = workers.run(HOST, |_| panic!("asked to"));
             assert!(AssertUnwindSafe(work).catch_unwind().await.is_err());
-            let work = workers.run(HOST, |turn| turn.away(|| panic!("asked to")));
+            let work = workers.run(HOST, |turn| turn.without_processor(|| panic!("asked to")));
             assert!(AssertUnwindSafe(work).catch_unwind().await.is_err());
         }
         assert_eq!(workers.run(HOST, |_| 7).await, Ok(7));
     }
 
-    /// With one processor, this ends only if whoever is away has given it back.
+    /// With one processor, this ends only if the waiting thread has given it back.
     #[tokio::test]
-    async fn another_is_at_work_while_one_is_away() {
+    async fn another_is_at_work_while_one_waits() {
         let workers = Workers::with(1, 2, 1).unwrap();
         let (other_was_here, wait) = channel();
-        let away = workers.run(HOST, move |turn| turn.away(|| wait.recv().is_ok()));
+        let away = workers.run(HOST, move |turn| {
+            turn.without_processor(|| wait.recv().is_ok())
+        });
         let other = workers.run(OTHER, move |_| other_was_here.send(()).is_ok());
         assert_eq!(tokio::join!(away, other), (Ok(true), Ok(true)));
         let shared = workers.0.lock();

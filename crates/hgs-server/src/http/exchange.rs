@@ -105,7 +105,7 @@ impl Engine {
         };
         let streams = || Arc::clone(&self.streams).try_acquire_owned();
         let outcome = outcome.and_then(|response| match response.body {
-            Body::Whole(_) => Ok((response, None)),
+            Body::Complete(_) => Ok((response, None)),
             Body::Stream(_) => match streams() {
                 Ok(permit) => Ok((response, Some(permit))),
                 Err(_) => Err(Rejection::Streams),
@@ -148,7 +148,7 @@ impl Engine {
         stopping: Stopping,
     ) -> hyper::Response<WireBody> {
         let body = match (response.body, permit) {
-            (Body::Whole(octets), _) => Either::Left(Full::new(octets)),
+            (Body::Complete(octets), _) => Either::Left(Full::new(octets)),
             (Body::Stream(parts), Some(permit)) => {
                 let idle_time = self.limits.idle_time;
                 Either::Right(StreamedBody::new(parts, stopping, idle_time, permit))

@@ -114,7 +114,7 @@ pub struct Response {
 /// The body of a response.
 pub enum Body {
     /// It is sent with a `Content-Length`, in one write.
-    Whole(Bytes),
+    Complete(Bytes),
     /// It is sent in parts as they come. It ends at once when the server is told to stop, and when no part came for
     /// `limits.idle_time`: a stream that may be silent for longer sends something meaningless in between, such as a
     /// comment of server-sent events. A part that the peer does not take within `limits.write_time` ends the connection.
@@ -124,7 +124,7 @@ pub enum Body {
 impl fmt::Debug for Body {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Whole(octets) => write!(formatter, "Whole({} octets)", octets.len()),
+            Self::Complete(octets) => write!(formatter, "Complete({} octets)", octets.len()),
             Self::Stream(_) => formatter.write_str("Stream(..)"),
         }
     }
@@ -138,7 +138,7 @@ impl Response {
             status,
             content_type: Some(content_type),
             headers: HeaderMap::new(),
-            body: Body::Whole(body.into()),
+            body: Body::Complete(body.into()),
         }
     }
 
@@ -169,7 +169,7 @@ impl Response {
             status,
             content_type: None,
             headers: HeaderMap::new(),
-            body: Body::Whole(Bytes::new()),
+            body: Body::Complete(Bytes::new()),
         }
     }
 

@@ -235,9 +235,6 @@ pub struct Document<R> {
 
 impl<R: BufRead> Document<R> {
     /// Reads the header.
-    ///
-    /// # Errors
-    /// See [`DocumentError`].
     pub fn open(file: R) -> Result<Self, DocumentError> {
         let mut lines = Lines {
             file,

@@ -48,9 +48,6 @@ pub enum ExportError {
 
 impl Snapshot {
     /// Reads the state in `directory`, of which all is checked as when a store is opened.
-    ///
-    /// # Errors
-    /// See [`OpenError`].
     pub fn open(directory: &Path, master_key: &MasterKey) -> Result<Self, OpenError> {
         let view = open_snapshot(directory, master_key)?;
         let keys = Keys::derive(master_key);
@@ -74,9 +71,6 @@ impl Snapshot {
     }
 
     /// Writes the document, with private keys in clear, and returns its header.
-    ///
-    /// # Errors
-    /// See [`ExportError`].
     pub fn write(&self, about: About<'_>, out: &mut impl Write) -> Result<Header, ExportError> {
         let header = self.header(&about)?;
         write_line(out, "header", &header)?;

@@ -89,9 +89,6 @@ impl From<serde_json::Error> for ArchivingError {
 impl Store {
     /// Archives the oldest records of days before `before` to a file in `folder`, at most 20,000 of them. The newest record
     /// stays. `None` where nothing is left to archive. It blocks, for seconds.
-    ///
-    /// # Errors
-    /// See [`ArchivingError`].
     pub fn archive_audit(
         &self,
         folder: &Path,
