@@ -4,11 +4,12 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::Home;
+use common::ordinary::{OrdinaryUser, folder_of_programs};
 use common::served::{Served, configure};
 
 const GUIDE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/guide.md");
@@ -28,6 +29,8 @@ fn commands(page: &str) -> Vec<String> {
 /// The reader of the page, with everything in one home.
 struct Reader {
     home: Home,
+    /// Who follows the page, if not the user that runs the test.
+    user: Option<OrdinaryUser>,
     served: Option<Served>,
     thumbprint: String,
     /// Words of the page that stand for thumbprints and digests.
@@ -36,10 +39,18 @@ struct Reader {
 
 impl Reader {
     fn new() -> Self {
+        Self::for_user(None)
+    }
+
+    fn for_user(user: Option<OrdinaryUser>) -> Self {
         let home = Home::new();
         configure(&home);
+        if let Some(user) = &user {
+            user.own(home.path());
+        }
         Self {
             home,
+            user,
             served: None,
             thumbprint: String::new(),
             words: BTreeMap::new(),
@@ -51,11 +62,17 @@ impl Reader {
         let (line, comment) = line.split_once(" # ").unwrap_or((line, ""));
         let line = line.trim_end();
         if let Some(variables) = line.strip_suffix("hgs serve") {
-            let variables: Vec<_> = variables
+            let variables = variables
                 .split_whitespace()
-                .filter_map(|one| one.split_once('='))
-                .collect();
-            self.served = Some(Served::launch(&self.home, "hgs.toml", &variables));
+                .filter_map(|one| one.split_once('='));
+            let mut serve = self.command("hgs");
+            serve
+                .args(["serve", "--config", "hgs.toml"])
+                .env_clear()
+                .envs(hgs_testkit::date_variables())
+                .env("PATH", self.path())
+                .envs(variables);
+            self.served = Some(Served::start_by(&self.home, serve));
             return;
         }
         if line == "systemctl stop openhgs" {
@@ -104,12 +121,12 @@ impl Reader {
             line = line.replace("http://guardian.example", &served.url());
         }
         let home = self.home.path();
-        Command::new("sh")
+        self.command("sh")
             .args(["-c", &line])
             .current_dir(home)
             .env_clear()
             .envs(hgs_testkit::date_variables())
-            .env("PATH", path())
+            .env("PATH", self.path())
             .env("HOME", home)
             .env("HGS_CONFIG", home.join("hgs.toml"))
             .env(
@@ -121,24 +138,45 @@ impl Reader {
             .output()
             .unwrap()
     }
+
+    /// A command of the user who follows the page.
+    fn command(&self, program: &str) -> Command {
+        let prefix = self.user.as_ref().map(OrdinaryUser::prefix);
+        let words = prefix.unwrap_or_default().into_iter();
+        let mut words = words.chain([OsString::from(program)]);
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words);
+        command
+    }
+
+    /// The programs of this build, before those of the machine.
+    fn path(&self) -> OsString {
+        let mut folders = vec![match &self.user {
+            Some(user) => user.programs().to_owned(),
+            None => folder_of_programs(),
+        }];
+        folders.extend(std::env::split_paths(
+            &std::env::var_os("PATH").unwrap_or_default(),
+        ));
+        std::env::join_paths(folders).unwrap()
+    }
 }
 
-/// The programs of this build, before those of the machine.
-fn path() -> std::ffi::OsString {
-    let mut folders = vec![folder_of_programs()];
-    folders.extend(std::env::split_paths(
-        &std::env::var_os("PATH").unwrap_or_default(),
-    ));
-    std::env::join_paths(folders).unwrap()
-}
-
-fn folder_of_programs() -> PathBuf {
-    let hgs = assert_cmd::cargo::cargo_bin!("hgs");
-    Path::new(hgs).parent().unwrap().to_owned()
+/// As root and as an ordinary user, where root runs the tests; else as the user who runs them.
+#[test]
+fn every_command_of_the_guide_works_as_it_is_written() {
+    follow_the_guide(None);
 }
 
 #[test]
-fn every_command_of_the_guide_works_as_it_is_written() {
+fn every_command_of_the_guide_works_for_an_ordinary_user_beside_root() {
+    let what = "docs/guide.md as root and as another user";
+    if let Some(user) = OrdinaryUser::new("nobody", "nogroup", what) {
+        follow_the_guide(Some(user));
+    }
+}
+
+fn follow_the_guide(user: Option<OrdinaryUser>) {
     hgs_testkit::tool("curl", "curl");
     hgs_testkit::tool("age-keygen", "age");
     let has_host = folder_of_programs().join("guarded-host").is_file();
@@ -149,7 +187,11 @@ fn every_command_of_the_guide_works_as_it_is_written() {
     }
     let commands = commands(GUIDE);
     assert!(commands.len() > 35, "{} commands", commands.len());
-    let mut reader = Reader::new();
+    let mut reader = Reader::for_user(user);
+    if let Some(user) = &reader.user {
+        let id = String::from_utf8(reader.run("id -un").stdout).unwrap();
+        assert_eq!(id.trim_end(), user.name());
+    }
     // What is on the host's disk without the host's commands.
     let host_made = ["host1.pem", "opened"];
     for line in &commands {

@@ -5,8 +5,9 @@ mod common;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Command, Stdio};
 
-use common::Home;
+use common::ordinary::OrdinaryUser;
 use common::served::{Served, configure};
+use common::{Home, Outcome};
 use rustix::process::{Pid, Signal, kill_process};
 
 const METADATA: &str = "/KeyProtection/service/metadata/2014-07/metadata.xml";
@@ -135,4 +136,59 @@ fn the_version_names_the_commit() {
         .done()
         .saying(format!("hgs {version}"));
     home.hgs("host add --version").done().saying(&version);
+}
+
+/// A member of the group in `[listen.admin]`, with no configuration of its own and no option.
+#[test]
+fn an_administrator_who_is_not_root_reaches_the_server_of_the_machine() {
+    let what = "an administrator who is not root";
+    let (Some(ann), Some(mut serve)) = (
+        OrdinaryUser::new("daemon", "daemon", what),
+        hgs_testkit::in_mount_namespace(what),
+    ) else {
+        return;
+    };
+    let nsenter = hgs_testkit::tool("nsenter", "util-linux");
+    let home = Home::new();
+    std::fs::create_dir_all(home.file("etc/openhgs")).unwrap();
+    home.write(
+        "etc/openhgs/openhgs.toml",
+        "[listen.http]\naddress = \"127.0.0.1:0\"\n[listen.metrics]\nenabled = false\n\
+         [listen.admin]\ngroup = \"daemon\"\nadministrators_group = \"daemon\"\n",
+    );
+    // The system's paths, empty but for the configuration.
+    let script = "mount -t overlay overlay -o lowerdir=etc:/etc /etc && mount -t tmpfs tmpfs /run && \
+                  mount -t tmpfs tmpfs /var/lib && \"$0\" init --bits 2048 >/dev/null && exec \"$0\" serve";
+    serve.args(["sh", "-c", script]);
+    serve.arg(assert_cmd::cargo::cargo_bin!("hgs"));
+    serve.env_remove("XDG_RUNTIME_DIR");
+    let served = Served::start_by(&home, serve);
+    let run = |prefix: Vec<std::ffi::OsString>, words: &str| {
+        let mut command = assert_cmd::Command::new(&nsenter);
+        command
+            .args(["--target", &served.process().to_string(), "--mount"])
+            .args(prefix)
+            .args(words.split(' '))
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", "/nonexistent");
+        Outcome::of(&mut command)
+    };
+    let hgs = ann.programs().join("hgs").display().to_string();
+    let cannot_enter =
+        "group `daemon` may connect to the admin socket and can't enter its folder /run/openhgs";
+
+    let status = run(ann.prefix(), &format!("{hgs} status --json"));
+    assert_eq!(status.done().json()["name"], "openhgs");
+    let check = run(Vec::new(), &format!("{hgs} server check"));
+    assert!(!check.out.contains(cannot_enter), "{check:?}");
+
+    run(Vec::new(), "chmod 0700 /run/openhgs").done();
+    run(Vec::new(), &format!("{hgs} server check"))
+        .ended(2)
+        .saying(cannot_enter)
+        .saying("RuntimeDirectoryMode=0755");
+    let refused = run(ann.prefix(), &format!("{hgs} status"));
+    assert_ne!(refused.status, 0);
+    refused.saying("/run/openhgs/admin.sock");
 }
