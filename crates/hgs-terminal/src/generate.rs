@@ -126,7 +126,7 @@ impl Manual {
         Ok(page)
     }
 
-    /// The pages of a command and of all below it.
+    /// The pages of a command and of all below it. clap's `help COMMAND` repeats other pages and gets none.
     fn write_all(&self, command: &Command, folder: &Path) -> io::Result<()> {
         let name = command
             .get_display_name()
@@ -134,7 +134,7 @@ impl Manual {
         fs::write(folder.join(format!("{name}.1")), self.page(command)?)?;
         for below in command
             .get_subcommands()
-            .filter(|below| !below.is_hide_set())
+            .filter(|below| !below.is_hide_set() && below.get_name() != "help")
         {
             self.write_all(below, folder)?;
         }
