@@ -90,7 +90,7 @@ pub enum TokenError {
     /// The module or the token takes longer to start than a caller waits.
     #[error("the token did not start within the time to wait")]
     Starting,
-    /// Nobody came to the job in time.
+    /// No session was free for the job in time.
     #[error("the token is busy: no turn within the time to wait")]
     Busy,
     /// The process stops.

@@ -132,7 +132,7 @@ pub enum OaepPlace {
     Token,
     /// The token decrypts raw RSA and this process removes the padding.
     Host,
-    /// Nobody can.
+    /// Neither.
     Nowhere,
 }
 

@@ -73,7 +73,7 @@ impl Keeper {
         self.module.wake_up.notify_ended();
     }
 
-    /// Does what there is to do, and says when to look again unless somebody rings before.
+    /// Does what there is to do, and says when to look again unless it is notified before.
     fn tend(&mut self, at_once: bool) -> Option<Instant> {
         let tokens = self.module.wanted();
         let needs: Vec<Need> = tokens.iter().map(|token| token.need()).collect();
@@ -267,7 +267,7 @@ impl Keeper {
         }
         if let (Some(place), Some(token_session)) = (token.probe(), token_sessions.first_mut()) {
             match place.probe(token_session) {
-                // The token works, and somebody took that key away or put another in its place.
+                // The token works; that key was removed or replaced.
                 Err(error) if error.stage() == KEY_STAGE => {}
                 outcome => outcome?,
             }

@@ -24,7 +24,7 @@ use crate::{Oaep, OaepPlace, TokenError};
 pub struct TokenKey {
     public: PublicKey,
     candidates: Arc<[KeyCandidates]>,
-    /// The modules stay as long as somebody has a key in them.
+    /// The modules stay as long as a key in them is in use.
     _modules: Arc<Modules>,
 }
 
@@ -308,7 +308,7 @@ impl Place {
         }
     }
 
-    /// Whether a doubtful error is followed by a probe. Whoever sends bad ciphertexts must not have the token work
+    /// Whether a doubtful error is followed by a probe. A sender of bad ciphertexts must not have the token work
     /// twice for each: once it has proved itself a few times within a second, the fault is the ciphertext's.
     fn may_probe(&self) -> bool {
         let mut known = lock(&self.known);
@@ -333,7 +333,7 @@ impl Place {
             .probe(token_session, object.handle, &self.public)
     }
 
-    /// The key as this initialisation of the module knows it. Whoever comes first finds and tries it, and the
+    /// The key as this initialisation of the module knows it. The first caller finds and tries it, and the
     /// others wait for that.
     fn object(self: &Arc<Self>, token_session: &mut TokenSession) -> Result<Object, TokenError> {
         let mut known = lock(&self.known);

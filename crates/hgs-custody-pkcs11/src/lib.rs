@@ -8,9 +8,9 @@
 //!              └─ key ── found by its URI when it is first needed, and again after a recovery
 //! ```
 //!
-//! Whoever needs a key hands a job to its token and waits, for a bounded time. When the token
+//! A caller that needs a key hands a job to its token and waits, for a bounded time. When the token
 //! fails, its breaker opens: every key in it answers *unavailable* at once, with the reason, while
-//! the keeper initialises the module anew until the token works again. Nobody restarts anything.
+//! the keeper initialises the module anew until the token works again. No restart is needed.
 //!
 //! What this crate does *not* do: it loads no module that the settings don't name, never guesses a
 //! PIN twice (a token would lock itself), and never takes a private key out of a token.

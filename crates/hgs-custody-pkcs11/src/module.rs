@@ -107,7 +107,7 @@ impl Module {
         }
     }
 
-    /// The tokens that had work. Those that nobody has a key in, and that never worked, are
+    /// The tokens that had work. Those without a key in use, and that never worked, are
     /// forgotten: an operator's slip is no outage.
     pub(crate) fn wanted(&self) -> Vec<Arc<Token>> {
         let mut tokens = lock(&self.tokens);

@@ -238,7 +238,7 @@ impl<'t> Trials<'t> {
         Ok(self.public.verify(scheme, TRIAL, &signature).is_ok())
     }
 
-    /// Whether it can be done, or why nobody can tell.
+    /// Whether it can be done, or why that is unknown.
     fn judge(&mut self, outcome: Result<bool, Error>) -> Result<bool, TokenError> {
         match outcome {
             Ok(true) => Ok(true),

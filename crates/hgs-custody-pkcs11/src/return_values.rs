@@ -5,7 +5,7 @@ use ReturnBlame::{Module, Operator, Ourselves, Request, Token};
 /// Who is at fault when a module returns a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReturnBlame {
-    /// Whoever set up the token, its PIN or its rights.
+    /// The person who set up the token, its PIN or its rights.
     Operator,
     /// The device.
     Token,

@@ -48,7 +48,7 @@ pub enum Oaep {
     /// The token if a trial shows that it can, else this process, after raw RSA in the token.
     #[default]
     Auto,
-    /// The token, or nobody.
+    /// The token only.
     Token,
     /// This process, after raw RSA (`CKM_RSA_X_509`) in the token.
     Host,

@@ -8,7 +8,7 @@ use crate::TokenError;
 pub struct ModuleStatus {
     /// The shared object.
     pub path: PathBuf,
-    /// Whether it is initialised. One that nobody needed yet is not.
+    /// Whether it is initialised. One that was not needed yet is not.
     pub initialised: bool,
     /// How often it was initialised anew after a failure.
     pub recoveries: u64,

@@ -151,7 +151,7 @@ impl Token {
                 info!(token = %self.selector, reason = %error, "token still unavailable");
                 *since
             }
-            // Nobody's failure: the process ends, or the settings change.
+            // No failure: the process ends, or the settings change.
             Breaker::Closed if *error == TokenError::Closing => Instant::now(),
             Breaker::Closed => {
                 warn!(token = %self.selector, reason = %error, "token unavailable");
@@ -214,7 +214,7 @@ impl Token {
         self.lock().wanted
     }
 
-    /// Whether the keeper may forget it when nobody has a key in it: not while it is to be looked
+    /// Whether the keeper may forget it when no key in it is in use: not while it is to be looked
     /// for, and not when its PIN was refused, which must not be forgotten.
     pub(crate) fn is_done_with(&self) -> bool {
         let inner = self.lock();

@@ -127,7 +127,7 @@ impl Tokens {
     }
 }
 
-/// The modules of a process, finalised when nobody has a key in them any more.
+/// The modules of a process, finalised when no key in them is in use any more.
 #[derive(Debug)]
 pub(crate) struct Modules {
     modules: Vec<Arc<Module>>,

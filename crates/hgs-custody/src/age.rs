@@ -61,7 +61,7 @@ const FILE_KEY_LENGTH: usize = 16;
 pub enum SealedTo {
     /// Each of these, with the private half.
     Recipients(Vec<Recipient>),
-    /// Whoever knows the passphrase.
+    /// Everyone who knows the passphrase.
     Passphrase(SecretBytes),
 }
 
@@ -109,7 +109,7 @@ pub enum AgeError {
     /// Not a recipient.
     #[error("not an age recipient: one begins with `age1`")]
     Recipient,
-    /// Nobody could open it.
+    /// It has no recipient, so it could never be opened.
     #[error("a file needs 1 to {} recipients", header::MAX_STANZAS)]
     Recipients,
     /// No identity, or a malformed one, in a file of identities.

@@ -354,7 +354,7 @@ impl Bundle {
         }
     }
 
-    /// The certificates of a `SignedData`, whoever signed what: they vouch for themselves.
+    /// The certificates of a `SignedData`. Its signatures are not looked at: nothing here trusts the certificates.
     fn add_pkcs7(&mut self, octets: &[u8]) -> Result<(), BundleError> {
         let malformed = |ber::Malformed| BundleError::Pkcs7;
         let der = ber::to_der(octets).map_err(malformed)?;

@@ -48,7 +48,7 @@ pub trait PrivateKey: Send + Sync + Debug {
     /// Signs `message`, which is hashed here.
     fn sign(&self, scheme: SignatureScheme, message: &[u8]) -> Result<Vec<u8>, KeyError>;
 
-    /// What this place can do. A device is asked when nobody has asked it before.
+    /// What this place can do. A device is asked if it was not asked before.
     ///
     /// # Errors
     /// [`KeyError::Unavailable`] when a device has to be asked and is away.

@@ -2,7 +2,7 @@
 //!
 //! From the master key come keys for one purpose each (HKDF), used in two ways: a [`Sealer`]
 //! encrypts a secret so that only its owner reads it, an [`Authenticator`] marks a record that may
-//! be read by anyone and changed by nobody else. Both bind what they protect to its purpose, its
+//! be read by anyone, but not changed without the master key. Both bind what they protect to its purpose, its
 //! name and its generation, so that a true value in the wrong place is as false as a forged one.
 
 use hgs_crypto::hash::{HmacKey, hkdf_sha256};
@@ -192,7 +192,7 @@ fn length_prefix(part: &[u8]) -> [u8; 8] {
 }
 
 /// Whether octets are none that randomness gives. Of 32 random octets some 30 are different; that there are not more than
-/// 16, or that all stand at one distance, happens to nobody.
+/// 16, or that all stand at one distance, does not happen.
 fn is_degenerate(octets: &[u8]) -> bool {
     let mut seen = [false; 256];
     octets

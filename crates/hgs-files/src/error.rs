@@ -32,7 +32,7 @@ pub enum FileProblem {
     /// It does not exist.
     #[error("does not exist")]
     NotFound,
-    /// It belongs to somebody else, who is not root.
+    /// It belongs to another user, who is not root.
     #[error("belongs to user {owner}, not to this user")]
     Owner {
         /// Number of the user it belongs to.

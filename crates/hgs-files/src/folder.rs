@@ -9,7 +9,7 @@ use crate::open::check_private;
 use crate::staged::write_new;
 use crate::{FileError, FileProblem, Staged};
 
-/// Makes sure that `path` is a folder that nobody else may enter, creating it with mode 0700.
+/// Makes sure that `path` is a folder that no other user may enter, creating it with mode 0700.
 pub fn private_folder(path: &Path) -> Result<(), FileError> {
     let at = |error: io::Error| FileError::at(path, error);
     let meta = match fs::symlink_metadata(path) {

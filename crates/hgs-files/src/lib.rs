@@ -1,8 +1,8 @@
 //! Files, handled so that neither a symbolic link, nor another user, nor a crash can turn one into something else.
 //!
 //! * Nothing is opened or replaced through a symbolic link (attacks.md K20), but for secrets that the operator names, where
-//!   nobody else can have put the link.
-//! * A secret is read only from a file that nobody else may open.
+//!   no other user can have put the link.
+//! * A secret is read only from a file that no other user may open.
 //! * A file or folder appears, or is replaced, whole and synchronised or not at all.
 //!
 //! ```

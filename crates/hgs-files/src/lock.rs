@@ -40,7 +40,7 @@ impl Lock {
         loop {
             let file = open(path)?;
             at_once(&file, path)?;
-            // Whoever held the lock before may have replaced the file that was opened here.
+            // The former holder of the lock may have replaced the file that was opened here.
             let held = file.metadata().map_err(at)?;
             let named = fs::symlink_metadata(path).map_err(at)?;
             if (held.dev(), held.ino()) == (named.dev(), named.ino()) {
@@ -50,7 +50,7 @@ impl Lock {
     }
 }
 
-/// Locks a file that nobody else holds.
+/// Locks a file that no other process holds.
 fn at_once(file: &File, path: &Path) -> Result<(), FileError> {
     match flock(file, FlockOperation::NonBlockingLockExclusive) {
         Err(rustix::io::Errno::WOULDBLOCK) => Err(FileError::at(path, FileProblem::InUse)),

@@ -17,14 +17,14 @@ pub fn read(path: &Path, limit: usize) -> Result<Vec<u8>, FileError> {
     Ok(octets)
 }
 
-/// Reads a secret of at most `limit` octets from a file that nobody else may open.
+/// Reads a secret of at most `limit` octets from a file that no other user may open.
 pub fn read_secret(path: &Path, limit: usize) -> Result<SecretBytes, FileError> {
     read_checked(path, open(path)?, limit, check_private)
 }
 
 /// As [`read_secret`], for a file that the operator names, which may be laid out as Kubernetes and systemd lay out secrets:
 /// behind links, and readable (mode 0440) by a group of this process. Every part of the way must belong to root or to
-/// this user, and nobody else may write to it, so that nobody else can lead it elsewhere.
+/// this user, and no other user may write to it or lead it elsewhere.
 pub fn read_named_secret(path: &Path, limit: usize) -> Result<SecretBytes, FileError> {
     let file = match open(path) {
         Err(error) if matches!(error.problem, FileProblem::SymbolicLink) => {
@@ -101,7 +101,7 @@ fn guarded_target(path: &Path) -> Result<PathBuf, FileError> {
 /// Links on one way, as many as the kernel follows.
 const MAX_LINKS: usize = 40;
 
-/// Whether nobody but root and this user can change what is there. In a folder with the sticky bit, such as /tmp, others
+/// Whether only root and this user can change what is there. In a folder with the sticky bit, such as /tmp, others
 /// can add names and not take away those that are there.
 fn is_guarded(meta: &Metadata) -> bool {
     let ours = meta.uid() == 0 || meta.uid() == rustix::process::geteuid().as_raw();
@@ -116,7 +116,7 @@ fn is_group_of_process(group: u32) -> bool {
     group == rustix::process::getegid().as_raw() || groups.any(|own| own == group)
 }
 
-/// Makes sure that `path` is a file that nobody else may open, creating an empty one with mode 0600.
+/// Makes sure that `path` is a file that no other user may open, creating an empty one with mode 0600.
 pub fn private_file(path: &Path) -> Result<(), FileError> {
     open_private_file(path).map(drop)
 }
@@ -153,7 +153,7 @@ fn open_with(options: &mut OpenOptions, path: &Path) -> Result<File, FileError> 
     }
 }
 
-/// Refuses what belongs to somebody else, or what somebody else may open. What belongs to root is as safe as the
+/// Refuses what belongs to another user, or what another user may open. What belongs to root is as safe as the
 /// system is.
 pub(crate) fn check_private(meta: &Metadata) -> Result<(), FileProblem> {
     let (owner, mode) = (meta.uid(), meta.mode() & 0o7777);

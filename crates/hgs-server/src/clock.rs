@@ -18,7 +18,7 @@ pub trait Clock: Send + Sync + 'static {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
-/// The longest time without a look at the clock: it may be set while somebody waits.
+/// The longest time without a look at the clock: it may be set during a wait.
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
 impl Clock for SystemClock {

@@ -210,7 +210,7 @@ pub(crate) struct StoredRow {
     pub(crate) root: Vec<u8>,
 }
 
-/// What was committed, told to whoever listens: once for each commit, in their order.
+/// What was committed. Each listener gets it once for each commit, in their order.
 pub(crate) type News = Arc<dyn Fn(&Batch) + Send + Sync>;
 
 /// Why a batch was not carried out. Nothing of it was.

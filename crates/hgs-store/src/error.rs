@@ -62,7 +62,7 @@ pub enum OpenError {
         /// What the engine found first.
         detail: String,
     },
-    /// Somebody else wrote to the database.
+    /// Another program wrote to the database.
     #[error(transparent)]
     Tampered(#[from] Tampered),
     /// The operator's turn: the state is not the newest one, or can't be shown to be.
@@ -252,7 +252,7 @@ pub enum StoreError {
         /// What the engine says.
         reason: String,
     },
-    /// Somebody else wrote to the database while it was open.
+    /// Another program wrote to the database while it was open.
     #[error(transparent)]
     Tampered(#[from] Tampered),
 }

@@ -11,7 +11,7 @@
 //!   audit, usage, seen -----------------> views of the engine that only read
 //! ```
 //!
-//! **Against whoever can write the database** every record has a tag under a key derived from the
+//! **Against an attacker who can write the database** every record has a tag under a key derived from the
 //! master key, and so has the whole; software keys are sealed. [`Store::open`] finds any record
 //! that was changed, swapped, removed, added or put back, and names it. That the *whole* database was
 //! put back as it was at an earlier commit is found by the [`high_water_mark`], which is kept in

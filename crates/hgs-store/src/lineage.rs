@@ -15,7 +15,7 @@
 //! new again: it is released, but no longer known to be old; and if it was signed by a pair that
 //! has since been compromised, it is refused until an administrator opens a re-key window.
 //!
-//! **Whoever can write the database** can't make a node, change one or put an old one back without
+//! **An attacker who can write the database** can't make a node, change one or put an old one back without
 //! being found out when the store is next opened: each node has a tag, and the tag of the whole
 //! covers their sum, as it does for records (see `record`). Until then the running service reads
 //! nodes one by one and believes each that has its tag. So such a writer could, while the service

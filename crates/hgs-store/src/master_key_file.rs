@@ -1,6 +1,6 @@
 //! The file that holds the master key: 32 octets, mode 0600, no symbolic link.
 //!
-//! Whoever reads it can open every sealed key of the state; who loses it has lost them all. It
+//! An attacker who reads it can open every sealed key of the state; if it is lost, all of them are. It
 //! belongs on other media than the state's backup.
 
 use std::path::Path;
@@ -26,7 +26,7 @@ pub fn create(path: &Path, random: &mut dyn Random) -> Result<MasterKey, MasterK
 /// Reads the master key in `path`.
 ///
 /// # Errors
-/// When the file is missing, is a link, may be read by others, belongs to somebody else, or does
+/// When the file is missing, is a link, may be read by others, belongs to another user, or does
 /// not have 32 octets.
 pub fn read(path: &Path) -> Result<MasterKey, MasterKeyError> {
     let octets = hgs_files::read_named_secret(path, MASTER_KEY_LENGTH)?;
@@ -44,7 +44,7 @@ pub fn read(path: &Path) -> Result<MasterKey, MasterKeyError> {
 /// process holds it.
 pub fn read_settled(path: &Path, directory: &Path) -> Result<MasterKey, OpenError> {
     if let Some(staged) = Staged::left_for(path)? {
-        // Whoever rotates holds the state until it is settled.
+        // A rotation holds the state until it is settled.
         let place = Place::take_existing(directory)?;
         settle(staged, path, &place)?;
     }
@@ -135,7 +135,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("master.key");
         create(&path, &mut System::new()).unwrap();
-        // A link is followed only where nobody else can have made it (the layout of Kubernetes' secrets).
+        // A link is followed only where no other user can have made it (the layout of Kubernetes' secrets).
         let open = folder.path().join("open");
         fs::create_dir(&open).unwrap();
         fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();

@@ -62,7 +62,7 @@ impl Place {
     }
 }
 
-/// The database in `directory`, for somebody who only reads: another process may hold it.
+/// The database in `directory`, to read only: another process may hold it.
 pub(crate) fn visit(directory: &Path) -> Result<PathBuf, OpenError> {
     let database = directory.join(DATABASE);
     hgs_files::refuse_link(&database)?;
@@ -112,7 +112,7 @@ mod tests {
     }
 
     /// attacks.md K20: folder, database, its companions and lock may each be a link planted by
-    /// somebody who may write beside them.
+    /// a process that may write beside them.
     #[test]
     fn k20_symbolic_links_are_refused() {
         let parent = tempfile::tempdir().unwrap();

@@ -24,7 +24,7 @@ pub(crate) struct Basis<'a> {
     /// What this node of the service is called in audit records.
     pub(crate) node: &'a str,
     pub(crate) random: &'a mut dyn Random,
-    /// What somebody else changed behind the engine's back: jobs that depend on it fail.
+    /// What another program changed in the database: jobs that depend on it fail.
     pub(crate) spoilt: &'a BTreeSet<Key>,
 }
 

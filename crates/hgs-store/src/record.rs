@@ -1,4 +1,4 @@
-//! Records as they are kept: named octets that nobody else can make, change, remove or put back.
+//! Records as they are kept: named octets that an attacker without the master key can't make, change, remove or put back.
 //!
 //! A record's tag binds its value to its kind, name and generation, so a changed value, two
 //! swapped values and a foreign record are found where they lie. A tag says nothing about records
@@ -8,10 +8,10 @@
 //! addition and one subtraction, however many there are, so no commit reads what it does not
 //! change.
 //!
-//! Whoever can write the database sees neither the numbers nor their sum, and can't find another
+//! An attacker who can write the database sees neither the numbers nor their sum, and can't find another
 //! set of records with the same sum: each record that the sum has and the set has not (or the
 //! other way round) moves it by an unpredictable 256-bit number (the construction is that of
-//! multiset hashes, Clarke et al., ASIACRYPT 2003, with a keyed function that nobody can query).
+//! multiset hashes, Clarke et al., ASIACRYPT 2003, with a keyed function that an attacker can't query).
 //! What no value inside the database can stop is putting back *all* of it, as it was at one
 //! earlier commit.
 
@@ -246,7 +246,7 @@ impl Integrity {
     }
 }
 
-/// A sum tells an attacker nothing only while nobody writes it anywhere.
+/// A sum tells an attacker nothing only as long as it is never written.
 impl fmt::Debug for Sum {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "Sum(of {})", self.count)

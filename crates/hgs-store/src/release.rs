@@ -12,7 +12,7 @@ use hgs_pki::health::HealthCertificateError;
 use hgs_pki::health::HostId;
 use hgs_protector::OpenError;
 
-/// A release that waits to be recorded. Everything in it was verified by whoever made it.
+/// A release that waits to be recorded. The caller has verified everything in it.
 #[derive(Debug, Clone)]
 pub struct Release {
     /// When.

@@ -116,7 +116,7 @@ impl Store {
     /// log. Takes in the order of ten seconds for a million releases.
     ///
     /// # Errors
-    /// [`OpenError::Tampered`] names the record that somebody else changed,
+    /// [`OpenError::Tampered`] names the record that another program changed,
     /// [`OpenError::RolledBack`] says that the state is not the newest one; see [`OpenError`] for
     /// the rest.
     pub fn open(opening: Opening<'_>) -> Result<Self, OpenError> {
@@ -282,7 +282,7 @@ impl Store {
     /// When a protector was seen here, if it ever was (or made here, which counts as seen).
     ///
     /// # Errors
-    /// When the database can't be read, or the node was changed by somebody else.
+    /// When the database can't be read, or the node was changed by another program.
     pub fn seen(&self, protector: &Digest) -> Result<Option<Seen>, StoreError> {
         // A view has nothing between questions that a panic could leave half done.
         let view = self.lineage.lock().unwrap_or_else(PoisonError::into_inner);
@@ -300,7 +300,7 @@ impl Store {
     /// The newest audit records that match, newest first, at most `limit`.
     ///
     /// # Errors
-    /// When the database can't be read, or a record was changed by somebody else.
+    /// When the database can't be read, or a record was changed by another program.
     pub fn audit(
         &self,
         filter: &AuditFilter,
@@ -312,7 +312,7 @@ impl Store {
     /// The audit record with this number.
     ///
     /// # Errors
-    /// When the database can't be read, or the record was changed by somebody else.
+    /// When the database can't be read, or the record was changed by another program.
     pub fn audit_record(&self, sequence: u64) -> Result<Option<AuditRecord>, StoreError> {
         audit::show(&*self.readers.snapshot()?, &self.keys.audit, sequence)
     }
@@ -321,7 +321,7 @@ impl Store {
     /// waits for a commit that changes nothing.
     ///
     /// # Errors
-    /// Why not; [`StoreError::Tampered`] when somebody else put another database in its place.
+    /// Why not; [`StoreError::Tampered`] when another database was put in its place.
     pub fn check(&self) -> Result<(), StoreError> {
         let (sender, receiver) = sync_channel(1);
         let reply = move |result: Result<(), Failure<Infallible>>| drop(sender.send(result));

@@ -32,7 +32,7 @@ use hgs_pki::health::HostId;
 
 pub use refusal::Refusal;
 
-/// A change of the state, as somebody asks for it.
+/// A change of the state, as it is requested.
 #[derive(Debug, Clone)]
 pub enum Transaction {
     /// Replaces the settings of the service.

@@ -4,7 +4,7 @@
 //! [`MAX_GROUP`], carries them out in one commit of the database, and only then answers each:
 //! while one commit waits for the disk, the next group gathers. So the cost of the disk is shared
 //! by as many as wait for it. For jobs that were announced ([`Announcement`]) a commit waits
-//! [`GATHERING`] at most, so that more share it; whoever is alone waits for nobody.
+//! [`GATHERING`] at most, so that more share it; a job that is alone does not wait.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -136,7 +136,7 @@ pub(crate) type Reply<T, E> = Box<dyn FnOnce(Result<T, Failure<E>>) + Send>;
 /// Why something was not recorded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failure<E> {
-    /// It may not happen; that was recorded instead. The fault is with whoever asked.
+    /// It may not happen; that was recorded instead. The fault is with the caller.
     #[error(transparent)]
     Refused(E),
     /// It could not be recorded, and did not happen. The fault is ours.
@@ -381,7 +381,7 @@ impl Writer {
         }
         for job in jobs {
             let committed = committed.clone();
-            // Somebody else's code runs here; its panic must not end the writer (attacks.md K16).
+            // Code of the caller runs here; its panic must not end the writer (attacks.md K16).
             let _ = catch_unwind(AssertUnwindSafe(|| job.answer(committed)));
         }
     }

@@ -49,7 +49,7 @@ impl Token {
         inner.worked && since.elapsed() < LATELY
     }
 
-    /// It was looked for in a fresh module; whoever wants it looked for again has to ask.
+    /// It was looked for in a fresh module; it is looked for again on request only.
     pub(crate) fn answer(&self) {
         self.lock().asked = false;
     }
@@ -134,7 +134,7 @@ impl Token {
 /// What a token needs of the keeper.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Need {
-    /// Nothing: it works, or nobody asks for it.
+    /// Nothing: it works, or is not needed.
     Nothing,
     /// Sessions in the module as it is.
     Sessions,

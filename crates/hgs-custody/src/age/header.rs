@@ -95,7 +95,7 @@ impl Header {
         if self.stanzas.is_empty() {
             return Err(AgeError::Recipients);
         }
-        // Otherwise somebody could add a way in to a file that a passphrase was to authenticate.
+        // Otherwise an attacker could add a recipient to a file that a passphrase was to authenticate.
         if self.is_under_passphrase() && self.stanzas.len() > 1 {
             return Err(AgeError::Malformed("a passphrase beside other recipients"));
         }
@@ -106,7 +106,7 @@ impl Header {
         self.stanzas.iter().any(|stanza| stanza.kind() == "scrypt")
     }
 
-    /// Checks that whoever wrote the header knew the file key.
+    /// Checks that the writer of the header knew the file key.
     pub(super) fn verify(&self, file_key: &SecretBytes) -> Result<(), AgeError> {
         let authentic = verify_hmac_sha256(&mac_key(file_key)?, &self.authenticated, &self.mac);
         authentic.map_err(|_| AgeError::HeaderChanged)

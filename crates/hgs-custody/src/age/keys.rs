@@ -28,7 +28,7 @@ const SCRYPT_INFO: &[u8] = b"age-encryption.org/v1/scrypt";
 /// A wrapping key is used once.
 const NONCE: [u8; chacha20_poly1305::NONCE_LENGTH] = [0; chacha20_poly1305::NONCE_LENGTH];
 
-/// Somebody who can open a file: the public half of an X25519 key, written `age1…`.
+/// A recipient of a file: the public half of an X25519 key, written `age1…`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Recipient(x25519::PublicKey);
 
@@ -144,7 +144,7 @@ pub(super) fn open_with_identities(
     Err(AgeError::NoMatch)
 }
 
-/// The file key, for whoever knows the passphrase.
+/// The file key, for those who know the passphrase.
 pub(super) fn passphrase_stanza(
     passphrase: &SecretBytes,
     file_key: &SecretBytes,

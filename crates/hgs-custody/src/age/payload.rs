@@ -15,7 +15,7 @@ const CHUNK: usize = 64 * 1024;
 const TAG: usize = chacha20_poly1305::TAG_LENGTH;
 const NONCE_LENGTH: usize = 16;
 
-/// A file that is being encrypted. Without [`Self::finish`] its end is missing, and whoever opens it finds that.
+/// A file that is being encrypted. Without [`Self::finish`] its end is missing, and readers refuse it.
 pub struct Encrypted<W> {
     out: W,
     key: SecretBytes,

@@ -208,7 +208,7 @@ impl Config {
         }
     }
 
-    /// Whoever is in the socket's group must be able to enter its folder.
+    /// Members of the socket's group must be able to enter its folder.
     fn check_way_to_the_socket(&self, findings: &mut Findings) {
         let socket = self.admin_socket();
         let (Some(group), Some(folder)) = (&self.listen.admin.group, socket.parent()) else {

@@ -157,7 +157,7 @@ impl Config {
         https.enabled |= section.is_none_or(|section| section.get("enabled").is_none());
     }
 
-    /// The file that [`Self::load`] reads; it may be absent where nobody named it.
+    /// The file that [`Self::load`] reads; it may be absent unless the caller named it.
     #[must_use]
     pub fn file(named: Option<&Path>, environment: &Environment) -> PathBuf {
         let named = named.map(Path::to_path_buf);

@@ -315,7 +315,7 @@ impl Attestations {
         let (facts, outcome) = (refusal.facts(), refusal.code().name());
         let proved = is_of_a_proved_host(refusal);
         let host = facts.host.as_ref().filter(|_| proved);
-        // Where the fault is ours, nobody was refused.
+        // Where the fault is ours, the host was not refused.
         let is_stranger = !proved && refusal.status() < 500;
         Decision {
             outcome,

@@ -30,7 +30,7 @@ pub enum CertificateSource {
     },
 }
 
-/// A certificate and its software key, as somebody brings them.
+/// A certificate and its software key from outside.
 #[derive(Debug)]
 pub struct GivenCertificate {
     certificate: Certificate,

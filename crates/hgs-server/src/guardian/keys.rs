@@ -145,7 +145,7 @@ impl Holdings {
 }
 
 impl Holdings {
-    /// Whether the private key of a certificate can be used here. A token is asked if nobody has asked it before.
+    /// Whether the private key of a certificate can be used here. A token is asked if it was not asked before.
     pub(crate) fn has_key_of(&self, record: &CertificateRecord) -> bool {
         let key = self.keys.find(&record.thumbprint());
         key.is_ok_and(|key| key.capabilities().is_ok())
@@ -269,7 +269,7 @@ mod tests {
         CertificateRecord {
             kind,
             certificate: self_signed(template, &key),
-            // Whose octets nobody has to have.
+            // Whose octets are not needed.
             key: format!("pkcs11:object={name}").parse().unwrap(),
             lineage: ["fabric", "tenant:Contoso"][family / 2].parse().unwrap(),
             enabled: true,

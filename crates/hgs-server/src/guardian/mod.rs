@@ -80,7 +80,7 @@ pub enum GuardianError {
     /// The operator's turn: the file of the master key.
     #[error(transparent)]
     MasterKey(MasterKeyError),
-    /// The state can't be opened; [`OpenError::NotInitialised`] where nobody has initialised it.
+    /// The state can't be opened; [`OpenError::NotInitialised`] if it was never initialised.
     #[error(transparent)]
     Store(#[from] OpenError),
     /// The settings of the configuration were not taken over.

@@ -270,7 +270,7 @@ impl Releases {
     /// answer.
     async fn record_release_refusal(&self, refusal: Refusal, now: Time) -> RecordedRefusal {
         let host = refusal.facts().host.as_ref();
-        // A key store that is away has refused nobody.
+        // A key store that can't be reached is no refusal of the host.
         let Some(host) = host.filter(|_| refusal.code().fault() != Fault::KeyStore) else {
             return (refusal, OnRecord::Nothing);
         };
@@ -323,7 +323,7 @@ impl Releases {
         let outcome = refusal.code().name();
         let (decision, strangers) = match &facts.host {
             Some(host) => (self.host_decision(host), recorded.further()),
-            // Where the fault is ours, nobody was refused.
+            // Where the fault is ours, the host was not refused.
             None if refusal.code().status() >= 500 => (Decision::default(), None),
             None => {
                 let count = self.refusals.count_stranger(Action::Release, outcome);

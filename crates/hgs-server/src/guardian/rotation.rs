@@ -117,7 +117,7 @@ fn refuse_beyond_one_record(
     }
 }
 
-/// Our own signers that nobody needs to believe any more. Their keys go with them.
+/// Our own signers whose health certificates have all expired. Their keys go with them.
 fn outlived(state: &State, signers: &Signers<'_>) -> impl Iterator<Item = Thumbprint> {
     let believed: Vec<_> = signers
         .own()

@@ -119,7 +119,7 @@ impl Workers {
         turn
     }
 
-    /// Has `work` done on the account of `claimant`. Once begun it is finished even if nobody waits for it any more; a
+    /// Has `work` done on the account of `claimant`. Once begun it is finished even if its caller waits no longer; a
     /// panic in it is the caller's.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
@@ -286,7 +286,7 @@ impl Pool {
 /// Whose work was done, what it cost, and what follows it.
 type Done = (Claimant, Duration, Option<(Claimant, Job)>);
 
-/// Processor time of this thread: what it waits for is nobody's cost.
+/// Processor time of this thread, without the time that it waits.
 fn processor_time() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }

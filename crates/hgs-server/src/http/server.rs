@@ -26,7 +26,7 @@ use crate::config::{Config, Limits};
 use crate::health::{Monitoring, Readiness};
 use crate::metrics::{ListenerMetrics, Metrics};
 
-/// How often measurements that nobody fetched are folded into their buckets.
+/// How often measurements that were not fetched are folded into their buckets.
 const SETTLE: Duration = Duration::from_secs(5);
 
 /// What a server serves.

@@ -70,7 +70,7 @@ pub struct Credentials {
     pub uid: u32,
     /// Effective group id.
     pub gid: u32,
-    /// Process id, where the kernel tells it. It names nobody once the process has ended.
+    /// Process id, where the kernel tells it. It names no process once this one has ended.
     pub pid: Option<i32>,
 }
 

@@ -1,4 +1,4 @@
-//! The Unix socket of the admin API: made so that nobody but its group can ever connect.
+//! The Unix socket of the admin API: made so that only its group can ever connect.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -68,7 +68,7 @@ pub enum SocketError {
 pub(super) struct AdminSocket {
     listener: UnixListener,
     path: PathBuf,
-    /// Device and inode, so that nobody else's socket is removed.
+    /// Device and inode, so that no socket of another process is removed.
     identity: (u64, u64),
 }
 
@@ -82,7 +82,7 @@ impl AdminSocket {
         prepare_folder(path.parent().ok_or(SocketError::NoFolder)?, group)?;
         remove_stale(path)?;
 
-        // Nobody can connect before `listen`, so the permissions are right before anybody can.
+        // No peer can connect before `listen`, so the permissions are right in time.
         let socket = step(
             "make a socket",
             socket_with(
@@ -140,7 +140,7 @@ fn step<T>(step: &'static str, result: rustix::io::Result<T>) -> Result<T, Socke
     result.map_err(|errno| system(step)(errno.into()))
 }
 
-/// Makes the folder, or sees that nobody else can write to the one that is there.
+/// Makes the folder, or checks that no other user can write to the one that is there.
 fn prepare_folder(folder: &Path, group: Option<u32>) -> Result<(), SocketError> {
     match fs::symlink_metadata(folder) {
         Ok(metadata) => {

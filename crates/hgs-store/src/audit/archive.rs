@@ -224,7 +224,7 @@ pub enum ArchiveError {
 }
 
 impl Archive {
-    /// Reads an archive. That nobody has changed it is shown by its digest alone.
+    /// Reads an archive. Only its digest shows that it is unchanged.
     ///
     /// # Errors
     /// The first thing that is wrong with it.

@@ -54,7 +54,7 @@ pub enum Inconsistent {
     /// A certificate stands in a lineage that can't be its own.
     #[error("certificate {0} can't belong to its lineage")]
     Lineage(Thumbprint),
-    /// A compromised certificate has nobody to take over from it.
+    /// A compromised certificate has no successor.
     #[error("certificate {0} is compromised, and its lineage has no heads that could take over")]
     NoSuccessor(Thumbprint),
     /// The key of a compromised certificate has another that is not.

@@ -1,6 +1,6 @@
 //! What becomes of a state when a document is taken in.
 //!
-//! Where the two say different things, somebody has to choose, and each such place is named. Not chosen is what must never
+//! Where the two differ, a person has to choose, and each such place is named. Not chosen is what must never
 //! be undone by an old backup: a host that is barred here or there stays barred, the key of a host that was removed here is
 //! not registered again, a key that is compromised stays so, and of restrictions on a signer the stricter holds.
 
@@ -29,7 +29,7 @@ use hgs_pki::health::HostId;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Resolution {
-    /// Nobody: then nothing is taken in.
+    /// Neither: then nothing is taken in.
     Refuse,
     /// The state.
     KeepOurs,
@@ -341,7 +341,7 @@ impl Merge<'_> {
         }
     }
 
-    /// Signers of the document sign no more: whoever takes it in makes a signer of its own, and what theirs have signed is
+    /// Signers of the document sign no more: the importing service makes a signer of its own, and what theirs have signed is
     /// believed until it ends.
     fn signers(&mut self) -> BTreeMap<Thumbprint, AttestationSigner> {
         let ours = self.ours.attestation_signers();

@@ -1,4 +1,4 @@
-//! One generation of a state, read beside whoever writes it.
+//! One generation of a state, read while the writer goes on.
 
 use std::io::{self, Write};
 use std::path::Path;

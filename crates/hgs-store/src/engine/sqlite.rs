@@ -1,9 +1,9 @@
 //! SQLite as the embedded engine. SQL stands here and nowhere else.
 //!
 //! Write-ahead log with `synchronous=FULL`: a commit has reached the disk when it returns.
-//! Triggers and views, which somebody else could have planted, are switched off, and the schema
+//! Triggers and views, which an attacker could have planted, are switched off, and the schema
 //! must be the one our migrations make. One process holds the database; what it expects is compared
-//! all the same, so that what somebody else wrote meanwhile is not built upon.
+//! all the same, so that no commit builds upon what another program wrote meanwhile.
 
 mod migration;
 mod schema;
@@ -46,7 +46,7 @@ pub(crate) enum Durability {
 pub(crate) struct Sqlite {
     connection: Connection,
     news: Option<News>,
-    // Dropped last: until then nobody else may open the database.
+    // Dropped last: until then no other process may open the database.
     place: Place,
 }
 

@@ -163,7 +163,7 @@ pub struct RemovedHost {
 }
 
 impl RemovedHost {
-    /// Whether health certificates of this host are refused, whoever signed them.
+    /// Whether health certificates of this host are refused, by any signer.
     #[must_use]
     pub fn is_barred(&self) -> bool {
         self.revoked.is_some() && self.readmitted.is_none()

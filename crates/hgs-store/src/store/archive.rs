@@ -119,7 +119,7 @@ impl Store {
     /// How much of the audit log there is, and where.
     ///
     /// # Errors
-    /// When the database can't be read, or was changed by somebody else.
+    /// When the database can't be read, or was changed by another program.
     pub fn audit_extent(&self) -> Result<AuditExtent, StoreError> {
         let view = self.readers.snapshot()?;
         let boundary = Boundary::of(&*view, &self.keys.audit)?;

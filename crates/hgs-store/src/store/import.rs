@@ -74,7 +74,7 @@ pub enum ImportError {
     /// The records of the document, or those of both together, can't be one guardian's.
     #[error("the records can't be one guardian's: {0}")]
     Inconsistent(#[from] Inconsistent),
-    /// State and document differ, and nobody was told to prevail.
+    /// State and document differ, and the caller did not say which prevails.
     #[error("the state and the document differ in {} places", .0.len())]
     Conflicts(Vec<Conflict>),
     /// The private keys can't be sealed.
@@ -122,7 +122,7 @@ impl Store {
         found.import(document, import)
     }
 
-    /// Takes a document into the state that is there, which nobody else may hold.
+    /// Takes a document into the state that is there, which no other process may hold.
     ///
     /// # Errors
     /// See [`ImportError`]; the state is as it was then.

@@ -54,7 +54,7 @@ fn assert_is_the_stored_one(store: &Store) {
     assert_eq!(release.standing, Some(Standing::Head));
     assert_eq!(release.egress_protector, Some(digest(12)));
     assert_eq!(store.seen(&digest(10)).unwrap().unwrap().first, time(6));
-    // Whose signing certificate it was, nobody wrote down.
+    // Whose signing certificate it was, is not on record.
     let used = PairUsage {
         encryption: certificate.thumbprint(),
         signing: None,

@@ -28,7 +28,7 @@ use crate::writer::Writer;
 use crate::{Finding, OpenError, State, StoreError, Tampered};
 
 impl Store {
-    /// Seals and tags everything under `new` in one commit with its audit record. Nobody else may hold the state.
+    /// Seals and tags everything under `new` in one commit with its audit record. No other process may hold the state.
     ///
     /// # Errors
     /// See [`OpenError`]; the old master key is still the one then.

@@ -1,4 +1,4 @@
-//! Whoever writes to the database behind the store's back is found out, and the record is named.
+//! A change of the database by another program is detected, and the record is named.
 
 use std::fs;
 use std::path::PathBuf;
@@ -477,7 +477,7 @@ fn a_foreign_signer_may_not_speak_for_our_hosts() {
     assert!(record(&store, foreign).is_ok());
 }
 
-/// What somebody else wrote while the service runs is not built upon, and holds up nothing else.
+/// No commit builds upon what another program wrote while the service runs, and all other work goes on.
 #[test]
 fn a_running_store_commits_nothing_that_depends_on_a_changed_record() {
     let folder = tempfile::tempdir().unwrap();

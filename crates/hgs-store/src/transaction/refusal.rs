@@ -9,7 +9,7 @@ use hgs_kps::CertificateKind;
 use hgs_kps::Lineage;
 use hgs_pki::health::HostId;
 
-/// Why a transaction may not happen. The fault is with whoever asked.
+/// Why a transaction may not happen. The fault is with the caller.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// A setting is out of range.
@@ -81,7 +81,7 @@ pub enum Refusal {
     /// The metadata document is the fabric's.
     #[error("a communications certificate belongs to the fabric, not to {0}")]
     CommunicationsOfTenant(Lineage),
-    /// Nobody knows what will be compromised.
+    /// The time of the compromise lies in the future.
     #[error("a certificate can't be compromised since {0}, which is to come")]
     CompromisedLater(Time),
     /// The certificate is compromised for longer.
@@ -100,7 +100,7 @@ pub enum Refusal {
         "certificate {0} is compromised; without its record, rolls would wrap keys to it again"
     )]
     NeededToShutOut(Thumbprint),
-    /// Protectors may have nobody else who opens them.
+    /// There may be protectors that no other certificate opens.
     #[error("certificate {thumbprint} was the last to open {protectors} protectors")]
     NeededByProtectors {
         /// Which certificate.

@@ -199,7 +199,7 @@ fn usage_of<'p>(
     }
 }
 
-/// What a certificate opened that was removed since: those protectors may have nobody who opens them.
+/// What a certificate opened that was removed since: there may be no certificate that opens those protectors.
 fn usage_of_removed(pair: &PairUsage) -> CertificateUsage {
     CertificateUsage {
         thumbprint: pair.encryption.to_string(),

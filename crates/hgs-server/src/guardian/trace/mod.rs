@@ -60,7 +60,7 @@ pub fn examine_stopped(config: &Config, now: Time) -> LocalFacts {
     let listen = &config.listen;
     let https = listen.https.enabled.then(|| config.https_address());
     let http = listen.http.enabled.then(|| config.http_address());
-    // Nobody waits for the end of this one.
+    // No task waits for the end of this one.
     let (open, _) = mpsc::channel(1);
     let opened = OpenStore::open(config, open);
     LocalFacts {

@@ -1,4 +1,4 @@
-//! The order in which work is done: whoever had least of the processors comes first.
+//! The order in which work is done: the claimant with the least processor time comes first.
 //!
 //! Every claimant has an account of the processor time that its work took. So one that asks for much, or for what costs
 //! much, waits for itself, and others wait for what is at work when they come. Time that a claimant did not use is not

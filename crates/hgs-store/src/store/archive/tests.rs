@@ -278,7 +278,7 @@ fn a_changed_boundary_is_found() {
     }
 }
 
-/// Cutting off the beginning of the log with a boundary that nobody sealed, or with one of an earlier time.
+/// Cutting off the beginning of the log with a boundary that is not sealed, or with one of an earlier time.
 #[test]
 fn the_beginning_of_the_log_can_not_be_cut_off_otherwise() {
     let (site, store) = Site::new();

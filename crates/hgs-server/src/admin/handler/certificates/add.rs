@@ -1,4 +1,4 @@
-//! Certificates that are added: brought by somebody, or made here.
+//! Certificates that are added: from outside, or made here.
 
 use std::error::Error as _;
 use std::sync::Arc;
