@@ -319,7 +319,7 @@ fn keys_are_taken_from_pfx_and_pem_files() {
     let swapped = "--signing-certificate s.pem --signing-key e.key --encryption-certificate e.pem --encryption-key e.key";
     home.unlocked(&format!("guardian new bob {swapped}"))
         .ended(2)
-        .saying("no certificate is over the private key");
+        .saying("the private key belongs to none of the certificates");
     home.unlocked("guardian new bob --signing-certificate s.pem")
         .ended(64);
     home.unlocked(&format!("guardian new bob --bits 2048 {new}"))
