@@ -158,7 +158,8 @@ impl<'a> ConstrainedRoots<'a> {
         self.constraints.iter().any(|one| one.form().is_some())
     }
 
-    /// As [`Self::verify`] for the certificate of a TLS server.
+    /// Checks that the certificate of a TLS server leads to a root through `intermediates`, within the name constraints of
+    /// that root.
     pub fn verify_tls_server(
         &self,
         leaf: &CertificateDer<'_>,

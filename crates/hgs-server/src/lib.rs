@@ -22,7 +22,7 @@
 //! ```
 //!
 //! What it does NOT do: it decides nothing about health, protectors or keys (`hgs-attest` and `hgs-kps` do), and keeps
-//! nothing (`hgs-store` does). Nothing here is global to the process but for [`logging`], [`process`] and [`signals`],
+//! nothing (`hgs-store` does). Nothing here is global to the process but for `logging`, [`process`] and [`signals`],
 //! which only a program's `main` calls: several guardians live in one process, on ports of the system's choosing,
 //! without root and without systemd.
 
