@@ -721,8 +721,8 @@ fn a_commit_waits_for_what_is_on_its_way() {
             .unwrap();
     }
     assert!(receiver.try_recv().is_err(), "the commit did not wait");
-    drop(announced);
     store.release(fixture.release(1, 12, 112), |_| ()).unwrap();
+    drop(announced);
     assert!(receiver.iter().take(2).all(|ok| ok));
     let after = store.counters();
     assert_eq!(after.commits - before.commits, 1);
