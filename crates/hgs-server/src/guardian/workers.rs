@@ -58,6 +58,23 @@ struct Job(Box<Work>);
 
 type Work = dyn FnOnce(&mut Turn) -> Option<(Claimant, Job)> + Send;
 
+impl Job {
+    /// Does `work` unless its caller waits no longer, and sends what comes of it: a value, or the panic.
+    fn answering<T: Send + 'static>(
+        sender: oneshot::Sender<thread::Result<T>>,
+        span: Span,
+        work: impl FnOnce(&mut Turn) -> T + Send + 'static,
+    ) -> Self {
+        Self(Box::new(move |turn| {
+            if !sender.is_closed() {
+                let done = AssertUnwindSafe(|| span.in_scope(|| work(turn)));
+                drop(sender.send(catch_unwind(done)));
+            }
+            None
+        }))
+    }
+}
+
 impl std::fmt::Debug for Job {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str("Job")
@@ -127,15 +144,7 @@ impl Workers {
         work: impl FnOnce(&mut Turn) -> T + Send + 'static,
     ) -> Result<T, HostIsFull> {
         let (sender, receiver) = oneshot::channel();
-        let span = Span::current();
-        let job = Job(Box::new(move |turn| {
-            if !sender.is_closed() {
-                let done = AssertUnwindSafe(|| span.in_scope(|| work(turn)));
-                drop(sender.send(catch_unwind(done)));
-            }
-            None
-        }));
-        self.submit(claimant, job)?;
+        self.submit(claimant, Job::answering(sender, Span::current(), work))?;
         received(receiver.await)
     }
 
@@ -158,8 +167,8 @@ impl Workers {
             if sender.is_closed() {
                 return None;
             }
-            let identified = catch_unwind(AssertUnwindSafe(|| span.in_scope(identify)));
-            let (claimant, known) = match identified {
+            let (claimant, known) = match catch_unwind(AssertUnwindSafe(|| span.in_scope(identify)))
+            {
                 Ok(Ok(identified)) => identified,
                 Ok(Err(refused)) => {
                     drop(sender.send(Ok(Err(refused))));
@@ -170,14 +179,10 @@ impl Workers {
                     return None;
                 }
             };
-            let next = Job(Box::new(move |turn| {
-                if !sender.is_closed() {
-                    let done = AssertUnwindSafe(|| span.in_scope(|| work(known, turn)));
-                    drop(sender.send(catch_unwind(done)));
-                }
-                None
-            }));
-            Some((claimant, next))
+            Some((
+                claimant,
+                Job::answering(sender, span, |turn| work(known, turn)),
+            ))
         }));
         self.submit(claimant, job)?;
         received(receiver.await)?
