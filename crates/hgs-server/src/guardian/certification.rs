@@ -14,22 +14,11 @@ use hgs_pki::{Certificate, Thumbprint, Time};
 use hgs_store::State;
 
 use super::initialise::{InitialiseError, guardian_templates, guardian_validity};
-use super::key_source::{CertificateSource, Certified, KeyOrigin, KeySize, LocatedSource, Pair};
+use super::key_source::{CertificateSource, Certified, KeySize, LocatedSource, Pair};
 use super::key_work::SnapshotKeys;
 use super::keys::KeyTable;
-use super::rotation::signed_by;
 use super::token_keys::{LocatedKey, NewKeys, proved_in_tokens};
 use super::workers::Workers;
-
-/// A certificate over a key in a token.
-pub(crate) struct CertifiedInToken {
-    pub(crate) certificate: Certificate,
-    /// Where the key is: with its identifier, if it was made.
-    pub(crate) uris: Pkcs11Uris,
-    pub(crate) origin: KeyOrigin,
-    /// The hash that the key does OAEP with.
-    pub(crate) hash: OaepHash,
-}
 
 /// A new pair was not made. Nothing is on record.
 #[derive(Debug, thiserror::Error)]
@@ -86,21 +75,15 @@ impl Certification {
         uris: &Pkcs11Uris,
         size: KeySize,
         new_key: bool,
-    ) -> Result<CertifiedInToken, InitialiseError> {
-        let located = LocatedKey::find(&self.tokens, uris.clone(), new_key)?;
-        let new_keys = NewKeys::new(size, &self.tokens);
-        let certified = || {
-            let (key, uris, origin) = located.found_or_made(usage(kind), &new_keys)?;
-            let certificate = signed_by(template, &key)?;
-            let hash = proved_in_tokens(&self.tokens, &certificate, usage(kind), &uris)?;
-            Ok(CertifiedInToken {
-                certificate,
-                uris,
-                origin,
-                hash,
-            })
+    ) -> Result<Certified, InitialiseError> {
+        let located = LocatedSource::InToken {
+            key: LocatedKey::find(&self.tokens, uris.clone(), new_key)?,
+            certificate: None,
         };
-        certified().map_err(|error| new_keys.blame(error))
+        let new_keys = NewKeys::new(size, &self.tokens);
+        located
+            .certified(template, usage(kind), &new_keys)
+            .map_err(|error| new_keys.blame(error))
     }
 
     /// A new signing and a new encryption certificate, over new keys: all that is named in tokens is looked for before

@@ -262,7 +262,7 @@ impl LocatedSource {
         })
     }
 
-    fn certified(
+    pub(super) fn certified(
         self,
         template: Template,
         usage: Usage,

@@ -44,15 +44,15 @@ impl AdminHandler<'_> {
             primary: given.primary,
         };
         let reference = read_reference(given.key.as_deref())?;
-        let hash = match &reference {
-            KeyReference::Sealed => OaepHash::Sha256,
-            KeyReference::Pkcs11(uris) => self
-                .parts
-                .certification
-                .prove_in_tokens(&certificate, wanted.kind, uris)
-                .map_err(|error| unfit_key(&error, "--new-key"))?,
+        let sha1_only = match &reference {
+            KeyReference::Sealed => false,
+            KeyReference::Pkcs11(uris) => {
+                let proved =
+                    (self.parts.certification).prove_in_tokens(&certificate, wanted.kind, uris);
+                proved.map_err(|error| unfit_key(&error, "--new-key"))? == OaepHash::Sha1
+            }
         };
-        self.add(&wanted, certificate, reference, key, hash)
+        self.add(&wanted, certificate, reference, key, sha1_only)
     }
 
     pub(in super::super) fn add_made(
@@ -75,21 +75,25 @@ impl AdminHandler<'_> {
         let KeyReference::Pkcs11(uris) = &reference else {
             let (certificate, key) = self_signed(template, size).map_err(not_made)?;
             let key = Some(Arc::new(key));
-            return self.add(&wanted, certificate, reference, key, OaepHash::Sha256);
+            return self.add(&wanted, certificate, reference, key, false);
         };
         let certified = self
             .parts
             .certification
             .certify_in_token(template, wanted.kind, uris, size, given.new_key)
             .map_err(|error| unfit_key(&error, "--new-key"))?;
-        let uri = certified.uris.primary.clone();
         let added = self.add(
             &wanted,
             certified.certificate,
-            certified.uris.into(),
+            certified.place.clone(),
             None,
-            certified.hash,
+            certified.sha1_only,
         );
+        // With the identifier, if the key was made.
+        let KeyReference::Pkcs11(uris) = certified.place else {
+            return added;
+        };
+        let uri = uris.primary;
         match (added, certified.origin) {
             (Ok(mut added), origin) => {
                 added.findings.push(was_placed(&uri, origin));
@@ -134,14 +138,13 @@ impl AdminHandler<'_> {
         certificate: PkiCertificate,
         key: KeyReference,
         software_key: Option<Arc<SoftwareKey>>,
-        hash: OaepHash,
+        sha1_only: bool,
     ) -> Result<AddedCertificate, AdminError> {
         let state = self.parts.store.state();
         let now = self.parts.clock.now();
         let lineage = read_lineage(wanted.tenant)?;
         let findings = findings(wanted.kind, &certificate, &lineage, &state, now);
         let thumbprint = certificate.thumbprint();
-        let sha1_only = hash == OaepHash::Sha1;
         let record = CertificateRecord {
             kind: wanted.kind,
             certificate,
