@@ -121,9 +121,8 @@ impl AdminHandler<'_> {
         before: &State,
     ) -> Result<Pair<AddedCertificate>, AdminError> {
         self.refuse_unlisted(&halves.each_ref().map(|(record, _)| record.clone()))?;
-        let mut noticed = Vec::new();
         let mut transactions = Vec::new();
-        for (record, made) in halves {
+        let [signing, encryption] = halves.map(|(record, made)| {
             let (thumbprint, lineage) = (record.thumbprint(), record.lineage.clone());
             let mut findings = findings(
                 record.kind,
@@ -135,30 +134,24 @@ impl AdminHandler<'_> {
             if let KeyReference::Pkcs11(uris) = &record.key {
                 findings.push(was_placed(&uris.primary, made.origin));
             }
-            noticed.push((thumbprint, findings));
             let key = made.key.map(Arc::new);
             transactions.push(Transaction::AddCertificate { record, key });
             transactions.push(Transaction::SetHead {
                 thumbprint,
                 primary: lineage == Lineage::Fabric,
             });
-        }
+            (thumbprint, findings)
+        });
         self.transact_all(transactions)?;
-        let mut added = noticed.into_iter().map(|(thumbprint, findings)| {
-            let certificate = self.shown_certificate(&thumbprint)?;
+        let added = |(thumbprint, findings)| -> Result<_, AdminError> {
             Ok(AddedCertificate {
-                certificate,
+                certificate: self.shown_certificate(&thumbprint)?,
                 findings,
             })
-        });
-        let mut next = || {
-            added
-                .next()
-                .unwrap_or_else(|| Err(AdminError::new(ErrorCode::Internal, "a half is missing")))
         };
         Ok(Pair {
-            signing: next()?,
-            encryption: next()?,
+            signing: added(signing)?,
+            encryption: added(encryption)?,
         })
     }
 }
