@@ -15,8 +15,6 @@
 //! Its seal can't be made without the master key, and an older boundary misses records, so cutting off the beginning of
 //! the log is found like any other gap.
 
-use std::io::Write as _;
-
 use hgs_crypto::hash::sha256;
 use hgs_custody::seal::{Authenticator, Tag};
 use serde::{Deserialize, Serialize};
@@ -154,8 +152,6 @@ pub(crate) fn write(
         serde_json::to_writer(&mut octets, record)?;
         octets.push(b'\n');
     }
-    // A vector takes all.
-    let _ = octets.flush();
     let digest = Digest::from_bytes(sha256(&octets));
     Ok(Some(Written {
         octets,
@@ -170,10 +166,11 @@ pub(crate) fn file_name(first: u64, last: u64) -> String {
     format!("audit-{first:012}-{last:012}.jsonl")
 }
 
-/// The first number in the name of an archive's file.
-pub(crate) fn first_of(file_name: &str) -> Option<u64> {
+/// The numbers in the name of an archive's file: of its first record, and of its last.
+pub(crate) fn numbers_of(file_name: &str) -> Option<(u64, u64)> {
     let rest = file_name.strip_prefix("audit-")?.strip_suffix(".jsonl")?;
-    rest.split_once('-')?.0.parse().ok()
+    let (first, last) = rest.split_once('-')?;
+    Some((first.parse().ok()?, last.parse().ok()?))
 }
 
 /// An archive that was read.

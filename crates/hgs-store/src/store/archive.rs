@@ -21,7 +21,7 @@ use hgs_pki::Time;
 
 use super::Store;
 use crate::audit::archive::{
-    MAX_ARCHIVE_LENGTH, MAX_ARCHIVED, Written, file_name, first_of, write,
+    MAX_ARCHIVE_LENGTH, MAX_ARCHIVED, Written, file_name, numbers_of, write,
 };
 use crate::audit::{self, Action, AuditEntry, Boundary, Outcome, day, read, terms};
 use crate::engine::{ArchiveChange, PAGE};
@@ -159,14 +159,9 @@ impl Store {
             }
         }
         // Files of attempts that were not put on record.
-        for entry in std::fs::read_dir(folder).map_err(|error| FileError {
-            path: folder.to_owned(),
-            problem: error.into(),
-        })? {
-            let name = entry.map(|entry| entry.file_name()).unwrap_or_default();
-            let first = name.to_str().and_then(first_of);
-            if first.is_some_and(|first| first > boundary.archived) {
-                hgs_files::remove(&folder.join(name))?;
+        for (file, first, _) in archives_in(folder)? {
+            if first > boundary.archived {
+                hgs_files::remove(&file)?;
             }
         }
         Ok(write(&records, boundary.newest())?)
@@ -212,13 +207,12 @@ impl Store {
             return Ok(());
         }
         // A part of it may have left already, so its first record is not known here.
-        let file = std::fs::read_dir(folder)
-            .ok()
-            .into_iter()
-            .flatten()
-            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-            .find(|name| name.ends_with(&format!("-{:012}.jsonl", boundary.archived)));
-        let file = folder.join(file.unwrap_or_else(|| file_name(1, boundary.archived)));
+        let mut archives = archives_in(folder)?.into_iter();
+        let newest = archives.find(|(_, _, last)| *last == boundary.archived);
+        let file = newest.map_or_else(
+            || folder.join(file_name(1, boundary.archived)),
+            |(file, ..)| file,
+        );
         let octets = hgs_files::optional(hgs_files::read(&file, MAX_ARCHIVE_LENGTH))?;
         if octets.is_none_or(|octets| sha256(&octets) != *boundary.digest.as_bytes()) {
             return Err(ArchivingError::Lost { file });
@@ -246,6 +240,20 @@ impl Store {
             Err(_) => Err(StoreError::Closed),
         }
     }
+}
+
+/// The files of archives in a folder, each with the numbers of its first and last record.
+fn archives_in(folder: &Path) -> Result<Vec<(PathBuf, u64, u64)>, FileError> {
+    let entries = std::fs::read_dir(folder).map_err(|error| FileError {
+        path: folder.to_owned(),
+        problem: error.into(),
+    })?;
+    let archives = entries.filter_map(|entry| {
+        let name = entry.ok()?.file_name();
+        let (first, last) = numbers_of(name.to_str()?)?;
+        Some((folder.join(name), first, last))
+    });
+    Ok(archives.collect())
 }
 
 /// Whether records of the newest archive are left in the database.
