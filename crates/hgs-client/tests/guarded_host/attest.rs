@@ -17,20 +17,11 @@ use hgs_pki::Seconds;
 use hgs_pki::health::{HealthCertificateError, HealthKind};
 use tokio::net::TcpListener;
 
-use crate::guardian::{Manner, TestClock, TestGuardian, TestHost};
+use crate::guardian::{Manner, TestClock, TestGuardian, TestHost, pair};
 
 const INFO: &str = "/Attestation/getinfo";
 const ATTEST: &str = "/Attestation/v2.0/hostkeyattest";
 const SIGNERS: &str = "/Attestation/v2.0/signingCertificates";
-
-/// A registered host and its guardian.
-async fn pair() -> (TestClock, TestGuardian, TestHost) {
-    let clock = TestClock::new();
-    let guardian = TestGuardian::start(&clock, 12).await;
-    let host = TestHost::new(&clock, guardian.endpoints(), None);
-    guardian.register(&host);
-    (clock, guardian, host)
-}
 
 /// A host that is registered at a primary and at a fallback.
 async fn with_fallback() -> (TestClock, TestGuardian, TestGuardian, TestHost) {

@@ -151,6 +151,15 @@ pub(crate) struct World {
     random: Repeatable,
 }
 
+/// A registered host and its guardian.
+pub(crate) async fn pair() -> (TestClock, TestGuardian, TestHost) {
+    let clock = TestClock::new();
+    let guardian = TestGuardian::start(&clock, 12).await;
+    let host = TestHost::new(&clock, guardian.endpoints(), None);
+    guardian.register(&host);
+    (clock, guardian, host)
+}
+
 /// A certificate for an attestation signer, valid from now on: programs that are tested against this guardian read the
 /// clock of the day.
 fn signer(now: Time, key: &PrivateKey) -> Certificate {

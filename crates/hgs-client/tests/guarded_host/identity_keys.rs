@@ -7,15 +7,7 @@ use hgs_client::{Error, Fault};
 use hgs_pki::health::HealthKind;
 use hgs_pki::{Certificate, Seconds};
 
-use crate::guardian::{Manner, TestClock, TestGuardian, TestHost};
-
-async fn pair() -> (TestClock, TestGuardian, TestHost) {
-    let clock = TestClock::new();
-    let guardian = TestGuardian::start(&clock, 12).await;
-    let host = TestHost::new(&clock, guardian.endpoints(), None);
-    guardian.register(&host);
-    (clock, guardian, host)
-}
+use crate::guardian::{Manner, TestClock, TestGuardian, TestHost, pair};
 
 async fn attest(host: &TestHost) -> Result<Certificate, Error> {
     let attestation = host.host.attest(HealthKind::Encryption, Sides::Both);
