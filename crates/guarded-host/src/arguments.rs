@@ -3,7 +3,7 @@
 use clap::{CommandFactory as _, Parser, Subcommand};
 use hgs_terminal::{Common, Completions, Exit, Failure, Man, Manual, Program, Terminal};
 
-use crate::place::Place;
+use crate::host_options::HostOptions;
 use crate::{attest, configure, first_page, host_key, protector, status, trace};
 
 /// The host's side of a Host Guardian Service: attest, and unwrap key protectors
@@ -27,7 +27,7 @@ pub(crate) struct Arguments {
     #[command(subcommand)]
     noun: Option<Noun>,
     #[command(flatten)]
-    place: Place,
+    host: HostOptions,
     #[command(flatten)]
     common: Common,
 }
@@ -94,17 +94,17 @@ impl Program for Arguments {
     }
 
     fn run(self, terminal: &Terminal) -> Result<Exit, Failure> {
-        let place = &self.place;
+        let options = &self.host;
         let Some(noun) = self.noun else {
-            return first_page::run(place, terminal);
+            return first_page::run(options, terminal);
         };
         match noun {
-            Noun::Configure(arguments) => arguments.run(place, terminal),
-            Noun::Status => status::run(place, terminal),
-            Noun::Trace(arguments) => arguments.run(place, terminal),
-            Noun::HostKey(verb) => verb.run(place, terminal),
-            Noun::Attest(arguments) => arguments.run(place, terminal),
-            Noun::Protector(verb) => verb.run(place, terminal),
+            Noun::Configure(arguments) => arguments.run(options, terminal),
+            Noun::Status => status::run(options, terminal),
+            Noun::Trace(arguments) => arguments.run(options, terminal),
+            Noun::HostKey(verb) => verb.run(options, terminal),
+            Noun::Attest(arguments) => arguments.run(options, terminal),
+            Noun::Protector(verb) => verb.run(options, terminal),
             Noun::Completions(completions) => completions.run(Self::command(), terminal),
             Noun::Man(man) => man.run(Self::command(), MANUAL, terminal),
         }

@@ -10,7 +10,7 @@ use hgs_pki::health::HealthKind;
 use hgs_terminal::{Exit, Failure, Table, Terminal};
 use serde::Serialize;
 
-use crate::place::{Place, wait_for};
+use crate::host_options::{HostOptions, wait_for};
 
 /// Ask for a new health certificate now
 ///
@@ -54,8 +54,8 @@ enum Kind {
 }
 
 impl Arguments {
-    pub(crate) fn run(self, place: &Place, terminal: &Terminal) -> Result<Exit, Failure> {
-        let host = place.host()?;
+    pub(crate) fn run(self, options: &HostOptions, terminal: &Terminal) -> Result<Exit, Failure> {
+        let host = options.open()?;
         let (kinds, sides) = (self.kinds(), self.sides());
         if self.dry_run {
             let rehearsal = wait_for(host.rehearse_attestation(&kinds, sides))?;

@@ -10,7 +10,7 @@ use hgs_files::Readers;
 use hgs_terminal::{AtFault, Exit, Failure, Terminal};
 
 use crate::failure::failure;
-use crate::place::Place;
+use crate::host_options::HostOptions;
 use crate::status;
 
 /// Set the services that guard this host, or local mode
@@ -75,17 +75,17 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
-    pub(crate) fn run(self, place: &Place, terminal: &Terminal) -> Result<Exit, Failure> {
+    pub(crate) fn run(self, options: &HostOptions, terminal: &Terminal) -> Result<Exit, Failure> {
         let host_key = self.host_key.clone();
         let configuration = self.configuration()?;
         configuration.check().map_err(failure)?;
         configuration
-            .store(&place.folders()?.configuration)
+            .store(&options.folders()?.configuration)
             .map_err(failure)?;
         if let Some(file) = host_key {
-            write_host_key(place, &file)?;
+            write_host_key(options, &file)?;
         }
-        status::run(place, terminal)
+        status::run(options, terminal)
     }
 
     fn configuration(self) -> Result<Configuration, Failure> {
@@ -111,8 +111,8 @@ impl Arguments {
 }
 
 /// Writes the public half of the host key, which is made if there is none.
-fn write_host_key(place: &Place, file: &Path) -> Result<(), Failure> {
-    let host = place.host()?;
+fn write_host_key(options: &HostOptions, file: &Path) -> Result<(), Failure> {
+    let host = options.open()?;
     let key = match host.host_key() {
         Err(Error::HostKey(HostKeyError::Missing)) => host.create_host_key(HostKeySize::default()),
         found => found,

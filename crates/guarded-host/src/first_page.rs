@@ -7,7 +7,7 @@ use hgs_client::status::Status;
 use hgs_terminal::{AtFault, Exit, Failure, Terminal};
 
 use crate::failure::failure;
-use crate::place::Place;
+use crate::host_options::HostOptions;
 
 /// A place on the way from a new host to one that is guarded.
 enum Stage {
@@ -24,14 +24,14 @@ enum Stage {
     },
 }
 
-pub(crate) fn run(place: &Place, terminal: &Terminal) -> Result<Exit, Failure> {
+pub(crate) fn run(options: &HostOptions, terminal: &Terminal) -> Result<Exit, Failure> {
     if terminal.json() {
         return Err(Failure::usage("a command is missing")
             .at_fault(AtFault::Operator)
             .remedy("`guarded-host --help` has them all"));
     }
-    let host = place.host()?;
-    let has_host_key = place.folders()?.host_key().exists();
+    let host = options.open()?;
+    let has_host_key = options.folders()?.host_key().exists();
     let stage = match host.configuration() {
         Configuration::Local => Stage::Local,
         Configuration::HostGuardianService(_) if !has_host_key => Stage::WithoutHostKey,

@@ -10,7 +10,7 @@ use hgs_terminal::{Exit, Failure, Table, Terminal};
 use serde::Serialize;
 
 use crate::failure::failure;
-use crate::place::Place;
+use crate::host_options::HostOptions;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
@@ -40,11 +40,11 @@ pub(crate) enum Bits {
 }
 
 impl Verb {
-    pub(crate) fn run(self, place: &Place, terminal: &Terminal) -> Result<Exit, Failure> {
+    pub(crate) fn run(self, options: &HostOptions, terminal: &Terminal) -> Result<Exit, Failure> {
         match self {
-            Self::New { bits } => new(bits, place, terminal),
-            Self::Export { certificate } => export(certificate, place, terminal),
-            Self::Remove => remove(place, terminal),
+            Self::New { bits } => new(bits, options, terminal),
+            Self::Export { certificate } => export(certificate, options, terminal),
+            Self::Remove => remove(options, terminal),
         }
     }
 }
@@ -79,18 +79,18 @@ impl fmt::Display for Report {
     }
 }
 
-fn new(bits: Bits, place: &Place, terminal: &Terminal) -> Result<Exit, Failure> {
+fn new(bits: Bits, options: &HostOptions, terminal: &Terminal) -> Result<Exit, Failure> {
     let size = match bits {
         Bits::Rsa2048 => HostKeySize::Rsa2048,
         Bits::Rsa3072 => HostKeySize::Rsa3072,
     };
-    let key = place.host()?.create_host_key(size).map_err(failure)?;
+    let key = options.open()?.create_host_key(size).map_err(failure)?;
     terminal.report(&Report::new(&key))?;
     Ok(Exit::Done)
 }
 
-fn export(certificate: bool, place: &Place, terminal: &Terminal) -> Result<Exit, Failure> {
-    let host = place.host()?;
+fn export(certificate: bool, options: &HostOptions, terminal: &Terminal) -> Result<Exit, Failure> {
+    let host = options.open()?;
     let key = host.host_key().map_err(failure)?;
     let form = if certificate {
         PublicForm::Certificate
@@ -112,8 +112,8 @@ fn export(certificate: bool, place: &Place, terminal: &Terminal) -> Result<Exit,
     Ok(Exit::Done)
 }
 
-fn remove(place: &Place, terminal: &Terminal) -> Result<Exit, Failure> {
-    let host = place.host()?;
+fn remove(options: &HostOptions, terminal: &Terminal) -> Result<Exit, Failure> {
+    let host = options.open()?;
     let key = host.host_key().map_err(failure)?;
     terminal.confirm("Remove the key by which the guardian knows this host?")?;
     host.remove_host_key().map_err(failure)?;

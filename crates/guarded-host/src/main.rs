@@ -9,7 +9,7 @@ mod configure;
 mod failure;
 mod first_page;
 mod host_key;
-mod place;
+mod host_options;
 mod protector;
 mod status;
 mod trace;

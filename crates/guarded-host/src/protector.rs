@@ -9,11 +9,11 @@ use hgs_client::{MAX_PROTECTOR, SealedPair, Unwrapped, sealed_file};
 use hgs_crypto::SecretBytes;
 use hgs_files::Readers;
 use hgs_kps::ServiceVersion;
-use hgs_terminal::{Exit, Failure, Table, Terminal, read_given};
+use hgs_terminal::{Exit, Failure, Table, Terminal, read_input};
 use serde::Serialize;
 
 use crate::failure::failure;
-use crate::place::{Place, wait_for};
+use crate::host_options::{HostOptions, wait_for};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
@@ -76,27 +76,27 @@ enum Named {
 }
 
 impl Verb {
-    pub(crate) fn run(self, place: &Place, terminal: &Terminal) -> Result<Exit, Failure> {
+    pub(crate) fn run(self, options: &HostOptions, terminal: &Terminal) -> Result<Exit, Failure> {
         match self {
             Self::Unwrap(Unwrap {
                 protector,
                 file: Some(file),
                 reseal,
                 version,
-            }) => open(place, terminal, (&protector, &file), reseal, &version)?,
+            }) => open(options, terminal, (&protector, &file), reseal, &version)?,
             Self::Unwrap(arguments) => {
                 let octets = hgs_files::read(&arguments.protector, MAX_PROTECTOR)?;
-                let unwrapped = arguments.version.unwrap(place, &octets)?;
+                let unwrapped = arguments.version.unwrap(options, &octets)?;
                 terminal.report(&Report::new(&unwrapped))?;
             }
-            Self::Seal(arguments) => arguments.run(place, terminal)?,
+            Self::Seal(arguments) => arguments.run(options, terminal)?,
         }
         Ok(Exit::Done)
     }
 }
 
 fn open(
-    place: &Place,
+    options: &HostOptions,
     terminal: &Terminal,
     (protector, file): (&Path, &Path),
     reseal: bool,
@@ -107,7 +107,7 @@ fn open(
             .remedy("give --out FILE to open it, --reseal to seal it anew, or both"));
     }
     let pair = SealedPair::open(protector, file).map_err(failure)?;
-    let unwrapped = version.unwrap(place, pair.protector())?;
+    let unwrapped = version.unwrap(options, pair.protector())?;
     let plaintext = unwrapped.open(pair.file()).map_err(failure)?;
     let mut report = Report::new(&unwrapped);
     report.recovered = pair.was_recovered();
@@ -124,28 +124,28 @@ fn open(
 }
 
 impl Seal {
-    fn run(self, place: &Place, terminal: &Terminal) -> Result<(), Failure> {
+    fn run(self, options: &HostOptions, terminal: &Terminal) -> Result<(), Failure> {
         if terminal.out().is_none() {
             return Err(
                 Failure::usage("the sealed file has nowhere to go").remedy("give --out FILE")
             );
         }
         let protector = hgs_files::read(&self.protector, MAX_PROTECTOR)?;
-        let given = read_given(&self.file, sealed_file::MAX_PLAINTEXT)?;
-        let plaintext = SecretBytes::new(given.whole(&self.file, "a file to be sealed")?);
-        let unwrapped = self.version.unwrap(place, &protector)?;
+        let given = read_input(&self.file, sealed_file::MAX_PLAINTEXT)?;
+        let plaintext = SecretBytes::new(given.complete(&self.file, "a file to be sealed")?);
+        let unwrapped = self.version.unwrap(options, &protector)?;
         let sealed = unwrapped.seal(&plaintext).map_err(failure)?;
         terminal.document(&sealed, Readers::Owner, &Report::new(&unwrapped))
     }
 }
 
 impl Version {
-    fn unwrap(&self, place: &Place, protector: &[u8]) -> Result<Unwrapped, Failure> {
+    fn unwrap(&self, options: &HostOptions, protector: &[u8]) -> Result<Unwrapped, Failure> {
         let version = match self.service_version {
             Named::V1 => ServiceVersion::V1,
             Named::V2 => ServiceVersion::V2,
         };
-        let host = place.host()?;
+        let host = options.open()?;
         wait_for(host.unwrap(protector, version))
     }
 }

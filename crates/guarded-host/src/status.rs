@@ -7,10 +7,10 @@ use hgs_terminal::{Exit, Failure, Table, Terminal};
 use serde::Serialize;
 
 use crate::failure::failure;
-use crate::place::Place;
+use crate::host_options::HostOptions;
 
-pub(crate) fn run(place: &Place, terminal: &Terminal) -> Result<Exit, Failure> {
-    let status = place.host()?.status().map_err(failure)?;
+pub(crate) fn run(options: &HostOptions, terminal: &Terminal) -> Result<Exit, Failure> {
+    let status = options.open()?.status().map_err(failure)?;
     terminal.report(&Report(status))?;
     Ok(Exit::Done)
 }

@@ -11,7 +11,7 @@ use hgs_trace::collection::{self, CollectionError};
 use hgs_trace::host::{self, Facts};
 use hgs_trace::{ReportText, Selection};
 
-use crate::place::{Place, wait_for};
+use crate::host_options::{HostOptions, wait_for};
 
 /// Diagnose this host: configuration, host key, the services that guard it, its health certificate
 ///
@@ -44,13 +44,13 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
-    pub(crate) fn run(self, place: &Place, terminal: &Terminal) -> Result<Exit, Failure> {
+    pub(crate) fn run(self, options: &HostOptions, terminal: &Terminal) -> Result<Exit, Failure> {
         let wanted = Selection::of(&host::checks(), &self.check)
             .map_err(|unknown| Failure::usage(unknown).remedy("docs/trace.md has all checks"))?;
         let facts: Facts = match &self.from {
             Some(folder) => collection::read(folder, host::ROLE).map_err(failed)?.1,
             None => {
-                let folders = place.folders()?;
+                let folders = options.folders()?;
                 let target = self.target.as_ref();
                 wait_for(async { Ok(collect::facts(&folders, target).await) })?
             }

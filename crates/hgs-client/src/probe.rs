@@ -10,7 +10,7 @@ use hgs_kps::ServiceVersion;
 use hgs_kps::wire::{Algorithms, RollTransportKeyRequest};
 use hgs_pki::{CertificateCache, SignatureCache, Validity};
 use hgs_protector::metadata::Metadata;
-use hgs_trace::{Clocks, Found, PresentedCertificate, Problem, Reachability};
+use hgs_trace::{Clocks, Observed, PresentedCertificate, Problem, Reachability};
 
 use crate::clock::Clock;
 use crate::http::{Client, Timing, TlsFailure, TransportError, tls};
@@ -84,7 +84,7 @@ impl Probe {
     ///
     /// # Errors
     /// Why it does not say.
-    pub async fn attestation_mode(&self, attestation: &Url) -> Found<String> {
+    pub async fn attestation_mode(&self, attestation: &Url) -> Observed<String> {
         let info = attestation::service_information(&self.client, attestation).await;
         let mode = info.map(|info| info.operation_mode.to_string());
         mode.map_err(|cause| problem(&cause))
@@ -94,7 +94,7 @@ impl Probe {
     ///
     /// # Errors
     /// Why it does not.
-    pub async fn signing_certificates(&self, attestation: &Url) -> Found<Vec<String>> {
+    pub async fn signing_certificates(&self, attestation: &Url) -> Observed<Vec<String>> {
         let listed = attestation::signing_certificates(&self.client, attestation)
             .await
             .map_err(|cause| problem(&cause))?;
@@ -106,7 +106,7 @@ impl Probe {
     ///
     /// # Errors
     /// Why there is none.
-    pub async fn metadata_document(&self, key_protection: &Url) -> Found<Vec<u8>> {
+    pub async fn metadata_document(&self, key_protection: &Url) -> Observed<Vec<u8>> {
         let octets = key_protection::metadata(&self.client, key_protection).await;
         octets.map_err(|cause| problem(&cause))
     }
@@ -115,7 +115,7 @@ impl Probe {
     ///
     /// # Errors
     /// Why there is none that holds.
-    pub async fn metadata(&self, key_protection: &Url) -> Found<Metadata> {
+    pub async fn metadata(&self, key_protection: &Url) -> Observed<Metadata> {
         let octets = self.metadata_document(key_protection).await?;
         let (certificates, signatures) = (CertificateCache::new(8), SignatureCache::new(8));
         let metadata = Metadata::read(&octets, &certificates, &signatures);
@@ -127,7 +127,7 @@ impl Probe {
     ///
     /// # Errors
     /// Why there is no refusal of the protocol.
-    pub async fn refusal(&self, key_protection: &Url) -> Found<String> {
+    pub async fn refusal(&self, key_protection: &Url) -> Observed<String> {
         let request = RollTransportKeyRequest {
             ingress_protector: vec![b' '; PROBE_PROTECTOR],
             health_certificate: b"no health certificate".to_vec(),

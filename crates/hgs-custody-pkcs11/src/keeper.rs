@@ -16,7 +16,7 @@ use tracing::{debug, info, warn};
 use crate::error::KEY_STAGE;
 use crate::module::Module;
 use crate::pin::Pin;
-use crate::search::{self, Found, plain};
+use crate::search::{self, PresentToken, plain};
 use crate::session::{ErrorClass, TokenSession, class_of, lost};
 use crate::token::{Need, Report, Token};
 use crate::wake_up::{WakeReason, lock};
@@ -275,7 +275,12 @@ impl Keeper {
         Ok(token_sessions)
     }
 
-    fn token_session(&self, context: &Pkcs11, found: &Found, session: Session) -> TokenSession {
+    fn token_session(
+        &self,
+        context: &Pkcs11,
+        found: &PresentToken,
+        session: Session,
+    ) -> TokenSession {
         TokenSession {
             context: context.clone(),
             slot: found.slot,
@@ -321,7 +326,7 @@ fn longest_pause(tokens: &[Arc<Token>]) -> Duration {
     }
 }
 
-fn open_session(context: &Pkcs11, found: &Found) -> Result<Session, TokenError> {
+fn open_session(context: &Pkcs11, found: &PresentToken) -> Result<Session, TokenError> {
     let session = context.open_ro_session(found.slot);
     session.map_err(|error| TokenError::NoSession {
         code: Code::from(&error),
@@ -349,7 +354,7 @@ fn log_in(token: &Token, session: &Session, pin: Pin) -> Result<(), TokenError> 
     }
 }
 
-fn token_finding(found: &Found) -> TokenFinding {
+fn token_finding(found: &PresentToken) -> TokenFinding {
     TokenFinding {
         label: plain(found.info.label()).to_owned(),
         model: plain(found.info.model()).to_owned(),

@@ -44,7 +44,7 @@ impl TokenKey {
     /// The first that works; the reason why the first does not, if none does.
     fn first<T>(
         &self,
-        work: impl Fn(&Arc<Place>) -> Result<T, TokenError>,
+        work: impl Fn(&Arc<KeyLocation>) -> Result<T, TokenError>,
     ) -> Result<T, TokenError> {
         let mut reason = None;
         for candidates in &*self.candidates {
@@ -75,15 +75,15 @@ impl PrivateKey for TokenKey {
         if ciphertext.len() != modulus.len() || ciphertext >= modulus {
             return Err(KeyError::Refused);
         }
-        Ok(self.first(|place| place.decrypt(hash, ciphertext))?)
+        Ok(self.first(|location| location.decrypt(hash, ciphertext))?)
     }
 
     fn sign(&self, scheme: SignatureScheme, message: &[u8]) -> Result<Vec<u8>, KeyError> {
-        Ok(self.first(|place| place.sign(scheme, message))?)
+        Ok(self.first(|location| location.sign(scheme, message))?)
     }
 
     fn capabilities(&self) -> Result<Capabilities, KeyError> {
-        Ok(self.first(Place::profile)?.capabilities())
+        Ok(self.first(KeyLocation::profile)?.capabilities())
     }
 
     fn is_blocking(&self) -> bool {
@@ -91,25 +91,25 @@ impl PrivateKey for TokenKey {
     }
 }
 
-/// The places where the key of one URI may be: one for each module that may hold the token.
+/// The locations where the key of one URI may be: one for each module that may hold the token.
 #[derive(Debug)]
 pub(crate) struct KeyCandidates {
-    places: Vec<Arc<Place>>,
+    locations: Vec<Arc<KeyLocation>>,
     /// Where it was found. A token does not move to another module while the process runs.
     settled: OnceLock<usize>,
-    /// Why there is no place at all.
+    /// Why there is no location at all.
     failure: Option<TokenError>,
 }
 
 impl KeyCandidates {
-    /// All places of `uri`. The public half is `public`'s, and checked when the key is found.
+    /// All locations of `uri`. The public half is `public`'s, and checked when the key is found.
     pub(crate) fn of(modules: &Modules, uri: &Pkcs11Uri, public: &PublicKey) -> Self {
         let (candidates, failure) = match modules.candidates(uri) {
             Ok(candidates) => (candidates, None),
             Err(error) => (Vec::new(), Some(error)),
         };
-        let places = candidates.into_iter().map(|(token, oaep)| {
-            Arc::new(Place {
+        let locations = candidates.into_iter().map(|(token, oaep)| {
+            Arc::new(KeyLocation {
                 token,
                 name: KeyName::of(uri),
                 public: public.clone(),
@@ -118,7 +118,7 @@ impl KeyCandidates {
             })
         });
         Self {
-            places: places.collect(),
+            locations: locations.collect(),
             settled: OnceLock::new(),
             failure,
         }
@@ -126,14 +126,18 @@ impl KeyCandidates {
 
     fn first<T>(
         &self,
-        work: impl Fn(&Arc<Place>) -> Result<T, TokenError>,
+        work: impl Fn(&Arc<KeyLocation>) -> Result<T, TokenError>,
     ) -> Result<T, TokenError> {
-        if let Some(settled) = self.settled.get().and_then(|index| self.places.get(*index)) {
+        if let Some(settled) = self
+            .settled
+            .get()
+            .and_then(|index| self.locations.get(*index))
+        {
             return work(settled);
         }
         let mut reason = self.failure.clone();
-        for (index, place) in self.places.iter().enumerate() {
-            match work(place) {
+        for (index, location) in self.locations.iter().enumerate() {
+            match work(location) {
                 Err(error) if error.may_be_elsewhere() => {
                     // "Not here" says less than why another module could not tell.
                     let absent = matches!(error, TokenError::TokenAbsent { .. });
@@ -152,9 +156,9 @@ impl KeyCandidates {
 
     fn settle(&self, index: usize) {
         if self.settled.set(index).is_ok() {
-            let others = self.places.iter().enumerate();
-            for (_, place) in others.filter(|(other, _)| *other != index) {
-                place.token.forget();
+            let others = self.locations.iter().enumerate();
+            for (_, location) in others.filter(|(other, _)| *other != index) {
+                location.token.forget();
             }
         }
     }
@@ -162,7 +166,7 @@ impl KeyCandidates {
 
 /// One key in one token.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct KeyLocation {
     token: Arc<Token>,
     name: KeyName,
     public: PublicKey,
@@ -198,15 +202,15 @@ struct Object {
     profile: Profile,
 }
 
-impl Place {
+impl KeyLocation {
     fn decrypt(
         self: &Arc<Self>,
         hash: OaepHash,
         ciphertext: &[u8],
     ) -> Result<SecretBytes, TokenError> {
-        let (place, ciphertext) = (Arc::clone(self), ciphertext.to_vec());
+        let (location, ciphertext) = (Arc::clone(self), ciphertext.to_vec());
         self.token
-            .run(move |token_session| place.decrypt_at(token_session, hash, &ciphertext))
+            .run(move |token_session| location.decrypt_at(token_session, hash, &ciphertext))
     }
 
     fn sign(
@@ -214,15 +218,15 @@ impl Place {
         scheme: SignatureScheme,
         message: &[u8],
     ) -> Result<Vec<u8>, TokenError> {
-        let (place, message) = (Arc::clone(self), message.to_vec());
+        let (location, message) = (Arc::clone(self), message.to_vec());
         self.token
-            .run(move |token_session| place.sign_at(token_session, scheme, &message))
+            .run(move |token_session| location.sign_at(token_session, scheme, &message))
     }
 
     fn profile(self: &Arc<Self>) -> Result<Profile, TokenError> {
-        let place = Arc::clone(self);
+        let location = Arc::clone(self);
         self.token
-            .run(move |token_session| Ok(place.object(token_session)?.profile))
+            .run(move |token_session| Ok(location.object(token_session)?.profile))
     }
 
     fn decrypt_at(
@@ -236,8 +240,8 @@ impl Place {
             return Err(TokenError::Unsupported);
         }
         let outcome = self.with_object(token_session, |token_session, object| {
-            let place = object.profile.oaep(hash);
-            token_session.decrypt(object.handle, place, hash, ciphertext)
+            let location = object.profile.oaep(hash);
+            token_session.decrypt(object.handle, location, hash, ciphertext)
         })?;
         match outcome {
             Ok(plaintext) => plaintext.map_err(|CryptoError| TokenError::Refused),
@@ -370,7 +374,7 @@ impl Place {
     }
 }
 
-impl Probe for Place {
+impl Probe for KeyLocation {
     fn probe(self: Arc<Self>, token_session: &mut TokenSession) -> Result<(), TokenError> {
         self.probe_at(token_session)
     }

@@ -26,13 +26,13 @@ impl Selector {
     }
 
     /// The one such token among those that are present.
-    pub(crate) fn find(&self, present: Vec<Found>) -> Result<Found, TokenError> {
+    pub(crate) fn find(&self, present: Vec<PresentToken>) -> Result<PresentToken, TokenError> {
         let labels = present
             .iter()
             .map(|found| plain(found.info.label()).to_owned());
         let labels = labels.collect();
         let wanted = self.to_string();
-        let mut matching: Vec<Found> = present
+        let mut matching: Vec<PresentToken> = present
             .into_iter()
             .filter(|found| self.matches(found.slot, &found.info))
             .collect();
@@ -73,17 +73,18 @@ pub(crate) fn plain(text: &str) -> &str {
 }
 
 /// A token that is there.
-pub(crate) struct Found {
+pub(crate) struct PresentToken {
     pub(crate) slot: Slot,
     pub(crate) info: TokenInfo,
 }
 
 /// The tokens that are there and initialised. A slot whose token vanishes meanwhile has none.
-pub(crate) fn tokens(context: &Pkcs11) -> Result<Vec<Found>, Error> {
+pub(crate) fn tokens(context: &Pkcs11) -> Result<Vec<PresentToken>, Error> {
     let slots = context.get_slots_with_token()?;
     let found = slots.into_iter().filter_map(|slot| {
         let info = context.get_token_info(slot).ok()?;
-        info.token_initialized().then_some(Found { slot, info })
+        info.token_initialized()
+            .then_some(PresentToken { slot, info })
     });
     Ok(found.collect())
 }

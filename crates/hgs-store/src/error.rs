@@ -14,7 +14,7 @@ use crate::high_water_mark::RolledBack;
 pub enum OpenError {
     /// The operator's turn: a file or folder is not as it must be.
     #[error(transparent)]
-    Place(#[from] FileError),
+    Folder(#[from] FileError),
     /// The operator's turn: nothing has been initialised there yet.
     #[error("there is no state in {}", directory.display())]
     NotInitialised {
@@ -89,10 +89,10 @@ impl OpenError {
     #[must_use]
     pub fn remedy(&self) -> Option<String> {
         let remedy = match self {
-            Self::Place(error) if matches!(error.problem, FileProblem::InUse) => {
+            Self::Folder(error) if matches!(error.problem, FileProblem::InUse) => {
                 "give each guardian a high-water mark of its own: `server.high_water_mark`"
             }
-            Self::Place(error) => return error.remedy(),
+            Self::Folder(error) => return error.remedy(),
             Self::NotInitialised { .. } => {
                 "make a guardian with `hgs init`, or of a backup with `hgs state import --initialise`"
             }

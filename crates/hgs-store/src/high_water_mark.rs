@@ -551,7 +551,7 @@ mod tests {
         let _held = HighWaterMark::open(&path, &key(1)).unwrap();
         assert!(matches!(
             HighWaterMark::open(&path, &key(1)),
-            Err(OpenError::Place(_))
+            Err(OpenError::Folder(_))
         ));
     }
 }

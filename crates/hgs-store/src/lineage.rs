@@ -130,14 +130,14 @@ pub(crate) struct Tree<'a> {
     view: &'a dyn View,
     keys: &'a Keys,
     spoilt: &'a BTreeSet<Key>,
-    nodes: BTreeMap<Digest, Place>,
+    nodes: BTreeMap<Digest, TreeNode>,
     /// What is to be written, in the order in which it came up: parents before their children.
     changed: Vec<Digest>,
 }
 
-/// A place in the tree, empty or not.
-struct Place {
-    found: Version,
+/// A protector in the tree, or its absence.
+struct TreeNode {
+    stored: Version,
     node: Option<Node>,
     changed: bool,
 }
@@ -165,14 +165,17 @@ impl<'a> Tree<'a> {
             let (node, found) = found.unzip();
             self.nodes.insert(
                 *digest,
-                Place {
-                    found,
+                TreeNode {
+                    stored: found,
                     node,
                     changed: false,
                 },
             );
         }
-        Ok(self.nodes.get(digest).and_then(|place| place.node.as_ref()))
+        Ok(self
+            .nodes
+            .get(digest)
+            .and_then(|tree_node| tree_node.node.as_ref()))
     }
 
     /// Finds out where `ingress` would stand, were it released now. Changes nothing.
@@ -243,14 +246,16 @@ impl<'a> Tree<'a> {
 
     /// Puts what was written into `batch`, and what it was decided from.
     pub(crate) fn finish(mut self, batch: &mut Batch) {
-        for (digest, place) in &self.nodes {
-            batch.expected.insert(Key::Protector(*digest), place.found);
+        for (digest, tree_node) in &self.nodes {
+            batch
+                .expected
+                .insert(Key::Protector(*digest), tree_node.stored);
         }
         for digest in self.changed {
-            let Some(Place { found, node, .. }) = self.nodes.remove(&digest) else {
+            let Some(TreeNode { stored, node, .. }) = self.nodes.remove(&digest) else {
                 continue;
             };
-            if let Some(tag) = &found {
+            if let Some(tag) = &stored {
                 batch.lineage_difference.subtract(&self.keys.term(tag));
             }
             let node = node.map(|node| {
@@ -271,27 +276,29 @@ impl<'a> Tree<'a> {
 
     fn forget(&mut self, stored: StoredNode) -> Result<(), StoreError> {
         let (node, tag) = stored.verified(self.keys)?;
-        let place = Place {
-            found: Some(tag),
+        let tree_node = TreeNode {
+            stored: Some(tag),
             node: None,
             changed: false,
         };
-        self.nodes.entry(node.digest).or_insert(place);
+        self.nodes.entry(node.digest).or_insert(tree_node);
         self.set(node.digest, None);
         Ok(())
     }
 
     fn set(&mut self, digest: Digest, node: Option<Node>) {
-        if let Some(place) = self.nodes.get_mut(&digest) {
-            place.node = node;
-            if !std::mem::replace(&mut place.changed, true) {
+        if let Some(tree_node) = self.nodes.get_mut(&digest) {
+            tree_node.node = node;
+            if !std::mem::replace(&mut tree_node.changed, true) {
                 self.changed.push(digest);
             }
         }
     }
 
     fn is_changed(&self, digest: &Digest) -> bool {
-        self.nodes.get(digest).is_some_and(|place| place.changed)
+        self.nodes
+            .get(digest)
+            .is_some_and(|tree_node| tree_node.changed)
     }
 }
 

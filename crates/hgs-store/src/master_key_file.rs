@@ -9,7 +9,7 @@ use hgs_crypto::Random;
 use hgs_custody::seal::{MASTER_KEY_LENGTH, MasterKey};
 use hgs_files::{Readers, Staged};
 
-use crate::place::Place;
+use crate::state_folder::StateFolder;
 use crate::{MasterKeyError, OpenError, engine};
 
 /// Draws a master key and writes it to `path`, which must not exist. It is on the disk when this
@@ -45,8 +45,8 @@ pub fn read(path: &Path) -> Result<MasterKey, MasterKeyError> {
 pub fn read_settled(path: &Path, directory: &Path) -> Result<MasterKey, OpenError> {
     if let Some(staged) = Staged::left_for(path)? {
         // A rotation holds the state until it is settled.
-        let place = Place::take_existing(directory)?;
-        settle(staged, path, &place)?;
+        let folder = StateFolder::take_existing(directory)?;
+        settle(staged, path, &folder)?;
     }
     Ok(read(path)?)
 }
@@ -93,8 +93,8 @@ impl NewMasterKey {
     }
 }
 
-fn settle(staged: Staged, path: &Path, place: &Place) -> Result<(), OpenError> {
-    let identifier = engine::stored_master_key(place)?;
+fn settle(staged: Staged, path: &Path, folder: &StateFolder) -> Result<(), OpenError> {
+    let identifier = engine::stored_master_key(folder)?;
     let is_of_the_state = |path: &Path| {
         let key = read(path);
         key.is_ok_and(|key| key.identifier()[..] == identifier)

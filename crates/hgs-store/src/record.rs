@@ -134,16 +134,16 @@ impl Keys {
     }
 
     /// What the record or node with this tag adds to its sum.
-    pub(crate) fn term(&self, tag: &Tag) -> Term {
+    pub(crate) fn term(&self, tag: &Tag) -> Summand {
         let octets = self.term.tag([tag]);
         let (lanes, _) = octets.as_chunks();
-        Term(std::array::from_fn(|i| u64::from_be_bytes(lanes[i])))
+        Summand(std::array::from_fn(|i| u64::from_be_bytes(lanes[i])))
     }
 }
 
 /// What one record adds to a [`Sum`]; never written anywhere.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Term([u64; 4]);
+pub(crate) struct Summand([u64; 4]);
 
 /// The sum over all records of a table: four lanes of addition modulo 2^64, and how many. What a
 /// commit adds and removes is such a sum as well, so commits add up in any order.
@@ -160,12 +160,12 @@ impl Sum {
         count: 0,
     };
 
-    pub(crate) fn add(&mut self, term: &Term) {
+    pub(crate) fn add(&mut self, term: &Summand) {
         self.lanes = std::array::from_fn(|i| self.lanes[i].wrapping_add(term.0[i]));
         self.count = self.count.wrapping_add(1);
     }
 
-    pub(crate) fn subtract(&mut self, term: &Term) {
+    pub(crate) fn subtract(&mut self, term: &Summand) {
         self.lanes = std::array::from_fn(|i| self.lanes[i].wrapping_sub(term.0[i]));
         self.count = self.count.wrapping_sub(1);
     }

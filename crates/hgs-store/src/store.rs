@@ -19,9 +19,9 @@ use crate::engine::{Durability, Engine, MIGRATIONS, Readers, Sqlite, View};
 use crate::high_water_mark::HighWaterMark;
 use crate::lineage::{self, Seen};
 use crate::model::{Digest, Settings};
-use crate::place::{DATABASE, Place};
 use crate::record::Keys;
 use crate::release::{Recorded, Release, ReleaseRefusal};
+use crate::state_folder::{DATABASE, StateFolder};
 use crate::transaction::{Act, Refusal, Transaction};
 use crate::usage::PairUsage;
 use crate::writer::{Announcement, Committed, Failure, GATHERING, Job, Queue, Shared, Writer, job};
@@ -92,8 +92,8 @@ impl Store {
         more: Vec<Transaction>,
         act: Act,
     ) -> Result<Self, OpenError> {
-        let place = Place::take(opening.directory)?;
-        let mut found = Found::look(place, opening, Durability::Full, MIGRATIONS)?;
+        let folder = StateFolder::take(opening.directory)?;
+        let mut found = OpenedState::look(folder, opening, Durability::Full, MIGRATIONS)?;
         if found.is_initialised() {
             let directory = found.directory;
             return Err(OpenError::AlreadyInitialised { directory });
@@ -128,7 +128,7 @@ impl Store {
         durability: Durability,
         migrations: &[&str],
     ) -> Result<Self, OpenError> {
-        let found = Found::take(opening, durability, migrations)?;
+        let found = OpenedState::take(opening, durability, migrations)?;
         found.refuse_older()?;
         found.start()
     }
@@ -139,7 +139,7 @@ impl Store {
     /// # Errors
     /// See [`OpenError`]. What else is wrong with the state is not accepted.
     pub fn accept(opening: Opening<'_>, act: Act) -> Result<Option<Accepted>, OpenError> {
-        let mut found = Found::take(opening, Durability::Full, MIGRATIONS)?;
+        let mut found = OpenedState::take(opening, Durability::Full, MIGRATIONS)?;
         let Some(rolled_back) = found.rolled_back.take() else {
             return Ok(None);
         };
@@ -168,7 +168,7 @@ impl Store {
         opening: Opening<'_>,
         gathering: std::time::Duration,
     ) -> Result<Self, OpenError> {
-        let mut found = Found::take(opening, Durability::Full, MIGRATIONS)?;
+        let mut found = OpenedState::take(opening, Durability::Full, MIGRATIONS)?;
         found.refuse_older()?;
         found.writer.gathering = gathering;
         found.start()
@@ -385,13 +385,13 @@ fn note(
 }
 
 /// A state that was opened and checked.
-struct Found {
+struct OpenedState {
     directory: PathBuf,
     writer: Writer,
     rolled_back: Option<RolledBack>,
 }
 
-impl Found {
+impl OpenedState {
     /// The state that is there, whether or not it is the newest one.
     fn take(
         opening: Opening<'_>,
@@ -412,12 +412,12 @@ impl Found {
                 }),
             }
         };
-        let place = match Place::take_existing(opening.directory) {
+        let folder = match StateFolder::take_existing(opening.directory) {
             Err(OpenError::NotInitialised { .. }) => return Err(not_initialised(&opening)),
             outcome => outcome?,
         };
         let gone = not_initialised(&opening);
-        let found = Self::look(place, opening, durability, migrations)?;
+        let found = Self::look(folder, opening, durability, migrations)?;
         match found.is_initialised() {
             true => Ok(found),
             false => Err(gone),
@@ -426,13 +426,13 @@ impl Found {
 
     /// What lies in a folder that this process holds.
     fn look(
-        place: Place,
+        folder: StateFolder,
         opening: Opening<'_>,
         durability: Durability,
         migrations: &[&str],
     ) -> Result<Self, OpenError> {
         let keys = Keys::derive(opening.master_key);
-        let engine = Sqlite::open(place, durability, migrations, opening.master_key, &keys)?;
+        let engine = Sqlite::open(folder, durability, migrations, opening.master_key, &keys)?;
         Self::through(Box::new(engine), keys, opening)
     }
 

@@ -53,7 +53,7 @@ pub const VERSION: &str = concat!(
 mod exit;
 mod failure;
 mod generate;
-mod given;
+mod input;
 mod logging;
 mod passphrase;
 mod printable;
@@ -64,7 +64,7 @@ mod terminal;
 pub use exit::Exit;
 pub use failure::{AtFault, Failure};
 pub use generate::{Completions, Man, Manual};
-pub use given::{Given, read_given};
+pub use input::{InputFile, read_input};
 pub use logging::{LogForm, start_logging};
 pub use passphrase::{PassphraseSource, PassphraseSourceParser, new_passphrase, passphrase};
 pub use printable::printable;

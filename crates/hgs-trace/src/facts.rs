@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::text;
 
 /// What was found, or why it was not.
-pub type Found<T> = Result<T, Problem>;
+pub type Observed<T> = Result<T, Problem>;
 
 /// Why something is not as it should be, in the words of the part that noticed it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,11 +65,11 @@ impl fmt::Display for Problem {
 
 /// A file or folder, as the file system shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
+pub struct PathFacts {
     /// Where.
     pub path: String,
     /// What is there.
-    pub kind: PlaceKind,
+    pub kind: PathKind,
     /// Its permission bits.
     pub mode: Option<u32>,
     /// The number of the user that it belongs to.
@@ -81,7 +81,7 @@ pub struct Place {
 /// The kinds of things at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum PlaceKind {
+pub enum PathKind {
     /// Nothing.
     Absent,
     /// A file.
@@ -94,13 +94,13 @@ pub enum PlaceKind {
     Other,
 }
 
-impl Place {
+impl PathFacts {
     /// Looks at `path`, without following a link.
     #[must_use]
     pub fn at(path: &Path) -> Self {
         let absent = Self {
             path: path.display().to_string(),
-            kind: PlaceKind::Absent,
+            kind: PathKind::Absent,
             mode: None,
             owner: None,
             problem: None,
@@ -108,10 +108,10 @@ impl Place {
         match fs::symlink_metadata(path) {
             Ok(meta) => Self {
                 kind: match meta.file_type() {
-                    kind if kind.is_symlink() => PlaceKind::Link,
-                    kind if kind.is_dir() => PlaceKind::Folder,
-                    kind if kind.is_file() => PlaceKind::File,
-                    _ => PlaceKind::Other,
+                    kind if kind.is_symlink() => PathKind::Link,
+                    kind if kind.is_dir() => PathKind::Folder,
+                    kind if kind.is_file() => PathKind::File,
+                    _ => PathKind::Other,
                 },
                 mode: Some(meta.mode() & 0o7777),
                 owner: Some(meta.uid()),
@@ -119,7 +119,7 @@ impl Place {
             },
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => absent,
             Err(error) => Self {
-                kind: PlaceKind::Other,
+                kind: PathKind::Other,
                 problem: Some(Problem::new(error)),
                 ..absent
             },
@@ -127,18 +127,18 @@ impl Place {
     }
 
     /// Why it is not private to `user`; `None` if it is.
-    pub(crate) fn not_private(&self, expected: PlaceKind, user: u32) -> Option<Problem> {
+    pub(crate) fn not_private(&self, expected: PathKind, user: u32) -> Option<Problem> {
         let path = &self.path;
         if let Some(problem) = &self.problem {
             return Some(problem.clone());
         }
         if self.kind != expected {
             let found = match self.kind {
-                PlaceKind::Absent => "is not there",
-                PlaceKind::File => "is a file",
-                PlaceKind::Folder => "is a folder",
-                PlaceKind::Link => "is a symbolic link, which is not followed",
-                PlaceKind::Other => "is neither a file nor a folder",
+                PathKind::Absent => "is not there",
+                PathKind::File => "is a file",
+                PathKind::Folder => "is a folder",
+                PathKind::Link => "is a symbolic link, which is not followed",
+                PathKind::Other => "is neither a file nor a folder",
             };
             return Some(Problem::new(format_args!("{path} {found}")));
         }
@@ -201,14 +201,14 @@ pub struct Reachability {
     /// The URL.
     pub url: String,
     /// The addresses of its host.
-    pub addresses: Found<Vec<String>>,
+    pub addresses: Observed<Vec<String>>,
     /// The address that accepted a connection; absent where there was none to try.
-    pub connected: Option<Found<String>>,
+    pub connected: Option<Observed<String>>,
     /// The result of the TLS handshake; absent for plain HTTP, and without a connection.
-    pub tls: Option<Found<PresentedCertificate>>,
+    pub tls: Option<Observed<PresentedCertificate>>,
     /// Whether something answered over HTTP, with any status; absent where nothing was asked.
     #[serde(default)]
-    pub answered: Option<Found<()>>,
+    pub answered: Option<Observed<()>>,
     /// The time that the service says it is, in the header `Date` of an answer, and the time here then.
     pub clocks: Option<Clocks>,
 }

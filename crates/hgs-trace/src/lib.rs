@@ -51,7 +51,7 @@ pub mod text;
 pub use check::{Check, Group, Judgement, Row, Verdict, rows};
 pub use engine::diagnose;
 pub use facts::{
-    Clocks, Found, Place, PlaceKind, PresentedCertificate, Problem, Reachability, Validity,
+    Clocks, Observed, PathFacts, PathKind, PresentedCertificate, Problem, Reachability, Validity,
 };
 pub use report::{Aggregate, Finding, Outcome, Report, ReportText, RootCause};
 pub use selection::{Selection, UnknownCheck};

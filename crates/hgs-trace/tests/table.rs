@@ -87,7 +87,7 @@ fn no_fact_has_room_for_a_secret() {
             continue;
         };
         let mut kind = kind.trim_end_matches(',');
-        while let Some(inner) = ["Option<", "Vec<", "Found<"]
+        while let Some(inner) = ["Option<", "Vec<", "Observed<"]
             .iter()
             .find_map(|outer| kind.strip_prefix(outer)?.strip_suffix('>'))
         {

@@ -17,7 +17,7 @@ use hgs_custody::Bundle;
 use hgs_pki::Time;
 use hgs_server::Config;
 use hgs_server::config::parse_period;
-use hgs_terminal::{AtFault, Exit, Failure, read_given};
+use hgs_terminal::{AtFault, Exit, Failure, read_input};
 
 use crate::failures::{IntoFailure, OrFail as _};
 use crate::server::ConfigOption;
@@ -80,7 +80,7 @@ const LONGEST_FILE: usize = 64 * 1024;
 
 /// The contents of a file of public things as the API takes them: text as it stands, DER in Base64.
 fn given_text(path: &Path, what: &str) -> Result<String, Failure> {
-    let octets = read_given(path, LONGEST_FILE)?.whole(path, what)?;
+    let octets = read_input(path, LONGEST_FILE)?.complete(path, what)?;
     // What is wrong with the file is said here, where its name is known.
     let read = Bundle::read(&octets, None).or_fail();
     read.map_err(|failure| failure.while_doing(path.display()))?;

@@ -10,7 +10,7 @@ use hgs_custody::pfx::PfxError;
 use hgs_custody::pkcs11_uri::{self, Pkcs11UriError};
 use hgs_custody::{Pkcs11Uris, SoftwareKey};
 use hgs_pki::Certificate;
-use hgs_terminal::{AtFault, Failure, PassphraseSource, passphrase, read_given};
+use hgs_terminal::{AtFault, Failure, PassphraseSource, passphrase, read_input};
 
 use crate::clock::now;
 use crate::failures::{IntoFailure, OrFail as _};
@@ -31,7 +31,7 @@ pub(crate) struct Pair {
 
 /// Where the certificate or the key of a guardian comes from, if it is not generated.
 #[derive(Debug)]
-pub(crate) enum Given {
+pub(crate) enum SuppliedKey {
     /// Files with both.
     Files(CertifiedKey),
     /// A key in a token, and the certificate over it if there is one.
@@ -43,12 +43,12 @@ pub(crate) enum Given {
 
 /// A private key by its file, or by its URI in a token.
 #[derive(Debug, Clone)]
-enum KeyPlace {
+enum KeyLocation {
     File(PathBuf),
     Token(Box<Pkcs11Uris>),
 }
 
-impl FromStr for KeyPlace {
+impl FromStr for KeyLocation {
     type Err = Pkcs11UriError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -62,13 +62,13 @@ impl FromStr for KeyPlace {
 /// Options that name the certificates and keys of a guardian.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Instead of new keys")]
-pub(crate) struct GivenPair {
+pub(crate) struct PairOptions {
     /// File with the signing certificate and its private key: PEM, PFX, DER or PKCS#7
     #[arg(long, value_name = "FILE")]
     signing_certificate: Option<PathBuf>,
     /// File with the signing key, if it stands alone, or its `pkcs11:` URI
     #[arg(long, value_name = "FILE|URI")]
-    signing_key: Option<KeyPlace>,
+    signing_key: Option<KeyLocation>,
     /// Where the passphrase of the signing key comes from: file:PATH, credential:NAME or env:NAME
     #[arg(long, value_name = "SOURCE")]
     signing_passphrase_from: Option<PassphraseSource>,
@@ -77,7 +77,7 @@ pub(crate) struct GivenPair {
     encryption_certificate: Option<PathBuf>,
     /// File with the encryption key, if it stands alone, or its `pkcs11:` URI
     #[arg(long, value_name = "FILE|URI")]
-    encryption_key: Option<KeyPlace>,
+    encryption_key: Option<KeyLocation>,
     /// Where the passphrase of the encryption key comes from
     #[arg(long, value_name = "SOURCE")]
     encryption_passphrase_from: Option<PassphraseSource>,
@@ -89,7 +89,7 @@ pub(crate) struct GivenPair {
 /// Options that name the files of an owner's certificates and keys.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Instead of new keys")]
-pub(crate) struct GivenFiles {
+pub(crate) struct PairFileOptions {
     /// File with the signing certificate and its private key: PEM, PFX, DER or PKCS#7
     #[arg(long, value_name = "FILE")]
     signing_certificate: Option<PathBuf>,
@@ -113,7 +113,7 @@ pub(crate) struct GivenFiles {
     allow_expired: bool,
 }
 
-impl GivenFiles {
+impl PairFileOptions {
     /// Reads both, if files were named.
     pub(crate) fn read(self) -> Result<Option<Pair>, Failure> {
         let in_token = [&self.signing_key, &self.encryption_key]
@@ -125,17 +125,17 @@ impl GivenFiles {
                 "an owner's keys are files; keys in tokens are for `hgs init` and `hgs certificate`",
             ));
         }
-        let pair = GivenPair {
+        let pair = PairOptions {
             signing_certificate: self.signing_certificate,
-            signing_key: self.signing_key.map(KeyPlace::File),
+            signing_key: self.signing_key.map(KeyLocation::File),
             signing_passphrase_from: self.signing_passphrase_from,
             encryption_certificate: self.encryption_certificate,
-            encryption_key: self.encryption_key.map(KeyPlace::File),
+            encryption_key: self.encryption_key.map(KeyLocation::File),
             encryption_passphrase_from: self.encryption_passphrase_from,
             allow_expired: self.allow_expired,
         };
         Ok(match pair.read_any()? {
-            Some((Given::Files(signing), Given::Files(encryption))) => Some(Pair {
+            Some((SuppliedKey::Files(signing), SuppliedKey::Files(encryption))) => Some(Pair {
                 signing,
                 encryption,
             }),
@@ -144,9 +144,9 @@ impl GivenFiles {
     }
 }
 
-impl GivenPair {
+impl PairOptions {
     /// Reads both, signing and encryption, from files and tokens, if any were named.
-    pub(crate) fn read_any(self) -> Result<Option<(Given, Given)>, Failure> {
+    pub(crate) fn read_any(self) -> Result<Option<(SuppliedKey, SuppliedKey)>, Failure> {
         let names_signing = self.signing_certificate.is_some() || self.signing_key.is_some();
         let names_encryption =
             self.encryption_certificate.is_some() || self.encryption_key.is_some();
@@ -174,35 +174,35 @@ impl GivenPair {
 
 fn one(
     certificate: Option<PathBuf>,
-    key: Option<KeyPlace>,
+    key: Option<KeyLocation>,
     passphrase: Option<PassphraseSource>,
     allow_expired: bool,
-) -> Result<Option<Given>, Failure> {
+) -> Result<Option<SuppliedKey>, Failure> {
     let given = match (certificate, key) {
         (None, None) => return Ok(None),
-        (certificate, Some(KeyPlace::Token(key))) => Given::InToken {
+        (certificate, Some(KeyLocation::Token(key))) => SuppliedKey::InToken {
             key,
             certificate: certificate.as_deref().map(certificate_file).transpose()?,
         },
         (Some(certificate), key) => {
             let key = key.and_then(|key| match key {
-                KeyPlace::File(file) => Some(file),
-                KeyPlace::Token(_) => None,
+                KeyLocation::File(file) => Some(file),
+                KeyLocation::Token(_) => None,
             });
             let file = CertifiedFile {
                 certificate,
                 key,
                 passphrase,
             };
-            Given::Files(file.read()?)
+            SuppliedKey::Files(file.read()?)
         }
-        (None, Some(KeyPlace::File(_))) => {
+        (None, Some(KeyLocation::File(_))) => {
             return Err(Failure::usage("a key in a file needs its certificate too"));
         }
     };
     let certificate = match &given {
-        Given::Files(certified) => Some(&certified.certificate),
-        Given::InToken { certificate, .. } => certificate.as_ref(),
+        SuppliedKey::Files(certified) => Some(&certified.certificate),
+        SuppliedKey::InToken { certificate, .. } => certificate.as_ref(),
     };
     if let Some(certificate) = certificate.filter(|_| !allow_expired) {
         refuse_expired(certificate)?;
@@ -275,8 +275,8 @@ pub(crate) fn read_bundle(
 ) -> Result<(Bundle, Option<SecretBytes>), Failure> {
     let (mut bundle, mut given) = (Bundle::default(), None);
     for path in files {
-        let octets = read_given(path, bundle::MAX_FILE_LENGTH)?;
-        let octets = SecretBytes::new(octets.whole(path, "a file of certificates and keys")?);
+        let octets = read_input(path, bundle::MAX_FILE_LENGTH)?;
+        let octets = SecretBytes::new(octets.complete(path, "a file of certificates and keys")?);
         let mut added = bundle.add(octets.expose(), given.as_ref());
         if given.is_none() && added.as_ref().is_err_and(BundleError::needs_passphrase) {
             given = Some(passphrase(source, &path.display().to_string())?);

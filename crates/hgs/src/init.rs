@@ -12,7 +12,7 @@ use hgs_terminal::{AtFault, Exit, Failure, Terminal};
 use serde::Serialize;
 
 use crate::bits::Bits;
-use crate::certified::{CertifiedKey, Given, GivenPair};
+use crate::certified::{CertifiedKey, PairOptions, SuppliedKey};
 use crate::clock::now;
 use crate::failures::{IntoFailure, OrFail as _};
 use crate::guardian::CertificateView;
@@ -40,7 +40,7 @@ pub(crate) struct Arguments {
     #[arg(long, requires = "signing_key")]
     new_keys: bool,
     #[command(flatten)]
-    given: GivenPair,
+    given: PairOptions,
     /// Make a self-signed certificate for HTTPS too, for a first trial: `tls.pem` in the state folder, which is used
     /// where the configuration names none
     #[arg(long)]
@@ -82,21 +82,23 @@ impl Arguments {
         };
         let made = hgs_server::initialise(&config, options, now()).or_fail()?;
         let tls = tls.map(|tls| tls.keep(&made.state_folder)).transpose()?;
-        terminal.report(&Made {
+        terminal.report(&InitReport {
             tls_certificate: tls.map(|path| path.display().to_string()),
-            ..Made::new(&made)
+            ..InitReport::new(&made)
         })?;
         Ok(Exit::Done)
     }
 }
 
-fn source(given: Given) -> Result<CertificateSource, Failure> {
+fn source(given: SuppliedKey) -> Result<CertificateSource, Failure> {
     match given {
-        Given::Files(CertifiedKey { certificate, key }) => {
+        SuppliedKey::Files(CertifiedKey { certificate, key }) => {
             let given = GivenCertificate::new(certificate, key).or_fail()?;
             Ok(CertificateSource::Given(given))
         }
-        Given::InToken { key, certificate } => Ok(CertificateSource::InToken { key, certificate }),
+        SuppliedKey::InToken { key, certificate } => {
+            Ok(CertificateSource::InToken { key, certificate })
+        }
     }
 }
 
@@ -170,7 +172,7 @@ impl KeyView {
 
 /// What was made, and what comes next.
 #[derive(Serialize)]
-struct Made {
+struct InitReport {
     name: String,
     state_folder: String,
     master_key_file: String,
@@ -183,7 +185,7 @@ struct Made {
     tls_certificate: Option<String>,
 }
 
-impl Made {
+impl InitReport {
     fn new(made: &Initialised) -> Self {
         Self {
             name: made.name.clone(),
@@ -199,7 +201,7 @@ impl Made {
     }
 }
 
-impl fmt::Display for Made {
+impl fmt::Display for InitReport {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             name,

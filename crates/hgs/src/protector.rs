@@ -13,7 +13,7 @@ use std::path::Path;
 use clap::Subcommand;
 use hgs_pki::{CertificateCache, SignatureCache};
 use hgs_protector::{MAX_WRAPPINGS, Protector, VerifiedProtector};
-use hgs_terminal::{Exit, Failure, Terminal, read_given};
+use hgs_terminal::{Exit, Failure, Terminal, read_input};
 use hgs_xml::Limits;
 
 use crate::guardian::HomeOption;
@@ -59,8 +59,8 @@ impl Arguments {
 /// # Errors
 /// The outer one when the file can't be read, the inner one when it holds no valid protector.
 fn examine(path: &Path) -> Result<Result<VerifiedProtector, Invalid>, Failure> {
-    let given = read_given(path, Limits::DOCUMENT.bytes)?;
-    if given.more {
+    let given = read_input(path, Limits::DOCUMENT.bytes)?;
+    if given.is_longer {
         return Ok(Err(Invalid::too_long(Limits::DOCUMENT.bytes)));
     }
     // Two certificates to a wrapping, and two signatures over them.

@@ -8,20 +8,20 @@ use hgs_client::status::Status;
 use hgs_client::{Environment, Error, Folders, GuardedHost};
 use hgs_crypto::hex;
 use hgs_trace::host::{Attempt, Facts, HealthCertificate, Service};
-use hgs_trace::{Found, Place, PlaceKind, Problem};
+use hgs_trace::{Observed, PathFacts, PathKind, Problem};
 
 use super::Target;
 
 /// Looks at the host with these folders, and at the services that guard it or that are the target.
 pub(super) async fn facts(folders: &Folders, target: Option<&Target>) -> Facts {
-    let state_folder = Place::at(&folders.state);
-    let exists = state_folder.kind == PlaceKind::Folder;
+    let state_folder = PathFacts::at(&folders.state);
+    let exists = state_folder.kind == PathKind::Folder;
     let mut facts = Facts {
         time: SystemClock.now(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         user: rustix::process::geteuid().as_raw(),
         configuration: Ok(false),
-        host_key_file: Place::at(&folders.host_key()),
+        host_key_file: PathFacts::at(&folders.host_key()),
         host_key: None,
         services: Vec::new(),
         last_attempt: None,
@@ -36,7 +36,7 @@ pub(super) async fn facts(folders: &Folders, target: Option<&Target>) -> Facts {
         }
     };
     let status = exists.then(|| host.status().ok()).flatten();
-    if exists && facts.host_key_file.kind == PlaceKind::File {
+    if exists && facts.host_key_file.kind == PathKind::File {
         facts.host_key = Some(host_key(&host));
     }
     let configured = match host.configuration() {
@@ -76,7 +76,7 @@ fn services(configured: Option<Services>, target: Option<&Target>) -> Option<Ser
 }
 
 /// The digest of the host key, once it has signed something that verifies.
-fn host_key(host: &GuardedHost) -> Found<String> {
+fn host_key(host: &GuardedHost) -> Observed<String> {
     let key = host.host_key().map_err(|error| problem(&error))?;
     let signed = key.export(PublicForm::Certificate, "trace", host.now());
     signed.map_err(|error| Problem::of(&error))?;

@@ -28,7 +28,7 @@ use super::open_store::OpenStore;
 use super::recent::{Circumstances, RecentCertificates};
 use super::refusals::{OnRecord, RefusalLog};
 use super::signers::Signers;
-use super::workers::{Claimant, HostIsFull, Turn, Workers};
+use super::workers::{Claimant, HostIsFull, ProcessorPermit, Workers};
 use crate::clock::Clock;
 use crate::http::Network;
 
@@ -167,7 +167,7 @@ impl Attestations {
     async fn evaluate(self: &Arc<Self>, request: AttestationRequest, now: Time) -> Verdict {
         let attestations = Arc::clone(self);
         let claimant = Claimant::Network(request.network);
-        let evaluation = move |_: &mut Turn| {
+        let evaluation = move |_: &mut ProcessorPermit| {
             let registry = Registry {
                 state: &attestations.store.state(),
                 keys: &attestations.host_keys,
@@ -213,8 +213,8 @@ impl Attestations {
         let recorded = grant.recorded();
         let issued = self
             .workers
-            .run(claimant, move |turn| {
-                attestations.issue(recorded, serial, now, turn)
+            .run(claimant, move |processor| {
+                attestations.issue(recorded, serial, now, processor)
             })
             .await;
         let issued = issued.unwrap_or_else(|full| Err(full.into()));
@@ -238,7 +238,7 @@ impl Attestations {
         grant: RecordedGrant,
         serial: DrawnSerialNumber,
         now: Time,
-        turn: &mut Turn,
+        processor: &mut ProcessorPermit,
     ) -> Result<(IssuedHealthCertificate, Circumstances), Reason> {
         let snapshot = self.snapshots.current().map_err(|_| Reason::Unavailable)?;
         let signers = Signers::at(&snapshot.state, now);
@@ -255,7 +255,7 @@ impl Attestations {
         let validity = HealthValidity::try_from(validity).unwrap_or_default();
         let mut keys = SnapshotKeys {
             keys: &snapshot.holdings.keys,
-            turn,
+            processor,
         };
         let issued = issue::issue(grant, signer, validity, serial, &mut keys);
         let issued = issued.map_err(|error| match error {

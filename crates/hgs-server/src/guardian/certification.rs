@@ -125,8 +125,8 @@ impl Certification {
         keys: &KeyTable,
         work: impl FnOnce(&mut dyn KeyWork) -> T,
     ) -> T {
-        let turn = &mut self.workers.turn();
-        work(&mut SnapshotKeys { keys, turn })
+        let processor = &mut self.workers.processor();
+        work(&mut SnapshotKeys { keys, processor })
     }
 }
 

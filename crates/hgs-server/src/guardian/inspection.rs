@@ -9,7 +9,7 @@ use hgs_kps::CertificateKind;
 use hgs_pki::health::HealthKind;
 use hgs_pki::{Time, ValidityStatus};
 use hgs_store::{AttestationSigner, CertificateRecord, State, StoreError};
-use hgs_trace::guardian::{Disk, Room};
+use hgs_trace::guardian::{Disk, DiskSpace};
 
 use super::keys::{Holdings, Snapshots};
 use super::open_store::OpenStore;
@@ -58,7 +58,9 @@ impl Inspection {
             let message = format!("nothing can be recorded, so nothing is released: {failure}");
             return Some(warning("state-not-writable", message, &remedy));
         }
-        let disk = self.disk().filter(|disk| disk.room() != Room::Enough)?;
+        let disk = self
+            .disk()
+            .filter(|disk| disk.space() != DiskSpace::Enough)?;
         Some(warning(
             "disk-almost-full",
             format!("the disk of the state folder is almost full: {disk}"),

@@ -7,12 +7,12 @@ use hgs_pki::Thumbprint;
 use tracing::error;
 
 use super::keys::KeyTable;
-use super::workers::Turn;
+use super::workers::ProcessorPermit;
 
-/// The keys of one snapshot. Software keys work in this thread's `turn`; for others it waits without one.
+/// The keys of one snapshot. Software keys work on this thread's `processor`; while a token works, the thread gives it back.
 pub(crate) struct SnapshotKeys<'a> {
     pub(crate) keys: &'a KeyTable,
-    pub(crate) turn: &'a mut Turn,
+    pub(crate) processor: &'a mut ProcessorPermit,
 }
 
 impl KeyWork for SnapshotKeys<'_> {
@@ -36,7 +36,7 @@ impl KeyWork for SnapshotKeys<'_> {
 }
 
 impl SnapshotKeys<'_> {
-    /// Has a key do something, in this thread's turn or without it. Why a key can't be used is logged here, and is
+    /// Has a key do something, on this thread's processor or, for a token, without it. Why a key can't be used is logged here, and is
     /// not told outside.
     fn work<T>(
         &mut self,
@@ -45,7 +45,7 @@ impl SnapshotKeys<'_> {
     ) -> Result<T, KeyError> {
         let done = self.keys.find(certificate).and_then(|key| {
             if key.is_blocking() {
-                self.turn.without_processor(|| work(key))
+                self.processor.without_processor(|| work(key))
             } else {
                 work(key)
             }

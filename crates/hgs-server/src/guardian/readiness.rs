@@ -7,7 +7,7 @@ use hgs_custody_pkcs11::TokenError;
 use hgs_kps::Lineage;
 use hgs_pki::Thumbprint;
 use hgs_store::State;
-use hgs_trace::guardian::Room;
+use hgs_trace::guardian::DiskSpace;
 
 use super::inspection::Inspection;
 use super::keys::Snapshot;
@@ -27,7 +27,7 @@ impl Inspection {
 
     fn ready(&self) -> Result<(), String> {
         self.store.check().map_err(|failure| failure.to_string())?;
-        if let Some(disk) = self.disk().filter(|disk| disk.room() == Room::Full) {
+        if let Some(disk) = self.disk().filter(|disk| disk.space() == DiskSpace::Full) {
             return Err(format!("the disk of the state folder is full: {disk}"));
         }
         let Snapshot { state, holdings } = self

@@ -31,7 +31,7 @@ use super::open_store::OpenStore;
 use super::refusals::{OnRecord, RefusalLog};
 use super::response_keys::ResponseKeys;
 use super::signers::Signers;
-use super::workers::{Claimant, HostIsFull, Turn, Workers};
+use super::workers::{Claimant, HostIsFull, ProcessorPermit, Workers};
 use crate::clock::Clock;
 use crate::http::Network;
 
@@ -95,15 +95,16 @@ impl Releases {
             move || releases.identify(version, &body, now)
         };
         let releases = Arc::clone(self);
-        let decide = move |(snapshot, request): (Snapshot, IdentifiedRequest), turn: &mut Turn| {
+        let decide = move |(snapshot, request): (Snapshot, IdentifiedRequest),
+                           processor: &mut ProcessorPermit| {
             let release = releases.with_key_protection(&snapshot, None, now, |key_protection| {
                 let keys = &snapshot.holdings.keys;
-                let keys = &mut SnapshotKeys { keys, turn };
+                let keys = &mut SnapshotKeys { keys, processor };
                 key_protection.release(request, keys, &mut System::new())
             })?;
             // Before the release is on record: an answer that its host would refuse is not recorded.
             let signer = signed
-                .then(|| releases.response_signer(release.facts(), &snapshot, now, turn))
+                .then(|| releases.response_signer(release.facts(), &snapshot, now, processor))
                 .transpose()?;
             Ok((release, signer))
         };
@@ -138,7 +139,7 @@ impl Releases {
     /// The metadata document, which is made once for each generation of the keys.
     pub(crate) async fn metadata(self: &Arc<Self>, network: Network) -> Result<Arc<[u8]>, Refusal> {
         let releases = Arc::clone(self);
-        let writing = move |turn: &mut Turn| {
+        let writing = move |processor: &mut ProcessorPermit| {
             let snapshot = releases.snapshots.current();
             let Snapshot { holdings, .. } = snapshot.map_err(|_| Reason::StateUnavailable)?;
             let Some(metadata) = &holdings.metadata else {
@@ -146,7 +147,7 @@ impl Releases {
                 return Err(Refusal::from(Reason::Internal));
             };
             let keys = &holdings.keys;
-            metadata.document(&mut SnapshotKeys { keys, turn })
+            metadata.document(&mut SnapshotKeys { keys, processor })
         };
         self.workers
             .run(Claimant::Network(network), writing)
@@ -206,7 +207,7 @@ impl Releases {
         facts: &ReleaseFacts,
         snapshot: &Snapshot,
         now: Time,
-        turn: &mut Turn,
+        processor: &mut ProcessorPermit,
     ) -> Result<Arc<ResponseSigner>, Refusal> {
         let Snapshot { state, holdings } = snapshot;
         let guardian = state
@@ -215,7 +216,7 @@ impl Releases {
             .ok_or(Reason::Internal)?;
         self.caches
             .response_keys
-            .signer(&guardian.certificate, now, &holdings.keys, turn)
+            .signer(&guardian.certificate, now, &holdings.keys, processor)
             .map_err(|failure| {
                 error!(%failure, "a response can't be signed");
                 let reason = match failure {

@@ -10,7 +10,7 @@ use hgs_pki::{Certificate, Thumbprint, Time};
 
 use super::key_work::SnapshotKeys;
 use super::keys::KeyTable;
-use super::workers::Turn;
+use super::workers::ProcessorPermit;
 
 /// Response keys by the thumbprints of the signing certificates that have delegated them.
 #[derive(Debug, Default)]
@@ -27,19 +27,19 @@ impl ResponseKeys {
         guardian: &Certificate,
         now: Time,
         keys: &KeyTable,
-        turn: &mut Turn,
+        processor: &mut ProcessorPermit,
     ) -> Result<Arc<ResponseSigner>, ResponseSignerError> {
         let thumbprint = guardian.thumbprint();
         if let Some(signer) = self.current(&thumbprint, now) {
             return Ok(signer);
         }
-        // Another may be making it and wait for a turn to go on: the lock is not waited for in a turn.
-        let _making =
-            turn.without_processor(|| self.making.lock().unwrap_or_else(PoisonError::into_inner));
+        // Another thread may be making it and wait for a processor: this one must not keep its own while it waits for the lock.
+        let _making = processor
+            .without_processor(|| self.making.lock().unwrap_or_else(PoisonError::into_inner));
         if let Some(signer) = self.current(&thumbprint, now) {
             return Ok(signer);
         }
-        let keys = &mut SnapshotKeys { keys, turn };
+        let keys = &mut SnapshotKeys { keys, processor };
         let signer = ResponseSigner::delegated_by(guardian, now, keys, &mut System::new())?;
         let signer = Arc::new(signer);
         let mut made = self.made.write().unwrap_or_else(PoisonError::into_inner);

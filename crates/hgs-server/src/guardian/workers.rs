@@ -1,7 +1,7 @@
 //! Threads for work that keeps a processor busy: decisions, and RSA with software keys.
 //!
 //! A roll takes about a millisecond of a processor. On the threads that serve connections it would keep others from being
-//! read; on a thread for each request, many requests would take turns at few processors and all be late. So there are as
+//! read; on a thread for each request, many requests would share few processors and all be late. So there are as
 //! many at work as there are processors, and the others wait in a [`queue`] that is fair to hosts.
 //!
 //! There are more threads than processors where keys are in tokens: a thread that waits for a token leaves its processor
@@ -56,18 +56,18 @@ struct Shared {
 /// Does a piece of work; it may be followed by another piece, on another account.
 struct Job(Box<Work>);
 
-type Work = dyn FnOnce(&mut Turn) -> Option<(Claimant, Job)> + Send;
+type Work = dyn FnOnce(&mut ProcessorPermit) -> Option<(Claimant, Job)> + Send;
 
 impl Job {
     /// Does `work` unless its caller waits no longer, and sends what comes of it: a value, or the panic.
     fn answering<T: Send + 'static>(
         sender: oneshot::Sender<thread::Result<T>>,
         span: Span,
-        work: impl FnOnce(&mut Turn) -> T + Send + 'static,
+        work: impl FnOnce(&mut ProcessorPermit) -> T + Send + 'static,
     ) -> Self {
-        Self(Box::new(move |turn| {
+        Self(Box::new(move |processor| {
             if !sender.is_closed() {
-                let done = AssertUnwindSafe(|| span.in_scope(|| work(turn)));
+                let done = AssertUnwindSafe(|| span.in_scope(|| work(processor)));
                 drop(sender.send(catch_unwind(done)));
             }
             None
@@ -126,14 +126,14 @@ impl Workers {
         Ok(workers)
     }
 
-    /// A turn for the calling thread, which may block: for what no host waits for.
-    pub(crate) fn turn(&self) -> Turn {
-        let mut turn = Turn {
+    /// A processor for the calling thread, which may block: for work that no host waits for.
+    pub(crate) fn processor(&self) -> ProcessorPermit {
+        let mut processor = ProcessorPermit {
             pool: Arc::clone(&self.0),
-            taken: false,
+            held: false,
         };
-        turn.take();
-        turn
+        processor.acquire();
+        processor
     }
 
     /// Has `work` done on the account of `claimant`. Once begun it is finished even if its caller waits no longer; a
@@ -141,7 +141,7 @@ impl Workers {
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         claimant: Claimant,
-        work: impl FnOnce(&mut Turn) -> T + Send + 'static,
+        work: impl FnOnce(&mut ProcessorPermit) -> T + Send + 'static,
     ) -> Result<T, HostIsFull> {
         let (sender, receiver) = oneshot::channel();
         self.submit(claimant, Job::answering(sender, Span::current(), work))?;
@@ -154,7 +154,7 @@ impl Workers {
         &self,
         claimant: Claimant,
         identify: impl FnOnce() -> Result<(Claimant, K), E> + Send + 'static,
-        work: impl FnOnce(K, &mut Turn) -> Result<T, E> + Send + 'static,
+        work: impl FnOnce(K, &mut ProcessorPermit) -> Result<T, E> + Send + 'static,
     ) -> Result<T, E>
     where
         K: Send + 'static,
@@ -181,7 +181,7 @@ impl Workers {
             };
             Some((
                 claimant,
-                Job::answering(sender, span, |turn| work(known, turn)),
+                Job::answering(sender, span, |processor| work(known, processor)),
             ))
         }));
         self.submit(claimant, job)?;
@@ -219,20 +219,20 @@ impl Drop for Workers {
 impl Pool {
     /// The life of a thread.
     fn serve(self: Arc<Self>) {
-        let mut turn = Turn {
+        let mut processor = ProcessorPermit {
             pool: Arc::clone(&self),
-            taken: false,
+            held: false,
         };
         let mut done = None;
-        while let Some((claimant, Job(job))) = self.next(&mut turn, done.take()) {
+        while let Some((claimant, Job(job))) = self.next(&mut processor, done.take()) {
             let begun = processor_time();
-            let follows = job(&mut turn);
+            let follows = job(&mut processor);
             done = Some((claimant, processor_time().saturating_sub(begun), follows));
         }
     }
 
     /// Settles what was done and waits for what comes next: work, and a processor to do it on. `None` at the end.
-    fn next(&self, turn: &mut Turn, done: Option<Done>) -> Option<(Claimant, Job)> {
+    fn next(&self, processor: &mut ProcessorPermit, done: Option<Done>) -> Option<(Claimant, Job)> {
         let mut shared = self.lock();
         if let Some((claimant, cost, follows)) = done {
             let pushed = follows.map_or(Ok(()), |(claimant, job)| shared.queue.push(claimant, job));
@@ -245,22 +245,22 @@ impl Pool {
             }
         }
         loop {
-            if turn.taken && shared.returning > 0 {
-                turn.taken = false;
+            if processor.held && shared.returning > 0 {
+                processor.held = false;
                 shared.free += 1;
                 self.processor.notify_one();
             }
-            if (turn.taken || shared.free > shared.returning)
+            if (processor.held || shared.free > shared.returning)
                 && let Some(next) = shared.queue.pop()
             {
-                if !turn.taken {
-                    turn.taken = true;
+                if !processor.held {
+                    processor.held = true;
                     shared.free -= 1;
                 }
                 return Some(next);
             }
-            if turn.taken {
-                turn.taken = false;
+            if processor.held {
+                processor.held = false;
                 shared.free += 1;
             }
             if shared.closed && shared.queue.is_empty() {
@@ -296,24 +296,24 @@ fn processor_time() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }
 
-/// One turn at a processor, given back when it is dropped.
+/// The use of a processor, given back when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Turn {
+pub(crate) struct ProcessorPermit {
     pool: Arc<Pool>,
     /// False while its holder works without a processor.
-    taken: bool,
+    held: bool,
 }
 
-impl Turn {
-    /// Does `work` that waits and needs no processor; another has the turn until then.
+impl ProcessorPermit {
+    /// Does `work` that waits and needs no processor; another thread has the processor until then.
     pub(crate) fn without_processor<T>(&mut self, work: impl FnOnce() -> T) -> T {
-        self.give_back();
+        self.release();
         let done = work();
-        self.take();
+        self.acquire();
         done
     }
 
-    fn take(&mut self) {
+    fn acquire(&mut self) {
         let mut shared = self.pool.lock();
         shared.returning += 1;
         while shared.free == 0 {
@@ -322,24 +322,24 @@ impl Turn {
         }
         shared.returning -= 1;
         shared.free -= 1;
-        self.taken = true;
+        self.held = true;
         self.pool.wake(&shared);
     }
 
-    fn give_back(&mut self) {
-        if !self.taken {
+    fn release(&mut self) {
+        if !self.held {
             return;
         }
-        self.taken = false;
+        self.held = false;
         let mut shared = self.pool.lock();
         shared.free += 1;
         self.pool.wake(&shared);
     }
 }
 
-impl Drop for Turn {
+impl Drop for ProcessorPermit {
     fn drop(&mut self) {
-        self.give_back();
+        self.release();
     }
 }
 
@@ -380,8 +380,8 @@ mod tests {
         let (at_work, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let jobs = (0..64).map(|_| {
             let (at_work, most) = (at_work.clone(), most.clone());
-            workers.run(HOST, move |turn| {
-                turn.without_processor(thread::yield_now);
+            workers.run(HOST, move |processor| {
+                processor.without_processor(thread::yield_now);
                 most.fetch_max(at_work.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                 thread::yield_now();
                 at_work.fetch_sub(1, Ordering::SeqCst);
@@ -397,7 +397,9 @@ mod tests {
         for _ in 0..3 {
             let work = workers.run(HOST, |_| panic!("asked to"));
             assert!(AssertUnwindSafe(work).catch_unwind().await.is_err());
-            let work = workers.run(HOST, |turn| turn.without_processor(|| panic!("asked to")));
+            let work = workers.run(HOST, |processor| {
+                processor.without_processor(|| panic!("asked to"))
+            });
             assert!(AssertUnwindSafe(work).catch_unwind().await.is_err());
         }
         assert_eq!(workers.run(HOST, |_| 7).await, Ok(7));
@@ -408,8 +410,8 @@ mod tests {
     async fn another_is_at_work_while_one_waits() {
         let workers = Workers::with(1, 2, 1).unwrap();
         let (other_was_here, wait) = channel();
-        let away = workers.run(HOST, move |turn| {
-            turn.without_processor(|| wait.recv().is_ok())
+        let away = workers.run(HOST, move |processor| {
+            processor.without_processor(|| wait.recv().is_ok())
         });
         let other = workers.run(OTHER, move |_| other_was_here.send(()).is_ok());
         assert_eq!(tokio::join!(away, other), (Ok(true), Ok(true)));

@@ -7,18 +7,18 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use tokio::time::{Instant, timeout_at};
 
-use super::overload::{BodyMemory, Network, Reserved};
+use super::overload::{BodyMemory, BodyReservation, Network};
 use super::rejection::Rejection;
 use crate::config::Limits;
 
 /// How far a body may fall behind its rate: the time of a few packets that were lost.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// A body, and the memory reserved for it.
+/// A body, and the memory reservation for it.
 #[derive(Debug)]
 pub(super) struct HeldBody {
     pub(super) octets: Bytes,
-    pub(super) reserved: Reserved,
+    pub(super) reservation: BodyReservation,
 }
 
 /// Reads the whole body.
@@ -30,7 +30,7 @@ pub(super) async fn read(
     expects_continue: bool,
 ) -> Result<HeldBody, Rejection> {
     let deadline = Instant::now() + limits.body_time;
-    let collected = collect(&mut body, deadline, limits, memory.begin(network)).await;
+    let collected = collect(&mut body, deadline, limits, memory.reserve(network)).await;
     if matches!(collected, Err(Rejection::BodyTooLarge { .. })) && !expects_continue {
         // The answer goes out at once. Many peers read it only when they have sent everything: what is a little too
         // large is taken in meanwhile and forgotten for their sake; the rest finds the connection closed.
@@ -44,7 +44,7 @@ async fn collect(
     body: &mut Incoming,
     deadline: Instant,
     limits: &Limits,
-    mut reserved: Reserved,
+    mut reservation: BodyReservation,
 ) -> Result<HeldBody, Rejection> {
     let limit = limits.body;
     let declared = body.size_hint().lower();
@@ -64,18 +64,18 @@ async fn collect(
         if octets.len() + chunk.len() > limit {
             return Err(Rejection::BodyTooLarge { limit });
         }
-        reserved.add(chunk.len())?;
+        reservation.grow(chunk.len())?;
         if octets.is_empty() && chunk.len() as u64 == declared {
             return Ok(HeldBody {
                 octets: chunk,
-                reserved,
+                reservation,
             });
         }
         octets.extend_from_slice(&chunk);
     }
     Ok(HeldBody {
         octets: octets.freeze(),
-        reserved,
+        reservation,
     })
 }
 

@@ -1,4 +1,4 @@
-//! One connection: its requests one after the other, until either side has enough.
+//! One connection: its requests one after the other, until either side ends it.
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -12,27 +12,31 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::debug;
 
 use super::exchange::Engine;
-use super::guard::{GuardedStream, Watch};
-use super::rejection::Ending;
+use super::guard::{ConnectionState, GuardedStream};
+use super::rejection::CloseReason;
 use super::service::Peer;
-use super::stopping::Stopping;
+use super::shutdown::ShutdownSignal;
 
 /// Header fields of one request.
 const HEADER_FIELDS: usize = 64;
 
-/// Serves the requests that come over `stream`. After the order to stop, the request in
+/// Serves the requests that come over `stream`. After the shutdown begins, the request in
 /// progress is the last one.
-pub(super) async fn serve<S>(stream: S, peer: Peer, engine: Arc<Engine>, mut stopping: Stopping)
-where
+pub(super) async fn serve<S>(
+    stream: S,
+    peer: Peer,
+    engine: Arc<Engine>,
+    mut shutdown: ShutdownSignal,
+) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let watch = Arc::new(Watch::default());
-    let guarded = GuardedStream::new(stream, &engine.limits, watch.clone());
-    let orders = stopping.clone();
+    let state = Arc::new(ConnectionState::default());
+    let guarded = GuardedStream::new(stream, &engine.limits, state.clone());
+    let signal = shutdown.clone();
     let service = service_fn(|request: hyper::Request<Incoming>| {
         let answer = engine
             .clone()
-            .answer(peer, watch.clone(), orders.clone(), request);
+            .answer(peer, state.clone(), signal.clone(), request);
         async move { Ok::<_, Infallible>(answer.await) }
     });
     let mut connection = pin!(
@@ -45,17 +49,17 @@ where
     );
     let result = tokio::select! {
         result = connection.as_mut() => result,
-        () = stopping.ordered() => {
+        () = shutdown.received() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
     };
     if let Err(error) = result {
-        let ending = watch
-            .ended()
-            .or_else(|| error.is_parse().then_some(Ending::MalformedHeader));
-        if let Some(ending) = ending {
-            engine.metrics.rejected(ending.name());
+        let reason = state
+            .close_reason()
+            .or_else(|| error.is_parse().then_some(CloseReason::MalformedHeader));
+        if let Some(reason) = reason {
+            engine.metrics.rejected(reason.name());
         }
         debug!(%peer, %error, "a connection ended");
     }
@@ -74,7 +78,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
 
     use super::super::service::{Request, Response, Service};
-    use super::super::stopping;
+    use super::super::shutdown;
     use super::*;
     use crate::config::Limits;
     use crate::metrics::{ListenerMetrics, Metrics};
@@ -149,13 +153,13 @@ mod tests {
         let sequence = Arc::new(AtomicU64::new(1));
         let limits = Limits::default();
         let engine = Engine::new(Arc::new(Certificates), &limits, metrics, 0, sequence);
-        let (_stop, stopping) = stopping::channel();
+        let (_trigger, signal) = shutdown::channel();
         peer.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
             .await
             .unwrap();
         let stream = Counting(stream, writes.clone());
         let address = ([192, 0, 2, 1], 1).into();
-        serve(stream, Peer::Tcp(address), Arc::new(engine), stopping).await;
+        serve(stream, Peer::Tcp(address), Arc::new(engine), signal).await;
 
         let mut response = String::new();
         peer.read_to_string(&mut response).await.unwrap();

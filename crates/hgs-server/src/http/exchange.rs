@@ -17,11 +17,11 @@ use tracing::field::Empty;
 use tracing::{Instrument, debug, error, info_span};
 
 use super::body::{self, HeldBody};
-use super::guard::Watch;
-use super::overload::{BodyMemory, Network, Room, Turnstile};
+use super::guard::ConnectionState;
+use super::overload::{BodyMemory, ConnectionLimit, Network, RequestLimiter};
 use super::rejection::Rejection;
 use super::service::{Body, Peer, Request, RequestId, Response, Service};
-use super::stopping::Stopping;
+use super::shutdown::ShutdownSignal;
 use super::streamed::StreamedBody;
 use crate::config::Limits;
 use crate::metrics::ListenerMetrics;
@@ -38,8 +38,8 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(super) struct Engine {
     service: Arc<dyn Service>,
     pub(super) limits: Limits,
-    pub(super) room: Room,
-    turnstile: Turnstile,
+    pub(super) connections: ConnectionLimit,
+    limiter: RequestLimiter,
     memory: BodyMemory,
     streams: Arc<Semaphore>,
     pub(super) metrics: ListenerMetrics,
@@ -59,8 +59,8 @@ impl Engine {
         Self {
             service,
             limits: limits.clone(),
-            room: Room::new(limits),
-            turnstile: Turnstile::new(limits),
+            connections: ConnectionLimit::new(limits),
+            limiter: RequestLimiter::new(limits),
             memory: BodyMemory::new(limits),
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
             metrics,
@@ -73,12 +73,12 @@ impl Engine {
     pub(super) async fn answer(
         self: Arc<Self>,
         peer: Peer,
-        watch: Arc<Watch>,
-        stopping: Stopping,
+        state: Arc<ConnectionState>,
+        shutdown: ShutdownSignal,
         request: hyper::Request<Incoming>,
     ) -> hyper::Response<WireBody> {
         let begun = Instant::now();
-        let fault = watch.begin_answer();
+        let fault = state.begin_answer();
         let _in_flight = self.metrics.in_flight();
         let id = RequestId {
             run: self.run,
@@ -117,11 +117,11 @@ impl Engine {
             span.in_scope(|| debug!(reason = rejection.name(), "{rejection}"));
             (rejection.response(&*self.service, target.path()), None)
         });
-        let mut response = self.wire_form(response, permit, stopping);
+        let mut response = self.wire_form(response, permit, shutdown);
         let headers = response.headers_mut();
         // Without a length, the parser alone decides where the next request begins; the guard does
         // not see it.
-        if !framed_by_length || self.room.is_scarce() {
+        if !framed_by_length || self.connections.is_nearly_reached() {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if let Ok(id) = HeaderValue::try_from(id.to_string()) {
@@ -136,7 +136,7 @@ impl Engine {
                 "answered"
             );
         });
-        watch.end_answer();
+        state.end_answer();
         response
     }
 
@@ -145,13 +145,13 @@ impl Engine {
         &self,
         response: Response,
         permit: Option<OwnedSemaphorePermit>,
-        stopping: Stopping,
+        shutdown: ShutdownSignal,
     ) -> hyper::Response<WireBody> {
         let body = match (response.body, permit) {
             (Body::Complete(octets), _) => Either::Left(Full::new(octets)),
             (Body::Stream(parts), Some(permit)) => {
                 let idle_time = self.limits.idle_time;
-                Either::Right(StreamedBody::new(parts, stopping, idle_time, permit))
+                Either::Right(StreamedBody::new(parts, shutdown, idle_time, permit))
             }
             (Body::Stream(_), None) => Either::Left(Full::default()),
         };
@@ -177,8 +177,11 @@ impl Engine {
         let network = Network::from(peer);
         let body = body::read(body, network, &self.limits, &self.memory, expects_continue).await?;
         let deadline = Instant::now() + self.limits.request_time;
-        let turn = self.turnstile.enter(network, deadline).await?;
-        let HeldBody { octets, reserved } = body;
+        let permit = self.limiter.acquire(network, deadline).await?;
+        let HeldBody {
+            octets,
+            reservation,
+        } = body;
         let request = Request {
             id,
             path: head.uri.path().to_owned(),
@@ -193,7 +196,7 @@ impl Engine {
         let work = tokio::spawn(
             async move {
                 let response = timeout_at(deadline, service.handle(request)).await;
-                drop((turn, reserved));
+                drop((permit, reservation));
                 response
             }
             .in_current_span(),

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex, split};
 use super::connection;
 use super::exchange::Engine;
 use super::service::{Peer, Request, Response, Service};
-use super::stopping;
+use super::shutdown;
 use crate::config::Limits;
 use crate::metrics::{ListenerMetrics, Metrics};
 
@@ -41,7 +41,7 @@ pub(super) fn requests_in(octets: &[u8]) -> (Vec<Request>, Vec<u8>) {
     let metrics = ListenerMetrics::new(&Metrics::new(), "http");
     let recorder = Arc::new(Recorder(requests.clone()));
     let engine = Engine::new(recorder, &limits, metrics, 0, Arc::new(AtomicU64::new(1)));
-    let (_stop, stopping) = stopping::channel();
+    let (_trigger, signal) = shutdown::channel();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()
@@ -56,7 +56,7 @@ pub(super) fn requests_in(octets: &[u8]) -> (Vec<Request>, Vec<u8>) {
             let _ = writer.write_all(octets).await;
             let _ = writer.shutdown().await;
         };
-        let serve = connection::serve(stream, Peer::Tcp(address), Arc::new(engine), stopping);
+        let serve = connection::serve(stream, Peer::Tcp(address), Arc::new(engine), signal);
         let _ = tokio::join!(send, serve, reader.read_to_end(&mut answer));
         answer
     });

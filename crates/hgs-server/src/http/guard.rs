@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::head::{BodyFraming, HeadScanner, VersionReader};
-use super::rejection::{Ending, Rejection};
+use super::rejection::{CloseReason, Rejection};
 use crate::config::Limits;
 
 /// Octets read from the socket at once.
@@ -20,16 +20,16 @@ const BUFFER: usize = 8 * 1024;
 
 /// What the stream and the handler of its requests tell each other.
 #[derive(Debug, Default)]
-pub(super) struct Watch {
+pub(super) struct ConnectionState {
     /// Set while a request is being answered, so that waiting for the answer is not idleness.
     answering: AtomicBool,
     /// What is wrong with the head that was passed on last.
     fault: Mutex<Option<Rejection>>,
     /// Why the stream ended the connection.
-    ended: Mutex<Option<Ending>>,
+    close_reason: Mutex<Option<CloseReason>>,
 }
 
-impl Watch {
+impl ConnectionState {
     /// The handler begins: what was wrong with the head of this request, if anything.
     pub(super) fn begin_answer(&self) -> Option<Rejection> {
         self.answering.store(true, Ordering::Relaxed);
@@ -42,8 +42,8 @@ impl Watch {
     }
 
     /// Why the stream ended the connection, if it did.
-    pub(super) fn ended(&self) -> Option<Ending> {
-        take(&self.ended)
+    pub(super) fn close_reason(&self) -> Option<CloseReason> {
+        take(&self.close_reason)
     }
 }
 
@@ -69,7 +69,7 @@ pub(super) struct GuardedStream<S> {
     times: Times,
     read_deadline: Pin<Box<Sleep>>,
     write_deadline: Option<Pin<Box<Sleep>>>,
-    watch: Arc<Watch>,
+    state: Arc<ConnectionState>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -93,7 +93,7 @@ struct Times {
 
 impl<S> GuardedStream<S> {
     /// Guards `stream`; the peer has the time for one header to begin.
-    pub(super) fn new(stream: S, limits: &Limits, watch: Arc<Watch>) -> Self {
+    pub(super) fn new(stream: S, limits: &Limits, state: Arc<ConnectionState>) -> Self {
         Self {
             stream,
             buffer: vec![0; BUFFER].into_boxed_slice(),
@@ -109,7 +109,7 @@ impl<S> GuardedStream<S> {
             },
             read_deadline: Box::pin(sleep(limits.header_time)),
             write_deadline: None,
-            watch,
+            state,
         }
     }
 
@@ -153,7 +153,7 @@ impl<S> GuardedStream<S> {
             Ok(BodyFraming::Length(length)) => self.expect_body(length),
             Ok(BodyFraming::Unknown) => self.expecting = Expecting::Anything,
             Err(fault) => {
-                put(&self.watch.fault, fault);
+                put(&self.state.fault, fault);
                 self.expecting = Expecting::Anything;
             }
         }
@@ -179,12 +179,12 @@ impl<S> GuardedStream<S> {
             return Poll::Pending;
         }
         ready!(self.read_deadline.as_mut().poll(context));
-        if self.watch.answering.load(Ordering::Relaxed) {
+        if self.state.answering.load(Ordering::Relaxed) {
             self.give_time(self.times.idle);
             return self.poll_read_deadline(context);
         }
         if matches!(self.expecting, Expecting::RestOfHead) {
-            put(&self.watch.ended, Ending::SlowHeader);
+            put(&self.state.close_reason, CloseReason::SlowHeader);
         }
         Poll::Ready(io::ErrorKind::TimedOut.into())
     }
@@ -211,7 +211,7 @@ impl<S> GuardedStream<S> {
             .write_deadline
             .get_or_insert_with(|| Box::pin(sleep(self.times.write)));
         ready!(deadline.as_mut().poll(context));
-        put(&self.watch.ended, Ending::SlowReader);
+        put(&self.state.close_reason, CloseReason::SlowReader);
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
@@ -283,17 +283,23 @@ mod tests {
     const HEAD: &[u8] = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n";
 
     /// A guard before a peer whose pipe holds `capacity` octets, on paused time.
-    fn guard(capacity: usize) -> (GuardedStream<DuplexStream>, DuplexStream, Arc<Watch>) {
+    fn guard(
+        capacity: usize,
+    ) -> (
+        GuardedStream<DuplexStream>,
+        DuplexStream,
+        Arc<ConnectionState>,
+    ) {
         let (stream, peer) = duplex(capacity);
-        let watch = Arc::new(Watch::default());
+        let state = Arc::new(ConnectionState::default());
         let limits = Limits {
             header_time: Duration::from_secs(5),
             idle_time: Duration::from_secs(60),
             write_time: Duration::from_secs(10),
             ..Limits::default()
         };
-        let guarded = GuardedStream::new(stream, &limits, watch.clone());
-        (guarded, peer, watch)
+        let guarded = GuardedStream::new(stream, &limits, state.clone());
+        (guarded, peer, state)
     }
 
     async fn read(guarded: &mut GuardedStream<DuplexStream>) -> io::Result<Vec<u8>> {
@@ -315,7 +321,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn octets_that_keep_coming_do_not_stretch_the_time_of_a_header() {
-        let (mut guarded, mut peer, watch) = guard(1024);
+        let (mut guarded, mut peer, state) = guard(1024);
         let begun = Instant::now();
         let sender = tokio::spawn(async move {
             while peer.write_all(b"x").await.is_ok() {
@@ -330,7 +336,7 @@ mod tests {
         };
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert_eq!(begun.elapsed().as_secs(), 5);
-        assert_eq!(watch.ended(), Some(Ending::SlowHeader));
+        assert_eq!(state.close_reason(), Some(CloseReason::SlowHeader));
         drop(guarded);
         sender.await.unwrap();
     }
@@ -353,15 +359,15 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn idle_time_begins_with_the_answer() {
-        let (mut guarded, mut peer, watch) = guard(1024);
+        let (mut guarded, mut peer, state) = guard(1024);
         let begun = Instant::now();
         peer.write_all(&[HEAD, b"body"].concat()).await.unwrap();
         assert_eq!(read(&mut guarded).await.unwrap(), HEAD);
-        assert_eq!(watch.begin_answer(), None);
+        assert_eq!(state.begin_answer(), None);
         assert_eq!(read(&mut guarded).await.unwrap(), b"body");
         let working = async {
             sleep(Duration::from_secs(100)).await;
-            watch.end_answer();
+            state.end_answer();
         };
         tokio::select! {
             () = working => {}
@@ -370,12 +376,12 @@ mod tests {
         guarded.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
         assert!(read(&mut guarded).await.is_err());
         assert_eq!(begun.elapsed().as_secs(), 160);
-        assert_eq!(watch.ended(), None, "idleness is no fault");
+        assert_eq!(state.close_reason(), None, "idleness is no fault");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_reads_a_little_is_waited_for_and_one_that_stops_is_not() {
-        let (mut guarded, mut peer, watch) = guard(16);
+        let (mut guarded, mut peer, state) = guard(16);
         let begun = Instant::now();
         let reader = tokio::spawn(async move {
             let mut octets = [0; 16];
@@ -388,7 +394,7 @@ mod tests {
         let error = guarded.write_all(&[b'x'; 1024]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert_eq!(begun.elapsed().as_secs(), 27 + 10);
-        assert_eq!(watch.ended(), Some(Ending::SlowReader));
+        assert_eq!(state.close_reason(), Some(CloseReason::SlowReader));
         drop(reader.await.unwrap());
     }
 }

@@ -13,11 +13,11 @@ use tracing::{error, warn};
 
 use super::connection;
 use super::exchange::Engine;
-use super::mismatch::{Mismatch, Spoken};
-use super::overload::{Addresses, Admission, Slot};
-use super::rejection::Ending;
+use super::listener_protocol::ListenerProtocol;
+use super::overload::{Admission, ConnectionCounts, ConnectionPermit};
+use super::rejection::CloseReason;
 use super::service::Peer;
-use super::stopping::Stopping;
+use super::shutdown::ShutdownSignal;
 use crate::logging::PEERS;
 
 /// Connections that the kernel keeps until they are accepted. It lowers this to its own limit,
@@ -67,26 +67,26 @@ pub(super) trait Listener: Send + Sync + 'static {
         &self,
         raw: Self::Raw,
         engine: Arc<Engine>,
-        stopping: Stopping,
+        shutdown: ShutdownSignal,
     ) -> impl Future<Output = ()> + Send + 'static;
 }
 
-/// Accepts connections until it hears the order to stop, then waits for those that are open.
-pub(super) async fn run<L: Listener>(listener: L, engine: Arc<Engine>, stopping: Stopping) {
-    let mut ordered = stopping.clone();
+/// Accepts connections until the shutdown begins, then waits for those that are open.
+pub(super) async fn run<L: Listener>(listener: L, engine: Arc<Engine>, shutdown: ShutdownSignal) {
+    let mut signal = shutdown.clone();
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             biased;
-            () = ordered.ordered() => break,
+            () = signal.received() => break,
             Some(ended) = connections.join_next() => report(ended),
-            (slot, accepted) = next(&listener, &engine) => match accepted {
+            (permit, accepted) = next(&listener, &engine) => match accepted {
                 Ok(raw) => {
                     let counted = engine.metrics.connection();
-                    let served = listener.serve(raw, engine.clone(), stopping.clone());
+                    let served = listener.serve(raw, engine.clone(), shutdown.clone());
                     connections.spawn(async move {
                         served.await;
-                        drop((counted, slot));
+                        drop((counted, permit));
                     });
                 }
                 Err(error) if is_the_peers(&error) => {}
@@ -103,10 +103,13 @@ pub(super) async fn run<L: Listener>(listener: L, engine: Arc<Engine>, stopping:
     }
 }
 
-/// A connection, once there is room for one more.
-async fn next<L: Listener>(listener: &L, engine: &Engine) -> (Slot, io::Result<L::Raw>) {
-    let slot = engine.room.slot().await;
-    (slot, listener.accept().await)
+/// The next connection, once one more may be open.
+async fn next<L: Listener>(
+    listener: &L,
+    engine: &Engine,
+) -> (ConnectionPermit, io::Result<L::Raw>) {
+    let permit = engine.connections.acquire().await;
+    (permit, listener.accept().await)
 }
 
 fn report(ended: Result<(), tokio::task::JoinError>) {
@@ -129,19 +132,12 @@ fn is_the_peers(error: &io::Error) -> bool {
 #[derive(Debug)]
 pub(super) struct Plain {
     listener: TcpListener,
-    addresses: Arc<Addresses>,
-    mismatch: Mismatch,
+    counts: Arc<ConnectionCounts>,
 }
 
 impl Plain {
-    pub(super) fn new(listener: TcpListener, addresses: Arc<Addresses>) -> Self {
-        Self {
-            listener,
-            addresses,
-            mismatch: Mismatch {
-                spoken: Spoken::Plain,
-            },
-        }
+    pub(super) fn new(listener: TcpListener, counts: Arc<ConnectionCounts>) -> Self {
+        Self { listener, counts }
     }
 }
 
@@ -156,26 +152,25 @@ impl Listener for Plain {
         &self,
         (stream, address): Self::Raw,
         engine: Arc<Engine>,
-        stopping: Stopping,
+        shutdown: ShutdownSignal,
     ) -> impl Future<Output = ()> + Send + 'static {
-        let admission = admit(&self.addresses, &engine, &stream, address);
-        let mismatch = self.mismatch;
+        let admission = admit(&self.counts, &engine, &stream, address);
         async move {
             let Some(_admission) = admission else {
                 return;
             };
-            let mut ordered = stopping.clone();
-            let mistaken = tokio::select! {
-                mistaken = mismatch.is_mistaken(&stream, engine.limits.header_time) => mistaken,
-                () = ordered.ordered() => return,
+            let mut signal = shutdown.clone();
+            let is_wrong = tokio::select! {
+                is_wrong = ListenerProtocol::Plain.is_wrong_for(&stream, engine.limits.header_time) => is_wrong,
+                () = signal.received() => return,
             };
-            match mistaken {
+            match is_wrong {
                 Some(false) => {
-                    connection::serve(stream, Peer::Tcp(address), engine, stopping).await;
+                    connection::serve(stream, Peer::Tcp(address), engine, shutdown).await;
                 }
                 Some(true) => {
-                    engine.metrics.rejected(Ending::TlsToPlain.name());
-                    mismatch.answer(stream, address).await;
+                    engine.metrics.rejected(CloseReason::TlsToPlain.name());
+                    ListenerProtocol::Plain.correct(stream, address).await;
                 }
                 None => {}
             }
@@ -185,7 +180,7 @@ impl Listener for Plain {
 
 /// Counts the connection against its address, or refuses it.
 pub(super) fn admit(
-    addresses: &Arc<Addresses>,
+    counts: &Arc<ConnectionCounts>,
     engine: &Engine,
     stream: &TcpStream,
     address: SocketAddr,
@@ -193,8 +188,8 @@ pub(super) fn admit(
     // Answers are written at once; there is nothing to wait for. A socket that is gone already
     // fails here and again when it is read.
     let _ = stream.set_nodelay(true);
-    addresses
+    counts
         .admit(address.ip())
-        .inspect_err(|ending| engine.metrics.rejected(ending.name()))
+        .inspect_err(|reason| engine.metrics.rejected(reason.name()))
         .ok()
 }

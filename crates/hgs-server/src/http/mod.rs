@@ -2,7 +2,7 @@
 //!
 //! hyper parses and frames; this module decides who may have how much of the server, for how long.
 //! The way of a connection: `listener` accepts it, `guard` watches its octets, `exchange`
-//! takes each request through its checks, its `body` and its turn (`overload`) to the service.
+//! takes each request through its checks, its `body` and the limits of `overload` to the service.
 
 mod bind;
 mod body;
@@ -14,12 +14,12 @@ pub mod fuzzing;
 mod guard;
 mod head;
 mod listener;
-mod mismatch;
+mod listener_protocol;
 mod overload;
 mod rejection;
 mod server;
 mod service;
-mod stopping;
+mod shutdown;
 mod streamed;
 mod tls;
 mod unix;

@@ -1,4 +1,5 @@
-//! How much is taken on at once: so many requests at work, so many waiting, so many octets held.
+//! Overload control: bounds on the requests that are handled, the requests that wait, the connections, and the octets of
+//! bodies.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
@@ -7,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 
-use super::rejection::{Ending, Rejection};
+use super::rejection::{CloseReason, Rejection};
 use super::service::Peer;
 use crate::config::Limits;
 
@@ -36,17 +37,18 @@ impl From<Peer> for Network {
     }
 }
 
-/// Lets requests in: networks take turns, and within each the requests keep their order. So a peer that asks for much
-/// waits for itself, and others wait for one of its requests at most.
+/// Limits how many requests are handled at once. The others wait: networks take turns, and the requests of one network
+/// keep their order. So a peer that sends many requests waits for its
+/// own, and other peers wait for one of them at most.
 #[derive(Debug, Clone)]
-pub(super) struct Turnstile(Arc<Mutex<Queue>>);
+pub(super) struct RequestLimiter(Arc<Mutex<Queue>>);
 
 #[derive(Debug)]
 struct Queue {
-    /// Requests that may be let in at once.
-    free: usize,
-    /// Requests that may still wait.
-    room: usize,
+    /// Requests that may begin now.
+    free_permits: usize,
+    /// Requests that may still be queued.
+    free_places: usize,
     waiting: HashMap<Network, VecDeque<Waiting>>,
     /// The networks that wait, in the order of their turns.
     order: VecDeque<Network>,
@@ -56,26 +58,26 @@ struct Queue {
 #[derive(Debug)]
 struct Waiting {
     number: u64,
-    turn: oneshot::Sender<Turn>,
+    permit: oneshot::Sender<RequestPermit>,
 }
 
-/// The right to be worked on; given back when it is dropped.
+/// Allows one request to be handled; goes to the next one in the queue when it is dropped.
 #[derive(Debug)]
-pub(super) struct Turn(Turnstile);
+pub(super) struct RequestPermit(RequestLimiter);
 
-impl Drop for Turn {
+impl Drop for RequestPermit {
     fn drop(&mut self) {
         let next = {
             let mut queue = self.0.lock();
             let next = queue.next();
             if next.is_none() {
-                queue.free += 1;
+                queue.free_permits += 1;
             }
             next
         };
         if let Some(waiting) = next {
-            // A request that was given up meanwhile drops the turn, which goes to the next one.
-            let _ = waiting.turn.send(Self(self.0.clone()));
+            // A request that was given up meanwhile drops the permit, which goes to the next one.
+            let _ = waiting.permit.send(Self(self.0.clone()));
         }
     }
 }
@@ -85,7 +87,7 @@ impl Queue {
         let network = self.order.pop_front()?;
         let of_network = self.waiting.get_mut(&network)?;
         let next = of_network.pop_front();
-        self.room += 1;
+        self.free_places += 1;
         if of_network.is_empty() {
             self.waiting.remove(&network);
         } else {
@@ -94,8 +96,9 @@ impl Queue {
         next
     }
 
-    /// Makes room for a request of `network`, at the cost of the newest one of the network that has the most waiting.
-    fn make_room(&mut self, network: Network) -> bool {
+    /// Makes place in the queue for a request of `network`, at the cost of the newest one of the network that has
+    /// the most waiting.
+    fn evict_for(&mut self, network: Network) -> bool {
         let own = self.waiting.get(&network).map_or(0, VecDeque::len);
         let longest = self
             .waiting
@@ -105,7 +108,7 @@ impl Queue {
             Some((longest, length)) if length > own + 1 => {
                 if let Some(of_network) = self.waiting.get_mut(&longest) {
                     drop(of_network.pop_back());
-                    self.room += 1;
+                    self.free_places += 1;
                 }
                 true
             }
@@ -119,7 +122,7 @@ impl Queue {
         };
         let before = of_network.len();
         of_network.retain(|waiting| waiting.number != number);
-        self.room += before - of_network.len();
+        self.free_places += before - of_network.len();
         if of_network.is_empty() {
             self.waiting.remove(&network);
             self.order.retain(|other| *other != network);
@@ -127,33 +130,33 @@ impl Queue {
     }
 }
 
-impl Turnstile {
+impl RequestLimiter {
     pub(super) fn new(limits: &Limits) -> Self {
         Self(Arc::new(Mutex::new(Queue {
-            free: limits.concurrent_requests,
-            room: limits.queue,
+            free_permits: limits.concurrent_requests,
+            free_places: limits.queue,
             waiting: HashMap::new(),
             order: VecDeque::new(),
             next_number: 0,
         })))
     }
 
-    /// Waits for a turn: not at all when the queue is full, and no longer than `deadline`.
-    pub(super) async fn enter(
+    /// Waits for a permit: not at all when the queue is full, and no longer than `deadline`.
+    pub(super) async fn acquire(
         &self,
         network: Network,
         deadline: Instant,
-    ) -> Result<Turn, Rejection> {
-        let (number, turn) = {
+    ) -> Result<RequestPermit, Rejection> {
+        let (number, permit) = {
             let mut queue = self.lock();
-            if queue.free > 0 {
-                queue.free -= 1;
-                return Ok(Turn(self.clone()));
+            if queue.free_permits > 0 {
+                queue.free_permits -= 1;
+                return Ok(RequestPermit(self.clone()));
             }
-            if queue.room == 0 && !queue.make_room(network) {
+            if queue.free_places == 0 && !queue.evict_for(network) {
                 return Err(Rejection::QueueFull);
             }
-            queue.room -= 1;
+            queue.free_places -= 1;
             queue.next_number += 1;
             let number = queue.next_number;
             let (sender, receiver) = oneshot::channel();
@@ -163,13 +166,13 @@ impl Turnstile {
             let of_network = queue.waiting.entry(network).or_default();
             of_network.push_back(Waiting {
                 number,
-                turn: sender,
+                permit: sender,
             });
             (number, receiver)
         };
-        match timeout_at(deadline, turn).await {
-            Ok(Ok(turn)) => Ok(turn),
-            // Another network needed the place.
+        match timeout_at(deadline, permit).await {
+            Ok(Ok(permit)) => Ok(permit),
+            // A request of another network has taken its place in the queue.
             Ok(Err(_)) => Err(Rejection::QueueFull),
             Err(_) => {
                 self.lock().give_up(network, number);
@@ -184,20 +187,20 @@ impl Turnstile {
     }
 }
 
-/// The octets of all bodies that are held.
+/// Bounds the octets of all bodies that are in memory, for all peers together and for each network.
 #[derive(Debug, Clone)]
-pub(super) struct BodyMemory(Arc<Mutex<Held>>);
+pub(super) struct BodyMemory(Arc<Mutex<BodyMemoryUse>>);
 
 #[derive(Debug)]
-struct Held {
+struct BodyMemoryUse {
     free: usize,
     by_network: HashMap<Network, usize>,
     most: usize,
 }
 
-/// Memory for one body; given back when it is dropped.
+/// The memory of one body; free again when it is dropped.
 #[derive(Debug)]
-pub(super) struct Reserved {
+pub(super) struct BodyReservation {
     memory: BodyMemory,
     network: Network,
     octets: usize,
@@ -205,94 +208,94 @@ pub(super) struct Reserved {
 
 impl BodyMemory {
     pub(super) fn new(limits: &Limits) -> Self {
-        Self(Arc::new(Mutex::new(Held {
+        Self(Arc::new(Mutex::new(BodyMemoryUse {
             free: limits.body_memory,
             by_network: HashMap::new(),
             most: limits.body_memory_per_address,
         })))
     }
 
-    /// Memory for a body of `network`, none of which is taken yet.
-    pub(super) fn begin(&self, network: Network) -> Reserved {
-        Reserved {
+    /// A reservation for a body of `network`, of no octets yet.
+    pub(super) fn reserve(&self, network: Network) -> BodyReservation {
+        BodyReservation {
             memory: self.clone(),
             network,
             octets: 0,
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Held> {
+    fn lock(&self) -> MutexGuard<'_, BodyMemoryUse> {
         // Nothing between lock and unlock can panic half-way through a change.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Reserved {
-    /// Takes so many octets more.
-    pub(super) fn add(&mut self, octets: usize) -> Result<(), Rejection> {
-        let mut held = self.memory.lock();
-        let of_network = held.by_network.get(&self.network).copied().unwrap_or(0);
-        if octets > held.free || octets > held.most.saturating_sub(of_network) {
+impl BodyReservation {
+    /// Reserves `octets` more.
+    pub(super) fn grow(&mut self, octets: usize) -> Result<(), Rejection> {
+        let mut usage = self.memory.lock();
+        let of_network = usage.by_network.get(&self.network).copied().unwrap_or(0);
+        if octets > usage.free || octets > usage.most.saturating_sub(of_network) {
             return Err(Rejection::BodyMemory);
         }
-        held.free -= octets;
-        held.by_network.insert(self.network, of_network + octets);
+        usage.free -= octets;
+        usage.by_network.insert(self.network, of_network + octets);
         self.octets += octets;
         Ok(())
     }
 }
 
-impl Drop for Reserved {
+impl Drop for BodyReservation {
     fn drop(&mut self) {
-        let mut held = self.memory.lock();
-        held.free += self.octets;
-        if let Some(of_network) = held.by_network.get_mut(&self.network) {
+        let mut usage = self.memory.lock();
+        usage.free += self.octets;
+        if let Some(of_network) = usage.by_network.get_mut(&self.network) {
             *of_network -= self.octets;
             if *of_network == 0 {
-                held.by_network.remove(&self.network);
+                usage.by_network.remove(&self.network);
             }
         }
     }
 }
 
-/// Room for the connections of one listener.
+/// Limits how many connections one listener has open at once.
 #[derive(Debug)]
-pub(super) struct Room {
-    slots: Arc<Semaphore>,
+pub(super) struct ConnectionLimit {
+    permits: Arc<Semaphore>,
     size: usize,
 }
 
-/// The place of one connection; held as long as it is open.
-pub(super) type Slot = OwnedSemaphorePermit;
+/// Held by a connection as long as it is open.
+pub(super) type ConnectionPermit = OwnedSemaphorePermit;
 
-impl Room {
+impl ConnectionLimit {
     pub(super) fn new(limits: &Limits) -> Self {
         Self {
-            slots: Arc::new(Semaphore::new(limits.connections)),
+            permits: Arc::new(Semaphore::new(limits.connections)),
             size: limits.connections,
         }
     }
 
-    /// Waits until there is room for one more.
-    pub(super) async fn slot(&self) -> Slot {
-        let slot = self.slots.clone().acquire_owned().await;
-        slot.expect("the semaphore is never closed")
+    /// Waits until one more connection may be open.
+    pub(super) async fn acquire(&self) -> ConnectionPermit {
+        let permit = self.permits.clone().acquire_owned().await;
+        permit.expect("the semaphore is never closed")
     }
 
-    /// Whether there is so little room left that no connection should be kept for later requests.
-    pub(super) fn is_scarce(&self) -> bool {
-        self.slots.available_permits() <= self.size / 8
+    /// Whether so few are left that no connection should be kept open for later requests.
+    pub(super) fn is_nearly_reached(&self) -> bool {
+        self.permits.available_permits() <= self.size / 8
     }
 }
 
-/// Connections by network, so that one peer can't use up what is there for all.
+/// Counts connections by network, so that one peer can't use up what is there for all.
 #[derive(Debug)]
-pub(super) struct Addresses {
+pub(super) struct ConnectionCounts {
     connections: Mutex<HashMap<Network, usize>>,
     most: usize,
 }
 
-impl Addresses {
+impl ConnectionCounts {
     pub(super) fn new(limits: &Limits) -> Arc<Self> {
         Arc::new(Self {
             connections: Mutex::default(),
@@ -301,7 +304,7 @@ impl Addresses {
     }
 
     /// Counts a connection from `address` until the value returned is dropped.
-    pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Admission, Ending> {
+    pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Admission, CloseReason> {
         let network = Network::from(address);
         let mut connections = self
             .connections
@@ -309,11 +312,11 @@ impl Addresses {
             .unwrap_or_else(PoisonError::into_inner);
         let count = connections.entry(network).or_insert(0);
         if *count >= self.most {
-            return Err(Ending::ConnectionsPerAddress);
+            return Err(CloseReason::ConnectionsPerAddress);
         }
         *count += 1;
         Ok(Admission {
-            addresses: self.clone(),
+            counts: self.clone(),
             network,
         })
     }
@@ -322,14 +325,14 @@ impl Addresses {
 /// One counted connection.
 #[derive(Debug)]
 pub(super) struct Admission {
-    addresses: Arc<Addresses>,
+    counts: Arc<ConnectionCounts>,
     network: Network,
 }
 
 impl Drop for Admission {
     fn drop(&mut self) {
         let mut connections = self
-            .addresses
+            .counts
             .connections
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
@@ -352,16 +355,16 @@ mod tests {
             connections_per_address: 1,
             ..Limits::default()
         };
-        let addresses = Addresses::new(&limits);
+        let counts = ConnectionCounts::new(&limits);
         let mapped: IpAddr = "::ffff:192.0.2.1".parse().unwrap();
-        let first = addresses.admit("192.0.2.1".parse().unwrap()).unwrap();
+        let first = counts.admit("192.0.2.1".parse().unwrap()).unwrap();
         assert_eq!(
-            addresses.admit(mapped).unwrap_err(),
-            Ending::ConnectionsPerAddress
+            counts.admit(mapped).unwrap_err(),
+            CloseReason::ConnectionsPerAddress
         );
         drop(first);
-        drop(addresses.admit(mapped).unwrap());
-        assert!(addresses.connections.lock().unwrap().is_empty());
+        drop(counts.admit(mapped).unwrap());
+        assert!(counts.connections.lock().unwrap().is_empty());
     }
 
     fn network(address: &str) -> Network {
@@ -376,13 +379,13 @@ mod tests {
         assert_eq!(network("::ffff:192.0.2.1"), network("192.0.2.1"));
         assert_ne!(network("192.0.2.1"), network("192.0.2.2"));
 
-        let addresses = Addresses::new(&Limits {
+        let counts = ConnectionCounts::new(&Limits {
             connections_per_address: 1,
             ..Limits::default()
         });
-        let _first = addresses.admit("2001:db8::1".parse().unwrap()).unwrap();
-        let second = addresses.admit("2001:db8::2".parse().unwrap());
-        assert_eq!(second.unwrap_err(), Ending::ConnectionsPerAddress);
+        let _first = counts.admit("2001:db8::1".parse().unwrap()).unwrap();
+        let second = counts.admit("2001:db8::2".parse().unwrap());
+        assert_eq!(second.unwrap_err(), CloseReason::ConnectionsPerAddress);
     }
 
     #[test]
@@ -393,14 +396,14 @@ mod tests {
             ..Limits::default()
         });
         let (one, other) = (network("192.0.2.1"), network("192.0.2.2"));
-        let mut held = memory.begin(one);
-        held.add(6).unwrap();
-        held.add(4).unwrap();
-        assert_eq!(memory.begin(other).add(1), Err(Rejection::BodyMemory));
+        let mut held = memory.reserve(one);
+        held.grow(6).unwrap();
+        held.grow(4).unwrap();
+        assert_eq!(memory.reserve(other).grow(1), Err(Rejection::BodyMemory));
         drop(held);
-        assert_eq!(memory.begin(other).add(10), Ok(()));
-        let held = memory.lock();
-        assert!(held.by_network.is_empty() && held.free == 10);
+        assert_eq!(memory.reserve(other).grow(10), Ok(()));
+        let usage = memory.lock();
+        assert!(usage.by_network.is_empty() && usage.free == 10);
     }
 
     /// 515 unfinished bodies of one peer took all the memory there is for bodies.
@@ -412,33 +415,33 @@ mod tests {
             ..Limits::default()
         });
         let one = network("2001:db8::1");
-        let mut bodies: Vec<Reserved> = (0..4).map(|_| memory.begin(one)).collect();
+        let mut bodies: Vec<BodyReservation> = (0..4).map(|_| memory.reserve(one)).collect();
         for body in &mut bodies {
-            body.add(1).unwrap();
+            body.grow(1).unwrap();
         }
-        let mut more = memory.begin(network("2001:db8::2"));
-        assert_eq!(more.add(1), Err(Rejection::BodyMemory));
-        assert_eq!(memory.begin(network("2001:db8:1::")).add(4), Ok(()));
+        let mut more = memory.reserve(network("2001:db8::2"));
+        assert_eq!(more.grow(1), Err(Rejection::BodyMemory));
+        assert_eq!(memory.reserve(network("2001:db8:1::")).grow(4), Ok(()));
         bodies.pop();
-        assert_eq!(more.add(1), Ok(()));
+        assert_eq!(more.grow(1), Ok(()));
     }
 
     /// Without taking turns, an honest request would wait for all that a flood has put before it.
     #[tokio::test(start_paused = true)]
     async fn networks_take_turns() {
-        let turnstile = Turnstile::new(&Limits {
+        let limiter = RequestLimiter::new(&Limits {
             concurrent_requests: 1,
             ..Limits::default()
         });
         let deadline = Instant::now() + std::time::Duration::from_secs(1);
         let (flood, honest) = (network("192.0.2.1"), network("192.0.2.2"));
-        let at_work = turnstile.enter(flood, deadline).await.unwrap();
+        let at_work = limiter.acquire(flood, deadline).await.unwrap();
         let served = Arc::new(Mutex::new(Vec::new()));
         let mut tasks = tokio::task::JoinSet::new();
         for network in [flood, flood, flood, honest, honest] {
-            let (turnstile, served) = (turnstile.clone(), served.clone());
+            let (limiter, served) = (limiter.clone(), served.clone());
             tasks.spawn(async move {
-                let _turn = turnstile.enter(network, deadline).await.unwrap();
+                let _permit = limiter.acquire(network, deadline).await.unwrap();
                 served.lock().unwrap().push(network);
             });
             tokio::task::yield_now().await;
@@ -447,30 +450,30 @@ mod tests {
         tasks.join_all().await;
         let served = served.lock().unwrap();
         assert_eq!(*served, [flood, honest, flood, honest, flood]);
-        let queue = turnstile.lock();
-        assert!(queue.free == 1 && queue.waiting.is_empty() && queue.order.is_empty());
-        assert_eq!(queue.room, Limits::default().queue);
+        let queue = limiter.lock();
+        assert!(queue.free_permits == 1 && queue.waiting.is_empty() && queue.order.is_empty());
+        assert_eq!(queue.free_places, Limits::default().queue);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_full_queue_turns_away_the_network_that_fills_it() {
-        let turnstile = Turnstile::new(&Limits {
+        let limiter = RequestLimiter::new(&Limits {
             concurrent_requests: 1,
             queue: 3,
             ..Limits::default()
         });
         let deadline = Instant::now() + std::time::Duration::from_secs(1);
         let (flood, honest) = (network("192.0.2.1"), network("192.0.2.2"));
-        let at_work = turnstile.enter(flood, deadline).await.unwrap();
-        let enter = |network| {
-            let turnstile = turnstile.clone();
-            tokio::spawn(async move { turnstile.enter(network, deadline).await.map(drop) })
+        let at_work = limiter.acquire(flood, deadline).await.unwrap();
+        let acquire = |network| {
+            let limiter = limiter.clone();
+            tokio::spawn(async move { limiter.acquire(network, deadline).await.map(drop) })
         };
-        let waiting = [flood, flood, flood].map(enter);
+        let waiting = [flood, flood, flood].map(acquire);
         tokio::task::yield_now().await;
-        let refused = turnstile.enter(flood, deadline).await;
+        let refused = limiter.acquire(flood, deadline).await;
         assert_eq!(refused.unwrap_err(), Rejection::QueueFull);
-        let honest = enter(honest);
+        let honest = acquire(honest);
         tokio::task::yield_now().await;
         drop(at_work);
         assert_eq!(honest.await.unwrap(), Ok(()));
@@ -483,25 +486,25 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_queue_is_bounded_in_number_and_in_time() {
-        let turnstile = Turnstile::new(&Limits {
+        let limiter = RequestLimiter::new(&Limits {
             concurrent_requests: 1,
             queue: 1,
             ..Limits::default()
         });
         let one = network("192.0.2.1");
         let deadline = Instant::now() + std::time::Duration::from_secs(1);
-        let at_work = turnstile.enter(one, deadline).await.unwrap();
+        let at_work = limiter.acquire(one, deadline).await.unwrap();
         let waiting = {
-            let turnstile = turnstile.clone();
-            tokio::spawn(async move { turnstile.enter(one, deadline).await })
+            let limiter = limiter.clone();
+            tokio::spawn(async move { limiter.acquire(one, deadline).await })
         };
         tokio::task::yield_now().await;
         assert_eq!(
-            turnstile.enter(one, deadline).await.unwrap_err(),
+            limiter.acquire(one, deadline).await.unwrap_err(),
             Rejection::QueueFull
         );
         assert_eq!(waiting.await.unwrap().unwrap_err(), Rejection::QueueTime);
         drop(at_work);
-        assert!(turnstile.enter(one, deadline).await.is_ok());
+        assert!(limiter.acquire(one, deadline).await.is_ok());
     }
 }

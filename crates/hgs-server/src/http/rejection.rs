@@ -105,7 +105,7 @@ impl Rejection {
 
 /// Why a connection ended without an answer from a service or from this engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ending {
+pub(super) enum CloseReason {
     /// The header is not HTTP/1.x, or over a limit; the parser may have answered.
     MalformedHeader,
     /// The header did not arrive in time.
@@ -124,7 +124,7 @@ pub(super) enum Ending {
     PlainToTls,
 }
 
-impl Ending {
+impl CloseReason {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::MalformedHeader => "malformed_header",

@@ -20,7 +20,7 @@ use super::exchange::Engine;
 use super::listener::{self, Listener, Plain};
 use super::overload;
 use super::service::Service;
-use super::stopping::{self, Stopping};
+use super::shutdown::{self, ShutdownSignal};
 use super::tls::Tls;
 use crate::config::{Config, Limits};
 use crate::health::{Monitoring, Readiness};
@@ -143,13 +143,13 @@ impl Bound {
     /// Serves until `shutdown` resolves. Then no more connections are taken, the requests that were
     /// taken are finished, and what is left after `limits.drain_time` is cut off.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Stopped {
-        let (stop, stopping) = stopping::channel();
+        let (trigger, signal) = shutdown::channel();
         let drain_time = self.config.limits.drain_time;
         let metrics = self.services.metrics.clone();
         let check_interval = self.config.listen.https.check_interval;
         let reloader = self.reloader();
         let addresses = self.addresses();
-        let mut tasks = self.spawn_listeners(&stopping);
+        let mut tasks = self.spawn_listeners(&signal);
         info!(
             http = addresses.http.map(display),
             https = addresses.https.map(display),
@@ -166,7 +166,7 @@ impl Bound {
             () = watch_certificate(&reloader, check_interval) => {}
         }
         info!("stopping");
-        stop.order();
+        trigger.fire();
         let drained = async { while tasks.join_next().await.is_some() {} };
         let finished = timeout(drain_time, drained).await.is_ok();
         if !finished {
@@ -178,7 +178,7 @@ impl Bound {
         Stopped { finished }
     }
 
-    fn spawn_listeners(self, stopping: &Stopping) -> JoinSet<()> {
+    fn spawn_listeners(self, shutdown: &ShutdownSignal) -> JoinSet<()> {
         let mut tasks = Tasks {
             set: JoinSet::new(),
             limits: self.config.limits,
@@ -186,20 +186,25 @@ impl Bound {
             // Only a label in logs; a server without randomness fails where it matters.
             run: random::array(&mut System::new()).map_or(0, u32::from_be_bytes),
             sequence: Arc::new(AtomicU64::new(1)),
-            stopping: stopping.clone(),
+            shutdown: shutdown.clone(),
         };
         let protocol = self.services.protocol;
         if let Some(listener) = self.listeners.http {
-            let plain = Plain::new(listener, tasks.addresses());
+            let plain = Plain::new(listener, tasks.connection_counts());
             tasks.spawn(ListenerName::Http, plain, protocol.clone());
         }
         if let Some((listener, certificate)) = self.listeners.https {
             let handshake_time = self.config.listen.https.handshake_time;
-            let tls = Tls::new(listener, tasks.addresses(), certificate, handshake_time);
+            let tls = Tls::new(
+                listener,
+                tasks.connection_counts(),
+                certificate,
+                handshake_time,
+            );
             tasks.spawn(ListenerName::Https, tls, protocol);
         }
         if let Some(listener) = self.listeners.metrics {
-            let plain = Plain::new(listener, tasks.addresses());
+            let plain = Plain::new(listener, tasks.connection_counts());
             let monitoring = Monitoring {
                 metrics: tasks.metrics.clone(),
                 readiness: self.services.readiness,
@@ -220,12 +225,12 @@ struct Tasks {
     metrics: Metrics,
     run: u32,
     sequence: Arc<AtomicU64>,
-    stopping: Stopping,
+    shutdown: ShutdownSignal,
 }
 
 impl Tasks {
-    fn addresses(&self) -> Arc<overload::Addresses> {
-        overload::Addresses::new(&self.limits)
+    fn connection_counts(&self) -> Arc<overload::ConnectionCounts> {
+        overload::ConnectionCounts::new(&self.limits)
     }
 
     fn spawn(&mut self, name: ListenerName, listener: impl Listener, service: Arc<dyn Service>) {
@@ -236,7 +241,7 @@ impl Tasks {
             self.run,
             self.sequence.clone(),
         );
-        let running = listener::run(listener, Arc::new(engine), self.stopping.clone());
+        let running = listener::run(listener, Arc::new(engine), self.shutdown.clone());
         self.set.spawn(running);
     }
 }

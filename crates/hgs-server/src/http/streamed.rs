@@ -12,9 +12,9 @@ use hyper::body::{Body, Frame};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::stopping::Stopping;
+use super::shutdown::ShutdownSignal;
 
-/// A body whose parts come one by one. It ends with its stream, with the order to stop, or when no part came for the idle
+/// A body whose parts come one by one. It ends with its stream, with the shutdown, or when no part came for the idle
 /// time: then its peer may be gone, and would hold the connection for ever.
 pub(super) struct StreamedBody {
     parts: BoxStream<'static, Bytes>,
@@ -27,13 +27,13 @@ pub(super) struct StreamedBody {
 impl StreamedBody {
     pub(super) fn new(
         parts: BoxStream<'static, Bytes>,
-        mut stopping: Stopping,
+        mut shutdown: ShutdownSignal,
         idle_time: Duration,
         counted: OwnedSemaphorePermit,
     ) -> Self {
         Self {
             parts,
-            stopped: Box::pin(async move { stopping.ordered().await }),
+            stopped: Box::pin(async move { shutdown.received().await }),
             idle_time,
             idle: Box::pin(sleep(idle_time)),
             _counted: counted,

@@ -14,25 +14,24 @@ use super::certificate::{self, CurrentCertificate};
 use super::connection;
 use super::exchange::Engine;
 use super::listener::{Listener, admit};
-use super::mismatch::{Mismatch, Spoken};
-use super::overload::Addresses;
-use super::rejection::Ending;
+use super::listener_protocol::ListenerProtocol;
+use super::overload::ConnectionCounts;
+use super::rejection::CloseReason;
 use super::service::Peer;
-use super::stopping::Stopping;
+use super::shutdown::ShutdownSignal;
 
 /// HTTPS.
 pub(super) struct Tls {
     listener: TcpListener,
-    addresses: Arc<Addresses>,
+    counts: Arc<ConnectionCounts>,
     acceptor: TlsAcceptor,
     handshake_time: Duration,
-    mismatch: Mismatch,
 }
 
 impl Tls {
     pub(super) fn new(
         listener: TcpListener,
-        addresses: Arc<Addresses>,
+        counts: Arc<ConnectionCounts>,
         current: Arc<CurrentCertificate>,
         handshake_time: Duration,
     ) -> Self {
@@ -44,12 +43,9 @@ impl Tls {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Self {
             listener,
-            addresses,
+            counts,
             acceptor: TlsAcceptor::from(Arc::new(config)),
             handshake_time,
-            mismatch: Mismatch {
-                spoken: Spoken::Tls,
-            },
         }
     }
 }
@@ -65,49 +61,50 @@ impl Listener for Tls {
         &self,
         (stream, address): Self::Raw,
         engine: Arc<Engine>,
-        mut stopping: Stopping,
+        mut shutdown: ShutdownSignal,
     ) -> impl Future<Output = ()> + Send + 'static {
-        let admission = admit(&self.addresses, &engine, &stream, address);
+        let admission = admit(&self.counts, &engine, &stream, address);
         let acceptor = self.acceptor.clone();
         let handshake_time = self.handshake_time;
-        let mismatch = self.mismatch;
         async move {
             let Some(_admission) = admission else {
                 return;
             };
             let deadline = Instant::now() + handshake_time;
-            let mistaken = tokio::select! {
-                mistaken = mismatch.is_mistaken(&stream, handshake_time) => mistaken,
-                () = stopping.ordered() => return,
+            let is_wrong = tokio::select! {
+                is_wrong = ListenerProtocol::Tls.is_wrong_for(&stream, handshake_time) => is_wrong,
+                () = shutdown.received() => return,
             };
-            match mistaken {
+            match is_wrong {
                 Some(false) => {}
                 Some(true) => {
-                    failed(&engine, Ending::PlainToTls);
-                    return mismatch.answer(stream, address).await;
+                    failed(&engine, CloseReason::PlainToTls);
+                    return ListenerProtocol::Tls.correct(stream, address).await;
                 }
-                None if Instant::now() < deadline => return failed(&engine, Ending::Handshake),
-                None => return failed(&engine, Ending::SlowHandshake),
+                None if Instant::now() < deadline => {
+                    return failed(&engine, CloseReason::Handshake);
+                }
+                None => return failed(&engine, CloseReason::SlowHandshake),
             }
             let handshake = tokio::select! {
                 handshake = timeout_at(deadline, acceptor.accept(stream)) => handshake,
-                () = stopping.ordered() => return,
+                () = shutdown.received() => return,
             };
             match handshake {
                 Ok(Ok(stream)) => {
-                    connection::serve(stream, Peer::Tcp(address), engine, stopping).await;
+                    connection::serve(stream, Peer::Tcp(address), engine, shutdown).await;
                 }
                 Ok(Err(error)) => {
                     debug!(peer = %address, %error, "a TLS handshake failed");
-                    failed(&engine, Ending::Handshake);
+                    failed(&engine, CloseReason::Handshake);
                 }
-                Err(_elapsed) => failed(&engine, Ending::SlowHandshake),
+                Err(_elapsed) => failed(&engine, CloseReason::SlowHandshake),
             }
         }
     }
 }
 
-fn failed(engine: &Engine, ending: Ending) {
+fn failed(engine: &Engine, reason: CloseReason) {
     engine.metrics.handshake_failed();
-    engine.metrics.rejected(ending.name());
+    engine.metrics.rejected(reason.name());
 }

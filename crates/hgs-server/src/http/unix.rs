@@ -18,7 +18,7 @@ use super::connection;
 use super::exchange::Engine;
 use super::listener::Listener;
 use super::service::{Credentials, Peer};
-use super::stopping::Stopping;
+use super::shutdown::ShutdownSignal;
 use crate::logging::PEERS;
 
 /// Octets of a socket's path: `sun_path` of `struct sockaddr_un`, less the final zero.
@@ -203,7 +203,7 @@ impl Listener for AdminSocket {
         &self,
         stream: Self::Raw,
         engine: Arc<Engine>,
-        stopping: Stopping,
+        shutdown: ShutdownSignal,
     ) -> impl Future<Output = ()> + Send + 'static {
         let credentials = stream.peer_cred();
         async move {
@@ -214,7 +214,7 @@ impl Listener for AdminSocket {
                         gid: credentials.gid(),
                         pid: credentials.pid(),
                     });
-                    connection::serve(stream, peer, engine, stopping).await;
+                    connection::serve(stream, peer, engine, shutdown).await;
                 }
                 Err(error) => {
                     warn!(target: PEERS, %error, "the kernel does not tell who connected; closed")

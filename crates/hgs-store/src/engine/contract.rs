@@ -12,9 +12,9 @@ use crate::change::Change;
 use crate::fixture::{HOST, act, digest, master_key, time};
 use crate::lineage::{Opener, Stage, Step};
 use crate::model::Settings;
-use crate::place::Place;
 use crate::planner::{Basis, BatchPlanner};
 use crate::record::{Keys, RecordKind};
+use crate::state_folder::StateFolder;
 use crate::writer::Shared;
 use crate::{Action, Outcome, State};
 
@@ -29,7 +29,7 @@ struct Site {
 
 fn sqlite() -> Site {
     let folder = tempfile::tempdir().unwrap();
-    let place = Place::take(&folder.path().join("state")).unwrap();
+    let place = StateFolder::take(&folder.path().join("state")).unwrap();
     let keys = Keys::derive(&master_key());
     let engine = Sqlite::open(place, Durability::Full, MIGRATIONS, &master_key(), &keys).unwrap();
     Site::over(Box::new(engine), folder)

@@ -28,8 +28,8 @@ use crate::audit::day;
 use crate::change::RecordKey;
 use crate::lineage::Node;
 use crate::model::Digest;
-use crate::place::{Place, visit};
 use crate::record::{Integrity, Keys};
+use crate::state_folder::{StateFolder, visit};
 use crate::{Finding, OpenError, StoreError, Tampered};
 
 /// How commits are made durable.
@@ -47,19 +47,19 @@ pub(crate) struct Sqlite {
     connection: Connection,
     news: Option<News>,
     // Dropped last: until then no other process may open the database.
-    place: Place,
+    folder: StateFolder,
 }
 
 impl Sqlite {
     /// Opens the database, and brings it to the newest schema where it is empty or older.
     pub(crate) fn open(
-        place: Place,
+        folder: StateFolder,
         durability: Durability,
         migrations: &[&str],
         master_key: &MasterKey,
         keys: &Keys,
     ) -> Result<Self, OpenError> {
-        let connection = connect(place.database())?;
+        let connection = connect(folder.database())?;
         let mode: String =
             connection.query_row("PRAGMA journal_mode = WAL", (), |row| row.get(0))?;
         if mode != "wal" {
@@ -78,7 +78,7 @@ impl Sqlite {
         Ok(Self {
             connection,
             news: None,
-            place,
+            folder,
         })
     }
 
@@ -153,7 +153,7 @@ impl Engine for Sqlite {
     }
 
     fn readers(&self) -> Arc<dyn Readers> {
-        Arc::new(Database(self.place.database().to_owned()))
+        Arc::new(Database(self.folder.database().to_owned()))
     }
 
     fn checkpoint(&mut self) -> Result<bool, StoreError> {
@@ -207,9 +207,9 @@ pub(crate) fn open_snapshot(
 }
 
 /// What tells the master key of the state in this folder from others.
-pub(crate) fn stored_master_key(place: &Place) -> Result<Vec<u8>, StoreError> {
+pub(crate) fn stored_master_key(folder: &StateFolder) -> Result<Vec<u8>, StoreError> {
     let sql = "SELECT master_key FROM store WHERE id = 1";
-    Ok(open_reader(place.database())?.query_row(sql, (), |row| row.get(0))?)
+    Ok(open_reader(folder.database())?.query_row(sql, (), |row| row.get(0))?)
 }
 
 fn open_reader(database: &Path) -> Result<Connection, StoreError> {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use hgs_crypto::CryptoError;
 use serde::Serialize;
 
-use super::{Found, Opening, Store};
+use super::{OpenedState, Opening, Store};
 use crate::audit::{Action, AuditEntry, Outcome, RecordChange};
 use crate::backup::{
     Carried, Configuration, Conflict, Document, DocumentError, Header, Inconsistent, Item, Merged,
@@ -17,9 +17,9 @@ use crate::change::{Change, Record};
 use crate::engine::{Batch, CommitError, Durability, MIGRATIONS, PAGE, Part};
 use crate::lineage::CarriedProtector;
 use crate::model::{Digest, SealedKey};
-use crate::place::Place;
 use crate::planner::{Basis, BatchPlanner};
 use crate::record::Integrity;
+use crate::state_folder::StateFolder;
 use crate::transaction::Act;
 use crate::writer::Writer;
 use crate::{OpenError, State, StoreError};
@@ -113,8 +113,8 @@ impl Store {
         document: Document<R>,
         import: &Import,
     ) -> Result<Imported, ImportError> {
-        let place = Place::take(opening.directory)?;
-        let found = Found::look(place, opening, Durability::Full, MIGRATIONS)?;
+        let folder = StateFolder::take(opening.directory)?;
+        let found = OpenedState::look(folder, opening, Durability::Full, MIGRATIONS)?;
         if found.is_initialised() {
             let directory = found.directory;
             return Err(ImportError::AlreadyInitialised { directory });
@@ -131,13 +131,13 @@ impl Store {
         document: Document<R>,
         import: &Import,
     ) -> Result<Imported, ImportError> {
-        let found = Found::take(opening, Durability::Full, MIGRATIONS)?;
+        let found = OpenedState::take(opening, Durability::Full, MIGRATIONS)?;
         found.refuse_older()?;
         found.import(document, import)
     }
 }
 
-impl Found {
+impl OpenedState {
     fn import<R: BufRead>(
         self,
         mut document: Document<R>,

@@ -624,7 +624,7 @@ fn what_is_missing_after_an_import_is_named() {
         let directory = folder.path().join("state");
         restore(&directory, &document, &import(Resolution::Refuse)).unwrap();
         let connection =
-            rusqlite::Connection::open(directory.join(crate::place::DATABASE)).unwrap();
+            rusqlite::Connection::open(directory.join(crate::state_folder::DATABASE)).unwrap();
         assert_eq!(connection.execute(sql, ()).unwrap(), 1);
         drop(connection);
         let Err(OpenError::Tampered(tampered)) = open_elsewhere(&directory) else {
@@ -638,7 +638,8 @@ fn what_is_missing_after_an_import_is_named() {
 #[test]
 fn a_snapshot_needs_a_schema_that_it_knows() {
     let site = Site::new();
-    let connection = rusqlite::Connection::open(site.state().join(crate::place::DATABASE)).unwrap();
+    let connection =
+        rusqlite::Connection::open(site.state().join(crate::state_folder::DATABASE)).unwrap();
     for (version, expected) in [(4, "reads 5 beside a server"), (6, "knows up to 5")] {
         let sql = "UPDATE store SET schema_version = ?1";
         connection.execute(sql, [version]).unwrap();

@@ -19,7 +19,7 @@ const VERSION_2: &str = include_str!("../../tests/data/version-2.sql");
 const NEXT: &str = "ALTER TABLE store ADD COLUMN note TEXT; CREATE TABLE next (id INTEGER) STRICT;";
 
 fn stored(directory: &Path, dump: &str) -> Connection {
-    let place = Place::take(directory).unwrap();
+    let place = StateFolder::take(directory).unwrap();
     let connection = Connection::open(place.database()).unwrap();
     connection.execute_batch(dump).unwrap();
     connection

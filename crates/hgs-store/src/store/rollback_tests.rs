@@ -8,7 +8,7 @@ use tempfile::{TempDir, tempdir};
 
 use crate::fixture::{Fixture, OTHER_HOST, act, master_key, open, opening, record};
 use crate::high_water_mark::default_path;
-use crate::place::DATABASE;
+use crate::state_folder::DATABASE;
 use crate::{Action, AuditFilter, OpenError, RolledBack, Store, Transaction};
 
 struct Site {

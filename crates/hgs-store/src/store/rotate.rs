@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 
 use hgs_custody::seal::{MasterKey, Tag};
 
-use super::{Found, Opening, Store};
+use super::{OpenedState, Opening, Store};
 use crate::audit::{self, Action, AuditEntry, Outcome};
 use crate::change::Record;
 use crate::engine::{
@@ -37,13 +37,13 @@ impl Store {
         new: &MasterKey,
         act: &Act,
     ) -> Result<(), OpenError> {
-        let found = Found::take(opening, Durability::Full, MIGRATIONS)?;
+        let found = OpenedState::take(opening, Durability::Full, MIGRATIONS)?;
         found.refuse_older()?;
         found.rotate(new, act)
     }
 }
 
-impl Found {
+impl OpenedState {
     fn rotate(self, new: &MasterKey, act: &Act) -> Result<(), OpenError> {
         let Writer {
             mut engine,

@@ -11,7 +11,7 @@ use tempfile::{TempDir, tempdir};
 use crate::fixture::{Fixture, act, opening, record};
 use crate::master_key_file::{self, NewMasterKey};
 use crate::model::Digest;
-use crate::place::DATABASE;
+use crate::state_folder::DATABASE;
 use crate::{Action, AuditFilter, OpenError, Standing, Store};
 
 struct Site {

@@ -59,7 +59,7 @@ impl Victim {
     fn copy(&self, from: &Path, to: &Path) {
         assert!(!from.join("state.db-wal").exists(), "not closed");
         let _ = fs::remove_dir_all(to);
-        drop(Place::take(to).unwrap());
+        drop(StateFolder::take(to).unwrap());
         fs::copy(from.join("state.db"), to.join("state.db")).unwrap();
         // The mark too: what is found here is found without it.
         let mark = default_path(to);

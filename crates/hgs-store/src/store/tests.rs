@@ -786,12 +786,12 @@ fn a_full_disk_refuses_and_loses_nothing() {
     let fixture = Fixture::new();
     drop(fixture.create(&directory));
     let master_key = master_key();
-    let place = Place::take_existing(&directory).unwrap();
+    let place = StateFolder::take_existing(&directory).unwrap();
     let keys = Keys::derive(&master_key);
     let engine = Sqlite::open(place, Durability::Full, MIGRATIONS, &master_key, &keys).unwrap();
     engine.leave_room_for_pages(12);
     let opening = opening(&directory, &master_key);
-    let store = Found::through(Box::new(engine), keys, opening).unwrap();
+    let store = OpenedState::through(Box::new(engine), keys, opening).unwrap();
     let store = store.start().unwrap();
     let release = |number| record(&store, fixture.release(1, number, number + 1));
     let mut recorded = (1..).map(release).take_while(Result::is_ok).count() as u64;

@@ -27,11 +27,11 @@ impl Nodes {
         nodes
     }
 
-    fn found(&self, name: &str) -> Found {
+    fn found(&self, name: &str) -> OpenedState {
         let (directory, master_key) = (self.folder.path().join(name), master_key());
         let engine = Box::new(self.memory.clone());
         let keys = Keys::derive(&master_key);
-        Found::through(engine, keys, opening(&directory, &master_key)).unwrap()
+        OpenedState::through(engine, keys, opening(&directory, &master_key)).unwrap()
     }
 
     /// A store of its own over the same state, which is verified as whenever one is opened.

@@ -5,7 +5,7 @@ use std::fmt;
 use hgs_pki::Time;
 use serde::{Deserialize, Serialize};
 
-use crate::{Found, Place, Problem, Reachability, Validity, text};
+use crate::{Observed, PathFacts, Problem, Reachability, Validity, text};
 
 /// Everything that was found out about a guardian.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,7 +16,7 @@ pub struct Facts {
     /// The version of the program that collected.
     pub version: String,
     /// Its configuration; absent for the guardian of another machine.
-    pub configuration: Option<Found<Vec<Setting>>>,
+    pub configuration: Option<Observed<Vec<Setting>>>,
     /// Whether it runs; absent as above.
     pub service: Option<Service>,
     /// What can be seen only with access to the state.
@@ -66,20 +66,20 @@ pub struct LocalFacts {
     /// The process of the service; absent while it does not run.
     pub process: Option<Process>,
     /// The folder of the state.
-    pub state_folder: Place,
-    /// The room on its disk.
+    pub state_folder: PathFacts,
+    /// The space on its disk.
     pub disk: Option<Disk>,
     /// The file of the master key.
-    pub master_key_file: Place,
+    pub master_key_file: PathFacts,
     /// Whether the master key can be read.
-    pub master_key: Found<()>,
+    pub master_key: Observed<()>,
     /// The certificate of the HTTPS listener; absent where there is no such listener.
     pub https: Option<Https>,
     /// The base URLs by which hosts reach it.
     pub urls: Vec<String>,
     /// Whether the state has come as far as its high-water mark; absent where that was not found out.
     #[serde(default)]
-    pub high_water_mark: Option<Found<()>>,
+    pub high_water_mark: Option<Observed<()>>,
     /// Faults of its settings, as its own process sees them; absent while it does not run.
     #[serde(default)]
     pub settings: Option<Vec<Setting>>,
@@ -87,7 +87,7 @@ pub struct LocalFacts {
     #[serde(default)]
     pub listeners: Vec<Listener>,
     /// The state; absent where another process holds it.
-    pub state: Option<Found<State>>,
+    pub state: Option<Observed<State>>,
 }
 
 /// A listener of a service that does not run.
@@ -96,7 +96,7 @@ pub struct Listener {
     /// Its section of the configuration and its address.
     pub name: String,
     /// Whether this user could open it.
-    pub free: Found<()>,
+    pub free: Observed<()>,
 }
 
 /// A process that holds keys.
@@ -114,7 +114,7 @@ pub struct Process {
     pub file_limit: Option<u64>,
 }
 
-/// The room on a disk.
+/// The space on a disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Disk {
     /// Octets that can still be written.
@@ -127,9 +127,9 @@ pub struct Disk {
 }
 
 /// Octets below which commits are about to fail.
-const LEAST_ROOM: u64 = 8 * MIB;
+const LEAST_SPACE: u64 = 8 * MIB;
 /// Octets below which people are told.
-const LITTLE_ROOM: u64 = 256 * MIB;
+const LITTLE_SPACE: u64 = 256 * MIB;
 /// Files below which the database can't make its own: its log, an index of that, a journal.
 const LEAST_FILES: u64 = 8;
 const MIB: u64 = 1024 * 1024;
@@ -137,13 +137,13 @@ const MIB: u64 = 1024 * 1024;
 impl Disk {
     /// Whether the state has room to grow.
     #[must_use]
-    pub fn room(&self) -> Room {
+    pub fn space(&self) -> DiskSpace {
         let lacks_files = self.free_files.is_some_and(|files| files < LEAST_FILES);
         match self.free {
-            _ if lacks_files => Room::Full,
-            0..LEAST_ROOM => Room::Full,
-            LEAST_ROOM..LITTLE_ROOM => Room::Little,
-            _ => Room::Enough,
+            _ if lacks_files => DiskSpace::Full,
+            0..LEAST_SPACE => DiskSpace::Full,
+            LEAST_SPACE..LITTLE_SPACE => DiskSpace::Little,
+            _ => DiskSpace::Enough,
         }
     }
 }
@@ -158,9 +158,9 @@ impl fmt::Display for Disk {
     }
 }
 
-/// The room for the state on its disk.
+/// The space for the state on its disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Room {
+pub enum DiskSpace {
     /// There is enough.
     Enough,
     /// There is little: people are told.
@@ -175,9 +175,9 @@ pub struct Https {
     /// Its file.
     pub certificate: String,
     /// Whether certificate and key can be used together.
-    pub usable: Found<()>,
+    pub usable: Observed<()>,
     /// The file of the key.
-    pub key: Option<Place>,
+    pub key: Option<PathFacts>,
     /// For how long it is valid.
     pub validity: Option<Validity>,
     /// Whether it is the certificate of a certification authority.
@@ -193,7 +193,7 @@ pub struct NameMatch {
     /// The URL.
     pub url: String,
     /// Whether it is.
-    pub matches: Found<()>,
+    pub matches: Observed<()>,
 }
 
 /// The state of a guardian.
@@ -204,9 +204,9 @@ pub struct State {
     /// How many transactions have changed it.
     pub generation: u64,
     /// What the quick check of the database says.
-    pub sound: Found<()>,
+    pub sound: Observed<()>,
     /// Whether a commit succeeds.
-    pub writable: Found<()>,
+    pub writable: Observed<()>,
     /// When the newest audit record was written.
     #[serde(with = "text::optional")]
     pub last_record: Option<Time>,
@@ -219,7 +219,7 @@ pub struct State {
     /// The thumbprint of the signer that signs now.
     pub active_signer: Option<String>,
     /// Whether a health certificate by that signer is believed here.
-    pub health_certificate: Option<Found<()>>,
+    pub health_certificate: Option<Observed<()>>,
     /// Warnings about hosts: host keys that two machines use, and hosts that use up identity keys.
     #[serde(default)]
     pub host_warnings: Vec<Problem>,
@@ -275,13 +275,13 @@ pub struct Signer {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyTest {
     /// Whether this node has a place for it.
-    pub held: Found<()>,
+    pub held: Observed<()>,
     /// Whether it is the key of the certificate.
     pub belongs: Option<bool>,
     /// Whether it decrypts a fresh encryption; absent where it need not.
-    pub decrypts: Option<Found<()>>,
+    pub decrypts: Option<Observed<()>>,
     /// Whether it makes a signature that verifies; absent where it need not.
-    pub signs: Option<Found<()>>,
+    pub signs: Option<Observed<()>>,
     /// The ways to it, where it is in a token: two if there is a spare.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tokens: Vec<Token>,
@@ -293,23 +293,23 @@ pub struct Token {
     /// The part of the key's URI that names the token.
     pub name: String,
     /// Whether a module is configured that may have it.
-    pub configured: Found<()>,
+    pub configured: Observed<()>,
     /// The module, and its own description of itself.
-    pub module: Option<Found<String>>,
+    pub module: Option<Observed<String>>,
     /// The label and serial number of the token.
-    pub token: Option<Found<String>>,
+    pub token: Option<Observed<String>>,
     /// The file of the PIN; absent if it comes from elsewhere.
-    pub pin_file: Option<Place>,
+    pub pin_file: Option<PathFacts>,
     /// Where the PIN came from.
-    pub pin: Option<Found<String>>,
+    pub pin: Option<Observed<String>>,
     /// Whether the token took it.
-    pub login: Option<Found<()>>,
+    pub login: Option<Observed<()>>,
     /// Its sessions.
-    pub sessions: Option<Found<Sessions>>,
+    pub sessions: Option<Observed<Sessions>>,
     /// The attributes of the key.
-    pub key: Option<Found<Attributes>>,
+    pub key: Option<Observed<Attributes>>,
     /// Whether it has the mechanisms that the key needs.
-    pub mechanisms: Option<Found<String>>,
+    pub mechanisms: Option<Observed<String>>,
 }
 
 /// The sessions of a token.
@@ -344,23 +344,23 @@ pub struct PublicFacts {
     /// How far one gets. Its URL is the beginning of those of both services.
     pub reach: Reachability,
     /// How hosts attest, by name.
-    pub attestation_mode: Option<Found<String>>,
+    pub attestation_mode: Option<Observed<String>>,
     /// The thumbprints of the signers that it publishes.
-    pub signing_certificates: Option<Found<Vec<String>>>,
+    pub signing_certificates: Option<Observed<Vec<String>>>,
     /// What its metadata says.
-    pub metadata: Option<Found<Metadata>>,
+    pub metadata: Option<Observed<Metadata>>,
     /// The code by which a request for keys without a health certificate was refused.
     #[serde(default)]
-    pub refusal: Option<Found<String>>,
+    pub refusal: Option<Observed<String>>,
 }
 
 /// How a service decides about the requests of a host that it has made up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SyntheticRoll {
     /// Whether the keys were released, and the answer opened.
-    pub released: Found<()>,
+    pub released: Observed<()>,
     /// The code by which the same request with a tampered protector was refused.
-    pub tampered: Found<String>,
+    pub tampered: Observed<String>,
 }
 
 /// The certificates in a metadata document whose signatures hold, by their thumbprints.

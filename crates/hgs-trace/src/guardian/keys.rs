@@ -3,7 +3,7 @@
 use super::certificates::{in_use, target};
 use super::facts::{Facts, KeyTest, Signer};
 use super::state::found;
-use crate::{Check, Found, Group, Judgement};
+use crate::{Check, Group, Judgement, Observed};
 
 pub(super) fn checks() -> Vec<Check<Facts>> {
     vec![
@@ -64,7 +64,11 @@ pub(super) fn checks() -> Vec<Check<Facts>> {
     ]
 }
 
-fn judged(facts: &Facts, which: fn(&KeyTest) -> Option<&Found<()>>, seen: &str) -> Vec<Judgement> {
+fn judged(
+    facts: &Facts,
+    which: fn(&KeyTest) -> Option<&Observed<()>>,
+    seen: &str,
+) -> Vec<Judgement> {
     let judge = |(target, work): (String, &KeyTest)| Some(found(&target, which(work)?, seen));
     at_work(facts).filter_map(judge).collect()
 }

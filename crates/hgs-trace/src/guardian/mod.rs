@@ -16,8 +16,8 @@ mod tests;
 mod tokens;
 
 pub use facts::{
-    Attributes, Certificate, Disk, Facts, Https, KeyTest, Listener, LocalFacts, Metadata,
-    NameMatch, Process, PublicFacts, Room, Service, Sessions, Setting, Signer, State,
+    Attributes, Certificate, Disk, DiskSpace, Facts, Https, KeyTest, Listener, LocalFacts,
+    Metadata, NameMatch, Process, PublicFacts, Service, Sessions, Setting, Signer, State,
     SyntheticRoll, Token,
 };
 pub(crate) use network::{answers, connected, resolved, trusted};

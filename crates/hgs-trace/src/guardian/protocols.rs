@@ -2,7 +2,7 @@
 
 use super::facts::{Facts, Metadata, PublicFacts, State, SyntheticRoll};
 use super::state::found;
-use crate::{Check, Found, Group, Judgement};
+use crate::{Check, Group, Judgement, Observed};
 
 pub(super) fn checks() -> Vec<Check<Facts>> {
     vec![
@@ -161,7 +161,7 @@ fn refusal(facts: &Facts) -> Vec<Judgement> {
 }
 
 /// Passes when a refusal has one of the `expected` codes.
-fn refused(target: &str, code: &Found<String>, expected: &[&str]) -> Judgement {
+fn refused(target: &str, code: &Observed<String>, expected: &[&str]) -> Judgement {
     match code {
         Ok(code) if expected.contains(&&**code) => Judgement::pass(target, code),
         Ok(code) => Judgement::fail(target, format!("it was refused, but as {code}")),

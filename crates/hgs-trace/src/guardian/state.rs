@@ -1,7 +1,7 @@
 //! The folder, the master key, the database.
 
-use super::facts::{Facts, LocalFacts, Room};
-use crate::{Check, Found, Group, Judgement, Place, PlaceKind};
+use super::facts::{DiskSpace, Facts, LocalFacts};
+use crate::{Check, Group, Judgement, Observed, PathFacts, PathKind};
 
 pub(super) fn checks() -> Vec<Check<Facts>> {
     vec![
@@ -12,7 +12,7 @@ pub(super) fn checks() -> Vec<Check<Facts>> {
             fails_when: "it is absent, a link, belongs to another user, or others may enter it",
             remedy: "run `hgs init`, or set server.state to the folder that it made",
             after: &["HGS-S001"],
-            judge: |facts| private(facts, PlaceKind::Folder, |local| &local.state_folder),
+            judge: |facts| private(facts, PathKind::Folder, |local| &local.state_folder),
         },
         Check {
             id: "HGS-D002",
@@ -21,7 +21,7 @@ pub(super) fn checks() -> Vec<Check<Facts>> {
             fails_when: "it is absent, a link, belongs to another user, or others may read it",
             remedy: "set server.master_key to the master key of this state; without it the state is lost",
             after: &["HGS-D001"],
-            judge: |facts| private(facts, PlaceKind::File, |local| &local.master_key_file),
+            judge: |facts| private(facts, PathKind::File, |local| &local.master_key_file),
         },
         Check {
             id: "HGS-D003",
@@ -39,7 +39,7 @@ pub(super) fn checks() -> Vec<Check<Facts>> {
             fails_when: "less than 8 MiB are free, or no more than a few files can be made; less than 256 MiB warns",
             remedy: "make room on the disk of the state folder: nothing is released that can't be recorded",
             after: &["HGS-D001"],
-            judge: room,
+            judge: space,
         },
         Check {
             id: "HGS-D007",
@@ -71,7 +71,7 @@ pub(super) fn checks() -> Vec<Check<Facts>> {
     ]
 }
 
-fn private(facts: &Facts, kind: PlaceKind, which: fn(&LocalFacts) -> &Place) -> Vec<Judgement> {
+fn private(facts: &Facts, kind: PathKind, which: fn(&LocalFacts) -> &PathFacts) -> Vec<Judgement> {
     let Some(local) = &facts.local else {
         return vec![];
     };
@@ -131,16 +131,16 @@ fn sound(facts: &Facts) -> Vec<Judgement> {
     }
 }
 
-fn room(facts: &Facts) -> Vec<Judgement> {
+fn space(facts: &Facts) -> Vec<Judgement> {
     let local = facts.local.as_ref();
     let Some((local, disk)) = local.and_then(|local| Some((local, local.disk.as_ref()?))) else {
         return vec![];
     };
     let target = &local.state_folder.path;
-    vec![match disk.room() {
-        Room::Full => Judgement::fail(target, disk),
-        Room::Little => Judgement::warning(target, disk),
-        Room::Enough => Judgement::pass(target, disk),
+    vec![match disk.space() {
+        DiskSpace::Full => Judgement::fail(target, disk),
+        DiskSpace::Little => Judgement::warning(target, disk),
+        DiskSpace::Enough => Judgement::pass(target, disk),
     }]
 }
 
@@ -153,7 +153,7 @@ fn writable(facts: &Facts) -> Vec<Judgement> {
 }
 
 /// Passes with `seen`, or fails with the problem.
-pub(super) fn found<T>(target: &str, found: &Found<T>, seen: &str) -> Judgement {
+pub(super) fn found<T>(target: &str, found: &Observed<T>, seen: &str) -> Judgement {
     match found {
         Ok(_) => Judgement::pass(target, seen),
         Err(problem) => Judgement::fail(target, problem).remedy(problem.remedy.clone()),

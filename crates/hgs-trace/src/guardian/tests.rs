@@ -4,7 +4,8 @@ use hgs_pki::Time;
 
 use super::*;
 use crate::{
-    Clocks, Group, Outcome, Place, PlaceKind, PresentedCertificate, Problem, Reachability, Validity,
+    Clocks, Group, Outcome, PathFacts, PathKind, PresentedCertificate, Problem, Reachability,
+    Validity,
 };
 
 const URL: &str = "https://hgs.example";
@@ -17,11 +18,11 @@ fn days(days: i64) -> Time {
     Time::from_unix(now().unix() + days * 86_400)
 }
 
-fn private(path: &str, kind: PlaceKind) -> Place {
-    Place {
+fn private(path: &str, kind: PathKind) -> PathFacts {
+    PathFacts {
         path: path.to_owned(),
         kind,
-        mode: Some(if kind == PlaceKind::Folder {
+        mode: Some(if kind == PathKind::Folder {
             0o700
         } else {
             0o600
@@ -131,18 +132,18 @@ fn sound() -> Facts {
                 open_files: Some(40),
                 file_limit: Some(65_536),
             }),
-            state_folder: private("/state", PlaceKind::Folder),
+            state_folder: private("/state", PathKind::Folder),
             disk: Some(Disk {
                 free: 1 << 32,
                 total: 1 << 34,
                 free_files: Some(1 << 20),
             }),
-            master_key_file: private("/state/master.key", PlaceKind::File),
+            master_key_file: private("/state/master.key", PathKind::File),
             master_key: Ok(()),
             https: Some(Https {
                 certificate: "/tls.pem".to_owned(),
                 usable: Ok(()),
-                key: Some(private("/tls.key", PlaceKind::File)),
+                key: Some(private("/tls.key", PathKind::File)),
                 validity: Some(valid()),
                 authority: false,
                 names: vec![NameMatch {
@@ -190,7 +191,7 @@ fn refuse_roll(facts: &mut Facts) {
     });
 }
 
-fn problem<T>() -> crate::Found<T> {
+fn problem<T>() -> crate::Observed<T> {
     Err(Problem::new("it is broken").with_remedy(Some("mend it")))
 }
 
@@ -517,7 +518,7 @@ fn token() -> Token {
         configured: Ok(()),
         module: Some(Ok("/module.so".to_owned())),
         token: Some(Ok("hgs, serial number 1".to_owned())),
-        pin_file: Some(private("/pin", PlaceKind::File)),
+        pin_file: Some(private("/pin", PathKind::File)),
         pin: Some(Ok("file:/pin".to_owned())),
         login: Some(Ok(())),
         sessions: Some(Ok(Sessions {

@@ -4,7 +4,7 @@ use super::certificates::in_use;
 use super::facts::{Attributes, Certificate, Facts, Sessions, Token};
 use super::keys::at_work;
 use super::state::found;
-use crate::{Check, Found, Group, Judgement, PlaceKind};
+use crate::{Check, Group, Judgement, Observed, PathKind};
 
 pub(super) fn checks() -> Vec<Check<Facts>> {
     let mut checks = tokens();
@@ -130,7 +130,7 @@ fn keys() -> Vec<Check<Facts>> {
 }
 
 /// Judges each token once, however many keys are in it.
-fn each(facts: &Facts, stage: impl Fn(&Token) -> Option<(Found<()>, String)>) -> Vec<Judgement> {
+fn each(facts: &Facts, stage: impl Fn(&Token) -> Option<(Observed<()>, String)>) -> Vec<Judgement> {
     let mut judgements: Vec<Judgement> = Vec::new();
     for token in at_work(facts).flat_map(|(_, work)| &work.tokens) {
         let Some((outcome, seen)) = stage(token) else {
@@ -144,7 +144,7 @@ fn each(facts: &Facts, stage: impl Fn(&Token) -> Option<(Found<()>, String)>) ->
     judgements
 }
 
-fn stage(stage: Option<&Found<String>>) -> Option<(Found<()>, String)> {
+fn stage(stage: Option<&Observed<String>>) -> Option<(Observed<()>, String)> {
     let stage = stage?;
     let seen = stage.as_deref().unwrap_or_default().to_owned();
     Some((stage.clone().map(drop), seen))
@@ -154,7 +154,7 @@ fn pin_file(facts: &Facts) -> Vec<Judgement> {
     let user = facts.local.as_ref().map(|local| local.user);
     each(facts, |token| {
         let place = token.pin_file.as_ref()?;
-        let outcome = place.not_private(PlaceKind::File, user?);
+        let outcome = place.not_private(PathKind::File, user?);
         Some((outcome.map_or(Ok(()), Err), place.shown()))
     })
 }
@@ -194,14 +194,14 @@ fn has_few_left(token: &Token) -> bool {
 /// Judges the attributes of the key of each certificate in its token.
 fn key(
     facts: &Facts,
-    judge: fn(&str, bool, &Found<Attributes>) -> Option<Judgement>,
+    judge: fn(&str, bool, &Observed<Attributes>) -> Option<Judgement>,
 ) -> Vec<Judgement> {
     ways(facts)
         .filter_map(|(target, decrypts, token)| judge(&target, decrypts, token.key.as_ref()?))
         .collect()
 }
 
-fn held(target: &str, _: bool, key: &Found<Attributes>) -> Option<Judgement> {
+fn held(target: &str, _: bool, key: &Observed<Attributes>) -> Option<Judgement> {
     Some(match key {
         Ok(key) if !key.belongs => {
             Judgement::fail(target, "the token's key is not the certificate's")
@@ -210,7 +210,7 @@ fn held(target: &str, _: bool, key: &Found<Attributes>) -> Option<Judgement> {
     })
 }
 
-fn allowed(target: &str, decrypts: bool, key: &Found<Attributes>) -> Option<Judgement> {
+fn allowed(target: &str, decrypts: bool, key: &Observed<Attributes>) -> Option<Judgement> {
     let key = key.as_ref().ok()?;
     let (attribute, allowed) = match decrypts {
         true => ("CKA_DECRYPT", key.decrypts),
@@ -222,7 +222,7 @@ fn allowed(target: &str, decrypts: bool, key: &Found<Attributes>) -> Option<Judg
     })
 }
 
-fn stays(target: &str, _: bool, key: &Found<Attributes>) -> Option<Judgement> {
+fn stays(target: &str, _: bool, key: &Observed<Attributes>) -> Option<Judgement> {
     let key = key.as_ref().ok()?;
     let seen = format!(
         "CKA_SENSITIVE is {}, CKA_EXTRACTABLE is {}",

@@ -3,7 +3,7 @@
 use hgs_pki::Time;
 use serde::{Deserialize, Serialize};
 
-use crate::{Found, Place, Problem, Reachability, text};
+use crate::{Observed, PathFacts, Problem, Reachability, text};
 
 /// Everything that was found out about a host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,13 +16,13 @@ pub struct Facts {
     /// The number of the user that the program runs as.
     pub user: u32,
     /// The configuration: whether this host is configured for a guardian.
-    pub configuration: Found<bool>,
+    pub configuration: Observed<bool>,
     /// The state folder.
-    pub state_folder: Place,
+    pub state_folder: PathFacts,
     /// The file of the host key.
-    pub host_key_file: Place,
+    pub host_key_file: PathFacts,
     /// The host key: SHA-256 of its SubjectPublicKeyInfo, by which guardians know this host.
-    pub host_key: Option<Found<String>>,
+    pub host_key: Option<Observed<String>>,
     /// The services, the primary first.
     pub services: Vec<Service>,
     /// How the last attempt to attest ended.
@@ -42,11 +42,11 @@ pub struct Service {
     /// How far one gets towards key protection.
     pub key_protection: Reachability,
     /// How hosts attest there, by name.
-    pub attestation_mode: Option<Found<String>>,
+    pub attestation_mode: Option<Observed<String>>,
     /// The thumbprint of the guardian's signing certificate, from metadata whose signatures hold.
-    pub metadata: Option<Found<String>>,
+    pub metadata: Option<Observed<String>>,
     /// The thumbprints of the signers of health certificates.
-    pub signing_certificates: Option<Found<Vec<String>>>,
+    pub signing_certificates: Option<Observed<Vec<String>>>,
     /// The health certificate for encryption that the host holds of it.
     pub health_certificate: Option<HealthCertificate>,
 }

@@ -1,7 +1,7 @@
 //! What a host needs before it sends a request.
 
 use super::facts::Facts;
-use crate::{Check, Group, Judgement, Place, PlaceKind};
+use crate::{Check, Group, Judgement, PathFacts, PathKind};
 
 pub(super) fn checks() -> Vec<Check<Facts>> {
     vec![
@@ -30,7 +30,7 @@ pub(super) fn checks() -> Vec<Check<Facts>> {
             fails_when: "it is absent, a link, belongs to another user, or others may enter it",
             remedy: "run `guarded-host host-key new`, which makes it, as the user that runs VMs",
             after: &[],
-            judge: |facts| private(facts, &facts.state_folder, PlaceKind::Folder),
+            judge: |facts| private(facts, &facts.state_folder, PathKind::Folder),
         },
         Check {
             id: "HGS-H004",
@@ -39,7 +39,7 @@ pub(super) fn checks() -> Vec<Check<Facts>> {
             fails_when: "it is absent, a link, belongs to another user, or others may read it",
             remedy: "run `guarded-host host-key new`, then register the key on the guardian with `hgs host add`",
             after: &["HGS-H003"],
-            judge: |facts| private(facts, &facts.host_key_file, PlaceKind::File),
+            judge: |facts| private(facts, &facts.host_key_file, PathKind::File),
         },
         Check {
             id: "HGS-H005",
@@ -70,7 +70,7 @@ fn guarded(facts: &Facts) -> Vec<Judgement> {
     }
 }
 
-fn private(facts: &Facts, place: &Place, kind: PlaceKind) -> Vec<Judgement> {
+fn private(facts: &Facts, place: &PathFacts, kind: PathKind) -> Vec<Judgement> {
     vec![match place.not_private(kind, facts.user) {
         None => Judgement::pass(&place.path, place.shown()),
         Some(problem) => Judgement::fail(&place.path, &problem).remedy(problem.remedy.clone()),

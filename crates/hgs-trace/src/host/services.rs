@@ -4,7 +4,7 @@ use hgs_pki::{Seconds, Time};
 
 use super::facts::{Facts, Service};
 use crate::guardian::{answers, connected, resolved, trusted};
-use crate::{Check, Clocks, Found, Group, Judgement, Reachability};
+use crate::{Check, Clocks, Group, Judgement, Observed, Reachability};
 
 pub(super) fn checks() -> Vec<Check<Facts>> {
     let mut checks = reaching();
@@ -199,7 +199,7 @@ fn key_protection(facts: &Facts) -> Vec<Judgement> {
 fn answered(
     facts: &Facts,
     reach: fn(&Service) -> &Reachability,
-    answer: impl Fn(&Service) -> Option<(Found<()>, String)>,
+    answer: impl Fn(&Service) -> Option<(Observed<()>, String)>,
 ) -> Vec<Judgement> {
     let judge = |service| {
         let reach = reach(service);

@@ -3,7 +3,7 @@
 use hgs_pki::Time;
 
 use super::*;
-use crate::{Clocks, Found, Outcome, Place, PlaceKind, Problem, Reachability};
+use crate::{Clocks, Observed, Outcome, PathFacts, PathKind, Problem, Reachability};
 
 const ATTESTATION: &str = "http://hgs.example/Attestation";
 const KEY_PROTECTION: &str = "http://hgs.example/KeyProtection";
@@ -26,8 +26,8 @@ fn reach(url: &str) -> Reachability {
     }
 }
 
-fn private(path: &str, kind: PlaceKind) -> Place {
-    Place {
+fn private(path: &str, kind: PathKind) -> PathFacts {
+    PathFacts {
         path: path.to_owned(),
         kind,
         mode: Some(0o700),
@@ -42,8 +42,8 @@ fn sound() -> Facts {
         version: "1".to_owned(),
         user: 0,
         configuration: Ok(true),
-        state_folder: private("/state", PlaceKind::Folder),
-        host_key_file: private("/state/host-key.pem", PlaceKind::File),
+        state_folder: private("/state", PathKind::Folder),
+        host_key_file: private("/state/host-key.pem", PathKind::File),
         host_key: Some(Ok("digest".to_owned())),
         services: vec![Service {
             side: "primary".to_owned(),
@@ -67,7 +67,7 @@ fn sound() -> Facts {
     }
 }
 
-fn problem<T>() -> Found<T> {
+fn problem<T>() -> Observed<T> {
     Err(Problem::new("it is broken"))
 }
 
@@ -140,7 +140,7 @@ fn a_state_folder_that_others_may_enter() {
 #[test]
 fn no_host_key() {
     let change = |facts: &mut Facts| {
-        facts.host_key_file.kind = PlaceKind::Absent;
+        facts.host_key_file.kind = PathKind::Absent;
         facts.host_key = None;
         facts.last_attempt = None;
         facts.services[0].health_certificate = None;

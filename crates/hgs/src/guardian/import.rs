@@ -8,7 +8,7 @@ use hgs_client::configuration::Endpoints;
 use hgs_client::probe::Probe;
 use hgs_pki::{Certificate, Thumbprint};
 use hgs_protector::metadata::{Expired, ImportError, Metadata, Trust};
-use hgs_terminal::{AtFault, Exit, Failure, Terminal, read_given};
+use hgs_terminal::{AtFault, Exit, Failure, Terminal, read_input};
 use hgs_xml::Limits;
 use serde::Serialize;
 
@@ -58,8 +58,8 @@ impl Arguments {
         home.expect_free(&self.name)?;
         let document = match self.url() {
             Some(url) => fetched(url, self.ca.as_deref())?,
-            None => read_given(&self.file, Limits::DOCUMENT.bytes)?
-                .whole(&self.file, "a guardian's document")?,
+            None => read_input(&self.file, Limits::DOCUMENT.bytes)?
+                .complete(&self.file, "a guardian's document")?,
         };
         let metadata =
             read_metadata(&document).map_err(|failure| failure.while_doing(self.file.display()))?;

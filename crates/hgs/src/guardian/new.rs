@@ -16,7 +16,7 @@ use super::generate::generate;
 use super::home::{EncryptedKeys, Home, TrustRecord, TrustedBy};
 use super::name::GuardianName;
 use crate::bits::Bits;
-use crate::certified::{GivenFiles, Pair};
+use crate::certified::{Pair, PairFileOptions};
 use crate::clock::now;
 use crate::failures::OrFail as _;
 
@@ -42,7 +42,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "SOURCE", env = "HGS_PASSPHRASE_FROM")]
     passphrase_from: Option<PassphraseSource>,
     #[command(flatten)]
-    given: GivenFiles,
+    given: PairFileOptions,
 }
 
 impl Arguments {
@@ -82,7 +82,7 @@ fn keep(
     name: &GuardianName,
     pair: Pair,
     passphrase: &SecretBytes,
-) -> Result<Made, Failure> {
+) -> Result<NewGuardian, Failure> {
     let Pair {
         signing,
         encryption,
@@ -109,7 +109,7 @@ fn keep(
         since: now().to_string(),
     };
     home.add(name, &document, &trust, Some(&encrypted))?;
-    Ok(Made {
+    Ok(NewGuardian {
         name: name.to_string(),
         thumbprint: trust.thumbprint,
     })
@@ -121,12 +121,12 @@ fn encrypt(key: &SoftwareKey, passphrase: &SecretBytes) -> Result<SecretBytes, F
 }
 
 #[derive(Serialize)]
-struct Made {
+struct NewGuardian {
     name: String,
     thumbprint: String,
 }
 
-impl fmt::Display for Made {
+impl fmt::Display for NewGuardian {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, thumbprint } = self;
         writeln!(

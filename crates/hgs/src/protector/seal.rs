@@ -7,7 +7,7 @@ use hgs_client::sealed_file::{self, MAX_LENGTH, MAX_PLAINTEXT, SealedFile};
 use hgs_crypto::SecretBytes;
 use hgs_crypto::random::System;
 use hgs_files::Readers;
-use hgs_terminal::{Exit, Failure, Terminal, read_given};
+use hgs_terminal::{Exit, Failure, Terminal, read_input};
 use serde::Serialize;
 
 use super::own::PassphraseOption;
@@ -52,8 +52,8 @@ pub(crate) struct Open {
 impl Seal {
     pub(super) fn run(self, home: &Home, terminal: &Terminal) -> Result<Exit, Failure> {
         let protector = read_valid(&self.file)?;
-        let plaintext = read_given(&self.plaintext, MAX_PLAINTEXT)?;
-        let plaintext = SecretBytes::new(plaintext.whole(&self.plaintext, "a file to seal")?);
+        let plaintext = read_input(&self.plaintext, MAX_PLAINTEXT)?;
+        let plaintext = SecretBytes::new(plaintext.complete(&self.plaintext, "a file to seal")?);
         let own = self.unlock.unlock(home, &self.owner)?;
         let opened = own.open_as_owner(&protector)?;
         let digest = protector.digest();
@@ -76,7 +76,8 @@ impl Seal {
 impl Open {
     pub(super) fn run(self, home: &Home, terminal: &Terminal) -> Result<Exit, Failure> {
         let protector = read_valid(&self.file)?;
-        let octets = read_given(&self.sealed, MAX_LENGTH)?.whole(&self.sealed, "a sealed file")?;
+        let octets =
+            read_input(&self.sealed, MAX_LENGTH)?.complete(&self.sealed, "a sealed file")?;
         let sealed = SealedFile::read(&octets)
             .or_fail()
             .map_err(|failure| failure.while_doing(self.sealed.display()))?;

@@ -7,7 +7,7 @@ use hgs_pki::health::{
 };
 use hgs_pki::issue::Issuer;
 use hgs_pki::{Certificate, Time};
-use hgs_trace::{Found, Problem};
+use hgs_trace::{Observed, Problem};
 
 use super::super::keys::{KeyTable, Snapshot};
 use super::super::rotation::certified;
@@ -22,7 +22,7 @@ pub(super) fn health_certificate(
     signer: &Certificate,
     identity_key: &PublicKey,
     now: Time,
-) -> Found<Certificate> {
+) -> Observed<Certificate> {
     let failed = |error: &dyn std::error::Error| Problem::of(error);
     let statement = HealthStatement {
         mode: AttestationMode::HostKey,
@@ -41,7 +41,11 @@ pub(super) fn health_certificate(
 
 /// Whether a health certificate by `signer` is believed here. It is made over a key that no host has, and goes nowhere.
 /// `None` if there is no key to make it over, or none to sign it with, which other checks say.
-pub(super) fn believed(snapshot: &Snapshot, signer: &Certificate, now: Time) -> Option<Found<()>> {
+pub(super) fn believed(
+    snapshot: &Snapshot,
+    signer: &Certificate,
+    now: Time,
+) -> Option<Observed<()>> {
     let Snapshot { state, holdings } = snapshot;
     let head = holdings.ring.head(&Lineage::Fabric)?;
     let identity_key = head.encryption_certificate().public_key();

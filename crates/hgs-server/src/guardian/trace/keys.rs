@@ -4,7 +4,7 @@ use hgs_custody::PrivateKey;
 use hgs_custody_pkcs11::Usage;
 use hgs_pki::Certificate;
 use hgs_trace::guardian::KeyTest;
-use hgs_trace::{Found, Problem};
+use hgs_trace::{Observed, Problem};
 
 use super::super::keys::KeyTable;
 use super::super::proof::works;
@@ -33,7 +33,7 @@ pub(super) fn work(keys: &KeyTable, certificate: &Certificate, usage: Usage) -> 
     }
 }
 
-fn tried(key: &dyn PrivateKey, certificate: &Certificate, usage: Usage) -> Found<()> {
+fn tried(key: &dyn PrivateKey, certificate: &Certificate, usage: Usage) -> Observed<()> {
     match (works(key, certificate, usage), usage) {
         (Ok(true), _) => Ok(()),
         (Ok(false), Usage::Decrypt) => Err(Problem::new("something else came back")),

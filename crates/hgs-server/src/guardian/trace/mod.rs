@@ -4,7 +4,7 @@
 
 mod issue;
 mod keys;
-mod places;
+mod machine;
 mod state;
 mod synthetic;
 mod tokens;
@@ -15,7 +15,7 @@ use hgs_custody_pkcs11::Tokens;
 use hgs_pki::Time;
 use hgs_store::{OpenError, master_key_file};
 use hgs_trace::guardian::{LocalFacts, Process, Setting, State};
-use hgs_trace::{Found, Place, Problem};
+use hgs_trace::{Observed, PathFacts, Problem};
 use metrics::Gauge;
 use rustix::process::{DumpableBehavior, Resource, dumpable_behavior, getrlimit};
 use tokio::sync::mpsc;
@@ -28,7 +28,7 @@ use super::keys::Snapshots;
 use super::open_store::OpenStore;
 use crate::config::{Config, Finding, Severity};
 
-pub(super) use places::disk;
+pub(super) use machine::disk;
 pub(crate) use synthetic::SyntheticRolls;
 
 impl Inspection {
@@ -79,12 +79,12 @@ pub fn examine_stopped(config: &Config, now: Time) -> LocalFacts {
             }
             Err(failure) => Some(Err(Problem::of(&failure))),
         },
-        listeners: places::listeners(config),
+        listeners: machine::listeners(config),
         ..without_state(config, config.public_urls(https, http), now)
     }
 }
 
-fn examine_store(store: Arc<OpenStore>, config: &Config, now: Time) -> Found<State> {
+fn examine_store(store: Arc<OpenStore>, config: &Config, now: Time) -> Observed<State> {
     let tokens = Tokens::new(config.pkcs11.settings());
     let snapshot = Snapshots::new(Arc::clone(&store), tokens.clone(), Gauge::noop())
         .and_then(|snapshots| snapshots.current())
@@ -109,10 +109,10 @@ fn without_state(config: &Config, urls: Vec<String>, now: Time) -> LocalFacts {
         user: rustix::process::geteuid().as_raw(),
         process: None,
         disk: disk(&folder),
-        state_folder: Place::at(&folder),
-        master_key_file: Place::at(&master_key),
+        state_folder: PathFacts::at(&folder),
+        master_key_file: PathFacts::at(&master_key),
         master_key: read.map_err(|error| Problem::of(&error)),
-        https: places::https(config, &urls),
+        https: machine::https(config, &urls),
         urls,
         high_water_mark: None,
         settings: None,

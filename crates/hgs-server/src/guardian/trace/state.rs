@@ -5,7 +5,7 @@ use hgs_custody_pkcs11::Usage;
 use hgs_pki::Time;
 use hgs_store::{AttestationSigner, AuditFilter, CertificateRecord, OpenError, Store};
 use hgs_trace::guardian::{Certificate, KeyTest, Signer, State};
-use hgs_trace::{Found, Problem};
+use hgs_trace::{Observed, Problem};
 
 use super::super::certification::usage;
 use super::super::inspection::host_warnings;
@@ -53,7 +53,7 @@ pub(super) fn examined(
     }
 }
 
-fn sound(store: &Store) -> Found<()> {
+fn sound(store: &Store) -> Observed<()> {
     match store.check_pages() {
         Ok(()) => Ok(()),
         Err(OpenError::Store(error)) => Err(Problem::of(&error)),

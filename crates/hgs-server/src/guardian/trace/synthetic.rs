@@ -22,7 +22,7 @@ use hgs_protector::suite::KeyEncryption;
 use hgs_protector::{GuardianCertificates, TransportKey, VerifiedProtector, create};
 use hgs_store::{Action, AuditEntry, Outcome};
 use hgs_trace::guardian::SyntheticRoll;
-use hgs_trace::{Found, Problem};
+use hgs_trace::{Observed, Problem};
 use tracing::info;
 
 use super::super::key_source::KeySize;
@@ -111,10 +111,10 @@ impl SyntheticRolls {
         now: Time,
     ) -> SyntheticRoll {
         let decide = |request: &[u8]| {
-            let mut turn = self.workers.turn();
+            let mut processor = self.workers.processor();
             let mut keys = SnapshotKeys {
                 keys: &snapshot.holdings.keys,
-                turn: &mut turn,
+                processor: &mut processor,
             };
             let decided = self.releases.with_key_protection(
                 snapshot,
@@ -125,7 +125,7 @@ impl SyntheticRolls {
                     key_protection.roll(ServiceVersion::V2, request, &mut keys, random)
                 },
             );
-            drop(turn);
+            drop(processor);
             self.record(decided, actor, now)
         };
         let tampered = match decide(&requests.tampered) {
@@ -195,7 +195,7 @@ struct Requests {
 
 impl Requests {
     /// Checks the answer as a host does, and opens the keys in it.
-    fn open(&self, answer: &[u8]) -> Found<()> {
+    fn open(&self, answer: &[u8]) -> Observed<()> {
         self.sound
             .receive(
                 answer,

@@ -7,7 +7,7 @@ use hgs_custody_pkcs11::{
 };
 use hgs_pki::Certificate;
 use hgs_trace::guardian::{Attributes, Sessions, Token};
-use hgs_trace::{Found, Place, Problem};
+use hgs_trace::{Observed, PathFacts, Problem};
 
 /// Who is asked about tokens.
 #[derive(Clone, Copy)]
@@ -48,7 +48,7 @@ impl Examiner<'_> {
                 )
             }),
             pin_file: match source {
-                Some(PinSource::File(path)) => Some(Place::at(path)),
+                Some(PinSource::File(path)) => Some(PathFacts::at(path)),
                 _ => None,
             },
             pin: found(&seen.pin, |pin| pin.source.to_string()),
@@ -91,14 +91,14 @@ fn is_unconfigured(error: &TokenError) -> bool {
     )
 }
 
-fn configured(seen: &Examination) -> Found<()> {
+fn configured(seen: &Examination) -> Observed<()> {
     match &seen.module {
         Stage::Failed(error) if is_unconfigured(error) => Err(problem(error)),
         _ => Ok(()),
     }
 }
 
-fn module(seen: &Examination) -> Option<Found<String>> {
+fn module(seen: &Examination) -> Option<Observed<String>> {
     match &seen.module {
         Stage::Failed(error) if is_unconfigured(error) => None,
         stage => found(stage, |module: &ModuleFinding| {
@@ -108,7 +108,7 @@ fn module(seen: &Examination) -> Option<Found<String>> {
 }
 
 /// Whether the token has what the work takes.
-fn able(mechanisms: &MechanismFinding, usage: Usage) -> Found<String> {
+fn able(mechanisms: &MechanismFinding, usage: Usage) -> Observed<String> {
     let shown = |place: OaepPlace| match place {
         OaepPlace::Token => "in the token",
         OaepPlace::Host => "raw RSA in the token, its padding removed here",
@@ -127,7 +127,7 @@ fn able(mechanisms: &MechanismFinding, usage: Usage) -> Found<String> {
     }
 }
 
-fn found<T, U>(stage: &Stage<T>, seen: impl Fn(&T) -> U) -> Option<Found<U>> {
+fn found<T, U>(stage: &Stage<T>, seen: impl Fn(&T) -> U) -> Option<Observed<U>> {
     match stage {
         Stage::Passed(finding) => Some(Ok(seen(finding))),
         Stage::Failed(error) => Some(Err(problem(error))),

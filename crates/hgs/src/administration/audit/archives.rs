@@ -14,9 +14,9 @@ use crate::failures::OrFail as _;
 /// What was archived.
 #[derive(Serialize)]
 #[serde(transparent)]
-pub(super) struct Made(Vec<AuditArchive>);
+pub(super) struct WrittenArchives(Vec<AuditArchive>);
 
-impl fmt::Display for Made {
+impl fmt::Display for WrittenArchives {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(newest) = self.0.last() else {
             return writeln!(formatter, "nothing to archive: no record is that old");
@@ -36,7 +36,7 @@ impl fmt::Display for Made {
 }
 
 /// Has the server archive what was on record when this began, one archive after the other.
-pub(super) fn make(client: &Client, before: String) -> Result<Made, Failure> {
+pub(super) fn make(client: &Client, before: String) -> Result<WrittenArchives, Failure> {
     let records = ArchiveAudit { before };
     // Each archive is on record too: without this end, one would follow the other for ever.
     let end = client.audit_log().or_fail()?.last;
@@ -47,7 +47,7 @@ pub(super) fn make(client: &Client, before: String) -> Result<Made, Failure> {
             None => break,
         }
     }
-    Ok(Made(made))
+    Ok(WrittenArchives(made))
 }
 
 /// Reads archives, which must follow each other, whatever the order in which they are named.

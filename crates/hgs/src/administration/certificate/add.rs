@@ -50,7 +50,7 @@ pub(super) struct New {
     #[arg(long, requires = "key")]
     new_key: bool,
     #[command(flatten)]
-    place: Place,
+    lineage: LineageOptions,
 }
 
 /// Add a certificate that was made elsewhere, with its private key
@@ -78,12 +78,12 @@ pub(super) struct Add {
     #[arg(long, value_name = "SOURCE")]
     passphrase_from: Option<PassphraseSource>,
     #[command(flatten)]
-    place: Place,
+    lineage: LineageOptions,
 }
 
 /// What the certificate is to the guardian.
 #[derive(Debug, clap::Args)]
-struct Place {
+struct LineageOptions {
     /// Whose it is: a tenant's who brings keys; the fabric's without this
     #[arg(long, value_name = "LABEL")]
     tenant: Option<String>,
@@ -103,9 +103,9 @@ impl New {
             bits: Some(self.bits.number()),
             key: self.key.map(key_reference),
             new_key: self.new_key,
-            tenant: self.place.tenant,
-            label: self.place.label,
-            primary: self.place.primary,
+            tenant: self.lineage.tenant,
+            label: self.lineage.label,
+            primary: self.lineage.primary,
         });
         terminal.report(&Added(added.or_fail()?))
     }
@@ -113,35 +113,35 @@ impl New {
 
 impl Add {
     pub(super) fn run(self, client: &Client, terminal: &Terminal) -> Result<(), Failure> {
-        let given = self.read()?;
+        let supplied = self.read()?;
         let added = client.add_certificate(&WithKey {
             request: AddCertificate {
                 kind: self.kind.into(),
-                certificate: given.certificate.to_pem(),
-                key: given.token_key,
-                tenant: self.place.tenant,
-                label: self.place.label,
-                primary: self.place.primary,
+                certificate: supplied.certificate.to_pem(),
+                key: supplied.token_key,
+                tenant: self.lineage.tenant,
+                label: self.lineage.label,
+                primary: self.lineage.primary,
             },
-            key: given.key,
+            key: supplied.key,
         });
         terminal.report(&Added(added.or_fail()?))
     }
 
-    fn read(&self) -> Result<Given, Failure> {
+    fn read(&self) -> Result<SuppliedCertificate, Failure> {
         let with_key = |file: &Path, key: Option<&str>| {
             let file = CertifiedFile {
                 certificate: file.to_owned(),
                 key: key.map(PathBuf::from),
                 passphrase: self.passphrase_from.clone(),
             };
-            file.read().map(Given::from)
+            file.read().map(SuppliedCertificate::from)
         };
         match (&self.pfx, &self.certificate, self.key.as_deref()) {
             (Some(pfx), ..) => with_key(pfx, None),
-            (None, Some(file), Some(uri)) if pkcs11_uri::is_uri(uri) => Ok(Given {
+            (None, Some(file), Some(uri)) if pkcs11_uri::is_uri(uri) => Ok(SuppliedCertificate {
                 token_key: Some(uri.to_owned()),
-                ..Given::alone(certificate_file(file)?)
+                ..SuppliedCertificate::without_key(certificate_file(file)?)
             }),
             (None, Some(file), Some(key)) => with_key(file, Some(key)),
             (None, Some(file), None) => {
@@ -153,7 +153,7 @@ impl Add {
                     let certificate = bundle.certificate().or_fail();
                     let certificate =
                         certificate.map_err(|failure| failure.while_doing(file.display()));
-                    certificate.map(Given::alone)
+                    certificate.map(SuppliedCertificate::without_key)
                 }
             }
             (None, None, _) => Err(Failure::usage("name the file of the certificate")),
@@ -162,14 +162,14 @@ impl Add {
 }
 
 /// A certificate, and where its key is.
-struct Given {
+struct SuppliedCertificate {
     certificate: Certificate,
     key: Option<Arc<SoftwareKey>>,
     token_key: Option<String>,
 }
 
-impl Given {
-    fn alone(certificate: Certificate) -> Self {
+impl SuppliedCertificate {
+    fn without_key(certificate: Certificate) -> Self {
         Self {
             certificate,
             key: None,
@@ -178,11 +178,11 @@ impl Given {
     }
 }
 
-impl From<CertifiedKey> for Given {
+impl From<CertifiedKey> for SuppliedCertificate {
     fn from(certified: CertifiedKey) -> Self {
         Self {
             key: Some(Arc::new(certified.key)),
-            ..Self::alone(certified.certificate)
+            ..Self::without_key(certified.certificate)
         }
     }
 }

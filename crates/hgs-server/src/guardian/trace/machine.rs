@@ -6,7 +6,7 @@ use std::path::Path;
 
 use hgs_pki::TlsCertificate;
 use hgs_trace::guardian::{Disk, Https, Listener, NameMatch};
-use hgs_trace::{Found, Place, Problem};
+use hgs_trace::{Observed, PathFacts, Problem};
 use rustix::fs::statvfs;
 use rustix::io::Errno;
 use rustls::client::verify_server_name;
@@ -41,7 +41,7 @@ pub(super) fn https(config: &Config, urls: &[String]) -> Option<Https> {
     let mut facts = Https {
         certificate: shown,
         usable: Ok(()),
-        key: key.map(Place::at),
+        key: key.map(PathFacts::at),
         validity: None,
         authority: false,
         names: Vec::new(),
@@ -86,7 +86,7 @@ pub(super) fn listeners(config: &Config) -> Vec<Listener> {
         .collect()
 }
 
-fn free(address: SocketAddr) -> Found<()> {
+fn free(address: SocketAddr) -> Observed<()> {
     let port = address.port();
     match TcpListener::bind(address) {
         Ok(_) => Ok(()),
@@ -108,7 +108,7 @@ fn free(address: SocketAddr) -> Found<()> {
     }
 }
 
-fn is_for(leaf: &CertificateDer<'_>, host: &str) -> Found<()> {
+fn is_for(leaf: &CertificateDer<'_>, host: &str) -> Observed<()> {
     let refused = |error: &dyn std::error::Error| Err(Problem::of(error));
     let parsed = match ParsedCertificate::try_from(leaf) {
         Ok(parsed) => parsed,

@@ -8,11 +8,11 @@ use crate::{AtFault, Failure};
 
 /// The beginning of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Given {
+pub struct InputFile {
     /// At most as many octets as were asked for.
     pub octets: Vec<u8>,
     /// Whether the file goes on.
-    pub more: bool,
+    pub is_longer: bool,
 }
 
 /// Reads at most `limit` octets of the file, pipe or device at `path`; `-` is standard input. Links are followed:
@@ -20,7 +20,7 @@ pub struct Given {
 ///
 /// # Errors
 /// When it can't be read; a longer file is no error.
-pub fn read_given(path: &Path, limit: usize) -> Result<Given, Failure> {
+pub fn read_input(path: &Path, limit: usize) -> Result<InputFile, Failure> {
     let read = if path == Path::new("-") {
         read_from(io::stdin().lock(), limit)
     } else {
@@ -31,13 +31,13 @@ pub fn read_given(path: &Path, limit: usize) -> Result<Given, Failure> {
     })
 }
 
-impl Given {
+impl InputFile {
     /// All octets.
     ///
     /// # Errors
     /// [`Exit::Refused`](crate::Exit::Refused) when there are more, saying `what` is so long at most.
-    pub fn whole(self, path: &Path, what: &str) -> Result<Vec<u8>, Failure> {
-        if self.more {
+    pub fn complete(self, path: &Path, what: &str) -> Result<Vec<u8>, Failure> {
+        if self.is_longer {
             let limit = self.octets.len();
             let message = format!(
                 "{}: {what} has at most {limit} octets, and this file has more",
@@ -49,12 +49,12 @@ impl Given {
     }
 }
 
-fn read_from(file: impl Read, limit: usize) -> io::Result<Given> {
+fn read_from(file: impl Read, limit: usize) -> io::Result<InputFile> {
     let mut octets = Vec::new();
     file.take(limit as u64 + 1).read_to_end(&mut octets)?;
-    let more = octets.len() > limit;
+    let is_longer = octets.len() > limit;
     octets.truncate(limit);
-    Ok(Given { octets, more })
+    Ok(InputFile { octets, is_longer })
 }
 
 #[cfg(test)]
@@ -65,18 +65,18 @@ mod tests {
     #[test]
     fn no_more_is_read_than_was_asked_for() {
         let endless = Path::new("/dev/zero");
-        let given = read_given(endless, 10).unwrap();
-        assert_eq!((given.octets.len(), given.more), (10, true));
-        let failure = given.whole(endless, "a file").unwrap_err();
+        let input = read_input(endless, 10).unwrap();
+        assert_eq!((input.octets.len(), input.is_longer), (10, true));
+        let failure = input.complete(endless, "a file").unwrap_err();
         assert_eq!(failure.exit(), Exit::Refused);
-        let given = read_given(Path::new("/dev/null"), 0).unwrap();
-        assert_eq!(given.whole(endless, "a file").unwrap(), b"");
+        let input = read_input(Path::new("/dev/null"), 0).unwrap();
+        assert_eq!(input.complete(endless, "a file").unwrap(), b"");
     }
 
     #[test]
     fn folders_and_missing_files_can_not_be_read() {
         for path in ["/", "/no/such/file"] {
-            let failure = read_given(Path::new(path), 10).unwrap_err();
+            let failure = read_input(Path::new(path), 10).unwrap_err();
             assert_eq!(failure.exit(), Exit::Failed);
         }
     }

@@ -1,4 +1,4 @@
-//! Which host this is about: where its configuration and its state are.
+//! The options that say where the configuration and the state of the host are.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use crate::failure::failure;
 
 /// Options of every command that is about a host.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Place {
+pub(crate) struct HostOptions {
     /// Configuration file [default: /etc/openhgs/guarded-host.toml, or below ~/.config]
     #[arg(
         long,
@@ -31,8 +31,8 @@ pub(crate) struct Place {
     state: Option<PathBuf>,
 }
 
-impl Place {
-    /// Where this host keeps its things.
+impl HostOptions {
+    /// The folders of the host.
     pub(crate) fn folders(&self) -> Result<Folders, Failure> {
         let (config, state) = (self.config.clone(), self.state.clone());
         if let (Some(configuration), Some(state)) = (config.clone(), state.clone()) {
@@ -52,13 +52,13 @@ impl Place {
         })
     }
 
-    /// The host.
-    pub(crate) fn host(&self) -> Result<GuardedHost, Failure> {
+    /// Opens the host.
+    pub(crate) fn open(&self) -> Result<GuardedHost, Failure> {
         GuardedHost::open(self.folders()?).map_err(failure)
     }
 }
 
-/// Does what waits for the network.
+/// Runs asynchronous work to its end.
 pub(crate) fn wait_for<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Failure> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()

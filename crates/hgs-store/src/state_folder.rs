@@ -11,14 +11,14 @@ pub(crate) const DATABASE: &str = "state.db";
 
 /// The folder of the state: mode 0700, ours, and held by one process at a time.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct StateFolder {
     database: PathBuf,
     // The lock is on a file of its own: closing any descriptor of the database would drop the
     // locks that SQLite holds on it.
     _lock: Lock,
 }
 
-impl Place {
+impl StateFolder {
     /// Takes hold of `directory`, in which there must be a database.
     pub(crate) fn take_existing(directory: &Path) -> Result<Self, OpenError> {
         let database = directory.join(DATABASE);
@@ -94,7 +94,7 @@ mod tests {
     fn makes_what_is_missing_private() {
         let parent = tempfile::tempdir().unwrap();
         let directory = parent.path().join("state");
-        let place = Place::take(&directory).unwrap();
+        let place = StateFolder::take(&directory).unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
         assert_eq!(mode(&directory), 0o700);
         assert_eq!(mode(place.database()), 0o600);
@@ -104,11 +104,11 @@ mod tests {
     fn is_held_by_one_process_at_a_time() {
         let parent = tempfile::tempdir().unwrap();
         let directory = parent.path().join("state");
-        let held = Place::take(&directory).unwrap();
-        let error = Place::take(&directory).unwrap_err();
+        let held = StateFolder::take(&directory).unwrap();
+        let error = StateFolder::take(&directory).unwrap_err();
         assert!(matches!(error, OpenError::InUse { .. }), "{error}");
         drop(held);
-        assert!(Place::take(&directory).is_ok());
+        assert!(StateFolder::take(&directory).is_ok());
     }
 
     /// attacks.md K20: folder, database, its companions and lock may each be a link planted by
@@ -118,8 +118,8 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let link = parent.path().join("link");
         symlink(parent.path(), &link).unwrap();
-        let refused = |directory: &Path| match Place::take(directory).unwrap_err() {
-            OpenError::Place(FileError {
+        let refused = |directory: &Path| match StateFolder::take(directory).unwrap_err() {
+            OpenError::Folder(FileError {
                 path,
                 problem: FileProblem::SymbolicLink,
             }) => path,
@@ -147,9 +147,9 @@ mod tests {
     fn what_others_may_touch_is_refused_with_the_remedy() {
         let parent = tempfile::tempdir().unwrap();
         let directory = parent.path().join("state");
-        drop(Place::take(&directory).unwrap());
-        let remedy = || match Place::take(&directory).unwrap_err() {
-            OpenError::Place(error) => error.remedy().unwrap(),
+        drop(StateFolder::take(&directory).unwrap());
+        let remedy = || match StateFolder::take(&directory).unwrap_err() {
+            OpenError::Folder(error) => error.remedy().unwrap(),
             other => panic!("{other}"),
         };
         set_mode(&directory.join(DATABASE), 0o640);
@@ -162,11 +162,11 @@ mod tests {
     fn what_is_missing_is_not_made_by_looking() {
         let parent = tempfile::tempdir().unwrap();
         let directory = parent.path().join("state");
-        let error = Place::take_existing(&directory).unwrap_err();
+        let error = StateFolder::take_existing(&directory).unwrap_err();
         assert!(matches!(error, OpenError::NotInitialised { .. }), "{error}");
         assert!(!directory.exists());
-        drop(Place::take(&directory).unwrap());
-        assert!(Place::take_existing(&directory).is_ok());
+        drop(StateFolder::take(&directory).unwrap());
+        assert!(StateFolder::take_existing(&directory).is_ok());
     }
 
     #[test]
@@ -174,7 +174,7 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let file = parent.path().join("state");
         fs::write(&file, b"").unwrap();
-        let error = Place::take(&file).unwrap_err().to_string();
+        let error = StateFolder::take(&file).unwrap_err().to_string();
         assert!(error.ends_with("is not a folder"), "{error}");
     }
 }
