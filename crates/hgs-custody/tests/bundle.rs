@@ -179,6 +179,43 @@ fn pfx_of_writers_that_are_not_here() {
     assert!(Bundle::read(&forged, Some(&secret("secret"))).is_err());
 }
 
+/// The files of RFC 9579, appendix A, as other programs write them (`openssl pkcs12 -export -pbmac1_pbkdf2`).
+#[test]
+fn pfx_of_the_specification_of_pbmac1() {
+    let read = |octets: &[u8], password| {
+        let password = secret(password);
+        Bundle::read(octets, Some(&password))?.certified(Some(&password))
+    };
+    let good = [
+        &include_bytes!("pbmac1-vectors/a1.p12")[..],
+        include_bytes!("pbmac1-vectors/a2.p12"),
+        include_bytes!("pbmac1-vectors/a3.p12"),
+    ];
+    for octets in good {
+        let certified = read(octets, "1234").unwrap();
+        let subject = certified.certificate.subject();
+        assert_eq!(subject, "CN=tt,OU=rr,O=ee,L=ww,ST=qq,C=XX");
+        assert_eq!(
+            read(octets, "12345").unwrap_err().to_string(),
+            "wrong passphrase"
+        );
+    }
+    for (octets, expected) in [
+        (
+            &include_bytes!("pbmac1-vectors/a4.p12")[..],
+            "wrong passphrase",
+        ),
+        (include_bytes!("pbmac1-vectors/a5.p12"), "wrong passphrase"),
+        (
+            include_bytes!("pbmac1-vectors/a6.p12"),
+            "not a PFX file: malformed ASN.1",
+        ),
+    ] {
+        let error = read(octets, "1234").unwrap_err();
+        assert_eq!(error.to_string(), expected);
+    }
+}
+
 #[test]
 fn every_form_of_a_certificate_and_of_a_key() {
     let folder = authority();
