@@ -273,6 +273,13 @@ async fn a_failed_handshake_says_what_is_wrong_with_the_certificate() {
 #[tokio::test]
 async fn names_that_a_root_constrains_are_compared() {
     let folder = tempfile::tempdir().unwrap();
+    let ask_below = async |authority: &'static str, url: &'static str| {
+        let server = Server::over_tls(certified(folder.path(), authority, "hgs.example")).await;
+        let resolver = Arc::new(Fixed(vec![server.address]));
+        let settings = tls::settings(Some(&folder.path().join("root.pem")));
+        let client = Client::new(Timing::default(), resolver, settings);
+        client.send(&get(url)).await
+    };
     let ask = async |constraints: &str| {
         std::fs::write(
             folder.path().join("root.cnf"),
@@ -289,11 +296,7 @@ async fn names_that_a_root_constrains_are_compared() {
         );
         let words: Vec<_> = words.split(' ').collect();
         openssl(&words, folder.path());
-        let server = Server::over_tls(certified(folder.path(), "root", "hgs.example")).await;
-        let resolver = Arc::new(Fixed(vec![server.address]));
-        let settings = tls::settings(Some(&folder.path().join(certificate)));
-        let client = Client::new(Timing::default(), resolver, settings);
-        client.send(&get("https://hgs.example/x")).await
+        ask_below("root", "https://hgs.example/x").await
     };
     for permitted in [
         "permitted;dirName:example",
@@ -302,6 +305,30 @@ async fn names_that_a_root_constrains_are_compared() {
     ] {
         assert_eq!(ask(permitted).await.unwrap().status, 200, "{permitted}");
     }
+    // Below such a root too, the server's name and the issuer count.
+    let other_name = ask_below("root", "https://other.example/x")
+        .await
+        .unwrap_err();
+    let TransportError::Tls { failure, .. } = &other_name else {
+        panic!("{other_name}");
+    };
+    assert!(matches!(failure, TlsFailure::Other(_)), "{failure}");
+    assert!(
+        failure.to_string().contains("not valid for name"),
+        "{failure}"
+    );
+    authority(folder.path(), "theirs");
+    let theirs = ask_below("theirs", "https://hgs.example/x").await;
+    assert!(
+        matches!(
+            theirs,
+            Err(TransportError::Tls {
+                failure: TlsFailure::UnknownIssuer,
+                ..
+            })
+        ),
+        "{theirs:?}"
+    );
     for forbidden in ["permitted;dirName:other", "excluded;dirName:example"] {
         let refused = ask(forbidden).await.unwrap_err();
         assert!(

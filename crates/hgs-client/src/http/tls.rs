@@ -9,10 +9,11 @@ use hgs_custody::{Bundle, BundleError};
 use hgs_files::FileError;
 use hgs_pki::Time;
 use hgs_pki::chain::{ChainError, ConstrainedRoots};
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
+use rustls::client::verify_server_name;
+use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, InvalidMessage, OtherError,
     RootCertStore, SignatureScheme,
@@ -109,6 +110,9 @@ impl TlsFailure {
             }
             CertificateError::Other(OtherError(other)) => match ChainError::find(other.as_ref()) {
                 Some(ChainError::LeafIsAuthority) => Self::CertificateIsAuthority,
+                Some(ChainError::UnknownIssuer) => Self::UnknownIssuer,
+                Some(ChainError::Expired(time)) => Self::Expired(time),
+                Some(ChainError::NotYetValid(time)) => Self::NotYetValid(time),
                 Some(found) => Self::Chain(found),
                 None => Self::Other(refused.to_string()),
             },
@@ -177,16 +181,12 @@ fn client_configuration(roots: ConstrainedRoots<'static>) -> Result<ClientConfig
     let builder = match roots.anchors_lack_constraints() {
         false => builder.with_root_certificates(store),
         true => {
-            let webpki =
-                WebPkiServerVerifier::builder_with_provider(Arc::new(store), Arc::clone(&provider))
-                    .build()
-                    .map_err(|error| rustls::Error::General(error.to_string()))?;
+            let algorithms = provider.signature_verification_algorithms;
             builder
                 .dangerous()
                 .with_custom_certificate_verifier(Arc::new(ConstrainedVerifier {
-                    webpki,
                     roots,
-                    provider,
+                    algorithms,
                 }))
         }
     };
@@ -195,12 +195,11 @@ fn client_configuration(roots: ConstrainedRoots<'static>) -> Result<ClientConfig
     Ok(settings)
 }
 
-/// Verifies as rustls does, and then the name constraints of roots that rustls leaves out.
+/// Verifies as rustls does, with the same library, and in the same pass the name constraints of roots that rustls leaves out.
 #[derive(Debug)]
 struct ConstrainedVerifier {
-    webpki: Arc<WebPkiServerVerifier>,
     roots: ConstrainedRoots<'static>,
-    provider: Arc<CryptoProvider>,
+    algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl ServerCertVerifier for ConstrainedVerifier {
@@ -209,17 +208,14 @@ impl ServerCertVerifier for ConstrainedVerifier {
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         name: &ServerName<'_>,
-        ocsp_response: &[u8],
+        _: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let verified =
-            self.webpki
-                .verify_server_cert(leaf, intermediates, name, ocsp_response, now)?;
-        let algorithms = self.provider.signature_verification_algorithms.all;
         self.roots
-            .verify_tls_server(leaf, intermediates, now, algorithms)
+            .verify_tls_server(leaf, intermediates, now, self.algorithms.all)
             .map_err(|error| CertificateError::Other(OtherError(Arc::new(error))))?;
-        Ok(verified)
+        verify_server_name(&ParsedCertificate::try_from(leaf)?, name)?;
+        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -228,8 +224,7 @@ impl ServerCertVerifier for ConstrainedVerifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.webpki
-            .verify_tls12_signature(message, certificate, signature)
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -238,12 +233,11 @@ impl ServerCertVerifier for ConstrainedVerifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.webpki
-            .verify_tls13_signature(message, certificate, signature)
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.webpki.supported_verify_schemes()
+        self.algorithms.supported_schemes()
     }
 }
 
