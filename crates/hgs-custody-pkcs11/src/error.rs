@@ -78,8 +78,8 @@ pub enum TokenError {
         /// What it answers.
         code: Code,
     },
-    /// The token failed at work.
-    #[error("the token is lost: {code}")]
+    /// The token failed at work, and is looked for anew.
+    #[error("the token {}: {code}", if code.is_absence() { "is lost" } else { "failed" })]
     Lost {
         /// What it answered.
         code: Code,
@@ -340,6 +340,23 @@ impl Code {
     #[must_use]
     pub fn remedy(&self) -> Option<&'static str> {
         return_value(&self.name).map(|value| value.remedy)
+    }
+
+    /// Whether it says that the token, the login or the session is not there any more.
+    fn is_absence(&self) -> bool {
+        matches!(
+            self.name.as_str(),
+            "CKR_DEVICE_REMOVED"
+                | "CKR_TOKEN_NOT_PRESENT"
+                | "CKR_TOKEN_NOT_RECOGNIZED"
+                | "CKR_SLOT_ID_INVALID"
+                | "CKR_SESSION_CLOSED"
+                | "CKR_SESSION_HANDLE_INVALID"
+                | "CKR_OBJECT_HANDLE_INVALID"
+                | "CKR_KEY_HANDLE_INVALID"
+                | "CKR_USER_NOT_LOGGED_IN"
+                | "CKR_CRYPTOKI_NOT_INITIALIZED"
+        )
     }
 
     /// Whose fault it is: the token's, where the value is a vendor's own.

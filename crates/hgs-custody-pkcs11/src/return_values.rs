@@ -33,7 +33,7 @@ const OTHER_TOKEN: &str =
 const DEVICE: &str = "check the device, its connection and its own log; the service takes it up by itself when it is back";
 const PIN_SOURCE: &str =
     "correct the PIN in its source; many tokens lock themselves after a few wrong ones";
-const MODULE: &str = "check the configuration of the module and its own log";
+const MODULE: &str = "check the configuration of the module and its own log, and that the service may write where a token of software keeps its files";
 const KEY_RIGHTS: &str = "name a key that was made for this use (CKA_SIGN, CKA_DECRYPT)";
 
 macro_rules! table {
