@@ -185,8 +185,14 @@ fn a_rotation_stays_in_the_token_and_is_whole_or_nothing() {
                 (one_alone, "not made unasked"),
                 (named("signing-2", "encryption-2"), "is not there"),
                 (making(named("one", "one")), "the same"),
-                (making(named("signing-2", ENCRYPTION)), "takes a new key"),
-                (making(named("signing-2", SIGNING)), "takes a new key"),
+                (
+                    making(named("signing-2", ENCRYPTION)),
+                    "is that of certificate",
+                ),
+                (
+                    making(named("signing-2", SIGNING)),
+                    "is that of certificate",
+                ),
             ] {
                 let error = site
                     .admin(move |client| client.rotate_certificates(&refused))

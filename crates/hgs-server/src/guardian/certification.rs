@@ -27,9 +27,7 @@ pub(crate) enum RenewalError {
     #[error(transparent)]
     Making(#[from] InitialiseError),
     /// A named key is not new.
-    #[error(
-        "the key {uri} is that of certificate {certificate} already; a rotation takes a new key"
-    )]
+    #[error("the key {uri} is that of certificate {certificate} already")]
     KnownKey {
         /// Which key.
         uri: Box<Pkcs11Uri>,
@@ -67,23 +65,27 @@ pub(crate) struct Certification {
 
 impl Certification {
     /// A certificate that signs itself, over the key at the first of `uris`, which is made there if it is not there and
-    /// `new_key` says so. It blocks.
+    /// `new_key` says so. Then no certificate may be on record over it: what is asked for was done before. It blocks.
     pub(crate) fn certify_in_token(
         &self,
+        state: &State,
         template: Template,
         kind: CertificateKind,
         uris: &Pkcs11Uris,
         size: KeySize,
         new_key: bool,
-    ) -> Result<Certified, InitialiseError> {
+    ) -> Result<Certified, RenewalError> {
         let located = LocatedSource::InToken {
             key: LocatedKey::find(&self.tokens, uris.clone(), new_key)?,
             certificate: None,
         };
+        if new_key {
+            refuse_known_key(state, &located)?;
+        }
         let new_keys = NewKeys::new(size, &self.tokens);
         located
             .certified(template, usage(kind), &new_keys)
-            .map_err(|error| new_keys.blame(error))
+            .map_err(|error| new_keys.blame(error).into())
     }
 
     /// A new signing and a new encryption certificate, over new keys: all that is named in tokens is looked for before
@@ -96,7 +98,9 @@ impl Certification {
         keep: impl FnOnce(Pair<Certified>) -> Result<T, AdminError>,
     ) -> Result<T, RenewalError> {
         let located = Pair::located(request.sources, &self.tokens, request.make_in_tokens)?;
-        refuse_known_keys(state, &located)?;
+        // A certificate over a key that another one has already would rotate nothing.
+        refuse_known_key(state, &located.signing)?;
+        refuse_known_key(state, &located.encryption)?;
         let templates = guardian_templates(request.name, guardian_validity(request.now));
         let new_keys = NewKeys::new(request.size, &self.tokens);
         let certified = match located.certified(templates, &new_keys) {
@@ -130,24 +134,22 @@ impl Certification {
     }
 }
 
-/// A certificate over a key that another one has already would rotate nothing.
-fn refuse_known_keys(state: &State, located: &Pair<LocatedSource>) -> Result<(), RenewalError> {
-    for source in [&located.signing, &located.encryption] {
-        let LocatedSource::InToken { key, .. } = source else {
-            continue;
-        };
-        let known = key.found().and_then(|found| {
-            let mut records = state.certificates();
-            records.find(|record| record.certificate.public_key() == found.public())
-        });
-        if let Some(record) = known {
-            return Err(RenewalError::KnownKey {
-                uri: Box::new(key.name()),
-                certificate: record.thumbprint(),
-            });
-        }
+/// Refuses a key that was found in a token and has a certificate already.
+fn refuse_known_key(state: &State, located: &LocatedSource) -> Result<(), RenewalError> {
+    let LocatedSource::InToken { key, .. } = located else {
+        return Ok(());
+    };
+    let known = key.found().and_then(|found| {
+        let mut records = state.certificates();
+        records.find(|record| record.certificate.public_key() == found.public())
+    });
+    match known {
+        Some(record) => Err(RenewalError::KnownKey {
+            uri: Box::new(key.name()),
+            certificate: record.thumbprint(),
+        }),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// What the key of a certificate of this kind does.

@@ -18,8 +18,8 @@ use super::super::AdminHandler;
 use super::super::given;
 use super::super::signers::optional_label;
 use crate::guardian::{
-    CertifyError, InitialiseError, KeyOrigin, KeySize, communications_template, findings,
-    guardian_validity, removal_of, self_signed,
+    CertifyError, InitialiseError, KeyOrigin, KeySize, RenewalError, communications_template,
+    findings, guardian_validity, removal_of, self_signed,
 };
 
 /// What is wanted of a certificate, wherever it comes from.
@@ -80,8 +80,15 @@ impl AdminHandler<'_> {
         let certified = self
             .parts
             .certification
-            .certify_in_token(template, wanted.kind, uris, size, given.new_key)
-            .map_err(|error| unfit_key(&error, "--new-key"))?;
+            .certify_in_token(
+                &self.parts.store.state(),
+                template,
+                wanted.kind,
+                uris,
+                size,
+                given.new_key,
+            )
+            .map_err(not_certified)?;
         let added = self.add(
             &wanted,
             certified.certificate,
@@ -224,6 +231,20 @@ pub(super) fn head<'s>(
 pub(super) fn key_size(bits: Option<usize>) -> Result<KeySize, AdminError> {
     let size = bits.map_or_else(|| Some(KeySize::default()), KeySize::of_bits);
     size.ok_or_else(|| AdminError::invalid("a key that is made has 2048, 3072 or 4096 bits"))
+}
+
+fn not_certified(error: RenewalError) -> AdminError {
+    let message = error.to_string();
+    match error {
+        RenewalError::Making(error) => unfit_key(&error, "--new-key"),
+        RenewalError::KnownKey { certificate, .. } => {
+            AdminError::new(ErrorCode::Conflict, message).with_remedy(format!(
+                "see it with `hgs certificate show {certificate}`; leave `--new-key` out to make another certificate \
+                 over the same key, or name a key that is not there yet"
+            ))
+        }
+        RenewalError::Recording { error, .. } => error,
+    }
 }
 
 /// Whether a key in a token was found there or made.
