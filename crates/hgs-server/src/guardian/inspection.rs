@@ -179,7 +179,7 @@ pub(super) fn host_warnings(state: &State, now: Time) -> Vec<Warning> {
                     "two machines use the host key of {}: superseded identity keys were presented again, last at {time}",
                     host.name
                 ),
-                "find the clone or the restored copy, make a host key of its own there with `guarded-host host-key new`, and register it",
+                "find the clone or the restored copy, make a host key of its own there with `guarded-host host-key remove` and `guarded-host host-key new`, and register it",
             ));
         }
         let kinds = [HealthKind::Encryption, HealthKind::Signing];
@@ -192,7 +192,7 @@ pub(super) fn host_warnings(state: &State, now: Time) -> Vec<Warning> {
                     "host {} has used {most} identity keys of one kind; at {MAX_IDENTITY_KEYS} it is refused",
                     host.name
                 ),
-                "look why it makes so many (a wrong clock, a clone) and update guarded-host, which then needs no bound; or give it a new host key",
+                "look why it makes so many (a wrong clock, a clone) and update guarded-host, which then needs no bound; or make a new host key there with `guarded-host host-key remove` and `guarded-host host-key new`, and register it",
             ));
         }
     }

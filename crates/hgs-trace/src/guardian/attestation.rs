@@ -51,7 +51,7 @@ pub(super) fn checks() -> Vec<Check<Facts>> {
             group: Group::Attestation,
             title: "each host has a host key of its own and few identity keys",
             fails_when: "never; a host key that two machines use, and a host that has used a quarter of the identity keys that it may have, warn",
-            remedy: "see `hgs host show NAME`; give each machine a host key of its own",
+            remedy: "see `hgs host show NAME`; give each machine a host key of its own, by `guarded-host host-key remove` and `guarded-host host-key new` there",
             after: &["HGS-D004"],
             judge: hosts,
         },

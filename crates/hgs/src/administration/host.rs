@@ -61,7 +61,7 @@ enum Verb {
     },
     /// Let the host key of a removed host be registered again
     #[command(
-        after_help = "A host that comes back should make a new host key instead: `guarded-host host-key new`. \
+        after_help = "A host that comes back should make a new host key instead: `guarded-host host-key remove` and `guarded-host host-key new`. \
 Readmit its old key only if you know that nobody else has it. The identity keys that it had are not accepted again."
     )]
     Readmit {

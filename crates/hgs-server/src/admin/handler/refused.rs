@@ -40,13 +40,13 @@ fn remedy(refusal: &Refusal) -> Option<String> {
         }
         Refusal::HostRevoked(name) => {
             return Some(format!(
-                "remove {name}, and add it again with a new host key"
+                "`hgs host remove {name}`, and add it again with a new host key: on the host, `guarded-host host-key remove` and `guarded-host host-key new`"
             ));
         }
         Refusal::HostKeyRemoved { host_key, .. } => {
             return Some(format!(
-                "make a new host key on the host with `guarded-host host-key new`; or, if you know that nobody else has \
-                 the old one, `hgs host readmit {host_key}`"
+                "make a new host key on the host with `guarded-host host-key remove` and `guarded-host host-key \
+                 new`; or, if you know that nobody else has the old one, `hgs host readmit {host_key}`"
             ));
         }
         Refusal::NoSuchRemovedHost(_) => "`hgs host list --removed` shows what there is",
