@@ -248,6 +248,10 @@ class KpsDrive:
         invalid = "InvalidProtectorException"
         self.refused("protector-garbage", 400, invalid, self.request(b"garbage").write())
         self.check("protector-that-does-not-open-tells-no-cause", self.expect_one_cause)
+        for name, key in {"equal-octets": b"\x5a" * 32, "counting": bytes(range(32)), "text": b"0123456789abcdef" * 2}.items():
+            content = protector.draft(self.owner, [self.guardian], key)
+            degenerate = protector.write(content, key, self.owner.signing_key)
+            self.refused(f"transport-key-of-{name}", 400, invalid, self.request(degenerate).write())
         self.check("roll-for-a-wrapping-below-another-guardian", self.roll, self.request(self.below(stranger)))
         self.check("roll-where-the-second-wrapping-opens", self.roll, self.request(self.spoilt(1)))
         self.check("roll-where-the-fourth-wrapping-opens", self.roll, self.request(self.spoilt(3)))

@@ -146,7 +146,10 @@ class Blob:
                 offline = (unwraps, expiry)
                 if policy != [POLICY_ID, OFFLINE_POLICY, POLICY_OCTETS]:
                     raise Refused("blob", "policy")
-        return cls(octets[16:48], octets[48:80], offline)
+        keys = octets[16:48], octets[48:80]
+        if not all(map(suite.looks_random, keys)):
+            raise Refused("blob", "a key that is not random")
+        return cls(*keys, offline)
 
 
 # The host.
@@ -272,6 +275,8 @@ class KeyProtectionService:
             except Refused:
                 continue
             if len(key) == suite.KEY_OCTETS and protector.mac_matches(ingress, key):
+                if not suite.looks_random(key):
+                    raise Failure(400, "InvalidProtectorException", "the transport key is not random")
                 return wrapping, pair, key
         raise Failure(400, "InvalidProtectorException", "no wrapping opens it")
 

@@ -175,10 +175,10 @@ def denied():
 
 def blobs():
     for version, offline, size in ((kps.V1, None, 80), (kps.V2, None, 84), (kps.V2, (3, 2**33), 108)):
-        blob = kps.Blob(b"i" * 32, b"e" * 32, offline)
+        blob = kps.Blob(protector.new_transport_key(), protector.new_transport_key(), offline)
         octets = blob.write(version)
         must(len(octets) == size and kps.Blob.read(octets, version) == blob, f"version {version}")
-        for spoilt in (octets[:-1], octets + b"\0", b"\0" + octets[1:], octets[:4] + b"\3" + octets[5:]):
+        for spoilt in (octets[:-1], octets + b"\0", b"\0" + octets[1:], octets[:4] + b"\3" + octets[5:], octets[:48] + b"e" * 32 + octets[80:]):
             must(_verified(kps.Blob.read, spoilt, version)[1] == "blob", "a wrong blob was read")
 
 

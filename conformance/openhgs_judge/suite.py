@@ -40,6 +40,12 @@ DERIVATION_INFO = b"OpenHGS TransportKeySignature"
 IV_OCTETS, TAG_OCTETS = 12, 16
 
 
+def looks_random(key):
+    """Section 4: more than half of the octets are different, and they do not stand at one distance."""
+    steps = {(after - before) % 256 for before, after in zip(key, key[1:])}
+    return len(set(key)) > len(key) // 2 and len(steps) > 1
+
+
 def known(identifier, allowed):
     if identifier not in allowed:
         raise Refused("algorithm", identifier)

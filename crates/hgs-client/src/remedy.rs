@@ -11,6 +11,7 @@ use crate::http::{TlsFailure, TransportError};
 use crate::key_protection::failure::KeyProtectionFailure;
 use crate::sealed_pair::SealedPairError;
 use crate::service::Cause;
+use crate::state::MasterKeyError;
 
 impl Error {
     /// The party at fault.
@@ -36,6 +37,7 @@ impl Error {
         match self {
             Self::File(error)
             | Self::HostKey(HostKeyError::File(error))
+            | Self::MasterKey(MasterKeyError::File(error))
             | Self::SealedPair(SealedPairError::File(error)) => error.remedy(),
             Self::Services(error) => error.last().cause.remedy().map(str::to_owned),
             other => other.own_remedy().map(str::to_owned),
@@ -49,6 +51,9 @@ impl Error {
             }
             Self::NoFallback => Some(
                 "run `guarded-host configure` with --fallback-attestation-url and --fallback-key-protection-url",
+            ),
+            Self::MasterKey(MasterKeyError::Length { .. }) => Some(
+                "put the file back from its copy, or remove it: the next `guarded-host attest` makes another, and new identity keys",
             ),
             Self::HostKey(HostKeyError::Missing) => Some(
                 "run `guarded-host host-key new`, then register the key on the guardian with `hgs host add`",
@@ -128,7 +133,7 @@ fn of_key_protection(failure: &KeyProtectionFailure) -> (Fault, Option<&'static 
             Some("run `guarded-host attest`, and set the clocks right")
         }
         KeyProtectionCode::HostRevoked => Some(
-            "ask the guardian's administrator why; a revoked host comes back with a new host key only",
+            "ask the guardian's administrator why; a revoked host comes back with a new host key only (`guarded-host host-key remove` and `guarded-host host-key new`)",
         ),
         KeyProtectionCode::WrappingNotFound => Some(
             "have the owner grant this guardian access: `hgs protector grant`, with the guardian's metadata",
@@ -238,9 +243,11 @@ fn of_attestation(failure: &AttestationFailure) -> Option<&'static str> {
         Code::HostRevoked => Some(
             "ask the guardian's administrator why; a revoked host comes back with a new host key only",
         ),
-        Code::HostKeySignature => Some("make a new host key and register it"),
+        Code::HostKeySignature => Some(
+            "make a new host key with `guarded-host host-key remove` and `guarded-host host-key new`, and register it",
+        ),
         Code::TooManyIdentityKeys => Some(
-            "make a new host key with `guarded-host host-key new` and have it registered in place of this one",
+            "make a new host key with `guarded-host host-key remove` and `guarded-host host-key new`, and have it registered in place of this one",
         ),
         Code::TooManyNewIdentityKeys => Some(
             "find out why this host makes so many identity keys (a wrong clock, or two machines with one host key), and wait",

@@ -163,7 +163,7 @@ mod tests {
     use hgs_crypto::random::System;
     use hgs_pki::SignatureCache;
     use hgs_protector::TransportKey;
-    use hgs_testkit::fixtures::{Forge, Guardian};
+    use hgs_testkit::fixtures::{Forge, Guardian, key_octets};
     use hgs_testkit::tool;
     use rustix::process::{Signal, getpid, kill_process};
 
@@ -181,7 +181,7 @@ mod tests {
     /// A protector with the key of octets `number`.
     fn protector(number: u8) -> VerifiedProtector {
         let (owner, fabric) = (Guardian::named("owner"), Guardian::named("fabric"));
-        let octets = Forge::new(owner, &[fabric], [number; 32]).seal(owner);
+        let octets = Forge::new(owner, &[fabric], key_octets(number)).seal(owner);
         Protector::read(octets.as_bytes(), &CertificateCache::new(4))
             .unwrap()
             .verify(&SignatureCache::new(4))
@@ -189,7 +189,7 @@ mod tests {
     }
 
     fn key(number: u8) -> TransportKey {
-        TransportKey::from_secret(SecretBytes::new(vec![number; 32])).unwrap()
+        TransportKey::from_secret(SecretBytes::from(&key_octets(number)[..])).unwrap()
     }
 
     fn sealed(number: u8, protector: &VerifiedProtector) -> Vec<u8> {

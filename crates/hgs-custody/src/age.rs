@@ -12,12 +12,12 @@
 //! use hgs_custody::age::{self, OpenedBy, SealedTo};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let recipient = "age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj".parse()?;
+//! let recipient = "age1pc79rpwyduuwlurmevsrr3ht6ky3j04rdxf5vn9qh4hhnzzh9quqc5j40n".parse()?;
 //! let mut file = age::encrypt(Vec::new(), &SealedTo::Recipients(vec![recipient]), &mut System::new())?;
 //! file.write_all(b"Precious")?;
 //! let file = file.finish()?;
 //!
-//! let identity = "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX";
+//! let identity = "AGE-SECRET-KEY-1XWEAYE77JF6CU9ZNXT9YLJF7KYYNLV89GU23VW4R5CG050NRG3ZSPLL0NW";
 //! let identities = age::identities(&SecretBytes::from(identity.as_bytes()))?;
 //! let mut text = String::new();
 //! age::open(&file[..])?.unlock(&OpenedBy::Identities(identities))?.read_to_string(&mut text)?;
@@ -115,6 +115,9 @@ pub enum AgeError {
     /// No identity, or a malformed one, in a file of identities.
     #[error("no well-formed age identity: one begins with `AGE-SECRET-KEY-1`")]
     Identity,
+    /// A key that could be guessed.
+    #[error("{0} is not random: its octets repeat, or count up")]
+    NotRandom(&'static str),
     /// The file can't be read or written.
     #[error(transparent)]
     File(#[from] io::Error),
@@ -180,6 +183,9 @@ impl<R: BufRead> Locked<R> {
             (OpenedBy::Passphrase(_), false) => return Err(AgeError::NeedsIdentity),
         };
         self.header.verify(&file_key)?;
+        if file_key.is_degenerate() {
+            return Err(AgeError::NotRandom("the key of the encrypted file"));
+        }
         Decrypted::begin(self.file, &file_key)
     }
 }

@@ -54,18 +54,19 @@ impl MasterKey {
     /// # Errors
     /// [`MasterKeyProblem`].
     pub fn from_octets(octets: SecretBytes) -> Result<Self, MasterKeyProblem> {
-        let key = Self::from_unexamined_octets(octets)?;
-        match is_degenerate(key.0.expose()) {
+        let key = Self::to_be_replaced(octets)?;
+        match key.0.is_degenerate() {
             true => Err(MasterKeyProblem::NotRandom),
             false => Ok(key),
         }
     }
 
-    /// Takes a master key of exactly 32 octets, whatever they look like: for known answers, whose keys are not random.
+    /// Takes the 32 octets of a master key that is about to be replaced, random or not: what was sealed under a key that
+    /// [`Self::from_octets`] refuses has to be opened once more to be sealed under another.
     ///
     /// # Errors
     /// [`MasterKeyProblem::Length`].
-    pub fn from_unexamined_octets(octets: SecretBytes) -> Result<Self, MasterKeyProblem> {
+    pub fn to_be_replaced(octets: SecretBytes) -> Result<Self, MasterKeyProblem> {
         match octets.len() {
             MASTER_KEY_LENGTH => Ok(Self(octets)),
             found => Err(MasterKeyProblem::Length { found }),
@@ -189,19 +190,6 @@ fn framed<const N: usize, T>(parts: [&[u8]; N], then: impl FnOnce(&[&[u8]]) -> T
 
 fn length_prefix(part: &[u8]) -> [u8; 8] {
     (part.len() as u64).to_be_bytes()
-}
-
-/// Whether octets are none that randomness gives. Of 32 random octets some 30 are different; that there are not more than
-/// 16, or that all stand at one distance, does not happen.
-fn is_degenerate(octets: &[u8]) -> bool {
-    let mut seen = [false; 256];
-    octets
-        .iter()
-        .for_each(|octet| seen[usize::from(*octet)] = true);
-    let different = seen.iter().filter(|seen| **seen).count();
-    let mut steps = octets.windows(2).map(|pair| pair[1].wrapping_sub(pair[0]));
-    let first = steps.next();
-    different <= octets.len() / 2 || steps.all(|step| Some(step) == first)
 }
 
 #[cfg(test)]

@@ -69,6 +69,9 @@ pub enum ClientError {
     /// The private key of the health certificate can't be used.
     #[error("the private key of this host's health certificate can't be used: {0}")]
     Key(KeyError),
+    /// The keys were encrypted under one that can be guessed.
+    #[error("the released keys were encrypted under a key that is not random")]
+    NotRandom,
     /// What was decrypted are not the keys.
     #[error("{0}")]
     Blob(#[from] BlobError),
@@ -198,6 +201,10 @@ impl PendingRoll {
             WrappingKeyEncryption::Aes256Gcm => aes::gcm_open(transfer_key, b"", wrapped)?,
             WrappingKeyEncryption::KwAes256 => aes::key_unwrap(transfer_key, wrapped)?,
         };
+        // What was encrypted under a key that can be guessed, the whole network has read.
+        if transfer_key.is_degenerate() || wrapping_key.is_degenerate() {
+            return Err(ClientError::NotRandom);
+        }
         let blob = match self.algorithms.transport_keys {
             TransportKeysEncryption::Aes256Gcm => {
                 aes::gcm_open(&wrapping_key, b"", &response.encrypted_transport_keys)?

@@ -219,7 +219,9 @@ impl Reason {
                 ProtectorErrorKind::LimitExceeded => Code::LimitExceeded,
             },
             Self::Open(OpenError::NoWrapping) => Code::WrappingNotFound,
-            Self::Open(OpenError::CannotOpen(_)) => Code::InvalidProtector,
+            Self::Open(OpenError::CannotOpen(_) | OpenError::TransportKey(_)) => {
+                Code::InvalidProtector
+            }
             Self::Open(OpenError::Key { .. }) => Code::KeyStoreUnavailable,
             Self::CompromisedGuardian { .. } => Code::CompromisedGuardian,
             Self::ProtectorSuperseded => Code::ProtectorSuperseded,

@@ -9,7 +9,7 @@ use hgs_kps::{Authenticity, Caches, ClientError, PendingRoll, Released, ServiceV
 use hgs_protector::suite::WrappingKeyEncryption;
 use hgs_protector::transport_key_blob::{BlobError, BlobVersion, TransportKeyBlob};
 use hgs_protector::{ProtectorError, TransportKey, VerifiedProtector, WrappingId};
-use hgs_testkit::fixtures::{Forge, ForgedWrapping, Guardian, Host, Keys};
+use hgs_testkit::fixtures::{Forge, ForgedWrapping, Guardian, Host, Keys, key_octets};
 
 fn host() -> Host {
     Host::numbered(0)
@@ -39,7 +39,7 @@ fn receive(pending: PendingRoll, answer: &[u8]) -> Result<Released, ClientError>
 }
 
 fn key(octet: u8) -> TransportKey {
-    TransportKey::from_secret(SecretBytes::new(vec![octet; 32])).unwrap()
+    TransportKey::from_secret(SecretBytes::from(&key_octets(octet)[..])).unwrap()
 }
 
 /// What an attacker can send who knows the host's certificate, as all do.
@@ -63,8 +63,13 @@ impl Forged {
     }
 
     fn answer(&self) -> Vec<u8> {
+        self.answer_under([key_octets(1), key_octets(2)])
+    }
+
+    /// The answer under these two keys, the transfer key and the wrapping key.
+    fn answer_under(&self, keys: [[u8; 32]; 2]) -> Vec<u8> {
         let mut random = random();
-        let [transfer_key, wrapping_key] = [1, 2].map(|octet| SecretBytes::new(vec![octet; 32]));
+        let [transfer_key, wrapping_key] = keys.map(|octets| SecretBytes::from(&octets[..]));
         let certificate = host().healthy();
         let to_host = certificate.public_key();
         let mut seal = |key: &SecretBytes, plain: &SecretBytes| {
@@ -91,7 +96,7 @@ impl Forged {
 
 /// A protector of the key 9 for the same people.
 fn egress() -> Forge {
-    Forge::new(owner(), &[fabric()], [9; 32])
+    Forge::new(owner(), &[fabric()], key_octets(9))
 }
 
 #[test]
@@ -101,6 +106,32 @@ fn an_answer_that_holds_is_taken() {
         .unwrap();
     assert_eq!(released.ingress_key, transport_key());
     assert_eq!(released.egress_key, key(9));
+}
+
+/// A guardian without randomness: what it sends can be read by everybody.
+#[test]
+fn keys_that_are_not_random() {
+    let forged = Forged::new(egress().seal(owner()), key(9));
+    for encrypted_under in [[1; 32], [0; 32]] {
+        for keys in [
+            [encrypted_under, key_octets(2)],
+            [key_octets(1), encrypted_under],
+        ] {
+            let answer = forged.answer_under(keys);
+            let received = receive(pending(&ingress(), &host(), ServiceVersion::V2), &answer);
+            assert_eq!(received.unwrap_err(), ClientError::NotRandom);
+        }
+    }
+    let degenerate = Forge::new(owner(), &[fabric()], [9; 32]).seal(owner());
+    let mut forged = Forged::new(degenerate, key(9));
+    let mut blob = forged.blob.expose().to_vec();
+    blob[48..80].fill(9);
+    forged.blob = SecretBytes::new(blob);
+    let error = forged.received().unwrap_err();
+    assert!(
+        matches!(error, ClientError::Blob(BlobError::Key(_))),
+        "{error}"
+    );
 }
 
 #[test]
@@ -138,14 +169,17 @@ fn an_egress_protector_that_does_not_hold() {
 #[test]
 fn an_egress_protector_of_another_owner() {
     let stranger = guardian("stranger");
-    let theirs = Forge::new(stranger, &[owner(), fabric()], [9; 32]);
+    let theirs = Forge::new(stranger, &[owner(), fabric()], key_octets(9));
     let forged = Forged::new(theirs.seal(stranger), key(9));
     assert_eq!(forged.received().unwrap_err(), ClientError::Owner);
 }
 
 #[test]
 fn an_egress_protector_that_lacks_a_guardian() {
-    let forged = Forged::new(Forge::new(owner(), &[], [9; 32]).seal(owner()), key(9));
+    let forged = Forged::new(
+        Forge::new(owner(), &[], key_octets(9)).seal(owner()),
+        key(9),
+    );
     let id = WrappingId::new(2);
     assert_eq!(
         forged.received().unwrap_err(),
@@ -158,13 +192,16 @@ fn an_egress_protector_that_lacks_a_guardian() {
         (fabric().signing.clone(), fabric().signing_key.clone()),
         (tenant.encryption.clone(), tenant.encryption_key.clone()),
     );
-    let forged = Forged::new(Forge::new(owner(), &[&half], [9; 32]).seal(owner()), key(9));
+    let forged = Forged::new(
+        Forge::new(owner(), &[&half], key_octets(9)).seal(owner()),
+        key(9),
+    );
     assert_eq!(
         forged.received().unwrap_err(),
         ClientError::GuardianMissing { id }
     );
     // Someone more is the service's to decide.
-    let more = Forge::new(owner(), &[fabric(), tenant], [9; 32]);
+    let more = Forge::new(owner(), &[fabric(), tenant], key_octets(9));
     assert!(Forged::new(more.seal(owner()), key(9)).received().is_ok());
 }
 
@@ -177,7 +214,7 @@ fn an_answer_that_rolls_nothing() {
     let error = receive(pending(&sent, &host(), ServiceVersion::V2), &answer).unwrap_err();
     assert_eq!(error, ClientError::SameProtector);
 
-    let same_key = Forge::new(owner(), &[fabric()], [7; 32]).seal(owner());
+    let same_key = Forge::new(owner(), &[fabric()], key_octets(7)).seal(owner());
     let forged = Forged::new(same_key, transport_key());
     assert_eq!(forged.received().unwrap_err(), ClientError::SameKey);
 }
@@ -185,7 +222,7 @@ fn an_answer_that_rolls_nothing() {
 #[test]
 fn more_than_one_appended_wrapping() {
     let (tenant, stranger) = (guardian("tenant"), guardian("stranger"));
-    let more = Forge::new(owner(), &[fabric(), tenant, stranger], [9; 32]);
+    let more = Forge::new(owner(), &[fabric(), tenant, stranger], key_octets(9));
     let forged = Forged::new(more.seal(owner()), key(9));
     assert_eq!(
         forged.received().unwrap_err(),
@@ -199,7 +236,7 @@ fn an_appended_wrapping_under_another_parent() {
     let tenant = guardian("tenant");
     let appended_below_the_fabric = |signing_wrapping: u32| {
         let mut forge = egress();
-        let wrapping = ForgedWrapping::new(3, tenant, 2, fabric(), &[9; 32]);
+        let wrapping = ForgedWrapping::new(3, tenant, 2, fabric(), &key_octets(9));
         forge.wrappings.push(wrapping);
         forge.guardian = signing_wrapping.to_string();
         forge

@@ -10,7 +10,8 @@ use hgs_kps::{Code, RETRY_AFTER, Reason, Refusal};
 use hgs_pki::Thumbprint;
 use hgs_pki::health::HealthCertificateError;
 use hgs_protector::{
-    CannotOpen, Fault, FormError, OpenError, ProtectorError, SealError, WrappingId,
+    CannotOpen, Fault, FormError, OpenError, ProtectorError, SealError, TransportKeyProblem,
+    WrappingId,
 };
 
 #[derive(Debug, PartialEq, Eq)]
@@ -81,6 +82,7 @@ fn reasons() -> Vec<Reason> {
         ProtectorError::TooManyWrappings { limit: 1, found: 2 }.into(),
         OpenError::NoWrapping.into(),
         OpenError::CannotOpen(CannotOpen).into(),
+        OpenError::TransportKey(TransportKeyProblem::NotRandom).into(),
         Reason::CompromisedGuardian {
             guardian: thumbprint,
         },

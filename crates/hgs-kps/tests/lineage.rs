@@ -8,7 +8,7 @@ use common::{Member, Service, guardian, protector, ring, tenant, transport_key};
 use hgs_kps::{Code, HeldCertificate, KeyRing, KeyRingError, Lineage, Released, ServiceVersion};
 use hgs_pki::{Seconds, Time};
 use hgs_protector::{VerifiedProtector, WrappingId, open};
-use hgs_testkit::fixtures::{Forge, ForgedWrapping, Guardian, Host, Keys, now};
+use hgs_testkit::fixtures::{Forge, ForgedWrapping, Guardian, Host, Keys, key_octets, now};
 use proptest::prelude::*;
 
 /// Whether the keys of a guardian give the transport key of a protector.
@@ -111,7 +111,7 @@ fn there_is_no_succession_where_there_is_no_room() {
         Member::fabric("fabric"),
         Member::fabric("fabric-next").head(),
     ]);
-    let mut forge = Forge::new(guardian("owner"), &[guardian("fabric")], [7; 32]);
+    let mut forge = Forge::new(guardian("owner"), &[guardian("fabric")], key_octets(7));
     forge.wrappings[1].id = u32::MAX.to_string();
     let host = Host::numbered(0);
     let ask = |protector: String| {
@@ -125,8 +125,14 @@ fn there_is_no_succession_where_there_is_no_room() {
     let refusal = ask(forge.seal(guardian("owner"))).unwrap_err();
     assert_eq!(refusal.code(), Code::LimitExceeded);
 
-    let mut full = Forge::new(guardian("owner"), &[guardian("fabric")], [7; 32]);
-    let another = ForgedWrapping::new(0, guardian("stranger"), 1, guardian("owner"), &[7; 32]);
+    let mut full = Forge::new(guardian("owner"), &[guardian("fabric")], key_octets(7));
+    let another = ForgedWrapping::new(
+        0,
+        guardian("stranger"),
+        1,
+        guardian("owner"),
+        &key_octets(7),
+    );
     full.wrappings
         .extend((3..=64).map(|id: u32| ForgedWrapping {
             id: id.to_string(),
@@ -178,13 +184,13 @@ fn a_compromised_pair_that_is_disabled_is_shut_out_too() {
 fn whoever_descends_from_a_compromised_pair_is_shut_out_but_for_the_head() {
     let [owner, old, head, stranger] = ["owner", "fabric", "fabric-next", "stranger"].map(guardian);
     // With the stolen key someone vouched for himself.
-    let mut forge = Forge::new(owner, &[old], [7; 32]);
+    let mut forge = Forge::new(owner, &[old], key_octets(7));
     forge
         .wrappings
-        .push(ForgedWrapping::new(3, stranger, 2, old, &[7; 32]));
+        .push(ForgedWrapping::new(3, stranger, 2, old, &key_octets(7)));
     forge
         .wrappings
-        .push(ForgedWrapping::new(4, head, 3, stranger, &[7; 32]));
+        .push(ForgedWrapping::new(4, head, 3, stranger, &key_octets(7)));
     let ingress = verified(&forge.seal(owner));
     let service = Service::new(&[
         Member::fabric("fabric").compromised(later()),
@@ -209,7 +215,7 @@ fn verified(document: &str) -> VerifiedProtector {
 #[test]
 fn a_protector_signed_by_a_compromised_pair_must_have_been_seen() {
     let [owner, old] = ["owner", "fabric"].map(guardian);
-    let mut forge = Forge::new(owner, &[old], [7; 32]);
+    let mut forge = Forge::new(owner, &[old], key_octets(7));
     forge.guardian = "2".to_owned();
     let ingress = verified(&forge.seal(old));
     let members = [
@@ -240,10 +246,10 @@ fn a_protector_signed_by_a_compromised_pair_must_have_been_seen() {
 #[test]
 fn a_protector_signed_through_a_compromised_pair_must_have_been_seen() {
     let [owner, old, stranger] = ["owner", "fabric", "stranger"].map(guardian);
-    let mut forge = Forge::new(owner, &[old], [7; 32]);
+    let mut forge = Forge::new(owner, &[old], key_octets(7));
     forge
         .wrappings
-        .push(ForgedWrapping::new(3, stranger, 2, old, &[7; 32]));
+        .push(ForgedWrapping::new(3, stranger, 2, old, &key_octets(7)));
     forge.guardian = "3".to_owned();
     let ingress = verified(&forge.seal(stranger));
     let service = Service::new(&[
@@ -434,11 +440,11 @@ fn members(roles: &[Role]) -> Vec<Member> {
 /// A protector of all six names, or fewer: each has an earlier one for a parent.
 fn forged(size: usize, order: &[&str], parents: &[usize], guardian_of: usize) -> VerifiedProtector {
     let named: Vec<&Guardian> = order[..size].iter().map(|name| guardian(name)).collect();
-    let mut forge = Forge::new(named[0], &[], [7; 32]);
+    let mut forge = Forge::new(named[0], &[], key_octets(7));
     for (place, member) in named.iter().enumerate().skip(1) {
         let parent = parents[place] % place;
         let (id, parent_id) = (place as u32 + 1, parent as u32 + 1);
-        let wrapping = ForgedWrapping::new(id, member, parent_id, named[parent], &[7; 32]);
+        let wrapping = ForgedWrapping::new(id, member, parent_id, named[parent], &key_octets(7));
         forge.wrappings.push(wrapping);
     }
     let signer = guardian_of % size;

@@ -10,7 +10,7 @@ use hgs_pki::health::{
 };
 use hgs_pki::{Certificate, Seconds};
 use hgs_protector::VerifiedProtector;
-use hgs_testkit::fixtures::{AttestationSigner, Forge, Host, now};
+use hgs_testkit::fixtures::{AttestationSigner, Forge, Host, encrypted_data, key_octets, now};
 
 fn service() -> Service {
     Service::new(&[Member::fabric("fabric").head()])
@@ -295,7 +295,7 @@ fn hosts_of_another_cluster_are_not_in_our_registry() {
 
 #[test]
 fn protectors_that_do_not_hold() {
-    let good = Forge::new(guardian("owner"), &[guardian("fabric")], [7; 32]);
+    let good = Forge::new(guardian("owner"), &[guardian("fabric")], key_octets(7));
     let sealed = good.seal(guardian("owner"));
     let with = |protector: &str| {
         let request = RollTransportKeyRequest {
@@ -348,13 +348,29 @@ fn disabled_pairs_open_nothing() {
 }
 
 #[test]
+fn a_transport_key_that_is_not_random_is_not_rolled() {
+    let forge = Forge::new(guardian("owner"), &[guardian("fabric")], [7; 32]);
+    let request = RollTransportKeyRequest {
+        ingress_protector: forge.seal(guardian("owner")).into_bytes(),
+        ..request()
+    };
+    let service = service();
+    let refusal = service
+        .release(&request.to_xml(), ServiceVersion::V2)
+        .unwrap_err();
+    assert_eq!(refusal.code(), Code::InvalidProtector);
+    let message = refusal.to_string();
+    assert!(message.contains("not random"), "{message}");
+}
+
+#[test]
 fn what_nothing_opens_is_one_error_for_every_cause() {
-    let mut forge = Forge::new(guardian("owner"), &[guardian("fabric")], [7; 32]);
+    let mut forge = Forge::new(guardian("owner"), &[guardian("fabric")], key_octets(7));
     let mut messages = Vec::new();
     for data in [
-        hgs_testkit::fixtures::encrypted_data(guardian("owner").encryption.public_key(), &[7; 32]),
-        hgs_testkit::fixtures::encrypted_data(guardian("fabric").encryption.public_key(), &[8; 32]),
-        hgs_testkit::fixtures::encrypted_data(guardian("fabric").encryption.public_key(), b"short"),
+        encrypted_data(guardian("owner").encryption.public_key(), &key_octets(7)),
+        encrypted_data(guardian("fabric").encryption.public_key(), &key_octets(8)),
+        encrypted_data(guardian("fabric").encryption.public_key(), b"short"),
     ] {
         forge.wrappings[1].encrypted_data = data;
         let request = RollTransportKeyRequest {

@@ -3,7 +3,7 @@
 use hgs_crypto::CryptoError;
 use hgs_pki::{KeyError, Thumbprint};
 
-use crate::{FormError, WrappingId};
+use crate::{FormError, TransportKeyProblem, WrappingId};
 
 /// The party that a failure is the fault of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -167,6 +167,10 @@ pub enum OpenError {
     /// See [`CannotOpen`].
     #[error(transparent)]
     CannotOpen(#[from] CannotOpen),
+    /// It opens, and its key could be guessed. Only who knows that key can have made the MAC that holds under it, so this
+    /// answer tells nothing to others.
+    #[error(transparent)]
+    TransportKey(#[from] TransportKeyProblem),
     /// A private key that was to decrypt can't be used.
     #[error("the private key of certificate {certificate} can't be used: {error}")]
     Key {

@@ -53,6 +53,6 @@ pub use protector::{
 };
 pub use roll::{RollPlan, Rolled, Signer, Successor, roll};
 pub use seal::endorse;
-pub use transport_key::TransportKey;
+pub use transport_key::{TransportKey, TransportKeyProblem};
 pub use wrapping::{EncryptedTransportKey, Wrapping, WrappingId};
 pub use xmldsig::XmlSignatureError;

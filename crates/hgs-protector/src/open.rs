@@ -33,8 +33,9 @@ pub struct Opened {
 /// [`MAX_DECRYPTIONS`]. A wrapping opens it when what is decrypted is a key under which the MAC holds.
 ///
 /// # Errors
-/// [`OpenError::NoWrapping`] at once; [`OpenError::Key`] when a key can't be used; [`OpenError::CannotOpen`] after the
-/// last decryption, for each kind of failure.
+/// [`OpenError::NoWrapping`] at once; [`OpenError::Key`] when a key can't be used; [`OpenError::TransportKey`] when the
+/// protector opens, and its key is not random; [`OpenError::CannotOpen`] after the last decryption, for each kind of
+/// failure.
 pub fn open(
     protector: &VerifiedProtector,
     held: &[HeldPair],
@@ -61,7 +62,7 @@ pub fn open(
             return Ok(Opened {
                 protector: protector.clone(),
                 wrapping: place,
-                transport_key,
+                transport_key: transport_key.examined()?,
             });
         }
     }
@@ -89,12 +90,12 @@ fn candidates(wrappings: &[Wrapping], held: &[HeldPair]) -> Vec<usize> {
         .collect()
 }
 
-/// The transport key, if the decrypted octets are one.
+/// The transport key, not yet examined, if the decrypted octets are one.
 ///
 /// A host can make a protector of any ciphertext for our key, and measure how long we take to refuse it. So a
 /// decryption that failed (`None`) is followed by the same work as one that gave a wrong key (attacks.md K17).
 fn recover(protector: &VerifiedProtector, plaintext: Option<SecretBytes>) -> Option<TransportKey> {
-    let decrypted = plaintext.and_then(TransportKey::from_secret);
+    let decrypted = plaintext.and_then(|octets| TransportKey::unexamined(octets).ok());
     let was_decrypted = decrypted.is_some();
     let key = decrypted.unwrap_or_else(TransportKey::zero);
     let holds = protector.check_transport_key(&key).is_ok();

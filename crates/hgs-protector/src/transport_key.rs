@@ -11,6 +11,20 @@ use crate::suite;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TransportKey(SecretBytes);
 
+/// The octets are not a transport key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TransportKeyProblem {
+    /// Another length.
+    #[error("a transport key has {} octets, not {found}", TransportKey::LENGTH)]
+    Length {
+        /// How many octets there are.
+        found: usize,
+    },
+    /// Octets that no source of randomness gives ([`SecretBytes::is_degenerate`]).
+    #[error("the transport key is not random: its octets repeat, or count up")]
+    NotRandom,
+}
+
 /// The MAC of `TransportKeySignature`, always in full length.
 pub(crate) type Mac = [u8; 32];
 
@@ -23,13 +37,31 @@ impl TransportKey {
     /// # Errors
     /// When the source of randomness fails.
     pub fn random(random: &mut dyn Random) -> Result<Self, CryptoError> {
-        SecretBytes::random(Self::LENGTH, random).map(Self)
+        Self::from_secret(SecretBytes::random(Self::LENGTH, random)?).map_err(|_| CryptoError)
     }
 
-    /// The key with these octets; `None` unless there are 32.
-    #[must_use]
-    pub fn from_secret(octets: SecretBytes) -> Option<Self> {
-        (octets.len() == Self::LENGTH).then_some(Self(octets))
+    /// The key with these octets, which must be 32 that look random.
+    ///
+    /// # Errors
+    /// [`TransportKeyProblem`].
+    pub fn from_secret(octets: SecretBytes) -> Result<Self, TransportKeyProblem> {
+        Self::unexamined(octets)?.examined()
+    }
+
+    /// A key of the right length. It must not be used before [`Self::examined`].
+    pub(crate) fn unexamined(octets: SecretBytes) -> Result<Self, TransportKeyProblem> {
+        match octets.len() {
+            Self::LENGTH => Ok(Self(octets)),
+            found => Err(TransportKeyProblem::Length { found }),
+        }
+    }
+
+    /// The key, if it looks random.
+    pub(crate) fn examined(self) -> Result<Self, TransportKeyProblem> {
+        match self.0.is_degenerate() {
+            true => Err(TransportKeyProblem::NotRandom),
+            false => Ok(self),
+        }
     }
 
     /// A key of zeros, to do work with where there is no key.

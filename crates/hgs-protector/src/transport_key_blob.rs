@@ -2,7 +2,7 @@
 
 use hgs_crypto::SecretBytes;
 
-use crate::TransportKey;
+use crate::{TransportKey, TransportKeyProblem};
 
 /// The transport keys that a roll releases, and what the host may do with them ([MS-KPS] 2.2.3.10).
 ///
@@ -65,6 +65,9 @@ pub enum BlobError {
         /// KeyLength.
         length: u32,
     },
+    /// One of the keys is not random.
+    #[error(transparent)]
+    Key(#[from] TransportKeyProblem),
     /// More than one policy, or one of a kind that is not defined.
     #[error("transport key blob has an unknown policy")]
     Policy,
@@ -174,7 +177,7 @@ impl Fields<'_> {
             .split_at_checked(TransportKey::LENGTH)
             .ok_or(BlobError::Size(self.size))?;
         self.rest = rest;
-        TransportKey::from_secret(SecretBytes::from(key)).ok_or(BlobError::Size(self.size))
+        Ok(TransportKey::from_secret(SecretBytes::from(key))?)
     }
 
     fn policies(&mut self) -> Result<Option<CachingPolicy>, BlobError> {
@@ -199,12 +202,13 @@ impl Fields<'_> {
 
 #[cfg(test)]
 mod tests {
+    use hgs_testkit::fixtures::key_octets;
     use proptest::prelude::*;
 
     use super::*;
 
     fn key(octet: u8) -> TransportKey {
-        TransportKey::from_secret(SecretBytes::new(vec![octet; 32])).unwrap()
+        TransportKey::from_secret(SecretBytes::from(&key_octets(octet)[..])).unwrap()
     }
 
     fn blob(version: BlobVersion) -> TransportKeyBlob {
@@ -222,7 +226,7 @@ mod tests {
     /// As the table of the protocol profile has them, octet by octet.
     #[test]
     fn the_three_forms() {
-        let keys = [[0xaa; 32], [0xbb; 32]].concat();
+        let keys = [key_octets(0xaa), key_octets(0xbb)].concat();
         let v1 = [
             &[80, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 32, 0, 0, 0],
             &keys[..],
@@ -329,6 +333,19 @@ mod tests {
         }
     }
 
+    #[test]
+    fn keys_that_are_not_random() {
+        let octets = blob(BlobVersion::V1).to_secret();
+        for place in [16, 48] {
+            let mut changed = octets.expose().to_vec();
+            changed[place..place + 32].fill(0x5a);
+            assert_eq!(
+                read(&changed),
+                Err(BlobError::Key(TransportKeyProblem::NotRandom))
+            );
+        }
+    }
+
     fn any_version() -> impl Strategy<Value = BlobVersion> {
         let caching = proptest::option::of((any::<u32>(), any::<u64>()).prop_map(
             |(max_offline_unwraps, expiry)| CachingPolicy {
@@ -346,6 +363,7 @@ mod tests {
         #[test]
         fn what_was_written_is_read(version in any_version(), ingress: [u8; 32], egress: [u8; 32]) {
             let of = |octets: [u8; 32]| TransportKey::from_secret(SecretBytes::from(&octets[..]));
+            prop_assume!(of(ingress).is_ok() && of(egress).is_ok());
             let blob = TransportKeyBlob {
                 ingress_key: of(ingress).unwrap(),
                 egress_key: of(egress).unwrap(),

@@ -8,7 +8,7 @@ use std::process::Command;
 use common::verify;
 use hgs_crypto::base64;
 use hgs_protector::{FormError, ProtectorError, ProtectorErrorKind};
-use hgs_testkit::fixtures::{Forge, Guardian};
+use hgs_testkit::fixtures::{Forge, Guardian, key_octets};
 use hgs_testkit::tool;
 
 /// The DER of a self-signed certificate over a new key of this kind.
@@ -32,7 +32,7 @@ fn made_by_openssl(key: &[&str], folder: &Path) -> Vec<u8> {
 fn refused(der: &[u8]) -> ProtectorError {
     let [owner, fabric] = ["owner", "fabric"].map(Guardian::named);
     let mut errors = [true, false].map(|signing| {
-        let mut forge = Forge::new(owner, &[fabric], [7; 32]);
+        let mut forge = Forge::new(owner, &[fabric], key_octets(7));
         let wrapping = &mut forge.wrappings[1];
         let place = if signing {
             &mut wrapping.signing_certificate

@@ -9,7 +9,7 @@ use hgs_protector::suite::KeyEncryption;
 use hgs_protector::transport_key_blob::{BlobVersion, CachingPolicy, TransportKeyBlob};
 use hgs_protector::{GuardianCertificates, RollPlan, create, metadata};
 use hgs_testkit::Mutations;
-use hgs_testkit::fixtures::{Forge, ForgedWrapping, Guardian, Keys, Repeatable};
+use hgs_testkit::fixtures::{Forge, ForgedWrapping, Guardian, Keys, Repeatable, key_octets};
 use proptest::prelude::*;
 
 const NAMES: [&str; 6] = [
@@ -61,7 +61,9 @@ fn mutated_protectors() {
             .egress
             .octets()
             .to_vec(),
-        Forge::new(owner, &[], [7; 32]).seal(owner).into_bytes(),
+        Forge::new(owner, &[], key_octets(7))
+            .seal(owner)
+            .into_bytes(),
     ];
     corpus.iter().for_each(|good| fuzz_protector(good));
     Mutations::of(&corpus, TOKENS)
@@ -177,9 +179,9 @@ proptest! {
         let guardian = |id: u32| Guardian::named(NAMES[id as usize - 1]);
         let parent = |id: u32| parents[id as usize - 1];
         let owners: Vec<u32> = (1..=6).filter(|id| parent(*id) == *id).collect();
-        let mut forge = Forge::new(guardian(1), &[], [7; 32]);
+        let mut forge = Forge::new(guardian(1), &[], key_octets(7));
         forge.wrappings = ids.iter().map(|id| {
-            ForgedWrapping::new(*id, guardian(*id), parent(*id), guardian(parent(*id)), &[7; 32])
+            ForgedWrapping::new(*id, guardian(*id), parent(*id), guardian(parent(*id)), &key_octets(7))
         }).collect();
         let verified = verify(forge.seal(guardian(1)).as_bytes());
         let reaches = |id: u32| (0..6).fold(id, |at, _| parent(at)) == owners[0];

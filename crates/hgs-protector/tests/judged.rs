@@ -11,7 +11,7 @@ use hgs_pki::{CertificateCache, SignatureCache};
 use hgs_protector::metadata::{self, Metadata, MetadataError};
 use hgs_protector::suite::KeyEncryption;
 use hgs_protector::{GuardianCertificates, RollPlan, create};
-use hgs_testkit::fixtures::{Forge, Guardian, Keys};
+use hgs_testkit::fixtures::{Forge, Guardian, Keys, key_octets};
 use hgs_testkit::{shared, tool};
 use tempfile::TempDir;
 
@@ -269,7 +269,7 @@ fn we_refuse_what_xmlsec1_has_signed_in_another_way() {
 #[test]
 fn a_protector_in_another_hand_is_verified_opened_and_rolled() {
     let [owner, fabric] = ["owner", "fabric"].map(Guardian::named);
-    let forge = Forge::new(owner, &[fabric], [7; 32]);
+    let forge = Forge::new(owner, &[fabric], key_octets(7));
     let namespace = "http://schemas.microsoft.com/kps/2014/07";
     let declaration = format!("<Wrappings xmlns=\"{namespace}\">");
     let laid_out = forge

@@ -4,15 +4,21 @@
 mod common;
 
 use common::{transport_key, verify};
+use hgs_crypto::SecretBytes;
 use hgs_protector::ProtectorErrorKind::{InvalidProtector, InvalidWrapping, LimitExceeded};
 use hgs_protector::{
-    FormError, OpenError, ProtectorError, ProtectorErrorKind, VerifiedProtector, WrappingId, open,
+    FormError, OpenError, ProtectorError, ProtectorErrorKind, TransportKey, TransportKeyProblem,
+    VerifiedProtector, WrappingId, open,
 };
 use hgs_testkit::fixtures::{
-    Forge, ForgedWrapping, Guardian, Keys, encrypted_data, signature_element,
+    Forge, ForgedWrapping, Guardian, Keys, encrypted_data, key_octets, signature_element,
 };
 
-const KEY: [u8; 32] = [7; 32];
+/// `key_octets(7)`.
+const KEY: [u8; 32] = [
+    0xe0, 0xf7, 0x35, 0xc8, 0xb4, 0xcd, 0x05, 0xb7, 0xc6, 0x81, 0x3a, 0xb5, 0x12, 0x98, 0xd3, 0x5f,
+    0x82, 0x72, 0xee, 0xd8, 0x65, 0x0a, 0x71, 0x42, 0x31, 0xf5, 0x13, 0x48, 0xef, 0x48, 0x0a, 0x03,
+];
 const RSA_SHA256: &str = "http://www.w3.org/2001/04/xmldsig-more#rsa-sha256";
 
 fn owner() -> &'static Guardian {
@@ -264,7 +270,7 @@ mod signatures {
     fn x1_the_signed_wrappings_moved_aside() {
         let good = good();
         let signed = good.signed();
-        let forged = Forge::new(stranger(), &[fabric()], [9; 32]).signed();
+        let forged = Forge::new(stranger(), &[fabric()], key_octets(9)).signed();
         let document = good.seal(owner());
         for foreign in [
             document.replace(&signed, &forged),
@@ -362,13 +368,35 @@ mod signatures {
     #[test]
     fn x7_a_wrong_mac_opens_for_nobody() {
         let mut forge = good();
-        forge.key = vec![8; 32];
+        forge.key = key_octets(8).to_vec();
         let protector = accepted(&forge.seal(owner()));
         let keys = Keys::of(&[owner(), fabric()]);
         let pairs = [owner().held(), fabric().held()];
         let error = open(&protector, &pairs, &mut &keys).unwrap_err();
         assert!(matches!(error, OpenError::CannotOpen(_)));
         assert_eq!(keys.decryptions(), 2);
+    }
+
+    /// It opens, and everything in it holds: only the maker can have chosen such a key, and is told.
+    #[test]
+    fn transport_keys_that_are_not_random() {
+        let counting: [u8; 32] = std::array::from_fn(|place| place as u8);
+        for key in [
+            [0; 32],
+            [0x5a; 32],
+            counting,
+            *b"0123456789abcdef0123456789abcdef",
+        ] {
+            let protector = accepted(&Forge::new(owner(), &[fabric()], key).seal(owner()));
+            for guardian in [owner(), fabric()] {
+                let keys = Keys::of(&[guardian]);
+                let error = open(&protector, &[guardian.held()], &mut &keys).unwrap_err();
+                let expected = OpenError::TransportKey(TransportKeyProblem::NotRandom);
+                assert_eq!(error, expected, "{key:?}");
+            }
+            let error = TransportKey::from_secret(SecretBytes::from(&key[..])).unwrap_err();
+            assert_eq!(error, TransportKeyProblem::NotRandom);
+        }
     }
 
     #[test]
@@ -744,7 +772,7 @@ mod wrappings {
         let mut forge = good();
         let garbage = [
             encrypted_data(stranger().encryption.public_key(), &KEY),
-            encrypted_data(fabric().encryption.public_key(), &[8; 32]),
+            encrypted_data(fabric().encryption.public_key(), &key_octets(8)),
             encrypted_data(fabric().encryption.public_key(), b"short"),
             signature_element("x", b"")
                 .replace("SignatureValue", "CipherValue")

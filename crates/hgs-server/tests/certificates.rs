@@ -18,7 +18,7 @@ use hgs_protector::metadata::{MAX_OTHER_CERTIFICATES, Metadata};
 use hgs_protector::{Protector, VerifiedProtector, open};
 use hgs_server::Clock as _;
 use hgs_testkit::fixtures::{
-    Forge, Guardian as Fixture, Keys, private_key, self_signed, ten_years,
+    Forge, Guardian as Fixture, Keys, key_octets, private_key, self_signed, ten_years,
 };
 use hgs_testkit::softhsm::{SoftHsm, isolated};
 
@@ -257,7 +257,7 @@ async fn a_disabled_pair_opens_nothing_until_it_is_enabled() {
 /// A protector that the old guardian has signed and nobody has seen.
 fn signed_by_old(salt: u8) -> VerifiedProtector {
     let (owner, old) = (Fixture::named("owner"), Fixture::named("fabric"));
-    let mut forge = Forge::new(owner, &[old], [salt; 32]);
+    let mut forge = Forge::new(owner, &[old], key_octets(salt));
     forge.guardian = "2".to_owned();
     let document = forge.seal(old);
     Protector::read(document.as_bytes(), &CertificateCache::new(8))
@@ -704,6 +704,28 @@ async fn tenant_in_token(hsm: &SoftHsm) {
     let made = made.unwrap();
     assert!(made.certificate.usable && !made.certificate.head);
     assert!(made.findings.iter().all(|one| one.code != "self-signed"));
+
+    // The same once more, as after an answer that was lost: what is there is named, and no certificate is added.
+    let again = new("signing", "signing");
+    let refused = site
+        .admin(move |client| client.new_certificate(&again))
+        .await;
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::Conflict);
+    let remedy = refused.remedy.unwrap();
+    assert!(
+        remedy.contains("hgs certificate show") && remedy.contains("--new-key"),
+        "{remedy}"
+    );
+    // Another certificate over the key, where that is said.
+    let renewed = NewCertificate {
+        new_key: false,
+        ..new("signing", "signing")
+    };
+    let made = site
+        .admin(move |client| client.new_certificate(&renewed))
+        .await;
+    made.unwrap();
 
     // A key that is no key of the certificate, and one that is not there.
     let [(stranger, _), _] = tenant("Contoso", "tenant").halves();

@@ -20,7 +20,9 @@ use hgs_kps::ServiceVersion::V2;
 use hgs_pki::health::HealthKind;
 use hgs_pki::{Certificate, profile};
 use hgs_store::{Act, CertificateRecord, Opening, Settings, Store, Transaction, master_key_file};
-use hgs_testkit::fixtures::{Guardian as Fixture, now, private_key, self_signed, ten_years};
+use hgs_testkit::fixtures::{
+    Guardian as Fixture, key_octets, now, private_key, self_signed, ten_years,
+};
 
 /// A request for keys with one thing changed.
 fn changed(request: &[u8], from: &str, to: &str) -> Vec<u8> {
@@ -176,16 +178,16 @@ async fn a_protector_that_nothing_opens_has_one_error_for_all_causes() {
     let (owner, fabric) = (Fixture::named("owner"), Fixture::named("fabric"));
     let mut bodies = Vec::new();
     // A ciphertext for somebody else, a key of another length, and a MAC under another key.
-    let mut forge = Forge::new(owner, &[fabric], [7; 32]);
+    let mut forge = Forge::new(owner, &[fabric], key_octets(7));
     forge.wrappings[1].encrypted_data =
-        hgs_testkit::fixtures::encrypted_data(owner.encryption.public_key(), &[7; 32]);
+        hgs_testkit::fixtures::encrypted_data(owner.encryption.public_key(), &key_octets(7));
     bodies.push(forge.seal(owner));
-    let mut forge = Forge::new(owner, &[fabric], [7; 32]);
+    let mut forge = Forge::new(owner, &[fabric], key_octets(7));
     forge.wrappings[1].encrypted_data =
         hgs_testkit::fixtures::encrypted_data(fabric.encryption.public_key(), &[7; 31]);
     bodies.push(forge.seal(owner));
-    let mut forge = Forge::new(owner, &[fabric], [7; 32]);
-    forge.key = vec![8; 32];
+    let mut forge = Forge::new(owner, &[fabric], key_octets(7));
+    forge.key = key_octets(8).to_vec();
     bodies.push(forge.seal(owner));
     let mut answers = BTreeSet::new();
     for document in bodies {
@@ -618,7 +620,7 @@ async fn what_a_compromised_guardian_signed_is_refused_unless_it_was_seen_before
     site.register(&host, "node-1").await;
     let certificate = host.healthy(&site).await;
     let owner = Fixture::named("owner");
-    let mut forge = Forge::new(owner, &[old], [7; 32]);
+    let mut forge = Forge::new(owner, &[old], key_octets(7));
     forge.guardian = "2".to_owned();
     let document = forge.seal(old);
     let request = pending(&site.protector().await.0, &certificate, V2).request();

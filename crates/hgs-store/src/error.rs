@@ -174,9 +174,18 @@ impl MasterKeyError {
                 "name the file of the master key with `server.master_key`, or put it back from its copy".to_owned(),
             ),
             Self::File(error) => error.remedy(),
-            Self::Length { .. } => {
-                Some("put the master key of this state back from its copy".to_owned())
-            }
+            Self::Length {
+                problem: MasterKeyProblem::Length { .. },
+                ..
+            } => Some("put the master key of this state back from its copy".to_owned()),
+            Self::Length {
+                problem: MasterKeyProblem::NotRandom,
+                ..
+            } => Some(
+                "put the master key of this state back from its copy; if the state was made under this very key, stop the \
+                 server and run `hgs state rotate-master-key`: docs/guide.md, section 8, says what else to do then"
+                    .to_owned(),
+            ),
             Self::Random(_) => None,
         }
     }

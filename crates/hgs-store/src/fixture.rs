@@ -35,8 +35,9 @@ pub(crate) struct Fixture {
     pub(crate) other: Arc<SoftwareKey>,
 }
 
+/// The key of the states of former versions that the tests open; it is not random.
 pub(crate) fn master_key() -> MasterKey {
-    MasterKey::from_unexamined_octets(SecretBytes::new((0..32).collect())).unwrap()
+    MasterKey::to_be_replaced(SecretBytes::new((0..32).collect())).unwrap()
 }
 
 pub(crate) fn time(second: i64) -> Time {

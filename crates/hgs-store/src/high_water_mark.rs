@@ -470,11 +470,12 @@ impl Ord for Mark {
 #[cfg(test)]
 mod tests {
     use hgs_crypto::SecretBytes;
+    use hgs_testkit::fixtures::key_octets;
 
     use super::*;
 
     fn key(octet: u8) -> MasterKey {
-        MasterKey::from_unexamined_octets(SecretBytes::new(vec![octet; 32])).unwrap()
+        MasterKey::from_octets(SecretBytes::from(&key_octets(octet)[..])).unwrap()
     }
 
     fn mark(sequence: u64) -> Mark {

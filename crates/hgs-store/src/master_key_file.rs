@@ -5,8 +5,8 @@
 
 use std::path::Path;
 
-use hgs_crypto::Random;
-use hgs_custody::seal::{MASTER_KEY_LENGTH, MasterKey};
+use hgs_crypto::{Random, SecretBytes};
+use hgs_custody::seal::{MASTER_KEY_LENGTH, MasterKey, MasterKeyProblem};
 use hgs_files::{Readers, Staged};
 
 use crate::state_folder::StateFolder;
@@ -27,10 +27,17 @@ pub fn create(path: &Path, random: &mut dyn Random) -> Result<MasterKey, MasterK
 ///
 /// # Errors
 /// When the file is missing, is a link, may be read by others, belongs to another user, or does
-/// not have 32 octets.
+/// not have 32 random octets.
 pub fn read(path: &Path) -> Result<MasterKey, MasterKeyError> {
+    read_with(path, MasterKey::from_octets)
+}
+
+fn read_with(
+    path: &Path,
+    key_of: impl FnOnce(SecretBytes) -> Result<MasterKey, MasterKeyProblem>,
+) -> Result<MasterKey, MasterKeyError> {
     let octets = hgs_files::read_named_secret(path, MASTER_KEY_LENGTH)?;
-    MasterKey::from_octets(octets).map_err(|problem| MasterKeyError::Length {
+    key_of(octets).map_err(|problem| MasterKeyError::Length {
         path: path.to_owned(),
         problem,
     })
@@ -43,12 +50,26 @@ pub fn read(path: &Path) -> Result<MasterKey, MasterKeyError> {
 /// As for [`read`]; where something is to be settled, also when the state can't be looked at, for instance because a
 /// process holds it.
 pub fn read_settled(path: &Path, directory: &Path) -> Result<MasterKey, OpenError> {
-    if let Some(staged) = Staged::left_for(path)? {
-        // A rotation holds the state until it is settled.
-        let folder = StateFolder::take_existing(directory)?;
-        settle(staged, path, &folder)?;
-    }
+    settle_leftover(path, directory)?;
     Ok(read(path)?)
+}
+
+/// As [`read_settled`], for a rotation: also reads a key that is refused elsewhere because it is not random.
+///
+/// # Errors
+/// As for [`read_settled`], save for keys that are not random.
+pub fn read_settled_to_be_replaced(path: &Path, directory: &Path) -> Result<MasterKey, OpenError> {
+    settle_leftover(path, directory)?;
+    Ok(read_with(path, MasterKey::to_be_replaced)?)
+}
+
+fn settle_leftover(path: &Path, directory: &Path) -> Result<(), OpenError> {
+    let Some(staged) = Staged::left_for(path)? else {
+        return Ok(());
+    };
+    // A rotation holds the state until it is settled.
+    let folder = StateFolder::take_existing(directory)?;
+    settle(staged, path, &folder)
 }
 
 /// A new master key that waits beside the old one. Dropping it leaves it there, as a crash would.
@@ -96,7 +117,7 @@ impl NewMasterKey {
 fn settle(staged: Staged, path: &Path, folder: &StateFolder) -> Result<(), OpenError> {
     let identifier = engine::stored_master_key(folder)?;
     let is_of_the_state = |path: &Path| {
-        let key = read(path);
+        let key = read_with(path, MasterKey::to_be_replaced);
         key.is_ok_and(|key| key.identifier()[..] == identifier)
     };
     if is_of_the_state(staged.staged()) {

@@ -256,13 +256,14 @@ impl fmt::Debug for Sum {
 #[cfg(test)]
 mod tests {
     use hgs_crypto::SecretBytes;
+    use hgs_testkit::fixtures::key_octets;
     use proptest::prelude::*;
 
     use super::*;
 
     fn keys() -> Keys {
-        let octets = SecretBytes::new(vec![1; 32]);
-        Keys::derive(&MasterKey::from_unexamined_octets(octets).unwrap())
+        let octets = SecretBytes::from(&key_octets(1)[..]);
+        Keys::derive(&MasterKey::from_octets(octets).unwrap())
     }
 
     #[test]

@@ -12,4 +12,4 @@ pub use guardians::{Guardian, certificate, now, self_signed, ten_years};
 pub use health::{AttestationSigner, Host};
 pub use key_work::Keys;
 pub use keys::{KEYS, private_key, private_key_3072};
-pub use random::Repeatable;
+pub use random::{Repeatable, key_octets};

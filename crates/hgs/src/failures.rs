@@ -67,6 +67,9 @@ impl IntoFailure for OpenError {
             }
             Self::CannotOpen(_) => failure
                 .remedy("use an older copy of the protector: this one was damaged, or forged by somebody in its chain"),
+            Self::TransportKey(_) => failure.remedy(
+                "the program that made this protector is faulty: make another protector with `hgs protector new`, and seal the VM's state under it anew",
+            ),
             Self::Key { .. } => failure,
         }
     }

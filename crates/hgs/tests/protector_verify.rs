@@ -7,12 +7,12 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use common::{Home, run};
-use hgs_testkit::fixtures::{Forge, Guardian};
+use hgs_testkit::fixtures::{Forge, Guardian, key_octets};
 use serde_json::json;
 
 fn forge() -> Forge {
     let [owner, fabric] = ["owner", "fabric"].map(Guardian::named);
-    Forge::new(owner, &[fabric], [7; 32])
+    Forge::new(owner, &[fabric], key_octets(7))
 }
 
 fn sealed(forge: &Forge) -> String {

@@ -17,7 +17,7 @@ use hgs_pki::health::{HealthKind, HealthValidity};
 use hgs_pki::{Certificate, Seconds};
 use hgs_protector::transport_key_blob::{BlobVersion, TransportKeyBlob};
 use hgs_protector::{TransportKey, VerifiedProtector};
-use hgs_testkit::fixtures::{Forge, Guardian, Keys};
+use hgs_testkit::fixtures::{Forge, Guardian, Keys, key_octets};
 use hyper::HeaderMap;
 
 use crate::guardian::{Answer, Attacker, Manner, TestClock, TestGuardian, TestHost, verified};
@@ -35,8 +35,8 @@ impl Vm {
     pub(crate) fn of(guardian: &str) -> Self {
         let vm = Self(tempfile::tempdir().unwrap());
         let (owner, guardian) = (Guardian::named("owner"), Guardian::named(guardian));
-        let octets = Forge::new(owner, &[guardian], [1; 32]).seal(owner);
-        let key = TransportKey::from_secret(SecretBytes::new(vec![1; 32])).unwrap();
+        let octets = Forge::new(owner, &[guardian], key_octets(1)).seal(owner);
+        let key = TransportKey::from_secret(SecretBytes::from(&key_octets(1)[..])).unwrap();
         let digest = verified(octets.as_bytes()).digest();
         let file = sealed_file::seal(&key, &digest, &STATE.into(), &mut System::new()).unwrap();
         fs::write(vm.protector(), octets).unwrap();
@@ -176,23 +176,23 @@ async fn a_forged_or_swapped_egress_protector_does_not_cost_the_vm() {
     }
     fn of_another_key(_: &VerifiedProtector) -> Vec<u8> {
         let (owner, fabric) = (Guardian::named("owner"), Guardian::named("fabric"));
-        let mut forge = Forge::new(owner, &[fabric], [9; 32]);
+        let mut forge = Forge::new(owner, &[fabric], key_octets(9));
         "2".clone_into(&mut forge.guardian);
         forge.seal(fabric).into()
     }
     fn of_another_owner(_: &VerifiedProtector) -> Vec<u8> {
         let (stranger, fabric) = (Guardian::named("stranger"), Guardian::named("fabric"));
-        Forge::new(stranger, &[fabric], [9; 32])
+        Forge::new(stranger, &[fabric], key_octets(9))
             .seal(stranger)
             .into()
     }
     fn for_the_owner_alone(_: &VerifiedProtector) -> Vec<u8> {
         let owner = Guardian::named("owner");
-        Forge::new(owner, &[], [9; 32]).seal(owner).into()
+        Forge::new(owner, &[], key_octets(9)).seal(owner).into()
     }
     fn signed_by_a_stranger(_: &VerifiedProtector) -> Vec<u8> {
         let (owner, fabric) = (Guardian::named("owner"), Guardian::named("fabric"));
-        let forge = Forge::new(owner, &[fabric], [9; 32]);
+        let forge = Forge::new(owner, &[fabric], key_octets(9));
         forge.seal(Guardian::named("stranger")).into()
     }
     type Swap = fn(&VerifiedProtector) -> Vec<u8>;
@@ -237,14 +237,15 @@ async fn a_forged_or_swapped_egress_protector_does_not_cost_the_vm() {
 fn forged(request: &[u8], egress: Vec<u8>, egress_key: u8) -> Vec<u8> {
     let request = RollTransportKeyRequest::from_xml(request).unwrap();
     let certificate = Certificate::from_der(&request.health_certificate).unwrap();
-    let key = |octet| TransportKey::from_secret(SecretBytes::new(vec![octet; 32])).unwrap();
+    let key = |octet| TransportKey::from_secret(SecretBytes::from(&key_octets(octet)[..])).unwrap();
     let blob = TransportKeyBlob {
         ingress_key: key(1),
         egress_key: key(egress_key),
         version: BlobVersion::V2 { caching: None },
     };
     let mut random = System::new();
-    let [transfer_key, wrapping_key] = [3, 4].map(|octet| SecretBytes::new(vec![octet; 32]));
+    let [transfer_key, wrapping_key] =
+        [3, 4].map(|octet| SecretBytes::from(&key_octets(octet)[..]));
     let mut seal = |key: &SecretBytes, plain: &SecretBytes| {
         aes::gcm_seal(key, b"", plain.expose(), &mut random).unwrap()
     };
@@ -279,7 +280,7 @@ fn signed_by(guardian: &Guardian, asked: &HeaderMap, request: &[u8], body: &[u8]
 /// An older roll of the attacker's own: the guardian has signed this protector, and the attacker knows its key.
 fn older_roll() -> Vec<u8> {
     let (owner, fabric) = (Guardian::named("owner"), Guardian::named("fabric"));
-    let mut forge = Forge::new(owner, &[fabric], [9; 32]);
+    let mut forge = Forge::new(owner, &[fabric], key_octets(9));
     "2".clone_into(&mut forge.guardian);
     forge.seal(fabric).into()
 }
@@ -420,7 +421,7 @@ async fn the_dangerous_setting_takes_what_is_unsigned_and_nothing_that_is_signed
 async fn a_protector_that_does_not_hold_is_shown_to_nobody() {
     let (_, guardian, host) = registered().await;
     let owner = Guardian::named("owner");
-    let forge = Forge::new(owner, &[Guardian::named("fabric")], [1; 32]);
+    let forge = Forge::new(owner, &[Guardian::named("fabric")], key_octets(1));
     let octets = forge.seal(Guardian::named("stranger"));
     let outcome = host
         .host

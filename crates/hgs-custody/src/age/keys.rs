@@ -96,6 +96,9 @@ impl fmt::Display for Recipient {
 impl Identity {
     fn from_text(text: &str) -> Result<Self, AgeError> {
         let octets = key_of_text(IDENTITY, text).ok_or(AgeError::Identity)?;
+        if octets.is_degenerate() {
+            return Err(AgeError::NotRandom("this age identity"));
+        }
         Self::from_octets(octets).map_err(|_| AgeError::Identity)
     }
 
@@ -282,13 +285,16 @@ mod tests {
 
     #[test]
     fn files_of_identities_have_comments_and_at_least_one_identity() {
-        let key = "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX";
+        let key = "AGE-SECRET-KEY-1XWEAYE77JF6CU9ZNXT9YLJF7KYYNLV89GU23VW4R5CG050NRG3ZSPLL0NW";
         let file = format!("# created: today\n\n{key}\r\n{key}\n");
         let read = |text: &str| identities(&SecretBytes::from(text.as_bytes()));
         assert_eq!(read(&file).unwrap().len(), 2);
         for refused in ["", "# nothing\n", "age1x\n", &format!("{key}\nx\n")] {
             assert!(matches!(read(refused), Err(AgeError::Identity)));
         }
+        // The identity of the specification's example, which everybody knows.
+        let known = "AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX";
+        assert!(matches!(read(known), Err(AgeError::NotRandom(_))));
     }
 
     proptest! {

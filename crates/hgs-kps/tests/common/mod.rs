@@ -17,7 +17,7 @@ use hgs_pki::{Certificate, KeyWork, Time};
 use hgs_protector::suite::KeyEncryption;
 use hgs_protector::transport_key_blob::CachingPolicy;
 use hgs_protector::{ProtectorDigest, TransportKey, VerifiedProtector, create};
-use hgs_testkit::fixtures::{AttestationSigner, Guardian, Host, Keys, Repeatable, now};
+use hgs_testkit::fixtures::{AttestationSigner, Guardian, Host, Keys, Repeatable, key_octets, now};
 
 pub(crate) fn random() -> Repeatable {
     Repeatable::seeded(2)
@@ -28,7 +28,7 @@ pub(crate) fn guardian(name: &str) -> &'static Guardian {
 }
 
 pub(crate) fn transport_key() -> TransportKey {
-    TransportKey::from_secret(SecretBytes::new(vec![7; 32])).unwrap()
+    TransportKey::from_secret(SecretBytes::from(&key_octets(7)[..])).unwrap()
 }
 
 /// A protector of the owner for `guardians`.

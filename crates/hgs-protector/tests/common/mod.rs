@@ -7,14 +7,14 @@ use hgs_protector::{
     Opened, Protector, ProtectorError, RollPlan, Rolled, Successor, TransportKey,
     VerifiedProtector, create, endorse, open, roll,
 };
-use hgs_testkit::fixtures::{Guardian, Keys, Repeatable};
+use hgs_testkit::fixtures::{Guardian, Keys, Repeatable, key_octets};
 
 pub(crate) fn random() -> Repeatable {
     Repeatable::seeded(1)
 }
 
 pub(crate) fn transport_key(octet: u8) -> TransportKey {
-    TransportKey::from_secret(SecretBytes::new(vec![octet; 32])).unwrap()
+    TransportKey::from_secret(SecretBytes::from(&key_octets(octet)[..])).unwrap()
 }
 
 pub(crate) fn verify(octets: &[u8]) -> Result<VerifiedProtector, ProtectorError> {

@@ -112,7 +112,7 @@ fn import(resolution: Resolution) -> Import {
 }
 
 fn other_master_key() -> MasterKey {
-    MasterKey::from_unexamined_octets(SecretBytes::new(vec![9; 32])).unwrap()
+    MasterKey::from_octets(SecretBytes::from(&hgs_testkit::fixtures::key_octets(9)[..])).unwrap()
 }
 
 fn restore(directory: &Path, document: &[u8], import: &Import) -> Result<Imported, ImportError> {

@@ -231,8 +231,8 @@ fn a_copy_from_before_a_rotation_of_the_master_key_is_refused_with_the_old_key_t
     let site = Site::new();
     let copy = site.copy("copy", None);
     let old = master_key();
-    let octets = hgs_crypto::SecretBytes::new(vec![9; 32]);
-    let new = hgs_custody::seal::MasterKey::from_unexamined_octets(octets).unwrap();
+    let octets = hgs_crypto::SecretBytes::from(&hgs_testkit::fixtures::key_octets(9)[..]);
+    let new = hgs_custody::seal::MasterKey::from_octets(octets).unwrap();
     Store::rotate_master_key(opening(&site.state(), &old), &new, &act(9)).unwrap();
     let rotated = site.copy("rotated", None);
     drop(Store::open(opening(&site.state(), &new)).unwrap());
@@ -271,8 +271,8 @@ fn damage_and_other_databases_and_keys_are_told_apart() {
     let error = site.open().err().expect("it is refused");
     assert!(matches!(error, OpenError::Tampered(_)), "{error}");
     fs::write(&database, &integrity).unwrap();
-    let octets = hgs_crypto::SecretBytes::new(vec![9; 32]);
-    let key = hgs_custody::seal::MasterKey::from_unexamined_octets(octets).unwrap();
+    let octets = hgs_crypto::SecretBytes::from(&hgs_testkit::fixtures::key_octets(9)[..]);
+    let key = hgs_custody::seal::MasterKey::from_octets(octets).unwrap();
     let error = Store::open(opening(&site.state(), &key)).err().unwrap();
     assert!(matches!(error, OpenError::WrongMasterKey), "{error}");
     let remedy = error.remedy().unwrap();

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use hgs_crypto::SecretBytes;
 use hgs_crypto::random::System;
 use hgs_custody::PrivateKey as _;
 use hgs_custody::seal::MasterKey;
@@ -134,6 +135,34 @@ fn what_the_old_key_opens_is_not_left_in_the_files() {
     site.rotate(new.key());
     new.take_place().unwrap();
     assert!(!holds(&files()));
+}
+
+/// A state that was made under a key that could be guessed: it is not served, and a rotation is the way out, whenever it
+/// is interrupted.
+#[test]
+fn a_master_key_that_is_not_random_can_be_replaced_and_nothing_else() {
+    let site = Site::new();
+    let degenerate = MasterKey::to_be_replaced(SecretBytes::new(vec![7; 32])).unwrap();
+    site.rotate(&degenerate);
+    std::fs::write(site.key_file(), [7; 32]).unwrap();
+    let refused = || {
+        let error = site.open().err().expect("it is not served");
+        let remedy = error.remedy().unwrap();
+        assert!(remedy.contains("rotate-master-key"), "{remedy}");
+    };
+    let old =
+        || master_key_file::read_settled_to_be_replaced(&site.key_file(), &site.state()).unwrap();
+    refused();
+    // Interrupted before the commit: the staged key is cleared away, the old one stays and is refused.
+    drop(NewMasterKey::stage(&site.key_file(), &mut System::new()).unwrap());
+    refused();
+    assert!(!site.staged().exists());
+    assert_eq!(old().octets(), degenerate.octets());
+    // Interrupted after the commit: the new key takes its place at the next start.
+    let new = NewMasterKey::stage(&site.key_file(), &mut System::new()).unwrap();
+    Store::rotate_master_key(opening(&site.state(), &degenerate), new.key(), &act(9)).unwrap();
+    drop(new);
+    site.is_whole();
 }
 
 /// A crash before the commit: the old key is the one.

@@ -34,7 +34,7 @@ impl Arguments {
             "Seal the state in {} under a new master key? Copies of the old one open it no more.",
             directory.display()
         ))?;
-        let old = master_key_file::read_settled(&file, &directory).or_fail()?;
+        let old = master_key_file::read_settled_to_be_replaced(&file, &directory).or_fail()?;
         match &self.new_master_key {
             Some(elsewhere) => {
                 let new = master_key_file::create(elsewhere, &mut System::new()).or_fail()?;

@@ -128,6 +128,9 @@ impl IntoFailure for AgeError {
             Self::NoMatch => {
                 failure.remedy("give the identity whose public half was the recipient")
             }
+            Self::NotRandom(_) => failure.remedy(
+                "everybody can open what is encrypted to it: make a key with `age-keygen`, and take another backup",
+            ),
             _ => failure,
         }
     }
