@@ -9,13 +9,12 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
 use hyper::header::{CONTENT_TYPE, HOST};
-use hyper::{Request, StatusCode};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use crate::operation::{Operation, Outgoing};
 use crate::{AdminError, ErrorCode};
 
 /// Time for one request and its answer.
@@ -57,22 +56,19 @@ impl Client {
         &self.socket
     }
 
-    /// Sends a request for `operation` and reads the answer.
+    /// Sends a request and reads the answer.
     pub(crate) fn ask<T: DeserializeOwned>(
         &self,
-        operation: &Operation,
-        outgoing: Outgoing,
+        method: &Method,
+        target: String,
+        body: Bytes,
     ) -> Result<T, AdminError> {
-        let mut target = operation.path_for(&outgoing.segment);
-        if !outgoing.query.is_empty() {
-            target = format!("{target}?{}", outgoing.query);
-        }
         let request = Request::builder()
-            .method(&operation.method)
+            .method(method)
             .uri(target)
             .header(HOST, "hgs")
             .header(CONTENT_TYPE, "application/json")
-            .body(Full::new(outgoing.body))
+            .body(Full::new(body))
             .map_err(no_answer)?;
         let (status, body) = self.exchange(request)?;
         if status == StatusCode::OK {

@@ -4,7 +4,6 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Value, json};
 
 use crate::key::WithKey;
-use crate::operation::Operation;
 use crate::path::Segment;
 
 /// The arguments and the answer of an operation. Schemas of named types are references into the generator.
@@ -25,13 +24,13 @@ pub(crate) struct Body {
 }
 
 impl<'g> Description<'g> {
-    pub(crate) fn of(operation: &Operation, generator: &'g mut SchemaGenerator) -> Self {
-        (operation.describe)(Self {
+    pub(crate) fn new(generator: &'g mut SchemaGenerator) -> Self {
+        Self {
             generator,
             parameters: Vec::new(),
             body: None,
             answer: Value::Null,
-        })
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hgs_crypto::SecretBytes;
 use hgs_crypto::random::System;
-use hgs_custody::{SoftwareKey, pem};
+use hgs_custody::{Bundle, SoftwareKey, pem};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -54,7 +54,8 @@ pub(crate) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<WithKey<T>, Admin
     if rest.trim_ascii().is_empty() {
         return Ok(WithKey { request, key: None });
     }
-    let key = pem::read_private_key(rest, None)
+    let key = Bundle::read(rest, None)
+        .and_then(|bundle| bundle.private_key(None))
         .map_err(|error| AdminError::invalid(format_args!("private key: {error}")))?;
     Ok(WithKey {
         request,

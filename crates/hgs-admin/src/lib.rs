@@ -14,13 +14,13 @@
 //!
 //! This crate opens no listener and keeps no state: `hgs-server` does both.
 
+mod call;
 mod client;
 mod describe;
 mod error;
 mod identity;
 mod key;
 pub mod openapi;
-mod operation;
 pub mod operations;
 pub mod page;
 mod path;
@@ -28,11 +28,11 @@ mod permission;
 mod query;
 pub mod types;
 
+pub use call::Call;
 pub use client::Client;
 pub use error::{AdminError, ErrorCode};
 pub use identity::{Caller, Identity};
 pub use key::{WithKey, wipe};
-pub use operation::{Call, Operation, RouteMatch, find};
-pub use operations::{Administration, OPERATIONS};
+pub use operations::{Administration, OPERATIONS, Operation, RouteMatch, find};
 pub use path::{HostSelector, SignerSelector};
 pub use permission::{Permission, Permissions, Role};

@@ -5,7 +5,7 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 use crate::describe::{Body, Description};
-use crate::operation::Operation;
+use crate::operations::Operation;
 use crate::{AdminError, ErrorCode, OPERATIONS};
 
 /// Where named schemas stand in the document.
@@ -21,7 +21,7 @@ pub fn document() -> Value {
     let error = generator.subschema_for::<AdminError>().to_value();
     let mut paths = Map::new();
     for operation in OPERATIONS.all() {
-        let description = Description::of(operation, &mut generator);
+        let description = operation.description(&mut generator);
         let entry = described(operation, description);
         let path = paths
             .entry(operation.path)

@@ -6,7 +6,7 @@ use schemars::SchemaGenerator;
 use serde_json::Value;
 
 use crate::describe::Description;
-use crate::operation::Operation;
+use crate::operations::Operation;
 use crate::{ErrorCode, OPERATIONS, Permission, Role};
 
 /// The operations: what each does, what it takes, and the permission that it needs.
@@ -17,7 +17,7 @@ pub fn operations() -> String {
     );
     let mut generator = SchemaGenerator::default();
     for operation in OPERATIONS.all() {
-        let description = Description::of(operation, &mut generator);
+        let description = operation.description(&mut generator);
         let taken = taken(&description);
         let Operation {
             method,

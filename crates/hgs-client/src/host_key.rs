@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use hgs_crypto::random;
 use hgs_crypto::random::System;
 use hgs_crypto::rsa::{PrivateKeyError, PublicKey, SignatureScheme};
-use hgs_custody::{Bundle, BundleError, PrivateKey as _, SoftwareKey, pem};
+use hgs_custody::{Bundle, BundleError, PrivateKey as _, SoftwareKey, bundle, pem};
 use hgs_files::{FileError, Readers};
 use hgs_pki::issue::{self, Issuer};
 use hgs_pki::{Certificate, Seconds, Time, Validity, profile};
@@ -82,7 +82,7 @@ impl HostKey {
     }
 
     pub(crate) fn load(path: &Path) -> Result<Self, HostKeyError> {
-        let text = hgs_files::optional(hgs_files::read_secret(path, pem::MAX_FILE_LENGTH))?
+        let text = hgs_files::optional(hgs_files::read_secret(path, bundle::MAX_FILE_LENGTH))?
             .ok_or(HostKeyError::Missing)?;
         let key = Bundle::read(text.expose(), None).and_then(|bundle| bundle.private_key(None));
         key.map(Self).map_err(|problem| HostKeyError::Pem {

@@ -6,6 +6,7 @@
 //! again before it is initialised anew, and that ends the sessions of its other tokens too.
 
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
@@ -35,7 +36,7 @@ const FORGIVEN: Duration = Duration::from_secs(120);
 const PIN_LOOK: Duration = Duration::from_secs(1);
 
 /// The one thread that initialises a module, logs in, and does so again after failures.
-pub(crate) struct Keeper {
+struct Keeper {
     module: Arc<Module>,
     /// The shared object stays loaded: modules are not made for being unloaded.
     library: Option<Pkcs11>,
@@ -47,8 +48,25 @@ pub(crate) struct Keeper {
     failure: Option<TokenError>,
 }
 
+/// Starts the keeper of a module, if it has none.
+pub(crate) fn start(module: &Arc<Module>) {
+    let mut state = lock(&module.state);
+    if state.kept {
+        return;
+    }
+    let keeper = Keeper::of(module);
+    let started = thread::Builder::new()
+        .name("pkcs11-keeper".to_owned())
+        .spawn(move || keeper.keep());
+    match started {
+        Ok(_) => state.kept = true,
+        // Jobs get no answer in their time and say so; the next key tries again.
+        Err(error) => warn!(%error, "no thread for a PKCS#11 module"),
+    }
+}
+
 impl Keeper {
-    pub(crate) fn of(module: &Arc<Module>) -> Self {
+    fn of(module: &Arc<Module>) -> Self {
         Self {
             module: Arc::clone(module),
             library: None,
@@ -60,7 +78,7 @@ impl Keeper {
         }
     }
 
-    pub(crate) fn keep(mut self) {
+    fn keep(mut self) {
         let mut at_once = false;
         loop {
             let look = self.tend(at_once);

@@ -10,11 +10,11 @@ use hgs_crypto::rsa::{OaepHash, PublicKey, SignatureScheme};
 use hgs_crypto::{CryptoError, SecretBytes};
 use hgs_custody::{Capabilities, KeyError, Pkcs11Uri, PrivateKey};
 
+use crate::modules::Modules;
 use crate::profile::Profile;
 use crate::search::KeyName;
 use crate::session::{ErrorClass, TokenSession, class_of, lost};
 use crate::token::{Probe, Token};
-use crate::tokens::Modules;
 use crate::wake_up::lock;
 use crate::{Oaep, OaepPlace, TokenError};
 

@@ -29,10 +29,12 @@
 
 mod error;
 mod examination;
+mod findings;
 mod generation;
 mod keeper;
 mod key;
 mod module;
+mod modules;
 mod pin;
 mod profile;
 mod return_values;
@@ -46,7 +48,7 @@ mod wake_up;
 mod worker;
 
 pub use error::{Code, PinError, TokenError};
-pub use examination::{
+pub use findings::{
     Examination, KeyFinding, MechanismFinding, ModuleFinding, OaepPlace, PinFinding,
     SessionFinding, Stage, TokenFinding,
 };

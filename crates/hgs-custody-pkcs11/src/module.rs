@@ -2,13 +2,10 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use hgs_custody::{PinSource, Pkcs11Uri};
-use tracing::warn;
 
-use crate::keeper::Keeper;
 use crate::search::Selector;
 use crate::token::Token;
 use crate::wake_up::{WakeUp, lock};
@@ -27,7 +24,7 @@ pub(crate) struct Module {
 #[derive(Debug, Default)]
 pub(crate) struct State {
     /// Whether there is a keeper.
-    kept: bool,
+    pub(crate) kept: bool,
     pub(crate) initialised: bool,
     pub(crate) recoveries: u64,
 }
@@ -43,12 +40,7 @@ impl Module {
     }
 
     /// The token of a URI. It is not looked for before it has work.
-    pub(crate) fn token(
-        self: &Arc<Self>,
-        uri: &Pkcs11Uri,
-        pin_source: Option<&PinSource>,
-    ) -> Arc<Token> {
-        self.keep();
+    pub(crate) fn token(&self, uri: &Pkcs11Uri, pin_source: Option<&PinSource>) -> Arc<Token> {
         let selector = Selector::of(uri);
         let pin_source = uri.pin_source.as_ref().or(pin_source);
         let mut tokens = lock(&self.tokens);
@@ -63,23 +55,6 @@ impl Module {
         let token = Arc::new(token);
         tokens.push(Arc::clone(&token));
         token
-    }
-
-    /// Sets a keeper to the module, if it has none.
-    fn keep(self: &Arc<Self>) {
-        let mut state = lock(&self.state);
-        if state.kept {
-            return;
-        }
-        let keeper = Keeper::of(self);
-        let started = thread::Builder::new()
-            .name("pkcs11-keeper".to_owned())
-            .spawn(move || keeper.keep());
-        match started {
-            Ok(_) => state.kept = true,
-            // Jobs wait in vain and say so; the next key tries again.
-            Err(error) => warn!(%error, "no thread for a PKCS#11 module"),
-        }
     }
 
     pub(crate) fn status(&self) -> ModuleStatus {
@@ -98,7 +73,7 @@ impl Module {
         self.wake_up.notify_retry();
     }
 
-    /// Sends everybody home and waits, for a bounded time, until the module is finalised.
+    /// Ends all work and waits, for a bounded time, until the module is finalised.
     pub(crate) fn close(&self) {
         if lock(&self.state).kept {
             self.wake_up.notify_closing();

@@ -13,7 +13,7 @@ use crate::ber::{
     self, BIT_STRING, CONTEXT_0, Elements, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, SET,
     write_element,
 };
-use crate::pem::{EncodedKey, PemError};
+use crate::pem::{EncodedKey, PemError, PlainKey};
 use crate::pfx::PfxError;
 use crate::pkcs12::{self, looks_like_pfx};
 use crate::{PrivateKey as _, SoftwareKey};
@@ -123,17 +123,6 @@ pub struct KeyedChain {
     pub certificates: Vec<Vec<u8>>,
     /// The private key in the clear: PKCS#8, PKCS#1 or SEC 1.
     pub key: PlainKey,
-}
-
-/// A private key in the clear.
-#[derive(Debug)]
-pub enum PlainKey {
-    /// `PrivateKeyInfo`, of any algorithm.
-    Pkcs8(SecretBytes),
-    /// `RSAPrivateKey`.
-    Pkcs1(SecretBytes),
-    /// `ECPrivateKey`.
-    Sec1(SecretBytes),
 }
 
 /// A private key with its certificate and the others of the file, in its order.

@@ -1,4 +1,4 @@
-//! Private keys in PEM (RFC 7468), under a passphrase or not.
+//! Private keys in PEM (RFC 7468), under a passphrase or not. [`Bundle`](crate::Bundle) reads them.
 //!
 //! Read: PKCS#8 (`PRIVATE KEY`), PKCS#8 under PBES2 or a scheme of PKCS#12 (`ENCRYPTED PRIVATE KEY`), and PKCS#1
 //! (`RSA PRIVATE KEY`). Written: PKCS#8, and under a passphrase PBES2 with scrypt and AES-256-CBC,
@@ -9,7 +9,7 @@ use hgs_crypto::{CryptoError, Random, SecretBytes, random};
 use hgs_pki::pem as text;
 use pkcs8::der::asn1::{AnyRef, OctetStringRef};
 use pkcs8::der::{Decode as _, Encode as _};
-use pkcs8::pkcs5::pbes2::{self, Kdf};
+use pkcs8::pkcs5::pbes2;
 use pkcs8::pkcs5::scrypt;
 use pkcs8::{
     AlgorithmIdentifierRef, EncryptedPrivateKeyInfoRef, ObjectIdentifier, PrivateKeyInfoRef,
@@ -18,17 +18,7 @@ use pkcs8::{
 use zeroize::Zeroizing;
 
 use crate::SoftwareKey;
-use crate::bundle::PlainKey;
 use crate::pkcs12::{self, OpenError};
-
-/// Octets of the largest file that is read: room for a certificate chain beside the key.
-pub const MAX_FILE_LENGTH: usize = 64 * 1024;
-/// Rounds of PBKDF2 that are computed at most: seconds, not minutes.
-pub const MAX_PBKDF2_ITERATIONS: u32 = 10_000_000;
-/// Octets of memory that scrypt may take (128 * N * r).
-pub const MAX_SCRYPT_MEMORY: u64 = 256 * 1024 * 1024;
-/// Parallelism of scrypt, which multiplies its time.
-pub const MAX_SCRYPT_PARALLELISM: u16 = 16;
 
 /// N of the scrypt that is written, as a power of two: more needs more memory than openssl grants.
 const SCRYPT_LOG_N: u8 = 14;
@@ -40,24 +30,9 @@ const SCRYPT_P: u32 = 5;
 /// rsaEncryption, RFC 8017 appendix A.1.
 const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 
-/// Why a PEM file gives no private key.
+/// Why an encoded private key can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PemError {
-    /// Larger than [`MAX_FILE_LENGTH`].
-    #[error("a private key file has at most {MAX_FILE_LENGTH} octets, found {found}")]
-    TooLong {
-        /// Octets of the file.
-        found: usize,
-    },
-    /// No block whose label ends in `PRIVATE KEY`.
-    #[error("no private key in PEM found")]
-    NoPrivateKey,
-    /// More than one private key: which is meant can't be known.
-    #[error("more than one private key in the file")]
-    SeveralPrivateKeys,
-    /// The text does not follow RFC 7468.
-    #[error(transparent)]
-    Text(#[from] hgs_pki::PemError),
     /// The structure of the key is malformed.
     #[error("malformed private key")]
     Malformed,
@@ -82,24 +57,6 @@ pub enum PemError {
     /// The key itself is not acceptable.
     #[error(transparent)]
     Key(#[from] PrivateKeyError),
-}
-
-/// Reads the one private key in the PEM `text`; other blocks, such as certificates, are passed over.
-/// A passphrase is ignored when the key is not encrypted.
-pub fn read_private_key(
-    text: &[u8],
-    passphrase: Option<&SecretBytes>,
-) -> Result<SoftwareKey, PemError> {
-    if text.len() > MAX_FILE_LENGTH {
-        return Err(PemError::TooLong { found: text.len() });
-    }
-    let keys = text::blocks(text)?.into_iter();
-    let mut keys = keys.filter(|block| block.label.ends_with("PRIVATE KEY"));
-    match (keys.next(), keys.next()) {
-        (Some(key), None) => EncodedKey::of_block(key)?.rsa(passphrase),
-        (None, _) => Err(PemError::NoPrivateKey),
-        (Some(_), Some(_)) => Err(PemError::SeveralPrivateKeys),
-    }
 }
 
 /// A private key as it stands in a file.
@@ -157,6 +114,17 @@ impl EncodedKey {
     }
 }
 
+/// A private key in the clear.
+#[derive(Debug)]
+pub enum PlainKey {
+    /// `PrivateKeyInfo`, of any algorithm.
+    Pkcs8(SecretBytes),
+    /// `RSAPrivateKey`.
+    Pkcs1(SecretBytes),
+    /// `ECPrivateKey`.
+    Sec1(SecretBytes),
+}
+
 /// Writes `key` as PKCS#8, encrypted when there is a passphrase. Lines end in LF.
 ///
 /// # Errors
@@ -208,26 +176,6 @@ impl From<OpenError> for PemError {
     }
 }
 
-/// Refuses key derivations that would take minutes, or more memory than a file is worth.
-pub(crate) fn check_work(derivation: &Kdf) -> Result<(), OpenError> {
-    let affordable = match derivation {
-        Kdf::Pbkdf2(pbkdf2) => pbkdf2.iteration_count <= MAX_PBKDF2_ITERATIONS,
-        Kdf::Scrypt(scrypt) => {
-            scrypt.parallelization <= MAX_SCRYPT_PARALLELISM
-                && scrypt
-                    .cost_parameter
-                    .checked_mul(128 * u64::from(scrypt.block_size))
-                    .is_some_and(|memory| memory <= MAX_SCRYPT_MEMORY)
-        }
-        _ => {
-            return Err(OpenError::Unsupported(
-                "an unknown key derivation".to_owned(),
-            ));
-        }
-    };
-    affordable.then_some(()).ok_or(OpenError::TooMuchWork)
-}
-
 fn encrypt(
     pkcs8: &SecretBytes,
     passphrase: &SecretBytes,
@@ -251,14 +199,17 @@ fn encrypt(
 #[cfg(test)]
 mod tests {
     use hgs_crypto::random::System;
-    use pkcs8::pkcs5::pbes2::{Pbkdf2Params, ScryptParams};
     use proptest::prelude::*;
 
     use super::*;
-    use crate::PrivateKey as _;
+    use crate::{Bundle, BundleError, PrivateKey as _};
 
     fn passphrase() -> SecretBytes {
         SecretBytes::from(b"correct horse".as_slice())
+    }
+
+    fn read(text: &[u8], passphrase: Option<&SecretBytes>) -> Result<SoftwareKey, BundleError> {
+        Bundle::read(text, passphrase)?.private_key(passphrase)
     }
 
     fn key() -> SoftwareKey {
@@ -270,19 +221,22 @@ mod tests {
         let key = key();
         for passphrase in [None, Some(&passphrase())] {
             let text = write_private_key(&key, passphrase, &mut System::new()).unwrap();
-            let read = read_private_key(text.as_bytes(), passphrase).unwrap();
-            assert_eq!(read.public(), key.public());
+            let read_back = read(text.as_bytes(), passphrase).unwrap();
+            assert_eq!(read_back.public(), key.public());
         }
     }
 
     #[test]
     fn the_passphrase_decides() {
         let text = write_private_key(&key(), Some(&passphrase()), &mut System::new()).unwrap();
-        let error = read_private_key(text.as_bytes(), None).unwrap_err();
-        assert_eq!(error, PemError::PassphraseNeeded);
+        let error = read(text.as_bytes(), None).unwrap_err();
+        assert!(matches!(
+            error,
+            BundleError::Key(PemError::PassphraseNeeded)
+        ));
         let wrong = SecretBytes::from(b"battery staple".as_slice());
-        let error = read_private_key(text.as_bytes(), Some(&wrong)).unwrap_err();
-        assert_eq!(error, PemError::WrongPassphrase);
+        let error = read(text.as_bytes(), Some(&wrong)).unwrap_err();
+        assert!(matches!(error, BundleError::Key(PemError::WrongPassphrase)));
     }
 
     #[test]
@@ -290,41 +244,24 @@ mod tests {
         let text = write_private_key(&key(), None, &mut System::new()).unwrap();
         let certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         let with_certificate = format!("Bag Attributes\n{certificate}{}", *text);
-        assert!(read_private_key(with_certificate.as_bytes(), None).is_ok());
-        let twice = format!("{}{}", *text, *text);
-        let error = read_private_key(twice.as_bytes(), None).unwrap_err();
-        assert_eq!(error, PemError::SeveralPrivateKeys);
-        let error = read_private_key(certificate.as_bytes(), None).unwrap_err();
-        assert_eq!(error, PemError::NoPrivateKey);
+        assert!(read(with_certificate.as_bytes(), None).is_ok());
+        let other = write_private_key(&key(), None, &mut System::new()).unwrap();
+        let error = read(format!("{}{}", *text, *other).as_bytes(), None).unwrap_err();
+        assert!(
+            matches!(error, BundleError::SeveralPrivateKeys(2)),
+            "{error}"
+        );
+        let error = read(certificate.as_bytes(), None).unwrap_err();
+        assert!(matches!(error, BundleError::NoPrivateKey(_)), "{error}");
         let elliptic = text.replace("PRIVATE KEY", "EC PRIVATE KEY");
-        let error = read_private_key(elliptic.as_bytes(), None).unwrap_err();
-        assert_eq!(error, PemError::Kind("EC PRIVATE KEY".to_owned()));
-        let error = read_private_key(&vec![b' '; MAX_FILE_LENGTH + 1], None).unwrap_err();
-        let found = MAX_FILE_LENGTH + 1;
-        assert_eq!(error, PemError::TooLong { found });
-    }
-
-    #[test]
-    fn work_without_bound_is_refused() {
-        let mut pbkdf2 = Pbkdf2Params::hmac_sha256(1000, b"salt").unwrap();
-        pbkdf2.iteration_count = MAX_PBKDF2_ITERATIONS + 1;
-        let derivation = Kdf::Pbkdf2(pbkdf2);
-        assert_eq!(check_work(&derivation), Err(OpenError::TooMuchWork));
-        let cost = scrypt::Params::new(14, 8, 1).unwrap();
-        let sound = ScryptParams::from_params_and_salt(cost, b"salt").unwrap();
-        assert_eq!(check_work(&Kdf::Scrypt(sound)), Ok(()));
-        let spoilt: [fn(&mut ScryptParams); 4] = [
-            |scrypt| scrypt.cost_parameter = 1 << 20,
-            |scrypt| scrypt.cost_parameter = u64::MAX,
-            |scrypt| scrypt.block_size = u16::MAX,
-            |scrypt| scrypt.parallelization = MAX_SCRYPT_PARALLELISM + 1,
-        ];
-        for spoil in spoilt {
-            let mut scrypt = sound;
-            spoil(&mut scrypt);
-            let derivation = Kdf::Scrypt(scrypt);
-            assert_eq!(check_work(&derivation), Err(OpenError::TooMuchWork));
-        }
+        let error = read(elliptic.as_bytes(), None).unwrap_err();
+        let BundleError::Key(PemError::Kind(kind)) = error else {
+            panic!("{error}");
+        };
+        assert_eq!(kind, "EC PRIVATE KEY");
+        let longest = crate::bundle::MAX_FILE_LENGTH;
+        let error = read(&vec![b' '; longest + 1], None).unwrap_err();
+        assert!(matches!(error, BundleError::TooLong(_)), "{error}");
     }
 
     proptest! {
@@ -334,9 +271,9 @@ mod tests {
             let mut text = FILE.as_bytes().to_vec();
             let place = place.index(text.len());
             text[place] = octet;
-            prop_assert!(read_private_key(&text, None).is_err());
+            prop_assert!(read(&text, None).is_err());
             text.truncate(cut.index(text.len()));
-            prop_assert!(read_private_key(&text, None).is_err());
+            prop_assert!(read(&text, None).is_err());
         }
     }
 }

@@ -10,7 +10,7 @@ use hgs_crypto::SecretBytes;
 use hmac::{Hmac, Mac as _};
 use pkcs8::ObjectIdentifier;
 use pkcs8::der::Decode as _;
-use pkcs8::pkcs5::pbes2;
+use pkcs8::pkcs5::pbes2::{self, Kdf};
 use pkcs12::kdf::{Pkcs12KeyType, derive_key};
 use sha1::Sha1;
 use sha2::{Sha224, Sha256, Sha384, Sha512};
@@ -19,10 +19,15 @@ use crate::ber::{
     self, CONTEXT_0, CONTEXT_0_PRIMITIVE, Elements, INTEGER, Malformed, NULL, OBJECT_IDENTIFIER,
     OCTET_STRING, SEQUENCE, number,
 };
-use crate::pem::check_work;
 
 /// Rounds of key derivation that are computed for one file, all its parts together: some seconds.
 pub(crate) const MAX_ITERATIONS: u64 = 20_000_000;
+/// Rounds of PBKDF2 that are computed at most: seconds, not minutes.
+const MAX_PBKDF2_ITERATIONS: u32 = 10_000_000;
+/// Octets of memory that scrypt may take (128 * N * r).
+const MAX_SCRYPT_MEMORY: u64 = 256 * 1024 * 1024;
+/// Parallelism of scrypt, which multiplies its time.
+const MAX_SCRYPT_PARALLELISM: u16 = 16;
 /// Bags within bags.
 const MAX_DEPTH: usize = 4;
 /// Bags in one file.
@@ -455,7 +460,7 @@ impl<'p> Reader<'p> {
         let parameters =
             pbes2::Parameters::from_der(parameters.next()?.whole).map_err(unsupported)?;
         check_work(&parameters.kdf)?;
-        if let pbes2::Kdf::Pbkdf2(pbkdf2) = &parameters.kdf {
+        if let Kdf::Pbkdf2(pbkdf2) = &parameters.kdf {
             self.spend(pbkdf2.iteration_count.into())?;
         }
         let plain = parameters.decrypt(self.passphrase.utf8.expose(), ciphertext);
@@ -514,4 +519,55 @@ pub(crate) fn looks_like_pfx(der: &[u8]) -> bool {
         )
     };
     begin().unwrap_or(false)
+}
+
+/// Refuses key derivations that would take minutes, or more memory than a file is worth.
+fn check_work(derivation: &Kdf) -> Result<(), OpenError> {
+    let affordable = match derivation {
+        Kdf::Pbkdf2(pbkdf2) => pbkdf2.iteration_count <= MAX_PBKDF2_ITERATIONS,
+        Kdf::Scrypt(scrypt) => {
+            scrypt.parallelization <= MAX_SCRYPT_PARALLELISM
+                && scrypt
+                    .cost_parameter
+                    .checked_mul(128 * u64::from(scrypt.block_size))
+                    .is_some_and(|memory| memory <= MAX_SCRYPT_MEMORY)
+        }
+        _ => {
+            return Err(OpenError::Unsupported(
+                "an unknown key derivation".to_owned(),
+            ));
+        }
+    };
+    affordable.then_some(()).ok_or(OpenError::TooMuchWork)
+}
+
+#[cfg(test)]
+mod tests {
+    use pkcs8::pkcs5::pbes2::{Pbkdf2Params, ScryptParams};
+    use pkcs8::pkcs5::scrypt;
+
+    use super::*;
+
+    #[test]
+    fn work_without_bound_is_refused() {
+        let mut pbkdf2 = Pbkdf2Params::hmac_sha256(1000, b"salt").unwrap();
+        pbkdf2.iteration_count = MAX_PBKDF2_ITERATIONS + 1;
+        let derivation = Kdf::Pbkdf2(pbkdf2);
+        assert_eq!(check_work(&derivation), Err(OpenError::TooMuchWork));
+        let cost = scrypt::Params::new(14, 8, 1).unwrap();
+        let sound = ScryptParams::from_params_and_salt(cost, b"salt").unwrap();
+        assert_eq!(check_work(&Kdf::Scrypt(sound)), Ok(()));
+        let spoilt: [fn(&mut ScryptParams); 4] = [
+            |scrypt| scrypt.cost_parameter = 1 << 20,
+            |scrypt| scrypt.cost_parameter = u64::MAX,
+            |scrypt| scrypt.block_size = u16::MAX,
+            |scrypt| scrypt.parallelization = MAX_SCRYPT_PARALLELISM + 1,
+        ];
+        for spoil in spoilt {
+            let mut scrypt = sound;
+            spoil(&mut scrypt);
+            let derivation = Kdf::Scrypt(scrypt);
+            assert_eq!(check_work(&derivation), Err(OpenError::TooMuchWork));
+        }
+    }
 }

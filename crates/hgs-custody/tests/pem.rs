@@ -4,9 +4,13 @@ mod judge;
 
 use hgs_crypto::SecretBytes;
 use hgs_crypto::random::System;
-use hgs_custody::pem::{PemError, read_private_key, write_private_key};
-use hgs_custody::{PrivateKey as _, SoftwareKey};
+use hgs_custody::pem::{PemError, write_private_key};
+use hgs_custody::{Bundle, BundleError, PrivateKey as _, SoftwareKey};
 use judge::openssl;
+
+fn read(text: &[u8], passphrase: &SecretBytes) -> Result<SoftwareKey, BundleError> {
+    Bundle::read(text, Some(passphrase))?.private_key(Some(passphrase))
+}
 
 #[test]
 fn openssl_reads_what_we_write() {
@@ -36,8 +40,7 @@ fn we_read_what_openssl_writes() {
         "pkcs8 -topk8 -passout pass:secret -scrypt",
     ] {
         let text = run(convert, &plain);
-        let key = read_private_key(&text, Some(&passphrase))
-            .unwrap_or_else(|error| panic!("{convert}: {error}"));
+        let key = read(&text, &passphrase).unwrap_or_else(|error| panic!("{convert}: {error}"));
         assert_eq!(key.public().spki_der(), public, "{convert}");
     }
 }
@@ -50,7 +53,10 @@ fn what_we_do_not_read_is_refused_by_name() {
     let passphrase = SecretBytes::from(b"secret".as_slice());
     let refused = |arguments: &str, input: &[u8]| {
         let text = run(arguments, input);
-        read_private_key(&text, Some(&passphrase)).unwrap_err()
+        match read(&text, &passphrase).unwrap_err() {
+            BundleError::Key(error) => error,
+            other => panic!("{other}"),
+        }
     };
     let outdated = refused("rsa -traditional -aes256 -passout pass:secret", &plain);
     assert_eq!(outdated, PemError::OutdatedEncryption);

@@ -6,8 +6,10 @@ use std::fs;
 use std::path::Path;
 
 use hgs_crypto::SecretBytes;
-use hgs_custody::PrivateKey as _;
+use hgs_custody::bundle::{Certified, MAX_FILE_LENGTH};
+use hgs_custody::pem::PemError;
 use hgs_custody::pfx::{self, PfxError};
+use hgs_custody::{Bundle, BundleError, PrivateKey as _};
 use hgs_pki::Certificate;
 use judge::openssl;
 use tempfile::TempDir;
@@ -32,6 +34,11 @@ fn secret(text: &str) -> SecretBytes {
     SecretBytes::from(text.as_bytes())
 }
 
+fn read(file: &[u8], passphrase: &str) -> Result<Certified, BundleError> {
+    let passphrase = Some(secret(passphrase));
+    Bundle::read(file, passphrase.as_ref())?.certified(passphrase.as_ref())
+}
+
 #[test]
 fn we_read_what_openssl_writes() {
     let folder = authority();
@@ -52,13 +59,16 @@ fn we_read_what_openssl_writes() {
         let arguments =
             format!("pkcs12 -export -inkey leaf.key -in leaf.pem -certfile root.pem {how}");
         let file = openssl(folder.path(), &arguments, b"");
-        let read = pfx::read(&file, &secret(passphrase));
-        let read = read.unwrap_or_else(|error| panic!("{how}: {error}"));
-        assert_eq!(read.certificate, leaf, "{how}");
-        assert_eq!(read.key.public(), leaf.public_key(), "{how}");
-        assert_eq!(read.chain, std::slice::from_ref(&root), "{how}");
-        let wrong = pfx::read(&file, &secret("guess")).unwrap_err();
-        assert!(matches!(wrong, PfxError::WrongPassphrase), "{how}: {wrong}");
+        let read_back = read(&file, passphrase);
+        let read_back = read_back.unwrap_or_else(|error| panic!("{how}: {error}"));
+        assert_eq!(read_back.certificate, leaf, "{how}");
+        assert_eq!(read_back.key.public(), leaf.public_key(), "{how}");
+        assert_eq!(read_back.chain, std::slice::from_ref(&root), "{how}");
+        let wrong = read(&file, "guess").unwrap_err();
+        assert!(
+            matches!(wrong, BundleError::Pfx(PfxError::WrongPassphrase)),
+            "{how}: {wrong}"
+        );
     }
 }
 
@@ -68,18 +78,23 @@ fn what_is_missing_or_ambiguous_is_named() {
     let export = |arguments: &str| {
         let arguments = format!("pkcs12 -export -passout pass:secret {arguments}");
         let file = openssl(folder.path(), &arguments, b"");
-        pfx::read(&file, &secret("secret")).unwrap_err()
+        read(&file, "secret").unwrap_err()
     };
     let error = export("-nokeys -in leaf.pem");
-    assert!(matches!(error, PfxError::NoPrivateKey), "{error}");
+    assert!(matches!(error, BundleError::NoPrivateKey(_)), "{error}");
     let error = export("-nocerts -inkey leaf.key");
-    assert!(matches!(error, PfxError::NoCertificate), "{error}");
-    let error = pfx::read(&vec![0; pfx::MAX_FILE_LENGTH + 1], &secret("")).unwrap_err();
-    assert!(matches!(error, PfxError::TooLong { .. }), "{error}");
-    let error = pfx::read(b"not a PFX file", &secret("")).unwrap_err();
-    assert!(matches!(error, PfxError::Malformed(_)), "{error}");
-    let error = pfx::read(b"", &SecretBytes::from([0xff].as_slice())).unwrap_err();
-    assert!(matches!(error, PfxError::PassphraseNotUtf8), "{error}");
+    assert!(matches!(error, BundleError::NoCertificate(_)), "{error}");
+    let error = read(&vec![0; MAX_FILE_LENGTH + 1], "").unwrap_err();
+    assert!(matches!(error, BundleError::TooLong(_)), "{error}");
+    let error = read(b"not a PFX file", "").unwrap_err();
+    assert!(matches!(error, BundleError::Unknown(_)), "{error}");
+    let file = "pkcs12 -export -inkey leaf.key -in leaf.pem -passout pass:secret";
+    let file = openssl(folder.path(), file, b"");
+    let error = Bundle::read(&file, Some(&SecretBytes::from([0xff].as_slice()))).unwrap_err();
+    assert!(
+        matches!(error, BundleError::Pfx(PfxError::PassphraseNotUtf8)),
+        "{error}"
+    );
 }
 
 #[test]
@@ -88,8 +103,11 @@ fn a_weak_key_is_refused_in_a_pfx_too() {
     let run = |arguments: &str| openssl(folder.path(), arguments, b"");
     run("req -x509 -newkey rsa:1024 -nodes -keyout weak.key -out weak.pem -subj /CN=Weak");
     let file = run("pkcs12 -export -inkey weak.key -in weak.pem -passout pass:secret");
-    let error = pfx::read(&file, &secret("secret")).unwrap_err();
-    assert!(matches!(error, PfxError::Key(_)), "{error}");
+    let error = read(&file, "secret").unwrap_err();
+    assert!(
+        matches!(error, BundleError::Key(PemError::Key(_))),
+        "{error}"
+    );
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! Folders that are their owner's alone, and folders that appear and vanish whole.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::open::check_private;
 use crate::staged::write_new;
+use crate::synchronise::{synchronise, synchronise_folder_of};
 use crate::{FileError, FileProblem, Staged};
 
 /// Makes sure that `path` is a folder that no other user may enter, creating it with mode 0700.
@@ -57,7 +58,7 @@ pub fn create_folder(path: &Path, files: &[(&str, &[u8])]) -> Result<(), FileErr
         _ => FileError::at(path, error),
     });
     match renamed {
-        Ok(()) => synchronise_parent(path),
+        Ok(()) => synchronise_folder_of(path),
         Err(error) => {
             clear(&staged)?;
             Err(error)
@@ -70,30 +71,8 @@ pub fn remove_folder(path: &Path) -> Result<(), FileError> {
     let leftover = Staged::path(path)?;
     clear(&leftover)?;
     fs::rename(path, &leftover).map_err(|error| FileError::at(path, error))?;
-    synchronise_parent(path)?;
+    synchronise_folder_of(path)?;
     clear(&leftover)
-}
-
-/// Makes the entry of a file that was made in another way last.
-///
-/// # Errors
-/// When the folder can't be opened or synchronised.
-pub fn synchronise_folder_of(path: &Path) -> Result<(), FileError> {
-    synchronise_parent(path)
-}
-
-/// Makes the entry of a new or removed file last.
-pub(crate) fn synchronise_parent(path: &Path) -> Result<(), FileError> {
-    match path.parent() {
-        Some(folder) if folder != Path::new("") => synchronise(folder),
-        _ => synchronise(&PathBuf::from(".")),
-    }
-}
-
-fn synchronise(folder: &Path) -> Result<(), FileError> {
-    File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(|error| FileError::at(folder, error))
 }
 
 /// Removes what a crash left under this name: of a link, the link itself.

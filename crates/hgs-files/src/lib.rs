@@ -23,6 +23,7 @@ mod folder;
 mod lock;
 mod open;
 mod staged;
+mod synchronise;
 mod typed;
 
 use std::fs;
@@ -30,10 +31,11 @@ use std::io;
 use std::path::Path;
 
 pub use error::{FileError, FileProblem};
-pub use folder::{create_folder, private_folder, remove_folder, synchronise_folder_of};
+pub use folder::{create_folder, private_folder, remove_folder};
 pub use lock::Lock;
 pub use open::{open_private_file, private_file, read, read_named_secret, read_secret};
 pub use staged::{Readers, Staged};
+pub use synchronise::synchronise_folder_of;
 pub use typed::{TypedError, typed_line};
 
 /// Creates a file whole, or fails if anything has that name already.
@@ -49,7 +51,7 @@ pub fn replace(path: &Path, octets: &[u8], readers: Readers) -> Result<(), FileE
 /// Removes a file and makes its absence last.
 pub fn remove(path: &Path) -> Result<(), FileError> {
     fs::remove_file(path).map_err(|error| FileError::at(path, error))?;
-    folder::synchronise_parent(path)
+    synchronise_folder_of(path)
 }
 
 /// Whether something has this name, be it a dangling link.

@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use crate::folder::synchronise_parent;
+use crate::synchronise::synchronise_folder_of;
 use crate::{FileError, FileProblem, exists, remove};
 
 /// Who may read a file that is written.
@@ -113,7 +113,7 @@ impl Staged {
 
     /// Makes its own name last, so that a crash after this leaves it to be found.
     pub fn synchronise_folder(&self) -> Result<(), FileError> {
-        synchronise_parent(&self.staged)
+        synchronise_folder_of(&self.staged)
     }
 
     /// Takes the place of the target, which must not exist.
@@ -123,7 +123,7 @@ impl Staged {
         let removed = fs::remove_file(&self.staged);
         linked.map_err(|error| FileError::at(&self.target, error))?;
         removed.map_err(|error| FileError::at(&self.staged, error))?;
-        synchronise_parent(&self.target)
+        synchronise_folder_of(&self.target)
     }
 
     /// Takes the place of the target, be it free or held by a file.
@@ -139,7 +139,7 @@ impl Staged {
         }
         fs::rename(&self.staged, &self.target)
             .map_err(|error| FileError::at(&self.target, error))?;
-        synchronise_parent(&self.target)
+        synchronise_folder_of(&self.target)
     }
 
     /// Gives up.

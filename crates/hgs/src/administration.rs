@@ -19,8 +19,8 @@ use hgs_server::Config;
 use hgs_server::config::parse_period;
 use hgs_terminal::{AtFault, Exit, Failure, read_input};
 
+use crate::config_option::ConfigOption;
 use crate::failures::{IntoFailure, OrFail as _};
-use crate::server::ConfigOption;
 
 pub(crate) use audit::Arguments as Audit;
 pub(crate) use certificate::Arguments as Certificate;

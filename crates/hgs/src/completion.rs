@@ -4,20 +4,12 @@
 use std::ffi::OsStr;
 use std::path::PathBuf;
 
-use clap::CommandFactory as _;
-use clap_complete::CompleteEnv;
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use hgs_admin::{AdminError, Administration as _, Client};
 use hgs_server::Config;
 use hgs_server::config::Environment;
 
-use crate::arguments::Arguments;
 use crate::guardian::HomeOption;
-
-/// Answers a shell that asks for completions, and ends the process then.
-pub(crate) fn answer_shell() {
-    CompleteEnv::with_factory(Arguments::command).complete();
-}
 
 /// Names of hosts.
 pub(crate) fn hosts() -> ArgValueCompleter {

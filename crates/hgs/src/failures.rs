@@ -3,8 +3,6 @@
 use hgs_client::sealed_file::SealedFileError;
 use hgs_crypto::rsa::PrivateKeyError;
 use hgs_custody::KeyError;
-use hgs_custody::pem::PemError;
-use hgs_custody::pfx::PfxError;
 use hgs_pki::issue::IssueError;
 use hgs_protector::metadata::{ImportError, MetadataError};
 use hgs_protector::{Fault, OpenError, SealError};
@@ -97,21 +95,9 @@ impl IntoFailure for IssueError {
     }
 }
 
-impl IntoFailure for PemError {
-    fn into_failure(self) -> Failure {
-        Failure::refused(&self).at_fault(AtFault::Operator)
-    }
-}
-
 impl IntoFailure for hgs_pki::PemError {
     fn into_failure(self) -> Failure {
         Failure::refused(self).at_fault(AtFault::Operator)
-    }
-}
-
-impl IntoFailure for PfxError {
-    fn into_failure(self) -> Failure {
-        Failure::refused(&self).at_fault(AtFault::Operator)
     }
 }
 

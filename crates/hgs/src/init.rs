@@ -14,9 +14,9 @@ use serde::Serialize;
 use crate::bits::Bits;
 use crate::certified::{CertifiedKey, PairOptions, SuppliedKey};
 use crate::clock::now;
+use crate::config_option::ConfigOption;
 use crate::failures::{IntoFailure, OrFail as _};
 use crate::guardian::CertificateView;
-use crate::server::ConfigOption;
 
 use tls::TrialCertificate;
 

@@ -18,6 +18,7 @@ mod bits;
 mod certified;
 mod clock;
 mod completion;
+mod config_option;
 mod failures;
 mod guardian;
 mod init;
@@ -30,7 +31,13 @@ mod trace;
 
 use std::process::ExitCode;
 
+use clap::CommandFactory as _;
+use clap_complete::CompleteEnv;
+
+use crate::arguments::Arguments;
+
 fn main() -> ExitCode {
-    completion::answer_shell();
-    hgs_terminal::run::<arguments::Arguments>()
+    // A shell that asks for completions gets its answer, and the process ends.
+    CompleteEnv::with_factory(Arguments::command).complete();
+    hgs_terminal::run::<Arguments>()
 }

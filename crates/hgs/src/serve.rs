@@ -7,8 +7,8 @@ use hgs_server::http::BindError;
 use hgs_server::{GuardianError, StartError, SystemClock, process, signals};
 use hgs_terminal::{AtFault, Exit, Failure, LogForm, start_logging};
 
+use crate::config_option::ConfigOption;
 use crate::failures::{IntoFailure, OrFail as _};
-use crate::server::ConfigOption;
 
 /// Serve both protocols and the administrators' socket, until SIGTERM or SIGINT
 ///

@@ -1,16 +1,11 @@
-//! `hgs server`, and the configuration that the server's commands share.
+//! `hgs server`.
 
 mod check;
 
-use std::path::PathBuf;
-
 use clap::Subcommand;
-use hgs_server::Config;
-use hgs_server::config::{ConfigError, Environment};
-use hgs_terminal::{AtFault, Exit, Failure, Terminal};
+use hgs_terminal::{Exit, Failure, Terminal};
 
 use crate::administration::{ServerOption, SetServer, Settings};
-use crate::failures::{IntoFailure, OrFail as _};
 
 /// The verbs of `hgs server`.
 #[derive(Debug, clap::Args)]
@@ -28,52 +23,12 @@ enum Verb {
     Set(SetServer),
 }
 
-/// Where the configuration is.
-#[derive(Debug, clap::Args)]
-pub(crate) struct ConfigOption {
-    /// Configuration file [default: openhgs.toml in /etc/openhgs, or below ~/.config]
-    #[arg(long, global = true, value_name = "FILE", env = "HGS_CONFIG")]
-    config: Option<PathBuf>,
-}
-
 impl Arguments {
     pub(crate) fn run(self, terminal: &Terminal) -> Result<Exit, Failure> {
         match self.verb {
             Verb::Check(arguments) => arguments.run(&self.server.config, terminal),
             Verb::Show(arguments) => arguments.run(self.server, terminal),
             Verb::Set(arguments) => arguments.run(self.server, terminal),
-        }
-    }
-}
-
-impl ConfigOption {
-    /// The file that the configuration is read from; it may be absent.
-    pub(crate) fn file(&self) -> PathBuf {
-        Config::file(self.config.as_deref(), &Environment::of_process())
-    }
-
-    pub(crate) fn read(&self) -> Result<Config, ConfigError> {
-        Config::load(self.config.as_deref(), &Environment::of_process())
-    }
-
-    /// The configuration of the server that is asked.
-    pub(crate) fn load_of_server(&self) -> Result<Config, Failure> {
-        Config::load_of_server(self.config.as_deref(), &Environment::of_process()).or_fail()
-    }
-
-    pub(crate) fn load(&self) -> Result<Config, Failure> {
-        self.read().or_fail()
-    }
-}
-
-impl IntoFailure for ConfigError {
-    fn into_failure(self) -> Failure {
-        let failure = Failure::of(&self).at_fault(AtFault::Operator);
-        match self {
-            Self::Unreadable { .. } => failure.remedy("name another file with `--config FILE`"),
-            Self::Invalid { .. } => failure
-                .with_exit(Exit::Refused)
-                .remedy("docs/configuration.md describes every key"),
         }
     }
 }

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use hgs_crypto::SecretBytes;
-use hgs_custody::bundle::{Bundle, BundleError, PlainKey};
+use hgs_custody::bundle::{Bundle, BundleError};
+use hgs_custody::pem::PlainKey;
 use hgs_pki::chain;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hgs_crypto::SecretBytes;
-use hgs_custody::{HeldKeys, pem};
+use hgs_custody::{Bundle, HeldKeys, bundle};
 use hgs_files::{FileError, FileProblem, optional};
 use hgs_pki::{Certificate, CertificateCache, SignatureCache, Thumbprint, Time};
 use hgs_protector::GuardianCertificates;
@@ -167,8 +167,9 @@ impl Home {
             ),
         ] {
             let path = folder.join(file);
-            let text = hgs_files::read_secret(&path, pem::MAX_FILE_LENGTH)?;
-            let key = pem::read_private_key(text.expose(), Some(passphrase))
+            let text = hgs_files::read_secret(&path, bundle::MAX_FILE_LENGTH)?;
+            let key = Bundle::read(text.expose(), Some(passphrase))
+                .and_then(|bundle| bundle.private_key(Some(passphrase)))
                 .or_fail()
                 .map_err(|failure| failure.while_doing(path.display()))?;
             keys.hold(certificate, Arc::new(key));
@@ -208,7 +209,7 @@ impl LocalGuardian {
         })?;
         let private = optional(hgs_files::read_secret(
             &folder.join(SIGNING_KEY),
-            pem::MAX_FILE_LENGTH,
+            bundle::MAX_FILE_LENGTH,
         ))?;
         Ok(Self {
             name,

@@ -6,7 +6,7 @@ use hgs_server::config::{Finding, Severity};
 use hgs_terminal::{Exit, Failure, Terminal};
 use serde::Serialize;
 
-use super::ConfigOption;
+use crate::config_option::ConfigOption;
 
 /// Check the configuration, and whether it can work on this machine for this user
 ///

@@ -7,8 +7,8 @@ use hgs_terminal::{Exit, Failure, Terminal};
 use serde::Serialize;
 
 use super::{act, opening};
+use crate::config_option::ConfigOption;
 use crate::failures::{IntoFailure as _, OrFail as _};
-use crate::server::ConfigOption;
 
 /// Go on with a state that is older than its high-water mark
 ///

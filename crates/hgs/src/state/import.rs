@@ -14,8 +14,8 @@ use serde::Serialize;
 
 use super::sealed::{Backup, Opened, Opener};
 use super::{act, opening};
+use crate::config_option::ConfigOption;
 use crate::failures::OrFail as _;
-use crate::server::ConfigOption;
 
 /// Take a backup in: as a new guardian, or into the one that is here
 ///

@@ -12,8 +12,8 @@ use hgs_terminal::{Exit, Failure, Terminal};
 use serde::Serialize;
 
 use super::{act, opening};
+use crate::config_option::ConfigOption;
 use crate::failures::{IntoFailure as _, OrFail as _};
-use crate::server::ConfigOption;
 
 /// Seal everything in the state under a new master key
 ///
