@@ -1,7 +1,7 @@
 //! The grammar of the command line, and who does what it asks for.
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use hgs_terminal::{Common, Completions, Exit, Failure, Man, Manual, Program, Terminal};
+use hgs_terminal::{CommonOptions, Completions, Exit, Failure, Man, Manual, Program, Terminal};
 
 use crate::host_options::HostOptions;
 use crate::{attest, configure, first_page, host_key, protector, status, trace};
@@ -29,7 +29,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     host: HostOptions,
     #[command(flatten)]
-    common: Common,
+    common: CommonOptions,
 }
 
 /// What every manual page says.
@@ -85,7 +85,7 @@ enum Noun {
 }
 
 impl Program for Arguments {
-    fn common(&self) -> &Common {
+    fn common(&self) -> &CommonOptions {
         &self.common
     }
 

@@ -15,6 +15,7 @@ use hgs_client::configuration::{Configuration, Endpoints, Services};
 use hgs_client::host_key::{HostKeySize, PublicForm};
 use hgs_client::service::Sides;
 use hgs_client::{Folders, GuardedHost};
+use hgs_clock::{Clock as _, SystemClock};
 use hgs_crypto::random::System;
 use hgs_kps::wire::Algorithms;
 use hgs_kps::{PendingRoll, ServiceVersion};
@@ -23,7 +24,7 @@ use hgs_pki::{CertificateCache, SignatureCache};
 use hgs_protector::metadata::{Expired, Metadata, Trust};
 use hgs_protector::{TransportKey, create};
 use hgs_server::config::Layout;
-use hgs_server::{Clock as _, Config, InitOptions, KeySize, Running, SystemClock};
+use hgs_server::{Config, InitOptions, KeySize, Running};
 use hgs_testkit::fixtures::{Guardian, Keys};
 use rustix::time::{ClockId, clock_gettime};
 

@@ -11,7 +11,6 @@ use hgs_pki::health::HealthKind;
 use hgs_pki::{Certificate, Time};
 
 use crate::attestation::{AttestationService, HealthRequest, service_information};
-use crate::clock::Clock;
 use crate::error::Error;
 use crate::host_key::HostKey;
 use crate::http::Client;
@@ -20,6 +19,7 @@ use crate::service::{Answer, Cause, Side};
 use crate::state::StateFolder;
 use crate::status::Record;
 use crate::url::Url;
+use hgs_clock::Clock;
 
 /// What is wanted of an attestation service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,7 +8,6 @@ use hgs_pki::health::HealthKind;
 use hgs_pki::{Certificate, Time};
 
 use crate::certify::{Certified, Certifier, Wanted};
-use crate::clock::{Clock, SystemClock};
 use crate::configuration::{Configuration, Endpoints};
 use crate::error::{Error, ServicesError};
 use crate::folders::Folders;
@@ -19,6 +18,7 @@ use crate::service::{ServiceFailure, Side, Sides};
 use crate::state::StateFolder;
 use crate::status::{Record, Status};
 use crate::url::{Scheme, Url};
+use hgs_clock::{Clock, SystemClock};
 
 /// Certificates of guardians that are remembered: the fabric's few, and those of the owners of the
 /// VMs on this host.

@@ -18,10 +18,10 @@ use hgs_protector::suite::{KeyEncryption, TransportKeysEncryption, WrappingKeyEn
 use hyper::header::HeaderValue;
 
 use crate::certify::Certified;
-use crate::clock::Clock;
 use crate::http::{Client, Request, Response};
 use crate::service::Answer;
 use crate::url::Url;
+use hgs_clock::Clock;
 
 use self::failure::KeyProtectionFailure;
 

@@ -35,7 +35,6 @@
 
 mod attestation;
 mod certify;
-pub mod clock;
 pub mod configuration;
 mod error;
 mod folders;

@@ -12,12 +12,12 @@ use hgs_pki::{CertificateCache, SignatureCache, Validity};
 use hgs_protector::metadata::Metadata;
 use hgs_trace::{Clocks, Observed, PresentedCertificate, Problem, Reachability};
 
-use crate::clock::Clock;
 use crate::http::{Client, Timing, TlsFailure, TransportError, tls};
 use crate::key_protection::failure::KeyProtectionFailure;
 use crate::service::Cause;
 use crate::url::Url;
 use crate::{Environment, attestation, key_protection, remedy};
+use hgs_clock::Clock;
 
 /// Asks services what anybody may ask.
 #[derive(Debug)]

@@ -36,10 +36,7 @@ pub use client::{Authenticity, ClientError, PendingRoll, Released};
 pub use key_ring::{Head, HeldCertificate, KeyRing, KeyRingError};
 pub use lineage::{CertificateKind, Label, Lineage, NameError};
 pub use metadata::MetadataService;
-pub use refusal::{Code, ErrorResponse, Facts, RETRY_AFTER, Reason, Refusal};
+pub use refusal::{Code, ErrorResponse, Facts, RETRY_AFTER, Reason, Refusal, StateUnavailable};
 pub use roll::{IdentifiedRequest, KeyProtection, Recorded, Release, ReleaseFacts};
-pub use trust::{
-    Caches, HostRegistry, HostStanding, SKEW, SeenProtector, SeenProtectors, StateUnavailable,
-    Trust,
-};
+pub use trust::{Caches, HostRegistry, HostStanding, SKEW, SeenProtector, SeenProtectors, Trust};
 pub use version::{ServiceVersion, UnknownVersion};

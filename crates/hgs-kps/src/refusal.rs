@@ -8,7 +8,6 @@ use hgs_protector::{
     Fault, OpenError, ProtectorDigest, ProtectorError, ProtectorErrorKind, SealError,
 };
 
-use crate::StateUnavailable;
 use crate::signed_response::SignatureRequestError;
 use crate::wire::{self, RequestError};
 
@@ -246,6 +245,11 @@ impl Reason {
         }
     }
 }
+
+/// The records that a decision needs can't be read now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the state of the service is unavailable")]
+pub struct StateUnavailable;
 
 impl From<StateUnavailable> for Reason {
     fn from(_: StateUnavailable) -> Self {

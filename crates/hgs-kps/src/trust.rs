@@ -6,7 +6,7 @@ use hgs_pki::{CertificateCache, Seconds, SignatureCache, Time};
 use hgs_protector::ProtectorDigest;
 use hgs_protector::transport_key_blob::CachingPolicy;
 
-use crate::Reason;
+use crate::{Reason, StateUnavailable};
 
 /// How far the clock of an attestation signer may be ahead of ours, unless configured.
 pub const SKEW: Seconds = Seconds::new(60);
@@ -78,11 +78,6 @@ pub trait SeenProtectors {
     /// When that can't be looked up now, which is not the same as not having seen it.
     fn seen(&self, protector: &ProtectorDigest) -> Result<Option<SeenProtector>, StateUnavailable>;
 }
-
-/// The records that a decision needs can't be read now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the state of the service is unavailable")]
-pub struct StateUnavailable;
 
 /// What is known of a protector that was seen before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Bounded memories of expensive work, passed as arguments and shared between threads.
 
-mod clock;
+mod clock_cache;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,7 +8,7 @@ use hgs_crypto::CryptoError;
 use hgs_crypto::hash::{Sha256Digest, sha256, sha256_of};
 use hgs_crypto::rsa::{PublicKey, SignatureScheme};
 
-use self::clock::Clock;
+use self::clock_cache::ClockCache;
 use crate::{Certificate, CertificateError, MAX_CERTIFICATE_OCTETS};
 
 /// Certificates by the digest of their DER, so that none that is in use is parsed twice.
@@ -158,14 +158,14 @@ struct Counted<V>(Mutex<State<V>>);
 
 #[derive(Debug)]
 struct State<V> {
-    known: Clock<V>,
+    known: ClockCache<V>,
     misses: u64,
 }
 
 impl<V: Clone> Counted<V> {
     fn new(capacity: usize) -> Self {
         Self(Mutex::new(State {
-            known: Clock::new(capacity),
+            known: ClockCache::new(capacity),
             misses: 0,
         }))
     }

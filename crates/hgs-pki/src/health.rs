@@ -11,6 +11,7 @@
 //! where a leaf is, another cluster's, an expired one. The checks have an order, and the first that fails is reported.
 //! The last check, that the host is registered and not revoked, is made by the caller, who knows the hosts.
 
+mod error;
 mod statement;
 mod trust;
 mod verify;
@@ -24,10 +25,11 @@ use crate::profile::{HEALTH_ENCRYPTION, HEALTH_SIGNING, HEALTH_STATEMENT};
 use crate::{Certificate, CertificateCache, CertificateError, Extension, KeyUsage};
 use crate::{Seconds, Time, Validity};
 
+pub use error::HealthCertificateError;
 pub use statement::{AttestationMode, HealthStatement, HostId, HostIdError, StatementError};
 pub use trust::{MAXIMUM_VALIDITY, TrustedSigner, TrustedSigners};
+pub use verify::VerifiedHealthCertificate;
 pub(crate) use verify::fuzz_checks_behind_the_signature;
-pub use verify::{HealthCertificateError, VerifiedHealthCertificate};
 
 /// How long before its issue a health certificate begins to be valid, for hosts whose clocks are late.
 pub const BACKDATED: Seconds = Seconds::from_minutes(5);

@@ -10,7 +10,8 @@
 //! use std::sync::Arc;
 //!
 //! use hgs_server::config::Environment;
-//! use hgs_server::{Clock, Config, InitOptions, SystemClock};
+//! use hgs_clock::{Clock, SystemClock};
+//! use hgs_server::{Config, InitOptions};
 //!
 //! let config = Config::load(None, &Environment::of_process())?;
 //! hgs_server::initialise(&config, InitOptions::default(), SystemClock.now())?;
@@ -27,7 +28,6 @@
 //! without root and without systemd.
 
 mod admin;
-mod clock;
 pub mod config;
 mod guardian;
 mod health;
@@ -41,7 +41,6 @@ mod running;
 pub mod signals;
 
 pub use admin::archived_records;
-pub use clock::{Clock, SystemClock};
 pub use config::Config;
 pub use guardian::{
     CertificateSource, CertifyError, GivenCertificate, GivenError, GuardianError, HoldingsError,
@@ -51,6 +50,7 @@ pub use guardian::{
 pub use health::Readiness;
 pub use hgs_custody_pkcs11::ReturnBlame;
 pub use http::{Bound, Peer, Request, Response, Server, Service, Services};
+pub use logging::PEERS;
 pub use metrics::Metrics;
 pub use roles::{Roles, RolesError};
 pub use running::{Running, StartError, start};

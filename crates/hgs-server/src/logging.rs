@@ -11,4 +11,4 @@ pub(crate) fn filter(log: &Log) -> Result<EnvFilter, ParseError> {
 }
 
 /// The target of events that any peer can cause. The log of a program bounds how many of them become lines.
-pub(crate) const PEERS: &str = "hgs_server::peers";
+pub const PEERS: &str = "hgs_server::peers";

@@ -19,7 +19,6 @@ use tokio::task::{AbortHandle, JoinHandle, spawn_blocking};
 use tracing::{error, warn};
 
 use crate::admin::{AdminParts, AdminService};
-use crate::clock::Clock;
 use crate::config::Config;
 use crate::guardian::{
     Attestations, Certification, GuardianError, HostKeys, Inspection, Modes, Observer, OpenStore,
@@ -30,6 +29,7 @@ use crate::health::Readiness;
 use crate::http::{Addresses, BindError, Reloader, Server, Services, Stopped};
 use crate::metrics::Metrics;
 use crate::protocol::Protocols;
+use hgs_clock::Clock;
 
 /// A guardian did not start.
 #[derive(Debug, thiserror::Error)]
@@ -326,9 +326,10 @@ pub(crate) mod tests {
     use crate::guardian::{InitOptions, KeySize, Signers, initialise};
 
     /// A clock that stands still.
-    struct Still(Time);
+    #[derive(Debug)]
+    struct FixedClock(Time);
 
-    impl Clock for Still {
+    impl Clock for FixedClock {
         fn now(&self) -> Time {
             self.0
         }
@@ -350,7 +351,7 @@ pub(crate) mod tests {
         };
         initialise(&config, options, now).unwrap();
         let (open, _) = mpsc::channel(1);
-        let opened = Parts::open(&config, Arc::new(Still(now)), &Metrics::new(), open);
+        let opened = Parts::open(&config, Arc::new(FixedClock(now)), &Metrics::new(), open);
         (folder, opened.unwrap())
     }
 

@@ -8,9 +8,9 @@ use hgs_admin::types::{
     RevokeHost, SignerStage,
 };
 use hgs_admin::{Administration as _, Client, ErrorCode};
+use hgs_clock::Clock as _;
 use hgs_crypto::base64;
 use hgs_pki::{Seconds, profile};
-use hgs_server::Clock as _;
 use hgs_testkit::fixtures::{Guardian as Fixture, self_signed, ten_years};
 
 /// Who the tests are, as audit records name them.

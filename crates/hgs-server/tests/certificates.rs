@@ -10,13 +10,13 @@ use hgs_admin::types::{
     NewCertificate, Outcome, RemoveCertificate, SetCertificate, SetServer, Signer, SignerStage,
 };
 use hgs_admin::{AdminError, Administration as _, Client, ErrorCode, SignerSelector, WithKey};
+use hgs_clock::Clock as _;
 use hgs_custody::SoftwareKey;
 use hgs_kps::ServiceVersion::V2;
 use hgs_pki::health::HealthKind;
 use hgs_pki::{Certificate, CertificateCache, Seconds, SignatureCache, Validity, profile};
 use hgs_protector::metadata::{MAX_OTHER_CERTIFICATES, Metadata};
 use hgs_protector::{Protector, VerifiedProtector, open};
-use hgs_server::Clock as _;
 use hgs_testkit::fixtures::{
     Forge, Guardian as Fixture, Keys, key_octets, private_key, self_signed, ten_years,
 };
@@ -623,7 +623,7 @@ async fn what_signers_have_signed_is_denied_by_time() {
     let before = host.healthy(&site).await;
     let (ingress, _) = site.protector().await;
     site.clock.advance(Seconds::new(600));
-    let now = hgs_server::Clock::now(&*site.clock).to_string();
+    let now = hgs_clock::Clock::now(&*site.clock).to_string();
     let deny = SetSigner {
         deny_before: Some(now.clone()),
         ..SetSigner::default()

@@ -8,9 +8,9 @@ use std::process::Command;
 use std::sync::Arc;
 
 use guardian::{Host, METADATA, Site};
+use hgs_clock::SystemClock;
 use hgs_crypto::random::System;
 use hgs_custody::{SoftwareKey, pem};
-use hgs_server::SystemClock;
 
 /// Debian's interpreter, for which Debian's packages are; what comes first in the path may be another.
 const PYTHON: &str = "/usr/bin/python3";

@@ -12,10 +12,10 @@ use hgs_admin::types::{AddHost, AuditQuery, HostDetail, Outcome, Standing};
 use hgs_attest::freshness::{NONCE_HEADER, Nonce, PROOF_HEADER};
 use hgs_attest::wire::AttestationResultType;
 use hgs_attest::{client, signing_certificates};
+use hgs_clock::Clock as _;
 use hgs_kps::ServiceVersion::{V1, V2};
 use hgs_pki::health::{HealthCertificate, HealthKind, TrustedSigner, TrustedSigners};
 use hgs_pki::{Seconds, Thumbprint};
-use hgs_server::Clock as _;
 use hgs_testkit::fixtures::Guardian as Fixture;
 
 #[tokio::test]

@@ -34,7 +34,7 @@ fn child() {
 }
 
 fn serve() {
-    start_logging("hgs_server=debug", LogForm::Json).unwrap();
+    start_logging("hgs_server=debug", LogForm::Json, Some(hgs_server::PEERS)).unwrap();
     tokio::runtime::Runtime::new().unwrap().block_on(async {
         let (services, _watcher) = services(Readiness::always());
         let bound = Server::bind(&configuration(""), services).unwrap();

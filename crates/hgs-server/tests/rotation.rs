@@ -9,9 +9,9 @@ use hgs_admin::Administration as _;
 use hgs_admin::types::{Signer, SignerStage};
 use hgs_attest::signer::{LEAD, RENEWED_BEFORE_END, SIGNER_VALIDITY};
 use hgs_attest::signing_certificates;
+use hgs_clock::Clock as _;
 use hgs_kps::ServiceVersion::V2;
 use hgs_pki::{Certificate, Seconds};
-use hgs_server::Clock as _;
 
 async fn published(site: &Site) -> Vec<Certificate> {
     signing_certificates::read(&site.get(SIGNING_CERTIFICATES).await.body).unwrap()

@@ -51,7 +51,7 @@ async fn a_response_is_signed_for_a_host_that_asks_by_one_key_a_day() {
             let authenticity = Authenticity::Signed {
                 request,
                 fields: &fields,
-                now: hgs_server::Clock::now(&*site.clock),
+                now: hgs_clock::Clock::now(&*site.clock),
             };
             pending
                 .receive(&answer.body, authenticity, &Caches::new(64), &mut &keys)

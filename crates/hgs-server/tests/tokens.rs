@@ -482,7 +482,7 @@ async fn power_on_signed(
     let authenticity = Authenticity::Signed {
         request: &request,
         fields: &fields.unwrap(),
-        now: hgs_server::Clock::now(&*site.clock),
+        now: hgs_clock::Clock::now(&*site.clock),
     };
     pending(ingress, certificate, V2)
         .receive(&answer.body, authenticity, &Caches::new(64), &mut &keys)

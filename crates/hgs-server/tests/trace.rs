@@ -9,8 +9,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use guardian::Site;
 use hgs_admin::Administration as _;
 use hgs_admin::types::Outcome;
+use hgs_clock::Clock as _;
 use hgs_pki::Seconds;
-use hgs_server::{Clock as _, examine_stopped};
+use hgs_server::examine_stopped;
 use hgs_trace::Selection;
 use hgs_trace::guardian::{Facts, LocalFacts, Service, SyntheticRoll};
 

@@ -8,8 +8,9 @@ use std::path::PathBuf;
 
 use guardian::{Site, options};
 use hgs_admin::Administration as _;
+use hgs_clock::Clock as _;
 use hgs_pki::Certificate;
-use hgs_server::{CertificateSource, Clock as _, InitOptions, examine_stopped};
+use hgs_server::{CertificateSource, InitOptions, examine_stopped};
 use hgs_testkit::fixtures::{Guardian as Fixture, now};
 use hgs_testkit::softhsm::{PIN, SoftHsm, TOKEN, isolated};
 use hgs_trace::guardian::{Facts, LocalFacts, Service};

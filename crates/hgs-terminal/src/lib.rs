@@ -3,12 +3,12 @@
 //! ```
 //! use std::fmt;
 //!
-//! use hgs_terminal::{Common, Exit, Failure, Program, Terminal};
+//! use hgs_terminal::{CommonOptions, Exit, Failure, Program, Terminal};
 //!
 //! #[derive(clap::Parser)]
 //! struct Arguments {
 //!     #[command(flatten)]
-//!     common: Common,
+//!     common: CommonOptions,
 //! }
 //!
 //! #[derive(serde::Serialize)]
@@ -23,7 +23,7 @@
 //! }
 //!
 //! impl Program for Arguments {
-//!     fn common(&self) -> &Common {
+//!     fn common(&self) -> &CommonOptions {
 //!         &self.common
 //!     }
 //!     fn run(self, terminal: &Terminal) -> Result<Exit, Failure> {
@@ -68,6 +68,6 @@ pub use input::{InputFile, read_input};
 pub use logging::{LogForm, start_logging};
 pub use passphrase::{PassphraseSource, PassphraseSourceParser, new_passphrase, passphrase};
 pub use printable::printable;
-pub use program::{Common, Program, run};
+pub use program::{Program, run};
 pub use table::Table;
-pub use terminal::Terminal;
+pub use terminal::{CommonOptions, Terminal};

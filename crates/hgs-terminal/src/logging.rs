@@ -28,12 +28,16 @@ pub enum LogForm {
 /// Sends the events of this process to standard error, as far as `filter` lets them through. Colours are written to
 /// terminals only, and not where `NO_COLOR` is set (<https://no-color.org>). The first call in a process counts.
 ///
-/// What any peer can cause (events with a target that ends with `::peers`, and all of libraries) is 60 lines a minute at
-/// most; a line of its own tells how many were left out.
+/// What any peer can cause (events with the target `peers`, and all of libraries) is 60 lines a minute at most; a line of
+/// its own tells how many were left out.
 ///
 /// # Errors
 /// When `filter` is no level and no list of directives.
-pub fn start_logging(filter: &str, form: LogForm) -> Result<(), Failure> {
+pub fn start_logging(
+    filter: &str,
+    form: LogForm,
+    peers: Option<&'static str>,
+) -> Result<(), Failure> {
     let filter = EnvFilter::builder()
         .parse(filter)
         .map_err(|error| Failure::of(&error).at_fault(AtFault::Operator))?;
@@ -41,7 +45,7 @@ pub fn start_logging(filter: &str, form: LogForm) -> Result<(), Failure> {
     let lines = fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal() && !no_color);
-    let events = registry().with(filter).with(limit::Limited);
+    let events = registry().with(filter).with(limit::Limited { peers });
     // A process that has a log already keeps it.
     let started = match form {
         LogForm::Brief => events
@@ -66,7 +70,7 @@ pub(crate) fn start_command_log(default: &str) -> Result<(), Failure> {
         Ok(wanted) if !wanted.is_empty() => wanted,
         _ => default.to_owned(),
     };
-    start_logging(&wanted, LogForm::Brief).map_err(|failure| {
+    start_logging(&wanted, LogForm::Brief, None).map_err(|failure| {
         let failure = failure.with_exit(crate::Exit::Usage);
         failure.while_doing(VARIABLE)
     })

@@ -1,34 +1,18 @@
 //! From the arguments to the exit status.
 
 use std::env;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
 
 use crate::logging::start_command_log;
-use crate::{Exit, Failure, Terminal};
-
-/// Options of every command.
-#[derive(Debug, Clone, Default, clap::Args)]
-#[command(next_help_heading = "Options of every command")]
-pub struct Common {
-    /// Answer with one JSON document, or one on each line for steps
-    #[arg(long, global = true)]
-    pub json: bool,
-    /// Write the result to FILE, whole or not at all, instead of to standard output
-    #[arg(long, global = true, value_name = "FILE")]
-    pub out: Option<PathBuf>,
-    /// Do not ask before what can't be undone
-    #[arg(long, global = true)]
-    pub yes: bool,
-}
+use crate::{CommonOptions, Exit, Failure, Terminal};
 
 /// A program with its arguments.
 pub trait Program: Parser {
     /// The options of every command.
-    fn common(&self) -> &Common;
+    fn common(&self) -> &CommonOptions;
 
     /// What is logged unless the variable `HGS_LOG` says otherwise; `None` for a service, which starts its log as its
     /// configuration says.
@@ -69,9 +53,9 @@ fn wrong_arguments(error: &clap::Error) -> Exit {
         return Exit::Done;
     }
     if env::args_os().any(|argument| argument == "--json") {
-        let terminal = Terminal::new(&Common {
+        let terminal = Terminal::new(&CommonOptions {
             json: true,
-            ..Common::default()
+            ..CommonOptions::default()
         });
         let text = error.render().to_string();
         let message = text.trim_start_matches("error: ").trim_end();

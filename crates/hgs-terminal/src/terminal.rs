@@ -8,7 +8,22 @@ use dialoguer::Confirm;
 use hgs_files::Readers;
 use serde::Serialize;
 
-use crate::{AtFault, Common, Exit, Failure, printable};
+use crate::{AtFault, Exit, Failure, printable};
+
+/// Options of every command.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Options of every command")]
+pub struct CommonOptions {
+    /// Answer with one JSON document, or one on each line for steps
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Write the result to FILE, whole or not at all, instead of to standard output
+    #[arg(long, global = true, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Do not ask before what can't be undone
+    #[arg(long, global = true)]
+    pub yes: bool,
+}
 
 /// Where a command's answer goes, and in which form.
 #[derive(Debug, Clone)]
@@ -21,7 +36,7 @@ pub struct Terminal {
 impl Terminal {
     /// As the options of every command say. `--out -` is standard output.
     #[must_use]
-    pub fn new(common: &Common) -> Self {
+    pub fn new(common: &CommonOptions) -> Self {
         Self {
             json: common.json,
             yes: common.yes,

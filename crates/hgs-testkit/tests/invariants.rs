@@ -21,6 +21,7 @@ const DRAWING: &[(&str, &[&str])] = &[
         &["hgs-crypto", "hgs-custody", "hgs-files"],
     ),
     ("hgs-files", &["hgs-crypto"]),
+    ("hgs-clock", &["hgs-crypto", "hgs-pki"]),
     ("hgs-terminal", &["hgs-crypto", "hgs-files"]),
     ("hgs-trace", &["hgs-crypto", "hgs-pki", "hgs-files"]),
     (
@@ -42,6 +43,7 @@ const DRAWING: &[(&str, &[&str])] = &[
     (
         "hgs-client",
         &[
+            "hgs-clock",
             "hgs-crypto",
             "hgs-xml",
             "hgs-pki",
@@ -56,6 +58,7 @@ const DRAWING: &[(&str, &[&str])] = &[
     (
         "hgs-server",
         &[
+            "hgs-clock",
             "hgs-admin",
             "hgs-crypto",
             "hgs-xml",
@@ -73,6 +76,7 @@ const DRAWING: &[(&str, &[&str])] = &[
     (
         "guarded-host",
         &[
+            "hgs-clock",
             "hgs-crypto",
             "hgs-pki",
             "hgs-protector",
@@ -88,6 +92,7 @@ const DRAWING: &[(&str, &[&str])] = &[
     (
         "hgs",
         &[
+            "hgs-clock",
             "hgs-admin",
             "hgs-crypto",
             "hgs-xml",
@@ -108,6 +113,7 @@ const DRAWING: &[(&str, &[&str])] = &[
     (
         "hgs-bench",
         &[
+            "hgs-clock",
             "hgs-admin",
             "hgs-crypto",
             "hgs-pki",

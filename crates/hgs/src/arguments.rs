@@ -2,7 +2,7 @@
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use hgs_server::process;
-use hgs_terminal::{Common, Completions, Exit, Failure, Man, Manual, Program, Terminal};
+use hgs_terminal::{CommonOptions, Completions, Exit, Failure, Man, Manual, Program, Terminal};
 
 use crate::administration;
 use crate::{guardian, init, protector, quickstart, serve, server, state, trace};
@@ -27,7 +27,7 @@ pub(crate) struct Arguments {
     #[command(subcommand)]
     noun: Noun,
     #[command(flatten)]
-    common: Common,
+    common: CommonOptions,
 }
 
 /// What every manual page says.
@@ -106,7 +106,7 @@ enum Noun {
 }
 
 impl Program for Arguments {
-    fn common(&self) -> &Common {
+    fn common(&self) -> &CommonOptions {
         &self.common
     }
 

@@ -1,7 +1,7 @@
 //! The one place where this program asks for the time.
 
+use hgs_clock::{Clock as _, SystemClock};
 use hgs_pki::Time;
-use hgs_server::{Clock as _, SystemClock};
 
 pub(crate) fn now() -> Time {
     SystemClock.now()

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use hgs_clock::SystemClock;
 use hgs_server::config::LogFormat;
 use hgs_server::http::BindError;
-use hgs_server::{GuardianError, StartError, SystemClock, process, signals};
+use hgs_server::{GuardianError, PEERS, StartError, process, signals};
 use hgs_terminal::{AtFault, Exit, Failure, LogForm, start_logging};
 
 use crate::config_option::ConfigOption;
@@ -26,7 +27,7 @@ impl Arguments {
             LogFormat::Text => LogForm::Text,
             LogFormat::Json => LogForm::Json,
         };
-        start_logging(&config.log.level, form)
+        start_logging(&config.log.level, form, Some(PEERS))
             .map_err(|failure| failure.while_doing("log.level"))?;
         if let Err(error) = process::raise_file_limit() {
             tracing::warn!(%error, "the number of files that may be open can't be raised");

@@ -1,11 +1,11 @@
 //! The facts of a host. Nothing is made that is not there, not even the state folder.
 
-use hgs_client::clock::{Clock as _, SystemClock};
 use hgs_client::configuration::{Configuration, Endpoints, Services};
 use hgs_client::host_key::PublicForm;
 use hgs_client::probe::Probe;
 use hgs_client::status::Status;
 use hgs_client::{Environment, Error, Folders, GuardedHost};
+use hgs_clock::{Clock as _, SystemClock};
 use hgs_crypto::hex;
 use hgs_trace::host::{Attempt, Facts, HealthCertificate, Service};
 use hgs_trace::{Observed, PathFacts, PathKind, Problem};

@@ -10,8 +10,8 @@ use std::process::{Command, Output, Stdio};
 
 use assert_cmd::cargo::cargo_bin_cmd;
 use guardian::{TestClock, TestGuardian, verified};
-use hgs_client::clock::{Clock as _, SystemClock};
 use hgs_client::sealed_file;
+use hgs_clock::{Clock as _, SystemClock};
 use hgs_crypto::random::System;
 use hgs_crypto::rsa::PublicKey;
 use hgs_crypto::{SecretBytes, base64, hex};

@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{MAX_BODY, Request, Response, TransportError};
-use crate::clock::time_of;
+use hgs_clock::time_of;
 
 /// Octets of the longest head of an answer.
 const MAX_HEAD: usize = 16 * 1024;

@@ -16,11 +16,11 @@ use hgs_attest::{
     Attempt, Credential, CredentialId, Endpoint, HostIdentities, HostRegistry, Refusal,
     RegisteredHost, Verdict, issue, service_info, signing_certificates,
 };
-use hgs_client::clock::Clock;
 use hgs_client::configuration::{Configuration, Endpoints, Services};
 use hgs_client::host_key::HostKeySize;
 use hgs_client::http::Timing;
 use hgs_client::{Environment, Folders, GuardedHost};
+use hgs_clock::Clock;
 use hgs_crypto::SecretBytes;
 use hgs_crypto::hash::Sha256Digest;
 use hgs_crypto::rsa::{PrivateKey, PublicKey};

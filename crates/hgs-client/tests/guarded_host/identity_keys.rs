@@ -1,9 +1,9 @@
 //! No attempt that fails, however often, uses up identity keys; and what uses them up is named before a bound is reached.
 
 use hgs_attest::MAX_NEW_IDENTITY_KEYS;
-use hgs_client::clock::Clock as _;
 use hgs_client::service::Sides;
 use hgs_client::{Error, Fault};
+use hgs_clock::Clock as _;
 use hgs_pki::health::HealthKind;
 use hgs_pki::{Certificate, Seconds};
 

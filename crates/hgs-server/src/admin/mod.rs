@@ -15,10 +15,10 @@ use std::sync::Arc;
 pub use handler::audit::archived_records;
 pub(crate) use service::AdminService;
 
-use crate::clock::Clock;
 use crate::guardian::{
     Certification, Inspection, OpenStore, SignerRotation, Snapshots, SyntheticRolls,
 };
+use hgs_clock::Clock;
 
 /// The parts of a guardian that administrators reach.
 pub(crate) struct AdminParts {

@@ -29,8 +29,8 @@ use super::recent::{Circumstances, RecentCertificates};
 use super::refusals::{OnRecord, RefusalLog};
 use super::signers::Signers;
 use super::workers::{Claimant, HostIsFull, ProcessorPermit, Workers};
-use crate::clock::Clock;
 use crate::http::Network;
+use hgs_clock::Clock;
 
 /// One request of a host.
 #[derive(Debug, Clone)]

@@ -15,9 +15,9 @@ use super::keys::{Holdings, Snapshots};
 use super::open_store::OpenStore;
 use super::signers::Signers;
 use super::trace::disk;
-use crate::clock::Clock;
 use crate::config::Config;
 use crate::http::Addresses;
+use hgs_clock::Clock;
 
 /// Audit records in the database above which people are told: a start takes seconds more.
 const MANY_AUDIT_RECORDS: u64 = 1_000_000;

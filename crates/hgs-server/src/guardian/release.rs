@@ -32,8 +32,8 @@ use super::refusals::{OnRecord, RefusalLog};
 use super::response_keys::ResponseKeys;
 use super::signers::Signers;
 use super::workers::{Claimant, HostIsFull, ProcessorPermit, Workers};
-use crate::clock::Clock;
 use crate::http::Network;
+use hgs_clock::Clock;
 
 /// Certificates that are kept parsed: those of guardians, and the health certificates of a large site. Each takes a few
 /// kilobytes.

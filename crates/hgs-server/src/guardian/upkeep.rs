@@ -11,7 +11,7 @@ use tracing::error;
 use super::observer::Observer;
 use super::refusals::RefusalLog;
 use super::rotation::SignerRotation;
-use crate::clock::Clock;
+use hgs_clock::Clock;
 
 /// How often the clock is looked at.
 const INTERVAL: Seconds = Seconds::from_minutes(1);

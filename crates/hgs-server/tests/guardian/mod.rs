@@ -10,6 +10,7 @@ use futures_util::future::BoxFuture;
 use hgs_admin::{AdminError, Administration, Client, types};
 use hgs_attest::client::{self, Attested, SignedRequest};
 use hgs_attest::wire::SessionId;
+use hgs_clock::Clock;
 use hgs_crypto::rsa::PrivateKey;
 use hgs_crypto::{SecretBytes, base64};
 use hgs_custody::SoftwareKey;
@@ -20,9 +21,7 @@ use hgs_pki::{Certificate, CertificateCache, Seconds, SignatureCache, Time};
 use hgs_protector::metadata::Metadata;
 use hgs_protector::{GuardianCertificates, TransportKey, VerifiedProtector, create};
 use hgs_server::config::Layout;
-use hgs_server::{
-    CertificateSource, Clock, Config, GivenCertificate, InitOptions, KeySize, Running,
-};
+use hgs_server::{CertificateSource, Config, GivenCertificate, InitOptions, KeySize, Running};
 use hgs_testkit::fixtures::{Guardian as Fixture, Keys, now, private_key};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -30,6 +29,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 /// A clock that is set by hand.
+#[derive(Debug)]
 pub(crate) struct ManualClock(watch::Sender<Time>);
 
 impl ManualClock {

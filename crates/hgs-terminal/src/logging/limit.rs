@@ -7,9 +7,6 @@ use std::time::{Duration, Instant};
 use tracing::{Event, Subscriber, warn};
 use tracing_subscriber::layer::{Context, Layer};
 
-/// How the targets of events end that any peer can cause. They share their bound with those of libraries.
-const PEERS: &str = "::peers";
-
 /// The target of events of libraries that use another crate for their log, rustls for one.
 const LIBRARIES: &str = "log";
 
@@ -67,13 +64,16 @@ impl Limit {
     }
 }
 
-/// Leaves out events above the bound.
-pub(super) struct Limited;
+/// Leaves out events above the bound: those that any peer can cause, and those of libraries.
+pub(super) struct Limited {
+    /// The target of events that any peer can cause.
+    pub(super) peers: Option<&'static str>,
+}
 
 impl<S: Subscriber> Layer<S> for Limited {
     fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
         let target = event.metadata().target();
-        let is_bounded = target.ends_with(PEERS) || target == LIBRARIES;
+        let is_bounded = Some(target) == self.peers || target == LIBRARIES;
         !is_bounded || LIMIT.admit(Instant::now())
     }
 }

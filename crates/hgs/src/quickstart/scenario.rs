@@ -8,6 +8,7 @@ use hgs_attest::Code as AttestationCode;
 use hgs_attest::client::AttestationFailure;
 use hgs_client::service::{Cause, Sides};
 use hgs_client::{Attestation, Error, KeyProtectionFailure, Unwrapped, sealed_file};
+use hgs_clock::{Clock as _, SystemClock};
 use hgs_crypto::SecretBytes;
 use hgs_crypto::random::System;
 use hgs_kps::{Code, ServiceVersion};
@@ -15,7 +16,7 @@ use hgs_pki::health::HealthKind;
 use hgs_pki::{CertificateCache, SignatureCache, Thumbprint};
 use hgs_protector::metadata::{Expired, Metadata, Trust};
 use hgs_protector::{GuardianCertificates, TransportKey, VerifiedProtector, create};
-use hgs_server::{Clock as _, Config, InitOptions, KeySize, Running, SystemClock};
+use hgs_server::{Config, InitOptions, KeySize, Running};
 use hgs_terminal::{AtFault, Failure};
 
 use super::failed;

@@ -98,9 +98,9 @@ impl Arguments {
 
 /// `--out` names the backup, so the answer goes to standard output.
 fn tell(exported: &Exported, terminal: &Terminal) -> Result<(), Failure> {
-    let common = hgs_terminal::Common {
+    let common = hgs_terminal::CommonOptions {
         json: terminal.json(),
-        ..hgs_terminal::Common::default()
+        ..hgs_terminal::CommonOptions::default()
     };
     Terminal::new(&common).report(exported)
 }

@@ -34,7 +34,7 @@ use super::super::rotation::self_signed;
 use super::super::signers::Signers;
 use super::super::workers::Workers;
 use super::issue::{SYNTHETIC_HOST, health_certificate};
-use crate::clock::Clock;
+use hgs_clock::Clock;
 
 /// How long the certificates of the synthetic owner are valid.
 const VALIDITY: Seconds = Seconds::from_minutes(2);

@@ -7,7 +7,7 @@ use hgs_crypto::hash::Sha256Digest;
 
 /// A map of bounded weight. A tree finds the entries, since its cost does not depend on how well the
 /// digests are chosen, and it needs no random seed.
-pub(super) struct Clock<V> {
+pub(super) struct ClockCache<V> {
     capacity: usize,
     weight: usize,
     places: BTreeMap<Sha256Digest, usize>,
@@ -22,7 +22,7 @@ struct Entry<V> {
     used: bool,
 }
 
-impl<V> Clock<V> {
+impl<V> ClockCache<V> {
     pub(super) const fn new(capacity: usize) -> Self {
         Self {
             capacity,
@@ -78,11 +78,11 @@ impl<V> Clock<V> {
     }
 }
 
-impl<V> fmt::Debug for Clock<V> {
+impl<V> fmt::Debug for ClockCache<V> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             formatter,
-            "Clock({} of {})",
+            "ClockCache({} of {})",
             self.entries.len(),
             self.capacity
         )
@@ -99,44 +99,44 @@ mod tests {
 
     #[test]
     fn what_is_used_stays_and_what_is_not_goes() {
-        let mut clock = Clock::new(3);
+        let mut cache = ClockCache::new(3);
         for number in 0..3 {
-            clock.insert(key(number), number, 1);
+            cache.insert(key(number), number, 1);
         }
-        assert_eq!(clock.get(&key(0)), Some(&0));
-        clock.insert(key(3), 3, 1);
-        assert_eq!(clock.get(&key(1)), None);
+        assert_eq!(cache.get(&key(0)), Some(&0));
+        cache.insert(key(3), 3, 1);
+        assert_eq!(cache.get(&key(1)), None);
         for number in [0, 2, 3] {
-            assert_eq!(clock.get(&key(number)), Some(&number));
+            assert_eq!(cache.get(&key(number)), Some(&number));
         }
     }
 
     #[test]
     fn size_is_bounded_and_zero_keeps_nothing() {
-        let mut clock = Clock::new(5);
+        let mut cache = ClockCache::new(5);
         for number in 0..100 {
-            clock.insert(key(number), number, 1);
-            clock.insert(key(number), number, 1);
-            assert!(clock.entries.len() <= 5 && clock.places.len() == clock.entries.len());
+            cache.insert(key(number), number, 1);
+            cache.insert(key(number), number, 1);
+            assert!(cache.entries.len() <= 5 && cache.places.len() == cache.entries.len());
         }
-        assert_eq!(clock.get(&key(99)), Some(&99));
-        let mut none = Clock::new(0);
+        assert_eq!(cache.get(&key(99)), Some(&99));
+        let mut none = ClockCache::new(0);
         none.insert(key(1), 1, 1);
         assert_eq!(none.get(&key(1)), None);
     }
 
     #[test]
     fn weight_is_bounded() {
-        let mut clock = Clock::new(10);
+        let mut cache = ClockCache::new(10);
         for number in 0..100 {
             let weight = 1 + usize::from(number % 4);
-            clock.insert(key(number), number, weight);
-            assert_eq!(clock.get(&key(number)), Some(&number));
-            let weights = clock.entries.iter().map(|entry| entry.weight);
-            assert_eq!(weights.sum::<usize>(), clock.weight);
-            assert!(clock.weight <= 10);
+            cache.insert(key(number), number, weight);
+            assert_eq!(cache.get(&key(number)), Some(&number));
+            let weights = cache.entries.iter().map(|entry| entry.weight);
+            assert_eq!(weights.sum::<usize>(), cache.weight);
+            assert!(cache.weight <= 10);
         }
-        clock.insert(key(100), 100, 11);
-        assert_eq!(clock.get(&key(100)), None);
+        cache.insert(key(100), 100, 11);
+        assert_eq!(cache.get(&key(100)), None);
     }
 }
