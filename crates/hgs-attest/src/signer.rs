@@ -17,6 +17,8 @@ use hgs_pki::health::{BACKDATED, MAXIMUM_VALIDITY};
 use hgs_pki::issue::Template;
 use hgs_pki::{Certificate, Seconds, Thumbprint, Time, Validity, profile};
 
+use crate::signing_certificates;
+
 /// How long a signer's certificate is valid.
 pub const SIGNER_VALIDITY: Seconds = Seconds::from_days(365);
 
@@ -47,6 +49,47 @@ pub fn template(now: Time) -> Template {
         not_before: now.checked_sub(BACKDATED).unwrap_or(Time::MIN),
         not_after: now.checked_add(SIGNER_VALIDITY).unwrap_or(Time::MAX),
     })
+}
+
+/// The list of signing certificates has no room for another signer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{published} attestation signers are published, and with another one the list does not fit into one TLS record, \
+     beyond which some clients do not read; remove one that is needed no longer with `hgs signer remove`"
+)]
+pub struct NoRoomForSigner {
+    /// How many are published.
+    pub published: usize,
+}
+
+/// Refuses a new signer with which the published list no longer [fits into one record of
+/// TLS](signing_certificates::fits_one_record). Where nobody can sign at `now` it is accepted in spite of that: hosts come
+/// before clients that do not read on.
+///
+/// # Errors
+/// [`NoRoomForSigner`]. The fault is the operator's, who has more signers than are needed.
+pub fn check_room(
+    signers: &[OwnSigner],
+    added: &Certificate,
+    now: Time,
+) -> Result<(), NoRoomForSigner> {
+    let plan = plan(signers, now);
+    let is_published = |signer: &&OwnSigner| {
+        let thumbprint = signer.certificate.thumbprint();
+        plan.published.iter().any(|one| one.thumbprint == thumbprint)
+    };
+    let published = signers.iter().filter(is_published);
+    let certificates: Vec<_> = published
+        .map(|signer| &signer.certificate)
+        .chain([added])
+        .cloned()
+        .collect();
+    match plan.active().is_none() || signing_certificates::fits_one_record(&certificates) {
+        true => Ok(()),
+        false => Err(NoRoomForSigner {
+            published: certificates.len() - 1,
+        }),
+    }
 }
 
 /// What is to be done with our signers at one time.

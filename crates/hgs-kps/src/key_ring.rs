@@ -30,6 +30,17 @@ pub struct HeldCertificate {
     pub compromised: Option<Time>,
 }
 
+impl HeldCertificate {
+    /// Whether owners find it in the metadata beside the primary pair, so that protectors that it signed are known.
+    #[must_use]
+    pub fn is_listed_in_metadata(&self) -> bool {
+        self.kind == CertificateKind::Signing
+            && self.lineage == Lineage::Fabric
+            && self.enabled
+            && !self.head
+    }
+}
+
 /// Why certificates don't make a key ring. The operator is at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyRingError {
@@ -94,12 +105,7 @@ impl KeyRing {
         let heads = heads(&certificates)?;
         let others = certificates
             .iter()
-            .filter(|held| {
-                held.kind == CertificateKind::Signing
-                    && held.lineage == Lineage::Fabric
-                    && held.enabled
-                    && !held.head
-            })
+            .filter(|held| held.is_listed_in_metadata())
             .map(|held| held.certificate.clone())
             .collect();
         let mut ring = Self {

@@ -1,24 +1,36 @@
 //! The HTTPS listener. Certificates are made by openssl, which is also one of the clients.
 
+mod guardian;
 mod support;
 
-use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::{fs, io};
 
-use hgs_custody::BundleError;
+use guardian::{SIGNING_CERTIFICATES, Site};
+use hgs_attest::signer::NoRoomForSigner;
+use hgs_attest::signing_certificates;
 use hgs_custody::pem::PemError;
 use hgs_custody::pfx::PfxError;
-use hgs_server::Readiness;
+use hgs_custody::{BundleError, KeyReference, SoftwareKey};
+use hgs_pki::Time;
+use hgs_server::{Config, Readiness};
 use hgs_server::http::{BindError, TlsError};
+use hgs_store::{
+    Act, AttestationSigner, Committed, Failure, Opening, Refusal, Store, Transaction,
+};
+use hgs_testkit::fixtures::{now, private_key, self_signed};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, NamedGroup, RootCertStore};
+use rustls::{ClientConfig, NamedGroup, RootCertStore, SupportedProtocolVersion};
 use support::{Client, TestServer, eventually, status};
 use tempfile::TempDir;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -81,14 +93,29 @@ impl Files {
         self.connector_with(rustls::crypto::aws_lc_rs::default_provider(), alpn)
     }
 
-    fn connector_with(&self, provider: CryptoProvider, alpn: &[&str]) -> TlsConnector {
+    /// A client that speaks these versions only.
+    fn connector_of(&self, versions: &[&'static SupportedProtocolVersion]) -> TlsConnector {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_root_certificates(self.roots())
+            .with_no_client_auth();
+        TlsConnector::from(Arc::new(config))
+    }
+
+    fn roots(&self) -> RootCertStore {
         let mut roots = RootCertStore::empty();
         let certificate = CertificateDer::from_pem_file(self.certificate()).unwrap();
         roots.add(certificate).unwrap();
+        roots
+    }
+
+    fn connector_with(&self, provider: CryptoProvider, alpn: &[&str]) -> TlsConnector {
         let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
             .with_safe_default_protocol_versions()
             .unwrap()
-            .with_root_certificates(roots)
+            .with_root_certificates(self.roots())
             .with_no_client_auth();
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         TlsConnector::from(Arc::new(config))
@@ -460,4 +487,118 @@ async fn plain_http_can_be_left_out() {
     let mut client = files.connect(server.https()).await.unwrap();
     client.send(HELLO).await;
     assert_eq!(status(&client.response().await), 200);
+}
+
+/// Some database drivers read `signingCertificates` no further than one TLS record goes. So many signers over keys of 2048
+/// bits are documented to fit, and one more is refused.
+#[tokio::test]
+async fn the_documented_number_of_signers_is_sent_in_one_tls_record() {
+    const DOCUMENTED: i64 = 5;
+    let files = Files::new();
+    let mut site = Site::initialised(&files.configuration()).await;
+    let config = site.config.clone();
+    let refused = tokio::task::spawn_blocking(move || add_signers(&config, DOCUMENTED - 1)).await;
+    let full = NoRoomForSigner { published: 5 };
+    assert_eq!(refused.unwrap(), Err(Failure::Refused(full.into())));
+    site.restart().await;
+
+    let https = site.running().addresses().https.unwrap();
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let stream = Recording(TcpStream::connect(https).await.unwrap(), Vec::new());
+        let name = ServerName::try_from("localhost").unwrap();
+        let connector = files.connector_of(&[version]);
+        let mut stream = connector.connect(name, stream).await.unwrap();
+        let request = format!(
+            "GET {SIGNING_CERTIFICATES} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        let body = answer.windows(4).position(|end| end == b"\r\n\r\n").unwrap() + 4;
+        let published = signing_certificates::read(&answer[body..]).unwrap();
+        assert_eq!(published.len() as i64, DOCUMENTED);
+        let longest = records(&stream.get_ref().0.1).max().unwrap();
+        assert!(longest >= answer.len(), "{longest} of {} octets", answer.len());
+        assert!(answer.len() <= 16_384);
+    }
+}
+
+/// Adds so many signers of the site's own, and then one more.
+fn add_signers(config: &Config, count: i64) -> Result<Committed, Failure<Refusal>> {
+    let master_key = hgs_store::master_key_file::read(&config.master_key_file()).unwrap();
+    let store = Store::open(Opening {
+        directory: &config.state_folder(),
+        master_key: &master_key,
+        node: "test",
+        high_water_mark: config.high_water_mark_file(),
+        random: Box::new(hgs_crypto::random::System::new()),
+    })
+    .unwrap();
+    let key = private_key(0);
+    let add = |seconds: i64| {
+        let made = Time::from_unix(now().unix() - seconds);
+        let signer = AttestationSigner {
+            certificate: self_signed(hgs_attest::signer::template(made), &key),
+            key: Some(KeyReference::Sealed),
+            retired: false,
+            deny_before: None,
+            maximum_validity_seconds: None,
+            label: None,
+            deny_list: Arc::default(),
+            added: now(),
+        };
+        let key = Some(Arc::new(SoftwareKey::from_pkcs8_der(key.pkcs8_der()).unwrap()));
+        let act = Act { time: now(), actor: "test".to_owned() };
+        store.transact(vec![Transaction::AddAttestationSigner { signer, key }], act)
+    };
+    for seconds in 1..=count {
+        add(seconds).unwrap();
+    }
+    add(0)
+}
+
+/// The lengths of the TLS records in these octets.
+fn records(mut octets: &[u8]) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let [_, _, _, high, low, rest @ ..] = octets else {
+            return None;
+        };
+        let length = usize::from(u16::from_be_bytes([*high, *low]));
+        octets = &rest[length.min(rest.len())..];
+        Some(length)
+    })
+}
+
+/// A stream that keeps what it has received.
+struct Recording(TcpStream, Vec<u8>);
+
+impl AsyncRead for Recording {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let done = Pin::new(&mut self.0).poll_read(context, buffer);
+        self.1.extend_from_slice(&buffer.filled()[before..]);
+        done
+    }
+}
+
+impl AsyncWrite for Recording {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        octets: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(context, octets)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(context)
+    }
 }

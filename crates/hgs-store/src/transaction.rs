@@ -24,12 +24,12 @@ use crate::model::{
     AttestationSigner, CertificateRecord, Digest, HostName, MAX_REKEY_WINDOW, SealedKey, Settings,
     SettingsError,
 };
-use hgs_kps::Label;
-use hgs_kps::Lineage;
+use crate::record::RecordKind;
+use hgs_kps::{Label, Lineage};
 use hgs_pki::SerialNumber;
-use hgs_pki::health::HealthKind;
-use hgs_pki::health::HostId;
+use hgs_pki::health::{HealthKind, HostId};
 
+pub(crate) use certificates::fit_metadata;
 pub use refusal::Refusal;
 
 /// A change of the state, as it is requested.
@@ -307,6 +307,15 @@ impl Transaction {
 impl Planner<'_> {
     /// Decides whether `transaction` may happen, and what it writes.
     pub(crate) fn plan(&mut self, transaction: &Transaction) -> Result<Plan, Refusal> {
+        let plan = self.plan_single(transaction)?;
+        let is_of_certificates = |change: &Change| change.key().kind() == RecordKind::Certificate;
+        if plan.changes.iter().any(is_of_certificates) {
+            self.check_metadata(&plan.changes)?;
+        }
+        Ok(plan)
+    }
+
+    fn plan_single(&mut self, transaction: &Transaction) -> Result<Plan, Refusal> {
         match transaction {
             Transaction::SetSettings(settings) => self.set_settings(settings),
             Transaction::AddCertificate { record, key } => {

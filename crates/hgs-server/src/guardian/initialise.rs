@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::thread;
 
 use hgs_crypto::random::System;
-use hgs_custody::Pkcs11Uri;
+use hgs_custody::{Pkcs11Uri, SoftwareKey};
 use hgs_custody::seal::MasterKey;
 use hgs_custody_pkcs11::{TokenError, Tokens};
 use hgs_kps::{CertificateKind, Label, Lineage, NameError};
 use hgs_pki::issue::{IssueError, Template};
 use hgs_pki::{Certificate, Time, Validity, profile};
 use hgs_store::{
-    Act, CertificateRecord, MasterKeyError, OpenError, Opening, Store, Transaction, master_key_file,
+    AttestationSigner, Act, CertificateRecord, MasterKeyError, OpenError, Opening, Store, Transaction, master_key_file,
 };
 
 use super::key_source::{
@@ -232,7 +232,7 @@ fn make_folder(folder: &Path) -> Result<(), InitialiseError> {
 struct FirstCertificates {
     pair: Pair<Certified>,
     communications: Certified,
-    attestation_signer: Transaction,
+    attestation_signer: (AttestationSigner, Option<Arc<SoftwareKey>>),
 }
 
 impl FirstCertificates {
@@ -272,6 +272,7 @@ impl FirstCertificates {
     }
 
     fn into_transactions(self, now: Time) -> Vec<Transaction> {
+        let (signer, key) = self.attestation_signer;
         let add = |kind, certified: Certified| Transaction::AddCertificate {
             record: CertificateRecord {
                 kind,
@@ -292,7 +293,7 @@ impl FirstCertificates {
             add(CertificateKind::Signing, self.pair.signing),
             add(CertificateKind::Encryption, self.pair.encryption),
             add(CertificateKind::Communications, self.communications),
-            self.attestation_signer,
+            Transaction::AddAttestationSigner { signer, key },
         ]
     }
 }

@@ -8,7 +8,6 @@ use hgs_custody::{HeldKeys, KeyError, KeyReference, PrivateKey};
 use hgs_custody_pkcs11::Tokens;
 use hgs_kps::{CertificateKind, HeldCertificate, KeyRing, KeyRingError, MetadataService};
 use hgs_pki::{Certificate, Thumbprint};
-use hgs_protector::suite::KeyEncryption;
 use hgs_store::{CertificateRecord, Digest, State, StoreError};
 use metrics::Gauge;
 use tracing::error;
@@ -199,22 +198,7 @@ impl KeyTable {
 fn held_certificates(state: &State) -> Vec<HeldCertificate> {
     let mut records: Vec<_> = state.certificates().collect();
     records.sort_by_key(|record| (record.added, record.thumbprint()));
-    records.into_iter().map(held_certificate).collect()
-}
-
-fn held_certificate(record: &CertificateRecord) -> HeldCertificate {
-    HeldCertificate {
-        certificate: record.certificate.clone(),
-        kind: record.kind,
-        key_encryption: match record.sha1_only {
-            true => KeyEncryption::RsaOaepMgf1p,
-            false => KeyEncryption::RsaOaep,
-        },
-        lineage: record.lineage.clone(),
-        enabled: record.enabled,
-        head: record.head,
-        compromised: record.compromised,
-    }
+    records.into_iter().map(CertificateRecord::held).collect()
 }
 
 #[cfg(test)]

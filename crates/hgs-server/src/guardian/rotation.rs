@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use hgs_attest::{signer, signing_certificates};
+use hgs_attest::signer::{self, NoRoomForSigner, check_room};
 use hgs_crypto::random::{self, System};
 use hgs_crypto::rsa::{PublicKey, SignatureScheme};
 use hgs_custody::{KeyError, KeyReference, PrivateKey, SoftwareKey};
@@ -27,14 +27,8 @@ pub enum RotationError {
     #[error(transparent)]
     Certify(#[from] CertifyError),
     /// The list of signing certificates would not fit into one record of TLS.
-    #[error(
-        "{published} attestation signers are published, and with another one the list does not fit into one TLS record, \
-         beyond which some clients do not read; remove one that is needed no longer with `hgs signer remove`"
-    )]
-    TooManySigners {
-        /// How many are published.
-        published: usize,
-    },
+    #[error(transparent)]
+    NoRoom(#[from] NoRoomForSigner),
     /// It could not be recorded.
     #[error(transparent)]
     Record(#[from] Failure<hgs_store::Refusal>),
@@ -70,9 +64,10 @@ impl SignerRotation {
         let signers = Signers::at(&state, now);
         let mut transactions = Vec::new();
         if signers.new_one_is_due {
-            let added = new_signer(size_of_next(&signers), now)?;
-            refuse_beyond_one_record(&signers, &added)?;
-            transactions.push(added);
+            let (signer, key) = new_signer(size_of_next(&signers), now)?;
+            // The commit would refuse it too, and record that each time.
+            check_room(&signers.schedule, &signer.certificate, now)?;
+            transactions.push(Transaction::AddAttestationSigner { signer, key });
         }
         let outlived = outlived(&state, &signers);
         transactions
@@ -99,24 +94,6 @@ impl SignerRotation {
     }
 }
 
-/// A client that reads one record of TLS must find every signer that is published. Only where nothing can be signed
-/// otherwise a signer is added in spite of that: hosts come before such clients.
-fn refuse_beyond_one_record(
-    signers: &Signers<'_>,
-    added: &Transaction,
-) -> Result<(), RotationError> {
-    let Transaction::AddAttestationSigner { signer, .. } = added else {
-        return Ok(());
-    };
-    let mut published = signers.published();
-    let count = published.len();
-    published.push(signer.certificate.clone());
-    match signers.active().is_none() || signing_certificates::fits_one_record(&published) {
-        true => Ok(()),
-        false => Err(RotationError::TooManySigners { published: count }),
-    }
-}
-
 /// Our own signers whose health certificates have all expired. Their keys go with them.
 fn outlived(state: &State, signers: &Signers<'_>) -> impl Iterator<Item = Thumbprint> {
     let believed: Vec<_> = signers
@@ -140,22 +117,23 @@ fn size_of_next(signers: &Signers<'_>) -> KeySize {
     size.unwrap_or_default()
 }
 
-/// The transaction that adds a new signer of ours.
-pub(crate) fn new_signer(size: KeySize, now: Time) -> Result<Transaction, CertifyError> {
+/// A new signer of ours, and its key.
+pub(crate) fn new_signer(
+    size: KeySize,
+    now: Time,
+) -> Result<(AttestationSigner, Option<Arc<SoftwareKey>>), CertifyError> {
     let (certificate, key) = self_signed(signer::template(now), size)?;
-    Ok(Transaction::AddAttestationSigner {
-        signer: AttestationSigner {
-            certificate,
-            key: Some(KeyReference::Sealed),
-            retired: false,
-            deny_before: None,
-            maximum_validity_seconds: None,
-            label: None,
-            deny_list: Arc::default(),
-            added: now,
-        },
-        key: Some(Arc::new(key)),
-    })
+    let signer = AttestationSigner {
+        certificate,
+        key: Some(KeyReference::Sealed),
+        retired: false,
+        deny_before: None,
+        maximum_validity_seconds: None,
+        label: None,
+        deny_list: Arc::default(),
+        added: now,
+    };
+    Ok((signer, Some(Arc::new(key))))
 }
 
 /// A new key, and a certificate that it signs itself.

@@ -10,6 +10,8 @@ use hgs_store::{AttestationSigner, State};
 pub(crate) struct Signers<'s> {
     own: Vec<(&'s AttestationSigner, SignerStage)>,
     foreign: Vec<&'s AttestationSigner>,
+    /// All of our own as the schedule sees them.
+    pub(crate) schedule: Vec<OwnSigner>,
     /// Whether a new signer is to be made.
     pub(crate) new_one_is_due: bool,
 }
@@ -19,14 +21,7 @@ impl<'s> Signers<'s> {
         let (own, foreign): (Vec<_>, Vec<_>) = state
             .attestation_signers()
             .partition(|signer| signer.is_own());
-        let schedule: Vec<OwnSigner> = own
-            .iter()
-            .map(|signer| OwnSigner {
-                certificate: signer.certificate.clone(),
-                deny_before: signer.deny_before,
-                retired: signer.retired,
-            })
-            .collect();
+        let schedule: Vec<_> = own.iter().map(|signer| signer.scheduled()).collect();
         let plan = signer::plan(&schedule, now);
         let published = plan.published.iter().filter_map(|published| {
             let PublishedSigner { thumbprint, stage } = published;
@@ -35,6 +30,7 @@ impl<'s> Signers<'s> {
         Self {
             own: published.collect(),
             foreign,
+            schedule,
             new_one_is_due: plan.new_signer_due,
         }
     }

@@ -60,6 +60,11 @@ pub enum Inconsistent {
     /// The key of a compromised certificate has another that is not.
     #[error("the key of certificate {0} is compromised")]
     KeyCompromised(Thumbprint),
+    /// The metadata has no room for the signing certificates of both.
+    #[error(
+        "the metadata has no room for the signing certificates of both; disable or remove those that are needed no longer"
+    )]
+    MetadataFull,
     /// A host has no acceptable host key, or shares its name or key.
     #[error("host {0} can't be registered beside the others")]
     Host(HostId),

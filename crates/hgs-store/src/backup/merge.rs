@@ -20,6 +20,7 @@ use crate::model::{
     RemovedHost, Settings,
 };
 use crate::record::RecordKind;
+use crate::transaction::fit_metadata;
 use hgs_kps::CertificateKind;
 use hgs_kps::Lineage;
 use hgs_pki::health::HealthKind;
@@ -246,7 +247,14 @@ impl Merge<'_> {
         self.same_compromise(&mut all);
         self.heads(&mut all);
         check_certificates(&all.values().collect::<Vec<_>>())?;
-        Ok(all)
+        // What was written before this was a rule is taken in as it is.
+        let is_full_together = !fit_metadata(all.values())
+            && fit_metadata(self.ours.certificates())
+            && fit_metadata(self.theirs.certificates.values());
+        match is_full_together {
+            true => Err(Inconsistent::MetadataFull),
+            false => Ok(all),
+        }
     }
 
     fn certificate(

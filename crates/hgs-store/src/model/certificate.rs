@@ -1,8 +1,9 @@
 //! The certificates of the key protection service, and their sealed keys.
 
 use hgs_custody::KeyReference;
-use hgs_kps::{CertificateKind, Label, Lineage};
+use hgs_kps::{CertificateKind, HeldCertificate, Label, Lineage};
 use hgs_pki::{Certificate, Thumbprint, Time};
+use hgs_protector::suite::KeyEncryption;
 use serde::{Deserialize, Serialize};
 
 use super::{Digest, text};
@@ -54,6 +55,23 @@ impl CertificateRecord {
     #[must_use]
     pub fn thumbprint(&self) -> Thumbprint {
         self.certificate.thumbprint()
+    }
+
+    /// It as a key ring takes it.
+    #[must_use]
+    pub fn held(&self) -> HeldCertificate {
+        HeldCertificate {
+            certificate: self.certificate.clone(),
+            kind: self.kind,
+            key_encryption: match self.sha1_only {
+                true => KeyEncryption::RsaOaepMgf1p,
+                false => KeyEncryption::RsaOaep,
+            },
+            lineage: self.lineage.clone(),
+            enabled: self.enabled,
+            head: self.head,
+            compromised: self.compromised,
+        }
     }
 
     /// Whether it may become the head of its lineage.

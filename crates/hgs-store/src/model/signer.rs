@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use hgs_attest::signer::OwnSigner;
 use hgs_custody::KeyReference;
 use hgs_kps::Label;
 use hgs_pki::health::{MAXIMUM_VALIDITY, TrustedSigner};
@@ -63,6 +64,16 @@ impl AttestationSigner {
         trusted
             .denying_before(self.deny_before)
             .denying(Arc::clone(&self.deny_list))
+    }
+
+    /// One of our own as its schedule sees it.
+    #[must_use]
+    pub fn scheduled(&self) -> OwnSigner {
+        OwnSigner {
+            certificate: self.certificate.clone(),
+            deny_before: self.deny_before,
+            retired: self.retired,
+        }
     }
 
     /// Whether it is our own: then its certificates name hosts of our registry.

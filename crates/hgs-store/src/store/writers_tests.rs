@@ -2,9 +2,14 @@
 
 use std::sync::mpsc::channel;
 
+use hgs_kps::CertificateKind;
+use hgs_pki::{Validity, profile};
+use hgs_protector::metadata::MAX_OTHER_CERTIFICATES;
+
 use super::*;
 use crate::engine::Memory;
 use crate::fixture::*;
+use crate::{AttestationSigner, CertificateRecord};
 
 struct Nodes {
     memory: Memory,
@@ -106,4 +111,81 @@ fn k4_a_commit_is_decided_again_when_another_writer_was_first() {
     let actions = [newest[0].entry.action, newest[1].entry.action];
     assert_eq!(actions, [Action::Release, Action::RevokeHost]);
     nodes.store("c");
+}
+
+/// Two administrators add a certificate at the same time, each of which the metadata has room for.
+#[test]
+fn certificates_that_two_writers_add_at_once_do_not_overflow_the_metadata() {
+    let nodes = Nodes::new();
+    let (one, other) = (nodes.store("a"), nodes.store("b"));
+    let add = |number: usize| {
+        let validity = Validity {
+            not_before: time(0),
+            not_after: time(1000),
+        };
+        let template = profile::guardian_signing(&format!("signing-{number}"), validity);
+        let record = CertificateRecord {
+            kind: CertificateKind::Signing,
+            certificate: certificate(&nodes.fixture.encryption_key, template),
+            head: false,
+            ..nodes.fixture.encryption_record()
+        };
+        Transaction::AddCertificate { record, key: None }
+    };
+    let all_but_one = (1..MAX_OTHER_CERTIFICATES).map(add).collect();
+    one.transact(all_but_one, act(1)).unwrap();
+    let (last, rival) = (add(MAX_OTHER_CERTIFICATES), add(0));
+    let refused = transact_after(&one, vec![last], move || {
+        other.transact(vec![rival], act(2)).unwrap();
+    });
+    assert_eq!(refused, Err(Failure::Refused(Refusal::MetadataFull)));
+    let listed = one.state();
+    let listed = listed.certificates().filter(|record| record.held().is_listed_in_metadata());
+    assert_eq!(listed.count(), MAX_OTHER_CERTIFICATES);
+}
+
+/// The same for the list of signers, which some clients read up to the end of one TLS record.
+#[test]
+fn signers_that_two_writers_add_at_once_do_not_overflow_a_tls_record() {
+    let nodes = Nodes::new();
+    let (one, other) = (nodes.store("a"), nodes.store("b"));
+    let add = |second: i64| {
+        let template = hgs_attest::signer::template(time(second));
+        let signer = AttestationSigner {
+            certificate: certificate(&nodes.fixture.encryption_key, template),
+            ..nodes.fixture.signer_record()
+        };
+        Transaction::AddAttestationSigner { signer, key: None }
+    };
+    // Five over keys of 2048 bits fit.
+    let all_but_one = (-3..0).map(add).collect();
+    one.transact(all_but_one, act(1)).unwrap();
+    let (last, rival) = (add(-4), add(-5));
+    let refused = transact_after(&one, vec![last], move || {
+        other.transact(vec![rival], act(2)).unwrap();
+    });
+    let full = hgs_attest::signer::NoRoomForSigner { published: 5 };
+    assert_eq!(refused, Err(Failure::Refused(full.into())));
+}
+
+/// Has `transactions` decided, `first` done by another writer before they are committed, and them decided again.
+fn transact_after(
+    store: &Store,
+    transactions: Vec<Transaction>,
+    first: impl FnOnce() + Send + 'static,
+) -> Result<Committed, Failure<Refusal>> {
+    let (sender, receiver) = channel();
+    let mut first = Some(first);
+    let decide = move |planner: &mut crate::planner::BatchPlanner<'_>| {
+        let outcome = planner.transact(&transactions, &act(3))?;
+        if let Some(first) = first.take() {
+            assert!(outcome.is_ok(), "{outcome:?}");
+            first();
+        }
+        Ok(outcome)
+    };
+    let reply = move |result: Result<Committed, _>| sender.send(result).unwrap();
+    let decided = job(true, decide, Box::new(reply));
+    store.queue.submit(decided).unwrap();
+    receiver.recv().unwrap()
 }

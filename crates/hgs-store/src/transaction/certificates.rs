@@ -4,17 +4,61 @@
 //! head of each kind, heads are enabled and not compromised, and where a certificate is compromised
 //! its lineage has a head of both kinds.
 
+use std::collections::BTreeMap;
+
 use hgs_custody::SoftwareKey;
 use hgs_pki::{Thumbprint, Time};
+use hgs_protector::metadata;
 
 use super::{Plan, Planner, Refusal, shown};
 use crate::change::{Change, Record, RecordKey};
 use crate::model::CertificateRecord;
-use hgs_kps::CertificateKind;
-use hgs_kps::Label;
-use hgs_kps::Lineage;
+use hgs_kps::{CertificateKind, HeldCertificate, Label, Lineage};
+
+/// Whether the metadata has room for the signing certificates that it lists of these.
+pub(crate) fn fit_metadata<'r>(records: impl Iterator<Item = &'r CertificateRecord>) -> bool {
+    let listed = records
+        .map(CertificateRecord::held)
+        .filter(HeldCertificate::is_listed_in_metadata)
+        .map(|held| held.certificate)
+        .collect::<Vec<_>>();
+    metadata::has_room_for(&listed)
+}
 
 impl Planner<'_> {
+    /// Refuses what leaves signing certificates out of the metadata. A state in which some are left out already, as
+    /// earlier versions allowed, can be changed as long as no more are listed.
+    pub(super) fn check_metadata(&self, changes: &[Change]) -> Result<(), Refusal> {
+        let mut after: BTreeMap<_, _> = self
+            .state
+            .certificates()
+            .map(|record| (record.thumbprint(), record))
+            .collect();
+        for change in changes {
+            match change {
+                Change::Put(Record::Certificate(record)) => {
+                    after.insert(record.thumbprint(), record);
+                }
+                Change::Remove(RecordKey::Certificate(thumbprint)) => {
+                    after.remove(thumbprint);
+                }
+                _ => {}
+            }
+        }
+        let listed = |records: &mut dyn Iterator<Item = &CertificateRecord>| {
+            records
+                .filter(|record| record.held().is_listed_in_metadata())
+                .count()
+        };
+        let grows = listed(&mut after.values().copied()) > listed(&mut self.state.certificates());
+        match fit_metadata(after.values().copied()) {
+            false if grows || fit_metadata(self.state.certificates()) => {
+                Err(Refusal::MetadataFull)
+            }
+            _ => Ok(()),
+        }
+    }
+
     pub(super) fn add_certificate(
         &mut self,
         record: &CertificateRecord,

@@ -1,12 +1,13 @@
 //! Why a transaction may not happen.
 
 use hgs_attest::IdentityRefusal;
+use hgs_attest::signer::NoRoomForSigner;
 use hgs_pki::{Thumbprint, Time};
+use hgs_protector::metadata::MAX_OTHER_CERTIFICATES;
 
 use super::{MAX_DENIED, MAX_REASON_LENGTH};
 use crate::model::{Digest, HostName, SettingsError};
-use hgs_kps::CertificateKind;
-use hgs_kps::Lineage;
+use hgs_kps::{CertificateKind, Lineage};
 use hgs_pki::health::HostId;
 
 /// Why a transaction may not happen. The fault is with the caller.
@@ -64,6 +65,12 @@ pub enum Refusal {
         /// The kind of head that is missing.
         missing: CertificateKind,
     },
+    /// The metadata lists all enabled signing certificates of the fabric, or owners would miss one.
+    #[error(
+        "the metadata has no room for another signing certificate: it lists at most {MAX_OTHER_CERTIFICATES} beside the \
+         primary one, and fewer if they are long"
+    )]
+    MetadataFull,
     /// The head takes over from a compromised certificate.
     #[error("the head of lineage {0} takes over from a compromised certificate")]
     SuccessorNeeded(Lineage),
@@ -123,6 +130,9 @@ pub enum Refusal {
     /// A signer is known already.
     #[error("attestation signer {0} is known already")]
     SignerKnown(Thumbprint),
+    /// Clients that read one record of TLS would miss a signer.
+    #[error(transparent)]
+    NoRoomForSigner(#[from] NoRoomForSigner),
     /// Our own signers follow the settings of the service.
     #[error(
         "attestation signer {0} is our own; the settings of the service limit its certificates"

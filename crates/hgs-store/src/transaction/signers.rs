@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use hgs_attest::signer::check_room;
 use hgs_custody::SoftwareKey;
 use hgs_pki::Thumbprint;
 
@@ -18,6 +19,15 @@ impl Planner<'_> {
         let thumbprint = signer.thumbprint();
         if self.state.attestation_signer(&thumbprint).is_some() {
             return Err(Refusal::SignerKnown(thumbprint));
+        }
+        if signer.is_own() {
+            let own: Vec<_> = self
+                .state
+                .attestation_signers()
+                .filter(|known| known.is_own())
+                .map(AttestationSigner::scheduled)
+                .collect();
+            check_room(&own, &signer.certificate, self.act.time)?;
         }
         let sealed = self.seal(&signer.certificate, signer.key.as_ref(), key)?;
         let after = Some(shown(signer));

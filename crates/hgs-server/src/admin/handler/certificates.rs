@@ -5,10 +5,9 @@ mod document;
 mod rotate;
 
 use hgs_admin::types::{Certificate, CertificateUsage, SetCertificate, UsedCertificate};
-use hgs_admin::{AdminError, ErrorCode};
-use hgs_kps::{CertificateKind, Lineage};
+use hgs_admin::AdminError;
+use hgs_kps::CertificateKind;
 use hgs_pki::Thumbprint;
-use hgs_protector::metadata;
 use hgs_store::{CertificateRecord, PairUsage, State, Transaction};
 
 use super::super::views;
@@ -57,9 +56,6 @@ impl AdminHandler<'_> {
         thumbprint: &Thumbprint,
         enabled: bool,
     ) -> Result<Certificate, AdminError> {
-        if enabled {
-            self.refuse_unlisted(&[self.find_certificate(thumbprint)?])?;
-        }
         self.transact(Transaction::SetCertificateEnabled {
             thumbprint: *thumbprint,
             enabled,
@@ -106,42 +102,6 @@ impl AdminHandler<'_> {
             .iter()
             .filter(|pair| state.certificate(&pair.encryption).is_none());
         Ok(known.chain(unknown.map(usage_of_removed)).collect())
-    }
-
-    /// Owners find each enabled signing certificate of the fabric in the metadata. One for which there is no room is
-    /// refused when it is added or enabled; none is left out silently.
-    pub(super) fn refuse_unlisted(&self, added: &[CertificateRecord]) -> Result<(), AdminError> {
-        let is_listed = |record: &&CertificateRecord| {
-            record.kind == CertificateKind::Signing && record.lineage == Lineage::Fabric
-        };
-        if !added.iter().any(|record| is_listed(&record)) {
-            return Ok(());
-        }
-        let state = self.parts.store.state();
-        let known = state
-            .certificates()
-            .filter(|record| record.enabled && !record.is_primary());
-        let new = added.iter().filter(|record| {
-            let thumbprint = record.thumbprint();
-            state
-                .certificate(&thumbprint)
-                .is_none_or(|known| !known.enabled)
-        });
-        let listed = known.chain(new).filter(is_listed);
-        if metadata::has_room_for(listed.map(|record| &record.certificate)) {
-            return Ok(());
-        }
-        Err(AdminError::new(
-            ErrorCode::Conflict,
-            format_args!(
-                "the metadata has no room for another signing certificate: it lists at most {} beside the primary one, and \
-                 fewer if they are long",
-                metadata::MAX_OTHER_CERTIFICATES
-            ),
-        )
-        .with_remedy(
-            "disable or remove those that are needed no longer: `hgs certificate usage`, then `hgs certificate disable`",
-        ))
     }
 
     /// The record that is meant by `thumbprint`.

@@ -80,6 +80,9 @@ fn remedy(refusal: &Refusal) -> Option<String> {
         Refusal::NeededToShutOut(_) => {
             "disable it instead; or say `--even-if-needed` if no protector has a wrapping for it any more"
         }
+        Refusal::MetadataFull => {
+            "disable or remove those that are needed no longer: `hgs certificate usage`, then `hgs certificate disable`"
+        }
         Refusal::OwnSigner(_) => {
             "set `attestation.health_certificate_validity` in the configuration instead"
         }

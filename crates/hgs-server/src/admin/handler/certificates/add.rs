@@ -166,7 +166,6 @@ impl AdminHandler<'_> {
             sha1_only,
             added: now,
         };
-        self.refuse_unlisted(std::slice::from_ref(&record))?;
         let mut transactions = vec![Transaction::AddCertificate {
             record,
             key: software_key,
