@@ -15,7 +15,7 @@ use crate::path::is_plain;
 use crate::types::{
     AddCertificate, AddHost, AddSigner, AddedCertificate, ArchiveAudit, AuditArchive, AuditLog,
     AuditQuery, AuditRecord, Certificate, CertificateDetail, CertificateUsage, DeniedHost,
-    DenyHost, Facts, GuardianDocument, Host, HostDetail, NewCertificate, RecordExport,
+    DenyHost, Diagnosis, GuardianDocument, Host, HostDetail, NewCertificate, RecordExport,
     RemoveCertificate, RemovedHost, RevokeHost, RotateCertificates, RotatedCertificates,
     ServerSettings, SetCertificate, SetServer, SetSigner, Signer, Status,
 };
@@ -328,12 +328,12 @@ operations! {
 
     /// What only the guardian itself can see of itself, for `hgs trace`. Every private key in use is asked to work.
     GET "/v1/trace" (Diagnose)
-    fn trace() -> Facts<LocalFacts>;
+    fn trace() -> Diagnosis<LocalFacts>;
 
     /// Has the keys of a synthetic host released to it and a tampered protector refused, within the service and by the
     /// functions that decide for hosts. A roll that fails is an answer. It leaves audit records and changes nothing.
     POST "/v1/trace/roll" (Diagnose)
-    fn synthetic_roll() -> Facts<SyntheticRoll>;
+    fn synthetic_roll() -> Diagnosis<SyntheticRoll>;
 }
 
 #[cfg(test)]

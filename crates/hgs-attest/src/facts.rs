@@ -7,7 +7,7 @@ use crate::wire::SessionId;
 
 /// What is known of an attestation so far; nothing in it is secret.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Facts {
+pub struct AttestationFacts {
     /// The session that the host names, unverified.
     pub session: Option<SessionId>,
     /// What the certificate is asked for.

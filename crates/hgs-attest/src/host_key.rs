@@ -11,7 +11,7 @@ use hgs_pki::health::{AttestationMode, HealthStatement};
 pub(crate) use request::signed_octets;
 
 use self::request::HostKeyRequest;
-use crate::facts::{Facts, KnownHost};
+use crate::facts::{AttestationFacts, KnownHost};
 use crate::freshness::{FreshnessError, FreshnessProof};
 use crate::mode::{Attempt, Mode};
 use crate::refusal::{Reason, Refusal};
@@ -43,7 +43,7 @@ impl Mode for HostKeyMode {
 /// The checks have the order of section 7 of the protocol profile. Before the host key's signature has verified,
 /// nothing is told but whether the key is registered, and nothing expensive is done but that one verification.
 pub fn evaluate(attempt: &Attempt<'_>, hosts: &dyn HostRegistry) -> Verdict {
-    let mut facts = Facts::default();
+    let mut facts = AttestationFacts::default();
     match decide(attempt, hosts, &mut facts) {
         Ok(finding) => Verdict::Healthy(Grant::new(finding, facts)),
         Err(reason) => Verdict::Refused(Refusal::with_facts(reason, facts)),
@@ -53,7 +53,7 @@ pub fn evaluate(attempt: &Attempt<'_>, hosts: &dyn HostRegistry) -> Verdict {
 fn decide(
     attempt: &Attempt<'_>,
     hosts: &dyn HostRegistry,
-    facts: &mut Facts,
+    facts: &mut AttestationFacts,
 ) -> Result<Finding, Reason> {
     let request = HostKeyRequest::read(attempt.body, facts)?;
     facts.kind = Some(request.kind);
@@ -93,7 +93,7 @@ fn decide(
 fn proved_host(
     request: &HostKeyRequest,
     hosts: &dyn HostRegistry,
-    facts: &mut Facts,
+    facts: &mut AttestationFacts,
 ) -> Result<(RegisteredHost, PublicKey), Reason> {
     // A host key is known by its octets, so nothing of what a stranger sends is parsed as a key.
     let digest = sha256(&request.host_key);

@@ -74,7 +74,7 @@ mod status;
 mod verdict;
 pub mod wire;
 
-pub use facts::{Facts, KnownHost};
+pub use facts::{AttestationFacts, KnownHost};
 pub use identities::{
     HostIdentities, IdentityRecord, IdentityRefusal, IdentityTransition, MANY_IDENTITY_KEYS,
     MAX_IDENTITY_KEY_AGE, MAX_IDENTITY_KEYS, MAX_NEW_IDENTITY_KEYS, NEW_IDENTITY_KEYS_PERIOD,

@@ -5,7 +5,7 @@
 
 use hgs_crypto::rsa::PublicKeyError;
 
-use crate::facts::Facts;
+use crate::facts::AttestationFacts;
 use crate::freshness::FreshnessError;
 use crate::identities::IdentityRefusal;
 use crate::wire::{
@@ -300,11 +300,11 @@ impl Reason {
 #[must_use = "a refusal is answered, counted and, for a host that proved its key, recorded"]
 pub struct Refusal {
     reason: Reason,
-    facts: Facts,
+    facts: AttestationFacts,
 }
 
 impl Refusal {
-    pub(crate) fn with_facts(reason: Reason, facts: Facts) -> Self {
+    pub(crate) fn with_facts(reason: Reason, facts: AttestationFacts) -> Self {
         Self { reason, facts }
     }
 
@@ -322,7 +322,7 @@ impl Refusal {
 
     /// What is known of who asked.
     #[must_use]
-    pub fn facts(&self) -> &Facts {
+    pub fn facts(&self) -> &AttestationFacts {
         &self.facts
     }
 
@@ -397,6 +397,6 @@ impl Refusal {
 impl From<Reason> for Refusal {
     /// A refusal of an unknown sender.
     fn from(reason: Reason) -> Self {
-        Self::with_facts(reason, Facts::default())
+        Self::with_facts(reason, AttestationFacts::default())
     }
 }

@@ -76,7 +76,9 @@ pub fn check_room(
     let plan = plan(signers, now);
     let is_published = |signer: &&OwnSigner| {
         let thumbprint = signer.certificate.thumbprint();
-        plan.published.iter().any(|one| one.thumbprint == thumbprint)
+        plan.published
+            .iter()
+            .any(|one| one.thumbprint == thumbprint)
     };
     let published = signers.iter().filter(is_published);
     let certificates: Vec<_> = published
@@ -107,12 +109,12 @@ pub struct PublishedSigner {
     /// Its certificate.
     pub thumbprint: Thumbprint,
     /// Where it is in its life.
-    pub stage: SignerStage,
+    pub stage: OwnSignerStage,
 }
 
 /// Where a signer is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum SignerStage {
+pub enum OwnSignerStage {
     /// It will sign, when those who fetch the list have had time to learn of it.
     Pending,
     /// It signs.
@@ -126,7 +128,7 @@ impl Plan {
     #[must_use]
     pub fn active(&self) -> Option<Thumbprint> {
         let mut published = self.published.iter();
-        let active = published.find(|signer| signer.stage == SignerStage::Active);
+        let active = published.find(|signer| signer.stage == OwnSignerStage::Active);
         active.map(|signer| signer.thumbprint)
     }
 }
@@ -213,13 +215,13 @@ fn active(lives: &[Life], now: Time) -> Option<usize> {
     newest_led.or_else(|| lives.iter().position(can_sign))
 }
 
-fn stage(life: &Life, is_active: bool, now: Time) -> SignerStage {
+fn stage(life: &Life, is_active: bool, now: Time) -> OwnSignerStage {
     if is_active {
-        SignerStage::Active
+        OwnSignerStage::Active
     } else if now < life.takes_over() && !life.retired {
-        SignerStage::Pending
+        OwnSignerStage::Pending
     } else {
-        SignerStage::Retired
+        OwnSignerStage::Retired
     }
 }
 

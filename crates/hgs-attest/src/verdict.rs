@@ -3,7 +3,7 @@
 use hgs_crypto::rsa::PublicKey;
 use hgs_pki::health::{HealthKind, HealthStatement, HostId};
 
-use crate::facts::Facts;
+use crate::facts::AttestationFacts;
 use crate::identities::IdentityTransition;
 use crate::refusal::Refusal;
 use crate::wire::Reply;
@@ -23,7 +23,7 @@ pub enum Verdict {
 impl Verdict {
     /// What is known of the host.
     #[must_use]
-    pub fn facts(&self) -> &Facts {
+    pub fn facts(&self) -> &AttestationFacts {
         match self {
             Self::Healthy(grant) => grant.facts(),
             Self::Continue(continuation) => &continuation.facts,
@@ -48,7 +48,7 @@ pub struct Continuation {
     /// The reply to the host, with status 200.
     pub reply: Reply,
     /// What is known of the host so far.
-    pub facts: Facts,
+    pub facts: AttestationFacts,
 }
 
 /// The right to one health certificate, which is to be recorded before it is used. Each mode makes it in the same way.
@@ -61,7 +61,7 @@ pub struct Grant {
     pub(crate) statement: HealthStatement,
     pub(crate) transition: IdentityTransition,
     pub(crate) returned_nonce: bool,
-    pub(crate) facts: Facts,
+    pub(crate) facts: AttestationFacts,
 }
 
 /// What a mode has found out about a host that is healthy.
@@ -81,7 +81,7 @@ pub struct Finding {
 
 impl Grant {
     /// For a mode: the right to a health certificate that says what was found.
-    pub fn new(finding: Finding, facts: Facts) -> Self {
+    pub fn new(finding: Finding, facts: AttestationFacts) -> Self {
         let Finding {
             kind,
             identity_key,
@@ -136,7 +136,7 @@ impl Grant {
 
     /// What is known of the host.
     #[must_use]
-    pub fn facts(&self) -> &Facts {
+    pub fn facts(&self) -> &AttestationFacts {
         &self.facts
     }
 

@@ -11,8 +11,8 @@ use hgs_attest::wire::{
     TpmRequestInitial,
 };
 use hgs_attest::{
-    Attempt, Code, Continuation, Credential, CredentialId, Endpoint, Facts, Finding, Grant,
-    HostRegistry, Mode, Reason, Refusal, Verdict,
+    Attempt, AttestationFacts, Code, Continuation, Credential, CredentialId, Endpoint, Finding,
+    Grant, HostRegistry, Mode, Reason, Refusal, Verdict,
 };
 use hgs_crypto::hash::sha256;
 use hgs_crypto::random::{self, Random};
@@ -43,7 +43,7 @@ impl Mode for TwoRounds {
                     reply: Reply::TpmContinue(TpmReplyContinue {
                         rtpm_active_context: challenge.to_vec(),
                     }),
-                    facts: Facts::default(),
+                    facts: AttestationFacts::default(),
                 })
             }
             Ok(Request::TpmContinue(request)) => {
@@ -78,7 +78,7 @@ impl Mode for TwoRounds {
                     transition: transition.unwrap(),
                     returned_nonce: true,
                 };
-                Verdict::Healthy(Grant::new(finding, Facts::default()))
+                Verdict::Healthy(Grant::new(finding, AttestationFacts::default()))
             }
             Ok(other) => refused(Reason::OtherRequest {
                 found: other.type_name(),

@@ -4,7 +4,7 @@ mod common;
 
 use common::after;
 use hgs_attest::signer::{
-    LEAD, OwnSigner, Plan, RENEWED_BEFORE_END, SIGNER_VALIDITY, SignerStage, plan, template,
+    LEAD, OwnSigner, OwnSignerStage, Plan, RENEWED_BEFORE_END, SIGNER_VALIDITY, plan, template,
 };
 use hgs_pki::health::MAXIMUM_VALIDITY;
 use hgs_pki::{Seconds, Thumbprint, Time};
@@ -32,7 +32,7 @@ fn thumbprint(signer: &OwnSigner) -> Thumbprint {
     signer.certificate.thumbprint()
 }
 
-fn stages(plan: &Plan) -> Vec<SignerStage> {
+fn stages(plan: &Plan) -> Vec<OwnSignerStage> {
     plan.published.iter().map(|signer| signer.stage).collect()
 }
 
@@ -45,7 +45,7 @@ fn at_first_start_a_signer_is_due_and_signs_at_once() {
     let plan = plan(std::slice::from_ref(&first), now());
     assert!(!plan.new_signer_due);
     assert_eq!(plan.active(), Some(thumbprint(&first)));
-    assert_eq!(stages(&plan), [SignerStage::Active]);
+    assert_eq!(stages(&plan), [OwnSignerStage::Active]);
 }
 
 #[test]
@@ -67,13 +67,19 @@ fn a_successor_is_published_for_a_day_before_it_signs_and_its_predecessor_for_a_
 
     let before = plan(&signers, minus(takes_over, second));
     assert_eq!(before.active(), Some(old));
-    assert_eq!(stages(&before), [SignerStage::Active, SignerStage::Pending]);
+    assert_eq!(
+        stages(&before),
+        [OwnSignerStage::Active, OwnSignerStage::Pending]
+    );
 
     let last = plus(takes_over, MAXIMUM_VALIDITY);
     for when in [takes_over, last] {
         let plan = plan(&signers, when);
         assert_eq!(plan.active(), Some(new));
-        assert_eq!(stages(&plan), [SignerStage::Retired, SignerStage::Active]);
+        assert_eq!(
+            stages(&plan),
+            [OwnSignerStage::Retired, OwnSignerStage::Active]
+        );
     }
     let gone = plan(&signers, plus(last, second));
     assert_eq!(gone.active(), Some(new));
@@ -128,10 +134,13 @@ fn a_successor_that_is_denied_takes_over_when_it_is_believed() {
     for when in [believed, end] {
         let plan = plan(&signers, when);
         assert_eq!(plan.active(), Some(new));
-        assert_eq!(stages(&plan), [SignerStage::Retired, SignerStage::Active]);
+        assert_eq!(
+            stages(&plan),
+            [OwnSignerStage::Retired, OwnSignerStage::Active]
+        );
     }
     let gone = plan(&signers, plus(end, Seconds::new(1)));
-    assert_eq!(stages(&gone), [SignerStage::Active]);
+    assert_eq!(stages(&gone), [OwnSignerStage::Active]);
 }
 
 #[test]
@@ -145,7 +154,7 @@ fn a_signer_that_is_retired_by_hand_signs_no_more_and_is_believed() {
     let stepped_in = plan(&signers, later);
     assert_eq!(stepped_in.active(), Some(old));
     assert!(!stepped_in.new_signer_due);
-    let expected = [SignerStage::Active, SignerStage::Retired];
+    let expected = [OwnSignerStage::Active, OwnSignerStage::Retired];
     assert_eq!(stages(&stepped_in), expected);
 
     signers[0].retired = true;
@@ -157,9 +166,9 @@ fn a_signer_that_is_retired_by_hand_signs_no_more_and_is_believed() {
     let renewed = plan(&signers, later);
     assert_eq!(renewed.active(), Some(thumbprint(&newest)));
     let expected = [
-        SignerStage::Retired,
-        SignerStage::Retired,
-        SignerStage::Active,
+        OwnSignerStage::Retired,
+        OwnSignerStage::Retired,
+        OwnSignerStage::Active,
     ];
     assert_eq!(stages(&renewed), expected);
 }
@@ -180,7 +189,10 @@ fn a_successor_that_ends_earlier_does_not_retire_its_predecessor() {
     assert_eq!(plan(&signers, day(105)).active(), Some(new));
     let later = plan(&signers, plus(day(109), Seconds::new(1)));
     assert_eq!(later.active(), Some(old));
-    assert_eq!(stages(&later), [SignerStage::Active, SignerStage::Retired]);
+    assert_eq!(
+        stages(&later),
+        [OwnSignerStage::Active, OwnSignerStage::Retired]
+    );
     for number in 100..120 {
         let plan = plan(&signers, day(number));
         assert!(plan.published.iter().any(|signer| signer.thumbprint == old));
@@ -232,7 +244,7 @@ proptest! {
             for (_, signer) in &alive {
                 prop_assert!(plan.published.iter().any(|known| known.thumbprint == *signer));
             }
-            let active_ones = stages(&plan).into_iter().filter(|stage| *stage == SignerStage::Active);
+            let active_ones = stages(&plan).into_iter().filter(|stage| *stage == OwnSignerStage::Active);
             prop_assert_eq!(active_ones.count(), 1);
             let ends = plus(time, MAXIMUM_VALIDITY);
             let signer = signers.iter().find(|signer| Some(thumbprint(signer)) == active);

@@ -6,7 +6,7 @@ use hgs_crypto::hash::Sha256Digest;
 use hgs_crypto::random::System;
 use hgs_kps::wire::Algorithms;
 use hgs_kps::{
-    Caches, CertificateKind, HeldCertificate, HostRegistry, HostStanding, KeyProtection, KeyRing,
+    Caches, CertificateKind, HeldCertificate, HostStanding, HostStandings, KeyProtection, KeyRing,
     Lineage, PendingRoll, Recorded, SKEW, SeenProtector, SeenProtectors, ServiceVersion,
     StateUnavailable, Trust,
 };
@@ -136,7 +136,7 @@ impl Service {
 
 struct Everybody;
 
-impl HostRegistry for Everybody {
+impl HostStandings for Everybody {
     fn standing(&self, _: &HostId) -> HostStanding {
         HostStanding::Registered
     }

@@ -22,12 +22,12 @@ pub struct Refusal(Box<Contents>);
 #[derive(Debug, Clone)]
 struct Contents {
     reason: Reason,
-    facts: Facts,
+    facts: RollFacts,
 }
 
 /// What was known of a request when it was refused.
 #[derive(Debug, Clone, Default)]
-pub struct Facts {
+pub struct RollFacts {
     /// The health certificate, once it passed all checks of its own. Refusals of such hosts are recorded.
     pub host: Option<VerifiedHealthCertificate>,
     /// The ingress protector, once it was verified.
@@ -259,7 +259,7 @@ impl From<StateUnavailable> for Reason {
 
 impl Refusal {
     /// A refusal for this reason, with what is known so far.
-    pub fn new(reason: impl Into<Reason>, facts: Facts) -> Self {
+    pub fn new(reason: impl Into<Reason>, facts: RollFacts) -> Self {
         Self(Box::new(Contents {
             reason: reason.into(),
             facts,
@@ -280,7 +280,7 @@ impl Refusal {
 
     /// The facts that were known.
     #[must_use]
-    pub fn facts(&self) -> &Facts {
+    pub fn facts(&self) -> &RollFacts {
         &self.0.facts
     }
 
@@ -309,7 +309,7 @@ impl Refusal {
 impl<R: Into<Reason>> From<R> for Refusal {
     /// A refusal without further facts.
     fn from(reason: R) -> Self {
-        Self::new(reason, Facts::default())
+        Self::new(reason, RollFacts::default())
     }
 }
 

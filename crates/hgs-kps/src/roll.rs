@@ -12,7 +12,7 @@ use hgs_protector::{
 
 use crate::plan::{self, Plan};
 use crate::wire::{Algorithms, RollTransportKeyRequest, RollTransportKeyResponse};
-use crate::{Caches, Facts, KeyRing, Lineage, Reason, Refusal, ServiceVersion, Trust};
+use crate::{Caches, KeyRing, Lineage, Reason, Refusal, RollFacts, ServiceVersion, Trust};
 
 /// The inputs of every roll, beside its request.
 #[derive(Clone, Copy)]
@@ -52,7 +52,7 @@ impl KeyProtection<'_> {
         version: ServiceVersion,
         body: &[u8],
     ) -> Result<IdentifiedRequest, Refusal> {
-        let mut facts = Facts::default();
+        let mut facts = RollFacts::default();
         let identified = RollTransportKeyRequest::from_xml(body)
             .map_err(Reason::from)
             .and_then(|request| {
@@ -84,7 +84,7 @@ impl KeyProtection<'_> {
     fn decide(
         &self,
         identified: IdentifiedRequest,
-        facts: &mut Facts,
+        facts: &mut RollFacts,
         keys: &mut dyn KeyWork,
         random: &mut dyn Random,
     ) -> Result<Release, Reason> {
@@ -151,7 +151,7 @@ impl KeyProtection<'_> {
     fn healthy_host(
         &self,
         der: &[u8],
-        facts: &mut Facts,
+        facts: &mut RollFacts,
     ) -> Result<VerifiedHealthCertificate, Reason> {
         let host = HealthCertificate::from_der_cached(der, &self.caches.certificates)
             .map_err(|error| Reason::HealthCertificate(error.into()))?
@@ -236,10 +236,10 @@ impl IdentifiedRequest {
 
     /// What is known of the request so far, for a refusal.
     #[must_use]
-    pub fn facts(&self) -> Facts {
-        Facts {
+    pub fn facts(&self) -> RollFacts {
+        RollFacts {
             host: Some(self.host.clone()),
-            ..Facts::default()
+            ..RollFacts::default()
         }
     }
 }

@@ -20,7 +20,7 @@ pub struct Trust<'a> {
     /// How far their clocks may be ahead; [`SKEW`] unless configured.
     pub skew: Seconds,
     /// The hosts that our own signers attest.
-    pub hosts: &'a dyn HostRegistry,
+    pub hosts: &'a dyn HostStandings,
     /// The protectors that passed through here.
     pub protectors: &'a dyn SeenProtectors,
     /// Whether an ancestor of a protector that is in use is refused, rather than reported.
@@ -43,7 +43,7 @@ pub enum HostStanding {
 }
 
 /// The registered hosts.
-pub trait HostRegistry {
+pub trait HostStandings {
     /// What is known of a host.
     fn standing(&self, host: &HostId) -> HostStanding;
 

@@ -17,6 +17,7 @@ mod trust;
 mod verify;
 
 use std::fmt;
+use std::str::FromStr;
 
 use const_oid::ObjectIdentifier;
 
@@ -44,6 +45,18 @@ pub enum HealthKind {
 }
 
 impl HealthKind {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Encryption, Self::Signing];
+
+    /// In one word.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Encryption => "encryption",
+            Self::Signing => "signing",
+        }
+    }
+
     /// The one purpose in its extended key usage.
     #[must_use]
     pub const fn purpose(self) -> ObjectIdentifier {
@@ -65,10 +78,23 @@ impl HealthKind {
 
 impl fmt::Display for HealthKind {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Encryption => "encryption",
-            Self::Signing => "signing",
-        })
+        formatter.write_str(self.name())
+    }
+}
+
+/// The text is not the name of a kind of identity key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an identity key is for `encryption` or `signing`")]
+pub struct HealthKindError;
+
+impl FromStr for HealthKind {
+    type Err = HealthKindError;
+
+    fn from_str(name: &str) -> Result<Self, HealthKindError> {
+        let mut kinds = Self::ALL.into_iter();
+        kinds
+            .find(|kind| kind.name() == name)
+            .ok_or(HealthKindError)
     }
 }
 

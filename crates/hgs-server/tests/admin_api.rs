@@ -4,8 +4,8 @@ mod guardian;
 
 use guardian::{Host, Site};
 use hgs_admin::types::{
-    Action, AddHost, AttestationMode, AuditQuery, CertificateKind, ListenerName, Outcome,
-    RevokeHost, SignerStage,
+    Action, AddHost, AttestationMode, AuditQuery, CertificateKind, ListenerName, NamedAction,
+    Outcome, RevokeHost, SignerStage,
 };
 use hgs_admin::{Administration as _, Client, ErrorCode};
 use hgs_clock::Clock as _;
@@ -208,7 +208,7 @@ async fn every_change_is_recorded_with_who_before_and_after() {
     let actions: Vec<_> = records.iter().map(|record| record.action.clone()).collect();
     assert_eq!(
         actions,
-        [Action::RemoveHost, Action::RevokeHost, Action::AddHost]
+        [Action::RemoveHost, Action::RevokeHost, Action::AddHost].map(NamedAction::Known)
     );
     for record in &records {
         assert_eq!(record.actor, ourselves());
@@ -355,7 +355,7 @@ async fn the_audit_log_is_paged_and_filtered() {
     }
     let newest = site
         .audit(AuditQuery {
-            action: Some(Action::AddHost),
+            action: Some(NamedAction::Known(Action::AddHost)),
             limit: Some(2),
             ..AuditQuery::default()
         })
@@ -368,7 +368,7 @@ async fn the_audit_log_is_paged_and_filtered() {
     let before = Some(newest[1].sequence);
     let older = site
         .audit(AuditQuery {
-            action: Some(Action::AddHost),
+            action: Some(NamedAction::Known(Action::AddHost)),
             before,
             ..AuditQuery::default()
         })
@@ -384,7 +384,7 @@ async fn the_audit_log_is_paged_and_filtered() {
     assert_eq!(since, [newest[1].clone()]);
     for query in [
         AuditQuery {
-            action: Some(Action::Other("steal-host".to_owned())),
+            action: Some(NamedAction::Other("steal-host".to_owned())),
             ..AuditQuery::default()
         },
         AuditQuery {

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use guardian::{Host, Site, ask, protector_for};
 use hgs_admin::types::{
     Action, AddCertificate, AddedCertificate, AuditQuery, CertificateKind, CertificateUsage,
-    NewCertificate, Outcome, RemoveCertificate, SetCertificate, SetServer, Signer, SignerStage,
+    NamedAction, NewCertificate, Outcome, RemoveCertificate, SetCertificate, SetServer, Signer,
+    SignerStage,
 };
 use hgs_admin::{AdminError, Administration as _, Client, ErrorCode, SignerSelector, WithKey};
 use hgs_clock::Clock as _;
@@ -403,7 +404,7 @@ async fn invariant_no_roll_makes_a_tenants_protector_readable_by_anybody_else() 
         .await;
     let releases = of_tenant
         .iter()
-        .filter(|record| record.action == Action::Release);
+        .filter(|record| record.action == NamedAction::Known(Action::Release));
     assert_eq!(releases.count(), 6);
     let released = &site.recorded("release").await[0];
     assert_eq!(released.lineage.as_deref(), Some("tenant:Contoso"));

@@ -18,11 +18,9 @@ use hgs_custody::pem::PemError;
 use hgs_custody::pfx::PfxError;
 use hgs_custody::{BundleError, KeyReference, SoftwareKey};
 use hgs_pki::Time;
-use hgs_server::{Config, Readiness};
 use hgs_server::http::{BindError, TlsError};
-use hgs_store::{
-    Act, AttestationSigner, Committed, Failure, Opening, Refusal, Store, Transaction,
-};
+use hgs_server::{Config, Readiness};
+use hgs_store::{Act, AttestationSigner, Committed, Failure, Opening, Refusal, Store, Transaction};
 use hgs_testkit::fixtures::{now, private_key, self_signed};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
@@ -122,7 +120,7 @@ impl Files {
     }
 
     /// Connects as a client that trusts the certificate as it is now.
-    async fn connect(&self, address: SocketAddr) -> std::io::Result<Client<TlsStream<TcpStream>>> {
+    async fn connect(&self, address: SocketAddr) -> io::Result<Client<TlsStream<TcpStream>>> {
         let stream = TcpStream::connect(address).await?;
         let name = ServerName::try_from("localhost").unwrap();
         Ok(Client(
@@ -514,11 +512,19 @@ async fn the_documented_number_of_signers_is_sent_in_one_tls_record() {
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await.unwrap();
-        let body = answer.windows(4).position(|end| end == b"\r\n\r\n").unwrap() + 4;
+        let body = answer
+            .windows(4)
+            .position(|end| end == b"\r\n\r\n")
+            .unwrap()
+            + 4;
         let published = signing_certificates::read(&answer[body..]).unwrap();
         assert_eq!(published.len() as i64, DOCUMENTED);
         let longest = records(&stream.get_ref().0.1).max().unwrap();
-        assert!(longest >= answer.len(), "{longest} of {} octets", answer.len());
+        assert!(
+            longest >= answer.len(),
+            "{longest} of {} octets",
+            answer.len()
+        );
         assert!(answer.len() <= 16_384);
     }
 }
@@ -547,8 +553,13 @@ fn add_signers(config: &Config, count: i64) -> Result<Committed, Failure<Refusal
             deny_list: Arc::default(),
             added: now(),
         };
-        let key = Some(Arc::new(SoftwareKey::from_pkcs8_der(key.pkcs8_der()).unwrap()));
-        let act = Act { time: now(), actor: "test".to_owned() };
+        let key = Some(Arc::new(
+            SoftwareKey::from_pkcs8_der(key.pkcs8_der()).unwrap(),
+        ));
+        let act = Act {
+            time: now(),
+            actor: "test".to_owned(),
+        };
         store.transact(vec![Transaction::AddAttestationSigner { signer, key }], act)
     };
     for seconds in 1..=count {

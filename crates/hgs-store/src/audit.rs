@@ -13,8 +13,7 @@
 pub(crate) mod archive;
 mod query;
 
-use std::fmt;
-
+pub use hgs_audit::{Action, Outcome};
 use hgs_custody::seal::{Authenticator, Tag};
 use hgs_pki::{Thumbprint, Time};
 use serde::{Deserialize, Serialize};
@@ -143,92 +142,6 @@ pub struct RecordChange {
     /// Whether it is gone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub removed: bool,
-}
-
-/// What can be asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Action {
-    /// The settings of the service were replaced.
-    SetSettings,
-    /// A certificate was added.
-    AddCertificate,
-    /// A certificate was enabled.
-    EnableCertificate,
-    /// A certificate was disabled.
-    DisableCertificate,
-    /// A certificate became the head of its lineage.
-    SetHead,
-    /// A certificate is called otherwise.
-    SetCertificateLabel,
-    /// A certificate's key is known to others.
-    SetCompromised,
-    /// A certificate is never a head again.
-    RetireCertificate,
-    /// A certificate was removed.
-    RemoveCertificate,
-    /// The re-key window was opened or closed.
-    SetRekeyWindow,
-    /// A signer of health certificates was added.
-    AddAttestationSigner,
-    /// What is believed of a signer of health certificates was changed.
-    SetAttestationSigner,
-    /// A signer of health certificates signs no more.
-    RetireAttestationSigner,
-    /// A signer of health certificates was removed.
-    RemoveAttestationSigner,
-    /// A host was registered.
-    AddHost,
-    /// A host was barred.
-    RevokeHost,
-    /// A host was taken out of the registry.
-    RemoveHost,
-    /// The host key of a removed host may be registered again.
-    ReadmitHostKey,
-    /// A host of another cluster gets no keys here.
-    DenyHost,
-    /// A host that was denied is denied no longer.
-    AllowHost,
-    /// A host presented an identity key again that had been superseded.
-    ReturnIdentityKey,
-    /// The state was written to an encrypted file.
-    ExportState,
-    /// A file of another state was taken in.
-    ImportState,
-    /// Everything was sealed and tagged anew under another master key.
-    RotateMasterKey,
-    /// A state that is not the newest one is the state from now on.
-    AcceptState,
-    /// Old audit records were written to an archive, and leave the database.
-    ArchiveAudit,
-    /// A host attested.
-    Attest,
-    /// The keys of a protector were released.
-    Release,
-    /// A diagnosis was made with a host, an owner and a protector that exist for nothing else.
-    Trace,
-}
-
-impl fmt::Display for Action {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.serialize(formatter)
-    }
-}
-
-/// How it went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Outcome {
-    /// It was done.
-    Done,
-    /// It was refused, and nothing else changed.
-    Refused,
-}
-
-impl fmt::Display for Outcome {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.serialize(formatter)
-    }
 }
 
 /// Octets that a text from outside may take in a record, so that refusals don't fill the disk.

@@ -15,8 +15,8 @@ use hgs_pki::{Certificate, Thumbprint, Time, Validity, profile};
 
 use crate::model::{AttestationSigner, CertificateRecord, Digest, Settings};
 use crate::{
-    Act, Attestation, Failure, OpenError, Opening, Recipient, Recorded, Release, ReleaseRefusal,
-    Store, StoreError, Transaction,
+    Act, Attestation, Failure, OpenError, Opening, Recipient, RecordedRelease, ReleaseRecord,
+    ReleaseRefusal, Store, StoreError, Transaction,
 };
 use hgs_kps::CertificateKind;
 use hgs_kps::Lineage;
@@ -155,7 +155,7 @@ impl Fixture {
     }
 
     /// The release of protector `ingress`, for which `egress` is given back.
-    pub(crate) fn release(&self, second: i64, ingress: u64, egress: u64) -> Release {
+    pub(crate) fn release(&self, second: i64, ingress: u64, egress: u64) -> ReleaseRecord {
         let guardian = self.encryption.thumbprint();
         release(self.signer.thumbprint(), guardian, second, ingress, egress)
     }
@@ -167,8 +167,8 @@ pub(crate) fn release(
     second: i64,
     ingress: u64,
     egress: u64,
-) -> Release {
-    Release {
+) -> ReleaseRecord {
+    ReleaseRecord {
         time: time(second),
         recipient: Recipient::Registered(HOST),
         signer,
@@ -197,7 +197,10 @@ pub(crate) fn attestation(identity_key: u64, kind: HealthKind) -> Attestation {
 }
 
 /// Records a release and waits for the disk.
-pub(crate) fn record(store: &Store, release: Release) -> Result<Recorded, Failure<ReleaseRefusal>> {
+pub(crate) fn record(
+    store: &Store,
+    release: ReleaseRecord,
+) -> Result<RecordedRelease, Failure<ReleaseRefusal>> {
     let (sender, receiver) = channel();
     store
         .release(release, move |result| sender.send(result).unwrap())

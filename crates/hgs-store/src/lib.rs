@@ -56,7 +56,7 @@ pub use model::{
     Settings, SettingsError,
 };
 pub use record::RecordKind;
-pub use release::{Recipient, Recorded, Release, ReleaseRefusal};
+pub use release::{Recipient, RecordedRelease, ReleaseRecord, ReleaseRefusal};
 pub use state::State;
 pub use store::{
     Accepted, Archived, ArchivingError, AuditExtent, Counters, Import, ImportError, Imported,

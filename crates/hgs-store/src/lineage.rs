@@ -29,8 +29,8 @@
 mod carried;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
+pub use hgs_audit::Standing;
 use hgs_custody::seal::Tag;
 use hgs_pki::{Seconds, Thumbprint, Time};
 use serde::{Deserialize, Serialize};
@@ -45,27 +45,6 @@ pub(crate) use carried::CarriedProtector;
 /// For how long an ancestor is kept after its last use: longer than a year, so that what is
 /// started once a year (a drill, a balance) is still known.
 pub const RETENTION: Seconds = Seconds::from_days(400);
-
-/// Where a protector stands among its descendants when its keys are released.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Standing {
-    /// It was never seen here.
-    New,
-    /// It is the newest of its line that came back.
-    Head,
-    /// It came back for the first time, after another child of its parent had: there are two
-    /// lines now, as after a migration that failed late, or with a copied VM.
-    Sibling,
-    /// A descendant of it came back before: the VM was rolled back, or copied.
-    Ancestor,
-}
-
-impl fmt::Display for Standing {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.serialize(formatter)
-    }
-}
 
 /// A protector that was seen before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

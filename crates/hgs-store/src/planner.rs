@@ -12,7 +12,7 @@ use crate::change::{Change, Record, RecordKey};
 use crate::engine::{ArchiveChange, Batch, Key, PutRecord, View};
 use crate::lineage::{Standing, Tree};
 use crate::record::{Integrity, Keys};
-use crate::release::{Recipient, Recorded, Release, ReleaseRefusal};
+use crate::release::{Recipient, RecordedRelease, ReleaseRecord, ReleaseRefusal};
 use crate::transaction::{Act, Plan, Planner, Refusal, Transaction};
 use crate::writer::{Committed, Failure};
 use crate::{State, StoreError};
@@ -235,8 +235,8 @@ impl<'a> BatchPlanner<'a> {
     /// Decides whether a release may be recorded, and records it or its refusal.
     pub(crate) fn release(
         &mut self,
-        release: &Release,
-    ) -> Result<Result<Recorded, Failure<ReleaseRefusal>>, StoreError> {
+        release: &ReleaseRecord,
+    ) -> Result<Result<RecordedRelease, Failure<ReleaseRefusal>>, StoreError> {
         // One spoilt record must not keep the other releases from being recorded.
         let standing = match self.depend_on_what_decides(release) {
             Err(StoreError::Tampered(tampered)) => {
@@ -257,14 +257,14 @@ impl<'a> BatchPlanner<'a> {
         self.tree.step(&release.step(&release.host()))?;
         self.releases += 1;
         self.last_release = Some(release.time);
-        Ok(Ok(Recorded {
+        Ok(Ok(RecordedRelease {
             sequence,
             standing,
             egress: release.egress,
         }))
     }
 
-    fn depend_on_what_decides(&mut self, release: &Release) -> Result<Standing, StoreError> {
+    fn depend_on_what_decides(&mut self, release: &ReleaseRecord) -> Result<Standing, StoreError> {
         self.expect(RecordKey::Settings)?;
         if let Recipient::Registered(host) = &release.recipient {
             self.expect(RecordKey::Host(*host))?;
@@ -275,7 +275,7 @@ impl<'a> BatchPlanner<'a> {
 
     fn check(
         &mut self,
-        release: &Release,
+        release: &ReleaseRecord,
         standing: Standing,
     ) -> Result<Result<(), ReleaseRefusal>, StoreError> {
         if let Err(refusal) = release.check(&self.state) {

@@ -6,15 +6,15 @@ use crate::State;
 use crate::audit::{Action, AuditEntry, Outcome};
 use crate::lineage::{Opener, Standing, Step};
 use crate::model::Digest;
-use hgs_kps::{HostRegistry, Lineage, Reason};
+use hgs_kps::{HostStandings, Lineage, Reason, Recorded};
 use hgs_pki::SerialNumber;
 use hgs_pki::health::HealthCertificateError;
 use hgs_pki::health::HostId;
-use hgs_protector::OpenError;
+use hgs_protector::{OpenError, ProtectorDigest};
 
-/// A release that waits to be recorded. The caller has verified everything in it.
+/// What is put on record of a [decided release](hgs_kps::Release). The caller has verified everything in it.
 #[derive(Debug, Clone)]
-pub struct Release {
+pub struct ReleaseRecord {
     /// When.
     pub time: Time,
     /// To whom.
@@ -66,15 +66,15 @@ pub enum ReleaseRefusal {
     EgressKnown,
 }
 
-/// Proof that a release is on the disk. Only the store makes it.
+/// A release that is on the disk. Only the store makes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Recorded {
+pub struct RecordedRelease {
     pub(crate) sequence: u64,
     pub(crate) standing: Standing,
     pub(crate) egress: Digest,
 }
 
-impl Recorded {
+impl RecordedRelease {
     /// The number of its audit record.
     #[must_use]
     pub fn sequence(&self) -> u64 {
@@ -87,14 +87,14 @@ impl Recorded {
         self.standing
     }
 
-    /// The digest of the egress protector that it is the proof for.
+    /// The proof against which the decided release gives its answer.
     #[must_use]
-    pub fn egress(&self) -> &Digest {
-        &self.egress
+    pub fn proof(&self) -> Recorded {
+        Recorded::after_commit(ProtectorDigest::from_bytes(*self.egress.as_bytes()))
     }
 }
 
-impl Release {
+impl ReleaseRecord {
     /// Checks against the newest state what an administrator may have changed since the release
     /// was decided, so that no release follows the revocation that forbids it (attacks.md K4).
     pub(crate) fn check(&self, state: &State) -> Result<(), ReleaseRefusal> {
@@ -110,7 +110,7 @@ impl Release {
         signer
             .check_not_denied(self.issued, self.serial.as_bytes())
             .map_err(Reason::from)?;
-        HostRegistry::check(state, host, self.policy.as_bytes())?;
+        HostStandings::check(state, host, self.policy.as_bytes())?;
         if state.has_compromised_since(self.decided_from) {
             return Err(ReleaseRefusal::CompromisedMeanwhile);
         }

@@ -354,7 +354,7 @@ impl State {
     }
 }
 
-impl hgs_kps::HostRegistry for State {
+impl hgs_kps::HostStandings for State {
     fn standing(&self, host: &HostId) -> HostStanding {
         match self.host(host) {
             None => HostStanding::Unknown,

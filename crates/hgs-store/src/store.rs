@@ -20,7 +20,7 @@ use crate::high_water_mark::HighWaterMark;
 use crate::lineage::{self, Seen};
 use crate::model::{Digest, Settings};
 use crate::record::Keys;
-use crate::release::{Recorded, Release, ReleaseRefusal};
+use crate::release::{RecordedRelease, ReleaseRecord, ReleaseRefusal};
 use crate::state_folder::{DATABASE, StateFolder};
 use crate::transaction::{Act, Refusal, Transaction};
 use crate::usage::PairUsage;
@@ -189,8 +189,8 @@ impl Store {
     /// [`StoreError::Busy`] when too much waits already; `reply` is dropped then.
     pub fn release(
         &self,
-        release: Release,
-        reply: impl FnOnce(Result<Recorded, Failure<ReleaseRefusal>>) + Send + 'static,
+        release: ReleaseRecord,
+        reply: impl FnOnce(Result<RecordedRelease, Failure<ReleaseRefusal>>) + Send + 'static,
     ) -> Result<(), StoreError> {
         self.queue.submit(job(
             false,

@@ -21,7 +21,7 @@ use crate::engine::{Batch, CommitError, Engine, Key};
 use crate::high_water_mark::HighWaterMark;
 use crate::planner::{Basis, BatchPlanner};
 use crate::record::{Integrity, Keys};
-use crate::release::Recorded;
+use crate::release::RecordedRelease;
 use crate::{State, StoreError};
 
 /// Jobs that may wait; above it the store is busy (attacks.md K14).
@@ -113,7 +113,7 @@ impl Numbered for Committed {
     }
 }
 
-impl Numbered for Recorded {
+impl Numbered for RecordedRelease {
     fn numbered_from(self, first: u64) -> Self {
         let sequence = first + self.sequence;
         Self { sequence, ..self }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 const DRAWING: &[(&str, &[&str])] = &[
     ("hgs-crypto", &[]),
     ("hgs-xml", &[]),
+    ("hgs-audit", &[]),
     ("hgs-pki", &["hgs-crypto"]),
     ("hgs-protector", &["hgs-crypto", "hgs-xml", "hgs-pki"]),
     (
@@ -26,11 +27,19 @@ const DRAWING: &[(&str, &[&str])] = &[
     ("hgs-trace", &["hgs-crypto", "hgs-pki", "hgs-files"]),
     (
         "hgs-admin",
-        &["hgs-crypto", "hgs-pki", "hgs-custody", "hgs-trace"],
+        &[
+            "hgs-audit",
+            "hgs-crypto",
+            "hgs-pki",
+            "hgs-kps",
+            "hgs-custody",
+            "hgs-trace",
+        ],
     ),
     (
         "hgs-store",
         &[
+            "hgs-audit",
             "hgs-crypto",
             "hgs-pki",
             "hgs-protector",

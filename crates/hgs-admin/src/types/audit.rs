@@ -1,5 +1,6 @@
 //! The audit log.
 
+use hgs_audit::{Action, Outcome, Standing};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +21,7 @@ pub struct AuditQuery {
     /// Only records about the host with this name or id.
     pub host: Option<String>,
     /// Only records of this action.
-    pub action: Option<Action>,
+    pub action: Option<NamedAction>,
     /// Only records with this outcome.
     pub outcome: Option<Outcome>,
     /// Only records about the protector with this digest.
@@ -41,7 +42,7 @@ pub struct AuditRecord {
     /// Who asked.
     pub actor: String,
     /// What was asked for.
-    pub action: Action,
+    pub action: NamedAction,
     /// How it went.
     pub outcome: Outcome,
     /// Why it was refused.
@@ -114,103 +115,17 @@ pub struct AuditArchive {
     pub digest: String,
 }
 
-/// What audit records are about.
-#[derive(
-    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "kebab-case")]
-pub enum Action {
-    /// The settings of the service were replaced.
-    SetSettings,
-    /// A certificate was added.
-    AddCertificate,
-    /// A certificate was enabled.
-    EnableCertificate,
-    /// A certificate was disabled.
-    DisableCertificate,
-    /// A certificate became the head of its lineage.
-    SetHead,
-    /// A certificate's label was changed.
-    SetCertificateLabel,
-    /// A certificate's key was marked as compromised.
-    SetCompromised,
-    /// A certificate was retired.
-    RetireCertificate,
-    /// A certificate was removed.
-    RemoveCertificate,
-    /// The re-key window was opened or closed.
-    SetRekeyWindow,
-    /// A signer of health certificates was added.
-    AddAttestationSigner,
-    /// What is accepted of a signer of health certificates was changed.
-    SetAttestationSigner,
-    /// A signer of health certificates stopped signing.
-    RetireAttestationSigner,
-    /// A signer of health certificates was removed.
-    RemoveAttestationSigner,
-    /// A host was registered.
-    AddHost,
-    /// A host was revoked.
-    RevokeHost,
-    /// A host was removed.
-    RemoveHost,
-    /// The host key of a removed host was readmitted.
-    ReadmitHostKey,
-    /// A host of another cluster was denied.
-    DenyHost,
-    /// A host that was denied was allowed again.
-    AllowHost,
-    /// A host presented an identity key again that had been superseded.
-    ReturnIdentityKey,
-    /// The state was exported to an encrypted file.
-    ExportState,
-    /// An export of another state was imported.
-    ImportState,
-    /// The state was sealed again under another master key.
-    RotateMasterKey,
-    /// A state that is not the newest one is the state from now on.
-    AcceptState,
-    /// Old audit records were moved to an archive.
-    ArchiveAudit,
-    /// A host attested.
-    Attest,
-    /// The keys of a protector were released.
-    Release,
-    /// A diagnosis used a synthetic host, owner and protector.
-    Trace,
-    /// An action that this version does not know, by its name.
-    #[serde(untagged)]
+/// The action of an audit record, as a client sees it: the server may be of a later version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum NamedAction {
+    /// One that this version knows.
+    Known(Action),
+    /// The name of another.
     Other(String),
 }
 
-/// How something went.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "kebab-case")]
-pub enum Outcome {
-    /// It was done.
-    Done,
-    /// It was refused, and changed nothing.
-    Refused,
-}
-
-/// Where a protector stood among its relatives.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "kebab-case")]
-pub enum Standing {
-    /// It was never seen here.
-    New,
-    /// It is the newest of its line that came back.
-    Head,
-    /// It came back for the first time, after another child of its parent had: a migration failed late, or the VM was
-    /// copied.
-    Sibling,
-    /// A descendant of it came back before: the VM was rolled back, or copied.
-    Ancestor,
-}
+named!(NamedAction);
 
 /// An export of the state to an encrypted file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -225,8 +140,6 @@ pub struct RecordExport {
     /// The recipients whose keys open it; none where a passphrase does.
     pub recipients: Vec<String>,
 }
-
-named!(Action, Outcome, Standing);
 
 /// Records of the state are shown as the store writes them.
 fn any_value(_: &mut schemars::SchemaGenerator) -> schemars::Schema {

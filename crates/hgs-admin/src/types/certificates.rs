@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::named;
+use super::{CertificateKind, by_name, certificate_kinds, named};
 
 /// A certificate of the guardian.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -11,6 +11,8 @@ pub struct Certificate {
     /// SHA-256 of its DER.
     pub thumbprint: String,
     /// What it is for.
+    #[serde(with = "by_name")]
+    #[schemars(schema_with = "certificate_kinds")]
     pub kind: CertificateKind,
     /// Its subject, as RFC 4514 writes names.
     pub subject: String,
@@ -41,20 +43,6 @@ pub struct Certificate {
     pub not_after: String,
     /// When it was added.
     pub added: String,
-}
-
-/// What a certificate of the guardian is for.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "kebab-case")]
-pub enum CertificateKind {
-    /// It signs protectors, and the encryption certificate in the metadata.
-    Signing,
-    /// Transport keys are encrypted to it.
-    Encryption,
-    /// It signs the metadata.
-    Communications,
 }
 
 /// A certificate of the guardian in full.
@@ -168,4 +156,4 @@ pub struct GuardianDocument {
     pub document: String,
 }
 
-named!(CertificateKind, Severity, UsedCertificate);
+named!(Severity, UsedCertificate);

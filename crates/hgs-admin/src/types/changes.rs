@@ -3,13 +3,15 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::CertificateKind;
+use super::{CertificateKind, by_name, certificate_kinds};
 
 /// An existing certificate to be added.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AddCertificate {
     /// What it is for.
+    #[serde(with = "by_name")]
+    #[schemars(schema_with = "certificate_kinds")]
     pub kind: CertificateKind,
     /// The certificate, in PEM or in the Base64 of its DER.
     pub certificate: String,
@@ -33,6 +35,8 @@ pub struct AddCertificate {
 #[serde(deny_unknown_fields)]
 pub struct NewCertificate {
     /// What it is for.
+    #[serde(with = "by_name")]
+    #[schemars(schema_with = "certificate_kinds")]
     pub kind: CertificateKind,
     /// Its common name; absent for one made from its kind and the guardian's name.
     #[serde(default)]

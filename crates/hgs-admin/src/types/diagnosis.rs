@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 /// this API.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Facts<T>(pub T);
+pub struct Diagnosis<T>(pub T);
 
-impl<T> JsonSchema for Facts<T> {
+impl<T> JsonSchema for Diagnosis<T> {
     fn schema_name() -> Cow<'static, str> {
         "Facts".into()
     }

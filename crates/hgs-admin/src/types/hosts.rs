@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::named;
+use super::{HealthKind, by_name, health_kinds};
 
 /// A registered host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -57,7 +57,9 @@ pub struct IdentityKey {
     /// SHA-256 of its SubjectPublicKeyInfo.
     pub digest: String,
     /// What it is for.
-    pub kind: IdentityKind,
+    #[serde(with = "by_name")]
+    #[schemars(schema_with = "health_kinds")]
+    pub kind: HealthKind,
     /// When it was first seen.
     pub first_seen: String,
     /// When a newer one took its place.
@@ -106,18 +108,6 @@ pub struct DenyHost {
     pub reason: String,
 }
 
-/// What an identity key is for.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "kebab-case")]
-pub enum IdentityKind {
-    /// Transfer keys are encrypted to it.
-    Encryption,
-    /// It signs.
-    Signing,
-}
-
 /// A host to be registered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -135,5 +125,3 @@ pub struct RevokeHost {
     /// Why, for people: at most 1024 octets.
     pub reason: String,
 }
-
-named!(IdentityKind);

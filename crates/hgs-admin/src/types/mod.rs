@@ -4,6 +4,8 @@
 //! a private key travels beside its request ([`WithKey`](crate::WithKey)). Answers may gain fields, and enumerations may
 //! gain values.
 
+use schemars::{Schema, SchemaGenerator, json_schema};
+
 mod audit;
 mod certificates;
 mod changes;
@@ -13,24 +15,60 @@ mod service;
 mod signers;
 
 pub use audit::{
-    Action, ArchiveAudit, AuditArchive, AuditLog, AuditQuery, AuditRecord, Outcome, RecordExport,
-    Standing,
+    ArchiveAudit, AuditArchive, AuditLog, AuditQuery, AuditRecord, NamedAction, RecordExport,
 };
 pub use certificates::{
-    AddedCertificate, Certificate, CertificateDetail, CertificateKind, CertificateUsage, Finding,
-    GuardianDocument, RotatedCertificates, Severity, UsedCertificate,
+    AddedCertificate, Certificate, CertificateDetail, CertificateUsage, Finding, GuardianDocument,
+    RotatedCertificates, Severity, UsedCertificate,
 };
 pub use changes::{
     AddCertificate, AddSigner, NewCertificate, RemoveCertificate, RotateCertificates,
     SetCertificate, SetServer, SetSigner,
 };
-pub use diagnosis::Facts;
+pub use diagnosis::Diagnosis;
 pub use hosts::{
-    AddHost, DeniedHost, DenyHost, Host, HostDetail, IdentityKey, IdentityKind, RemovedHost,
-    Revocation, RevokeHost,
+    AddHost, DeniedHost, DenyHost, Host, HostDetail, IdentityKey, RemovedHost, Revocation,
+    RevokeHost,
 };
 pub use service::{AttestationMode, Listener, ListenerName, ServerSettings, Status, Warning};
 pub use signers::{Signer, SignerStage};
+
+pub use hgs_audit::{Action, Outcome, Standing};
+pub use hgs_kps::CertificateKind;
+pub use hgs_pki::health::HealthKind;
+
+/// Values of the protocol crates' enumerations, by their names.
+mod by_name {
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        value: &impl Display,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(value)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>, T: FromStr<Err: Display>>(
+        deserializer: D,
+    ) -> Result<T, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        name.parse().map_err(D::Error::custom)
+    }
+}
+
+fn certificate_kinds(_: &mut SchemaGenerator) -> Schema {
+    let names = CertificateKind::ALL.map(CertificateKind::name);
+    json_schema!({"type": "string", "enum": names})
+}
+
+fn health_kinds(_: &mut SchemaGenerator) -> Schema {
+    let names = HealthKind::ALL.map(HealthKind::name);
+    json_schema!({"type": "string", "enum": names})
+}
 
 /// `Display` and `FromStr` of an enumeration by the names that its values have in JSON.
 macro_rules! named {

@@ -2,7 +2,7 @@
 
 use hgs_pki::health::HealthKind;
 
-use crate::facts::Facts;
+use crate::facts::AttestationFacts;
 use crate::refusal::Reason;
 use crate::wire::{
     AttestationProvidedContentType, AttestationRequest, AttestationResultType, Request,
@@ -17,7 +17,7 @@ pub(super) struct HostKeyRequest {
 }
 
 impl HostKeyRequest {
-    pub(super) fn read(body: &[u8], facts: &mut Facts) -> Result<Self, Reason> {
+    pub(super) fn read(body: &[u8], facts: &mut AttestationFacts) -> Result<Self, Reason> {
         let request = match Request::parse(body)? {
             Request::Attestation(request) => request,
             other => {

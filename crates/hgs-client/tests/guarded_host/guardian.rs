@@ -524,7 +524,7 @@ impl World {
 
 struct Standings<'w>(&'w BTreeMap<Sha256Digest, RegisteredHost>);
 
-impl hgs_kps::HostRegistry for Standings<'_> {
+impl hgs_kps::HostStandings for Standings<'_> {
     fn standing(&self, host: &HostId) -> HostStanding {
         match self.0.values().find(|known| known.host_id == *host) {
             None => HostStanding::Unknown,

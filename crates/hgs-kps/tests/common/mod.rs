@@ -8,7 +8,7 @@ use std::sync::Arc;
 use hgs_crypto::SecretBytes;
 use hgs_crypto::hash::Sha256Digest;
 use hgs_kps::{
-    Authenticity, Caches, CertificateKind, HeldCertificate, HostRegistry, HostStanding,
+    Authenticity, Caches, CertificateKind, HeldCertificate, HostStanding, HostStandings,
     KeyProtection, KeyRing, Lineage, PendingRoll, Recorded, Refusal, Release, Released, SKEW,
     SeenProtector, SeenProtectors, ServiceVersion, StateUnavailable, Trust,
 };
@@ -137,7 +137,7 @@ pub(crate) struct Service {
     pub(crate) random: RefCell<Repeatable>,
 }
 
-impl HostRegistry for BTreeMapHosts<'_> {
+impl HostStandings for BTreeMapHosts<'_> {
     fn standing(&self, host: &HostId) -> HostStanding {
         self.0.get(host).copied().unwrap_or(HostStanding::Unknown)
     }

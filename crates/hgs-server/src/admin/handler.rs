@@ -10,8 +10,8 @@ mod signers;
 use hgs_admin::types::{
     AddCertificate, AddHost, AddSigner, AddedCertificate, ArchiveAudit, AuditArchive, AuditLog,
     AuditQuery, AuditRecord, Certificate, CertificateDetail, CertificateUsage, DeniedHost,
-    DenyHost, Facts, GuardianDocument, Host, HostDetail, Listener, ListenerName, NewCertificate,
-    RecordExport, RemoveCertificate, RemovedHost, RevokeHost, RotateCertificates,
+    DenyHost, Diagnosis, GuardianDocument, Host, HostDetail, Listener, ListenerName,
+    NewCertificate, RecordExport, RemoveCertificate, RemovedHost, RevokeHost, RotateCertificates,
     RotatedCertificates, ServerSettings, SetCertificate, SetServer, SetSigner, Signer, Status,
 };
 use hgs_admin::{AdminError, Administration, ErrorCode, HostSelector, SignerSelector, WithKey};
@@ -382,12 +382,12 @@ impl Administration for AdminHandler<'_> {
         Ok(shown.into_iter().collect())
     }
 
-    fn trace(&self) -> Result<Facts<LocalFacts>, AdminError> {
-        Ok(Facts(self.parts.inspection.examine()))
+    fn trace(&self) -> Result<Diagnosis<LocalFacts>, AdminError> {
+        Ok(Diagnosis(self.parts.inspection.examine()))
     }
 
-    fn synthetic_roll(&self) -> Result<Facts<SyntheticRoll>, AdminError> {
-        Ok(Facts(self.parts.synthetic_rolls.run(&self.actor)))
+    fn synthetic_roll(&self) -> Result<Diagnosis<SyntheticRoll>, AdminError> {
+        Ok(Diagnosis(self.parts.synthetic_rolls.run(&self.actor)))
     }
 
     fn record_export(&self, export: &RecordExport) -> Result<AuditRecord, AdminError> {

@@ -3,14 +3,11 @@
 use std::fmt::Display;
 
 use hgs_admin::types::{
-    Action, AttestationMode, AuditRecord, Certificate, CertificateDetail, CertificateKind,
-    DeniedHost, Host, IdentityKey, IdentityKind, Outcome, RemovedHost, Revocation, Signer,
-    SignerStage, Standing,
+    AttestationMode, AuditRecord, Certificate, CertificateDetail, DeniedHost, Host, IdentityKey,
+    NamedAction, RemovedHost, Revocation, Signer, SignerStage,
 };
-use hgs_attest::signer::SignerStage as StageOfOwn;
+use hgs_attest::signer::OwnSignerStage;
 use hgs_crypto::hex;
-use hgs_kps::CertificateKind as StoredKind;
-use hgs_pki::health::HealthKind;
 use hgs_store::{
     AttestationMode as StoredMode, AttestationSigner, AuditRecord as StoredAuditRecord,
     CertificateRecord, DeniedHost as StoredDenied, Host as StoredHost, HostIdentity,
@@ -23,28 +20,12 @@ pub(super) fn attestation_mode(mode: StoredMode) -> AttestationMode {
     }
 }
 
-fn kind(kind: StoredKind) -> CertificateKind {
-    match kind {
-        StoredKind::Signing => CertificateKind::Signing,
-        StoredKind::Encryption => CertificateKind::Encryption,
-        StoredKind::Communications => CertificateKind::Communications,
-    }
-}
-
-pub(super) fn stored_kind(kind: CertificateKind) -> StoredKind {
-    match kind {
-        CertificateKind::Signing => StoredKind::Signing,
-        CertificateKind::Encryption => StoredKind::Encryption,
-        CertificateKind::Communications => StoredKind::Communications,
-    }
-}
-
 pub(super) fn certificate(record: &CertificateRecord, usable: bool) -> Certificate {
     let certificate = &record.certificate;
     let validity = certificate.validity();
     Certificate {
         thumbprint: record.thumbprint().to_string(),
-        kind: kind(record.kind),
+        kind: record.kind,
         subject: certificate.subject().to_owned(),
         label: text(record.label.as_ref()),
         lineage: record.lineage.to_string(),
@@ -74,7 +55,7 @@ pub(super) fn certificate_detail(record: &CertificateRecord, usable: bool) -> Ce
 }
 
 /// `stage` is absent for a signer of another cluster.
-pub(super) fn signer(signer: &AttestationSigner, stage: Option<StageOfOwn>) -> Signer {
+pub(super) fn signer(signer: &AttestationSigner, stage: Option<OwnSignerStage>) -> Signer {
     let validity = signer.certificate.validity();
     Signer {
         thumbprint: signer.thumbprint().to_string(),
@@ -83,9 +64,9 @@ pub(super) fn signer(signer: &AttestationSigner, stage: Option<StageOfOwn>) -> S
         own: signer.is_own(),
         stage: match stage {
             None => SignerStage::Trusted,
-            Some(StageOfOwn::Pending) => SignerStage::Pending,
-            Some(StageOfOwn::Active) => SignerStage::Active,
-            Some(StageOfOwn::Retired) => SignerStage::Retired,
+            Some(OwnSignerStage::Pending) => SignerStage::Pending,
+            Some(OwnSignerStage::Active) => SignerStage::Active,
+            Some(OwnSignerStage::Retired) => SignerStage::Retired,
         },
         deny_before: text(signer.deny_before),
         denied_serial_numbers: signer.deny_list.len(),
@@ -138,10 +119,7 @@ fn revocation(stored: &StoredRevocation) -> Revocation {
 pub(super) fn identity_key(identity: &HostIdentity) -> IdentityKey {
     IdentityKey {
         digest: identity.public_key.to_string(),
-        kind: match identity.kind {
-            HealthKind::Encryption => IdentityKind::Encryption,
-            HealthKind::Signing => IdentityKind::Signing,
-        },
+        kind: identity.kind,
         first_seen: identity.first_seen.to_string(),
         superseded: text(identity.superseded),
         returned: text(identity.returned),
@@ -156,8 +134,8 @@ pub(super) fn audit_record(record: StoredAuditRecord) -> AuditRecord {
         time: entry.time.to_string(),
         node: record.node,
         actor: entry.actor,
-        action: action(entry.action),
-        outcome: outcome(entry.outcome),
+        action: NamedAction::Known(entry.action),
+        outcome: entry.outcome,
         reason: entry.reason,
         host: entry.host,
         host_name: entry.host_name,
@@ -165,7 +143,7 @@ pub(super) fn audit_record(record: StoredAuditRecord) -> AuditRecord {
         policy: text(entry.policy),
         protector: text(entry.protector),
         egress_protector: text(entry.egress_protector),
-        standing: entry.standing.map(standing),
+        standing: entry.standing,
         owner: text(entry.owner),
         guardian: text(entry.guardian),
         lineage: text(entry.lineage),
@@ -179,57 +157,6 @@ pub(super) fn audit_record(record: StoredAuditRecord) -> AuditRecord {
                 format!("{sign}{}/{}", change.kind, change.name)
             })
             .collect(),
-    }
-}
-
-fn action(action: hgs_store::Action) -> Action {
-    use hgs_store::Action as Stored;
-    match action {
-        Stored::SetSettings => Action::SetSettings,
-        Stored::AddCertificate => Action::AddCertificate,
-        Stored::EnableCertificate => Action::EnableCertificate,
-        Stored::DisableCertificate => Action::DisableCertificate,
-        Stored::SetHead => Action::SetHead,
-        Stored::SetCertificateLabel => Action::SetCertificateLabel,
-        Stored::SetCompromised => Action::SetCompromised,
-        Stored::RetireCertificate => Action::RetireCertificate,
-        Stored::RemoveCertificate => Action::RemoveCertificate,
-        Stored::SetRekeyWindow => Action::SetRekeyWindow,
-        Stored::AddAttestationSigner => Action::AddAttestationSigner,
-        Stored::SetAttestationSigner => Action::SetAttestationSigner,
-        Stored::RetireAttestationSigner => Action::RetireAttestationSigner,
-        Stored::RemoveAttestationSigner => Action::RemoveAttestationSigner,
-        Stored::AddHost => Action::AddHost,
-        Stored::RevokeHost => Action::RevokeHost,
-        Stored::RemoveHost => Action::RemoveHost,
-        Stored::ReadmitHostKey => Action::ReadmitHostKey,
-        Stored::DenyHost => Action::DenyHost,
-        Stored::AllowHost => Action::AllowHost,
-        Stored::ReturnIdentityKey => Action::ReturnIdentityKey,
-        Stored::ExportState => Action::ExportState,
-        Stored::ImportState => Action::ImportState,
-        Stored::RotateMasterKey => Action::RotateMasterKey,
-        Stored::ArchiveAudit => Action::ArchiveAudit,
-        Stored::AcceptState => Action::AcceptState,
-        Stored::Attest => Action::Attest,
-        Stored::Release => Action::Release,
-        Stored::Trace => Action::Trace,
-    }
-}
-
-fn outcome(outcome: hgs_store::Outcome) -> Outcome {
-    match outcome {
-        hgs_store::Outcome::Done => Outcome::Done,
-        hgs_store::Outcome::Refused => Outcome::Refused,
-    }
-}
-
-fn standing(standing: hgs_store::Standing) -> Standing {
-    match standing {
-        hgs_store::Standing::New => Standing::New,
-        hgs_store::Standing::Head => Standing::Head,
-        hgs_store::Standing::Sibling => Standing::Sibling,
-        hgs_store::Standing::Ancestor => Standing::Ancestor,
     }
 }
 

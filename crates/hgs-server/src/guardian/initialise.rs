@@ -9,14 +9,15 @@ use std::sync::Arc;
 use std::thread;
 
 use hgs_crypto::random::System;
-use hgs_custody::{Pkcs11Uri, SoftwareKey};
 use hgs_custody::seal::MasterKey;
+use hgs_custody::{Pkcs11Uri, SoftwareKey};
 use hgs_custody_pkcs11::{TokenError, Tokens};
 use hgs_kps::{CertificateKind, Label, Lineage, NameError};
 use hgs_pki::issue::{IssueError, Template};
 use hgs_pki::{Certificate, Time, Validity, profile};
 use hgs_store::{
-    AttestationSigner, Act, CertificateRecord, MasterKeyError, OpenError, Opening, Store, Transaction, master_key_file,
+    Act, AttestationSigner, CertificateRecord, MasterKeyError, OpenError, Opening, Store,
+    Transaction, master_key_file,
 };
 
 use super::key_source::{

@@ -6,8 +6,8 @@ use std::ops::Deref;
 use hgs_crypto::random::System;
 use hgs_custody::seal::MasterKey;
 use hgs_store::{
-    Act, AuditEntry, Committed, Failure, OpenError, Opening, Recorded, Refusal, Release,
-    ReleaseRefusal, Store, StoreError, Transaction, master_key_file,
+    Act, AuditEntry, Committed, Failure, OpenError, Opening, RecordedRelease, Refusal,
+    ReleaseRecord, ReleaseRefusal, Store, StoreError, Transaction, master_key_file,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -48,8 +48,8 @@ impl OpenStore {
     /// Records a release; the answer is its proof.
     pub(crate) async fn record_release(
         &self,
-        release: Release,
-    ) -> Result<Recorded, Failure<ReleaseRefusal>> {
+        release: ReleaseRecord,
+    ) -> Result<RecordedRelease, Failure<ReleaseRefusal>> {
         let (sender, receiver) = oneshot::channel();
         self.store
             .release(release, move |result| drop(sender.send(result)))?;

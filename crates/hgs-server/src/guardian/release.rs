@@ -9,8 +9,8 @@ use hgs_kps::signed_response::{
     ResponseFields, ResponseSigner, ResponseSignerError, SignatureRequest, SignatureRequestError,
 };
 use hgs_kps::{
-    Caches, HostRegistry, IdentifiedRequest, KeyProtection, Reason, Refusal, Release, ReleaseFacts,
-    SeenProtector, SeenProtectors, ServiceVersion, StateUnavailable, Trust,
+    Caches, HostStandings, IdentifiedRequest, KeyProtection, Reason, Refusal, Release,
+    ReleaseFacts, SeenProtector, SeenProtectors, ServiceVersion, StateUnavailable, Trust,
 };
 use hgs_pki::SerialNumber;
 use hgs_pki::health::VerifiedHealthCertificate;
@@ -18,8 +18,8 @@ use hgs_pki::{Seconds, Time};
 use hgs_protector::transport_key_blob::CachingPolicy;
 use hgs_protector::{Fault, ProtectorDigest};
 use hgs_store::{
-    Action, AuditEntry, Digest, Failure, Outcome, Recipient, Recorded, ReleaseRefusal, State,
-    Store, StoreError,
+    Action, AuditEntry, Digest, Failure, Outcome, Recipient, RecordedRelease, ReleaseRecord,
+    ReleaseRefusal, State, Store, StoreError,
 };
 use tokio::time::Instant;
 use tracing::error;
@@ -174,7 +174,7 @@ impl Releases {
     pub(crate) fn with_key_protection<T>(
         &self,
         snapshot: &Snapshot,
-        hosts: Option<&dyn HostRegistry>,
+        hosts: Option<&dyn HostStandings>,
         now: Time,
         work: impl FnOnce(&KeyProtection<'_>) -> T,
     ) -> T {
@@ -259,8 +259,7 @@ impl Releases {
             Err(Failure::Store(failure)) => return Err((unavailable(&failure), OnRecord::Nothing)),
         };
         let decision = self.release_done(&facts, &recorded);
-        let egress = ProtectorDigest::from_bytes(*recorded.egress().as_bytes());
-        let document = release.into_response(&hgs_kps::Recorded::after_commit(egress));
+        let document = release.into_response(&recorded.proof());
         Ok((
             document.map_err(|refusal| (refusal, OnRecord::Nothing))?,
             decision,
@@ -309,7 +308,7 @@ impl Releases {
         }
     }
 
-    fn release_done(&self, facts: &ReleaseFacts, recorded: &Recorded) -> Decision {
+    fn release_done(&self, facts: &ReleaseFacts, recorded: &RecordedRelease) -> Decision {
         Decision {
             outcome: "released",
             protector: Some(facts.ingress.to_string()),
@@ -387,14 +386,10 @@ impl SeenProtectors for Protectors<'_> {
 }
 
 /// What the store records of a release.
-fn entry_of(
-    facts: &ReleaseFacts,
-    decided_from: u64,
-    now: Time,
-) -> Result<hgs_store::Release, Refusal> {
+fn entry_of(facts: &ReleaseFacts, decided_from: u64, now: Time) -> Result<ReleaseRecord, Refusal> {
     let (certificate, statement) = (facts.host.certificate(), facts.host.statement());
     let host = statement.host_id;
-    Ok(hgs_store::Release {
+    Ok(ReleaseRecord {
         time: now,
         recipient: if facts.host.is_from_own_signer() {
             Recipient::Registered(host)
@@ -429,8 +424,8 @@ fn refused_since(refused: ReleaseRefusal, facts: ReleaseFacts) -> Refusal {
 }
 
 /// What a refusal of a release that could have been made knows.
-fn known(facts: &ReleaseFacts) -> hgs_kps::Facts {
-    hgs_kps::Facts {
+fn known(facts: &ReleaseFacts) -> hgs_kps::RollFacts {
+    hgs_kps::RollFacts {
         ingress: Some(facts.ingress),
         owner: Some(facts.owner),
         host: Some(facts.host.clone()),

@@ -1,6 +1,6 @@
 //! Attestation signers at one time: who signs, who is believed, what is published.
 
-use hgs_attest::signer::{self, OwnSigner, PublishedSigner, SignerStage};
+use hgs_attest::signer::{self, OwnSigner, OwnSignerStage, PublishedSigner};
 use hgs_pki::health::TrustedSigners;
 use hgs_pki::{Certificate, Time};
 use hgs_store::{AttestationSigner, State};
@@ -8,7 +8,7 @@ use hgs_store::{AttestationSigner, State};
 /// The signers of a state, as they are at one time.
 #[derive(Debug)]
 pub(crate) struct Signers<'s> {
-    own: Vec<(&'s AttestationSigner, SignerStage)>,
+    own: Vec<(&'s AttestationSigner, OwnSignerStage)>,
     foreign: Vec<&'s AttestationSigner>,
     /// All of our own as the schedule sees them.
     pub(crate) schedule: Vec<OwnSigner>,
@@ -38,12 +38,12 @@ impl<'s> Signers<'s> {
     /// The certificate under which health certificates are issued now.
     pub(crate) fn active(&self) -> Option<&'s Certificate> {
         let mut own = self.own.iter();
-        let active = own.find(|(_, stage)| *stage == SignerStage::Active);
+        let active = own.find(|(_, stage)| *stage == OwnSignerStage::Active);
         active.map(|(signer, _)| &signer.certificate)
     }
 
     /// Our own signers, oldest first, which are believed and published.
-    pub(crate) fn own(&self) -> &[(&'s AttestationSigner, SignerStage)] {
+    pub(crate) fn own(&self) -> &[(&'s AttestationSigner, OwnSignerStage)] {
         &self.own
     }
 

@@ -188,7 +188,7 @@ pub struct HostIdentity {
     #[serde(with = "text::display")]
     pub host: HostId,
     /// What it is for; a key of one kind is refused for the other.
-    #[serde(with = "text::health_kind")]
+    #[serde(with = "text::display")]
     pub kind: HealthKind,
     /// SHA-256 of its SubjectPublicKeyInfo.
     pub public_key: Digest,

@@ -79,34 +79,6 @@ pub(crate) mod set {
     }
 }
 
-/// What an identity key is for.
-pub(crate) mod health_kind {
-    use hgs_pki::health::HealthKind;
-
-    use super::*;
-
-    #[expect(
-        clippy::trivially_copy_pass_by_ref,
-        reason = "serde passes a reference to the field"
-    )]
-    pub(crate) fn serialize<S: Serializer>(
-        kind: &HealthKind,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(kind)
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<HealthKind, D::Error> {
-        match String::deserialize(deserializer)?.as_str() {
-            "encryption" => Ok(HealthKind::Encryption),
-            "signing" => Ok(HealthKind::Signing),
-            _ => Err(D::Error::custom("not a kind of identity key")),
-        }
-    }
-}
-
 /// Octets as Base64.
 pub(crate) mod octets {
     use hgs_crypto::base64;

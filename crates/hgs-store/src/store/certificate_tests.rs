@@ -135,7 +135,7 @@ impl Site {
 
     /// Protector `ingress` is opened with a pair.
     fn open_with(&self, encryption: Thumbprint, signing: Thumbprint, ingress: u64) {
-        let release = Release {
+        let release = ReleaseRecord {
             guardian: encryption,
             guardian_signing: signing,
             ..fixture().release(20, ingress, ingress + 1)
@@ -361,7 +361,7 @@ fn k4_neither_half_of_the_pair_may_be_disabled() {
     let encryption = fixture().encryption.thumbprint();
     let signing = site.add(record(CertificateKind::Signing, "fabric", 1));
     site.enable(signing, false).unwrap();
-    let release = Release {
+    let release = ReleaseRecord {
         guardian_signing: signing,
         ..fixture().release(20, 1, 2)
     };
@@ -383,7 +383,7 @@ fn k4_what_was_decided_before_a_marking_is_decided_again() {
     let old = site.add(record(CertificateKind::Encryption, "fabric", 1));
     let before = site.store.state().generation();
     let release = |decided_from, ingress| {
-        let release = Release {
+        let release = ReleaseRecord {
             guardian_signing: signing,
             decided_from,
             ..fixture().release(20, ingress, ingress + 1)

@@ -180,7 +180,7 @@ fn a_state_of_version_2_keeps_its_hosts_its_tree_and_its_log() {
     let standing = |second, ingress, egress| {
         let signer = ours.unwrap().thumbprint();
         let release = release(signer, guardian, second, ingress, egress);
-        let release = Release {
+        let release = ReleaseRecord {
             recipient: crate::Recipient::Foreign("theirs".to_owned()),
             ..release
         };

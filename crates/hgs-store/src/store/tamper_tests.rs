@@ -427,16 +427,16 @@ fn a_foreign_signer_may_not_speak_for_our_hosts() {
     let add = Transaction::AddAttestationSigner { signer, key: None };
     store.transact(vec![add], act(0)).unwrap();
     let ours = fixture.release(20, 10, 11);
-    let foreign = Release {
+    let foreign = ReleaseRecord {
         signer: signer_thumbprint,
         recipient: crate::Recipient::Foreign("theirs".to_owned()),
         ..ours.clone()
     };
-    let refused = |release: Release| match record(&store, release) {
+    let refused = |release: ReleaseRecord| match record(&store, release) {
         Err(Failure::Refused(refusal)) => refusal,
         other => panic!("{other:?}"),
     };
-    let posing = Release {
+    let posing = ReleaseRecord {
         signer: signer_thumbprint,
         ..ours.clone()
     };
@@ -444,7 +444,7 @@ fn a_foreign_signer_may_not_speak_for_our_hosts() {
         refused(posing),
         ReleaseRefusal::Refused(HealthCertificateError::UntrustedIssuer.into())
     );
-    let posing = Release {
+    let posing = ReleaseRecord {
         recipient: foreign.recipient.clone(),
         ..ours
     };
@@ -452,7 +452,7 @@ fn a_foreign_signer_may_not_speak_for_our_hosts() {
         refused(posing),
         ReleaseRefusal::Refused(HealthCertificateError::UntrustedIssuer.into())
     );
-    let early = Release {
+    let early = ReleaseRecord {
         issued: time(9),
         ..foreign.clone()
     };
@@ -466,7 +466,7 @@ fn a_foreign_signer_may_not_speak_for_our_hosts() {
             .into()
         )
     );
-    let denied = Release {
+    let denied = ReleaseRecord {
         serial: SerialNumber::from_bytes(&[7]).unwrap(),
         ..foreign.clone()
     };
@@ -488,7 +488,7 @@ fn a_running_store_commits_nothing_that_depends_on_a_changed_record() {
     let tampered = |name: HostId| Tampered::new("host", name, Finding::Changed);
     let sql = format!("UPDATE record SET tag = zeroblob(32) WHERE name = '{HOST}'");
     connection.execute(&sql, ()).unwrap();
-    let to_other = |second, ingress, egress| Release {
+    let to_other = |second, ingress, egress| ReleaseRecord {
         recipient: crate::Recipient::Registered(OTHER_HOST),
         ..fixture.release(second, ingress, egress)
     };

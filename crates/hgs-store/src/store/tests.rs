@@ -15,7 +15,7 @@ use crate::{
 };
 use hgs_pki::health::HealthKind;
 
-fn standing(store: &Store, release: Release) -> Standing {
+fn standing(store: &Store, release: ReleaseRecord) -> Standing {
     record(store, release).unwrap().standing()
 }
 
@@ -370,7 +370,7 @@ fn a_policy_digest_is_barred_by_revoked_removed_and_denied_hosts() {
     let independently = sha256_of(&[b"OpenHGS HostKey 1", digest_of_key]);
     assert_eq!(second, Digest::from_bytes(independently));
     let barred =
-        |policy| hgs_kps::HostRegistry::is_barred(&*store.state(), Digest::as_bytes(policy));
+        |policy| hgs_kps::HostStandings::is_barred(&*store.state(), Digest::as_bytes(policy));
     assert!(!barred(&first) && !barred(&second));
 
     let reason = String::new;
@@ -431,7 +431,7 @@ fn a_release_to_a_host_of_another_cluster_is_refused_when_its_key_is_revoked_her
     let add = Transaction::AddAttestationSigner { signer, key: None };
     store.transact(vec![add], act(1)).unwrap();
     let policy = store.state().host(&HOST).unwrap().credential.policy();
-    let foreign = |second, egress| Release {
+    let foreign = |second, egress| ReleaseRecord {
         recipient: Recipient::Foreign("elsewhere".to_owned()),
         signer: thumbprint,
         policy,
@@ -449,13 +449,13 @@ fn a_release_to_a_host_of_another_cluster_is_refused_when_its_key_is_revoked_her
         ReleaseRefusal::Refused(hgs_kps::Reason::HostRevoked)
     );
     // What another host's certificate says is not touched.
-    let other = Release {
+    let other = ReleaseRecord {
         policy: digest(77),
         ..foreign(5, 13)
     };
     record(&store, other.clone()).unwrap();
     // A signer of another cluster ends with its certificate.
-    let late = Release {
+    let late = ReleaseRecord {
         time: last.checked_add(hgs_pki::Seconds::new(1)).unwrap(),
         ..other
     };
@@ -663,7 +663,7 @@ fn the_audit_log_is_filtered_and_paged() {
 }
 
 /// Commits `release`, and holds the writer in its reply until the sender is used.
-fn hold_the_writer(store: &Store, release: Release) -> std::sync::mpsc::SyncSender<()> {
+fn hold_the_writer(store: &Store, release: ReleaseRecord) -> std::sync::mpsc::SyncSender<()> {
     let (gate, closed) = sync_channel::<()>(0);
     let (started, starts) = channel();
     let hold = move |_| {
@@ -766,7 +766,7 @@ fn closing_finishes_what_waits() {
     for number in 0..100 {
         let sender = sender.clone();
         let release = fixture.release(1, number, 1_000 + number);
-        let reply = move |result: Result<Recorded, _>| sender.send(result.unwrap()).unwrap();
+        let reply = move |result: Result<RecordedRelease, _>| sender.send(result.unwrap()).unwrap();
         store.release(release, reply).unwrap();
     }
     drop((store, sender));
@@ -775,7 +775,7 @@ fn closing_finishes_what_waits() {
     let store = open(&directory).unwrap();
     for recorded in recorded {
         let record = store.audit_record(recorded.sequence()).unwrap().unwrap();
-        assert_eq!(record.entry.egress_protector, Some(*recorded.egress()));
+        assert_eq!(record.entry.egress_protector, Some(recorded.egress));
     }
 }
 

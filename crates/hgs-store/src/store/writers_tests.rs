@@ -95,7 +95,7 @@ fn k4_a_commit_is_decided_again_when_another_writer_was_first() {
         }
         Ok(outcome)
     };
-    let reply = move |result: Result<Recorded, _>| sender.send(result).unwrap();
+    let reply = move |result: Result<RecordedRelease, _>| sender.send(result).unwrap();
     one.queue
         .submit(job(false, decide, Box::new(reply)))
         .unwrap();
@@ -140,7 +140,9 @@ fn certificates_that_two_writers_add_at_once_do_not_overflow_the_metadata() {
     });
     assert_eq!(refused, Err(Failure::Refused(Refusal::MetadataFull)));
     let listed = one.state();
-    let listed = listed.certificates().filter(|record| record.held().is_listed_in_metadata());
+    let listed = listed
+        .certificates()
+        .filter(|record| record.held().is_listed_in_metadata());
     assert_eq!(listed.count(), MAX_OTHER_CERTIFICATES);
 }
 

@@ -52,9 +52,7 @@ impl Planner<'_> {
         };
         let grows = listed(&mut after.values().copied()) > listed(&mut self.state.certificates());
         match fit_metadata(after.values().copied()) {
-            false if grows || fit_metadata(self.state.certificates()) => {
-                Err(Refusal::MetadataFull)
-            }
+            false if grows || fit_metadata(self.state.certificates()) => Err(Refusal::MetadataFull),
             _ => Ok(()),
         }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use hgs_admin::Administration as _;
-use hgs_admin::types::{Action, AuditQuery, AuditRecord, Outcome};
+use hgs_admin::types::{AuditQuery, AuditRecord, NamedAction, Outcome};
 use hgs_pki::{Seconds, Time};
 use hgs_store::Digest;
 use hgs_terminal::{Exit, Failure, Table, Terminal};
@@ -83,7 +83,7 @@ struct List {
     host: Option<String>,
     /// Only this action, such as `release`
     #[arg(long)]
-    action: Option<Action>,
+    action: Option<NamedAction>,
     /// Only what was done, or only what was refused
     #[arg(long)]
     outcome: Option<Outcome>,

@@ -7,7 +7,8 @@ mod rotate;
 mod usage;
 mod view;
 
-use clap::{Subcommand, ValueEnum};
+use clap::Subcommand;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use hgs_admin::Administration as _;
 use hgs_admin::types::CertificateKind;
 use hgs_terminal::{Exit, Failure, Terminal};
@@ -64,22 +65,10 @@ enum Verb {
     Export(export::Export),
 }
 
-/// What a certificate is for.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Kind {
-    Signing,
-    Encryption,
-    Communications,
-}
-
-impl From<Kind> for CertificateKind {
-    fn from(kind: Kind) -> Self {
-        match kind {
-            Kind::Signing => Self::Signing,
-            Kind::Encryption => Self::Encryption,
-            Kind::Communications => Self::Communications,
-        }
-    }
+/// Reads what a certificate is for.
+fn kinds() -> impl TypedValueParser<Value = CertificateKind> {
+    let names = CertificateKind::ALL.map(CertificateKind::name);
+    PossibleValuesParser::new(names).try_map(|name| name.parse::<CertificateKind>())
 }
 
 impl Arguments {

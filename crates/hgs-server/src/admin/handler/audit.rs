@@ -3,11 +3,9 @@
 use std::str::FromStr;
 
 use hgs_admin::AdminError;
-use hgs_admin::types::{AuditQuery, AuditRecord};
+use hgs_admin::types::{Action, AuditQuery, AuditRecord, NamedAction};
 use hgs_kps::Lineage;
-use hgs_store::{Action, Archive, AuditFilter, Digest, Outcome};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use hgs_store::{Archive, AuditFilter, Digest};
 
 use super::super::views;
 
@@ -33,8 +31,8 @@ pub(super) fn filter(query: &AuditQuery) -> Result<AuditFilter, AdminError> {
         until: parsed(query.until.as_deref())?,
         before_sequence: query.before,
         host: query.host.clone(),
-        action: named::<Action>("action", query.action.as_ref())?,
-        outcome: named::<Outcome>("outcome", query.outcome.as_ref())?,
+        action: query.action.as_ref().map(known).transpose()?,
+        outcome: query.outcome,
         protector: parsed::<Digest>(query.protector.as_deref())?,
         lineage: parsed::<Lineage>(query.lineage.as_deref())?,
     })
@@ -46,14 +44,11 @@ fn parsed<T: FromStr<Err: ToString>>(text: Option<&str>) -> Result<Option<T>, Ad
         .map_err(AdminError::invalid)
 }
 
-/// The store's value with the name that the API's value has.
-fn named<T: DeserializeOwned>(
-    key: &str,
-    value: Option<&impl Serialize>,
-) -> Result<Option<T>, AdminError> {
-    let Some(value) = value else { return Ok(None) };
-    let value = serde_json::to_value(value).and_then(serde_json::from_value);
-    value
-        .map(Some)
-        .map_err(|_| AdminError::invalid(format_args!("there is no {key} of this name")))
+fn known(action: &NamedAction) -> Result<Action, AdminError> {
+    match action {
+        NamedAction::Known(action) => Ok(*action),
+        NamedAction::Other(name) => Err(AdminError::invalid(format_args!(
+            "there is no action {name}"
+        ))),
+    }
 }

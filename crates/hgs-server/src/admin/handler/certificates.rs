@@ -4,8 +4,8 @@ mod add;
 mod document;
 mod rotate;
 
-use hgs_admin::types::{Certificate, CertificateUsage, SetCertificate, UsedCertificate};
 use hgs_admin::AdminError;
+use hgs_admin::types::{Certificate, CertificateUsage, SetCertificate, UsedCertificate};
 use hgs_kps::CertificateKind;
 use hgs_pki::Thumbprint;
 use hgs_store::{CertificateRecord, PairUsage, State, Transaction};

@@ -1,6 +1,6 @@
 //! The state, its certificates and signers.
 
-use hgs_attest::signer::SignerStage;
+use hgs_attest::signer::OwnSignerStage;
 use hgs_custody_pkcs11::Usage;
 use hgs_pki::Time;
 use hgs_store::{AttestationSigner, AuditFilter, CertificateRecord, OpenError, Store};
@@ -96,7 +96,7 @@ fn signer(
 ) -> Signer {
     let mut own = signers.own().iter();
     let signs = own.any(|(one, stage)| {
-        one.thumbprint() == signer.thumbprint() && *stage != SignerStage::Retired
+        one.thumbprint() == signer.thumbprint() && *stage != OwnSignerStage::Retired
     });
     Signer {
         thumbprint: signer.thumbprint().to_string(),

@@ -13,7 +13,7 @@ use hgs_crypto::random::System;
 use hgs_custody::{HeldKeys, PrivateKey as _, SoftwareKey};
 use hgs_kps::wire::{Algorithms, RollTransportKeyRequest};
 use hgs_kps::{
-    Authenticity, Caches, HostRegistry, HostStanding, Lineage, PendingRoll, Recorded, Refusal,
+    Authenticity, Caches, HostStanding, HostStandings, Lineage, PendingRoll, Recorded, Refusal,
     Release, ServiceVersion,
 };
 use hgs_pki::health::HostId;
@@ -42,7 +42,7 @@ const VALIDITY: Seconds = Seconds::from_minutes(2);
 /// The registry that the synthetic roll is decided by.
 struct SyntheticHosts;
 
-impl HostRegistry for SyntheticHosts {
+impl HostStandings for SyntheticHosts {
     fn standing(&self, host: &HostId) -> HostStanding {
         match *host == SYNTHETIC_HOST {
             true => HostStanding::Registered,

@@ -4,14 +4,14 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hgs_admin::types::{AddCertificate, AddedCertificate, NewCertificate};
+use hgs_admin::types::{AddCertificate, AddedCertificate, CertificateKind, NewCertificate};
 use hgs_admin::{Administration as _, Client, WithKey};
 use hgs_custody::{SoftwareKey, pkcs11_uri};
 use hgs_pki::Certificate;
 use hgs_terminal::{Failure, PassphraseSource, Terminal};
 use serde::Serialize;
 
-use super::Kind;
+use super::kinds;
 use crate::bits::Bits;
 use crate::certified::{CertifiedFile, CertifiedKey, certificate_file, read_bundle};
 use crate::failures::OrFail as _;
@@ -35,8 +35,8 @@ pub(super) fn key_reference(key: String) -> String {
   hgs certificate new --type signing --key 'pkcs11:token=hgs;object=signing-2' --new-key")]
 pub(super) struct New {
     /// What it is for
-    #[arg(long = "type", value_name = "TYPE", value_enum)]
-    kind: Kind,
+    #[arg(long = "type", value_name = "TYPE", value_parser = kinds())]
+    kind: CertificateKind,
     /// Its common name [default: by type and guardian]
     #[arg(long)]
     subject: Option<String>,
@@ -61,8 +61,8 @@ pub(super) struct New {
   hgs certificate add --type signing --certificate signing.pem --key 'pkcs11:token=hgs;object=signing' --tenant Contoso")]
 pub(super) struct Add {
     /// What it is for
-    #[arg(long = "type", value_name = "TYPE", value_enum)]
-    kind: Kind,
+    #[arg(long = "type", value_name = "TYPE", value_parser = kinds())]
+    kind: CertificateKind,
     /// File with the certificate (PEM, DER, PKCS#7 or PFX); its private key may be in it too
     #[arg(long, value_name = "FILE", required_unless_present = "pfx")]
     certificate: Option<PathBuf>,
@@ -98,7 +98,7 @@ struct LineageOptions {
 impl New {
     pub(super) fn run(self, client: &Client, terminal: &Terminal) -> Result<(), Failure> {
         let added = client.new_certificate(&NewCertificate {
-            kind: self.kind.into(),
+            kind: self.kind,
             subject: self.subject,
             bits: Some(self.bits.number()),
             key: self.key.map(key_reference),
@@ -116,7 +116,7 @@ impl Add {
         let supplied = self.read()?;
         let added = client.add_certificate(&WithKey {
             request: AddCertificate {
-                kind: self.kind.into(),
+                kind: self.kind,
                 certificate: supplied.certificate.to_pem(),
                 key: supplied.token_key,
                 tenant: self.lineage.tenant,

@@ -13,7 +13,6 @@ use hgs_pki::issue::Template;
 use hgs_pki::{Certificate as PkiCertificate, profile};
 use hgs_store::{CertificateRecord, State, Transaction};
 
-use super::super::super::views;
 use super::super::AdminHandler;
 use super::super::given;
 use super::super::signers::optional_label;
@@ -38,7 +37,7 @@ impl AdminHandler<'_> {
     ) -> Result<AddedCertificate, AdminError> {
         let certificate = given::certificate(&given.certificate)?;
         let wanted = Wanted {
-            kind: views::stored_kind(given.kind),
+            kind: given.kind,
             tenant: given.tenant.as_deref(),
             label: given.label.as_deref(),
             primary: given.primary,
@@ -60,7 +59,7 @@ impl AdminHandler<'_> {
         given: &NewCertificate,
     ) -> Result<AddedCertificate, AdminError> {
         let wanted = Wanted {
-            kind: views::stored_kind(given.kind),
+            kind: given.kind,
             tenant: given.tenant.as_deref(),
             label: given.label.as_deref(),
             primary: given.primary,

@@ -1,0 +1,148 @@
+//! The words of audit records: what was asked for, how it went, and where a protector stood.
+//!
+//! The store keeps them and the administrators' API shows them, by the same names. A name, once written, keeps its
+//! meaning: it stands in logs and archives that outlive every version of the program.
+
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::de::IntoDeserializer as _;
+use serde::de::value::Error;
+use serde::{Deserialize, Serialize};
+
+/// What audit records are about.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// The settings of the service were replaced.
+    SetSettings,
+    /// A certificate was added.
+    AddCertificate,
+    /// A certificate was enabled.
+    EnableCertificate,
+    /// A certificate was disabled.
+    DisableCertificate,
+    /// A certificate became the head of its lineage.
+    SetHead,
+    /// A certificate's label was changed.
+    SetCertificateLabel,
+    /// A certificate's key was marked as compromised.
+    SetCompromised,
+    /// A certificate was retired.
+    RetireCertificate,
+    /// A certificate was removed.
+    RemoveCertificate,
+    /// The re-key window was opened or closed.
+    SetRekeyWindow,
+    /// A signer of health certificates was added.
+    AddAttestationSigner,
+    /// What is accepted of a signer of health certificates was changed.
+    SetAttestationSigner,
+    /// A signer of health certificates stopped signing.
+    RetireAttestationSigner,
+    /// A signer of health certificates was removed.
+    RemoveAttestationSigner,
+    /// A host was registered.
+    AddHost,
+    /// A host was revoked.
+    RevokeHost,
+    /// A host was removed.
+    RemoveHost,
+    /// The host key of a removed host was readmitted.
+    ReadmitHostKey,
+    /// A host of another cluster was denied.
+    DenyHost,
+    /// A host that was denied was allowed again.
+    AllowHost,
+    /// A host presented an identity key again that had been superseded.
+    ReturnIdentityKey,
+    /// The state was exported to an encrypted file.
+    ExportState,
+    /// An export of another state was imported.
+    ImportState,
+    /// The state was sealed again under another master key.
+    RotateMasterKey,
+    /// A state that is not the newest one is the state from now on.
+    AcceptState,
+    /// Old audit records were moved to an archive.
+    ArchiveAudit,
+    /// A host attested.
+    Attest,
+    /// The keys of a protector were released.
+    Release,
+    /// A diagnosis used a synthetic host, owner and protector.
+    Trace,
+}
+
+/// How something went.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// It was done.
+    Done,
+    /// It was refused, and changed nothing.
+    Refused,
+}
+
+/// Where a protector stood among its relatives.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    /// It was never seen here.
+    New,
+    /// It is the newest of its line that came back.
+    Head,
+    /// It came back for the first time, after another child of its parent had: a migration failed late, or the VM was
+    /// copied.
+    Sibling,
+    /// A descendant of it came back before: the VM was rolled back, or copied.
+    Ancestor,
+}
+
+/// `Display` and `FromStr` by the names that the values have in JSON.
+macro_rules! named {
+    ($($name:ident),+) => {$(
+        impl fmt::Display for $name {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.serialize(formatter)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = Error;
+
+            fn from_str(name: &str) -> Result<Self, Error> {
+                Self::deserialize(name.into_deserializer())
+            }
+        }
+    )+};
+}
+named!(Action, Outcome, Standing);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The names stand in audit logs.
+    #[test]
+    fn names_are_those_that_are_on_record() {
+        assert_eq!(
+            Action::RetireAttestationSigner.to_string(),
+            "retire-attestation-signer"
+        );
+        assert_eq!("release".parse(), Ok(Action::Release));
+        assert_eq!(
+            serde_json::to_string(&Outcome::Refused).unwrap(),
+            "\"refused\""
+        );
+        assert_eq!("sibling".parse(), Ok(Standing::Sibling));
+        assert!("steal-host".parse::<Action>().is_err());
+    }
+}
