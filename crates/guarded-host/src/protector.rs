@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Subcommand, ValueEnum};
 use hgs_client::service::Side;
-use hgs_client::{MAX_PROTECTOR, SealedPair, Unwrapped, sealed_file};
+use hgs_client::{Error, MAX_PROTECTOR, SealedPair, Unwrapped, sealed_file};
 use hgs_crypto::SecretBytes;
 use hgs_files::Readers;
 use hgs_kps::ServiceVersion;
@@ -86,7 +86,8 @@ impl Verb {
             }) => open(options, terminal, (&protector, &file), reseal, &version)?,
             Self::Unwrap(arguments) => {
                 let octets = hgs_files::read(&arguments.protector, MAX_PROTECTOR)?;
-                let unwrapped = arguments.version.unwrap(options, &octets)?;
+                let unwrapped =
+                    (arguments.version).unwrap(options, &arguments.protector, &octets)?;
                 terminal.report(&Report::new(&unwrapped))?;
             }
             Self::Seal(arguments) => arguments.run(options, terminal)?,
@@ -107,7 +108,7 @@ fn open(
             .remedy("give --out FILE to open it, --reseal to seal it anew, or both"));
     }
     let pair = SealedPair::open(protector, file).map_err(failure)?;
-    let unwrapped = version.unwrap(options, pair.protector())?;
+    let unwrapped = version.unwrap(options, protector, pair.protector())?;
     let plaintext = unwrapped.open(pair.file()).map_err(failure)?;
     let mut report = Report::new(&unwrapped);
     report.recovered = pair.was_recovered();
@@ -133,20 +134,29 @@ impl Seal {
         let protector = hgs_files::read(&self.protector, MAX_PROTECTOR)?;
         let given = read_input(&self.file, sealed_file::MAX_PLAINTEXT)?;
         let plaintext = SecretBytes::new(given.complete(&self.file, "a file to be sealed")?);
-        let unwrapped = self.version.unwrap(options, &protector)?;
+        let unwrapped = (self.version).unwrap(options, &self.protector, &protector)?;
         let sealed = unwrapped.seal(&plaintext).map_err(failure)?;
         terminal.document(&sealed, Readers::Owner, &Report::new(&unwrapped))
     }
 }
 
 impl Version {
-    fn unwrap(&self, options: &HostOptions, protector: &[u8]) -> Result<Unwrapped, Failure> {
+    /// Has the keys of the `protector` released, which was in the file `path`.
+    fn unwrap(
+        &self,
+        options: &HostOptions,
+        path: &Path,
+        protector: &[u8],
+    ) -> Result<Unwrapped, Failure> {
         let version = match self.service_version {
             Named::V1 => ServiceVersion::V1,
             Named::V2 => ServiceVersion::V2,
         };
         let host = options.open()?;
-        wait_for(host.unwrap(protector, version))
+        match wait_for(async { Ok(host.unwrap(protector, version).await) })? {
+            Err(error @ Error::Protector(_)) => Err(failure(error).while_doing(path.display())),
+            unwrapped => unwrapped.map_err(failure),
+        }
     }
 }
 

@@ -102,6 +102,11 @@ impl Endpoints {
     /// When the text is not the beginning of such URLs.
     pub fn below(base: &str) -> Result<Self, UrlError> {
         let base = base.trim_end_matches('/');
+        for service in ["/attestation", "/keyprotection"] {
+            if base.to_ascii_lowercase().ends_with(service) {
+                return Err(UrlError::OneService);
+            }
+        }
         Ok(Self {
             attestation: format!("{base}/Attestation").parse()?,
             key_protection: format!("{base}/KeyProtection").parse()?,

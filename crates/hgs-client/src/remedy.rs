@@ -241,7 +241,7 @@ fn of_attestation(failure: &AttestationFailure) -> Option<&'static str> {
             "on this host run `guarded-host host-key export --out host.pem`, on the guardian `hgs host add NAME --host-key host.pem`",
         ),
         Code::HostRevoked => Some(
-            "ask the guardian's administrator why; a revoked host comes back with a new host key only",
+            "ask the guardian's administrator why; a revoked host comes back with a new host key only (`guarded-host host-key remove` and `guarded-host host-key new`)",
         ),
         Code::HostKeySignature => Some(
             "make a new host key with `guarded-host host-key remove` and `guarded-host host-key new`, and register it",

@@ -52,6 +52,11 @@ pub enum UrlError {
     /// The port is not a number from 1 to 65535.
     #[error("`{0}` is not a port")]
     Port(String),
+    /// The URL of one service, where that of both is meant.
+    #[error(
+        "give what the URLs of both services begin with, without /Attestation or /KeyProtection"
+    )]
+    OneService,
     /// There is no path.
     #[error("the URL has no path; services live under one, such as /Attestation or /KeyProtection")]
     NoPath,

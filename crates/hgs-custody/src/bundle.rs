@@ -157,6 +157,10 @@ impl Bundle {
         if octets.trim_ascii().is_empty() {
             return Err(BundleError::Empty);
         }
+        // What a disk or a copy leaves where it lost the content.
+        if octets.iter().all(|octet| *octet == 0) {
+            return Err(BundleError::Unknown("the file holds zeros only"));
+        }
         if octets.starts_with(b"\xfe\xed\xfe\xed") || octets.starts_with(b"\xce\xce\xce\xce") {
             return Err(BundleError::JavaKeystore);
         }

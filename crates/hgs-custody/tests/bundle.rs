@@ -179,6 +179,12 @@ fn pfx_of_writers_that_are_not_here() {
     assert!(Bundle::read(&forged, Some(&secret("secret"))).is_err());
 }
 
+#[test]
+fn a_file_of_zeros_is_named_as_such() {
+    let error = Bundle::read(&[0; 4096], None).unwrap_err();
+    assert!(error.to_string().contains("zeros"), "{error}");
+}
+
 /// The files of RFC 9579, appendix A, as other programs write them (`openssl pkcs12 -export -pbmac1_pbkdf2`).
 #[test]
 fn pfx_of_the_specification_of_pbmac1() {

@@ -17,6 +17,9 @@ pub enum FileProblem {
     /// It exists, and nothing is overwritten.
     #[error("exists already")]
     AlreadyExists,
+    /// The permissions of the file, or of a folder on the way, are in the way.
+    #[error("may not be opened by this user")]
+    Denied,
     /// Another process is working with it.
     #[error("is in use by another process")]
     InUse,
@@ -56,7 +59,8 @@ pub enum FileProblem {
 }
 
 impl FileError {
-    pub(crate) fn at(path: &Path, problem: impl Into<FileProblem>) -> Self {
+    /// What went wrong with the file at `path`.
+    pub fn at(path: &Path, problem: impl Into<FileProblem>) -> Self {
         Self {
             path: path.to_owned(),
             problem: problem.into(),
@@ -70,6 +74,9 @@ impl FileError {
         match self.problem {
             FileProblem::Permissions { .. } => Some(format!("run `chmod go= {path}`")),
             FileProblem::Owner { .. } => Some(format!("run `chown $(id -u) {path}`")),
+            FileProblem::Denied => Some(format!(
+                "see with `namei -l {path}` who may, and run this as that user or change the permissions"
+            )),
             FileProblem::NotFound => Some(format!("check the path, or put the file at {path}")),
             FileProblem::SymbolicLink => Some(
                 "name the file itself, or have every folder and link on the way belong to root or to this user, and not \
@@ -87,7 +94,9 @@ impl From<io::Error> for FileProblem {
         let link = rustix::io::Errno::LOOP.raw_os_error();
         match error.kind() {
             io::ErrorKind::AlreadyExists => Self::AlreadyExists,
+            io::ErrorKind::IsADirectory => Self::NotA { expected: "file" },
             io::ErrorKind::NotFound => Self::NotFound,
+            io::ErrorKind::PermissionDenied => Self::Denied,
             _ if error.raw_os_error() == Some(link) => Self::SymbolicLink,
             _ => Self::Io(error),
         }

@@ -728,6 +728,17 @@ async fn tenant_in_token(hsm: &SoftHsm) {
         .await;
     made.unwrap();
 
+    // A key that is for another use.
+    let other_use = NewCertificate {
+        new_key: false,
+        ..new("encryption", "signing")
+    };
+    let refused = site
+        .admin(move |client| client.new_certificate(&other_use))
+        .await;
+    let remedy = refused.unwrap_err().remedy.unwrap();
+    assert!(remedy.contains("CKA_DECRYPT"), "{remedy}");
+
     // A key that is no key of the certificate, and one that is not there.
     let [(stranger, _), _] = tenant("Contoso", "tenant").halves();
     for object in ["signing", "absent"] {

@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use hgs_files::FileError;
+
 use crate::{AtFault, Failure};
 
 /// The beginning of a file.
@@ -26,9 +28,7 @@ pub fn read_input(path: &Path, limit: usize) -> Result<InputFile, Failure> {
     } else {
         File::open(path).and_then(|file| read_from(file, limit))
     };
-    read.map_err(|error| {
-        Failure::failed(format!("{}: {error}", path.display())).at_fault(AtFault::Operator)
-    })
+    Ok(read.map_err(|error| FileError::at(path, error))?)
 }
 
 impl InputFile {
@@ -78,6 +78,7 @@ mod tests {
         for path in ["/", "/no/such/file"] {
             let failure = read_input(Path::new(path), 10).unwrap_err();
             assert_eq!(failure.exit(), Exit::Failed);
+            assert!(!failure.message().contains("os error"), "{failure:?}");
         }
     }
 }

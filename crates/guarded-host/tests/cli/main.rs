@@ -116,6 +116,34 @@ async fn registered() -> (TestGuardian, Folder) {
     (guardian, folder)
 }
 
+/// What is wrong with a file is said with its name, in words and not in numbers of the system.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_are_no_protectors_are_named() {
+    let (_guardian, folder) = registered().await;
+    fs::write(folder.path("empty"), "").unwrap();
+    fs::write(folder.path("junk"), "hello").unwrap();
+    fs::create_dir(folder.path("folder")).unwrap();
+    for (name, exit) in [("empty", 2), ("junk", 2), ("folder", 1), ("absent", 1)] {
+        let error = folder.error(&format!("protector unwrap {name}"), exit);
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains(&format!("{name}: ")), "{message}");
+        assert!(!message.contains("os error"), "{message}");
+    }
+}
+
+#[test]
+fn the_url_of_one_service_is_not_that_of_both() {
+    let folder = Folder::new();
+    for url in [
+        "https://hgs.example/Attestation",
+        "http://hgs/keyprotection/",
+    ] {
+        let error = folder.error(&format!("configure --url {url}"), 64);
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains("without /Attestation"), "{message}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn from_a_new_host_to_a_running_machine() {
     let (guardian, folder) = (guardian().await, Folder::new());

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use hgs_crypto::hash::Sha256;
 use hgs_custody::age::{self, AgeError, Content, Decrypted, Locked, OpenedBy};
+use hgs_files::FileError;
 use hgs_store::Digest;
 use hgs_store::backup::Document;
 use hgs_terminal::{AtFault, Failure, PassphraseSource, passphrase};
@@ -40,9 +41,7 @@ pub(super) type Opened = Document<BufReader<Decrypted<Content<BufReader<Unchange
 impl Backup {
     /// Reads the file once, for its digest, and then its header.
     pub(super) fn open(path: &Path) -> Result<Self, Failure> {
-        let at = |error: io::Error| {
-            Failure::failed(format!("{}: {error}", path.display())).at_fault(AtFault::Operator)
-        };
+        let at = |error: io::Error| Failure::from(FileError::at(path, error));
         let mut file = File::open(path).map_err(at)?;
         let digest = digest_of(&mut file).map_err(at)?;
         file.rewind().map_err(at)?;
@@ -51,7 +50,8 @@ impl Backup {
             expected: digest,
             seen: Sha256::new(),
         };
-        let locked = age::open(BufReader::new(file)).or_fail()?;
+        let locked = age::open(BufReader::new(file)).or_fail();
+        let locked = locked.map_err(|failure| failure.while_doing(path.display()))?;
         Ok(Self {
             locked,
             digest: Digest::from_bytes(digest),

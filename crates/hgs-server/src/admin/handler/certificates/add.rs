@@ -7,7 +7,7 @@ use hgs_admin::types::{AddCertificate, AddedCertificate, Finding, NewCertificate
 use hgs_admin::{AdminError, ErrorCode};
 use hgs_crypto::rsa::OaepHash;
 use hgs_crypto::text::is_invisible;
-use hgs_custody::{KeyReference, Pkcs11Uri, SoftwareKey};
+use hgs_custody::{KeyError, KeyReference, Pkcs11Uri, SoftwareKey};
 use hgs_kps::{CertificateKind, Label, Lineage};
 use hgs_pki::issue::Template;
 use hgs_pki::{Certificate as PkiCertificate, profile};
@@ -17,8 +17,8 @@ use super::super::AdminHandler;
 use super::super::given;
 use super::super::signers::optional_label;
 use crate::guardian::{
-    CertifyError, InitialiseError, KeyOrigin, KeySize, RenewalError, communications_template,
-    findings, guardian_validity, removal_of, self_signed,
+    CertifyError, InitialiseError, KeyOrigin, KeyProofError, KeySize, RenewalError,
+    communications_template, findings, guardian_validity, removal_of, self_signed,
 };
 
 /// What is wanted of a certificate, wherever it comes from.
@@ -293,6 +293,12 @@ pub(super) fn unfit_key(error: &InitialiseError, new_option: &str) -> AdminError
             let removals: Vec<String> = made.iter().map(removal_of).collect();
             format!("remove what was made with {}", removals.join(" and "))
         }
+        InitialiseError::Key(KeyProofError::Key {
+            error: KeyError::Unsupported,
+            ..
+        }) => "name a key that was made for this: the key of an encryption certificate decrypts (CKA_DECRYPT), and that of a \
+               signing certificate signs (CKA_SIGN)"
+            .to_owned(),
         InitialiseError::Token { error, .. } => {
             error.remedy().unwrap_or_else(|| SEE_TRACE.to_owned())
         }
