@@ -197,6 +197,11 @@ impl Bundle {
             self.others.push("an age file".to_owned());
             return Ok(());
         }
+        if octets.trim_ascii_start().starts_with(b"ssh-") {
+            return Err(BundleError::Unknown(
+                "it is a public key of OpenSSH; `ssh-keygen -e -m PKCS8 -f FILE` writes it as PEM",
+            ));
+        }
         let blocks = text::blocks(octets)?;
         if blocks.is_empty() {
             let unknown = || BundleError::Unknown("no line begins with -----BEGIN");
@@ -272,6 +277,10 @@ impl Bundle {
             };
             self.add_element(element, passphrase)?;
             rest = after.trim_ascii_start();
+            // What tokens and disks fill up with.
+            if rest.iter().all(|octet| *octet == 0) {
+                break;
+            }
         }
         Ok(())
     }

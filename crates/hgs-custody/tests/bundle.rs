@@ -180,6 +180,30 @@ fn pfx_of_writers_that_are_not_here() {
 }
 
 #[test]
+fn zeros_behind_der_are_padding() {
+    let folder = authority();
+    let mut der = openssl(folder.path(), "x509 -in leaf.pem -outform DER", b"");
+    der.extend_from_slice(&[0; 100]);
+    let leaf = certificate(&folder, "leaf.pem");
+    assert_eq!(
+        Bundle::read(&der, None).unwrap().certificate().unwrap(),
+        leaf
+    );
+    // What follows them is not dropped silently.
+    der.push(1);
+    assert!(Bundle::read(&der, None).is_err());
+}
+
+#[test]
+fn a_public_key_of_openssh_is_named_as_such() {
+    let error = Bundle::read(b"ssh-rsa AAAAB3NzaC1yc2E= ann@host\n", None).unwrap_err();
+    assert!(
+        error.to_string().contains("ssh-keygen -e -m PKCS8"),
+        "{error}"
+    );
+}
+
+#[test]
 fn a_file_of_zeros_is_named_as_such() {
     let error = Bundle::read(&[0; 4096], None).unwrap_err();
     assert!(error.to_string().contains("zeros"), "{error}");

@@ -140,8 +140,8 @@ fn canonical(text: &str) -> String {
 fn ask(prompt: Password<'_>) -> Result<SecretBytes, Failure> {
     match prompt.interact() {
         Ok(passphrase) => Ok(SecretBytes::new(passphrase.into_bytes())),
-        Err(error) => Err(
-            Failure::failed(format!("a passphrase is needed: {error}"))
+        Err(dialoguer::Error::IO(error)) => Err(
+            Failure::failed(format!("a passphrase is needed, and can't be asked for: {error}"))
                 .at_fault(AtFault::Operator)
                 .remedy(
                     "give its place with an option `…passphrase-from file:PATH`, `env:NAME` or `credential:NAME`",

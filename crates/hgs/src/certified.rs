@@ -259,8 +259,13 @@ impl CertifiedFile {
             )?);
             certified = bundle.certified(given.as_ref());
         }
+        // What does not fit together is the fault of either.
+        let named: Vec<String> = files
+            .iter()
+            .map(|file| file.display().to_string())
+            .collect();
         let certified = certified.or_fail();
-        let certified = certified.map_err(|failure| failure.while_doing(key_file.display()))?;
+        let certified = certified.map_err(|failure| failure.while_doing(named.join(", ")))?;
         Ok(CertifiedKey {
             certificate: certified.certificate,
             key: certified.key,
