@@ -5,8 +5,8 @@ use std::fmt;
 use hgs_pki::Thumbprint;
 
 use crate::model::{
-    AttestationSigner, CertificateRecord, DeniedHost, Digest, Host, HostIdentity, RemovedHost,
-    SealedKey, Settings,
+    AttestationSigner, CertificateRecord, DeniedHost, Digest, Host, HostAttestation, HostIdentity,
+    RemovedHost, SealedKey, Settings,
 };
 use crate::record::RecordKind;
 use hgs_pki::health::HostId;
@@ -26,6 +26,7 @@ pub(crate) enum Record {
     Certificate(CertificateRecord),
     PrivateKey(SealedKey),
     Host(Host),
+    HostAttestation(HostAttestation),
     HostIdentity(HostIdentity),
     AttestationSigner(AttestationSigner),
     RemovedHost(RemovedHost),
@@ -39,6 +40,7 @@ pub(crate) enum RecordKey {
     Certificate(Thumbprint),
     PrivateKey(Digest),
     Host(HostId),
+    HostAttestation(HostId),
     HostIdentity(HostId, Digest),
     AttestationSigner(Thumbprint),
     RemovedHost(Digest),
@@ -61,6 +63,7 @@ impl Record {
             Self::Certificate(value) => RecordKey::Certificate(value.thumbprint()),
             Self::PrivateKey(value) => RecordKey::PrivateKey(value.public_key),
             Self::Host(value) => RecordKey::Host(value.id),
+            Self::HostAttestation(value) => RecordKey::HostAttestation(value.host),
             Self::HostIdentity(value) => RecordKey::HostIdentity(value.host, value.public_key),
             Self::AttestationSigner(value) => RecordKey::AttestationSigner(value.thumbprint()),
             Self::RemovedHost(value) => RecordKey::RemovedHost(value.host_key),
@@ -74,7 +77,8 @@ impl Record {
             Self::Settings(value) => serde_json::to_string(value),
             Self::Certificate(value) => serde_json::to_string(value),
             Self::PrivateKey(value) => serde_json::to_string(value),
-            Self::Host(value) => serde_json::to_string(value),
+            Self::Host(value) => value.to_record_text(),
+            Self::HostAttestation(value) => serde_json::to_string(value),
             Self::HostIdentity(value) => serde_json::to_string(value),
             Self::AttestationSigner(value) => serde_json::to_string(value),
             Self::RemovedHost(value) => serde_json::to_string(value),
@@ -88,7 +92,8 @@ impl Record {
             RecordKind::Settings => Self::Settings(serde_json::from_str(text)?),
             RecordKind::Certificate => Self::Certificate(serde_json::from_str(text)?),
             RecordKind::PrivateKey => Self::PrivateKey(serde_json::from_str(text)?),
-            RecordKind::Host => Self::Host(serde_json::from_str(text)?),
+            RecordKind::Host => Self::Host(Host::from_record_text(text)?),
+            RecordKind::HostAttestation => Self::HostAttestation(serde_json::from_str(text)?),
             RecordKind::HostIdentity => Self::HostIdentity(serde_json::from_str(text)?),
             RecordKind::AttestationSigner => Self::AttestationSigner(serde_json::from_str(text)?),
             RecordKind::RemovedHost => Self::RemovedHost(serde_json::from_str(text)?),
@@ -104,6 +109,7 @@ impl RecordKey {
             Self::Certificate(_) => RecordKind::Certificate,
             Self::PrivateKey(_) => RecordKind::PrivateKey,
             Self::Host(_) => RecordKind::Host,
+            Self::HostAttestation(_) => RecordKind::HostAttestation,
             Self::HostIdentity(..) => RecordKind::HostIdentity,
             Self::AttestationSigner(_) => RecordKind::AttestationSigner,
             Self::RemovedHost(_) => RecordKind::RemovedHost,
@@ -122,7 +128,7 @@ impl fmt::Display for RecordKey {
             Self::PrivateKey(digest) | Self::RemovedHost(digest) | Self::DeniedHost(digest) => {
                 write!(formatter, "{digest}")
             }
-            Self::Host(id) => write!(formatter, "{id}"),
+            Self::Host(id) | Self::HostAttestation(id) => write!(formatter, "{id}"),
             Self::HostIdentity(host, public_key) => write!(formatter, "{host}/{public_key}"),
         }
     }
@@ -237,14 +243,22 @@ mod tests {
             id in id(),
             name in name(),
             host_key: Vec<u8>,
-            returns_nonces: bool,
             added in time(),
             revoked in option::of((time(), any::<String>(), any::<String>())),
-            last_attested in option::of(time()),
         ) -> Host {
             let revoked = revoked.map(|(time, reason, by)| Revocation { time, reason, by });
             let credential = Credential::HostKey(host_key);
-            Host { id, name, credential, added, revoked, last_attested, returns_nonces }
+            Host { id, name, credential, added, revoked, last_attested: None, returns_nonces: false }
+        }
+    }
+
+    prop_compose! {
+        fn host_attestation()(
+            host in id(),
+            last_attested in option::of(time()),
+            returns_nonces: bool,
+        ) -> HostAttestation {
+            HostAttestation { host, last_attested, returns_nonces }
         }
     }
 
@@ -316,6 +330,7 @@ mod tests {
             settings().prop_map(Record::Settings),
             certificate_record().prop_map(Record::Certificate),
             sealed.prop_map(Record::PrivateKey),
+            host_attestation().prop_map(Record::HostAttestation),
             host().prop_map(Record::Host),
             identity().prop_map(Record::HostIdentity),
             signer().prop_map(Record::AttestationSigner),

@@ -12,7 +12,7 @@ use crate::audit::{self, Action, AuditEntry, AuditRecord, Outcome};
 use crate::engine::{StoredRow, View};
 use crate::lineage::{self, Node, Stage, Standing};
 use crate::model::Digest;
-use crate::record::{Integrity, Keys};
+use crate::record::{Integrity, Keys, RecordKind};
 use crate::{Finding, OpenError, State, Tampered};
 
 /// Names the record that is wrong.
@@ -36,6 +36,7 @@ pub(crate) fn find(
         records: BTreeMap::new(),
         nodes: BTreeMap::new(),
         has_foreign_nodes: false,
+        has_older_attestations: false,
         is_partial: audit::Boundary::of(view, &keys.audit)? != audit::Boundary::NONE,
         now: Time::MIN,
     };
@@ -64,6 +65,9 @@ struct Expected {
     nodes: BTreeMap<Digest, ExpectedNode>,
     /// Whether nodes were taken in from elsewhere, of which this log does not tell.
     has_foreign_nodes: bool,
+    /// Whether hosts attested under version 5 of the schema or an earlier one. Their attestations got records of their
+    /// own by a migration, of which the log does not tell.
+    has_older_attestations: bool,
     /// Whether the beginning of the log was archived.
     is_partial: bool,
     /// The time of the newest release.
@@ -84,6 +88,9 @@ impl Expected {
             self.records.insert(name, written);
         }
         let entry = &record.entry;
+        let mut changes = record.changes.iter();
+        self.has_older_attestations |=
+            entry.action == Action::Attest && changes.any(|change| change.kind == RecordKind::Host);
         self.has_foreign_nodes |= entry.action == Action::ImportState;
         if entry.action == Action::Release && entry.outcome == Outcome::Done {
             self.replay_release(entry);
@@ -140,7 +147,11 @@ impl Expected {
             if self.is_partial {
                 return None;
             }
-            let stranger = names.find(|name| !self.records.contains_key(name))?;
+            let is_migrated = |name: &(String, String)| {
+                self.has_older_attestations && name.0 == RecordKind::HostAttestation.as_str()
+            };
+            let stranger =
+                names.find(|name| !self.records.contains_key(name) && !is_migrated(name))?;
             Some(Tampered::new(&stranger.0, &stranger.1, Finding::Unexpected))
         })
     }

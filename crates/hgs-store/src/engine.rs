@@ -88,10 +88,12 @@ pub(crate) struct Batch {
     pub(crate) rotation: Option<Rotation>,
 }
 
-/// The row that holds the whole together, from one commit to the next.
+/// The row that holds the whole together, from one commit to the next. What it says of the whole is no part of what a batch
+/// depends on: see [`Batch::follow`].
 #[derive(Debug, Clone)]
 pub(crate) struct RowChange {
-    /// The tag of the whole that was there before.
+    /// The whole that was there before, and its tag.
+    pub(crate) before: Integrity,
     pub(crate) expected_root: Tag,
     pub(crate) generation: u64,
     /// The number and tag of the newest audit record.
@@ -142,6 +144,7 @@ impl Batch {
             records_difference: Sum::EMPTY,
             lineage_difference: Sum::EMPTY,
             row: RowChange {
+                before: *integrity,
                 expected_root: root,
                 generation: integrity.generation,
                 audit: integrity.audit,
@@ -150,6 +153,38 @@ impl Batch {
             archive: None,
             rotation: None,
         }
+    }
+
+    /// Has the batch follow upon `newest`, though it was decided when the whole was another one. Sums are differences and
+    /// numbers come from the engine, so that only the chain of audit tags and the tag of the whole are made anew. So
+    /// releases and what else is recorded do not wait for each other: they conflict in their keys or not at all. What
+    /// makes a new generation conflicts with what has made another.
+    pub(crate) fn follow(&mut self, newest: &Integrity, keys: &Keys) -> Result<(), CommitError> {
+        if self.row.before == *newest {
+            return Ok(());
+        }
+        let makes_generation = self.row.generation != self.row.before.generation;
+        let is_other_generation = self.row.before.generation != newest.generation;
+        if (makes_generation && is_other_generation) || self.archive.is_some() {
+            return Err(CommitError::Conflict(Key::Row));
+        }
+        let mut audit = newest.audit;
+        for row in &mut self.audit {
+            audit = audit.next(&keys.audit, &row.text);
+            row.tag = audit.tag;
+        }
+        self.row = RowChange {
+            before: *newest,
+            expected_root: newest.root(keys),
+            generation: match makes_generation {
+                true => self.row.generation,
+                false => newest.generation,
+            },
+            audit,
+            root: self.row.root,
+        };
+        self.row.root = newest.after(self).root(keys);
+        Ok(())
     }
 }
 
@@ -260,6 +295,10 @@ pub(crate) trait Engine: Send {
     /// Brings what was committed to the place where it stays, as far as no view is in the way;
     /// whether all of it is there.
     fn checkpoint(&mut self) -> Result<bool, StoreError>;
+
+    /// Gives room that nothing uses any more back to the disk, a part of it at a time so that commits do not wait; whether
+    /// it was the last part.
+    fn shrink(&mut self) -> Result<bool, StoreError>;
 
     /// Notes that there is a high-water mark of this state from now on.
     fn set_has_mark(&mut self) -> Result<(), StoreError>;

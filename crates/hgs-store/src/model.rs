@@ -9,8 +9,8 @@ mod signer;
 pub(crate) mod text;
 
 pub use certificate::{CertificateRecord, SealedKey};
-pub(crate) use host::policy_of_key;
 pub use host::{Credential, DeniedHost, Host, HostIdentity, RemovedHost, Revocation};
+pub(crate) use host::{HostAttestation, policy_of_key};
 pub use names::{Digest, HostName, NameError};
 pub use settings::{AttestationMode, MAX_REKEY_WINDOW, Settings, SettingsError};
 pub use signer::AttestationSigner;

@@ -128,8 +128,10 @@ impl<'a> BatchPlanner<'a> {
             after: plan.after,
             ..self.entry(transaction, act, Outcome::Done)
         };
-        if let Err(tampered) = self.expect(RecordKey::Settings) {
-            return Ok(Err(tampered.into()));
+        for key in [RecordKey::Settings].into_iter().chain(transaction.basis()) {
+            if let Err(tampered) = self.expect(key) {
+                return Ok(Err(tampered.into()));
+            }
         }
         self.state.set_generation(generation);
         let changes = plan.changes.iter().map(RecordChange::of).collect();

@@ -37,6 +37,8 @@ pub enum RecordKind {
     PrivateKey,
     /// A registered host.
     Host,
+    /// What attesting changes about a host.
+    HostAttestation,
     /// An identity key of a host.
     HostIdentity,
     /// A signer of health certificates.
@@ -48,11 +50,12 @@ pub enum RecordKind {
 }
 
 impl RecordKind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Settings,
         Self::Certificate,
         Self::PrivateKey,
         Self::Host,
+        Self::HostAttestation,
         Self::HostIdentity,
         Self::AttestationSigner,
         Self::RemovedHost,
@@ -67,6 +70,7 @@ impl RecordKind {
             Self::Certificate => "certificate",
             Self::PrivateKey => "private-key",
             Self::Host => "host",
+            Self::HostAttestation => "host-attestation",
             Self::HostIdentity => "host-identity",
             Self::AttestationSigner => "attestation-signer",
             Self::RemovedHost => "removed-host",

@@ -14,8 +14,8 @@ use imbl::OrdMap;
 use crate::change::{Record, RecordKey};
 use crate::engine::{Batch, Version};
 use crate::model::{
-    AttestationSigner, CertificateRecord, DeniedHost, Digest, Host, HostIdentity, HostName,
-    RemovedHost, SealedKey, Settings, policy_of_key,
+    AttestationSigner, CertificateRecord, DeniedHost, Digest, Host, HostAttestation, HostIdentity,
+    HostName, RemovedHost, SealedKey, Settings, policy_of_key,
 };
 use hgs_pki::health::HostId;
 
@@ -26,7 +26,9 @@ pub struct State {
     settings: Option<Stored<Settings>>,
     certificates: Table<Thumbprint, CertificateRecord>,
     private_keys: Table<Digest, SealedKey>,
+    /// With what their attestations say.
     hosts: Table<HostId, Host>,
+    host_attestations: Table<HostId, HostAttestation>,
     host_identities: Table<(HostId, Digest), HostIdentity>,
     attestation_signers: Table<Thumbprint, AttestationSigner>,
     removed_hosts: Table<Digest, RemovedHost>,
@@ -102,6 +104,16 @@ impl State {
     #[must_use]
     pub fn host(&self, id: &HostId) -> Option<&Host> {
         find(&self.hosts, id)
+    }
+
+    /// The record of a host's attestations, if there is one.
+    pub(crate) fn host_attestation(&self, host: &HostId) -> Option<&HostAttestation> {
+        find(&self.host_attestations, host)
+    }
+
+    /// How many records stand beside those of hosts; a document has one line for both.
+    pub(crate) fn count_host_attestations(&self) -> u64 {
+        self.host_attestations.len() as u64
     }
 
     /// The host with this name, whatever its case.
@@ -209,6 +221,7 @@ impl State {
             RecordKey::Certificate(thumbprint) => tag(&self.certificates, thumbprint),
             RecordKey::PrivateKey(public_key) => tag(&self.private_keys, public_key),
             RecordKey::Host(id) => tag(&self.hosts, id),
+            RecordKey::HostAttestation(id) => tag(&self.host_attestations, id),
             RecordKey::HostIdentity(host, public_key) => {
                 tag(&self.host_identities, &(*host, *public_key))
             }
@@ -245,7 +258,14 @@ impl State {
             }
             Record::Host(value) => {
                 self.index_host(&value);
-                put(&mut self.hosts, value.id, value, generation, tag)
+                let id = value.id;
+                put(&mut self.hosts, id, value, generation, tag);
+                self.show_attestation(&id);
+            }
+            Record::HostAttestation(value) => {
+                let id = value.host;
+                put(&mut self.host_attestations, id, value, generation, tag);
+                self.show_attestation(&id);
             }
             Record::HostIdentity(value) => {
                 let key = (value.host, value.public_key);
@@ -277,6 +297,10 @@ impl State {
                 self.forget_host(id);
                 delete(&mut self.hosts, id)
             }
+            RecordKey::HostAttestation(id) => {
+                delete(&mut self.host_attestations, id);
+                self.show_attestation(id);
+            }
             RecordKey::HostIdentity(host, public_key) => {
                 delete(&mut self.host_identities, &(*host, *public_key))
             }
@@ -303,6 +327,9 @@ impl State {
             RecordKey::PrivateKey(*key)
         }));
         written.extend(generations(&self.hosts, |key| RecordKey::Host(*key)));
+        written.extend(generations(&self.host_attestations, |key| {
+            RecordKey::HostAttestation(*key)
+        }));
         written.extend(generations(&self.host_identities, |(host, public_key)| {
             RecordKey::HostIdentity(*host, *public_key)
         }));
@@ -318,8 +345,19 @@ impl State {
         written
     }
 
+    /// Has a host say what the record of its attestations says.
+    fn show_attestation(&mut self, id: &HostId) {
+        let attested = find(&self.host_attestations, id);
+        let last_attested = attested.and_then(|attested| attested.last_attested);
+        let returns_nonces = attested.is_some_and(|attested| attested.returns_nonces);
+        if let Some(stored) = self.hosts.get_mut(id) {
+            let host = Arc::make_mut(&mut stored.value);
+            host.last_attested = last_attested;
+            host.returns_nonces = returns_nonces;
+        }
+    }
+
     fn index_host(&mut self, host: &Host) {
-        // Attesting changes none of the indexes.
         if let Some(known) = self.host(&host.id) {
             if known.name.as_str() == host.name.as_str() && known.credential == host.credential {
                 return;

@@ -431,14 +431,14 @@ impl OpenedState {
         durability: Durability,
         migrations: &[&str],
     ) -> Result<Self, OpenError> {
-        let keys = Keys::derive(opening.master_key);
+        let keys = Arc::new(Keys::derive(opening.master_key));
         let engine = Sqlite::open(folder, durability, migrations, opening.master_key, &keys)?;
         Self::through(Box::new(engine), keys, opening)
     }
 
     fn through(
         mut engine: Box<dyn Engine>,
-        keys: Keys,
+        keys: Arc<Keys>,
         opening: Opening<'_>,
     ) -> Result<Self, OpenError> {
         let (state, integrity) = opening::verify(&*engine.readers().snapshot()?, &keys)?;
@@ -451,7 +451,7 @@ impl OpenedState {
             directory: opening.directory.to_owned(),
             writer: Writer {
                 engine,
-                keys: Arc::new(keys),
+                keys,
                 random: opening.random,
                 node: opening.node.to_owned(),
                 shared,

@@ -287,6 +287,15 @@ impl Transaction {
         Some(record.lineage.clone())
     }
 
+    /// The record that it depends on without writing it: a host must be in good standing when it attests.
+    pub(crate) fn basis(&self) -> Option<RecordKey> {
+        match self {
+            Self::RecordAttestation(attestation) => Some(RecordKey::Host(attestation.host)),
+            Self::RecordReturnedIdentity { host, .. } => Some(RecordKey::Host(*host)),
+            _ => None,
+        }
+    }
+
     /// The host it is about, and what that is called.
     pub(crate) fn host<'a>(&'a self, state: &'a State) -> Option<(HostId, Option<&'a HostName>)> {
         let id = match self {

@@ -334,12 +334,13 @@ impl Writer {
         })
     }
 
-    /// Leaves nothing in the log that is not in the database too, and the mark on its disk. What
-    /// can't be done now is tried again.
+    /// Leaves nothing in the log that is not in the database too, the mark on its disk, and no room in the database that
+    /// nothing uses. What can't be done now is tried again.
     fn rest(&mut self) {
+        let is_small = self.engine.shrink().unwrap_or(false);
         let is_moved = self.engine.checkpoint().unwrap_or(false);
         let is_marked = self.mark.synchronise().is_ok();
-        self.is_at_rest = is_moved && is_marked;
+        self.is_at_rest = is_small && is_moved && is_marked;
     }
 
     /// Carries out `jobs` in one commit and tells each how it went.

@@ -9,6 +9,7 @@ use hgs_kps::CertificateKind;
 use hgs_pki::health::HealthKind;
 use hgs_pki::{Time, ValidityStatus};
 use hgs_store::{AttestationSigner, CertificateRecord, State, StoreError};
+use hgs_trace::guardian::MANY_AUDIT_RECORDS;
 use hgs_trace::guardian::{Disk, DiskSpace};
 
 use super::keys::{Holdings, Snapshots};
@@ -18,9 +19,6 @@ use super::trace::disk;
 use crate::config::Config;
 use crate::http::Addresses;
 use hgs_clock::Clock;
-
-/// Audit records in the database above which people are told: a start takes seconds more.
-const MANY_AUDIT_RECORDS: u64 = 1_000_000;
 
 /// Shows administrators, monitoring and diagnostics how a guardian is.
 pub(crate) struct Inspection {

@@ -119,6 +119,7 @@ pub(crate) fn merge(
         .map(|one| (one.id, one))
         .filter(|(id, _)| stay(id))
         .collect();
+    changes.extend(hosts.values().filter_map(|host| attested(ours, host)));
     changes.extend(changed(&known, hosts, Record::Host));
     let known = ours
         .all_host_identities()
@@ -152,10 +153,19 @@ fn changed<K: Ord, V: PartialEq>(
         .collect()
 }
 
+/// The record of a host's attestations, if it changes.
+fn attested(ours: &State, host: &Host) -> Option<Change> {
+    let attestation = host.attestation()?;
+    let is_known = ours.host_attestation(&host.id) == Some(&attestation);
+    (!is_known).then_some(Change::Put(Record::HostAttestation(attestation)))
+}
+
 fn forgotten(ours: &State, host: &HostId) -> Vec<Change> {
     let identities = ours.host_identities(host);
     let identities = identities.map(|one| RecordKey::HostIdentity(*host, one.public_key));
+    let attestation = ours.host_attestation(host);
     identities
+        .chain(attestation.map(|_| RecordKey::HostAttestation(*host)))
         .chain([RecordKey::Host(*host)])
         .map(Change::Remove)
         .collect()

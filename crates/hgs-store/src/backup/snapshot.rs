@@ -99,7 +99,7 @@ impl Snapshot {
         let name = self.state.settings().name.clone();
         Ok(Header {
             generation: self.integrity.generation,
-            records: self.integrity.records.count(),
+            records: self.integrity.records.count() - self.state.count_host_attestations(),
             protectors: self.view.count_nodes()?,
             audit_records: self.integrity.audit.sequence
                 - audit::Boundary::of(&*self.view, &self.keys.audit)?

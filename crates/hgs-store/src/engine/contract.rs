@@ -9,14 +9,14 @@ use tempfile::TempDir;
 use super::*;
 use crate::audit::{self, AuditEntry, day, terms};
 use crate::change::Change;
-use crate::fixture::{HOST, act, digest, master_key, time};
+use crate::fixture::{Fixture, HOST, act, attestation, digest, master_key, time};
 use crate::lineage::{Opener, Stage, Step};
 use crate::model::Settings;
 use crate::planner::{Basis, BatchPlanner};
 use crate::record::{Keys, RecordKind};
 use crate::state_folder::StateFolder;
 use crate::writer::Shared;
-use crate::{Action, Outcome, State};
+use crate::{Action, Outcome, State, Transaction};
 
 /// An empty engine, and what it told.
 struct Site {
@@ -30,13 +30,13 @@ struct Site {
 fn sqlite() -> Site {
     let folder = tempfile::tempdir().unwrap();
     let place = StateFolder::take(&folder.path().join("state")).unwrap();
-    let keys = Keys::derive(&master_key());
+    let keys = Arc::new(Keys::derive(&master_key()));
     let engine = Sqlite::open(place, Durability::Full, MIGRATIONS, &master_key(), &keys).unwrap();
     Site::over(Box::new(engine), folder)
 }
 
 fn memory() -> Site {
-    let engine = Memory::new(&Keys::derive(&master_key()));
+    let engine = Memory::new(&Arc::new(Keys::derive(&master_key())));
     Site::over(Box::new(engine), tempfile::tempdir().unwrap())
 }
 
@@ -193,6 +193,9 @@ every_engine![
     audit_records_are_found_by_what_they_say_and_when,
     protectors_are_found_by_age_and_parent,
     a_checkpoint_changes_nothing,
+    a_release_and_an_attestation_of_one_host_at_once_do_not_conflict,
+    two_releases_of_one_protector_at_once_do_conflict,
+    an_attestation_conflicts_with_a_revocation,
 ];
 
 fn what_is_committed_is_shown(mut site: Site) {
@@ -465,4 +468,112 @@ fn a_checkpoint_changes_nothing(mut site: Site) {
     site.commit(|planner| step(planner, 3, 12, 13), |_| ())
         .unwrap();
     assert_ne!(site.shown(), before);
+}
+
+/// A state with hosts, from which two batches are decided.
+struct Pair {
+    site: Site,
+    fixture: Fixture,
+}
+
+impl Pair {
+    fn new(mut site: Site) -> Self {
+        let fixture = Fixture::new();
+        let first = fixture.first_transactions();
+        let begun = site.commit(
+            |planner| {
+                planner.state.set_generation(1);
+                planner.write(settings("hgs")).unwrap();
+                planner.transact(&first, &act(0)).unwrap().unwrap();
+            },
+            |_| (),
+        );
+        begun.unwrap();
+        Self { site, fixture }
+    }
+
+    /// A batch that is decided from the newest state.
+    fn decided(&self, plan: impl FnOnce(&mut BatchPlanner<'_>)) -> Batch {
+        let (state, integrity) = self.site.shared.newest();
+        let view = self.site.engine.readers().newest().unwrap();
+        let mut planner = planner(&*view, &self.site.keys, &state, integrity);
+        plan(&mut planner);
+        planner.finish().unwrap()
+    }
+
+    fn released(&self, egress: u64) -> Batch {
+        let release = self.fixture.release(1, 40, egress);
+        self.decided(|planner| drop(planner.release(&release).unwrap().unwrap()))
+    }
+
+    fn transacted(&self, transaction: Transaction) -> Batch {
+        self.decided(|planner| {
+            planner.transact(&[transaction], &act(2)).unwrap().unwrap();
+        })
+    }
+
+    fn attested(&self) -> Batch {
+        let attested = attestation(1, hgs_pki::health::HealthKind::Encryption);
+        self.transacted(Transaction::RecordAttestation(attested))
+    }
+
+    fn commit(&mut self, batch: &Batch) -> Result<u64, CommitError> {
+        self.site.engine.commit(&mut |_| Ok(batch.clone()))
+    }
+
+    /// What is kept, verified as when it is opened, and what the news have told.
+    fn verify(&self) -> State {
+        let view = self.site.engine.readers().snapshot().unwrap();
+        let (state, integrity) = crate::opening::verify(&*view, &self.site.keys).unwrap();
+        assert!(self.site.shared.newest().1 == integrity);
+        state
+    }
+}
+
+fn a_release_and_an_attestation_of_one_host_at_once_do_not_conflict(site: Site) {
+    let mut pair = Pair::new(site);
+    let (release, attested) = (pair.released(41), pair.attested());
+    let first = pair.commit(&release).unwrap();
+    assert_eq!(pair.commit(&attested), Ok(first + 1));
+    let state = pair.verify();
+    assert_eq!(state.host(&HOST).unwrap().last_attested, Some(time(2)));
+    // And the other way round.
+    let (release, attested) = (pair.released(42), pair.attested());
+    assert_eq!(pair.commit(&attested), Ok(first + 2));
+    assert_eq!(pair.commit(&release), Ok(first + 3));
+    assert_eq!(pair.verify().generation(), state.generation() + 1);
+}
+
+fn two_releases_of_one_protector_at_once_do_conflict(site: Site) {
+    let mut pair = Pair::new(site);
+    let (one, other) = (pair.released(41), pair.released(42));
+    pair.commit(&one).unwrap();
+    let conflict = Err(CommitError::Conflict(Key::Protector(digest(40))));
+    assert_eq!(pair.commit(&other), conflict);
+    pair.verify();
+}
+
+fn an_attestation_conflicts_with_a_revocation(site: Site) {
+    let mut pair = Pair::new(site);
+    let (release, attested) = (pair.released(41), pair.attested());
+    let revoked = pair.transacted(Transaction::RevokeHost {
+        id: HOST,
+        reason: "stolen".to_owned(),
+    });
+    for batch in [&release, &attested] {
+        assert!(
+            batch
+                .expected
+                .contains_key(&Key::Record(RecordKey::Host(HOST)))
+        );
+    }
+    pair.commit(&revoked).unwrap();
+    for batch in [release, attested] {
+        let refused = pair.commit(&batch);
+        assert!(
+            matches!(refused, Err(CommitError::Conflict(_))),
+            "{refused:?}"
+        );
+    }
+    assert_eq!(pair.verify().host(&HOST).unwrap().last_attested, None);
 }

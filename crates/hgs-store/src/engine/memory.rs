@@ -19,7 +19,10 @@ use crate::usage::PairUsage;
 use crate::{OpenError, StoreError};
 
 #[derive(Clone)]
-pub(crate) struct Memory(Arc<Mutex<Shared>>);
+pub(crate) struct Memory {
+    shared: Arc<Mutex<Shared>>,
+    keys: Arc<Keys>,
+}
 
 struct Shared {
     kept: Kept,
@@ -29,6 +32,7 @@ struct Shared {
 #[derive(Clone)]
 struct Kept {
     row: StoredRow,
+    integrity: Integrity,
     records: BTreeMap<(String, String), RecordRow>,
     /// With their places: the order in which they came.
     nodes: BTreeMap<Digest, (i64, StoredNode)>,
@@ -39,8 +43,9 @@ struct Kept {
 }
 
 impl Memory {
-    pub(crate) fn new(keys: &Keys) -> Self {
+    pub(crate) fn new(keys: &Arc<Keys>) -> Self {
         let kept = Kept {
+            integrity: Integrity::EMPTY,
             row: StoredRow {
                 generation: 0,
                 audit_sequence: 0,
@@ -54,11 +59,14 @@ impl Memory {
             has_mark: false,
         };
         let news = Vec::new();
-        Self(Arc::new(Mutex::new(Shared { kept, news })))
+        Self {
+            shared: Arc::new(Mutex::new(Shared { kept, news })),
+            keys: Arc::clone(keys),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
-        self.0.lock().unwrap()
+        self.shared.lock().unwrap()
     }
 }
 
@@ -66,8 +74,9 @@ impl Engine for Memory {
     fn commit(&mut self, decide: Decide<'_>) -> Result<u64, CommitError> {
         // Others may commit while this decides.
         let seen = self.lock().kept.clone();
-        let batch = decide(&seen)?;
+        let mut batch = decide(&seen)?;
         let mut shared = self.lock();
+        batch.follow(&shared.kept.integrity, &self.keys)?;
         let first = shared.kept.write(&batch)?;
         shared.news.iter().for_each(|news| news(&batch));
         Ok(first)
@@ -95,6 +104,10 @@ impl Engine for Memory {
     }
 
     fn checkpoint(&mut self) -> Result<bool, StoreError> {
+        Ok(true)
+    }
+
+    fn shrink(&mut self) -> Result<bool, StoreError> {
         Ok(true)
     }
 
@@ -173,6 +186,7 @@ impl Kept {
             self.audit.retain(|(row, _)| row.sequence > left);
             self.boundary = Some(change.boundary.clone());
         }
+        self.integrity = batch.row.before.after(batch);
         self.row = StoredRow {
             generation: batch.row.generation,
             audit_sequence: first - 1 + batch.audit.len() as u64,

@@ -42,9 +42,21 @@ pub(crate) enum Durability {
     DangerouslyOff,
 }
 
+/// What `PRAGMA auto_vacuum` calls a database that gives pages back when it is told to.
+const INCREMENTAL: u32 = 2;
+
+/// Unused pages that are not given back: 1 MiB.
+const SPARE_PAGES: u32 = 256;
+
+/// Pages that are given back at one time: 4 MiB.
+const SHRUNK_PAGES: u32 = 1024;
+
 /// A database in a folder that this process holds.
 pub(crate) struct Sqlite {
     connection: Connection,
+    keys: Arc<Keys>,
+    /// The whole as this engine left it, once it has committed anything.
+    newest: Option<Integrity>,
     news: Option<News>,
     // Dropped last: until then no other process may open the database.
     folder: StateFolder,
@@ -57,9 +69,11 @@ impl Sqlite {
         durability: Durability,
         migrations: &[&str],
         master_key: &MasterKey,
-        keys: &Keys,
+        keys: &Arc<Keys>,
     ) -> Result<Self, OpenError> {
         let connection = connect(folder.database())?;
+        // Of a new database; this must come before anything is written.
+        connection.pragma_update(None, "auto_vacuum", INCREMENTAL)?;
         let mode: String =
             connection.query_row("PRAGMA journal_mode = WAL", (), |row| row.get(0))?;
         if mode != "wal" {
@@ -75,8 +89,17 @@ impl Sqlite {
         // Pages that change again and again reach the database once for each 16 MiB of log.
         connection.pragma_update(None, "wal_autocheckpoint", 4096)?;
         prepare(&connection, migrations, master_key, keys)?;
+        let vacuum: u32 = connection.query_row("PRAGMA auto_vacuum", (), |row| row.get(0))?;
+        if vacuum != INCREMENTAL {
+            // An older database is written anew once, so that it can shrink later. Where the disk has no room for that it
+            // stays as it is until the next start.
+            connection.pragma_update(None, "auto_vacuum", INCREMENTAL)?;
+            let _ = connection.execute_batch("VACUUM");
+        }
         Ok(Self {
             connection,
+            keys: Arc::clone(keys),
+            newest: None,
             news: None,
             folder,
         })
@@ -115,9 +138,13 @@ impl Sqlite {
 impl Engine for Sqlite {
     fn commit(&mut self, decide: Decide<'_>) -> Result<u64, CommitError> {
         let (first, batch) = self.within(|connection| {
-            let batch = decide(connection)?;
+            let mut batch = decide(connection)?;
+            if let Some(newest) = &self.newest {
+                batch.follow(newest, &self.keys)?;
+            }
             Ok((write(connection, &batch)?, batch))
         })?;
+        self.newest = Some(batch.row.before.after(&batch));
         if let Some(news) = &self.news {
             news(&batch);
         }
@@ -125,6 +152,7 @@ impl Engine for Sqlite {
     }
 
     fn commit_parts(&mut self, next: &mut dyn FnMut(&dyn View) -> Part) -> Result<(), CommitError> {
+        self.newest = None;
         let connection = &self.connection;
         connection.pragma_update(None, "secure_delete", true)?;
         execute(connection, "BEGIN IMMEDIATE")?;
@@ -162,6 +190,25 @@ impl Engine for Sqlite {
             .connection
             .query_row(sql, (), |row| Ok((row.get(1)?, row.get(2)?)))?;
         Ok(log == moved)
+    }
+
+    fn shrink(&mut self) -> Result<bool, StoreError> {
+        let pragma = |sql| {
+            self.connection
+                .query_row(sql, (), |row| row.get::<_, u32>(0))
+        };
+        let unused = pragma("PRAGMA freelist_count")?;
+        // A few are kept for what comes next. A database that is not incremental keeps all.
+        if unused <= SPARE_PAGES || pragma("PRAGMA auto_vacuum")? != INCREMENTAL {
+            return Ok(true);
+        }
+        let pages = (unused - SPARE_PAGES).min(SHRUNK_PAGES);
+        // It gives back one page for each row that is asked for.
+        let sql = format!("PRAGMA incremental_vacuum({pages})");
+        let mut statement = self.connection.prepare(&sql)?;
+        let mut rows = statement.query(())?;
+        while rows.next()?.is_some() {}
+        Ok(unused - pages <= SPARE_PAGES)
     }
 
     fn set_has_mark(&mut self) -> Result<(), StoreError> {

@@ -23,10 +23,23 @@ pub struct Host {
     pub added: Time,
     /// Since when, and why, it is barred.
     pub revoked: Option<Revocation>,
-    /// When it last got a health certificate.
+    /// When it last got a health certificate. It is kept in its [`HostAttestation`].
     pub last_attested: Option<Time>,
-    /// Whether it has returned a nonce with a request. Then it has to from now on.
+    /// Whether it has returned a nonce with a request. Then it has to from now on. It is kept in its [`HostAttestation`].
     pub returns_nonces: bool,
+}
+
+/// What attesting changes about a host. It is a record of its own, so that an attestation does not change what releases
+/// to the same host depend on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HostAttestation {
+    /// Whose it is, by which the record is named.
+    #[serde(with = "text::display")]
+    pub(crate) host: HostId,
+    #[serde(with = "text::optional")]
+    pub(crate) last_attested: Option<Time>,
+    pub(crate) returns_nonces: bool,
 }
 
 /// What a host proves that it holds.
@@ -36,7 +49,8 @@ pub enum Credential {
     HostKey(Vec<u8>),
 }
 
-/// A host as it is kept: each kind of credential is a member, and exactly one is there.
+/// A host as documents and audit records show it, and as it was kept up to version 5 of the schema: each kind of
+/// credential is a member, and exactly one is there.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct HostForm {
@@ -52,6 +66,20 @@ struct HostForm {
     last_attested: Option<Time>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     returns_nonces: bool,
+}
+
+/// A host as it is kept.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HostRecordForm {
+    #[serde(with = "text::display")]
+    id: HostId,
+    name: HostName,
+    #[serde(with = "text::octets")]
+    host_key: Vec<u8>,
+    #[serde(with = "text::display")]
+    added: Time,
+    revoked: Option<Revocation>,
 }
 
 impl From<Host> for HostForm {
@@ -108,6 +136,41 @@ pub(crate) fn policy_of_key(host_key: &Digest) -> Digest {
 }
 
 impl Host {
+    /// The value of its record, which says nothing of its attestations.
+    pub(crate) fn to_record_text(&self) -> Result<String, serde_json::Error> {
+        serde_json::to_string(&HostRecordForm {
+            id: self.id,
+            name: self.name.clone(),
+            host_key: self.host_key().to_vec(),
+            added: self.added,
+            revoked: self.revoked.clone(),
+        })
+    }
+
+    /// Reads the value of its record.
+    pub(crate) fn from_record_text(text: &str) -> Result<Self, serde_json::Error> {
+        let form: HostRecordForm = serde_json::from_str(text)?;
+        Ok(Self {
+            id: form.id,
+            name: form.name,
+            credential: Credential::HostKey(form.host_key),
+            added: form.added,
+            revoked: form.revoked,
+            last_attested: None,
+            returns_nonces: false,
+        })
+    }
+
+    /// The record of its attestations, if it needs one.
+    pub(crate) fn attestation(&self) -> Option<HostAttestation> {
+        let is_needed = self.last_attested.is_some() || self.returns_nonces;
+        is_needed.then_some(HostAttestation {
+            host: self.id,
+            last_attested: self.last_attested,
+            returns_nonces: self.returns_nonces,
+        })
+    }
+
     /// SHA-256 of the host key's SubjectPublicKeyInfo.
     #[must_use]
     pub fn host_key_digest(&self) -> Digest {

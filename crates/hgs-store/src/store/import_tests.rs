@@ -640,7 +640,7 @@ fn a_snapshot_needs_a_schema_that_it_knows() {
     let site = Site::new();
     let connection =
         rusqlite::Connection::open(site.state().join(crate::state_folder::DATABASE)).unwrap();
-    for (version, expected) in [(4, "reads 5 beside a server"), (6, "knows up to 5")] {
+    for (version, expected) in [(5, "reads 6 beside a server"), (7, "knows up to 6")] {
         let sql = "UPDATE store SET schema_version = ?1";
         connection.execute(sql, [version]).unwrap();
         let refused = Snapshot::open(&site.state(), &master_key())

@@ -86,11 +86,11 @@ fn an_older_state_is_migrated_once_and_stays_whole() {
     }
     let connection = Connection::open(directory.join("state.db")).unwrap();
     let version = connection.query_row("SELECT schema_version FROM store", (), |row| row.get(0));
-    assert_eq!(version, Ok(6));
+    assert_eq!(version, Ok(7));
     // The program from before the migration leaves it alone.
     let error = open(&directory).err();
     assert!(
-        matches!(error, Some(OpenError::NewerSchema { found: 6, known: 5 })),
+        matches!(error, Some(OpenError::NewerSchema { found: 7, known: 6 })),
         "{error:?}"
     );
 }
@@ -231,5 +231,50 @@ fn a_state_that_was_changed_is_not_migrated() {
             Ok(2),
             "{harm}"
         );
+    }
+}
+
+/// A database of an earlier version can shrink from its first start on.
+#[test]
+fn an_older_database_gives_room_back_from_now_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("state");
+    let vacuum = |connection: &Connection| -> u32 {
+        let mode = connection.query_row("PRAGMA auto_vacuum", (), |row| row.get(0));
+        mode.unwrap()
+    };
+    assert_eq!(vacuum(&stored(&directory, VERSION_2)), 0);
+    drop(open(&directory).unwrap());
+    let connection = Connection::open(directory.join("state.db")).unwrap();
+    assert_eq!(vacuum(&connection), 2);
+    drop(connection);
+    assert!(open(&directory).is_ok());
+}
+
+/// What attesting changes stands in a record of its own, whatever the state was made by.
+#[test]
+fn attestations_are_taken_out_of_the_records_of_hosts() {
+    let folder = tempfile::tempdir().unwrap();
+    for (place, dump) in [VERSION_1, VERSION_2].iter().enumerate() {
+        let directory = folder.path().join(format!("state-{place}"));
+        stored(&directory, dump);
+        drop(open(&directory).unwrap());
+        let connection = Connection::open(directory.join("state.db")).unwrap();
+        let values = |kind: &str| -> Vec<String> {
+            let sql = "SELECT value FROM record WHERE kind = ?1 ORDER BY name";
+            let mut statement = connection.prepare(sql).unwrap();
+            let rows = statement.query_map([kind], |row| row.get(0)).unwrap();
+            rows.collect::<Result<_, _>>().unwrap()
+        };
+        let hosts = values("host");
+        assert!(!hosts.is_empty());
+        assert!(
+            !hosts
+                .iter()
+                .any(|host| host.contains("attest") || host.contains("nonce"))
+        );
+        let attested = values("host-attestation");
+        assert_eq!(attested.len(), 1);
+        assert!(attested[0].contains(&HOST.to_string()), "{attested:?}");
     }
 }

@@ -164,6 +164,7 @@ fn every_record_is_missed_and_every_change_of_it_is_seen() {
         "attestation-signer",
         "certificate",
         "host",
+        "host-attestation",
         "host-identity",
         "private-key",
         "removed-host",
@@ -336,11 +337,11 @@ fn the_schema_is_the_one_that_migrations_make() {
     let unexpected = found("schema", "lineage_issued", Finding::Unexpected);
     assert_eq!(schema(other), unexpected);
     let newer = victim.harmed(|connection| {
-        let sql = "UPDATE store SET schema_version = 6";
+        let sql = "UPDATE store SET schema_version = 7";
         connection.execute(sql, ()).unwrap();
     });
     assert!(
-        matches!(newer, OpenError::NewerSchema { found: 6, known: 5 }),
+        matches!(newer, OpenError::NewerSchema { found: 7, known: 6 }),
         "{newer}"
     );
 }
@@ -537,4 +538,41 @@ fn an_index_that_was_changed_shows_no_record_that_does_not_match() {
     connection.execute(sql, ()).unwrap();
     let changed = StoreError::Tampered(Tampered::new("audit", 6, Finding::Changed));
     assert_eq!(found(9), Err(changed));
+}
+
+/// The index has no tags of its own. An entry that is missing hides a record from a filter, and from nothing else: what is
+/// verified, exported or listed without a filter does not ask the index.
+#[test]
+fn an_index_that_was_emptied_hides_no_record_from_what_is_verified() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("state");
+    let fixture = Fixture::new();
+    let store = fixture.create(&directory);
+    record(&store, fixture.release(1, 10, 11)).unwrap();
+    let all = store.audit(&AuditFilter::default(), 99).unwrap();
+    drop(store);
+    let connection = Connection::open(directory.join("state.db")).unwrap();
+    for table in ["audit_filter", "audit_day"] {
+        assert!(
+            connection
+                .execute(&format!("DELETE FROM {table}"), ())
+                .unwrap()
+                > 0
+        );
+    }
+    drop(connection);
+    // Opening verifies the whole log.
+    let store = open(&directory).unwrap();
+    assert_eq!(store.audit(&AuditFilter::default(), 99), Ok(all.clone()));
+    let of_releases = AuditFilter {
+        action: Some(Action::Release),
+        ..AuditFilter::default()
+    };
+    assert_eq!(store.audit(&of_releases, 99), Ok(Vec::new()));
+    let last = all.first().map(|record| record.sequence).unwrap();
+    assert_eq!(store.audit_record(last), Ok(all.first().cloned()));
+    // Where no day is known, nothing is old enough to be archived.
+    let (archives, later) = (folder.path().join("archives"), 2 * 86_400);
+    let archived = store.archive_audit(&archives, time(later), act(later));
+    assert_eq!(archived.unwrap(), None);
 }

@@ -787,7 +787,7 @@ fn a_full_disk_refuses_and_loses_nothing() {
     drop(fixture.create(&directory));
     let master_key = master_key();
     let place = StateFolder::take_existing(&directory).unwrap();
-    let keys = Keys::derive(&master_key);
+    let keys = Arc::new(Keys::derive(&master_key));
     let engine = Sqlite::open(place, Durability::Full, MIGRATIONS, &master_key, &keys).unwrap();
     engine.leave_room_for_pages(12);
     let opening = opening(&directory, &master_key);

@@ -20,7 +20,7 @@ struct Nodes {
 impl Nodes {
     fn new() -> Self {
         let nodes = Self {
-            memory: Memory::new(&Keys::derive(&master_key())),
+            memory: Memory::new(&Arc::new(Keys::derive(&master_key()))),
             fixture: Fixture::new(),
             folder: tempfile::tempdir().unwrap(),
         };
@@ -35,7 +35,7 @@ impl Nodes {
     fn found(&self, name: &str) -> OpenedState {
         let (directory, master_key) = (self.folder.path().join(name), master_key());
         let engine = Box::new(self.memory.clone());
-        let keys = Keys::derive(&master_key);
+        let keys = Arc::new(Keys::derive(&master_key));
         OpenedState::through(engine, keys, opening(&directory, &master_key)).unwrap()
     }
 

@@ -6,7 +6,8 @@ use hgs_crypto::rsa::PublicKey;
 use super::{Attestation, MAX_REASON_LENGTH, Plan, Planner, Refusal, shown};
 use crate::change::{Change, Record, RecordKey};
 use crate::model::{
-    Credential, DeniedHost, Digest, Host, HostIdentity, HostName, RemovedHost, Revocation,
+    Credential, DeniedHost, Digest, Host, HostAttestation, HostIdentity, HostName, RemovedHost,
+    Revocation,
 };
 use hgs_pki::health::HostId;
 
@@ -49,7 +50,9 @@ impl Planner<'_> {
             returns_nonces: removed.is_some_and(|removed| removed.returns_nonces),
         };
         let after = Some(shown(&host));
+        let attestation = host.attestation().map(Record::HostAttestation);
         let mut changes = vec![Change::Put(Record::Host(host))];
+        changes.extend(attestation.map(Change::Put));
         if let Some(removed) = removed {
             // Its identity keys are the new host's.
             for identity in self.state.host_identities(&removed.id) {
@@ -104,11 +107,14 @@ impl Planner<'_> {
                     ..one.clone()
                 }))
             });
+        let attestation = self.state.host_attestation(id);
+        let attestation = attestation.map(|_| Change::Remove(RecordKey::HostAttestation(*id)));
         let after = Some(shown(&removed));
         Ok(Plan {
             before: Some(shown(host)),
             after,
             changes: superseded
+                .chain(attestation)
                 .chain([
                     Change::Remove(RecordKey::Host(*id)),
                     Change::Put(Record::RemovedHost(removed)),
@@ -181,10 +187,10 @@ impl Planner<'_> {
                 refusal,
             })?;
         let mut changes = self.identity_changes(host, &transition);
-        changes.push(Change::Put(Record::Host(Host {
+        changes.push(Change::Put(Record::HostAttestation(HostAttestation {
+            host: host.id,
             last_attested: Some(self.act.time),
             returns_nonces: host.returns_nonces || attested.returned_nonce,
-            ..host.clone()
         })));
         Ok(Plan {
             changes,

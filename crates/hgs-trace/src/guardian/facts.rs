@@ -210,6 +210,9 @@ pub struct State {
     /// When the newest audit record was written.
     #[serde(with = "text::optional")]
     pub last_record: Option<Time>,
+    /// How many audit records are in the database.
+    #[serde(default)]
+    pub audit_records: Option<u64>,
     /// Its certificates.
     pub certificates: Vec<Certificate>,
     /// Signers of health certificates.

@@ -21,6 +21,7 @@ pub use facts::{
     SyntheticRoll, Token,
 };
 pub(crate) use network::{answers, connected, resolved, trusted};
+pub use state::MANY_AUDIT_RECORDS;
 
 use crate::{Check, Report, Selection, diagnose};
 

@@ -68,6 +68,15 @@ pub(super) fn checks() -> Vec<Check<Facts>> {
             after: &["HGS-D005", "HGS-D004"],
             judge: writable,
         },
+        Check {
+            id: "HGS-D008",
+            group: Group::State,
+            title: "the audit log in the database is short enough for a fast start",
+            fails_when: "never; more than a million records in the database warn, as all are read at each start",
+            remedy: "move old records to archives: `hgs audit archive --keep 90d`",
+            after: &["HGS-D004"],
+            judge: audit_log,
+        },
     ]
 }
 
@@ -150,6 +159,23 @@ fn writable(facts: &Facts) -> Vec<Judgement> {
         return vec![];
     };
     vec![found(target, &state.writable, "a commit reached the disk")]
+}
+
+/// Records in the database with which a start takes several seconds longer.
+pub const MANY_AUDIT_RECORDS: u64 = 1_000_000;
+
+fn audit_log(facts: &Facts) -> Vec<Judgement> {
+    let local = facts.local.as_ref();
+    let records = facts.state().and_then(|state| state.audit_records);
+    let (Some(local), Some(records)) = (local, records) else {
+        return vec![];
+    };
+    let target = &local.state_folder.path;
+    let seen = format!("{records} audit records are in the database and are read at each start");
+    vec![match records > MANY_AUDIT_RECORDS {
+        true => Judgement::warning(target, seen),
+        false => Judgement::pass(target, seen),
+    }]
 }
 
 /// Passes with `seen`, or fails with the problem.

@@ -87,6 +87,7 @@ fn state() -> State {
         active_signer: Some("signer-thumbprint".to_owned()),
         health_certificate: Some(Ok(())),
         host_warnings: Vec::new(),
+        audit_records: Some(1_000),
     }
 }
 
@@ -720,6 +721,24 @@ fn a_host_key_that_two_machines_use_warns() {
     let evidence = warned.evidence.as_deref().unwrap();
     assert!(evidence.contains("node-1"), "{evidence}");
     assert_eq!(warned.remedy.as_deref(), Some("make a host key for each"));
+}
+
+#[test]
+fn an_audit_log_that_makes_the_start_slow_warns() {
+    let report = broken(|facts| in_state(facts).audit_records = Some(1_000_001));
+    assert_eq!(report.outcome, Outcome::Warning);
+    let mut findings = report.findings.iter();
+    let warned = findings.find(|finding| finding.outcome == Outcome::Warning);
+    let warned = warned.unwrap();
+    assert_eq!(warned.id, "HGS-D008");
+    assert!(warned.evidence.as_deref().unwrap().contains("1000001"));
+    assert!(
+        warned
+            .remedy
+            .as_deref()
+            .unwrap()
+            .contains("hgs audit archive")
+    );
 }
 
 #[test]

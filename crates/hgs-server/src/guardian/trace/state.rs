@@ -37,6 +37,10 @@ pub(super) fn examined(
         sound: sound(store),
         writable: store.check().map_err(|error| Problem::of(&error)),
         last_record: last.map(|record| record.entry.time),
+        audit_records: store
+            .audit_extent()
+            .ok()
+            .map(|extent| extent.last.saturating_sub(extent.first - 1)),
         certificates: certificates
             .map(|record| certificate(record, holdings, examiner))
             .collect(),

@@ -1,4 +1,4 @@
-//! From versions 1 to 3 of the schema: what is there is verified as that version had it, and written anew.
+//! From earlier versions of the schema: what is there is verified as that version had it, and written anew.
 
 use hgs_custody::seal::Tag;
 use hgs_pki::{Thumbprint, Time};
@@ -6,10 +6,11 @@ use rusqlite::{Connection, Row};
 
 use super::super::View;
 use crate::audit::{self, day, terms};
+use crate::change::Record;
 use crate::lineage::{Node, Opener, Stage};
-use crate::model::Digest;
-use crate::record::{Integrity, Keys, Sum};
-use crate::{Finding, OpenError, Tampered};
+use crate::model::{Digest, Host};
+use crate::record::{Integrity, Keys, RecordKind, Sum};
+use crate::{Finding, OpenError, StoreError, Tampered};
 
 /// Moves the tree, and makes the indexes of the audit log. A state that is not as that version left it
 /// is not moved.
@@ -30,6 +31,76 @@ pub(super) fn to_version_4(connection: &Connection, keys: &Keys) -> Result<(), O
     let root = Integrity { lineage, ..old }.root(keys);
     connection.execute("UPDATE store SET root = ?1 WHERE id = 1", [&root])?;
     Ok(())
+}
+
+/// Gives each host's attestations a record of their own, of the generation in which the host's was written. A state that is
+/// not as that version left it is not moved.
+pub(super) fn to_version_6(connection: &Connection, keys: &Keys) -> Result<(), OpenError> {
+    let view: &dyn View = connection;
+    let changed = || Tampered::new("store", 1, Finding::Changed);
+    let row = view.row()?.ok_or_else(changed)?;
+    let mut lineage = Sum::EMPTY;
+    view.each_node(|stored| -> Result<(), OpenError> {
+        let (_, tag) = stored.verified(keys)?;
+        lineage.add(&keys.term(&tag));
+        Ok(())
+    })?;
+    let old = Integrity {
+        generation: row.generation,
+        records: sum_of_records(view, keys)?,
+        lineage,
+        audit: audit::verify(view, &keys.audit, |_| Ok::<_, OpenError>(()))?,
+    };
+    if !old.is_of(&row, keys) {
+        return Err(changed().into());
+    }
+    let mut records = old.records;
+    let mut hosts = Vec::new();
+    view.each_record(|row| -> Result<(), OpenError> {
+        if row.kind == RecordKind::Host.as_str() {
+            hosts.push(row);
+        }
+        Ok(())
+    })?;
+    for row in hosts {
+        let (_, tag) = row.verified(keys)?;
+        records.subtract(&keys.term(&tag));
+        let host: Host = serde_json::from_str(&row.value)
+            .map_err(|_| Tampered::new(&row.kind, &row.name, Finding::Changed))?;
+        let attestation = host.attestation().map(Record::HostAttestation);
+        for record in [Record::Host(host)].into_iter().chain(attestation) {
+            let tag = put_record(connection, keys, &record, row.generation)?;
+            records.add(&keys.term(&tag));
+        }
+    }
+    let root = Integrity { records, ..old }.root(keys);
+    connection.execute("UPDATE store SET root = ?1 WHERE id = 1", [&root])?;
+    Ok(())
+}
+
+fn put_record(
+    connection: &Connection,
+    keys: &Keys,
+    record: &Record,
+    generation: u64,
+) -> Result<Tag, OpenError> {
+    let key = record.key();
+    let name = key.to_string();
+    let value = record.to_text().map_err(|error| StoreError::Unavailable {
+        reason: error.to_string(),
+    })?;
+    let tag = keys.tag(key.kind(), &name, generation, &value);
+    connection.execute(
+        "INSERT OR REPLACE INTO record (kind, name, generation, value, tag) VALUES (?1, ?2, ?3, ?4, ?5)",
+        (
+            key.kind().as_str(),
+            &name,
+            generation.cast_signed(),
+            &value,
+            &tag,
+        ),
+    )?;
+    Ok(tag)
 }
 
 fn sum_of_records(view: &dyn View, keys: &Keys) -> Result<Sum, OpenError> {

@@ -7,7 +7,9 @@ use crate::record::Keys;
 use crate::{Finding, OpenError, Tampered};
 
 /// What takes a database from each version to the next; a new one starts from version 0.
-pub(crate) const MIGRATIONS: &[&str] = &[VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5];
+pub(crate) const MIGRATIONS: &[&str] = &[
+    VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6,
+];
 
 const VERSION_1: &str = "
 CREATE TABLE store (
@@ -104,6 +106,9 @@ CREATE TABLE audit_boundary (
 ) STRICT;
 ";
 
+/// What attesting changes about a host is a record of its own. The tables are the same; `migration` moves what is there.
+const VERSION_6: &str = "";
+
 /// Runs the migrations that a database of `version` lacks. What has tags of its own is moved where
 /// there are `keys`.
 pub(super) fn migrate(
@@ -114,11 +119,15 @@ pub(super) fn migrate(
 ) -> Result<(), OpenError> {
     for (number, sql) in (1..).zip(migrations).skip(version as usize) {
         connection.execute_batch(sql)?;
+        let moved = keys.filter(|_| version > 0);
         if number == 4 {
-            if let Some(keys) = keys.filter(|_| version > 0) {
+            if let Some(keys) = moved {
                 migration::to_version_4(connection, keys)?;
             }
             connection.execute_batch(VERSION_4_MOVED)?;
+        }
+        if let (6, Some(keys)) = (number, moved) {
+            migration::to_version_6(connection, keys)?;
         }
     }
     Ok(())

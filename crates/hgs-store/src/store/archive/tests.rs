@@ -362,3 +362,37 @@ fn a_backup_has_the_records_that_are_in_the_database() {
     let mut read = crate::backup::Document::open(&document[..]).unwrap();
     while read.next().unwrap().is_some() {}
 }
+
+/// What left the database leaves the disk too, when the store is idle. It fails by the runner's timeout.
+#[test]
+fn the_database_shrinks_after_its_records_were_archived() {
+    let (site, store) = Site::new();
+    let (sender, receiver) = sync_channel(3000);
+    for number in 0..3000 {
+        let entry = AuditEntry {
+            reason: Some(format!("{number} {}", "x".repeat(1000))),
+            ..AuditEntry::new(time(DAY), "test", Action::Trace, Outcome::Done)
+        };
+        let submitted = || {
+            let sender = sender.clone();
+            store.note(entry.clone(), move |noted| sender.send(noted).unwrap())
+        };
+        until(|| submitted().is_ok());
+    }
+    let noted = receiver.iter().take(3000);
+    noted.for_each(|noted| drop(noted.unwrap()));
+    note(&store, 2, 1);
+    let database = site.state().join("state.db");
+    let size = || fs::metadata(&database).unwrap().len();
+    until(|| size() > 3_500_000);
+    site.archive(&store).unwrap();
+    until(|| size() < 2_000_000);
+    drop(store);
+    assert!(open(&site.state()).is_ok());
+}
+
+fn until(mut is_so: impl FnMut() -> bool) {
+    while !is_so() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+}
