@@ -169,7 +169,15 @@ impl Record {
 
     /// Takes up what came instead of one.
     pub(crate) fn failed(&mut self, side: Side, attestation: &Url, cause: &Cause, now: Time) {
-        let state = state_after(cause);
+        let before = AttestationState::unknown();
+        let state = match cause {
+            Cause::Attestation(failure) => before.after(&Err(failure.clone())),
+            Cause::KeyProtection(failure) if failure.is_decision() => AttestationState {
+                last: AttestationStatus::UnauthorizedHost,
+                ..before
+            },
+            other => before.unreachable(other.to_string()),
+        };
         self.status = Some(state.last.name().to_owned());
         self.substatus = state.substatus.iter().map(ToString::to_string).collect();
         self.attempt = Some(Attempt {
@@ -389,16 +397,4 @@ fn summaries(
         }
     }
     summaries
-}
-
-fn state_after(cause: &Cause) -> AttestationState {
-    let before = AttestationState::unknown();
-    match cause {
-        Cause::Attestation(failure) => before.after(&Err(failure.clone())),
-        Cause::KeyProtection(failure) if failure.is_decision() => AttestationState {
-            last: AttestationStatus::UnauthorizedHost,
-            ..before
-        },
-        other => before.unreachable(other.to_string()),
-    }
 }

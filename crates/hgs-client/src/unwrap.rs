@@ -52,7 +52,11 @@ impl GuardedHost {
         for (side, endpoints) in self.services(Sides::Both)? {
             match self.release(side, endpoints, &ingress, version).await? {
                 Ok(released) => {
-                    self.note_service(side)?;
+                    let path = self.state()?.status();
+                    let mut record = Record::load(&path)?;
+                    if record.served_by(side) {
+                        record.store(&path)?;
+                    }
                     return Ok(Unwrapped {
                         ingress,
                         released,
@@ -114,16 +118,6 @@ impl GuardedHost {
             certifier.forget_certificates(&failure.cause).await?;
         }
         Ok(answer)
-    }
-
-    /// Records whether the fallback is in use.
-    fn note_service(&self, side: Side) -> Result<(), Error> {
-        let path = self.state()?.status();
-        let mut record = Record::load(&path)?;
-        if record.served_by(side) {
-            record.store(&path)?;
-        }
-        Ok(())
     }
 }
 

@@ -130,17 +130,6 @@ impl Keeper {
         Some(self.last? + self.pause.min(longest_pause(tokens)))
     }
 
-    fn note_initialisation(&mut self) {
-        let now = Instant::now();
-        self.pause = match self.last {
-            Some(last) if now.duration_since(last) < FORGIVEN => {
-                (self.pause * 2).min(LONGEST_PAUSE_BESIDE_OTHERS)
-            }
-            _ => FIRST_PAUSE,
-        };
-        self.last = Some(now);
-    }
-
     fn bring_sessions(&self, tokens: &[Arc<Token>]) {
         for token in tokens {
             if matches!(token.need(), Need::Sessions | Need::Pin) {
@@ -151,7 +140,14 @@ impl Keeper {
 
     /// Initialises the module, anew if it is, and brings sessions to all tokens.
     fn initialise_for(&mut self, tokens: &[Arc<Token>]) {
-        self.note_initialisation();
+        let now = Instant::now();
+        self.pause = match self.last {
+            Some(last) if now.duration_since(last) < FORGIVEN => {
+                (self.pause * 2).min(LONGEST_PAUSE_BESIDE_OTHERS)
+            }
+            _ => FIRST_PAUSE,
+        };
+        self.last = Some(now);
         if !self.drain(tokens) {
             return;
         }
@@ -259,12 +255,17 @@ impl Keeper {
         let present = search::tokens(context).map_err(|error| lost(&error))?;
         report.module = Some(self.module_finding(context, present.len()));
         let found = token.selector.find(present)?;
-        report.token = Some(token_finding(&found));
+        report.token = Some(TokenFinding {
+            label: plain(found.info.label()).to_owned(),
+            model: plain(found.info.model()).to_owned(),
+            serial: plain(found.info.serial_number()).to_owned(),
+            slot: found.slot.id(),
+            pin_count_low: found.info.user_pin_count_low() || found.info.user_pin_final_try(),
+        });
         let mut pin = None;
         if found.info.login_required() || token.pin_source.is_some() {
-            let source = token.pin_source.as_ref().ok_or(PinError::NoSource)?;
-            pin = Some(Pin::read(source)?);
-            let source = source.clone();
+            let source = token.pin_source.clone().ok_or(PinError::NoSource)?;
+            pin = Some(Pin::read(&source)?);
             report.pin = Some(PinFinding { source });
         }
         let first = open_session(context, &found)?;
@@ -369,15 +370,5 @@ fn log_in(token: &Token, session: &Session, pin: Pin) -> Result<(), TokenError> 
             Err(error)
         }
         Err(error) => Err(lost(&error)),
-    }
-}
-
-fn token_finding(found: &PresentToken) -> TokenFinding {
-    TokenFinding {
-        label: plain(found.info.label()).to_owned(),
-        model: plain(found.info.model()).to_owned(),
-        serial: plain(found.info.serial_number()).to_owned(),
-        slot: found.slot.id(),
-        pin_count_low: found.info.user_pin_count_low() || found.info.user_pin_final_try(),
     }
 }

@@ -51,8 +51,8 @@ impl Module {
             return Arc::clone(token);
         }
         let wake_up = Arc::clone(&self.wake_up);
-        let token = Token::new(selector, pin_source.cloned(), self.settings.wait, wake_up);
-        let token = Arc::new(token);
+        let wait = self.settings.wait;
+        let token = Arc::new(Token::new(selector, pin_source.cloned(), wait, wake_up));
         tokens.push(Arc::clone(&token));
         token
     }

@@ -1,7 +1,7 @@
 //! Reading a PIN from where its source says.
 
 use std::env;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use cryptoki::types::AuthPin;
 use hgs_crypto::SecretBytes;
@@ -28,7 +28,11 @@ impl Pin {
             PinSource::File(path) => {
                 hgs_files::read_named_secret(path, MAX_PIN_LENGTH).map_err(blame)?
             }
-            PinSource::Credential(name) => read_credential(&credential_path(name)?)?,
+            PinSource::Credential(name) => {
+                let folder = env::var_os("CREDENTIALS_DIRECTORY")
+                    .ok_or_else(|| PinError::NoCredentials(name.clone()))?;
+                read_credential(&Path::new(&folder).join(name))?
+            }
             PinSource::Environment(name) => {
                 let value = env::var_os(name).ok_or_else(|| PinError::NoVariable(name.clone()))?;
                 SecretBytes::new(value.into_encoded_bytes())
@@ -51,12 +55,6 @@ impl Pin {
         let text = std::str::from_utf8(self.pin.expose());
         AuthPin::from(text.expect("only UTF-8 becomes a PIN").to_owned())
     }
-}
-
-fn credential_path(name: &str) -> Result<PathBuf, PinError> {
-    let folder = env::var_os("CREDENTIALS_DIRECTORY")
-        .ok_or_else(|| PinError::NoCredentials(name.to_owned()))?;
-    Ok(Path::new(&folder).join(name))
 }
 
 /// systemd opens its folder to the service alone, and may do so by an access list, which shows as

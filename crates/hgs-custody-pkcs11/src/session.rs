@@ -88,8 +88,7 @@ impl TokenSession {
             let plaintext = self.session.decrypt(&mechanism, key, ciphertext)?;
             return Ok(Ok(SecretBytes::new(plaintext)));
         }
-        let raw = self.session.decrypt(&Mechanism::RsaX509, key, ciphertext)?;
-        let raw = SecretBytes::new(raw);
+        let raw = SecretBytes::new(self.session.decrypt(&Mechanism::RsaX509, key, ciphertext)?);
         Ok(decode_oaep(hash, &padded(raw, ciphertext.len())))
     }
 

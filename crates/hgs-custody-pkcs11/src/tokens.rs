@@ -27,14 +27,13 @@ impl Tokens {
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         let modules = settings.modules.into_iter();
-        let modules = Modules {
-            modules: modules
-                .map(|module| Arc::new(Module::new(module)))
-                .collect(),
-            pin_source: settings.pin_source,
-        };
         Self {
-            modules: Arc::new(modules),
+            modules: Arc::new(Modules {
+                modules: modules
+                    .map(|module| Arc::new(Module::new(module)))
+                    .collect(),
+                pin_source: settings.pin_source,
+            }),
         }
     }
 
@@ -42,8 +41,9 @@ impl Tokens {
     /// asked yet: the object is found when it is first needed.
     #[must_use]
     pub fn key(&self, uris: &Pkcs11Uris, public: &PublicKey) -> Arc<dyn PrivateKey> {
-        let candidates = uris.iter();
-        let candidates = candidates.map(|uri| KeyCandidates::of(&self.modules, uri, public));
+        let candidates = uris
+            .iter()
+            .map(|uri| KeyCandidates::of(&self.modules, uri, public));
         let key = TokenKey::new(public.clone(), candidates.collect(), &self.modules);
         Arc::new(key)
     }

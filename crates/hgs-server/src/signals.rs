@@ -60,21 +60,20 @@ impl Signals {
     /// Resolves when the process is told to stop.
     async fn told_to_stop(mut self, reloader: &Reloader, on_hangup: impl Fn()) {
         notify("READY=1");
+        let reload = async {
+            while self.hangup.recv().await.is_some() {
+                on_hangup();
+                let reloader = reloader.clone();
+                // A failure was logged, and the certificate stays as it was.
+                let _ = tokio::task::spawn_blocking(move || reloader.reload()).await;
+            }
+        };
         tokio::select! {
             _ = self.terminate.recv() => info!("SIGTERM"),
             _ = self.interrupt.recv() => info!("SIGINT"),
-            () = reload_on(&mut self.hangup, reloader, on_hangup) => {}
+            () = reload => {}
         }
         notify("STOPPING=1");
-    }
-}
-
-async fn reload_on(hangup: &mut Signal, reloader: &Reloader, on_hangup: impl Fn()) {
-    while hangup.recv().await.is_some() {
-        on_hangup();
-        let reloader = reloader.clone();
-        // A failure was logged, and the certificate stays as it was.
-        let _ = tokio::task::spawn_blocking(move || reloader.reload()).await;
     }
 }
 

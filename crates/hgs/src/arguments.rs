@@ -118,9 +118,8 @@ impl Program for Arguments {
     }
 
     fn run(self, terminal: &Terminal) -> Result<Exit, Failure> {
-        if self.noun.handles_keys()
-            && let Err(error) = process::harden()
-        {
+        let handles_keys = !matches!(self.noun, Noun::Completions(_) | Noun::Man(_));
+        if handles_keys && let Err(error) = process::harden() {
             terminal.note(format!("warning: this process can't be hardened: {error}"));
         }
         match self.noun {
@@ -143,11 +142,7 @@ impl Program for Arguments {
     }
 }
 
-impl Noun {
-    fn handles_keys(&self) -> bool {
-        !matches!(self, Self::Completions(_) | Self::Man(_))
-    }
-}
+impl Noun {}
 
 #[cfg(test)]
 mod tests {

@@ -264,8 +264,9 @@ impl CertifiedFile {
             .iter()
             .map(|file| file.display().to_string())
             .collect();
-        let certified = certified.or_fail();
-        let certified = certified.map_err(|failure| failure.while_doing(named.join(", ")))?;
+        let certified = certified
+            .or_fail()
+            .map_err(|failure| failure.while_doing(named.join(", ")))?;
         Ok(CertifiedKey {
             certificate: certified.certificate,
             key: certified.key,

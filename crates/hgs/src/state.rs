@@ -16,7 +16,7 @@ use clap::Subcommand;
 use hgs_crypto::random::System;
 use hgs_custody::seal::MasterKey;
 use hgs_server::Config;
-use hgs_store::backup::{Conflict, DocumentError, ExportError};
+use hgs_store::backup::{DocumentError, ExportError};
 use hgs_store::{Act, ImportError, MasterKeyError, OpenError, Opening, StoreError};
 use hgs_terminal::{AtFault, Exit, Failure, Terminal};
 use rustix::process::geteuid;
@@ -126,22 +126,18 @@ impl IntoFailure for ImportError {
             Self::Open(error) => error.into_failure(),
             Self::Document(error) => error.into_failure(),
             Self::Inconsistent(_) => Failure::refused(&self).at_fault(AtFault::Peer),
-            Self::Conflicts(conflicts) => Failure::refused(conflicting(&conflicts))
-                .at_fault(AtFault::Operator)
-                .remedy("decide for all of them with `--keep-ours` or `--take-theirs`; `--dry-run` shows what that does"),
+            Self::Conflicts(conflicts) => {
+                let count = conflicts.len();
+                let lines = conflicts.iter().map(|conflict| format!("\n  {conflict}"));
+                let lines: String = lines.collect();
+                Failure::refused(format!("the state and the backup differ in {count} places:{lines}"))
+                    .at_fault(AtFault::Operator)
+                    .remedy("decide for all of them with `--keep-ours` or `--take-theirs`; `--dry-run` shows what that does")
+            }
             Self::NotSealed(_) => Failure::of(&self).at_fault(AtFault::Ourselves),
             Self::AlreadyInitialised { .. } => Failure::refused(&self)
                 .at_fault(AtFault::Operator)
                 .remedy("leave `--initialise` out to take the backup into that state, or name another folder"),
         }
     }
-}
-
-fn conflicting(conflicts: &[Conflict]) -> String {
-    let lines = conflicts.iter().map(|conflict| format!("\n  {conflict}"));
-    format!(
-        "the state and the backup differ in {} places:{}",
-        conflicts.len(),
-        lines.collect::<String>()
-    )
 }

@@ -66,7 +66,12 @@ impl Token {
         answer.unwrap_or_else(|error| {
             let error = match error {
                 RecvTimeoutError::Timeout => TokenError::Hangs,
-                RecvTimeoutError::Disconnected => panicked(),
+                RecvTimeoutError::Disconnected => TokenError::Lost {
+                    code: Code {
+                        name: "a panic".to_owned(),
+                        function: "the session's thread".to_owned(),
+                    },
+                },
             };
             self.trip_any(&error);
             Err(error)
@@ -118,15 +123,5 @@ impl Token {
             self.wake_up.notify_work();
         }
         outcome
-    }
-}
-
-/// The job ended without an answer, and its worker with it.
-fn panicked() -> TokenError {
-    TokenError::Lost {
-        code: Code {
-            name: "a panic".to_owned(),
-            function: "the session's thread".to_owned(),
-        },
     }
 }

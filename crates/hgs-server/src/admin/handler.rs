@@ -7,6 +7,8 @@ mod refused;
 mod server;
 mod signers;
 
+use std::sync::Arc;
+
 use hgs_admin::types::{
     AddCertificate, AddHost, AddSigner, AddedCertificate, ArchiveAudit, AuditArchive, AuditLog,
     AuditQuery, AuditRecord, Certificate, CertificateDetail, CertificateUsage, DeniedHost,
@@ -19,10 +21,10 @@ use hgs_attest::host_key::policy_digest;
 use hgs_crypto::random::System;
 use hgs_kps::CertificateKind;
 use hgs_pki::health::HostId;
-use hgs_pki::{Thumbprint, Time};
+use hgs_pki::{Seconds, Thumbprint, Time};
 use hgs_store::{
-    Act, Action, AuditEntry, CertificateRecord, Digest, Failure, Host as StoredHost, HostName,
-    Outcome, State, StoreError, Transaction,
+    Act, Action, AttestationSigner, AuditEntry, CertificateRecord, Digest, Failure,
+    Host as StoredHost, HostName, Outcome, SignerChange, State, StoreError, Transaction,
 };
 use hgs_trace::guardian::{LocalFacts, SyntheticRoll};
 use tracing::error;
@@ -104,7 +106,20 @@ impl Administration for AdminHandler<'_> {
     }
 
     fn set_server(&self, change: &SetServer) -> Result<ServerSettings, AdminError> {
-        self.change_server(change)?;
+        let mut transactions = Vec::new();
+        if let Some(thumbprint) = &change.communications_certificate {
+            transactions.push(self.new_communications(thumbprint)?);
+        }
+        if let Some(seconds) = change.rekey_window_seconds {
+            let now = self.parts.clock.now();
+            let end = now.checked_add(Seconds::new(seconds)).unwrap_or(Time::MAX);
+            let until = (seconds > 0).then_some(end);
+            transactions.push(Transaction::SetRekeyWindow { until });
+        }
+        if transactions.is_empty() {
+            return Err(AdminError::invalid("nothing is to be changed"));
+        }
+        self.transact_all(transactions)?;
         self.server()
     }
 
@@ -128,7 +143,26 @@ impl Administration for AdminHandler<'_> {
     }
 
     fn certificate_usage(&self) -> Result<Vec<CertificateUsage>, AdminError> {
-        self.usage_of_certificates()
+        let pairs = self.parts.store.usage().map_err(unavailable)?;
+        let state = self.parts.store.state();
+        let mut records: Vec<_> = state
+            .certificates()
+            .filter(|record| record.kind != CertificateKind::Communications)
+            .collect();
+        records.sort_by_key(|record| {
+            let lineage = record.lineage.clone();
+            (lineage, record.kind, record.added, record.thumbprint())
+        });
+        let known = records.into_iter().map(|record| {
+            let needing = pairs.iter().filter(|pair| pair.needs(&state, record));
+            certificates::usage_of(record, needing)
+        });
+        let unknown = pairs
+            .iter()
+            .filter(|pair| state.certificate(&pair.encryption).is_none());
+        Ok(known
+            .chain(unknown.map(certificates::usage_of_removed))
+            .collect())
     }
 
     fn guardian_document(&self, thumbprint: &Thumbprint) -> Result<GuardianDocument, AdminError> {
@@ -161,7 +195,35 @@ impl Administration for AdminHandler<'_> {
         thumbprint: &Thumbprint,
         change: &SetCertificate,
     ) -> Result<Certificate, AdminError> {
-        self.change_certificate(thumbprint, change)
+        let mut transactions = Vec::new();
+        if let Some(label) = &change.label {
+            let label = signers::optional_label(Some(label))?;
+            transactions.push(Transaction::SetCertificateLabel {
+                thumbprint: *thumbprint,
+                label,
+            });
+        }
+        if change.primary || change.head {
+            transactions.push(Transaction::SetHead {
+                thumbprint: *thumbprint,
+                primary: change.primary,
+            });
+        }
+        if let Some(since) = &change.compromised_since {
+            let since = match since.as_str() {
+                "now" => self.parts.clock.now(),
+                time => time.parse().map_err(AdminError::invalid)?,
+            };
+            transactions.push(Transaction::SetCompromised {
+                thumbprint: *thumbprint,
+                since,
+            });
+        }
+        if transactions.is_empty() {
+            return Err(AdminError::invalid("nothing is to be changed"));
+        }
+        self.transact_all(transactions)?;
+        self.shown_certificate(thumbprint)
     }
 
     fn enable_certificate(&self, thumbprint: &Thumbprint) -> Result<Certificate, AdminError> {
@@ -173,7 +235,10 @@ impl Administration for AdminHandler<'_> {
     }
 
     fn retire_certificate(&self, thumbprint: &Thumbprint) -> Result<Certificate, AdminError> {
-        self.retire(thumbprint)
+        self.transact(Transaction::RetireCertificate {
+            thumbprint: *thumbprint,
+        })?;
+        self.shown_certificate(thumbprint)
     }
 
     fn remove_certificate(
@@ -181,27 +246,84 @@ impl Administration for AdminHandler<'_> {
         thumbprint: &Thumbprint,
         options: &RemoveCertificate,
     ) -> Result<Certificate, AdminError> {
-        self.remove(thumbprint, options.even_if_needed)
+        let was = self.shown_certificate(thumbprint)?;
+        self.transact(Transaction::RemoveCertificate {
+            thumbprint: *thumbprint,
+            even_if_needed: options.even_if_needed,
+        })?;
+        Ok(was)
     }
 
     fn signers(&self) -> Result<Vec<Signer>, AdminError> {
         Ok(self.signers_now())
     }
 
-    fn add_signer(&self, signer: &AddSigner) -> Result<Signer, AdminError> {
-        self.add_foreign_signer(signer)
+    fn add_signer(&self, wanted: &AddSigner) -> Result<Signer, AdminError> {
+        let certificate = given::certificate(&wanted.certificate)?;
+        if !certificate.is_certificate_authority() {
+            return Err(AdminError::invalid(
+                "not the certificate of a signer: it may not issue certificates",
+            )
+            .with_remedy(
+                "`hgs signer list --json` of the other guardian shows its signers' certificates",
+            ));
+        }
+        let signer = AttestationSigner {
+            certificate,
+            key: None,
+            retired: false,
+            deny_before: None,
+            maximum_validity_seconds: wanted.maximum_validity_seconds,
+            label: signers::optional_label(wanted.label.as_deref())?,
+            deny_list: Arc::default(),
+            added: self.parts.clock.now(),
+        };
+        let thumbprint = signer.thumbprint();
+        self.transact(Transaction::AddAttestationSigner { signer, key: None })?;
+        self.shown_signer(&thumbprint)
     }
 
     fn set_signer(
         &self,
-        signer: &SignerSelector,
-        change: &SetSigner,
+        selector: &SignerSelector,
+        wanted: &SetSigner,
     ) -> Result<Vec<Signer>, AdminError> {
-        self.change_signer(signer, change)
+        let thumbprints = match selector {
+            SignerSelector::All => {
+                let state = self.parts.store.state();
+                let all = state.attestation_signers();
+                all.map(AttestationSigner::thumbprint).collect()
+            }
+            SignerSelector::One(thumbprint) => vec![*thumbprint],
+        };
+        let changes = signers::changes(wanted)?;
+        let transactions = thumbprints.iter().flat_map(|thumbprint| {
+            let of_one = |change: &SignerChange| Transaction::SetAttestationSigner {
+                thumbprint: *thumbprint,
+                change: change.clone(),
+            };
+            changes.iter().map(of_one)
+        });
+        self.transact_all(transactions.collect())?;
+        let names: Vec<_> = thumbprints.iter().map(Thumbprint::to_string).collect();
+        let mut shown = self.signers_now();
+        shown.retain(|signer| names.contains(&signer.thumbprint));
+        Ok(shown)
     }
 
     fn remove_signer(&self, thumbprint: &Thumbprint) -> Result<Signer, AdminError> {
-        self.forget_signer(thumbprint)
+        let state = self.parts.store.state();
+        let signer = state.attestation_signer(thumbprint);
+        let own = signer.is_some_and(AttestationSigner::is_own);
+        let shown = self.shown_signer(thumbprint)?;
+        self.transact(Transaction::RemoveAttestationSigner {
+            thumbprint: *thumbprint,
+        })?;
+        if own && let Err(failure) = self.parts.signers.rotate(self.parts.clock.now()) {
+            // It is tried again within a minute.
+            error!(%failure, "no attestation signer took the place of the one that was removed");
+        }
+        Ok(shown)
     }
 
     fn hosts(&self) -> Result<Vec<Host>, AdminError> {

@@ -104,7 +104,11 @@ impl Listeners {
             https: listen
                 .https
                 .enabled
-                .then(|| open_https(config))
+                .then(|| {
+                    let certificate = CurrentCertificate::load(&config.listen.https)?;
+                    let listener = open_tcp(ListenerName::Https, config.https_address())?;
+                    Ok::<_, BindError>((listener, certificate))
+                })
                 .transpose()?,
             metrics: listen
                 .metrics
@@ -126,12 +130,6 @@ fn open_tcp(listener: ListenerName, address: SocketAddr) -> Result<TcpListener, 
         address,
         error,
     })
-}
-
-fn open_https(config: &Config) -> Result<(TcpListener, Arc<CurrentCertificate>), BindError> {
-    let certificate = CurrentCertificate::load(&config.listen.https)?;
-    let listener = open_tcp(ListenerName::Https, config.https_address())?;
-    Ok((listener, certificate))
 }
 
 fn open_admin(config: &Config) -> Result<AdminSocket, BindError> {

@@ -13,7 +13,7 @@ use hgs_custody::pem::PlainKey;
 use hgs_pki::chain;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{
-    CertificateDer, PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer,
+    CertificateDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer,
 };
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -178,8 +178,11 @@ impl Files {
 
     /// The certificate that is over the key, and then those above it, in whatever order the files have them.
     fn read(&self) -> Result<CertifiedKey, TlsError> {
-        let passphrase = self.passphrase.as_deref();
-        let passphrase = passphrase.map(read_passphrase).transpose()?;
+        let passphrase = self
+            .passphrase
+            .as_deref()
+            .map(read_passphrase)
+            .transpose()?;
         let mut bundle = Bundle::default();
         let mut files = vec![&self.certificate, &self.key];
         files.dedup();
@@ -197,9 +200,14 @@ impl Files {
             file: self.certificate.clone(),
             error,
         };
+        let octets = |octets: SecretBytes| octets.expose().to_vec();
         let key = provider()
             .key_provider
-            .load_private_key(for_tls(keyed.key))
+            .load_private_key(match keyed.key {
+                PlainKey::Pkcs8(key) => PrivatePkcs8KeyDer::from(octets(key)).into(),
+                PlainKey::Pkcs1(key) => PrivatePkcs1KeyDer::from(octets(key)).into(),
+                PlainKey::Sec1(key) => PrivateSec1KeyDer::from(octets(key)).into(),
+            })
             .map_err(refused)?;
         let is_over_key = |certificate: &Vec<u8>| {
             let alone = vec![CertificateDer::from(certificate.clone())];
@@ -227,19 +235,9 @@ impl Files {
     }
 }
 
-fn for_tls(key: PlainKey) -> PrivateKeyDer<'static> {
-    let octets = |octets: SecretBytes| octets.expose().to_vec();
-    match key {
-        PlainKey::Pkcs8(key) => PrivatePkcs8KeyDer::from(octets(key)).into(),
-        PlainKey::Pkcs1(key) => PrivatePkcs1KeyDer::from(octets(key)).into(),
-        PlainKey::Sec1(key) => PrivateSec1KeyDer::from(octets(key)).into(),
-    }
-}
-
 fn read_passphrase(file: &Path) -> Result<SecretBytes, TlsError> {
     let text = read_file(file)?;
-    let text = text.expose();
-    let line = text.strip_suffix(b"\n").unwrap_or(text);
+    let line = text.expose().strip_suffix(b"\n").unwrap_or(text.expose());
     Ok(SecretBytes::from(line.strip_suffix(b"\r").unwrap_or(line)))
 }
 

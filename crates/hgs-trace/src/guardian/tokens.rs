@@ -176,19 +176,16 @@ fn sessions(facts: &Facts) -> Vec<Judgement> {
         Some((sessions.clone().map(drop), seen))
     });
     let tokens = at_work(facts).flat_map(|(_, work)| &work.tokens);
-    for token in tokens.filter(|token| has_few_left(token)) {
+    let few_left = tokens.filter(|token| {
+        let sessions = token.sessions.as_ref().and_then(|seen| seen.as_ref().ok());
+        let left = sessions.and_then(|seen| seen.maximum.zip(seen.in_use));
+        left.is_some_and(|(maximum, in_use)| maximum.saturating_sub(in_use) < FEW)
+    });
+    for token in few_left {
         let scarce = judgements.iter_mut().filter(|one| one.target == token.name);
         scarce.for_each(|one| one.verdict = crate::Verdict::Warning);
     }
     judgements
-}
-
-fn has_few_left(token: &Token) -> bool {
-    let Some(Ok(sessions)) = &token.sessions else {
-        return false;
-    };
-    let left = sessions.maximum.zip(sessions.in_use);
-    left.is_some_and(|(maximum, in_use)| maximum.saturating_sub(in_use) < FEW)
 }
 
 /// Judges the attributes of the key of each certificate in its token.

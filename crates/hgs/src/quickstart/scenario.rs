@@ -139,7 +139,13 @@ async fn shielded_machine(
     let refused = second.host.unwrap(moved.protector(), ServiceVersion::V2);
     progress
         .refusal("revoked-host-gets-no-keys", refused, |error| {
-            key_protection_code(error) == Some(Code::HostRevoked)
+            matches!(
+                cause(error),
+                Some(Cause::KeyProtection(KeyProtectionFailure::Refused {
+                    code: Some(Code::HostRevoked),
+                    ..
+                }))
+            )
         })
         .await?;
     let refused = second.host.attest(HealthKind::Encryption, Sides::Both);
@@ -383,13 +389,6 @@ async fn administer<T: Send + 'static>(
 fn attestation_code(error: &Error) -> Option<AttestationCode> {
     match cause(error)? {
         Cause::Attestation(AttestationFailure::Refused(refused)) => refused.code(),
-        _ => None,
-    }
-}
-
-fn key_protection_code(error: &Error) -> Option<Code> {
-    match cause(error)? {
-        Cause::KeyProtection(KeyProtectionFailure::Refused { code, .. }) => *code,
         _ => None,
     }
 }

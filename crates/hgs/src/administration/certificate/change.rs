@@ -87,7 +87,12 @@ pub(super) fn disable(
     thumbprint: &Thumbprint,
     terminal: &Terminal,
 ) -> Result<(), Failure> {
-    let needing = protectors_needing(client, thumbprint)?;
+    let one = client.certificate(thumbprint).or_fail()?.certificate;
+    let usage = client.certificate_usage().or_fail()?;
+    let usage = usage
+        .iter()
+        .find(|usage| usage.thumbprint == one.thumbprint);
+    let needing = usage.map_or(0, |usage| usage.protectors);
     terminal.confirm(format!(
         "Disable {thumbprint}? It was the last to open {needing} protectors."
     ))?;
@@ -136,13 +141,4 @@ impl Remove {
         let what = "is removed";
         terminal.report(&Changed { what, certificate })
     }
-}
-
-fn protectors_needing(client: &Client, thumbprint: &Thumbprint) -> Result<u64, Failure> {
-    let one = client.certificate(thumbprint).or_fail()?;
-    let all = client.certificate_usage().or_fail()?;
-    let found = all
-        .iter()
-        .find(|usage| usage.thumbprint == one.certificate.thumbprint);
-    Ok(found.map_or(0, |usage| usage.protectors))
 }
