@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use hgs_admin::{AdminError, Call, Caller, ErrorCode, Identity, Operation, RouteMatch};
+use hgs_admin::{AdminError, Call, Caller, ErrorCode, Identity, RouteMatch};
 use hyper::header::{ALLOW, CACHE_CONTROL, HeaderValue};
 use hyper::{Method, StatusCode};
 use nix::unistd::{Uid, User};
@@ -84,45 +84,37 @@ pub(super) fn answer(parts: &AdminParts, roles: &Roles, request: &Request) -> Re
         query: request.query.as_deref().unwrap_or_default(),
         body: &request.body,
     };
-    let answer = caller(roles, request.peer)
-        .and_then(|caller| answer_caller(parts, &caller, operation, &call));
+    let answer = caller(roles, request.peer).and_then(|caller| {
+        let actor = caller.identity.to_string();
+        if operation.permission.changes_state() {
+            info!(
+                actor,
+                operation = operation.name,
+                item = segment,
+                "administration"
+            );
+        }
+        let handler = AdminHandler {
+            parts,
+            actor: actor.clone(),
+        };
+        operation
+            .answer(&caller, &handler, &call)
+            .inspect_err(|error| {
+                if error.code == ErrorCode::Forbidden {
+                    info!(
+                        actor,
+                        operation = operation.name,
+                        "administration was refused"
+                    );
+                }
+            })
+    });
     match answer {
         Ok(body) => Response::new(StatusCode::OK, JSON, body)
             .with_header(CACHE_CONTROL, HeaderValue::from_static("no-store")),
         Err(error) => failed(&error),
     }
-}
-
-fn answer_caller(
-    parts: &AdminParts,
-    caller: &Caller,
-    operation: &Operation,
-    call: &Call<'_>,
-) -> Result<Vec<u8>, AdminError> {
-    let actor = caller.identity.to_string();
-    if operation.permission.changes_state() {
-        info!(
-            actor,
-            operation = operation.name,
-            item = call.segment,
-            "administration"
-        );
-    }
-    let handler = AdminHandler {
-        parts,
-        actor: actor.clone(),
-    };
-    let answer = operation.answer(caller, &handler, call);
-    if let Err(error) = &answer
-        && error.code == ErrorCode::Forbidden
-    {
-        info!(
-            actor,
-            operation = operation.name,
-            "administration was refused"
-        );
-    }
-    answer
 }
 
 /// Who asks, and what that caller may do.
