@@ -1,4 +1,4 @@
-//! The primitives that a roll of the reference protector can't do without.
+//! The floor: the cryptographic primitives that a roll of the reference protector needs.
 //!
 //! Reference protector: an owner and KPS, RSA-2048 throughout.
 
@@ -7,7 +7,7 @@ use hgs_crypto::rsa::{OaepHash, SignatureScheme};
 use hgs_crypto::{SecretBytes, aes, hash};
 use hgs_testkit::fixtures::{Guardian, Host};
 
-/// Which verifications there are: all, or only those of which no result can be remembered.
+/// Which signatures are verified: all, or only those whose results can't be cached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Caches {
     /// Every signature is seen for the first time (but every key was parsed before).

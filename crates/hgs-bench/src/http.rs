@@ -72,7 +72,7 @@ pub(crate) fn by_number_of_connections(effort: Effort) -> Outcome<()> {
     Ok(())
 }
 
-/// A server that runs already.
+/// A running server.
 #[derive(Debug)]
 pub(crate) struct Target {
     /// Where it listens for plain HTTP.
@@ -81,7 +81,7 @@ pub(crate) struct Target {
     pub(crate) socket: PathBuf,
 }
 
-/// Prints how fast a server that runs already answers rolls, by number of connections. What it costs the server is not
+/// Prints how fast a running server answers rolls, by number of connections. The processor time of the server is not
 /// known here.
 pub(crate) fn of_a_running_server(effort: Effort, target: &Target) -> Outcome<()> {
     let folder = tempfile::tempdir()?;
@@ -222,7 +222,7 @@ fn host(folder: &Path, address: SocketAddr) -> Outcome<GuardedHost> {
     Ok(GuardedHost::open(folders)?)
 }
 
-/// What came of a load.
+/// The result of a load.
 struct Load {
     rolls: u64,
     /// How long each roll took, the shortest first.

@@ -1,4 +1,4 @@
-//! Benchmarks: what a roll costs, as a ratio to the primitives it can't do without.
+//! Benchmarks: what a roll costs, as a ratio to the cryptographic primitives that it needs.
 //!
 //! ```sh
 //! cargo run --release -p hgs-bench            # takes about a minute
@@ -40,7 +40,7 @@ Options:
   --help         Show this page
 ";
 
-/// What was asked for.
+/// The arguments.
 #[derive(Default)]
 struct Arguments {
     quick: bool,
@@ -63,7 +63,7 @@ impl Arguments {
         Ok(arguments)
     }
 
-    /// The server that runs already, if one was named.
+    /// A running server as the target, if one is named.
     fn target(&self) -> Result<Option<Target>, String> {
         let (server, socket) = match (&self.server, &self.socket) {
             (None, None) => return Ok(None),

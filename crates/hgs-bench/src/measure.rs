@@ -1,4 +1,4 @@
-//! Rounds of two things in turn, and the table of what came out.
+//! Alternating rounds of two measurements, and the table of results.
 
 use std::fmt;
 use std::time::Duration;
@@ -22,7 +22,7 @@ impl Effort {
         }
     }
 
-    /// How many loads are put on a server, one after the other.
+    /// How many loads a server gets, one after the other.
     pub(crate) fn loads(self) -> usize {
         match self {
             Self::Full => 7,
@@ -84,7 +84,7 @@ fn round(effort: Effort, work: &mut impl FnMut()) -> f64 {
     }
 }
 
-/// Processor time of this thread: what others do on the machine is not counted.
+/// Processor time of this thread: the work of other programs is not counted.
 pub(crate) fn processor_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::try_from(time).expect("processor time is never negative")

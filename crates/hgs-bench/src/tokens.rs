@@ -1,5 +1,5 @@
-//! Rolls with keys in a token (SoftHSM), beside what the token itself gives through the same pool of sessions; and how long
-//! a token that was away takes to work again.
+//! Rolls with keys in a token (SoftHSM), compared with the token itself through the same pool of sessions; and the time
+//! that a token needs to work again after an outage.
 
 use std::env;
 use std::fs;

@@ -1,8 +1,8 @@
 //! The keeper of a module.
 //!
 //! Only the keeper initialises and finalises. `C_Finalize` with a call under way is undefined, so
-//! it first sends all workers away and waits for them; one that does not come back keeps the module
-//! as it is. After a failure there is no other way: a module that lost a token does not find it
+//! it first ends all workers and waits for them; while one does not return, the module stays as it
+//! is. After a failure there is no other way: a module that lost a token does not find it
 //! again before it is initialised anew, and that ends the sessions of its other tokens too.
 
 use std::sync::Arc;

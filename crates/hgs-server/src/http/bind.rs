@@ -45,7 +45,7 @@ impl fmt::Display for ListenerName {
     }
 }
 
-/// The system or the configuration is in the way of a listener.
+/// Why a listener can't be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// A TCP address could not be listened on.

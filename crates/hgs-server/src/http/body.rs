@@ -32,8 +32,8 @@ pub(super) async fn read(
     let deadline = Instant::now() + limits.body_time;
     let collected = collect(&mut body, deadline, limits, memory.reserve(network)).await;
     if matches!(collected, Err(Rejection::BodyTooLarge { .. })) && !expects_continue {
-        // The answer goes out at once. Many peers read it only when they have sent everything: what is a little too
-        // large is taken in meanwhile and forgotten for their sake; the rest finds the connection closed.
+        // The answer goes out at once. Many peers read it only after they have sent everything. So a body that is a
+        // little too large is read and discarded; for a larger one the connection is closed.
         let most = limits.body;
         tokio::spawn(async move { timeout_at(deadline, discard(body, most)).await });
     }

@@ -30,7 +30,7 @@ pub enum TlsError {
     /// `[listen.https]` is enabled without a certificate.
     #[error("[listen.https] names no certificate")]
     NotConfigured,
-    /// A file is absent or its permissions are in the way.
+    /// A file is absent or may not be read.
     #[error("can't read {}", file.display())]
     Unreadable {
         /// The file.
@@ -81,7 +81,7 @@ pub(crate) fn check(settings: &Https) -> Result<CertificateDer<'static>, TlsErro
 pub(super) struct CurrentCertificate {
     files: Files,
     current: RwLock<Arc<CertifiedKey>>,
-    /// What the files looked like when they were last read, for better or worse.
+    /// The state of the files at the last attempt to read them.
     seen: Mutex<Vec<FileState>>,
 }
 

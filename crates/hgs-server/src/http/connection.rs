@@ -1,4 +1,4 @@
-//! One connection: its requests one after the other, until either side ends it.
+//! One connection: its requests, one after the other.
 
 use std::convert::Infallible;
 use std::pin::pin;

@@ -26,10 +26,10 @@ use super::streamed::StreamedBody;
 use crate::config::Limits;
 use crate::metrics::ListenerMetrics;
 
-/// Streaming answers that one listener sends at once. Each holds a connection for as long as it likes.
+/// Streaming answers that one listener sends at once. Each holds a connection as long as its peer reads.
 const MAX_STREAMS: usize = 64;
 
-/// A body on its way to the HTTP library.
+/// A body as the HTTP library sends it.
 pub(super) type WireBody = Either<Full<Bytes>, StreamedBody>;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -113,7 +113,7 @@ impl Engine {
         });
         let (response, permit) = outcome.unwrap_or_else(|rejection| {
             self.metrics.rejected(rejection.name());
-            // Strangers can cause as many of these as they like, so by default they are counted only.
+            // Any peer can cause any number of these, so by default they are only counted.
             span.in_scope(|| debug!(reason = rejection.name(), "{rejection}"));
             (rejection.response(&*self.service, target.path()), None)
         });

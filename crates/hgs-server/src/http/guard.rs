@@ -172,8 +172,8 @@ impl<S> GuardedStream<S> {
         self.read_deadline.as_mut().reset(Instant::now() + time);
     }
 
-    /// Whether the peer has had its time; only heads and pauses between requests are timed here,
-    /// bodies by who reads them.
+    /// Whether the peer's time is over. Only heads and pauses between requests are timed here;
+    /// [`body`](super::body) times bodies.
     fn poll_read_deadline(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
         if matches!(self.expecting, Expecting::Body(_)) {
             return Poll::Pending;

@@ -106,11 +106,11 @@ pub struct Bound {
     listeners: Listeners,
 }
 
-/// How a server came to its end.
+/// How a server ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub struct Stopped {
-    /// Whether everything that was taken was finished; otherwise some requests were cut off.
+    /// Whether all accepted requests were answered; otherwise some were cut off.
     pub finished: bool,
 }
 
@@ -140,8 +140,8 @@ impl Bound {
         Reloader(https.map(|(_, certificate)| certificate.clone()))
     }
 
-    /// Serves until `shutdown` resolves. Then no more connections are taken, the requests that were
-    /// taken are finished, and what is left after `limits.drain_time` is cut off.
+    /// Serves until `shutdown` resolves. Then no more connections are accepted, the requests in
+    /// progress are answered, and what is left after `limits.drain_time` is cut off.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Stopped {
         let (trigger, signal) = shutdown::channel();
         let drain_time = self.config.limits.drain_time;

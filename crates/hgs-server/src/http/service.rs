@@ -1,4 +1,4 @@
-//! What stands behind a listener: a [`Service`] is given whole requests and answers with responses. Sockets, limits and
+//! What a listener serves: a [`Service`] gets whole requests and returns responses. Sockets, limits and
 //! time are the engine's business.
 
 use std::fmt;

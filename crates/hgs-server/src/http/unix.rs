@@ -27,7 +27,7 @@ pub(crate) const PATH_LIMIT: usize = 107;
 /// Connections that the kernel keeps until they are accepted.
 const BACKLOG: i32 = 64;
 
-/// The admin socket can't be made where the configuration wants it.
+/// Why the admin socket can't be made at the configured path.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
     /// The kernel takes 107 octets.
@@ -39,7 +39,7 @@ pub enum SocketError {
     /// The path has no parent folder.
     #[error("the path of the socket names no folder")]
     NoFolder,
-    /// The folder is a symbolic link or no folder, or belongs to somebody else, or others can
+    /// The folder is a symbolic link or no folder, or belongs to another user, or others can
     /// write to it: they could put another socket in this one's place.
     #[error("the folder {} must be a folder that only its owner can write to", folder.display())]
     UnsafeFolder {
