@@ -10,7 +10,9 @@ use hgs_pki::health::{
 };
 use hgs_pki::{Certificate, Seconds};
 use hgs_protector::VerifiedProtector;
-use hgs_testkit::fixtures::{AttestationSigner, Forge, Host, encrypted_data, key_octets, now};
+use hgs_testkit::fixtures::{
+    AttestationSigner, Forge, Host, Keys, encrypted_data, key_octets, now,
+};
 
 fn service() -> Service {
     Service::new(&[Member::fabric("fabric").head()])
@@ -290,7 +292,22 @@ fn hosts_of_another_cluster_are_not_in_our_registry() {
     };
     service.hosts.clear();
     let release = service.release(&with(certificate.der()), ServiceVersion::V2);
-    assert!(!release.unwrap().facts().host.is_from_own_signer());
+    let release = release.unwrap();
+    assert!(!release.facts().host.is_from_own_signer());
+
+    // Unless its host key is barred here: the policy digest names it in every cluster.
+    let policy = release.facts().host.statement().policy_digest;
+    service.barred.insert(policy);
+    service.keys = Keys::of(&[guardian("fabric")]);
+    let refusal = refused(&service, &with(certificate.der()));
+    assert_eq!(refusal.reason(), &Reason::HostRevoked);
+    // And so does a certificate by our own signer.
+    let ours = Service {
+        barred: service.barred.clone(),
+        ..self::service()
+    };
+    let refusal = refused(&ours, &request().to_xml());
+    assert_eq!(refusal.reason(), &Reason::HostRevoked);
 }
 
 #[test]
