@@ -275,6 +275,8 @@ fn connect(database: &Path) -> Result<Connection, StoreError> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    // A statement is planned once, and not again for each value of its limit.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.pragma_update(None, "cell_size_check", true)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     // An administrator may look into the database with other tools while the service runs.
@@ -391,25 +393,20 @@ fn write(connection: &Connection, batch: &Batch) -> Result<u64, CommitError> {
 
 fn write_row(connection: &Connection, batch: &Batch) -> Result<u64, CommitError> {
     let row = &batch.row;
-    let sql = "UPDATE store SET generation = ?1, audit_sequence = audit_sequence + ?2, root = ?3 \
-               WHERE id = 1 AND root = ?4 RETURNING audit_sequence";
-    let count = i64::try_from(batch.audit.len()).unwrap_or(i64::MAX);
+    // Not by RETURNING, for which SQLite makes a table in memory each time.
+    let sql = "SELECT audit_sequence FROM store WHERE id = 1 AND root = ?1";
     let last: Option<i64> = connection
         .prepare_cached(sql)?
-        .query_row(
-            (
-                row.generation.cast_signed(),
-                count,
-                &row.root,
-                &row.expected_root,
-            ),
-            |row| row.get(0),
-        )
+        .query_row([&row.expected_root], |row| row.get(0))
         .optional()?;
-    match last {
-        Some(last) => Ok((last - count + 1).cast_unsigned()),
-        None => Err(CommitError::Conflict(Key::Row)),
-    }
+    let last = last.ok_or(CommitError::Conflict(Key::Row))?;
+    let count = i64::try_from(batch.audit.len()).unwrap_or(i64::MAX);
+    connection
+        .prepare_cached(
+            "UPDATE store SET generation = ?1, audit_sequence = ?2, root = ?3 WHERE id = 1",
+        )?
+        .execute((row.generation.cast_signed(), last + count, &row.root))?;
+    Ok((last + 1).cast_unsigned())
 }
 
 /// Whether the record was as expected.
@@ -530,16 +527,16 @@ fn write_node(
 }
 
 fn write_audit(connection: &Connection, batch: &Batch, first: u64) -> Result<(), StoreError> {
+    let mut append = connection
+        .prepare_cached("INSERT INTO audit (sequence, record, tag) VALUES (?1, ?2, ?3)")?;
+    let mut find_under =
+        connection.prepare_cached("INSERT INTO audit_filter (term, sequence) VALUES (?1, ?2)")?;
     let mut days: BTreeMap<i64, (i64, i64)> = BTreeMap::new();
     for (sequence, row) in (first..).zip(&batch.audit) {
         let sequence = sequence.cast_signed();
-        connection
-            .prepare_cached("INSERT INTO audit (sequence, record, tag) VALUES (?1, ?2, ?3)")?
-            .execute((sequence, &row.text, &row.tag))?;
+        append.execute((sequence, &row.text, &row.tag))?;
         for term in &row.terms {
-            connection
-                .prepare_cached("INSERT INTO audit_filter (term, sequence) VALUES (?1, ?2)")?
-                .execute((term.0, sequence))?;
+            find_under.execute((term.0, sequence))?;
         }
         let day = days.entry(day(row.time)).or_insert((sequence, sequence));
         day.1 = sequence;
