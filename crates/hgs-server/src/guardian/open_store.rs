@@ -6,8 +6,8 @@ use std::ops::Deref;
 use hgs_crypto::random::System;
 use hgs_custody::seal::MasterKey;
 use hgs_store::{
-    Act, AuditEntry, Committed, Failure, OpenError, Opening, RecordedRelease, Refusal,
-    ReleaseRecord, ReleaseRefusal, Store, StoreError, Transaction, master_key_file,
+    Act, AuditEntry, Committed, Failure, OpenError, Opening, Refusal, Store, StoreError,
+    Transaction, master_key_file,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -43,19 +43,6 @@ impl OpenStore {
             random: Box::new(System::new()),
         })?;
         Ok(Self { store, _open: open })
-    }
-
-    /// Records a release; the answer is its proof.
-    pub(crate) async fn record_release(
-        &self,
-        release: ReleaseRecord,
-    ) -> Result<RecordedRelease, Failure<ReleaseRefusal>> {
-        let (sender, receiver) = oneshot::channel();
-        self.store
-            .release(release, move |result| drop(sender.send(result)))?;
-        receiver
-            .await
-            .unwrap_or_else(|_| Err(StoreError::Closed.into()))
     }
 
     /// Commits what a host has caused: that it has attested, or that a superseded identity key came back.

@@ -13,7 +13,7 @@ use hgs_kps::{
     ReleaseFacts, SeenProtector, SeenProtectors, ServiceVersion, StateUnavailable, Trust,
 };
 use hgs_pki::SerialNumber;
-use hgs_pki::health::VerifiedHealthCertificate;
+use hgs_pki::health::{TrustedSigners, VerifiedHealthCertificate};
 use hgs_pki::{Seconds, Time};
 use hgs_protector::transport_key_blob::CachingPolicy;
 use hgs_protector::{Fault, ProtectorDigest};
@@ -21,6 +21,7 @@ use hgs_store::{
     Action, AuditEntry, Digest, Failure, Outcome, Recipient, RecordedRelease, ReleaseRecord,
     ReleaseRefusal, State, Store, StoreError,
 };
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::error;
 
@@ -94,34 +95,34 @@ impl Releases {
             let releases = Arc::clone(self);
             move || releases.identify(version, &body, now)
         };
+        let (answer, answered) = oneshot::channel();
         let releases = Arc::clone(self);
-        let decide = move |(snapshot, request): (Snapshot, IdentifiedRequest),
-                           processor: &mut ProcessorPermit| {
-            let release = releases.with_key_protection(&snapshot, None, now, |key_protection| {
-                let keys = &snapshot.holdings.keys;
-                let keys = &mut SnapshotKeys { keys, processor };
-                key_protection.release(request, keys, &mut System::new())
-            })?;
-            // Before the release is on record: an answer that its host would refuse is not recorded.
-            let signer = signed
-                .then(|| releases.response_signer(release.facts(), &snapshot, now, processor))
-                .transpose()?;
-            Ok((release, signer))
+        let decide = move |identified: Identified, processor: &mut ProcessorPermit| {
+            let (release, signer) = releases.decide(identified, signed, now, processor)?;
+            let entry = entry_of(release.facts(), decided_from, now)?;
+            // Its commit waits no longer for this one.
+            drop(announced);
+            // The store gives the answer, so that this request changes threads once and not twice.
+            let recorded = move |recorded| drop(answer.send((release, signer, recorded)));
+            let submitted = releases.store.release(entry, recorded);
+            submitted.map_err(|failure| unavailable(&failure))
         };
         let claimant = Claimant::Network(network);
         let decided = self.workers.run_identified(claimant, identify, decide);
-        let decided = decided.await;
-        drop(announced);
-        let done = match decided {
-            Ok((release, signer)) => {
-                let recorded = self.record_release(release, decided_from, now).await;
+        let done = match answered.await {
+            Ok((release, signer, recorded)) => {
+                let recorded = self.recorded(release, recorded);
                 recorded.and_then(|(document, decision)| {
                     let fields = sign_response(signature.as_ref(), signer, &document, now);
                     let fields = fields.map_err(|refusal| (refusal, OnRecord::Nothing))?;
                     Ok(((document, fields), decision))
                 })
             }
-            Err(refusal) => Err(self.record_release_refusal(refusal, now).await),
+            // Nothing was to be recorded, or the store has closed.
+            Err(_) => match decided.await {
+                Err(refusal) => Err(self.record_release_refusal(refusal, now).await),
+                Ok(()) => Err((unavailable(&StoreError::Closed), OnRecord::Nothing)),
+            },
         };
         match done {
             Ok((answer, decision)) => {
@@ -160,28 +161,59 @@ impl Releases {
         version: ServiceVersion,
         body: &[u8],
         now: Time,
-    ) -> Result<(Claimant, (Snapshot, IdentifiedRequest)), Refusal> {
+    ) -> Result<(Claimant, Identified), Refusal> {
         let snapshot = self.snapshots.current();
         let snapshot = snapshot.map_err(|_| Reason::StateUnavailable)?;
-        let request = self.with_key_protection(&snapshot, None, now, |key_protection| {
-            key_protection.identify(version, body)
+        let signers = Signers::at(&snapshot.state, now).trusted();
+        let request = self.with_key_protection(&snapshot, &signers, None, now, |it| {
+            it.identify(version, body)
         })?;
         let host = request.host().statement().host_id;
-        Ok((Claimant::Host(host), (snapshot, request)))
+        let identified = Identified {
+            snapshot,
+            signers,
+            request,
+        };
+        Ok((Claimant::Host(host), identified))
+    }
+
+    /// The answer to a request whose host is known, and the key that signs it if it is to be signed.
+    fn decide(
+        &self,
+        identified: Identified,
+        signed: bool,
+        now: Time,
+        processor: &mut ProcessorPermit,
+    ) -> Result<(Release, Option<Arc<ResponseSigner>>), Refusal> {
+        let Identified {
+            snapshot,
+            signers,
+            request,
+        } = identified;
+        let release = self.with_key_protection(&snapshot, &signers, None, now, |it| {
+            let keys = &snapshot.holdings.keys;
+            let keys = &mut SnapshotKeys { keys, processor };
+            it.release(request, keys, &mut System::new())
+        })?;
+        // Before the release is on record: an answer that its host would refuse is not recorded.
+        let signer = signed
+            .then(|| self.response_signer(release.facts(), &snapshot, now, processor))
+            .transpose()?;
+        Ok((release, signer))
     }
 
     /// Does `work` by all that is in `snapshot`, but for the hosts if there are others.
     pub(crate) fn with_key_protection<T>(
         &self,
         snapshot: &Snapshot,
+        signers: &TrustedSigners,
         hosts: Option<&dyn HostStandings>,
         now: Time,
         work: impl FnOnce(&KeyProtection<'_>) -> T,
     ) -> T {
         let Snapshot { state, holdings } = snapshot;
-        let signers = Signers::at(state, now).trusted();
         let trust = Trust {
-            signers: &signers,
+            signers,
             now,
             skew: self.policy.clock_skew,
             hosts: hosts.unwrap_or(&**state),
@@ -240,17 +272,14 @@ impl Releases {
             })
     }
 
-    /// Puts the release on record; only then can it be answered.
-    async fn record_release(
+    /// What follows from the outcome of a commit: only after it can a release be answered.
+    fn recorded(
         &self,
         release: Release,
-        decided_from: u64,
-        now: Time,
+        recorded: Result<RecordedRelease, Failure<ReleaseRefusal>>,
     ) -> Result<(Vec<u8>, Decision), RecordedRefusal> {
-        let facts = release.facts().clone();
-        let entry =
-            entry_of(&facts, decided_from, now).map_err(|refusal| (refusal, OnRecord::Nothing))?;
-        let recorded = match self.store.record_release(entry).await {
+        let facts = release.facts();
+        let recorded = match recorded {
             Ok(recorded) => recorded,
             // That it was refused is on record already.
             Err(Failure::Refused(refused)) => {
@@ -258,7 +287,7 @@ impl Releases {
             }
             Err(Failure::Store(failure)) => return Err((unavailable(&failure), OnRecord::Nothing)),
         };
-        let decision = self.release_done(&facts, &recorded);
+        let decision = self.release_done(facts, &recorded);
         let document = release.into_response(&recorded.proof());
         Ok((
             document.map_err(|refusal| (refusal, OnRecord::Nothing))?,
@@ -357,6 +386,13 @@ impl Releases {
     }
 }
 
+/// A request whose host is known, and what it is decided by.
+struct Identified {
+    snapshot: Snapshot,
+    signers: TrustedSigners,
+    request: IdentifiedRequest,
+}
+
 impl From<HostIsFull> for Reason {
     fn from(_: HostIsFull) -> Self {
         Self::ServerBusy
@@ -413,14 +449,14 @@ fn entry_of(facts: &ReleaseFacts, decided_from: u64, now: Time) -> Result<Releas
 }
 
 /// What a change of the state since the decision means to the host.
-fn refused_since(refused: ReleaseRefusal, facts: ReleaseFacts) -> Refusal {
+fn refused_since(refused: ReleaseRefusal, facts: &ReleaseFacts) -> Refusal {
     let reason = match refused {
         ReleaseRefusal::Refused(reason) => reason,
         // Asked again, it is decided from the newest state.
         ReleaseRefusal::CompromisedMeanwhile => Reason::StateUnavailable,
         ReleaseRefusal::EgressKnown => Reason::Internal,
     };
-    Refusal::new(reason, known(&facts))
+    Refusal::new(reason, known(facts))
 }
 
 /// What a refusal of a release that could have been made knows.

@@ -149,13 +149,13 @@ impl Workers {
     }
 
     /// The same for work of which it is not known at first whose it is: `identify` tells, on the account of `claimant`,
-    /// and what it found is passed on to `work`.
-    pub(crate) async fn run_identified<K, T, E>(
+    /// and what it found is passed on to `work`. It waits in the queue from now on, not only once the future is polled.
+    pub(crate) fn run_identified<K, T, E>(
         &self,
         claimant: Claimant,
         identify: impl FnOnce() -> Result<(Claimant, K), E> + Send + 'static,
         work: impl FnOnce(K, &mut ProcessorPermit) -> Result<T, E> + Send + 'static,
-    ) -> Result<T, E>
+    ) -> impl Future<Output = Result<T, E>>
     where
         K: Send + 'static,
         T: Send + 'static,
@@ -184,15 +184,17 @@ impl Workers {
                 Job::answering(sender, span, |processor| work(known, processor)),
             ))
         }));
-        self.submit(claimant, job)?;
-        received(receiver.await)?
+        let submitted = self.submit(claimant, job);
+        async move {
+            submitted?;
+            received(receiver.await)?
+        }
     }
 
     fn submit(&self, claimant: Claimant, job: Job) -> Result<(), HostIsFull> {
         let mut shared = self.0.lock();
         let pushed = shared.queue.push(claimant, job);
-        self.0.wake(&shared);
-        drop(shared);
+        self.0.wake(shared);
         pushed.map_err(|_| HostIsFull)
     }
 }
@@ -273,11 +275,14 @@ impl Pool {
     }
 
     /// Wakes those that `free` processors are for.
-    fn wake(&self, shared: &Shared) {
-        if shared.returning > 0 {
+    fn wake(&self, shared: MutexGuard<'_, Shared>) {
+        let (returning, free) = (shared.returning, shared.free);
+        // They need the lock next.
+        drop(shared);
+        if returning > 0 {
             self.processor.notify_one();
         }
-        if shared.free > shared.returning {
+        if free > returning {
             self.work.notify_one();
         }
     }
@@ -323,7 +328,7 @@ impl ProcessorPermit {
         shared.returning -= 1;
         shared.free -= 1;
         self.held = true;
-        self.pool.wake(&shared);
+        self.pool.wake(shared);
     }
 
     fn release(&mut self) {
@@ -333,7 +338,7 @@ impl ProcessorPermit {
         self.held = false;
         let mut shared = self.pool.lock();
         shared.free += 1;
-        self.pool.wake(&shared);
+        self.pool.wake(shared);
     }
 }
 

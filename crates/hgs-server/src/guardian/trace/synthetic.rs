@@ -118,6 +118,7 @@ impl SyntheticRolls {
             };
             let decided = self.releases.with_key_protection(
                 snapshot,
+                &Signers::at(&snapshot.state, now).trusted(),
                 Some(&SyntheticHosts),
                 now,
                 |key_protection| {
