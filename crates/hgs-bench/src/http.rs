@@ -20,48 +20,59 @@ use hgs_crypto::random::System;
 use hgs_kps::wire::Algorithms;
 use hgs_kps::{PendingRoll, ServiceVersion};
 use hgs_pki::health::HealthKind;
-use hgs_pki::{CertificateCache, SignatureCache};
+use hgs_pki::{Certificate, CertificateCache, SignatureCache};
 use hgs_protector::metadata::{Expired, Metadata, Trust};
 use hgs_protector::{TransportKey, create};
-use hgs_server::config::Layout;
-use hgs_server::{Config, InitOptions, KeySize, Running};
+use hgs_server::{InitOptions, KeySize, Running};
 use hgs_testkit::fixtures::{Guardian, Keys};
-use rustix::time::{ClockId, clock_gettime};
 
 use crate::floor::{Caches, Floor};
-use crate::measure::{Effort, median, processor_time};
+use crate::measure::{Effort, Percentiles, median, process_time, processor_time};
+use crate::store::{self, Disk};
 
 pub(crate) type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
 /// Prints what rolls over HTTP cost, by number of connections.
-pub(crate) fn by_number_of_connections(effort: Effort) -> Outcome<()> {
+///
+/// `sizes` are numbers of releases, and what a commit of so many writes. The floor's latency is that of one caller on an
+/// idle machine: the floor, and what a commit of one release writes brought to the disk. With more connections than one,
+/// each waits for processors that work for the others.
+pub(crate) fn by_number_of_connections(effort: Effort, sizes: &[(usize, usize)]) -> Outcome<()> {
     let folder = tempfile::tempdir()?;
+    let mut disk = Disk::new(folder.path())?;
+    let &(of, octets) = sizes.first().ok_or("there is no load")?;
+    let octets = octets / of;
     let runtime = tokio::runtime::Runtime::new()?;
-    let (running, request) = runtime.block_on(serve(folder.path()))?;
-    let address = running.addresses().http.ok_or("it does not listen")?;
+    let (running, target) = runtime.block_on(serve(folder.path()))?;
+    let host = folder.path().join("host");
+    let request = runtime.block_on(prepare(&host, &target, "bench"))?;
+    let address = target.address;
     let floor = Floor::new(Guardian::named("fabric"), request.len(), Caches::Warm);
     floor.run();
 
     println!(
-        "\n| connections | rolls/s | p50 ms | p99 ms | p99.9 ms | server µs of processor per roll | generator µs per roll | floor µs | floor / server |"
+        "\n| connections | rolls/s | p50 ms | p99 ms | p99.9 ms | floor p50 ms, one caller | p50 / floor | server µs of processor per roll | generator µs per roll | floor µs | floor / server |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|");
-    for connections in [1, 8, 64] {
+    println!("|---|---|---|---|---|---|---|---|---|---|---|");
+    for &(connections, _) in sizes {
         let rounds: Vec<Round> = (0..effort.loads())
             .map(|_| {
                 Ok(Round {
                     floor: floor_micros(effort, &floor),
+                    floor_times: disk.round(effort, octets, || floor.run())?,
                     load: load(address, &request, connections, effort)?,
                 })
             })
             .collect::<io::Result<_>>()?;
         let of = |figure: fn(&Round) -> f64| median(rounds.iter().map(figure));
         println!(
-            "| {connections} | {:.0} | {:.2} | {:.2} | {:.2} | {:.0} | {:.0} | {:.0} | {:.3} |",
+            "| {connections} | {:.0} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.0} | {:.0} | {:.0} | {:.3} |",
             of(|round| round.load.per_second()),
-            of(|round| round.load.percentile(0.5)),
-            of(|round| round.load.percentile(0.99)),
-            of(|round| round.load.percentile(0.999)),
+            of(|round| round.load.times.millis(0.5)),
+            of(|round| round.load.times.millis(0.99)),
+            of(|round| round.load.times.millis(0.999)),
+            of(|round| round.floor_times.millis(0.5)),
+            of(|round| round.load.times.millis(0.5) / round.floor_times.millis(0.5)),
             of(|round| round.load.server_micros()),
             of(|round| round.load.generator_micros()),
             of(|round| round.floor),
@@ -83,7 +94,11 @@ pub(crate) struct Target {
 
 /// Prints how fast a running server answers rolls, by number of connections. The processor time of the server is not
 /// known here.
-pub(crate) fn of_a_running_server(effort: Effort, target: &Target) -> Outcome<()> {
+pub(crate) fn of_a_running_server(
+    effort: Effort,
+    target: &Target,
+    only: Option<usize>,
+) -> Outcome<()> {
     let folder = tempfile::tempdir()?;
     let runtime = tokio::runtime::Runtime::new()?;
     let name = format!("bench-{}", std::process::id());
@@ -91,7 +106,7 @@ pub(crate) fn of_a_running_server(effort: Effort, target: &Target) -> Outcome<()
     let request = runtime.block_on(prepare(&host, target, &name))?;
     println!("| connections | rolls/s | p50 ms | p99 ms | p99.9 ms |");
     println!("|---|---|---|---|---|");
-    for connections in [1, 8, 64] {
+    for connections in store::groups(only) {
         let loads: Vec<Load> = (0..effort.loads())
             .map(|_| load(target.address, &request, connections, effort))
             .collect::<io::Result<_>>()?;
@@ -99,9 +114,9 @@ pub(crate) fn of_a_running_server(effort: Effort, target: &Target) -> Outcome<()
         println!(
             "| {connections} | {:.0} | {:.2} | {:.2} | {:.2} |",
             of(&Load::per_second),
-            of(&|load| load.percentile(0.5)),
-            of(&|load| load.percentile(0.99)),
-            of(&|load| load.percentile(0.999)),
+            of(&|load| load.times.millis(0.5)),
+            of(&|load| load.times.millis(0.99)),
+            of(&|load| load.times.millis(0.999)),
         );
     }
     Client::new(&target.socket).remove_host(&name.parse()?)?;
@@ -111,6 +126,7 @@ pub(crate) fn of_a_running_server(effort: Effort, target: &Target) -> Outcome<()
 /// The floor and a load, one right after the other.
 struct Round {
     floor: f64,
+    floor_times: Percentiles,
     load: Load,
 }
 
@@ -139,16 +155,10 @@ fn floor_until(until: Instant, floor: &Floor) -> f64 {
     processor_time().saturating_sub(begun).as_secs_f64() * 1e6 / f64::from(repetitions)
 }
 
-/// Starts a guardian, and makes the request that a host of it would send.
-async fn serve(folder: &Path) -> Outcome<(Running, Vec<u8>)> {
+/// Starts a guardian.
+pub(crate) async fn serve(folder: &Path) -> Outcome<(Running, Target)> {
     let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let mut config = Config::with_layout(Layout {
-        configuration: folder.join("etc"),
-        state: folder.join("guardian"),
-        runtime: folder.join("run"),
-        http_port: 0,
-        https_port: 0,
-    });
+    let mut config = store::config(folder);
     config.listen.http.address = Some(any_port);
     config.listen.metrics.address = any_port;
     let options = InitOptions {
@@ -163,33 +173,17 @@ async fn serve(folder: &Path) -> Outcome<(Running, Vec<u8>)> {
         address: addresses.http.ok_or("it does not listen")?,
         socket: addresses.admin.clone().ok_or("there is no socket")?,
     };
-    let request = prepare(&folder.join("host"), &target, "bench").await?;
-    Ok((running, request))
+    Ok((running, target))
 }
 
 /// Registers a host of this name and attests it; the request for a roll that it would send.
-async fn prepare(folder: &Path, target: &Target, name: &str) -> Outcome<Vec<u8>> {
-    let host = host(folder, target.address)?;
-    let host_key = host.create_host_key(HostKeySize::Rsa2048)?;
-    let host_key = host_key.export(PublicForm::SubjectPublicKeyInfo, "bench", host.now())?;
-    let registration = AddHost {
-        name: name.to_owned(),
-        host_key,
-    };
+pub(crate) async fn prepare(folder: &Path, target: &Target, name: &str) -> Outcome<Vec<u8>> {
+    let (host, health) = attested(folder, target, name).await?;
     let client = Client::new(&target.socket);
-    let signing = tokio::task::spawn_blocking(move || {
-        client.add_host(&registration)?;
-        client.status()
-    });
-    let signing = signing
-        .await??
+    let status = tokio::task::spawn_blocking(move || client.status()).await??;
+    let signing = status
         .primary_signing
         .ok_or("the guardian has no primary certificates")?;
-
-    let health = host
-        .attest(HealthKind::Encryption, Sides::Both)
-        .await?
-        .certificate;
     let metadata = Metadata::read(
         &host.metadata().await?,
         &CertificateCache::new(8),
@@ -203,6 +197,25 @@ async fn prepare(folder: &Path, target: &Target, name: &str) -> Outcome<Vec<u8>>
     let protector = create(&owner.certificates, &[fabric], &key, &mut &keys)?;
     let pending = PendingRoll::new(protector, health, Algorithms::default(), ServiceVersion::V2);
     Ok(pending.request())
+}
+
+/// A new host, registered under this name, and its health certificate.
+pub(crate) async fn attested(
+    folder: &Path,
+    target: &Target,
+    name: &str,
+) -> Outcome<(GuardedHost, Certificate)> {
+    let host = host(folder, target.address)?;
+    let host_key = host.create_host_key(HostKeySize::Rsa2048)?;
+    let host_key = host_key.export(PublicForm::SubjectPublicKeyInfo, "bench", host.now())?;
+    let registration = AddHost {
+        name: name.to_owned(),
+        host_key,
+    };
+    let client = Client::new(&target.socket);
+    tokio::task::spawn_blocking(move || client.add_host(&registration)).await??;
+    let health = host.attest(HealthKind::Encryption, Sides::Both).await?;
+    Ok((host, health.certificate))
 }
 
 fn host(folder: &Path, address: SocketAddr) -> Outcome<GuardedHost> {
@@ -224,9 +237,8 @@ fn host(folder: &Path, address: SocketAddr) -> Outcome<GuardedHost> {
 
 /// The result of a load.
 struct Load {
-    rolls: u64,
-    /// How long each roll took, the shortest first.
-    latencies: Vec<Duration>,
+    /// How long each roll took.
+    times: Percentiles,
     elapsed: Duration,
     /// Processor time of the threads that made the load.
     generator: Duration,
@@ -236,24 +248,15 @@ struct Load {
 
 impl Load {
     fn per_second(&self) -> f64 {
-        self.rolls as f64 / self.elapsed.as_secs_f64()
-    }
-
-    /// Milliseconds that this share of the rolls took at most.
-    fn percentile(&self, share: f64) -> f64 {
-        let last = self.latencies.len().saturating_sub(1);
-        let place = (last as f64 * share).round() as usize;
-        self.latencies
-            .get(place)
-            .map_or(0.0, |time| time.as_secs_f64() * 1e3)
+        self.times.count() as f64 / self.elapsed.as_secs_f64()
     }
 
     fn server_micros(&self) -> f64 {
-        self.process.saturating_sub(self.generator).as_secs_f64() * 1e6 / self.rolls as f64
+        self.process.saturating_sub(self.generator).as_secs_f64() * 1e6 / self.times.count() as f64
     }
 
     fn generator_micros(&self) -> f64 {
-        self.generator.as_secs_f64() * 1e6 / self.rolls as f64
+        self.generator.as_secs_f64() * 1e6 / self.times.count() as f64
     }
 }
 
@@ -264,15 +267,7 @@ fn load(
     connections: usize,
     effort: Effort,
 ) -> io::Result<Load> {
-    let message = [
-        format!(
-            "POST /KeyProtection/service/v2.0/rolltransportkey HTTP/1.1\r\nHost: {address}\r\nContent-Length: {}\r\n\r\n",
-            request.len()
-        )
-        .as_bytes(),
-        request,
-    ]
-    .concat();
+    let message = message(address, request);
     let stop = AtomicBool::new(false);
     let (begun, process) = (Instant::now(), process_time());
     let sums = thread::scope(|scope| {
@@ -286,15 +281,23 @@ fn load(
             .map(|client| client.join().map_err(|_| io::ErrorKind::Other)?);
         joined.collect::<io::Result<Vec<(Vec<Duration>, Duration)>>>()
     })?;
-    let mut latencies: Vec<Duration> = sums.iter().flat_map(|(times, _)| times).copied().collect();
-    latencies.sort_unstable();
+    let generator = sums.iter().map(|(_, time)| *time).sum();
+    let times: Vec<_> = sums.into_iter().map(|(times, _)| times).collect();
     Ok(Load {
-        rolls: latencies.len() as u64,
-        latencies,
-        generator: sums.iter().map(|(_, time)| *time).sum(),
+        times: Percentiles::of(times.concat()),
+        generator,
         elapsed: begun.elapsed(),
         process: process_time().saturating_sub(process),
     })
+}
+
+/// The request for a roll as HTTP has it.
+pub(crate) fn message(address: SocketAddr, request: &[u8]) -> Vec<u8> {
+    let head = format!(
+        "POST /KeyProtection/service/v2.0/rolltransportkey HTTP/1.1\r\nHost: {address}\r\nContent-Length: {}\r\n\r\n",
+        request.len()
+    );
+    [head.as_bytes(), request].concat()
 }
 
 fn ask_until(
@@ -309,14 +312,19 @@ fn ask_until(
     while !stop.load(Ordering::Relaxed) {
         let asked = Instant::now();
         stream.write_all(message)?;
-        read_response(&mut stream, &mut buffer)?;
+        let status = read_response(&mut stream, &mut buffer)?;
+        if status != 200 {
+            return Err(io::Error::other(format!(
+                "a roll was answered with {status}"
+            )));
+        }
         latencies.push(asked.elapsed());
     }
     Ok((latencies, processor_time()))
 }
 
-/// Reads one response of status 200 whose head says how long it is.
-fn read_response(stream: &mut TcpStream, buffer: &mut [u8]) -> io::Result<()> {
+/// Reads one response whose head says how long it is; its status.
+pub(crate) fn read_response(stream: &mut TcpStream, buffer: &mut [u8]) -> io::Result<u16> {
     let unexpected = |what: &str| io::Error::other(format!("unexpected response: {what}"));
     let mut have = 0;
     loop {
@@ -328,9 +336,10 @@ fn read_response(stream: &mut TcpStream, buffer: &mut [u8]) -> io::Result<()> {
         let Some((head, _)) = text.split_once("\r\n\r\n") else {
             continue;
         };
-        if !head.starts_with("HTTP/1.1 200 ") {
-            return Err(unexpected(head));
-        }
+        let status = head
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok());
         let length = head.lines().find_map(|line| {
             line.to_ascii_lowercase()
                 .strip_prefix("content-length: ")?
@@ -339,12 +348,7 @@ fn read_response(stream: &mut TcpStream, buffer: &mut [u8]) -> io::Result<()> {
         });
         let whole = head.len() + 4 + length.ok_or_else(|| unexpected("no length"))?;
         if have >= whole {
-            return Ok(());
+            return status.ok_or_else(|| unexpected(head));
         }
     }
-}
-
-fn process_time() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    Duration::try_from(time).unwrap_or_default()
 }

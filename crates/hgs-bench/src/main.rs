@@ -1,7 +1,7 @@
 //! Benchmarks: what a roll costs, as a ratio to the cryptographic primitives that it needs.
 //!
 //! ```sh
-//! cargo run --release -p hgs-bench            # takes about a minute
+//! cargo run --release -p hgs-bench            # takes minutes
 //! cargo run --release -p hgs-bench -- --quick # a smoke test: the figures mean little
 //! ```
 //!
@@ -9,11 +9,13 @@
 //! rounds' ratios is shown: a noisy machine disturbs both alike. `docs/performance.md` explains the floor.
 
 mod attestation;
+mod bounds;
 mod floor;
 mod http;
 mod measure;
 mod protectors;
 mod roll;
+mod store;
 mod tokens;
 
 use std::net::ToSocketAddrs as _;
@@ -21,13 +23,18 @@ use std::path::PathBuf;
 
 use http::Target;
 use measure::{Effort, Table};
+use mimalloc::MiMalloc;
+
+/// The allocator of `hgs`, so that its cost is what is measured.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// The first page, for people.
 const HELP: &str = "\
 Measure what rolls and attestations cost, beside the primitives that they can't do without
 
-Usage: hgs-bench [--quick]
-       hgs-bench [--quick] --server URL --socket PATH
+Usage: hgs-bench [--quick] [--only PART] [--connections NUMBER]
+       hgs-bench [--quick] [--connections NUMBER] --server URL --socket PATH
 
 Without --server it starts a guardian of its own, in a temporary folder, and takes minutes. It uses all
 processors; other programs disturb the figures. docs/performance.md of the sources explains the tables.
@@ -36,16 +43,54 @@ Options:
   --server URL   Put the load on a server that runs: its address for plain HTTP, such as http://[::1]:80.
                  Each roll is recorded there; the host that asks for them is registered, and removed at the end
   --socket PATH  The administrators' socket of that server
+  --only PART    Only this part: rolls, protectors, attestations, store, http, tokens or bounds
+  --connections NUMBER
+                 Only this load of the three: 1, 8 or 64 connections
   --quick        Only show that the benchmarks run: the figures mean little
   --help         Show this page
 ";
+
+/// What can be measured apart from the rest.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Rolls,
+    Protectors,
+    Attestations,
+    Store,
+    Http,
+    Tokens,
+    Bounds,
+}
+
+impl Part {
+    fn named(name: &str) -> Result<Self, String> {
+        Ok(match name {
+            "rolls" => Self::Rolls,
+            "protectors" => Self::Protectors,
+            "attestations" => Self::Attestations,
+            "store" => Self::Store,
+            "http" => Self::Http,
+            "tokens" => Self::Tokens,
+            "bounds" => Self::Bounds,
+            _ => return Err(format!("there is no part {name}")),
+        })
+    }
+}
 
 /// The arguments.
 #[derive(Default)]
 struct Arguments {
     quick: bool,
+    only: Option<Part>,
+    connections: Option<usize>,
     server: Option<String>,
     socket: Option<PathBuf>,
+}
+
+fn connections(number: &str) -> Result<usize, String> {
+    let number = number.parse().ok();
+    let number = number.filter(|number| store::GROUPS.contains(number));
+    number.ok_or_else(|| "there are loads of 1, 8 and 64 connections".to_owned())
 }
 
 impl Arguments {
@@ -55,6 +100,8 @@ impl Arguments {
             let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
             match word.as_str() {
                 "--quick" => arguments.quick = true,
+                "--only" => arguments.only = Some(Part::named(&value()?)?),
+                "--connections" => arguments.connections = Some(connections(&value()?)?),
                 "--server" => arguments.server = Some(value()?),
                 "--socket" => arguments.socket = Some(value()?.into()),
                 _ => return Err(format!("unknown argument {word}")),
@@ -92,15 +139,19 @@ fn main() {
         _ => {}
     }
     let arguments = Arguments::read(words.into_iter())
-        .and_then(|arguments| Ok((arguments.target()?, arguments.quick)));
-    let (target, quick) = arguments.unwrap_or_else(|error| {
+        .and_then(|arguments| Ok((arguments.target()?, arguments)));
+    let (target, arguments) = arguments.unwrap_or_else(|error| {
         eprintln!("hgs-bench: {error}; see hgs-bench --help");
         std::process::exit(64);
     });
-    let effort = if quick { Effort::Quick } else { Effort::Full };
+    let effort = if arguments.quick {
+        Effort::Quick
+    } else {
+        Effort::Full
+    };
     let measured = match target {
-        Some(target) => http::of_a_running_server(effort, &target),
-        None => all(effort),
+        Some(target) => http::of_a_running_server(effort, &target, arguments.connections),
+        None => embedded(effort, &arguments),
     };
     if let Err(error) = measured {
         eprintln!("hgs-bench: {error}");
@@ -108,13 +159,33 @@ fn main() {
     }
 }
 
-fn all(effort: Effort) -> http::Outcome<()> {
+/// All parts, or only one.
+fn embedded(effort: Effort, arguments: &Arguments) -> http::Outcome<()> {
+    let is_wanted = |part| arguments.only.is_none_or(|only| only == part);
     let mut table = Table::default();
-    roll::in_process(effort, &mut table);
-    protectors::by_number_of_wrappings(effort, &mut table);
-    attestation::in_process(effort, &mut table);
-    print!("{table}");
-    http::by_number_of_connections(effort)?;
-    tokens::in_a_process_of_its_own(effort);
+    if is_wanted(Part::Rolls) {
+        roll::in_process(effort, &mut table);
+    }
+    if is_wanted(Part::Protectors) {
+        protectors::by_number_of_wrappings(effort, &mut table);
+    }
+    if is_wanted(Part::Attestations) {
+        attestation::in_process(effort, &mut table);
+    }
+    if !table.is_empty() {
+        print!("{table}");
+    }
+    if is_wanted(Part::Store) || is_wanted(Part::Http) {
+        let octets = store::commits(effort, arguments.connections)?;
+        if is_wanted(Part::Http) {
+            http::by_number_of_connections(effort, &octets)?;
+        }
+    }
+    if is_wanted(Part::Tokens) {
+        tokens::in_a_process_of_its_own(effort);
+    }
+    if is_wanted(Part::Bounds) {
+        bounds::all(effort)?;
+    }
     Ok(())
 }

@@ -30,6 +30,30 @@ impl Effort {
         }
     }
 
+    /// Records in an audit log of some age.
+    pub(crate) fn audit_records(self) -> usize {
+        match self {
+            Self::Full => 200_000,
+            Self::Quick => 640,
+        }
+    }
+
+    /// Protectors that cost much, each of its own.
+    pub(crate) fn costly_protectors(self) -> usize {
+        match self {
+            Self::Full => 200,
+            Self::Quick => 2,
+        }
+    }
+
+    /// Requests that strangers send, each with a certificate of its own.
+    pub(crate) fn strangers(self) -> u32 {
+        match self {
+            Self::Full => 100_000,
+            Self::Quick => 100,
+        }
+    }
+
     /// How long a load lasts.
     pub(crate) fn load(self) -> Duration {
         10 * self.round()
@@ -90,6 +114,35 @@ pub(crate) fn processor_time() -> Duration {
     Duration::try_from(time).expect("processor time is never negative")
 }
 
+/// Processor time of the whole process.
+pub(crate) fn process_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
+/// How long something took, each time that it was done.
+pub(crate) struct Percentiles(Vec<Duration>);
+
+impl Percentiles {
+    pub(crate) fn of(mut times: Vec<Duration>) -> Self {
+        times.sort_unstable();
+        Self(times)
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Milliseconds that this share of them took at most.
+    pub(crate) fn millis(&self, share: f64) -> f64 {
+        let last = self.0.len().saturating_sub(1);
+        let place = (last as f64 * share).round() as usize;
+        self.0
+            .get(place)
+            .map_or(0.0, |time| time.as_secs_f64() * 1e3)
+    }
+}
+
 pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
@@ -103,6 +156,10 @@ pub(crate) struct Table(Vec<(String, Figure)>);
 impl Table {
     pub(crate) fn add(&mut self, what: impl Into<String>, figure: Figure) {
         self.0.push((what.into(), figure));
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 

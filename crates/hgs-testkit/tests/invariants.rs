@@ -132,6 +132,7 @@ const DRAWING: &[(&str, &[&str])] = &[
             "hgs-custody",
             "hgs-custody-pkcs11",
             "hgs-server",
+            "hgs-store",
             "hgs-client",
             "hgs-testkit",
         ],

@@ -33,8 +33,12 @@ use std::process::ExitCode;
 
 use clap::CommandFactory as _;
 use clap_complete::CompleteEnv;
+use mimalloc::MiMalloc;
 
 use crate::arguments::Arguments;
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     // A shell that asks for completions gets its answer, and the process ends.
