@@ -237,7 +237,8 @@ impl Files {
 
 fn read_passphrase(file: &Path) -> Result<SecretBytes, TlsError> {
     let text = read_file(file)?;
-    let line = text.expose().strip_suffix(b"\n").unwrap_or(text.expose());
+    let octets = text.expose();
+    let line = octets.strip_suffix(b"\n").unwrap_or(octets);
     Ok(SecretBytes::from(line.strip_suffix(b"\r").unwrap_or(line)))
 }
 

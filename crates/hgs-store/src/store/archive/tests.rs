@@ -380,7 +380,9 @@ fn the_database_shrinks_after_its_records_were_archived() {
         until(|| submitted().is_ok());
     }
     let noted = receiver.iter().take(3000);
-    noted.for_each(|noted| drop(noted.unwrap()));
+    for noted in noted {
+        noted.unwrap();
+    }
     note(&store, 2, 1);
     let database = site.state().join("state.db");
     let size = || fs::metadata(&database).unwrap().len();
