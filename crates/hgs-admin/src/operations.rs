@@ -258,6 +258,11 @@ operations! {
     PATCH "/v1/signers/{signer}" (ManageSigners)
     fn set_signer(path signer: SignerSelector, body change: SetSigner) -> Vec<Signer>;
 
+    /// One of the guardian's own signers signs no more. What it signed is accepted until it ends, and another one takes over
+    /// at once.
+    POST "/v1/signers/{signer}/retire" (ManageSigners)
+    fn retire_signer(path signer: Thumbprint) -> Signer;
+
     /// Removes a signer, whose health certificates are refused from then on. A signer of the guardian's own is replaced
     /// at once.
     DELETE "/v1/signers/{signer}" (ManageSigners)

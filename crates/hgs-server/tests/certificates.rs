@@ -641,6 +641,26 @@ async fn what_signers_have_signed_is_denied_by_time() {
     let after = host.healthy(&site).await;
     host.power_on(&site, &ingress, &after, V2).await;
 
+    // Where it is only retired, another signs at once and what it signed is still accepted.
+    let retired = signer(&site).await.thumbprint;
+    let retire = |thumbprint: String| {
+        move |client: &Client| client.retire_signer(&thumbprint.parse().unwrap())
+    };
+    let shown = site.admin(retire(retired.clone())).await.unwrap();
+    assert_eq!(shown.stage, SignerStage::Retired);
+    let signers = site.admin(|client| client.signers()).await.unwrap();
+    let stages: Vec<_> = signers.iter().map(|one| one.stage).collect();
+    assert_eq!(stages, [SignerStage::Retired, SignerStage::Active]);
+    host.power_on(&site, &ingress, &after, V2).await;
+    let again = site.admin(retire(retired.clone())).await.unwrap_err();
+    assert!(again.message.contains("retired already"), "{again:?}");
+    assert_eq!(site.recorded("retire-attestation-signer").await.len(), 2);
+    let after = host.healthy(&site).await;
+    host.power_on(&site, &ingress, &after, V2).await;
+    site.admin(move |client| client.remove_signer(&retired.parse().unwrap()))
+        .await
+        .unwrap();
+
     // Our own is replaced as soon as it is removed, and what it signed is worth nothing.
     let thumbprint = signer(&site).await.thumbprint;
     let gone = thumbprint.clone();

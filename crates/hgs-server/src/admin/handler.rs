@@ -311,6 +311,14 @@ impl Administration for AdminHandler<'_> {
         Ok(shown)
     }
 
+    fn retire_signer(&self, thumbprint: &Thumbprint) -> Result<Signer, AdminError> {
+        self.transact(Transaction::RetireAttestationSigner {
+            thumbprint: *thumbprint,
+        })?;
+        self.replace_signer();
+        self.shown_signer(thumbprint)
+    }
+
     fn remove_signer(&self, thumbprint: &Thumbprint) -> Result<Signer, AdminError> {
         let state = self.parts.store.state();
         let signer = state.attestation_signer(thumbprint);
@@ -319,9 +327,8 @@ impl Administration for AdminHandler<'_> {
         self.transact(Transaction::RemoveAttestationSigner {
             thumbprint: *thumbprint,
         })?;
-        if own && let Err(failure) = self.parts.signers.rotate(self.parts.clock.now()) {
-            // It is tried again within a minute.
-            error!(%failure, "no attestation signer took the place of the one that was removed");
+        if own {
+            self.replace_signer();
         }
         Ok(shown)
     }

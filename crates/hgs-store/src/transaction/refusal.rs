@@ -138,6 +138,12 @@ pub enum Refusal {
         "attestation signer {0} is our own; the settings of the service limit its certificates"
     )]
     OwnSigner(Thumbprint),
+    /// Another cluster decides when its signer signs no more.
+    #[error("attestation signer {0} is another cluster's")]
+    ForeignSigner(Thumbprint),
+    /// The signer was retired before.
+    #[error("attestation signer {0} is retired already")]
+    SignerRetiredAlready(Thumbprint),
     /// Too many certificates of a signer are refused one by one.
     #[error("a signer's deny list has at most {MAX_DENIED} serial numbers")]
     TooManyDenied,

@@ -80,6 +80,12 @@ impl Planner<'_> {
         thumbprint: &Thumbprint,
     ) -> Result<Plan, Refusal> {
         let signer = self.signer(thumbprint)?;
+        if !signer.is_own() {
+            return Err(Refusal::ForeignSigner(*thumbprint));
+        }
+        if signer.retired {
+            return Err(Refusal::SignerRetiredAlready(*thumbprint));
+        }
         let changed = AttestationSigner {
             retired: true,
             ..signer.clone()

@@ -29,6 +29,12 @@ enum Verb {
     List,
     Add(Add),
     Set(Set),
+    /// Have one of our own signers sign no more: what it signed is accepted until it ends, and another takes over at once
+    Retire {
+        /// Its SHA-256 thumbprint
+        #[arg(add = completion::signers())]
+        thumbprint: String,
+    },
     /// Forget a signer: what it signed is refused from now on; one of our own is replaced at once
     Remove {
         /// Its SHA-256 thumbprint
@@ -94,6 +100,10 @@ impl Arguments {
             Verb::Set(set) => {
                 let signers = client.set_signer(&named(&set.thumbprint)?, &set.request());
                 terminal.report(&List(signers.or_fail()?))?;
+            }
+            Verb::Retire { thumbprint } => {
+                let signer = client.retire_signer(&named(&thumbprint)?).or_fail()?;
+                terminal.report(&List(vec![signer]))?;
             }
             Verb::Remove { thumbprint } => {
                 terminal.confirm(format!(

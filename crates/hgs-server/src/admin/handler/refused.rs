@@ -83,6 +83,7 @@ fn remedy(refusal: &Refusal) -> Option<String> {
         Refusal::MetadataFull => {
             "disable or remove those that are needed no longer: `hgs certificate usage`, then `hgs certificate disable`"
         }
+        Refusal::ForeignSigner(_) => "`hgs signer remove` refuses what it signs from now on",
         Refusal::OwnSigner(_) => {
             "set `attestation.health_certificate_validity` in the configuration instead"
         }

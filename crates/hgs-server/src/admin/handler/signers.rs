@@ -7,6 +7,7 @@ use hgs_kps::Label;
 use hgs_pki::SerialNumber;
 use hgs_pki::Thumbprint;
 use hgs_store::SignerChange;
+use tracing::error;
 
 use super::super::views;
 use super::{AdminHandler, not_found};
@@ -26,6 +27,13 @@ impl AdminHandler<'_> {
             .iter()
             .map(|signer| views::signer(signer, None));
         own.chain(foreign).collect()
+    }
+
+    pub(super) fn replace_signer(&self) {
+        if let Err(failure) = self.parts.signers.rotate(self.parts.clock.now()) {
+            // It is tried again within a minute.
+            error!(%failure, "no attestation signer took the place of the one that signs no more");
+        }
     }
 
     pub(super) fn shown_signer(&self, thumbprint: &Thumbprint) -> Result<Signer, AdminError> {
