@@ -503,7 +503,9 @@ impl Pair {
 
     fn released(&self, egress: u64) -> Batch {
         let release = self.fixture.release(1, 40, egress);
-        self.decided(|planner| drop(planner.release(&release).unwrap().unwrap()))
+        self.decided(|planner| {
+            planner.release(&release).unwrap().unwrap();
+        })
     }
 
     fn transacted(&self, transaction: Transaction) -> Batch {
