@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use hgs_protector::{GuardianCertificates, Protector, TransportKey, create};
 use hgs_store::Act;
 use hgs_testkit::fixtures::{Guardian, Keys, private_key, self_signed, ten_years};
 
-use crate::http::{self, Outcome, Target, message, read_response};
+use crate::http::{self, Outcome, message, read_response};
 use crate::measure::{Effort, Percentiles};
 use crate::store::{self, Recorder};
 
@@ -140,8 +140,10 @@ fn under_attack(effort: Effort, hostile: &[Vec<u8>]) -> Outcome<()> {
         .map(|protector| message(target.address, &request(protector, health.der())))
         .collect();
 
-    let alone = rolls_beside(&target, &honest, effort, &[])?;
-    let attacked = rolls_beside(&target, &honest, effort, &hostile)?;
+    let honest = message(target.address, &honest);
+    let mut stream = runtime.block_on(connect_from_elsewhere(target.address))?;
+    let alone = rolls_beside(&mut stream, &honest, effort, target.address, &[])?;
+    let attacked = rolls_beside(&mut stream, &honest, effort, target.address, &hostile)?;
     for (rolls, what) in [
         (alone, "alone"),
         (
@@ -179,37 +181,46 @@ fn request(protector: &[u8], health: &[u8]) -> Vec<u8> {
 
 /// How long rolls took, one after the other, while others send `hostile` messages again and again.
 fn rolls_beside(
-    target: &Target,
+    stream: &mut TcpStream,
     honest: &[u8],
     effort: Effort,
+    address: SocketAddr,
     hostile: &[Vec<u8>],
 ) -> Outcome<Percentiles> {
     let (stop, next) = (AtomicBool::new(false), AtomicUsize::new(0));
     let connections = if hostile.is_empty() { 0 } else { CONNECTIONS };
     let times = thread::scope(|scope| {
         for _ in 0..connections {
-            scope.spawn(|| attack(&stop, target.address, hostile, &next));
+            scope.spawn(|| attack(&stop, address, hostile, &next));
         }
         // Until all of them have asked.
         while next.load(Ordering::Relaxed) < connections {
             thread::sleep(Duration::from_millis(1));
         }
-        let times = rolls(target.address, honest, 2 * effort.load());
+        let times = rolls(stream, honest, 2 * effort.load());
         stop.store(true, Ordering::Relaxed);
         times
     })?;
     Ok(Percentiles::of(times))
 }
 
-fn rolls(address: SocketAddr, honest: &[u8], lasting: Duration) -> io::Result<Vec<Duration>> {
-    let mut stream = TcpStream::connect(address)?;
+/// A connection from another address than that of the attack, which has limits of its own.
+async fn connect_from_elsewhere(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = tokio::net::TcpSocket::new_v4()?;
+    socket.bind((Ipv4Addr::new(127, 0, 0, 2), 0).into())?;
+    let stream = socket.connect(address).await?.into_std()?;
+    stream.set_nonblocking(false)?;
     stream.set_nodelay(true)?;
-    let (message, mut buffer) = (message(address, honest), vec![0; 64 * 1024]);
+    Ok(stream)
+}
+
+fn rolls(stream: &mut TcpStream, message: &[u8], lasting: Duration) -> io::Result<Vec<Duration>> {
+    let mut buffer = vec![0; 64 * 1024];
     let (until, mut times) = (Instant::now() + lasting, Vec::new());
     while times.is_empty() || Instant::now() < until {
         let asked = Instant::now();
-        stream.write_all(&message)?;
-        let status = read_response(&mut stream, &mut buffer)?;
+        stream.write_all(message)?;
+        let status = read_response(stream, &mut buffer)?;
         if status != 200 {
             let error = format!("an honest roll was answered with {status}");
             return Err(io::Error::other(error));
@@ -291,13 +302,16 @@ fn opening(effort: Effort) -> Outcome<()> {
         time: SystemClock.now(),
         actor: "hgs-bench".to_owned(),
     };
-    while store.archive_audit(&archives, Time::MAX, act())?.is_some() {}
+    // Each archive is on record itself, so that there is always something left.
+    let newest = store.audit_extent()?.last;
+    while store.audit_extent()?.archived + 1 < newest {
+        store.archive_audit(&archives, Time::MAX, act())?;
+    }
     let extent = store.audit_extent()?;
     drop(store);
     let (store, after) = open()?;
     println!(
-        "| opening a state with {} audit records, and with the {} that are left after an archive | {:.2} s, {:.2} s |",
-        extent.last,
+        "| opening a state with {newest} audit records, and with the {} that are left after an archive | {:.2} s, {:.2} s |",
         extent.last - extent.first + 1,
         before.as_secs_f64(),
         after.as_secs_f64()
