@@ -5,9 +5,10 @@ mod limit;
 use std::env;
 use std::io::{self, IsTerminal as _};
 
+use tracing_subscriber::filter::{ParseError, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, fmt, registry};
+use tracing_subscriber::{fmt, registry};
 
 use crate::{AtFault, Failure};
 
@@ -38,9 +39,9 @@ pub fn start_logging(
     form: LogForm,
     peers: Option<&'static str>,
 ) -> Result<(), Failure> {
-    let filter = EnvFilter::builder()
-        .parse(filter)
-        .map_err(|error| Failure::of(&error).at_fault(AtFault::Operator))?;
+    let filter: Targets = filter
+        .parse()
+        .map_err(|error: ParseError| Failure::of(&error).at_fault(AtFault::Operator))?;
     let no_color = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let lines = fmt::layer()
         .with_writer(io::stderr)
