@@ -18,6 +18,7 @@ use hgs_custody::seal::{MasterKey, Tag};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _};
 
+use schema::AUDIT_PART;
 pub(crate) use schema::MIGRATIONS;
 
 use super::{
@@ -529,14 +530,14 @@ fn write_node(
 fn write_audit(connection: &Connection, batch: &Batch, first: u64) -> Result<(), StoreError> {
     let mut append = connection
         .prepare_cached("INSERT INTO audit (sequence, record, tag) VALUES (?1, ?2, ?3)")?;
-    let mut find_under =
-        connection.prepare_cached("INSERT INTO audit_filter (term, sequence) VALUES (?1, ?2)")?;
+    let mut find_under = connection
+        .prepare_cached("INSERT INTO audit_filter (part, term, sequence) VALUES (?1, ?2, ?3)")?;
     let mut days: BTreeMap<i64, (i64, i64)> = BTreeMap::new();
     for (sequence, row) in (first..).zip(&batch.audit) {
         let sequence = sequence.cast_signed();
         append.execute((sequence, &row.text, &row.tag))?;
         for term in &row.terms {
-            find_under.execute((term.0, sequence))?;
+            find_under.execute((sequence / AUDIT_PART, term.0, sequence))?;
         }
         let day = days.entry(day(row.time)).or_insert((sequence, sequence));
         day.1 = sequence;
@@ -560,8 +561,10 @@ fn archive(connection: &Connection, change: &ArchiveChange) -> Result<(), StoreE
             .execute([sequence])?;
         for term in terms {
             connection
-                .prepare_cached("DELETE FROM audit_filter WHERE term = ?1 AND sequence = ?2")?
-                .execute((term.0, sequence))?;
+                .prepare_cached(
+                    "DELETE FROM audit_filter WHERE part = ?1 AND term = ?2 AND sequence = ?3",
+                )?
+                .execute((sequence / AUDIT_PART, term.0, sequence))?;
         }
     }
     connection

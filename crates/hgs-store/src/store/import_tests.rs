@@ -640,7 +640,7 @@ fn a_snapshot_needs_a_schema_that_it_knows() {
     let site = Site::new();
     let connection =
         rusqlite::Connection::open(site.state().join(crate::state_folder::DATABASE)).unwrap();
-    for (version, expected) in [(5, "reads 6 beside a server"), (7, "knows up to 6")] {
+    for (version, expected) in [(6, "reads 7 beside a server"), (8, "knows up to 7")] {
         let sql = "UPDATE store SET schema_version = ?1";
         connection.execute(sql, [version]).unwrap();
         let refused = Snapshot::open(&site.state(), &master_key())

@@ -86,11 +86,11 @@ fn an_older_state_is_migrated_once_and_stays_whole() {
     }
     let connection = Connection::open(directory.join("state.db")).unwrap();
     let version = connection.query_row("SELECT schema_version FROM store", (), |row| row.get(0));
-    assert_eq!(version, Ok(7));
+    assert_eq!(version, Ok(8));
     // The program from before the migration leaves it alone.
     let error = open(&directory).err();
     assert!(
-        matches!(error, Some(OpenError::NewerSchema { found: 7, known: 6 })),
+        matches!(error, Some(OpenError::NewerSchema { found: 8, known: 7 })),
         "{error:?}"
     );
 }

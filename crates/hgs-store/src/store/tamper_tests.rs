@@ -337,11 +337,11 @@ fn the_schema_is_the_one_that_migrations_make() {
     let unexpected = found("schema", "lineage_issued", Finding::Unexpected);
     assert_eq!(schema(other), unexpected);
     let newer = victim.harmed(|connection| {
-        let sql = "UPDATE store SET schema_version = 7";
+        let sql = "UPDATE store SET schema_version = 8";
         connection.execute(sql, ()).unwrap();
     });
     assert!(
-        matches!(newer, OpenError::NewerSchema { found: 7, known: 6 }),
+        matches!(newer, OpenError::NewerSchema { found: 8, known: 7 }),
         "{newer}"
     );
 }
@@ -531,7 +531,7 @@ fn an_index_that_was_changed_shows_no_record_that_does_not_match() {
     let found = |limit| store.audit(&wanted, limit).map(|found| found.len());
     assert_eq!(found(9), Ok(1));
     let connection = Connection::open(directory.join("state.db")).unwrap();
-    let sql = "INSERT OR IGNORE INTO audit_filter SELECT term, sequence - 1 FROM audit_filter";
+    let sql = "INSERT OR IGNORE INTO audit_filter SELECT part, term, sequence - 1 FROM audit_filter";
     connection.execute(sql, ()).unwrap();
     assert_eq!(found(9), Ok(1));
     let sql = "UPDATE audit SET record = replace(record, 'release', 'trace') WHERE sequence = 6";

@@ -662,6 +662,45 @@ fn the_audit_log_is_filtered_and_paged() {
     assert_eq!(store.audit_record(0).unwrap(), None);
 }
 
+/// The index of the log is in parts, of which a question sees nothing.
+#[test]
+fn a_long_audit_log_is_filtered_and_paged() {
+    let folder = tempfile::tempdir().unwrap();
+    let fixture = Fixture::new();
+    let store = fixture.create(&folder.path().join("state"));
+    let (sender, receiver) = channel();
+    // Records 6 to 5005; of each thousand, the first is about another host.
+    for number in 0..5000 {
+        let entry = AuditEntry {
+            host: Some(if number % 1000 == 0 { "rare" } else { "common" }.to_owned()),
+            ..AuditEntry::new(time(0), "test", Action::Trace, Outcome::Done)
+        };
+        let sender = sender.clone();
+        let submitted = store.note(entry, move |noted| sender.send(noted).unwrap());
+        submitted.unwrap();
+        if number % 1000 == 999 {
+            let noted = receiver.iter().take(1000);
+            noted.for_each(|noted| drop(noted.unwrap()));
+        }
+    }
+    let sequences = |host: &str, before_sequence, limit| -> Vec<u64> {
+        let filter = AuditFilter {
+            host: Some(host.to_owned()),
+            before_sequence,
+            ..AuditFilter::default()
+        };
+        let records = store.audit(&filter, limit).unwrap();
+        records.iter().map(|record| record.sequence).collect()
+    };
+    assert_eq!(sequences("rare", None, 99), [4006, 3006, 2006, 1006, 6]);
+    assert_eq!(sequences("rare", None, 3), [4006, 3006, 2006]);
+    assert_eq!(sequences("rare", Some(3006), 2), [2006, 1006]);
+    assert!(sequences("absent", None, 99).is_empty());
+    let common = sequences("common", None, 9999);
+    assert_eq!(common.len(), 4995);
+    assert!(common.is_sorted_by(|newer, older| newer > older));
+}
+
 /// Commits `release`, and holds the writer in its reply until the sender is used.
 fn hold_the_writer(store: &Store, release: ReleaseRecord) -> std::sync::mpsc::SyncSender<()> {
     let (gate, closed) = sync_channel::<()>(0);

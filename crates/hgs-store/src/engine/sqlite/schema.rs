@@ -8,7 +8,7 @@ use crate::{Finding, OpenError, Tampered};
 
 /// What takes a database from each version to the next; a new one starts from version 0.
 pub(crate) const MIGRATIONS: &[&str] = &[
-    VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6,
+    VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6, VERSION_7,
 ];
 
 const VERSION_1: &str = "
@@ -108,6 +108,25 @@ CREATE TABLE audit_boundary (
 
 /// What attesting changes about a host is a record of its own. The tables are the same; `migration` moves what is there.
 const VERSION_6: &str = "";
+
+/// The index of the audit log in parts of [`AUDIT_PART`] records. Terms are random, so in one index over all of the log each
+/// new record changes pages of its own everywhere; in the newest part they are few and the same ones.
+const VERSION_7: &str = "
+ALTER TABLE audit_filter RENAME TO audit_filter_of_version_6;
+CREATE TABLE audit_filter (
+    part INTEGER NOT NULL,
+    term INTEGER NOT NULL,
+    sequence INTEGER NOT NULL,
+    PRIMARY KEY (part, term, sequence)
+) STRICT, WITHOUT ROWID;
+INSERT INTO audit_filter (part, term, sequence)
+    SELECT sequence / 2048, term, sequence FROM audit_filter_of_version_6;
+DROP TABLE audit_filter_of_version_6;
+";
+
+/// Audit records whose index is one part. More of them make a commit larger, fewer make a question longer: it looks into
+/// each part.
+pub(super) const AUDIT_PART: i64 = 2048;
 
 /// Runs the migrations that a database of `version` lacks. What has tags of its own is moved where
 /// there are `keys`.

@@ -5,6 +5,7 @@ use std::ops::Range;
 use hgs_pki::{Thumbprint, Time};
 use rusqlite::{Connection, OptionalExtension as _, Row};
 
+use super::schema::AUDIT_PART;
 use super::super::{AuditRow, BoundaryRow, RecordRow, StoredRow, View};
 use crate::audit::FilterTerm;
 use crate::lineage::{Node, Opener, Stage, StoredNode};
@@ -31,8 +32,11 @@ const USAGE: &str = "SELECT opened_by, opened_by_signing, count(*), min(last_see
 /// The order of a cross join is kept: the index leads.
 const AUDIT_FOUND_UNDER: &str = "SELECT audit.sequence, record, tag \
      FROM audit_filter CROSS JOIN audit ON audit.sequence = audit_filter.sequence \
-     WHERE term = ?1 AND audit_filter.sequence >= ?2 AND audit_filter.sequence < ?3 \
-     ORDER BY audit_filter.sequence DESC LIMIT ?4";
+     WHERE part = ?1 AND term = ?2 AND audit_filter.sequence >= ?3 AND audit_filter.sequence < ?4 \
+     ORDER BY audit_filter.sequence DESC LIMIT ?5";
+/// Asked for part by part, so that only those are looked into that are there.
+const NEWEST_PART: &str =
+    "SELECT part FROM audit_filter WHERE part <= ?1 ORDER BY part DESC LIMIT 1";
 
 impl View for Connection {
     fn row(&self) -> Result<Option<StoredRow>, StoreError> {
@@ -139,9 +143,24 @@ impl View for Connection {
             let rows = statement.query_map((start, end, count(limit)), audit_row)?;
             return Ok(rows.collect::<Result<_, _>>()?);
         };
-        let mut statement = self.prepare_cached(AUDIT_FOUND_UNDER)?;
-        let rows = statement.query_map((term.0, start, end, count(limit)), audit_row)?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        let mut newest_part = self.prepare_cached(NEWEST_PART)?;
+        let mut found_under = self.prepare_cached(AUDIT_FOUND_UNDER)?;
+        let (first, mut last) = (start / AUDIT_PART, end / AUDIT_PART);
+        let mut found = Vec::new();
+        while found.len() < limit
+            && let Some(part) = newest_part
+                .query_row([last], |row| row.get::<_, i64>(0))
+                .optional()?
+            && part >= first
+        {
+            let left = count(limit - found.len());
+            let rows = found_under.query_map((part, term.0, start, end, left), audit_row)?;
+            for row in rows {
+                found.push(row?);
+            }
+            last = part - 1;
+        }
+        Ok(found)
     }
 
     fn audit_within_days(
@@ -275,7 +294,11 @@ mod tests {
                 select!("WHERE digest = ?1"),
                 "USING INDEX sqlite_autoindex_lineage_1",
             ),
-            (AUDIT_FOUND_UNDER, "SEARCH audit_filter USING PRIMARY KEY"),
+            (
+                AUDIT_FOUND_UNDER,
+                "SEARCH audit_filter USING PRIMARY KEY (part=? AND term=? AND sequence>? AND sequence<?)",
+            ),
+            (NEWEST_PART, "SEARCH audit_filter USING PRIMARY KEY (part<?)"),
         ] {
             let explain = format!("EXPLAIN QUERY PLAN {sql}");
             let mut statement = connection.prepare(&explain).unwrap();
