@@ -30,6 +30,14 @@ impl Effort {
         }
     }
 
+    /// Releases that a store holds before its commits are measured.
+    pub(crate) fn releases_before(self) -> usize {
+        match self {
+            Self::Full => 100_000,
+            Self::Quick => 1000,
+        }
+    }
+
     /// Records in an audit log of some age.
     pub(crate) fn audit_records(self) -> usize {
         match self {

@@ -27,6 +27,12 @@ const LOG: u64 = 16 << 20;
 /// Releases that share a commit, as many as connections that ask for them.
 pub(crate) const GROUPS: [usize; 3] = [1, 8, 64];
 
+/// Releases of the commits that fill a store.
+const MAX_RELEASES: usize = 500;
+
+/// Commits of which the size is measured.
+const COMMITS: usize = 100;
+
 const HOST: HostId = HostId::from_bytes([0xb1; 16]);
 
 /// Prints how long commits take, beside the floor: as many octets, written to a file in the same folder and brought to
@@ -34,6 +40,10 @@ const HOST: HostId = HostId::from_bytes([0xb1; 16]);
 pub(crate) fn commits(effort: Effort, only: Option<usize>) -> Outcome<Vec<(usize, usize)>> {
     let folder = tempfile::tempdir()?;
     let mut recorder = Recorder::new(folder.path())?;
+    // What a commit writes grows with the database, so that begins with as much on every machine.
+    for _ in 0..effort.releases_before() / MAX_RELEASES {
+        recorder.commit(MAX_RELEASES)?;
+    }
     let mut disk = Disk::new(folder.path())?;
     println!(
         "\n| releases in a commit | octets | commit p50 ms | p99 ms | floor p50 ms | floor / commit | µs of processor per release |"
@@ -41,8 +51,7 @@ pub(crate) fn commits(effort: Effort, only: Option<usize>) -> Outcome<Vec<(usize
     println!("|---|---|---|---|---|---|---|");
     let mut sizes = Vec::new();
     for releases in groups(only) {
-        // How much it writes; and the pages that it uses come to memory.
-        let octets = recorder.round(effort, releases)?.octets;
+        let octets = recorder.octets(releases)?;
         sizes.push((releases, octets));
         let rounds: Vec<(CommitRound, Percentiles)> = (0..effort.loads())
             .map(|_| {
@@ -72,8 +81,6 @@ pub(crate) fn groups(only: Option<usize>) -> impl Iterator<Item = usize> {
 /// Commits of one size, one after the other.
 struct CommitRound {
     times: Percentiles,
-    /// What one commit writes, on average.
-    octets: usize,
     micros_per_release: f64,
 }
 
@@ -138,9 +145,18 @@ impl Recorder {
         self.store
     }
 
+    /// Octets that one commit writes, on average of some: the log, and what it brings to the database.
+    fn octets(&mut self, releases: usize) -> Outcome<usize> {
+        let before = written()?;
+        for _ in 0..COMMITS {
+            self.commit(releases)?;
+        }
+        Ok((written()? - before) / COMMITS)
+    }
+
     fn round(&mut self, effort: Effort, releases: usize) -> Outcome<CommitRound> {
         let (until, mut times) = (Instant::now() + effort.load(), Vec::new());
-        let (written, processor) = (written()?, process_time());
+        let processor = process_time();
         while times.is_empty() || Instant::now() < until {
             let begun = Instant::now();
             self.commit(releases)?;
@@ -149,7 +165,6 @@ impl Recorder {
         let commits = times.len();
         let processor = process_time().saturating_sub(processor);
         Ok(CommitRound {
-            octets: (self::written()? - written) / commits,
             micros_per_release: processor.as_secs_f64() * 1e6 / (commits * releases) as f64,
             times: Percentiles::of(times),
         })

@@ -531,7 +531,8 @@ fn an_index_that_was_changed_shows_no_record_that_does_not_match() {
     let found = |limit| store.audit(&wanted, limit).map(|found| found.len());
     assert_eq!(found(9), Ok(1));
     let connection = Connection::open(directory.join("state.db")).unwrap();
-    let sql = "INSERT OR IGNORE INTO audit_filter SELECT part, term, sequence - 1 FROM audit_filter";
+    let sql =
+        "INSERT OR IGNORE INTO audit_filter SELECT part, term, sequence - 1 FROM audit_filter";
     connection.execute(sql, ()).unwrap();
     assert_eq!(found(9), Ok(1));
     let sql = "UPDATE audit SET record = replace(record, 'release', 'trace') WHERE sequence = 6";

@@ -5,8 +5,8 @@ use std::ops::Range;
 use hgs_pki::{Thumbprint, Time};
 use rusqlite::{Connection, OptionalExtension as _, Row};
 
-use super::schema::AUDIT_PART;
 use super::super::{AuditRow, BoundaryRow, RecordRow, StoredRow, View};
+use super::schema::AUDIT_PART;
 use crate::audit::FilterTerm;
 use crate::lineage::{Node, Opener, Stage, StoredNode};
 use crate::model::Digest;
@@ -298,7 +298,10 @@ mod tests {
                 AUDIT_FOUND_UNDER,
                 "SEARCH audit_filter USING PRIMARY KEY (part=? AND term=? AND sequence>? AND sequence<?)",
             ),
-            (NEWEST_PART, "SEARCH audit_filter USING PRIMARY KEY (part<?)"),
+            (
+                NEWEST_PART,
+                "SEARCH audit_filter USING PRIMARY KEY (part<?)",
+            ),
         ] {
             let explain = format!("EXPLAIN QUERY PLAN {sql}");
             let mut statement = connection.prepare(&explain).unwrap();
