@@ -629,6 +629,20 @@ async fn what_signers_have_signed_is_denied_by_time() {
         deny_before: Some(now.clone()),
         ..SetSigner::default()
     };
+    // What is not issued yet can't be denied: no host would get keys until then.
+    let ahead = SetSigner {
+        deny_before: Some("2999-01-01T00:00:00Z".to_owned()),
+        ..SetSigner::default()
+    };
+    let refused = site
+        .admin(move |client| client.set_signer(&SignerSelector::All, &ahead))
+        .await
+        .unwrap_err();
+    assert!(
+        refused.message.contains("lies in the future"),
+        "{refused:?}"
+    );
+    assert_eq!(signer(&site).await.deny_before, None);
     let changed = site
         .admin(move |client| client.set_signer(&SignerSelector::All, &deny))
         .await

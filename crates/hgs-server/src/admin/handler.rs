@@ -296,7 +296,7 @@ impl Administration for AdminHandler<'_> {
             }
             SignerSelector::One(thumbprint) => vec![*thumbprint],
         };
-        let changes = signers::changes(wanted)?;
+        let changes = signers::changes(wanted, self.parts.clock.now())?;
         let transactions = thumbprints.iter().flat_map(|thumbprint| {
             let of_one = |change: &SignerChange| Transaction::SetAttestationSigner {
                 thumbprint: *thumbprint,

@@ -4,8 +4,7 @@ use hgs_admin::AdminError;
 use hgs_admin::types::{SetSigner, Signer};
 use hgs_crypto::hex;
 use hgs_kps::Label;
-use hgs_pki::SerialNumber;
-use hgs_pki::Thumbprint;
+use hgs_pki::{SerialNumber, Thumbprint, Time};
 use hgs_store::SignerChange;
 use tracing::error;
 
@@ -50,11 +49,15 @@ impl AdminHandler<'_> {
 }
 
 /// At least one.
-pub(super) fn changes(wanted: &SetSigner) -> Result<Vec<SignerChange>, AdminError> {
+pub(super) fn changes(wanted: &SetSigner, now: Time) -> Result<Vec<SignerChange>, AdminError> {
     let mut changes = Vec::new();
     if let Some(time) = &wanted.deny_before {
-        let time = (!time.is_empty()).then(|| time.parse()).transpose();
-        changes.push(SignerChange::DenyBefore(time.map_err(AdminError::invalid)?));
+        let time = (!time.is_empty()).then(|| time.parse::<Time>()).transpose();
+        let time = time.map_err(AdminError::invalid)?;
+        if let Some(ahead) = time.filter(|time| *time > now) {
+            return Err(not_issued_yet(ahead, now));
+        }
+        changes.push(SignerChange::DenyBefore(time));
     }
     if let Some(label) = &wanted.label {
         changes.push(SignerChange::Label(optional_label(Some(label))?));
@@ -71,6 +74,17 @@ pub(super) fn changes(wanted: &SetSigner) -> Result<Vec<SignerChange>, AdminErro
     match changes.is_empty() {
         true => Err(AdminError::invalid("nothing is to be changed")),
         false => Ok(changes),
+    }
+}
+
+/// What is issued between now and then would be refused as well: hosts would attest and get no keys.
+fn not_issued_yet(time: Time, now: Time) -> AdminError {
+    let message = format!("deny-before {time} lies in the future; it is {now} here");
+    AdminError {
+        remedy: Some(format!(
+            "say {now} to refuse all that has been issued; `hgs signer retire` has another signer take over"
+        )),
+        ..AdminError::invalid(message)
     }
 }
 
