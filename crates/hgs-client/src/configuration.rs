@@ -124,7 +124,7 @@ impl Configuration {
             path: path.to_owned(),
             message,
         };
-        let text = String::from_utf8(octets).map_err(|_| syntax("is not UTF-8".to_owned()))?;
+        let text = hgs_files::text(octets).map_err(|problem| FileError::at(path, problem))?;
         let file: File = toml::from_str(&text).map_err(|error| syntax(error.to_string()))?;
         file.try_into()
     }

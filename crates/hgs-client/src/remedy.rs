@@ -5,6 +5,7 @@ use hgs_attest::client::AttestationFailure;
 use hgs_kps::signed_response::ResponseSignatureError;
 use hgs_kps::{ClientError, Code as KeyProtectionCode};
 
+use crate::configuration::ConfigurationError;
 use crate::error::{Error, Fault};
 use crate::host_key::HostKeyError;
 use crate::http::{TlsFailure, TransportError};
@@ -36,6 +37,7 @@ impl Error {
     pub fn remedy(&self) -> Option<String> {
         match self {
             Self::File(error)
+            | Self::Configuration(ConfigurationError::File(error))
             | Self::HostKey(HostKeyError::File(error))
             | Self::MasterKey(MasterKeyError::File(error))
             | Self::SealedPair(SealedPairError::File(error)) => error.remedy(),
@@ -48,6 +50,9 @@ impl Error {
         match self {
             Self::LocalMode => {
                 Some("run `guarded-host configure --attestation-url URL --key-protection-url URL`")
+            }
+            Self::Configuration(ConfigurationError::Syntax { .. }) => {
+                Some("correct the file; docs/guarded-host.md describes every key")
             }
             Self::NoFallback => Some(
                 "run `guarded-host configure` with --fallback-attestation-url and --fallback-key-protection-url",

@@ -32,6 +32,12 @@ pub enum FileProblem {
         /// `file` or `folder`.
         expected: &'static str,
     },
+    /// Text in another encoding, or no text.
+    #[error("is not UTF-8 text (line {line})")]
+    NotUtf8 {
+        /// The line of the first octet that is not UTF-8, counted from one.
+        line: usize,
+    },
     /// It does not exist.
     #[error("does not exist")]
     NotFound,
@@ -56,6 +62,9 @@ pub enum FileProblem {
         /// The limit in octets.
         limit: usize,
     },
+    /// Text as some editors of Windows save it.
+    #[error("is UTF-16, not UTF-8")]
+    Utf16,
 }
 
 impl FileError {
@@ -73,7 +82,11 @@ impl FileError {
         let path = self.path.display();
         match self.problem {
             FileProblem::Permissions { .. } => Some(format!("run `chmod go= {path}`")),
-            FileProblem::Owner { .. } => Some(format!("run `chown $(id -u) {path}`")),
+            // A chown alone would take the files of a service away from it.
+            FileProblem::Owner { owner } => Some(format!(
+                "run this as that user: `runuser -u \"$(id -nu {owner})\" -- ...`; only if the file is meant for this user, \
+                 run `chown $(id -u) {path}`"
+            )),
             FileProblem::Denied => Some(format!(
                 "see with `namei -l {path}` who may, and run this as that user or change the permissions"
             )),
@@ -83,6 +96,13 @@ impl FileError {
                  writable by others"
                     .to_owned(),
             ),
+            FileProblem::NotA { expected } => Some(format!(
+                "name a {expected}, or move away what is at {path}"
+            )),
+            FileProblem::NotUtf8 { .. } => Some("save it in the encoding UTF-8".to_owned()),
+            FileProblem::Utf16 => Some(format!(
+                "save it in the encoding UTF-8, for instance with `iconv -f UTF-16 -t UTF-8 {path}`"
+            )),
             _ => None,
         }
     }

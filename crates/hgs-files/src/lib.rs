@@ -33,7 +33,9 @@ use std::path::Path;
 pub use error::{FileError, FileProblem};
 pub use folder::{create_folder, private_folder, remove_folder};
 pub use lock::Lock;
-pub use open::{open_private_file, private_file, read, read_named_secret, read_secret};
+pub use open::{
+    open_private_file, open_to_others, private_file, read, read_named_secret, read_secret, text,
+};
 pub use staged::{Readers, Staged};
 pub use synchronise::synchronise_folder_of;
 pub use typed::{TypedError, typed_line};

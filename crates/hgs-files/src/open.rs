@@ -17,6 +17,32 @@ pub fn read(path: &Path, limit: usize) -> Result<Vec<u8>, FileError> {
     Ok(octets)
 }
 
+/// The text of a file that a person writes.
+pub fn text(octets: Vec<u8>) -> Result<String, FileProblem> {
+    // A byte order mark, or the NUL in the first letter of ASCII.
+    if let [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..] | [0, _, ..] | [_, 0, ..] = octets[..] {
+        return Err(FileProblem::Utf16);
+    }
+    String::from_utf8(octets).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        let ends = error.as_bytes().iter().take(valid);
+        FileProblem::NotUtf8 {
+            line: ends.filter(|octet| **octet == b'\n').count() + 1,
+        }
+    })
+}
+
+/// The mode of the file at `path`, if users other than its owner may open it. Pipes and devices have no such mode.
+#[must_use]
+pub fn open_to_others(path: &Path) -> Option<u32> {
+    let meta = fs::metadata(path).ok().filter(Metadata::is_file)?;
+    let mode = meta.mode() & 0o7777;
+    (mode & OTHERS != 0).then_some(mode)
+}
+
+/// Permissions of the group and of all other users.
+const OTHERS: u32 = 0o077;
+
 /// Reads a secret of at most `limit` octets from a file that no other user may open.
 pub fn read_secret(path: &Path, limit: usize) -> Result<SecretBytes, FileError> {
     read_checked(path, open(path)?, limit, check_private)
@@ -159,7 +185,7 @@ pub(crate) fn check_private(meta: &Metadata) -> Result<(), FileProblem> {
     let (owner, mode) = (meta.uid(), meta.mode() & 0o7777);
     if owner != rustix::process::geteuid().as_raw() && owner != 0 {
         Err(FileProblem::Owner { owner })
-    } else if mode & 0o077 != 0 {
+    } else if mode & OTHERS != 0 {
         Err(FileProblem::Permissions { mode })
     } else {
         Ok(())
@@ -235,6 +261,17 @@ mod tests {
         mode("..1/pin", 0o440);
         mode("..1", 0o775);
         assert!(read_named_secret(&at("pin"), 16).is_err());
+    }
+
+    #[test]
+    fn text_is_utf_8_and_what_else_it_is_is_named() {
+        assert_eq!(text("é\n".into()).unwrap(), "é\n");
+        assert_eq!(text(Vec::new()).unwrap(), "");
+        for utf_16 in [&b"\xFF\xFEa\0"[..], b"\xFE\xFF\0a", b"a\0b\0", b"\0a\0b"] {
+            assert!(matches!(text(utf_16.into()), Err(FileProblem::Utf16)));
+        }
+        let latin_1 = text(b"a\nb\n\xE9\n".into());
+        assert!(matches!(latin_1, Err(FileProblem::NotUtf8 { line: 3 })));
     }
 
     #[test]

@@ -38,12 +38,12 @@ impl ConfigOption {
 
 impl IntoFailure for ConfigError {
     fn into_failure(self) -> Failure {
-        let failure = Failure::of(&self).at_fault(AtFault::Operator);
+        let failure = Failure::of(&self)
+            .at_fault(AtFault::Operator)
+            .remedy(self.remedy());
         match self {
-            Self::Unreadable { .. } => failure.remedy("name another file with `--config FILE`"),
-            Self::Invalid { .. } => failure
-                .with_exit(Exit::Refused)
-                .remedy("docs/configuration.md describes every key"),
+            Self::Unreadable(_) => failure,
+            Self::Invalid { .. } => failure.with_exit(Exit::Refused),
         }
     }
 }

@@ -229,6 +229,23 @@ fn a_tls_certificate_for_another_name() {
 }
 
 #[test]
+fn the_certificate_of_init_is_trusted_without_being_named() {
+    let home = Home::new();
+    configure(&home);
+    let mut site = Site { home, served: None };
+    site.append_configuration("[listen.https]\naddress = \"127.0.0.1:0\"\n");
+    let init = "init --config hgs.toml --name guardian.example --bits 2048";
+    site.home
+        .hgs(&format!("{init} --tls --tls-name 127.0.0.1"))
+        .done();
+    site.start();
+    let report = site.trace(" --json").done().json();
+    let tls = report["findings"].as_array().unwrap().iter();
+    let mut tls = tls.filter(|finding| finding["id"] == "HGS-N007");
+    assert_eq!(tls.next().unwrap()["outcome"], "pass");
+}
+
+#[test]
 fn a_tls_certificate_of_the_right_name_that_nobody_here_trusts() {
     let mut site = Site::initialised();
     with_tls(&site, "IP:127.0.0.1");
@@ -382,7 +399,10 @@ fn a_configuration_that_is_no_file() {
     let words = "trace --config folder.toml";
     let report = site.home.hgs(&format!("{words} --json")).ended(2).json();
     assert_eq!(root_causes(&report), ["HGS-S001"]);
-    site.home.hgs(words).ended(2).saying("Is a directory");
+    site.home.hgs(words).ended(2).saying("is not a file");
+    fs::write(site.home.file("windows.toml"), b"\xFF\xFE[\0l\0").unwrap();
+    let other = site.home.hgs("trace --config windows.toml").ended(2);
+    other.saying("windows.toml: is UTF-16").saying("iconv -f");
     let absent = site.home.hgs("trace --config absent.toml").ended(2);
     absent.saying("name the configuration of the service with `--config FILE`");
 }

@@ -14,11 +14,12 @@ mod public_url;
 mod quantity;
 mod sections;
 
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use hgs_files::{FileError, FileProblem};
 use hgs_store::high_water_mark::default_path;
 use serde::{Deserialize, Serialize};
 
@@ -108,7 +109,9 @@ impl Config {
             return Ok(own);
         }
         let of_machine = match Self::load_by(Layout::system(), None, environment) {
-            Err(ConfigError::Unreadable { .. }) => Self::with_layout(Layout::system()),
+            Err(ConfigError::Unreadable(error)) if matches!(error.problem, FileProblem::Denied) => {
+                Self::with_layout(Layout::system())
+            }
             read => read?,
         };
         // The socket itself can't be seen by those who can't enter its folder, and they are told so.
@@ -131,10 +134,11 @@ impl Config {
             Some(file) => (file, false),
             None => (layout.configuration_file(), true),
         };
-        let text = match fs::read_to_string(&file) {
-            Ok(text) => text,
-            Err(error) if optional && error.kind() == io::ErrorKind::NotFound => String::new(),
-            Err(error) => return Err(ConfigError::Unreadable { file, error }),
+        let text = match read_text(&file) {
+            Err(problem) if optional && matches!(problem, FileProblem::NotFound) => String::new(),
+            read => {
+                read.map_err(|problem| ConfigError::Unreadable(FileError::at(&file, problem)))?
+            }
         };
         let mut config = Self::parse(&text, &file, layout)?;
         config.apply(environment);
@@ -144,7 +148,7 @@ impl Config {
 
     /// Where the configuration names no certificate for HTTPS, the one that `hgs init --tls` made is used.
     fn use_own_certificate(&mut self, text: &str) {
-        let certificate = self.state_folder().join(OWN_TLS_CERTIFICATE);
+        let certificate = self.made_tls_certificate();
         if self.listen.https.certificate.is_some() || !certificate.exists() {
             return;
         }
@@ -155,6 +159,17 @@ impl Config {
         https.certificate = Some(certificate);
         https.key.get_or_insert(key);
         https.enabled |= section.is_none_or(|section| section.get("enabled").is_none());
+    }
+
+    fn made_tls_certificate(&self) -> PathBuf {
+        self.state_folder().join(OWN_TLS_CERTIFICATE)
+    }
+
+    /// The certificate for HTTPS, if it is the one that `hgs init --tls` made. It signs itself.
+    #[must_use]
+    pub fn own_tls_certificate(&self) -> Option<PathBuf> {
+        let used = self.listen.https.certificate.clone();
+        used.filter(|used| *used == self.made_tls_certificate())
     }
 
     /// The file that [`Self::load`] reads; it may be absent unless the caller named it.
@@ -265,15 +280,9 @@ impl Config {
 /// The operator's configuration can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The file is absent or its permissions are in the way.
-    #[error("can't read the configuration {}", file.display())]
-    Unreadable {
-        /// The file.
-        file: PathBuf,
-        /// What the system said.
-        #[source]
-        error: io::Error,
-    },
+    /// The file is absent, its permissions are in the way, or it is no text.
+    #[error("can't read the configuration")]
+    Unreadable(#[source] FileError),
     /// Not TOML, an unknown key, or a value that its key does not take.
     #[error("{}{}: {message}", file.display(), Position::suffix(position.as_ref()))]
     Invalid {
@@ -284,6 +293,41 @@ pub enum ConfigError {
         /// What is wrong there.
         message: String,
     },
+}
+
+impl ConfigError {
+    /// What the operator can do about it.
+    #[must_use]
+    pub fn remedy(&self) -> String {
+        let Self::Unreadable(error) = self else {
+            return "correct the file; docs/configuration.md describes every key".to_owned();
+        };
+        match (&error.problem, error.remedy()) {
+            (FileProblem::Denied, _) => {
+                "run this as root, or as the user that the service runs as".to_owned()
+            }
+            (FileProblem::NotUtf8 { .. } | FileProblem::Utf16, Some(remedy)) => remedy,
+            _ => "name the configuration of the service with `--config FILE`".to_owned(),
+        }
+    }
+}
+
+/// Octets of the largest configuration file.
+const LONGEST_FILE: usize = 1 << 20;
+
+/// Links and pipes are followed: the administrator who names a file means what is there.
+fn read_text(file: &Path) -> Result<String, FileProblem> {
+    let mut octets = Vec::new();
+    let opened = File::open(file)?;
+    opened
+        .take(LONGEST_FILE as u64 + 1)
+        .read_to_end(&mut octets)?;
+    if octets.len() > LONGEST_FILE {
+        return Err(FileProblem::TooLarge {
+            limit: LONGEST_FILE,
+        });
+    }
+    hgs_files::text(octets)
 }
 
 /// A place in a text file, both numbers counting from one.
@@ -314,6 +358,7 @@ impl Position {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::time::Duration;
 
     use super::*;
@@ -386,7 +431,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let absent = folder.path().join("absent.toml");
         let error = Config::load(Some(&absent), &Environment::default()).unwrap_err();
-        assert!(matches!(error, ConfigError::Unreadable { file, .. } if file == absent));
+        assert!(matches!(error, ConfigError::Unreadable(error) if error.path == absent));
 
         let named = Environment::from_iter([("HGS_CONFIG", &absent)]);
         assert!(Config::load(None, &named).is_err());

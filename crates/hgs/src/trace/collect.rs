@@ -1,12 +1,11 @@
 //! The facts of a guardian: from its configuration, from itself if it runs, and from what anyone can see of it.
 
-use std::io::ErrorKind;
+use std::path::Path;
 use std::time::Duration;
 
 use hgs_admin::{AdminError, Administration as _, Client, ErrorCode};
 use hgs_client::Environment;
 use hgs_client::probe::Probe;
-use hgs_server::config::ConfigError;
 use hgs_server::{Config, examine_stopped};
 use hgs_trace::guardian::{Facts, LocalFacts, ROLLS, Service, SyntheticRoll};
 use hgs_trace::{Problem, Selection};
@@ -26,15 +25,17 @@ pub(super) async fn facts(arguments: &Arguments, wanted: &Selection) -> Facts {
         synthetic_roll: None,
         public: Vec::new(),
     };
-    let probe = || Probe::new(arguments.ca.as_deref(), Environment::default());
+    let probe = |authority: Option<&Path>| Probe::new(authority, Environment::default());
+    let named = arguments.ca.as_deref();
     if let Some(Target::Url(base)) = &arguments.target {
-        let public = vec![look_at(&probe(), base).await];
+        let public = vec![look_at(&probe(named), base).await];
         return Facts { public, ..empty };
     }
     let config = match arguments.server.config.read() {
         Ok(config) => config,
         Err(error) => {
-            let configuration = Some(Err(unreadable(&error)));
+            let problem = Problem::of(&error).with_remedy(Some(error.remedy()));
+            let configuration = Some(Err(problem));
             return Facts {
                 configuration,
                 ..empty
@@ -54,9 +55,16 @@ pub(super) async fn facts(arguments: &Arguments, wanted: &Selection) -> Facts {
         facts.synthetic_roll = Some(synthetic_roll(&client));
     }
     if arguments.target.is_none() && service == Service::Answers {
+        // The certificate of `hgs init --tls` signs itself, and hosts are given it as their authority. Where a proxy
+        // presents another one, the system's authorities are the right ones.
+        let own = config.own_tls_certificate().filter(|_| named.is_none());
         let urls = local.iter().flat_map(|local| &local.urls);
         for base in urls.filter_map(|url| url.parse::<Base>().ok()) {
-            facts.public.push(look_at(&probe(), &base).await);
+            let mut seen = look_at(&probe(named), &base).await;
+            if let (Some(own), Some(Err(_))) = (&own, &seen.reach.tls) {
+                seen = look_at(&probe(Some(own)), &base).await;
+            }
+            facts.public.push(seen);
         }
     }
     Facts {
@@ -64,22 +72,6 @@ pub(super) async fn facts(arguments: &Arguments, wanted: &Selection) -> Facts {
         local,
         ..facts
     }
-}
-
-fn unreadable(error: &ConfigError) -> Problem {
-    let remedy = match error {
-        ConfigError::Unreadable { error, .. } => match error.kind() {
-            ErrorKind::PermissionDenied => {
-                "run this as root, or as the user that the service runs as"
-            }
-            ErrorKind::NotFound => "name the configuration of the service with `--config FILE`",
-            _ => "see what is at that path, and name another file with `--config FILE`",
-        },
-        ConfigError::Invalid { .. } => {
-            "correct the file; docs/configuration.md describes every key"
-        }
-    };
-    Problem::of(error).with_remedy(Some(remedy))
 }
 
 /// Time for an answer that costs the service next to nothing.
