@@ -10,7 +10,7 @@ use hgs_custody::pfx::PfxError;
 use hgs_custody::pkcs11_uri::{self, Pkcs11UriError};
 use hgs_custody::{Pkcs11Uris, SoftwareKey};
 use hgs_pki::Certificate;
-use hgs_terminal::{AtFault, Failure, PassphraseSource, passphrase, read_input};
+use hgs_terminal::{AtFault, Failure, PassphraseSource, Terminal, passphrase, read_input};
 
 use crate::clock::now;
 use crate::failures::{IntoFailure, OrFail as _};
@@ -115,7 +115,7 @@ pub(crate) struct PairFileOptions {
 
 impl PairFileOptions {
     /// Reads both, if files were named.
-    pub(crate) fn read(self) -> Result<Option<Pair>, Failure> {
+    pub(crate) fn read(self, terminal: &Terminal) -> Result<Option<Pair>, Failure> {
         let in_token = [&self.signing_key, &self.encryption_key]
             .into_iter()
             .flatten()
@@ -134,7 +134,7 @@ impl PairFileOptions {
             encryption_passphrase_from: self.encryption_passphrase_from,
             allow_expired: self.allow_expired,
         };
-        Ok(match pair.read_any()? {
+        Ok(match pair.read_any(terminal)? {
             Some((SuppliedKey::Files(signing), SuppliedKey::Files(encryption))) => Some(Pair {
                 signing,
                 encryption,
@@ -146,7 +146,10 @@ impl PairFileOptions {
 
 impl PairOptions {
     /// Reads both, signing and encryption, from files and tokens, if any were named.
-    pub(crate) fn read_any(self) -> Result<Option<(SuppliedKey, SuppliedKey)>, Failure> {
+    pub(crate) fn read_any(
+        self,
+        terminal: &Terminal,
+    ) -> Result<Option<(SuppliedKey, SuppliedKey)>, Failure> {
         let names_signing = self.signing_certificate.is_some() || self.signing_key.is_some();
         let names_encryption =
             self.encryption_certificate.is_some() || self.encryption_key.is_some();
@@ -161,12 +164,14 @@ impl PairOptions {
             self.signing_key,
             self.signing_passphrase_from,
             allow_expired,
+            terminal,
         )?;
         let encryption = one(
             self.encryption_certificate,
             self.encryption_key,
             self.encryption_passphrase_from,
             allow_expired,
+            terminal,
         )?;
         Ok(signing.zip(encryption))
     }
@@ -177,6 +182,7 @@ fn one(
     key: Option<KeyLocation>,
     passphrase: Option<PassphraseSource>,
     allow_expired: bool,
+    terminal: &Terminal,
 ) -> Result<Option<SuppliedKey>, Failure> {
     let given = match (certificate, key) {
         (None, None) => return Ok(None),
@@ -194,7 +200,7 @@ fn one(
                 key,
                 passphrase,
             };
-            SuppliedKey::Files(file.read()?)
+            SuppliedKey::Files(file.read(terminal)?)
         }
         (None, Some(KeyLocation::File(_))) => {
             return Err(Failure::usage("a key in a file needs its certificate too"));
@@ -242,8 +248,9 @@ pub(crate) struct CertifiedFile {
 }
 
 impl CertifiedFile {
-    /// Reads both. A passphrase that is needed is asked for.
-    pub(crate) fn read(&self) -> Result<CertifiedKey, Failure> {
+    /// Reads both. A passphrase that is needed is asked for. A private key that other users may read is taken, and told:
+    /// it has been copied there already, and the mode of a file from elsewhere says little.
+    pub(crate) fn read(&self, terminal: &Terminal) -> Result<CertifiedKey, Failure> {
         let files: Vec<&Path> = [Some(&self.certificate), self.key.as_ref()]
             .into_iter()
             .flatten()
@@ -267,6 +274,13 @@ impl CertifiedFile {
         let certified = certified
             .or_fail()
             .map_err(|failure| failure.while_doing(named.join(", ")))?;
+        if let Some(mode) = hgs_files::open_to_others(key_file) {
+            let file = key_file.display();
+            terminal.note(format_args!(
+                "warning: {file} has a private key and mode {mode:04o}, so that other users may open it\n  \
+                 remedy: run `chmod 600 {file}`; if someone may have read it, take another key"
+            ));
+        }
         Ok(CertifiedKey {
             certificate: certified.certificate,
             key: certified.key,

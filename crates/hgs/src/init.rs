@@ -55,7 +55,7 @@ pub(crate) struct Arguments {
 impl Arguments {
     pub(crate) fn run(self, terminal: &Terminal) -> Result<Exit, Failure> {
         let config = self.config.load()?;
-        let (signing, encryption) = match self.given.read_any()? {
+        let (signing, encryption) = match self.given.read_any(terminal)? {
             Some((signing, encryption)) => (source(signing)?, source(encryption)?),
             None => (CertificateSource::Generate, CertificateSource::Generate),
         };

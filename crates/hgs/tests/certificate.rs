@@ -2,6 +2,9 @@
 
 mod common;
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
 use common::served::{Served, configure};
 use common::{Home, Outcome};
 use serde_json::Value;
@@ -66,8 +69,12 @@ fn a_certificate_is_added_in_every_form_that_people_have() {
     site.certified("pfx", "dataEncipherment");
     site.home
         .openssl("pkcs12 -export -in pfx.pem -inkey pfx.key -out pfx.pfx -passout file:passphrase");
+    let readable = fs::Permissions::from_mode(0o644);
+    fs::set_permissions(site.home.file("pfx.pfx"), readable).unwrap();
     site.ask("certificate add --type encryption --pfx pfx.pfx --passphrase-from file:passphrase --primary")
         .done()
+        .saying("pfx.pfx has a private key and mode 0644")
+        .saying("chmod 600 pfx.pfx")
         .saying("and primary")
         .saying("note: it signs itself");
     site.ask("certificate add --type encryption --pfx pfx.pfx --passphrase-from file:passphrase")

@@ -54,7 +54,7 @@ impl Arguments {
             given,
         } = self;
         home.expect_free(&name)?;
-        let pair = match given.read()? {
+        let pair = match given.read(terminal)? {
             Some(pair) => pair,
             None => generate(name.as_str(), bits, now())?,
         };

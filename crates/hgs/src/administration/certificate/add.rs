@@ -113,7 +113,7 @@ impl New {
 
 impl Add {
     pub(super) fn run(self, client: &Client, terminal: &Terminal) -> Result<(), Failure> {
-        let supplied = self.read()?;
+        let supplied = self.read(terminal)?;
         let added = client.add_certificate(&WithKey {
             request: AddCertificate {
                 kind: self.kind,
@@ -128,14 +128,14 @@ impl Add {
         terminal.report(&Added(added.or_fail()?))
     }
 
-    fn read(&self) -> Result<SuppliedCertificate, Failure> {
+    fn read(&self, terminal: &Terminal) -> Result<SuppliedCertificate, Failure> {
         let with_key = |file: &Path, key: Option<&str>| {
             let file = CertifiedFile {
                 certificate: file.to_owned(),
                 key: key.map(PathBuf::from),
                 passphrase: self.passphrase_from.clone(),
             };
-            file.read().map(SuppliedCertificate::from)
+            file.read(terminal).map(SuppliedCertificate::from)
         };
         match (&self.pfx, &self.certificate, self.key.as_deref()) {
             (Some(pfx), ..) => with_key(pfx, None),
