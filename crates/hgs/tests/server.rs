@@ -192,3 +192,32 @@ fn an_administrator_who_is_not_root_reaches_the_server_of_the_machine() {
     assert_ne!(refused.status, 0);
     refused.saying("/run/openhgs/admin.sock");
 }
+
+/// The unit opens ports that its user alone may not: that is no fault of the configuration.
+#[test]
+fn a_privileged_port_is_left_to_the_unit() {
+    let what = "a user who may not open privileged ports";
+    let start = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();
+    let privileged = start.trim().parse::<u16>().unwrap().checked_sub(1);
+    let (Some(user), Some(port)) = (OrdinaryUser::new("daemon", "daemon", what), privileged) else {
+        return;
+    };
+    let home = home();
+    home.hgs("init --config hgs.toml --name guardian.example --bits 2048")
+        .done();
+    let configuration = String::from_utf8(home.read("hgs.toml")).unwrap();
+    let with_port = configuration.replace("127.0.0.1:0", &format!("127.0.0.1:{port}"));
+    home.write("hgs.toml", with_port);
+    user.own(home.path());
+    let prefix = user.prefix();
+    let mut check = assert_cmd::Command::new(&prefix[0]);
+    check
+        .args(&prefix[1..])
+        .arg(user.programs().join("hgs"))
+        .args(["server", "check", "--config", "hgs.toml"])
+        .current_dir(home.path());
+    Outcome::of(&mut check)
+        .done()
+        .saying("it grants CAP_NET_BIND_SERVICE")
+        .saying("works for the service that the systemd unit starts");
+}

@@ -379,8 +379,8 @@ fn check_privilege(check: &'static str, address: SocketAddr, findings: &mut Find
                 "port {} is privileged and this user may not open it",
                 address.port()
             ),
-            "choose a port from 1024 on, or start the service by its systemd unit, which has \
-             CAP_NET_BIND_SERVICE",
+            "nothing, where the systemd unit starts the service: it grants CAP_NET_BIND_SERVICE; \
+             otherwise choose a port from 1024 on",
         );
         findings.about_process();
     }

@@ -20,7 +20,7 @@ impl Arguments {
         let findings = config.load()?.check();
         let works = findings
             .iter()
-            .all(|finding| finding.severity < Severity::Error);
+            .all(|finding| finding.severity < Severity::Error || finding.about_process);
         terminal.report(&Checked { works, findings })?;
         Ok(if works { Exit::Done } else { Exit::Refused })
     }
@@ -46,10 +46,15 @@ impl fmt::Display for Checked {
             )?;
             writeln!(formatter, "  remedy: {}", finding.remedy)?;
         }
+        let works_here = (self.findings.iter()).all(|finding| finding.severity < Severity::Error);
         writeln!(
             formatter,
             "{}",
             match (self.works, self.findings.is_empty()) {
+                (true, _) if !works_here => {
+                    "The configuration works for the service that the systemd unit starts, but not for a server \
+                     that this user starts here."
+                }
                 (true, true) => "The configuration works.",
                 (true, false) => "The configuration works, but see the warnings.",
                 (false, _) => "The configuration does not work.",
