@@ -19,7 +19,7 @@ pub(super) fn checks() -> Vec<Check<Facts>> {
             group: Group::State,
             title: "only its owner can read the file of the master key",
             fails_when: "it is absent, a link, belongs to another user, or others may read it",
-            remedy: "set server.master_key to the master key of this state; without it the state is lost",
+            remedy: "where no guardian was made yet, run `hgs init`; otherwise set server.master_key to the master key of this state, without which the state is lost",
             after: &["HGS-D001"],
             judge: |facts| private(facts, PathKind::File, |local| &local.master_key_file),
         },

@@ -39,8 +39,10 @@ impl Arguments {
             terminal.report(&shown)?;
             return Ok(Exit::Done);
         }
-        let configuration = configuration
-            .ok_or_else(|| Failure::failed("there is no configuration in the backup"))?;
+        let configuration = configuration.ok_or_else(|| {
+            Failure::failed("there is no configuration in the backup")
+                .remedy("none is needed: the guardian had no configuration file, and worked with the defaults")
+        })?;
         terminal.document(configuration.text.as_bytes(), Readers::Everybody, &shown)?;
         Ok(Exit::Done)
     }

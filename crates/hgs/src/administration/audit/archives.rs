@@ -54,8 +54,7 @@ pub(super) fn make(client: &Client, before: String) -> Result<WrittenArchives, F
 pub(super) fn read(files: &[PathBuf]) -> Result<Vec<Archive>, Failure> {
     let mut archives = Vec::new();
     for file in files {
-        let octets =
-            hgs_files::read(file, MAX_ARCHIVE_LENGTH).map_err(|error| Failure::of(&error))?;
+        let octets = hgs_files::read(file, MAX_ARCHIVE_LENGTH)?;
         let archive = Archive::read(&octets);
         archives.push(archive.map_err(|error| damaged(&error).while_doing(file.display()))?);
     }

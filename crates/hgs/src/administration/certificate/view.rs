@@ -30,7 +30,10 @@ fn standing(certificate: &Certificate) -> String {
         .iter()
         .filter_map(|(is, word)| is.then_some(*word))
         .collect();
-    words.join(", ")
+    match words.is_empty() {
+        true => "enabled".to_owned(),
+        false => words.join(", "),
+    }
 }
 
 impl fmt::Display for List {
