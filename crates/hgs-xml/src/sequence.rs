@@ -1,4 +1,6 @@
+use crate::declaration::is_white_space;
 use crate::error::{Error, expanded_name};
+use crate::nodes::Content;
 use crate::tree::{Children, Element};
 
 /// A reader for the children of an element in a fixed order, as `xs:sequence` has them.
@@ -11,16 +13,32 @@ pub struct Sequence<'d, 't> {
     rest: Children<'d, 't>,
 }
 
-impl<'d, 't> Sequence<'d, 't> {
-    pub(crate) fn new(parent: Element<'d, 't>) -> Self {
-        let mut rest = parent.children();
-        Self {
-            parent,
+impl<'d, 't> Element<'d, 't> {
+    /// A reader for the elements directly within this one, one after the other.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnexpectedText`] if there is anything but white space between them.
+    pub fn sequence(&self) -> Result<Sequence<'d, 't>, Error> {
+        let is_blank = |text: &str| text.chars().all(is_white_space);
+        if self
+            .siblings()
+            .any(|node| matches!(self.content(node), Content::Text(text) if !is_blank(text)))
+        {
+            return Err(Error::UnexpectedText {
+                element: self.expanded_name(),
+            });
+        }
+        let mut rest = self.children();
+        Ok(Sequence {
+            parent: *self,
             next: rest.next(),
             rest,
-        }
+        })
     }
+}
 
+impl<'d, 't> Sequence<'d, 't> {
     /// The next child, which must be the element `name` of `namespace`.
     ///
     /// # Errors

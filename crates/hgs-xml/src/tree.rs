@@ -1,12 +1,11 @@
 use std::fmt;
 
 use crate::canonical::canonical_form;
-use crate::declaration::{self, is_white_space};
+use crate::declaration;
 use crate::error::{Error, expanded_name};
 use crate::limits::Limits;
 use crate::nodes::{Content, ElementNode, NodeId, Siblings};
 use crate::parse::{Parsed, parse};
-use crate::sequence::Sequence;
 
 /// A document that was read within [`Limits`] and holds to the profile of this crate.
 ///
@@ -176,30 +175,12 @@ impl<'d, 't> Element<'d, 't> {
     }
 
     /// All nodes directly within this element.
-    fn siblings(&self) -> Siblings<'d, 't> {
+    pub(crate) fn siblings(&self) -> Siblings<'d, 't> {
         self.document.parsed.nodes.children(self.node())
     }
 
-    fn content(&self, id: NodeId) -> &'d Content<'t> {
+    pub(crate) fn content(&self, id: NodeId) -> &'d Content<'t> {
         &self.document.parsed.nodes.node(id).content
-    }
-
-    /// A reader for the elements directly within this one, one after the other.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::UnexpectedText`] if there is anything but white space between them.
-    pub fn sequence(&self) -> Result<Sequence<'d, 't>, Error> {
-        let is_blank = |text: &str| text.chars().all(is_white_space);
-        if self
-            .siblings()
-            .any(|node| matches!(self.content(node), Content::Text(text) if !is_blank(text)))
-        {
-            return Err(Error::UnexpectedText {
-                element: self.expanded_name(),
-            });
-        }
-        Ok(Sequence::new(*self))
     }
 
     /// The text of an element that holds nothing else, as it stands: white space is kept.
