@@ -9,7 +9,7 @@ use hgs_crypto::hash::{Sha256Digest, sha256, sha256_of};
 use hgs_crypto::rsa::{PublicKey, SignatureScheme};
 
 use self::clock_cache::ClockCache;
-use crate::{Certificate, CertificateError, MAX_CERTIFICATE_OCTETS};
+use crate::{Certificate, CertificateError, MAX_CERTIFICATE_OCTETS, NotIssued};
 
 /// Certificates by the digest of their DER, so that none that is in use is parsed twice.
 ///
@@ -135,6 +135,19 @@ impl SignatureCache {
     #[must_use]
     pub fn misses(&self) -> u64 {
         self.0.misses()
+    }
+}
+
+impl Certificate {
+    /// As [`Self::verify_issued_by`], without repeating an RSA verification that `cache` has seen.
+    pub fn verify_issued_by_cached(
+        &self,
+        issuer: &Self,
+        cache: &SignatureCache,
+    ) -> Result<(), NotIssued> {
+        self.verify_issued_by_with(issuer, |scheme, message, signature| {
+            cache.verify(issuer.public_key(), scheme, message, signature)
+        })
     }
 }
 

@@ -12,13 +12,9 @@ use hgs_crypto::CryptoError;
 use hgs_crypto::hash::sha1_thumbprint;
 use hgs_crypto::rsa::{PublicKey, SignatureScheme};
 
-pub use self::error::{CertificateError, NotIssued};
+pub use self::error::{CertificateError, MAX_CERTIFICATE_OCTETS, NotIssued};
 use crate::extension::{Extension, Extensions};
-use crate::{KeyUsage, PemError, Seconds, SignatureCache, Thumbprint, Time, pem};
-
-/// Octets of the largest certificate that is read. Guardians' certificates have about one
-/// thousand; certificates of TPM makers stay below four thousand.
-pub const MAX_CERTIFICATE_OCTETS: usize = 16 * 1024;
+use crate::{KeyUsage, Seconds, Thumbprint, Time};
 
 /// An X.509 certificate (RFC 5280) of version 1 or 3 over an acceptable RSA key.
 ///
@@ -174,27 +170,10 @@ impl Certificate {
         2048 + 3 * self.der().len() + 12 * self.public_key().modulus_octets()
     }
 
-    /// Reads the one `CERTIFICATE` block of `text`; other text and blocks may surround it.
-    pub fn from_pem(text: &str) -> Result<Self, PemError> {
-        pem::single(text)
-    }
-
-    /// Reads all `CERTIFICATE` blocks of `text` in their order, at least one; other text and
-    /// blocks may stand between them.
-    pub fn list_from_pem(text: &str) -> Result<Vec<Self>, PemError> {
-        pem::list(text)
-    }
-
     /// The octets it was parsed from.
     #[must_use]
     pub fn der(&self) -> &[u8] {
         &self.0.der
-    }
-
-    /// The textual encoding of RFC 7468, with a final line feed.
-    #[must_use]
-    pub fn to_pem(&self) -> String {
-        pem::encode("CERTIFICATE", self.der())
     }
 
     /// SHA-256 of [`Self::der`].
@@ -329,29 +308,16 @@ impl Certificate {
     /// Neither the time nor whether `issuer` may issue certificates is looked at: this is for
     /// pinned issuers. For all others there is [`chain::verify`](crate::chain::verify).
     pub fn verify_issued_by(&self, issuer: &Self) -> Result<(), NotIssued> {
-        self.verify_issued_by_with(issuer, |scheme| {
-            issuer
-                .public_key()
-                .verify(scheme, self.to_be_signed(), &self.0.signature)
+        self.verify_issued_by_with(issuer, |scheme, message, signature| {
+            issuer.public_key().verify(scheme, message, signature)
         })
     }
 
-    /// As [`Self::verify_issued_by`], without repeating an RSA verification that `cache` has seen.
-    pub fn verify_issued_by_cached(
+    /// As [`Self::verify_issued_by`]; `verify` is given the scheme, the signed octets and the signature.
+    pub(crate) fn verify_issued_by_with(
         &self,
         issuer: &Self,
-        cache: &SignatureCache,
-    ) -> Result<(), NotIssued> {
-        self.verify_issued_by_with(issuer, |scheme| {
-            let key = issuer.public_key();
-            cache.verify(key, scheme, self.to_be_signed(), &self.0.signature)
-        })
-    }
-
-    fn verify_issued_by_with(
-        &self,
-        issuer: &Self,
-        verify: impl FnOnce(SignatureScheme) -> Result<(), CryptoError>,
+        verify: impl FnOnce(SignatureScheme, &[u8], &[u8]) -> Result<(), CryptoError>,
     ) -> Result<(), NotIssued> {
         if self.issuer_der() != issuer.subject_der() {
             return Err(NotIssued::Name {
@@ -360,7 +326,10 @@ impl Certificate {
             });
         }
         match self.0.signature_algorithm {
-            SignatureAlgorithm::Known(scheme) => verify(scheme).map_err(|_| NotIssued::Signature),
+            SignatureAlgorithm::Known(scheme) => {
+                verify(scheme, self.to_be_signed(), &self.0.signature)
+                    .map_err(|_| NotIssued::Signature)
+            }
             SignatureAlgorithm::Unknown(oid) => Err(NotIssued::UnsupportedAlgorithm(oid)),
         }
     }

@@ -303,28 +303,40 @@ pub fn is_certificate(label: &str) -> bool {
     matches!(label, "CERTIFICATE" | "X509 CERTIFICATE")
 }
 
-pub(crate) fn single(text: &str) -> Result<Certificate, PemError> {
-    let mut certificates = list(text)?;
-    match (certificates.pop(), certificates.len()) {
-        (Some(certificate), 0) => Ok(certificate),
-        (_, others) => Err(PemError::SeveralCertificates(others + 1)),
-    }
-}
-
-pub(crate) fn list(text: &str) -> Result<Vec<Certificate>, PemError> {
-    let blocks = blocks(text.as_bytes())?;
-    let found = blocks.iter().filter(|block| is_certificate(&block.label));
-    let mut certificates = Vec::new();
-    for (number, block) in (1..).zip(found) {
-        if number > MAX_CERTIFICATES {
-            return Err(PemError::TooManyCertificates);
+impl Certificate {
+    /// Reads the one `CERTIFICATE` block of `text`; other text and blocks may surround it.
+    pub fn from_pem(text: &str) -> Result<Self, PemError> {
+        let mut certificates = Self::list_from_pem(text)?;
+        match (certificates.pop(), certificates.len()) {
+            (Some(certificate), 0) => Ok(certificate),
+            (_, others) => Err(PemError::SeveralCertificates(others + 1)),
         }
-        let certificate = Certificate::from_der(block.octets.expose());
-        certificates.push(certificate.map_err(|error| PemError::Certificate { number, error })?);
     }
-    match certificates.is_empty() {
-        true => Err(PemError::NoCertificate),
-        false => Ok(certificates),
+
+    /// Reads all `CERTIFICATE` blocks of `text` in their order, at least one; other text and
+    /// blocks may stand between them.
+    pub fn list_from_pem(text: &str) -> Result<Vec<Self>, PemError> {
+        let blocks = blocks(text.as_bytes())?;
+        let found = blocks.iter().filter(|block| is_certificate(&block.label));
+        let mut certificates = Vec::new();
+        for (number, block) in (1..).zip(found) {
+            if number > MAX_CERTIFICATES {
+                return Err(PemError::TooManyCertificates);
+            }
+            let certificate = Self::from_der(block.octets.expose());
+            certificates
+                .push(certificate.map_err(|error| PemError::Certificate { number, error })?);
+        }
+        match certificates.is_empty() {
+            true => Err(PemError::NoCertificate),
+            false => Ok(certificates),
+        }
+    }
+
+    /// The textual encoding of RFC 7468, with a final line feed.
+    #[must_use]
+    pub fn to_pem(&self) -> String {
+        encode("CERTIFICATE", self.der())
     }
 }
 

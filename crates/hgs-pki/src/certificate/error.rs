@@ -3,7 +3,9 @@
 use const_oid::ObjectIdentifier;
 use hgs_crypto::rsa::PublicKeyError;
 
-use super::MAX_CERTIFICATE_OCTETS;
+/// Octets of the largest certificate that is read. Guardians' certificates have about one
+/// thousand; certificates of TPM makers stay below four thousand.
+pub const MAX_CERTIFICATE_OCTETS: usize = 16 * 1024;
 
 /// Why octets are not an acceptable certificate. The sender is at fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
