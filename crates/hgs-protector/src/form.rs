@@ -2,10 +2,10 @@
 
 use hgs_crypto::rsa::SignatureScheme;
 use hgs_crypto::{CryptoError, base64};
-use hgs_pki::{Certificate, CertificateCache, CertificateError, SignatureCache};
+use hgs_pki::{Certificate, CertificateCache, SignatureCache};
 use hgs_xml::{Element, Limits, parse_unsigned_int, printable};
 
-use crate::{SealError, suite};
+use crate::{FormError, SealError, suite};
 
 /// What a canonical form may cost to read: declarations stand on each element that uses them, so that it can be longer
 /// and have more attributes to an element than the document it was made from.
@@ -14,72 +14,6 @@ pub(crate) const CANONICAL_LIMITS: Limits = Limits {
     attributes: 2 * Limits::DOCUMENT.attributes,
     ..Limits::DOCUMENT
 };
-
-/// Why an element does not have the form of its type.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum FormError {
-    /// The XML, or its order of elements, is not as the schema says.
-    #[error(transparent)]
-    Xml(#[from] hgs_xml::Error),
-    /// Not an `xs:unsignedInt`.
-    #[error("{element} is not a number from 0 to 4294967295")]
-    UnsignedInt {
-        /// The element or attribute.
-        element: &'static str,
-    },
-    /// A version other than the one that is known.
-    #[error("{element} has version {found}; 1 is known")]
-    Version {
-        /// The element.
-        element: &'static str,
-        /// Its version.
-        found: u32,
-    },
-    /// Not Base64.
-    #[error("{element} is not canonical Base64")]
-    Base64 {
-        /// The element.
-        element: &'static str,
-    },
-    /// Not an acceptable certificate.
-    #[error("{element}: {error}")]
-    Certificate {
-        /// The element.
-        element: &'static str,
-        /// The reason.
-        error: CertificateError,
-    },
-    /// An algorithm that is not in the suite for this use.
-    #[error("{element} names the unknown algorithm `{identifier}`")]
-    UnknownAlgorithm {
-        /// The element that names it.
-        element: &'static str,
-        /// The identifier, escaped and cut short.
-        identifier: String,
-    },
-    /// A value that its algorithm makes longer or shorter.
-    #[error("{element} has {found} octets instead of {expected}")]
-    Length {
-        /// The element.
-        element: &'static str,
-        /// Octets that it should have.
-        expected: usize,
-        /// Octets that it has.
-        found: usize,
-    },
-}
-
-impl FormError {
-    /// Whether a limit was passed, rather than a rule broken.
-    #[must_use]
-    pub fn is_limit(&self) -> bool {
-        match self {
-            Self::Xml(error) => error.is_limit(),
-            Self::Certificate { error, .. } => matches!(error, CertificateError::TooLarge(_)),
-            _ => false,
-        }
-    }
-}
 
 /// A value, and the Base64 that stands for it in a document: kept, so that a roll does not encode it again.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use hgs_pki::{Certificate, KeyWork, SignatureCache};
 
 use crate::SealError;
 use crate::form::Signature;
-use crate::seal::endorse;
+use crate::sign::endorse;
 use crate::suite::KeyEncryption;
 
 /// What one must know of a guardian to make protectors for it: two certificates, and the signing key's signatures

@@ -23,6 +23,7 @@
 //! argument. How the documents look in every detail says `docs/protocol-profile.md`.
 
 mod chain;
+mod contents;
 mod create;
 mod error;
 mod form;
@@ -35,24 +36,27 @@ mod protector;
 mod read;
 mod roll;
 mod seal;
+mod sign;
 pub mod suite;
 mod transport_key;
 pub mod transport_key_blob;
 mod wrapping;
+mod wrapping_id;
 mod write;
 mod xmldsig;
 
+pub use contents::{MAX_KEY_BITS, MAX_PROTECTOR_OCTETS, MAX_WRAPPINGS, ProtectorDigest};
 pub use create::{create, grant, revoke};
-pub use error::{CannotOpen, Fault, OpenError, ProtectorError, ProtectorErrorKind, SealError};
-pub use form::{FormError, Signature};
+pub use error::{
+    CannotOpen, Fault, FormError, OpenError, ProtectorError, ProtectorErrorKind, SealError,
+};
+pub use form::Signature;
 pub use guardian::{GuardianCertificates, GuardianError};
 pub use open::{HeldPair, MAX_DECRYPTIONS, Opened, open};
-pub use protector::{
-    MAX_KEY_BITS, MAX_PROTECTOR_OCTETS, MAX_WRAPPINGS, Protector, ProtectorDigest, Unverified,
-    VerifiedProtector,
-};
+pub use protector::{Protector, Unverified, VerifiedProtector};
 pub use roll::{RollPlan, Rolled, Signer, Successor, roll};
-pub use seal::endorse;
+pub use sign::endorse;
 pub use transport_key::{TransportKey, TransportKeyProblem};
-pub use wrapping::{EncryptedTransportKey, Wrapping, WrappingId};
+pub use wrapping::{EncryptedTransportKey, Wrapping};
+pub use wrapping_id::WrappingId;
 pub use xmldsig::XmlSignatureError;

@@ -7,10 +7,10 @@ use hgs_pki::{
 };
 use hgs_xml::{Document, Element, Limits, Writer};
 
-use crate::form::{self, CANONICAL_LIMITS, Encoded, FormError, Signature};
+use crate::form::{self, CANONICAL_LIMITS, Encoded, Signature};
 use crate::suite::{self, EXTENSION_NAMESPACE, KeyEncryption, NAMESPACE, XMLDSIG_NAMESPACE};
 use crate::xmldsig::{self, XmlSignatureError};
-use crate::{GuardianCertificates, GuardianError, SealError, seal, write};
+use crate::{FormError, GuardianCertificates, GuardianError, SealError, sign, write};
 
 /// Octets that a document may have.
 pub const MAX_OCTETS: usize = Limits::DOCUMENT.bytes;
@@ -379,7 +379,7 @@ pub fn write(
         return Err(SealError::TooLong { limit, found });
     }
     let signed_info = xmldsig::signed_info(&sha256(&unsigned));
-    let signature = seal::sign(&signed_info, &sha256(&signed_info), signer, keys)?;
+    let signature = sign::sign(&signed_info, &sha256(&signed_info), signer, keys)?;
     let signature = xmldsig::signature(&signed_info, &signature.value, signer);
     Ok(document(guardian, other_signing_certificates, &signature))
 }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use hgs_pki::CertificateCache;
 use hgs_xml::{Document, Element, Limits};
 
-use crate::form::{self, FormError, Signature};
-use crate::protector::{Contents, MAX_KEY_BITS, MAX_WRAPPINGS};
+use crate::contents::{Contents, MAX_KEY_BITS, MAX_WRAPPINGS};
+use crate::form::{self, Signature};
 use crate::suite::{self, KeyEncryption, NAMESPACE};
 use crate::transport_key::Mac;
 use crate::wrapping::{Certified, EncryptedTransportKey};
-use crate::{ProtectorDigest, ProtectorError, Wrapping, WrappingId};
+use crate::{FormError, ProtectorDigest, ProtectorError, Wrapping, WrappingId};
 
 /// Reads everything that a protector says. What its signatures cover is read from the canonical form that they cover,
 /// so no trick of the document around it can make the two differ.

@@ -1,46 +1,15 @@
-//! The common part of create, grant, revoke and roll: signing certificates, and sealing a protector.
+//! The common part of create, grant, revoke and roll: sealing a protector.
 
-use hgs_crypto::hash::{Sha256Digest, sha256};
+use hgs_crypto::hash::sha256;
 use hgs_pki::{Certificate, KeyWork};
 
+use crate::contents::{Contents, MAX_KEY_BITS, MAX_PROTECTOR_OCTETS, MAX_WRAPPINGS};
 use crate::form::Signature;
-use crate::protector::{Contents, MAX_KEY_BITS, MAX_PROTECTOR_OCTETS, MAX_WRAPPINGS};
+use crate::sign::{endorse, sign};
 use crate::{
     GuardianCertificates, ProtectorDigest, SealError, TransportKey, VerifiedProtector, Wrapping,
-    WrappingId, suite, write,
+    WrappingId, write,
 };
-
-/// Has the key of `signer` sign the certificate `subject`, in the form that protectors and metadata have.
-///
-/// # Errors
-/// When the key can't be used, or the signature does not verify.
-pub fn endorse(
-    subject: &Certificate,
-    signer: &Certificate,
-    keys: &mut dyn KeyWork,
-) -> Result<Signature, SealError> {
-    sign(subject.der(), &sha256(subject.der()), signer, keys)
-}
-
-/// Has the key of `signer` sign `message`, and verifies the signature: a key store that answers with anything else would
-/// cost the virtual machine.
-pub(crate) fn sign(
-    message: &[u8],
-    digest: &Sha256Digest,
-    signer: &Certificate,
-    keys: &mut dyn KeyWork,
-) -> Result<Signature, SealError> {
-    let certificate = signer.thumbprint();
-    let signature = keys
-        .sign(&certificate, suite::WRITTEN_SIGNATURE, message)
-        .map_err(|error| SealError::Key { certificate, error })?;
-    let signature = Signature::written(signature);
-    signer
-        .public_key()
-        .verify_digest(signature.scheme, digest, &signature.value)
-        .map_err(|_| SealError::Signature { certificate })?;
-    Ok(signature)
-}
 
 /// A protector in the making. Its chain holds: wrappings are taken from a verified one, or signed here.
 pub(crate) struct Unsealed {

@@ -1,38 +1,13 @@
 //! One guardian's part of a key protector.
 
-use std::fmt;
 use std::sync::Arc;
 
 use hgs_crypto::SecretBytes;
 use hgs_pki::{Certificate, CertificateCache, SignatureCache};
 
-use crate::form::{Encoded, FormError, Signature};
+use crate::form::{Encoded, Signature};
 use crate::suite::KeyEncryption;
-use crate::{GuardianCertificates, ProtectorError, SealError};
-
-/// The number of a wrapping within its protector.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct WrappingId(u32);
-
-impl WrappingId {
-    /// The wrapping with this number.
-    #[must_use]
-    pub const fn new(number: u32) -> Self {
-        Self(number)
-    }
-
-    /// The number.
-    #[must_use]
-    pub const fn number(self) -> u32 {
-        self.0
-    }
-}
-
-impl fmt::Display for WrappingId {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(formatter)
-    }
-}
+use crate::{FormError, GuardianCertificates, ProtectorError, SealError, WrappingId};
 
 /// A wrapping ([MS-KPS] 2.2.2.4): the certificates of a guardian, who vouches for them, and the transport key
 /// encrypted to that guardian.

@@ -9,7 +9,8 @@ use hgs_crypto::hash::{Sha256Digest, sha256};
 use hgs_pki::{Certificate, CertificateCache};
 use hgs_xml::{Document, Element, Writer};
 
-use crate::form::{self, CANONICAL_LIMITS, FormError};
+use crate::FormError;
+use crate::form::{self, CANONICAL_LIMITS};
 use crate::suite::{self, XMLDSIG_NAMESPACE};
 
 /// Why the signature of a document does not verify. The author of the document is at fault.
