@@ -28,6 +28,7 @@
 //! without root and without systemd.
 
 mod admin;
+mod check;
 pub mod config;
 mod guardian;
 mod health;
@@ -36,6 +37,7 @@ mod logging;
 pub mod metrics;
 pub mod process;
 mod protocol;
+mod public_name;
 mod roles;
 mod running;
 pub mod signals;

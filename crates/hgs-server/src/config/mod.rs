@@ -4,8 +4,8 @@
 //! configuration. `HGS_*` variables override paths, so that a unit file or a container can place
 //! files without a configuration of its own.
 
-mod check;
 mod dangerous;
+mod finding;
 mod layout;
 mod limits;
 mod listen;
@@ -23,7 +23,7 @@ use hgs_files::{FileError, FileProblem};
 use hgs_store::high_water_mark::default_path;
 use serde::{Deserialize, Serialize};
 
-pub use check::{Finding, Severity};
+pub use finding::{Finding, Severity};
 pub use layout::{Environment, Layout};
 pub use limits::Limits;
 pub use listen::{Admin, Http, Https, Listen, Metrics};

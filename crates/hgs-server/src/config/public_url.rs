@@ -1,15 +1,10 @@
 //! The URLs under which hosts reach the listeners.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::str::FromStr;
 
-use hgs_pki::TlsCertificate;
 use hyper::Uri;
 use serde::{Deserialize, Serialize};
-
-use super::Config;
-use crate::http::check_certificate;
 
 /// What the URLs of both services at a listener begin with, such as `https://hgs.example`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,70 +73,6 @@ impl fmt::Display for PublicUrl {
     }
 }
 
-impl Config {
-    /// The first_transactions of the URLs under which hosts reach listeners at these addresses, HTTPS first.
-    ///
-    /// Each is the listener's `public_url`. Without one it has the address that the listener is bound to, or where it is
-    /// bound to every address of the machine, the name that [`Self::public_name`] finds.
-    #[must_use]
-    pub fn public_urls(&self, https: Option<SocketAddr>, http: Option<SocketAddr>) -> Vec<String> {
-        let listen = &self.listen;
-        let url = |set: Option<&PublicUrl>, scheme, usual_port, address: SocketAddr| match set {
-            Some(url) => url.to_string(),
-            None => self.derived_url(scheme, usual_port, address),
-        };
-        let https = https.map(|at| url(listen.https.public_url.as_ref(), "https", 443, at));
-        let http = http.map(|at| url(listen.http.public_url.as_ref(), "http", 80, at));
-        let mut urls: Vec<String> = https.into_iter().chain(http).collect();
-        urls.dedup();
-        urls
-    }
-
-    fn derived_url(&self, scheme: &str, usual_port: u16, address: SocketAddr) -> String {
-        let host = match address {
-            _ if address.ip().is_unspecified() => self.public_name(),
-            SocketAddr::V4(address) => address.ip().to_string(),
-            SocketAddr::V6(address) => format!("[{}]", address.ip()),
-        };
-        match address.port() {
-            port if port == usual_port => format!("{scheme}://{host}"),
-            port => format!("{scheme}://{host}:{port}"),
-        }
-    }
-
-    /// The name by which hosts know this guardian: that in `public_url`, else the name in the TLS certificate, of several
-    /// the one that begins with the machine's, else the machine's.
-    #[must_use]
-    pub fn public_name(&self) -> String {
-        let listen = &self.listen;
-        let set = [&listen.https.public_url, &listen.http.public_url];
-        if let Some(url) = set.into_iter().flatten().next() {
-            return url.host().to_owned();
-        }
-        let machine = rustix::system::uname();
-        let machine = machine.nodename().to_string_lossy();
-        let mut names = self.names_in_tls_certificate();
-        names.retain(|name| !name.contains('*'));
-        let short = machine.split('.').next().unwrap_or_default();
-        let of_machine = names
-            .iter()
-            .find(|name| name.split('.').next() == Some(short));
-        let name = of_machine.or_else(|| names.first()).cloned();
-        name.unwrap_or_else(|| machine.into_owned())
-    }
-
-    /// None where there is no certificate that can be used, which a check of its own says.
-    fn names_in_tls_certificate(&self) -> Vec<String> {
-        let https = &self.listen.https;
-        if !https.enabled {
-            return Vec::new();
-        }
-        let leaf = check_certificate(https).ok();
-        let read = leaf.and_then(|leaf| TlsCertificate::from_der(&leaf).ok());
-        read.map_or_else(Vec::new, |certificate| certificate.dns_names)
-    }
-}
-
 /// The name or address in a URL with an authority; an address of IPv6 in brackets.
 pub(crate) fn host_of(url: &str) -> &str {
     let (_, rest) = url.split_once("://").unwrap_or(("", url));
@@ -187,27 +118,5 @@ mod tests {
         ] {
             assert!(text.parse::<PublicUrl>().is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn urls_name_the_port_where_it_is_not_the_usual_one() {
-        let config = Config::default();
-        let url = |text: &str| config.public_urls(None, Some(text.parse().unwrap()));
-        assert_eq!(url("192.0.2.1:80"), ["http://192.0.2.1"]);
-        assert_eq!(url("192.0.2.1:8080"), ["http://192.0.2.1:8080"]);
-        assert_eq!(url("[2001:db8::1]:80"), ["http://[2001:db8::1]"]);
-        let everywhere = url("[::]:80");
-        assert!(!everywhere[0].contains("::"), "{everywhere:?}");
-    }
-
-    #[test]
-    fn a_url_that_is_set_is_the_only_one_of_its_listener() {
-        let mut config = Config::default();
-        config.listen.http.public_url = Some("https://hgs.example".parse().unwrap());
-        let (https, http) = ("[::]:443".parse().unwrap(), "[::]:80".parse().unwrap());
-        // A proxy in front of the plain listener: the name of the other is the same.
-        let urls = config.public_urls(Some(https), Some(http));
-        assert_eq!(urls, ["https://hgs.example"]);
-        assert_eq!(config.public_urls(None, None), [""; 0]);
     }
 }

@@ -13,8 +13,10 @@ use hgs_pki::issue::Template;
 use hgs_pki::{Certificate, Thumbprint, Time};
 use hgs_store::State;
 
-use super::initialise::{InitialiseError, guardian_templates, guardian_validity};
-use super::key_source::{CertificateSource, Certified, KeySize, LocatedSource, Pair};
+use super::certify::KeySize;
+use super::initialise::{guardian_templates, guardian_validity};
+use super::initialise_error::InitialiseError;
+use super::key_source::{CertificateSource, Certified, LocatedSource, Pair};
 use super::key_work::SnapshotKeys;
 use super::keys::KeyTable;
 use super::token_keys::{LocatedKey, NewKeys, proved_in_tokens};

@@ -1,7 +1,6 @@
 //! What `hgs init` does: a folder, a master key, certificates, and the first commit of the state.
 
 use std::fs::DirBuilder;
-use std::io;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -9,22 +8,21 @@ use std::sync::Arc;
 use std::thread;
 
 use hgs_crypto::random::System;
+use hgs_custody::SoftwareKey;
 use hgs_custody::seal::MasterKey;
-use hgs_custody::{Pkcs11Uri, SoftwareKey};
-use hgs_custody_pkcs11::{TokenError, Tokens};
+use hgs_custody_pkcs11::Tokens;
 use hgs_kps::{CertificateKind, Label, Lineage, NameError};
 use hgs_pki::issue::{IssueError, Template};
 use hgs_pki::{Certificate, Time, Validity, profile};
 use hgs_store::{
-    Act, AttestationSigner, CertificateRecord, MasterKeyError, OpenError, Opening, Store,
-    Transaction, master_key_file,
+    Act, AttestationSigner, CertificateRecord, OpenError, Opening, Store, Transaction,
+    master_key_file,
 };
 
-use super::key_source::{
-    CertificateSource, Certified, KeySize, LocatedSource, Pair, PlacedKey, joined,
-};
-use super::proof::KeyProofError;
-use super::rotation::{CertifyError, new_signer};
+use super::certify::{CertifyError, KeySize};
+use super::initialise_error::{InitialiseError, MAX_NAME};
+use super::key_source::{CertificateSource, Certified, LocatedSource, Pair, PlacedKey, joined};
+use super::rotation::new_signer;
 use super::settings::settings_of;
 use super::token_keys::NewKeys;
 use crate::config::Config;
@@ -79,74 +77,6 @@ pub struct Initialised {
     /// Where the encryption key comes from and is.
     pub encryption_key: PlacedKey,
 }
-
-/// No guardian was made. Nothing but the folder and the master key may have been left behind; it can be tried again.
-#[derive(Debug, thiserror::Error)]
-pub enum InitialiseError {
-    /// A guardian lives there already. It is not overwritten.
-    #[error("there is a guardian in {} already", state_folder.display())]
-    AlreadyInitialised {
-        /// The folder of its state.
-        state_folder: PathBuf,
-    },
-    /// The name does not fit into the certificates.
-    #[error("a guardian's name has 1 to {MAX_NAME} printable characters")]
-    Name(#[from] NameError),
-    /// The folder can't be made.
-    #[error("can't make the folder {}", folder.display())]
-    Folder {
-        /// The folder.
-        folder: PathBuf,
-        /// What the system said.
-        #[source]
-        error: io::Error,
-    },
-    /// The file of the master key.
-    #[error(transparent)]
-    MasterKey(#[from] MasterKeyError),
-    /// A certificate could not be made.
-    #[error(transparent)]
-    Certify(#[from] CertifyError),
-    /// A key in a token can't be used.
-    #[error("the key {uri} can't be used")]
-    Token {
-        /// Which key.
-        uri: Box<Pkcs11Uri>,
-        /// What is wrong.
-        #[source]
-        error: TokenError,
-    },
-    /// A key in a token is not there, and none is to be made.
-    #[error("the key {uri} is not there, and is not made unasked")]
-    NotThere {
-        /// Which key.
-        uri: Box<Pkcs11Uri>,
-        /// What is there.
-        #[source]
-        error: TokenError,
-    },
-    /// One key is named for both uses.
-    #[error("the signing key and the encryption key are the same, {0}; name two")]
-    SameKey(Box<Pkcs11Uri>),
-    /// Keys were made in tokens before something failed; they are still there.
-    #[error("keys were made and are left in the token: {}", listed(made))]
-    AfterMaking {
-        /// Which.
-        made: Vec<Pkcs11Uri>,
-        /// What failed then.
-        #[source]
-        error: Box<Self>,
-    },
-    /// A key does not do what its certificate is for.
-    #[error(transparent)]
-    Key(#[from] KeyProofError),
-    /// The store could not be made.
-    #[error(transparent)]
-    Store(OpenError),
-}
-
-/// Characters of a guardian's name: a common name has 64, and the words around it take 30.
-pub const MAX_NAME: usize = 34;
 
 /// Makes a guardian where `config` says: the folder of the state, the master key (mode 0600), the certificates and
 /// the first attestation signer, all of the state in one commit with its audit record. Takes seconds, since keys are
@@ -314,11 +244,6 @@ pub(crate) fn guardian_validity(now: Time) -> Validity {
         not_before: now,
         not_after: not_after.unwrap_or(Time::MAX),
     }
-}
-
-fn listed(uris: &[Pkcs11Uri]) -> String {
-    let uris: Vec<String> = uris.iter().map(Pkcs11Uri::to_string).collect();
-    uris.join(", ")
 }
 
 /// The certificate that signs the metadata, in the name by which hosts know the guardian where that can stand in a

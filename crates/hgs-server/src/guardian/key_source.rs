@@ -10,9 +10,9 @@ use hgs_custody_pkcs11::{Tokens, Usage};
 use hgs_pki::Certificate;
 use hgs_pki::issue::Template;
 
-use super::initialise::InitialiseError;
-use super::rotation::{self_signed, signed_by};
-use super::token_keys::{LocatedKey, NewKeys, proved_in_tokens};
+use super::certify::{KeySize, self_signed, signed_by};
+use super::initialise_error::InitialiseError;
+use super::token_keys::{KeyOrigin, LocatedKey, NewKeys, proved_in_tokens};
 
 /// Where a certificate and its key come from.
 #[derive(Debug)]
@@ -73,48 +73,6 @@ impl GivenCertificate {
     }
 }
 
-/// Sizes of the RSA keys that are generated. A guardian's certificates live for ten years, for which 2048 bits are no
-/// longer advised (NIST SP 800-57 part 1, table 4); private-key work with 3072 bits takes about three times as long.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub enum KeySize {
-    /// 2048 bits.
-    Rsa2048,
-    /// 3072 bits.
-    #[default]
-    Rsa3072,
-    /// 4096 bits.
-    Rsa4096,
-}
-
-impl KeySize {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Rsa2048, Self::Rsa3072, Self::Rsa4096];
-
-    /// The number of bits.
-    #[must_use]
-    pub const fn bits(self) -> usize {
-        match self {
-            Self::Rsa2048 => 2048,
-            Self::Rsa3072 => 3072,
-            Self::Rsa4096 => 4096,
-        }
-    }
-
-    /// The size with this number of bits.
-    #[must_use]
-    pub fn of_bits(bits: usize) -> Option<Self> {
-        Self::ALL.into_iter().find(|size| size.bits() == bits)
-    }
-
-    /// The smallest size with at least so many bits, or the largest there is.
-    pub(super) fn at_least(bits: usize) -> Self {
-        let mut sizes = Self::ALL.into_iter();
-        sizes
-            .find(|size| size.bits() >= bits)
-            .unwrap_or(Self::Rsa4096)
-    }
-}
-
 /// Where a private key comes from, and where it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlacedKey {
@@ -122,29 +80,6 @@ pub struct PlacedKey {
     pub origin: KeyOrigin,
     /// Where it is.
     pub place: KeyReference,
-}
-
-/// Where a private key comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeyOrigin {
-    /// It was made.
-    Made,
-    /// It was in the token.
-    Found,
-    /// It was in a file.
-    Given,
-}
-
-impl KeyOrigin {
-    /// In one word.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Made => "made",
-            Self::Found => "found",
-            Self::Given => "given",
-        }
-    }
 }
 
 /// The signing and the encryption half of a guardian.

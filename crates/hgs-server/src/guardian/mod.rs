@@ -16,8 +16,10 @@
 
 mod attestation;
 mod certification;
+mod certify;
 mod hosts;
 mod initialise;
+mod initialise_error;
 mod inspection;
 mod key_source;
 mod key_work;
@@ -43,18 +45,19 @@ mod workers;
 
 use hgs_store::{Failure, MasterKeyError, OpenError};
 
-pub use initialise::{InitOptions, InitialiseError, Initialised, MAX_NAME, initialise};
-pub use key_source::{
-    CertificateSource, GivenCertificate, GivenError, KeyOrigin, KeySize, PlacedKey,
-};
+pub use certify::{CertifyError, KeySize};
+pub use initialise::{InitOptions, Initialised, initialise};
+pub use initialise_error::{InitialiseError, MAX_NAME};
+pub use key_source::{CertificateSource, GivenCertificate, GivenError, PlacedKey};
 pub use keys::HoldingsError;
 pub use proof::KeyProofError;
-pub use rotation::{CertifyError, RotationError};
-pub use token_keys::removal_of;
+pub use rotation::RotationError;
+pub use token_keys::{KeyOrigin, removal_of};
 pub use trace::examine_stopped;
 
 pub(crate) use attestation::{AttestationRequest, Attestations, Attested};
 pub(crate) use certification::{Certification, PairRequest, RenewalError};
+pub(crate) use certify::self_signed;
 pub(crate) use hosts::HostKeys;
 pub(crate) use initialise::{communications as communications_template, guardian_validity};
 pub(crate) use inspection::Inspection;
@@ -67,7 +70,7 @@ pub(crate) use recent::RecentCertificates;
 pub(crate) use refusals::RefusalLog;
 pub(crate) use release::{ReleaseCaches, ReleasePolicy, Releases};
 pub(crate) use requirements::findings;
-pub(crate) use rotation::{SignerRotation, self_signed};
+pub(crate) use rotation::SignerRotation;
 pub(crate) use settings::follow as follow_settings;
 pub(crate) use signers::Signers;
 pub(crate) use trace::SyntheticRolls;

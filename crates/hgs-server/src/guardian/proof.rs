@@ -113,7 +113,7 @@ mod tests {
     use hgs_pki::{Time, Validity, profile};
 
     use super::super::KeySize;
-    use super::super::rotation::self_signed;
+    use super::super::certify::self_signed;
     use super::*;
 
     #[test]

@@ -1,18 +1,14 @@
-//! Attestation signers are made before they are needed, and forgotten when nothing that they signed can be alive; and
-//! how a certificate over a new key is made.
+//! Attestation signers are made before they are needed, and forgotten when nothing that they signed can be alive.
 
 use std::sync::Arc;
 
 use hgs_attest::signer::{self, NoRoomForSigner, check_room};
-use hgs_crypto::random::{self, System};
-use hgs_crypto::rsa::{PublicKey, SignatureScheme};
-use hgs_custody::{KeyError, KeyReference, PrivateKey, SoftwareKey};
-use hgs_pki::issue::{self, Issuer, Template};
-use hgs_pki::{Certificate, Thumbprint, Time, profile};
+use hgs_custody::{KeyReference, SoftwareKey};
+use hgs_pki::{Thumbprint, Time};
 use hgs_store::{Act, AttestationSigner, Failure, State, Transaction};
 use tracing::info;
 
-use super::key_source::KeySize;
+use super::certify::{CertifyError, KeySize, self_signed};
 use super::observer::Observer;
 use super::open_store::OpenStore;
 use super::signers::Signers;
@@ -32,23 +28,6 @@ pub enum RotationError {
     /// It could not be recorded.
     #[error(transparent)]
     Record(#[from] Failure<hgs_store::Refusal>),
-}
-
-/// A certificate over a new key could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum CertifyError {
-    /// No key.
-    #[error("no key could be generated: {0}")]
-    Key(#[from] hgs_crypto::rsa::PrivateKeyError),
-    /// The new key does not sign.
-    #[error(transparent)]
-    Signature(#[from] KeyError),
-    /// No serial number.
-    #[error("the source of randomness failed")]
-    Randomness,
-    /// No certificate.
-    #[error(transparent)]
-    Issue(#[from] issue::IssueError),
 }
 
 /// Renews our attestation signers.
@@ -134,49 +113,4 @@ pub(crate) fn new_signer(
         added: now,
     };
     Ok((signer, Some(Arc::new(key))))
-}
-
-/// A new key, and a certificate that it signs itself.
-pub(crate) fn self_signed(
-    template: Template,
-    size: KeySize,
-) -> Result<(Certificate, SoftwareKey), CertifyError> {
-    let key = SoftwareKey::generate(size.bits())?;
-    Ok((signed_by(template, &key)?, key))
-}
-
-/// A certificate over `key` that it signs itself, wherever it is. A key that may only decrypt can't; its certificate is
-/// signed by an authority that is forgotten at once, and is worth as much.
-pub(super) fn signed_by(
-    template: Template,
-    key: &dyn PrivateKey,
-) -> Result<Certificate, CertifyError> {
-    let validity = template.validity;
-    match certified(template.clone(), key.public(), Issuer::SelfSigned, key) {
-        Err(CertifyError::Signature(KeyError::Unsupported)) => {
-            let once = SoftwareKey::generate(KeySize::Rsa3072.bits())?;
-            let authority = profile::one_time_authority(validity);
-            let authority = certified(authority, once.public(), Issuer::SelfSigned, &once)?;
-            certified(
-                template,
-                key.public(),
-                Issuer::Certificate(&authority),
-                &once,
-            )
-        }
-        done => done,
-    }
-}
-
-/// A certificate over `subject` that `issuer`, whose key is `key`, signs.
-pub(super) fn certified(
-    template: Template,
-    subject: &PublicKey,
-    issuer: Issuer<'_>,
-    key: &dyn PrivateKey,
-) -> Result<Certificate, CertifyError> {
-    let serial = random::array(&mut System::new()).map_err(|_| CertifyError::Randomness)?;
-    let prepared = issue::prepare(template, subject, issuer, serial)?;
-    let signature = key.sign(SignatureScheme::Pkcs1Sha256, prepared.to_be_signed())?;
-    Ok(prepared.assemble(&signature)?)
 }

@@ -9,10 +9,9 @@ use hgs_custody::{Pkcs11Uri, Pkcs11Uris, PrivateKey as _};
 use hgs_custody_pkcs11::{TokenError, TokenKey, Tokens, Usage};
 use hgs_pki::Certificate;
 
-use super::initialise::InitialiseError;
-use super::key_source::{KeyOrigin, KeySize};
+use super::certify::{CertifyError, KeySize};
+use super::initialise_error::InitialiseError;
 use super::proof::prove;
-use super::rotation::CertifyError;
 
 /// How new keys are made, and which were made in tokens.
 pub(super) struct NewKeys<'n> {
@@ -46,6 +45,29 @@ impl<'n> NewKeys<'n> {
                 made,
                 error: Box::new(error),
             },
+        }
+    }
+}
+
+/// Where a private key comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyOrigin {
+    /// It was made.
+    Made,
+    /// It was in the token.
+    Found,
+    /// It was in a file.
+    Given,
+}
+
+impl KeyOrigin {
+    /// In one word.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Made => "made",
+            Self::Found => "found",
+            Self::Given => "given",
         }
     }
 }

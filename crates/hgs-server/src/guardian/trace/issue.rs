@@ -9,8 +9,8 @@ use hgs_pki::issue::Issuer;
 use hgs_pki::{Certificate, Time};
 use hgs_trace::{Observed, Problem};
 
+use super::super::certify::certified;
 use super::super::keys::{KeyTable, Snapshot};
-use super::super::rotation::certified;
 use super::super::signers::Signers;
 
 /// The id of the synthetic host. The ids of registered hosts are 128 random bits.

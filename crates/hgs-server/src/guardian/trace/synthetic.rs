@@ -25,12 +25,11 @@ use hgs_trace::guardian::SyntheticRoll;
 use hgs_trace::{Observed, Problem};
 use tracing::info;
 
-use super::super::key_source::KeySize;
+use super::super::certify::{KeySize, self_signed};
 use super::super::key_work::SnapshotKeys;
 use super::super::keys::{Snapshot, Snapshots};
 use super::super::open_store::OpenStore;
 use super::super::release::{Releases, digest, unavailable};
-use super::super::rotation::self_signed;
 use super::super::signers::Signers;
 use super::super::workers::Workers;
 use super::issue::{SYNTHETIC_HOST, health_certificate};

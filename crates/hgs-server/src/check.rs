@@ -10,37 +10,10 @@ use hgs_custody::BundleError;
 use hgs_pki::TlsCertificate;
 use rustix::fs::{Access, access};
 use rustix::process::{Resource, getrlimit};
-use serde::Serialize;
 
-use super::Config;
+use crate::config::{Config, Finding, Severity};
 use crate::http::{self, TlsError};
 use crate::{logging, roles};
-
-/// Something about the configuration that an operator should know.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    /// Names the check, for programs: mostly the key that it is about.
-    pub check: &'static str,
-    /// How bad it is.
-    pub severity: Severity,
-    /// What was found.
-    pub cause: String,
-    /// What to do about it.
-    pub remedy: String,
-    /// Whether it is about the process that looked, as its limits and privileges, and says nothing of another one.
-    #[serde(skip)]
-    pub about_process: bool,
-}
-
-/// How bad a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Severity {
-    /// The server works, and something else is at risk.
-    Warning,
-    /// The server does not start, or does not do its work.
-    Error,
-}
 
 impl Config {
     /// Looks for what is wrong with this configuration on this machine, for this user. Files are
@@ -426,8 +399,8 @@ mod tests {
 
     use tempfile::TempDir;
 
-    use super::super::Layout;
     use super::*;
+    use crate::config::Layout;
 
     /// A configuration with nothing to find: high ports, and a state folder as `hgs init` makes it.
     fn sound() -> (TempDir, Config) {
