@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use hgs_client::status::{Numbered, Status};
+use hgs_client::status::{NamedNumber, Status};
 use hgs_terminal::{Exit, Failure, Table, Terminal};
 use serde::Serialize;
 
@@ -86,7 +86,7 @@ fn certificates(status: &Status) -> Table {
     table
 }
 
-fn numbered(value: &Numbered) -> String {
+fn numbered(value: &NamedNumber) -> String {
     match value.number {
         Some(number) => format!("{} ({number})", value.name),
         None => value.name.to_owned(),

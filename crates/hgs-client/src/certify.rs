@@ -21,16 +21,16 @@ use crate::status::Record;
 use crate::url::Url;
 use hgs_clock::Clock;
 
-/// What is wanted of an attestation service.
+/// Which health certificate is required.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wanted {
+pub(crate) enum RequiredCertificate {
     /// A certificate that is valid. One that is held will do until two thirds of its validity are over, and to its end if
     /// the service can't issue a new one.
-    ValidCertificate,
+    Valid,
     /// A certificate that is issued now.
-    NewCertificate,
+    New,
     /// A certificate that is issued now over an identity key that is made now.
-    NewIdentityKey,
+    WithNewIdentityKey,
 }
 
 /// A health certificate with the key it is over.
@@ -55,9 +55,9 @@ impl Certifier<'_> {
     pub(crate) async fn certify(
         &self,
         kind: HealthKind,
-        wanted: Wanted,
+        required: RequiredCertificate,
     ) -> Result<Answer<Certified>, Error> {
-        if wanted == Wanted::ValidCertificate
+        if required == RequiredCertificate::Valid
             && let Some(fresh) = self.fresh(self.held(kind)?)
         {
             return Ok(Ok(fresh));
@@ -65,14 +65,14 @@ impl Certifier<'_> {
         let _lock = self.lock().await?;
         let held = self.held(kind)?;
         // Another process may have got what is needed here while it had the lock.
-        if wanted == Wanted::ValidCertificate
+        if required == RequiredCertificate::Valid
             && let Some(fresh) = self.fresh(held.clone())
         {
             return Ok(Ok(fresh));
         }
-        match self.request(kind, held.clone(), wanted).await? {
+        match self.request(kind, held.clone(), required).await? {
             Ok(identity) => Ok(Ok(self.keep(&identity)?)),
-            Err(cause) => self.without_new(wanted, held, cause),
+            Err(cause) => self.without_new(required, held, cause),
         }
     }
 
@@ -125,7 +125,7 @@ impl Certifier<'_> {
         &self,
         kind: HealthKind,
         held: Option<Identity>,
-        wanted: Wanted,
+        required: RequiredCertificate,
     ) -> Result<Answer<Identity>, Error> {
         let host_key = HostKey::load(&self.state.host_key())?;
         let information = match service_information(self.client, self.attestation).await {
@@ -139,8 +139,8 @@ impl Certifier<'_> {
             return Ok(Err(Cause::other_mode(information.operation_mode)));
         }
         let mut service = AttestationService::new(self.client, self.attestation, information);
-        let usable = held.as_ref().filter(|held| match wanted {
-            Wanted::NewIdentityKey => held.has_next_key(),
+        let usable = held.as_ref().filter(|held| match required {
+            RequiredCertificate::WithNewIdentityKey => held.has_next_key(),
             _ => held.has_next_key() || !held.is_due(self.now()),
         });
         if let Some(identity) = usable {
@@ -154,7 +154,7 @@ impl Certifier<'_> {
             }
             // Where two machines have this host key, a new identity key would take the place of the other machine's, and so
             // on in turn. A person ends that.
-            let may_replace = is_shared && wanted == Wanted::NewIdentityKey;
+            let may_replace = is_shared && required == RequiredCertificate::WithNewIdentityKey;
             if !failure.needs_new_identity_key() && !may_replace {
                 return Ok(answer);
             }
@@ -213,7 +213,7 @@ impl Certifier<'_> {
     /// (attacks.md K4); when the service only failed, the old one serves until its end.
     fn without_new(
         &self,
-        wanted: Wanted,
+        required: RequiredCertificate,
         held: Option<Identity>,
         cause: Cause,
     ) -> Result<Answer<Certified>, Error> {
@@ -223,7 +223,7 @@ impl Certifier<'_> {
             return Ok(Err(cause));
         }
         match held.and_then(|held| self.certified(&held)) {
-            Some(certified) if wanted == Wanted::ValidCertificate => {
+            Some(certified) if required == RequiredCertificate::Valid => {
                 tracing::warn!(%cause, "no new health certificate; the old one serves");
                 Ok(Ok(certified))
             }

@@ -7,7 +7,7 @@ use hgs_kps::Caches;
 use hgs_pki::health::HealthKind;
 use hgs_pki::{Certificate, Time};
 
-use crate::certify::{Certified, Certifier, Wanted};
+use crate::certify::{Certified, Certifier, RequiredCertificate};
 use crate::configuration::{Configuration, Endpoints};
 use crate::error::{Error, ServicesError};
 use crate::folders::Folders;
@@ -151,7 +151,7 @@ impl GuardedHost {
     /// # Errors
     /// [`Error::Services`] with the refusal or failure, and everything that keeps a host from asking.
     pub async fn attest(&self, kind: HealthKind, sides: Sides) -> Result<Attestation, Error> {
-        self.attest_for(kind, sides, Wanted::NewCertificate).await
+        self.attest_for(kind, sides, RequiredCertificate::New).await
     }
 
     /// The same with a new identity key, which takes the place of the one that the host has. A host needs that when another
@@ -164,20 +164,21 @@ impl GuardedHost {
         kind: HealthKind,
         sides: Sides,
     ) -> Result<Attestation, Error> {
-        self.attest_for(kind, sides, Wanted::NewIdentityKey).await
+        self.attest_for(kind, sides, RequiredCertificate::WithNewIdentityKey)
+            .await
     }
 
     async fn attest_for(
         &self,
         kind: HealthKind,
         sides: Sides,
-        wanted: Wanted,
+        required: RequiredCertificate,
     ) -> Result<Attestation, Error> {
-        let mut asked = Asked::default();
+        let mut failures = ServiceFailures::default();
         for (side, endpoints) in self.services(sides)? {
             match self
                 .certifier(side, endpoints)?
-                .certify(kind, wanted)
+                .certify(kind, required)
                 .await?
             {
                 Ok(Certified { certificate, .. }) => {
@@ -190,11 +191,11 @@ impl GuardedHost {
                 }
                 Err(cause) => {
                     let failure = ServiceFailure::new(side, &endpoints.attestation, cause);
-                    asked.failed(failure)?;
+                    failures.add(failure)?;
                 }
             }
         }
-        Err(asked.into_error())
+        Err(failures.into_error())
     }
 
     /// The status of this host.
@@ -257,13 +258,13 @@ impl GuardedHost {
     }
 }
 
-/// The services that were asked and did not answer.
+/// The failures of the services that were asked so far.
 #[derive(Debug, Default)]
-pub(crate) struct Asked(Vec<ServiceFailure>);
+pub(crate) struct ServiceFailures(Vec<ServiceFailure>);
 
-impl Asked {
-    /// Takes up what a service said. Its decision ends the asking, its failure does not.
-    pub(crate) fn failed(&mut self, failure: ServiceFailure) -> Result<(), Error> {
+impl ServiceFailures {
+    /// Adds what a service answered. A decision ends the attempts: it is the error. After a failure the next service is asked.
+    pub(crate) fn add(&mut self, failure: ServiceFailure) -> Result<(), Error> {
         let ServiceFailure { side, url, cause } = &failure;
         tracing::info!(%side, %url, %cause, "service did not give what was asked for");
         let ends = failure.cause.is_decision();

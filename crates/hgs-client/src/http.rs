@@ -1,8 +1,8 @@
 //! HTTP/1.1 as a client that is asked for exactly one thing at a time: no redirect is followed, no
 //! proxy taken from the environment, nothing kept beyond a budget.
 
+mod connection_steps;
 mod exchange;
-mod look;
 mod race;
 mod resolve;
 pub(crate) mod tls;

@@ -58,25 +58,25 @@ impl Probe {
     }
 
     async fn reach(&self, url: &Url, asked: &Url) -> Reachability {
-        let look = self.client.look(asked).await;
+        let steps = self.client.connection_steps(asked).await;
         let here = self.clock.now();
-        let addresses = look.addresses.unwrap_or_else(|| Ok(Vec::new()));
+        let addresses = steps.addresses.unwrap_or_else(|| Ok(Vec::new()));
         let shown = |addresses: Vec<_>| addresses.iter().map(ToString::to_string).collect();
         Reachability {
             url: url.to_string(),
             addresses: addresses.map(shown).map_err(|error| transport(&error)),
-            connected: look.connected.map(|connected| {
+            connected: steps.connected.map(|connected| {
                 let connected = connected.map(|address| address.to_string());
                 connected.map_err(|error| transport(&error))
             }),
-            tls: look.tls.map(|tls| {
+            tls: steps.tls.map(|tls| {
                 let presented = tls.map(|leaf| presented(&leaf));
                 presented.map_err(|error| transport(&error))
             }),
-            answered: look
+            answered: steps
                 .answered
                 .map(|answered| answered.map_err(|error| transport(&error))),
-            clocks: look.date.map(|there| Clocks { there, here }),
+            clocks: steps.date.map(|there| Clocks { there, here }),
         }
     }
 

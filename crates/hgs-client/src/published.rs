@@ -4,7 +4,7 @@ use hgs_pki::Certificate;
 
 use crate::attestation;
 use crate::error::Error;
-use crate::host::{Asked, GuardedHost};
+use crate::host::{GuardedHost, ServiceFailures};
 use crate::key_protection;
 use crate::service::{ServiceFailure, Sides};
 
@@ -15,15 +15,15 @@ impl GuardedHost {
     /// # Errors
     /// [`Error::Services`] when no service lists them, [`Error::LocalMode`] when none is configured.
     pub async fn signing_certificates(&self) -> Result<Vec<Certificate>, Error> {
-        let mut asked = Asked::default();
+        let mut failures = ServiceFailures::default();
         for (side, endpoints) in self.services(Sides::Both)? {
             let url = &endpoints.attestation;
             match attestation::signing_certificates(self.client(), url).await {
                 Ok(certificates) => return Ok(certificates),
-                Err(cause) => asked.failed(ServiceFailure::new(side, url, cause))?,
+                Err(cause) => failures.add(ServiceFailure::new(side, url, cause))?,
             }
         }
-        Err(asked.into_error())
+        Err(failures.into_error())
     }
 
     /// The guardian's metadata ([MS-KPS] 3.2.4.2), as it came. It is not trusted before it is imported.
@@ -31,14 +31,14 @@ impl GuardedHost {
     /// # Errors
     /// [`Error::Services`] when no service gives it, [`Error::LocalMode`] when none is configured.
     pub async fn metadata(&self) -> Result<Vec<u8>, Error> {
-        let mut asked = Asked::default();
+        let mut failures = ServiceFailures::default();
         for (side, endpoints) in self.services(Sides::Both)? {
             let url = &endpoints.key_protection;
             match key_protection::metadata(self.client(), url).await {
                 Ok(metadata) => return Ok(metadata),
-                Err(cause) => asked.failed(ServiceFailure::new(side, url, cause))?,
+                Err(cause) => failures.add(ServiceFailure::new(side, url, cause))?,
             }
         }
-        Err(asked.into_error())
+        Err(failures.into_error())
     }
 }

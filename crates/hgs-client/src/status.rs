@@ -39,9 +39,9 @@ pub struct Status {
     /// How the attestation service attests, as far as is known: `HostKey`, `Tpm`.
     pub attestation_operation_mode: Option<String>,
     /// How the last attempt to attest ended, or what became of it since.
-    pub attestation_status: Numbered,
+    pub attestation_status: NamedNumber,
     /// Which policies failed; none is what the incumbent calls `NoInformation`.
-    pub attestation_substatus: Vec<Numbered>,
+    pub attestation_substatus: Vec<NamedNumber>,
     /// URL of the fallback's attestation service.
     pub fallback_attestation_url: Option<String>,
     /// URL of the fallback's key protection service.
@@ -58,7 +58,7 @@ pub struct Status {
 
 /// A name and the number that the incumbent's management interface has for it, where that is known.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Numbered {
+pub struct NamedNumber {
     /// The name.
     pub name: &'static str,
     /// The number.
@@ -334,7 +334,7 @@ impl Status {
             attestation_url: url(primary, |pair| &pair.attestation),
             key_protection_url: url(primary, |pair| &pair.key_protection),
             attestation_operation_mode: record.operation_mode.filter(|_| primary.is_some()),
-            attestation_status: Numbered {
+            attestation_status: NamedNumber {
                 name: status.name(),
                 number: Some(status.number().into()),
             },
@@ -362,11 +362,11 @@ fn status_now(record: &Record, is_host_guarded: bool) -> AttestationStatus {
     }
 }
 
-fn substatus(names: &[String]) -> Vec<Numbered> {
+fn substatus(names: &[String]) -> Vec<NamedNumber> {
     names
         .iter()
         .filter_map(|name| AttestationSubstatus::from_name(name))
-        .map(|which| Numbered {
+        .map(|which| NamedNumber {
             name: which.name(),
             number: which.bit(),
         })

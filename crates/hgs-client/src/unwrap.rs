@@ -10,10 +10,10 @@ use hgs_pki::health::HealthKind;
 use hgs_protector::transport_key_blob::CachingPolicy;
 use hgs_protector::{Protector, VerifiedProtector};
 
-use crate::certify::Wanted;
+use crate::certify::RequiredCertificate;
 use crate::configuration::Endpoints;
 use crate::error::Error;
-use crate::host::{Asked, GuardedHost};
+use crate::host::{GuardedHost, ServiceFailures};
 use crate::key_protection::KeyProtection;
 use crate::key_protection::failure::KeyProtectionFailure;
 use crate::sealed_file::{self, SealedFile, SealedFileError};
@@ -48,7 +48,7 @@ impl GuardedHost {
         let caches = self.caches();
         let ingress =
             Protector::read(protector, &caches.certificates)?.verify(&caches.signatures)?;
-        let mut asked = Asked::default();
+        let mut failures = ServiceFailures::default();
         for (side, endpoints) in self.services(Sides::Both)? {
             match self.release(side, endpoints, &ingress, version).await? {
                 Ok(released) => {
@@ -64,10 +64,10 @@ impl GuardedHost {
                         key_protection: endpoints.key_protection.clone(),
                     });
                 }
-                Err(failure) => asked.failed(failure)?,
+                Err(failure) => failures.add(failure)?,
             }
         }
-        Err(asked.into_error())
+        Err(failures.into_error())
     }
 
     async fn release(
@@ -78,8 +78,8 @@ impl GuardedHost {
         version: ServiceVersion,
     ) -> Result<Result<Released, ServiceFailure>, Error> {
         let certifier = self.certifier(side, endpoints)?;
-        let ask = async |wanted| -> Result<_, Error> {
-            let certified = match certifier.certify(HealthKind::Encryption, wanted).await? {
+        let ask = async |required| -> Result<_, Error> {
+            let certified = match certifier.certify(HealthKind::Encryption, required).await? {
                 Ok(certified) => certified,
                 Err(cause) => {
                     let failure = ServiceFailure::new(side, &endpoints.attestation, cause);
@@ -103,14 +103,14 @@ impl GuardedHost {
                 .map_err(|cause| ServiceFailure::new(side, url, cause));
             Ok((answer, certified.held))
         };
-        let (mut answer, held) = ask(Wanted::ValidCertificate).await?;
+        let (mut answer, held) = ask(RequiredCertificate::Valid).await?;
         if let Err(failure) = &answer
             && held
             && code(failure) == Some(Code::HealthCertificate)
         {
             // The service may want a newer certificate than the one that was held.
             tracing::warn!(%failure, "health certificate is refused; asking for a new one");
-            (answer, _) = ask(Wanted::NewCertificate).await?;
+            (answer, _) = ask(RequiredCertificate::New).await?;
         }
         if let Err(failure) = &answer
             && code(failure) == Some(Code::HostRevoked)

@@ -25,8 +25,8 @@ use super::keys::Snapshots;
 use super::modes::Modes;
 use super::observer::{Decision, Observer};
 use super::open_store::OpenStore;
-use super::recent::{Circumstances, RecentCertificates};
-use super::refusals::{OnRecord, RefusalLog};
+use super::recent::{IssuingParameters, RecentCertificates};
+use super::refusals::{RefusalLog, RefusalRecord};
 use super::signers::Signers;
 use super::workers::{Claimant, HostIsFull, ProcessorPermit, Workers};
 use crate::http::Network;
@@ -60,7 +60,7 @@ enum Decided {
 }
 
 /// A refusal, and the number of the record that it has of its own.
-type RecordedRefusal = (Refusal, OnRecord);
+type RecordedRefusal = (Refusal, RefusalRecord);
 
 /// Attests hosts.
 pub(crate) struct Attestations {
@@ -161,7 +161,8 @@ impl Attestations {
         if grant.returned_nonce() && !host.returns_nonces {
             return None;
         }
-        self.recent.find(grant, circumstances(&state, now)?, now)
+        self.recent
+            .find(grant, issuing_parameters(&state, now)?, now)
     }
 
     async fn evaluate(self: &Arc<Self>, request: AttestationRequest, now: Time) -> Verdict {
@@ -205,7 +206,7 @@ impl Attestations {
             Ok(committed) => committed,
             Err(Failure::Refused(_)) => {
                 let refusal = self.refused_since(request, now).await;
-                return Err((refusal, OnRecord::Nothing));
+                return Err((refusal, RefusalRecord::None));
             }
             Err(Failure::Store(failure)) => return Err(unrecorded(unavailable(&failure))),
         };
@@ -218,9 +219,9 @@ impl Attestations {
             })
             .await;
         let issued = issued.unwrap_or_else(|full| Err(full.into()));
-        let (issued, circumstances) = issued.map_err(unrecorded)?;
+        let (issued, parameters) = issued.map_err(unrecorded)?;
         self.recent
-            .keep(&issued, committed.sequence, circumstances, now);
+            .keep(&issued, committed.sequence, parameters, now);
         Ok((issued, committed.sequence))
     }
 
@@ -239,7 +240,7 @@ impl Attestations {
         serial: DrawnSerialNumber,
         now: Time,
         processor: &mut ProcessorPermit,
-    ) -> Result<(IssuedHealthCertificate, Circumstances), Reason> {
+    ) -> Result<(IssuedHealthCertificate, IssuingParameters), Reason> {
         let snapshot = self.snapshots.current().map_err(|_| Reason::Unavailable)?;
         let signers = Signers::at(&snapshot.state, now);
         let Some(signer) = signers.active() else {
@@ -247,7 +248,7 @@ impl Attestations {
             return Err(Reason::Unavailable);
         };
         let seconds = snapshot.state.settings().health_certificate_seconds;
-        let circumstances = Circumstances {
+        let parameters = IssuingParameters {
             signer: signer.thumbprint(),
             validity: seconds,
         };
@@ -262,14 +263,14 @@ impl Attestations {
             IssueError::Key { .. } => Reason::Unavailable,
             error => internal(error),
         })?;
-        Ok((issued, circumstances))
+        Ok((issued, parameters))
     }
 
     /// The first refusal of its kind of a host that proved its key is on record before it is answered, and so is an
     /// identity key that comes back; if that can't be, that is the answer.
     async fn record_attestation_refusal(&self, refusal: Refusal, now: Time) -> RecordedRefusal {
         if !is_of_a_proved_host(&refusal) {
-            return (refusal, OnRecord::Nothing);
+            return (refusal, RefusalRecord::None);
         }
         if let Err(failure) = self.record_returned_identity(&refusal, now).await {
             return unrecorded(unavailable(&failure));
@@ -311,7 +312,7 @@ impl Attestations {
         }
     }
 
-    fn refused_decision(&self, refusal: &Refusal, recorded: OnRecord) -> Decision {
+    fn refused_decision(&self, refusal: &Refusal, recorded: RefusalRecord) -> Decision {
         let (facts, outcome) = (refusal.facts(), refusal.code().name());
         let proved = is_of_a_proved_host(refusal);
         let host = facts.host.as_ref().filter(|_| proved);
@@ -324,7 +325,7 @@ impl Attestations {
             host_name: host.map(|host| host.name.clone()),
             record: recorded.sequence(),
             alike: recorded.further().or_else(|| {
-                is_stranger.then(|| self.refusals.count_stranger(Action::Attest, outcome))
+                is_stranger.then(|| self.refusals.count_unauthenticated(Action::Attest, outcome))
             }),
             ..Decision::default()
         }
@@ -332,8 +333,8 @@ impl Attestations {
 }
 
 /// What a certificate that is issued now depends on beside the host; `None` if none can be issued.
-fn circumstances(state: &State, now: Time) -> Option<Circumstances> {
-    Some(Circumstances {
+fn issuing_parameters(state: &State, now: Time) -> Option<IssuingParameters> {
+    Some(IssuingParameters {
         signer: Signers::at(state, now).active()?.thumbprint(),
         validity: state.settings().health_certificate_seconds,
     })
@@ -389,7 +390,7 @@ impl From<HostIsFull> for Reason {
 }
 
 fn unrecorded(reason: Reason) -> RecordedRefusal {
-    (Refusal::from(reason), OnRecord::Nothing)
+    (Refusal::from(reason), RefusalRecord::None)
 }
 
 fn unavailable(failure: &StoreError) -> Reason {

@@ -37,9 +37,9 @@ mod response_keys;
 mod rotation;
 mod settings;
 mod signers;
-mod strangers;
 mod token_keys;
 mod trace;
+mod unauthenticated_refusals;
 mod upkeep;
 mod workers;
 

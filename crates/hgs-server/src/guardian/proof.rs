@@ -25,7 +25,7 @@ pub enum KeyProofError {
     /// The place where the key lives gives wrong results.
     #[error("the private key of certificate {0} gives wrong results")]
     WrongResult(Thumbprint),
-    /// There is no randomness to try it with.
+    /// There is no randomness for the challenge.
     #[error("the source of randomness failed")]
     Randomness,
 }
@@ -47,23 +47,23 @@ pub(crate) fn prove(
     let hash = oaep_hash(key).map_err(failed)?;
     match works(key, certificate, usage) {
         Ok(true) => Ok(hash),
-        Ok(false) | Err(Untried::Encryption(_)) => Err(KeyProofError::WrongResult(thumbprint)),
+        Ok(false) | Err(KeyTestError::Encryption(_)) => Err(KeyProofError::WrongResult(thumbprint)),
         // The ciphertext was made for this key.
-        Err(Untried::Key(KeyError::Refused)) if usage == Usage::Decrypt => {
+        Err(KeyTestError::Key(KeyError::Refused)) if usage == Usage::Decrypt => {
             Err(KeyProofError::WrongResult(thumbprint))
         }
-        Err(Untried::Key(error)) => Err(failed(error)),
-        Err(Untried::Randomness(_)) => Err(KeyProofError::Randomness),
+        Err(KeyTestError::Key(error)) => Err(failed(error)),
+        Err(KeyTestError::Randomness(_)) => Err(KeyProofError::Randomness),
     }
 }
 
-/// Why there is no result of a private key's work.
+/// Why a private key could not be tested.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Untried {
+pub(crate) enum KeyTestError {
     /// The key did nothing.
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// There is no randomness to try it with.
+    /// There is no randomness for the challenge.
     #[error(transparent)]
     Randomness(CryptoError),
     /// Nothing could be encrypted to the certificate.
@@ -76,9 +76,10 @@ pub(crate) fn works(
     key: &dyn PrivateKey,
     certificate: &Certificate,
     usage: Usage,
-) -> Result<bool, Untried> {
+) -> Result<bool, KeyTestError> {
     // As many octets as a transport key has.
-    let challenge = SecretBytes::random(32, &mut System::new()).map_err(Untried::Randomness)?;
+    let challenge =
+        SecretBytes::random(32, &mut System::new()).map_err(KeyTestError::Randomness)?;
     let public = certificate.public_key();
     match usage {
         Usage::Sign => {
@@ -90,7 +91,7 @@ pub(crate) fn works(
         Usage::Decrypt => {
             let hash = oaep_hash(key)?;
             let ciphertext = public.encrypt_oaep(hash, &challenge);
-            let ciphertext = ciphertext.map_err(Untried::Encryption)?;
+            let ciphertext = ciphertext.map_err(KeyTestError::Encryption)?;
             Ok(key.decrypt(hash, &ciphertext)? == challenge)
         }
     }

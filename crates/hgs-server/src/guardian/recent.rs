@@ -19,19 +19,19 @@ const MOST: usize = 16_384;
 /// The same host with the same identity key for the same use. `SessionId` differs from request to request.
 type Key = (HostId, HealthKind, Sha256Digest);
 
-/// What was issued, and under which circumstances.
+/// What was issued, and with which parameters.
 #[derive(Debug, Clone)]
 struct Recent {
     issued: IssuedHealthCertificate,
     record: u64,
     time: Time,
-    circumstances: Circumstances,
+    parameters: IssuingParameters,
 }
 
-/// What else decides what a certificate says.
+/// What the content of a health certificate depends on beside the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Circumstances {
-    /// The signer of today.
+pub(crate) struct IssuingParameters {
+    /// The signer that is in use.
     pub(crate) signer: Thumbprint,
     /// For how long certificates are valid.
     pub(crate) validity: u32,
@@ -47,7 +47,7 @@ impl RecentCertificates {
     pub(crate) fn find(
         &self,
         grant: &Grant,
-        circumstances: Circumstances,
+        parameters: IssuingParameters,
         now: Time,
     ) -> Option<(IssuedHealthCertificate, u64)> {
         if *grant.transition() != IdentityTransition::Unchanged {
@@ -55,8 +55,7 @@ impl RecentCertificates {
         }
         let recent = self.lock().get(&key(grant))?.clone();
         let is_recent = now.since(recent.time).is_some_and(|age| age < PERIOD);
-        (is_recent && recent.circumstances == circumstances)
-            .then_some((recent.issued, recent.record))
+        (is_recent && recent.parameters == parameters).then_some((recent.issued, recent.record))
     }
 
     /// Keeps a certificate that was issued now.
@@ -64,7 +63,7 @@ impl RecentCertificates {
         &self,
         issued: &IssuedHealthCertificate,
         record: u64,
-        circumstances: Circumstances,
+        parameters: IssuingParameters,
         now: Time,
     ) {
         let mut recent = self.lock();
@@ -78,7 +77,7 @@ impl RecentCertificates {
                     issued: issued.clone(),
                     record,
                     time: now,
-                    circumstances,
+                    parameters,
                 },
             );
         }

@@ -1,6 +1,6 @@
 //! Refusals of hosts that proved who they are: the first is recorded with all that is known of it, those that follow
 //! within an hour are counted, and become one record. So what one host can make the audit log grow by is two records an
-//! hour for each code, however often it asks. Refusals of strangers are only counted.
+//! hour for each code, however often it asks. Refusals of unauthenticated callers are only counted.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,7 @@ use hgs_store::{Action, AuditEntry, Outcome, StoreError};
 use tracing::{info, warn};
 
 use super::open_store::OpenStore;
-use super::strangers::Strangers;
+use super::unauthenticated_refusals::UnauthenticatedRefusals;
 
 /// For how long refusals that are alike are counted.
 const PERIOD: Seconds = Seconds::from_hours(1);
@@ -21,21 +21,21 @@ const MOST: usize = 16_384;
 
 /// What is on record of a refusal.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum OnRecord {
+pub(crate) enum RefusalRecord {
     /// A record of its own.
-    Alone(u64),
+    Own(u64),
     /// It is one of so many that become one record.
     Counted(u64),
-    /// Nothing; a stranger's is counted elsewhere.
-    Nothing,
+    /// Nothing: the refusal of an unauthenticated caller is counted by itself.
+    None,
 }
 
-impl OnRecord {
+impl RefusalRecord {
     /// The number of the record of its own.
     pub(crate) fn sequence(self) -> Option<u64> {
         match self {
-            Self::Alone(sequence) => Some(sequence),
-            Self::Counted(_) | Self::Nothing => None,
+            Self::Own(sequence) => Some(sequence),
+            Self::Counted(_) | Self::None => None,
         }
     }
 
@@ -43,7 +43,7 @@ impl OnRecord {
     pub(crate) fn further(self) -> Option<u64> {
         match self {
             Self::Counted(further) => Some(further),
-            Self::Alone(_) | Self::Nothing => None,
+            Self::Own(_) | Self::None => None,
         }
     }
 }
@@ -51,7 +51,7 @@ impl OnRecord {
 /// What is recorded and counted of refusals, by all parts that refuse.
 pub(crate) struct RefusalLog {
     store: Arc<OpenStore>,
-    strangers: Strangers,
+    unauthenticated: UnauthenticatedRefusals,
     hosts: HostRefusals,
 }
 
@@ -59,7 +59,7 @@ impl RefusalLog {
     pub(crate) fn new(store: Arc<OpenStore>) -> Self {
         Self {
             store,
-            strangers: Strangers::default(),
+            unauthenticated: UnauthenticatedRefusals::default(),
             hosts: HostRefusals::default(),
         }
     }
@@ -72,21 +72,21 @@ impl RefusalLog {
         &self,
         code: &'static str,
         entry: AuditEntry,
-    ) -> Result<OnRecord, StoreError> {
+    ) -> Result<RefusalRecord, StoreError> {
         if let Some(further) = self.hosts.count(code, &entry) {
-            return Ok(OnRecord::Counted(further));
+            return Ok(RefusalRecord::Counted(further));
         }
         let recorded = self.store.record(entry.clone()).await;
         let recorded = recorded.inspect_err(|_| self.hosts.forget(code, &entry));
-        recorded.map(OnRecord::Alone)
+        recorded.map(RefusalRecord::Own)
     }
 
-    /// Counts the refusal of a stranger; gives how many of its kind there are now.
-    pub(crate) fn count_stranger(&self, action: Action, code: &'static str) -> u64 {
-        self.strangers.count(action, code)
+    /// Counts the refusal of an unauthenticated caller; returns how many of its kind there are now.
+    pub(crate) fn count_unauthenticated(&self, action: Action, code: &'static str) -> u64 {
+        self.unauthenticated.count(action, code)
     }
 
-    /// Turns what was counted of strangers, and what was counted of hosts for an hour, into records.
+    /// Turns what was counted of unauthenticated callers, and what was counted of hosts for an hour, into records.
     pub(crate) async fn record_due(&self, now: Time) {
         self.record_counted(now, false).await;
     }
@@ -97,7 +97,7 @@ impl RefusalLog {
     }
 
     async fn record_counted(&self, now: Time, all: bool) {
-        let entries = self.strangers.take(now).into_iter();
+        let entries = self.unauthenticated.take(now).into_iter();
         for entry in entries.chain(self.hosts.take(now, all)) {
             let (action, count) = (entry.action, entry.count);
             let code = entry.reason.clone();

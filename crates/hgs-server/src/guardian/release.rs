@@ -29,7 +29,7 @@ use super::key_work::SnapshotKeys;
 use super::keys::{Snapshot, Snapshots};
 use super::observer::{Decision, Observer};
 use super::open_store::OpenStore;
-use super::refusals::{OnRecord, RefusalLog};
+use super::refusals::{RefusalLog, RefusalRecord};
 use super::response_keys::ResponseKeys;
 use super::signers::Signers;
 use super::workers::{Claimant, HostIsFull, ProcessorPermit, Workers};
@@ -41,7 +41,7 @@ use hgs_clock::Clock;
 const CACHED_CERTIFICATES: usize = 16_384;
 
 /// A refusal, and the number of the record that it has of its own.
-type RecordedRefusal = (Refusal, OnRecord);
+type RecordedRefusal = (Refusal, RefusalRecord);
 
 /// Releases keys to hosts.
 pub(crate) struct Releases {
@@ -84,7 +84,7 @@ impl Releases {
         let signature = signature.map_err(|error| {
             let refusal = Refusal::from(error);
             self.observer
-                .release(&self.release_refused(&refusal, OnRecord::Nothing), None);
+                .release(&self.release_refused(&refusal, RefusalRecord::None), None);
             refusal
         })?;
         let signed = signature.is_some();
@@ -114,14 +114,14 @@ impl Releases {
                 let recorded = self.recorded(release, recorded);
                 recorded.and_then(|(document, decision)| {
                     let fields = sign_response(signature.as_ref(), signer, &document, now);
-                    let fields = fields.map_err(|refusal| (refusal, OnRecord::Nothing))?;
+                    let fields = fields.map_err(|refusal| (refusal, RefusalRecord::None))?;
                     Ok(((document, fields), decision))
                 })
             }
             // Nothing was to be recorded, or the store has closed.
             Err(_) => match decided.await {
                 Err(refusal) => Err(self.record_release_refusal(refusal, now).await),
-                Ok(()) => Err((unavailable(&StoreError::Closed), OnRecord::Nothing)),
+                Ok(()) => Err((unavailable(&StoreError::Closed), RefusalRecord::None)),
             },
         };
         match done {
@@ -283,14 +283,16 @@ impl Releases {
             Ok(recorded) => recorded,
             // That it was refused is on record already.
             Err(Failure::Refused(refused)) => {
-                return Err((refused_since(refused, facts), OnRecord::Nothing));
+                return Err((refused_since(refused, facts), RefusalRecord::None));
             }
-            Err(Failure::Store(failure)) => return Err((unavailable(&failure), OnRecord::Nothing)),
+            Err(Failure::Store(failure)) => {
+                return Err((unavailable(&failure), RefusalRecord::None));
+            }
         };
         let decision = self.release_done(facts, &recorded);
         let document = release.into_response(&recorded.proof());
         Ok((
-            document.map_err(|refusal| (refusal, OnRecord::Nothing))?,
+            document.map_err(|refusal| (refusal, RefusalRecord::None))?,
             decision,
         ))
     }
@@ -301,13 +303,13 @@ impl Releases {
         let host = refusal.facts().host.as_ref();
         // A key store that can't be reached is no refusal of the host.
         let Some(host) = host.filter(|_| refusal.code().fault() != Fault::KeyStore) else {
-            return (refusal, OnRecord::Nothing);
+            return (refusal, RefusalRecord::None);
         };
         let entry = self.refusal_entry(&refusal, host, now);
         let code = refusal.code().name();
         match self.refusals.record(code, entry).await {
             Ok(recorded) => (refusal, recorded),
-            Err(failure) => (unavailable(&failure), OnRecord::Nothing),
+            Err(failure) => (unavailable(&failure), RefusalRecord::None),
         }
     }
 
@@ -347,15 +349,17 @@ impl Releases {
         }
     }
 
-    fn release_refused(&self, refusal: &Refusal, recorded: OnRecord) -> Decision {
+    fn release_refused(&self, refusal: &Refusal, recorded: RefusalRecord) -> Decision {
         let facts = refusal.facts();
         let outcome = refusal.code().name();
-        let (decision, strangers) = match &facts.host {
+        let (decision, alike) = match &facts.host {
             Some(host) => (self.host_decision(host), recorded.further()),
             // Where the fault is ours, the host was not refused.
             None if refusal.code().status() >= 500 => (Decision::default(), None),
             None => {
-                let count = self.refusals.count_stranger(Action::Release, outcome);
+                let count = self
+                    .refusals
+                    .count_unauthenticated(Action::Release, outcome);
                 (Decision::default(), Some(count))
             }
         };
@@ -364,7 +368,7 @@ impl Releases {
             reason: Some(refusal.reason().to_string()),
             protector: facts.ingress.as_ref().map(ToString::to_string),
             record: recorded.sequence(),
-            alike: strangers,
+            alike,
             ..decision
         }
     }

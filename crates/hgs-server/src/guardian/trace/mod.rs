@@ -20,7 +20,7 @@ use metrics::Gauge;
 use rustix::process::{DumpableBehavior, Resource, dumpable_behavior, getrlimit};
 use tokio::sync::mpsc;
 
-use tokens::Examiner;
+use tokens::TokenExaminer;
 
 use super::GuardianError;
 use super::inspection::Inspection;
@@ -93,8 +93,8 @@ fn examine_store(store: Arc<OpenStore>, config: &Config, now: Time) -> Observed<
     Ok(state::examined(&store, &snapshot, examiner, now))
 }
 
-fn examiner<'a>(config: &'a Config, tokens: &'a Tokens) -> Examiner<'a> {
-    Examiner {
+fn examiner<'a>(config: &'a Config, tokens: &'a Tokens) -> TokenExaminer<'a> {
+    TokenExaminer {
         tokens,
         pin_source: config.pkcs11.pin_source.as_ref(),
     }

@@ -15,13 +15,13 @@ use super::super::requirements::lacking_key_usage;
 use super::super::signers::Signers;
 use super::issue;
 use super::keys::work;
-use super::tokens::Examiner;
+use super::tokens::TokenExaminer;
 
 /// What a store holds, and how it is.
 pub(super) fn examined(
     store: &Store,
     snapshot: &Snapshot,
-    examiner: Examiner<'_>,
+    examiner: TokenExaminer<'_>,
     now: Time,
 ) -> State {
     let Snapshot { state, holdings } = snapshot;
@@ -68,7 +68,7 @@ fn sound(store: &Store) -> Observed<()> {
 fn certificate(
     record: &CertificateRecord,
     holdings: &Holdings,
-    examiner: Examiner<'_>,
+    examiner: TokenExaminer<'_>,
 ) -> Certificate {
     let certificate = &record.certificate;
     let usage = usage(record.kind);
@@ -96,7 +96,7 @@ fn signer(
     signer: &AttestationSigner,
     signers: &Signers<'_>,
     holdings: &Holdings,
-    examiner: Examiner<'_>,
+    examiner: TokenExaminer<'_>,
 ) -> Signer {
     let mut own = signers.own().iter();
     let signs = own.any(|(one, stage)| {

@@ -9,15 +9,15 @@ use hgs_pki::Certificate;
 use hgs_trace::guardian::{Attributes, Sessions, Token};
 use hgs_trace::{Observed, PathFacts, Problem};
 
-/// Who is asked about tokens.
+/// Examines the tokens that hold keys.
 #[derive(Clone, Copy)]
-pub(super) struct Examiner<'a> {
+pub(super) struct TokenExaminer<'a> {
     pub(super) tokens: &'a Tokens,
     /// Where PINs are that no URI says.
     pub(super) pin_source: Option<&'a PinSource>,
 }
 
-impl Examiner<'_> {
+impl TokenExaminer<'_> {
     /// The ways to the key of `certificate`; none if it is in no token.
     pub(super) fn ways(
         &self,

@@ -1,5 +1,5 @@
-//! Refusals of those who have proved nothing: counted, and recorded as aggregates. Were each one recorded, strangers
-//! could fill the disk.
+//! Refusals of unauthenticated callers: counted, and recorded as aggregates. If each one had its own record, they could
+//! fill the disk.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,9 +9,9 @@ use hgs_store::{Action, AuditEntry, Outcome};
 
 /// Refusals since the last aggregate, by what was asked for and the code of the refusal: a few dozen kinds.
 #[derive(Debug, Default)]
-pub(crate) struct Strangers(Mutex<BTreeMap<(Action, &'static str), u64>>);
+pub(crate) struct UnauthenticatedRefusals(Mutex<BTreeMap<(Action, &'static str), u64>>);
 
-impl Strangers {
+impl UnauthenticatedRefusals {
     /// Counts one; returns how many of its kind there are now.
     pub(crate) fn count(&self, action: Action, code: &'static str) -> u64 {
         let mut counts = self.counts();
@@ -45,12 +45,12 @@ mod tests {
 
     #[test]
     fn any_number_of_refusals_is_one_record_of_each_kind() {
-        let strangers = Strangers::default();
+        let refusals = UnauthenticatedRefusals::default();
         for _ in 0..1000 {
-            strangers.count(Action::Attest, "host-not-registered");
+            refusals.count(Action::Attest, "host-not-registered");
         }
-        strangers.count(Action::Release, "HealthCertificateException");
-        let entries = strangers.take(Time::from_unix(0));
+        refusals.count(Action::Release, "HealthCertificateException");
+        let entries = refusals.take(Time::from_unix(0));
         let shown: Vec<_> = entries
             .iter()
             .map(|entry| (entry.action, entry.reason.as_deref(), entry.count))
@@ -62,6 +62,6 @@ mod tests {
                 (Action::Release, Some("HealthCertificateException"), Some(1)),
             ]
         );
-        assert!(strangers.take(Time::from_unix(1)).is_empty());
+        assert!(refusals.take(Time::from_unix(1)).is_empty());
     }
 }

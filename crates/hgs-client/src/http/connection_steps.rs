@@ -7,9 +7,9 @@ use hgs_pki::Time;
 use super::{Client, Request, Response, TransportError, exchange, tls};
 use crate::url::{Scheme, Url};
 
-/// How far towards a URL one gets.
+/// The result of each step of a connection to a URL; a step that was not reached has none.
 #[derive(Debug, Default)]
-pub(crate) struct Look {
+pub(crate) struct ConnectionSteps {
     /// The addresses of its host.
     pub(crate) addresses: Option<Result<Vec<SocketAddr>, TransportError>>,
     /// The first that accepted a connection.
@@ -23,34 +23,34 @@ pub(crate) struct Look {
 }
 
 impl Client {
-    /// Goes towards `url` and asks for it, as far as it gets.
-    pub(crate) async fn look(&self, url: &Url) -> Look {
-        let mut look = Look::default();
+    /// Connects to `url` and requests it, as far as that succeeds.
+    pub(crate) async fn connection_steps(&self, url: &Url) -> ConnectionSteps {
+        let mut steps = ConnectionSteps::default();
         let mut addresses = match self.addresses(url).await {
             Ok(addresses) => addresses,
             Err(error) => {
-                look.addresses = Some(Err(error));
-                return look;
+                steps.addresses = Some(Err(error));
+                return steps;
             }
         };
-        look.addresses = Some(Ok(addresses.clone()));
+        steps.addresses = Some(Ok(addresses.clone()));
         match self.connect(&mut addresses).await {
             Ok((address, stream)) => {
-                look.connected = Some(Ok(address));
+                steps.connected = Some(Ok(address));
                 let limit = self.timing.exchange;
-                let asking = self.ask(url, address, stream, &mut look);
+                let asking = self.ask(url, address, stream, &mut steps);
                 if tokio::time::timeout(limit, asking).await.is_err() {
                     let silent = TransportError::Timeout { address, limit };
-                    if url.scheme() == Scheme::Https && look.tls.is_none() {
-                        look.tls = Some(Err(silent));
+                    if url.scheme() == Scheme::Https && steps.tls.is_none() {
+                        steps.tls = Some(Err(silent));
                     } else {
-                        look.answered = Some(Err(silent));
+                        steps.answered = Some(Err(silent));
                     }
                 }
             }
-            Err(error) => look.connected = Some(Err(error)),
+            Err(error) => steps.connected = Some(Err(error)),
         }
-        look
+        steps
     }
 
     async fn ask(
@@ -58,13 +58,13 @@ impl Client {
         url: &Url,
         address: SocketAddr,
         stream: tokio::net::TcpStream,
-        look: &mut Look,
+        steps: &mut ConnectionSteps,
     ) {
         let request = Request::Get { url: url.clone() };
         let response = match (url.scheme(), &self.tls) {
             (Scheme::Http, _) => exchange::exchange(&request, address, stream).await,
             (Scheme::Https, Err(error)) => {
-                look.tls = Some(Err(error.clone().into()));
+                steps.tls = Some(Err(error.clone().into()));
                 return;
             }
             (Scheme::Https, Ok(settings)) => {
@@ -72,11 +72,11 @@ impl Client {
                     Ok(stream) => {
                         let presented = stream.get_ref().1.peer_certificates();
                         let leaf = presented.and_then(|chain| chain.first());
-                        look.tls = Some(Ok(leaf.map_or_else(Vec::new, |leaf| leaf.to_vec())));
+                        steps.tls = Some(Ok(leaf.map_or_else(Vec::new, |leaf| leaf.to_vec())));
                         exchange::exchange(&request, address, stream).await
                     }
                     Err(error) => {
-                        look.tls = Some(Err(error));
+                        steps.tls = Some(Err(error));
                         return;
                     }
                 }
@@ -84,18 +84,18 @@ impl Client {
         };
         match response {
             Ok(Response { date, .. }) => {
-                look.answered = Some(Ok(()));
-                look.date = date;
+                steps.answered = Some(Ok(()));
+                steps.date = date;
             }
             Err(
                 error @ (TransportError::Broken { .. }
                 | TransportError::PlainToTls { .. }
                 | TransportError::Timeout { .. }),
             ) => {
-                look.answered = Some(Err(error));
+                steps.answered = Some(Err(error));
             }
             // An answer that those who understand its protocol judge.
-            Err(_) => look.answered = Some(Ok(())),
+            Err(_) => steps.answered = Some(Ok(())),
         }
     }
 }
