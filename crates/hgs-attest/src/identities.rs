@@ -226,8 +226,10 @@ impl HostIdentities {
             return Err(IdentityRefusal::OtherKind { recorded });
         }
         if let Some(at) = record.superseded {
-            let others = self.of_kind(kind).filter(|other| other.key != record.key);
-            let others = others.filter_map(|other| other.returned);
+            let others = self
+                .of_kind(kind)
+                .filter(|other| other.key != record.key)
+                .filter_map(|other| other.returned);
             let lately = others.filter(|time| is_within(*time, SHARED_KEY_PERIOD, now));
             return Err(match lately.max() {
                 Some(other) => IdentityRefusal::HostKeyShared { at, other },

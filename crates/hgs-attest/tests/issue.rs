@@ -184,8 +184,9 @@ fn what_is_issued_passes_the_checks_of_a_key_service() {
     let certificate = HealthCertificate::from_der(&content[0].octets).unwrap();
     let trusted = TrustedSigners::new(vec![TrustedSigner::own(signer())]);
     let skew = Seconds::new(60);
-    let verified = certificate.verify(&trusted, HealthKind::Encryption, now(), skew);
-    let verified = verified.unwrap();
+    let verified = certificate
+        .verify(&trusted, HealthKind::Encryption, now(), skew)
+        .unwrap();
     assert_eq!(verified.statement(), issued.grant().statement());
     let key = verified.certificate().public_key();
     assert_eq!(key, identity_key(0).public());

@@ -96,10 +96,11 @@ fn costly_protector() -> Vec<u8> {
             keys.hold(&certificate, &signing);
             let template = profile::guardian_encryption(&name, ten_years());
             let issuer = Issuer::Certificate(&authority);
-            let prepared = hgs_pki::issue::prepare(template, &key, issuer, serial);
-            let prepared = prepared.expect("a good template");
-            let signature = signing.sign(SignatureScheme::Pkcs1Sha256, prepared.to_be_signed());
-            let signature = signature.expect("a software key signs");
+            let prepared =
+                hgs_pki::issue::prepare(template, &key, issuer, serial).expect("a good template");
+            let signature = signing
+                .sign(SignatureScheme::Pkcs1Sha256, prepared.to_be_signed())
+                .expect("a software key signs");
             let encryption = prepared.assemble(&signature).expect("a good signature");
             let wanted = KeyEncryption::RsaOaep;
             GuardianCertificates::certify(certificate, encryption, wanted, &mut &keys)

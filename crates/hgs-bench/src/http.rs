@@ -206,8 +206,11 @@ pub(crate) async fn attested(
     name: &str,
 ) -> Outcome<(GuardedHost, Certificate)> {
     let host = host(folder, target.address)?;
-    let host_key = host.create_host_key(HostKeySize::Rsa2048)?;
-    let host_key = host_key.export(PublicForm::SubjectPublicKeyInfo, "bench", host.now())?;
+    let host_key = host.create_host_key(HostKeySize::Rsa2048)?.export(
+        PublicForm::SubjectPublicKeyInfo,
+        "bench",
+        host.now(),
+    )?;
     let registration = AddHost {
         name: name.to_owned(),
         host_key,

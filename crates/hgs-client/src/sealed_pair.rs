@@ -225,8 +225,10 @@ mod tests {
         /// Which key opens the file, when the protector beside it holds that key.
         fn key_of_the_pair(&self) -> u8 {
             let pair = self.open();
-            let protector = Protector::read(pair.protector(), &CertificateCache::new(0)).unwrap();
-            let protector = protector.verify(&SignatureCache::new(0)).unwrap();
+            let protector = Protector::read(pair.protector(), &CertificateCache::new(0))
+                .unwrap()
+                .verify(&SignatureCache::new(0))
+                .unwrap();
             let file = SealedFile::read(pair.file()).unwrap();
             let opens = |number: &u8| {
                 protector.check_transport_key(&key(*number)).is_ok()

@@ -33,8 +33,10 @@ pub(crate) fn generate(
     }
     refuse_used_identifier(token_session, name)?;
     // The login of the other sessions holds for this one too.
-    let session = token_session.context.open_rw_session(token_session.slot);
-    let session = session.map_err(|error| blame(&error))?;
+    let session = token_session
+        .context
+        .open_rw_session(token_session.slot)
+        .map_err(|error| blame(&error))?;
     let bits = bits.try_into().map_err(|_| TokenError::Unsupported)?;
     let mut refused = None;
     for strictness in TemplateStrictness::STEPS {

@@ -273,8 +273,10 @@ impl KeyLocation {
         message: &[u8],
     ) -> Result<Vec<u8>, TokenError> {
         let object = self.object(token_session)?;
-        let hashing = object.profile.hashing(scheme);
-        let hashing = hashing.ok_or(TokenError::Unsupported)?;
+        let hashing = object
+            .profile
+            .hashing(scheme)
+            .ok_or(TokenError::Unsupported)?;
         let sign = |token_session: &mut TokenSession, object: &Object| {
             token_session.sign(object.handle, hashing, scheme, message)
         };

@@ -225,8 +225,10 @@ impl<'t> Trials<'t> {
     /// Whether a result that should be right is right.
     fn decrypt(&self, hash: OaepHash, place: OaepPlace) -> Result<bool, Error> {
         let trial = SecretBytes::from(TRIAL);
-        let ciphertext = self.public.encrypt_oaep(hash, &trial);
-        let ciphertext = ciphertext.expect("every accepted key has room for 32 octets");
+        let ciphertext = self
+            .public
+            .encrypt_oaep(hash, &trial)
+            .expect("every accepted key has room for 32 octets");
         let opened = self
             .token_session
             .decrypt(self.key, place, hash, &ciphertext)?;

@@ -29,8 +29,8 @@ impl Selector {
     pub(crate) fn find(&self, present: Vec<PresentToken>) -> Result<PresentToken, TokenError> {
         let labels = present
             .iter()
-            .map(|found| plain(found.info.label()).to_owned());
-        let labels = labels.collect();
+            .map(|found| plain(found.info.label()).to_owned())
+            .collect();
         let wanted = self.to_string();
         let mut matching: Vec<PresentToken> = present
             .into_iter()

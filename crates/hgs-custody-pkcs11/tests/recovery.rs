@@ -72,10 +72,12 @@ fn until(what: &str, mut yes: impl FnMut() -> bool) {
 fn a_token_that_was_taken_away_and_brought_back_works_again() {
     isolated(|hsm| {
         let tokens = tokens(&SoftHsm::module());
-        let signing = tokens.generate(&uri(hsm, "signing"), 2048, Usage::Sign);
-        let signing = signing.unwrap();
-        let encryption = tokens.generate(&uri(hsm, "encryption"), 2048, Usage::Decrypt);
-        let encryption = encryption.unwrap();
+        let signing = tokens
+            .generate(&uri(hsm, "signing"), 2048, Usage::Sign)
+            .unwrap();
+        let encryption = tokens
+            .generate(&uri(hsm, "encryption"), 2048, Usage::Decrypt)
+            .unwrap();
         assert_eq!((sign(&signing), decrypt(&encryption)), (Ok(()), Ok(())));
 
         hsm.hide();
@@ -105,8 +107,9 @@ fn a_token_that_was_taken_away_and_brought_back_works_again() {
 fn under_load_no_answer_is_wrong_and_none_is_lost() {
     isolated(|hsm| {
         let tokens = tokens(&SoftHsm::module());
-        let key = tokens.generate(&uri(hsm, "encryption"), 2048, Usage::Decrypt);
-        let key = key.unwrap();
+        let key = tokens
+            .generate(&uri(hsm, "encryption"), 2048, Usage::Decrypt)
+            .unwrap();
         // Each thread goes on until it has seen the outage and its end.
         let ask = || {
             let mut outages = 0;
@@ -137,8 +140,9 @@ fn each_code_of_a_broken_token_is_an_outage_with_its_name() {
     isolated(|hsm| {
         let proxy = Proxy::of(hsm, "proxy");
         let tokens = tokens(proxy.module());
-        let key = tokens.generate(&uri(hsm, "signing"), 2048, Usage::Sign);
-        let key = key.unwrap();
+        let key = tokens
+            .generate(&uri(hsm, "signing"), 2048, Usage::Sign)
+            .unwrap();
         for (function, code, name, happened) in [
             ("C_Sign", 0x32, "CKR_DEVICE_REMOVED", "is lost"),
             ("C_Sign", 0xe0, "CKR_TOKEN_NOT_PRESENT", "is lost"),
@@ -178,8 +182,9 @@ fn a_probe_tells_a_bad_ciphertext_from_a_broken_token() {
     isolated(|hsm| {
         let proxy = Proxy::of(hsm, "proxy");
         let tokens = tokens(proxy.module());
-        let key = tokens.generate(&uri(hsm, "encryption"), 2048, Usage::Decrypt);
-        let key = key.unwrap();
+        let key = tokens
+            .generate(&uri(hsm, "encryption"), 2048, Usage::Decrypt)
+            .unwrap();
         assert_eq!(decrypt(&key), Ok(()));
         let bad = vec![1; key.public().modulus_octets()];
         // In the token, where SoftHSM answers an error.
@@ -235,8 +240,9 @@ fn a_call_that_hangs_is_an_outage_and_nothing_is_finalised_under_it() {
         let other: Pkcs11Uri = hsm.uri_in("other", "signing").parse().unwrap();
         let proxy = Proxy::of(hsm, "proxy");
         let tokens = tokens(proxy.module());
-        let key = tokens.generate(&uri(hsm, "signing"), 2048, Usage::Sign);
-        let key = key.unwrap();
+        let key = tokens
+            .generate(&uri(hsm, "signing"), 2048, Usage::Sign)
+            .unwrap();
         assert_eq!(sign(&key), Ok(()));
         proxy.hang("C_Sign");
         assert_eq!(unavailable(sign(&key)), TokenError::Hangs.to_string());
@@ -291,8 +297,9 @@ fn one_token_of_a_module_fails_and_the_other_goes_on() {
     isolated(|hsm| {
         hsm.add_token("other");
         let tokens = tokens(&SoftHsm::module());
-        let key = tokens.generate(&uri(hsm, "signing"), 2048, Usage::Sign);
-        let key = key.unwrap();
+        let key = tokens
+            .generate(&uri(hsm, "signing"), 2048, Usage::Sign)
+            .unwrap();
         assert_eq!(sign(&key), Ok(()));
         let away: Pkcs11Uri = hsm.uri_in("away", "signing").parse().unwrap();
         let error = tokens.open(&away).unwrap_err();
@@ -337,8 +344,9 @@ fn bad_ciphertexts_do_not_double_the_work_of_a_token() {
     isolated(|hsm| {
         let proxy = Proxy::of(hsm, "proxy");
         let tokens = tokens(proxy.module());
-        let key = tokens.generate(&uri(hsm, "encryption"), 2048, Usage::Decrypt);
-        let key = key.unwrap();
+        let key = tokens
+            .generate(&uri(hsm, "encryption"), 2048, Usage::Decrypt)
+            .unwrap();
         assert_eq!(decrypt(&key), Ok(()));
         let bad = vec![1; key.public().modulus_octets()];
         let (before, begun) = (proxy.calls("C_Decrypt"), Instant::now());

@@ -86,8 +86,9 @@ fn a_generated_key_can_not_be_wrapped() {
         let (one, two) = (session(&module, "hgs"), session(&module, "two"));
         let (wrapping, _) = shared_key(&one, &two);
         let key = private_key(&one, "signing");
-        let refused = one.wrap_key(&Mechanism::AesKeyWrapPad, wrapping, key);
-        let refused = refused.unwrap_err();
+        let refused = one
+            .wrap_key(&Mechanism::AesKeyWrapPad, wrapping, key)
+            .unwrap_err();
         assert!(
             matches!(refused, Error::Pkcs11(RvError::KeyUnextractable, _)),
             "{refused}"

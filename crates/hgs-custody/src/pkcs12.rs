@@ -118,11 +118,14 @@ pub(crate) fn decrypt_key(
     let algorithm = key.next()?;
     let ciphertext = key.expect(OCTET_STRING)?;
     // PBES2 takes the octets of a passphrase, UTF-8 or not; the schemes of PKCS#12 need characters.
-    let form = Passphrase::forms(Some(passphrase)).map(|forms| forms.into_iter().next());
-    let form = form.ok().flatten().unwrap_or_else(|| Passphrase {
-        utf8: passphrase.clone(),
-        utf16: SecretBytes::new(Vec::new()),
-    });
+    let form = Passphrase::forms(Some(passphrase))
+        .map(|forms| forms.into_iter().next())
+        .ok()
+        .flatten()
+        .unwrap_or_else(|| Passphrase {
+            utf8: passphrase.clone(),
+            utf16: SecretBytes::new(Vec::new()),
+        });
     Reader::new(&form).decrypt(algorithm, ciphertext)
 }
 
@@ -479,8 +482,8 @@ fn decrypt_cbc<C>(
 where
     C: BlockCipherDecrypt + cbc::cipher::KeyInit,
 {
-    let cipher = cbc::Decryptor::<C>::new_from_slices(key.expose(), iv.expose());
-    let cipher = cipher.map_err(|_| OpenError::Malformed)?;
+    let cipher = cbc::Decryptor::<C>::new_from_slices(key.expose(), iv.expose())
+        .map_err(|_| OpenError::Malformed)?;
     let plain = cipher.decrypt_padded_vec::<Pkcs7>(ciphertext);
     plain
         .map(SecretBytes::new)

@@ -133,8 +133,10 @@ mod tests {
     fn works_as_a_place_behind_the_trait() {
         let key: Box<dyn PrivateKey> = Box::new(SoftwareKey::generate(2048).unwrap());
         let secret = SecretBytes::new(vec![7; 32]);
-        let ciphertext = key.public().encrypt_oaep(OaepHash::Sha256, &secret);
-        let ciphertext = ciphertext.unwrap();
+        let ciphertext = key
+            .public()
+            .encrypt_oaep(OaepHash::Sha256, &secret)
+            .unwrap();
         assert_eq!(key.decrypt(OaepHash::Sha256, &ciphertext), Ok(secret));
         assert_eq!(
             key.decrypt(OaepHash::Sha1, &ciphertext),

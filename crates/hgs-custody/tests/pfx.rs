@@ -59,8 +59,7 @@ fn we_read_what_openssl_writes() {
         let arguments =
             format!("pkcs12 -export -inkey leaf.key -in leaf.pem -certfile root.pem {how}");
         let file = openssl(folder.path(), &arguments, b"");
-        let read_back = read(&file, passphrase);
-        let read_back = read_back.unwrap_or_else(|error| panic!("{how}: {error}"));
+        let read_back = read(&file, passphrase).unwrap_or_else(|error| panic!("{how}: {error}"));
         assert_eq!(read_back.certificate, leaf, "{how}");
         assert_eq!(read_back.key.public(), leaf.public_key(), "{how}");
         assert_eq!(read_back.chain, std::slice::from_ref(&root), "{how}");

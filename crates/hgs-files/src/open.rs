@@ -137,8 +137,10 @@ fn is_guarded(meta: &Metadata) -> bool {
 }
 
 fn is_group_of_process(group: u32) -> bool {
-    let groups = rustix::process::getgroups().unwrap_or_default();
-    let mut groups = groups.into_iter().map(|group| group.as_raw());
+    let mut groups = rustix::process::getgroups()
+        .unwrap_or_default()
+        .into_iter()
+        .map(|group| group.as_raw());
     group == rustix::process::getegid().as_raw() || groups.any(|own| own == group)
 }
 

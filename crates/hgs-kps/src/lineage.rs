@@ -86,8 +86,11 @@ impl FromStr for Lineage {
         if text == "fabric" {
             return Ok(Self::Fabric);
         }
-        let label = text.strip_prefix("tenant:").ok_or(NameError::Lineage)?;
-        let label = label.parse().map_err(|_| NameError::Lineage)?;
+        let label = text
+            .strip_prefix("tenant:")
+            .ok_or(NameError::Lineage)?
+            .parse()
+            .map_err(|_| NameError::Lineage)?;
         Ok(Self::Tenant(label))
     }
 }

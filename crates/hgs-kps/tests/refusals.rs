@@ -291,8 +291,9 @@ fn hosts_of_another_cluster_are_not_in_our_registry() {
         ..service()
     };
     service.hosts.clear();
-    let release = service.release(&with(certificate.der()), ServiceVersion::V2);
-    let release = release.unwrap();
+    let release = service
+        .release(&with(certificate.der()), ServiceVersion::V2)
+        .unwrap();
     assert!(!release.facts().host.is_from_own_signer());
 
     // Unless its host key is barred here: the policy digest names it in every cluster.

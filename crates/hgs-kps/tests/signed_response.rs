@@ -229,10 +229,11 @@ fn we_take_what_the_judge_signs_and_none_of_its_forgeries() {
             octets: [body, request, accept, guardian],
             fields,
         } = specimen(line);
-        let digest = SignatureRequest::new(Nonce::random(&mut random()).unwrap(), &request);
-        let digest = digest.content_digest();
-        let asked = SignatureRequest::read(&[&accept], &[digest.as_bytes()], &request);
-        let asked = asked.unwrap().unwrap();
+        let digest =
+            SignatureRequest::new(Nonce::random(&mut random()).unwrap(), &request).content_digest();
+        let asked = SignatureRequest::read(&[&accept], &[digest.as_bytes()], &request)
+            .unwrap()
+            .unwrap();
         let guardian = Certificate::from_der(&guardian).unwrap();
         let verified =
             read(&fields).and_then(|fields| fields.verify(&asked, status, &body, &guardian, now));

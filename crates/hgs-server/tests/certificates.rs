@@ -147,8 +147,10 @@ fn make_primary(client: &Client, thumbprint: &str) -> Result<(), AdminError> {
 
 /// How many protectors need each half of a pair.
 async fn usage(site: &Site, name: &str) -> [u64; 2] {
-    let usage = site.admin(|client| client.certificate_usage()).await;
-    let usage: Vec<CertificateUsage> = usage.unwrap();
+    let usage: Vec<CertificateUsage> = site
+        .admin(|client| client.certificate_usage())
+        .await
+        .unwrap();
     let fixture = Fixture::named(name);
     [&fixture.signing, &fixture.encryption].map(|certificate| {
         let thumbprint = certificate.thumbprint().to_string();
@@ -467,8 +469,14 @@ async fn a_lineages_head_is_exported_as_a_guardian() {
     let document = exported.document.as_bytes();
     let metadata = Metadata::read(document, &certificates, &signatures).unwrap();
     assert_eq!(*metadata.unverified(), fixture.certificates);
-    let communications = site.admin(|client| client.certificates()).await.unwrap();
-    let communications = communications.last().unwrap().thumbprint.clone();
+    let communications = site
+        .admin(|client| client.certificates())
+        .await
+        .unwrap()
+        .last()
+        .unwrap()
+        .thumbprint
+        .clone();
     let fabric = site
         .admin(move |client| client.guardian_document(&communications.parse().unwrap()))
         .await
@@ -735,8 +743,8 @@ async fn tenant_in_token(hsm: &SoftHsm) {
     let next = new("encryption", "encryption-2");
     let made = site
         .admin(move |client| client.new_certificate(&next))
-        .await;
-    let made = made.unwrap();
+        .await
+        .unwrap();
     assert!(made.certificate.usable && !made.certificate.head);
     assert!(made.findings.iter().all(|one| one.code != "self-signed"));
 
@@ -744,8 +752,8 @@ async fn tenant_in_token(hsm: &SoftHsm) {
     let again = new("signing", "signing");
     let refused = site
         .admin(move |client| client.new_certificate(&again))
-        .await;
-    let refused = refused.unwrap_err();
+        .await
+        .unwrap_err();
     assert_eq!(refused.code, ErrorCode::Conflict);
     let remedy = refused.remedy.unwrap();
     assert!(

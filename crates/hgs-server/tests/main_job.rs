@@ -194,8 +194,10 @@ async fn a_removed_host_is_refused_and_comes_back_as_another() {
         name: "node-1".to_owned(),
         host_key: host.public_pem(),
     };
-    let refused = site.admin(move |client| client.add_host(&again)).await;
-    let refused = refused.unwrap_err();
+    let refused = site
+        .admin(move |client| client.add_host(&again))
+        .await
+        .unwrap_err();
     assert_eq!(refused.code, ErrorCode::Conflict);
     assert!(refused.remedy.unwrap().contains("hgs host readmit"));
     let listed = site.admin(|client| client.removed_hosts()).await.unwrap();

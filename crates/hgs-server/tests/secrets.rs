@@ -127,8 +127,9 @@ async fn k9_no_secret_is_in_logs_metrics_answers_audit_records_or_the_database()
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt()
         .json()
-        .with_max_level(tracing::Level::TRACE);
-    let subscriber = subscriber.with_writer(log.clone()).finish();
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(log.clone())
+        .finish();
     // For all threads of this process, which is this test's own.
     tracing::subscriber::set_global_default(subscriber).unwrap();
 

@@ -286,8 +286,8 @@ pub(crate) fn verify_after<E: From<StoreError>>(
 
 /// Reads a record whose tag was verified.
 pub(crate) fn read(row: &AuditRow) -> Result<AuditRecord, Tampered> {
-    let record = serde_json::from_str::<AuditRecord>(&row.text);
-    let record = record.map_err(|_| tampered(row.sequence, Finding::Changed))?;
+    let record = serde_json::from_str::<AuditRecord>(&row.text)
+        .map_err(|_| tampered(row.sequence, Finding::Changed))?;
     Ok(AuditRecord {
         sequence: row.sequence,
         ..record

@@ -390,8 +390,9 @@ impl HighWaterMark {
     /// nothing before that.
     pub(crate) fn stage(&self, master_key: &MasterKey, mark: Mark) -> Result<(), StoreError> {
         let line = mark.line(&authenticator(master_key));
-        let written = self.write(NEXT_MASTER_KEY, &line);
-        let written = written.and_then(|()| self.file.sync_data());
+        let written = self
+            .write(NEXT_MASTER_KEY, &line)
+            .and_then(|()| self.file.sync_data());
         written.map_err(|error| self.failure(&error))
     }
 

@@ -378,8 +378,11 @@ impl Opener {
         let Some(pair) = pair else {
             return Vec::new();
         };
-        let signing = pair.signing.as_ref().map(Thumbprint::as_bytes);
-        let signing = signing.map_or(&[][..], |octets| &octets[..]);
+        let signing = pair
+            .signing
+            .as_ref()
+            .map(Thumbprint::as_bytes)
+            .map_or(&[][..], |octets| &octets[..]);
         [&pair.encryption.as_bytes()[..], signing].concat()
     }
 }

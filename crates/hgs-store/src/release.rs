@@ -99,8 +99,10 @@ impl ReleaseRecord {
     /// was decided, so that no release follows the revocation that forbids it (attacks.md K4).
     pub(crate) fn check(&self, state: &State) -> Result<(), ReleaseRefusal> {
         let untrusted = Reason::from(HealthCertificateError::UntrustedIssuer);
-        let signer = state.attestation_signer(&self.signer);
-        let signer = signer.ok_or_else(|| untrusted.clone())?.trusted();
+        let signer = state
+            .attestation_signer(&self.signer)
+            .ok_or_else(|| untrusted.clone())?
+            .trusted();
         let host = match &self.recipient {
             Recipient::Registered(id) if signer.is_own() => Some(id),
             Recipient::Foreign(_) if !signer.is_own() => None,

@@ -404,8 +404,10 @@ impl hgs_kps::HostStandings for State {
     fn is_barred(&self, policy: &Sha256Digest) -> bool {
         let policy = Digest::from_bytes(*policy);
         let registered = self.host_by_policy(&policy);
-        let removed = self.removed_by_policy.get(&policy);
-        let removed = removed.and_then(|host_key| self.removed_host(host_key));
+        let removed = self
+            .removed_by_policy
+            .get(&policy)
+            .and_then(|host_key| self.removed_host(host_key));
         registered.is_some_and(|host| host.revoked.is_some())
             || removed.is_some_and(RemovedHost::is_barred)
             || self.denied_host(&policy).is_some()

@@ -385,8 +385,11 @@ impl Planner<'_> {
     }
 
     fn set_rekey_window(&self, until: Option<Time>) -> Result<Plan, Refusal> {
-        let latest = self.act.time.checked_add(MAX_REKEY_WINDOW);
-        let latest = latest.unwrap_or(Time::MAX);
+        let latest = self
+            .act
+            .time
+            .checked_add(MAX_REKEY_WINDOW)
+            .unwrap_or(Time::MAX);
         if until.is_some_and(|until| until > latest) {
             return Err(SettingsError::RekeyWindow.into());
         }
@@ -419,8 +422,9 @@ impl Planner<'_> {
             return Err(Refusal::KeyMismatch(thumbprint));
         }
         let name = public_key.to_string();
-        let sealed = key.seal(self.sealer, &name, self.generation, &mut *self.random);
-        let sealed = sealed.map_err(|_| Refusal::NotSealed)?;
+        let sealed = key
+            .seal(self.sealer, &name, self.generation, &mut *self.random)
+            .map_err(|_| Refusal::NotSealed)?;
         let sealed = SealedKey { public_key, sealed };
         Ok(Some(Change::Put(Record::PrivateKey(sealed))))
     }
@@ -437,8 +441,9 @@ impl Planner<'_> {
         let certificates = self.state.certificates().map(|record| &record.certificate);
         let users = signers
             .map(|signer| &signer.certificate)
-            .chain(certificates);
-        let users = users.filter(|user| user.public_key() == key).count();
+            .chain(certificates)
+            .filter(|user| user.public_key() == key)
+            .count();
         (users <= 1).then_some(Change::Remove(RecordKey::PrivateKey(public_key)))
     }
 }

@@ -146,8 +146,9 @@ fn k9_nothing_that_is_shown_holds_a_key() {
     for record in store.audit(&AuditFilter::default(), 100).unwrap() {
         let shown = format!("{record:?}");
         assert!(!leaks(secret, shown.as_bytes()), "{shown}");
-        let values = [&record.entry.before, &record.entry.after];
-        let mut values = values.into_iter().flatten();
+        let mut values = [&record.entry.before, &record.entry.after]
+            .into_iter()
+            .flatten();
         assert!(values.all(|value| value.get("sealed").is_none()), "{shown}");
     }
     let public_key = Digest::from_bytes(*key.public().digest());

@@ -135,10 +135,9 @@ fn xmllint_accepts_whatever_we_accept() {
         .find(|line| line.contains(" error : ") && !line.ends_with("is not a valid URI"));
     assert_eq!(error, None);
 
-    let plain = accepted
+    let plain: Vec<_> = accepted
         .iter()
-        .filter(|(_, document)| declares_plainly(document));
-    let plain: Vec<_> = plain
+        .filter(|(_, document)| declares_plainly(document))
         .map(|(_, document)| String::from_utf8(document.clone()).unwrap())
         .collect();
     assert!(
@@ -259,19 +258,22 @@ fn xmllint_canonical(documents: &[String]) -> Vec<String> {
     let file = folder.path().join("documents.xml");
     let all = documents
         .iter()
-        .map(|document| without_declaration(document));
-    let all = all.collect::<Vec<_>>().join(SEPARATOR);
+        .map(|document| without_declaration(document))
+        .collect::<Vec<_>>()
+        .join(SEPARATOR);
     fs::write(&file, format!("<documents>{all}</documents>")).unwrap();
 
     let output = xmllint().arg("--exc-c14n").arg(file).output().unwrap();
     let complaints = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "xmllint: {complaints}");
     let canonical = String::from_utf8(output.stdout).unwrap();
-    let canonical = canonical
+    let canonical: Vec<_> = canonical
         .strip_prefix("<documents>")
         .and_then(|rest| rest.strip_suffix("</documents>"))
-        .unwrap();
-    let canonical: Vec<_> = canonical.split(SEPARATOR).map(String::from).collect();
+        .unwrap()
+        .split(SEPARATOR)
+        .map(String::from)
+        .collect();
     assert_eq!(canonical.len(), documents.len());
     canonical
 }

@@ -67,8 +67,9 @@ fn elements(content: impl Strategy<Value = Vec<Content>>) -> impl Strategy<Value
 
 impl Node {
     fn write(&self, writer: &mut Writer) {
-        let attributes = self.attributes.iter();
-        let attributes: Vec<_> = attributes
+        let attributes: Vec<_> = self
+            .attributes
+            .iter()
             .map(|(name, value)| (*name, value.as_str()))
             .collect();
         writer.start(self.name, &attributes);

@@ -142,8 +142,10 @@ impl Reader {
     /// A command of the user who follows the page.
     fn command(&self, program: &str) -> Command {
         let prefix = self.user.as_ref().map(OrdinaryUser::prefix);
-        let words = prefix.unwrap_or_default().into_iter();
-        let mut words = words.chain([OsString::from(program)]);
+        let mut words = prefix
+            .unwrap_or_default()
+            .into_iter()
+            .chain([OsString::from(program)]);
         let mut command = Command::new(words.next().unwrap());
         command.args(words);
         command

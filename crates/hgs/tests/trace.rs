@@ -519,8 +519,8 @@ fn a_listener_that_does_not_answer() {
     let report = site
         .home
         .hgs(&format!("trace --target {url} --json"))
-        .ended(2);
-    let report = report.json();
+        .ended(2)
+        .json();
     assert_eq!(root_causes(&report), ["HGS-N006"]);
     let skipped = skipped(&report);
     let expected = [

@@ -238,8 +238,11 @@ async fn a_dry_run_says_what_is_in_the_way() {
 fn traced(folder: &Folder, words: &str) -> (Option<i32>, Vec<String>) {
     let output = folder.run(&format!("trace --json {words}"));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let causes = report["root_causes"].as_array().unwrap().iter();
-    let causes = causes.map(|cause| cause["id"].as_str().unwrap().to_owned());
+    let causes = report["root_causes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|cause| cause["id"].as_str().unwrap().to_owned());
     (output.status.code(), causes.collect())
 }
 
@@ -476,8 +479,11 @@ async fn no_failure_is_said_twice() {
     folder.configure(&guardian);
     folder.done("host-key new --bits 2048");
     let said = |words: &str| {
-        let output = folder.command(words).env_remove("HGS_LOG").output();
-        let output = output.unwrap();
+        let output = folder
+            .command(words)
+            .env_remove("HGS_LOG")
+            .output()
+            .unwrap();
         assert!(!output.status.success());
         String::from_utf8(output.stderr).unwrap()
     };

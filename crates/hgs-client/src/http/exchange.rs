@@ -109,8 +109,8 @@ async fn receive(
                     reason: error.to_string(),
                 }
             }
-        })?;
-    let body = body.to_bytes();
+        })?
+        .to_bytes();
     if status == StatusCode::BAD_REQUEST && complains_of_plain_http(&body) {
         return Err(TransportError::PlainToTls { address });
     }

@@ -143,8 +143,9 @@ pub(crate) fn settings(file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsSett
         path: file.to_owned(),
         error: Arc::new(error),
     };
-    let authorities = Bundle::read(&octets, None).and_then(Bundle::certificates_der);
-    let authorities = authorities.map_err(refused)?;
+    let authorities = Bundle::read(&octets, None)
+        .and_then(Bundle::certificates_der)
+        .map_err(refused)?;
     let mut roots = ConstrainedRoots::default();
     for (number, authority) in (1..).zip(authorities) {
         let mut store = RootCertStore::empty();

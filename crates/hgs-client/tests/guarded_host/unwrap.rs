@@ -272,8 +272,10 @@ fn signed_by(guardian: &Guardian, asked: &HeaderMap, request: &[u8], body: &[u8]
     let fields = signer
         .sign(&asked.unwrap().unwrap(), 200, body, now)
         .unwrap();
-    let fields = fields.values().into_iter();
-    let fields = fields.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let fields = fields
+        .values()
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
     (200, fields.collect(), body.to_vec())
 }
 

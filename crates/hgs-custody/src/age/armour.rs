@@ -34,8 +34,10 @@ impl<R: BufRead> Content<R> {
     /// Looks at the beginning of `file`, and takes the first line of an armour off.
     pub(super) fn of(mut file: R) -> io::Result<Self> {
         let begin = file.fill_buf()?;
-        let text = begin.strip_prefix(BYTE_ORDER_MARK).unwrap_or(begin);
-        let text = text.trim_ascii_start();
+        let text = begin
+            .strip_prefix(BYTE_ORDER_MARK)
+            .unwrap_or(begin)
+            .trim_ascii_start();
         if !text.starts_with(b"-----BEGIN") {
             let armour = None;
             return Ok(Self { file, armour });

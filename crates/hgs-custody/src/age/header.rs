@@ -67,8 +67,9 @@ impl Header {
             let before = lines.read.len();
             let line = text(lines.next()?)?;
             if let Some(mac) = line.strip_prefix("--- ") {
-                let mac = decode(mac).and_then(|mac| mac.try_into().ok());
-                let mac = mac.ok_or(AgeError::Malformed("the MAC"))?;
+                let mac = decode(mac)
+                    .and_then(|mac| mac.try_into().ok())
+                    .ok_or(AgeError::Malformed("the MAC"))?;
                 lines.read.truncate(before + "---".len());
                 let authenticated = lines.read;
                 let header = Self {

@@ -46,8 +46,10 @@ pub struct Identity {
 pub fn identities(file: &SecretBytes) -> Result<Vec<Identity>, AgeError> {
     let text = std::str::from_utf8(file.expose()).map_err(|_| AgeError::Identity)?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let lines = text.lines().map(str::trim);
-    let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let lines = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'));
     let identities = lines
         .map(Identity::from_text)
         .collect::<Result<Vec<_>, _>>()?;

@@ -391,8 +391,11 @@ impl Administration for AdminHandler<'_> {
 
     fn readmit_host(&self, host: &HostSelector) -> Result<RemovedHost, AdminError> {
         let state = self.parts.store.state();
-        let by_key = host.as_str().parse().ok();
-        let by_key = by_key.and_then(|key: Digest| state.removed_host(&key));
+        let by_key = host
+            .as_str()
+            .parse()
+            .ok()
+            .and_then(|key: Digest| state.removed_host(&key));
         let name: HostName = host.as_str().parse().map_err(AdminError::invalid)?;
         let mut of_name = state.removed_hosts().filter(|removed| removed.name == name);
         let found = match (by_key, of_name.next(), of_name.next()) {
@@ -461,8 +464,12 @@ impl Administration for AdminHandler<'_> {
                 "the limit is 1 to {most}"
             )));
         }
-        let records = self.parts.store.audit(&audit::filter(query)?, limit);
-        let records = records.map_err(unavailable)?.into_iter();
+        let records = self
+            .parts
+            .store
+            .audit(&audit::filter(query)?, limit)
+            .map_err(unavailable)?
+            .into_iter();
         Ok(records.map(views::audit_record).collect())
     }
 
@@ -497,11 +504,14 @@ impl Administration for AdminHandler<'_> {
             time: self.parts.clock.now(),
             actor: self.actor.clone(),
         };
-        let archived = self.parts.store.archive_audit(&folder, before, act);
-        let archived = archived.map_err(|failure| {
-            error!(%failure, "no archive of the audit log was made");
-            AdminError::new(ErrorCode::Unavailable, failure)
-        })?;
+        let archived = self
+            .parts
+            .store
+            .archive_audit(&folder, before, act)
+            .map_err(|failure| {
+                error!(%failure, "no archive of the audit log was made");
+                AdminError::new(ErrorCode::Unavailable, failure)
+            })?;
         let shown = archived.map(|archived| AuditArchive {
             first: archived.first,
             last: archived.last,
@@ -573,10 +583,9 @@ impl AdminHandler<'_> {
             (ListenerName::Http, addresses.http),
             (ListenerName::Https, addresses.https),
             (ListenerName::Metrics, addresses.metrics),
-        ];
-        let tcp = tcp
-            .into_iter()
-            .filter_map(|(name, address)| Some((name, address?.to_string())));
+        ]
+        .into_iter()
+        .filter_map(|(name, address)| Some((name, address?.to_string())));
         let admin = addresses
             .admin
             .iter()

@@ -217,8 +217,8 @@ impl Attestations {
             .run(claimant, move |processor| {
                 attestations.issue(recorded, serial, now, processor)
             })
-            .await;
-        let issued = issued.unwrap_or_else(|full| Err(full.into()));
+            .await
+            .unwrap_or_else(|full| Err(full.into()));
         let (issued, parameters) = issued.map_err(unrecorded)?;
         self.recent
             .keep(&issued, committed.sequence, parameters, now);

@@ -181,8 +181,11 @@ pub(super) fn host_warnings(state: &State, now: Time) -> Vec<Warning> {
             ));
         }
         let kinds = [HealthKind::Encryption, HealthKind::Signing];
-        let most = kinds.map(|kind| identities.count(kind)).into_iter().max();
-        let most = most.unwrap_or_default();
+        let most = kinds
+            .map(|kind| identities.count(kind))
+            .into_iter()
+            .max()
+            .unwrap_or_default();
         if most >= MANY_IDENTITY_KEYS && !host.returns_nonces {
             warnings.push(warning(
                 "many-identity-keys",

@@ -90,8 +90,9 @@ pub(crate) fn works(
         }
         Usage::Decrypt => {
             let hash = oaep_hash(key)?;
-            let ciphertext = public.encrypt_oaep(hash, &challenge);
-            let ciphertext = ciphertext.map_err(KeyTestError::Encryption)?;
+            let ciphertext = public
+                .encrypt_oaep(hash, &challenge)
+                .map_err(KeyTestError::Encryption)?;
             Ok(key.decrypt(hash, &ciphertext)? == challenge)
         }
     }

@@ -34,8 +34,10 @@ impl Inspection {
             .snapshots
             .current()
             .map_err(|failure| failure.to_string())?;
-        let head = holdings.ring.head(&Lineage::Fabric);
-        let head = head.ok_or("there is no primary pair of certificates")?;
+        let head = holdings
+            .ring
+            .head(&Lineage::Fabric)
+            .ok_or("there is no primary pair of certificates")?;
         let signers = Signers::at(&state, self.clock.now());
         let signer = signers
             .active()

@@ -76,8 +76,11 @@ impl RefusalLog {
         if let Some(further) = self.hosts.count(code, &entry) {
             return Ok(RefusalRecord::Counted(further));
         }
-        let recorded = self.store.record(entry.clone()).await;
-        let recorded = recorded.inspect_err(|_| self.hosts.forget(code, &entry));
+        let recorded = self
+            .store
+            .record(entry.clone())
+            .await
+            .inspect_err(|_| self.hosts.forget(code, &entry));
         recorded.map(RefusalRecord::Own)
     }
 

@@ -113,8 +113,8 @@ impl Releases {
             Ok((release, signer, recorded)) => {
                 let recorded = self.recorded(release, recorded);
                 recorded.and_then(|(document, decision)| {
-                    let fields = sign_response(signature.as_ref(), signer, &document, now);
-                    let fields = fields.map_err(|refusal| (refusal, RefusalRecord::None))?;
+                    let fields = sign_response(signature.as_ref(), signer, &document, now)
+                        .map_err(|refusal| (refusal, RefusalRecord::None))?;
                     Ok(((document, fields), decision))
                 })
             }
@@ -162,8 +162,10 @@ impl Releases {
         body: &[u8],
         now: Time,
     ) -> Result<(Claimant, Identified), Refusal> {
-        let snapshot = self.snapshots.current();
-        let snapshot = snapshot.map_err(|_| Reason::StateUnavailable)?;
+        let snapshot = self
+            .snapshots
+            .current()
+            .map_err(|_| Reason::StateUnavailable)?;
         let signers = Signers::at(&snapshot.state, now).trusted();
         let request = self.with_key_protection(&snapshot, &signers, None, now, |it| {
             it.identify(version, body)

@@ -124,8 +124,10 @@ impl LocatedKey {
             uris.primary.id = Some(id.to_vec());
         }
         let uri = &uris.primary;
-        let key = new_keys.tokens.generate(uri, new_keys.size.bits(), usage);
-        let key = key.map_err(in_token(uri))?;
+        let key = new_keys
+            .tokens
+            .generate(uri, new_keys.size.bits(), usage)
+            .map_err(in_token(uri))?;
         let mut made = new_keys.made.lock().unwrap_or_else(PoisonError::into_inner);
         made.push(uri.clone());
         drop(made);

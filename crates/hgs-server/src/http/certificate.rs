@@ -191,11 +191,12 @@ impl Files {
             let added = bundle.add(octets.expose(), passphrase.as_ref());
             added.map_err(|error| self.content(file, error))?;
         }
-        let keyed = bundle.keyed_chain(passphrase.as_ref());
-        let keyed = keyed.map_err(|error| match error {
-            BundleError::NoCertificate(_) => self.content(&self.certificate, error),
-            _ => self.content(&self.key, error),
-        })?;
+        let keyed = bundle
+            .keyed_chain(passphrase.as_ref())
+            .map_err(|error| match error {
+                BundleError::NoCertificate(_) => self.content(&self.certificate, error),
+                _ => self.content(&self.key, error),
+            })?;
         let refused = |error| TlsError::Refused {
             file: self.certificate.clone(),
             error,
@@ -224,8 +225,10 @@ impl Files {
             let mismatch = mismatch.unwrap_or(rustls::Error::NoCertificatesPresented);
             return Err(refused(mismatch));
         };
-        let chain = chain::in_order(keyed.certificates, ours);
-        let chain = chain.into_iter().map(CertificateDer::from).collect();
+        let chain = chain::in_order(keyed.certificates, ours)
+            .into_iter()
+            .map(CertificateDer::from)
+            .collect();
         Ok(CertifiedKey::new(chain, key))
     }
 

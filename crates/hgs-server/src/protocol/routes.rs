@@ -239,8 +239,8 @@ mod tests {
             let row = rows
                 .iter()
                 .find(in_full)
-                .or_else(|| rows.iter().find(by_version));
-            let row = row.unwrap_or_else(|| panic!("{path} is not in the profile"));
+                .or_else(|| rows.iter().find(by_version))
+                .unwrap_or_else(|| panic!("{path} is not in the profile"));
             assert!(row.contains(route.section), "{path}: {}", route.section);
             for method in ["GET", "POST"] {
                 let allowed =

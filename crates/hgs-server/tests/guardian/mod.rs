@@ -436,8 +436,8 @@ pub(crate) async fn exchange_with(
     body: &[u8],
 ) -> Answer {
     let length = body.len();
-    let fields = fields.iter();
     let fields: String = fields
+        .iter()
         .map(|(name, value)| format!("{name}: {value}\r\n"))
         .collect();
     let head = format!(

@@ -228,8 +228,9 @@ impl Archive {
     pub fn read(octets: &[u8]) -> Result<Self, ArchiveError> {
         let mut lines = octets.split(|octet| *octet == b'\n');
         let header = lines.next().ok_or(ArchiveError::Header)?;
-        let format = serde_json::from_slice::<serde_json::Value>(header).ok();
-        let format = format.and_then(|header| header.get("openhgs-audit-archive")?.as_u64());
+        let format = serde_json::from_slice::<serde_json::Value>(header)
+            .ok()
+            .and_then(|header| header.get("openhgs-audit-archive")?.as_u64());
         match format.ok_or(ArchiveError::Header)?.try_into() {
             Ok(FORMAT) => {}
             found => {

@@ -131,8 +131,9 @@ impl AuditFilter {
 
     fn matches_host(&self, record: &AuditRecord) -> bool {
         self.host.as_ref().is_none_or(|wanted| {
-            let called = [&record.entry.host, &record.entry.host_name];
-            let mut called = called.into_iter().flatten();
+            let mut called = [&record.entry.host, &record.entry.host_name]
+                .into_iter()
+                .flatten();
             called.any(|name| name.eq_ignore_ascii_case(wanted))
         })
     }

@@ -123,8 +123,9 @@ pub(crate) fn merge(
     changes.extend(changed(&known, hosts, Record::Host));
     let known = ours
         .all_host_identities()
-        .map(|one| ((one.host, one.public_key), one));
-    let known = known.filter(|((id, _), _)| stay(id)).collect();
+        .map(|one| ((one.host, one.public_key), one))
+        .filter(|((id, _), _)| stay(id))
+        .collect();
     changes.extend(changed(&known, identities, Record::HostIdentity));
     let known = ours
         .removed_hosts()
@@ -161,8 +162,9 @@ fn attested(ours: &State, host: &Host) -> Option<Change> {
 }
 
 fn forgotten(ours: &State, host: &HostId) -> Vec<Change> {
-    let identities = ours.host_identities(host);
-    let identities = identities.map(|one| RecordKey::HostIdentity(*host, one.public_key));
+    let identities = ours
+        .host_identities(host)
+        .map(|one| RecordKey::HostIdentity(*host, one.public_key));
     let attestation = ours.host_attestation(host);
     identities
         .chain(attestation.map(|_| RecordKey::HostAttestation(*host)))
@@ -411,13 +413,15 @@ impl Merge<'_> {
         certificates: &BTreeMap<Thumbprint, CertificateRecord>,
         signers: &BTreeMap<Thumbprint, AttestationSigner>,
     ) -> (Vec<Digest>, Vec<Change>) {
-        let certificates = certificates.values();
-        let certificates = certificates.map(|one| (&one.certificate, Some(&one.key)));
+        let certificates = certificates
+            .values()
+            .map(|one| (&one.certificate, Some(&one.key)));
         let signers = signers
             .values()
             .map(|one| (&one.certificate, one.key.as_ref()));
-        let sealed = certificates.chain(signers);
-        let sealed = sealed.filter(|(_, key)| *key == Some(&KeyReference::Sealed));
+        let sealed = certificates
+            .chain(signers)
+            .filter(|(_, key)| *key == Some(&KeyReference::Sealed));
         let needed: BTreeSet<_> = sealed
             .map(|(one, _)| Digest::from_bytes(*one.public_key().digest()))
             .collect();
@@ -437,8 +441,12 @@ impl Merge<'_> {
             let removed = self.ours.removed_host(&host.host_key_digest());
             removed.is_some_and(|removed| removed.readmitted.is_none())
         };
-        let theirs = self.theirs.hosts.values();
-        let theirs: Vec<_> = theirs.filter(|host| !was_removed(host)).collect();
+        let theirs: Vec<_> = self
+            .theirs
+            .hosts
+            .values()
+            .filter(|host| !was_removed(host))
+            .collect();
         for theirs in theirs {
             let rivals = self.rivals(theirs);
             rivals
@@ -476,8 +484,11 @@ impl Merge<'_> {
         let by_id = self.ours.host(&theirs.id);
         let by_name = self.ours.host_by_name(&theirs.name);
         let by_key = self.ours.host_by_key(&theirs.host_key_digest());
-        let rivals = [by_id, by_name, by_key].into_iter().flatten();
-        let rivals: BTreeMap<_, _> = rivals.map(|host| (host.id, host.clone())).collect();
+        let rivals: BTreeMap<_, _> = [by_id, by_name, by_key]
+            .into_iter()
+            .flatten()
+            .map(|host| (host.id, host.clone()))
+            .collect();
         rivals.into_values().collect()
     }
 
@@ -528,8 +539,10 @@ impl Merge<'_> {
         hosts: &BTreeMap<HostId, Host>,
         removed: &BTreeMap<Digest, RemovedHost>,
     ) -> BTreeMap<(HostId, Digest), HostIdentity> {
-        let ours = self.ours.all_host_identities();
-        let ours = ours.map(|one| ((one.host, one.public_key), one));
+        let ours = self
+            .ours
+            .all_host_identities()
+            .map(|one| ((one.host, one.public_key), one));
         let mut all: BTreeMap<_, HostIdentity> = ours
             .map(|(key, identity)| (key, identity.clone()))
             .collect();

@@ -292,8 +292,11 @@ impl View for Kept {
     }
 
     fn audit_after(&self, sequence: u64, limit: usize) -> Result<Vec<AuditRow>, StoreError> {
-        let later = self.audit.iter().map(|(row, _)| row);
-        let later = later.filter(|row| row.sequence > sequence);
+        let later = self
+            .audit
+            .iter()
+            .map(|(row, _)| row)
+            .filter(|row| row.sequence > sequence);
         Ok(later.take(limit).cloned().collect())
     }
 

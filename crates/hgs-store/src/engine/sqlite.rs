@@ -396,11 +396,11 @@ fn write_row(connection: &Connection, batch: &Batch) -> Result<u64, CommitError>
     let row = &batch.row;
     // Not by RETURNING, for which SQLite makes a table in memory each time.
     let sql = "SELECT audit_sequence FROM store WHERE id = 1 AND root = ?1";
-    let last: Option<i64> = connection
+    let last = connection
         .prepare_cached(sql)?
         .query_row([&row.expected_root], |row| row.get(0))
-        .optional()?;
-    let last = last.ok_or(CommitError::Conflict(Key::Row))?;
+        .optional()?
+        .ok_or(CommitError::Conflict(Key::Row))?;
     let count = i64::try_from(batch.audit.len()).unwrap_or(i64::MAX);
     connection
         .prepare_cached(

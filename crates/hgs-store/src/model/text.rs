@@ -73,8 +73,10 @@ pub(crate) mod set {
         D: Deserializer<'de>,
     {
         let texts = Vec::<String>::deserialize(deserializer)?;
-        let values = texts.iter().map(|text| text.parse());
-        let values = values.collect::<Result<BTreeSet<T>, _>>();
+        let values = texts
+            .iter()
+            .map(|text| text.parse())
+            .collect::<Result<BTreeSet<T>, _>>();
         values.map(Arc::new).map_err(D::Error::custom)
     }
 }

@@ -90,8 +90,9 @@ fn no_acknowledged_record_is_lost_when_the_process_is_killed() {
     let mut acknowledged = HashMap::new();
     for run in 0..15 {
         let program = Command::new(env::current_exe().unwrap());
-        let mut child = child(program, &directory, run, u64::MAX >> 32, 3);
-        let mut child = child.spawn().unwrap();
+        let mut child = child(program, &directory, run, u64::MAX >> 32, 3)
+            .spawn()
+            .unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
         let mut lines = output.lines().map(|line| line.unwrap());
         // Killed after more acknowledgements each time, in the midst of the next commits.

@@ -201,8 +201,10 @@ fn everything_comes_back_under_another_name_and_master_key() {
 
     // What it writes is what was read, but for the name.
     let renamed = |line: String| line.replace("\"name\":\"moved\"", "\"name\":\"hgs\"");
-    let again = told(&self::document(&directory, &other_master_key()));
-    let again: Vec<_> = again.into_iter().map(renamed).collect();
+    let again: Vec<_> = told(&self::document(&directory, &other_master_key()))
+        .into_iter()
+        .map(renamed)
+        .collect();
     assert_eq!(again, told(&document));
     // The tree goes on where it was: the newest is the head, what it was made from is reported.
     let standing = |ingress, egress| {

@@ -167,8 +167,12 @@ fn a_state_of_version_2_keeps_its_hosts_its_tree_and_its_log() {
             ),
         ];
         for (filter, expected) in filters {
-            let found = store.audit(&filter, 99).unwrap();
-            let found: Vec<_> = found.iter().map(|record| record.sequence).collect();
+            let found: Vec<_> = store
+                .audit(&filter, 99)
+                .unwrap()
+                .iter()
+                .map(|record| record.sequence)
+                .collect();
             assert_eq!(found, expected, "{filter:?}");
         }
     }

@@ -226,8 +226,11 @@ impl Rotating<'_> {
         random: &mut dyn hgs_crypto::Random,
     ) -> Result<SealedKey, StoreError> {
         let name = key.public_key.to_string();
-        let opened = self.old.private_keys.open(&name, generation, &key.sealed);
-        let opened = opened.map_err(|_| Tampered::new("private-key", &name, Finding::Changed))?;
+        let opened = self
+            .old
+            .private_keys
+            .open(&name, generation, &key.sealed)
+            .map_err(|_| Tampered::new("private-key", &name, Finding::Changed))?;
         let sealed = self
             .new
             .private_keys

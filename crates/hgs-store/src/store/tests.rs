@@ -830,8 +830,10 @@ fn a_full_disk_refuses_and_loses_nothing() {
     let engine = Sqlite::open(place, Durability::Full, MIGRATIONS, &master_key, &keys).unwrap();
     engine.leave_room_for_pages(12);
     let opening = opening(&directory, &master_key);
-    let store = OpenedState::through(Box::new(engine), keys, opening).unwrap();
-    let store = store.start().unwrap();
+    let store = OpenedState::through(Box::new(engine), keys, opening)
+        .unwrap()
+        .start()
+        .unwrap();
     let release = |number| record(&store, fixture.release(1, number, number + 1));
     let mut recorded = (1..).map(release).take_while(Result::is_ok).count() as u64;
     assert!(recorded > 10, "{recorded}");

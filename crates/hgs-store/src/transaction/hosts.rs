@@ -107,8 +107,10 @@ impl Planner<'_> {
                     ..one.clone()
                 }))
             });
-        let attestation = self.state.host_attestation(id);
-        let attestation = attestation.map(|_| Change::Remove(RecordKey::HostAttestation(*id)));
+        let attestation = self
+            .state
+            .host_attestation(id)
+            .map(|_| Change::Remove(RecordKey::HostAttestation(*id)));
         let after = Some(shown(&removed));
         Ok(Plan {
             before: Some(shown(host)),
@@ -124,8 +126,10 @@ impl Planner<'_> {
     }
 
     pub(super) fn readmit_host_key(&self, host_key: &Digest) -> Result<Plan, Refusal> {
-        let removed = self.state.removed_host(host_key);
-        let removed = removed.ok_or(Refusal::NoSuchRemovedHost(*host_key))?;
+        let removed = self
+            .state
+            .removed_host(host_key)
+            .ok_or(Refusal::NoSuchRemovedHost(*host_key))?;
         if removed.readmitted.is_some() {
             return Err(Refusal::ReadmittedAlready(removed.name.clone()));
         }
@@ -159,8 +163,10 @@ impl Planner<'_> {
     }
 
     pub(super) fn allow_host(&self, policy: &Digest) -> Result<Plan, Refusal> {
-        let denied = self.state.denied_host(policy);
-        let denied = denied.ok_or(Refusal::NoSuchDenial(*policy))?;
+        let denied = self
+            .state
+            .denied_host(policy)
+            .ok_or(Refusal::NoSuchDenial(*policy))?;
         Ok(Plan {
             before: Some(shown(denied)),
             after: None,
@@ -237,8 +243,9 @@ impl Planner<'_> {
     ) -> Result<Plan, Refusal> {
         let host = self.host_in_good_standing(host)?;
         let identities = self.state.identities(&host.id);
-        let returned = identities.returned(identity_key.as_bytes(), self.act.time);
-        let returned = returned.map(|record| HostIdentity::of(host.id, &record));
+        let returned = identities
+            .returned(identity_key.as_bytes(), self.act.time)
+            .map(|record| HostIdentity::of(host.id, &record));
         Ok(Plan {
             before: None,
             after: returned.as_ref().map(shown),

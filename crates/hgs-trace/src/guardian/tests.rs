@@ -359,8 +359,8 @@ fn a_clock_that_was_ahead_once() {
     let warned = report
         .findings
         .iter()
-        .find(|one| one.outcome == Outcome::Warning);
-    let warned = warned.unwrap();
+        .find(|one| one.outcome == Outcome::Warning)
+        .unwrap();
     assert_eq!((&*warned.id, report.works()), ("HGS-M001", true));
     assert!(
         warned.evidence.as_ref().unwrap().contains("ahead once"),
@@ -709,14 +709,15 @@ fn a_signer_of_another_cluster_that_has_expired_warns() {
 #[test]
 fn a_host_key_that_two_machines_use_warns() {
     let report = broken(|facts| {
-        let warning = Problem::new("two machines use the host key of node-1");
-        let warning = warning.with_remedy(Some("make a host key for each"));
+        let warning = Problem::new("two machines use the host key of node-1")
+            .with_remedy(Some("make a host key for each"));
         in_state(facts).host_warnings.push(warning);
     });
     assert_eq!(report.outcome, Outcome::Warning);
     let mut findings = report.findings.iter();
-    let warned = findings.find(|finding| finding.outcome == Outcome::Warning);
-    let warned = warned.unwrap();
+    let warned = findings
+        .find(|finding| finding.outcome == Outcome::Warning)
+        .unwrap();
     assert_eq!(warned.id, "HGS-A005");
     let evidence = warned.evidence.as_deref().unwrap();
     assert!(evidence.contains("node-1"), "{evidence}");
@@ -728,8 +729,9 @@ fn an_audit_log_that_makes_the_start_slow_warns() {
     let report = broken(|facts| in_state(facts).audit_records = Some(1_000_001));
     assert_eq!(report.outcome, Outcome::Warning);
     let mut findings = report.findings.iter();
-    let warned = findings.find(|finding| finding.outcome == Outcome::Warning);
-    let warned = warned.unwrap();
+    let warned = findings
+        .find(|finding| finding.outcome == Outcome::Warning)
+        .unwrap();
     assert_eq!(warned.id, "HGS-D008");
     assert!(warned.evidence.as_deref().unwrap().contains("1000001"));
     assert!(

@@ -253,8 +253,9 @@ fn an_identity_key_that_was_superseded_warns() {
     let report = facts.diagnose(&Selection::All);
     assert_eq!(report.outcome, Outcome::Warning);
     let mut findings = report.findings.iter();
-    let warned = findings.find(|finding| finding.outcome == Outcome::Warning);
-    let warned = warned.unwrap();
+    let warned = findings
+        .find(|finding| finding.outcome == Outcome::Warning)
+        .unwrap();
     assert_eq!(warned.id, "HGS-H016");
     assert_eq!(warned.remedy.as_deref(), Some("look for a clone"));
 }

@@ -90,8 +90,12 @@ impl Arguments {
             let source = self.passphrase_from.as_ref();
             return Ok(SealedTo::Passphrase(new_passphrase(source, "the backup")?));
         }
-        let recipients = self.recipient.iter().map(|one| one.parse::<Recipient>());
-        let recipients = recipients.collect::<Result<Vec<_>, AgeError>>().or_fail()?;
+        let recipients = self
+            .recipient
+            .iter()
+            .map(|one| one.parse::<Recipient>())
+            .collect::<Result<Vec<_>, AgeError>>()
+            .or_fail()?;
         Ok(SealedTo::Recipients(recipients))
     }
 }

@@ -50,8 +50,9 @@ impl Backup {
             expected: digest,
             seen: Sha256::new(),
         };
-        let locked = age::open(BufReader::new(file)).or_fail();
-        let locked = locked.map_err(|failure| failure.while_doing(path.display()))?;
+        let locked = age::open(BufReader::new(file))
+            .or_fail()
+            .map_err(|failure| failure.while_doing(path.display()))?;
         Ok(Self {
             locked,
             digest: Digest::from_bytes(digest),

@@ -68,8 +68,8 @@ impl Served {
                 let addresses: Vec<_> = addresses.split_whitespace().collect();
                 let metrics = addresses
                     .iter()
-                    .find_map(|one| one.strip_prefix("metrics="));
-                let metrics = metrics.map(|address| address.parse().unwrap());
+                    .find_map(|one| one.strip_prefix("metrics="))
+                    .map(|address| address.parse().unwrap());
                 break (addresses[0].parse().unwrap(), metrics);
             }
         };

@@ -19,8 +19,9 @@ pub fn archived_records(
 ) -> Result<Vec<AuditRecord>, AdminError> {
     let filter = filter(query)?;
     let newest_first = archives.iter().flat_map(Archive::records).rev();
-    let wanted = newest_first.filter(|record| filter.matches(record));
-    let wanted = wanted.take(query.limit.unwrap_or(100));
+    let wanted = newest_first
+        .filter(|record| filter.matches(record))
+        .take(query.limit.unwrap_or(100));
     Ok(wanted.cloned().map(views::audit_record).collect())
 }
 

@@ -31,10 +31,11 @@ pub(super) fn health_certificate(
         policy_digest: [0; 32],
     };
     let kind = HealthKind::Encryption;
-    let template = health::template(kind, &statement, HealthValidity::SHORTEST);
-    let template = template.map_err(|error| failed(&error))?;
-    let key = keys.find(&signer.thumbprint());
-    let key = key.map_err(|error| failed(&error))?;
+    let template = health::template(kind, &statement, HealthValidity::SHORTEST)
+        .map_err(|error| failed(&error))?;
+    let key = keys
+        .find(&signer.thumbprint())
+        .map_err(|error| failed(&error))?;
     certified(template, identity_key, Issuer::Certificate(signer), key)
         .map_err(|error| failed(&error))
 }

@@ -27,8 +27,10 @@ pub(super) fn examined(
     let Snapshot { state, holdings } = snapshot;
     let signers = Signers::at(state, now);
     let active = signers.active();
-    let last = store.audit(&AuditFilter::default(), 1).ok();
-    let last = last.and_then(|records| records.into_iter().next());
+    let last = store
+        .audit(&AuditFilter::default(), 1)
+        .ok()
+        .and_then(|records| records.into_iter().next());
     let certificates = state.certificates();
     let all_signers = state.attestation_signers();
     State {

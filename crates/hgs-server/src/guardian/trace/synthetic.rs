@@ -256,8 +256,10 @@ impl Participants {
     /// A protector of a new key, for the owner and the head of the fabric.
     fn protector(&self, snapshot: &Snapshot) -> Result<VerifiedProtector, SyntheticError> {
         let holdings = &snapshot.holdings;
-        let head = holdings.ring.head(&Lineage::Fabric);
-        let head = head.ok_or_else(|| SyntheticError::of("there is no primary pair"))?;
+        let head = holdings
+            .ring
+            .head(&Lineage::Fabric)
+            .ok_or_else(|| SyntheticError::of("there is no primary pair"))?;
         let fabric = GuardianCertificates::certify(
             head.signing_certificate().clone(),
             head.encryption_certificate().clone(),
@@ -293,8 +295,9 @@ fn tampered(protector: &[u8]) -> Result<Vec<u8>, SyntheticError> {
     let runs = octets
         .windows(LONG)
         .rposition(|run| run.iter().all(is_base64));
-    let place = runs.and_then(|place| octets.get_mut(place));
-    let place = place.ok_or_else(|| SyntheticError::of("the protector holds no signature"))?;
+    let place = runs
+        .and_then(|place| octets.get_mut(place))
+        .ok_or_else(|| SyntheticError::of("the protector holds no signature"))?;
     *place = if *place == b'A' { b'B' } else { b'A' };
     Ok(octets)
 }

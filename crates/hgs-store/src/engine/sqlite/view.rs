@@ -306,8 +306,11 @@ mod tests {
             let explain = format!("EXPLAIN QUERY PLAN {sql}");
             let mut statement = connection.prepare(&explain).unwrap();
             let parameters = rusqlite::params_from_iter(vec![1; statement.parameter_count()]);
-            let steps = statement.query_map(parameters, |row| row.get(3)).unwrap();
-            let steps: Vec<String> = steps.collect::<Result<_, _>>().unwrap();
+            let steps: Vec<String> = statement
+                .query_map(parameters, |row| row.get(3))
+                .unwrap()
+                .collect::<Result<_, _>>()
+                .unwrap();
             assert!(steps[0].contains(index), "{sql}: {steps:?}");
             let sorts = steps.iter().any(|step| step.contains("TEMP B-TREE"));
             assert!(!sorts, "{sql}: {steps:?}");

@@ -224,8 +224,10 @@ fn a_kill_at_any_step_loses_no_record_and_the_next_archive_goes_on() {
             assert_complete(&site, &store);
         }
         note(&store, 3, 1);
-        let next = store.archive_audit(&site.archives(), time(4 * DAY), act(4 * DAY));
-        let next = next.unwrap().unwrap();
+        let next = store
+            .archive_audit(&site.archives(), time(4 * DAY), act(4 * DAY))
+            .unwrap()
+            .unwrap();
         assert_eq!(next.first, if killed_after == 0 { 1 } else { 606 });
         assert_complete(&site, &store);
     }
@@ -334,8 +336,8 @@ fn a_rotation_of_the_master_key_keeps_the_boundary() {
         master_key: &new,
         high_water_mark: default_path(&site.state()),
         ..opening(&site.state(), &new)
-    });
-    let store = store.unwrap();
+    })
+    .unwrap();
     assert_eq!(store.audit_extent().unwrap().digest, Some(archived.digest));
     let records = store.audit(&AuditFilter::default(), 100).unwrap();
     assert_eq!(records.last().unwrap().sequence, archived.last + 1);

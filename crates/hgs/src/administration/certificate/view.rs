@@ -18,18 +18,17 @@ pub(super) struct Detail(pub(super) CertificateDetail);
 
 /// What a certificate is, in a few words.
 fn standing(certificate: &Certificate) -> String {
-    let words = [
+    let words: Vec<_> = [
         (certificate.primary, "primary"),
         (certificate.head && !certificate.primary, "head"),
         (certificate.retired.is_some(), "retired"),
         (!certificate.enabled, "disabled"),
         (certificate.compromised.is_some(), "COMPROMISED"),
         (!certificate.usable, "KEY AWAY"),
-    ];
-    let words: Vec<_> = words
-        .iter()
-        .filter_map(|(is, word)| is.then_some(*word))
-        .collect();
+    ]
+    .iter()
+    .filter_map(|(is, word)| is.then_some(*word))
+    .collect();
     match words.is_empty() {
         true => "enabled".to_owned(),
         false => words.join(", "),
