@@ -19,8 +19,8 @@ use hgs_protector::{GuardianCertificates, Protector, TransportKey, create};
 use hgs_store::Act;
 use hgs_testkit::fixtures::{Guardian, Keys, private_key, self_signed, ten_years};
 
-use crate::http::{self, Outcome, message, read_response};
-use crate::measure::{Effort, Percentiles};
+use crate::http::{self, message, read_response};
+use crate::measure::{Effort, Outcome, Percentiles};
 use crate::store::{self, Recorder};
 
 /// As many guardians with an encryption key of 8192 bits as the keys of one protector may be long.

@@ -27,10 +27,8 @@ use hgs_server::{InitOptions, KeySize, Running};
 use hgs_testkit::fixtures::{Guardian, Keys};
 
 use crate::floor::{Caches, Floor};
-use crate::measure::{Effort, Percentiles, median, process_time, processor_time};
+use crate::measure::{Effort, Outcome, Percentiles, median, process_time, processor_time};
 use crate::store::{self, Disk};
-
-pub(crate) type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
 /// Prints what rolls over HTTP cost, by number of connections.
 ///

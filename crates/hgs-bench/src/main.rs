@@ -160,7 +160,7 @@ fn main() {
 }
 
 /// All parts, or only one.
-fn embedded(effort: Effort, arguments: &Arguments) -> http::Outcome<()> {
+fn embedded(effort: Effort, arguments: &Arguments) -> measure::Outcome<()> {
     let is_wanted = |part| arguments.only.is_none_or(|only| only == part);
     let mut table = Table::default();
     if is_wanted(Part::Rolls) {

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
+/// A result, or anything that keeps a benchmark from running.
+pub(crate) type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
+
 /// How much time is spent on a figure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Effort {

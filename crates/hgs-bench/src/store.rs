@@ -18,8 +18,7 @@ use hgs_store::{
 };
 use hgs_testkit::fixtures::private_key;
 
-use crate::http::Outcome;
-use crate::measure::{Effort, Percentiles, median, process_time};
+use crate::measure::{Effort, Outcome, Percentiles, median, process_time};
 
 /// Where the file that is written for comparison starts over, as the store's log does.
 const LOG: u64 = 16 << 20;
