@@ -13,18 +13,19 @@
 pub(crate) mod archive;
 mod query;
 
+use hgs_audit::Standing;
 pub use hgs_audit::{Action, Outcome};
-use hgs_custody::seal::{Authenticator, Tag};
+use hgs_custody::seal::Authenticator;
 use hgs_pki::{Thumbprint, Time};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use archive::Boundary;
 pub use archive::{Archive, ArchiveError, MAX_ARCHIVE_LENGTH};
 pub use query::AuditFilter;
-pub(crate) use query::{FilterTerm, day, list, show, terms};
+pub(crate) use query::{list, show, terms};
 
+use crate::audit_head::Head;
 use crate::engine::{AuditRow, NewAuditRow, View};
-use crate::lineage::Standing;
 use crate::model::{Digest, HostName, text};
 use crate::record::RecordKind;
 use crate::{Finding, StoreError, Tampered};
@@ -197,28 +198,7 @@ fn cut(text: &mut String) {
     }
 }
 
-/// Where the log ends: the number and tag of its newest record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Head {
-    pub(crate) sequence: u64,
-    pub(crate) tag: Tag,
-}
-
 impl Head {
-    /// The head of an empty log.
-    pub(crate) const EMPTY: Self = Self {
-        sequence: 0,
-        tag: [0; 32],
-    };
-
-    /// The head after `text` was appended.
-    pub(crate) fn next(&self, authenticator: &Authenticator, text: &str) -> Self {
-        let sequence = self.sequence + 1;
-        let number = sequence.to_be_bytes();
-        let tag = authenticator.tag([&number, &self.tag, text.as_bytes()]);
-        Self { sequence, tag }
-    }
-
     /// The head after `row`, if it is the next and its tag is right.
     pub(crate) fn verified_next(
         &self,

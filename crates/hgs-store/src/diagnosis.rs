@@ -10,8 +10,9 @@ use hgs_pki::Time;
 
 use crate::audit::{self, Action, AuditEntry, AuditRecord, Outcome};
 use crate::engine::{StoredRow, View};
-use crate::lineage::{self, Node, Stage, Standing};
+use crate::lineage::{self, Standing};
 use crate::model::Digest;
+use crate::node::{Node, Stage};
 use crate::record::{Integrity, Keys, RecordKind};
 use crate::{Finding, OpenError, State, Tampered};
 

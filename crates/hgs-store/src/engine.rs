@@ -35,10 +35,11 @@ use hgs_pki::Time;
 pub(crate) use memory::Memory;
 pub(crate) use sqlite::{Durability, MIGRATIONS, Sqlite, open_snapshot, stored_master_key};
 
-use crate::audit::FilterTerm;
+use crate::audit_head::Head;
+use crate::audit_term::FilterTerm;
 use crate::change::{Record, RecordKey};
-use crate::lineage::{Node, StoredNode};
 use crate::model::Digest;
+use crate::node::{Node, StoredNode};
 use crate::record::{Integrity, Keys, RecordKind, Sum};
 use crate::usage::PairUsage;
 use crate::{Finding, OpenError, StoreError, Tampered};
@@ -97,7 +98,7 @@ pub(crate) struct RowChange {
     pub(crate) expected_root: Tag,
     pub(crate) generation: u64,
     /// The number and tag of the newest audit record.
-    pub(crate) audit: crate::audit::Head,
+    pub(crate) audit: Head,
     /// The tag of the whole from now on.
     pub(crate) root: Tag,
 }
@@ -185,6 +186,23 @@ impl Batch {
         };
         self.row.root = newest.after(self).root(keys);
         Ok(())
+    }
+}
+
+impl Integrity {
+    /// The whole after `batch`.
+    pub(crate) fn after(&self, batch: &Batch) -> Self {
+        Self {
+            generation: batch.row.generation,
+            records: self.records.plus(&batch.records_difference),
+            lineage: self.lineage.plus(&batch.lineage_difference),
+            audit: batch.row.audit,
+        }
+    }
+
+    /// Whether `row` belongs to this whole.
+    pub(crate) fn is_of(&self, row: &StoredRow, keys: &Keys) -> bool {
+        row.root == self.root(keys) && row.audit_sequence == self.audit.sequence
     }
 }
 

@@ -7,7 +7,7 @@ use hgs_crypto::CryptoError;
 use hgs_custody::seal::MasterKeyProblem;
 use hgs_files::{FileError, FileProblem};
 
-use crate::high_water_mark::RolledBack;
+use crate::rolled_back::RolledBack;
 
 /// Why the store can't be opened or created.
 #[derive(Debug, thiserror::Error)]

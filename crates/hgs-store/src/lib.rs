@@ -21,6 +21,8 @@
 //! network, and it never gives a private key to anyone but the process that holds the master key.
 
 mod audit;
+mod audit_head;
+mod audit_term;
 pub mod backup;
 mod change;
 mod diagnosis;
@@ -32,10 +34,14 @@ pub mod high_water_mark;
 mod lineage;
 pub mod master_key_file;
 mod model;
+mod node;
 mod opening;
+mod outcome;
 mod planner;
 mod record;
+mod refusal;
 mod release;
+mod rolled_back;
 mod state;
 mod state_folder;
 mod store;
@@ -48,22 +54,22 @@ pub use audit::{
     Outcome, RecordChange,
 };
 pub use error::{Finding, MasterKeyError, OpenError, StoreError, Tampered};
-pub use high_water_mark::{Position, RolledBack};
 pub use lineage::{RETENTION, Seen, Standing};
 pub use model::{
     AttestationMode, AttestationSigner, CertificateRecord, Credential, DeniedHost, Digest, Host,
     HostIdentity, HostName, MAX_REKEY_WINDOW, NameError, RemovedHost, Revocation, SealedKey,
     Settings, SettingsError,
 };
+pub use outcome::{Committed, Failure};
 pub use record::RecordKind;
+pub use refusal::{MAX_DENIED, MAX_REASON_LENGTH, Refusal};
 pub use release::{Recipient, RecordedRelease, ReleaseRecord, ReleaseRefusal};
+pub use rolled_back::{Position, RolledBack};
 pub use state::State;
 pub use store::{
     Accepted, Archived, ArchivingError, AuditExtent, Counters, Import, ImportError, Imported,
     Opening, Store,
 };
-pub use transaction::{
-    Act, Attestation, MAX_DENIED, MAX_REASON_LENGTH, Refusal, SignerChange, Transaction,
-};
+pub use transaction::{Act, Attestation, SignerChange, Transaction};
 pub use usage::PairUsage;
-pub use writer::{Announcement, Committed, Failure};
+pub use writer::Announcement;

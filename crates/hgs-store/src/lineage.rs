@@ -31,14 +31,13 @@ mod carried;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use hgs_audit::Standing;
-use hgs_custody::seal::Tag;
 use hgs_pki::{Seconds, Thumbprint, Time};
-use serde::{Deserialize, Serialize};
 
+use crate::StoreError;
 use crate::engine::{Batch, Key, Version, View};
 use crate::model::Digest;
+use crate::node::{Node, Opener, Stage, StoredNode};
 use crate::record::Keys;
-use crate::{Finding, StoreError, Tampered};
 
 pub(crate) use carried::CarriedProtector;
 
@@ -64,44 +63,6 @@ pub(crate) struct Step<'a> {
     pub(crate) owner: Thumbprint,
     pub(crate) opener: Opener,
     pub(crate) host: &'a str,
-}
-
-/// The pair of certificates with which a protector was opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Opener {
-    pub(crate) encryption: Thumbprint,
-    /// Absent where version 1 of the schema recorded it.
-    pub(crate) signing: Option<Thumbprint>,
-}
-
-/// A node of the tree.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Node {
-    pub(crate) digest: Digest,
-    /// The protector that it was made from; that one may have been forgotten.
-    pub(crate) parent: Option<Digest>,
-    pub(crate) stage: Stage,
-    pub(crate) owner: Thumbprint,
-    pub(crate) opened_by: Option<Opener>,
-    pub(crate) host: String,
-    pub(crate) first_seen: Time,
-    pub(crate) last_seen: Time,
-}
-
-/// A node as an engine has it. Its tag is not verified.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct StoredNode {
-    pub(crate) node: Node,
-    pub(crate) tag: Tag,
-}
-
-/// How far a protector got; the numbers stand in the database, the names in backups.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Stage {
-    Issued = 0,
-    Head = 1,
-    Ancestor = 2,
 }
 
 /// The tree within one commit: what was read of it, and what is to be written.
@@ -295,16 +256,6 @@ pub(crate) fn seen(
     }))
 }
 
-impl StoredNode {
-    /// The node, if the tag is its own.
-    pub(crate) fn verified(self, keys: &Keys) -> Result<(Node, Tag), Tampered> {
-        let Self { node, tag } = self;
-        let authentic = node.with_parts(|parts| keys.lineage.verify(parts, &tag));
-        authentic.map_err(|_| Tampered::new("lineage", node.digest, Finding::Changed))?;
-        Ok((node, tag))
-    }
-}
-
 impl Node {
     /// The ingress protector of `step`, which was never seen before.
     fn opened(step: &Step<'_>) -> Self {
@@ -340,49 +291,5 @@ impl Node {
             last_seen: step.time,
             ..self
         }
-    }
-
-    pub(crate) fn tag(&self, keys: &Keys) -> Tag {
-        self.with_parts(|parts| keys.lineage.tag(parts))
-    }
-
-    fn with_parts<T>(&self, then: impl FnOnce([&[u8]; 8]) -> T) -> T {
-        let parent = self.parent.as_ref().map(Digest::as_bytes);
-        then([
-            self.digest.as_bytes(),
-            parent.map_or(&[], |parent| &parent[..]),
-            &[self.stage as u8],
-            self.owner.as_bytes(),
-            &Opener::octets(self.opened_by.as_ref()),
-            self.host.as_bytes(),
-            &self.first_seen.unix().to_be_bytes(),
-            &self.last_seen.unix().to_be_bytes(),
-        ])
-    }
-}
-
-impl Stage {
-    pub(crate) fn from_number(number: i64) -> Option<Self> {
-        let all = [Self::Issued, Self::Head, Self::Ancestor];
-        all.into_iter().find(|stage| *stage as i64 == number)
-    }
-}
-
-impl Opener {
-    pub(crate) fn signing_octets(&self) -> Option<[u8; 32]> {
-        self.signing.map(|signing| *signing.as_bytes())
-    }
-
-    /// The pair as one part of a tag.
-    pub(crate) fn octets(pair: Option<&Self>) -> Vec<u8> {
-        let Some(pair) = pair else {
-            return Vec::new();
-        };
-        let signing = pair
-            .signing
-            .as_ref()
-            .map(Thumbprint::as_bytes)
-            .map_or(&[][..], |octets| &octets[..]);
-        [&pair.encryption.as_bytes()[..], signing].concat()
     }
 }

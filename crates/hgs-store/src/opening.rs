@@ -4,8 +4,9 @@ use std::path::Path;
 
 use crate::change::Record;
 use crate::engine::{Engine, StoredRow, View};
-use crate::high_water_mark::{HighWaterMark, RolledBack};
+use crate::high_water_mark::HighWaterMark;
 use crate::record::{Integrity, Keys, Sum};
+use crate::rolled_back::RolledBack;
 use crate::{Finding, OpenError, State, Tampered, audit, diagnosis};
 
 /// Reads all that is kept and checks that it is as this service left it.

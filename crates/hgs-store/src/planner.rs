@@ -11,10 +11,11 @@ use crate::audit::{self, AuditEntry, AuditRecord, Outcome, RecordChange};
 use crate::change::{Change, Record, RecordKey};
 use crate::engine::{ArchiveChange, Batch, Key, PutRecord, View};
 use crate::lineage::{Standing, Tree};
+use crate::outcome::{Committed, Failure};
 use crate::record::{Integrity, Keys};
+use crate::refusal::Refusal;
 use crate::release::{Recipient, RecordedRelease, ReleaseRecord, ReleaseRefusal};
-use crate::transaction::{Act, Plan, Planner, Refusal, Transaction};
-use crate::writer::{Committed, Failure};
+use crate::transaction::{Act, Plan, Planner, Transaction};
 use crate::{State, StoreError};
 
 /// What a commit is decided from, besides the state.

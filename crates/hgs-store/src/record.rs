@@ -21,9 +21,7 @@ use hgs_crypto::{CryptoError, SecretBytes};
 use hgs_custody::seal::{Authenticator, MasterKey, Sealer, Tag};
 use serde::{Deserialize, Serialize};
 
-use crate::audit;
-use crate::engine::{Batch, StoredRow};
-use crate::high_water_mark::Mark;
+use crate::audit_head::Head;
 
 /// The kinds of records, as they are written in column `kind`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -174,7 +172,7 @@ impl Sum {
         self.count = self.count.wrapping_sub(1);
     }
 
-    fn plus(&self, difference: &Self) -> Self {
+    pub(crate) fn plus(&self, difference: &Self) -> Self {
         Self {
             lanes: std::array::from_fn(|i| self.lanes[i].wrapping_add(difference.lanes[i])),
             count: self.count.wrapping_add(difference.count),
@@ -203,7 +201,7 @@ pub(crate) struct Integrity {
     pub(crate) generation: u64,
     pub(crate) records: Sum,
     pub(crate) lineage: Sum,
-    pub(crate) audit: audit::Head,
+    pub(crate) audit: Head,
 }
 
 impl Integrity {
@@ -212,16 +210,8 @@ impl Integrity {
         generation: 0,
         records: Sum::EMPTY,
         lineage: Sum::EMPTY,
-        audit: audit::Head::EMPTY,
+        audit: Head::EMPTY,
     };
-
-    /// How far the state has come.
-    pub(crate) fn mark(&self) -> Mark {
-        Mark {
-            generation: self.generation,
-            audit: self.audit,
-        }
-    }
 
     /// The tag of the whole.
     pub(crate) fn root(&self, keys: &Keys) -> Tag {
@@ -232,21 +222,6 @@ impl Integrity {
             &self.audit.sequence.to_be_bytes(),
             &self.audit.tag,
         ])
-    }
-
-    /// The whole after `batch`.
-    pub(crate) fn after(&self, batch: &Batch) -> Self {
-        Self {
-            generation: batch.row.generation,
-            records: self.records.plus(&batch.records_difference),
-            lineage: self.lineage.plus(&batch.lineage_difference),
-            audit: batch.row.audit,
-        }
-    }
-
-    /// Whether `row` belongs to this whole.
-    pub(crate) fn is_of(&self, row: &StoredRow, keys: &Keys) -> bool {
-        row.root == self.root(keys) && row.audit_sequence == self.audit.sequence
     }
 }
 

@@ -4,8 +4,9 @@ use hgs_pki::{Thumbprint, Time};
 
 use crate::State;
 use crate::audit::{Action, AuditEntry, Outcome};
-use crate::lineage::{Opener, Standing, Step};
+use crate::lineage::{Standing, Step};
 use crate::model::Digest;
+use crate::node::Opener;
 use hgs_kps::{HostStandings, Lineage, Reason, Recorded};
 use hgs_pki::SerialNumber;
 use hgs_pki::health::HealthCertificateError;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use hgs_attest::HostIdentities;
 use hgs_crypto::hash::Sha256Digest;
 use hgs_custody::seal::Tag;
-use hgs_kps::HostStanding;
+use hgs_kps::{CertificateKind, HostStanding, Lineage};
 use hgs_pki::Thumbprint;
 use imbl::OrdMap;
 
@@ -17,6 +17,7 @@ use crate::model::{
     AttestationSigner, CertificateRecord, DeniedHost, Digest, Host, HostAttestation, HostIdentity,
     HostName, RemovedHost, SealedKey, Settings, policy_of_key,
 };
+use crate::usage::PairUsage;
 use hgs_pki::health::HostId;
 
 /// One generation of the state. Cheap to clone: tables are shared until one changes.
@@ -456,6 +457,28 @@ fn every_key_of(host: &HostId) -> RangeInclusive<(HostId, Digest)> {
     let first = Digest::from_bytes([0; 32]);
     let last = Digest::from_bytes([0xff; 32]);
     (*host, first)..=(*host, last)
+}
+
+impl PairUsage {
+    /// Whether these protectors need `record`: it is half of the pair, or may have been.
+    #[must_use]
+    pub fn needs(&self, state: &State, record: &CertificateRecord) -> bool {
+        let thumbprint = record.thumbprint();
+        match (record.kind, self.signing) {
+            (CertificateKind::Communications, _) => false,
+            (CertificateKind::Encryption, _) => self.encryption == thumbprint,
+            (CertificateKind::Signing, Some(signing)) => signing == thumbprint,
+            // It may have been any of the lineage.
+            (CertificateKind::Signing, None) => self
+                .lineage(state)
+                .is_some_and(|lineage| *lineage == record.lineage),
+        }
+    }
+
+    fn lineage<'s>(&self, state: &'s State) -> Option<&'s Lineage> {
+        let encryption = state.certificate(&self.encryption);
+        encryption.map(|encryption| &encryption.lineage)
+    }
 }
 
 #[cfg(test)]

@@ -19,12 +19,14 @@ use crate::engine::{Durability, Engine, MIGRATIONS, Readers, Sqlite, View};
 use crate::high_water_mark::HighWaterMark;
 use crate::lineage::{self, Seen};
 use crate::model::{Digest, Settings};
+use crate::outcome::{Committed, Failure};
 use crate::record::Keys;
+use crate::refusal::Refusal;
 use crate::release::{RecordedRelease, ReleaseRecord, ReleaseRefusal};
 use crate::state_folder::{DATABASE, StateFolder};
-use crate::transaction::{Act, Refusal, Transaction};
+use crate::transaction::{Act, Transaction};
 use crate::usage::PairUsage;
-use crate::writer::{Announcement, Committed, Failure, GATHERING, Job, Queue, Shared, Writer, job};
+use crate::writer::{Announcement, GATHERING, Job, Queue, Shared, Writer, job};
 use crate::{Finding, OpenError, RolledBack, State, StoreError, Tampered, opening};
 
 pub use archive::{Archived, ArchivingError, AuditExtent};

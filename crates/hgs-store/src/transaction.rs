@@ -6,7 +6,6 @@
 
 mod certificates;
 mod hosts;
-mod refusal;
 mod signers;
 
 use std::sync::Arc;
@@ -25,12 +24,12 @@ use crate::model::{
     SettingsError,
 };
 use crate::record::RecordKind;
+use crate::refusal::{MAX_DENIED, MAX_REASON_LENGTH, Refusal};
 use hgs_kps::{Label, Lineage};
 use hgs_pki::SerialNumber;
 use hgs_pki::health::{HealthKind, HostId};
 
 pub(crate) use certificates::fit_metadata;
-pub use refusal::Refusal;
 
 /// A change of the state, as it is requested.
 #[derive(Debug, Clone)]
@@ -205,12 +204,6 @@ pub struct Act {
     /// Who: a user of the administration socket, a host, or the service itself.
     pub actor: String,
 }
-
-/// Serial numbers on a signer's deny list.
-pub const MAX_DENIED: usize = 10_000;
-
-/// Octets of the reason an administrator may give.
-pub const MAX_REASON_LENGTH: usize = 1024;
 
 /// What a transaction does when it is carried out.
 #[derive(Debug)]

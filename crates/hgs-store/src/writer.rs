@@ -19,6 +19,7 @@ use hgs_crypto::Random;
 
 use crate::engine::{Batch, CommitError, Engine, Key};
 use crate::high_water_mark::HighWaterMark;
+use crate::outcome::{Committed, Failure};
 use crate::planner::{Basis, BatchPlanner};
 use crate::record::{Integrity, Keys};
 use crate::release::RecordedRelease;
@@ -132,26 +133,6 @@ impl Numbered for () {
 
 /// Told once, on the writer's thread, after the commit: so it must not block.
 pub(crate) type Reply<T, E> = Box<dyn FnOnce(Result<T, Failure<E>>) + Send>;
-
-/// Why something was not recorded.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Failure<E> {
-    /// It may not happen; that was recorded instead. The fault is with the caller.
-    #[error(transparent)]
-    Refused(E),
-    /// It could not be recorded, and did not happen. The fault is ours.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-/// A transaction that is on the disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Committed {
-    /// The generation of the state that it made.
-    pub generation: u64,
-    /// The number of its (last) audit record.
-    pub sequence: u64,
-}
 
 /// What has been done since the store was opened.
 #[derive(Debug, Default)]

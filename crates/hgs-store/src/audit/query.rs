@@ -6,14 +6,14 @@
 //! leads to all of them is only as sure as the database; reading without a filter finds out
 //! whether a record is missing.
 
-use std::fmt::Display;
 use std::ops::Range;
 
-use hgs_crypto::hash::sha256;
 use hgs_custody::seal::Authenticator;
 use hgs_pki::Time;
 
-use super::{Action, AuditEntry, AuditRecord, Boundary, Head, Outcome, read, tampered};
+use super::{Action, AuditEntry, AuditRecord, Boundary, Outcome, read, tampered};
+use crate::audit_head::Head;
+use crate::audit_term::{FilterTerm, day};
 use crate::engine::{AuditRow, View};
 use crate::model::Digest;
 use crate::{Finding, StoreError};
@@ -40,22 +40,6 @@ pub struct AuditFilter {
     pub lineage: Option<Lineage>,
 }
 
-/// What an audit record is found under: the start of a digest, so that all are of one length. Two
-/// that are equal by accident cost a comparison.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct FilterTerm(pub(crate) i64);
-
-impl FilterTerm {
-    fn of(kind: &str, value: &dyn Display) -> Self {
-        let [a, b, c, d, e, f, g, h, ..] = sha256(format!("{kind} {value}").as_bytes());
-        Self(i64::from_be_bytes([a, b, c, d, e, f, g, h]))
-    }
-
-    fn of_host(name: &str) -> Self {
-        Self::of("host", &name.to_ascii_lowercase())
-    }
-}
-
 /// Under what a record is found.
 pub(crate) fn terms(entry: &AuditEntry) -> Vec<FilterTerm> {
     let protectors = [&entry.protector, &entry.egress_protector];
@@ -73,11 +57,6 @@ pub(crate) fn terms(entry: &AuditEntry) -> Vec<FilterTerm> {
     terms.sort_unstable();
     terms.dedup();
     terms
-}
-
-/// The day of a time, since 1970.
-pub(crate) fn day(time: Time) -> i64 {
-    time.unix().div_euclid(86_400)
 }
 
 impl AuditFilter {

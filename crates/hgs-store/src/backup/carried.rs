@@ -12,7 +12,7 @@ use crate::model::{
     AttestationSigner, CertificateRecord, DeniedHost, Digest, Host, HostIdentity, RemovedHost,
     Revocation, Settings, SettingsError,
 };
-use crate::transaction::{MAX_DENIED, MAX_REASON_LENGTH};
+use crate::refusal::{MAX_DENIED, MAX_REASON_LENGTH};
 use hgs_kps::CertificateKind;
 use hgs_kps::Lineage;
 use hgs_pki::health::HostId;

@@ -7,11 +7,13 @@ use hgs_custody::seal::Tag;
 use tempfile::TempDir;
 
 use super::*;
-use crate::audit::{self, AuditEntry, day, terms};
+use crate::audit::{self, AuditEntry, terms};
+use crate::audit_term::day;
 use crate::change::Change;
 use crate::fixture::{Fixture, HOST, act, attestation, digest, master_key, time};
-use crate::lineage::{Opener, Stage, Step};
+use crate::lineage::Step;
 use crate::model::Settings;
+use crate::node::{Opener, Stage};
 use crate::planner::{Basis, BatchPlanner};
 use crate::record::{Keys, RecordKind};
 use crate::state_folder::StateFolder;

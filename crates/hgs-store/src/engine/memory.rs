@@ -11,9 +11,9 @@ use super::{
     AuditRow, Batch, BoundaryRow, CommitError, Decide, Engine, Key, NewAuditRow, News, Part,
     Readers, RecordRow, StoredRow, Version, View,
 };
-use crate::audit::{FilterTerm, day};
-use crate::lineage::{Stage, StoredNode};
+use crate::audit_term::{FilterTerm, day};
 use crate::model::Digest;
+use crate::node::{Stage, StoredNode};
 use crate::record::{Integrity, Keys};
 use crate::usage::PairUsage;
 use crate::{OpenError, StoreError};

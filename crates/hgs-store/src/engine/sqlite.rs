@@ -25,10 +25,10 @@ use super::{
     ArchiveChange, Batch, BoundaryRow, CommitError, Decide, Engine, Key, News, Part, PutRecord,
     Readers, Rotation, Version, View,
 };
-use crate::audit::day;
+use crate::audit_term::day;
 use crate::change::RecordKey;
-use crate::lineage::Node;
 use crate::model::Digest;
+use crate::node::Node;
 use crate::record::{Integrity, Keys};
 use crate::state_folder::{StateFolder, visit};
 use crate::{Finding, OpenError, StoreError, Tampered};

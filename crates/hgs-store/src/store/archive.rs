@@ -23,11 +23,13 @@ use super::Store;
 use crate::audit::archive::{
     MAX_ARCHIVE_LENGTH, MAX_ARCHIVED, Written, file_name, numbers_of, write,
 };
-use crate::audit::{self, Action, AuditEntry, Boundary, Outcome, day, read, terms};
+use crate::audit::{self, Action, AuditEntry, Boundary, Outcome, read, terms};
+use crate::audit_term::day;
 use crate::engine::{ArchiveChange, PAGE};
+use crate::outcome::Failure;
 use crate::planner::BatchPlanner;
 use crate::transaction::Act;
-use crate::writer::{Failure, Numbered, job};
+use crate::writer::{Numbered, job};
 use crate::{Digest, StoreError};
 
 /// Records that leave in one commit: few, so that releases are not kept waiting.

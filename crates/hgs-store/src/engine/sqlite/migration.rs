@@ -5,10 +5,12 @@ use hgs_pki::{Thumbprint, Time};
 use rusqlite::{Connection, Row};
 
 use super::super::View;
-use crate::audit::{self, day, terms};
+use crate::audit::{self, terms};
+use crate::audit_head::Head;
+use crate::audit_term::day;
 use crate::change::Record;
-use crate::lineage::{Node, Opener, Stage};
 use crate::model::{Digest, Host};
+use crate::node::{Node, Opener, Stage};
 use crate::record::{Integrity, Keys, RecordKind, Sum};
 use crate::{Finding, OpenError, StoreError, Tampered};
 
@@ -212,7 +214,7 @@ impl OldNode {
 }
 
 /// Checks the log, and writes down under what each record is found.
-fn index_audit(connection: &Connection, keys: &Keys) -> Result<audit::Head, OpenError> {
+fn index_audit(connection: &Connection, keys: &Keys) -> Result<Head, OpenError> {
     let view: &dyn View = connection;
     let mut found_under =
         connection.prepare("INSERT INTO audit_filter (term, sequence) VALUES (?1, ?2)")?;
@@ -221,7 +223,7 @@ fn index_audit(connection: &Connection, keys: &Keys) -> Result<audit::Head, Open
          ON CONFLICT (day) DO UPDATE SET last = excluded.last",
     )?;
     audit::verify_after(
-        audit::Head::EMPTY,
+        Head::EMPTY,
         view,
         &keys.audit,
         |row| -> Result<(), OpenError> {

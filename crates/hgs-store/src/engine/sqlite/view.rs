@@ -7,9 +7,9 @@ use rusqlite::{Connection, OptionalExtension as _, Row};
 
 use super::super::{AuditRow, BoundaryRow, RecordRow, StoredRow, View};
 use super::schema::AUDIT_PART;
-use crate::audit::FilterTerm;
-use crate::lineage::{Node, Opener, Stage, StoredNode};
+use crate::audit_term::FilterTerm;
 use crate::model::Digest;
+use crate::node::{Node, Opener, Stage, StoredNode};
 use crate::usage::PairUsage;
 use crate::{Finding, OpenError, StoreError, Tampered};
 

@@ -5,10 +5,15 @@ use hgs_attest::signer::NoRoomForSigner;
 use hgs_pki::{Thumbprint, Time};
 use hgs_protector::metadata::MAX_OTHER_CERTIFICATES;
 
-use super::{MAX_DENIED, MAX_REASON_LENGTH};
 use crate::model::{Digest, HostName, SettingsError};
 use hgs_kps::{CertificateKind, Lineage};
 use hgs_pki::health::HostId;
+
+/// Serial numbers on a signer's deny list.
+pub const MAX_DENIED: usize = 10_000;
+
+/// Octets of the reason an administrator may give.
+pub const MAX_REASON_LENGTH: usize = 1024;
 
 /// Why a transaction may not happen. The fault is with the caller.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,0 +1,23 @@
+//! How a change of the store ended.
+
+use crate::StoreError;
+
+/// Why something was not recorded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Failure<E> {
+    /// It may not happen; that was recorded instead. The fault is with the caller.
+    #[error(transparent)]
+    Refused(E),
+    /// It could not be recorded, and did not happen. The fault is ours.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A transaction that is on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Committed {
+    /// The generation of the state that it made.
+    pub generation: u64,
+    /// The number of its (last) audit record.
+    pub sequence: u64,
+}
