@@ -1,6 +1,5 @@
 //! A certificate that was parsed once.
 
-mod error;
 mod parse;
 
 use std::fmt;
@@ -12,7 +11,7 @@ use hgs_crypto::CryptoError;
 use hgs_crypto::hash::sha1_thumbprint;
 use hgs_crypto::rsa::{PublicKey, SignatureScheme};
 
-pub use self::error::{CertificateError, MAX_CERTIFICATE_OCTETS, NotIssued};
+use crate::certificate_error::{CertificateError, NotIssued};
 use crate::extension::{Extension, Extensions};
 use crate::{KeyUsage, Seconds, Thumbprint, Time};
 
@@ -148,7 +147,7 @@ impl CertificateNames {
 }
 
 impl Certificate {
-    /// Parses DER: at most [`MAX_CERTIFICATE_OCTETS`], nothing after it, version 1 or 3, an RSA
+    /// Parses DER: at most [`MAX_CERTIFICATE_OCTETS`](crate::MAX_CERTIFICATE_OCTETS), nothing after it, version 1 or 3, an RSA
     /// key that [`PublicKey::from_spki_der`] accepts, no extension twice.
     ///
     /// Expensive by design, since the key is searched for known weaknesses: keep the result, or

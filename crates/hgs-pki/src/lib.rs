@@ -24,6 +24,7 @@
 
 mod cache;
 mod certificate;
+mod certificate_error;
 pub mod chain;
 mod extension;
 #[doc(hidden)]
@@ -43,9 +44,9 @@ mod time;
 
 pub use cache::{CertificateCache, SignatureCache};
 pub use certificate::{
-    Certificate, CertificateError, EXPIRY_NOTICE, MAX_CERTIFICATE_OCTETS, NotIssued,
-    TlsCertificate, Validity, ValidityStatus, Version,
+    Certificate, EXPIRY_NOTICE, TlsCertificate, Validity, ValidityStatus, Version,
 };
+pub use certificate_error::{CertificateError, MAX_CERTIFICATE_OCTETS, NotIssued};
 pub use const_oid::ObjectIdentifier;
 pub use extension::Extension;
 pub use key_usage::KeyUsage;

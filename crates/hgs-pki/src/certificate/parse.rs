@@ -11,9 +11,10 @@ use spki::{AlgorithmIdentifierRef, SubjectPublicKeyInfoRef};
 use x509_cert::name::Name;
 
 use super::{
-    CertificateError, CertificateNames, Contents, DistinguishedName, MAX_CERTIFICATE_OCTETS,
-    SignatureAlgorithm, TlsCertificate, Validity, Version,
+    CertificateNames, Contents, DistinguishedName, SignatureAlgorithm, TlsCertificate, Validity,
+    Version,
 };
+use crate::certificate_error::{CertificateError, MAX_CERTIFICATE_OCTETS};
 use crate::extension::Extensions;
 use crate::structure::{self, TbsCertificate};
 use crate::{Thumbprint, Time};

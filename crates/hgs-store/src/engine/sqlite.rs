@@ -396,7 +396,7 @@ fn write_row(connection: &Connection, batch: &Batch) -> Result<u64, CommitError>
     let row = &batch.row;
     // Not by RETURNING, for which SQLite makes a table in memory each time.
     let sql = "SELECT audit_sequence FROM store WHERE id = 1 AND root = ?1";
-    let last = connection
+    let last: i64 = connection
         .prepare_cached(sql)?
         .query_row([&row.expected_root], |row| row.get(0))
         .optional()?

@@ -15,6 +15,7 @@ use hgs_custody::seal::{MasterKey, Tag};
 
 use super::{OpenedState, Opening, Store};
 use crate::audit::{self, Action, AuditEntry, Outcome};
+use crate::audit_head::Head;
 use crate::change::Record;
 use crate::engine::{
     Batch, CommitError, Durability, FIRST_PLACE, Key, MIGRATIONS, PAGE, Part, PutRecord, RecordRow,
@@ -115,7 +116,7 @@ struct Rotating<'r> {
     /// What was tagged so far.
     integrity: Integrity,
     step: Step,
-    old_log: audit::Head,
+    old_log: Head,
     /// Where the log begins. The new tags are chained to the same one as the old ones.
     boundary: audit::Boundary,
 }
