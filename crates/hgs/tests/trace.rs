@@ -424,7 +424,11 @@ fn a_configuration_that_this_user_may_not_read() {
         .args(["trace", "--config"])
         .arg(site.home.file("hgs.toml"));
     let shown = Outcome::of(&mut trace).ended(2);
-    assert!(shown.out.contains("may not be opened by this user"), "{}", shown.out);
+    assert!(
+        shown.out.contains("may not be opened by this user"),
+        "{}",
+        shown.out
+    );
     shown.saying("run this as root, or as the user that the service runs as");
 }
 
