@@ -9,6 +9,7 @@ const DRAWING: &[(&str, &[&str])] = &[
     ("hgs-crypto", &[]),
     ("hgs-xml", &[]),
     ("hgs-audit", &[]),
+    ("hgs-tcg", &["hgs-crypto"]),
     ("hgs-pki", &["hgs-crypto"]),
     ("hgs-protector", &["hgs-crypto", "hgs-xml", "hgs-pki"]),
     (
@@ -153,6 +154,7 @@ const DRAWING: &[(&str, &[&str])] = &[
 const BELOW_THE_LINE: &[&str] = &[
     "hgs-crypto",
     "hgs-xml",
+    "hgs-tcg",
     "hgs-pki",
     "hgs-protector",
     "hgs-kps",
@@ -193,6 +195,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("sha2", &["hgs-custody"]),
     ("x509-cert", &["hgs-pki"]),
     ("rustls-webpki", &["hgs-pki"]),
+    ("tpm2-protocol", &["hgs-tcg"]),
 ];
 
 const NOT_IN_THE_LOCK_FILE: &[&str] = &[

@@ -1,0 +1,1 @@
+//! The log of the Integrity Measurement Architecture of the Linux kernel.

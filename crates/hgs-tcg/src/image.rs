@@ -1,0 +1,1 @@
+//! Images that firmware and loaders measure: PE/COFF, Authenticode digests, sections.
