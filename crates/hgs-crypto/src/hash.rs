@@ -1,4 +1,4 @@
-//! SHA-256 [FIPS 180-4], HMAC-SHA-256 [RFC 2104] and HKDF-SHA-256 [RFC 5869].
+//! SHA-256, SHA-384 and SHA-1 [FIPS 180-4], HMAC-SHA-256 [RFC 2104] and HKDF-SHA-256 [RFC 5869].
 
 use std::fmt;
 
@@ -66,6 +66,26 @@ pub fn sha1_thumbprint(octets: &[u8]) -> [u8; 20] {
     let digest = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, octets);
     thumbprint.copy_from_slice(digest.as_ref());
     thumbprint
+}
+
+/// SHA-1 of the concatenation of `parts`: for the SHA-1 values of event logs and of IMA logs, never for a decision.
+#[must_use]
+pub fn sha1_of(parts: &[&[u8]]) -> [u8; 20] {
+    digest_of(&digest::SHA1_FOR_LEGACY_USE_ONLY, parts)
+}
+
+/// SHA-384 of the concatenation of `parts`.
+#[must_use]
+pub fn sha384_of(parts: &[&[u8]]) -> [u8; 48] {
+    digest_of(&digest::SHA384, parts)
+}
+
+fn digest_of<const N: usize>(algorithm: &'static digest::Algorithm, parts: &[&[u8]]) -> [u8; N] {
+    let mut context = digest::Context::new(algorithm);
+    parts.iter().for_each(|part| context.update(part));
+    let mut octets = [0; N];
+    octets.copy_from_slice(context.finish().as_ref());
+    octets
 }
 
 /// HMAC-SHA-256 of the concatenation of `parts`.
@@ -183,6 +203,20 @@ mod tests {
         pieces.update(b"ab");
         pieces.update(b"c");
         assert_eq!(hex::encode(&pieces.finish()), expected);
+    }
+
+    // FIPS 180-4 examples, "abc".
+    #[test]
+    fn sha1_and_sha384_of_abc() {
+        assert_eq!(
+            hex::encode(&sha1_of(&[b"a", b"", b"bc"])),
+            "a9993e364706816aba3e25717850c26c9cd0d89d"
+        );
+        assert_eq!(
+            hex::encode(&sha384_of(&[b"ab", b"c"])),
+            "cb00753f45a35e8bb5a03d699ac65007272c32ab0eded1631a8b605a43ff5bed\
+             8086072ba1e7cc2358baeca134c825a7"
+        );
     }
 
     // RFC 4231 test case 2.
