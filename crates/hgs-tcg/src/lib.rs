@@ -5,6 +5,8 @@
 //! arguments.
 
 pub mod event_log;
+pub mod fuzzing;
 pub mod ima;
 pub mod image;
+mod little_endian;
 pub mod tpm;
