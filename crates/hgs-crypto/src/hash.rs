@@ -1,8 +1,9 @@
-//! SHA-256, SHA-384 and SHA-1 [FIPS 180-4], HMAC-SHA-256 [RFC 2104] and HKDF-SHA-256 [RFC 5869].
+//! SHA-256, SHA-384 and SHA-1 [FIPS 180-4], HMAC-SHA-256 [RFC 2104], HKDF-SHA-256 [RFC 5869] and KDFa [TPM 2.0 Library, part
+//! 1, 11.4.10.2].
 
 use std::fmt;
 
-use aws_lc_rs::{digest, hkdf, hmac};
+use aws_lc_rs::{digest, hkdf, hmac, kdf};
 use subtle::ConstantTimeEq;
 
 use crate::{CryptoError, SecretBytes};
@@ -174,6 +175,27 @@ pub fn hkdf_sha256(
     Ok(SecretBytes::from(derived.as_slice()))
 }
 
+/// KDFa of TPM 2.0 with SHA-256: the counter mode of SP 800-108 over HMAC, with a zero octet after `label` and the number of
+/// bits after both contexts.
+///
+/// # Errors
+/// When `length` is zero or out of range.
+pub fn kdfa_sha256(
+    key: &SecretBytes,
+    label: &str,
+    [context_u, context_v]: [&[u8]; 2],
+    length: u16,
+) -> Result<SecretBytes, CryptoError> {
+    let bits = (u32::from(length) * 8).to_be_bytes();
+    let information = [label.as_bytes(), &[0], context_u, context_v, &bits].concat();
+    let algorithm = kdf::get_kbkdf_ctr_hmac_algorithm(kdf::KbkdfCtrHmacAlgorithmId::Sha256);
+    let mut derived = zeroize::Zeroizing::new(vec![0; usize::from(length)]);
+    let algorithm = algorithm.ok_or(CryptoError)?;
+    kdf::kbkdf_ctr_hmac(algorithm, key.expose(), &information, &mut derived)
+        .map_err(|_| CryptoError)?;
+    Ok(SecretBytes::from(derived.as_slice()))
+}
+
 struct OutputLength(usize);
 
 impl hkdf::KeyType for OutputLength {
@@ -268,5 +290,24 @@ mod tests {
             "8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d9d201395faa4b61a96c8"
         );
         assert!(hkdf_sha256(&secret, b"", b"", 8161).is_err());
+    }
+
+    // Made with: openssl kdf -keylen 32 -kdfopt mac:HMAC -kdfopt digest:SHA2-256 -kdfopt hexkey:KEY
+    //     -kdfopt hexsalt:LABEL -kdfopt hexinfo:CONTEXTS KBKDF
+    #[test]
+    fn kdfa_agrees_with_openssl() {
+        let key = SecretBytes::new((0..32).collect());
+        let derived = kdfa_sha256(&key, "ATH", [&[0x11; 32], &[0x22; 32]], 32).unwrap();
+        assert_eq!(
+            hex::encode(derived.expose()),
+            "a8679444f320a6d0a02c03cac153c458f28758eca056594e887fcefdc2d7e95b"
+        );
+        let name = [&[0, 0x0b][..], &[0xab; 32]].concat();
+        let derived = kdfa_sha256(&key, "STORAGE", [&name, b""], 16).unwrap();
+        assert_eq!(
+            hex::encode(derived.expose()),
+            "209ef731cacd39c9489efc1aa1e18696"
+        );
+        assert!(kdfa_sha256(&key, "ATH", [b"", b""], 0).is_err());
     }
 }

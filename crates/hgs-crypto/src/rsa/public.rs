@@ -206,11 +206,25 @@ impl PublicKey {
         hash: OaepHash,
         plaintext: &SecretBytes,
     ) -> Result<Vec<u8>, CryptoError> {
+        self.encrypt_oaep_with_label(hash, b"", plaintext)
+    }
+
+    /// Encrypts with RSA-OAEP. A label of TPM 2.0 ends with a zero octet, which is part of it.
+    ///
+    /// # Errors
+    /// When the plaintext is longer than the key allows (190 octets for 2048 bits and SHA-256).
+    pub fn encrypt_oaep_with_label(
+        &self,
+        hash: OaepHash,
+        label: &[u8],
+        plaintext: &SecretBytes,
+    ) -> Result<Vec<u8>, CryptoError> {
         let mut ciphertext = vec![0; self.0.encrypting.ciphertext_size()];
+        let label = (!label.is_empty()).then_some(label);
         let length = self
             .0
             .encrypting
-            .encrypt(oaep(hash), plaintext.expose(), &mut ciphertext, None)
+            .encrypt(oaep(hash), plaintext.expose(), &mut ciphertext, label)
             .map_err(|_| CryptoError)?
             .len();
         ciphertext.truncate(length);
