@@ -5,6 +5,7 @@ mod mutate;
 mod outside;
 mod secrets;
 pub mod softhsm;
+pub mod swtpm;
 
 pub use mutate::Mutations;
 pub use outside::{date_variables, in_mount_namespace, is_privileged, left_out, shared, tool};
