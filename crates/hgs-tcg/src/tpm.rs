@@ -1,1 +1,34 @@
-//! Structures, commands and sessions of TPM 2.0 (TCG TPM 2.0 Library, parts 1 to 3).
+//! Structures, commands and sessions of TPM 2.0 (TCG TPM 2.0 Library, parts 1 to 3), as far as attestation needs them.
+//!
+//! The verifier has the endorsement key's public area and nothing else. It starts a session whose salt only that key's TPM
+//! can decrypt ([`StartingSession`]), and sends commands with an HMAC under the session's key ([`Session`]). A response that
+//! has the right HMAC can only come from that TPM: what such a response says is a proof, and a type of its own
+//! ([`PcrValues`], [`CreatedKey`]). Everything else that a TPM says is a claim of the host.
+//!
+//! The host parses every command that it is sent, and executes none but those of [`Command`].
+
+mod command;
+pub mod fuzzing;
+mod policy;
+mod public;
+mod response;
+mod response_code;
+mod session;
+mod wire;
+
+pub use command::{Authorization, Command, ForeignCommandError, Handle, Primary, flush_context};
+pub use policy::{PcrSelection, PcrSelectionError, policy_pcr};
+pub use public::{
+    EndorsementKey, KeyPurpose, KeyTemplate, Name, Public, PublicError, StorageRootKey,
+    TemplateError,
+};
+pub use response::{PublicAndHandle, ResponseError, created_primary, public_read};
+pub use response_code::ResponseCode;
+pub use session::{
+    AwaitingKey, AwaitingPcrs, CreatedKey, PcrValues, Session, SessionError, SessionState,
+    SessionStateError, StartingSession,
+};
+pub use wire::StructureError;
+
+/// Octets of the largest command or response: what TPMs have buffers for.
+pub const MAX_MESSAGE: usize = 4096;
