@@ -635,7 +635,9 @@ fn a_pin_that_the_service_can_not_read() {
     for id in ["HGS-T006", "HGS-T008", "HGS-K003", "HGS-K004", "HGS-P004"] {
         assert!(skipped.contains(&id.to_owned()), "{id}: {skipped:?}");
     }
-    site.trace("").ended(2).saying("Permission denied");
+    site.trace("")
+        .ended(2)
+        .saying("may not be opened by this user");
 }
 
 /// A full disk is the cause of everything that can't be recorded; status, readiness and trace tell it.
