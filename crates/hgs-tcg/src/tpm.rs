@@ -3,7 +3,7 @@
 //! The verifier has the endorsement key's public area and nothing else. It starts a session whose salt only that key's TPM
 //! can decrypt ([`StartingSession`]), and sends commands with an HMAC under the session's key ([`Session`]). A response that
 //! has the right HMAC can only come from that TPM: what such a response says is a proof, and a type of its own
-//! ([`PcrValues`], [`CreatedKey`]). Everything else that a TPM says is a claim of the host.
+//! ([`ProvedPcrValues`], [`CreatedKey`]). Everything else that a TPM says is a claim of the host.
 //!
 //! The host parses every command that it is sent, and executes none but those of [`Command`].
 
@@ -25,7 +25,7 @@ pub use public::{
 pub use response::{PublicAndHandle, ResponseError, created_primary, public_read};
 pub use response_code::ResponseCode;
 pub use session::{
-    AwaitingKey, AwaitingPcrs, CreatedKey, PcrValues, Session, SessionError, SessionState,
+    AwaitingKey, AwaitingPcrs, CreatedKey, ProvedPcrValues, Session, SessionError, SessionState,
     SessionStateError, StartingSession,
 };
 pub use wire::StructureError;

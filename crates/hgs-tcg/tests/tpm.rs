@@ -6,7 +6,7 @@ use hgs_crypto::rsa::PrivateKey;
 use hgs_crypto::{SecretBytes, hex};
 use hgs_tcg::tpm::{
     Authorization, AwaitingPcrs, Command, CreatedKey, EndorsementKey, ForeignCommandError, Handle,
-    KeyPurpose, KeyTemplate, PcrSelection, PcrSelectionError, PcrValues, Primary, Public,
+    KeyPurpose, KeyTemplate, PcrSelection, PcrSelectionError, Primary, ProvedPcrValues, Public,
     PublicError, ResponseError, Session, SessionError, SessionState, StartingSession,
     StorageRootKey, TemplateError, created_primary, flush_context, fuzzing, policy_pcr,
     public_read,
@@ -63,7 +63,7 @@ impl Host {
         starting.started(&self.execute(&command)).unwrap()
     }
 
-    fn read(&mut self, session: Session, pcrs: PcrSelection) -> (Session, PcrValues) {
+    fn read(&mut self, session: Session, pcrs: PcrSelection) -> (Session, ProvedPcrValues) {
         let (awaiting, command) = ask(session, pcrs);
         awaiting.verify(&self.execute(&command)).unwrap()
     }

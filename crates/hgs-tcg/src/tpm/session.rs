@@ -1,7 +1,7 @@
 //! The verifier's side of an HMAC session that is salted to an endorsement key (part 1, 19).
 //!
 //! ```text
-//! StartingSession ── started ──▶ Session ── read_pcrs ──▶ AwaitingPcrs ── verify ──▶ Session, PcrValues
+//! StartingSession ── started ──▶ Session ── read_pcrs ──▶ AwaitingPcrs ── verify ──▶ Session, ProvedPcrValues
 //!                                   │                          └── into_session ──▶ Session (the TPM refused)
 //!                                   └── create ──▶ AwaitingKey ── verify ──▶ Session, CreatedKey
 //! ```
@@ -281,7 +281,7 @@ impl AwaitingPcrs {
     ///
     /// # Errors
     /// When it proves nothing; [`Self::into_session`] goes on from there.
-    pub fn verify(&self, response: &[u8]) -> Result<(Session, PcrValues), SessionError> {
+    pub fn verify(&self, response: &[u8]) -> Result<(Session, ProvedPcrValues), SessionError> {
         let (session, parameters) = self.exchange.verify(PCR_READ, response)?;
         let mut reader = Reader::new(parameters);
         let update_counter = reader.u32("pcrUpdateCounter")?;
@@ -295,7 +295,7 @@ impl AwaitingPcrs {
         let values = (0..count).map(|_| reader.sized_array("pcrValues.digests"));
         let values = values.collect::<Result<_, _>>()?;
         reader.end("pcrValues")?;
-        let values = PcrValues {
+        let values = ProvedPcrValues {
             selection: self.selection,
             update_counter,
             values,
@@ -312,13 +312,13 @@ impl AwaitingPcrs {
 
 /// Values of PCRs in the bank of SHA-256 that the TPM with the endorsement key had when it answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PcrValues {
+pub struct ProvedPcrValues {
     selection: PcrSelection,
     update_counter: u32,
     values: Vec<Sha256Digest>,
 }
 
-impl PcrValues {
+impl ProvedPcrValues {
     /// Which PCRs.
     #[must_use]
     pub fn selection(&self) -> PcrSelection {
