@@ -1,0 +1,9 @@
+//! Images: read, hashed, judged by other programs, tampered with.
+
+mod hostile;
+mod judges;
+mod made;
+mod refusals;
+mod shim;
+mod systemd_stub;
+mod variables;
