@@ -1,5 +1,6 @@
 //! Images: read, hashed, judged by other programs, tampered with.
 
+mod debian;
 mod hostile;
 mod judges;
 mod made;
