@@ -211,3 +211,24 @@ fn checksum_and_signature_are_not_hashed_and_all_else_is() {
         );
     }
 }
+
+#[test]
+fn the_order_of_the_section_table_changes_the_headers_alone() {
+    let octets = plain().with(".data", &[7; 700]).octets();
+    let table = crate::made::SECTION_TABLE;
+    let mut swapped = octets.clone();
+    swapped[table..table + 40].copy_from_slice(&octets[table + 40..table + 80]);
+    swapped[table + 40..table + 80].copy_from_slice(&octets[table..table + 40]);
+    let image = PeImage::parse(&swapped).unwrap();
+    let names: Vec<_> = image
+        .sections()
+        .iter()
+        .map(hgs_tcg::image::Section::name)
+        .collect();
+    assert_eq!(names, [".data", ".text"]);
+    let folder = tempfile::tempdir().unwrap();
+    make_signer(folder.path());
+    sign(folder.path(), &swapped);
+    let judged = judged_digest(folder.path());
+    assert_eq!(image.authenticode_sha256().as_it_is, judged);
+}
