@@ -6,6 +6,7 @@ use hgs_pki::Time;
 use crate::freshness::{FreshnessProof, Nonce, NonceKey};
 use crate::host_key::evaluate;
 use crate::mode::Attempt;
+use crate::platform_identity::PlatformIdentity;
 use crate::registry::{CredentialId, HostRegistry, RegisteredHost};
 use crate::verdict::Verdict;
 use crate::wire::{Reply, Request};
@@ -71,6 +72,20 @@ pub fn fuzz_signing_certificates(data: &[u8]) {
     certificates.sort_by(|a, b| a.der().cmp(b.der()));
     certificates.dedup();
     assert_eq!(again, Ok(certificates));
+}
+
+/// [`PlatformIdentity::from_json`].
+///
+/// # Panics
+///
+/// If an identity is not read again as it was written.
+pub fn fuzz_platform_identity(data: &[u8]) {
+    if let Ok(identity) = PlatformIdentity::from_json(data) {
+        assert_eq!(
+            PlatformIdentity::from_json(&identity.to_json()),
+            Ok(identity)
+        );
+    }
 }
 
 /// The headers of freshness, as a server and as a host reads them.

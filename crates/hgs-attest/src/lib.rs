@@ -21,6 +21,7 @@
 //! * [`freshness`] shows that a request was made now: a nonce of the server, returned under the host key's signature.
 //! * [`issue`] makes the certificate; the signer's key signs through [`KeyWork`](hgs_pki::KeyWork), an argument.
 //! * [`signer`] says when an attestation signer is made, signs and is forgotten; [`signing_certificates`] publishes it.
+//! * [`platform_identity`] is the file that tells an administrator which TPM a host has.
 //! * [`client`] is the host's part, and [`AttestationState`] what a host shows of it.
 //!
 //! It does NOT keep hosts or keys, listen or connect, tell the time, or draw randomness of its own. It does not attest
@@ -65,6 +66,7 @@ pub mod host_key;
 mod identities;
 pub mod issue;
 mod mode;
+pub mod platform_identity;
 mod refusal;
 mod registry;
 mod service_info;

@@ -12,6 +12,7 @@ mod request;
 use serde::{Serialize, Serializer};
 
 pub use enums::{AttestationOperationMode, AttestationProvidedContentType, AttestationResultType};
+pub(crate) use json::{Json, quoted};
 pub use json::{JsonError, JsonLimits};
 pub use reader::MessageError;
 pub use reply::{

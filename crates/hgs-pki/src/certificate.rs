@@ -11,6 +11,7 @@ use hgs_crypto::CryptoError;
 use hgs_crypto::hash::sha1_thumbprint;
 use hgs_crypto::rsa::{PublicKey, SignatureScheme};
 
+pub(crate) use self::parse::printable;
 use crate::certificate_error::{CertificateError, NotIssued};
 use crate::extension::{Extension, Extensions};
 use crate::{KeyUsage, Seconds, Thumbprint, Time};
@@ -38,9 +39,9 @@ struct Contents {
 }
 
 /// A name as text for people and as DER for comparing.
-struct DistinguishedName {
-    text: String,
-    der: Vec<u8>,
+pub(crate) struct DistinguishedName {
+    pub(crate) text: String,
+    pub(crate) der: Vec<u8>,
 }
 
 enum SignatureAlgorithm {
@@ -143,6 +144,56 @@ impl CertificateNames {
     /// Reads them. Nothing is verified.
     pub(crate) fn from_der(der: &[u8]) -> Result<Self, CertificateError> {
         parse::names(der)
+    }
+}
+
+/// A certificate over any kind of key, signed with any algorithm. Its key is not looked at.
+///
+/// Makers of TPMs are not held to the one encoding that DER allows, as [`Certificate`] is: many of their certificates
+/// spell out default values. The signature is verified over the octets that were read.
+pub(crate) struct AnyKeyCertificate {
+    pub(crate) der: Vec<u8>,
+    /// Where in `der` the signed octets stand.
+    pub(crate) to_be_signed: Range<usize>,
+    /// The algorithm of the signature.
+    pub(crate) signature_oid: ObjectIdentifier,
+    /// The content of the `AlgorithmIdentifier` of the signature.
+    pub(crate) signature_algorithm: Vec<u8>,
+    pub(crate) signature: Vec<u8>,
+    pub(crate) version: Version,
+    pub(crate) issuer: DistinguishedName,
+    pub(crate) subject: DistinguishedName,
+    pub(crate) validity: Validity,
+    /// The algorithm of the subject's key.
+    pub(crate) key_oid: ObjectIdentifier,
+    /// The content of the `AlgorithmIdentifier` of the subject's key.
+    pub(crate) key_algorithm: Vec<u8>,
+    /// The content of `subjectPublicKey`.
+    pub(crate) key: Vec<u8>,
+    pub(crate) extensions: Extensions,
+}
+
+impl AnyKeyCertificate {
+    /// Reads it. Nothing is verified.
+    pub(crate) fn from_der(der: &[u8]) -> Result<Self, CertificateError> {
+        parse::any_key(der)
+    }
+
+    /// The subject's key, if it is an acceptable RSA key. Some makers of TPMs name RSAES-OAEP as its algorithm.
+    pub(crate) fn rsa_key(&self) -> Result<PublicKey, CertificateError> {
+        parse::rsa_key(self)
+    }
+
+    /// Whether the key may be used for `usage`, as [`Certificate::allows`] says it.
+    pub(crate) fn allows(&self, usage: KeyUsage) -> bool {
+        let usages = self.extensions.key_usage;
+        usages.is_none_or(|usages| usages.contains(usage))
+    }
+
+    /// The octets that the issuer signed.
+    pub(crate) fn to_be_signed(&self) -> &[u8] {
+        // The range was measured on these octets when they were parsed.
+        self.der.get(self.to_be_signed.clone()).unwrap_or(&[])
     }
 }
 

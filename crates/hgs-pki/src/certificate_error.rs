@@ -68,7 +68,7 @@ pub enum NotIssued {
 }
 
 /// The identifier with its name in the standards, where it has one.
-fn name_of(oid: &ObjectIdentifier) -> String {
+pub(crate) fn name_of(oid: &ObjectIdentifier) -> String {
     match const_oid::db::DB.by_oid(oid) {
         Some(name) => format!("{name} ({oid})"),
         None => oid.to_string(),

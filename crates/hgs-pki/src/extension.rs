@@ -32,6 +32,8 @@ pub(crate) struct Extensions {
     pub(crate) key_usage: Option<KeyUsage>,
     pub(crate) extended_key_usage: Option<Vec<ObjectIdentifier>>,
     pub(crate) certificate_authority: bool,
+    /// How many intermediate certificates may follow an authority's on a path.
+    pub(crate) path_length: Option<u8>,
     pub(crate) subject_key_identifier: Option<Vec<u8>>,
 }
 
@@ -69,7 +71,9 @@ impl Extensions {
                 self.extended_key_usage = Some(read_extended_key_usage(&extension)?);
             }
             ID_CE_BASIC_CONSTRAINTS => {
-                self.certificate_authority = read::<BasicConstraints>(&extension)?.ca;
+                let constraints = read::<BasicConstraints>(&extension)?;
+                self.certificate_authority = constraints.ca;
+                self.path_length = constraints.path_len_constraint;
             }
             ID_CE_SUBJECT_KEY_IDENTIFIER => {
                 let identifier = read::<SubjectKeyIdentifier>(&extension)?;
@@ -91,15 +95,22 @@ impl Extensions {
 
     /// The DNS names of subjectAltName.
     pub(crate) fn dns_names(&self) -> Result<Vec<String>, CertificateError> {
+        let dns_names = self
+            .alternative_names()?
+            .into_iter()
+            .filter_map(|name| match name {
+                GeneralName::DnsName(name) => Some(name.to_string()),
+                _ => None,
+            });
+        Ok(dns_names.collect())
+    }
+
+    /// All names of subjectAltName.
+    pub(crate) fn alternative_names(&self) -> Result<Vec<GeneralName>, CertificateError> {
         let Some(extension) = self.find(&ID_CE_SUBJECT_ALT_NAME) else {
             return Ok(Vec::new());
         };
-        let names = read::<SubjectAltName>(extension)?.0;
-        let dns_names = names.into_iter().filter_map(|name| match name {
-            GeneralName::DnsName(name) => Some(name.to_string()),
-            _ => None,
-        });
-        Ok(dns_names.collect())
+        Ok(read::<SubjectAltName>(extension)?.0)
     }
 
     pub(crate) fn unrecognised_critical(&self) -> impl Iterator<Item = &ObjectIdentifier> {

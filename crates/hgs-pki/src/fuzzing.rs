@@ -1,5 +1,6 @@
 //! Bodies of fuzz targets: any octets are allowed, and what is accepted must survive a second round.
 
+use crate::endorsement::{EndorsementAuthority, EndorsementCertificate, EndorsementRoots};
 use crate::health::{
     HealthCertificate, HealthKind, HealthStatement, TrustedSigner, TrustedSigners,
 };
@@ -63,5 +64,24 @@ pub fn fuzz_health_certificate(data: &[u8]) {
             let verified = certificate.clone().verify(&signers, kind, when, skew);
             assert!(verified.is_err(), "no signer issued it");
         }
+    }
+}
+
+/// [`EndorsementCertificate::from_octets`], and [`EndorsementAuthority::list_from_octets`] with a search for paths among what was read.
+///
+/// # Panics
+///
+/// If a certificate is not read again from its DER, or if it is an authority's as well.
+pub fn fuzz_endorsement(data: &[u8]) {
+    if let Ok(authorities) = EndorsementAuthority::list_from_octets(data) {
+        let trusted = EndorsementRoots::new(authorities.first().cloned(), authorities.clone());
+        for authority in &authorities {
+            let _ = trusted.path_of_authority(authority);
+        }
+    }
+    if let Ok(certificate) = EndorsementCertificate::from_octets(data) {
+        let again = EndorsementCertificate::from_octets(certificate.der());
+        assert_eq!(again.as_ref(), Ok(&certificate));
+        assert!(EndorsementAuthority::from_der(certificate.der()).is_err());
     }
 }

@@ -19,13 +19,17 @@
 //! and [`SignatureCache`] are values that a service owns and passes on, so that no key is checked
 //! and no signature verified twice.
 //!
-//! What this crate does not do: revocation lists and OCSP, keys other than RSA, certificate
+//! [`endorsement`] reads the certificate that a TPM's maker issued for its endorsement key, and
+//! says which makers are trusted.
+//!
+//! What this crate does not do: revocation lists and OCSP, subjects' keys other than RSA, certificate
 //! requests, private keys, and telling the time, which is an argument ([`Time`]).
 
 mod cache;
 mod certificate;
 mod certificate_error;
 pub mod chain;
+pub mod endorsement;
 mod extension;
 #[doc(hidden)]
 pub mod fuzzing;

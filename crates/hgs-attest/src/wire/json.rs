@@ -85,7 +85,7 @@ pub enum JsonError {
 
 /// A value, which borrows its text where the document has no escapes in it.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Json<'t> {
+pub(crate) enum Json<'t> {
     Null,
     Boolean(bool),
     Unsigned(u64),
@@ -98,7 +98,7 @@ pub(super) enum Json<'t> {
 
 impl<'t> Json<'t> {
     /// Reads one document.
-    pub(super) fn read(octets: &'t [u8], limits: &JsonLimits) -> Result<Self, JsonError> {
+    pub(crate) fn read(octets: &'t [u8], limits: &JsonLimits) -> Result<Self, JsonError> {
         if octets.len() > limits.octets {
             return Err(JsonError::TooManyOctets {
                 limit: limits.octets,
@@ -126,7 +126,7 @@ impl<'t> Json<'t> {
     }
 
     /// The value of a member of this object; `None` if this is no object or has no such member.
-    pub(super) fn member(&self, name: &str) -> Option<&Self> {
+    pub(crate) fn member(&self, name: &str) -> Option<&Self> {
         let Self::Object(members) = self else {
             return None;
         };
@@ -136,28 +136,28 @@ impl<'t> Json<'t> {
             .map(|(_, value)| value)
     }
 
-    pub(super) fn text(&self) -> Option<&str> {
+    pub(crate) fn text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
             _ => None,
         }
     }
 
-    pub(super) fn unsigned_int(&self) -> Option<u32> {
+    pub(crate) fn unsigned_int(&self) -> Option<u32> {
         match self {
             Self::Unsigned(number) => u32::try_from(*number).ok(),
             _ => None,
         }
     }
 
-    pub(super) fn boolean(&self) -> Option<bool> {
+    pub(crate) fn boolean(&self) -> Option<bool> {
         match self {
             Self::Boolean(value) => Some(*value),
             _ => None,
         }
     }
 
-    pub(super) fn array(&self) -> Option<&[Self]> {
+    pub(crate) fn array(&self) -> Option<&[Self]> {
         match self {
             Self::Array(values) => Some(values),
             _ => None,
@@ -290,7 +290,7 @@ impl<'de> Visitor<'de> for Value<'_, '_> {
 }
 
 /// Text of a peer as an error quotes it: escaped, so that it can't steer a log or a terminal, and cut short.
-pub(super) fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     text.chars().take(80).flat_map(char::escape_debug).collect()
 }
 

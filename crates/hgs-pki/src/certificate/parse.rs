@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use const_oid::db::rfc5912::RSA_ENCRYPTION;
+use const_oid::db::rfc5912::{ID_RSAES_OAEP, RSA_ENCRYPTION};
 use der::asn1::{AnyRef, BitStringRef, IntRef};
 use der::{Decode, Encode, ErrorKind, Reader, SliceReader};
 use hgs_crypto::rsa::{PublicKey, SignatureScheme};
@@ -11,8 +11,8 @@ use spki::{AlgorithmIdentifierRef, SubjectPublicKeyInfoRef};
 use x509_cert::name::Name;
 
 use super::{
-    CertificateNames, Contents, DistinguishedName, SignatureAlgorithm, TlsCertificate, Validity,
-    Version,
+    AnyKeyCertificate, CertificateNames, Contents, DistinguishedName, SignatureAlgorithm,
+    TlsCertificate, Validity, Version,
 };
 use crate::certificate_error::{CertificateError, MAX_CERTIFICATE_OCTETS};
 use crate::extension::Extensions;
@@ -82,6 +82,54 @@ pub(super) fn names(der: &[u8]) -> Result<CertificateNames, CertificateError> {
     })
 }
 
+/// See [`AnyKeyCertificate::from_der`].
+pub(super) fn any_key(der: &[u8]) -> Result<AnyKeyCertificate, CertificateError> {
+    if der.len() > MAX_CERTIFICATE_OCTETS {
+        return Err(CertificateError::TooLarge(der.len()));
+    }
+    let outer = Outer::read(der)?;
+    let inner = TbsCertificate::from_der(outer.to_be_signed)?;
+    let version = version(inner.version)?;
+    if inner.signature.to_der()? != outer.signature_algorithm {
+        return Err(CertificateError::SignatureAlgorithmMismatch);
+    }
+    serial_number(inner.serial_number)?;
+    let key = &inner.subject_public_key_info;
+    Ok(AnyKeyCertificate {
+        to_be_signed: outer.to_be_signed_at..outer.to_be_signed_at + outer.to_be_signed.len(),
+        signature_oid: inner
+            .signature
+            .decode_as::<AlgorithmIdentifierRef<'_>>()?
+            .oid,
+        signature_algorithm: inner.signature.value().to_vec(),
+        signature: outer.signature.to_vec(),
+        version,
+        issuer: distinguished_name(inner.issuer)?,
+        subject: distinguished_name(inner.subject)?,
+        validity: period(&inner.validity),
+        key_oid: key.algorithm.oid,
+        key_algorithm: AnyRef::from_der(&key.algorithm.to_der()?)?.value().to_vec(),
+        key: whole_octets(key.subject_public_key)?.to_vec(),
+        extensions: extensions(version, inner.extensions)?,
+        der: der.to_vec(),
+    })
+}
+
+/// See [`AnyKeyCertificate::rsa_key`].
+pub(super) fn rsa_key(certificate: &AnyKeyCertificate) -> Result<PublicKey, CertificateError> {
+    if ![RSA_ENCRYPTION, ID_RSAES_OAEP].contains(&certificate.key_oid) {
+        return Err(CertificateError::UnsupportedKey(certificate.key_oid));
+    }
+    let key = SubjectPublicKeyInfoRef {
+        algorithm: AlgorithmIdentifierRef {
+            oid: RSA_ENCRYPTION,
+            parameters: Some(AnyRef::NULL),
+        },
+        subject_public_key: BitStringRef::from_bytes(&certificate.key)?,
+    };
+    Ok(PublicKey::from_spki_der(&key.to_der()?)?)
+}
+
 fn period(encoded: &structure::Validity) -> Validity {
     Validity {
         not_before: time(encoded.not_before),
@@ -104,12 +152,7 @@ impl<'d> Outer<'d> {
             let to_be_signed_at = usize::try_from(parts.position())?;
             let to_be_signed = parts.tlv_bytes()?;
             let signature_algorithm = parts.tlv_bytes()?;
-            let signature =
-                BitStringRef::decode(parts)?
-                    .as_bytes()
-                    .ok_or(ErrorKind::Noncanonical {
-                        tag: der::Tag::BitString,
-                    })?;
+            let signature = whole_octets(BitStringRef::decode(parts)?)?;
             Ok::<_, der::Error>(Self {
                 to_be_signed,
                 to_be_signed_at,
@@ -122,6 +165,12 @@ impl<'d> Outer<'d> {
             false => Err(CertificateError::TrailingOctets),
         }
     }
+}
+
+/// The octets of a bit string that has no loose bits.
+fn whole_octets(bits: BitStringRef<'_>) -> Result<&[u8], der::Error> {
+    let tag = der::Tag::BitString;
+    Ok(bits.as_bytes().ok_or(ErrorKind::Noncanonical { tag })?)
 }
 
 fn version(encoded: u8) -> Result<Version, CertificateError> {
@@ -185,7 +234,7 @@ fn distinguished_name(encoded: AnyRef<'_>) -> Result<DistinguishedName, Certific
 
 /// Escapes characters that would act on a terminal or change the direction of text, as RFC 4514 section 2.4 allows:
 /// names come from strangers and are shown to administrators.
-fn printable(name: &str) -> String {
+pub(crate) fn printable(name: &str) -> String {
     let mut text = String::with_capacity(name.len());
     for character in name.chars() {
         let turns_text = matches!(
