@@ -543,7 +543,7 @@ fn only_what_administrators_trust_is_a_root() {
         verify(
             &trusting(&[], &[&issuer, &root]),
             &certificate,
-            &[root.clone()]
+            std::slice::from_ref(&root)
         ),
         Err(none)
     );
