@@ -25,7 +25,7 @@ pub struct Protector {
 pub struct VerifiedProtector(Arc<Contents>);
 
 impl Protector {
-    /// Reads a protector: at most 256 KiB and [`MAX_WRAPPINGS`], nothing that the schema does not name, no algorithm
+    /// Reads a protector: at most 256 KiB and [`MAX_WRAPPINGS`](crate::MAX_WRAPPINGS), nothing that the schema does not name, no algorithm
     /// that is not in the suite. `certificates` keeps keys from being parsed twice.
     pub fn read(octets: &[u8], certificates: &CertificateCache) -> Result<Self, ProtectorError> {
         Ok(Self {

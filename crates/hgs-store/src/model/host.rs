@@ -23,9 +23,9 @@ pub struct Host {
     pub added: Time,
     /// Since when, and why, it is barred.
     pub revoked: Option<Revocation>,
-    /// When it last got a health certificate. It is kept in its [`HostAttestation`].
+    /// When it last got a health certificate. It is kept in its `host-attestation` record.
     pub last_attested: Option<Time>,
-    /// Whether it has returned a nonce with a request. Then it has to from now on. It is kept in its [`HostAttestation`].
+    /// Whether it has returned a nonce with a request. Then it has to from now on. It is kept in its `host-attestation` record.
     pub returns_nonces: bool,
 }
 
