@@ -14,6 +14,7 @@ mod variable;
 
 use std::ops::Range;
 
+pub use crate::guid::Guid;
 pub use digest::{Bank, Digest, PCR_COUNT, PcrValues, PcrValuesError};
 pub use event_type::EventType;
 pub use facts::{
@@ -22,7 +23,7 @@ pub use facts::{
 };
 pub use read::{EventLogError, Limits};
 pub use replay::{Divergence, Lane, MeasuredEvent, PcrMismatch, ReplayError, ReplayedLog};
-pub use variable::{Guid, VariableData};
+pub use variable::LoggedVariable;
 
 /// The form of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,7 +6,9 @@
 
 pub mod event_log;
 pub mod fuzzing;
+mod guid;
 pub mod ima;
 pub mod image;
 mod little_endian;
 pub mod tpm;
+mod variable_data;

@@ -1,4 +1,4 @@
-//! A reader of the little-endian structures in logs.
+//! Little-endian numbers in logs and files.
 
 /// Octets, and how far they were read.
 #[derive(Debug, Clone)]
@@ -47,7 +47,30 @@ impl<'o> Reader<'o> {
         self.array().map(u64::from_le_bytes)
     }
 
+    /// A 64-bit number that counts.
+    pub(crate) fn long_size(&mut self) -> Option<usize> {
+        usize::try_from(self.u64()?).ok()
+    }
+
     fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         self.take(N)?.try_into().ok()
     }
+}
+
+pub(crate) fn u16_at(octets: &[u8], place: usize) -> Option<u16> {
+    Reader::new(octets.get(place..)?).u16()
+}
+
+pub(crate) fn u32_at(octets: &[u8], place: usize) -> Option<u32> {
+    Reader::new(octets.get(place..)?).u32()
+}
+
+/// A 32-bit number that counts or places octets.
+pub(crate) fn size_at(octets: &[u8], place: usize) -> Option<usize> {
+    u32_at(octets, place).and_then(|number| usize::try_from(number).ok())
+}
+
+/// `length` octets from `start` on.
+pub(crate) fn slice(octets: &[u8], start: usize, length: usize) -> Option<&[u8]> {
+    octets.get(start..start.checked_add(length)?)
 }

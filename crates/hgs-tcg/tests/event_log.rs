@@ -48,7 +48,7 @@ fn assert_all_agree(folder: &Path) {
 
 /// A boot with a bit of everything.
 fn boot() -> Vec<Written> {
-    let secure_boot = variable(Guid::GLOBAL_VARIABLE.0, "SecureBoot", &[1]);
+    let secure_boot = variable(*Guid::GLOBAL_VARIABLE.octets(), "SecureBoot", &[1]);
     vec![
         Written::startup_locality(3),
         Written::new(0, EventType::S_CRTM_VERSION, b"1.0"),
@@ -433,7 +433,7 @@ fn a_refusal_names_the_pcr_and_where_log_and_pcr_part() {
     );
     // Data altered with its digest, and the digest alone.
     let mut altered = boot();
-    altered[2].data = variable(Guid::GLOBAL_VARIABLE.0, "SecureBoot", &[0]);
+    altered[2].data = variable(*Guid::GLOBAL_VARIABLE.octets(), "SecureBoot", &[0]);
     let found = mismatch(&altered, &values);
     assert_eq!((found.pcr, found.divergence), (7, Divergence::Unknown));
     altered[2] = boot()[2].clone().of(b"another");

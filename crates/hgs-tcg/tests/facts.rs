@@ -23,7 +23,7 @@ fn wide(text: &str) -> Vec<u8> {
 }
 
 fn secure_boot(value: &[u8]) -> Written {
-    let data = variable(Guid::GLOBAL_VARIABLE.0, "SecureBoot", value);
+    let data = variable(*Guid::GLOBAL_VARIABLE.octets(), "SecureBoot", value);
     Written::new(7, EventType::EFI_VARIABLE_DRIVER_CONFIG, &data)
 }
 
@@ -175,11 +175,11 @@ fn secure_boot_is_measured_once_before_the_separator() {
         Err(SecureBootError::Value { event: 1 })
     );
     // Data that are not the preimage say nothing, whatever the event is called.
-    let zero = variable(Guid::GLOBAL_VARIABLE.0, "SecureBoot", &[0]);
+    let zero = variable(*Guid::GLOBAL_VARIABLE.octets(), "SecureBoot", &[0]);
     let lie = [secure_boot(&[1]).of(&zero), separator.clone()];
     assert_eq!(state(&lie), Err(SecureBootError::Absent));
     // A variable of the same name of another vendor is another.
-    let other = variable(Guid::SHIM_LOCK.0, "SecureBoot", &[1]);
+    let other = variable(*Guid::SHIM_LOCK.octets(), "SecureBoot", &[1]);
     let other = Written::new(7, EventType::EFI_VARIABLE_DRIVER_CONFIG, &other);
     assert_eq!(state(&[other, separator]), Err(SecureBootError::Absent));
     // Without the value of PCR 7 nothing is known.

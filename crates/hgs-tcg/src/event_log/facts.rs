@@ -1,7 +1,8 @@
 //! What follows from the events of a PCR: from digests and preimages, never from types or from the order among PCRs.
 
-use super::variable::{Guid, VariableData};
+use super::variable::LoggedVariable;
 use super::{Bank, Digest, Event, EventType, Lane, MeasuredEvent, ReplayedLog};
+use crate::guid::Guid;
 
 const SEPARATOR: &[u8] = &[0; 4];
 /// What a separator is in a boot that failed: the values of both the present and the former specification.
@@ -153,12 +154,12 @@ pub enum Meaning<'l> {
     /// An action of firmware (PCRs 1 to 7).
     Action(Action),
     /// A variable of Secure Boot (PCR 7, before the separator).
-    SecureBootVariable(VariableData<'l>),
+    SecureBootVariable(LoggedVariable<'l>),
     /// What allowed an image to start (PCR 7, after the separator): the entry of a variable that verified it, or
     /// shim's SBAT level.
-    Authority(VariableData<'l>),
+    Authority(LoggedVariable<'l>),
     /// `BootOrder` or a boot entry (PCR 1). By [`Preimage::DataOfVariable`] only the data are proved, not the name.
-    BootVariable(VariableData<'l>),
+    BootVariable(LoggedVariable<'l>),
     /// The partition table of the disk that was booted from (PCR 5): header, number, and entries.
     PartitionTable(&'l [u8]),
     /// An image that was started, by its Authenticode digest (PCR 4).
@@ -427,7 +428,7 @@ impl Constants {
         match pcr {
             0 | 2 if is_measured(data) => whole(Meaning::Firmware),
             0 | 2 => unknown(Meaning::Firmware),
-            1 => match VariableData::read(data) {
+            1 => match LoggedVariable::read(data) {
                 Some(variable) if is_measured(variable.data()) => {
                     (Meaning::BootVariable(variable), Preimage::DataOfVariable)
                 }
@@ -439,7 +440,7 @@ impl Constants {
             5 if data.starts_with(b"EFI PART") && is_measured(data) => {
                 whole(Meaning::PartitionTable(data))
             }
-            7 => match VariableData::read(data).filter(|_| is_measured(data)) {
+            7 => match LoggedVariable::read(data).filter(|_| is_measured(data)) {
                 Some(variable) if place == Place::BeforeSeparator => {
                     whole(Meaning::SecureBootVariable(variable))
                 }
@@ -502,7 +503,7 @@ pub(super) fn contradicts_its_data(event: &Event<'_>, bank: Bank) -> bool {
         | EventType::EFI_VARIABLE_AUTHORITY
         | EventType::EFI_VARIABLE_BOOT2 => vec![data],
         EventType::EFI_VARIABLE_BOOT => {
-            let variable = VariableData::read(data);
+            let variable = LoggedVariable::read(data);
             std::iter::once(data)
                 .chain(variable.map(|variable| variable.data()))
                 .collect()

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::ImageError;
-use super::little_endian::{size_at, slice, u16_at, u32_at};
+use crate::little_endian::{size_at, slice, u16_at, u32_at};
 
 /// The longest image that is read: a unified kernel image with a large initrd has some hundred million octets.
 pub const MAX_IMAGE_LENGTH: usize = 1 << 30;

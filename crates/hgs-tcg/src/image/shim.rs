@@ -1,12 +1,12 @@
 //! What shim measures on its own account, from the sections in which its vendor's keys and its SBAT levels are.
 
-use super::little_endian::{size_at, slice};
 use super::sbat::text;
 use super::signature_list::SignatureListError;
 use super::{
     Guid, ImageError, PeImage, PredictedEvent, SbatEntry, SignatureData, SignatureList,
     VariableData,
 };
+use crate::little_endian::{size_at, slice};
 
 const SBAT_LEVEL: &str = ".sbatlevel";
 const VENDOR_CERT: &str = ".vendor_cert";

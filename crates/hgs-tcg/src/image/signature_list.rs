@@ -1,7 +1,7 @@
 //! EFI_SIGNATURE_LIST (UEFI 2.10, 32.4.1): the form of db, dbx, MokList and MokListX.
 
 use super::Guid;
-use super::little_endian::{size_at, slice};
+use crate::little_endian::{size_at, slice};
 
 /// The longest database that is read; the longest dbx so far have some ten thousand octets.
 const MAX_DATABASE: usize = 1 << 20;

@@ -1,9 +1,8 @@
 //! UEFI_VARIABLE_DATA (TCG PC Client Platform Firmware Profile 10.2.6): variables as PCR 7 measures them.
 
-use super::little_endian::{long_size_at, slice};
 use super::{Guid, PredictedEvent, SignatureData};
+use crate::variable_data::{Layout, units};
 
-const FIXED: usize = 16 + 8 + 8;
 /// The longest name, in UTF-16 code units.
 const MAX_NAME: usize = 512;
 /// The longest data; the longest dbx so far have some ten thousand octets.
@@ -57,29 +56,19 @@ impl VariableData {
     /// When a length is wrong or past its limit, or the name is not UTF-16.
     pub fn parse(octets: &[u8]) -> Result<Self, VariableDataError> {
         let lengths = VariableDataError::Lengths;
-        let vendor = octets.first_chunk().ok_or(lengths)?;
-        let name_length = long_size_at(octets, 16).ok_or(lengths)?;
-        let data_length = long_size_at(octets, 24).ok_or(lengths)?;
-        if name_length > MAX_NAME {
+        let layout = Layout::read(octets).ok_or(lengths)?;
+        if layout.name_units > MAX_NAME {
             return Err(VariableDataError::TooLong("name"));
         }
-        if data_length > MAX_DATA {
+        if layout.data_octets > MAX_DATA {
             return Err(VariableDataError::TooLong("data"));
         }
-        if octets.len() != FIXED + 2 * name_length + data_length {
-            return Err(lengths);
-        }
-        let name = slice(octets, FIXED, 2 * name_length).ok_or(lengths)?;
-        let units: Vec<_> = name
-            .as_chunks()
-            .0
-            .iter()
-            .map(|unit| u16::from_le_bytes(*unit))
-            .collect();
+        let (name, data) = layout.name_and_data().ok_or(lengths)?;
+        let units: Vec<_> = units(name).collect();
         Ok(Self {
-            vendor: Guid::from_octets(*vendor),
+            vendor: layout.vendor,
             name: String::from_utf16(&units).map_err(|_| VariableDataError::Name)?,
-            data: octets[FIXED + name.len()..].to_vec(),
+            data: data.to_vec(),
         })
     }
 

@@ -21,6 +21,13 @@ impl Guid {
         0x4092,
         [0xac, 0xa9, 0x41, 0xf9, 0x36, 0x93, 0x43, 0x28],
     );
+    /// The vendor of SecureBoot, PK, KEK, BootOrder (EFI_GLOBAL_VARIABLE).
+    pub const GLOBAL_VARIABLE: Self = Self::new(
+        0x8be4_df61,
+        0x93ca,
+        0x11d2,
+        [0xaa, 0x0d, 0x00, 0xe0, 0x98, 0x03, 0x2b, 0x8c],
+    );
     /// The vendor of `db` and `dbx` (EFI_IMAGE_SECURITY_DATABASE_GUID).
     pub const IMAGE_SECURITY_DATABASE: Self = Self::new(
         0xd719_b2cb,
@@ -28,7 +35,7 @@ impl Guid {
         0x4596,
         [0xa3, 0xbc, 0xda, 0xd0, 0x0e, 0x67, 0x65, 0x6f],
     );
-    /// The vendor of shim's variables (SHIM_LOCK_GUID).
+    /// The vendor of shim's variables, such as SbatLevel and MokListRT (SHIM_LOCK_GUID).
     pub const SHIM_LOCK: Self = Self::new(
         0x605d_ab50,
         0xe046,
