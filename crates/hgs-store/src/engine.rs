@@ -397,6 +397,17 @@ pub(crate) trait View: Send {
     }
 }
 
+/// The sum over all nodes of the lineage tree, each of which is verified.
+pub(crate) fn sum_of_lineage(view: &dyn View, keys: &Keys) -> Result<Sum, OpenError> {
+    let mut sum = Sum::EMPTY;
+    view.each_node(|stored| -> Result<(), OpenError> {
+        let (_, tag) = stored.verified(keys)?;
+        sum.add(&keys.term(&tag));
+        Ok(())
+    })?;
+    Ok(sum)
+}
+
 /// Before all places of nodes.
 pub(crate) const FIRST_PLACE: i64 = i64::MIN;
 

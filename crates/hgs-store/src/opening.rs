@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::change::Record;
-use crate::engine::{Engine, StoredRow, View};
+use crate::engine::{Engine, StoredRow, View, sum_of_lineage};
 use crate::high_water_mark::HighWaterMark;
 use crate::record::{Integrity, Keys, Sum};
 use crate::rolled_back::RolledBack;
@@ -17,16 +17,10 @@ pub(crate) fn verify(view: &dyn View, keys: &Keys) -> Result<(State, Integrity),
     let row = view.row()?.ok_or_else(missing)?;
     view.check_structure()?;
     let (state, records) = load(view, keys, &row)?;
-    let mut lineage = Sum::EMPTY;
-    view.each_node(|stored| -> Result<(), OpenError> {
-        let (_, tag) = stored.verified(keys)?;
-        lineage.add(&keys.term(&tag));
-        Ok(())
-    })?;
     let integrity = Integrity {
         generation: row.generation,
         records,
-        lineage,
+        lineage: sum_of_lineage(view, keys)?,
         audit: audit::verify(view, &keys.audit, |_| Ok::<_, OpenError>(()))?,
     };
     if integrity.is_of(&row, keys) {

@@ -4,7 +4,7 @@ use hgs_custody::seal::Tag;
 use hgs_pki::{Thumbprint, Time};
 use rusqlite::{Connection, Row};
 
-use super::super::View;
+use super::super::{View, sum_of_lineage};
 use crate::audit::{self, terms};
 use crate::audit_head::Head;
 use crate::audit_term::day;
@@ -41,16 +41,10 @@ pub(super) fn to_version_6(connection: &Connection, keys: &Keys) -> Result<(), O
     let view: &dyn View = connection;
     let changed = || Tampered::new("store", 1, Finding::Changed);
     let row = view.row()?.ok_or_else(changed)?;
-    let mut lineage = Sum::EMPTY;
-    view.each_node(|stored| -> Result<(), OpenError> {
-        let (_, tag) = stored.verified(keys)?;
-        lineage.add(&keys.term(&tag));
-        Ok(())
-    })?;
     let old = Integrity {
         generation: row.generation,
+        lineage: sum_of_lineage(view, keys)?,
         records: sum_of_records(view, keys)?,
-        lineage,
         audit: audit::verify(view, &keys.audit, |_| Ok::<_, OpenError>(()))?,
     };
     if !old.is_of(&row, keys) {
