@@ -237,18 +237,10 @@ fn read_certificate(json: &Json<'_>) -> Result<EndorsementCertificate, PlatformI
 }
 
 fn read_smbios(json: &Json<'_>) -> Result<SmbiosIdentifiers, PlatformIdentityError> {
-    let Json::Object(members) = json else {
-        let expected = "an object that is not empty";
+    if !matches!(json, Json::Object(members) if !members.is_empty()) {
         return Err(PlatformIdentityError::Member {
             member: "smbios",
-            expected,
-        });
-    };
-    if members.is_empty() {
-        let expected = "an object that is not empty";
-        return Err(PlatformIdentityError::Member {
-            member: "smbios",
-            expected,
+            expected: "an object that is not empty",
         });
     }
     refuse_unknown(json, &["system_uuid", "system_serial_number"])?;

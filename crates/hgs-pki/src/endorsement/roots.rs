@@ -6,7 +6,7 @@ use hgs_crypto::rsa::PublicKey;
 
 use super::{EndorsementAuthority, EndorsementCertificate, EndorsementTrustError};
 use crate::certificate::AnyKeyCertificate;
-use crate::{Time, Validity};
+use crate::{Time, Validity, ValidityStatus};
 
 /// Intermediate certificates that may come with an EK certificate, and that a path may have. Makers have at most two.
 pub const MAX_PATH_INTERMEDIATES: usize = 6;
@@ -92,20 +92,17 @@ impl EndorsementRoots {
                 path
             }
         };
-        let Validity {
-            not_before,
-            not_after,
-        } = certificate.validity();
-        if when < not_before {
-            return Err(EndorsementTrustError::NotYetValid(not_before));
+        let validity = certificate.validity();
+        match validity.status(when) {
+            ValidityStatus::NotYetValid => {
+                Err(EndorsementTrustError::NotYetValid(validity.not_before))
+            }
+            ValidityStatus::Expired => Err(EndorsementTrustError::Expired(validity.not_after)),
+            ValidityStatus::Valid | ValidityStatus::ExpiresSoon => Ok(VerifiedEndorsement {
+                certificate: certificate.clone(),
+                path,
+            }),
         }
-        if when > not_after {
-            return Err(EndorsementTrustError::Expired(not_after));
-        }
-        Ok(VerifiedEndorsement {
-            certificate: certificate.clone(),
-            path,
-        })
     }
 
     /// The path from an authority to a root, whatever is expired; empty if it is a root itself. For administrators to see what their
@@ -167,17 +164,18 @@ fn check_authority_validity(
         not_before,
         not_after,
     } = authority.validity();
-    let subject = authority.subject().to_owned();
-    if when < not_before {
-        return Err(EndorsementTrustError::AuthorityNotYetValid {
-            subject,
+    let subject = || authority.subject().to_owned();
+    match authority.validity().status(when) {
+        ValidityStatus::NotYetValid => Err(EndorsementTrustError::AuthorityNotYetValid {
+            subject: subject(),
             not_before,
-        });
+        }),
+        ValidityStatus::Expired => Err(EndorsementTrustError::AuthorityExpired {
+            subject: subject(),
+            not_after,
+        }),
+        ValidityStatus::Valid | ValidityStatus::ExpiresSoon => Ok(()),
     }
-    if when > not_after {
-        return Err(EndorsementTrustError::AuthorityExpired { subject, not_after });
-    }
-    Ok(())
 }
 
 /// Which of two refusals an administrator learns more from: the first that is about a certificate that is there.
