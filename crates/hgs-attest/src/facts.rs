@@ -1,8 +1,11 @@
 //! What an attestation is recorded under.
 
+use std::sync::Arc;
+
 use hgs_crypto::hash::Sha256Digest;
 use hgs_pki::health::{HealthKind, HostId};
 
+use crate::policy::Measured;
 use crate::wire::SessionId;
 
 /// What is known of an attestation so far; nothing in it is secret.
@@ -14,11 +17,15 @@ pub struct AttestationFacts {
     pub kind: Option<HealthKind>,
     /// SHA-256 of HostKeyPublicKey.
     pub host_key: Option<Sha256Digest>,
+    /// SHA-256 of the TPMT_PUBLIC of the endorsement key.
+    pub endorsement_key: Option<Sha256Digest>,
     /// SHA-256 of VirtualSecureModeIdentityKey.
     pub identity_key: Option<Sha256Digest>,
     /// The registered host whose key it is.
     pub host: Option<KnownHost>,
-    /// Whether the host key's signature verified. Until then anybody can have named the host, so the refusal is
+    /// What its TPM proved about the boot, and how that was judged.
+    pub measured: Option<Arc<Measured>>,
+    /// Whether the host key's signature verified, or the TPM with the endorsement key answered. Until then anybody can have named the host, so the refusal is
     /// counted and not recorded one by one.
     pub proved: bool,
 }

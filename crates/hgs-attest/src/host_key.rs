@@ -101,7 +101,9 @@ fn proved_host(
     let host = hosts
         .host_with(&CredentialId::HostKey(digest))
         .ok_or(Reason::HostNotRegistered)?;
-    let Credential::HostKey(host_key) = host.credential.clone();
+    let Credential::HostKey(host_key) = host.credential.clone() else {
+        return Err(Reason::HostNotRegistered);
+    };
     facts.host = Some(KnownHost {
         host_id: host.host_id,
         name: host.name.clone(),

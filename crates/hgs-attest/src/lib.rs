@@ -67,6 +67,7 @@ mod identities;
 pub mod issue;
 mod mode;
 pub mod platform_identity;
+pub mod policy;
 mod refusal;
 mod registry;
 mod service_info;

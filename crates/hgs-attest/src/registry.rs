@@ -1,10 +1,14 @@
 //! What an attestation is decided from: the registered hosts, each known by a credential.
 
+use std::sync::Arc;
+
 use hgs_crypto::hash::Sha256Digest;
 use hgs_crypto::rsa::PublicKey;
 use hgs_pki::health::HostId;
+use hgs_tcg::tpm::EndorsementKey;
 
 use crate::identities::HostIdentities;
+use crate::policy::PolicySet;
 
 /// What a host proves that it holds. A mode of attestation looks for one kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,6 +16,8 @@ use crate::identities::HostIdentities;
 pub enum Credential {
     /// The private half of this key ([MS-HGSA] 3.1.5.3).
     HostKey(PublicKey),
+    /// The TPM with this endorsement key ([MS-HGSA] 3.1.5.1).
+    EndorsementKey(Box<EndorsementKey>),
 }
 
 /// The name of a credential, by which a host is found.
@@ -20,6 +26,8 @@ pub enum Credential {
 pub enum CredentialId {
     /// SHA-256 of the host key's SubjectPublicKeyInfo.
     HostKey(Sha256Digest),
+    /// SHA-256 of the endorsement key's TPMT_PUBLIC.
+    EndorsementKey(Sha256Digest),
 }
 
 impl Credential {
@@ -28,6 +36,7 @@ impl Credential {
     pub fn id(&self) -> CredentialId {
         match self {
             Self::HostKey(key) => CredentialId::HostKey(*key.digest()),
+            Self::EndorsementKey(key) => CredentialId::EndorsementKey(key.digest()),
         }
     }
 }
@@ -36,6 +45,12 @@ impl Credential {
 pub trait HostRegistry {
     /// The host with that credential. Revoked hosts are hosts.
     fn host_with(&self, credential: &CredentialId) -> Option<RegisteredHost>;
+
+    /// What the measurements of a host with a TPM are judged by: nothing, which refuses, unless a registry says more.
+    fn policies_of(&self, host: &RegisteredHost) -> Arc<PolicySet> {
+        let _ = host;
+        Arc::new(PolicySet::default())
+    }
 }
 
 /// What the registry knows of a host.

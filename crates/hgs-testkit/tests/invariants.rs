@@ -16,7 +16,7 @@ const DRAWING: &[(&str, &[&str])] = &[
         "hgs-kps",
         &["hgs-crypto", "hgs-xml", "hgs-pki", "hgs-protector"],
     ),
-    ("hgs-attest", &["hgs-crypto", "hgs-pki"]),
+    ("hgs-attest", &["hgs-crypto", "hgs-pki", "hgs-tcg"]),
     ("hgs-custody", &["hgs-crypto", "hgs-pki", "hgs-protector"]),
     (
         "hgs-custody-pkcs11",
