@@ -11,6 +11,7 @@ mod facts;
 mod read;
 mod replay;
 mod variable;
+mod windows;
 
 use std::ops::Range;
 
@@ -24,6 +25,7 @@ pub use facts::{
 pub use read::{EventLogError, Limits};
 pub use replay::{Divergence, Lane, MeasuredEvent, PcrMismatch, ReplayError, ReplayedLog};
 pub use variable::LoggedVariable;
+pub use windows::{WindowsFact, WindowsFactsError, WindowsParameter};
 
 /// The form of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -26,6 +26,7 @@ pub fn fuzz_event_log(data: &[u8]) {
         let _ = (
             replayed.secure_boot(),
             replayed.command_line_measurements("quiet"),
+            replayed.windows_facts(),
         );
         let mut others = PcrValues::new(bank);
         for pcr in 0..PCR_COUNT {

@@ -8,7 +8,7 @@ mod entry;
 mod read;
 mod replay;
 
-pub use entry::{Entry, FileDigest, Template};
+pub use entry::{DigestKind, Entry, FileDigest, Template};
 pub use read::{ImaLogError, Limits};
 pub use replay::{BootAggregateError, ImaReplayError, ReplayedImaLog, boot_aggregate};
 

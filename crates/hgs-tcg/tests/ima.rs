@@ -9,7 +9,8 @@ use hgs_crypto::hash::sha256;
 use hgs_tcg::event_log::{Bank, Digest, PcrValues};
 use hgs_tcg::fuzzing;
 use hgs_tcg::ima::{
-    BootAggregateError, ImaLog, ImaLogError, ImaReplayError, Limits, Template, boot_aggregate,
+    BootAggregateError, DigestKind, ImaLog, ImaLogError, ImaReplayError, Limits, Template,
+    boot_aggregate,
 };
 use hgs_testkit::Mutations;
 
@@ -145,6 +146,58 @@ fn each_template_is_read_by_its_name() {
     assert_eq!(entries[1].file_digest().octets, [2; 32]);
     assert_eq!(entries[2].buffer(), b"quiet");
     assert_eq!(entries[2].signature(), b"");
+}
+
+/// The templates of Linux 6.1 and of appended signatures: a digest of fs-verity is not one of a file's contents.
+#[test]
+fn newer_templates_say_what_a_digest_is_over() {
+    let digest = |kind: &str| [format!("{kind}:sha256:\0").as_bytes(), &[4; 32]].concat();
+    let entry = |template, fields: &[&[u8]]| ima_entry(template, &ima_fields(fields), None);
+    let octets = [
+        entry("ima-ngv2", &[&digest("ima"), b"/bin/ng\0"]),
+        entry(
+            "ima-sigv2",
+            &[&digest("verity"), b"/bin/sig\0", b"\x03\x02"],
+        ),
+        entry(
+            "ima-modsig",
+            &[
+                &sha256_field([5; 32]),
+                b"/boot/k\0",
+                b"\x03",
+                &sha256_field([6; 32]),
+                b"PKCS#7",
+            ],
+        ),
+    ]
+    .concat();
+    let log = read(&octets);
+    let value = log.unverified().replayed_value(Bank::Sha256);
+    let replayed = log.replay(value).unwrap();
+    let read: Vec<_> = replayed
+        .entries()
+        .map(|entry| {
+            let digest = entry.file_digest();
+            assert_eq!(digest.algorithm, b"sha256");
+            (
+                digest.kind,
+                digest.octets[0],
+                entry.path(),
+                entry.signature(),
+            )
+        })
+        .collect();
+    let expected: [(_, _, &[u8], &[u8]); 3] = [
+        (DigestKind::File, 4, b"/bin/ng", b""),
+        (DigestKind::Verity, 4, b"/bin/sig", b"\x03\x02"),
+        (DigestKind::File, 5, b"/boot/k", b"\x03"),
+    ];
+    assert_eq!(read, expected);
+    for unknown in [digest("other"), digest("ima:md5"), sha256_field([1; 32])] {
+        let octets = entry("ima-ngv2", &[&unknown, b"/bin/ng\0"]);
+        let refusal = ImaLog::read(octets, &Limits::LOG).unwrap_err();
+        assert!(matches!(refusal, ImaLogError::Data { .. }), "{refusal}");
+    }
 }
 
 /// The template `ima`: no length of the data, a path without NUL, and the digest over a path filled up to 256 octets.
@@ -291,9 +344,9 @@ fn what_is_no_entry_is_refused_by_name() {
             found: 11
         }
     );
-    let modsig = ima_entry("ima-modsig", &data, None);
-    let found = "ima-modsig".to_owned();
-    assert_eq!(refused(&modsig), ImaLogError::Template { entry: 0, found });
+    let unknown = ima_entry("evm-sig", &data, None);
+    let found = "evm-sig".to_owned();
+    assert_eq!(refused(&unknown), ImaLogError::Template { entry: 0, found });
     // Numbers of a big-endian host.
     let mut big_endian = ima_entry("ima-sig", &data, None);
     big_endian[..4].copy_from_slice(&10_u32.to_be_bytes());

@@ -15,10 +15,34 @@ pub enum Template {
     ImaSig,
     /// `ima-buf`: a digest of a buffer with its algorithm, the buffer's name, and the buffer.
     ImaBuf,
+    /// `ima-ngv2`: a digest with its kind and algorithm, and a path.
+    ImaNgV2,
+    /// `ima-sigv2`: and a signature, which may be empty.
+    ImaSigV2,
+    /// `ima-modsig`: as `ima-sig`, then the digest that an appended signature is over, and that signature; both may be
+    /// empty.
+    ImaModsig,
+}
+
+/// What a file digest is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DigestKind {
+    /// The contents of the file.
+    File,
+    /// The descriptor of fs-verity, which holds the root of the tree of digests over the contents.
+    Verity,
 }
 
 impl Template {
-    const ALL: [Self; 4] = [Self::Ima, Self::ImaNg, Self::ImaSig, Self::ImaBuf];
+    const ALL: [Self; 7] = [
+        Self::Ima,
+        Self::ImaNg,
+        Self::ImaSig,
+        Self::ImaBuf,
+        Self::ImaNgV2,
+        Self::ImaSigV2,
+        Self::ImaModsig,
+    ];
 
     pub(super) fn of_name(name: &[u8]) -> Option<Self> {
         let mut all = Self::ALL.into_iter();
@@ -33,6 +57,9 @@ impl Template {
             Self::ImaNg => "ima-ng",
             Self::ImaSig => "ima-sig",
             Self::ImaBuf => "ima-buf",
+            Self::ImaNgV2 => "ima-ngv2",
+            Self::ImaSigV2 => "ima-sigv2",
+            Self::ImaModsig => "ima-modsig",
         }
     }
 }
@@ -44,6 +71,7 @@ pub(super) struct Record {
     pub(super) template_digest: [u8; 20],
     /// The data with the lengths of their fields, over which the template digest is taken (but for `ima`).
     pub(super) data: Range<usize>,
+    pub(super) kind: DigestKind,
     pub(super) algorithm: Range<usize>,
     pub(super) digest: Range<usize>,
     pub(super) path: Range<usize>,
@@ -62,6 +90,8 @@ pub struct Entry<'l> {
 /// The digest of a file, with the name that the kernel gives its algorithm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FileDigest<'l> {
+    /// What it is over.
+    pub kind: DigestKind,
     /// Such as `sha256`.
     pub algorithm: &'l [u8],
     /// The digest.
@@ -100,6 +130,7 @@ impl<'l> Entry<'l> {
             _ => &self.octets[self.record.algorithm.clone()],
         };
         FileDigest {
+            kind: self.record.kind,
             algorithm,
             octets: &self.octets[self.record.digest.clone()],
         }
@@ -114,13 +145,13 @@ impl<'l> Entry<'l> {
     /// The signature of the file, as its extended attribute has it; empty if it has none.
     #[must_use]
     pub fn signature(&self) -> &'l [u8] {
-        self.last_of(Template::ImaSig)
+        self.last_of(&[Template::ImaSig, Template::ImaSigV2, Template::ImaModsig])
     }
 
     /// The buffer that was measured.
     #[must_use]
     pub fn buffer(&self) -> &'l [u8] {
-        self.last_of(Template::ImaBuf)
+        self.last_of(&[Template::ImaBuf])
     }
 
     /// The template digest that the log gives: zeros for a violation.
@@ -157,8 +188,8 @@ impl<'l> Entry<'l> {
         self.computed_template_digest(bank)
     }
 
-    fn last_of(&self, template: Template) -> &'l [u8] {
-        if self.record.template == template {
+    fn last_of(&self, templates: &[Template]) -> &'l [u8] {
+        if templates.contains(&self.record.template) {
             &self.octets[self.record.last.clone()]
         } else {
             &[]

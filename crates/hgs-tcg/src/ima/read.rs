@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::entry::{Record, Template};
+use super::entry::{DigestKind, Record, Template};
 use super::{IMA_PCR, ImaLog};
 use crate::little_endian::Reader;
 
@@ -165,6 +165,7 @@ impl<'o> Entries<'_, 'o> {
             template,
             template_digest,
             data: start..start + length,
+            kind: fields.kind,
             algorithm: at(fields.algorithm),
             digest: at(fields.digest),
             path: at(fields.path),
@@ -190,6 +191,7 @@ impl<'o> Entries<'_, 'o> {
             template: Template::Ima,
             template_digest,
             data: start..end,
+            kind: DigestKind::File,
             algorithm: start..start,
             digest: start..start + 20,
             path: start + 24..end,
@@ -242,6 +244,7 @@ impl<'o> Entries<'_, 'o> {
 
 /// Where the fields stand in the data.
 struct Fields {
+    kind: DigestKind,
     algorithm: Range<usize>,
     digest: Range<usize>,
     path: Range<usize>,
@@ -261,18 +264,38 @@ impl Fields {
         let digest_field = field().ok_or(cut_short)?;
         let path_field = field().ok_or(cut_short)?;
         let last = match template {
-            Template::Ima | Template::ImaNg => data.len()..data.len(),
-            Template::ImaSig | Template::ImaBuf => field().ok_or(cut_short)?,
+            Template::Ima | Template::ImaNg | Template::ImaNgV2 => data.len()..data.len(),
+            Template::ImaSig | Template::ImaSigV2 | Template::ImaBuf | Template::ImaModsig => {
+                field().ok_or(cut_short)?
+            }
         };
+        if template == Template::ImaModsig {
+            // The digest for the appended signature, and the signature: they allow nothing here.
+            field().ok_or(cut_short)?;
+            field().ok_or(cut_short)?;
+        }
         if !reader.rest().is_empty() {
             return Err("something follows the last field");
         }
-        // The algorithm, `:` and NUL; then the digest.
+        // In the templates of version 2 the kind and `:`; the algorithm, `:` and NUL; then the digest.
         let octets = &data[digest_field.clone()];
-        let colon = octets.iter().position(|octet| *octet == b':');
+        let (kind, start) = match template {
+            Template::ImaNgV2 | Template::ImaSigV2 => {
+                let kinds = [
+                    (&b"ima:"[..], DigestKind::File),
+                    (b"verity:", DigestKind::Verity),
+                ];
+                let kind = kinds.into_iter().find(|(name, _)| octets.starts_with(name));
+                let (name, kind) = kind.ok_or("the digest is of an unknown kind")?;
+                (kind, name.len())
+            }
+            _ => (DigestKind::File, 0),
+        };
+        let colon = octets[start..].iter().position(|octet| *octet == b':');
+        let colon = colon.map(|colon| start + colon);
         let colon = colon.filter(|colon| octets.get(colon + 1) == Some(&0));
         let colon = colon.ok_or("the digest has no algorithm")?;
-        let algorithm = digest_field.start..digest_field.start + colon;
+        let algorithm = digest_field.start + start..digest_field.start + colon;
         let digest = algorithm.end + 2..digest_field.end;
         let path = &data[path_field.clone()];
         let nul = path.iter().position(|octet| *octet == 0);
@@ -280,6 +303,7 @@ impl Fields {
             return Err("the path does not end with its only NUL");
         }
         Ok(Self {
+            kind,
             algorithm,
             digest,
             path: path_field.start..path_field.end - 1,
