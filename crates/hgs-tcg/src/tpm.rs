@@ -22,7 +22,10 @@ pub use public::{
     EndorsementKey, KeyPurpose, KeyTemplate, Name, Public, PublicError, StorageRootKey,
     TemplateError,
 };
-pub use response::{PublicAndHandle, ResponseError, created_primary, public_read};
+pub use response::{
+    PrivateAndPublic, PublicAndHandle, ResponseError, created_key, created_primary, pcrs_read,
+    public_read, started_session,
+};
 pub use response_code::ResponseCode;
 pub use session::{
     AwaitingKey, AwaitingPcrs, CreatedKey, ProvedPcrValues, Session, SessionError, SessionState,

@@ -2,7 +2,10 @@
 
 use hgs_crypto::SecretBytes;
 
-use super::{Command, Public, SessionState, created_primary, public_read};
+use super::{
+    Command, Public, SessionState, created_key, created_primary, pcrs_read, public_read,
+    started_session,
+};
 
 /// [`Command::parse`], as a host reads what a server sends.
 ///
@@ -27,6 +30,10 @@ pub fn fuzz_response(data: &[u8]) {
     if let Ok(created) = created_primary(data) {
         fuzz_public(created.public.octets());
     }
+    if let Ok(created) = created_key(data) {
+        fuzz_public(created.public.octets());
+    }
+    let _ = (pcrs_read(data), started_session(data));
     for state in states() {
         let refused = match state {
             SessionState::Starting(starting) => {

@@ -1,6 +1,9 @@
 //! Responses of a TPM.
 
+use hgs_crypto::hash::Sha256Digest;
+
 use super::command::{Handle, NO_SESSIONS, SESSIONS, read_message, sized_32};
+use super::policy::PcrSelection;
 use super::public::{Public, PublicError};
 use super::response_code::ResponseCode;
 use super::wire::{Reader, StructureError};
@@ -62,6 +65,71 @@ pub fn created_primary(response: &[u8]) -> Result<PublicAndHandle, ResponseError
     Ok(PublicAndHandle { handle, public })
 }
 
+/// Reads the response to TPM2_StartAuthSession: how the TPM calls the session.
+///
+/// # Errors
+/// When the TPM refused, or the response is of another shape.
+pub fn started_session(response: &[u8]) -> Result<Handle, ResponseError> {
+    Ok(session_and_nonce(response)?.0)
+}
+
+/// The handle of a session that was started, and nonceTPM.
+pub(super) fn session_and_nonce(response: &[u8]) -> Result<(Handle, [u8; 32]), ResponseError> {
+    let mut reader = Reader::new(body(response, NO_SESSIONS)?);
+    let handle = Handle::hmac_session(&mut reader, "sessionHandle")?;
+    let nonce_tpm = reader.sized_array("nonceTPM")?;
+    reader.end("the response")?;
+    Ok((handle, nonce_tpm))
+}
+
+/// A key as its host keeps it: the TPM loads it under the key that it was made under.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PrivateAndPublic {
+    /// The octets of TPM2B_PRIVATE after its size: encrypted by the TPM, for itself.
+    pub private: Vec<u8>,
+    /// The public area.
+    pub public: Public,
+}
+
+/// Reads the response to TPM2_Create, as the host that has the TPM does. The HMAC is for the one who has the session's key.
+///
+/// # Errors
+/// When the TPM refused, or the response is of another shape.
+pub fn created_key(response: &[u8]) -> Result<PrivateAndPublic, ResponseError> {
+    created_parameters(parameters(response)?)
+}
+
+/// The parameters of a response to TPM2_Create.
+pub(super) fn created_parameters(parameters: &[u8]) -> Result<PrivateAndPublic, ResponseError> {
+    let mut reader = Reader::new(parameters);
+    let private = reader.sized("outPrivate")?.to_vec();
+    let public = Public::parse(reader.sized("outPublic")?)?;
+    read_creation(&mut reader)?;
+    reader.end("the parameters")?;
+    Ok(PrivateAndPublic { private, public })
+}
+
+/// Reads the response to TPM2_PCR_Read, as the host that has the TPM does: the PCRs that the TPM returned, with their
+/// values. The HMAC is for the one who has the session's key.
+///
+/// # Errors
+/// When the TPM refused, or the response is of another shape.
+pub fn pcrs_read(response: &[u8]) -> Result<Vec<(u8, Sha256Digest)>, ResponseError> {
+    let mut reader = Reader::new(parameters(response)?);
+    reader.u32("pcrUpdateCounter")?;
+    let selection = PcrSelection::read(&mut reader)?;
+    reader.u32("pcrValues.count")?;
+    let pcrs = selection.pcrs();
+    pcrs.map(|pcr| Ok((pcr, reader.sized_array("pcrValues.digests")?)))
+        .collect()
+}
+
+/// The parameters of a response that has a session.
+fn parameters(response: &[u8]) -> Result<&[u8], ResponseError> {
+    let mut reader = Reader::new(body(response, SESSIONS)?);
+    Ok(sized_32(&mut reader, "parameterSize")?)
+}
+
 /// Reads the response to TPM2_ReadPublic. It is a claim: a TPM also returns the public area of a foreign key that was loaded
 /// into it, with any attributes.
 ///
@@ -85,7 +153,7 @@ fn check_name(public: &Public, name: &[u8]) -> Result<(), ResponseError> {
 }
 
 /// creationData, creationHash and creationTicket.
-pub(super) fn read_creation(reader: &mut Reader<'_>) -> Result<(), StructureError> {
+fn read_creation(reader: &mut Reader<'_>) -> Result<(), StructureError> {
     reader.sized("creationData")?;
     reader.sized("creationHash")?;
     reader.u16("creationTicket.tag")?;

@@ -32,16 +32,29 @@ impl ResponseCode {
         matches!(self.0, 0x902..=0x906)
     }
 
-    /// Whether the TPM could not decrypt the salt of TPM2_StartAuthSession, its second parameter: it does not have the
-    /// endorsement key.
+    /// Whether the TPM could not decrypt the salt of TPM2_StartAuthSession: it does not have the endorsement key. TPMs differ
+    /// in what they say then, and whether they say that it is about the second parameter or about the first handle.
     pub(super) fn is_undecryptable_salt(self) -> bool {
-        self.0 == 0x2c4
+        const ATTRIBUTES: u32 = 0x02;
+        const VALUE: u32 = 0x04;
+        const SIZE: u32 = 0x15;
+        const KEY: u32 = 0x1c;
+        const BINDING: u32 = 0x25;
+        const PARAMETER_2: u32 = 0x2c0;
+        const HANDLE_1: u32 = 0x180;
+        const NO_PLACE: u32 = 0x080;
+        let place = self.0 & !0x3f;
+        match self.0 & 0x3f {
+            VALUE | SIZE | BINDING => matches!(place, PARAMETER_2 | NO_PLACE),
+            ATTRIBUTES | KEY => matches!(place, HANDLE_1 | PARAMETER_2 | NO_PLACE),
+            _ => false,
+        }
     }
 
     /// Whether the TPM found the HMAC of a command's first session wrong.
     pub(super) fn is_wrong_hmac(self) -> bool {
-        // TPM_RC_AUTH_FAIL and TPM_RC_BAD_AUTH
-        matches!(self.0, 0x98e | 0x9a2)
+        // TPM_RC_AUTH_FAIL and TPM_RC_BAD_AUTH, with and without the number of the session
+        matches!(self.0, 0x98e | 0x9a2 | 0x08e | 0x0a2)
     }
 
     fn is_format_one(self) -> bool {
@@ -252,5 +265,21 @@ mod tests {
         assert!(ResponseCode::new(0x922).is_transient());
         assert!(ResponseCode::new(0x903).is_out_of_slots());
         assert!(!ResponseCode::new(0x921).is_transient());
+    }
+
+    #[test]
+    fn a_tpm_without_the_endorsement_key_is_known_by_any_code_it_may_answer_with() {
+        for code in [
+            0x2c4, 0x2d5, 0x084, 0x095, 0x19c, 0x182, 0x09c, 0x2e5, 0x2dc,
+        ] {
+            assert!(ResponseCode::new(code).is_undecryptable_salt(), "{code:#x}");
+        }
+        // No such handle, no slot, another parameter, a busy TPM.
+        for code in [0x18b, 0x903, 0x1c4, 0x922, 0x2cb, 0] {
+            assert!(
+                !ResponseCode::new(code).is_undecryptable_salt(),
+                "{code:#x}"
+            );
+        }
     }
 }

@@ -13,14 +13,15 @@ use hgs_crypto::rsa::OaepHash;
 use hgs_crypto::{CryptoError, Random, SecretBytes, random};
 
 use super::command::{
-    AUDIT_AND_CONTINUE, Authorization, CREATE, Command, Handle, NO_SESSIONS, PCR_READ, SESSIONS,
+    AUDIT_AND_CONTINUE, Authorization, CREATE, Command, Handle, PCR_READ, SESSIONS,
     creation_parameters, sized_32,
 };
 use super::policy::PcrSelection;
 use super::public::{EndorsementKey, KeyTemplate, Public, StorageRootKey, TemplateError};
-use super::response::{ResponseError, body, read_creation};
+use super::response::{ResponseError, body, created_parameters, session_and_nonce};
 use super::response_code::ResponseCode;
 use super::wire::{Reader, StructureError};
+use crate::event_log::PcrValues;
 
 /// Labels of part 1, B.10.2 and C.6.3, and of KDFa for session keys; OAEP's ends with a zero octet.
 const OAEP_LABEL: &[u8] = b"SECRET\0";
@@ -113,14 +114,10 @@ impl StartingSession {
     /// # Errors
     /// When the TPM refused, or the response is of another shape.
     pub fn started(&self, response: &[u8]) -> Result<Session, SessionError> {
-        let body = body(response, NO_SESSIONS).map_err(|error| match error {
+        let (handle, nonce_tpm) = session_and_nonce(response).map_err(|error| match error {
             ResponseError::Refused(code) if code.is_undecryptable_salt() => SessionError::OtherTpm,
             error => error.into(),
         })?;
-        let mut reader = Reader::new(body);
-        let handle = Handle::hmac_session(&mut reader, "sessionHandle")?;
-        let nonce_tpm: [u8; 32] = reader.sized_array("nonceTPM")?;
-        reader.end("the response")?;
         let nonces: [&[u8]; 2] = [&nonce_tpm, &self.nonce_caller];
         let key = kdfa_sha256(&self.salt, SESSION_KEY_LABEL, nonces, 32)?;
         Ok(Session {
@@ -332,6 +329,14 @@ impl ProvedPcrValues {
         self.update_counter
     }
 
+    /// Sets these values among those of other readings.
+    pub fn set_in(&self, values: &mut PcrValues) {
+        for (pcr, value) in self.iter() {
+            let set = values.insert(pcr.into(), &value);
+            set.expect("a TPM has 24 PCRs, and a digest of the bank its size");
+        }
+    }
+
     /// The PCRs in rising order with their values.
     pub fn iter(&self) -> impl Iterator<Item = (u8, Sha256Digest)> {
         self.selection.pcrs().zip(self.values.iter().copied())
@@ -352,11 +357,7 @@ impl AwaitingKey {
     /// When it proves nothing; [`Self::into_session`] goes on from there.
     pub fn verify(&self, response: &[u8]) -> Result<(Session, CreatedKey), SessionError> {
         let (session, parameters) = self.exchange.verify(CREATE, response)?;
-        let mut reader = Reader::new(parameters);
-        reader.sized("outPrivate")?;
-        let public = Public::parse(reader.sized("outPublic")?).map_err(ResponseError::Public)?;
-        read_creation(&mut reader)?;
-        reader.end("the parameters")?;
+        let public = created_parameters(parameters)?.public;
         self.template.check(&public)?;
         let template = self.template;
         Ok((session, CreatedKey { template, public }))
