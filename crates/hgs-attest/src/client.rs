@@ -1,4 +1,5 @@
-//! Host-key mode, the host's part ([MS-HGSA] 3.2.5.3): make a request, have the host key sign it, read the reply.
+//! The host's part. In host-key mode ([MS-HGSA] 3.2.5.3): make a request, have the host key sign it, read the reply. TPM
+//! mode is [`rtpm`].
 //!
 //! ```text
 //! prepare ---> PreparedRequest::to_be_signed ---> the holder of the host key signs
@@ -18,6 +19,7 @@
 //! identity key. Whether anybody believes its signer is the business of those it is shown to.
 
 mod failure;
+pub mod rtpm;
 
 use hgs_crypto::rsa::{PublicKey, SignatureScheme};
 use hgs_pki::health::{HealthKind, HealthStatement};
@@ -190,7 +192,7 @@ impl SignedRequest {
         let reply = Reply::parse(body)
             .map_err(|error| AttestationFailure::Unintelligible { status, error })?;
         match reply {
-            Reply::HealthCertificate(reply) => Ok(self.attested(reply)?),
+            Reply::HealthCertificate(reply) => Ok(attested(self.kind, &self.identity_key, &reply)?),
             Reply::OperationModeError(reply) => Err(AttestationFailure::OtherMode {
                 expected: reply.expected_operation_mode,
                 retryable: reply.retryable,
@@ -201,29 +203,34 @@ impl SignedRequest {
             )),
         }
     }
+}
 
-    fn attested(&self, reply: HealthCertificateReply) -> Result<Attested, NotAsked> {
-        let [content] = &reply.content[..] else {
-            return Err(NotAsked::Count(reply.content.len()));
-        };
-        if content.result_type != result_type(self.kind) {
-            return Err(NotAsked::Result(content.result_type));
-        }
-        let certificate = Certificate::from_der(&content.octets)?;
-        if *certificate.public_key() != self.identity_key {
-            return Err(NotAsked::OtherKey);
-        }
-        if certificate.extended_key_usage() != Some(&[self.kind.purpose()]) {
-            return Err(NotAsked::Purpose(self.kind));
-        }
-        let extension = certificate.extension(&HEALTH_STATEMENT);
-        let (_, statement) = extension.ok_or(NotAsked::NoStatement)?;
-        Ok(Attested {
-            kind: self.kind,
-            statement: HealthStatement::from_der(statement)?,
-            certificate,
-        })
+/// What a host that asked for a certificate of `kind` over `identity_key` got.
+fn attested(
+    kind: HealthKind,
+    identity_key: &PublicKey,
+    reply: &HealthCertificateReply,
+) -> Result<Attested, NotAsked> {
+    let [content] = &reply.content[..] else {
+        return Err(NotAsked::Count(reply.content.len()));
+    };
+    if content.result_type != result_type(kind) {
+        return Err(NotAsked::Result(content.result_type));
     }
+    let certificate = Certificate::from_der(&content.octets)?;
+    if certificate.public_key() != identity_key {
+        return Err(NotAsked::OtherKey);
+    }
+    if certificate.extended_key_usage() != Some(&[kind.purpose()]) {
+        return Err(NotAsked::Purpose(kind));
+    }
+    let extension = certificate.extension(&HEALTH_STATEMENT);
+    let (_, statement) = extension.ok_or(NotAsked::NoStatement)?;
+    Ok(Attested {
+        kind,
+        statement: HealthStatement::from_der(statement)?,
+        certificate,
+    })
 }
 
 /// A health certificate over this host's own identity key.

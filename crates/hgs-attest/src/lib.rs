@@ -70,6 +70,7 @@ pub mod platform_identity;
 pub mod policy;
 mod refusal;
 mod registry;
+pub mod rtpm;
 mod service_info;
 pub mod signer;
 pub mod signing_certificates;

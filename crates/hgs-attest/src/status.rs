@@ -279,8 +279,10 @@ fn classify(failure: &AttestationFailure) -> (AttestationStatus, Option<Attestat
     use AttestationStatus::{
         InsecureHostConfiguration, TpmError, TransientError, UnauthorizedHost,
     };
-    let AttestationFailure::Refused(Refused { kind, .. }) = failure else {
-        return (TransientError, None);
+    let kind = match failure {
+        AttestationFailure::Refused(Refused { kind, .. }) => kind,
+        AttestationFailure::Rtpm(_) => return (TpmError, None),
+        _ => return (TransientError, None),
     };
     match kind {
         RefusedKind::Unauthorized => (UnauthorizedHost, None),

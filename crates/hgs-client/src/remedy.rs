@@ -239,7 +239,7 @@ fn of_attestation(failure: &AttestationFailure) -> Option<&'static str> {
         AttestationFailure::Unintelligible { .. } | AttestationFailure::UnexpectedReply { .. } => {
             return Some("check the attestation URL: it ends in /Attestation, as a rule");
         }
-        AttestationFailure::NotAsked(_) => return None,
+        AttestationFailure::NotAsked(_) | AttestationFailure::Rtpm(_) => return None,
     };
     match refused.code()? {
         Code::HostNotRegistered => Some(

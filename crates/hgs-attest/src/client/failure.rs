@@ -6,10 +6,12 @@ use std::fmt;
 use hgs_pki::CertificateError;
 use hgs_pki::health::{HealthKind, StatementError};
 
+use super::rtpm::RtpmFault;
 use crate::mode::Endpoint;
 use crate::refusal::Code;
 use crate::wire::{
-    AttestationOperationMode, AttestationResultType, ErrorDetail, MessageError, Reply,
+    AttestationOperationMode, AttestationResultType, ErrorDetail, EvaluationLog, MessageError,
+    Reply,
 };
 
 /// Why there is no health certificate.
@@ -43,6 +45,9 @@ pub enum AttestationFailure {
     /// The certificate is not what was asked for.
     #[error("server sent something else than was asked for: {0}")]
     NotAsked(#[from] NotAsked),
+    /// The host ended the exchange with its TPM.
+    #[error(transparent)]
+    Rtpm(#[from] RtpmFault),
 }
 
 impl AttestationFailure {
@@ -53,6 +58,7 @@ impl AttestationFailure {
             Self::Refused(refused) => refused.retryable,
             // A proxy in between, or a server that is starting.
             Self::Unintelligible { status, .. } => *status >= 500,
+            Self::Rtpm(fault) => fault.is_retryable(),
             Self::OtherMode { .. } | Self::UnexpectedReply { .. } | Self::NotAsked(_) => false,
         }
     }
@@ -95,6 +101,8 @@ pub struct Refused {
     pub kind: RefusedKind,
     /// Whether the server says that another try can succeed.
     pub retryable: bool,
+    /// Which policies held and which did not, where the server evaluated some.
+    pub policies: Vec<EvaluationLog>,
     /// What an OpenHGS server adds.
     pub detail: Option<ErrorDetail>,
 }
@@ -154,6 +162,7 @@ impl Refused {
                 Some(Self {
                     kind: RefusedKind::$kind,
                     retryable: $reply.retryable,
+                    policies: Vec::new(),
                     detail: $reply.open_hgs,
                 })
             };
@@ -161,7 +170,12 @@ impl Refused {
         match reply {
             Reply::Error(reply) => refused!(Error, reply),
             Reply::PayloadError(reply) => refused!(Payload, reply),
-            Reply::PolicyEvaluationError(reply) => refused!(PolicyEvaluation, reply),
+            Reply::PolicyEvaluationError(reply) => Some(Self {
+                kind: RefusedKind::PolicyEvaluation,
+                retryable: reply.retryable,
+                policies: reply.reasons,
+                detail: reply.open_hgs,
+            }),
             Reply::RtpmError(reply) => refused!(Rtpm, reply),
             Reply::TcgLogValidationError(reply) => refused!(TcgLogValidation, reply),
             Reply::UnauthorizedError(reply) => refused!(Unauthorized, reply),
