@@ -1,6 +1,7 @@
 //! Fakes, fixtures and judges for tests.
 
 pub mod fixtures;
+pub mod made_image;
 pub mod measured_boot;
 mod mutate;
 mod outside;

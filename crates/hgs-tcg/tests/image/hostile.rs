@@ -5,7 +5,7 @@ use hgs_tcg::image::{Guid, PeImage, SignatureData, SignatureList, VariableData};
 use hgs_testkit::Mutations;
 use proptest::prelude::*;
 
-use crate::made::{MadeImage, certificate_like, plain, shim_image, unified};
+use hgs_testkit::made_image::{MadeImage, certificate_like, plain, shim_image, unified};
 
 fn database() -> Vec<u8> {
     let entry = SignatureData {

@@ -9,7 +9,7 @@ use hgs_crypto::hex;
 use hgs_tcg::image::PeImage;
 use hgs_testkit::tool;
 
-use crate::made::{MadeImage, plain, shim_image};
+use hgs_testkit::made_image::{MadeImage, plain, shim_image};
 
 /// What the program printed on either stream; it must succeed.
 #[track_caller]
@@ -196,7 +196,7 @@ fn checksum_and_signature_are_not_hashed_and_all_else_is() {
     .octets();
     let digests = |octets: &[u8]| PeImage::parse(octets).unwrap().authenticode_sha256();
     let whole = digests(&octets);
-    let check_sum = crate::made::OPTIONAL + 64;
+    let check_sum = hgs_testkit::made_image::OPTIONAL + 64;
     for place in 0..octets.len() {
         let mut changed = octets.clone();
         changed[place] ^= 0x80;
@@ -215,7 +215,7 @@ fn checksum_and_signature_are_not_hashed_and_all_else_is() {
 #[test]
 fn the_order_of_the_section_table_changes_the_headers_alone() {
     let octets = plain().with(".data", &[7; 700]).octets();
-    let table = crate::made::SECTION_TABLE;
+    let table = hgs_testkit::made_image::SECTION_TABLE;
     let mut swapped = octets.clone();
     swapped[table..table + 40].copy_from_slice(&octets[table + 40..table + 80]);
     swapped[table + 40..table + 80].copy_from_slice(&octets[table..table + 40]);

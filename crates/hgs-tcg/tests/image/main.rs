@@ -3,7 +3,6 @@
 mod debian;
 mod hostile;
 mod judges;
-mod made;
 mod refusals;
 mod shim;
 mod systemd_stub;

@@ -2,7 +2,7 @@
 
 use hgs_tcg::image::{ImageError, PeImage};
 
-use crate::made::{HEADERS, MadeImage, OPTIONAL, SECTION_TABLE, plain, put};
+use hgs_testkit::made_image::{HEADERS, MadeImage, OPTIONAL, SECTION_TABLE, plain, put};
 
 const CERTIFICATE_ENTRY: usize = OPTIONAL + 112 + 32;
 

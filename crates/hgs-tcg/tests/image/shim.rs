@@ -6,7 +6,7 @@ use hgs_tcg::image::{
     SignatureData, SignatureList, VariableData, VendorAuthorized,
 };
 
-use crate::made::{
+use hgs_testkit::made_image::{
     LATEST, MadeImage, PREVIOUS, certificate_like, plain, put, sbat_level_section, shim_image,
     vendor_cert_section,
 };

@@ -7,7 +7,7 @@ use hgs_crypto::hash::{sha256, sha256_of};
 use hgs_crypto::hex;
 use hgs_tcg::image::{ImageError, PeImage, SystemdStub};
 
-use crate::made::unified;
+use hgs_testkit::made_image::unified;
 
 /// The names that version 252 knows, and those of version 257, both as their source lists them.
 const OLD: &[&str] = &[

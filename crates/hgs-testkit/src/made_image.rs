@@ -1,32 +1,36 @@
 //! Small images, and the sections that real programs have in theirs.
 
 /// The headers that [`MadeImage`] writes fit in here.
-pub(crate) const HEADERS: usize = 0x400;
+pub const HEADERS: usize = 0x400;
 /// Where the optional header begins.
-pub(crate) const OPTIONAL: usize = 0x40 + 4 + 20;
+pub const OPTIONAL: usize = 0x40 + 4 + 20;
 /// The length of the optional header of PE32+ with 16 data directory entries.
-pub(crate) const OPTIONAL_LENGTH: usize = 112 + 16 * 8;
+pub const OPTIONAL_LENGTH: usize = 112 + 16 * 8;
 /// Where the section table begins in PE32+.
-pub(crate) const SECTION_TABLE: usize = OPTIONAL + OPTIONAL_LENGTH;
+pub const SECTION_TABLE: usize = OPTIONAL + OPTIONAL_LENGTH;
 
 /// An image to be written, PE32+ unless it says otherwise.
 #[derive(Clone, Default)]
-pub(crate) struct MadeImage {
-    pub(crate) pe32: bool,
-    pub(crate) sections: Vec<(String, Vec<u8>)>,
+pub struct MadeImage {
+    /// PE32 instead of PE32+.
+    pub pe32: bool,
+    /// The sections: name and contents.
+    pub sections: Vec<(String, Vec<u8>)>,
     /// What follows the sections.
-    pub(crate) trailer: Vec<u8>,
+    pub trailer: Vec<u8>,
 }
 
 impl MadeImage {
-    pub(crate) fn with(mut self, name: &str, contents: &[u8]) -> Self {
+    /// The image with one section more.
+    #[must_use]
+    pub fn with(mut self, name: &str, contents: &[u8]) -> Self {
         self.sections.push((name.to_owned(), contents.to_vec()));
         self
     }
 
     /// Raw data stands at multiples of 512 octets and is padded with zeros; long names go to a string table behind the
     /// sections.
-    pub(crate) fn octets(&self) -> Vec<u8> {
+    pub fn octets(&self) -> Vec<u8> {
         let u16 = |number: usize| (number as u16).to_le_bytes();
         let u32 = |number: usize| (number as u32).to_le_bytes();
         let directories = if self.pe32 { 96 } else { 112 };
@@ -86,12 +90,12 @@ impl MadeImage {
 }
 
 /// An image with a section, of a length that is a multiple of 8.
-pub(crate) fn plain() -> MadeImage {
+pub fn plain() -> MadeImage {
     MadeImage::default().with(".text", b"code that does nothing")
 }
 
 /// A stub that knows these names, with these further sections.
-pub(crate) fn unified(known: &[&str], sections: &[(&str, &[u8])]) -> MadeImage {
+pub fn unified(known: &[&str], sections: &[(&str, &[u8])]) -> MadeImage {
     let mut own = b"code\0".to_vec();
     for name in known {
         own.extend(name.as_bytes());
@@ -103,7 +107,7 @@ pub(crate) fn unified(known: &[&str], sections: &[(&str, &[u8])]) -> MadeImage {
 }
 
 /// The section `.sbatlevel`.
-pub(crate) fn sbat_level_section(previous: &str, latest: &str) -> Vec<u8> {
+pub fn sbat_level_section(previous: &str, latest: &str) -> Vec<u8> {
     let second = 8 + previous.len() as u32 + 1;
     let texts = format!("{previous}\0{latest}\0").into_bytes();
     [
@@ -116,7 +120,7 @@ pub(crate) fn sbat_level_section(previous: &str, latest: &str) -> Vec<u8> {
 }
 
 /// The section `.vendor_cert`.
-pub(crate) fn vendor_cert_section(authorized: &[u8], deauthorized: &[u8]) -> Vec<u8> {
+pub fn vendor_cert_section(authorized: &[u8], deauthorized: &[u8]) -> Vec<u8> {
     let lengths = [
         authorized.len(),
         deauthorized.len(),
@@ -132,11 +136,13 @@ pub(crate) fn vendor_cert_section(authorized: &[u8], deauthorized: &[u8]) -> Vec
     section
 }
 
-pub(crate) const PREVIOUS: &str = "sbat,1,2024010100\nshim,3\n";
-pub(crate) const LATEST: &str = "sbat,1,2025051000\nshim,4\ngrub,5\n";
+/// The SBAT level that [`shim_image`] applies by default.
+pub const PREVIOUS: &str = "sbat,1,2024010100\nshim,3\n";
+/// The newest SBAT level that [`shim_image`] knows.
+pub const LATEST: &str = "sbat,1,2025051000\nshim,4\ngrub,5\n";
 
 /// An image with shim's sections.
-pub(crate) fn shim_image(authorized: &[u8], deauthorized: &[u8]) -> MadeImage {
+pub fn shim_image(authorized: &[u8], deauthorized: &[u8]) -> MadeImage {
     plain()
         .with(".sbatlevel", &sbat_level_section(PREVIOUS, LATEST))
         .with(
@@ -150,12 +156,13 @@ pub(crate) fn shim_image(authorized: &[u8], deauthorized: &[u8]) -> MadeImage {
 }
 
 /// A DER certificate as far as shim looks at it.
-pub(crate) fn certificate_like() -> Vec<u8> {
+pub fn certificate_like() -> Vec<u8> {
     let mut octets = vec![0x30, 0x82, 0x01, 0x00];
     octets.extend([0x5a; 256]);
     octets
 }
 
-pub(crate) fn put(octets: &mut [u8], place: usize, number: usize) {
+/// Writes a number of 32 bits at `place`.
+pub fn put(octets: &mut [u8], place: usize, number: usize) {
     octets[place..place + 4].copy_from_slice(&(number as u32).to_le_bytes());
 }
