@@ -1,6 +1,9 @@
-//! AES-256 in Galois/Counter mode [NIST SP 800-38D] and AES key wrap [RFC 3394].
+//! AES-256 in Galois/Counter mode [NIST SP 800-38D], AES key wrap [RFC 3394], and AES-128 in cipher feedback mode
+//! [NIST SP 800-38A] as TPMs have it.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::cipher::{AES_128, DecryptingKey, DecryptionContext, UnboundCipherKey};
+use aws_lc_rs::iv::FixedLength;
 use aws_lc_rs::key_wrap::{AES_256, AesKek, KeyWrap as _};
 
 use crate::{CryptoError, Random, SecretBytes, random};
@@ -98,6 +101,28 @@ pub fn key_unwrap(key: &SecretBytes, wrapped: &[u8]) -> Result<SecretBytes, Cryp
     Ok(SecretBytes::new(std::mem::take(&mut material)))
 }
 
+/// Decrypts AES-128-CFB, by which TPMs encrypt parameters (TPM 2.0 Library, part 1, 21.3). It authenticates nothing: the
+/// HMAC of the session does.
+///
+/// # Errors
+/// When the key is not 16 octets.
+pub fn cfb128_decrypt(
+    key: &SecretBytes,
+    iv: [u8; 16],
+    ciphertext: &[u8],
+) -> Result<SecretBytes, CryptoError> {
+    let decrypt = |plaintext: &mut [u8]| {
+        let key = UnboundCipherKey::new(&AES_128, key.expose())?;
+        let context = DecryptionContext::Iv128(FixedLength::from(iv));
+        DecryptingKey::cfb128(key)?
+            .decrypt(plaintext, context)
+            .map(|_| ())
+    };
+    let mut plaintext = zeroize::Zeroizing::new(ciphertext.to_vec());
+    decrypt(&mut plaintext).map_err(|_: aws_lc_rs::error::Unspecified| CryptoError)?;
+    Ok(SecretBytes::new(std::mem::take(&mut plaintext)))
+}
+
 fn gcm_key(key: &SecretBytes) -> Result<LessSafeKey, CryptoError> {
     let key = UnboundKey::new(&AES_256_GCM, key.expose()).map_err(|_| CryptoError)?;
     Ok(LessSafeKey::new(key))
@@ -123,6 +148,26 @@ mod tests {
             "28c9f404c4b810f4cbccb35cfb87f8263f5786e2d80ed326cbc7f0e71a99f43bfb988b9b7a02dd21"
         );
         assert_eq!(key_unwrap(&key, &wrapped), Ok(data));
+    }
+
+    // NIST SP 800-38A, F.3.14 (CFB128-AES128.Decrypt), all segments, and the first with a part of the second.
+    #[test]
+    fn cfb_of_nist_sp_800_38a() {
+        let octets = |text| hex::decode(text).unwrap();
+        let key = SecretBytes::new(octets("2b7e151628aed2a6abf7158809cf4f3c"));
+        let iv: [u8; 16] = std::array::from_fn(|n| n as u8);
+        let ciphertext = octets(
+            "3b3fd92eb72dad20333449f8e83cfb4ac8a64537a0b3a93fcde3cdad9f1ce58b26751f67a3cbb140b1808cf187a4f4dfc04b05357c5d1c0eeac4c66f9ff7f2e6",
+        );
+        let plaintext = octets(
+            "6bc1bee22e409f96e93d7e117393172aae2d8a571e03ac9c9eb76fac45af8e5130c81c46a35ce411e5fbc1191a0a52eff69f2445df4f9b17ad2b417be66c3710",
+        );
+        for length in [64, 19] {
+            let opened = cfb128_decrypt(&key, iv, &ciphertext[..length]).unwrap();
+            assert_eq!(opened.expose(), &plaintext[..length]);
+        }
+        let short = SecretBytes::new(vec![0; 15]);
+        assert_eq!(cfb128_decrypt(&short, iv, &ciphertext), Err(CryptoError));
     }
 
     proptest! {

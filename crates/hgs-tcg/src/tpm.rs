@@ -5,10 +5,13 @@
 //! has the right HMAC can only come from that TPM: what such a response says is a proof, and a type of its own
 //! ([`ProvedPcrValues`], [`CreatedKey`]). Everything else that a TPM says is a claim of the host.
 //!
-//! The host parses every command that it is sent, and executes none but those of [`Command`].
+//! The host parses every command that it is sent, and executes none but those of [`Command`]. The rest are its own: what it
+//! asks its TPM for itself, and how it works with the key that it has attested ([`PolicySession`]).
 
 mod command;
 pub mod fuzzing;
+mod host_command;
+mod key_use;
 mod policy;
 mod public;
 mod response;
@@ -16,7 +19,14 @@ mod response_code;
 mod session;
 mod wire;
 
-pub use command::{Authorization, Command, ForeignCommandError, Handle, Primary, flush_context};
+pub use command::{Authorization, Command, ForeignCommandError, Handle, Primary};
+pub use host_command::{
+    EK_CERTIFICATE_INDEX, done, extend_pcr, flush_context, load, loaded, nv_octets, nv_read_public,
+    nv_reads, nv_size, pcrs_read_without_session, read_clock, read_pcrs_without_session,
+};
+pub use key_use::{
+    AwaitingPlaintext, AwaitingSignature, KeyUseError, PolicySession, StartingPolicySession,
+};
 pub use policy::{PcrSelection, PcrSelectionError, policy_pcr};
 pub use public::{
     EndorsementKey, KeyPurpose, KeyTemplate, Name, Public, PublicError, StorageRootKey,

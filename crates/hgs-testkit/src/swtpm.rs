@@ -3,23 +3,20 @@
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Output};
 
-use tempfile::TempDir;
+use hgs_custody_tpm::Device;
+use hgs_custody_tpm::simulator::{self, Simulator, SimulatorAuthority};
 
 use crate::tool;
 
-/// How long swtpm may take to start.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// TPM_RC_RETRY: the TPM wants the same octets again.
 const RETRY: [u8; 4] = [0, 0, 9, 0x22];
 
 /// A fresh TPM that has been started up. The process ends with this value.
 #[derive(Debug)]
 pub struct SoftwareTpm {
-    process: Child,
-    folder: TempDir,
+    simulator: Simulator,
     /// One at a time: the TPM serves one connection.
     connection: Option<UnixStream>,
 }
@@ -35,43 +32,57 @@ impl SoftwareTpm {
         reason = "it creates a folder and starts a program"
     )]
     pub fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let socket = folder.path().join("socket");
-        let path = |name: &str| folder.path().join(name).display().to_string();
-        let mut process = Command::new(tool("swtpm", "swtpm"))
-            .args(["socket", "--tpm2"])
-            .args(["--tpmstate", &format!("dir={}", folder.path().display())])
-            .args(["--server", &format!("type=unixio,path={}", path("socket"))])
-            // Where the tools of the TPM 2.0 software stack look for it.
-            .args([
-                "--ctrl",
-                &format!("type=unixio,path={}", path("socket.ctrl")),
-            ])
-            .args(["--flags", "not-need-init,startup-clear"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let start = Instant::now();
-        let connection = loop {
-            if let Ok(connection) = UnixStream::connect(&socket) {
-                break connection;
-            }
-            assert_eq!(process.try_wait().unwrap(), None, "swtpm has ended");
-            assert!(start.elapsed() < PATIENCE, "swtpm does not start");
-            std::thread::sleep(Duration::from_millis(5));
-        };
+        Self::of(Simulator::new().unwrap_or_else(|error| panic!("{error}")))
+    }
+
+    /// Makes a TPM with seeds of its own, for whose endorsement key the authority writes a certificate into it.
+    ///
+    /// # Panics
+    ///
+    /// If swtpm or its tools are not installed or fail.
+    pub fn certified(authority: &SimulatorAuthority) -> Self {
+        Self::of(Simulator::certified(authority).unwrap_or_else(|error| panic!("{error}")))
+    }
+
+    fn of(simulator: Simulator) -> Self {
         Self {
-            process,
-            folder,
-            connection: Some(connection),
+            simulator,
+            connection: None,
         }
+    }
+
+    /// Starts the TPM anew and has a boot measured: every event of the log, as its digests of SHA-256 say.
+    ///
+    /// # Panics
+    ///
+    /// If the log is none, or the TPM refuses.
+    pub fn boot(&mut self, log: &[u8]) {
+        self.connection = None;
+        let booted = self.simulator.boot(log);
+        booted.unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// Starts the TPM anew: the PCRs have their first values, and keys and sessions are gone.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start.
+    pub fn restart(&mut self) {
+        self.connection = None;
+        let started = self.simulator.restart();
+        started.unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// Where it is, for those who open it themselves: it serves one connection, and this gives up its own.
+    pub fn device(&mut self) -> Device {
+        self.connection = None;
+        self.simulator.device()
     }
 
     /// The folder of the TPM; for a test's own files too.
     #[must_use]
     pub fn folder(&self) -> &Path {
-        self.folder.path()
+        self.simulator.folder()
     }
 
     /// Sends a command and returns the response. A command that the TPM wants again is sent again.
@@ -90,7 +101,7 @@ impl SoftwareTpm {
     }
 
     fn send_once(&mut self, command: &[u8]) -> Vec<u8> {
-        let socket = self.folder.path().join("socket");
+        let socket = self.simulator.folder().join("socket");
         let connection = self
             .connection
             .get_or_insert_with(|| UnixStream::connect(socket).unwrap());
@@ -111,10 +122,10 @@ impl SoftwareTpm {
     pub fn tool(&mut self, program: &str, arguments: &[&str]) -> Output {
         // The tool needs the connection.
         self.connection = None;
-        let socket = self.folder.path().join("socket");
+        let socket = self.simulator.folder().join("socket");
         let output = Command::new(tool(program, "tpm2-tools"))
             .args(arguments)
-            .current_dir(self.folder.path())
+            .current_dir(self.simulator.folder())
             .env("TPM2TOOLS_TCTI", format!("swtpm:path={}", socket.display()))
             .output()
             .unwrap();
@@ -126,11 +137,15 @@ impl SoftwareTpm {
     }
 }
 
-impl Drop for SoftwareTpm {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
+/// A log in which another digest of SHA-256 stands for one event: as if something else had been measured there.
+///
+/// # Panics
+///
+/// If the log is none, or has no such event.
+#[must_use]
+pub fn altered_log(log: &[u8], event: usize) -> Vec<u8> {
+    let altered = simulator::alter_event(log, event).unwrap();
+    altered.expect("the log has the event")
 }
 
 #[cfg(test)]

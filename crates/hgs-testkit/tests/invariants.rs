@@ -22,6 +22,16 @@ const DRAWING: &[(&str, &[&str])] = &[
         "hgs-custody-pkcs11",
         &["hgs-crypto", "hgs-custody", "hgs-files"],
     ),
+    (
+        "hgs-custody-tpm",
+        &[
+            "hgs-crypto",
+            "hgs-tcg",
+            "hgs-pki",
+            "hgs-custody",
+            "hgs-files",
+        ],
+    ),
     ("hgs-files", &["hgs-crypto"]),
     ("hgs-clock", &["hgs-crypto", "hgs-pki"]),
     ("hgs-terminal", &["hgs-crypto", "hgs-files"]),
@@ -63,6 +73,8 @@ const DRAWING: &[(&str, &[&str])] = &[
             "hgs-custody",
             "hgs-files",
             "hgs-trace",
+            "hgs-tcg",
+            "hgs-custody-tpm",
         ],
     ),
     (
@@ -97,6 +109,8 @@ const DRAWING: &[(&str, &[&str])] = &[
             "hgs-files",
             "hgs-terminal",
             "hgs-trace",
+            "hgs-tcg",
+            "hgs-custody-tpm",
         ],
     ),
     (
@@ -118,6 +132,8 @@ const DRAWING: &[(&str, &[&str])] = &[
             "hgs-files",
             "hgs-terminal",
             "hgs-trace",
+            "hgs-tcg",
+            "hgs-custody-tpm",
         ],
     ),
     (
@@ -147,6 +163,7 @@ const DRAWING: &[(&str, &[&str])] = &[
             "hgs-kps",
             "hgs-attest",
             "hgs-custody",
+            "hgs-custody-tpm",
         ],
     ),
 ];

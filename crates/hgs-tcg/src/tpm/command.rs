@@ -10,17 +10,16 @@ pub(super) const SESSIONS: u16 = 0x8002;
 
 pub(super) const CREATE_PRIMARY: u32 = 0x0000_0131;
 pub(super) const CREATE: u32 = 0x0000_0153;
-const FLUSH_CONTEXT: u32 = 0x0000_0165;
 const READ_PUBLIC: u32 = 0x0000_0173;
-const START_AUTH_SESSION: u32 = 0x0000_0176;
+pub(super) const START_AUTH_SESSION: u32 = 0x0000_0176;
 pub(super) const PCR_READ: u32 = 0x0000_017e;
 
 const OWNER: u32 = 0x4000_0001;
-const NULL: u32 = 0x4000_0007;
+pub(super) const NULL: u32 = 0x4000_0007;
 /// The session that authorises with a password.
-const PASSWORD: u32 = 0x4000_0009;
+pub(super) const PASSWORD: u32 = 0x4000_0009;
 const ENDORSEMENT: u32 = 0x4000_000b;
-const ALGORITHM_NULL: u16 = 0x0010;
+pub(super) const ALGORITHM_NULL: u16 = 0x0010;
 const HMAC_SESSION: u8 = 0;
 
 /// continueSession and audit: the TPM answers with an HMAC, and the session goes on.
@@ -407,13 +406,6 @@ fn read_start_auth_session(reader: &mut Reader<'_>) -> Result<Command, Fault> {
         nonce_caller,
         encrypted_salt,
     })
-}
-
-/// TPM2_FlushContext, with which a host frees a slot of its TPM. It is the host's own: a server that could send it could end
-/// other programs' sessions.
-#[must_use]
-pub fn flush_context(handle: Handle) -> Vec<u8> {
-    message(NO_SESSIONS, FLUSH_CONTEXT, &handle.0.to_be_bytes())
 }
 
 fn name(code: u32) -> Option<&'static str> {

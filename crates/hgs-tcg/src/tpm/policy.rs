@@ -5,7 +5,7 @@ use hgs_crypto::hash::{Sha256Digest, sha256_of};
 use super::wire::{Reader, StructureError};
 
 pub(super) const SHA256: u16 = 0x000b;
-const POLICY_PCR: u32 = 0x0000_017f;
+pub(super) const POLICY_PCR: u32 = 0x0000_017f;
 /// PCRs of a TPM for PCs; three octets select among them.
 const PCRS: u8 = 24;
 

@@ -10,13 +10,13 @@ use super::policy::SHA256;
 use super::wire::{Reader, StructureError, sized};
 
 const RSA: u16 = 0x0001;
-const AES: u16 = 0x0006;
+pub(super) const AES: u16 = 0x0006;
 const NULL: u16 = 0x0010;
-const RSASSA: u16 = 0x0014;
+pub(super) const RSASSA: u16 = 0x0014;
 const RSAPSS: u16 = 0x0016;
 const OAEP: u16 = 0x0017;
 const ECC: u16 = 0x0023;
-const CFB: u16 = 0x0043;
+pub(super) const CFB: u16 = 0x0043;
 
 /// fixedTPM, fixedParent, sensitiveDataOrigin, adminWithPolicy, restricted, decrypt.
 const EK_ATTRIBUTES: u32 = 0x0003_00b2;

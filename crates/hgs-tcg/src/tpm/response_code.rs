@@ -32,6 +32,31 @@ impl ResponseCode {
         matches!(self.0, 0x902..=0x906)
     }
 
+    /// Whether the TPM has failed (TPM_RC_FAILURE).
+    #[must_use]
+    pub fn is_failure(self) -> bool {
+        self.0 == 0x101
+    }
+
+    /// Whether the TPM takes no passwords for some time.
+    #[must_use]
+    pub fn is_lockout(self) -> bool {
+        self.0 == 0x921
+    }
+
+    /// Whether the TPM does not have what a handle names.
+    #[must_use]
+    pub fn is_wrong_handle(self) -> bool {
+        self.is_format_one() && self.0 & 0x3f == 0x0b
+    }
+
+    /// Whether an object that was to be loaded is not of this TPM and parent, or was altered.
+    #[must_use]
+    pub fn is_foreign_object(self) -> bool {
+        // TPM_RC_INTEGRITY and TPM_RC_BINDING
+        self.is_format_one() && matches!(self.0 & 0x3f, 0x1f | 0x25)
+    }
+
     /// Whether the TPM could not decrypt the salt of TPM2_StartAuthSession: it does not have the endorsement key. TPMs differ
     /// in what they say then, and whether they say that it is about the second parameter or about the first handle.
     pub(super) fn is_undecryptable_salt(self) -> bool {
@@ -265,6 +290,10 @@ mod tests {
         assert!(ResponseCode::new(0x922).is_transient());
         assert!(ResponseCode::new(0x903).is_out_of_slots());
         assert!(!ResponseCode::new(0x921).is_transient());
+        assert!(ResponseCode::new(0x921).is_lockout());
+        assert!(ResponseCode::new(0x18b).is_wrong_handle());
+        assert!(ResponseCode::new(0x1df).is_foreign_object());
+        assert!(!ResponseCode::new(0x902).is_foreign_object());
     }
 
     #[test]

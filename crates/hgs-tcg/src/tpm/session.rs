@@ -24,8 +24,8 @@ use super::wire::{Reader, StructureError};
 use crate::event_log::PcrValues;
 
 /// Labels of part 1, B.10.2 and C.6.3, and of KDFa for session keys; OAEP's ends with a zero octet.
-const OAEP_LABEL: &[u8] = b"SECRET\0";
-const SESSION_KEY_LABEL: &str = "ATH";
+pub(super) const OAEP_LABEL: &[u8] = b"SECRET\0";
+pub(super) const SESSION_KEY_LABEL: &str = "ATH";
 
 const AUDIT: u8 = 0x80;
 const CONTINUE: u8 = 0x01;
