@@ -8,7 +8,7 @@ use hgs_crypto::random::Random;
 use hgs_crypto::rsa::{PublicKey, SignatureScheme};
 use hgs_pki::health::{AttestationMode, HealthStatement};
 
-pub(crate) use request::signed_octets;
+pub(crate) use request::{requested_kind, signed_octets};
 
 use self::request::HostKeyRequest;
 use crate::facts::{AttestationFacts, KnownHost};
@@ -77,6 +77,7 @@ fn decide(
     )?;
     Ok(Finding {
         kind: request.kind,
+        identity_digest: *identity_key.digest(),
         identity_key,
         statement: HealthStatement {
             mode: AttestationMode::HostKey,

@@ -38,7 +38,7 @@ pub const SHARED_KEY_PERIOD: Seconds = Seconds::from_days(7);
 /// An identity key that a host attested with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IdentityRecord {
-    /// SHA-256 of its SubjectPublicKeyInfo.
+    /// SHA-256 of its SubjectPublicKeyInfo; of a key in a TPM, SHA-256 of its TPMT_PUBLIC, which is the digest in its Name.
     pub key: Sha256Digest,
     /// What it was certified for.
     pub kind: HealthKind,
@@ -157,6 +157,16 @@ impl HostIdentities {
             Some(record) => self.present_again(record, kind, now),
             None => self.record(kind, key, returns_nonces, now),
         }
+    }
+
+    /// Whether a key that was never presented would be accepted, of a host that returns nonces.
+    ///
+    /// # Errors
+    ///
+    /// The bound of new keys that is reached.
+    pub fn check_new(&self, kind: HealthKind, now: Time) -> Result<(), IdentityRefusal> {
+        self.record(kind, &Sha256Digest::default(), true, now)
+            .map(|_| ())
     }
 
     /// The record that is to be kept of a superseded key that is presented; `None` if that is known, or if it is no

@@ -4,14 +4,18 @@
 //! derived from it, so that they can't tell different stories.
 
 use hgs_crypto::rsa::PublicKeyError;
+use hgs_tcg::tpm::{ResponseError, SessionError};
 
 use crate::facts::AttestationFacts;
 use crate::freshness::FreshnessError;
 use crate::identities::IdentityRefusal;
+use crate::policy::{Evaluation, EvidenceError};
+use crate::rtpm::{ContextError, ExchangeError, SealedStateError};
 use crate::wire::{
     AttestationOperationMode, AttestationProvidedContentType, ErrorDetail, ErrorReply,
-    MessageError, OperationModeErrorReply, PayloadErrorReply, Reply, UnauthorizedErrorReply,
-    UnavailableErrorReply, VirtualSecureModeErrorReply,
+    MessageError, OperationModeErrorReply, PayloadErrorReply, PolicyEvaluationErrorReply, Reply,
+    RtpmErrorReply, TcgLogValidationErrorReply, UnauthorizedErrorReply, UnavailableErrorReply,
+    VirtualSecureModeErrorReply,
 };
 
 /// A code of the error table, with what the table says of it.
@@ -51,6 +55,42 @@ pub enum Code {
     TooManyNewIdentityKeys,
     /// The host has as many identity keys as it may have.
     TooManyIdentityKeys,
+    /// The context is none.
+    RtpmContextMalformed,
+    /// The context was not made by this service, or was made days ago.
+    RtpmContextForeign,
+    /// The context was altered, or was made for another session, endorsement key or kind.
+    RtpmContextMismatch,
+    /// The context is too old.
+    RtpmContextExpired,
+    /// Not one response for each command.
+    TpmResponseMissing,
+    /// The TPM refused a command.
+    TpmRefused,
+    /// A response is none to its command.
+    TpmResponseMalformed,
+    /// The TPM has another endorsement key.
+    TpmOtherEndorsementKey,
+    /// A response is not of the session with the endorsement key.
+    TpmResponseNotAuthentic,
+    /// A response was sent before.
+    TpmResponseReplayed,
+    /// The TPM has no PCRs of SHA-256.
+    TpmPcrBank,
+    /// PCRs that should be stable were extended again and again.
+    PcrsUnstable,
+    /// The host has a TPM, and sent no event log.
+    NoEventLog,
+    /// The event log is none.
+    EventLogMalformed,
+    /// The event log is not that of the PCRs.
+    EventLogMismatch,
+    /// The IMA log is none.
+    ImaLogMalformed,
+    /// The IMA log is not that of PCR 10.
+    ImaLogMismatch,
+    /// The host is not as its policies want it.
+    PolicyFailed,
     /// The path is that of another mode.
     OperationMode,
     /// Overload, or keys or state are away.
@@ -69,7 +109,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the table.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 42] = [
         Self::MalformedRequest,
         Self::MissingContent,
         Self::RequestedContent,
@@ -87,6 +127,24 @@ impl Code {
         Self::IdentityKeyOfOtherKind,
         Self::TooManyNewIdentityKeys,
         Self::TooManyIdentityKeys,
+        Self::RtpmContextMalformed,
+        Self::RtpmContextForeign,
+        Self::RtpmContextMismatch,
+        Self::RtpmContextExpired,
+        Self::TpmResponseMissing,
+        Self::TpmRefused,
+        Self::TpmResponseMalformed,
+        Self::TpmOtherEndorsementKey,
+        Self::TpmResponseNotAuthentic,
+        Self::TpmResponseReplayed,
+        Self::TpmPcrBank,
+        Self::PcrsUnstable,
+        Self::NoEventLog,
+        Self::EventLogMalformed,
+        Self::EventLogMismatch,
+        Self::ImaLogMalformed,
+        Self::ImaLogMismatch,
+        Self::PolicyFailed,
         Self::OperationMode,
         Self::Unavailable,
         Self::NotFound,
@@ -117,6 +175,24 @@ impl Code {
             Self::IdentityKeyOfOtherKind => "identity-key-of-other-kind",
             Self::TooManyNewIdentityKeys => "too-many-new-identity-keys",
             Self::TooManyIdentityKeys => "too-many-identity-keys",
+            Self::RtpmContextMalformed => "rtpm-context-malformed",
+            Self::RtpmContextForeign => "rtpm-context-foreign",
+            Self::RtpmContextMismatch => "rtpm-context-mismatch",
+            Self::RtpmContextExpired => "rtpm-context-expired",
+            Self::TpmResponseMissing => "tpm-response-missing",
+            Self::TpmRefused => "tpm-refused",
+            Self::TpmResponseMalformed => "tpm-response-malformed",
+            Self::TpmOtherEndorsementKey => "tpm-other-endorsement-key",
+            Self::TpmResponseNotAuthentic => "tpm-response-not-authentic",
+            Self::TpmResponseReplayed => "tpm-response-replayed",
+            Self::TpmPcrBank => "tpm-pcr-bank",
+            Self::PcrsUnstable => "pcrs-unstable",
+            Self::NoEventLog => "no-event-log",
+            Self::EventLogMalformed => "event-log-malformed",
+            Self::EventLogMismatch => "event-log-mismatch",
+            Self::ImaLogMalformed => "ima-log-malformed",
+            Self::ImaLogMismatch => "ima-log-mismatch",
+            Self::PolicyFailed => "policy-failed",
             Self::OperationMode => "operation-mode",
             Self::Unavailable => "unavailable",
             Self::NotFound => "not-found",
@@ -142,6 +218,9 @@ impl Code {
             | Self::RequestedContent
             | Self::CaIntermediateNotOffered
             | Self::IdentityKeyInvalid
+            | Self::RtpmContextMalformed
+            | Self::TpmResponseMissing
+            | Self::TpmResponseMalformed
             | Self::OperationMode => 400,
             Self::HostNotRegistered
             | Self::HostRevoked
@@ -154,7 +233,22 @@ impl Code {
             | Self::IdentityKeyExpired
             | Self::IdentityKeyOfOtherKind
             | Self::TooManyNewIdentityKeys
-            | Self::TooManyIdentityKeys => 403,
+            | Self::TooManyIdentityKeys
+            | Self::RtpmContextForeign
+            | Self::RtpmContextMismatch
+            | Self::RtpmContextExpired
+            | Self::TpmRefused
+            | Self::TpmOtherEndorsementKey
+            | Self::TpmResponseNotAuthentic
+            | Self::TpmResponseReplayed
+            | Self::TpmPcrBank
+            | Self::PcrsUnstable
+            | Self::NoEventLog
+            | Self::EventLogMalformed
+            | Self::EventLogMismatch
+            | Self::ImaLogMalformed
+            | Self::ImaLogMismatch
+            | Self::PolicyFailed => 403,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::Timeout => 408,
@@ -172,6 +266,10 @@ impl Code {
             Self::NonceRequired
                 | Self::NonceExpired
                 | Self::TooManyNewIdentityKeys
+                | Self::RtpmContextForeign
+                | Self::RtpmContextExpired
+                | Self::TpmRefused
+                | Self::PcrsUnstable
                 | Self::OperationMode
                 | Self::Unavailable
                 | Self::Timeout
@@ -229,6 +327,27 @@ pub enum Reason {
     /// The identity key is one that may not be used now.
     #[error(transparent)]
     IdentityRefused(#[from] IdentityRefusal),
+    /// The endorsement key is not registered.
+    #[error("the endorsement key is not registered")]
+    EndorsementKeyNotRegistered,
+    /// The context is none, or over a limit.
+    #[error(transparent)]
+    RtpmContext(#[from] ContextError),
+    /// The context's state was not opened.
+    #[error(transparent)]
+    SealedState(#[from] SealedStateError),
+    /// The host sent a command where the TPM's responses are expected.
+    #[error("the context has a TPM command; a host sends responses")]
+    CommandFromHost,
+    /// The TPM's responses do not carry the exchange on.
+    #[error(transparent)]
+    Exchange(#[from] ExchangeError),
+    /// What the host sent about its boot is not what its TPM proved.
+    #[error(transparent)]
+    Evidence(EvidenceError),
+    /// The host is not as its policies want it.
+    #[error("the host is not as its policies want it")]
+    Unhealthy(Box<Evaluation>),
     /// The path is that of another mode.
     #[error("the server attests in mode {expected}")]
     OperationMode {
@@ -284,6 +403,25 @@ impl Reason {
                 IdentityRefusal::TooManyNew { .. } => Code::TooManyNewIdentityKeys,
                 IdentityRefusal::TooMany => Code::TooManyIdentityKeys,
             },
+            Self::EndorsementKeyNotRegistered => Code::HostNotRegistered,
+            Self::RtpmContext(error) if error.is_over_limit() => Code::TooLarge,
+            Self::RtpmContext(_) | Self::CommandFromHost => Code::RtpmContextMalformed,
+            Self::SealedState(error) => match error {
+                SealedStateError::Foreign => Code::RtpmContextForeign,
+                SealedStateError::NotAuthentic | SealedStateError::OtherKind => {
+                    Code::RtpmContextMismatch
+                }
+                SealedStateError::Expired { .. } => Code::RtpmContextExpired,
+            },
+            Self::Exchange(error) => of_exchange(error),
+            Self::Evidence(error) => match error {
+                EvidenceError::NoLog => Code::NoEventLog,
+                EvidenceError::Log(_) => Code::EventLogMalformed,
+                EvidenceError::Replay(_) => Code::EventLogMismatch,
+                EvidenceError::Ima(_) => Code::ImaLogMalformed,
+                EvidenceError::ImaReplay(_) => Code::ImaLogMismatch,
+            },
+            Self::Unhealthy(_) => Code::PolicyFailed,
             Self::OperationMode { .. } => Code::OperationMode,
             Self::Unavailable => Code::Unavailable,
             Self::NotFound => Code::NotFound,
@@ -291,6 +429,39 @@ impl Reason {
             Self::TooLarge => Code::TooLarge,
             Self::Timeout => Code::Timeout,
             Self::Internal => Code::Internal,
+        }
+    }
+}
+
+fn of_exchange(error: &ExchangeError) -> Code {
+    match error {
+        ExchangeError::Responses { .. } => Code::TpmResponseMissing,
+        ExchangeError::OtherEndorsementKey => Code::TpmOtherEndorsementKey,
+        ExchangeError::Primary { error, .. } => of_response(error),
+        ExchangeError::StorageRootKey(_) => Code::TpmResponseMalformed,
+        ExchangeError::Session { error, .. } => match error {
+            SessionError::OtherTpm => Code::TpmOtherEndorsementKey,
+            SessionError::CommandAltered(_)
+            | SessionError::NotAuthentic
+            | SessionError::NotAudited(_)
+            | SessionError::Closed(_) => Code::TpmResponseNotAuthentic,
+            SessionError::Replayed => Code::TpmResponseReplayed,
+            SessionError::OtherPcrs => Code::TpmPcrBank,
+            SessionError::OtherKey(_) => Code::IdentityKeyInvalid,
+            SessionError::Response(error) => of_response(error),
+            SessionError::Crypto(_) => Code::Internal,
+        },
+        ExchangeError::Unstable { .. } => Code::PcrsUnstable,
+        ExchangeError::Crypto(_) => Code::Internal,
+    }
+}
+
+fn of_response(error: &ResponseError) -> Code {
+    match error {
+        ResponseError::Refused(_) => Code::TpmRefused,
+        ResponseError::WithoutSession => Code::TpmResponseNotAuthentic,
+        ResponseError::Structure(_) | ResponseError::Public(_) | ResponseError::Name => {
+            Code::TpmResponseMalformed
         }
     }
 }
@@ -348,6 +519,13 @@ impl Refusal {
                 open_hgs,
             });
         }
+        if let Reason::Unhealthy(_) = &self.reason {
+            return Reply::PolicyEvaluationError(PolicyEvaluationErrorReply {
+                retryable,
+                reasons: Vec::new(),
+                open_hgs,
+            });
+        }
         match code {
             Code::MalformedRequest
             | Code::MissingContent
@@ -377,11 +555,35 @@ impl Refusal {
                 retryable,
                 open_hgs,
             }),
+            Code::RtpmContextMalformed
+            | Code::RtpmContextForeign
+            | Code::RtpmContextMismatch
+            | Code::RtpmContextExpired
+            | Code::TpmResponseMissing
+            | Code::TpmRefused
+            | Code::TpmResponseMalformed
+            | Code::TpmOtherEndorsementKey
+            | Code::TpmResponseNotAuthentic
+            | Code::TpmResponseReplayed
+            | Code::TpmPcrBank
+            | Code::PcrsUnstable => Reply::RtpmError(RtpmErrorReply {
+                retryable,
+                open_hgs,
+            }),
+            Code::NoEventLog
+            | Code::EventLogMalformed
+            | Code::EventLogMismatch
+            | Code::ImaLogMalformed
+            | Code::ImaLogMismatch => Reply::TcgLogValidationError(TcgLogValidationErrorReply {
+                retryable,
+                open_hgs,
+            }),
             Code::Unavailable => Reply::UnavailableError(UnavailableErrorReply {
                 retryable,
                 open_hgs,
             }),
-            Code::OperationMode
+            Code::PolicyFailed
+            | Code::OperationMode
             | Code::NotFound
             | Code::MethodNotAllowed
             | Code::TooLarge

@@ -1,5 +1,6 @@
 //! What an attestation comes to, in every mode.
 
+use hgs_crypto::hash::Sha256Digest;
 use hgs_crypto::rsa::PublicKey;
 use hgs_pki::health::{HealthKind, HealthStatement, HostId};
 
@@ -58,6 +59,7 @@ pub struct Grant {
     /// What the health certificate is for.
     pub(crate) kind: HealthKind,
     pub(crate) identity_key: PublicKey,
+    pub(crate) identity_digest: Sha256Digest,
     pub(crate) statement: HealthStatement,
     pub(crate) transition: IdentityTransition,
     pub(crate) returned_nonce: bool,
@@ -71,6 +73,8 @@ pub struct Finding {
     pub kind: HealthKind,
     /// The key that it is over.
     pub identity_key: PublicKey,
+    /// The digest by which the key is recorded: that of its SubjectPublicKeyInfo, or in TPM mode the one in its Name.
+    pub identity_digest: Sha256Digest,
     /// What it will say.
     pub statement: HealthStatement,
     /// What becomes of the host's identity keys.
@@ -85,6 +89,7 @@ impl Grant {
         let Finding {
             kind,
             identity_key,
+            identity_digest,
             statement,
             transition,
             returned_nonce,
@@ -92,6 +97,7 @@ impl Grant {
         Self {
             kind,
             identity_key,
+            identity_digest,
             statement,
             transition,
             returned_nonce,
@@ -114,6 +120,12 @@ impl Grant {
     #[must_use]
     pub fn identity_key(&self) -> &PublicKey {
         &self.identity_key
+    }
+
+    /// The digest by which that key is recorded.
+    #[must_use]
+    pub fn identity_digest(&self) -> &Sha256Digest {
+        &self.identity_digest
     }
 
     /// The host.

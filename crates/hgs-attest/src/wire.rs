@@ -24,6 +24,7 @@ pub use reply::{
 pub use request::{
     AdRequest, AttestationRequest, Request, SessionId, TpmRequestContinue, TpmRequestInitial,
 };
+pub(crate) use request::{LazyAttestationRequest, LazyRequest};
 
 /// Provided contents in one request, at most.
 pub const MAX_PROVIDED_CONTENTS: usize = 16;

@@ -1,6 +1,8 @@
 //! The error table of the protocol profile, read from the page itself, against what the code answers.
 
 use hgs_attest::freshness::{FreshnessError, NONCE_HEADER};
+use hgs_attest::policy::{Evaluation, EvidenceError, PolicySet, RecordedEvidence};
+use hgs_attest::rtpm::{ContextError, ExchangeError, SealedStateError};
 use hgs_attest::wire::{
     AttestationOperationMode, AttestationProvidedContentType, MessageError, Reply,
 };
@@ -8,6 +10,9 @@ use hgs_attest::{Code, IdentityRefusal, Reason, Refusal};
 use hgs_crypto::rsa::PublicKeyError;
 use hgs_pki::Time;
 use hgs_pki::health::HealthKind;
+use hgs_tcg::event_log::{self, Bank, EventLog, EventLogError, PcrValues, ReplayError};
+use hgs_tcg::ima::{self, ImaLog, ImaLogError, ImaReplayError};
+use hgs_tcg::tpm::{ResponseCode, ResponseError, SessionError};
 
 const PROFILE: &str = include_str!("../../../docs/protocol-profile.md");
 
@@ -95,6 +100,49 @@ fn reasons() -> Vec<Reason> {
         }),
         Reason::Freshness(FreshnessError::Foreign),
         Reason::Freshness(FreshnessError::Signature),
+        Reason::EndorsementKeyNotRegistered,
+        Reason::RtpmContext(ContextError::Trailing),
+        Reason::RtpmContext(ContextError::TooManyBlobs(1000)),
+        Reason::CommandFromHost,
+        Reason::SealedState(SealedStateError::Foreign),
+        Reason::SealedState(SealedStateError::NotAuthentic),
+        Reason::SealedState(SealedStateError::OtherKind),
+        Reason::SealedState(SealedStateError::Expired {
+            made: time,
+            now: time,
+        }),
+        Reason::Exchange(ExchangeError::Responses {
+            expected: 2,
+            found: 1,
+        }),
+        Reason::Exchange(ExchangeError::OtherEndorsementKey),
+        Reason::Exchange(ExchangeError::Primary {
+            command: "TPM2_CreatePrimary",
+            error: ResponseError::Refused(ResponseCode::new(0x921)),
+        }),
+        Reason::Exchange(ExchangeError::Unstable { pcr: 11 }),
+        in_session(SessionError::OtherTpm),
+        in_session(SessionError::CommandAltered(ResponseCode::new(0x98e))),
+        in_session(SessionError::NotAuthentic),
+        in_session(SessionError::NotAudited(1)),
+        in_session(SessionError::Closed(0x80)),
+        in_session(SessionError::Replayed),
+        in_session(SessionError::OtherPcrs),
+        in_session(SessionError::Response(ResponseError::WithoutSession)),
+        in_session(SessionError::Response(ResponseError::Name)),
+        in_session(SessionError::Response(ResponseError::Refused(
+            ResponseCode::new(0x903),
+        ))),
+        Reason::Evidence(EvidenceError::NoLog),
+        Reason::Evidence(EvidenceError::Log(event_log_error())),
+        Reason::Evidence(EvidenceError::Replay(ReplayError::Mismatch(Vec::new()))),
+        Reason::Evidence(EvidenceError::Ima(ima_log_error())),
+        Reason::Evidence(EvidenceError::ImaReplay(ImaReplayError::Mismatch {
+            expected: Bank::Sha256.filled(1),
+            found: Bank::Sha256.filled(0),
+            entries: 0,
+        })),
+        Reason::Unhealthy(Box::new(unhealthy())),
         Reason::OperationMode {
             expected: AttestationOperationMode::HostKey,
         },
@@ -105,6 +153,32 @@ fn reasons() -> Vec<Reason> {
         Reason::Timeout,
         Reason::Internal,
     ]
+}
+
+fn in_session(error: SessionError) -> Reason {
+    Reason::Exchange(ExchangeError::Session {
+        command: "TPM2_PCR_Read",
+        error,
+    })
+}
+
+fn event_log_error() -> EventLogError {
+    EventLog::read(Vec::new(), &event_log::Limits::LOG).unwrap_err()
+}
+
+fn ima_log_error() -> ImaLogError {
+    ImaLog::read(vec![1], &ima::Limits::LOG).unwrap_err()
+}
+
+/// By a set that has nothing to match.
+fn unhealthy() -> Evaluation {
+    let evidence = RecordedEvidence {
+        values: PcrValues::new(Bank::Sha256),
+        log: include_bytes!("../../hgs-tcg/tests/event-logs/event-sd-boot-fedora37.bin").to_vec(),
+        ima: Vec::new(),
+        preimages: Vec::new(),
+    };
+    PolicySet::default().evaluate(&evidence.prove().unwrap())
 }
 
 fn row_of_the_code(reason: &Reason) -> Row {

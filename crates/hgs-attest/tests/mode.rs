@@ -68,6 +68,7 @@ impl Mode for TwoRounds {
                 );
                 let finding = Finding {
                     kind: HealthKind::Encryption,
+                    identity_digest: *identity_key.digest(),
                     identity_key,
                     statement: HealthStatement {
                         mode: AttestationMode::Tpm,

@@ -275,6 +275,36 @@ fn of_attestation(failure: &AttestationFailure) -> Option<&'static str> {
         Code::NotFound | Code::MethodNotAllowed => {
             Some("check the attestation URL: it ends in /Attestation, as a rule")
         }
+        Code::RtpmContextForeign | Code::RtpmContextExpired | Code::PcrsUnstable => Some(
+            "try again when the host has booted; where it is slow, no other program should keep its TPM busy",
+        ),
+        Code::TpmRefused => Some(
+            "run `guarded-host trace`; a TPM that is busy or full is often right after a restart of the host",
+        ),
+        Code::TpmOtherEndorsementKey => Some(
+            "the TPM was cleared or changed: on this host run `guarded-host identity export`, and have the guardian's administrator add the host again",
+        ),
+        Code::TpmPcrBank => Some("turn on the SHA-256 bank of the TPM in the firmware's settings"),
+        Code::NoEventLog => Some(
+            "name the event log in the configuration (`tpm.event_log`); the firmware must boot with UEFI and measure into the TPM",
+        ),
+        Code::EventLogMalformed
+        | Code::EventLogMismatch
+        | Code::ImaLogMalformed
+        | Code::ImaLogMismatch => {
+            Some("restart the host; the logs must be those of this boot, as the kernel shows them")
+        }
+        Code::PolicyFailed => Some(
+            "the guardian's administrator sees which event differs (`hgs host show`), and can approve it (`hgs host approve`)",
+        ),
+        Code::RtpmContextMalformed
+        | Code::RtpmContextMismatch
+        | Code::TpmResponseMissing
+        | Code::TpmResponseMalformed
+        | Code::TpmResponseNotAuthentic
+        | Code::TpmResponseReplayed => Some(
+            "try again; check that nothing on the way to the guardian or to the TPM changes what it passes on",
+        ),
         Code::MalformedRequest
         | Code::MissingContent
         | Code::RequestedContent

@@ -58,7 +58,8 @@ fn only(
     }
 }
 
-fn requested_kind(requested: &[AttestationResultType]) -> Result<HealthKind, Reason> {
+/// The one result that is requested.
+pub(crate) fn requested_kind(requested: &[AttestationResultType]) -> Result<HealthKind, Reason> {
     let [result] = requested else {
         return Err(Reason::ResultCount(requested.len()));
     };

@@ -24,13 +24,19 @@ pub struct JsonLimits {
 impl JsonLimits {
     /// The limits of every request and reply: 512 KiB, 16 levels, 1,024 values, 64 members of one object.
     ///
-    /// A request in host-key mode has about 2 KiB, 3 levels and 15 values; one in TPM mode carries its logs in a few
-    /// long strings.
+    /// A request in host-key mode has about 2 KiB, 3 levels and 15 values; one in TPM mode has logs in one long string,
+    /// and more room: [`Self::TPM_REQUEST`].
     pub const MESSAGE: Self = Self {
         octets: 512 * 1024,
         depth: 16,
         values: 1024,
         members: 64,
+    };
+
+    /// The limits of a request in TPM mode: those of [`Self::MESSAGE`], with room for a context with both logs in Base64.
+    pub const TPM_REQUEST: Self = Self {
+        octets: crate::rtpm::MAX_CONTEXT.div_ceil(3) * 4 + 16 * 1024,
+        ..Self::MESSAGE
     };
 }
 

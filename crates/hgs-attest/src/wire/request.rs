@@ -93,6 +93,64 @@ pub struct AdRequest {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub [u8; 16]);
 
+/// A request of TPM mode, of which no Base64 is decoded but that of the session.
+pub(crate) enum LazyRequest<'j> {
+    /// [`AttestationRequest`].
+    Attestation(LazyAttestationRequest<'j>),
+    /// [`TpmRequestInitial`] or [`TpmRequestContinue`].
+    Tpm {
+        session_id: SessionId,
+        requested_content: Vec<AttestationResultType>,
+        endorsement_key: &'j str,
+        context: Option<&'j str>,
+    },
+    /// A request of another mode, by its name.
+    Other(&'static str),
+}
+
+/// [`AttestationRequest`] with its contents in Base64.
+pub(crate) struct LazyAttestationRequest<'j> {
+    pub(crate) session_id: SessionId,
+    pub(crate) requested_content: Vec<AttestationResultType>,
+    pub(crate) provided_content: Vec<(AttestationProvidedContentType, &'j str)>,
+}
+
+impl<'j> LazyRequest<'j> {
+    /// Finds the parts of a request.
+    pub(crate) fn of(document: &'j Json<'_>) -> Result<Self, MessageError> {
+        let object = Object::of(document)?;
+        let kind = object.message_type()?;
+        match kind {
+            None | Some("AttestationRequest") => {
+                let found = object.list_length("ProvidedContent")?;
+                if found > MAX_PROVIDED_CONTENTS {
+                    return Err(MessageError::TooManyProvidedContents { found });
+                }
+                Ok(Self::Attestation(LazyAttestationRequest {
+                    session_id: session_id(&object)?,
+                    requested_content: requested_content(&object)?,
+                    provided_content: object.list("ProvidedContent", |json| {
+                        let tuple = Object::of(json)?;
+                        let content_type = tuple.unsigned_int("m_Item1")?.into();
+                        Ok((content_type, tuple.text("m_Item2")?))
+                    })?,
+                }))
+            }
+            Some("TpmRequestInitial" | "TpmRequestContinue") => Ok(Self::Tpm {
+                session_id: session_id(&object)?,
+                requested_content: requested_content(&object)?,
+                endorsement_key: object.text("RtpmPublicEndorsementKey")?,
+                context: match kind {
+                    Some("TpmRequestContinue") => Some(object.text("RtpmNewContext")?),
+                    _ => None,
+                },
+            }),
+            Some("ADRequest") => Ok(Self::Other("ADRequest")),
+            Some(other) => Err(unexpected_type(other)),
+        }
+    }
+}
+
 impl Request {
     /// Reads a request. One without `__type` is an [`AttestationRequest`].
     pub fn parse(octets: &[u8]) -> Result<Self, MessageError> {

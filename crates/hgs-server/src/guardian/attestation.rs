@@ -363,7 +363,7 @@ fn attestation(grant: &Grant) -> Result<(Attestation, DrawnSerialNumber), Reason
     let attestation = Attestation {
         host: grant.host_id(),
         kind: grant.kind(),
-        identity_key: Digest::from_bytes(*grant.identity_key().digest()),
+        identity_key: Digest::from_bytes(*grant.identity_digest()),
         returned_nonce: grant.returned_nonce(),
         serial: serial.number(),
         policy: Digest::from_bytes(grant.statement().policy_digest),
