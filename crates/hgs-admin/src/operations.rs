@@ -13,11 +13,11 @@ use crate::call::{Call, Outgoing, json};
 use crate::describe::Description;
 use crate::path::is_plain;
 use crate::types::{
-    AddCertificate, AddHost, AddSigner, AddedCertificate, ArchiveAudit, AuditArchive, AuditLog,
-    AuditQuery, AuditRecord, Certificate, CertificateDetail, CertificateUsage, DeniedHost,
-    DenyHost, Diagnosis, GuardianDocument, Host, HostDetail, NewCertificate, RecordExport,
-    RemoveCertificate, RemovedHost, RevokeHost, RotateCertificates, RotatedCertificates,
-    ServerSettings, SetCertificate, SetServer, SetSigner, Signer, Status,
+    AddCertificate, AddEkRoots, AddHost, AddHosts, AddSigner, AddedCertificate, ArchiveAudit,
+    AuditArchive, AuditLog, AuditQuery, AuditRecord, Certificate, CertificateDetail,
+    CertificateUsage, DeniedHost, DenyHost, Diagnosis, EkRoot, GuardianDocument, Host, HostDetail,
+    NewCertificate, RecordExport, RemoveCertificate, RemovedHost, RevokeHost, RotateCertificates,
+    RotatedCertificates, ServerSettings, SetCertificate, SetServer, SetSigner, Signer, Status,
 };
 use crate::{AdminError, Caller, Client, HostSelector, Permission, SignerSelector, WithKey};
 
@@ -272,13 +272,17 @@ operations! {
     GET "/v1/hosts" (ViewHosts)
     fn hosts() -> Vec<Host>;
 
-    /// One host, by name or id, with its host key and its identity keys.
+    /// One host, by name or id, with its host key or TPM and its identity keys.
     GET "/v1/hosts/{host}" (ViewHosts)
     fn host(path host: HostSelector) -> HostDetail;
 
     /// Registers a host, which can attest from then on.
     POST "/v1/hosts" (ManageHosts)
     fn add_host(body host: AddHost) -> Host;
+
+    /// Registers up to 100 hosts, all of them or none.
+    POST "/v1/hosts/bulk" (ManageHosts)
+    fn add_hosts(body hosts: AddHosts) -> Vec<Host>;
 
     /// Revokes a host: it gets no health certificate and no key from its next request on. Its record stays.
     POST "/v1/hosts/{host}/revoke" (ManageHosts)
@@ -288,11 +292,23 @@ operations! {
     DELETE "/v1/hosts/{host}" (ManageHosts)
     fn remove_host(path host: HostSelector) -> Host;
 
-    /// The hosts that were removed, by host key.
+    /// The authorities that vouch for TPMs, by subject.
+    GET "/v1/ek-roots" (ViewHosts)
+    fn ek_roots() -> Vec<EkRoot>;
+
+    /// Trusts authorities to vouch for TPMs. Answers with those that were not known before.
+    POST "/v1/ek-roots" (ManageHosts)
+    fn add_ek_roots(body roots: AddEkRoots) -> Vec<EkRoot>;
+
+    /// Trusts an authority no longer. Hosts that were registered stay registered. Answers with what was removed.
+    DELETE "/v1/ek-roots/{thumbprint}" (ManageHosts)
+    fn remove_ek_root(path thumbprint: Thumbprint) -> EkRoot;
+
+    /// The hosts that were removed, by credential.
     GET "/v1/removed-hosts" (ViewHosts)
     fn removed_hosts() -> Vec<RemovedHost>;
 
-    /// Lets the host key of a removed host, by its name or the key's digest, be registered again. The identity keys that
+    /// Lets the host key or TPM of a removed host, by its name or the key's digest, be registered again. The identity keys that
     /// it had stay superseded.
     POST "/v1/removed-hosts/{host}/readmit" (ManageHosts)
     fn readmit_host(path host: HostSelector) -> RemovedHost;

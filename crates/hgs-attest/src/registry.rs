@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use hgs_crypto::hash::Sha256Digest;
+use hgs_crypto::hash::{Sha256Digest, sha256_of};
 use hgs_crypto::rsa::PublicKey;
 use hgs_pki::health::HostId;
 use hgs_tcg::tpm::EndorsementKey;
 
+use crate::host_key;
 use crate::identities::HostIdentities;
 use crate::policy::PolicySet;
 
 /// What a host proves that it holds. A mode of attestation looks for one kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Credential {
     /// The private half of this key ([MS-HGSA] 3.1.5.3).
     HostKey(PublicKey),
@@ -22,7 +22,6 @@ pub enum Credential {
 
 /// The name of a credential, by which a host is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
 pub enum CredentialId {
     /// SHA-256 of the host key's SubjectPublicKeyInfo.
     HostKey(Sha256Digest),
@@ -37,6 +36,28 @@ impl Credential {
         match self {
             Self::HostKey(key) => CredentialId::HostKey(*key.digest()),
             Self::EndorsementKey(key) => CredentialId::EndorsementKey(key.digest()),
+        }
+    }
+}
+
+impl CredentialId {
+    /// The SHA-256 that it is.
+    #[must_use]
+    pub fn digest(&self) -> &Sha256Digest {
+        match self {
+            Self::HostKey(digest) | Self::EndorsementKey(digest) => digest,
+        }
+    }
+
+    /// The policy digest of the health certificates of the host with this credential, whichever signer made them: so a revocation
+    /// reaches them all.
+    #[must_use]
+    pub fn policy_digest(&self) -> Sha256Digest {
+        match self {
+            Self::HostKey(host_key) => host_key::policy_digest(host_key),
+            Self::EndorsementKey(endorsement_key) => {
+                sha256_of(&[b"OpenHGS TPM 1", endorsement_key])
+            }
         }
     }
 }

@@ -37,6 +37,8 @@ pub enum Action {
     RemoveCertificate,
     /// The re-key window was opened or closed.
     SetRekeyWindow,
+    /// How hosts attest was changed.
+    SetAttestationMode,
     /// A signer of health certificates was added.
     AddAttestationSigner,
     /// What is accepted of a signer of health certificates was changed.
@@ -53,6 +55,12 @@ pub enum Action {
     RemoveHost,
     /// The host key of a removed host was readmitted.
     ReadmitHostKey,
+    /// The endorsement key of a removed host was readmitted.
+    ReadmitEndorsementKey,
+    /// An authority that vouches for TPMs was added.
+    AddEndorsementRoot,
+    /// An authority that vouches for TPMs was removed.
+    RemoveEndorsementRoot,
     /// A host of another cluster was denied.
     DenyHost,
     /// A host that was denied was allowed again.

@@ -211,7 +211,8 @@ pub(crate) async fn attested(
     )?;
     let registration = AddHost {
         name: name.to_owned(),
-        host_key,
+        host_key: Some(host_key),
+        ..AddHost::default()
     };
     let client = Client::new(&target.socket);
     tokio::task::spawn_blocking(move || client.add_host(&registration)).await??;

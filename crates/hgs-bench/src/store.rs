@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::mpsc::channel;
 use std::time::Instant;
 
+use hgs_attest::Credential;
 use hgs_clock::{Clock as _, SystemClock};
 use hgs_crypto::hash::sha256;
 use hgs_crypto::random::System;
@@ -14,7 +15,8 @@ use hgs_pki::SerialNumber;
 use hgs_pki::health::HostId;
 use hgs_server::{Config, InitOptions, KeySize};
 use hgs_store::{
-    Act, Digest, Opening, Recipient, ReleaseRecord, Store, Transaction, master_key_file,
+    Act, Digest, NewHost, Opening, Platform, Recipient, ReleaseRecord, Store, Transaction,
+    master_key_file,
 };
 use hgs_testkit::fixtures::private_key;
 
@@ -103,11 +105,13 @@ impl Recorder {
         };
         let guardian = hgs_server::initialise(&config, options, now)?;
         let store = open(&config)?;
-        let host = Transaction::AddHost {
+        let host = Transaction::AddHost(NewHost {
             id: HOST,
             name: "bench".parse()?,
-            host_key: private_key(0).public().clone(),
-        };
+            credential: Credential::HostKey(private_key(0).public().clone()),
+            platform: Platform::default(),
+            group: None,
+        });
         let act = Act {
             time: now,
             actor: "hgs-bench".to_owned(),

@@ -27,7 +27,9 @@ use crate::{Certificate, CertificateCache, CertificateError, Extension, KeyUsage
 use crate::{Seconds, Time, Validity};
 
 pub use error::HealthCertificateError;
-pub use statement::{AttestationMode, HealthStatement, HostId, HostIdError, StatementError};
+pub use statement::{
+    AttestationMode, AttestationModeError, HealthStatement, HostId, HostIdError, StatementError,
+};
 pub use trust::{MAXIMUM_VALIDITY, TrustedSigner, TrustedSigners};
 pub use verify::VerifiedHealthCertificate;
 pub(crate) use verify::fuzz_checks_behind_the_signature;

@@ -21,9 +21,9 @@ use tracing::{error, warn};
 use crate::admin::{AdminParts, AdminService};
 use crate::config::Config;
 use crate::guardian::{
-    Attestations, Certification, GuardianError, HostKeys, Inspection, Modes, Observer, OpenStore,
-    RecentCertificates, RefusalLog, ReleaseCaches, ReleasePolicy, Releases, SignerRotation,
-    Snapshots, SyntheticRolls, Upkeep, Workers, follow_settings,
+    Attestations, Certification, Credentials, GuardianError, Inspection, Modes, Observer,
+    OpenStore, RecentCertificates, RefusalLog, ReleaseCaches, ReleasePolicy, Releases,
+    SignerRotation, Snapshots, SyntheticRolls, Upkeep, Workers, follow_settings,
 };
 use crate::health::Readiness;
 use crate::http::{Addresses, BindError, Reloader, Server, Services, Stopped};
@@ -165,7 +165,7 @@ impl Parts {
                 clock: Arc::clone(&clock),
                 store: Arc::clone(&store),
                 snapshots: Arc::clone(&snapshots),
-                host_keys: HostKeys::default(),
+                credentials: Credentials::default(),
                 modes: Modes::default(),
                 nonces: NonceKey::new(store.attestation_nonce_secret()),
                 recent: RecentCertificates::default(),

@@ -29,7 +29,7 @@ async fn a3_a_refusal_gives_back_nothing_that_was_expected() {
     for told in [
         &registered.id,
         &registered.name,
-        &registered.host_key_digest,
+        registered.host_key_digest.as_ref().unwrap(),
     ] {
         assert!(
             !refused.text().contains(told.as_str()),

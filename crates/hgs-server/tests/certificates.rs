@@ -897,8 +897,8 @@ async fn another_clusters_signer_is_believed_within_its_bounds() {
     };
     let denial = DenyHost {
         host_key: Some(host.public_pem()),
-        policy_digest: None,
         reason: "stolen".to_owned(),
+        ..DenyHost::default()
     };
     let denied = here
         .admin(move |client| client.deny_host(&denial))

@@ -192,7 +192,8 @@ async fn a_removed_host_is_refused_and_comes_back_as_another() {
     // Its key can't be registered again as if nothing had been.
     let again = AddHost {
         name: "node-1".to_owned(),
-        host_key: host.public_pem(),
+        host_key: Some(host.public_pem()),
+        ..AddHost::default()
     };
     let refused = site
         .admin(move |client| client.add_host(&again))

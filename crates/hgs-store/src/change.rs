@@ -2,11 +2,12 @@
 
 use std::fmt;
 
+use hgs_attest::CredentialId;
 use hgs_pki::Thumbprint;
 
 use crate::model::{
-    AttestationSigner, CertificateRecord, DeniedHost, Digest, Host, HostAttestation, HostIdentity,
-    RemovedHost, SealedKey, Settings,
+    AttestationSigner, CertificateRecord, DeniedHost, Digest, EndorsementRoot, Host,
+    HostAttestation, HostIdentity, RemovedHost, SealedKey, Settings, digest_of,
 };
 use crate::record::RecordKind;
 use hgs_pki::health::HostId;
@@ -31,6 +32,7 @@ pub(crate) enum Record {
     AttestationSigner(AttestationSigner),
     RemovedHost(RemovedHost),
     DeniedHost(DeniedHost),
+    EndorsementRoot(EndorsementRoot),
 }
 
 /// A record's kind and name; `Display` is the name within its kind.
@@ -43,8 +45,9 @@ pub(crate) enum RecordKey {
     HostAttestation(HostId),
     HostIdentity(HostId, Digest),
     AttestationSigner(Thumbprint),
-    RemovedHost(Digest),
+    RemovedHost(CredentialId),
     DeniedHost(Digest),
+    EndorsementRoot(Thumbprint),
 }
 
 impl Change {
@@ -66,8 +69,9 @@ impl Record {
             Self::HostAttestation(value) => RecordKey::HostAttestation(value.host),
             Self::HostIdentity(value) => RecordKey::HostIdentity(value.host, value.public_key),
             Self::AttestationSigner(value) => RecordKey::AttestationSigner(value.thumbprint()),
-            Self::RemovedHost(value) => RecordKey::RemovedHost(value.host_key),
+            Self::RemovedHost(value) => RecordKey::RemovedHost(value.credential),
             Self::DeniedHost(value) => RecordKey::DeniedHost(value.policy),
+            Self::EndorsementRoot(value) => RecordKey::EndorsementRoot(value.thumbprint()),
         }
     }
 
@@ -83,6 +87,7 @@ impl Record {
             Self::AttestationSigner(value) => serde_json::to_string(value),
             Self::RemovedHost(value) => serde_json::to_string(value),
             Self::DeniedHost(value) => serde_json::to_string(value),
+            Self::EndorsementRoot(value) => serde_json::to_string(value),
         }
     }
 
@@ -98,6 +103,7 @@ impl Record {
             RecordKind::AttestationSigner => Self::AttestationSigner(serde_json::from_str(text)?),
             RecordKind::RemovedHost => Self::RemovedHost(serde_json::from_str(text)?),
             RecordKind::DeniedHost => Self::DeniedHost(serde_json::from_str(text)?),
+            RecordKind::EndorsementRoot => Self::EndorsementRoot(serde_json::from_str(text)?),
         })
     }
 }
@@ -114,6 +120,7 @@ impl RecordKey {
             Self::AttestationSigner(_) => RecordKind::AttestationSigner,
             Self::RemovedHost(_) => RecordKind::RemovedHost,
             Self::DeniedHost(_) => RecordKind::DeniedHost,
+            Self::EndorsementRoot(_) => RecordKind::EndorsementRoot,
         }
     }
 }
@@ -122,12 +129,11 @@ impl fmt::Display for RecordKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Settings => formatter.write_str("service"),
-            Self::Certificate(thumbprint) | Self::AttestationSigner(thumbprint) => {
-                write!(formatter, "{thumbprint}")
-            }
-            Self::PrivateKey(digest) | Self::RemovedHost(digest) | Self::DeniedHost(digest) => {
-                write!(formatter, "{digest}")
-            }
+            Self::Certificate(thumbprint)
+            | Self::AttestationSigner(thumbprint)
+            | Self::EndorsementRoot(thumbprint) => write!(formatter, "{thumbprint}"),
+            Self::PrivateKey(digest) | Self::DeniedHost(digest) => write!(formatter, "{digest}"),
+            Self::RemovedHost(credential) => write!(formatter, "{}", digest_of(credential)),
             Self::Host(id) | Self::HostAttestation(id) => write!(formatter, "{id}"),
             Self::HostIdentity(host, public_key) => write!(formatter, "{host}/{public_key}"),
         }
@@ -145,12 +151,12 @@ mod tests {
 
     use super::*;
     use crate::fixture::Fixture;
-    use crate::model::{AttestationMode, Credential, HostName, Revocation};
+    use crate::model::{Credential, HostName, Platform, Revocation};
     use hgs_kps::CertificateKind;
     use hgs_kps::Label;
     use hgs_kps::Lineage;
     use hgs_pki::SerialNumber;
-    use hgs_pki::health::HealthKind;
+    use hgs_pki::health::{AttestationMode, HealthKind};
 
     fn certificate() -> Certificate {
         static CERTIFICATE: OnceLock<Certificate> = OnceLock::new();
@@ -194,9 +200,10 @@ mod tests {
             health_certificate_seconds: u32,
             refuse_superseded_protectors: bool,
             rekey_window_until in option::of(time()),
+            attestation_mode in prop_oneof![Just(AttestationMode::Tpm), Just(AttestationMode::HostKey)],
         ) -> Settings {
             Settings {
-                attestation_mode: AttestationMode::HostKey,
+                attestation_mode,
                 name,
                 attestation_url,
                 key_protection_url,
@@ -238,17 +245,36 @@ mod tests {
         }
     }
 
+    fn credential() -> impl Strategy<Value = Credential> {
+        prop_oneof![
+            any::<Vec<u8>>().prop_map(Credential::HostKey),
+            any::<Vec<u8>>().prop_map(Credential::EndorsementKey),
+        ]
+    }
+
     prop_compose! {
         fn host()(
             id in id(),
             name in name(),
-            host_key: Vec<u8>,
+            credential in credential(),
+            platform in option::of((any::<Option<Vec<u8>>>(), any::<Option<String>>(), any::<Option<String>>())),
+            group in option::of("[a-z0-9][a-z0-9._-]{0,63}"),
             added in time(),
             revoked in option::of((time(), any::<String>(), any::<String>())),
         ) -> Host {
             let revoked = revoked.map(|(time, reason, by)| Revocation { time, reason, by });
-            let credential = Credential::HostKey(host_key);
-            Host { id, name, credential, added, revoked, last_attested: None, returns_nonces: false }
+            let (endorsement_certificate, system_uuid, system_serial_number) = platform.unwrap_or_default();
+            Host {
+                id,
+                name,
+                credential,
+                platform: Platform { endorsement_certificate, system_uuid, system_serial_number },
+                group: group.map(|group| group.parse().unwrap()),
+                added,
+                revoked,
+                last_attested: None,
+                returns_nonces: false,
+            }
         }
     }
 
@@ -277,7 +303,7 @@ mod tests {
 
     prop_compose! {
         fn removed_host()(
-            host_key in digest(),
+            credential in credential(),
             (id, name) in (id(), name()),
             removed in time(),
             (by, returns_nonces) in any::<(String, bool)>(),
@@ -285,7 +311,7 @@ mod tests {
             revoked in option::of((time(), any::<String>(), any::<String>())),
         ) -> RemovedHost {
             let revoked = revoked.map(|(time, reason, by)| Revocation { time, reason, by });
-            RemovedHost { host_key, id, name, removed, by, revoked, returns_nonces, readmitted }
+            RemovedHost { credential: credential.id(), id, name, removed, by, revoked, returns_nonces, readmitted }
         }
     }
 

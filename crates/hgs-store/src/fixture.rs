@@ -7,16 +7,20 @@ use std::sync::mpsc::channel;
 use hgs_crypto::SecretBytes;
 use hgs_crypto::hash::sha256;
 use hgs_crypto::random::System;
-use hgs_crypto::rsa::SignatureScheme;
+use hgs_crypto::rsa::{PublicKey, SignatureScheme};
 use hgs_custody::seal::MasterKey;
 use hgs_custody::{KeyReference, PrivateKey as _, SoftwareKey};
+use hgs_pki::endorsement::EndorsementAuthority;
 use hgs_pki::issue::{Issuer, Template, prepare};
 use hgs_pki::{Certificate, Thumbprint, Time, Validity, profile};
+use hgs_tcg::tpm::{EndorsementKey, Public};
 
-use crate::model::{AttestationSigner, CertificateRecord, Digest, Settings};
+use crate::model::{
+    AttestationSigner, CertificateRecord, Digest, EndorsementRoot, Platform, Settings,
+};
 use crate::{
-    Act, Attestation, Failure, OpenError, Opening, Recipient, RecordedRelease, ReleaseRecord,
-    ReleaseRefusal, Store, StoreError, Transaction,
+    Act, Attestation, Failure, NewHost, OpenError, Opening, Recipient, RecordedRelease,
+    ReleaseRecord, ReleaseRefusal, Store, StoreError, Transaction,
 };
 use hgs_kps::CertificateKind;
 use hgs_kps::Lineage;
@@ -25,6 +29,7 @@ use hgs_pki::health::HealthKind;
 use hgs_pki::health::HostId;
 
 pub(crate) const HOST: HostId = HostId::from_bytes([0xa1; 16]);
+pub(crate) const TPM_HOST: HostId = HostId::from_bytes([0xe5; 16]);
 pub(crate) const OTHER_HOST: HostId = HostId::from_bytes([0xb2; 16]);
 
 /// Certificates and keys of the service; making RSA keys takes a while.
@@ -127,11 +132,7 @@ impl Fixture {
 
     /// What a new state begins with.
     pub(crate) fn first_transactions(&self) -> Vec<Transaction> {
-        let add_host = |id, name: &str, key: &SoftwareKey| Transaction::AddHost {
-            id,
-            name: name.parse().unwrap(),
-            host_key: key.public().clone(),
-        };
+        let add_host = |id, name: &str, key: &SoftwareKey| add_host(id, name, key.public());
         vec![
             Transaction::AddCertificate {
                 record: self.encryption_record(),
@@ -159,6 +160,60 @@ impl Fixture {
         let guardian = self.encryption.thumbprint();
         release(self.signer.thumbprint(), guardian, second, ingress, egress)
     }
+}
+
+/// The registration of a host by its host key.
+pub(crate) fn add_host(id: HostId, name: &str, host_key: &PublicKey) -> Transaction {
+    Transaction::AddHost(NewHost {
+        id,
+        name: name.parse().unwrap(),
+        credential: hgs_attest::Credential::HostKey(host_key.clone()),
+        platform: Platform::default(),
+        group: None,
+    })
+}
+
+/// The endorsement key of a TPM: TCG's template around a key.
+pub(crate) fn endorsement_key(key: &PublicKey) -> EndorsementKey {
+    let mut octets = Public::ek_template().octets().to_vec();
+    // `unique`, a TPM2B, is at the end and zero in the template.
+    octets.truncate(octets.len() - 256);
+    octets.extend_from_slice(key.modulus());
+    EndorsementKey::parse(&octets).unwrap()
+}
+
+/// What a state has that knows a host by its TPM: one of each kind of record.
+pub(crate) fn tpm_transactions(fixture: &Fixture) -> Vec<Transaction> {
+    let certificate = EndorsementAuthority::from_der(fixture.signer.der()).unwrap();
+    let root = EndorsementRoot {
+        certificate,
+        is_root: true,
+        added: time(0),
+    };
+    let key = endorsement_key(fixture.other.public());
+    let Transaction::AddHost(host) = add_tpm_host(TPM_HOST, "node-t", &key) else {
+        unreachable!("it is a registration")
+    };
+    let platform = Platform {
+        endorsement_certificate: Some(fixture.signer.der().to_vec()),
+        system_uuid: Some("4c4c4544-0042-3510-8052-b4c04f564432".to_owned()),
+        system_serial_number: Some("B5R5VD2".to_owned()),
+    };
+    vec![
+        Transaction::AddEndorsementRoot(root),
+        Transaction::AddHost(NewHost { platform, ..host }),
+    ]
+}
+
+/// The registration of a host by its TPM.
+pub(crate) fn add_tpm_host(id: HostId, name: &str, key: &EndorsementKey) -> Transaction {
+    Transaction::AddHost(NewHost {
+        id,
+        name: name.parse().unwrap(),
+        credential: hgs_attest::Credential::EndorsementKey(key.clone().into()),
+        platform: Platform::default(),
+        group: None,
+    })
 }
 
 pub(crate) fn release(

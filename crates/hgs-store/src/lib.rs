@@ -56,13 +56,13 @@ pub use audit::{
 pub use error::{Finding, MasterKeyError, OpenError, StoreError, Tampered};
 pub use lineage::{RETENTION, Seen, Standing};
 pub use model::{
-    AttestationMode, AttestationSigner, CertificateRecord, Credential, DeniedHost, Digest, Host,
-    HostIdentity, HostName, MAX_REKEY_WINDOW, NameError, RemovedHost, Revocation, SealedKey,
-    Settings, SettingsError,
+    AttestationSigner, CertificateRecord, Credential, DeniedHost, Digest, EndorsementRoot, Host,
+    HostIdentity, HostName, MAX_REKEY_WINDOW, NameError, Platform, RemovedHost, Revocation,
+    SealedKey, Settings, SettingsError, ShortName,
 };
 pub use outcome::{Committed, Failure};
 pub use record::RecordKind;
-pub use refusal::{MAX_DENIED, MAX_REASON_LENGTH, Refusal};
+pub use refusal::{MAX_DENIED, MAX_ENDORSEMENT_ROOTS, MAX_REASON_LENGTH, Refusal};
 pub use release::{Recipient, RecordedRelease, ReleaseRecord, ReleaseRefusal};
 pub use rolled_back::{Position, RolledBack};
 pub use state::State;
@@ -70,6 +70,6 @@ pub use store::{
     Accepted, Archived, ArchivingError, AuditExtent, Counters, Import, ImportError, Imported,
     Opening, Store,
 };
-pub use transaction::{Act, Attestation, SignerChange, Transaction};
+pub use transaction::{Act, Attestation, NewHost, SignerChange, Transaction};
 pub use usage::PairUsage;
 pub use writer::Announcement;

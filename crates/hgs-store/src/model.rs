@@ -2,6 +2,7 @@
 //! [`Transaction`](crate::Transaction) changes them.
 
 mod certificate;
+mod endorsement_root;
 mod host;
 mod names;
 mod settings;
@@ -9,8 +10,9 @@ mod signer;
 pub(crate) mod text;
 
 pub use certificate::{CertificateRecord, SealedKey};
-pub use host::{Credential, DeniedHost, Host, HostIdentity, RemovedHost, Revocation};
-pub(crate) use host::{HostAttestation, policy_of_key};
-pub use names::{Digest, HostName, NameError};
-pub use settings::{AttestationMode, MAX_REKEY_WINDOW, Settings, SettingsError};
+pub use endorsement_root::EndorsementRoot;
+pub use host::{Credential, DeniedHost, Host, HostIdentity, Platform, RemovedHost, Revocation};
+pub(crate) use host::{HostAttestation, digest_of, policy_of};
+pub use names::{Digest, HostName, NameError, ShortName};
+pub use settings::{MAX_REKEY_WINDOW, Settings, SettingsError};
 pub use signer::AttestationSigner;

@@ -18,6 +18,9 @@ use crate::release::{Recipient, RecordedRelease, ReleaseRecord, ReleaseRefusal};
 use crate::transaction::{Act, Plan, Planner, Transaction};
 use crate::{State, StoreError};
 
+/// What is said of the registration of a TPM that no certificate vouches for.
+const VOUCHED_FOR: &str = "without an EK certificate: the administrator vouches for the TPM";
+
 /// What a commit is decided from, besides the state.
 pub(crate) struct Basis<'a> {
     pub(crate) view: &'a dyn View,
@@ -228,9 +231,15 @@ impl<'a> BatchPlanner<'a> {
             Some((id, name)) => entry.about_host(id, name),
             None => entry,
         };
-        if let Transaction::RecordAttestation(attestation) = transaction {
-            entry.serial = Some(attestation.serial.clone());
-            entry.policy = Some(attestation.policy);
+        match transaction {
+            Transaction::RecordAttestation(attestation) => {
+                entry.serial = Some(attestation.serial.clone());
+                entry.policy = Some(attestation.policy);
+            }
+            Transaction::AddHost(host) if host.is_vouched_for() => {
+                entry.reason = Some(VOUCHED_FOR.to_owned());
+            }
+            _ => {}
         }
         entry
     }

@@ -45,10 +45,12 @@ pub enum RecordKind {
     RemovedHost,
     /// A host of other clusters that gets no keys here.
     DeniedHost,
+    /// An authority that vouches for TPMs.
+    EndorsementRoot,
 }
 
 impl RecordKind {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Settings,
         Self::Certificate,
         Self::PrivateKey,
@@ -58,6 +60,7 @@ impl RecordKind {
         Self::AttestationSigner,
         Self::RemovedHost,
         Self::DeniedHost,
+        Self::EndorsementRoot,
     ];
 
     /// The kind's name in the database and in audit records.
@@ -73,6 +76,7 @@ impl RecordKind {
             Self::AttestationSigner => "attestation-signer",
             Self::RemovedHost => "removed-host",
             Self::DeniedHost => "denied-host",
+            Self::EndorsementRoot => "endorsement-root",
         }
     }
 

@@ -1,7 +1,7 @@
 //! Why a transaction may not happen.
 
-use hgs_attest::IdentityRefusal;
 use hgs_attest::signer::NoRoomForSigner;
+use hgs_attest::{CredentialId, IdentityRefusal};
 use hgs_pki::{Thumbprint, Time};
 use hgs_protector::metadata::MAX_OTHER_CERTIFICATES;
 
@@ -14,6 +14,9 @@ pub const MAX_DENIED: usize = 10_000;
 
 /// Octets of the reason an administrator may give.
 pub const MAX_REASON_LENGTH: usize = 1024;
+
+/// Authorities that vouch for TPMs. All makers together have some hundreds.
+pub const MAX_ENDORSEMENT_ROOTS: usize = 4096;
 
 /// Why a transaction may not happen. The fault is with the caller.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -164,25 +167,40 @@ pub enum Refusal {
     /// Another host has this host key: one key is one host (attacks.md A2).
     #[error("the host key is registered already, for host {0}")]
     HostKeyKnown(HostName),
+    /// Another host has this TPM: one TPM is one host (attacks.md A2).
+    #[error("the TPM is registered already, for host {0}")]
+    EndorsementKeyKnown(HostName),
     /// The host is barred.
     #[error("host {0} was revoked")]
     HostRevoked(HostName),
-    /// The host key belonged to a host that was removed, and was not readmitted.
-    #[error("the host key belonged to host {name}, which was removed at {removed}")]
-    HostKeyRemoved {
+    /// The host key or the TPM belonged to a host that was removed, and was not readmitted.
+    #[error(
+        "the {} belonged to host {name}, which was removed at {removed}",
+        kind_of(credential)
+    )]
+    HostRemoved {
         /// What the host was called.
         name: HostName,
         /// When it was removed.
         removed: Time,
-        /// SHA-256 of the host key.
-        host_key: Digest,
+        /// Its host key or its TPM.
+        credential: CredentialId,
     },
-    /// No host with this host key was removed.
-    #[error("no host with the host key {0} was removed")]
+    /// No host with this host key or TPM was removed.
+    #[error("no host with the host key or the endorsement key {0} was removed")]
     NoSuchRemovedHost(Digest),
-    /// The host key was readmitted before.
-    #[error("the host key of host {0} is readmitted already")]
+    /// The host was readmitted before.
+    #[error("host {0} is readmitted already")]
     ReadmittedAlready(HostName),
+    /// The authority is known already.
+    #[error("EK root {0} is known already")]
+    EndorsementRootKnown(Thumbprint),
+    /// There is no such authority.
+    #[error("there is no EK root {0}")]
+    NoSuchEndorsementRoot(Thumbprint),
+    /// There is no room for another one.
+    #[error("there are {MAX_ENDORSEMENT_ROOTS} EK roots already, and no more are kept")]
+    TooManyEndorsementRoots,
     /// The host is denied.
     #[error("the host with the policy digest {0} is denied")]
     HostDenied(Digest),
@@ -209,4 +227,11 @@ pub enum Refusal {
     /// The key could not be sealed.
     #[error("the private key can't be sealed: no randomness")]
     NotSealed,
+}
+
+fn kind_of(credential: &CredentialId) -> &'static str {
+    match credential {
+        CredentialId::HostKey(_) => "host key",
+        CredentialId::EndorsementKey(_) => "TPM",
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use hgs_attest::HostIdentities;
+use hgs_attest::{CredentialId, HostIdentities};
 use hgs_crypto::hash::Sha256Digest;
 use hgs_custody::seal::Tag;
 use hgs_kps::{CertificateKind, HostStanding, Lineage};
@@ -14,8 +14,8 @@ use imbl::OrdMap;
 use crate::change::{Record, RecordKey};
 use crate::engine::{Batch, Version};
 use crate::model::{
-    AttestationSigner, CertificateRecord, DeniedHost, Digest, Host, HostAttestation, HostIdentity,
-    HostName, RemovedHost, SealedKey, Settings, policy_of_key,
+    AttestationSigner, CertificateRecord, DeniedHost, Digest, EndorsementRoot, Host,
+    HostAttestation, HostIdentity, HostName, RemovedHost, SealedKey, Settings, policy_of,
 };
 use crate::usage::PairUsage;
 use hgs_pki::health::HostId;
@@ -32,13 +32,14 @@ pub struct State {
     host_attestations: Table<HostId, HostAttestation>,
     host_identities: Table<(HostId, Digest), HostIdentity>,
     attestation_signers: Table<Thumbprint, AttestationSigner>,
-    removed_hosts: Table<Digest, RemovedHost>,
+    removed_hosts: Table<CredentialId, RemovedHost>,
     denied_hosts: Table<Digest, DeniedHost>,
+    endorsement_roots: Table<Thumbprint, EndorsementRoot>,
     // Other ways to find a host; derived from `hosts` and `removed_hosts`, not stored.
     hosts_by_name: OrdMap<String, HostId>,
-    hosts_by_key: OrdMap<Digest, HostId>,
+    hosts_by_credential: OrdMap<CredentialId, HostId>,
     hosts_by_policy: OrdMap<Digest, HostId>,
-    removed_by_policy: OrdMap<Digest, Digest>,
+    removed_by_policy: OrdMap<Digest, CredentialId>,
 }
 
 type Table<K, V> = OrdMap<K, Stored<V>>;
@@ -123,10 +124,10 @@ impl State {
         self.host(self.hosts_by_name.get(&name.folded())?)
     }
 
-    /// The host whose host key's SubjectPublicKeyInfo has this SHA-256.
+    /// The host with this credential.
     #[must_use]
-    pub fn host_by_key(&self, digest: &Digest) -> Option<&Host> {
-        self.host(self.hosts_by_key.get(digest)?)
+    pub fn host_by_credential(&self, credential: &CredentialId) -> Option<&Host> {
+        self.host(self.hosts_by_credential.get(credential)?)
     }
 
     /// The host whose health certificates have this policy digest.
@@ -153,15 +154,15 @@ impl State {
         HostIdentities::new(self.host_identities(host).map(HostIdentity::record))
     }
 
-    /// All hosts that were removed, by host key.
+    /// All hosts that were removed, by credential.
     pub fn removed_hosts(&self) -> impl Iterator<Item = &RemovedHost> {
         self.removed_hosts.values().map(|stored| &*stored.value)
     }
 
-    /// What is left of the host whose host key's SubjectPublicKeyInfo has this SHA-256.
+    /// What is left of the host with this credential.
     #[must_use]
-    pub fn removed_host(&self, host_key: &Digest) -> Option<&RemovedHost> {
-        find(&self.removed_hosts, host_key)
+    pub fn removed_host(&self, credential: &CredentialId) -> Option<&RemovedHost> {
+        find(&self.removed_hosts, credential)
     }
 
     /// All hosts of other clusters that get no keys here, by policy digest.
@@ -173,6 +174,17 @@ impl State {
     #[must_use]
     pub fn denied_host(&self, policy: &Digest) -> Option<&DeniedHost> {
         find(&self.denied_hosts, policy)
+    }
+
+    /// The authorities that vouch for TPMs, by thumbprint.
+    pub fn endorsement_roots(&self) -> impl Iterator<Item = &EndorsementRoot> {
+        self.endorsement_roots.values().map(|stored| &*stored.value)
+    }
+
+    /// The authority whose certificate has this thumbprint.
+    #[must_use]
+    pub fn endorsement_root(&self, thumbprint: &Thumbprint) -> Option<&EndorsementRoot> {
+        find(&self.endorsement_roots, thumbprint)
     }
 
     /// All attestation signers, by thumbprint.
@@ -227,8 +239,9 @@ impl State {
                 tag(&self.host_identities, &(*host, *public_key))
             }
             RecordKey::AttestationSigner(thumbprint) => tag(&self.attestation_signers, thumbprint),
-            RecordKey::RemovedHost(host_key) => tag(&self.removed_hosts, host_key),
+            RecordKey::RemovedHost(credential) => tag(&self.removed_hosts, credential),
             RecordKey::DeniedHost(policy) => tag(&self.denied_hosts, policy),
+            RecordKey::EndorsementRoot(thumbprint) => tag(&self.endorsement_roots, thumbprint),
         }
     }
 
@@ -277,13 +290,17 @@ impl State {
                 put(&mut self.attestation_signers, key, value, generation, tag)
             }
             Record::RemovedHost(value) => {
-                let (key, policy) = (value.host_key, policy_of_key(&value.host_key));
+                let (key, policy) = (value.credential, policy_of(&value.credential));
                 self.removed_by_policy.insert(policy, key);
                 put(&mut self.removed_hosts, key, value, generation, tag);
             }
             Record::DeniedHost(value) => {
                 let key = value.policy;
                 put(&mut self.denied_hosts, key, value, generation, tag);
+            }
+            Record::EndorsementRoot(value) => {
+                let key = value.thumbprint();
+                put(&mut self.endorsement_roots, key, value, generation, tag);
             }
         }
     }
@@ -308,11 +325,14 @@ impl State {
             RecordKey::AttestationSigner(thumbprint) => {
                 delete(&mut self.attestation_signers, thumbprint)
             }
-            RecordKey::RemovedHost(host_key) => {
-                self.removed_by_policy.remove(&policy_of_key(host_key));
-                delete(&mut self.removed_hosts, host_key)
+            RecordKey::RemovedHost(credential) => {
+                self.removed_by_policy.remove(&policy_of(credential));
+                delete(&mut self.removed_hosts, credential)
             }
             RecordKey::DeniedHost(policy) => delete(&mut self.denied_hosts, policy),
+            RecordKey::EndorsementRoot(thumbprint) => {
+                delete(&mut self.endorsement_roots, thumbprint)
+            }
         }
     }
 
@@ -343,6 +363,9 @@ impl State {
         written.extend(generations(&self.denied_hosts, |key| {
             RecordKey::DeniedHost(*key)
         }));
+        written.extend(generations(&self.endorsement_roots, |key| {
+            RecordKey::EndorsementRoot(*key)
+        }));
         written
     }
 
@@ -366,7 +389,8 @@ impl State {
             self.forget_host(&host.id);
         }
         self.hosts_by_name.insert(host.name.folded(), host.id);
-        self.hosts_by_key.insert(host.host_key_digest(), host.id);
+        self.hosts_by_credential
+            .insert(host.credential.id(), host.id);
         self.hosts_by_policy
             .insert(host.credential.policy(), host.id);
     }
@@ -376,16 +400,13 @@ impl State {
             return;
         };
         // Another host may have its name by now.
-        let (name, key, policy) = (
-            host.name.folded(),
-            host.host_key_digest(),
-            host.credential.policy(),
-        );
+        let (name, credential) = (host.name.folded(), host.credential.id());
+        let policy = policy_of(&credential);
         if self.hosts_by_name.get(&name) == Some(id) {
             self.hosts_by_name.remove(&name);
         }
-        if self.hosts_by_key.get(&key) == Some(id) {
-            self.hosts_by_key.remove(&key);
+        if self.hosts_by_credential.get(&credential) == Some(id) {
+            self.hosts_by_credential.remove(&credential);
         }
         if self.hosts_by_policy.get(&policy) == Some(id) {
             self.hosts_by_policy.remove(&policy);
@@ -408,7 +429,7 @@ impl hgs_kps::HostStandings for State {
         let removed = self
             .removed_by_policy
             .get(&policy)
-            .and_then(|host_key| self.removed_host(host_key));
+            .and_then(|credential| self.removed_host(credential));
         registered.is_some_and(|host| host.revoked.is_some())
             || removed.is_some_and(RemovedHost::is_barred)
             || self.denied_host(&policy).is_some()

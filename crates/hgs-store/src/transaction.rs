@@ -5,11 +5,13 @@
 //! audit record, and the same plan can later be carried out on another engine.
 
 mod certificates;
+mod endorsement_roots;
 mod hosts;
 mod signers;
 
 use std::sync::Arc;
 
+use hgs_attest::CredentialId;
 use hgs_crypto::Random;
 use hgs_custody::seal::Sealer;
 use hgs_custody::{KeyReference, PrivateKey as _, SoftwareKey};
@@ -20,14 +22,14 @@ use crate::State;
 use crate::audit::Action;
 use crate::change::{Change, Record, RecordKey};
 use crate::model::{
-    AttestationSigner, CertificateRecord, Digest, HostName, MAX_REKEY_WINDOW, SealedKey, Settings,
-    SettingsError,
+    AttestationSigner, CertificateRecord, Digest, EndorsementRoot, HostName, MAX_REKEY_WINDOW,
+    Platform, SealedKey, Settings, SettingsError, ShortName,
 };
 use crate::record::RecordKind;
 use crate::refusal::{MAX_DENIED, MAX_REASON_LENGTH, Refusal};
 use hgs_kps::{Label, Lineage};
 use hgs_pki::SerialNumber;
-use hgs_pki::health::{HealthKind, HostId};
+use hgs_pki::health::{AttestationMode, HealthKind, HostId};
 
 pub(crate) use certificates::fit_metadata;
 
@@ -90,6 +92,8 @@ pub enum Transaction {
         /// Until when it is open.
         until: Option<Time>,
     },
+    /// Changes how hosts attest. What the other mode needs stays.
+    SetAttestationMode(AttestationMode),
     /// Adds a signer of health certificates.
     AddAttestationSigner {
         /// The record.
@@ -115,14 +119,7 @@ pub enum Transaction {
         thumbprint: Thumbprint,
     },
     /// Registers a host.
-    AddHost {
-        /// A fresh id ([`HostId::random`]).
-        id: HostId,
-        /// What it is called.
-        name: HostName,
-        /// Its host key.
-        host_key: hgs_crypto::rsa::PublicKey,
-    },
+    AddHost(NewHost),
     /// Bars a host and keeps its record.
     RevokeHost {
         /// Which host.
@@ -130,15 +127,15 @@ pub enum Transaction {
         /// Why, for people.
         reason: String,
     },
-    /// Takes a host out of the registry. Its host key can't be registered again before it is readmitted.
+    /// Takes a host out of the registry. Its credential can't be registered again before it is readmitted.
     RemoveHost {
         /// Which host.
         id: HostId,
     },
-    /// The host key of a host that was removed may be registered again.
-    ReadmitHostKey {
-        /// SHA-256 of the key's SubjectPublicKeyInfo.
-        host_key: Digest,
+    /// The credential of a host that was removed may be registered again.
+    ReadmitHost {
+        /// Its host key or its TPM.
+        credential: CredentialId,
     },
     /// A host of another cluster gets no keys here.
     DenyHost {
@@ -152,6 +149,13 @@ pub enum Transaction {
         /// The policy digest of its health certificates.
         policy: Digest,
     },
+    /// Trusts an authority to vouch for TPMs.
+    AddEndorsementRoot(EndorsementRoot),
+    /// Trusts an authority no longer. Hosts that were registered stay registered.
+    RemoveEndorsementRoot {
+        /// Which authority.
+        thumbprint: Thumbprint,
+    },
     /// A host has attested and is about to get a health certificate.
     RecordAttestation(Attestation),
     /// A host has presented an identity key that was superseded. It is recorded once for each key, and shows, when it
@@ -162,6 +166,29 @@ pub enum Transaction {
         /// SHA-256 of the identity key's SubjectPublicKeyInfo.
         identity_key: Digest,
     },
+}
+
+/// A host that is registered.
+#[derive(Debug, Clone)]
+pub struct NewHost {
+    /// A fresh id ([`HostId::random`]).
+    pub id: HostId,
+    /// What it is called.
+    pub name: HostName,
+    /// What it proves that it holds.
+    pub credential: hgs_attest::Credential,
+    /// What else is known of a host with a TPM. Its EK certificate has been checked.
+    pub platform: Platform,
+    /// The group that it belongs to.
+    pub group: Option<ShortName>,
+}
+
+impl NewHost {
+    /// Whether it has a TPM, and no certificate says that it is one.
+    pub(crate) fn is_vouched_for(&self) -> bool {
+        let has_tpm = matches!(self.credential, hgs_attest::Credential::EndorsementKey(_));
+        has_tpm && self.platform.endorsement_certificate.is_none()
+    }
 }
 
 /// What changes about a signer.
@@ -249,14 +276,22 @@ impl Transaction {
             Self::RetireCertificate { .. } => Action::RetireCertificate,
             Self::RemoveCertificate { .. } => Action::RemoveCertificate,
             Self::SetRekeyWindow { .. } => Action::SetRekeyWindow,
+            Self::SetAttestationMode(_) => Action::SetAttestationMode,
             Self::AddAttestationSigner { .. } => Action::AddAttestationSigner,
             Self::SetAttestationSigner { .. } => Action::SetAttestationSigner,
             Self::RetireAttestationSigner { .. } => Action::RetireAttestationSigner,
             Self::RemoveAttestationSigner { .. } => Action::RemoveAttestationSigner,
-            Self::AddHost { .. } => Action::AddHost,
+            Self::AddHost(_) => Action::AddHost,
             Self::RevokeHost { .. } => Action::RevokeHost,
             Self::RemoveHost { .. } => Action::RemoveHost,
-            Self::ReadmitHostKey { .. } => Action::ReadmitHostKey,
+            Self::ReadmitHost {
+                credential: CredentialId::HostKey(_),
+            } => Action::ReadmitHostKey,
+            Self::ReadmitHost {
+                credential: CredentialId::EndorsementKey(_),
+            } => Action::ReadmitEndorsementKey,
+            Self::AddEndorsementRoot(_) => Action::AddEndorsementRoot,
+            Self::RemoveEndorsementRoot { .. } => Action::RemoveEndorsementRoot,
             Self::DenyHost { .. } => Action::DenyHost,
             Self::AllowHost { .. } => Action::AllowHost,
             Self::RecordAttestation(_) => Action::Attest,
@@ -292,12 +327,12 @@ impl Transaction {
     /// The host it is about, and what that is called.
     pub(crate) fn host<'a>(&'a self, state: &'a State) -> Option<(HostId, Option<&'a HostName>)> {
         let id = match self {
-            Self::AddHost { id, name, .. } => return Some((*id, Some(name))),
+            Self::AddHost(host) => return Some((host.id, Some(&host.name))),
             Self::RevokeHost { id, .. } | Self::RemoveHost { id } => *id,
             Self::RecordAttestation(attestation) => attestation.host,
             Self::RecordReturnedIdentity { host, .. } => *host,
-            Self::ReadmitHostKey { host_key } => {
-                let removed = state.removed_host(host_key)?;
+            Self::ReadmitHost { credential } => {
+                let removed = state.removed_host(credential)?;
                 return Some((removed.id, Some(&removed.name)));
             }
             _ => return None,
@@ -343,6 +378,10 @@ impl Planner<'_> {
                 even_if_needed,
             } => self.remove_certificate(thumbprint, *even_if_needed),
             Transaction::SetRekeyWindow { until } => self.set_rekey_window(*until),
+            Transaction::SetAttestationMode(mode) => self.set_settings(&Settings {
+                attestation_mode: *mode,
+                ..self.state.settings().clone()
+            }),
             Transaction::SetAttestationSigner { thumbprint, change } => {
                 self.set_attestation_signer(thumbprint, change)
             }
@@ -355,12 +394,16 @@ impl Planner<'_> {
             Transaction::RemoveAttestationSigner { thumbprint } => {
                 self.remove_attestation_signer(thumbprint)
             }
-            Transaction::AddHost { id, name, host_key } => self.add_host(id, name, host_key),
+            Transaction::AddHost(host) => self.add_host(host),
             Transaction::RevokeHost { id, reason } => self.revoke_host(id, reason),
             Transaction::RemoveHost { id } => self.remove_host(id),
-            Transaction::ReadmitHostKey { host_key } => self.readmit_host_key(host_key),
+            Transaction::ReadmitHost { credential } => self.readmit_host(credential),
             Transaction::DenyHost { policy, reason } => self.deny_host(policy, reason),
             Transaction::AllowHost { policy } => self.allow_host(policy),
+            Transaction::AddEndorsementRoot(root) => self.add_endorsement_root(root),
+            Transaction::RemoveEndorsementRoot { thumbprint } => {
+                self.remove_endorsement_root(thumbprint)
+            }
             Transaction::RecordAttestation(attestation) => self.record_attestation(attestation),
             Transaction::RecordReturnedIdentity { host, identity_key } => {
                 self.record_returned_identity(host, identity_key)

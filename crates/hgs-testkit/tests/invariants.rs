@@ -52,6 +52,7 @@ const DRAWING: &[(&str, &[&str])] = &[
         &[
             "hgs-audit",
             "hgs-crypto",
+            "hgs-tcg",
             "hgs-pki",
             "hgs-protector",
             "hgs-kps",
@@ -85,6 +86,7 @@ const DRAWING: &[(&str, &[&str])] = &[
             "hgs-crypto",
             "hgs-xml",
             "hgs-pki",
+            "hgs-tcg",
             "hgs-protector",
             "hgs-kps",
             "hgs-attest",

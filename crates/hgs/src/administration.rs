@@ -2,6 +2,7 @@
 
 mod audit;
 mod certificate;
+mod ek_root;
 mod host;
 mod settings;
 mod signer;
@@ -24,6 +25,7 @@ use crate::failures::{IntoFailure, OrFail as _};
 
 pub(crate) use audit::Arguments as Audit;
 pub(crate) use certificate::Arguments as Certificate;
+pub(crate) use ek_root::Arguments as EkRoot;
 pub(crate) use host::Arguments as Host;
 pub(crate) use settings::{Arguments as Settings, SetArguments as SetServer};
 pub(crate) use signer::Arguments as Signer;

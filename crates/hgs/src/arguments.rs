@@ -91,6 +91,8 @@ enum Noun {
     Certificate(administration::Certificate),
     /// Hosts that may attest
     Host(administration::Host),
+    /// Who is trusted to vouch for TPMs
+    EkRoot(administration::EkRoot),
     /// Signers of health certificates
     Signer(administration::Signer),
     /// Who released which key to whom, and who changed what
@@ -131,6 +133,7 @@ impl Program for Arguments {
             Noun::Server(arguments) => arguments.run(terminal),
             Noun::Certificate(arguments) => arguments.run(terminal),
             Noun::Host(arguments) => arguments.run(terminal),
+            Noun::EkRoot(arguments) => arguments.run(terminal),
             Noun::Signer(arguments) => arguments.run(terminal),
             Noun::Audit(arguments) => arguments.run(terminal),
             Noun::State(arguments) => arguments.run(terminal),

@@ -103,6 +103,8 @@ pub struct SetServer {
     pub communications_certificate: Option<String>,
     /// For how many seconds from now the re-key window stays open; 0 closes it.
     pub rekey_window_seconds: Option<u64>,
+    /// How hosts attest from now on: `tpm` or `host-key`.
+    pub attestation_mode: Option<String>,
 }
 
 /// A signer of another cluster to be trusted.

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{HealthKind, by_name, health_kinds};
+use super::{AttestationMode, HealthKind, attestation_modes, by_name, health_kinds};
 
 /// A registered host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -12,8 +12,18 @@ pub struct Host {
     pub name: String,
     /// Its id, which its health certificates carry.
     pub id: String,
-    /// SHA-256 of its host key's SubjectPublicKeyInfo.
-    pub host_key_digest: String,
+    /// How it attests.
+    #[serde(with = "by_name")]
+    #[schemars(schema_with = "attestation_modes")]
+    pub attestation_mode: AttestationMode,
+    /// SHA-256 of its host key's SubjectPublicKeyInfo; absent for a host that is known by its TPM.
+    pub host_key_digest: Option<String>,
+    /// SHA-256 of the TPMT_PUBLIC of its TPM's endorsement key; absent for a host that is known by a host key.
+    #[serde(default)]
+    pub endorsement_key_digest: Option<String>,
+    /// The group whose policies it is judged by, if not by those of all hosts.
+    #[serde(default)]
+    pub group: Option<String>,
     /// When it was registered.
     pub added: String,
     /// When it last got a health certificate.
@@ -39,8 +49,11 @@ pub struct HostDetail {
     /// What listings show.
     #[serde(flatten)]
     pub host: Host,
-    /// Its host key: SubjectPublicKeyInfo in PEM.
-    pub host_key: String,
+    /// Its host key: SubjectPublicKeyInfo in PEM; absent for a host that is known by its TPM.
+    pub host_key: Option<String>,
+    /// Its TPM; absent for a host that is known by a host key.
+    #[serde(default)]
+    pub tpm: Option<Tpm>,
     /// The policy digest of its health certificates, the same under every signer.
     pub policy_digest: String,
     /// Whether it returns nonces, and so has to.
@@ -49,6 +62,27 @@ pub struct HostDetail {
     pub host_key_shared: Option<String>,
     /// The identity keys that it attested with, newest first.
     pub identity_keys: Vec<IdentityKey>,
+}
+
+/// The TPM of a host, and the machine that it was in when the host was registered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Tpm {
+    /// The endorsement key: SubjectPublicKeyInfo in PEM.
+    pub endorsement_key: String,
+    /// The EK certificate in PEM; absent where an administrator vouched for the TPM instead.
+    pub endorsement_certificate: Option<String>,
+    /// Who issued the EK certificate.
+    pub issuer: Option<String>,
+    /// The maker of the TPM as the EK certificate names it.
+    pub manufacturer: Option<String>,
+    /// Its model, by the EK certificate.
+    pub model: Option<String>,
+    /// The version of its firmware, by the EK certificate.
+    pub firmware: Option<String>,
+    /// The UUID of the machine.
+    pub system_uuid: Option<String>,
+    /// The serial number of the machine.
+    pub system_serial_number: Option<String>,
 }
 
 /// An identity key of a host.
@@ -68,22 +102,25 @@ pub struct IdentityKey {
     pub returned: Option<String>,
 }
 
-/// A host that was removed. Its host key can't be registered again before it is readmitted.
+/// A host that was removed. Its host key or TPM can't be registered again before it is readmitted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RemovedHost {
     /// Its name.
     pub name: String,
     /// The id that it had.
     pub id: String,
-    /// SHA-256 of its host key's SubjectPublicKeyInfo.
-    pub host_key_digest: String,
+    /// SHA-256 of its host key's SubjectPublicKeyInfo; absent for a host that was known by its TPM.
+    pub host_key_digest: Option<String>,
+    /// SHA-256 of the TPMT_PUBLIC of its TPM's endorsement key; absent for a host that was known by a host key.
+    #[serde(default)]
+    pub endorsement_key_digest: Option<String>,
     /// When it was removed.
     pub removed: String,
     /// Who removed it.
     pub by: String,
     /// When and why it was revoked before that; absent if it was not.
     pub revoked: Option<Revocation>,
-    /// When its host key was readmitted.
+    /// When its host key or TPM was readmitted.
     pub readmitted: Option<String>,
 }
 
@@ -96,26 +133,79 @@ pub struct DeniedHost {
     pub denied: Revocation,
 }
 
-/// The denial of a host: by its host key, or by the policy digest that audit records name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// The denial of a host: by its host key, by its platform identity, or by the policy digest that audit records name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DenyHost {
     /// Its public host key, as for a registration.
     pub host_key: Option<String>,
+    /// The platform identity of a host with a TPM, as for a registration.
+    #[serde(default)]
+    pub identity: Option<String>,
     /// The policy digest of its health certificates: 64 hexadecimal digits.
     pub policy_digest: Option<String>,
     /// Why, for people: at most 1024 octets.
     pub reason: String,
 }
 
-/// A host to be registered.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// A host to be registered: by its host key, or by its TPM.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AddHost {
     /// Its name.
     pub name: String,
     /// Its public host key: a SubjectPublicKeyInfo or a certificate, in PEM or in the Base64 of its DER.
-    pub host_key: String,
+    #[serde(default)]
+    pub host_key: Option<String>,
+    /// The text of its platform identity file.
+    #[serde(default)]
+    pub identity: Option<String>,
+    /// The group of a host with a TPM; absent for none.
+    #[serde(default)]
+    pub group: Option<String>,
+    /// Whether a TPM is registered that no EK certificate vouches for. An EK certificate in the file is not kept then.
+    #[serde(default)]
+    pub without_ek_certificate: bool,
+}
+
+/// Hosts to be registered at once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AddHosts {
+    /// 1 to 100 hosts.
+    pub hosts: Vec<AddHost>,
+}
+
+/// The certificate of an authority that vouches for TPMs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct EkRoot {
+    /// The thumbprint of the certificate.
+    pub thumbprint: String,
+    /// The subject's name.
+    pub subject: String,
+    /// The issuer's name.
+    pub issuer: String,
+    /// Whether it is trusted by itself. An intermediate certificate only helps to find the way to one that is.
+    pub root: bool,
+    /// Why an intermediate certificate leads to no root, and is of no use; absent where it does.
+    pub unused: Option<String>,
+    /// When it begins to be valid.
+    pub not_before: String,
+    /// When it ends.
+    pub not_after: String,
+    /// When it was added.
+    pub added: String,
+}
+
+/// Certificates of authorities to be trusted. Those that are known already are passed over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AddEkRoots {
+    /// Certificates in PEM, one behind the other, or one in the Base64 of its DER; 100 at most.
+    pub certificates: String,
+    /// Whether they are trusted by themselves. When absent, those are that name themselves as their issuer.
+    #[serde(default)]
+    pub root: Option<bool>,
 }
 
 /// The revocation of a host.

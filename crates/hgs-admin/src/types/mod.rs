@@ -27,15 +27,15 @@ pub use changes::{
 };
 pub use diagnosis::Diagnosis;
 pub use hosts::{
-    AddHost, DeniedHost, DenyHost, Host, HostDetail, IdentityKey, RemovedHost, Revocation,
-    RevokeHost,
+    AddEkRoots, AddHost, AddHosts, DeniedHost, DenyHost, EkRoot, Host, HostDetail, IdentityKey,
+    RemovedHost, Revocation, RevokeHost, Tpm,
 };
-pub use service::{AttestationMode, Listener, ListenerName, ServerSettings, Status, Warning};
+pub use service::{Listener, ListenerName, ServerSettings, Status, Warning};
 pub use signers::{Signer, SignerStage};
 
 pub use hgs_audit::{Action, Outcome, Standing};
 pub use hgs_kps::CertificateKind;
-pub use hgs_pki::health::HealthKind;
+pub use hgs_pki::health::{AttestationMode, HealthKind};
 
 /// Values of the protocol crates' enumerations, by their names.
 mod by_name {
@@ -67,6 +67,11 @@ fn certificate_kinds(_: &mut SchemaGenerator) -> Schema {
 
 fn health_kinds(_: &mut SchemaGenerator) -> Schema {
     let names = HealthKind::ALL.map(HealthKind::name);
+    json_schema!({"type": "string", "enum": names})
+}
+
+fn attestation_modes(_: &mut SchemaGenerator) -> Schema {
+    let names = AttestationMode::ALL.map(AttestationMode::name);
     json_schema!({"type": "string", "enum": names})
 }
 

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Certificate, Signer, named};
+use super::{AttestationMode, Certificate, Signer, attestation_modes, by_name, named};
 
 /// The guardian at a glance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -15,6 +15,8 @@ pub struct Status {
     /// The time by its clock.
     pub time: String,
     /// How hosts attest.
+    #[serde(with = "by_name")]
+    #[schemars(schema_with = "attestation_modes")]
     pub attestation_mode: AttestationMode,
     /// Where hosts attest.
     pub attestation_urls: Vec<String>,
@@ -34,16 +36,6 @@ pub struct Status {
     pub generation: u64,
     /// What needs attention.
     pub warnings: Vec<Warning>,
-}
-
-/// How hosts attest.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "kebab-case")]
-pub enum AttestationMode {
-    /// By a registered host key.
-    HostKey,
 }
 
 /// Something that needs the attention of an administrator.
@@ -70,6 +62,10 @@ pub struct ServerSettings {
     pub master_key_file: String,
     /// Where it listens.
     pub listeners: Vec<Listener>,
+    /// How hosts attest.
+    #[serde(with = "by_name")]
+    #[schemars(schema_with = "attestation_modes")]
+    pub attestation_mode: AttestationMode,
     /// For how many seconds health certificates are valid.
     pub health_certificate_seconds: u64,
     /// How many seconds the clocks of signers may be ahead.
@@ -117,4 +113,4 @@ pub enum ListenerName {
     Admin,
 }
 
-named!(AttestationMode, ListenerName);
+named!(ListenerName);

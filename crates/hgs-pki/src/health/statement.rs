@@ -47,6 +47,43 @@ pub enum AttestationMode {
     HostKey = 3,
 }
 
+impl AttestationMode {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Tpm, Self::ActiveDirectory, Self::HostKey];
+
+    /// Its name in settings and listings.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tpm => "tpm",
+            Self::ActiveDirectory => "active-directory",
+            Self::HostKey => "host-key",
+        }
+    }
+}
+
+impl fmt::Display for AttestationMode {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+/// The text is not the name of a mode of attestation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("hosts attest by `tpm`, `active-directory` or `host-key`")]
+pub struct AttestationModeError;
+
+impl FromStr for AttestationMode {
+    type Err = AttestationModeError;
+
+    fn from_str(name: &str) -> Result<Self, AttestationModeError> {
+        let mut modes = Self::ALL.into_iter();
+        modes
+            .find(|mode| mode.name() == name)
+            .ok_or(AttestationModeError)
+    }
+}
+
 /// The name of a host that stays when it is renamed: 128 random bits, written as 32 lower-case hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HostId([u8; 16]);

@@ -2,7 +2,9 @@
 
 pub(super) mod audit;
 mod certificates;
+mod ek_roots;
 mod given;
+mod hosts;
 mod refused;
 mod server;
 mod signers;
@@ -10,20 +12,20 @@ mod signers;
 use std::sync::Arc;
 
 use hgs_admin::types::{
-    AddCertificate, AddHost, AddSigner, AddedCertificate, ArchiveAudit, AuditArchive, AuditLog,
-    AuditQuery, AuditRecord, Certificate, CertificateDetail, CertificateUsage, DeniedHost,
-    DenyHost, Diagnosis, GuardianDocument, Host, HostDetail, Listener, ListenerName,
-    NewCertificate, RecordExport, RemoveCertificate, RemovedHost, RevokeHost, RotateCertificates,
-    RotatedCertificates, ServerSettings, SetCertificate, SetServer, SetSigner, Signer, Status,
+    AddCertificate, AddEkRoots, AddHost, AddHosts, AddSigner, AddedCertificate, ArchiveAudit,
+    AuditArchive, AuditLog, AuditQuery, AuditRecord, Certificate, CertificateDetail,
+    CertificateUsage, DeniedHost, DenyHost, Diagnosis, EkRoot, GuardianDocument, Host, HostDetail,
+    Listener, ListenerName, NewCertificate, RecordExport, RemoveCertificate, RemovedHost,
+    RevokeHost, RotateCertificates, RotatedCertificates, ServerSettings, SetCertificate, SetServer,
+    SetSigner, Signer, Status,
 };
 use hgs_admin::{AdminError, Administration, ErrorCode, HostSelector, SignerSelector, WithKey};
-use hgs_attest::host_key::policy_digest;
-use hgs_crypto::random::System;
+use hgs_attest::CredentialId;
 use hgs_kps::CertificateKind;
 use hgs_pki::health::HostId;
 use hgs_pki::{Seconds, Thumbprint, Time};
 use hgs_store::{
-    Act, Action, AttestationSigner, AuditEntry, CertificateRecord, Digest, Failure,
+    Act, Action, AttestationSigner, AuditEntry, CertificateRecord, Credential, Digest, Failure,
     Host as StoredHost, HostName, Outcome, SignerChange, State, StoreError, Transaction,
 };
 use hgs_trace::guardian::{LocalFacts, SyntheticRoll};
@@ -57,7 +59,7 @@ impl Administration for AdminHandler<'_> {
             name: state.settings().name.to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             time: now.to_string(),
-            attestation_mode: views::attestation_mode(state.settings().attestation_mode),
+            attestation_mode: state.settings().attestation_mode,
             attestation_urls: urls
                 .iter()
                 .map(|url| format!("{url}/Attestation"))
@@ -89,6 +91,7 @@ impl Administration for AdminHandler<'_> {
             state_folder: config.state_folder().display().to_string(),
             master_key_file: config.master_key_file().display().to_string(),
             listeners: self.listeners(),
+            attestation_mode: settings.attestation_mode,
             health_certificate_seconds: settings.health_certificate_seconds.into(),
             clock_skew_seconds: config.attestation.clock_skew.as_secs(),
             key_material_caching: settings.allow_key_material_caching,
@@ -115,6 +118,10 @@ impl Administration for AdminHandler<'_> {
             let end = now.checked_add(Seconds::new(seconds)).unwrap_or(Time::MAX);
             let until = (seconds > 0).then_some(end);
             transactions.push(Transaction::SetRekeyWindow { until });
+        }
+        if let Some(mode) = &change.attestation_mode {
+            let attestation_mode = mode.parse().map_err(AdminError::invalid)?;
+            transactions.push(Transaction::SetAttestationMode(attestation_mode));
         }
         if transactions.is_empty() {
             return Err(AdminError::invalid("nothing is to be changed"));
@@ -344,7 +351,11 @@ impl Administration for AdminHandler<'_> {
         identities.sort_by_key(|identity| std::cmp::Reverse(identity.first_seen));
         Ok(HostDetail {
             host: views::host(host),
-            host_key: hgs_pki::pem::encode("PUBLIC KEY", host.host_key()),
+            host_key: match &host.credential {
+                Credential::HostKey(spki) => Some(hgs_pki::pem::encode("PUBLIC KEY", spki)),
+                Credential::EndorsementKey(_) => None,
+            },
+            tpm: views::tpm(host),
             policy_digest: host.credential.policy().to_string(),
             returns_nonces: host.returns_nonces,
             host_key_shared: state
@@ -356,14 +367,14 @@ impl Administration for AdminHandler<'_> {
     }
 
     fn add_host(&self, host: &AddHost) -> Result<Host, AdminError> {
-        let id = HostId::random(&mut System::new())
-            .map_err(|failure| AdminError::new(ErrorCode::Unavailable, failure))?;
-        self.transact(Transaction::AddHost {
-            id,
-            name: host.name.parse().map_err(AdminError::invalid)?,
-            host_key: given::host_key(&host.host_key)?,
-        })?;
-        self.shown(&id)
+        let mut added = self.register(std::slice::from_ref(host))?;
+        added
+            .pop()
+            .ok_or_else(|| not_found("the host was removed meanwhile", "hgs host list"))
+    }
+
+    fn add_hosts(&self, hosts: &AddHosts) -> Result<Vec<Host>, AdminError> {
+        self.register(&hosts.hosts)
     }
 
     fn revoke_host(
@@ -384,6 +395,18 @@ impl Administration for AdminHandler<'_> {
         Ok(views::host(host))
     }
 
+    fn ek_roots(&self) -> Result<Vec<EkRoot>, AdminError> {
+        Ok(self.ek_roots_now())
+    }
+
+    fn add_ek_roots(&self, roots: &AddEkRoots) -> Result<Vec<EkRoot>, AdminError> {
+        self.trust_ek_roots(roots)
+    }
+
+    fn remove_ek_root(&self, thumbprint: &Thumbprint) -> Result<EkRoot, AdminError> {
+        self.distrust_ek_root(thumbprint)
+    }
+
     fn removed_hosts(&self) -> Result<Vec<RemovedHost>, AdminError> {
         let state = self.parts.store.state();
         Ok(state.removed_hosts().map(views::removed_host).collect())
@@ -391,11 +414,10 @@ impl Administration for AdminHandler<'_> {
 
     fn readmit_host(&self, host: &HostSelector) -> Result<RemovedHost, AdminError> {
         let state = self.parts.store.state();
-        let by_key = host
-            .as_str()
-            .parse()
-            .ok()
-            .and_then(|key: Digest| state.removed_host(&key));
+        let by_key = host.as_str().parse().ok().and_then(|digest: Digest| {
+            let mut removed = state.removed_hosts();
+            removed.find(|removed| removed.credential.digest() == digest.as_bytes())
+        });
         let name: HostName = host.as_str().parse().map_err(AdminError::invalid)?;
         let mut of_name = state.removed_hosts().filter(|removed| removed.name == name);
         let found = match (by_key, of_name.next(), of_name.next()) {
@@ -408,14 +430,14 @@ impl Administration for AdminHandler<'_> {
                 let message = format_args!("several hosts named {host} were removed");
                 let error = AdminError::invalid(message);
                 return Err(error.with_remedy(
-                    "name the host key by its digest, which `hgs host list --removed` shows",
+                    "name the host key or the TPM by its digest, which `hgs host list --removed` shows",
                 ));
             }
         };
-        let host_key = found.host_key;
-        self.transact(Transaction::ReadmitHostKey { host_key })?;
+        let credential = found.credential;
+        self.transact(Transaction::ReadmitHost { credential })?;
         let state = self.parts.store.state();
-        let removed = state.removed_host(&host_key);
+        let removed = state.removed_host(&credential);
         removed
             .map(views::removed_host)
             .ok_or_else(|| not_found("the host was registered again meanwhile", "hgs host list"))
@@ -427,15 +449,20 @@ impl Administration for AdminHandler<'_> {
     }
 
     fn deny_host(&self, denial: &DenyHost) -> Result<DeniedHost, AdminError> {
-        let policy = match (&denial.host_key, &denial.policy_digest) {
-            (Some(key), None) => {
-                let key = given::host_key(key)?;
-                Digest::from_bytes(policy_digest(key.digest()))
+        let policy = match (&denial.host_key, &denial.identity, &denial.policy_digest) {
+            (Some(key), None, None) => {
+                let key = CredentialId::HostKey(*given::host_key(key)?.digest());
+                Digest::from_bytes(key.policy_digest())
             }
-            (None, Some(policy)) => policy.parse().map_err(AdminError::invalid)?,
+            (None, Some(identity), None) => {
+                let (_, key) = given::platform_identity(identity)?;
+                let key = CredentialId::EndorsementKey(key.digest());
+                Digest::from_bytes(key.policy_digest())
+            }
+            (None, None, Some(policy)) => policy.parse().map_err(AdminError::invalid)?,
             _ => {
                 return Err(AdminError::invalid(
-                    "a host is denied by its host key or by its policy digest: give one of the two",
+                    "a host is denied by its host key, its platform identity or its policy digest: give one of them",
                 ));
             }
         };

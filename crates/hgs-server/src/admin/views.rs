@@ -3,22 +3,18 @@
 use std::fmt::Display;
 
 use hgs_admin::types::{
-    AttestationMode, AuditRecord, Certificate, CertificateDetail, DeniedHost, Host, IdentityKey,
-    NamedAction, RemovedHost, Revocation, Signer, SignerStage,
+    AttestationMode, AuditRecord, Certificate, CertificateDetail, DeniedHost, EkRoot, Host,
+    IdentityKey, NamedAction, RemovedHost, Revocation, Signer, SignerStage, Tpm,
 };
 use hgs_attest::signer::OwnSignerStage;
+use hgs_attest::{Credential, CredentialId};
 use hgs_crypto::hex;
+use hgs_pki::endorsement::EndorsementCertificate;
 use hgs_store::{
-    AttestationMode as StoredMode, AttestationSigner, AuditRecord as StoredAuditRecord,
-    CertificateRecord, DeniedHost as StoredDenied, Host as StoredHost, HostIdentity,
+    AttestationSigner, AuditRecord as StoredAuditRecord, CertificateRecord,
+    DeniedHost as StoredDenied, EndorsementRoot, Host as StoredHost, HostIdentity,
     RemovedHost as StoredRemoved, Revocation as StoredRevocation,
 };
-
-pub(super) fn attestation_mode(mode: StoredMode) -> AttestationMode {
-    match mode {
-        StoredMode::HostKey => AttestationMode::HostKey,
-    }
-}
 
 pub(super) fn certificate(record: &CertificateRecord, usable: bool) -> Certificate {
     let certificate = &record.certificate;
@@ -79,21 +75,83 @@ pub(super) fn signer(signer: &AttestationSigner, stage: Option<OwnSignerStage>) 
 }
 
 pub(super) fn host(host: &StoredHost) -> Host {
+    let credential = host.credential.id();
+    let (host_key_digest, endorsement_key_digest) = digests(&credential);
     Host {
         name: host.name.to_string(),
         id: host.id.to_string(),
-        host_key_digest: host.host_key_digest().to_string(),
+        attestation_mode: mode_of(&credential),
+        host_key_digest,
+        endorsement_key_digest,
+        group: text(host.group),
         added: host.added.to_string(),
         last_attested: text(host.last_attested),
         revoked: host.revoked.as_ref().map(revocation),
     }
 }
 
+/// How a host with this credential attests.
+fn mode_of(credential: &CredentialId) -> AttestationMode {
+    match credential {
+        CredentialId::HostKey(_) => AttestationMode::HostKey,
+        CredentialId::EndorsementKey(_) => AttestationMode::Tpm,
+    }
+}
+
+/// The digest of a host key, and that of an endorsement key; one of them is there.
+fn digests(credential: &CredentialId) -> (Option<String>, Option<String>) {
+    let digest = Some(hex::encode(credential.digest()));
+    match credential {
+        CredentialId::HostKey(_) => (digest, None),
+        CredentialId::EndorsementKey(_) => (None, digest),
+    }
+}
+
+/// The TPM of a host, if it is known by one.
+pub(super) fn tpm(host: &StoredHost) -> Option<Tpm> {
+    let Some(Credential::EndorsementKey(key)) = host.credential.read() else {
+        return None;
+    };
+    let platform = &host.platform;
+    let certificate = platform.endorsement_certificate.as_deref();
+    let certificate = certificate.and_then(|der| EndorsementCertificate::from_octets(der).ok());
+    let model = certificate.as_ref().map(|one| one.tpm().clone());
+    let model = model.unwrap_or_default();
+    Some(Tpm {
+        endorsement_key: hgs_pki::pem::encode("PUBLIC KEY", key.key().spki_der()),
+        endorsement_certificate: certificate.as_ref().map(EndorsementCertificate::to_pem),
+        issuer: certificate.as_ref().map(|one| one.issuer().to_owned()),
+        manufacturer: model.manufacturer_code().or(model.manufacturer),
+        model: model.model,
+        firmware: model.version,
+        system_uuid: platform.system_uuid.clone(),
+        system_serial_number: platform.system_serial_number.clone(),
+    })
+}
+
+/// `unused` says why an intermediate certificate leads to no root.
+pub(super) fn ek_root(root: &EndorsementRoot, unused: Option<String>) -> EkRoot {
+    let certificate = &root.certificate;
+    let validity = certificate.validity();
+    EkRoot {
+        thumbprint: root.thumbprint().to_string(),
+        subject: certificate.subject().to_owned(),
+        issuer: certificate.issuer().to_owned(),
+        root: root.is_root,
+        unused,
+        not_before: validity.not_before.to_string(),
+        not_after: validity.not_after.to_string(),
+        added: root.added.to_string(),
+    }
+}
+
 pub(super) fn removed_host(removed: &StoredRemoved) -> RemovedHost {
+    let (host_key_digest, endorsement_key_digest) = digests(&removed.credential);
     RemovedHost {
         name: removed.name.to_string(),
         id: removed.id.to_string(),
-        host_key_digest: removed.host_key.to_string(),
+        host_key_digest,
+        endorsement_key_digest,
         removed: removed.removed.to_string(),
         by: removed.by.clone(),
         revoked: removed.revoked.as_ref().map(revocation),

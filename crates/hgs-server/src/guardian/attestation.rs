@@ -19,7 +19,7 @@ use hgs_store::{
 };
 use tracing::error;
 
-use super::hosts::{HostKeys, Registry};
+use super::hosts::{Credentials, Registry};
 use super::key_work::SnapshotKeys;
 use super::keys::Snapshots;
 use super::modes::Modes;
@@ -69,7 +69,7 @@ pub(crate) struct Attestations {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) store: Arc<OpenStore>,
     pub(crate) snapshots: Arc<Snapshots>,
-    pub(crate) host_keys: HostKeys,
+    pub(crate) credentials: Credentials,
     pub(crate) modes: Modes,
     /// The key of the nonces that hosts return, the same on every node.
     pub(crate) nonces: NonceKey,
@@ -171,7 +171,7 @@ impl Attestations {
         let evaluation = move |_: &mut ProcessorPermit| {
             let registry = Registry {
                 state: &attestations.store.state(),
-                keys: &attestations.host_keys,
+                credentials: &attestations.credentials,
             };
             let attempt = Attempt {
                 body: &request.body,

@@ -58,7 +58,7 @@ pub use trace::examine_stopped;
 pub(crate) use attestation::{AttestationRequest, Attestations, Attested};
 pub(crate) use certification::{Certification, PairRequest, RenewalError};
 pub(crate) use certify::self_signed;
-pub(crate) use hosts::HostKeys;
+pub(crate) use hosts::Credentials;
 pub(crate) use initialise::{communications as communications_template, guardian_validity};
 pub(crate) use inspection::Inspection;
 pub(crate) use key_source::{Certified, Pair};

@@ -31,6 +31,8 @@ pub(crate) fn follow(store: &Store, config: &Config, now: Time) -> Result<(), Fa
     let wanted = Settings {
         // Administrators open it for a time; no configuration does.
         rekey_window_until: settings.rekey_window_until,
+        // It is the same on every node.
+        attestation_mode: settings.attestation_mode,
         ..settings_of(config, settings.name.clone())
     };
     if *settings == wanted {

@@ -145,7 +145,8 @@ impl Site {
     pub(crate) async fn register(&self, host: &Host, name: &str) -> types::Host {
         let host = types::AddHost {
             name: name.to_owned(),
-            host_key: host.public_pem(),
+            host_key: Some(host.public_pem()),
+            ..types::AddHost::default()
         };
         self.admin(move |client| client.add_host(&host))
             .await

@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hgs_crypto::rsa::PublicKey;
+use hgs_attest::CredentialId;
 use hgs_custody::{KeyReference, PrivateKey as _, SoftwareKey};
 use hgs_pki::{Certificate, Thumbprint};
 
 use super::Item;
 use super::document::KeyText;
 use crate::model::{
-    AttestationSigner, CertificateRecord, DeniedHost, Digest, Host, HostIdentity, RemovedHost,
-    Revocation, Settings, SettingsError,
+    AttestationSigner, CertificateRecord, DeniedHost, Digest, EndorsementRoot, Host, HostIdentity,
+    RemovedHost, Revocation, Settings, SettingsError, digest_of,
 };
 use crate::refusal::{MAX_DENIED, MAX_REASON_LENGTH};
 use hgs_kps::CertificateKind;
@@ -26,8 +26,9 @@ pub(crate) struct Carried {
     pub(crate) hosts: BTreeMap<HostId, Host>,
     pub(crate) identities: BTreeMap<(HostId, Digest), HostIdentity>,
     pub(crate) signers: BTreeMap<Thumbprint, AttestationSigner>,
-    pub(crate) removed: BTreeMap<Digest, RemovedHost>,
+    pub(crate) removed: BTreeMap<CredentialId, RemovedHost>,
     pub(crate) denied: BTreeMap<Digest, DeniedHost>,
+    pub(crate) endorsement_roots: BTreeMap<Thumbprint, EndorsementRoot>,
 }
 
 /// The records can't be those of one guardian.
@@ -65,7 +66,7 @@ pub enum Inconsistent {
         "the metadata has no room for the signing certificates of both; disable or remove those that are needed no longer"
     )]
     MetadataFull,
-    /// A host has no acceptable host key, or shares its name or key.
+    /// A host has no acceptable host key or endorsement key, or shares its name or key.
     #[error("host {0} can't be registered beside the others")]
     Host(HostId),
     /// A text is too long.
@@ -107,14 +108,19 @@ impl Carried {
                 before.map(|_| format!("attestation signer {name}"))
             }
             Item::RemovedHost(value) => {
-                let name = value.host_key;
+                let name = value.credential;
                 let before = self.removed.insert(name, value);
-                before.map(|_| format!("removed host {name}"))
+                before.map(|_| format!("removed host {}", digest_of(&name)))
             }
             Item::DeniedHost(value) => {
                 let name = value.policy;
                 let before = self.denied.insert(name, value);
                 before.map(|_| format!("denied host {name}"))
+            }
+            Item::EndorsementRoot(value) => {
+                let name = value.thumbprint();
+                let before = self.endorsement_roots.insert(name, value);
+                before.map(|_| format!("EK root {name}"))
             }
             Item::Configuration(_) | Item::Protector(_) | Item::Audit(_) => None,
         };
@@ -218,8 +224,8 @@ pub(super) fn check_certificates(records: &[&CertificateRecord]) -> Result<(), I
 pub(super) fn check_hosts<'h>(hosts: impl Iterator<Item = &'h Host>) -> Result<(), Inconsistent> {
     let (mut names, mut keys) = (BTreeSet::new(), BTreeSet::new());
     for host in hosts {
-        let acceptable = PublicKey::from_spki_der(host.host_key()).is_ok();
-        let alone = names.insert(host.name.folded()) && keys.insert(host.host_key_digest());
+        let acceptable = host.credential.read().is_some();
+        let alone = names.insert(host.name.folded()) && keys.insert(host.credential.id());
         if !acceptable || !alone {
             return Err(Inconsistent::Host(host.id));
         }
@@ -233,12 +239,12 @@ pub(super) fn check_hosts<'h>(hosts: impl Iterator<Item = &'h Host>) -> Result<(
 /// Whether removed hosts are removed, and can be told from each other.
 pub(super) fn check_removed<'h>(
     hosts: impl Iterator<Item = &'h Host>,
-    removed: &BTreeMap<Digest, RemovedHost>,
+    removed: &BTreeMap<CredentialId, RemovedHost>,
 ) -> Result<(), Inconsistent> {
     let mut ids = BTreeSet::new();
     for host in hosts {
         ids.insert(host.id);
-        if removed.contains_key(&host.host_key_digest()) {
+        if removed.contains_key(&host.credential.id()) {
             return Err(Inconsistent::Host(host.id));
         }
     }

@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::lineage::CarriedProtector;
 use crate::model::{
-    AttestationSigner, CertificateRecord, DeniedHost, Digest, Host, HostIdentity, RemovedHost,
-    Settings, text,
+    AttestationSigner, CertificateRecord, DeniedHost, Digest, EndorsementRoot, Host, HostIdentity,
+    RemovedHost, Settings, text,
 };
 use hgs_kps::Label;
 
@@ -27,8 +27,8 @@ pub const MAX_RECORDS: u64 = 4_000_000;
 pub const MAX_PROTECTORS: u64 = 50_000_000;
 
 const FORMAT: &str = "openhgs-state";
-/// Version 2 has removed and denied hosts.
-const VERSION: u32 = 2;
+/// Version 2 has removed and denied hosts; version 3 has hosts with TPMs, and what TPMs are judged by.
+const VERSION: u32 = 3;
 
 /// What the document is, its first line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -149,6 +149,7 @@ pub(crate) enum Item {
     AttestationSigner(AttestationSigner),
     RemovedHost(RemovedHost),
     DeniedHost(DeniedHost),
+    EndorsementRoot(EndorsementRoot),
     Protector(CarriedProtector),
     Audit(AuditText),
 }

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use hgs_attest::CredentialId;
 use hgs_custody::KeyReference;
 use hgs_pki::{Thumbprint, Time};
 use serde::Serialize;
@@ -16,8 +17,8 @@ use super::{Carried, Inconsistent};
 use crate::State;
 use crate::change::{Change, Record, RecordKey};
 use crate::model::{
-    AttestationSigner, CertificateRecord, DeniedHost, Digest, Host, HostIdentity, HostName,
-    RemovedHost, Settings,
+    AttestationSigner, CertificateRecord, DeniedHost, Digest, EndorsementRoot, Host, HostIdentity,
+    HostName, RemovedHost, Settings, ShortName, digest_of,
 };
 use crate::record::RecordKind;
 use crate::transaction::fit_metadata;
@@ -129,11 +130,17 @@ pub(crate) fn merge(
     changes.extend(changed(&known, identities, Record::HostIdentity));
     let known = ours
         .removed_hosts()
-        .map(|one| (one.host_key, one))
+        .map(|one| (one.credential, one))
         .collect();
     changes.extend(changed(&known, removed, Record::RemovedHost));
     let known = ours.denied_hosts().map(|one| (one.policy, one)).collect();
     changes.extend(changed(&known, merge.denied(), Record::DeniedHost));
+    let known = ours
+        .endorsement_roots()
+        .map(|one| (one.thumbprint(), one))
+        .collect();
+    let roots = merge.endorsement_roots();
+    changes.extend(changed(&known, roots, Record::EndorsementRoot));
     Ok(Merged {
         changes,
         keys,
@@ -235,6 +242,12 @@ impl Merge<'_> {
                 "key_protection_url",
                 (&ours.key_protection_url, &theirs.key_protection_url),
                 of,
+            ),
+            attestation_mode: self.choose(
+                place,
+                "attestation_mode",
+                (&ours.attestation_mode, &theirs.attestation_mode),
+                ToString::to_string,
             ),
             // These follow the configuration of this node whenever it starts.
             ..ours.clone()
@@ -438,7 +451,7 @@ impl Merge<'_> {
         let mut all: BTreeMap<_, _> = self.ours.hosts().map(|one| (one.id, one.clone())).collect();
         let (mut gone, mut taken) = (BTreeSet::new(), BTreeSet::new());
         let was_removed = |host: &&Host| {
-            let removed = self.ours.removed_host(&host.host_key_digest());
+            let removed = self.ours.removed_host(&host.credential.id());
             removed.is_some_and(|removed| removed.readmitted.is_none())
         };
         let theirs: Vec<_> = self
@@ -465,8 +478,10 @@ impl Merge<'_> {
                 }
                 continue;
             }
-            let merged =
-                of_its_key.fold(theirs.clone(), |merged, rival| merged_host(rival, &merged));
+            let take_theirs = self.take_theirs;
+            let merged = of_its_key.fold(theirs.clone(), |merged, rival| {
+                merged_host(rival, &merged, take_theirs)
+            });
             let replaced = rivals.iter().map(|rival| rival.id).filter(|_| !same);
             for rival in replaced.filter(|rival| !taken.contains(rival)) {
                 all.remove(&rival);
@@ -483,7 +498,7 @@ impl Merge<'_> {
     fn rivals(&self, theirs: &Host) -> Vec<Host> {
         let by_id = self.ours.host(&theirs.id);
         let by_name = self.ours.host_by_name(&theirs.name);
-        let by_key = self.ours.host_by_key(&theirs.host_key_digest());
+        let by_key = self.ours.host_by_credential(&theirs.credential.id());
         let rivals: BTreeMap<_, _> = [by_id, by_name, by_key]
             .into_iter()
             .flatten()
@@ -497,19 +512,29 @@ impl Merge<'_> {
         let place = (RecordKind::Host, name.as_str());
         let names = (&ours.name.to_string(), &theirs.name.to_string());
         self.choose(place, "name", names, Clone::clone);
-        let keys = (&ours.host_key_digest(), &theirs.host_key_digest());
-        self.choose(place, "host key", keys, ToString::to_string);
+        let keys = (&ours.credential.id(), &theirs.credential.id());
+        self.choose(place, "credential", keys, |id| digest_of(id).to_string());
         if ours.credential == theirs.credential {
             self.choose(place, "id", (&ours.id, &theirs.id), ToString::to_string);
+            let group = |group: &Option<ShortName>| {
+                group.map_or_else(|| "none".to_owned(), |group| group.to_string())
+            };
+            self.choose(place, "group", (&ours.group, &theirs.group), group);
+            self.choose(
+                place,
+                "platform",
+                (&ours.platform, &theirs.platform),
+                |platform| serde_json::to_string(platform).unwrap_or_default(),
+            );
         }
     }
 
     /// What is left of hosts that were removed here or there, unless they are registered.
-    fn removed(&self, hosts: &BTreeMap<HostId, Host>) -> BTreeMap<Digest, RemovedHost> {
-        let registered: BTreeSet<_> = hosts.values().map(Host::host_key_digest).collect();
+    fn removed(&self, hosts: &BTreeMap<HostId, Host>) -> BTreeMap<CredentialId, RemovedHost> {
+        let registered: BTreeSet<_> = hosts.values().map(|host| host.credential.id()).collect();
         let ours = self.ours.removed_hosts();
         let mut all: BTreeMap<_, RemovedHost> =
-            ours.map(|one| (one.host_key, one.clone())).collect();
+            ours.map(|one| (one.credential, one.clone())).collect();
         for (key, theirs) in &self.theirs.removed {
             let merged = match all.get(key) {
                 None => theirs.clone(),
@@ -533,11 +558,19 @@ impl Merge<'_> {
         all
     }
 
+    /// Authorities that are trusted here or there. What an administrator made of one here stays.
+    fn endorsement_roots(&self) -> BTreeMap<Thumbprint, EndorsementRoot> {
+        let mut all = self.theirs.endorsement_roots.clone();
+        let ours = self.ours.endorsement_roots();
+        all.extend(ours.map(|one| (one.thumbprint(), one.clone())));
+        all
+    }
+
     /// Identity keys of the hosts that will be there, and of those that were removed.
     fn identities(
         &self,
         hosts: &BTreeMap<HostId, Host>,
-        removed: &BTreeMap<Digest, RemovedHost>,
+        removed: &BTreeMap<CredentialId, RemovedHost>,
     ) -> BTreeMap<(HostId, Digest), HostIdentity> {
         let ours = self
             .ours
@@ -566,15 +599,15 @@ impl Merge<'_> {
         &self,
         theirs: &HostIdentity,
         hosts: &BTreeMap<HostId, Host>,
-        removed: &BTreeMap<Digest, RemovedHost>,
+        removed: &BTreeMap<CredentialId, RemovedHost>,
     ) -> Option<HostIdentity> {
         let registered = self.theirs.hosts.get(&theirs.host);
         let mut gone = self.theirs.removed.values();
-        let host_key = match registered {
-            Some(host) => host.host_key_digest(),
-            None => gone.find(|gone| gone.id == theirs.host)?.host_key,
+        let credential = match registered {
+            Some(host) => host.credential.id(),
+            None => gone.find(|gone| gone.id == theirs.host)?.credential,
         };
-        if let Some(gone) = removed.get(&host_key) {
+        if let Some(gone) = removed.get(&credential) {
             // As when the host was removed: whatever was signed for it is worth nothing.
             return Some(HostIdentity {
                 host: gone.id,
@@ -583,7 +616,7 @@ impl Merge<'_> {
             });
         }
         let mut hosts = hosts.values();
-        let host = hosts.find(|host| host.host_key_digest() == host_key)?;
+        let host = hosts.find(|host| host.credential.id() == credential)?;
         match registered {
             Some(_) if host.id != theirs.host => None,
             Some(_) => Some(theirs.clone()),
@@ -603,8 +636,11 @@ fn is_same(ours: &Host, theirs: &Host) -> bool {
 }
 
 /// The host of `theirs`, whose key is that of `ours`, with what both know of it.
-fn merged_host(ours: &Host, theirs: &Host) -> Host {
+fn merged_host(ours: &Host, theirs: &Host, take_theirs: bool) -> Host {
+    let chosen = if take_theirs { theirs } else { ours };
     Host {
+        platform: chosen.platform.clone(),
+        group: chosen.group,
         added: ours.added.min(theirs.added),
         revoked: ours.revoked.clone().or_else(|| theirs.revoked.clone()),
         last_attested: ours.last_attested.max(theirs.last_attested),

@@ -132,6 +132,9 @@ impl Snapshot {
         for denied in self.state.denied_hosts() {
             write_line(out, "denied-host", denied)?;
         }
+        for root in self.state.endorsement_roots() {
+            write_line(out, "endorsement-root", root)?;
+        }
         Ok(())
     }
 

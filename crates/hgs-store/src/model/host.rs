@@ -1,17 +1,19 @@
 //! Hosts that may attest or may not, and the identity keys they have attested with.
 
-use hgs_attest::{CredentialId, IdentityRecord, host_key};
+use hgs_attest::{CredentialId, IdentityRecord};
 use hgs_crypto::hash::sha256;
+use hgs_crypto::rsa::PublicKey;
 use hgs_pki::Time;
 use hgs_pki::health::{HealthKind, HostId};
+use hgs_tcg::tpm::EndorsementKey;
 use serde::{Deserialize, Serialize};
 
-use super::{Digest, HostName, text};
+use super::{Digest, HostName, ShortName, text};
 
 /// A registered host. *Removed* takes it out of the registry and leaves a [`RemovedHost`]; *revoked* keeps its record,
 /// which bars it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "HostForm", into = "HostForm")]
+#[serde(try_from = "HostForm", into = "HostForm")]
 pub struct Host {
     /// Its id, by which the record is named and which its health certificates carry.
     pub id: HostId,
@@ -19,6 +21,10 @@ pub struct Host {
     pub name: HostName,
     /// What it proves that it holds.
     pub credential: Credential,
+    /// What else is known of a host with a TPM.
+    pub platform: Platform,
+    /// The group whose policies it is judged by, if not by those of all hosts.
+    pub group: Option<ShortName>,
     /// When it was registered.
     pub added: Time,
     /// Since when, and why, it is barred.
@@ -47,6 +53,27 @@ pub(crate) struct HostAttestation {
 pub enum Credential {
     /// The private half of the key with this DER SubjectPublicKeyInfo.
     HostKey(Vec<u8>),
+    /// The TPM whose endorsement key has this TPMT_PUBLIC.
+    EndorsementKey(Vec<u8>),
+}
+
+/// What is known of a host with a TPM beside its endorsement key. Nothing is decided by it once the host is registered.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Platform {
+    /// The DER of the EK certificate, which led to a root when the host was registered. Absent where an administrator vouched for the TPM instead.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "text::optional_octets"
+    )]
+    pub endorsement_certificate: Option<Vec<u8>>,
+    /// The machine's UUID as its firmware says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system_uuid: Option<String>,
+    /// The machine's serial number as its firmware says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system_serial_number: Option<String>,
 }
 
 /// A host as documents and audit records show it, and as it was kept up to version 5 of the schema: each kind of
@@ -57,8 +84,22 @@ struct HostForm {
     #[serde(with = "text::display")]
     id: HostId,
     name: HostName,
-    #[serde(with = "text::octets")]
-    host_key: Vec<u8>,
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "text::optional_octets"
+    )]
+    host_key: Option<Vec<u8>>,
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "text::optional_octets"
+    )]
+    endorsement_key: Option<Vec<u8>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    platform: Option<Platform>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    group: Option<ShortName>,
     #[serde(with = "text::display")]
     added: Time,
     revoked: Option<Revocation>,
@@ -75,20 +116,42 @@ struct HostRecordForm {
     #[serde(with = "text::display")]
     id: HostId,
     name: HostName,
-    #[serde(with = "text::octets")]
-    host_key: Vec<u8>,
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "text::optional_octets"
+    )]
+    host_key: Option<Vec<u8>>,
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "text::optional_octets"
+    )]
+    endorsement_key: Option<Vec<u8>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    platform: Option<Platform>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    group: Option<ShortName>,
     #[serde(with = "text::display")]
     added: Time,
     revoked: Option<Revocation>,
 }
 
+/// The record is of no host: it has no credential, or two.
+#[derive(Debug, thiserror::Error)]
+#[error("a host has one of `host_key` and `endorsement_key`")]
+struct NotOneCredential;
+
 impl From<Host> for HostForm {
     fn from(host: Host) -> Self {
-        let Credential::HostKey(host_key) = host.credential;
+        let (host_key, endorsement_key) = host.credential.into_members();
         Self {
             id: host.id,
             name: host.name,
             host_key,
+            endorsement_key,
+            platform: (host.platform != Platform::default()).then_some(host.platform),
+            group: host.group,
             added: host.added,
             revoked: host.revoked,
             last_attested: host.last_attested,
@@ -97,16 +160,31 @@ impl From<Host> for HostForm {
     }
 }
 
-impl From<HostForm> for Host {
-    fn from(form: HostForm) -> Self {
-        Self {
+impl TryFrom<HostForm> for Host {
+    type Error = NotOneCredential;
+
+    fn try_from(form: HostForm) -> Result<Self, NotOneCredential> {
+        Ok(Self {
             id: form.id,
             name: form.name,
-            credential: Credential::HostKey(form.host_key),
+            credential: Credential::from_members(form.host_key, form.endorsement_key)?,
+            platform: form.platform.unwrap_or_default(),
+            group: form.group,
             added: form.added,
             revoked: form.revoked,
             last_attested: form.last_attested,
             returns_nonces: form.returns_nonces,
+        })
+    }
+}
+
+impl From<&hgs_attest::Credential> for Credential {
+    fn from(credential: &hgs_attest::Credential) -> Self {
+        match credential {
+            hgs_attest::Credential::HostKey(key) => Self::HostKey(key.spki_der().to_vec()),
+            hgs_attest::Credential::EndorsementKey(key) => {
+                Self::EndorsementKey(key.public().octets().to_vec())
+            }
         }
     }
 }
@@ -117,48 +195,102 @@ impl Credential {
     pub fn id(&self) -> CredentialId {
         match self {
             Self::HostKey(spki) => CredentialId::HostKey(sha256(spki)),
+            Self::EndorsementKey(public) => CredentialId::EndorsementKey(sha256(public)),
         }
     }
 
-    /// The digest of the policy by which hosts with this credential are judged, wherever they attest.
+    /// The digest of the policy by which hosts with this credential are known, wherever they attest.
     #[must_use]
     pub fn policy(&self) -> Digest {
+        policy_of(&self.id())
+    }
+
+    /// The key, if it is acceptable.
+    #[must_use]
+    pub fn read(&self) -> Option<hgs_attest::Credential> {
+        Some(match self {
+            Self::HostKey(spki) => {
+                hgs_attest::Credential::HostKey(PublicKey::from_spki_der(spki).ok()?)
+            }
+            Self::EndorsementKey(public) => {
+                hgs_attest::Credential::EndorsementKey(EndorsementKey::parse(public).ok()?.into())
+            }
+        })
+    }
+
+    fn into_members(self) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
         match self {
-            Self::HostKey(spki) => policy_of_key(&Digest::from_bytes(sha256(spki))),
+            Self::HostKey(spki) => (Some(spki), None),
+            Self::EndorsementKey(public) => (None, Some(public)),
+        }
+    }
+
+    fn from_members(
+        host_key: Option<Vec<u8>>,
+        endorsement_key: Option<Vec<u8>>,
+    ) -> Result<Self, NotOneCredential> {
+        match (host_key, endorsement_key) {
+            (Some(spki), None) => Ok(Self::HostKey(spki)),
+            (None, Some(public)) => Ok(Self::EndorsementKey(public)),
+            _ => Err(NotOneCredential),
         }
     }
 }
 
-/// The digest of the policy of the host whose host key has this SHA-256.
+/// The digest of the policy of the host with this credential.
 #[must_use]
-pub(crate) fn policy_of_key(host_key: &Digest) -> Digest {
-    Digest::from_bytes(host_key::policy_digest(host_key.as_bytes()))
+pub(crate) fn policy_of(credential: &CredentialId) -> Digest {
+    Digest::from_bytes(credential.policy_digest())
+}
+
+/// The digest that names a credential in records.
+#[must_use]
+pub(crate) fn digest_of(credential: &CredentialId) -> Digest {
+    Digest::from_bytes(*credential.digest())
 }
 
 impl Host {
     /// The value of its record, which says nothing of its attestations.
     pub(crate) fn to_record_text(&self) -> Result<String, serde_json::Error> {
+        let HostForm {
+            id,
+            name,
+            host_key,
+            endorsement_key,
+            platform,
+            group,
+            added,
+            revoked,
+            ..
+        } = self.clone().into();
         serde_json::to_string(&HostRecordForm {
-            id: self.id,
-            name: self.name.clone(),
-            host_key: self.host_key().to_vec(),
-            added: self.added,
-            revoked: self.revoked.clone(),
+            id,
+            name,
+            host_key,
+            endorsement_key,
+            platform,
+            group,
+            added,
+            revoked,
         })
     }
 
     /// Reads the value of its record.
     pub(crate) fn from_record_text(text: &str) -> Result<Self, serde_json::Error> {
         let form: HostRecordForm = serde_json::from_str(text)?;
-        Ok(Self {
+        let form = HostForm {
             id: form.id,
             name: form.name,
-            credential: Credential::HostKey(form.host_key),
+            host_key: form.host_key,
+            endorsement_key: form.endorsement_key,
+            platform: form.platform,
+            group: form.group,
             added: form.added,
             revoked: form.revoked,
             last_attested: None,
             returns_nonces: false,
-        })
+        };
+        Self::try_from(form).map_err(serde::de::Error::custom)
     }
 
     /// The record of its attestations, if it needs one.
@@ -169,19 +301,6 @@ impl Host {
             last_attested: self.last_attested,
             returns_nonces: self.returns_nonces,
         })
-    }
-
-    /// SHA-256 of the host key's SubjectPublicKeyInfo.
-    #[must_use]
-    pub fn host_key_digest(&self) -> Digest {
-        Digest::from_bytes(sha256(self.host_key()))
-    }
-
-    /// The DER SubjectPublicKeyInfo of its host key.
-    #[must_use]
-    pub fn host_key(&self) -> &[u8] {
-        let Credential::HostKey(spki) = &self.credential;
-        spki
     }
 }
 
@@ -198,31 +317,88 @@ pub struct Revocation {
     pub by: String,
 }
 
-/// What is left of a host that was removed, by its host key. The key can't be registered again before an administrator
+/// What is left of a host that was removed, by its credential. That can't be registered again before an administrator
 /// readmits it, and its identity keys are kept: a request that was captured before the removal stays worthless.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "RemovedHostForm", into = "RemovedHostForm")]
 pub struct RemovedHost {
-    /// SHA-256 of its host key's SubjectPublicKeyInfo, by which the record is named.
-    pub host_key: Digest,
+    /// Its host key or its TPM, by whose digest the record is named.
+    pub credential: CredentialId,
     /// The id that it had, under which its identity keys are kept.
-    #[serde(with = "text::display")]
     pub id: HostId,
     /// What it was called.
     pub name: HostName,
     /// When it was removed.
-    #[serde(with = "text::display")]
     pub removed: Time,
     /// Who removed it.
     pub by: String,
     /// Whether it was barred then. It is still, until the key is readmitted.
     pub revoked: Option<Revocation>,
     /// Whether it has returned a nonce with a request.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub returns_nonces: bool,
-    /// Since when the key may be registered again.
-    #[serde(with = "text::optional")]
+    /// Since when the credential may be registered again.
     pub readmitted: Option<Time>,
+}
+
+/// A removed host as it is kept: each kind of credential is a member, and exactly one is there.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RemovedHostForm {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    host_key: Option<Digest>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    endorsement_key: Option<Digest>,
+    #[serde(with = "text::display")]
+    id: HostId,
+    name: HostName,
+    #[serde(with = "text::display")]
+    removed: Time,
+    by: String,
+    revoked: Option<Revocation>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    returns_nonces: bool,
+    #[serde(with = "text::optional")]
+    readmitted: Option<Time>,
+}
+
+impl From<RemovedHost> for RemovedHostForm {
+    fn from(host: RemovedHost) -> Self {
+        let digest = digest_of(&host.credential);
+        let is_host_key = matches!(host.credential, CredentialId::HostKey(_));
+        Self {
+            host_key: is_host_key.then_some(digest),
+            endorsement_key: (!is_host_key).then_some(digest),
+            id: host.id,
+            name: host.name,
+            removed: host.removed,
+            by: host.by,
+            revoked: host.revoked,
+            returns_nonces: host.returns_nonces,
+            readmitted: host.readmitted,
+        }
+    }
+}
+
+impl TryFrom<RemovedHostForm> for RemovedHost {
+    type Error = NotOneCredential;
+
+    fn try_from(form: RemovedHostForm) -> Result<Self, NotOneCredential> {
+        let credential = match (form.host_key, form.endorsement_key) {
+            (Some(digest), None) => CredentialId::HostKey(*digest.as_bytes()),
+            (None, Some(digest)) => CredentialId::EndorsementKey(*digest.as_bytes()),
+            _ => return Err(NotOneCredential),
+        };
+        Ok(Self {
+            credential,
+            id: form.id,
+            name: form.name,
+            removed: form.removed,
+            by: form.by,
+            revoked: form.revoked,
+            returns_nonces: form.returns_nonces,
+            readmitted: form.readmitted,
+        })
+    }
 }
 
 impl RemovedHost {

@@ -15,6 +15,11 @@ pub enum NameError {
          and starts with a letter or digit"
     )]
     HostName,
+    /// Not a name of a group or of a document.
+    #[error(
+        "a name has 1 to 64 letters, digits, dots, hyphens and underscores, and starts with a letter or digit"
+    )]
+    ShortName,
     /// Not a digest.
     #[error("a SHA-256 digest has 64 hexadecimal digits")]
     Digest,
@@ -44,10 +49,7 @@ impl FromStr for HostName {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-        let sound = (1..=253).contains(&text.len())
-            && text.starts_with(|c: char| c.is_ascii_alphanumeric())
-            && text.chars().all(allowed);
+        let sound = text.len() <= 253 && is_plain_name(text);
         sound
             .then(|| Self(text.to_owned()))
             .ok_or(NameError::HostName)
@@ -61,6 +63,51 @@ impl PartialEq for HostName {
 }
 
 impl Eq for HostName {}
+
+/// What an administrator calls a group of hosts, or a document that hosts are judged by. It is kept in lower case, so that none
+/// can pass for another (attacks.md K11).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ShortName([u8; Self::MAX_LENGTH]);
+
+impl ShortName {
+    const MAX_LENGTH: usize = 64;
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        let end = self.0.iter().position(|octet| *octet == 0);
+        let octets = &self.0[..end.unwrap_or(Self::MAX_LENGTH)];
+        std::str::from_utf8(octets).expect("a name is ASCII")
+    }
+}
+
+impl FromStr for ShortName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let is_sound = text.len() <= Self::MAX_LENGTH && is_plain_name(text);
+        if !is_sound {
+            return Err(NameError::ShortName);
+        }
+        let mut octets = [0; Self::MAX_LENGTH];
+        for (place, octet) in octets.iter_mut().zip(text.bytes()) {
+            *place = octet.to_ascii_lowercase();
+        }
+        Ok(Self(octets))
+    }
+}
+
+impl fmt::Display for ShortName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+fn is_plain_name(text: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(allowed)
+}
 
 /// A SHA-256 digest: of a protector, a public key or a policy. Written as 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -121,7 +168,7 @@ macro_rules! as_text {
     )*};
 }
 
-as_text!(HostName, Digest);
+as_text!(HostName, ShortName, Digest);
 
 impl fmt::Display for HostName {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -132,6 +179,23 @@ impl fmt::Display for HostName {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// attacks.md K11: of groups and documents too.
+    #[test]
+    fn k11_short_names_have_one_meaning() {
+        let name: ShortName = "Dell-R650_2.19".parse().unwrap();
+        assert_eq!(name.as_str(), "dell-r650_2.19");
+        assert_eq!(name, "DELL-r650_2.19".parse().unwrap());
+        let longest = "a".repeat(64);
+        assert_eq!(longest.parse::<ShortName>().unwrap().as_str(), longest);
+        let long = "a".repeat(65);
+        for text in [
+            "", " a", "a/b", "*", "..", ".a", "-a", "a\0", "\0", "ä", &long,
+        ] {
+            let refused = text.parse::<ShortName>();
+            assert_eq!(refused, Err(NameError::ShortName), "{text:?}");
+        }
+    }
 
     /// attacks.md K11: one host, one name, whatever its case; no white space, slashes, wild cards.
     #[test]

@@ -1,8 +1,7 @@
 //! The service's settings that are state: the same on every node, changed while it runs.
 
-use std::fmt;
-
 use hgs_kps::Label;
+use hgs_pki::health::AttestationMode;
 use hgs_pki::{Seconds, Time};
 use serde::{Deserialize, Serialize};
 
@@ -28,7 +27,11 @@ pub struct Settings {
     /// is only reported.
     pub refuse_superseded_protectors: bool,
     /// How hosts attest.
-    #[serde(default, skip_serializing_if = "AttestationMode::is_host_key")]
+    #[serde(
+        default = "host_key",
+        skip_serializing_if = "is_host_key",
+        with = "text::display"
+    )]
     pub attestation_mode: AttestationMode,
     /// Until when protectors that a compromised guardian signed are accepted though they were never
     /// seen: the re-key window.
@@ -38,31 +41,6 @@ pub struct Settings {
         with = "text::optional"
     )]
     pub rekey_window_until: Option<Time>,
-}
-
-/// How hosts attest: each mode looks for another credential of theirs.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum AttestationMode {
-    /// By a registered host key.
-    #[default]
-    HostKey,
-}
-
-impl AttestationMode {
-    #[expect(
-        clippy::trivially_copy_pass_by_ref,
-        reason = "the signature that serde asks for"
-    )]
-    fn is_host_key(&self) -> bool {
-        *self == Self::HostKey
-    }
-}
-
-impl fmt::Display for AttestationMode {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.serialize(formatter)
-    }
 }
 
 /// The longest re-key window: long enough to power on every VM of a site once.
@@ -77,6 +55,9 @@ pub enum SettingsError {
     /// The re-key window would stay open for too long.
     #[error("a re-key window is open for at most {} days", MAX_REKEY_WINDOW.get() / 86_400)]
     RekeyWindow,
+    /// Hosts can't attest in that mode here.
+    #[error("hosts attest here by `tpm` or `host-key`, not by {0}")]
+    AttestationMode(AttestationMode),
     /// Not a base URL.
     #[error("not an http or https URL of at most 2048 printable ASCII characters: {0:?}")]
     Url(String),
@@ -114,12 +95,27 @@ impl Settings {
         if !(300..=86_400).contains(&seconds) {
             return Err(SettingsError::HealthCertificateSeconds(seconds));
         }
+        if self.attestation_mode == AttestationMode::ActiveDirectory {
+            return Err(SettingsError::AttestationMode(self.attestation_mode));
+        }
         let urls = [&self.attestation_url, &self.key_protection_url];
         match urls.into_iter().flatten().find(|url| !is_base_url(url)) {
             Some(url) => Err(SettingsError::Url(url.chars().take(80).collect())),
             None => Ok(()),
         }
     }
+}
+
+fn host_key() -> AttestationMode {
+    AttestationMode::HostKey
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature that serde asks for"
+)]
+fn is_host_key(mode: &AttestationMode) -> bool {
+    *mode == AttestationMode::HostKey
 }
 
 fn is_base_url(url: &str) -> bool {
@@ -148,6 +144,16 @@ mod tests {
             let error = SettingsError::HealthCertificateSeconds(seconds);
             assert_eq!(settings.check(), Err(error));
         }
+        let settings = Settings {
+            attestation_mode: AttestationMode::Tpm,
+            ..sound.clone()
+        };
+        assert_eq!(settings.check(), Ok(()));
+        let settings = Settings {
+            attestation_mode: AttestationMode::ActiveDirectory,
+            ..sound.clone()
+        };
+        assert!(settings.check().is_err());
         for url in [
             "",
             "hgs.example",

@@ -102,6 +102,28 @@ pub(crate) mod octets {
     }
 }
 
+/// The same for what may be absent.
+pub(crate) mod optional_octets {
+    use super::*;
+
+    #[expect(clippy::ref_option, reason = "serde passes a reference to the field")]
+    pub(crate) fn serialize<S: Serializer>(
+        value: &Option<Vec<u8>>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(given) => octets::serialize(given, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Vec<u8>>, D::Error> {
+        octets::deserialize(deserializer).map(Some)
+    }
+}
+
 /// A certificate as the Base64 of its DER: parsed when it is read, and never again.
 pub(crate) mod certificate {
     use hgs_pki::Certificate;

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use hgs_attest::CredentialId;
 use hgs_crypto::SecretBytes;
 use hgs_custody::PrivateKey as _;
 use hgs_custody::seal::MasterKey;
@@ -14,10 +15,10 @@ use crate::backup::{
     About, Configuration, Document, MAX_LINE_LENGTH, Resolution, Snapshot, fuzzing,
 };
 use crate::fixture::{
-    Fixture, HOST, OTHER_HOST, act, attestation, certificate, digest, master_key, open, opening,
-    record, time,
+    Fixture, HOST, OTHER_HOST, TPM_HOST, act, add_host, attestation, certificate, digest,
+    master_key, open, opening, record, time, tpm_transactions,
 };
-use crate::model::{CertificateRecord, Digest};
+use crate::model::{CertificateRecord, Credential, Digest};
 use crate::{
     Action, AuditFilter, Import, ImportError, Imported, OpenError, Opening, Standing, Store,
     Transaction,
@@ -48,6 +49,9 @@ impl Site {
             },
         ];
         store.transact(past, act(5)).unwrap();
+        store
+            .transact(tpm_transactions(&site.fixture), act(5))
+            .unwrap();
         let tenant = Transaction::AddCertificate {
             record: site.tenants_certificate(),
             key: None,
@@ -178,6 +182,18 @@ fn everything_comes_back_under_another_name_and_master_key() {
         .private_key(&Digest::from_bytes(*key.digest()))
         .unwrap();
     assert_eq!(opened.unwrap().public(), key);
+    // A host with a TPM is known by it, and so is who vouched for it.
+    let there = open(&site.state()).unwrap();
+    let (tpm_host, ours) = (state.host(&TPM_HOST).unwrap(), there.state());
+    assert_eq!(Some(tpm_host), ours.host(&TPM_HOST));
+    assert!(tpm_host.platform.endorsement_certificate.is_some());
+    assert!(
+        state
+            .endorsement_roots()
+            .eq(there.state().endorsement_roots())
+    );
+    assert_eq!(state.endorsement_roots().count(), 1);
+    drop(there);
     // A key in a token is named.
     let tenants = state
         .certificate(&site.tenants_certificate().thumbprint())
@@ -287,7 +303,7 @@ fn what_is_cut_off_changes_nothing() {
         .hosts()
         .map(|host| host.name.to_string())
         .collect();
-    assert_eq!(hosts, ["node-a", "node-b"]);
+    assert_eq!(hosts, ["node-a", "node-b", "node-t"]);
     assert!(
         store
             .state()
@@ -356,8 +372,9 @@ fn conflicts_are_named_and_somebody_prevails() {
         .collect();
     let expected = [
         ("fabric encryption", "head"),
-        ("node-a", "host key"),
-        ("node-b", "host key"),
+        ("node-a", "credential"),
+        ("node-b", "credential"),
+        ("node-t", "credential"),
     ];
     assert_eq!(named, expected);
     assert!(
@@ -376,9 +393,12 @@ fn conflicts_are_named_and_somebody_prevails() {
             .find(|one| one.head)
             .unwrap()
             .thumbprint();
-        (head, state.host(&HOST).unwrap().host_key().to_vec())
+        (head, state.host(&HOST).unwrap().credential.clone())
     };
-    let spki = |site: &Site| site.fixture.encryption_key.public().spki_der().to_vec();
+    let spki = |site: &Site| {
+        let key = site.fixture.encryption_key.public();
+        Credential::HostKey(key.spki_der().to_vec())
+    };
     let of = |site: &Site| (site.fixture.encryption.thumbprint(), spki(site));
     assert_eq!(head_and_host(&target), of(&target));
     merge(&target.state(), &document, &import(Resolution::TakeTheirs)).unwrap();
@@ -414,18 +434,14 @@ fn k4_no_import_lifts_a_revocation() {
         let document = site.document();
         let renamed = HostId::from_bytes([0xc3; 16]);
         let store = open(&site.state()).unwrap();
-        let add = Transaction::AddHost {
-            id: renamed,
-            name: "renamed".parse().unwrap(),
-            host_key: site.fixture.other.public().clone(),
-        };
+        let host_key = site.fixture.other.public();
+        let credential = CredentialId::HostKey(*host_key.digest());
+        let add = add_host(renamed, "renamed", host_key);
         store
             .transact(
                 vec![
                     Transaction::RemoveHost { id: OTHER_HOST },
-                    Transaction::ReadmitHostKey {
-                        host_key: Digest::from_bytes(*site.fixture.other.public().digest()),
-                    },
+                    Transaction::ReadmitHost { credential },
                     add,
                 ],
                 act(26),
@@ -435,8 +451,7 @@ fn k4_no_import_lifts_a_revocation() {
         merge(&site.state(), &document, &import(resolution)).unwrap();
         let store = open(&site.state()).unwrap();
         let state = store.state();
-        let key = Digest::from_bytes(*site.fixture.other.public().digest());
-        let host = state.host_by_key(&key).unwrap();
+        let host = state.host_by_credential(&credential).unwrap();
         assert!(host.revoked.is_some(), "{resolution:?}");
         let expected = if resolution == Resolution::KeepOurs {
             renamed
@@ -482,7 +497,7 @@ fn documents_that_contradict_themselves_are_refused() {
         with("openhgs-state", "other-state"),
         "not the state of a guardian"
     );
-    assert!(with("\"version\":2", "\"version\":3").contains("version 3"));
+    assert!(with("\"version\":3", "\"version\":4").contains("version 4"));
     assert!(with("\"protectors\":3", "\"protectors\":2").contains("as many lines"));
     assert!(with("\"protectors\":3", "\"protectors\":99999999999").contains("at most"));
     assert!(with("\"records\":", "\"records\":9999999").contains("at most"));
@@ -642,7 +657,7 @@ fn a_snapshot_needs_a_schema_that_it_knows() {
     let site = Site::new();
     let connection =
         rusqlite::Connection::open(site.state().join(crate::state_folder::DATABASE)).unwrap();
-    for (version, expected) in [(6, "reads 7 beside a server"), (8, "knows up to 7")] {
+    for (version, expected) in [(7, "reads 8 beside a server"), (9, "knows up to 8")] {
         let sql = "UPDATE store SET schema_version = ?1";
         connection.execute(sql, [version]).unwrap();
         let refused = Snapshot::open(&site.state(), &master_key())

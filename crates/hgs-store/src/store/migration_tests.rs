@@ -5,7 +5,9 @@ use rusqlite::Connection;
 use super::*;
 use crate::Standing;
 use crate::fixture::*;
-use hgs_pki::health::HealthKind;
+use crate::model::{Credential, Platform};
+use hgs_attest::CredentialId;
+use hgs_pki::health::{AttestationMode, HealthKind, HostId};
 
 /// A state of version 1 as `sqlite3 state.db .dump` wrote it: settings, a certificate, a signer,
 /// two hosts of which one is revoked, an identity key and two releases.
@@ -14,6 +16,9 @@ const VERSION_1: &str = include_str!("../../tests/data/version-1.sql");
 /// The same of version 2, with protectors of every standing, a signer of another cluster, a host
 /// that was removed and one that was revoked, superseded identity keys and refusals.
 const VERSION_2: &str = include_str!("../../tests/data/version-2.sql");
+
+/// The same of version 7, with a denied host, an identity key that was superseded, and a host that returns nonces.
+const VERSION_7: &str = include_str!("../../tests/data/version-7.sql");
 
 /// What the next version might add.
 const NEXT: &str = "ALTER TABLE store ADD COLUMN note TEXT; CREATE TABLE next (id INTEGER) STRICT;";
@@ -86,11 +91,11 @@ fn an_older_state_is_migrated_once_and_stays_whole() {
     }
     let connection = Connection::open(directory.join("state.db")).unwrap();
     let version = connection.query_row("SELECT schema_version FROM store", (), |row| row.get(0));
-    assert_eq!(version, Ok(8));
+    assert_eq!(version, Ok(9));
     // The program from before the migration leaves it alone.
     let error = open(&directory).err();
     assert!(
-        matches!(error, Some(OpenError::NewerSchema { found: 8, known: 7 })),
+        matches!(error, Some(OpenError::NewerSchema { found: 9, known: 8 })),
         "{error:?}"
     );
 }
@@ -235,6 +240,47 @@ fn a_state_that_was_changed_is_not_migrated() {
             Ok(2),
             "{harm}"
         );
+    }
+}
+
+/// Records of before hosts had TPMs are read as they are, and hosts with TPMs stand beside them.
+#[test]
+fn a_state_of_version_7_takes_hosts_with_tpms() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("state");
+    stored(&directory, VERSION_7);
+    let third = HostId::from_bytes([0xc3; 16]);
+    let fixture = Fixture::new();
+    for round in 0..2 {
+        let store = open(&directory).unwrap();
+        let state = store.state();
+        assert_eq!(state.settings().attestation_mode, AttestationMode::HostKey);
+        let host = state.host(&HOST).unwrap();
+        assert_eq!(host.revoked.as_ref().unwrap().reason, "stolen");
+        assert_eq!(host.last_attested, Some(time(2)));
+        assert!(host.returns_nonces);
+        assert!(host.group.is_none());
+        assert_eq!(host.platform, Platform::default());
+        let third = state.host(&third).unwrap();
+        let found = state.host_by_credential(&third.credential.id()).unwrap();
+        assert_eq!(found.name.as_str(), "node-c");
+        let removed = state.removed_hosts().next().unwrap();
+        assert!(matches!(removed.credential, CredentialId::HostKey(_)));
+        assert_eq!(removed.name.as_str(), "node-b");
+        assert!(state.removed_host(&removed.credential).is_some());
+        assert!(state.denied_host(&digest(77)).is_some());
+        let identities = state.host_identities(&HOST);
+        let superseded = identities.filter(|one| one.superseded.is_some());
+        assert_eq!(superseded.count(), 1);
+        let numbers = store.audit(&AuditFilter::default(), 99).unwrap();
+        assert!(numbers.len() >= 14);
+        if round == 0 {
+            store.transact(tpm_transactions(&fixture), act(20)).unwrap();
+        }
+        let tpm_host = store.state().host(&TPM_HOST).cloned().unwrap();
+        assert!(matches!(tpm_host.credential, Credential::EndorsementKey(_)));
+        assert!(tpm_host.platform.endorsement_certificate.is_some());
+        assert_eq!(store.state().endorsement_roots().count(), 1);
     }
 }
 

@@ -51,7 +51,7 @@ impl Victim {
         record(&store, fixture.release(3, 11, 12)).unwrap();
         record(&store, fixture.release(4, 11, 13)).unwrap();
         let remove = Transaction::RemoveHost { id: OTHER_HOST };
-        let batch = vec![revoke, remove];
+        let batch = [tpm_transactions(&fixture), vec![revoke, remove]].concat();
         store.transact(batch, act(5)).unwrap();
         victim
     }
@@ -163,6 +163,7 @@ fn every_record_is_missed_and_every_change_of_it_is_seen() {
     let all = [
         "attestation-signer",
         "certificate",
+        "endorsement-root",
         "host",
         "host-attestation",
         "host-identity",
@@ -195,7 +196,7 @@ fn a_host_can_not_be_registered_with_sql() {
     let sql = format!(
         "INSERT INTO record (kind, name, generation, value, tag) \
          SELECT kind, '{OTHER_HOST}', generation, replace(value, '{HOST}', '{OTHER_HOST}'), tag \
-         FROM record WHERE kind = 'host'"
+         FROM record WHERE kind = 'host' AND name = '{HOST}'"
     );
     let seen = victim.tampered_by(&sql);
     assert_eq!(seen, found("host", OTHER_HOST, Finding::Changed));
@@ -337,11 +338,11 @@ fn the_schema_is_the_one_that_migrations_make() {
     let unexpected = found("schema", "lineage_issued", Finding::Unexpected);
     assert_eq!(schema(other), unexpected);
     let newer = victim.harmed(|connection| {
-        let sql = "UPDATE store SET schema_version = 8";
+        let sql = "UPDATE store SET schema_version = 9";
         connection.execute(sql, ()).unwrap();
     });
     assert!(
-        matches!(newer, OpenError::NewerSchema { found: 8, known: 7 }),
+        matches!(newer, OpenError::NewerSchema { found: 9, known: 8 }),
         "{newer}"
     );
 }

@@ -6,8 +6,9 @@ use super::*;
 use crate::audit::{Action, Outcome};
 use crate::fixture::*;
 use crate::lineage::Standing;
-use hgs_attest::IdentityRefusal;
-use hgs_crypto::hash::sha256_of;
+use hgs_attest::{CredentialId, IdentityRefusal};
+use hgs_crypto::hash::{sha256, sha256_of};
+use hgs_crypto::rsa::PublicKey;
 use hgs_custody::PrivateKey as _;
 
 use crate::{
@@ -296,24 +297,22 @@ fn a_removed_host_comes_back_only_by_a_deliberate_act_and_with_new_identity_keys
     };
     attest(&store, 1, HOST, 1).unwrap();
     attest(&store, 2, HOST, 2).unwrap();
-    let host_key = Digest::from_bytes(*fixture.encryption_key.public().digest());
-    let readmit = || Transaction::ReadmitHostKey { host_key };
+    let host_key = fixture.encryption_key.public();
+    let credential = CredentialId::HostKey(*host_key.digest());
+    let readmit = || Transaction::ReadmitHost { credential };
     let refusal = refused(transact(&store, 3, readmit()));
-    assert_eq!(refusal, Refusal::NoSuchRemovedHost(host_key));
+    let digest_of_key = Digest::from_bytes(*host_key.digest());
+    assert_eq!(refusal, Refusal::NoSuchRemovedHost(digest_of_key));
     transact(&store, 3, Transaction::RemoveHost { id: HOST }).unwrap();
 
     let again = hgs_pki::health::HostId::from_bytes([0xc3; 16]);
-    let add = || Transaction::AddHost {
-        id: again,
-        name: "node-again".parse().unwrap(),
-        host_key: fixture.encryption_key.public().clone(),
-    };
+    let add = || add_host(again, "node-again", host_key);
     drop(store);
     store = open(&directory).unwrap();
-    let expected = Refusal::HostKeyRemoved {
+    let expected = Refusal::HostRemoved {
         name: "node-a".parse().unwrap(),
         removed: time(3),
-        host_key,
+        credential,
     };
     assert_eq!(refused(transact(&store, 4, add())), expected);
     transact(&store, 5, readmit()).unwrap();
@@ -323,7 +322,7 @@ fn a_removed_host_comes_back_only_by_a_deliberate_act_and_with_new_identity_keys
         Refusal::ReadmittedAlready("node-a".parse().unwrap())
     );
     transact(&store, 6, add()).unwrap();
-    assert!(store.state().removed_host(&host_key).is_none());
+    assert!(store.state().removed_host(&credential).is_none());
     assert!(store.state().host(&again).unwrap().returns_nonces);
     assert_eq!(store.state().host_identities(&HOST).count(), 0);
 
@@ -382,8 +381,8 @@ fn a_policy_digest_is_barred_by_revoked_removed_and_denied_hosts() {
     assert!(barred(&second) && !barred(&first));
     transact(Transaction::RemoveHost { id: OTHER_HOST }).unwrap();
     assert!(barred(&second));
-    let host_key = Digest::from_bytes(*digest_of_key);
-    transact(Transaction::ReadmitHostKey { host_key }).unwrap();
+    let credential = CredentialId::HostKey(*digest_of_key);
+    transact(Transaction::ReadmitHost { credential }).unwrap();
     assert!(!barred(&second));
 
     // One that is registered here is revoked, not denied.
@@ -508,21 +507,117 @@ fn a2_a_host_is_registered_once() {
     let known = hgs_custody::PrivateKey::public(&*fixture.other).clone();
     let fresh = hgs_custody::PrivateKey::public(&third).clone();
     let id = hgs_pki::health::HostId::from_bytes([3; 16]);
-    let add = |id, name: &str, host_key| {
-        let name = name.parse().unwrap();
-        store.transact(vec![Transaction::AddHost { id, name, host_key }], act(1))
+    let add = |id, name: &str, host_key: &PublicKey| {
+        store.transact(vec![add_host(id, name, host_key)], act(1))
     };
-    let refusal = refused(add(id, "node-c", known));
+    let refusal = refused(add(id, "node-c", &known));
     assert_eq!(refusal, Refusal::HostKeyKnown("node-b".parse().unwrap()));
-    let refusal = refused(add(id, "NODE-A", fresh.clone()));
+    let refusal = refused(add(id, "NODE-A", &fresh));
     assert_eq!(refusal, Refusal::HostNameKnown("node-a".parse().unwrap()));
-    let refusal = refused(add(HOST, "node-c", fresh.clone()));
+    let refusal = refused(add(HOST, "node-c", &fresh));
     assert_eq!(refusal, Refusal::HostIdKnown(HOST));
-    add(id, "node-c", fresh).unwrap();
+    add(id, "node-c", &fresh).unwrap();
     let state = store.state();
     let names: Vec<_> = state.hosts().map(|host| host.name.as_str()).collect();
     assert_eq!(names, ["node-a", "node-b", "node-c"]);
     assert!(state.host_by_name(&"Node-C".parse().unwrap()).is_some());
+}
+
+/// attacks.md A2: one TPM is one host, also against registrations that race.
+#[test]
+fn a2_one_tpm_is_one_host() {
+    let folder = tempfile::tempdir().unwrap();
+    let fixture = Fixture::new();
+    let store = fixture.create(&folder.path().join("state"));
+    let key = endorsement_key(fixture.other.public());
+    let add = |octet: u8| {
+        let id = hgs_pki::health::HostId::from_bytes([octet; 16]);
+        let add = add_tpm_host(id, &format!("tpm-{octet}"), &key);
+        store.transact(vec![add], act(1))
+    };
+    let add = &add;
+    let outcomes: Vec<_> = std::thread::scope(|scope| {
+        let racing: Vec<_> = (1..=8)
+            .map(|octet| scope.spawn(move || add(octet)))
+            .collect();
+        let joined = racing.into_iter().map(|one| one.join().unwrap());
+        joined.collect()
+    });
+    assert_eq!(outcomes.iter().filter(|one| one.is_ok()).count(), 1);
+    let state = store.state();
+    let id = CredentialId::EndorsementKey(key.digest());
+    let host = state.host_by_credential(&id).unwrap();
+    for outcome in outcomes.into_iter().filter(Result::is_err) {
+        assert_eq!(
+            refused(outcome),
+            Refusal::EndorsementKeyKnown(host.name.clone())
+        );
+    }
+    // The digest of a host key is not the digest of an endorsement key.
+    let as_host_key = CredentialId::HostKey(key.digest());
+    assert!(state.host_by_credential(&as_host_key).is_none());
+    let entry = store.audit(&AuditFilter::default(), 99).unwrap();
+    let added = entry
+        .iter()
+        .find(|one| one.entry.host == Some(host.id.to_string()));
+    let reason = added.unwrap().entry.reason.as_deref().unwrap();
+    assert!(reason.contains("without an EK certificate"), "{reason}");
+}
+
+/// Of a TPM as of a host key: what was removed or revoked does not come back by itself, under any signer.
+#[test]
+fn a_tpm_is_barred_by_revocation_and_removal() {
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("state");
+    let fixture = Fixture::new();
+    let mut store = fixture.create(&directory);
+    let key = endorsement_key(fixture.other.public());
+    let id = hgs_pki::health::HostId::from_bytes([0xc3; 16]);
+    let add = |id| add_tpm_host(id, "tpm", &key);
+    store.transact(vec![add(id)], act(1)).unwrap();
+    let policy = store.state().host(&id).unwrap().credential.policy();
+    let independently = sha256_of(&[b"OpenHGS TPM 1", &sha256(key.public().octets())]);
+    assert_eq!(policy, Digest::from_bytes(independently));
+    let barred =
+        |store: &Store| hgs_kps::HostStandings::is_barred(&*store.state(), policy.as_bytes());
+    assert!(!barred(&store));
+    let reason = "stolen".to_owned();
+    let revoke = Transaction::RevokeHost { id, reason };
+    store.transact(vec![revoke], act(2)).unwrap();
+    assert!(barred(&store));
+    store
+        .transact(vec![Transaction::RemoveHost { id }], act(3))
+        .unwrap();
+    drop(store);
+    store = open(&directory).unwrap();
+    assert!(barred(&store));
+    let credential = CredentialId::EndorsementKey(key.digest());
+    let again = hgs_pki::health::HostId::from_bytes([0xd4; 16]);
+    let refusal = refused(store.transact(vec![add(again)], act(4)));
+    let expected = Refusal::HostRemoved {
+        name: "tpm".parse().unwrap(),
+        removed: time(3),
+        credential,
+    };
+    assert_eq!(refusal, expected);
+    // A host key with the same digest is another credential.
+    let digest = *credential.digest();
+    let other = Transaction::ReadmitHost {
+        credential: CredentialId::HostKey(digest),
+    };
+    let refusal = refused(store.transact(vec![other], act(5)));
+    assert_eq!(
+        refusal,
+        Refusal::NoSuchRemovedHost(Digest::from_bytes(digest))
+    );
+    let readmit = Transaction::ReadmitHost { credential };
+    store.transact(vec![readmit, add(again)], act(6)).unwrap();
+    assert!(!barred(&store));
+    let actions: Vec<_> = store.audit(&AuditFilter::default(), 99).unwrap();
+    let actions: Vec<_> = actions.iter().map(|record| record.entry.action).collect();
+    assert!(actions.contains(&Action::ReadmitEndorsementKey));
+    drop(store);
+    assert!(open(&directory).is_ok());
 }
 
 #[test]

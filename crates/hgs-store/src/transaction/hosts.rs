@@ -1,49 +1,49 @@
 //! Hosts, and what they attest with.
 
-use hgs_attest::IdentityTransition;
-use hgs_crypto::rsa::PublicKey;
+use hgs_attest::{CredentialId, IdentityTransition};
 
-use super::{Attestation, MAX_REASON_LENGTH, Plan, Planner, Refusal, shown};
+use super::{Attestation, MAX_REASON_LENGTH, NewHost, Plan, Planner, Refusal, shown};
 use crate::change::{Change, Record, RecordKey};
 use crate::model::{
-    Credential, DeniedHost, Digest, Host, HostAttestation, HostIdentity, HostName, RemovedHost,
-    Revocation,
+    Credential, DeniedHost, Digest, Host, HostAttestation, HostIdentity, RemovedHost, Revocation,
+    digest_of, policy_of,
 };
 use hgs_pki::health::HostId;
 
 impl Planner<'_> {
-    pub(super) fn add_host(
-        &self,
-        id: &HostId,
-        name: &HostName,
-        host_key: &PublicKey,
-    ) -> Result<Plan, Refusal> {
+    pub(super) fn add_host(&self, new: &NewHost) -> Result<Plan, Refusal> {
+        let (id, credential) = (&new.id, new.credential.id());
         if self.state.host(id).is_some() {
             return Err(Refusal::HostIdKnown(*id));
         }
-        if let Some(other) = self.state.host_by_name(name) {
+        if let Some(other) = self.state.host_by_name(&new.name) {
             return Err(Refusal::HostNameKnown(other.name.clone()));
         }
-        let digest = Digest::from_bytes(*host_key.digest());
-        if let Some(other) = self.state.host_by_key(&digest) {
-            return Err(Refusal::HostKeyKnown(other.name.clone()));
+        if let Some(other) = self.state.host_by_credential(&credential) {
+            let other = other.name.clone();
+            return Err(match credential {
+                CredentialId::HostKey(_) => Refusal::HostKeyKnown(other),
+                CredentialId::EndorsementKey(_) => Refusal::EndorsementKeyKnown(other),
+            });
         }
-        let credential = Credential::HostKey(host_key.spki_der().to_vec());
-        if self.state.denied_host(&credential.policy()).is_some() {
-            return Err(Refusal::HostDenied(credential.policy()));
+        let policy = policy_of(&credential);
+        if self.state.denied_host(&policy).is_some() {
+            return Err(Refusal::HostDenied(policy));
         }
-        let removed = self.state.removed_host(&digest);
+        let removed = self.state.removed_host(&credential);
         if let Some(removed) = removed.filter(|removed| removed.readmitted.is_none()) {
-            return Err(Refusal::HostKeyRemoved {
+            return Err(Refusal::HostRemoved {
                 name: removed.name.clone(),
                 removed: removed.removed,
-                host_key: digest,
+                credential,
             });
         }
         let host = Host {
             id: *id,
-            name: name.clone(),
-            credential,
+            name: new.name.clone(),
+            credential: Credential::from(&new.credential),
+            platform: new.platform.clone(),
+            group: new.group,
             added: self.act.time,
             revoked: None,
             last_attested: None,
@@ -63,7 +63,7 @@ impl Planner<'_> {
                     ..identity.clone()
                 })));
             }
-            changes.push(Change::Remove(RecordKey::RemovedHost(digest)));
+            changes.push(Change::Remove(RecordKey::RemovedHost(credential)));
         }
         Ok(Plan {
             before: removed.map(shown),
@@ -88,7 +88,7 @@ impl Planner<'_> {
     pub(super) fn remove_host(&self, id: &HostId) -> Result<Plan, Refusal> {
         let host = self.state.host(id).ok_or(Refusal::NoSuchHost(*id))?;
         let removed = RemovedHost {
-            host_key: host.host_key_digest(),
+            credential: host.credential.id(),
             id: *id,
             name: host.name.clone(),
             removed: self.act.time,
@@ -125,11 +125,11 @@ impl Planner<'_> {
         })
     }
 
-    pub(super) fn readmit_host_key(&self, host_key: &Digest) -> Result<Plan, Refusal> {
+    pub(super) fn readmit_host(&self, credential: &CredentialId) -> Result<Plan, Refusal> {
         let removed = self
             .state
-            .removed_host(host_key)
-            .ok_or(Refusal::NoSuchRemovedHost(*host_key))?;
+            .removed_host(credential)
+            .ok_or(Refusal::NoSuchRemovedHost(digest_of(credential)))?;
         if removed.readmitted.is_some() {
             return Err(Refusal::ReadmittedAlready(removed.name.clone()));
         }

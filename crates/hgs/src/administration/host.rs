@@ -1,15 +1,19 @@
 //! `hgs host`: the registry of hosts.
 
+mod add;
+
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
-use hgs_admin::types::{self, AddHost, DenyHost, HostDetail, RevokeHost};
+use hgs_admin::types::{self, DenyHost, HostDetail, RevokeHost};
 use hgs_admin::{Administration as _, Client, HostSelector};
 use hgs_pki::Time;
 use hgs_terminal::{Exit, Failure, Table, Terminal};
 use serde::Serialize;
+
+use add::Add;
 
 use super::{ServerOption, given_text, named, or_dash, period};
 use crate::clock::now;
@@ -27,16 +31,7 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Register a host, which can attest from then on
-    #[command(after_help = "Example:
-  hgs host add host1 --host-key host1.pem     (on the host: guarded-host host-key export --out host1.pem)")]
-    Add {
-        /// Its name from now on
-        name: String,
-        /// Its public host key, or a certificate over it: PEM or DER
-        #[arg(long, value_name = "FILE")]
-        host_key: PathBuf,
-    },
+    Add(Add),
     List(List),
     /// Show one host, with the identity keys that it attested with
     Show {
@@ -53,33 +48,38 @@ enum Verb {
         #[arg(long, default_value = "")]
         reason: String,
     },
-    /// Remove a host: nothing is released to it, and its host key can't be registered again before it is readmitted
+    /// Remove a host: nothing is released to it, and its host key or TPM can't be registered again before it is readmitted
     Remove {
         /// Its name or id
         #[arg(add = completion::hosts())]
         name: String,
     },
-    /// Let the host key of a removed host be registered again
+    /// Let the host key or the TPM of a removed host be registered again
     #[command(
         after_help = "A host that comes back should make a new host key instead: `guarded-host host-key remove` and `guarded-host host-key new`. \
 Readmit its old key only if you know that nobody else has it. The identity keys that it had are not accepted again."
     )]
     Readmit {
-        /// The name of the removed host, or the SHA-256 digest of its host key
+        /// The name of the removed host, or the SHA-256 digest of its host key or endorsement key
         name: HostSelector,
     },
     /// Give no keys to a host of another cluster, whichever signer attests it
     #[command(after_help = "Examples:
   hgs host deny --host-key host9.pem --reason stolen
+  hgs host deny --identity host9.json --reason stolen
   hgs host deny --policy-digest DIGEST --reason stolen     (`hgs audit show` names the digest of each release)
 
 A host that is registered here is revoked instead: `hgs host revoke`.")]
+    #[command(group(clap::ArgGroup::new("denied_host").required(true)))]
     Deny {
         /// Its public host key, or a certificate over it: PEM or DER
-        #[arg(long, value_name = "FILE", required_unless_present = "policy_digest")]
+        #[arg(long, value_name = "FILE", group = "denied_host")]
         host_key: Option<PathBuf>,
+        /// Its platform identity, which names its TPM
+        #[arg(long, value_name = "FILE", group = "denied_host")]
+        identity: Option<PathBuf>,
         /// The policy digest of its health certificates
-        #[arg(long, value_name = "DIGEST", conflicts_with = "host_key")]
+        #[arg(long, value_name = "DIGEST", group = "denied_host")]
         policy_digest: Option<String>,
         /// Why, for the audit log
         #[arg(long, default_value = "")]
@@ -188,7 +188,7 @@ impl Arguments {
     pub(crate) fn run(self, terminal: &Terminal) -> Result<Exit, Failure> {
         let client = self.server.client()?;
         match self.verb {
-            Verb::Add { name, host_key } => add(&client, name, &host_key, terminal)?,
+            Verb::Add(add) => return add.run(&client, terminal),
             Verb::List(list) if list.removed => {
                 terminal.report(&Removed(client.removed_hosts().or_fail()?))?;
             }
@@ -201,15 +201,23 @@ impl Arguments {
             Verb::Readmit { name } => readmit(&client, &name, terminal)?,
             Verb::Deny {
                 host_key,
+                identity,
                 policy_digest,
                 reason,
-            } => deny(
-                &client,
-                host_key.as_deref(),
-                policy_digest,
-                reason,
-                terminal,
-            )?,
+            } => {
+                let host_key = host_key.map(|file| given_text(&file, "a host key file"));
+                let identity = identity.map(|file| add::read_identity(&file));
+                let denial = DenyHost {
+                    host_key: host_key.transpose()?,
+                    identity: identity.transpose()?.map(|identity| identity.text),
+                    policy_digest,
+                    reason,
+                };
+                terminal.report(&Denial {
+                    what: "denied",
+                    host: client.deny_host(&denial).or_fail()?,
+                })?;
+            }
             Verb::Allow { policy_digest } => allow(&client, &policy_digest, terminal)?,
             Verb::Show { name } => {
                 terminal.report(&Detail(client.host(&named(&name)?).or_fail()?))?
@@ -219,15 +227,6 @@ impl Arguments {
         }
         Ok(Exit::Done)
     }
-}
-
-fn add(client: &Client, name: String, file: &Path, terminal: &Terminal) -> Result<(), Failure> {
-    let host_key = given_text(file, "a host key file")?;
-    let host = client.add_host(&AddHost { name, host_key }).or_fail()?;
-    terminal.report(&Changed {
-        what: "registered",
-        host,
-    })
 }
 
 fn revoke(client: &Client, name: &str, reason: String, terminal: &Terminal) -> Result<(), Failure> {
@@ -243,7 +242,7 @@ fn revoke(client: &Client, name: &str, reason: String, terminal: &Terminal) -> R
 
 fn remove(client: &Client, name: &str, terminal: &Terminal) -> Result<(), Failure> {
     terminal.confirm(format!(
-        "Remove the host {name}? It gets no keys, and its host key can't be registered again before it is readmitted."
+        "Remove the host {name}? It gets no keys, and its host key or TPM can't be registered again before it is readmitted."
     ))?;
     let host = client.remove_host(&named(name)?).or_fail()?;
     terminal.report(&Changed {
@@ -254,29 +253,10 @@ fn remove(client: &Client, name: &str, terminal: &Terminal) -> Result<(), Failur
 
 fn readmit(client: &Client, host: &HostSelector, terminal: &Terminal) -> Result<(), Failure> {
     terminal.confirm(format!(
-        "Let the host key of {host} be registered again? Whoever has it can attest then."
+        "Let the host key or the TPM of {host} be registered again? Whoever has it can attest then."
     ))?;
     let host = client.readmit_host(host).or_fail()?;
     terminal.report(&Readmitted(host))
-}
-
-fn deny(
-    client: &Client,
-    host_key: Option<&Path>,
-    policy_digest: Option<String>,
-    reason: String,
-    terminal: &Terminal,
-) -> Result<(), Failure> {
-    let host_key = host_key.map(|file| given_text(file, "a host key file"));
-    let denial = DenyHost {
-        host_key: host_key.transpose()?,
-        policy_digest,
-        reason,
-    };
-    terminal.report(&Denial {
-        what: "denied",
-        host: client.deny_host(&denial).or_fail()?,
-    })
 }
 
 fn allow(client: &Client, policy: &HostSelector, terminal: &Terminal) -> Result<(), Failure> {
@@ -311,13 +291,7 @@ struct Denial {
 
 impl fmt::Display for Removed {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table = Table::new([
-            "NAME",
-            "REMOVED",
-            "REVOKED",
-            "READMITTED",
-            "HOST KEY (SHA-256)",
-        ]);
+        let mut table = Table::new(["NAME", "REMOVED", "REVOKED", "READMITTED", "KEY (SHA-256)"]);
         for host in &self.0 {
             let revoked = host.revoked.as_ref();
             table.row([
@@ -325,7 +299,10 @@ impl fmt::Display for Removed {
                 host.removed.clone(),
                 or_dash(revoked.map(|revocation| &revocation.time)),
                 or_dash(host.readmitted.as_ref()),
-                host.host_key_digest.clone(),
+                key_digest(
+                    host.host_key_digest.as_ref(),
+                    host.endorsement_key_digest.as_ref(),
+                ),
             ]);
         }
         table.fmt(formatter)
@@ -353,7 +330,7 @@ impl fmt::Display for Readmitted {
         let name = &self.0.name;
         writeln!(
             formatter,
-            "The host key of {name} is readmitted: `hgs host add` can register it again."
+            "The host key or TPM of {name} is readmitted: `hgs host add` can register it again."
         )
     }
 }
@@ -367,6 +344,11 @@ impl fmt::Display for Denial {
             "The host with the policy digest {digest} is {what}."
         )
     }
+}
+
+/// The digest of a host key, or that of an endorsement key.
+fn key_digest(host_key: Option<&String>, endorsement_key: Option<&String>) -> String {
+    or_dash(host_key.or(endorsement_key))
 }
 
 #[derive(Serialize)]
@@ -393,7 +375,15 @@ impl fmt::Display for Changed {
 
 impl fmt::Display for Hosts {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table = Table::new(["NAME", "STATUS", "LAST ATTESTED", "ADDED", "ID"]);
+        let mut table = Table::new([
+            "NAME",
+            "STATUS",
+            "ATTESTS BY",
+            "GROUP",
+            "LAST ATTESTED",
+            "ADDED",
+            "ID",
+        ]);
         for host in &self.0 {
             let status = match status(host) {
                 HostStatus::Revoked => "revoked",
@@ -402,6 +392,8 @@ impl fmt::Display for Hosts {
             table.row([
                 host.name.clone(),
                 status.to_owned(),
+                host.attestation_mode.to_string(),
+                or_dash(host.group.as_ref()),
                 host.last_attested
                     .clone()
                     .unwrap_or_else(|| "never".to_owned()),
@@ -418,6 +410,7 @@ impl fmt::Display for Detail {
         let Self(HostDetail {
             host,
             host_key,
+            tpm,
             policy_digest,
             returns_nonces,
             host_key_shared,
@@ -433,7 +426,15 @@ impl fmt::Display for Detail {
             ("added", host.added.clone()),
             ("last attested", or_dash(host.last_attested.as_ref())),
             ("revoked", or_dash(revoked.as_ref())),
-            ("host key (SHA-256)", host.host_key_digest.clone()),
+            ("attests by", host.attestation_mode.to_string()),
+            ("group", or_dash(host.group.as_ref())),
+            (
+                "key (SHA-256)",
+                key_digest(
+                    host.host_key_digest.as_ref(),
+                    host.endorsement_key_digest.as_ref(),
+                ),
+            ),
             ("policy digest", policy_digest.clone()),
             (
                 "returns nonces",
@@ -447,7 +448,22 @@ impl fmt::Display for Detail {
                 "\nTwo machines use this host key, last at {time}: a clone or a restored copy. Give each a host key of its own."
             )?;
         }
-        writeln!(formatter, "\n{}\n", host_key.trim_end())?;
+        if let Some(tpm) = tpm {
+            let rows = [
+                ("TPM maker", &tpm.manufacturer),
+                ("TPM model", &tpm.model),
+                ("TPM firmware", &tpm.firmware),
+                ("EK certificate by", &tpm.issuer),
+                ("system UUID", &tpm.system_uuid),
+                ("serial number", &tpm.system_serial_number),
+            ];
+            let rows = rows.map(|(name, value)| (name, or_dash(value.as_ref())));
+            write!(formatter, "\n{}", Table::of_pairs(rows))?;
+        }
+        let tpm_key = tpm.as_ref().map(|tpm| &tpm.endorsement_key);
+        if let Some(key) = host_key.as_ref().or(tpm_key) {
+            writeln!(formatter, "\n{}\n", key.trim_end())?;
+        }
         let mut table = Table::new([
             "IDENTITY KEY FOR",
             "FIRST SEEN",
@@ -471,7 +487,7 @@ impl fmt::Display for Detail {
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
-    use hgs_admin::types::Revocation;
+    use hgs_admin::types::{AttestationMode, Revocation};
 
     use super::*;
 
@@ -497,7 +513,10 @@ mod tests {
         let hosts = HOSTS.map(|(name, added, attested, is_revoked)| types::Host {
             name: name.to_owned(),
             id: String::new(),
-            host_key_digest: String::new(),
+            attestation_mode: AttestationMode::HostKey,
+            host_key_digest: None,
+            endorsement_key_digest: None,
+            group: None,
             added: time(added),
             last_attested: attested.map(time),
             revoked: is_revoked.then(|| Revocation {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use hgs_admin::Administration as _;
-use hgs_admin::types::{ServerSettings, SetServer};
+use hgs_admin::types::{AttestationMode, ServerSettings, SetServer};
 use hgs_terminal::{Exit, Failure, Table, Terminal};
 use serde::Serialize;
 
@@ -27,7 +27,11 @@ impl Arguments {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   hgs server set --communications-certificate THUMBPRINT
-  hgs server set --rekey-window 24h")]
+  hgs server set --rekey-window 24h
+  hgs server set --attestation-mode tpm
+
+What the other mode needs stays and can be loaded beforehand. Health certificates that were issued before the mode changed stay valid \
+until they end; `hgs signer set all --deny-before now` ends them at once.")]
 #[group(required = true, multiple = true)]
 pub(crate) struct SetArguments {
     /// Thumbprint of the certificate that shall sign the metadata
@@ -36,6 +40,17 @@ pub(crate) struct SetArguments {
     /// For how long from now protectors that a compromised guardian signed are accepted; `0s` ends that
     #[arg(long, value_name = "DURATION", value_parser = period)]
     rekey_window: Option<Duration>,
+    /// How hosts attest from now on, on every node
+    #[arg(long, value_enum, value_name = "MODE")]
+    attestation_mode: Option<Mode>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Mode {
+    /// By what their TPMs prove
+    Tpm,
+    /// By registered host keys
+    HostKey,
 }
 
 impl SetArguments {
@@ -47,9 +62,19 @@ impl SetArguments {
                  that were made with it.",
             )?;
         }
+        let mode = self.attestation_mode.map(|mode| match mode {
+            Mode::Tpm => AttestationMode::Tpm,
+            Mode::HostKey => AttestationMode::HostKey,
+        });
+        if let Some(mode) = mode {
+            terminal.confirm(format!(
+                "Have hosts attest by {mode} from now on? Those that are registered otherwise get no new health certificates."
+            ))?;
+        }
         let change = SetServer {
             communications_certificate: self.communications_certificate,
             rekey_window_seconds: window,
+            attestation_mode: mode.map(|mode| mode.to_string()),
         };
         let settings = server.client()?.set_server(&change).or_fail()?;
         terminal.report(&Settings(settings))?;
@@ -78,6 +103,7 @@ impl fmt::Display for Settings {
             ("Node", settings.node.clone()),
             ("State folder", settings.state_folder.clone()),
             ("Master key", settings.master_key_file.clone()),
+            ("Hosts attest by", settings.attestation_mode.to_string()),
             (
                 "Health certificates",
                 format!(

@@ -172,7 +172,8 @@ async fn register(
         folder.keep(&format!("{}.pem", host.name), host_key.as_bytes())?;
         let host = AddHost {
             name: host.name.to_owned(),
-            host_key,
+            host_key: Some(host_key),
+            ..AddHost::default()
         };
         administer(guardian, move |guardian| guardian.add_host(&host)).await?;
     }

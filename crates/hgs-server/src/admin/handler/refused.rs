@@ -1,6 +1,8 @@
 //! What a refusal of the store is to an administrator.
 
 use hgs_admin::{AdminError, ErrorCode};
+use hgs_attest::CredentialId;
+use hgs_crypto::hex;
 use hgs_store::Refusal;
 
 pub(super) fn error(refusal: &Refusal) -> AdminError {
@@ -17,6 +19,7 @@ fn code(refusal: &Refusal) -> ErrorCode {
         | Refusal::NoSuchCertificate(_)
         | Refusal::NoSuchSigner(_)
         | Refusal::NoSuchRemovedHost(_)
+        | Refusal::NoSuchEndorsementRoot(_)
         | Refusal::NoSuchDenial(_) => ErrorCode::NotFound,
         Refusal::Settings(_)
         | Refusal::ReasonTooLong
@@ -43,12 +46,29 @@ fn remedy(refusal: &Refusal) -> Option<String> {
                 "`hgs host remove {name}`, and add it again with a new host key: on the host, `guarded-host host-key remove` and `guarded-host host-key new`"
             ));
         }
-        Refusal::HostKeyRemoved { host_key, .. } => {
+        Refusal::EndorsementKeyKnown(name) => {
             return Some(format!(
-                "make a new host key on the host with `guarded-host host-key remove` and `guarded-host host-key \
-                 new`; or, if you know that nobody else has the old one, `hgs host readmit {host_key}`"
+                "remove {name} first, if it is the same machine, and readmit its TPM with `hgs host readmit {name}`"
             ));
         }
+        Refusal::HostRemoved {
+            name,
+            credential: CredentialId::EndorsementKey(_),
+            ..
+        } => {
+            return Some(format!(
+                "if the machine is to come back, `hgs host readmit {name}`, and add it again"
+            ));
+        }
+        Refusal::HostRemoved { credential, .. } => {
+            let digest = hex::encode(credential.digest());
+            return Some(format!(
+                "make a new host key on the host with `guarded-host host-key remove` and `guarded-host host-key \
+                 new`; or, if you know that nobody else has the old one, `hgs host readmit {digest}`"
+            ));
+        }
+        Refusal::NoSuchEndorsementRoot(_) => "`hgs ek-root list` shows what there is",
+        Refusal::TooManyEndorsementRoots => "remove those of makers that you have no machines of",
         Refusal::NoSuchRemovedHost(_) => "`hgs host list --removed` shows what there is",
         Refusal::NoSuchDenial(_) => "`hgs host list --denied` shows what there is",
         Refusal::DeniedHostRegistered(name) => {
