@@ -18,7 +18,7 @@ use crate::service::{Answer, Cause};
 use crate::url::Url;
 
 /// The media type of the requests of [MS-HGSA] 2.1.
-const JSON: &str = "application/json; charset=utf-8";
+pub(crate) const JSON: &str = "application/json; charset=utf-8";
 
 /// A request that is ready to be sent.
 pub(crate) struct HealthRequest {
@@ -144,7 +144,8 @@ impl<'a> AttestationService<'a> {
         Ok(request.signed.receive(response.status, &response.body)?)
     }
 
-    async fn checked(
+    /// Whether the certificate is valid now, and by a signer that this service lists.
+    pub(crate) async fn checked(
         &self,
         attested: &Attested,
         kind: HealthKind,

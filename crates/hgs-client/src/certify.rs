@@ -3,14 +3,18 @@
 use std::sync::Arc;
 
 use hgs_attest::Code;
+use hgs_attest::client::{AttestationFailure, NotAsked};
 use hgs_attest::wire::{AttestationOperationMode, SessionId};
 use hgs_crypto::random::{self, System};
-use hgs_custody::{PrivateKey as _, SoftwareKey};
+use hgs_custody::{PrivateKey, SoftwareKey};
+use hgs_custody_tpm::TpmKey;
 use hgs_files::Lock;
 use hgs_pki::health::HealthKind;
 use hgs_pki::{Certificate, Time};
 
-use crate::attestation::{AttestationService, HealthRequest, service_information};
+use crate::attestation::{
+    AttestationService, HealthRequest, ServiceInformation, service_information,
+};
 use crate::error::Error;
 use crate::host_key::HostKey;
 use crate::http::Client;
@@ -18,6 +22,9 @@ use crate::identity::{self, Identity};
 use crate::service::{Answer, Cause, Side};
 use crate::state::StateFolder;
 use crate::status::Record;
+use crate::tpm::{HostTpm, HostTpmError};
+use crate::tpm_attestation::{self, AttestedInTpm};
+use crate::tpm_identity::TpmIdentity;
 use crate::url::Url;
 use hgs_clock::Clock;
 
@@ -34,11 +41,39 @@ pub(crate) enum RequiredCertificate {
 }
 
 /// A health certificate with the key it is over.
+#[derive(Debug, Clone)]
 pub(crate) struct Certified {
     pub(crate) certificate: Certificate,
-    pub(crate) key: Arc<SoftwareKey>,
+    pub(crate) key: IdentityKey,
     /// Whether it was there before.
     pub(crate) held: bool,
+}
+
+/// The key that a health certificate is over.
+#[derive(Debug, Clone)]
+pub(crate) enum IdentityKey {
+    /// In this process.
+    Software(Arc<SoftwareKey>),
+    /// In the TPM.
+    Tpm(Arc<TpmKey>),
+}
+
+impl IdentityKey {
+    /// The place where its work is done.
+    pub(crate) fn private(&self) -> Arc<dyn PrivateKey> {
+        match self {
+            Self::Software(key) => Arc::clone(key) as _,
+            Self::Tpm(key) => Arc::clone(key) as _,
+        }
+    }
+
+    /// Whether the key has turned out to be of no more use.
+    pub(crate) fn is_void(&self) -> bool {
+        match self {
+            Self::Software(_) => false,
+            Self::Tpm(key) => key.is_void(),
+        }
+    }
 }
 
 /// One host before one attestation service.
@@ -48,6 +83,7 @@ pub(crate) struct Certifier<'h> {
     pub(crate) state: StateFolder,
     pub(crate) side: Side,
     pub(crate) attestation: &'h Url,
+    pub(crate) tpm: HostTpm,
 }
 
 impl Certifier<'_> {
@@ -58,21 +94,20 @@ impl Certifier<'_> {
         required: RequiredCertificate,
     ) -> Result<Answer<Certified>, Error> {
         if required == RequiredCertificate::Valid
-            && let Some(fresh) = self.fresh(self.held(kind)?)
+            && let Some(fresh) = self.fresh(kind).await?
         {
             return Ok(Ok(fresh));
         }
         let _lock = self.lock().await?;
-        let held = self.held(kind)?;
         // Another process may have got what is needed here while it had the lock.
         if required == RequiredCertificate::Valid
-            && let Some(fresh) = self.fresh(held.clone())
+            && let Some(fresh) = self.fresh(kind).await?
         {
             return Ok(Ok(fresh));
         }
-        match self.request(kind, held.clone(), required).await? {
-            Ok(identity) => Ok(Ok(self.keep(&identity)?)),
-            Err(cause) => self.without_new(required, held, cause),
+        match self.request(kind, required).await? {
+            Ok(certified) => Ok(Ok(certified)),
+            Err(cause) => self.without_new(kind, required, cause),
         }
     }
 
@@ -98,15 +133,42 @@ impl Certifier<'_> {
         Ok(Identity::load(&path, kind, &master_key)?)
     }
 
+    fn held_in_tpm(&self, kind: HealthKind) -> Result<Option<TpmIdentity>, Error> {
+        let path = self.state.tpm_identity(kind);
+        Ok(TpmIdentity::load(&path, kind, &self.tpm)?)
+    }
+
     fn store(&self, identity: &Identity) -> Result<(), Error> {
         let path = self.state.identity(identity.kind());
         Ok(identity.store(&path, &self.state.master_key()?)?)
     }
 
+    fn store_in_tpm(&self, identity: &TpmIdentity) -> Result<(), Error> {
+        Ok(identity.store(&self.state.tpm_identity(identity.kind))?)
+    }
+
     /// The certificate that is held, if there is no reason yet to ask for a new one.
-    fn fresh(&self, held: Option<Identity>) -> Option<Certified> {
-        let certified = self.certified(&held.filter(|held| !held.is_due(self.now()))?)?;
-        (self.now() < identity::renewal_of(&certified.certificate)).then_some(certified)
+    async fn fresh(&self, kind: HealthKind) -> Result<Option<Certified>, Error> {
+        let is_fresh =
+            |certified: &Certified| self.now() < identity::renewal_of(&certified.certificate);
+        let now = self.now();
+        if let Some(held) = self.held_in_tpm(kind)?.filter(|held| !held.is_due(now))
+            && let Some(certified) = self.certified_in_tpm(&held).filter(is_fresh)
+            && self.works(&held).await?
+        {
+            return Ok(Some(certified));
+        }
+        let held = self.held(kind)?.filter(|held| !held.is_due(now));
+        let certified = held.and_then(|held| self.certified(&held));
+        Ok(certified.filter(is_fresh))
+    }
+
+    /// Whether the TPM still works with this key: it does not once PCRs have other values than when the key was made, as
+    /// after a patch.
+    async fn works(&self, held: &TpmIdentity) -> Result<bool, Error> {
+        let tpm = self.tpm.clone();
+        let values = blocking(move || tpm.open()?.pcr_values().map_err(HostTpmError::from)).await?;
+        Ok(held.works_with(&values))
     }
 
     /// The certificate that is held, if it is valid.
@@ -114,31 +176,98 @@ impl Certifier<'_> {
         let certificate = held.certificate(self.attestation, self.now())?.clone();
         Some(Certified {
             certificate,
-            key: Arc::clone(held.key()),
+            key: IdentityKey::Software(Arc::clone(held.key())),
             held: true,
         })
     }
 
-    /// Asks for a certificate over the key that is held, or over a new one: when there is none, when it is old, and when
-    /// the service accepts it no more.
+    fn certified_in_tpm(&self, held: &TpmIdentity) -> Option<Certified> {
+        let certificate = held.certificate(self.attestation, self.now())?.clone();
+        Some(Certified {
+            certificate,
+            key: IdentityKey::Tpm(Arc::clone(&held.key)),
+            held: true,
+        })
+    }
+
+    /// Asks for a certificate in the mode in which the service attests.
     async fn request(
         &self,
+        kind: HealthKind,
+        required: RequiredCertificate,
+    ) -> Result<Answer<Certified>, Error> {
+        let mut information = match self.information().await? {
+            Ok(information) => information,
+            Err(cause) => return Ok(Err(cause)),
+        };
+        let mode = information.operation_mode;
+        let answer = self.request_in(mode, information, kind, required).await?;
+        let Err(Cause::Attestation(AttestationFailure::OtherMode { expected, .. })) = &answer
+        else {
+            return Ok(answer);
+        };
+        if *expected == mode {
+            return Ok(answer);
+        }
+        // Its mode was changed in between, or a cache on the way answered for it: what sent us on is right.
+        information = match self.information().await? {
+            Ok(information) => information,
+            Err(cause) => return Ok(Err(cause)),
+        };
+        self.request_in(*expected, information, kind, required)
+            .await
+    }
+
+    /// What the service says of itself.
+    async fn information(&self) -> Result<Answer<ServiceInformation>, Error> {
+        let answer = service_information(self.client, self.attestation).await;
+        if let Ok(information) = &answer
+            && let Some(there) = information.date
+        {
+            self.note(|record, now| record.saw_clock(there, now))?;
+        }
+        Ok(answer)
+    }
+
+    async fn request_in(
+        &self,
+        mode: AttestationOperationMode,
+        information: ServiceInformation,
+        kind: HealthKind,
+        required: RequiredCertificate,
+    ) -> Result<Answer<Certified>, Error> {
+        let service = AttestationService::new(self.client, self.attestation, information);
+        match mode {
+            AttestationOperationMode::HostKey => {
+                let held = self.held(kind)?;
+                match self
+                    .request_by_host_key(service, kind, held, required)
+                    .await?
+                {
+                    Ok(identity) => self.keep(&identity).map(Ok),
+                    Err(cause) => Ok(Err(cause)),
+                }
+            }
+            AttestationOperationMode::Tpm => {
+                match self.request_by_tpm(&service, kind, required).await? {
+                    Ok(identity) => self.keep_in_tpm(&identity).map(Ok),
+                    Err(cause) => Ok(Err(cause)),
+                }
+            }
+            other => Ok(Err(Cause::other_mode(other))),
+        }
+    }
+
+    /// Asks for a certificate over the key that is held, or over a new one: when there is none, when it is old, and when
+    /// the service accepts it no more.
+    async fn request_by_host_key(
+        &self,
+        mut service: AttestationService<'_>,
         kind: HealthKind,
         held: Option<Identity>,
         required: RequiredCertificate,
     ) -> Result<Answer<Identity>, Error> {
         let host_key = HostKey::load(&self.state.host_key())?;
-        let information = match service_information(self.client, self.attestation).await {
-            Ok(information) => information,
-            Err(cause) => return Ok(Err(cause)),
-        };
-        if let Some(there) = information.date {
-            self.note(|record, now| record.saw_clock(there, now))?;
-        }
-        if information.operation_mode != AttestationOperationMode::HostKey {
-            return Ok(Err(Cause::other_mode(information.operation_mode)));
-        }
-        let mut service = AttestationService::new(self.client, self.attestation, information);
         let usable = held.as_ref().filter(|held| match required {
             RequiredCertificate::WithNewIdentityKey => held.has_next_key(),
             _ => held.has_next_key() || !held.is_due(self.now()),
@@ -162,6 +291,52 @@ impl Certifier<'_> {
         }
         let identity = self.with_new_key(kind, held).await?;
         self.ask(&mut service, &host_key, identity).await
+    }
+
+    /// Has the server speak to the TPM. A key that is held, and that the PCRs allow to be used, is presented; whether it is
+    /// used again, the server says.
+    async fn request_by_tpm(
+        &self,
+        service: &AttestationService<'_>,
+        kind: HealthKind,
+        required: RequiredCertificate,
+    ) -> Result<Answer<TpmIdentity>, Error> {
+        let mut held = self.held_in_tpm(kind)?;
+        if let Some(identity) = &held
+            && (required == RequiredCertificate::WithNewIdentityKey
+                || identity.is_due(self.now())
+                || !self.works(identity).await?)
+        {
+            held = None;
+        }
+        let presented = held.as_ref().map(|held| held.public().clone());
+        let session = session_id()?;
+        let answer = tpm_attestation::attest(
+            self.client,
+            self.attestation,
+            &self.tpm,
+            kind,
+            session,
+            presented,
+        );
+        let AttestedInTpm { attested, created } = match answer.await? {
+            Ok(attested) => attested,
+            Err(cause) => return Ok(Err(cause)),
+        };
+        let now = self.now();
+        let identity = match (created, held) {
+            (Some(key), _) => {
+                self.note(|record, now| record.made_identity_key(kind, now))?;
+                Some(TpmIdentity::new(kind, key, now))
+            }
+            (None, held) => held,
+        };
+        let checked = service.checked(&attested, kind, now).await;
+        Ok(checked.and_then(|certificate| {
+            let mut identity = identity.ok_or(AttestationFailure::from(NotAsked::OtherKey))?;
+            identity.keep(self.attestation, certificate, now);
+            Ok(identity)
+        }))
     }
 
     /// The identity that is held with a new key to ask with, which is in its file.
@@ -188,10 +363,8 @@ impl Certifier<'_> {
         host_key: &HostKey,
         mut identity: Identity,
     ) -> Result<Answer<Identity>, Error> {
-        let session = random::array(&mut System::new());
-        let session = SessionId(session.map_err(|error| Error::System(error.to_string()))?);
         let public = identity.newest_key().public();
-        let request = HealthRequest::sign(identity.kind(), host_key, public, session)?;
+        let request = HealthRequest::sign(identity.kind(), host_key, public, session_id()?)?;
         let answer = service.certificate(&request, host_key, self.now()).await?;
         Ok(answer.map(|certificate| {
             identity.keep(self.attestation, certificate, self.now());
@@ -201,8 +374,34 @@ impl Certifier<'_> {
 
     fn keep(&self, identity: &Identity) -> Result<Certified, Error> {
         self.store(identity)?;
-        self.note(|record, now| record.passed(self.side, self.attestation, now))?;
-        let certified = self.certified(identity).map(|certified| Certified {
+        if let Some(mut other) = self.held_in_tpm(identity.kind())?
+            && other.forget(self.attestation)
+        {
+            self.store_in_tpm(&other)?;
+        }
+        self.passed(AttestationOperationMode::HostKey, self.certified(identity))
+    }
+
+    fn keep_in_tpm(&self, identity: &TpmIdentity) -> Result<Certified, Error> {
+        self.store_in_tpm(identity)?;
+        if let Some(mut other) = self.held(identity.kind)?
+            && other.forget(self.attestation)
+        {
+            self.store(&other)?;
+        }
+        self.passed(
+            AttestationOperationMode::Tpm,
+            self.certified_in_tpm(identity),
+        )
+    }
+
+    fn passed(
+        &self,
+        mode: AttestationOperationMode,
+        certified: Option<Certified>,
+    ) -> Result<Certified, Error> {
+        self.note(|record, now| record.passed(mode, self.side, self.attestation, now))?;
+        let certified = certified.map(|certified| Certified {
             held: false,
             ..certified
         });
@@ -213,8 +412,8 @@ impl Certifier<'_> {
     /// (attacks.md K4); when the service only failed, the old one serves until its end.
     fn without_new(
         &self,
+        kind: HealthKind,
         required: RequiredCertificate,
-        held: Option<Identity>,
         cause: Cause,
     ) -> Result<Answer<Certified>, Error> {
         self.note_failure(&cause)?;
@@ -222,7 +421,12 @@ impl Certifier<'_> {
             self.forget()?;
             return Ok(Err(cause));
         }
-        match held.and_then(|held| self.certified(&held)) {
+        let in_tpm = self.held_in_tpm(kind)?;
+        let held = match in_tpm.and_then(|held| self.certified_in_tpm(&held)) {
+            Some(certified) => Some(certified),
+            None => self.held(kind)?.and_then(|held| self.certified(&held)),
+        };
+        match held {
             Some(certified) if required == RequiredCertificate::Valid => {
                 tracing::warn!(%cause, "no new health certificate; the old one serves");
                 Ok(Ok(certified))
@@ -250,13 +454,27 @@ impl Certifier<'_> {
             {
                 self.store(&held)?;
             }
+            if let Some(mut held) = self.held_in_tpm(kind)?
+                && held.forget(self.attestation)
+            {
+                self.store_in_tpm(&held)?;
+            }
         }
         Ok(())
     }
 }
 
+fn session_id() -> Result<SessionId, Error> {
+    let session = random::array(&mut System::new());
+    session
+        .map(SessionId)
+        .map_err(|error| Error::System(error.to_string()))
+}
+
 /// Runs what may take long on a thread that may block.
-async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, Error>
+pub(crate) async fn blocking<T, E>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, Error>
 where
     T: Send + 'static,
     E: Send + 'static,

@@ -1,12 +1,17 @@
 //! What the administrator set: local mode, or the services that guard this host.
 
+mod tpm;
+
 use std::path::{Path, PathBuf};
 
+use hgs_custody_tpm::DeviceError;
 use hgs_files::{FileError, Readers};
 use serde::{Deserialize, Serialize};
 
 use crate::http::{TlsSettingsError, tls};
 use crate::url::{Url, UrlError};
+
+pub use tpm::TpmSettings;
 
 /// Octets of the longest configuration file.
 const MAX_LENGTH: usize = 64 * 1024;
@@ -90,9 +95,15 @@ pub enum ConfigurationError {
         /// What is wrong with its value.
         problem: UrlError,
     },
-    /// The certification authorities would be looked for in another place each time.
-    #[error("ca_file is not an absolute path")]
-    RelativePath,
+    /// The file would be looked for in another place each time.
+    #[error("{key} is not an absolute path")]
+    RelativePath {
+        /// The key.
+        key: &'static str,
+    },
+    /// A value that names no TPM.
+    #[error("tpm.device: {0}")]
+    Tpm(#[from] DeviceError),
 }
 
 impl Endpoints {
@@ -117,16 +128,10 @@ impl Endpoints {
 impl Configuration {
     /// Reads a configuration file. No file means local mode, as a new host is.
     pub fn load(path: &Path) -> Result<Self, ConfigurationError> {
-        let Some(octets) = hgs_files::optional(hgs_files::read(path, MAX_LENGTH))? else {
-            return Ok(Self::Local);
-        };
-        let syntax = |message| ConfigurationError::Syntax {
-            path: path.to_owned(),
-            message,
-        };
-        let text = hgs_files::text(octets).map_err(|problem| FileError::at(path, problem))?;
-        let file: File = toml::from_str(&text).map_err(|error| syntax(error.to_string()))?;
-        file.try_into()
+        match File::load(path)? {
+            Some(file) => file.try_into(),
+            None => Ok(Self::Local),
+        }
     }
 
     /// Whether releases without a signature are used.
@@ -150,8 +155,8 @@ impl Configuration {
         Ok(())
     }
 
-    /// Writes a configuration file, replacing the one before as a whole: a fallback that was set
-    /// and is not given again is gone.
+    /// Writes a configuration file, replacing all but the section `[tpm]` of the one before: a fallback that was set and is
+    /// not given again is gone.
     ///
     /// # Errors
     /// When the file can't be written, or a certification authority's path is relative.
@@ -160,14 +165,51 @@ impl Configuration {
             && let Some(file) = &services.certificate_authorities
             && file.is_relative()
         {
-            return Err(ConfigurationError::RelativePath);
+            return Err(ConfigurationError::RelativePath { key: "ca_file" });
         }
+        File::from(self).store(path, TpmSettings::load(path)?)
+    }
+}
+
+impl TpmSettings {
+    /// Reads the section `[tpm]` of a configuration file.
+    ///
+    /// # Errors
+    /// When there is a file that is none, or a value that names no TPM or no absolute path.
+    pub fn load(path: &Path) -> Result<Self, ConfigurationError> {
+        let section = File::load(path)?.and_then(|file| file.tpm);
+        section.unwrap_or_default().read()
+    }
+
+    /// Writes the section `[tpm]` of a configuration file, and leaves the rest of it.
+    ///
+    /// # Errors
+    /// When the file can't be read or written.
+    pub fn store(&self, path: &Path) -> Result<(), ConfigurationError> {
+        File::from(&Configuration::load(path)?).store(path, self.clone())
+    }
+}
+
+impl File {
+    fn load(path: &Path) -> Result<Option<Self>, ConfigurationError> {
+        let Some(octets) = hgs_files::optional(hgs_files::read(path, MAX_LENGTH))? else {
+            return Ok(None);
+        };
+        let text = hgs_files::text(octets).map_err(|problem| FileError::at(path, problem))?;
+        let file = toml::from_str(&text).map_err(|error| ConfigurationError::Syntax {
+            path: path.to_owned(),
+            message: error.to_string(),
+        })?;
+        Ok(Some(file))
+    }
+
+    fn store(mut self, path: &Path, tpm: TpmSettings) -> Result<(), ConfigurationError> {
+        self.tpm = tpm::Section::of(&tpm);
         // Fails only for a path that is not UTF-8.
-        let text =
-            toml::to_string(&File::from(self)).map_err(|error| ConfigurationError::Syntax {
-                path: path.to_owned(),
-                message: error.to_string(),
-            })?;
+        let text = toml::to_string(&self).map_err(|error| ConfigurationError::Syntax {
+            path: path.to_owned(),
+            message: error.to_string(),
+        })?;
         let text = format!("# Written by `guarded-host configure`.\n{text}");
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(|error| FileError {
@@ -200,6 +242,8 @@ struct File {
     ca_file: Option<PathBuf>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     dangerous_accept_unsigned_responses: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tpm: Option<tpm::Section>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -221,6 +265,7 @@ impl TryFrom<File> for Configuration {
             fallback_key_protection_url,
             ca_file,
             dangerous_accept_unsigned_responses,
+            tpm: _,
         } = file;
         let primary = pair(
             ("attestation_url", attestation_url),
@@ -250,7 +295,7 @@ impl TryFrom<File> for Configuration {
             (Mode::HostGuardianService, None, Some(_)) => Err(ConfigurationError::FallbackAlone),
             (Mode::HostGuardianService, Some(primary), fallback) => {
                 if ca_file.as_ref().is_some_and(|path| path.is_relative()) {
-                    return Err(ConfigurationError::RelativePath);
+                    return Err(ConfigurationError::RelativePath { key: "ca_file" });
                 }
                 Ok(Self::HostGuardianService(Services {
                     primary,
@@ -299,6 +344,7 @@ impl From<&Configuration> for File {
                 fallback_key_protection_url: None,
                 ca_file: None,
                 dangerous_accept_unsigned_responses: false,
+                tpm: None,
             };
         };
         let fallback = services.fallback.as_ref();
@@ -310,6 +356,7 @@ impl From<&Configuration> for File {
             fallback_key_protection_url: fallback.map(|pair| pair.key_protection.to_string()),
             ca_file: services.certificate_authorities.clone(),
             dangerous_accept_unsigned_responses: services.dangerous_accept_unsigned_responses,
+            tpm: None,
         }
     }
 }
@@ -360,6 +407,47 @@ mod tests {
 
         Configuration::Local.store(&path).unwrap();
         assert_eq!(Configuration::load(&path).unwrap(), Configuration::Local);
+    }
+
+    #[test]
+    fn where_the_tpm_is_stays_when_the_services_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("guarded-host.toml");
+        assert_eq!(TpmSettings::load(&path).unwrap(), TpmSettings::default());
+        let settings = TpmSettings {
+            device: "swtpm:path=/run/tpm/socket".parse().unwrap(),
+            event_log: "/var/log/boot".into(),
+            ima_log: TpmSettings::default().ima_log,
+        };
+        settings.store(&path).unwrap();
+        assert_eq!(Configuration::load(&path).unwrap(), Configuration::Local);
+        let configuration = Configuration::HostGuardianService(Services {
+            primary: endpoints("one.example"),
+            fallback: None,
+            certificate_authorities: None,
+            dangerous_accept_unsigned_responses: false,
+        });
+        configuration.store(&path).unwrap();
+        assert_eq!(TpmSettings::load(&path).unwrap(), settings);
+        TpmSettings::default().store(&path).unwrap();
+        assert_eq!(Configuration::load(&path).unwrap(), configuration);
+        assert!(!std::fs::read_to_string(&path).unwrap().contains("tpm"));
+    }
+
+    #[test]
+    fn a_section_tpm_that_is_none_is_refused_by_its_key() {
+        let load = |section: &str| {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("guarded-host.toml");
+            std::fs::write(&path, format!("mode = \"local\"\n[tpm]\n{section}\n")).unwrap();
+            TpmSettings::load(&path).unwrap_err().to_string()
+        };
+        assert!(load("device = \"tpm0\"").starts_with("tpm.device: `tpm0` names no TPM"));
+        assert_eq!(
+            load("event_log = \"log\""),
+            "tpm.event_log is not an absolute path"
+        );
+        assert!(load("path = \"/dev/tpm0\"").contains("unknown field `path`"));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::sealed_file::SealedFileError;
 use crate::sealed_pair::SealedPairError;
 use crate::service::{ServiceFailure, Side};
 use crate::state::MasterKeyError;
+use crate::tpm::HostTpmError;
 
 /// Why a host could not do what it was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +51,9 @@ pub enum Error {
     /// The protector and the sealed file can't be opened or replaced.
     #[error(transparent)]
     SealedPair(#[from] SealedPairError),
+    /// The TPM of this host, or what the machine says about its boot, can't be used.
+    #[error(transparent)]
+    Tpm(#[from] HostTpmError),
     /// The system ran out of randomness or of threads.
     #[error("the system fails: {0}")]
     System(String),

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use hgs_custody_tpm::Journal;
 use hgs_files::FileError;
 use hgs_kps::Caches;
 use hgs_pki::health::HealthKind;
 use hgs_pki::{Certificate, Time};
 
 use crate::certify::{Certified, Certifier, RequiredCertificate};
-use crate::configuration::{Configuration, Endpoints};
+use crate::configuration::{Configuration, Endpoints, TpmSettings};
 use crate::error::{Error, ServicesError};
 use crate::folders::Folders;
 use crate::host_key::{HostKey, HostKeySize};
@@ -17,8 +18,13 @@ use crate::identity;
 use crate::service::{ServiceFailure, Side, Sides};
 use crate::state::StateFolder;
 use crate::status::{Record, Status};
+use crate::tpm::{HostTpm, Progress};
+use crate::tpm_identity;
 use crate::url::{Scheme, Url};
 use hgs_clock::{Clock, SystemClock};
+
+/// Is another after each start of the machine.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// Certificates of guardians that are remembered: the fabric's few, and those of the owners of the
 /// VMs on this host.
@@ -33,6 +39,8 @@ pub struct Environment {
     pub resolver: Arc<dyn Resolve>,
     /// How long things may take.
     pub timing: Timing,
+    /// Is told what takes a TPM long.
+    pub progress: Progress,
 }
 
 impl Default for Environment {
@@ -41,6 +49,7 @@ impl Default for Environment {
             clock: Arc::new(SystemClock),
             resolver: Arc::new(SystemResolver),
             timing: Timing::default(),
+            progress: Progress::default(),
         }
     }
 }
@@ -51,9 +60,11 @@ impl Default for Environment {
 pub struct GuardedHost {
     folders: Folders,
     configuration: Configuration,
+    tpm: TpmSettings,
+    progress: Progress,
     clock: Arc<dyn Clock>,
     client: Client,
-    caches: Caches,
+    caches: Arc<Caches>,
 }
 
 /// A health certificate that this host holds, and where from.
@@ -88,6 +99,7 @@ impl GuardedHost {
             clock,
             resolver,
             timing,
+            progress,
         } = environment;
         if configuration.dangerous_accept_unsigned_responses() {
             tracing::warn!(
@@ -97,11 +109,13 @@ impl GuardedHost {
         }
         let tls = tls_settings(&configuration);
         Ok(Self {
+            tpm: TpmSettings::load(&folders.configuration)?,
             folders,
+            progress,
             clock,
             client: Client::new(timing, resolver, tls),
             configuration,
-            caches: Caches::new(CACHED_CERTIFICATES),
+            caches: Arc::new(Caches::new(CACHED_CERTIFICATES)),
         })
     }
 
@@ -207,7 +221,10 @@ impl GuardedHost {
         if let Some(state) = StateFolder::existing(&self.folders.state)? {
             record = Record::load(&state.status())?;
             for kind in [HealthKind::Encryption, HealthKind::Signing] {
-                held.push((kind, identity::certificates(&state.identity(kind))?));
+                let mut certificates = identity::certificates(&state.identity(kind))?;
+                // Of one service there is a certificate in one mode only.
+                certificates.extend(tpm_identity::certificates(&state.tpm_identity(kind))?);
+                held.push((kind, certificates));
             }
         }
         let now = self.now();
@@ -238,6 +255,26 @@ impl GuardedHost {
             state: self.state()?,
             side,
             attestation: &endpoints.attestation,
+            tpm: self.tpm()?,
+        })
+    }
+
+    /// Where the TPM of this host is, and its logs.
+    #[must_use]
+    pub fn tpm_settings(&self) -> &TpmSettings {
+        &self.tpm
+    }
+
+    /// The TPM of this host, whether or not there is one.
+    pub(crate) fn tpm(&self) -> Result<HostTpm, FileError> {
+        let state = self.state()?;
+        // Without it, handles of an earlier boot could not be told from ours: so nothing is kept of them.
+        let boot = std::fs::read_to_string(BOOT_ID).unwrap_or_default();
+        Ok(HostTpm {
+            settings: self.tpm.clone(),
+            journal: Journal::new(state.tpm_handles(), &boot),
+            progress: self.progress.clone(),
+            endorsement_key: state.endorsement_key(),
         })
     }
 
@@ -253,7 +290,7 @@ impl GuardedHost {
         &self.client
     }
 
-    pub(crate) fn caches(&self) -> &Caches {
+    pub(crate) fn caches(&self) -> &Arc<Caches> {
         &self.caches
     }
 }

@@ -48,7 +48,7 @@ struct NextKey {
 }
 
 /// Health certificates by the URL of the attestation service that issued them.
-type Certificates = BTreeMap<String, Certificate>;
+pub(crate) type Certificates = BTreeMap<String, Certificate>;
 
 /// Why an identity key can't be made, read or written. The fault is with the system, or its operator.
 #[derive(Debug, thiserror::Error)]
@@ -291,6 +291,6 @@ fn unsealed(
     Some((key, created))
 }
 
-fn two_thirds(seconds: Seconds) -> Seconds {
+pub(crate) fn two_thirds(seconds: Seconds) -> Seconds {
     Seconds::new(seconds.get() / 3 * 2)
 }

@@ -3,6 +3,7 @@
 
 pub(crate) mod failure;
 
+use std::panic::resume_unwind;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -37,7 +38,7 @@ pub(crate) struct KeyProtection<'a> {
     pub(crate) client: &'a Client,
     pub(crate) url: &'a Url,
     pub(crate) version: ServiceVersion,
-    pub(crate) caches: &'a Caches,
+    pub(crate) caches: &'a Arc<Caches>,
     pub(crate) clock: &'a dyn Clock,
     /// Whether an answer without a signature is used.
     pub(crate) dangerous_accept_unsigned_responses: bool,
@@ -74,17 +75,29 @@ impl KeyProtection<'_> {
             }
             fields => Some(fields.map_err(|error| KeyProtectionFailure::NotUsed(error.into()))?),
         };
-        let authenticity = match &fields {
-            None => Authenticity::DangerouslyUnsigned,
-            Some(fields) => Authenticity::Signed {
-                request: &request,
-                fields,
-                now: self.clock.now(),
-            },
-        };
+        let key = certified.key.private();
+        let is_blocking = key.is_blocking();
         let mut keys = HeldKeys::default();
-        keys.hold(&certified.certificate, Arc::clone(&certified.key) as _);
-        let released = pending.receive(&response.body, authenticity, self.caches, &mut &keys);
+        keys.hold(&certified.certificate, key);
+        let (caches, now) = (Arc::clone(self.caches), self.clock.now());
+        let receive = move || {
+            let authenticity = match &fields {
+                None => Authenticity::DangerouslyUnsigned,
+                Some(fields) => Authenticity::Signed {
+                    request: &request,
+                    fields,
+                    now,
+                },
+            };
+            pending.receive(&response.body, authenticity, &caches, &mut &keys)
+        };
+        // A TPM takes its time.
+        let released = match is_blocking {
+            true => tokio::task::spawn_blocking(receive)
+                .await
+                .unwrap_or_else(|error| resume_unwind(error.into_panic())),
+            false => receive(),
+        };
         Ok(released.map_err(KeyProtectionFailure::from)?)
     }
 }

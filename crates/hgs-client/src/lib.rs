@@ -16,7 +16,7 @@
 //! global state: any number of hosts live in one process, each with its own [`Folders`].
 //!
 //! What this crate does not do: it knows no policy and judges no host's health, it does not hold the
-//! keys of a virtual machine longer than its caller does, it starts no machine, and it has no TPM.
+//! keys of a virtual machine longer than its caller does, and it starts no machine.
 //! Files are small and are read and written where they are needed; only the generation of keys and
 //! the wait for another process are moved to threads that may block.
 //!
@@ -52,6 +52,9 @@ mod sealed_pair;
 pub mod service;
 mod state;
 pub mod status;
+pub mod tpm;
+mod tpm_attestation;
+mod tpm_identity;
 mod unwrap;
 pub mod url;
 

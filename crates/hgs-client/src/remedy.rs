@@ -2,6 +2,8 @@
 
 use hgs_attest::Code;
 use hgs_attest::client::AttestationFailure;
+use hgs_attest::client::rtpm::RtpmFault;
+use hgs_custody_tpm::TpmError;
 use hgs_kps::signed_response::ResponseSignatureError;
 use hgs_kps::{ClientError, Code as KeyProtectionCode};
 
@@ -13,6 +15,7 @@ use crate::key_protection::failure::KeyProtectionFailure;
 use crate::sealed_pair::SealedPairError;
 use crate::service::Cause;
 use crate::state::MasterKeyError;
+use crate::tpm::{HostTpmError, MeasurementError};
 
 impl Error {
     /// The party at fault.
@@ -26,6 +29,8 @@ impl Error {
             | Self::MasterKey(_)
             | Self::NoFallback => Fault::Operator,
             Self::Identity(_) | Self::System(_) => Fault::Ourselves,
+            Self::Tpm(HostTpmError::Tpm(_)) => Fault::Host,
+            Self::Tpm(_) => Fault::Operator,
             Self::SealedPair(SealedPairError::File(_)) => Fault::Operator,
             Self::Protector(_) | Self::SealedFile(_) | Self::SealedPair(_) => Fault::Protector,
             Self::Services(error) => error.last().cause.fault(),
@@ -40,6 +45,7 @@ impl Error {
             | Self::Configuration(ConfigurationError::File(error))
             | Self::HostKey(HostKeyError::File(error))
             | Self::MasterKey(MasterKeyError::File(error))
+            | Self::Tpm(HostTpmError::File(error))
             | Self::SealedPair(SealedPairError::File(error)) => error.remedy(),
             Self::Services(error) => error.last().cause.remedy().map(str::to_owned),
             other => other.own_remedy().map(str::to_owned),
@@ -66,6 +72,7 @@ impl Error {
             Self::HostKey(HostKeyError::AlreadyExists(_)) => Some(
                 "the guardian knows this host by that key; to give it up, run `guarded-host host-key remove` first",
             ),
+            Self::Tpm(error) => of_tpm(error),
             _ => None,
         }
     }
@@ -97,6 +104,7 @@ impl Cause {
             }
             Self::Transport(_) => Fault::Network,
             Self::Attestation(AttestationFailure::Refused(_)) if self.is_decision() => Fault::Host,
+            Self::Attestation(AttestationFailure::Rtpm(fault)) => of_rtpm(fault).0,
             Self::Attestation(_) | Self::SigningCertificates { .. } => Fault::Guardian,
             Self::Clocks { .. } => Fault::Host,
             Self::Nonce(_) | Self::HealthCertificate(_) => Fault::Guardian,
@@ -118,12 +126,86 @@ impl Cause {
     }
 }
 
+/// What helps where a TPM does not do what it is asked for.
+#[must_use]
+pub fn of_tpm_error(error: &TpmError) -> Option<&'static str> {
+    Some(match error {
+        TpmError::Absent { .. } => {
+            "is the TPM on in the firmware's settings? If it is elsewhere than at /dev/tpmrm0, set `device` in the section [tpm] of the configuration. A host without a TPM attests to a guardian in host-key mode"
+        }
+        TpmError::Forbidden { .. } => "run this as root, or as a user of the group tss",
+        TpmError::InUse { .. } => {
+            "use /dev/tpmrm0, which many programs can use at once, or end the other program"
+        }
+        TpmError::StaysBusy(_) => "try again later; restart the machine if it stays so",
+        TpmError::NoSlots(_) => {
+            "use /dev/tpmrm0; or flush what other programs have left: `tpm2_flushcontext -t`, and the same with -l and -s"
+        }
+        TpmError::LockedOut(_) => {
+            "wait, or clear the lockout with `tpm2_dictionarylockout --clear-lockout`"
+        }
+        TpmError::NoSha256Bank => {
+            "activate the PCRs for SHA-256 in the firmware's settings, or with `tpm2_pcrallocate sha256:all`, and restart the machine"
+        }
+        error if error.needs_new_key() => {
+            "run `guarded-host attest`, which has a new identity key made"
+        }
+        _ => return None,
+    })
+}
+
+fn of_tpm(error: &HostTpmError) -> Option<&'static str> {
+    match error {
+        HostTpmError::Tpm(error) => of_tpm_error(error),
+        HostTpmError::OtherTpm { .. } | HostTpmError::EndorsementKeyFile { .. } => Some(
+            "if the TPM was exchanged, run `guarded-host identity export --other-tpm --out FILE`, and have the guardian's administrator register FILE",
+        ),
+        HostTpmError::Measurement(MeasurementError::Unreadable { .. }) => {
+            Some("run this as root: the kernel shows its logs to root only")
+        }
+        _ => None,
+    }
+}
+
+fn of_rtpm(fault: &RtpmFault) -> (Fault, Option<&'static str>) {
+    match fault {
+        RtpmFault::OtherEndorsementKey => (
+            Fault::Host,
+            Some(
+                "if the TPM was exchanged, run `guarded-host identity export --other-tpm --out FILE`, and have the guardian's administrator register FILE",
+            ),
+        ),
+        RtpmFault::Refused { code, .. } if code.is_lockout() => (
+            Fault::Host,
+            Some("wait, or clear the lockout with `tpm2_dictionarylockout --clear-lockout`"),
+        ),
+        RtpmFault::Refused { code, .. } if code.is_out_of_slots() => (
+            Fault::Host,
+            Some(
+                "use /dev/tpmrm0; or flush what other programs have left: `tpm2_flushcontext -t`, and the same with -l and -s",
+            ),
+        ),
+        RtpmFault::Refused { .. } | RtpmFault::Response { .. } | RtpmFault::Key(_) => {
+            (Fault::Host, Some("run `guarded-host trace`"))
+        }
+        _ => (
+            Fault::Guardian,
+            Some(
+                "nothing of it was executed; tell the guardian's administrator, for this is no accident",
+            ),
+        ),
+    }
+}
+
 fn of_key_protection(failure: &KeyProtectionFailure) -> (Fault, Option<&'static str>) {
     let url = "check the key protection URL: it ends in /KeyProtection, as a rule";
     let code = match failure {
         KeyProtectionFailure::Refused { code, .. } => *code,
         KeyProtectionFailure::Unintelligible { .. } => return (Fault::Guardian, Some(url)),
         KeyProtectionFailure::NotUsed(ClientError::Signature(error)) => return of_signature(error),
+        KeyProtectionFailure::NotUsed(ClientError::Key(_)) => {
+            return (Fault::Host, Some("run `guarded-host trace`"));
+        }
         KeyProtectionFailure::NotUsed(_) => {
             let remedy =
                 "nothing was changed; tell the guardian's administrator, for this is no accident";
@@ -239,7 +321,8 @@ fn of_attestation(failure: &AttestationFailure) -> Option<&'static str> {
         AttestationFailure::Unintelligible { .. } | AttestationFailure::UnexpectedReply { .. } => {
             return Some("check the attestation URL: it ends in /Attestation, as a rule");
         }
-        AttestationFailure::NotAsked(_) | AttestationFailure::Rtpm(_) => return None,
+        AttestationFailure::Rtpm(fault) => return of_rtpm(fault).1,
+        AttestationFailure::NotAsked(_) => return None,
     };
     match refused.code()? {
         Code::HostNotRegistered => Some(

@@ -5,6 +5,10 @@
 //! master.key                 32 octets, under which the identity keys are sealed
 //! identity-encryption.json   an identity key, sealed, and the health certificates over it
 //! identity-signing.json      the same for signing
+//! tpm-identity-encryption.json, tpm-identity-signing.json
+//!                            the same in TPM mode: the TPM has encrypted the key
+//! endorsement-key            TPMT_PUBLIC of the endorsement key that the host attests with
+//! tpm-handles                what the process has loaded into a TPM without a resource manager
 //! status.json                what the last attempt to attest came to
 //! attest.lock                held while a health certificate is asked for
 //! ```
@@ -64,6 +68,18 @@ impl StateFolder {
 
     pub(crate) fn identity(&self, kind: HealthKind) -> PathBuf {
         self.0.join(format!("identity-{kind}.json"))
+    }
+
+    pub(crate) fn tpm_identity(&self, kind: HealthKind) -> PathBuf {
+        self.0.join(format!("tpm-identity-{kind}.json"))
+    }
+
+    pub(crate) fn endorsement_key(&self) -> PathBuf {
+        self.0.join("endorsement-key")
+    }
+
+    pub(crate) fn tpm_handles(&self) -> PathBuf {
+        self.0.join("tpm-handles")
     }
 
     pub(crate) fn status(&self) -> PathBuf {

@@ -153,10 +153,16 @@ impl Record {
     }
 
     /// Takes up a health certificate.
-    pub(crate) fn passed(&mut self, side: Side, attestation: &Url, now: Time) {
+    pub(crate) fn passed(
+        &mut self,
+        mode: AttestationOperationMode,
+        side: Side,
+        attestation: &Url,
+        now: Time,
+    ) {
         self.status = Some(AttestationStatus::Passed.name().to_owned());
         self.substatus = Vec::new();
-        self.operation_mode = Some(AttestationOperationMode::HostKey.to_string());
+        self.operation_mode = Some(mode.to_string());
         self.attempt = Some(Attempt {
             time: now.to_string(),
             side,

@@ -83,7 +83,7 @@ impl GuardedHost {
                 Ok(certified) => certified,
                 Err(cause) => {
                     let failure = ServiceFailure::new(side, &endpoints.attestation, cause);
-                    return Ok((Err(failure), false));
+                    return Ok((Err(failure), None));
                 }
             };
             let url = &endpoints.key_protection;
@@ -101,16 +101,20 @@ impl GuardedHost {
             };
             let answer = (service.roll(ingress, &certified, nonce).await)
                 .map_err(|cause| ServiceFailure::new(side, url, cause));
-            Ok((answer, certified.held))
+            Ok((answer, Some(certified)))
         };
-        let (mut answer, held) = ask(RequiredCertificate::Valid).await?;
+        let (mut answer, certified) = ask(RequiredCertificate::Valid).await?;
         if let Err(failure) = &answer
-            && held
-            && code(failure) == Some(Code::HealthCertificate)
+            && let Some(certified) = certified.filter(|certified| certified.held)
         {
-            // The service may want a newer certificate than the one that was held.
-            tracing::warn!(%failure, "health certificate is refused; asking for a new one");
-            (answer, _) = ask(RequiredCertificate::New).await?;
+            if code(failure) == Some(Code::HealthCertificate) {
+                // The service may want a newer certificate than the one that was held.
+                tracing::warn!(%failure, "health certificate is refused; asking for a new one");
+                (answer, _) = ask(RequiredCertificate::New).await?;
+            } else if certified.key.is_void() {
+                tracing::warn!(%failure, "the TPM has no more use for the identity key; attesting with a new one");
+                (answer, _) = ask(RequiredCertificate::WithNewIdentityKey).await?;
+            }
         }
         if let Err(failure) = &answer
             && code(failure) == Some(Code::HostRevoked)

@@ -1,5 +1,7 @@
 //! A key that was created in a TPM and attested, as a place where work is done.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use hgs_crypto::SecretBytes;
 use hgs_crypto::rsa::{OaepHash, PublicKey, PublicKeyError, SignatureScheme};
 use hgs_custody::{Capabilities, KeyError, PrivateKey};
@@ -28,6 +30,8 @@ pub struct TpmKey {
     public: PublicKey,
     device: Device,
     journal: Option<Journal>,
+    /// Whether the TPM has said that it will never use the key again.
+    is_void: AtomicBool,
 }
 
 impl TpmKey {
@@ -45,6 +49,7 @@ impl TpmKey {
             key,
             device,
             journal,
+            is_void: AtomicBool::new(false),
         })
     }
 
@@ -52,6 +57,24 @@ impl TpmKey {
     #[must_use]
     pub fn attested(&self) -> &AttestedKey {
         &self.key
+    }
+
+    /// Whether a use of the key has shown that a new one has to be attested: PCRs have changed, or the TPM was cleared.
+    #[must_use]
+    pub fn is_void(&self) -> bool {
+        self.is_void.load(Ordering::Relaxed)
+    }
+
+    fn error(&self, error: TpmError) -> KeyError {
+        if error.needs_new_key() {
+            self.is_void.store(true, Ordering::Relaxed);
+        }
+        match error {
+            TpmError::KeyUse(KeyUseError::Ciphertext) => KeyError::Refused,
+            error => KeyError::Unavailable {
+                reason: error.to_string(),
+            },
+        }
     }
 
     fn open(&self) -> Result<Tpm, TpmError> {
@@ -71,7 +94,7 @@ impl PrivateKey for TpmKey {
         let plaintext = self
             .open()
             .and_then(|mut tpm| tpm.decrypt(&self.key, ciphertext));
-        plaintext.map_err(key_error)
+        plaintext.map_err(|error| self.error(error))
     }
 
     fn sign(&self, scheme: SignatureScheme, message: &[u8]) -> Result<Vec<u8>, KeyError> {
@@ -79,7 +102,7 @@ impl PrivateKey for TpmKey {
             return Err(KeyError::Unsupported);
         }
         let signature = self.open().and_then(|mut tpm| tpm.sign(&self.key, message));
-        signature.map_err(key_error)
+        signature.map_err(|error| self.error(error))
     }
 
     fn capabilities(&self) -> Result<Capabilities, KeyError> {
@@ -95,14 +118,5 @@ impl PrivateKey for TpmKey {
 
     fn is_blocking(&self) -> bool {
         true
-    }
-}
-
-fn key_error(error: TpmError) -> KeyError {
-    match error {
-        TpmError::KeyUse(KeyUseError::Ciphertext) => KeyError::Refused,
-        error => KeyError::Unavailable {
-            reason: error.to_string(),
-        },
     }
 }

@@ -1,0 +1,177 @@
+//! What the machine says beside its TPM: logs, kernel command line, SMBIOS.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use hgs_attest::platform_identity::{MAX_SERIAL_CHARACTERS, SmbiosIdentifiers};
+use hgs_attest::policy::Preimage;
+use hgs_tcg::event_log::{self, Bank, EventLog};
+use hgs_tcg::ima;
+
+/// Octets of the longest event log and of the longest log of IMA that a guardian takes.
+pub(super) const MAX_EVENT_LOG: usize = event_log::Limits::LOG.octets;
+pub(super) const MAX_IMA_LOG: usize = ima::Limits::LOG.octets;
+/// Where Linux shows what SMBIOS says.
+pub(super) const DMI: &str = "/sys/class/dmi/id";
+
+/// PCRs in which boot loaders, stubs and kernels measure a command line.
+const COMMAND_LINE_PCRS: [u32; 4] = [8, 9, 11, 12];
+
+/// Why a log can't be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MeasurementError {
+    /// The system does not let it be read.
+    #[error("{}: {error}", path.display())]
+    Unreadable {
+        /// The log.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// No guardian takes so much.
+    #[error("{}: the log has more than {limit} octets", path.display())]
+    TooLong {
+        /// The log.
+        path: PathBuf,
+        /// How many a guardian takes.
+        limit: usize,
+    },
+}
+
+/// A log of the kernel; empty if there is none. The kernel says that its files have no octets, and some are links.
+pub(super) fn read_log(path: &Path, limit: usize) -> Result<Vec<u8>, MeasurementError> {
+    let mut octets = Vec::new();
+    let read =
+        File::open(path).and_then(|file| file.take(limit as u64 + 1).read_to_end(&mut octets));
+    match read {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(MeasurementError::Unreadable {
+            path: path.to_owned(),
+            error,
+        }),
+        Ok(_) if octets.len() > limit => Err(MeasurementError::TooLong {
+            path: path.to_owned(),
+            limit,
+        }),
+        Ok(_) => Ok(octets),
+    }
+}
+
+/// The command line that the kernel was started with, or nothing.
+pub(super) fn command_line() -> String {
+    let read = std::fs::read_to_string("/proc/cmdline");
+    read.unwrap_or_default().trim_end_matches('\n').to_owned()
+}
+
+/// The events of the log that the command line is the preimage of: the log does not hold what the stubs of kernels measure.
+pub(super) fn preimages(log: &[u8], command_line: &str) -> Vec<Preimage> {
+    let Ok(log) = EventLog::read(log.to_vec(), &event_log::Limits::LOG) else {
+        return Vec::new();
+    };
+    let load_options = command_line.encode_utf16().chain([0]);
+    let forms: [Vec<u8>; 3] = [
+        // LoadOptions of a kernel's stub and of systemd-stub, and the section .cmdline with and without its end.
+        load_options.flat_map(u16::to_le_bytes).collect(),
+        command_line.as_bytes().to_vec(),
+        [command_line.as_bytes(), &[0]].concat(),
+    ];
+    let digests = forms.map(|octets| (Bank::Sha256.hash(&[&octets]), octets));
+    let measured = log.unverified().events();
+    let measured = measured.filter(|event| COMMAND_LINE_PCRS.contains(&event.pcr()));
+    let found = measured.filter_map(|event| {
+        let digest = event.digest(Bank::Sha256)?;
+        let (_, octets) = digests.iter().find(|(known, _)| *known == digest)?;
+        Some(Preimage {
+            pcr: u8::try_from(event.pcr()).ok()?,
+            event: u32::try_from(event.number()).ok()?,
+            octets: octets.clone(),
+        })
+    });
+    found.collect()
+}
+
+/// What SMBIOS says about the machine. Numbers that makers leave unset are left out; so are those that this user may not read.
+pub(super) fn smbios(folder: &Path) -> SmbiosIdentifiers {
+    let read = |name: &str| {
+        let text = std::fs::read_to_string(folder.join(name)).ok()?;
+        Some(text.trim().to_owned())
+    };
+    let uuid = read("product_uuid").map(|uuid| uuid.to_ascii_lowercase());
+    let uuid = uuid.filter(|uuid| SmbiosIdentifiers::new(Some(uuid.clone()), None).is_ok());
+    let serial = read("product_serial").map(|serial| {
+        let printable = serial.chars().filter(|one| matches!(one, ' '..='~'));
+        let printable: String = printable.take(MAX_SERIAL_CHARACTERS).collect();
+        printable.trim().to_owned()
+    });
+    let serial = serial.filter(|serial| !serial.is_empty());
+    SmbiosIdentifiers::new(uuid, serial).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use hgs_testkit::measured_boot::{BootEvent, MeasuredBoot};
+
+    use super::*;
+
+    #[test]
+    fn a_log_that_is_absent_is_empty_and_one_that_is_too_long_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        assert!(read_log(&path, 3).unwrap().is_empty());
+        fs::write(&path, b"123").unwrap();
+        assert_eq!(read_log(&path, 3).unwrap(), b"123");
+        let error = read_log(&path, 2).unwrap_err();
+        assert!(matches!(error, MeasurementError::TooLong { limit: 2, .. }));
+        let error = read_log(folder.path(), 2).unwrap_err();
+        assert!(matches!(error, MeasurementError::Unreadable { .. }));
+    }
+
+    #[test]
+    fn the_command_line_is_found_where_it_was_measured() {
+        let text = "root=UUID=1 quiet ä";
+        let load_options: Vec<u8> = text
+            .encode_utf16()
+            .chain([0])
+            .flat_map(u16::to_le_bytes)
+            .collect();
+        // EV_EVENT_TAG, EV_IPL
+        let boot = MeasuredBoot::new(vec![
+            BootEvent::new(9, 6, &load_options),
+            BootEvent::new(9, 6, b"initrd"),
+            BootEvent::new(4, 6, &load_options),
+            BootEvent::new(11, 13, text.as_bytes()),
+        ]);
+        let found = preimages(&boot.log(), text);
+        let places: Vec<_> = found.iter().map(|one| (one.pcr, one.event)).collect();
+        assert_eq!(places, [(9, 1), (11, 4)]);
+        assert_eq!(found[0].octets, load_options);
+        assert!(preimages(&boot.log(), "root=UUID=2").is_empty());
+        assert!(preimages(b"no log", text).is_empty());
+    }
+
+    #[test]
+    fn what_makers_leave_unset_is_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let of = |uuid: &str, serial: &str| {
+            fs::write(folder.path().join("product_uuid"), uuid).unwrap();
+            fs::write(folder.path().join("product_serial"), serial).unwrap();
+            let found = smbios(folder.path());
+            let owned = |text: Option<&str>| text.map(str::to_owned);
+            (
+                owned(found.system_uuid()),
+                owned(found.system_serial_number()),
+            )
+        };
+        let (uuid, serial) = of("4C4C4544-0043-3010-8052-B4C04F4E4D31\n", " SN 1\u{7}\n");
+        assert_eq!(uuid.unwrap(), "4c4c4544-0043-3010-8052-b4c04f4e4d31");
+        assert_eq!(serial.unwrap(), "SN 1");
+        let unset = of("00000000-0000-0000-0000-000000000000\n", "\n");
+        assert_eq!(unset, (None, None));
+        let none = smbios(Path::new("/nonexistent"));
+        assert_eq!(none, SmbiosIdentifiers::default());
+    }
+}
