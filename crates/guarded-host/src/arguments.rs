@@ -4,7 +4,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use hgs_terminal::{CommonOptions, Completions, Exit, Failure, Man, Manual, Program, Terminal};
 
 use crate::host_options::HostOptions;
-use crate::{attest, configure, first_page, host_key, protector, status, trace};
+use crate::{attest, configure, first_page, host_key, identity, protector, status, trace};
 
 /// The host's side of a Host Guardian Service: attest, and unwrap key protectors
 ///
@@ -20,6 +20,9 @@ use crate::{attest, configure, first_page, host_key, protector, status, trace};
   guarded-host configure --url https://hgs.example --ca tls.pem --host-key host1.pem
   hgs host add host1 --host-key host1.pem            (on the guardian)
   guarded-host attest
+With a guardian in TPM mode:
+  guarded-host identity export --out host1.json
+  hgs host add host1 --identity host1.json           (on the guardian)
 
 Exit status: 0 done, 1 failed, 2 invalid or refused, 64 wrong usage."
 )]
@@ -42,8 +45,9 @@ const MANUAL: &Manual = &Manual {
         (
             "/var/lib/guarded-host",
             "The state folder, its owner's alone: the host key (host-key.pem), the identity keys and health certificates \
-             (identity-encryption.json, identity-signing.json) with the key that seals them (master.key), and what the last \
-             attempts to attest came to (status.json).",
+             (identity-encryption.json, identity-signing.json; in TPM mode tpm-identity-encryption.json, \
+             tpm-identity-signing.json) with the key that seals them (master.key), the TPM that the host attests with \
+             (endorsement-key), and what the last attempts to attest came to (status.json).",
         ),
         (
             "~/.config/openhgs, ~/.local/state/openhgs",
@@ -76,6 +80,9 @@ enum Noun {
     /// The key by which the attestation service knows this host
     #[command(subcommand)]
     HostKey(host_key::Verb),
+    /// Who this host is by its TPM
+    #[command(subcommand)]
+    Identity(identity::Verb),
     Attest(attest::Arguments),
     /// Key protectors, and files that are sealed under them
     #[command(subcommand)]
@@ -103,6 +110,7 @@ impl Program for Arguments {
             Noun::Status => status::run(options, terminal),
             Noun::Trace(arguments) => arguments.run(options, terminal),
             Noun::HostKey(verb) => verb.run(options, terminal),
+            Noun::Identity(verb) => verb.run(options, terminal),
             Noun::Attest(arguments) => arguments.run(options, terminal),
             Noun::Protector(verb) => verb.run(options, terminal),
             Noun::Completions(completions) => completions.run(Self::command(), terminal),

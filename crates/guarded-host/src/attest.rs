@@ -20,8 +20,11 @@ use crate::host_options::{HostOptions, wait_for};
 /// One service is given 10 seconds to resolve its name, 10 to accept a connection and 35 to answer each request; after that
 /// the fallback is asked, if there is one.
 ///
+/// The guardian says how it attests: by the host key, or by the TPM of this host. Then it asks the TPM what was booted, and
+/// has it make an identity key that works as long as that is booted.
+///
 /// A dry run asks for no certificate, because the guardian would record the identity key that is in the request. It
-/// says what would be sent where, and whether the service answers and is in host-key mode.
+/// says what would be sent where, and whether the service answers and how it attests.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   guarded-host attest
@@ -55,7 +58,7 @@ enum Kind {
 
 impl Arguments {
     pub(crate) fn run(self, options: &HostOptions, terminal: &Terminal) -> Result<Exit, Failure> {
-        let host = options.open()?;
+        let host = options.open(terminal)?;
         let (kinds, sides) = (self.kinds(), self.sides());
         if self.dry_run {
             let rehearsal = wait_for(host.rehearse_attestation(&kinds, sides))?;
@@ -147,7 +150,12 @@ struct Rehearsed(Rehearsal);
 impl fmt::Display for Rehearsed {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(rehearsal) = self;
-        writeln!(formatter, "With the host key {}", rehearsal.host_key)?;
+        if let Some(key) = &rehearsal.host_key {
+            writeln!(formatter, "With the host key {key}")?;
+        }
+        if let Some(key) = &rehearsal.endorsement_key {
+            writeln!(formatter, "With the TPM whose endorsement key is {key}")?;
+        }
         for request in &rehearsal.requests {
             write!(
                 formatter,
@@ -158,7 +166,8 @@ impl fmt::Display for Rehearsed {
                 (Some(key), Some(octets)) => {
                     writeln!(formatter, "with identity key {key}, {octets} octets,")?;
                 }
-                _ => writeln!(formatter, "with a new identity key,")?,
+                (Some(key), None) => writeln!(formatter, "with identity key {key},")?,
+                (None, _) => writeln!(formatter, "with a new identity key,")?,
             }
         }
         for service in &rehearsal.services {

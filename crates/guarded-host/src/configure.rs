@@ -83,7 +83,7 @@ impl Arguments {
             .store(&options.folders()?.configuration)
             .map_err(failure)?;
         if let Some(file) = host_key {
-            write_host_key(options, &file)?;
+            write_host_key(options, &file, terminal)?;
         }
         status::run(options, terminal)
     }
@@ -111,8 +111,8 @@ impl Arguments {
 }
 
 /// Writes the public half of the host key, which is made if there is none.
-fn write_host_key(options: &HostOptions, file: &Path) -> Result<(), Failure> {
-    let host = options.open()?;
+fn write_host_key(options: &HostOptions, file: &Path, terminal: &Terminal) -> Result<(), Failure> {
+    let host = options.open(terminal)?;
     let key = match host.host_key() {
         Err(Error::HostKey(HostKeyError::Missing)) => host.create_host_key(HostKeySize::default()),
         found => found,

@@ -30,11 +30,12 @@ pub(crate) fn run(options: &HostOptions, terminal: &Terminal) -> Result<Exit, Fa
             .at_fault(AtFault::Operator)
             .remedy("`guarded-host --help` has them all"));
     }
-    let host = options.open()?;
-    let has_host_key = options.folders()?.host_key().exists();
+    let host = options.open(terminal)?;
+    let folders = options.folders()?;
+    let is_known = folders.host_key().exists() || folders.endorsement_key().exists();
     let stage = match host.configuration() {
         Configuration::Local => Stage::Local,
-        Configuration::HostGuardianService(_) if !has_host_key => Stage::WithoutHostKey,
+        Configuration::HostGuardianService(_) if !is_known => Stage::WithoutHostKey,
         Configuration::HostGuardianService(_) => stage(host.status().map_err(failure)?),
     };
     terminal.note(stage);
@@ -67,7 +68,7 @@ impl fmt::Display for Stage {
             Self::Local => write!(formatter, "This host is guarded by no service.\n\n{SET_UP}")?,
             Self::WithoutHostKey => write!(
                 formatter,
-                "This host has no host key, by which a guardian would know it.\n\n{NEW_KEY}"
+                "This host has no host key, and its TPM was not looked at: no guardian knows it.\n\n{NEW_KEY}"
             )?,
             Self::NeverAttested => {
                 write!(formatter, "This host has never attested.\n\n{REGISTER}")?
@@ -112,12 +113,20 @@ Make one, and have it registered:
   guarded-host host-key export --out host1.pem
   hgs host add host1 --host-key host1.pem            (on the guardian)
   guarded-host attest
+With a guardian in TPM mode it is the TPM that is registered:
+  guarded-host identity export --out host1.json
+  hgs host add host1 --identity host1.json           (on the guardian)
+  guarded-host attest
 ";
 
 const REGISTER: &str = "\
 Once the guardian knows its key:
   guarded-host host-key export --out host1.pem
   hgs host add host1 --host-key host1.pem            (on the guardian)
+  guarded-host attest
+or, in TPM mode, its TPM:
+  guarded-host identity export --out host1.json
+  hgs host add host1 --identity host1.json           (on the guardian)
   guarded-host attest
 ";
 

@@ -84,13 +84,16 @@ fn new(bits: Bits, options: &HostOptions, terminal: &Terminal) -> Result<Exit, F
         Bits::Rsa2048 => HostKeySize::Rsa2048,
         Bits::Rsa3072 => HostKeySize::Rsa3072,
     };
-    let key = options.open()?.create_host_key(size).map_err(failure)?;
+    let key = options
+        .open(terminal)?
+        .create_host_key(size)
+        .map_err(failure)?;
     terminal.report(&Report::new(&key))?;
     Ok(Exit::Done)
 }
 
 fn export(certificate: bool, options: &HostOptions, terminal: &Terminal) -> Result<Exit, Failure> {
-    let host = options.open()?;
+    let host = options.open(terminal)?;
     let key = host.host_key().map_err(failure)?;
     let form = if certificate {
         PublicForm::Certificate
@@ -113,7 +116,7 @@ fn export(certificate: bool, options: &HostOptions, terminal: &Terminal) -> Resu
 }
 
 fn remove(options: &HostOptions, terminal: &Terminal) -> Result<Exit, Failure> {
-    let host = options.open()?;
+    let host = options.open(terminal)?;
     let key = host.host_key().map_err(failure)?;
     terminal.confirm("Remove the key by which the guardian knows this host?")?;
     host.remove_host_key().map_err(failure)?;

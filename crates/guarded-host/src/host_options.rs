@@ -1,9 +1,11 @@
 //! The options that say where the configuration and the state of the host are.
 
 use std::path::PathBuf;
+use std::sync::Once;
 
-use hgs_client::{Error, Folders, GuardedHost};
-use hgs_terminal::{AtFault, Failure};
+use hgs_client::tpm::Progress;
+use hgs_client::{Environment, Error, Folders, GuardedHost};
+use hgs_terminal::{AtFault, Failure, Terminal};
 use tokio::runtime;
 
 use crate::failure::failure;
@@ -52,9 +54,17 @@ impl HostOptions {
         })
     }
 
-    /// Opens the host.
-    pub(crate) fn open(&self) -> Result<GuardedHost, Failure> {
-        GuardedHost::open(self.folders()?).map_err(failure)
+    /// Opens the host. People are told once when its TPM begins what takes long.
+    pub(crate) fn open(&self, terminal: &Terminal) -> Result<GuardedHost, Failure> {
+        let (terminal, told) = (terminal.clone(), Once::new());
+        let progress = Progress::new(move |_| {
+            told.call_once(|| terminal.note("The TPM makes keys. Some TPMs need a minute or two."));
+        });
+        let environment = Environment {
+            progress,
+            ..Environment::default()
+        };
+        GuardedHost::open_in(self.folders()?, environment).map_err(failure)
     }
 }
 

@@ -10,6 +10,7 @@ mod failure;
 mod first_page;
 mod host_key;
 mod host_options;
+mod identity;
 mod protector;
 mod status;
 mod trace;

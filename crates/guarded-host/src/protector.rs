@@ -87,7 +87,7 @@ impl Verb {
             Self::Unwrap(arguments) => {
                 let octets = hgs_files::read(&arguments.protector, MAX_PROTECTOR)?;
                 let unwrapped =
-                    (arguments.version).unwrap(options, &arguments.protector, &octets)?;
+                    (arguments.version).unwrap(options, &arguments.protector, &octets, terminal)?;
                 terminal.report(&Report::new(&unwrapped))?;
             }
             Self::Seal(arguments) => arguments.run(options, terminal)?,
@@ -108,7 +108,7 @@ fn open(
             .remedy("give --out FILE to open it, --reseal to seal it anew, or both"));
     }
     let pair = SealedPair::open(protector, file).map_err(failure)?;
-    let unwrapped = version.unwrap(options, protector, pair.protector())?;
+    let unwrapped = version.unwrap(options, protector, pair.protector(), terminal)?;
     let plaintext = unwrapped.open(pair.file()).map_err(failure)?;
     let mut report = Report::new(&unwrapped);
     report.recovered = pair.was_recovered();
@@ -134,7 +134,7 @@ impl Seal {
         let protector = hgs_files::read(&self.protector, MAX_PROTECTOR)?;
         let given = read_input(&self.file, sealed_file::MAX_PLAINTEXT)?;
         let plaintext = SecretBytes::new(given.complete(&self.file, "a file to be sealed")?);
-        let unwrapped = (self.version).unwrap(options, &self.protector, &protector)?;
+        let unwrapped = (self.version).unwrap(options, &self.protector, &protector, terminal)?;
         let sealed = unwrapped.seal(&plaintext).map_err(failure)?;
         terminal.document(&sealed, Readers::Owner, &Report::new(&unwrapped))
     }
@@ -147,12 +147,13 @@ impl Version {
         options: &HostOptions,
         path: &Path,
         protector: &[u8],
+        terminal: &Terminal,
     ) -> Result<Unwrapped, Failure> {
         let version = match self.service_version {
             Named::V1 => ServiceVersion::V1,
             Named::V2 => ServiceVersion::V2,
         };
-        let host = options.open()?;
+        let host = options.open(terminal)?;
         match wait_for(async { Ok(host.unwrap(protector, version).await) })? {
             Err(error @ Error::Protector(_)) => Err(failure(error).while_doing(path.display())),
             unwrapped => unwrapped.map_err(failure),

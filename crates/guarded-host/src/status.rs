@@ -10,7 +10,7 @@ use crate::failure::failure;
 use crate::host_options::HostOptions;
 
 pub(crate) fn run(options: &HostOptions, terminal: &Terminal) -> Result<Exit, Failure> {
-    let status = options.open()?.status().map_err(failure)?;
+    let status = options.open(terminal)?.status().map_err(failure)?;
     terminal.report(&Report(status))?;
     Ok(Exit::Done)
 }

@@ -105,7 +105,12 @@ impl Certifier<'_> {
         {
             return Ok(Ok(fresh));
         }
-        match self.request(kind, required).await? {
+        let requested = self.request(kind, required).await;
+        if let Err(Error::Tpm(error)) = &requested {
+            let (side, url) = (self.side, self.attestation);
+            self.note(|record, now| record.tpm_failed(side, url, error, now))?;
+        }
+        match requested? {
             Ok(certified) => Ok(Ok(certified)),
             Err(cause) => self.without_new(kind, required, cause),
         }

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 /// The file of the host key in the state folder.
 pub(crate) const HOST_KEY: &str = "host-key.pem";
 
+/// The file of the endorsement key in the state folder.
+pub(crate) const ENDORSEMENT_KEY: &str = "endorsement-key";
+
 /// The name under which the host side appears in shared folders.
 const PROGRAM: &str = "guarded-host";
 
@@ -33,6 +36,12 @@ impl Folders {
     #[must_use]
     pub fn host_key(&self) -> PathBuf {
         self.state.join(HOST_KEY)
+    }
+
+    /// The file with the endorsement key that the host attests with, whether or not it is there.
+    #[must_use]
+    pub fn endorsement_key(&self) -> PathBuf {
+        self.state.join(ENDORSEMENT_KEY)
     }
 
     /// The places of the machine's own host: `/etc/openhgs/guarded-host.toml` and

@@ -5,26 +5,34 @@
 //! asked is what anybody may ask, `getinfo`: that the URL, the name, the network, TLS and the mode
 //! are right. Whether the guardian knows this host, only attesting tells.
 
+use hgs_attest::Endpoint;
 use hgs_attest::wire::{AttestationOperationMode, SessionId};
+use hgs_crypto::hash::sha256;
 use hgs_crypto::hex;
 use hgs_custody::PrivateKey as _;
 use hgs_pki::health::HealthKind;
 use serde::Serialize;
 
-use crate::attestation::{HealthRequest, service_information};
+use crate::attestation::{HealthRequest, ServiceInformation, service_information};
+use crate::certify::blocking;
 use crate::configuration::Endpoints;
 use crate::error::Error;
 use crate::host::GuardedHost;
 use crate::host_key::HostKey;
 use crate::identity::Identity;
 use crate::service::{Cause, Side, Sides};
+use crate::tpm_identity::TpmIdentity;
 
 /// What attesting would do.
 #[derive(Debug, Clone, Serialize)]
 pub struct Rehearsal {
-    /// SHA-256 of the SubjectPublicKeyInfo of the host key, by which the guardian knows this host.
-    pub host_key: String,
-    /// What would be sent, the same to every service.
+    /// SHA-256 of the SubjectPublicKeyInfo of the host key, by which a guardian in host-key mode knows this host; `None` if
+    /// there is none.
+    pub host_key: Option<String>,
+    /// SHA-256 of the TPMT_PUBLIC of the endorsement key, by which a guardian in TPM mode knows this host; `None` if no
+    /// service is in that mode.
+    pub endorsement_key: Option<String>,
+    /// What would be sent, the same to every service in one mode.
     pub requests: Vec<RehearsedRequest>,
     /// To whom, in the order in which they would be asked.
     pub services: Vec<RehearsedService>,
@@ -35,9 +43,10 @@ pub struct Rehearsal {
 pub struct RehearsedRequest {
     /// `encryption` or `signing`.
     pub kind: String,
-    /// SHA-256 of the SubjectPublicKeyInfo of the identity key; `None` if a new one would be made.
+    /// SHA-256 of the SubjectPublicKeyInfo of the identity key, or of its TPMT_PUBLIC in TPM mode; `None` if a new one would
+    /// be made.
     pub identity_key: Option<String>,
-    /// Octets of the body; `None` if a new identity key would be made.
+    /// Octets of the body; `None` if a new identity key would be made, and in TPM mode, where the service asks.
     pub octets: Option<usize>,
 }
 
@@ -73,25 +82,56 @@ impl GuardedHost {
     /// Finds out what [`Self::attest`] would do, without asking for a health certificate.
     ///
     /// # Errors
-    /// Everything that keeps this host from asking: local mode, no host key, unreadable files.
+    /// Everything that keeps this host from asking: local mode, no host key, no TPM, unreadable files.
     pub async fn rehearse_attestation(
         &self,
         kinds: &[HealthKind],
         sides: Sides,
     ) -> Result<Rehearsal, Error> {
-        let host_key = self.host_key()?;
-        let mut requests = Vec::new();
-        for kind in kinds {
-            requests.push(self.rehearse_request(*kind, &host_key)?);
-        }
         let mut services = Vec::new();
         for (side, endpoints) in self.services(sides)? {
             services.push(self.look_at(side, endpoints).await);
         }
-        Ok(Rehearsal {
-            host_key: hex::encode(host_key.public().digest()),
-            requests,
+        let tpm_mode = AttestationOperationMode::Tpm.to_string();
+        let is_tpm =
+            |service: &RehearsedService| service.operation_mode.as_ref() == Some(&tpm_mode);
+        let mut rehearsal = Rehearsal {
+            host_key: None,
+            endorsement_key: None,
+            requests: Vec::new(),
             services,
+        };
+        if rehearsal.services.iter().any(is_tpm) {
+            let tpm = self.tpm()?;
+            let key = blocking(move || tpm.endorsement_key(&mut tpm.open()?)).await?;
+            rehearsal.endorsement_key = Some(hex::encode(&key.digest()));
+            for kind in kinds {
+                rehearsal.requests.push(self.rehearse_by_tpm(*kind)?);
+            }
+        }
+        let host_key_mode = AttestationOperationMode::HostKey.to_string();
+        let is_host_key =
+            |service: &RehearsedService| service.operation_mode.as_ref() == Some(&host_key_mode);
+        // Where no service has said how it attests, the host key is what is known.
+        if rehearsal.endorsement_key.is_none() || rehearsal.services.iter().any(is_host_key) {
+            let host_key = self.host_key()?;
+            rehearsal.host_key = Some(hex::encode(host_key.public().digest()));
+            for kind in kinds {
+                let request = self.rehearse_request(*kind, &host_key)?;
+                rehearsal.requests.push(request);
+            }
+        }
+        Ok(rehearsal)
+    }
+
+    fn rehearse_by_tpm(&self, kind: HealthKind) -> Result<RehearsedRequest, Error> {
+        let path = self.state()?.tpm_identity(kind);
+        let held = TpmIdentity::load(&path, kind, &self.tpm()?)?;
+        let usable = held.filter(|held| !held.is_due(self.now()));
+        Ok(RehearsedRequest {
+            kind: kind.to_string(),
+            identity_key: usable.map(|held| hex::encode(&sha256(held.public().octets()))),
+            octets: None,
         })
     }
 
@@ -122,13 +162,20 @@ impl GuardedHost {
         let info = service_information(self.client(), attestation).await;
         let mode = info.as_ref().ok().map(|info| info.operation_mode);
         let failure = match info {
-            Ok(info) if info.operation_mode == AttestationOperationMode::HostKey => None,
+            Ok(ServiceInformation {
+                operation_mode: AttestationOperationMode::HostKey | AttestationOperationMode::Tpm,
+                ..
+            }) => None,
             Ok(info) => Some(Cause::other_mode(info.operation_mode)),
             Err(cause) => Some(cause),
         };
         RehearsedService {
             side,
-            url: HealthRequest::url(attestation).to_string(),
+            url: match mode {
+                Some(AttestationOperationMode::Tpm) => attestation.join(Endpoint::Attest.path()),
+                _ => HealthRequest::url(attestation),
+            }
+            .to_string(),
             operation_mode: mode.map(|mode| mode.to_string()),
             ready: failure.is_none(),
             message: failure.as_ref().map(Cause::to_string),

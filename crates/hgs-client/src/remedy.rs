@@ -127,8 +127,7 @@ impl Cause {
 }
 
 /// What helps where a TPM does not do what it is asked for.
-#[must_use]
-pub fn of_tpm_error(error: &TpmError) -> Option<&'static str> {
+pub(crate) fn of_tpm_error(error: &TpmError) -> Option<&'static str> {
     Some(match error {
         TpmError::Absent { .. } => {
             "is the TPM on in the firmware's settings? If it is elsewhere than at /dev/tpmrm0, set `device` in the section [tpm] of the configuration. A host without a TPM attests to a guardian in host-key mode"
@@ -154,7 +153,8 @@ pub fn of_tpm_error(error: &TpmError) -> Option<&'static str> {
     })
 }
 
-fn of_tpm(error: &HostTpmError) -> Option<&'static str> {
+/// What helps where this host is not known by its TPM.
+pub(crate) fn of_tpm(error: &HostTpmError) -> Option<&'static str> {
     match error {
         HostTpmError::Tpm(error) => of_tpm_error(error),
         HostTpmError::OtherTpm { .. } | HostTpmError::EndorsementKeyFile { .. } => Some(
@@ -315,7 +315,7 @@ fn of_attestation(failure: &AttestationFailure) -> Option<&'static str> {
         AttestationFailure::Refused(refused) => refused,
         AttestationFailure::OtherMode { .. } => {
             return Some(
-                "this version attests with a host key only; the guardian must be in host-key mode",
+                "this host attests with a host key or by its TPM; the guardian must be in host-key mode or in TPM mode",
             );
         }
         AttestationFailure::Unintelligible { .. } | AttestationFailure::UnexpectedReply { .. } => {

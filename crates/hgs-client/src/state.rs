@@ -21,7 +21,7 @@ use hgs_custody::seal::{MASTER_KEY_LENGTH, MasterKey, MasterKeyProblem};
 use hgs_files::{FileError, FileProblem, Lock, Readers};
 use hgs_pki::health::HealthKind;
 
-use crate::folders::HOST_KEY;
+use crate::folders::{ENDORSEMENT_KEY, HOST_KEY};
 
 /// A host's state folder, which is its owner's alone.
 #[derive(Debug, Clone)]
@@ -75,7 +75,7 @@ impl StateFolder {
     }
 
     pub(crate) fn endorsement_key(&self) -> PathBuf {
-        self.0.join("endorsement-key")
+        self.0.join(ENDORSEMENT_KEY)
     }
 
     pub(crate) fn tpm_handles(&self) -> PathBuf {

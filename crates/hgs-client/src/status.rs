@@ -17,7 +17,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::configuration::{Configuration, Endpoints};
 use crate::identity;
+use crate::remedy;
 use crate::service::{Cause, Side};
+use crate::tpm::HostTpmError;
 use crate::url::Url;
 
 /// Octets of the longest status file.
@@ -196,6 +198,26 @@ impl Record {
         if let Cause::Attestation(AttestationFailure::OtherMode { expected, .. }) = cause {
             self.operation_mode = Some(expected.to_string());
         }
+    }
+
+    /// Takes up that the TPM of this host did not do what the service asked of it.
+    pub(crate) fn tpm_failed(
+        &mut self,
+        side: Side,
+        attestation: &Url,
+        error: &HostTpmError,
+        now: Time,
+    ) {
+        self.status = Some(AttestationStatus::TpmError.name().to_owned());
+        self.substatus = Vec::new();
+        self.operation_mode = Some(AttestationOperationMode::Tpm.to_string());
+        self.attempt = Some(Attempt {
+            time: now.to_string(),
+            side,
+            url: attestation.to_string(),
+            message: Some(error.to_string()),
+            remedy: remedy::of_tpm(error).map(str::to_owned),
+        });
     }
 
     /// Notes what time a service says it is.

@@ -197,15 +197,33 @@ async fn a16_a_certificate_by_a_signer_that_is_not_listed_is_not_kept() {
 #[tokio::test]
 async fn another_mode_is_named() {
     let (_, guardian, host) = pair().await;
-    guardian.world().manner = Manner::Mode(AttestationOperationMode::Tpm);
+    guardian.world().manner = Manner::Mode(AttestationOperationMode::ActiveDirectory);
     let error = attest(&host).await.unwrap_err();
     assert!(matches!(
         cause(&error),
         Cause::Attestation(AttestationFailure::OtherMode { .. })
     ));
-    assert!(error.to_string().contains("Tpm"), "{error}");
+    assert!(error.to_string().contains("ActiveDirectory"), "{error}");
+    let mode = status(&host).attestation_operation_mode;
+    assert_eq!(mode.as_deref(), Some("ActiveDirectory"));
+}
+
+#[tokio::test]
+async fn a_host_without_a_tpm_is_told_so_by_a_guardian_in_tpm_mode() {
+    let (_, guardian, host) = pair().await;
+    guardian.world().manner = Manner::Mode(AttestationOperationMode::Tpm);
+    let error = attest(&host).await.unwrap_err();
+    assert!(
+        error.to_string().starts_with("there is no TPM at "),
+        "{error}"
+    );
+    assert_eq!(error.fault(), Fault::Host);
     let status = status(&host);
     assert_eq!(status.attestation_operation_mode.as_deref(), Some("Tpm"));
+    assert_eq!(status.attestation_status.name, "TpmError");
+    let attempt = status.last_attempt.unwrap();
+    assert!(attempt.message.unwrap().starts_with("there is no TPM at "));
+    assert!(attempt.remedy.unwrap().contains("firmware"));
 }
 
 #[tokio::test]
@@ -312,7 +330,7 @@ async fn a_rehearsal_asks_for_nothing_and_keeps_nothing() {
     assert_eq!(rehearsal.requests[0].identity_key, Some(digest));
     assert_eq!(rehearsal.requests[1].identity_key, None);
 
-    guardian.world().manner = Manner::Mode(AttestationOperationMode::Tpm);
+    guardian.world().manner = Manner::Mode(AttestationOperationMode::ActiveDirectory);
     let rehearsal = rehearse().await;
     assert!(!rehearsal.is_ready());
     assert!(

@@ -16,7 +16,7 @@ use hgs_attest::{
     Attempt, Credential, CredentialId, Endpoint, HostIdentities, HostRegistry, Refusal,
     RegisteredHost, Verdict, issue, service_info, signing_certificates,
 };
-use hgs_client::configuration::{Configuration, Endpoints, Services};
+use hgs_client::configuration::{Configuration, Endpoints, Services, TpmSettings};
 use hgs_client::host_key::HostKeySize;
 use hgs_client::http::Timing;
 use hgs_client::{Environment, Folders, GuardedHost};
@@ -603,6 +603,14 @@ impl TestHost {
         let folders = Folders::inside(folder.path());
         let configuration = Configuration::HostGuardianService(services);
         configuration.store(&folders.configuration).unwrap();
+        // Whatever TPM the machine of the test has.
+        let no_tpm = TpmSettings {
+            device: (folder.path().join("no-tpm").display().to_string())
+                .parse()
+                .unwrap(),
+            ..TpmSettings::default()
+        };
+        no_tpm.store(&folders.configuration).unwrap();
         let host = open(folders, clock);
         host.create_host_key(HostKeySize::Rsa2048).unwrap();
         Self {
