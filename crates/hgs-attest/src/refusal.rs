@@ -417,7 +417,7 @@ impl Reason {
             Self::Evidence(error) => match error {
                 EvidenceError::NoLog => Code::NoEventLog,
                 EvidenceError::Log(_) => Code::EventLogMalformed,
-                EvidenceError::Replay(_) => Code::EventLogMismatch,
+                EvidenceError::Replay(_) | EvidenceError::Bank(_) => Code::EventLogMismatch,
                 EvidenceError::Ima(_) => Code::ImaLogMalformed,
                 EvidenceError::ImaReplay(_) => Code::ImaLogMismatch,
             },

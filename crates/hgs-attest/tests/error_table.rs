@@ -178,7 +178,7 @@ fn unhealthy() -> Evaluation {
         ima: Vec::new(),
         preimages: Vec::new(),
     };
-    PolicySet::default().evaluate(&evidence.prove().unwrap())
+    PolicySet::default().evaluate(&evidence.prove().unwrap(), Time::from_unix(0))
 }
 
 fn row_of_the_code(reason: &Reason) -> Row {

@@ -249,9 +249,11 @@ impl Caller<'_> {
             ima: answer.ima_log.to_vec(),
             preimages: answer.preimages,
         };
-        let evaluation = evidence
-            .prove()
-            .map(|evidence| self.hosts.policies_of(self.host).evaluate(&evidence));
+        let evaluation = evidence.prove().map(|evidence| {
+            self.hosts
+                .policies_of(self.host)
+                .evaluate(&evidence, self.now)
+        });
         let judged = match &evaluation {
             Err(error) => Err(Reason::Evidence(error.clone())),
             Ok(evaluation) if evaluation.is_healthy() => Ok(()),
