@@ -27,4 +27,5 @@ pub use context::{
 pub use exchange::{ExchangeError, MAX_READINGS};
 pub use identity_pcrs::{IdentityPcrs, IdentityPcrsError};
 pub use mode::{TpmMode, policy_digest};
+pub use request::{MAX_REQUEST, credential_of_beginning};
 pub use sealed::{CONTEXT_LIFETIME, CONTEXT_SKEW, ContextKey, SealedStateError};

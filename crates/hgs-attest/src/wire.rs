@@ -3,6 +3,7 @@
 //! Every parser here takes octets and has a budget ([`JsonLimits`]); a message that was read is a value of its own
 //! type, with its Base64 decoded. What the octets mean is not looked at.
 
+mod beginning;
 mod enums;
 mod json;
 mod reader;
@@ -11,6 +12,7 @@ mod request;
 
 use serde::{Serialize, Serializer};
 
+pub(crate) use beginning::endorsement_key as endorsement_key_of_beginning;
 pub use enums::{AttestationOperationMode, AttestationProvidedContentType, AttestationResultType};
 pub(crate) use json::{Json, quoted};
 pub use json::{JsonError, JsonLimits};

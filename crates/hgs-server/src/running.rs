@@ -166,7 +166,7 @@ impl Parts {
                 store: Arc::clone(&store),
                 snapshots: Arc::clone(&snapshots),
                 credentials: Credentials::default(),
-                modes: Modes::default(),
+                modes: Modes::new(store.attestation_context_secret()),
                 nonces: NonceKey::new(store.attestation_nonce_secret()),
                 recent: RecentCertificates::default(),
                 workers: Arc::clone(&workers),

@@ -101,6 +101,7 @@ pub(crate) struct Keys {
     pub(crate) private_keys: Sealer,
     /// Nothing in the store hangs from it: the nonces that hosts return are made under it.
     pub(crate) attestation_nonces: SecretBytes,
+    pub(crate) attestation_contexts: SecretBytes,
 }
 
 impl Keys {
@@ -113,6 +114,7 @@ impl Keys {
             root: master_key.authenticator("root"),
             private_keys: master_key.sealer("private key"),
             attestation_nonces: master_key.derive("attestation nonces"),
+            attestation_contexts: master_key.derive("attestation contexts"),
         }
     }
 

@@ -351,6 +351,12 @@ impl Store {
         &self.keys.attestation_nonces
     }
 
+    /// The secret under which the service seals what it has to remember of an attestation, the same on every node.
+    #[must_use]
+    pub fn attestation_context_secret(&self) -> &SecretBytes {
+        &self.keys.attestation_contexts
+    }
+
     /// What has been done since the store was opened.
     #[must_use]
     pub fn counters(&self) -> Counters {

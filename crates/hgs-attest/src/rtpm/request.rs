@@ -2,15 +2,28 @@
 //! decoded.
 
 use hgs_crypto::base64;
+use hgs_crypto::hash::sha256;
 use hgs_pki::health::HealthKind;
 
 use crate::facts::AttestationFacts;
 use crate::host_key::requested_kind;
 use crate::refusal::Reason;
+use crate::registry::CredentialId;
 use crate::wire::{
-    AttestationProvidedContentType, Json, LazyAttestationRequest, LazyRequest, MessageError,
-    SessionId,
+    AttestationProvidedContentType, Json, JsonLimits, LazyAttestationRequest, LazyRequest,
+    MessageError, SessionId, endorsement_key_of_beginning,
 };
+
+/// Octets of a request in TPM mode, at most.
+pub const MAX_REQUEST: usize = JsonLimits::TPM_REQUEST.octets;
+
+/// The name of the endorsement key that a request names whose beginning this is. A server that knows no host with it need
+/// not read on.
+#[must_use]
+pub fn credential_of_beginning(beginning: &[u8]) -> Option<CredentialId> {
+    let key = endorsement_key_of_beginning(beginning)?;
+    Some(CredentialId::EndorsementKey(sha256(&key)))
+}
 
 /// A request, of which nothing is proved and only the endorsement key is decoded.
 pub(super) struct TpmRequest<'j> {

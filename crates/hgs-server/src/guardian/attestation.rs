@@ -5,10 +5,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hgs_attest::freshness::{Nonce, NonceKey};
 use hgs_attest::issue::{self, DrawnSerialNumber, IssueError, IssuedHealthCertificate};
-use hgs_attest::wire::Reply;
+use hgs_attest::rtpm::credential_of_beginning;
+use hgs_attest::wire::{AttestationOperationMode, Reply};
 use hgs_attest::{
-    Attempt, Continuation, Endpoint, Grant, Mode, Reason, RecordedGrant, Refusal, Verdict,
-    service_info, signing_certificates,
+    Attempt, Continuation, Endpoint, Grant, HostRegistry as _, Mode, Reason, RecordedGrant,
+    Refusal, Verdict, service_info, signing_certificates,
 };
 use hgs_crypto::hex;
 use hgs_crypto::random::System;
@@ -100,6 +101,19 @@ impl Attestations {
     pub(crate) fn signing_certificates(&self) -> Vec<u8> {
         let state = self.store.state();
         signing_certificates::write(&Signers::at(&state, self.clock.now()).published())
+    }
+
+    /// Whether a long request with this beginning is read on: a host with a TPM sends its logs, if it is registered.
+    pub(crate) fn admits_large_body(&self, beginning: &[u8]) -> bool {
+        if self.mode().operation_mode() != AttestationOperationMode::Tpm {
+            return false;
+        }
+        let registry = Registry {
+            state: &self.store.state(),
+            credentials: &self.credentials,
+        };
+        credential_of_beginning(beginning)
+            .is_some_and(|credential| registry.host_with(&credential).is_some())
     }
 
     /// Decides what a host gets that sent `request` to `endpoint`, and sees to it that this is recorded, counted and

@@ -9,10 +9,14 @@ use tokio::time::{Instant, timeout_at};
 
 use super::overload::{BodyMemory, BodyReservation, Network};
 use super::rejection::Rejection;
+use super::service::Service;
 use crate::config::Limits;
 
 /// How far a body may fall behind its rate: the time of a few packets that were lost.
 const PAUSE: Duration = Duration::from_secs(2);
+
+/// How much more time a large body has than others: as many times `limits.body_time`.
+const LARGE_BODY_TIMES: u32 = 5;
 
 /// A body, and the memory reservation for it.
 #[derive(Debug)]
@@ -21,16 +25,24 @@ pub(super) struct HeldBody {
     pub(super) reservation: BodyReservation,
 }
 
+/// What a service takes at one path beyond `limits.body`.
+pub(super) struct LargeBodies<'s> {
+    pub(super) service: &'s dyn Service,
+    pub(super) path: &'s str,
+}
+
 /// Reads the whole body.
 pub(super) async fn read(
     mut body: Incoming,
     network: Network,
     limits: &Limits,
     memory: &BodyMemory,
+    large: LargeBodies<'_>,
     expects_continue: bool,
 ) -> Result<HeldBody, Rejection> {
-    let deadline = Instant::now() + limits.body_time;
-    let collected = collect(&mut body, deadline, limits, memory.reserve(network)).await;
+    let mut deadline = Instant::now() + limits.body_time;
+    let reservation = memory.reserve(network);
+    let collected = collect(&mut body, &mut deadline, limits, reservation, large).await;
     if matches!(collected, Err(Rejection::BodyTooLarge { .. })) && !expects_continue {
         // The answer goes out at once. Many peers read it only after they have sent everything. So a body that is a
         // little too large is read and discarded; for a larger one the connection is closed.
@@ -42,26 +54,45 @@ pub(super) async fn read(
 
 async fn collect(
     body: &mut Incoming,
-    deadline: Instant,
+    deadline: &mut Instant,
     limits: &Limits,
     mut reservation: BodyReservation,
+    large: LargeBodies<'_>,
 ) -> Result<HeldBody, Rejection> {
-    let limit = limits.body;
+    let mut limit = limits.body;
+    let most = large.service.large_body(large.path).unwrap_or(limit);
     let declared = body.size_hint().lower();
-    if declared > limit as u64 {
+    if declared > limit.max(most) as u64 {
         return Err(Rejection::BodyTooLarge { limit });
     }
     let begun = Instant::now();
     let mut octets = BytesMut::new();
     loop {
         let chunk = timeout_at(
-            deadline.min(next_due(begun, octets.len(), limits)),
+            (*deadline).min(next_due(begun, octets.len(), limits)),
             next(body),
         );
         let Some(chunk) = chunk.await.map_err(|_| Rejection::SlowBody)?? else {
             break;
         };
-        if octets.len() + chunk.len() > limit {
+        let needed = octets.len() + chunk.len();
+        if needed > limit && most > limit && needed <= most {
+            // The beginning says whether the rest is worth its memory.
+            let rest = limit - octets.len();
+            octets.extend_from_slice(&chunk[..rest]);
+            reservation.grow(rest)?;
+            if !large.service.admits_large_body(large.path, &octets) {
+                return Err(Rejection::BodyTooLarge { limit });
+            }
+            limit = most;
+            *deadline += limits.body_time * LARGE_BODY_TIMES;
+            reservation.become_large();
+            reservation.grow(chunk.len() - rest)?;
+            octets.reserve((declared as usize).min(most).saturating_sub(octets.len()));
+            octets.extend_from_slice(&chunk[rest..]);
+            continue;
+        }
+        if needed > limit {
             return Err(Rejection::BodyTooLarge { limit });
         }
         reservation.grow(chunk.len())?;

@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::field::Empty;
 use tracing::{Instrument, debug, error, info_span};
 
-use super::body::{self, HeldBody};
+use super::body::{self, HeldBody, LargeBodies};
 use super::guard::ConnectionState;
 use super::overload::{BodyMemory, ConnectionLimit, Network, RequestLimiter};
 use super::rejection::Rejection;
@@ -175,7 +175,12 @@ impl Engine {
     ) -> Result<Response, Rejection> {
         let expects_continue = check_head(&head)?;
         let network = Network::from(peer);
-        let body = body::read(body, network, &self.limits, &self.memory, expects_continue).await?;
+        let large = LargeBodies {
+            service: &*self.service,
+            path: head.uri.path(),
+        };
+        let (limits, memory) = (&self.limits, &self.memory);
+        let body = body::read(body, network, limits, memory, large, expects_continue).await?;
         let deadline = Instant::now() + self.limits.request_time;
         let permit = self.limiter.acquire(network, deadline).await?;
         let HeldBody {

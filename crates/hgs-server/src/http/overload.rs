@@ -194,6 +194,8 @@ pub(super) struct BodyMemory(Arc<Mutex<BodyMemoryUse>>);
 #[derive(Debug)]
 struct BodyMemoryUse {
     free: usize,
+    /// What is free for large bodies: half of all, so that they leave room for others.
+    free_for_large: usize,
     by_network: HashMap<Network, usize>,
     most: usize,
 }
@@ -204,12 +206,16 @@ pub(super) struct BodyReservation {
     memory: BodyMemory,
     network: Network,
     octets: usize,
+    /// How many of them belong to a large body.
+    large: usize,
+    is_large: bool,
 }
 
 impl BodyMemory {
     pub(super) fn new(limits: &Limits) -> Self {
         Self(Arc::new(Mutex::new(BodyMemoryUse {
             free: limits.body_memory,
+            free_for_large: limits.body_memory / 2,
             by_network: HashMap::new(),
             most: limits.body_memory_per_address,
         })))
@@ -221,6 +227,8 @@ impl BodyMemory {
             memory: self.clone(),
             network,
             octets: 0,
+            large: 0,
+            is_large: false,
         }
     }
 
@@ -235,13 +243,25 @@ impl BodyReservation {
     pub(super) fn grow(&mut self, octets: usize) -> Result<(), Rejection> {
         let mut usage = self.memory.lock();
         let of_network = usage.by_network.get(&self.network).copied().unwrap_or(0);
+        if self.is_large && octets > usage.free_for_large {
+            return Err(Rejection::BodyMemory);
+        }
         if octets > usage.free || octets > usage.most.saturating_sub(of_network) {
             return Err(Rejection::BodyMemory);
         }
         usage.free -= octets;
         usage.by_network.insert(self.network, of_network + octets);
         self.octets += octets;
+        if self.is_large {
+            usage.free_for_large -= octets;
+            self.large += octets;
+        }
         Ok(())
+    }
+
+    /// From now on the octets belong to a large body.
+    pub(super) fn become_large(&mut self) {
+        self.is_large = true;
     }
 }
 
@@ -249,6 +269,7 @@ impl Drop for BodyReservation {
     fn drop(&mut self) {
         let mut usage = self.memory.lock();
         usage.free += self.octets;
+        usage.free_for_large += self.large;
         if let Some(of_network) = usage.by_network.get_mut(&self.network) {
             *of_network -= self.octets;
             if *of_network == 0 {

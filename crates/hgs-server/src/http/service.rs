@@ -25,6 +25,19 @@ pub trait Service: Send + Sync + 'static {
     /// the memory of the metrics.
     fn route(&self, method: &Method, path: &str) -> &'static str;
 
+    /// The octets of the longest body at `path`, where that is more than `limits.body`. Such a body is read on only if
+    /// [`Self::admits_large_body`].
+    fn large_body(&self, path: &str) -> Option<usize> {
+        let _ = path;
+        None
+    }
+
+    /// Whether a body of which `limits.body` octets are there may be longer. It is asked on a thread that must not block.
+    fn admits_large_body(&self, path: &str, beginning: &[u8]) -> bool {
+        let _ = (path, beginning);
+        false
+    }
+
     /// The answer to a request that never reaches [`Self::handle`], for instance because too many are waiting, in the
     /// form that its peer expects at that path. `line` says why; the engine adds what belongs to HTTP.
     fn rejection(&self, path: &str, status: StatusCode, line: &str) -> Response {
@@ -48,7 +61,7 @@ pub struct Request {
     pub query: Option<String>,
     /// Header fields.
     pub headers: HeaderMap,
-    /// The whole body, at most `limits.body` octets.
+    /// The whole body, at most `limits.body` octets, unless the service has admitted more.
     pub body: Bytes,
     /// Who sent it.
     pub peer: Peer,

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use hgs_attest::Endpoint;
 use hgs_attest::freshness::{NONCE_HEADER, PROOF_HEADER};
+use hgs_attest::rtpm::MAX_REQUEST;
 use hgs_kps::signed_response::{ACCEPT_SIGNATURE, CONTENT_DIGEST, SignatureRequest};
 use hgs_kps::wire::CONTENT_TYPE as XML;
 use hgs_kps::{Refusal, ServiceVersion};
@@ -117,6 +119,15 @@ impl Service for Protocols {
 
     fn route(&self, _method: &Method, path: &str) -> &'static str {
         find(path).map_or("unknown", |route| route.name)
+    }
+
+    fn large_body(&self, path: &str) -> Option<usize> {
+        let operation = find(path)?.operation;
+        (operation == Operation::Attest(Endpoint::Attest)).then_some(MAX_REQUEST)
+    }
+
+    fn admits_large_body(&self, _path: &str, beginning: &[u8]) -> bool {
+        self.attestations.admits_large_body(beginning)
     }
 
     fn rejection(&self, path: &str, status: StatusCode, line: &str) -> Response {
