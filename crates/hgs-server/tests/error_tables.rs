@@ -656,7 +656,8 @@ fn request_octets(request: &[u8]) -> String {
 
 /// Rows that no request brings about: `InternalException` and `internal` are what a panic is answered with, which
 /// `protocol/family.rs` and the engine's tests show; `too-many-identity-keys` takes 4,096 attestations and
-/// `too-many-new-identity-keys` 25 keys, which `hgs-attest` has; `ProtectorSupersededException` is in `main_job.rs`.
+/// `too-many-new-identity-keys` 25 keys, which `hgs-attest` has, as it has those of TPM mode; `ProtectorSupersededException` is in
+/// `main_job.rs`.
 #[test]
 fn every_row_has_a_test() {
     let named = include_str!("error_tables.rs").to_owned() + include_str!("main_job.rs");
@@ -673,6 +674,7 @@ fn every_row_has_a_test() {
         "too-many-identity-keys",
         "too-many-new-identity-keys",
     ];
+    let named = named + include_str!("../../hgs-attest/tests/rtpm_refusals.rs");
     for code in hgs_attest::Code::ALL {
         let name = code.name();
         assert!(

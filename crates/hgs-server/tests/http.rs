@@ -391,6 +391,39 @@ async fn k13_a_body_over_the_limit_is_refused_with_413() {
     assert!(server.watcher.entered.try_recv().is_err());
 }
 
+/// Logs of hosts are long; of a stranger, no more is read than of anybody's request.
+#[tokio::test]
+async fn k13_a_long_body_is_read_only_when_its_beginning_is_admitted() {
+    let server = TestServer::start("limits.body = \"1KiB\"");
+    let posted = async |path: &str, start: &str, octets: usize, chunked: bool| {
+        let body = format!("{start}{}", "x".repeat(octets - start.len()));
+        let request = match chunked {
+            false => format!(
+                "POST {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {octets}\r\n\r\n{body}"
+            ),
+            true => format!(
+                "POST {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n{octets:x}\r\n{body}\r\n0\r\n\r\n"
+            ),
+        };
+        let response = send(server.http(), request).await;
+        assert!(status(&response) != 200 || response.ends_with(&body));
+        status(&response)
+    };
+    for chunked in [false, true] {
+        for (path, start, octets, expected) in [
+            ("/large-echo", "stranger", 1024, 200),
+            ("/large-echo", "stranger", 1025, 413),
+            ("/large-echo", "known", 1025, 200),
+            ("/large-echo", "known", 4096, 200),
+            ("/large-echo", "known", 4097, 413),
+            ("/echo", "known", 1025, 413),
+        ] {
+            let status = posted(path, start, octets, chunked).await;
+            assert_eq!(status, expected, "{path} {start} {octets} {chunked}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn k13_a_body_without_end_is_cut_off() {
     let server = TestServer::start("limits.body = \"1KiB\"");

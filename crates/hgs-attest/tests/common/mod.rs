@@ -1,6 +1,8 @@
 //! A registry of hosts, and short ways to requests, that the tests share.
 #![allow(dead_code, reason = "each test program uses its own part")]
 
+pub(crate) mod tpm;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

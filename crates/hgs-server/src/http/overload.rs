@@ -447,6 +447,25 @@ mod tests {
         assert_eq!(more.grow(1), Ok(()));
     }
 
+    /// Hosts that send their logs leave half of the memory to all others.
+    #[test]
+    fn large_bodies_have_half_of_the_memory_and_give_it_back() {
+        let memory = BodyMemory::new(&Limits {
+            body_memory: 10,
+            body_memory_per_address: 10,
+            ..Limits::default()
+        });
+        let mut large = memory.reserve(network("192.0.2.1"));
+        large.grow(1).unwrap();
+        large.become_large();
+        assert_eq!(large.grow(5), Ok(()));
+        assert_eq!(large.grow(1), Err(Rejection::BodyMemory));
+        assert_eq!(memory.reserve(network("192.0.2.2")).grow(4), Ok(()));
+        drop(large);
+        let usage = memory.lock();
+        assert!(usage.free_for_large == 5 && usage.free == 10);
+    }
+
     /// Without taking turns, an honest request would wait for all that a flood has put before it.
     #[tokio::test(start_paused = true)]
     async fn networks_take_turns() {

@@ -77,7 +77,7 @@ impl Service for Probe {
             let _ = self.entered.send(request.clone());
             match request.path.as_str() {
                 "/hello" => Response::new(StatusCode::OK, "text/plain", "hello"),
-                "/echo" => Response::new(
+                "/echo" | "/large-echo" => Response::new(
                     StatusCode::OK,
                     "application/octet-stream",
                     request.body.clone(),
@@ -101,6 +101,14 @@ impl Service for Probe {
                 _ => Response::empty(StatusCode::NOT_FOUND),
             }
         })
+    }
+
+    fn large_body(&self, path: &str) -> Option<usize> {
+        (path == "/large-echo").then_some(4096)
+    }
+
+    fn admits_large_body(&self, _path: &str, beginning: &[u8]) -> bool {
+        beginning.starts_with(b"known")
     }
 
     fn route(&self, _method: &Method, path: &str) -> &'static str {
