@@ -3,6 +3,8 @@
 //! A [`Refusal`] is one value. The HTTP status and reply, the audit record, the metric and the trace line are all
 //! derived from it, so that they can't tell different stories.
 
+use std::fmt;
+
 use hgs_crypto::rsa::PublicKeyError;
 use hgs_tcg::tpm::{ResponseError, SessionError};
 
@@ -346,7 +348,7 @@ pub enum Reason {
     #[error(transparent)]
     Evidence(EvidenceError),
     /// The host is not as its policies want it.
-    #[error("the host is not as its policies want it")]
+    #[error("{}", Failures(.0))]
     Unhealthy(Box<Evaluation>),
     /// The path is that of another mode.
     #[error("the server attests in mode {expected}")]
@@ -372,6 +374,23 @@ pub enum Reason {
     /// Anything else.
     #[error("the server failed")]
     Internal,
+}
+
+/// Each policy that failed, and why.
+struct Failures<'e>(&'e Evaluation);
+
+impl fmt::Display for Failures<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let failed = self.0.failed();
+        for (place, result) in failed.enumerate() {
+            let separator = if place == 0 { "" } else { "; " };
+            write!(formatter, "{separator}{}", result.policy)?;
+            if let Some(failure) = result.failure() {
+                write!(formatter, ": {failure}")?;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Reason {
@@ -519,10 +538,10 @@ impl Refusal {
                 open_hgs,
             });
         }
-        if let Reason::Unhealthy(_) = &self.reason {
+        if let Reason::Unhealthy(evaluation) = &self.reason {
             return Reply::PolicyEvaluationError(PolicyEvaluationErrorReply {
                 retryable,
-                reasons: Vec::new(),
+                reasons: evaluation.log(),
                 open_hgs,
             });
         }

@@ -5,7 +5,8 @@ use std::fmt;
 
 use hgs_pki::Time;
 
-use crate::client::{AttestationFailure, Attested, Refused, RefusedKind};
+use crate::client::{AttestationFailure, Attested, RefusedKind};
+use crate::policy::PolicyName;
 
 macro_rules! named {
     ($name:ident) => {
@@ -231,7 +232,7 @@ impl AttestationState {
             Err(failure) => {
                 let (status, substatus) = classify(failure);
                 Self {
-                    substatus: substatus.into_iter().collect(),
+                    substatus,
                     detail: Some(failure.to_string()),
                     expires: self.expires,
                     ..Self::of(status)
@@ -275,30 +276,41 @@ impl AttestationState {
     }
 }
 
-fn classify(failure: &AttestationFailure) -> (AttestationStatus, Option<AttestationSubstatus>) {
+fn classify(failure: &AttestationFailure) -> (AttestationStatus, BTreeSet<AttestationSubstatus>) {
     use AttestationStatus::{
         InsecureHostConfiguration, TpmError, TransientError, UnauthorizedHost,
     };
-    let kind = match failure {
-        AttestationFailure::Refused(Refused { kind, .. }) => kind,
-        AttestationFailure::Rtpm(_) => return (TpmError, None),
-        _ => return (TransientError, None),
+    let none = BTreeSet::new();
+    let refused = match failure {
+        AttestationFailure::Refused(refused) => refused,
+        AttestationFailure::Rtpm(_) => return (TpmError, none),
+        _ => return (TransientError, none),
     };
-    match kind {
-        RefusedKind::Unauthorized => (UnauthorizedHost, None),
-        RefusedKind::Rtpm => (TpmError, None),
-        RefusedKind::PolicyEvaluation => (InsecureHostConfiguration, None),
+    match refused.kind {
+        RefusedKind::Unauthorized => (UnauthorizedHost, none),
+        RefusedKind::Rtpm => (TpmError, none),
+        RefusedKind::PolicyEvaluation => {
+            let failed = refused.policies.iter().filter(|policy| !policy.result);
+            let failed = failed.filter_map(|failed| {
+                let mut policies = PolicyName::ALL.into_iter();
+                policies.find(|policy| policy.guid().octets()[..] == failed.reason)
+            });
+            (
+                InsecureHostConfiguration,
+                failed.map(PolicyName::substatus).collect(),
+            )
+        }
         RefusedKind::TcgLogValidation => {
             let substatus = AttestationSubstatus::TcgLogVerification;
-            (InsecureHostConfiguration, Some(substatus))
+            (InsecureHostConfiguration, BTreeSet::from([substatus]))
         }
         RefusedKind::VirtualSecureMode | RefusedKind::VsmReportValidation => {
             let substatus = AttestationSubstatus::VirtualSecureMode;
-            (InsecureHostConfiguration, Some(substatus))
+            (InsecureHostConfiguration, BTreeSet::from([substatus]))
         }
         // The list has no status for a request that the server does not understand.
         RefusedKind::Error | RefusedKind::Payload | RefusedKind::Unavailable => {
-            (TransientError, None)
+            (TransientError, none)
         }
     }
 }

@@ -279,7 +279,7 @@ fn evaluation_log(json: &Json<'_>) -> Result<EvaluationLog, MessageError> {
 }
 
 /// Characters kept of what another server says for people, which ends up on screens and in logs.
-const MAX_DETAIL_CHARACTERS: usize = 500;
+const MAX_DETAIL_CHARACTERS: usize = 4000;
 
 fn error_detail(object: &Object<'_, '_>) -> Result<Option<ErrorDetail>, MessageError> {
     let Some(detail) = object.object("OpenHgs") else {

@@ -6,7 +6,9 @@ use std::sync::{Arc, LazyLock};
 use hgs_attest::client::AttestationFailure;
 use hgs_attest::client::rtpm::{AttestedByTpm, Measurements, RtpmExchange, RtpmFault, Step};
 use hgs_attest::issue::{self, DrawnSerialNumber};
-use hgs_attest::policy::PolicySet;
+use hgs_attest::policy::{
+    Baseline, Documents, Parameters, PolicySelection, PolicySet, RecordedEvidence,
+};
 use hgs_attest::rtpm::{Blob, Context, ContextKey, DeviceInfo, IdentityPcrs, TpmMode};
 use hgs_attest::wire::{
     AttestationProvidedContentType, AttestationRequest, Reply, Request, SessionId,
@@ -19,6 +21,7 @@ use hgs_crypto::SecretBytes;
 use hgs_crypto::random::System;
 use hgs_pki::health::{HealthKind, HealthValidity, HostId};
 use hgs_pki::{Seconds, Time};
+use hgs_tcg::event_log::{Bank, PcrValues};
 use hgs_tcg::tpm::{
     Command, EndorsementKey, Handle, Primary, Public, created_primary, flush_context,
 };
@@ -30,9 +33,32 @@ use super::{nonces, service_keys, signer};
 
 /// A real boot.
 pub(crate) fn boot() -> MeasuredBoot {
-    MeasuredBoot::of_log(include_bytes!(
-        "../../../hgs-tcg/tests/event-logs/event-sd-boot-fedora37.bin"
-    ))
+    MeasuredBoot::of_log(include_bytes!("../boots/secure-boot-on-eventlog.bin"))
+}
+
+/// A set in which these boots are healthy, and no other is.
+pub(crate) fn policies(boots: &[MeasuredBoot]) -> Arc<PolicySet> {
+    let baselines = boots.iter().enumerate().map(|(number, boot)| {
+        let mut values = PcrValues::new(Bank::Sha256);
+        // PCRs 17 to 22 belong to dynamic launches.
+        for (pcr, value) in boot.pcrs().iter().enumerate().take(17) {
+            values.insert(pcr, value).unwrap();
+        }
+        let evidence = RecordedEvidence {
+            values,
+            log: boot.log(),
+            ima: Vec::new(),
+            preimages: Vec::new(),
+        };
+        let evidence = evidence.prove().unwrap();
+        let baseline = Baseline::of_evidence(&evidence, "a test", &Parameters::default());
+        (format!("boot-{number}"), baseline.unwrap())
+    });
+    let documents = Documents {
+        baselines: baselines.collect(),
+        ..Documents::default()
+    };
+    Arc::new(PolicySet::compile(&PolicySelection::default(), &documents).unwrap())
 }
 
 pub(crate) const SESSION: SessionId = SessionId([5; 16]);
