@@ -391,7 +391,10 @@ fn an_identity_key_can_not_be_used_with_a_password() {
     let refused = host.tpm.send(&message(0x8002, 0x159, &decrypt));
     // TPM_RC_AUTH_UNAVAILABLE
     assert_eq!(refused[6..10], [0, 0, 1, 0x2f], "{refused:02x?}");
-    for handle in [root, Handle::new(u32::from_be_bytes(key.try_into().unwrap()))] {
+    for handle in [
+        root,
+        Handle::new(u32::from_be_bytes(key.try_into().unwrap())),
+    ] {
         host.tpm.send(&flush_context(handle));
     }
     // A host that asks its TPM for such a key spoils the command's HMAC.
