@@ -1,18 +1,27 @@
 //! Bodies of fuzz targets: any octets may come, and what is accepted must survive a second round.
 
+use std::sync::LazyLock;
+
 use hgs_crypto::SecretBytes;
+use hgs_crypto::random::System;
+use hgs_crypto::rsa::PrivateKey;
 use hgs_pki::Time;
+use hgs_pki::health::HealthKind;
+use hgs_tcg::tpm::{Command, EndorsementKey, Public};
+
+use crate::client::rtpm::{RtpmExchange, Step};
 
 use crate::freshness::{FreshnessProof, Nonce, NonceKey};
 use crate::host_key::evaluate;
-use crate::mode::Attempt;
+use crate::mode::{Attempt, Mode as _};
 use crate::platform_identity::PlatformIdentity;
 use crate::registry::{CredentialId, HostRegistry, RegisteredHost};
+use crate::rtpm::{Context, ContextKey, IdentityPcrs, TpmMode, fuzz_state};
 use crate::verdict::Verdict;
-use crate::wire::{Reply, Request};
+use crate::wire::{Reply, Request, SessionId, TpmReplyContinue};
 use crate::{client, signing_certificates};
 
-/// [`Request::parse`], and [`evaluate`] for a host that is not registered.
+/// [`Request::parse`], and what both modes make of it for a host that is not registered.
 ///
 /// # Panics
 ///
@@ -29,14 +38,64 @@ pub fn fuzz_request(data: &[u8]) {
         require_nonce: false,
         now: Time::from_unix(0),
     };
-    match evaluate(&attempt, &NoHosts) {
-        Verdict::Healthy(_) | Verdict::Continue(_) => panic!("no host is registered"),
-        Verdict::Refused(refusal) => {
-            let reply = refusal.reply();
-            assert_eq!(Reply::parse(&reply.to_json()).as_ref(), Ok(&reply));
+    let contexts = ContextKey::new(SecretBytes::new((1..33).collect()));
+    let tpm = TpmMode::new(contexts, IdentityPcrs::default());
+    for verdict in [
+        evaluate(&attempt, &NoHosts),
+        tpm.evaluate(&attempt, &NoHosts, &mut System::new()),
+    ] {
+        match verdict {
+            Verdict::Healthy(_) | Verdict::Continue(_) => panic!("no host is registered"),
+            Verdict::Refused(refusal) => {
+                let reply = refusal.reply();
+                assert_eq!(Reply::parse(&reply.to_json()).as_ref(), Ok(&reply));
+            }
         }
     }
+    let _ = crate::rtpm::credential_of_beginning(data);
 }
+
+/// [`Context::read`], the state that is sealed in one, and what a host does that gets such a context at the beginning of an
+/// exchange.
+///
+/// # Panics
+///
+/// If a context is not read again as it was written, or if the host is ready to execute what needs something that it has not
+/// made.
+pub fn fuzz_rtpm_context(data: &[u8]) {
+    if let Ok(context) = Context::read(data) {
+        assert_eq!(Context::read(&context.octets()).as_ref(), Ok(&context));
+    }
+    fuzz_state(&SecretBytes::from(data));
+    let session = SessionId([0; 16]);
+    let mut exchange = RtpmExchange::start(
+        session,
+        HealthKind::Encryption,
+        ENDORSEMENT_KEY.clone(),
+        None,
+    );
+    let reply = Reply::TpmContinue(TpmReplyContinue {
+        rtpm_active_context: data.to_vec(),
+    });
+    let Ok(step) = exchange.receive(200, &reply.to_json()) else {
+        assert_eq!(exchange.next_command(), None);
+        return;
+    };
+    assert!(matches!(step, Step::Execute));
+    while let Some(command) = exchange.next_command() {
+        assert!(matches!(command, Command::CreatePrimary(_)), "{command:?}");
+        assert!(exchange.executed(Vec::new()).is_err());
+    }
+}
+
+/// Of some TPM.
+static ENDORSEMENT_KEY: LazyLock<EndorsementKey> = LazyLock::new(|| {
+    let key = PrivateKey::generate(2048).expect("a key");
+    let template = Public::ek_template();
+    let octets = template.octets();
+    let public = [&octets[..octets.len() - 256], key.public().modulus()].concat();
+    EndorsementKey::parse(&public).expect("made from the template")
+});
 
 struct NoHosts;
 

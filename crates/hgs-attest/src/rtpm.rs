@@ -24,6 +24,7 @@ pub use context::{
     Blob, Context, ContextError, DeviceInfo, MAX_BLOBS, MAX_CONTEXT, MAX_PREIMAGES,
     MAX_SEALED_STATE,
 };
+pub(crate) use exchange::fuzz_state;
 pub use exchange::{ExchangeError, MAX_READINGS};
 pub use identity_pcrs::{IdentityPcrs, IdentityPcrsError};
 pub use mode::{TpmMode, policy_digest};

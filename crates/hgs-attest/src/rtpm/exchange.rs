@@ -491,6 +491,18 @@ impl Exchange {
     }
 }
 
+/// Reads a state that could have been sealed; for the body of a fuzz target.
+///
+/// # Panics
+///
+/// If it is not read again as it was written.
+pub(crate) fn fuzz_state(octets: &SecretBytes) {
+    if let Ok((exchange, made)) = Exchange::from_octets(octets) {
+        let again = Exchange::from_octets(&exchange.to_octets(made));
+        assert_eq!(again, Ok((exchange, made)));
+    }
+}
+
 fn mask(pcrs: impl Iterator<Item = usize>) -> [u8; 4] {
     pcrs.fold(0u32, |mask, pcr| mask | 1 << pcr).to_be_bytes()
 }
