@@ -267,15 +267,26 @@ impl GuardedHost {
 
     /// The TPM of this host, whether or not there is one.
     pub(crate) fn tpm(&self) -> Result<HostTpm, FileError> {
-        let state = self.state()?;
+        Ok(self.tpm_in(&self.state()?, true))
+    }
+
+    /// The same without making a state folder.
+    pub(crate) fn tpm_as_it_is(&self) -> Result<HostTpm, FileError> {
+        let state = StateFolder::existing(&self.folders.state)?;
+        let exists = state.is_some();
+        let state = state.unwrap_or_else(|| StateFolder::absent(&self.folders.state));
+        Ok(self.tpm_in(&state, exists))
+    }
+
+    fn tpm_in(&self, state: &StateFolder, exists: bool) -> HostTpm {
         // Without it, handles of an earlier boot could not be told from ours: so nothing is kept of them.
         let boot = std::fs::read_to_string(BOOT_ID).unwrap_or_default();
-        Ok(HostTpm {
+        HostTpm {
             settings: self.tpm.clone(),
-            journal: Journal::new(state.tpm_handles(), &boot),
+            journal: exists.then(|| Journal::new(state.tpm_handles(), &boot)),
             progress: self.progress.clone(),
             endorsement_key: state.endorsement_key(),
-        })
+        }
     }
 
     pub(crate) fn state(&self) -> Result<StateFolder, FileError> {

@@ -62,6 +62,11 @@ impl StateFolder {
         }
     }
 
+    /// The folder at `path`, which is not there and is not made.
+    pub(crate) fn absent(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+
     pub(crate) fn host_key(&self) -> PathBuf {
         self.0.join(HOST_KEY)
     }

@@ -1,5 +1,6 @@
 //! The TPM of this host: who the host is by it, and what it says about its boot.
 
+mod examination;
 mod machine;
 
 use std::fmt;
@@ -89,7 +90,8 @@ impl fmt::Debug for Progress {
 #[derive(Debug, Clone)]
 pub(crate) struct HostTpm {
     pub(crate) settings: TpmSettings,
-    pub(crate) journal: Journal,
+    /// Where handles are kept, if the host has a state folder.
+    pub(crate) journal: Option<Journal>,
     pub(crate) progress: Progress,
     /// Where the endorsement key is kept that the host attests with.
     pub(crate) endorsement_key: PathBuf,
@@ -97,7 +99,7 @@ pub(crate) struct HostTpm {
 
 impl HostTpm {
     pub(crate) fn open(&self) -> Result<Tpm, TpmError> {
-        let tpm = Tpm::open(&self.settings.device, Some(self.journal.clone()))?;
+        let tpm = Tpm::open(&self.settings.device, self.journal.clone())?;
         let progress = self.progress.clone();
         Ok(tpm.with_progress(move |slow| (progress.0)(slow)))
     }
@@ -158,11 +160,7 @@ impl HostTpm {
 
     /// An attested key of this TPM, as a place where work is done.
     pub(crate) fn key(&self, key: AttestedKey) -> Result<TpmKey, PublicKeyError> {
-        TpmKey::new(
-            key,
-            self.settings.device.clone(),
-            Some(self.journal.clone()),
-        )
+        TpmKey::new(key, self.settings.device.clone(), self.journal.clone())
     }
 
     /// What this host says about its boot, read now.

@@ -260,6 +260,16 @@ impl Tpm {
             .ok_or(TpmError::NoSha256Bank)
     }
 
+    /// Whether the TPM is locked after too many wrong passwords.
+    ///
+    /// # Errors
+    /// When the TPM does not say.
+    pub fn is_locked(&mut self) -> Result<bool, TpmError> {
+        let response = self.execute(&tpm::get_permanent_attributes())?;
+        tpm::is_in_lockout(&response)
+            .map_err(|error| TpmError::of_response("TPM2_GetCapability", error))
+    }
+
     /// Decrypts RSA-OAEP with SHA-256 and an empty label. What the TPM returns is encrypted on its way.
     ///
     /// # Errors

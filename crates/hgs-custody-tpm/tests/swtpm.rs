@@ -380,6 +380,29 @@ fn keys_and_certificate_are_those_of_tpm2_tools() {
     assert!(opened.endorsement_certificate().unwrap().is_none());
 }
 
+#[test]
+fn a_lockout_is_seen() {
+    let mut tpm = SoftwareTpm::new();
+    let device = tpm.device();
+    let is_locked = || Tpm::open(&device, None).unwrap().is_locked().unwrap();
+    assert!(!is_locked());
+    // No wrong password is allowed: a new TPM that has seen none is locked at the first.
+    let limits = ["-s", "-n", "1", "-t", "1000", "-l", "1000"];
+    tpm.tool("tpm2_dictionarylockout", &limits);
+    tpm.tool(
+        "tpm2_createprimary",
+        &["-C", "o", "-p", "right", "-c", "key"],
+    );
+    let wrong = Command::new(tool("tpm2_create", "tpm2-tools"))
+        .args(["-C", "key", "-P", "wrong", "-u", "public"])
+        .env("TPM2TOOLS_TCTI", device.to_string())
+        .current_dir(tpm.folder())
+        .output()
+        .unwrap();
+    assert!(!wrong.status.success());
+    assert!(is_locked());
+}
+
 fn value_of(tpm: &mut SoftwareTpm) -> PcrValues {
     Tpm::open(&tpm.device(), None)
         .unwrap()

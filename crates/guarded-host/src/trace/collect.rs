@@ -24,6 +24,7 @@ pub(super) async fn facts(folders: &Folders, target: Option<&Target>) -> Facts {
         host_key_file: PathFacts::at(&folders.host_key()),
         host_key: None,
         services: Vec::new(),
+        tpm: None,
         last_attempt: None,
         warnings: Vec::new(),
         state_folder,
@@ -47,6 +48,9 @@ pub(super) async fn facts(folders: &Folders, target: Option<&Target>) -> Facts {
     if let Some(services) = services(configured, target) {
         facts.services = look_at(&services, status.as_ref()).await;
     }
+    if attests_by_tpm(&facts, status.as_ref()) || folders.endorsement_key().exists() {
+        facts.tpm = host.examine_tpm().ok();
+    }
     if let Some(status) = status {
         facts.last_attempt = status.last_attempt.map(|attempt| Attempt {
             url: attempt.url,
@@ -59,6 +63,16 @@ pub(super) async fn facts(folders: &Folders, target: Option<&Target>) -> Facts {
             .collect();
     }
     facts
+}
+
+/// Whether a service says that it attests by TPM, or said so the last time.
+fn attests_by_tpm(facts: &Facts, status: Option<&Status>) -> bool {
+    let mut modes = facts.services.iter().filter_map(|service| {
+        let mode = service.attestation_mode.as_ref()?;
+        mode.as_deref().ok()
+    });
+    let last = status.and_then(|status| status.attestation_operation_mode.as_deref());
+    modes.any(|mode| mode == "Tpm") || last == Some("Tpm")
 }
 
 /// The services that are looked at.

@@ -13,6 +13,7 @@ const NV_READ: u32 = 0x0000_014e;
 const LOAD: u32 = 0x0000_0157;
 const FLUSH_CONTEXT: u32 = 0x0000_0165;
 const NV_READ_PUBLIC: u32 = 0x0000_0169;
+const GET_CAPABILITY: u32 = 0x0000_017a;
 const READ_CLOCK: u32 = 0x0000_0181;
 const PCR_EXTEND: u32 = 0x0000_0182;
 const PCR_READ: u32 = super::command::PCR_READ;
@@ -150,6 +151,34 @@ pub fn extend_pcr(pcr: u8, digest: &Sha256Digest) -> Vec<u8> {
     let digests = [&1u32.to_be_bytes()[..], &SHA256.to_be_bytes(), digest].concat();
     let body = [&pcr[..], &empty_password(), &digests].concat();
     message(SESSIONS, PCR_EXTEND, &body)
+}
+
+/// TPM_CAP_TPM_PROPERTIES, and TPM_PT_PERMANENT among them: TPMA_PERMANENT.
+const PROPERTIES: u32 = 6;
+const PERMANENT: u32 = 0x200;
+/// inLockout in TPMA_PERMANENT (part 2, 8.6).
+const IN_LOCKOUT: u32 = 1 << 9;
+
+/// TPM2_GetCapability of TPMA_PERMANENT.
+#[must_use]
+pub fn get_permanent_attributes() -> Vec<u8> {
+    let body = [PROPERTIES, PERMANENT, 1].map(u32::to_be_bytes).concat();
+    message(NO_SESSIONS, GET_CAPABILITY, &body)
+}
+
+/// Whether the TPM is locked after too many wrong passwords, as the response to [`get_permanent_attributes`] says.
+///
+/// # Errors
+/// When the TPM refused, or the response is of another shape.
+pub fn is_in_lockout(response: &[u8]) -> Result<bool, ResponseError> {
+    let mut reader = Reader::new(body(response, NO_SESSIONS)?);
+    reader.u8("moreData")?;
+    reader.expect_u32(PROPERTIES, "capability")?;
+    reader.expect_u32(1, "tpmProperty.count")?;
+    reader.expect_u32(PERMANENT, "tpmProperty.property")?;
+    let attributes = reader.u32("tpmProperty.value")?;
+    reader.end("the response")?;
+    Ok(attributes & IN_LOCKOUT != 0)
 }
 
 /// TPM2_ReadClock, which every TPM that has been started up answers at once.

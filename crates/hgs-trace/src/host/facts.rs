@@ -25,6 +25,9 @@ pub struct Facts {
     pub host_key: Option<Observed<String>>,
     /// The services, the primary first.
     pub services: Vec<Service>,
+    /// The TPM, where a guardian attests by it, or where this host has attested by it.
+    #[serde(default)]
+    pub tpm: Option<Tpm>,
     /// How the last attempt to attest ended.
     pub last_attempt: Option<Attempt>,
     /// What a person should look at before it keeps the host from attesting.
@@ -73,4 +76,35 @@ pub struct Attempt {
     pub message: Option<String>,
     /// The remedy.
     pub remedy: Option<String>,
+}
+
+/// The TPM of a host, and what the host says about its boot. What is not there was not looked at, because of what is wrong
+/// before it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tpm {
+    /// Where it is.
+    pub device: String,
+    /// Whether it answers, and if so, whether it is locked after too many wrong passwords.
+    pub is_locked: Observed<bool>,
+    /// SHA-256 of the TPMT_PUBLIC of its endorsement key, by which guardians know this host.
+    pub endorsement_key: Option<Observed<String>>,
+    /// The SHA-256 of its EK certificate, if it has one.
+    pub endorsement_certificate: Option<Observed<Option<String>>>,
+    /// Whether its PCRs for SHA-256 can be read.
+    pub pcrs: Option<Observed<()>>,
+    /// The event log of the boot.
+    pub event_log: Log,
+    /// The log of IMA.
+    pub ima_log: Log,
+}
+
+/// A log of what was measured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Log {
+    /// Where it is.
+    pub path: String,
+    /// How many events it has; `None` if there is no log.
+    pub events: Observed<Option<usize>>,
+    /// Whether it gives the values that the PCRs have.
+    pub replay: Option<Observed<()>>,
 }

@@ -28,7 +28,7 @@ pub(super) fn checks() -> Vec<Check<Facts>> {
             group: Group::State,
             title: "only its owner can enter the state folder",
             fails_when: "it is absent, a link, belongs to another user, or others may enter it",
-            remedy: "run `guarded-host host-key new`, which makes it, as the user that runs VMs",
+            remedy: "run `guarded-host host-key new`, or `guarded-host identity export` where the guardian attests by TPM, as the user that runs VMs: both make it",
             after: &[],
             judge: |facts| private(facts, &facts.state_folder, PathKind::Folder),
         },
@@ -36,10 +36,10 @@ pub(super) fn checks() -> Vec<Check<Facts>> {
             id: "HGS-H004",
             group: Group::Keys,
             title: "only its owner can read the file of the host key",
-            fails_when: "it is absent, a link, belongs to another user, or others may read it",
+            fails_when: "it is absent, a link, belongs to another user, or others may read it; a host whose guardians attest by TPM needs none",
             remedy: "run `guarded-host host-key new`, then register the key on the guardian with `hgs host add`",
             after: &["HGS-H003"],
-            judge: |facts| private(facts, &facts.host_key_file, PathKind::File),
+            judge: host_key_file,
         },
         Check {
             id: "HGS-H005",
@@ -75,6 +75,19 @@ fn private(facts: &Facts, place: &PathFacts, kind: PathKind) -> Vec<Judgement> {
         None => Judgement::pass(&place.path, place.shown()),
         Some(problem) => Judgement::fail(&place.path, &problem).remedy(problem.remedy.clone()),
     }]
+}
+
+/// A host that attests by its TPM has no host key.
+fn host_key_file(facts: &Facts) -> Vec<Judgement> {
+    let mut modes = facts.services.iter().filter_map(|service| {
+        let mode = service.attestation_mode.as_ref()?;
+        mode.as_ref().ok()
+    });
+    let is_needed = facts.tpm.is_none() || modes.any(|mode| mode == "HostKey");
+    match facts.host_key_file.kind {
+        PathKind::Absent if !is_needed => vec![],
+        _ => private(facts, &facts.host_key_file, PathKind::File),
+    }
 }
 
 fn host_key(facts: &Facts) -> Vec<Judgement> {

@@ -5,8 +5,9 @@ mod local;
 mod services;
 #[cfg(test)]
 mod tests;
+mod tpm;
 
-pub use facts::{Attempt, Facts, HealthCertificate, Service};
+pub use facts::{Attempt, Facts, HealthCertificate, Log, Service, Tpm};
 
 use crate::{Check, Report, Selection, diagnose};
 
@@ -15,7 +16,7 @@ pub const ROLE: &str = "guarded-host";
 
 /// All checks, in the order in which they are asked.
 pub fn checks() -> Vec<Check<Facts>> {
-    [local::checks(), services::checks()]
+    [local::checks(), tpm::checks(), services::checks()]
         .into_iter()
         .flatten()
         .collect()

@@ -77,8 +77,8 @@ fn answering() -> Vec<Check<Facts>> {
             id: "HGS-H011",
             group: Group::Protocols,
             title: "host and service attest in the same mode",
-            fails_when: "the service does not attest by host keys",
-            remedy: "this version attests with a host key only; the guardian must be in host-key mode",
+            fails_when: "the service attests neither by host keys nor by TPMs",
+            remedy: "see on the guardian: `hgs server set --attestation-mode tpm` or `host-key`",
             after: &["HGS-H010"],
             judge: mode,
         },
@@ -97,7 +97,10 @@ fn answering() -> Vec<Check<Facts>> {
             title: "the last attempt to attest succeeded",
             fails_when: "a service refused or failed, or the host never attested",
             remedy: "run `guarded-host attest`",
-            after: &["HGS-H005", "HGS-H010", "HGS-H011"],
+            after: &[
+                "HGS-H005", "HGS-H017", "HGS-H018", "HGS-H019", "HGS-H021", "HGS-H022", "HGS-H023",
+                "HGS-H010", "HGS-H011",
+            ],
             judge: last_attempt,
         },
         Check {
@@ -175,7 +178,7 @@ fn mode(facts: &Facts) -> Vec<Judgement> {
         let mode = service.attestation_mode.as_ref()?.as_ref().ok()?;
         let url = &service.attestation.url;
         Some(match &**mode {
-            "HostKey" => Judgement::pass(url, mode),
+            "HostKey" | "Tpm" => Judgement::pass(url, mode),
             _ => Judgement::fail(url, format!("the service attests by {mode}")),
         })
     };

@@ -58,6 +58,7 @@ fn sound() -> Facts {
                 renewed_from: at(2_400),
             }),
         }],
+        tpm: None,
         last_attempt: Some(Attempt {
             url: ATTESTATION.to_owned(),
             message: None,
@@ -67,13 +68,55 @@ fn sound() -> Facts {
     }
 }
 
+fn log(path: &str) -> Log {
+    Log {
+        path: path.to_owned(),
+        events: Ok(Some(100)),
+        replay: Some(Ok(())),
+    }
+}
+
+/// A host that attests by its TPM, and has no host key.
+fn sound_by_tpm() -> Facts {
+    let mut facts = sound();
+    facts.services[0].attestation_mode = Some(Ok("Tpm".to_owned()));
+    facts.host_key_file.kind = PathKind::Absent;
+    facts.host_key = None;
+    facts.tpm = Some(Tpm {
+        device: "/dev/tpmrm0".to_owned(),
+        is_locked: Ok(false),
+        endorsement_key: Some(Ok("digest".to_owned())),
+        endorsement_certificate: Some(Ok(Some("thumbprint".to_owned()))),
+        pcrs: Some(Ok(())),
+        event_log: log("/log"),
+        ima_log: log("/ima"),
+    });
+    facts
+}
+
 fn problem<T>() -> Observed<T> {
     Err(Problem::new("it is broken"))
 }
 
 #[track_caller]
 fn assert_root(change: impl FnOnce(&mut Facts), id: &str, skipped: &[&str]) {
-    let mut facts = sound();
+    assert_root_of(sound(), change, id, skipped);
+}
+
+/// The same with a host that attests by its TPM.
+#[track_caller]
+fn assert_root_by_tpm(change: impl FnOnce(&mut Tpm), id: &str, skipped: &[&str]) {
+    let change = |facts: &mut Facts| change(facts.tpm.as_mut().unwrap());
+    assert_root_of(sound_by_tpm(), change, id, skipped);
+}
+
+#[track_caller]
+fn assert_root_of(
+    mut facts: Facts,
+    change: impl FnOnce(&mut Facts),
+    id: &str,
+    skipped: &[&str],
+) {
     change(&mut facts);
     let report = facts.diagnose(&Selection::All);
     let roots: Vec<_> = report.root_causes.iter().map(|root| &*root.id).collect();
@@ -89,12 +132,101 @@ fn assert_root(change: impl FnOnce(&mut Facts), id: &str, skipped: &[&str]) {
 
 #[test]
 fn a_sound_host_passes_every_check() {
-    let report = sound().diagnose(&Selection::All);
-    let other = report
+    for facts in [sound(), sound_by_tpm()] {
+        let report = facts.diagnose(&Selection::All);
+        let other = report
+            .findings
+            .iter()
+            .find(|finding| finding.outcome != Outcome::Pass);
+        assert_eq!(other, None);
+    }
+}
+
+#[test]
+fn a_tpm_that_does_not_answer() {
+    let change = |tpm: &mut Tpm| {
+        tpm.is_locked = problem();
+        tpm.endorsement_key = None;
+        tpm.endorsement_certificate = None;
+        tpm.pcrs = None;
+        tpm.event_log.replay = None;
+        tpm.ima_log.replay = None;
+    };
+    let skipped = ["HGS-H018", "HGS-H019", "HGS-H020", "HGS-H022", "HGS-H013"];
+    assert_root_by_tpm(change, "HGS-H017", &skipped);
+}
+
+#[test]
+fn a_tpm_without_a_bank_of_sha_256() {
+    let change = |tpm: &mut Tpm| {
+        tpm.pcrs = Some(problem());
+        tpm.event_log.replay = None;
+        tpm.ima_log.replay = None;
+    };
+    assert_root_by_tpm(change, "HGS-H018", &["HGS-H022", "HGS-H013"]);
+}
+
+#[test]
+fn another_tpm_than_before() {
+    let change = |tpm: &mut Tpm| tpm.endorsement_key = Some(problem());
+    assert_root_by_tpm(change, "HGS-H019", &["HGS-H020", "HGS-H013"]);
+}
+
+#[test]
+fn an_ek_certificate_that_is_not_acceptable() {
+    let change = |tpm: &mut Tpm| tpm.endorsement_certificate = Some(problem());
+    assert_root_by_tpm(change, "HGS-H020", &[]);
+}
+
+#[test]
+fn a_boot_without_a_log() {
+    let change = |tpm: &mut Tpm| {
+        tpm.event_log.events = Ok(None);
+        tpm.event_log.replay = None;
+    };
+    assert_root_by_tpm(change, "HGS-H021", &["HGS-H022", "HGS-H013"]);
+    let unreadable = |tpm: &mut Tpm| {
+        tpm.event_log.events = problem();
+        tpm.event_log.replay = None;
+    };
+    assert_root_by_tpm(unreadable, "HGS-H021", &["HGS-H022"]);
+}
+
+#[test]
+fn a_log_that_does_not_give_the_pcrs() {
+    let change = |tpm: &mut Tpm| tpm.event_log.replay = Some(problem());
+    assert_root_by_tpm(change, "HGS-H022", &["HGS-H013"]);
+    let change = |tpm: &mut Tpm| tpm.ima_log.replay = Some(problem());
+    assert_root_by_tpm(change, "HGS-H023", &["HGS-H013"]);
+}
+
+#[test]
+fn what_a_tpm_need_not_have_keeps_nothing_from_working() {
+    let mut facts = sound_by_tpm();
+    let tpm = facts.tpm.as_mut().unwrap();
+    tpm.is_locked = Ok(true);
+    tpm.endorsement_certificate = Some(Ok(None));
+    tpm.ima_log.events = Ok(None);
+    tpm.ima_log.replay = None;
+    let report = facts.diagnose(&Selection::All);
+    assert!(report.works());
+    let warnings: Vec<_> = report
         .findings
         .iter()
-        .find(|finding| finding.outcome != Outcome::Pass);
-    assert_eq!(other, None);
+        .filter(|finding| finding.outcome == Outcome::Warning)
+        .map(|finding| &*finding.id)
+        .collect();
+    assert_eq!(warnings, ["HGS-H017", "HGS-H020"]);
+}
+
+#[test]
+fn a_host_key_is_needed_where_one_guardian_attests_by_host_keys() {
+    let change = |facts: &mut Facts| {
+        let mut fallback = facts.services[0].clone();
+        fallback.attestation_mode = Some(Ok("HostKey".to_owned()));
+        facts.services.push(fallback);
+    };
+    assert_root_of(sound_by_tpm(), change, "HGS-H004", &["HGS-H005", "HGS-H013"]);
 }
 
 #[test]
