@@ -4,7 +4,9 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use hgs_terminal::{CommonOptions, Completions, Exit, Failure, Man, Manual, Program, Terminal};
 
 use crate::host_options::HostOptions;
-use crate::{attest, configure, first_page, host_key, identity, protector, status, trace};
+use crate::{
+    attest, baseline, configure, first_page, host_key, identity, protector, status, trace,
+};
 
 /// The host's side of a Host Guardian Service: attest, and unwrap key protectors
 ///
@@ -83,6 +85,9 @@ enum Noun {
     /// Who this host is by its TPM
     #[command(subcommand)]
     Identity(identity::Verb),
+    /// What this host has booted, as the guardian approves it
+    #[command(subcommand)]
+    Baseline(baseline::Verb),
     Attest(attest::Arguments),
     /// Key protectors, and files that are sealed under them
     #[command(subcommand)]
@@ -111,6 +116,7 @@ impl Program for Arguments {
             Noun::Trace(arguments) => arguments.run(options, terminal),
             Noun::HostKey(verb) => verb.run(options, terminal),
             Noun::Identity(verb) => verb.run(options, terminal),
+            Noun::Baseline(verb) => verb.run(options, terminal),
             Noun::Attest(arguments) => arguments.run(options, terminal),
             Noun::Protector(verb) => verb.run(options, terminal),
             Noun::Completions(completions) => completions.run(Self::command(), terminal),

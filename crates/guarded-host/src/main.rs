@@ -5,6 +5,7 @@
 
 mod arguments;
 mod attest;
+mod baseline;
 mod configure;
 mod failure;
 mod first_page;

@@ -167,8 +167,10 @@ impl HostTpm {
     pub(crate) fn measurements(&self) -> Result<Measurements, MeasurementError> {
         let log = machine::read_log(&self.settings.event_log, machine::MAX_EVENT_LOG)?;
         let command_line = machine::command_line();
+        let mut preimages = machine::preimages(&log, &command_line);
+        preimages.extend(machine::user_space_preimages(&log));
         Ok(Measurements {
-            preimages: machine::preimages(&log, &command_line),
+            preimages,
             event_log: log,
             ima_log: machine::read_log(&self.settings.ima_log, machine::MAX_IMA_LOG)?,
             device: Some(match self.settings.device {

@@ -2,12 +2,16 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use hgs_attest::platform_identity::{MAX_SERIAL_CHARACTERS, SmbiosIdentifiers};
 use hgs_attest::policy::Preimage;
+use hgs_crypto::hash::sha256;
+use hgs_crypto::hex;
 use hgs_tcg::event_log::{self, Bank, EventLog};
 use hgs_tcg::ima;
+use serde::Deserialize;
 
 /// Octets of the longest event log and of the longest log of IMA that a guardian takes.
 pub(super) const MAX_EVENT_LOG: usize = event_log::Limits::LOG.octets;
@@ -92,6 +96,67 @@ pub(super) fn preimages(log: &[u8], command_line: &str) -> Vec<Preimage> {
     found.collect()
 }
 
+/// Where systemd keeps what it has measured after the kernel had closed the event log (systemd 254 and later).
+const USER_SPACE_LOG: &str = "/run/log/systemd/tpm2-measure.log";
+const MAX_USER_SPACE_LOG: usize = 256 * 1024;
+/// Measurements of user space that are sent, at most: a context has room for 128 parts.
+const MAX_USER_SPACE_EVENTS: usize = 64;
+/// PCRs that systemd extends.
+const USER_SPACE_PCRS: RangeInclusive<u8> = 11..=15;
+
+/// What user space measured after the event log was closed. Such an event has no place in the log: they are numbered from
+/// its end on.
+pub(super) fn user_space_preimages(log: &[u8]) -> Vec<Preimage> {
+    let Ok(log) = EventLog::read(log.to_vec(), &event_log::Limits::LOG) else {
+        return Vec::new();
+    };
+    let records = read_log(Path::new(USER_SPACE_LOG), MAX_USER_SPACE_LOG).unwrap_or_default();
+    preimages_of_records(&records, log.unverified().events().len())
+}
+
+/// A record of systemd's log, which is JSON text sequences (RFC 7464), as far as it is needed.
+#[derive(Deserialize)]
+struct UserSpaceRecord {
+    pcr: u8,
+    digests: Vec<UserSpaceDigest>,
+    content: UserSpaceContent,
+}
+
+#[derive(Deserialize)]
+struct UserSpaceDigest {
+    #[serde(rename = "hashAlg")]
+    algorithm: String,
+    digest: String,
+}
+
+#[derive(Deserialize)]
+struct UserSpaceContent {
+    string: Option<String>,
+}
+
+fn preimages_of_records(records: &[u8], first: usize) -> Vec<Preimage> {
+    let records = records.split(|octet| *octet == 0x1e);
+    let records = records.filter_map(|record| serde_json::from_slice(record).ok());
+    let measured = records.filter_map(|record: UserSpaceRecord| {
+        let octets = record.content.string?.into_bytes();
+        let digest = hex::encode(&sha256(&octets));
+        let is_measured = record
+            .digests
+            .iter()
+            .any(|one| one.algorithm == "sha256" && one.digest == digest);
+        (is_measured && USER_SPACE_PCRS.contains(&record.pcr)).then_some((record.pcr, octets))
+    });
+    let measured = measured.take(MAX_USER_SPACE_EVENTS).enumerate();
+    let found = measured.filter_map(|(place, (pcr, octets))| {
+        Some(Preimage {
+            pcr,
+            event: u32::try_from(first + place).ok()?,
+            octets,
+        })
+    });
+    found.collect()
+}
+
 /// What SMBIOS says about the machine. Numbers that makers leave unset are left out; so are those that this user may not read.
 pub(super) fn smbios(folder: &Path) -> SmbiosIdentifiers {
     let read = |name: &str| {
@@ -151,6 +216,33 @@ mod tests {
         assert_eq!(found[0].octets, load_options);
         assert!(preimages(&boot.log(), "root=UUID=2").is_empty());
         assert!(preimages(b"no log", text).is_empty());
+    }
+
+    /// Records in the form of systemd 254, shortened.
+    #[test]
+    fn what_systemd_has_measured_is_found_behind_the_log() {
+        let record = |pcr: u8, digest: &str, string: &str| {
+            format!(
+                "\u{1e}{{\"pcr\":{pcr},\"digests\":[{{\"hashAlg\":\"sha256\",\"digest\":\"{digest}\"}}],\
+                 \"content_type\":\"systemd\",\"content\":{{\"string\":\"{string}\",\"bootId\":\"1\"}}}}\n"
+            )
+        };
+        let of_sysinit = hex::encode(&sha256(b"sysinit"));
+        let records = [
+            record(11, &of_sysinit, "sysinit"),
+            // Another digest than that of the text, another PCR, no JSON.
+            record(11, &of_sysinit, "ready"),
+            record(9, &of_sysinit, "sysinit"),
+            "\u{1e}{".to_owned(),
+            record(15, &of_sysinit, "sysinit"),
+        ];
+        let found = preimages_of_records(records.concat().as_bytes(), 40);
+        let places: Vec<_> = found.iter().map(|one| (one.pcr, one.event)).collect();
+        assert_eq!(places, [(11, 40), (15, 41)]);
+        assert_eq!(found[0].octets, b"sysinit");
+        let many = record(11, &of_sysinit, "sysinit").repeat(100);
+        let found = preimages_of_records(many.as_bytes(), 1);
+        assert_eq!(found.len(), MAX_USER_SPACE_EVENTS);
     }
 
     #[test]

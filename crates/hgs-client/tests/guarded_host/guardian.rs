@@ -11,10 +11,14 @@ use std::time::{Duration, UNIX_EPOCH};
 use bytes::Bytes;
 use hgs_attest::freshness::{NONCE_HEADER, NonceKey, PROOF_HEADER};
 use hgs_attest::host_key::evaluate;
-use hgs_attest::wire::{AttestationOperationMode, HealthCertificateReply, Reply, ResultContent};
+use hgs_attest::policy::PolicySet;
+use hgs_attest::rtpm::{Blob, Context, ContextKey, IdentityPcrs, TpmMode};
+use hgs_attest::wire::{
+    AttestationOperationMode, HealthCertificateReply, Reply, ResultContent, TpmReplyContinue,
+};
 use hgs_attest::{
-    Attempt, Credential, CredentialId, Endpoint, HostIdentities, HostRegistry, Refusal,
-    RegisteredHost, Verdict, issue, service_info, signing_certificates,
+    Attempt, Credential, CredentialId, Endpoint, Grant, HostIdentities, HostRegistry, Mode as _,
+    Refusal, RegisteredHost, Verdict, issue, service_info, signing_certificates,
 };
 use hgs_client::configuration::{Configuration, Endpoints, Services, TpmSettings};
 use hgs_client::host_key::HostKeySize;
@@ -23,6 +27,7 @@ use hgs_client::{Environment, Folders, GuardedHost};
 use hgs_clock::Clock;
 use hgs_crypto::SecretBytes;
 use hgs_crypto::hash::Sha256Digest;
+use hgs_crypto::random::System;
 use hgs_crypto::rsa::{PrivateKey, PublicKey};
 use hgs_kps::signed_response::{
     ACCEPT_SIGNATURE, CONTENT_DIGEST, ResponseSigner, SignatureRequest,
@@ -140,6 +145,12 @@ pub(crate) struct World {
     pub(crate) nonces: Nonces,
     /// Whether every host has to return one.
     pub(crate) requires_nonce: bool,
+    /// How often `getinfo` is answered by a cache that says that the guardian attests by host keys.
+    pub(crate) stale_info: usize,
+    /// A command for the TPM of a host, in place of what TPM mode asks.
+    pub(crate) foreign_command: Option<Vec<u8>>,
+    /// What hosts with a TPM are judged by.
+    pub(crate) policies: Arc<PolicySet>,
     /// What hosts sent to attest: the header that returns a nonce, and the body.
     pub(crate) attestations: Vec<(Option<String>, Vec<u8>)>,
     clock: TestClock,
@@ -187,6 +198,9 @@ impl TestGuardian {
             recorded: None,
             nonces: Nonces::Fresh,
             requires_nonce: false,
+            stale_info: 0,
+            foreign_command: None,
+            policies: Arc::default(),
             attestations: Vec::new(),
             clock: clock.clone(),
             ring: key_ring(Guardian::named("fabric")),
@@ -226,15 +240,21 @@ impl TestGuardian {
     }
 
     pub(crate) fn register_key(&self, host_key: PublicKey) {
+        self.register_as(Credential::HostKey(host_key));
+    }
+
+    /// Registers a host by its host key or by its TPM.
+    pub(crate) fn register_as(&self, credential: Credential) {
+        let digest = *credential.id().digest();
         let registered = RegisteredHost {
             host_id: HostId::from_bytes([7; 16]),
             name: "host".to_owned(),
-            credential: Credential::HostKey(host_key.clone()),
+            credential,
             returns_nonces: false,
             revoked: false,
             identities: HostIdentities::default(),
         };
-        self.world().hosts.insert(*host_key.digest(), registered);
+        self.world().hosts.insert(digest, registered);
     }
 
     pub(crate) fn revoke(&self, host: &TestHost) {
@@ -272,10 +292,12 @@ fn key_ring(guardian: &Guardian) -> Arc<KeyRing> {
 
 impl HostRegistry for World {
     fn host_with(&self, credential: &CredentialId) -> Option<RegisteredHost> {
-        let CredentialId::HostKey(digest) = credential else {
-            return None;
-        };
-        self.hosts.get(digest).cloned()
+        let host = self.hosts.get(credential.digest()).cloned();
+        host.filter(|host| host.credential.id() == *credential)
+    }
+
+    fn policies_of(&self, _: &RegisteredHost) -> Arc<PolicySet> {
+        Arc::clone(&self.policies)
     }
 }
 
@@ -353,6 +375,11 @@ impl World {
             return page;
         }
         match path {
+            "/Attestation/getinfo" if self.stale_info > 0 => {
+                self.stale_info -= 1;
+                let stale = service_info(AttestationOperationMode::HostKey);
+                (200, stale.to_json())
+            }
             "/Attestation/getinfo" => (200, service_info(self.mode()).to_json()),
             "/Attestation/v2.0/hostkeyattest" => {
                 let proof = fields.get(PROOF_HEADER);
@@ -360,6 +387,7 @@ impl World {
                 self.attestations.push((proof.clone(), body.to_vec()));
                 self.attest(proof.as_deref(), body)
             }
+            "/Attestation/v2.0/attest" => self.attest_by_tpm(body),
             "/Attestation/v2.0/signingCertificates" => {
                 (200, signing_certificates::write(&[self.listed_signer()]))
             }
@@ -415,6 +443,42 @@ impl World {
                 return (refusal.status(), refusal.reply().to_json());
             }
         };
+        self.issue(grant)
+    }
+
+    /// Attests by TPM, as a server does.
+    fn attest_by_tpm(&mut self, body: &[u8]) -> (u16, Vec<u8>) {
+        if let Err(reason) = Endpoint::Attest.check_mode(self.mode()) {
+            let refusal = Refusal::from(reason);
+            return (refusal.status(), refusal.reply().to_json());
+        }
+        let attempt = Attempt {
+            body,
+            proof: None,
+            nonces: &self.nonce_key(),
+            require_nonce: false,
+            now: self.clock.now(),
+        };
+        if let Some(command) = &self.foreign_command {
+            let context = Context {
+                sealed_state: &[0; 36],
+                blobs: vec![Blob::Command(command)],
+            };
+            let reply = TpmReplyContinue {
+                rtpm_active_context: context.octets(),
+            };
+            return (200, Reply::TpmContinue(reply).to_json());
+        }
+        let key = ContextKey::new(SecretBytes::new((32..64).collect()));
+        let mode = TpmMode::new(key, IdentityPcrs::default());
+        match mode.evaluate(&attempt, self, &mut System::new()) {
+            Verdict::Healthy(grant) => self.issue(grant),
+            Verdict::Continue(continuation) => (200, continuation.reply.to_json()),
+            Verdict::Refused(refusal) => (refusal.status(), refusal.reply().to_json()),
+        }
+    }
+
+    fn issue(&mut self, grant: Grant) -> (u16, Vec<u8>) {
         let host = self
             .hosts
             .values_mut()
@@ -618,6 +682,13 @@ impl TestHost {
             folder,
             clock: clock.clone(),
         }
+    }
+
+    /// The same host with a TPM, and with logs of its boot in files.
+    pub(crate) fn with_tpm(self, settings: &TpmSettings) -> Self {
+        let folders = Folders::inside(self.folder.path());
+        settings.store(&folders.configuration).unwrap();
+        self.restarted()
     }
 
     /// The same host in a process that starts now.

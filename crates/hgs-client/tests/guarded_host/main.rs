@@ -6,4 +6,5 @@ mod freshness;
 mod guardian;
 mod identity_keys;
 mod time_limits;
+mod tpm;
 mod unwrap;

@@ -53,7 +53,7 @@ impl Vm {
     }
 
     /// Unwraps, opens, re-seals and replaces, as a start does.
-    async fn start(&self, host: &TestHost) -> Result<Unwrapped, Error> {
+    pub(crate) async fn start(&self, host: &TestHost) -> Result<Unwrapped, Error> {
         let pair = SealedPair::open(&self.protector(), &self.file())?;
         let unwrapped = host
             .host
