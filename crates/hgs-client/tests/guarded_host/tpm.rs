@@ -157,6 +157,8 @@ async fn a_boot_with_one_other_event_is_refused_and_its_certificate_is_dropped()
     assert_eq!(code.map(Code::status), Some(403), "{message}");
     assert!(message.contains(&format!("event {GRUB}")), "{message}");
     assert_eq!(world.status(), "InsecureHostConfiguration");
+    let substatus = world.host.host.status().unwrap().attestation_substatus;
+    assert_eq!(substatus[0].name, "SecureBootSettings");
     assert!(!world.host.host.status().unwrap().is_host_guarded);
     world.assert_no_slot_is_taken();
 
