@@ -5,7 +5,9 @@
 //! boot, [`CiPolicy`]s which files may run, [`DumpKey`]s what may write crash dumps. [`PolicySet::for_host`] adds what only one
 //! host has, its [`HostMeasurements`]. Without anything to match a set is not made, and a default one refuses.
 //!
-//! [`Baseline::of_evidence`] makes a baseline from a boot, [`approve`] adds what a refused boot has.
+//! [`Baseline::of_evidence`] makes a baseline from a boot. Alternatives are added from files ([`Baseline::predict_kernel`] and
+//! its like), from component files of systemd-pcrlock ([`read_pcrlock`]), from values that vendors publish, from what hosts
+//! measured of their own files ([`HostMeasurements::accept_claim`]), and from refused boots ([`approve`]).
 //!
 //! Nothing here follows from types of events, from their order among PCRs, or from data that is not the preimage of its
 //! digest.
@@ -24,6 +26,8 @@ mod host_measurements;
 mod judge;
 mod name;
 mod of_evidence;
+mod pcrlock;
+mod predict;
 mod walk;
 
 pub use alternative::{
@@ -51,6 +55,10 @@ pub use host_measurements::{
 pub use judge::{CommandLineUnknown, Outcome, PolicyFailure};
 pub use name::{DecidedBy, PolicyName, PolicySelection, PolicySettingError};
 pub use of_evidence::{KERNEL, LOADER, SECURE_BOOT, SHIM, proposed_parameters};
+pub use pcrlock::{
+    MAX_PCRLOCK_OCTETS, MAX_PCRLOCK_RECORDS, PcrlockError, component_of_pcrlock, read_pcrlock,
+};
+pub use predict::{Label, Prediction, PredictionError};
 pub use walk::UsedAlternative;
 
 /// Evidence, and how it was judged.

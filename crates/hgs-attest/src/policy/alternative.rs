@@ -126,6 +126,32 @@ impl State {
         matches!(self, Self::Staged { .. })
     }
 
+    /// Whether it was staged, and no host booted it in time.
+    pub(super) fn is_expired(&self, now: Time) -> bool {
+        self.is_staged() && !self.is_accepted(now)
+    }
+
+    /// Records that a host booted it, if it is staged.
+    pub(super) fn promote(&mut self, host: &str, now: Time) -> bool {
+        let staged = self.is_staged();
+        if staged {
+            *self = Self::Promoted {
+                at: Some(now),
+                by: Some(host.to_owned()),
+            };
+        }
+        staged
+    }
+
+    /// Withdraws it, if it is not withdrawn already.
+    pub(super) fn retire(&mut self, now: Time) -> bool {
+        let stood = !self.is_retired();
+        if stood {
+            *self = Self::Retired { at: now };
+        }
+        stood
+    }
+
     pub(super) fn is_retired(&self) -> bool {
         matches!(self, Self::Retired { .. })
     }

@@ -223,7 +223,7 @@ fn insert(
     Ok(name)
 }
 
-fn free_name(base: &str, taken: impl Fn(&str) -> bool) -> String {
+pub(super) fn free_name(base: &str, taken: impl Fn(&str) -> bool) -> String {
     let numbered = (2..).map(|number| format!("{base} ({number})"));
     let mut names = std::iter::once(base.to_owned()).chain(numbered);
     names.find(|name| !taken(name)).expect("numbers don't end")

@@ -3,11 +3,14 @@
 //! A baseline is not one log. For each PCR it has the slots that follow each other, and for each component the
 //! alternatives that were approved. A component may have slots in several PCRs; one alternative fills them all.
 
+use std::collections::BTreeSet;
+
 use hgs_pki::Time;
 use serde::{Deserialize, Serialize};
 
 use super::alternative::{Alternative, Source, State, check_alternatives};
 use super::document::{self, DocumentError, EventDigest, check_count, check_name};
+use super::walk::UsedAlternative;
 
 /// `kind` of the document.
 pub const BASELINE_KIND: &str = "openhgs-baseline";
@@ -201,29 +204,52 @@ impl Baseline {
     /// Records that a host booted a staged alternative. `false` if there is none of that name that is staged.
     pub fn promote(&mut self, component: &str, alternative: &str, host: &str, now: Time) -> bool {
         let state = self.state_mut(component, alternative);
-        let Some(state) = state.filter(|state| state.is_staged()) else {
-            return false;
-        };
-        *state = State::Promoted {
-            at: Some(now),
-            by: Some(host.to_owned()),
-        };
-        true
+        state.is_some_and(|state| state.promote(host, now))
     }
 
     /// Withdraws an alternative. `false` if there is none of that name that is accepted.
     pub fn retire(&mut self, component: &str, alternative: &str, now: Time) -> bool {
         let state = self.state_mut(component, alternative);
-        let Some(state) = state.filter(|state| !state.is_retired()) else {
-            return false;
-        };
-        *state = State::Retired { at: now };
-        true
+        state.is_some_and(|state| state.retire(now))
+    }
+
+    /// Alternatives that are promoted and that no boot of these used: they can be retired. Each is the component and the
+    /// alternative. Constant components keep theirs.
+    pub fn unused<'u>(
+        &self,
+        name: &str,
+        used: impl IntoIterator<Item = &'u UsedAlternative>,
+    ) -> Vec<(String, String)> {
+        let used = used
+            .into_iter()
+            .filter(|used| used.document == name && !used.of_host);
+        let used: BTreeSet<_> = used
+            .map(|used| (used.component.as_str(), used.alternative.as_str()))
+            .collect();
+        let promoted = |state: &State| matches!(state, State::Promoted { .. });
+        let of_components = self
+            .components
+            .iter()
+            .filter(|component| component.kind != ComponentKind::Constant)
+            .flat_map(|component| {
+                let alternatives = component.alternatives.iter();
+                let promoted = alternatives.filter(|alternative| promoted(&alternative.state));
+                promoted.map(|alternative| (component.name.as_str(), alternative.name.as_str()))
+            });
+        let values = self
+            .final_values
+            .iter()
+            .filter(|value| promoted(&value.state));
+        of_components
+            .chain(values.map(|value| (FINAL_VALUES, value.name.as_str())))
+            .filter(|pair| !used.contains(pair))
+            .map(|(component, alternative)| (component.to_owned(), alternative.to_owned()))
+            .collect()
     }
 
     /// Takes out staged alternatives that expired. How many there were.
     pub fn remove_expired(&mut self, now: Time) -> usize {
-        let lasts = |state: &State| !state.is_staged() || state.is_accepted(now);
+        let lasts = |state: &State| !state.is_expired(now);
         let mut removed = self.final_values.len();
         self.final_values.retain(|value| lasts(&value.state));
         removed -= self.final_values.len();

@@ -141,23 +141,21 @@ impl CiPolicy {
 
     /// Records that a host ran files of a staged set. `false` if there is none of that name that is staged.
     pub fn promote(&mut self, set: &str, host: &str, now: Time) -> bool {
-        let Some(set) = self.set_mut(set).filter(|set| set.state.is_staged()) else {
-            return false;
-        };
-        set.state = State::Promoted {
-            at: Some(now),
-            by: Some(host.to_owned()),
-        };
-        true
+        let set = self.set_mut(set);
+        set.is_some_and(|set| set.state.promote(host, now))
     }
 
     /// Withdraws a set. `false` if there is none of that name that is accepted.
     pub fn retire(&mut self, set: &str, now: Time) -> bool {
-        let Some(set) = self.set_mut(set).filter(|set| !set.state.is_retired()) else {
-            return false;
-        };
-        set.state = State::Retired { at: now };
-        true
+        let set = self.set_mut(set);
+        set.is_some_and(|set| set.state.retire(now))
+    }
+
+    /// Takes out staged sets that expired. How many there were.
+    pub fn remove_expired(&mut self, now: Time) -> usize {
+        let before = self.sets.len();
+        self.sets.retain(|set| !set.state.is_expired(now));
+        before - self.sets.len()
     }
 
     fn check(&self) -> Result<(), DocumentError> {

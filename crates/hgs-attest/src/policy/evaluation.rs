@@ -1,6 +1,7 @@
 //! How evidence was judged: what replies, audit records and administrators are told.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 
 use hgs_crypto::hash::Sha256Digest;
@@ -141,6 +142,34 @@ impl Evaluation {
 
     pub(super) fn nearest(&self) -> Option<&Nearest> {
         self.nearest.as_deref()
+    }
+}
+
+/// Differences that a message tells of, at most; [`Evaluation::differences`] has all.
+const TOLD: usize = 5;
+
+/// Why a host is refused: each policy that failed, and where its boot differs from the nearest baseline.
+impl fmt::Display for Evaluation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.healthy {
+            return formatter.write_str("every policy held");
+        }
+        let mut separator = "";
+        for result in self.failed() {
+            let Some(failure) = result.failure() else {
+                continue;
+            };
+            write!(formatter, "{separator}{}: {failure}", result.policy)?;
+            separator = "; ";
+        }
+        // The first is told by the policy.
+        for difference in self.differences().iter().take(TOLD).skip(1) {
+            write!(formatter, "; {difference}")?;
+        }
+        match self.differences().len().saturating_sub(TOLD) {
+            0 => Ok(()),
+            more => write!(formatter, "; and {more} more"),
+        }
     }
 }
 

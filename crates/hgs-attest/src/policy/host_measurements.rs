@@ -1,8 +1,11 @@
 //! What only one host has: values of parameters, and alternatives of components that are the host's own.
 
+use hgs_pki::Time;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::alternative::{Alternative, Parameters, check_alternatives, check_parameters};
+use super::alternative::{
+    Alternative, Parameters, Source, SourceKind, State, check_alternatives, check_parameters,
+};
 use super::baseline::MAX_COMPONENTS;
 use super::document::{self, DocumentError, check_count, check_name};
 
@@ -113,6 +116,72 @@ impl HostMeasurements {
             self.components.len() - 1
         });
         super::approve::add(&mut self.components[place].alternatives, alternative);
+    }
+
+    /// Takes what a host measured of files that it will boot next, as alternatives that expire unless the host boots them.
+    /// Parameters are not taken: a host does not choose them. The host was healthy when it said so, and no more is known;
+    /// whether that suffices is for the caller's policy.
+    pub fn accept_claim(
+        &self,
+        claim: &Self,
+        host: &str,
+        expires: Time,
+    ) -> Result<Self, DocumentError> {
+        claim.check()?;
+        let mut accepted = self.clone();
+        for component in &claim.components {
+            for alternative in &component.alternatives {
+                let alternative = Alternative {
+                    source: Source {
+                        kind: SourceKind::Host,
+                        of: host.to_owned(),
+                    },
+                    state: State::Staged { expires },
+                    ..alternative.clone()
+                };
+                accepted.add(&component.name, alternative);
+            }
+        }
+        accepted.check()?;
+        Ok(accepted)
+    }
+
+    fn state_mut(&mut self, component: &str, alternative: &str) -> Option<&mut State> {
+        let component = self
+            .components
+            .iter_mut()
+            .find(|found| found.name == component)?;
+        let mut alternatives = component.alternatives.iter_mut();
+        alternatives
+            .find(|found| found.name == alternative)
+            .map(|found| &mut found.state)
+    }
+
+    /// Records that the host booted a staged alternative. `false` if there is none of that name that is staged.
+    pub fn promote(&mut self, component: &str, alternative: &str, host: &str, now: Time) -> bool {
+        let state = self.state_mut(component, alternative);
+        state.is_some_and(|state| state.promote(host, now))
+    }
+
+    /// Withdraws an alternative. `false` if there is none of that name that is accepted.
+    pub fn retire(&mut self, component: &str, alternative: &str, now: Time) -> bool {
+        let state = self.state_mut(component, alternative);
+        state.is_some_and(|state| state.retire(now))
+    }
+
+    /// Takes out staged alternatives that expired. How many there were.
+    pub fn remove_expired(&mut self, now: Time) -> usize {
+        let mut removed = 0;
+        for component in &mut self.components {
+            removed += component.alternatives.len();
+            component
+                .alternatives
+                .retain(|alternative| !alternative.state.is_expired(now));
+            removed -= component.alternatives.len();
+        }
+        self.components
+            .retain(|component| !component.alternatives.is_empty());
+        removed
     }
 
     pub(super) fn check(&self) -> Result<(), DocumentError> {

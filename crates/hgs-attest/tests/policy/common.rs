@@ -114,7 +114,12 @@ impl Boot {
     /// With its log, and the PCR values that its events give.
     pub(crate) fn evidence(&self) -> RecordedEvidence {
         let mut values = [[0; 32]; 24];
-        values[17..=22].fill([0xff; 32]);
+        // A dynamic launch would reset these.
+        for pcr in 17..=22 {
+            if self.events.iter().all(|event| event.pcr != pcr) {
+                values[usize::from(pcr)] = [0xff; 32];
+            }
+        }
         let mut log = header();
         for event in &self.events {
             let value = &mut values[usize::from(event.pcr)];
