@@ -348,7 +348,7 @@ pub enum Reason {
     #[error(transparent)]
     Evidence(EvidenceError),
     /// The host is not as its policies want it.
-    #[error("{}", Failures(.0))]
+    #[error("{0}")]
     Unhealthy(Box<Evaluation>),
     /// The path is that of another mode.
     #[error("the server attests in mode {expected}")]
@@ -374,23 +374,6 @@ pub enum Reason {
     /// Anything else.
     #[error("the server failed")]
     Internal,
-}
-
-/// Each policy that failed, and why.
-struct Failures<'e>(&'e Evaluation);
-
-impl fmt::Display for Failures<'_> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let failed = self.0.failed();
-        for (place, result) in failed.enumerate() {
-            let separator = if place == 0 { "" } else { "; " };
-            write!(formatter, "{separator}{}", result.policy)?;
-            if let Some(failure) = result.failure() {
-                write!(formatter, ": {failure}")?;
-            }
-        }
-        Ok(())
-    }
 }
 
 impl Reason {
