@@ -114,6 +114,11 @@ impl SoftwareTpm {
         response
     }
 
+    /// Gives the connection up, so that another program can have it.
+    pub fn release(&mut self) {
+        self.connection = None;
+    }
+
     /// Runs one of tpm2-tools on this TPM, in [`Self::folder`].
     ///
     /// # Panics
