@@ -22,8 +22,6 @@ mod document;
 mod evaluate;
 mod evaluation;
 mod evidence;
-#[doc(hidden)]
-pub mod fuzzing;
 mod host_measurements;
 mod judge;
 mod name;

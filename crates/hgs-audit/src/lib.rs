@@ -61,6 +61,26 @@ pub enum Action {
     AddEndorsementRoot,
     /// An authority that vouches for TPMs was removed.
     RemoveEndorsementRoot,
+    /// A host was moved into another group.
+    SetHostGroup,
+    /// What only one host measures was changed.
+    SetHostMeasurements,
+    /// A group of hosts was made.
+    NewHostGroup,
+    /// A group of hosts was removed.
+    RemoveHostGroup,
+    /// A document that measurements are compared with was added.
+    AddPolicyDocument,
+    /// A document that measurements are compared with was changed.
+    ChangePolicyDocument,
+    /// A document that measurements are compared with was removed.
+    RemovePolicyDocument,
+    /// A policy or a document was enabled for a group of hosts.
+    EnablePolicy,
+    /// A policy or a document was disabled for a group of hosts.
+    DisablePolicy,
+    /// A policy or a document is for a group of hosts as it is by default.
+    ResetPolicy,
     /// A host of another cluster was denied.
     DenyHost,
     /// A host that was denied was allowed again.

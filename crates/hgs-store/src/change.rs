@@ -7,7 +7,8 @@ use hgs_pki::Thumbprint;
 
 use crate::model::{
     AttestationSigner, CertificateRecord, DeniedHost, Digest, EndorsementRoot, Host,
-    HostAttestation, HostIdentity, RemovedHost, SealedKey, Settings, digest_of,
+    HostAttestation, HostGroup, HostIdentity, HostMeasurementsRecord, PolicyDocument, RemovedHost,
+    SealedKey, Settings, ShortName, digest_of,
 };
 use crate::record::RecordKind;
 use hgs_pki::health::HostId;
@@ -33,6 +34,9 @@ pub(crate) enum Record {
     RemovedHost(RemovedHost),
     DeniedHost(DeniedHost),
     EndorsementRoot(EndorsementRoot),
+    HostGroup(HostGroup),
+    PolicyDocument(PolicyDocument),
+    HostMeasurements(HostMeasurementsRecord),
 }
 
 /// A record's kind and name; `Display` is the name within its kind.
@@ -48,6 +52,9 @@ pub(crate) enum RecordKey {
     RemovedHost(CredentialId),
     DeniedHost(Digest),
     EndorsementRoot(Thumbprint),
+    HostGroup(ShortName),
+    PolicyDocument(ShortName),
+    HostMeasurements(HostId),
 }
 
 impl Change {
@@ -72,6 +79,9 @@ impl Record {
             Self::RemovedHost(value) => RecordKey::RemovedHost(value.credential),
             Self::DeniedHost(value) => RecordKey::DeniedHost(value.policy),
             Self::EndorsementRoot(value) => RecordKey::EndorsementRoot(value.thumbprint()),
+            Self::HostGroup(value) => RecordKey::HostGroup(value.name),
+            Self::PolicyDocument(value) => RecordKey::PolicyDocument(value.name),
+            Self::HostMeasurements(value) => RecordKey::HostMeasurements(value.host),
         }
     }
 
@@ -88,6 +98,9 @@ impl Record {
             Self::RemovedHost(value) => serde_json::to_string(value),
             Self::DeniedHost(value) => serde_json::to_string(value),
             Self::EndorsementRoot(value) => serde_json::to_string(value),
+            Self::HostGroup(value) => serde_json::to_string(value),
+            Self::PolicyDocument(value) => serde_json::to_string(value),
+            Self::HostMeasurements(value) => serde_json::to_string(value),
         }
     }
 
@@ -104,6 +117,9 @@ impl Record {
             RecordKind::RemovedHost => Self::RemovedHost(serde_json::from_str(text)?),
             RecordKind::DeniedHost => Self::DeniedHost(serde_json::from_str(text)?),
             RecordKind::EndorsementRoot => Self::EndorsementRoot(serde_json::from_str(text)?),
+            RecordKind::HostGroup => Self::HostGroup(serde_json::from_str(text)?),
+            RecordKind::PolicyDocument => Self::PolicyDocument(serde_json::from_str(text)?),
+            RecordKind::HostMeasurements => Self::HostMeasurements(serde_json::from_str(text)?),
         })
     }
 }
@@ -121,6 +137,9 @@ impl RecordKey {
             Self::RemovedHost(_) => RecordKind::RemovedHost,
             Self::DeniedHost(_) => RecordKind::DeniedHost,
             Self::EndorsementRoot(_) => RecordKind::EndorsementRoot,
+            Self::HostGroup(_) => RecordKind::HostGroup,
+            Self::PolicyDocument(_) => RecordKind::PolicyDocument,
+            Self::HostMeasurements(_) => RecordKind::HostMeasurements,
         }
     }
 }
@@ -134,7 +153,10 @@ impl fmt::Display for RecordKey {
             | Self::EndorsementRoot(thumbprint) => write!(formatter, "{thumbprint}"),
             Self::PrivateKey(digest) | Self::DeniedHost(digest) => write!(formatter, "{digest}"),
             Self::RemovedHost(credential) => write!(formatter, "{}", digest_of(credential)),
-            Self::Host(id) | Self::HostAttestation(id) => write!(formatter, "{id}"),
+            Self::HostGroup(name) | Self::PolicyDocument(name) => write!(formatter, "{name}"),
+            Self::Host(id) | Self::HostAttestation(id) | Self::HostMeasurements(id) => {
+                write!(formatter, "{id}")
+            }
             Self::HostIdentity(host, public_key) => write!(formatter, "{host}/{public_key}"),
         }
     }
@@ -150,8 +172,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::Outcome;
+    use crate::evidence::LastAttempt;
     use crate::fixture::Fixture;
-    use crate::model::{Credential, HostName, Platform, Revocation};
+    use crate::model::{Credential, DocumentKind, HostName, Platform, Revocation};
     use hgs_kps::CertificateKind;
     use hgs_kps::Label;
     use hgs_kps::Lineage;
@@ -274,6 +298,8 @@ mod tests {
                 revoked,
                 last_attested: None,
                 returns_nonces: false,
+                certificate_expires: None,
+                last_attempt: None,
             }
         }
     }
@@ -283,9 +309,67 @@ mod tests {
             host in id(),
             last_attested in option::of(time()),
             returns_nonces: bool,
+            certificate_expires in option::of(time()),
+            last_attempt in option::of(last_attempt()),
         ) -> HostAttestation {
-            HostAttestation { host, last_attested, returns_nonces }
+            HostAttestation {
+                host,
+                last_attested,
+                returns_nonces,
+                certificate_expires,
+                last_attempt,
+            }
         }
+    }
+
+    prop_compose! {
+        fn last_attempt()(
+            time in time(),
+            refused: bool,
+            reason: Option<String>,
+            failed: Vec<String>,
+            digests in prop::collection::vec(option::of(digest()), 3),
+        ) -> LastAttempt {
+            let outcome = if refused { Outcome::Refused } else { Outcome::Done };
+            let [policies, difference, evidence] = digests[..] else { unreachable!("three") };
+            LastAttempt { time, outcome, reason, failed, policies, difference, evidence }
+        }
+    }
+
+    fn short_name() -> impl Strategy<Value = ShortName> {
+        "[a-z0-9][a-z0-9._-]{0,63}".prop_map(|name| name.parse().unwrap())
+    }
+
+    prop_compose! {
+        fn host_group()(
+            name in short_name(),
+            added in time(),
+            policies in prop::collection::btree_map("[A-Za-z_]{1,20}", any::<bool>(), 0..4),
+            documents in prop::collection::btree_map(short_name(), any::<bool>(), 0..4),
+        ) -> HostGroup {
+            HostGroup { name, added, policies, documents }
+        }
+    }
+
+    prop_compose! {
+        fn policy_document()(
+            name in short_name(),
+            kind in prop::sample::select(&DocumentKind::ALL[..]),
+            text: String,
+            added in time(),
+            changed in option::of(time()),
+        ) -> PolicyDocument {
+            PolicyDocument { name, kind, text: text.into(), added, changed }
+        }
+    }
+
+    fn host_measurements() -> impl Strategy<Value = HostMeasurementsRecord> {
+        let parts = (id(), any::<String>(), time());
+        parts.prop_map(|(host, text, changed)| HostMeasurementsRecord {
+            host,
+            text: text.into(),
+            changed,
+        })
     }
 
     prop_compose! {
@@ -362,6 +446,9 @@ mod tests {
             signer().prop_map(Record::AttestationSigner),
             removed_host().prop_map(Record::RemovedHost),
             denied_host().prop_map(Record::DeniedHost),
+            host_group().prop_map(Record::HostGroup),
+            policy_document().prop_map(Record::PolicyDocument),
+            host_measurements().prop_map(Record::HostMeasurements),
         ]
     }
 

@@ -30,6 +30,7 @@ use std::sync::Arc;
 
 use hgs_custody::seal::Tag;
 use hgs_pki::Time;
+use hgs_pki::health::HostId;
 
 #[cfg(test)]
 pub(crate) use memory::Memory;
@@ -76,6 +77,9 @@ pub(crate) struct Batch {
     pub(crate) records: BTreeMap<RecordKey, Option<PutRecord>>,
     /// Protectors that are put, or forgotten, each once; new ones keep this order.
     pub(crate) lineage: Vec<(Digest, Option<(Node, Tag)>)>,
+    /// Compressed evidence of hosts that takes the place of what there is, or that nothing does. The records of their attestations
+    /// vouch for it.
+    pub(crate) evidence: BTreeMap<HostId, Option<Vec<u8>>>,
     /// What is appended to the audit log.
     pub(crate) audit: Vec<NewAuditRow>,
     /// What it adds to the sums over records and lineage, modulo their size.
@@ -141,6 +145,7 @@ impl Batch {
             expected: BTreeMap::new(),
             records: BTreeMap::new(),
             lineage: Vec::new(),
+            evidence: BTreeMap::new(),
             audit: Vec::new(),
             records_difference: Sum::EMPTY,
             lineage_difference: Sum::EMPTY,
@@ -377,6 +382,9 @@ pub(crate) trait View: Send {
         first: Option<i64>,
         last: Option<i64>,
     ) -> Result<Range<u64>, StoreError>;
+
+    /// The compressed evidence of a host. Nothing of it is verified.
+    fn evidence(&self, host: &HostId) -> Result<Option<Vec<u8>>, StoreError>;
 
     /// Where the audit log begins, if not with its first record.
     fn boundary(&self) -> Result<Option<BoundaryRow>, StoreError>;

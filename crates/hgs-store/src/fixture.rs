@@ -4,6 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 
+use hgs_attest::policy::{
+    self, Alternative, Baseline, Component, ComponentKind, EventDigest, ExpectedEvent,
+    HostMeasurements, LaneSlots, Slot, SlotEvents, Source, SourceKind, Times,
+};
 use hgs_crypto::SecretBytes;
 use hgs_crypto::hash::sha256;
 use hgs_crypto::random::System;
@@ -16,7 +20,7 @@ use hgs_pki::{Certificate, Thumbprint, Time, Validity, profile};
 use hgs_tcg::tpm::{EndorsementKey, Public};
 
 use crate::model::{
-    AttestationSigner, CertificateRecord, Digest, EndorsementRoot, Platform, Settings,
+    AttestationSigner, CertificateRecord, Digest, DocumentKind, EndorsementRoot, Platform, Settings,
 };
 use crate::{
     Act, Attestation, Failure, NewHost, OpenError, Opening, Recipient, RecordedRelease,
@@ -199,10 +203,73 @@ pub(crate) fn tpm_transactions(fixture: &Fixture) -> Vec<Transaction> {
         system_uuid: Some("4c4c4544-0042-3510-8052-b4c04f564432".to_owned()),
         system_serial_number: Some("B5R5VD2".to_owned()),
     };
+    let group = "racks".parse().unwrap();
     vec![
         Transaction::AddEndorsementRoot(root),
-        Transaction::AddHost(NewHost { platform, ..host }),
+        Transaction::NewHostGroup(group),
+        Transaction::AddHost(NewHost {
+            platform,
+            group: Some(group),
+            ..host
+        }),
+        Transaction::AddPolicyDocument {
+            name: "first-boot".parse().unwrap(),
+            kind: DocumentKind::Baseline,
+            text: baseline("first").into(),
+            group: None,
+        },
+        Transaction::SetHostMeasurements {
+            id: TPM_HOST,
+            text: Some(measurements_of_host().into()),
+            note: None,
+        },
     ]
+}
+
+/// A baseline of which one alternative is named `alternative`.
+pub(crate) fn baseline(alternative: &str) -> String {
+    let events = |slot: &str| SlotEvents {
+        slot: slot.to_owned(),
+        events: vec![ExpectedEvent::Digest {
+            digest: EventDigest(sha256(format!("{slot} {alternative}").as_bytes())),
+            what: None,
+        }],
+    };
+    let lane = |pcr, slot: &str| LaneSlots {
+        pcr,
+        slots: vec![Slot {
+            component: "boot".to_owned(),
+            name: slot.to_owned(),
+            times: Times::Once,
+            command_line: false,
+        }],
+    };
+    let baseline = Baseline {
+        lanes: vec![lane(4, "image"), lane(7, "secure-boot")],
+        components: vec![Component {
+            name: "boot".to_owned(),
+            kind: ComponentKind::Host,
+            alternatives: vec![Alternative {
+                name: alternative.to_owned(),
+                source: Source {
+                    kind: SourceKind::Log,
+                    of: "test".to_owned(),
+                },
+                state: policy::State::promoted(),
+                events: vec![events("image"), events("secure-boot")],
+            }],
+        }],
+        final_values: Vec::new(),
+    };
+    baseline.to_json()
+}
+
+/// What one host has beside others.
+pub(crate) fn measurements_of_host() -> String {
+    let mut measurements = HostMeasurements::default();
+    let value = "4c4c4544".to_owned();
+    measurements.parameters.insert("root".to_owned(), value);
+    measurements.to_json()
 }
 
 /// The registration of a host by its TPM.
@@ -248,6 +315,8 @@ pub(crate) fn attestation(identity_key: u64, kind: HealthKind) -> Attestation {
         returned_nonce: false,
         serial: SerialNumber::from_bytes(&[9]).unwrap(),
         policy: digest(0),
+        expires: None,
+        attempted: None,
     }
 }
 

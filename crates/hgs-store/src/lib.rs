@@ -28,6 +28,7 @@ mod change;
 mod diagnosis;
 mod engine;
 mod error;
+mod evidence;
 #[cfg(test)]
 mod fixture;
 pub mod high_water_mark;
@@ -38,6 +39,7 @@ mod node;
 mod opening;
 mod outcome;
 mod planner;
+mod policies;
 mod record;
 mod refusal;
 mod release;
@@ -54,22 +56,28 @@ pub use audit::{
     Outcome, RecordChange,
 };
 pub use error::{Finding, MasterKeyError, OpenError, StoreError, Tampered};
+pub use evidence::{Attempted, EvidenceToKeep, KeptEvidence, LastAttempt, MAX_KEPT_IMA_OCTETS};
 pub use lineage::{RETENTION, Seen, Standing};
 pub use model::{
-    AttestationSigner, CertificateRecord, Credential, DeniedHost, Digest, EndorsementRoot, Host,
-    HostIdentity, HostName, MAX_REKEY_WINDOW, NameError, Platform, RemovedHost, Revocation,
-    SealedKey, Settings, SettingsError, ShortName,
+    AttestationSigner, CertificateRecord, Credential, DEFAULT_GROUP, DeniedHost, Digest,
+    DocumentKind, EndorsementRoot, Host, HostGroup, HostIdentity, HostMeasurementsRecord, HostName,
+    MAX_DOCUMENT_OCTETS, MAX_REKEY_WINDOW, NameError, Platform, PolicyDocument, RemovedHost,
+    Revocation, SealedKey, Settings, SettingsError, ShortName,
 };
 pub use outcome::{Committed, Failure};
+pub use policies::{EffectivePolicies, PolicyError};
 pub use record::RecordKind;
-pub use refusal::{MAX_DENIED, MAX_ENDORSEMENT_ROOTS, MAX_REASON_LENGTH, Refusal};
+pub use refusal::{
+    MAX_DENIED, MAX_ENDORSEMENT_ROOTS, MAX_HOST_GROUPS, MAX_POLICY_DOCUMENTS, MAX_REASON_LENGTH,
+    Refusal,
+};
 pub use release::{Recipient, RecordedRelease, ReleaseRecord, ReleaseRefusal};
 pub use rolled_back::{Position, RolledBack};
-pub use state::State;
+pub use state::{PolicyVersion, State};
 pub use store::{
     Accepted, Archived, ArchivingError, AuditExtent, Counters, Import, ImportError, Imported,
     Opening, Store,
 };
-pub use transaction::{Act, Attestation, NewHost, SignerChange, Transaction};
+pub use transaction::{Act, Attestation, NewHost, PolicySelector, SignerChange, Transaction};
 pub use usage::PairUsage;
 pub use writer::Announcement;

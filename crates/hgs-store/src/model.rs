@@ -5,6 +5,7 @@ mod certificate;
 mod endorsement_root;
 mod host;
 mod names;
+mod policy;
 mod settings;
 mod signer;
 pub(crate) mod text;
@@ -14,5 +15,9 @@ pub use endorsement_root::EndorsementRoot;
 pub use host::{Credential, DeniedHost, Host, HostIdentity, Platform, RemovedHost, Revocation};
 pub(crate) use host::{HostAttestation, digest_of, policy_of};
 pub use names::{Digest, HostName, NameError, ShortName};
+pub use policy::{
+    DEFAULT_GROUP, DocumentKind, HostGroup, HostMeasurementsRecord, MAX_DOCUMENT_OCTETS,
+    PolicyDocument,
+};
 pub use settings::{MAX_REKEY_WINDOW, Settings, SettingsError};
 pub use signer::AttestationSigner;

@@ -10,7 +10,9 @@ use hgs_pki::Time;
 use crate::audit::{self, AuditEntry, AuditRecord, Outcome, RecordChange};
 use crate::change::{Change, Record, RecordKey};
 use crate::engine::{ArchiveChange, Batch, Key, PutRecord, View};
+use crate::evidence::Attempted;
 use crate::lineage::{Standing, Tree};
+use crate::model::{Host, HostAttestation};
 use crate::outcome::{Committed, Failure};
 use crate::record::{Integrity, Keys};
 use crate::refusal::Refusal;
@@ -145,6 +147,11 @@ impl<'a> BatchPlanner<'a> {
             }
             self.write(change)?;
         }
+        if let Transaction::RecordAttestation(attestation) = transaction
+            && let Some(attempted) = &attestation.attempted
+        {
+            self.keep_evidence(attempted);
+        }
         self.note(entry, changes).map(Ok)
     }
 
@@ -163,6 +170,18 @@ impl<'a> BatchPlanner<'a> {
     pub(crate) fn write(&mut self, change: Change) -> Result<(), StoreError> {
         let (key, keys) = (change.key(), self.basis.keys);
         let before = self.state.version(&key);
+        if let RecordKey::HostAttestation(host) = key {
+            let known = self.state.host_attestation(&host);
+            let known = known.and_then(HostAttestation::evidence);
+            let next = match &change {
+                Change::Put(Record::HostAttestation(attestation)) => attestation.evidence(),
+                _ => None,
+            };
+            if known != next {
+                // Whoever writes newer evidence puts it in its place.
+                self.batch.evidence.insert(host, None);
+            }
+        }
         self.expect(key)?;
         let difference = &mut self.batch.records_difference;
         before
@@ -301,6 +320,38 @@ impl<'a> BatchPlanner<'a> {
             return Ok(Err(ReleaseRefusal::EgressKnown));
         }
         Ok(Ok(()))
+    }
+
+    /// Keeps how an attempt of a host to attest went, without a record in the audit log. One that went as the last one is kept a minute
+    /// later at the earliest: so a host can't have the disk written to for every request.
+    pub(crate) fn attempted(&mut self, attempted: &Attempted) -> Result<(), StoreError> {
+        let host = &attempted.host;
+        let Some(known) = self.state.host(host).cloned() else {
+            return Ok(());
+        };
+        let last = known.last_attempt.as_ref();
+        if last.is_some_and(|last| last.stands_for(&attempted.attempt)) {
+            return Ok(());
+        }
+        let changed = Host {
+            last_attempt: Some(attempted.attempt.clone()),
+            ..known
+        };
+        if let Some(attestation) = changed.attestation() {
+            self.write(Change::Put(Record::HostAttestation(attestation)))?;
+            self.keep_evidence(attempted);
+        }
+        Ok(())
+    }
+
+    /// Puts evidence in its place, if the record that was written is about it and it is not there yet.
+    fn keep_evidence(&mut self, attempted: &Attempted) {
+        let Some(evidence) = &attempted.evidence else {
+            return;
+        };
+        if let Some(place) = self.batch.evidence.get_mut(&attempted.host) {
+            *place = Some(evidence.compressed());
+        }
     }
 
     /// Has the beginning of the audit log leave the database, or moves what says where it begins.

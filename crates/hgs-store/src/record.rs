@@ -47,10 +47,16 @@ pub enum RecordKind {
     DeniedHost,
     /// An authority that vouches for TPMs.
     EndorsementRoot,
+    /// A group of hosts.
+    HostGroup,
+    /// A document that measurements are compared with.
+    PolicyDocument,
+    /// What only one host measures.
+    HostMeasurements,
 }
 
 impl RecordKind {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 13] = [
         Self::Settings,
         Self::Certificate,
         Self::PrivateKey,
@@ -61,6 +67,9 @@ impl RecordKind {
         Self::RemovedHost,
         Self::DeniedHost,
         Self::EndorsementRoot,
+        Self::HostGroup,
+        Self::PolicyDocument,
+        Self::HostMeasurements,
     ];
 
     /// The kind's name in the database and in audit records.
@@ -77,6 +86,9 @@ impl RecordKind {
             Self::RemovedHost => "removed-host",
             Self::DeniedHost => "denied-host",
             Self::EndorsementRoot => "endorsement-root",
+            Self::HostGroup => "host-group",
+            Self::PolicyDocument => "policy-document",
+            Self::HostMeasurements => "host-measurements",
         }
     }
 

@@ -1,11 +1,15 @@
 //! Why a transaction may not happen.
 
+use hgs_attest::policy::PolicySettingError;
 use hgs_attest::signer::NoRoomForSigner;
 use hgs_attest::{CredentialId, IdentityRefusal};
 use hgs_pki::{Thumbprint, Time};
 use hgs_protector::metadata::MAX_OTHER_CERTIFICATES;
 
-use crate::model::{Digest, HostName, SettingsError};
+use crate::model::{
+    DEFAULT_GROUP, Digest, HostName, MAX_DOCUMENT_OCTETS, SettingsError, ShortName,
+};
+use crate::policies::PolicyError;
 use hgs_kps::{CertificateKind, Lineage};
 use hgs_pki::health::HostId;
 
@@ -14,6 +18,12 @@ pub const MAX_DENIED: usize = 10_000;
 
 /// Octets of the reason an administrator may give.
 pub const MAX_REASON_LENGTH: usize = 1024;
+
+/// Groups of hosts.
+pub const MAX_HOST_GROUPS: usize = 1000;
+
+/// Documents that measurements are compared with.
+pub const MAX_POLICY_DOCUMENTS: usize = 1000;
 
 /// Authorities that vouch for TPMs. All makers together have some hundreds.
 pub const MAX_ENDORSEMENT_ROOTS: usize = 4096;
@@ -192,6 +202,56 @@ pub enum Refusal {
     /// The host was readmitted before.
     #[error("host {0} is readmitted already")]
     ReadmittedAlready(HostName),
+    /// There is no such group.
+    #[error("there is no host group {0}")]
+    NoSuchHostGroup(ShortName),
+    /// The group is there already; the default group always is.
+    #[error("host group {0} is there already")]
+    HostGroupKnown(ShortName),
+    /// The default group is always there.
+    #[error(
+        "host group {DEFAULT_GROUP} can't be removed: hosts that are in no other one are in it"
+    )]
+    DefaultGroup,
+    /// The group has hosts.
+    #[error("host group {group} has {hosts} hosts")]
+    HostGroupInUse {
+        /// Which group.
+        group: ShortName,
+        /// How many hosts.
+        hosts: usize,
+    },
+    /// No more groups are kept.
+    #[error("there are {MAX_HOST_GROUPS} host groups already, and no more are kept")]
+    TooManyHostGroups,
+    /// There is no such document.
+    #[error("there is no baseline, code integrity policy or dump key {0}")]
+    NoSuchDocument(ShortName),
+    /// Another document, or a policy, has this name.
+    #[error("{kind} {name} is there already")]
+    DocumentKnown {
+        /// What has the name.
+        kind: &'static str,
+        /// The name.
+        name: ShortName,
+    },
+    /// What a group would be judged by is wrong, or nothing could match it any more.
+    #[error("host group {group}: {error}")]
+    Policies {
+        /// Which group.
+        group: ShortName,
+        /// What is wrong.
+        error: Box<PolicyError>,
+    },
+    /// The policy can't be set so.
+    #[error(transparent)]
+    PolicySetting(#[from] PolicySettingError),
+    /// The document is too long.
+    #[error("a document has at most {MAX_DOCUMENT_OCTETS} octets, not {0}")]
+    DocumentTooLong(usize),
+    /// No more documents are kept.
+    #[error("there are {MAX_POLICY_DOCUMENTS} documents already, and no more are kept")]
+    TooManyDocuments,
     /// The authority is known already.
     #[error("EK root {0} is known already")]
     EndorsementRootKnown(Thumbprint),

@@ -15,7 +15,8 @@ use crate::change::{Record, RecordKey};
 use crate::engine::{Batch, Version};
 use crate::model::{
     AttestationSigner, CertificateRecord, DeniedHost, Digest, EndorsementRoot, Host,
-    HostAttestation, HostIdentity, HostName, RemovedHost, SealedKey, Settings, policy_of,
+    HostAttestation, HostGroup, HostIdentity, HostMeasurementsRecord, HostName, PolicyDocument,
+    RemovedHost, SealedKey, Settings, ShortName, policy_of,
 };
 use crate::usage::PairUsage;
 use hgs_pki::health::HostId;
@@ -35,11 +36,37 @@ pub struct State {
     removed_hosts: Table<CredentialId, RemovedHost>,
     denied_hosts: Table<Digest, DeniedHost>,
     endorsement_roots: Table<Thumbprint, EndorsementRoot>,
+    host_groups: Table<ShortName, HostGroup>,
+    policy_documents: Table<ShortName, PolicyDocument>,
+    host_measurements: Table<HostId, HostMeasurementsRecord>,
     // Other ways to find a host; derived from `hosts` and `removed_hosts`, not stored.
     hosts_by_name: OrdMap<String, HostId>,
     hosts_by_credential: OrdMap<CredentialId, HostId>,
     hosts_by_policy: OrdMap<Digest, HostId>,
     removed_by_policy: OrdMap<Digest, CredentialId>,
+}
+
+/// The documents and settings that groups of hosts are judged by, at one moment.
+#[derive(Clone, Default)]
+pub struct PolicyVersion {
+    host_groups: Table<ShortName, HostGroup>,
+    policy_documents: Table<ShortName, PolicyDocument>,
+}
+
+/// Nothing of them was written between the two, whichever is the later one.
+impl PartialEq for PolicyVersion {
+    fn eq(&self, other: &Self) -> bool {
+        self.host_groups.ptr_eq(&other.host_groups)
+            && self.policy_documents.ptr_eq(&other.policy_documents)
+    }
+}
+
+impl Eq for PolicyVersion {}
+
+impl std::fmt::Debug for PolicyVersion {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("PolicyVersion")
+    }
 }
 
 type Table<K, V> = OrdMap<K, Stored<V>>;
@@ -187,6 +214,49 @@ impl State {
         find(&self.endorsement_roots, thumbprint)
     }
 
+    /// Which documents and settings groups of hosts are judged by. Equal ones are the same; cheap, so that what is made of
+    /// them can be kept while hosts attest.
+    #[must_use]
+    pub fn policy_version(&self) -> PolicyVersion {
+        PolicyVersion {
+            host_groups: self.host_groups.clone(),
+            policy_documents: self.policy_documents.clone(),
+        }
+    }
+
+    /// The groups of hosts, by name. The default group is among them only if something was set for it.
+    pub fn host_groups(&self) -> impl Iterator<Item = &HostGroup> {
+        self.host_groups.values().map(|stored| &*stored.value)
+    }
+
+    /// The group with this name.
+    #[must_use]
+    pub fn host_group(&self, name: &ShortName) -> Option<&HostGroup> {
+        find(&self.host_groups, name)
+    }
+
+    /// The documents that measurements are compared with, by name.
+    pub fn policy_documents(&self) -> impl Iterator<Item = &PolicyDocument> {
+        self.policy_documents.values().map(|stored| &*stored.value)
+    }
+
+    /// The document with this name.
+    #[must_use]
+    pub fn policy_document(&self, name: &ShortName) -> Option<&PolicyDocument> {
+        find(&self.policy_documents, name)
+    }
+
+    /// What only single hosts measure, by host.
+    pub fn all_host_measurements(&self) -> impl Iterator<Item = &HostMeasurementsRecord> {
+        self.host_measurements.values().map(|stored| &*stored.value)
+    }
+
+    /// What only this host measures.
+    #[must_use]
+    pub fn host_measurements(&self, host: &HostId) -> Option<&HostMeasurementsRecord> {
+        find(&self.host_measurements, host)
+    }
+
     /// All attestation signers, by thumbprint.
     pub fn attestation_signers(&self) -> impl Iterator<Item = &AttestationSigner> {
         let all = self.attestation_signers.values();
@@ -242,6 +312,9 @@ impl State {
             RecordKey::RemovedHost(credential) => tag(&self.removed_hosts, credential),
             RecordKey::DeniedHost(policy) => tag(&self.denied_hosts, policy),
             RecordKey::EndorsementRoot(thumbprint) => tag(&self.endorsement_roots, thumbprint),
+            RecordKey::HostGroup(name) => tag(&self.host_groups, name),
+            RecordKey::PolicyDocument(name) => tag(&self.policy_documents, name),
+            RecordKey::HostMeasurements(host) => tag(&self.host_measurements, host),
         }
     }
 
@@ -302,6 +375,18 @@ impl State {
                 let key = value.thumbprint();
                 put(&mut self.endorsement_roots, key, value, generation, tag);
             }
+            Record::HostGroup(value) => {
+                let key = value.name;
+                put(&mut self.host_groups, key, value, generation, tag);
+            }
+            Record::PolicyDocument(value) => {
+                let key = value.name;
+                put(&mut self.policy_documents, key, value, generation, tag);
+            }
+            Record::HostMeasurements(value) => {
+                let key = value.host;
+                put(&mut self.host_measurements, key, value, generation, tag);
+            }
         }
     }
 
@@ -333,6 +418,9 @@ impl State {
             RecordKey::EndorsementRoot(thumbprint) => {
                 delete(&mut self.endorsement_roots, thumbprint)
             }
+            RecordKey::HostGroup(name) => delete(&mut self.host_groups, name),
+            RecordKey::PolicyDocument(name) => delete(&mut self.policy_documents, name),
+            RecordKey::HostMeasurements(host) => delete(&mut self.host_measurements, host),
         }
     }
 
@@ -366,6 +454,15 @@ impl State {
         written.extend(generations(&self.endorsement_roots, |key| {
             RecordKey::EndorsementRoot(*key)
         }));
+        written.extend(generations(&self.host_groups, |key| {
+            RecordKey::HostGroup(*key)
+        }));
+        written.extend(generations(&self.policy_documents, |key| {
+            RecordKey::PolicyDocument(*key)
+        }));
+        written.extend(generations(&self.host_measurements, |key| {
+            RecordKey::HostMeasurements(*key)
+        }));
         written
     }
 
@@ -374,10 +471,14 @@ impl State {
         let attested = find(&self.host_attestations, id);
         let last_attested = attested.and_then(|attested| attested.last_attested);
         let returns_nonces = attested.is_some_and(|attested| attested.returns_nonces);
+        let certificate_expires = attested.and_then(|attested| attested.certificate_expires);
+        let last_attempt = attested.and_then(|attested| attested.last_attempt.clone());
         if let Some(stored) = self.hosts.get_mut(id) {
             let host = Arc::make_mut(&mut stored.value);
             host.last_attested = last_attested;
             host.returns_nonces = returns_nonces;
+            host.certificate_expires = certificate_expires;
+            host.last_attempt = last_attempt;
         }
     }
 

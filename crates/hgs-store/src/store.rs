@@ -13,9 +13,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hgs_crypto::{Random, SecretBytes};
 use hgs_custody::SoftwareKey;
 use hgs_custody::seal::MasterKey;
+use hgs_pki::health::HostId;
 
 use crate::audit::{self, Action, AuditEntry, AuditFilter, AuditRecord, Outcome};
 use crate::engine::{Durability, Engine, MIGRATIONS, Readers, Sqlite, View};
+use crate::evidence::{Attempted, KeptEvidence};
 use crate::high_water_mark::HighWaterMark;
 use crate::lineage::{self, Seen};
 use crate::model::{Digest, Settings};
@@ -299,6 +301,58 @@ impl Store {
         self.readers.newest()?.usage()
     }
 
+    /// Keeps how an attempt of a host to attest went, of which no transaction is the record; does not wait.
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`] when too much waits already; `reply` is dropped then.
+    pub fn keep_attempt(
+        &self,
+        attempted: Attempted,
+        reply: impl FnOnce(Result<(), Failure<Infallible>>) + Send + 'static,
+    ) -> Result<(), StoreError> {
+        self.queue.submit(job(
+            false,
+            move |planner| planner.attempted(&attempted).map(Ok),
+            Box::new(reply),
+        ))
+    }
+
+    /// The last evidence of a host, if any is kept.
+    ///
+    /// # Errors
+    /// When the database can't be read, or the evidence was changed by another program.
+    pub fn evidence(&self, host: &HostId) -> Result<Option<KeptEvidence>, StoreError> {
+        let view = self.readers.newest()?;
+        let digest = || {
+            let state = self.state();
+            let attestation = state.host_attestation(host)?;
+            attestation.evidence().copied()
+        };
+        let mut expected = digest();
+        loop {
+            let Some(digest_of_kept) = expected else {
+                return Ok(None);
+            };
+            let found = view.evidence(host)?;
+            let read = found
+                .as_ref()
+                .and_then(|octets| KeptEvidence::read(octets, &digest_of_kept));
+            if read.is_some() {
+                return Ok(read);
+            }
+            // Newer evidence may have come in between.
+            let now = digest();
+            if now == expected {
+                let finding = match found {
+                    Some(_) => Finding::Changed,
+                    None => Finding::Missing,
+                };
+                return Err(Tampered::new("host-evidence", host, finding).into());
+            }
+            expected = now;
+        }
+    }
+
     /// The newest audit records that match, newest first, at most `limit`.
     ///
     /// # Errors
@@ -522,6 +576,8 @@ mod import_tests;
 mod migration_tests;
 #[cfg(test)]
 mod model_tests;
+#[cfg(test)]
+mod policy_tests;
 #[cfg(test)]
 mod rollback_tests;
 #[cfg(test)]

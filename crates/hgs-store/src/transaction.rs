@@ -7,11 +7,13 @@
 mod certificates;
 mod endorsement_roots;
 mod hosts;
+mod policies;
 mod signers;
 
 use std::sync::Arc;
 
 use hgs_attest::CredentialId;
+use hgs_attest::policy::PolicyName;
 use hgs_crypto::Random;
 use hgs_custody::seal::Sealer;
 use hgs_custody::{KeyReference, PrivateKey as _, SoftwareKey};
@@ -21,9 +23,10 @@ use serde::Serialize;
 use crate::State;
 use crate::audit::Action;
 use crate::change::{Change, Record, RecordKey};
+use crate::evidence::Attempted;
 use crate::model::{
-    AttestationSigner, CertificateRecord, Digest, EndorsementRoot, HostName, MAX_REKEY_WINDOW,
-    Platform, SealedKey, Settings, SettingsError, ShortName,
+    AttestationSigner, CertificateRecord, Digest, DocumentKind, EndorsementRoot, HostName,
+    MAX_REKEY_WINDOW, Platform, SealedKey, Settings, SettingsError, ShortName,
 };
 use crate::record::RecordKind;
 use crate::refusal::{MAX_DENIED, MAX_REASON_LENGTH, Refusal};
@@ -127,6 +130,57 @@ pub enum Transaction {
         /// Why, for people.
         reason: String,
     },
+    /// Moves a host into a group, or out of any.
+    SetHostGroup {
+        /// Which host.
+        id: HostId,
+        /// The group; absent for the default group.
+        group: Option<ShortName>,
+    },
+    /// Says what only one host measures, or that it measures nothing of its own.
+    SetHostMeasurements {
+        /// Which host.
+        id: HostId,
+        /// The document.
+        text: Option<Arc<str>>,
+        /// What was approved, for the audit log.
+        note: Option<serde_json::Value>,
+    },
+    /// Makes a group of hosts.
+    NewHostGroup(ShortName),
+    /// Forgets a group of hosts, which must have none.
+    RemoveHostGroup(ShortName),
+    /// Adds a document that measurements are compared with, and enables it.
+    AddPolicyDocument {
+        /// What it is called.
+        name: ShortName,
+        /// Its kind.
+        kind: DocumentKind,
+        /// The document.
+        text: Arc<str>,
+        /// The group it is enabled for; absent for all that say nothing else.
+        group: Option<ShortName>,
+    },
+    /// Replaces a document.
+    ChangePolicyDocument {
+        /// Which.
+        name: ShortName,
+        /// The document from now on.
+        text: Arc<str>,
+        /// What was approved, for the audit log.
+        note: Option<serde_json::Value>,
+    },
+    /// Forgets a document.
+    RemovePolicyDocument(ShortName),
+    /// Enables or disables a policy or a document.
+    SetPolicy {
+        /// The group it is for; absent for the default group.
+        group: Option<ShortName>,
+        /// Which.
+        policy: PolicySelector,
+        /// Whether it is enabled from now on; absent to have it as it is by default.
+        enabled: Option<bool>,
+    },
     /// Takes a host out of the registry. Its credential can't be registered again before it is readmitted.
     RemoveHost {
         /// Which host.
@@ -166,6 +220,15 @@ pub enum Transaction {
         /// SHA-256 of the identity key's SubjectPublicKeyInfo.
         identity_key: Digest,
     },
+}
+
+/// What is enabled or disabled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PolicySelector {
+    /// A policy.
+    Policy(PolicyName),
+    /// A document.
+    Document(ShortName),
 }
 
 /// A host that is registered.
@@ -221,6 +284,10 @@ pub struct Attestation {
     pub serial: SerialNumber,
     /// The digest of the policy that was evaluated.
     pub policy: Digest,
+    /// When the health certificate ends.
+    pub expires: Option<Time>,
+    /// What its TPM proved.
+    pub attempted: Option<Box<Attempted>>,
 }
 
 /// Who asks for a transaction, and when.
@@ -284,6 +351,22 @@ impl Transaction {
             Self::AddHost(_) => Action::AddHost,
             Self::RevokeHost { .. } => Action::RevokeHost,
             Self::RemoveHost { .. } => Action::RemoveHost,
+            Self::SetHostGroup { .. } => Action::SetHostGroup,
+            Self::SetHostMeasurements { .. } => Action::SetHostMeasurements,
+            Self::NewHostGroup(_) => Action::NewHostGroup,
+            Self::RemoveHostGroup(_) => Action::RemoveHostGroup,
+            Self::AddPolicyDocument { .. } => Action::AddPolicyDocument,
+            Self::ChangePolicyDocument { .. } => Action::ChangePolicyDocument,
+            Self::RemovePolicyDocument(_) => Action::RemovePolicyDocument,
+            Self::SetPolicy {
+                enabled: Some(true),
+                ..
+            } => Action::EnablePolicy,
+            Self::SetPolicy {
+                enabled: Some(false),
+                ..
+            } => Action::DisablePolicy,
+            Self::SetPolicy { enabled: None, .. } => Action::ResetPolicy,
             Self::ReadmitHost {
                 credential: CredentialId::HostKey(_),
             } => Action::ReadmitHostKey,
@@ -328,7 +411,10 @@ impl Transaction {
     pub(crate) fn host<'a>(&'a self, state: &'a State) -> Option<(HostId, Option<&'a HostName>)> {
         let id = match self {
             Self::AddHost(host) => return Some((host.id, Some(&host.name))),
-            Self::RevokeHost { id, .. } | Self::RemoveHost { id } => *id,
+            Self::RevokeHost { id, .. }
+            | Self::RemoveHost { id }
+            | Self::SetHostGroup { id, .. }
+            | Self::SetHostMeasurements { id, .. } => *id,
             Self::RecordAttestation(attestation) => attestation.host,
             Self::RecordReturnedIdentity { host, .. } => *host,
             Self::ReadmitHost { credential } => {
@@ -348,6 +434,17 @@ impl Planner<'_> {
         let is_of_certificates = |change: &Change| change.key().kind() == RecordKind::Certificate;
         if plan.changes.iter().any(is_of_certificates) {
             self.check_metadata(&plan.changes)?;
+        }
+        let is_of_policies = |change: &Change| {
+            let kind = change.key().kind();
+            matches!(
+                kind,
+                RecordKind::HostGroup | RecordKind::PolicyDocument | RecordKind::HostMeasurements
+            )
+        };
+        let moves_host = matches!(transaction, Transaction::SetHostGroup { .. });
+        if moves_host || plan.changes.iter().any(is_of_policies) {
+            self.check_policies(&plan.changes)?;
         }
         Ok(plan)
     }
@@ -397,6 +494,27 @@ impl Planner<'_> {
             Transaction::AddHost(host) => self.add_host(host),
             Transaction::RevokeHost { id, reason } => self.revoke_host(id, reason),
             Transaction::RemoveHost { id } => self.remove_host(id),
+            Transaction::SetHostGroup { id, group } => self.set_host_group(id, *group),
+            Transaction::SetHostMeasurements { id, text, note } => {
+                self.set_host_measurements(id, text.as_ref(), note.as_ref())
+            }
+            Transaction::NewHostGroup(name) => self.new_host_group(name),
+            Transaction::RemoveHostGroup(name) => self.remove_host_group(name),
+            Transaction::AddPolicyDocument {
+                name,
+                kind,
+                text,
+                group,
+            } => self.add_policy_document(name, *kind, text, *group),
+            Transaction::ChangePolicyDocument { name, text, note } => {
+                self.change_policy_document(name, text, note.as_ref())
+            }
+            Transaction::RemovePolicyDocument(name) => self.remove_policy_document(name),
+            Transaction::SetPolicy {
+                group,
+                policy,
+                enabled,
+            } => self.set_policy(*group, policy, *enabled),
             Transaction::ReadmitHost { credential } => self.readmit_host(credential),
             Transaction::DenyHost { policy, reason } => self.deny_host(policy, reason),
             Transaction::AllowHost { policy } => self.allow_host(policy),

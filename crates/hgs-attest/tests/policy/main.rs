@@ -3,9 +3,6 @@
 mod approval;
 mod common;
 mod compiling;
-mod documents;
-mod hostile;
 mod matching;
-mod policies;
 mod prediction;
 mod recorded_boots;

@@ -5,18 +5,20 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hgs_attest::freshness::{Nonce, NonceKey};
 use hgs_attest::issue::{self, DrawnSerialNumber, IssueError, IssuedHealthCertificate};
+use hgs_attest::policy::Evaluation;
 use hgs_attest::rtpm::credential_of_beginning;
 use hgs_attest::wire::{AttestationOperationMode, Reply};
 use hgs_attest::{
-    Attempt, Continuation, Endpoint, Grant, HostRegistry as _, Mode, Reason, RecordedGrant,
-    Refusal, Verdict, service_info, signing_certificates,
+    Attempt, AttestationFacts, Continuation, Endpoint, Grant, HostRegistry as _, Mode, Reason,
+    RecordedGrant, Refusal, Verdict, service_info, signing_certificates,
 };
 use hgs_crypto::hex;
 use hgs_crypto::random::System;
 use hgs_pki::health::HealthValidity;
 use hgs_pki::{Seconds, Time};
 use hgs_store::{
-    Act, Action, Attestation, AuditEntry, Digest, Failure, Outcome, State, StoreError, Transaction,
+    Act, Action, Attempted, Attestation, AuditEntry, Digest, EvidenceToKeep, Failure, LastAttempt,
+    Outcome, State, StoreError, Transaction,
 };
 use tracing::error;
 
@@ -26,6 +28,7 @@ use super::keys::Snapshots;
 use super::modes::Modes;
 use super::observer::{Decision, Observer};
 use super::open_store::OpenStore;
+use super::policy_sets::PolicySets;
 use super::recent::{IssuingParameters, RecentCertificates};
 use super::refusals::{RefusalLog, RefusalRecord};
 use super::signers::Signers;
@@ -71,6 +74,7 @@ pub(crate) struct Attestations {
     pub(crate) store: Arc<OpenStore>,
     pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) credentials: Credentials,
+    pub(crate) policies: PolicySets,
     pub(crate) modes: Modes,
     /// The key of the nonces that hosts return, the same on every node.
     pub(crate) nonces: NonceKey,
@@ -111,6 +115,7 @@ impl Attestations {
         let registry = Registry {
             state: &self.store.state(),
             credentials: &self.credentials,
+            policies: &self.policies,
         };
         credential_of_beginning(beginning)
             .is_some_and(|credential| registry.host_with(&credential).is_some())
@@ -186,6 +191,7 @@ impl Attestations {
             let registry = Registry {
                 state: &attestations.store.state(),
                 credentials: &attestations.credentials,
+                policies: &attestations.policies,
             };
             let attempt = Attempt {
                 body: &request.body,
@@ -208,7 +214,9 @@ impl Attestations {
         request: AttestationRequest,
         now: Time,
     ) -> Result<(IssuedHealthCertificate, u64), RecordedRefusal> {
-        let (attestation, serial) = attestation(&grant).map_err(unrecorded)?;
+        let seconds = self.store.state().settings().health_certificate_seconds;
+        let expires = now.checked_add(Seconds::new(seconds.into()));
+        let (attestation, serial) = attestation(&grant, now, expires).map_err(unrecorded)?;
         let host = attestation.host;
         let claimant = Claimant::Network(request.network);
         let act = Act {
@@ -287,6 +295,11 @@ impl Attestations {
             return (refusal, RefusalRecord::None);
         }
         if let Err(failure) = self.record_returned_identity(&refusal, now).await {
+            return unrecorded(unavailable(&failure));
+        }
+        if let Some(attempted) = attempted(refusal.facts(), Some(reason_of(&refusal)), now)
+            && let Err(failure) = self.store.keep_attempt(attempted).await
+        {
             return unrecorded(unavailable(&failure));
         }
         let (entry, code) = (refusal_entry(&refusal, now), refusal.code().name());
@@ -372,7 +385,11 @@ fn is_of_a_proved_host(refusal: &Refusal) -> bool {
 }
 
 /// What is recorded of a grant, and the serial number that the record names.
-fn attestation(grant: &Grant) -> Result<(Attestation, DrawnSerialNumber), Reason> {
+fn attestation(
+    grant: &Grant,
+    now: Time,
+    expires: Option<Time>,
+) -> Result<(Attestation, DrawnSerialNumber), Reason> {
     let serial = DrawnSerialNumber::draw(&mut System::new()).map_err(internal)?;
     let attestation = Attestation {
         host: grant.host_id(),
@@ -381,8 +398,50 @@ fn attestation(grant: &Grant) -> Result<(Attestation, DrawnSerialNumber), Reason
         returned_nonce: grant.returned_nonce(),
         serial: serial.number(),
         policy: Digest::from_bytes(grant.statement().policy_digest),
+        expires,
+        attempted: attempted(grant.facts(), None, now).map(Box::new),
     };
     Ok((attestation, serial))
+}
+
+/// What is kept of an attempt of a known host that proved who it is: how it went, and what its TPM proved. `refused` says why it
+/// got no health certificate.
+fn attempted(facts: &AttestationFacts, refused: Option<String>, now: Time) -> Option<Attempted> {
+    let host = facts.host.as_ref()?.host_id;
+    let measured = facts.measured.as_deref();
+    let evaluation = measured.and_then(|measured| measured.evaluation.as_ref().ok());
+    let evidence = measured.and_then(|measured| EvidenceToKeep::of(&measured.evidence));
+    let attempt = LastAttempt {
+        time: now,
+        outcome: match refused {
+            None => Outcome::Done,
+            Some(_) => Outcome::Refused,
+        },
+        reason: refused,
+        failed: evaluation.map(failed_policies).unwrap_or_default(),
+        policies: evaluation.map(|evaluation| Digest::from_bytes(*evaluation.policies())),
+        difference: evaluation
+            .and_then(Evaluation::group)
+            .map(|group| Digest::from_bytes(*group)),
+        evidence: evidence.as_ref().map(EvidenceToKeep::digest),
+    };
+    Some(Attempted {
+        host,
+        attempt,
+        evidence,
+    })
+}
+
+fn failed_policies(evaluation: &Evaluation) -> Vec<String> {
+    let failed = evaluation.failed();
+    failed
+        .map(|result| result.policy.name().to_owned())
+        .collect()
+}
+
+/// Why a host was refused, in one line.
+fn reason_of(refusal: &Refusal) -> String {
+    format!("{}: {}", refusal.code().name(), refusal.reason())
 }
 
 fn refusal_entry(refusal: &Refusal, now: Time) -> AuditEntry {
@@ -390,7 +449,7 @@ fn refusal_entry(refusal: &Refusal, now: Time) -> AuditEntry {
     let host = known.map(|host| host.host_id.to_string());
     let actor = format!("host {}", host.as_deref().unwrap_or("unknown"));
     AuditEntry {
-        reason: Some(format!("{}: {}", refusal.code().name(), refusal.reason())),
+        reason: Some(reason_of(refusal)),
         host_name: known.map(|host| host.name.clone()),
         host,
         ..AuditEntry::new(now, actor, Action::Attest, Outcome::Refused)

@@ -1,16 +1,20 @@
 //! The registry of hosts as attestation asks for it.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use hgs_attest::policy::PolicySet;
 use hgs_attest::{Credential, CredentialId, RegisteredHost};
 use hgs_store::{Host, State};
 use tracing::error;
+
+use super::policy_sets::PolicySets;
 
 /// The hosts of one state.
 pub(crate) struct Registry<'a> {
     pub(crate) state: &'a State,
     pub(crate) credentials: &'a Credentials,
+    pub(crate) policies: &'a PolicySets,
 }
 
 /// Credentials of hosts that were read, by their names, so that none is read twice. What stands for a name never
@@ -32,6 +36,11 @@ impl hgs_attest::HostRegistry for Registry<'_> {
             returns_nonces: host.returns_nonces,
             identities: self.state.identities(&host.id),
         })
+    }
+
+    fn policies_of(&self, host: &RegisteredHost) -> Arc<PolicySet> {
+        let host = self.state.host(&host.host_id);
+        host.map_or_else(Arc::default, |host| self.policies.of(self.state, host))
     }
 }
 

@@ -6,7 +6,7 @@ use std::ops::Deref;
 use hgs_crypto::random::System;
 use hgs_custody::seal::MasterKey;
 use hgs_store::{
-    Act, AuditEntry, Committed, Failure, OpenError, Opening, Refusal, Store, StoreError,
+    Act, Attempted, AuditEntry, Committed, Failure, OpenError, Opening, Refusal, Store, StoreError,
     Transaction, master_key_file,
 };
 use tokio::sync::{mpsc, oneshot};
@@ -69,6 +69,21 @@ impl OpenStore {
             })?;
         match receiver.await {
             Ok(Ok(sequence)) => Ok(sequence),
+            Ok(Err(Failure::Store(error))) => Err(error),
+            Ok(Err(Failure::Refused(never))) => match never {},
+            Err(_) => Err(StoreError::Closed),
+        }
+    }
+
+    /// Keeps how an attempt of a host to attest went that no transaction is the record of.
+    pub(crate) async fn keep_attempt(&self, attempted: Attempted) -> Result<(), StoreError> {
+        let (sender, receiver) = oneshot::channel();
+        self.store
+            .keep_attempt(attempted, move |result: Result<(), Failure<Infallible>>| {
+                drop(sender.send(result))
+            })?;
+        match receiver.await {
+            Ok(Ok(())) => Ok(()),
             Ok(Err(Failure::Store(error))) => Err(error),
             Ok(Err(Failure::Refused(never))) => match never {},
             Err(_) => Err(StoreError::Closed),

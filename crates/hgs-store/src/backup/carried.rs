@@ -9,8 +9,9 @@ use hgs_pki::{Certificate, Thumbprint};
 use super::Item;
 use super::document::KeyText;
 use crate::model::{
-    AttestationSigner, CertificateRecord, DeniedHost, Digest, EndorsementRoot, Host, HostIdentity,
-    RemovedHost, Revocation, Settings, SettingsError, digest_of,
+    AttestationSigner, CertificateRecord, DEFAULT_GROUP, DeniedHost, Digest, EndorsementRoot, Host,
+    HostGroup, HostIdentity, HostMeasurementsRecord, MAX_DOCUMENT_OCTETS, PolicyDocument,
+    RemovedHost, Revocation, Settings, SettingsError, ShortName, digest_of,
 };
 use crate::refusal::{MAX_DENIED, MAX_REASON_LENGTH};
 use hgs_kps::CertificateKind;
@@ -29,6 +30,9 @@ pub(crate) struct Carried {
     pub(crate) removed: BTreeMap<CredentialId, RemovedHost>,
     pub(crate) denied: BTreeMap<Digest, DeniedHost>,
     pub(crate) endorsement_roots: BTreeMap<Thumbprint, EndorsementRoot>,
+    pub(crate) groups: BTreeMap<ShortName, HostGroup>,
+    pub(crate) documents: BTreeMap<ShortName, PolicyDocument>,
+    pub(crate) measurements: BTreeMap<HostId, HostMeasurementsRecord>,
 }
 
 /// The records can't be those of one guardian.
@@ -72,6 +76,20 @@ pub enum Inconsistent {
     /// A text is too long.
     #[error("a text of {0} is too long")]
     TooLong(String),
+    /// A group has a document enabled that is not there.
+    #[error("host group {group} names the document {document}, which is not there")]
+    Document {
+        /// Which group.
+        group: ShortName,
+        /// Which document.
+        document: ShortName,
+    },
+    /// A host is in a group that is not there.
+    #[error("host {0} is in a group that is not there")]
+    Group(HostId),
+    /// Measurements belong to no host.
+    #[error("measurements belong to host {0}, which is not there")]
+    Unmeasured(HostId),
     /// An identity key belongs to no host.
     #[error("an identity key belongs to host {0}, which is not there")]
     Orphan(HostId),
@@ -122,6 +140,21 @@ impl Carried {
                 let before = self.endorsement_roots.insert(name, value);
                 before.map(|_| format!("EK root {name}"))
             }
+            Item::HostGroup(value) => {
+                let name = value.name;
+                let before = self.groups.insert(name, value);
+                before.map(|_| format!("host group {name}"))
+            }
+            Item::PolicyDocument(value) => {
+                let name = value.name;
+                let before = self.documents.insert(name, value);
+                before.map(|_| format!("document {name}"))
+            }
+            Item::HostMeasurements(value) => {
+                let name = value.host;
+                let before = self.measurements.insert(name, value);
+                before.map(|_| format!("measurements of host {name}"))
+            }
             Item::Configuration(_) | Item::Protector(_) | Item::Audit(_) => None,
         };
         twice.map_or(Ok(()), |name| Err(Inconsistent::Twice(name)))
@@ -149,6 +182,12 @@ impl Carried {
                 &denied.denied,
                 format_args!("denied host {}", denied.policy),
             )?;
+        }
+        check_policies(&self.groups, &self.documents)?;
+        check_groups(self.hosts.values(), &self.groups)?;
+        let mut measured = self.measurements.values();
+        if let Some(lost) = measured.find(|one| !self.hosts.contains_key(&one.host)) {
+            return Err(Inconsistent::Unmeasured(lost.host));
         }
         let removed: BTreeSet<_> = self.removed.values().map(|removed| removed.id).collect();
         let is_known = |host: &HostId| self.hosts.contains_key(host) || removed.contains(host);
@@ -234,6 +273,42 @@ pub(super) fn check_hosts<'h>(hosts: impl Iterator<Item = &'h Host>) -> Result<(
         }
     }
     Ok(())
+}
+
+/// Whether documents are within their limits, and groups name documents that are there.
+pub(super) fn check_policies(
+    groups: &BTreeMap<ShortName, HostGroup>,
+    documents: &BTreeMap<ShortName, PolicyDocument>,
+) -> Result<(), Inconsistent> {
+    for document in documents.values() {
+        if document.text.len() > MAX_DOCUMENT_OCTETS {
+            let name = format!("document {}", document.name);
+            return Err(Inconsistent::TooLong(name));
+        }
+    }
+    for group in groups.values() {
+        let mut named = group.documents.keys();
+        if let Some(lost) = named.find(|name| !documents.contains_key(*name)) {
+            return Err(Inconsistent::Document {
+                group: group.name,
+                document: *lost,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Whether hosts are in groups that are there.
+pub(super) fn check_groups<'h>(
+    mut hosts: impl Iterator<Item = &'h Host>,
+    groups: &BTreeMap<ShortName, HostGroup>,
+) -> Result<(), Inconsistent> {
+    let is_there =
+        |group: &ShortName| group.as_str() == DEFAULT_GROUP || groups.contains_key(group);
+    match hosts.find(|host| host.group.is_some_and(|group| !is_there(&group))) {
+        Some(host) => Err(Inconsistent::Group(host.id)),
+        None => Ok(()),
+    }
 }
 
 /// Whether removed hosts are removed, and can be told from each other.

@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::lineage::CarriedProtector;
 use crate::model::{
-    AttestationSigner, CertificateRecord, DeniedHost, Digest, EndorsementRoot, Host, HostIdentity,
-    RemovedHost, Settings, text,
+    AttestationSigner, CertificateRecord, DeniedHost, Digest, EndorsementRoot, Host, HostGroup,
+    HostIdentity, HostMeasurementsRecord, PolicyDocument, RemovedHost, Settings, text,
 };
 use hgs_kps::Label;
 
@@ -150,6 +150,9 @@ pub(crate) enum Item {
     RemovedHost(RemovedHost),
     DeniedHost(DeniedHost),
     EndorsementRoot(EndorsementRoot),
+    HostGroup(HostGroup),
+    PolicyDocument(PolicyDocument),
+    HostMeasurements(HostMeasurementsRecord),
     Protector(CarriedProtector),
     Audit(AuditText),
 }

@@ -6,19 +6,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use hgs_attest::CredentialId;
+use hgs_crypto::hash::sha256;
 use hgs_custody::KeyReference;
 use hgs_pki::{Thumbprint, Time};
 use serde::Serialize;
 
-use super::carried::{check_certificates, check_hosts, check_removed};
+use super::carried::{
+    check_certificates, check_groups, check_hosts, check_policies, check_removed,
+};
 use super::{Carried, Inconsistent};
 use crate::State;
 use crate::change::{Change, Record, RecordKey};
 use crate::model::{
-    AttestationSigner, CertificateRecord, DeniedHost, Digest, EndorsementRoot, Host, HostIdentity,
-    HostName, RemovedHost, Settings, ShortName, digest_of,
+    AttestationSigner, CertificateRecord, DeniedHost, Digest, EndorsementRoot, Host, HostGroup,
+    HostIdentity, HostMeasurementsRecord, HostName, PolicyDocument, RemovedHost, Settings,
+    ShortName, digest_of,
 };
 use crate::record::RecordKind;
 use crate::transaction::fit_metadata;
@@ -102,6 +107,10 @@ pub(crate) fn merge(
     let removed = merge.removed(&hosts);
     check_removed(hosts.values(), &removed)?;
     let identities = merge.identities(&hosts, &removed);
+    let (groups, documents) = (merge.groups(), merge.documents());
+    check_policies(&groups, &documents)?;
+    check_groups(hosts.values(), &groups)?;
+    let measurements = merge.measurements(&hosts);
     let known = ours
         .certificates()
         .map(|one| (one.thumbprint(), one))
@@ -141,6 +150,16 @@ pub(crate) fn merge(
         .collect();
     let roots = merge.endorsement_roots();
     changes.extend(changed(&known, roots, Record::EndorsementRoot));
+    let known = ours.host_groups().map(|one| (one.name, one)).collect();
+    changes.extend(changed(&known, groups, Record::HostGroup));
+    let known = ours.policy_documents().map(|one| (one.name, one)).collect();
+    changes.extend(changed(&known, documents, Record::PolicyDocument));
+    let known = ours
+        .all_host_measurements()
+        .map(|one| (one.host, one))
+        .filter(|(id, _)| stay(id))
+        .collect();
+    changes.extend(changed(&known, measurements, Record::HostMeasurements));
     Ok(Merged {
         changes,
         keys,
@@ -173,8 +192,10 @@ fn forgotten(ours: &State, host: &HostId) -> Vec<Change> {
         .host_identities(host)
         .map(|one| RecordKey::HostIdentity(*host, one.public_key));
     let attestation = ours.host_attestation(host);
+    let measurements = ours.host_measurements(host);
     identities
         .chain(attestation.map(|_| RecordKey::HostAttestation(*host)))
+        .chain(measurements.map(|_| RecordKey::HostMeasurements(*host)))
         .chain([RecordKey::Host(*host)])
         .map(Change::Remove)
         .collect()
@@ -412,9 +433,7 @@ impl Merge<'_> {
                 theirs.maximum_validity_seconds,
             ),
             label: self.choose(place, "label", (&ours.label, &theirs.label), shown),
-            deny_list: std::sync::Arc::new(
-                ours.deny_list.union(&theirs.deny_list).cloned().collect(),
-            ),
+            deny_list: Arc::new(ours.deny_list.union(&theirs.deny_list).cloned().collect()),
             added: ours.added.min(theirs.added),
             ..ours.clone()
         }
@@ -566,6 +585,106 @@ impl Merge<'_> {
         all
     }
 
+    /// Groups that are here or there. What the two say otherwise of one group is a conflict.
+    fn groups(&mut self) -> BTreeMap<ShortName, HostGroup> {
+        let ours = self.ours.host_groups();
+        let mut all: BTreeMap<_, _> = ours.map(|one| (one.name, one.clone())).collect();
+        for theirs in self.theirs.groups.values() {
+            let merged = match self.ours.host_group(&theirs.name) {
+                None => theirs.clone(),
+                Some(ours) => self.group(ours, theirs),
+            };
+            all.insert(theirs.name, merged);
+        }
+        all
+    }
+
+    fn group(&mut self, ours: &HostGroup, theirs: &HostGroup) -> HostGroup {
+        let name = ours.name.to_string();
+        let place = (RecordKind::HostGroup, name.as_str());
+        let mut merged = HostGroup::new(ours.name, ours.added.min(theirs.added));
+        let shown = |value: &Option<bool>| match value {
+            Some(true) => "enabled".to_owned(),
+            Some(false) => "disabled".to_owned(),
+            None => "not set".to_owned(),
+        };
+        for policy in ours.policies.keys().chain(theirs.policies.keys()) {
+            let values = [ours, theirs].map(|group| group.policies.get(policy).copied());
+            let [one, other] = &values;
+            let chosen = self.choose(place, "policy", (one, other), shown);
+            merged
+                .policies
+                .extend(chosen.map(|on| (policy.clone(), on)));
+        }
+        for document in ours.documents.keys().chain(theirs.documents.keys()) {
+            let one = ours.documents.get(document).copied();
+            let other = theirs.documents.get(document).copied();
+            // A document that only one of the two knows is as that one says.
+            let chosen = match self.ours.policy_document(document) {
+                None => other,
+                Some(_) if !self.theirs.documents.contains_key(document) => one,
+                Some(_) => self.choose(place, "document", (&one, &other), shown),
+            };
+            merged.documents.extend(chosen.map(|on| (*document, on)));
+        }
+        merged
+    }
+
+    /// Documents that are here or there.
+    fn documents(&mut self) -> BTreeMap<ShortName, PolicyDocument> {
+        let ours = self.ours.policy_documents();
+        let mut all: BTreeMap<_, _> = ours.map(|one| (one.name, one.clone())).collect();
+        for theirs in self.theirs.documents.values() {
+            let merged = match self.ours.policy_document(&theirs.name) {
+                None => theirs.clone(),
+                Some(ours) => {
+                    let name = ours.name.to_string();
+                    let place = (RecordKind::PolicyDocument, name.as_str());
+                    let what = |one: &PolicyDocument| (one.kind, one.text.clone());
+                    let shown = |(kind, text): &(_, Arc<str>)| {
+                        let digest = Digest::from_bytes(sha256(text.as_bytes()));
+                        format!("the {kind} with the SHA-256 {digest}")
+                    };
+                    let chosen = (&what(ours), &what(theirs));
+                    let chosen = self.choose(place, "content", chosen, shown);
+                    let is_ours = chosen == what(ours);
+                    if is_ours { ours } else { theirs }.clone()
+                }
+            };
+            all.insert(theirs.name, merged);
+        }
+        all
+    }
+
+    /// What only single hosts measure, of hosts that will be there.
+    fn measurements(
+        &mut self,
+        hosts: &BTreeMap<HostId, Host>,
+    ) -> BTreeMap<HostId, HostMeasurementsRecord> {
+        let ours = self.ours.all_host_measurements();
+        let mut all: BTreeMap<_, _> = ours.map(|one| (one.host, one.clone())).collect();
+        for theirs in self.theirs.measurements.values() {
+            let merged = match self.ours.host_measurements(&theirs.host) {
+                None => theirs.clone(),
+                Some(ours) => {
+                    let name = ours.host.to_string();
+                    let place = (RecordKind::HostMeasurements, name.as_str());
+                    let shown = |text: &Arc<str>| {
+                        let digest = Digest::from_bytes(sha256(text.as_bytes()));
+                        format!("the document with the SHA-256 {digest}")
+                    };
+                    let chosen = self.choose(place, "content", (&ours.text, &theirs.text), shown);
+                    let is_ours = chosen == ours.text;
+                    if is_ours { ours } else { theirs }.clone()
+                }
+            };
+            all.insert(theirs.host, merged);
+        }
+        // Of a host that stays ours under another id, nothing of theirs is told.
+        all.retain(|id, _| hosts.contains_key(id));
+        all
+    }
+
     /// Identity keys of the hosts that will be there, and of those that were removed.
     fn identities(
         &self,
@@ -639,6 +758,8 @@ fn is_same(ours: &Host, theirs: &Host) -> bool {
 fn merged_host(ours: &Host, theirs: &Host, take_theirs: bool) -> Host {
     let chosen = if take_theirs { theirs } else { ours };
     Host {
+        certificate_expires: ours.certificate_expires,
+        last_attempt: ours.last_attempt.clone(),
         platform: chosen.platform.clone(),
         group: chosen.group,
         added: ours.added.min(theirs.added),

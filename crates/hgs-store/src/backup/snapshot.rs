@@ -135,6 +135,15 @@ impl Snapshot {
         for root in self.state.endorsement_roots() {
             write_line(out, "endorsement-root", root)?;
         }
+        for group in self.state.host_groups() {
+            write_line(out, "host-group", group)?;
+        }
+        for document in self.state.policy_documents() {
+            write_line(out, "policy-document", document)?;
+        }
+        for measurements in self.state.all_host_measurements() {
+            write_line(out, "host-measurements", measurements)?;
+        }
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use hgs_pki::Time;
+use hgs_pki::health::HostId;
 
 use super::{
     AuditRow, Batch, BoundaryRow, CommitError, Decide, Engine, Key, NewAuditRow, News, Part,
@@ -37,6 +38,7 @@ struct Kept {
     /// With their places: the order in which they came.
     nodes: BTreeMap<Digest, (i64, StoredNode)>,
     next_place: i64,
+    evidence: BTreeMap<HostId, Vec<u8>>,
     audit: Vec<(AuditRow, NewAuditRow)>,
     boundary: Option<BoundaryRow>,
     has_mark: bool,
@@ -54,6 +56,7 @@ impl Memory {
             records: BTreeMap::new(),
             nodes: BTreeMap::new(),
             next_place: 0,
+            evidence: BTreeMap::new(),
             audit: Vec::new(),
             boundary: None,
             has_mark: false,
@@ -165,6 +168,12 @@ impl Kept {
             let (node, tag) = (node.clone(), *tag);
             self.nodes
                 .insert(*digest, (place, StoredNode { node, tag }));
+        }
+        for (host, evidence) in &batch.evidence {
+            match evidence {
+                Some(evidence) => self.evidence.insert(*host, evidence.clone()),
+                None => self.evidence.remove(host),
+            };
         }
         for (sequence, new) in (first..).zip(&batch.audit) {
             let row = AuditRow {
@@ -328,6 +337,10 @@ impl View for Kept {
         Ok(first.unwrap_or(0)..last.map_or(0, |last| last + 1))
     }
 
+    fn evidence(&self, host: &HostId) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.evidence.get(host).cloned())
+    }
+
     fn boundary(&self) -> Result<Option<BoundaryRow>, StoreError> {
         Ok(self.boundary.clone())
     }
@@ -398,6 +411,10 @@ impl View for Memory {
         last: Option<i64>,
     ) -> Result<Range<u64>, StoreError> {
         self.lock().kept.audit_within_days(first, last)
+    }
+
+    fn evidence(&self, host: &HostId) -> Result<Option<Vec<u8>>, StoreError> {
+        self.lock().kept.evidence(host)
     }
 
     fn boundary(&self) -> Result<Option<BoundaryRow>, StoreError> {

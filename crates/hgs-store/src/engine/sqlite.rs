@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hgs_custody::seal::{MasterKey, Tag};
+use hgs_pki::health::HostId;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _};
 
@@ -382,6 +383,9 @@ fn write(connection: &Connection, batch: &Batch) -> Result<u64, CommitError> {
         let written = write_node(connection, digest, expected(name), put.as_ref())?;
         conflict_unless(written, name)?;
     }
+    for (host, evidence) in &batch.evidence {
+        write_evidence(connection, host, evidence.as_deref())?;
+    }
     write_audit(connection, batch, first)?;
     if let Some(change) = &batch.archive {
         archive(connection, change)?;
@@ -525,6 +529,25 @@ fn write_node(
             .execute((digest.as_bytes(), before))?,
     };
     Ok(written == 1)
+}
+
+fn write_evidence(
+    connection: &Connection,
+    host: &HostId,
+    evidence: Option<&[u8]>,
+) -> Result<(), StoreError> {
+    let host = host.to_string();
+    match evidence {
+        Some(evidence) => connection
+            .prepare_cached(
+                "INSERT OR REPLACE INTO host_evidence (host, evidence) VALUES (?1, ?2)",
+            )?
+            .execute((host, evidence))?,
+        None => connection
+            .prepare_cached("DELETE FROM host_evidence WHERE host = ?1")?
+            .execute([host])?,
+    };
+    Ok(())
 }
 
 fn write_audit(connection: &Connection, batch: &Batch, first: u64) -> Result<(), StoreError> {

@@ -9,6 +9,7 @@ use hgs_tcg::tpm::EndorsementKey;
 use serde::{Deserialize, Serialize};
 
 use super::{Digest, HostName, ShortName, text};
+use crate::evidence::LastAttempt;
 
 /// A registered host. *Removed* takes it out of the registry and leaves a [`RemovedHost`]; *revoked* keeps its record,
 /// which bars it.
@@ -33,6 +34,10 @@ pub struct Host {
     pub last_attested: Option<Time>,
     /// Whether it has returned a nonce with a request. Then it has to from now on. It is kept in its `host-attestation` record.
     pub returns_nonces: bool,
+    /// When the newest of its health certificates ends. It is kept in its `host-attestation` record, and in no document.
+    pub certificate_expires: Option<Time>,
+    /// How its last attempt to attest went. It is kept in its `host-attestation` record, and in no document.
+    pub last_attempt: Option<LastAttempt>,
 }
 
 /// What attesting changes about a host. It is a record of its own, so that an attestation does not change what releases
@@ -46,6 +51,21 @@ pub(crate) struct HostAttestation {
     #[serde(with = "text::optional")]
     pub(crate) last_attested: Option<Time>,
     pub(crate) returns_nonces: bool,
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "text::optional"
+    )]
+    pub(crate) certificate_expires: Option<Time>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) last_attempt: Option<LastAttempt>,
+}
+
+impl HostAttestation {
+    /// Which evidence is kept of the host.
+    pub(crate) fn evidence(&self) -> Option<&Digest> {
+        self.last_attempt.as_ref()?.evidence.as_ref()
+    }
 }
 
 /// What a host proves that it holds.
@@ -174,6 +194,8 @@ impl TryFrom<HostForm> for Host {
             revoked: form.revoked,
             last_attested: form.last_attested,
             returns_nonces: form.returns_nonces,
+            certificate_expires: None,
+            last_attempt: None,
         })
     }
 }
@@ -295,11 +317,14 @@ impl Host {
 
     /// The record of its attestations, if it needs one.
     pub(crate) fn attestation(&self) -> Option<HostAttestation> {
-        let is_needed = self.last_attested.is_some() || self.returns_nonces;
-        is_needed.then_some(HostAttestation {
+        let is_needed =
+            self.last_attested.is_some() || self.returns_nonces || self.last_attempt.is_some();
+        is_needed.then(|| HostAttestation {
             host: self.id,
             last_attested: self.last_attested,
             returns_nonces: self.returns_nonces,
+            certificate_expires: self.certificate_expires,
+            last_attempt: self.last_attempt.clone(),
         })
     }
 }

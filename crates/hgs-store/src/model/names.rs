@@ -20,6 +20,9 @@ pub enum NameError {
         "a name has 1 to 64 letters, digits, dots, hyphens and underscores, and starts with a letter or digit"
     )]
     ShortName,
+    /// Not a kind of document.
+    #[error("a document is a `baseline`, a `ci-policy` or a `dump-key`")]
+    DocumentKind,
     /// Not a digest.
     #[error("a SHA-256 digest has 64 hexadecimal digits")]
     Digest,

@@ -81,6 +81,26 @@ pub(crate) mod set {
     }
 }
 
+/// Long text that is shared.
+pub(crate) mod shared {
+    use std::sync::Arc;
+
+    use super::*;
+
+    pub(crate) fn serialize<S: Serializer>(
+        text: &Arc<str>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(text)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Arc<str>, D::Error> {
+        String::deserialize(deserializer).map(Arc::from)
+    }
+}
+
 /// Octets as Base64.
 pub(crate) mod octets {
     use hgs_crypto::base64;

@@ -305,7 +305,7 @@ fn a_removed_host_comes_back_only_by_a_deliberate_act_and_with_new_identity_keys
     assert_eq!(refusal, Refusal::NoSuchRemovedHost(digest_of_key));
     transact(&store, 3, Transaction::RemoveHost { id: HOST }).unwrap();
 
-    let again = hgs_pki::health::HostId::from_bytes([0xc3; 16]);
+    let again = HostId::from_bytes([0xc3; 16]);
     let add = || add_host(again, "node-again", host_key);
     drop(store);
     store = open(&directory).unwrap();
@@ -506,7 +506,7 @@ fn a2_a_host_is_registered_once() {
     let third = SoftwareKey::generate(2048).unwrap();
     let known = hgs_custody::PrivateKey::public(&*fixture.other).clone();
     let fresh = hgs_custody::PrivateKey::public(&third).clone();
-    let id = hgs_pki::health::HostId::from_bytes([3; 16]);
+    let id = HostId::from_bytes([3; 16]);
     let add = |id, name: &str, host_key: &PublicKey| {
         store.transact(vec![add_host(id, name, host_key)], act(1))
     };
@@ -531,7 +531,7 @@ fn a2_one_tpm_is_one_host() {
     let store = fixture.create(&folder.path().join("state"));
     let key = endorsement_key(fixture.other.public());
     let add = |octet: u8| {
-        let id = hgs_pki::health::HostId::from_bytes([octet; 16]);
+        let id = HostId::from_bytes([octet; 16]);
         let add = add_tpm_host(id, &format!("tpm-{octet}"), &key);
         store.transact(vec![add], act(1))
     };
@@ -572,7 +572,7 @@ fn a_tpm_is_barred_by_revocation_and_removal() {
     let fixture = Fixture::new();
     let mut store = fixture.create(&directory);
     let key = endorsement_key(fixture.other.public());
-    let id = hgs_pki::health::HostId::from_bytes([0xc3; 16]);
+    let id = HostId::from_bytes([0xc3; 16]);
     let add = |id| add_tpm_host(id, "tpm", &key);
     store.transact(vec![add(id)], act(1)).unwrap();
     let policy = store.state().host(&id).unwrap().credential.policy();
@@ -592,7 +592,7 @@ fn a_tpm_is_barred_by_revocation_and_removal() {
     store = open(&directory).unwrap();
     assert!(barred(&store));
     let credential = CredentialId::EndorsementKey(key.digest());
-    let again = hgs_pki::health::HostId::from_bytes([0xd4; 16]);
+    let again = HostId::from_bytes([0xd4; 16]);
     let refusal = refused(store.transact(vec![add(again)], act(4)));
     let expected = Refusal::HostRemoved {
         name: "tpm".parse().unwrap(),

@@ -4,6 +4,7 @@ use hgs_attest::{CredentialId, IdentityTransition};
 
 use super::{Attestation, MAX_REASON_LENGTH, NewHost, Plan, Planner, Refusal, shown};
 use crate::change::{Change, Record, RecordKey};
+use crate::evidence::LastAttempt;
 use crate::model::{
     Credential, DeniedHost, Digest, Host, HostAttestation, HostIdentity, RemovedHost, Revocation,
     digest_of, policy_of,
@@ -38,6 +39,9 @@ impl Planner<'_> {
                 credential,
             });
         }
+        if let Some(group) = &new.group {
+            self.check_group(group)?;
+        }
         let host = Host {
             id: *id,
             name: new.name.clone(),
@@ -48,6 +52,8 @@ impl Planner<'_> {
             revoked: None,
             last_attested: None,
             returns_nonces: removed.is_some_and(|removed| removed.returns_nonces),
+            certificate_expires: None,
+            last_attempt: None,
         };
         let after = Some(shown(&host));
         let attestation = host.attestation().map(Record::HostAttestation);
@@ -111,12 +117,17 @@ impl Planner<'_> {
             .state
             .host_attestation(id)
             .map(|_| Change::Remove(RecordKey::HostAttestation(*id)));
+        let measurements = self
+            .state
+            .host_measurements(id)
+            .map(|_| Change::Remove(RecordKey::HostMeasurements(*id)));
         let after = Some(shown(&removed));
         Ok(Plan {
             before: Some(shown(host)),
             after,
             changes: superseded
                 .chain(attestation)
+                .chain(measurements)
                 .chain([
                     Change::Remove(RecordKey::Host(*id)),
                     Change::Put(Record::RemovedHost(removed)),
@@ -197,11 +208,17 @@ impl Planner<'_> {
             host: host.id,
             last_attested: Some(self.act.time),
             returns_nonces: host.returns_nonces || attested.returned_nonce,
+            certificate_expires: attested.expires,
+            last_attempt: Some(match &attested.attempted {
+                Some(attempted) => attempted.attempt.clone(),
+                None => LastAttempt::healthy(self.act.time),
+            }),
         })));
+        let attempted = attested.attempted.as_ref();
         Ok(Plan {
             changes,
             before: None,
-            after: None,
+            after: attempted.map(|attempted| shown(&attempted.attempt)),
         })
     }
 

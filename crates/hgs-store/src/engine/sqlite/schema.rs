@@ -124,9 +124,14 @@ INSERT INTO audit_filter (part, term, sequence)
 DROP TABLE audit_filter_of_version_6;
 ";
 
-/// Records of hosts with TPMs and of what TPMs are judged by, which a program of version 7 can't read. The records that are there
-/// stay as they are.
-const VERSION_8: &str = "";
+/// Records of hosts with TPMs and of what TPMs are judged by, which a program of version 7 can't read, and the last evidence of each host. The
+/// records that are there stay as they are.
+const VERSION_8: &str = "
+CREATE TABLE host_evidence (
+    host TEXT PRIMARY KEY,
+    evidence BLOB NOT NULL
+) STRICT;
+";
 
 /// Audit records whose index is one part. More of them make a commit larger, fewer make a question longer: it looks into
 /// each part.

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use hgs_pki::health::HostId;
 use hgs_pki::{Thumbprint, Time};
 use rusqlite::{Connection, OptionalExtension as _, Row};
 
@@ -177,6 +178,13 @@ impl View for Connection {
             (Some(first), Some(last)) => first.cast_unsigned()..last.cast_unsigned() + 1,
             _ => 0..0,
         })
+    }
+
+    fn evidence(&self, host: &HostId) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut statement =
+            self.prepare_cached("SELECT evidence FROM host_evidence WHERE host = ?1")?;
+        let evidence = statement.query_row([host.to_string()], |row| row.get(0));
+        Ok(evidence.optional()?)
     }
 
     fn boundary(&self) -> Result<Option<BoundaryRow>, StoreError> {

@@ -1,0 +1,308 @@
+//! What hosts with TPMs are judged by.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use hgs_attest::policy::{PolicyName, PolicySelection};
+use hgs_crypto::hash::sha256;
+use hgs_pki::health::HostId;
+use serde_json::{Value, json};
+
+use super::{Plan, Planner, PolicySelector, Refusal, shown};
+use crate::change::{Change, Record, RecordKey};
+use crate::model::{
+    DEFAULT_GROUP, Digest, DocumentKind, Host, HostGroup, HostMeasurementsRecord,
+    MAX_DOCUMENT_OCTETS, PolicyDocument, ShortName,
+};
+use crate::policies::PolicyError;
+use crate::refusal::{MAX_HOST_GROUPS, MAX_POLICY_DOCUMENTS};
+
+impl Planner<'_> {
+    pub(super) fn set_host_group(
+        &self,
+        id: &HostId,
+        group: Option<ShortName>,
+    ) -> Result<Plan, Refusal> {
+        let host = self.state.host(id).ok_or(Refusal::NoSuchHost(*id))?;
+        if let Some(group) = &group {
+            self.check_group(group)?;
+        }
+        let changed = Host {
+            group,
+            ..host.clone()
+        };
+        Ok(Plan {
+            before: Some(shown(host)),
+            after: Some(shown(&changed)),
+            changes: vec![Change::Put(Record::Host(changed))],
+        })
+    }
+
+    pub(super) fn set_host_measurements(
+        &self,
+        id: &HostId,
+        text: Option<&Arc<str>>,
+        note: Option<&Value>,
+    ) -> Result<Plan, Refusal> {
+        self.state.host(id).ok_or(Refusal::NoSuchHost(*id))?;
+        let known = self.state.host_measurements(id);
+        let change = match text {
+            Some(text) => {
+                check_length(text)?;
+                Change::Put(Record::HostMeasurements(HostMeasurementsRecord {
+                    host: *id,
+                    text: Arc::clone(text),
+                    changed: self.act.time,
+                }))
+            }
+            None => Change::Remove(RecordKey::HostMeasurements(*id)),
+        };
+        Ok(Plan {
+            before: known.map(|known| noted(&known.text, None)),
+            after: text.map(|text| noted(text, note)),
+            changes: match (known, text) {
+                (None, None) => Vec::new(),
+                _ => vec![change],
+            },
+        })
+    }
+
+    /// Whether hosts can be put into this group.
+    pub(super) fn check_group(&self, name: &ShortName) -> Result<(), Refusal> {
+        match self.state.host_group(name) {
+            None if name.as_str() != DEFAULT_GROUP => Err(Refusal::NoSuchHostGroup(*name)),
+            _ => Ok(()),
+        }
+    }
+
+    /// A group, or the default group where none is named.
+    fn group(&self, name: Option<ShortName>) -> Result<HostGroup, Refusal> {
+        let name = name.unwrap_or_else(ShortName::of_default_group);
+        self.check_group(&name)?;
+        let known = self.state.host_group(&name).cloned();
+        Ok(known.unwrap_or_else(|| HostGroup::new(name, self.act.time)))
+    }
+
+    pub(super) fn new_host_group(&self, name: &ShortName) -> Result<Plan, Refusal> {
+        if self.check_group(name).is_ok() {
+            return Err(Refusal::HostGroupKnown(*name));
+        }
+        if self.state.host_groups().count() >= MAX_HOST_GROUPS {
+            return Err(Refusal::TooManyHostGroups);
+        }
+        let group = HostGroup::new(*name, self.act.time);
+        Ok(Plan {
+            before: None,
+            after: Some(shown(&group)),
+            changes: vec![Change::Put(Record::HostGroup(group))],
+        })
+    }
+
+    pub(super) fn remove_host_group(&self, name: &ShortName) -> Result<Plan, Refusal> {
+        if name.as_str() == DEFAULT_GROUP {
+            return Err(Refusal::DefaultGroup);
+        }
+        let group = self.state.host_group(name);
+        let group = group.ok_or(Refusal::NoSuchHostGroup(*name))?;
+        let all = self.state.hosts();
+        let hosts = all.filter(|host| host.group == Some(*name)).count();
+        if hosts > 0 {
+            let group = *name;
+            return Err(Refusal::HostGroupInUse { group, hosts });
+        }
+        Ok(Plan {
+            before: Some(shown(group)),
+            after: None,
+            changes: vec![Change::Remove(RecordKey::HostGroup(*name))],
+        })
+    }
+
+    pub(super) fn add_policy_document(
+        &self,
+        name: &ShortName,
+        kind: DocumentKind,
+        text: &Arc<str>,
+        group: Option<ShortName>,
+    ) -> Result<Plan, Refusal> {
+        check_length(text)?;
+        if PolicyName::from_name(name.as_str()).is_some() {
+            let kind = "policy";
+            return Err(Refusal::DocumentKnown { kind, name: *name });
+        }
+        if let Some(known) = self.state.policy_document(name) {
+            let kind = known.kind.name();
+            return Err(Refusal::DocumentKnown { kind, name: *name });
+        }
+        if self.state.policy_documents().count() >= MAX_POLICY_DOCUMENTS {
+            return Err(Refusal::TooManyDocuments);
+        }
+        let mut group = self.group(group)?;
+        group.documents.insert(*name, true);
+        let document = PolicyDocument {
+            name: *name,
+            kind,
+            text: Arc::clone(text),
+            added: self.act.time,
+            changed: None,
+        };
+        Ok(Plan {
+            before: None,
+            after: Some(json!({
+                "name": name,
+                "kind": kind,
+                "group": group.name,
+                "document": noted(text, None),
+            })),
+            changes: vec![
+                Change::Put(Record::PolicyDocument(document)),
+                Change::Put(Record::HostGroup(group)),
+            ],
+        })
+    }
+
+    pub(super) fn change_policy_document(
+        &self,
+        name: &ShortName,
+        text: &Arc<str>,
+        note: Option<&Value>,
+    ) -> Result<Plan, Refusal> {
+        check_length(text)?;
+        let known = self.document(name)?;
+        let changed = PolicyDocument {
+            text: Arc::clone(text),
+            changed: Some(self.act.time),
+            ..known.clone()
+        };
+        let about =
+            |text, note| json!({"name": name, "kind": known.kind, "document": noted(text, note)});
+        Ok(Plan {
+            before: Some(about(&known.text, None)),
+            after: Some(about(text, note)),
+            changes: vec![Change::Put(Record::PolicyDocument(changed))],
+        })
+    }
+
+    pub(super) fn remove_policy_document(&self, name: &ShortName) -> Result<Plan, Refusal> {
+        let known = self.document(name)?;
+        let about = json!({"name": name, "kind": known.kind, "document": noted(&known.text, None)});
+        let groups = self.state.host_groups();
+        let settings = groups
+            .filter(|group| group.documents.contains_key(name))
+            .map(|group| {
+                let mut group = group.clone();
+                group.documents.remove(name);
+                Change::Put(Record::HostGroup(group))
+            });
+        Ok(Plan {
+            before: Some(about),
+            after: None,
+            changes: settings
+                .chain([Change::Remove(RecordKey::PolicyDocument(*name))])
+                .collect(),
+        })
+    }
+
+    pub(super) fn set_policy(
+        &self,
+        group: Option<ShortName>,
+        policy: &PolicySelector,
+        enabled: Option<bool>,
+    ) -> Result<Plan, Refusal> {
+        let before = self.group(group)?;
+        let mut after = before.clone();
+        match (policy, enabled) {
+            (PolicySelector::Policy(policy), Some(enabled)) => {
+                PolicySelection::default().set(*policy, enabled)?;
+                after.policies.insert(policy.name().to_owned(), enabled);
+            }
+            (PolicySelector::Policy(policy), None) => drop(after.policies.remove(policy.name())),
+            (PolicySelector::Document(name), enabled) => {
+                self.document(name)?;
+                match enabled {
+                    Some(enabled) => after.documents.insert(*name, enabled),
+                    None => after.documents.remove(name),
+                };
+            }
+        }
+        Ok(Plan {
+            before: Some(shown(&before)),
+            after: Some(shown(&after)),
+            changes: vec![Change::Put(Record::HostGroup(after))],
+        })
+    }
+
+    /// Refuses changes that would leave a group with nothing that could match, or with documents that are wrong. A group that has nothing
+    /// yet may stay so: what belongs to it comes one by one.
+    pub(super) fn check_policies(&self, changes: &[Change]) -> Result<(), Refusal> {
+        let mut after = self.state.clone();
+        for change in changes {
+            match change {
+                Change::Put(record) => after.put(record.clone(), self.generation, [0; 32]),
+                Change::Remove(key) => after.remove(key),
+            }
+        }
+        for change in changes {
+            if let Change::Put(Record::PolicyDocument(document)) = change {
+                let checked = document.check();
+                checked.map_err(|error| refused(ShortName::of_default_group(), error))?;
+            }
+        }
+        let mut sets = BTreeMap::new();
+        let default = ShortName::of_default_group();
+        let names: BTreeSet<_> = after.host_groups().map(|group| group.name).collect();
+        for group in names.into_iter().chain([default]) {
+            let effective = after.effective_policies(Some(&group));
+            let effective = effective.map_err(|error| refused(group, error))?;
+            let set = sets
+                .entry(effective)
+                .or_insert_with_key(|effective| after.compiled(effective));
+            if let Err(error) = set
+                && !(error.is_incomplete() && self.state.policy_set(Some(&group)).is_err())
+            {
+                return Err(refused(group, error.clone()));
+            }
+        }
+        for measurements in after.all_host_measurements() {
+            let Some(host) = after.host(&measurements.host) else {
+                continue;
+            };
+            let group = host.group.unwrap_or(default);
+            let effective = after.effective_policies(Some(&group));
+            let set = effective.ok().and_then(|effective| sets.get(&effective));
+            let checked = match set {
+                Some(Ok(set)) => after.policy_set_of(host, set).map(drop),
+                // Nothing is there yet that it could fit.
+                _ => measurements.check(&host.name),
+            };
+            checked.map_err(|error| refused(group, error))?;
+        }
+        Ok(())
+    }
+
+    fn document(&self, name: &ShortName) -> Result<&PolicyDocument, Refusal> {
+        let found = self.state.policy_document(name);
+        found.ok_or(Refusal::NoSuchDocument(*name))
+    }
+}
+
+fn refused(group: ShortName, error: PolicyError) -> Refusal {
+    let error = Box::new(error);
+    Refusal::Policies { group, error }
+}
+
+fn check_length(text: &str) -> Result<(), Refusal> {
+    match text.len() {
+        length if length > MAX_DOCUMENT_OCTETS => Err(Refusal::DocumentTooLong(length)),
+        _ => Ok(()),
+    }
+}
+
+/// A document as an audit record shows it: what it was can be proved by its digest.
+fn noted(text: &str, note: Option<&Value>) -> Value {
+    let digest = Digest::from_bytes(sha256(text.as_bytes()));
+    let mut shown = json!({"sha256": digest, "octets": text.len()});
+    if let Some(note) = note {
+        shown["note"] = note.clone();
+    }
+    shown
+}
