@@ -2,10 +2,10 @@
 
 mod common;
 
-use common::tpm::{Host, Server, boot, context_with, parts, policies};
+use common::tpm::{Host, Server, boot, certify, context_with, parts, policies};
 use hgs_attest::Verdict;
-use hgs_attest::client::AttestationFailure;
 use hgs_attest::client::rtpm::{RtpmExchange, RtpmFault, Step};
+use hgs_attest::client::{AttestationFailure, NotAsked};
 use hgs_attest::fuzzing;
 use hgs_attest::rtpm::{Blob, Context, ContextKey, DeviceInfo, IdentityPcrs, TpmMode};
 use hgs_attest::wire::{Reply, TpmReplyContinue};
@@ -378,4 +378,43 @@ fn no_mutation_of_a_context_makes_a_host_or_a_server_panic() {
     for octets in Mutations::of(&corpus, &tokens).take(5_000) {
         fuzzing::fuzz_rtpm_context(&octets);
     }
+}
+
+/// attacks.md A16: a valid certificate that is over another key, or for another use, is not kept.
+#[test]
+fn a16_a_certificate_over_another_key_is_not_kept_by_a_host_with_a_tpm() {
+    let (mut host, mut other) = (Host::booted(), Host::booted());
+    let mut server = Server::with([&host, &other]);
+    server.hosts.policies = policies(&[boot()]);
+    let (_, verdict) = other.attest(&mut server, HealthKind::Encryption);
+    let Verdict::Healthy(others) = verdict else {
+        panic!("it is healthy");
+    };
+    let bodies = host.bodies(&server, HealthKind::Encryption);
+    let Verdict::Healthy(own) = server.verdict(bodies.last().unwrap()) else {
+        panic!("it is healthy");
+    };
+    let presented = host.attest(&mut server, HealthKind::Encryption).0.unwrap();
+    host.presented = Some(presented.created.unwrap().public);
+    let receive = |kind, grant: hgs_attest::Grant| {
+        let mut exchange = host.start(kind);
+        exchange
+            .receive(200, &certify(grant).to_json())
+            .unwrap_err()
+    };
+    for grant in [others, own.clone()] {
+        assert_eq!(
+            receive(HealthKind::Encryption, grant),
+            AttestationFailure::NotAsked(NotAsked::OtherKey)
+        );
+    }
+    assert!(matches!(
+        receive(HealthKind::Signing, own.clone()),
+        AttestationFailure::NotAsked(NotAsked::Result(_))
+    ));
+    // A host that has made no key, and presented none, is certified nothing.
+    host.presented = None;
+    let mut exchange = host.start(HealthKind::Encryption);
+    let failure = exchange.receive(200, &certify(own).to_json()).unwrap_err();
+    assert_eq!(failure, AttestationFailure::UnexpectedReply { status: 200 });
 }

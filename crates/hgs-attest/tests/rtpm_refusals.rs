@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::collections::BTreeSet;
+
 use common::tpm::{Host, SESSION, Server, boot, parts, with_blobs, with_context};
 use hgs_attest::client::rtpm::{RtpmExchange, Step};
 use hgs_attest::policy::Preimage;
@@ -351,8 +353,9 @@ fn responses_that_are_missing_doubled_or_none_are_refused() {
     expect(&server.refusal(&many), "too-large");
 }
 
+/// attacks.md A4.
 #[test]
-fn a_response_that_was_altered_is_refused() {
+fn a4_a_response_that_was_altered_is_refused() {
     let (_, server, bodies) = exchange();
     let (_, context) = parts(&bodies[3]);
     let context: Context<'_> = Context::read(&context).unwrap();
@@ -670,4 +673,120 @@ fn a_tpm_without_a_bank_of_sha256_is_refused() {
         error: hgs_tcg::tpm::SessionError::OtherPcrs,
     });
     expect(&Refusal::from(reason), "tpm-pcr-bank");
+}
+
+/// attacks.md A1: what is drawn for an exchange is drawn for each, and for each command.
+#[test]
+fn a1_no_two_exchanges_have_a_nonce_a_salt_or_a_seal_in_common() {
+    let mut host = Host::booted();
+    let server = Server::with([&host]);
+    let mut drawn = BTreeSet::new();
+    let mut count = 0;
+    for _ in 0..3 {
+        let mut exchange = host.start(HealthKind::Encryption);
+        let mut body = exchange.body();
+        while let Verdict::Continue(continuation) = server.verdict(&body) {
+            let context = reply_context(&continuation.reply);
+            let context = Context::read(&context).unwrap();
+            // The GCM nonce, and what follows the length.
+            drawn.insert(context.sealed_state[16..28].to_vec());
+            count += 1;
+            let reply = continuation.reply.to_json();
+            assert!(matches!(exchange.receive(200, &reply), Ok(Step::Execute)));
+            for blob in &context.blobs {
+                let Blob::Command(command) = blob else {
+                    panic!("a command");
+                };
+                match Command::parse(command).unwrap() {
+                    Command::StartAuthSession {
+                        nonce_caller,
+                        encrypted_salt,
+                        ..
+                    } => {
+                        drawn.insert(nonce_caller.to_vec());
+                        drawn.insert(encrypted_salt.to_vec());
+                        count += 2;
+                    }
+                    Command::PcrRead { authorization, .. } => {
+                        drawn.insert(authorization.nonce_caller.to_vec());
+                        count += 1;
+                    }
+                    _ => {}
+                }
+            }
+            host.execute(&mut exchange).unwrap();
+            body = exchange.answer(&host.measurements);
+        }
+        host.flush(&exchange);
+    }
+    assert_eq!(count, 3 * (4 + 6 + 6));
+    assert_eq!(drawn.len(), count);
+}
+
+/// attacks.md A8: all PCRs are read in the session, and the host has no say in it.
+#[test]
+fn a8_a_host_can_not_choose_which_pcrs_are_read() {
+    let mut host = Host::booted();
+    let server = Server::with([&host]);
+    let mut exchange = host.start(HealthKind::Encryption);
+    let mut body = exchange.body();
+    for _ in 0..2 {
+        let Verdict::Continue(continuation) = server.verdict(&body) else {
+            panic!("it goes on");
+        };
+        let reply = continuation.reply.to_json();
+        assert!(matches!(exchange.receive(200, &reply), Ok(Step::Execute)));
+        host.execute(&mut exchange).unwrap();
+        body = exchange.answer(&host.measurements);
+    }
+    let Verdict::Continue(continuation) = server.verdict(&body) else {
+        panic!("it goes on");
+    };
+    let context = reply_context(&continuation.reply);
+    let context = Context::read(&context).unwrap();
+    let mut read = Vec::new();
+    let responses: Vec<Vec<u8>> = context
+        .blobs
+        .iter()
+        .map(|blob| {
+            let Blob::Command(command) = blob else {
+                panic!("a command");
+            };
+            let Command::PcrRead { selection, .. } = Command::parse(command).unwrap() else {
+                panic!("a reading");
+            };
+            read.extend(selection.pcrs());
+            // The host asks for PCR 16 alone, which it can reset.
+            let mut other = command.to_vec();
+            let end = other.len();
+            other[end - 3..].copy_from_slice(&[0, 0, 1]);
+            host.tpm.send(&other)
+        })
+        .collect();
+    assert_eq!(read, (0..24).collect::<Vec<u8>>());
+    let answer = Context {
+        sealed_state: context.sealed_state,
+        blobs: responses.iter().map(|one| Blob::Response(one)).collect(),
+    };
+    let refusal = server.refusal(&with_context(&body, &answer.octets()));
+    expect(&refusal, "tpm-response-not-authentic");
+    host.flush(&exchange);
+}
+
+/// attacks.md A13: a set that has nothing to match refuses.
+#[test]
+fn a13_a_host_without_policies_is_refused() {
+    let (_, server, bodies) = exchange();
+    expect(&server.refusal(bodies.last().unwrap()), "policy-failed");
+}
+
+/// attacks.md A14: what was refused is refused again, and nothing but a new decision changes that.
+#[test]
+fn a14_a_refusal_is_repeated_for_every_replay_and_every_new_attempt() {
+    let (mut host, server, bodies) = exchange();
+    for _ in 0..2 {
+        expect(&server.refusal(bodies.last().unwrap()), "policy-failed");
+        let again = host.bodies(&server, HealthKind::Encryption);
+        expect(&server.refusal(again.last().unwrap()), "policy-failed");
+    }
 }
