@@ -2,9 +2,8 @@
 
 use std::sync::LazyLock;
 
-use hgs_crypto::SecretBytes;
 use hgs_crypto::random::System;
-use hgs_crypto::rsa::PrivateKey;
+use hgs_crypto::{SecretBytes, hex};
 use hgs_pki::Time;
 use hgs_pki::health::HealthKind;
 use hgs_tcg::tpm::{Command, EndorsementKey, Public};
@@ -88,14 +87,21 @@ pub fn fuzz_rtpm_context(data: &[u8]) {
     }
 }
 
-/// Of some TPM.
+/// Of no TPM: a modulus whose factors were thrown away.
 static ENDORSEMENT_KEY: LazyLock<EndorsementKey> = LazyLock::new(|| {
-    let key = PrivateKey::generate(2048).expect("a key");
     let template = Public::ek_template();
     let octets = template.octets();
-    let public = [&octets[..octets.len() - 256], key.public().modulus()].concat();
+    let modulus = hex::decode(MODULUS).expect("hexadecimal");
+    let public = [&octets[..octets.len() - 256], &modulus].concat();
     EndorsementKey::parse(&public).expect("made from the template")
 });
+
+const MODULUS: &str = "ec1ed73accd4a2f3c7eaeed92c518ab84823cfdee4f736ed9c6eeccf5a381379667b5e46f7cfa27ee89388ec48da1e99\
+    429a2539fd310cb4242a2a16a749cb59481f2995f39fcbdf867e0eff09157ea59678c9f6c716c3cd48eeebb1085737a3\
+    9707c0634a632abd09e518a987b3a99e5186251904948d0a3066e2234b5e82e88f8b3b1a3469d6a3ef9517ffdeaf6ccf\
+    5db7507dcf072e5d415409209252c0ab986e2d6fce3f5049b19bffb5fda7cc784c8d10b7f75ab6b4822d078ae3fb1c57\
+    5aebd744fa0e812d8df00b00d4766e264c5f51ce0d3ab553259a22fb4423a1ecaf35a1a3ff6b92fff0404099f510f942\
+    d169719c324b7f30d0bc228647031513";
 
 struct NoHosts;
 

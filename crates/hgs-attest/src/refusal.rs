@@ -3,8 +3,6 @@
 //! A [`Refusal`] is one value. The HTTP status and reply, the audit record, the metric and the trace line are all
 //! derived from it, so that they can't tell different stories.
 
-use std::fmt;
-
 use hgs_crypto::rsa::PublicKeyError;
 use hgs_tcg::tpm::{ResponseError, SessionError};
 
