@@ -4,6 +4,7 @@ use std::fmt;
 
 use clap::ValueEnum;
 use hgs_client::service::{Side, Sides};
+use hgs_client::status::Status;
 use hgs_client::{Attestation, Rehearsal};
 use hgs_crypto::hex;
 use hgs_pki::health::HealthKind;
@@ -11,6 +12,7 @@ use hgs_terminal::{Exit, Failure, Table, Terminal};
 use serde::Serialize;
 
 use crate::host_options::{HostOptions, wait_for};
+use crate::status;
 
 /// Ask for a new health certificate now
 ///
@@ -76,7 +78,17 @@ impl Arguments {
                 issued.push(Issued::from(attestation));
             }
             Ok(issued)
-        })?;
+        });
+        let issued = match issued {
+            Ok(issued) => issued,
+            Err(failure) => {
+                // In the words that administrators of the incumbent know.
+                if let Ok(status) = host.status() {
+                    terminal.note(format_args!("AttestationStatus: {}", shown(&status)));
+                }
+                return Err(failure);
+            }
+        };
         terminal.report(&Attested(issued))?;
         Ok(Exit::Done)
     }
@@ -100,6 +112,17 @@ impl Arguments {
         } else {
             Sides::Both
         }
+    }
+}
+
+/// Status and substatus, as `guarded-host status` has them.
+fn shown(status: &Status) -> String {
+    let substatus = &status.attestation_substatus;
+    let names: Vec<_> = substatus.iter().map(|one| one.name).collect();
+    let status = status::numbered(&status.attestation_status);
+    match names[..] {
+        [] => status,
+        _ => format!("{status}, AttestationSubstatus: {}", names.join(", ")),
     }
 }
 

@@ -86,7 +86,7 @@ fn certificates(status: &Status) -> Table {
     table
 }
 
-fn numbered(value: &NamedNumber) -> String {
+pub(crate) fn numbered(value: &NamedNumber) -> String {
     match value.number {
         Some(number) => format!("{} ({number})", value.name),
         None => value.name.to_owned(),

@@ -5,11 +5,11 @@ use hgs_crypto::random::System;
 use hgs_crypto::rsa::PrivateKey;
 use hgs_crypto::{SecretBytes, hex};
 use hgs_tcg::tpm::{
-    Authorization, AwaitingPcrs, Command, CreatedKey, EndorsementKey, ForeignCommandError, Handle,
-    KeyPurpose, KeyTemplate, PcrSelection, PcrSelectionError, Primary, ProvedPcrValues, Public,
-    PublicError, ResponseError, Session, SessionError, SessionState, StartingSession,
-    StorageRootKey, TemplateError, created_primary, flush_context, fuzzing, policy_pcr,
-    public_read,
+    Authorization, AwaitingPcrs, Command, CreatedKey, EK_CERTIFICATE_INDEX, EndorsementKey,
+    ForeignCommandError, Handle, KeyPurpose, KeyTemplate, PcrSelection, PcrSelectionError, Primary,
+    ProvedPcrValues, Public, PublicError, ResponseError, Session, SessionError, SessionState,
+    StartingSession, StorageRootKey, TemplateError, created_primary, flush_context, fuzzing,
+    get_permanent_attributes, nv_read_public, policy_pcr, public_read, read_pcrs_without_session,
 };
 use hgs_testkit::Mutations;
 use hgs_testkit::swtpm::SoftwareTpm;
@@ -615,6 +615,10 @@ fn hostile_octets_are_refused() {
         host.execute(&read),
         host.execute(&Command::ReadPublic(host.handle)),
         host.execute(&Command::CreatePrimary(Primary::EndorsementKey)),
+        host.tpm.send(&nv_read_public(EK_CERTIFICATE_INDEX)),
+        host.tpm
+            .send(&read_pcrs_without_session(selection([0, 7, 23]))),
+        host.tpm.send(&get_permanent_attributes()),
         root.public().octets().to_vec(),
     ];
     corpus.extend(commands().iter().map(Command::octets));

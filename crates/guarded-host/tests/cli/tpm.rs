@@ -81,6 +81,12 @@ async fn a_host_is_registered_by_its_tpm_attests_and_is_refused_by_name() {
     assert_eq!(report["root_causes"], serde_json::json!([]), "{report:#}");
 
     boot(&folder, &mut tpm, &altered_log(LOG, GRUB));
+    let output = folder.run("attest");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.contains("InsecureHostConfiguration (303), AttestationSubstatus: SecureBootSettings"),
+        "{said}"
+    );
     let error = folder.error("attest", 2);
     let message = error["message"].as_str().unwrap();
     assert!(message.contains(&format!("event {GRUB}")), "{message}");

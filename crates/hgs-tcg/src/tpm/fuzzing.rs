@@ -1,10 +1,11 @@
 //! Bodies of fuzz targets: any octets may come, and what is accepted must survive a second round.
 
-use hgs_crypto::SecretBytes;
+use hgs_crypto::{CryptoError, Random, SecretBytes};
 
 use super::{
-    Command, Public, SessionState, created_key, created_primary, pcrs_read, public_read,
-    started_session,
+    Command, Handle, PcrSelection, PrivateAndPublic, Public, SessionState, created_key,
+    created_primary, done, is_in_lockout, loaded, nv_octets, nv_size, pcrs_read,
+    pcrs_read_without_session, public_read, started_session,
 };
 
 /// [`Command::parse`], as a host reads what a server sends.
@@ -24,6 +25,7 @@ pub fn fuzz_command(data: &[u8]) {
 ///
 /// If a response that was not made by the TPM of the session is accepted in it, or if what is read differs from its octets.
 pub fn fuzz_response(data: &[u8]) {
+    fuzz_host_response(data);
     if let Ok(public) = public_read(data) {
         fuzz_public(public.octets());
     }
@@ -45,6 +47,54 @@ pub fn fuzz_response(data: &[u8]) {
             SessionState::AwaitingKey(awaiting) => awaiting.verify(data).is_err(),
         };
         assert!(refused, "only the TPM has the key of the session");
+    }
+}
+
+/// The responses that a host reads for itself, and those to the use of a key, in a session whose key nobody knows.
+///
+/// # Panics
+///
+/// If the use of a key is believed that the TPM of the session has not made, or if a loaded key has another name.
+fn fuzz_host_response(data: &[u8]) {
+    let _ = (
+        nv_size(data),
+        nv_octets(data),
+        done(data),
+        is_in_lockout(data),
+    );
+    let selection = PcrSelection::new([0, 7, 23]).expect("three PCRs");
+    if let Ok(Some(values)) = pcrs_read_without_session(data, selection) {
+        assert_eq!(values.len(), 3);
+    }
+    let key = PrivateAndPublic {
+        private: Vec::new(),
+        public: Public::srk_template(),
+    };
+    if loaded(data, &key).is_ok() {
+        let name = key.public.name();
+        let mut octets = data.windows(name.octets().len());
+        assert!(octets.any(|octets| octets == name.octets()));
+    }
+    let started = super::key_use::known_session();
+    let random = &mut Zeros;
+    let key = Handle::new(0x8000_0000);
+    let name = Public::ek_template().name();
+    let (awaiting, _) = started
+        .decrypt(key, &name, &[1; 256], random)
+        .expect("zeros");
+    assert!(awaiting.receive(data).is_err(), "only the TPM has the key");
+    let started = super::key_use::known_session();
+    let (awaiting, _) = started.sign(key, &name, &[1; 32], random).expect("zeros");
+    assert!(awaiting.receive(data).is_err(), "only the TPM has the key");
+}
+
+/// No randomness: what is fuzzed is what comes back.
+struct Zeros;
+
+impl Random for Zeros {
+    fn fill(&mut self, octets: &mut [u8]) -> Result<(), CryptoError> {
+        octets.fill(0);
+        Ok(())
     }
 }
 

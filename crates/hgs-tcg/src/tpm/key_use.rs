@@ -228,6 +228,15 @@ impl PolicySession {
     }
 }
 
+/// A session for fuzz targets: no TPM has it.
+pub(super) fn known_session() -> PolicySession {
+    PolicySession {
+        key: SecretBytes::new((1..33).collect()),
+        handle: Handle::new(0x0300_0000),
+        nonce_tpm: [3; 32],
+    }
+}
+
 /// A session and the use of a key that it has authorised.
 #[derive(Debug)]
 struct Exchange {
