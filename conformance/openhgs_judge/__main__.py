@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from . import Refused, attacks, certificate, client, drive, freshness, guardian, health, metadata, protector
-from . import response, rsa, selftest, server, suite, variants
+from . import attestation, response, rsa, rtpm, selftest, server, suite, tpm, variants
 from .guardian import Guardian
 
 
@@ -137,6 +137,42 @@ def serve(options):
     select.select([], [], [])
 
 
+def rtpm_host(options):
+    """Requests go to standard output, one a line; replies come from standard input, each after its status and a space."""
+    kind = {"encryption": health.ENCRYPTION, "signing": health.SIGNING}[options.kind]
+    log = Path(options.log).read_bytes() if options.log else b""
+    identity = Path(options.identity).read_bytes() if options.identity else None
+    host = rtpm.Host(tpm.Tpm(options.tpm), log, kind, identity)
+    try:
+        request = host.request()
+        while True:
+            print(request.decode(), flush=True)
+            status, reply = sys.stdin.readline().rstrip("\n").split(" ", 1)
+            reply = reply.encode()
+            if status != "200":
+                print("refused", attestation.read_refusal(reply), flush=True)
+                return 2
+            if attestation.loads(reply)["__type"].startswith("HealthCertificateReply:"):
+                print("attested", host.certificate(reply).hex(), flush=True)
+                if host.created and options.out:
+                    Path(options.out).write_bytes(host.created[1])
+                return 0
+            request = host.answer(reply)
+    finally:
+        host.flush()
+
+
+def rtpm_server(options):
+    """Requests come from standard input, one a line; replies go to standard output, each after its status and a space."""
+    served = rtpm.Server(rsa.generate())
+    for path in options.endorsement_key:
+        served.register(Path(path).read_bytes())
+    Path(options.signer).write_bytes(served.signer.der)
+    for request in sys.stdin:
+        status, reply = served.attest(request.encode())
+        print(status, reply.decode(), flush=True)
+
+
 def _spki(path):
     """SubjectPublicKeyInfo from a PEM of a public key."""
     from cryptography.hazmat.primitives import serialization
@@ -217,6 +253,17 @@ def _parser():
     made.add_argument("port", type=int)
     made.add_argument("--guardian", required=True, metavar="DIR")
     made.add_argument("--host-key", action="append", required=True, metavar="PEM", help="public key of a host")
+
+    made = command("rtpm-host", rtpm_host, "be a host in TPM mode, over standard input and output")
+    made.add_argument("--tpm", required=True, metavar="SOCKET", help="of swtpm")
+    made.add_argument("--log", metavar="FILE", help="event log")
+    made.add_argument("--kind", choices=["encryption", "signing"], default="encryption")
+    made.add_argument("--identity", metavar="FILE", help="public area of a key of an earlier exchange")
+    made.add_argument("--out", metavar="FILE", help="for the public area of the new key")
+
+    made = command("rtpm-server", rtpm_server, "be a server in TPM mode, over standard input and output")
+    made.add_argument("--endorsement-key", action="append", default=[], metavar="FILE", help="TPMT_PUBLIC")
+    made.add_argument("--signer", required=True, metavar="FILE", help="for the certificate of the signer")
 
     made = command("self-test", self_test, "the judge against itself")
     made.add_argument("--verbose", action="store_true")

@@ -130,6 +130,14 @@ def read_error(octets):
     return kind, ours["Code"], reply["Retryable"], reply
 
 
+def read_refusal(octets):
+    """The Code of an error reply of either mode."""
+    reply = loads(octets)
+    if next(iter(reply), "") != "__type" or not isinstance(reply["Retryable"], bool):
+        raise Refused("reply", "__type or Retryable")
+    return reply["OpenHgs"]["Code"]
+
+
 # signingCertificates.
 
 

@@ -2,7 +2,7 @@
 //!
 //! A host that proved what it is gets a *health certificate*: a short-lived certificate over its *identity key*, with
 //! which a key service releases keys to it. This crate has host-key mode, in which a host is known by a registered
-//! key.
+//! key, and TPM mode, in which it is known by its TPM and judged by what it has booted.
 //!
 //! ```text
 //!  host                                                server
@@ -16,7 +16,8 @@
 //!
 //! * [`wire`] has every message as a type, read within budgets.
 //! * A [`Mode`] decides, as a pure function of request, registry and time; what it decides is one [`Verdict`], from which
-//!   reply, audit record, metric and trace line are derived. [`host_key`] is one.
+//!   reply, audit record, metric and trace line are derived. [`host_key`] and [`rtpm`] are two.
+//! * [`policy`] says what a host in TPM mode is judged by.
 //! * [`HostIdentities`] says which identity keys a host may use, whatever the mode.
 //! * [`freshness`] shows that a request was made now: a nonce of the server, returned under the host key's signature.
 //! * [`issue`] makes the certificate; the signer's key signs through [`KeyWork`](hgs_pki::KeyWork), an argument.
@@ -24,9 +25,9 @@
 //! * [`platform_identity`] is the file that tells an administrator which TPM a host has.
 //! * [`client`] is the host's part, and [`AttestationState`] what a host shows of it.
 //!
-//! It does NOT keep hosts or keys, listen or connect, tell the time, or draw randomness of its own. It does not attest
-//! by TPM yet: of that mode it knows the messages and the path, and sends hosts to the right one. Active Directory
-//! mode is not offered. What the specification leaves open is decided in `docs/protocol-profile.md`, sections 7 and 8.
+//! It does NOT keep hosts or keys, listen or connect, tell the time, or draw randomness of its own. Active
+//! Directory mode is not offered: of it the crate knows the messages and the path, and sends hosts to the right one. What
+//! the specification leaves open is decided in `docs/protocol-profile.md`, sections 7, 8 and 11.
 //!
 //! ```
 //! use hgs_attest::freshness::NonceKey;

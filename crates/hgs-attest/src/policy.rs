@@ -22,6 +22,8 @@ mod document;
 mod evaluate;
 mod evaluation;
 mod evidence;
+#[doc(hidden)]
+pub mod fuzzing;
 mod host_measurements;
 mod judge;
 mod name;

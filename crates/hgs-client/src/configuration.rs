@@ -409,6 +409,36 @@ mod tests {
         assert_eq!(Configuration::load(&path).unwrap(), Configuration::Local);
     }
 
+    /// With every comment that is a key made one.
+    #[test]
+    fn the_sample_that_is_installed_has_the_defaults() {
+        let sample = include_str!("../../../packaging/guarded-host.toml");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("guarded-host.toml");
+        std::fs::write(&path, sample).unwrap();
+        let as_installed = Configuration::load(&path).unwrap();
+        assert!(matches!(
+            as_installed,
+            Configuration::HostGuardianService(Services { fallback: None, .. })
+        ));
+        let uncommented: String = sample
+            .lines()
+            .map(|line| match line.strip_prefix("# ") {
+                Some(key) if key.starts_with('[') || key.contains(" = ") => key,
+                _ => line,
+            })
+            .flat_map(|line| [line, "\n"])
+            .collect();
+        std::fs::write(&path, uncommented).unwrap();
+        assert_eq!(TpmSettings::load(&path).unwrap(), TpmSettings::default());
+        let all = Configuration::load(&path).unwrap();
+        let Configuration::HostGuardianService(services) = all else {
+            panic!("{all:?}");
+        };
+        assert!(services.fallback.is_some());
+        assert!(services.certificate_authorities.is_some());
+    }
+
     #[test]
     fn where_the_tpm_is_stays_when_the_services_change() {
         let folder = tempfile::tempdir().unwrap();

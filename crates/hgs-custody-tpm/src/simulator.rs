@@ -25,7 +25,7 @@ const WAIT: Duration = Duration::from_millis(5);
 #[non_exhaustive]
 pub enum SimulatorError {
     /// A program is not installed.
-    #[error("the program `{program}` is not installed; it is in the package {package}")]
+    #[error("the program `{program}` is not installed")]
     NotInstalled {
         /// The program.
         program: &'static str,
@@ -62,6 +62,17 @@ pub enum SimulatorError {
     Tpm(#[from] TpmError),
 }
 
+impl SimulatorError {
+    /// The package of Debian that a missing program is in.
+    #[must_use]
+    pub fn package(&self) -> Option<&'static str> {
+        match self {
+            Self::NotInstalled { package, .. } => Some(package),
+            _ => None,
+        }
+    }
+}
+
 /// Who issues EK certificates to TPMs in software: the CA of swtpm's tools, in a folder of its own.
 #[derive(Debug)]
 pub struct SimulatorAuthority {
@@ -74,7 +85,7 @@ impl SimulatorAuthority {
     /// # Errors
     /// When there is no folder for it.
     pub fn new() -> Result<Self, SimulatorError> {
-        let folder = tempfile::tempdir()?;
+        let folder = new_folder()?;
         let path = |name: &str| folder.path().join(name).display().to_string();
         let tool = program("swtpm_localca", SWTPM_TOOLS)?;
         let setup = format!(
@@ -123,12 +134,25 @@ const SWTPM: &str = "swtpm";
 const SWTPM_TOOLS: &str = "swtpm-tools";
 
 impl Simulator {
+    /// Whether everything is installed that certified TPMs need.
+    ///
+    /// # Errors
+    /// [`SimulatorError::NotInstalled`].
+    pub fn check_installed() -> Result<(), SimulatorError> {
+        program("swtpm", SWTPM)?;
+        program("swtpm_setup", SWTPM_TOOLS)?;
+        program("swtpm_localca", SWTPM_TOOLS)?;
+        // With which the tools of the CA make certificates.
+        program("certtool", "gnutls-bin")?;
+        Ok(())
+    }
+
     /// A TPM with seeds of its own and without a certificate.
     ///
     /// # Errors
     /// When swtpm is not installed or does not start.
     pub fn new() -> Result<Self, SimulatorError> {
-        let folder = tempfile::tempdir()?;
+        let folder = new_folder()?;
         Ok(Self {
             process: start(folder.path(), 0)?,
             folder,
@@ -140,10 +164,9 @@ impl Simulator {
     /// # Errors
     /// When swtpm or its tools are not installed or fail.
     pub fn certified(authority: &SimulatorAuthority) -> Result<Self, SimulatorError> {
-        let folder = tempfile::tempdir()?;
+        Self::check_installed()?;
+        let folder = new_folder()?;
         let setup = program("swtpm_setup", SWTPM_TOOLS)?;
-        // The tool's own certificates come from certtool.
-        program("certtool", "gnutls-bin")?;
         let path = |folder: &Path, name: &str| folder.join(name).display().to_string();
         run(
             "swtpm_setup",
@@ -193,16 +216,18 @@ impl Simulator {
     }
 
     /// Turns the machine off and on again and measures a boot: the digests of SHA-256 of a log in their order, from the
-    /// locality at which the log says that the TPM was started. The log may be altered; only its digests count.
+    /// locality at which the log says that the TPM was started. The log may be altered; only its digests count. Returns how
+    /// many events were measured.
     ///
     /// # Errors
     /// When the log is none, or has an event that no TPM takes.
-    pub fn boot(&mut self, log: &[u8]) -> Result<(), SimulatorError> {
+    pub fn boot(&mut self, log: &[u8]) -> Result<usize, SimulatorError> {
         let log = EventLog::read(log.to_vec(), &Limits::LOG)?;
         self.stop();
         let locality = log.unverified().startup_locality().unwrap_or(0);
         self.process = start(self.folder.path(), locality)?;
         let mut tpm = self.open()?;
+        let mut measured = 0;
         for event in log.unverified().events() {
             if event.event_type() == EventType::NO_ACTION {
                 continue;
@@ -220,8 +245,9 @@ impl Simulator {
                 pcr,
                 &digest.map_err(|_| refused("its digest is too short"))?,
             )?;
+            measured += 1;
         }
-        Ok(())
+        Ok(measured)
     }
 
     fn stop(&mut self) {
@@ -351,6 +377,17 @@ fn run(program: &'static str, command: &mut Command) -> Result<(), SimulatorErro
         program,
         message: String::from_utf8_lossy(&said).trim().to_owned(),
     })
+}
+
+/// Octets of a folder's path that leave room for a socket in it (unix(7)).
+const SOCKET_FOLDER_LENGTH: usize = 80;
+
+fn new_folder() -> io::Result<TempDir> {
+    let folder = tempfile::tempdir()?;
+    match folder.path().as_os_str().len() <= SOCKET_FOLDER_LENGTH {
+        true => Ok(folder),
+        false => tempfile::tempdir_in("/tmp"),
+    }
 }
 
 fn program(name: &'static str, package: &'static str) -> Result<PathBuf, SimulatorError> {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use hgs_custody_tpm::Device;
-use hgs_custody_tpm::simulator::{self, Simulator, SimulatorAuthority};
+use hgs_custody_tpm::simulator::{self, Simulator, SimulatorAuthority, SimulatorError};
 
 use crate::tool;
 
@@ -32,7 +32,7 @@ impl SoftwareTpm {
         reason = "it creates a folder and starts a program"
     )]
     pub fn new() -> Self {
-        Self::of(Simulator::new().unwrap_or_else(|error| panic!("{error}")))
+        Self::of(Simulator::new().unwrap_or_else(|error| failed(&error)))
     }
 
     /// Makes a TPM with seeds of its own, for whose endorsement key the authority writes a certificate into it.
@@ -41,7 +41,7 @@ impl SoftwareTpm {
     ///
     /// If swtpm or its tools are not installed or fail.
     pub fn certified(authority: &SimulatorAuthority) -> Self {
-        Self::of(Simulator::certified(authority).unwrap_or_else(|error| panic!("{error}")))
+        Self::of(Simulator::certified(authority).unwrap_or_else(|error| failed(&error)))
     }
 
     fn of(simulator: Simulator) -> Self {
@@ -59,7 +59,7 @@ impl SoftwareTpm {
     pub fn boot(&mut self, log: &[u8]) {
         self.connection = None;
         let booted = self.simulator.boot(log);
-        booted.unwrap_or_else(|error| panic!("{error}"));
+        let _events = booted.unwrap_or_else(|error| failed(&error));
     }
 
     /// Starts the TPM anew: the PCRs have their first values, and keys and sessions are gone.
@@ -70,7 +70,7 @@ impl SoftwareTpm {
     pub fn restart(&mut self) {
         self.connection = None;
         let started = self.simulator.restart();
-        started.unwrap_or_else(|error| panic!("{error}"));
+        started.unwrap_or_else(|error| failed(&error));
     }
 
     /// Where it is, for those who open it themselves: it serves one connection, and this gives up its own.
@@ -114,6 +114,11 @@ impl SoftwareTpm {
         response
     }
 
+    /// Gives the connection up, so that another program can have it.
+    pub fn release(&mut self) {
+        self.connection = None;
+    }
+
     /// Runs one of tpm2-tools on this TPM, in [`Self::folder`].
     ///
     /// # Panics
@@ -134,6 +139,13 @@ impl SoftwareTpm {
             "{program} {arguments:?}: {output:?}"
         );
         output
+    }
+}
+
+fn failed(error: &SimulatorError) -> ! {
+    match error.package() {
+        Some(package) => panic!("{error}: install the Debian package {package}"),
+        None => panic!("{error}"),
     }
 }
 

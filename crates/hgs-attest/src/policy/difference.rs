@@ -12,6 +12,9 @@ use super::document::EventDigest;
 /// Expected events that a difference names, at most.
 pub const MAX_EXPECTED: usize = 8;
 
+/// Expected events in a message, at most.
+const TOLD: usize = 3;
+
 /// One difference between a boot and a baseline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
@@ -161,14 +164,14 @@ impl fmt::Display for Difference {
                 ": the host has no value for the parameter `{parameter}`"
             )?,
         }
-        for (place, expected) in self.expected.iter().enumerate() {
+        for (place, expected) in self.expected.iter().take(TOLD).enumerate() {
             let before = if place == 0 { "; expected " } else { " or " };
             write!(formatter, "{before}{expected}")?;
         }
-        if self.expected_beside > 0 {
-            write!(formatter, " or one of {} others", self.expected_beside)?;
+        match self.expected_beside + self.expected.len().saturating_sub(TOLD) {
+            0 => Ok(()),
+            beside => write!(formatter, " or one of {beside} others"),
         }
-        Ok(())
     }
 }
 

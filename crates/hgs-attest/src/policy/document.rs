@@ -92,9 +92,14 @@ pub(super) fn read<D: DeserializeOwned>(
     if found > limit {
         return Err(DocumentError::TooLarge { found, limit });
     }
-    let header: Header = serde_json::from_slice(octets).map_err(|error| DocumentError::Kind {
-        expected: kind,
-        found: quoted(&error.to_string()),
+    let header: Header = serde_json::from_slice(octets).map_err(|error| {
+        if !error.is_data() {
+            return DocumentError::Malformed(said(&error));
+        }
+        DocumentError::Kind {
+            expected: kind,
+            found: said(&error),
+        }
     })?;
     if header.kind != kind {
         return Err(DocumentError::Kind {

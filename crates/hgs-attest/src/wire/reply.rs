@@ -448,7 +448,7 @@ mod tests {
     fn what_another_server_says_for_people_is_cut_short_and_can_t_steer_a_terminal() {
         let text = format!(
             r#"{{"__type":"ErrorReply:#Microsoft.Windows.RemoteAttestation.Core","Retryable":false,"OpenHgs":{{"Code":"a\u001b[2J\u202eb","Message":"{}"}}}}"#,
-            "é".repeat(1000)
+            "é".repeat(MAX_DETAIL_CHARACTERS + 1)
         );
         let Ok(Reply::Error(reply)) = Reply::parse(text.as_bytes()) else {
             panic!("not read");

@@ -140,8 +140,71 @@ impl Boot {
         }
     }
 
+    /// With an IMA log of these files, after the entry for the boot itself.
+    pub(crate) fn with_files(&self, files: &[File]) -> RecordedEvidence {
+        let mut evidence = self.evidence();
+        let aggregate = hgs_tcg::ima::boot_aggregate(&evidence.values).unwrap();
+        let boot = File {
+            path: "boot_aggregate".to_owned(),
+            digest: aggregate.as_bytes().try_into().unwrap(),
+            violation: false,
+        };
+        let mut value = [0; 32];
+        for file in std::iter::once(&boot).chain(files) {
+            let (entry, extension) = file.entry();
+            evidence.ima.extend(entry);
+            value = sha256(&[value, extension].concat());
+        }
+        evidence.values.insert(10, &value).unwrap();
+        evidence
+    }
+
     pub(crate) fn proved(&self) -> Evidence {
         self.evidence().prove().unwrap()
+    }
+}
+
+/// A file that IMA measured.
+#[derive(Debug, Clone)]
+pub(crate) struct File {
+    pub(crate) path: String,
+    pub(crate) digest: [u8; 32],
+    /// Whether it changed while it was measured.
+    pub(crate) violation: bool,
+}
+
+impl File {
+    pub(crate) fn new(path: &str, contents: &str) -> Self {
+        Self {
+            path: path.to_owned(),
+            digest: sha256(contents.as_bytes()),
+            violation: false,
+        }
+    }
+
+    /// The entry in the template `ima-ng`, and what it extends PCR 10 with.
+    fn entry(&self) -> (Vec<u8>, [u8; 32]) {
+        let digest = if self.violation { [0; 32] } else { self.digest };
+        let fields = [
+            [b"sha256:\0".as_slice(), &digest].concat(),
+            format!("{}\0", self.path).into_bytes(),
+        ];
+        let mut data = Vec::new();
+        for field in fields {
+            data.extend((field.len() as u32).to_le_bytes());
+            data.extend(field);
+        }
+        let (sha1, extension) = match self.violation {
+            true => ([0; 20], [0xff; 32]),
+            false => (hgs_crypto::hash::sha1_of(&[&data]), sha256(&data)),
+        };
+        let mut entry = 10_u32.to_le_bytes().to_vec();
+        entry.extend(sha1);
+        entry.extend(6_u32.to_le_bytes());
+        entry.extend(b"ima-ng");
+        entry.extend((data.len() as u32).to_le_bytes());
+        entry.extend(data);
+        (entry, extension)
     }
 }
 

@@ -3,6 +3,9 @@
 mod approval;
 mod common;
 mod compiling;
+mod documents;
+mod hostile;
 mod matching;
+mod policies;
 mod prediction;
 mod recorded_boots;

@@ -1,0 +1,172 @@
+//! Documents are read strictly, within budgets, and as they were written.
+
+use hgs_attest::policy::{
+    Baseline, CiPolicy, DocumentError, DumpKey, HostMeasurements, MAX_BASELINE_OCTETS,
+};
+use proptest::prelude::*;
+
+use crate::common::{baseline_of, recorded};
+use crate::compiling::small;
+
+#[test]
+fn a_document_is_read_as_it_was_written() {
+    let baseline = baseline_of(&recorded("secure-boot-on").prove().unwrap());
+    assert_eq!(
+        Baseline::from_json(baseline.to_json().as_bytes()),
+        Ok(baseline)
+    );
+    assert_eq!(
+        Baseline::from_json(small().to_json().as_bytes()),
+        Ok(small())
+    );
+}
+
+#[test]
+fn what_is_no_document_of_the_kind_is_refused_by_name() {
+    let text = small().to_json();
+    let read = |text: &str| {
+        Baseline::from_json(text.as_bytes())
+            .map(|_| ())
+            .unwrap_err()
+    };
+    assert!(matches!(read(""), DocumentError::Malformed(_)));
+    assert!(matches!(read("{}"), DocumentError::Kind { .. }));
+    let kind = read(&text.replace("openhgs-baseline", "openhgs-ci-policy"));
+    assert_eq!(
+        kind.to_string(),
+        "the document is not one of kind `openhgs-baseline`: `kind` is `openhgs-ci-policy`"
+    );
+    assert_eq!(
+        read(&text.replace("\"version\": 1", "\"version\": 2")),
+        DocumentError::Version(2)
+    );
+    let malformed =
+        |text: &str| assert!(matches!(read(text), DocumentError::Malformed(_)), "{text}");
+    malformed(&text.replacen("\"lanes\"", "\"lines\"", 1));
+    malformed(&text.replacen("\"pcr\"", "\"pcr\": 4, \"pcr\"", 1));
+    malformed(&text.replacen("\"shared\"", "\"common\"", 1));
+    malformed(&format!("{text}{{}}"));
+    let upper = text.replacen("\"digest\": \"", "\"digest\": \"A", 1);
+    malformed(&upper);
+    let both = text.replacen("\"digest\"", "\"text\": \"x\", \"digest\"", 1);
+    malformed(&both);
+    assert!(matches!(
+        read(&text.replace(
+            "\"one\",\n          \"source\"",
+            "\"two\",\n          \"source\""
+        )),
+        DocumentError::Inconsistent(_)
+    ));
+    let steering = read(&text.replace("\"program\"", "\"pro\\u202egram\""));
+    assert!(!steering.to_string().contains('\u{202e}'), "{steering}");
+    assert!(matches!(steering, DocumentError::Inconsistent(_)));
+    let long = vec![b' '; MAX_BASELINE_OCTETS + 1];
+    assert!(matches!(
+        Baseline::from_json(&long),
+        Err(DocumentError::TooLarge { .. })
+    ));
+}
+
+#[test]
+fn a_document_with_more_of_something_than_it_may_have_is_refused() {
+    let mut many = small();
+    let component = many.components[0].clone();
+    many.components
+        .extend((0..128).map(|number| hgs_attest::policy::Component {
+            name: format!("component {number}"),
+            ..component.clone()
+        }));
+    let read = Baseline::from_json(many.to_json().as_bytes());
+    assert_eq!(
+        read,
+        Err(DocumentError::TooMany {
+            what: "components",
+            limit: 128
+        })
+    );
+    let mut long = small();
+    let events = &mut long.components[0].alternatives[0].events[0].events;
+    *events = vec![events[0].clone(); 513];
+    let read = Baseline::from_json(long.to_json().as_bytes());
+    assert!(matches!(
+        read,
+        Err(DocumentError::TooMany { limit: 512, .. })
+    ));
+}
+
+#[test]
+fn a_parameter_that_stands_there_twice_is_refused() {
+    let text =
+        r#"{"kind":"openhgs-host-measurements","version":1,"parameters":{"root":"a","root":"b"}}"#;
+    assert!(matches!(
+        HostMeasurements::from_json(text.as_bytes()),
+        Err(DocumentError::Malformed(_))
+    ));
+    let once = text.replace(r#","root":"b""#, "");
+    assert!(HostMeasurements::from_json(once.as_bytes()).is_ok());
+}
+
+/// The examples of a page, by the kind of document.
+fn examples(page: &str, kind: &str) -> Vec<String> {
+    let blocks = page.split("```json\n").skip(1);
+    let blocks = blocks.map(|block| block.split("```").next().unwrap().to_owned());
+    let kind = format!("\"kind\": \"{kind}\"");
+    blocks.filter(|block| block.contains(&kind)).collect()
+}
+
+#[test]
+fn the_examples_of_the_pages_are_documents() {
+    let of_baselines = include_str!("../../../../docs/baseline.md");
+    let of_policies = include_str!("../../../../docs/policies.md");
+    let baselines = examples(of_baselines, "openhgs-baseline");
+    assert!(!baselines.is_empty());
+    for text in baselines {
+        let baseline = Baseline::from_json(text.as_bytes()).unwrap();
+        crate::common::try_compile(&[("example", &baseline)]).unwrap();
+    }
+    let records = examples(of_baselines, "openhgs-host-measurements");
+    assert!(!records.is_empty());
+    for text in records {
+        HostMeasurements::from_json(text.as_bytes()).unwrap();
+    }
+    let policies = examples(of_policies, "openhgs-ci-policy");
+    assert!(!policies.is_empty());
+    for text in policies {
+        CiPolicy::from_json(text.as_bytes()).unwrap();
+    }
+    let keys = examples(of_policies, "openhgs-dump-key");
+    assert!(!keys.is_empty());
+    for text in keys {
+        DumpKey::from_json(text.as_bytes()).unwrap();
+    }
+}
+
+#[test]
+fn the_page_of_policies_has_each_policy_with_its_guid() {
+    let page = include_str!("../../../../docs/policies.md");
+    for policy in hgs_attest::policy::PolicyName::ALL {
+        let row = format!("| `{policy}` | {} |", policy.guid());
+        assert!(page.contains(&row), "{row}");
+        let substatus = format!("| {} |", policy.substatus());
+        assert!(
+            page.lines()
+                .any(|line| line.contains(&row) && line.contains(&substatus)),
+            "{row} {substatus}"
+        );
+    }
+}
+
+proptest! {
+    /// No octets make a reader panic, and what is read is written as it was.
+    #[test]
+    fn changed_documents_are_read_or_refused(changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 0..4)) {
+        let mut octets = small().to_json().into_bytes();
+        for (place, octet) in changes {
+            let place = place.index(octets.len());
+            octets[place] = octet;
+        }
+        if let Ok(baseline) = Baseline::from_json(&octets) {
+            prop_assert_eq!(Baseline::from_json(baseline.to_json().as_bytes()).unwrap(), baseline);
+        }
+    }
+}
