@@ -56,7 +56,7 @@ pub use host_measurements::{
 };
 pub use judge::{CommandLineUnknown, Outcome, PolicyFailure};
 pub use name::{DecidedBy, PolicyName, PolicySelection, PolicySettingError};
-pub use of_evidence::{KERNEL, LOADER, SECURE_BOOT, SHIM, proposed_parameters};
+pub use of_evidence::{KERNEL, LOADER, SECURE_BOOT, SHIM, claim_of_next_boot, proposed_parameters};
 pub use pcrlock::{
     MAX_PCRLOCK_OCTETS, MAX_PCRLOCK_RECORDS, PcrlockError, component_of_pcrlock, read_pcrlock,
 };

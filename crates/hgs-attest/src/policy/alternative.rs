@@ -183,6 +183,8 @@ pub enum ExpectedEvent {
 pub enum Encoding {
     /// UTF-8 without an end mark: GRUB's commands and command lines, and a section `.cmdline`.
     Utf8,
+    /// UTF-8 with a NUL: a section `.cmdline` that has one.
+    Utf8Nul,
     /// UTF-16 in little-endian order with a NUL: what EFI stubs measure.
     Utf16Nul,
 }
@@ -193,6 +195,7 @@ impl Encoding {
     pub fn octets(self, text: &str) -> Vec<u8> {
         match self {
             Self::Utf8 => text.as_bytes().to_vec(),
+            Self::Utf8Nul => [text.as_bytes(), &[0]].concat(),
             Self::Utf16Nul => {
                 let units = text.encode_utf16().chain([0]);
                 units.flat_map(u16::to_le_bytes).collect()
@@ -205,6 +208,12 @@ impl Encoding {
     pub fn text(self, octets: &[u8]) -> Option<String> {
         match self {
             Self::Utf8 => String::from_utf8(octets.to_vec()).ok(),
+            Self::Utf8Nul => {
+                let text = octets.strip_suffix(&[0])?;
+                (!text.contains(&0))
+                    .then(|| Self::Utf8.text(text))
+                    .flatten()
+            }
             Self::Utf16Nul => {
                 let (units, rest) = octets.as_chunks::<2>();
                 let units: Vec<u16> = units.iter().map(|unit| u16::from_le_bytes(*unit)).collect();

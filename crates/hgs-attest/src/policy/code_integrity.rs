@@ -1,6 +1,6 @@
 //! Code integrity policies: which files a host may run, by the IMA log (`docs/policies.md`), and where crash dumps go.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
 use hgs_crypto::hash::{Sha256Digest, sha256, sha256_of};
@@ -149,6 +149,65 @@ impl CiPolicy {
     pub fn retire(&mut self, set: &str, now: Time) -> bool {
         let set = self.set_mut(set);
         set.is_some_and(|set| set.state.retire(now))
+    }
+
+    /// The policy with a further set: the files of an IMA log that it does not allow, under the paths that count for them.
+    /// `None` if there are none that could be allowed: a file that changed while it was measured never is.
+    #[must_use]
+    pub fn with_files_of(
+        &self,
+        evidence: &Evidence,
+        set: &str,
+        source: Source,
+        now: Time,
+    ) -> Option<Self> {
+        let compiled = CompiledCiPolicy::new("", self)?;
+        let mut files: BTreeMap<String, BTreeSet<EventDigest>> = BTreeMap::new();
+        let entries = evidence.ima()?.entries();
+        for entry in entries.filter(|entry| entry.path() != b"boot_aggregate") {
+            let digest = entry.file_digest();
+            if entry.is_violation() || digest.algorithm != b"sha256" {
+                continue;
+            }
+            let Ok(digest) = digest.octets.try_into().map(EventDigest) else {
+                continue;
+            };
+            if compiled.set_that_allows(entry.path(), &digest, now).is_ok() {
+                continue;
+            }
+            let path = entry.path();
+            let rule = compiled.rule_of(path).map(|(beginning, _)| beginning);
+            let directory = || {
+                &path[..path
+                    .iter()
+                    .rposition(|octet| *octet == b'/')
+                    .map_or(path.len(), |end| end + 1)]
+            };
+            if let Ok(rule) = std::str::from_utf8(rule.unwrap_or_else(directory)) {
+                files.entry(rule.to_owned()).or_default().insert(digest);
+            }
+        }
+        if files.is_empty() {
+            return None;
+        }
+        let taken = |name: &str| self.sets.iter().any(|set| set.name == name);
+        let mut with = self.clone();
+        with.sets.push(FileSet {
+            name: super::approve::free_name(set, taken),
+            source,
+            state: State::Promoted {
+                at: Some(now),
+                by: None,
+            },
+            files: files
+                .into_iter()
+                .map(|(path, digests)| PathFiles {
+                    path,
+                    digests: digests.into_iter().collect(),
+                })
+                .collect(),
+        });
+        Some(with)
     }
 
     /// Takes out staged sets that expired. How many there were.
@@ -466,5 +525,11 @@ impl CompiledCiPolicy {
         let best = accepted.min_by_key(|(_, set)| state(*set).is_staged());
         best.map(|(_, set)| *set)
             .ok_or(RefusedFileCause::NotAccepted)
+    }
+
+    /// The longest beginning of a path that some set has.
+    fn rule_of<'p>(&self, path: &'p [u8]) -> Option<(&'p [u8], u32)> {
+        let mut beginnings = self.lengths.iter().filter_map(|length| path.get(..*length));
+        beginnings.find_map(|beginning| Some((beginning, *self.paths.get(beginning)?)))
     }
 }

@@ -16,6 +16,10 @@ use super::walk::LaneEvents;
 
 /// PCRs that no rule looks at: a debugger and an application may reset 16 and 23 at any time. PCR 10 has a log of its own.
 pub(super) const IGNORED_PCRS: [usize; 3] = [IMA_PCR, 16, 23];
+/// Those that every boot is judged by; a dynamic launch may use more.
+pub(super) const JUDGED_PCRS: [u8; 15] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15];
+/// What systemd extends PCR 11 with as the boot goes on (systemd-pcrphase.service). The replay knows these words.
+const BOOT_PHASES: [&[u8]; 4] = [b"enter-initrd", b"leave-initrd", b"sysinit", b"ready"];
 /// PCRs that systemd extends after the kernel has closed the log.
 const PCRS_OF_USER_SPACE: std::ops::RangeInclusive<u8> = 11..=15;
 
@@ -140,6 +144,14 @@ impl RecordedEvidence {
                 .filter(|claim| claim.pcr == pcr && claim.event as usize >= logged)
                 .collect();
             claimed.sort_by_key(|claim| claim.event);
+            // A host that attests during its boot has fewer of these than later, so they are no events of a baseline.
+            if pcr == 11
+                && claimed
+                    .iter()
+                    .all(|claim| BOOT_PHASES.contains(&&*claim.octets))
+            {
+                continue;
+            }
             let digest = |claim: &&Preimage| LaterEvent {
                 pcr,
                 number: claim.event as usize,
@@ -243,7 +255,7 @@ impl Evidence {
     ) -> Option<(String, Encoding)> {
         let mut of_pcr = self.preimages.iter().filter(|preimage| preimage.pcr == pcr);
         let preimage = of_pcr.find(|preimage| sha256(&preimage.octets) == digest.0)?;
-        [Encoding::Utf16Nul, Encoding::Utf8]
+        [Encoding::Utf16Nul, Encoding::Utf8Nul, Encoding::Utf8]
             .into_iter()
             .find_map(|encoding| Some((encoding.text(&preimage.octets)?, encoding)))
             .filter(|(text, _)| is_line(text))

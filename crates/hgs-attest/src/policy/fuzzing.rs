@@ -51,9 +51,19 @@ pub fn fuzz_boot(data: &[u8]) {
     let Ok(log) = EventLog::read(data.to_vec(), &Limits::LOG) else {
         return;
     };
-    let Ok(values) = log.unverified().replayed_values(Bank::Sha256) else {
+    let Ok(mut values) = log.unverified().replayed_values(Bank::Sha256) else {
         return;
     };
+    // What the log does not extend is as it was at the start.
+    for pcr in (0..16).filter(|pcr| {
+        log.unverified()
+            .events()
+            .all(|event| event.pcr() != *pcr as u32)
+    }) {
+        values
+            .insert(pcr, &[0; 32])
+            .expect("there are 24 PCRs of 32 octets");
+    }
     let recorded = RecordedEvidence {
         values,
         log: data.to_vec(),

@@ -11,7 +11,7 @@ use super::alternative::{
 };
 use super::baseline::{Baseline, Component, ComponentKind, LaneSlots, Slot, Times};
 use super::difference::FoundEvent;
-use super::document::DocumentError;
+use super::document::{DocumentError, EventDigest};
 use super::evidence::Evidence;
 use super::host_measurements::HostMeasurements;
 
@@ -23,6 +23,58 @@ pub const SHIM: &str = "shim";
 pub const LOADER: &str = "loader";
 /// The component whose slots hold the variables of Secure Boot.
 pub const SECURE_BOOT: &str = "secure-boot";
+
+/// What a host will boot next, from what it has booted: each file whose path ends with one of these has that digest instead,
+/// and texts have the new release in place of the former. It is what a host stages before it boots (`host` components
+/// only). What does not change is left out.
+pub fn claim_of_next_boot(
+    evidence: &Evidence,
+    files: &[(&str, EventDigest)],
+    releases: Option<(&str, &str)>,
+    name: &str,
+) -> Result<HostMeasurements, DocumentError> {
+    let baseline = Baseline::of_evidence(evidence, name, &Parameters::new())?;
+    let of_host = baseline
+        .components
+        .iter()
+        .filter(|component| component.kind == ComponentKind::Host);
+    let mut claim = HostMeasurements::default();
+    for component in of_host {
+        for booted in &component.alternatives {
+            let mut next = Alternative {
+                name: name.to_owned(),
+                ..booted.clone()
+            };
+            for event in next.events.iter_mut().flat_map(|events| &mut events.events) {
+                match event {
+                    ExpectedEvent::Digest {
+                        digest,
+                        what: Some(what),
+                    } => {
+                        let mut replaced = files.iter();
+                        if let Some((_, new)) = replaced.find(|(path, _)| what.ends_with(path)) {
+                            *digest = *new;
+                        }
+                        if let Some((former, new)) = releases {
+                            *what = what.replace(former, new);
+                        }
+                    }
+                    ExpectedEvent::Text { text, .. } => {
+                        if let Some((former, new)) = releases {
+                            *text = text.replace(former, new);
+                        }
+                    }
+                    ExpectedEvent::Digest { what: None, .. } => {}
+                }
+            }
+            if !next.measures_as(booted) {
+                claim.add(&component.name, next);
+            }
+        }
+    }
+    claim.check()?;
+    Ok(claim)
+}
 
 /// Where an event goes.
 struct Owner {
@@ -408,7 +460,7 @@ impl Boot {
     fn loader_text(data: &[u8], described: &FoundEvent) -> Owner {
         let text = match &described.text {
             Some((_, Encoding::Utf16Nul)) => return Owner::command_line("command-line"),
-            Some((text, Encoding::Utf8)) => text.as_str(),
+            Some((text, Encoding::Utf8 | Encoding::Utf8Nul)) => text.as_str(),
             None => "",
         };
         match text {

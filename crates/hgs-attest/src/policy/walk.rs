@@ -5,6 +5,8 @@
 //! must agree among its slots. Only the digests of one PCR in their order are used: neither types of events, nor their
 //! order among PCRs, nor data.
 
+use std::collections::BTreeSet;
+
 use hgs_pki::Time;
 
 use super::alternative::State;
@@ -14,6 +16,7 @@ use super::compile::{
 };
 use super::difference::{Cause, Difference, Expected, FoundEvent, MAX_EXPECTED, SlotName};
 use super::document::EventDigest;
+use super::evidence::JUDGED_PCRS;
 
 /// Events that a difference tells of, at most.
 const MAX_FOUND: usize = 64;
@@ -135,9 +138,15 @@ pub(super) fn read(
     for lane in lanes {
         walk.read_lane(lane);
     }
-    for (pcr, _) in &compiled.lanes {
-        if !lanes.iter().any(|lane| lane.pcr == *pcr) {
-            walk.differ(*pcr, None, None, Vec::new(), Cause::NotProved);
+    let needed: BTreeSet<u8> = compiled
+        .lanes
+        .iter()
+        .map(|(pcr, _)| *pcr)
+        .chain(JUDGED_PCRS)
+        .collect();
+    for pcr in needed {
+        if !lanes.iter().any(|lane| lane.pcr == pcr) {
+            walk.differ(pcr, None, None, Vec::new(), Cause::NotProved);
         }
     }
     for component in 0..compiled.slots_of.len() {

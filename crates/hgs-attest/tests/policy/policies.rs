@@ -562,6 +562,49 @@ fn sets_of_files_are_staged_promoted_and_retired() {
 }
 
 #[test]
+fn the_files_of_a_refused_host_become_a_set_once_they_are_approved() {
+    let boot = Boot::recorded(ON);
+    let baseline = baseline_of(&boot.proved());
+    let policy = allowed(&[("/usr/", "old")]);
+    let mut files = vec![
+        File::new("/usr/bin/a", "old"),
+        File::new("/usr/bin/b", "new"),
+        File::new("/opt/tool/c", "newer"),
+    ];
+    let evidence = boot.with_files(&files).prove().unwrap();
+    let judge = |policy: &CiPolicy, evidence| {
+        let set = with_ci_policies(&[("debian", policy)], &baseline).unwrap();
+        set.evaluate(evidence, NOW)
+    };
+    assert!(!judge(&policy, &evidence).is_healthy());
+    let approved = policy
+        .with_files_of(&evidence, "approved", source(), NOW)
+        .unwrap();
+    let paths: Vec<_> = approved.sets[1]
+        .files
+        .iter()
+        .map(|files| files.path.as_str())
+        .collect();
+    assert_eq!(paths, ["/opt/tool/", "/usr/"]);
+    assert!(judge(&approved, &evidence).is_healthy());
+    assert_eq!(
+        approved.with_files_of(&evidence, "approved", source(), NOW),
+        None
+    );
+    // What changed while it was measured is never approved.
+    files.push(File {
+        violation: true,
+        ..File::new("/usr/bin/d", "d")
+    });
+    let evidence = boot.with_files(&files).prove().unwrap();
+    assert_eq!(
+        approved.with_files_of(&evidence, "approved", source(), NOW),
+        None
+    );
+    assert!(!judge(&approved, &evidence).is_healthy());
+}
+
+#[test]
 fn what_ima_measures_at_all_follows_from_the_command_line() {
     let mut policy = allowed(&[("/", "bash")]);
     policy.ima_policy = vec!["tcb".to_owned()];

@@ -1,8 +1,8 @@
 //! Patch days: what is predicted from files, and what is imported, on a real boot.
 
 use hgs_attest::policy::{
-    Baseline, Cause, ComponentKind, EventDigest, HostMeasurements, Label, PcrlockError, Prediction,
-    PredictionError, Source, SourceKind, State, component_of_pcrlock, read_pcrlock,
+    Baseline, Cause, EventDigest, HostMeasurements, Label, PcrlockError, PredictionError, Source,
+    SourceKind, State, claim_of_next_boot, component_of_pcrlock, read_pcrlock,
 };
 use hgs_crypto::hash::{Sha256Digest, sha256};
 use hgs_pki::{Seconds, Time};
@@ -11,7 +11,7 @@ use hgs_testkit::made_image::{
     LATEST, MadeImage, PREVIOUS, certificate_like, plain, shim_image, unified,
 };
 
-use crate::common::{Boot, Event, NOW, baseline_of, compiled, differences, judged, try_compile};
+use crate::common::{Boot, Event, NOW, baseline_of, compiled, differences, judged};
 use crate::compiling::{alternative, digest};
 
 const ON: &str = "secure-boot-on";
@@ -523,5 +523,40 @@ fn trap_8_a_host_stages_its_own_initrd_before_it_boots_it() {
         .accept_claim(&claim, "host-07", expires())
         .unwrap();
     assert!(set.for_host(&host).is_err());
-    let _ = (Prediction::default(), ComponentKind::Host, try_compile(&[]));
+}
+
+#[test]
+fn a_host_knows_what_it_will_boot_next() {
+    let recorded = Boot::recorded(ON);
+    let kernels =
+        ["kernel 1", "kernel 2"].map(|name| plain().with(".linux", name.as_bytes()).octets());
+    let boot = with_release(&recorded, "6.1.0-1-amd64", &kernels[0], "initrd");
+    let mut baseline = baseline_of(&boot.proved());
+    let prediction = baseline
+        .predict_kernel(&label("linux 6.1.0-2"), &kernels[1], Some("6.1.0-2-amd64"))
+        .unwrap();
+    baseline.stage(&prediction);
+    let evidence = boot.proved();
+    let next = with_release(&recorded, "6.1.0-2-amd64", &kernels[1], "initrd 2");
+    let files = [(
+        "/boot/initrd.img-6.1.0-1-amd64",
+        EventDigest(next.events[45].digest),
+    )];
+    let releases = Some(("6.1.0-1-amd64", "6.1.0-2-amd64"));
+    let claim = claim_of_next_boot(&evidence, &files, releases, "after the update").unwrap();
+    let names: Vec<_> = claim
+        .components
+        .iter()
+        .map(|component| component.name.as_str())
+        .collect();
+    assert_eq!(names, ["initrd"]);
+    let host = HostMeasurements::default()
+        .accept_claim(&claim, "host-07", expires())
+        .unwrap();
+    let set = compiled(&[("reference", &baseline)]);
+    assert!(!set.evaluate(&next.proved(), NOW).is_healthy());
+    let evaluation = set.for_host(&host).unwrap().evaluate(&next.proved(), NOW);
+    assert!(evaluation.is_healthy(), "{evaluation}");
+    let nothing = claim_of_next_boot(&evidence, &[], None, "nothing new").unwrap();
+    assert_eq!(nothing.components, []);
 }
