@@ -91,6 +91,9 @@ impl PrivateKey for TpmKey {
         if hash != OaepHash::Sha256 {
             return Err(KeyError::Unsupported);
         }
+        if ciphertext.len() != self.public.modulus_octets() {
+            return Err(KeyError::Refused);
+        }
         let plaintext = self
             .open()
             .and_then(|mut tpm| tpm.decrypt(&self.key, ciphertext));

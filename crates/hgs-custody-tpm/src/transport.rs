@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::FileTypeExt as _;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -33,6 +34,13 @@ pub(crate) fn connect(device: &Device) -> io::Result<Box<dyn Transport>> {
     Ok(match device {
         Device::Character(path) => {
             let file = File::options().read(true).write(true).open(path)?;
+            // Or a wrong path in the configuration would have a file overwritten.
+            if !file.metadata()?.file_type().is_char_device() {
+                return Err(io::Error::new(
+                    io::ErrorKind::NotFound,
+                    "this is no character device",
+                ));
+            }
             Box::new(CharacterDevice(file))
         }
         Device::UnixSocket(path) => {

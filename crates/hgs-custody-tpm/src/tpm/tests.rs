@@ -98,6 +98,17 @@ fn what_is_no_tpm_is_named() {
 }
 
 #[test]
+fn a_file_in_place_of_a_device_is_not_written_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("hosts");
+    std::fs::write(&path, b"127.0.0.1 localhost").unwrap();
+    let error = Tpm::open(&Device::Character(path.clone()), None).unwrap_err();
+    assert!(matches!(error, TpmError::Absent { .. }), "{error}");
+    assert!(error.to_string().contains("no character device"), "{error}");
+    assert_eq!(std::fs::read(path).unwrap(), b"127.0.0.1 localhost");
+}
+
+#[test]
 fn slow_work_is_told_before_it_begins() {
     let told = Arc::new(Mutex::new(Vec::new()));
     let (_, tpm) = opened([]);
