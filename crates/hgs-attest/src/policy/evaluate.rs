@@ -50,7 +50,7 @@ pub enum PolicySetError {
         /// Its name.
         name: String,
         /// Why.
-        error: BaselineError,
+        error: Box<BaselineError>,
     },
     /// A code integrity policy allows nothing.
     #[error("the code integrity policy `{name}` has no digest in a set that is accepted")]
@@ -107,7 +107,7 @@ impl PolicySet {
             let compiled = Compiled::new(name, baseline.clone());
             compiled.map_err(|error| PolicySetError::Baseline {
                 name: name.clone(),
-                error,
+                error: Box::new(error),
             })
         });
         let ci_policies = documents.ci_policies.iter().map(|(name, policy)| {
@@ -137,7 +137,7 @@ impl PolicySet {
             let layer = checked.and_then(|()| compiled.host_layer(measurements));
             layer.map_err(|error| PolicySetError::Baseline {
                 name: compiled.name.clone(),
-                error,
+                error: Box::new(error),
             })
         });
         let mut hash = Sha256::new();

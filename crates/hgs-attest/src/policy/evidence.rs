@@ -117,7 +117,7 @@ impl RecordedEvidence {
             .filter(|(pcr, _)| !IGNORED_PCRS.contains(pcr))
         {
             let value = match later.iter().any(|event| usize::from(event.pcr) == pcr) {
-                true => before.value(pcr).unwrap_or(Bank::Sha256.filled(0)),
+                true => before.value(pcr).unwrap_or_else(|| Bank::Sha256.filled(0)),
                 false => value,
             };
             let inserted = values.insert(pcr, value.as_bytes());
@@ -160,7 +160,7 @@ impl RecordedEvidence {
             let events: Vec<_> = claimed.iter().map(digest).collect();
             let start = before
                 .value(usize::from(pcr))
-                .unwrap_or(Bank::Sha256.filled(0));
+                .unwrap_or_else(|| Bank::Sha256.filled(0));
             let end = events.iter().fold(start, |value, event| {
                 let digest = Digest::new(Bank::Sha256, &event.digest.0);
                 value.extended_with(&digest.expect("SHA-256 digests have 32 octets"))

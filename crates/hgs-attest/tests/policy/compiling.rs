@@ -103,7 +103,7 @@ fn refused(change: impl FnOnce(&mut Baseline)) -> BaselineError {
     match try_compile(&[("reference", &baseline)]) {
         Err(PolicySetError::Baseline { name, error }) => {
             assert_eq!(name, "reference");
-            error
+            *error
         }
         other => panic!("not refused: {other:?}"),
     }
@@ -397,7 +397,7 @@ fn a_host_s_own_alternatives_are_checked_against_the_baseline_s() {
     };
     assert_eq!(host("program", "own"), Ok(()));
     let refused = |result: Result<(), PolicySetError>| match result {
-        Err(PolicySetError::Baseline { error, .. }) => error,
+        Err(PolicySetError::Baseline { error, .. }) => *error,
         other => panic!("{other:?}"),
     };
     let error = refused(host("program", "one more"));

@@ -3,6 +3,7 @@
 mod approval;
 mod common;
 mod compiling;
+mod debian;
 mod documents;
 mod hostile;
 mod matching;

@@ -535,13 +535,10 @@ fn trap_4_error_separators_are_refused_and_exit_boot_services_may_be_absent() {
             }
         }
         let refused = try_compile(&[("reference", &baseline)]);
-        assert!(matches!(
-            refused,
-            Err(PolicySetError::Baseline {
-                error: BaselineError::ErrorSeparator { .. },
-                ..
-            })
-        ));
+        let Err(PolicySetError::Baseline { error, .. }) = refused else {
+            panic!("{refused:?}");
+        };
+        assert!(matches!(*error, BaselineError::ErrorSeparator { .. }));
         let mut any = small();
         any.lanes.push(lanes(&[(5, "any/events")]).remove(0));
         any.components
