@@ -1,12 +1,16 @@
 //! `guarded-host baseline`: what `Get-HgsAttestationBaselinePolicy` does for the incumbent.
 
 use std::fmt;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use hgs_attest::policy::{
-    Baseline, Evidence, HostMeasurements, Parameters, RecordedEvidence, proposed_parameters,
+    Baseline, EventDigest, Evidence, HostMeasurements, Parameters, RecordedEvidence,
+    claim_of_next_boot, proposed_parameters,
 };
+use hgs_crypto::hash::Sha256;
 use hgs_files::Readers;
 use hgs_terminal::{AtFault, Exit, Failure, Table, Terminal};
 use serde::Serialize;
@@ -33,23 +37,153 @@ pub(crate) enum Verb {
         #[arg(long, value_name = "FOLDER")]
         evidence: Option<PathBuf>,
     },
+    /// Write what this host will boot next in the place of what only it has: its initrd, its grub.cfg, their commands
+    ///
+    /// What has changed is told file by file, as the boot loader names it. It is for the record that the guardian has of this
+    /// host, and its administrator decides whether it is added there.
+    #[command(after_help = "Examples:
+  guarded-host baseline stage --file /initrd.img-6.1.0-57-amd64=/boot/initrd.img-6.1.0-57-amd64 \\
+      --release 6.1.0-56-amd64=6.1.0-57-amd64 --name kernel-57 --out next.json
+  guarded-host baseline stage --file /grub/grub.cfg=/boot/grub/grub.cfg --name grub --out next.json")]
+    Stage {
+        /// A file that will be measured, after the end of the path by which the boot loader names it, with `=` between
+        #[arg(long = "file", value_name = "END=FILE", value_parser = file, required_unless_present = "release")]
+        files: Vec<(String, PathBuf)>,
+        /// The release of the kernel that is booted now, and the next one, with `=` between
+        #[arg(long, value_name = "OLD=NEW", value_parser = release)]
+        release: Option<(String, String)>,
+        /// What the guardian calls it
+        #[arg(long, value_name = "NAME")]
+        name: String,
+    },
+}
+
+fn file(text: &str) -> Result<(String, PathBuf), &'static str> {
+    let (end, file) = release(text)?;
+    Ok((end, file.into()))
+}
+
+fn release(text: &str) -> Result<(String, String), &'static str> {
+    match text.split_once('=') {
+        Some((left, right)) if !left.is_empty() && !right.is_empty() => {
+            Ok((left.to_owned(), right.to_owned()))
+        }
+        _ => Err("there are two parts, with `=` between"),
+    }
 }
 
 impl Verb {
     pub(crate) fn run(self, options: &HostOptions, terminal: &Terminal) -> Result<Exit, Failure> {
-        let Self::Export {
-            host_measurements,
-            evidence: folder,
-        } = self;
-        let host = options.open(terminal)?;
-        let recorded = host.evidence().map_err(failure)?;
-        if let Some(folder) = &folder {
+        match self {
+            Self::Export {
+                host_measurements,
+                evidence,
+            } => Export {
+                host_measurements,
+                folder: evidence,
+            }
+            .run(options, terminal),
+            Self::Stage {
+                files,
+                release,
+                name,
+            } => Stage {
+                files,
+                release,
+                name,
+            }
+            .run(options, terminal),
+        }
+    }
+}
+
+/// What this host has booted, proved by the values of its PCRs as the TPM says them now.
+fn booted(
+    options: &HostOptions,
+    terminal: &Terminal,
+) -> Result<(RecordedEvidence, Result<Evidence, Failure>), Failure> {
+    let recorded = options.open(terminal)?.evidence().map_err(failure)?;
+    let evidence = recorded.prove().map_err(|error| unproved(&error));
+    Ok((recorded, evidence))
+}
+
+struct Stage {
+    files: Vec<(String, PathBuf)>,
+    release: Option<(String, String)>,
+    name: String,
+}
+
+impl Stage {
+    fn run(self, options: &HostOptions, terminal: &Terminal) -> Result<Exit, Failure> {
+        let mut digests = Vec::new();
+        for (end, file) in &self.files {
+            digests.push((end.as_str(), digest_of(file)?));
+        }
+        let releases = self.release.as_ref();
+        let releases = releases.map(|(old, new)| (old.as_str(), new.as_str()));
+        let (_, evidence) = booted(options, terminal)?;
+        let claim = claim_of_next_boot(&evidence?, &digests, releases, &self.name)
+            .map_err(|error| Failure::failed(&error).at_fault(AtFault::Host))?;
+        if claim.components.is_empty() {
+            return Err(Failure::refused(
+                "none of it was measured into what only this host has at the last boot",
+            )
+            .at_fault(AtFault::Operator)
+            .remedy("`guarded-host baseline export` writes what was measured, by the names that the boot loader uses"));
+        }
+        let components = claim.components.iter();
+        let report = Staged {
+            components: components.map(|component| component.name.clone()).collect(),
+        };
+        let octets = claim.to_json();
+        terminal.document(octets.as_bytes(), Readers::Everybody, &report)?;
+        Ok(Exit::Done)
+    }
+}
+
+/// SHA-256 of a file, which may be large.
+fn digest_of(file: &Path) -> Result<EventDigest, Failure> {
+    let failed = |error: std::io::Error| {
+        Failure::of(&error)
+            .while_doing(file.display())
+            .at_fault(AtFault::Operator)
+    };
+    let mut reader = File::open(file).map_err(failed)?;
+    let (mut hash, mut part) = (Sha256::new(), vec![0; 64 * 1024]);
+    loop {
+        match reader.read(&mut part).map_err(failed)? {
+            0 => return Ok(EventDigest(hash.finish())),
+            octets => hash.update(&part[..octets]),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Staged {
+    components: Vec<String>,
+}
+
+impl fmt::Display for Staged {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(formatter, "{} changed", self.components.join(", "))
+    }
+}
+
+struct Export {
+    host_measurements: Option<PathBuf>,
+    folder: Option<PathBuf>,
+}
+
+impl Export {
+    fn run(self, options: &HostOptions, terminal: &Terminal) -> Result<Exit, Failure> {
+        let (recorded, evidence) = booted(options, terminal)?;
+        if let Some(folder) = &self.folder {
             write_evidence(&recorded, folder)?;
         }
-        let evidence = recorded.prove().map_err(|error| unproved(&error))?;
+        let evidence = evidence?;
         let machine = rustix::system::uname();
         let source = format!("the log of {}", machine.nodename().to_string_lossy());
-        let (baseline, host_measurements) = match host_measurements {
+        let (baseline, host_measurements) = match self.host_measurements {
             None => (of(&evidence, &source, &Parameters::new())?, None),
             Some(file) => {
                 let parameters = proposed_parameters(&evidence);

@@ -1,6 +1,7 @@
 //! A host with a TPM in software, from its identity to a refusal.
 
 use std::fs;
+use std::process::Command;
 use std::sync::Arc;
 
 use hgs_attest::Credential;
@@ -11,6 +12,7 @@ use hgs_clock::{Clock as _, SystemClock};
 use hgs_custody_tpm::simulator::SimulatorAuthority;
 use hgs_tcg::tpm::EndorsementKey;
 use hgs_testkit::swtpm::{SoftwareTpm, altered_log};
+use hgs_testkit::tool;
 
 use crate::Folder;
 use crate::guardian::{Manner, TestClock, TestGuardian};
@@ -105,6 +107,41 @@ async fn a_host_is_registered_by_its_tpm_attests_and_is_refused_by_name() {
     let error = folder.error("baseline export --out again.json", 2);
     assert!(error["message"].as_str().unwrap().contains("PCR 4"));
     assert!(!folder.path("again.json").exists());
+}
+
+#[test]
+fn what_is_booted_next_is_staged_by_the_digest_of_its_file() {
+    let (folder, mut tpm) = with_tpm();
+    boot(&folder, &mut tpm, LOG);
+    fs::write(folder.path("new-initrd"), b"the next initrd").unwrap();
+    let staged =
+        folder.json("baseline stage --file /initrd.gz=new-initrd --name next --out next.json");
+    assert_eq!(staged["components"], serde_json::json!(["initrd"]));
+    let octets = fs::read(folder.path("next.json")).unwrap();
+    let claim = HostMeasurements::from_json(&octets).unwrap();
+    let [component] = &claim.components[..] else {
+        panic!("{claim:?}");
+    };
+    let judge = Command::new(tool("sha256sum", "coreutils"))
+        .arg(folder.path("new-initrd"))
+        .output()
+        .unwrap();
+    let digest = String::from_utf8_lossy(&judge.stdout)[..64].to_owned();
+    let text = String::from_utf8_lossy(&octets);
+    assert!(text.contains(&digest), "{text}");
+    assert_eq!(component.alternatives[0].name, "next");
+
+    let error = folder.error(
+        "baseline stage --file /vmlinuz-x=new-initrd --name next --out none.json",
+        2,
+    );
+    assert_eq!(error["at_fault"], "operator");
+    assert!(!folder.path("none.json").exists());
+    folder.error(
+        "baseline stage --file /initrd.gz=absent --name next --out none.json",
+        1,
+    );
+    folder.error("baseline stage --name next --out none.json", 64);
 }
 
 #[test]
