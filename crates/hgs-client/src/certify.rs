@@ -338,7 +338,8 @@ impl Certifier<'_> {
         };
         let checked = service.checked(&attested, kind, now).await;
         Ok(checked.and_then(|certificate| {
-            let mut identity = identity.ok_or(AttestationFailure::from(NotAsked::OtherKey))?;
+            let mut identity =
+                identity.ok_or_else(|| AttestationFailure::from(NotAsked::OtherKey))?;
             identity.keep(self.attestation, certificate, now);
             Ok(identity)
         }))
