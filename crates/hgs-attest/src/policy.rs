@@ -42,8 +42,8 @@ pub use baseline::{
     MAX_BASELINE_OCTETS, MAX_COMPONENTS, Slot, Times,
 };
 pub use code_integrity::{
-    CI_POLICY_KIND, CiFailure, CiPolicy, DUMP_KEY_KIND, DumpKey, FileSet, MAX_CI_POLICY_OCTETS,
-    MAX_DUMP_KEY_OCTETS, PathFiles, RefusedFile, RefusedFileCause,
+    CI_POLICY_KIND, CiFailure, CiPolicy, DUMP_KEY_KIND, DumpKey, FILES, FileSet,
+    MAX_CI_POLICY_OCTETS, MAX_DUMP_KEY_OCTETS, PathFiles, RefusedFile, RefusedFileCause,
 };
 pub use compile::{BaselineError, MAX_REPEATS};
 pub use difference::{Cause, Difference, Expected, FoundEvent, MAX_EXPECTED, SlotName};

@@ -34,7 +34,7 @@ pub enum ApprovalError {
     /// The nearest baseline is another.
     #[error("the nearest baseline is `{0}`")]
     OtherBaseline(String),
-    /// It is no alternative, whoever approves it.
+    /// It is never an alternative.
     #[error("this can't be approved: {0}")]
     NotApprovable(String),
     /// The component never changes.

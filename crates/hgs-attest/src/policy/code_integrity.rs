@@ -22,6 +22,8 @@ pub const DUMP_KEY_KIND: &str = "openhgs-dump-key";
 pub const MAX_CI_POLICY_OCTETS: usize = 16 * 1024 * 1024;
 /// Octets of the longest dump-key policy.
 pub const MAX_DUMP_KEY_OCTETS: usize = 64 * 1024;
+/// What takes the place of a component's name for sets of files.
+pub const FILES: &str = "files";
 /// Sets of files of one policy, and rules of one set, at most.
 pub(super) const MAX_SETS: usize = 1024;
 
@@ -149,6 +151,24 @@ impl CiPolicy {
     pub fn retire(&mut self, set: &str, now: Time) -> bool {
         let set = self.set_mut(set);
         set.is_some_and(|set| set.state.retire(now))
+    }
+
+    /// Sets that are promoted and from which no host of these used a file: they can be retired.
+    pub fn unused<'u>(
+        &self,
+        name: &str,
+        used: impl IntoIterator<Item = &'u UsedAlternative>,
+    ) -> Vec<String> {
+        let used = used
+            .into_iter()
+            .filter(|used| used.document == name && used.component == FILES);
+        let used: BTreeSet<_> = used.map(|used| used.alternative.as_str()).collect();
+        let promoted = self
+            .sets
+            .iter()
+            .filter(|set| matches!(set.state, State::Promoted { .. }));
+        let unused = promoted.filter(|set| !used.contains(set.name.as_str()));
+        unused.map(|set| set.name.clone()).collect()
     }
 
     /// The policy with a further set: the files of an IMA log that it does not allow, under the paths that count for them.
@@ -491,7 +511,7 @@ impl CompiledCiPolicy {
         Ok(used
             .map(|((set, state), _)| UsedAlternative {
                 document: self.name.clone(),
-                component: "files".to_owned(),
+                component: FILES.to_owned(),
                 alternative: set.clone(),
                 staged: state.is_staged(),
                 of_host: false,

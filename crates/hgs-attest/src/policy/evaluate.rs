@@ -191,10 +191,10 @@ impl PolicySet {
             ci_policies: &self.group.ci_policies,
             dump_keys: &self.group.dump_keys,
         };
-        let mut used = matched
-            .as_ref()
-            .map(|matched| matched.used.clone())
-            .unwrap_or_default();
+        let mut used = match &matched {
+            Ok(matched) => matched.used.clone(),
+            Err(nearest) => nearest.used.clone(),
+        };
         let decided = PolicyName::ALL
             .into_iter()
             .filter(|policy| policy.decided_by() == DecidedBy::Evidence);

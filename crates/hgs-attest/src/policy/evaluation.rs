@@ -121,10 +121,17 @@ impl Evaluation {
             .map_or(&[], |nearest| &nearest.differences)
     }
 
-    /// The alternatives that the boot used. If the host is healthy, those that are staged are to be promoted.
+    /// The alternatives that the boot used; of a boot that matches no baseline, those of the nearest one in the components
+    /// in which it does not differ. They are not to be retired.
     #[must_use]
     pub fn used(&self) -> &[UsedAlternative] {
         &self.used
+    }
+
+    /// The staged alternatives that a healthy host booted, which are to be promoted; none of a refused one.
+    pub fn to_promote(&self) -> impl Iterator<Item = &UsedAlternative> {
+        let used = self.used.iter().filter(|_| self.healthy);
+        used.filter(|used| used.staged)
     }
 
     /// How many events were accepted because any are in their place.
@@ -252,6 +259,8 @@ pub(super) struct Nearest {
     pub(super) components: Vec<FoundSlot>,
     /// What no component owns.
     pub(super) insertions: Vec<FoundInsertion>,
+    /// The alternatives of the components that do not differ.
+    pub(super) used: Vec<UsedAlternative>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -319,6 +328,7 @@ impl Nearest {
             components,
             insertions: insertions.collect(),
             differences: reading.differences,
+            used: reading.used,
         }
     }
 }

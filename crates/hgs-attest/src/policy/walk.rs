@@ -41,7 +41,7 @@ pub(super) struct LaneEvents {
 pub struct UsedAlternative {
     /// The baseline, or the code integrity policy.
     pub document: String,
-    /// The component, or [`FINAL_VALUES`]; of a code integrity policy, `files`.
+    /// The component, or [`FINAL_VALUES`]; of a code integrity policy, [`FILES`](super::FILES).
     pub component: String,
     /// The alternative, or the set of files.
     pub alternative: String,

@@ -75,7 +75,7 @@ fn a_change_of_the_whole_fleet_is_one_group_and_is_approved_once() {
         assert!(evaluation.is_healthy(), "{evaluation}");
         assert_eq!(evaluation.group(), None);
     }
-    // Nobody predicted a new loader, and new arguments for the kernel.
+    // A new loader and new arguments for the kernel, which were not predicted.
     for (number, host) in hosts.iter_mut().enumerate() {
         host.boot.event(30).digest = digest("loader-2").0;
         let root = format!("{number:08}-root");
@@ -146,7 +146,7 @@ fn what_is_the_host_s_own_is_one_group_and_goes_into_each_record() {
 }
 
 #[test]
-fn an_event_that_nobody_owned_gets_a_component_of_its_own() {
+fn an_event_without_a_component_gets_one_of_its_own() {
     let reference = Boot::recorded(ON);
     let baseline = baseline_of(&reference.proved());
     for (place, pcr) in [(2, 0), (30, 4), (49, 4), (10, 7), (49, 12)] {

@@ -291,9 +291,9 @@ fn names_that_lead_nowhere_are_refused() {
     let error = refused(|baseline| {
         baseline.lanes[0]
             .slots
-            .push(lanes(&[(4, "nobody/image")]).remove(0).slots.remove(0));
+            .push(lanes(&[(4, "unknown/image")]).remove(0).slots.remove(0));
     });
-    assert!(unknown(&error, "nobody"), "{error}");
+    assert!(unknown(&error, "unknown"), "{error}");
     let error = refused(|baseline| {
         baseline.components[0]
             .alternatives

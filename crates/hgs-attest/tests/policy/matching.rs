@@ -340,6 +340,19 @@ fn staged_alternatives_expire_and_retired_ones_are_named() {
     );
     assert!(evaluate(&baseline, &patched, expires).is_healthy());
     let former = "as booted by reference";
+    assert_eq!(accepted.to_promote().count(), 1);
+    // A host that is refused for something else still has the new loader.
+    let mut other = patched.clone();
+    other.event(41).digest = digest("other kernel").0;
+    let refused = evaluate(&baseline, &other, NOW);
+    assert!(!refused.is_healthy());
+    assert!(
+        refused
+            .used()
+            .iter()
+            .any(|used| used.alternative == "GRUB 2")
+    );
+    assert_eq!(refused.to_promote().count(), 0);
     let unused = baseline.unused("reference", accepted.used());
     assert_eq!(unused, [("loader".to_owned(), former.to_owned())]);
     assert!(baseline.retire("loader", former, NOW));
@@ -607,6 +620,22 @@ fn trap_9_what_systemd_measures_after_the_log() {
         octets: identity.to_vec(),
     });
     assert!(of_firmware.prove().is_err());
+    // The preimage of an event of the log is none of user space.
+    let mut both = boot.clone();
+    both.events.push(Event::new(15, sha256(b"in the log")));
+    let mut both = both.evidence();
+    let value = both.values.value(15).unwrap();
+    let value = sha256(&[value.as_bytes(), &sha256(identity)].concat());
+    both.values.insert(15, &value).unwrap();
+    for (event, octets) in [(50, &b"in the log"[..]), (51, identity)] {
+        let octets = octets.to_vec();
+        both.preimages.push(Preimage {
+            pcr: 15,
+            event,
+            octets,
+        });
+    }
+    assert!(both.prove().is_ok());
     // The words for the phases of the boot are known, sent or not.
     let mut phases = boot.evidence();
     let value = ["sysinit", "ready"].iter().fold([0; 32], |value, word| {

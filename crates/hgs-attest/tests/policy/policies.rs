@@ -285,7 +285,7 @@ fn a_prefix_of_grub_says_nothing_about_the_command_line() {
         ),
         Outcome::Failed(PolicyFailure::WordMissing { .. })
     ));
-    // A further text is an event that nobody owns, whatever its prefix.
+    // A further text is an event that no component owns, whatever its prefix.
     for event in [Event::command(evil), Event::command_line(evil)] {
         for place in [43, 44, 47] {
             let mut added = boot.clone();
@@ -543,6 +543,14 @@ fn sets_of_files_are_staged_promoted_and_retired() {
     );
     assert!(!judge(&policy, expires).is_healthy());
     assert!(policy.promote("Debian 12.10", "host-01", NOW));
+    assert_eq!(
+        policy.unused("debian", evaluation.used()),
+        [] as [String; 0]
+    );
+    assert_eq!(
+        policy.unused("debian", &[]),
+        ["Debian 12.9", "Debian 12.10"]
+    );
     assert!(judge(&policy, expires).is_healthy());
     assert!(policy.retire("Debian 12.9", NOW));
     let evaluation = judge(&policy, NOW);
