@@ -13,11 +13,14 @@ use crate::call::{Call, Outgoing, json};
 use crate::describe::Description;
 use crate::path::is_plain;
 use crate::types::{
-    AddCertificate, AddEkRoots, AddHost, AddHosts, AddSigner, AddedCertificate, ArchiveAudit,
-    AuditArchive, AuditLog, AuditQuery, AuditRecord, Certificate, CertificateDetail,
-    CertificateUsage, DeniedHost, DenyHost, Diagnosis, EkRoot, GuardianDocument, Host, HostDetail,
-    NewCertificate, RecordExport, RemoveCertificate, RemovedHost, RevokeHost, RotateCertificates,
-    RotatedCertificates, ServerSettings, SetCertificate, SetServer, SetSigner, Signer, Status,
+    AddCertificate, AddEkRoots, AddHost, AddHosts, AddPolicyDocument, AddSigner, AddedCertificate,
+    ArchiveAudit, AuditArchive, AuditLog, AuditQuery, AuditRecord, Certificate, CertificateDetail,
+    CertificateUsage, ChangePolicyDocument, DeniedHost, DenyHost, Diagnosis, EkRoot,
+    GuardianDocument, Host, HostDetail, HostEvidence, HostGroup, HostMeasurements, NewCertificate,
+    NewHostGroup, Policy, PolicyDocument, PolicyDocumentDetail, PolicyQuery, RecordExport,
+    RemoveCertificate, RemovedHost, RevokeHost, RotateCertificates, RotatedCertificates,
+    ServerSettings, SetCertificate, SetHost, SetHostMeasurements, SetPolicy, SetServer, SetSigner,
+    Signer, Status,
 };
 use crate::{AdminError, Caller, Client, HostSelector, Permission, SignerSelector, WithKey};
 
@@ -284,6 +287,22 @@ operations! {
     POST "/v1/hosts/bulk" (ManageHosts)
     fn add_hosts(body hosts: AddHosts) -> Vec<Host>;
 
+    /// Moves a host into another group.
+    PATCH "/v1/hosts/{host}" (ManageHosts)
+    fn set_host(path host: HostSelector, body change: SetHost) -> Host;
+
+    /// The last evidence of a host with a TPM: what it sent about its boot, and what its TPM proved.
+    GET "/v1/hosts/{host}/evidence" (ViewHosts)
+    fn host_evidence(path host: HostSelector) -> HostEvidence;
+
+    /// What only this host measures.
+    GET "/v1/hosts/{host}/measurements" (ViewPolicies)
+    fn host_measurements(path host: HostSelector) -> HostMeasurements;
+
+    /// Says what only this host measures.
+    PATCH "/v1/hosts/{host}/measurements" (ManagePolicies)
+    fn set_host_measurements(path host: HostSelector, body change: SetHostMeasurements) -> HostMeasurements;
+
     /// Revokes a host: it gets no health certificate and no key from its next request on. Its record stays.
     POST "/v1/hosts/{host}/revoke" (ManageHosts)
     fn revoke_host(path host: HostSelector, body revocation: RevokeHost) -> Host;
@@ -291,6 +310,54 @@ operations! {
     /// Removes a host, which gets no health certificate and no key from then on. Answers with what was removed.
     DELETE "/v1/hosts/{host}" (ManageHosts)
     fn remove_host(path host: HostSelector) -> Host;
+
+    /// The groups of hosts, the default group first.
+    GET "/v1/host-groups" (ViewHosts)
+    fn host_groups() -> Vec<HostGroup>;
+
+    /// Makes a group of hosts, which follows the default group until something is set for it.
+    POST "/v1/host-groups" (ManageHosts)
+    fn new_host_group(body group: NewHostGroup) -> HostGroup;
+
+    /// Removes a group that has no hosts. Answers with what was removed.
+    DELETE "/v1/host-groups/{group}" (ManageHosts)
+    fn remove_host_group(path group: HostSelector) -> HostGroup;
+
+    /// The policies and documents, as they are set for a group.
+    GET "/v1/policies" (ViewPolicies)
+    fn policies(query query: PolicyQuery) -> Vec<Policy>;
+
+    /// Enables a policy or a document for a group.
+    POST "/v1/policies/{policy}/enable" (ManagePolicies)
+    fn enable_policy(path policy: HostSelector, body change: SetPolicy) -> Policy;
+
+    /// Disables a policy or a document for a group.
+    POST "/v1/policies/{policy}/disable" (ManagePolicies)
+    fn disable_policy(path policy: HostSelector, body change: SetPolicy) -> Policy;
+
+    /// Has a policy or a document for a group as it is in the default group, or there as it is by itself.
+    POST "/v1/policies/{policy}/reset" (ManagePolicies)
+    fn reset_policy(path policy: HostSelector, body change: SetPolicy) -> Policy;
+
+    /// The documents that measurements are compared with, by name.
+    GET "/v1/policy-documents" (ViewPolicies)
+    fn policy_documents() -> Vec<PolicyDocument>;
+
+    /// One document in full.
+    GET "/v1/policy-documents/{document}" (ViewPolicies)
+    fn policy_document(path document: HostSelector) -> PolicyDocumentDetail;
+
+    /// Adds a document and enables it for a group.
+    POST "/v1/policy-documents" (ManagePolicies)
+    fn add_policy_document(body document: AddPolicyDocument) -> PolicyDocument;
+
+    /// Replaces a document.
+    PATCH "/v1/policy-documents/{document}" (ManagePolicies)
+    fn change_policy_document(path document: HostSelector, body change: ChangePolicyDocument) -> PolicyDocument;
+
+    /// Removes a document. Answers with what was removed.
+    DELETE "/v1/policy-documents/{document}" (ManagePolicies)
+    fn remove_policy_document(path document: HostSelector) -> PolicyDocument;
 
     /// The authorities that vouch for TPMs, by subject.
     GET "/v1/ek-roots" (ViewHosts)

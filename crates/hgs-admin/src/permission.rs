@@ -20,6 +20,8 @@ pub enum Permission {
     ViewSigners,
     /// Read the hosts.
     ViewHosts,
+    /// Read what hosts are judged by.
+    ViewPolicies,
     /// Read the audit log.
     ViewAudit,
     /// Run diagnoses, which leave an audit record and change nothing.
@@ -32,6 +34,8 @@ pub enum Permission {
     ManageSigners,
     /// Register, revoke and remove hosts.
     ManageHosts,
+    /// Change what hosts are judged by.
+    ManagePolicies,
     /// Act on the state as a whole: record its exports.
     ManageState,
 }
@@ -43,12 +47,14 @@ impl Permission {
         Self::ViewCertificates,
         Self::ViewSigners,
         Self::ViewHosts,
+        Self::ViewPolicies,
         Self::ViewAudit,
         Self::Diagnose,
         Self::ManageService,
         Self::ManageCertificates,
         Self::ManageSigners,
         Self::ManageHosts,
+        Self::ManagePolicies,
         Self::ManageState,
     ];
 
@@ -60,12 +66,14 @@ impl Permission {
             | Self::ViewCertificates
             | Self::ViewSigners
             | Self::ViewHosts
+            | Self::ViewPolicies
             | Self::ViewAudit
             | Self::Diagnose => false,
             Self::ManageService
             | Self::ManageCertificates
             | Self::ManageSigners
             | Self::ManageHosts
+            | Self::ManagePolicies
             | Self::ManageState => true,
         }
     }

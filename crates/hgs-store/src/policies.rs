@@ -52,7 +52,8 @@ pub enum PolicyError {
 
 impl PolicyError {
     /// Whether something is yet to be added or enabled, and nothing that is there is wrong.
-    pub(crate) fn is_incomplete(&self) -> bool {
+    #[must_use]
+    pub fn is_incomplete(&self) -> bool {
         matches!(
             self,
             Self::Set(PolicySetError::NoBaseline | PolicySetError::NoDocument { .. })

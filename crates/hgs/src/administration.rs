@@ -2,8 +2,11 @@
 
 mod audit;
 mod certificate;
+mod document;
 mod ek_root;
 mod host;
+mod host_group;
+mod policy;
 mod settings;
 mod signer;
 mod status;
@@ -25,8 +28,11 @@ use crate::failures::{IntoFailure, OrFail as _};
 
 pub(crate) use audit::Arguments as Audit;
 pub(crate) use certificate::Arguments as Certificate;
+pub(crate) use document::Arguments as Document;
 pub(crate) use ek_root::Arguments as EkRoot;
 pub(crate) use host::Arguments as Host;
+pub(crate) use host_group::Arguments as HostGroup;
+pub(crate) use policy::Arguments as Policy;
 pub(crate) use settings::{Arguments as Settings, SetArguments as SetServer};
 pub(crate) use signer::Arguments as Signer;
 pub(crate) use status::Arguments as Status;

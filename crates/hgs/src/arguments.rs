@@ -1,6 +1,7 @@
 //! The grammar of the command line, and who does what it asks for.
 
 use clap::{CommandFactory as _, Parser, Subcommand};
+use hgs_admin::types::DocumentKind;
 use hgs_server::process;
 use hgs_terminal::{CommonOptions, Completions, Exit, Failure, Man, Manual, Program, Terminal};
 
@@ -91,6 +92,16 @@ enum Noun {
     Certificate(administration::Certificate),
     /// Hosts that may attest
     Host(administration::Host),
+    /// Groups of hosts, with policies of their own
+    HostGroup(administration::HostGroup),
+    /// Which policies and documents hosts with TPMs are judged by
+    Policy(administration::Policy),
+    /// What may be measured when a host boots
+    Baseline(administration::Document),
+    /// Which files a host may use
+    CiPolicy(administration::Document),
+    /// What may write crash dumps
+    DumpKey(administration::Document),
     /// Who is trusted to vouch for TPMs
     EkRoot(administration::EkRoot),
     /// Signers of health certificates
@@ -133,6 +144,11 @@ impl Program for Arguments {
             Noun::Server(arguments) => arguments.run(terminal),
             Noun::Certificate(arguments) => arguments.run(terminal),
             Noun::Host(arguments) => arguments.run(terminal),
+            Noun::HostGroup(arguments) => arguments.run(terminal),
+            Noun::Policy(arguments) => arguments.run(terminal),
+            Noun::Baseline(arguments) => arguments.run(DocumentKind::Baseline, terminal),
+            Noun::CiPolicy(arguments) => arguments.run(DocumentKind::CiPolicy, terminal),
+            Noun::DumpKey(arguments) => arguments.run(DocumentKind::DumpKey, terminal),
             Noun::EkRoot(arguments) => arguments.run(terminal),
             Noun::Signer(arguments) => arguments.run(terminal),
             Noun::Audit(arguments) => arguments.run(terminal),

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{AttestationMode, HealthKind, attestation_modes, by_name, health_kinds};
+use super::{AttestationMode, HealthKind, LastAttempt, attestation_modes, by_name, health_kinds};
 
 /// A registered host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -28,6 +28,12 @@ pub struct Host {
     pub added: String,
     /// When it last got a health certificate.
     pub last_attested: Option<String>,
+    /// When that health certificate ends.
+    #[serde(default)]
+    pub certificate_expires: Option<String>,
+    /// How its last attempt to attest went.
+    #[serde(default)]
+    pub last_attempt: Option<LastAttempt>,
     /// When and why it was revoked; absent if it was not.
     pub revoked: Option<Revocation>,
 }

@@ -11,6 +11,7 @@ mod certificates;
 mod changes;
 mod diagnosis;
 mod hosts;
+mod policies;
 mod service;
 mod signers;
 
@@ -29,6 +30,11 @@ pub use diagnosis::Diagnosis;
 pub use hosts::{
     AddEkRoots, AddHost, AddHosts, DeniedHost, DenyHost, EkRoot, Host, HostDetail, IdentityKey,
     RemovedHost, Revocation, RevokeHost, Tpm,
+};
+pub use policies::{
+    AddPolicyDocument, ChangePolicyDocument, DocumentKind, EventPreimage, HostEvidence, HostGroup,
+    HostMeasurements, LastAttempt, NewHostGroup, PcrValue, Policy, PolicyDocument,
+    PolicyDocumentDetail, PolicyQuery, SetHost, SetHostMeasurements, SetPolicy,
 };
 pub use service::{Listener, ListenerName, ServerSettings, Status, Warning};
 pub use signers::{Signer, SignerStage};

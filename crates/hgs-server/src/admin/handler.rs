@@ -5,6 +5,7 @@ mod certificates;
 mod ek_roots;
 mod given;
 mod hosts;
+mod policies;
 mod refused;
 mod server;
 mod signers;
@@ -12,12 +13,14 @@ mod signers;
 use std::sync::Arc;
 
 use hgs_admin::types::{
-    AddCertificate, AddEkRoots, AddHost, AddHosts, AddSigner, AddedCertificate, ArchiveAudit,
-    AuditArchive, AuditLog, AuditQuery, AuditRecord, Certificate, CertificateDetail,
-    CertificateUsage, DeniedHost, DenyHost, Diagnosis, EkRoot, GuardianDocument, Host, HostDetail,
-    Listener, ListenerName, NewCertificate, RecordExport, RemoveCertificate, RemovedHost,
-    RevokeHost, RotateCertificates, RotatedCertificates, ServerSettings, SetCertificate, SetServer,
-    SetSigner, Signer, Status,
+    AddCertificate, AddEkRoots, AddHost, AddHosts, AddPolicyDocument, AddSigner, AddedCertificate,
+    ArchiveAudit, AuditArchive, AuditLog, AuditQuery, AuditRecord, Certificate, CertificateDetail,
+    CertificateUsage, ChangePolicyDocument, DeniedHost, DenyHost, Diagnosis, EkRoot,
+    GuardianDocument, Host, HostDetail, HostEvidence, HostGroup, HostMeasurements, Listener,
+    ListenerName, NewCertificate, NewHostGroup, Policy, PolicyDocument, PolicyDocumentDetail,
+    PolicyQuery, RecordExport, RemoveCertificate, RemovedHost, RevokeHost, RotateCertificates,
+    RotatedCertificates, ServerSettings, SetCertificate, SetHost, SetHostMeasurements, SetPolicy,
+    SetServer, SetSigner, Signer, Status,
 };
 use hgs_admin::{AdminError, Administration, ErrorCode, HostSelector, SignerSelector, WithKey};
 use hgs_attest::CredentialId;
@@ -26,7 +29,7 @@ use hgs_pki::health::HostId;
 use hgs_pki::{Seconds, Thumbprint, Time};
 use hgs_store::{
     Act, Action, AttestationSigner, AuditEntry, CertificateRecord, Credential, Digest, Failure,
-    Host as StoredHost, HostName, Outcome, SignerChange, State, StoreError, Transaction,
+    Host as StoredHost, HostName, Outcome, ShortName, SignerChange, State, StoreError, Transaction,
 };
 use hgs_trace::guardian::{LocalFacts, SyntheticRoll};
 use tracing::error;
@@ -393,6 +396,115 @@ impl Administration for AdminHandler<'_> {
         let host = find_host(&state, host)?;
         self.transact(Transaction::RemoveHost { id: host.id })?;
         Ok(views::host(host))
+    }
+
+    fn set_host(&self, host: &HostSelector, change: &SetHost) -> Result<Host, AdminError> {
+        let id = find_host(&self.parts.store.state(), host)?.id;
+        let group = policies::group(change.group.as_deref())?;
+        let Some(group) = group else {
+            return Err(AdminError::invalid("nothing is to be changed"));
+        };
+        let is_default = group == ShortName::of_default_group();
+        let group = (!is_default).then_some(group);
+        self.transact(Transaction::SetHostGroup { id, group })?;
+        self.shown(&id)
+    }
+
+    fn host_evidence(&self, host: &HostSelector) -> Result<HostEvidence, AdminError> {
+        self.evidence_of(host)
+    }
+
+    fn host_measurements(&self, host: &HostSelector) -> Result<HostMeasurements, AdminError> {
+        self.measurements_of(host)
+    }
+
+    fn set_host_measurements(
+        &self,
+        host: &HostSelector,
+        change: &SetHostMeasurements,
+    ) -> Result<HostMeasurements, AdminError> {
+        let id = find_host(&self.parts.store.state(), host)?.id;
+        self.transact(Transaction::SetHostMeasurements {
+            id,
+            text: change.text.as_deref().map(Arc::from),
+            note: None,
+        })?;
+        self.measurements_of(host)
+    }
+
+    fn host_groups(&self) -> Result<Vec<HostGroup>, AdminError> {
+        Ok(self.groups_now())
+    }
+
+    fn new_host_group(&self, group: &NewHostGroup) -> Result<HostGroup, AdminError> {
+        let name = group.name.parse().map_err(AdminError::invalid)?;
+        self.transact(Transaction::NewHostGroup(name))?;
+        Ok(self.shown_group(name))
+    }
+
+    fn remove_host_group(&self, group: &HostSelector) -> Result<HostGroup, AdminError> {
+        let name = group.as_str().parse().map_err(AdminError::invalid)?;
+        let was = self.shown_group(name);
+        self.transact(Transaction::RemoveHostGroup(name))?;
+        Ok(was)
+    }
+
+    fn policies(&self, query: &PolicyQuery) -> Result<Vec<Policy>, AdminError> {
+        self.policies_of(query.group.as_deref())
+    }
+
+    fn enable_policy(
+        &self,
+        policy: &HostSelector,
+        change: &SetPolicy,
+    ) -> Result<Policy, AdminError> {
+        self.set_policy(policy, change.group.as_deref(), Some(true))
+    }
+
+    fn disable_policy(
+        &self,
+        policy: &HostSelector,
+        change: &SetPolicy,
+    ) -> Result<Policy, AdminError> {
+        self.set_policy(policy, change.group.as_deref(), Some(false))
+    }
+
+    fn reset_policy(
+        &self,
+        policy: &HostSelector,
+        change: &SetPolicy,
+    ) -> Result<Policy, AdminError> {
+        self.set_policy(policy, change.group.as_deref(), None)
+    }
+
+    fn policy_documents(&self) -> Result<Vec<PolicyDocument>, AdminError> {
+        Ok(self.documents_now())
+    }
+
+    fn policy_document(&self, document: &HostSelector) -> Result<PolicyDocumentDetail, AdminError> {
+        self.shown_document(document)
+    }
+
+    fn add_policy_document(
+        &self,
+        document: &AddPolicyDocument,
+    ) -> Result<PolicyDocument, AdminError> {
+        self.add_document(document)
+    }
+
+    fn change_policy_document(
+        &self,
+        document: &HostSelector,
+        change: &ChangePolicyDocument,
+    ) -> Result<PolicyDocument, AdminError> {
+        self.change_document(document, &change.text)
+    }
+
+    fn remove_policy_document(
+        &self,
+        document: &HostSelector,
+    ) -> Result<PolicyDocument, AdminError> {
+        self.forget_document(document)
     }
 
     fn ek_roots(&self) -> Result<Vec<EkRoot>, AdminError> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use hgs_admin::{AdminError, Call, Caller, ErrorCode, Identity, RouteMatch};
+use hgs_store::MAX_DOCUMENT_OCTETS;
 use hyper::header::{ALLOW, CACHE_CONTROL, HeaderValue};
 use hyper::{Method, StatusCode};
 use nix::unistd::{Uid, User};
@@ -56,6 +57,16 @@ impl Service for AdminService {
             RouteMatch::Operation(operation, _) => operation.name,
             RouteMatch::OtherMethods(_) | RouteMatch::Nothing => "unknown",
         }
+    }
+
+    /// Documents that measurements are compared with. Who may connect is few, and on this machine.
+    fn large_body(&self, path: &str) -> Option<usize> {
+        path.starts_with("/v1/policy-documents")
+            .then_some(2 * MAX_DOCUMENT_OCTETS)
+    }
+
+    fn admits_large_body(&self, _: &str, _: &[u8]) -> bool {
+        true
     }
 
     fn rejection(&self, _: &str, status: StatusCode, line: &str) -> Response {

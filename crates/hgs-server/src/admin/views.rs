@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use hgs_admin::types::{
     AttestationMode, AuditRecord, Certificate, CertificateDetail, DeniedHost, EkRoot, Host,
-    IdentityKey, NamedAction, RemovedHost, Revocation, Signer, SignerStage, Tpm,
+    IdentityKey, LastAttempt, NamedAction, RemovedHost, Revocation, Signer, SignerStage, Tpm,
 };
 use hgs_attest::signer::OwnSignerStage;
 use hgs_attest::{Credential, CredentialId};
@@ -13,7 +13,8 @@ use hgs_pki::endorsement::EndorsementCertificate;
 use hgs_store::{
     AttestationSigner, AuditRecord as StoredAuditRecord, CertificateRecord,
     DeniedHost as StoredDenied, EndorsementRoot, Host as StoredHost, HostIdentity,
-    RemovedHost as StoredRemoved, Revocation as StoredRevocation,
+    LastAttempt as StoredAttempt, Outcome, RemovedHost as StoredRemoved,
+    Revocation as StoredRevocation,
 };
 
 pub(super) fn certificate(record: &CertificateRecord, usable: bool) -> Certificate {
@@ -86,7 +87,21 @@ pub(super) fn host(host: &StoredHost) -> Host {
         group: text(host.group),
         added: host.added.to_string(),
         last_attested: text(host.last_attested),
+        certificate_expires: text(host.certificate_expires),
+        last_attempt: host.last_attempt.as_ref().map(last_attempt),
         revoked: host.revoked.as_ref().map(revocation),
+    }
+}
+
+pub(super) fn last_attempt(attempt: &StoredAttempt) -> LastAttempt {
+    LastAttempt {
+        time: attempt.time.to_string(),
+        healthy: attempt.outcome == Outcome::Done,
+        reason: attempt.reason.clone(),
+        failed_policies: attempt.failed.clone(),
+        policies_digest: text(attempt.policies),
+        difference_digest: text(attempt.difference),
+        evidence_digest: text(attempt.evidence),
     }
 }
 

@@ -1,13 +1,14 @@
 //! `hgs host`: the registry of hosts.
 
 mod add;
+mod evidence;
 
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
-use hgs_admin::types::{self, DenyHost, HostDetail, RevokeHost};
+use hgs_admin::types::{self, DenyHost, HostDetail, RevokeHost, SetHost};
 use hgs_admin::{Administration as _, Client, HostSelector};
 use hgs_pki::Time;
 use hgs_terminal::{Exit, Failure, Table, Terminal};
@@ -35,6 +36,21 @@ enum Verb {
     List(List),
     /// Show one host, with the identity keys that it attested with
     Show {
+        /// Its name or id
+        #[arg(add = completion::hosts())]
+        name: String,
+    },
+    /// Move a host into another group
+    Set {
+        /// Its name or id
+        #[arg(add = completion::hosts())]
+        name: String,
+        /// The group it is in from now on; `default` takes it out of any other
+        #[arg(long, value_name = "GROUP")]
+        group: String,
+    },
+    /// Show what a host with a TPM sent about its last boot; with `--out` all of it goes to a file
+    Evidence {
         /// Its name or id
         #[arg(add = completion::hosts())]
         name: String,
@@ -97,7 +113,8 @@ A host that is registered here is revoked instead: `hgs host revoke`.")]
 #[command(after_help = "Examples:
   hgs host list --status revoked
   hgs host list --not-attested-for 30d --sort attested
-  hgs host list --name rack7")]
+  hgs host list --name rack7
+  hgs host list --report --json")]
 struct List {
     /// Only hosts that may attest, or only those that may not
     #[arg(long, value_enum)]
@@ -120,6 +137,9 @@ struct List {
     /// List the hosts of other clusters that get no keys here
     #[arg(long)]
     denied: bool,
+    /// Say how each last attested: when, with what outcome, until when its health certificate is valid, and which policies failed
+    #[arg(long, conflicts_with_all = ["removed", "denied"])]
+    report: bool,
 }
 
 /// Whether a host may attest.
@@ -195,6 +215,9 @@ impl Arguments {
             Verb::List(list) if list.denied => {
                 terminal.report(&Denied(client.denied_hosts().or_fail()?))?;
             }
+            Verb::List(list) if list.report => {
+                terminal.report(&Report(list.select(client.hosts().or_fail()?, now())?))?
+            }
             Verb::List(list) => {
                 terminal.report(&Hosts(list.select(client.hosts().or_fail()?, now())?))?
             }
@@ -222,6 +245,12 @@ impl Arguments {
             Verb::Show { name } => {
                 terminal.report(&Detail(client.host(&named(&name)?).or_fail()?))?
             }
+            Verb::Set { name, group } => {
+                let change = SetHost { group: Some(group) };
+                let host = client.set_host(&named(&name)?, &change).or_fail()?;
+                terminal.report(&Hosts(vec![host]))?;
+            }
+            Verb::Evidence { name } => evidence::show(&client, &named(&name)?, terminal)?,
             Verb::Revoke { name, reason } => revoke(&client, &name, reason, terminal)?,
             Verb::Remove { name } => remove(&client, &name, terminal)?,
         }
@@ -373,6 +402,48 @@ impl fmt::Display for Changed {
     }
 }
 
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Report(Vec<types::Host>);
+
+impl fmt::Display for Report {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut table = Table::new([
+            "NAME",
+            "ATTESTS BY",
+            "GROUP",
+            "LAST ATTEMPT",
+            "OUTCOME",
+            "CERTIFICATE UNTIL",
+            "FAILED POLICIES",
+        ]);
+        for host in &self.0 {
+            let attempt = host.last_attempt.as_ref();
+            let outcome = match attempt {
+                None => "never attested".to_owned(),
+                Some(attempt) if attempt.healthy => "healthy".to_owned(),
+                Some(attempt) => format!(
+                    "refused: {}",
+                    attempt.reason.as_deref().unwrap_or("no reason is kept")
+                ),
+            };
+            table.row([
+                host.name.clone(),
+                host.attestation_mode.to_string(),
+                host.group.clone().unwrap_or_else(|| "default".to_owned()),
+                or_dash(attempt.map(|attempt| &attempt.time)),
+                match &host.revoked {
+                    Some(_) => format!("revoked; {outcome}"),
+                    None => outcome,
+                },
+                or_dash(host.certificate_expires.as_ref()),
+                attempt.map_or_else(String::new, |attempt| attempt.failed_policies.join(", ")),
+            ]);
+        }
+        table.fmt(formatter)
+    }
+}
+
 impl fmt::Display for Hosts {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut table = Table::new([
@@ -517,6 +588,8 @@ mod tests {
             host_key_digest: None,
             endorsement_key_digest: None,
             group: None,
+            certificate_expires: None,
+            last_attempt: None,
             added: time(added),
             last_attested: attested.map(time),
             revoked: is_revoked.then(|| Revocation {

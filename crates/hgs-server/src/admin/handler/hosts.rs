@@ -8,10 +8,10 @@ use hgs_crypto::random::System;
 use hgs_pki::Time;
 use hgs_pki::endorsement::{EndorsementRoots, EndorsementTrustError};
 use hgs_pki::health::HostId;
-use hgs_store::{HostName, NewHost, Platform, Transaction};
+use hgs_store::{HostName, NewHost, Platform, ShortName, Transaction};
 use hgs_tcg::tpm::EndorsementKey;
 
-use super::{AdminHandler, ek_roots, given, views};
+use super::{AdminHandler, ek_roots, given, policies, views};
 
 /// Hosts that one request registers.
 const MOST_AT_ONCE: usize = 100;
@@ -70,14 +70,14 @@ fn new_host(host: &AddHost, roots: &EndorsementRoots, now: Time) -> Result<NewHo
             ));
         }
     };
-    let group = host.group.as_deref().map(str::parse).transpose();
+    let group = policies::group(host.group.as_deref())?;
     Ok(NewHost {
         id: HostId::random(&mut System::new())
             .map_err(|failure| AdminError::new(ErrorCode::Unavailable, failure))?,
         name,
         credential,
         platform,
-        group: group.map_err(AdminError::invalid)?,
+        group: group.filter(|group| *group != ShortName::of_default_group()),
     })
 }
 

@@ -15,14 +15,19 @@ pub(super) fn error(refusal: &Refusal) -> AdminError {
 
 fn code(refusal: &Refusal) -> ErrorCode {
     match refusal {
+        Refusal::Policies { error, .. } if !error.is_incomplete() => ErrorCode::InvalidRequest,
         Refusal::NoSuchHost(_)
         | Refusal::NoSuchCertificate(_)
         | Refusal::NoSuchSigner(_)
         | Refusal::NoSuchRemovedHost(_)
         | Refusal::NoSuchEndorsementRoot(_)
+        | Refusal::NoSuchHostGroup(_)
+        | Refusal::NoSuchDocument(_)
         | Refusal::NoSuchDenial(_) => ErrorCode::NotFound,
         Refusal::Settings(_)
         | Refusal::ReasonTooLong
+        | Refusal::DocumentTooLong(_)
+        | Refusal::PolicySetting(_)
         | Refusal::TooManyDenied
         | Refusal::CompromisedLater(_)
         | Refusal::KeyMissing(_)
@@ -66,6 +71,17 @@ fn remedy(refusal: &Refusal) -> Option<String> {
                 "make a new host key on the host with `guarded-host host-key remove` and `guarded-host host-key \
                  new`; or, if you know that nobody else has the old one, `hgs host readmit {digest}`"
             ));
+        }
+        Refusal::NoSuchHostGroup(_) => {
+            "`hgs host-group list` shows what there is; `hgs host-group new` makes one"
+        }
+        Refusal::NoSuchDocument(_) => "`hgs policy list` shows what there is",
+        Refusal::HostGroupInUse { .. } => {
+            "move its hosts with `hgs host set NAME --group GROUP` first"
+        }
+        Refusal::DocumentKnown { .. } => "choose another name, or remove that one first",
+        Refusal::Policies { error, .. } if error.is_incomplete() => {
+            "add or enable another one first, so that hosts can still be healthy"
         }
         Refusal::NoSuchEndorsementRoot(_) => "`hgs ek-root list` shows what there is",
         Refusal::TooManyEndorsementRoots => "remove those of makers that you have no machines of",
