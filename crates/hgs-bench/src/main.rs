@@ -9,6 +9,7 @@
 //! rounds' ratios is shown: a noisy machine disturbs both alike. `docs/performance.md` explains the floor.
 
 mod attestation;
+mod attestation_tpm;
 mod bounds;
 mod floor;
 mod http;
@@ -171,6 +172,7 @@ fn embedded(effort: Effort, arguments: &Arguments) -> measure::Outcome<()> {
     }
     if is_wanted(Part::Attestations) {
         attestation::in_process(effort, &mut table);
+        attestation_tpm::by_size_of_the_log(effort, &mut table);
     }
     if !table.is_empty() {
         print!("{table}");

@@ -153,6 +153,7 @@ const DRAWING: &[(&str, &[&str])] = &[
             "hgs-server",
             "hgs-store",
             "hgs-client",
+            "hgs-tcg",
             "hgs-testkit",
         ],
     ),

@@ -235,7 +235,8 @@ fn start_sessions(
         return Err(ExchangeError::OtherEndorsementKey);
     }
     let parent = Parent {
-        key: StorageRootKey::parse(root.public.octets()).map_err(ExchangeError::StorageRootKey)?,
+        key: StorageRootKey::parse_shape(root.public.octets())
+            .map_err(ExchangeError::StorageRootKey)?,
         handle: root.handle,
     };
     let mut sessions = Vec::with_capacity(SESSIONS);
@@ -571,7 +572,7 @@ impl<'o> Reader<'o> {
     fn parent(&mut self) -> Result<Parent, StateError> {
         Ok(Parent {
             handle: Handle::new(self.array().map(u32::from_be_bytes)?),
-            key: StorageRootKey::parse(self.sized()?).map_err(|_| StateError)?,
+            key: StorageRootKey::parse_shape(self.sized()?).map_err(|_| StateError)?,
         })
     }
 
