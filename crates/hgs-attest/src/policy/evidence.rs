@@ -1,5 +1,6 @@
 //! What a host sent about its boot, and what of it its TPM proves.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use hgs_crypto::hash::sha256;
@@ -57,6 +58,8 @@ pub struct Evidence {
     log: ReplayedLog,
     ima: Option<ReplayedImaLog>,
     preimages: Vec<Preimage>,
+    /// The places of the preimages, by PCR and SHA-256.
+    preimages_by_digest: HashMap<(u8, EventDigest), usize>,
     /// What user space measured after the log was closed.
     later: Vec<LaterEvent>,
 }
@@ -128,6 +131,11 @@ impl RecordedEvidence {
             values: self.values.clone(),
             ima,
             preimages: self.preimages.clone(),
+            preimages_by_digest: {
+                let preimages = self.preimages.iter().enumerate();
+                let key = |one: &Preimage| (one.pcr, EventDigest(sha256(&one.octets)));
+                preimages.map(|(place, one)| (key(one), place)).collect()
+            },
             later,
         })
     }
@@ -253,8 +261,8 @@ impl Evidence {
         pcr: u8,
         digest: &EventDigest,
     ) -> Option<(String, Encoding)> {
-        let mut of_pcr = self.preimages.iter().filter(|preimage| preimage.pcr == pcr);
-        let preimage = of_pcr.find(|preimage| sha256(&preimage.octets) == digest.0)?;
+        let place = self.preimages_by_digest.get(&(pcr, *digest))?;
+        let preimage = &self.preimages[*place];
         [Encoding::Utf16Nul, Encoding::Utf8Nul, Encoding::Utf8]
             .into_iter()
             .find_map(|encoding| Some((encoding.text(&preimage.octets)?, encoding)))

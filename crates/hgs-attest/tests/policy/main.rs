@@ -7,6 +7,7 @@ mod debian;
 mod documents;
 mod hostile;
 mod matching;
+mod patch_day;
 mod policies;
 mod prediction;
 mod recorded_boots;
