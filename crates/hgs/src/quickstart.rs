@@ -9,9 +9,11 @@ mod participants;
 mod progress;
 mod scenario;
 mod token;
+mod tpm;
 
 use std::path::PathBuf;
 
+use clap::ValueEnum;
 use hgs_terminal::{AtFault, Exit, Failure, Terminal};
 
 use folder::Folder;
@@ -25,8 +27,12 @@ use token::TokenOptions;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   hgs quickstart --json --keep ./kept
+  hgs quickstart --attestation tpm
   HGS_PKCS11_PIN=1234 hgs quickstart --pkcs11-module /usr/lib/softhsm/libsofthsm2.so --token hgs")]
 pub(crate) struct Arguments {
+    /// How the host proves its health: by a host key, or by a TPM in software, for which swtpm is needed
+    #[arg(long, value_enum, value_name = "MODE", default_value_t)]
+    attestation: Attestation,
     /// Leave the documents in this folder, which must be new or empty
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
@@ -34,13 +40,30 @@ pub(crate) struct Arguments {
     token: TokenOptions,
 }
 
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+enum Attestation {
+    /// By a host key, which the administrator registers
+    #[default]
+    HostKey,
+    /// By a TPM: a real boot is measured and approved, and another one is refused
+    Tpm,
+}
+
 impl Arguments {
     pub(crate) fn run(self, terminal: &Terminal) -> Result<Exit, Failure> {
+        if let Attestation::Tpm = self.attestation {
+            tpm::check_installed()?;
+        }
         let folder = Folder::prepare(self.keep.as_deref())?;
         let runtime = tokio::runtime::Runtime::new().map_err(failed)?;
         let progress = Progress::new(terminal);
         let token = self.token.given();
-        runtime.block_on(scenario::tell(&progress, &folder, token.as_ref()))?;
+        runtime.block_on(scenario::tell(
+            &progress,
+            &folder,
+            token.as_ref(),
+            self.attestation,
+        ))?;
         folder.say_what_is_kept(terminal);
         match &token {
             Some(token) => terminal.note(format_args!(

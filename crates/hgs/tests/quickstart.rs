@@ -66,6 +66,77 @@ fn every_step_does_what_it_says_and_the_documents_hold_before_others() {
     the_second_implementation_accepts(&kept);
 }
 
+/// Every step of the run with a TPM, in order.
+const TPM_STEPS: [&str; 20] = [
+    "guardian-initialise",
+    "guardian-start",
+    "tpm-new",
+    "boot",
+    "attestation-mode-tpm",
+    "ek-root-add",
+    "identity-add",
+    "unapproved-boot-refused",
+    "baseline-add",
+    "guardian-import",
+    "owner-new",
+    "protector-new",
+    "host-attest",
+    "power-on",
+    "power-on-again",
+    "boot-altered",
+    "altered-boot-refused",
+    "boot-again",
+    "host-revoke",
+    "revoked-host-gets-no-keys",
+];
+
+#[test]
+fn a_host_with_a_tpm_attests_and_the_refusal_of_another_boot_names_the_event() {
+    let home = Home::new();
+    let outcome = home.hgs("quickstart --attestation tpm --json --keep kept");
+    assert_eq!(outcome.status, 0, "{outcome:?}");
+    let steps: Vec<Value> = outcome
+        .out
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    for step in &steps {
+        assert_eq!(step["ok"], true, "{step}");
+    }
+    let names: Vec<&str> = steps
+        .iter()
+        .map(|step| step["step"].as_str().unwrap())
+        .collect();
+    assert_eq!(names[..TPM_STEPS.len()], TPM_STEPS);
+    let refused = steps
+        .iter()
+        .find(|step| step["step"] == "altered-boot-refused")
+        .unwrap();
+    let detail = refused["detail"].as_str().unwrap();
+    for named in ["Hgs_SecureBootSettings", "`reference`", "PCR 4", "event 30"] {
+        assert!(detail.contains(named), "{detail}");
+    }
+    let kept = home.file("kept");
+    no_secret_is_kept(&kept);
+    openssl_accepts_the_health_certificate(&kept);
+    xmlsec1_accepts_the_metadata(&kept);
+}
+
+#[test]
+fn without_swtpm_the_package_is_named_and_nothing_begins() {
+    let home = Home::new();
+    let mut command = home.command();
+    command.env("PATH", home.file("no-programs"));
+    let outcome = Outcome::of(command.args(["quickstart", "--attestation", "tpm", "--json"]));
+    assert_eq!(outcome.status, 1, "{outcome:?}");
+    let answer: Value = serde_json::from_str(&outcome.out).unwrap();
+    let error = &answer["error"];
+    assert_eq!(error["message"], "the program `swtpm` is not installed");
+    assert_eq!(error["at_fault"], "operator");
+    let remedy = error["remedy"].as_str().unwrap();
+    assert!(remedy.contains("apt install swtpm"), "{remedy}");
+}
+
 /// The same on keys in a token: made there the first time, found there the second.
 #[test]
 fn the_guardians_keys_may_be_in_a_token() {

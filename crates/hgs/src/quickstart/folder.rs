@@ -75,8 +75,7 @@ impl Folder {
             ));
         }
         terminal.note(
-            "For a guardian that stays: `hgs init`, then `hgs serve`. TPM attestation and real virtual machines are not part \
-             of this version.",
+            "For a guardian that stays: `hgs init`, then `hgs serve`. Real virtual machines are not part of this version.",
         );
     }
 }

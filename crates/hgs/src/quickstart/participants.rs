@@ -6,7 +6,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hgs_client::configuration::{Configuration, Endpoints, Services};
+use hgs_client::configuration::{Configuration, Endpoints, Services, TpmSettings};
 use hgs_client::host_key::{HostKeySize, PublicForm};
 use hgs_client::url::Url;
 use hgs_client::{Folders, GuardedHost, SealedPair};
@@ -98,6 +98,19 @@ pub(super) struct Host {
 impl Host {
     /// Makes a host that uses `urls`, and its host key.
     pub(super) fn new(name: &'static str, folder: &Path, urls: &Urls) -> Result<Self, Failure> {
+        let host = Self::with_tpm(name, folder, urls, &TpmSettings::default())?;
+        let size = HostKeySize::Rsa2048;
+        host.host.create_host_key(size).map_err(failed)?;
+        Ok(host)
+    }
+
+    /// Makes a host that uses `urls`, with a TPM and without a host key.
+    pub(super) fn with_tpm(
+        name: &'static str,
+        folder: &Path,
+        urls: &Urls,
+        tpm: &TpmSettings,
+    ) -> Result<Self, Failure> {
         let folder = folder.join(name);
         DirBuilder::new()
             .mode(0o700)
@@ -117,9 +130,12 @@ impl Host {
         configuration
             .store(&folders.configuration)
             .map_err(failed)?;
-        let host = GuardedHost::open(folders).map_err(failed)?;
-        host.create_host_key(HostKeySize::Rsa2048).map_err(failed)?;
-        Ok(Self { name, host, folder })
+        tpm.store(&folders.configuration).map_err(failed)?;
+        Ok(Self {
+            name,
+            host: GuardedHost::open(folders).map_err(failed)?,
+            folder,
+        })
     }
 
     /// The public half of its host key, as the administrator is given it.

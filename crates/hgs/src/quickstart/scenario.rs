@@ -7,7 +7,7 @@ use hgs_admin::{AdminError, Administration as _, Client};
 use hgs_attest::Code as AttestationCode;
 use hgs_attest::client::AttestationFailure;
 use hgs_client::service::{Cause, Sides};
-use hgs_client::{Attestation, Error, KeyProtectionFailure, Unwrapped, sealed_file};
+use hgs_client::{Error, KeyProtectionFailure, Unwrapped, sealed_file};
 use hgs_clock::{Clock as _, SystemClock};
 use hgs_crypto::SecretBytes;
 use hgs_crypto::random::System;
@@ -24,6 +24,7 @@ use super::folder::Folder;
 use super::participants::{Host, Owner, Urls, guardian_configuration};
 use super::progress::Progress;
 use super::token::Token;
+use super::{Attestation, tpm};
 use crate::failures::OrFail as _;
 
 /// Octets of the secret: as many as the state of a virtual TPM has.
@@ -34,6 +35,7 @@ pub(super) async fn tell(
     progress: &Progress<'_>,
     folder: &Folder,
     token: Option<&Token>,
+    attestation: Attestation,
 ) -> Result<(), Failure> {
     let mut config = guardian_configuration(folder.work());
     if let Some(token) = token {
@@ -44,7 +46,15 @@ pub(super) async fn tell(
         .await?;
     let (guardian, urls) = progress.step("guardian-start", start(&config)).await?;
 
-    if let Err(failure) = shielded_machine(progress, folder, &guardian, &urls, thumbprint).await {
+    let told = match attestation {
+        Attestation::HostKey => {
+            shielded_machine(progress, folder, &guardian, &urls, thumbprint).await
+        }
+        Attestation::Tpm => {
+            tpm::shielded_machine(progress, folder, &guardian, &urls, thumbprint).await
+        }
+    };
+    if let Err(failure) = told {
         // The failure that is told is the first one.
         let _ = guardian.shutdown().await;
         return Err(failure);
@@ -184,16 +194,16 @@ async fn register(
 }
 
 /// A virtual machine as its owner hands it over.
-struct Machine {
+pub(super) struct Machine {
     /// The secret that only a healthy host may read.
     secret: SecretBytes,
-    protector: VerifiedProtector,
+    pub(super) protector: VerifiedProtector,
     /// The secret, sealed under the transport key.
-    sealed: Vec<u8>,
+    pub(super) sealed: Vec<u8>,
 }
 
 /// The owner's part, away from the fabric: trusts the fabric's guardian, makes a protector, seals the secret.
-async fn prepare(
+pub(super) async fn prepare(
     progress: &Progress<'_>,
     folder: &Folder,
     host: &Host,
@@ -263,8 +273,8 @@ async fn protect(
 }
 
 /// The host proves its health, once for each of its two identity keys.
-async fn attest(folder: &Folder, host: &Host) -> Result<((), String), Failure> {
-    let Attestation { certificate, .. } = host
+pub(super) async fn attest(folder: &Folder, host: &Host) -> Result<((), String), Failure> {
+    let hgs_client::Attestation { certificate, .. } = host
         .host
         .attest(HealthKind::Encryption, Sides::Both)
         .await
@@ -290,7 +300,7 @@ async fn attest(folder: &Folder, host: &Host) -> Result<((), String), Failure> {
 }
 
 /// Gets the keys, opens the secret with the ingress key and seals it again under the egress key.
-async fn power_on(
+pub(super) async fn power_on(
     folder: &Folder,
     host: &Host,
     machine: &Machine,
@@ -323,7 +333,7 @@ async fn start_machine(host: &Host, machine: &Machine) -> Result<Unwrapped, Fail
 }
 
 /// The second start works with the rolled protector, and what was released before opens nothing any more.
-async fn power_on_again(
+pub(super) async fn power_on_again(
     host: &Host,
     machine: &Machine,
     before: &Unwrapped,
@@ -360,7 +370,7 @@ async fn migrate(
     ))
 }
 
-async fn revoke(guardian: &Running, host: &Host) -> Result<((), String), Failure> {
+pub(super) async fn revoke(guardian: &Running, host: &Host) -> Result<((), String), Failure> {
     let name = host.name;
     let revocation = RevokeHost {
         reason: "the quickstart shows what a revocation does".to_owned(),
@@ -374,7 +384,7 @@ async fn revoke(guardian: &Running, host: &Host) -> Result<((), String), Failure
 }
 
 /// Does what an administrator does with `hgs host`: over the same socket, which knows who asks.
-async fn administer<T: Send + 'static>(
+pub(super) async fn administer<T: Send + 'static>(
     guardian: &Running,
     act: impl FnOnce(&Client) -> Result<T, AdminError> + Send + 'static,
 ) -> Result<T, Failure> {
@@ -387,14 +397,14 @@ async fn administer<T: Send + 'static>(
     acting.await.map_err(failed)?.map_err(failed)
 }
 
-fn attestation_code(error: &Error) -> Option<AttestationCode> {
+pub(super) fn attestation_code(error: &Error) -> Option<AttestationCode> {
     match cause(error)? {
         Cause::Attestation(AttestationFailure::Refused(refused)) => refused.code(),
         _ => None,
     }
 }
 
-fn cause(error: &Error) -> Option<&Cause> {
+pub(super) fn cause(error: &Error) -> Option<&Cause> {
     match error {
         Error::Services(services) => Some(&services.last().cause),
         _ => None,
