@@ -167,7 +167,10 @@ impl Parts {
                 snapshots: Arc::clone(&snapshots),
                 credentials: Credentials::default(),
                 policies: PolicySets::default(),
-                modes: Modes::new(store.attestation_context_secret()),
+                modes: Modes::new(
+                    store.attestation_context_secret(),
+                    config.attestation.identity_pcrs,
+                ),
                 nonces: NonceKey::new(store.attestation_nonce_secret()),
                 recent: RecentCertificates::default(),
                 workers: Arc::clone(&workers),

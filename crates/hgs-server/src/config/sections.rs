@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hgs_attest::rtpm::IdentityPcrs;
 use serde::{Deserialize, Serialize};
 
 use super::quantity::{DAY, HOUR, MINUTE, SECOND, count_between, period};
@@ -79,6 +80,32 @@ pub struct Attestation {
     pub clock_skew: Duration,
     /// Whether a host that has never returned a nonce has to return one.
     pub require_nonce: bool,
+    /// The PCRs that identity keys of hosts with TPMs are bound to.
+    #[serde(with = "identity_pcrs")]
+    pub identity_pcrs: IdentityPcrs,
+}
+
+/// Numbers of PCRs, as the configuration writes them.
+mod identity_pcrs {
+    use hgs_attest::rtpm::IdentityPcrs;
+    use hgs_tcg::tpm::PcrSelection;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+    pub(super) fn serialize<S: Serializer>(
+        pcrs: &IdentityPcrs,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let pcrs: Vec<u8> = pcrs.selection().pcrs().collect();
+        pcrs.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<IdentityPcrs, D::Error> {
+        let pcrs = Vec::<u8>::deserialize(deserializer)?;
+        let pcrs = PcrSelection::new(pcrs).map_err(de::Error::custom)?;
+        IdentityPcrs::new(pcrs).map_err(de::Error::custom)
+    }
 }
 
 impl Default for Attestation {
@@ -87,6 +114,7 @@ impl Default for Attestation {
             health_certificate_validity: Duration::from_hours(8),
             clock_skew: Duration::from_mins(1),
             require_nonce: false,
+            identity_pcrs: IdentityPcrs::default(),
         }
     }
 }
@@ -129,4 +157,23 @@ pub enum Ancestors {
     Report,
     /// It is refused.
     Refuse,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identity_keys_are_bound_to_the_firmware_at_least() {
+        let read = |text: &str| toml::from_str::<Attestation>(text);
+        let firmware = read("identity_pcrs = [7, 6, 5, 4, 3, 2, 1, 0]").unwrap();
+        let pcrs: Vec<u8> = firmware.identity_pcrs.selection().pcrs().collect();
+        assert_eq!(pcrs, [0, 1, 2, 3, 4, 5, 6, 7]);
+        for wrong in ["[]", "[0, 1]", "[0,1,2,3,4,5,6,7,10]", "[24]", "[256]"] {
+            assert!(
+                read(&format!("identity_pcrs = {wrong}")).is_err(),
+                "{wrong}"
+            );
+        }
+    }
 }

@@ -14,12 +14,12 @@ pub(crate) struct Modes {
 }
 
 impl Modes {
-    /// `contexts` is the secret for what travels with hosts.
-    pub(crate) fn new(contexts: &SecretBytes) -> Self {
+    /// `contexts` is the secret for what travels with hosts; identity keys in TPMs are bound to `identity_pcrs`.
+    pub(crate) fn new(contexts: &SecretBytes, identity_pcrs: IdentityPcrs) -> Self {
         let contexts = ContextKey::new(contexts.clone());
         Self {
             host_key: Box::new(HostKeyMode),
-            tpm: Box::new(TpmMode::new(contexts, IdentityPcrs::default())),
+            tpm: Box::new(TpmMode::new(contexts, identity_pcrs)),
         }
     }
 
