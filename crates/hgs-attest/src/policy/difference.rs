@@ -126,6 +126,10 @@ impl fmt::Display for Difference {
             .find(|found| Some(found.number) == self.event);
         let found = first.map(FoundEvent::to_string).unwrap_or_default();
         match &self.cause {
+            Cause::NotApproved if self.expected.is_empty() => write!(
+                formatter,
+                ": found {found}, and nothing is approved for this host"
+            )?,
             Cause::NotApproved => write!(formatter, ": found {found}, which is not approved")?,
             Cause::Retired { alternative } => {
                 write!(formatter, ": found {found}; `{alternative}` was retired")?;

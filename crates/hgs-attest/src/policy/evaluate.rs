@@ -121,10 +121,12 @@ impl PolicySet {
             dump_keys: documents.dump_keys.clone(),
             digest: digest_of_group(selection, documents),
         };
+        let nothing = HostMeasurements::default();
         Ok(Self {
             host: Arc::new(Host {
+                layers: host_layers(&group, &nothing)?,
                 digest: group.digest,
-                ..Host::default()
+                measurements: nothing,
             }),
             group: Arc::new(group),
         })
@@ -132,21 +134,13 @@ impl PolicySet {
 
     /// The set of one host of the group, with what only that host has. Everything else is shared with the group's.
     pub fn for_host(&self, measurements: &HostMeasurements) -> Result<Self, PolicySetError> {
-        let layers = self.group.baselines.iter().map(|compiled| {
-            let checked = measurements.check().map_err(BaselineError::from);
-            let layer = checked.and_then(|()| compiled.host_layer(measurements));
-            layer.map_err(|error| PolicySetError::Baseline {
-                name: compiled.name.clone(),
-                error: Box::new(error),
-            })
-        });
         let mut hash = Sha256::new();
         hash.update(&self.group.digest);
         hash.update(measurements.to_json().as_bytes());
         Ok(Self {
             group: Arc::clone(&self.group),
             host: Arc::new(Host {
-                layers: layers.collect::<Result<_, _>>()?,
+                layers: host_layers(&self.group, measurements)?,
                 measurements: measurements.clone(),
                 digest: hash.finish(),
             }),
@@ -291,6 +285,22 @@ impl PolicySet {
         }
         hash.finish()
     }
+}
+
+/// What a host has beside what all hosts of a group have, by baseline.
+fn host_layers(
+    group: &Group,
+    measurements: &HostMeasurements,
+) -> Result<Vec<Layer>, PolicySetError> {
+    let layers = group.baselines.iter().map(|compiled| {
+        let checked = measurements.check().map_err(BaselineError::from);
+        let layer = checked.and_then(|()| compiled.host_layer(measurements));
+        layer.map_err(|error| PolicySetError::Baseline {
+            name: compiled.name.clone(),
+            error: Box::new(error),
+        })
+    });
+    layers.collect()
 }
 
 fn digest_of_group(selection: &PolicySelection, documents: &Documents) -> Sha256Digest {

@@ -406,6 +406,14 @@ fn a_host_s_own_measurements_and_parameters() {
     // Without its record the host has no value, and no initrd.
     let unknown = set.evaluate(&evidence, NOW);
     assert!(!unknown.is_healthy());
+    let told = differences(&unknown);
+    let says = |text: &str| told.iter().any(|one| one.contains(text));
+    assert!(
+        says("the host has no value for the parameter `root`"),
+        "{told:#?}"
+    );
+    assert!(says("initrd (file): found"), "{told:#?}");
+    assert!(says("nothing is approved for this host"), "{told:#?}");
     // The second host's boot is not that of the first.
     let refused = set
         .for_host(&of_first)
