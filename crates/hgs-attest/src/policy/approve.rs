@@ -6,7 +6,7 @@ use super::alternative::{
     Alternative, MAX_EVENTS, Parameters, SlotEvents, Source, SourceKind, State,
 };
 use super::baseline::{Baseline, Component, ComponentKind, LaneSlots, Slot, Times};
-use super::difference::{Cause, SlotName};
+use super::difference::{Cause, FoundEvent};
 use super::evaluation::{Evaluation, FoundInsertion};
 use super::host_measurements::HostMeasurements;
 use super::of_evidence::expected;
@@ -79,63 +79,62 @@ pub fn approve(
             return Err(ApprovalError::NotApprovable(difference.to_string()));
         }
     }
+    let approved = |events| Alternative {
+        name: label.to_owned(),
+        source: Source {
+            kind: SourceKind::Administrator,
+            of: by.to_owned(),
+        },
+        state: State::Promoted {
+            at: Some(now),
+            by: None,
+        },
+        events,
+    };
     let (mut new_baseline, mut new_host) = (baseline.clone(), host.clone());
     let mut components: Vec<String> = Vec::new();
     for component in &baseline.components {
-        let mut found = nearest
-            .components
-            .iter()
+        let found = nearest.components.iter();
+        let found: Vec<_> = found
             .filter(|found| found.slot.component == component.name)
-            .peekable();
-        if found.peek().is_none() {
+            .collect();
+        if found.is_empty() {
             continue;
         }
         if component.kind == ComponentKind::Constant {
             let component = component.name.clone();
             return Err(ApprovalError::Constant { component });
         }
-        let mut alternative = Alternative {
-            name: label.to_owned(),
-            source: source(by),
-            state: State::Promoted {
-                at: Some(now),
-                by: None,
-            },
-            events: Vec::new(),
+        let parameters = match component.kind {
+            ComponentKind::Parametrised => host.parameters.clone(),
+            _ => Parameters::new(),
         };
-        for found in found {
-            if found.events.len() > MAX_EVENTS {
-                return Err(ApprovalError::TooMany);
-            }
-            let parameters = match component.kind {
-                ComponentKind::Parametrised => host.parameters.clone(),
-                _ => Parameters::new(),
-            };
-            let events = found.events.iter();
-            let events: Vec<_> = events
-                .map(|event| expected(event, component.kind, &parameters))
-                .collect();
-            if !events.is_empty() {
-                alternative.events.push(SlotEvents {
-                    slot: found.slot.slot.clone(),
-                    events,
-                });
-            }
+        let mut events = Vec::new();
+        for found in found.iter().filter(|found| !found.events.is_empty()) {
+            let kind = component.kind;
+            events.push(slot_events(
+                &found.slot.slot,
+                &found.events,
+                kind,
+                &parameters,
+            )?);
         }
+        let alternative = approved(events);
         match component.kind {
             ComponentKind::Host => new_host.add(&component.name, alternative),
             _ => {
                 let component = new_baseline.component_mut(&component.name);
-                add(
-                    &mut component.expect("it is of this baseline").alternatives,
-                    alternative,
-                );
+                let component = component.expect("it is of this baseline");
+                add(&mut component.alternatives, alternative);
             }
         }
         components.push(component.name.clone());
     }
     for insertion in &nearest.insertions {
-        components.push(insert(&mut new_baseline, insertion, label, by, now)?);
+        let none = Parameters::new();
+        let events = slot_events("events", &insertion.events, ComponentKind::Shared, &none)?;
+        let name = insert(&mut new_baseline, insertion, approved(vec![events]))?;
+        components.push(name);
     }
     Ok(Approval {
         name: name.to_owned(),
@@ -145,28 +144,32 @@ pub fn approve(
     })
 }
 
-fn source(by: &str) -> Source {
-    Source {
-        kind: SourceKind::Administrator,
-        of: by.to_owned(),
+fn slot_events(
+    slot: &str,
+    found: &[FoundEvent],
+    kind: ComponentKind,
+    parameters: &Parameters,
+) -> Result<SlotEvents, ApprovalError> {
+    if found.len() > MAX_EVENTS {
+        return Err(ApprovalError::TooMany);
     }
+    let events = found.iter().map(|event| expected(event, kind, parameters));
+    Ok(SlotEvents {
+        slot: slot.to_owned(),
+        events: events.collect(),
+    })
 }
 
 /// Makes an optional slot, and a component of its own, for events that no component owns. The name of the component.
 fn insert(
     baseline: &mut Baseline,
     insertion: &FoundInsertion,
-    label: &str,
-    by: &str,
-    now: Time,
+    alternative: Alternative,
 ) -> Result<String, ApprovalError> {
     let first = insertion
         .events
         .first()
         .ok_or(ApprovalError::NoDifference)?;
-    if insertion.events.len() > MAX_EVENTS {
-        return Err(ApprovalError::TooMany);
-    }
     let base = format!(
         "approved-pcr{}-{}",
         insertion.pcr,
@@ -185,12 +188,10 @@ fn insert(
         baseline.lanes.len() - 1
     });
     let slots = &mut baseline.lanes[place].slots;
-    let is =
-        |slot: &Slot, name: &SlotName| slot.component == name.component && slot.name == name.slot;
-    let before = insertion
-        .before
-        .as_ref()
-        .and_then(|name| slots.iter().position(|slot| is(slot, name)));
+    let before = insertion.before.as_ref().and_then(|name| {
+        let is = |slot: &Slot| slot.component == name.component && slot.name == name.slot;
+        slots.iter().position(is)
+    });
     slots.insert(
         before.unwrap_or(slots.len()),
         Slot {
@@ -200,25 +201,10 @@ fn insert(
             command_line: false,
         },
     );
-    let none = Parameters::new();
-    let events = insertion.events.iter();
     baseline.components.push(Component {
         name: name.clone(),
         kind: ComponentKind::Shared,
-        alternatives: vec![Alternative {
-            name: label.to_owned(),
-            source: source(by),
-            state: State::Promoted {
-                at: Some(now),
-                by: None,
-            },
-            events: vec![SlotEvents {
-                slot: "events".to_owned(),
-                events: events
-                    .map(|event| expected(event, ComponentKind::Shared, &none))
-                    .collect(),
-            }],
-        }],
+        alternatives: vec![alternative],
     });
     Ok(name)
 }

@@ -311,6 +311,9 @@ impl Tree {
     }
 }
 
+/// What an alternative measures in one slot: digests, and what they are of.
+type SlotDigests<'a> = Vec<(EventDigest, Option<&'a str>)>;
+
 /// Where the alternatives of a layer come from.
 enum Origin<'h> {
     /// The baseline, for all hosts.
@@ -525,57 +528,30 @@ impl Compiled {
         parameters: &Parameters,
         of_host: bool,
     ) -> Result<(), BaselineError> {
-        let name = || self.baseline.components[component].name.clone();
-        for events in &alternative.events {
-            let mut slots = self.slots_of[component].iter();
-            if !slots.any(|slot| self.slots[*slot].name == events.slot) {
-                // A host's record outlives the baseline that it was made for; then this alternative fills nothing.
-                if of_host {
-                    return Ok(());
-                }
-                return Err(BaselineError::Unknown {
-                    user: format!("the alternative `{}` of `{}`", alternative.name, name()),
+        if let Some(slot) = self.unknown_slot(component, alternative) {
+            // A host's record outlives the baseline that it was made for; then this alternative fills nothing.
+            return match of_host {
+                true => Ok(()),
+                false => Err(BaselineError::Unknown {
+                    user: format!("the alternative `{}`", alternative.name),
                     what: "the slot",
-                    name: events.slot.clone(),
-                });
-            }
+                    name: slot.to_owned(),
+                }),
+            };
         }
         let mut of_slots = Vec::new();
-        let mut texts = Vec::new();
         for slot in &self.slots_of[component] {
-            let events = alternative.events_in(&self.slots[*slot].name);
-            let mut digests = Vec::with_capacity(events.len());
-            for event in events {
-                match event.digest_with(parameters) {
-                    Ok(digest) => digests.push((digest, event.what())),
-                    Err(TemplateError::NoValue(parameter)) => {
-                        layer.without_value.push((component, parameter));
-                        return Ok(());
-                    }
-                    Err(error) => return Err(DocumentError::Inconsistent(error.to_string()).into()),
+            match self.resolve(*slot, alternative, parameters)? {
+                Ok(digests) => of_slots.push((*slot, digests)),
+                Err(parameter) => {
+                    layer.without_value.push((component, parameter));
+                    return Ok(());
                 }
             }
-            if is_firmware_pcr(self.slots[*slot].pcr)
-                && digests.iter().any(|(digest, _)| is_error_separator(digest))
-            {
-                return Err(BaselineError::ErrorSeparator {
-                    component: name(),
-                    alternative: alternative.name.clone(),
-                });
-            }
-            if digests.is_empty() && self.slots[*slot].times == Times::Repeated {
-                return Err(BaselineError::Repeated { component: name() });
-            }
-            if self.slots[*slot].command_line {
-                let text =
-                    |event: &super::ExpectedEvent| event.text_with(parameters).ok().flatten();
-                texts.push((*slot, events.iter().map(text).collect()));
-            }
-            of_slots.push((*slot, digests));
         }
         if alternative.state.is_retired() {
             for (slot, digests) in of_slots {
-                let digests: Vec<_> = digests.into_iter().map(|(digest, _)| digest).collect();
+                let digests = digests.into_iter().map(|(digest, _)| digest).collect();
                 layer
                     .retired
                     .insert((slot, digests), alternative.name.clone());
@@ -585,40 +561,104 @@ impl Compiled {
         let number = layer.alternatives.len() as u32;
         let mut ends = Vec::new();
         for (slot, digests) in of_slots {
-            let plain: Vec<_> = digests.iter().map(|(digest, _)| *digest).collect();
-            for found in [&self.shared, &*layer] {
-                // While the shared layer itself is made, it has no trees yet.
-                let Some(tree) = found.trees.get(slot) else {
-                    continue;
-                };
-                if let Some((conflicting, is_shorter)) = tree.conflict(&plain) {
-                    let conflicting = found.alternatives[conflicting as usize].name.clone();
-                    let (shorter, longer) = match is_shorter {
-                        true => (conflicting, alternative.name.clone()),
-                        false => (alternative.name.clone(), conflicting),
-                    };
-                    return Err(BaselineError::Beginning {
-                        pcr: self.slots[slot].pcr,
-                        component: name(),
-                        slot: self.slots[slot].name.clone(),
-                        shorter,
-                        longer,
-                    });
-                }
-            }
+            self.check_beginnings(layer, slot, &digests, &alternative.name)?;
             let end = layer.trees[slot].insert(&digests, number);
             if end != 0 {
                 ends.push((slot, end));
             }
         }
+        let of_command_line = self.slots_of[component]
+            .iter()
+            .filter(|slot| self.slots[**slot].command_line);
+        let texts = of_command_line.map(|slot| {
+            let events = alternative.events_in(&self.slots[*slot].name).iter();
+            (
+                *slot,
+                events
+                    .map(|event| event.text_with(parameters).ok().flatten())
+                    .collect(),
+            )
+        });
         layer.alternatives.push(CompiledAlternative {
             component,
             name: alternative.name.clone(),
             state: alternative.state.clone(),
             of_host,
             ends,
-            texts,
+            texts: texts.collect(),
         });
+        Ok(())
+    }
+
+    /// The first slot that an alternative names and its component does not have.
+    fn unknown_slot<'a>(&self, component: usize, alternative: &'a Alternative) -> Option<&'a str> {
+        let has = |name: &str| {
+            let mut slots = self.slots_of[component].iter();
+            slots.any(|slot| self.slots[*slot].name == name)
+        };
+        let mut named = alternative.events.iter().map(|events| events.slot.as_str());
+        named.find(|name| !has(name))
+    }
+
+    /// What an alternative measures in a slot, with what each event is; or the parameter that has no value.
+    fn resolve<'a>(
+        &self,
+        slot: usize,
+        alternative: &'a Alternative,
+        parameters: &Parameters,
+    ) -> Result<Result<SlotDigests<'a>, String>, BaselineError> {
+        let compiled = &self.slots[slot];
+        let mut digests = Vec::new();
+        for event in alternative.events_in(&compiled.name) {
+            match event.digest_with(parameters) {
+                Ok(digest) => digests.push((digest, event.what())),
+                Err(TemplateError::NoValue(parameter)) => return Ok(Err(parameter)),
+                Err(error) => return Err(DocumentError::Inconsistent(error.to_string()).into()),
+            }
+        }
+        let component = || self.component_name(compiled);
+        let mut each = digests.iter().map(|(digest, _)| digest);
+        if is_firmware_pcr(compiled.pcr) && each.any(is_error_separator) {
+            return Err(BaselineError::ErrorSeparator {
+                component: component(),
+                alternative: alternative.name.clone(),
+            });
+        }
+        if digests.is_empty() && compiled.times == Times::Repeated {
+            let component = component();
+            return Err(BaselineError::Repeated { component });
+        }
+        Ok(Ok(digests))
+    }
+
+    /// Refuses events of which others in the slot are the beginning, or that are the beginning of others.
+    fn check_beginnings(
+        &self,
+        layer: &Layer,
+        slot: usize,
+        digests: &[(EventDigest, Option<&str>)],
+        name: &str,
+    ) -> Result<(), BaselineError> {
+        let digests: Vec<_> = digests.iter().map(|(digest, _)| *digest).collect();
+        for found in [&self.shared, layer] {
+            // While the shared layer itself is made, it has no trees yet.
+            let tree = found.trees.get(slot);
+            let Some((other, is_shorter)) = tree.and_then(|tree| tree.conflict(&digests)) else {
+                continue;
+            };
+            let other = found.alternatives[other as usize].name.clone();
+            let (shorter, longer) = match is_shorter {
+                true => (other, name.to_owned()),
+                false => (name.to_owned(), other),
+            };
+            return Err(BaselineError::Beginning {
+                pcr: self.slots[slot].pcr,
+                component: self.component_name(&self.slots[slot]),
+                slot: self.slots[slot].name.clone(),
+                shorter,
+                longer,
+            });
+        }
         Ok(())
     }
 

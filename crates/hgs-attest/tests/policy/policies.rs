@@ -368,7 +368,7 @@ fn with_ci_policies(
 }
 
 #[test]
-fn ci_policy_allows_files_by_path_and_digest() {
+fn trap_10_ci_policy_allows_files_by_path_and_digest_in_any_order() {
     let boot = Boot::recorded(ON);
     let baseline = baseline_of(&boot.proved());
     let policy = allowed(&[

@@ -196,3 +196,19 @@ fn a_pcr_without_a_proved_value_is_a_difference() {
         .collect();
     assert_eq!(causes, [(13, &Cause::NotProved), (14, &Cause::NotProved)]);
 }
+
+#[test]
+fn trap_11_a_tpm_whose_boot_loader_kept_no_log_has_a_verdict_of_its_own() {
+    // Secure Boot off and a plain `linux`: the PCRs are filled, and there is no log.
+    let mut evidence = recorded("secure-boot-off");
+    evidence.log.clear();
+    evidence.ima.clear();
+    let set = compiled(&[(
+        "reference",
+        &baseline_of(&recorded("secure-boot-off").prove().unwrap()),
+    )]);
+    assert_eq!(
+        set.evaluate_recorded(&evidence, NOW),
+        Err(EvidenceError::NoLog)
+    );
+}
