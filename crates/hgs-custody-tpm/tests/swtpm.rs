@@ -1,7 +1,8 @@
 //! TPMs in software (swtpm), judged by tpm2-tools and openssl.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write as _};
+use std::net::TcpListener;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
@@ -254,13 +255,37 @@ impl Interposer {
     }
 }
 
-fn message(stream: &mut UnixStream) -> Option<Vec<u8>> {
+fn message(stream: &mut impl Read) -> Option<Vec<u8>> {
     let mut message = vec![0; 10];
     stream.read_exact(&mut message).ok()?;
     let size = u32::from_be_bytes(message[2..6].try_into().unwrap());
     message.resize(size as usize, 0);
     stream.read_exact(&mut message[10..]).unwrap();
     Some(message)
+}
+
+#[test]
+fn a_tpm_at_a_tcp_port_answers() {
+    let mut tpm = SoftwareTpm::new();
+    let Device::UnixSocket(socket) = tpm.device() else {
+        panic!("{tpm:?}");
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let device = Device::Tcp {
+        host: "127.0.0.1".to_owned(),
+        port: listener.local_addr().unwrap().port(),
+    };
+    thread::spawn(move || {
+        let (mut host, _) = listener.accept().unwrap();
+        let mut tpm = UnixStream::connect(socket).unwrap();
+        while let Some(command) = message(&mut host) {
+            tpm.write_all(&command).unwrap();
+            host.write_all(&message(&mut tpm).unwrap()).unwrap();
+        }
+    });
+    let mut opened = Tpm::open(&device, None).unwrap();
+    let values = opened.pcr_values().unwrap();
+    assert_eq!(values.iter().count(), 24);
 }
 
 const RSA_DECRYPT: [u8; 4] = [0, 0, 1, 0x59];
