@@ -219,14 +219,41 @@ impl Baseline {
                 });
             }
             let files = vec![contents.clone(); base.events_in("file").len()];
-            let texts = with_release(base, release);
+            let releases = former_release(base).zip(release);
+            let texts = with_release(base, releases);
             for digest in image.authenticode_sha256().alternatives() {
                 let mut changed = vec![("image", images(base, digest)), ("file", files.clone())];
                 changed.extend(texts.iter().map(|(slot, events)| (*slot, events.clone())));
                 prediction.add(KERNEL, label, "", base, &changed);
             }
+            self.predict_texts(&mut prediction, label, releases);
         }
         Ok(prediction)
+    }
+
+    /// What else of GRUB's texts names the release, such as the menu that `update-grub` writes. Its file, which no kernel
+    /// determines, is as it was.
+    fn predict_texts(
+        &self,
+        prediction: &mut Prediction,
+        label: &Label,
+        releases: Option<(&str, &str)>,
+    ) {
+        let others = self
+            .components
+            .iter()
+            .filter(|component| component.name != KERNEL);
+        for component in others {
+            let promoted = component.alternatives.iter();
+            for base in promoted.filter(|one| matches!(one.state, State::Promoted { .. })) {
+                let texts = with_release(base, releases);
+                let changes =
+                    |(slot, events): &(&str, Vec<ExpectedEvent>)| base.events_in(slot) != events;
+                if texts.iter().any(changes) {
+                    prediction.add(&component.name, label, "texts", base, &texts);
+                }
+            }
+        }
     }
 
     /// A unified kernel image: its image, its sections, the command line in it, and its initrd where the kernel measures it.
@@ -406,24 +433,12 @@ fn images(base: &Alternative, digest: hgs_crypto::hash::Sha256Digest) -> Vec<Exp
     vec![event; base.events_in("image").len()]
 }
 
-/// The texts of a kernel with another release in place of the one that its path has.
+/// The texts of an alternative with another release in place of the former.
 fn with_release<'b>(
     base: &'b Alternative,
-    release: Option<&str>,
+    releases: Option<(&str, &str)>,
 ) -> Vec<(&'b str, Vec<ExpectedEvent>)> {
-    let former = base
-        .events
-        .iter()
-        .flat_map(|events| &events.events)
-        .find_map(|event| match event {
-            ExpectedEvent::Text { text, .. }
-                if is_command(text, &["linux", "linuxefi", "linux16"]) =>
-            {
-                release_in(text)
-            }
-            _ => None,
-        });
-    let (Some(former), Some(release)) = (former, release) else {
+    let Some((former, release)) = releases else {
         return Vec::new();
     };
     let renewed = |event: &ExpectedEvent| match event {
@@ -433,21 +448,29 @@ fn with_release<'b>(
         },
         digest @ ExpectedEvent::Digest { .. } => digest.clone(),
     };
-    let is_text = |events: &&SlotEvents| {
-        events
-            .events
-            .iter()
-            .any(|event| matches!(event, ExpectedEvent::Text { .. }))
+    let is_text = |event: &ExpectedEvent| matches!(event, ExpectedEvent::Text { .. });
+    let with_texts = base
+        .events
+        .iter()
+        .filter(|events| events.events.iter().any(is_text));
+    let renew = |events: &'b SlotEvents| {
+        (
+            events.slot.as_str(),
+            events.events.iter().map(renewed).collect(),
+        )
     };
-    let with_texts = base.events.iter().filter(is_text);
-    with_texts
-        .map(|events| {
-            (
-                events.slot.as_str(),
-                events.events.iter().map(renewed).collect(),
-            )
-        })
-        .collect()
+    with_texts.map(renew).collect()
+}
+
+/// The release of the kernel that is booted now.
+fn former_release(base: &Alternative) -> Option<&str> {
+    let mut events = base.events.iter().flat_map(|events| &events.events);
+    events.find_map(|event| match event {
+        ExpectedEvent::Text { text, .. } if is_command(text, &["linux", "linuxefi", "linux16"]) => {
+            release_in(text)
+        }
+        _ => None,
+    })
 }
 
 /// The release in the path of a kernel that a command of GRUB loads.

@@ -290,12 +290,8 @@ fn a_predicted_unified_kernel_image_is_accepted() {
     assert!(evaluation.is_healthy(), "{evaluation}");
     // The image of one with the sections of the other.
     let mut mixed = boots[1].clone();
-    let image = mixed
-        .events
-        .iter_mut()
-        .filter(|event| event.pcr == 4)
-        .next_back()
-        .unwrap();
+    let mut images = mixed.events.iter_mut();
+    let image = images.rfind(|event| event.pcr == 4).unwrap();
     image.digest = authenticode(&files[0]);
     assert!(!judged(&mixed, &baseline).is_healthy());
     let as_kernel = baseline.predict_kernel(&label("kernel"), &files[1], None);
@@ -559,4 +555,27 @@ fn a_host_knows_what_it_will_boot_next() {
     assert!(evaluation.is_healthy(), "{evaluation}");
     let nothing = claim_of_next_boot(&evidence, &[], None, "nothing new").unwrap();
     assert_eq!(nothing.components, []);
+}
+
+#[test]
+fn texts_of_grub_that_name_the_release_are_predicted_with_the_kernel() {
+    let kernels =
+        ["kernel 1", "kernel 2"].map(|name| plain().with(".linux", name.as_bytes()).octets());
+    let boot = |release: &str, file: &[u8]| {
+        let mut boot = with_release(&Boot::recorded(ON), release, file, "initrd");
+        *boot.event(39) = Event::command(&format!("echo 'Loading Linux {release} ...'"));
+        boot
+    };
+    let mut baseline = baseline_of(&boot("6.1.0-1-amd64", &kernels[0]).proved());
+    let prediction = baseline.predict_kernel(&label("linux 2"), &kernels[1], Some("6.1.0-2-amd64"));
+    let prediction = prediction.unwrap();
+    let of: Vec<_> = prediction
+        .alternatives
+        .iter()
+        .map(|(of, _)| of.as_str())
+        .collect();
+    assert_eq!(of, ["kernel", "loader-script"]);
+    baseline.stage(&prediction);
+    let evaluation = judged(&boot("6.1.0-2-amd64", &kernels[1]), &baseline);
+    assert!(evaluation.is_healthy(), "{evaluation}");
 }
