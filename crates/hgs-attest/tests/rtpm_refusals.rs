@@ -12,11 +12,13 @@ use hgs_attest::wire::{
     AttestationProvidedContentType, Reply, Request, SessionId, TpmReplyContinue,
     TpmRequestContinue, TpmRequestInitial,
 };
-use hgs_attest::{Refusal, Verdict};
+use hgs_attest::{Mode as _, Refusal, Verdict};
 use hgs_crypto::SecretBytes;
-use hgs_crypto::hash::sha256;
+use hgs_crypto::hash::{hmac_sha256, kdfa_sha256, sha256, sha256_of};
+use hgs_crypto::random::Random as _;
 use hgs_pki::health::HealthKind;
 use hgs_tcg::tpm::{Command, Primary, created_primary, flush_context};
+use hgs_testkit::fixtures::Repeatable;
 use hgs_testkit::measured_boot::extend;
 use hgs_testkit::swtpm::SoftwareTpm;
 
@@ -661,18 +663,119 @@ fn start_session(tpm: &mut SoftwareTpm) {
     assert_eq!(tpm.send(&command)[6..10], [0; 4]);
 }
 
-/// The server's own TPM_RC: its bank of SHA-256 is off, so that it returns no values.
+/// A TPM whose bank of SHA-256 is off answers authentically, and with nothing. The test knows what the server draws, and so the
+/// keys of its sessions: it answers in place of such a TPM.
 #[test]
 fn a_tpm_without_a_bank_of_sha256_is_refused() {
-    // A TPM with another bank can't be had from a running swtpm; its response is authentic, and is tested in `hgs-tcg`. The
-    // code is that of the error table.
-    use hgs_attest::Reason;
-    use hgs_attest::rtpm::ExchangeError;
-    let reason = Reason::Exchange(ExchangeError::Session {
-        command: "TPM2_PCR_Read",
-        error: hgs_tcg::tpm::SessionError::OtherPcrs,
-    });
-    expect(&Refusal::from(reason), "tpm-pcr-bank");
+    let mut host = Host::booted();
+    let server = Server::with([&host]);
+    let mut exchange = host.start(HealthKind::Encryption);
+    let mut body = exchange.body();
+    let mut keys = Vec::new();
+    let mut context = Vec::new();
+    for round in 0..3 {
+        let drawn = |random: &mut Repeatable| {
+            let (mut salt, mut nonce) = ([0; 32], [0; 32]);
+            random.fill(&mut salt).unwrap();
+            random.fill(&mut nonce).unwrap();
+            (salt, nonce)
+        };
+        if round == 1 {
+            let random = &mut Repeatable::seeded(round);
+            keys = (0..3).map(|_| drawn(random)).collect();
+        }
+        let nonces = common::nonces();
+        let attempt = common::attempt(&body, &nonces, server.now);
+        let random = &mut Repeatable::seeded(round);
+        let Verdict::Continue(continuation) = server.mode.evaluate(&attempt, &server.hosts, random)
+        else {
+            panic!("it goes on");
+        };
+        context = reply_context(&continuation.reply);
+        let reply = continuation.reply.to_json();
+        assert!(matches!(exchange.receive(200, &reply), Ok(Step::Execute)));
+        if round == 1 {
+            // The nonces of the TPM complete the keys.
+            for key in &mut keys {
+                let command = exchange.next_command().unwrap().octets();
+                assert_eq!(command[20..52], key.1, "the nonce that was drawn");
+                let response = host.tpm.send(&command);
+                let nonce_tpm: [u8; 32] = response[16..48].try_into().unwrap();
+                let salt = SecretBytes::new(key.0.to_vec());
+                let derived = kdfa_sha256(&salt, "ATH", [&nonce_tpm, &key.1], 32).unwrap();
+                *key = (derived.expose().try_into().unwrap(), nonce_tpm);
+                exchange.executed(response).unwrap();
+            }
+        } else if round == 0 {
+            host.execute(&mut exchange).unwrap();
+        }
+        if round < 2 {
+            body = exchange.answer(&host.measurements);
+        }
+    }
+    host.flush(&exchange);
+    let context = Context::read(&context).unwrap();
+    let responses: Vec<Vec<u8>> = context
+        .blobs
+        .iter()
+        .zip(&keys)
+        .map(|(blob, (key, _))| {
+            let Blob::Command(command) = blob else {
+                panic!("a command");
+            };
+            let Command::PcrRead { authorization, .. } = Command::parse(command).unwrap() else {
+                panic!("a reading");
+            };
+            // A counter, no selection, no values.
+            authentic(key, &authorization.nonce_caller, &[0; 12], 0x81)
+        })
+        .collect();
+    let answer = |responses: &[Vec<u8>]| {
+        let answer = Context {
+            sealed_state: context.sealed_state,
+            blobs: responses.iter().map(|one| Blob::Response(one)).collect(),
+        };
+        with_context(&body, &answer.octets())
+    };
+    let refusal = server.refusal(&answer(&responses));
+    expect(&refusal, "tpm-pcr-bank");
+    // Nor is it taken without the audit attribute.
+    let Blob::Command(command) = context.blobs[0] else {
+        panic!("a command");
+    };
+    let Command::PcrRead { authorization, .. } = Command::parse(command).unwrap() else {
+        panic!("a reading");
+    };
+    let mut unaudited = responses.clone();
+    unaudited[0] = authentic(&keys[0].0, &authorization.nonce_caller, &[0; 12], 0x01);
+    expect(
+        &server.refusal(&answer(&unaudited)),
+        "tpm-response-not-authentic",
+    );
+}
+
+/// A response to TPM2_PCR_Read under a key that the test knows.
+fn authentic(
+    key: &[u8; 32],
+    nonce_caller: &[u8; 32],
+    parameters: &[u8],
+    attributes: u8,
+) -> Vec<u8> {
+    let nonce_tpm = [5; 32];
+    let digest = sha256_of(&[&[0; 4], &0x17e_u32.to_be_bytes(), parameters]);
+    let signed: [&[u8]; 4] = [&digest, &nonce_tpm, nonce_caller, &[attributes]];
+    let hmac = hmac_sha256(&SecretBytes::from(&key[..]), &signed);
+    let body = [
+        &(parameters.len() as u32).to_be_bytes()[..],
+        parameters,
+        &[0, 32],
+        &nonce_tpm,
+        &[attributes, 0, 32],
+        &hmac,
+    ]
+    .concat();
+    let size = (10 + body.len() as u32).to_be_bytes();
+    [&[0x80, 2][..], &size, &[0; 4], &body].concat()
 }
 
 /// attacks.md A1: what is drawn for an exchange is drawn for each, and for each command.
