@@ -13,7 +13,10 @@ use hgs_client::configuration::TpmSettings;
 use hgs_client::service::{Cause, Sides};
 use hgs_client::tpm::OtherTpm;
 use hgs_client::{Attestation, Error};
+use hgs_custody_tpm::Tpm;
 use hgs_pki::health::HealthKind;
+use hgs_tcg::event_log::Bank;
+use hgs_tcg::ima::{ImaLog, Limits};
 use hgs_tcg::tpm::EndorsementKey;
 use hgs_testkit::swtpm::{SoftwareTpm, altered_log};
 
@@ -21,6 +24,7 @@ use crate::guardian::{Manner, TestClock, TestGuardian, TestHost};
 use crate::unwrap::Vm;
 
 const LOG: &[u8] = include_bytes!("../../../hgs-attest/tests/boots/secure-boot-on-eventlog.bin");
+const IMA: &[u8] = include_bytes!("../../../hgs-attest/tests/boots/secure-boot-on-ima.bin");
 /// The event of the log in which GRUB's image is measured.
 const GRUB: usize = 24;
 
@@ -278,6 +282,39 @@ async fn a_tpm_without_a_log_has_its_own_refusal() {
     let error = world.attest().await.unwrap_err();
     let (_, message) = refusal(&error);
     assert!(message.contains("no event log"), "{message}");
+}
+
+#[tokio::test]
+async fn the_log_of_ima_is_sent_and_has_to_lead_to_pcr_10() {
+    let mut world = World::new().await;
+    let log = ImaLog::read(IMA.to_vec(), &Limits::LOG).unwrap();
+    let extend = |device, digests: Vec<[u8; 32]>| {
+        let mut tpm = Tpm::open(&device, None).unwrap();
+        for digest in digests {
+            tpm.extend_pcr(10, &digest).unwrap();
+        }
+    };
+    let digests = log.unverified().entries().map(|entry| {
+        let digest = entry.extension(Bank::Sha256);
+        digest.as_bytes().try_into().unwrap()
+    });
+    extend(world.tpm.device(), digests.collect());
+    fs::write(world.tpm.folder().join("ima"), IMA).unwrap();
+    world.attest().await.unwrap();
+    let evidence = world.host.host.evidence().unwrap();
+    assert_eq!(evidence.prove().unwrap().ima().unwrap().later_entries(), 0);
+
+    // Something is measured that the log does not tell of.
+    extend(world.tpm.device(), vec![[1; 32]]);
+    let error = world.attest().await.unwrap_err();
+    let (code, message) = refusal(&error);
+    assert_eq!(code, Some(Code::ImaLogMismatch), "{message}");
+    let status = world.host.host.status().unwrap();
+    assert_eq!(status.attestation_substatus[0].name, "TcgLogVerification");
+    // The key is not bound to PCR 10: what IMA sees voids nothing before the next attestation.
+    fs::remove_file(world.tpm.folder().join("ima")).unwrap();
+    world.attest().await.unwrap();
+    assert_eq!(world.identity_keys(), 1);
 }
 
 #[tokio::test]
