@@ -73,6 +73,8 @@ pub enum Action {
     AddPolicyDocument,
     /// A document that measurements are compared with was changed.
     ChangePolicyDocument,
+    /// Alternatives that were predicted are approved for good: a host has booted them.
+    PromoteAlternatives,
     /// A document that measurements are compared with was removed.
     RemovePolicyDocument,
     /// A policy or a document was enabled for a group of hosts.

@@ -13,7 +13,7 @@ mod signers;
 use std::sync::Arc;
 
 use hgs_attest::CredentialId;
-use hgs_attest::policy::PolicyName;
+use hgs_attest::policy::{PolicyName, UsedAlternative};
 use hgs_crypto::Random;
 use hgs_custody::seal::Sealer;
 use hgs_custody::{KeyReference, PrivateKey as _, SoftwareKey};
@@ -170,6 +170,13 @@ pub enum Transaction {
         /// What was approved, for the audit log.
         note: Option<serde_json::Value>,
     },
+    /// A healthy host has used alternatives that were predicted: they do not expire any more.
+    PromoteAlternatives {
+        /// Which host.
+        id: HostId,
+        /// What it used.
+        used: Vec<UsedAlternative>,
+    },
     /// Forgets a document.
     RemovePolicyDocument(ShortName),
     /// Enables or disables a policy or a document.
@@ -325,7 +332,9 @@ impl Transaction {
     pub(crate) fn is_administrative(&self) -> bool {
         !matches!(
             self,
-            Self::RecordAttestation(_) | Self::RecordReturnedIdentity { .. }
+            Self::RecordAttestation(_)
+                | Self::RecordReturnedIdentity { .. }
+                | Self::PromoteAlternatives { .. }
         )
     }
 
@@ -357,6 +366,7 @@ impl Transaction {
             Self::RemoveHostGroup(_) => Action::RemoveHostGroup,
             Self::AddPolicyDocument { .. } => Action::AddPolicyDocument,
             Self::ChangePolicyDocument { .. } => Action::ChangePolicyDocument,
+            Self::PromoteAlternatives { .. } => Action::PromoteAlternatives,
             Self::RemovePolicyDocument(_) => Action::RemovePolicyDocument,
             Self::SetPolicy {
                 enabled: Some(true),
@@ -414,7 +424,8 @@ impl Transaction {
             Self::RevokeHost { id, .. }
             | Self::RemoveHost { id }
             | Self::SetHostGroup { id, .. }
-            | Self::SetHostMeasurements { id, .. } => *id,
+            | Self::SetHostMeasurements { id, .. }
+            | Self::PromoteAlternatives { id, .. } => *id,
             Self::RecordAttestation(attestation) => attestation.host,
             Self::RecordReturnedIdentity { host, .. } => *host,
             Self::ReadmitHost { credential } => {
@@ -509,6 +520,7 @@ impl Planner<'_> {
             Transaction::ChangePolicyDocument { name, text, note } => {
                 self.change_policy_document(name, text, note.as_ref())
             }
+            Transaction::PromoteAlternatives { id, used } => self.promote_alternatives(id, used),
             Transaction::RemovePolicyDocument(name) => self.remove_policy_document(name),
             Transaction::SetPolicy {
                 group,

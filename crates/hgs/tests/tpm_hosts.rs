@@ -7,10 +7,16 @@ use std::fs;
 use common::served::{Served, configure};
 use common::{Home, Outcome};
 use hgs_attest::policy::{
-    Alternative, Baseline, Component, ComponentKind, EventDigest, ExpectedEvent, LaneSlots, Slot,
-    SlotEvents, Source, SourceKind, State, Times,
+    Alternative, Baseline, Component, ComponentKind, EventDigest, ExpectedEvent, LaneSlots,
+    Parameters, Slot, SlotEvents, Source, SourceKind, State, Times,
 };
+use hgs_client::configuration::{Configuration, Endpoints, Services};
+use hgs_client::service::Sides;
+use hgs_client::tpm::OtherTpm;
+use hgs_client::{Folders, GuardedHost};
 use hgs_crypto::{base64, hex};
+use hgs_pki::health::HealthKind;
+use hgs_testkit::swtpm::{SoftwareTpm, altered_log};
 use serde_json::{Value, json};
 
 /// TCG's template L-1 up to `unique` (TCG EK Credential Profile, B.3.3).
@@ -443,4 +449,110 @@ fn policies_and_documents_are_set_for_groups() {
         changed.unwrap()["after"]["document"]["sha256"],
         json!(digest)
     );
+}
+
+const LOG: &[u8] = include_bytes!("../../hgs-attest/tests/boots/secure-boot-on-eventlog.bin");
+/// The event of the log in which GRUB's image is measured.
+const GRUB: usize = 24;
+
+/// A host with a TPM in software, before a guardian that runs: each attempt is kept with its evidence.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_attempt_of_a_host_is_kept_with_its_evidence() {
+    let mut site = Site::new();
+    site.ask("server set --attestation-mode tpm --yes").done();
+    let mut tpm = SoftwareTpm::new();
+    let folders = Folders::inside(&site.home.file("ours"));
+    fs::create_dir(site.home.file("ours")).unwrap();
+    hgs_files::private_folder(&folders.state).unwrap();
+    let configure = |site: &Site, tpm: &mut SoftwareTpm| {
+        let services = Services {
+            primary: Endpoints::below(&site.served.as_ref().unwrap().url()).unwrap(),
+            fallback: None,
+            certificate_authorities: None,
+            dangerous_accept_unsigned_responses: false,
+        };
+        let configuration = Configuration::HostGuardianService(services);
+        configuration.store(&folders.configuration).unwrap();
+        let mut text = fs::read_to_string(&folders.configuration).unwrap();
+        if !text.contains("[tpm]") {
+            text += &format!(
+                "\n[tpm]\ndevice = \"{}\"\nevent_log = \"{}\"\nima_log = \"{}\"\n",
+                tpm.device(),
+                site.home.file("log").display(),
+                site.home.file("ima").display(),
+            );
+        }
+        fs::write(&folders.configuration, text).unwrap();
+        GuardedHost::open(folders.clone()).unwrap()
+    };
+    let boot = |site: &Site, tpm: &mut SoftwareTpm, log: &[u8]| {
+        tpm.boot(log);
+        site.home.write("log", log);
+    };
+    boot(&site, &mut tpm, LOG);
+    let host = configure(&site, &mut tpm);
+    let identity = host.platform_identity(OtherTpm::Refuse).unwrap();
+    site.home.write("host1.json", identity.to_json());
+    site.ask("host add host1 --identity host1.json --without-ek-certificate --yes")
+        .done();
+    site.ask("host evidence host1")
+        .ended(1)
+        .saying("has sent no evidence");
+
+    // Nothing is approved yet, so nothing is healthy; what it sent is there to be approved.
+    let attest = async |host: &GuardedHost| host.attest(HealthKind::Encryption, Sides::Both).await;
+    let refused = attest(&host).await.unwrap_err();
+    assert!(refused.is_refusal(), "{refused}");
+    let last = |site: &Site| site.json("host list --report")[0].clone();
+    assert_eq!(last(&site)["last_attempt"]["healthy"], false);
+    assert_eq!(last(&site)["last_attested"], Value::Null);
+    let evidence = site.json("host evidence host1");
+    assert_eq!(evidence["event_log"], base64::encode(LOG));
+    assert_eq!(evidence["pcr_values"].as_array().unwrap().len(), 24);
+
+    let proved = host.evidence().unwrap().prove().unwrap();
+    let baseline = Baseline::of_evidence(&proved, "host1", &Parameters::new()).unwrap();
+    site.home.write("baseline.json", baseline.to_json());
+    site.ask("baseline add reference baseline.json").done();
+    attest(&host).await.unwrap();
+    let healthy = last(&site);
+    assert_eq!(healthy["last_attempt"]["healthy"], true);
+    assert_eq!(healthy["last_attempt"]["time"], healthy["last_attested"]);
+    assert!(healthy["certificate_expires"].is_string());
+    let policies = &healthy["last_attempt"]["policies_digest"];
+    let records = site.json("audit list --action attest --outcome done");
+    assert_eq!(&records[0]["after"]["policies"], policies);
+
+    boot(&site, &mut tpm, &altered_log(LOG, GRUB));
+    let refused = attest(&host).await.unwrap_err();
+    assert!(refused.to_string().contains("PCR 4"), "{refused}");
+    let altered = last(&site);
+    assert_eq!(altered["last_attempt"]["healthy"], false);
+    assert_eq!(
+        altered["last_attempt"]["failed_policies"],
+        json!(["Hgs_SecureBootSettings"])
+    );
+    assert!(altered["last_attempt"]["difference_digest"].is_string());
+    // The certificate that it got before is still there, and is shown to be.
+    assert_eq!(altered["last_attested"], healthy["last_attested"]);
+    site.ask("host list --report")
+        .done()
+        .saying("Hgs_SecureBootSettings")
+        .saying("refused");
+    let evidence = site.json("host evidence host1");
+    let log = base64::encode(&altered_log(LOG, GRUB));
+    assert_eq!(evidence["event_log"], log);
+
+    site.restart();
+    site.ask("host evidence host1 --out evidence.json").done();
+    let written: Value = serde_json::from_slice(&site.home.read("evidence.json")).unwrap();
+    assert_eq!(written, evidence);
+    let host = configure(&site, &mut tpm);
+    boot(&site, &mut tpm, LOG);
+    attest(&host).await.unwrap();
+    site.ask("host revoke host1 --reason stolen --yes").done();
+    let refused = attest(&host).await.unwrap_err();
+    assert!(refused.to_string().contains("revoked"), "{refused}");
+    let revoked = last(&site);
+    assert_eq!(revoked["last_attempt"]["healthy"], false);
 }

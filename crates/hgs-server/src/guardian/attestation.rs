@@ -20,7 +20,7 @@ use hgs_store::{
     Act, Action, Attempted, Attestation, AuditEntry, Digest, EvidenceToKeep, Failure, LastAttempt,
     Outcome, State, StoreError, Transaction,
 };
-use tracing::error;
+use tracing::{error, warn};
 
 use super::hosts::{Credentials, Registry};
 use super::key_work::SnapshotKeys;
@@ -232,6 +232,7 @@ impl Attestations {
             }
             Err(Failure::Store(failure)) => return Err(unrecorded(unavailable(&failure))),
         };
+        self.promote(&grant, now).await;
         let attestations = Arc::clone(self);
         let recorded = grant.recorded();
         let issued = self
@@ -245,6 +246,26 @@ impl Attestations {
         self.recent
             .keep(&issued, committed.sequence, parameters, now);
         Ok((issued, committed.sequence))
+    }
+
+    /// What was predicted and is booted now does not expire any more. If this can't be recorded, the next attestation does it.
+    async fn promote(&self, grant: &Grant, now: Time) {
+        let measured = grant.facts().measured.as_deref();
+        let evaluation = measured.and_then(|measured| measured.evaluation.as_ref().ok());
+        let used = evaluation.map_or(&[][..], Evaluation::used).iter();
+        let used: Vec<_> = used.filter(|used| used.staged).cloned().collect();
+        if used.is_empty() {
+            return;
+        }
+        let id = grant.host_id();
+        let act = Act {
+            time: now,
+            actor: format!("host {id}"),
+        };
+        let transaction = Transaction::PromoteAlternatives { id, used };
+        if let Err(failure) = self.store.commit(transaction, act).await {
+            warn!(host = %id, ?failure, "what a host booted first was not promoted");
+        }
     }
 
     /// The state has changed between decision and record, and the store has recorded that it refused. What the new

@@ -1,14 +1,15 @@
 //! What is shown of a guardian beside its records.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
 use hgs_admin::types::Warning;
 use hgs_attest::{MANY_IDENTITY_KEYS, MAX_IDENTITY_KEYS};
 use hgs_custody_pkcs11::{Breaker, ModuleStatus, Tokens};
 use hgs_kps::CertificateKind;
-use hgs_pki::health::HealthKind;
+use hgs_pki::health::{AttestationMode, HealthKind};
 use hgs_pki::{Time, ValidityStatus};
-use hgs_store::{AttestationSigner, CertificateRecord, State, StoreError};
+use hgs_store::{AttestationSigner, CertificateRecord, ShortName, State, StoreError};
 use hgs_trace::guardian::MANY_AUDIT_RECORDS;
 use hgs_trace::guardian::{Disk, DiskSpace};
 
@@ -119,6 +120,7 @@ impl Inspection {
             ));
         }
         warnings.extend(host_warnings(state, now));
+        warnings.extend(policy_warnings(state));
         warnings.extend(
             Signers::at(state, now)
                 .foreign()
@@ -163,6 +165,27 @@ fn expiry_warning(record: &CertificateRecord, now: Time) -> Option<Warning> {
         format!("certificate {} {verb} at {not_after}", record.thumbprint()),
         "add a new certificate; the old one goes on opening protectors",
     ))
+}
+
+/// Groups whose hosts can't be healthy, where hosts attest by their TPMs.
+fn policy_warnings(state: &State) -> Vec<Warning> {
+    if state.settings().attestation_mode != AttestationMode::Tpm {
+        return Vec::new();
+    }
+    let default = ShortName::of_default_group();
+    let groups: BTreeSet<_> = state
+        .hosts()
+        .map(|host| host.group.unwrap_or(default))
+        .collect();
+    let problems = groups.into_iter().filter_map(|group| {
+        let problem = state.policy_set(Some(&group)).err()?;
+        Some(warning(
+            "no-host-can-be-healthy",
+            format!("hosts of the group {group} are refused: {problem}"),
+            "add what is missing with `hgs baseline add`, or enable it with `hgs policy enable`",
+        ))
+    });
+    problems.collect()
 }
 
 /// Hosts that use up identity keys, and host keys that two machines have.

@@ -2,7 +2,10 @@
 
 use std::sync::mpsc::channel;
 
-use hgs_attest::policy::{PolicyName, Preimage, RecordedEvidence};
+use hgs_attest::policy::{
+    self, Baseline, HostComponent, HostMeasurements, PolicyName, Preimage, RecordedEvidence,
+    UsedAlternative,
+};
 use hgs_pki::health::HealthKind;
 use hgs_tcg::event_log::{Bank, PcrValues};
 use rusqlite::Connection;
@@ -416,4 +419,72 @@ fn evidence_that_another_program_changed_is_found() {
         assert_eq!(kept.evidence, evidence(9));
         attest(&store, 4000, &evidence(1));
     }
+}
+
+/// What was predicted does not expire any more once a healthy host has booted it, in the fleet's document and in the host's own.
+#[test]
+fn what_a_host_boots_first_is_promoted() {
+    let (_folder, _, _, store) = site();
+    let mut staged = Baseline::from_json(baseline("first").as_bytes()).unwrap();
+    let next = Baseline::from_json(baseline("next").as_bytes()).unwrap();
+    let mut next = next.components[0].alternatives[0].clone();
+    next.state = policy::State::Staged {
+        expires: time(1000),
+    };
+    let mut own = HostMeasurements::from_json(measurements_of_host().as_bytes()).unwrap();
+    let third = Baseline::from_json(baseline("own").as_bytes()).unwrap();
+    let mut third = third.components[0].alternatives[0].clone();
+    third.state = next.state.clone();
+    own.components = vec![HostComponent {
+        name: "boot".to_owned(),
+        alternatives: vec![third],
+    }];
+    staged.components[0].alternatives.push(next);
+    let change = Transaction::ChangePolicyDocument {
+        name: name("first-boot"),
+        text: staged.to_json().into(),
+        note: Some(serde_json::json!({"predicted": "next"})),
+    };
+    let measurements = Transaction::SetHostMeasurements {
+        id: TPM_HOST,
+        text: Some(own.to_json().into()),
+        note: None,
+    };
+    store.transact(vec![change, measurements], act(2)).unwrap();
+    let used = |alternative: &str, of_host| UsedAlternative {
+        document: "first-boot".to_owned(),
+        component: "boot".to_owned(),
+        alternative: alternative.to_owned(),
+        staged: true,
+        of_host,
+    };
+    let promote = |used| Transaction::PromoteAlternatives { id: TPM_HOST, used };
+    transact(
+        &store,
+        promote(vec![
+            used("next", false),
+            used("gone", false),
+            used("own", true),
+        ]),
+    )
+    .unwrap();
+    let state = store.state();
+    let text = &state.policy_document(&name("first-boot")).unwrap().text;
+    let baseline = Baseline::from_json(text.as_bytes()).unwrap();
+    let promoted = policy::State::Promoted {
+        at: Some(time(2)),
+        by: Some("node-t".to_owned()),
+    };
+    assert_eq!(baseline.components[0].alternatives[1].state, promoted);
+    let text = &state.host_measurements(&TPM_HOST).unwrap().text;
+    let own = HostMeasurements::from_json(text.as_bytes()).unwrap();
+    assert_eq!(own.components[0].alternatives[0].state, promoted);
+    let records = store.audit(&AuditFilter::default(), 1).unwrap();
+    assert_eq!(records[0].entry.action, Action::PromoteAlternatives);
+    let after = records[0].entry.after.clone().unwrap();
+    assert_eq!(after["promoted"].as_array().unwrap().len(), 2);
+    // The next time there is nothing left to do.
+    transact(&store, promote(vec![used("next", false)])).unwrap();
+    let records = store.audit(&AuditFilter::default(), 1).unwrap();
+    assert!(records[0].changes.is_empty());
 }

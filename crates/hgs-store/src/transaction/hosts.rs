@@ -284,7 +284,7 @@ impl Planner<'_> {
         })
     }
 
-    fn host_in_good_standing(&self, id: &HostId) -> Result<&Host, Refusal> {
+    pub(super) fn host_in_good_standing(&self, id: &HostId) -> Result<&Host, Refusal> {
         let host = self.state.host(id).ok_or(Refusal::NoSuchHost(*id))?;
         match host.revoked {
             Some(_) => Err(Refusal::HostRevoked(host.name.clone())),

@@ -3,8 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use hgs_attest::policy::{PolicyName, PolicySelection};
+use hgs_attest::policy::{
+    self, Baseline, CiPolicy, HostMeasurements, PolicyName, PolicySelection, UsedAlternative,
+};
 use hgs_crypto::hash::sha256;
+use hgs_pki::Time;
 use hgs_pki::health::HostId;
 use serde_json::{Value, json};
 
@@ -182,6 +185,53 @@ impl Planner<'_> {
         })
     }
 
+    /// What is there no more, or is not staged any more, is passed over.
+    pub(super) fn promote_alternatives(
+        &self,
+        id: &HostId,
+        used: &[UsedAlternative],
+    ) -> Result<Plan, Refusal> {
+        let host = self.host_in_good_standing(id)?;
+        let (name, now) = (host.name.as_str(), self.act.time);
+        let staged = |of_host: bool| {
+            let all = used.iter();
+            all.filter(move |used| used.staged && used.of_host == of_host)
+        };
+        let mut changes = Vec::new();
+        let mut promoted = Vec::new();
+        let documents: BTreeSet<_> = staged(false).map(|used| &used.document).collect();
+        for document in documents {
+            let known = document.parse().ok();
+            let known = known.and_then(|known| self.state.policy_document(&known));
+            let of_document = staged(false).filter(|used| used.document == *document);
+            let text =
+                known.and_then(|known| promoted_text(known, of_document, name, now, &mut promoted));
+            if let (Some(known), Some(text)) = (known, text) {
+                changes.push(Change::Put(Record::PolicyDocument(PolicyDocument {
+                    text: text.into(),
+                    changed: Some(now),
+                    ..known.clone()
+                })));
+            }
+        }
+        if let Some(known) = self.state.host_measurements(id)
+            && let Some(text) = promoted_measurements(known, staged(true), name, now, &mut promoted)
+        {
+            changes.push(Change::Put(Record::HostMeasurements(
+                HostMeasurementsRecord {
+                    text: text.into(),
+                    changed: now,
+                    ..known.clone()
+                },
+            )));
+        }
+        Ok(Plan {
+            before: None,
+            after: Some(json!({"promoted": promoted})),
+            changes,
+        })
+    }
+
     pub(super) fn remove_policy_document(&self, name: &ShortName) -> Result<Plan, Refusal> {
         let known = self.document(name)?;
         let about = json!({"name": name, "kind": known.kind, "document": noted(&known.text, None)});
@@ -283,6 +333,77 @@ impl Planner<'_> {
         let found = self.state.policy_document(name);
         found.ok_or(Refusal::NoSuchDocument(*name))
     }
+}
+
+/// A document with what was staged of it promoted; `None` if nothing was.
+fn promoted_text<'u>(
+    document: &PolicyDocument,
+    used: impl Iterator<Item = &'u UsedAlternative>,
+    host: &str,
+    now: Time,
+    promoted: &mut Vec<Value>,
+) -> Option<String> {
+    let octets = document.text.as_bytes();
+    let before = promoted.len();
+    let mut note = |used: &UsedAlternative, is_promoted: bool| {
+        promoted.extend(is_promoted.then(|| shown_alternative(used)));
+    };
+    let text = match document.kind {
+        DocumentKind::Baseline => {
+            let mut baseline = Baseline::from_json(octets).ok()?;
+            for used in used {
+                let (component, alternative) = (&used.component, &used.alternative);
+                note(used, baseline.promote(component, alternative, host, now));
+            }
+            baseline.to_json()
+        }
+        DocumentKind::CiPolicy => {
+            let mut policy = CiPolicy::from_json(octets).ok()?;
+            for used in used {
+                note(used, policy.promote(&used.alternative, host, now));
+            }
+            policy.to_json()
+        }
+        DocumentKind::DumpKey => return None,
+    };
+    (promoted.len() > before).then_some(text)
+}
+
+/// The same of what only one host measures.
+fn promoted_measurements<'u>(
+    known: &HostMeasurementsRecord,
+    used: impl Iterator<Item = &'u UsedAlternative>,
+    host: &str,
+    now: Time,
+    promoted: &mut Vec<Value>,
+) -> Option<String> {
+    let before = promoted.len();
+    let mut measurements = HostMeasurements::from_json(known.text.as_bytes()).ok()?;
+    for used in used {
+        let component = measurements
+            .components
+            .iter_mut()
+            .find(|component| component.name == used.component);
+        let alternatives = component.into_iter().flat_map(|one| &mut one.alternatives);
+        for alternative in alternatives.filter(|one| one.name == used.alternative) {
+            if alternative.state.is_staged() {
+                alternative.state = policy::State::Promoted {
+                    at: Some(now),
+                    by: Some(host.to_owned()),
+                };
+                promoted.push(shown_alternative(used));
+            }
+        }
+    }
+    (promoted.len() > before).then(|| measurements.to_json())
+}
+
+fn shown_alternative(used: &UsedAlternative) -> Value {
+    json!({
+        "document": used.document,
+        "component": used.component,
+        "alternative": used.alternative,
+    })
 }
 
 fn refused(group: ShortName, error: PolicyError) -> Refusal {
