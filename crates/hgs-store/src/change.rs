@@ -310,7 +310,7 @@ mod tests {
             last_attested in option::of(time()),
             returns_nonces: bool,
             certificate_expires in option::of(time()),
-            last_attempt in option::of(last_attempt()),
+            last_attempt in option::of(last_attempt().prop_map(Box::new)),
         ) -> HostAttestation {
             HostAttestation {
                 host,

@@ -334,7 +334,7 @@ impl<'a> BatchPlanner<'a> {
             return Ok(());
         }
         let changed = Host {
-            last_attempt: Some(attempted.attempt.clone()),
+            last_attempt: Some(Box::new(attempted.attempt.clone())),
             ..known
         };
         if let Some(attestation) = changed.attestation() {

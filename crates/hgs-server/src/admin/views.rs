@@ -88,7 +88,7 @@ pub(super) fn host(host: &StoredHost) -> Host {
         added: host.added.to_string(),
         last_attested: text(host.last_attested),
         certificate_expires: text(host.certificate_expires),
-        last_attempt: host.last_attempt.as_ref().map(last_attempt),
+        last_attempt: host.last_attempt.as_deref().map(last_attempt),
         revoked: host.revoked.as_ref().map(revocation),
     }
 }

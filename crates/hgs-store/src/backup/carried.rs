@@ -80,9 +80,9 @@ pub enum Inconsistent {
     #[error("host group {group} names the document {document}, which is not there")]
     Document {
         /// Which group.
-        group: ShortName,
+        group: String,
         /// Which document.
-        document: ShortName,
+        document: String,
     },
     /// A host is in a group that is not there.
     #[error("host {0} is in a group that is not there")]
@@ -290,8 +290,8 @@ pub(super) fn check_policies(
         let mut named = group.documents.keys();
         if let Some(lost) = named.find(|name| !documents.contains_key(*name)) {
             return Err(Inconsistent::Document {
-                group: group.name,
-                document: *lost,
+                group: group.name.to_string(),
+                document: lost.to_string(),
             });
         }
     }

@@ -37,7 +37,7 @@ pub struct Host {
     /// When the newest of its health certificates ends. It is kept in its `host-attestation` record, and in no document.
     pub certificate_expires: Option<Time>,
     /// How its last attempt to attest went. It is kept in its `host-attestation` record, and in no document.
-    pub last_attempt: Option<LastAttempt>,
+    pub last_attempt: Option<Box<LastAttempt>>,
 }
 
 /// What attesting changes about a host. It is a record of its own, so that an attestation does not change what releases
@@ -58,7 +58,7 @@ pub(crate) struct HostAttestation {
     )]
     pub(crate) certificate_expires: Option<Time>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) last_attempt: Option<LastAttempt>,
+    pub(crate) last_attempt: Option<Box<LastAttempt>>,
 }
 
 impl HostAttestation {

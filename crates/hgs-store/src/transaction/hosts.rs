@@ -140,7 +140,7 @@ impl Planner<'_> {
         let removed = self
             .state
             .removed_host(credential)
-            .ok_or(Refusal::NoSuchRemovedHost(digest_of(credential)))?;
+            .ok_or_else(|| Refusal::NoSuchRemovedHost(digest_of(credential)))?;
         if removed.readmitted.is_some() {
             return Err(Refusal::ReadmittedAlready(removed.name.clone()));
         }
@@ -209,10 +209,10 @@ impl Planner<'_> {
             last_attested: Some(self.act.time),
             returns_nonces: host.returns_nonces || attested.returned_nonce,
             certificate_expires: attested.expires,
-            last_attempt: Some(match &attested.attempted {
+            last_attempt: Some(Box::new(match &attested.attempted {
                 Some(attempted) => attempted.attempt.clone(),
                 None => LastAttempt::healthy(self.act.time),
-            }),
+            })),
         })));
         let attempted = attested.attempted.as_ref();
         Ok(Plan {

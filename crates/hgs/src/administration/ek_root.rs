@@ -148,8 +148,8 @@ impl Found {
             }
             entries.sort();
             // A symbolic link in a folder may lead to the folder itself.
-            let within = entries.iter().filter(|entry| !entry.is_symlink());
-            return within.map(|entry| self.take(entry, true)).collect();
+            let mut within = entries.iter().filter(|entry| !entry.is_symlink());
+            return within.try_for_each(|entry| self.take(entry, true));
         }
         self.files += 1;
         if self.files > MOST_FILES {

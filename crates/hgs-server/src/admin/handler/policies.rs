@@ -160,7 +160,7 @@ impl AdminHandler<'_> {
             AdminError::new(ErrorCode::NotFound, message)
                 .with_remedy("hosts with TPMs send it whenever they attest: `guarded-host attest`")
         };
-        let attempt = host.last_attempt.as_ref().ok_or_else(none)?;
+        let attempt = host.last_attempt.as_deref().ok_or_else(none)?;
         let kept = self.parts.store.evidence(&host.id).map_err(unavailable)?;
         let kept = kept.ok_or_else(none)?;
         let evidence = kept.evidence;
