@@ -14,13 +14,13 @@ use crate::describe::Description;
 use crate::path::is_plain;
 use crate::types::{
     AddCertificate, AddEkRoots, AddHost, AddHosts, AddPolicyDocument, AddSigner, AddedCertificate,
-    ArchiveAudit, AuditArchive, AuditLog, AuditQuery, AuditRecord, Certificate, CertificateDetail,
-    CertificateUsage, ChangePolicyDocument, DeniedHost, DenyHost, Diagnosis, EkRoot,
-    GuardianDocument, Host, HostDetail, HostEvidence, HostGroup, HostMeasurements, NewCertificate,
-    NewHostGroup, Policy, PolicyDocument, PolicyDocumentDetail, PolicyQuery, RecordExport,
-    RemoveCertificate, RemovedHost, RevokeHost, RotateCertificates, RotatedCertificates,
-    ServerSettings, SetCertificate, SetHost, SetHostMeasurements, SetPolicy, SetServer, SetSigner,
-    Signer, Status,
+    ApproveHosts, ApprovedHost, ArchiveAudit, AuditArchive, AuditLog, AuditQuery, AuditRecord,
+    Certificate, CertificateDetail, CertificateUsage, ChangePolicyDocument, DeniedHost, DenyHost,
+    Diagnosis, EkRoot, GuardianDocument, Host, HostDetail, HostEvidence, HostGroup,
+    HostMeasurements, Judgement, NewCertificate, NewHostGroup, Policy, PolicyDocument,
+    PolicyDocumentDetail, PolicyQuery, RecordExport, RemoveCertificate, RemovedHost, RevokeHost,
+    RotateCertificates, RotatedCertificates, ServerSettings, SetCertificate, SetHost,
+    SetHostMeasurements, SetPolicy, SetServer, SetSigner, Signer, SimulatePolicies, Status, Trial,
 };
 use crate::{AdminError, Caller, Client, HostSelector, Permission, SignerSelector, WithKey};
 
@@ -370,6 +370,19 @@ operations! {
     /// Trusts an authority no longer. Hosts that were registered stay registered. Answers with what was removed.
     DELETE "/v1/ek-roots/{thumbprint}" (ManageHosts)
     fn remove_ek_root(path thumbprint: Thumbprint) -> EkRoot;
+
+    /// Makes what hosts booted last an alternative of their baseline, or their own: all of it or nothing. Answers with what was
+    /// approved, by host.
+    POST "/v1/approvals" (ManagePolicies)
+    fn approve_hosts(body approval: ApproveHosts) -> Vec<ApprovedHost>;
+
+    /// Judges the measurements of a boot without a host that attests.
+    POST "/v1/simulations" (Diagnose)
+    fn simulate_policies(body evidence: SimulatePolicies) -> Judgement;
+
+    /// Judges the last evidence of every host with a TPM.
+    POST "/v1/simulations/hosts" (Diagnose)
+    fn simulate_for_hosts(body trial: Trial) -> Vec<Judgement>;
 
     /// The hosts that were removed, by credential.
     GET "/v1/removed-hosts" (ViewHosts)

@@ -65,7 +65,7 @@ pub use model::{
     Revocation, SealedKey, Settings, SettingsError, ShortName,
 };
 pub use outcome::{Committed, Failure};
-pub use policies::{EffectivePolicies, PolicyError};
+pub use policies::{EffectivePolicies, PolicyError, PolicyTrial};
 pub use record::RecordKind;
 pub use refusal::{
     MAX_DENIED, MAX_ENDORSEMENT_ROOTS, MAX_HOST_GROUPS, MAX_POLICY_DOCUMENTS, MAX_REASON_LENGTH,

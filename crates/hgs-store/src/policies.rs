@@ -70,6 +70,17 @@ pub struct EffectivePolicies {
     pub documents: BTreeSet<ShortName>,
 }
 
+/// Changes that are tried and not made.
+#[derive(Debug, Clone, Default)]
+pub struct PolicyTrial {
+    /// Policies and documents, by name, that count as enabled or disabled.
+    pub settings: BTreeMap<String, bool>,
+    /// Documents that count as enabled, in the place of those with the same names.
+    pub documents: Vec<PolicyDocument>,
+    /// Documents in the place of those with the same names, where these are enabled.
+    pub changed: BTreeMap<ShortName, PolicyDocument>,
+}
+
 impl State {
     /// What is set and enabled for a group, or for the default group.
     pub fn effective_policies(
@@ -107,16 +118,54 @@ impl State {
     }
 
     pub(crate) fn compiled(&self, effective: &EffectivePolicies) -> Result<PolicySet, PolicyError> {
+        self.compiled_with(effective, &PolicyTrial::default())
+    }
+
+    fn compiled_with(
+        &self,
+        effective: &EffectivePolicies,
+        trial: &PolicyTrial,
+    ) -> Result<PolicySet, PolicyError> {
         let mut selection = PolicySelection::default();
         for (policy, enabled) in &effective.policies {
             selection.set(*policy, *enabled)?;
         }
         let mut documents = Documents::default();
         let enabled = effective.documents.iter();
-        for document in enabled.filter_map(|name| self.policy_document(name)) {
+        let enabled = enabled.filter_map(|name| {
+            let changed = trial.changed.get(name);
+            changed.or_else(|| self.policy_document(name))
+        });
+        for document in enabled.chain(&trial.documents) {
             document.read_into(&mut documents)?;
         }
         Ok(PolicySet::compile(&selection, &documents)?)
+    }
+
+    /// What all hosts of a group, or of the default group, would be judged by after the changes of `trial`.
+    pub fn tried_policy_set(
+        &self,
+        group: Option<&ShortName>,
+        trial: &PolicyTrial,
+    ) -> Result<PolicySet, PolicyError> {
+        let mut effective = self.effective_policies(group)?;
+        for (name, enabled) in &trial.settings {
+            if let Some(policy) = PolicyName::from_name(name) {
+                effective.policies.insert(policy, *enabled);
+                continue;
+            }
+            let document = name.parse().ok();
+            let document = document.filter(|name| self.policy_document(name).is_some());
+            let document = document.ok_or_else(|| PolicyError::NoSuchPolicy(name.clone()))?;
+            match enabled {
+                true => effective.documents.insert(document),
+                false => effective.documents.remove(&document),
+            };
+        }
+        for document in &trial.documents {
+            effective.documents.remove(&document.name);
+        }
+        self.compiled_with(&effective, trial)
     }
 
     /// What one host is judged by, of the set of its group.
@@ -133,7 +182,8 @@ impl State {
 }
 
 impl HostMeasurementsRecord {
-    fn read(&self, host: &HostName) -> Result<HostMeasurements, PolicyError> {
+    /// Reads the document.
+    pub fn read(&self, host: &HostName) -> Result<HostMeasurements, PolicyError> {
         let read = HostMeasurements::from_json(self.text.as_bytes());
         read.map_err(|error| PolicyError::MeasurementsDocument {
             host: host.clone(),

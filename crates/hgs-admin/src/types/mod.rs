@@ -11,6 +11,7 @@ mod certificates;
 mod changes;
 mod diagnosis;
 mod hosts;
+mod judgements;
 mod policies;
 mod service;
 mod signers;
@@ -30,6 +31,10 @@ pub use diagnosis::Diagnosis;
 pub use hosts::{
     AddEkRoots, AddHost, AddHosts, DeniedHost, DenyHost, EkRoot, Host, HostDetail, IdentityKey,
     RemovedHost, Revocation, RevokeHost, Tpm,
+};
+pub use judgements::{
+    ApproveHosts, ApprovedHost, Difference, EventSummary, Judgement, PolicyOutcome,
+    SimulatePolicies, Trial,
 };
 pub use policies::{
     AddPolicyDocument, ChangePolicyDocument, DocumentKind, EventPreimage, HostEvidence, HostGroup,

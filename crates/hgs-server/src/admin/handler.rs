@@ -5,6 +5,7 @@ mod certificates;
 mod ek_roots;
 mod given;
 mod hosts;
+mod judge;
 mod policies;
 mod refused;
 mod server;
@@ -14,13 +15,14 @@ use std::sync::Arc;
 
 use hgs_admin::types::{
     AddCertificate, AddEkRoots, AddHost, AddHosts, AddPolicyDocument, AddSigner, AddedCertificate,
-    ArchiveAudit, AuditArchive, AuditLog, AuditQuery, AuditRecord, Certificate, CertificateDetail,
-    CertificateUsage, ChangePolicyDocument, DeniedHost, DenyHost, Diagnosis, EkRoot,
-    GuardianDocument, Host, HostDetail, HostEvidence, HostGroup, HostMeasurements, Listener,
-    ListenerName, NewCertificate, NewHostGroup, Policy, PolicyDocument, PolicyDocumentDetail,
-    PolicyQuery, RecordExport, RemoveCertificate, RemovedHost, RevokeHost, RotateCertificates,
-    RotatedCertificates, ServerSettings, SetCertificate, SetHost, SetHostMeasurements, SetPolicy,
-    SetServer, SetSigner, Signer, Status,
+    ApproveHosts, ApprovedHost, ArchiveAudit, AuditArchive, AuditLog, AuditQuery, AuditRecord,
+    Certificate, CertificateDetail, CertificateUsage, ChangePolicyDocument, DeniedHost, DenyHost,
+    Diagnosis, EkRoot, GuardianDocument, Host, HostDetail, HostEvidence, HostGroup,
+    HostMeasurements, Judgement, Listener, ListenerName, NewCertificate, NewHostGroup, Policy,
+    PolicyDocument, PolicyDocumentDetail, PolicyQuery, RecordExport, RemoveCertificate,
+    RemovedHost, RevokeHost, RotateCertificates, RotatedCertificates, ServerSettings,
+    SetCertificate, SetHost, SetHostMeasurements, SetPolicy, SetServer, SetSigner, Signer,
+    SimulatePolicies, Status, Trial,
 };
 use hgs_admin::{AdminError, Administration, ErrorCode, HostSelector, SignerSelector, WithKey};
 use hgs_attest::CredentialId;
@@ -505,6 +507,18 @@ impl Administration for AdminHandler<'_> {
         document: &HostSelector,
     ) -> Result<PolicyDocument, AdminError> {
         self.forget_document(document)
+    }
+
+    fn approve_hosts(&self, request: &ApproveHosts) -> Result<Vec<ApprovedHost>, AdminError> {
+        self.approve_boots(request)
+    }
+
+    fn simulate_policies(&self, request: &SimulatePolicies) -> Result<Judgement, AdminError> {
+        self.judge_evidence(request)
+    }
+
+    fn simulate_for_hosts(&self, trial: &Trial) -> Result<Vec<Judgement>, AdminError> {
+        self.judge_hosts(trial)
     }
 
     fn ek_roots(&self) -> Result<Vec<EkRoot>, AdminError> {

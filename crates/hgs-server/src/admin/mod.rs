@@ -5,6 +5,7 @@
 //! state or commits a transaction with its audit record.
 
 mod handler;
+mod judgement;
 mod service;
 #[cfg(test)]
 mod tests;
