@@ -1,7 +1,9 @@
 //! Commands that ask a running server, over the socket of its administrators.
 
 mod audit;
+mod baseline;
 mod certificate;
+mod ci_policy;
 mod document;
 mod ek_root;
 mod host;
@@ -9,6 +11,7 @@ mod host_group;
 mod policy;
 mod settings;
 mod signer;
+mod simulate;
 mod status;
 
 use std::path::{Path, PathBuf};
@@ -27,7 +30,9 @@ use crate::config_option::ConfigOption;
 use crate::failures::{IntoFailure, OrFail as _};
 
 pub(crate) use audit::Arguments as Audit;
+pub(crate) use baseline::Arguments as Baseline;
 pub(crate) use certificate::Arguments as Certificate;
+pub(crate) use ci_policy::Arguments as CiPolicy;
 pub(crate) use document::Arguments as Document;
 pub(crate) use ek_root::Arguments as EkRoot;
 pub(crate) use host::Arguments as Host;

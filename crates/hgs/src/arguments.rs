@@ -97,9 +97,9 @@ enum Noun {
     /// Which policies and documents hosts with TPMs are judged by
     Policy(administration::Policy),
     /// What may be measured when a host boots
-    Baseline(administration::Document),
+    Baseline(Box<administration::Baseline>),
     /// Which files a host may use
-    CiPolicy(administration::Document),
+    CiPolicy(administration::CiPolicy),
     /// What may write crash dumps
     DumpKey(administration::Document),
     /// Who is trusted to vouch for TPMs
@@ -146,8 +146,8 @@ impl Program for Arguments {
             Noun::Host(arguments) => arguments.run(terminal),
             Noun::HostGroup(arguments) => arguments.run(terminal),
             Noun::Policy(arguments) => arguments.run(terminal),
-            Noun::Baseline(arguments) => arguments.run(DocumentKind::Baseline, terminal),
-            Noun::CiPolicy(arguments) => arguments.run(DocumentKind::CiPolicy, terminal),
+            Noun::Baseline(arguments) => arguments.run(terminal),
+            Noun::CiPolicy(arguments) => arguments.run(terminal),
             Noun::DumpKey(arguments) => arguments.run(DocumentKind::DumpKey, terminal),
             Noun::EkRoot(arguments) => arguments.run(terminal),
             Noun::Signer(arguments) => arguments.run(terminal),

@@ -19,6 +19,8 @@ mod certified;
 mod clock;
 mod completion;
 mod config_option;
+mod documents;
+mod evidence_files;
 mod failures;
 mod guardian;
 mod init;
@@ -26,6 +28,7 @@ mod protector;
 mod quickstart;
 mod serve;
 mod server;
+mod software;
 mod state;
 mod trace;
 

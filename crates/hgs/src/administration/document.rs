@@ -1,4 +1,4 @@
-//! `hgs baseline`, `hgs ci-policy` and `hgs dump-key`: documents that the measurements of hosts are compared with.
+//! Documents that the measurements of hosts are compared with: what `hgs baseline`, `hgs ci-policy` and `hgs dump-key` share.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ pub(crate) struct Arguments {
 }
 
 #[derive(Debug, Subcommand)]
-enum Verb {
+pub(super) enum Verb {
     /// Add a document, and enable it
     Add {
         /// What it is called, in letters, digits, `.`, `-` and `_`; it is kept in lower case
@@ -60,9 +60,20 @@ enum Verb {
 
 impl Arguments {
     pub(crate) fn run(self, kind: DocumentKind, terminal: &Terminal) -> Result<Exit, Failure> {
-        let client = self.server.client()?;
-        match self.verb {
-            Verb::Add { name, file, group } => {
+        self.verb.run(kind, self.server, terminal)
+    }
+}
+
+impl Verb {
+    pub(super) fn run(
+        self,
+        kind: DocumentKind,
+        server: ServerOption,
+        terminal: &Terminal,
+    ) -> Result<Exit, Failure> {
+        let client = server.client()?;
+        match self {
+            Self::Add { name, file, group } => {
                 let document = AddPolicyDocument {
                     name,
                     kind,
@@ -73,12 +84,12 @@ impl Arguments {
                 let added = added.map_err(|failure| failure.while_doing(file.display()))?;
                 terminal.report(&Documents(vec![added]))?;
             }
-            Verb::List => {
+            Self::List => {
                 let mut all = client.policy_documents().or_fail()?;
                 all.retain(|document| document.kind == kind);
                 terminal.report(&Documents(all))?;
             }
-            Verb::Show { name } => {
+            Self::Show { name } => {
                 let detail = find(&client, &name, kind)?;
                 if terminal.json() && terminal.out().is_none() {
                     terminal.report(&Detail(detail))?;
@@ -91,7 +102,7 @@ impl Arguments {
                     &Documents(vec![document]),
                 )?;
             }
-            Verb::Set { name, file } => {
+            Self::Set { name, file } => {
                 find(&client, &name, kind)?;
                 let text = read(&file)?;
                 let change = ChangePolicyDocument { text };
@@ -99,7 +110,7 @@ impl Arguments {
                 let changed = changed.map_err(|failure| failure.while_doing(file.display()))?;
                 terminal.report(&Documents(vec![changed]))?;
             }
-            Verb::Remove { name } => {
+            Self::Remove { name } => {
                 find(&client, &name, kind)?;
                 terminal.confirm(format!(
                     "Remove {name}? What only it approves is refused from then on."
@@ -112,7 +123,8 @@ impl Arguments {
     }
 }
 
-fn read(file: &Path) -> Result<String, Failure> {
+/// The text of a document in a file.
+pub(super) fn read(file: &Path) -> Result<String, Failure> {
     let octets = read_input(file, MAX_DOCUMENT_OCTETS)?.complete(file, "a document")?;
     String::from_utf8(octets).map_err(|error| {
         Failure::of(&error)
@@ -122,7 +134,7 @@ fn read(file: &Path) -> Result<String, Failure> {
 }
 
 /// The document with this name, if it is of the kind that the command is about.
-fn find(
+pub(super) fn find(
     client: &Client,
     name: &HostSelector,
     kind: DocumentKind,

@@ -1,6 +1,7 @@
 //! `hgs host`: the registry of hosts.
 
 mod add;
+mod approve;
 mod evidence;
 
 use std::fmt;
@@ -8,15 +9,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
-use hgs_admin::types::{self, DenyHost, HostDetail, RevokeHost, SetHost};
+use hgs_admin::types::{self, DenyHost, HostDetail, RevokeHost, SetHost, SetHostMeasurements};
 use hgs_admin::{Administration as _, Client, HostSelector};
 use hgs_pki::Time;
 use hgs_terminal::{Exit, Failure, Table, Terminal};
 use serde::Serialize;
 
 use add::Add;
+use approve::Approve;
 
-use super::{ServerOption, given_text, named, or_dash, period};
+use super::{ServerOption, document, given_text, named, or_dash, period};
 use crate::clock::now;
 use crate::completion;
 use crate::failures::OrFail as _;
@@ -40,15 +42,23 @@ enum Verb {
         #[arg(add = completion::hosts())]
         name: String,
     },
-    /// Move a host into another group
+    /// Move a host into another group, or say what only this host measures
+    #[command(after_help = "Examples:
+  hgs host set host7 --group rack7
+  hgs host set host7 --measurements host7-own.json    (on the host: guarded-host baseline export --host-measurements)")]
+    #[command(group(clap::ArgGroup::new("change").required(true).multiple(true)))]
     Set {
         /// Its name or id
         #[arg(add = completion::hosts())]
         name: String,
         /// The group it is in from now on; `default` takes it out of any other
-        #[arg(long, value_name = "GROUP")]
-        group: String,
+        #[arg(long, value_name = "GROUP", group = "change")]
+        group: Option<String>,
+        /// What it measures beside what its baseline has: parameters, partition table, boot order, initrd
+        #[arg(long, value_name = "FILE", group = "change")]
+        measurements: Option<PathBuf>,
     },
+    Approve(Approve),
     /// Show what a host with a TPM sent about its last boot; with `--out` all of it goes to a file
     Evidence {
         /// Its name or id
@@ -245,11 +255,26 @@ impl Arguments {
             Verb::Show { name } => {
                 terminal.report(&Detail(client.host(&named(&name)?).or_fail()?))?
             }
-            Verb::Set { name, group } => {
-                let change = SetHost { group: Some(group) };
-                let host = client.set_host(&named(&name)?, &change).or_fail()?;
+            Verb::Set {
+                name,
+                group,
+                measurements,
+            } => {
+                let selector = named(&name)?;
+                if let Some(file) = &measurements {
+                    let text = Some(document::read(file)?);
+                    client
+                        .set_host_measurements(&selector, &SetHostMeasurements { text })
+                        .or_fail()
+                        .map_err(|failure| failure.while_doing(file.display()))?;
+                }
+                let host = match group {
+                    Some(_) => client.set_host(&selector, &SetHost { group }).or_fail()?,
+                    None => client.host(&selector).or_fail()?.host,
+                };
                 terminal.report(&Hosts(vec![host]))?;
             }
+            Verb::Approve(approve) => return approve.run(&client, terminal),
             Verb::Evidence { name } => evidence::show(&client, &named(&name)?, terminal)?,
             Verb::Revoke { name, reason } => revoke(&client, &name, reason, terminal)?,
             Verb::Remove { name } => remove(&client, &name, terminal)?,

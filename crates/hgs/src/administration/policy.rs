@@ -8,6 +8,7 @@ use hgs_admin::{AdminError, Administration as _, ErrorCode, HostSelector};
 use hgs_terminal::{Exit, Failure, Table, Terminal};
 use serde::Serialize;
 
+use super::simulate::Simulate;
 use super::{ServerOption, or_dash, yes_or_no};
 use crate::failures::OrFail as _;
 
@@ -51,6 +52,7 @@ enum Verb {
         #[command(flatten)]
         group: Group,
     },
+    Simulate(Box<Simulate>),
     /// Have a policy or a document for a group as it is in the group `default`, or there as it is by itself
     Reset {
         /// Its name
@@ -88,6 +90,7 @@ impl Arguments {
                         .with_remedy("`hgs policy list` shows what there is")
                 })
             }
+            Verb::Simulate(simulate) => return simulate.run(&client, terminal),
             Verb::Enable { name, group } => client.enable_policy(&name, &set_for(group)),
             Verb::Disable { name, group } => {
                 terminal.confirm(format!(

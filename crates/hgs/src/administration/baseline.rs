@@ -1,0 +1,208 @@
+//! `hgs baseline`: what may be measured when a host boots.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Subcommand;
+use hgs_admin::types::{ChangePolicyDocument, DocumentKind};
+use hgs_admin::{Administration as _, HostSelector};
+use hgs_attest::policy::{Baseline, MAX_BASELINE_OCTETS};
+use hgs_files::Readers;
+use hgs_pki::{Seconds, Time};
+use hgs_server::config::parse_period;
+use hgs_terminal::{Exit, Failure, Terminal, read_input};
+use serde::Serialize;
+
+use super::{ServerOption, document};
+use crate::clock;
+use crate::documents::{NewBaseline, Predictions, Staged};
+use crate::failures::OrFail as _;
+
+/// The verbs of `hgs baseline`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+    #[command(flatten)]
+    server: ServerOption,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    New(NewBaseline),
+    Predict(Predict),
+    Retire(Retire),
+    #[command(flatten)]
+    Document(document::Verb),
+}
+
+/// Approve what an update will bring, before any host boots it
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  hgs baseline predict model-a linux-image-6.1.0-57-amd64.deb shim-signed.deb grub-efi-amd64-signed.deb
+  hgs baseline predict model-a --variable dbx=dbx.bin
+  hgs baseline predict model-a --pcrlock /var/lib/pcrlock.d/630-boot-loader.pcrlock
+  hgs baseline predict --in model-a.json debian-6.1.efi --out next.json
+
+What is predicted is accepted until it expires. The first host that boots it makes it stay. Firmware can't be predicted from \
+its file: have one host boot it, then run `hgs host approve HOST`.")]
+struct Predict {
+    /// The baseline
+    #[arg(required_unless_present = "file", conflicts_with = "file")]
+    name: Option<HostSelector>,
+    /// A file with a baseline, in the place of one that the guardian has; `--out` says where the new one goes
+    #[arg(long = "in", value_name = "FILE", id = "file")]
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    predictions: Predictions,
+    /// For how long what no host has booted is accepted
+    #[arg(long, value_name = "TIME", default_value = "30d", value_parser = period)]
+    expires: Duration,
+}
+
+/// Accept an alternative no longer: what an update took the place of, when no host boots it any more
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:
+  hgs baseline retire model-a kernel 'linux-image-6.1.0-56-amd64 6.1.192-2, vmlinuz-6.1.0-56-amd64'
+
+`hgs baseline show NAME` has the names. `hgs policy simulate --against-evidence` shows afterwards whom it reaches; `hgs baseline set` \
+with the former document takes it back.")]
+struct Retire {
+    /// The baseline
+    name: HostSelector,
+    /// The component
+    component: String,
+    /// The alternative
+    alternative: String,
+}
+
+impl Arguments {
+    pub(crate) fn run(self, terminal: &Terminal) -> Result<Exit, Failure> {
+        match self.verb {
+            Verb::New(new) => new.run(terminal),
+            Verb::Predict(predict) => predict.run(self.server, terminal),
+            Verb::Retire(retire) => retire.run(self.server, terminal),
+            Verb::Document(verb) => verb.run(DocumentKind::Baseline, self.server, terminal),
+        }
+    }
+}
+
+impl Predict {
+    fn run(self, server: ServerOption, terminal: &Terminal) -> Result<Exit, Failure> {
+        let period = Seconds::new(self.expires.as_secs());
+        let expires = clock::now().checked_add(period).unwrap_or(Time::MAX);
+        if let Some(file) = &self.file {
+            let octets = read_input(file, MAX_BASELINE_OCTETS)?.complete(file, "a baseline")?;
+            let mut baseline = parsed(&octets)?;
+            let staged =
+                AllStaged::new(self.predictions.stage_in(&mut baseline, expires)?, expires);
+            let document = baseline.to_json();
+            terminal.document(document.as_bytes(), Readers::Everybody, &staged)?;
+            return Ok(Exit::Done);
+        }
+        let Some(name) = &self.name else {
+            return Err(Failure::usage("name a baseline"));
+        };
+        let client = server.client()?;
+        let detail = document::find(&client, name, DocumentKind::Baseline)?;
+        let mut baseline = parsed(detail.text.as_bytes())?;
+        let staged = AllStaged::new(self.predictions.stage_in(&mut baseline, expires)?, expires);
+        if !staged.staged.is_empty() {
+            let text = baseline.to_json();
+            client
+                .change_policy_document(name, &ChangePolicyDocument { text })
+                .or_fail()?;
+        }
+        terminal.report(&staged)?;
+        Ok(Exit::Done)
+    }
+}
+
+impl Retire {
+    fn run(self, server: ServerOption, terminal: &Terminal) -> Result<Exit, Failure> {
+        let client = server.client()?;
+        let detail = document::find(&client, &self.name, DocumentKind::Baseline)?;
+        let mut baseline = parsed(detail.text.as_bytes())?;
+        if !baseline.retire(&self.component, &self.alternative, clock::now()) {
+            let message = format!(
+                "the component `{}` of {} has no alternative `{}` that is accepted",
+                self.component, self.name, self.alternative
+            );
+            return Err(Failure::refused(message));
+        }
+        terminal.confirm(format!(
+            "Retire `{}` of {}? Hosts that boot it are refused from then on.",
+            self.alternative, self.component
+        ))?;
+        let change = ChangePolicyDocument {
+            text: baseline.to_json(),
+        };
+        client
+            .change_policy_document(&self.name, &change)
+            .or_fail()?;
+        terminal.report(&Retired {
+            component: self.component,
+            alternative: self.alternative,
+        })?;
+        Ok(Exit::Done)
+    }
+}
+
+fn parsed(octets: &[u8]) -> Result<Baseline, Failure> {
+    Baseline::from_json(octets).map_err(Failure::refused)
+}
+
+fn period(text: &str) -> Result<Duration, String> {
+    parse_period(text)
+        .filter(|period| !period.is_zero())
+        .ok_or_else(|| "give a number and a unit, such as 30d or 12h".to_owned())
+}
+
+#[derive(Serialize)]
+struct AllStaged {
+    staged: Vec<Staged>,
+    expires: String,
+}
+
+impl AllStaged {
+    fn new(staged: Vec<Staged>, expires: Time) -> Self {
+        Self {
+            staged,
+            expires: expires.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for AllStaged {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.staged.is_empty() {
+            return writeln!(formatter, "All of it was approved already.");
+        }
+        writeln!(
+            formatter,
+            "Accepted until {} unless a host boots it:",
+            self.expires
+        )?;
+        self.staged.iter().try_for_each(|one| one.fmt(formatter))
+    }
+}
+
+#[derive(Serialize)]
+struct Retired {
+    component: String,
+    alternative: String,
+}
+
+impl fmt::Display for Retired {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            component,
+            alternative,
+        } = self;
+        writeln!(
+            formatter,
+            "{component}: `{alternative}` is accepted no longer"
+        )
+    }
+}
