@@ -210,6 +210,9 @@ fn a_host_of_ours_attests_to_the_judge() {
     }
 }
 
+/// What spoils a request.
+type Spoil = fn(&[u8]) -> Vec<u8>;
+
 /// The judge says of spoilt answers what our server says of them.
 #[test]
 fn both_servers_refuse_spoilt_answers_alike() {
@@ -232,7 +235,7 @@ fn both_servers_refuse_spoilt_answers_alike() {
     }
     host.flush(&exchange);
     let mut codes = Vec::new();
-    let spoils: [(&str, fn(&[u8]) -> Vec<u8>); 6] = [
+    let spoils: [(&str, Spoil); 6] = [
         ("seal", |body| {
             let (_, mut context) = parts(body);
             context[60] ^= 1;

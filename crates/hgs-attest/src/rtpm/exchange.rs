@@ -47,11 +47,11 @@ pub(super) enum Stage {
         sessions: Vec<StartingSession>,
     },
     /// Values of PCRs.
-    Reading(Reading),
+    Reading(Box<Reading>),
     /// The identity key, bound to these values.
     Creating {
         session: AwaitingKey,
-        values: PcrValues,
+        values: Box<PcrValues>,
     },
 }
 
@@ -82,9 +82,9 @@ pub(super) enum Next {
     /// The TPM is asked for more.
     Ask(Stage, Vec<Command>),
     /// The values are proved.
-    Proved(ProvedBoot),
+    Proved(Box<ProvedBoot>),
     /// The key is proved, and so are the values that it is bound to.
-    Created(Box<CreatedKey>, PcrValues),
+    Created(Box<(CreatedKey, PcrValues)>),
 }
 
 /// All PCRs of a TPM, and a session in which a key can be made.
@@ -193,7 +193,7 @@ impl Stage {
             Self::Creating { session, values } => {
                 let (_, created) = (session.verify(responses[0])).map_err(after("TPM2_Create"))?;
                 *proved = true;
-                Ok(Next::Created(Box::new(created), values))
+                Ok(Next::Created(Box::new((created, *values))))
             }
         }
     }
@@ -297,7 +297,7 @@ impl Reading {
             });
         }
         self.sessions = sessions;
-        Ok(Next::Ask(Stage::Reading(self), commands))
+        Ok(Next::Ask(Stage::Reading(Box::new(self)), commands))
     }
 
     /// Verifies what the sessions got.
@@ -346,11 +346,11 @@ impl Reading {
             SessionState::Open(session) => Some(session),
             _ => None,
         });
-        Ok(Next::Proved(ProvedBoot {
+        Ok(Next::Proved(Box::new(ProvedBoot {
             values,
             parent: self.parent,
             session: session.ok_or(CryptoError)?,
-        }))
+        })))
     }
 }
 
@@ -367,6 +367,7 @@ impl ProvedBoot {
             session,
         } = self;
         let (session, command) = session.create(&parent.key, parent.handle, template, random)?;
+        let values = Box::new(values);
         Ok((Stage::Creating { session, values }, command))
     }
 }
@@ -460,14 +461,14 @@ impl Exchange {
                     sessions: sessions.collect::<Result<_, _>>()?,
                 }
             }
-            3 => Stage::Reading(Reading {
+            3 => Stage::Reading(Box::new(Reading {
                 parent: reader.parent()?,
                 sessions: reader.sessions()?,
                 unread: PcrSelection::new(reader.mask()?).ok(),
                 values: reader.values()?,
                 last: Some(reader.values()?).filter(|last| last.iter().next().is_some()),
                 complete: reader.u8()?,
-            }),
+            })),
             4 => {
                 let mut sessions = reader.sessions()?.into_iter();
                 let Some(SessionState::AwaitingKey(session)) = sessions.next() else {
@@ -475,7 +476,7 @@ impl Exchange {
                 };
                 Stage::Creating {
                     session,
-                    values: reader.values()?,
+                    values: Box::new(reader.values()?),
                 }
             }
             _ => return Err(StateError),

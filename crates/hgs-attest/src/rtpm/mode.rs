@@ -144,7 +144,8 @@ impl TpmMode {
         }
         let (stage, commands) = match next {
             Next::Ask(stage, commands) => (stage, commands),
-            Next::Created(created, values) => {
+            Next::Created(proved) => {
+                let (created, values) = *proved;
                 caller.judge(values, answer, facts)?;
                 let finding = caller.created(kind, started, &created, facts)?;
                 return Ok(Decision::Healthy(Box::new(finding)));
@@ -158,7 +159,7 @@ impl TpmMode {
                 {
                     return Ok(Decision::Healthy(Box::new(finding)));
                 }
-                let (stage, command) = caller.create(boot, template, kind, random)?;
+                let (stage, command) = caller.create(*boot, template, kind, random)?;
                 (stage, vec![command])
             }
         };
