@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use hgs_admin::{AdminError, Call, Caller, ErrorCode, Identity, RouteMatch};
+use hgs_admin::{AdminError, Call, Caller, ErrorCode, Identity, OPERATIONS, RouteMatch};
 use hgs_store::MAX_DOCUMENT_OCTETS;
 use hyper::header::{ALLOW, CACHE_CONTROL, HeaderValue};
 use hyper::{Method, StatusCode};
@@ -61,7 +61,7 @@ impl Service for AdminService {
 
     /// Documents that measurements are compared with. Who may connect is few, and on this machine.
     fn large_body(&self, path: &str) -> Option<usize> {
-        path.starts_with("/v1/policy-documents")
+        path.starts_with(OPERATIONS.policy_documents.path)
             .then_some(2 * MAX_DOCUMENT_OCTETS)
     }
 
