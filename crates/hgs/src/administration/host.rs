@@ -3,13 +3,14 @@
 mod add;
 mod approve;
 mod evidence;
+mod measurements;
 
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
-use hgs_admin::types::{self, DenyHost, HostDetail, RevokeHost, SetHost, SetHostMeasurements};
+use hgs_admin::types::{self, DenyHost, HostDetail, RevokeHost, SetHost};
 use hgs_admin::{Administration as _, Client, HostSelector};
 use hgs_pki::Time;
 use hgs_terminal::{Exit, Failure, Table, Terminal};
@@ -45,7 +46,10 @@ enum Verb {
     /// Move a host into another group, or say what only this host measures
     #[command(after_help = "Examples:
   hgs host set host7 --group rack7
-  hgs host set host7 --measurements host7-own.json    (on the host: guarded-host baseline export --host-measurements)")]
+  hgs host set host7 --measurements host7-own.json    (on the host: guarded-host baseline export --host-measurements)
+  hgs host set host7 --next-boot host7-next.json      (on the host: guarded-host baseline stage)
+
+What a host says of its next boot is the word of a host that was healthy when it said so.")]
     #[command(group(clap::ArgGroup::new("change").required(true).multiple(true)))]
     Set {
         /// Its name or id
@@ -55,8 +59,14 @@ enum Verb {
         #[arg(long, value_name = "GROUP", group = "change")]
         group: Option<String>,
         /// What it measures beside what its baseline has: parameters, partition table, boot order, initrd
-        #[arg(long, value_name = "FILE", group = "change")]
+        #[arg(long, value_name = "FILE", group = "change", conflicts_with = "next_boot")]
         measurements: Option<PathBuf>,
+        /// What it will boot next, beside what it measures now
+        #[arg(long, value_name = "FILE", group = "change")]
+        next_boot: Option<PathBuf>,
+        /// For how long that is accepted, unless the host boots it
+        #[arg(long, value_name = "DURATION", default_value = "30d", value_parser = period, requires = "next_boot")]
+        expires: Duration,
     },
     Approve(Approve),
     /// Show what a host with a TPM sent about its last boot; with `--out` all of it goes to a file
@@ -259,14 +269,16 @@ impl Arguments {
                 name,
                 group,
                 measurements,
+                next_boot,
+                expires,
             } => {
                 let selector = named(&name)?;
                 if let Some(file) = &measurements {
-                    let text = Some(document::read(file)?);
-                    client
-                        .set_host_measurements(&selector, &SetHostMeasurements { text })
-                        .or_fail()
-                        .map_err(|failure| failure.while_doing(file.display()))?;
+                    let text = document::read(file)?;
+                    measurements::replace(&client, &selector, text, file)?;
+                }
+                if let Some(file) = &next_boot {
+                    measurements::add_next_boot(&client, &selector, file, expires)?;
                 }
                 let host = match group {
                     Some(_) => client.set_host(&selector, &SetHost { group }).or_fail()?,
