@@ -59,7 +59,12 @@ What a host says of its next boot is the word of a host that was healthy when it
         #[arg(long, value_name = "GROUP", group = "change")]
         group: Option<String>,
         /// What it measures beside what its baseline has: parameters, partition table, boot order, initrd
-        #[arg(long, value_name = "FILE", group = "change", conflicts_with = "next_boot")]
+        #[arg(
+            long,
+            value_name = "FILE",
+            group = "change",
+            conflicts_with = "next_boot"
+        )]
         measurements: Option<PathBuf>,
         /// What it will boot next, beside what it measures now
         #[arg(long, value_name = "FILE", group = "change")]

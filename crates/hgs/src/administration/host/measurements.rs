@@ -37,10 +37,14 @@ pub(super) fn add_next_boot(
     let refused = |error| Failure::refused(error).while_doing(file.display());
     let claim = HostMeasurements::from_json(document::read(file)?.as_bytes()).map_err(refused)?;
     let kept = client.host_measurements(host).or_fail()?;
-    let own = kept.text.map(|text| HostMeasurements::from_json(text.as_bytes()));
+    let own = kept
+        .text
+        .map(|text| HostMeasurements::from_json(text.as_bytes()));
     let own = own.transpose().map_err(refused)?.unwrap_or_default();
     let period = Seconds::new(period.as_secs());
     let expires = now().checked_add(period).unwrap_or(Time::MAX);
-    let accepted = own.accept_claim(&claim, &kept.host, expires).map_err(refused)?;
+    let accepted = own
+        .accept_claim(&claim, &kept.host, expires)
+        .map_err(refused)?;
     replace(client, host, accepted.to_json(), file)
 }
