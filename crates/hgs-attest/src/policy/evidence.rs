@@ -112,7 +112,11 @@ impl RecordedEvidence {
             _ => None,
         };
         let later = self.later_events(&log)?;
-        let before = log.unverified().replayed_values(Bank::Sha256)?;
+        // A replay more, for those hosts only that have measured something since.
+        let before = match later.is_empty() {
+            true => None,
+            false => Some(log.unverified().replayed_values(Bank::Sha256)?),
+        };
         let mut values = PcrValues::new(Bank::Sha256);
         for (pcr, value) in self
             .values
@@ -120,7 +124,10 @@ impl RecordedEvidence {
             .filter(|(pcr, _)| !IGNORED_PCRS.contains(pcr))
         {
             let value = match later.iter().any(|event| usize::from(event.pcr) == pcr) {
-                true => before.value(pcr).unwrap_or_else(|| Bank::Sha256.filled(0)),
+                true => before
+                    .as_ref()
+                    .and_then(|before| before.value(pcr))
+                    .unwrap_or_else(|| Bank::Sha256.filled(0)),
                 false => value,
             };
             let inserted = values.insert(pcr, value.as_bytes());
@@ -143,6 +150,12 @@ impl RecordedEvidence {
     /// What user space measured after the log was closed, of those PCRs whose values it accounts for.
     fn later_events(&self, log: &EventLog) -> Result<Vec<LaterEvent>, EvidenceError> {
         let logged = log.unverified().events().len();
+        let is_later = |claim: &Preimage| {
+            PCRS_OF_USER_SPACE.contains(&claim.pcr) && claim.event as usize >= logged
+        };
+        if !self.preimages.iter().any(is_later) {
+            return Ok(Vec::new());
+        }
         let before = log.unverified().replayed_values(Bank::Sha256)?;
         let mut later = Vec::new();
         for pcr in PCRS_OF_USER_SPACE {

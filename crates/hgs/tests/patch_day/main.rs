@@ -19,6 +19,8 @@ use hgs_testkit::swtpm::SoftwareTpm;
 use serde_json::Value;
 
 const HOSTS: u16 = 64;
+/// Hosts that attest where the others would add nothing but time.
+const SOME: usize = 8;
 /// The host whose operator changed something that is not in the update.
 const STRANGER: Host = Host(41);
 const REAL: &[u8] = include_bytes!("../../../hgs-attest/tests/boots/secure-boot-on-eventlog.bin");
@@ -212,8 +214,8 @@ impl Fabric {
 fn sixty_four_hosts_take_an_update_that_was_predicted_and_one_that_was_not() {
     let mut fabric = Fabric::new();
     let all = usize::from(HOSTS);
-    let (healthy, refused) = attest(&fabric.machines);
-    assert_eq!((healthy.len(), refused), (all, Vec::new()));
+    let (healthy, refused) = attest(&fabric.machines[..SOME]);
+    assert_eq!((healthy.len(), refused), (SOME, Vec::new()));
 
     // Firmware is known from the log of one host that has it.
     let (before, after) = (Software::before(), Software::after());
@@ -231,7 +233,9 @@ fn sixty_four_hosts_take_an_update_that_was_predicted_and_one_that_was_not() {
 
     // The rest is known from files. What hosts have booted stays accepted.
     fabric.predict(&after);
-    assert_eq!(fabric.refused(), Vec::new());
+    let unseen = fabric.refused();
+    assert_eq!(unseen.len(), 1, "{unseen:?}");
+    assert_eq!(unseen[0].1.len(), all - SOME, "those that never attested");
 
     fabric.boot(&after);
     let strange = Software {
@@ -261,8 +265,9 @@ fn sixty_four_hosts_take_an_update_that_was_predicted_and_one_that_was_not() {
     assert_eq!(groups[0].1.len(), all);
     let approved = fabric.json("host approve --like host005 --label loader-2");
     assert_eq!(approved.as_array().unwrap().len(), all);
-    let (healthy, refused) = attest(&fabric.machines);
-    assert_eq!((healthy.len(), refused), (all, Vec::new()));
+    assert_eq!(fabric.refused(), Vec::new());
+    let (healthy, refused) = attest(&fabric.machines[..SOME]);
+    assert_eq!((healthy.len(), refused), (SOME, Vec::new()));
     let records = fabric.json("audit list --action change-policy-document --limit 1");
     let record = records[0]["after"].to_string();
     assert!(
