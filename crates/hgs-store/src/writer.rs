@@ -306,13 +306,21 @@ impl Writer {
 
     /// The next job that waits, or comes before `deadline` if any is on its way.
     fn next(&self, receiver: &Receiver<Box<dyn Job>>, deadline: Instant) -> Option<Box<dyn Job>> {
-        receiver.try_recv().ok().or_else(|| {
-            if self.shared.announced.load(Ordering::Relaxed) == 0 {
-                return None;
+        loop {
+            if let Ok(job) = receiver.try_recv() {
+                return Some(job);
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            receiver.recv_timeout(left).ok()
-        })
+            if left.is_zero() || self.shared.announced.load(Ordering::Relaxed) == 0 {
+                return None;
+            }
+            // An announcement ends without a message, so it is looked at again.
+            match receiver.recv_timeout(left.min(GATHERING)) {
+                Ok(job) => return Some(job),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return None,
+            }
+        }
     }
 
     /// Leaves nothing in the log that is not in the database too, the mark on its disk, and no room in the database that
