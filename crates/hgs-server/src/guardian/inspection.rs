@@ -168,7 +168,7 @@ fn expiry_warning(record: &CertificateRecord, now: Time) -> Option<Warning> {
 }
 
 /// Groups whose hosts can't be healthy, where hosts attest by their TPMs.
-fn policy_warnings(state: &State) -> Vec<Warning> {
+pub(super) fn policy_warnings(state: &State) -> Vec<Warning> {
     if state.settings().attestation_mode != AttestationMode::Tpm {
         return Vec::new();
     }

@@ -3,7 +3,7 @@
 use hgs_pki::{Seconds, Time};
 
 use super::certificates::valid;
-use super::facts::{Facts, Signer};
+use super::facts::{Facts, Signer, TpmMode};
 use super::keys::signer_target;
 use super::state::found;
 use crate::{Check, Group, Judgement};
@@ -54,6 +54,33 @@ pub(super) fn checks() -> Vec<Check<Facts>> {
             remedy: "see `hgs host show NAME`; give each machine a host key of its own, by `guarded-host host-key remove` and `guarded-host host-key new` there",
             after: &["HGS-D004"],
             judge: hosts,
+        },
+        Check {
+            id: "HGS-A006",
+            group: Group::Attestation,
+            title: "in TPM mode, hosts of every group can be healthy",
+            fails_when: "a group with hosts has no baseline enabled, or a policy without what it compares with",
+            remedy: "add what is missing with `hgs baseline add`, or enable it with `hgs policy enable`",
+            after: &["HGS-D004"],
+            judge: groups,
+        },
+        Check {
+            id: "HGS-A007",
+            group: Group::Attestation,
+            title: "in TPM mode, somebody vouches for TPMs",
+            fails_when: "never; no EK root warns: no further host can be registered but by the administrator's own word",
+            remedy: "add the certificates of the makers of your TPMs with `hgs ek-root add`",
+            after: &["HGS-D004"],
+            judge: ek_roots,
+        },
+        Check {
+            id: "HGS-A008",
+            group: Group::Attestation,
+            title: "in TPM mode, the last attempt of each host succeeded",
+            fails_when: "never; a host that was refused at its last attempt warns",
+            remedy: "see `hgs policy simulate --against-evidence`, and approve what was meant to change with `hgs host approve`",
+            after: &["HGS-A006"],
+            judge: attempts,
         },
     ]
 }
@@ -142,5 +169,49 @@ fn hosts(facts: &Facts) -> Vec<Judgement> {
     let warnings = state.host_warnings.iter();
     warnings
         .map(|warning| Judgement::warning("hosts", warning).remedy(warning.remedy.clone()))
+        .collect()
+}
+
+fn tpm_mode(facts: &Facts) -> Option<&TpmMode> {
+    facts.state()?.tpm_mode.as_ref()
+}
+
+fn groups(facts: &Facts) -> Vec<Judgement> {
+    let Some(mode) = tpm_mode(facts) else {
+        return vec![];
+    };
+    if mode.group_problems.is_empty() {
+        return vec![Judgement::pass(
+            "host groups",
+            "each has something to match",
+        )];
+    }
+    let problems = mode.group_problems.iter();
+    problems
+        .map(|problem| Judgement::fail("host groups", problem).remedy(problem.remedy.clone()))
+        .collect()
+}
+
+fn ek_roots(facts: &Facts) -> Vec<Judgement> {
+    let Some(mode) = tpm_mode(facts) else {
+        return vec![];
+    };
+    vec![match mode.ek_roots {
+        0 => Judgement::warning("EK roots", "there is none"),
+        count => Judgement::pass("EK roots", format!("there are {count}")),
+    }]
+}
+
+fn attempts(facts: &Facts) -> Vec<Judgement> {
+    let Some(mode) = tpm_mode(facts) else {
+        return vec![];
+    };
+    if mode.refused_hosts.is_empty() {
+        let evidence = format!("none of {} was refused", mode.hosts);
+        return vec![Judgement::pass("hosts", evidence)];
+    }
+    let refused = mode.refused_hosts.iter();
+    refused
+        .map(|refused| Judgement::warning("hosts", refused))
         .collect()
 }

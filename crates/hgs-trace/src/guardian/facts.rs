@@ -226,6 +226,22 @@ pub struct State {
     /// Warnings about hosts: host keys that two machines use, and hosts that use up identity keys.
     #[serde(default)]
     pub host_warnings: Vec<Problem>,
+    /// What hosts with TPMs are judged by; absent where hosts attest by host keys.
+    #[serde(default)]
+    pub tpm_mode: Option<TpmMode>,
+}
+
+/// What a guardian in TPM mode judges hosts by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TpmMode {
+    /// How many authorities vouch for TPMs.
+    pub ek_roots: u64,
+    /// Groups whose hosts can't be healthy, and why.
+    pub group_problems: Vec<Problem>,
+    /// Hosts with a TPM that are not revoked.
+    pub hosts: u64,
+    /// Those of them whose last attempt to attest was refused, and why.
+    pub refused_hosts: Vec<Problem>,
 }
 
 /// A certificate of a guardian.

@@ -18,7 +18,7 @@ mod tokens;
 pub use facts::{
     Attributes, Certificate, Disk, DiskSpace, Facts, Https, KeyTest, Listener, LocalFacts,
     Metadata, NameMatch, Process, PublicFacts, Service, Sessions, Setting, Signer, State,
-    SyntheticRoll, Token,
+    SyntheticRoll, Token, TpmMode,
 };
 pub(crate) use network::{answers, connected, resolved, trusted};
 pub use state::MANY_AUDIT_RECORDS;

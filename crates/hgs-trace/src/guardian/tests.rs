@@ -87,6 +87,12 @@ fn state() -> State {
         active_signer: Some("signer-thumbprint".to_owned()),
         health_certificate: Some(Ok(())),
         host_warnings: Vec::new(),
+        tpm_mode: Some(TpmMode {
+            ek_roots: 3,
+            group_problems: Vec::new(),
+            hosts: 2,
+            refused_hosts: Vec::new(),
+        }),
         audit_records: Some(1_000),
     }
 }
@@ -722,6 +728,36 @@ fn a_host_key_that_two_machines_use_warns() {
     let evidence = warned.evidence.as_deref().unwrap();
     assert!(evidence.contains("node-1"), "{evidence}");
     assert_eq!(warned.remedy.as_deref(), Some("make a host key for each"));
+}
+
+#[test]
+fn what_hosts_with_tpms_lack_is_told_and_a_group_that_refuses_all_is_the_cause() {
+    let tpm_mode = |facts: &mut Facts| {
+        let mode = in_state(facts).tpm_mode.as_mut().unwrap();
+        mode.ek_roots = 0;
+        mode.refused_hosts = vec![Problem::new("node-7: PCR 4, event 30")];
+    };
+    let outcomes = |report: &Report| {
+        let findings = report.findings.iter();
+        findings
+            .filter(|finding| ["HGS-A006", "HGS-A007", "HGS-A008"].contains(&finding.id.as_str()))
+            .map(|finding| finding.outcome)
+            .collect::<Vec<_>>()
+    };
+    let report = broken(tpm_mode);
+    assert_eq!(
+        outcomes(&report),
+        [Outcome::Pass, Outcome::Warning, Outcome::Warning]
+    );
+    let report = broken(|facts| {
+        tpm_mode(facts);
+        let mode = in_state(facts).tpm_mode.as_mut().unwrap();
+        mode.group_problems = vec![Problem::new("hosts of the group default are refused")];
+    });
+    assert_eq!(
+        outcomes(&report),
+        [Outcome::Fail, Outcome::Warning, Outcome::Skipped]
+    );
 }
 
 #[test]

@@ -1,14 +1,18 @@
 //! The state, its certificates and signers.
 
+use hgs_admin::types::Warning;
 use hgs_attest::signer::OwnSignerStage;
 use hgs_custody_pkcs11::Usage;
 use hgs_pki::Time;
-use hgs_store::{AttestationSigner, AuditFilter, CertificateRecord, OpenError, Store};
-use hgs_trace::guardian::{Certificate, KeyTest, Signer, State};
+use hgs_pki::health::AttestationMode;
+use hgs_store::{
+    AttestationSigner, AuditFilter, CertificateRecord, Credential, OpenError, Outcome, Store,
+};
+use hgs_trace::guardian::{Certificate, KeyTest, Signer, State, TpmMode};
 use hgs_trace::{Observed, Problem};
 
 use super::super::certification::usage;
-use super::super::inspection::host_warnings;
+use super::super::inspection::{host_warnings, policy_warnings};
 use super::super::keys::{Holdings, Snapshot};
 
 use super::super::requirements::lacking_key_usage;
@@ -52,11 +56,39 @@ pub(super) fn examined(
         new_signer_due: signers.new_one_is_due,
         active_signer: active.map(|signer| signer.thumbprint().to_string()),
         health_certificate: active.and_then(|active| issue::believed(snapshot, active, now)),
-        host_warnings: host_warnings(state, now)
-            .into_iter()
-            .map(|warning| Problem::new(warning.message).with_remedy(Some(&warning.remedy)))
-            .collect(),
+        host_warnings: problems(host_warnings(state, now)),
+        tpm_mode: tpm_mode(state),
     }
+}
+
+fn problems(warnings: Vec<Warning>) -> Vec<Problem> {
+    let warnings = warnings.into_iter();
+    warnings
+        .map(|warning| Problem::new(warning.message).with_remedy(Some(&warning.remedy)))
+        .collect()
+}
+
+fn tpm_mode(state: &hgs_store::State) -> Option<TpmMode> {
+    if state.settings().attestation_mode != AttestationMode::Tpm {
+        return None;
+    }
+    let hosts = state.hosts().filter(|host| {
+        host.revoked.is_none() && matches!(host.credential, Credential::EndorsementKey(_))
+    });
+    let hosts: Vec<_> = hosts.collect();
+    let refused = hosts.iter().filter_map(|host| {
+        let attempt = host.last_attempt.as_ref()?;
+        (attempt.outcome != Outcome::Done).then(|| {
+            let reason = attempt.reason.as_deref().unwrap_or("no reason is kept");
+            Problem::new(format!("{}: {reason}", host.name))
+        })
+    });
+    Some(TpmMode {
+        ek_roots: state.endorsement_roots().count() as u64,
+        group_problems: problems(policy_warnings(state)),
+        refused_hosts: refused.collect(),
+        hosts: hosts.len() as u64,
+    })
 }
 
 fn sound(store: &Store) -> Observed<()> {
