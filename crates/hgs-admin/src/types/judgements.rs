@@ -72,6 +72,24 @@ pub struct Judgement {
     /// What refusals for the same reason have in common.
     #[serde(default)]
     pub difference_group: Option<String>,
+    /// What is approved and was booted: also of a boot that differs elsewhere.
+    #[serde(default)]
+    pub used: Vec<UsedAlternative>,
+}
+
+/// An alternative of a component, or a set of files, that a boot used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct UsedAlternative {
+    /// The baseline, or the code-integrity policy.
+    pub document: String,
+    /// The component of the baseline; `files` for a code-integrity policy.
+    pub component: String,
+    /// The alternative, or the set of files.
+    pub alternative: String,
+    /// Whether no host had booted it before.
+    pub staged: bool,
+    /// Whether it is approved for this host only.
+    pub of_host: bool,
 }
 
 /// How a policy was decided.

@@ -34,7 +34,7 @@ pub use hosts::{
 };
 pub use judgements::{
     ApproveHosts, ApprovedHost, Difference, EventSummary, Judgement, PolicyOutcome,
-    SimulatePolicies, Trial,
+    SimulatePolicies, Trial, UsedAlternative,
 };
 pub use policies::{
     AddPolicyDocument, ChangePolicyDocument, DocumentKind, EventPreimage, HostEvidence, HostGroup,

@@ -1,6 +1,6 @@
 //! Judgements as the API shows them.
 
-use hgs_admin::types::{Difference, EventSummary, Judgement, PolicyOutcome};
+use hgs_admin::types::{Difference, EventSummary, Judgement, PolicyOutcome, UsedAlternative};
 use hgs_attest::policy::{self, Evaluation, FoundEvent, PolicyResult};
 use hgs_crypto::hex;
 
@@ -14,6 +14,7 @@ pub(super) fn judgement(evaluation: &Evaluation) -> Judgement {
         policies: evaluation.results().iter().map(outcome).collect(),
         differences: differences(evaluation),
         difference_group: group.map(|group| hex::encode(group)),
+        used: evaluation.used().iter().map(used).collect(),
         ..no_judgement(None)
     }
 }
@@ -30,6 +31,17 @@ pub(super) fn no_judgement(problem: Option<String>) -> Judgement {
         policies: Vec::new(),
         differences: Vec::new(),
         difference_group: None,
+        used: Vec::new(),
+    }
+}
+
+fn used(used: &policy::UsedAlternative) -> UsedAlternative {
+    UsedAlternative {
+        document: used.document.clone(),
+        component: used.component.clone(),
+        alternative: used.alternative.clone(),
+        staged: used.staged,
+        of_host: used.of_host,
     }
 }
 

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Subcommand;
-use hgs_admin::types::{ChangePolicyDocument, DocumentKind};
-use hgs_admin::{Administration as _, HostSelector};
-use hgs_attest::policy::{Baseline, MAX_BASELINE_OCTETS};
+use hgs_admin::types::{ChangePolicyDocument, DocumentKind, Trial};
+use hgs_admin::{Administration as _, Client, HostSelector};
+use hgs_attest::policy::{Baseline, MAX_BASELINE_OCTETS, UsedAlternative};
 use hgs_files::Readers;
 use hgs_pki::{Seconds, Time};
 use hgs_server::config::parse_period;
@@ -63,18 +63,22 @@ struct Predict {
 
 /// Accept an alternative no longer: what an update took the place of, when no host boots it any more
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:
+#[command(after_help = "Examples:
+  hgs baseline retire model-a --unused
   hgs baseline retire model-a kernel 'linux-image-6.1.0-56-amd64 6.1.192-2, vmlinuz-6.1.0-56-amd64'
 
-`hgs baseline show NAME` has the names. `hgs policy simulate --against-evidence` shows afterwards whom it reaches; `hgs baseline set` \
-with the former document takes it back.")]
+`hgs baseline show NAME` has the names; `hgs baseline set` with the former document takes it back.")]
 struct Retire {
     /// The baseline
     name: HostSelector,
     /// The component
-    component: String,
+    #[arg(required_unless_present = "unused", requires = "alternative")]
+    component: Option<String>,
     /// The alternative
-    alternative: String,
+    alternative: Option<String>,
+    /// All that no host used at its last boot
+    #[arg(long, conflicts_with = "component")]
+    unused: bool,
 }
 
 impl Arguments {
@@ -124,28 +128,67 @@ impl Retire {
         let client = server.client()?;
         let detail = document::find(&client, &self.name, DocumentKind::Baseline)?;
         let mut baseline = parsed(detail.text.as_bytes())?;
-        if !baseline.retire(&self.component, &self.alternative, clock::now()) {
-            let message = format!(
-                "the component `{}` of {} has no alternative `{}` that is accepted",
-                self.component, self.name, self.alternative
-            );
-            return Err(Failure::refused(message));
-        }
-        terminal.confirm(format!(
-            "Retire `{}` of {}? Hosts that boot it are refused from then on.",
-            self.alternative, self.component
-        ))?;
-        let change = ChangePolicyDocument {
-            text: baseline.to_json(),
+        let seen = Seen::ask(&client)?;
+        let retired = match (self.component, self.alternative) {
+            (Some(component), Some(alternative)) => vec![(component, alternative)],
+            _ => baseline.unused(self.name.as_str(), &seen.used),
         };
-        client
-            .change_policy_document(&self.name, &change)
-            .or_fail()?;
-        terminal.report(&Retired {
-            component: self.component,
-            alternative: self.alternative,
-        })?;
+        for (component, alternative) in &retired {
+            if !baseline.retire(component, alternative, clock::now()) {
+                let name = &self.name;
+                return Err(Failure::refused(format!(
+                    "the component `{component}` of {name} has no alternative `{alternative}` that is accepted"
+                )));
+            }
+        }
+        let retired = AllRetired(retired.into_iter().map(Retired::from).collect());
+        if !retired.0.is_empty() {
+            terminal.note(&retired);
+            terminal.confirm(format!(
+                "Retire this? Hosts that boot it are refused from then on.{}",
+                seen.unknown()
+            ))?;
+            let text = baseline.to_json();
+            client
+                .change_policy_document(&self.name, &ChangePolicyDocument { text })
+                .or_fail()?;
+        }
+        terminal.report(&retired)?;
         Ok(Exit::Done)
+    }
+}
+
+/// What hosts used at their last boots.
+pub(super) struct Seen {
+    pub(super) used: Vec<UsedAlternative>,
+    /// Hosts of which that is not known.
+    unseen: usize,
+}
+
+impl Seen {
+    pub(super) fn ask(client: &Client) -> Result<Self, Failure> {
+        let judged = client.simulate_for_hosts(&Trial::default()).or_fail()?;
+        let used = judged.iter().flat_map(|judged| &judged.used);
+        Ok(Self {
+            unseen: judged.iter().filter(|one| one.problem.is_some()).count(),
+            used: used
+                .map(|used| UsedAlternative {
+                    document: used.document.clone(),
+                    component: used.component.clone(),
+                    alternative: used.alternative.clone(),
+                    staged: used.staged,
+                    of_host: used.of_host,
+                })
+                .collect(),
+        })
+    }
+
+    /// What an administrator is told before something is retired.
+    pub(super) fn unknown(&self) -> String {
+        match self.unseen {
+            0 => String::new(),
+            hosts => format!(" What {hosts} of the hosts boot is not known."),
+        }
     }
 }
 
@@ -194,15 +237,31 @@ struct Retired {
     alternative: String,
 }
 
-impl fmt::Display for Retired {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
+impl From<(String, String)> for Retired {
+    fn from((component, alternative): (String, String)) -> Self {
+        Self {
             component,
             alternative,
-        } = self;
-        writeln!(
-            formatter,
-            "{component}: `{alternative}` is accepted no longer"
-        )
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(transparent)]
+struct AllRetired(Vec<Retired>);
+
+impl fmt::Display for AllRetired {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return writeln!(formatter, "Nothing is left to retire.");
+        }
+        for Retired {
+            component,
+            alternative,
+        } in &self.0
+        {
+            writeln!(formatter, "{component}: `{alternative}`")?;
+        }
+        Ok(())
     }
 }

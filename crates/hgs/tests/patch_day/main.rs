@@ -268,10 +268,19 @@ fn sixty_four_hosts_take_an_update_that_was_predicted_and_one_that_was_not() {
     assert_eq!(fabric.refused(), Vec::new());
     let (healthy, refused) = attest(&fabric.machines[..SOME]);
     assert_eq!((healthy.len(), refused), (SOME, Vec::new()));
-    let records = fabric.json("audit list --action change-policy-document --limit 1");
-    let record = records[0]["after"].to_string();
-    assert!(
-        record.contains("loader-2") || record.contains("PCR 4, event 30"),
-        "{record}"
-    );
+
+    // What no host boots any more is taken back.
+    let retired = fabric.json("baseline retire model-a --unused");
+    let retired = retired.to_string();
+    for component in ["firmware", "shim", "kernel", "loader", "secure-boot"] {
+        assert!(retired.contains(component), "{component}: {retired}");
+    }
+    let retired = fabric.json("ci-policy retire programs --unused");
+    assert_eq!(retired["sets"], serde_json::json!(["before"]));
+    assert_eq!(fabric.refused(), Vec::new());
+    fabric.machines[0].boot(&fabric.real, &before);
+    let (_, refused) = attest(&fabric.machines[..1]);
+    assert!(refused[0].1.contains("was retired"), "{refused:?}");
+    let records = fabric.json("audit list --action change-policy-document --limit 20");
+    assert!(records.to_string().contains("PCR 4, event 30"), "{records}");
 }
