@@ -235,6 +235,9 @@ pub enum Refusal {
         /// The name.
         name: ShortName,
     },
+    /// The document is another than the one that was to be changed.
+    #[error("{0} was changed meanwhile; nothing was done")]
+    DocumentChanged(ShortName),
     /// What a group would be judged by is wrong, or nothing could match it any more.
     #[error("host group {group}: {error}")]
     Policies {

@@ -165,6 +165,8 @@ pub enum Transaction {
     ChangePolicyDocument {
         /// Which.
         name: ShortName,
+        /// SHA-256 of the text that the change was made from. If it is given, the document must still have that.
+        expected: Option<Digest>,
         /// The document from now on.
         text: Arc<str>,
         /// What was approved, for the audit log.
@@ -517,9 +519,12 @@ impl Planner<'_> {
                 text,
                 group,
             } => self.add_policy_document(name, *kind, text, *group),
-            Transaction::ChangePolicyDocument { name, text, note } => {
-                self.change_policy_document(name, text, note.as_ref())
-            }
+            Transaction::ChangePolicyDocument {
+                name,
+                expected,
+                text,
+                note,
+            } => self.change_policy_document(name, expected.as_ref(), text, note.as_ref()),
             Transaction::PromoteAlternatives { id, used } => self.promote_alternatives(id, used),
             Transaction::RemovePolicyDocument(name) => self.remove_policy_document(name),
             Transaction::SetPolicy {

@@ -92,6 +92,9 @@ pub struct AddPolicyDocument {
 pub struct ChangePolicyDocument {
     /// The document from now on, as text.
     pub text: String,
+    /// SHA-256 of the document that it was made from; nothing is done if that was changed meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<String>,
 }
 
 /// What only one host measures.

@@ -499,7 +499,7 @@ impl Administration for AdminHandler<'_> {
         document: &HostSelector,
         change: &ChangePolicyDocument,
     ) -> Result<PolicyDocument, AdminError> {
-        self.change_document(document, &change.text)
+        self.change_document(document, change)
     }
 
     fn remove_policy_document(

@@ -5,11 +5,12 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use hgs_crypto::hash::sha256;
 use hgs_pki::Time;
 use hgs_pki::health::HostId;
 use serde::{Deserialize, Serialize};
 
-use super::{NameError, ShortName, text};
+use super::{Digest, NameError, ShortName, text};
 
 /// Octets of the longest document. A line of an export holds it with all that has to be escaped.
 pub const MAX_DOCUMENT_OCTETS: usize = 8 * 1024 * 1024;
@@ -68,6 +69,14 @@ pub struct PolicyDocument {
         with = "text::optional"
     )]
     pub changed: Option<Time>,
+}
+
+impl PolicyDocument {
+    /// SHA-256 of its text.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        Digest::from_bytes(sha256(self.text.as_bytes()))
+    }
 }
 
 /// What only one host measures, as the JSON text of its document.

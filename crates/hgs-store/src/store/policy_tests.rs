@@ -164,6 +164,7 @@ fn a_set_without_anything_to_match_is_not_saved() {
     // What is no document of its kind, or could match nothing.
     let change = |text: &str| Transaction::ChangePolicyDocument {
         name: name("first-boot"),
+        expected: None,
         text: text.into(),
         note: None,
     };
@@ -172,6 +173,15 @@ fn a_set_without_anything_to_match_is_not_saved() {
         let refusal = refused(transact(&store, change(text)));
         assert!(matches!(refusal, Refusal::Policies { .. }), "{refusal}");
     }
+    // What another administrator has changed meanwhile.
+    let stale = Transaction::ChangePolicyDocument {
+        name: name("first-boot"),
+        expected: Some(Digest::from_bytes([1; 32])),
+        text: baseline("first").into(),
+        note: None,
+    };
+    let refusal = refused(transact(&store, stale));
+    assert_eq!(refusal, Refusal::DocumentChanged(name("first-boot")));
     let add = |name: &str, kind, text: &str| Transaction::AddPolicyDocument {
         name: name.parse().unwrap(),
         kind,
@@ -442,6 +452,7 @@ fn what_a_host_boots_first_is_promoted() {
     staged.components[0].alternatives.push(next);
     let change = Transaction::ChangePolicyDocument {
         name: name("first-boot"),
+        expected: None,
         text: staged.to_json().into(),
         note: Some(serde_json::json!({"predicted": "next"})),
     };

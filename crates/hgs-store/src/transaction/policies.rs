@@ -166,11 +166,15 @@ impl Planner<'_> {
     pub(super) fn change_policy_document(
         &self,
         name: &ShortName,
+        expected: Option<&Digest>,
         text: &Arc<str>,
         note: Option<&Value>,
     ) -> Result<Plan, Refusal> {
         check_length(text)?;
         let known = self.document(name)?;
+        if expected.is_some_and(|expected| *expected != known.digest()) {
+            return Err(Refusal::DocumentChanged(*name));
+        }
         let changed = PolicyDocument {
             text: Arc::clone(text),
             changed: Some(self.act.time),

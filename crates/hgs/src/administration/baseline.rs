@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Subcommand;
-use hgs_admin::types::{ChangePolicyDocument, DocumentKind, Trial};
+use hgs_admin::types::{DocumentKind, Trial};
 use hgs_admin::{Administration as _, Client, HostSelector};
 use hgs_attest::policy::{Baseline, MAX_BASELINE_OCTETS, UsedAlternative};
 use hgs_files::Readers;
@@ -113,10 +113,7 @@ impl Predict {
         let mut baseline = parsed(detail.text.as_bytes())?;
         let staged = AllStaged::new(self.predictions.stage_in(&mut baseline, expires)?, expires);
         if !staged.staged.is_empty() {
-            let text = baseline.to_json();
-            client
-                .change_policy_document(name, &ChangePolicyDocument { text })
-                .or_fail()?;
+            document::change(&client, name, &detail, baseline.to_json())?;
         }
         terminal.report(&staged)?;
         Ok(Exit::Done)
@@ -148,10 +145,7 @@ impl Retire {
                 "Retire this? Hosts that boot it are refused from then on.{}",
                 seen.unknown()
             ))?;
-            let text = baseline.to_json();
-            client
-                .change_policy_document(&self.name, &ChangePolicyDocument { text })
-                .or_fail()?;
+            document::change(&client, &self.name, &detail, baseline.to_json())?;
         }
         terminal.report(&retired)?;
         Ok(Exit::Done)

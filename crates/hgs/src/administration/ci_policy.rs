@@ -3,8 +3,8 @@
 use std::fmt;
 
 use clap::Subcommand;
-use hgs_admin::types::{ChangePolicyDocument, DocumentKind};
-use hgs_admin::{Administration as _, HostSelector};
+use hgs_admin::HostSelector;
+use hgs_admin::types::DocumentKind;
 use hgs_attest::policy::CiPolicy;
 use hgs_terminal::{Exit, Failure, Terminal};
 use serde::Serialize;
@@ -13,7 +13,6 @@ use super::baseline::Seen;
 use super::{ServerOption, document};
 use crate::clock;
 use crate::documents::NewCiPolicy;
-use crate::failures::OrFail as _;
 
 /// The verbs of `hgs ci-policy`.
 #[derive(Debug, clap::Args)]
@@ -83,10 +82,7 @@ impl Retire {
                 "Retire this? Hosts that have used such files are refused from then on.{}",
                 seen.unknown()
             ))?;
-            let text = policy.to_json();
-            client
-                .change_policy_document(&self.name, &ChangePolicyDocument { text })
-                .or_fail()?;
+            document::change(&client, &self.name, &detail, policy.to_json())?;
         }
         terminal.report(&retired)?;
         Ok(Exit::Done)

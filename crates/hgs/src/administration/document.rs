@@ -105,7 +105,8 @@ impl Verb {
             Self::Set { name, file } => {
                 find(&client, &name, kind)?;
                 let text = read(&file)?;
-                let change = ChangePolicyDocument { text };
+                let expected = None;
+                let change = ChangePolicyDocument { text, expected };
                 let changed = client.change_policy_document(&name, &change).or_fail();
                 let changed = changed.map_err(|failure| failure.while_doing(file.display()))?;
                 terminal.report(&Documents(vec![changed]))?;
@@ -147,6 +148,23 @@ pub(super) fn find(
         .remedy(format!("`hgs {kind} list` shows what there is"))),
         _ => Ok(found),
     }
+}
+
+/// Puts `text` in the place of a document that was read, if it is still that one.
+pub(super) fn change(
+    client: &Client,
+    name: &HostSelector,
+    read: &PolicyDocumentDetail,
+    text: String,
+) -> Result<(), Failure> {
+    let change = ChangePolicyDocument {
+        text,
+        expected: Some(read.document.digest.clone()),
+    };
+    client
+        .change_policy_document(name, &change)
+        .map(drop)
+        .or_fail()
 }
 
 /// A document with its text, which is text itself.

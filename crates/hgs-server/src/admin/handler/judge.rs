@@ -279,6 +279,7 @@ impl Approvals<'_> {
     }
 
     fn into_transactions(mut self) -> Vec<Transaction> {
+        let state = self.state;
         let mut note = |changed| {
             let notes = self.notes.remove(&changed);
             notes.map(|notes| json!({ "approved": notes }))
@@ -287,6 +288,9 @@ impl Approvals<'_> {
         let mut transactions: Vec<_> = baselines
             .map(|document| Transaction::ChangePolicyDocument {
                 name: document.name,
+                expected: state
+                    .policy_document(&document.name)
+                    .map(PolicyDocument::digest),
                 note: note(Changed::Baseline(document.name)),
                 text: document.text,
             })

@@ -1,8 +1,8 @@
 //! What hosts with TPMs are judged by.
 
 use hgs_admin::types::{
-    AddPolicyDocument, EventPreimage, HostEvidence, HostGroup, HostMeasurements, PcrValue, Policy,
-    PolicyDocument, PolicyDocumentDetail,
+    AddPolicyDocument, ChangePolicyDocument, EventPreimage, HostEvidence, HostGroup,
+    HostMeasurements, PcrValue, Policy, PolicyDocument, PolicyDocumentDetail,
 };
 use hgs_admin::{AdminError, ErrorCode, HostSelector};
 use hgs_attest::policy::{DecidedBy, PolicyName, PolicySelection};
@@ -78,12 +78,14 @@ impl AdminHandler<'_> {
     pub(super) fn change_document(
         &self,
         name: &HostSelector,
-        text: &str,
+        change: &ChangePolicyDocument,
     ) -> Result<PolicyDocument, AdminError> {
         let document = find_document(&self.parts.store.state(), name)?.name;
+        let expected = change.expected.as_deref().map(str::parse).transpose();
         self.transact(Transaction::ChangePolicyDocument {
             name: document,
-            text: text.into(),
+            expected: expected.map_err(AdminError::invalid)?,
+            text: change.text.as_str().into(),
             note: None,
         })?;
         Ok(self.shown_document(name)?.document)
