@@ -45,13 +45,11 @@ fn every_command_on_a_page_is_one_with_these_options() {
         for line in lines.filter(|line| line.starts_with("hgs ")) {
             let line = line.split(" # ").next().unwrap_or_default();
             let words = line.split(' ').skip(1);
-            let is_verb = |word: &&str| word.bytes().all(|c| c.is_ascii_lowercase() || c == b'-');
-            let verbs: Vec<_> = words
-                .clone()
-                .take_while(is_verb)
-                .filter(|word| !word.starts_with('-'))
-                .take(2)
-                .collect();
+            let is_verb = |word: &&str| {
+                let plain = |octet| matches!(octet, b'a'..=b'z' | b'-');
+                !word.starts_with('-') && word.bytes().all(plain)
+            };
+            let verbs: Vec<_> = words.clone().take_while(is_verb).take(2).collect();
             let mut help = home.command();
             let help = help.args(&verbs).arg("--help").output().unwrap();
             let help = String::from_utf8(help.stdout).unwrap();
