@@ -15,6 +15,10 @@ use hgs_pki::health::HostId;
 
 /// One record put or removed. Everything that happens to a [`State`](crate::State) is a sequence
 /// of these.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a commit has few of them, and they don't outlive it"
+)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Change {
     Put(Record),
