@@ -1,6 +1,7 @@
 //! Policies tried on evidence, and approvals of what hosts booted.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::sync::Arc;
 
 use hgs_admin::types::{ApproveHosts, ApprovedHost, Judgement, SimulatePolicies, Trial};
@@ -21,6 +22,44 @@ use serde_json::{Value, json};
 
 use super::super::judgement::{differences, judgement, no_judgement};
 use super::{AdminHandler, find_host, unavailable};
+
+/// Sets with the changes of a trial, each group's compiled once.
+struct TriedSets<'a> {
+    state: &'a State,
+    trial: PolicyTrial,
+    groups: BTreeMap<Option<ShortName>, PolicySet>,
+}
+
+impl<'a> TriedSets<'a> {
+    fn new(state: &'a State, trial: PolicyTrial) -> Self {
+        Self {
+            state,
+            trial,
+            groups: BTreeMap::new(),
+        }
+    }
+
+    fn of_group(&mut self, group: Option<ShortName>) -> Result<&PolicySet, PolicyError> {
+        Ok(match self.groups.entry(group) {
+            Entry::Occupied(compiled) => compiled.into_mut(),
+            Entry::Vacant(place) => {
+                place.insert(self.state.tried_policy_set(group.as_ref(), &self.trial)?)
+            }
+        })
+    }
+
+    /// Tries a document in the place of the one with the same name.
+    fn change(&mut self, document: PolicyDocument) {
+        self.trial.changed.insert(document.name, document);
+        self.groups.clear();
+    }
+
+    /// What a host would be judged by.
+    fn of_host(&mut self, host: &Host) -> Result<PolicySet, PolicyError> {
+        let state = self.state;
+        state.policy_set_of(host, self.of_group(host.group)?)
+    }
+}
 
 /// What a host booted last, judged by what holds now.
 struct LastBoot<'s> {
@@ -43,7 +82,7 @@ impl AdminHandler<'_> {
         let host = host.transpose()?;
         let trial = trial(&request.trial, self.parts.clock.now())?;
         let set = match (host, &request.group) {
-            (Some(host), None) => tried_set_of(&state, host, &trial),
+            (Some(host), None) => TriedSets::new(&state, trial).of_host(host),
             (None, group) => {
                 let group = group.as_deref().map(str::parse::<ShortName>).transpose();
                 state.tried_policy_set(group.map_err(AdminError::invalid)?.as_ref(), &trial)
@@ -68,12 +107,13 @@ impl AdminHandler<'_> {
         let state = self.parts.store.state();
         let now = self.parts.clock.now();
         let trial = trial(request, now)?;
+        let mut sets = TriedSets::new(&state, trial);
         let mut hosts: Vec<_> = with_tpm(&state).collect();
         hosts.sort_by_key(|host| host.name.as_str().to_owned());
         hosts
             .into_iter()
             .map(|host| {
-                let set = tried_set_of(&state, host, &trial).map_err(conflict)?;
+                let set = sets.of_host(host).map_err(conflict)?;
                 let judged = self.judge_last_boot(host, &set, now)?;
                 let attempt = host.last_attempt.as_ref();
                 Ok(Judgement {
@@ -124,7 +164,7 @@ impl AdminHandler<'_> {
             now,
             by: &self.actor,
             label: request.label.as_deref(),
-            trial: PolicyTrial::default(),
+            sets: TriedSets::new(&state, PolicyTrial::default()),
             own: BTreeMap::new(),
             notes: BTreeMap::new(),
         };
@@ -185,8 +225,8 @@ struct Approvals<'a> {
     now: Time,
     by: &'a str,
     label: Option<&'a str>,
-    /// Baselines that were changed.
-    trial: PolicyTrial,
+    /// What hosts are judged by with the baselines that were changed.
+    sets: TriedSets<'a>,
     /// What only one host measures, where that was changed.
     own: BTreeMap<HostId, HostMeasurements>,
     /// What was approved, by what it changed.
@@ -240,7 +280,7 @@ impl Approvals<'_> {
             };
             let notes = self.notes.entry(Changed::Baseline(changed.name));
             notes.or_default().push(note.clone());
-            self.trial.changed.insert(changed.name, changed);
+            self.sets.change(changed);
         }
         if let Some(own) = approval.host {
             let notes = self.notes.entry(Changed::Host(host.id));
@@ -252,17 +292,19 @@ impl Approvals<'_> {
     }
 
     /// How a boot is judged after the approvals so far.
-    fn judge(&self, boot: &LastBoot<'_>) -> Result<Result<Evaluation, EvidenceError>, AdminError> {
-        let group = boot.host.group.as_ref();
-        let group = self.state.tried_policy_set(group, &self.trial);
+    fn judge(
+        &mut self,
+        boot: &LastBoot<'_>,
+    ) -> Result<Result<Evaluation, EvidenceError>, AdminError> {
         let own = self.own_of(boot.host)?;
-        let set = group.map_err(conflict)?.for_host(&own).map_err(conflict)?;
+        let group = self.sets.of_group(boot.host.group).map_err(conflict)?;
+        let set = group.for_host(&own).map_err(conflict)?;
         Ok(set.evaluate_recorded(&boot.evidence.evidence, self.now))
     }
 
     fn baseline(&self, name: &str) -> Result<PolicyDocument, AdminError> {
         let name: ShortName = name.parse().map_err(AdminError::invalid)?;
-        let changed = self.trial.changed.get(&name);
+        let changed = self.sets.trial.changed.get(&name);
         let document = changed.or_else(|| self.state.policy_document(&name));
         document
             .cloned()
@@ -284,7 +326,7 @@ impl Approvals<'_> {
             let notes = self.notes.remove(&changed);
             notes.map(|notes| json!({ "approved": notes }))
         };
-        let baselines = self.trial.changed.into_values();
+        let baselines = self.sets.trial.changed.into_values();
         let mut transactions: Vec<_> = baselines
             .map(|document| Transaction::ChangePolicyDocument {
                 name: document.name,
@@ -310,12 +352,6 @@ fn with_tpm(state: &State) -> impl Iterator<Item = &Host> {
     state
         .hosts()
         .filter(|host| matches!(host.credential, hgs_store::Credential::EndorsementKey(_)))
-}
-
-/// What a host would be judged by.
-fn tried_set_of(state: &State, host: &Host, trial: &PolicyTrial) -> Result<PolicySet, PolicyError> {
-    let group = state.tried_policy_set(host.group.as_ref(), trial)?;
-    state.policy_set_of(host, &group)
 }
 
 fn trial(trial: &Trial, now: Time) -> Result<PolicyTrial, AdminError> {
