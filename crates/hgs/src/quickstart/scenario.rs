@@ -144,9 +144,22 @@ async fn shielded_machine(
     progress
         .step("host-revoke", revoke(guardian, &second))
         .await?;
-    // Its health certificate is still valid: the revocation must reach it all the same.
-    let moved = second.machine()?;
-    let refused = second.host.unwrap(moved.protector(), ServiceVersion::V2);
+    revoked_host_gets_no_keys(progress, &second).await?;
+    let refused = second.host.attest(HealthKind::Encryption, Sides::Both);
+    progress
+        .refusal("revoked-host-refused", refused, |error| {
+            attestation_code(error) == Some(AttestationCode::HostRevoked)
+        })
+        .await
+}
+
+/// The health certificate of a revoked host is still valid: the revocation must reach it all the same.
+pub(super) async fn revoked_host_gets_no_keys(
+    progress: &Progress<'_>,
+    host: &Host,
+) -> Result<(), Failure> {
+    let pair = host.machine()?;
+    let refused = host.host.unwrap(pair.protector(), ServiceVersion::V2);
     progress
         .refusal("revoked-host-gets-no-keys", refused, |error| {
             matches!(
@@ -156,12 +169,6 @@ async fn shielded_machine(
                     ..
                 }))
             )
-        })
-        .await?;
-    let refused = second.host.attest(HealthKind::Encryption, Sides::Both);
-    progress
-        .refusal("revoked-host-refused", refused, |error| {
-            attestation_code(error) == Some(AttestationCode::HostRevoked)
         })
         .await
 }

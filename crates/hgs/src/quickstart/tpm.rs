@@ -11,12 +11,10 @@ use hgs_admin::Administration as _;
 use hgs_admin::types::{AddEkRoots, AddHost, AddPolicyDocument, DocumentKind, SetServer};
 use hgs_attest::Code as AttestationCode;
 use hgs_attest::policy::{Baseline, Parameters};
-use hgs_client::KeyProtectionFailure;
 use hgs_client::configuration::TpmSettings;
-use hgs_client::service::{Cause, Sides};
+use hgs_client::service::Sides;
 use hgs_client::tpm::OtherTpm;
 use hgs_custody_tpm::simulator::{Simulator, SimulatorAuthority, SimulatorError, alter_event};
-use hgs_kps::{Code, ServiceVersion};
 use hgs_pki::Thumbprint;
 use hgs_pki::health::HealthKind;
 use hgs_server::Running;
@@ -27,7 +25,8 @@ use super::folder::Folder;
 use super::participants::{Host, Urls};
 use super::progress::Progress;
 use super::scenario::{
-    administer, attest, attestation_code, cause, power_on, power_on_again, prepare, revoke,
+    administer, attest, attestation_code, power_on, power_on_again, prepare, revoke,
+    revoked_host_gets_no_keys,
 };
 
 /// A boot of Debian 12 with Secure Boot, from OVMF by shim and GRUB to the kernel, as its kernel showed the log.
@@ -137,19 +136,7 @@ pub(super) async fn shielded_machine(
     progress
         .step("host-revoke", revoke(guardian, &host))
         .await?;
-    let pair = host.machine()?;
-    let refused = host.host.unwrap(pair.protector(), ServiceVersion::V2);
-    progress
-        .refusal("revoked-host-gets-no-keys", refused, |error| {
-            matches!(
-                cause(error),
-                Some(Cause::KeyProtection(KeyProtectionFailure::Refused {
-                    code: Some(Code::HostRevoked),
-                    ..
-                }))
-            )
-        })
-        .await
+    revoked_host_gets_no_keys(progress, &host).await
 }
 
 /// Something else is booted in one place, and the guardian says in which. The approved boot is good again.
