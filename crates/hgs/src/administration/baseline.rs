@@ -10,7 +10,6 @@ use hgs_admin::{Administration as _, Client, HostSelector};
 use hgs_attest::policy::{Baseline, MAX_BASELINE_OCTETS, UsedAlternative};
 use hgs_files::Readers;
 use hgs_pki::{Seconds, Time};
-use hgs_server::config::parse_period;
 use hgs_terminal::{Exit, Failure, Terminal, read_input};
 use serde::Serialize;
 
@@ -191,9 +190,11 @@ fn parsed(octets: &[u8]) -> Result<Baseline, Failure> {
 }
 
 fn period(text: &str) -> Result<Duration, String> {
-    parse_period(text)
-        .filter(|period| !period.is_zero())
-        .ok_or_else(|| "give a number and a unit, such as 30d or 12h".to_owned())
+    let period = super::period(text)?;
+    match period.is_zero() {
+        true => Err("nothing would be accepted".to_owned()),
+        false => Ok(period),
+    }
 }
 
 #[derive(Serialize)]

@@ -11,6 +11,7 @@ use hgs_terminal::{Exit, Failure, Table, Terminal};
 use serde::Serialize;
 
 use super::document;
+use crate::documents::named_value;
 use crate::evidence_files::EvidenceFiles;
 use crate::failures::OrFail as _;
 
@@ -42,10 +43,10 @@ pub(super) struct Simulate {
     #[arg(long, value_name = "NAME")]
     disable: Vec<String>,
     /// Try with this baseline
-    #[arg(long = "baseline", value_name = "NAME=FILE", value_parser = named_file)]
+    #[arg(long = "baseline", value_name = "NAME=FILE", value_parser = named_value::<PathBuf>)]
     baselines: Vec<(String, PathBuf)>,
     /// Try with this code-integrity policy
-    #[arg(long = "ci-policy", value_name = "NAME=FILE", value_parser = named_file)]
+    #[arg(long = "ci-policy", value_name = "NAME=FILE", value_parser = named_value::<PathBuf>)]
     ci_policies: Vec<(String, PathBuf)>,
 }
 
@@ -86,11 +87,6 @@ fn exit(healthy: bool) -> Exit {
         true => Exit::Done,
         false => Exit::Refused,
     }
-}
-
-fn named_file(text: &str) -> Result<(String, PathBuf), String> {
-    let (name, file) = text.split_once('=').ok_or("give NAME=FILE")?;
-    Ok((name.to_owned(), file.into()))
 }
 
 fn documents(named: &[(String, PathBuf)]) -> Result<BTreeMap<String, String>, Failure> {

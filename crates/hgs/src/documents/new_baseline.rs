@@ -11,6 +11,7 @@ use hgs_files::Readers;
 use hgs_terminal::{Exit, Failure, Terminal};
 use serde::Serialize;
 
+use super::named_value;
 use crate::evidence_files::EvidenceFiles;
 
 /// Write a baseline from what one host measured when it booted
@@ -25,7 +26,7 @@ pub(crate) struct NewBaseline {
     #[command(flatten)]
     evidence: EvidenceFiles,
     /// A value that differs from host to host, beside those that are found
-    #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = parameter)]
+    #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = named_value::<String>)]
     parameters: Vec<(String, String)>,
     /// What the log is called in the baseline [default: its file]
     #[arg(long, value_name = "TEXT")]
@@ -55,11 +56,6 @@ impl NewBaseline {
         terminal.document(document.as_bytes(), Readers::Everybody, &summary)?;
         Ok(Exit::Done)
     }
-}
-
-fn parameter(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("give NAME=VALUE")?;
-    Ok((name.to_owned(), value.to_owned()))
 }
 
 #[derive(Serialize)]

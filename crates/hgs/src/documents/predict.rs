@@ -1,5 +1,6 @@
 //! What hosts will measure after an update, from its files, before any host boots them.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +14,7 @@ use hgs_tcg::image::{OwnMokVariables, PeImage};
 use hgs_terminal::{Failure, printable, read_input};
 use serde::Serialize;
 
+use super::named_value;
 use crate::software::{Software, SoftwareFile};
 
 /// Octets of the longest file of systemd-pcrlock, and of the longest variable.
@@ -29,8 +31,8 @@ pub(crate) struct Predictions {
     #[arg(long = "as", value_enum, value_name = "KIND", requires = "sources")]
     kind: Option<ImageKind>,
     /// The data that a variable of Secure Boot has after an update: PK, KEK, db or dbx
-    #[arg(long = "variable", value_name = "NAME=FILE", value_parser = named)]
-    variables: Vec<(String, String)>,
+    #[arg(long = "variable", value_name = "NAME=FILE", value_parser = named_value::<PathBuf>)]
+    variables: Vec<(String, PathBuf)>,
     /// A component file of systemd-pcrlock; its name says which component it is about
     #[arg(long = "pcrlock", value_name = "FILE")]
     pcrlock: Vec<PathBuf>,
@@ -38,7 +40,7 @@ pub(crate) struct Predictions {
     #[arg(long, value_name = "NAME", requires = "pcrlock")]
     component: Option<String>,
     /// The value that a PCR has at the end of a boot, as a vendor publishes it for its firmware
-    #[arg(long = "final-value", value_name = "PCR=DIGEST", value_parser = named)]
+    #[arg(long = "final-value", value_name = "PCR=DIGEST", value_parser = named_value::<String>)]
     final_values: Vec<(String, String)>,
 }
 
@@ -91,7 +93,7 @@ impl Predictions {
             staging.software(&Software::at(path)?, self.kind)?;
         }
         for (name, file) in &self.variables {
-            staging.variable(name, Path::new(file))?;
+            staging.variable(name, file)?;
         }
         for file in &self.pcrlock {
             staging.pcrlock(file, self.component.as_deref())?;
@@ -101,11 +103,6 @@ impl Predictions {
         }
         Ok(staging.staged)
     }
-}
-
-fn named(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("give NAME=VALUE")?;
-    Ok((name.to_owned(), value.to_owned()))
 }
 
 struct Staging<'b> {
@@ -266,10 +263,10 @@ impl Staging<'_> {
     }
 
     fn add(&mut self, prediction: &Prediction) {
-        let before: Vec<_> = names(self.baseline);
+        let before = names(self.baseline);
         self.baseline.stage(prediction);
-        let new = names(self.baseline);
-        let new = new.into_iter().filter(|name| !before.contains(name));
+        let after = names(self.baseline);
+        let new = after.difference(&before).cloned();
         self.staged
             .extend(new.map(|(component, alternative, source)| Staged {
                 component,
@@ -280,7 +277,7 @@ impl Staging<'_> {
 }
 
 /// Every alternative, by component, name and source.
-fn names(baseline: &Baseline) -> Vec<(String, String, String)> {
+fn names(baseline: &Baseline) -> BTreeSet<(String, String, String)> {
     let alternatives = baseline.alternatives();
     alternatives
         .map(|(component, alternative)| {
