@@ -214,14 +214,7 @@ impl Walk<'_> {
                 .unwrap_or(lane.digests.len());
             let count = place - start;
             if count > MAX_REPEATS {
-                let found = (self.describe)(lane.pcr, start);
-                self.differ(
-                    lane.pcr,
-                    Some(found.number),
-                    Some(slot),
-                    vec![found],
-                    Cause::TooMany,
-                );
+                self.too_many(lane, slot, start);
             }
             self.reading.any_events += count;
             self.set(slot, start, count, Choice::Free);
@@ -253,6 +246,13 @@ impl Walk<'_> {
         }
     }
 
+    /// There are more events than the slot takes, from this place on.
+    fn too_many(&mut self, lane: &LaneEvents, slot: usize, place: usize) {
+        let found = (self.describe)(lane.pcr, place);
+        let (event, cause) = (Some(found.number), Cause::TooMany);
+        self.differ(lane.pcr, event, Some(slot), vec![found], cause);
+    }
+
     fn read_repeated(&mut self, slot: usize, end: usize, lane: &LaneEvents, start: usize) -> usize {
         let mut place = start;
         let mut repeats = 0;
@@ -263,14 +263,7 @@ impl Walk<'_> {
         {
             repeats += 1;
             if repeats > MAX_REPEATS {
-                let found = (self.describe)(lane.pcr, place);
-                self.differ(
-                    lane.pcr,
-                    Some(found.number),
-                    Some(slot),
-                    vec![found],
-                    Cause::TooMany,
-                );
+                self.too_many(lane, slot, place);
                 break;
             }
             match self.find(slot, lane, place) {
