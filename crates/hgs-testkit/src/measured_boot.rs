@@ -132,15 +132,13 @@ impl MeasuredBoot {
         values
     }
 
-    /// Extends the PCRs of a fresh TPM, event by event, as firmware and boot loaders do.
+    /// Starts the TPM anew and extends its PCRs, event by event, as firmware and boot loaders do.
     ///
     /// # Panics
     ///
     /// If the TPM refuses.
     pub fn replay(&self, tpm: &mut SoftwareTpm) {
-        for event in self.measured() {
-            extend(tpm, event.pcr, &event.digest);
-        }
+        tpm.boot(&self.log());
     }
 
     fn measured(&self) -> impl Iterator<Item = &BootEvent> {

@@ -52,15 +52,13 @@ impl Machine {
 
     fn boot(&mut self, real: &MeasuredBoot, software: &Software) {
         let boot = self.host.boot(real, software);
-        let log = boot.log();
-        self.tpm.boot(&log);
+        boot.replay(&mut self.tpm);
         let (ima, extensions) = fleet::ima(&boot.pcrs(), software);
         for digest in &extensions {
             extend(&mut self.tpm, 10, digest);
         }
-        // Lets go of the TPM, which serves one program at a time.
-        let _ = self.tpm.device();
-        fs::write(self.folder.join("log"), log).unwrap();
+        self.tpm.release();
+        fs::write(self.folder.join("log"), boot.log()).unwrap();
         fs::write(self.folder.join("ima"), ima).unwrap();
     }
 
