@@ -179,7 +179,10 @@ REPLIES = {
     "host-revoked": (403, "UnauthorizedErrorReply", False),
     "rtpm-context-malformed": (400, "RtpmErrorReply", False),
     "rtpm-context-foreign": (403, "RtpmErrorReply", True),
-    "rtpm-context-mismatch": (403, "RtpmErrorReply", False),
+    "rtpm-context-altered": (403, "RtpmErrorReply", False),
+    "rtpm-context-other-host": (403, "RtpmErrorReply", False),
+    "rtpm-context-other-session": (403, "RtpmErrorReply", False),
+    "rtpm-context-other-kind": (403, "RtpmErrorReply", False),
     "rtpm-context-expired": (403, "RtpmErrorReply", True),
     "tpm-response-missing": (400, "RtpmErrorReply", False),
     "tpm-refused": (403, "RtpmErrorReply", True),
@@ -234,14 +237,14 @@ class Server:
         host = self.hosts.get(hashlib.sha256(ek).digest())
         if host is None:
             raise Refused("host-not-registered")
-        binding = LABEL + session + hashlib.sha256(ek).digest()
+        binding = {"host": hashlib.sha256(ek).hexdigest(), "session": session.hex()}
         if not texts.get(CONTEXT):
             state = {"stage": "primaries", "kind": kind, "started": int(self.clock())}
             return self._ask(state, binding, self._primaries())
         sealed, blobs = read_context(decode(texts[CONTEXT]))
         state = self._open(sealed, binding)
         if state["kind"] != kind:
-            raise Refused("rtpm-context-mismatch", "kind")
+            raise Refused("rtpm-context-other-kind")
         if any(number == COMMAND for number, _ in blobs):
             raise Refused("rtpm-context-malformed", "a command")
         responses = [blob for number, blob in blobs if number == RESPONSE]
@@ -256,9 +259,9 @@ class Server:
         return [tpm.create_primary(tpm.ENDORSEMENT, tpm.EK_FRONT), tpm.create_primary(tpm.OWNER, tpm.SRK_FRONT)]
 
     def _ask(self, state, binding, commands):
-        state = {**state, "made": int(self.clock()), "awaits": len(commands)}
+        state = {**state, **binding, "made": int(self.clock()), "awaits": len(commands)}
         nonce = secrets.token_bytes(12)
-        ciphertext = AESGCM(self.key).encrypt(nonce, json.dumps(state).encode(), binding)
+        ciphertext = AESGCM(self.key).encrypt(nonce, json.dumps(state).encode(), LABEL)
         sealed = self.key_id + nonce + bytes(4) + struct.pack("<I", len(ciphertext)) + ciphertext
         context = write_context(sealed, [(COMMAND, command) for command in commands])
         kind = "TpmReplyContinue" + attestation.TYPE_SUFFIX
@@ -269,11 +272,15 @@ class Server:
         if key_id != self.key_id:
             raise Refused("rtpm-context-foreign")
         try:
-            state = json.loads(AESGCM(self.key).decrypt(nonce, ciphertext, binding))
+            state = json.loads(AESGCM(self.key).decrypt(nonce, ciphertext, LABEL))
         except InvalidTag:
-            raise Refused("rtpm-context-mismatch") from None
+            raise Refused("rtpm-context-altered") from None
         if zero != bytes(4):
-            raise Refused("rtpm-context-mismatch")
+            raise Refused("rtpm-context-altered")
+        if state["host"] != binding["host"]:
+            raise Refused("rtpm-context-other-host")
+        if state["session"] != binding["session"]:
+            raise Refused("rtpm-context-other-session")
         if not -SKEW <= self.clock() - state["made"] <= LIFETIME:
             raise Refused("rtpm-context-expired")
         return state

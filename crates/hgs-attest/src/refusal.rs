@@ -59,8 +59,14 @@ pub enum Code {
     RtpmContextMalformed,
     /// The context was not made by this service, or was made days ago.
     RtpmContextForeign,
-    /// The context was altered, or was made for another session, endorsement key or kind.
-    RtpmContextMismatch,
+    /// The context was altered.
+    RtpmContextAltered,
+    /// The context was made for another endorsement key.
+    RtpmContextOtherHost,
+    /// The context was made in another session.
+    RtpmContextOtherSession,
+    /// The context was made for a certificate of another kind.
+    RtpmContextOtherKind,
     /// The context is too old.
     RtpmContextExpired,
     /// Not one response for each command.
@@ -109,7 +115,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the table.
-    pub const ALL: [Self; 42] = [
+    pub const ALL: [Self; 45] = [
         Self::MalformedRequest,
         Self::MissingContent,
         Self::RequestedContent,
@@ -129,7 +135,10 @@ impl Code {
         Self::TooManyIdentityKeys,
         Self::RtpmContextMalformed,
         Self::RtpmContextForeign,
-        Self::RtpmContextMismatch,
+        Self::RtpmContextAltered,
+        Self::RtpmContextOtherHost,
+        Self::RtpmContextOtherSession,
+        Self::RtpmContextOtherKind,
         Self::RtpmContextExpired,
         Self::TpmResponseMissing,
         Self::TpmRefused,
@@ -177,7 +186,10 @@ impl Code {
             Self::TooManyIdentityKeys => "too-many-identity-keys",
             Self::RtpmContextMalformed => "rtpm-context-malformed",
             Self::RtpmContextForeign => "rtpm-context-foreign",
-            Self::RtpmContextMismatch => "rtpm-context-mismatch",
+            Self::RtpmContextAltered => "rtpm-context-altered",
+            Self::RtpmContextOtherHost => "rtpm-context-other-host",
+            Self::RtpmContextOtherSession => "rtpm-context-other-session",
+            Self::RtpmContextOtherKind => "rtpm-context-other-kind",
             Self::RtpmContextExpired => "rtpm-context-expired",
             Self::TpmResponseMissing => "tpm-response-missing",
             Self::TpmRefused => "tpm-refused",
@@ -235,7 +247,10 @@ impl Code {
             | Self::TooManyNewIdentityKeys
             | Self::TooManyIdentityKeys
             | Self::RtpmContextForeign
-            | Self::RtpmContextMismatch
+            | Self::RtpmContextAltered
+            | Self::RtpmContextOtherHost
+            | Self::RtpmContextOtherSession
+            | Self::RtpmContextOtherKind
             | Self::RtpmContextExpired
             | Self::TpmRefused
             | Self::TpmOtherEndorsementKey
@@ -408,9 +423,10 @@ impl Reason {
             Self::RtpmContext(_) | Self::CommandFromHost => Code::RtpmContextMalformed,
             Self::SealedState(error) => match error {
                 SealedStateError::Foreign => Code::RtpmContextForeign,
-                SealedStateError::NotAuthentic | SealedStateError::OtherKind => {
-                    Code::RtpmContextMismatch
-                }
+                SealedStateError::Altered => Code::RtpmContextAltered,
+                SealedStateError::OtherHost => Code::RtpmContextOtherHost,
+                SealedStateError::OtherSession => Code::RtpmContextOtherSession,
+                SealedStateError::OtherKind => Code::RtpmContextOtherKind,
                 SealedStateError::Expired { .. } => Code::RtpmContextExpired,
             },
             Self::Exchange(error) => of_exchange(error),
@@ -557,7 +573,10 @@ impl Refusal {
             }),
             Code::RtpmContextMalformed
             | Code::RtpmContextForeign
-            | Code::RtpmContextMismatch
+            | Code::RtpmContextAltered
+            | Code::RtpmContextOtherHost
+            | Code::RtpmContextOtherSession
+            | Code::RtpmContextOtherKind
             | Code::RtpmContextExpired
             | Code::TpmResponseMissing
             | Code::TpmRefused

@@ -105,7 +105,9 @@ fn reasons() -> Vec<Reason> {
         Reason::RtpmContext(ContextError::TooManyBlobs(1000)),
         Reason::CommandFromHost,
         Reason::SealedState(SealedStateError::Foreign),
-        Reason::SealedState(SealedStateError::NotAuthentic),
+        Reason::SealedState(SealedStateError::Altered),
+        Reason::SealedState(SealedStateError::OtherHost),
+        Reason::SealedState(SealedStateError::OtherSession),
         Reason::SealedState(SealedStateError::OtherKind),
         Reason::SealedState(SealedStateError::Expired {
             made: time,

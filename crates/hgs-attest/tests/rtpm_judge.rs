@@ -235,7 +235,7 @@ fn both_servers_refuse_spoilt_answers_alike() {
     }
     host.flush(&exchange);
     let mut codes = Vec::new();
-    let spoils: [(&str, Spoil); 6] = [
+    let spoils: [(&str, Spoil); 7] = [
         ("seal", |body| {
             let (_, mut context) = parts(body);
             context[60] ^= 1;
@@ -248,6 +248,11 @@ fn both_servers_refuse_spoilt_answers_alike() {
         ("session", |body| {
             let (mut request, _) = parts(body);
             request.session_id = SessionId([7; 16]);
+            request.to_json()
+        }),
+        ("kind", |body| {
+            let (mut request, _) = parts(body);
+            request.requested_content = vec![2.into()];
             request.to_json()
         }),
         ("missing", |body| {
@@ -274,7 +279,14 @@ fn both_servers_refuse_spoilt_answers_alike() {
         assert_eq!(status, refusal.status(), "{name}");
         codes.push(expected);
     }
-    assert!(codes.contains(&Code::NoEventLog));
+    for told_apart in [
+        Code::NoEventLog,
+        Code::RtpmContextAltered,
+        Code::RtpmContextOtherSession,
+        Code::RtpmContextOtherKind,
+    ] {
+        assert!(codes.contains(&told_apart), "{}", told_apart.name());
+    }
     // An octet of a value of a PCR, in the last answer.
     let spoil = |body: &[u8]| {
         let (_, context) = parts(body);

@@ -59,14 +59,14 @@ fn an_altered_context_is_refused_wherever_it_is_altered() {
             0..16 => "rtpm-context-foreign",
             // The length of the ciphertext.
             32..36 => "rtpm-context-malformed",
-            _ => "rtpm-context-mismatch",
+            _ => "rtpm-context-altered",
         };
         if (32..36).contains(&(place - 16)) {
             let code = refusal.code().name();
             assert!(
                 [
                     "rtpm-context-malformed",
-                    "rtpm-context-mismatch",
+                    "rtpm-context-altered",
                     "too-large"
                 ]
                 .contains(&code),
@@ -114,7 +114,10 @@ fn a_context_of_another_session_is_refused() {
     for body in &bodies[1..] {
         let (mut request, _) = parts(body);
         request.session_id = SessionId([6; 16]);
-        expect(&server.refusal(&request.to_json()), "rtpm-context-mismatch");
+        expect(
+            &server.refusal(&request.to_json()),
+            "rtpm-context-other-session",
+        );
     }
 }
 
@@ -127,8 +130,15 @@ fn a_context_of_another_host_is_refused() {
     for (body, other) in bodies.iter().zip(&others).skip(1) {
         let (_, context) = parts(body);
         let refusal = server.refusal(&with_context(other, &context));
-        expect(&refusal, "rtpm-context-mismatch");
+        expect(&refusal, "rtpm-context-other-host");
         assert!(!refusal.facts().proved);
+        // Of another session too: that it is another host's is told.
+        let (mut request, _) = parts(&with_context(other, &context));
+        request.session_id = SessionId([6; 16]);
+        expect(
+            &server.refusal(&request.to_json()),
+            "rtpm-context-other-host",
+        );
     }
 }
 
@@ -210,7 +220,10 @@ fn a_context_for_the_other_kind_is_refused() {
     for body in &bodies[1..] {
         let (mut request, _) = parts(body);
         request.requested_content = vec![2.into()];
-        expect(&server.refusal(&request.to_json()), "rtpm-context-mismatch");
+        expect(
+            &server.refusal(&request.to_json()),
+            "rtpm-context-other-kind",
+        );
     }
 }
 
@@ -310,7 +323,7 @@ fn requests_of_version_one_are_answered_and_refused_alike() {
         };
         expect(
             &server.refusal(&continued(SessionId([9; 16]))),
-            "rtpm-context-mismatch",
+            "rtpm-context-other-session",
         );
         body = continued(SESSION);
     };

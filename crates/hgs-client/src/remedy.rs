@@ -381,7 +381,10 @@ fn of_attestation(failure: &AttestationFailure) -> Option<&'static str> {
             "the guardian's administrator sees which event differs (`hgs host show`), and can approve it (`hgs host approve`)",
         ),
         Code::RtpmContextMalformed
-        | Code::RtpmContextMismatch
+        | Code::RtpmContextAltered
+        | Code::RtpmContextOtherHost
+        | Code::RtpmContextOtherSession
+        | Code::RtpmContextOtherKind
         | Code::TpmResponseMissing
         | Code::TpmResponseMalformed
         | Code::TpmResponseNotAuthentic

@@ -6,6 +6,7 @@
 //!                                     └─▶ refused
 //! ```
 
+use hgs_crypto::hash::Sha256Digest;
 use hgs_crypto::{CryptoError, Random, SecretBytes};
 use hgs_pki::Time;
 use hgs_pki::health::HealthKind;
@@ -15,6 +16,8 @@ use hgs_tcg::tpm::{
     PublicError, ResponseError, Session, SessionError, SessionState, StartingSession,
     StorageRootKey, created_primary,
 };
+
+use crate::wire::SessionId;
 
 /// Sessions of one exchange: TPMs have slots for three, and three responses hold 24 PCRs.
 const SESSIONS: usize = 3;
@@ -26,9 +29,19 @@ const UNSTABLE: [usize; 3] = [10, 16, 23];
 /// How often all PCRs are read, at most, until two readings in a row agree.
 pub const MAX_READINGS: u8 = 6;
 
+/// What an exchange belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Binding {
+    /// SHA-256 of the endorsement key's TPMT_PUBLIC.
+    pub(super) endorsement_key: Sha256Digest,
+    pub(super) session: SessionId,
+}
+
 /// An exchange between two requests.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Exchange {
+    /// With whom it is.
+    pub(super) binding: Binding,
     /// When it began.
     pub(super) started: Time,
     /// What it is for.
@@ -142,8 +155,9 @@ pub enum ExchangeError {
 
 impl Exchange {
     /// An exchange that begins, and its first commands.
-    pub(super) fn begin(kind: HealthKind, started: Time) -> (Self, Vec<Command>) {
+    pub(super) fn begin(binding: Binding, kind: HealthKind, started: Time) -> (Self, Vec<Command>) {
         let exchange = Self {
+            binding,
             started,
             kind,
             stage: Stage::Primaries,
@@ -387,7 +401,7 @@ fn changed(one: &PcrValues, other: &PcrValues) -> Option<usize> {
 const MAX_STATE: usize = 4096;
 
 /// The layout of the state. It changes with every change of what is written here.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Octets that are no state of an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -400,6 +414,8 @@ impl Exchange {
         // With room for all, so that no copy of a secret is left behind by a reallocation.
         let mut writer = Writer(Vec::with_capacity(MAX_STATE));
         writer.octets(&[VERSION]);
+        writer.octets(&self.binding.endorsement_key);
+        writer.octets(&self.binding.session.0);
         writer.octets(&made.unix().to_be_bytes());
         writer.octets(&self.started.unix().to_be_bytes());
         writer.octets(&[match self.kind {
@@ -440,6 +456,10 @@ impl Exchange {
         if reader.u8()? != VERSION {
             return Err(StateError);
         }
+        let binding = Binding {
+            endorsement_key: reader.array()?,
+            session: SessionId(reader.array()?),
+        };
         let made = reader.time()?;
         let started = reader.time()?;
         let kind = match reader.u8()? {
@@ -482,6 +502,7 @@ impl Exchange {
             _ => return Err(StateError),
         };
         let exchange = Self {
+            binding,
             started,
             kind,
             stage,

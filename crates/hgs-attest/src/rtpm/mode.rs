@@ -11,10 +11,10 @@ use hgs_tcg::event_log::PcrValues;
 use hgs_tcg::tpm::{Command, CreatedKey, KeyPurpose, KeyTemplate, Public};
 
 use super::context::{Blob, Context};
-use super::exchange::{Exchange, Next, ProvedBoot, Stage};
+use super::exchange::{Binding, Exchange, Next, ProvedBoot, Stage};
 use super::identity_pcrs::IdentityPcrs;
 use super::request::TpmRequest;
-use super::sealed::{Binding, ContextKey, SealedStateError};
+use super::sealed::{ContextKey, SealedStateError};
 use crate::facts::{AttestationFacts, KnownHost};
 use crate::mode::{Attempt, Mode};
 use crate::policy::{Measured, Preimage, RecordedEvidence};
@@ -115,12 +115,12 @@ impl TpmMode {
             now: attempt.now,
         };
         let binding = Binding {
-            session: &request.session_id,
-            endorsement_key: &digest,
+            endorsement_key: digest,
+            session: request.session_id,
         };
         let Some(context) = request.context()? else {
-            let (exchange, commands) = Exchange::begin(request.kind, attempt.now);
-            return self.ask(&exchange, &commands, binding, attempt.now, random);
+            let (exchange, commands) = Exchange::begin(binding, request.kind, attempt.now);
+            return self.ask(&exchange, &commands, attempt.now, random);
         };
         let context = Context::read(&context)?;
         let exchange = self
@@ -164,22 +164,22 @@ impl TpmMode {
             }
         };
         let exchange = Exchange {
+            binding,
             started,
             kind,
             stage,
         };
-        self.ask(&exchange, &commands, binding, attempt.now, random)
+        self.ask(&exchange, &commands, attempt.now, random)
     }
 
     fn ask(
         &self,
         exchange: &Exchange,
         commands: &[Command],
-        binding: Binding<'_>,
         now: Time,
         random: &mut dyn Random,
     ) -> Result<Decision, Reason> {
-        let sealed = self.contexts.seal(exchange, binding, now, random);
+        let sealed = self.contexts.seal(exchange, now, random);
         let sealed_state = sealed.map_err(|_| Reason::Internal)?;
         let commands: Vec<Vec<u8>> = commands.iter().map(Command::octets).collect();
         let context = Context {

@@ -1,12 +1,12 @@
-//! The sealed state: what the server has to remember between two requests travels with the host, encrypted and bound to
-//! the session and to the endorsement key.
+//! The sealed state: what the server has to remember between two requests travels with the host, encrypted. Which session and
+//! which endorsement key it belongs to is part of what is sealed, so that a context that was altered and one that belongs to
+//! another are told apart.
 
-use hgs_crypto::hash::{Sha256Digest, hkdf_sha256};
+use hgs_crypto::hash::hkdf_sha256;
 use hgs_crypto::{CryptoError, Random, SecretBytes, aes};
 use hgs_pki::{Seconds, Time};
 
-use super::exchange::Exchange;
-use crate::wire::SessionId;
+use super::exchange::{Binding, Exchange};
 
 /// How long after it was made a context is accepted.
 pub const CONTEXT_LIFETIME: Seconds = Seconds::new(120);
@@ -14,7 +14,7 @@ pub const CONTEXT_LIFETIME: Seconds = Seconds::new(120);
 /// How far the clock of the node that made a context may be ahead of the one that reads it.
 pub const CONTEXT_SKEW: Seconds = Seconds::new(60);
 
-/// What the additional data begins with.
+/// The additional data.
 const LABEL: &[u8] = b"OpenHGS RTPM 1";
 
 /// What the keys are derived for; the number of a day follows.
@@ -35,8 +35,14 @@ pub enum SealedStateError {
     #[error("the context was not made by this guardian, or was made days ago")]
     Foreign,
     /// The key is ours, and the seal does not hold.
-    #[error("the context was altered, or was made for another session or another endorsement key")]
-    NotAuthentic,
+    #[error("the context was altered after this guardian had made it")]
+    Altered,
+    /// It was made for another TPM.
+    #[error("the context was made for another host: its endorsement key is another")]
+    OtherHost,
+    /// It was made in another exchange.
+    #[error("the context was made in another session")]
+    OtherSession,
     /// It is for another kind of certificate.
     #[error("the context was made for a certificate of another kind")]
     OtherKind,
@@ -52,19 +58,6 @@ pub enum SealedStateError {
     },
 }
 
-/// What a context belongs to.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Binding<'b> {
-    pub(super) session: &'b SessionId,
-    pub(super) endorsement_key: &'b Sha256Digest,
-}
-
-impl Binding<'_> {
-    fn additional_data(&self) -> Vec<u8> {
-        [LABEL, &self.session.0, self.endorsement_key].concat()
-    }
-}
-
 impl ContextKey {
     /// `secret` is used for nothing else.
     #[must_use]
@@ -77,13 +70,12 @@ impl ContextKey {
     pub(super) fn seal(
         &self,
         exchange: &Exchange,
-        binding: Binding<'_>,
         now: Time,
         random: &mut dyn Random,
     ) -> Result<Vec<u8>, CryptoError> {
         let (id, key) = self.of_day(now.unix().div_euclid(DAY))?;
         let state = exchange.to_octets(now);
-        let sealed = aes::gcm_seal(&key, &binding.additional_data(), state.expose(), random)?;
+        let sealed = aes::gcm_seal(&key, LABEL, state.expose(), random)?;
         let (nonce, ciphertext) = sealed.split_at(aes::IV_LENGTH);
         let length = u32::try_from(ciphertext.len()).map_err(|_| CryptoError)?;
         Ok([&id[..], nonce, &[0; 4], &length.to_le_bytes(), ciphertext].concat())
@@ -93,7 +85,7 @@ impl ContextKey {
     pub(super) fn open(
         &self,
         sealed: &[u8],
-        binding: Binding<'_>,
+        binding: Binding,
         now: Time,
     ) -> Result<Exchange, SealedStateError> {
         let (id, rest) = split::<KEY_ID>(sealed)?;
@@ -102,15 +94,20 @@ impl ContextKey {
         // The length, which the reader of the context has checked.
         let (_, ciphertext) = split::<4>(rest)?;
         if zero != [0; 4] {
-            return Err(SealedStateError::NotAuthentic);
+            return Err(SealedStateError::Altered);
         }
         let key = self.named(&id, now)?;
         let sealed = [&nonce[..], ciphertext].concat();
-        let state = aes::gcm_open(&key, &binding.additional_data(), &sealed)
-            .map_err(|_| SealedStateError::NotAuthentic)?;
+        let state = aes::gcm_open(&key, LABEL, &sealed).map_err(|_| SealedStateError::Altered)?;
         // What was sealed by a node of another version.
         let (exchange, made) =
             Exchange::from_octets(&state).map_err(|_| SealedStateError::Foreign)?;
+        if exchange.binding.endorsement_key != binding.endorsement_key {
+            return Err(SealedStateError::OtherHost);
+        }
+        if exchange.binding.session != binding.session {
+            return Err(SealedStateError::OtherSession);
+        }
         let latest = now.checked_add(CONTEXT_SKEW).unwrap_or(Time::MAX);
         match now.since(made) {
             Some(age) if age > CONTEXT_LIFETIME => Err(SealedStateError::Expired { made, now }),
@@ -142,6 +139,6 @@ impl ContextKey {
 fn split<const N: usize>(octets: &[u8]) -> Result<([u8; N], &[u8]), SealedStateError> {
     let (first, rest) = octets
         .split_first_chunk()
-        .ok_or(SealedStateError::NotAuthentic)?;
+        .ok_or(SealedStateError::Altered)?;
     Ok((*first, rest))
 }
