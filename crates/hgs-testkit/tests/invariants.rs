@@ -37,6 +37,16 @@ const DRAWING: &[(&str, &[&str])] = &[
     ("hgs-terminal", &["hgs-crypto", "hgs-files"]),
     ("hgs-trace", &["hgs-crypto", "hgs-pki", "hgs-files"]),
     (
+        "hgs-vm",
+        &[
+            "hgs-crypto",
+            "hgs-tcg",
+            "hgs-pki",
+            "hgs-custody-tpm",
+            "hgs-files",
+        ],
+    ),
+    (
         "hgs-admin",
         &[
             "hgs-audit",
@@ -113,6 +123,7 @@ const DRAWING: &[(&str, &[&str])] = &[
             "hgs-trace",
             "hgs-tcg",
             "hgs-custody-tpm",
+            "hgs-vm",
         ],
     ),
     (
@@ -136,6 +147,7 @@ const DRAWING: &[(&str, &[&str])] = &[
             "hgs-trace",
             "hgs-tcg",
             "hgs-custody-tpm",
+            "hgs-vm",
         ],
     ),
     (
@@ -154,6 +166,7 @@ const DRAWING: &[(&str, &[&str])] = &[
             "hgs-store",
             "hgs-client",
             "hgs-tcg",
+            "hgs-vm",
             "hgs-testkit",
         ],
     ),
