@@ -15,6 +15,7 @@
 //! What this crate does *not* do: it decides nothing about a host, and knows no protocol. Structures and sessions are those
 //! of `hgs-tcg`.
 
+pub mod control;
 mod device;
 mod error;
 mod journal;

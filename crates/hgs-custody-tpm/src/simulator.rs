@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use hgs_tcg::event_log::{Bank, EventLog, EventLogError, EventType, Limits};
 use tempfile::TempDir;
 
+use crate::control::{Control, ControlError};
 use crate::device::Device;
 use crate::error::TpmError;
 use crate::tpm::Tpm;
@@ -60,6 +61,9 @@ pub enum SimulatorError {
     /// The TPM refused.
     #[error(transparent)]
     Tpm(#[from] TpmError),
+    /// swtpm refused what was asked on its control channel.
+    #[error(transparent)]
+    Control(#[from] ControlError),
 }
 
 impl SimulatorError {
@@ -314,30 +318,20 @@ fn start(folder: &Path, locality: u8) -> Result<Child, SimulatorError> {
 
 /// TPM2_Startup(TPM_SU_CLEAR) at a locality, which swtpm takes on its control channel.
 fn start_up(socket: &Path, locality: u8) -> Result<(), SimulatorError> {
-    const SET_LOCALITY: [u8; 4] = [0, 0, 0, 5];
     const STARTUP: [u8; 12] = [0x80, 1, 0, 0, 0, 12, 0, 0, 1, 0x44, 0, 0];
-    let mut control = UnixStream::connect(format!("{}.ctrl", socket.display()))?;
-    let mut set = |locality| -> io::Result<[u8; 4]> {
-        control.write_all(&[&SET_LOCALITY[..], &[locality]].concat())?;
-        let mut answer = [0; 4];
-        control.read_exact(&mut answer)?;
-        Ok(answer)
-    };
-    let refused = |message: &str| SimulatorError::Failed {
-        program: "swtpm",
-        message: format!("{message} at locality {locality}"),
-    };
-    if set(locality)? != [0; 4] {
-        return Err(refused("it takes no commands"));
-    }
+    let mut control = Control::connect(Path::new(&format!("{}.ctrl", socket.display())))?;
+    control.set_locality(locality)?;
     let mut data = UnixStream::connect(socket)?;
     data.write_all(&STARTUP)?;
     let mut response = [0; 10];
     data.read_exact(&mut response)?;
-    set(0)?;
+    control.set_locality(0)?;
     match response[6..] == [0; 4] {
         true => Ok(()),
-        false => Err(refused("it refuses TPM2_Startup")),
+        false => Err(SimulatorError::Failed {
+            program: "swtpm",
+            message: format!("it refuses TPM2_Startup at locality {locality}"),
+        }),
     }
 }
 

@@ -1,5 +1,6 @@
 //! One TPM, as long as it is used.
 
+use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Duration;
 
@@ -60,6 +61,16 @@ impl Tpm {
         // The kernel's resource manager does it itself.
         let journal = journal.filter(|_| !device.has_resource_manager());
         Self::begin(device.clone(), transport, journal)
+    }
+
+    /// Opens the TPM behind a connection that `device` names for people, as it has a process of its own behind a pair of
+    /// sockets.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn over(device: Device, connection: UnixStream) -> Result<Self, TpmError> {
+        let transport = transport::over(connection).map_err(|error| unreachable(&device, error))?;
+        Self::begin(device, transport, None)
     }
 
     fn begin(

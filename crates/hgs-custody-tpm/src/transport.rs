@@ -43,11 +43,7 @@ pub(crate) fn connect(device: &Device) -> io::Result<Box<dyn Transport>> {
             }
             Box::new(CharacterDevice(file))
         }
-        Device::UnixSocket(path) => {
-            let stream = UnixStream::connect(path)?;
-            stream.set_read_timeout(Some(FIRST_PATIENCE))?;
-            Box::new(Stream(stream))
-        }
+        Device::UnixSocket(path) => over(UnixStream::connect(path)?)?,
         Device::Tcp { host, port } => {
             let stream = TcpStream::connect((host.as_str(), *port))?;
             stream.set_read_timeout(Some(FIRST_PATIENCE))?;
@@ -55,6 +51,12 @@ pub(crate) fn connect(device: &Device) -> io::Result<Box<dyn Transport>> {
             Box::new(Stream(stream))
         }
     })
+}
+
+/// The way to a TPM over a connection to it.
+pub(crate) fn over(stream: UnixStream) -> io::Result<Box<dyn Transport>> {
+    stream.set_read_timeout(Some(FIRST_PATIENCE))?;
+    Ok(Box::new(Stream(stream)))
 }
 
 /// The kernel's device takes a command in one write, and gives its response in one read. It has time limits of its own.

@@ -14,6 +14,15 @@ pub struct Program {
 }
 
 impl Program {
+    /// A program that the system finds by its name.
+    #[must_use]
+    pub fn installed(name: &str) -> Self {
+        Self {
+            path: name.into(),
+            environment: Vec::new(),
+        }
+    }
+
     /// A command that runs it.
     #[must_use]
     pub fn command(&self) -> Command {

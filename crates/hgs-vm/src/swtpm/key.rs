@@ -1,0 +1,54 @@
+use std::io::Write as _;
+use std::os::fd::OwnedFd;
+
+use hgs_crypto::{CryptoError, Random, SecretBytes};
+use rustix::pipe::{PipeFlags, pipe_with};
+
+/// A key for the state of a TPM: AES-256 in CBC mode with an HMAC, as swtpm does it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateKey(SecretBytes);
+
+/// A key of another length than AES-256 has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a key for the state of a TPM has {found} octets, not 32")]
+pub struct KeyLengthError {
+    /// How many there are.
+    pub found: usize,
+}
+
+impl StateKey {
+    /// Octets of a key.
+    pub const LENGTH: usize = 32;
+
+    /// Takes 32 octets as a key.
+    ///
+    /// # Errors
+    /// When there are more or fewer.
+    pub fn new(octets: SecretBytes) -> Result<Self, KeyLengthError> {
+        match octets.len() {
+            Self::LENGTH => Ok(Self(octets)),
+            found => Err(KeyLengthError { found }),
+        }
+    }
+
+    /// Draws a key, as for one move of a state.
+    ///
+    /// # Errors
+    /// When the source of randomness fails.
+    pub fn random(random: &mut dyn Random) -> Result<Self, CryptoError> {
+        SecretBytes::random(Self::LENGTH, random).map(Self)
+    }
+
+    /// The octets.
+    #[must_use]
+    pub fn secret(&self) -> &SecretBytes {
+        &self.0
+    }
+
+    /// A pipe that holds the key and then ends. Its buffer has room for it, so writing does not wait for a reader.
+    pub(super) fn in_pipe(&self) -> std::io::Result<OwnedFd> {
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
+        std::fs::File::from(writer).write_all(self.0.expose())?;
+        Ok(reader)
+    }
+}
