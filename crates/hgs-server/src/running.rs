@@ -22,7 +22,7 @@ use crate::admin::{AdminParts, AdminService};
 use crate::config::Config;
 use crate::guardian::{
     Attestations, Certification, Credentials, GuardianError, Inspection, Modes, Observer,
-    OpenStore, PolicySets, RecentCertificates, RefusalLog, ReleaseCaches, ReleasePolicy, Releases,
+    OpenStore, RecentCertificates, RefusalLog, ReleaseCaches, ReleasePolicy, Releases,
     SignerRotation, Snapshots, SyntheticRolls, Upkeep, Workers, follow_settings,
 };
 use crate::health::Readiness;
@@ -166,7 +166,6 @@ impl Parts {
                 store: Arc::clone(&store),
                 snapshots: Arc::clone(&snapshots),
                 credentials: Credentials::default(),
-                policies: PolicySets::default(),
                 modes: Modes::new(
                     store.attestation_context_secret(),
                     config.attestation.identity_pcrs,

@@ -40,6 +40,7 @@ mod opening;
 mod outcome;
 mod planner;
 mod policies;
+mod policy_sets;
 mod record;
 mod refusal;
 mod release;
@@ -73,7 +74,7 @@ pub use refusal::{
 };
 pub use release::{Recipient, RecordedRelease, ReleaseRecord, ReleaseRefusal};
 pub use rolled_back::{Position, RolledBack};
-pub use state::{PolicyVersion, State};
+pub use state::State;
 pub use store::{
     Accepted, Archived, ArchivingError, AuditExtent, Counters, Import, ImportError, Imported,
     Opening, Store,

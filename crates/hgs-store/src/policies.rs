@@ -7,10 +7,15 @@ use hgs_attest::policy::{
     PolicySelection, PolicySet, PolicySetError, PolicySettingError,
 };
 
+use std::sync::Arc;
+
 use crate::State;
 use crate::model::{
     DocumentKind, Host, HostMeasurementsRecord, HostName, PolicyDocument, ShortName,
 };
+
+#[cfg(test)]
+pub(crate) mod count;
 
 /// Why hosts can't be judged by what the state says.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -71,7 +76,7 @@ pub struct EffectivePolicies {
 }
 
 /// Changes that are tried and not made.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PolicyTrial {
     /// Policies and documents, by name, that count as enabled or disabled.
     pub settings: BTreeMap<String, bool>,
@@ -112,9 +117,15 @@ impl State {
         })
     }
 
-    /// What all hosts of a group, or of the default group, are judged by.
-    pub fn policy_set(&self, group: Option<&ShortName>) -> Result<PolicySet, PolicyError> {
-        self.compiled(&self.effective_policies(group)?)
+    /// What all hosts of a group, or of the default group, are judged by. It is compiled once.
+    pub fn policy_set(&self, group: Option<&ShortName>) -> Result<Arc<PolicySet>, PolicyError> {
+        let group = group.copied().unwrap_or_else(ShortName::of_default_group);
+        self.policy_sets().of_group(self, group)
+    }
+
+    /// What one host is judged by. It is compiled once.
+    pub fn policy_set_of(&self, host: &Host) -> Result<Arc<PolicySet>, PolicyError> {
+        self.policy_sets().of_host(self, host)
     }
 
     pub(crate) fn compiled(&self, effective: &EffectivePolicies) -> Result<PolicySet, PolicyError> {
@@ -126,6 +137,8 @@ impl State {
         effective: &EffectivePolicies,
         trial: &PolicyTrial,
     ) -> Result<PolicySet, PolicyError> {
+        #[cfg(test)]
+        count::group();
         let mut selection = PolicySelection::default();
         for (policy, enabled) in &effective.policies {
             selection.set(*policy, *enabled)?;
@@ -147,7 +160,10 @@ impl State {
         &self,
         group: Option<&ShortName>,
         trial: &PolicyTrial,
-    ) -> Result<PolicySet, PolicyError> {
+    ) -> Result<Arc<PolicySet>, PolicyError> {
+        if *trial == PolicyTrial::default() {
+            return self.policy_set(group);
+        }
         let mut effective = self.effective_policies(group)?;
         for (name, enabled) in &trial.settings {
             if let Some(policy) = PolicyName::from_name(name) {
@@ -165,19 +181,26 @@ impl State {
         for document in &trial.documents {
             effective.documents.remove(&document.name);
         }
-        self.compiled_with(&effective, trial)
+        self.compiled_with(&effective, trial).map(Arc::new)
     }
 
-    /// What one host is judged by, of the set of its group.
-    pub fn policy_set_of(&self, host: &Host, group: &PolicySet) -> Result<PolicySet, PolicyError> {
+    /// What one host would be judged by if this were the set of its group.
+    pub fn policy_set_of_host_in(
+        &self,
+        host: &Host,
+        group: &Arc<PolicySet>,
+    ) -> Result<Arc<PolicySet>, PolicyError> {
         let Some(record) = self.host_measurements(&host.id) else {
-            return Ok(group.clone());
+            return Ok(Arc::clone(group));
         };
+        #[cfg(test)]
+        count::host();
         let set = group.for_host(&record.read(&host.name)?);
-        set.map_err(|error| PolicyError::Measurements {
+        let set = set.map_err(|error| PolicyError::Measurements {
             host: host.name.clone(),
             error,
-        })
+        });
+        set.map(Arc::new)
     }
 }
 

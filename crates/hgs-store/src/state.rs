@@ -18,6 +18,7 @@ use crate::model::{
     HostAttestation, HostGroup, HostIdentity, HostMeasurementsRecord, HostName, PolicyDocument,
     RemovedHost, SealedKey, Settings, ShortName, policy_of,
 };
+use crate::policy_sets::PolicySets;
 use crate::usage::PairUsage;
 use hgs_pki::health::HostId;
 
@@ -44,11 +45,13 @@ pub struct State {
     hosts_by_credential: OrdMap<CredentialId, HostId>,
     hosts_by_policy: OrdMap<Digest, HostId>,
     removed_by_policy: OrdMap<Digest, CredentialId>,
+    // Not stored either, and the same for all generations: what is compiled stays compiled.
+    policy_sets: Arc<PolicySets>,
 }
 
 /// The documents and settings that groups of hosts are judged by, at one moment.
 #[derive(Clone, Default)]
-pub struct PolicyVersion {
+pub(crate) struct PolicyVersion {
     host_groups: Table<ShortName, HostGroup>,
     policy_documents: Table<ShortName, PolicyDocument>,
 }
@@ -216,12 +219,15 @@ impl State {
 
     /// Which documents and settings groups of hosts are judged by. Equal ones are the same; cheap, so that what is made of
     /// them can be kept while hosts attest.
-    #[must_use]
-    pub fn policy_version(&self) -> PolicyVersion {
+    pub(crate) fn policy_version(&self) -> PolicyVersion {
         PolicyVersion {
             host_groups: self.host_groups.clone(),
             policy_documents: self.policy_documents.clone(),
         }
+    }
+
+    pub(crate) fn policy_sets(&self) -> &PolicySets {
+        &self.policy_sets
     }
 
     /// The groups of hosts, by name. The default group is among them only if something was set for it.

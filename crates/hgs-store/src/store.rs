@@ -577,6 +577,8 @@ mod migration_tests;
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]
+mod policy_check_tests;
+#[cfg(test)]
 mod policy_tests;
 #[cfg(test)]
 mod rollback_tests;

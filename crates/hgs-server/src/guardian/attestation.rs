@@ -28,7 +28,6 @@ use super::keys::Snapshots;
 use super::modes::Modes;
 use super::observer::{Decision, Observer};
 use super::open_store::OpenStore;
-use super::policy_sets::PolicySets;
 use super::recent::{IssuingParameters, RecentCertificates};
 use super::refusals::{RefusalLog, RefusalRecord};
 use super::signers::Signers;
@@ -74,7 +73,6 @@ pub(crate) struct Attestations {
     pub(crate) store: Arc<OpenStore>,
     pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) credentials: Credentials,
-    pub(crate) policies: PolicySets,
     pub(crate) modes: Modes,
     /// The key of the nonces that hosts return, the same on every node.
     pub(crate) nonces: NonceKey,
@@ -115,7 +113,6 @@ impl Attestations {
         let registry = Registry {
             state: &self.store.state(),
             credentials: &self.credentials,
-            policies: &self.policies,
         };
         credential_of_beginning(beginning)
             .is_some_and(|credential| registry.host_with(&credential).is_some())
@@ -191,7 +188,6 @@ impl Attestations {
             let registry = Registry {
                 state: &attestations.store.state(),
                 credentials: &attestations.credentials,
-                policies: &attestations.policies,
             };
             let attempt = Attempt {
                 body: &request.body,

@@ -8,13 +8,10 @@ use hgs_attest::{Credential, CredentialId, RegisteredHost};
 use hgs_store::{Host, State};
 use tracing::error;
 
-use super::policy_sets::PolicySets;
-
 /// The hosts of one state.
 pub(crate) struct Registry<'a> {
     pub(crate) state: &'a State,
     pub(crate) credentials: &'a Credentials,
-    pub(crate) policies: &'a PolicySets,
 }
 
 /// Credentials of hosts that were read, by their names, so that none is read twice. What stands for a name never
@@ -39,8 +36,14 @@ impl hgs_attest::HostRegistry for Registry<'_> {
     }
 
     fn policies_of(&self, host: &RegisteredHost) -> Arc<PolicySet> {
-        let host = self.state.host(&host.host_id);
-        host.map_or_else(Arc::default, |host| self.policies.of(self.state, host))
+        let Some(host) = self.state.host(&host.host_id) else {
+            return Arc::default();
+        };
+        // A set that can't be made refuses.
+        self.state.policy_set_of(host).unwrap_or_else(|error| {
+            error!(host = %host.name, %error, "a host can't be judged, and is refused");
+            Arc::default()
+        })
     }
 }
 

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hgs_attest::policy::{
-    self, Baseline, CiPolicy, HostMeasurements, PolicyName, PolicySelection, UsedAlternative,
+    self, Baseline, CiPolicy, HostMeasurements, PolicyName, PolicySelection, PolicySet,
+    UsedAlternative,
 };
 use hgs_crypto::hash::sha256;
 use hgs_pki::Time;
@@ -12,6 +13,7 @@ use hgs_pki::health::HostId;
 use serde_json::{Value, json};
 
 use super::{Plan, Planner, PolicySelector, Refusal, shown};
+use crate::State;
 use crate::change::{Change, Record, RecordKey};
 use crate::model::{
     DEFAULT_GROUP, Digest, DocumentKind, Host, HostGroup, HostMeasurementsRecord,
@@ -211,6 +213,7 @@ impl Planner<'_> {
             let text =
                 known.and_then(|known| promoted_text(known, of_document, name, now, &mut promoted));
             if let (Some(known), Some(text)) = (known, text) {
+                check_length(&text)?;
                 changes.push(Change::Put(Record::PolicyDocument(PolicyDocument {
                     text: text.into(),
                     changed: Some(now),
@@ -221,6 +224,7 @@ impl Planner<'_> {
         if let Some(known) = self.state.host_measurements(id)
             && let Some(text) = promoted_measurements(known, staged(true), name, now, &mut promoted)
         {
+            check_length(&text)?;
             changes.push(Change::Put(Record::HostMeasurements(
                 HostMeasurementsRecord {
                     text: text.into(),
@@ -286,7 +290,7 @@ impl Planner<'_> {
     }
 
     /// Refuses changes that would leave a group with nothing that could match, or with documents that are wrong. A group that has nothing
-    /// yet may stay so: what belongs to it comes one by one.
+    /// yet may stay so: what belongs to it comes one by one. Only what the changes can break is looked at.
     pub(super) fn check_policies(&self, changes: &[Change]) -> Result<(), Refusal> {
         let mut after = self.state.clone();
         for change in changes {
@@ -295,42 +299,105 @@ impl Planner<'_> {
                 Change::Remove(key) => after.remove(key),
             }
         }
-        for change in changes {
-            if let Change::Put(Record::PolicyDocument(document)) = change {
-                let checked = document.check();
-                checked.map_err(|error| refused(ShortName::of_default_group(), error))?;
-            }
-        }
-        let mut sets = BTreeMap::new();
+        self.check_documents(changes)?;
+        let changed = self.check_changed_groups(&after, changes)?;
         let default = ShortName::of_default_group();
-        let names: BTreeSet<_> = after.host_groups().map(|group| group.name).collect();
-        for group in names.into_iter().chain([default]) {
+        let of_changed_group = |host: &&Host| {
+            let group = host.group.unwrap_or(default);
+            changed.contains_key(&group) && after.host_measurements(&host.id).is_some()
+        };
+        let hosts = match changed.is_empty() {
+            true => Vec::new(),
+            false => after.hosts().filter(of_changed_group).collect(),
+        };
+        let changed_hosts = changes.iter().filter_map(|change| match change {
+            Change::Put(Record::HostMeasurements(measurements)) => after.host(&measurements.host),
+            Change::Put(Record::Host(host)) => {
+                let known = self.state.host(&host.id)?;
+                (known.group != host.group).then_some(host)
+            }
+            _ => None,
+        });
+        for host in hosts.into_iter().chain(changed_hosts) {
+            let Some(measurements) = after.host_measurements(&host.id) else {
+                continue;
+            };
+            let group = host.group.unwrap_or(default);
+            let set = match changed.get(&group) {
+                Some(set) => set.clone(),
+                // Nothing of the group changes, so it is compiled already.
+                None => self.state.policy_set(Some(&group)),
+            };
+            let checked = match set {
+                Ok(set) => after.policy_set_of_host_in(host, &set).map(drop),
+                // Nothing is there yet that it could fit.
+                Err(_) => measurements.check(&host.name),
+            };
+            checked.map_err(|error| refused(group, error))?;
+        }
+        Ok(())
+    }
+
+    /// Refuses documents that are none of their kind.
+    pub(super) fn check_documents(&self, changes: &[Change]) -> Result<(), Refusal> {
+        let default = ShortName::of_default_group();
+        changes.iter().try_for_each(|change| match change {
+            Change::Put(Record::PolicyDocument(document)) => {
+                let checked = document.check();
+                checked.map_err(|error| refused(default, error))
+            }
+            Change::Put(Record::HostMeasurements(measurements)) => {
+                let Some(host) = self.state.host(&measurements.host) else {
+                    return Ok(());
+                };
+                let checked = measurements.check(&host.name);
+                checked.map_err(|error| refused(host.group.unwrap_or(default), error))
+            }
+            _ => Ok(()),
+        })
+    }
+
+    /// Compiles the sets of the groups that the changes give other settings, or documents that are written. Groups that are judged alike
+    /// have theirs compiled once.
+    fn check_changed_groups(
+        &self,
+        after: &State,
+        changes: &[Change],
+    ) -> Result<BTreeMap<ShortName, Result<Arc<PolicySet>, PolicyError>>, Refusal> {
+        let keys: BTreeSet<_> = changes.iter().map(Change::key).collect();
+        let is_written = |name: &ShortName| keys.contains(&RecordKey::PolicyDocument(*name));
+        let default = ShortName::of_default_group();
+        // What is set for the default group is set for all that say nothing else.
+        let default_is_written = keys.contains(&RecordKey::HostGroup(default));
+        let is_document = |key: &RecordKey| matches!(key, RecordKey::PolicyDocument(_));
+        let document_is_written = keys.iter().any(is_document);
+        let mut compiled = BTreeMap::new();
+        let mut changed = BTreeMap::new();
+        let named = after.host_groups().map(|group| group.name);
+        let names: BTreeSet<_> = named.chain([default]).collect();
+        let may_have_changed = |group: &ShortName| {
+            default_is_written
+                || document_is_written
+                || keys.contains(&RecordKey::HostGroup(*group))
+        };
+        for group in names.into_iter().filter(may_have_changed) {
             let effective = after.effective_policies(Some(&group));
             let effective = effective.map_err(|error| refused(group, error))?;
-            let set = sets
+            let is_same = self.state.effective_policies(Some(&group)).as_ref() == Ok(&effective);
+            if is_same && !effective.documents.iter().any(is_written) {
+                continue;
+            }
+            let set = compiled
                 .entry(effective)
-                .or_insert_with_key(|effective| after.compiled(effective));
+                .or_insert_with_key(|effective| after.compiled(effective).map(Arc::new));
             if let Err(error) = set
                 && !(error.is_incomplete() && self.state.policy_set(Some(&group)).is_err())
             {
                 return Err(refused(group, error.clone()));
             }
+            changed.insert(group, set.clone());
         }
-        for measurements in after.all_host_measurements() {
-            let Some(host) = after.host(&measurements.host) else {
-                continue;
-            };
-            let group = host.group.unwrap_or(default);
-            let effective = after.effective_policies(Some(&group));
-            let set = effective.ok().and_then(|effective| sets.get(&effective));
-            let checked = match set {
-                Some(Ok(set)) => after.policy_set_of(host, set).map(drop),
-                // Nothing is there yet that it could fit.
-                _ => measurements.check(&host.name),
-            };
-            checked.map_err(|error| refused(group, error))?;
-        }
-        Ok(())
+        Ok(changed)
     }
 
     fn document(&self, name: &ShortName) -> Result<&PolicyDocument, Refusal> {

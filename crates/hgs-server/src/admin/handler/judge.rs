@@ -27,7 +27,7 @@ use super::{AdminHandler, find_host, unavailable};
 struct TriedSets<'a> {
     state: &'a State,
     trial: PolicyTrial,
-    groups: BTreeMap<Option<ShortName>, PolicySet>,
+    groups: BTreeMap<Option<ShortName>, Arc<PolicySet>>,
 }
 
 impl<'a> TriedSets<'a> {
@@ -39,7 +39,7 @@ impl<'a> TriedSets<'a> {
         }
     }
 
-    fn of_group(&mut self, group: Option<ShortName>) -> Result<&PolicySet, PolicyError> {
+    fn of_group(&mut self, group: Option<ShortName>) -> Result<&Arc<PolicySet>, PolicyError> {
         Ok(match self.groups.entry(group) {
             Entry::Occupied(compiled) => compiled.into_mut(),
             Entry::Vacant(place) => {
@@ -55,9 +55,12 @@ impl<'a> TriedSets<'a> {
     }
 
     /// What a host would be judged by.
-    fn of_host(&mut self, host: &Host) -> Result<PolicySet, PolicyError> {
+    fn of_host(&mut self, host: &Host) -> Result<Arc<PolicySet>, PolicyError> {
         let state = self.state;
-        state.policy_set_of(host, self.of_group(host.group)?)
+        if self.trial == PolicyTrial::default() {
+            return state.policy_set_of(host);
+        }
+        state.policy_set_of_host_in(host, self.of_group(host.group)?)
     }
 }
 
