@@ -23,8 +23,8 @@ use crate::model::{
     AttestationSigner, CertificateRecord, Digest, DocumentKind, EndorsementRoot, Platform, Settings,
 };
 use crate::{
-    Act, Attestation, Failure, NewHost, OpenError, Opening, Recipient, RecordedRelease,
-    ReleaseRecord, ReleaseRefusal, Store, StoreError, Transaction,
+    Act, Attestation, ExpectedMeasurements, Failure, NewHost, OpenError, Opening, Recipient,
+    RecordedRelease, ReleaseRecord, ReleaseRefusal, Store, StoreError, Transaction,
 };
 use hgs_kps::CertificateKind;
 use hgs_kps::Lineage;
@@ -220,6 +220,7 @@ pub(crate) fn tpm_transactions(fixture: &Fixture) -> Vec<Transaction> {
         },
         Transaction::SetHostMeasurements {
             id: TPM_HOST,
+            expected: ExpectedMeasurements::Any,
             text: Some(measurements_of_host().into()),
             note: None,
         },

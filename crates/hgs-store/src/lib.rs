@@ -79,6 +79,8 @@ pub use store::{
     Accepted, Archived, ArchivingError, AuditExtent, Counters, Import, ImportError, Imported,
     Opening, Store,
 };
-pub use transaction::{Act, Attestation, NewHost, PolicySelector, SignerChange, Transaction};
+pub use transaction::{
+    Act, Attestation, ExpectedMeasurements, NewHost, PolicySelector, SignerChange, Transaction,
+};
 pub use usage::PairUsage;
 pub use writer::Announcement;

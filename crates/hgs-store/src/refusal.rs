@@ -238,6 +238,9 @@ pub enum Refusal {
     /// The document is another than the one that was to be changed.
     #[error("{0} was changed meanwhile; nothing was done")]
     DocumentChanged(ShortName),
+    /// What the host measures is something else than what the change was made from.
+    #[error("the measurements of host {0} were changed meanwhile; nothing was done")]
+    MeasurementsChanged(HostName),
     /// What a group would be judged by is wrong, or nothing could match it any more.
     #[error("host group {group}: {error}")]
     Policies {

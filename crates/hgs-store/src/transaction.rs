@@ -25,8 +25,9 @@ use crate::audit::Action;
 use crate::change::{Change, Record, RecordKey};
 use crate::evidence::Attempted;
 use crate::model::{
-    AttestationSigner, CertificateRecord, Digest, DocumentKind, EndorsementRoot, HostName,
-    MAX_REKEY_WINDOW, Platform, SealedKey, Settings, SettingsError, ShortName,
+    AttestationSigner, CertificateRecord, Digest, DocumentKind, EndorsementRoot,
+    HostMeasurementsRecord, HostName, MAX_REKEY_WINDOW, Platform, SealedKey, Settings,
+    SettingsError, ShortName,
 };
 use crate::record::RecordKind;
 use crate::refusal::{MAX_DENIED, MAX_REASON_LENGTH, Refusal};
@@ -141,6 +142,8 @@ pub enum Transaction {
     SetHostMeasurements {
         /// Which host.
         id: HostId,
+        /// What this was made from.
+        expected: ExpectedMeasurements,
         /// The document.
         text: Option<Arc<str>>,
         /// What was approved, for the audit log.
@@ -297,6 +300,25 @@ pub struct Attestation {
     pub expires: Option<Time>,
     /// What its TPM proved.
     pub attempted: Option<Box<Attempted>>,
+}
+
+/// What a change of a host's own measurements was made from. It is refused if that was changed meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExpectedMeasurements {
+    /// It was not looked at.
+    Any,
+    /// The host had none.
+    None,
+    /// The document with this digest.
+    Digest(Digest),
+}
+
+impl ExpectedMeasurements {
+    /// What was read is still there.
+    #[must_use]
+    pub fn still(read: Option<&HostMeasurementsRecord>) -> Self {
+        read.map_or(Self::None, |read| Self::Digest(read.digest()))
+    }
 }
 
 /// Who asks for a transaction, and when.
@@ -502,9 +524,12 @@ impl Planner<'_> {
             Transaction::RevokeHost { id, reason } => self.revoke_host(id, reason),
             Transaction::RemoveHost { id } => self.remove_host(id),
             Transaction::SetHostGroup { id, group } => self.set_host_group(id, *group),
-            Transaction::SetHostMeasurements { id, text, note } => {
-                self.set_host_measurements(id, text.as_ref(), note.as_ref())
-            }
+            Transaction::SetHostMeasurements {
+                id,
+                expected,
+                text,
+                note,
+            } => self.set_host_measurements(id, expected, text.as_ref(), note.as_ref()),
             Transaction::NewHostGroup(name) => self.new_host_group(name),
             Transaction::RemoveHostGroup(name) => self.remove_host_group(name),
             Transaction::AddPolicyDocument {

@@ -207,6 +207,23 @@ fn hosts_are_registered_by_their_tpms() {
         .ended(1);
     assert_eq!(site.json("host list").as_array().unwrap().len(), 2);
 
+    // What only one host measures takes the place of nothing, and then of what is there; what it boots next is added to that.
+    let own = |root: &str| {
+        let kind = "openhgs-host-measurements";
+        json!({"kind": kind, "version": 1, "parameters": {"root": root}}).to_string()
+    };
+    for root in ["0001", "0002"] {
+        site.home.write("own.json", own(root));
+        site.ask("host set host2 --measurements own.json").done();
+    }
+    site.ask("host set host2 --next-boot own.json").done();
+    let records = site.json("audit list --host host2 --limit 3");
+    for record in &records.as_array().unwrap()[..2] {
+        let digest = hex::encode(&hgs_crypto::hash::sha256(own("0002").as_bytes()));
+        assert_eq!(record["action"], "set-host-measurements");
+        assert_eq!(records[1]["after"]["sha256"], json!(digest));
+    }
+
     // The mode is part of the state.
     site.ask("server set --attestation-mode tpm").ended(2);
     let settings = site.json("server set --attestation-mode tpm --yes");

@@ -104,6 +104,9 @@ pub struct HostMeasurements {
     pub host: String,
     /// The document, as text; absent if it measures nothing of its own.
     pub text: Option<String>,
+    /// SHA-256 of the document, in hexadecimal.
+    #[serde(default)]
+    pub digest: Option<String>,
     /// When it was last changed.
     pub changed: Option<String>,
 }
@@ -114,6 +117,9 @@ pub struct HostMeasurements {
 pub struct SetHostMeasurements {
     /// The document, as text; absent if it measures nothing of its own.
     pub text: Option<String>,
+    /// SHA-256 of the document that it was made from, or `none` if there was none; nothing is done if that was changed meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<String>,
 }
 
 /// A policy or a document, as it is set for a group.

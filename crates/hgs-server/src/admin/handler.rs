@@ -30,8 +30,9 @@ use hgs_kps::CertificateKind;
 use hgs_pki::health::HostId;
 use hgs_pki::{Seconds, Thumbprint, Time};
 use hgs_store::{
-    Act, Action, AttestationSigner, AuditEntry, CertificateRecord, Credential, Digest, Failure,
-    Host as StoredHost, HostName, Outcome, ShortName, SignerChange, State, StoreError, Transaction,
+    Act, Action, AttestationSigner, AuditEntry, CertificateRecord, Credential, Digest,
+    ExpectedMeasurements, Failure, Host as StoredHost, HostName, Outcome, ShortName, SignerChange,
+    State, StoreError, Transaction,
 };
 use hgs_trace::guardian::{LocalFacts, SyntheticRoll};
 use tracing::error;
@@ -426,8 +427,16 @@ impl Administration for AdminHandler<'_> {
         change: &SetHostMeasurements,
     ) -> Result<HostMeasurements, AdminError> {
         let id = find_host(&self.parts.store.state(), host)?.id;
+        let expected = match change.expected.as_deref() {
+            None => ExpectedMeasurements::Any,
+            Some("none") => ExpectedMeasurements::None,
+            Some(digest) => {
+                ExpectedMeasurements::Digest(digest.parse().map_err(AdminError::invalid)?)
+            }
+        };
         self.transact(Transaction::SetHostMeasurements {
             id,
+            expected,
             text: change.text.as_deref().map(Arc::from),
             note: None,
         })?;

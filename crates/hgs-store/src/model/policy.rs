@@ -94,6 +94,14 @@ pub struct HostMeasurementsRecord {
     pub changed: Time,
 }
 
+impl HostMeasurementsRecord {
+    /// SHA-256 of its text.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        Digest::from_bytes(sha256(self.text.as_bytes()))
+    }
+}
+
 /// The name of the group that hosts are in which are in no other one. It is always there.
 pub const DEFAULT_GROUP: &str = "default";
 

@@ -11,6 +11,7 @@ use hgs_custody::PrivateKey as _;
 use hgs_tcg::tpm::EndorsementKey;
 
 use super::*;
+use crate::ExpectedMeasurements;
 use crate::fixture::*;
 use crate::model::{DocumentKind, ShortName};
 use crate::policies::count;
@@ -58,6 +59,7 @@ fn own_measurements(alternative: &str) -> String {
 fn set_measurements(number: u8, text: String) -> Transaction {
     Transaction::SetHostMeasurements {
         id: host_id(number),
+        expected: ExpectedMeasurements::Any,
         text: Some(text.into()),
         note: None,
     }

@@ -14,8 +14,8 @@ use super::*;
 use crate::fixture::*;
 use crate::model::{DocumentKind, ShortName};
 use crate::{
-    Attempted, Attestation, EvidenceToKeep, LastAttempt, MAX_HOST_GROUPS, Outcome, PolicyError,
-    PolicySelector,
+    Attempted, Attestation, EvidenceToKeep, ExpectedMeasurements, LastAttempt, MAX_HOST_GROUPS,
+    Outcome, PolicyError, PolicySelector,
 };
 
 fn name(text: &str) -> ShortName {
@@ -213,6 +213,7 @@ fn what_only_one_host_measures_fits_the_set_of_its_group() {
     let (_folder, _, _, store) = site();
     let measurements = |text: &str| Transaction::SetHostMeasurements {
         id: TPM_HOST,
+        expected: ExpectedMeasurements::Any,
         text: Some(text.into()),
         note: None,
     };
@@ -224,6 +225,7 @@ fn what_only_one_host_measures_fits_the_set_of_its_group() {
     assert_ne!(own.digest(), set_of_group.digest());
     let nothing = Transaction::SetHostMeasurements {
         id: TPM_HOST,
+        expected: ExpectedMeasurements::Any,
         text: None,
         note: None,
     };
@@ -233,6 +235,40 @@ fn what_only_one_host_measures_fits_the_set_of_its_group() {
     transact(&store, measurements(&measurements_of_host())).unwrap();
     transact(&store, Transaction::RemoveHost { id: TPM_HOST }).unwrap();
     assert_eq!(store.state().all_host_measurements().count(), 0);
+}
+
+/// Two administrators, or one and the host that booted what was staged, do not undo each other's work.
+#[test]
+fn what_only_one_host_measures_is_changed_only_from_what_it_is() {
+    let (_folder, _, _, store) = site();
+    let set = |expected, text: Option<&str>| Transaction::SetHostMeasurements {
+        id: TPM_HOST,
+        expected,
+        text: text.map(Arc::from),
+        note: None,
+    };
+    let other = measurements_of_host().replace("4c4c4544", "00000000");
+    let digest = |text: &str| {
+        ExpectedMeasurements::Digest(Digest::from_bytes(hgs_crypto::hash::sha256(
+            text.as_bytes(),
+        )))
+    };
+    let of_first = digest(&measurements_of_host());
+    let stale = Refusal::MeasurementsChanged("node-t".parse().unwrap());
+    for expected in [ExpectedMeasurements::None, digest(&other)] {
+        assert_eq!(
+            refused(transact(&store, set(expected, Some(&other)))),
+            stale
+        );
+        assert_eq!(refused(transact(&store, set(expected, None))), stale);
+    }
+    transact(&store, set(of_first, Some(&other))).unwrap();
+    assert_eq!(refused(transact(&store, set(of_first, None))), stale);
+    let state = store.state();
+    assert_eq!(*state.host_measurements(&TPM_HOST).unwrap().text, *other);
+    transact(&store, set(digest(&other), None)).unwrap();
+    assert_eq!(refused(transact(&store, set(digest(&other), None))), stale);
+    transact(&store, set(ExpectedMeasurements::None, Some(&other))).unwrap();
 }
 
 #[test]
@@ -452,6 +488,7 @@ fn what_a_host_boots_first_is_promoted() {
     };
     let measurements = Transaction::SetHostMeasurements {
         id: TPM_HOST,
+        expected: ExpectedMeasurements::Any,
         text: Some(own.to_json().into()),
         note: None,
     };

@@ -12,7 +12,7 @@ use hgs_pki::Time;
 use hgs_pki::health::HostId;
 use serde_json::{Value, json};
 
-use super::{Plan, Planner, PolicySelector, Refusal, shown};
+use super::{ExpectedMeasurements, Plan, Planner, PolicySelector, Refusal, shown};
 use crate::State;
 use crate::change::{Change, Record, RecordKey};
 use crate::model::{
@@ -46,11 +46,16 @@ impl Planner<'_> {
     pub(super) fn set_host_measurements(
         &self,
         id: &HostId,
+        expected: &ExpectedMeasurements,
         text: Option<&Arc<str>>,
         note: Option<&Value>,
     ) -> Result<Plan, Refusal> {
-        self.state.host(id).ok_or(Refusal::NoSuchHost(*id))?;
+        let host = self.state.host(id).ok_or(Refusal::NoSuchHost(*id))?;
         let known = self.state.host_measurements(id);
+        if *expected != ExpectedMeasurements::Any && *expected != ExpectedMeasurements::still(known)
+        {
+            return Err(Refusal::MeasurementsChanged(host.name.clone()));
+        }
         let change = match text {
             Some(text) => {
                 check_length(text)?;

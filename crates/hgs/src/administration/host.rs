@@ -19,7 +19,7 @@ use serde::Serialize;
 use add::Add;
 use approve::Approve;
 
-use super::{ServerOption, document, given_text, named, or_dash, period};
+use super::{ServerOption, given_text, named, or_dash, period};
 use crate::clock::now;
 use crate::completion;
 use crate::failures::OrFail as _;
@@ -279,8 +279,7 @@ impl Arguments {
             } => {
                 let selector = named(&name)?;
                 if let Some(file) = &measurements {
-                    let text = document::read(file)?;
-                    measurements::replace(&client, &selector, text, file)?;
+                    measurements::replace(&client, &selector, file)?;
                 }
                 if let Some(file) = &next_boot {
                     measurements::add_next_boot(&client, &selector, file, expires)?;

@@ -14,8 +14,8 @@ use hgs_crypto::{base64, hex};
 use hgs_pki::Time;
 use hgs_pki::health::HostId;
 use hgs_store::{
-    DocumentKind, Host, KeptEvidence, PolicyDocument, PolicyError, PolicyTrial, ShortName, State,
-    Transaction,
+    DocumentKind, ExpectedMeasurements, Host, KeptEvidence, PolicyDocument, PolicyError,
+    PolicyTrial, ShortName, State, Transaction,
 };
 use hgs_tcg::event_log::{Bank, PcrValues};
 use serde_json::{Value, json};
@@ -341,8 +341,10 @@ impl Approvals<'_> {
             })
             .collect();
         transactions.extend(self.own.into_iter().map(|(id, own)| {
+            let read = state.host_measurements(&id);
             Transaction::SetHostMeasurements {
                 id,
+                expected: ExpectedMeasurements::still(read),
                 text: Some(own.to_json().into()),
                 note: note(Changed::Host(id)),
             }

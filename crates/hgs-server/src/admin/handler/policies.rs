@@ -150,6 +150,7 @@ impl AdminHandler<'_> {
         Ok(HostMeasurements {
             host: host.name.to_string(),
             text: measurements.map(|measurements| measurements.text.to_string()),
+            digest: measurements.map(|measurements| measurements.digest().to_string()),
             changed: measurements.map(|measurements| measurements.changed.to_string()),
         })
     }

@@ -76,7 +76,9 @@ fn remedy(refusal: &Refusal) -> Option<String> {
             "`hgs host-group list` shows what there is; `hgs host-group new` makes one"
         }
         Refusal::NoSuchDocument(_) => "`hgs policy list` shows what there is",
-        Refusal::DocumentChanged(_) => "look at what it is now, and do it again",
+        Refusal::DocumentChanged(_) | Refusal::MeasurementsChanged(_) => {
+            "look at what it is now, and do it again"
+        }
         Refusal::HostGroupInUse { .. } => {
             "move its hosts with `hgs host set NAME --group GROUP` first"
         }

@@ -3,28 +3,21 @@
 use std::path::Path;
 use std::time::Duration;
 
-use hgs_admin::types::SetHostMeasurements;
+use hgs_admin::types::{self, SetHostMeasurements};
 use hgs_admin::{Administration as _, Client, HostSelector};
 use hgs_attest::policy::HostMeasurements;
 use hgs_pki::{Seconds, Time};
 use hgs_terminal::Failure;
 
-use super::document;
+use super::super::document;
 use crate::clock::now;
 use crate::failures::OrFail as _;
 
 /// Puts a document in the place of what the guardian has.
-pub(super) fn replace(
-    client: &Client,
-    host: &HostSelector,
-    text: String,
-    file: &Path,
-) -> Result<(), Failure> {
-    let change = SetHostMeasurements { text: Some(text) };
-    let changed = client.set_host_measurements(host, &change).or_fail();
-    changed
-        .map(drop)
-        .map_err(|failure| failure.while_doing(file.display()))
+pub(super) fn replace(client: &Client, host: &HostSelector, file: &Path) -> Result<(), Failure> {
+    let text = document::read(file)?;
+    let kept = client.host_measurements(host).or_fail()?;
+    set(client, host, &kept, text, file)
 }
 
 /// Adds what the host says that it boots next; it is accepted for `period`, unless the host boots it.
@@ -39,6 +32,7 @@ pub(super) fn add_next_boot(
     let kept = client.host_measurements(host).or_fail()?;
     let own = kept
         .text
+        .as_ref()
         .map(|text| HostMeasurements::from_json(text.as_bytes()));
     let own = own.transpose().map_err(refused)?.unwrap_or_default();
     let period = Seconds::new(period.as_secs());
@@ -46,5 +40,24 @@ pub(super) fn add_next_boot(
     let accepted = own
         .accept_claim(&claim, &kept.host, expires)
         .map_err(refused)?;
-    replace(client, host, accepted.to_json(), file)
+    set(client, host, &kept, accepted.to_json(), file)
+}
+
+/// Changes what was read, if it is still that.
+fn set(
+    client: &Client,
+    host: &HostSelector,
+    kept: &types::HostMeasurements,
+    text: String,
+    file: &Path,
+) -> Result<(), Failure> {
+    let none = || "none".to_owned();
+    let change = SetHostMeasurements {
+        text: Some(text),
+        expected: Some(kept.digest.clone().unwrap_or_else(none)),
+    };
+    let changed = client.set_host_measurements(host, &change).or_fail();
+    changed
+        .map(drop)
+        .map_err(|failure| failure.while_doing(file.display()))
 }
