@@ -9,5 +9,8 @@
 pub mod accelerator;
 pub mod command;
 mod emulator;
+pub mod process;
+mod qcow2;
+pub mod qmp;
 
 pub use emulator::{Emulator, EmulatorError, MachineType, OvmfFiles, Version};

@@ -91,6 +91,7 @@ impl System {
     pub(super) const fn closure(self) -> &'static [&'static str] {
         &[
             "qemu-system-x86",
+            "qemu-utils",
             "ovmf",
             "busybox-static",
             "cryptsetup-bin",

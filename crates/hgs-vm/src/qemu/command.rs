@@ -8,16 +8,14 @@ use hgs_files::FileError;
 
 use super::accelerator::Accelerator;
 use super::emulator::{Emulator, MachineType};
-use crate::description::{
-    Description, DirectKernel, Disk, DiskFormat, FileName, Firmware, Network,
-};
+use crate::description::{Description, DirectKernel, Disk, DiskFormat, Firmware, Network};
 use crate::program::Program;
 use crate::protection::{Exposure, Forbidden, Protection, ProtectionError};
 
 /// What QEMU's system calls are restricted to. No process is started, no rights are gained, no limits are changed.
 const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
 /// The first descriptor that is handed to QEMU.
-const FIRST_DESCRIPTOR: i32 = 3;
+pub(super) const FIRST_DESCRIPTOR: usize = 3;
 
 /// What a machine is made from.
 #[derive(Debug, Clone, Copy)]
@@ -142,21 +140,26 @@ pub struct CommandLine {
     pub program: Program,
     /// Its arguments.
     pub arguments: Vec<OsString>,
-    /// Files that it gets open: it needs no right to open them, and their names mean nothing to it.
-    pub files: Vec<OpenFile>,
+    /// What it gets open, from descriptor 3 on. So it needs no right to open these, and their names can't change what its
+    /// options mean.
+    pub handed: Vec<Handed>,
     /// The board that was chosen.
     pub machine_type: MachineType,
 }
 
-/// A file that a program gets open, for reading and writing.
+/// Something that QEMU gets open.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OpenFile {
-    /// The number of the descriptor.
-    pub descriptor: i32,
-    /// Which file.
-    pub path: PathBuf,
-    /// Whether it is a disk in QEMU's own format, which must lead to no other file.
-    pub qcow2: bool,
+pub enum Handed {
+    /// A file, for reading and writing.
+    File(PathBuf),
+    /// A disk in QEMU's own format, for reading and writing. It must lead to no other file.
+    Qcow2(PathBuf),
+    /// A file to write to behind what is in it.
+    Log(PathBuf),
+    /// A new socket to listen at.
+    Listener(PathBuf),
+    /// A connection to a socket.
+    Connection(PathBuf),
 }
 
 impl CommandLine {
@@ -186,7 +189,7 @@ impl CommandLine {
         let mut writer = Writer {
             machine,
             arguments: Vec::new(),
-            files: Vec::new(),
+            handed: Vec::new(),
         };
         let machine_type = writer.board()?;
         writer.vtpm();
@@ -198,7 +201,7 @@ impl CommandLine {
         Ok(Self {
             program: machine.emulator.program.clone(),
             arguments: writer.arguments,
-            files: writer.files,
+            handed: writer.handed,
             machine_type,
         })
     }
@@ -207,7 +210,7 @@ impl CommandLine {
 struct Writer<'a> {
     machine: &'a Machine<'a>,
     arguments: Vec<OsString>,
-    files: Vec<OpenFile>,
+    handed: Vec<Handed>,
 }
 
 impl Writer<'_> {
@@ -276,7 +279,8 @@ impl Writer<'_> {
                 .with("filename", code)
                 .with("read-only", "on");
             self.option("-blockdev", code);
-            let variables = self.hand_over(variables, false)?;
+            let variables = variables.within(self.machine.folder)?;
+            let variables = self.hand_over_file(Handed::File(variables));
             let variables = Options::new("driver", "file")
                 .with("node-name", "variables")
                 .with("filename", &variables);
@@ -299,25 +303,26 @@ impl Writer<'_> {
         Ok(machine_type)
     }
 
-    /// Has a file of the VM open in QEMU; returns the name that QEMU knows it by.
-    fn hand_over(&mut self, file: &FileName, qcow2: bool) -> Result<String, CommandError> {
-        let path = file.within(self.machine.folder)?;
-        let set = self.files.len() + 1;
-        let descriptor = FIRST_DESCRIPTOR + self.files.len() as i32;
-        let option = Options::new("fd", &descriptor.to_string()).with("set", &set.to_string());
-        self.option("-add-fd", option);
-        self.files.push(OpenFile {
-            descriptor,
-            path,
-            qcow2,
-        });
-        Ok(format!("/dev/fdset/{set}"))
+    /// Has something open in QEMU; returns the number of the descriptor.
+    fn hand_over(&mut self, handed: Handed) -> String {
+        self.handed.push(handed);
+        (FIRST_DESCRIPTOR - 1 + self.handed.len()).to_string()
+    }
+
+    /// Has a file open in QEMU; returns the name that QEMU knows it by.
+    fn hand_over_file(&mut self, handed: Handed) -> String {
+        let descriptor = self.hand_over(handed);
+        let set = Options::new("fd", &descriptor).with("set", &descriptor);
+        self.option("-add-fd", set);
+        format!("/dev/fdset/{descriptor}")
     }
 
     fn vtpm(&mut self) {
+        let socket = self.machine.runtime.swtpm_socket();
+        let descriptor = self.hand_over(Handed::Connection(socket));
         let control = Options::new("socket", "")
             .with("id", "tpm-control")
-            .with("path", &self.machine.runtime.swtpm_socket());
+            .with("fd", &descriptor);
         self.option("-chardev", control);
         self.option("-tpmdev", "emulator,id=tpm,chardev=tpm-control");
         self.option("-device", "tpm-crb,tpmdev=tpm");
@@ -325,33 +330,38 @@ impl Writer<'_> {
 
     /// The monitor and the serial port.
     fn channels(&mut self) {
-        let listening = |id: &str, path: &Path| {
-            Options::new("socket", "")
-                .with("id", id)
-                .with("path", path)
-                .with("server", "on")
-                .with("wait", "off")
-        };
         let runtime = self.machine.runtime;
-        self.option("-chardev", listening("monitor", &runtime.monitor_socket()));
+        let monitor = self.listening("monitor", runtime.monitor_socket());
+        self.option("-chardev", monitor);
         self.option("-mon", "chardev=monitor,mode=control");
-        let mut serial = listening("serial", &runtime.serial_socket());
-        match self.machine.serial {
-            Serial::None => return,
-            Serial::Console => {}
-            Serial::LoggedConsole => {
-                serial = serial
-                    .with("logfile", &runtime.serial_log())
-                    .with("logappend", "on");
-            }
+        if self.machine.serial == Serial::None {
+            return;
+        }
+        let mut serial = self.listening("serial", runtime.serial_socket());
+        if self.machine.serial == Serial::LoggedConsole {
+            let log = self.hand_over_file(Handed::Log(runtime.serial_log()));
+            serial = serial.with("logfile", &log).with("logappend", "on");
         }
         self.option("-chardev", serial);
         self.option("-serial", "chardev:serial");
     }
 
+    fn listening(&mut self, id: &str, socket: PathBuf) -> Options {
+        let descriptor = self.hand_over(Handed::Listener(socket));
+        Options::new("socket", "")
+            .with("id", id)
+            .with("fd", &descriptor)
+            .with("server", "on")
+            .with("wait", "off")
+    }
+
     fn disk(&mut self, disk: &Disk) -> Result<(), CommandError> {
         let qcow2 = disk.format == DiskFormat::Qcow2;
-        let path = self.hand_over(&disk.file, qcow2)?;
+        let path = disk.file.within(self.machine.folder)?;
+        let path = self.hand_over_file(match disk.format {
+            DiskFormat::Raw => Handed::File(path),
+            DiskFormat::Qcow2 => Handed::Qcow2(path),
+        });
         let direct = if self.machine.direct_io { "on" } else { "off" };
         let file = Options::new("driver", "file")
             .with("node-name", "disk-file")

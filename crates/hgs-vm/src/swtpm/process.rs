@@ -1,7 +1,6 @@
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -13,10 +12,10 @@ use hgs_crypto::SecretBytes;
 use hgs_custody_tpm::control::{Control, ControlError, StateKind, StoredVolatileState};
 use hgs_custody_tpm::{Device, Tpm, TpmError};
 use hgs_files::FileError;
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 
 use super::error::SwtpmError;
 use super::key::StateKey;
+use crate::messages::Messages;
 use crate::program::Program;
 
 /// The file of a TPM's permanent state in its folder.
@@ -29,9 +28,6 @@ pub const TEMPORARY_STATE: &str = "TMP2-00.permall";
 /// How long swtpm may take to listen at a socket, and to end.
 const PATIENCE: Duration = Duration::from_secs(30);
 const WAIT: Duration = Duration::from_millis(1);
-
-/// Octets that are kept of what swtpm says: its first lines name what is wrong.
-const KEPT_MESSAGES: u64 = 16 * 1024;
 
 // The file descriptors of the child; 0 to 2 are the standard ones.
 const CONTROL: i32 = 3;
@@ -83,7 +79,7 @@ pub struct Swtpm {
     child: Child,
     folder: PathBuf,
     contents: Contents,
-    messages: File,
+    messages: Messages,
     control: Option<Control>,
     data: Option<UnixStream>,
     socket: Option<PathBuf>,
@@ -110,7 +106,7 @@ impl Swtpm {
         for leftover in [VOLATILE_STATE, TEMPORARY_STATE] {
             hgs_files::optional(hgs_files::remove(&folder.join(leftover)))?;
         }
-        let messages = messages().map_err(SwtpmError::Start)?;
+        let messages = Messages::new().map_err(SwtpmError::Start)?;
         let (mut command, ours) = command(settings, &messages)?;
         let child = command.spawn().map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => SwtpmError::NotInstalled,
@@ -148,18 +144,7 @@ impl Swtpm {
     /// What swtpm said so far; no secrets are among it.
     #[must_use]
     pub fn messages(&self) -> String {
-        let mut octets = vec![0; KEPT_MESSAGES as usize];
-        let read = self.messages.read_at(&mut octets, 0).unwrap_or(0);
-        octets.truncate(read);
-        let end = octets.iter().position(|octet| *octet == 0);
-        octets.truncate(end.unwrap_or(read));
-        let text = String::from_utf8_lossy(&octets);
-        let lines = text.lines().map(|line| {
-            let line = line.strip_prefix("swtpm: ").unwrap_or(line);
-            line.chars().filter(|one| !one.is_control()).collect()
-        });
-        let lines: Vec<String> = lines.filter(|line: &String| !line.is_empty()).collect();
-        lines.join("; ")
+        self.messages.text("swtpm: ")
     }
 
     /// Gives the control channel up, so that a hypervisor can have it: swtpm serves one connection.
@@ -339,7 +324,7 @@ struct Ours {
 }
 
 /// The command of swtpm. Keys go by pipes, which it alone inherits.
-fn command(settings: &Settings<'_>, messages: &File) -> Result<(Command, Ours), SwtpmError> {
+fn command(settings: &Settings<'_>, messages: &Messages) -> Result<(Command, Ours), SwtpmError> {
     let mut command = settings.program.command();
     command.args(["socket", "--tpm2", "--tpmstate"]);
     command.arg(format!("dir={},mode=0600", option(settings.folder)?));
@@ -380,7 +365,7 @@ fn command(settings: &Settings<'_>, messages: &File) -> Result<(Command, Ours), 
             descriptors.push((descriptor, key.in_pipe().map_err(SwtpmError::Start)?));
         }
     }
-    let error = messages.try_clone().map_err(SwtpmError::Start)?;
+    let error = messages.for_child().map_err(SwtpmError::Start)?;
     command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -400,15 +385,4 @@ fn option(path: &Path) -> Result<String, SwtpmError> {
         Some(text) if !text.contains(',') => Ok(text.to_owned()),
         _ => Err(SwtpmError::Comma(path.to_owned())),
     }
-}
-
-/// Where swtpm writes its messages: a file in memory that can't grow. A pipe would end swtpm when this process has ended.
-fn messages() -> io::Result<File> {
-    let file = memfd_create(
-        "swtpm messages",
-        MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
-    )?;
-    ftruncate(&file, KEPT_MESSAGES)?;
-    fcntl_add_seals(&file, SealFlags::GROW | SealFlags::SHRINK)?;
-    Ok(file.into())
 }

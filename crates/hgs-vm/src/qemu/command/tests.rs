@@ -57,7 +57,7 @@ fn arguments(
     text: &str,
     policy: Policy,
     change: impl FnOnce(&mut Machine<'_>),
-) -> Result<(Vec<String>, Vec<OpenFile>), CommandError> {
+) -> Result<(Vec<String>, Vec<Handed>), CommandError> {
     let folder = tempfile::tempdir().unwrap();
     for file in ["disk.img", "firmware-vars.fd", "vmlinuz", "initrd,img"] {
         fs::write(folder.path().join(file), b"").unwrap();
@@ -87,16 +87,18 @@ fn arguments(
         let text = argument.to_str().unwrap();
         text.replace(place, "/VM")
     });
-    let mut files = line.files;
-    for file in &mut files {
-        file.path = Path::new("/VM").join(file.path.file_name().unwrap());
+    let mut handed = line.handed;
+    for one in &mut handed {
+        if let Handed::File(path) | Handed::Qcow2(path) = one {
+            *path = Path::new("/VM").join(path.file_name().unwrap());
+        }
     }
-    Ok((texts.collect(), files))
+    Ok((texts.collect(), handed))
 }
 
 #[test]
 fn a_shielded_machine_is_run_by_exactly_these_arguments() {
-    let (arguments, files) = arguments(DESCRIPTION, Policy::Shielded, |_| {}).unwrap();
+    let (arguments, handed) = arguments(DESCRIPTION, Policy::Shielded, |_| {}).unwrap();
     let expected = r#"
 -name guest=payroll
 -uuid 6f2d1c3e-8d0a-4a53-9f1c-0b7f6a1e2d3c
@@ -111,17 +113,17 @@ fn a_shielded_machine_is_run_by_exactly_these_arguments() {
 -m size=512M
 -smp 2
 -blockdev driver=file,node-name=firmware,filename=/usr/share/OVMF/OVMF_CODE_4M.secboot.fd,read-only=on
--add-fd fd=3,set=1
--blockdev driver=file,node-name=variables,filename=/dev/fdset/1
+-add-fd fd=3,set=3
+-blockdev driver=file,node-name=variables,filename=/dev/fdset/3
 -global driver=cfi.pflash01,property=secure,value=on
 -global ICH9-LPC.disable_s3=1
--chardev socket,id=tpm-control,path=/run/vms/pay,,roll/swtpm.sock
+-chardev socket,id=tpm-control,fd=4
 -tpmdev emulator,id=tpm,chardev=tpm-control
 -device tpm-crb,tpmdev=tpm
--chardev socket,id=monitor,path=/run/vms/pay,,roll/qmp.sock,server=on,wait=off
+-chardev socket,id=monitor,fd=5,server=on,wait=off
 -mon chardev=monitor,mode=control
--add-fd fd=4,set=2
--blockdev driver=file,node-name=disk-file,filename=/dev/fdset/2,cache.direct=on,aio=threads,locking=on
+-add-fd fd=6,set=6
+-blockdev driver=file,node-name=disk-file,filename=/dev/fdset/6,cache.direct=on,aio=threads,locking=on
 -blockdev {"driver":"qcow2","node-name":"disk","file":"disk-file","cache":{"direct":true},"backing":null}
 -device virtio-blk-pci,drive=disk,bootindex=0
 -object rng-builtin,id=entropy
@@ -130,16 +132,14 @@ fn a_shielded_machine_is_run_by_exactly_these_arguments() {
 -device virtio-net-pci,netdev=network,romfile=
 "#;
     assert_eq!(arguments, expected.split_whitespace().collect::<Vec<_>>());
-    let file = |descriptor, name: &str, qcow2| OpenFile {
-        descriptor,
-        path: Path::new("/VM").join(name),
-        qcow2,
-    };
+    let runtime = Path::new("/run/vms/pay,roll");
     assert_eq!(
-        files,
+        handed,
         [
-            file(3, "firmware-vars.fd", false),
-            file(4, "disk.img", true)
+            Handed::File("/VM/firmware-vars.fd".into()),
+            Handed::Connection(runtime.join("swtpm.sock")),
+            Handed::Listener(runtime.join("qmp.sock")),
+            Handed::Qcow2("/VM/disk.img".into()),
         ]
     );
 }
@@ -150,7 +150,7 @@ fn a_kernel_that_is_booted_directly_is_run_by_exactly_these_arguments() {
         reason: String::new(),
     };
     let incoming = Begin::Incoming("pc-q35-6.1".parse().unwrap());
-    let (arguments, files) = arguments(DIRECT, Policy::EncryptionSupported, |machine| {
+    let (arguments, handed) = arguments(DIRECT, Policy::EncryptionSupported, |machine| {
         machine.accelerator = &TCG;
         machine.serial = Serial::LoggedConsole;
         machine.begin = incoming;
@@ -172,12 +172,13 @@ fn a_kernel_that_is_booted_directly_is_run_by_exactly_these_arguments() {
         "-kernel /VM/vmlinuz",
         "-initrd /VM/initrd,img",
         "-append console=ttyS0 a,b",
-        "-chardev socket,id=tpm-control,path=/run/vms/pay,,roll/swtpm.sock",
+        "-chardev socket,id=tpm-control,fd=3",
         "-tpmdev emulator,id=tpm,chardev=tpm-control",
         "-device tpm-crb,tpmdev=tpm",
-        "-chardev socket,id=monitor,path=/run/vms/pay,,roll/qmp.sock,server=on,wait=off",
+        "-chardev socket,id=monitor,fd=4,server=on,wait=off",
         "-mon chardev=monitor,mode=control",
-        "-chardev socket,id=serial,path=/run/vms/pay,,roll/serial.sock,server=on,wait=off,logfile=/run/vms/pay,,roll/serial.log,logappend=on",
+        "-add-fd fd=6,set=6",
+        "-chardev socket,id=serial,fd=5,server=on,wait=off,logfile=/dev/fdset/6,logappend=on",
         "-serial chardev:serial",
         "-object rng-builtin,id=entropy",
         "-device virtio-rng-pci,rng=entropy",
@@ -188,7 +189,16 @@ fn a_kernel_that_is_booted_directly_is_run_by_exactly_these_arguments() {
         .flat_map(|line| line.splitn(2, ' '))
         .collect();
     assert_eq!(arguments, expected);
-    assert_eq!(files, []);
+    let runtime = Path::new("/run/vms/pay,roll");
+    assert_eq!(
+        handed,
+        [
+            Handed::Connection(runtime.join("swtpm.sock")),
+            Handed::Listener(runtime.join("qmp.sock")),
+            Handed::Listener(runtime.join("serial.sock")),
+            Handed::Log(runtime.join("serial.log")),
+        ]
+    );
 }
 
 #[test]
