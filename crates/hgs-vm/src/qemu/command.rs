@@ -381,7 +381,12 @@ impl Writer<'_> {
                 r#"{{"driver":"{format}","node-name":"disk","file":"disk-file","cache":{{"direct":{direct}}}{backing}}}"#
             ),
         );
-        self.option("-device", "virtio-blk-pci,drive=disk,bootindex=0");
+        // A kernel that is given has the first place itself.
+        let first = match self.machine.description.firmware {
+            Firmware::SecureBoot { .. } => ",bootindex=0",
+            Firmware::DirectKernel(_) => "",
+        };
+        self.option("-device", format!("virtio-blk-pci,drive=disk{first}"));
         Ok(())
     }
 

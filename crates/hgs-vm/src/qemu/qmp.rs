@@ -364,6 +364,14 @@ impl Monitor {
         QmpError::Protocol(why.to_owned())
     }
 
+    fn failed(&mut self, error: io::Error) -> QmpError {
+        self.usable = false;
+        match error.kind() {
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => QmpError::Closed,
+            _ => error.into(),
+        }
+    }
+
     fn run(&mut self, command: &'static str, arguments: Value) -> Result<Value, QmpError> {
         if !self.usable {
             return Err(QmpError::Closed);
@@ -378,7 +386,7 @@ impl Monitor {
         line.push(b'\n');
         self.stream.set_write_timeout(Some(self.patience))?;
         let written = self.stream.write_all(&line);
-        written.inspect_err(|_| self.usable = false)?;
+        written.map_err(|error| self.failed(error))?;
         loop {
             let message = self.message(deadline)?;
             match message {
@@ -426,10 +434,7 @@ impl Monitor {
                     io::ErrorKind::WouldBlock
                     | io::ErrorKind::TimedOut
                     | io::ErrorKind::Interrupted => {}
-                    _ => {
-                        self.usable = false;
-                        return Err(error.into());
-                    }
+                    _ => return Err(self.failed(error)),
                 },
             }
         }
