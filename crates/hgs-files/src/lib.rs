@@ -1,4 +1,4 @@
-//! Files, handled so that neither a symbolic link, nor another user, nor a crash can turn one into something else.
+//! Files and local sockets, handled so that neither a symbolic link, nor another user, nor a crash can turn one into something else.
 //!
 //! * Nothing is opened or replaced through a symbolic link (attacks.md K20), but for secrets that the operator names, where
 //!   no other user can have put the link.
@@ -22,6 +22,7 @@ mod error;
 mod folder;
 mod lock;
 mod open;
+mod socket;
 mod staged;
 mod synchronise;
 mod typed;
@@ -36,6 +37,7 @@ pub use lock::Lock;
 pub use open::{
     open_private_file, open_to_others, private_file, read, read_named_secret, read_secret, text,
 };
+pub use socket::{LocalSocket, SOCKET_PATH_LIMIT, SocketError};
 pub use staged::{Readers, Staged};
 pub use synchronise::synchronise_folder_of;
 pub use typed::{TypedError, typed_line};

@@ -145,12 +145,12 @@ impl Config {
             return;
         }
         let octets = self.admin_socket().as_os_str().len();
-        if octets > http::SOCKET_PATH_LIMIT {
+        if octets > hgs_files::SOCKET_PATH_LIMIT {
             findings.error(
                 "listen.admin.socket",
                 format!(
                     "the path of the admin socket has {octets} octets, the kernel takes {}",
-                    http::SOCKET_PATH_LIMIT
+                    hgs_files::SOCKET_PATH_LIMIT
                 ),
                 "set listen.admin.socket to a shorter path",
             );

@@ -10,9 +10,10 @@ use tokio::net::TcpListener;
 
 use super::certificate::{CurrentCertificate, TlsError};
 use super::listener;
-use super::unix::{AdminSocket, SocketError};
+use super::unix::AdminSocket;
 use crate::config::Config;
 use crate::roles::{self, RolesError};
+use hgs_files::SocketError;
 
 /// The names of the listeners, as in configuration, logs and metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
