@@ -82,7 +82,7 @@ pub enum ConfigurationError {
     #[error("a fallback is set, but no attestation_url and key_protection_url")]
     FallbackAlone,
     /// Local mode has no services.
-    #[error("mode is local, but {found} is set")]
+    #[error("mode is local or not set, but {found} is set")]
     LocalWithServices {
         /// A key that has no place in local mode.
         found: &'static str,
@@ -229,6 +229,8 @@ impl File {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
+    /// Absent where only the TPM is set: a new host, as one without a file.
+    #[serde(default)]
     mode: Mode,
     #[serde(skip_serializing_if = "Option::is_none")]
     attestation_url: Option<String>,
@@ -246,9 +248,10 @@ struct File {
     tpm: Option<tpm::Section>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Mode {
+    #[default]
     Local,
     HostGuardianService,
 }
@@ -511,6 +514,12 @@ mod tests {
 
     #[test]
     fn local_mode_has_no_services() {
+        // As `guarded-host configure` finds it where the section [tpm] was written first.
+        assert_eq!(read("").unwrap(), Configuration::Local);
+        assert_eq!(
+            read("[tpm]\ndevice = \"/dev/tpm0\"\n").unwrap(),
+            Configuration::Local
+        );
         let error = read("mode = \"local\"\nca_file = \"/ca.pem\"\n").unwrap_err();
         assert!(matches!(
             error,

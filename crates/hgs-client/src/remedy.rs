@@ -17,6 +17,9 @@ use crate::service::Cause;
 use crate::state::MasterKeyError;
 use crate::tpm::{HostTpmError, MeasurementError};
 
+/// Of a host that was revoked, whichever service says so.
+const REVOKED: &str = "ask the guardian's administrator why; only there can the host be let in again: `hgs host remove`, `hgs host readmit`, and `hgs host add`";
+
 impl Error {
     /// The party at fault.
     #[must_use]
@@ -219,9 +222,7 @@ fn of_key_protection(failure: &KeyProtectionFailure) -> (Fault, Option<&'static 
         KeyProtectionCode::HealthCertificate => {
             Some("run `guarded-host attest`, and set the clocks right")
         }
-        KeyProtectionCode::HostRevoked => Some(
-            "ask the guardian's administrator why; a revoked host comes back with a new host key only (`guarded-host host-key remove` and `guarded-host host-key new`)",
-        ),
+        KeyProtectionCode::HostRevoked => Some(REVOKED),
         KeyProtectionCode::WrappingNotFound => Some(
             "have the owner grant this guardian access: `hgs protector grant`, with the guardian's metadata",
         ),
@@ -326,11 +327,9 @@ fn of_attestation(failure: &AttestationFailure) -> Option<&'static str> {
     };
     match refused.code()? {
         Code::HostNotRegistered => Some(
-            "on this host run `guarded-host host-key export --out host.pem`, on the guardian `hgs host add NAME --host-key host.pem`",
+            "on this host run `guarded-host identity export --out host.json`, on the guardian `hgs host add NAME --identity host.json`; with a guardian in host-key mode, `guarded-host host-key export --out host.pem` and `hgs host add NAME --host-key host.pem`",
         ),
-        Code::HostRevoked => Some(
-            "ask the guardian's administrator why; a revoked host comes back with a new host key only (`guarded-host host-key remove` and `guarded-host host-key new`)",
-        ),
+        Code::HostRevoked => Some(REVOKED),
         Code::HostKeySignature => Some(
             "make a new host key with `guarded-host host-key remove` and `guarded-host host-key new`, and register it",
         ),
