@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use command_fds::{CommandFdExt as _, FdMapping};
 use hgs_crypto::SecretBytes;
-use hgs_custody_tpm::control::{Control, ControlError, StateKind, StoredVolatileState};
+use hgs_custody_tpm::control::{Control, ControlError, StateKind, StoredVolatileState, TpmResult};
 use hgs_custody_tpm::{Device, Tpm, TpmError};
 use hgs_files::FileError;
 
@@ -27,6 +27,9 @@ pub const TEMPORARY_STATE: &str = "TMP2-00.permall";
 
 /// How long swtpm may take to listen at a socket, and to end.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the lock of a state may be held: the swtpm of a process that was killed ends when its channel closes, which is
+/// a moment later.
+const LOCK_PATIENCE: Duration = Duration::from_secs(3);
 const WAIT: Duration = Duration::from_millis(1);
 
 // The file descriptors of the child; 0 to 2 are the standard ones.
@@ -164,7 +167,15 @@ impl Swtpm {
             }
             _ => {}
         }
-        let started = self.channel()?.initialise(StoredVolatileState::Delete);
+        let begun = Instant::now();
+        let started = loop {
+            let started = self.channel()?.initialise(StoredVolatileState::Delete);
+            let in_use = |error: &ControlError| error.result() == Some(TpmResult::FAIL);
+            if !started.as_ref().is_err_and(in_use) || begun.elapsed() > LOCK_PATIENCE {
+                break started;
+            }
+            thread::sleep(WAIT);
+        };
         started.map_err(|error| SwtpmError::of_start(error, self.folder.clone(), self.messages()))
     }
 

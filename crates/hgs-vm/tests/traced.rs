@@ -1,0 +1,162 @@
+//! What strace and /proc see of a re-key: where the key goes, and what is on the disk before the pointer is switched.
+
+mod common;
+
+use std::fs;
+use std::process::Command;
+
+use common::{Vm, key, protector, swtpm};
+use hgs_testkit::tool;
+use hgs_vm::generation::StateFolder;
+use hgs_vm::rekey::{Step, rekey};
+
+const FOLDER: &str = "TRACED_TEST_FOLDER";
+
+/// Not a test but what strace watches: it re-keys the VM in a folder. Without the variable there is nothing to do.
+#[test]
+fn agent() {
+    let Some(folder) = std::env::var_os(FOLDER) else {
+        return;
+    };
+    let mut state = StateFolder::open(folder.as_ref()).unwrap();
+    let protector = protector(2);
+    rekey(
+        swtpm(),
+        &mut state,
+        &key(1),
+        &key(2),
+        &protector,
+        &mut |_| (),
+    )
+    .unwrap();
+}
+
+fn traced(vm: &Vm, calls: &str) -> Vec<String> {
+    let trace = vm.beside().join("trace");
+    let status = Command::new(tool("strace", "strace"))
+        .args([
+            "-f",
+            "-y",
+            "-s",
+            "65536",
+            "-e",
+            &format!("trace={calls}"),
+            "-o",
+        ])
+        .arg(&trace)
+        .arg(std::env::current_exe().unwrap())
+        .args(["agent", "--exact", "--nocapture"])
+        .env(FOLDER, vm.folder())
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let text = fs::read_to_string(trace).unwrap();
+    text.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_key_is_written_to_a_pipe_and_nowhere_else() {
+    let vm = Vm::new();
+    let lines = traced(
+        &vm,
+        "write,writev,pwrite64,pwritev,sendto,sendmsg,execve,openat,memfd_create,read",
+    );
+    // The source's key once; the destination's for it and for the check.
+    for (key, times) in [(key(1), 1), (key(2), 2)] {
+        let text = String::from_utf8(key.secret().expose().to_vec()).unwrap();
+        let part = &text[16..];
+        let hexadecimal = hgs_crypto::hex::encode(&text.as_bytes()[..16]);
+        let shown: Vec<_> = lines
+            .iter()
+            .filter(|line| line.contains(part) || line.to_lowercase().contains(&hexadecimal))
+            .collect();
+        let read = shown.iter().filter(|line| line.contains(" read(")).count();
+        assert_eq!((shown.len() - read, read), (times, times), "{shown:?}");
+        for line in shown {
+            assert!(line.contains("<pipe:["), "{line}");
+        }
+    }
+    // The trace shows what swtpm writes, and keys where they are.
+    assert!(lines.iter().any(|line| line.contains("TMP2-00.permall")));
+}
+
+#[test]
+fn all_is_on_the_disk_before_the_pointer_is_switched_and_before_the_old_is_removed() {
+    let vm = Vm::new();
+    let calls = "fsync,fdatasync,rename,renameat,renameat2,link,linkat,unlink,unlinkat,rmdir";
+    let lines = traced(&vm, calls);
+    let after = |from: usize, what: &str, parts: &[&str]| {
+        let found = lines[from..]
+            .iter()
+            .position(|line| parts.iter().all(|part| line.contains(part)));
+        from + found.unwrap_or_else(|| panic!("{what} after line {from}: {lines:#?}"))
+    };
+    let folder = vm.folder().canonicalize().unwrap();
+    let named = |path: &str| format!("<{}{path}>", folder.display());
+    let written = after(0, "swtpm's file", &["rename(", "gen-2/tpm2-00.permall"]);
+    let switched = after(written, "the switch", &["rename", "/current\""]);
+    let before_the_switch = [
+        named("/gen-2/.protector.xml.new"),
+        named("/gen-2/tpm2-00.permall"),
+        named("/gen-2"),
+        named(""),
+        named("/.current.new"),
+    ];
+    let mut last = written;
+    for place in &before_the_switch {
+        let synchronised = after(last, place, &["fsync(", place]);
+        assert!(synchronised < switched, "{place}: {lines:#?}");
+        last = synchronised;
+    }
+    let lasting = after(switched, "the switch lasts", &["fsync(", &named("")]);
+    let removed = after(switched, "the removal", &["rename", "/gen-1\""]);
+    assert!(lasting < removed, "{lines:#?}");
+}
+
+#[test]
+fn neither_arguments_nor_environment_nor_another_child_have_the_key() {
+    let vm = Vm::new();
+    let before = descriptors_of_a_child();
+    let mut seen = 0;
+    let texts = [1, 2].map(|number| key(number).secret().expose().to_vec());
+    let hexadecimal = texts
+        .each_ref()
+        .map(|text| hgs_crypto::hex::encode(text).into_bytes());
+    let told = &mut |step: Step| {
+        let (Step::SourceStarted(id) | Step::DestinationStarted(id) | Step::CheckStarted(id)) =
+            step
+        else {
+            return;
+        };
+        seen += 1;
+        for file in ["cmdline", "environ"] {
+            let octets = fs::read(format!("/proc/{id}/{file}")).unwrap();
+            assert!(file == "environ" || !octets.is_empty());
+            for key in texts.iter().chain(&hexadecimal) {
+                assert!(!octets.windows(key.len()).any(|part| part == key), "{file}");
+            }
+        }
+        assert_eq!(
+            descriptors_of_a_child(),
+            before,
+            "the pipes are swtpm's alone"
+        );
+    };
+    rekey(
+        swtpm(),
+        &mut vm.open(),
+        &key(1),
+        &key(2),
+        &protector(2),
+        told,
+    )
+    .unwrap();
+    assert_eq!(seen, 3);
+}
+
+/// How many file descriptors a child has that is started now.
+fn descriptors_of_a_child() -> usize {
+    let output = Command::new("ls").args(["/proc/self/fd"]).output().unwrap();
+    assert!(output.status.success());
+    output.stdout.split(|octet| *octet == b'\n').count()
+}
