@@ -12,7 +12,7 @@ use hgs_tcg::event_log::{Bank, PCR_COUNT, PcrValues};
 use hgs_tcg::tpm::{
     self, Command, EK_CERTIFICATE_INDEX, EndorsementKey, Handle, KeyUseError, PcrSelection,
     PolicySession, Primary, PublicAndHandle, PublicError, ResponseCode, ResponseError,
-    StartingPolicySession, StorageRootKey, created_primary, flush_context,
+    StartingPolicySession, StorageRootKey, created_primary, flush_context, manufacture,
 };
 
 use crate::device::Device;
@@ -27,7 +27,7 @@ const WAIT: Duration = Duration::from_millis(20);
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
 
 /// Where TCG says that a manufacturer or an operating system keeps primary keys (TCG TPM v2.0 Provisioning Guidance, 7.8).
-const PERSISTENT_EK: u32 = 0x8101_0001;
+const PERSISTENT_EK: u32 = manufacture::EK_HANDLE;
 const PERSISTENT_SRK: u32 = 0x8100_0001;
 
 /// What takes a TPM many seconds.

@@ -5,10 +5,13 @@
 //! signature and says, when it is read again as anybody would read it, exactly what was wanted.
 
 mod encode;
+mod endorsement;
 
 use const_oid::ObjectIdentifier;
 use hgs_crypto::rsa::{PublicKey, SignatureScheme};
 
+pub use self::endorsement::{EndorsementSubject, PreparedEndorsement, prepare_endorsement};
+use crate::endorsement::EndorsementCertificateError;
 pub use crate::extension::Extension;
 use crate::{Certificate, CertificateError, KeyUsage, Time, Validity, Version};
 
@@ -55,10 +58,27 @@ pub struct Prepared {
 struct Expected {
     template: Template,
     subject: Vec<u8>,
-    subject_key: PublicKey,
+    subject_key: SubjectKey,
     issuer: Vec<u8>,
     authority_key_identifier: Option<Vec<u8>>,
     serial_number: [u8; 16],
+}
+
+/// The key that is certified.
+#[derive(Debug, PartialEq, Eq)]
+enum SubjectKey {
+    Rsa(PublicKey),
+    /// SubjectPublicKeyInfo in DER.
+    Other(Vec<u8>),
+}
+
+impl SubjectKey {
+    fn spki_der(&self) -> &[u8] {
+        match self {
+            Self::Rsa(key) => key.spki_der(),
+            Self::Other(der) => der,
+        }
+    }
 }
 
 /// Why no certificate was issued.
@@ -85,6 +105,9 @@ pub enum IssueError {
     /// The result is not an acceptable certificate.
     #[error("result is not acceptable: {0}")]
     Certificate(#[from] CertificateError),
+    /// The result is not an acceptable EK certificate.
+    #[error("result is not acceptable: {0}")]
+    Endorsement(#[from] EndorsementCertificateError),
     /// The result says something else than the template.
     #[error("result differs from the template in its {0}")]
     Deviates(Deviation),
@@ -138,18 +161,37 @@ pub fn prepare(
     issuer: Issuer<'_>,
     serial: [u8; 16],
 ) -> Result<Prepared, IssueError> {
+    let key = SubjectKey::Rsa(subject_key.clone());
+    let (wanted, issuer_key) = expect(template, key, issuer, serial)?;
+    Ok(Prepared {
+        to_be_signed: encode::to_be_signed(&wanted)?,
+        issuer_key,
+        wanted,
+    })
+}
+
+/// The values of the certificate, and the key that signs it.
+fn expect(
+    template: Template,
+    subject_key: SubjectKey,
+    issuer: Issuer<'_>,
+    serial: [u8; 16],
+) -> Result<(Expected, PublicKey), IssueError> {
     check(&template)?;
     let subject = encode::common_name(&template.common_name)?;
-    let (issuer_name, issuer_key, authority_key_identifier) = match issuer {
-        Issuer::SelfSigned => (subject.clone(), subject_key, None),
-        Issuer::Certificate(certificate) => {
+    let (issuer, issuer_key, authority_key_identifier) = match (issuer, &subject_key) {
+        (Issuer::SelfSigned, SubjectKey::Rsa(key)) => (subject.clone(), key.clone(), None),
+        (Issuer::SelfSigned, SubjectKey::Other(_)) => {
+            return Err(IssueError::IssuerNotAuthority(template.common_name));
+        }
+        (Issuer::Certificate(certificate), _) => {
             if !certificate.may_issue() {
                 let name = certificate.subject().to_owned();
                 return Err(IssueError::IssuerNotAuthority(name));
             }
             (
                 certificate.subject_der().to_vec(),
-                certificate.public_key(),
+                certificate.public_key().clone(),
                 certificate.subject_key_identifier().map(<[u8]>::to_vec),
             )
         }
@@ -157,16 +199,12 @@ pub fn prepare(
     let wanted = Expected {
         template,
         subject,
-        subject_key: subject_key.clone(),
-        issuer: issuer_name,
+        subject_key,
+        issuer,
         authority_key_identifier,
         serial_number: serial_number(serial),
     };
-    Ok(Prepared {
-        to_be_signed: encode::to_be_signed(&wanted)?,
-        issuer_key: issuer_key.clone(),
-        wanted,
-    })
+    Ok((wanted, issuer_key))
 }
 
 fn check(template: &Template) -> Result<(), IssueError> {
@@ -238,7 +276,7 @@ impl Expected {
                 Deviation::Validity,
             ),
             (
-                *certificate.public_key() == self.subject_key,
+                self.subject_key == SubjectKey::Rsa(certificate.public_key().clone()),
                 Deviation::PublicKey,
             ),
             (
@@ -307,7 +345,7 @@ mod tests {
             (&|wanted| wanted.subject.push(0), Deviation::Subject),
             (&|wanted| wanted.issuer.push(0), Deviation::Issuer),
             (
-                &|wanted| wanted.subject_key = other.public().clone(),
+                &|wanted| wanted.subject_key = SubjectKey::Rsa(other.public().clone()),
                 Deviation::PublicKey,
             ),
             (

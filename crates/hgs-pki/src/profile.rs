@@ -10,11 +10,16 @@ use const_oid::db::rfc5280::{
     ID_CE_BASIC_CONSTRAINTS, ID_CE_KEY_USAGE, ID_CE_SUBJECT_ALT_NAME, ID_KP_CLIENT_AUTH,
     ID_KP_SERVER_AUTH,
 };
-use der::Encode;
-use der::asn1::Ia5String;
+use der::asn1::{Any, Ia5String};
+use der::{Decode, Encode, Tag};
+use x509_cert::attr::AttributeTypeAndValue;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::name::{Name, RdnSequence, RelativeDistinguishedName};
 
+use crate::endorsement::{
+    TCG_KP_EK_CERTIFICATE, TPM_MANUFACTURER, TPM_MODEL, TPM_VERSION, TpmModel,
+};
 use crate::issue::{IssueError, Template};
 use crate::{Extension, KeyUsage, Seconds, Validity};
 
@@ -85,6 +90,68 @@ pub fn one_time_authority(validity: Validity) -> Template {
             KeyUsage::KEY_CERT_SIGN,
         )
     }
+}
+
+/// An authority for EK certificates of the TPMs that a VM owner makes: over leaves only, and for nothing else.
+#[must_use]
+pub fn endorsement_authority(name: &str, validity: Validity) -> Template {
+    Template {
+        certificate_authority: true,
+        ..leaf(
+            format!("OpenHGS vTPM Authority ({name})"),
+            validity,
+            KeyUsage::KEY_CERT_SIGN,
+        )
+    }
+}
+
+/// What an endorsement key is used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndorsementKeyUse {
+    /// It decrypts: RSA.
+    Encipherment,
+    /// It agrees on keys: an elliptic curve.
+    Agreement,
+}
+
+/// The certificate of the endorsement key of a VM's TPM. The VM is its subject, so the name of the TPM is not critical.
+///
+/// # Errors
+/// When the parts of the TPM's name are no text of a certificate.
+pub fn endorsement(
+    name: &str,
+    tpm: &TpmModel,
+    usage: EndorsementKeyUse,
+    validity: Validity,
+) -> Result<Template, IssueError> {
+    let parts = [
+        (TPM_MANUFACTURER, &tpm.manufacturer),
+        (TPM_MODEL, &tpm.model),
+        (TPM_VERSION, &tpm.version),
+    ];
+    let mut directory = RdnSequence::default();
+    for (oid, value) in parts {
+        if let Some(value) = value {
+            let value = Any::new(Tag::Utf8String, value.as_bytes())?;
+            let attribute = AttributeTypeAndValue { oid, value };
+            directory.push(RelativeDistinguishedName::try_from(vec![attribute])?);
+        }
+    }
+    let directory = Name::from_der(&directory.to_der()?)?;
+    let names = SubjectAltName(vec![GeneralName::DirectoryName(directory)]);
+    let usage = match usage {
+        EndorsementKeyUse::Encipherment => KeyUsage::KEY_ENCIPHERMENT,
+        EndorsementKeyUse::Agreement => KeyUsage::KEY_AGREEMENT,
+    };
+    Ok(Template {
+        extended_key_usage: vec![TCG_KP_EK_CERTIFICATE],
+        extensions: vec![Extension {
+            oid: ID_CE_SUBJECT_ALT_NAME,
+            critical: false,
+            der: names.to_der()?,
+        }],
+        ..leaf(name.to_owned(), validity, usage)
+    })
 }
 
 /// The certificate of a TLS server that is reached under `hosts`, which are DNS names and IP

@@ -12,6 +12,7 @@ mod command;
 pub mod fuzzing;
 mod host_command;
 mod key_use;
+pub mod manufacture;
 mod policy;
 mod public;
 mod response;
@@ -21,9 +22,9 @@ mod wire;
 
 pub use command::{Authorization, Command, ForeignCommandError, Handle, Primary};
 pub use host_command::{
-    EK_CERTIFICATE_INDEX, done, extend_pcr, flush_context, get_permanent_attributes, is_in_lockout,
-    load, loaded, nv_octets, nv_read_public, nv_reads, nv_size, pcrs_read_without_session,
-    read_clock, read_pcrs_without_session,
+    EK_CERTIFICATE_INDEX, done, extend_pcr, flush_context, get_permanent_attributes, get_property,
+    is_in_lockout, load, loaded, nv_octets, nv_read_public, nv_reads, nv_size,
+    pcrs_read_without_session, property, read_clock, read_pcrs_without_session,
 };
 pub use key_use::{
     AwaitingPlaintext, AwaitingSignature, KeyUseError, PolicySession, StartingPolicySession,

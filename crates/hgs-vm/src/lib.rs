@@ -17,6 +17,7 @@
 pub mod description;
 pub mod generation;
 mod identifier;
+pub mod identity;
 pub mod memory;
 mod messages;
 pub mod parts;

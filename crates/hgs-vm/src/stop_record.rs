@@ -36,6 +36,8 @@ pub enum Comparison {
     },
     /// The state has changed since the VM stopped.
     Altered,
+    /// The record has a counter of the host's TPM, which gives none now: it is another TPM, or was cleared.
+    NoCounter,
     /// The record itself is older than the host's TPM says.
     OldRecord {
         /// The counter in the record.
@@ -70,6 +72,7 @@ impl StopRecord {
                 recorded: before,
                 counter: now,
             },
+            (Some(_), None) => Comparison::NoCounter,
             _ if recorded.generation != self.generation => Comparison::OtherGeneration {
                 recorded: recorded.generation,
             },

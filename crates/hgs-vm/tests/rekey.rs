@@ -3,10 +3,12 @@
 mod common;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 use common::{Vm, key, protector, settings, swtpm};
 use hgs_crypto::SecretBytes;
-use hgs_vm::rekey::{RekeyError, rekey};
+use hgs_vm::program::Program;
+use hgs_vm::rekey::{RekeyError, Step, rekey};
 use hgs_vm::swtpm::{Contents, PERMANENT_STATE, Swtpm, SwtpmError};
 
 /// What tpm2-tools find in a TPM that must survive: EK, EK certificate, SRK, a counter.
@@ -147,4 +149,105 @@ fn a_state_that_is_refused_leaves_no_empty_tpm() {
 
     let kept = Swtpm::start(&settings(folder.path(), Contents::Kept, &state_key)).unwrap_err();
     assert!(matches!(kept, SwtpmError::NoState(_)), "{kept}");
+}
+
+/// A program that starts swtpm with other arguments for the destination, as `change` says in the words of a shell.
+fn changed_swtpm(vm: &Vm, change: &str) -> Program {
+    let path = vm.beside().join("swtpm");
+    let script = format!(
+        "#!/bin/sh\n\
+         case \"$*\" in *gen-2*) ;; *) exec swtpm \"$@\" ;; esac\n\
+         for one; do shift; case \"$before$one\" in {change}\n\
+         *) set -- \"$@\" \"$one\" ;; esac; before=$one; done\n\
+         exec swtpm \"$@\"\n"
+    );
+    fs::write(&path, script).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+    Program {
+        path,
+        environment: Vec::new(),
+    }
+}
+
+fn refused_by(vm: &Vm, swtpm: &Program) -> RekeyError {
+    let state = vm.current().path().join(PERMANENT_STATE);
+    let before = fs::read(&state).unwrap();
+    let mut steps = Vec::new();
+    let told = &mut |step| steps.push(step);
+    let refused = rekey(swtpm, &mut vm.open(), &key(1), &key(2), &protector(2), told);
+    let set = |step: &Step| matches!(step, Step::StateSet(_));
+    assert!(!steps.iter().any(set), "{steps:?}");
+    assert_eq!(fs::read(&state).unwrap(), before);
+    assert_eq!(vm.names(), ["current", "gen-1", "lock"]);
+    assert!(vm.opens(&key(1)));
+    refused.unwrap_err()
+}
+
+#[test]
+fn a_destination_without_a_key_is_refused_before_it_gets_the_state() {
+    let vm = Vm::new();
+    for (option, named) in [
+        ("--key", "the key of the state"),
+        ("--migration-key", "the migration key"),
+    ] {
+        let change = format!("*{option}) ;; {option}fd=*) ;;");
+        let refused = refused_by(&vm, &changed_swtpm(&vm, &change));
+        let RekeyError::Destination(SwtpmError::KeyMissing { missing }) = refused else {
+            panic!("{refused}");
+        };
+        assert_eq!(missing, named);
+    }
+}
+
+#[test]
+fn a_destination_with_another_migration_key_leaves_nothing() {
+    let vm = Vm::new();
+    let other = vm.beside().join("other");
+    fs::write(&other, [7; 32]).unwrap();
+    let change = format!(
+        "--migration-keyfd=*) set -- \"$@\" file={},format=binary,mode=aes-256-cbc ;;",
+        other.display()
+    );
+    let refused = refused_by(&vm, &changed_swtpm(&vm, &change));
+    assert!(matches!(refused, RekeyError::Destination(_)), "{refused}");
+    let message = refused.to_string();
+    assert!(message.contains("TPM_DECRYPT_ERROR (0x21)"), "{message}");
+}
+
+#[test]
+fn a_state_that_another_swtpm_uses_is_not_moved() {
+    let vm = Vm::new();
+    let (current, key_1) = (vm.current(), key(1));
+    let mut running = Swtpm::start(&settings(current.path(), Contents::Kept, &key_1)).unwrap();
+    running.initialise().unwrap();
+    let refused = rekey(
+        swtpm(),
+        &mut vm.open(),
+        &key_1,
+        &key(2),
+        &protector(2),
+        &mut |_| (),
+    );
+    let refused = refused.unwrap_err();
+    assert!(
+        matches!(refused, RekeyError::Source(SwtpmError::InUse { .. })),
+        "{refused}"
+    );
+    assert_eq!(vm.names(), ["current", "gen-1", "lock"]);
+}
+
+#[test]
+fn a_missing_swtpm_is_named_with_its_package() {
+    let vm = Vm::new();
+    let missing = Program::installed("swtpm-that-is-not-there");
+    let refused = rekey(
+        &missing,
+        &mut vm.open(),
+        &key(1),
+        &key(2),
+        &protector(2),
+        &mut |_| (),
+    );
+    let message = refused.unwrap_err().to_string();
+    assert!(message.contains("Debian package swtpm"), "{message}");
 }

@@ -5,7 +5,6 @@ use const_oid::db::rfc4519::COMMON_NAME;
 use der::asn1::{Any, AnyRef, BitStringRef, OctetString};
 use der::{DateTime, Decode, Encode, Tag};
 use hgs_crypto::hash::sha256;
-use hgs_crypto::rsa::PublicKey;
 use rustls_pki_types::alg_id;
 use spki::SubjectPublicKeyInfoRef;
 use x509_cert::attr::AttributeTypeAndValue;
@@ -14,7 +13,7 @@ use x509_cert::ext::pkix::{
 };
 use x509_cert::name::{RdnSequence, RelativeDistinguishedName};
 
-use super::{Expected, Extension, IssueError};
+use super::{Expected, Extension, IssueError, SubjectKey};
 use crate::Time;
 use crate::structure::{Certificate, TbsCertificate, Validity};
 
@@ -122,7 +121,7 @@ fn add(all: &mut Vec<x509_cert::ext::Extension>, further: &Extension) -> Result<
 }
 
 /// RFC 7093 section 2, method 1: the first 160 bits of SHA-256 of the key's bit string.
-fn key_identifier(key: &PublicKey) -> Result<Vec<u8>, IssueError> {
+fn key_identifier(key: &SubjectKey) -> Result<Vec<u8>, IssueError> {
     let spki = SubjectPublicKeyInfoRef::from_der(key.spki_der())?;
     let digest = sha256(spki.subject_public_key.raw_bytes());
     Ok(digest.iter().take(20).copied().collect())

@@ -14,11 +14,12 @@ const READ_PUBLIC: u32 = 0x0000_0173;
 pub(super) const START_AUTH_SESSION: u32 = 0x0000_0176;
 pub(super) const PCR_READ: u32 = 0x0000_017e;
 
-const OWNER: u32 = 0x4000_0001;
+pub(super) const OWNER: u32 = 0x4000_0001;
 pub(super) const NULL: u32 = 0x4000_0007;
 /// The session that authorises with a password.
 pub(super) const PASSWORD: u32 = 0x4000_0009;
-const ENDORSEMENT: u32 = 0x4000_000b;
+pub(super) const ENDORSEMENT: u32 = 0x4000_000b;
+pub(super) const PLATFORM: u32 = 0x4000_000c;
 pub(super) const ALGORITHM_NULL: u16 = 0x0010;
 const HMAC_SESSION: u8 = 0;
 

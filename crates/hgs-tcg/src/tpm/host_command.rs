@@ -22,15 +22,15 @@ const PCR_READ: u32 = super::command::PCR_READ;
 pub const EK_CERTIFICATE_INDEX: u32 = 0x01c0_0002;
 
 /// Octets of one read of NV memory: every TPM of the PC Client Platform TPM Profile takes at least these.
-const NV_PART: u16 = 512;
+pub(super) const NV_PART: u16 = 512;
 
 /// The authorization area of a session with an empty password.
-fn empty_password() -> Vec<u8> {
+pub(super) fn empty_password() -> Vec<u8> {
     sized_area(&[&PASSWORD.to_be_bytes()[..], &[0; 5]].concat())
 }
 
 /// Reads the session that answers a password.
-fn read_password_session(mut reader: Reader<'_>) -> Result<(), StructureError> {
+pub(super) fn read_password_session(mut reader: Reader<'_>) -> Result<(), StructureError> {
     reader.expect_empty("nonceTPM")?;
     reader.u8("sessionAttributes")?;
     reader.expect_empty("hmac")?;
@@ -38,7 +38,7 @@ fn read_password_session(mut reader: Reader<'_>) -> Result<(), StructureError> {
 }
 
 /// The parameters of a response whose command had a password.
-fn parameters(response: &[u8]) -> Result<Reader<'_>, ResponseError> {
+pub(super) fn parameters(response: &[u8]) -> Result<Reader<'_>, ResponseError> {
     let mut reader = Reader::new(body(response, SESSIONS)?);
     let parameters = sized_32(&mut reader, "parameterSize")?;
     read_password_session(reader)?;
@@ -159,11 +159,32 @@ const PERMANENT: u32 = 0x200;
 /// inLockout in TPMA_PERMANENT (part 2, 8.6).
 const IN_LOCKOUT: u32 = 1 << 9;
 
+/// TPM2_GetCapability of one property, such as TPM_PT_MANUFACTURER.
+#[must_use]
+pub fn get_property(property: u32) -> Vec<u8> {
+    let body = [PROPERTIES, property, 1].map(u32::to_be_bytes).concat();
+    message(NO_SESSIONS, GET_CAPABILITY, &body)
+}
+
+/// The value of a property, as the response to [`get_property`] says.
+///
+/// # Errors
+/// When the TPM refused, or the response is of another shape.
+pub fn property(response: &[u8], property: u32) -> Result<u32, ResponseError> {
+    let mut reader = Reader::new(body(response, NO_SESSIONS)?);
+    reader.u8("moreData")?;
+    reader.expect_u32(PROPERTIES, "capability")?;
+    reader.expect_u32(1, "tpmProperty.count")?;
+    reader.expect_u32(property, "tpmProperty.property")?;
+    let value = reader.u32("tpmProperty.value")?;
+    reader.end("the response")?;
+    Ok(value)
+}
+
 /// TPM2_GetCapability of TPMA_PERMANENT.
 #[must_use]
 pub fn get_permanent_attributes() -> Vec<u8> {
-    let body = [PROPERTIES, PERMANENT, 1].map(u32::to_be_bytes).concat();
-    message(NO_SESSIONS, GET_CAPABILITY, &body)
+    get_property(PERMANENT)
 }
 
 /// Whether the TPM is locked after too many wrong passwords, as the response to [`get_permanent_attributes`] says.
@@ -171,14 +192,7 @@ pub fn get_permanent_attributes() -> Vec<u8> {
 /// # Errors
 /// When the TPM refused, or the response is of another shape.
 pub fn is_in_lockout(response: &[u8]) -> Result<bool, ResponseError> {
-    let mut reader = Reader::new(body(response, NO_SESSIONS)?);
-    reader.u8("moreData")?;
-    reader.expect_u32(PROPERTIES, "capability")?;
-    reader.expect_u32(1, "tpmProperty.count")?;
-    reader.expect_u32(PERMANENT, "tpmProperty.property")?;
-    let attributes = reader.u32("tpmProperty.value")?;
-    reader.end("the response")?;
-    Ok(attributes & IN_LOCKOUT != 0)
+    Ok(property(response, PERMANENT)? & IN_LOCKOUT != 0)
 }
 
 /// TPM2_ReadClock, which every TPM that has been started up answers at once.

@@ -15,7 +15,7 @@ const NULL: u16 = 0x0010;
 pub(super) const RSASSA: u16 = 0x0014;
 const RSAPSS: u16 = 0x0016;
 const OAEP: u16 = 0x0017;
-const ECC: u16 = 0x0023;
+pub(super) const ECC: u16 = 0x0023;
 pub(super) const CFB: u16 = 0x0043;
 
 /// fixedTPM, fixedParent, sensitiveDataOrigin, adminWithPolicy, restricted, decrypt.

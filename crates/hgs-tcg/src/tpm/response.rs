@@ -153,7 +153,7 @@ fn check_name(public: &Public, name: &[u8]) -> Result<(), ResponseError> {
 }
 
 /// creationData, creationHash and creationTicket.
-fn read_creation(reader: &mut Reader<'_>) -> Result<(), StructureError> {
+pub(super) fn read_creation(reader: &mut Reader<'_>) -> Result<(), StructureError> {
     reader.sized("creationData")?;
     reader.sized("creationHash")?;
     reader.u16("creationTicket.tag")?;

@@ -149,6 +149,11 @@ impl Tools {
         }
     }
 
+    /// Where its tools work.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     pub(crate) fn try_run(&self, program: &str, arguments: &str) -> Output {
         Command::new(tool(program, "tpm2-tools"))
             .args(arguments.split_whitespace())
