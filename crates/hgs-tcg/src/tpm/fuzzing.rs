@@ -2,6 +2,7 @@
 
 use hgs_crypto::{CryptoError, Random, SecretBytes};
 
+use super::manufacture::{bank_is_allocated, created_ecc_endorsement_key};
 use super::{
     Command, Handle, PcrSelection, PrivateAndPublic, Public, SessionState, created_key,
     created_primary, done, is_in_lockout, loaded, nv_octets, nv_size, pcrs_read,
@@ -61,6 +62,8 @@ fn fuzz_host_response(data: &[u8]) {
         nv_octets(data),
         done(data),
         is_in_lockout(data),
+        bank_is_allocated(data),
+        created_ecc_endorsement_key(data),
     );
     let selection = PcrSelection::new([0, 7, 23]).expect("three PCRs");
     if let Ok(Some(values)) = pcrs_read_without_session(data, selection) {
