@@ -6,17 +6,21 @@ mod guest;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
+use hgs_testkit::{is_privileged, tool};
 use hgs_vm::description::Description;
 use hgs_vm::parts::Parts;
 use hgs_vm::protection::{Policy, Protection};
 use hgs_vm::qemu::Emulator;
 use hgs_vm::qemu::accelerator::Accelerator;
 use hgs_vm::qemu::command::{Begin, CommandLine, Machine, RuntimeFolder, Serial};
-use hgs_vm::qemu::process::{Lifetime, Process, ProcessError, Settings};
-use hgs_vm::qemu::qmp::RunState;
+use hgs_vm::qemu::process::{Lifetime, Process, ProcessError, Settings, User};
+use hgs_vm::qemu::qmp::{
+    Endpoint, Migration, MigrationAddress, MigrationParameters, MigrationStatus, QmpError, RunState,
+};
 use hgs_vm::swtpm::{self, Channels, Contents, Swtpm};
 use tempfile::TempDir;
 
@@ -48,32 +52,45 @@ wait
 
 /// A VM that is booted directly, in a folder of its own.
 struct Trial {
-    root: TempDir,
+    root: PathBuf,
     emulator: Emulator,
     description: Description,
     runtime: RuntimeFolder,
+    /// Removed with this value.
+    temporary: Option<TempDir>,
 }
 
 impl Trial {
     fn new(parts: &Parts) -> Self {
-        let root = tempfile::tempdir().unwrap();
-        let folder = root.path().join("vm");
+        let temporary = tempfile::tempdir().unwrap();
+        let folder = temporary.path().join("vm");
         fs::create_dir(&folder).unwrap();
         guest::put(parts, &folder, SCRIPT);
         fs::write(folder.join("disk.img"), vec![0; 1 << 20]).unwrap();
-        fs::set_permissions(folder.join("disk.img"), fs::Permissions::from_mode(0o600)).unwrap();
-        let run = root.path().join("run");
+        for closed in [folder.join("disk.img"), folder] {
+            let mode = if closed.is_dir() { 0o700 } else { 0o600 };
+            fs::set_permissions(closed, fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let mut trial = Self::at(parts, temporary.path());
+        trial.temporary = Some(temporary);
+        trial
+    }
+
+    /// The one in this folder, which stays.
+    fn at(parts: &Parts, root: &Path) -> Self {
+        let run = root.join("run");
         hgs_files::private_folder(&run).unwrap();
         Self {
+            root: root.to_owned(),
             emulator: parts.emulator().unwrap(),
             description: Description::read(DESCRIPTION).unwrap(),
             runtime: RuntimeFolder::at(&run).unwrap(),
-            root,
+            temporary: None,
         }
     }
 
     fn folder(&self) -> PathBuf {
-        self.root.path().join("vm")
+        self.root.join("vm")
     }
 
     fn line(&self, begin: Begin) -> CommandLine {
@@ -109,7 +126,7 @@ impl Trial {
 
     /// A new TPM, which the machine will find.
     fn tpm(&self) -> Swtpm {
-        let folder = self.root.path().join("tpm");
+        let folder = self.root.join("tpm");
         hgs_files::private_folder(&folder).unwrap();
         let socket = self.runtime.swtpm_socket();
         let key = common::key(1);
@@ -168,4 +185,218 @@ fn a_machine_boots_with_its_tpm_stops_goes_on_and_powers_down() {
     guest::wait_for(&log, "GUEST-ENDS");
     let settings = trial.settings(Lifetime::Owner);
     assert!(Process::adopt(&settings).unwrap().is_none());
+}
+
+/// What only root can do.
+const OTHER_USER: &str = "QEMU as another user";
+/// Names the folder in which a process is to start a machine and be killed.
+const STARTER: &str = "OPENHGS_TEST_STARTER";
+
+/// A machine is started by a process that is killed, as an agent may be, and found again by another. Its QEMU is a user
+/// who may open neither the disk nor any other file of the VM.
+#[test]
+fn a_machine_outlives_its_agent_and_is_adopted_by_the_next() {
+    let parts = guest::parts();
+    if let Some(folder) = std::env::var_os(STARTER) {
+        return start_and_die(&parts, Path::new(&folder));
+    }
+    let trial = Trial::new(&parts);
+    let _tpm = trial.tpm();
+    let settings = trial.settings(Lifetime::Owner);
+    assert!(Process::adopt(&settings).unwrap().is_none());
+    let name = "a_machine_outlives_its_agent_and_is_adopted_by_the_next";
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args([name, "--exact", "--nocapture"])
+        .env(STARTER, &trial.root)
+        .output()
+        .unwrap();
+    let signal = std::os::unix::process::ExitStatusExt::signal(&output.status);
+    assert_eq!(signal, Some(6), "{output:?}");
+
+    let mut process = Process::adopt(&settings).unwrap().expect("it runs");
+    if is_privileged(OTHER_USER) {
+        let status = fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
+        assert!(
+            status.contains("Uid:\t65534\t65534\t65534\t65534"),
+            "{status}"
+        );
+        assert!(status.contains("\nGroups:\t \n"), "{status}");
+        assert!(status.contains("CapPrm:\t0000000000000000"), "{status}");
+    }
+    assert_eq!(
+        process.monitor().query_status().unwrap(),
+        RunState::Prelaunch
+    );
+    // It serves one connection, and the next when that one is closed.
+    process.reconnect().unwrap();
+    process.monitor().cont().unwrap();
+    let event = process.monitor().next_event(PATIENCE).unwrap().unwrap();
+    assert_eq!(event.name, "RESUME");
+    process.monitor().quit().unwrap();
+    assert!(process.wait(PATIENCE).unwrap());
+    process.kill().unwrap();
+    assert!(Process::adopt(&settings).unwrap().is_none());
+}
+
+fn start_and_die(parts: &Parts, root: &Path) {
+    let mut trial = Trial::at(parts, root);
+    trial.emulator = readable(parts, &root.join("parts"));
+    // What the VM is made of stays its owner's: others reach the emulator only.
+    fs::set_permissions(root, fs::Permissions::from_mode(0o711)).unwrap();
+    let line = trial.line(Begin::Paused);
+    let mut settings = trial.settings(Lifetime::Own);
+    settings.user = is_privileged(OTHER_USER).then_some(User {
+        uid: 65534,
+        gid: 65534,
+    });
+    let _process = Process::start(&line, &settings).unwrap();
+    std::process::abort();
+}
+
+/// QEMU where every user may run it: the cache is its owner's alone.
+fn readable(parts: &Parts, to: &Path) -> Emulator {
+    let (mut emulator, from) = (parts.emulator().unwrap(), parts.root());
+    if !emulator.program.path.starts_with(from) {
+        return emulator;
+    }
+    let mut folders = parts.library_folders();
+    folders.retain(|folder| !folder.starts_with(from.join("usr")));
+    folders.push(from.join("usr"));
+    let moved = |path: &Path| match path.strip_prefix(from) {
+        Ok(rest) => to.join(rest),
+        Err(_) => path.to_owned(),
+    };
+    for folder in folders {
+        let target = moved(&folder);
+        fs::create_dir_all(target.parent().unwrap()).unwrap();
+        let status = Command::new(tool("cp", "coreutils"))
+            .args(["--recursive", "--preserve=mode,links"])
+            .args([folder, target])
+            .status();
+        assert!(status.unwrap().success());
+    }
+    emulator.program.path = moved(&emulator.program.path);
+    for (_, value) in &mut emulator.program.environment {
+        let paths: Vec<_> = std::env::split_paths(value)
+            .map(|path| moved(&path))
+            .collect();
+        *value = std::env::join_paths(paths).unwrap();
+    }
+    emulator.data = emulator.data.iter().map(|path| moved(path)).collect();
+    emulator
+}
+
+/// A machine goes to another QEMU under TLS with certificates of one CA, and stays where the other end has none of it.
+#[test]
+fn a_machine_moves_under_tls_and_stays_where_the_certificate_is_anothers() {
+    let parts = guest::parts();
+    let (here, there) = (Trial::new(&parts), Trial::new(&parts));
+    let _tpm = here.tpm();
+    let line = here.line(Begin::Running);
+    let mut source = Process::start(&line, &here.settings(Lifetime::Owner)).unwrap();
+    let incoming = there.line(Begin::Incoming(line.machine_type));
+    let ours = certificates(&here.root);
+    let strangers = certificates(&there.root);
+
+    let tpm = there.tpm();
+    let settings = there.settings(Lifetime::Owner);
+    let mut destination = Process::start(&incoming, &settings).unwrap();
+    let end = migrate(&mut source, &strangers, &mut destination, &ours);
+    assert_eq!(end.status, MigrationStatus::Failed, "{end:?}");
+    assert_eq!(source.monitor().query_status().unwrap(), RunState::Running);
+    destination.kill().unwrap();
+    drop(tpm);
+
+    let monitor = source.monitor();
+    let outcome = monitor.add_tls_credentials("tls", &ours, Endpoint::Client);
+    match outcome.unwrap_err() {
+        QmpError::Refused { command, class, .. } => {
+            assert_eq!((command, class.as_str()), ("object-add", "GenericError"));
+        }
+        other => panic!("{other}"),
+    }
+    monitor.remove_tls_credentials("tls").unwrap();
+    let _tpm = there.tpm();
+    let mut destination = Process::start(&incoming, &settings).unwrap();
+    let end = migrate(&mut source, &ours, &mut destination, &ours);
+    assert_eq!(end.status, MigrationStatus::Completed, "{end:?}");
+    assert!(end.downtime.is_some() && end.transferred > 0, "{end:?}");
+    assert_eq!(source.monitor().query_status().unwrap(), RunState::Migrated);
+    assert_eq!(
+        destination.monitor().query_status().unwrap(),
+        RunState::Running
+    );
+}
+
+fn migrate(
+    source: &mut Process,
+    credentials: &Path,
+    destination: &mut Process,
+    their_credentials: &Path,
+) -> Migration {
+    let monitor = destination.monitor();
+    assert_eq!(monitor.query_status().unwrap(), RunState::Incoming);
+    let server = Endpoint::Server;
+    monitor
+        .add_tls_credentials("tls", their_credentials, server)
+        .unwrap();
+    let mut parameters = MigrationParameters {
+        tls_credentials: Some("tls"),
+        ..MigrationParameters::default()
+    };
+    monitor.set_migration_parameters(&parameters).unwrap();
+    monitor.prepare_migration().unwrap();
+    let anywhere = MigrationAddress::Tcp("127.0.0.1:0".parse().unwrap());
+    monitor.migrate_incoming(&anywhere).unwrap();
+    let address = monitor.query_migrate().unwrap().listening.unwrap();
+    assert_ne!(address.port(), 0);
+
+    let monitor = source.monitor();
+    let client = Endpoint::Client;
+    monitor
+        .add_tls_credentials("tls", credentials, client)
+        .unwrap();
+    parameters.tls_hostname = Some("destination.test");
+    parameters.max_bandwidth = Some(1 << 31);
+    parameters.downtime_limit = Some(Duration::from_millis(500));
+    monitor.set_migration_parameters(&parameters).unwrap();
+    monitor.prepare_migration().unwrap();
+    monitor.migrate(&MigrationAddress::Tcp(address)).unwrap();
+    loop {
+        // Each stage is an event, so nothing is asked before its time.
+        monitor.next_event(PATIENCE).unwrap().expect("a stage");
+        let migration = monitor.query_migrate().unwrap();
+        match migration.status {
+            MigrationStatus::Completed | MigrationStatus::Failed => return migration,
+            _ => {}
+        }
+    }
+}
+
+/// A folder with a CA, and certificates for both ends that it has issued.
+fn certificates(folder: &Path) -> PathBuf {
+    let folder = folder.join("tls");
+    fs::create_dir(&folder).unwrap();
+    let openssl = |arguments: &str| {
+        let output = Command::new(tool("openssl", "openssl"))
+            .args([
+                "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+            ])
+            .args(arguments.split_whitespace())
+            .current_dir(&folder)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+    };
+    openssl(
+        "-subj /CN=authority -keyout ca-key.pem -out ca-cert.pem -addext keyUsage=critical,keyCertSign",
+    );
+    for (end, usage) in [("server", "serverAuth"), ("client", "clientAuth")] {
+        openssl(&format!(
+            "-subj /CN={end} -CA ca-cert.pem -CAkey ca-key.pem -keyout {end}-key.pem -out {end}-cert.pem \
+             -addext basicConstraints=critical,CA:FALSE -addext keyUsage=critical,digitalSignature,keyEncipherment \
+             -addext extendedKeyUsage={usage} -addext subjectAltName=DNS:destination.test"
+        ));
+    }
+    folder
 }

@@ -13,7 +13,8 @@ use crate::program::Program;
 use crate::protection::{Exposure, Forbidden, Protection, ProtectionError};
 
 /// What QEMU's system calls are restricted to. No process is started, no rights are gained, no limits are changed.
-const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
+pub(super) const SANDBOX: &str =
+    "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
 /// The first descriptor that is handed to QEMU.
 pub(super) const FIRST_DESCRIPTOR: usize = 3;
 
@@ -152,6 +153,8 @@ pub struct CommandLine {
 pub enum Handed {
     /// A file, for reading and writing.
     File(PathBuf),
+    /// A file, for reading.
+    Readable(PathBuf),
     /// A disk in QEMU's own format, for reading and writing. It must lead to no other file.
     Qcow2(PathBuf),
     /// A file to write to behind what is in it.
@@ -293,10 +296,13 @@ impl Writer<'_> {
             self.option("-global", "ICH9-LPC.disable_s3=1");
         }
         if let Firmware::DirectKernel(boot) = &description.firmware {
-            let folder = self.machine.folder;
-            self.option("-kernel", boot.kernel.within(folder)?);
-            if let Some(initrd) = &boot.initrd {
-                self.option("-initrd", initrd.within(folder)?);
+            let mut files = vec![("-kernel", &boot.kernel)];
+            files.extend(boot.initrd.as_ref().map(|initrd| ("-initrd", initrd)));
+            for (option, file) in files {
+                let path = file.within(self.machine.folder)?;
+                let descriptor = self.hand_over(Handed::Readable(path));
+                // QEMU opens these by name.
+                self.option(option, format!("/proc/self/fd/{descriptor}"));
             }
             self.option("-append", boot.command_line.as_str());
         }

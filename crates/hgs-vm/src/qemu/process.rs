@@ -254,19 +254,8 @@ impl Process {
 
     /// Waits for its end; whether it has come.
     pub fn wait(&mut self, within: Duration) -> Result<bool, ProcessError> {
-        let deadline = Instant::now() + within;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let timeout = Timespec::try_from(left).map_err(io::Error::other)?;
-            match poll(
-                &mut [PollFd::new(&self.descriptor, PollFlags::IN)],
-                Some(&timeout),
-            ) {
-                Ok(0) => return Ok(false),
-                Ok(_) => break,
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(io::Error::from(error).into()),
-            }
+        if !ended_within(&self.descriptor, within)? {
+            return Ok(false);
         }
         if let Some(child) = &mut self.child {
             child.wait()?;
@@ -314,7 +303,20 @@ impl Drop for Unborn {
     }
 }
 
-fn process_descriptor(id: u32) -> io::Result<OwnedFd> {
+/// Whether a process ends in time.
+pub(super) fn ended_within(process: &OwnedFd, within: Duration) -> io::Result<bool> {
+    let deadline = Instant::now() + within;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec::try_from(left).map_err(io::Error::other)?;
+        match poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&timeout)) {
+            Err(Errno::INTR) => {}
+            outcome => return Ok(outcome? > 0),
+        }
+    }
+}
+
+pub(super) fn process_descriptor(id: u32) -> io::Result<OwnedFd> {
     let number = i32::try_from(id).ok().and_then(Pid::from_raw);
     let number = number.ok_or(io::ErrorKind::NotFound)?;
     Ok(pidfd_open(number, PidfdFlags::empty())?)
@@ -364,9 +366,10 @@ fn holder(file: &File) -> io::Result<Option<(u32, OwnedFd)>> {
 /// Opens what a process is handed.
 fn open(handed: &Handed) -> Result<OwnedFd, ProcessError> {
     match handed {
-        Handed::File(path) => Ok(open_file(path)?.into()),
+        Handed::File(path) => Ok(open_file(path, true)?.into()),
+        Handed::Readable(path) => Ok(open_file(path, false)?.into()),
         Handed::Qcow2(path) => {
-            let file = open_file(path)?;
+            let file = open_file(path, true)?;
             let mut header = [0; qcow2::HEADER];
             let read = file
                 .read_at(&mut header, 0)
@@ -403,11 +406,11 @@ fn open(handed: &Handed) -> Result<OwnedFd, ProcessError> {
     }
 }
 
-fn open_file(path: &Path) -> Result<File, FileError> {
+fn open_file(path: &Path, writable: bool) -> Result<File, FileError> {
     let at = |error: io::Error| FileError::at(path, error);
     let mut options = OpenOptions::new();
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-    let file = options.read(true).write(true).custom_flags(flags);
+    let file = options.read(true).write(writable).custom_flags(flags);
     let file = file.open(path).map_err(at)?;
     match file.metadata().map_err(at)?.is_file() {
         true => Ok(file),

@@ -89,7 +89,7 @@ fn arguments(
     });
     let mut handed = line.handed;
     for one in &mut handed {
-        if let Handed::File(path) | Handed::Qcow2(path) = one {
+        if let Handed::File(path) | Handed::Qcow2(path) | Handed::Readable(path) = one {
             *path = Path::new("/VM").join(path.file_name().unwrap());
         }
     }
@@ -169,16 +169,16 @@ fn a_kernel_that_is_booted_directly_is_run_by_exactly_these_arguments() {
         "-cpu Haswell-noTSX",
         "-m size=1024M",
         "-smp 1",
-        "-kernel /VM/vmlinuz",
-        "-initrd /VM/initrd,img",
+        "-kernel /proc/self/fd/3",
+        "-initrd /proc/self/fd/4",
         "-append console=ttyS0 a,b",
-        "-chardev socket,id=tpm-control,fd=3",
+        "-chardev socket,id=tpm-control,fd=5",
         "-tpmdev emulator,id=tpm,chardev=tpm-control",
         "-device tpm-crb,tpmdev=tpm",
-        "-chardev socket,id=monitor,fd=4,server=on,wait=off",
+        "-chardev socket,id=monitor,fd=6,server=on,wait=off",
         "-mon chardev=monitor,mode=control",
-        "-add-fd fd=6,set=6",
-        "-chardev socket,id=serial,fd=5,server=on,wait=off,logfile=/dev/fdset/6,logappend=on",
+        "-add-fd fd=8,set=8",
+        "-chardev socket,id=serial,fd=7,server=on,wait=off,logfile=/dev/fdset/8,logappend=on",
         "-serial chardev:serial",
         "-object rng-builtin,id=entropy",
         "-device virtio-rng-pci,rng=entropy",
@@ -193,6 +193,8 @@ fn a_kernel_that_is_booted_directly_is_run_by_exactly_these_arguments() {
     assert_eq!(
         handed,
         [
+            Handed::Readable("/VM/vmlinuz".into()),
+            Handed::Readable("/VM/initrd,img".into()),
             Handed::Connection(runtime.join("swtpm.sock")),
             Handed::Listener(runtime.join("qmp.sock")),
             Handed::Listener(runtime.join("serial.sock")),
