@@ -18,6 +18,7 @@ pub mod description;
 pub mod generation;
 mod identifier;
 pub mod identity;
+pub mod image;
 pub mod memory;
 mod messages;
 pub mod parts;

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::identifier::VmId;
 
+/// The name of the file in a generation's folder that has the document, sealed under the protector's transport key.
+pub const SEALED_FILE: &str = "protection.sealed";
 /// Octets of the largest document.
 pub const LIMIT: usize = 4096;
 /// The version that is written, and the only one that is read.

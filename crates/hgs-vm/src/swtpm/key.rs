@@ -1,6 +1,7 @@
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
 
+use hgs_crypto::hash::hkdf_sha256;
 use hgs_crypto::{CryptoError, Random, SecretBytes};
 use rustix::pipe::{PipeFlags, pipe_with};
 
@@ -29,6 +30,15 @@ impl StateKey {
             Self::LENGTH => Ok(Self(octets)),
             found => Err(KeyLengthError { found }),
         }
+    }
+
+    /// The key of the generation that a protector belongs to: HKDF-SHA-256 of its transport key, without salt, with
+    /// info = ASCII `OpenHGS vTPM state key`.
+    ///
+    /// # Errors
+    /// When the cryptographic library fails.
+    pub fn of_transport_key(transport_key: &SecretBytes) -> Result<Self, CryptoError> {
+        hkdf_sha256(transport_key, &[], b"OpenHGS vTPM state key", Self::LENGTH).map(Self)
     }
 
     /// Draws a key, as for one move of a state.

@@ -57,6 +57,9 @@ pub enum Channels<'a> {
     /// A hypervisor: at this socket (mode 0600) it finds the control channel, over which it opens the data channel. swtpm
     /// ends when the data channel is closed.
     Hypervisor(&'a Path),
+    /// Programs that speak to a TPM: at this socket (mode 0600) they find it, and its control channel at the same path with
+    /// `.ctrl`, as the tools of the TPM 2.0 software stack want it. The control channel has to be handed over.
+    Programs(&'a Path),
 }
 
 /// How swtpm is started.
@@ -363,6 +366,13 @@ fn command(settings: &Settings<'_>, messages: &Messages) -> Result<(Command, Our
             let control = format!("type=unixio,path={},mode=0600", option(socket)?);
             command.args(["--ctrl", &control, "--terminate"]);
             ours.socket = Some(socket.to_owned());
+        }
+        Channels::Programs(socket) => {
+            let socket = option(socket)?;
+            let control = format!("{socket}.ctrl");
+            command.args(["--server", &format!("type=unixio,path={socket},mode=0600")]);
+            command.args(["--ctrl", &format!("type=unixio,path={control},mode=0600")]);
+            ours.socket = Some(control.into());
         }
     }
     let keys = [

@@ -1,0 +1,64 @@
+//! What a guest's firmware measures into PCR 7, which the key of the disk is sealed to.
+
+use hgs_crypto::hash::{Sha256Digest, sha256, sha256_of};
+use hgs_tcg::event_log::Guid;
+use hgs_tcg::image::{PredictedEvent, VariableData, VariableDataError};
+
+use super::variables::{SecureBootKeys, VariableStoreError};
+
+/// The digests that are extended into PCR 7, in their order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MeasuredBoot(Vec<Sha256Digest>);
+
+impl MeasuredBoot {
+    /// UEFI firmware with these Secure Boot keys, and an image that the key in db signed.
+    ///
+    /// # Errors
+    /// When a certificate is too long.
+    pub fn secure_boot(keys: &SecureBootKeys<'_>) -> Result<Self, VariableStoreError> {
+        Ok(Self::of(&keys.measurements()?))
+    }
+
+    /// UEFI firmware without Secure Boot keys.
+    ///
+    /// # Errors
+    /// None that can happen: the names are constant.
+    pub fn without_secure_boot() -> Result<Self, VariableDataError> {
+        let mut events =
+            vec![VariableData::new(Guid::GLOBAL_VARIABLE, "SecureBoot", &[0])?.event()];
+        for (vendor, name) in [
+            (Guid::GLOBAL_VARIABLE, "PK"),
+            (Guid::GLOBAL_VARIABLE, "KEK"),
+            (Guid::IMAGE_SECURITY_DATABASE, "db"),
+            (Guid::IMAGE_SECURITY_DATABASE, "dbx"),
+        ] {
+            events.push(VariableData::new(vendor, name, &[])?.event());
+        }
+        events.push(PredictedEvent::of(7, "separator", &[0; 4]));
+        Ok(Self::of(&events))
+    }
+
+    /// SeaBIOS, which measures nothing into PCR 7 but the separator.
+    #[must_use]
+    pub fn bios() -> Self {
+        Self(vec![sha256(&[0xff; 4])])
+    }
+
+    fn of(events: &[PredictedEvent]) -> Self {
+        Self(events.iter().map(|event| event.digest).collect())
+    }
+
+    /// The digests.
+    #[must_use]
+    pub fn digests(&self) -> &[Sha256Digest] {
+        &self.0
+    }
+
+    /// The value of PCR 7 afterwards.
+    #[must_use]
+    pub fn pcr_7(&self) -> Sha256Digest {
+        self.0.iter().fold([0; 32], |value, digest| {
+            sha256_of(&[&value[..], &digest[..]])
+        })
+    }
+}
