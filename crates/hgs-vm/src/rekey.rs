@@ -7,9 +7,11 @@
 
 use hgs_crypto::random::System;
 use hgs_crypto::{CryptoError, SecretBytes};
+use hgs_files::Readers;
 
 use crate::generation::{Generation, StateError, StateFolder};
 use crate::program::Program;
+use crate::protection::SEALED_FILE;
 use crate::swtpm::{Channels, Contents, Settings, StateKey, Swtpm, SwtpmError};
 
 /// How far a re-key is; each step is done when it is told. Processes are given by their numbers.
@@ -72,8 +74,19 @@ pub enum RekeyError {
     Crypto(#[from] CryptoError),
 }
 
-/// Moves the state of the current generation from `old` to `new` in a new generation, together with `protector`, which
-/// releases `new`, by processes of `swtpm`. `told` hears of each step.
+/// What a state is moved to.
+#[derive(Debug, Clone, Copy)]
+pub struct Successor<'a> {
+    /// The key of the state from now on.
+    pub key: &'a StateKey,
+    /// The protector that releases it.
+    pub protector: &'a [u8],
+    /// The VM's protection, sealed under the same transport key.
+    pub protection: &'a [u8],
+}
+
+/// Moves the state of the current generation from `old` to the key of `new` in a new generation, together with what
+/// belongs to that key, by processes of `swtpm`. `told` hears of each step.
 ///
 /// # Errors
 /// When a process fails or the disk refuses: then the old generation stays the current one, except as
@@ -82,8 +95,7 @@ pub fn rekey(
     swtpm: &Program,
     state: &mut StateFolder,
     old: &StateKey,
-    new: &StateKey,
-    protector: &[u8],
+    new: &Successor<'_>,
     told: &mut dyn FnMut(Step),
 ) -> Result<Generation, RekeyError> {
     let current = state.current().ok_or(RekeyError::NoState)?;
@@ -103,7 +115,7 @@ pub fn rekey(
     let destination = Settings {
         folder: staged.path(),
         contents: Contents::Incoming,
-        key: new,
+        key: new.key,
         ..source
     };
     write(&destination, &permanent, told).map_err(RekeyError::Destination)?;
@@ -115,7 +127,9 @@ pub fn rekey(
     };
     read_back(&check, told).map_err(RekeyError::ReadBack)?;
     told(Step::ReadBack);
-    let complete = state.complete(staged, protector)?;
+    let protection = staged.path().join(SEALED_FILE);
+    hgs_files::create(&protection, new.protection, Readers::Owner).map_err(StateError::from)?;
+    let complete = state.complete(staged, new.protector)?;
     told(Step::Synchronised);
     let generation = state.switch(complete)?;
     told(Step::Switched);

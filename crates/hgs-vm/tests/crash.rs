@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use common::{Vm, key, protector, settings, swtpm};
+use common::{Vm, key, protector, settings, successor, swtpm};
 use hgs_vm::generation::{StateError, StateFolder};
 use hgs_vm::rekey::{Step, rekey};
 use hgs_vm::swtpm::{Contents, Swtpm};
@@ -78,8 +78,7 @@ fn agent() {
         swtpm(),
         &mut state,
         &key(old),
-        &key(new),
-        &protector(new),
+        &successor(&key(new), &protector(new)),
         &mut |step| {
             // Not `println`, which tests keep to themselves.
             let mut output = std::io::stdout();
@@ -183,8 +182,7 @@ fn rekey_with_killed_swtpm(vm: &Vm, target: usize, delay: Duration) -> bool {
         swtpm(),
         &mut state,
         &key(old),
-        &key(new),
-        &protector(new),
+        &successor(&key(new), &protector(new)),
         &mut |step| {
             let Some(process) = process(step) else { return };
             if seen == target {

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::LazyLock;
 
-use common::{Tools, key, protector, settings, swtpm};
+use common::{Tools, key, protector, settings, successor, swtpm};
 use hgs_crypto::SecretBytes;
 use hgs_crypto::rsa::{OaepHash, PrivateKey, SignatureScheme};
 use hgs_pki::endorsement::{EndorsementAuthority, EndorsementCertificate, EndorsementRoots};
@@ -292,8 +292,7 @@ fn an_identity_survives_a_new_key() {
         swtpm(),
         &mut state,
         &key(1),
-        &key(2),
-        &protector(2),
+        &successor(&key(2), &protector(2)),
         &mut |_| (),
     );
     let key = key(2);

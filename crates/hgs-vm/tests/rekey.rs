@@ -5,9 +5,10 @@ mod common;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use common::{Vm, key, protector, settings, swtpm};
+use common::{Vm, key, protector, settings, successor, swtpm};
 use hgs_crypto::SecretBytes;
 use hgs_vm::program::Program;
+use hgs_vm::protection::SEALED_FILE;
 use hgs_vm::rekey::{RekeyError, Step, rekey};
 use hgs_vm::swtpm::{Contents, PERMANENT_STATE, Swtpm, SwtpmError};
 
@@ -77,13 +78,14 @@ fn a_state_survives_whole_and_opens_with_the_new_key_alone() {
         swtpm(),
         &mut vm.open(),
         &key(1),
-        &key(2),
-        &protector(2),
+        &successor(&key(2), &protector(2)),
         told,
     )
     .unwrap();
     assert_eq!(steps.len(), 14, "{steps:?}");
     assert_eq!(generation.number(), 2);
+    let protection = fs::read(generation.path().join(SEALED_FILE)).unwrap();
+    assert_eq!(protection, b"what its owner decided");
     assert_eq!(generation.protector().unwrap(), protector(2));
     assert_eq!(vm.names(), ["current", "gen-2", "lock"]);
     assert!(vm.opens(&key(2)));
@@ -115,8 +117,7 @@ fn a_wrong_key_changes_nothing() {
         swtpm(),
         &mut vm.open(),
         &key(3),
-        &key(2),
-        &protector(2),
+        &successor(&key(2), &protector(2)),
         &mut |_| (),
     );
     let refused = refused.unwrap_err();
@@ -174,7 +175,13 @@ fn refused_by(vm: &Vm, swtpm: &Program) -> RekeyError {
     let before = fs::read(&state).unwrap();
     let mut steps = Vec::new();
     let told = &mut |step| steps.push(step);
-    let refused = rekey(swtpm, &mut vm.open(), &key(1), &key(2), &protector(2), told);
+    let refused = rekey(
+        swtpm,
+        &mut vm.open(),
+        &key(1),
+        &successor(&key(2), &protector(2)),
+        told,
+    );
     let set = |step: &Step| matches!(step, Step::StateSet(_));
     assert!(!steps.iter().any(set), "{steps:?}");
     assert_eq!(fs::read(&state).unwrap(), before);
@@ -224,8 +231,7 @@ fn a_state_that_another_swtpm_uses_is_not_moved() {
         swtpm(),
         &mut vm.open(),
         &key_1,
-        &key(2),
-        &protector(2),
+        &successor(&key(2), &protector(2)),
         &mut |_| (),
     );
     let refused = refused.unwrap_err();
@@ -244,8 +250,7 @@ fn a_missing_swtpm_is_named_with_its_package() {
         &missing,
         &mut vm.open(),
         &key(1),
-        &key(2),
-        &protector(2),
+        &successor(&key(2), &protector(2)),
         &mut |_| (),
     );
     let message = refused.unwrap_err().to_string();

@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 use std::process::Command;
 
-use common::{Vm, key, protector, swtpm};
+use common::{Vm, key, protector, successor, swtpm};
 use hgs_testkit::tool;
 use hgs_vm::generation::StateFolder;
 use hgs_vm::rekey::{Step, rekey};
@@ -24,8 +24,7 @@ fn agent() {
         swtpm(),
         &mut state,
         &key(1),
-        &key(2),
-        &protector,
+        &successor(&key(2), &protector),
         &mut |_| (),
     )
     .unwrap();
@@ -146,8 +145,7 @@ fn neither_arguments_nor_environment_nor_another_child_have_the_key() {
         swtpm(),
         &mut vm.open(),
         &key(1),
-        &key(2),
-        &protector(2),
+        &successor(&key(2), &protector(2)),
         told,
     )
     .unwrap();

@@ -247,6 +247,16 @@ impl Swtpm {
         Err(SwtpmError::DoesNotEnd)
     }
 
+    /// Leaves the process to the hypervisor, with which it ends, also if this process ends first. What is returned ends when it
+    /// has.
+    #[must_use]
+    pub fn leave(mut self) -> thread::JoinHandle<()> {
+        self.hand_over();
+        thread::spawn(move || {
+            let _ = self.child.wait();
+        })
+    }
+
     /// How the process ended, if it has.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()

@@ -12,6 +12,7 @@ use hgs_crypto::SecretBytes;
 use hgs_testkit::tool;
 use hgs_vm::generation::{Generation, StateFolder};
 use hgs_vm::program::Program;
+use hgs_vm::rekey::Successor;
 use hgs_vm::swtpm::{Channels, Contents, Settings, StateKey, Swtpm};
 use tempfile::TempDir;
 
@@ -182,5 +183,14 @@ impl Drop for Tools {
     fn drop(&mut self) {
         let _ = self.swtpm.kill();
         let _ = self.swtpm.wait();
+    }
+}
+
+/// What a state is moved to.
+pub(crate) fn successor<'a>(key: &'a StateKey, protector: &'a [u8]) -> Successor<'a> {
+    Successor {
+        key,
+        protector,
+        protection: b"what its owner decided",
     }
 }
