@@ -17,7 +17,7 @@ use hgs_vm::protection::{Policy, Protection};
 use hgs_vm::qemu::Emulator;
 use hgs_vm::qemu::accelerator::Accelerator;
 use hgs_vm::qemu::command::{Begin, CommandLine, Machine, RuntimeFolder, Serial};
-use hgs_vm::qemu::process::{Lifetime, Process, ProcessError, Settings, User};
+use hgs_vm::qemu::process::{Lifetime, Process, ProcessError, Settings, User, takes_direct_io};
 use hgs_vm::qemu::qmp::{
     Endpoint, Migration, MigrationAddress, MigrationParameters, MigrationStatus, QmpError, RunState,
 };
@@ -185,6 +185,78 @@ fn a_machine_boots_with_its_tpm_stops_goes_on_and_powers_down() {
     guest::wait_for(&log, "GUEST-ENDS");
     let settings = trial.settings(Lifetime::Owner);
     assert!(Process::adopt(&settings).unwrap().is_none());
+}
+
+/// A shielded machine with all that a description can ask for is taken by QEMU, and one whose disk leads elsewhere is not
+/// started.
+#[test]
+fn a_shielded_machine_is_started_and_no_disk_of_others() {
+    let parts = guest::parts();
+    let mut trial = Trial::new(&parts);
+    let text = DESCRIPTION
+        .split("[firmware]")
+        .next()
+        .unwrap()
+        .replace("processors", "network = \"user\"\nprocessors");
+    trial.description = Description::read(&format!(
+        "{text}[firmware]\nvariables = \"variables.fd\"\n[disk]\nfile = \"disk.qcow2\"\nformat = \"qcow2\""
+    ))
+    .unwrap();
+    let folder = trial.folder();
+    fs::copy(
+        &trial.emulator.ovmf.empty_variables,
+        folder.join("variables.fd"),
+    )
+    .unwrap();
+    let make = |arguments: &[&str]| {
+        let mut command = parts.program("qemu-img").unwrap().command();
+        command
+            .args(["create", "-q", "-f", "qcow2"])
+            .args(arguments);
+        assert!(command.current_dir(&folder).status().unwrap().success());
+    };
+    let protection = Protection {
+        vm: trial.description.id,
+        policy: Policy::Shielded,
+    };
+    let accelerator = Accelerator::Tcg {
+        reason: "tests run everywhere".to_owned(),
+    };
+    let disk = folder.join("disk.qcow2");
+    make(&["-F", "raw", "-b", "disk.img", "disk.qcow2"]);
+    let line = CommandLine::new(&Machine {
+        description: &trial.description,
+        protection: &protection,
+        folder: &folder,
+        runtime: &trial.runtime,
+        emulator: &trial.emulator,
+        accelerator: &accelerator,
+        serial: Serial::None,
+        direct_io: takes_direct_io(&disk),
+        begin: Begin::Running,
+    })
+    .unwrap();
+    let settings = trial.settings(Lifetime::Owner);
+    let refused = Process::start(&line, &settings).unwrap_err();
+    assert!(matches!(refused, ProcessError::Disk { .. }), "{refused}");
+    fs::remove_file(&disk).unwrap();
+    std::os::unix::fs::symlink("disk.img", &disk).unwrap();
+    let refused = Process::start(&line, &settings).unwrap_err();
+    assert!(refused.to_string().contains("symbolic link"), "{refused}");
+    fs::remove_file(&disk).unwrap();
+
+    make(&["disk.qcow2", "1M"]);
+    let refused = Process::start(&line, &settings).unwrap_err();
+    assert!(matches!(refused, ProcessError::NoTpm { .. }), "{refused}");
+    let _tpm = trial.tpm();
+    let mut process = Process::start(&line, &settings).unwrap();
+    assert_eq!(process.monitor().query_status().unwrap(), RunState::Running);
+    // No way in: neither a serial port nor another monitor.
+    let names = fs::read_dir(trial.runtime.path()).unwrap();
+    let mut names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["machine.lock", "qmp.sock", "swtpm.sock"]);
+    process.end(PATIENCE).unwrap();
 }
 
 /// What only root can do.

@@ -195,11 +195,12 @@ impl CommandLine {
             handed: Vec::new(),
         };
         let machine_type = writer.board()?;
-        writer.vtpm();
         writer.channels();
         if let Some(disk) = &description.disk {
             writer.disk(disk)?;
         }
+        // The last that is opened: swtpm takes one connection, and everything else may still be refused before it.
+        writer.vtpm();
         writer.devices();
         Ok(Self {
             program: machine.emulator.program.clone(),

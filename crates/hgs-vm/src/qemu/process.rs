@@ -263,6 +263,14 @@ impl Process {
         Ok(true)
     }
 
+    /// Ends it as pulling the plug ends a machine: by its monitor, or else by killing it.
+    pub fn end(&mut self, within: Duration) -> Result<(), ProcessError> {
+        if self.monitor.quit().is_ok() && self.wait(within)? {
+            return Ok(());
+        }
+        self.kill()
+    }
+
     /// Kills it and waits for its end.
     pub fn kill(&mut self) -> Result<(), ProcessError> {
         match pidfd_send_signal(&self.descriptor, Signal::KILL) {
@@ -411,6 +419,15 @@ fn open(handed: &Handed) -> Result<OwnedFd, ProcessError> {
             }),
         },
     }
+}
+
+/// Whether a disk can be read and written past the host's cache where it lies.
+#[must_use]
+pub fn takes_direct_io(path: &Path) -> bool {
+    let mut options = OpenOptions::new();
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::DIRECT).bits();
+    let options = options.read(true).custom_flags(flags.cast_signed());
+    options.open(path).is_ok()
 }
 
 fn open_file(path: &Path, writable: bool) -> Result<File, FileError> {

@@ -46,3 +46,60 @@ pub(super) fn check(header: &[u8]) -> Result<(), Qcow2Error> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::parts::Parts;
+
+    /// Disks as qemu-img makes them; each line is its arguments, and what is found.
+    #[test]
+    fn a_disk_that_leads_to_another_file_is_refused() {
+        let cache = Parts::cache_folder(|name| std::env::var_os(name)).unwrap();
+        let parts = Parts::fetch(&cache, &mut |_| {}).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let make = |arguments: &str| {
+            let mut command = parts.program("qemu-img").unwrap().command();
+            let arguments = arguments.split_whitespace();
+            let output = command
+                .args(arguments)
+                .current_dir(folder.path())
+                .output()
+                .unwrap();
+            assert!(output.status.success(), "{output:?}");
+        };
+        make("create -q -f raw other 1M");
+        let secret = "--object secret,id=k,data=passphrase";
+        for (arguments, found) in [
+            ("create -q -f qcow2 disk 1M", Ok(())),
+            ("create -q -f qcow2 -o compat=0.10 disk 1M", Ok(())),
+            (
+                "create -q -f qcow2 -F raw -b other disk",
+                Err(Qcow2Error::BackingFile),
+            ),
+            (
+                "create -q -f qcow2 -o data_file=data disk 1M",
+                Err(Qcow2Error::DataFile),
+            ),
+            ("create -q -f raw disk 1M", Err(Qcow2Error::OtherFormat)),
+            ("create -q -f qed disk 1M", Err(Qcow2Error::OtherFormat)),
+            (
+                &format!(
+                    "create -q {secret} -f qcow2 -o encrypt.format=luks,encrypt.key-secret=k disk 1M"
+                ),
+                Err(Qcow2Error::Encrypted),
+            ),
+        ] {
+            make(arguments);
+            let disk = folder.path().join("disk");
+            let octets = fs::read(&disk).unwrap();
+            assert_eq!(check(&octets), found, "{arguments}");
+            fs::remove_file(disk).unwrap();
+            for length in 0..HEADER.min(octets.len()) {
+                let _ = check(&octets[..length]);
+            }
+        }
+    }
+}

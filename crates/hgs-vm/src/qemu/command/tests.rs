@@ -117,15 +117,15 @@ fn a_shielded_machine_is_run_by_exactly_these_arguments() {
 -blockdev driver=file,node-name=variables,filename=/dev/fdset/3
 -global driver=cfi.pflash01,property=secure,value=on
 -global ICH9-LPC.disable_s3=1
--chardev socket,id=tpm-control,fd=4
--tpmdev emulator,id=tpm,chardev=tpm-control
--device tpm-crb,tpmdev=tpm
--chardev socket,id=monitor,fd=5,server=on,wait=off
+-chardev socket,id=monitor,fd=4,server=on,wait=off
 -mon chardev=monitor,mode=control
--add-fd fd=6,set=6
--blockdev driver=file,node-name=disk-file,filename=/dev/fdset/6,cache.direct=on,aio=threads,locking=on
+-add-fd fd=5,set=5
+-blockdev driver=file,node-name=disk-file,filename=/dev/fdset/5,cache.direct=on,aio=threads,locking=on
 -blockdev {"driver":"qcow2","node-name":"disk","file":"disk-file","cache":{"direct":true},"backing":null}
 -device virtio-blk-pci,drive=disk,bootindex=0
+-chardev socket,id=tpm-control,fd=6
+-tpmdev emulator,id=tpm,chardev=tpm-control
+-device tpm-crb,tpmdev=tpm
 -object rng-builtin,id=entropy
 -device virtio-rng-pci,rng=entropy
 -netdev user,id=network
@@ -137,9 +137,9 @@ fn a_shielded_machine_is_run_by_exactly_these_arguments() {
         handed,
         [
             Handed::File("/VM/firmware-vars.fd".into()),
-            Handed::Connection(runtime.join("swtpm.sock")),
             Handed::Listener(runtime.join("qmp.sock")),
             Handed::Qcow2("/VM/disk.img".into()),
+            Handed::Connection(runtime.join("swtpm.sock")),
         ]
     );
 }
@@ -172,14 +172,14 @@ fn a_kernel_that_is_booted_directly_is_run_by_exactly_these_arguments() {
         "-kernel /proc/self/fd/3",
         "-initrd /proc/self/fd/4",
         "-append console=ttyS0 a,b",
-        "-chardev socket,id=tpm-control,fd=5",
+        "-chardev socket,id=monitor,fd=5,server=on,wait=off",
+        "-mon chardev=monitor,mode=control",
+        "-add-fd fd=7,set=7",
+        "-chardev socket,id=serial,fd=6,server=on,wait=off,logfile=/dev/fdset/7,logappend=on",
+        "-serial chardev:serial",
+        "-chardev socket,id=tpm-control,fd=8",
         "-tpmdev emulator,id=tpm,chardev=tpm-control",
         "-device tpm-crb,tpmdev=tpm",
-        "-chardev socket,id=monitor,fd=6,server=on,wait=off",
-        "-mon chardev=monitor,mode=control",
-        "-add-fd fd=8,set=8",
-        "-chardev socket,id=serial,fd=7,server=on,wait=off,logfile=/dev/fdset/8,logappend=on",
-        "-serial chardev:serial",
         "-object rng-builtin,id=entropy",
         "-device virtio-rng-pci,rng=entropy",
         "-incoming defer",
@@ -195,10 +195,10 @@ fn a_kernel_that_is_booted_directly_is_run_by_exactly_these_arguments() {
         [
             Handed::Readable("/VM/vmlinuz".into()),
             Handed::Readable("/VM/initrd,img".into()),
-            Handed::Connection(runtime.join("swtpm.sock")),
             Handed::Listener(runtime.join("qmp.sock")),
             Handed::Listener(runtime.join("serial.sock")),
             Handed::Log(runtime.join("serial.log")),
+            Handed::Connection(runtime.join("swtpm.sock")),
         ]
     );
 }
