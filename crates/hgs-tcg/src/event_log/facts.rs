@@ -1,5 +1,7 @@
 //! What follows from the events of a PCR: from digests and preimages, never from types or from the order among PCRs.
 
+use std::sync::LazyLock;
+
 use super::variable::LoggedVariable;
 use super::{Bank, Digest, Event, EventType, Lane, MeasuredEvent, ReplayedLog};
 use crate::guid::Guid;
@@ -250,6 +252,34 @@ pub enum SecureBoot {
     Disabled,
 }
 
+impl SecureBoot {
+    /// The state, from all facts of PCR 7.
+    ///
+    /// # Errors
+    ///
+    /// As of [`ReplayedLog::secure_boot`].
+    pub fn of_facts(facts: &[Fact<'_>]) -> Result<Self, SecureBootError> {
+        let mut states = facts.iter().filter_map(|fact| match fact.meaning {
+            Meaning::SecureBootVariable(variable)
+                if variable.is(Guid::GLOBAL_VARIABLE, "SecureBoot") =>
+            {
+                Some((fact.number, variable.data()))
+            }
+            _ => None,
+        });
+        let (event, value) = states.next().ok_or(SecureBootError::Absent)?;
+        if let Some((event, _)) = states.next() {
+            return Err(SecureBootError::Doubled { event });
+        }
+        match value {
+            [1] => Ok(Self::Enabled),
+            // Firmware without Secure Boot measures the variable without data.
+            [0] | [] => Ok(Self::Disabled),
+            _ => Err(SecureBootError::Value { event }),
+        }
+    }
+}
+
 /// Why the state of Secure Boot does not follow from the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -299,25 +329,7 @@ impl ReplayedLog {
     /// When it does not follow: the variable must have been measured once before the separator.
     pub fn secure_boot(&self) -> Result<SecureBoot, SecureBootError> {
         let lane = self.lane(7).ok_or(SecureBootError::NotProved)?;
-        let facts = lane.facts();
-        let mut states = facts.iter().filter_map(|fact| match fact.meaning {
-            Meaning::SecureBootVariable(variable)
-                if variable.is(Guid::GLOBAL_VARIABLE, "SecureBoot") =>
-            {
-                Some((fact.number, variable.data()))
-            }
-            _ => None,
-        });
-        let (event, value) = states.next().ok_or(SecureBootError::Absent)?;
-        if let Some((event, _)) = states.next() {
-            return Err(SecureBootError::Doubled { event });
-        }
-        match value {
-            [1] => Ok(SecureBoot::Enabled),
-            // Firmware without Secure Boot measures the variable without data.
-            [0] | [] => Ok(SecureBoot::Disabled),
-            _ => Err(SecureBootError::Value { event }),
-        }
+        SecureBoot::of_facts(&lane.facts())
     }
 
     /// Where `text` was measured as the kernel's command line.
@@ -398,7 +410,17 @@ struct Constants {
 }
 
 impl Constants {
-    fn of(bank: Bank) -> Self {
+    /// Those of a bank, which are hashed once.
+    fn of(bank: Bank) -> &'static Self {
+        static OF_BANKS: [LazyLock<Constants>; Bank::ALL.len()] = [
+            LazyLock::new(|| Constants::new(Bank::Sha1)),
+            LazyLock::new(|| Constants::new(Bank::Sha256)),
+            LazyLock::new(|| Constants::new(Bank::Sha384)),
+        ];
+        &OF_BANKS[bank as usize]
+    }
+
+    fn new(bank: Bank) -> Self {
         Self {
             bank,
             separator: bank.hash(&[SEPARATOR]),

@@ -158,7 +158,9 @@ pub(super) fn read(octets: Vec<u8>, limits: &Limits) -> Result<EventLog, EventLo
     if found > limit {
         return Err(EventLogError::TooLarge { found, limit });
     }
+    let last = octets.iter().rposition(|octet| *octet != 0);
     let mut events = Events {
+        end: last.map_or(0, |last| last + 1),
         reader: Reader::new(&octets),
         limits,
         entries: Vec::new(),
@@ -205,6 +207,8 @@ pub(super) fn read(octets: Vec<u8>, limits: &Limits) -> Result<EventLog, EventLo
 
 struct Events<'o> {
     reader: Reader<'o>,
+    /// Where nothing but zero octets follow.
+    end: usize,
     limits: &'o Limits,
     entries: Vec<Entry>,
 }
@@ -212,7 +216,7 @@ struct Events<'o> {
 impl Events<'_> {
     /// Firmware hands over a whole buffer; what it did not use is zero.
     fn only_padding_is_left(&self) -> bool {
-        self.reader.rest().iter().all(|octet| *octet == 0)
+        self.reader.position() >= self.end
     }
 
     fn truncated(&self, what: &'static str) -> EventLogError {
