@@ -4,7 +4,7 @@ mod parse;
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use const_oid::ObjectIdentifier;
 use hgs_crypto::CryptoError;
@@ -38,10 +38,18 @@ struct Contents {
     extensions: Extensions,
 }
 
-/// A name as text for people and as DER for comparing.
+/// A name as DER for comparing and as text for people.
 pub(crate) struct DistinguishedName {
-    pub(crate) text: String,
     pub(crate) der: Vec<u8>,
+    /// Written when it is first asked for: most certificates are read without anybody being told of them.
+    text: OnceLock<String>,
+}
+
+impl DistinguishedName {
+    /// The name as RFC 4514 writes it, without characters that would act on a terminal.
+    pub(crate) fn text(&self) -> &str {
+        self.text.get_or_init(|| parse::text_of_name(&self.der))
+    }
 }
 
 enum SignatureAlgorithm {
@@ -212,7 +220,17 @@ impl Certificate {
 
     /// As [`Self::from_der`] without the search of the key for weaknesses.
     pub(crate) fn unexamined_from_der(der: &[u8]) -> Result<Self, CertificateError> {
-        parse::certificate(der).map(|contents| Self(Arc::new(contents)))
+        parse::certificate(der, None).map(|contents| Self(Arc::new(contents)))
+    }
+
+    /// As [`Self::from_der`], of a certificate that is expected to be over `known`: that key is not parsed and examined again.
+    /// One that is over another key is read all the same.
+    pub(crate) fn of_known_key(der: &[u8], known: &PublicKey) -> Result<Self, CertificateError> {
+        let contents = parse::certificate(der, Some(known))?;
+        if contents.public_key != *known {
+            contents.public_key.examine()?;
+        }
+        Ok(Self(Arc::new(contents)))
     }
 
     /// About how many octets of memory it takes: its DER, what was read from it, and the key prepared for three uses.
@@ -249,7 +267,7 @@ impl Certificate {
     /// characters and those that change the direction of text escaped.
     #[must_use]
     pub fn subject(&self) -> &str {
-        &self.0.subject.text
+        self.0.subject.text()
     }
 
     /// The DER of the subject's name.
@@ -261,7 +279,7 @@ impl Certificate {
     /// The issuer's name as RFC 4514 writes it.
     #[must_use]
     pub fn issuer(&self) -> &str {
-        &self.0.issuer.text
+        self.0.issuer.text()
     }
 
     /// The DER of the issuer's name.

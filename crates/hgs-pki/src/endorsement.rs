@@ -154,13 +154,13 @@ impl EndorsementCertificate {
     /// The subject's name, which is often empty.
     #[must_use]
     pub fn subject(&self) -> &str {
-        &self.0.certificate.subject.text
+        self.0.certificate.subject.text()
     }
 
     /// The issuer's name.
     #[must_use]
     pub fn issuer(&self) -> &str {
-        &self.0.certificate.issuer.text
+        self.0.certificate.issuer.text()
     }
 
     /// The textual encoding of RFC 7468, with a final line feed.
@@ -199,7 +199,7 @@ fn check_profile(certificate: &AnyKeyCertificate) -> Result<(), EndorsementCerti
     if !is_for_endorsement(extensions) {
         return Err(EndorsementCertificateError::ExtendedKeyUsage);
     }
-    if certificate.subject.text.is_empty() {
+    if certificate.subject.text().is_empty() {
         let names = extensions.find(&ID_CE_SUBJECT_ALT_NAME);
         if !names.is_some_and(|names| names.critical) {
             return Err(EndorsementCertificateError::NoName);

@@ -245,9 +245,11 @@ impl Prepared {
             .verify(SignatureScheme::Pkcs1Sha256, &self.to_be_signed, signature)
             .map_err(|_| IssueError::Signature)?;
         let der = encode::certificate(&self.to_be_signed, signature)?;
-        // Its key is the subject key, which was searched for weaknesses when it was read: that is half of the work of an
-        // attestation, and is not done twice.
-        let certificate = Certificate::unexamined_from_der(&der)?;
+        let certificate = match &self.wanted.subject_key {
+            // It was searched for weaknesses when it was read, which takes long and is not done twice.
+            SubjectKey::Rsa(key) => Certificate::of_known_key(&der, key)?,
+            SubjectKey::Other(_) => Certificate::from_der(&der)?,
+        };
         self.wanted
             .compare(&certificate)
             .map_err(IssueError::Deviates)?;

@@ -1,6 +1,7 @@
 //! From DER to the contents of a certificate; the cheap checks come before the expensive ones.
 
 use std::fmt::Write as _;
+use std::sync::OnceLock;
 
 use const_oid::db::rfc5912::{ID_RSAES_OAEP, RSA_ENCRYPTION};
 use der::asn1::{AnyRef, BitStringRef, IntRef};
@@ -19,8 +20,11 @@ use crate::extension::Extensions;
 use crate::structure::{self, TbsCertificate};
 use crate::{Thumbprint, Time};
 
-/// Everything but the search of the key for weaknesses.
-pub(super) fn certificate(der: &[u8]) -> Result<Contents, CertificateError> {
+/// Everything but the search of the key for weaknesses. Of a key that is `known` by its octets nothing is read again.
+pub(super) fn certificate(
+    der: &[u8],
+    known: Option<&PublicKey>,
+) -> Result<Contents, CertificateError> {
     if der.len() > MAX_CERTIFICATE_OCTETS {
         return Err(CertificateError::TooLarge(der.len()));
     }
@@ -45,7 +49,7 @@ pub(super) fn certificate(der: &[u8]) -> Result<Contents, CertificateError> {
         subject: distinguished_name(inner.subject)?,
         validity: period(&inner.validity),
         extensions,
-        public_key: public_key(&inner.subject_public_key_info)?,
+        public_key: public_key(&inner.subject_public_key_info, known)?,
         der: der.to_vec(),
     })
 }
@@ -212,11 +216,18 @@ fn signature_algorithm(encoded: AnyRef<'_>) -> Result<SignatureAlgorithm, Certif
     })
 }
 
-fn public_key(encoded: &SubjectPublicKeyInfoRef<'_>) -> Result<PublicKey, CertificateError> {
+fn public_key(
+    encoded: &SubjectPublicKeyInfoRef<'_>,
+    known: Option<&PublicKey>,
+) -> Result<PublicKey, CertificateError> {
     if encoded.algorithm.oid != RSA_ENCRYPTION {
         return Err(CertificateError::UnsupportedKey(encoded.algorithm.oid));
     }
-    Ok(PublicKey::unexamined_from_spki_der(&encoded.to_der()?)?)
+    let der = encoded.to_der()?;
+    match known.filter(|known| known.spki_der() == der) {
+        Some(known) => Ok(known.clone()),
+        None => Ok(PublicKey::unexamined_from_spki_der(&der)?),
+    }
 }
 
 fn time(encoded: x509_cert::time::Time) -> Time {
@@ -226,10 +237,16 @@ fn time(encoded: x509_cert::time::Time) -> Time {
 
 fn distinguished_name(encoded: AnyRef<'_>) -> Result<DistinguishedName, CertificateError> {
     let der = encoded.to_der()?;
+    Name::from_der(&der)?;
     Ok(DistinguishedName {
-        text: printable(&Name::from_der(&der)?.to_string()),
         der,
+        text: OnceLock::new(),
     })
+}
+
+/// The text of a name that [`distinguished_name`] has read.
+pub(super) fn text_of_name(der: &[u8]) -> String {
+    Name::from_der(der).map_or_else(|_| String::new(), |name| printable(&name.to_string()))
 }
 
 /// Escapes characters that would act on a terminal or change the direction of text, as RFC 4514 section 2.4 allows:

@@ -55,7 +55,7 @@ impl EndorsementAuthority {
     pub fn from_der(der: &[u8]) -> Result<Self, EndorsementAuthorityError> {
         let certificate = AnyKeyCertificate::from_der(der)?;
         let extensions = &certificate.extensions;
-        let subject = || certificate.subject.text.clone();
+        let subject = || certificate.subject.text().to_owned();
         if !says_that_it_may_issue(&certificate) {
             return Err(EndorsementAuthorityError::NotAuthority(subject()));
         }
@@ -101,13 +101,13 @@ impl EndorsementAuthority {
     /// The subject's name.
     #[must_use]
     pub fn subject(&self) -> &str {
-        &self.0.subject.text
+        self.0.subject.text()
     }
 
     /// The issuer's name.
     #[must_use]
     pub fn issuer(&self) -> &str {
-        &self.0.issuer.text
+        self.0.issuer.text()
     }
 
     /// When it is valid.

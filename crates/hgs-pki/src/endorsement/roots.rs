@@ -233,7 +233,7 @@ impl<'a> Search<'a> {
         Err(
             refusal.unwrap_or_else(|| EndorsementTrustError::UnknownIssuer {
                 subject: subject.to_owned(),
-                issuer: below.issuer.text.clone(),
+                issuer: below.issuer.text().to_owned(),
             }),
         )
     }
