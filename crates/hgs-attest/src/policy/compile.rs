@@ -1,7 +1,7 @@
 //! A baseline made ready for matching: for each slot a tree of digests, in which a boot finds its alternative event by
 //! event, however many alternatives there are. What could be read in two ways is refused here.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 use hgs_crypto::hash::sha256;
@@ -232,7 +232,7 @@ pub(super) struct Tree {
 
 #[derive(Debug, Default)]
 pub(super) struct Node {
-    pub(super) next: HashMap<EventDigest, u32>,
+    pub(super) next: BTreeMap<EventDigest, u32>,
     /// The alternatives that end here.
     pub(super) ends: Vec<u32>,
     /// What the event is that leads here.
@@ -276,11 +276,7 @@ impl Tree {
     fn any_end_below(&self, node: u32) -> u32 {
         let mut node = node;
         loop {
-            let first = self
-                .node(node)
-                .next
-                .iter()
-                .min_by_key(|(digest, _)| **digest);
+            let first = self.node(node).next.first_key_value();
             match (first, self.node(node).ends.first()) {
                 (_, Some(alternative)) => return *alternative,
                 (Some((_, next)), None) => node = *next,
@@ -711,13 +707,13 @@ impl Compiled {
                 .iter()
                 .map(move |layer| &layer.trees[slot].node(0).next)
         };
-        let count = |slot| firsts(slot).map(HashMap::len).sum::<usize>();
+        let count = |slot| firsts(slot).map(BTreeMap::len).sum::<usize>();
         let (few, many) = if count(one) <= count(other) {
             (one, other)
         } else {
             (other, one)
         };
-        let mut of_few = firsts(few).flat_map(HashMap::keys);
+        let mut of_few = firsts(few).flat_map(BTreeMap::keys);
         of_few.any(|digest| firsts(many).any(|first| first.contains_key(digest)))
     }
 

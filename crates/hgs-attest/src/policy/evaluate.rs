@@ -177,18 +177,14 @@ impl PolicySet {
     #[must_use]
     pub fn evaluate(&self, evidence: &Evidence, now: Time) -> Evaluation {
         let matched = self.match_baselines(evidence, now);
-        let judge = Judge {
+        let judge = Judge::new(
             evidence,
             now,
-            matched: matched.as_ref().ok(),
-            nearest: matched.as_ref().err(),
-            ci_policies: &self.group.ci_policies,
-            dump_keys: &self.group.dump_keys,
-        };
-        let mut used = match &matched {
-            Ok(matched) => matched.used.clone(),
-            Err(nearest) => nearest.used.clone(),
-        };
+            matched.as_ref(),
+            &self.group.ci_policies,
+            &self.group.dump_keys,
+        );
+        let mut used_sets = Vec::new();
         let decided = PolicyName::ALL
             .into_iter()
             .filter(|policy| policy.decided_by() == DecidedBy::Evidence);
@@ -197,7 +193,7 @@ impl PolicySet {
                 let (outcome, sets) = judge.outcome(policy);
                 let enabled = self.is_enabled(policy);
                 if enabled {
-                    used.extend(sets);
+                    used_sets.extend(sets);
                 }
                 PolicyResult {
                     policy,
@@ -210,11 +206,16 @@ impl PolicySet {
             && results
                 .iter()
                 .all(|result| !result.enabled || result.held());
-        let (baseline, any_events) = match &matched {
-            Ok(matched) => (Some(matched.baseline.clone()), matched.any_events),
-            Err(_) => (None, 0),
+        let (baseline, any_events, mut used, nearest) = match matched {
+            Ok(matched) => (
+                Some(matched.baseline),
+                matched.any_events,
+                matched.used,
+                None,
+            ),
+            Err(nearest) => (None, 0, nearest.used.clone(), Some(nearest)),
         };
-        let nearest = matched.err();
+        used.extend(used_sets);
         let group = (!healthy).then(|| self.group_of(&results, nearest.as_ref()));
         Evaluation {
             healthy,
@@ -244,7 +245,7 @@ impl PolicySet {
             let layers: Vec<_> = std::iter::once(&compiled.shared).chain(of_host).collect();
             let reading = walk::read(compiled, &layers, &lanes, now, &describe);
             if reading.differences.is_empty() {
-                return Ok(Matched::new(compiled, &layers, &reading, evidence, &lanes));
+                return Ok(Matched::new(compiled, &layers, reading, evidence, &lanes));
             }
             let fewer = |(_, _, found): &(usize, &Compiled, Reading)| {
                 reading.differences.len() < found.differences.len()

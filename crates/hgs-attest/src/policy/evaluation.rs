@@ -202,7 +202,7 @@ impl Matched {
     pub(super) fn new(
         compiled: &Compiled,
         layers: &[&Layer],
-        reading: &Reading,
+        reading: Reading,
         evidence: &Evidence,
         lanes: &[LaneEvents],
     ) -> Self {
@@ -243,7 +243,7 @@ impl Matched {
         }
         Self {
             baseline: compiled.name.clone(),
-            used: reading.used.clone(),
+            used: reading.used,
             any_events: reading.any_events,
             command_lines,
         }

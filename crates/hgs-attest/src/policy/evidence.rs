@@ -230,16 +230,19 @@ impl Evidence {
 
     fn lane_events(&self, lane: &Lane<'_>) -> LaneEvents {
         let pcr = u8::try_from(lane.pcr()).expect("there are 24 PCRs");
-        let digest = |event: &MeasuredEvent<'_>| EventDigest::of(&event.digest()).expect(OF_SHA256);
-        let later = || self.later.iter().filter(move |event| event.pcr == pcr);
-        let digests = lane.events().map(|event| digest(&event));
-        let numbers = lane.events().map(|event| event.number());
+        let logged = lane.events().map(|event| {
+            let digest = EventDigest::of(&event.digest()).expect(OF_SHA256);
+            (digest, event.number())
+        });
+        let later = self.later.iter().filter(|event| event.pcr == pcr);
+        let later = later.map(|event| (event.digest, event.number));
         let value = self.values.value(lane.pcr());
+        let (digests, numbers) = logged.chain(later).unzip();
         LaneEvents {
             pcr,
             value: value.and_then(|value| EventDigest::of(&value)),
-            digests: digests.chain(later().map(|event| event.digest)).collect(),
-            numbers: numbers.chain(later().map(|event| event.number)).collect(),
+            digests,
+            numbers,
         }
     }
 

@@ -1,10 +1,11 @@
 //! What each policy means on Linux, decided from what was measured (`docs/policies.md`).
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::fmt;
 
 use hgs_pki::Time;
-use hgs_tcg::event_log::{Action, Meaning, Place, SecureBoot, SecureBootError};
+use hgs_tcg::event_log::{Action, Fact, Meaning, Place, SecureBoot, SecureBootError};
 
 use super::code_integrity::{CiFailure, CompiledCiPolicy, DumpKey};
 use super::evaluation::{Matched, Nearest, words};
@@ -148,12 +149,15 @@ impl PolicyFailure {
 
 /// What policies are decided from.
 pub(super) struct Judge<'j> {
-    pub(super) evidence: &'j Evidence,
-    pub(super) now: Time,
-    pub(super) matched: Option<&'j Matched>,
-    pub(super) nearest: Option<&'j Nearest>,
-    pub(super) ci_policies: &'j [CompiledCiPolicy],
-    pub(super) dump_keys: &'j BTreeMap<String, DumpKey>,
+    evidence: &'j Evidence,
+    now: Time,
+    matched: Result<&'j Matched, &'j Nearest>,
+    ci_policies: &'j [CompiledCiPolicy],
+    dump_keys: &'j BTreeMap<String, DumpKey>,
+    /// Several policies look at PCR 7, whose data are hashed for it.
+    facts_of_pcr_7: OnceCell<Option<Vec<Fact<'j>>>>,
+    /// The words of each command line that is known.
+    words: OnceCell<Vec<Vec<String>>>,
 }
 
 /// Any of these turns on the kernel's lockdown, which refuses modules without a signature, hibernation, and debuggers that
@@ -188,7 +192,39 @@ const NO_SWAP: [&str; 4] = [
 /// What attaches a debugger to the kernel.
 const DEBUGGERS: [&str; 4] = ["kgdboc", "kgdbwait", "ekgdboc", "kgdbdbgp"];
 
-impl Judge<'_> {
+impl<'j> Judge<'j> {
+    pub(super) fn new(
+        evidence: &'j Evidence,
+        now: Time,
+        matched: Result<&'j Matched, &'j Nearest>,
+        ci_policies: &'j [CompiledCiPolicy],
+        dump_keys: &'j BTreeMap<String, DumpKey>,
+    ) -> Self {
+        Self {
+            evidence,
+            now,
+            matched,
+            ci_policies,
+            dump_keys,
+            facts_of_pcr_7: OnceCell::new(),
+            words: OnceCell::new(),
+        }
+    }
+
+    fn facts_of_pcr_7(&self) -> Option<&[Fact<'j>]> {
+        let facts = || Some(self.evidence.log().lane(7)?.facts());
+        self.facts_of_pcr_7.get_or_init(facts).as_deref()
+    }
+
+    /// The words of each command line whose text is known; none if no baseline matches.
+    fn words(&self) -> &[Vec<String>] {
+        self.words.get_or_init(|| {
+            let texts = self.matched.map(|matched| &matched.command_lines.texts);
+            let lines = texts.into_iter().flatten();
+            lines.map(|line| words(line)).collect()
+        })
+    }
+
     /// Whether a policy held, and which sets of files it used.
     pub(super) fn outcome(&self, policy: PolicyName) -> (Outcome, Vec<UsedAlternative>) {
         let result = match policy {
@@ -218,7 +254,8 @@ impl Judge<'_> {
     }
 
     fn secure_boot_enabled(&self) -> Result<(), PolicyFailure> {
-        match self.evidence.log().secure_boot() {
+        let facts = self.facts_of_pcr_7().ok_or(SecureBootError::NotProved);
+        match facts.and_then(SecureBoot::of_facts) {
             Ok(SecureBoot::Enabled) => Ok(()),
             Ok(SecureBoot::Disabled) => Err(PolicyFailure::SecureBootOff),
             Err(error) => Err(PolicyFailure::SecureBootUnknown(error)),
@@ -226,10 +263,10 @@ impl Judge<'_> {
     }
 
     fn baseline_matches(&self) -> Result<(), PolicyFailure> {
-        if self.matched.is_some() {
+        let Err(nearest) = self.matched else {
             return Ok(());
-        }
-        let nearest = self.nearest.and_then(|nearest| {
+        };
+        let nearest = Some(nearest).and_then(|nearest| {
             let first = nearest.differences.first()?;
             Some((
                 nearest.baseline.clone()?,
@@ -248,8 +285,7 @@ impl Judge<'_> {
     /// Refuses an action that firmware measures into PCR 7. That it is absent means something only where firmware got to
     /// its separator.
     fn no_action(&self, action: Action) -> Result<(), PolicyFailure> {
-        let lane = self.evidence.log().lane(7);
-        let facts = lane.map(|lane| lane.facts()).unwrap_or_default();
+        let facts = self.facts_of_pcr_7().unwrap_or_default();
         let separators = facts
             .iter()
             .filter(|fact| fact.meaning() == Meaning::Separator);
@@ -271,21 +307,17 @@ impl Judge<'_> {
 
     fn no_debugger(&self) -> Result<(), PolicyFailure> {
         self.no_action(Action::DebugMode)?;
-        let texts = self
-            .matched
-            .map(|matched| matched.command_lines.texts.as_slice());
-        for line in texts.unwrap_or_default() {
-            forbid(&words(line), |word| {
+        self.words().iter().try_for_each(|words| {
+            forbid(words, |word| {
                 DEBUGGERS.contains(&word.split('=').next().unwrap_or(word))
-            })?;
-        }
-        Ok(())
+            })
+        })
     }
 
     /// The words of every command line that was measured.
-    fn command_lines(&self) -> Result<Vec<Vec<String>>, PolicyFailure> {
+    fn command_lines(&self) -> Result<&[Vec<String>], PolicyFailure> {
         let unknown = |why| Err(PolicyFailure::CommandLineUnknown(why));
-        let Some(matched) = self.matched else {
+        let Ok(matched) = self.matched else {
             return unknown(CommandLineUnknown::NoBaselineMatches);
         };
         let lines = &matched.command_lines;
@@ -296,7 +328,7 @@ impl Judge<'_> {
         if lines.texts.is_empty() {
             return unknown(CommandLineUnknown::NoSlot);
         }
-        Ok(lines.texts.iter().map(|line| words(line)).collect())
+        Ok(self.words())
     }
 
     fn has_one_of(&self, one_of: &[&str]) -> Result<(), PolicyFailure> {
@@ -346,7 +378,11 @@ impl Judge<'_> {
         self.has_no(|word| {
             let (name, values) = word.split_once('=').unwrap_or((word, ""));
             let mut each = values.split(',');
-            each.any(|value| IOMMU_OFF.contains(&format!("{name}={value}").as_str()))
+            each.any(|value| {
+                IOMMU_OFF
+                    .iter()
+                    .any(|off| off.split_once('=') == Some((name, value)))
+            })
         })
     }
 
@@ -442,7 +478,7 @@ impl Judge<'_> {
         let lines = self
             .command_lines()
             .map_err(|failure| CiFailure::ImaPolicy(failure.to_string()))?;
-        for words in &lines {
+        for words in lines {
             let given: Vec<_> = words
                 .iter()
                 .filter_map(|word| word.strip_prefix("ima_policy="))

@@ -5,9 +5,8 @@
 //! must agree among its slots. Only the digests of one PCR in their order are used: neither types of events, nor their
 //! order among PCRs, nor data.
 
-use std::collections::BTreeSet;
-
 use hgs_pki::Time;
+use hgs_tcg::event_log::PCR_COUNT;
 
 use super::alternative::State;
 use super::baseline::{ComponentKind, FINAL_VALUES, Times};
@@ -80,9 +79,30 @@ pub(super) enum Choice {
     /// Nothing: an optional slot that is empty, a repeated one, or one that takes any events.
     Free,
     /// One that ends at these nodes of the layers' trees.
-    Ends(Vec<(usize, u32)>),
+    Ends(Nodes),
     /// Its events are no alternative.
     Differs,
+}
+
+/// In the tree of each layer, the node that was reached: of the alternatives of the baseline, and of the host's own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Nodes([Option<u32>; Self::LAYERS]);
+
+impl Nodes {
+    const LAYERS: usize = 2;
+
+    fn roots(layers: &[&Layer]) -> Self {
+        debug_assert!(layers.len() <= Self::LAYERS);
+        Self(std::array::from_fn(|layer| {
+            (layer < layers.len()).then_some(0)
+        }))
+    }
+
+    /// Layers and nodes.
+    fn iter(self) -> impl Iterator<Item = (usize, u32)> + Clone {
+        let nodes = self.0.into_iter().enumerate();
+        nodes.filter_map(|(layer, node)| Some((layer, node?)))
+    }
 }
 
 #[derive(Debug)]
@@ -99,7 +119,7 @@ struct Mismatch {
     /// How many events were.
     depth: usize,
     /// The nodes reached.
-    nodes: Vec<(usize, u32)>,
+    nodes: Nodes,
 }
 
 struct Walk<'w> {
@@ -108,6 +128,8 @@ struct Walk<'w> {
     now: Time,
     describe: &'w dyn Fn(u8, usize) -> FoundEvent,
     reading: Reading,
+    /// The alternatives in [`Reading::used`].
+    used: Vec<(usize, u32)>,
 }
 
 /// Reads a boot by a baseline. `describe` tells of an event of a PCR what is known of it; it is asked about differences
@@ -134,18 +156,15 @@ pub(super) fn read(
             insertions: Vec::new(),
             chosen: vec![None; compiled.slots_of.len()],
         },
+        used: Vec::new(),
     };
     for lane in lanes {
         walk.read_lane(lane);
     }
-    let needed: BTreeSet<u8> = compiled
-        .lanes
-        .iter()
-        .map(|(pcr, _)| *pcr)
-        .chain(JUDGED_PCRS)
-        .collect();
-    for pcr in needed {
-        if !lanes.iter().any(|lane| lane.pcr == pcr) {
+    for pcr in 0..PCR_COUNT as u8 {
+        let is_needed =
+            JUDGED_PCRS.contains(&pcr) || compiled.lanes.iter().any(|(of, _)| *of == pcr);
+        if is_needed && !lanes.iter().any(|lane| lane.pcr == pcr) {
             walk.differ(pcr, None, None, Vec::new(), Cause::NotProved);
         }
     }
@@ -226,9 +245,8 @@ impl Walk<'_> {
         };
         let empty_is_right = self.compiled.may_be_empty(slot, self.layers);
         if !begins(start) && empty_is_right {
-            let empty: Vec<_> = (0..self.layers.len()).map(|layer| (layer, 0)).collect();
             let choice = match compiled.times {
-                Times::Once => Choice::Ends(empty),
+                Times::Once => Choice::Ends(Nodes::roots(self.layers)),
                 Times::Optional | Times::Repeated => Choice::Free,
             };
             self.set(slot, start, 0, choice);
@@ -268,7 +286,7 @@ impl Walk<'_> {
             }
             match self.find(slot, lane, place) {
                 Ok((count, ends)) => {
-                    self.accept_repeat(slot, lane, place, count, &ends);
+                    self.accept_repeat(slot, lane, place, count, ends);
                     place += count;
                 }
                 Err(mismatch) => return self.recover(slot, end, lane, place, &mismatch),
@@ -284,10 +302,9 @@ impl Walk<'_> {
         lane: &LaneEvents,
         place: usize,
         count: usize,
-        ends: &[(usize, u32)],
+        ends: Nodes,
     ) {
-        let alternatives: Vec<_> = self.ending(slot, ends).collect();
-        match self.accepted(&alternatives) {
+        match self.accepted(self.ending(slot, ends)) {
             Ok(number) => self.use_alternative(number),
             Err(cause) => {
                 let found = self.describe(lane, place, count);
@@ -303,20 +320,20 @@ impl Walk<'_> {
         slot: usize,
         lane: &LaneEvents,
         start: usize,
-    ) -> Result<(usize, Vec<(usize, u32)>), Mismatch> {
-        let mut nodes: Vec<_> = (0..self.layers.len()).map(|layer| (layer, 0)).collect();
+    ) -> Result<(usize, Nodes), Mismatch> {
+        let mut nodes = Nodes::roots(self.layers);
         for depth in 0.. {
             let digest = lane.digests.get(start + depth);
-            let step = |(layer, node): &(usize, u32)| {
-                let next = self.layers[*layer].trees[slot].next(*node, digest?);
-                next.map(|next| (*layer, next))
-            };
-            let next: Vec<_> = nodes.iter().filter_map(step).collect();
-            if next.is_empty() {
+            let mut next = Nodes::default();
+            for (layer, node) in nodes.iter() {
+                let tree = &self.layers[layer].trees[slot];
+                next.0[layer] = digest.and_then(|digest| tree.next(node, digest));
+            }
+            if next == Nodes::default() {
                 return Err(Mismatch { depth, nodes });
             }
-            let ends = |(layer, node): &(usize, u32)| {
-                !self.layers[*layer].trees[slot].node(*node).ends.is_empty()
+            let ends = |(layer, node): (usize, u32)| {
+                !self.layers[layer].trees[slot].node(node).ends.is_empty()
             };
             // No alternative is the beginning of another, so those that end here are all that there are.
             if next.iter().any(ends) {
@@ -418,8 +435,8 @@ impl Walk<'_> {
             .nodes
             .iter()
             .flat_map(|(layer, node)| {
-                let tree = &self.layers[*layer].trees[slot];
-                tree.node(*node).next.iter().map(|(digest, next)| Expected {
+                let tree = &self.layers[layer].trees[slot];
+                tree.node(node).next.iter().map(|(digest, next)| Expected {
                     digest: *digest,
                     what: tree.node(*next).what.clone(),
                 })
@@ -500,19 +517,18 @@ impl Walk<'_> {
     fn ending<'e>(
         &'e self,
         slot: usize,
-        ends: &'e [(usize, u32)],
-    ) -> impl Iterator<Item = (usize, u32)> + use<'e> {
+        ends: Nodes,
+    ) -> impl Iterator<Item = (usize, u32)> + Clone + use<'e> {
         ends.iter().flat_map(move |(layer, node)| {
-            let alternatives = &self.layers[*layer].trees[slot].node(*node).ends;
+            let alternatives = &self.layers[layer].trees[slot].node(node).ends;
             alternatives
                 .iter()
-                .map(move |alternative| (*layer, *alternative))
+                .map(move |alternative| (layer, *alternative))
         })
     }
 
-    fn count_ending(&self, slot: usize, ends: &[(usize, u32)]) -> usize {
-        let at =
-            |(layer, node): &(usize, u32)| self.layers[*layer].trees[slot].node(*node).ends.len();
+    fn count_ending(&self, slot: usize, ends: Nodes) -> usize {
+        let at = |(layer, node): (usize, u32)| self.layers[layer].trees[slot].node(node).ends.len();
         ends.iter().map(at).sum()
     }
 
@@ -521,16 +537,19 @@ impl Walk<'_> {
     }
 
     /// The alternative that counts of those that a boot may have used: one that was promoted, before one that is staged.
-    fn accepted(&self, alternatives: &[(usize, u32)]) -> Result<(usize, u32), Cause> {
+    fn accepted(
+        &self,
+        mut alternatives: impl Iterator<Item = (usize, u32)> + Clone,
+    ) -> Result<(usize, u32), Cause> {
         let accepted = alternatives
-            .iter()
-            .filter(|number| self.alternative(**number).state.is_accepted(self.now))
-            .min_by_key(|number| self.alternative(**number).state.is_staged());
+            .clone()
+            .filter(|number| self.alternative(*number).state.is_accepted(self.now))
+            .min_by_key(|number| self.alternative(*number).state.is_staged());
         if let Some(number) = accepted {
-            return Ok(*number);
+            return Ok(number);
         }
-        let expired = alternatives.iter().find_map(|number| {
-            let alternative = self.alternative(*number);
+        let expired = alternatives.find_map(|number| {
+            let alternative = self.alternative(number);
             match alternative.state {
                 State::Staged { expires } => Some(Cause::Expired {
                     alternative: alternative.name.clone(),
@@ -543,6 +562,10 @@ impl Walk<'_> {
     }
 
     fn use_alternative(&mut self, number: (usize, u32)) {
+        if self.used.contains(&number) {
+            return;
+        }
+        self.used.push(number);
         let alternative = self.alternative(number);
         let used = UsedAlternative {
             document: self.compiled.name.clone(),
@@ -570,25 +593,28 @@ impl Walk<'_> {
                 .as_ref()
                 .map(|reading| &reading.choice)
             {
-                Some(Choice::Ends(ends)) => chosen_by.push((*slot, ends.clone())),
+                Some(Choice::Ends(ends)) => chosen_by.push((*slot, *ends)),
                 Some(Choice::Differs) => differs = true,
                 Some(Choice::Free) | None => {}
             }
         }
         let fewest = chosen_by
             .iter()
-            .min_by_key(|(slot, ends)| self.count_ending(*slot, ends));
-        let Some((slot, ends)) = fewest else { return };
+            .min_by_key(|(slot, ends)| self.count_ending(*slot, *ends));
+        let Some(&(slot, ends)) = fewest else { return };
         let agree = |number: &(usize, u32)| {
             let alternative = self.alternative(*number);
             chosen_by
                 .iter()
-                .all(|(slot, ends)| ends.contains(&(number.0, alternative.end_in(*slot))))
+                .all(|(slot, ends)| ends.0[number.0] == Some(alternative.end_in(*slot)))
         };
-        let candidates: Vec<_> = self.ending(*slot, ends).filter(agree).collect();
-        let pcr = self.compiled.slots[*slot].pcr;
-        let slot = *slot;
-        if candidates.is_empty() {
+        let accepted = {
+            let candidates = self.ending(slot, ends).filter(agree);
+            let is_any = candidates.clone().next().is_some();
+            is_any.then(|| self.accepted(candidates))
+        };
+        let pcr = self.compiled.slots[slot].pcr;
+        let Some(accepted) = accepted else {
             // What differs in one slot is said already.
             if !differs {
                 let choices = self.choices(&chosen_by);
@@ -601,8 +627,8 @@ impl Walk<'_> {
                 );
             }
             return;
-        }
-        match self.accepted(&candidates) {
+        };
+        match accepted {
             Ok(number) => {
                 self.reading.chosen[component] = Some(number);
                 if !differs {
@@ -613,11 +639,11 @@ impl Walk<'_> {
         }
     }
 
-    fn choices(&self, chosen_by: &[(usize, Vec<(usize, u32)>)]) -> Vec<(u8, String, Vec<String>)> {
+    fn choices(&self, chosen_by: &[(usize, Nodes)]) -> Vec<(u8, String, Vec<String>)> {
         chosen_by
             .iter()
             .map(|(slot, ends)| {
-                let names = self.ending(*slot, ends).take(NAMED_CHOICES);
+                let names = self.ending(*slot, *ends).take(NAMED_CHOICES);
                 let names = names
                     .map(|number| self.alternative(number).name.clone())
                     .collect();
