@@ -2,6 +2,8 @@
 //! which endorsement key it belongs to is part of what is sealed, so that a context that was altered and one that belongs to
 //! another are told apart.
 
+use std::sync::{Mutex, PoisonError};
+
 use hgs_crypto::hash::hkdf_sha256;
 use hgs_crypto::{CryptoError, Random, SecretBytes, aes};
 use hgs_pki::{Seconds, Time};
@@ -26,7 +28,22 @@ const DAY: i64 = 24 * 60 * 60;
 /// The secret under which a service seals its contexts, the same on each of its nodes. Each day has a key of its own, so
 /// that no key seals more than random nonces allow.
 #[derive(Debug)]
-pub struct ContextKey(SecretBytes);
+pub struct ContextKey {
+    secret: SecretBytes,
+    /// The keys of the days that contexts were of lately.
+    days: Mutex<Vec<KeyOfDay>>,
+}
+
+/// The key of one day (of 86,400 seconds since 1970), and its name.
+#[derive(Debug, Clone)]
+struct KeyOfDay {
+    day: i64,
+    id: [u8; KEY_ID],
+    key: SecretBytes,
+}
+
+/// Keys of days that are kept: a context is of yesterday, today or tomorrow.
+const KEPT_DAYS: usize = 3;
 
 /// Why a sealed state was not opened. The sender is at fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -62,7 +79,10 @@ impl ContextKey {
     /// `secret` is used for nothing else.
     #[must_use]
     pub fn new(secret: SecretBytes) -> Self {
-        Self(secret)
+        Self {
+            secret,
+            days: Mutex::default(),
+        }
     }
 
     /// EncStateObject ([MS-HGSA] 2.2.2.26): the key's name, the nonce, four zero octets, the length of what follows,
@@ -73,7 +93,7 @@ impl ContextKey {
         now: Time,
         random: &mut dyn Random,
     ) -> Result<Vec<u8>, CryptoError> {
-        let (id, key) = self.of_day(now.unix().div_euclid(DAY))?;
+        let KeyOfDay { id, key, .. } = self.of_day(now.unix().div_euclid(DAY))?;
         let state = exchange.to_octets(now);
         let sealed = aes::gcm_seal(&key, LABEL, state.expose(), random)?;
         let (nonce, ciphertext) = sealed.split_at(aes::IV_LENGTH);
@@ -121,18 +141,38 @@ impl ContextKey {
         let today = now.unix().div_euclid(DAY);
         let keys = [today, today - 1, today + 1].into_iter();
         let mut keys = keys.filter_map(|day| self.of_day(day).ok());
-        let found = keys.find(|(name, _)| name == id);
-        found.map(|(_, key)| key).ok_or(SealedStateError::Foreign)
+        let found = keys.find(|of_day| of_day.id == *id);
+        found
+            .map(|of_day| of_day.key)
+            .ok_or(SealedStateError::Foreign)
     }
 
-    fn of_day(&self, day: i64) -> Result<([u8; KEY_ID], SecretBytes), CryptoError> {
+    fn of_day(&self, day: i64) -> Result<KeyOfDay, CryptoError> {
+        // Nothing between lock and unlock can panic half-way through a change.
+        let mut days = self.days.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = days.iter().find(|known| known.day == day) {
+            return Ok(known.clone());
+        }
+        let derived = self.derived(day)?;
+        if days.len() >= KEPT_DAYS {
+            days.remove(0);
+        }
+        days.push(derived.clone());
+        Ok(derived)
+    }
+
+    fn derived(&self, day: i64) -> Result<KeyOfDay, CryptoError> {
         let information = [KEY_LABEL, &day.to_be_bytes()].concat();
-        let derived = hkdf_sha256(&self.0, b"", &information, KEY_ID + aes::KEY_LENGTH)?;
+        let derived = hkdf_sha256(&self.secret, b"", &information, KEY_ID + aes::KEY_LENGTH)?;
         let (id, key) = derived
             .expose()
             .split_first_chunk::<KEY_ID>()
             .ok_or(CryptoError)?;
-        Ok((*id, SecretBytes::from(key)))
+        Ok(KeyOfDay {
+            day,
+            id: *id,
+            key: SecretBytes::from(key),
+        })
     }
 }
 
@@ -141,4 +181,23 @@ fn split<const N: usize>(octets: &[u8]) -> Result<([u8; N], &[u8]), SealedStateE
         .split_first_chunk()
         .ok_or(SealedStateError::Altered)?;
     Ok((*first, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Keys that are kept are those that would be derived, whatever other days were asked for meanwhile.
+    #[test]
+    fn a_key_of_a_day_is_the_same_whether_it_was_kept_or_not() {
+        let secret = || SecretBytes::new((7..39).collect());
+        let lasting = ContextKey::new(secret());
+        for day in [5, 6, 5, 4, 5, 100, 6, -1, 4, 5] {
+            let (kept, new) = (lasting.of_day(day), ContextKey::new(secret()).of_day(day));
+            let (kept, new) = (kept.unwrap(), new.unwrap());
+            assert_eq!((kept.day, kept.id), (day, new.id));
+            assert_eq!(kept.key, new.key);
+        }
+        assert_eq!(lasting.days.lock().unwrap().len(), KEPT_DAYS);
+    }
 }
