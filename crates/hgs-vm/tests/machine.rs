@@ -109,7 +109,7 @@ impl Trial {
             emulator: &self.emulator,
             accelerator: &accelerator,
             serial: Serial::LoggedConsole,
-            direct_io: false,
+            direct_io: takes_direct_io(&self.folder().join("disk.img")),
             begin,
         })
         .unwrap()
@@ -363,6 +363,10 @@ fn readable(parts: &Parts, to: &Path) -> Emulator {
 fn a_machine_moves_under_tls_and_stays_where_the_certificate_is_anothers() {
     let parts = guest::parts();
     let (here, there) = (Trial::new(&parts), Trial::new(&parts));
+    // One disk, as on storage that both hosts share.
+    let disk = there.folder().join("disk.img");
+    fs::remove_file(&disk).unwrap();
+    fs::hard_link(here.folder().join("disk.img"), &disk).unwrap();
     let _tpm = here.tpm();
     let line = here.line(Begin::Running);
     let mut source = Process::start(&line, &here.settings(Lifetime::Owner)).unwrap();
@@ -370,8 +374,13 @@ fn a_machine_moves_under_tls_and_stays_where_the_certificate_is_anothers() {
     let ours = certificates(&here.root);
     let strangers = certificates(&there.root);
 
-    let tpm = there.tpm();
+    // The disk's lock keeps a second machine from it that is no destination.
     let settings = there.settings(Lifetime::Owner);
+    let tpm = there.tpm();
+    let refused = Process::start(&there.line(Begin::Paused), &settings).unwrap_err();
+    assert!(refused.to_string().contains("lock"), "{refused}");
+    drop(tpm);
+    let tpm = there.tpm();
     let mut destination = Process::start(&incoming, &settings).unwrap();
     let end = migrate(&mut source, &strangers, &mut destination, &ours);
     assert_eq!(end.status, MigrationStatus::Failed, "{end:?}");

@@ -155,8 +155,15 @@ pub enum Handed {
     File(PathBuf),
     /// A file, for reading.
     Readable(PathBuf),
-    /// A disk in QEMU's own format, for reading and writing. It must lead to no other file.
-    Qcow2(PathBuf),
+    /// A disk, for reading and writing. One in QEMU's own format must lead to no other file.
+    Disk {
+        /// The file.
+        path: PathBuf,
+        /// How it is laid out.
+        format: DiskFormat,
+        /// Whether the host's cache is passed by. QEMU takes a descriptor only if it is open as it will be used.
+        direct: bool,
+    },
     /// A file to write to behind what is in it.
     Log(PathBuf),
     /// A new socket to listen at.
@@ -363,24 +370,25 @@ impl Writer<'_> {
     }
 
     fn disk(&mut self, disk: &Disk) -> Result<(), CommandError> {
-        let qcow2 = disk.format == DiskFormat::Qcow2;
-        let path = disk.file.within(self.machine.folder)?;
-        let path = self.hand_over_file(match disk.format {
-            DiskFormat::Raw => Handed::File(path),
-            DiskFormat::Qcow2 => Handed::Qcow2(path),
+        let direct = self.machine.direct_io;
+        let path = self.hand_over_file(Handed::Disk {
+            path: disk.file.within(self.machine.folder)?,
+            format: disk.format,
+            direct,
         });
-        let direct = if self.machine.direct_io { "on" } else { "off" };
         let file = Options::new("driver", "file")
             .with("node-name", "disk-file")
             .with("filename", &path)
-            .with("cache.direct", direct)
+            .with("cache.direct", if direct { "on" } else { "off" })
             .with("aio", "threads")
             // Two QEMUs on one disk would destroy what is on it. A migration hands the lock over.
             .with("locking", "on");
         self.option("-blockdev", file);
-        let direct = self.machine.direct_io;
         // In JSON, because only it can say that the disk leads to no other file.
-        let backing = if qcow2 { r#","backing":null"# } else { "" };
+        let backing = match disk.format {
+            DiskFormat::Raw => "",
+            DiskFormat::Qcow2 => r#","backing":null"#,
+        };
         let format = disk.format.name();
         self.option(
             "-blockdev",

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use command_fds::{CommandFdExt as _, FdMapping};
 use hgs_files::{FileError, FileProblem};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::fs::{FlockOperation, OFlags, fcntl_getfl, fcntl_setfl, flock};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
@@ -21,6 +21,7 @@ use super::command::{CommandLine, FIRST_DESCRIPTOR, Handed, RuntimeFolder};
 use super::qcow2;
 pub use super::qcow2::Qcow2Error;
 use super::qmp::{Monitor, QmpError};
+use crate::description::DiskFormat;
 use crate::messages::Messages;
 
 /// The file that a running QEMU holds locked.
@@ -383,16 +384,26 @@ fn open(handed: &Handed) -> Result<OwnedFd, ProcessError> {
     match handed {
         Handed::File(path) => Ok(open_file(path, true)?.into()),
         Handed::Readable(path) => Ok(open_file(path, false)?.into()),
-        Handed::Qcow2(path) => {
+        Handed::Disk {
+            path,
+            format,
+            direct,
+        } => {
             let file = open_file(path, true)?;
-            let mut header = [0; qcow2::HEADER];
-            let read = file
-                .read_at(&mut header, 0)
-                .map_err(|error| FileError::at(path, error))?;
-            qcow2::check(&header[..read]).map_err(|error| ProcessError::Disk {
-                path: path.clone(),
-                error,
-            })?;
+            let at = |error| FileError::at(path, error);
+            if *format == DiskFormat::Qcow2 {
+                let mut header = [0; qcow2::HEADER];
+                let read = file.read_at(&mut header, 0).map_err(at)?;
+                qcow2::check(&header[..read]).map_err(|error| ProcessError::Disk {
+                    path: path.clone(),
+                    error,
+                })?;
+            }
+            if *direct {
+                // Not before the header was read, for which there are rules then.
+                let flags = fcntl_getfl(&file).map_err(|error| at(error.into()))?;
+                fcntl_setfl(&file, flags | OFlags::DIRECT).map_err(|error| at(error.into()))?;
+            }
             Ok(file.into())
         }
         Handed::Log(path) => {

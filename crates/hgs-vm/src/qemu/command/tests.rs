@@ -89,7 +89,7 @@ fn arguments(
     });
     let mut handed = line.handed;
     for one in &mut handed {
-        if let Handed::File(path) | Handed::Qcow2(path) | Handed::Readable(path) = one {
+        if let Handed::File(path) | Handed::Readable(path) | Handed::Disk { path, .. } = one {
             *path = Path::new("/VM").join(path.file_name().unwrap());
         }
     }
@@ -138,7 +138,11 @@ fn a_shielded_machine_is_run_by_exactly_these_arguments() {
         [
             Handed::File("/VM/firmware-vars.fd".into()),
             Handed::Listener(runtime.join("qmp.sock")),
-            Handed::Qcow2("/VM/disk.img".into()),
+            Handed::Disk {
+                path: "/VM/disk.img".into(),
+                format: DiskFormat::Qcow2,
+                direct: true,
+            },
             Handed::Connection(runtime.join("swtpm.sock")),
         ]
     );
