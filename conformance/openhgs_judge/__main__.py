@@ -142,7 +142,8 @@ def rtpm_host(options):
     kind = {"encryption": health.ENCRYPTION, "signing": health.SIGNING}[options.kind]
     log = Path(options.log).read_bytes() if options.log else b""
     identity = Path(options.identity).read_bytes() if options.identity else None
-    host = rtpm.Host(tpm.Tpm(options.tpm), log, kind, identity)
+    claim = Path(options.next_boot).read_bytes() if options.next_boot else b""
+    host = rtpm.Host(tpm.Tpm(options.tpm), log, kind, identity, claim=claim)
     try:
         request = host.request()
         while True:
@@ -164,7 +165,7 @@ def rtpm_host(options):
 
 def rtpm_server(options):
     """Requests come from standard input, one a line; replies go to standard output, each after its status and a space."""
-    served = rtpm.Server(rsa.generate())
+    served = rtpm.Server(rsa.generate(), takes_claims=options.next_boot_claims)
     for path in options.endorsement_key:
         served.register(Path(path).read_bytes())
     Path(options.signer).write_bytes(served.signer.der)
@@ -260,10 +261,12 @@ def _parser():
     made.add_argument("--kind", choices=["encryption", "signing"], default="encryption")
     made.add_argument("--identity", metavar="FILE", help="public area of a key of an earlier exchange")
     made.add_argument("--out", metavar="FILE", help="for the public area of the new key")
+    made.add_argument("--next-boot", metavar="FILE", help="claim of what the host will boot next")
 
     made = command("rtpm-server", rtpm_server, "be a server in TPM mode, over standard input and output")
     made.add_argument("--endorsement-key", action="append", default=[], metavar="FILE", help="TPMT_PUBLIC")
     made.add_argument("--signer", required=True, metavar="FILE", help="for the certificate of the signer")
+    made.add_argument("--next-boot-claims", action="store_true", help="take claims of what hosts will boot next")
 
     made = command("self-test", self_test, "the judge against itself")
     made.add_argument("--verbose", action="store_true")

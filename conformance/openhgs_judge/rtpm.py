@@ -13,9 +13,10 @@ from . import Refused, attestation, health, tcg_log, tpm
 from .attestation import Failure, decode, dumps, encode, provided
 from .certificate import Certificate
 
-EVENT_LOG, DEVICE_INFO, COMMAND, RESPONSE, IMA_LOG, PREIMAGE = 1, 2, 3, 4, 5, 6
+EVENT_LOG, DEVICE_INFO, COMMAND, RESPONSE, IMA_LOG, PREIMAGE, NEXT_BOOT = range(1, 8)
 IDENTITY_KEY, CONTEXT, ENDORSEMENT_KEY = 1, 2, 4
-MOST = {EVENT_LOG: 1 << 20, DEVICE_INFO: 16, COMMAND: 4096, RESPONSE: 4096, IMA_LOG: 8 << 20, PREIMAGE: 1 << 18}
+MOST = {EVENT_LOG: 1 << 20, DEVICE_INFO: 16, COMMAND: 4096, RESPONSE: 4096}
+MOST |= {IMA_LOG: 8 << 20, PREIMAGE: 1 << 18, NEXT_BOOT: 1 << 17}
 MAX_CONTEXT, MAX_BLOBS, MAX_STATE, MAX_ROUNDS, MAX_READINGS = 9961472, 128, 16384, 32, 6
 LIFETIME, SKEW = 120, 60
 LABEL = b"OpenHGS RTPM 1"
@@ -24,6 +25,11 @@ EMULATOR = struct.pack("<IIII", 1, 2, 4, 0)
 
 def policy_digest(ek_public):
     return hashlib.sha256(b"OpenHGS TPM 1" + hashlib.sha256(ek_public).digest()).digest()
+
+
+def confirmation(claim):
+    """What the TPM confirms of a claim of the next boot."""
+    return hashlib.sha256(b"OpenHGS next boot 1" + claim).digest() if claim else b""
 
 
 # Contexts.
@@ -57,7 +63,7 @@ def read_context(octets):
             raise malformed
         if length > MOST[kind]:
             raise Refused("too-large")
-        once = kind in (EVENT_LOG, DEVICE_INFO, IMA_LOG)
+        once = kind in (EVENT_LOG, DEVICE_INFO, IMA_LOG, NEXT_BOOT)
         if once and any(kind == other for other, _ in blobs):
             raise malformed
         blobs.append((kind, blob))
@@ -71,9 +77,10 @@ def read_context(octets):
 
 
 class Host:
-    """A host with a TPM. `identity` is the public area of a key of an earlier exchange."""
+    """A host with a TPM. `identity` is the public area of a key of an earlier exchange, `claim` what it will boot next."""
 
-    def __init__(self, module, log, kind=health.ENCRYPTION, identity=None, ima=b""):
+    def __init__(self, module, log, kind=health.ENCRYPTION, identity=None, ima=b"", claim=b""):
+        self.claim = claim
         self.tpm, self.log, self.ima, self.kind, self.identity = module, log, ima, kind, identity
         self.session = secrets.token_bytes(16)
         self.keys, self.sessions, self.values, self.created, self.rounds = {}, [], {}, None, 0
@@ -104,12 +111,15 @@ class Host:
         if tpm.PCR_READ in codes or tpm.CREATE in codes:
             answers += [(EVENT_LOG, self.log)] if self.log else []
             answers += [(IMA_LOG, self.ima)] if self.ima else []
+            answers += [(NEXT_BOOT, self.claim)] if self.claim else []
             answers.append((DEVICE_INFO, EMULATOR))
         return self.request(write_context(state, answers))
 
     def certificate(self, reply):
         """The health certificate, which is over a key of this host's TPM."""
         octets = attestation.read_health_certificate(reply, self.kind)
+        if self.claim and not self.created:
+            raise Refused("claim-ignored")
         public = self.created[1] if self.created else self.identity
         front = public[:-258]
         if Certificate(octets).spki != tpm.spki(public, front):
@@ -140,8 +150,10 @@ class Host:
             if self._is_ours(command[10:87]) and select == tpm.SELECT and 1 <= count <= 8:
                 return code
         if code == tpm.CREATE and handle == self.keys.get(tpm.OWNER) and not self.created:
-            policy = command[99:-6][10:42]
-            exact = tpm.creation(tpm.identity_front(self.kind, policy) + tpm.sized(b""))
+            policy = command[109:141]
+            exact = tpm.creation(
+                tpm.identity_front(self.kind, policy) + tpm.sized(b""), confirmation(self.claim)
+            )
             if self._is_ours(command[14:91]) and command[91:] == exact and tpm.bound_to(policy, self.values):
                 return code
         raise Refused("foreign-command", f"{code:#x}")
@@ -194,6 +206,9 @@ REPLIES = {
     "tpm-response-replayed": (403, "RtpmErrorReply", False),
     "tpm-pcr-bank": (403, "RtpmErrorReply", False),
     "pcrs-unstable": (403, "RtpmErrorReply", True),
+    "next-boot-claims-refused": (403, "PayloadErrorReply", False),
+    "next-boot-claim-altered": (403, "PayloadErrorReply", False),
+    "next-boot-claim-invalid": (403, "PayloadErrorReply", False),
     "no-event-log": (403, "TcgLogValidationErrorReply", False),
     "event-log-malformed": (403, "TcgLogValidationErrorReply", False),
     "event-log-mismatch": (403, "TcgLogValidationErrorReply", False),
@@ -204,14 +219,15 @@ REPLIES = {
 class Server:
     """Registered hosts by SHA-256 of the EK's public area. A log that gives the PCRs is healthy here."""
 
-    def __init__(self, signer_key, clock=time.time):
+    def __init__(self, signer_key, clock=time.time, takes_claims=False):
+        self.takes_claims = takes_claims
         self.signer_key, self.signer = signer_key, Certificate(health.make_signer(signer_key))
         self.hosts, self.clock = {}, clock
         self.key, self.key_id = secrets.token_bytes(32), secrets.token_bytes(16)
 
     def register(self, ek_public):
         tpm.made_from(tpm.EK_FRONT, ek_public)
-        self.hosts[hashlib.sha256(ek_public).digest()] = {"id": secrets.token_bytes(16), "keys": {1: [], 2: []}}
+        self.hosts[hashlib.sha256(ek_public).digest()] = {"id": secrets.token_bytes(16), "keys": {1: [], 2: []}, "next": []}
 
     def attest(self, octets):
         """(status, reply)."""
@@ -252,8 +268,22 @@ class Server:
             raise Refused("tpm-response-missing")
         log = b"".join(blob for number, blob in blobs if number == EVENT_LOG)
         presented = decode(texts.get(IDENTITY_KEY, ""))
+        self.claim = b"".join(blob for number, blob in blobs if number == NEXT_BOOT)
         step = getattr(self, "_after_" + state["stage"])
         return step(state, binding, responses, host, ek, log, presented)
+
+    def _check_claim(self):
+        """Form and setting; what a host may say of which component is for baselines, which this server does not have."""
+        if not self.takes_claims:
+            raise Refused("next-boot-claims-refused")
+        try:
+            claim = json.loads(self.claim)
+            kind = claim["kind"], claim["version"], claim.get("parameters", {})
+            alternatives = [one for component in claim["components"] for one in component["alternatives"]]
+        except (ValueError, KeyError, TypeError):
+            raise Refused("next-boot-claim-invalid") from None
+        if kind != ("openhgs-host-measurements", 1, {}) or not alternatives:
+            raise Refused("next-boot-claim-invalid")
 
     def _primaries(self):
         return [tpm.create_primary(tpm.ENDORSEMENT, tpm.EK_FRONT), tpm.create_primary(tpm.OWNER, tpm.SRK_FRONT)]
@@ -339,14 +369,17 @@ class Server:
         tcg_log.check(log, values)
         kind, policy = state["kind"], tpm.policy_pcr(tpm.OURS, values)
         digest = hashlib.sha256(presented).digest()
-        if host["keys"][kind][-1:] == [digest] and presented[:-258] == tpm.identity_front(kind, policy):
+        if self.claim:
+            self._check_claim()
+        elif host["keys"][kind][-1:] == [digest] and presented[:-258] == tpm.identity_front(kind, policy):
             return self._certify(state, host, ek, presented)
         srk_handle, srk = state["srk"]
         template = tpm.identity_front(kind, policy) + tpm.sized(b"")
-        command = sessions[0].create(bytes.fromhex(srk), srk_handle, template)
+        command = sessions[0].create(bytes.fromhex(srk), srk_handle, template, confirmation(self.claim))
         proved = {str(pcr): value.hex() for pcr, value in values.items()}
         state = {**state, "stage": "creating", "sessions": [sessions[0].to_json()], "proved": proved}
-        return self._ask({**state, "policy": policy.hex()}, binding, [command])
+        state = {**state, "policy": policy.hex(), "confirmed": confirmation(self.claim).hex()}
+        return self._ask(state, binding, [command])
 
     def _after_creating(self, state, binding, responses, host, ek, log, presented):
         session = tpm.Session.from_json(state["sessions"][0])
@@ -354,6 +387,11 @@ class Server:
         _, public = reader.sized(), reader.sized()
         tpm.made_from(tpm.identity_front(state["kind"], bytes.fromhex(state["policy"])), public)
         tcg_log.check(log, {int(pcr): bytes.fromhex(value) for pcr, value in state["proved"].items()})
+        if confirmation(self.claim).hex() != state["confirmed"]:
+            raise Refused("next-boot-claim-altered")
+        if self.claim:
+            self._check_claim()
+            host["next"].append(self.claim)
         return self._certify(state, host, ek, public)
 
     def _certify(self, state, host, ek, public):

@@ -83,8 +83,8 @@ def message(tag, code, body):
     return struct.pack(">HII", tag, 10 + len(body), code) + body
 
 
-def creation(template):
-    return bytes.fromhex("000400000000") + sized(template) + bytes(6)
+def creation(template, outside_info=b""):
+    return bytes.fromhex("000400000000") + sized(template) + sized(outside_info) + bytes(4)
 
 
 def create_primary(hierarchy, front):
@@ -205,8 +205,8 @@ class Session:
         parameters = selection(pcrs)
         return message(SESSIONS, PCR_READ, self._authorization(PCR_READ, b"", parameters) + parameters)
 
-    def create(self, srk_public, srk_handle, template):
-        parameters = creation(template)
+    def create(self, srk_public, srk_handle, template, outside_info):
+        parameters = creation(template, outside_info)
         area = self._authorization(CREATE, name(srk_public), parameters)
         return message(SESSIONS, CREATE, struct.pack(">I", srk_handle) + area + parameters)
 

@@ -86,6 +86,7 @@ fn decide(
             policy_digest: policy_digest(host_key.digest()),
         },
         transition,
+        next_boot: None,
         returned_nonce,
     })
 }

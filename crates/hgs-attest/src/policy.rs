@@ -7,7 +7,7 @@
 //!
 //! [`Baseline::of_evidence`] makes a baseline from a boot. Alternatives are added from files ([`Baseline::predict_kernel`] and
 //! its like), from component files of systemd-pcrlock ([`read_pcrlock`]), from values that vendors publish, from what hosts
-//! measured of their own files ([`HostMeasurements::accept_claim`]), and from refused boots ([`approve`]).
+//! measured of their own files ([`HostMeasurements::accept_claim`], [`NextBootClaim`]), and from refused boots ([`approve`]).
 //!
 //! Nothing here follows from types of events, from their order among PCRs, or from data that is not the preimage of its
 //! digest.
@@ -27,6 +27,7 @@ pub mod fuzzing;
 mod host_measurements;
 mod judge;
 mod name;
+mod next_boot;
 mod of_evidence;
 mod pcrlock;
 mod predict;
@@ -56,6 +57,10 @@ pub use host_measurements::{
 };
 pub use judge::{CommandLineUnknown, Outcome, PolicyFailure};
 pub use name::{DecidedBy, PolicyName, PolicySelection, PolicySettingError};
+pub use next_boot::{
+    AcceptedNextBoot, MAX_NEXT_BOOT_OCTETS, NEXT_BOOT_PERIOD, NextBootClaim, NextBootError,
+    next_boot_confirmation,
+};
 pub use of_evidence::{KERNEL, LOADER, SECURE_BOOT, SHIM, claim_of_next_boot, proposed_parameters};
 pub use pcrlock::{
     MAX_PCRLOCK_OCTETS, MAX_PCRLOCK_RECORDS, PcrlockError, component_of_pcrlock, read_pcrlock,

@@ -9,7 +9,7 @@ use hgs_tcg::tpm::{ResponseError, SessionError};
 use crate::facts::AttestationFacts;
 use crate::freshness::FreshnessError;
 use crate::identities::IdentityRefusal;
-use crate::policy::{Evaluation, EvidenceError};
+use crate::policy::{Evaluation, EvidenceError, NextBootError};
 use crate::rtpm::{ContextError, ExchangeError, SealedStateError};
 use crate::wire::{
     AttestationOperationMode, AttestationProvidedContentType, ErrorDetail, ErrorReply,
@@ -97,6 +97,12 @@ pub enum Code {
     ImaLogMismatch,
     /// The host is not as its policies want it.
     PolicyFailed,
+    /// The guardian takes no claims of what hosts boot next.
+    NextBootClaimsRefused,
+    /// The claim of the next boot is not the one that the TPM confirmed.
+    NextBootClaimAltered,
+    /// The claim of the next boot is none, or about what a host may not say of itself.
+    NextBootClaimInvalid,
     /// The path is that of another mode.
     OperationMode,
     /// Overload, or keys or state are away.
@@ -115,7 +121,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the table.
-    pub const ALL: [Self; 45] = [
+    pub const ALL: [Self; 48] = [
         Self::MalformedRequest,
         Self::MissingContent,
         Self::RequestedContent,
@@ -154,6 +160,9 @@ impl Code {
         Self::ImaLogMalformed,
         Self::ImaLogMismatch,
         Self::PolicyFailed,
+        Self::NextBootClaimsRefused,
+        Self::NextBootClaimAltered,
+        Self::NextBootClaimInvalid,
         Self::OperationMode,
         Self::Unavailable,
         Self::NotFound,
@@ -205,6 +214,9 @@ impl Code {
             Self::ImaLogMalformed => "ima-log-malformed",
             Self::ImaLogMismatch => "ima-log-mismatch",
             Self::PolicyFailed => "policy-failed",
+            Self::NextBootClaimsRefused => "next-boot-claims-refused",
+            Self::NextBootClaimAltered => "next-boot-claim-altered",
+            Self::NextBootClaimInvalid => "next-boot-claim-invalid",
             Self::OperationMode => "operation-mode",
             Self::Unavailable => "unavailable",
             Self::NotFound => "not-found",
@@ -263,7 +275,10 @@ impl Code {
             | Self::EventLogMismatch
             | Self::ImaLogMalformed
             | Self::ImaLogMismatch
-            | Self::PolicyFailed => 403,
+            | Self::PolicyFailed
+            | Self::NextBootClaimsRefused
+            | Self::NextBootClaimAltered
+            | Self::NextBootClaimInvalid => 403,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::Timeout => 408,
@@ -271,6 +286,15 @@ impl Code {
             Self::Internal => 500,
             Self::Unavailable => 503,
         }
+    }
+
+    /// Whether it is about what a host says of its next boot, and not about the host: it was healthy when it said so.
+    #[must_use]
+    pub fn is_of_next_boot(self) -> bool {
+        matches!(
+            self,
+            Self::NextBootClaimsRefused | Self::NextBootClaimAltered | Self::NextBootClaimInvalid
+        )
     }
 
     /// Whether the same host can meaningfully try again.
@@ -363,6 +387,17 @@ pub enum Reason {
     /// The host is not as its policies want it.
     #[error("{0}")]
     Unhealthy(Box<Evaluation>),
+    /// This guardian takes no claims of what hosts boot next.
+    #[error(
+        "the guardian takes no claims of what hosts boot next; its administrator can add what the host has staged"
+    )]
+    NextBootClaimsRefused,
+    /// What the TPM confirmed is another claim, or none.
+    #[error("the claim of the next boot is not the one that the TPM confirmed")]
+    NextBootClaimAltered,
+    /// The claim is none, or about what a host may not say of itself.
+    #[error("claim of the next boot: {0}")]
+    NextBootClaim(#[from] NextBootError),
     /// The path is that of another mode.
     #[error("the server attests in mode {expected}")]
     OperationMode {
@@ -438,6 +473,9 @@ impl Reason {
                 EvidenceError::ImaReplay(_) => Code::ImaLogMismatch,
             },
             Self::Unhealthy(_) => Code::PolicyFailed,
+            Self::NextBootClaimsRefused => Code::NextBootClaimsRefused,
+            Self::NextBootClaimAltered => Code::NextBootClaimAltered,
+            Self::NextBootClaim(_) => Code::NextBootClaimInvalid,
             Self::OperationMode { .. } => Code::OperationMode,
             Self::Unavailable => Code::Unavailable,
             Self::NotFound => Code::NotFound,
@@ -546,7 +584,10 @@ impl Refusal {
             Code::MalformedRequest
             | Code::MissingContent
             | Code::RequestedContent
-            | Code::CaIntermediateNotOffered => Reply::PayloadError(PayloadErrorReply {
+            | Code::CaIntermediateNotOffered
+            | Code::NextBootClaimsRefused
+            | Code::NextBootClaimAltered
+            | Code::NextBootClaimInvalid => Reply::PayloadError(PayloadErrorReply {
                 retryable,
                 open_hgs,
             }),

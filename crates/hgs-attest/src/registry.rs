@@ -72,6 +72,11 @@ pub trait HostRegistry {
         let _ = host;
         Arc::new(PolicySet::default())
     }
+
+    /// Whether healthy hosts may add what they will boot next to their own records: not unless a registry says so.
+    fn accepts_next_boot_claims(&self) -> bool {
+        false
+    }
 }
 
 /// What the registry knows of a host.

@@ -6,6 +6,7 @@ use hgs_pki::health::{HealthKind, HealthStatement, HostId};
 
 use crate::facts::AttestationFacts;
 use crate::identities::IdentityTransition;
+use crate::policy::NextBootClaim;
 use crate::refusal::Refusal;
 use crate::wire::Reply;
 
@@ -62,6 +63,7 @@ pub struct Grant {
     pub(crate) identity_digest: Sha256Digest,
     pub(crate) statement: HealthStatement,
     pub(crate) transition: IdentityTransition,
+    pub(crate) next_boot: Option<NextBootClaim>,
     pub(crate) returned_nonce: bool,
     pub(crate) facts: AttestationFacts,
 }
@@ -79,6 +81,8 @@ pub struct Finding {
     pub statement: HealthStatement,
     /// What becomes of the host's identity keys.
     pub transition: IdentityTransition,
+    /// What the host will boot next, as it says, and as its TPM has confirmed that it says.
+    pub next_boot: Option<NextBootClaim>,
     /// Whether the request was shown to have been made now.
     pub returned_nonce: bool,
 }
@@ -92,6 +96,7 @@ impl Grant {
             identity_digest,
             statement,
             transition,
+            next_boot,
             returned_nonce,
         } = finding;
         Self {
@@ -100,6 +105,7 @@ impl Grant {
             identity_digest,
             statement,
             transition,
+            next_boot,
             returned_nonce,
             facts,
         }
@@ -108,6 +114,13 @@ impl Grant {
     /// What becomes of the host's identity keys. The host is that of [`Self::host_id`].
     pub fn transition(&self) -> &IdentityTransition {
         &self.transition
+    }
+
+    /// What the host will boot next, as it says: it is added to the host's record in the commit that records the grant. `None`
+    /// if it says nothing that is new.
+    #[must_use]
+    pub fn next_boot(&self) -> Option<&NextBootClaim> {
+        self.next_boot.as_ref()
     }
 
     /// Whether the request was shown to have been made now, so that this host is held to that.

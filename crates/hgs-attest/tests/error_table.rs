@@ -1,7 +1,7 @@
 //! The error table of the protocol profile, read from the page itself, against what the code answers.
 
 use hgs_attest::freshness::{FreshnessError, NONCE_HEADER};
-use hgs_attest::policy::{Evaluation, EvidenceError, PolicySet, RecordedEvidence};
+use hgs_attest::policy::{Evaluation, EvidenceError, NextBootError, PolicySet, RecordedEvidence};
 use hgs_attest::rtpm::{ContextError, ExchangeError, SealedStateError};
 use hgs_attest::wire::{
     AttestationOperationMode, AttestationProvidedContentType, MessageError, Reply,
@@ -107,6 +107,9 @@ fn reasons() -> Vec<Reason> {
         Reason::SealedState(SealedStateError::Foreign),
         Reason::SealedState(SealedStateError::Altered),
         Reason::SealedState(SealedStateError::OtherHost),
+        Reason::NextBootClaimsRefused,
+        Reason::NextBootClaimAltered,
+        Reason::NextBootClaim(NextBootError::Parameters),
         Reason::SealedState(SealedStateError::OtherSession),
         Reason::SealedState(SealedStateError::OtherKind),
         Reason::SealedState(SealedStateError::Expired {

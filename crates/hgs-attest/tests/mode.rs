@@ -77,6 +77,7 @@ impl Mode for TwoRounds {
                         policy_digest: [7; 32],
                     },
                     transition: transition.unwrap(),
+                    next_boot: None,
                     returned_nonce: true,
                 };
                 Verdict::Healthy(Grant::new(finding, AttestationFacts::default()))

@@ -156,12 +156,14 @@ fn handles_that_the_exchange_has_not_made_are_refused() {
         Command::Create {
             parent: key,
             template,
+            outside_info: None,
             authorization,
         },
         // The endorsement key as parent of a key.
         Command::Create {
             parent: mine[3],
             template,
+            outside_info: None,
             authorization,
         },
     ] {

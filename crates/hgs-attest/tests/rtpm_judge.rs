@@ -152,6 +152,10 @@ fn the_judge_is_refused_as_a_host_whose_log_or_boot_is_another() {
 
 /// The judge as a server that knows this host.
 fn judging(host: &Host) -> Judge {
+    judging_with(host, &[])
+}
+
+fn judging_with(host: &Host, more: &[&str]) -> Judge {
     let folder = host.tpm.folder();
     std::fs::write(folder.join("ek"), host.endorsement_key.public().octets()).unwrap();
     let arguments = [
@@ -161,7 +165,7 @@ fn judging(host: &Host) -> Judge {
         "--signer",
         "signer",
     ];
-    Judge::start(folder, &arguments)
+    Judge::start(folder, &[&arguments[..], more].concat())
 }
 
 fn attest(
@@ -207,6 +211,80 @@ fn a_host_of_ours_attests_to_the_judge() {
         host.presented = Some(Public::parse(&forged).unwrap());
         let another = attest(&mut host, &mut judge, kind).unwrap();
         assert!(another.created.is_some());
+    }
+}
+
+/// What a host says that it will boot next, in the words of the page.
+const CLAIM: &str = r#"{"kind": "openhgs-host-measurements", "version": 1, "components": [{"name": "initrd",
+    "alternatives": [{"name": "next", "source": {"kind": "host", "of": "node-0"}, "state": {"promoted": {}}, "events":
+    [{"slot": "file", "events": [{"digest":
+    "0f0c4e25b2b3c21d0a4a1f0d7e3fbb0ad0bbd7a25ad6f8a1b1f5f8d5ae2f4a61"}]}]}]}]}"#;
+
+#[test]
+fn the_judge_claims_what_it_will_boot_next_as_a_host() {
+    let mut host = Host::booted();
+    let mut server = Server::with([&host]);
+    server.hosts.policies = policies(&[boot()]);
+    std::fs::write(host.tpm.folder().join("next"), CLAIM).unwrap();
+    let claiming = ["--kind", "signing", "--next-boot", "next"];
+    let (line, _) = attested_by(&mut host, &mut server, &claiming);
+    assert_eq!(line, "refused next-boot-claims-refused");
+    server.hosts.accepts_next_boot_claims = true;
+    let (line, verdict) = attested_by(&mut host, &mut server, &claiming);
+    assert!(line.starts_with("attested "), "{line}");
+    let Verdict::Healthy(grant) = verdict else {
+        panic!("{line}");
+    };
+    let claim = grant.next_boot().expect("what was claimed");
+    assert_eq!(*claim.digest(), sha256(CLAIM.as_bytes()));
+    std::fs::write(host.tpm.folder().join("next"), "{}").unwrap();
+    let (line, _) = attested_by(&mut host, &mut server, &claiming);
+    assert_eq!(line, "refused next-boot-claim-invalid");
+}
+
+#[test]
+fn a_host_of_ours_claims_what_it_will_boot_next_before_the_judge() {
+    let mut host = Host::booted();
+    host.next_boot = Some(CLAIM.as_bytes().to_vec());
+    let kind = HealthKind::Signing;
+    let mut judge = judging(&host);
+    let failure = attest(&mut host, &mut judge, kind).unwrap_err();
+    assert_eq!(failure.code(), Some(Code::NextBootClaimsRefused));
+    let mut judge = judging_with(&host, &["--next-boot-claims"]);
+    let attested = attest(&mut host, &mut judge, kind).unwrap();
+    let created = attested.created.expect("a key is made for the claim");
+    host.presented = Some(created.public);
+    let again = attest(&mut host, &mut judge, kind).unwrap();
+    assert!(again.created.is_some(), "only a new key confirms");
+    // Without the claim that was confirmed, and with another one.
+    let mut exchange = host.start(kind);
+    let mut body = exchange.body();
+    loop {
+        let (status, reply) = judge.ask(&body);
+        assert!(matches!(
+            exchange.receive(status, &reply),
+            Ok(Step::Execute)
+        ));
+        let creates = matches!(
+            exchange.next_command(),
+            Some(hgs_tcg::tpm::Command::Create { .. })
+        );
+        host.execute(&mut exchange).unwrap();
+        body = exchange.answer(&host.measurements);
+        if creates {
+            break;
+        }
+    }
+    host.flush(&exchange);
+    for other in [None, Some(&b"{}"[..])] {
+        let spoilt = with_blobs(&body, |blobs| {
+            blobs.retain(|blob| !matches!(blob, Blob::NextBoot(_)));
+            blobs.extend(other.map(Blob::NextBoot));
+        });
+        let (status, reply) = judge.ask(&spoilt);
+        let mut exchange = host.start(kind);
+        let failure = exchange.receive(status, &reply).unwrap_err();
+        assert_eq!(failure.code(), Some(Code::NextBootClaimAltered));
     }
 }
 

@@ -390,6 +390,15 @@ fn of_attestation(failure: &AttestationFailure) -> Option<&'static str> {
         | Code::TpmResponseReplayed => Some(
             "try again; check that nothing on the way to the guardian or to the TPM changes what it passes on",
         ),
+        Code::NextBootClaimsRefused => Some(
+            "write the claim to a file with --out, and have the guardian's administrator add it (`hgs host set NAME --next-boot FILE`) or let hosts send theirs (`hgs server set --next-boot-claims accept`)",
+        ),
+        Code::NextBootClaimAltered => Some(
+            "try again; check that nothing on the way to the guardian changes what it passes on",
+        ),
+        Code::NextBootClaimInvalid => Some(
+            "the guardian's administrator can add what a host may not (`hgs baseline predict`, `hgs host set NAME --next-boot FILE`)",
+        ),
         Code::MalformedRequest
         | Code::MissingContent
         | Code::RequestedContent

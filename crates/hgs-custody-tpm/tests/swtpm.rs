@@ -51,7 +51,7 @@ fn attested(device: &Device, purpose: KeyPurpose) -> AttestedKey {
     let (storage_root_key, parent) = tpm.storage_root_key().unwrap();
     let asked = session
         .unwrap()
-        .create(&storage_root_key, parent, template, random);
+        .create((&storage_root_key, parent), template, None, random);
     let (awaiting, command) = asked.unwrap();
     let response = tpm.execute(&command.octets()).unwrap();
     let (_, created) = awaiting.verify(&response).unwrap();

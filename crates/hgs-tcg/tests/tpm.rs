@@ -71,7 +71,9 @@ impl Host {
     fn create(&mut self, template: KeyTemplate) -> (Session, CreatedKey) {
         let (root, handle) = self.storage_root_key();
         let random = &mut System::new();
-        let created = self.session().create(&root, handle, template, random);
+        let created = self
+            .session()
+            .create((&root, handle), template, None, random);
         let (awaiting, command) = created.unwrap();
         let SessionState::AwaitingKey(awaiting) =
             through_context(SessionState::AwaitingKey(awaiting))
@@ -239,7 +241,9 @@ fn a_response_of_another_session_or_command_is_refused() {
     let (session, _) = other.verify(&response).unwrap();
     let (root, handle) = host.storage_root_key();
     let random = &mut System::new();
-    let asked = session.clone().create(&root, handle, TEMPLATE, random);
+    let asked = session
+        .clone()
+        .create((&root, handle), TEMPLATE, None, random);
     let (awaiting, _) = asked.unwrap();
     // The values of PCRs are no key, in whichever session they were read.
     let (_, command) = ask(session, selection([0]));
@@ -423,7 +427,7 @@ fn a_created_key_of_another_template_is_refused() {
     let root = StorageRootKey::parse(&made_from(&Public::srk_template())).unwrap();
     let handle = Handle::new(0x8000_0001);
     let random = &mut System::new();
-    let asked = known_session().create(&root, handle, TEMPLATE, random);
+    let asked = known_session().create((&root, handle), TEMPLATE, None, random);
     let (awaiting, _) = asked.unwrap();
     let state = SessionState::AwaitingKey(awaiting.clone()).to_octets();
     let verify = |public: &[u8]| {
@@ -511,6 +515,7 @@ fn commands() -> Vec<Command> {
             purpose,
             ..TEMPLATE
         },
+        outside_info: (purpose == KeyPurpose::Signing).then_some([8; 32]),
         authorization,
     };
     vec![
@@ -661,7 +666,12 @@ proptest! {
             Command::ReadPublic(parent),
             Command::StartAuthSession { key: parent, nonce_caller: nonce, encrypted_salt },
             Command::PcrRead { selection: selection(pcrs), authorization },
-            Command::Create { parent, template: KeyTemplate { purpose, policy }, authorization },
+            Command::Create {
+                parent,
+                template: KeyTemplate { purpose, policy },
+                outside_info: signing.then_some(policy),
+                authorization,
+            },
         ] {
             prop_assert_eq!(Command::parse(&command.octets()), Ok(command));
         }

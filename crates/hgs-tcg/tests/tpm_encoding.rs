@@ -101,9 +101,14 @@ fn primary_keys_are_written_as_by_tpm2_protocol() {
 
 #[test]
 fn keys_are_written_as_by_tpm2_protocol() {
-    for (purpose, attributes, algorithm) in [
-        (KeyPurpose::Encryption, 0x0002_04b2, TpmAlgId::Oaep),
-        (KeyPurpose::Signing, 0x0004_04b2, TpmAlgId::Rsassa),
+    for (purpose, attributes, algorithm, outside_info) in [
+        (KeyPurpose::Encryption, 0x0002_04b2, TpmAlgId::Oaep, None),
+        (
+            KeyPurpose::Signing,
+            0x0004_04b2,
+            TpmAlgId::Rsassa,
+            Some([9; 32]),
+        ),
     ] {
         let scheme = TpmtRsaScheme {
             scheme: algorithm,
@@ -115,7 +120,11 @@ fn keys_are_written_as_by_tpm2_protocol() {
             handles: [KEY.into()],
             in_sensitive: Default::default(),
             in_public: public(attributes, &[7; 32], Default::default(), scheme, &[]),
-            outside_info: Default::default(),
+            outside_info: outside_info
+                .as_ref()
+                .map_or(&[][..], |all| all)
+                .try_into()
+                .unwrap(),
             creation_pcr: Default::default(),
         };
         let expected = octets(&command, &[session(SESSION, 0x81, &[5; 32], &[6; 32])]);
@@ -125,6 +134,7 @@ fn keys_are_written_as_by_tpm2_protocol() {
                 purpose,
                 policy: [7; 32],
             },
+            outside_info,
             authorization: authorization(),
         };
         assert_eq!(ours.octets(), expected);

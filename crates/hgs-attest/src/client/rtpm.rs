@@ -27,7 +27,7 @@ use hgs_tcg::tpm::{
 use super::{AttestationFailure, Attested, Refused, attested};
 use crate::issue::result_type;
 use crate::mode::Endpoint;
-use crate::policy::Preimage;
+use crate::policy::{Preimage, next_boot_confirmation};
 use crate::rtpm::{Blob, Context, ContextError, DeviceInfo, IdentityPcrs};
 use crate::wire::{
     AttestationProvidedContentType, AttestationRequest, ProvidedContent, Reply, SessionId,
@@ -46,6 +46,8 @@ pub struct RtpmExchange {
     kind: HealthKind,
     endorsement_key: EndorsementKey,
     presented: Option<Public>,
+    /// What the host says that it will boot next.
+    next_boot: Option<Vec<u8>>,
     /// What the exchange has made in the TPM.
     made: Made,
     /// What the last context asks for.
@@ -153,6 +155,12 @@ pub enum RtpmFault {
         "the server wants a key that is not bound to the PCRs of this host as they are now (PCRs 0 to 7, and any of 8, 9 and 11 to 14)"
     )]
     ForeignPolicy,
+    /// The server wants the TPM to confirm something that this host has not claimed.
+    #[error("the server wants the TPM to confirm something that this host has not claimed")]
+    ForeignOutsideInfo,
+    /// The server takes no notice of what this host says of its next boot.
+    #[error("the server takes no notice of what this host says of its next boot")]
+    ClaimIgnored,
     /// The TPM has another endorsement key than the host attests with.
     #[error(
         "the TPM has another endorsement key than this host attests with: it was cleared with a new seed, or is another TPM"
@@ -215,11 +223,22 @@ impl RtpmExchange {
             kind,
             endorsement_key,
             presented,
+            next_boot: None,
             made: Made::default(),
             round: Round::default(),
             rounds: 0,
             values: PcrValues::new(Bank::Sha256),
             created: None,
+        }
+    }
+
+    /// Has the exchange carry what the host says that it will boot next, for a guardian that adds it to the host's record. A
+    /// certificate comes only if the TPM has confirmed it, with a key that is made for this.
+    #[must_use]
+    pub fn with_next_boot(self, claim: Vec<u8>) -> Self {
+        Self {
+            next_boot: Some(claim),
+            ..self
         }
     }
 
@@ -247,6 +266,8 @@ impl RtpmExchange {
             Reply::HealthCertificate(reply) => {
                 let key = match (&self.created, &self.presented) {
                     (Some(created), _) => &created.public,
+                    // Over a key of an earlier exchange, with which nothing was confirmed.
+                    _ if self.next_boot.is_some() => return Err(RtpmFault::ClaimIgnored.into()),
                     (None, Some(presented)) => presented,
                     (None, None) => return Err(AttestationFailure::UnexpectedReply { status }),
                 };
@@ -315,6 +336,7 @@ impl RtpmExchange {
             .collect();
         if round.wants_measurements {
             blobs.extend(measurements.blobs());
+            blobs.extend(self.next_boot.as_deref().map(Blob::NextBoot));
         }
         let context = Context {
             sealed_state: &round.sealed_state,
@@ -429,7 +451,10 @@ impl RtpmExchange {
                 }
             }
             Command::Create {
-                parent, template, ..
+                parent,
+                template,
+                outside_info,
+                ..
             } => {
                 if Some(*parent) != self.made.storage_root_key {
                     return Err(foreign(*parent));
@@ -437,6 +462,14 @@ impl RtpmExchange {
                 let asked = earlier(|command| matches!(command, Command::Create { .. }));
                 if self.created.is_some() || asked > 0 {
                     return Err(RtpmFault::TooMuch("more keys"));
+                }
+                let claimed = self.next_boot.as_deref().map(next_boot_confirmation);
+                match (claimed, outside_info) {
+                    (Some(_), None) => return Err(RtpmFault::ClaimIgnored),
+                    (claimed, asked) if claimed != *asked => {
+                        return Err(RtpmFault::ForeignOutsideInfo);
+                    }
+                    _ => {}
                 }
                 self.check_template(template)
             }

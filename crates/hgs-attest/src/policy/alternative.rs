@@ -476,6 +476,19 @@ impl Alternative {
         events.any(ExpectedEvent::has_parameters)
     }
 
+    /// The same as a host claims it of its next boot.
+    #[must_use]
+    pub(super) fn staged_by(&self, host: &str, expires: Time) -> Self {
+        Self {
+            source: Source {
+                kind: SourceKind::Host,
+                of: host.to_owned(),
+            },
+            state: State::Staged { expires },
+            ..self.clone()
+        }
+    }
+
     /// Whether it measures what another does.
     #[must_use]
     pub fn measures_as(&self, other: &Self) -> bool {

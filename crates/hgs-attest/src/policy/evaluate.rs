@@ -147,6 +147,14 @@ impl PolicySet {
         })
     }
 
+    pub(super) fn baselines(&self) -> impl Iterator<Item = &Baseline> + Clone {
+        self.group.baselines.iter().map(|one| &one.baseline)
+    }
+
+    pub(super) fn host_measurements(&self) -> &HostMeasurements {
+        &self.host.measurements
+    }
+
     /// SHA-256 of everything that a host is judged by.
     #[must_use]
     pub fn digest(&self) -> &Sha256Digest {

@@ -3,9 +3,7 @@
 use hgs_pki::Time;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::alternative::{
-    Alternative, Parameters, Source, SourceKind, State, check_alternatives, check_parameters,
-};
+use super::alternative::{Alternative, Parameters, State, check_alternatives, check_parameters};
 use super::baseline::MAX_COMPONENTS;
 use super::document::{self, DocumentError, check_count, check_name};
 
@@ -131,15 +129,7 @@ impl HostMeasurements {
         let mut accepted = self.clone();
         for component in &claim.components {
             for alternative in &component.alternatives {
-                let alternative = Alternative {
-                    source: Source {
-                        kind: SourceKind::Host,
-                        of: host.to_owned(),
-                    },
-                    state: State::Staged { expires },
-                    ..alternative.clone()
-                };
-                accepted.add(&component.name, alternative);
+                accepted.add(&component.name, alternative.staged_by(host, expires));
             }
         }
         accepted.check()?;

@@ -4,7 +4,7 @@
 use hgs_tcg::tpm::MAX_MESSAGE;
 use hgs_tcg::{event_log, ima};
 
-use crate::policy::Preimage;
+use crate::policy::{MAX_NEXT_BOOT_OCTETS, Preimage};
 
 /// Octets of a context, at most: both logs at their limits, and what stands beside them.
 pub const MAX_CONTEXT: usize = ima::Limits::LOG.octets + event_log::Limits::LOG.octets + 512 * 1024;
@@ -32,6 +32,7 @@ const COMMAND: u32 = 3;
 const RESPONSE: u32 = 4;
 const IMA_LOG: u32 = 5;
 const PREIMAGE: u32 = 6;
+const NEXT_BOOT: u32 = 7;
 
 /// A context, whose parts are where they were read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +58,8 @@ pub enum Blob<'o> {
     ImaLog(&'o [u8]),
     /// What an event of the log was made from.
     Preimage(Preimage),
+    /// What the host says that it will boot next.
+    NextBoot(&'o [u8]),
 }
 
 /// TPM_DEVICE_INFO ([MS-HGSA] 2.2.2.27.2). It is a claim of the host and decides nothing.
@@ -227,6 +230,10 @@ impl<'o> Blob<'o> {
                 within(octets, "a TPM response", MAX_MESSAGE)?;
                 Self::Response(octets)
             }
+            NEXT_BOOT => {
+                within(octets, "the claim of the next boot", MAX_NEXT_BOOT_OCTETS)?;
+                Self::NextBoot(octets)
+            }
             DEVICE_INFO => Self::DeviceInfo(DeviceInfo::read(octets)?),
             PREIMAGE => {
                 let mut rest = octets;
@@ -249,7 +256,8 @@ impl<'o> Blob<'o> {
             Self::EventLog(blob)
             | Self::ImaLog(blob)
             | Self::Command(blob)
-            | Self::Response(blob) => octets.extend(*blob),
+            | Self::Response(blob)
+            | Self::NextBoot(blob) => octets.extend(*blob),
             Self::DeviceInfo(info) => {
                 for number in [1, info.version, info.interface, info.implementation] {
                     octets.extend(number.to_le_bytes());
@@ -271,6 +279,7 @@ impl<'o> Blob<'o> {
             Self::Response(_) => RESPONSE,
             Self::ImaLog(_) => IMA_LOG,
             Self::Preimage(_) => PREIMAGE,
+            Self::NextBoot(_) => NEXT_BOOT,
         }
     }
 
@@ -279,7 +288,8 @@ impl<'o> Blob<'o> {
             Self::EventLog(blob)
             | Self::ImaLog(blob)
             | Self::Command(blob)
-            | Self::Response(blob) => blob.len(),
+            | Self::Response(blob)
+            | Self::NextBoot(blob) => blob.len(),
             Self::DeviceInfo(_) => 16,
             Self::Preimage(preimage) => 8 + preimage.octets.len(),
         }
@@ -293,13 +303,14 @@ impl<'o> Blob<'o> {
             Self::Response(_) => "response",
             Self::ImaLog(_) => "IMA log",
             Self::Preimage(_) => "preimage",
+            Self::NextBoot(_) => "claim of the next boot",
         }
     }
 
     fn stands_once(&self) -> bool {
         matches!(
             self,
-            Self::EventLog(_) | Self::DeviceInfo(_) | Self::ImaLog(_)
+            Self::EventLog(_) | Self::DeviceInfo(_) | Self::ImaLog(_) | Self::NextBoot(_)
         )
     }
 

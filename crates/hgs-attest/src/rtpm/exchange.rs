@@ -65,6 +65,8 @@ pub(super) enum Stage {
     Creating {
         session: AwaitingKey,
         values: Box<PcrValues>,
+        /// What the TPM confirms with the key.
+        outside_info: Option<Sha256Digest>,
     },
 }
 
@@ -97,7 +99,15 @@ pub(super) enum Next {
     /// The values are proved.
     Proved(Box<ProvedBoot>),
     /// The key is proved, and so are the values that it is bound to.
-    Created(Box<(CreatedKey, PcrValues)>),
+    Created(Box<ProvedKey>),
+}
+
+/// A key that the TPM has made, and what it was made with.
+pub(super) struct ProvedKey {
+    pub(super) created: CreatedKey,
+    pub(super) values: PcrValues,
+    /// What the host had its TPM confirm.
+    pub(super) outside_info: Option<Sha256Digest>,
 }
 
 /// All PCRs of a TPM, and a session in which a key can be made.
@@ -204,10 +214,18 @@ impl Stage {
                 Reading::begin(parent, sessions).ask(random)
             }
             Self::Reading(reading) => reading.take(responses, proved)?.go_on(random),
-            Self::Creating { session, values } => {
+            Self::Creating {
+                session,
+                values,
+                outside_info,
+            } => {
                 let (_, created) = (session.verify(responses[0])).map_err(after("TPM2_Create"))?;
                 *proved = true;
-                Ok(Next::Created(Box::new((created, *values))))
+                Ok(Next::Created(Box::new(ProvedKey {
+                    created,
+                    values: *values,
+                    outside_info,
+                })))
             }
         }
     }
@@ -369,10 +387,11 @@ impl Reading {
 }
 
 impl ProvedBoot {
-    /// Asks for a key.
+    /// Asks for a key, and for the confirmation of `outside_info` with it.
     pub(super) fn create(
         self,
         template: KeyTemplate,
+        outside_info: Option<Sha256Digest>,
         random: &mut dyn Random,
     ) -> Result<(Stage, Command), CryptoError> {
         let Self {
@@ -380,9 +399,14 @@ impl ProvedBoot {
             parent,
             session,
         } = self;
-        let (session, command) = session.create(&parent.key, parent.handle, template, random)?;
-        let values = Box::new(values);
-        Ok((Stage::Creating { session, values }, command))
+        let parent = (&parent.key, parent.handle);
+        let (session, command) = session.create(parent, template, outside_info, random)?;
+        let stage = Stage::Creating {
+            session,
+            values: Box::new(values),
+            outside_info,
+        };
+        Ok((stage, command))
     }
 }
 
@@ -401,7 +425,7 @@ fn changed(one: &PcrValues, other: &PcrValues) -> Option<usize> {
 const MAX_STATE: usize = 4096;
 
 /// The layout of the state. It changes with every change of what is written here.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// Octets that are no state of an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -441,10 +465,16 @@ impl Exchange {
                 writer.values(reading.last.as_ref().unwrap_or(&empty));
                 writer.octets(&[reading.complete]);
             }
-            Stage::Creating { session, values } => {
+            Stage::Creating {
+                session,
+                values,
+                outside_info,
+            } => {
                 writer.octets(&[4]);
                 writer.sessions(&[SessionState::AwaitingKey(session.clone())]);
                 writer.values(values);
+                writer.octets(&[u8::from(outside_info.is_some())]);
+                writer.octets(outside_info.as_ref().map_or(&[][..], |digest| digest));
             }
         }
         SecretBytes::new(writer.0)
@@ -497,6 +527,11 @@ impl Exchange {
                 Stage::Creating {
                     session,
                     values: Box::new(reader.values()?),
+                    outside_info: match reader.u8()? {
+                        0 => None,
+                        1 => Some(reader.array()?),
+                        _ => return Err(StateError),
+                    },
                 }
             }
             _ => return Err(StateError),

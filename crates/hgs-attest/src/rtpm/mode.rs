@@ -17,7 +17,7 @@ use super::request::TpmRequest;
 use super::sealed::{ContextKey, SealedStateError};
 use crate::facts::{AttestationFacts, KnownHost};
 use crate::mode::{Attempt, Mode};
-use crate::policy::{Measured, Preimage, RecordedEvidence};
+use crate::policy::{Measured, NextBootClaim, Preimage, RecordedEvidence, next_boot_confirmation};
 use crate::refusal::{Reason, Refusal};
 use crate::registry::{Credential, CredentialId, HostRegistry, RegisteredHost};
 use crate::verdict::{Continuation, Finding, Grant, Verdict};
@@ -145,21 +145,37 @@ impl TpmMode {
         let (stage, commands) = match next {
             Next::Ask(stage, commands) => (stage, commands),
             Next::Created(proved) => {
-                let (created, values) = *proved;
-                caller.judge(values, answer, facts)?;
-                let finding = caller.created(kind, started, &created, facts)?;
-                return Ok(Decision::Healthy(Box::new(finding)));
+                let claim = answer.next_boot;
+                caller.judge(proved.values, answer, facts)?;
+                if claim.map(next_boot_confirmation) != proved.outside_info {
+                    return Err(Reason::NextBootClaimAltered);
+                }
+                let next_boot = claim.map(|claim| caller.next_boot(claim)).transpose()?;
+                let finding = caller.created(kind, started, &proved.created, facts)?;
+                return Ok(Decision::Healthy(Box::new(Finding {
+                    next_boot: next_boot.flatten(),
+                    ..finding
+                })));
             }
             Next::Proved(boot) => {
+                let claim = answer.next_boot;
                 caller.judge(boot.values.clone(), answer, facts)?;
                 let template = self.template(kind, &boot.values)?;
-                let presented = request.identity_key()?;
-                if let Some(finding) =
-                    presented.and_then(|key| caller.reused(kind, started, template, &key, facts))
-                {
-                    return Ok(Decision::Healthy(Box::new(finding)));
+                match claim {
+                    // What is wrong with it is told before the TPM makes a key, which takes long.
+                    Some(claim) => drop(caller.next_boot(claim)?),
+                    None => {
+                        let presented = request.identity_key()?;
+                        if let Some(finding) = presented
+                            .and_then(|key| caller.reused(kind, started, template, &key, facts))
+                        {
+                            return Ok(Decision::Healthy(Box::new(finding)));
+                        }
+                    }
                 }
-                let (stage, command) = caller.create(*boot, template, kind, random)?;
+                let outside_info = claim.map(next_boot_confirmation);
+                let (stage, command) =
+                    caller.create(*boot, template, outside_info, kind, random)?;
                 (stage, vec![command])
             }
         };
@@ -210,6 +226,7 @@ struct Answer<'o> {
     event_log: &'o [u8],
     ima_log: &'o [u8],
     preimages: Vec<Preimage>,
+    next_boot: Option<&'o [u8]>,
 }
 
 impl<'o> Answer<'o> {
@@ -220,16 +237,19 @@ impl<'o> Answer<'o> {
             event_log: &[],
             ima_log: &[],
             preimages: Vec::new(),
+            next_boot: None,
         };
         for blob in context.blobs {
             match blob {
                 Blob::Response(response) => answer.responses.push(response),
                 Blob::Command(_) => return Err(Reason::CommandFromHost),
                 Blob::DeviceInfo(_) => {}
-                Blob::EventLog(_) | Blob::ImaLog(_) | Blob::Preimage(_) if !measurements => {}
+                Blob::EventLog(_) | Blob::ImaLog(_) | Blob::Preimage(_) | Blob::NextBoot(_)
+                    if !measurements => {}
                 Blob::EventLog(log) => answer.event_log = log,
                 Blob::ImaLog(log) => answer.ima_log = log,
                 Blob::Preimage(preimage) => answer.preimages.push(preimage),
+                Blob::NextBoot(claim) => answer.next_boot = Some(claim),
             }
         }
         Ok(answer)
@@ -267,16 +287,29 @@ impl Caller<'_> {
         judged
     }
 
+    /// What the host says that it will boot next, if it may say so; `None` if all of it is known.
+    fn next_boot(&self, claim: &[u8]) -> Result<Option<NextBootClaim>, Reason> {
+        if !self.hosts.accepts_next_boot_claims() {
+            return Err(Reason::NextBootClaimsRefused);
+        }
+        let claim = NextBootClaim::read(claim)?;
+        let policies = self.hosts.policies_of(self.host);
+        let accepted = policies.accept_next_boot(&claim, &self.host.name, self.now)?;
+        Ok(accepted.map(|_| claim))
+    }
+
     /// Asks for a key, unless the host has had so many made that a new one would be refused.
     fn create(
         &self,
         boot: ProvedBoot,
         template: KeyTemplate,
+        outside_info: Option<Sha256Digest>,
         kind: HealthKind,
         random: &mut dyn Random,
     ) -> Result<(Stage, Command), Reason> {
         self.host.identities.check_new(kind, self.now)?;
-        boot.create(template, random).map_err(|_| Reason::Internal)
+        boot.create(template, outside_info, random)
+            .map_err(|_| Reason::Internal)
     }
 
     /// The host gets a certificate over the key that its TPM has just made.
@@ -338,6 +371,7 @@ impl Caller<'_> {
                 policy_digest: policy_digest(&self.digest),
             },
             transition,
+            next_boot: None,
             // The session of the TPM is the nonce.
             returned_nonce: true,
         })

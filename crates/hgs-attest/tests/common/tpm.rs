@@ -68,6 +68,7 @@ pub(crate) const SESSION: SessionId = SessionId([5; 16]);
 pub(crate) struct Hosts {
     pub(crate) hosts: Vec<RegisteredHost>,
     pub(crate) policies: Arc<PolicySet>,
+    pub(crate) accepts_next_boot_claims: bool,
 }
 
 impl HostRegistry for Hosts {
@@ -80,6 +81,10 @@ impl HostRegistry for Hosts {
 
     fn policies_of(&self, _: &RegisteredHost) -> Arc<PolicySet> {
         Arc::clone(&self.policies)
+    }
+
+    fn accepts_next_boot_claims(&self) -> bool {
+        self.accepts_next_boot_claims
     }
 }
 
@@ -115,6 +120,7 @@ impl Server {
                     })
                     .collect(),
                 policies: Arc::default(),
+                accepts_next_boot_claims: false,
             },
             now: now(),
         }
@@ -190,6 +196,8 @@ pub(crate) struct Host {
     pub(crate) measurements: Measurements,
     /// The identity key of an earlier exchange.
     pub(crate) presented: Option<Public>,
+    /// What it says that it will boot next.
+    pub(crate) next_boot: Option<Vec<u8>>,
     /// Commands that its TPM has executed.
     pub(crate) executed: Vec<Command>,
 }
@@ -215,13 +223,18 @@ impl Host {
                 ..Measurements::default()
             },
             presented: None,
+            next_boot: None,
             executed: Vec::new(),
         }
     }
 
     pub(crate) fn start(&self, kind: HealthKind) -> RtpmExchange {
         let presented = self.presented.clone();
-        RtpmExchange::start(SESSION, kind, self.endorsement_key.clone(), presented)
+        let exchange = RtpmExchange::start(SESSION, kind, self.endorsement_key.clone(), presented);
+        match &self.next_boot {
+            Some(claim) => exchange.with_next_boot(claim.clone()),
+            None => exchange,
+        }
     }
 
     /// Has the TPM execute what the exchange asks for.

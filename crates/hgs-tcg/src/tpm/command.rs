@@ -1,5 +1,7 @@
 //! The commands of the profile. There is one encoding of each, and a host executes nothing else.
 
+use hgs_crypto::hash::Sha256Digest;
+
 use super::MAX_MESSAGE;
 use super::policy::{PcrSelection, SHA256};
 use super::public::{KeyTemplate, Public, PublicError, TemplateError};
@@ -175,6 +177,8 @@ pub enum Command {
         parent: Handle,
         /// What is made.
         template: KeyTemplate,
+        /// What the host confirms by executing the command: the TPM puts it into the creation data.
+        outside_info: Option<Sha256Digest>,
         /// The session.
         authorization: Authorization,
     },
@@ -276,7 +280,7 @@ impl Command {
                 [
                     &hierarchy[..],
                     &sized_area(&password),
-                    &creation_parameters(&primary.template()),
+                    &creation_parameters(&primary.template(), None),
                 ]
                 .concat()
             }
@@ -302,11 +306,12 @@ impl Command {
             Self::Create {
                 parent,
                 template,
+                outside_info,
                 authorization,
             } => [
                 &parent.0.to_be_bytes()[..],
                 &sized_area(&authorization.octets()),
-                &creation_parameters(&template.public()),
+                &creation_parameters(&template.public(), outside_info.as_ref()),
             ]
             .concat(),
         };
@@ -362,11 +367,20 @@ impl Command {
             _ => {
                 let parent = Handle::object(&mut reader, "parentHandle")?;
                 let authorization = Authorization::read(&mut reader)?;
-                let public = read_creation_parameters(&mut reader)?;
+                let (public, outside_info) = read_creation_parameters(&mut reader)?;
                 let template = KeyTemplate::read(&public)?;
+                let outside_info = match outside_info {
+                    [] => None,
+                    octets => Some(
+                        octets
+                            .try_into()
+                            .map_err(|_| number("outsideInfo.size", octets.len() as u32))?,
+                    ),
+                };
                 Self::Create {
                     parent,
                     template,
+                    outside_info,
                     authorization,
                 }
             }
@@ -389,7 +403,10 @@ fn read_create_primary(reader: &mut Reader<'_>) -> Result<Primary, Fault> {
     area.expect_u8(0, "sessionAttributes")?;
     area.expect_empty("password")?;
     area.end("the first session")?;
-    let public = read_creation_parameters(reader)?;
+    let (public, outside_info) = read_creation_parameters(reader)?;
+    if !outside_info.is_empty() {
+        return Err(number("outsideInfo.size", outside_info.len() as u32).into());
+    }
     public.check_is(&primary.template(), "the primary key of this hierarchy")?;
     Ok(primary)
 }
@@ -420,21 +437,27 @@ fn name(code: u32) -> Option<&'static str> {
     })
 }
 
-/// The parameters of TPM2_Create and TPM2_CreatePrimary: no password, no data, no outside information, no PCRs.
-pub(super) fn creation_parameters(public: &Public) -> Vec<u8> {
+/// The parameters of TPM2_Create and TPM2_CreatePrimary: no password, no data, no PCRs.
+pub(super) fn creation_parameters(public: &Public, outside_info: Option<&Sha256Digest>) -> Vec<u8> {
     let sensitive = sized(&[0; 4]);
-    let end = [0; 2 + 4];
-    [&sensitive[..], &sized(public.octets()), &end].concat()
+    let outside_info = sized(outside_info.map_or(&[][..], |digest| digest));
+    [
+        &sensitive[..],
+        &sized(public.octets()),
+        &outside_info,
+        &[0; 4],
+    ]
+    .concat()
 }
 
-fn read_creation_parameters(reader: &mut Reader<'_>) -> Result<Public, Fault> {
+fn read_creation_parameters<'o>(reader: &mut Reader<'o>) -> Result<(Public, &'o [u8]), Fault> {
     reader.expect_u16(4, "inSensitive")?;
     reader.expect_empty("inSensitive.userAuth")?;
     reader.expect_empty("inSensitive.data")?;
     let public = Public::parse(reader.sized("inPublic")?)?;
-    reader.expect_empty("outsideInfo")?;
+    let outside_info = reader.sized("outsideInfo")?;
     reader.expect_u32(0, "creationPCR")?;
-    Ok(public)
+    Ok((public, outside_info))
 }
 
 /// A command or response: tag, size, code, and what follows.

@@ -166,25 +166,27 @@ impl Session {
         Ok((awaiting, command))
     }
 
-    /// Asks for a key of `template` under the storage root key, which the host calls `handle`.
+    /// Asks for a key of `template` under the storage root key, which the host calls by the handle. With `outside_info` the
+    /// response proves more: that the host let its TPM execute a command with these octets.
     ///
     /// # Errors
     /// When there is no randomness.
     pub fn create(
         self,
-        parent: &StorageRootKey,
-        handle: Handle,
+        (parent, handle): (&StorageRootKey, Handle),
         template: KeyTemplate,
+        outside_info: Option<Sha256Digest>,
         random: &mut dyn Random,
     ) -> Result<(AwaitingKey, Command), CryptoError> {
         let name = parent.public().name();
-        let parameters = creation_parameters(&template.public());
+        let parameters = creation_parameters(&template.public(), outside_info.as_ref());
         let (exchange, authorization) =
             self.authorize(CREATE, name.octets(), &parameters, random)?;
         let awaiting = AwaitingKey { exchange, template };
         let command = Command::Create {
             parent: handle,
             template,
+            outside_info,
             authorization,
         };
         Ok((awaiting, command))
