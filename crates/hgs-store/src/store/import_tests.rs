@@ -4,10 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use hgs_attest::CredentialId;
+use hgs_attest::policy::RecordedEvidence;
 use hgs_crypto::SecretBytes;
 use hgs_custody::PrivateKey as _;
 use hgs_custody::seal::MasterKey;
 use hgs_pki::{Validity, profile};
+use hgs_tcg::event_log::{Bank, PcrValues};
 use proptest::prelude::*;
 use tempfile::{TempDir, tempdir};
 
@@ -20,8 +22,8 @@ use crate::fixture::{
 };
 use crate::model::{CertificateRecord, Credential, Digest};
 use crate::{
-    Action, AuditFilter, Import, ImportError, Imported, OpenError, Opening, Standing, Store,
-    Transaction,
+    Action, Attempted, Attestation, AuditFilter, EvidenceToKeep, Import, ImportError, Imported,
+    LastAttempt, OpenError, Opening, Standing, Store, Transaction,
 };
 use hgs_pki::health::HealthKind;
 use hgs_pki::health::HostId;
@@ -615,6 +617,55 @@ proptest! {
         let again = merge(&directory, &written, &import(Resolution::Refuse)).unwrap();
         prop_assert_eq!((again.written, again.protectors), (0, 0));
     }
+}
+
+/// Evidence is in no backup, and neither is the attempt that it belongs to: nothing refers to what is not there.
+#[test]
+fn the_last_evidence_of_hosts_is_not_in_it() {
+    let site = Site::new();
+    let store = open(&site.state()).unwrap();
+    let mut values = PcrValues::new(Bank::Sha256);
+    values.insert(0, &[1; 32]).unwrap();
+    let evidence = RecordedEvidence {
+        values,
+        log: b"log".to_vec(),
+        ima: Vec::new(),
+        preimages: Vec::new(),
+        unexplained: Vec::new(),
+    };
+    let evidence = EvidenceToKeep::of(&evidence).unwrap();
+    let attempted = Attempted {
+        host: TPM_HOST,
+        attempt: LastAttempt {
+            evidence: Some(evidence.digest()),
+            ..LastAttempt::healthy(time(70))
+        },
+        evidence: Some(evidence),
+    };
+    let attested = Attestation {
+        host: TPM_HOST,
+        attempted: Some(Box::new(attempted)),
+        ..attestation(7, HealthKind::Encryption)
+    };
+    let transaction = Transaction::RecordAttestation(attested);
+    store.transact(vec![transaction], act(70)).unwrap();
+    assert!(store.evidence(&TPM_HOST).unwrap().is_some());
+    drop(store);
+
+    let document = site.document();
+    let folder = tempdir().unwrap();
+    let directory = folder.path().join("state");
+    restore(&directory, &document, &import(Resolution::Refuse)).unwrap();
+    let store = open_elsewhere(&directory).unwrap();
+    assert_eq!(store.evidence(&TPM_HOST), Ok(None));
+    let host = store.state().host(&TPM_HOST).unwrap().clone();
+    assert_eq!(host.last_attempt, None);
+    assert_eq!(host.last_attested, Some(time(70)));
+    drop(store);
+    // Where the evidence is, a backup takes it not away.
+    merge(&site.state(), &document, &import(Resolution::TakeTheirs)).unwrap();
+    let store = open(&site.state()).unwrap();
+    assert!(store.evidence(&TPM_HOST).unwrap().is_some());
 }
 
 fn shared_fixture() -> Arc<Fixture> {

@@ -127,7 +127,10 @@ impl Retire {
         let seen = Seen::ask(&client)?;
         let retired = match (self.component, self.alternative) {
             (Some(component), Some(alternative)) => vec![(component, alternative)],
-            _ => baseline.unused(self.name.as_str(), &seen.used),
+            _ => {
+                seen.check_known()?;
+                baseline.unused(self.name.as_str(), &seen.used)
+            }
         };
         for (component, alternative) in &retired {
             if !baseline.retire(component, alternative, clock::now()) {
@@ -154,6 +157,7 @@ impl Retire {
 /// What hosts used at their last boots.
 pub(super) struct Seen {
     pub(super) used: Vec<UsedAlternative>,
+    hosts: usize,
     /// Hosts of which that is not known.
     unseen: usize,
 }
@@ -163,6 +167,7 @@ impl Seen {
         let judged = client.simulate_for_hosts(&Trial::default()).or_fail()?;
         let used = judged.iter().flat_map(|judged| &judged.used);
         Ok(Self {
+            hosts: judged.len(),
             unseen: judged.iter().filter(|one| one.problem.is_some()).count(),
             used: used
                 .map(|used| UsedAlternative {
@@ -174,6 +179,17 @@ impl Seen {
                 })
                 .collect(),
         })
+    }
+
+    /// Refuses to call anything unused where it is not known of any host what it boots, as after an import.
+    pub(super) fn check_known(&self) -> Result<(), Failure> {
+        match self.unseen {
+            unseen if unseen == self.hosts && unseen > 0 => Err(Failure::refused(format!(
+                "what is unused is not known: none of {unseen} hosts has attested since this state was made or imported"
+            ))
+            .remedy("wait until they have, or name what is to be retired")),
+            _ => Ok(()),
+        }
     }
 
     /// What an administrator is told before something is retired.

@@ -66,7 +66,10 @@ impl Retire {
         let seen = Seen::ask(&client)?;
         let retired = match self.set {
             Some(set) => vec![set],
-            None => policy.unused(self.name.as_str(), &seen.used),
+            None => {
+                seen.check_known()?;
+                policy.unused(self.name.as_str(), &seen.used)
+            }
         };
         for set in &retired {
             if !policy.retire(set, clock::now()) {

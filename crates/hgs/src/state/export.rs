@@ -14,7 +14,7 @@ use hgs_custody::seal::MasterKey;
 use hgs_files::{Readers, Staged};
 use hgs_server::Config;
 use hgs_store::backup::{About, Configuration, ExportError, Header, Snapshot};
-use hgs_store::{Action, AuditEntry, Digest, OpenError, Outcome, Store, master_key_file};
+use hgs_store::{Action, AuditEntry, Digest, Host, OpenError, Outcome, Store, master_key_file};
 use hgs_terminal::{AtFault, Exit, Failure, PassphraseSource, Terminal, new_passphrase};
 use serde::Serialize;
 
@@ -72,7 +72,7 @@ impl Arguments {
         });
         let (staged, written) =
             staged.map_err(|(path, failure)| failure.while_doing(path.display()))?;
-        let exported = Exported::new(out, written, &readers);
+        let exported = Exported::new(out, written, &readers, &snapshot);
         if let Err(failure) = holder.record(&exported) {
             staged.discard()?;
             return Err(failure.while_doing("the export is not in the audit log, so there is none"));
@@ -242,10 +242,12 @@ struct Exported {
     protectors: u64,
     audit_records: u64,
     recipients: Vec<String>,
+    /// Hosts whose last evidence is here, and in no backup.
+    hosts_with_evidence: usize,
 }
 
 impl Exported {
-    fn new(out: &Path, written: Written, readers: &SealedTo) -> Self {
+    fn new(out: &Path, written: Written, readers: &SealedTo, snapshot: &Snapshot) -> Self {
         let header = written.header;
         Self {
             file: out.display().to_string(),
@@ -260,8 +262,14 @@ impl Exported {
                 SealedTo::Recipients(all) => all.iter().map(ToString::to_string).collect(),
                 SealedTo::Passphrase(_) => Vec::new(),
             },
+            hosts_with_evidence: snapshot.state().hosts().filter(has_evidence).count(),
         }
     }
+}
+
+fn has_evidence(host: &&Host) -> bool {
+    let attempt = host.last_attempt.as_ref();
+    attempt.is_some_and(|attempt| attempt.evidence.is_some())
 }
 
 impl fmt::Display for Exported {
@@ -275,6 +283,14 @@ impl fmt::Display for Exported {
             "{} records, {} protectors, {} audit records.",
             self.records, self.protectors, self.audit_records
         )?;
+        if self.hosts_with_evidence > 0 {
+            writeln!(
+                formatter,
+                "The last evidence of {} hosts is not in it: after an import `hgs policy simulate --against-evidence` knows nothing\n\
+                 of a host until that has attested again.",
+                self.hosts_with_evidence
+            )?;
+        }
         writeln!(
             formatter,
             "Its SHA-256, which an import asks for where recipients open it:\n  {sha256}"
