@@ -13,10 +13,10 @@ from . import Refused, attestation, health, tcg_log, tpm
 from .attestation import Failure, decode, dumps, encode, provided
 from .certificate import Certificate
 
-EVENT_LOG, DEVICE_INFO, COMMAND, RESPONSE, IMA_LOG, PREIMAGE, NEXT_BOOT = range(1, 8)
+EVENT_LOG, DEVICE_INFO, COMMAND, RESPONSE, IMA_LOG, PREIMAGE, NEXT_BOOT, UNEXPLAINED = range(1, 9)
 IDENTITY_KEY, CONTEXT, ENDORSEMENT_KEY = 1, 2, 4
 MOST = {EVENT_LOG: 1 << 20, DEVICE_INFO: 16, COMMAND: 4096, RESPONSE: 4096}
-MOST |= {IMA_LOG: 8 << 20, PREIMAGE: 1 << 18, NEXT_BOOT: 1 << 17}
+MOST |= {IMA_LOG: 8 << 20, PREIMAGE: 1 << 18, NEXT_BOOT: 1 << 17, UNEXPLAINED: 40}
 MAX_CONTEXT, MAX_BLOBS, MAX_STATE, MAX_ROUNDS, MAX_READINGS = 9961472, 128, 16384, 32, 6
 LIFETIME, SKEW = 120, 60
 LABEL = b"OpenHGS RTPM 1"
@@ -38,6 +38,17 @@ def confirmation(claim):
 def write_context(state, blobs):
     body = b"".join(struct.pack("<II", kind, len(octets)) + octets for kind, octets in blobs)
     return struct.pack("<IIII", 16 + len(state) + len(body), 1, len(blobs), 0) + state + body
+
+
+def later_events(blobs):
+    """[(number, PCR, digest)] of what blobs 6 and 8 tell, in the order of the numbers."""
+    events = []
+    for kind, octets in blobs:
+        if kind in (PREIMAGE, UNEXPLAINED):
+            pcr, number = struct.unpack_from("<II", octets)
+            rest = octets[8:]
+            events.append((number, pcr, rest if kind == UNEXPLAINED else hashlib.sha256(rest).digest()))
+    return sorted(events, key=lambda event: event[0])
 
 
 def read_context(octets):
@@ -63,6 +74,8 @@ def read_context(octets):
             raise malformed
         if length > MOST[kind]:
             raise Refused("too-large")
+        if kind == UNEXPLAINED and (length != 40 or not 11 <= int.from_bytes(blob[:4], "little") <= 15):
+            raise malformed
         once = kind in (EVENT_LOG, DEVICE_INFO, IMA_LOG, NEXT_BOOT)
         if once and any(kind == other for other, _ in blobs):
             raise malformed
@@ -266,7 +279,7 @@ class Server:
         responses = [blob for number, blob in blobs if number == RESPONSE]
         if len(responses) != state["awaits"]:
             raise Refused("tpm-response-missing")
-        log = b"".join(blob for number, blob in blobs if number == EVENT_LOG)
+        log = b"".join(blob for number, blob in blobs if number == EVENT_LOG), later_events(blobs)
         presented = decode(texts.get(IDENTITY_KEY, ""))
         self.claim = b"".join(blob for number, blob in blobs if number == NEXT_BOOT)
         step = getattr(self, "_after_" + state["stage"])
@@ -366,7 +379,7 @@ class Server:
             if readings == MAX_READINGS:
                 raise Refused("pcrs-unstable")
             return self._read({**state, "last": stable, "readings": readings}, binding, sessions, range(24), {})
-        tcg_log.check(log, values)
+        tcg_log.check(*log, values)
         kind, policy = state["kind"], tpm.policy_pcr(tpm.OURS, values)
         digest = hashlib.sha256(presented).digest()
         if self.claim:
@@ -386,7 +399,7 @@ class Server:
         reader = tpm.Reader(session.verify(tpm.CREATE, responses[0]))
         _, public = reader.sized(), reader.sized()
         tpm.made_from(tpm.identity_front(state["kind"], bytes.fromhex(state["policy"])), public)
-        tcg_log.check(log, {int(pcr): bytes.fromhex(value) for pcr, value in state["proved"].items()})
+        tcg_log.check(*log, {int(pcr): bytes.fromhex(value) for pcr, value in state["proved"].items()})
         if confirmation(self.claim).hex() != state["confirmed"]:
             raise Refused("next-boot-claim-altered")
         if self.claim:

@@ -10,7 +10,7 @@ LOCALITY = b"StartupLocality\0"
 
 
 def replayed(log):
-    """{PCR: value} of the PCRs that the log extends."""
+    """{PCR: value} of the PCRs that the log extends, and how many events it has, its header among them."""
     if not log:
         raise Refused("no-event-log")
     try:
@@ -28,10 +28,11 @@ def _replayed(log):
     sizes = dict(struct.unpack_from("<HH", header, 28 + 4 * place) for place in range(count))
     if SHA256 not in sizes:
         raise Refused("event-log-mismatch", "no bank of SHA-256")
-    values, at = {}, 32 + size
+    values, at, events = {}, 32 + size, 1
     while at < len(log):
         if not any(log[at:]):
             break
+        events += 1
         pcr, kind, digests = struct.unpack_from("<III", log, at)
         at += 12
         digest = None
@@ -50,12 +51,15 @@ def _replayed(log):
                 values[0] = bytes(31) + data[16:17]
             continue
         values[pcr] = hashlib.sha256(values.get(pcr, bytes(32)) + digest).digest()
-    return values
+    return values, events
 
 
-def check(log, proved):
-    """Whether a log gives the values of the PCRs that firmware and boot loaders extend."""
-    values = replayed(log)
+def check(log, later, proved):
+    """Whether a log gives the values of the PCRs that firmware and boot loaders extend, and later events what user space did."""
+    values, events = replayed(log)
+    for number, pcr, digest in later:
+        if number >= events and 11 <= pcr <= 15:
+            values[pcr] = hashlib.sha256(values.get(pcr, bytes(32)) + digest).digest()
     for pcr in range(16):
         if pcr != 10 and values.get(pcr, bytes(32)) != proved[pcr]:
             raise Refused("event-log-mismatch", f"PCR {pcr}")

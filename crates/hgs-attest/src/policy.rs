@@ -51,7 +51,8 @@ pub use difference::{Cause, Difference, Expected, FoundEvent, MAX_EXPECTED, Slot
 pub use document::{DocumentError, EventDigest, VERSION};
 pub use evaluate::{Documents, PolicySet, PolicySetError};
 pub use evaluation::{Evaluation, PolicyResult};
-pub use evidence::{Evidence, EvidenceError, Preimage, RecordedEvidence};
+pub(crate) use evidence::PCRS_OF_USER_SPACE;
+pub use evidence::{Evidence, EvidenceError, Preimage, RecordedEvidence, UnexplainedEvent};
 pub use host_measurements::{
     HOST_MEASUREMENTS_KIND, HostComponent, HostMeasurements, MAX_HOST_MEASUREMENTS_OCTETS,
 };

@@ -182,6 +182,7 @@ fn unhealthy() -> Evaluation {
         log: include_bytes!("../../hgs-tcg/tests/event-logs/event-sd-boot-fedora37.bin").to_vec(),
         ima: Vec::new(),
         preimages: Vec::new(),
+        unexplained: Vec::new(),
     };
     PolicySet::default().evaluate(&evidence.prove().unwrap(), Time::from_unix(0))
 }

@@ -359,6 +359,7 @@ fn set(change: impl FnOnce(&mut Baseline)) -> PolicySet {
         log: boot.log(),
         ima: Vec::new(),
         preimages: Vec::new(),
+        unexplained: Vec::new(),
     };
     let evidence = evidence.prove().unwrap();
     let mut baseline = Baseline::of_evidence(&evidence, "a test", &Parameters::default()).unwrap();

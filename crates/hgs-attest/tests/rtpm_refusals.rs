@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use common::tpm::{Host, SESSION, Server, boot, parts, with_blobs, with_context};
 use hgs_attest::client::rtpm::{RtpmExchange, Step};
-use hgs_attest::policy::Preimage;
+use hgs_attest::policy::{EventDigest, Preimage, UnexplainedEvent};
 use hgs_attest::rtpm::{Blob, Context, ContextKey, IdentityPcrs, TpmMode};
 use hgs_attest::wire::{
     AttestationProvidedContentType, Reply, Request, SessionId, TpmReplyContinue,
@@ -366,6 +366,18 @@ fn responses_that_are_missing_doubled_or_none_are_refused() {
         blobs.extend((0..200).map(|_| Blob::Preimage(preimage.clone())));
     });
     expect(&server.refusal(&many), "too-large");
+    // Only user space measures what nothing explains: all that firmware and boot loaders measure is in the log.
+    for pcr in (0..=10).chain(16..=23) {
+        let unexplained = UnexplainedEvent {
+            pcr,
+            event: 1000,
+            digest: EventDigest([0x5a; 32]),
+        };
+        let claimed = with_blobs(last, |blobs| {
+            blobs.push(Blob::UnexplainedEvent(unexplained))
+        });
+        expect(&server.refusal(&claimed), "rtpm-context-malformed");
+    }
 }
 
 /// attacks.md A4.

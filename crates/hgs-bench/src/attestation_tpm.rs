@@ -149,6 +149,7 @@ impl Exchange {
             log: boot.log(),
             ima: Vec::new(),
             preimages: Vec::new(),
+            unexplained: Vec::new(),
         };
         let evidence = evidence.prove().expect("the log gives the values");
         let baseline = Baseline::of_evidence(&evidence, "hgs-bench", &Parameters::default());

@@ -168,9 +168,11 @@ impl HostTpm {
         let log = machine::read_log(&self.settings.event_log, machine::MAX_EVENT_LOG)?;
         let command_line = machine::command_line();
         let mut preimages = machine::preimages(&log, &command_line);
-        preimages.extend(machine::user_space_preimages(&log));
+        let user_space = machine::user_space_events(&log);
+        preimages.extend(user_space.preimages);
         Ok(Measurements {
             preimages,
+            unexplained: user_space.unexplained,
             event_log: log,
             ima_log: machine::read_log(&self.settings.ima_log, machine::MAX_IMA_LOG)?,
             device: Some(match self.settings.device {
@@ -189,6 +191,7 @@ impl HostTpm {
             log: measurements.event_log,
             ima: measurements.ima_log,
             preimages: measurements.preimages,
+            unexplained: measurements.unexplained,
         })
     }
 }

@@ -11,11 +11,12 @@
 //!  4, ...   length of the event log, and the log
 //!  4, ...   length of the IMA log, and the log; 0xffffffff, then four octets with the length of a log that was left out
 //!  4        how many preimages follow, each: PCR (1), number of the event (4), length (4), octets
+//!  4        how many unexplained events follow, each: PCR (1), number of the event (4), digest (32); absent if there are none
 //! ```
 //!
 //! What is kept is this, compressed (RFC 1950).
 
-use hgs_attest::policy::{Preimage, RecordedEvidence};
+use hgs_attest::policy::{EventDigest, Preimage, RecordedEvidence, UnexplainedEvent};
 use hgs_crypto::hash::sha256;
 use hgs_pki::health::HostId;
 use hgs_pki::{Seconds, Time};
@@ -173,6 +174,18 @@ fn encode(evidence: &RecordedEvidence) -> Option<Vec<u8>> {
         octets.extend(preimage.event.to_le_bytes());
         put(&mut octets, &preimage.octets)?;
     }
+    if !evidence.unexplained.is_empty() {
+        octets.extend(
+            u32::try_from(evidence.unexplained.len())
+                .ok()?
+                .to_le_bytes(),
+        );
+    }
+    for event in &evidence.unexplained {
+        octets.push(event.pcr);
+        octets.extend(event.event.to_le_bytes());
+        octets.extend(event.digest.0);
+    }
     (octets.len() <= MAX_OCTETS).then_some(octets)
 }
 
@@ -208,11 +221,29 @@ fn decode(octets: &[u8]) -> Option<KeptEvidence> {
             octets: part(&mut rest)?,
         });
     }
+    let count = match rest {
+        [] => 0,
+        _ => number(&mut rest)?,
+    };
+    let mut unexplained = Vec::new();
+    for _ in 0..count {
+        let (pcr, after) = rest.split_first()?;
+        rest = after;
+        let event = number(&mut rest)?;
+        let (digest, after) = rest.split_first_chunk()?;
+        rest = after;
+        unexplained.push(UnexplainedEvent {
+            pcr: *pcr,
+            event,
+            digest: EventDigest(*digest),
+        });
+    }
     let evidence = RecordedEvidence {
         values,
         log,
         ima,
         preimages,
+        unexplained,
     };
     rest.is_empty().then_some(KeptEvidence {
         evidence,
@@ -248,6 +279,7 @@ mod tests {
             values in prop::collection::btree_map(0..PCR_COUNT, any::<[u8; 32]>(), 0..PCR_COUNT),
             (log, ima) in any::<(Vec<u8>, Vec<u8>)>(),
             preimages: Vec<(u8, u32, Vec<u8>)>,
+            unexplained: Vec<(u8, u32, [u8; 32])>,
         ) -> RecordedEvidence {
             let mut proved = PcrValues::new(Bank::Sha256);
             for (pcr, value) in values {
@@ -255,7 +287,19 @@ mod tests {
             }
             let preimages = preimages.into_iter();
             let preimages = preimages.map(|(pcr, event, octets)| Preimage { pcr, event, octets });
-            RecordedEvidence { values: proved, log, ima, preimages: preimages.collect() }
+            let unexplained = unexplained.into_iter();
+            let unexplained = unexplained.map(|(pcr, event, digest)| UnexplainedEvent {
+                pcr,
+                event,
+                digest: EventDigest(digest),
+            });
+            RecordedEvidence {
+                values: proved,
+                log,
+                ima,
+                preimages: preimages.collect(),
+                unexplained: unexplained.collect(),
+            }
         }
     }
 
@@ -287,6 +331,7 @@ mod tests {
             log: vec![1; 100],
             ima: vec![2; MAX_KEPT_IMA_OCTETS],
             preimages: Vec::new(),
+            unexplained: Vec::new(),
         };
         let kept = EvidenceToKeep::of(&evidence).unwrap();
         let read = KeptEvidence::read(&kept.compressed(), &kept.digest()).unwrap();
@@ -312,6 +357,7 @@ mod tests {
             log: octets,
             ima: Vec::new(),
             preimages: Vec::new(),
+            unexplained: Vec::new(),
         };
         assert_eq!(EvidenceToKeep::of(&evidence), None);
     }

@@ -38,6 +38,7 @@ impl EvidenceFiles {
             log,
             ima: ima.transpose()?.unwrap_or_default(),
             preimages: Vec::new(),
+            unexplained: Vec::new(),
         })
     }
 

@@ -39,7 +39,7 @@ pub use judgements::{
 pub use policies::{
     AddPolicyDocument, ChangePolicyDocument, DocumentKind, EventPreimage, HostEvidence, HostGroup,
     HostMeasurements, LastAttempt, NewHostGroup, PcrValue, Policy, PolicyDocument,
-    PolicyDocumentDetail, PolicyQuery, SetHost, SetHostMeasurements, SetPolicy,
+    PolicyDocumentDetail, PolicyQuery, SetHost, SetHostMeasurements, SetPolicy, UnexplainedEvent,
 };
 pub use service::{Listener, ListenerName, ServerSettings, Status, Warning};
 pub use signers::{Signer, SignerStage};

@@ -193,6 +193,9 @@ pub struct HostEvidence {
     pub ima_log_left_out: Option<u32>,
     /// What events were made from, as the host says.
     pub preimages: Vec<EventPreimage>,
+    /// What user space measured of which only the digest is known.
+    #[serde(default)]
+    pub unexplained: Vec<UnexplainedEvent>,
 }
 
 /// The value of a PCR.
@@ -213,6 +216,17 @@ pub struct EventPreimage {
     pub event: u32,
     /// The octets, in Base64.
     pub octets: String,
+}
+
+/// An event of user space that nothing says the origin of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct UnexplainedEvent {
+    /// The number of the PCR.
+    pub pcr: u8,
+    /// Its number, from that of the log's events on.
+    pub event: u32,
+    /// What the PCR was extended with, in hexadecimal.
+    pub digest: String,
 }
 
 /// Changes of a host. What is absent stays as it is.

@@ -27,7 +27,7 @@ use hgs_tcg::tpm::{
 use super::{AttestationFailure, Attested, Refused, attested};
 use crate::issue::result_type;
 use crate::mode::Endpoint;
-use crate::policy::{Preimage, next_boot_confirmation};
+use crate::policy::{Preimage, UnexplainedEvent, next_boot_confirmation};
 use crate::rtpm::{Blob, Context, ContextError, DeviceInfo, IdentityPcrs};
 use crate::wire::{
     AttestationProvidedContentType, AttestationRequest, ProvidedContent, Reply, SessionId,
@@ -117,6 +117,8 @@ pub struct Measurements {
     pub ima_log: Vec<u8>,
     /// What events were made from that the log does not hold.
     pub preimages: Vec<Preimage>,
+    /// What user space measured of which only the digest is known.
+    pub unexplained: Vec<UnexplainedEvent>,
     /// Which TPM it is.
     pub device: Option<DeviceInfo>,
 }
@@ -549,6 +551,7 @@ impl Measurements {
         }
         blobs.extend(self.device.map(Blob::DeviceInfo));
         blobs.extend(self.preimages.iter().cloned().map(Blob::Preimage));
+        blobs.extend(self.unexplained.iter().copied().map(Blob::UnexplainedEvent));
         blobs
     }
 }

@@ -45,6 +45,14 @@ pub enum ApprovalError {
         /// The component.
         component: String,
     },
+    /// It holds what hosts share, and of an event only the digest is known.
+    #[error(
+        "`{component}` is no component of the kind `host`, and the host can't say what an event in it was made from: give the event a component of that kind in the baseline"
+    )]
+    Unexplained {
+        /// The component.
+        component: String,
+    },
     /// More events than a document holds.
     #[error("more than {MAX_EVENTS} events differ in one place")]
     TooMany,
@@ -119,6 +127,12 @@ pub fn approve(
                 &parameters,
             )?);
         }
+        let mut all = found.iter().flat_map(|found| &found.events);
+        if component.kind != ComponentKind::Host && all.any(|event| event.unexplained) {
+            return Err(ApprovalError::Unexplained {
+                component: component.name.clone(),
+            });
+        }
         let alternative = approved(events);
         match component.kind {
             ComponentKind::Host => new_host.add(&component.name, alternative),
@@ -133,7 +147,28 @@ pub fn approve(
     for insertion in &nearest.insertions {
         let none = Parameters::new();
         let events = slot_events("events", &insertion.events, ComponentKind::Shared, &none)?;
-        let name = insert(&mut new_baseline, insertion, approved(vec![events]))?;
+        let alternative = approved(vec![events]);
+        let name = match insertion.events.iter().any(|event| event.unexplained) {
+            true => {
+                let name = insert(
+                    &mut new_baseline,
+                    insertion,
+                    ComponentKind::Host,
+                    Vec::new(),
+                )?;
+                new_host.add(&name, alternative);
+                name
+            }
+            false => {
+                let alternatives = vec![alternative];
+                insert(
+                    &mut new_baseline,
+                    insertion,
+                    ComponentKind::Shared,
+                    alternatives,
+                )?
+            }
+        };
         components.push(name);
     }
     Ok(Approval {
@@ -164,7 +199,8 @@ fn slot_events(
 fn insert(
     baseline: &mut Baseline,
     insertion: &FoundInsertion,
-    alternative: Alternative,
+    kind: ComponentKind,
+    alternatives: Vec<Alternative>,
 ) -> Result<String, ApprovalError> {
     let first = insertion
         .events
@@ -203,8 +239,8 @@ fn insert(
     );
     baseline.components.push(Component {
         name: name.clone(),
-        kind: ComponentKind::Shared,
-        alternatives: vec![alternative],
+        kind,
+        alternatives,
     });
     Ok(name)
 }

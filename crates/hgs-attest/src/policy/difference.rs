@@ -66,6 +66,8 @@ pub struct FoundEvent {
     pub text: Option<(String, Encoding)>,
     /// What the log says that it is; nothing is decided by it.
     pub what: Option<String>,
+    /// Whether user space measured it and nothing says what it was made from: then it can be the host's own only.
+    pub unexplained: bool,
 }
 
 /// In which way a boot differs.

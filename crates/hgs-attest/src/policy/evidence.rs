@@ -22,7 +22,7 @@ pub(super) const JUDGED_PCRS: [u8; 15] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 
 /// What systemd extends PCR 11 with as the boot goes on (systemd-pcrphase.service). The replay knows these words.
 const BOOT_PHASES: [&[u8]; 4] = [b"enter-initrd", b"leave-initrd", b"sysinit", b"ready"];
 /// PCRs that systemd extends after the kernel has closed the log.
-const PCRS_OF_USER_SPACE: std::ops::RangeInclusive<u8> = 11..=15;
+pub(crate) const PCRS_OF_USER_SPACE: std::ops::RangeInclusive<u8> = 11..=15;
 
 /// What a host sent about its boot, with the PCR values that its TPM proved. It is what is kept of a host's last
 /// attestation, and what a simulation reads.
@@ -36,6 +36,8 @@ pub struct RecordedEvidence {
     pub ima: Vec<u8>,
     /// What events were made from that the log does not hold.
     pub preimages: Vec<Preimage>,
+    /// What user space measured after the log was closed, where nothing says what it was made from.
+    pub unexplained: Vec<UnexplainedEvent>,
 }
 
 /// The octets that an event is the digest of, as the host says.
@@ -48,6 +50,18 @@ pub struct Preimage {
     pub event: u32,
     /// The octets.
     pub octets: Vec<u8>,
+}
+
+/// An event that user space measured after the log was closed, of which only the digest is known: one over a secret, such as the key of a
+/// volume. It is matched as the host's own or not at all, and no fact follows from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnexplainedEvent {
+    /// The PCR, one of those that user space extends.
+    pub pcr: u8,
+    /// Its number, counted as that of a [`Preimage`] is.
+    pub event: u32,
+    /// What the PCR was extended with.
+    pub digest: EventDigest,
 }
 
 /// What was measured when a host booted: every part of it follows from PCR values.
@@ -69,6 +83,8 @@ struct LaterEvent {
     pcr: u8,
     number: usize,
     digest: EventDigest,
+    /// Whether the host said what it is the digest of.
+    explained: bool,
 }
 
 /// Why what a host sent is no evidence. The host is at fault.
@@ -150,35 +166,27 @@ impl RecordedEvidence {
     /// What user space measured after the log was closed, of those PCRs whose values it accounts for.
     fn later_events(&self, log: &EventLog) -> Result<Vec<LaterEvent>, EvidenceError> {
         let logged = log.unverified().events().len();
-        let is_later = |claim: &Preimage| {
-            PCRS_OF_USER_SPACE.contains(&claim.pcr) && claim.event as usize >= logged
-        };
-        if !self.preimages.iter().any(is_later) {
+        let claimed = self.claimed_events();
+        let claimed: Vec<_> = claimed
+            .filter(|event| PCRS_OF_USER_SPACE.contains(&event.pcr) && event.number >= logged)
+            .collect();
+        if claimed.is_empty() {
             return Ok(Vec::new());
         }
+        let is_phase = |event: &LaterEvent| {
+            let mut phases = BOOT_PHASES.iter();
+            event.explained && phases.any(|phase| event.digest.0 == sha256(phase))
+        };
         let before = log.unverified().replayed_values(Bank::Sha256)?;
         let mut later = Vec::new();
         for pcr in PCRS_OF_USER_SPACE {
-            let mut claimed: Vec<_> = self
-                .preimages
-                .iter()
-                .filter(|claim| claim.pcr == pcr && claim.event as usize >= logged)
-                .collect();
-            claimed.sort_by_key(|claim| claim.event);
+            let events = claimed.iter().filter(|event| event.pcr == pcr);
+            let mut events: Vec<_> = events.cloned().collect();
+            events.sort_by_key(|event| event.number);
             // A host that attests during its boot has fewer of these than later, so they are no events of a baseline.
-            if pcr == 11
-                && claimed
-                    .iter()
-                    .all(|claim| BOOT_PHASES.contains(&&*claim.octets))
-            {
+            if pcr == 11 && events.iter().all(is_phase) {
                 continue;
             }
-            let digest = |claim: &&Preimage| LaterEvent {
-                pcr,
-                number: claim.event as usize,
-                digest: EventDigest(sha256(&claim.octets)),
-            };
-            let events: Vec<_> = claimed.iter().map(digest).collect();
             let start = before
                 .value(usize::from(pcr))
                 .unwrap_or_else(|| Bank::Sha256.filled(0));
@@ -191,6 +199,23 @@ impl RecordedEvidence {
             }
         }
         Ok(later)
+    }
+
+    /// What the host says that was measured after the log.
+    fn claimed_events(&self) -> impl Iterator<Item = LaterEvent> {
+        let explained = self.preimages.iter().map(|claim| LaterEvent {
+            pcr: claim.pcr,
+            number: claim.event as usize,
+            digest: EventDigest(sha256(&claim.octets)),
+            explained: true,
+        });
+        let unexplained = self.unexplained.iter().map(|claim| LaterEvent {
+            pcr: claim.pcr,
+            number: claim.event as usize,
+            digest: claim.digest,
+            explained: false,
+        });
+        explained.chain(unexplained)
     }
 }
 
@@ -234,8 +259,12 @@ impl Evidence {
             let digest = EventDigest::of(&event.digest()).expect(OF_SHA256);
             (digest, event.number())
         });
-        let later = self.later.iter().filter(|event| event.pcr == pcr);
-        let later = later.map(|event| (event.digest, event.number));
+        let later: Vec<_> = self.later.iter().filter(|event| event.pcr == pcr).collect();
+        let unexplained = later.iter().enumerate();
+        let unexplained = unexplained.filter(|(_, event)| !event.explained);
+        let unexplained = unexplained.map(|(place, _)| lane.events().len() + place);
+        let unexplained = unexplained.collect();
+        let later = later.iter().map(|event| (event.digest, event.number));
         let value = self.values.value(lane.pcr());
         let (digests, numbers) = logged.chain(later).unzip();
         LaneEvents {
@@ -243,6 +272,7 @@ impl Evidence {
             value: value.and_then(|value| EventDigest::of(&value)),
             digests,
             numbers,
+            unexplained,
         }
     }
 
@@ -259,14 +289,19 @@ impl Evidence {
                 digest,
                 text: text_of(&fact).or_else(|| self.text_by_preimage(pcr, &digest)),
                 what: label(&fact, &event),
+                unexplained: false,
             }
         });
         let later = self.later.iter().filter(|event| event.pcr == pcr);
         let later = later.map(|event| FoundEvent {
             number: event.number,
             digest: event.digest,
-            text: self.text_by_preimage(pcr, &event.digest),
-            what: None,
+            text: match event.explained {
+                true => self.text_by_preimage(pcr, &event.digest),
+                false => None,
+            },
+            what: (!event.explained).then(|| UNEXPLAINED.to_owned()),
+            unexplained: !event.explained,
         });
         of_log.chain(later).collect()
     }
@@ -285,6 +320,9 @@ impl Evidence {
             .filter(|(text, _)| is_line(text))
     }
 }
+
+/// What is said of an event of user space of which only the digest is known.
+const UNEXPLAINED: &str = "measured by user space, unexplained";
 
 /// What a text is that people can read, and that a document can hold.
 fn is_line(text: &str) -> bool {

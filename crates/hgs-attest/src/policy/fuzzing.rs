@@ -69,6 +69,7 @@ pub fn fuzz_boot(data: &[u8]) {
         log: data.to_vec(),
         ima: Vec::new(),
         preimages: Vec::new(),
+        unexplained: Vec::new(),
     };
     let Ok(evidence) = recorded.prove() else {
         return;

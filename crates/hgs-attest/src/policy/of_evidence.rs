@@ -370,7 +370,15 @@ impl Boot {
             })
             .collect();
         // What user space measured after the log.
-        owners.resize_with(described.len(), || later_owner(pcr));
+        let later = described.iter().skip(owners.len());
+        let later: Vec<_> = later
+            .map(|event| match later_owner(pcr) {
+                owner if owner.kind == ComponentKind::Host || !event.unexplained => owner,
+                // Over a secret of this host: no other measures the same.
+                _ => Owner::new("unexplained", ComponentKind::Host, &format!("pcr{pcr}")),
+            })
+            .collect();
+        owners.extend(later);
         owners
     }
 

@@ -5,6 +5,8 @@
 //! must agree among its slots. Only the digests of one PCR in their order are used: neither types of events, nor their
 //! order among PCRs, nor data.
 
+use std::collections::BTreeSet;
+
 use hgs_pki::Time;
 use hgs_tcg::event_log::PCR_COUNT;
 
@@ -33,6 +35,8 @@ pub(super) struct LaneEvents {
     pub(super) digests: Vec<EventDigest>,
     /// The number in the log of each event.
     pub(super) numbers: Vec<usize>,
+    /// The places of events of which nothing but the digest is known.
+    pub(super) unexplained: BTreeSet<usize>,
 }
 
 /// An alternative that a boot used.
@@ -239,10 +243,7 @@ impl Walk<'_> {
             self.set(slot, start, count, Choice::Free);
             return place;
         }
-        let begins = |place: usize| {
-            let digest = lane.digests.get(place);
-            digest.is_some_and(|digest| self.begins(slot, digest))
-        };
+        let begins = |place: usize| self.begins(slot, lane, place);
         let empty_is_right = self.compiled.may_be_empty(slot, self.layers);
         if !begins(start) && empty_is_right {
             let choice = match compiled.times {
@@ -274,11 +275,7 @@ impl Walk<'_> {
     fn read_repeated(&mut self, slot: usize, end: usize, lane: &LaneEvents, start: usize) -> usize {
         let mut place = start;
         let mut repeats = 0;
-        while lane
-            .digests
-            .get(place)
-            .is_some_and(|digest| self.begins(slot, digest))
-        {
+        while self.begins(slot, lane, place) {
             repeats += 1;
             if repeats > MAX_REPEATS {
                 self.too_many(lane, slot, place);
@@ -323,7 +320,7 @@ impl Walk<'_> {
     ) -> Result<(usize, Nodes), Mismatch> {
         let mut nodes = Nodes::roots(self.layers);
         for depth in 0.. {
-            let digest = lane.digests.get(start + depth);
+            let digest = self.digest(slot, lane, start + depth);
             let mut next = Nodes::default();
             for (layer, node) in nodes.iter() {
                 let tree = &self.layers[layer].trees[slot];
@@ -344,25 +341,40 @@ impl Walk<'_> {
         unreachable!("the events end, and the trees before them")
     }
 
-    fn begins(&self, slot: usize, digest: &EventDigest) -> bool {
+    /// What was measured at a place of a PCR, as alternatives of a slot are compared with it. An event of which only the digest is known can
+    /// be the host's own, and nothing that hosts share.
+    fn digest<'l>(
+        &self,
+        slot: usize,
+        lane: &'l LaneEvents,
+        place: usize,
+    ) -> Option<&'l EventDigest> {
+        let component = self.compiled.slots[slot].component;
+        let is_of_host = self.compiled.baseline.components[component].kind == ComponentKind::Host;
+        let digest = lane.digests.get(place);
+        digest.filter(|_| is_of_host || !lane.unexplained.contains(&place))
+    }
+
+    fn begins(&self, slot: usize, lane: &LaneEvents, place: usize) -> bool {
+        let Some(digest) = self.digest(slot, lane, place) else {
+            return false;
+        };
         let mut layers = self.layers.iter();
         layers.any(|layer| layer.trees[slot].next(0, digest).is_some())
     }
 
     /// Whether the event at a place may be the first that follows a slot, or the PCR may end there.
     fn may_follow(&self, slot: usize, end: usize, lane: &LaneEvents, place: usize) -> bool {
-        let digest = lane.digests.get(place);
+        let is_event = place < lane.digests.len();
         for next in slot + 1..end {
-            match digest {
-                Some(_) if self.compiled.slots[next].any => return true,
-                Some(digest) if self.begins(next, digest) => return true,
-                _ => {}
+            if is_event && (self.compiled.slots[next].any || self.begins(next, lane, place)) {
+                return true;
             }
             if !self.compiled.may_be_empty(next, self.layers) {
                 return false;
             }
         }
-        digest.is_none()
+        !is_event
     }
 
     /// Says what differs in a slot, and finds where reading can go on.
@@ -386,11 +398,7 @@ impl Walk<'_> {
         let fewest = if next_is_any { usual.min(left) } else { 0 };
         for count in 0..=left.min(LOOK_AHEAD) {
             let place = start + count;
-            let begins = || {
-                lane.digests
-                    .get(place)
-                    .is_some_and(|digest| self.begins(slot, digest))
-            };
+            let begins = || self.begins(slot, lane, place);
             if count > 0 && mismatch.depth == 0 && begins() && self.find(slot, lane, place).is_ok()
             {
                 self.not_owned(Some(slot), lane, start, count);

@@ -4,7 +4,9 @@
 use hgs_tcg::tpm::MAX_MESSAGE;
 use hgs_tcg::{event_log, ima};
 
-use crate::policy::{MAX_NEXT_BOOT_OCTETS, Preimage};
+use crate::policy::{
+    EventDigest, MAX_NEXT_BOOT_OCTETS, PCRS_OF_USER_SPACE, Preimage, UnexplainedEvent,
+};
 
 /// Octets of a context, at most: both logs at their limits, and what stands beside them.
 pub const MAX_CONTEXT: usize = ima::Limits::LOG.octets + event_log::Limits::LOG.octets + 512 * 1024;
@@ -33,6 +35,7 @@ const RESPONSE: u32 = 4;
 const IMA_LOG: u32 = 5;
 const PREIMAGE: u32 = 6;
 const NEXT_BOOT: u32 = 7;
+const UNEXPLAINED_EVENT: u32 = 8;
 
 /// A context, whose parts are where they were read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +63,8 @@ pub enum Blob<'o> {
     Preimage(Preimage),
     /// What the host says that it will boot next.
     NextBoot(&'o [u8]),
+    /// An event of user space of which only the digest is known.
+    UnexplainedEvent(UnexplainedEvent),
 }
 
 /// TPM_DEVICE_INFO ([MS-HGSA] 2.2.2.27.2). It is a claim of the host and decides nothing.
@@ -245,6 +250,21 @@ impl<'o> Blob<'o> {
                     octets: rest.to_vec(),
                 })
             }
+            UNEXPLAINED_EVENT => {
+                let malformed = || ContextError::Malformed("an unexplained event");
+                let mut rest = octets;
+                let pcr = number(&mut rest, "an unexplained event")?;
+                let pcr = u8::try_from(pcr).ok();
+                let event = number(&mut rest, "an unexplained event")?;
+                Self::UnexplainedEvent(UnexplainedEvent {
+                    // Everything else is in the log of the firmware.
+                    pcr: pcr
+                        .filter(|pcr| PCRS_OF_USER_SPACE.contains(pcr))
+                        .ok_or_else(malformed)?,
+                    event,
+                    digest: EventDigest(rest.try_into().map_err(|_| malformed())?),
+                })
+            }
             other => return Err(ContextError::UnknownBlob(other)),
         })
     }
@@ -268,6 +288,11 @@ impl<'o> Blob<'o> {
                 octets.extend(preimage.event.to_le_bytes());
                 octets.extend(&preimage.octets);
             }
+            Self::UnexplainedEvent(event) => {
+                octets.extend(u32::from(event.pcr).to_le_bytes());
+                octets.extend(event.event.to_le_bytes());
+                octets.extend(event.digest.0);
+            }
         }
     }
 
@@ -280,6 +305,7 @@ impl<'o> Blob<'o> {
             Self::ImaLog(_) => IMA_LOG,
             Self::Preimage(_) => PREIMAGE,
             Self::NextBoot(_) => NEXT_BOOT,
+            Self::UnexplainedEvent(_) => UNEXPLAINED_EVENT,
         }
     }
 
@@ -292,6 +318,7 @@ impl<'o> Blob<'o> {
             | Self::NextBoot(blob) => blob.len(),
             Self::DeviceInfo(_) => 16,
             Self::Preimage(preimage) => 8 + preimage.octets.len(),
+            Self::UnexplainedEvent(event) => 8 + event.digest.0.len(),
         }
     }
 
@@ -304,6 +331,7 @@ impl<'o> Blob<'o> {
             Self::ImaLog(_) => "IMA log",
             Self::Preimage(_) => "preimage",
             Self::NextBoot(_) => "claim of the next boot",
+            Self::UnexplainedEvent(_) => "unexplained event",
         }
     }
 

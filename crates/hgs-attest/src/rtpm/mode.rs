@@ -17,7 +17,9 @@ use super::request::TpmRequest;
 use super::sealed::{ContextKey, SealedStateError};
 use crate::facts::{AttestationFacts, KnownHost};
 use crate::mode::{Attempt, Mode};
-use crate::policy::{Measured, NextBootClaim, Preimage, RecordedEvidence, next_boot_confirmation};
+use crate::policy::{
+    Measured, NextBootClaim, Preimage, RecordedEvidence, UnexplainedEvent, next_boot_confirmation,
+};
 use crate::refusal::{Reason, Refusal};
 use crate::registry::{Credential, CredentialId, HostRegistry, RegisteredHost};
 use crate::verdict::{Continuation, Finding, Grant, Verdict};
@@ -227,6 +229,7 @@ struct Answer<'o> {
     ima_log: &'o [u8],
     preimages: Vec<Preimage>,
     next_boot: Option<&'o [u8]>,
+    unexplained: Vec<UnexplainedEvent>,
 }
 
 impl<'o> Answer<'o> {
@@ -238,18 +241,24 @@ impl<'o> Answer<'o> {
             ima_log: &[],
             preimages: Vec::new(),
             next_boot: None,
+            unexplained: Vec::new(),
         };
         for blob in context.blobs {
             match blob {
                 Blob::Response(response) => answer.responses.push(response),
                 Blob::Command(_) => return Err(Reason::CommandFromHost),
                 Blob::DeviceInfo(_) => {}
-                Blob::EventLog(_) | Blob::ImaLog(_) | Blob::Preimage(_) | Blob::NextBoot(_)
+                Blob::EventLog(_)
+                | Blob::ImaLog(_)
+                | Blob::Preimage(_)
+                | Blob::UnexplainedEvent(_)
+                | Blob::NextBoot(_)
                     if !measurements => {}
                 Blob::EventLog(log) => answer.event_log = log,
                 Blob::ImaLog(log) => answer.ima_log = log,
                 Blob::Preimage(preimage) => answer.preimages.push(preimage),
                 Blob::NextBoot(claim) => answer.next_boot = Some(claim),
+                Blob::UnexplainedEvent(event) => answer.unexplained.push(event),
             }
         }
         Ok(answer)
@@ -269,6 +278,7 @@ impl Caller<'_> {
             log: answer.event_log.to_vec(),
             ima: answer.ima_log.to_vec(),
             preimages: answer.preimages,
+            unexplained: answer.unexplained,
         };
         let evaluation = evidence.prove().map(|evidence| {
             self.hosts

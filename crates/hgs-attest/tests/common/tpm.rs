@@ -49,6 +49,7 @@ pub(crate) fn policies(boots: &[MeasuredBoot]) -> Arc<PolicySet> {
             log: boot.log(),
             ima: Vec::new(),
             preimages: Vec::new(),
+            unexplained: Vec::new(),
         };
         let evidence = evidence.prove().unwrap();
         let baseline = Baseline::of_evidence(&evidence, "a test", &Parameters::default());

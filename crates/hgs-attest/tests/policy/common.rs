@@ -24,6 +24,7 @@ pub(crate) fn recorded(name: &str) -> RecordedEvidence {
         log: read("eventlog"),
         ima: read("ima"),
         preimages: Vec::new(),
+        unexplained: Vec::new(),
     }
 }
 
@@ -137,6 +138,7 @@ impl Boot {
             log,
             ima: Vec::new(),
             preimages: Vec::new(),
+            unexplained: Vec::new(),
         }
     }
 

@@ -97,6 +97,7 @@ fn logs_of_many_machines_match_their_own_baselines() {
             log: octets,
             ima: Vec::new(),
             preimages: Vec::new(),
+            unexplained: Vec::new(),
         };
         let evidence = recorded.prove().unwrap();
         let Ok(baseline) = Baseline::of_evidence(&evidence, &name, &Default::default()) else {

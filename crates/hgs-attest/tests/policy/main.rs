@@ -11,3 +11,4 @@ mod patch_day;
 mod policies;
 mod prediction;
 mod recorded_boots;
+mod unexplained;

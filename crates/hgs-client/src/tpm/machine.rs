@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use hgs_attest::platform_identity::{MAX_SERIAL_CHARACTERS, SmbiosIdentifiers};
-use hgs_attest::policy::Preimage;
+use hgs_attest::policy::{EventDigest, Preimage, UnexplainedEvent};
 use hgs_crypto::hash::sha256;
 use hgs_crypto::hex;
 use hgs_tcg::event_log::{self, Bank, EventLog};
@@ -104,14 +104,21 @@ const MAX_USER_SPACE_EVENTS: usize = 64;
 /// PCRs that systemd extends.
 const USER_SPACE_PCRS: RangeInclusive<u8> = 11..=15;
 
-/// What user space measured after the event log was closed. Such an event has no place in the log: they are numbered from
-/// its end on.
-pub(super) fn user_space_preimages(log: &[u8]) -> Vec<Preimage> {
+/// What user space measured after the event log was closed. Such events have no place in the log: they are numbered from its end on.
+#[derive(Debug, Default)]
+pub(super) struct UserSpaceEvents {
+    /// What the events were made from whose records say it.
+    pub(super) preimages: Vec<Preimage>,
+    /// The others: systemd measures the key of a volume by its HMAC, and what was extended has another digest than the text of its record.
+    pub(super) unexplained: Vec<UnexplainedEvent>,
+}
+
+pub(super) fn user_space_events(log: &[u8]) -> UserSpaceEvents {
     let Ok(log) = EventLog::read(log.to_vec(), &event_log::Limits::LOG) else {
-        return Vec::new();
+        return UserSpaceEvents::default();
     };
     let records = read_log(Path::new(USER_SPACE_LOG), MAX_USER_SPACE_LOG).unwrap_or_default();
-    preimages_of_records(&records, log.unverified().events().len())
+    events_of_records(&records, log.unverified().events().len())
 }
 
 /// A record of systemd's log, which is JSON text sequences (RFC 7464), as far as it is needed.
@@ -119,6 +126,7 @@ pub(super) fn user_space_preimages(log: &[u8]) -> Vec<Preimage> {
 struct UserSpaceRecord {
     pcr: u8,
     digests: Vec<UserSpaceDigest>,
+    #[serde(default)]
     content: UserSpaceContent,
 }
 
@@ -129,32 +137,46 @@ struct UserSpaceDigest {
     digest: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct UserSpaceContent {
+    #[serde(default)]
     string: Option<String>,
 }
 
-fn preimages_of_records(records: &[u8], first: usize) -> Vec<Preimage> {
+impl UserSpaceRecord {
+    /// What the PCR was extended with, if its SHA-256 bank was.
+    fn digest(&self) -> Option<EventDigest> {
+        let mut digests = self.digests.iter();
+        let of_bank = digests.find(|one| one.algorithm == "sha256")?;
+        let octets = hex::decode(&of_bank.digest)?;
+        octets.try_into().ok().map(EventDigest)
+    }
+}
+
+fn events_of_records(records: &[u8], first: usize) -> UserSpaceEvents {
     let records = records.split(|octet| *octet == 0x1e);
     let records = records.filter_map(|record| serde_json::from_slice(record).ok());
     let measured = records.filter_map(|record: UserSpaceRecord| {
-        let octets = record.content.string?.into_bytes();
-        let digest = hex::encode(&sha256(&octets));
-        let is_measured = record
-            .digests
-            .iter()
-            .any(|one| one.algorithm == "sha256" && one.digest == digest);
-        (is_measured && USER_SPACE_PCRS.contains(&record.pcr)).then_some((record.pcr, octets))
+        let digest = record.digest()?;
+        USER_SPACE_PCRS
+            .contains(&record.pcr)
+            .then_some((record, digest))
     });
-    let measured = measured.take(MAX_USER_SPACE_EVENTS).enumerate();
-    let found = measured.filter_map(|(place, (pcr, octets))| {
-        Some(Preimage {
-            pcr,
-            event: u32::try_from(first + place).ok()?,
-            octets,
-        })
-    });
-    found.collect()
+    let mut events = UserSpaceEvents::default();
+    for (place, (record, digest)) in measured.take(MAX_USER_SPACE_EVENTS).enumerate() {
+        let Ok(event) = u32::try_from(first + place) else {
+            break;
+        };
+        let pcr = record.pcr;
+        let octets = record.content.string.unwrap_or_default().into_bytes();
+        match digest.0 == sha256(&octets) {
+            true => events.preimages.push(Preimage { pcr, event, octets }),
+            false => events
+                .unexplained
+                .push(UnexplainedEvent { pcr, event, digest }),
+        }
+    }
+    events
 }
 
 /// What SMBIOS says about the machine. Numbers that makers leave unset are left out; so are those that this user may not read.
@@ -236,13 +258,42 @@ mod tests {
             "\u{1e}{".to_owned(),
             record(15, &of_sysinit, "sysinit"),
         ];
-        let found = preimages_of_records(records.concat().as_bytes(), 40);
-        let places: Vec<_> = found.iter().map(|one| (one.pcr, one.event)).collect();
-        assert_eq!(places, [(11, 40), (15, 41)]);
-        assert_eq!(found[0].octets, b"sysinit");
+        let found = events_of_records(records.concat().as_bytes(), 40);
+        let explained = found.preimages.iter();
+        let places: Vec<_> = explained.map(|one| (one.pcr, one.event)).collect();
+        assert_eq!(places, [(11, 40), (15, 42)]);
+        assert_eq!(found.preimages[0].octets, b"sysinit");
+        let [unexplained] = found.unexplained[..] else {
+            panic!("{found:?}")
+        };
+        assert_eq!((unexplained.pcr, unexplained.event), (11, 41));
+        assert_eq!(unexplained.digest.0, sha256(b"sysinit"));
         let many = record(11, &of_sysinit, "sysinit").repeat(100);
-        let found = preimages_of_records(many.as_bytes(), 1);
-        assert_eq!(found.len(), MAX_USER_SPACE_EVENTS);
+        let found = events_of_records(many.as_bytes(), 1);
+        assert_eq!(found.preimages.len(), MAX_USER_SPACE_EVENTS);
+    }
+
+    /// systemd-cryptsetup measures the key of a volume: the record's text is the message of an HMAC, not what the PCR was extended with.
+    #[test]
+    fn the_key_of_a_volume_is_measured_without_a_text() {
+        let text = "cryptsetup:root:0fc53d2a-9e1e-4ee7-b4a3-1b3d2e9f8a11";
+        let digest = hex::encode(&[0x5a; 32]);
+        let sha1 = hex::encode(&[0x5a; 20]);
+        let record = format!(
+            "\u{1e}{{\"pcr\":15,\"digests\":[{{\"hashAlg\":\"sha1\",\"digest\":\"{sha1}\"}},{{\"hashAlg\":\"sha256\",\"digest\":\"{digest}\"}}],\
+             \"content_type\":\"systemd\",\"content\":{{\"eventType\":\"volume-key\",\"string\":\"{text}\"}}}}\n"
+        );
+        let without_text = record.replace(&format!(",\"string\":\"{text}\""), "");
+        let only_sha1 = record.replace("sha256", "sha384");
+        let records = [record, without_text, only_sha1].concat();
+        let found = events_of_records(records.as_bytes(), 7);
+        assert_eq!(found.preimages, []);
+        let event = |event| UnexplainedEvent {
+            pcr: 15,
+            event,
+            digest: EventDigest([0x5a; 32]),
+        };
+        assert_eq!(found.unexplained, [event(7), event(8)]);
     }
 
     #[test]

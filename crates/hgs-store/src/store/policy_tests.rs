@@ -3,8 +3,8 @@
 use std::sync::mpsc::channel;
 
 use hgs_attest::policy::{
-    self, Baseline, HostComponent, HostMeasurements, PolicyName, Preimage, RecordedEvidence,
-    UsedAlternative,
+    self, Baseline, EventDigest, HostComponent, HostMeasurements, PolicyName, Preimage,
+    RecordedEvidence, UnexplainedEvent, UsedAlternative,
 };
 use hgs_pki::health::HealthKind;
 use hgs_tcg::event_log::{Bank, PcrValues};
@@ -326,6 +326,15 @@ fn evidence(octet: u8) -> RecordedEvidence {
             event: 42,
             octets: b"quiet".to_vec(),
         }],
+        // Evidence without any is kept as it always was.
+        unexplained: match octet {
+            1 => Vec::new(),
+            _ => vec![UnexplainedEvent {
+                pcr: 15,
+                event: 43,
+                digest: EventDigest([octet; 32]),
+            }],
+        },
     }
 }
 

@@ -407,6 +407,7 @@ fn given_evidence(request: &SimulatePolicies) -> Result<RecordedEvidence, AdminE
         log: octets("log", &request.log)?,
         ima: ima.transpose()?.unwrap_or_default(),
         preimages: Vec::new(),
+        unexplained: Vec::new(),
     })
 }
 

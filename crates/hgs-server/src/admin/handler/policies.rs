@@ -2,7 +2,7 @@
 
 use hgs_admin::types::{
     AddPolicyDocument, ChangePolicyDocument, EventPreimage, HostEvidence, HostGroup,
-    HostMeasurements, PcrValue, Policy, PolicyDocument, PolicyDocumentDetail,
+    HostMeasurements, PcrValue, Policy, PolicyDocument, PolicyDocumentDetail, UnexplainedEvent,
 };
 use hgs_admin::{AdminError, ErrorCode, HostSelector};
 use hgs_attest::policy::{DecidedBy, PolicyName, PolicySelection};
@@ -176,6 +176,11 @@ impl AdminHandler<'_> {
             event: preimage.event,
             octets: base64::encode(&preimage.octets),
         });
+        let unexplained = evidence.unexplained.iter().map(|event| UnexplainedEvent {
+            pcr: event.pcr,
+            event: event.event,
+            digest: event.digest.to_string(),
+        });
         Ok(HostEvidence {
             host: host.name.to_string(),
             attempt: views::last_attempt(attempt),
@@ -184,6 +189,7 @@ impl AdminHandler<'_> {
             ima_log: base64::encode(&evidence.ima),
             ima_log_left_out: kept.ima_left_out,
             preimages: preimages.collect(),
+            unexplained: unexplained.collect(),
         })
     }
 }

@@ -47,6 +47,7 @@ impl fmt::Display for Shown {
             ("event log", octets(&evidence.event_log)),
             ("IMA log", ima),
             ("preimages", evidence.preimages.len().to_string()),
+            ("unexplained events", evidence.unexplained.len().to_string()),
         ])
         .fmt(formatter)?;
         let mut table = Table::new(["PCR", "SHA-256"]);
