@@ -48,6 +48,31 @@ fn a_description_is_read_and_written() {
     );
 }
 
+#[test]
+fn the_examples_of_the_documentation_are_descriptions() {
+    let page = include_str!("../../../../docs/vm-description.md");
+    let examples: Vec<_> = page.split("```toml\n").skip(1).collect();
+    assert_eq!(examples.len(), 2);
+    for example in examples {
+        let text = example.split("```").next().unwrap();
+        Description::read(text).unwrap();
+    }
+    let policy = page.split("```json\n").nth(1).unwrap();
+    let policy = policy.split("\n```").next().unwrap();
+    crate::protection::Protection::read(policy.as_bytes()).unwrap();
+    // Every key that is written has a row.
+    let all = SHIELDED.replace("[firmware]", "[firmware]\nprofile = \"secure-boot\"");
+    for line in all.lines() {
+        if let Some((key, _)) = line.split_once(" = ") {
+            let documented = page.contains(&format!("| `{key}` |"))
+                || ["firmware", "disk"]
+                    .iter()
+                    .any(|table| page.contains(&format!("| `[{table}] {key}` |")));
+            assert!(documented, "{key} is not in docs/vm-description.md");
+        }
+    }
+}
+
 /// Each line is a change of the good file, and what the refusal must name.
 #[test]
 fn what_is_wrong_is_named() {
