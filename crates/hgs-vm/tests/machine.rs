@@ -8,7 +8,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hgs_testkit::{is_privileged, tool};
 use hgs_vm::description::Description;
@@ -402,11 +402,9 @@ fn a_machine_moves_under_tls_and_stays_where_the_certificate_is_anothers() {
     let end = migrate(&mut source, &ours, &mut destination, &ours);
     assert_eq!(end.status, MigrationStatus::Completed, "{end:?}");
     assert!(end.downtime.is_some() && end.transferred > 0, "{end:?}");
-    assert_eq!(source.monitor().query_status().unwrap(), RunState::Migrated);
-    assert_eq!(
-        destination.monitor().query_status().unwrap(),
-        RunState::Running
-    );
+    // Both get there a moment after the migration is complete.
+    reaches(&mut source, &RunState::Migrated);
+    reaches(&mut destination, &RunState::Running);
 }
 
 fn migrate(
@@ -451,6 +449,18 @@ fn migrate(
             MigrationStatus::Completed | MigrationStatus::Failed => return migration,
             _ => {}
         }
+    }
+}
+
+/// Asks until the machine is in a state.
+fn reaches(process: &mut Process, state: &RunState) {
+    let begun = Instant::now();
+    loop {
+        let now = process.monitor().query_status().unwrap();
+        if now == *state {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{now:?}, not {state:?}");
     }
 }
 

@@ -28,7 +28,7 @@ const EXIT_STATUS: i32 = 33;
 /// Octets of its disk. Firmware boots no disk of one sector.
 const DISK: u64 = 1 << 20;
 /// How long it may take. Where it runs, a third of a second is enough.
-const LIMIT: Duration = Duration::from_secs(5);
+const LIMIT: Duration = Duration::from_secs(10);
 /// Octets of the largest note about an earlier result.
 const NOTE_LIMIT: usize = 4096;
 

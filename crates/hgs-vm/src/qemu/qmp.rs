@@ -165,7 +165,8 @@ pub enum MigrationStatus {
     None,
     /// It is under way; the text is QEMU's name of the stage.
     Active(String),
-    /// All was sent and, with the return path, received. The destination has to say itself that it runs.
+    /// All was sent and, with the return path, received. The source is [`RunState::Migrated`] a moment later, and the
+    /// destination has to say itself that it runs.
     Completed,
     /// It failed.
     Failed,
