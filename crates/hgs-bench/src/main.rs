@@ -18,6 +18,7 @@ mod protectors;
 mod roll;
 mod store;
 mod tokens;
+mod vm;
 
 use std::net::ToSocketAddrs as _;
 use std::path::PathBuf;
@@ -44,7 +45,7 @@ Options:
   --server URL   Put the load on a server that runs: its address for plain HTTP, such as http://[::1]:80.
                  Each roll is recorded there; the host that asks for them is registered, and removed at the end
   --socket PATH  The administrators' socket of that server
-  --only PART    Only this part: rolls, protectors, attestations, store, http, tokens or bounds
+  --only PART    Only this part: rolls, protectors, attestations, store, http, tokens, vm or bounds
   --connections NUMBER
                  Only this load of the three: 1, 8 or 64 connections
   --quick        Only show that the benchmarks run: the figures mean little
@@ -60,6 +61,7 @@ enum Part {
     Store,
     Http,
     Tokens,
+    Vm,
     Bounds,
 }
 
@@ -72,6 +74,7 @@ impl Part {
             "store" => Self::Store,
             "http" => Self::Http,
             "tokens" => Self::Tokens,
+            "vm" => Self::Vm,
             "bounds" => Self::Bounds,
             _ => return Err(format!("there is no part {name}")),
         })
@@ -185,6 +188,9 @@ fn embedded(effort: Effort, arguments: &Arguments) -> measure::Outcome<()> {
     }
     if is_wanted(Part::Tokens) {
         tokens::in_a_process_of_its_own(effort);
+    }
+    if is_wanted(Part::Vm) {
+        vm::rekeys(effort)?;
     }
     if is_wanted(Part::Bounds) {
         bounds::all(effort)?;

@@ -28,3 +28,4 @@ pub mod qemu;
 pub mod rekey;
 pub mod stop_record;
 pub mod swtpm;
+pub mod synchroniser;

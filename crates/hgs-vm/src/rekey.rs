@@ -5,6 +5,8 @@
 //! state is in clear in neither this process nor on the disk. The new generation becomes current only after a third
 //! process has opened it.
 
+use std::path::Path;
+
 use hgs_crypto::random::System;
 use hgs_crypto::{CryptoError, SecretBytes};
 use hgs_files::Readers;
@@ -99,12 +101,37 @@ pub fn rekey(
     told: &mut dyn FnMut(Step),
 ) -> Result<Generation, RekeyError> {
     let current = state.current().ok_or(RekeyError::NoState)?;
-    let migration_key = StateKey::random(&mut System::new())?;
     let staged = state.stage()?;
     told(Step::Staged);
+    copy_state(swtpm, current.path(), old, staged.path(), new.key, told)?;
+    let protection = staged.path().join(SEALED_FILE);
+    hgs_files::create(&protection, new.protection, Readers::Owner).map_err(StateError::from)?;
+    let complete = state.complete(staged, new.protector)?;
+    told(Step::Synchronised);
+    let generation = state.switch(complete)?;
+    told(Step::Switched);
+    state.remove_others().map_err(RekeyError::OldStays)?;
+    told(Step::OldRemoved);
+    Ok(generation)
+}
+
+/// Writes the state in the folder `from`, which `old` opens, into the empty folder `to` under `new`, and reads it back; so a
+/// clone begins. Nothing is synchronised yet.
+///
+/// # Errors
+/// When a process fails; what is in `to` then is not to be used.
+pub fn copy_state(
+    swtpm: &Program,
+    from: &Path,
+    old: &StateKey,
+    to: &Path,
+    new: &StateKey,
+    told: &mut dyn FnMut(Step),
+) -> Result<(), RekeyError> {
+    let migration_key = StateKey::random(&mut System::new())?;
     let source = Settings {
         program: swtpm,
-        folder: current.path(),
+        folder: from,
         contents: Contents::Kept,
         key: old,
         migration_key: Some(&migration_key),
@@ -113,9 +140,9 @@ pub fn rekey(
     let permanent = read(&source, told).map_err(RekeyError::Source)?;
     told(Step::SourceEnded);
     let destination = Settings {
-        folder: staged.path(),
+        folder: to,
         contents: Contents::Incoming,
-        key: new.key,
+        key: new,
         ..source
     };
     write(&destination, &permanent, told).map_err(RekeyError::Destination)?;
@@ -127,15 +154,7 @@ pub fn rekey(
     };
     read_back(&check, told).map_err(RekeyError::ReadBack)?;
     told(Step::ReadBack);
-    let protection = staged.path().join(SEALED_FILE);
-    hgs_files::create(&protection, new.protection, Readers::Owner).map_err(StateError::from)?;
-    let complete = state.complete(staged, new.protector)?;
-    told(Step::Synchronised);
-    let generation = state.switch(complete)?;
-    told(Step::Switched);
-    state.remove_others().map_err(RekeyError::OldStays)?;
-    told(Step::OldRemoved);
-    Ok(generation)
+    Ok(())
 }
 
 fn read(settings: &Settings<'_>, told: &mut dyn FnMut(Step)) -> Result<SecretBytes, SwtpmError> {

@@ -16,8 +16,8 @@ use hgs_pki::{Certificate, KeyError, KeyWork, Seconds, Thumbprint, Time, Validit
 use hgs_testkit::tool;
 use hgs_vm::generation::StateFolder;
 use hgs_vm::identity::{Authority, Identity, IdentityError, Subject, make, replace};
-use hgs_vm::rekey::rekey;
-use hgs_vm::swtpm::{Contents, Swtpm};
+use hgs_vm::rekey::{copy_state, rekey};
+use hgs_vm::swtpm::{Contents, StateKey, Swtpm};
 use tempfile::TempDir;
 
 static KEY: LazyLock<PrivateKey> = LazyLock::new(|| PrivateKey::generate(2048).unwrap());
@@ -58,13 +58,18 @@ impl Owner {
         make(swtpm(), folder, &key(1), subject(name), &mut authority)
     }
 
-    fn replace(&mut self, folder: &Path, name: &str) -> Result<Identity, IdentityError> {
+    fn replace(
+        &mut self,
+        folder: &Path,
+        key: &StateKey,
+        name: &str,
+    ) -> Result<Identity, IdentityError> {
         let certificate = self.certificate.clone();
         let mut authority = Authority {
             certificate: &certificate,
             keys: self,
         };
-        replace(swtpm(), folder, &key(1), subject(name), &mut authority)
+        replace(swtpm(), folder, key, subject(name), &mut authority)
     }
 }
 
@@ -260,12 +265,12 @@ fn a_clone_is_another_tpm_that_still_opens_the_disk() {
     drop(tools);
 
     let copy = folder(&root, "copy");
-    let state = "tpm2-00.permall";
-    fs::copy(original.join(state), copy.join(state)).unwrap();
-    let after = owner.replace(&copy, "vm-8").unwrap();
+    // The copy gets a key of its own.
+    copy_state(swtpm(), &original, &key(1), &copy, &key(5), &mut |_| ()).unwrap();
+    let after = owner.replace(&copy, &key(5), "vm-8").unwrap();
     assert_ne!(after.rsa.public_key(), before.rsa.public_key());
     assert_eq!(after.rsa.subject(), "CN=vm-8");
-    let tools = Tools::new(&copy, root.path(), &key(1));
+    let tools = Tools::new(&copy, root.path(), &key(5));
     assert_ne!(public_key(&tools, "0x81010001"), rsa);
     assert_ne!(public_key(&tools, "0x81010016"), ecc);
     assert_eq!(tools.run("tpm2_nvread", "0x1c00002 -C o"), after.rsa.der());

@@ -4,13 +4,19 @@ mod common;
 
 use std::fs;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
-use common::{Vm, key, protector, successor, swtpm};
+use common::{Vm, key, protector, settings, successor, swtpm};
 use hgs_testkit::tool;
 use hgs_vm::generation::StateFolder;
 use hgs_vm::rekey::{Step, rekey};
+use hgs_vm::swtpm::{Contents, Swtpm};
+use hgs_vm::synchroniser::Synchroniser;
 
 const FOLDER: &str = "TRACED_TEST_FOLDER";
+/// With it, the TPM only runs, and writes.
+const RUN: &str = "TRACED_TEST_RUN";
 
 /// Not a test but what strace watches: it re-keys the VM in a folder. Without the variable there is nothing to do.
 #[test]
@@ -19,6 +25,9 @@ fn agent() {
         return;
     };
     let mut state = StateFolder::open(folder.as_ref()).unwrap();
+    if std::env::var_os(RUN).is_some() {
+        return run(&state);
+    }
     let protector = protector(2);
     rekey(
         swtpm(),
@@ -30,7 +39,20 @@ fn agent() {
     .unwrap();
 }
 
-fn traced(vm: &Vm, calls: &str) -> Vec<String> {
+fn run(state: &StateFolder) {
+    let (current, key) = (state.current().unwrap(), key(1));
+    let mut swtpm = Swtpm::start(&settings(current.path(), Contents::Kept, &key)).unwrap();
+    let synchroniser = Synchroniser::watch(current.path()).unwrap();
+    swtpm.initialise().unwrap();
+    let mut tpm = swtpm.open().unwrap();
+    tpm.start_up().unwrap();
+    tpm.shut_down().unwrap();
+    drop(tpm);
+    swtpm.shut_down().unwrap();
+    drop(synchroniser);
+}
+
+fn traced(vm: &Vm, calls: &str, variables: &[(&str, &str)]) -> Vec<String> {
     let trace = vm.beside().join("trace");
     let status = Command::new(tool("strace", "strace"))
         .args([
@@ -46,6 +68,7 @@ fn traced(vm: &Vm, calls: &str) -> Vec<String> {
         .arg(std::env::current_exe().unwrap())
         .args(["agent", "--exact", "--nocapture"])
         .env(FOLDER, vm.folder())
+        .envs(variables.iter().copied())
         .status()
         .unwrap();
     assert!(status.success());
@@ -59,6 +82,7 @@ fn a_key_is_written_to_a_pipe_and_nowhere_else() {
     let lines = traced(
         &vm,
         "write,writev,pwrite64,pwritev,sendto,sendmsg,execve,openat,memfd_create,read",
+        &[],
     );
     // The source's key once; the destination's for it and for the check.
     for (key, times) in [(key(1), 1), (key(2), 2)] {
@@ -83,7 +107,7 @@ fn a_key_is_written_to_a_pipe_and_nowhere_else() {
 fn all_is_on_the_disk_before_the_pointer_is_switched_and_before_the_old_is_removed() {
     let vm = Vm::new();
     let calls = "fsync,fdatasync,rename,renameat,renameat2,link,linkat,unlink,unlinkat,rmdir";
-    let lines = traced(&vm, calls);
+    let lines = traced(&vm, calls, &[]);
     let after = |from: usize, what: &str, parts: &[&str]| {
         let found = lines[from..]
             .iter()
@@ -110,6 +134,20 @@ fn all_is_on_the_disk_before_the_pointer_is_switched_and_before_the_old_is_remov
     let lasting = after(switched, "the switch lasts", &["fsync(", &named("")]);
     let removed = after(switched, "the removal", &["rename", "/gen-1\""]);
     assert!(lasting < removed, "{lines:#?}");
+}
+
+#[test]
+fn what_swtpm_writes_while_a_vm_runs_is_synchronised() {
+    let vm = Vm::new();
+    let lines = traced(&vm, "rename,fsync,execve", &[(RUN, "")]);
+    let last = |parts: &[&str]| {
+        let all = |line: &&String| parts.iter().all(|part| line.contains(part));
+        lines.iter().rposition(|line| all(&line))
+    };
+    let renamed = last(&["rename(", "gen-1/tpm2-00.permall"]).expect("swtpm wrote");
+    for place in ["gen-1/tpm2-00.permall>", "gen-1>"] {
+        assert!(last(&["fsync(", place]) > Some(renamed), "{lines:#?}");
+    }
 }
 
 #[test]
@@ -150,6 +188,34 @@ fn neither_arguments_nor_environment_nor_another_child_have_the_key() {
     )
     .unwrap();
     assert_eq!(seen, 3);
+}
+
+/// A process that another thread starts at the wrong moment would keep a pipe open, or could read it.
+#[test]
+fn no_child_of_another_thread_inherits_a_pipe() {
+    let vm = Vm::new();
+    let before = descriptors_of_a_child();
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let children = scope.spawn(|| {
+            let mut counts = Vec::new();
+            while !ended.load(Ordering::Relaxed) {
+                counts.push(descriptors_of_a_child());
+            }
+            counts
+        });
+        let mut state = vm.open();
+        for round in 1..=15 {
+            let (old, new) = (key(round), key(round + 1));
+            let protector = protector(round + 1);
+            let new = successor(&new, &protector);
+            rekey(swtpm(), &mut state, &old, &new, &mut |_| ()).unwrap();
+        }
+        ended.store(true, Ordering::Relaxed);
+        let counts = children.join().unwrap();
+        assert!(counts.len() > 15, "{}", counts.len());
+        assert!(counts.iter().all(|count| *count == before), "{counts:?}");
+    });
 }
 
 /// How many file descriptors a child has that is started now.

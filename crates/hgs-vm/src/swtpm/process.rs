@@ -2,6 +2,7 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
@@ -79,7 +80,7 @@ pub struct Settings<'a> {
     pub channels: Channels<'a>,
 }
 
-/// A process of swtpm with the state of one TPM. It is killed when this is dropped.
+/// A process of swtpm with the state of one TPM. It is killed when this is dropped, unless it was [left](Self::leave).
 #[derive(Debug)]
 pub struct Swtpm {
     child: Child,
@@ -400,7 +401,9 @@ fn command(settings: &Settings<'_>, messages: &Messages) -> Result<(Command, Our
     command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(error);
+        .stderr(error)
+        // Not the terminal's: what is typed there is for the agent.
+        .process_group(0);
     let mapping = |(child_fd, parent_fd): (i32, OwnedFd)| FdMapping {
         parent_fd,
         child_fd,
