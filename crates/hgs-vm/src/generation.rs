@@ -6,7 +6,8 @@
 //!  ├── current           the pointer: `gen-3` and a line feed
 //!  └── gen-3/            0700
 //!      ├── tpm2-00.permall   the TPM's state, under the key that the protector's release gives
-//!      └── protector.xml
+//!      ├── protector.xml
+//!      └── protection.sealed what the VM's owner decided, under the same release
 //! ```
 //!
 //! The key of the state changes with every release, so state and protector only ever change together: in a new folder, to
