@@ -23,6 +23,7 @@ Acquire::Retries "2";
 Acquire::http::Timeout "30";
 Acquire::https::Timeout "30";
 APT::Install-Recommends "false";
+APT::Update::Error-Mode "any";
 Debug::NoLocking "true";
 #clear APT::Update::Pre-Invoke;
 #clear APT::Update::Post-Invoke;
