@@ -16,8 +16,10 @@ pub mod initrd;
 pub mod luks;
 pub mod measured;
 mod modules;
+mod plain;
 mod prepare;
 mod program;
+mod re_enrol;
 mod recovery_key;
 mod tools;
 pub mod unified;
@@ -25,8 +27,10 @@ pub mod variables;
 mod vtpm;
 
 pub use error::ImageError;
+pub use plain::{PlainDisk, PlainDiskError};
 pub use prepare::{
     Boot, GuestKernel, Hardware, Preparation, Prepared, Root, SecureBoot, Step, prepare,
 };
+pub use re_enrol::re_enrol;
 pub use recovery_key::{RecoveryKey, RecoveryKeyError};
 pub use tools::Tools;

@@ -1,6 +1,7 @@
 //! A VM that is made from nothing, started for real, and opened by its own vTPM and no other.
 
 use std::fs;
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -11,11 +12,13 @@ use hgs_tcg::event_log::Guid;
 use hgs_testkit::fixtures::{Keys, private_key, self_signed, ten_years};
 use hgs_vm::description::{Description, Memory, Network, VmId};
 use hgs_vm::generation::StateFolder;
+use hgs_vm::image::gpt::{self, Partition, PartitionTable};
+use hgs_vm::image::measured::MeasuredBoot;
 use hgs_vm::image::unified::Signer;
 use hgs_vm::image::variables::{SecureBootKeys, SecureBootRole};
 use hgs_vm::image::{
-    Boot, GuestKernel, Hardware, ImageError, Preparation, Prepared, Root, SecureBoot, Tools, demo,
-    prepare,
+    Boot, GuestKernel, Hardware, ImageError, PlainDisk, Preparation, Prepared, RecoveryKey, Root,
+    SecureBoot, Tools, demo, prepare, re_enrol,
 };
 use hgs_vm::parts::{Kernel, Parts};
 use hgs_vm::protection::{Policy, Protection};
@@ -26,7 +29,7 @@ use hgs_vm::swtpm::{Channels, Contents, Settings, StateKey, Swtpm};
 use tempfile::TempDir;
 
 /// How long a boot may take on a machine that is busy: on an idle one it takes ten seconds, by emulation.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_secs(900);
 
 struct Maker {
     root: TempDir,
@@ -51,8 +54,8 @@ impl Maker {
         self.root.path().join(name)
     }
 
-    /// A VM of the name, with this line on its disk, under `key(1)`.
-    fn make(&self, name: &str, line: &str, boot: Boot<'_>) -> Result<Prepared, ImageError> {
+    /// A VM of the name, under `key(1)`.
+    fn make(&self, name: &str, root: Root<'_>, boot: Boot<'_>) -> Result<Prepared, ImageError> {
         let id = VmId::new(&mut System::new()).unwrap();
         let protection = Protection {
             vm: id,
@@ -68,12 +71,12 @@ impl Maker {
                 network: Network::None,
             },
             boot,
-            kernel: GuestKernel {
+            kernel: matches!(root, Root::Demo(_)).then_some(GuestKernel {
                 image: &self.kernel.image,
                 modules: &self.kernel.modules,
-                command_line: demo::COMMAND_LINE,
-            },
-            root: Root::Demo(line),
+            }),
+            command_line: demo::COMMAND_LINE,
+            root,
             state_key: &key(1),
             protector: b"<protector/>",
             protection: &protection.to_json(),
@@ -168,7 +171,9 @@ fn key(number: u8) -> StateKey {
 fn a_demonstration_guest_opens_its_disk_with_its_own_vtpm_and_no_other() {
     const LINE: &str = "only the opened disk says 7f3a";
     let maker = Maker::new();
-    maker.make("vm", LINE, Boot::DirectKernel).unwrap();
+    let prepared = maker
+        .make("vm", Root::Demo(LINE), Boot::DirectKernel)
+        .unwrap();
     let names = |folder: &str| {
         let entries = fs::read_dir(maker.path(folder)).unwrap();
         let mut names: Vec<_> = entries
@@ -227,6 +232,40 @@ fn a_demonstration_guest_opens_its_disk_with_its_own_vtpm_and_no_other() {
     maker.make_vtpm(&maker.path("vm/gen-1"), &key(1)).unwrap();
     let said = maker.boot("vm", "the virtual TPM does not open the disk", false);
     assert!(!said.contains(LINE), "{said}");
+
+    // The recovery key, and no other, has the disk opened by that vTPM.
+    let other = RecoveryKey::random(&mut System::new()).unwrap();
+    let enrol = |recovery_key| {
+        let folder = maker.path("vm");
+        re_enrol(
+            &folder,
+            &key(1),
+            recovery_key,
+            &MeasuredBoot::bios(),
+            &maker.tools,
+        )
+    };
+    let before = fs::read(maker.path("vm/disk.img")).unwrap();
+    enrol(&other).unwrap_err();
+    assert!(
+        before == fs::read(maker.path("vm/disk.img")).unwrap(),
+        "a refusal changes nothing"
+    );
+    enrol(&prepared.recovery_key).unwrap();
+    assert_eq!(
+        names("vm"),
+        [
+            "current",
+            "disk.img",
+            "gen-1",
+            "initrd.img",
+            "kernel",
+            "lock",
+            "vm.toml"
+        ]
+    );
+    let said = maker.boot("vm", "heartbeat 0 tpm", false);
+    assert!(said.contains(&format!("{}{LINE}", demo::PREFIX)), "{said}");
 }
 
 /// The image is signed by the key in db, the firmware starts it with Secure Boot, and PCR 7 is what was predicted: otherwise
@@ -244,9 +283,141 @@ fn a_guest_with_secure_boot_opens_its_disk() {
             keys: &mut keys,
         },
     };
-    maker.make("vm", LINE, Boot::SecureBoot(secure)).unwrap();
-    let said = maker.boot("vm", "heartbeat 1 tpm", true);
-    assert!(said.contains(&format!("{}{LINE}", demo::PREFIX)), "{said}");
+    let image = maker.path("plain.qcow2");
+    let table = plain_image(&maker, &image, LINE);
+    let disk = PlainDisk {
+        image: &image,
+        root_partition: None,
+    };
+    let prepared = maker
+        .make("vm", Root::Disk(disk), Boot::SecureBoot(secure))
+        .unwrap();
+    // The kernel came from the disk, and what the guest knows disk and partitions by is as it was.
+    let disk = fs::File::open(maker.path("vm/disk.img")).unwrap();
+    let made = PartitionTable::read(&disk, Path::new("disk.img")).unwrap();
+    assert_eq!(made.disk, table.disk);
+    assert_eq!(made.partitions[0].id, table.partitions[0].id);
+    assert_eq!(made.partitions[1].id, table.partitions[1].id);
+
+    let said = maker.boot("vm", LINE, false);
+    assert!(
+        said.contains("openhgs: the disk is opened by the virtual TPM"),
+        "{said}"
+    );
+    // The firmware has kept its keys; so the state that opens the disk is found from its variables too.
+    let variables = fs::read(maker.path("vm/firmware-vars.fd")).unwrap();
+    let measured = MeasuredBoot::of_variables(&variables).unwrap();
+    assert_eq!(measured.pcr_7(), prepared.pcr_7);
+}
+
+/// A disk as an installer leaves it: EFI system partition, and a root file system with kernel and modules.
+fn plain_image(maker: &Maker, image: &Path, line: &str) -> PartitionTable {
+    let tree = maker.path("tree");
+    for folder in [
+        "bin",
+        "sbin",
+        "boot",
+        "dev",
+        "proc",
+        "sys",
+        "run",
+        "usr/lib/modules",
+    ] {
+        fs::create_dir_all(tree.join(folder)).unwrap();
+    }
+    fs::copy(&maker.tools.busybox, tree.join("bin/busybox")).unwrap();
+    let init = tree.join("sbin/init");
+    fs::write(
+        &init,
+        format!("#!/bin/busybox sh\necho {line}\nwhile :; do /bin/busybox sleep 1; done\n"),
+    )
+    .unwrap();
+    fs::set_permissions(&init, fs::Permissions::from_mode(0o755)).unwrap();
+    let release = &maker.kernel.release;
+    fs::copy(
+        &maker.kernel.image,
+        tree.join(format!("boot/vmlinuz-{release}")),
+    )
+    .unwrap();
+    run(
+        "cp",
+        "coreutils",
+        &[
+            "-r",
+            text(&maker.kernel.modules),
+            text(&tree.join("usr/lib/modules")),
+        ],
+    );
+    const ROOT: u64 = 256 << 20;
+    let root = maker.path("root");
+    fs::File::create(&root).unwrap().set_len(ROOT).unwrap();
+    run(
+        "mke2fs",
+        "e2fsprogs",
+        &["-q", "-t", "ext4", "-d", text(&tree), text(&root)],
+    );
+
+    let partition = |number, partition_type, start, length| Partition {
+        number,
+        partition_type,
+        id: Guid::new(number as u32, 7, 7, [7; 8]),
+        start,
+        length,
+        name: String::new(),
+    };
+    let table = PartitionTable {
+        disk: Guid::new(9, 9, 9, [9; 8]),
+        partitions: vec![
+            partition(1, gpt::EFI_SYSTEM, 1 << 20, 1 << 20),
+            partition(2, gpt::LINUX_FILE_SYSTEM, 2 << 20, ROOT),
+        ],
+    };
+    let raw = maker.path("raw");
+    let disk = fs::File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(&raw)
+        .unwrap();
+    disk.set_len((2 << 20) + ROOT + gpt::TAIL).unwrap();
+    table.write(&disk).unwrap();
+    disk.write_all_at(&fs::read(&root).unwrap(), 2 << 20)
+        .unwrap();
+    run(
+        "qemu-img",
+        "qemu-utils",
+        &[
+            "convert",
+            "-f",
+            "raw",
+            "-O",
+            "qcow2",
+            text(&raw),
+            text(image),
+        ],
+    );
+    for file in [&root, &raw] {
+        fs::remove_file(file).unwrap();
+    }
+    table
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+fn run(program: &str, package: &str, arguments: &[&str]) {
+    let path = std::env::var("PATH").unwrap() + ":/usr/sbin:/sbin";
+    let output = std::process::Command::new(program)
+        .env("PATH", path)
+        .args(arguments)
+        .output();
+    let output = output.unwrap_or_else(|_| panic!("install the Debian package {package}"));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 struct SecureBootCertificates {

@@ -12,8 +12,9 @@ use super::program::{installed, run};
 pub const PREFIX: &str = "OPENHGS-DEMO ";
 /// Modules that the power button needs.
 pub const MODULES: [&str; 2] = ["button", "evdev"];
-/// What the kernel is told beside the disk's identifier.
-pub const COMMAND_LINE: &str = "console=ttyS0 quiet";
+/// What the kernel is told beside the disk's identifier. By emulation on a busy host, its timer seems not to work, and it
+/// would stop for that.
+pub const COMMAND_LINE: &str = "console=ttyS0 quiet no_timer_check";
 
 /// Octets of the file system.
 const SIZE: u64 = 16 << 20;

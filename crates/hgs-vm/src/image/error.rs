@@ -6,9 +6,11 @@ use hgs_custody_tpm::TpmError;
 use hgs_files::FileError;
 
 use super::gpt::PartitionError;
+use super::plain::PlainDiskError;
 use super::unified::{SigningError, UnifiedError};
 use super::variables::VariableStoreError;
 use crate::generation::StateError;
+use crate::identity::IdentityError;
 use crate::parts::PartsError;
 use crate::swtpm::SwtpmError;
 
@@ -65,6 +67,9 @@ pub enum ImageError {
     /// The disk's partition table is not used.
     #[error(transparent)]
     Partitions(#[from] PartitionError),
+    /// The disk image is not taken.
+    #[error(transparent)]
+    PlainDisk(#[from] PlainDiskError),
     /// The unified kernel image is not made.
     #[error(transparent)]
     Unified(#[from] UnifiedError),
@@ -80,6 +85,9 @@ pub enum ImageError {
     /// The vTPM refuses.
     #[error("the virtual TPM: {0}")]
     Tpm(#[from] TpmError),
+    /// The vTPM gets no identity.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     /// The VM's state can't be kept.
     #[error(transparent)]
     State(#[from] StateError),

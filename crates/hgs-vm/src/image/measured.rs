@@ -1,10 +1,10 @@
 //! What a guest's firmware measures into PCR 7, which the key of the disk is sealed to.
 
 use hgs_crypto::hash::{Sha256Digest, sha256, sha256_of};
-use hgs_tcg::event_log::Guid;
+use hgs_tcg::event_log::{Bank, EventLog, EventLogError, EventType, Guid, Limits};
 use hgs_tcg::image::{PredictedEvent, VariableData, VariableDataError};
 
-use super::variables::{SecureBootKeys, VariableStoreError};
+use super::variables::{SecureBootKeys, VariableStoreError, measurements_of};
 
 /// The digests that are extended into PCR 7, in their order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +42,29 @@ impl MeasuredBoot {
     #[must_use]
     pub fn bios() -> Self {
         Self(vec![sha256(&[0xff; 4])])
+    }
+
+    /// UEFI firmware with the Secure Boot keys in its store of variables.
+    ///
+    /// # Errors
+    /// When it is no such store, or its keys don't determine what is measured.
+    pub fn of_variables(store: &[u8]) -> Result<Self, VariableStoreError> {
+        Ok(Self::of(&measurements_of(store)?))
+    }
+
+    /// What the log of a boot says about PCR 7, up to where the guest's first file system extends it. Nobody vouches for the
+    /// log: it is its owner who says that this boot was a good one.
+    ///
+    /// # Errors
+    /// When it is no log.
+    pub fn of_log(log: &[u8]) -> Result<Self, EventLogError> {
+        let log = EventLog::read(log.to_vec(), &Limits::LOG)?;
+        let events = log.unverified().events();
+        let of_pcr_7 =
+            events.filter(|event| event.pcr() == 7 && event.event_type() != EventType::NO_ACTION);
+        let digests =
+            of_pcr_7.filter_map(|event| event.digest(Bank::Sha256)?.as_bytes().try_into().ok());
+        Ok(Self(digests.collect()))
     }
 
     fn of(events: &[PredictedEvent]) -> Self {

@@ -13,6 +13,7 @@ use hgs_tcg::event_log::Guid;
 use super::gpt::{self, ALIGNMENT, Partition, PartitionTable};
 use super::initrd::{self, InitrdParts};
 use super::measured::MeasuredBoot;
+use super::plain::{KeptLayout, PlainDisk, PlainDiskError, extract_kernel};
 use super::unified::{self, Signer, UnifiedParts};
 use super::variables::{self, SecureBootKeys};
 use super::vtpm::in_measured_state;
@@ -31,6 +32,8 @@ const KERNEL: &str = "kernel";
 const INITRD: &str = "initrd.img";
 /// The root file system while it is made: first in clear, then encrypted.
 const ROOT: &str = "root.part";
+/// The folder of kernel and modules that were copied out of a root file system.
+const EXTRACTED: &str = "kernel.part";
 
 /// Octets of a copy between two reports.
 const CHUNK: usize = 4 << 20;
@@ -46,8 +49,10 @@ pub struct Preparation<'a, 'k> {
     pub hardware: Hardware,
     /// What starts in it.
     pub boot: Boot<'k>,
-    /// Its kernel.
-    pub kernel: GuestKernel<'a>,
+    /// Its kernel; without, that of its root file system.
+    pub kernel: Option<GuestKernel<'a>>,
+    /// What the kernel is told, beside what opens the disk.
+    pub command_line: &'a str,
     /// Its root file system.
     pub root: Root<'a>,
     /// The key of its vTPM's state, of the protector's transport key.
@@ -100,8 +105,6 @@ pub struct GuestKernel<'a> {
     pub image: &'a Path,
     /// The folder of its modules.
     pub modules: &'a Path,
-    /// What it is told, beside what opens the disk.
-    pub command_line: &'a str,
 }
 
 /// The root file system of a guest.
@@ -109,6 +112,8 @@ pub struct GuestKernel<'a> {
 pub enum Root<'a> {
     /// That of the [demonstration guest](super::demo), with this line in it.
     Demo(&'a str),
+    /// That of a plain disk image.
+    Disk(PlainDisk<'a>),
 }
 
 /// What is done, for people who wait.
@@ -117,7 +122,9 @@ pub enum Root<'a> {
 pub enum Step {
     /// The root file system is made.
     Root,
-    /// It is encrypted: octets done and of all.
+    /// A disk image is read: octets done and of all.
+    Reading(u64, u64),
+    /// The root file system is encrypted: octets done and of all.
     Encrypting(u64, u64),
     /// The vTPM is made.
     Vtpm,
@@ -170,13 +177,29 @@ fn fill(
     } = preparation;
     progress(Step::Root);
     let plain = folder.join(ROOT);
+    let (mut layout, mut extracted) = (None, None);
     let further_modules: &[&str] = match root {
         Root::Demo(line) => {
             private(&plain)?;
             demo::write_root_file_system(&plain, &tools.busybox, line)?;
             &demo::MODULES
         }
+        Root::Disk(disk) => {
+            let kept = disk.extract(folder, &plain, &mut |done, all| {
+                progress(Step::Reading(done, all))
+            })?;
+            layout = Some(kept);
+            if kernel.is_none() {
+                extracted = Some(extract_kernel(&plain, &folder.join(EXTRACTED))?);
+            }
+            &[]
+        }
     };
+    let kernel = kernel.or(extracted.as_ref().map(|extracted| GuestKernel {
+        image: &extracted.image,
+        modules: &extracted.modules,
+    }));
+    let kernel = kernel.ok_or(PlainDiskError::NoKernel)?;
     extend(&plain, luks::HEADER_ROOM)?;
     let recovery_key = tools.encrypt(&plain, &mut |done, all| {
         progress(Step::Encrypting(done, all))
@@ -203,7 +226,7 @@ fn fill(
         libraries: &tools.libraries,
         further_modules,
     })?;
-    let command_line = command_line(&plain, kernel.command_line)?;
+    let command_line = command_line(&plain, preparation.command_line)?;
     let image = hgs_files::read(kernel.image, KERNEL_LIMIT)?;
     let (firmware, unified) = match boot {
         Boot::SecureBoot(mut secure) => {
@@ -233,7 +256,17 @@ fn fill(
             (Firmware::DirectKernel(direct), None)
         }
     };
-    assemble(&folder.join(DISK), unified.as_deref(), &plain, progress)?;
+    if extracted.is_some() {
+        let extracted = folder.join(EXTRACTED);
+        fs::remove_dir_all(&extracted).map_err(ImageError::at(&extracted))?;
+    }
+    assemble(
+        &folder.join(DISK),
+        unified.as_deref(),
+        &plain,
+        layout,
+        progress,
+    )?;
     fs::remove_file(&plain).map_err(ImageError::at(&plain))?;
 
     let sealed = staged.path().join(protection::SEALED_FILE);
@@ -285,6 +318,7 @@ fn assemble(
     path: &Path,
     unified: Option<&[u8]>,
     encrypted: &Path,
+    kept: Option<KeptLayout>,
     progress: &mut dyn FnMut(Step),
 ) -> Result<(), ImageError> {
     let mut random = System::new();
@@ -294,12 +328,13 @@ fn assemble(
     let esp_length = unified.map_or(0, |unified| esp::length_for(unified.len()));
     let root_start = ALIGNMENT + esp_length;
     let root_end = root_start + root_length.next_multiple_of(ALIGNMENT);
+    let esp = kept.and_then(|kept| kept.esp);
     let mut partitions = Vec::new();
     if unified.is_some() {
         partitions.push(Partition {
             number: 1,
             partition_type: gpt::EFI_SYSTEM,
-            id: guid(&mut random)?,
+            id: esp.map_or_else(|| guid(&mut random), |(id, _)| Ok(id))?,
             start: ALIGNMENT,
             length: esp_length,
             name: "ESP".to_owned(),
@@ -308,17 +343,20 @@ fn assemble(
     partitions.push(Partition {
         number: 2,
         partition_type: gpt::ROOT_X86_64,
-        id: guid(&mut random)?,
+        id: kept.map_or_else(|| guid(&mut random), |kept| Ok(kept.root))?,
         start: root_start,
         length: root_end - root_start,
         name: "root".to_owned(),
     });
     let table = PartitionTable {
-        disk: guid(&mut random)?,
+        disk: kept.map_or_else(|| guid(&mut random), |kept| Ok(kept.disk))?,
         partitions,
     };
     private(path)?;
-    let serial = u32::from_le_bytes(random::array(&mut random)?);
+    let serial = match esp.and_then(|(_, serial)| serial) {
+        Some(serial) => serial,
+        None => u32::from_le_bytes(random::array(&mut random)?),
+    };
     let mut write = || -> io::Result<()> {
         let mut disk = OpenOptions::new().read(true).write(true).open(path)?;
         disk.set_len(root_end + gpt::TAIL)?;

@@ -106,6 +106,14 @@ pub enum VariableStoreError {
     /// Secure Boot keys are in it.
     #[error("the firmware's variables have a platform key already")]
     HasPlatformKey,
+    /// Secure Boot is off.
+    #[error("the firmware's variables have no platform key, or Secure Boot is off in them")]
+    NoSecureBoot,
+    /// Several keys could have verified the image.
+    #[error(
+        "db has not one certificate but several or none, so which one verifies the image can't be told: take the log of a boot"
+    )]
+    Authority,
     /// There is no room.
     #[error("the firmware's variables have no room for the Secure Boot keys")]
     Full,
@@ -126,7 +134,11 @@ pub fn with_keys(
     keys: &SecureBootKeys<'_>,
 ) -> Result<Vec<u8>, VariableStoreError> {
     let store = Store::read(template)?;
-    if store.names.iter().any(|name| name == "PK") {
+    if store
+        .variables
+        .iter()
+        .any(|variable| variable.name() == "PK")
+    {
         return Err(VariableStoreError::HasPlatformKey);
     }
     let mut octets = template.to_vec();
@@ -215,10 +227,47 @@ impl SecureBootKeys<'_> {
     }
 }
 
+/// What OVMF measures into PCR 7 with the keys that are in a store, when it starts an image that the one key in db signed.
+///
+/// # Errors
+/// When it is no such store, or its keys don't determine what is measured.
+pub fn measurements_of(store: &[u8]) -> Result<Vec<PredictedEvent>, VariableStoreError> {
+    let Store { variables, .. } = Store::read(store)?;
+    let found = |name: &str| variables.iter().rfind(|variable| variable.name() == name);
+    if found("SecureBootEnable").map(VariableData::data) != Some(&[1]) || found("PK").is_none() {
+        return Err(VariableStoreError::NoSecureBoot);
+    }
+    let mut events = vec![VariableData::new(Guid::GLOBAL_VARIABLE, "SecureBoot", &[1])?.event()];
+    for (vendor, name) in [
+        (Guid::GLOBAL_VARIABLE, "PK"),
+        (Guid::GLOBAL_VARIABLE, "KEK"),
+        (Guid::IMAGE_SECURITY_DATABASE, "db"),
+        (Guid::IMAGE_SECURITY_DATABASE, "dbx"),
+    ] {
+        let data = found(name).map_or(&[][..], VariableData::data);
+        events.push(VariableData::new(vendor, name, data)?.event());
+    }
+    events.push(PredictedEvent::of(7, "separator", &[0; 4]));
+    let db = found("db").map_or(&[][..], VariableData::data);
+    let lists = SignatureList::parse_database(db)?;
+    let certificates = lists
+        .iter()
+        .filter(|list| list.signature_type == Guid::CERT_X509);
+    match &certificates
+        .flat_map(SignatureList::signatures)
+        .collect::<Vec<_>>()[..]
+    {
+        [entry] => events
+            .push(VariableData::authority(Guid::IMAGE_SECURITY_DATABASE, "db", entry)?.event()),
+        _ => return Err(VariableStoreError::Authority),
+    }
+    Ok(events)
+}
+
 /// The shape of a store.
 #[derive(Debug)]
 struct Store {
-    names: Vec<String>,
+    variables: Vec<VariableData>,
     /// Where the next variable goes.
     end: usize,
     /// Where the store ends.
@@ -255,9 +304,9 @@ impl Store {
             return Err(malformed("its store is not formatted"));
         }
         let mut place = header + STORE_HEADER;
-        let mut names = Vec::new();
+        let mut variables = Vec::new();
         while octets[..limit].get(place..place + 2) == Some(&START) {
-            if names.len() == MOST_VARIABLES {
+            if variables.len() == MOST_VARIABLES {
                 return Err(malformed("it has too many variables"));
             }
             let state = octets.get(place + 2).copied().unwrap_or_default();
@@ -271,18 +320,21 @@ impl Store {
                 .filter(|end| *end <= limit)
                 .ok_or(malformed("it ends within a variable"))?;
             if state == ADDED {
-                let (units, _) = octets[at..at + name].as_chunks();
+                let length = name;
+                let (units, _) = octets[at..at + length].as_chunks();
                 let units: Vec<_> = units
                     .iter()
                     .map(|unit| u16::from_le_bytes(*unit))
                     .take_while(|unit| *unit != 0)
                     .collect();
-                names.push(String::from_utf16_lossy(&units));
+                let vendor = guid(place + 44).ok_or(malformed("it ends within a variable"))?;
+                let name = String::from_utf16_lossy(&units);
+                variables.push(VariableData::new(vendor, &name, &octets[at + length..end])?);
             }
             place = end.next_multiple_of(4);
         }
         Ok(Self {
-            names,
+            variables,
             end: place,
             limit,
         })
