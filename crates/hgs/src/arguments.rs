@@ -6,7 +6,7 @@ use hgs_server::process;
 use hgs_terminal::{CommonOptions, Completions, Exit, Failure, Man, Manual, Program, Terminal};
 
 use crate::administration;
-use crate::{guardian, init, protector, quickstart, serve, server, state, trace};
+use crate::{guardian, init, protector, quickstart, serve, server, state, trace, vm_image};
 
 /// OpenHGS: a Host Guardian Service, and the tools of those who own virtual machines
 #[derive(Debug, Parser)]
@@ -114,6 +114,8 @@ enum Noun {
     Guardian(guardian::Arguments),
     /// Key protectors: the secret of a virtual machine, wrapped for all who may open it
     Protector(protector::Arguments),
+    /// Images of shielded VMs
+    VmImage(Box<vm_image::Arguments>),
     Completions(Completions),
     Man(Man),
 }
@@ -155,6 +157,7 @@ impl Program for Arguments {
             Noun::State(arguments) => arguments.run(terminal),
             Noun::Guardian(arguments) => arguments.run(terminal),
             Noun::Protector(arguments) => arguments.run(terminal),
+            Noun::VmImage(arguments) => arguments.run(terminal),
             Noun::Completions(completions) => completions.run(Self::command(), terminal),
             Noun::Man(man) => man.run(Self::command(), MANUAL, terminal),
         }

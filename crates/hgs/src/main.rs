@@ -6,7 +6,7 @@
 //!   `trace` diagnoses it, `state` backs it up.
 //! * *Administration*: `status`, `host`, `certificate`, `signer`, `audit` and `server` ask the running service over its
 //!   admin socket, by the API that `hgs-admin` declares.
-//! * *Owners*: `guardian` and `protector` work on files alone and need no service.
+//! * *Owners*: `guardian`, `protector` and `vm-image` work on files alone and need no service.
 //!
 //! `hgs quickstart` shows all of it on one machine. [`arguments`] has the grammar, `hgs_terminal` what a command answers
 //! and how it fails. A command ends with 0 when it is done, 1 when it failed, 2 when something is invalid or refused, and
@@ -31,6 +31,7 @@ mod server;
 mod software;
 mod state;
 mod trace;
+mod vm_image;
 
 use std::process::ExitCode;
 

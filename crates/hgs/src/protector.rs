@@ -17,6 +17,8 @@ use hgs_terminal::{Exit, Failure, Terminal, read_input};
 use hgs_xml::Limits;
 
 use crate::guardian::HomeOption;
+pub(crate) use new::ProtectOptions;
+pub(crate) use own::PassphraseOption;
 use verify::Invalid;
 
 /// The verbs of `hgs protector`.
@@ -78,6 +80,6 @@ fn examine(path: &Path) -> Result<Result<VerifiedProtector, Invalid>, Failure> {
 }
 
 /// The protector in `path`, which has to be valid.
-fn read_valid(path: &Path) -> Result<VerifiedProtector, Failure> {
+pub(crate) fn read_valid(path: &Path) -> Result<VerifiedProtector, Failure> {
     examine(path)?.map_err(|invalid| invalid.into_failure().while_doing(path.display()))
 }

@@ -5,6 +5,7 @@
 //!                     trust.json       how it was verified
 //!                     signing.pem      private halves, if this is one's own: PKCS#8 under a passphrase
 //!                     encryption.pem
+//!                     vm-keys/         keys for images of VMs, under the same passphrase
 //! HOME/roots/*                         roots (.pem, .crt, .cer, .der, .p7b, .p7c) to which guardians' certificates may lead
 //! ```
 //!
@@ -187,6 +188,11 @@ impl Home {
             }
         }
         Ok(roots)
+    }
+
+    /// The folder of the keys with which the guardian `name` makes images of VMs.
+    pub(crate) fn vm_keys(&self, name: &GuardianName) -> PathBuf {
+        self.folder(name).join("vm-keys")
     }
 
     fn guardians(&self) -> PathBuf {

@@ -35,7 +35,7 @@ pub(crate) struct Arguments {
 
 /// For which guardians a protector may be made.
 #[derive(Debug, clap::Args)]
-pub(super) struct ProtectOptions {
+pub(crate) struct ProtectOptions {
     /// Take guardians whose certificates have expired
     #[arg(long)]
     allow_expired: bool,
@@ -64,7 +64,7 @@ impl Arguments {
 
 impl ProtectOptions {
     /// The certificates of the guardian `name`, for whom something is to be protected now.
-    pub(super) fn certificates(
+    pub(crate) fn certificates(
         &self,
         home: &Home,
         name: &GuardianName,

@@ -10,7 +10,7 @@ use crate::guardian::{GuardianName, Home, LocalGuardian};
 
 /// Where the passphrase of private keys comes from.
 #[derive(Debug, clap::Args)]
-pub(super) struct PassphraseOption {
+pub(crate) struct PassphraseOption {
     /// Where the passphrase of the private keys comes from: file:PATH, credential:NAME or env:NAME; otherwise it is
     /// asked for
     #[arg(long, value_name = "SOURCE", env = "HGS_PASSPHRASE_FROM")]
@@ -19,19 +19,28 @@ pub(super) struct PassphraseOption {
 
 /// A guardian with its unlocked private keys.
 #[derive(Debug)]
-pub(super) struct OwnGuardian {
-    pub(super) guardian: LocalGuardian,
-    pub(super) keys: HeldKeys,
+pub(crate) struct OwnGuardian {
+    pub(crate) guardian: LocalGuardian,
+    pub(crate) keys: HeldKeys,
 }
 
 impl PassphraseOption {
     /// A passphrase for the guardian `name`, which is about to be made.
-    pub(super) fn new_passphrase(&self, name: &GuardianName) -> Result<SecretBytes, Failure> {
+    pub(crate) fn new_passphrase(&self, name: &GuardianName) -> Result<SecretBytes, Failure> {
         new_passphrase(self.passphrase_from.as_ref(), &format!("guardian `{name}`"))
     }
 
     /// Gets the passphrase of the guardian `name`, and with it the keys.
-    pub(super) fn unlock(&self, home: &Home, name: &GuardianName) -> Result<OwnGuardian, Failure> {
+    pub(crate) fn unlock(&self, home: &Home, name: &GuardianName) -> Result<OwnGuardian, Failure> {
+        self.unlock_with_passphrase(home, name).map(|(own, _)| own)
+    }
+
+    /// As [`Self::unlock`]; the passphrase is for further keys of the same guardian.
+    pub(crate) fn unlock_with_passphrase(
+        &self,
+        home: &Home,
+        name: &GuardianName,
+    ) -> Result<(OwnGuardian, SecretBytes), Failure> {
         let guardian = home.guardian(name)?;
         if !guardian.has_private_halves {
             return Err(Failure::failed(format!(
@@ -42,13 +51,13 @@ impl PassphraseOption {
         }
         let passphrase = passphrase(self.passphrase_from.as_ref(), &format!("guardian `{name}`"))?;
         let keys = home.keys(&guardian, &passphrase)?;
-        Ok(OwnGuardian { guardian, keys })
+        Ok((OwnGuardian { guardian, keys }, passphrase))
     }
 }
 
 impl OwnGuardian {
     /// Opens a protector and checks its MAC.
-    pub(super) fn open(&self, protector: &VerifiedProtector) -> Result<Opened, Failure> {
+    pub(crate) fn open(&self, protector: &VerifiedProtector) -> Result<Opened, Failure> {
         let certificates = self.guardian.certificates();
         let pair = HeldPair {
             signing: certificates.signing_certificate().thumbprint(),
@@ -59,7 +68,7 @@ impl OwnGuardian {
     }
 
     /// As [`Self::open`], for what only the owner may do.
-    pub(super) fn open_as_owner(&self, protector: &VerifiedProtector) -> Result<Opened, Failure> {
+    pub(crate) fn open_as_owner(&self, protector: &VerifiedProtector) -> Result<Opened, Failure> {
         let certificates = self.guardian.certificates();
         let (signing, encryption) = (
             certificates.signing_certificate(),

@@ -1,0 +1,82 @@
+//! `hgs vm-image`: images of shielded VMs, made by their owner away from the fabric.
+
+mod keys;
+mod prepare;
+mod re_enrol;
+
+use std::env;
+
+use clap::Subcommand;
+use hgs_terminal::{AtFault, Exit, Failure, Terminal};
+use hgs_vm::image::{ImageError, Tools};
+use hgs_vm::parts::{Parts, PartsError, Progress};
+
+use crate::guardian::HomeOption;
+
+/// The verbs of `hgs vm-image`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+    #[command(flatten)]
+    home: HomeOption,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Prepare(prepare::Arguments),
+    ReEnrol(re_enrol::Arguments),
+}
+
+impl Arguments {
+    pub(crate) fn run(self, terminal: &Terminal) -> Result<Exit, Failure> {
+        let home = self.home.open()?;
+        match self.verb {
+            Verb::Prepare(arguments) => arguments.run(&home, terminal),
+            Verb::ReEnrol(arguments) => arguments.run(&home, terminal),
+        }
+    }
+}
+
+/// The programs that are needed: those of this machine, and packages that are fetched into the user's cache for the rest.
+fn parts(terminal: &Terminal) -> Result<Parts, Failure> {
+    let fetched = || -> Result<Parts, PartsError> {
+        let cache = Parts::cache_folder(|name| env::var_os(name))?;
+        if let Some(parts) = Parts::open(&cache)? {
+            return Ok(parts);
+        }
+        terminal.note(format!(
+            "fetching packages of the distribution into {} (nothing is installed)",
+            cache.display()
+        ));
+        let mut last = 0;
+        Parts::fetch(&cache, &mut |progress| {
+            if let Progress::Downloading { done, all } = progress
+                && done * 10 / all.max(1) > last
+            {
+                last = done * 10 / all.max(1);
+                terminal.note(format!("  {} of {} MB", done / 1_000_000, all / 1_000_000));
+            }
+        })
+    };
+    fetched().map_err(|error| Failure::of(&error).at_fault(AtFault::Operator))
+}
+
+fn tools(parts: &Parts) -> Result<Tools, Failure> {
+    Tools::of(parts).map_err(image_failure)
+}
+
+fn image_failure(error: ImageError) -> Failure {
+    match &error {
+        ImageError::PlainDisk(_) | ImageError::Partitions(_) => {
+            Failure::refused(&error).at_fault(AtFault::Operator)
+        }
+        ImageError::NotInstalled { package, .. } => {
+            let remedy = format!("install it: apt install {package}");
+            Failure::of(&error)
+                .at_fault(AtFault::Operator)
+                .remedy(remedy)
+        }
+        _ => Failure::of(&error),
+    }
+}

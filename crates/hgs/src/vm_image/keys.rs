@@ -1,0 +1,136 @@
+//! The keys of a VM owner's, beside those of the guardian: the authority for the vTPMs' EK certificates, and Secure Boot.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use hgs_crypto::SecretBytes;
+use hgs_crypto::hash::sha256;
+use hgs_crypto::random::System;
+use hgs_custody::{Bundle, HeldKeys, bundle, pem};
+use hgs_pki::issue::Template;
+use hgs_pki::{Certificate, Seconds, Time, Validity, profile};
+use hgs_tcg::event_log::Guid;
+use hgs_terminal::Failure;
+use hgs_vm::image::variables::{SecureBootKeys, SecureBootRole};
+
+use crate::bits::Bits;
+use crate::certified::CertifiedKey;
+use crate::failures::OrFail as _;
+use crate::guardian::{GuardianName, Home, self_signed};
+
+/// How far back validity begins, so that machines whose clocks are late accept it at once.
+const BACK: Seconds = Seconds::from_minutes(5);
+
+/// The keys for images of VMs. They are made when they are needed for the first time, and kept as PKCS#8 under the
+/// passphrase of the guardian.
+#[derive(Debug)]
+pub(super) struct VmKeys {
+    owner: Guid,
+    pub(super) endorsement_authority: Certificate,
+    platform_key: Certificate,
+    key_exchange_key: Certificate,
+    pub(super) signature: Certificate,
+    pub(super) keys: HeldKeys,
+}
+
+impl VmKeys {
+    /// Those of the guardian `name`. Whether they were made just now.
+    pub(super) fn open_or_make(
+        home: &Home,
+        name: &GuardianName,
+        passphrase: &SecretBytes,
+        now: Time,
+    ) -> Result<(Self, bool), Failure> {
+        let validity = Validity {
+            not_before: now.checked_sub(BACK).unwrap_or(Time::MIN),
+            not_after: now
+                .checked_add(profile::GUARDIAN_VALIDITY)
+                .unwrap_or(Time::MAX),
+        };
+        let secure_boot = |role: SecureBootRole| role.template(name.as_str(), validity);
+        let wanted = [
+            (
+                "endorsement-authority.pem",
+                profile::endorsement_authority(name.as_str(), validity),
+            ),
+            ("platform-key.pem", secure_boot(SecureBootRole::PlatformKey)),
+            (
+                "key-exchange-key.pem",
+                secure_boot(SecureBootRole::KeyExchangeKey),
+            ),
+            ("signature.pem", secure_boot(SecureBootRole::Signature)),
+        ];
+        let folder = home.vm_keys(name);
+        let made = !hgs_files::exists(&folder)?;
+        if made {
+            make(&folder, &wanted, passphrase)?;
+        }
+        let mut keys = HeldKeys::default();
+        let mut read =
+            |(file, _): &(&str, Template)| read(&folder.join(file), passphrase, &mut keys);
+        let [authority, platform, exchange, signature] = &wanted;
+        let opened = Self {
+            endorsement_authority: read(authority)?,
+            platform_key: read(platform)?,
+            key_exchange_key: read(exchange)?,
+            signature: read(signature)?,
+            owner: Guid::from_octets([0; 16]),
+            keys,
+        };
+        // Any GUID of one's own will do; this one stays the same as long as the platform key does.
+        let mut owner = [0; 16];
+        owner.copy_from_slice(&sha256(opened.platform_key.der())[..16]);
+        owner[7] = (owner[7] & 0x0f) | 0x80;
+        owner[8] = (owner[8] & 0x3f) | 0x80;
+        let owner = Guid::from_octets(owner);
+        Ok((Self { owner, ..opened }, made))
+    }
+
+    pub(super) fn secure_boot(&self) -> SecureBootKeys<'_> {
+        SecureBootKeys {
+            owner: self.owner,
+            platform_key: &self.platform_key,
+            key_exchange_key: &self.key_exchange_key,
+            signature: &self.signature,
+        }
+    }
+}
+
+fn make(
+    folder: &std::path::Path,
+    wanted: &[(&str, Template)],
+    passphrase: &SecretBytes,
+) -> Result<(), Failure> {
+    let mut files = Vec::new();
+    for (file, template) in wanted {
+        let CertifiedKey { certificate, key } = self_signed(template.clone(), Bits::default())?;
+        let mut text = pem::write_private_key(&key, Some(passphrase), &mut System::new())?;
+        text.push_str(&hgs_pki::pem::encode("CERTIFICATE", certificate.der()));
+        files.push((*file, text));
+    }
+    let files: Vec<_> = files
+        .iter()
+        .map(|(file, text)| (*file, text.as_bytes()))
+        .collect();
+    Ok(hgs_files::create_folder(folder, &files)?)
+}
+
+fn read(
+    path: &PathBuf,
+    passphrase: &SecretBytes,
+    keys: &mut HeldKeys,
+) -> Result<Certificate, Failure> {
+    let text = hgs_files::read_secret(path, bundle::MAX_FILE_LENGTH)?;
+    let read = || -> Result<Certificate, Failure> {
+        let bundle = Bundle::read(text.expose(), Some(passphrase)).or_fail()?;
+        let key = bundle.private_key(Some(passphrase)).or_fail()?;
+        let certificates = bundle.certificates().or_fail()?;
+        let certificate = certificates
+            .first()
+            .ok_or_else(|| Failure::failed("it has no certificate"))?;
+        keys.hold(certificate, Arc::new(key));
+        Ok(certificate.clone())
+    };
+    let mut read = read;
+    read().map_err(|failure| failure.while_doing(path.display()))
+}
