@@ -4,6 +4,9 @@ mod common;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use common::{Vm, key, protector, settings, successor, swtpm};
 use hgs_crypto::SecretBytes;
@@ -255,4 +258,21 @@ fn a_missing_swtpm_is_named_with_its_package() {
     );
     let message = refused.unwrap_err().to_string();
     assert!(message.contains("Debian package swtpm"), "{message}");
+}
+
+/// The swtpm of an agent that was killed ends a moment later, and the next agent does not stumble over it.
+#[test]
+fn a_state_that_another_swtpm_lets_go_of_is_waited_for() {
+    let vm = Vm::new();
+    let (current, key) = (vm.current(), key(1));
+    let mut ending = Swtpm::start(&settings(current.path(), Contents::Kept, &key)).unwrap();
+    ending.initialise().unwrap();
+    let mut next = Swtpm::start(&settings(current.path(), Contents::Kept, &key)).unwrap();
+    thread::scope(|scope| {
+        let opened = scope.spawn(|| next.initialise());
+        let (_held, never) = mpsc::channel::<()>();
+        let _ = never.recv_timeout(Duration::from_millis(50));
+        drop(ending);
+        opened.join().unwrap().unwrap();
+    });
 }
