@@ -352,9 +352,10 @@ fn take(lock: &File) -> io::Result<bool> {
     }
 }
 
-/// The process, other than this one, that has a file open.
+/// The process, of another program than this one, that has a file open.
 fn holder(file: &File) -> io::Result<Option<(u32, OwnedFd)>> {
     let wanted = file.metadata()?;
+    let own = fs::read_link("/proc/self/exe")?;
     let has_open = |id: u32| {
         let entries = fs::read_dir(format!("/proc/{id}/fd")).into_iter().flatten();
         let mut files = entries
@@ -367,7 +368,11 @@ fn holder(file: &File) -> io::Result<Option<(u32, OwnedFd)>> {
         let Some(id) = name.to_str().and_then(|name| name.parse().ok()) else {
             continue;
         };
-        if id == std::process::id() || !has_open(id) {
+        // A child of this process has all its files open until it runs its own program.
+        if fs::read_link(format!("/proc/{id}/exe")).is_ok_and(|program| program == own) {
+            continue;
+        }
+        if !has_open(id) {
             continue;
         }
         // Between the two looks another process could have come to have this number.
