@@ -10,13 +10,14 @@ use hgs_attest::policy::{
     Baseline, EventDigest, Evidence, HostMeasurements, Parameters, RecordedEvidence,
     claim_of_next_boot, proposed_parameters,
 };
+use hgs_client::service::Sides;
 use hgs_crypto::hash::Sha256;
 use hgs_files::Readers;
 use hgs_terminal::{AtFault, Exit, Failure, Table, Terminal};
 use serde::Serialize;
 
 use crate::failure::failure;
-use crate::host_options::HostOptions;
+use crate::host_options::{HostOptions, wait_for};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
@@ -40,11 +41,12 @@ pub(crate) enum Verb {
     /// Write what this host will boot next in the place of what only it has: its initrd, its grub.cfg, their commands
     ///
     /// What has changed is told file by file, as the boot loader names it. It is for the record that the guardian has of this
-    /// host, and its administrator decides whether it is added there.
+    /// host: its administrator adds the file there, or the host sends it with an attestation by its TPM, where the guardian is set
+    /// to take that (`hgs server set --next-boot-claims accept`). It is accepted for 30 days then, and stays if the host boots it.
     #[command(after_help = "Examples:
   guarded-host baseline stage --file /initrd.img-6.1.0-57-amd64=/boot/initrd.img-6.1.0-57-amd64 \\
       --release 6.1.0-56-amd64=6.1.0-57-amd64 --name kernel-57 --out next.json
-  guarded-host baseline stage --file /grub/grub.cfg=/boot/grub/grub.cfg --name grub --out next.json")]
+  guarded-host baseline stage --file /grub/grub.cfg=/boot/grub/grub.cfg --name grub --send")]
     Stage {
         /// A file that will be measured, after the end of the path by which the boot loader names it, with `=` between
         #[arg(long = "file", value_name = "END=FILE", value_parser = file, required_unless_present = "release")]
@@ -55,6 +57,9 @@ pub(crate) enum Verb {
         /// What the guardian calls it
         #[arg(long, value_name = "NAME")]
         name: String,
+        /// Send it to the guardian, with an attestation by the TPM of this host; with --out it is written to the file first
+        #[arg(long)]
+        send: bool,
     },
 }
 
@@ -87,10 +92,12 @@ impl Verb {
                 files,
                 release,
                 name,
+                send,
             } => Stage {
                 files,
                 release,
                 name,
+                send,
             }
             .run(options, terminal),
         }
@@ -111,6 +118,7 @@ struct Stage {
     files: Vec<(String, PathBuf)>,
     release: Option<(String, String)>,
     name: String,
+    send: bool,
 }
 
 impl Stage {
@@ -132,11 +140,23 @@ impl Stage {
             .remedy("`guarded-host baseline export` writes what was measured, by the names that the boot loader uses"));
         }
         let components = claim.components.iter();
-        let report = Staged {
+        let mut report = Staged {
             components: components.map(|component| component.name.clone()).collect(),
+            guardian: None,
         };
-        let octets = claim.to_json();
-        terminal.document(octets.as_bytes(), Readers::Everybody, &report)?;
+        let octets = claim.to_json().into_bytes();
+        if !self.send {
+            terminal.document(&octets, Readers::Everybody, &report)?;
+            return Ok(Exit::Done);
+        }
+        // Before it is sent: where the guardian does not take it, its administrator can.
+        if let Some(file) = terminal.out() {
+            terminal.write_file(file, &octets, Readers::Everybody)?;
+        }
+        let host = options.open(terminal)?;
+        let attestation = wait_for(host.claim_next_boot(octets, Sides::Both))?;
+        report.guardian = Some(attestation.attestation.to_string());
+        terminal.step(&report)?;
         Ok(Exit::Done)
     }
 }
@@ -161,11 +181,20 @@ fn digest_of(file: &Path) -> Result<EventDigest, Failure> {
 #[derive(Serialize)]
 struct Staged {
     components: Vec<String>,
+    /// The service that added it to the record of this host.
+    guardian: Option<String>,
 }
 
 impl fmt::Display for Staged {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(formatter, "{} changed", self.components.join(", "))
+        let components = self.components.join(", ");
+        match &self.guardian {
+            None => writeln!(formatter, "{components} changed"),
+            Some(url) => writeln!(
+                formatter,
+                "{components} changed; {url} accepts it for 30 days"
+            ),
+        }
     }
 }
 

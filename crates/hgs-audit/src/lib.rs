@@ -39,6 +39,8 @@ pub enum Action {
     SetRekeyWindow,
     /// How hosts attest was changed.
     SetAttestationMode,
+    /// Whether hosts say what they will boot next was changed.
+    SetNextBootClaims,
     /// A signer of health certificates was added.
     AddAttestationSigner,
     /// What is accepted of a signer of health certificates was changed.
@@ -65,6 +67,8 @@ pub enum Action {
     SetHostGroup,
     /// What only one host measures was changed.
     SetHostMeasurements,
+    /// What a healthy host said that it will boot next was added to what only it measures.
+    AcceptNextBoot,
     /// A group of hosts was made.
     NewHostGroup,
     /// A group of hosts was removed.

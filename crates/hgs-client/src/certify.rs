@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use hgs_attest::Code;
+use hgs_attest::client::rtpm::RtpmFault;
 use hgs_attest::client::{AttestationFailure, NotAsked};
 use hgs_attest::wire::{AttestationOperationMode, SessionId};
 use hgs_crypto::random::{self, System};
@@ -84,6 +85,8 @@ pub(crate) struct Certifier<'h> {
     pub(crate) side: Side,
     pub(crate) attestation: &'h Url,
     pub(crate) tpm: HostTpm,
+    /// What this host will boot next, to be sent with its next attestation by TPM.
+    pub(crate) next_boot: Option<Vec<u8>>,
 }
 
 impl Certifier<'_> {
@@ -112,6 +115,7 @@ impl Certifier<'_> {
         }
         match requested? {
             Ok(certified) => Ok(Ok(certified)),
+            Err(cause) if self.refuses_next_boot(&cause) => Ok(Err(cause)),
             Err(cause) => self.without_new(kind, required, cause),
         }
     }
@@ -243,6 +247,9 @@ impl Certifier<'_> {
     ) -> Result<Answer<Certified>, Error> {
         let service = AttestationService::new(self.client, self.attestation, information);
         match mode {
+            mode @ AttestationOperationMode::HostKey if self.next_boot.is_some() => {
+                Ok(Err(Cause::other_mode(mode)))
+            }
             AttestationOperationMode::HostKey => {
                 let held = self.held(kind)?;
                 match self
@@ -261,6 +268,21 @@ impl Certifier<'_> {
             }
             other => Ok(Err(Cause::other_mode(other))),
         }
+    }
+
+    /// Whether the service refuses what this host says of its next boot, and not the host.
+    fn refuses_next_boot(&self, cause: &Cause) -> bool {
+        let Cause::Attestation(failure) = cause else {
+            return false;
+        };
+        let is_of_next_boot = failure.code().is_some_and(Code::is_of_next_boot);
+        self.next_boot.is_some()
+            && (is_of_next_boot
+                || matches!(
+                    failure,
+                    AttestationFailure::OtherMode { .. }
+                        | AttestationFailure::Rtpm(RtpmFault::ClaimIgnored)
+                ))
     }
 
     /// Asks for a certificate over the key that is held, or over a new one: when there is none, when it is old, and when
@@ -323,6 +345,7 @@ impl Certifier<'_> {
             kind,
             session,
             presented,
+            self.next_boot.clone(),
         );
         let AttestedInTpm { attested, created } = match answer.await? {
             Ok(attested) => attested,

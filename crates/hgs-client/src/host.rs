@@ -165,7 +165,8 @@ impl GuardedHost {
     /// # Errors
     /// [`Error::Services`] with the refusal or failure, and everything that keeps a host from asking.
     pub async fn attest(&self, kind: HealthKind, sides: Sides) -> Result<Attestation, Error> {
-        self.attest_for(kind, sides, RequiredCertificate::New).await
+        self.certify(kind, sides, RequiredCertificate::New, None)
+            .await
     }
 
     /// The same with a new identity key, which takes the place of the one that the host has. A host needs that when another
@@ -178,23 +179,40 @@ impl GuardedHost {
         kind: HealthKind,
         sides: Sides,
     ) -> Result<Attestation, Error> {
-        self.attest_for(kind, sides, RequiredCertificate::WithNewIdentityKey)
+        let required = RequiredCertificate::WithNewIdentityKey;
+        self.certify(kind, sides, required, None).await
+    }
+
+    /// Attests by TPM, and says with it what this host will boot next: `claim` is a document of what only a host measures. When
+    /// this is done, a guardian has added it to what it knows of this host. The certificate is one for signing over a new key:
+    /// with that, the TPM confirms the claim.
+    ///
+    /// # Errors
+    /// Those of [`Self::attest`]; a guardian that takes no claims, or not this one, says so.
+    pub async fn claim_next_boot(
+        &self,
+        claim: Vec<u8>,
+        sides: Sides,
+    ) -> Result<Attestation, Error> {
+        let required = RequiredCertificate::WithNewIdentityKey;
+        self.certify(HealthKind::Signing, sides, required, Some(claim))
             .await
     }
 
-    async fn attest_for(
+    async fn certify(
         &self,
         kind: HealthKind,
         sides: Sides,
         required: RequiredCertificate,
+        next_boot: Option<Vec<u8>>,
     ) -> Result<Attestation, Error> {
         let mut failures = ServiceFailures::default();
         for (side, endpoints) in self.services(sides)? {
-            match self
-                .certifier(side, endpoints)?
-                .certify(kind, required)
-                .await?
-            {
+            let certifier = Certifier {
+                next_boot: next_boot.clone(),
+                ..self.certifier(side, endpoints)?
+            };
+            match certifier.certify(kind, required).await? {
                 Ok(Certified { certificate, .. }) => {
                     return Ok(Attestation {
                         side,
@@ -256,6 +274,7 @@ impl GuardedHost {
             side,
             attestation: &endpoints.attestation,
             tpm: self.tpm()?,
+            next_boot: None,
         })
     }
 

@@ -172,6 +172,12 @@ pub(crate) fn of_tpm(error: &HostTpmError) -> Option<&'static str> {
 
 fn of_rtpm(fault: &RtpmFault) -> (Fault, Option<&'static str>) {
     match fault {
+        RtpmFault::ClaimIgnored => (
+            Fault::Guardian,
+            Some(
+                "update the guardian; its administrator can add the claim (`hgs host set NAME --next-boot FILE`)",
+            ),
+        ),
         RtpmFault::OtherEndorsementKey => (
             Fault::Host,
             Some(

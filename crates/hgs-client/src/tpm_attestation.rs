@@ -35,7 +35,8 @@ struct Driver {
     storage_root_key: Option<Public>,
 }
 
-/// Attests at the service at `attestation`. `presented` is a key of an earlier exchange that still works.
+/// Attests at the service at `attestation`. `presented` is a key of an earlier exchange that still works, `next_boot` what the
+/// host says that it will boot next.
 pub(crate) async fn attest(
     client: &Client,
     attestation: &Url,
@@ -43,9 +44,11 @@ pub(crate) async fn attest(
     kind: HealthKind,
     session: SessionId,
     presented: Option<Public>,
+    next_boot: Option<Vec<u8>>,
 ) -> Result<Answer<AttestedInTpm>, Error> {
     let host = host.clone();
-    let mut driver = blocking(move || Driver::open(host, kind, session, presented)).await?;
+    let open = move || Driver::open(host, kind, session, presented, next_boot);
+    let mut driver = blocking(open).await?;
     let url = attestation.join(driver.exchange.endpoint().path());
     let mut body = driver.exchange.body();
     let attested = loop {
@@ -80,13 +83,18 @@ impl Driver {
         kind: HealthKind,
         session: SessionId,
         presented: Option<Public>,
+        next_boot: Option<Vec<u8>>,
     ) -> Result<Self, HostTpmError> {
         let mut tpm = host.open()?;
         let endorsement_key: EndorsementKey = host.endorsement_key(&mut tpm)?;
         // The exchange makes its own: a TPM has few slots.
         tpm.flush_all();
+        let exchange = RtpmExchange::start(session, kind, endorsement_key, presented);
         Ok(Self {
-            exchange: RtpmExchange::start(session, kind, endorsement_key, presented),
+            exchange: match next_boot {
+                Some(claim) => exchange.with_next_boot(claim),
+                None => exchange,
+            },
             host,
             tpm,
             storage_root_key: None,

@@ -229,9 +229,11 @@ mod tests {
             refuse_superseded_protectors: bool,
             rekey_window_until in option::of(time()),
             attestation_mode in prop_oneof![Just(AttestationMode::Tpm), Just(AttestationMode::HostKey)],
+            accept_next_boot_claims: bool,
         ) -> Settings {
             Settings {
                 attestation_mode,
+                accept_next_boot_claims,
                 name,
                 attestation_url,
                 key_protection_url,

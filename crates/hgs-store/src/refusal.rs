@@ -1,6 +1,6 @@
 //! Why a transaction may not happen.
 
-use hgs_attest::policy::PolicySettingError;
+use hgs_attest::policy::{NextBootError, PolicySettingError};
 use hgs_attest::signer::NoRoomForSigner;
 use hgs_attest::{CredentialId, IdentityRefusal};
 use hgs_pki::{Thumbprint, Time};
@@ -241,6 +241,17 @@ pub enum Refusal {
     /// What the host measures is something else than what the change was made from.
     #[error("the measurements of host {0} were changed meanwhile; nothing was done")]
     MeasurementsChanged(HostName),
+    /// Hosts can't say what they will boot next.
+    #[error("claims of what hosts boot next are refused here")]
+    NextBootClaimsRefused,
+    /// What a host says that it will boot next is wrong.
+    #[error("host {host}: {error}")]
+    NextBoot {
+        /// Which host.
+        host: HostName,
+        /// What is wrong.
+        error: Box<NextBootError>,
+    },
     /// What a group would be judged by is wrong, or nothing could match it any more.
     #[error("host group {group}: {error}")]
     Policies {

@@ -13,7 +13,7 @@ mod signers;
 use std::sync::Arc;
 
 use hgs_attest::CredentialId;
-use hgs_attest::policy::{PolicyName, UsedAlternative};
+use hgs_attest::policy::{NextBootClaim, PolicyName, UsedAlternative};
 use hgs_crypto::Random;
 use hgs_custody::seal::Sealer;
 use hgs_custody::{KeyReference, PrivateKey as _, SoftwareKey};
@@ -98,6 +98,11 @@ pub enum Transaction {
     },
     /// Changes how hosts attest. What the other mode needs stays.
     SetAttestationMode(AttestationMode),
+    /// Whether healthy hosts may add to their own records what they will boot next.
+    SetNextBootClaims {
+        /// Whether that is accepted from now on.
+        accept: bool,
+    },
     /// Adds a signer of health certificates.
     AddAttestationSigner {
         /// The record.
@@ -148,6 +153,13 @@ pub enum Transaction {
         text: Option<Arc<str>>,
         /// What was approved, for the audit log.
         note: Option<serde_json::Value>,
+    },
+    /// A healthy host says what it will boot next: it is staged in the host's own record, if that is accepted.
+    AcceptNextBoot {
+        /// Which host.
+        id: HostId,
+        /// What it says, and its TPM has confirmed.
+        claim: Box<NextBootClaim>,
     },
     /// Makes a group of hosts.
     NewHostGroup(ShortName),
@@ -359,6 +371,7 @@ impl Transaction {
             Self::RecordAttestation(_)
                 | Self::RecordReturnedIdentity { .. }
                 | Self::PromoteAlternatives { .. }
+                | Self::AcceptNextBoot { .. }
         )
     }
 
@@ -377,6 +390,8 @@ impl Transaction {
             Self::RemoveCertificate { .. } => Action::RemoveCertificate,
             Self::SetRekeyWindow { .. } => Action::SetRekeyWindow,
             Self::SetAttestationMode(_) => Action::SetAttestationMode,
+            Self::SetNextBootClaims { .. } => Action::SetNextBootClaims,
+            Self::AcceptNextBoot { .. } => Action::AcceptNextBoot,
             Self::AddAttestationSigner { .. } => Action::AddAttestationSigner,
             Self::SetAttestationSigner { .. } => Action::SetAttestationSigner,
             Self::RetireAttestationSigner { .. } => Action::RetireAttestationSigner,
@@ -437,6 +452,7 @@ impl Transaction {
         match self {
             Self::RecordAttestation(attestation) => Some(RecordKey::Host(attestation.host)),
             Self::RecordReturnedIdentity { host, .. } => Some(RecordKey::Host(*host)),
+            Self::AcceptNextBoot { id, .. } => Some(RecordKey::Host(*id)),
             _ => None,
         }
     }
@@ -449,7 +465,8 @@ impl Transaction {
             | Self::RemoveHost { id }
             | Self::SetHostGroup { id, .. }
             | Self::SetHostMeasurements { id, .. }
-            | Self::PromoteAlternatives { id, .. } => *id,
+            | Self::PromoteAlternatives { id, .. }
+            | Self::AcceptNextBoot { id, .. } => *id,
             Self::RecordAttestation(attestation) => attestation.host,
             Self::RecordReturnedIdentity { host, .. } => *host,
             Self::ReadmitHost { credential } => {
@@ -508,6 +525,11 @@ impl Planner<'_> {
                 attestation_mode: *mode,
                 ..self.state.settings().clone()
             }),
+            Transaction::SetNextBootClaims { accept } => self.set_settings(&Settings {
+                accept_next_boot_claims: *accept,
+                ..self.state.settings().clone()
+            }),
+            Transaction::AcceptNextBoot { id, claim } => self.accept_next_boot(id, claim),
             Transaction::SetAttestationSigner { thumbprint, change } => {
                 self.set_attestation_signer(thumbprint, change)
             }

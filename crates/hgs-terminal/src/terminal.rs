@@ -155,7 +155,11 @@ impl Terminal {
         }
     }
 
-    fn write_file(&self, path: &Path, octets: &[u8], readers: Readers) -> Result<(), Failure> {
+    /// Writes a file, after a question if it is there already.
+    ///
+    /// # Errors
+    /// When it can't be written, or is not to be replaced.
+    pub fn write_file(&self, path: &Path, octets: &[u8], readers: Readers) -> Result<(), Failure> {
         if hgs_files::exists(path)? {
             self.confirm(format!("Replace {}?", path.display()))?;
             Ok(hgs_files::replace(path, octets, readers)?)

@@ -105,6 +105,8 @@ pub struct SetServer {
     pub rekey_window_seconds: Option<u64>,
     /// How hosts attest from now on: `tpm` or `host-key`.
     pub attestation_mode: Option<String>,
+    /// Whether healthy hosts may add to their own records what they will boot next.
+    pub accept_next_boot_claims: Option<bool>,
 }
 
 /// A signer of another cluster to be trusted.

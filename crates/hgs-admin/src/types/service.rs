@@ -66,6 +66,8 @@ pub struct ServerSettings {
     #[serde(with = "by_name")]
     #[schemars(schema_with = "attestation_modes")]
     pub attestation_mode: AttestationMode,
+    /// Whether healthy hosts may add to their own records what they will boot next.
+    pub accept_next_boot_claims: bool,
     /// For how many seconds health certificates are valid.
     pub health_certificate_seconds: u64,
     /// How many seconds the clocks of signers may be ahead.

@@ -139,7 +139,7 @@ impl NextBootClaim {
 
     /// The host's record with what it claims, staged for [`NEXT_BOOT_PERIOD`]. `None` if nothing of it is new. `baselines` are
     /// those that the host is compared with; whether the record fits them as a whole is for their compilation.
-    pub fn added_to<'b>(
+    fn added_to<'b>(
         &self,
         known: &HostMeasurements,
         baselines: impl Iterator<Item = &'b Baseline> + Clone,

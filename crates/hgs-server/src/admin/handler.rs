@@ -98,6 +98,7 @@ impl Administration for AdminHandler<'_> {
             master_key_file: config.master_key_file().display().to_string(),
             listeners: self.listeners(),
             attestation_mode: settings.attestation_mode,
+            accept_next_boot_claims: settings.accept_next_boot_claims,
             health_certificate_seconds: settings.health_certificate_seconds.into(),
             clock_skew_seconds: config.attestation.clock_skew.as_secs(),
             key_material_caching: settings.allow_key_material_caching,
@@ -128,6 +129,9 @@ impl Administration for AdminHandler<'_> {
         if let Some(mode) = &change.attestation_mode {
             let attestation_mode = mode.parse().map_err(AdminError::invalid)?;
             transactions.push(Transaction::SetAttestationMode(attestation_mode));
+        }
+        if let Some(accept) = change.accept_next_boot_claims {
+            transactions.push(Transaction::SetNextBootClaims { accept });
         }
         if transactions.is_empty() {
             return Err(AdminError::invalid("nothing is to be changed"));

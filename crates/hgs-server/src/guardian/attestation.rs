@@ -170,11 +170,12 @@ impl Attestations {
     }
 
     /// The certificate of the last minute that answers this attestation too. That a host returns nonces for the first
-    /// time has to be recorded all the same.
+    /// time, and what it will boot next, have to be recorded all the same.
     fn issued_lately(&self, grant: &Grant, now: Time) -> Option<(IssuedHealthCertificate, u64)> {
         let state = self.store.state();
         let host = state.host(&grant.host_id())?;
-        if grant.returned_nonce() && !host.returns_nonces {
+        let is_new = grant.returned_nonce() && !host.returns_nonces;
+        if is_new || grant.next_boot().is_some() {
             return None;
         }
         self.recent
@@ -219,8 +220,14 @@ impl Attestations {
             time: now,
             actor: format!("host {host}"),
         };
-        let transaction = Transaction::RecordAttestation(attestation);
-        let committed = match self.store.commit(transaction, act).await {
+        let next_boot = grant.next_boot().map(|claim| Transaction::AcceptNextBoot {
+            id: host,
+            claim: Box::new(claim.clone()),
+        });
+        // The record of the attestation is the last: its number is that of the certificate.
+        let transactions = next_boot.into_iter();
+        let transactions = transactions.chain([Transaction::RecordAttestation(attestation)]);
+        let committed = match self.store.commit(transactions.collect(), act).await {
             Ok(committed) => committed,
             Err(Failure::Refused(_)) => {
                 let refusal = self.refused_since(request, now).await;
@@ -259,7 +266,7 @@ impl Attestations {
             actor: format!("host {id}"),
         };
         let transaction = Transaction::PromoteAlternatives { id, used };
-        if let Err(failure) = self.store.commit(transaction, act).await {
+        if let Err(failure) = self.store.commit(vec![transaction], act).await {
             warn!(host = %id, ?failure, "what a host booted first was not promoted");
         }
     }
@@ -314,7 +321,10 @@ impl Attestations {
         if let Err(failure) = self.record_returned_identity(&refusal, now).await {
             return unrecorded(unavailable(&failure));
         }
-        if let Some(attempted) = attempted(refusal.facts(), Some(reason_of(&refusal)), now)
+        // A host whose claim is refused was found healthy: that is no news about its boot.
+        let is_of_boot = !refusal.code().is_of_next_boot();
+        if is_of_boot
+            && let Some(attempted) = attempted(refusal.facts(), Some(reason_of(&refusal)), now)
             && let Err(failure) = self.store.keep_attempt(attempted).await
         {
             return unrecorded(unavailable(&failure));
@@ -349,7 +359,7 @@ impl Attestations {
             time: now,
             actor: format!("host {host}"),
         };
-        match self.store.commit(transaction, act).await {
+        match self.store.commit(vec![transaction], act).await {
             // Refused: the host was removed or revoked meanwhile.
             Ok(_) | Err(Failure::Refused(_)) => Ok(()),
             Err(Failure::Store(failure)) => Err(failure),

@@ -45,6 +45,10 @@ impl hgs_attest::HostRegistry for Registry<'_> {
             Arc::default()
         })
     }
+
+    fn accepts_next_boot_claims(&self) -> bool {
+        self.state.settings().accept_next_boot_claims
+    }
 }
 
 impl Credentials {

@@ -45,14 +45,15 @@ impl OpenStore {
         Ok(Self { store, _open: open })
     }
 
-    /// Commits what a host has caused: that it has attested, or that a superseded identity key came back.
+    /// Commits what a host has caused, such as that it has attested: all of it or nothing. The answer has the number of the last
+    /// record.
     pub(crate) async fn commit(
         &self,
-        transaction: Transaction,
+        transactions: Vec<Transaction>,
         act: Act,
     ) -> Result<Committed, Failure<Refusal>> {
         let (sender, receiver) = oneshot::channel();
-        self.store.submit(vec![transaction], act, move |result| {
+        self.store.submit(transactions, act, move |result| {
             drop(sender.send(result));
         })?;
         receiver

@@ -33,6 +33,7 @@ pub(crate) fn follow(store: &Store, config: &Config, now: Time) -> Result<(), Fa
         rekey_window_until: settings.rekey_window_until,
         // It is the same on every node.
         attestation_mode: settings.attestation_mode,
+        accept_next_boot_claims: settings.accept_next_boot_claims,
         ..settings_of(config, settings.name.clone())
     };
     if *settings == wanted {

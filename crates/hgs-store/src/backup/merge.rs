@@ -270,6 +270,15 @@ impl Merge<'_> {
                 (&ours.attestation_mode, &theirs.attestation_mode),
                 ToString::to_string,
             ),
+            accept_next_boot_claims: self.choose(
+                place,
+                "accept_next_boot_claims",
+                (
+                    &ours.accept_next_boot_claims,
+                    &theirs.accept_next_boot_claims,
+                ),
+                ToString::to_string,
+            ),
             // These follow the configuration of this node whenever it starts.
             ..ours.clone()
         };

@@ -33,6 +33,9 @@ pub struct Settings {
         with = "text::display"
     )]
     pub attestation_mode: AttestationMode,
+    /// Whether healthy hosts may add to their own records what they will boot next.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub accept_next_boot_claims: bool,
     /// Until when protectors that a compromised guardian signed are accepted though they were never
     /// seen: the re-key window.
     #[serde(
@@ -65,7 +68,7 @@ pub enum SettingsError {
 
 impl Settings {
     /// The settings of a new service called `name`: nothing is cached, certificates last 8 hours,
-    /// superseded protectors are reported.
+    /// superseded protectors are reported, hosts say nothing of their next boot.
     #[must_use]
     pub fn new(name: Label) -> Self {
         Self {
@@ -76,6 +79,7 @@ impl Settings {
             health_certificate_seconds: 8 * 60 * 60,
             refuse_superseded_protectors: false,
             attestation_mode: AttestationMode::HostKey,
+            accept_next_boot_claims: false,
             rekey_window_until: None,
         }
     }

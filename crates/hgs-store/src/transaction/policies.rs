@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hgs_attest::policy::{
-    self, Baseline, CiPolicy, HostMeasurements, PolicyName, PolicySelection, PolicySet,
-    UsedAlternative,
+    self, Alternative, Baseline, CiPolicy, HostMeasurements, NextBootClaim, PolicyName,
+    PolicySelection, PolicySet, UsedAlternative,
 };
 use hgs_crypto::hash::sha256;
 use hgs_pki::Time;
@@ -21,6 +21,9 @@ use crate::model::{
 };
 use crate::policies::PolicyError;
 use crate::refusal::{MAX_HOST_GROUPS, MAX_POLICY_DOCUMENTS};
+
+/// Octets of the events of one alternative that the audit record of a claim shows, at most.
+const MAX_SHOWN_CLAIM: usize = 8 * 1024;
 
 impl Planner<'_> {
     pub(super) fn set_host_group(
@@ -75,6 +78,40 @@ impl Planner<'_> {
                 _ => vec![change],
             },
         })
+    }
+
+    /// Decided from this state: what was approved of the host may have changed since the host was judged.
+    pub(super) fn accept_next_boot(
+        &self,
+        id: &HostId,
+        claim: &NextBootClaim,
+    ) -> Result<Plan, Refusal> {
+        let host = self.host_in_good_standing(id)?;
+        if !self.state.settings().accept_next_boot_claims {
+            return Err(Refusal::NextBootClaimsRefused);
+        }
+        let group = host.group.unwrap_or_else(ShortName::of_default_group);
+        let policies = self.state.policy_set_of(host);
+        let policies = policies.map_err(|error| refused(group, error))?;
+        let accepted = policies
+            .accept_next_boot(claim, host.name.as_str(), self.act.time)
+            .map_err(|error| Refusal::NextBoot {
+                host: host.name.clone(),
+                error: Box::new(error),
+            })?;
+        let Some(accepted) = accepted else {
+            return Ok(Plan {
+                before: None,
+                after: None,
+                changes: Vec::new(),
+            });
+        };
+        let text: Arc<str> = accepted.measurements.to_json().into();
+        let note = json!({
+            "claim": Digest::from_bytes(*claim.digest()),
+            "added": accepted.added.iter().map(shown_claim).collect::<Vec<_>>(),
+        });
+        self.set_host_measurements(id, &ExpectedMeasurements::Any, Some(&text), Some(&note))
     }
 
     /// Whether hosts can be put into this group.
@@ -479,6 +516,32 @@ fn shown_alternative(used: &UsedAlternative) -> Value {
         "document": used.document,
         "component": used.component,
         "alternative": used.alternative,
+    })
+}
+
+/// What a host claimed of a component, as far as an audit record has room for it.
+fn shown_claim((component, alternative): &(String, Alternative)) -> Value {
+    let mut room = MAX_SHOWN_CLAIM;
+    let (mut events, mut further) = (Vec::new(), 0);
+    for slot in &alternative.events {
+        for event in &slot.events {
+            let shown = json!({"slot": slot.slot, "event": event});
+            let octets = shown.to_string().len();
+            match room.checked_sub(octets) {
+                Some(left) if further == 0 => {
+                    room = left;
+                    events.push(shown);
+                }
+                _ => further += 1,
+            }
+        }
+    }
+    json!({
+        "component": component,
+        "alternative": alternative.name,
+        "state": alternative.state,
+        "events": events,
+        "further_events": further,
     })
 }
 

@@ -29,6 +29,7 @@ impl Arguments {
   hgs server set --communications-certificate THUMBPRINT
   hgs server set --rekey-window 24h
   hgs server set --attestation-mode tpm
+  hgs server set --next-boot-claims accept
 
 What the other mode needs stays and can be loaded beforehand. Health certificates that were issued before the mode changed stay valid \
 until they end; `hgs signer set all --deny-before now` ends them at once.")]
@@ -43,6 +44,9 @@ pub(crate) struct SetArguments {
     /// How hosts attest from now on, on every node
     #[arg(long, value_enum, value_name = "MODE")]
     attestation_mode: Option<Mode>,
+    /// Whether hosts with TPMs may add to their own records what they will boot next (`guarded-host baseline stage --send`)
+    #[arg(long, value_enum, value_name = "WHETHER")]
+    next_boot_claims: Option<NextBootClaims>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -51,6 +55,14 @@ enum Mode {
     Tpm,
     /// By registered host keys
     HostKey,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum NextBootClaims {
+    /// Those of hosts that are healthy when they say so, for 30 days
+    Accept,
+    /// None: administrators add what hosts stage
+    Refuse,
 }
 
 impl SetArguments {
@@ -71,10 +83,17 @@ impl SetArguments {
                 "Have hosts attest by {mode} from now on? Those that are registered otherwise get no new health certificates."
             ))?;
         }
+        let claims = self.next_boot_claims;
+        if claims == Some(NextBootClaims::Accept) {
+            terminal.confirm(
+                "Accept what healthy hosts say of their next boot? Root on such a host then chooses its next initrd and grub.cfg.",
+            )?;
+        }
         let change = SetServer {
             communications_certificate: self.communications_certificate,
             rekey_window_seconds: window,
             attestation_mode: mode.map(|mode| mode.to_string()),
+            accept_next_boot_claims: claims.map(|claims| claims == NextBootClaims::Accept),
         };
         let settings = server.client()?.set_server(&change).or_fail()?;
         terminal.report(&Settings(settings))?;
@@ -104,6 +123,13 @@ impl fmt::Display for Settings {
             ("State folder", settings.state_folder.clone()),
             ("Master key", settings.master_key_file.clone()),
             ("Hosts attest by", settings.attestation_mode.to_string()),
+            (
+                "Hosts' claims of their next boot",
+                match settings.accept_next_boot_claims {
+                    true => "accepted".to_owned(),
+                    false => "refused".to_owned(),
+                },
+            ),
             (
                 "Health certificates",
                 format!(
