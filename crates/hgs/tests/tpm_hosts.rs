@@ -4,6 +4,7 @@ mod common;
 
 use std::fs;
 
+use common::ordinary::folder_of_programs;
 use common::served::{Served, configure};
 use common::{Home, Outcome};
 use hgs_attest::policy::{
@@ -16,6 +17,7 @@ use hgs_client::tpm::OtherTpm;
 use hgs_client::{Folders, GuardedHost};
 use hgs_crypto::{base64, hex};
 use hgs_pki::health::HealthKind;
+use hgs_testkit::measured_boot::MeasuredBoot;
 use hgs_testkit::swtpm::{SoftwareTpm, altered_log};
 use serde_json::{Value, json};
 
@@ -572,4 +574,91 @@ async fn each_attempt_of_a_host_is_kept_with_its_evidence() {
     assert!(refused.to_string().contains("revoked"), "{refused}");
     let revoked = last(&site);
     assert_eq!(revoked["last_attempt"]["healthy"], false);
+}
+
+/// The event of the log in which the initrd is measured.
+const INITRD: usize = 46;
+
+/// From `guarded-host baseline stage --send` to the boot: refused by default, then accepted, staged and promoted.
+#[test]
+fn a_host_says_what_it_will_boot_next_and_boots_it() {
+    let site = Site::new();
+    site.ask("server set --attestation-mode tpm --yes").done();
+    let folder = site.home.file("ours");
+    fs::create_dir(&folder).unwrap();
+    let mut tpm = SoftwareTpm::new();
+    let configuration = format!(
+        "mode = \"local\"\n[tpm]\ndevice = \"{}\"\nevent_log = \"{}\"\nima_log = \"{}\"\n",
+        tpm.device(),
+        folder.join("log").display(),
+        folder.join("ima").display(),
+    );
+    fs::write(folder.join("guarded-host.toml"), configuration).unwrap();
+    let host = |words: &str| {
+        let mut command = assert_cmd::Command::new(folder_of_programs().join("guarded-host"));
+        command
+            .env_clear()
+            .envs(hgs_testkit::date_variables())
+            .env("HOME", &folder)
+            .env("HGS_HOST_CONFIG", folder.join("guarded-host.toml"))
+            .env("HGS_HOST_STATE", folder.join("state"))
+            .current_dir(&folder)
+            .args(words.split(' '));
+        Outcome::of(&mut command)
+    };
+    let url = site.served.as_ref().unwrap().url();
+    host(&format!("configure --url {url}")).done();
+    tpm.boot(LOG);
+    fs::write(folder.join("log"), LOG).unwrap();
+    host("identity export --out host1.json").done();
+    host("baseline export --out baseline.json --host-measurements own.json").done();
+    site.ask("host add host1 --identity ours/host1.json --without-ek-certificate --yes")
+        .done();
+    site.ask("baseline add reference ours/baseline.json").done();
+    site.ask("host set host1 --measurements ours/own.json")
+        .done();
+    host("attest").done();
+
+    fs::write(folder.join("initrd"), b"the next initrd").unwrap();
+    let stage = "baseline stage --file /initrd.gz=initrd --name next --send";
+    host(&format!("{stage} --out next.json"))
+        .ended(2)
+        .saying("takes no claims")
+        .saying("hgs server set --next-boot-claims accept");
+    // It can be added by hand, and the host is what it was.
+    let written = fs::read_to_string(folder.join("next.json")).unwrap();
+    assert!(written.contains("openhgs-host-measurements"), "{written}");
+    let last = || site.json("host list --report")[0]["last_attempt"].clone();
+    assert_eq!(last()["healthy"], true);
+    assert_eq!(host("status --json").done().json()["is_host_guarded"], true);
+
+    site.ask("server set --next-boot-claims accept").ended(2);
+    let settings = site.json("server set --next-boot-claims accept --yes");
+    assert_eq!(settings["accept_next_boot_claims"], true);
+    let staged = host(&format!("{stage} --json")).done().json();
+    assert_eq!(staged["components"], json!(["initrd"]));
+    assert!(staged["guardian"].is_string());
+    let records = site.json("audit list --action accept-next-boot --outcome done");
+    let digest = hex::encode(&hgs_crypto::hash::sha256(b"the next initrd"));
+    let added = &records[0]["after"]["note"]["added"][0];
+    assert_eq!(added["component"], "initrd");
+    assert!(added["events"].to_string().contains(&digest), "{added}");
+    assert!(records[0]["actor"].as_str().unwrap().starts_with("host "));
+    // Nothing is doubled.
+    host(stage).done();
+    let records = site.json("audit list --action accept-next-boot --outcome done");
+    assert_eq!(records.as_array().unwrap().len(), 1);
+
+    let mut boot = MeasuredBoot::of_log(LOG);
+    boot.events[INITRD - 1].digest = hgs_crypto::hash::sha256(b"the next initrd");
+    boot.replay(&mut tpm);
+    tpm.release();
+    fs::write(folder.join("log"), boot.log()).unwrap();
+    host("attest --kind encryption").done();
+    let records = site.json("audit list --action promote-alternatives");
+    let promoted = records[0]["after"]["promoted"].to_string();
+    assert!(promoted.contains("\"next\""), "{promoted}");
+
+    site.ask("host revoke host1 --reason stolen --yes").done();
+    host(stage).ended(2).saying("revoked");
 }

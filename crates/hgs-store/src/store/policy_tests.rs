@@ -539,3 +539,102 @@ fn what_a_host_boots_first_is_promoted() {
     let records = store.audit(&AuditFilter::default(), 1).unwrap();
     assert!(records[0].changes.is_empty());
 }
+
+/// A baseline that leaves the initrd to each host, in PCR 9.
+fn baseline_with_initrd() -> Baseline {
+    let mut baseline = Baseline::from_json(baseline("first").as_bytes()).unwrap();
+    baseline.lanes.push(policy::LaneSlots {
+        pcr: 9,
+        slots: vec![policy::Slot {
+            component: "initrd".to_owned(),
+            name: "file".to_owned(),
+            times: policy::Times::Optional,
+            command_line: false,
+        }],
+    });
+    baseline.components.push(policy::Component {
+        name: "initrd".to_owned(),
+        kind: policy::ComponentKind::Host,
+        alternatives: Vec::new(),
+    });
+    baseline
+}
+
+fn claim_of(component: &str, slot: &str, octet: u8) -> Transaction {
+    let mut claim = HostMeasurements::default();
+    claim.add(
+        component,
+        policy::Alternative {
+            name: "next".to_owned(),
+            source: policy::Source {
+                kind: policy::SourceKind::Log,
+                of: "the host".to_owned(),
+            },
+            state: policy::State::promoted(),
+            events: vec![policy::SlotEvents {
+                slot: slot.to_owned(),
+                events: vec![policy::ExpectedEvent::Digest {
+                    digest: policy::EventDigest([octet; 32]),
+                    what: Some("/boot/initrd".to_owned()),
+                }],
+            }],
+        },
+    );
+    Transaction::AcceptNextBoot {
+        id: TPM_HOST,
+        claim: Box::new(policy::NextBootClaim::read(claim.to_json().as_bytes()).unwrap()),
+    }
+}
+
+#[test]
+fn what_a_host_will_boot_next_is_staged_where_the_setting_says_so_with_the_difference_on_record() {
+    let (_folder, _, _, store) = site();
+    transact(
+        &store,
+        Transaction::AddPolicyDocument {
+            name: name("with-initrd"),
+            kind: DocumentKind::Baseline,
+            text: baseline_with_initrd().to_json().into(),
+            group: None,
+        },
+    )
+    .unwrap();
+    let before = store.state().host_measurements(&TPM_HOST).cloned();
+    let refusal = refused(transact(&store, claim_of("initrd", "file", 7)));
+    assert_eq!(refusal, Refusal::NextBootClaimsRefused);
+    let after = store.state().host_measurements(&TPM_HOST).cloned();
+    assert_eq!(before, after);
+    transact(&store, Transaction::SetNextBootClaims { accept: true }).unwrap();
+
+    // It may not say what is the same on all hosts.
+    let refusal = refused(transact(&store, claim_of("boot", "image", 7)));
+    assert!(matches!(refusal, Refusal::NextBoot { .. }), "{refusal}");
+    transact(&store, claim_of("initrd", "file", 7)).unwrap();
+    let state = store.state();
+    let text = &state.host_measurements(&TPM_HOST).unwrap().text;
+    let own = HostMeasurements::from_json(text.as_bytes()).unwrap();
+    assert!(own.alternatives_of("initrd")[0].state.is_staged());
+    let records = store.audit(&AuditFilter::default(), 1).unwrap();
+    let entry = &records[0].entry;
+    assert_eq!(entry.action, Action::AcceptNextBoot);
+    assert_eq!(entry.host, Some(TPM_HOST.to_string()));
+    let added = &entry.after.as_ref().unwrap()["note"]["added"][0];
+    assert_eq!(added["component"], "initrd");
+    let event = &added["events"][0]["event"];
+    assert_eq!(event["digest"], "07".repeat(32));
+    assert_eq!(added["further_events"], 0);
+
+    // Once is enough, and nothing of it is recorded with an attestation that is refused.
+    transact(&store, claim_of("initrd", "file", 7)).unwrap();
+    let records = store.audit(&AuditFilter::default(), 1).unwrap();
+    assert!(records[0].changes.is_empty());
+    let revoke = Transaction::RevokeHost {
+        id: TPM_HOST,
+        reason: "stolen".to_owned(),
+    };
+    transact(&store, revoke).unwrap();
+    let before = store.state().host_measurements(&TPM_HOST).cloned();
+    transact(&store, claim_of("initrd", "file", 8)).unwrap_err();
+    let after = store.state().host_measurements(&TPM_HOST).cloned();
+    assert_eq!(before, after);
+}
