@@ -397,7 +397,7 @@ fn of_attestation(failure: &AttestationFailure) -> Option<&'static str> {
             "try again; check that nothing on the way to the guardian or to the TPM changes what it passes on",
         ),
         Code::NextBootClaimsRefused => Some(
-            "write the claim to a file with --out, and have the guardian's administrator add it (`hgs host set NAME --next-boot FILE`)",
+            "write the claim to a file with --out, and have the guardian's administrator add it (`hgs host set NAME --next-boot FILE`) or let hosts send theirs (`hgs server set --next-boot-claims accept`)",
         ),
         Code::NextBootClaimAltered => Some(
             "try again; check that nothing on the way to the guardian changes what it passes on",
