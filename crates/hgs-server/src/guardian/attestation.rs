@@ -225,9 +225,9 @@ impl Attestations {
             claim: Box::new(claim.clone()),
         });
         // The record of the attestation is the last: its number is that of the certificate.
-        let transactions = next_boot.into_iter();
-        let transactions = transactions.chain([Transaction::RecordAttestation(attestation)]);
-        let committed = match self.store.commit(transactions.collect(), act).await {
+        let attested = Transaction::RecordAttestation(attestation);
+        let transactions = next_boot.into_iter().chain([attested]).collect();
+        let committed = match self.store.commit(transactions, act).await {
             Ok(committed) => committed,
             Err(Failure::Refused(_)) => {
                 let refusal = self.refused_since(request, now).await;

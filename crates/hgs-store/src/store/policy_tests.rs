@@ -574,7 +574,7 @@ fn claim_of(component: &str, slot: &str, octet: u8) -> Transaction {
             events: vec![policy::SlotEvents {
                 slot: slot.to_owned(),
                 events: vec![policy::ExpectedEvent::Digest {
-                    digest: policy::EventDigest([octet; 32]),
+                    digest: EventDigest([octet; 32]),
                     what: Some("/boot/initrd".to_owned()),
                 }],
             }],
