@@ -134,7 +134,7 @@ impl Stage {
             .map_err(|error| Failure::failed(&error).at_fault(AtFault::Host))?;
         if claim.components.is_empty() {
             return Err(Failure::refused(
-                "none of it was measured into what only this host has at the last boot",
+                "nothing that only this host has changes with it: it was booted already, or nothing of that name was measured at the last boot",
             )
             .at_fault(AtFault::Operator)
             .remedy("`guarded-host baseline export` writes what was measured, by the names that the boot loader uses"));

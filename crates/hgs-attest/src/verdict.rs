@@ -63,7 +63,7 @@ pub struct Grant {
     pub(crate) identity_digest: Sha256Digest,
     pub(crate) statement: HealthStatement,
     pub(crate) transition: IdentityTransition,
-    pub(crate) next_boot: Option<NextBootClaim>,
+    pub(crate) next_boot: Option<Box<NextBootClaim>>,
     pub(crate) returned_nonce: bool,
     pub(crate) facts: AttestationFacts,
 }
@@ -82,7 +82,7 @@ pub struct Finding {
     /// What becomes of the host's identity keys.
     pub transition: IdentityTransition,
     /// What the host will boot next, as it says, and as its TPM has confirmed that it says.
-    pub next_boot: Option<NextBootClaim>,
+    pub next_boot: Option<Box<NextBootClaim>>,
     /// Whether the request was shown to have been made now.
     pub returned_nonce: bool,
 }
@@ -120,7 +120,7 @@ impl Grant {
     /// if it says nothing that is new.
     #[must_use]
     pub fn next_boot(&self) -> Option<&NextBootClaim> {
-        self.next_boot.as_ref()
+        self.next_boot.as_deref()
     }
 
     /// Whether the request was shown to have been made now, so that this host is held to that.

@@ -106,7 +106,11 @@ impl Cause {
                 Fault::Guardian
             }
             Self::Transport(_) => Fault::Network,
-            Self::Attestation(AttestationFailure::Refused(_)) if self.is_decision() => Fault::Host,
+            Self::Attestation(AttestationFailure::Refused(refused))
+                if self.is_decision() && refused.code() != Some(Code::NextBootClaimsRefused) =>
+            {
+                Fault::Host
+            }
             Self::Attestation(AttestationFailure::Rtpm(fault)) => of_rtpm(fault).0,
             Self::Attestation(_) | Self::SigningCertificates { .. } => Fault::Guardian,
             Self::Clocks { .. } => Fault::Host,

@@ -9,6 +9,7 @@
 
 use std::fmt;
 
+use hgs_attest::Code;
 use hgs_attest::client::{AttestationFailure, RefusedKind};
 use hgs_attest::freshness::FreshnessError;
 use hgs_attest::signing_certificates::SigningCertificatesError;
@@ -115,13 +116,15 @@ impl Cause {
         })
     }
 
-    /// Whether this is a decision about this host or protector, and not a failure of the service.
+    /// Whether this is a decision about this host, its next boot or the protector, and not a failure of the service.
     #[must_use]
     pub fn is_decision(&self) -> bool {
         match self {
             Self::Attestation(AttestationFailure::OtherMode { .. }) => true,
             Self::Attestation(AttestationFailure::Refused(refused)) => match refused.kind {
-                RefusedKind::Error | RefusedKind::Payload | RefusedKind::Unavailable => false,
+                RefusedKind::Error | RefusedKind::Payload | RefusedKind::Unavailable => {
+                    refused.code().is_some_and(Code::is_of_next_boot)
+                }
                 RefusedKind::PolicyEvaluation
                 | RefusedKind::Rtpm
                 | RefusedKind::TcgLogValidation

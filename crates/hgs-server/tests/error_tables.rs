@@ -674,7 +674,9 @@ fn every_row_has_a_test() {
         "too-many-identity-keys",
         "too-many-new-identity-keys",
     ];
-    let named = named + include_str!("../../hgs-attest/tests/rtpm_refusals.rs");
+    let named = named
+        + include_str!("../../hgs-attest/tests/rtpm_refusals.rs")
+        + include_str!("../../hgs-attest/tests/rtpm_next_boot.rs");
     for code in hgs_attest::Code::ALL {
         let name = code.name();
         assert!(

@@ -624,6 +624,7 @@ fn a_host_says_what_it_will_boot_next_and_boots_it() {
     host(&format!("{stage} --out next.json"))
         .ended(2)
         .saying("takes no claims")
+        .saying("at fault: the guardian")
         .saying("hgs server set --next-boot-claims accept");
     // It can be added by hand, and the host is what it was.
     let written = fs::read_to_string(folder.join("next.json")).unwrap();
@@ -659,6 +660,9 @@ fn a_host_says_what_it_will_boot_next_and_boots_it() {
     let promoted = records[0]["after"]["promoted"].to_string();
     assert!(promoted.contains("\"next\""), "{promoted}");
 
+    // What is booted is nothing to be staged.
+    host(stage).ended(2).saying("booted already");
+    fs::write(folder.join("initrd"), b"another initrd").unwrap();
     site.ask("host revoke host1 --reason stolen --yes").done();
     host(stage).ended(2).saying("revoked");
 }

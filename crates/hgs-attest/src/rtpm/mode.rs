@@ -298,14 +298,14 @@ impl Caller<'_> {
     }
 
     /// What the host says that it will boot next, if it may say so; `None` if all of it is known.
-    fn next_boot(&self, claim: &[u8]) -> Result<Option<NextBootClaim>, Reason> {
+    fn next_boot(&self, claim: &[u8]) -> Result<Option<Box<NextBootClaim>>, Reason> {
         if !self.hosts.accepts_next_boot_claims() {
             return Err(Reason::NextBootClaimsRefused);
         }
         let claim = NextBootClaim::read(claim)?;
         let policies = self.hosts.policies_of(self.host);
         let accepted = policies.accept_next_boot(&claim, &self.host.name, self.now)?;
-        Ok(accepted.map(|_| claim))
+        Ok(accepted.map(|_| Box::new(claim)))
     }
 
     /// Asks for a key, unless the host has had so many made that a new one would be refused.
