@@ -1,10 +1,11 @@
-//! Names that a shell can complete: those of hosts, certificates, signers and guardians. The shell asks the program with
-//! the variable `COMPLETE` set; where no server answers, nothing is offered.
+//! Names that a shell can complete: those of hosts and groups, policies and documents, certificates, signers, EK roots and
+//! guardians. The shell asks the program with the variable `COMPLETE` set; where no server answers, nothing is offered.
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
+use hgs_admin::types::{DocumentKind, PolicyQuery};
 use hgs_admin::{AdminError, Administration as _, Client};
 use hgs_server::Config;
 use hgs_server::config::Environment;
@@ -16,6 +17,57 @@ pub(crate) fn hosts() -> ArgValueCompleter {
     of_server(|client| {
         let hosts = client.hosts()?;
         Ok(hosts.into_iter().map(|host| (host.name, None)).collect())
+    })
+}
+
+/// Names of groups of hosts.
+pub(crate) fn host_groups() -> ArgValueCompleter {
+    of_server(|client| {
+        let groups = client.host_groups()?.into_iter();
+        Ok(groups.map(|group| (group.name, None)).collect())
+    })
+}
+
+/// Names of policies, and of the documents that are set as they are.
+pub(crate) fn policies() -> ArgValueCompleter {
+    of_server(|client| {
+        let all = client.policies(&PolicyQuery::default())?.into_iter();
+        Ok(all.map(|one| (one.name, Some(one.kind))).collect())
+    })
+}
+
+/// Names of documents of any kind.
+pub(crate) fn documents() -> ArgValueCompleter {
+    documents_of(|_| true)
+}
+
+/// Names of baselines.
+pub(crate) fn baselines() -> ArgValueCompleter {
+    documents_of(|kind| kind == DocumentKind::Baseline)
+}
+
+/// Names of code-integrity policies.
+pub(crate) fn ci_policies() -> ArgValueCompleter {
+    documents_of(|kind| kind == DocumentKind::CiPolicy)
+}
+
+fn documents_of(
+    is_meant: impl Fn(DocumentKind) -> bool + Send + Sync + 'static,
+) -> ArgValueCompleter {
+    of_server(move |client| {
+        let all = client.policy_documents()?.into_iter();
+        let meant = all.filter(|document| is_meant(document.kind));
+        let named = meant.map(|document| (document.name, Some(document.kind.to_string())));
+        Ok(named.collect())
+    })
+}
+
+/// Thumbprints of the authorities that vouch for TPMs.
+pub(crate) fn ek_roots() -> ArgValueCompleter {
+    of_server(|client| {
+        let roots = client.ek_roots()?.into_iter();
+        let named = roots.map(|root| (root.thumbprint, Some(root.subject)));
+        Ok(named.collect())
     })
 }
 

@@ -221,6 +221,27 @@ fn a_shell_completes_names() {
         let begun = &all[0][..6];
         assert!(completions(&site, &[noun, verb, begun]).contains(&all[0]));
     }
+    site.ask("host-group new rack7").done();
+    let words = ["host", "set", "host1", "--group", "ra"];
+    assert_eq!(completions(&site, &words), ["rack7"]);
+    assert_eq!(
+        completions(&site, &["host-group", "remove", "ra"]),
+        ["rack7"]
+    );
+    let offered = completions(&site, &["policy", "enable", "Hgs_Iommu"]);
+    assert_eq!(offered, ["Hgs_IommuEnabled"]);
+    let key = json!({"kind": "openhgs-dump-key", "version": 1, "files": [
+        {"path": "/etc/kdump.key", "digests": ["5a".repeat(32)]}
+    ]});
+    site.home.write("dump.json", key.to_string());
+    site.ask("dump-key add kdump dump.json").done();
+    for words in [["dump-key", "show", "kd"], ["policy", "disable", "kd"]] {
+        assert_eq!(completions(&site, &words), ["kdump"]);
+    }
+    // It is no baseline, and no code-integrity policy.
+    for noun in ["baseline", "ci-policy"] {
+        assert!(completions(&site, &[noun, "retire", "kd"]).is_empty());
+    }
     // Where no server answers, nothing is offered, and nothing is said.
     std::fs::remove_file(site.home.file("run/admin.sock")).unwrap();
     assert!(completions(&site, &["host", "show", "ho"]).is_empty());

@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use super::{ServerOption, document};
 use crate::clock;
+use crate::completion;
 use crate::documents::{NewBaseline, Predictions, Staged};
 use crate::failures::OrFail as _;
 
@@ -48,7 +49,7 @@ What is predicted is accepted until it expires. The first host that boots it mak
 its file: have one host boot it, then run `hgs host approve HOST`.")]
 struct Predict {
     /// The baseline
-    #[arg(required_unless_present = "file", conflicts_with = "file")]
+    #[arg(required_unless_present = "file", conflicts_with = "file", add = completion::baselines())]
     name: Option<HostSelector>,
     /// A file with a baseline, in the place of one that the guardian has; `--out` says where the new one goes
     #[arg(long = "in", value_name = "FILE", id = "file")]
@@ -69,6 +70,7 @@ struct Predict {
 `hgs baseline show NAME` has the names; `hgs baseline set` with the former document takes it back.")]
 struct Retire {
     /// The baseline
+    #[arg(add = completion::baselines())]
     name: HostSelector,
     /// The component
     #[arg(required_unless_present = "unused", requires = "alternative")]

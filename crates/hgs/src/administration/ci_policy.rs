@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::baseline::Seen;
 use super::{ServerOption, document};
 use crate::clock;
+use crate::completion;
 use crate::documents::NewCiPolicy;
 
 /// The verbs of `hgs ci-policy`.
@@ -38,6 +39,7 @@ enum Verb {
   hgs ci-policy retire system debian-12.8")]
 struct Retire {
     /// The code-integrity policy
+    #[arg(add = completion::ci_policies())]
     name: HostSelector,
     /// The set
     #[arg(required_unless_present = "unused")]

@@ -14,6 +14,7 @@ use hgs_terminal::{Exit, Failure, Table, Terminal, read_input};
 use serde::Serialize;
 
 use super::{ServerOption, or_dash};
+use crate::completion;
 use crate::failures::OrFail as _;
 
 /// The verbs of a kind of documents.
@@ -34,7 +35,7 @@ pub(super) enum Verb {
         /// The document, as JSON
         file: PathBuf,
         /// Enable it for this group only [default: for `default`, which all groups follow]
-        #[arg(long, value_name = "GROUP")]
+        #[arg(long, value_name = "GROUP", add = completion::host_groups())]
         group: Option<String>,
     },
     /// List the documents, with the groups that have them enabled
@@ -42,11 +43,13 @@ pub(super) enum Verb {
     /// Show a document, or write it to a file with `--out`
     Show {
         /// Its name
+        #[arg(add = completion::documents())]
         name: HostSelector,
     },
     /// Replace a document
     Set {
         /// Its name
+        #[arg(add = completion::documents())]
         name: HostSelector,
         /// The document from now on, as JSON
         file: PathBuf,
@@ -54,6 +57,7 @@ pub(super) enum Verb {
     /// Remove a document
     Remove {
         /// Its name
+        #[arg(add = completion::documents())]
         name: HostSelector,
     },
 }

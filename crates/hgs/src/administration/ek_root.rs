@@ -13,6 +13,7 @@ use hgs_terminal::{Exit, Failure, Table, Terminal, printable, read_input};
 use serde::Serialize;
 
 use super::ServerOption;
+use crate::completion;
 use crate::failures::OrFail as _;
 
 /// The verbs of `hgs ek-root`.
@@ -32,6 +33,7 @@ enum Verb {
     /// Trust an authority no longer; hosts that were registered stay registered
     Remove {
         /// The thumbprint of its certificate
+        #[arg(add = completion::ek_roots())]
         thumbprint: Thumbprint,
     },
 }

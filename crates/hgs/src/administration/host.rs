@@ -56,7 +56,7 @@ What a host says of its next boot is the word of a host that was healthy when it
         #[arg(add = completion::hosts())]
         name: String,
         /// The group it is in from now on; `default` takes it out of any other
-        #[arg(long, value_name = "GROUP", group = "change")]
+        #[arg(long, value_name = "GROUP", add = completion::host_groups(), group = "change")]
         group: Option<String>,
         /// What it measures beside what its baseline has: parameters, partition table, boot order, initrd
         #[arg(

@@ -9,6 +9,7 @@ use hgs_terminal::{Exit, Failure, Table, Terminal};
 use serde::Serialize;
 
 use super::ServerOption;
+use crate::completion;
 use crate::failures::OrFail as _;
 
 /// The verbs of `hgs host-group`.
@@ -36,6 +37,7 @@ enum Verb {
     /// Remove a group that has no hosts
     Remove {
         /// Its name
+        #[arg(add = completion::host_groups())]
         name: HostSelector,
     },
 }

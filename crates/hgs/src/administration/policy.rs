@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::simulate::Simulate;
 use super::{ServerOption, or_dash, yes_or_no};
+use crate::completion;
 use crate::failures::OrFail as _;
 
 /// The verbs of `hgs policy`.
@@ -31,6 +32,7 @@ enum Verb {
     /// Show one policy, or one document
     Show {
         /// Its name
+        #[arg(add = completion::policies())]
         name: HostSelector,
         #[command(flatten)]
         group: Group,
@@ -41,6 +43,7 @@ enum Verb {
   hgs policy enable rack7-boot --group rack7")]
     Enable {
         /// Its name
+        #[arg(add = completion::policies())]
         name: HostSelector,
         #[command(flatten)]
         group: Group,
@@ -48,6 +51,7 @@ enum Verb {
     /// Disable a policy or a document
     Disable {
         /// Its name
+        #[arg(add = completion::policies())]
         name: HostSelector,
         #[command(flatten)]
         group: Group,
@@ -56,6 +60,7 @@ enum Verb {
     /// Have a policy or a document for a group as it is in the group `default`, or there as it is by itself
     Reset {
         /// Its name
+        #[arg(add = completion::policies())]
         name: HostSelector,
         #[command(flatten)]
         group: Group,
@@ -66,7 +71,7 @@ enum Verb {
 #[derive(Debug, clap::Args)]
 struct Group {
     /// The group of hosts [default: `default`, which all groups follow in what is not set for them]
-    #[arg(long, value_name = "GROUP")]
+    #[arg(long, value_name = "GROUP", add = completion::host_groups())]
     group: Option<String>,
 }
 

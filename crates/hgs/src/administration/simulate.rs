@@ -11,6 +11,7 @@ use hgs_terminal::{Exit, Failure, Table, Terminal};
 use serde::Serialize;
 
 use super::document;
+use crate::completion;
 use crate::documents::named_value;
 use crate::evidence_files::EvidenceFiles;
 use crate::failures::OrFail as _;
@@ -31,16 +32,16 @@ pub(super) struct Simulate {
     #[arg(long, conflicts_with_all = ["log", "pcrs", "ima"], required_unless_present = "log")]
     against_evidence: bool,
     /// The host whose group, parameters and own measurements count
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["against_evidence", "group"])]
+    #[arg(long, value_name = "NAME", add = completion::hosts(), conflicts_with_all = ["against_evidence", "group"])]
     host: Option<String>,
     /// The group whose policies count [default: default]
-    #[arg(long, value_name = "GROUP", conflicts_with = "against_evidence")]
+    #[arg(long, value_name = "GROUP", add = completion::host_groups(), conflicts_with = "against_evidence")]
     group: Option<String>,
     /// Try with this policy or document enabled
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = completion::policies())]
     enable: Vec<String>,
     /// Try with this policy or document disabled
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = completion::policies())]
     disable: Vec<String>,
     /// Try with this baseline
     #[arg(long = "baseline", value_name = "NAME=FILE", value_parser = named_value::<PathBuf>)]

@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::Changed;
 use crate::administration::{LONGEST_FILE, given_text};
+use crate::completion;
 use crate::failures::OrFail as _;
 
 /// Register a host, which can attest from then on
@@ -39,7 +40,7 @@ pub(super) struct Add {
     #[arg(long, value_name = "FOLDER", group = "credential")]
     identities: Option<PathBuf>,
     /// The group whose policies it is judged by
-    #[arg(long, value_name = "GROUP", conflicts_with = "host_key")]
+    #[arg(long, value_name = "GROUP", add = completion::host_groups(), conflicts_with = "host_key")]
     group: Option<String>,
     /// Register a TPM that no EK certificate vouches for: then you do, and the audit log says so
     #[arg(long, conflicts_with = "host_key")]

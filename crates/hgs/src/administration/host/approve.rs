@@ -7,6 +7,7 @@ use hgs_admin::{Administration as _, Client};
 use hgs_terminal::{Exit, Failure, Terminal};
 use serde::Serialize;
 
+use crate::completion;
 use crate::failures::OrFail as _;
 
 /// Approve what hosts booted last, so that they attest with it from then on
@@ -20,10 +21,10 @@ log keeps each difference. See first what it is: `hgs policy simulate --against-
 #[command(group(clap::ArgGroup::new("which").required(true)))]
 pub(super) struct Approve {
     /// The hosts: what each of them booted last
-    #[arg(value_name = "NAME", group = "which")]
+    #[arg(value_name = "NAME", group = "which", add = completion::hosts())]
     hosts: Vec<String>,
     /// A host: what it booted last, and every host whose boot differs in the same way
-    #[arg(long, value_name = "NAME", group = "which")]
+    #[arg(long, value_name = "NAME", group = "which", add = completion::hosts())]
     like: Option<String>,
     /// What the new alternatives are called in the baseline [default: the name of the host]
     #[arg(long, value_name = "TEXT")]
