@@ -58,7 +58,7 @@ pub(crate) enum Attested {
 
 /// What was decided, before it is counted and logged.
 enum Decided {
-    Issued(IssuedHealthCertificate, u64),
+    Issued(Box<IssuedHealthCertificate>, u64),
     Continue(Continuation),
 }
 
@@ -133,7 +133,7 @@ impl Attestations {
         let (attested, decision) = match decided {
             Ok(Decided::Issued(issued, sequence)) => {
                 let decision = issued_decision(&issued, sequence);
-                (Attested::Issued(issued), decision)
+                (Attested::Issued(*issued), decision)
             }
             Ok(Decided::Continue(continuation)) => {
                 let decision = Decision {
@@ -159,10 +159,10 @@ impl Attestations {
         match self.evaluate(request.clone(), now).await {
             Verdict::Healthy(grant) => {
                 if let Some((issued, sequence)) = self.issued_lately(&grant, now) {
-                    return Ok(Decided::Issued(issued, sequence));
+                    return Ok(Decided::Issued(Box::new(issued), sequence));
                 }
                 let (issued, sequence) = self.admit(grant, request, now).await?;
-                Ok(Decided::Issued(issued, sequence))
+                Ok(Decided::Issued(Box::new(issued), sequence))
             }
             Verdict::Continue(continuation) => Ok(Decided::Continue(continuation)),
             Verdict::Refused(refusal) => Err(self.record_attestation_refusal(refusal, now).await),
