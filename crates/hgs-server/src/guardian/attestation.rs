@@ -59,7 +59,7 @@ pub(crate) enum Attested {
 /// What was decided, before it is counted and logged.
 enum Decided {
     Issued(Box<IssuedHealthCertificate>, u64),
-    Continue(Continuation),
+    Continue(Box<Continuation>),
 }
 
 /// A refusal, and the number of the record that it has of its own.
@@ -164,7 +164,7 @@ impl Attestations {
                 let (issued, sequence) = self.admit(grant, request, now).await?;
                 Ok(Decided::Issued(Box::new(issued), sequence))
             }
-            Verdict::Continue(continuation) => Ok(Decided::Continue(continuation)),
+            Verdict::Continue(continuation) => Ok(Decided::Continue(Box::new(continuation))),
             Verdict::Refused(refusal) => Err(self.record_attestation_refusal(refusal, now).await),
         }
     }
