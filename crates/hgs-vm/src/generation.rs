@@ -25,7 +25,9 @@ use std::path::{Path, PathBuf};
 
 use hgs_files::{FileError, FileProblem, Lock, Readers};
 
+use crate::protection::SEALED_FILE;
 use crate::swtpm::PERMANENT_STATE;
+use crate::swtpm::control::MAX_STATE;
 
 /// The protector of a generation.
 pub const PROTECTOR: &str = "protector.xml";
@@ -38,6 +40,8 @@ const PREFIX: &str = "gen-";
 const MAX_POINTER: usize = 32;
 /// Octets of the longest protector that is read.
 pub const MAX_PROTECTOR: usize = 1024 * 1024;
+/// Octets of the longest sealed protection that is read.
+pub const MAX_PROTECTION: usize = crate::protection::LIMIT + 1024;
 
 /// What is wrong with the folder of a VM.
 #[derive(Debug, thiserror::Error)]
@@ -144,6 +148,14 @@ pub struct Generation {
 }
 
 impl Generation {
+    /// The VM's protection, as it is sealed beside the protector.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn protection(&self) -> Result<Vec<u8>, FileError> {
+        hgs_files::read(&self.path.join(SEALED_FILE), MAX_PROTECTION)
+    }
+
     /// Its number, which rises with every change of the key.
     #[must_use]
     pub fn number(&self) -> u64 {
@@ -339,6 +351,40 @@ impl StateFolder {
     }
 }
 
+/// Copies the current generation of a VM's folder into a private folder that has none, where it becomes current under the same
+/// number. Nothing in `from` is changed, which may belong to somebody else or be on a medium that can't be written.
+///
+/// # Errors
+/// When `from` is no VM's folder or is in use, or when a part is missing or a link.
+pub fn copy(from: &Path, to: &Path) -> Result<(), StateError> {
+    let held = from.join(LOCK);
+    let _lock = match hgs_files::optional(Lock::take(&held)) {
+        Err(error) if matches!(error.problem, FileProblem::InUse) => {
+            return Err(StateError::InUse(from.to_owned()));
+        }
+        outcome => outcome?,
+    };
+    let current = named(from)?;
+    let source = from.join(current.to_string());
+    let target = to.join(current.to_string());
+    let read = |part, limit| hgs_files::read(&source.join(part), limit);
+    let state = read(PERMANENT_STATE, MAX_STATE)?;
+    let protector = read(PROTECTOR, MAX_PROTECTOR)?;
+    let protection = read(SEALED_FILE, MAX_PROTECTION)?;
+    let files = [
+        (PERMANENT_STATE, &*state),
+        (PROTECTOR, &*protector),
+        (SEALED_FILE, &*protection),
+    ];
+    hgs_files::create_folder(&target, &files)?;
+    let pointer = to.join(POINTER);
+    Ok(hgs_files::create(
+        &pointer,
+        format!("{current}\n").as_bytes(),
+        Readers::Owner,
+    )?)
+}
+
 /// A generation of which everything is on the disk, and that the pointer does not name. Dropped, it is removed.
 #[derive(Debug)]
 #[must_use = "it is removed when it is dropped"]
@@ -353,6 +399,13 @@ fn lock(folder: &Path) -> Result<Lock, StateError> {
 
 /// The generation that the pointer names, which is a folder of this user's.
 fn pointed(folder: &Path) -> Result<GenerationName, StateError> {
+    let generation = named(folder)?;
+    hgs_files::private_folder(&folder.join(generation.to_string()))?;
+    Ok(generation)
+}
+
+/// The generation that the pointer names.
+fn named(folder: &Path) -> Result<GenerationName, StateError> {
     let path = folder.join(POINTER);
     let Some(pointer) = hgs_files::optional(hgs_files::read(&path, MAX_POINTER))? else {
         let folder = folder.to_owned();
@@ -376,7 +429,6 @@ fn pointed(folder: &Path) -> Result<GenerationName, StateError> {
             found: generations(folder)?,
         });
     }
-    hgs_files::private_folder(&place)?;
     Ok(generation)
 }
 
