@@ -67,7 +67,10 @@ pub struct ServicesError {
 }
 
 /// The party that a failure is the fault of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
 pub enum Fault {
     /// The Host Guardian Service that was asked, or its operator.
     Guardian,

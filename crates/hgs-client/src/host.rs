@@ -80,6 +80,14 @@ pub struct Attestation {
     pub certificate: Certificate,
 }
 
+impl Attestation {
+    /// From when on a new certificate is asked for.
+    #[must_use]
+    pub fn renewed_from(&self) -> Time {
+        identity::renewal_of(&self.certificate)
+    }
+}
+
 impl GuardedHost {
     /// The host with these folders.
     ///
@@ -169,7 +177,21 @@ impl GuardedHost {
             .await
     }
 
-    /// The same with a new identity key, which takes the place of the one that the host has. A host needs that when another
+    /// Sees to it that the host holds a valid health certificate: asks for a new one if there is none, or if two thirds of its
+    /// validity have passed.
+    ///
+    /// # Errors
+    /// Those of [`Self::attest`], when the host holds no valid certificate.
+    pub async fn keep_attested(
+        &self,
+        kind: HealthKind,
+        sides: Sides,
+    ) -> Result<Attestation, Error> {
+        self.attest_for(kind, sides, RequiredCertificate::Valid)
+            .await
+    }
+
+    /// As [`Self::attest`] with a new identity key, which takes the place of the one that the host has. A host needs that when another
     /// machine had its host key, and has it no more.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use hgs_kps::signed_response::Nonce;
 use hgs_kps::{Code, Released, ServiceVersion};
 use hgs_pki::health::HealthKind;
 use hgs_protector::transport_key_blob::CachingPolicy;
-use hgs_protector::{Protector, VerifiedProtector};
+use hgs_protector::{Protector, TransportKey, VerifiedProtector};
 
 use crate::certify::RequiredCertificate;
 use crate::configuration::Endpoints;
@@ -21,8 +21,7 @@ use crate::service::{Cause, ServiceFailure, Side, Sides};
 use crate::status::Record;
 use crate::url::Url;
 
-/// Keys that were released for a protector. They open and seal files, and nothing
-/// else gives them out; dropping this wipes them.
+/// Keys that were released for a protector. Dropping this wipes them.
 pub struct Unwrapped {
     ingress: VerifiedProtector,
     released: Released,
@@ -154,6 +153,18 @@ impl Unwrapped {
     #[must_use]
     pub fn key_protection(&self) -> &Url {
         &self.key_protection
+    }
+
+    /// The transport key of the protector that was given: what was kept until now is under it.
+    #[must_use]
+    pub fn ingress_key(&self) -> &TransportKey {
+        &self.released.ingress_key
+    }
+
+    /// The transport key of the protector to keep instead: what is kept from now on is under it.
+    #[must_use]
+    pub fn egress_key(&self) -> &TransportKey {
+        &self.released.egress_key
     }
 
     /// Opens a file that is sealed under the ingress protector.

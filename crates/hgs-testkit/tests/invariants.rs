@@ -108,8 +108,22 @@ const DRAWING: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "hgs-agent",
+        &[
+            "hgs-clock",
+            "hgs-crypto",
+            "hgs-pki",
+            "hgs-protector",
+            "hgs-kps",
+            "hgs-client",
+            "hgs-files",
+            "hgs-vm",
+        ],
+    ),
+    (
         "guarded-host",
         &[
+            "hgs-agent",
             "hgs-clock",
             "hgs-crypto",
             "hgs-pki",
@@ -292,7 +306,7 @@ fn every_crate_is_in_the_drawing_and_in_the_crate_map() {
 
 #[test]
 fn neither_the_host_side_nor_the_admin_api_depends_on_the_store() {
-    for name in ["hgs-client", "guarded-host", "hgs-admin"] {
+    for name in ["hgs-client", "hgs-agent", "guarded-host", "hgs-admin"] {
         assert!(
             !dependencies(name).contains("hgs-store"),
             "{name} depends on the store"

@@ -1,0 +1,99 @@
+//! Keeping the host attested, and telling VMs when it no longer is.
+
+use std::sync::Arc;
+
+use hgs_client::GuardedHost;
+use hgs_client::service::Sides;
+use hgs_clock::Clock;
+use hgs_pki::health::HealthKind;
+use hgs_pki::{Seconds, Time};
+use tokio::sync::watch;
+
+use crate::wire::Health;
+
+/// Until a service that gave no certificate is asked again.
+const RETRY: Seconds = Seconds::from_minutes(1);
+
+/// Keeps the health certificate of a host valid, and publishes how it stands.
+pub(crate) struct Keeper {
+    host: Arc<GuardedHost>,
+    clock: Arc<dyn Clock>,
+    health: watch::Sender<Health>,
+}
+
+impl Keeper {
+    pub(crate) fn new(host: Arc<GuardedHost>, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            host,
+            clock,
+            health: watch::Sender::new(Health::Unknown),
+        }
+    }
+
+    /// Tells how the host stands, now and after each change.
+    pub(crate) fn watch(&self) -> watch::Receiver<Health> {
+        self.health.subscribe()
+    }
+
+    /// Works until it is dropped.
+    pub(crate) async fn run(&self) {
+        loop {
+            let again = self.attest().await;
+            self.clock.wait_until(again).await;
+        }
+    }
+
+    /// Asks for a certificate if it is time, publishes the outcome, and says when to look again.
+    async fn attest(&self) -> Time {
+        let attested = (self.host)
+            .keep_attested(HealthKind::Encryption, Sides::Both)
+            .await;
+        let now = self.clock.now();
+        let retry = now.checked_add(RETRY).unwrap_or(Time::MAX);
+        match attested {
+            Ok(attestation) => {
+                let renewal = attestation.renewed_from();
+                let late = renewal <= now;
+                self.publish(Health::Healthy {
+                    until: attestation.certificate.validity().not_after.to_string(),
+                    warning: if late { self.last_message() } else { None },
+                });
+                if late { retry } else { renewal }
+            }
+            Err(error) => {
+                let since = match &*self.health.borrow() {
+                    Health::Unhealthy { since, .. } => since.clone(),
+                    Health::Unknown | Health::Healthy { .. } => now.to_string(),
+                };
+                let reason = error.to_string();
+                self.publish(Health::Unhealthy { since, reason });
+                retry
+            }
+        }
+    }
+
+    /// What the last attempt came to, in the words of the host's status.
+    fn last_message(&self) -> Option<String> {
+        self.host.status().ok()?.last_attempt?.message
+    }
+
+    fn publish(&self, health: Health) {
+        match &health {
+            Health::Unknown => {}
+            Health::Healthy { until, warning } => match warning {
+                None => tracing::info!(%until, "host is attested"),
+                Some(warning) => {
+                    tracing::warn!(%until, %warning, "no new health certificate; the old one is used to its end")
+                }
+            },
+            Health::Unhealthy { reason, .. } => {
+                tracing::warn!(%reason, "host holds no valid health certificate");
+            }
+        }
+        self.health.send_if_modified(|old| {
+            let changed = *old != health;
+            *old = health;
+            changed
+        });
+    }
+}

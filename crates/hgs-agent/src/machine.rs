@@ -1,0 +1,331 @@
+//! One VM: from its keys to its end.
+
+mod running;
+mod stop_records;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use hgs_client::{Fault, GuardedHost};
+use hgs_vm::description::{Description, UnhealthyHost, VmName};
+use hgs_vm::generation::{StateError, StateFolder};
+use hgs_vm::parts::Parts;
+use hgs_vm::program::Program;
+use hgs_vm::qemu::command::RuntimeFolder;
+use hgs_vm::qemu::process::User;
+use hgs_vm::qemu::{Emulator, OvmfFiles};
+use tokio::net::UnixStream;
+
+use self::running::Running;
+use crate::failure::blocking;
+use crate::folders::AgentFolders;
+use crate::progress::Progress;
+use crate::wire::{AgentFailure, Health, MachineState, MachineStatus};
+
+/// What every VM of a host needs.
+pub(crate) struct Surroundings {
+    pub(crate) host: Arc<GuardedHost>,
+    pub(crate) folders: AgentFolders,
+    /// The QEMU that runs VMs; the installed one unless given.
+    pub(crate) given_emulator: Option<Emulator>,
+    pub(crate) swtpm: Program,
+    /// The user that QEMU runs as, if not that of the agent.
+    pub(crate) user: Option<User>,
+}
+
+impl Surroundings {
+    /// The QEMU that runs VMs, and the user that it runs as: the installed one, or the one among the parts that were fetched
+    /// for this user, which nobody else can run.
+    pub(crate) fn emulator(&self) -> Result<(Emulator, Option<User>), AgentFailure> {
+        if let Some(emulator) = &self.given_emulator {
+            return Ok((emulator.clone(), self.user));
+        }
+        let firmware = |file: &str| PathBuf::from("/usr/share/OVMF").join(file);
+        let ovmf = OvmfFiles {
+            secure_code: firmware("OVMF_CODE_4M.secboot.fd"),
+            code: firmware("OVMF_CODE_4M.fd"),
+            empty_variables: firmware("OVMF_VARS_4M.fd"),
+        };
+        let program = Program::installed("qemu-system-x86_64");
+        let missing = match Emulator::of(program, Vec::new(), ovmf) {
+            Ok(emulator) => return Ok((emulator, self.user)),
+            Err(error) => error,
+        };
+        if let Ok(cache) = Parts::cache_folder(|name| std::env::var_os(name))
+            && let Ok(Some(parts)) = Parts::open(&cache)
+            && let Ok(emulator) = parts.emulator()
+        {
+            if self.user.is_some() {
+                tracing::warn!(
+                    "QEMU is not installed; one that was fetched for trials runs as the user of the agent"
+                );
+            }
+            return Ok((emulator, None));
+        }
+        Err(AgentFailure::failed(missing)
+            .at_fault(Fault::Operator)
+            .remedy("install QEMU and its firmware: Debian packages qemu-system-x86 and ovmf"))
+    }
+}
+
+/// A VM of this host.
+pub(crate) struct Machine {
+    surroundings: Arc<Surroundings>,
+    name: VmName,
+    status: Mutex<MachineStatus>,
+    /// Held while something is done to the VM.
+    running: tokio::sync::Mutex<Option<Running>>,
+}
+
+impl Machine {
+    pub(crate) fn new(surroundings: Arc<Surroundings>, name: VmName) -> Self {
+        let status = MachineStatus {
+            name: name.to_string(),
+            state: MachineState::Stopped,
+            id: None,
+            policy: None,
+            accelerator: None,
+            last_event: None,
+            warnings: Vec::new(),
+        };
+        Self {
+            surroundings,
+            name,
+            status: Mutex::new(status),
+            running: tokio::sync::Mutex::default(),
+        }
+    }
+
+    pub(crate) fn name(&self) -> &VmName {
+        &self.name
+    }
+
+    /// How it stands.
+    pub(crate) fn status(&self) -> MachineStatus {
+        self.lock_status().clone()
+    }
+
+    fn lock_status(&self) -> MutexGuard<'_, MachineStatus> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn surroundings(&self) -> Arc<Surroundings> {
+        Arc::clone(&self.surroundings)
+    }
+
+    pub(crate) fn folder(&self) -> PathBuf {
+        let machines = self.surroundings.folders.machines();
+        machines.join(self.name.as_str())
+    }
+
+    fn runtime(&self) -> Result<RuntimeFolder, AgentFailure> {
+        let path = self
+            .surroundings
+            .folders
+            .machine_runtime(self.name.as_str());
+        RuntimeFolder::at(&path).map_err(AgentFailure::from)
+    }
+
+    fn is(&self, state: MachineState) {
+        self.lock_status().state = state;
+    }
+
+    /// Notes what happened to the VM without its callers' doing, or why it ended.
+    fn event(&self, what: &str) {
+        let event = format!("{}: {what}", self.surroundings.host.now());
+        tracing::info!(vm = %self.name, what, "VM");
+        self.lock_status().last_event = Some(event);
+    }
+
+    /// Has the keys released, and starts the VM.
+    pub(crate) async fn start(
+        self: &Arc<Self>,
+        accept_other_state: bool,
+        progress: &Progress,
+    ) -> Result<(), AgentFailure> {
+        let mut place = self.running.lock().await;
+        if place.is_some() {
+            return Err(
+                AgentFailure::refused(format_args!("{} runs already", self.name))
+                    .at_fault(Fault::Operator),
+            );
+        }
+        self.is(MachineState::Starting);
+        match Running::start(self, accept_other_state, progress).await {
+            Ok(running) => {
+                self.is(MachineState::Running);
+                self.event("started");
+                self.follow(&running);
+                *place = Some(running);
+                Ok(())
+            }
+            Err(failure) => {
+                self.is(MachineState::Stopped);
+                self.event(&format!("did not start: {failure}"));
+                Err(failure)
+            }
+        }
+    }
+
+    /// Takes over the VM if it runs: an earlier agent started it.
+    pub(crate) async fn take_over(self: &Arc<Self>) {
+        let folder = self.folder();
+        let described = blocking(move || Ok(Description::load(&folder)?)).await;
+        if let Ok(description) = described {
+            self.lock_status().id = Some(description.id.to_string());
+        }
+        match Running::take_over(self).await {
+            Ok(None) => {}
+            Ok(Some(running)) => {
+                self.is(MachineState::Running);
+                self.event("taken over from an earlier agent");
+                self.follow(&running);
+                *self.running.lock().await = Some(running);
+            }
+            Err(failure) => self.event(&format!("could not be taken over: {failure}")),
+        }
+    }
+
+    /// Waits for the end of the VM, whoever brings it about, and cleans up behind it.
+    fn follow(self: &Arc<Self>, running: &Running) {
+        let (machine, end) = (Arc::clone(self), running.end());
+        tokio::spawn(async move {
+            end.await;
+            let mut place = machine.running.lock().await;
+            // Whoever stopped it has cleaned up already.
+            if place.as_ref().is_some_and(Running::has_ended)
+                && let Some(running) = place.take()
+            {
+                machine.event("ended by itself");
+                machine.clean_up(running, &Progress::default()).await;
+            }
+        });
+    }
+
+    /// Ends the VM: asks the guest to power down, or cuts its power.
+    pub(crate) async fn stop(&self, force: bool, progress: &Progress) -> Result<(), AgentFailure> {
+        let mut place = self.running.lock().await;
+        let Some(running) = place.as_mut() else {
+            return Err(
+                AgentFailure::refused(format_args!("{} does not run", self.name))
+                    .at_fault(Fault::Operator),
+            );
+        };
+        let before = self.lock_status().state;
+        self.is(MachineState::Stopping);
+        progress.step(match force {
+            true => "ending the VM",
+            false => "asking the guest to shut down",
+        });
+        if let Err(failure) = running.power_down(force).await {
+            self.is(before);
+            return Err(failure);
+        }
+        if let Some(running) = place.take() {
+            self.event(if force { "ended by force" } else { "shut down" });
+            self.clean_up(running, progress).await;
+        }
+        Ok(())
+    }
+
+    /// After the end: another key for the state, and a record of it.
+    async fn clean_up(&self, running: Running, progress: &Progress) {
+        let warnings = running.clean_up(self, progress).await;
+        let mut status = self.lock_status();
+        status.state = MachineState::Stopped;
+        status.accelerator = None;
+        status.warnings = warnings;
+    }
+
+    /// Applies the VM's policy for a host whose health has changed.
+    pub(crate) async fn host_became(&self, health: &Health) {
+        let mut place = self.running.lock().await;
+        let Some(running) = place.as_mut() else {
+            return;
+        };
+        let state = self.lock_status().state;
+        let done = match (health, running.unhealthy_host(), state) {
+            (Health::Unhealthy { reason, .. }, UnhealthyHost::Pause, MachineState::Running) => {
+                let paused = running.pause().await;
+                paused.map(|()| {
+                    Some((
+                        MachineState::Paused,
+                        format!("paused: the host is not healthy: {reason}"),
+                    ))
+                })
+            }
+            (Health::Unhealthy { reason, .. }, UnhealthyHost::ShutDown, MachineState::Running) => {
+                let told = running.ask_to_power_down().await;
+                told.map(|()| {
+                    Some((
+                        MachineState::Stopping,
+                        format!("told to shut down: the host is not healthy: {reason}"),
+                    ))
+                })
+            }
+            (Health::Healthy { .. }, _, MachineState::Paused) => {
+                let resumed = running.resume().await;
+                resumed.map(|()| {
+                    Some((
+                        MachineState::Running,
+                        "goes on: the host is healthy again".to_owned(),
+                    ))
+                })
+            }
+            _ => Ok(None),
+        };
+        match done {
+            Ok(None) => {}
+            Ok(Some((state, what))) => {
+                self.is(state);
+                self.event(&what);
+            }
+            Err(failure) => self.event(&format!(
+                "its policy for an unhealthy host could not be applied: {failure}"
+            )),
+        }
+    }
+
+    /// Its serial port.
+    pub(crate) async fn console(&self) -> Result<UnixStream, AgentFailure> {
+        let place = self.running.lock().await;
+        if place.is_none() {
+            return Err(
+                AgentFailure::refused(format_args!("{} does not run", self.name))
+                    .at_fault(Fault::Operator),
+            );
+        }
+        let socket = self.runtime()?.serial_socket();
+        UnixStream::connect(&socket)
+            .await
+            .map_err(|error| match error.kind() {
+                std::io::ErrorKind::NotFound => AgentFailure::refused(format_args!(
+                    "{} has no console: its owner's policy forbids one",
+                    self.name
+                ))
+                .at_fault(Fault::Operator),
+                _ => AgentFailure::failed(format_args!("{}: {error}", socket.display())),
+            })
+    }
+
+    /// Deletes the VM.
+    pub(crate) async fn remove(&self) -> Result<(), AgentFailure> {
+        let place = self.running.lock().await;
+        if place.is_some() {
+            return Err(AgentFailure::refused(format_args!("{} runs", self.name))
+                .at_fault(Fault::Operator)
+                .remedy("stop it first with `guarded-host vm stop`"));
+        }
+        let folder = self.folder();
+        let record = self.stop_record();
+        blocking(move || {
+            // While another process works with it, it is not deleted.
+            if let Err(error @ StateError::InUse(_)) = StateFolder::open(&folder) {
+                return Err(error.into());
+            }
+            hgs_files::remove_folder(&folder)?;
+            stop_records::forget(&record)
+        })
+        .await
+    }
+}

@@ -1,0 +1,147 @@
+//! What the agent does for its callers.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hgs_client::Fault;
+use hgs_vm::description::VmName;
+use serde_json::Value;
+use tokio::net::UnixStream;
+use tokio::sync::watch;
+
+use crate::machine::{Machine, Surroundings};
+use crate::progress::Progress;
+use crate::wire::{AgentFailure, AgentStatus, Health, MachineStatus, Request};
+
+/// A host and its VMs.
+pub(crate) struct Service {
+    surroundings: Arc<Surroundings>,
+    machines: Mutex<BTreeMap<VmName, Arc<Machine>>>,
+    health: watch::Receiver<Health>,
+    since: String,
+}
+
+impl Service {
+    pub(crate) fn new(surroundings: Surroundings, health: watch::Receiver<Health>) -> Self {
+        let since = surroundings.host.now().to_string();
+        Self {
+            surroundings: Arc::new(surroundings),
+            machines: Mutex::default(),
+            health,
+            since,
+        }
+    }
+
+    /// Finds the VMs of the host, and takes over those that run.
+    pub(crate) async fn take_over(&self) -> Result<(), AgentFailure> {
+        let folder = self.surroundings.folders.machines();
+        let failed = |error| AgentFailure::failed(format_args!("{}: {error}", folder.display()));
+        for entry in fs::read_dir(&folder).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            // What begins with a full stop is an import that was not finished.
+            let Some(name) = name.to_str().and_then(|name| name.parse::<VmName>().ok()) else {
+                continue;
+            };
+            let machine = self.machine_at(name.clone());
+            machine.take_over().await;
+            self.lock().insert(name, machine);
+        }
+        Ok(())
+    }
+
+    fn machine_at(&self, name: VmName) -> Arc<Machine> {
+        Arc::new(Machine::new(Arc::clone(&self.surroundings), name))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<VmName, Arc<Machine>>> {
+        self.machines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Applies the policies of running VMs whenever the host becomes healthy or stops being so.
+    pub(crate) async fn follow_health(self: Arc<Self>) {
+        let mut health = self.health.clone();
+        while health.changed().await.is_ok() {
+            let now = health.borrow_and_update().clone();
+            let machines: Vec<_> = self.lock().values().cloned().collect();
+            for machine in machines {
+                machine.host_became(&now).await;
+            }
+        }
+    }
+
+    /// Does what a caller asks for.
+    pub(crate) async fn answer(
+        &self,
+        request: Request,
+        progress: &Progress,
+    ) -> Result<Value, AgentFailure> {
+        match request {
+            Request::Status {} => Ok(document(&AgentStatus {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                process: std::process::id(),
+                since: self.since.clone(),
+                health: self.health.borrow().clone(),
+                machines: self.list(),
+            })),
+            Request::List {} => Ok(document(&self.list())),
+            Request::Show { name } => Ok(document(&self.find(&name)?.status())),
+            Request::Trace { name } => {
+                let health = self.health.borrow().clone();
+                Ok(document(&self.find(&name)?.trace(&health).await))
+            }
+            Request::Import { folder, name } => {
+                let name = self.surroundings.import(folder, name, progress).await?;
+                let machine = self.machine_at(name.clone());
+                self.lock().insert(name, Arc::clone(&machine));
+                Ok(document(&machine.status()))
+            }
+            Request::Start {
+                name,
+                accept_other_state,
+            } => {
+                let machine = self.find(&name)?;
+                machine.start(accept_other_state, progress).await?;
+                Ok(document(&machine.status()))
+            }
+            Request::Stop { name, force } => {
+                let machine = self.find(&name)?;
+                machine.stop(force, progress).await?;
+                Ok(document(&machine.status()))
+            }
+            Request::Remove { name } => {
+                let machine = self.find(&name)?;
+                machine.remove().await?;
+                self.lock().remove(machine.name());
+                Ok(Value::Null)
+            }
+            Request::Console { .. } => Err(AgentFailure::failed("a console is a connection")),
+        }
+    }
+
+    /// The serial port of a VM.
+    pub(crate) async fn console(&self, name: &str) -> Result<UnixStream, AgentFailure> {
+        self.find(name)?.console().await
+    }
+
+    fn list(&self) -> Vec<MachineStatus> {
+        self.lock()
+            .values()
+            .map(|machine| machine.status())
+            .collect()
+    }
+
+    fn find(&self, name: &str) -> Result<Arc<Machine>, AgentFailure> {
+        let parsed = name.parse::<VmName>().ok();
+        let found = parsed.and_then(|name| self.lock().get(&name).cloned());
+        found.ok_or_else(|| {
+            AgentFailure::refused(format_args!("this host has no VM named {name}"))
+                .at_fault(Fault::Operator)
+                .remedy("`guarded-host vm list` shows those that it has")
+        })
+    }
+}
+
+fn document<T: serde::Serialize>(answer: &T) -> Value {
+    serde_json::to_value(answer).expect("an answer is written to memory")
+}

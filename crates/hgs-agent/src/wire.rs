@@ -1,0 +1,269 @@
+//! What an agent is asked over its socket, and what it answers: lines of JSON.
+//!
+//! ```text
+//! caller   {"request":"start","name":"web1"}
+//! agent    {"progress":"asking the guardian for the keys"}
+//! agent    {"done":{...}}        or  {"failed":{"message":"...","at_fault":"guardian","remedy":"...","refused":true}}
+//! ```
+//!
+//! A connection carries one request. Its answer is any number of `progress` lines and one last line. After the last line of
+//! `console` the connection is the serial port of the VM, octet for octet in both directions.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use hgs_client::Fault;
+use serde::{Deserialize, Serialize};
+
+/// Octets of the longest request.
+pub(crate) const MAX_REQUEST: usize = 16 * 1024;
+/// Octets of the longest line of an answer.
+pub(crate) const MAX_ANSWER: usize = 4 * 1024 * 1024;
+
+/// What an agent can be asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// How the host and its VMs stand.
+    Status {},
+    /// Every VM.
+    List {},
+    /// One VM.
+    Show {
+        /// The VM.
+        name: String,
+    },
+    /// What keeps a VM from starting.
+    Trace {
+        /// The VM.
+        name: String,
+    },
+    /// Takes a VM folder over: a copy of it becomes a VM of this host.
+    Import {
+        /// The folder, absolute.
+        folder: PathBuf,
+        /// The name here; that of the folder's description unless given.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+    },
+    /// Has the keys of a VM released, and starts it.
+    Start {
+        /// The VM.
+        name: String,
+        /// Also if its state is not the one that it stopped with.
+        #[serde(default)]
+        accept_other_state: bool,
+    },
+    /// Ends a VM.
+    Stop {
+        /// The VM.
+        name: String,
+        /// At once, as if its power were cut.
+        #[serde(default)]
+        force: bool,
+    },
+    /// Connects to the serial port of a VM, where its owner allows that.
+    Console {
+        /// The VM.
+        name: String,
+    },
+    /// Deletes a VM that does not run, with its disk.
+    Remove {
+        /// The VM.
+        name: String,
+    },
+}
+
+/// One line of an answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Line<T> {
+    /// What is being done now.
+    Progress(String),
+    /// The answer.
+    Done(T),
+    /// Why there is none.
+    Failed(AgentFailure),
+}
+
+/// Why an agent did not do what it was asked, whose fault it is, and what helps.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentFailure {
+    /// What happened.
+    pub message: String,
+    /// The party at fault, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_fault: Option<Fault>,
+    /// What helps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+    /// Whether it was refused, or what was given is not valid, so that trying again is of no use.
+    pub refused: bool,
+}
+
+impl AgentFailure {
+    /// Something failed.
+    pub(crate) fn failed(message: impl fmt::Display) -> Self {
+        Self {
+            message: message.to_string(),
+            at_fault: None,
+            remedy: None,
+            refused: false,
+        }
+    }
+
+    /// Something is not valid, or is refused.
+    pub(crate) fn refused(message: impl fmt::Display) -> Self {
+        Self {
+            refused: true,
+            ..Self::failed(message)
+        }
+    }
+
+    /// Says who is at fault.
+    #[must_use]
+    pub(crate) fn at_fault(self, party: Fault) -> Self {
+        Self {
+            at_fault: Some(party),
+            ..self
+        }
+    }
+
+    /// Says what helps.
+    #[must_use]
+    pub(crate) fn remedy(self, remedy: impl fmt::Display) -> Self {
+        Self {
+            remedy: Some(remedy.to_string()),
+            ..self
+        }
+    }
+}
+
+impl fmt::Display for AgentFailure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for AgentFailure {}
+
+impl From<hgs_client::Error> for AgentFailure {
+    fn from(error: hgs_client::Error) -> Self {
+        Self {
+            message: error.to_string(),
+            at_fault: Some(error.fault()),
+            remedy: error.remedy().map(|remedy| remedy.to_string()),
+            refused: error.is_refusal(),
+        }
+    }
+}
+
+impl From<hgs_files::FileError> for AgentFailure {
+    fn from(error: hgs_files::FileError) -> Self {
+        hgs_client::Error::from(error).into()
+    }
+}
+
+/// How a host and its agent stand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentStatus {
+    /// The version of the agent.
+    pub version: String,
+    /// Its process.
+    pub process: u32,
+    /// Since when it has run.
+    pub since: String,
+    /// Whether the host holds a valid health certificate.
+    pub health: Health,
+    /// The VMs of this host.
+    pub machines: Vec<MachineStatus>,
+}
+
+/// Whether a host may have keys released.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "state")]
+pub enum Health {
+    /// The agent has not asked yet.
+    Unknown,
+    /// It holds a valid health certificate.
+    Healthy {
+        /// The last second in which that is valid.
+        until: String,
+        /// Why a new one was not issued at the last attempt, if one was asked for and was not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        warning: Option<String>,
+    },
+    /// It holds none.
+    Unhealthy {
+        /// Since when.
+        since: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// How a VM stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineStatus {
+    /// Its name on this host.
+    pub name: String,
+    /// What it is doing.
+    pub state: MachineState,
+    /// What it is, wherever it runs: a UUID.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// What its owner decided, known once its keys were released: `shielded` or `encryption-supported`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    /// How its processors run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accelerator: Option<String>,
+    /// What the agent did to it last of its own accord, or why it ended, with the time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_event: Option<String>,
+    /// What a person should know about it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// What a VM is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MachineState {
+    /// It does not run.
+    Stopped,
+    /// Its keys are asked for, or its processes are being started.
+    Starting,
+    /// It runs.
+    Running,
+    /// It was paused, because the host is not healthy.
+    Paused,
+    /// It was told to end.
+    Stopping,
+}
+
+impl fmt::Display for MachineState {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Stopped => "stopped",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Stopping => "stopping",
+        })
+    }
+}
+
+/// One thing that a VM needs before it starts, as it was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// What was looked at.
+    pub check: String,
+    /// Whether it is as it has to be.
+    pub passed: bool,
+    /// What was found.
+    pub found: String,
+    /// What helps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+}
