@@ -5,7 +5,8 @@ use hgs_terminal::{CommonOptions, Completions, Exit, Failure, Man, Manual, Progr
 
 use crate::host_options::HostOptions;
 use crate::{
-    attest, baseline, configure, first_page, host_key, identity, protector, status, trace,
+    agent, attest, baseline, configure, first_page, host_key, identity, protector, status, trace,
+    vm,
 };
 
 /// The host's side of a Host Guardian Service: attest, and unwrap key protectors
@@ -89,6 +90,8 @@ enum Noun {
     #[command(subcommand)]
     Baseline(baseline::Verb),
     Attest(attest::Arguments),
+    Agent(agent::Arguments),
+    Vm(vm::Arguments),
     /// Key protectors, and files that are sealed under them
     #[command(subcommand)]
     Protector(protector::Verb),
@@ -102,7 +105,10 @@ impl Program for Arguments {
     }
 
     fn default_log(&self) -> Option<&'static str> {
-        Some("warn")
+        Some(match self.noun {
+            Some(Noun::Agent(_)) => "info",
+            _ => "warn",
+        })
     }
 
     fn run(self, terminal: &Terminal) -> Result<Exit, Failure> {
@@ -118,6 +124,8 @@ impl Program for Arguments {
             Noun::Identity(verb) => verb.run(options, terminal),
             Noun::Baseline(verb) => verb.run(options, terminal),
             Noun::Attest(arguments) => arguments.run(options, terminal),
+            Noun::Agent(arguments) => arguments.run(options),
+            Noun::Vm(arguments) => arguments.run(options, terminal),
             Noun::Protector(verb) => verb.run(options, terminal),
             Noun::Completions(completions) => completions.run(Self::command(), terminal),
             Noun::Man(man) => man.run(Self::command(), MANUAL, terminal),

@@ -18,7 +18,7 @@ pub(crate) fn failure(error: impl Into<Error>) -> Failure {
     }
 }
 
-fn at_fault(fault: Fault) -> AtFault {
+pub(crate) fn at_fault(fault: Fault) -> AtFault {
     match fault {
         Fault::Guardian => AtFault::Guardian,
         Fault::Host => AtFault::Host,

@@ -3,6 +3,7 @@
 //! Everything is in the library `hgs-client`; here are the words on the command line and what they
 //! answer. Statuses: 0 done, 1 failed, 2 invalid or refused, 64 usage.
 
+mod agent;
 mod arguments;
 mod attest;
 mod baseline;
@@ -15,6 +16,7 @@ mod identity;
 mod protector;
 mod status;
 mod trace;
+mod vm;
 
 use std::process::ExitCode;
 

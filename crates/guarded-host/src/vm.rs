@@ -1,0 +1,213 @@
+//! `guarded-host vm`: what the agent of this host is told to do with its shielded VMs.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use hgs_agent::{Finding, MachineStatus, Request};
+use hgs_terminal::{AtFault, Exit, Failure, Table, Terminal};
+use serde::Serialize;
+
+use crate::agent::{AgentOptions, client_failure};
+use crate::host_options::HostOptions;
+
+mod console;
+
+/// The shielded VMs of this host
+///
+/// Every command asks the agent of this host, which must run: `guarded-host agent`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  guarded-host vm import /srv/delivered/web1
+  guarded-host vm start web1
+  guarded-host vm list
+  guarded-host vm stop web1")]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+    #[command(flatten)]
+    agent: AgentOptions,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Make a VM of this host from the folder that its owner delivered; the folder stays as it is
+    Import {
+        /// The folder: vm.toml, disk, firmware variables, state and protector
+        folder: PathBuf,
+        /// The name on this host, if not the one in vm.toml
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Have the keys of a VM released, and start it
+    ///
+    /// The state of its TPM gets a new key at each start. A state that is not the one that the VM stopped with is refused: it
+    /// was restored, or somebody has put an older one back.
+    Start {
+        /// The VM
+        name: String,
+        /// Start it with another state than the one that it stopped with
+        #[arg(long)]
+        accept_other_state: bool,
+    },
+    /// Tell a VM to shut down, and wait for it
+    ///
+    /// Then the state of its TPM gets another key, so that a copy that was made while it ran opens no more. If the guardian can't
+    /// be reached the VM is stopped all the same, and the state keeps its key.
+    Stop {
+        /// The VM
+        name: String,
+        /// Do not ask the guest: end it as if its power were cut
+        #[arg(long)]
+        force: bool,
+    },
+    /// Show every VM of this host
+    List,
+    /// Show one VM
+    Show {
+        /// The VM
+        name: String,
+    },
+    /// Connect this terminal to the serial port of a VM, where its owner allows that
+    Console {
+        /// The VM
+        name: String,
+    },
+    /// Say what keeps a VM from starting; nothing is changed, and no key is used
+    Trace {
+        /// The VM
+        name: String,
+    },
+    /// Delete a VM that does not run, with its disk and the state of its TPM
+    Remove {
+        /// The VM
+        name: String,
+    },
+}
+
+impl Arguments {
+    pub(crate) fn run(self, options: &HostOptions, terminal: &Terminal) -> Result<Exit, Failure> {
+        let client = self.agent.client(options)?;
+        let told = |request: &Request| -> Result<Exit, Failure> {
+            let steps = |what: &str| terminal.note(format_args!("{what} ..."));
+            let status: MachineStatus = client.ask(request, steps).map_err(client_failure)?;
+            terminal.report(&One(status))?;
+            Ok(Exit::Done)
+        };
+        match self.verb {
+            Verb::Import { folder, name } => {
+                let folder = std::path::absolute(&folder).map_err(|error| {
+                    Failure::of(&error)
+                        .at_fault(AtFault::Operator)
+                        .while_doing(folder.display())
+                })?;
+                told(&Request::Import { folder, name })
+            }
+            Verb::Start {
+                name,
+                accept_other_state,
+            } => told(&Request::Start {
+                name,
+                accept_other_state,
+            }),
+            Verb::Stop { name, force } => told(&Request::Stop { name, force }),
+            Verb::Show { name } => told(&Request::Show { name }),
+            Verb::List => {
+                terminal.report(&Listed(client.list().map_err(client_failure)?))?;
+                Ok(Exit::Done)
+            }
+            Verb::Console { name } => console::run(&client, &name, terminal),
+            Verb::Trace { name } => {
+                let findings = client.trace(&name).map_err(client_failure)?;
+                let starts = findings.iter().all(|finding| finding.passed);
+                terminal.report(&Traced(findings))?;
+                Ok(if starts { Exit::Done } else { Exit::Failed })
+            }
+            Verb::Remove { name } => {
+                terminal.confirm(format_args!(
+                    "Delete the VM {name} with its disk and the state of its TPM?"
+                ))?;
+                let request = Request::Remove { name: name.clone() };
+                let () = client.ask(&request, |_| ()).map_err(client_failure)?;
+                terminal.report(&Removed { removed: name })?;
+                Ok(Exit::Done)
+            }
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(transparent)]
+struct One(MachineStatus);
+
+impl fmt::Display for One {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(vm) = self;
+        let known = [
+            ("id", &vm.id),
+            ("policy", &vm.policy),
+            ("accelerator", &vm.accelerator),
+            ("last event", &vm.last_event),
+        ];
+        let known = known
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value.clone()?)));
+        let always = [("name", vm.name.clone()), ("state", vm.state.to_string())];
+        Table::of_pairs(always.into_iter().chain(known)).fmt(formatter)?;
+        for warning in &vm.warnings {
+            writeln!(formatter, "\nwarning: {warning}")?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Listed(Vec<MachineStatus>);
+
+impl fmt::Display for Listed {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(machines) = self;
+        if machines.is_empty() {
+            return writeln!(
+                formatter,
+                "This host has no VM. `guarded-host vm import FOLDER` brings one."
+            );
+        }
+        let mut table = Table::new(["NAME", "STATE", "LAST EVENT"]);
+        for vm in machines {
+            let event = vm.last_event.clone().unwrap_or_default();
+            table.row([vm.name.clone(), vm.state.to_string(), event]);
+        }
+        table.fmt(formatter)
+    }
+}
+
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Traced(Vec<Finding>);
+
+impl fmt::Display for Traced {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(findings) = self;
+        for finding in findings {
+            let outcome = if finding.passed { "ok  " } else { "FAIL" };
+            writeln!(formatter, "{outcome} {}: {}", finding.check, finding.found)?;
+            if let Some(remedy) = &finding.remedy {
+                writeln!(formatter, "     remedy: {remedy}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Serialize)]
+struct Removed {
+    removed: String,
+}
+
+impl fmt::Display for Removed {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(formatter, "The VM {} is deleted.", self.removed)
+    }
+}
