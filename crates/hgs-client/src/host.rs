@@ -187,7 +187,7 @@ impl GuardedHost {
         kind: HealthKind,
         sides: Sides,
     ) -> Result<Attestation, Error> {
-        self.attest_for(kind, sides, RequiredCertificate::Valid)
+        self.certify(kind, sides, RequiredCertificate::Valid, None)
             .await
     }
 

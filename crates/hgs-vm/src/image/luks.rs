@@ -128,7 +128,8 @@ impl Tools {
 pub fn identifier(header: &[u8]) -> Option<String> {
     const MAGIC: &[u8] = b"LUKS\xba\xbe\x00\x02";
     const PLACE: std::ops::Range<usize> = 168..208;
-    let text = header.strip_prefix(MAGIC).and(header.get(PLACE))?;
+    header.strip_prefix(MAGIC)?;
+    let text = header.get(PLACE)?;
     let text = text.split(|octet| *octet == 0).next()?;
     let text = str::from_utf8(text).ok()?;
     let plain = |c: char| c.is_ascii_hexdigit() || c == '-';

@@ -195,10 +195,11 @@ fn fill(
             &[]
         }
     };
-    let kernel = kernel.or(extracted.as_ref().map(|extracted| GuestKernel {
+    let of_disk = extracted.as_ref().map(|extracted| GuestKernel {
         image: &extracted.image,
         modules: &extracted.modules,
-    }));
+    });
+    let kernel = kernel.or(of_disk);
     let kernel = kernel.ok_or(PlainDiskError::NoKernel)?;
     extend(&plain, luks::HEADER_ROOM)?;
     let recovery_key = tools.encrypt(&plain, &mut |done, all| {

@@ -290,15 +290,15 @@ impl Store {
         if guid(16) != Some(NV_DATA) || octets.get(40..44) != Some(VOLUME_SIGNATURE) {
             return Err(malformed("it is no firmware volume of variables"));
         }
-        let header = short(octets, 48).ok_or(malformed("it ends early"))?;
+        let header = short(octets, 48).ok_or_else(|| malformed("it ends early"))?;
         if guid(header) != Some(AUTHENTICATED_STORE) {
             return Err(malformed("it has no store of authenticated variables"));
         }
-        let size = long(octets, header + 16).ok_or(malformed("it ends early"))?;
+        let size = long(octets, header + 16).ok_or_else(|| malformed("it ends early"))?;
         let limit = header
             .checked_add(size)
             .filter(|limit| size >= STORE_HEADER && *limit <= octets.len());
-        let limit = limit.ok_or(malformed("its store is longer than the volume"))?;
+        let limit = limit.ok_or_else(|| malformed("its store is longer than the volume"))?;
         // Formatted and healthy.
         if octets.get(header + 20..header + 22) != Some(&[0x5a, 0xfe]) {
             return Err(malformed("its store is not formatted"));
@@ -313,12 +313,12 @@ impl Store {
             let (name, data) = (long(octets, place + 36), long(octets, place + 40));
             let (name, data) = name
                 .zip(data)
-                .ok_or(malformed("it ends within a variable"))?;
+                .ok_or_else(|| malformed("it ends within a variable"))?;
             let at = place + VARIABLE_HEADER;
             let end = at.checked_add(name).and_then(|end| end.checked_add(data));
             let end = end
                 .filter(|end| *end <= limit)
-                .ok_or(malformed("it ends within a variable"))?;
+                .ok_or_else(|| malformed("it ends within a variable"))?;
             if state == ADDED {
                 let length = name;
                 let (units, _) = octets[at..at + length].as_chunks();
@@ -327,7 +327,8 @@ impl Store {
                     .map(|unit| u16::from_le_bytes(*unit))
                     .take_while(|unit| *unit != 0)
                     .collect();
-                let vendor = guid(place + 44).ok_or(malformed("it ends within a variable"))?;
+                let vendor =
+                    guid(place + 44).ok_or_else(|| malformed("it ends within a variable"))?;
                 let name = String::from_utf16_lossy(&units);
                 variables.push(VariableData::new(vendor, &name, &octets[at + length..end])?);
             }

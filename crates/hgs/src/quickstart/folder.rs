@@ -75,7 +75,7 @@ impl Folder {
             ));
         }
         terminal.note(
-            "For a guardian that stays: `hgs init`, then `hgs serve`. Real virtual machines are not part of this version.",
+            "For a guardian that stays: `hgs init`, then `hgs serve`. Real virtual machines: docs/shielded-vms.md.",
         );
     }
 }

@@ -1,6 +1,6 @@
 //! The keys of a VM owner's, beside those of the guardian: the authority for the vTPMs' EK certificates, and Secure Boot.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use hgs_crypto::SecretBytes;
@@ -97,7 +97,7 @@ impl VmKeys {
 }
 
 fn make(
-    folder: &std::path::Path,
+    folder: &Path,
     wanted: &[(&str, Template)],
     passphrase: &SecretBytes,
 ) -> Result<(), Failure> {
@@ -116,7 +116,7 @@ fn make(
 }
 
 fn read(
-    path: &PathBuf,
+    path: &Path,
     passphrase: &SecretBytes,
     keys: &mut HeldKeys,
 ) -> Result<Certificate, Failure> {
