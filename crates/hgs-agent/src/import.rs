@@ -73,7 +73,7 @@ fn copy_parts(
     hgs_files::create(&to.join(description::FILE), text.as_bytes(), Readers::Owner)?;
     for file in description.files() {
         progress.step(&format!("copying {}", file.as_str()));
-        copy_file(&from.join(file.as_str()), &to.join(file.as_str()))?;
+        copy_file(&file.within(from)?, &to.join(file.as_str()))?;
     }
     progress.step("copying the TPM's state and the protector");
     Ok(generation::copy(from, to)?)

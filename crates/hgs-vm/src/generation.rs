@@ -366,6 +366,7 @@ pub fn copy(from: &Path, to: &Path) -> Result<(), StateError> {
     };
     let current = named(from)?;
     let source = from.join(current.to_string());
+    hgs_files::refuse_link(&source)?;
     let target = to.join(current.to_string());
     let read = |part, limit| hgs_files::read(&source.join(part), limit);
     let state = read(PERMANENT_STATE, MAX_STATE)?;
