@@ -143,6 +143,7 @@ const DRAWING: &[(&str, &[&str])] = &[
     (
         "hgs",
         &[
+            "hgs-agent",
             "hgs-clock",
             "hgs-admin",
             "hgs-crypto",

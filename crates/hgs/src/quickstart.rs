@@ -10,6 +10,7 @@ mod progress;
 mod scenario;
 mod token;
 mod tpm;
+mod vm;
 
 use std::path::PathBuf;
 
@@ -28,11 +29,15 @@ use token::TokenOptions;
 #[command(after_help = "Examples:
   hgs quickstart --json --keep ./kept
   hgs quickstart --attestation tpm
+  hgs quickstart --vm
   HGS_PKCS11_PIN=1234 hgs quickstart --pkcs11-module /usr/lib/softhsm/libsofthsm2.so --token hgs")]
 pub(crate) struct Arguments {
     /// How the host proves its health: by a host key, or by a TPM in software, for which swtpm is needed
     #[arg(long, value_enum, value_name = "MODE", default_value_t)]
     attestation: Attestation,
+    /// Start real VMs: QEMU and what else is missing is fetched into the cache of this user, and nothing is installed
+    #[arg(long, conflicts_with_all = ["attestation", "keep"])]
+    vm: bool,
     /// Leave the documents in this folder, which must be new or empty
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
@@ -54,6 +59,7 @@ impl Arguments {
         if let Attestation::Tpm = self.attestation {
             tpm::check_installed()?;
         }
+        let parts = self.vm.then(|| vm::parts(terminal)).transpose()?;
         let folder = Folder::prepare(self.keep.as_deref())?;
         let runtime = tokio::runtime::Runtime::new().map_err(failed)?;
         let progress = Progress::new(terminal);
@@ -63,8 +69,12 @@ impl Arguments {
             &folder,
             token.as_ref(),
             self.attestation,
+            parts.as_ref(),
         ))?;
         folder.say_what_is_kept(terminal);
+        if self.vm {
+            terminal.note("The packages that were fetched stay in the cache for the next time.");
+        }
         match &token {
             Some(token) => terminal.note(format_args!(
                 "The guardian's keys stay in the token {:?}; the next quickstart uses them again.",

@@ -1,7 +1,7 @@
 //! `hgs vm-image`: images of shielded VMs, made by their owner away from the fabric.
 
-mod keys;
-mod prepare;
+pub(crate) mod keys;
+pub(crate) mod prepare;
 mod re_enrol;
 
 use std::env;
@@ -39,7 +39,7 @@ impl Arguments {
 }
 
 /// The programs that are needed: those of this machine, and packages that are fetched into the user's cache for the rest.
-fn parts(terminal: &Terminal) -> Result<Parts, Failure> {
+pub(crate) fn parts(terminal: &Terminal) -> Result<Parts, Failure> {
     let fetched = || -> Result<Parts, PartsError> {
         let cache = Parts::cache_folder(|name| env::var_os(name))?;
         if let Some(parts) = Parts::open(&cache)? {
@@ -62,11 +62,11 @@ fn parts(terminal: &Terminal) -> Result<Parts, Failure> {
     fetched().map_err(|error| Failure::of(&error).at_fault(AtFault::Operator))
 }
 
-fn tools(parts: &Parts) -> Result<Tools, Failure> {
+pub(crate) fn tools(parts: &Parts) -> Result<Tools, Failure> {
     Tools::of(parts).map_err(image_failure)
 }
 
-fn image_failure(error: ImageError) -> Failure {
+pub(crate) fn image_failure(error: ImageError) -> Failure {
     match &error {
         ImageError::PlainDisk(_) | ImageError::Partitions(_) => {
             Failure::refused(&error).at_fault(AtFault::Operator)

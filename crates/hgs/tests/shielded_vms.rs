@@ -190,6 +190,30 @@ fn copy(from: &Path, to: &Path) {
 }
 
 #[test]
+fn the_quickstart_runs_real_vms_and_refuses_stolen_ones() {
+    let home = Home::new();
+    let cache = Parts::cache_folder(|name| std::env::var_os(name)).unwrap();
+    let mut command = home.command();
+    command
+        .env("XDG_CACHE_HOME", cache.ancestors().nth(2).unwrap())
+        .args(["quickstart", "--vm", "--json"]);
+    let told = Outcome::of(&mut command).done();
+    let steps: Vec<Value> = (told.out.lines())
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert!(steps.iter().all(|step| step["ok"] == true), "{}", told.out);
+    let detail = |name: &str| {
+        let mut found = steps.iter().filter(|step| step["step"] == name);
+        found.next().unwrap()["detail"].as_str().unwrap().to_owned()
+    };
+    assert!(detail("disk-opened").contains("OPENHGS-DEMO "));
+    assert_eq!(detail("disk-opened"), detail("disk-opened-after-move"));
+    assert!(detail("stolen-disk-stays-closed").contains("does not open the disk"));
+    assert!(detail("unattested-host-refused").contains("host-not-registered"));
+    assert!(steps.len() >= 20, "{}", told.out);
+}
+
+#[test]
 fn a_vm_is_made_by_its_owner_runs_on_a_guarded_host_and_nowhere_else() {
     let fabric = Fabric::new();
     let made = fabric

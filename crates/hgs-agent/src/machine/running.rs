@@ -30,8 +30,9 @@ use crate::wire::AgentFailure;
 
 /// How long QEMU may take to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long a guest may take to shut down.
-const SHUTDOWN: Duration = Duration::from_secs(90);
+/// How often a guest is asked to shut down, and how long is waited each time.
+const ASKED: u32 = 18;
+const BETWEEN_ASKING: Duration = Duration::from_secs(5);
 /// How often a state is tried that the swtpm of an earlier agent may not have let go of yet.
 const TRIES: u32 = 20;
 const BETWEEN_TRIES: Duration = Duration::from_millis(100);
@@ -232,16 +233,22 @@ impl Running {
         if force {
             return self.with(Process::kill).await;
         }
-        self.ask_to_power_down().await?;
-        match tokio::time::timeout(SHUTDOWN, self.end()).await {
-            Ok(()) => self.with(|process| process.wait(PATIENCE).map(drop)).await,
-            Err(_) => Err(AgentFailure::failed(format_args!(
-                "the guest did not shut down within {} seconds; it still runs",
-                SHUTDOWN.as_secs()
-            ))
-            .at_fault(Fault::Operator)
-            .remedy("wait for it, or end it with `guarded-host vm stop --force`")),
+        // A guest that has only begun to start does not hear it yet.
+        for _ in 0..ASKED {
+            self.ask_to_power_down().await?;
+            if tokio::time::timeout(BETWEEN_ASKING, self.end())
+                .await
+                .is_ok()
+            {
+                return self.with(|process| process.wait(PATIENCE).map(drop)).await;
+            }
         }
+        let waited = BETWEEN_ASKING.as_secs() * u64::from(ASKED);
+        Err(AgentFailure::failed(format_args!(
+            "the guest did not shut down within {waited} seconds; it still runs"
+        ))
+        .at_fault(Fault::Operator)
+        .remedy("wait for it, or end it with `guarded-host vm stop --force`"))
     }
 
     /// After its end: gives the state another key, so that a copy that was made while the VM ran opens no more, and records where

@@ -6,7 +6,7 @@ use std::process::Stdio;
 
 use hgs_crypto::random::System;
 
-use super::program::{STANDARD_INPUT, failed, finish, in_memory, run_with_secret};
+use super::program::{STANDARD_INPUT, failed, finish, in_memory, run, run_with_secret};
 use super::{ImageError, RecoveryKey, Tools};
 
 /// Octets by which a file must be longer than the file system in it, for the header of LUKS2 and its two-fold copy while
@@ -93,11 +93,14 @@ impl Tools {
     /// # Errors
     /// When the recovery key does not open the file, or the TPM refuses.
     pub fn enrol(&self, file: &Path, recovery: &RecoveryKey, tpm: &Path) -> Result<(), ImageError> {
+        // In a step of its own: where a key is sealed to the same values, systemd-cryptenroll leaves that one, whichever TPM it
+        // is sealed to.
+        let wipe = ["--wipe-slot=tpm2".as_ref(), file.as_os_str()];
+        run(&self.cryptenroll, wipe)?;
         let arguments = [
             format!("--unlock-key-file={STANDARD_INPUT}"),
             format!("--tpm2-device=swtpm:path={}", tpm.display()),
             format!("--tpm2-pcrs={PCRS}"),
-            "--wipe-slot=tpm2".to_owned(),
             file.display().to_string(),
         ];
         run_with_secret(&self.cryptenroll, arguments, recovery.passphrase()).map(drop)

@@ -6,6 +6,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use hgs_agent::AgentFolders;
 use hgs_client::configuration::{Configuration, Endpoints, Services, TpmSettings};
 use hgs_client::host_key::{HostKeySize, PublicForm};
 use hgs_client::url::Url;
@@ -143,6 +144,14 @@ impl Host {
         let key = self.host.host_key().map_err(failed)?;
         key.export(PublicForm::SubjectPublicKeyInfo, self.name, self.host.now())
             .map_err(failed)
+    }
+
+    /// The folders of its agent.
+    pub(super) fn agent_folders(&self) -> AgentFolders {
+        AgentFolders {
+            host: Folders::inside(&self.folder),
+            runtime: self.folder.join("run"),
+        }
     }
 
     /// Puts a virtual machine on this host: its protector and the state that is sealed under it.

@@ -18,13 +18,14 @@ use hgs_protector::metadata::{Expired, Metadata, Trust};
 use hgs_protector::{GuardianCertificates, TransportKey, VerifiedProtector, create};
 use hgs_server::{Config, InitOptions, KeySize, Running};
 use hgs_terminal::{AtFault, Failure};
+use hgs_vm::parts::Parts;
 
 use super::failed;
 use super::folder::Folder;
 use super::participants::{Host, Owner, Urls, guardian_configuration};
 use super::progress::Progress;
 use super::token::Token;
-use super::{Attestation, tpm};
+use super::{Attestation, tpm, vm};
 use crate::failures::OrFail as _;
 
 /// Octets of the secret: as many as the state of a virtual TPM has.
@@ -36,6 +37,7 @@ pub(super) async fn tell(
     folder: &Folder,
     token: Option<&Token>,
     attestation: Attestation,
+    vms: Option<&Parts>,
 ) -> Result<(), Failure> {
     let mut config = guardian_configuration(folder.work());
     if let Some(token) = token {
@@ -46,11 +48,14 @@ pub(super) async fn tell(
         .await?;
     let (guardian, urls) = progress.step("guardian-start", start(&config)).await?;
 
-    let told = match attestation {
-        Attestation::HostKey => {
+    let told = match (vms, attestation) {
+        (Some(parts), _) => {
+            vm::shielded_machine(progress, folder, &guardian, &urls, thumbprint, parts).await
+        }
+        (None, Attestation::HostKey) => {
             shielded_machine(progress, folder, &guardian, &urls, thumbprint).await
         }
-        Attestation::Tpm => {
+        (None, Attestation::Tpm) => {
             tpm::shielded_machine(progress, folder, &guardian, &urls, thumbprint).await
         }
     };
@@ -174,7 +179,7 @@ pub(super) async fn revoked_host_gets_no_keys(
 }
 
 /// The administrator registers two of three hosts.
-async fn register(
+pub(super) async fn register(
     folder: &Folder,
     guardian: &Running,
     urls: &Urls,
@@ -235,7 +240,7 @@ pub(super) async fn prepare(
 }
 
 /// Takes the guardian's certificates from its metadata, by the thumbprint that its administrator told.
-async fn import(
+pub(super) async fn import(
     folder: &Folder,
     host: &Host,
     thumbprint: Thumbprint,

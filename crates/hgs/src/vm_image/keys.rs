@@ -24,18 +24,18 @@ const BACK: Seconds = Seconds::from_minutes(5);
 /// The keys for images of VMs. They are made when they are needed for the first time, and kept as PKCS#8 under the
 /// passphrase of the guardian.
 #[derive(Debug)]
-pub(super) struct VmKeys {
+pub(crate) struct VmKeys {
     owner: Guid,
-    pub(super) endorsement_authority: Certificate,
+    pub(crate) endorsement_authority: Certificate,
     platform_key: Certificate,
     key_exchange_key: Certificate,
-    pub(super) signature: Certificate,
-    pub(super) keys: HeldKeys,
+    pub(crate) signature: Certificate,
+    pub(crate) keys: HeldKeys,
 }
 
 impl VmKeys {
     /// Those of the guardian `name`. Whether they were made just now.
-    pub(super) fn open_or_make(
+    pub(crate) fn open_or_make(
         home: &Home,
         name: &GuardianName,
         passphrase: &SecretBytes,
@@ -86,7 +86,7 @@ impl VmKeys {
         Ok((Self { owner, ..opened }, made))
     }
 
-    pub(super) fn secure_boot(&self) -> SecureBootKeys<'_> {
+    pub(crate) fn secure_boot(&self) -> SecureBootKeys<'_> {
         SecureBootKeys {
             owner: self.owner,
             platform_key: &self.platform_key,

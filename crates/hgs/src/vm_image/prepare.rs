@@ -14,8 +14,8 @@ use hgs_vm::description::{Memory, Network, Processors, VmId, VmName};
 use hgs_vm::identity::{self, Authority, Subject};
 use hgs_vm::image::unified::Signer;
 use hgs_vm::image::{
-    Boot, GuestKernel, Hardware, ImageError, PlainDisk, Preparation, Root, SecureBoot, Step, demo,
-    prepare,
+    Boot, GuestKernel, Hardware, ImageError, PlainDisk, Preparation, Root, SecureBoot, Step, Tools,
+    demo, prepare,
 };
 use hgs_vm::protection::{Policy, Protection};
 use hgs_vm::swtpm::StateKey;
@@ -196,23 +196,7 @@ impl Arguments {
             }),
         };
         let vm = name.to_string();
-        let mut make_vtpm = |folder: &Path, key: &StateKey| {
-            let (mut keys, now) = (&vm_keys.keys, now());
-            let validity = Validity {
-                not_before: now.checked_sub(BACK).unwrap_or(Time::MIN),
-                not_after: now.checked_add(VTPM_VALIDITY).unwrap_or(Time::MAX),
-            };
-            let mut authority = Authority {
-                certificate: &vm_keys.endorsement_authority,
-                keys: &mut keys,
-            };
-            let subject = Subject {
-                name: &vm,
-                validity,
-            };
-            let made = identity::make(&tools.swtpm, folder, key, subject, &mut authority);
-            made.map(drop).map_err(ImageError::from)
-        };
+        let mut make_vtpm = vtpm_maker(&tools, &vm_keys, &vm);
         let preparation = Preparation {
             target: &self.folder,
             hardware: Hardware {
@@ -260,6 +244,29 @@ impl Arguments {
                 .map(|file| file.display().to_string()),
         })?;
         Ok(Exit::Done)
+    }
+}
+
+/// Makes the TPM of the VM `name`, with EK certificates of its owner's authority.
+pub(crate) fn vtpm_maker<'a>(
+    tools: &'a Tools,
+    owner: &'a VmKeys,
+    name: &'a str,
+) -> impl FnMut(&Path, &StateKey) -> Result<(), ImageError> + 'a {
+    move |folder, key| {
+        let now = now();
+        let validity = Validity {
+            not_before: now.checked_sub(BACK).unwrap_or(Time::MIN),
+            not_after: now.checked_add(VTPM_VALIDITY).unwrap_or(Time::MAX),
+        };
+        let mut keys = &owner.keys;
+        let mut authority = Authority {
+            certificate: &owner.endorsement_authority,
+            keys: &mut keys,
+        };
+        let subject = Subject { name, validity };
+        let made = identity::make(&tools.swtpm, folder, key, subject, &mut authority);
+        made.map(drop).map_err(ImageError::from)
     }
 }
 

@@ -1,0 +1,394 @@
+//! The main job with real VMs: prepared by their owner, started on guarded hosts, opened by their own TPMs, and refused.
+//!
+//! Hosts are agents in this process, with QEMU and swtpm as their children. The guest is the demonstration guest: what it
+//! says on its serial port, only its opened disk can say.
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hgs_agent::{Agent, Client, ClientError, MachineStatus, Request, Settings};
+use hgs_client::sealed_file;
+use hgs_clock::{Clock as _, SystemClock};
+use hgs_crypto::random::{self, System};
+use hgs_crypto::{SecretBytes, hex};
+use hgs_pki::Thumbprint;
+use hgs_protector::{GuardianCertificates, TransportKey, create};
+use hgs_server::Running;
+use hgs_terminal::{Failure, Terminal};
+use hgs_vm::description::{Network, Processors, VmId, VmName};
+use hgs_vm::image::unified::Signer;
+use hgs_vm::image::{self, Boot, GuestKernel, Hardware, Preparation, Root, SecureBoot, demo};
+use hgs_vm::parts::Parts;
+use hgs_vm::protection::{Policy, Protection};
+use hgs_vm::swtpm::StateKey;
+use tokio::task::spawn_blocking;
+
+use super::failed;
+use super::folder::Folder;
+use super::participants::{Host, Owner, Urls};
+use super::progress::Progress;
+use super::scenario::{import, register, revoke};
+use crate::failures::OrFail as _;
+use crate::guardian::Home;
+use crate::vm_image;
+use crate::vm_image::keys::VmKeys;
+use crate::vm_image::prepare::vtpm_maker;
+
+/// How long a guest may take to say something, translated and on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// What the guest says when its TPM does not open the disk.
+const NOT_OPENED: &str = "the virtual TPM does not open the disk";
+
+/// The programs that are needed. What is missing is named, or fetched, before anything begins.
+pub(super) fn parts(terminal: &Terminal) -> Result<Parts, Failure> {
+    let parts = vm_image::parts(terminal)?;
+    vm_image::tools(&parts)?;
+    Ok(parts)
+}
+
+/// A host whose agent runs.
+struct Guarded {
+    host: Host,
+    client: Client,
+    agent: Agent,
+}
+
+/// Who owns the VMs: a guardian, and the keys for images.
+struct VmOwner {
+    guardian: Owner,
+    keys: VmKeys,
+    fabric: GuardianCertificates,
+}
+
+/// A VM as its owner hands it over, and the line that only its opened disk has.
+struct Delivered {
+    folder: PathBuf,
+    line: String,
+}
+
+/// The life of a shielded VM.
+pub(super) async fn shielded_machine(
+    progress: &Progress<'_>,
+    folder: &Folder,
+    guardian: &Running,
+    urls: &Urls,
+    thumbprint: Thumbprint,
+    parts: &Parts,
+) -> Result<(), Failure> {
+    let hosts = progress
+        .step("hosts-register", register(folder, guardian, urls))
+        .await?;
+    let fabric = progress
+        .step("guardian-import", import(folder, &hosts[0], thumbprint))
+        .await?;
+    let owner = progress
+        .step("owner-new", new_owner(folder, fabric))
+        .await?;
+    let vm = progress
+        .step("vm-prepare", prepare(folder, parts, &owner, "demo"))
+        .await?;
+    let [first, second, stranger] = progress
+        .step("agents-start", start_agents(hosts, parts))
+        .await?;
+    let hosts = [&first, &second, &stranger];
+    let told = on_hosts(progress, folder, guardian, parts, (&owner, &vm), hosts).await;
+    for guarded in [first, second, stranger] {
+        // What still runs belongs to nobody afterwards.
+        let client = guarded.client.clone();
+        let _ = spawn_blocking(move || end_all(&client)).await;
+        guarded.agent.stop().await;
+    }
+    told
+}
+
+async fn on_hosts(
+    progress: &Progress<'_>,
+    folder: &Folder,
+    guardian: &Running,
+    parts: &Parts,
+    (owner, vm): (&Arc<VmOwner>, &Delivered),
+    [first, second, stranger]: [&Guarded; 3],
+) -> Result<(), Failure> {
+    progress
+        .step("vm-import", bring(first, &vm.folder, "demo"))
+        .await?;
+    progress.step("vm-start", start(first, "demo")).await?;
+    progress
+        .step("disk-opened", says(first, "demo", &vm.line))
+        .await?;
+    progress.step("vm-stop", stop(first, "demo")).await?;
+
+    // A cold move: the folder of the stopped VM goes to another host.
+    let moved = first.host.agent_folders().host.state.join("vms/demo");
+    progress
+        .step("vm-move", bring(second, &moved, "demo"))
+        .await?;
+    progress
+        .step("vm-start-after-move", start(second, "demo"))
+        .await?;
+    progress
+        .step("disk-opened-after-move", says(second, "demo", &vm.line))
+        .await?;
+    progress
+        .step("vm-stop-after-move", stop(second, "demo"))
+        .await?;
+
+    progress
+        .step("vm-import-unattested", bring(stranger, &moved, "demo"))
+        .await?;
+    let refused = ask(stranger, start_request("demo"));
+    progress
+        .refusal("unattested-host-refused", refused, |error| {
+            error.to_string().contains("is not registered")
+        })
+        .await?;
+
+    let thief = progress
+        .step("other-vm-prepare", prepare(folder, parts, owner, "thief"))
+        .await?;
+    std::fs::copy(vm.folder.join("disk.img"), thief.folder.join("disk.img")).map_err(failed)?;
+    progress
+        .step("stolen-disk-import", bring(first, &thief.folder, "thief"))
+        .await?;
+    progress
+        .step("stolen-disk-start", start(first, "thief"))
+        .await?;
+    progress
+        .step("stolen-disk-stays-closed", says(first, "thief", NOT_OPENED))
+        .await?;
+
+    progress
+        .step("host-revoke", revoke(guardian, &second.host))
+        .await?;
+    let refused = ask(second, start_request("demo"));
+    progress
+        .refusal("revoked-host-gets-no-vm", refused, |error| {
+            error.to_string().contains("revoked")
+        })
+        .await
+}
+
+/// Keys that never leave the owner: those of a guardian, of Secure Boot, and of the authority for TPMs.
+async fn new_owner(
+    folder: &Folder,
+    fabric: GuardianCertificates,
+) -> Result<(Arc<VmOwner>, String), Failure> {
+    let home = folder.work().join("owner");
+    let made = spawn_blocking(move || {
+        let now = SystemClock.now();
+        let passphrase = SecretBytes::random(32, &mut System::new())?;
+        hgs_files::private_folder(&home.join("guardians/owner"))?;
+        let name = "owner".parse();
+        let name = name.map_err(|error: &str| Failure::failed(error))?;
+        let (keys, _) = VmKeys::open_or_make(&Home::new(home), &name, &passphrase, now)?;
+        Ok::<_, Failure>(VmOwner {
+            guardian: Owner::new(now)?,
+            keys,
+            fabric,
+        })
+    });
+    let owner = made.await.map_err(failed)??;
+    let thumbprint = owner
+        .guardian
+        .certificates
+        .signing_certificate()
+        .thumbprint();
+    let detail = format!("a guardian {thumbprint}, keys of Secure Boot, an authority for TPMs");
+    Ok((Arc::new(owner), detail))
+}
+
+/// The owner's part, away from the fabric: a VM whose disk opens with its own TPM, in the state of its signed start.
+async fn prepare(
+    folder: &Folder,
+    parts: &Parts,
+    owner: &Arc<VmOwner>,
+    name: &'static str,
+) -> Result<(Delivered, String), Failure> {
+    let (work, parts, owner) = (folder.work().to_owned(), parts.clone(), Arc::clone(owner));
+    let prepared = spawn_blocking(move || prepare_vm(&work, &parts, &owner, name));
+    let (delivered, protector) = prepared.await.map_err(failed)??;
+    let detail = format!(
+        "an encrypted disk, a signed kernel image, a TPM with certificates, and the protector {protector}"
+    );
+    Ok((delivered, detail))
+}
+
+fn prepare_vm(
+    work: &Path,
+    parts: &Parts,
+    owner: &VmOwner,
+    name: &str,
+) -> Result<(Delivered, String), Failure> {
+    let VmOwner {
+        guardian,
+        keys,
+        fabric,
+    } = owner;
+    let random = &mut System::new();
+    let key = TransportKey::random(random)?;
+    let fabric = std::slice::from_ref(fabric);
+    let protector = create(&guardian.certificates, fabric, &key, &mut &guardian.keys).or_fail()?;
+    let id = VmId::new(random)?;
+    // With a console, on which the guest is heard here.
+    let protection = Protection {
+        vm: id,
+        policy: Policy::EncryptionSupported,
+    };
+    let document = SecretBytes::new(protection.to_json());
+    let sealed = sealed_file::seal(&key, &protector.digest(), &document, random).or_fail()?;
+    let tools = vm_image::tools(parts)?;
+    let kernel = parts.kernel().map_err(failed)?;
+    let line = hex::encode(&random::array::<16>(random)?);
+    let folder = work.join(name);
+    let mut signing = &keys.keys;
+    let mut make_vtpm = vtpm_maker(&tools, keys, name);
+    let preparation = Preparation {
+        target: &folder,
+        hardware: Hardware {
+            name: VmName::try_from(name.to_owned()).map_err(Failure::failed)?,
+            id,
+            memory: "768MiB"
+                .to_owned()
+                .try_into()
+                .map_err(|error: String| Failure::failed(error))?,
+            processors: Processors::try_from(1).map_err(Failure::failed)?,
+            network: Network::None,
+        },
+        boot: Boot::SecureBoot(SecureBoot {
+            keys: keys.secure_boot(),
+            signer: Signer {
+                certificate: &keys.signature,
+                keys: &mut signing,
+            },
+        }),
+        kernel: Some(GuestKernel {
+            image: &kernel.image,
+            modules: &kernel.modules,
+        }),
+        command_line: demo::COMMAND_LINE,
+        root: Root::Demo(&line),
+        state_key: &StateKey::of_transport_key(key.secret())?,
+        protector: protector.octets(),
+        protection: &sealed,
+        make_vtpm: &mut make_vtpm,
+    };
+    image::prepare(preparation, &tools, &mut |_| ()).map_err(vm_image::image_failure)?;
+    Ok((Delivered { folder, line }, protector.digest().to_string()))
+}
+
+async fn start_agents(hosts: [Host; 3], parts: &Parts) -> Result<([Guarded; 3], String), Failure> {
+    let emulator = parts.emulator().map_err(failed)?;
+    let mut guarded = Vec::new();
+    for host in hosts {
+        let folders = host.agent_folders();
+        let client = Client::new(&folders.socket());
+        let settings = Settings {
+            emulator: Some(emulator.clone()),
+            ..Settings::default()
+        };
+        let agent = Agent::start(folders, settings).await.map_err(failed)?;
+        guarded.push(Guarded {
+            host,
+            client,
+            agent,
+        });
+    }
+    let three = guarded.try_into();
+    let three = three.map_err(|_| Failure::failed("there are not three hosts"))?;
+    Ok((three, format!("three hosts with QEMU {}", emulator.version)))
+}
+
+fn start_request(name: &str) -> Request {
+    Request::Start {
+        name: name.to_owned(),
+        accept_other_state: false,
+    }
+}
+
+/// Asks the agent of a host.
+async fn ask(guarded: &Guarded, request: Request) -> Result<MachineStatus, ClientError> {
+    let client = guarded.client.clone();
+    let answer = spawn_blocking(move || client.ask(&request, |_| ()));
+    answer
+        .await
+        .unwrap_or_else(|error| Err(ClientError::Answer(error.to_string())))
+}
+
+async fn bring(guarded: &Guarded, folder: &Path, name: &str) -> Result<((), String), Failure> {
+    let request = Request::Import {
+        folder: folder.to_owned(),
+        name: Some(name.to_owned()),
+    };
+    ask(guarded, request).await.map_err(failed)?;
+    Ok(((), format!("{name} is a VM of {}", guarded.host.name)))
+}
+
+async fn start(guarded: &Guarded, name: &str) -> Result<((), String), Failure> {
+    let status = ask(guarded, start_request(name)).await.map_err(failed)?;
+    let accelerator = status.accelerator.unwrap_or_default();
+    let detail = format!(
+        "keys released; the TPM's state has its next key; {name} runs on {} ({accelerator})",
+        guarded.host.name
+    );
+    Ok(((), detail))
+}
+
+async fn stop(guarded: &Guarded, name: &str) -> Result<((), String), Failure> {
+    let request = Request::Stop {
+        name: name.to_owned(),
+        force: false,
+    };
+    let status = ask(guarded, request).await.map_err(failed)?;
+    match status.warnings.first() {
+        None => Ok((
+            (),
+            "the guest shut down, and the TPM's state has another key".to_owned(),
+        )),
+        Some(warning) => Err(Failure::failed(warning)),
+    }
+}
+
+/// Listens at the serial port until the guest says `text`.
+async fn says(guarded: &Guarded, name: &str, text: &str) -> Result<((), String), Failure> {
+    let (client, name, text) = (guarded.client.clone(), name.to_owned(), text.to_owned());
+    let heard = spawn_blocking(move || listen(&client, &name, &text));
+    Ok(((), heard.await.map_err(failed)??))
+}
+
+fn listen(client: &Client, name: &str, text: &str) -> Result<String, Failure> {
+    let mut port = client.console(name).map_err(failed)?;
+    let begun = Instant::now();
+    port.get_ref()
+        .set_read_timeout(Some(PATIENCE))
+        .map_err(failed)?;
+    let (mut heard, mut octets) = (String::new(), [0; 4096]);
+    while begun.elapsed() < PATIENCE {
+        let read = port.read(&mut octets).map_err(failed)?;
+        heard.push_str(&String::from_utf8_lossy(&octets[..read]));
+        if let Some(line) = heard.lines().find(|line| line.contains(text)) {
+            return Ok(format!("the guest says: {}", line.trim()));
+        }
+        if read == 0 {
+            break;
+        }
+    }
+    let last = heard.lines().last().unwrap_or_default();
+    Err(Failure::failed(format!(
+        "the guest did not say {text:?}; the last it said was {last:?}"
+    )))
+}
+
+/// Ends what still runs on a host.
+fn end_all(client: &Client) -> Result<(), ClientError> {
+    for vm in client.list()? {
+        let request = Request::Stop {
+            name: vm.name,
+            force: true,
+        };
+        // It may have ended by itself.
+        let _ = client.ask::<MachineStatus>(&request, |_| ());
+    }
+    Ok(())
+}
