@@ -220,9 +220,15 @@ impl Parts {
                 let name = entry.file_name();
                 name.to_string_lossy().ends_with("-linux-gnu")
             });
-            folders.extend(triplets.map(|entry| entry.path()));
+            let triplets: Vec<_> = triplets.map(|entry| entry.path()).collect();
             // Where systemd keeps the library that its programs share.
-            folders.extend(Some(folder.join("systemd")).filter(|folder| folder.is_dir()));
+            let of_systemd = triplets
+                .iter()
+                .chain([&folder])
+                .map(|folder| folder.join("systemd"));
+            let of_systemd: Vec<_> = of_systemd.filter(|folder| folder.is_dir()).collect();
+            folders.extend(triplets);
+            folders.extend(of_systemd);
         }
         folders
     }

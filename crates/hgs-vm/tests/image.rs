@@ -29,7 +29,7 @@ use hgs_vm::swtpm::{Channels, Contents, Settings, StateKey, Swtpm};
 use tempfile::TempDir;
 
 /// How long a boot may take on a machine that is busy: on an idle one it takes ten seconds, by emulation.
-const PATIENCE: Duration = Duration::from_secs(900);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 struct Maker {
     root: TempDir,

@@ -97,6 +97,8 @@ impl System {
             "cryptsetup-bin",
             // Brings the libraries by which systemd opens a disk with a TPM.
             "tpm2-tools",
+            // What systemd's own programs share, with what that needs.
+            "libsystemd-shared",
             "swtpm",
             "swtpm-tools",
         ]
