@@ -8,6 +8,7 @@ use hgs_vm::program::Program;
 use hgs_vm::qemu::Emulator;
 use hgs_vm::qemu::process::User;
 use tokio::net::UnixListener;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use crate::folders::AgentFolders;
@@ -54,13 +55,15 @@ impl Agent {
         let clock = Arc::clone(&settings.environment.clock);
         let host = GuardedHost::open_in(folders.host.clone(), settings.environment)?;
         let host = Arc::new(host);
-        let keeper = Keeper::new(Arc::clone(&host), clock);
+        let refused = Arc::new(Notify::new());
+        let keeper = Keeper::new(Arc::clone(&host), clock, Arc::clone(&refused));
         let surroundings = Surroundings {
             host,
             folders,
             given_emulator: settings.emulator,
             swtpm: Program::installed("swtpm"),
             user: settings.user,
+            refused,
         };
         let service = Arc::new(Service::new(surroundings, keeper.watch()));
         service.take_over().await?;

@@ -7,7 +7,7 @@ use hgs_client::service::Sides;
 use hgs_clock::Clock;
 use hgs_pki::health::HealthKind;
 use hgs_pki::{Seconds, Time};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::wire::Health;
 
@@ -18,14 +18,17 @@ const RETRY: Seconds = Seconds::from_minutes(1);
 pub(crate) struct Keeper {
     host: Arc<GuardedHost>,
     clock: Arc<dyn Clock>,
+    /// Told when a guardian has refused this host: it need not be asked in hours only.
+    refused: Arc<Notify>,
     health: watch::Sender<Health>,
 }
 
 impl Keeper {
-    pub(crate) fn new(host: Arc<GuardedHost>, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(host: Arc<GuardedHost>, clock: Arc<dyn Clock>, refused: Arc<Notify>) -> Self {
         Self {
             host,
             clock,
+            refused,
             health: watch::Sender::new(Health::Unknown),
         }
     }
@@ -39,7 +42,10 @@ impl Keeper {
     pub(crate) async fn run(&self) {
         loop {
             let again = self.attest().await;
-            self.clock.wait_until(again).await;
+            tokio::select! {
+                () = self.clock.wait_until(again) => {}
+                () = self.refused.notified() => {}
+            }
         }
     }
 

@@ -15,6 +15,7 @@ use hgs_vm::qemu::command::RuntimeFolder;
 use hgs_vm::qemu::process::User;
 use hgs_vm::qemu::{Emulator, OvmfFiles};
 use tokio::net::UnixStream;
+use tokio::sync::Notify;
 
 use self::running::Running;
 use crate::failure::blocking;
@@ -31,6 +32,8 @@ pub(crate) struct Surroundings {
     pub(crate) swtpm: Program,
     /// The user that QEMU runs as, if not that of the agent.
     pub(crate) user: Option<User>,
+    /// Told when a guardian has refused this host.
+    pub(crate) refused: Arc<Notify>,
 }
 
 impl Surroundings {
@@ -162,6 +165,9 @@ impl Machine {
             Err(failure) => {
                 self.is(MachineState::Stopped);
                 self.event(&format!("did not start: {failure}"));
+                if failure.refused && failure.at_fault == Some(Fault::Host) {
+                    self.surroundings.refused.notify_one();
+                }
                 Err(failure)
             }
         }
@@ -177,7 +183,10 @@ impl Machine {
         match Running::take_over(self).await {
             Ok(None) => {}
             Ok(Some(running)) => {
-                self.is(MachineState::Running);
+                self.is(match running.is_paused().await {
+                    true => MachineState::Paused,
+                    false => MachineState::Running,
+                });
                 self.event("taken over from an earlier agent");
                 self.follow(&running);
                 *self.running.lock().await = Some(running);

@@ -65,7 +65,9 @@ impl Service {
             let now = health.borrow_and_update().clone();
             let machines: Vec<_> = self.lock().values().cloned().collect();
             for machine in machines {
-                machine.host_became(&now).await;
+                // Each by itself: one that is being started or stopped keeps the others waiting for nothing.
+                let now = now.clone();
+                tokio::spawn(async move { machine.host_became(&now).await });
             }
         }
     }

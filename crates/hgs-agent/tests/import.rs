@@ -23,6 +23,17 @@ file = "disk.img"
 format = "raw"
 "#;
 
+/// The files of a delivered folder, none of which can be missing.
+const PARTS: [&str; 7] = [
+    "vm.toml",
+    "disk.img",
+    "firmware-vars.fd",
+    "current",
+    "gen-1/tpm2-00.permall",
+    "gen-1/protector.xml",
+    "gen-1/protection.sealed",
+];
+
 struct Host {
     root: TempDir,
     _agent: Agent,
@@ -129,15 +140,7 @@ async fn what_is_imported_is_the_hosts_own_and_what_was_delivered_stays() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_without_one_of_its_parts_leaves_nothing() {
     let host = Host::new().await;
-    for part in [
-        "vm.toml",
-        "disk.img",
-        "firmware-vars.fd",
-        "current",
-        "gen-1/tpm2-00.permall",
-        "gen-1/protector.xml",
-        "gen-1/protection.sealed",
-    ] {
+    for part in PARTS {
         let folder = host.delivered();
         fs::remove_file(folder.join(part)).unwrap();
         let error = host.import(&folder, None).await.unwrap_err().to_string();
@@ -156,15 +159,7 @@ async fn k20_a_link_in_a_delivered_folder_is_not_followed() {
     let host = Host::new().await;
     let secret = host.root.path().join("secret");
     fs::write(&secret, "of another").unwrap();
-    for part in [
-        "vm.toml",
-        "disk.img",
-        "firmware-vars.fd",
-        "current",
-        "gen-1/tpm2-00.permall",
-        "gen-1/protector.xml",
-        "gen-1/protection.sealed",
-    ] {
+    for part in PARTS {
         let folder = host.delivered();
         fs::remove_file(folder.join(part)).unwrap();
         symlink(&secret, folder.join(part)).unwrap();

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::ordinary::folder_of_programs;
 use common::served::{Served, configure};
@@ -264,10 +264,35 @@ fn a_vm_is_made_by_its_owner_runs_on_a_guarded_host_and_nowhere_else() {
     std::fs::remove_dir_all(&vm).unwrap();
     std::fs::rename(&kept, &vm).unwrap();
 
-    // Without a guardian's release there is no VM.
+    // Without a guardian's release there is no VM, and one that runs follows its policy: this one pauses.
+    let description = vm.join("vm.toml");
+    let text = std::fs::read_to_string(&description).unwrap();
+    fabric.home.write_private(
+        "host/vms/web1/vm.toml",
+        format!("unhealthy_host = \"pause\"\n{text}"),
+    );
+    fabric.host("vm import web1 --name web2").done();
+    fabric.host("vm start web1").done();
+    fabric.until_said("web1", "heartbeat");
     fabric.admin("host revoke host1 --yes").done();
-    fabric.host("vm start web1").ended(2).saying("revoked");
-    assert_eq!(fabric.vm("web1")["state"], "stopped");
-    assert!(fabric.generation("web1").ends_with("gen-3"));
+    fabric.host("vm start web2").ended(2).saying("revoked");
+    assert_eq!(fabric.vm("web2")["state"], "stopped");
+    assert!(fabric.generation("web2").ends_with("gen-1"));
+    let begun = Instant::now();
+    while fabric.vm("web1")["state"] != "paused" {
+        assert!(begun.elapsed() < PATIENCE, "{}", fabric.vm("web1"));
+        thread::sleep(Duration::from_millis(100));
+    }
+    let event = fabric.vm("web1")["last_event"].as_str().unwrap().to_owned();
+    assert!(event.contains("revoked"), "{event}");
+    // It can be ended; its state keeps its key, and that is said.
+    let ended = fabric.host("vm stop web1 --force --json").done().json();
+    assert!(
+        ended["warnings"][0]
+            .as_str()
+            .unwrap()
+            .contains("keeps its key"),
+        "{ended}"
+    );
     agent.end(Signal::TERM);
 }

@@ -17,6 +17,7 @@ use hgs_vm::protection::{Exposure, Protection};
 use hgs_vm::qemu::accelerator::Accelerator;
 use hgs_vm::qemu::command::{self, Begin, CommandLine, RuntimeFolder, Serial};
 use hgs_vm::qemu::process::{self, Lifetime, Process, ProcessError};
+use hgs_vm::qemu::qmp::RunState;
 use hgs_vm::rekey::{self, RekeyError, Successor};
 use hgs_vm::swtpm::{self, Channels, Contents, StateKey, Swtpm, SwtpmError};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -213,6 +214,12 @@ impl Running {
             Ok(work(&mut process)?)
         })
         .await
+    }
+
+    /// Whether its processors were stopped.
+    pub(super) async fn is_paused(&self) -> bool {
+        let status = self.with(|process| Ok(process.monitor().query_status()?));
+        matches!(status.await, Ok(RunState::Paused))
     }
 
     pub(super) async fn pause(&self) -> Result<(), AgentFailure> {
