@@ -44,7 +44,7 @@ const DATA: i32 = 6;
 pub enum Contents {
     /// A state. Without its file the TPM is not started.
     Kept,
-    /// Nothing yet; [`Swtpm::set_state`], or the hypervisor at the end of a migration, brings a state.
+    /// Nothing yet; [`Swtpm::set_permanent_state`], or the hypervisor at the end of a migration, brings a state.
     Incoming,
     /// Nothing, and a new TPM is to be made there.
     New,
