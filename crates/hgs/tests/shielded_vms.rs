@@ -281,7 +281,6 @@ fn a_vm_is_made_by_its_owner_runs_on_a_guarded_host_and_nowhere_else() {
     let begun = Instant::now();
     while fabric.vm("web1")["state"] != "paused" {
         assert!(begun.elapsed() < PATIENCE, "{}", fabric.vm("web1"));
-        thread::sleep(Duration::from_millis(100));
     }
     let event = fabric.vm("web1")["last_event"].as_str().unwrap().to_owned();
     assert!(event.contains("revoked"), "{event}");
