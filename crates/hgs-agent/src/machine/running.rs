@@ -19,7 +19,8 @@ use hgs_vm::qemu::command::{self, Begin, CommandLine, RuntimeFolder, Serial};
 use hgs_vm::qemu::process::{self, Lifetime, Process, ProcessError};
 use hgs_vm::qemu::qmp::RunState;
 use hgs_vm::rekey::{self, RekeyError, Successor};
-use hgs_vm::swtpm::{self, Channels, Contents, StateKey, Swtpm, SwtpmError};
+use hgs_vm::swtpm::{self, Channels, Contents, StateKey, Swtpm};
+use hgs_vm::synchroniser::Synchroniser;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use tokio::sync::watch;
@@ -34,15 +35,14 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How often a guest is asked to shut down, and how long is waited each time.
 const ASKED: u32 = 18;
 const BETWEEN_ASKING: Duration = Duration::from_secs(5);
-/// How often a state is tried that the swtpm of an earlier agent may not have let go of yet.
-const TRIES: u32 = 20;
-const BETWEEN_TRIES: Duration = Duration::from_millis(100);
 
 /// A VM that runs.
 pub(super) struct Running {
     process: Arc<Mutex<Process>>,
     end: watch::Receiver<bool>,
     state: StateFolder,
+    /// Until swtpm has ended.
+    synchroniser: Synchroniser,
     /// Ends with the VM's swtpm; an adopted VM's is another process's child.
     tpm: Option<JoinHandle<()>>,
     unhealthy_host: UnhealthyHost,
@@ -115,6 +115,7 @@ impl Running {
                 direct_io: false,
                 begin: Begin::Running,
             })?;
+            let synchroniser = synchroniser(&state)?;
             let (process, tpm) = launch(
                 &state,
                 &key,
@@ -123,7 +124,7 @@ impl Running {
                 &surroundings.swtpm,
             )?;
             stop_records::forget(&record)?;
-            let running = Self::new(process, state, Some(tpm), &description)?;
+            let running = Self::new(process, state, synchroniser, Some(tpm), &description)?;
             Ok((running, accelerator))
         })
         .await?;
@@ -150,7 +151,8 @@ impl Running {
             };
             let description = Description::load(&folder)?;
             let state = StateFolder::open(&folder)?;
-            Self::new(process, state, None, &description).map(Some)
+            let synchroniser = synchroniser(&state)?;
+            Self::new(process, state, synchroniser, None, &description).map(Some)
         })
         .await?;
         if found.is_some() {
@@ -164,6 +166,7 @@ impl Running {
     fn new(
         process: Process,
         state: StateFolder,
+        synchroniser: Synchroniser,
         tpm: Option<JoinHandle<()>>,
         description: &Description,
     ) -> Result<Self, AgentFailure> {
@@ -180,6 +183,7 @@ impl Running {
             end: end_seen,
             process: Arc::new(Mutex::new(process)),
             state,
+            synchroniser,
             tpm,
             unhealthy_host: description.unhealthy_host.unwrap_or_default(),
         })
@@ -264,12 +268,13 @@ impl Running {
         let Self {
             process,
             state,
+            synchroniser,
             tpm,
             ..
         } = self;
         drop(process);
         progress.step("giving the TPM's state another key");
-        match renew_after_stop(machine, state, tpm).await {
+        match renew_after_stop(machine, state, synchroniser, tpm).await {
             Ok(()) => Vec::new(),
             Err(failure) => vec![format!(
                 "the state of its TPM keeps its key, so an older copy of this generation still opens: {failure}"
@@ -281,6 +286,7 @@ impl Running {
 async fn renew_after_stop(
     machine: &Machine,
     state: StateFolder,
+    synchroniser: Synchroniser,
     tpm: Option<JoinHandle<()>>,
 ) -> Result<(), AgentFailure> {
     let surroundings = Arc::clone(&machine.surroundings);
@@ -290,6 +296,7 @@ async fn renew_after_stop(
             // It ends with QEMU.
             let _ = tpm.join();
         }
+        drop(synchroniser);
         // Recorded at once, in case that the guardian can't be reached.
         stop_records::note(&state, &record)?;
         let pair = pair(&state)?;
@@ -374,31 +381,28 @@ fn renew(
         protector: unwrapped.egress().octets(),
         protection,
     };
-    for _ in 0..TRIES {
-        match rekey::rekey(swtpm, state, &old, &successor, &mut |_| ()) {
-            Err(RekeyError::Source(SwtpmError::InUse { .. })) => {
-                std::thread::sleep(BETWEEN_TRIES);
-            }
-            Err(RekeyError::OldStays(error)) => {
-                tracing::warn!(%error, "an old generation stays");
-                return Ok(new);
-            }
-            outcome => {
-                outcome?;
-                return Ok(new);
-            }
-        }
+    match rekey::rekey(swtpm, state, &old, &successor, &mut |_| ()) {
+        Err(RekeyError::OldStays(error)) => tracing::warn!(%error, "an old generation stays"),
+        outcome => drop(outcome?),
     }
-    Err(
-        AgentFailure::failed("the state of the TPM is in use by another swtpm")
-            .at_fault(Fault::Host),
-    )
+    Ok(new)
+}
+
+/// Has what swtpm writes from now on synchronised.
+fn synchroniser(state: &StateFolder) -> Result<Synchroniser, AgentFailure> {
+    let current = state.current().ok_or(RekeyError::NoState)?;
+    Synchroniser::watch(current.path()).map_err(|error| {
+        AgentFailure::failed(format_args!(
+            "the state of the TPM can't be watched: {error}"
+        ))
+        .at_fault(Fault::Ourselves)
+    })
 }
 
 /// A console where the owner allows one.
 fn serial(protection: &Protection) -> Serial {
     match protection.policy.check(Exposure::Console) {
-        Ok(()) => Serial::LoggedConsole,
+        Ok(()) => Serial::Console,
         Err(_) => Serial::None,
     }
 }
