@@ -24,7 +24,7 @@ use hgs_files::FileError;
 pub use self::apt::Package;
 use self::plan::Manifest;
 pub use self::plan::{Plan, Progress};
-use crate::program::Program;
+use crate::program::{FOLDERS, Program};
 use crate::qemu::{Emulator, EmulatorError, OvmfFiles};
 
 /// Programs and files for VMs.
@@ -184,17 +184,8 @@ impl Parts {
     /// # Errors
     /// [`PartsError::Absent`].
     pub fn program(&self, name: &str) -> Result<Program, PartsError> {
-        const FOLDERS: [&str; 4] = ["usr/bin", "usr/sbin", "bin", "sbin"];
-        let path = env::var_os("PATH").unwrap_or_default();
-        let system = env::split_paths(&path)
-            .filter(|folder| folder.is_absolute())
-            .chain(FOLDERS.map(|folder| Path::new("/").join(folder)))
-            .map(|folder| folder.join(name));
-        if let Some(path) = system.into_iter().find(|path| path.is_file()) {
-            return Ok(Program {
-                path,
-                environment: Vec::new(),
-            });
+        if let Some(installed) = Program::find(name) {
+            return Ok(installed);
         }
         let mut fetched = FOLDERS
             .iter()

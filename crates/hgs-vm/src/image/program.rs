@@ -1,10 +1,9 @@
 //! Programs that make images, and how they get secrets.
 
-use std::env;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Seek as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use hgs_crypto::SecretBytes;
@@ -16,20 +15,11 @@ use crate::program::Program;
 /// Where a program finds its standard input by a path.
 pub(super) const STANDARD_INPUT: &str = "/proc/self/fd/0";
 
-/// A program of this machine, also in the folders that only root has in its path.
+/// A program of this machine.
 pub(super) fn installed(name: &'static str, package: &'static str) -> Result<Program, ImageError> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let found = env::split_paths(&path)
-        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
-        .map(|folder| folder.join(name))
-        .find(|program| program.is_file());
-    let path = found.ok_or(ImageError::NotInstalled {
+    Program::find(name).ok_or(ImageError::NotInstalled {
         program: name,
         package,
-    })?;
-    Ok(Program {
-        path,
-        environment: Vec::new(),
     })
 }
 

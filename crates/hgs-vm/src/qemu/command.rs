@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
-use hgs_files::FileError;
+use hgs_files::{FileError, SOCKET_PATH_LIMIT};
 
 use super::accelerator::Accelerator;
 use super::emulator::{Emulator, MachineType};
@@ -69,9 +69,6 @@ pub enum Begin {
 pub struct RuntimeFolder(PathBuf);
 
 impl RuntimeFolder {
-    /// Octets of the longest path that a socket can have.
-    const LONGEST: usize = 107;
-
     /// Says where they are, and creates nothing.
     ///
     /// # Errors
@@ -79,7 +76,7 @@ impl RuntimeFolder {
     pub fn at(path: &Path) -> Result<Self, CommandError> {
         let folder = Self(path.to_owned());
         let longest = folder.swtpm_socket();
-        if longest.as_os_str().len() > Self::LONGEST {
+        if longest.as_os_str().len() > SOCKET_PATH_LIMIT {
             return Err(CommandError::LongPath(longest));
         }
         Ok(folder)
@@ -127,7 +124,7 @@ pub enum CommandError {
     #[error(transparent)]
     Protection(#[from] ProtectionError),
     /// The path of a socket is too long for the system.
-    #[error("{}: the path of a socket has at most {} octets; choose a shorter runtime folder", .0.display(), RuntimeFolder::LONGEST)]
+    #[error("{}: the path of a socket has at most {} octets; choose a shorter runtime folder", .0.display(), SOCKET_PATH_LIMIT)]
     LongPath(PathBuf),
     /// A file of the VM is not there, or is no file.
     #[error(transparent)]
