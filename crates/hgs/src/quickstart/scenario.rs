@@ -179,7 +179,7 @@ pub(super) async fn revoked_host_gets_no_keys(
 }
 
 /// The administrator registers two of three hosts.
-pub(super) async fn register(
+async fn register(
     folder: &Folder,
     guardian: &Running,
     urls: &Urls,

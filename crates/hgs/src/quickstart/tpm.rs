@@ -52,30 +52,48 @@ fn simulator_failure(error: &SimulatorError) -> Failure {
     }
 }
 
-/// A host, the TPM in it, and where its kernel shows the log of the boot.
-struct Machine {
+/// Makes the maker of TPMs, which lives as long as the quickstart.
+pub(super) fn new_maker() -> Result<SimulatorAuthority, Failure> {
+    SimulatorAuthority::new().map_err(|error| simulator_failure(&error))
+}
+
+/// A TPM, and where the kernel of the host that has it shows the log of the boot.
+pub(super) struct Machine {
     tpm: Simulator,
-    authority: SimulatorAuthority,
     log: PathBuf,
 }
 
 impl Machine {
-    fn new(folder: &Folder) -> Result<Self, SimulatorError> {
-        let authority = SimulatorAuthority::new()?;
-        Ok(Self {
-            tpm: Simulator::certified(&authority)?,
-            authority,
-            log: folder.work().join("boot.log"),
-        })
+    /// A TPM for the host `name`, with a certificate of its maker.
+    pub(super) fn new(
+        name: &str,
+        folder: &Folder,
+        maker: &SimulatorAuthority,
+    ) -> Result<Self, Failure> {
+        let tpm = Simulator::certified(maker).map_err(|error| simulator_failure(&error))?;
+        let log = folder.work().join(format!("{name}.boot.log"));
+        Ok(Self { tpm, log })
     }
 
-    fn settings(&self, folder: &Folder) -> TpmSettings {
-        TpmSettings {
+    /// The host that has this TPM.
+    pub(super) fn host(
+        &self,
+        name: &'static str,
+        folder: &Folder,
+        urls: &Urls,
+    ) -> Result<Host, Failure> {
+        let settings = TpmSettings {
             device: self.tpm.device(),
             event_log: self.log.clone(),
             // There is none: IMA measures files of a system that runs.
             ima_log: folder.work().join("ima.log"),
-        }
+        };
+        Host::with_tpm(name, folder.work(), urls, &settings)
+    }
+
+    /// Measures the reference boot.
+    pub(super) fn boot_reference(&mut self) -> Result<usize, Failure> {
+        self.boot(BOOT)
     }
 
     fn boot(&mut self, log: &[u8]) -> Result<usize, Failure> {
@@ -93,10 +111,11 @@ pub(super) async fn shielded_machine(
     urls: &Urls,
     thumbprint: Thumbprint,
 ) -> Result<(), Failure> {
-    let mut machine = progress.step("tpm-new", new_tpm(folder)).await?;
+    let maker = new_maker()?;
+    let mut machine = progress.step("tpm-new", new_tpm(folder, &maker)).await?;
     progress
         .step("boot", async {
-            let events = machine.boot(BOOT)?;
+            let events = machine.boot_reference()?;
             Ok((
                 (),
                 format!("{events} events of a real boot were measured into the TPM"),
@@ -107,7 +126,7 @@ pub(super) async fn shielded_machine(
         .step("attestation-mode-tpm", set_mode(guardian))
         .await?;
     progress
-        .step("ek-root-add", add_ek_roots(guardian, &machine))
+        .step("ek-root-add", add_ek_roots(guardian, &maker))
         .await?;
     let host = progress
         .step("identity-add", register(folder, guardian, urls, &machine))
@@ -174,8 +193,11 @@ async fn altered_boot(
         .await
 }
 
-async fn new_tpm(folder: &Folder) -> Result<(Machine, String), Failure> {
-    let machine = Machine::new(folder).map_err(|error| simulator_failure(&error))?;
+async fn new_tpm(
+    folder: &Folder,
+    maker: &SimulatorAuthority,
+) -> Result<(Machine, String), Failure> {
+    let machine = Machine::new("host-1", folder, maker)?;
     let detail = format!(
         "a TPM in software with a certificate of its maker, at {}",
         machine.tpm.device()
@@ -183,7 +205,7 @@ async fn new_tpm(folder: &Folder) -> Result<(Machine, String), Failure> {
     Ok((machine, detail))
 }
 
-async fn set_mode(guardian: &Running) -> Result<((), String), Failure> {
+pub(super) async fn set_mode(guardian: &Running) -> Result<((), String), Failure> {
     let change = SetServer {
         attestation_mode: Some("tpm".to_owned()),
         ..SetServer::default()
@@ -193,8 +215,11 @@ async fn set_mode(guardian: &Running) -> Result<((), String), Failure> {
 }
 
 /// The administrator trusts the maker of the TPM.
-async fn add_ek_roots(guardian: &Running, machine: &Machine) -> Result<((), String), Failure> {
-    let certificates = machine.authority.certificates();
+pub(super) async fn add_ek_roots(
+    guardian: &Running,
+    maker: &SimulatorAuthority,
+) -> Result<((), String), Failure> {
+    let certificates = maker.certificates();
     let certificates = certificates.map_err(|error| simulator_failure(&error))?;
     let roots = AddEkRoots {
         certificates: certificates.concat(),
@@ -215,10 +240,20 @@ async fn register(
     urls: &Urls,
     machine: &Machine,
 ) -> Result<(Host, String), Failure> {
-    let host = Host::with_tpm("host-1", folder.work(), urls, &machine.settings(folder))?;
+    let host = machine.host("host-1", folder, urls)?;
+    let digest = add_identity(folder, guardian, &host).await?;
+    Ok((host, format!("host-1 by the endorsement key {digest}")))
+}
+
+/// Registers a host, and returns the digest of its endorsement key.
+pub(super) async fn add_identity(
+    folder: &Folder,
+    guardian: &Running,
+    host: &Host,
+) -> Result<String, Failure> {
     let identity = host.host.platform_identity(OtherTpm::Refuse);
     let identity = identity.map_err(failed)?.to_json();
-    folder.keep("host-1.json", &identity)?;
+    folder.keep(&format!("{}.json", host.name), &identity)?;
     let identity = String::from_utf8(identity).map_err(failed)?;
     let add = AddHost {
         name: host.name.to_owned(),
@@ -226,12 +261,11 @@ async fn register(
         ..AddHost::default()
     };
     let added = administer(guardian, move |guardian| guardian.add_host(&add)).await?;
-    let digest = added.endorsement_key_digest.unwrap_or_default();
-    Ok((host, format!("host-1 by the endorsement key {digest}")))
+    Ok(added.endorsement_key_digest.unwrap_or_default())
 }
 
 /// The administrator approves what this host has booted.
-async fn add_baseline(
+pub(super) async fn add_baseline(
     folder: &Folder,
     guardian: &Running,
     host: &Host,

@@ -1,7 +1,7 @@
 //! The main job with real VMs: prepared by their owner, started on guarded hosts, opened by their own TPMs, and refused.
 //!
-//! Hosts are agents in this process, with QEMU and swtpm as their children. The guest is the demonstration guest: what it
-//! says on its serial port, only its opened disk can say.
+//! Hosts are agents in this process, with QEMU and swtpm as their children, and with TPMs in software of their own. The guest
+//! is the demonstration guest: what it says on its serial port, only its opened disk can say.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use hgs_client::sealed_file;
 use hgs_clock::{Clock as _, SystemClock};
 use hgs_crypto::random::{self, System};
 use hgs_crypto::{SecretBytes, hex};
+use hgs_custody_tpm::simulator::SimulatorAuthority;
 use hgs_pki::Thumbprint;
 use hgs_protector::{GuardianCertificates, TransportKey, create};
 use hgs_server::Running;
@@ -29,7 +30,8 @@ use super::failed;
 use super::folder::Folder;
 use super::participants::{Host, Owner, Urls};
 use super::progress::Progress;
-use super::scenario::{import, register, revoke};
+use super::scenario::{import, revoke};
+use super::tpm;
 use crate::failures::OrFail as _;
 use crate::guardian::Home;
 use crate::vm_image;
@@ -41,8 +43,12 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// What the guest says when its TPM does not open the disk.
 const NOT_OPENED: &str = "the virtual TPM does not open the disk";
 
+/// The hosts.
+const NAMES: [&str; 3] = ["host-1", "host-2", "host-3"];
+
 /// The programs that are needed. What is missing is named, or fetched, before anything begins.
 pub(super) fn parts(terminal: &Terminal) -> Result<Parts, Failure> {
+    tpm::check_installed()?;
     let parts = vm_image::parts(terminal)?;
     vm_image::tools(&parts)?;
     Ok(parts)
@@ -77,8 +83,28 @@ pub(super) async fn shielded_machine(
     thumbprint: Thumbprint,
     parts: &Parts,
 ) -> Result<(), Failure> {
+    let maker = tpm::new_maker()?;
+    // They end with this function, after the agents.
+    let machines = progress
+        .step("hosts-boot", boot_hosts(folder, &maker))
+        .await?;
+    progress
+        .step("attestation-mode-tpm", tpm::set_mode(guardian))
+        .await?;
+    progress
+        .step("ek-root-add", tpm::add_ek_roots(guardian, &maker))
+        .await?;
     let hosts = progress
-        .step("hosts-register", register(folder, guardian, urls))
+        .step(
+            "hosts-register",
+            register(folder, guardian, urls, &machines),
+        )
+        .await?;
+    progress
+        .step(
+            "baseline-add",
+            tpm::add_baseline(folder, guardian, &hosts[0]),
+        )
         .await?;
     let fabric = progress
         .step("guardian-import", import(folder, &hosts[0], thumbprint))
@@ -101,6 +127,39 @@ pub(super) async fn shielded_machine(
         guarded.agent.stop().await;
     }
     told
+}
+
+/// Three TPMs, into which the same boot was measured.
+async fn boot_hosts(
+    folder: &Folder,
+    maker: &SimulatorAuthority,
+) -> Result<([tpm::Machine; 3], String), Failure> {
+    let boot = |name| {
+        let mut machine = tpm::Machine::new(name, folder, maker)?;
+        let events = machine.boot_reference()?;
+        Ok::<_, Failure>((machine, events))
+    };
+    let ((first, events), (second, _), (third, _)) =
+        (boot(NAMES[0])?, boot(NAMES[1])?, boot(NAMES[2])?);
+    let detail =
+        format!("{events} events of a real boot were measured into each of three TPMs in software");
+    Ok(([first, second, third], detail))
+}
+
+/// The administrator registers two of three hosts.
+async fn register(
+    folder: &Folder,
+    guardian: &Running,
+    urls: &Urls,
+    machines: &[tpm::Machine; 3],
+) -> Result<([Host; 3], String), Failure> {
+    let host = |number: usize| machines[number].host(NAMES[number], folder, urls);
+    let hosts = [host(0)?, host(1)?, host(2)?];
+    for host in &hosts[..2] {
+        tpm::add_identity(folder, guardian, host).await?;
+    }
+    let detail = "host-1 and host-2 by the certificates of their TPMs, host-3 not".to_owned();
+    Ok((hosts, detail))
 }
 
 async fn on_hosts(
