@@ -138,17 +138,20 @@ const SWTPM: &str = "swtpm";
 const SWTPM_TOOLS: &str = "swtpm-tools";
 
 impl Simulator {
-    /// Whether everything is installed that certified TPMs need.
-    ///
-    /// # Errors
-    /// [`SimulatorError::NotInstalled`].
-    pub fn check_installed() -> Result<(), SimulatorError> {
-        program("swtpm", SWTPM)?;
-        program("swtpm_setup", SWTPM_TOOLS)?;
-        program("swtpm_localca", SWTPM_TOOLS)?;
-        // With which the tools of the CA make certificates.
-        program("certtool", "gnutls-bin")?;
-        Ok(())
+    /// What certified TPMs need and is not installed: programs, with the packages of Debian that have them.
+    #[must_use]
+    pub fn missing() -> Vec<(&'static str, &'static str)> {
+        let needed = [
+            ("swtpm", SWTPM),
+            ("swtpm_setup", SWTPM_TOOLS),
+            ("swtpm_localca", SWTPM_TOOLS),
+            // With which the tools of the CA make certificates.
+            ("certtool", "gnutls-bin"),
+        ];
+        let missing = needed.into_iter();
+        missing
+            .filter(|(name, package)| program(name, package).is_err())
+            .collect()
     }
 
     /// A TPM with seeds of its own and without a certificate.
@@ -168,7 +171,9 @@ impl Simulator {
     /// # Errors
     /// When swtpm or its tools are not installed or fail.
     pub fn certified(authority: &SimulatorAuthority) -> Result<Self, SimulatorError> {
-        Self::check_installed()?;
+        if let Some(&(program, package)) = Self::missing().first() {
+            return Err(SimulatorError::NotInstalled { program, package });
+        }
         let folder = new_folder()?;
         let setup = program("swtpm_setup", SWTPM_TOOLS)?;
         let path = |folder: &Path, name: &str| folder.join(name).display().to_string();

@@ -12,6 +12,7 @@ mod token;
 mod tpm;
 mod vm;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
@@ -86,6 +87,21 @@ impl Arguments {
         }
         Ok(Exit::Done)
     }
+}
+
+/// Refuses to begin without these programs, each with the package that has it.
+fn refuse_without(missing: &[(&str, &str)]) -> Result<(), Failure> {
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let (programs, packages): (Vec<_>, BTreeSet<_>) = missing.iter().copied().unzip();
+    let packages = Vec::from_iter(packages).join(" ");
+    Err(Failure::failed(format_args!(
+        "these programs are not installed: {}",
+        programs.join(", ")
+    ))
+    .at_fault(AtFault::Operator)
+    .remedy(format!("install their packages: `apt install {packages}`")))
 }
 
 /// Every failure here is our own fault: all participants are this program's.

@@ -9,7 +9,7 @@ use std::env;
 use clap::Subcommand;
 use hgs_terminal::{AtFault, Exit, Failure, Terminal};
 use hgs_vm::image::{ImageError, Tools};
-use hgs_vm::parts::{Parts, PartsError, Progress};
+use hgs_vm::parts::{Parts, PartsError, Plan, Progress};
 
 use crate::guardian::HomeOption;
 
@@ -45,12 +45,26 @@ pub(crate) fn parts(terminal: &Terminal) -> Result<Parts, Failure> {
         if let Some(parts) = Parts::open(&cache)? {
             return Ok(parts);
         }
+        terminal.note("reading the lists of the distribution's packages");
+        let plan = Plan::make(&cache, &mut |progress| {
+            if let Progress::Waiting = progress {
+                terminal.note("waiting for another program that fetches packages");
+            }
+        })?;
+        let names: Vec<_> = plan
+            .packages()
+            .iter()
+            .map(|package| &*package.name)
+            .collect();
         terminal.note(format!(
-            "fetching packages of the distribution into {} (nothing is installed)",
-            cache.display()
+            "fetching {} packages ({} MB) of the distribution into {}; nothing is installed: {}",
+            names.len(),
+            plan.octets() / 1_000_000,
+            cache.display(),
+            names.join(" ")
         ));
         let mut last = 0;
-        Parts::fetch(&cache, &mut |progress| {
+        plan.carry_out(&mut |progress| {
             if let Progress::Downloading { done, all } = progress
                 && done * 10 / all.max(1) > last
             {

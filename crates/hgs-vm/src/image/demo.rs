@@ -7,6 +7,7 @@ use std::path::Path;
 
 use super::ImageError;
 use super::program::{installed, run};
+use crate::program::Program;
 
 /// What the guest's lines begin with.
 pub const PREFIX: &str = "OPENHGS-DEMO ";
@@ -15,6 +16,23 @@ pub const MODULES: [&str; 2] = ["button", "evdev"];
 /// What the kernel is told beside the disk's identifier. By emulation on a busy host, its timer seems not to work, and it
 /// would stop for that.
 pub const COMMAND_LINE: &str = "console=ttyS0 quiet no_timer_check";
+
+/// The programs that this guest is made with and that are not fetched with the parts of VMs, and the packages of Debian that have
+/// them.
+const PROGRAMS: [(&str, &str); 3] = [
+    ("mke2fs", "e2fsprogs"),
+    ("ldd", "libc-bin"),
+    ("gzip", "gzip"),
+];
+
+/// Those of the programs that this guest is made with that are not installed, and the packages of Debian that have them.
+#[must_use]
+pub fn missing() -> Vec<(&'static str, &'static str)> {
+    let missing = PROGRAMS.into_iter();
+    missing
+        .filter(|(program, _)| Program::find(program).is_none())
+        .collect()
+}
 
 /// Octets of the file system.
 const SIZE: u64 = 16 << 20;

@@ -20,7 +20,6 @@ use hgs_pki::health::HealthKind;
 use hgs_server::Running;
 use hgs_terminal::{AtFault, Failure};
 
-use super::failed;
 use super::folder::Folder;
 use super::participants::{Host, Urls};
 use super::progress::Progress;
@@ -28,6 +27,7 @@ use super::scenario::{
     administer, attest, attestation_code, power_on, power_on_again, prepare, revoke,
     revoked_host_gets_no_keys,
 };
+use super::{failed, refuse_without};
 
 /// A boot of Debian 12 with Secure Boot, from OVMF by shim and GRUB to the kernel, as its kernel showed the log.
 const BOOT: &[u8] = include_bytes!("boot/eventlog.bin");
@@ -38,7 +38,7 @@ const BASELINE: &str = "reference";
 
 /// Refuses to begin if a program is missing, and says in which package it is.
 pub(super) fn check_installed() -> Result<(), Failure> {
-    Simulator::check_installed().map_err(|error| simulator_failure(&error))
+    refuse_without(&Simulator::missing())
 }
 
 fn simulator_failure(error: &SimulatorError) -> Failure {

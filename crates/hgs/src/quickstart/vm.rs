@@ -13,7 +13,7 @@ use hgs_client::sealed_file;
 use hgs_clock::{Clock as _, SystemClock};
 use hgs_crypto::random::{self, System};
 use hgs_crypto::{SecretBytes, hex};
-use hgs_custody_tpm::simulator::SimulatorAuthority;
+use hgs_custody_tpm::simulator::{Simulator, SimulatorAuthority};
 use hgs_pki::Thumbprint;
 use hgs_protector::{GuardianCertificates, TransportKey, create};
 use hgs_server::Running;
@@ -26,12 +26,12 @@ use hgs_vm::protection::{Policy, Protection};
 use hgs_vm::swtpm::StateKey;
 use tokio::task::spawn_blocking;
 
-use super::failed;
 use super::folder::Folder;
 use super::participants::{Host, Owner, Urls};
 use super::progress::Progress;
 use super::scenario::{import, revoke};
 use super::tpm;
+use super::{failed, refuse_without};
 use crate::failures::OrFail as _;
 use crate::guardian::Home;
 use crate::vm_image;
@@ -48,7 +48,7 @@ const NAMES: [&str; 3] = ["host-1", "host-2", "host-3"];
 
 /// The programs that are needed. What is missing is named, or fetched, before anything begins.
 pub(super) fn parts(terminal: &Terminal) -> Result<Parts, Failure> {
-    tpm::check_installed()?;
+    refuse_without(&[Simulator::missing(), demo::missing()].concat())?;
     let parts = vm_image::parts(terminal)?;
     vm_image::tools(&parts)?;
     Ok(parts)
