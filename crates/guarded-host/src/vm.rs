@@ -1,7 +1,7 @@
 //! `guarded-host vm`: what the agent of this host is told to do with its shielded VMs.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use hgs_agent::{Finding, MachineStatus, Request};
@@ -38,6 +38,19 @@ enum Verb {
         /// The name on this host, if not the one in vm.toml
         #[arg(long)]
         name: Option<String>,
+    },
+    /// Copy a VM that does not run into a new folder, which another host imports
+    ///
+    /// Without `--remove` there are two copies then, under the same protector. Once one of them has run and ended, the other is an
+    /// older state, which the guardian reports, or refuses (`ancestors = "refuse"` in its configuration).
+    Export {
+        /// The VM
+        name: String,
+        /// The folder to make
+        folder: PathBuf,
+        /// Delete the VM from this host once the folder is complete
+        #[arg(long)]
+        remove: bool,
     },
     /// Have the keys of a VM released, and start it
     ///
@@ -95,13 +108,29 @@ impl Arguments {
             Ok(Exit::Done)
         };
         match self.verb {
-            Verb::Import { folder, name } => {
-                let folder = std::path::absolute(&folder).map_err(|error| {
-                    Failure::of(&error)
-                        .at_fault(AtFault::Operator)
-                        .while_doing(folder.display())
+            Verb::Import { folder, name } => told(&Request::Import {
+                folder: absolute(&folder)?,
+                name,
+            }),
+            Verb::Export {
+                name,
+                folder,
+                remove,
+            } => {
+                let folder = absolute(&folder)?;
+                let request = Request::Export {
+                    name: name.clone(),
+                    folder: folder.clone(),
+                    remove,
+                };
+                let steps = |what: &str| terminal.note(format_args!("{what} ..."));
+                let _: MachineStatus = client.ask(&request, steps).map_err(client_failure)?;
+                terminal.report(&Exported {
+                    name,
+                    folder: folder.display().to_string(),
+                    removed: remove,
                 })?;
-                told(&Request::Import { folder, name })
+                Ok(Exit::Done)
             }
             Verb::Start {
                 name,
@@ -132,6 +161,39 @@ impl Arguments {
                 terminal.report(&Removed { removed: name })?;
                 Ok(Exit::Done)
             }
+        }
+    }
+}
+
+fn absolute(folder: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(folder).map_err(|error| {
+        Failure::of(&error)
+            .at_fault(AtFault::Operator)
+            .while_doing(folder.display())
+    })
+}
+
+#[derive(Serialize)]
+struct Exported {
+    name: String,
+    folder: String,
+    removed: bool,
+}
+
+impl fmt::Display for Exported {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            name,
+            folder,
+            removed,
+        } = self;
+        writeln!(formatter, "The VM {name} is in {folder}.")?;
+        match removed {
+            true => writeln!(formatter, "This host does not have it any more."),
+            false => writeln!(
+                formatter,
+                "This host has it too. Start one of the two only: once it has run and ended, the other is an older state."
+            ),
         }
     }
 }

@@ -1,15 +1,12 @@
 //! Taking over the folder of a VM that its owner delivered.
 
-use std::fs::{self, OpenOptions};
-use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use hgs_client::Fault;
 use hgs_files::{FileError, Readers};
 use hgs_vm::description::{self, Description, VmName};
 use hgs_vm::generation;
-use rustix::fs::OFlags;
 
 use crate::failure::blocking;
 use crate::machine::Surroundings;
@@ -63,7 +60,9 @@ fn copy_vm(
     Ok(name)
 }
 
-fn copy_parts(
+/// Copies what makes up a VM into an empty folder: the files of `description`, which is written there, and the current
+/// generation.
+pub(crate) fn copy_parts(
     from: &Path,
     to: &Path,
     description: &Description,
@@ -72,26 +71,10 @@ fn copy_parts(
     let text = description.to_toml();
     hgs_files::create(&to.join(description::FILE), text.as_bytes(), Readers::Owner)?;
     for file in description.files() {
-        progress.step(&format!("copying {}", file.as_str()));
-        copy_file(&file.within(from)?, &to.join(file.as_str()))?;
+        let (source, target) = (file.within(from)?, to.join(file.as_str()));
+        let mut share = progress.share(&format!("copying {}", file.as_str()));
+        hgs_files::copy(&source, &target, &mut share)?;
     }
     progress.step("copying the TPM's state and the protector");
     Ok(generation::copy(from, to)?)
-}
-
-/// Copies a file that is no link, for this user alone.
-fn copy_file(from: &Path, to: &Path) -> Result<(), FileError> {
-    let mut source = OpenOptions::new()
-        .read(true)
-        .custom_flags(OFlags::NOFOLLOW.bits() as i32)
-        .open(from)
-        .map_err(|error| FileError::at(from, error))?;
-    let mut target = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(to)
-        .map_err(|error| FileError::at(to, error))?;
-    let copied = io::copy(&mut source, &mut target).and_then(|_| target.sync_all());
-    copied.map_err(|error| FileError::at(to, error))
 }

@@ -15,6 +15,7 @@
 
 mod agent;
 mod client;
+mod export;
 mod failure;
 mod folders;
 mod health;

@@ -76,6 +76,8 @@ pub(crate) struct Machine {
     surroundings: Arc<Surroundings>,
     name: VmName,
     status: Mutex<MachineStatus>,
+    /// Why the last start was refused, and when.
+    refusal: Mutex<Option<String>>,
     /// Held while something is done to the VM.
     running: tokio::sync::Mutex<Option<Running>>,
 }
@@ -95,6 +97,7 @@ impl Machine {
             surroundings,
             name,
             status: Mutex::new(status),
+            refusal: Mutex::default(),
             running: tokio::sync::Mutex::default(),
         }
     }
@@ -110,6 +113,11 @@ impl Machine {
 
     fn lock_status(&self) -> MutexGuard<'_, MachineStatus> {
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why the last start was refused, and when.
+    pub(crate) fn last_refusal(&self) -> MutexGuard<'_, Option<String>> {
+        self.refusal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn surroundings(&self) -> Arc<Surroundings> {
@@ -134,7 +142,7 @@ impl Machine {
     }
 
     /// Notes what happened to the VM without its callers' doing, or why it ended.
-    fn event(&self, what: &str) {
+    pub(crate) fn event(&self, what: &str) {
         let event = format!("{}: {what}", self.surroundings.host.now());
         tracing::info!(vm = %self.name, what, "VM");
         self.lock_status().last_event = Some(event);
@@ -158,6 +166,7 @@ impl Machine {
             Ok(running) => {
                 self.is(MachineState::Running);
                 self.event("started");
+                *self.last_refusal() = None;
                 self.follow(&running);
                 *place = Some(running);
                 Ok(())
@@ -165,6 +174,8 @@ impl Machine {
             Err(failure) => {
                 self.is(MachineState::Stopped);
                 self.event(&format!("did not start: {failure}"));
+                *self.last_refusal() = (failure.refused)
+                    .then(|| format!("{}: {failure}", self.surroundings.host.now()));
                 if failure.refused && failure.at_fault == Some(Fault::Host) {
                     self.surroundings.refused.notify_one();
                 }
@@ -226,7 +237,14 @@ impl Machine {
             true => "ending the VM",
             false => "asking the guest to shut down",
         });
-        if let Err(failure) = running.power_down(force).await {
+        let ended = async {
+            // A guest whose processors are stopped hears nothing.
+            if !force && before == MachineState::Paused {
+                running.resume().await?;
+            }
+            running.power_down(force).await
+        };
+        if let Err(failure) = ended.await {
             self.is(before);
             return Err(failure);
         }
@@ -317,14 +335,25 @@ impl Machine {
             })
     }
 
-    /// Deletes the VM.
-    pub(crate) async fn remove(&self) -> Result<(), AgentFailure> {
+    /// Keeps the VM from being started until what is returned is dropped.
+    pub(crate) async fn not_running(&self) -> Result<impl Sized + '_, AgentFailure> {
         let place = self.running.lock().await;
-        if place.is_some() {
-            return Err(AgentFailure::refused(format_args!("{} runs", self.name))
+        match &*place {
+            None => Ok(place),
+            Some(_) => Err(AgentFailure::refused(format_args!("{} runs", self.name))
                 .at_fault(Fault::Operator)
-                .remedy("stop it first with `guarded-host vm stop`"));
+                .remedy("stop it first with `guarded-host vm stop`")),
         }
+    }
+
+    /// Deletes the VM, which must not run.
+    pub(crate) async fn remove(&self) -> Result<(), AgentFailure> {
+        let _place = self.not_running().await?;
+        self.delete().await
+    }
+
+    /// Deletes the VM while its caller keeps it from being started.
+    pub(crate) async fn delete(&self) -> Result<(), AgentFailure> {
         let folder = self.folder();
         let record = self.stop_record();
         blocking(move || {
@@ -336,5 +365,10 @@ impl Machine {
             stop_records::forget(&record)
         })
         .await
+    }
+
+    /// Whether a state is the one that the VM stopped with.
+    pub(crate) fn check_stop(&self, state: &StateFolder) -> Result<(), AgentFailure> {
+        stop_records::check(state, &self.stop_record(), false)
     }
 }

@@ -19,4 +19,17 @@ impl Progress {
             let _ = sender.send(what.to_owned());
         }
     }
+
+    /// Says what is being done now, and again with each tenth of it, of which it is told how much is done and how much there is.
+    pub(crate) fn share(&self, what: &str) -> impl FnMut(u64, u64) + use<> {
+        self.step(what);
+        let (progress, what, mut shown) = (self.clone(), what.to_owned(), 0);
+        move |done, all| {
+            let tenth = done.saturating_mul(10) / all.max(1);
+            if tenth > shown {
+                shown = tenth;
+                progress.step(&format!("{what}: {} %", tenth * 10));
+            }
+        }
+    }
 }

@@ -98,6 +98,18 @@ impl Service {
                 self.lock().insert(name, Arc::clone(&machine));
                 Ok(document(&machine.status()))
             }
+            Request::Export {
+                name,
+                folder,
+                remove,
+            } => {
+                let machine = self.find(&name)?;
+                machine.export(folder, remove, progress).await?;
+                if remove {
+                    self.lock().remove(machine.name());
+                }
+                Ok(document(&machine.status()))
+            }
             Request::Start {
                 name,
                 accept_other_state,

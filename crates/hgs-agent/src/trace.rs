@@ -1,5 +1,7 @@
 //! What keeps a VM from starting: everything that can be looked at without a key.
 
+use std::sync::Arc;
+
 use hgs_protector::Protector;
 use hgs_vm::description::Description;
 use hgs_vm::generation::StateFolder;
@@ -10,10 +12,12 @@ use crate::wire::{AgentFailure, Finding, Health};
 
 impl Machine {
     /// Looks at everything that a start needs, in the order in which it needs it.
-    pub(crate) async fn trace(&self, health: &Health) -> Vec<Finding> {
+    pub(crate) async fn trace(self: &Arc<Self>, health: &Health) -> Vec<Finding> {
         let mut findings = vec![self.trace_host(health)];
-        let (folder, surroundings) = (self.folder(), self.surroundings());
+        let surroundings = self.surroundings();
+        let machine = Arc::clone(self);
         let rest = blocking(move || {
+            let folder = machine.folder();
             let mut findings = Vec::new();
             let description = Description::load(&folder);
             findings.push(finding(
@@ -34,6 +38,17 @@ impl Machine {
                     format!("generation {}", current.number())
                 })
             }));
+            if let Ok(state) = &state {
+                let stopped = machine.check_stop(state);
+                let remedy = stopped
+                    .as_ref()
+                    .err()
+                    .and_then(|failure| failure.remedy.clone());
+                let stopped = finding("the record of where it stopped", &stopped, |()| {
+                    "nothing speaks against this state".to_owned()
+                });
+                findings.push(Finding { remedy, ..stopped });
+            }
             if let Ok(state) = &state
                 && let Some(current) = state.current()
             {
@@ -82,6 +97,17 @@ impl Machine {
                 found: failure.message,
                 remedy: failure.remedy,
             }),
+        }
+        // What a guardian holds against a protector shows only when it is asked.
+        if findings.iter().all(|finding| finding.passed)
+            && let Some(found) = self.last_refusal().clone()
+        {
+            findings.push(Finding {
+                check: "the last attempt to start it".to_owned(),
+                passed: false,
+                found,
+                remedy: None,
+            });
         }
         findings
     }

@@ -46,6 +46,16 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         name: Option<String>,
     },
+    /// Copies a VM that does not run into a new folder, which another host imports.
+    Export {
+        /// The VM.
+        name: String,
+        /// The folder to make, absolute.
+        folder: PathBuf,
+        /// Also deletes the VM from this host.
+        #[serde(default)]
+        remove: bool,
+    },
     /// Has the keys of a VM released, and starts it.
     Start {
         /// The VM.

@@ -1,4 +1,4 @@
-//! What an owner delivers becomes a VM of the host, whole or not at all.
+//! What an owner delivers becomes a VM of the host, and a VM of the host becomes a folder, whole or not at all.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -80,11 +80,29 @@ impl Host {
         folder: &Path,
         name: Option<&str>,
     ) -> Result<MachineStatus, ClientError> {
-        let client = Client::new(&Self::folders(self.root.path()).socket());
-        let request = Request::Import {
+        self.ask(Request::Import {
             folder: folder.to_owned(),
             name: name.map(str::to_owned),
-        };
+        })
+        .await
+    }
+
+    async fn export(
+        &self,
+        name: &str,
+        folder: &Path,
+        remove: bool,
+    ) -> Result<MachineStatus, ClientError> {
+        self.ask(Request::Export {
+            name: name.to_owned(),
+            folder: folder.to_owned(),
+            remove,
+        })
+        .await
+    }
+
+    async fn ask(&self, request: Request) -> Result<MachineStatus, ClientError> {
+        let client = Client::new(&Self::folders(self.root.path()).socket());
         let asked = tokio::task::spawn_blocking(move || client.ask(&request, |_| ()));
         asked.await.unwrap()
     }
@@ -187,4 +205,66 @@ async fn a_folder_that_another_process_works_with_is_not_copied() {
     );
     drop(lock);
     host.import(&folder, None).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_exported_is_a_whole_vm_that_is_imported_again() {
+    let host = Host::new().await;
+    host.import(&host.delivered(), None).await.unwrap();
+    let out = host.root.path().join("out");
+    host.export("web1", &out, false).await.unwrap();
+    assert_eq!(host.names(), ["web1"]);
+    for part in PARTS {
+        let (exported, own) = (out.join(part), host.vms().join("web1").join(part));
+        assert_eq!(
+            fs::read(&exported).unwrap(),
+            fs::read(own).unwrap(),
+            "{part}"
+        );
+        let mode = fs::metadata(&exported).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{part}");
+    }
+    let mode = fs::metadata(&out).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+
+    // Nothing is overwritten, and nothing is left of what fails.
+    let error = host.export("web1", &out, true).await.unwrap_err();
+    assert!(error.to_string().contains("exists already"), "{error}");
+    let relative = host.export("web1", Path::new("out"), true).await;
+    assert!(relative.unwrap_err().to_string().contains("absolute"));
+    fs::rename(host.vms().join("web1/disk.img"), host.root.path().join("d")).unwrap();
+    let other = host.root.path().join("other");
+    let error = host.export("web1", &other, true).await.unwrap_err();
+    assert!(error.to_string().contains("disk.img"), "{error}");
+    let left = fs::read_dir(host.root.path()).unwrap();
+    let left = left.map(|entry| entry.unwrap().file_name());
+    assert!(
+        left.into_iter()
+            .all(|name| !name.to_string_lossy().contains("other"))
+    );
+    assert_eq!(host.names(), ["web1"]);
+    fs::rename(host.root.path().join("d"), host.vms().join("web1/disk.img")).unwrap();
+
+    host.export("web1", &other, true).await.unwrap();
+    assert!(host.names().is_empty());
+    host.import(&other, None).await.unwrap();
+    assert_eq!(host.names(), ["web1"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_while_another_process_works_with_the_vm_leaves_nothing() {
+    let host = Host::new().await;
+    host.import(&host.delivered(), None).await.unwrap();
+    let lock = hgs_files::Lock::take_or_create(&host.vms().join("web1/lock")).unwrap();
+    let out = host.root.path().join("out");
+    let error = host.export("web1", &out, true).await.unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("another process works with the VM"),
+        "{error}"
+    );
+    assert!(!out.exists() && !host.root.path().join(".out.export").exists());
+    drop(lock);
+    host.export("web1", &out, true).await.unwrap();
 }

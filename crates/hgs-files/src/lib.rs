@@ -18,6 +18,7 @@
 //! It does NOT know what is in a file, or where files belong. Only the last part of a path is guarded: the folders
 //! above are the administrator's own.
 
+mod copy;
 mod error;
 mod folder;
 mod lock;
@@ -31,6 +32,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+pub use copy::copy;
 pub use error::{FileError, FileProblem};
 pub use folder::{create_folder, private_folder, remove_folder};
 pub use lock::Lock;

@@ -31,10 +31,20 @@ struct Agent(Child);
 
 impl Fabric {
     fn new() -> Self {
+        Self::with("")
+    }
+
+    /// With more in the configuration of the guardian.
+    fn with(configuration: &str) -> Self {
         let cache = Parts::cache_folder(|name| std::env::var_os(name)).unwrap();
         Parts::fetch(&cache, &mut |_| ()).unwrap();
         let home = Home::new();
         configure(&home);
+        let all = format!(
+            "{}{configuration}",
+            String::from_utf8(home.read("hgs.toml")).unwrap()
+        );
+        home.write("hgs.toml", all);
         home.write_private("passphrase", "a passphrase of ann's\n");
         home.hgs("init --config hgs.toml --name guardian.example")
             .done();
@@ -76,6 +86,16 @@ impl Fabric {
             .env("XDG_CACHE_HOME", &self.cache)
             .args(words.split(' '));
         Outcome::of(&mut command)
+    }
+
+    /// Has the owner make a VM whose guest counts on its serial port, and returns the line that only its opened disk has.
+    fn prepare(&self, name: &str) -> String {
+        let made = self.owner(&format!(
+            "vm-image prepare {name} --owner ann --guardian fabric --demo --direct-kernel \
+             --policy encryption-supported --recovery-key-file {name}.recovery --json"
+        ));
+        let made = made.done().json();
+        made["demo_line"].as_str().unwrap().to_owned()
     }
 
     fn host_command(&self, words: &str) -> Command {
@@ -216,14 +236,7 @@ fn the_quickstart_runs_real_vms_and_refuses_stolen_ones() {
 #[test]
 fn a_vm_is_made_by_its_owner_runs_on_a_guarded_host_and_nowhere_else() {
     let fabric = Fabric::new();
-    let made = fabric
-        .owner(
-            "vm-image prepare web1 --owner ann --guardian fabric --demo --direct-kernel \
-             --policy encryption-supported --recovery-key-file web1.recovery --json",
-        )
-        .done()
-        .json();
-    let line = made["demo_line"].as_str().unwrap().to_owned();
+    let line = fabric.prepare("web1");
     let agent = fabric.agent();
     fabric.host("vm import web1").done();
     assert_eq!(fabric.vm("web1")["state"], "stopped");
@@ -284,6 +297,75 @@ fn a_vm_is_made_by_its_owner_runs_on_a_guarded_host_and_nowhere_else() {
     }
     let event = fabric.vm("web1")["last_event"].as_str().unwrap().to_owned();
     assert!(event.contains("revoked"), "{event}");
+    // The guest hears that it has to end only when its processors go on; the host's health does not keep it from ending.
+    fabric.host("vm stop web1").done();
+    agent.end(Signal::TERM);
+}
+
+/// An exported folder and the VM that it was copied from have one protector.
+#[test]
+fn of_an_exported_vm_and_its_original_the_one_that_runs_goes_on() {
+    let fabric = Fabric::with("[key_protection]\nancestors = \"refuse\"\n");
+    fabric.prepare("web1");
+    let agent = fabric.agent();
+    fabric.host("vm import web1").done();
+    fabric.host("vm start web1").done();
+    fabric
+        .host("vm export web1 out")
+        .ended(2)
+        .saying("web1 runs");
+    assert!(!fabric.home.file("out").exists());
+    fabric.host("vm stop web1 --force").done();
+    fabric
+        .host("vm export web1 out")
+        .done()
+        .saying("This host has it too");
+    fabric.host("vm import out --name moved").done();
+    fabric.host("vm start moved").done();
+    fabric.host("vm stop moved --force").done();
+
+    // Its end used the next protector of the copy, so the original is an older state now. Only the guardian knows that.
+    fabric.host("vm trace web1").done();
+    fabric
+        .host("vm start web1")
+        .ended(2)
+        .saying("a later protector");
+    fabric
+        .host("vm trace web1")
+        .ended(1)
+        .saying("the last attempt to start it")
+        .saying("a later protector");
+    // So is a folder that was put back, which the host's own record speaks against as well.
+    fabric.host("vm trace moved").done();
+    let moved = fabric.home.file("host/vms/moved");
+    std::fs::remove_dir_all(&moved).unwrap();
+    copy(&fabric.home.file("out"), &moved);
+    fabric
+        .host("vm trace moved")
+        .ended(1)
+        .saying("the record of where it stopped")
+        .saying("--accept-other-state");
+    fabric
+        .host("vm start moved")
+        .ended(2)
+        .saying("--accept-other-state");
+    fabric
+        .host("vm start moved --accept-other-state")
+        .ended(2)
+        .saying("a later protector");
+    assert_eq!(fabric.vm("moved")["state"], "stopped");
+    agent.end(Signal::TERM);
+}
+
+/// Everything but the keys: the guardian can't be reached when the VM has ended.
+#[test]
+fn a_vm_that_ends_while_its_host_is_refused_keeps_its_key_and_says_so() {
+    let fabric = Fabric::new();
+    fabric.prepare("web1");
+    let agent = fabric.agent();
+    fabric.host("vm import web1").done();
+    fabric.host("vm start web1").done();
+    fabric.admin("host revoke host1 --yes").done();
     // It can be ended; its state keeps its key, and that is said.
     let ended = fabric.host("vm stop web1 --force --json").done().json();
     assert!(
