@@ -21,6 +21,7 @@ mod folders;
 mod health;
 mod import;
 mod machine;
+mod migration;
 mod progress;
 mod service;
 mod socket;
@@ -30,4 +31,6 @@ mod wire;
 pub use agent::{Agent, Settings};
 pub use client::{Client, ClientError};
 pub use folders::AgentFolders;
+#[doc(hidden)]
+pub use migration::message::fuzz_migration_message;
 pub use wire::{AgentFailure, AgentStatus, Finding, Health, MachineState, MachineStatus, Request};

@@ -92,6 +92,19 @@ pub fn one_time_authority(validity: Validity) -> Template {
     }
 }
 
+/// The certificate of one end of a migration between hosts: it stands for a connection, and issues what QEMU shows there.
+#[must_use]
+pub fn migration_authority(validity: Validity) -> Template {
+    Template {
+        certificate_authority: true,
+        ..leaf(
+            "OpenHGS Migration".to_owned(),
+            validity,
+            KeyUsage::DIGITAL_SIGNATURE | KeyUsage::KEY_CERT_SIGN,
+        )
+    }
+}
+
 /// An authority for EK certificates of the TPMs that a VM owner makes: over leaves only, and for nothing else.
 #[must_use]
 pub fn endorsement_authority(name: &str, validity: Validity) -> Template {

@@ -115,6 +115,7 @@ const DRAWING: &[(&str, &[&str])] = &[
             "hgs-pki",
             "hgs-protector",
             "hgs-kps",
+            "hgs-custody",
             "hgs-client",
             "hgs-files",
             "hgs-vm",

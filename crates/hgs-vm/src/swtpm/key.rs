@@ -41,6 +41,18 @@ impl StateKey {
         hkdf_sha256(transport_key, &[], b"OpenHGS vTPM state key", Self::LENGTH).map(Self)
     }
 
+    /// The key under which the state of a running TPM goes to another host: HKDF-SHA-256 of the transport key of the protector
+    /// that both hosts have released, without salt, with info = ASCII `OpenHGS vTPM migration key`.
+    ///
+    /// # Errors
+    /// When the cryptographic library fails.
+    pub fn migration_key_of_transport_key(
+        transport_key: &SecretBytes,
+    ) -> Result<Self, CryptoError> {
+        let info = b"OpenHGS vTPM migration key";
+        hkdf_sha256(transport_key, &[], info, Self::LENGTH).map(Self)
+    }
+
     /// Draws a key, as for one move of a state.
     ///
     /// # Errors
