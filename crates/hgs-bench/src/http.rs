@@ -22,7 +22,7 @@ use hgs_kps::{PendingRoll, ServiceVersion};
 use hgs_pki::health::HealthKind;
 use hgs_pki::{Certificate, CertificateCache, SignatureCache};
 use hgs_protector::metadata::{Expired, Metadata, Trust};
-use hgs_protector::{TransportKey, create};
+use hgs_protector::{GuardianCertificates, TransportKey, create};
 use hgs_server::{InitOptions, KeySize, Running};
 use hgs_testkit::fixtures::{Guardian, Keys};
 
@@ -177,6 +177,17 @@ pub(crate) async fn serve(folder: &Path) -> Outcome<(Running, Target)> {
 /// Registers a host of this name and attests it; the request for a roll that it would send.
 pub(crate) async fn prepare(folder: &Path, target: &Target, name: &str) -> Outcome<Vec<u8>> {
     let (host, health) = attested(folder, target, name).await?;
+    let fabric = fabric(&host, target).await?;
+    let owner = Guardian::named("owner");
+    let key = TransportKey::random(&mut System::new())?;
+    let keys = Keys::of(&[owner]);
+    let protector = create(&owner.certificates, &[fabric], &key, &mut &keys)?;
+    let pending = PendingRoll::new(protector, health, Algorithms::default(), ServiceVersion::V2);
+    Ok(pending.request())
+}
+
+/// The certificates of the guardian, for protectors that it opens.
+pub(crate) async fn fabric(host: &GuardedHost, target: &Target) -> Outcome<GuardianCertificates> {
     let client = Client::new(&target.socket);
     let status = tokio::task::spawn_blocking(move || client.status()).await??;
     let signing = status
@@ -188,13 +199,7 @@ pub(crate) async fn prepare(folder: &Path, target: &Target, name: &str) -> Outco
         &SignatureCache::new(8),
     )?;
     let trust = Trust::Thumbprint(signing.thumbprint.parse()?);
-    let fabric = metadata.import(&trust, Expired::Refuse, host.now())?;
-    let owner = Guardian::named("owner");
-    let key = TransportKey::random(&mut System::new())?;
-    let keys = Keys::of(&[owner]);
-    let protector = create(&owner.certificates, &[fabric], &key, &mut &keys)?;
-    let pending = PendingRoll::new(protector, health, Algorithms::default(), ServiceVersion::V2);
-    Ok(pending.request())
+    Ok(metadata.import(&trust, Expired::Refuse, host.now())?)
 }
 
 /// A new host, registered under this name, and its health certificate.

@@ -19,6 +19,7 @@ mod roll;
 mod store;
 mod tokens;
 mod vm;
+mod vm_start;
 
 use std::net::ToSocketAddrs as _;
 use std::path::PathBuf;
@@ -191,6 +192,7 @@ fn embedded(effort: Effort, arguments: &Arguments) -> measure::Outcome<()> {
     }
     if is_wanted(Part::Vm) {
         vm::rekeys(effort)?;
+        vm_start::by_the_agent(effort)?;
     }
     if is_wanted(Part::Bounds) {
         bounds::all(effort)?;

@@ -64,7 +64,7 @@ pub(crate) fn rekeys(effort: Effort) -> Outcome<()> {
 }
 
 /// How long one swtpm takes to start, open the state and end.
-fn run(
+pub(crate) fn run(
     program: &Program,
     folder: &Path,
     contents: Contents,

@@ -183,6 +183,8 @@ const DRAWING: &[(&str, &[&str])] = &[
             "hgs-client",
             "hgs-tcg",
             "hgs-vm",
+            "hgs-agent",
+            "hgs-files",
             "hgs-testkit",
         ],
     ),
