@@ -103,6 +103,26 @@ class KpsDrive:
         }.items():
             self.check(f"signature-{name}", self.expect_no_signature, asked, fields)
 
+        if again:
+            self.check_reports(again[0].ingress)
+
+    def check_reports(self, key):
+        """Section 13: what a host says about keys that it has used offline."""
+        asked = self.request(self.ingress).write()
+        good = kps.offline_report(3, key, self.ingress, self.health)
+        self.check("offline-report", self.expect_release, asked, good)
+        for name, report in {
+            "by-another-key": kps.offline_report(3, protector.new_transport_key(), self.ingress, self.health),
+            "of-another-host": kps.offline_report(3, key, self.ingress, self.health + b"\0"),
+            "of-another-number": {name: value.replace("3;", "2;") for name, value in good.items()},
+            "of-none": kps.offline_report(0, key, self.ingress, self.health),
+            "without-mac": {name: "3" for name in good},
+        }.items():
+            self.check(f"offline-report-{name}", self.expect_no_signature, asked, report)
+
+    def expect_release(self, asked, fields):
+        self.client.post(kps.PATHS[kps.V2], asked, headers=fields).ok(XML_TYPE)
+
     def roll_plain(self):
         reply = self.client.post(kps.PATHS[kps.V2], self.request(self.ingress).write())
         reply.ok(XML_TYPE)

@@ -1,6 +1,9 @@
 """The roll (profile, sections 5 and 6): messages, the host's part, and the part of KPS."""
 
+import base64
 import datetime
+import hashlib
+import hmac
 import struct
 from dataclasses import dataclass, field
 from typing import Optional
@@ -155,6 +158,16 @@ class Blob:
 # The host.
 
 
+def offline_report(count, transport_key, ingress, health_certificate):
+    """The field OpenHGS-Offline-Unwraps (section 13)."""
+    extracted = hmac.new(b"", transport_key, hashlib.sha256).digest()
+    key = hmac.new(extracted, b"OpenHGS offline unwraps\x01", hashlib.sha256).digest()
+    digest = hashlib.sha256(protector.read(ingress).canonical).digest()
+    message = hashlib.sha256(health_certificate).digest() + digest + struct.pack(">I", count)
+    mac = base64.b64encode(hmac.new(key, message, hashlib.sha256).digest()).decode()
+    return {"OpenHGS-Offline-Unwraps": f"{count};mac=:{mac}:"}
+
+
 def check_roll(request, response_octets, version, health_key):
     """All that a host checks before it re-seals anything, and rule 3 of the roll; (blob, egress)."""
     response = Response.read(response_octets)
@@ -234,7 +247,7 @@ class KeyProtectionService:
         wrapping, pair, ingress_key = self._open(ingress)
         egress_key = protector.new_transport_key()
         egress = self._egress(ingress, wrapping, pair, egress_key)
-        return self._respond(request, certificate, egress, Blob(ingress_key, egress_key, self._offline()), version)
+        return self._respond(request, certificate, egress, Blob(ingress_key, egress_key, self._offline(statement)), version)
 
     def _read(self, octets):
         try:
@@ -296,8 +309,8 @@ class KeyProtectionService:
             raise Failure(413, "LimitExceededException", "the egress protector would be too long")
         return egress
 
-    def _offline(self):
-        if not self.max_offline_unwraps:
+    def _offline(self, statement):
+        if not self.max_offline_unwraps or statement.mode != health.TPM_MODE:
             return None
         expiry = self.clock() + datetime.timedelta(hours=1)
         return self.max_offline_unwraps, int(expiry.timestamp())

@@ -189,9 +189,16 @@ def succession(owner, old):
     service = services.kps
     service.pairs, service.hosts, service.max_offline_unwraps = [head, old], None, 5
     signer = services.attester.signer
-    statement = health.Statement(health.HOST_KEY_MODE, bytes(16), health.utc_now(), bytes(32))
-    issued = health.issue(signer, signer_key, certificate.spki_of(host), health.ENCRYPTION, statement)
+
+    def issue(mode):
+        statement = health.Statement(mode, bytes(16), health.utc_now(), bytes(32))
+        return health.issue(signer, signer_key, certificate.spki_of(host), health.ENCRYPTION, statement)
+
+    issued = issue(health.TPM_MODE)
     request = kps.Request(protector.create(owner, [old])[0], issued)
+    without_tpm = kps.Request(request.ingress, issue(health.HOST_KEY_MODE))
+    blob, _ = kps.check_roll(without_tpm, service.roll(without_tpm.write(), kps.V2), kps.V2, host)
+    must(blob.offline is None, "a host without a TPM may keep keys")
     blob, egress = kps.check_roll(request, service.roll(request.write(), kps.V2), kps.V2, host)
     must(blob.offline[0] == 5, "no policy")
     appended = egress.by_id(3)

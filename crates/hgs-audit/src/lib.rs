@@ -41,6 +41,8 @@ pub enum Action {
     SetAttestationMode,
     /// Whether hosts say what they will boot next was changed.
     SetNextBootClaims,
+    /// Whether hosts may keep keys, to start VMs while the service is away, was changed.
+    SetKeyCaching,
     /// A signer of health certificates was added.
     AddAttestationSigner,
     /// What is accepted of a signer of health certificates was changed.
@@ -107,6 +109,8 @@ pub enum Action {
     Attest,
     /// The keys of a protector were released.
     Release,
+    /// A host reported that it has used kept keys of a protector while the service was away.
+    OfflineUnwraps,
     /// A diagnosis used a synthetic host, owner and protector.
     Trace,
 }

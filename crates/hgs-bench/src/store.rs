@@ -132,6 +132,8 @@ impl Recorder {
             guardian: guardian.encryption.thumbprint(),
             guardian_signing: guardian.signing.thumbprint(),
             decided_from: state.generation(),
+            offline_use: None,
+            offline_unwraps: None,
         };
         let machines: Vec<Digest> = (1..=1000).map(digest).collect();
         Ok(Self {

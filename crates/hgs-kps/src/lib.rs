@@ -13,6 +13,7 @@
 //!   private keys ([`KeyWork`](hgs_pki::KeyWork)), randomness.
 //! * A [`Release`] gives its answer only against [`Recorded`], the proof that it is on record.
 //! * A [`Refusal`] has a reason, from which one function makes the code, the status and the party at fault.
+//! * [`offline_report`] tells the service how often a host has used keys that it had kept.
 //! * [`signed_response`] authenticates the answer over HTTP, which [MS-KPS] does not.
 //! * [`MetadataService`] is GetMetaData. [`PendingRoll`] is the host's side of a roll.
 //!
@@ -24,6 +25,7 @@ pub mod fuzzing;
 mod key_ring;
 mod lineage;
 mod metadata;
+pub mod offline_report;
 mod plan;
 mod refusal;
 mod roll;

@@ -8,6 +8,7 @@ use hgs_protector::{
     Fault, OpenError, ProtectorDigest, ProtectorError, ProtectorErrorKind, SealError,
 };
 
+use crate::offline_report::OfflineReportError;
 use crate::signed_response::SignatureRequestError;
 use crate::wire::{self, RequestError};
 
@@ -45,6 +46,9 @@ pub enum Reason {
     /// The request asks for a signature in another form than is made.
     #[error("{0}")]
     SignatureRequest(#[from] SignatureRequestError),
+    /// What the request reports about keys used offline has another form, or is not the host's.
+    #[error("{0}")]
+    OfflineReport(#[from] OfflineReportError),
     /// The health certificate fails a check.
     #[error("{0}")]
     HealthCertificate(#[from] HealthCertificateError),
@@ -209,7 +213,9 @@ impl Reason {
         match self {
             Self::Request(error) if error.is_limit() => Code::LimitExceeded,
             Self::Request(RequestError::UnknownAlgorithm { .. }) => Code::UnsupportedAlgorithm,
-            Self::Request(_) | Self::SignatureRequest(_) => Code::InvalidRequest,
+            Self::Request(_) | Self::SignatureRequest(_) | Self::OfflineReport(_) => {
+                Code::InvalidRequest
+            }
             Self::HealthCertificate(_) => Code::HealthCertificate,
             Self::HostRevoked | Self::HostNotRegistered => Code::HostRevoked,
             Self::Protector(error) => match error.kind() {

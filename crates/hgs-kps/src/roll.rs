@@ -1,15 +1,18 @@
 //! RollTransportKey, the service's side ([MS-KPS] 3.1.5.1.1; section 5 of the protocol profile).
 
+use std::num::NonZeroU32;
+
 use hgs_crypto::{CryptoError, Random, SecretBytes, aes};
-use hgs_pki::health::{HealthCertificate, HealthKind, VerifiedHealthCertificate};
+use hgs_pki::health::{AttestationMode, HealthCertificate, HealthKind, VerifiedHealthCertificate};
 use hgs_pki::{KeyWork, Thumbprint};
 use hgs_protector::suite::{TransportKeysEncryption, WrappingKeyEncryption};
-use hgs_protector::transport_key_blob::TransportKeyBlob;
+use hgs_protector::transport_key_blob::{BlobVersion, CachingPolicy, TransportKeyBlob};
 use hgs_protector::{
     Protector, ProtectorDigest, RollPlan, SealError, Successor, VerifiedProtector, WrappingId,
     open, roll,
 };
 
+use crate::offline_report::OfflineReport;
 use crate::plan::{self, Plan};
 use crate::wire::{Algorithms, RollTransportKeyRequest, RollTransportKeyResponse};
 use crate::{Caches, KeyRing, Lineage, Reason, Refusal, RollFacts, ServiceVersion, Trust};
@@ -61,6 +64,7 @@ impl KeyProtection<'_> {
                     version,
                     request,
                     host,
+                    report: None,
                 })
             });
         identified.map_err(|reason| Refusal::new(reason, facts))
@@ -92,6 +96,7 @@ impl KeyProtection<'_> {
             version,
             request,
             host,
+            report,
         } = identified;
         let ingress = Protector::read(&request.ingress_protector, &self.caches.certificates)?
             .verify(&self.caches.signatures)?;
@@ -100,6 +105,15 @@ impl KeyProtection<'_> {
         let superseded = self.acceptable(&ingress)?;
 
         let opened = open(&ingress, &self.ring.held(&ingress), keys)?;
+        let offline_unwraps = report
+            .map(|report| {
+                report.verify(
+                    opened.transport_key(),
+                    &ingress.digest(),
+                    host.certificate(),
+                )
+            })
+            .transpose()?;
         let opener = opened.wrapping().clone();
         let plan = Plan::new(self.ring, &opened).ok_or(Reason::Internal)?;
         let successor = match plan.append {
@@ -122,10 +136,12 @@ impl KeyProtection<'_> {
         };
         let rolled = roll(opened, roll_plan, keys, random)?;
 
+        let by_tpm = host.statement().mode == AttestationMode::Tpm;
+        let version_of_blob = version.blob(self.trust.caching.filter(|_| by_tpm));
         let blob = TransportKeyBlob {
             ingress_key: rolled.ingress.transport_key().clone(),
             egress_key: rolled.egress_key,
-            version: version.blob(self.trust.caching),
+            version: version_of_blob,
         };
         Ok(Release {
             response: encrypt(&blob, &rolled.egress, &host, request.algorithms, random)
@@ -142,6 +158,11 @@ impl KeyProtection<'_> {
                 appended,
                 shut_out,
                 superseded,
+                caching: match version_of_blob {
+                    BlobVersion::V1 => None,
+                    BlobVersion::V2 { caching } => caching,
+                },
+                offline_unwraps,
                 host,
             },
         })
@@ -225,6 +246,7 @@ pub struct IdentifiedRequest {
     version: ServiceVersion,
     request: RollTransportKeyRequest,
     host: VerifiedHealthCertificate,
+    report: Option<OfflineReport>,
 }
 
 impl IdentifiedRequest {
@@ -232,6 +254,12 @@ impl IdentifiedRequest {
     #[must_use]
     pub fn host(&self) -> &VerifiedHealthCertificate {
         &self.host
+    }
+
+    /// The request with what its field [`OFFLINE_UNWRAPS`](crate::offline_report::OFFLINE_UNWRAPS) reports.
+    #[must_use]
+    pub fn with_report(self, report: Option<OfflineReport>) -> Self {
+        Self { report, ..self }
     }
 
     /// What is known of the request so far, for a refusal.
@@ -279,6 +307,10 @@ pub struct ReleaseFacts {
     pub shut_out: Vec<WrappingId>,
     /// Whether the ingress protector was superseded.
     pub superseded: bool,
+    /// What the host may do with the keys without asking again.
+    pub caching: Option<CachingPolicy>,
+    /// How often the host has used keys of the ingress protector that it had kept, if it reported so.
+    pub offline_unwraps: Option<NonZeroU32>,
 }
 
 /// The proof that a release is on record: that of the egress protector with one digest.

@@ -27,7 +27,7 @@ pub struct Trust<'a> {
     pub refuse_superseded: bool,
     /// Whether protectors that a compromised guardian signed are accepted, for as long as it takes to re-key.
     pub rekey_window: bool,
-    /// What hosts may keep, for version 2.
+    /// What hosts that attested by TPM may keep, for version 2. Others get nothing: they have no TPM to seal it to.
     pub caching: Option<CachingPolicy>,
 }
 

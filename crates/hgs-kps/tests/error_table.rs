@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
+use hgs_kps::offline_report::OfflineReportError;
 use hgs_kps::signed_response::SignatureRequestError;
 use hgs_kps::wire::{Error, RequestError};
 use hgs_kps::{Code, RETRY_AFTER, Reason, Refusal};
@@ -73,6 +74,8 @@ fn reasons() -> Vec<Reason> {
         unknown.into(),
         SignatureRequestError::OtherContent.into(),
         HealthCertificateError::UntrustedIssuer.into(),
+        Reason::OfflineReport(OfflineReportError::Form),
+        Reason::OfflineReport(OfflineReportError::NotAuthentic),
         Reason::HostRevoked,
         Reason::HostNotRegistered,
         ProtectorError::Form(FormError::Xml(xml)).into(),

@@ -65,7 +65,7 @@ fn every_algorithm_and_version_of_the_profile_works() {
                     transport_keys: TransportKeysEncryption::Aes256Gcm,
                 };
                 let pending =
-                    PendingRoll::new(ingress.clone(), host.healthy(), algorithms, version);
+                    PendingRoll::new(ingress.clone(), host.healthy_by_tpm(), algorithms, version);
                 let answer = service.answer(&pending.request(), version).unwrap();
                 let released = receive(&pending, &host, &answer);
                 let caching = match version {

@@ -372,13 +372,13 @@ pub(crate) mod tests {
             actor: "test".to_owned(),
         };
         let settings = hgs_store::Settings {
-            allow_key_material_caching: true,
+            accept_next_boot_claims: true,
             ..before.state.settings().clone()
         };
         let settings = hgs_store::Transaction::SetSettings(settings);
         parts.store.transact(vec![settings], act()).unwrap();
         let after = parts.snapshots.current().unwrap();
-        assert!(after.state.settings().allow_key_material_caching);
+        assert!(after.state.settings().accept_next_boot_claims);
         assert!(
             Arc::ptr_eq(&before.holdings, &after.holdings),
             "no key is parsed twice"

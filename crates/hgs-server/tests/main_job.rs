@@ -4,11 +4,12 @@
 mod guardian;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use guardian::{ATTEST, Host, METADATA, SIGNING_CERTIFICATES, Site, ask, pending, roll_path};
 use hgs_admin::Administration as _;
 use hgs_admin::ErrorCode;
-use hgs_admin::types::{AddHost, AuditQuery, HostDetail, Outcome, Standing};
+use hgs_admin::types::{AddHost, AuditQuery, HostDetail, Outcome, SetServer, Standing};
 use hgs_attest::freshness::{NONCE_HEADER, Nonce, PROOF_HEADER};
 use hgs_attest::wire::AttestationResultType;
 use hgs_attest::{client, signing_certificates};
@@ -423,30 +424,49 @@ async fn a_restart_forgets_nothing() {
 }
 
 #[tokio::test]
-async fn what_hosts_may_keep_is_as_configured_and_only_version_2_says_so() {
-    let site = Site::start_with(
-        "key_protection.key_material_caching = true\n\
-         key_protection.key_material_caching_time = \"1h\"\n\
-         key_protection.key_material_caching_unwraps = 3",
-    )
-    .await;
+async fn what_hosts_may_keep_is_set_recorded_and_not_for_hosts_without_tpms() {
+    let mut site = Site::start().await;
+    let set = async |site: &Site, setting: &'static str| {
+        let change = SetServer {
+            key_caching: Some(setting.to_owned()),
+            ..SetServer::default()
+        };
+        site.admin(move |client| client.set_server(&change)).await
+    };
+    let off = site.admin(|client| client.server()).await.unwrap();
+    assert_eq!(off.key_caching, None);
+    for wrong in [
+        "on",
+        "0,1",
+        "1,0",
+        "1",
+        "1,8761",
+        "1000001,1",
+        "1,1,1",
+        "-1,1",
+    ] {
+        let refused = set(&site, wrong).await.unwrap_err();
+        assert_eq!(refused.code, ErrorCode::InvalidRequest, "{wrong}");
+    }
+    let settings = set(&site, "3,72").await.unwrap();
+    let caching = settings.key_caching.unwrap();
+    assert_eq!((caching.unwraps, caching.hours), (3, 72));
+    // It is state: the configuration does not take it back.
+    site.restart().await;
+    let settings = site.admin(|client| client.server()).await.unwrap();
+    assert_eq!(settings.key_caching, Some(caching));
+    let recorded = &site.recorded("set-key-caching").await[0];
+    let limits = &recorded.after.as_ref().unwrap()["allow_key_material_caching"];
+    assert_eq!(limits["hours"], 72);
+
     let host = Host::numbered(0);
     site.register(&host, "node-1").await;
     let certificate = host.healthy(&site).await;
     let (ingress, _) = site.protector().await;
     let released = host.power_on(&site, &ingress, &certificate, V2).await;
-    let caching = released.caching.unwrap();
-    assert_eq!(caching.max_offline_unwraps, 3);
-    let expiry = site
-        .clock
-        .now()
-        .checked_add(Seconds::from_hours(1))
-        .unwrap();
-    assert_eq!(caching.expiry, expiry.unix().cast_unsigned());
-    let released = host
-        .power_on(&site, &released.egress, &certificate, V1)
-        .await;
-    assert_eq!(released.caching, None);
+    assert_eq!(released.caching, None, "the host has no TPM");
+    assert_eq!(site.recorded("release").await[0].offline_use, None);
+    assert_eq!(set(&site, "off").await.unwrap().key_caching, None);
 }
 
 #[tokio::test]
@@ -484,18 +504,18 @@ async fn a_changed_configuration_is_taken_over_and_recorded() {
         before,
         "nothing has changed"
     );
-    site.config.key_protection.key_material_caching = true;
+    site.config.attestation.health_certificate_validity = Duration::from_hours(1);
     site.restart().await;
     let records = site.recorded("set-settings").await;
     assert_eq!(records.len(), before + 1);
     assert_eq!(records[0].actor, "configuration");
     assert_eq!(
-        records[0].before.as_ref().unwrap()["allow_key_material_caching"],
-        false
+        records[0].before.as_ref().unwrap()["health_certificate_seconds"],
+        28_800
     );
     assert_eq!(
-        records[0].after.as_ref().unwrap()["allow_key_material_caching"],
-        true
+        records[0].after.as_ref().unwrap()["health_certificate_seconds"],
+        3_600
     );
 }
 

@@ -17,6 +17,7 @@ use hgs_audit::Standing;
 pub use hgs_audit::{Action, Outcome};
 use hgs_custody::seal::Authenticator;
 use hgs_pki::{Thumbprint, Time};
+use hgs_protector::transport_key_blob::CachingPolicy;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use archive::Boundary;
@@ -121,6 +122,9 @@ pub struct AuditEntry {
         with = "text::optional"
     )]
     pub lineage: Option<Lineage>,
+    /// What the host may do with the released keys while the service is away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offline_use: Option<OfflineUse>,
     /// How many alike events an aggregate stands for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
@@ -130,6 +134,28 @@ pub struct AuditEntry {
     /// The record that is meant, as it is from now on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<serde_json::Value>,
+}
+
+/// How a host may use released keys without asking again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfflineUse {
+    /// How often.
+    pub unwraps: u32,
+    /// Until when.
+    #[serde(with = "text::display")]
+    pub until: Time,
+}
+
+impl OfflineUse {
+    /// What the policy of a release allows.
+    #[must_use]
+    pub fn of(policy: CachingPolicy) -> Self {
+        let until = i64::try_from(policy.expiry).unwrap_or(i64::MAX);
+        Self {
+            unwraps: policy.max_offline_unwraps,
+            until: Time::from_unix(until),
+        }
+    }
 }
 
 /// A record that a transaction wrote or removed.
@@ -168,6 +194,7 @@ impl AuditEntry {
             owner: None,
             guardian: None,
             lineage: None,
+            offline_use: None,
             count: None,
             before: None,
             after: None,

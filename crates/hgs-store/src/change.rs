@@ -179,6 +179,7 @@ mod tests {
     use crate::Outcome;
     use crate::evidence::LastAttempt;
     use crate::fixture::Fixture;
+    use crate::model::KeyCaching;
     use crate::model::{Credential, DocumentKind, HostName, Platform, Revocation};
     use hgs_kps::CertificateKind;
     use hgs_kps::Label;
@@ -224,7 +225,7 @@ mod tests {
             name in label(),
             attestation_url: Option<String>,
             key_protection_url: Option<String>,
-            allow_key_material_caching: bool,
+            key_caching in option::of((1..9u32, 1..9u32).prop_map(|(unwraps, hours)| KeyCaching { unwraps, hours })),
             health_certificate_seconds: u32,
             refuse_superseded_protectors: bool,
             rekey_window_until in option::of(time()),
@@ -237,7 +238,7 @@ mod tests {
                 name,
                 attestation_url,
                 key_protection_url,
-                allow_key_material_caching,
+                key_caching,
                 health_certificate_seconds,
                 refuse_superseded_protectors,
                 rekey_window_until,

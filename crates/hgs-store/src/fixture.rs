@@ -305,6 +305,8 @@ pub(crate) fn release(
         guardian_signing: guardian,
         // Whatever the newest is.
         decided_from: u64::MAX,
+        offline_use: None,
+        offline_unwraps: None,
     }
 }
 

@@ -54,7 +54,7 @@ mod writer;
 
 pub use audit::{
     Action, Archive, ArchiveError, AuditEntry, AuditFilter, AuditRecord, MAX_ARCHIVE_LENGTH,
-    Outcome, RecordChange,
+    OfflineUse, Outcome, RecordChange,
 };
 pub use error::{Finding, MasterKeyError, OpenError, StoreError, Tampered};
 pub use evidence::{Attempted, EvidenceToKeep, KeptEvidence, LastAttempt, MAX_KEPT_IMA_OCTETS};
@@ -62,8 +62,8 @@ pub use lineage::{RETENTION, Seen, Standing};
 pub use model::{
     AttestationSigner, CertificateRecord, Credential, DEFAULT_GROUP, DeniedHost, Digest,
     DocumentKind, EndorsementRoot, Host, HostGroup, HostIdentity, HostMeasurementsRecord, HostName,
-    MAX_DOCUMENT_OCTETS, MAX_REKEY_WINDOW, NameError, Platform, PolicyDocument, RemovedHost,
-    Revocation, SealedKey, Settings, SettingsError, ShortName,
+    KeyCaching, KeyCachingError, MAX_DOCUMENT_OCTETS, MAX_REKEY_WINDOW, NameError, Platform,
+    PolicyDocument, RemovedHost, Revocation, SealedKey, Settings, SettingsError, ShortName,
 };
 pub use outcome::{Committed, Failure};
 pub use policies::{EffectivePolicies, PolicyError, PolicyTrial};

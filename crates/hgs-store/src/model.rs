@@ -19,5 +19,5 @@ pub use policy::{
     DEFAULT_GROUP, DocumentKind, HostGroup, HostMeasurementsRecord, MAX_DOCUMENT_OCTETS,
     PolicyDocument,
 };
-pub use settings::{MAX_REKEY_WINDOW, Settings, SettingsError};
+pub use settings::{KeyCaching, KeyCachingError, MAX_REKEY_WINDOW, Settings, SettingsError};
 pub use signer::AttestationSigner;

@@ -275,6 +275,10 @@ impl<'a> BatchPlanner<'a> {
             }
             other => other?,
         };
+        // Reported whether or not the release is recorded: it has happened.
+        if let Some(entry) = release.offline_entry(&self.state) {
+            self.note(entry, Vec::new())?;
+        }
         if let Err(refusal) = self.check(release, standing)? {
             let mut entry = release.entry(&self.state, Outcome::Refused);
             entry.standing = Some(standing);

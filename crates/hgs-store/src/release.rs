@@ -1,9 +1,11 @@
 //! A release of keys: what is recorded of it, and what is checked once more before it is.
 
+use std::num::NonZeroU32;
+
 use hgs_pki::{Thumbprint, Time};
 
 use crate::State;
-use crate::audit::{Action, AuditEntry, Outcome};
+use crate::audit::{Action, AuditEntry, OfflineUse, Outcome};
 use crate::lineage::{Standing, Step};
 use crate::model::Digest;
 use crate::node::Opener;
@@ -40,6 +42,10 @@ pub struct ReleaseRecord {
     pub guardian_signing: Thumbprint,
     /// The generation of the state that it was decided from, or an earlier one.
     pub decided_from: u64,
+    /// What the host may do with the keys without asking again.
+    pub offline_use: Option<OfflineUse>,
+    /// How often the host has used kept keys of the ingress protector, as it reported.
+    pub offline_unwraps: Option<NonZeroU32>,
 }
 
 /// The host that keys are released to.
@@ -62,6 +68,9 @@ pub enum ReleaseRefusal {
     /// the new key to.
     #[error("a certificate was marked as compromised meanwhile")]
     CompromisedMeanwhile,
+    /// Since it was decided, what hosts may keep was restricted.
+    #[error("hosts may keep less meanwhile")]
+    KeyCachingMeanwhile,
     /// The egress protector is known already: it was not made afresh.
     #[error("the egress protector is not new")]
     EgressKnown,
@@ -117,6 +126,13 @@ impl ReleaseRecord {
         if state.has_compromised_since(self.decided_from) {
             return Err(ReleaseRefusal::CompromisedMeanwhile);
         }
+        if let Some(granted) = self.offline_use {
+            let allowed = state.settings().key_caching;
+            let allowed = allowed.map(|caching| OfflineUse::of(caching.policy(self.time)));
+            if allowed != Some(granted) {
+                return Err(ReleaseRefusal::KeyCachingMeanwhile);
+            }
+        }
         let is_enabled = |thumbprint| {
             let certificate = state.certificate(thumbprint);
             certificate.is_some_and(|certificate| certificate.enabled)
@@ -150,6 +166,19 @@ impl ReleaseRecord {
         }
     }
 
+    /// The audit entry of what the host reported about kept keys.
+    pub(crate) fn offline_entry(&self, state: &State) -> Option<AuditEntry> {
+        let count = self.offline_unwraps?.get().into();
+        let entry = self.entry(state, Outcome::Done);
+        Some(AuditEntry {
+            action: Action::OfflineUnwraps,
+            count: Some(count),
+            egress_protector: None,
+            offline_use: None,
+            ..entry
+        })
+    }
+
     /// The audit entry of the release, or of its refusal.
     pub(crate) fn entry(&self, state: &State, outcome: Outcome) -> AuditEntry {
         let registered = match &self.recipient {
@@ -166,6 +195,7 @@ impl ReleaseRecord {
             owner: Some(self.owner),
             guardian: Some(self.guardian),
             lineage: self.lineage(state),
+            offline_use: self.offline_use.filter(|_| outcome == Outcome::Done),
             host: Some(host.clone()),
             ..AuditEntry::new(self.time, format!("host {host}"), Action::Release, outcome)
         }

@@ -26,7 +26,7 @@ use crate::change::{Change, Record, RecordKey};
 use crate::evidence::Attempted;
 use crate::model::{
     AttestationSigner, CertificateRecord, Digest, DocumentKind, EndorsementRoot,
-    HostMeasurementsRecord, HostName, MAX_REKEY_WINDOW, Platform, SealedKey, Settings,
+    HostMeasurementsRecord, HostName, KeyCaching, MAX_REKEY_WINDOW, Platform, SealedKey, Settings,
     SettingsError, ShortName,
 };
 use crate::record::RecordKind;
@@ -103,6 +103,8 @@ pub enum Transaction {
         /// Whether that is accepted from now on.
         accept: bool,
     },
+    /// What hosts may do with released keys while the service is away.
+    SetKeyCaching(Option<KeyCaching>),
     /// Adds a signer of health certificates.
     AddAttestationSigner {
         /// The record.
@@ -391,6 +393,7 @@ impl Transaction {
             Self::SetRekeyWindow { .. } => Action::SetRekeyWindow,
             Self::SetAttestationMode(_) => Action::SetAttestationMode,
             Self::SetNextBootClaims { .. } => Action::SetNextBootClaims,
+            Self::SetKeyCaching(_) => Action::SetKeyCaching,
             Self::AcceptNextBoot { .. } => Action::AcceptNextBoot,
             Self::AddAttestationSigner { .. } => Action::AddAttestationSigner,
             Self::SetAttestationSigner { .. } => Action::SetAttestationSigner,
@@ -527,6 +530,10 @@ impl Planner<'_> {
             }),
             Transaction::SetNextBootClaims { accept } => self.set_settings(&Settings {
                 accept_next_boot_claims: *accept,
+                ..self.state.settings().clone()
+            }),
+            Transaction::SetKeyCaching(key_caching) => self.set_settings(&Settings {
+                key_caching: *key_caching,
                 ..self.state.settings().clone()
             }),
             Transaction::AcceptNextBoot { id, claim } => self.accept_next_boot(id, claim),

@@ -104,7 +104,7 @@ fn k5_no_update_writes_a_private_key_in_the_clear() {
     let key = Arc::new(SoftwareKey::generate(2048).unwrap());
     let store = create(&directory, &master_key, &key);
     let settings = Settings {
-        allow_key_material_caching: true,
+        health_certificate_seconds: 600,
         ..store.state().settings().clone()
     };
     let update = Transaction::SetSettings(settings);

@@ -67,6 +67,9 @@ pub struct AuditRecord {
     pub guardian: Option<String>,
     /// The lineage of that certificate.
     pub lineage: Option<String>,
+    /// What the host may do with the released keys while the guardian is away; absent where hosts may keep none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offline_use: Option<OfflineUse>,
     /// How many equal events this record stands for.
     pub count: Option<u64>,
     /// The generation of the state after it.
@@ -79,6 +82,15 @@ pub struct AuditRecord {
     pub after: Option<serde_json::Value>,
     /// The records of the state that were written or removed, as `kind/name`.
     pub changes: Vec<String>,
+}
+
+/// How a host may use released keys without asking again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OfflineUse {
+    /// How often.
+    pub unwraps: u32,
+    /// Until when.
+    pub until: String,
 }
 
 /// How much of the audit log is in the database, and what is in archives.

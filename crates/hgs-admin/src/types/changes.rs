@@ -107,6 +107,8 @@ pub struct SetServer {
     pub attestation_mode: Option<String>,
     /// Whether healthy hosts may add to their own records what they will boot next.
     pub accept_next_boot_claims: Option<bool>,
+    /// What hosts may do with released keys while the guardian is away: `off`, or `COUNT,HOURS`.
+    pub key_caching: Option<String>,
 }
 
 /// A signer of another cluster to be trusted.

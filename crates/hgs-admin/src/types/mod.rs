@@ -17,7 +17,8 @@ mod service;
 mod signers;
 
 pub use audit::{
-    ArchiveAudit, AuditArchive, AuditLog, AuditQuery, AuditRecord, NamedAction, RecordExport,
+    ArchiveAudit, AuditArchive, AuditLog, AuditQuery, AuditRecord, NamedAction, OfflineUse,
+    RecordExport,
 };
 pub use certificates::{
     AddedCertificate, Certificate, CertificateDetail, CertificateUsage, Finding, GuardianDocument,
@@ -41,7 +42,7 @@ pub use policies::{
     HostMeasurements, LastAttempt, NewHostGroup, PcrValue, Policy, PolicyDocument,
     PolicyDocumentDetail, PolicyQuery, SetHost, SetHostMeasurements, SetPolicy, UnexplainedEvent,
 };
-pub use service::{Listener, ListenerName, ServerSettings, Status, Warning};
+pub use service::{KeyCaching, Listener, ListenerName, ServerSettings, Status, Warning};
 pub use signers::{Signer, SignerStage};
 
 pub use hgs_audit::{Action, Outcome, Standing};

@@ -72,12 +72,9 @@ pub struct ServerSettings {
     pub health_certificate_seconds: u64,
     /// How many seconds the clocks of signers may be ahead.
     pub clock_skew_seconds: u64,
-    /// Whether hosts may keep key material.
-    pub key_material_caching: bool,
-    /// For how many seconds kept key material can be used.
-    pub key_material_caching_seconds: u64,
-    /// How often kept key material can be used.
-    pub key_material_caching_unwraps: u64,
+    /// What hosts that attest by TPM may do with released keys while the guardian is away; absent where that is nothing.
+    #[serde(default)]
+    pub key_caching: Option<KeyCaching>,
     /// Whether a protector is refused once a descendant of it has come back.
     pub refuse_superseded_protectors: bool,
     /// Settings that weaken verification.
@@ -88,6 +85,15 @@ pub struct ServerSettings {
     /// before; absent when the re-key window is closed.
     #[serde(default)]
     pub rekey_window_until: Option<String>,
+}
+
+/// How hosts may use keys that they keep.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct KeyCaching {
+    /// How often the keys of one release.
+    pub unwraps: u32,
+    /// For how many hours after the release.
+    pub hours: u32,
 }
 
 /// An open listener.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use hgs_crypto::SecretBytes;
 use hgs_crypto::hash::Sha256Digest;
+use hgs_kps::offline_report::OfflineReport;
 use hgs_kps::{
     Authenticity, Caches, CertificateKind, HeldCertificate, HostStanding, HostStandings,
     KeyProtection, KeyRing, Lineage, PendingRoll, Recorded, Refusal, Release, Released, SKEW,
@@ -193,6 +194,16 @@ impl Service {
         version: ServiceVersion,
         keys: &mut dyn KeyWork,
     ) -> Result<Release, Refusal> {
+        self.release_reported(body, version, None, keys)
+    }
+
+    pub(crate) fn release_reported(
+        &self,
+        body: &[u8],
+        version: ServiceVersion,
+        report: Option<OfflineReport>,
+        keys: &mut dyn KeyWork,
+    ) -> Result<Release, Refusal> {
         let hosts = BTreeMapHosts(&self.hosts, &self.barred);
         let mut random = self.random.borrow_mut();
         let seen = self.seen.borrow().clone();
@@ -211,7 +222,8 @@ impl Service {
             trust: &trust,
             caches: &self.caches,
         };
-        key_protection.roll(version, body, keys, &mut *random)
+        let identified = key_protection.identify(version, body)?;
+        key_protection.release(identified.with_report(report), keys, &mut *random)
     }
 
     /// Releases, and remembers both protectors.
@@ -256,6 +268,7 @@ pub(crate) fn pending(
 pub(crate) fn receive(pending: &PendingRoll, host: &Host, answer: &[u8]) -> Released {
     let mut keys = Keys::default();
     keys.hold(&host.healthy(), &host.key);
+    keys.hold(&host.healthy_by_tpm(), &host.key);
     let released = pending.receive(
         answer,
         Authenticity::DangerouslyUnsigned,

@@ -18,8 +18,8 @@ use hgs_admin::types::{
     ApproveHosts, ApprovedHost, ArchiveAudit, AuditArchive, AuditLog, AuditQuery, AuditRecord,
     Certificate, CertificateDetail, CertificateUsage, ChangePolicyDocument, DeniedHost, DenyHost,
     Diagnosis, EkRoot, GuardianDocument, Host, HostDetail, HostEvidence, HostGroup,
-    HostMeasurements, Judgement, Listener, ListenerName, NewCertificate, NewHostGroup, Policy,
-    PolicyDocument, PolicyDocumentDetail, PolicyQuery, RecordExport, RemoveCertificate,
+    HostMeasurements, Judgement, KeyCaching, Listener, ListenerName, NewCertificate, NewHostGroup,
+    Policy, PolicyDocument, PolicyDocumentDetail, PolicyQuery, RecordExport, RemoveCertificate,
     RemovedHost, RevokeHost, RotateCertificates, RotatedCertificates, ServerSettings,
     SetCertificate, SetHost, SetHostMeasurements, SetPolicy, SetServer, SetSigner, Signer,
     SimulatePolicies, Status, Trial,
@@ -90,7 +90,6 @@ impl Administration for AdminHandler<'_> {
         let communications = state
             .certificates()
             .find(|record| record.kind == CertificateKind::Communications && record.is_primary());
-        let key_protection = &config.key_protection;
         Ok(ServerSettings {
             name: settings.name.to_string(),
             node: config.server.name.clone(),
@@ -101,9 +100,10 @@ impl Administration for AdminHandler<'_> {
             accept_next_boot_claims: settings.accept_next_boot_claims,
             health_certificate_seconds: settings.health_certificate_seconds.into(),
             clock_skew_seconds: config.attestation.clock_skew.as_secs(),
-            key_material_caching: settings.allow_key_material_caching,
-            key_material_caching_seconds: key_protection.key_material_caching_time.as_secs(),
-            key_material_caching_unwraps: key_protection.key_material_caching_unwraps as u64,
+            key_caching: settings.key_caching.map(|caching| KeyCaching {
+                unwraps: caching.unwraps,
+                hours: caching.hours,
+            }),
             refuse_superseded_protectors: settings.refuse_superseded_protectors,
             dangerous_settings: config.dangerous_settings(),
             communications_certificate: communications
@@ -132,6 +132,12 @@ impl Administration for AdminHandler<'_> {
         }
         if let Some(accept) = change.accept_next_boot_claims {
             transactions.push(Transaction::SetNextBootClaims { accept });
+        }
+        if let Some(setting) = &change.key_caching {
+            let caching = hgs_store::KeyCaching::read_setting(setting);
+            transactions.push(Transaction::SetKeyCaching(
+                caching.map_err(AdminError::invalid)?,
+            ));
         }
         if transactions.is_empty() {
             return Err(AdminError::invalid("nothing is to be changed"));

@@ -4,7 +4,8 @@ use std::fmt::Display;
 
 use hgs_admin::types::{
     AttestationMode, AuditRecord, Certificate, CertificateDetail, DeniedHost, EkRoot, Host,
-    IdentityKey, LastAttempt, NamedAction, RemovedHost, Revocation, Signer, SignerStage, Tpm,
+    IdentityKey, LastAttempt, NamedAction, OfflineUse, RemovedHost, Revocation, Signer,
+    SignerStage, Tpm,
 };
 use hgs_attest::signer::OwnSignerStage;
 use hgs_attest::{Credential, CredentialId};
@@ -220,6 +221,10 @@ pub(super) fn audit_record(record: StoredAuditRecord) -> AuditRecord {
         owner: text(entry.owner),
         guardian: text(entry.guardian),
         lineage: text(entry.lineage),
+        offline_use: entry.offline_use.map(|granted| OfflineUse {
+            unwraps: granted.unwraps,
+            until: granted.until.to_string(),
+        }),
         count: entry.count,
         generation: record.generation,
         before: entry.before,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use hgs_attest::rtpm::IdentityPcrs;
 use serde::{Deserialize, Serialize};
 
-use super::quantity::{DAY, HOUR, MINUTE, SECOND, count_between, period};
+use super::quantity::{HOUR, MINUTE, period};
 
 /// `[server]`: what this server is called and where it keeps its state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,21 +119,10 @@ impl Default for Attestation {
     }
 }
 
-/// `[key_protection]`: what hosts may do with what they were given.
+/// `[key_protection]`: which protectors are served.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct KeyProtection {
-    /// Whether a host may keep key material to start a VM while this server is away.
-    pub key_material_caching: bool,
-    /// Time after which cached key material is void.
-    #[serde(
-        serialize_with = "period::serialize",
-        deserialize_with = "period::between::<_, { 60 * SECOND }, { 365 * DAY }>"
-    )]
-    pub key_material_caching_time: Duration,
-    /// How often cached key material may be used until then.
-    #[serde(deserialize_with = "count_between::<_, 1, 1_000_000>")]
-    pub key_material_caching_unwraps: usize,
     /// What becomes of a protector that was rolled, and its successor used, long ago.
     pub ancestors: Ancestors,
 }
@@ -141,9 +130,6 @@ pub struct KeyProtection {
 impl Default for KeyProtection {
     fn default() -> Self {
         Self {
-            key_material_caching: false,
-            key_material_caching_time: Duration::from_hours(7 * 24),
-            key_material_caching_unwraps: 10,
             ancestors: Ancestors::Report,
         }
     }

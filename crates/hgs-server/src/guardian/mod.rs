@@ -68,7 +68,7 @@ pub(crate) use observer::Observer;
 pub(crate) use open_store::OpenStore;
 pub(crate) use recent::RecentCertificates;
 pub(crate) use refusals::RefusalLog;
-pub(crate) use release::{ReleaseCaches, ReleasePolicy, Releases};
+pub(crate) use release::{ReleaseCaches, ReleasePolicy, Releases, RequestFields};
 pub(crate) use requirements::findings;
 pub(crate) use rotation::SignerRotation;
 pub(crate) use settings::follow as follow_settings;

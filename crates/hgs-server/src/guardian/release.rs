@@ -5,8 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hgs_crypto::hex;
 use hgs_crypto::random::System;
+use hgs_kps::offline_report::OfflineReport;
 use hgs_kps::signed_response::{
-    ResponseFields, ResponseSigner, ResponseSignerError, SignatureRequest, SignatureRequestError,
+    ResponseFields, ResponseSigner, ResponseSignerError, SignatureRequest,
 };
 use hgs_kps::{
     Caches, HostStandings, IdentifiedRequest, KeyProtection, Reason, Refusal, Release,
@@ -15,11 +16,10 @@ use hgs_kps::{
 use hgs_pki::SerialNumber;
 use hgs_pki::health::{TrustedSigners, VerifiedHealthCertificate};
 use hgs_pki::{Seconds, Time};
-use hgs_protector::transport_key_blob::CachingPolicy;
 use hgs_protector::{Fault, ProtectorDigest};
 use hgs_store::{
-    Action, AuditEntry, Digest, Failure, Outcome, Recipient, RecordedRelease, ReleaseRecord,
-    ReleaseRefusal, State, Store, StoreError,
+    Action, AuditEntry, Digest, Failure, OfflineUse, Outcome, Recipient, RecordedRelease,
+    ReleaseRecord, ReleaseRefusal, Store, StoreError,
 };
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -77,15 +77,13 @@ impl Releases {
         self: &Arc<Self>,
         version: ServiceVersion,
         body: Bytes,
-        signature: Result<Option<SignatureRequest>, SignatureRequestError>,
+        fields: Result<RequestFields, Refusal>,
         network: Network,
     ) -> Result<(Vec<u8>, Option<ResponseFields>), Refusal> {
         let begun = Instant::now();
-        let signature = signature.map_err(|error| {
-            let refusal = Refusal::from(error);
+        let RequestFields { signature, report } = fields.inspect_err(|refusal| {
             self.observer
-                .release(&self.release_refused(&refusal, RefusalRecord::None), None);
-            refusal
+                .release(&self.release_refused(refusal, RefusalRecord::None), None);
         })?;
         let signed = signature.is_some();
         let now = self.clock.now();
@@ -93,7 +91,17 @@ impl Releases {
         let announced = self.store.announce();
         let identify = {
             let releases = Arc::clone(self);
-            move || releases.identify(version, &body, now)
+            move || {
+                let (claimant, identified) = releases.identify(version, &body, now)?;
+                let request = identified.request.with_report(report);
+                Ok((
+                    claimant,
+                    Identified {
+                        request,
+                        ..identified
+                    },
+                ))
+            }
         };
         let (answer, answered) = oneshot::channel();
         let releases = Arc::clone(self);
@@ -226,7 +234,7 @@ impl Releases {
             // The store decides that, in the commit that holds the release.
             refuse_superseded: false,
             rekey_window: state.settings().is_rekey_window_open(now),
-            caching: self.caching(state, now),
+            caching: (state.settings().key_caching).map(|caching| caching.policy(now)),
         };
         work(&KeyProtection {
             ring: &holdings.ring,
@@ -258,19 +266,6 @@ impl Releases {
                     _ => Reason::KeyStoreUnavailable,
                 };
                 Refusal::new(reason, known(facts))
-            })
-    }
-
-    fn caching(&self, state: &State, now: Time) -> Option<CachingPolicy> {
-        let expiry = now
-            .checked_add(self.policy.caching_time)
-            .unwrap_or(Time::MAX);
-        state
-            .settings()
-            .allow_key_material_caching
-            .then(|| CachingPolicy {
-                max_offline_unwraps: self.policy.offline_unwraps,
-                expiry: u64::try_from(expiry.unix()).unwrap_or(0),
             })
     }
 
@@ -392,6 +387,15 @@ impl Releases {
     }
 }
 
+/// What the header fields of a request ask for and report.
+#[derive(Debug, Default)]
+pub(crate) struct RequestFields {
+    /// That the response be signed.
+    pub(crate) signature: Option<SignatureRequest>,
+    /// How often the host has used keys that it had kept.
+    pub(crate) report: Option<OfflineReport>,
+}
+
 /// A request whose host is known, and what it is decided by.
 struct Identified {
     snapshot: Snapshot,
@@ -451,6 +455,8 @@ fn entry_of(facts: &ReleaseFacts, decided_from: u64, now: Time) -> Result<Releas
         guardian: facts.opened_with,
         guardian_signing: facts.opened_by,
         decided_from,
+        offline_use: facts.caching.map(OfflineUse::of),
+        offline_unwraps: facts.offline_unwraps,
     })
 }
 
@@ -459,7 +465,9 @@ fn refused_since(refused: ReleaseRefusal, facts: &ReleaseFacts) -> Refusal {
     let reason = match refused {
         ReleaseRefusal::Refused(reason) => reason,
         // Asked again, it is decided from the newest state.
-        ReleaseRefusal::CompromisedMeanwhile => Reason::StateUnavailable,
+        ReleaseRefusal::CompromisedMeanwhile | ReleaseRefusal::KeyCachingMeanwhile => {
+            Reason::StateUnavailable
+        }
         ReleaseRefusal::EgressKnown => Reason::Internal,
     };
     Refusal::new(reason, known(facts))
@@ -505,8 +513,4 @@ pub(super) fn digest(protector: &ProtectorDigest) -> Digest {
 pub(crate) struct ReleasePolicy {
     /// How far the clocks of signers may be ahead.
     pub(crate) clock_skew: Seconds,
-    /// For how long hosts may keep key material, where that is allowed.
-    pub(crate) caching_time: Seconds,
-    /// How often they may use it meanwhile.
-    pub(crate) offline_unwraps: u32,
 }

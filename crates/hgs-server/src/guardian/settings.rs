@@ -17,7 +17,6 @@ const ACTOR: &str = "configuration";
 pub(super) fn settings_of(config: &Config, name: Label) -> Settings {
     let validity = config.attestation.health_certificate_validity.as_secs();
     Settings {
-        allow_key_material_caching: config.key_protection.key_material_caching,
         health_certificate_seconds: u32::try_from(validity).unwrap_or(u32::MAX),
         refuse_superseded_protectors: config.key_protection.ancestors == Ancestors::Refuse,
         ..Settings::new(name)
@@ -34,6 +33,7 @@ pub(crate) fn follow(store: &Store, config: &Config, now: Time) -> Result<(), Fa
         // It is the same on every node.
         attestation_mode: settings.attestation_mode,
         accept_next_boot_claims: settings.accept_next_boot_claims,
+        key_caching: settings.key_caching,
         ..settings_of(config, settings.name.clone())
     };
     if *settings == wanted {
@@ -52,9 +52,6 @@ impl ReleasePolicy {
         let seconds = |duration: Duration| Seconds::new(duration.as_secs());
         Self {
             clock_skew: seconds(config.attestation.clock_skew),
-            caching_time: seconds(config.key_protection.key_material_caching_time),
-            offline_unwraps: u32::try_from(config.key_protection.key_material_caching_unwraps)
-                .unwrap_or(u32::MAX),
         }
     }
 }

@@ -10,6 +10,7 @@ use futures_util::future::BoxFuture;
 use hgs_attest::Endpoint;
 use hgs_attest::freshness::{NONCE_HEADER, PROOF_HEADER};
 use hgs_attest::rtpm::MAX_REQUEST;
+use hgs_kps::offline_report::{OFFLINE_UNWRAPS, OfflineReport};
 use hgs_kps::signed_response::{ACCEPT_SIGNATURE, CONTENT_DIGEST, SignatureRequest};
 use hgs_kps::wire::CONTENT_TYPE as XML;
 use hgs_kps::{Refusal, ServiceVersion};
@@ -18,7 +19,7 @@ use hyper::{HeaderMap, Method, StatusCode};
 
 use self::family::Family;
 use self::routes::{Operation, Route, find};
-use crate::guardian::{AttestationRequest, Attestations, Attested, Releases};
+use crate::guardian::{AttestationRequest, Attestations, Attested, Releases, RequestFields};
 use crate::http::{Request, Response, Service};
 
 pub(crate) use family::JSON;
@@ -71,10 +72,13 @@ impl Protocols {
         };
         let (accepted, digest) = (values(ACCEPT_SIGNATURE), values(CONTENT_DIGEST));
         let signature = SignatureRequest::read(&accepted, &digest, &request.body);
+        let report = OfflineReport::read(&values(OFFLINE_UNWRAPS));
+        let fields = signature.map_err(Refusal::from).and_then(|signature| {
+            let report = report?;
+            Ok(RequestFields { signature, report })
+        });
         let network = request.peer.into();
-        let rolled = self
-            .releases
-            .roll(version, request.body, signature, network);
+        let rolled = self.releases.roll(version, request.body, fields, network);
         let (document, fields) = rolled.await?;
         let mut response = Response::new(StatusCode::OK, XML, document);
         for (name, value) in fields.iter().flat_map(|fields| fields.values()) {

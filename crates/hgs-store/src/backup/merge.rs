@@ -279,6 +279,15 @@ impl Merge<'_> {
                 ),
                 ToString::to_string,
             ),
+            key_caching: self.choose(
+                place,
+                "key_caching",
+                (&ours.key_caching, &theirs.key_caching),
+                |caching| {
+                    let limits = caching.map(|it| format!("{},{}", it.unwraps, it.hours));
+                    limits.unwrap_or_else(|| "off".to_owned())
+                },
+            ),
             // These follow the configuration of this node whenever it starts.
             ..ours.clone()
         };

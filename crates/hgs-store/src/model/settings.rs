@@ -3,6 +3,7 @@
 use hgs_kps::Label;
 use hgs_pki::health::AttestationMode;
 use hgs_pki::{Seconds, Time};
+use hgs_protector::transport_key_blob::CachingPolicy;
 use serde::{Deserialize, Serialize};
 
 use super::text;
@@ -19,8 +20,9 @@ pub struct Settings {
     pub attestation_url: Option<String>,
     /// The base URL under which hosts fetch keys, if it is published.
     pub key_protection_url: Option<String>,
-    /// Whether released keys may be cached by hosts ([MS-KPS] 2.2.3.10).
-    pub allow_key_material_caching: bool,
+    /// What hosts that attest by TPM may do with released keys while the service is away ([MS-KPS] 2.2.3.10).
+    #[serde(rename = "allow_key_material_caching", with = "key_caching_or_false")]
+    pub key_caching: Option<KeyCaching>,
     /// For how long health certificates are valid: 300 to 86,400 seconds.
     pub health_certificate_seconds: u32,
     /// Whether a protector is refused when one that was made from it has been used; otherwise it
@@ -46,6 +48,101 @@ pub struct Settings {
     pub rekey_window_until: Option<Time>,
 }
 
+/// How often, and for how long, a host may use keys that it has kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyCaching {
+    /// How often it may start a VM with the keys of one release.
+    pub unwraps: u32,
+    /// Hours from the release until they expire. A revocation reaches a host that is offline no sooner.
+    pub hours: u32,
+}
+
+impl KeyCaching {
+    /// The most that can be set: a year.
+    pub const MAX_HOURS: u32 = 365 * 24;
+    /// The most that can be set.
+    pub const MAX_UNWRAPS: u32 = 1_000_000;
+
+    /// Reads a setting in the form of `hgs server set --key-caching`: `off`, or `COUNT,HOURS`.
+    ///
+    /// # Errors
+    /// When it has another form, or a number is out of its range.
+    pub fn read_setting(text: &str) -> Result<Option<Self>, KeyCachingError> {
+        if text == "off" {
+            return Ok(None);
+        }
+        let numbers = text.split_once(',').and_then(|(unwraps, hours)| {
+            let caching = Self {
+                unwraps: unwraps.parse().ok()?,
+                hours: hours.parse().ok()?,
+            };
+            Some(caching).filter(|caching| caching.is_in_range())
+        });
+        numbers.map(Some).ok_or(KeyCachingError)
+    }
+
+    fn is_in_range(self) -> bool {
+        (1..=Self::MAX_UNWRAPS).contains(&self.unwraps)
+            && (1..=Self::MAX_HOURS).contains(&self.hours)
+    }
+
+    /// What a release at `now` grants.
+    #[must_use]
+    pub fn policy(self, now: Time) -> CachingPolicy {
+        let expiry = now.checked_add(Seconds::from_hours(self.hours.into()));
+        CachingPolicy {
+            max_offline_unwraps: self.unwraps,
+            expiry: u64::try_from(expiry.unwrap_or(Time::MAX).unix()).unwrap_or(0),
+        }
+    }
+}
+
+/// Not a setting of key caching.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "key caching is `off`, or COUNT,HOURS: how often a host may use kept keys, 1 to {}, and for how many hours, 1 to {}",
+    KeyCaching::MAX_UNWRAPS,
+    KeyCaching::MAX_HOURS
+)]
+pub struct KeyCachingError;
+
+/// `false` stands for no caching. States of earlier programs have `true` where caching was allowed, and its limits in a file of
+/// each node: as the state does not have them, nothing is granted until an administrator sets them.
+mod key_caching_or_false {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::KeyCaching;
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Stored {
+        Allowed(bool),
+        Limits(KeyCaching),
+    }
+
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "the signature that serde asks for"
+    )]
+    pub(super) fn serialize<S: Serializer>(
+        caching: &Option<KeyCaching>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let stored = caching.map_or(Stored::Allowed(false), Stored::Limits);
+        stored.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<KeyCaching>, D::Error> {
+        Ok(match Stored::deserialize(deserializer)? {
+            Stored::Allowed(_) => None,
+            Stored::Limits(caching) => Some(caching),
+        })
+    }
+}
+
 /// The longest re-key window: long enough to power on every VM of a site once.
 pub const MAX_REKEY_WINDOW: Seconds = Seconds::from_days(30);
 
@@ -58,6 +155,9 @@ pub enum SettingsError {
     /// The re-key window would stay open for too long.
     #[error("a re-key window is open for at most {} days", MAX_REKEY_WINDOW.get() / 86_400)]
     RekeyWindow,
+    /// Key caching is out of its range.
+    #[error(transparent)]
+    KeyCaching(#[from] KeyCachingError),
     /// Hosts can't attest in that mode here.
     #[error("hosts attest here by `tpm` or `host-key`, not by {0}")]
     AttestationMode(AttestationMode),
@@ -75,7 +175,7 @@ impl Settings {
             name,
             attestation_url: None,
             key_protection_url: None,
-            allow_key_material_caching: false,
+            key_caching: None,
             health_certificate_seconds: 8 * 60 * 60,
             refuse_superseded_protectors: false,
             attestation_mode: AttestationMode::HostKey,
@@ -101,6 +201,12 @@ impl Settings {
         }
         if self.attestation_mode == AttestationMode::ActiveDirectory {
             return Err(SettingsError::AttestationMode(self.attestation_mode));
+        }
+        if self
+            .key_caching
+            .is_some_and(|caching| !caching.is_in_range())
+        {
+            return Err(KeyCachingError.into());
         }
         let urls = [&self.attestation_url, &self.key_protection_url];
         match urls.into_iter().flatten().find(|url| !is_base_url(url)) {
@@ -171,5 +277,30 @@ mod tests {
             };
             assert_eq!(settings.check(), Err(SettingsError::Url(url.to_owned())));
         }
+    }
+
+    /// States of earlier programs have a truth value in the place of the limits.
+    #[test]
+    fn what_hosts_may_keep_is_read_in_both_forms() {
+        let off = Settings::new("hgs".parse().unwrap());
+        let json = serde_json::to_string(&off).unwrap();
+        let stored = "\"allow_key_material_caching\":false";
+        assert!(json.contains(stored), "earlier programs read it");
+        let read = |json: &str| serde_json::from_str::<Settings>(json);
+        assert_eq!(read(&json).unwrap(), off);
+        let allowed = json.replace(stored, "\"allow_key_material_caching\":true");
+        assert_eq!(read(&allowed).unwrap(), off, "without limits, nothing");
+
+        let key_caching = KeyCaching::read_setting("5,72").unwrap();
+        let on = Settings { key_caching, ..off };
+        let json = serde_json::to_string(&on).unwrap();
+        assert_eq!(read(&json).unwrap(), on);
+        assert!(read(&json.replace("72", "-1")).is_err());
+        on.check().unwrap();
+        let no_hours = read(&json.replace("72", "0")).unwrap();
+        assert_eq!(
+            no_hours.check(),
+            Err(SettingsError::KeyCaching(KeyCachingError))
+        );
     }
 }

@@ -3,7 +3,9 @@
 use std::sync::mpsc::channel;
 
 use super::*;
-use crate::audit::{Action, Outcome};
+use std::num::NonZeroU32;
+
+use crate::audit::{Action, AuditFilter, OfflineUse, Outcome};
 use crate::fixture::*;
 use crate::lineage::Standing;
 use hgs_attest::{CredentialId, IdentityRefusal};
@@ -12,7 +14,8 @@ use hgs_crypto::rsa::PublicKey;
 use hgs_custody::PrivateKey as _;
 
 use crate::{
-    Attestation, AttestationSigner, CertificateRecord, Recipient, RecordKind, Transaction,
+    Attestation, AttestationSigner, CertificateRecord, KeyCaching, Recipient, RecordKind,
+    Transaction,
 };
 use hgs_pki::health::HealthKind;
 
@@ -975,4 +978,71 @@ fn every_file_of_the_state_is_private() {
     names.sort();
     assert_eq!(names, ["lock", "state.db", "state.db-shm", "state.db-wal"]);
     drop(store);
+}
+
+/// A release says what its host may keep; what the host has used is a record of its own.
+#[test]
+fn offline_use_is_on_record_and_what_was_taken_back_is_not_granted() {
+    let folder = tempfile::tempdir().unwrap();
+    let fixture = Fixture::new();
+    let store = fixture.create(&folder.path().join("state"));
+    let caching = KeyCaching {
+        unwraps: 5,
+        hours: 72,
+    };
+    let set = |caching| {
+        let set = Transaction::SetKeyCaching(caching);
+        store.transact(vec![set], act(1)).unwrap();
+    };
+    let granted = |ingress, egress| {
+        let release = fixture.release(2, ingress, egress);
+        ReleaseRecord {
+            offline_use: Some(OfflineUse::of(caching.policy(release.time))),
+            offline_unwraps: NonZeroU32::new(3),
+            ..release
+        }
+    };
+    let newest = |action: Action| {
+        let filter = AuditFilter {
+            action: Some(action),
+            ..AuditFilter::default()
+        };
+        store.audit(&filter, 10).unwrap()
+    };
+    // Not allowed, or allowed less by the time of the commit.
+    assert_eq!(
+        refused(record(&store, granted(10, 11))),
+        ReleaseRefusal::KeyCachingMeanwhile
+    );
+    set(Some(KeyCaching {
+        unwraps: 4,
+        ..caching
+    }));
+    assert_eq!(
+        refused(record(&store, granted(10, 11))),
+        ReleaseRefusal::KeyCachingMeanwhile
+    );
+    assert_eq!(newest(Action::Release)[0].entry.offline_use, None);
+
+    set(Some(caching));
+    record(&store, granted(10, 11)).unwrap();
+    let release = &newest(Action::Release)[0].entry;
+    let until = release.time.checked_add(hgs_pki::Seconds::from_hours(72));
+    let offline_use = release.offline_use.unwrap();
+    assert_eq!((offline_use.unwraps, Some(offline_use.until)), (5, until));
+    // Also with the releases that were refused: the uses have happened.
+    let reports = newest(Action::OfflineUnwraps);
+    assert_eq!(reports.len(), 3);
+    let report = &reports[0].entry;
+    assert_eq!(
+        (report.count, report.protector),
+        (Some(3), Some(digest(10)))
+    );
+    assert_eq!(report.host, Some(HOST.to_string()));
+    assert_eq!(report.egress_protector, None);
+
+    let silent = fixture.release(3, 11, 12);
+    record(&store, silent).unwrap();
+    assert_eq!(newest(Action::Release)[0].entry.offline_use, None);
+    assert_eq!(newest(Action::OfflineUnwraps).len(), 3);
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use hgs_admin::Administration as _;
-use hgs_admin::types::{AuditQuery, AuditRecord, NamedAction, Outcome};
+use hgs_admin::types::{Action, AuditQuery, AuditRecord, NamedAction, Outcome};
 use hgs_pki::{Seconds, Time};
 use hgs_store::Digest;
 use hgs_terminal::{Exit, Failure, Table, Terminal};
@@ -202,7 +202,12 @@ impl fmt::Display for Records {
                 or_dash(record.host_name.as_ref().or(record.host.as_ref())),
                 record.protector.as_deref().map_or_else(none, shortened),
                 record.actor.clone(),
-                or_dash(record.reason.as_ref()),
+                match (&record.action, record.count) {
+                    (NamedAction::Known(Action::OfflineUnwraps), Some(count)) => {
+                        format!("kept keys were used {count} times")
+                    }
+                    _ => or_dash(record.reason.as_ref()),
+                },
             ]);
         }
         table.fmt(formatter)
@@ -236,6 +241,13 @@ impl fmt::Display for Record {
             ("owner", record.owner.clone()),
             ("opened by", record.guardian.clone()),
             ("lineage", record.lineage.clone()),
+            (
+                "offline use",
+                record
+                    .offline_use
+                    .as_ref()
+                    .map(|granted| format!("{} times until {}", granted.unwraps, granted.until)),
+            ),
             ("events", record.count.map(|count| count.to_string())),
             ("before", record.before.as_ref().map(ToString::to_string)),
             ("after", record.after.as_ref().map(ToString::to_string)),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hgs_admin::Administration as _;
 use hgs_admin::types::{AttestationMode, ServerSettings, SetServer};
+use hgs_store::{KeyCaching, KeyCachingError};
 use hgs_terminal::{Exit, Failure, Table, Terminal};
 use serde::Serialize;
 
@@ -30,6 +31,7 @@ impl Arguments {
   hgs server set --rekey-window 24h
   hgs server set --attestation-mode tpm
   hgs server set --next-boot-claims accept
+  hgs server set --key-caching 5,72
 
 What the other mode needs stays and can be loaded beforehand. Health certificates that were issued before the mode changed stay valid \
 until they end; `hgs signer set all --deny-before now` ends them at once.")]
@@ -47,6 +49,14 @@ pub(crate) struct SetArguments {
     /// Whether hosts with TPMs may add to their own records what they will boot next (`guarded-host baseline stage --send`)
     #[arg(long, value_enum, value_name = "WHETHER")]
     next_boot_claims: Option<NextBootClaims>,
+    /// How often, and for how many hours after each release, hosts that attest by TPM may start a VM while no guardian can be
+    /// reached: `off`, or COUNT,HOURS. A revocation reaches a host that is offline no sooner
+    #[arg(long, value_name = "off|COUNT,HOURS", value_parser = key_caching)]
+    key_caching: Option<String>,
+}
+
+fn key_caching(text: &str) -> Result<String, KeyCachingError> {
+    KeyCaching::read_setting(text).map(|_| text.to_owned())
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -89,11 +99,22 @@ impl SetArguments {
                 "Accept what healthy hosts say of their next boot? Root on such a host then chooses its next initrd and grub.cfg.",
             )?;
         }
+        if self
+            .key_caching
+            .as_deref()
+            .is_some_and(|setting| setting != "off")
+        {
+            terminal.confirm(
+                "Let hosts with TPMs keep keys, and start VMs while no guardian can be reached? A host that is revoked meanwhile can go on \
+                 until the keys that it keeps expire.",
+            )?;
+        }
         let change = SetServer {
             communications_certificate: self.communications_certificate,
             rekey_window_seconds: window,
             attestation_mode: mode.map(|mode| mode.to_string()),
             accept_next_boot_claims: claims.map(|claims| claims == NextBootClaims::Accept),
+            key_caching: self.key_caching,
         };
         let settings = server.client()?.set_server(&change).or_fail()?;
         terminal.report(&Settings(settings))?;
@@ -109,13 +130,12 @@ impl fmt::Display for Settings {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(settings) = self;
         let communications = settings.communications_certificate.as_ref();
-        let caching = match settings.key_material_caching {
-            true => format!(
-                "for {}, {} times",
-                for_people(settings.key_material_caching_seconds),
-                settings.key_material_caching_unwraps
+        let caching = match &settings.key_caching {
+            Some(caching) => format!(
+                "those with TPMs, {} times within {} hours after a release",
+                caching.unwraps, caching.hours
             ),
-            false => yes_or_no(false),
+            None => yes_or_no(false),
         };
         Table::of_pairs([
             ("Name", settings.name.clone()),
@@ -138,7 +158,7 @@ impl fmt::Display for Settings {
                 ),
             ),
             ("Clock skew", for_people(settings.clock_skew_seconds)),
-            ("Hosts may keep key material", caching),
+            ("Hosts may keep keys", caching),
             (
                 "Superseded protectors refused",
                 yes_or_no(settings.refuse_superseded_protectors),

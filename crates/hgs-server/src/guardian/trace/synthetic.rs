@@ -311,6 +311,7 @@ mod tests {
 
     use hgs_kps::Reason;
 
+    use super::super::super::release::RequestFields;
     use super::*;
     use crate::running::tests::opened;
 
@@ -324,7 +325,12 @@ mod tests {
         let network = IpAddr::from([192, 0, 2, 1]).into();
         let refusal = guardian
             .releases
-            .roll(ServiceVersion::V2, request.into(), Ok(None), network)
+            .roll(
+                ServiceVersion::V2,
+                request.into(),
+                Ok(RequestFields::default()),
+                network,
+            )
             .await;
         let reason = refusal.unwrap_err().reason().clone();
         assert_eq!(reason, Reason::HostNotRegistered);
