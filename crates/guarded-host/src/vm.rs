@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use hgs_agent::{Finding, MachineStatus, Request};
 use hgs_terminal::{AtFault, Exit, Failure, Table, Terminal};
+use hgs_vm::description::VmName;
 use serde::Serialize;
 
 use crate::agent::{AgentOptions, client_failure};
@@ -51,6 +52,19 @@ enum Verb {
         /// Delete the VM from this host once the folder is complete
         #[arg(long)]
         remove: bool,
+    },
+    /// Copy a VM that does not run into a new folder, from which its owner makes a clone of it
+    ///
+    /// A clone has an identifier, a virtual TPM's identity and a key protector of its own. Only the owner can make them, with
+    /// `hgs vm-image clone`, away from this host; the result is imported.
+    Clone {
+        /// The VM
+        name: String,
+        /// What the clone is to be called
+        clone: VmName,
+        /// The folder to make
+        #[arg(long, value_name = "FOLDER")]
+        to: PathBuf,
     },
     /// Have the keys of a VM released, and start it
     ///
@@ -107,6 +121,16 @@ impl Arguments {
             terminal.report(&One(status))?;
             Ok(Exit::Done)
         };
+        let export = |name: &str, folder: &Path, remove| -> Result<(), Failure> {
+            let request = Request::Export {
+                name: name.to_owned(),
+                folder: folder.to_owned(),
+                remove,
+            };
+            let steps = |what: &str| terminal.note(format_args!("{what} ..."));
+            let asked = client.ask::<MachineStatus>(&request, steps);
+            asked.map(drop).map_err(client_failure)
+        };
         match self.verb {
             Verb::Import { folder, name } => told(&Request::Import {
                 folder: absolute(&folder)?,
@@ -118,17 +142,25 @@ impl Arguments {
                 remove,
             } => {
                 let folder = absolute(&folder)?;
-                let request = Request::Export {
-                    name: name.clone(),
-                    folder: folder.clone(),
-                    remove,
-                };
-                let steps = |what: &str| terminal.note(format_args!("{what} ..."));
-                let _: MachineStatus = client.ask(&request, steps).map_err(client_failure)?;
+                export(&name, &folder, remove)?;
                 terminal.report(&Exported {
                     name,
                     folder: folder.display().to_string(),
                     removed: remove,
+                })?;
+                Ok(Exit::Done)
+            }
+            Verb::Clone { name, clone, to } => {
+                let folder = absolute(&to)?;
+                export(&name, &folder, false)?;
+                terminal.report(&ToClone {
+                    owner_runs: format!(
+                        "hgs vm-image clone {} {clone} --owner OWNER --guardian GUARDIAN",
+                        quoted(&folder)
+                    ),
+                    folder: folder.display().to_string(),
+                    name,
+                    clone: clone.to_string(),
                 })?;
                 Ok(Exit::Done)
             }
@@ -195,6 +227,45 @@ impl fmt::Display for Exported {
                 "This host has it too. Start one of the two only: once it has run and ended, the other is an older state."
             ),
         }
+    }
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
+    match text.chars().all(plain) {
+        true => text,
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
+}
+
+#[derive(Serialize)]
+struct ToClone {
+    name: String,
+    clone: String,
+    folder: String,
+    owner_runs: String,
+}
+
+impl fmt::Display for ToClone {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            name,
+            clone,
+            folder,
+            owner_runs,
+        } = self;
+        writeln!(
+            formatter,
+            "A copy of {name} is in {folder}. Its owner makes the clone, away from this host:"
+        )?;
+        writeln!(formatter, "  {owner_runs}")?;
+        writeln!(
+            formatter,
+            "OWNER and GUARDIAN are names of guardians as the owner has them. Then `guarded-host vm import` of the folder {clone}, and \
+             remove the copy."
+        )
     }
 }
 

@@ -8,6 +8,7 @@
 //!
 //! Everything works on files: no loop device, no device mapper, no privilege.
 
+mod clone;
 pub mod demo;
 mod error;
 pub mod esp;
@@ -25,7 +26,9 @@ mod tools;
 pub mod unified;
 pub mod variables;
 mod vtpm;
+mod work_folder;
 
+pub use clone::{Clone, CloneStep, StrictClone, clone};
 pub use error::ImageError;
 pub use plain::{PlainDisk, PlainDiskError};
 pub use prepare::{

@@ -1,8 +1,10 @@
 //! `hgs vm-image`: images of shielded VMs, made by their owner away from the fabric.
 
+mod clone;
 pub(crate) mod keys;
 pub(crate) mod prepare;
 mod re_enrol;
+mod recovery;
 
 use std::env;
 
@@ -25,6 +27,7 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Prepare(prepare::Arguments),
+    Clone(clone::Arguments),
     ReEnrol(re_enrol::Arguments),
 }
 
@@ -33,7 +36,29 @@ impl Arguments {
         let home = self.home.open()?;
         match self.verb {
             Verb::Prepare(arguments) => arguments.run(&home, terminal),
+            Verb::Clone(arguments) => arguments.run(&home, terminal),
             Verb::ReEnrol(arguments) => arguments.run(&home, terminal),
+        }
+    }
+}
+
+/// What was last shown of long work: each step is shown once, and every tenth of those that say how far they are.
+#[derive(Default)]
+struct Shown(Option<(&'static str, u64)>);
+
+impl Shown {
+    fn step(&mut self, what: &'static str, terminal: &Terminal) {
+        self.share(what, 0, 1, terminal);
+    }
+
+    fn share(&mut self, what: &'static str, done: u64, all: u64, terminal: &Terminal) {
+        let tenth = done.saturating_mul(10) / all.max(1);
+        if self.0.is_none_or(|last| last != (what, tenth)) {
+            self.0 = Some((what, tenth));
+            match tenth {
+                0 => terminal.note(what),
+                tenth => terminal.note(format!("{what}: {} %", tenth * 10)),
+            }
         }
     }
 }

@@ -357,7 +357,44 @@ fn of_an_exported_vm_and_its_original_the_one_that_runs_goes_on() {
     agent.end(Signal::TERM);
 }
 
-/// Everything but the keys: the guardian can't be reached when the VM has ended.
+/// The owner makes a clone from what the host hands out. It is a VM of its own: whichever of the two runs, the other is no older state.
+#[test]
+fn a_clone_has_a_lineage_of_its_own() {
+    let fabric = Fabric::with("[key_protection]\nancestors = \"refuse\"\n");
+    let line = fabric.prepare("web1");
+    let agent = fabric.agent();
+    fabric.host("vm import web1").done();
+    let told = fabric.host("vm clone web1 web2 --to out --json").done();
+    let told = told.json();
+    let command = told["owner_runs"].as_str().unwrap();
+    let command = command
+        .replace("OWNER", "ann")
+        .replace("GUARDIAN", "fabric");
+    fabric.owner(command.strip_prefix("hgs ").unwrap()).done();
+    fabric.host("vm import web2").done();
+    fabric.host("vm start web2").done();
+    let said = fabric.until_said("web2", "heartbeat 0");
+    assert!(said.contains(&line), "{said}");
+    fabric.host("vm stop web2 --force").done();
+    fabric.host("vm start web1").done();
+    fabric.host("vm stop web1 --force").done();
+    fabric.host("vm start web2").done();
+    assert_ne!(fabric.vm("web1")["id"], fabric.vm("web2")["id"]);
+    // vm.toml can be edited by whoever has the host; what the owner sealed can't.
+    fabric.host("vm stop web2 --force").done();
+    let own = "host/vms/web2/vm.toml";
+    let text = String::from_utf8(fabric.home.read(own)).unwrap();
+    let id = |name: &str| fabric.vm(name)["id"].as_str().unwrap().to_owned();
+    fabric
+        .home
+        .write_private(own, text.replace(&id("web2"), &id("web1")));
+    fabric
+        .host("vm start web2")
+        .ended(2)
+        .saying("the protection is that of VM");
+    agent.end(Signal::TERM);
+}
+
 #[test]
 fn a_vm_that_ends_while_its_host_is_refused_keeps_its_key_and_says_so() {
     let fabric = Fabric::new();

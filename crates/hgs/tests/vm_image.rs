@@ -4,22 +4,28 @@ mod common;
 
 use std::ffi::OsString;
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use common::{Home, Outcome};
 
-/// The program with the passphrase, and the cache of packages that all tests of this machine share.
-#[track_caller]
-fn unlocked(home: &Home, words: &str) -> Outcome {
-    let cache: OsString = std::env::var_os("XDG_CACHE_HOME").unwrap_or_else(|| {
+/// The cache of packages that all tests of this machine share.
+fn cache() -> OsString {
+    std::env::var_os("XDG_CACHE_HOME").unwrap_or_else(|| {
         PathBuf::from(std::env::var_os("HOME").unwrap())
             .join(".cache")
             .into()
-    });
+    })
+}
+
+/// The program with the passphrase, and the cache.
+#[track_caller]
+fn unlocked(home: &Home, words: &str) -> Outcome {
     let mut command = home.command();
     command
         .env("HGS_PASSPHRASE_FROM", "file:passphrase")
-        .env("XDG_CACHE_HOME", cache);
+        .env("XDG_CACHE_HOME", cache());
     Outcome::of(command.args(words.split(' ')))
 }
 
@@ -98,4 +104,119 @@ fn a_vm_is_made_and_enrolled_anew_by_its_owner() {
             "vm.toml"
         ]
     );
+}
+
+/// What is told of long work comes from the middle of it: there the program is killed.
+#[test]
+fn a_vm_is_cloned_by_its_owner_alone_whole_or_not_at_all() {
+    let home = Home::new();
+    for name in ["ann", "fabric", "bob"] {
+        home.unlocked(&format!("guardian new {name} --bits 2048"))
+            .done();
+    }
+    const PREPARE: &str = "vm-image prepare web1 --owner ann --guardian fabric --demo --recovery-key-file web1.recovery --json";
+    let original = unlocked(&home, PREPARE).done().json();
+    let before = contents(&home, "web1");
+    const CLONE: &str = "vm-image clone web1 web2 --owner ann --guardian fabric --json";
+    const STRICT: &str = "vm-image clone web1 web3 --owner ann --guardian fabric --strict --recovery-key-from file:web1.recovery --recovery-key-file web3.recovery --json";
+
+    // Bob and the fabric can open a protector that names them; the clone is the owner's to make all the same.
+    for other in ["bob", "fabric"] {
+        let refused = unlocked(
+            &home,
+            &CLONE.replace("--owner ann", &format!("--owner {other}")),
+        );
+        refused.ended(2).saying("not the owner");
+    }
+    unlocked(
+        &home,
+        "vm-image clone web1 web2 --owner ann --guardian fabric --recovery-key-file k",
+    )
+    .ended(64)
+    .saying("--strict");
+    assert!(!home.file("web2").exists() && !home.file(".web2.new").exists());
+
+    // Killed at each step that it tells of.
+    let mut killed = 0;
+    for step in [
+        "making the clone's virtual TPM",
+        "copying",
+        "encrypting the disk anew",
+        "sealing the disk's key",
+    ] {
+        let told = STRICT.strip_suffix(" --json").unwrap();
+        killed += usize::from(killed_at(&home, told, step));
+        assert!(!home.file("web3").exists(), "{step}");
+        assert!(contents(&home, "web1") == before, "{step}");
+    }
+    assert_eq!(killed, 4);
+
+    let cloned = unlocked(&home, CLONE).done();
+    let strict = unlocked(&home, STRICT).done();
+    assert!(contents(&home, "web1") == before);
+    assert!(!home.file(".web3.new").exists());
+    let (cloned, strict) = (cloned.json(), strict.json());
+    for made in [&cloned, &strict] {
+        assert_eq!(made["policy"], original["policy"]);
+        assert_ne!(made["id"], original["id"]);
+        assert_ne!(made["protector"], original["protector"]);
+    }
+    assert_eq!(names(&home, "web2"), names(&home, "web1"));
+    assert_eq!(names(&home, "web3"), names(&home, "web1"));
+    let key = String::from_utf8(home.read("web3.recovery")).unwrap();
+    assert_eq!((key.len(), home.mode("web3.recovery")), (71, 0o600));
+    assert!(key.as_bytes() != home.read("web1.recovery"));
+    for file in [
+        "web2/gen-1/protection.sealed",
+        "web3/gen-1/protection.sealed",
+    ] {
+        let protector = file.replace("protection.sealed", "protector.xml");
+        home.unlocked(&format!(
+            "protector open {protector} --guardian fabric --in {file} --out {file}.opened"
+        ))
+        .done();
+        let opened = String::from_utf8(home.read(&format!("{file}.opened"))).unwrap();
+        let id = if file.starts_with("web2") {
+            &cloned["id"]
+        } else {
+            &strict["id"]
+        };
+        assert!(opened.contains(id.as_str().unwrap()), "{opened}");
+    }
+    unlocked(&home, CLONE).ended(2).saying("exists already");
+}
+
+/// Every file of a folder, with its octets.
+fn contents(home: &Home, folder: &str) -> Vec<(String, Vec<u8>)> {
+    let mut all = Vec::new();
+    for name in names(home, folder) {
+        let path = format!("{folder}/{name}");
+        match home.file(&path).is_dir() {
+            true => all.extend(contents(home, &path)),
+            false => all.push((path.clone(), home.read(&path))),
+        }
+    }
+    all
+}
+
+/// Runs the program, and kills it when it tells of `step`. Whether it was killed before it had ended.
+fn killed_at(home: &Home, words: &str, step: &str) -> bool {
+    let mut child = Command::new(assert_cmd::cargo::cargo_bin!("hgs"))
+        .args(words.split(' '))
+        .env_clear()
+        .envs(hgs_testkit::date_variables())
+        .env("PATH", std::env::var_os("PATH").unwrap())
+        .env("HOME", home.path())
+        .env("HGS_PASSPHRASE_FROM", "file:passphrase")
+        .env("XDG_CACHE_HOME", cache())
+        .current_dir(home.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let told = lines.any(|line| line.unwrap().starts_with(step));
+    assert!(told, "it tells of {step:?}");
+    child.kill().unwrap();
+    !child.wait().unwrap().success()
 }

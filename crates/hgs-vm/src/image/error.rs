@@ -12,6 +12,7 @@ use super::variables::VariableStoreError;
 use crate::generation::StateError;
 use crate::identity::IdentityError;
 use crate::parts::PartsError;
+use crate::rekey::RekeyError;
 use crate::swtpm::SwtpmError;
 
 /// Why an image is not made, or not changed.
@@ -88,6 +89,9 @@ pub enum ImageError {
     /// The vTPM gets no identity.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// The vTPM's state can't be moved to another key.
+    #[error(transparent)]
+    Rekey(#[from] RekeyError),
     /// The VM's state can't be kept.
     #[error(transparent)]
     State(#[from] StateError),

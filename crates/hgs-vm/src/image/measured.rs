@@ -1,10 +1,14 @@
 //! What a guest's firmware measures into PCR 7, which the key of the disk is sealed to.
 
+use std::path::Path;
+
 use hgs_crypto::hash::{Sha256Digest, sha256, sha256_of};
 use hgs_tcg::event_log::{Bank, EventLog, EventLogError, EventType, Guid, Limits};
 use hgs_tcg::image::{PredictedEvent, VariableData, VariableDataError};
 
-use super::variables::{SecureBootKeys, VariableStoreError, measurements_of};
+use super::ImageError;
+use super::variables::{self, SecureBootKeys, VariableStoreError, measurements_of};
+use crate::description::{Description, Firmware};
 
 /// The digests that are extended into PCR 7, in their order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +54,24 @@ impl MeasuredBoot {
     /// When it is no such store, or its keys don't determine what is measured.
     pub fn of_variables(store: &[u8]) -> Result<Self, VariableStoreError> {
         Ok(Self::of(&measurements_of(store)?))
+    }
+
+    /// What the next boot of a VM will measure, of which `folder` has the files.
+    ///
+    /// # Errors
+    /// When its firmware's variables can't be read, or don't determine what is measured.
+    pub fn of_vm(folder: &Path, description: &Description) -> Result<Self, ImageError> {
+        Ok(match &description.firmware {
+            Firmware::SecureBoot { variables } => {
+                let store = hgs_files::read(&variables.within(folder)?, variables::LIMIT)?;
+                Self::of_variables(&store)?
+            }
+            Firmware::DirectKernel(direct) => match direct.variables {
+                None => Self::bios(),
+                Some(_) => Self::without_secure_boot()
+                    .map_err(|error| ImageError::Description(error.to_string()))?,
+            },
+        })
     }
 
     /// What the log of a boot says about PCR 7, up to where the guest's first file system extends it. Nobody vouches for the

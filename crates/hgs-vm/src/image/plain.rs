@@ -13,6 +13,7 @@ use serde::Deserialize;
 use super::gpt::{EFI_SYSTEM, LINUX_FILE_SYSTEM, Partition, PartitionTable, ROOT_X86_64};
 use super::program::{failed, installed, run};
 use super::{ImageError, luks};
+use crate::description::{Description, DiskFormat};
 
 /// A plain disk image.
 #[derive(Debug, Clone, Copy)]
@@ -404,6 +405,14 @@ fn by_version(a: &str, b: &str) -> Ordering {
             .collect()
     };
     parts(a).cmp(&parts(b))
+}
+
+/// The disk of a VM whose partitions can be read: one that is laid out octet by octet.
+pub(super) fn raw_disk(folder: &Path, description: &Description) -> Result<PathBuf, ImageError> {
+    let disk = description.disk.as_ref();
+    let disk = disk.filter(|disk| disk.format == DiskFormat::Raw);
+    let disk = disk.ok_or_else(|| ImageError::Description("the VM has no raw disk".to_owned()))?;
+    Ok(disk.file.within(folder)?)
 }
 
 /// Whether a disk has an encrypted partition, and which.

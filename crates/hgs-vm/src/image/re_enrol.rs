@@ -7,10 +7,10 @@ use std::path::Path;
 use hgs_files::Readers;
 
 use super::measured::MeasuredBoot;
-use super::plain::encrypted_partition;
+use super::plain::{encrypted_partition, raw_disk};
 use super::vtpm::in_measured_state;
 use super::{ImageError, RecoveryKey, Tools};
-use crate::description::{Description, DiskFormat};
+use crate::description::Description;
 use crate::generation::StateFolder;
 use crate::swtpm::StateKey;
 
@@ -36,12 +36,7 @@ pub fn re_enrol(
     let state = StateFolder::open(folder)?;
     let description =
         Description::load(folder).map_err(|error| ImageError::Description(error.to_string()))?;
-    let disk = description
-        .disk
-        .as_ref()
-        .filter(|disk| disk.format == DiskFormat::Raw);
-    let disk = disk.ok_or_else(|| ImageError::Description("the VM has no raw disk".to_owned()))?;
-    let path = disk.file.within(folder)?;
+    let path = raw_disk(folder, &description)?;
     let disk = OpenOptions::new()
         .read(true)
         .write(true)
@@ -71,7 +66,7 @@ pub fn re_enrol(
             file.write_all_at(&header, 0)
         });
     made.map_err(ImageError::at(&work))?;
-    let enrolled = tools.check(&work, recovery_key).and_then(|()| {
+    let enrolled = tools.check(&work, recovery_key).and_then(|_slot| {
         let generation = state.current();
         let generation =
             generation.ok_or_else(|| ImageError::Description("the VM has no vTPM".to_owned()))?;

@@ -6,12 +6,11 @@ use std::path::{Path, PathBuf};
 use hgs_client::sealed_file;
 use hgs_crypto::random::System;
 use hgs_crypto::{SecretBytes, hex};
-use hgs_files::Readers;
 use hgs_pki::{Seconds, Time, Validity};
 use hgs_protector::{TransportKey, create};
 use hgs_terminal::{AtFault, Exit, Failure, Terminal};
 use hgs_vm::description::{Memory, Network, Processors, VmId, VmName};
-use hgs_vm::identity::{self, Authority, Subject};
+use hgs_vm::identity::{self, Authority, Identity, IdentityError, Subject};
 use hgs_vm::image::unified::Signer;
 use hgs_vm::image::{
     Boot, GuestKernel, Hardware, ImageError, PlainDisk, Preparation, Root, SecureBoot, Step, Tools,
@@ -22,7 +21,8 @@ use hgs_vm::swtpm::StateKey;
 use serde::Serialize;
 
 use super::keys::VmKeys;
-use super::{image_failure, parts, tools};
+use super::recovery::{NewRecoveryKeyOption, ToldRecoveryKey};
+use super::{Shown, image_failure, parts, tools};
 use crate::clock::now;
 use crate::failures::OrFail as _;
 use crate::guardian::{GuardianName, Home};
@@ -55,9 +55,8 @@ pub(crate) struct Arguments {
     /// How far the administrators of the fabric are kept out
     #[arg(long, value_enum, default_value_t = PolicyArgument::Shielded)]
     policy: PolicyArgument,
-    /// Write the recovery key into this new file (mode 0600) instead of showing it
-    #[arg(long, value_name = "FILE")]
-    recovery_key_file: Option<PathBuf>,
+    #[command(flatten)]
+    recovery_key: NewRecoveryKeyOption,
     /// Main memory, as in 2GiB
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = memory)]
     memory: Memory,
@@ -124,31 +123,13 @@ impl Arguments {
             return Err(Failure::usage("`--direct-kernel` lets the host exchange the kernel, which the policy shielded forbids")
                 .remedy("say `--policy encryption-supported` as well"));
         }
-        for path in [Some(&self.folder), self.recovery_key_file.as_ref()]
-            .into_iter()
-            .flatten()
-        {
-            if hgs_files::exists(path)? {
-                return Err(
-                    Failure::refused(format!("{} exists already", path.display()))
-                        .at_fault(AtFault::Operator),
-                );
-            }
-        }
+        refuse_existing(&self.folder, &self.recovery_key)?;
         let guardians = self.guardian.iter();
         let guardians = guardians.map(|name| self.protect.certificates(home, name, terminal));
         let guardians = guardians.collect::<Result<Vec<_>, _>>()?;
         let owner = self.protect.certificates(home, &self.owner, terminal)?;
         let (own, passphrase) = self.unlock.unlock_with_passphrase(home, &self.owner)?;
-        let (vm_keys, made) = VmKeys::open_or_make(home, &self.owner, &passphrase, now())?;
-        if made {
-            let folder = home.vm_keys(&self.owner);
-            terminal.note(format!(
-                "keys for Secure Boot and for EK certificates are made in {}, under the passphrase of `{}`: back them up",
-                folder.display(),
-                self.owner
-            ));
-        }
+        let vm_keys = vm_keys(home, &self.owner, &passphrase, terminal)?;
 
         let mut random = System::new();
         let transport_key = TransportKey::random(&mut random)?;
@@ -219,15 +200,11 @@ impl Arguments {
             protection: &sealed,
             make_vtpm: &mut make_vtpm,
         };
-        let mut shown = None;
+        let mut shown = Shown::default();
         let prepared = prepare(preparation, &tools, &mut |step| {
             show(step, &mut shown, terminal)
         });
         let prepared = prepared.map_err(image_failure)?;
-        let recovery_key = prepared.recovery_key.passphrase();
-        if let Some(file) = &self.recovery_key_file {
-            hgs_files::create(file, recovery_key.expose(), Readers::Owner)?;
-        }
         terminal.report(&Done {
             folder: self.folder.display().to_string(),
             id: id.to_string(),
@@ -235,16 +212,46 @@ impl Arguments {
             protector: protector.digest().to_string(),
             pcr_7: hex::encode(&prepared.pcr_7),
             demo_line: self.source.demo.then_some(line),
-            recovery_key: match &self.recovery_key_file {
-                Some(_) => None,
-                None => Some(String::from_utf8_lossy(recovery_key.expose()).into_owned()),
-            },
-            recovery_key_file: self
-                .recovery_key_file
-                .map(|file| file.display().to_string()),
+            recovery_key: self.recovery_key.tell(&prepared.recovery_key)?,
         })?;
         Ok(Exit::Done)
     }
+}
+
+/// The owner's keys for images, which are made at the first image.
+pub(super) fn vm_keys(
+    home: &Home,
+    owner: &GuardianName,
+    passphrase: &SecretBytes,
+    terminal: &Terminal,
+) -> Result<VmKeys, Failure> {
+    let (keys, made) = VmKeys::open_or_make(home, owner, passphrase, now())?;
+    if made {
+        terminal.note(format!(
+            "keys for Secure Boot and for EK certificates are made in {}, under the passphrase of `{owner}`: back them up",
+            home.vm_keys(owner).display(),
+        ));
+    }
+    Ok(keys)
+}
+
+/// Nothing is overwritten.
+pub(super) fn refuse_existing(
+    folder: &Path,
+    recovery: &NewRecoveryKeyOption,
+) -> Result<(), Failure> {
+    for path in [Some(folder), recovery.recovery_key_file.as_deref()]
+        .into_iter()
+        .flatten()
+    {
+        if hgs_files::exists(path)? {
+            return Err(
+                Failure::refused(format!("{} exists already", path.display()))
+                    .at_fault(AtFault::Operator),
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Makes the TPM of the VM `name`, with EK certificates of its owner's authority.
@@ -254,24 +261,46 @@ pub(crate) fn vtpm_maker<'a>(
     name: &'a str,
 ) -> impl FnMut(&Path, &StateKey) -> Result<(), ImageError> + 'a {
     move |folder, key| {
-        let now = now();
-        let validity = Validity {
-            not_before: now.checked_sub(BACK).unwrap_or(Time::MIN),
-            not_after: now.checked_add(VTPM_VALIDITY).unwrap_or(Time::MAX),
-        };
-        let mut keys = &owner.keys;
-        let mut authority = Authority {
-            certificate: &owner.endorsement_authority,
-            keys: &mut keys,
-        };
-        let subject = Subject { name, validity };
-        let made = identity::make(&tools.swtpm, folder, key, subject, &mut authority);
-        made.map(drop).map_err(ImageError::from)
+        with_authority(owner, name, |subject, authority| {
+            identity::make(&tools.swtpm, folder, key, subject, authority)
+        })
     }
 }
 
+/// Gives a copied TPM the identity of the VM `name`, with EK certificates of its owner's authority.
+pub(super) fn vtpm_replacer<'a>(
+    tools: &'a Tools,
+    owner: &'a VmKeys,
+    name: &'a str,
+) -> impl FnMut(&Path, &StateKey) -> Result<(), ImageError> + 'a {
+    move |folder, key| {
+        with_authority(owner, name, |subject, authority| {
+            identity::replace(&tools.swtpm, folder, key, subject, authority)
+        })
+    }
+}
+
+fn with_authority(
+    owner: &VmKeys,
+    name: &str,
+    work: impl FnOnce(Subject<'_>, &mut Authority<'_>) -> Result<Identity, IdentityError>,
+) -> Result<(), ImageError> {
+    let now = now();
+    let validity = Validity {
+        not_before: now.checked_sub(BACK).unwrap_or(Time::MIN),
+        not_after: now.checked_add(VTPM_VALIDITY).unwrap_or(Time::MAX),
+    };
+    let mut keys = &owner.keys;
+    let mut authority = Authority {
+        certificate: &owner.endorsement_authority,
+        keys: &mut keys,
+    };
+    work(Subject { name, validity }, &mut authority)?;
+    Ok(())
+}
+
 /// The name of a VM that is made in `folder`.
-fn vm_name(folder: &Path) -> Result<VmName, Failure> {
+pub(super) fn vm_name(folder: &Path) -> Result<VmName, Failure> {
     let name = folder
         .file_name()
         .unwrap_or_default()
@@ -281,25 +310,18 @@ fn vm_name(folder: &Path) -> Result<VmName, Failure> {
         .map_err(|error: String| Failure::usage(error))
 }
 
-/// Shows each step once, and every tenth of long ones.
-fn show(step: Step, shown: &mut Option<(&'static str, u64)>, terminal: &Terminal) {
-    let tenth = |done: u64, all: u64| done.saturating_mul(10) / all.max(1);
-    let (what, tenth) = match step {
-        Step::Root => ("making the root file system", 0),
-        Step::Reading(done, all) => ("reading the disk image", tenth(done, all)),
-        Step::Encrypting(done, all) => ("encrypting the root file system", tenth(done, all)),
-        Step::Vtpm => ("making the virtual TPM", 0),
-        Step::Enrolling => ("sealing the disk's key to the virtual TPM", 0),
-        Step::Kernel => ("making the kernel image", 0),
-        Step::Disk(done, all) => ("putting the disk together", tenth(done, all)),
-        _ => return,
-    };
-    if shown.is_none_or(|last| last != (what, tenth)) {
-        *shown = Some((what, tenth));
-        match tenth {
-            0 => terminal.note(what),
-            tenth => terminal.note(format!("{what}: {} %", tenth * 10)),
+fn show(step: Step, shown: &mut Shown, terminal: &Terminal) {
+    match step {
+        Step::Root => shown.step("making the root file system", terminal),
+        Step::Reading(done, all) => shown.share("reading the disk image", done, all, terminal),
+        Step::Encrypting(done, all) => {
+            shown.share("encrypting the root file system", done, all, terminal);
         }
+        Step::Vtpm => shown.step("making the virtual TPM", terminal),
+        Step::Enrolling => shown.step("sealing the disk's key to the virtual TPM", terminal),
+        Step::Kernel => shown.step("making the kernel image", terminal),
+        Step::Disk(done, all) => shown.share("putting the disk together", done, all, terminal),
+        _ => {}
     }
 }
 
@@ -312,10 +334,8 @@ struct Done {
     pcr_7: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     demo_line: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    recovery_key: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    recovery_key_file: Option<String>,
+    #[serde(flatten)]
+    recovery_key: ToldRecoveryKey,
 }
 
 impl fmt::Display for Done {
@@ -325,20 +345,7 @@ impl fmt::Display for Done {
             "The VM is made in {} (policy {}).",
             self.folder, self.policy
         )?;
-        match (&self.recovery_key, &self.recovery_key_file) {
-            (Some(key), _) => {
-                writeln!(
-                    formatter,
-                    "Its recovery key, which is shown this once and kept nowhere:"
-                )?;
-                writeln!(formatter, "  {key}")?;
-            }
-            (None, Some(file)) => writeln!(
-                formatter,
-                "Its recovery key is in {file}; keep that away from the fabric."
-            )?,
-            (None, None) => {}
-        }
+        self.recovery_key.fmt(formatter)?;
         if let Some(line) = &self.demo_line {
             writeln!(
                 formatter,

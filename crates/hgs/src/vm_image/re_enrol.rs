@@ -4,16 +4,16 @@ use std::fmt;
 use std::path::PathBuf;
 
 use hgs_crypto::hex;
-use hgs_files::text;
 use hgs_tcg::event_log::Limits;
-use hgs_terminal::{AtFault, Exit, Failure, PassphraseSource, Terminal, passphrase, read_input};
-use hgs_vm::description::{Description, Firmware};
+use hgs_terminal::{AtFault, Exit, Failure, Terminal, read_input};
+use hgs_vm::description::Description;
 use hgs_vm::generation::{PROTECTOR, StateFolder};
 use hgs_vm::image::measured::MeasuredBoot;
-use hgs_vm::image::{RecoveryKey, re_enrol, variables};
+use hgs_vm::image::re_enrol;
 use hgs_vm::swtpm::StateKey;
 use serde::Serialize;
 
+use super::recovery::RecoveryKeyOption;
 use super::{image_failure, parts, tools};
 use crate::guardian::{GuardianName, Home};
 use crate::protector::{PassphraseOption, read_valid};
@@ -30,9 +30,8 @@ pub(crate) struct Arguments {
     owner: GuardianName,
     #[command(flatten)]
     unlock: PassphraseOption,
-    /// Where the recovery key comes from: file:PATH, credential:NAME or env:NAME; otherwise it is asked for
-    #[arg(long, value_name = "SOURCE")]
-    recovery_key_from: Option<PassphraseSource>,
+    #[command(flatten)]
+    recovery_key: RecoveryKeyOption,
     /// The log of a boot in the new state (binary_bios_measurements), instead of what the firmware's variables say
     #[arg(long, value_name = "FILE")]
     event_log: Option<PathBuf>,
@@ -53,15 +52,7 @@ impl Arguments {
         let own = self.unlock.unlock(home, &self.owner)?;
         let opened = own.open(&protector)?;
         let state_key = StateKey::of_transport_key(opened.transport_key().secret())?;
-        let typed = passphrase(
-            self.recovery_key_from.as_ref(),
-            "the recovery key of the disk",
-        )?;
-        let typed = text(typed.expose().to_vec()).map(zeroize::Zeroizing::new);
-        let typed = typed.map_err(|_| Failure::refused("the recovery key is no text"))?;
-        let recovery_key = RecoveryKey::read(&typed);
-        let recovery_key =
-            recovery_key.map_err(|error| Failure::refused(error).at_fault(AtFault::Operator))?;
+        let recovery_key = self.recovery_key.read()?;
         let tools = tools(&parts(terminal)?)?;
         re_enrol(&self.folder, &state_key, &recovery_key, &boot, &tools).map_err(image_failure)?;
         terminal.report(&Done {
@@ -81,18 +72,7 @@ impl Arguments {
                 .map_err(|error| operator(&error).while_doing(path.display()));
         }
         let description = Description::load(&self.folder).map_err(|error| operator(&error))?;
-        match description.firmware {
-            Firmware::SecureBoot { variables } => {
-                let path = variables.within(&self.folder)?;
-                let store = hgs_files::read(&path, variables::LIMIT)?;
-                MeasuredBoot::of_variables(&store)
-                    .map_err(|error| operator(&error).while_doing(path.display()))
-            }
-            Firmware::DirectKernel(direct) => match direct.variables {
-                None => Ok(MeasuredBoot::bios()),
-                Some(_) => MeasuredBoot::without_secure_boot().map_err(|error| operator(&error)),
-            },
-        }
+        MeasuredBoot::of_vm(&self.folder, &description).map_err(image_failure)
     }
 }
 
