@@ -40,6 +40,7 @@ const DRAWING: &[(&str, &[&str])] = &[
         "hgs-vm",
         &[
             "hgs-crypto",
+            "hgs-xml",
             "hgs-tcg",
             "hgs-pki",
             "hgs-custody-tpm",

@@ -19,6 +19,7 @@ pub mod generation;
 mod identifier;
 pub mod identity;
 pub mod image;
+pub mod libvirt;
 pub mod memory;
 mod messages;
 pub mod parts;

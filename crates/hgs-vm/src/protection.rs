@@ -126,6 +126,22 @@ pub enum Exposure {
     Debugger,
     /// QEMU's monitor for others than the agent.
     Monitor,
+    /// Its screen, or its sound.
+    Screen,
+    /// A channel to a program in the guest beside its network: a guest agent runs what it is told.
+    GuestChannel,
+    /// Settings that the guest takes from its board, such as strings of SMBIOS: systemd reads passwords from them.
+    Settings,
+    /// A device of the host, which may read the guest's memory or be its keyboard.
+    Passthrough,
+    /// Memory that another process of the host, or another VM, has a part in.
+    SharedMemory,
+    /// Firmware that is not the host's own with Secure Boot, locked: it measures what it likes.
+    OtherFirmware,
+    /// A program in QEMU's place that is not the host's own.
+    OtherEmulator,
+    /// Something of which this program does not know what it offers.
+    Unknown,
 }
 
 impl fmt::Display for Exposure {
@@ -137,6 +153,14 @@ impl fmt::Display for Exposure {
             Self::MemoryDump => "its memory in a file",
             Self::Debugger => "a debugger",
             Self::Monitor => "another monitor than the agent's",
+            Self::Screen => "a screen and sound",
+            Self::GuestChannel => "a channel into the guest beside its network",
+            Self::Settings => "settings from outside its disk",
+            Self::Passthrough => "a device of the host",
+            Self::SharedMemory => "memory that it shares",
+            Self::OtherFirmware => "other firmware than the host's, locked and with Secure Boot",
+            Self::OtherEmulator => "another QEMU than the host's",
+            Self::Unknown => "what this program does not know",
         })
     }
 }
@@ -168,9 +192,17 @@ impl Policy {
     /// [`Forbidden`].
     pub const fn check(self, exposure: Exposure) -> Result<(), Forbidden> {
         let permitted = match exposure {
-            Exposure::Console | Exposure::SerialLog | Exposure::DirectKernel => {
-                matches!(self, Self::EncryptionSupported)
-            }
+            Exposure::Console
+            | Exposure::SerialLog
+            | Exposure::DirectKernel
+            | Exposure::Screen
+            | Exposure::GuestChannel
+            | Exposure::Settings
+            | Exposure::Passthrough
+            | Exposure::SharedMemory
+            | Exposure::OtherFirmware
+            | Exposure::OtherEmulator
+            | Exposure::Unknown => matches!(self, Self::EncryptionSupported),
             Exposure::MemoryDump | Exposure::Debugger | Exposure::Monitor => false,
         };
         if permitted {
@@ -230,7 +262,10 @@ mod tests {
 
     #[test]
     fn what_each_policy_forbids() {
-        use Exposure::{Console, Debugger, DirectKernel, MemoryDump, Monitor, SerialLog};
+        use Exposure::{
+            Console, Debugger, DirectKernel, GuestChannel, MemoryDump, Monitor, OtherEmulator,
+            OtherFirmware, Passthrough, Screen, SerialLog, Settings, SharedMemory, Unknown,
+        };
         let all = [
             Console,
             SerialLog,
@@ -238,12 +273,23 @@ mod tests {
             MemoryDump,
             Debugger,
             Monitor,
+            Screen,
+            GuestChannel,
+            Settings,
+            Passthrough,
+            SharedMemory,
+            OtherFirmware,
+            OtherEmulator,
+            Unknown,
         ];
         let permitted = |policy: Policy| all.map(|exposure| policy.check(exposure).is_ok());
-        assert_eq!(permitted(Policy::Shielded), [false; 6]);
+        assert_eq!(permitted(Policy::Shielded), [false; 14]);
         assert_eq!(
             permitted(Policy::EncryptionSupported),
-            [true, true, true, false, false, false]
+            [
+                true, true, true, false, false, false, true, true, true, true, true, true, true,
+                true
+            ]
         );
         assert_eq!(
             Policy::Shielded.check(Console).unwrap_err().to_string(),
