@@ -5,8 +5,8 @@ use hgs_terminal::{CommonOptions, Completions, Exit, Failure, Man, Manual, Progr
 
 use crate::host_options::HostOptions;
 use crate::{
-    agent, attest, baseline, configure, first_page, host_key, identity, protector, status, trace,
-    vm,
+    agent, attest, baseline, configure, first_page, host_key, identity, libvirt, protector, status,
+    trace, vm,
 };
 
 /// The host's side of a Host Guardian Service: attest, and unwrap key protectors
@@ -92,6 +92,7 @@ enum Noun {
     Attest(attest::Arguments),
     Agent(agent::Arguments),
     Vm(vm::Arguments),
+    Libvirt(libvirt::Arguments),
     /// Key protectors, and files that are sealed under them
     #[command(subcommand)]
     Protector(protector::Verb),
@@ -126,6 +127,7 @@ impl Program for Arguments {
             Noun::Attest(arguments) => arguments.run(options, terminal),
             Noun::Agent(arguments) => arguments.run(options),
             Noun::Vm(arguments) => arguments.run(options, terminal),
+            Noun::Libvirt(arguments) => arguments.run(options, terminal),
             Noun::Protector(verb) => verb.run(options, terminal),
             Noun::Completions(completions) => completions.run(Self::command(), terminal),
             Noun::Man(man) => man.run(Self::command(), MANUAL, terminal),

@@ -13,6 +13,7 @@ mod first_page;
 mod host_key;
 mod host_options;
 mod identity;
+mod libvirt;
 mod protector;
 mod status;
 mod trace;

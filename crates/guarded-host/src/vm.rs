@@ -285,7 +285,11 @@ impl fmt::Display for One {
         let known = known
             .into_iter()
             .filter_map(|(name, value)| Some((name, value.clone()?)));
-        let always = [("name", vm.name.clone()), ("state", vm.state.to_string())];
+        let state = match vm.libvirt {
+            true => format!("{}, by libvirt", vm.state),
+            false => vm.state.to_string(),
+        };
+        let always = [("name", vm.name.clone()), ("state", state)];
         Table::of_pairs(always.into_iter().chain(known)).fmt(formatter)?;
         for warning in &vm.warnings {
             writeln!(formatter, "\nwarning: {warning}")?;

@@ -33,6 +33,14 @@ impl AgentFolders {
         self.runtime.join("agent.sock")
     }
 
+    /// Where libvirt's QEMU finds the TPMs of the VMs that libvirt runs: beside the runtime folder, which it can't enter.
+    #[must_use]
+    pub fn libvirt(&self) -> PathBuf {
+        let mut folder = self.runtime.clone().into_os_string();
+        folder.push("-libvirt");
+        folder.into()
+    }
+
     /// The folders of the VMs.
     pub(crate) fn machines(&self) -> PathBuf {
         self.host.state.join("vms")

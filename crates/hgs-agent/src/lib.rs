@@ -20,6 +20,7 @@ mod failure;
 mod folders;
 mod health;
 mod import;
+mod libvirt;
 mod machine;
 mod migration;
 mod progress;
@@ -31,6 +32,9 @@ mod wire;
 pub use agent::{Agent, Settings};
 pub use client::{Client, ClientError};
 pub use folders::AgentFolders;
+pub use libvirt::concerns_shielded_vm;
 #[doc(hidden)]
 pub use migration::message::fuzz_migration_message;
-pub use wire::{AgentFailure, AgentStatus, Finding, Health, MachineState, MachineStatus, Request};
+pub use wire::{
+    AgentFailure, AgentStatus, Finding, Health, HeldTpm, MachineState, MachineStatus, Request,
+};

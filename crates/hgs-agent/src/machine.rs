@@ -1,5 +1,6 @@
 //! One VM: from its keys to its end.
 
+mod held;
 mod running;
 mod stop_records;
 
@@ -17,6 +18,7 @@ use hgs_vm::qemu::{Emulator, OvmfFiles};
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
 
+use self::held::Held;
 use self::running::Running;
 use crate::failure::blocking;
 use crate::folders::AgentFolders;
@@ -80,6 +82,8 @@ pub(crate) struct Machine {
     refusal: Mutex<Option<String>>,
     /// Held while something is done to the VM.
     running: tokio::sync::Mutex<Option<Running>>,
+    /// Its TPM, while libvirt runs it. It is set and taken while `running` is locked, which has nothing then.
+    held: Mutex<Option<Held>>,
 }
 
 impl Machine {
@@ -90,6 +94,7 @@ impl Machine {
             id: None,
             policy: None,
             accelerator: None,
+            libvirt: false,
             last_event: None,
             warnings: Vec::new(),
         };
@@ -99,6 +104,7 @@ impl Machine {
             status: Mutex::new(status),
             refusal: Mutex::default(),
             running: tokio::sync::Mutex::default(),
+            held: Mutex::default(),
         }
     }
 
@@ -161,6 +167,7 @@ impl Machine {
                     .at_fault(Fault::Operator),
             );
         }
+        self.refuse_if_held("console")?;
         self.is(MachineState::Starting);
         match Running::start(self, accept_other_state, progress).await {
             Ok(running) => {
@@ -172,15 +179,20 @@ impl Machine {
                 Ok(())
             }
             Err(failure) => {
-                self.is(MachineState::Stopped);
-                self.event(&format!("did not start: {failure}"));
-                *self.last_refusal() = (failure.refused)
-                    .then(|| format!("{}: {failure}", self.surroundings.host.now()));
-                if failure.refused && failure.at_fault == Some(Fault::Host) {
-                    self.surroundings.refused.notify_one();
-                }
+                self.did_not_start(&failure);
                 Err(failure)
             }
+        }
+    }
+
+    /// Notes why a start came to nothing.
+    fn did_not_start(&self, failure: &AgentFailure) {
+        self.is(MachineState::Stopped);
+        self.event(&format!("did not start: {failure}"));
+        *self.last_refusal() =
+            (failure.refused).then(|| format!("{}: {failure}", self.surroundings.host.now()));
+        if failure.refused && failure.at_fault == Some(Fault::Host) {
+            self.surroundings.refused.notify_one();
         }
     }
 
@@ -192,7 +204,7 @@ impl Machine {
             self.lock_status().id = Some(description.id.to_string());
         }
         match Running::take_over(self).await {
-            Ok(None) => {}
+            Ok(None) => self.take_over_held().await,
             Ok(Some(running)) => {
                 self.is(match running.is_paused().await {
                     true => MachineState::Paused,
@@ -226,6 +238,7 @@ impl Machine {
     pub(crate) async fn stop(&self, force: bool, progress: &Progress) -> Result<(), AgentFailure> {
         let mut place = self.running.lock().await;
         let Some(running) = place.as_mut() else {
+            self.refuse_if_held(if force { "destroy" } else { "shutdown" })?;
             return Err(
                 AgentFailure::refused(format_args!("{} does not run", self.name))
                     .at_fault(Fault::Operator),
@@ -268,6 +281,7 @@ impl Machine {
     pub(crate) async fn host_became(&self, health: &Health) {
         let mut place = self.running.lock().await;
         let Some(running) = place.as_mut() else {
+            self.note_health_of_held(health);
             return;
         };
         let state = self.lock_status().state;
@@ -317,6 +331,7 @@ impl Machine {
     pub(crate) async fn console(&self) -> Result<UnixStream, AgentFailure> {
         let place = self.running.lock().await;
         if place.is_none() {
+            self.refuse_if_held("console")?;
             return Err(
                 AgentFailure::refused(format_args!("{} does not run", self.name))
                     .at_fault(Fault::Operator),
@@ -338,6 +353,7 @@ impl Machine {
     /// Keeps the VM from being started until what is returned is dropped.
     pub(crate) async fn not_running(&self) -> Result<impl Sized + '_, AgentFailure> {
         let place = self.running.lock().await;
+        self.refuse_if_held("shutdown")?;
         match &*place {
             None => Ok(place),
             Some(_) => Err(AgentFailure::refused(format_args!("{} runs", self.name))

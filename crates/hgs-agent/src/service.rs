@@ -12,11 +12,11 @@ use tokio::sync::watch;
 
 use crate::machine::{Machine, Surroundings};
 use crate::progress::Progress;
-use crate::wire::{AgentFailure, AgentStatus, Health, MachineStatus, Request};
+use crate::wire::{AgentFailure, AgentStatus, Health, HeldTpm, MachineStatus, Request};
 
 /// A host and its VMs.
 pub(crate) struct Service {
-    surroundings: Arc<Surroundings>,
+    pub(crate) surroundings: Arc<Surroundings>,
     machines: Mutex<BTreeMap<VmName, Arc<Machine>>>,
     health: watch::Receiver<Health>,
     since: String,
@@ -129,6 +129,30 @@ impl Service {
                 self.lock().remove(machine.name());
                 Ok(Value::Null)
             }
+            Request::HoldTpm { domain, user } => {
+                let vm = self.hold_tpm(&domain, user, progress).await?;
+                Ok(document(&HeldTpm { vm }))
+            }
+            Request::LetTpmGo { domain } => {
+                let vm = self.let_tpm_go(&domain).await?;
+                Ok(document(&HeldTpm { vm }))
+            }
+            Request::LibvirtDomain {
+                name,
+                files,
+                network,
+                console,
+            } => {
+                let machine = self.find(&name)?;
+                Ok(document(
+                    &machine.definition(files, network, console).await?,
+                ))
+            }
+            Request::AcceptState { name } => {
+                let machine = self.find(&name)?;
+                machine.accept_state().await?;
+                Ok(document(&machine.status()))
+            }
             Request::Console { .. } => Err(AgentFailure::failed("a console is a connection")),
         }
     }
@@ -143,6 +167,11 @@ impl Service {
             .values()
             .map(|machine| machine.status())
             .collect()
+    }
+
+    /// Every VM.
+    pub(crate) fn machines(&self) -> Vec<Arc<Machine>> {
+        self.lock().values().cloned().collect()
     }
 
     fn find(&self, name: &str) -> Result<Arc<Machine>, AgentFailure> {

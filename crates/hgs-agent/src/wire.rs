@@ -16,7 +16,7 @@ use hgs_client::Fault;
 use serde::{Deserialize, Serialize};
 
 /// Octets of the longest request.
-pub(crate) const MAX_REQUEST: usize = 16 * 1024;
+pub(crate) const MAX_REQUEST: usize = 1024 * 1024;
 /// Octets of the longest line of an answer.
 pub(crate) const MAX_ANSWER: usize = 4 * 1024 * 1024;
 
@@ -82,6 +82,45 @@ pub enum Request {
         /// The VM.
         name: String,
     },
+    /// Has the keys of the VM released that libvirt is about to start, and starts its TPM for libvirt's QEMU. The answer is
+    /// [`HeldTpm`].
+    HoldTpm {
+        /// The XML of the domain.
+        domain: String,
+        /// The number of the user that QEMU runs as.
+        user: u32,
+    },
+    /// Says that libvirt's QEMU has ended, or did not start. The answer is [`HeldTpm`].
+    LetTpmGo {
+        /// The XML of the domain.
+        domain: String,
+    },
+    /// The XML of a domain for libvirt that runs a VM.
+    LibvirtDomain {
+        /// The VM.
+        name: String,
+        /// The folder of its disk and firmware variables, absolute; that of the VM unless given.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        files: Option<PathBuf>,
+        /// The network of libvirt's that it is connected to.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        network: Option<String>,
+        /// With a serial port.
+        #[serde(default)]
+        console: bool,
+    },
+    /// Lets a VM that stopped start with another state than the one that it stopped with.
+    AcceptState {
+        /// The VM.
+        name: String,
+    },
+}
+
+/// Whether a domain of libvirt is a VM of this host's agent, and which.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldTpm {
+    /// The VM; none if the domain is no business of the agent's.
+    pub vm: Option<String>,
 }
 
 /// One line of an answer.
@@ -228,6 +267,9 @@ pub struct MachineStatus {
     /// How its processors run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accelerator: Option<String>,
+    /// Whether libvirt runs it; the agent has its TPM only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub libvirt: bool,
     /// What the agent did to it last of its own accord, or why it ended, with the time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_event: Option<String>,

@@ -49,17 +49,17 @@ pub(super) struct Running {
 }
 
 /// What was read before the keys are asked for.
-struct Prepared {
-    description: Description,
-    state: StateFolder,
-    protector: Vec<u8>,
-    sealed: Vec<u8>,
+pub(super) struct Prepared {
+    pub(super) description: Description,
+    pub(super) state: StateFolder,
+    pub(super) protector: Vec<u8>,
+    pub(super) sealed: Vec<u8>,
 }
 
 /// What the owner decided, and the sealed form of it that goes with the next protector.
-struct Protected {
-    protection: Protection,
-    resealed: Vec<u8>,
+pub(super) struct Protected {
+    pub(super) protection: Protection,
+    pub(super) resealed: Vec<u8>,
 }
 
 impl Running {
@@ -274,12 +274,22 @@ impl Running {
         } = self;
         drop(process);
         progress.step("giving the TPM's state another key");
-        match renew_after_stop(machine, state, synchroniser, tpm).await {
-            Ok(()) => Vec::new(),
-            Err(failure) => vec![format!(
-                "the state of its TPM keeps its key, so an older copy of this generation still opens: {failure}"
-            )],
-        }
+        another_key(machine, state, synchroniser, tpm).await
+    }
+}
+
+/// Gives the state of a TPM that has ended, or ends now, another key, and records where it stopped. Says what could not be done.
+pub(super) async fn another_key(
+    machine: &Machine,
+    state: StateFolder,
+    synchroniser: Synchroniser,
+    tpm: Option<JoinHandle<()>>,
+) -> Vec<String> {
+    match renew_after_stop(machine, state, synchroniser, tpm).await {
+        Ok(()) => Vec::new(),
+        Err(failure) => vec![format!(
+            "the state of its TPM keeps its key, so an older copy of this generation still opens: {failure}"
+        )],
     }
 }
 
@@ -319,13 +329,13 @@ async fn renew_after_stop(
 }
 
 /// Waits until the process has ended that a descriptor stands for.
-fn wait_for_end(process: &OwnedFd) {
+pub(super) fn wait_for_end(process: &OwnedFd) {
     let mut waited = [PollFd::new(process, PollFlags::IN)];
     while poll(&mut waited, None) == Err(Errno::INTR) {}
 }
 
 /// Reads what is needed before keys are asked for.
-fn prepare(
+pub(super) fn prepare(
     folder: &Path,
     record: &Path,
     accept_other_state: bool,
@@ -350,7 +360,7 @@ fn pair(state: &StateFolder) -> Result<(Vec<u8>, Vec<u8>), AgentFailure> {
 
 impl Protected {
     /// Opens what the owner decided with the keys of now, and seals it for the protector to come.
-    fn open(
+    pub(super) fn open(
         unwrapped: &Unwrapped,
         sealed: &[u8],
         description: &Description,
@@ -368,7 +378,7 @@ impl Protected {
 }
 
 /// Moves the state from the key of now to the key to come, and returns that.
-fn renew(
+pub(super) fn renew(
     state: &mut StateFolder,
     unwrapped: &Unwrapped,
     protection: &[u8],
@@ -389,7 +399,7 @@ fn renew(
 }
 
 /// Has what swtpm writes from now on synchronised.
-fn synchroniser(state: &StateFolder) -> Result<Synchroniser, AgentFailure> {
+pub(super) fn synchroniser(state: &StateFolder) -> Result<Synchroniser, AgentFailure> {
     let current = state.current().ok_or(RekeyError::NoState)?;
     Synchroniser::watch(current.path()).map_err(|error| {
         AgentFailure::failed(format_args!(

@@ -1,0 +1,493 @@
+//! A VM that libvirt runs: QEMU is libvirt's, the TPM is the agent's.
+//!
+//! ```text
+//!  libvirt: prepare ── hook ──▶ Machine::hold_tpm   keys, policy of the owner, swtpm at a socket for libvirt's QEMU
+//!  libvirt: QEMU starts, connects, runs, ends ────▶ swtpm ends ──▶ another key for the state
+//!  libvirt: release ── hook ──▶ Machine::let_tpm_go  ends an swtpm that QEMU never connected to
+//! ```
+
+use std::fs::{self, File};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hgs_client::{Fault, Unwrapped};
+use hgs_crypto::random::System;
+use hgs_files::{FileError, SOCKET_PATH_LIMIT};
+use hgs_kps::ServiceVersion;
+use hgs_vm::description::{Description, UnhealthyHost};
+use hgs_vm::generation::StateFolder;
+use hgs_vm::libvirt::{Definition, Domain, HostPrograms};
+use hgs_vm::program::Program;
+use hgs_vm::qemu::Emulator;
+use hgs_vm::qemu::accelerator::Accelerator;
+use hgs_vm::rekey::RekeyError;
+use hgs_vm::swtpm::{self, Channels, Contents, StateKey, Swtpm};
+use hgs_vm::synchroniser::Synchroniser;
+use rustix::io::Errno;
+use rustix::process::{
+    Flock, FlockType, Pid, PidfdFlags, Signal, fcntl_getlk, pidfd_open, pidfd_send_signal,
+};
+use tokio::sync::watch;
+
+use super::running::{self, Prepared, Protected};
+use super::{Machine, Surroundings, stop_records};
+use crate::failure::blocking;
+use crate::folders::AgentFolders;
+use crate::progress::Progress;
+use crate::wire::{AgentFailure, Health, MachineState};
+
+/// How long swtpm may take to notice that QEMU has ended.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// The TPM of a VM that libvirt runs.
+pub(super) struct Held {
+    process: Arc<OwnedFd>,
+    end: watch::Receiver<bool>,
+    socket: PathBuf,
+    state: StateFolder,
+    /// Until swtpm has ended.
+    synchroniser: Synchroniser,
+    unhealthy_host: UnhealthyHost,
+}
+
+impl AgentFolders {
+    /// Where libvirt's QEMU finds the TPM of a VM.
+    pub(crate) fn tpm_socket(&self, id: &str) -> PathBuf {
+        self.libvirt().join(id).join("tpm.sock")
+    }
+}
+
+impl Machine {
+    fn lock_held(&self) -> MutexGuard<'_, Option<Held>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Refuses what the agent can't do to a VM that libvirt runs.
+    pub(super) fn refuse_if_held(&self, instead: &str) -> Result<(), AgentFailure> {
+        if self.lock_held().is_none() {
+            return Ok(());
+        }
+        Err(
+            AgentFailure::refused(format_args!("libvirt runs {}", self.name))
+                .at_fault(Fault::Operator)
+                .remedy(format_args!("use `virsh {instead}`")),
+        )
+    }
+
+    /// The description of the VM, as it is now.
+    pub(crate) fn description(&self) -> Result<Description, AgentFailure> {
+        Ok(Description::load(&self.folder())?)
+    }
+
+    /// Has the keys released for the domain that libvirt is about to start, and starts its TPM for QEMU of this user.
+    pub(crate) async fn hold_tpm(
+        self: &Arc<Self>,
+        domain: Domain,
+        user: u32,
+        progress: &Progress,
+    ) -> Result<(), AgentFailure> {
+        let place = self.running.lock().await;
+        if place.is_some() {
+            return Err(AgentFailure::refused(format_args!(
+                "{} runs already, and not by libvirt",
+                self.name
+            ))
+            .at_fault(Fault::Operator)
+            .remedy("stop it with `guarded-host vm stop`"));
+        }
+        self.settle().await;
+        self.refuse_if_held("destroy, if its QEMU does not answer any more")?;
+        self.is(MachineState::Starting);
+        match Held::start(self, domain, user, progress).await {
+            Ok(held) => {
+                self.is(MachineState::Running);
+                self.lock_status().libvirt = true;
+                self.event("libvirt starts it");
+                *self.last_refusal() = None;
+                self.follow_held(&held);
+                *self.lock_held() = Some(held);
+                Ok(())
+            }
+            Err(failure) => {
+                self.did_not_start(&failure);
+                Err(failure)
+            }
+        }
+    }
+
+    /// After libvirt's QEMU has ended, or did not start.
+    pub(crate) async fn let_tpm_go(&self) -> Result<(), AgentFailure> {
+        let (process, mut end, socket) = match &*self.lock_held() {
+            None => return Ok(()),
+            Some(held) => (
+                Arc::clone(&held.process),
+                held.end.clone(),
+                held.socket.clone(),
+            ),
+        };
+        if tokio::time::timeout(GRACE, end.wait_for(|ended| *ended))
+            .await
+            .is_ok()
+        {
+            return Ok(());
+        }
+        blocking(move || {
+            if is_connected(&socket)? {
+                return Err(AgentFailure::refused(
+                    "a QEMU is still connected to the VM's TPM, so it is not ended",
+                )
+                .at_fault(Fault::Operator));
+            }
+            match pidfd_send_signal(&*process, Signal::KILL) {
+                Ok(()) | Err(Errno::SRCH) => Ok(()),
+                Err(error) => Err(AgentFailure::failed(error).at_fault(Fault::Ourselves)),
+            }
+        })
+        .await
+    }
+
+    /// Forgets where the VM stopped, so that it starts with the state that is there.
+    pub(crate) async fn accept_state(&self) -> Result<(), AgentFailure> {
+        let _place = self.running.lock().await;
+        self.refuse_if_held("shutdown first")?;
+        let record = self.stop_record();
+        tracing::warn!(vm = %self.name, "another state than the one that it stopped with is accepted, as its administrator asked");
+        blocking(move || stop_records::forget(&record)).await
+    }
+
+    /// The domain for libvirt, and where its files are if not in the VM's folder.
+    pub(crate) async fn definition(
+        &self,
+        files: Option<PathBuf>,
+        network: Option<String>,
+        console: bool,
+    ) -> Result<String, AgentFailure> {
+        let surroundings = self.surroundings();
+        let folder = self.folder();
+        blocking(move || {
+            let description = Description::load(&folder)?;
+            let (emulator, user) = surroundings.emulator()?;
+            let note = surroundings.folders.host.state.join("accelerator.json");
+            let accelerator =
+                Accelerator::probe(&emulator, user, &note).map_err(AgentFailure::failed)?;
+            let socket = surroundings.folders.tpm_socket(&description.id.to_string());
+            Ok(Definition {
+                description: &description,
+                files: files.as_deref().unwrap_or(&folder),
+                tpm: &socket,
+                emulator: &path_of(&emulator),
+                ovmf: &emulator.ovmf,
+                accelerator: &accelerator,
+                network: network.as_deref(),
+                console,
+            }
+            .to_xml())
+        })
+        .await
+    }
+
+    /// Takes over the TPM that an earlier agent has started for libvirt's QEMU.
+    pub(super) async fn take_over_held(self: &Arc<Self>) {
+        match Held::take_over(self).await {
+            Ok(None) => {}
+            Ok(Some(held)) => {
+                self.is(MachineState::Running);
+                self.lock_status().libvirt = true;
+                self.event("libvirt runs it; its TPM is taken over from an earlier agent");
+                self.follow_held(&held);
+                *self.lock_held() = Some(held);
+            }
+            Err(failure) => self.event(&format!("its TPM could not be taken over: {failure}")),
+        }
+    }
+
+    /// What the agent can't do: QEMU is libvirt's.
+    pub(super) fn note_health_of_held(&self, health: &Health) {
+        let policy = match &*self.lock_held() {
+            Some(held) => held.unhealthy_host,
+            None => return,
+        };
+        if let (Health::Unhealthy { reason, .. }, UnhealthyHost::Pause | UnhealthyHost::ShutDown) =
+            (health, policy)
+        {
+            self.event(&format!(
+                "goes on, against its policy, because libvirt runs it: the host is not healthy: {reason}"
+            ));
+        }
+    }
+
+    fn follow_held(self: &Arc<Self>, held: &Held) {
+        let (machine, mut end) = (Arc::clone(self), held.end.clone());
+        tokio::spawn(async move {
+            // The sender goes only after it has sent.
+            let _ = end.wait_for(|ended| *ended).await;
+            let _place = machine.running.lock().await;
+            machine.settle().await;
+        });
+    }
+
+    /// Cleans up behind a TPM that has ended. `running` is locked.
+    async fn settle(&self) {
+        let ended = self.lock_held().take_if(|held| *held.end.borrow());
+        let Some(held) = ended else {
+            return;
+        };
+        self.is(MachineState::Stopping);
+        self.event("libvirt's QEMU has ended");
+        // The socket has gone with swtpm, or leads nowhere.
+        let _ = fs::remove_file(&held.socket);
+        let warnings = running::another_key(self, held.state, held.synchroniser, None).await;
+        let mut status = self.lock_status();
+        status.state = MachineState::Stopped;
+        status.libvirt = false;
+        status.warnings = warnings;
+    }
+}
+
+impl Held {
+    async fn start(
+        machine: &Machine,
+        domain: Domain,
+        user: u32,
+        progress: &Progress,
+    ) -> Result<Self, AgentFailure> {
+        let surroundings = machine.surroundings();
+        let socket = (surroundings.folders).tpm_socket(&domain.id().to_string());
+        if let Err(error) = domain.check_tpm(&socket) {
+            return Err(AgentFailure::refused(error)
+                .at_fault(Fault::Operator)
+                .remedy(format_args!(
+                    "`guarded-host libvirt domain {}` prints a definition that has it",
+                    machine.name
+                )));
+        }
+        let prepared = {
+            let (folder, record) = (machine.folder(), machine.stop_record());
+            blocking(move || running::prepare(&folder, &record, false)).await
+        };
+        let prepared = prepared.map_err(|failure| {
+            let instead = format!("`guarded-host libvirt accept-state {}`", machine.name);
+            let remedy = failure.remedy.clone();
+            let remedy = remedy.map(|remedy| match remedy.contains("--accept-other-state") {
+                true => format!("if the VM was restored from a backup on purpose: {instead}"),
+                false => remedy,
+            });
+            AgentFailure { remedy, ..failure }
+        })?;
+        progress.step("asking the guardian for the keys");
+        let host = &surroundings.host;
+        let unwrapped = host.unwrap(&prepared.protector, ServiceVersion::V2).await?;
+        let protected = Protected::open(&unwrapped, &prepared.sealed, &prepared.description)?;
+        {
+            let mut status = machine.lock_status();
+            status.id = Some(prepared.description.id.to_string());
+            status.policy = Some(protected.protection.policy.to_string());
+            status.accelerator = None;
+            status.warnings.clear();
+        }
+        let record = machine.stop_record();
+        blocking(move || {
+            check_policy(&surroundings, &domain, &protected)?;
+            let held = Self::launch(
+                &surroundings,
+                prepared,
+                &unwrapped,
+                &protected,
+                (&socket, user),
+            )?;
+            stop_records::forget(&record)?;
+            Ok(held)
+        })
+        .await
+    }
+
+    /// Gives the state its new key, and starts swtpm.
+    fn launch(
+        surroundings: &Surroundings,
+        prepared: Prepared,
+        unwrapped: &Unwrapped,
+        protected: &Protected,
+        (socket, user): (&Path, u32),
+    ) -> Result<Self, AgentFailure> {
+        let Prepared {
+            description,
+            mut state,
+            ..
+        } = prepared;
+        make_folders(&surroundings.folders, socket)?;
+        let key = running::renew(
+            &mut state,
+            unwrapped,
+            &protected.resealed,
+            &surroundings.swtpm,
+        )?;
+        let synchroniser = running::synchroniser(&state)?;
+        let current = state.current().ok_or(RekeyError::NoState)?;
+        let migration_key = StateKey::random(&mut System::new())?;
+        let mut tpm = Swtpm::start(&swtpm::Settings {
+            program: &surroundings.swtpm,
+            folder: current.path(),
+            contents: Contents::Kept,
+            key: &key,
+            migration_key: Some(&migration_key),
+            channels: Channels::Hypervisor(socket),
+        })?;
+        tpm.hand_over();
+        chown(socket, Some(user), None).map_err(|error| FileError::at(socket, error))?;
+        let process = Pid::from_raw(tpm.id().cast_signed()).ok_or(Errno::SRCH);
+        let process = process.and_then(|process| pidfd_open(process, PidfdFlags::empty()));
+        let process = process.map_err(AgentFailure::failed)?;
+        // It ends with QEMU, and is waited for then.
+        drop(tpm.leave());
+        Ok(Self::new(
+            process,
+            socket.to_owned(),
+            state,
+            synchroniser,
+            &description,
+        ))
+    }
+
+    async fn take_over(machine: &Machine) -> Result<Option<Self>, AgentFailure> {
+        let (folder, folders) = (machine.folder(), machine.surroundings.folders.clone());
+        blocking(move || {
+            let description = Description::load(&folder)?;
+            let socket = folders.tpm_socket(&description.id.to_string());
+            if !hgs_files::exists(&socket)? {
+                return Ok(None);
+            }
+            let state = StateFolder::open(&folder)?;
+            let current = state.current().ok_or(RekeyError::NoState)?;
+            let Some(process) = holder_of_state(current.path())? else {
+                return Ok(None);
+            };
+            let synchroniser = running::synchroniser(&state)?;
+            Ok(Some(Self::new(
+                process,
+                socket,
+                state,
+                synchroniser,
+                &description,
+            )))
+        })
+        .await
+    }
+
+    fn new(
+        process: OwnedFd,
+        socket: PathBuf,
+        state: StateFolder,
+        synchroniser: Synchroniser,
+        description: &Description,
+    ) -> Self {
+        let process = Arc::new(process);
+        let (ended, end) = watch::channel(false);
+        let waited = Arc::clone(&process);
+        std::thread::spawn(move || {
+            running::wait_for_end(&waited);
+            ended.send_replace(true);
+        });
+        Self {
+            process,
+            end,
+            socket,
+            state,
+            synchroniser,
+            unhealthy_host: description.unhealthy_host.unwrap_or_default(),
+        }
+    }
+}
+
+/// Refuses a domain that the owner's policy does not let start.
+fn check_policy(
+    surroundings: &Surroundings,
+    domain: &Domain,
+    protected: &Protected,
+) -> Result<(), AgentFailure> {
+    let (emulator, _) = surroundings.emulator()?;
+    let host = HostPrograms {
+        emulator: &path_of(&emulator),
+        secure_firmware: &emulator.ovmf.secure_code,
+    };
+    let checked = domain.check(protected.protection.policy, host);
+    checked.map_err(|breach| {
+        AgentFailure::refused(breach)
+            .at_fault(Fault::Operator)
+            .remedy("change it with `virsh edit`; docs/libvirt.md says what each policy needs")
+    })
+}
+
+/// The file of a QEMU that may be known by its name alone.
+fn path_of(emulator: &Emulator) -> PathBuf {
+    let path = &emulator.program.path;
+    let found = path.to_str().filter(|_| !path.is_absolute());
+    let found = found.and_then(Program::find);
+    found.map_or_else(|| path.clone(), |program| program.path)
+}
+
+/// Folders that every user may pass and only the agent's write to; the socket itself is its user's alone.
+fn make_folders(folders: &AgentFolders, socket: &Path) -> Result<(), AgentFailure> {
+    if socket.as_os_str().len() > SOCKET_PATH_LIMIT {
+        return Err(AgentFailure::failed(format_args!(
+            "{}: the path of a socket has at most {SOCKET_PATH_LIMIT} octets; choose a shorter runtime folder",
+            socket.display()
+        ))
+        .at_fault(Fault::Operator));
+    }
+    let own = socket.parent().unwrap_or(socket);
+    for folder in [folders.libvirt().as_path(), own] {
+        let at = |error| FileError::at(folder, error);
+        hgs_files::refuse_link(folder)?;
+        match fs::create_dir(folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(at(error).into());
+            }
+            _ => {}
+        }
+        let mode = fs::Permissions::from_mode(0o711);
+        fs::set_permissions(folder, mode).map_err(at)?;
+    }
+    Ok(())
+}
+
+/// The swtpm that works with the state in a folder: it holds a lock there from the moment when QEMU has started the TPM.
+fn holder_of_state(generation: &Path) -> Result<Option<OwnedFd>, AgentFailure> {
+    let path = generation.join(".lock");
+    let at = |error: std::io::Error| FileError::at(&path, error);
+    let lock = match File::options().read(true).write(true).open(&path) {
+        Ok(lock) => lock,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(at(error).into()),
+    };
+    let holder = || {
+        let wanted = Flock::from(FlockType::WriteLock);
+        let found = fcntl_getlk(&lock, &wanted).map_err(|error| at(error.into()))?;
+        Ok::<_, FileError>(found.and_then(|found| found.pid))
+    };
+    let Some(process) = holder()? else {
+        return Ok(None);
+    };
+    let descriptor = match pidfd_open(process, PidfdFlags::empty()) {
+        Err(Errno::SRCH) => return Ok(None),
+        opened => opened.map_err(AgentFailure::failed)?,
+    };
+    // Numbers of processes are used again.
+    Ok((holder()? == Some(process)).then_some(descriptor))
+}
+
+/// Whether a program is connected to a socket that another one listens at.
+fn is_connected(socket: &Path) -> Result<bool, AgentFailure> {
+    const CONNECTED: &str = "03";
+    let table = Path::new("/proc/net/unix");
+    let text = fs::read_to_string(table).map_err(|error| FileError::at(table, error))?;
+    let Some(socket) = socket.to_str() else {
+        return Ok(true);
+    };
+    Ok(text.lines().any(|line| {
+        let state = line.split_whitespace().nth(5);
+        state == Some(CONNECTED) && line.ends_with(socket)
+    }))
+}
