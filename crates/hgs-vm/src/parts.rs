@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use hgs_files::FileError;
 
 pub use self::apt::Package;
-use self::plan::Manifest;
+use self::plan::{Collection, Manifest};
 pub use self::plan::{Plan, Progress};
 use crate::program::{FOLDERS, Program};
 use crate::qemu::{Emulator, EmulatorError, OvmfFiles};
@@ -127,6 +127,10 @@ impl Parts {
 
     /// The parts in the cache, if with what is installed they are complete.
     pub fn open(cache: &Path) -> Result<Option<Self>, PartsError> {
+        Self::open_collection(Collection::Vms, cache)
+    }
+
+    fn open_collection(collection: Collection, cache: &Path) -> Result<Option<Self>, PartsError> {
         let installed = apt::installed()?;
         for folder in plan::folders(cache)?.into_iter().rev() {
             let complete = Manifest::read(&folder)?.is_some_and(|manifest| {
@@ -134,7 +138,7 @@ impl Parts {
                     == plan::System::this()
                         .map(|system| system.name())
                         .unwrap_or_default()
-                    && manifest.is_complete(&installed)
+                    && manifest.is_complete(collection, &installed)
             });
             if complete {
                 let root = folder.join(plan::ROOT);
@@ -152,13 +156,28 @@ impl Parts {
         }
     }
 
+    /// libvirt, for tests: a collection of its own, in the folder `libvirt` of the cache.
+    pub fn fetch_libvirt(
+        cache: &Path,
+        progress: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<Self, PartsError> {
+        let cache = cache.join("libvirt");
+        match Self::open_collection(Collection::Libvirt, &cache)? {
+            Some(parts) => Ok(parts),
+            None => Plan::of(Collection::Libvirt, &cache, progress)?.carry_out(progress),
+        }
+    }
+
     /// The packages that are asked for and not installed, without asking apt: what they depend on comes to them. `None` if
     /// this system has no packages of this kind.
     #[must_use]
     pub fn not_installed() -> Option<Vec<&'static str>> {
         let installed = apt::installed().ok()?;
         let system = plan::System::this().ok()?;
-        let wanted = system.closure().iter().chain(system.alone());
+        let wanted = system
+            .closure(Collection::Vms)
+            .iter()
+            .chain(system.alone(Collection::Vms));
         Some(
             wanted
                 .copied()

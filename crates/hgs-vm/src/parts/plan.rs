@@ -41,6 +41,15 @@ pub enum Progress<'a> {
     Unpacking(&'a str),
 }
 
+/// What is fetched together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Collection {
+    /// All that runs VMs.
+    Vms,
+    /// libvirt, for tests.
+    Libvirt,
+}
+
 /// Which distribution this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum System {
@@ -88,7 +97,14 @@ impl System {
     }
 
     /// Packages that are fetched with all that they need.
-    pub(super) const fn closure(self) -> &'static [&'static str] {
+    pub(super) const fn closure(self, collection: Collection) -> &'static [&'static str] {
+        if let Collection::Libvirt = collection {
+            return &[
+                "libvirt-daemon",
+                "libvirt-daemon-driver-qemu",
+                "libvirt-clients",
+            ];
+        }
         &[
             "qemu-system-x86",
             "qemu-utils",
@@ -105,7 +121,10 @@ impl System {
     }
 
     /// Packages of which files are used and no more: what they need is for a system that they run.
-    pub(super) const fn alone(self) -> &'static [&'static str] {
+    pub(super) const fn alone(self, collection: Collection) -> &'static [&'static str] {
+        if let Collection::Libvirt = collection {
+            return &[];
+        }
         match self {
             // Until Debian 12, the plug-in by which cryptsetup opens a disk with a TPM is in systemd.
             Self::Debian12 | Self::Ubuntu => &["systemd", "systemd-boot-efi"],
@@ -114,10 +133,11 @@ impl System {
     }
 
     /// The package that depends on the newest kernel for guests.
-    const fn kernel(self) -> &'static str {
-        match self {
-            Self::Debian12 | Self::Debian => "linux-image-cloud-amd64",
-            Self::Ubuntu => "linux-image-virtual",
+    const fn kernel(self, collection: Collection) -> Option<&'static str> {
+        match (collection, self) {
+            (Collection::Libvirt, _) => None,
+            (Collection::Vms, Self::Debian12 | Self::Debian) => Some("linux-image-cloud-amd64"),
+            (Collection::Vms, Self::Ubuntu) => Some("linux-image-virtual"),
         }
     }
 }
@@ -144,16 +164,17 @@ impl Manifest {
     }
 
     /// Whether nothing is missing, with what is installed.
-    pub(super) fn is_complete(&self, installed: &BTreeSet<String>) -> bool {
+    pub(super) fn is_complete(&self, collection: Collection, installed: &BTreeSet<String>) -> bool {
         let there = |name: &String| self.here.contains(name) || installed.contains(name);
-        System::this().is_ok_and(|system| self.asked == asked(system))
+        System::this().is_ok_and(|system| self.asked == asked(system, collection))
             && self.needed.iter().all(there)
     }
 }
 
-fn asked(system: System) -> Vec<String> {
-    let closure = system.closure().iter().chain(system.alone());
-    let all = closure.copied().chain([system.kernel()]);
+fn asked(system: System, collection: Collection) -> Vec<String> {
+    let closure = system.closure(collection).iter();
+    let all = closure.chain(system.alone(collection)).copied();
+    let all = all.chain(system.kernel(collection));
     all.map(str::to_owned).collect()
 }
 
@@ -189,6 +210,7 @@ fn numbered(cache: &Path, number: u32) -> PathBuf {
 #[derive(Debug)]
 pub struct Plan {
     cache: PathBuf,
+    collection: Collection,
     apt: Option<Apt>,
     manifest: Manifest,
     packages: Vec<Package>,
@@ -200,6 +222,14 @@ pub struct Plan {
 impl Plan {
     /// Finds out what is missing. It reads the archives' lists, which takes some seconds.
     pub fn make(cache: &Path, progress: &mut dyn FnMut(Progress<'_>)) -> Result<Self, PartsError> {
+        Self::of(Collection::Vms, cache, progress)
+    }
+
+    pub(super) fn of(
+        collection: Collection,
+        cache: &Path,
+        progress: &mut dyn FnMut(Progress<'_>),
+    ) -> Result<Self, PartsError> {
         let system = System::this()?;
         hgs_files::private_folder(cache)?;
         let path = cache.join("lock");
@@ -215,15 +245,16 @@ impl Plan {
         };
         let mut plan = Self {
             cache: cache.to_owned(),
+            collection,
             apt: None,
             manifest: Manifest {
                 system: system.name().to_owned(),
-                asked: asked(system),
+                asked: asked(system, collection),
                 needed: BTreeSet::new(),
                 here: BTreeSet::new(),
             },
             packages: Vec::new(),
-            made: Parts::open(cache)?,
+            made: Parts::open_collection(collection, cache)?,
             _lock: lock,
         };
         if plan.made.is_none() {
@@ -243,19 +274,24 @@ impl Plan {
         progress(Progress::Resolving);
         let installed = apt::installed()?;
         let resolved = (|| {
-            let closure = apt.closure(system.closure())?;
+            let closure = apt.closure(system.closure(self.collection))?;
             let mut alone: Vec<_> = system
-                .alone()
+                .alone(self.collection)
                 .iter()
                 .map(|name| (*name).to_owned())
                 .collect();
             alone.retain(|name| !installed.contains(name));
-            let kernel = system.kernel();
-            for image in apt.depends(kernel, &["linux-image-"])? {
-                alone.extend(apt.depends(&image, &["linux-modules-"])?);
-                alone.push(image);
+            if let Some(kernel) = system.kernel(self.collection) {
+                for image in apt.depends(kernel, &["linux-image-"])? {
+                    alone.extend(apt.depends(&image, &["linux-modules-"])?);
+                    alone.push(image);
+                }
             }
-            Ok((closure, apt.alone(&alone)?))
+            let alone = match alone.is_empty() {
+                true => Vec::new(),
+                false => apt.alone(&alone)?,
+            };
+            Ok((closure, alone))
         })();
         let (closure, alone) = resolved.map_err(|error: PartsError| PartsError::Unresolved {
             message: error.to_string(),
@@ -336,7 +372,7 @@ impl Plan {
             .map(|package| package.name.clone())
             .collect();
         // What was unpacked must run before it is anything.
-        Parts { root }.check()?;
+        Parts { root }.check(self.collection)?;
         let manifest = serde_json::to_vec(&self.manifest).expect("it has no keys but texts");
         hgs_files::create(&staged.join(MANIFEST), &manifest, Readers::Owner)?;
         fs::rename(&staged, &folder).map_err(|error| at(&folder, error))?;
@@ -366,20 +402,26 @@ impl Plan {
 
 impl Parts {
     /// Whether the programs run and the files are there.
-    fn check(&self) -> Result<(), PartsError> {
-        self.emulator()?;
-        self.kernel()?;
-        for (name, version) in [
-            ("cryptsetup", "--version"),
-            ("swtpm", "--version"),
-            ("busybox", "--help"),
-        ] {
+    fn check(&self, collection: Collection) -> Result<(), PartsError> {
+        let programs: &[_] = match collection {
+            Collection::Vms => {
+                self.emulator()?;
+                self.kernel()?;
+                &[
+                    ("cryptsetup", "--version"),
+                    ("swtpm", "--version"),
+                    ("busybox", "--help"),
+                ]
+            }
+            Collection::Libvirt => &[("libvirtd", "--version"), ("virsh", "--version")],
+        };
+        for (name, version) in programs {
             let mut command = self.program(name)?.command();
             let output = command.arg(version).output();
             let output = output.map_err(|error| PartsError::at(Path::new(name), error))?;
             if !output.status.success() {
                 return Err(PartsError::Command {
-                    command: name.to_owned(),
+                    command: (*name).to_owned(),
                     message: String::from_utf8_lossy(&output.stderr)
                         .chars()
                         .take(500)
@@ -421,13 +463,13 @@ mod tests {
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         let mut manifest = Manifest {
             system: system.name().to_owned(),
-            asked: asked(system),
+            asked: asked(system, Collection::Vms),
             needed: names(&["libc6", "libfdt1"]),
             here: names(&["libfdt1"]),
         };
-        assert!(manifest.is_complete(&names(&["libc6"])));
-        assert!(!manifest.is_complete(&names(&["libfdt1"])));
+        assert!(manifest.is_complete(Collection::Vms, &names(&["libc6"])));
+        assert!(!manifest.is_complete(Collection::Vms, &names(&["libfdt1"])));
         manifest.asked.pop();
-        assert!(!manifest.is_complete(&names(&["libc6"])));
+        assert!(!manifest.is_complete(Collection::Vms, &names(&["libc6"])));
     }
 }
