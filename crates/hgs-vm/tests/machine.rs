@@ -401,6 +401,9 @@ fn a_machine_moves_under_tls_and_stays_where_the_certificate_is_anothers() {
     assert!(end.downtime.is_some() && end.transferred > 0, "{end:?}");
     // Both get there a moment after the migration is complete.
     reaches(&mut source, &RunState::Migrated);
+    // It has all of the machine, and waits until it is told that the other one will not go on.
+    reaches(&mut destination, &RunState::Paused);
+    destination.monitor().cont().unwrap();
     reaches(&mut destination, &RunState::Running);
 }
 

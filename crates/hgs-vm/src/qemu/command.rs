@@ -60,7 +60,7 @@ pub enum Begin {
     Running,
     /// They wait for `cont`.
     Paused,
-    /// They wait for what another host sends, which runs on this machine.
+    /// The machine waits for what another host sends, which runs on this board; then for `cont`.
     Incoming(MachineType),
 }
 
@@ -104,6 +104,12 @@ impl RuntimeFolder {
     #[must_use]
     pub fn serial_socket(&self) -> PathBuf {
         self.0.join("serial.sock")
+    }
+
+    /// What a migration needs while it lasts.
+    #[must_use]
+    pub fn migration_folder(&self) -> PathBuf {
+        self.0.join("migration")
     }
 
     /// What the guest wrote to its serial port.
@@ -414,7 +420,11 @@ impl Writer<'_> {
         match self.machine.begin {
             Begin::Running => {}
             Begin::Paused => self.flag("-S"),
-            Begin::Incoming(_) => self.option("-incoming", "defer"),
+            // Two must never run: this one does when the source is known to have stopped for good.
+            Begin::Incoming(_) => {
+                self.flag("-S");
+                self.option("-incoming", "defer");
+            }
         }
     }
 }

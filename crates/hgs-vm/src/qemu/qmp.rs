@@ -4,18 +4,27 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, Read as _, Write as _};
+use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr};
+use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+
+use super::emulator::{MachineType, Version};
 
 /// Octets of the longest line. Answers to the commands here have some thousands.
 const LINE_LIMIT: usize = 256 * 1024;
 /// How many events are kept until somebody asks for them; the oldest go first.
 const EVENTS_LIMIT: usize = 256;
+
+/// The copy of a disk, and where it goes.
+const COPY_JOB: &str = "disk-copy";
+const COPY_TARGET: &str = "disk-copy-target";
 
 /// Why QEMU did not do what it was told.
 #[derive(Debug, thiserror::Error)]
@@ -158,6 +167,32 @@ pub struct Migration {
     pub listening: Option<SocketAddr>,
 }
 
+/// A descriptor that QEMU was given while it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GivenDescriptor {
+    set: u64,
+    number: u64,
+}
+
+impl GivenDescriptor {
+    /// The name of what it is open on, in QEMU's process: a folder's name is a way past what lies above it.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.number))
+    }
+}
+
+/// How far the copy of a disk is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskCopy {
+    /// Octets that were copied.
+    pub copied: u64,
+    /// Octets to copy, as far as is known: what the guest writes meanwhile is added.
+    pub total: u64,
+    /// Whether the copy is equal, and stays equal with each write.
+    pub ready: bool,
+}
+
 /// The stage of a migration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MigrationStatus {
@@ -251,9 +286,175 @@ impl Monitor {
     /// Sets what every migration needs, on both sides: events, and the return path, without which a source takes a migration
     /// for complete whose destination has died.
     pub fn prepare_migration(&mut self) -> Result<(), QmpError> {
-        let on = |name| json!({"capability": name, "state": true});
-        let capabilities = json!({"capabilities": [on("events"), on("return-path")]});
-        self.run("migrate-set-capabilities", capabilities).map(drop)
+        self.set_capabilities(&["events", "return-path"])
+    }
+
+    /// As [`Self::prepare_migration`] for a source: it stands still before the last of its state goes, until
+    /// [`Self::migrate_continue`]; and a guest that changes its memory faster than it can be sent is slowed down.
+    pub fn prepare_outgoing(&mut self) -> Result<(), QmpError> {
+        self.prepare_migration()?;
+        self.set_capabilities(&["pause-before-switchover", "auto-converge"])
+    }
+
+    /// As [`Self::prepare_migration`] for a destination: its disk is not its own before it is told to run.
+    pub fn prepare_incoming(&mut self) -> Result<(), QmpError> {
+        self.prepare_migration()?;
+        self.set_capabilities(&["late-block-activate"])
+    }
+
+    fn set_capabilities(&mut self, names: &[&str]) -> Result<(), QmpError> {
+        let on = |name: &&str| json!({"capability": name, "state": true});
+        let capabilities: Vec<_> = names.iter().map(on).collect();
+        let arguments = json!({"capabilities": capabilities});
+        self.run("migrate-set-capabilities", arguments).map(drop)
+    }
+
+    /// The board that the machine has.
+    pub fn machine_type(&mut self) -> Result<MachineType, QmpError> {
+        let property = json!({"path": "/machine", "property": "type"});
+        let answer = self.run("qom-get", property)?;
+        let machine = answer
+            .as_str()
+            .and_then(|text| text.strip_suffix("-machine"));
+        machine
+            .and_then(|machine| machine.parse().ok())
+            .ok_or_else(|| QmpError::Protocol(format!("{answer} is no machine that is known")))
+    }
+
+    /// The version of this QEMU.
+    pub fn version(&mut self) -> Result<Version, QmpError> {
+        let answer = self.run("query-version", Value::Null)?;
+        let number = |name: &str| {
+            let number = answer.get("qemu")?.get(name)?.as_u64()?;
+            u32::try_from(number).ok()
+        };
+        let version = number("major").zip(number("minor")).zip(number("micro"));
+        let ((major, minor), micro) =
+            version.ok_or_else(|| QmpError::Protocol(format!("{answer} is no version of QEMU")))?;
+        Ok(Version {
+            major,
+            minor,
+            micro,
+        })
+    }
+
+    /// Whether the guest runs on the host's processors.
+    pub fn is_accelerated(&mut self) -> Result<bool, QmpError> {
+        let answer = self.run("query-kvm", Value::Null)?;
+        let enabled = answer.get("enabled").and_then(Value::as_bool);
+        enabled.ok_or_else(|| QmpError::Protocol(format!("{answer} does not say")))
+    }
+
+    /// Gives QEMU an open descriptor.
+    pub fn add_descriptor(
+        &mut self,
+        descriptor: BorrowedFd<'_>,
+    ) -> Result<GivenDescriptor, QmpError> {
+        let answer = self.run_with("add-fd", Value::Null, Some(descriptor))?;
+        let number = |name: &str| answer.get(name).and_then(Value::as_u64);
+        match (number("fdset-id"), number("fd")) {
+            (Some(set), Some(number)) => Ok(GivenDescriptor { set, number }),
+            _ => Err(QmpError::Protocol(format!("{answer} is no descriptor"))),
+        }
+    }
+
+    /// Closes a descriptor again.
+    pub fn remove_descriptor(&mut self, given: GivenDescriptor) -> Result<(), QmpError> {
+        let arguments = json!({"fdset-id": given.set});
+        self.run("remove-fd", arguments).map(drop)
+    }
+
+    /// Octets that the guest sees of its disk, if it has one.
+    pub fn disk_size(&mut self) -> Result<Option<u64>, QmpError> {
+        let answer = self.run("query-named-block-nodes", json!({"flat": true}))?;
+        let nodes = answer.as_array().into_iter().flatten();
+        let is_disk = |node: &&Value| node.get("node-name").and_then(Value::as_str) == Some("disk");
+        let Some(disk) = nodes.into_iter().find(is_disk) else {
+            return Ok(None);
+        };
+        let size = disk
+            .get("image")
+            .and_then(|image| image.get("virtual-size"));
+        let size = size.and_then(Value::as_u64);
+        size.map(Some)
+            .ok_or_else(|| QmpError::Protocol("the disk has no size".to_owned()))
+    }
+
+    /// Lets another QEMU write the disk of a machine that does not run yet, at a Unix socket and under TLS.
+    pub fn export_disk(&mut self, socket: &Path, credentials: &str) -> Result<(), QmpError> {
+        let address = json!({"type": "unix", "data": {"path": text_of(socket)?}});
+        let server = json!({"addr": address, "tls-creds": credentials, "max-connections": 1});
+        self.run("nbd-server-start", server)?;
+        let export = json!({
+            "type": "nbd", "id": "disk-export", "node-name": "disk", "name": "disk", "writable": true,
+        });
+        self.run("block-export-add", export).map(drop)
+    }
+
+    /// Ends what [`Self::export_disk`] began.
+    pub fn end_export(&mut self) -> Result<(), QmpError> {
+        self.run("nbd-server-stop", Value::Null).map(drop)
+    }
+
+    /// Begins to copy the disk to where another QEMU exports it. Once the copy is ready, each write of the guest goes to both.
+    pub fn copy_disk(
+        &mut self,
+        socket: &Path,
+        credentials: &str,
+        hostname: &str,
+    ) -> Result<(), QmpError> {
+        let target = json!({
+            "driver": "nbd",
+            "node-name": COPY_TARGET,
+            "server": {"type": "unix", "path": text_of(socket)?},
+            "export": "disk",
+            "tls-creds": credentials,
+            "tls-hostname": hostname,
+        });
+        self.run("blockdev-add", target)?;
+        let job = json!({
+            "job-id": COPY_JOB,
+            "device": "disk",
+            "target": COPY_TARGET,
+            "sync": "full",
+            "copy-mode": "write-blocking",
+            "on-target-error": "report",
+        });
+        self.run("blockdev-mirror", job).map(drop)
+    }
+
+    /// How far the copy of the disk is; `None` when it has ended, one way or the other.
+    pub fn disk_copy(&mut self) -> Result<Option<DiskCopy>, QmpError> {
+        let answer = self.run("query-block-jobs", Value::Null)?;
+        let jobs = answer.as_array().into_iter().flatten();
+        let is_copy = |job: &&Value| job.get("device").and_then(Value::as_str) == Some(COPY_JOB);
+        let Some(job) = jobs.into_iter().find(is_copy) else {
+            return Ok(None);
+        };
+        let number = |name: &str| job.get(name).and_then(Value::as_u64).unwrap_or(0);
+        Ok(Some(DiskCopy {
+            copied: number("offset"),
+            total: number("len"),
+            ready: job.get("ready").and_then(Value::as_bool).unwrap_or(false),
+        }))
+    }
+
+    /// Ends the copy of the disk: what is equal then stays, and the guest keeps the disk that it has. With `force` it ends as it is.
+    pub fn end_disk_copy(&mut self, force: bool) -> Result<(), QmpError> {
+        let arguments = json!({"device": COPY_JOB, "force": force});
+        self.run("block-job-cancel", arguments).map(drop)
+    }
+
+    /// Lets go of where the disk was copied to.
+    pub fn remove_copy_target(&mut self) -> Result<(), QmpError> {
+        let arguments = json!({"node-name": COPY_TARGET});
+        self.run("blockdev-del", arguments).map(drop)
+    }
+
+    /// Has a source that stands still send the last of its state.
+    pub fn migrate_continue(&mut self) -> Result<(), QmpError> {
+        let arguments = json!({"state": "pre-switchover"});
+        self.run("migrate-continue", arguments).map(drop)
     }
 
     /// Sets how a migration proceeds.
@@ -291,13 +492,10 @@ impl Monitor {
             Endpoint::Server => "server",
             Endpoint::Client => "client",
         };
-        let folder = folder
-            .to_str()
-            .ok_or_else(|| QmpError::Protocol(format!("{} is not UTF-8", folder.display())))?;
         let arguments = json!({
             "qom-type": "tls-creds-x509",
             "id": id,
-            "dir": folder,
+            "dir": text_of(folder)?,
             "endpoint": endpoint,
             "verify-peer": true,
         });
@@ -374,6 +572,15 @@ impl Monitor {
     }
 
     fn run(&mut self, command: &'static str, arguments: Value) -> Result<Value, QmpError> {
+        self.run_with(command, arguments, None)
+    }
+
+    fn run_with(
+        &mut self,
+        command: &'static str,
+        arguments: Value,
+        descriptor: Option<BorrowedFd<'_>>,
+    ) -> Result<Value, QmpError> {
         if !self.usable {
             return Err(QmpError::Closed);
         }
@@ -386,7 +593,12 @@ impl Monitor {
         let mut line = request.to_string().into_bytes();
         line.push(b'\n');
         self.stream.set_write_timeout(Some(self.patience))?;
-        let written = self.stream.write_all(&line);
+        let mut rest = &line[..];
+        if let Some(descriptor) = descriptor {
+            let sent = send_with(&self.stream, rest, descriptor);
+            rest = &rest[sent.map_err(|error| self.failed(error))?..];
+        }
+        let written = self.stream.write_all(rest);
         written.map_err(|error| self.failed(error))?;
         loop {
             let message = self.message(deadline)?;
@@ -573,6 +785,28 @@ impl Migration {
             listening,
         })
     }
+}
+
+/// Sends octets, and with the first of them a descriptor; how many were sent.
+fn send_with(stream: &UnixStream, octets: &[u8], descriptor: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [descriptor];
+    if !ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput));
+    }
+    let parts = [io::IoSlice::new(octets)];
+    Ok(sendmsg(
+        stream,
+        &parts,
+        &mut ancillary,
+        SendFlags::NOSIGNAL,
+    )?)
+}
+
+fn text_of(path: &Path) -> Result<&str, QmpError> {
+    path.to_str()
+        .ok_or_else(|| QmpError::Protocol(format!("{} is not UTF-8", path.display())))
 }
 
 fn text<'a>(answer: &'a Value, name: &str) -> Result<&'a str, QmpError> {
