@@ -1,5 +1,6 @@
 //! The daemon as a value.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use hgs_client::{Environment, Fault, GuardedHost};
@@ -13,7 +14,8 @@ use tokio::task::JoinSet;
 
 use crate::folders::AgentFolders;
 use crate::health::Keeper;
-use crate::machine::Surroundings;
+use crate::machine::{Surroundings, Tasks};
+use crate::migration::listener::{self, Listener};
 use crate::service::Service;
 use crate::socket;
 use crate::wire::AgentFailure;
@@ -27,12 +29,16 @@ pub struct Settings {
     pub emulator: Option<Emulator>,
     /// The user that QEMU runs as; that of the agent unless given.
     pub user: Option<User>,
+    /// Where other agents may bring VMs; nowhere unless given.
+    pub listen: Option<SocketAddr>,
 }
 
 /// The agent of a host. It works until it is stopped or dropped; VMs go on then.
 #[derive(Debug)]
 pub struct Agent {
     tasks: JoinSet<()>,
+    surroundings: Arc<Surroundings>,
+    listens: Option<SocketAddr>,
     _socket: LocalSocket,
     _lock: Lock,
 }
@@ -64,23 +70,45 @@ impl Agent {
             swtpm: Program::installed("swtpm"),
             user: settings.user,
             refused,
+            tasks: Tasks::default(),
         };
         let service = Arc::new(Service::new(surroundings, keeper.watch()));
+        let surroundings = service.surroundings();
         service.take_over().await?;
         let mut tasks = JoinSet::new();
+        let mut listens = None;
+        if let Some(address) = settings.listen {
+            let port = listener::bind(address).await?;
+            listens = port.local_addr().ok();
+            tasks.spawn(Listener::new(Arc::clone(&service)).serve(port));
+        }
         tasks.spawn(async move { keeper.run().await });
         tasks.spawn(Arc::clone(&service).follow_health());
         tasks.spawn(socket::serve(listener, service));
         tracing::info!(socket = %file.path().display(), "agent listens");
         Ok(Self {
             tasks,
+            surroundings,
+            listens,
             _socket: file,
             _lock: lock,
         })
     }
 
+    /// Where other agents may bring VMs.
+    #[must_use]
+    pub fn migration_address(&self) -> Option<SocketAddr> {
+        self.listens
+    }
+
     /// Stops listening and attesting. VMs go on.
     pub async fn stop(mut self) {
         self.tasks.shutdown().await;
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.surroundings.tasks.abort();
     }
 }

@@ -33,8 +33,10 @@ pub use agent::{Agent, Settings};
 pub use client::{Client, ClientError};
 pub use folders::AgentFolders;
 pub use libvirt::concerns_shielded_vm;
+pub use migration::listener::DEFAULT_PORT as MIGRATION_PORT;
 #[doc(hidden)]
 pub use migration::message::fuzz_migration_message;
 pub use wire::{
-    AgentFailure, AgentStatus, Finding, Health, HeldTpm, MachineState, MachineStatus, Request,
+    AgentFailure, AgentStatus, Finding, Health, HeldTpm, MachineState, MachineStatus, Migrated,
+    Request,
 };

@@ -1,10 +1,12 @@
 //! One VM: from its keys to its end.
 
 mod held;
-mod running;
-mod stop_records;
+mod moving;
+pub(crate) mod running;
+pub(crate) mod stop_records;
 
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hgs_client::{Fault, GuardedHost};
@@ -17,6 +19,7 @@ use hgs_vm::qemu::process::User;
 use hgs_vm::qemu::{Emulator, OvmfFiles};
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
 use self::held::Held;
 use self::running::Running;
@@ -26,6 +29,7 @@ use crate::progress::Progress;
 use crate::wire::{AgentFailure, Health, MachineState, MachineStatus};
 
 /// What every VM of a host needs.
+#[derive(Debug)]
 pub(crate) struct Surroundings {
     pub(crate) host: Arc<GuardedHost>,
     pub(crate) folders: AgentFolders,
@@ -36,6 +40,26 @@ pub(crate) struct Surroundings {
     pub(crate) user: Option<User>,
     /// Told when a guardian has refused this host.
     pub(crate) refused: Arc<Notify>,
+    /// What goes on beside the requests of callers.
+    pub(crate) tasks: Tasks,
+}
+
+/// Tasks that end with the agent.
+#[derive(Debug, Default)]
+pub(crate) struct Tasks(Mutex<JoinSet<()>>);
+
+impl Tasks {
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(task);
+    }
+
+    /// What they hold is let go of soon after this.
+    pub(crate) fn abort(&self) {
+        let mut tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        tasks.abort_all();
+    }
 }
 
 impl Surroundings {
@@ -84,6 +108,8 @@ pub(crate) struct Machine {
     running: tokio::sync::Mutex<Option<Running>>,
     /// Its TPM, while libvirt runs it. It is set and taken while `running` is locked, which has nothing then.
     held: Mutex<Option<Held>>,
+    /// Another host has it.
+    gone: AtomicBool,
 }
 
 impl Machine {
@@ -105,6 +131,7 @@ impl Machine {
             refusal: Mutex::default(),
             running: tokio::sync::Mutex::default(),
             held: Mutex::default(),
+            gone: AtomicBool::default(),
         }
     }
 
@@ -135,7 +162,7 @@ impl Machine {
         machines.join(self.name.as_str())
     }
 
-    fn runtime(&self) -> Result<RuntimeFolder, AgentFailure> {
+    pub(crate) fn runtime(&self) -> Result<RuntimeFolder, AgentFailure> {
         let path = self
             .surroundings
             .folders
@@ -160,6 +187,7 @@ impl Machine {
         accept_other_state: bool,
         progress: &Progress,
     ) -> Result<(), AgentFailure> {
+        self.check_not_migrating()?;
         let mut place = self.running.lock().await;
         if place.is_some() {
             return Err(
@@ -204,13 +232,17 @@ impl Machine {
             self.lock_status().id = Some(description.id.to_string());
         }
         match Running::take_over(self).await {
-            Ok(None) => self.take_over_held().await,
+            Ok(None) => {
+                self.take_over_held().await;
+                self.take_up_migration(None).await;
+            }
             Ok(Some(running)) => {
                 self.is(match running.is_paused().await {
                     true => MachineState::Paused,
                     false => MachineState::Running,
                 });
                 self.event("taken over from an earlier agent");
+                self.take_up_migration(Some(&running)).await;
                 self.follow(&running);
                 *self.running.lock().await = Some(running);
             }
@@ -221,13 +253,18 @@ impl Machine {
     /// Waits for the end of the VM, whoever brings it about, and cleans up behind it.
     fn follow(self: &Arc<Self>, running: &Running) {
         let (machine, end) = (Arc::clone(self), running.end());
-        tokio::spawn(async move {
+        self.surroundings.tasks.spawn(async move {
             end.await;
             let mut place = machine.running.lock().await;
             // Whoever stopped it has cleaned up already.
             if place.as_ref().is_some_and(Running::has_ended)
                 && let Some(running) = place.take()
             {
+                if let Ok(Some(_)) = machine.records().where_to(&machine.name) {
+                    // It may run elsewhere.
+                    machine.event("its QEMU has ended here");
+                    return;
+                }
                 machine.event("ended by itself");
                 machine.clean_up(running, &Progress::default()).await;
             }
@@ -236,6 +273,7 @@ impl Machine {
 
     /// Ends the VM: asks the guest to power down, or cuts its power.
     pub(crate) async fn stop(&self, force: bool, progress: &Progress) -> Result<(), AgentFailure> {
+        self.check_not_migrating()?;
         let mut place = self.running.lock().await;
         let Some(running) = place.as_mut() else {
             self.refuse_if_held(if force { "destroy" } else { "shutdown" })?;

@@ -17,6 +17,11 @@
 
 mod authority;
 mod channel;
+mod destination;
+pub(crate) mod listener;
 pub(crate) mod message;
 pub(crate) mod pairing;
 pub(crate) mod proof;
+pub(crate) mod records;
+pub(crate) mod source;
+mod wiring;

@@ -5,14 +5,17 @@ use std::fs;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hgs_client::Fault;
-use hgs_vm::description::VmName;
+use hgs_vm::description::{Description, VmName};
 use serde_json::Value;
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 
 use crate::machine::{Machine, Surroundings};
+use crate::migration::message::Outcome;
+use crate::migration::records::Records;
+use crate::migration::source::Destination;
 use crate::progress::Progress;
-use crate::wire::{AgentFailure, AgentStatus, Health, HeldTpm, MachineStatus, Request};
+use crate::wire::{AgentFailure, AgentStatus, Health, HeldTpm, MachineStatus, Migrated, Request};
 
 /// A host and its VMs.
 pub(crate) struct Service {
@@ -35,6 +38,7 @@ impl Service {
 
     /// Finds the VMs of the host, and takes over those that run.
     pub(crate) async fn take_over(&self) -> Result<(), AgentFailure> {
+        self.discard_arrivals().await?;
         let folder = self.surroundings.folders.machines();
         let failed = |error| AgentFailure::failed(format_args!("{}: {error}", folder.display()));
         for entry in fs::read_dir(&folder).map_err(failed)? {
@@ -50,12 +54,59 @@ impl Service {
         Ok(())
     }
 
+    /// Deletes what an agent before this one had received of VMs that it did not run.
+    async fn discard_arrivals(&self) -> Result<(), AgentFailure> {
+        let records = Records::in_state(&self.surroundings.folders.host.state);
+        for record in records.all_arrived()? {
+            if let (Outcome::Pending, Some(identity)) = (record.outcome, record.identity()) {
+                self.machine_at(record.name.clone())
+                    .discard_arrival()
+                    .await?;
+                records.arrived(&identity, &record.name, Outcome::Discarded)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn surroundings(&self) -> Arc<Surroundings> {
+        Arc::clone(&self.surroundings)
+    }
+
+    /// Keeps the place of a VM that is on its way here.
+    pub(crate) fn reserve(&self, description: &Description) -> Result<Arc<Machine>, AgentFailure> {
+        let (name, id) = (&description.name, description.id.to_string());
+        let machine = self.machine_at(name.clone());
+        let refused = |what: String| {
+            AgentFailure::refused(format_args!("this host has {what}"))
+                .at_fault(Fault::Operator)
+                .remedy("remove that VM first, or rename it there by an export and an import")
+        };
+        let mut machines = self.lock();
+        if machines.contains_key(name) || hgs_files::exists(&machine.folder())? {
+            return Err(refused(format!("a VM named {name}")));
+        }
+        let same = |other: &&Arc<Machine>| other.status().id.as_ref() == Some(&id);
+        if let Some(other) = machines.values().find(same) {
+            return Err(refused(format!("the VM {id}, named {}", other.name())));
+        }
+        machine.is_arriving(description);
+        machines.insert(name.clone(), Arc::clone(&machine));
+        Ok(machine)
+    }
+
+    /// It has not come.
+    pub(crate) fn unreserve(&self, name: &VmName) {
+        self.lock().remove(name);
+    }
+
     fn machine_at(&self, name: VmName) -> Arc<Machine> {
         Arc::new(Machine::new(Arc::clone(&self.surroundings), name))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<VmName, Arc<Machine>>> {
-        self.machines.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut machines = self.machines.lock().unwrap_or_else(PoisonError::into_inner);
+        machines.retain(|_, machine| !machine.is_gone());
+        machines
     }
 
     /// Applies the policies of running VMs whenever the host becomes healthy or stops being so.
@@ -121,6 +172,18 @@ impl Service {
             Request::Stop { name, force } => {
                 let machine = self.find(&name)?;
                 machine.stop(force, progress).await?;
+                Ok(document(&machine.status()))
+            }
+            Request::Migrate { name, to } => {
+                let machine = self.find(&name)?;
+                let to: Destination = to.parse()?;
+                machine.migrate(&to, progress).await?;
+                let to = to.to_string();
+                Ok(document(&Migrated { name, to }))
+            }
+            Request::Reclaim { name } => {
+                let machine = self.find(&name)?;
+                machine.reclaim().await?;
                 Ok(document(&machine.status()))
             }
             Request::Remove { name } => {

@@ -72,6 +72,18 @@ pub enum Request {
         #[serde(default)]
         force: bool,
     },
+    /// Moves a running VM to another host, which its agent takes it for.
+    Migrate {
+        /// The VM.
+        name: String,
+        /// The host: a name or an address, and a port if it is not the usual one.
+        to: String,
+    },
+    /// Has a VM go on here of which it is not known whether it runs at the host that it was migrated to.
+    Reclaim {
+        /// The VM.
+        name: String,
+    },
     /// Connects to the serial port of a VM, where its owner allows that.
     Console {
         /// The VM.
@@ -292,6 +304,8 @@ pub enum MachineState {
     Paused,
     /// It was told to end.
     Stopping,
+    /// It is on its way to another host, or from one.
+    Migrating,
 }
 
 impl fmt::Display for MachineState {
@@ -302,8 +316,18 @@ impl fmt::Display for MachineState {
             Self::Running => "running",
             Self::Paused => "paused",
             Self::Stopping => "stopping",
+            Self::Migrating => "migrating",
         })
     }
+}
+
+/// A VM runs on another host now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Migrated {
+    /// The VM.
+    pub name: String,
+    /// Where it runs.
+    pub to: String,
 }
 
 /// One thing that a VM needs before it starts, as it was found.

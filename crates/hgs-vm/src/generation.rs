@@ -31,6 +31,9 @@ use crate::swtpm::control::MAX_STATE;
 
 /// The protector of a generation.
 pub const PROTECTOR: &str = "protector.xml";
+/// The key of the swtpm that another host's state came to, sealed under the same transport key as the protection. Only a VM that
+/// has come while it ran has it, until it is started anew.
+pub const MIGRATION_KEY: &str = "migration-key.sealed";
 /// The pointer to the current generation.
 pub const POINTER: &str = "current";
 
@@ -154,6 +157,17 @@ impl Generation {
     /// When it can't be read.
     pub fn protection(&self) -> Result<Vec<u8>, FileError> {
         hgs_files::read(&self.path.join(SEALED_FILE), MAX_PROTECTION)
+    }
+
+    /// The sealed migration key of the swtpm that works with it, where that is not derived from the transport key.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn migration_key(&self) -> Result<Option<Vec<u8>>, FileError> {
+        hgs_files::optional(hgs_files::read(
+            &self.path.join(MIGRATION_KEY),
+            MAX_PROTECTION,
+        ))
     }
 
     /// Its number, which rises with every change of the key.

@@ -324,7 +324,7 @@ impl Held {
             &protected.resealed,
             &surroundings.swtpm,
         )?;
-        let synchroniser = running::synchroniser(&state)?;
+        let synchroniser = running::synchroniser(running::current(&state)?.path())?;
         let current = state.current().ok_or(RekeyError::NoState)?;
         let migration_key = StateKey::random(&mut System::new())?;
         let mut tpm = Swtpm::start(&swtpm::Settings {
@@ -364,7 +364,7 @@ impl Held {
             let Some(process) = holder_of_state(current.path())? else {
                 return Ok(None);
             };
-            let synchroniser = running::synchroniser(&state)?;
+            let synchroniser = running::synchroniser(running::current(&state)?.path())?;
             Ok(Some(Self::new(
                 process,
                 socket,

@@ -6,18 +6,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use hgs_client::{Fault, Unwrapped};
+use hgs_client::{Fault, GuardedHost, Unwrapped};
 use hgs_crypto::SecretBytes;
-use hgs_crypto::random::System;
 use hgs_kps::ServiceVersion;
 use hgs_vm::description::{Description, UnhealthyHost};
-use hgs_vm::generation::StateFolder;
+use hgs_vm::generation::{Generation, StagedGeneration, StateFolder};
 use hgs_vm::program::Program;
 use hgs_vm::protection::{Exposure, Protection};
 use hgs_vm::qemu::accelerator::Accelerator;
 use hgs_vm::qemu::command::{self, Begin, CommandLine, RuntimeFolder, Serial};
 use hgs_vm::qemu::process::{self, Lifetime, Process, ProcessError};
-use hgs_vm::qemu::qmp::RunState;
+use hgs_vm::qemu::qmp::{Monitor, QmpError, RunState};
 use hgs_vm::rekey::{self, RekeyError, Successor};
 use hgs_vm::swtpm::{self, Channels, Contents, StateKey, Swtpm};
 use hgs_vm::synchroniser::Synchroniser;
@@ -27,17 +26,18 @@ use tokio::sync::watch;
 
 use super::{Machine, stop_records};
 use crate::failure::blocking;
+use crate::migration::proof::ProofKey;
 use crate::progress::Progress;
 use crate::wire::AgentFailure;
 
 /// How long QEMU may take to answer.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// How often a guest is asked to shut down, and how long is waited each time.
 const ASKED: u32 = 18;
 const BETWEEN_ASKING: Duration = Duration::from_secs(5);
 
 /// A VM that runs.
-pub(super) struct Running {
+pub(crate) struct Running {
     process: Arc<Mutex<Process>>,
     end: watch::Receiver<bool>,
     state: StateFolder,
@@ -46,6 +46,27 @@ pub(super) struct Running {
     /// Ends with the VM's swtpm; an adopted VM's is another process's child.
     tpm: Option<JoinHandle<()>>,
     unhealthy_host: UnhealthyHost,
+    /// To move it to another host. An agent that took it over gets it by a release when it needs it.
+    proof_key: Option<ProofKey>,
+}
+
+/// The processes of a VM, and what belongs to them.
+pub(crate) struct Launched {
+    pub(crate) process: Process,
+    pub(crate) tpm: JoinHandle<()>,
+    pub(crate) synchroniser: Synchroniser,
+}
+
+/// The state that a VM's swtpm works with.
+pub(crate) struct TpmState<'a> {
+    /// Its folder.
+    pub(crate) folder: &'a Path,
+    /// What is in it.
+    pub(crate) contents: Contents,
+    /// The key of what is in it.
+    pub(crate) key: &'a StateKey,
+    /// Under what it leaves for another host, or comes from one.
+    pub(crate) migration_key: &'a StateKey,
 }
 
 /// What was read before the keys are asked for.
@@ -57,14 +78,14 @@ pub(super) struct Prepared {
 }
 
 /// What the owner decided, and the sealed form of it that goes with the next protector.
-pub(super) struct Protected {
-    pub(super) protection: Protection,
-    pub(super) resealed: Vec<u8>,
+pub(crate) struct Protected {
+    pub(crate) protection: Protection,
+    pub(crate) resealed: Vec<u8>,
 }
 
 impl Running {
     /// Has the keys released, gives the state its new key, and starts the processes.
-    pub(super) async fn start(
+    pub(crate) async fn start(
         machine: &Machine,
         accept_other_state: bool,
         progress: &Progress,
@@ -115,16 +136,20 @@ impl Running {
                 direct_io: false,
                 begin: Begin::Running,
             })?;
-            let synchroniser = synchroniser(&state)?;
-            let (process, tpm) = launch(
-                &state,
-                &key,
-                &line,
-                &settings(&runtime, user),
-                &surroundings.swtpm,
-            )?;
+            let current = current(&state)?;
+            let tpm = TpmState {
+                folder: current.path(),
+                contents: Contents::Kept,
+                key: &key,
+                migration_key: &StateKey::migration_key_of_transport_key(
+                    unwrapped.egress_key().secret(),
+                )?,
+            };
+            let settings = settings(&runtime, user);
+            let launched = launch(tpm, &line, &settings, &surroundings.swtpm)?;
             stop_records::forget(&record)?;
-            let running = Self::new(process, state, synchroniser, Some(tpm), &description)?;
+            let proof_key = ProofKey::of_transport_key(unwrapped.egress_key())?;
+            let running = Self::of(launched, state, &description, proof_key)?;
             Ok((running, accelerator))
         })
         .await?;
@@ -142,7 +167,7 @@ impl Running {
     }
 
     /// The VM, if an earlier agent has started it and it runs.
-    pub(super) async fn take_over(machine: &Machine) -> Result<Option<Self>, AgentFailure> {
+    pub(crate) async fn take_over(machine: &Machine) -> Result<Option<Self>, AgentFailure> {
         let (folder, runtime) = (machine.folder(), machine.runtime()?);
         let found = blocking(move || {
             let settings = settings(&runtime, None);
@@ -151,23 +176,37 @@ impl Running {
             };
             let description = Description::load(&folder)?;
             let state = StateFolder::open(&folder)?;
-            let synchroniser = synchroniser(&state)?;
-            Self::new(process, state, synchroniser, None, &description).map(Some)
+            let current = current(&state)?;
+            let synchroniser = synchroniser(current.path())?;
+            Self::new(process, state, synchroniser, &description).map(Some)
         })
         .await?;
-        if found.is_some() {
-            machine.lock_status().warnings.push(
-                "an earlier agent started it: it can't be moved to another host before it is started again".to_owned(),
-            );
-        }
         Ok(found)
+    }
+
+    /// Of processes that were just started, on the current state.
+    pub(crate) fn of(
+        launched: Launched,
+        state: StateFolder,
+        description: &Description,
+        proof_key: ProofKey,
+    ) -> Result<Self, AgentFailure> {
+        let Launched {
+            process,
+            tpm,
+            synchroniser,
+        } = launched;
+        Ok(Self {
+            tpm: Some(tpm),
+            proof_key: Some(proof_key),
+            ..Self::new(process, state, synchroniser, description)?
+        })
     }
 
     fn new(
         process: Process,
         state: StateFolder,
         synchroniser: Synchroniser,
-        tpm: Option<JoinHandle<()>>,
         description: &Description,
     ) -> Result<Self, AgentFailure> {
         let end = process
@@ -184,13 +223,14 @@ impl Running {
             process: Arc::new(Mutex::new(process)),
             state,
             synchroniser,
-            tpm,
+            tpm: None,
             unhealthy_host: description.unhealthy_host.unwrap_or_default(),
+            proof_key: None,
         })
     }
 
     /// Resolves when the VM has ended.
-    pub(super) fn end(&self) -> impl Future<Output = ()> + Send + 'static {
+    pub(crate) fn end(&self) -> impl Future<Output = ()> + Send + 'static {
         let mut end = self.end.clone();
         async move {
             // The sender goes only after it has sent.
@@ -198,13 +238,72 @@ impl Running {
         }
     }
 
-    pub(super) fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         let mut process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
         process.wait(Duration::ZERO).unwrap_or(false)
     }
 
-    pub(super) fn unhealthy_host(&self) -> UnhealthyHost {
+    pub(crate) fn unhealthy_host(&self) -> UnhealthyHost {
         self.unhealthy_host
+    }
+
+    /// The key to move it to another host by; it belongs to the protector of the current generation.
+    pub(crate) async fn proof_key(
+        &mut self,
+        host: &GuardedHost,
+    ) -> Result<&ProofKey, AgentFailure> {
+        let key = match self.proof_key.take() {
+            Some(key) => key,
+            None => {
+                let (protector, _) = pair(&self.state)?;
+                let unwrapped = host.unwrap(&protector, ServiceVersion::V2).await?;
+                ProofKey::of_transport_key(unwrapped.ingress_key())?
+            }
+        };
+        Ok(self.proof_key.insert(key))
+    }
+
+    /// The current generation of its state.
+    pub(crate) fn generation(&self) -> Result<Generation, AgentFailure> {
+        current(&self.state)
+    }
+
+    /// Makes a generation of what its TPM has written, which another host sent.
+    pub(crate) fn settle(
+        &mut self,
+        staged: StagedGeneration,
+        protector: &[u8],
+    ) -> Result<(), AgentFailure> {
+        let complete = self.state.complete(staged, protector)?;
+        self.state.switch(complete)?;
+        Ok(())
+    }
+
+    /// What QEMU wrote.
+    pub(crate) fn messages(&self) -> String {
+        let process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
+        process.messages()
+    }
+
+    /// Works with QEMU's monitor.
+    pub(crate) async fn monitor<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Monitor) -> Result<T, QmpError> + Send + 'static,
+    ) -> Result<T, AgentFailure> {
+        self.with(move |process| Ok(work(process.monitor())?)).await
+    }
+
+    /// Ends it without a word to the guest, which runs elsewhere or never did, and waits until nothing of it works with the
+    /// VM's folder.
+    pub(crate) async fn kill(self) -> Result<(), AgentFailure> {
+        self.with(Process::kill).await?;
+        blocking(move || {
+            if let Some(tpm) = self.tpm {
+                let _ = tpm.join();
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// Works with the process where that may block.
@@ -221,26 +320,26 @@ impl Running {
     }
 
     /// Whether its processors were stopped.
-    pub(super) async fn is_paused(&self) -> bool {
+    pub(crate) async fn is_paused(&self) -> bool {
         let status = self.with(|process| Ok(process.monitor().query_status()?));
         matches!(status.await, Ok(RunState::Paused))
     }
 
-    pub(super) async fn pause(&self) -> Result<(), AgentFailure> {
+    pub(crate) async fn pause(&self) -> Result<(), AgentFailure> {
         self.with(|process| Ok(process.monitor().stop()?)).await
     }
 
-    pub(super) async fn resume(&self) -> Result<(), AgentFailure> {
+    pub(crate) async fn resume(&self) -> Result<(), AgentFailure> {
         self.with(|process| Ok(process.monitor().cont()?)).await
     }
 
-    pub(super) async fn ask_to_power_down(&self) -> Result<(), AgentFailure> {
+    pub(crate) async fn ask_to_power_down(&self) -> Result<(), AgentFailure> {
         self.with(|process| Ok(process.monitor().system_powerdown()?))
             .await
     }
 
     /// Ends the VM and waits for that.
-    pub(super) async fn power_down(&self, force: bool) -> Result<(), AgentFailure> {
+    pub(crate) async fn power_down(&self, force: bool) -> Result<(), AgentFailure> {
         if force {
             return self.with(Process::kill).await;
         }
@@ -264,7 +363,7 @@ impl Running {
 
     /// After its end: gives the state another key, so that a copy that was made while the VM ran opens no more, and records where
     /// it stopped. Says what could not be done.
-    pub(super) async fn clean_up(self, machine: &Machine, progress: &Progress) -> Vec<String> {
+    pub(crate) async fn clean_up(self, machine: &Machine, progress: &Progress) -> Vec<String> {
         let Self {
             process,
             state,
@@ -354,13 +453,13 @@ pub(super) fn prepare(
 
 /// The protector and the sealed protection of the current generation.
 fn pair(state: &StateFolder) -> Result<(Vec<u8>, Vec<u8>), AgentFailure> {
-    let current = state.current().ok_or(RekeyError::NoState)?;
+    let current = current(state)?;
     Ok((current.protector()?, current.protection()?))
 }
 
 impl Protected {
     /// Opens what the owner decided with the keys of now, and seals it for the protector to come.
-    pub(super) fn open(
+    pub(crate) fn open(
         unwrapped: &Unwrapped,
         sealed: &[u8],
         description: &Description,
@@ -398,10 +497,14 @@ pub(super) fn renew(
     Ok(new)
 }
 
-/// Has what swtpm writes from now on synchronised.
-pub(super) fn synchroniser(state: &StateFolder) -> Result<Synchroniser, AgentFailure> {
-    let current = state.current().ok_or(RekeyError::NoState)?;
-    Synchroniser::watch(current.path()).map_err(|error| {
+/// The current generation of a VM that has one.
+pub(crate) fn current(state: &StateFolder) -> Result<Generation, AgentFailure> {
+    Ok(state.current().ok_or(RekeyError::NoState)?)
+}
+
+/// Has what swtpm writes into a folder from now on synchronised.
+pub(super) fn synchroniser(folder: &Path) -> Result<Synchroniser, AgentFailure> {
+    Synchroniser::watch(folder).map_err(|error| {
         AgentFailure::failed(format_args!(
             "the state of the TPM can't be watched: {error}"
         ))
@@ -410,7 +513,7 @@ pub(super) fn synchroniser(state: &StateFolder) -> Result<Synchroniser, AgentFai
 }
 
 /// A console where the owner allows one.
-fn serial(protection: &Protection) -> Serial {
+pub(crate) fn serial(protection: &Protection) -> Serial {
     match protection.policy.check(Exposure::Console) {
         Ok(()) => Serial::Console,
         Err(_) => Serial::None,
@@ -418,32 +521,37 @@ fn serial(protection: &Protection) -> Serial {
 }
 
 /// Starts swtpm, which gets its keys through pipes, and QEMU, which gets none.
-fn launch(
-    state: &StateFolder,
-    key: &StateKey,
+pub(crate) fn launch(
+    state: TpmState<'_>,
     line: &CommandLine,
     settings: &process::Settings<'_>,
     swtpm: &Program,
-) -> Result<(Process, JoinHandle<()>), AgentFailure> {
+) -> Result<Launched, AgentFailure> {
     hgs_files::private_folder(settings.runtime.path())?;
-    let current = state.current().ok_or(RekeyError::NoState)?;
-    let migration_key = StateKey::random(&mut System::new())?;
+    let synchroniser = synchroniser(state.folder)?;
     let socket = settings.runtime.swtpm_socket();
     let mut tpm = Swtpm::start(&swtpm::Settings {
         program: swtpm,
-        folder: current.path(),
-        contents: Contents::Kept,
-        key,
-        migration_key: Some(&migration_key),
+        folder: state.folder,
+        contents: state.contents,
+        key: state.key,
+        migration_key: Some(state.migration_key),
         channels: Channels::Hypervisor(&socket),
     })?;
     tpm.hand_over();
     // Should QEMU not start, swtpm is killed here.
     let process = Process::start(line, settings)?;
-    Ok((process, tpm.leave()))
+    Ok(Launched {
+        process,
+        tpm: tpm.leave(),
+        synchroniser,
+    })
 }
 
-fn settings(runtime: &RuntimeFolder, user: Option<process::User>) -> process::Settings<'_> {
+pub(crate) fn settings(
+    runtime: &RuntimeFolder,
+    user: Option<process::User>,
+) -> process::Settings<'_> {
     process::Settings {
         runtime,
         user,

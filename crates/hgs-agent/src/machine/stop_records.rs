@@ -27,14 +27,14 @@ struct Kept {
 
 impl Machine {
     /// The file of the record.
-    pub(super) fn stop_record(&self) -> PathBuf {
+    pub(crate) fn stop_record(&self) -> PathBuf {
         let records = self.surroundings.folders.host.state.join("vm-stops");
         records.join(format!("{}.json", self.name))
     }
 }
 
 /// Notes where the current generation stopped.
-pub(super) fn note(state: &StateFolder, path: &Path) -> Result<(), AgentFailure> {
+pub(crate) fn note(state: &StateFolder, path: &Path) -> Result<(), AgentFailure> {
     let Some(current) = state.current() else {
         return Ok(());
     };
@@ -51,14 +51,14 @@ pub(super) fn note(state: &StateFolder, path: &Path) -> Result<(), AgentFailure>
 }
 
 /// Forgets where a VM stopped that runs again.
-pub(super) fn forget(path: &Path) -> Result<(), AgentFailure> {
+pub(crate) fn forget(path: &Path) -> Result<(), AgentFailure> {
     hgs_files::optional(hgs_files::remove(path))?;
     Ok(())
 }
 
 /// Refuses a state that is not the one that the VM stopped with, unless that is what is wanted. After a crash of the host
 /// there is no record, and nothing to refuse.
-pub(super) fn check(state: &StateFolder, path: &Path, accept: bool) -> Result<(), AgentFailure> {
+pub(crate) fn check(state: &StateFolder, path: &Path, accept: bool) -> Result<(), AgentFailure> {
     let Some(current) = state.current() else {
         return Ok(());
     };

@@ -35,7 +35,59 @@ impl From<Octets> for String {
     }
 }
 
-/// The first message of each end.
+/// The first message of who connects.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Opening {
+    /// It has a VM to move.
+    Offer(Greeting),
+    /// It wants to know how a migration ended.
+    Question(Question),
+}
+
+/// How did a migration end?
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Question {
+    pub(crate) migration: Octets,
+    /// Drawn for this question.
+    pub(crate) nonce: Octets,
+    /// That the source of that migration asks.
+    pub(crate) tag: Octets,
+}
+
+/// The answer to a question.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Settlement {
+    pub(crate) outcome: Outcome,
+    /// That the destination of that migration answers.
+    pub(crate) tag: Octets,
+}
+
+/// What a destination knows of a migration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Outcome {
+    /// It is not decided.
+    Pending,
+    /// The VM is the destination's.
+    Taken,
+    /// The destination has deleted what it had, and will never run it.
+    Discarded,
+}
+
+impl Outcome {
+    pub(crate) fn octet(self) -> u8 {
+        match self {
+            Self::Pending => 0,
+            Self::Taken => 1,
+            Self::Discarded => 2,
+        }
+    }
+}
+
+/// How a host is greeted that wants to move a VM, and how it greets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Greeting {
@@ -54,6 +106,9 @@ pub(crate) struct Offer {
     pub(crate) protector: Octets,
     /// The VM's protection, sealed under the same transport key.
     pub(crate) protection: Octets,
+    /// The key of its swtpm, sealed in the same way, where that is not derived from the transport key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) migration_key: Option<Octets>,
     /// Who moves it.
     pub(crate) carrier: Carrier,
     /// That the source has the transport key.
@@ -110,6 +165,45 @@ pub(crate) struct Acceptance {
     pub(crate) proof: Octets,
 }
 
+/// The destination waits for disk and memory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Ready {
+    /// By this the destination knows the migration.
+    pub(crate) migration: Octets,
+    /// By this both know each other, should they have to ask how it ended.
+    pub(crate) secret: Octets,
+    /// What a connection begins with that brings the memory.
+    pub(crate) memory: Octets,
+    /// The same for the disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) disk: Option<Octets>,
+}
+
+/// What a source says while disk and memory move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Command {
+    /// How far is it?
+    Stage,
+    /// The source will not run the VM again: run it.
+    Run,
+    /// The source has deleted what it had, and asks no more.
+    Forget,
+}
+
+/// How far a destination is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Stage {
+    /// It waits for disk and memory.
+    Waits,
+    /// It has all, on its disk what belongs there.
+    Loaded,
+    /// The VM runs there.
+    Runs,
+}
+
 /// An answer, or why there is none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -123,7 +217,12 @@ pub(crate) enum Answer<T> {
 /// Reads anything as every message, and never panics: the body of a fuzz target.
 #[doc(hidden)]
 pub fn fuzz_migration_message(data: &[u8]) {
+    let _ = serde_json::from_slice::<Opening>(data);
     let _ = serde_json::from_slice::<Answer<Greeting>>(data);
+    let _ = serde_json::from_slice::<Answer<Ready>>(data);
+    let _ = serde_json::from_slice::<Answer<Settlement>>(data);
+    let _ = serde_json::from_slice::<Answer<Stage>>(data);
+    let _ = serde_json::from_slice::<Command>(data);
     let _ = serde_json::from_slice::<Answer<Acceptance>>(data);
     if let Ok(Answer::Done(offer)) = serde_json::from_slice::<Answer<Offer>>(data) {
         let again = serde_json::to_vec(&Answer::Done(&offer)).expect("an offer is written");

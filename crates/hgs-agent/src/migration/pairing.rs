@@ -4,6 +4,8 @@
 //! under it, and the source's proof; the destination's own release of that protector, and its proof.
 
 use hgs_client::service::Sides;
+use std::sync::Arc;
+
 use hgs_client::{Fault, GuardedHost};
 use hgs_pki::health::{
     self, HealthCertificate, HealthKind, TrustedSigner, TrustedSigners, VerifiedHealthCertificate,
@@ -15,9 +17,9 @@ use tokio::net::TcpStream;
 use super::authority::Authority;
 use super::channel::{Channel, Ends};
 use super::message::{
-    Acceptance, Answer, Carrier, Greeting, LIMIT, OFFER_LIMIT, Octets, Offer, VERSION,
+    Acceptance, Answer, Carrier, Greeting, LIMIT, OFFER_LIMIT, Octets, Offer, Opening, VERSION,
 };
-use super::proof::{MigrationKeys, Side, Transcript};
+use super::proof::{ProofKey, Side, Transcript};
 use crate::failure::blocking;
 use crate::wire::AgentFailure;
 
@@ -40,6 +42,8 @@ pub(crate) struct OfferedVm {
     pub(crate) digest: ProtectorDigest,
     /// What its owner decided, sealed under the same transport key.
     pub(crate) protection: Vec<u8>,
+    /// The key of its swtpm, sealed in the same way, where that is not derived from the transport key.
+    pub(crate) migration_key: Option<Vec<u8>>,
     /// Who moves it.
     pub(crate) carrier: Carrier,
 }
@@ -49,17 +53,24 @@ pub(crate) struct Paired {
     /// Their connection.
     pub(crate) channel: Channel,
     /// Of this end, for QEMU's own TLS.
-    pub(crate) authority: Authority,
+    pub(crate) authority: Arc<Authority>,
     /// Of the other end.
     pub(crate) peer_authority: Certificate,
     /// What the other end's attestation service says of it.
     pub(crate) peer: VerifiedHealthCertificate,
 }
 
-/// A VM that another host offers, before this one has proved anything.
+/// A connection that came from elsewhere. Nothing is known of who made it.
+pub(crate) struct Arrival {
+    channel: Channel,
+    authority: Arc<Authority>,
+    ends: Ends,
+}
+
+/// A VM that another host offers, before that has proved anything.
 pub(crate) struct IncomingOffer {
     channel: Channel,
-    authority: Authority,
+    authority: Arc<Authority>,
     ends: Ends,
     peer: VerifiedHealthCertificate,
     offer: Offer,
@@ -122,11 +133,13 @@ pub(crate) async fn offer(
     stream: TcpStream,
     credentials: &Credentials,
     vm: &OfferedVm,
-    keys: &MigrationKeys,
+    keys: &ProofKey,
 ) -> Result<Paired, AgentFailure> {
-    let authority = blocking(Authority::new).await?;
+    let authority = Arc::new(blocking(Authority::new).await?);
     let (mut channel, ends) = Channel::connect(stream, &authority).await?;
-    channel.send(&Answer::Done(credentials.greeting())).await?;
+    channel
+        .send(&Opening::Offer(credentials.greeting()))
+        .await?;
     let greeting = answered(channel.receive(LIMIT).await?)?;
     let peer = match credentials.check(&greeting) {
         Ok(peer) => peer,
@@ -144,6 +157,7 @@ pub(crate) async fn offer(
             description: vm.description.clone(),
             protector: Octets(vm.protector.clone()),
             protection: Octets(vm.protection.clone()),
+            migration_key: vm.migration_key.clone().map(Octets),
             carrier: vm.carrier.clone(),
             proof: Octets(proof.to_vec()),
         }))
@@ -163,30 +177,51 @@ pub(crate) async fn offer(
     })
 }
 
-impl IncomingOffer {
-    /// As the destination: lets a source that has connected show its health certificate, and reads what it offers.
+impl Arrival {
+    /// Has who connected say what for. An authority may serve strangers one after the other, until one of them is none.
     pub(crate) async fn receive(
         stream: TcpStream,
-        credentials: &Credentials,
-    ) -> Result<Self, AgentFailure> {
-        let authority = blocking(Authority::new).await?;
+        authority: Arc<Authority>,
+    ) -> Result<(Self, Opening), AgentFailure> {
         let (mut channel, ends) = Channel::accept(stream, &authority).await?;
-        let greeting = answered(channel.receive(LIMIT).await?)?;
-        let peer = match credentials.check(&greeting) {
-            Ok(peer) => peer,
-            Err(failure) => return Err(refuse(&mut channel, failure).await),
-        };
-        channel.send(&Answer::Done(credentials.greeting())).await?;
-        let offer = answered(channel.receive(OFFER_LIMIT).await?)?;
-        Ok(Self {
+        let opening = channel.receive(LIMIT).await?;
+        let arrival = Self {
             channel,
             authority,
             ends,
+        };
+        Ok((arrival, opening))
+    }
+
+    /// Goes on with a source that has greeted, as the destination, and reads what it offers.
+    pub(crate) async fn offer(
+        mut self,
+        greeting: &Greeting,
+        credentials: &Credentials,
+    ) -> Result<IncomingOffer, AgentFailure> {
+        let channel = &mut self.channel;
+        let peer = match credentials.check(greeting) {
+            Ok(peer) => peer,
+            Err(failure) => return Err(refuse(channel, failure).await),
+        };
+        channel.send(&Answer::Done(credentials.greeting())).await?;
+        let offer = answered(channel.receive(OFFER_LIMIT).await?)?;
+        Ok(IncomingOffer {
+            channel: self.channel,
+            authority: self.authority,
+            ends: self.ends,
             peer,
             offer,
         })
     }
 
+    /// The connection, to answer something else.
+    pub(crate) fn into_channel(self) -> Channel {
+        self.channel
+    }
+}
+
+impl IncomingOffer {
     /// What is offered. Nothing of it is proved yet.
     pub(crate) fn unverified(&self) -> &Offer {
         &self.offer
@@ -195,7 +230,7 @@ impl IncomingOffer {
     /// Goes on with the keys of a release of the offered protector, which this host got for itself.
     pub(crate) async fn accept(
         mut self,
-        keys: &MigrationKeys,
+        keys: &ProofKey,
         protector: ProtectorDigest,
     ) -> Result<Paired, AgentFailure> {
         let transcript = Transcript::new(

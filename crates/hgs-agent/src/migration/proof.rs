@@ -1,9 +1,8 @@
 //! Who has the keys of a VM proves it: pure functions.
 
-use hgs_crypto::hash::{HmacKey, Sha256Digest, hkdf_sha256, sha256};
+use hgs_crypto::hash::{HmacKey, Sha256Digest, hkdf_sha256, hmac_sha256, sha256};
 use hgs_crypto::{CryptoError, SecretBytes};
 use hgs_protector::{ProtectorDigest, TransportKey};
-use hgs_vm::swtpm::StateKey;
 
 /// Octets of a proof, and of what TLS exports for it.
 pub(crate) const LENGTH: usize = 32;
@@ -30,35 +29,23 @@ pub(crate) struct Transcript {
     pub(crate) protector: ProtectorDigest,
 }
 
-/// Keys that are derived from the transport key of a VM's current protector. They open nothing of the VM.
-pub(crate) struct MigrationKeys {
-    proof: HmacKey,
-    vtpm: StateKey,
-}
+/// A key that is derived from the transport key of a VM's current protector. It opens nothing of the VM.
+pub(crate) struct ProofKey(SecretBytes);
 
 /// The other end does not have the transport key, or is not the end of this connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the other host does not prove that it has the VM's transport key")]
 pub(crate) struct WrongProof;
 
-impl MigrationKeys {
-    /// Derives them.
+impl ProofKey {
+    /// Derives it.
     pub(crate) fn of_transport_key(key: &TransportKey) -> Result<Self, CryptoError> {
-        let proof: SecretBytes = hkdf_sha256(key.secret(), &[], b"OpenHGS migration", LENGTH)?;
-        Ok(Self {
-            proof: HmacKey::new(&proof),
-            vtpm: StateKey::migration_key_of_transport_key(key.secret())?,
-        })
-    }
-
-    /// The key under which the state of the VM's TPM leaves swtpm and enters the next one.
-    pub(crate) fn vtpm(&self) -> &StateKey {
-        &self.vtpm
+        hkdf_sha256(key.secret(), &[], b"OpenHGS migration", LENGTH).map(Self)
     }
 
     /// The proof of one end. That of the other end is another one, so none can be sent back.
     pub(crate) fn prove(&self, side: Side, transcript: &Transcript) -> [u8; LENGTH] {
-        self.proof.tag(&transcript.parts(&[side.octet()]))
+        hmac_sha256(&self.0, &transcript.parts(&[side.octet()]))
     }
 
     /// Checks what the end `side` has sent.
@@ -69,7 +56,8 @@ impl MigrationKeys {
         proof: &[u8],
     ) -> Result<(), WrongProof> {
         let parts = [side.octet()];
-        let verified = self.proof.verify(&transcript.parts(&parts), proof);
+        let key = HmacKey::new(&self.0);
+        let verified = key.verify(&transcript.parts(&parts), proof);
         verified.map_err(|CryptoError| WrongProof)
     }
 }
@@ -131,7 +119,7 @@ mod tests {
 
     #[test]
     fn a_proof_is_for_one_key_one_end_and_one_connection() {
-        let keys = MigrationKeys::of_transport_key(&key(b"key")).unwrap();
+        let keys = ProofKey::of_transport_key(&key(b"key")).unwrap();
         let known = transcript();
         let proof = keys.prove(Side::Source, &known);
         keys.verify(Side::Source, &known, &proof).unwrap();
@@ -140,7 +128,7 @@ mod tests {
             keys.verify(Side::Destination, &known, &proof),
             Err(WrongProof)
         );
-        let other_key = MigrationKeys::of_transport_key(&key(b"other")).unwrap();
+        let other_key = ProofKey::of_transport_key(&key(b"other")).unwrap();
         other_key.verify(Side::Source, &known, &proof).unwrap_err();
         let other = sha256(b"another");
         for changed in [
@@ -177,7 +165,7 @@ mod tests {
     #[test]
     fn the_proof_is_as_documented() {
         let key = key(b"key");
-        let keys = MigrationKeys::of_transport_key(&key).unwrap();
+        let keys = ProofKey::of_transport_key(&key).unwrap();
         let derived = openssl(
             &[
                 "kdf",

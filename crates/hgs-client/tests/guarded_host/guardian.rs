@@ -246,8 +246,10 @@ impl TestGuardian {
     /// Registers a host by its host key or by its TPM.
     pub(crate) fn register_as(&self, credential: Credential) {
         let digest = *credential.id().digest();
+        let mut host_id = [0; 16];
+        host_id.copy_from_slice(&digest[..16]);
         let registered = RegisteredHost {
-            host_id: HostId::from_bytes([7; 16]),
+            host_id: HostId::from_bytes(host_id),
             name: "host".to_owned(),
             credential,
             returns_nonces: false,
@@ -747,7 +749,11 @@ impl TestHost {
     }
 
     pub(crate) fn state(&self) -> PathBuf {
-        Folders::inside(self.folder.path()).state
+        self.folders().state
+    }
+
+    pub(crate) fn folders(&self) -> Folders {
+        Folders::inside(self.folder.path())
     }
 }
 

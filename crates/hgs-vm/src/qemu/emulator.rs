@@ -66,6 +66,17 @@ impl Version {
     }
 }
 
+impl FromStr for Version {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let banner = format!("QEMU emulator version {text}");
+        Self::of_banner(&banner)
+            .filter(|version| version.to_string() == text)
+            .ok_or_else(|| format!("{text:?} is no version of QEMU"))
+    }
+}
+
 impl fmt::Display for Version {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}.{}.{}", self.major, self.minor, self.micro)
@@ -141,7 +152,7 @@ impl Emulator {
 
 /// A board of a version, such as `pc-q35-7.2`: what a VM is made of, down to the registers. A VM moves only to a QEMU that
 /// has the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MachineType {
     major: u32,
     minor: u32,

@@ -437,6 +437,22 @@ fn open(handed: &Handed) -> Result<OwnedFd, ProcessError> {
     }
 }
 
+/// Makes an empty disk of so many octets, which must not exist.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn create_disk(path: &Path, format: DiskFormat, octets: u64) -> Result<(), FileError> {
+    let at = |error| FileError::at(path, error);
+    let mut options = OpenOptions::new();
+    let disk = options.write(true).create_new(true).mode(0o600).open(path);
+    let disk = disk.map_err(at)?;
+    match format {
+        DiskFormat::Raw => disk.set_len(octets),
+        DiskFormat::Qcow2 => disk.write_all_at(&qcow2::empty(octets), 0),
+    }
+    .map_err(at)
+}
+
 /// Whether a disk can be read and written past the host's cache where it lies.
 #[must_use]
 pub fn takes_direct_io(path: &Path) -> bool {

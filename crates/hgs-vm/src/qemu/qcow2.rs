@@ -47,12 +47,86 @@ pub(super) fn check(header: &[u8]) -> Result<(), Qcow2Error> {
     Ok(())
 }
 
+/// Octets of a cluster of the disks that are made here.
+const CLUSTER: u64 = 1 << 16;
+
+/// The beginning of an empty disk of so many octets. Behind it there is nothing.
+pub(super) fn empty(octets: u64) -> Vec<u8> {
+    // A cluster of the second table has 8192 places of one cluster each.
+    let places = octets.div_ceil(CLUSTER * CLUSTER / 8);
+    let table = (places * 8).div_ceil(CLUSTER).max(1);
+    let [counts, first_counts, first_table] = [1, 2, 3].map(|cluster| cluster * CLUSTER);
+    let mut disk = Vec::new();
+    disk.extend(b"QFI\xFB");
+    disk.extend(3_u32.to_be_bytes());
+    // No other file: its name's place and length.
+    disk.extend([0; 12]);
+    disk.extend(16_u32.to_be_bytes());
+    disk.extend(octets.to_be_bytes());
+    disk.extend([0; 4]);
+    disk.extend(u32::try_from(places).unwrap_or(u32::MAX).to_be_bytes());
+    disk.extend(first_table.to_be_bytes());
+    disk.extend(counts.to_be_bytes());
+    disk.extend(1_u32.to_be_bytes());
+    // No snapshots, no features.
+    disk.extend([0; 12 + 24]);
+    // Counts of references have 16 bits, and the header 104 octets.
+    disk.extend(4_u32.to_be_bytes());
+    disk.extend(104_u32.to_be_bytes());
+    let mut place = |at: u64, field: &[u8]| {
+        let at = usize::try_from(at).unwrap_or(usize::MAX);
+        disk.resize(disk.len().max(at + field.len()), 0);
+        disk[at..at + field.len()].copy_from_slice(field);
+    };
+    place(counts, &first_counts.to_be_bytes());
+    for cluster in 0..3 + table {
+        place(first_counts + 2 * cluster, &1_u16.to_be_bytes());
+    }
+    place(first_table + table * CLUSTER - 1, &[0]);
+    disk
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
 
     use super::*;
     use crate::parts::Parts;
+
+    #[test]
+    fn an_empty_disk_is_as_qemu_img_expects_it() {
+        let cache = Parts::cache_folder(|name| std::env::var_os(name)).unwrap();
+        let parts = Parts::fetch(&cache, &mut |_| {}).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let run = |arguments: &str| {
+            let mut command = parts.program("qemu-img").unwrap().command();
+            let command = command.args(arguments.split_whitespace());
+            let output = command.current_dir(folder.path()).output().unwrap();
+            assert!(output.status.success(), "{arguments}: {output:?}");
+            String::from_utf8(output.stdout).unwrap()
+        };
+        for octets in [1 << 20, 5 << 30, 40 << 40] {
+            let disk = empty(octets);
+            check(&disk).unwrap();
+            fs::write(folder.path().join("disk"), disk).unwrap();
+            let checked = run("check -f qcow2 --output=json disk");
+            assert!(
+                !checked.contains("leaks") && !checked.contains("corruptions"),
+                "{checked}"
+            );
+            let told = run("info -f qcow2 --output=json disk");
+            assert!(
+                told.contains(&format!("\"virtual-size\": {octets},")),
+                "{told}"
+            );
+        }
+        // It takes what is written to it.
+        fs::write(folder.path().join("disk"), empty(1 << 20)).unwrap();
+        fs::write(folder.path().join("raw"), vec![7; 1 << 20]).unwrap();
+        run("convert -n -f raw -O qcow2 raw disk");
+        run("check -f qcow2 disk");
+        run("compare -f raw -F qcow2 raw disk");
+    }
 
     /// Disks as qemu-img makes them; each line is its arguments, and what is found.
     #[test]

@@ -6,6 +6,17 @@ use std::time::{Duration, Instant};
 
 use hgs_vm::parts::Parts;
 
+/// What a guest needs for its power button and its disk, in the order in which they are loaded.
+const MODULES: [&str; 7] = [
+    "button",
+    "virtio_ring",
+    "virtio",
+    "virtio_pci_modern_dev",
+    "virtio_pci_legacy_dev",
+    "virtio_pci",
+    "virtio_blk",
+];
+
 /// The parts of this machine, fetched if need be.
 pub(crate) fn parts() -> Parts {
     let cache = Parts::cache_folder(|name| std::env::var_os(name)).unwrap();
@@ -24,7 +35,7 @@ pub(crate) fn put(parts: &Parts, folder: &Path, script: &str) {
     archive.device("dev/console", 5, 1);
     let busybox = parts.program("busybox").unwrap().path;
     archive.add("bin/busybox", 0o100_755, &fs::read(busybox).unwrap());
-    for module in ["button"] {
+    for module in MODULES {
         if let Some(path) = find(&kernel.modules, &format!("{module}.ko")) {
             archive.add(
                 &format!("lib/{module}.ko"),

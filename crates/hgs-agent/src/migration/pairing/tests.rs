@@ -49,9 +49,9 @@ fn healthy() -> Credentials {
     host(SIGNER, Seconds::new(60))
 }
 
-fn keys(of: &[u8]) -> MigrationKeys {
+fn keys(of: &[u8]) -> ProofKey {
     let key = TransportKey::from_secret(SecretBytes::from(&sha256(of)[..])).unwrap();
-    MigrationKeys::of_transport_key(&key).unwrap()
+    ProofKey::of_transport_key(&key).unwrap()
 }
 
 fn digest(of: &[u8]) -> ProtectorDigest {
@@ -64,7 +64,21 @@ fn vm() -> OfferedVm {
         protector: b"<protector/>".to_vec(),
         digest: digest(b"<protector/>"),
         protection: b"sealed".to_vec(),
+        migration_key: None,
         carrier: Carrier::Libvirt {},
+    }
+}
+
+/// The destination's first steps.
+async fn arrive(
+    listener: &TcpListener,
+    credentials: &Credentials,
+) -> Result<IncomingOffer, AgentFailure> {
+    let (stream, _) = listener.accept().await.unwrap();
+    let authority = Arc::new(Authority::new().unwrap());
+    match Arrival::receive(stream, authority).await? {
+        (arrival, Opening::Offer(greeting)) => arrival.offer(&greeting, credentials).await,
+        (_, other) => panic!("{other:?}"),
     }
 }
 
@@ -78,8 +92,7 @@ async fn pair(
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let accepting = async {
-        let (stream, _) = listener.accept().await.unwrap();
-        let incoming = IncomingOffer::receive(stream, &destination).await?;
+        let incoming = arrive(&listener, &destination).await?;
         assert_eq!(incoming.unverified().description, vm().description);
         assert_eq!(incoming.unverified().protector.0, vm().protector);
         incoming
@@ -167,8 +180,7 @@ async fn a_proof_that_is_sent_back_is_refused() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let accepting = async {
-        let (stream, _) = listener.accept().await.unwrap();
-        let mut incoming = IncomingOffer::receive(stream, &healthy()).await.unwrap();
+        let mut incoming = arrive(&listener, &healthy()).await.unwrap();
         let proof = incoming.offer.proof.clone();
         let sent = incoming
             .channel
@@ -197,20 +209,18 @@ async fn a_proof_that_is_passed_on_from_another_connection_is_refused() {
         listener.local_addr().unwrap(),
     );
     let destination = async {
-        let (stream, _) = listener.accept().await.unwrap();
-        let incoming = IncomingOffer::receive(stream, &healthy()).await.unwrap();
+        let incoming = arrive(&listener, &healthy()).await.unwrap();
         incoming
             .accept(&keys(b"key"), digest(b"<protector/>"))
             .await
     };
     let attacker = async {
-        let (stream, _) = between.accept().await.unwrap();
-        let incoming = IncomingOffer::receive(stream, &healthy()).await.unwrap();
+        let incoming = arrive(&between, &healthy()).await.unwrap();
         let stream = TcpStream::connect(addresses.1).await.unwrap();
         let authority = Authority::new().unwrap();
         let (mut channel, _) = Channel::connect(stream, &authority).await.unwrap();
         channel
-            .send(&Answer::Done(healthy().greeting()))
+            .send(&Opening::Offer(healthy().greeting()))
             .await
             .unwrap();
         let _: Answer<Greeting> = channel.receive(LIMIT).await.unwrap();
@@ -244,10 +254,7 @@ async fn another_version_and_what_is_no_message_are_refused_by_name() {
         let (mut channel, _) = Channel::connect(stream, &authority).await.unwrap();
         channel.send_octets(b"GET / HTTP/1.1").await.unwrap();
     };
-    let accepting = async {
-        let (stream, _) = listener.accept().await.unwrap();
-        IncomingOffer::receive(stream, &healthy()).await.map(drop)
-    };
+    let accepting = async { arrive(&listener, &healthy()).await.map(drop) };
     let (refused, ()) = tokio::join!(accepting, speaking);
     let refused = refused.unwrap_err();
     assert!(refused.message.contains("not understood"), "{refused}");

@@ -186,6 +186,7 @@ fn a_kernel_that_is_booted_directly_is_run_by_exactly_these_arguments() {
         "-device tpm-crb,tpmdev=tpm",
         "-object rng-builtin,id=entropy",
         "-device virtio-rng-pci,rng=entropy",
+        "-S",
         "-incoming defer",
     ];
     let expected: Vec<_> = expected
