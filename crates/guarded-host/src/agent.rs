@@ -1,5 +1,6 @@
 //! `guarded-host agent`: the daemon.
 
+use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
@@ -11,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::failure::at_fault;
 use crate::host_options::HostOptions;
+use crate::vm::migrate;
 
 /// Where the agent of a host listens.
 #[derive(Debug, clap::Args)]
@@ -33,10 +35,20 @@ pub(crate) struct AgentOptions {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   systemctl enable --now guarded-host-agent
-  guarded-host agent --runtime /tmp/agent          (by hand, as any user)")]
+  guarded-host agent --runtime /tmp/agent          (by hand, as any user)
+  guarded-host agent --listen 192.0.2.7            (takes VMs that migrate)")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     agent: AgentOptions,
+    /// Take running VMs from the agents of other hosts, at this address; without, none are taken
+    #[arg(
+        long,
+        value_name = "ADDRESS[:PORT]",
+        env = "HGS_HOST_LISTEN",
+        hide_env_values = true,
+        value_parser = migrate::listen_address
+    )]
+    listen: Option<SocketAddr>,
 }
 
 impl AgentOptions {
@@ -77,6 +89,7 @@ impl Arguments {
                 stopped().map_err(|error| Failure::of(&error).at_fault(AtFault::Ourselves))?;
             let settings = Settings {
                 user: unprivileged_user()?,
+                listen: self.listen,
                 ..Settings::default()
             };
             let agent = Agent::start(folders, settings)

@@ -13,6 +13,7 @@ use crate::agent::{AgentOptions, client_failure};
 use crate::host_options::HostOptions;
 
 mod console;
+pub(crate) mod migrate;
 
 /// The shielded VMs of this host
 ///
@@ -92,6 +93,16 @@ enum Verb {
     List,
     /// Show one VM
     Show {
+        /// The VM
+        name: String,
+    },
+    Migrate(migrate::Arguments),
+    /// Have a VM go on here whose migration has no known end, because its destination never answers
+    ///
+    /// When the connection breaks in the moment in which the other host takes over, this host does not know whether the VM runs
+    /// there. It keeps the VM standing still and asks the other host until it knows. Only when that host is gone for good is this
+    /// command the way out.
+    Reclaim {
         /// The VM
         name: String,
     },
@@ -177,6 +188,8 @@ impl Arguments {
                 terminal.report(&Listed(client.list().map_err(client_failure)?))?;
                 Ok(Exit::Done)
             }
+            Verb::Migrate(arguments) => arguments.run(&client, terminal),
+            Verb::Reclaim { name } => told(&migrate::reclaim(name, &client, terminal)?),
             Verb::Console { name } => console::run(&client, &name, terminal),
             Verb::Trace { name } => {
                 let findings = client.trace(&name).map_err(client_failure)?;
