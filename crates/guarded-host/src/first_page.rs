@@ -139,6 +139,7 @@ const AFTER: &str = "\
 Every day:
   guarded-host status    how this host stands
   guarded-host trace     what is wrong, step by step
+  guarded-host vm list   the shielded VMs of this host, which `guarded-host agent` or libvirt runs
   guarded-host protector unwrap vm.xml vm.state --reseal --out state    what the start of a virtual machine does
 
 `guarded-host --help` has all commands, `guarded-host man COMMAND` the manual page of one.";

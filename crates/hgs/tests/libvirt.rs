@@ -96,6 +96,13 @@ fn run(program: &str, arguments: &[&str]) -> Output {
 fn mount_packages(roots: &[&Path]) {
     run("mount", &["-t", "tmpfs", "tmpfs", SPACE]);
     run("mount", &["-t", "tmpfs", "tmpfs", "/run"]);
+    if Path::new("/dev/kvm").exists() {
+        // Guests are translated. Where the device is there and runs no guest, libvirt would examine QEMU again at each step.
+        let nothing = format!("{SPACE}/no-kvm");
+        fs::write(&nothing, "").unwrap();
+        fs::set_permissions(&nothing, Permissions::from_mode(0)).unwrap();
+        run("mount", &["--bind", &nothing, "/dev/kvm"]);
+    }
     for (number, folder) in ["/etc", "/var"].iter().enumerate() {
         let [upper, work] = ["upper", "work"].map(|kind| format!("{SPACE}/{kind}-{number}"));
         for one in [&upper, &work] {

@@ -38,8 +38,17 @@ pub(super) struct Install {
     #[command(flatten)]
     place: Place,
     /// The user that libvirt's QEMU runs as (`user` in /etc/libvirt/qemu.conf) [default: libvirt-qemu or qemu, if there is one]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = user)]
     user: Option<String>,
+}
+
+/// The name or the number of a user.
+fn user(text: &str) -> Result<String, &'static str> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    match !text.is_empty() && text.chars().all(plain) {
+        true => Ok(text.to_owned()),
+        false => Err("a user's name has letters, digits, `-`, `_` and `.`"),
+    }
 }
 
 impl Install {
@@ -197,12 +206,11 @@ fn script(folders: &AgentFolders, user: &str) -> Result<String, Failure> {
     };
     Ok(format!(
         "#!/bin/sh\n{MARK}\n# Has the keys of shielded VMs released before libvirt starts them, or refuses.\n\
-         exec {} libvirt --config {} --state {} --runtime {} hook --user {} -- \"$@\"\n",
+         exec {} libvirt --config {} --state {} --runtime {} hook --user '{user}' -- \"$@\"\n",
         path(&program)?,
         path(&folders.host.configuration)?,
         path(&folders.host.state)?,
         path(&folders.runtime)?,
-        quoted(user),
     ))
 }
 

@@ -3,6 +3,7 @@
 #[path = "../../../hgs-client/tests/guarded_host/guardian.rs"]
 #[expect(dead_code, reason = "the library's tests use the rest of it")]
 mod guardian;
+mod libvirt;
 mod tpm;
 
 use std::fs;
