@@ -9,6 +9,7 @@
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -23,10 +24,10 @@ use hgs_vm::libvirt::{Definition, Domain, HostPrograms};
 use hgs_vm::program::Program;
 use hgs_vm::qemu::Emulator;
 use hgs_vm::qemu::accelerator::Accelerator;
-use hgs_vm::rekey::RekeyError;
 use hgs_vm::swtpm::{self, Channels, Contents, StateKey, Swtpm};
 use hgs_vm::synchroniser::Synchroniser;
 use rustix::io::Errno;
+use rustix::net::sockopt::socket_peercred;
 use rustix::process::{
     Flock, FlockType, Pid, PidfdFlags, Signal, fcntl_getlk, pidfd_open, pidfd_send_signal,
 };
@@ -89,6 +90,9 @@ impl Machine {
         user: u32,
         progress: &Progress,
     ) -> Result<(), AgentFailure> {
+        self.check_not_migrating()?;
+        // What an earlier start of libvirt's has left, if that came to nothing without a word to the hook.
+        let _ = self.let_tpm_go().await;
         let place = self.running.lock().await;
         if place.is_some() {
             return Err(AgentFailure::refused(format_args!(
@@ -141,12 +145,11 @@ impl Machine {
                 )
                 .at_fault(Fault::Operator));
             }
-            match pidfd_send_signal(&*process, Signal::KILL) {
-                Ok(()) | Err(Errno::SRCH) => Ok(()),
-                Err(error) => Err(AgentFailure::failed(error).at_fault(Fault::Ourselves)),
-            }
+            kill(&process)
         })
-        .await
+        .await?;
+        let _ = end.wait_for(|ended| *ended).await;
+        Ok(())
     }
 
     /// Forgets where the VM stopped, so that it starts with the state that is there.
@@ -221,7 +224,7 @@ impl Machine {
 
     fn follow_held(self: &Arc<Self>, held: &Held) {
         let (machine, mut end) = (Arc::clone(self), held.end.clone());
-        tokio::spawn(async move {
+        self.surroundings.tasks.spawn(async move {
             // The sender goes only after it has sent.
             let _ = end.wait_for(|ended| *ended).await;
             let _place = machine.running.lock().await;
@@ -324,8 +327,8 @@ impl Held {
             &protected.resealed,
             &surroundings.swtpm,
         )?;
-        let synchroniser = running::synchroniser(running::current(&state)?.path())?;
-        let current = state.current().ok_or(RekeyError::NoState)?;
+        let current = running::current(&state)?;
+        let synchroniser = running::synchroniser(current.path())?;
         let migration_key = StateKey::random(&mut System::new())?;
         let mut tpm = Swtpm::start(&swtpm::Settings {
             program: &surroundings.swtpm,
@@ -360,11 +363,12 @@ impl Held {
                 return Ok(None);
             }
             let state = StateFolder::open(&folder)?;
-            let current = state.current().ok_or(RekeyError::NoState)?;
+            let current = running::current(&state)?;
             let Some(process) = holder_of_state(current.path())? else {
+                end_unused(&socket)?;
                 return Ok(None);
             };
-            let synchroniser = running::synchroniser(running::current(&state)?.path())?;
+            let synchroniser = running::synchroniser(current.path())?;
             Ok(Some(Self::new(
                 process,
                 socket,
@@ -478,16 +482,125 @@ fn holder_of_state(generation: &Path) -> Result<Option<OwnedFd>, AgentFailure> {
     Ok((holder()? == Some(process)).then_some(descriptor))
 }
 
+/// Ends an swtpm that listens at a socket and that no QEMU has connected to; its agent was killed.
+fn end_unused(socket: &Path) -> Result<(), AgentFailure> {
+    if is_connected(socket)? {
+        return Ok(());
+    }
+    if let Ok(connection) = UnixStream::connect(socket) {
+        let swtpm = socket_peercred(&connection).map_err(AgentFailure::failed)?;
+        let process = pidfd_open(swtpm.pid, PidfdFlags::empty());
+        // While this connection is open, the number is that process's.
+        kill(&process.map_err(AgentFailure::failed)?)?;
+    }
+    Ok(hgs_files::optional(hgs_files::remove(socket)).map(drop)?)
+}
+
+fn kill(process: &OwnedFd) -> Result<(), AgentFailure> {
+    match pidfd_send_signal(process, Signal::KILL) {
+        Ok(()) | Err(Errno::SRCH) => Ok(()),
+        Err(error) => Err(AgentFailure::failed(error).at_fault(Fault::Ourselves)),
+    }
+}
+
 /// Whether a program is connected to a socket that another one listens at.
 fn is_connected(socket: &Path) -> Result<bool, AgentFailure> {
     const CONNECTED: &str = "03";
     let table = Path::new("/proc/net/unix");
     let text = fs::read_to_string(table).map_err(|error| FileError::at(table, error))?;
-    let Some(socket) = socket.to_str() else {
-        return Ok(true);
-    };
+    let socket = format!(" {}", socket.display());
     Ok(text.lines().any(|line| {
         let state = line.split_whitespace().nth(5);
-        state == Some(CONNECTED) && line.ends_with(socket)
+        state == Some(CONNECTED) && line.ends_with(&socket)
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn a_connection_to_a_socket_is_seen() {
+        let folder = tempfile::tempdir_in("/tmp").unwrap();
+        let socket = folder.path().join("tpm.sock");
+        assert!(!is_connected(&socket).unwrap());
+        let listener = UnixListener::bind(&socket).unwrap();
+        assert!(!is_connected(&socket).unwrap());
+        let connection = UnixStream::connect(&socket).unwrap();
+        let accepted = listener.accept().unwrap();
+        assert!(is_connected(&socket).unwrap());
+        assert!(!is_connected(&folder.path().join("pm.sock")).unwrap());
+        drop((connection, accepted));
+        assert!(!is_connected(&socket).unwrap());
+    }
+
+    /// swtpm without a key, for what it does with its socket.
+    fn swtpm(folder: &Path) -> (std::process::Child, PathBuf) {
+        let socket = folder.join("tpm.sock");
+        let control = format!("type=unixio,path={},mode=0600", socket.display());
+        let state = format!("dir={}", folder.display());
+        let swtpm = Command::new("swtpm")
+            .args(["socket", "--tpm2", "--tpmstate", &state])
+            .args(["--ctrl", &control, "--terminate"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("swtpm is installed");
+        let begun = std::time::Instant::now();
+        while !socket.exists() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "swtpm listens");
+            std::thread::yield_now();
+        }
+        (swtpm, socket)
+    }
+
+    #[test]
+    fn a_tpm_that_no_qemu_came_for_is_ended() {
+        let folder = tempfile::tempdir_in("/tmp").unwrap();
+        let (mut swtpm, socket) = swtpm(folder.path());
+        assert!(holder_of_state(folder.path()).unwrap().is_none());
+        end_unused(&socket).unwrap();
+        assert!(!swtpm.wait().unwrap().success());
+        assert!(!socket.exists());
+        // Again, and where only the file is left.
+        end_unused(&socket).unwrap();
+        drop(UnixListener::bind(&socket).unwrap());
+        end_unused(&socket).unwrap();
+        assert!(!socket.exists());
+    }
+
+    #[test]
+    fn folders_of_sockets_are_passed_by_others_and_written_by_the_agent_alone() {
+        let folder = tempfile::tempdir_in("/tmp").unwrap();
+        let folders = AgentFolders {
+            host: hgs_client::Folders::inside(folder.path()),
+            runtime: folder.path().join("run"),
+        };
+        let socket = folders.tpm_socket("6f2d1c3e-8d0a-4a53-9f1c-0b7f6a1e2d3c");
+        assert!(socket.starts_with(folder.path().join("run-libvirt")));
+        for _ in 0..2 {
+            make_folders(&folders, &socket).unwrap();
+            for place in [folders.libvirt().as_path(), socket.parent().unwrap()] {
+                let mode = fs::metadata(place).unwrap().permissions().mode();
+                assert_eq!(mode & 0o777, 0o711);
+            }
+        }
+        let long = folders.libvirt().join("x".repeat(SOCKET_PATH_LIMIT));
+        let refused = make_folders(&folders, &long.join("tpm.sock")).unwrap_err();
+        assert!(
+            refused.message.contains("shorter runtime folder"),
+            "{refused}"
+        );
+        // A link in the place of the folder would have the agent change another's mode.
+        let linked = AgentFolders {
+            runtime: folder.path().join("linked"),
+            ..folders
+        };
+        std::os::unix::fs::symlink(folder.path(), linked.libvirt()).unwrap();
+        make_folders(&linked, &linked.tpm_socket("x")).unwrap_err();
+    }
 }
