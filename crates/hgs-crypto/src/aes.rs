@@ -2,7 +2,9 @@
 //! [NIST SP 800-38A] as TPMs have it.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use aws_lc_rs::cipher::{AES_128, DecryptingKey, DecryptionContext, UnboundCipherKey};
+use aws_lc_rs::cipher::{
+    AES_128, DecryptingKey, DecryptionContext, EncryptingKey, EncryptionContext, UnboundCipherKey,
+};
 use aws_lc_rs::iv::FixedLength;
 use aws_lc_rs::key_wrap::{AES_256, AesKek, KeyWrap as _};
 
@@ -123,6 +125,27 @@ pub fn cfb128_decrypt(
     Ok(SecretBytes::new(std::mem::take(&mut plaintext)))
 }
 
+/// AES-128 in the mode CFB-128: encrypts what a TPM decrypts. The context must make key or IV new.
+///
+/// # Errors
+/// When the key is not 16 octets.
+pub fn cfb128_encrypt(
+    key: &SecretBytes,
+    iv: [u8; 16],
+    plaintext: &SecretBytes,
+) -> Result<Vec<u8>, CryptoError> {
+    let encrypt = |octets: &mut [u8]| {
+        let key = UnboundCipherKey::new(&AES_128, key.expose())?;
+        let context = EncryptionContext::Iv128(FixedLength::from(iv));
+        EncryptingKey::cfb128(key)?
+            .less_safe_encrypt(octets, context)
+            .map(|_| ())
+    };
+    let mut octets = zeroize::Zeroizing::new(plaintext.expose().to_vec());
+    encrypt(&mut octets).map_err(|_: aws_lc_rs::error::Unspecified| CryptoError)?;
+    Ok(std::mem::take(&mut octets))
+}
+
 fn gcm_key(key: &SecretBytes) -> Result<LessSafeKey, CryptoError> {
     let key = UnboundKey::new(&AES_256_GCM, key.expose()).map_err(|_| CryptoError)?;
     Ok(LessSafeKey::new(key))
@@ -165,6 +188,8 @@ mod tests {
         for length in [64, 19] {
             let opened = cfb128_decrypt(&key, iv, &ciphertext[..length]).unwrap();
             assert_eq!(opened.expose(), &plaintext[..length]);
+            let encrypted = cfb128_encrypt(&key, iv, &plaintext[..length].into());
+            assert_eq!(encrypted.unwrap(), &ciphertext[..length]);
         }
         let short = SecretBytes::new(vec![0; 15]);
         assert_eq!(cfb128_decrypt(&short, iv, &ciphertext), Err(CryptoError));

@@ -77,6 +77,17 @@ pub enum TpmError {
         "the TPM has another storage root key than when the identity key was made: it was cleared, or it is another TPM"
     )]
     OtherStorageRootKey,
+    /// Its NV memory is full, or it has as many indices as it can.
+    #[error("the TPM has no room in its NV memory: {0}")]
+    NoNvMemory(ResponseCode),
+    /// Another program has made an NV index where a counter of this program belongs.
+    #[error(
+        "NV index {0:#010x} of the TPM is not the counter of this program: another program has made it"
+    )]
+    ForeignIndex(u32),
+    /// The counter has gone on since something was sealed.
+    #[error("the counter in the TPM has gone on: this copy was used, or a newer one was made")]
+    CounterChanged,
     /// The key can't be used.
     #[error(transparent)]
     KeyUse(KeyUseError),

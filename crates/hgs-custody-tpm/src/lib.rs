@@ -4,7 +4,8 @@
 //!  Device ── Tpm::open ──▶ Tpm ── execute ──▶ response       sends again what the TPM wants again
 //!                           │                                flushes at its end what it has loaded
 //!                           ├── endorsement_key, storage_root_key, endorsement_certificate, pcr_values
-//!                           └── decrypt, sign                in a salted policy session
+//!                           ├── decrypt, sign                in a salted policy session
+//!                           └── seal, unseal, counter        the same, bound to a counter that never goes back
 //!  TpmKey: the same as a hgs_custody::PrivateKey, which opens the TPM for each use
 //! ```
 //!
@@ -21,6 +22,7 @@ mod error;
 mod journal;
 mod key;
 mod manufacture;
+mod sealing;
 pub mod simulator;
 mod tpm;
 mod transport;
@@ -30,4 +32,5 @@ pub use error::TpmError;
 pub use journal::Journal;
 pub use key::{AttestedKey, TpmKey};
 pub use manufacture::{EndorsementKeyKind, EndorsementKeys};
+pub use sealing::Seal;
 pub use tpm::{Slow, Tpm};

@@ -332,11 +332,20 @@ impl Tpm {
         key: &AttestedKey,
         work: impl FnOnce(&mut Self, PolicySession, Handle) -> Result<T, TpmError>,
     ) -> Result<T, TpmError> {
+        self.and_flush(|tpm| {
+            let (root, handle) = tpm.load(key)?;
+            let session = tpm.policy_session(&key.storage_root_key, root, key.pcrs)?;
+            work(tpm, session, handle)
+        })
+    }
+
+    /// Flushes afterwards what `work` has loaded.
+    pub(crate) fn and_flush<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<T, TpmError>,
+    ) -> Result<T, TpmError> {
         let before = self.loaded.len();
-        let done = self.load(key).and_then(|(root, handle)| {
-            let session = self.policy_session(&key.storage_root_key, root, key.pcrs)?;
-            work(self, session, handle)
-        });
+        let done = work(self);
         for handle in self.loaded.split_off(before).into_iter().rev() {
             self.flush(handle)?;
         }
@@ -354,7 +363,7 @@ impl Tpm {
         Ok((parent, handle))
     }
 
-    fn policy_session(
+    pub(crate) fn policy_session(
         &mut self,
         key: &StorageRootKey,
         handle: Handle,

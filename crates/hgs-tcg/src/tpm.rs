@@ -17,13 +17,14 @@ mod policy;
 mod public;
 mod response;
 mod response_code;
+mod sealing;
 mod session;
 mod wire;
 
 pub use command::{Authorization, Command, ForeignCommandError, Handle, Primary};
 pub use host_command::{
-    EK_CERTIFICATE_INDEX, done, extend_pcr, flush_context, get_permanent_attributes, get_property,
-    is_in_lockout, load, loaded, nv_octets, nv_read_public, nv_reads, nv_size,
+    EK_CERTIFICATE_INDEX, clock, done, extend_pcr, flush_context, get_permanent_attributes,
+    get_property, is_in_lockout, load, loaded, nv_octets, nv_read_public, nv_reads, nv_size,
     pcrs_read_without_session, property, read_clock, read_pcrs_without_session,
 };
 pub use key_use::{
@@ -39,6 +40,10 @@ pub use response::{
     public_read, started_session,
 };
 pub use response_code::ResponseCode;
+pub use sealing::{
+    AwaitingSealedObject, Counter, SealedObject, SealingSession, StartingSealingSession,
+    load_sealed, sealed_loaded,
+};
 pub use session::{
     AwaitingKey, AwaitingPcrs, CreatedKey, ProvedPcrValues, Session, SessionError, SessionState,
     SessionStateError, StartingSession,

@@ -125,20 +125,29 @@ impl SoftwareTpm {
     ///
     /// If it is not installed or fails.
     pub fn tool(&mut self, program: &str, arguments: &[&str]) -> Output {
-        // The tool needs the connection.
-        self.connection = None;
-        let socket = self.simulator.folder().join("socket");
-        let output = Command::new(tool(program, "tpm2-tools"))
-            .args(arguments)
-            .current_dir(self.simulator.folder())
-            .env("TPM2TOOLS_TCTI", format!("swtpm:path={}", socket.display()))
-            .output()
-            .unwrap();
+        let output = self.try_tool(program, arguments);
         assert!(
             output.status.success(),
             "{program} {arguments:?}: {output:?}"
         );
         output
+    }
+
+    /// The same where the TPM may refuse.
+    ///
+    /// # Panics
+    ///
+    /// If it is not installed.
+    pub fn try_tool(&mut self, program: &str, arguments: &[&str]) -> Output {
+        // The tool needs the connection.
+        self.connection = None;
+        let socket = self.simulator.folder().join("socket");
+        Command::new(tool(program, "tpm2-tools"))
+            .args(arguments)
+            .current_dir(self.simulator.folder())
+            .env("TPM2TOOLS_TCTI", format!("swtpm:path={}", socket.display()))
+            .output()
+            .unwrap()
     }
 }
 

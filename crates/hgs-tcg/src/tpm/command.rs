@@ -440,14 +440,13 @@ fn name(code: u32) -> Option<&'static str> {
 /// The parameters of TPM2_Create and TPM2_CreatePrimary: no password, no data, no PCRs.
 pub(super) fn creation_parameters(public: &Public, outside_info: Option<&Sha256Digest>) -> Vec<u8> {
     let sensitive = sized(&[0; 4]);
+    [sensitive, public_parameters(public.octets(), outside_info)].concat()
+}
+
+/// What follows the sensitive parameter.
+pub(super) fn public_parameters(public: &[u8], outside_info: Option<&Sha256Digest>) -> Vec<u8> {
     let outside_info = sized(outside_info.map_or(&[][..], |digest| digest));
-    [
-        &sensitive[..],
-        &sized(public.octets()),
-        &outside_info,
-        &[0; 4],
-    ]
-    .concat()
+    [&sized(public)[..], &outside_info, &[0; 4]].concat()
 }
 
 fn read_creation_parameters<'o>(reader: &mut Reader<'o>) -> Result<(Public, &'o [u8]), Fault> {

@@ -4,9 +4,9 @@ use hgs_crypto::{CryptoError, Random, SecretBytes};
 
 use super::manufacture::{bank_is_allocated, created_ecc_endorsement_key};
 use super::{
-    Command, Handle, PcrSelection, PrivateAndPublic, Public, SessionState, created_key,
-    created_primary, done, is_in_lockout, loaded, nv_octets, nv_size, pcrs_read,
-    pcrs_read_without_session, public_read, started_session,
+    Command, Counter, Handle, PcrSelection, PrivateAndPublic, Public, SealedObject, SessionState,
+    clock, created_key, created_primary, done, is_in_lockout, loaded, nv_octets, nv_size,
+    pcrs_read, pcrs_read_without_session, public_read, sealed_loaded, started_session,
 };
 
 /// [`Command::parse`], as a host reads what a server sends.
@@ -61,10 +61,17 @@ fn fuzz_host_response(data: &[u8]) {
         nv_size(data),
         nv_octets(data),
         done(data),
+        clock(data),
+        Counter::value(data),
+        Counter::at(0x0180_0000).has_value(data),
         is_in_lockout(data),
         bank_is_allocated(data),
         created_ecc_endorsement_key(data),
     );
+    if let Ok(object) = SealedObject::new(Vec::new(), data.to_vec()) {
+        assert_eq!(object.public(), data);
+        let _ = sealed_loaded(data, &object);
+    }
     let selection = PcrSelection::new([0, 7, 23]).expect("three PCRs");
     if let Ok(Some(values)) = pcrs_read_without_session(data, selection) {
         assert_eq!(values.len(), 3);

@@ -201,6 +201,20 @@ pub fn read_clock() -> Vec<u8> {
     message(NO_SESSIONS, READ_CLOCK, &[])
 }
 
+/// The milliseconds for which the TPM has had power since it was cleared last, as the response to [`read_clock`] says. A TPM that
+/// loses power without warning may go back by some minutes.
+///
+/// # Errors
+/// When the TPM refused, or the response is of another shape.
+pub fn clock(response: &[u8]) -> Result<u64, ResponseError> {
+    let mut reader = Reader::new(body(response, NO_SESSIONS)?);
+    reader.array::<8>("currentTime.time")?;
+    let clock = reader.array("currentTime.clockInfo.clock")?;
+    reader.array::<9>("resetCount, restartCount, safe")?;
+    reader.end("the response")?;
+    Ok(u64::from_be_bytes(clock))
+}
+
 /// TPM2_FlushContext, with which a host frees a slot of its TPM: a server that could send it could end other programs'
 /// sessions.
 #[must_use]

@@ -2,8 +2,9 @@
 //! nobody between processor and TPM reads what is decrypted or chooses it (part 1, 19 and 21).
 //!
 //! ```text
-//! StartingPolicySession ── started ──▶ PolicySession ── policy_pcr, then decrypt ──▶ AwaitingPlaintext ── receive
-//!                                                    └─ policy_pcr, then sign ─────▶ AwaitingSignature ── receive
+//! StartingPolicySession ── started ──▶ PolicySession ── policy_pcr, then decrypt ──────────▶ AwaitingPlaintext ── receive
+//!                                                    ├─ policy_pcr, policy_nv, then unseal ▶ AwaitingPlaintext ── receive
+//!                                                    └─ policy_pcr, then sign ─────────────▶ AwaitingSignature ── receive
 //! ```
 //!
 //! The public area of the storage root key is one that the host has kept since its enrolment: one that is read now could be
@@ -26,6 +27,8 @@ use super::wire::{Reader, StructureError, sized};
 
 const RSA_DECRYPT: u32 = 0x0000_0159;
 const SIGN: u32 = 0x0000_015d;
+const UNSEAL: u32 = 0x0000_015e;
+pub(super) const HMAC_SESSION: u8 = 0;
 const POLICY_SESSION: u8 = 1;
 /// The label of KDFa for the key of parameter encryption (part 1, 21.3).
 const ENCRYPTION_LABEL: &str = "CFB";
@@ -36,6 +39,8 @@ const HASH_CHECK: u16 = 0x8024;
 const ENCRYPT_AND_END: u8 = 0x40;
 /// The session ends.
 const END: u8 = 0;
+/// The command's first parameter is encrypted, and the session ends.
+const DECRYPT_AND_END: u8 = 0x20;
 
 /// Why a TPM did not do the work, or why what it answered is not used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -82,6 +87,16 @@ impl StartingPolicySession {
         handle: Handle,
         random: &mut dyn Random,
     ) -> Result<(Self, Vec<u8>), CryptoError> {
+        Self::start_as(POLICY_SESSION, key, handle, random)
+    }
+
+    /// The same with the type of the session.
+    pub(super) fn start_as(
+        kind: u8,
+        key: &StorageRootKey,
+        handle: Handle,
+        random: &mut dyn Random,
+    ) -> Result<(Self, Vec<u8>), CryptoError> {
         let salt = SecretBytes::random(32, random)?;
         let nonce_caller = random::array(random)?;
         let key = key.public().rsa_key().map_err(|_| CryptoError)?;
@@ -92,7 +107,7 @@ impl StartingPolicySession {
             &NULL.to_be_bytes(),
             &sized(&nonce_caller),
             &sized(&encrypted),
-            &[POLICY_SESSION],
+            &[kind],
             &symmetric,
             &SHA256.to_be_bytes(),
         ]
@@ -167,6 +182,21 @@ impl PolicySession {
         Ok((AwaitingPlaintext(exchange), command))
     }
 
+    /// TPM2_Unseal of a loaded object.
+    ///
+    /// # Errors
+    /// When there is no randomness.
+    pub fn unseal(
+        self,
+        object: Handle,
+        name: &Name,
+        random: &mut dyn Random,
+    ) -> Result<(AwaitingPlaintext, Vec<u8>), CryptoError> {
+        let (exchange, command) =
+            self.authorize(UNSEAL, object, name, &[], ENCRYPT_AND_END, random)?;
+        Ok((AwaitingPlaintext(exchange), command))
+    }
+
     /// TPM2_Sign of a digest with the scheme of the key, RSASSA-PKCS1-v1_5 with SHA-256.
     ///
     /// # Errors
@@ -203,6 +233,38 @@ impl PolicySession {
         random: &mut dyn Random,
     ) -> Result<(Exchange, Vec<u8>), CryptoError> {
         let nonce_caller: [u8; 32] = random::array(random)?;
+        Ok(self.authorize_with(nonce_caller, code, (key, name), parameters, attributes))
+    }
+
+    /// A command whose first parameter is `secret` with its size in front, which only the TPM reads, and `rest`.
+    pub(super) fn authorize_secret(
+        self,
+        code: u32,
+        (key, name): (Handle, &Name),
+        secret: &SecretBytes,
+        rest: &[u8],
+        random: &mut dyn Random,
+    ) -> Result<(Exchange, Vec<u8>), CryptoError> {
+        let nonce_caller: [u8; 32] = random::array(random)?;
+        // Part 1, 21.3: of a command, the caller's nonce is the newer one.
+        let nonces: [&[u8]; 2] = [&nonce_caller, &self.nonce_tpm];
+        let derived = kdfa_sha256(&self.key, ENCRYPTION_LABEL, nonces, 32)?;
+        let (cipher_key, iv) = derived.expose().split_at(16);
+        let iv = iv.try_into().map_err(|_| CryptoError)?;
+        let encrypted = aes::cfb128_encrypt(&SecretBytes::from(cipher_key), iv, secret)?;
+        let parameters = [&sized(&encrypted), rest].concat();
+        let attributes = DECRYPT_AND_END;
+        Ok(self.authorize_with(nonce_caller, code, (key, name), &parameters, attributes))
+    }
+
+    fn authorize_with(
+        self,
+        nonce_caller: [u8; 32],
+        code: u32,
+        (key, name): (Handle, &Name),
+        parameters: &[u8],
+        attributes: u8,
+    ) -> (Exchange, Vec<u8>) {
         let digest = sha256_of(&[&code.to_be_bytes(), name.octets(), parameters]);
         let signed: [&[u8]; 4] = [&digest, &nonce_caller, &self.nonce_tpm, &[attributes]];
         let authorization = [
@@ -224,7 +286,7 @@ impl PolicySession {
             attributes,
             nonce_caller,
         };
-        Ok((exchange, message(SESSIONS, code, &body)))
+        (exchange, message(SESSIONS, code, &body))
     }
 }
 
@@ -239,7 +301,7 @@ pub(super) fn known_session() -> PolicySession {
 
 /// A session and the use of a key that it has authorised.
 #[derive(Debug)]
-struct Exchange {
+pub(super) struct Exchange {
     session: PolicySession,
     code: u32,
     attributes: u8,
@@ -248,7 +310,10 @@ struct Exchange {
 
 impl Exchange {
     /// The parameters of an authentic response, and the nonce that came with it.
-    fn verify<'r>(&self, response: &'r [u8]) -> Result<(&'r [u8], [u8; 32]), KeyUseError> {
+    pub(super) fn verify<'r>(
+        &self,
+        response: &'r [u8],
+    ) -> Result<(&'r [u8], [u8; 32]), KeyUseError> {
         let body = body(response, SESSIONS).map_err(|error| match error {
             ResponseError::Refused(code) => refused(code),
             ResponseError::WithoutSession => KeyUseError::NotAuthentic,

@@ -38,6 +38,14 @@ const EK_POLICY: Sha256Digest = [
 pub struct Name([u8; 34]);
 
 impl Name {
+    /// Of the object or NV index whose public area has these octets.
+    pub(super) fn of(public: &[u8]) -> Self {
+        let mut name = [0; 34];
+        name[..2].copy_from_slice(&SHA256.to_be_bytes());
+        name[2..].copy_from_slice(&sha256(public));
+        Self(name)
+    }
+
     /// As a TPM writes it.
     #[must_use]
     pub fn octets(&self) -> &[u8; 34] {
@@ -184,10 +192,7 @@ impl Public {
     /// The name that a TPM gives an object with this public area.
     #[must_use]
     pub fn name(&self) -> Name {
-        let mut name = [0; 34];
-        name[..2].copy_from_slice(&SHA256.to_be_bytes());
-        name[2..].copy_from_slice(&sha256(&self.octets));
-        Name(name)
+        Name::of(&self.octets)
     }
 
     /// The RSA key, checked for strength.

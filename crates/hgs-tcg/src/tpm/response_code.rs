@@ -32,6 +32,18 @@ impl ResponseCode {
         matches!(self.0, 0x902..=0x906)
     }
 
+    /// Whether NV memory is full (TPM_RC_NV_SPACE).
+    #[must_use]
+    pub fn is_out_of_nv(self) -> bool {
+        self.0 == 0x14b
+    }
+
+    /// Whether a policy is not satisfied (TPM_RC_POLICY), as when TPM2_PolicyNV compares.
+    #[must_use]
+    pub fn is_policy(self) -> bool {
+        self.0 == 0x126
+    }
+
     /// Whether the TPM has failed (TPM_RC_FAILURE).
     #[must_use]
     pub fn is_failure(self) -> bool {
@@ -106,6 +118,11 @@ impl ResponseCode {
                 "another program used the TPM in between",
             ),
             0x125 => ("TPM_RC_AUTH_MISSING", "an authorization is missing"),
+            0x126 => ("TPM_RC_POLICY", "the policy is not satisfied"),
+            0x14b => (
+                "TPM_RC_NV_SPACE",
+                "no room in NV memory; remove indices that are no longer needed",
+            ),
             0x128 => (
                 "TPM_RC_PCR_CHANGED",
                 "a PCR has changed since the policy was checked",
