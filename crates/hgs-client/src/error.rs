@@ -8,6 +8,7 @@ use hgs_protector::ProtectorError;
 use crate::configuration::ConfigurationError;
 use crate::host_key::HostKeyError;
 use crate::identity::IdentityError;
+use crate::kept_keys::KeptKeyError;
 use crate::sealed_file::SealedFileError;
 use crate::sealed_pair::SealedPairError;
 use crate::service::{ServiceFailure, Side};
@@ -30,6 +31,9 @@ pub enum Error {
     /// The identity key can't be made, read or written.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// A key that was kept for offline use is not there, or does not open.
+    #[error(transparent)]
+    KeptKey(#[from] KeptKeyError),
     /// This host is in local mode: it attests to no service.
     #[error("this host is in local mode: no attestation and key protection service is configured")]
     LocalMode,

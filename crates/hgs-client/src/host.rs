@@ -228,6 +228,20 @@ impl GuardedHost {
         required: RequiredCertificate,
         next_boot: Option<Vec<u8>>,
     ) -> Result<Attestation, Error> {
+        let certified = self.certify_by(kind, sides, required, next_boot).await;
+        match certified {
+            Err(error) => Err(self.after_refusal(error, None).await),
+            attestation => attestation,
+        }
+    }
+
+    async fn certify_by(
+        &self,
+        kind: HealthKind,
+        sides: Sides,
+        required: RequiredCertificate,
+        next_boot: Option<Vec<u8>>,
+    ) -> Result<Attestation, Error> {
         let mut failures = ServiceFailures::default();
         for (side, endpoints) in self.services(sides)? {
             let certifier = Certifier {

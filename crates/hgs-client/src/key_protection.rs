@@ -3,19 +3,21 @@
 
 pub(crate) mod failure;
 
+use std::num::NonZeroU32;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use hgs_custody::HeldKeys;
+use hgs_kps::offline_report::{OFFLINE_UNWRAPS, OfflineReport};
 use hgs_kps::signed_response::{
     ACCEPT_SIGNATURE, CONTENT_DIGEST, Nonce, ResponseFields, ResponseSignatureError,
     SignatureRequest,
 };
 use hgs_kps::wire::{self, Algorithms};
 use hgs_kps::{Authenticity, Caches, PendingRoll, Released, ServiceVersion};
-use hgs_protector::VerifiedProtector;
 use hgs_protector::suite::{KeyEncryption, TransportKeysEncryption, WrappingKeyEncryption};
+use hgs_protector::{TransportKey, VerifiedProtector};
 use hyper::header::HeaderValue;
 
 use crate::certify::Certified;
@@ -45,21 +47,30 @@ pub(crate) struct KeyProtection<'a> {
 }
 
 impl KeyProtection<'_> {
-    /// Has the keys in `ingress` released to the holder of a health certificate, and opens the answer. `nonce` is fresh.
+    /// Has the keys in `ingress` released to the holder of a health certificate, and opens the answer. `nonce` is fresh; the
+    /// report says how often the ingress key was used offline.
     pub(crate) async fn roll(
         &self,
         ingress: &VerifiedProtector,
         certified: &Certified,
         nonce: Nonce,
+        report: Option<&(NonZeroU32, TransportKey)>,
     ) -> Answer<Released> {
         let certificate = certified.certificate.clone();
         let pending = PendingRoll::new(ingress.clone(), certificate, ALGORITHMS, self.version);
         let body = pending.request();
         let request = SignatureRequest::new(nonce, &body);
-        let fields = vec![
+        let mut fields = vec![
             (CONTENT_DIGEST, request.content_digest()),
             (ACCEPT_SIGNATURE, request.accept_signature()),
         ];
+        if let Some((count, key)) = report {
+            let (digest, certificate) = (ingress.digest(), &certified.certificate);
+            match OfflineReport::new(*count, key, &digest, certificate) {
+                Ok(report) => fields.push((OFFLINE_UNWRAPS, report.value())),
+                Err(error) => tracing::warn!(%error, "offline use of a key can't be reported"),
+            }
+        }
         let response = post(self.client, self.url, self.version, body, fields).await?;
         let fields = ResponseFields::read(|name| {
             let values = response.fields.get_all(name).iter();

@@ -32,7 +32,7 @@ impl Error {
             | Self::MasterKey(_)
             | Self::NoFallback => Fault::Operator,
             Self::Identity(_) | Self::System(_) => Fault::Ourselves,
-            Self::Tpm(HostTpmError::Tpm(_)) => Fault::Host,
+            Self::Tpm(HostTpmError::Tpm(_)) | Self::KeptKey(_) => Fault::Host,
             Self::Tpm(_) => Fault::Operator,
             Self::SealedPair(SealedPairError::File(_)) => Fault::Operator,
             Self::Protector(_) | Self::SealedFile(_) | Self::SealedPair(_) => Fault::Protector,
@@ -78,6 +78,16 @@ impl Error {
             Self::Tpm(error) => of_tpm(error),
             _ => None,
         }
+    }
+
+    /// Whether no service could be reached, or those that could were not able to decide. A refusal is something else.
+    #[must_use]
+    pub fn is_service_away(&self) -> bool {
+        let Self::Services(error) = self else {
+            return false;
+        };
+        let all = error.earlier().iter().chain([error.last()]);
+        all.map(|failure| &failure.cause).all(Cause::is_away)
     }
 
     /// Whether what was given is not valid or was refused, so that trying again is of no use.

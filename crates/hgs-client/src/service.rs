@@ -14,6 +14,7 @@ use hgs_attest::client::{AttestationFailure, RefusedKind};
 use hgs_attest::freshness::FreshnessError;
 use hgs_attest::signing_certificates::SigningCertificatesError;
 use hgs_attest::wire::AttestationOperationMode;
+use hgs_kps::Code as KeyProtectionCode;
 use hgs_pki::Time;
 use hgs_pki::health::HealthCertificateError;
 use serde::{Deserialize, Serialize};
@@ -139,6 +140,54 @@ impl Cause {
             | Self::Nonce(_)
             | Self::Clocks { .. }
             | Self::HealthCertificate(_) => false,
+        }
+    }
+}
+
+/// What a decision is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// This host, whatever it asks for.
+    Host,
+    /// The protector that it has asked about.
+    Protector,
+}
+
+impl Cause {
+    /// What is refused, if this is a decision about this host or a protector.
+    pub(crate) fn refuses(&self) -> Option<Refused> {
+        match self {
+            cause if !cause.is_decision() => None,
+            Self::Attestation(failure) => {
+                let is_of_next_boot = failure.code().is_some_and(Code::is_of_next_boot);
+                (!is_of_next_boot).then_some(Refused::Host)
+            }
+            Self::KeyProtection(KeyProtectionFailure::Refused {
+                code: Some(KeyProtectionCode::HostRevoked | KeyProtectionCode::HealthCertificate),
+                ..
+            }) => Some(Refused::Host),
+            _ => Some(Refused::Protector),
+        }
+    }
+
+    /// Whether the service could not be reached, or not decide: what a break of the network or of the service looks like.
+    pub(crate) fn is_away(&self) -> bool {
+        match self {
+            Self::Transport(TransportError::TlsSettings(_)) => false,
+            Self::Transport(_) => true,
+            Self::KeyProtection(KeyProtectionFailure::Unintelligible { status, .. })
+            | Self::Attestation(
+                AttestationFailure::Unintelligible { status, .. }
+                | AttestationFailure::UnexpectedReply { status },
+            )
+            | Self::SigningCertificates { status, .. } => *status >= 500,
+            Self::KeyProtection(KeyProtectionFailure::Refused { code, .. }) => {
+                code.is_some_and(|code| code.status() == 503)
+            }
+            Self::Attestation(AttestationFailure::Refused(refused)) => {
+                refused.kind == RefusedKind::Unavailable
+            }
+            _ => false,
         }
     }
 }

@@ -10,6 +10,8 @@
 //! endorsement-key            TPMT_PUBLIC of the endorsement key that the host attests with
 //! tpm-handles                what the process has loaded into a TPM without a resource manager
 //! status.json                what the last attempt to attest came to
+//! kept-keys/                 keys to start VMs with while no guardian answers, sealed by the TPM
+//! kept-keys.lock             held while they change
 //! attest.lock                held while a health certificate is asked for
 //! ```
 
@@ -85,6 +87,14 @@ impl StateFolder {
 
     pub(crate) fn tpm_handles(&self) -> PathBuf {
         self.0.join("tpm-handles")
+    }
+
+    pub(crate) fn kept_keys(&self) -> PathBuf {
+        self.0.join("kept-keys")
+    }
+
+    pub(crate) fn kept_keys_lock(&self) -> PathBuf {
+        self.0.join("kept-keys.lock")
     }
 
     pub(crate) fn status(&self) -> PathBuf {

@@ -1,6 +1,7 @@
 //! Having the keys of a protector released, as the start of a virtual machine does.
 
 use std::fmt;
+use std::num::NonZeroU32;
 
 use hgs_crypto::SecretBytes;
 use hgs_crypto::random::System;
@@ -47,14 +48,34 @@ impl GuardedHost {
         let caches = self.caches();
         let ingress =
             Protector::read(protector, &caches.certificates)?.verify(&caches.signatures)?;
+        let digest = ingress.digest();
+        let unwrapped = self.unwrap_verified(ingress, version).await;
+        match unwrapped {
+            Err(error) => Err(self.after_refusal(error, Some(digest)).await),
+            unwrapped => unwrapped,
+        }
+    }
+
+    async fn unwrap_verified(
+        &self,
+        ingress: VerifiedProtector,
+        version: ServiceVersion,
+    ) -> Result<Unwrapped, Error> {
+        let report = self.offline_report(ingress.digest()).await?;
         let mut failures = ServiceFailures::default();
         for (side, endpoints) in self.services(Sides::Both)? {
-            match self.release(side, endpoints, &ingress, version).await? {
+            let released = self.release(side, endpoints, &ingress, version, report.as_ref());
+            match released.await? {
                 Ok(released) => {
                     let path = self.state()?.status();
                     let mut record = Record::load(&path)?;
                     if record.served_by(side) {
                         record.store(&path)?;
+                    }
+                    if let Err(error) =
+                        (self.released_again(ingress.digest(), released.caching)).await
+                    {
+                        tracing::warn!(%error, "what is kept of the protector stays as it was");
                     }
                     return Ok(Unwrapped {
                         ingress,
@@ -75,6 +96,7 @@ impl GuardedHost {
         endpoints: &Endpoints,
         ingress: &VerifiedProtector,
         version: ServiceVersion,
+        report: Option<&(NonZeroU32, TransportKey)>,
     ) -> Result<Result<Released, ServiceFailure>, Error> {
         let certifier = self.certifier(side, endpoints)?;
         let ask = async |required| -> Result<_, Error> {
@@ -98,7 +120,7 @@ impl GuardedHost {
                     .configuration()
                     .dangerous_accept_unsigned_responses(),
             };
-            let answer = (service.roll(ingress, &certified, nonce).await)
+            let answer = (service.roll(ingress, &certified, nonce, report).await)
                 .map_err(|cause| ServiceFailure::new(side, url, cause));
             Ok((answer, Some(certified)))
         };

@@ -29,6 +29,7 @@ use hgs_crypto::SecretBytes;
 use hgs_crypto::hash::Sha256Digest;
 use hgs_crypto::random::System;
 use hgs_crypto::rsa::{PrivateKey, PublicKey};
+use hgs_kps::offline_report::{OFFLINE_UNWRAPS, OfflineReport};
 use hgs_kps::signed_response::{
     ACCEPT_SIGNATURE, CONTENT_DIGEST, ResponseSigner, SignatureRequest,
 };
@@ -42,6 +43,7 @@ use hgs_pki::health::{self, HealthKind, HealthValidity, HostId, TrustedSigner, T
 use hgs_pki::issue::Issuer;
 use hgs_pki::{Certificate, CertificateCache, Seconds, SignatureCache, Time, Validity, profile};
 use hgs_protector::suite::KeyEncryption;
+use hgs_protector::transport_key_blob::CachingPolicy;
 use hgs_protector::{Protector, ProtectorDigest, VerifiedProtector};
 use hgs_testkit::fixtures::{
     Guardian, Keys, Repeatable, certificate, now, private_key, self_signed,
@@ -66,6 +68,11 @@ impl TestClock {
     /// A clock that shows `time`.
     pub(crate) fn at(time: Time) -> Self {
         Self(Arc::new(Mutex::new(time)))
+    }
+
+    /// What a new clock shows.
+    pub(crate) fn at_start(&self) -> Time {
+        now()
     }
 
     pub(crate) fn advance(&self, by: Seconds) {
@@ -153,6 +160,12 @@ pub(crate) struct World {
     pub(crate) policies: Arc<PolicySet>,
     /// What hosts sent to attest: the header that returns a nonce, and the body.
     pub(crate) attestations: Vec<(Option<String>, Vec<u8>)>,
+    /// What hosts with TPMs may keep.
+    pub(crate) caching: Option<CachingPolicy>,
+    /// Offline uses that hosts reported with a release.
+    pub(crate) reports: Vec<u32>,
+    /// That of the request that is answered.
+    report: Option<OfflineReport>,
     clock: TestClock,
     ring: Arc<KeyRing>,
     keys: Keys,
@@ -202,6 +215,9 @@ impl TestGuardian {
             foreign_command: None,
             policies: Arc::default(),
             attestations: Vec::new(),
+            caching: None,
+            reports: Vec::new(),
+            report: None,
             clock: clock.clone(),
             ring: key_ring(Guardian::named("fabric")),
             keys: Keys::of(&[Guardian::named("fabric")]),
@@ -264,6 +280,18 @@ impl TestGuardian {
         self.world().hosts.get_mut(&digest).unwrap().revoked = true;
     }
 
+    /// Has the guardian hold no key that opens a protector.
+    pub(crate) fn forget_keys(&self) {
+        self.world().ring = key_ring(Guardian::named("tenant"));
+    }
+
+    /// Revokes every host.
+    pub(crate) fn revoke_all(&self) {
+        for host in self.world().hosts.values_mut() {
+            host.revoked = true;
+        }
+    }
+
     /// Has the guardian go away; its port refuses connections from now on.
     pub(crate) async fn stop(self) -> Endpoints {
         let endpoints = self.endpoints();
@@ -319,10 +347,12 @@ impl World {
         if let Some(attacker) = &mut self.attacker {
             return attacker(fields, body);
         }
+        let values = |name| fields.get_all(name).iter().map(HeaderValue::as_bytes);
+        let report: Vec<_> = values(OFFLINE_UNWRAPS).collect();
+        self.report = OfflineReport::read(&report).unwrap();
         let (status, response) = self.plain_answer(path, body);
         let mut signed = Vec::new();
         if status == 200 {
-            let values = |name| fields.get_all(name).iter().map(HeaderValue::as_bytes);
             let accepted: Vec<_> = values(ACCEPT_SIGNATURE).collect();
             let digest: Vec<_> = values(CONTENT_DIGEST).collect();
             let asked = SignatureRequest::read(&accepted, &digest, body).unwrap();
@@ -546,7 +576,7 @@ impl World {
             protectors: &NothingSeen,
             refuse_superseded: false,
             rekey_window: false,
-            caching: None,
+            caching: self.caching,
         };
         let key_protection = KeyProtection {
             ring: &self.ring,
@@ -554,10 +584,16 @@ impl World {
             caches: &Caches::new(16),
         };
         let mut random = self.random.clone();
-        let rolled = key_protection.roll(version, body, &mut &self.keys, &mut random);
+        let identified = key_protection.identify(version, body);
+        let rolled = identified.and_then(|request| {
+            let request = request.with_report(self.report.take());
+            key_protection.release(request, &mut &self.keys, &mut random)
+        });
         self.random = random;
         match rolled {
             Ok(release) => {
+                let reported = release.facts().offline_unwraps;
+                self.reports.extend(reported.map(|count| count.get()));
                 let recorded = Recorded::after_commit(release.facts().egress);
                 let response = release.into_response(&recorded).unwrap();
                 (200, self.swapped(body, response))
@@ -746,6 +782,10 @@ impl TestHost {
 
     pub(crate) fn public_key(&self) -> PublicKey {
         self.host.host_key().unwrap().public().clone()
+    }
+
+    pub(crate) fn clock(&self) -> &TestClock {
+        &self.clock
     }
 
     pub(crate) fn state(&self) -> PathBuf {

@@ -5,6 +5,7 @@ mod attest;
 mod freshness;
 mod guardian;
 mod identity_keys;
+mod kept_keys;
 mod time_limits;
 mod tpm;
 mod unwrap;

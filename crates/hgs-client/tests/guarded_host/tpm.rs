@@ -29,14 +29,14 @@ const IMA: &[u8] = include_bytes!("../../../hgs-attest/tests/boots/secure-boot-o
 const GRUB: usize = 24;
 
 /// A host with a TPM that has booted, and its guardian.
-struct World {
-    tpm: SoftwareTpm,
-    host: TestHost,
-    guardian: TestGuardian,
+pub(crate) struct World {
+    pub(crate) tpm: SoftwareTpm,
+    pub(crate) host: TestHost,
+    pub(crate) guardian: TestGuardian,
 }
 
 impl World {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let clock = TestClock::new();
         let guardian = TestGuardian::start(&clock, 12).await;
         let host = TestHost::new(&clock, guardian.endpoints(), None);
@@ -99,7 +99,7 @@ impl World {
     }
 
     #[track_caller]
-    fn assert_no_slot_is_taken(&mut self) {
+    pub(crate) fn assert_no_slot_is_taken(&mut self) {
         for which in ["handles-transient", "handles-loaded-session"] {
             let output = self.tpm.tool("tpm2_getcap", &[which]);
             assert!(output.stdout.is_empty(), "{output:?}");
