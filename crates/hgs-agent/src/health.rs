@@ -41,7 +41,7 @@ impl Keeper {
     /// Works until it is dropped.
     pub(crate) async fn run(&self) {
         loop {
-            let again = self.attest().await;
+            let again = self.attest().await.min(self.report_offline_use().await);
             tokio::select! {
                 () = self.clock.wait_until(again) => {}
                 () = self.refused.notified() => {}
@@ -76,6 +76,22 @@ impl Keeper {
                 retry
             }
         }
+    }
+
+    /// Tells the guardian how often VMs were started without it, and says when to try again.
+    async fn report_offline_use(&self) -> Time {
+        let now = self.clock.now();
+        match self.host.report_offline_use().await {
+            Ok(0) => return Time::MAX,
+            Ok(protectors) => {
+                tracing::info!(protectors, "the guardian knows of the starts without it");
+                return Time::MAX;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "starts without a guardian can't be reported yet");
+            }
+        }
+        now.checked_add(RETRY).unwrap_or(Time::MAX)
     }
 
     /// What the last attempt came to, in the words of the host's status.

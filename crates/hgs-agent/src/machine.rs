@@ -1,6 +1,7 @@
 //! One VM: from its keys to its end.
 
 mod held;
+mod keys;
 mod moving;
 pub(crate) mod running;
 pub(crate) mod stop_records;
@@ -410,6 +411,11 @@ impl Machine {
     pub(crate) async fn delete(&self) -> Result<(), AgentFailure> {
         let folder = self.folder();
         let record = self.stop_record();
+        let id = blocking({
+            let folder = folder.clone();
+            move || Ok(Description::load(&folder).ok().map(|it| it.id))
+        })
+        .await?;
         blocking(move || {
             // While another process works with it, it is not deleted.
             if let Err(error @ StateError::InUse(_)) = StateFolder::open(&folder) {
@@ -418,7 +424,11 @@ impl Machine {
             hgs_files::remove_folder(&folder)?;
             stop_records::forget(&record)
         })
-        .await
+        .await?;
+        if let Some(id) = id {
+            self.surroundings.host.forget_key(&id.to_string()).await?;
+        }
+        Ok(())
     }
 
     /// Whether a state is the one that the VM stopped with.

@@ -665,12 +665,8 @@ impl GuardedHost {
         let protectors: Vec<_> = unreported.collect();
         for entry in &protectors {
             let octets = base64::decode(&entry.protector).map_err(|_| KeptKeyError::Altered)?;
-            let unwrapped = self.unwrap(&octets, ServiceVersion::V2).await?;
-            let (ingress, key) = (unwrapped.ingress(), unwrapped.ingress_key().clone());
             // The egress protector is not used: the VM may run, and its state is under the key of the ingress protector.
-            let digest = ingress.digest();
-            self.keep(&entry.name, octets, digest, key, unwrapped.caching())
-                .await?;
+            self.unwrap(&octets, ServiceVersion::V2).await?;
         }
         Ok(protectors.len())
     }
@@ -690,21 +686,23 @@ impl GuardedHost {
         }
     }
 
-    /// After a release: what was reported is not reported again, and what may no longer be kept is deleted.
-    pub(crate) async fn released_again(
+    /// After a release of the keys of a protector: what is kept of it may be used as that release says, and has been reported.
+    pub(crate) async fn renew_kept_key(
         &self,
         digest: ProtectorDigest,
-        caching: Option<CachingPolicy>,
+        policy: Option<CachingPolicy>,
     ) -> Result<(), Error> {
         let digest = digest.to_string();
         self.with_kept(move |kept| {
-            kept.change(|entry| match entry.digest == digest {
-                true if caching.is_none() => None,
-                true => Some(Entry {
+            kept.change(|entry| match (entry.digest == digest, policy) {
+                (false, _) => Some(entry.clone()),
+                (true, None) => None,
+                (true, Some(policy)) => Some(Entry {
+                    uses_left: policy.max_offline_unwraps,
+                    until: policy.expiry,
                     unreported: 0,
                     ..entry.clone()
                 }),
-                false => Some(entry.clone()),
             })
         })
         .await
@@ -722,7 +720,7 @@ impl GuardedHost {
         };
         let deleted = match (services.last().cause.refuses(), protector) {
             (Some(Refused::Host), _) => self.with_kept(KeptKeys::wipe).await,
-            (Some(Refused::Protector), Some(digest)) => self.released_again(digest, None).await,
+            (Some(Refused::Protector), Some(digest)) => self.renew_kept_key(digest, None).await,
             _ => Ok(()),
         };
         if let Err(failure) = deleted {

@@ -72,8 +72,11 @@ impl GuardedHost {
                     if record.served_by(side) {
                         record.store(&path)?;
                     }
-                    if let Err(error) =
-                        (self.released_again(ingress.digest(), released.caching)).await
+                    // Otherwise what is kept is replaced once the egress protector is the current one.
+                    if (report.is_some() || released.caching.is_none())
+                        && let Err(error) = self
+                            .renew_kept_key(ingress.digest(), released.caching)
+                            .await
                     {
                         tracing::warn!(%error, "what is kept of the protector stays as it was");
                     }

@@ -14,14 +14,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hgs_client::{Fault, Unwrapped};
+use hgs_client::Fault;
 use hgs_crypto::random::System;
 use hgs_files::{FileError, SOCKET_PATH_LIMIT};
-use hgs_kps::ServiceVersion;
 use hgs_vm::description::{Description, UnhealthyHost};
 use hgs_vm::generation::StateFolder;
 use hgs_vm::libvirt::{Definition, Domain, HostPrograms};
 use hgs_vm::program::Program;
+use hgs_vm::protection::Protection;
 use hgs_vm::qemu::Emulator;
 use hgs_vm::qemu::accelerator::Accelerator;
 use hgs_vm::swtpm::{self, Channels, Contents, StateKey, Swtpm};
@@ -33,7 +33,8 @@ use rustix::process::{
 };
 use tokio::sync::watch;
 
-use super::running::{self, Prepared, Protected};
+use super::keys::Keys;
+use super::running::{self, Prepared};
 use super::{Machine, Surroundings, stop_records};
 use crate::failure::blocking;
 use crate::folders::AgentFolders;
@@ -280,39 +281,33 @@ impl Held {
             });
             AgentFailure { remedy, ..failure }
         })?;
-        progress.step("asking the guardian for the keys");
-        let host = &surroundings.host;
-        let unwrapped = host.unwrap(&prepared.protector, ServiceVersion::V2).await?;
-        let protected = Protected::open(&unwrapped, &prepared.sealed, &prepared.description)?;
+        let (host, id) = (Arc::clone(&surroundings.host), prepared.description.id);
+        let keys = Keys::of(&host, &prepared, progress).await?;
         {
             let mut status = machine.lock_status();
             status.id = Some(prepared.description.id.to_string());
-            status.policy = Some(protected.protection.policy.to_string());
+            status.policy = Some(keys.protection().policy.to_string());
             status.accelerator = None;
-            status.warnings.clear();
+            status.warnings = keys.warning().into_iter().collect();
         }
         let record = machine.stop_record();
-        blocking(move || {
-            check_policy(&surroundings, &domain, &protected)?;
-            let held = Self::launch(
-                &surroundings,
-                prepared,
-                &unwrapped,
-                &protected,
-                (&socket, user),
-            )?;
+        let (held, keys) = blocking(move || {
+            check_policy(&surroundings, &domain, keys.protection())?;
+            let held = Self::launch(&surroundings, prepared, &keys, (&socket, user))?;
             stop_records::forget(&record)?;
-            Ok(held)
+            Ok((held, keys))
         })
-        .await
+        .await?;
+        let not_kept = keys.keep(&host, id).await;
+        machine.lock_status().warnings.extend(not_kept);
+        Ok(held)
     }
 
     /// Gives the state its new key, and starts swtpm.
     fn launch(
         surroundings: &Surroundings,
         prepared: Prepared,
-        unwrapped: &Unwrapped,
-        protected: &Protected,
+        keys: &Keys,
         (socket, user): (&Path, u32),
     ) -> Result<Self, AgentFailure> {
         let Prepared {
@@ -321,12 +316,7 @@ impl Held {
             ..
         } = prepared;
         make_folders(&surroundings.folders, socket)?;
-        let key = running::renew(
-            &mut state,
-            unwrapped,
-            &protected.resealed,
-            &surroundings.swtpm,
-        )?;
+        let key = keys.renew(&mut state, &surroundings.swtpm)?;
         let current = running::current(&state)?;
         let synchroniser = running::synchroniser(current.path())?;
         let migration_key = StateKey::random(&mut System::new())?;
@@ -409,14 +399,14 @@ impl Held {
 fn check_policy(
     surroundings: &Surroundings,
     domain: &Domain,
-    protected: &Protected,
+    protection: &Protection,
 ) -> Result<(), AgentFailure> {
     let (emulator, _) = surroundings.emulator()?;
     let host = HostPrograms {
         emulator: &path_of(&emulator),
         secure_firmware: &emulator.ovmf.secure_code,
     };
-    let checked = domain.check(protected.protection.policy, host);
+    let checked = domain.check(protection.policy, host);
     checked.map_err(|breach| {
         AgentFailure::refused(breach)
             .at_fault(Fault::Operator)

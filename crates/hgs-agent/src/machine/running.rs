@@ -24,6 +24,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use tokio::sync::watch;
 
+use super::keys::{Keys, keep};
 use super::{Machine, stop_records};
 use crate::failure::blocking;
 use crate::migration::proof::ProofKey;
@@ -96,30 +97,23 @@ impl Running {
             let (folder, record) = (folder.clone(), machine.stop_record());
             blocking(move || prepare(&folder, &record, accept_other_state)).await?
         };
-        progress.step("asking the guardian for the keys");
-        let host = &surroundings.host;
-        let unwrapped = host.unwrap(&prepared.protector, ServiceVersion::V2).await?;
-        let protected = Protected::open(&unwrapped, &prepared.sealed, &prepared.description)?;
+        let (host, id) = (Arc::clone(&surroundings.host), prepared.description.id);
+        let keys = Keys::of(&host, &prepared, progress).await?;
         {
             let mut status = machine.lock_status();
             status.id = Some(prepared.description.id.to_string());
-            status.policy = Some(protected.protection.policy.to_string());
-            status.warnings.clear();
+            status.policy = Some(keys.protection().policy.to_string());
+            status.warnings = keys.warning().into_iter().collect();
         }
         let (progress, record) = (progress.clone(), machine.stop_record());
-        let (running, accelerator) = blocking(move || {
+        let (running, keys, accelerator) = blocking(move || {
             let Prepared {
                 description,
                 mut state,
                 ..
             } = prepared;
             progress.step("giving the TPM's state its new key");
-            let key = renew(
-                &mut state,
-                &unwrapped,
-                &protected.resealed,
-                &surroundings.swtpm,
-            )?;
+            let key = keys.renew(&mut state, &surroundings.swtpm)?;
             progress.step("starting swtpm and QEMU");
             let (emulator, user) = surroundings.emulator()?;
             let note = surroundings.folders.host.state.join("accelerator.json");
@@ -127,12 +121,12 @@ impl Running {
                 Accelerator::probe(&emulator, user, &note).map_err(AgentFailure::failed)?;
             let line = CommandLine::new(&command::Machine {
                 description: &description,
-                protection: &protected.protection,
+                protection: keys.protection(),
                 folder: &folder,
                 runtime: &runtime,
                 emulator: &emulator,
                 accelerator: &accelerator,
-                serial: serial(&protected.protection),
+                serial: serial(keys.protection()),
                 direct_io: false,
                 begin: Begin::Running,
             })?;
@@ -142,22 +136,24 @@ impl Running {
                 contents: Contents::Kept,
                 key: &key,
                 migration_key: &StateKey::migration_key_of_transport_key(
-                    unwrapped.egress_key().secret(),
+                    keys.current_key().secret(),
                 )?,
             };
             let settings = settings(&runtime, user);
             let launched = launch(tpm, &line, &settings, &surroundings.swtpm)?;
             stop_records::forget(&record)?;
-            let proof_key = ProofKey::of_transport_key(unwrapped.egress_key())?;
+            let proof_key = ProofKey::of_transport_key(keys.current_key())?;
             let running = Self::of(launched, state, &description, proof_key)?;
-            Ok((running, accelerator))
+            Ok((running, keys, accelerator))
         })
         .await?;
+        let not_kept = keys.keep(&host, id).await;
         let mut status = machine.lock_status();
         status.accelerator = Some(match &accelerator {
             Accelerator::Kvm => "kvm".to_owned(),
             Accelerator::Tcg { .. } => "tcg".to_owned(),
         });
+        status.warnings.extend(not_kept);
         if let Accelerator::Tcg { reason } = accelerator {
             status.warnings.push(format!(
                 "QEMU translates the guest's instructions, which is ten times as slow and more: {reason}"
@@ -414,17 +410,20 @@ async fn renew_after_stop(
     .await?;
     let unwrapped = (surroundings.host.unwrap(&protector, ServiceVersion::V2)).await?;
     let protected = Protected::open(&unwrapped, &sealed, &description)?;
-    let record = machine.stop_record();
-    blocking(move || {
+    let (record, host) = (machine.stop_record(), Arc::clone(&surroundings.host));
+    let unwrapped = blocking(move || {
         renew(
             &mut state,
             &unwrapped,
             &protected.resealed,
             &surroundings.swtpm,
         )?;
-        stop_records::note(&state, &record)
+        stop_records::note(&state, &record)?;
+        Ok(unwrapped)
     })
-    .await
+    .await?;
+    keep(&host, description.id, &unwrapped).await;
+    Ok(())
 }
 
 /// Waits until the process has ended that a descriptor stands for.
