@@ -39,7 +39,7 @@ pub(crate) struct Surroundings {
     pub(crate) swtpm: Program,
     /// The user that QEMU runs as, if not that of the agent.
     pub(crate) user: Option<User>,
-    /// Told when a guardian has refused this host.
+    /// Told when a guardian has refused this host, and when none could be reached: it is asked again before the certificate ends.
     pub(crate) refused: Arc<Notify>,
     /// What goes on beside the requests of callers.
     pub(crate) tasks: Tasks,

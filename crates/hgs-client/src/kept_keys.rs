@@ -3,6 +3,7 @@
 //! ```text
 //! kept-keys/17.json   what is kept, sealed so that the TPM opens it while its counter has the value 17
 //! kept-keys.lock      held while that changes
+//! report.lock         held while uses are reported
 //! ```
 //!
 //! All that a host keeps is in one file, whose name is the value that the counter has to have. A change writes the next file
@@ -121,6 +122,13 @@ impl KeptKey {
     }
 }
 
+/// Uses of a key that a guardian has not heard of.
+pub(crate) struct OfflineUses {
+    pub(crate) count: NonZeroU32,
+    pub(crate) key: TransportKey,
+    _lock: Lock,
+}
+
 /// What can be told of a kept key without the TPM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeptKeySummary {
@@ -202,6 +210,7 @@ struct Opened {
 pub(crate) struct KeptKeys {
     pub(crate) folder: PathBuf,
     pub(crate) lock: PathBuf,
+    pub(crate) report_lock: PathBuf,
     pub(crate) tpm: HostTpm,
     /// The file of the identity key, whose PCRs count.
     pub(crate) identity: PathBuf,
@@ -573,6 +582,7 @@ impl GuardedHost {
         Ok(KeptKeys {
             folder: state.kept_keys(),
             lock: state.kept_keys_lock(),
+            report_lock: state.report_lock(),
             identity: state.tpm_identity(HealthKind::Encryption),
             tpm: self.tpm()?,
             now: self.now(),
@@ -671,13 +681,25 @@ impl GuardedHost {
         Ok(protectors.len())
     }
 
-    /// The report about a protector for its next request. What can't be opened is not reported.
+    /// The report about a protector for its next request. What can't be opened is not reported. While the lock is held, no other
+    /// request of this host reports: each use is reported once.
     pub(crate) async fn offline_report(
         &self,
         digest: ProtectorDigest,
-    ) -> Result<Option<(NonZeroU32, TransportKey)>, Error> {
-        let report = self.with_kept(move |kept| kept.unreported(&digest)).await;
-        match report {
+    ) -> Result<Option<OfflineUses>, Error> {
+        let report = self.with_kept(move |kept| {
+            if kept.numbers()?.is_empty() {
+                return Ok(None);
+            }
+            let lock = Lock::wait_or_create(&kept.report_lock)?;
+            let unreported = kept.unreported(&digest)?;
+            Ok(unreported.map(|(count, key)| OfflineUses {
+                count,
+                key,
+                _lock: lock,
+            }))
+        });
+        match report.await {
             Err(Error::KeptKey(error)) => {
                 tracing::warn!(%error, "offline use of a key can't be reported");
                 Ok(None)

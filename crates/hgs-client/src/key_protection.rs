@@ -3,7 +3,6 @@
 
 pub(crate) mod failure;
 
-use std::num::NonZeroU32;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 
@@ -16,12 +15,13 @@ use hgs_kps::signed_response::{
 };
 use hgs_kps::wire::{self, Algorithms};
 use hgs_kps::{Authenticity, Caches, PendingRoll, Released, ServiceVersion};
+use hgs_protector::VerifiedProtector;
 use hgs_protector::suite::{KeyEncryption, TransportKeysEncryption, WrappingKeyEncryption};
-use hgs_protector::{TransportKey, VerifiedProtector};
 use hyper::header::HeaderValue;
 
 use crate::certify::Certified;
 use crate::http::{Client, Request, Response};
+use crate::kept_keys::OfflineUses;
 use crate::service::Answer;
 use crate::url::Url;
 use hgs_clock::Clock;
@@ -54,7 +54,7 @@ impl KeyProtection<'_> {
         ingress: &VerifiedProtector,
         certified: &Certified,
         nonce: Nonce,
-        report: Option<&(NonZeroU32, TransportKey)>,
+        report: Option<&OfflineUses>,
     ) -> Answer<Released> {
         let certificate = certified.certificate.clone();
         let pending = PendingRoll::new(ingress.clone(), certificate, ALGORITHMS, self.version);
@@ -64,7 +64,7 @@ impl KeyProtection<'_> {
             (CONTENT_DIGEST, request.content_digest()),
             (ACCEPT_SIGNATURE, request.accept_signature()),
         ];
-        if let Some((count, key)) = report {
+        if let Some(OfflineUses { count, key, .. }) = report {
             let (digest, certificate) = (ingress.digest(), &certified.certificate);
             match OfflineReport::new(*count, key, &digest, certificate) {
                 Ok(report) => fields.push((OFFLINE_UNWRAPS, report.value())),

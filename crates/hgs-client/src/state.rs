@@ -12,6 +12,7 @@
 //! status.json                what the last attempt to attest came to
 //! kept-keys/                 keys to start VMs with while no guardian answers, sealed by the TPM
 //! kept-keys.lock             held while they change
+//! report.lock                held while their uses are reported
 //! attest.lock                held while a health certificate is asked for
 //! ```
 
@@ -91,6 +92,10 @@ impl StateFolder {
 
     pub(crate) fn kept_keys(&self) -> PathBuf {
         self.0.join("kept-keys")
+    }
+
+    pub(crate) fn report_lock(&self) -> PathBuf {
+        self.0.join("report.lock")
     }
 
     pub(crate) fn kept_keys_lock(&self) -> PathBuf {

@@ -1,7 +1,6 @@
 //! Having the keys of a protector released, as the start of a virtual machine does.
 
 use std::fmt;
-use std::num::NonZeroU32;
 
 use hgs_crypto::SecretBytes;
 use hgs_crypto::random::System;
@@ -15,6 +14,7 @@ use crate::certify::RequiredCertificate;
 use crate::configuration::Endpoints;
 use crate::error::Error;
 use crate::host::{GuardedHost, ServiceFailures};
+use crate::kept_keys::OfflineUses;
 use crate::key_protection::KeyProtection;
 use crate::key_protection::failure::KeyProtectionFailure;
 use crate::sealed_file::{self, SealedFile, SealedFileError};
@@ -99,7 +99,7 @@ impl GuardedHost {
         endpoints: &Endpoints,
         ingress: &VerifiedProtector,
         version: ServiceVersion,
-        report: Option<&(NonZeroU32, TransportKey)>,
+        report: Option<&OfflineUses>,
     ) -> Result<Result<Released, ServiceFailure>, Error> {
         let certifier = self.certifier(side, endpoints)?;
         let ask = async |required| -> Result<_, Error> {

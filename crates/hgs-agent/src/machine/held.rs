@@ -282,7 +282,7 @@ impl Held {
             AgentFailure { remedy, ..failure }
         })?;
         let (host, id) = (Arc::clone(&surroundings.host), prepared.description.id);
-        let keys = Keys::of(&host, &prepared, progress).await?;
+        let keys = Keys::of(&host, &prepared, &surroundings.refused, progress).await?;
         {
             let mut status = machine.lock_status();
             status.id = Some(prepared.description.id.to_string());

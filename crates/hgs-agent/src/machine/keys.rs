@@ -9,6 +9,7 @@ use hgs_vm::generation::StateFolder;
 use hgs_vm::program::Program;
 use hgs_vm::protection::Protection;
 use hgs_vm::swtpm::StateKey;
+use tokio::sync::Notify;
 
 use super::running::{Prepared, Protected, renew};
 use crate::progress::Progress;
@@ -27,6 +28,7 @@ impl Keys {
     pub(super) async fn of(
         host: &GuardedHost,
         prepared: &Prepared,
+        ask_again: &Notify,
         progress: &Progress,
     ) -> Result<Self, AgentFailure> {
         let Prepared {
@@ -55,6 +57,8 @@ impl Keys {
                 });
             }
         };
+        // Once a guardian answers, it is told at once.
+        ask_again.notify_one();
         let left = left_of(&kept);
         progress.step(&format!(
             "no guardian answers: using the key that this host has kept ({left})"

@@ -25,6 +25,7 @@ use rustix::io::Errno;
 use tokio::sync::watch;
 
 use super::keys::{Keys, keep};
+use super::stop_records::RecordPlace;
 use super::{Machine, stop_records};
 use crate::failure::blocking;
 use crate::migration::proof::ProofKey;
@@ -98,7 +99,7 @@ impl Running {
             blocking(move || prepare(&folder, &record, accept_other_state)).await?
         };
         let (host, id) = (Arc::clone(&surroundings.host), prepared.description.id);
-        let keys = Keys::of(&host, &prepared, progress).await?;
+        let keys = Keys::of(&host, &prepared, &surroundings.refused, progress).await?;
         {
             let mut status = machine.lock_status();
             status.id = Some(prepared.description.id.to_string());
@@ -435,7 +436,7 @@ pub(super) fn wait_for_end(process: &OwnedFd) {
 /// Reads what is needed before keys are asked for.
 pub(super) fn prepare(
     folder: &Path,
-    record: &Path,
+    record: &RecordPlace,
     accept_other_state: bool,
 ) -> Result<Prepared, AgentFailure> {
     let description = Description::load(folder)?;

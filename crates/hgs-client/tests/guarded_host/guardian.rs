@@ -70,11 +70,6 @@ impl TestClock {
         Self(Arc::new(Mutex::new(time)))
     }
 
-    /// What a new clock shows.
-    pub(crate) fn at_start(&self) -> Time {
-        now()
-    }
-
     pub(crate) fn advance(&self, by: Seconds) {
         let mut time = self.0.lock().unwrap();
         *time = time.checked_add(by).unwrap();
