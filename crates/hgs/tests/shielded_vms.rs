@@ -230,6 +230,14 @@ fn the_quickstart_runs_real_vms_and_refuses_stolen_ones() {
     assert_eq!(detail("disk-opened"), detail("disk-opened-after-move"));
     assert!(detail("stolen-disk-stays-closed").contains("does not open the disk"));
     assert!(detail("unattested-host-refused").contains("host-not-registered"));
+    assert!(detail("unattested-host-gets-no-running-vm").contains("host-not-registered"));
+    // It did not start anew on its way.
+    let heartbeat = detail("guest-goes-on");
+    let beats: u32 = (heartbeat.split(' ').skip_while(|word| *word != "heartbeat"))
+        .nth(1)
+        .and_then(|number| number.parse().ok())
+        .unwrap_or_else(|| panic!("{heartbeat}"));
+    assert!(beats > 1, "{heartbeat}");
     assert!(steps.len() >= 20, "{}", told.out);
 }
 

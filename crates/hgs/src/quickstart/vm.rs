@@ -4,11 +4,12 @@
 //! is the demonstration guest: what it says on its serial port, only its opened disk can say.
 
 use std::io::Read as _;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hgs_agent::{Agent, Client, ClientError, MachineStatus, Request, Settings};
+use hgs_agent::{Agent, Client, ClientError, MachineStatus, Migrated, Request, Settings};
 use hgs_client::sealed_file;
 use hgs_clock::{Clock as _, SystemClock};
 use hgs_crypto::random::{self, System};
@@ -24,6 +25,7 @@ use hgs_vm::image::{self, Boot, GuestKernel, Hardware, Preparation, Root, Secure
 use hgs_vm::parts::Parts;
 use hgs_vm::protection::{Policy, Protection};
 use hgs_vm::swtpm::StateKey;
+use serde::de::DeserializeOwned;
 use tokio::task::spawn_blocking;
 
 use super::folder::Folder;
@@ -40,6 +42,8 @@ use crate::vm_image::prepare::vtpm_maker;
 
 /// How long a guest may take to say something, translated and on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// What the guest says while it runs.
+const HEARTBEAT: &str = "heartbeat";
 /// What the guest says when its TPM does not open the disk.
 const NOT_OPENED: &str = "the virtual TPM does not open the disk";
 
@@ -177,13 +181,19 @@ async fn on_hosts(
     progress
         .step("disk-opened", says(first, "demo", &vm.line))
         .await?;
-    progress.step("vm-stop", stop(first, "demo")).await?;
-
-    // A cold move: the folder of the stopped VM goes to another host.
-    let moved = first.host.agent_folders().host.state.join("vms/demo");
+    let refused = ask::<Migrated>(first, migrate_request("demo", stranger)?);
     progress
-        .step("vm-move", bring(second, &moved, "demo"))
+        .refusal("unattested-host-gets-no-running-vm", refused, |error| {
+            error.to_string().contains("host-not-registered")
+        })
         .await?;
+    progress
+        .step("vm-migrate-live", migrate(first, "demo", second))
+        .await?;
+    progress
+        .step("guest-goes-on", says(second, "demo", HEARTBEAT))
+        .await?;
+    progress.step("vm-stop", stop(second, "demo")).await?;
     progress
         .step("vm-start-after-move", start(second, "demo"))
         .await?;
@@ -194,10 +204,12 @@ async fn on_hosts(
         .step("vm-stop-after-move", stop(second, "demo"))
         .await?;
 
+    // A cold move: the folder of the stopped VM goes to another host.
+    let moved = second.host.agent_folders().host.state.join("vms/demo");
     progress
         .step("vm-import-unattested", bring(stranger, &moved, "demo"))
         .await?;
-    let refused = ask(stranger, start_request("demo"));
+    let refused = ask::<MachineStatus>(stranger, start_request("demo"));
     progress
         .refusal("unattested-host-refused", refused, |error| {
             error.to_string().contains("is not registered")
@@ -221,7 +233,7 @@ async fn on_hosts(
     progress
         .step("host-revoke", revoke(guardian, &second.host))
         .await?;
-    let refused = ask(second, start_request("demo"));
+    let refused = ask::<MachineStatus>(second, start_request("demo"));
     progress
         .refusal("revoked-host-gets-no-vm", refused, |error| {
             error.to_string().contains("revoked")
@@ -345,6 +357,7 @@ async fn start_agents(hosts: [Host; 3], parts: &Parts) -> Result<([Guarded; 3], 
         let client = Client::new(&folders.socket());
         let settings = Settings {
             emulator: Some(emulator.clone()),
+            listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
             ..Settings::default()
         };
         let agent = Agent::start(folders, settings).await.map_err(failed)?;
@@ -359,6 +372,26 @@ async fn start_agents(hosts: [Host; 3], parts: &Parts) -> Result<([Guarded; 3], 
     Ok((three, format!("three hosts with QEMU {}", emulator.version)))
 }
 
+/// Has the agent of a host move a running VM to another one.
+async fn migrate(from: &Guarded, name: &str, to: &Guarded) -> Result<((), String), Failure> {
+    let request = migrate_request(name, to)?;
+    let moved: Migrated = ask(from, request).await.map_err(failed)?;
+    let detail = format!(
+        "{name} runs on {} ({}); disk, memory and TPM crossed under keys of this migration, and nothing is left on {}",
+        to.host.name, moved.to, from.host.name
+    );
+    Ok(((), detail))
+}
+
+fn migrate_request(name: &str, to: &Guarded) -> Result<Request, Failure> {
+    let address = to.agent.migration_address();
+    let address = address.ok_or_else(|| Failure::failed("the agent does not listen"))?;
+    Ok(Request::Migrate {
+        name: name.to_owned(),
+        to: address.to_string(),
+    })
+}
+
 fn start_request(name: &str) -> Request {
     Request::Start {
         name: name.to_owned(),
@@ -367,7 +400,10 @@ fn start_request(name: &str) -> Request {
 }
 
 /// Asks the agent of a host.
-async fn ask(guarded: &Guarded, request: Request) -> Result<MachineStatus, ClientError> {
+async fn ask<T: DeserializeOwned + Send + 'static>(
+    guarded: &Guarded,
+    request: Request,
+) -> Result<T, ClientError> {
     let client = guarded.client.clone();
     let answer = spawn_blocking(move || client.ask(&request, |_| ()));
     answer
@@ -380,12 +416,14 @@ async fn bring(guarded: &Guarded, folder: &Path, name: &str) -> Result<((), Stri
         folder: folder.to_owned(),
         name: Some(name.to_owned()),
     };
-    ask(guarded, request).await.map_err(failed)?;
+    ask::<MachineStatus>(guarded, request)
+        .await
+        .map_err(failed)?;
     Ok(((), format!("{name} is a VM of {}", guarded.host.name)))
 }
 
 async fn start(guarded: &Guarded, name: &str) -> Result<((), String), Failure> {
-    let status = ask(guarded, start_request(name)).await.map_err(failed)?;
+    let status: MachineStatus = ask(guarded, start_request(name)).await.map_err(failed)?;
     let accelerator = status.accelerator.unwrap_or_default();
     let detail = format!(
         "keys released; the TPM's state has its next key; {name} runs on {} ({accelerator})",
@@ -399,7 +437,7 @@ async fn stop(guarded: &Guarded, name: &str) -> Result<((), String), Failure> {
         name: name.to_owned(),
         force: false,
     };
-    let status = ask(guarded, request).await.map_err(failed)?;
+    let status: MachineStatus = ask(guarded, request).await.map_err(failed)?;
     match status.warnings.first() {
         None => Ok((
             (),
