@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use hgs_agent::{Finding, MachineStatus, Request};
+use hgs_pki::Thumbprint;
 use hgs_terminal::{AtFault, Exit, Failure, Table, Terminal};
 use hgs_vm::description::VmName;
 use serde::Serialize;
@@ -14,6 +15,7 @@ use crate::host_options::HostOptions;
 
 mod console;
 pub(crate) mod migrate;
+mod new;
 
 /// The shielded VMs of this host
 ///
@@ -40,6 +42,21 @@ enum Verb {
         /// The name on this host, if not the one in vm.toml
         #[arg(long)]
         name: Option<String>,
+    },
+    /// Make a VM for trying out, whose guest counts on its serial port
+    ///
+    /// A VM that is worth anything is made by its owner, away from this host (`hgs vm-image prepare`): whoever makes it could keep
+    /// its keys. The owner of this one has keys that are in memory while it is made, and nowhere afterwards. So it has no recovery
+    /// key, and nobody can clone it.
+    New {
+        /// What it is called
+        name: VmName,
+        /// It is for trying out; there are no others to make here
+        #[arg(long, required = true)]
+        demo: bool,
+        /// SHA-256 thumbprint of the guardian's signing certificate, as its administrator told it
+        #[arg(long, value_name = "SHA256")]
+        thumbprint: Option<Thumbprint>,
     },
     /// Copy a VM that does not run into a new folder, which another host imports
     ///
@@ -77,6 +94,9 @@ enum Verb {
         /// Start it with another state than the one that it stopped with
         #[arg(long)]
         accept_other_state: bool,
+        /// Start it with the state as it was before its last key, if no guardian opens the protector of that key
+        #[arg(long)]
+        previous_generation: bool,
     },
     /// Tell a VM to shut down, and wait for it
     ///
@@ -147,6 +167,19 @@ impl Arguments {
                 folder: absolute(&folder)?,
                 name,
             }),
+            Verb::New {
+                name,
+                demo: _,
+                thumbprint,
+            } => {
+                let (status, line) =
+                    new::demonstration(&name, thumbprint, options, &client, terminal)?;
+                terminal.report(&Demonstration {
+                    name: status.name,
+                    line: format!("{}{line}", hgs_vm::image::demo::PREFIX),
+                })?;
+                Ok(Exit::Done)
+            }
             Verb::Export {
                 name,
                 folder,
@@ -178,9 +211,11 @@ impl Arguments {
             Verb::Start {
                 name,
                 accept_other_state,
+                previous_generation,
             } => told(&Request::Start {
                 name,
                 accept_other_state,
+                previous_generation,
             }),
             Verb::Stop { name, force } => told(&Request::Stop { name, force }),
             Verb::Show { name } => told(&Request::Show { name }),
@@ -240,6 +275,25 @@ impl fmt::Display for Exported {
                 "This host has it too. Start one of the two only: once it has run and ended, the other is an older state."
             ),
         }
+    }
+}
+
+#[derive(Serialize)]
+struct Demonstration {
+    name: String,
+    /// What the guest says once its disk has opened.
+    line: String,
+}
+
+impl fmt::Display for Demonstration {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, line } = self;
+        writeln!(
+            formatter,
+            "The VM {name} is for trying out: this host made it, and a host is not supposed to be a VM's owner. Start it with\n  \
+             guarded-host vm start {name}\n\
+             On its console (`guarded-host vm console {name}`) it says, once its disk is opened: {line}"
+        )
     }
 }
 

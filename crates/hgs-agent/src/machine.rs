@@ -98,6 +98,17 @@ impl Surroundings {
     }
 }
 
+/// With which state a VM starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WantedState {
+    /// The one that it stopped with, if that is known.
+    AsItStopped,
+    /// The one that is there.
+    Any,
+    /// The one before its last key.
+    PreviousGeneration,
+}
+
 /// A VM of this host.
 pub(crate) struct Machine {
     surroundings: Arc<Surroundings>,
@@ -185,7 +196,7 @@ impl Machine {
     /// Has the keys released, and starts the VM.
     pub(crate) async fn start(
         self: &Arc<Self>,
-        accept_other_state: bool,
+        wanted: WantedState,
         progress: &Progress,
     ) -> Result<(), AgentFailure> {
         self.check_not_migrating()?;
@@ -198,7 +209,7 @@ impl Machine {
         }
         self.refuse_if_held("console")?;
         self.is(MachineState::Starting);
-        match Running::start(self, accept_other_state, progress).await {
+        match Running::start(self, wanted, progress).await {
             Ok(running) => {
                 self.is(MachineState::Running);
                 self.event("started");
@@ -253,6 +264,15 @@ impl Machine {
 
     /// Waits for the end of the VM, whoever brings it about, and cleans up behind it.
     fn follow(self: &Arc<Self>, running: &Running) {
+        let (machine, loss) = (Arc::clone(self), running.loss_of_tpm());
+        self.surroundings.tasks.spawn(async move {
+            if loss.await {
+                machine.event("its TPM has ended");
+                machine.lock_status().warnings.push(
+                    "its TPM has ended while it runs: the guest has none until the VM is stopped and started again; its state is as swtpm wrote it last".to_owned(),
+                );
+            }
+        });
         let (machine, end) = (Arc::clone(self), running.end());
         self.surroundings.tasks.spawn(async move {
             end.await;

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::net::UnixStream;
 use tokio::sync::watch;
 
-use crate::machine::{Machine, Surroundings};
+use crate::machine::{Machine, Surroundings, WantedState};
 use crate::migration::message::Outcome;
 use crate::migration::records::Records;
 use crate::migration::source::Destination;
@@ -164,9 +164,15 @@ impl Service {
             Request::Start {
                 name,
                 accept_other_state,
+                previous_generation,
             } => {
+                let wanted = match (previous_generation, accept_other_state) {
+                    (true, _) => WantedState::PreviousGeneration,
+                    (false, true) => WantedState::Any,
+                    (false, false) => WantedState::AsItStopped,
+                };
                 let machine = self.find(&name)?;
-                machine.start(accept_other_state, progress).await?;
+                machine.start(wanted, progress).await?;
                 Ok(document(&machine.status()))
             }
             Request::Stop { name, force } => {

@@ -63,6 +63,9 @@ pub enum Request {
         /// Also if its state is not the one that it stopped with.
         #[serde(default)]
         accept_other_state: bool,
+        /// With the state as it was before its last key, whose protector a guardian has opened.
+        #[serde(default)]
+        previous_generation: bool,
     },
     /// Ends a VM.
     Stop {

@@ -215,6 +215,7 @@ impl Guarded {
         let request = Request::Start {
             name: "web1".to_owned(),
             accept_other_state: false,
+            previous_generation: false,
         };
         self.ask(request).await.unwrap()
     }

@@ -90,6 +90,7 @@ async fn an_agent_says_how_its_host_stands_and_has_no_vm_that_it_was_not_given()
         let request = Request::Start {
             name: name.to_owned(),
             accept_other_state: false,
+            previous_generation: false,
         };
         let answer = host.ask(move |client| client.ask(&request, |_| ())).await;
         let message = refused(answer);

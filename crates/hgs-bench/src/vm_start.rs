@@ -179,6 +179,7 @@ async fn start(client: &Client) -> Outcome<f64> {
         Request::Start {
             name,
             accept_other_state: false,
+            previous_generation: false,
         },
     )
     .await?;

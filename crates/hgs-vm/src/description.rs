@@ -36,6 +36,8 @@ pub struct Description {
     pub disk: Option<Disk>,
     /// What it is connected to.
     pub network: Network,
+    /// The address of its network card; without, the one that QEMU gives every VM.
+    pub mac_address: Option<MacAddress>,
     /// What happens to it when its host is no longer healthy; without, what the agent's settings say.
     pub unhealthy_host: Option<UnhealthyHost>,
 }
@@ -91,6 +93,8 @@ struct Table {
     #[serde(default)]
     network: Network,
     #[serde(skip_serializing_if = "Option::is_none")]
+    mac_address: Option<MacAddress>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     unhealthy_host: Option<UnhealthyHost>,
     firmware: FirmwareTable,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -137,6 +141,7 @@ impl TryFrom<Table> for Description {
             firmware,
             disk: table.disk,
             network: table.network,
+            mac_address: table.mac_address,
             unhealthy_host: table.unhealthy_host,
         };
         let mut files = description.files();
@@ -157,6 +162,7 @@ impl From<Description> for Table {
             processors: description.processors,
             processor_model: description.processor_model,
             network: description.network,
+            mac_address: description.mac_address,
             unhealthy_host: description.unhealthy_host,
             firmware: description.firmware.into(),
             disk: description.disk,
@@ -395,6 +401,22 @@ checked_text! {
             return Err("the kernel's command line has a control character".to_owned());
         }
         Ok(())
+    }
+}
+
+checked_text! {
+    /// The address of a network card: six octets in hexadecimal, such as `52:54:00:12:34:56`, and of one card only.
+    MacAddress, |text| {
+        let octets: Vec<_> = text.split(':').collect();
+        let octet = |octet: &str| {
+            let digits = octet.len() == 2 && octet.bytes().all(|digit| digit.is_ascii_hexdigit());
+            digits.then(|| u8::from_str_radix(octet, 16).ok()).flatten()
+        };
+        let octets: Option<Vec<u8>> = octets.into_iter().map(octet).collect();
+        match octets.as_deref() {
+            Some(octets @ [first, _, _, _, _, _]) if first & 1 == 0 && octets.iter().any(|octet| *octet != 0) => Ok(()),
+            _ => Err(format!("{text:?} is no address of a network card, such as 52:54:00:12:34:56")),
+        }
     }
 }
 

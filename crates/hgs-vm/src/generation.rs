@@ -96,6 +96,9 @@ pub enum StateError {
         /// Which generations are there.
         found: Vec<GenerationName>,
     },
+    /// No generation is older than the current one.
+    #[error("{} has no generation before the current one", .0.display())]
+    NoPrevious(PathBuf),
     /// A generation without one of its parts.
     #[error("the current generation {} has no {part}", generation.display())]
     Incomplete {
@@ -269,6 +272,34 @@ impl StateFolder {
         })
     }
 
+    /// Opens the folder of a VM with the generation before the current one in its place. The pointer is changed when the next one
+    /// is [switched](Self::switch) to.
+    ///
+    /// # Errors
+    /// As of [`Self::open`], and when there is none before the current one.
+    pub fn open_previous(folder: &Path) -> Result<Self, StateError> {
+        let state = Self::open(folder)?;
+        let previous = state.previous()?;
+        let previous = previous.ok_or_else(|| StateError::NoPrevious(folder.to_owned()))?;
+        hgs_files::private_folder(&previous.path)?;
+        check_pair(&previous.path)?;
+        Ok(Self {
+            current: Some(previous.name),
+            ..state
+        })
+    }
+
+    /// The generation before the current one, if it is kept. A guardian has opened its protector, because the current one came of
+    /// that.
+    ///
+    /// # Errors
+    /// When the folder can't be read.
+    pub fn previous(&self) -> Result<Option<Generation>, StateError> {
+        let there = generations(&self.folder)?;
+        let before = there.into_iter().filter(|name| Some(*name) < self.current);
+        Ok(before.max().map(|name| self.generation(name)))
+    }
+
     /// The folder.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -346,11 +377,19 @@ impl StateFolder {
     /// # Errors
     /// When the disk refuses.
     pub fn remove_others(&mut self) -> Result<(), StateError> {
+        self.remove_others_but(None)
+    }
+
+    /// As [`Self::remove_others`], but keeps the generation that the current one came of.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn remove_others_but(&mut self, kept: Option<&Generation>) -> Result<(), StateError> {
         let Some(current) = self.current else {
             return Ok(());
         };
         for name in generations(&self.folder)? {
-            if name != current {
+            if name != current && kept.is_none_or(|kept| name != kept.name) {
                 hgs_files::remove_folder(&self.folder.join(name.to_string()))?;
             }
         }

@@ -12,7 +12,7 @@ use hgs_crypto::{CryptoError, Random as _};
 use hgs_custody_tpm::{EndorsementKeyKind, EndorsementKeys, Tpm, TpmError};
 use hgs_pki::endorsement::{EndorsementCertificate, EndorsementCertificateError, TpmModel};
 use hgs_pki::issue::{EndorsementSubject, IssueError, prepare_endorsement};
-use hgs_pki::{Certificate, KeyError, KeyWork, Validity};
+use hgs_pki::{Certificate, KeyError, KeyWork, Seconds, Time, Validity};
 
 use crate::program::Program;
 use crate::swtpm::{Channels, Contents, Settings, StateKey, Swtpm, SwtpmError};
@@ -35,6 +35,23 @@ pub struct Subject<'a> {
     pub name: &'a str,
     /// How long the certificates are valid.
     pub validity: Validity,
+}
+
+/// How long the EK certificates of a vTPM are valid. A TPM's are for as long as it lives, and so are these.
+const LIFE: Seconds = Seconds::from_days(50 * 365);
+/// How far back validity begins, so that machines whose clocks are late accept it at once.
+const BACK: Seconds = Seconds::from_minutes(5);
+
+impl<'a> Subject<'a> {
+    /// Of a VM that is made now, for as long as it lives.
+    #[must_use]
+    pub fn for_life(name: &'a str, now: Time) -> Self {
+        let validity = Validity {
+            not_before: now.checked_sub(BACK).unwrap_or(Time::MIN),
+            not_after: now.checked_add(LIFE).unwrap_or(Time::MAX),
+        };
+        Self { name, validity }
+    }
 }
 
 /// The certificates that are in the TPM.

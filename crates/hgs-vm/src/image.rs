@@ -8,6 +8,7 @@
 //!
 //! Everything works on files: no loop device, no device mapper, no privilege.
 
+mod certificates;
 mod clone;
 pub mod demo;
 mod error;
@@ -28,6 +29,7 @@ pub mod variables;
 mod vtpm;
 mod work_folder;
 
+pub use certificates::ImageCertificates;
 pub use clone::{Clone, CloneStep, StrictClone, clone};
 pub use error::ImageError;
 pub use plain::{PlainDisk, PlainDiskError};

@@ -45,7 +45,7 @@ pub enum Step {
     Synchronised,
     /// The new generation is current.
     Switched,
-    /// The old one is removed.
+    /// Those before the old one are removed.
     OldRemoved,
 }
 
@@ -88,7 +88,8 @@ pub struct Successor<'a> {
 }
 
 /// Moves the state of the current generation from `old` to the key of `new` in a new generation, together with what
-/// belongs to that key, by processes of `swtpm`. `told` hears of each step.
+/// belongs to that key, by processes of `swtpm`. `told` hears of each step. The generation that was current is kept until the next
+/// re-key: nobody has opened the new protector yet.
 ///
 /// # Errors
 /// When a process fails or the disk refuses: then the old generation stays the current one, except as
@@ -110,7 +111,10 @@ pub fn rekey(
     told(Step::Synchronised);
     let generation = state.switch(complete)?;
     told(Step::Switched);
-    state.remove_others().map_err(RekeyError::OldStays)?;
+    // Nobody has opened the new protector yet. Should it turn out that nobody can, the state as it is now is not lost.
+    state
+        .remove_others_but(Some(&current))
+        .map_err(RekeyError::OldStays)?;
     told(Step::OldRemoved);
     Ok(generation)
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use common::{Vm, key, protector, settings, successor, swtpm};
 use hgs_crypto::SecretBytes;
+use hgs_vm::generation::{StateError, StateFolder};
 use hgs_vm::program::Program;
 use hgs_vm::protection::SEALED_FILE;
 use hgs_vm::rekey::{RekeyError, Step, rekey};
@@ -90,7 +91,8 @@ fn a_state_survives_whole_and_opens_with_the_new_key_alone() {
     let protection = fs::read(generation.path().join(SEALED_FILE)).unwrap();
     assert_eq!(protection, b"what its owner decided");
     assert_eq!(generation.protector().unwrap(), protector(2));
-    assert_eq!(vm.names(), ["current", "gen-2", "lock"]);
+    // Nobody has opened the new protector yet, so the old pair is kept until somebody has.
+    assert_eq!(vm.names(), ["current", "gen-1", "gen-2", "lock"]);
     assert!(vm.opens(&key(2)));
     let tools = vm.tools(&key(2));
     assert_eq!(identity(&tools), before);
@@ -275,4 +277,41 @@ fn a_state_that_another_swtpm_lets_go_of_is_waited_for() {
         drop(ending);
         opened.join().unwrap().unwrap();
     });
+}
+
+#[test]
+fn a_generation_is_kept_until_the_next_one_has_had_a_successor() {
+    let vm = Vm::new();
+    let renew = |state: &mut StateFolder, old, new: u8| {
+        let (old, key, protector) = (key(old), key(new), protector(new));
+        rekey(
+            swtpm(),
+            state,
+            &old,
+            &successor(&key, &protector),
+            &mut |_| (),
+        )
+        .map(|generation| generation.number())
+    };
+    assert!(matches!(
+        StateFolder::open_previous(&vm.folder()),
+        Err(StateError::NoPrevious(_))
+    ));
+    assert_eq!(renew(&mut vm.open(), 1, 2).unwrap(), 2);
+    assert_eq!(renew(&mut vm.open(), 2, 3).unwrap(), 3);
+    assert_eq!(vm.names(), ["current", "gen-2", "gen-3", "lock"]);
+    assert_eq!(vm.open().previous().unwrap().unwrap().number(), 2);
+
+    // The protector of the third opens for nobody: the state goes on from the second, and the pointer changes when it has.
+    let mut previous = StateFolder::open_previous(&vm.folder()).unwrap();
+    let refused = renew(&mut previous, 3, 4).unwrap_err();
+    assert!(matches!(refused, RekeyError::Source(_)), "{refused}");
+    drop(previous);
+    assert_eq!(vm.current().number(), 3);
+    assert_eq!(vm.names(), ["current", "gen-2", "gen-3", "lock"]);
+    let mut previous = StateFolder::open_previous(&vm.folder()).unwrap();
+    assert_eq!(renew(&mut previous, 2, 4).unwrap(), 4);
+    drop(previous);
+    assert_eq!(vm.names(), ["current", "gen-2", "gen-4", "lock"]);
+    assert!(vm.opens(&key(4)));
 }

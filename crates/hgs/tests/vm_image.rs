@@ -4,9 +4,14 @@ mod common;
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+
+use hgs_tcg::event_log::Guid;
+use hgs_vm::image::gpt::{self, Partition, PartitionTable};
+use hgs_vm::parts::Parts;
 
 use common::{Home, Outcome};
 
@@ -219,4 +224,116 @@ fn killed_at(home: &Home, words: &str, step: &str) -> bool {
     assert!(told, "it tells of {step:?}");
     child.kill().unwrap();
     !child.wait().unwrap().success()
+}
+
+/// What a VM is known by from outside goes over, its disk is read, and one that is in use is not.
+#[test]
+fn a_vm_that_runs_unshielded_today_is_taken_over_with_its_identifiers() {
+    const ID: &str = "6f2d1c3e-8d0a-4a53-9f1c-0b7f6a1e2d3c";
+    let home = Home::new();
+    home.unlocked("guardian new ann --bits 2048").done();
+    home.unlocked("guardian new fabric --bits 2048").done();
+    let disk = plain_disk(&home);
+    home.write(
+        "web1.xml",
+        format!(
+            "<domain type='kvm'><name>web1</name><uuid>{ID}</uuid><memory unit='MiB'>768</memory><vcpu>2</vcpu>\
+             <devices><disk type='file' device='disk'><source file='{}'/></disk>\
+             <interface type='network'><mac address='52:54:00:ab:cd:ef'/></interface></devices></domain>",
+            disk.display()
+        ),
+    );
+    let parts = Parts::fetch(
+        &Parts::cache_folder(|name| std::env::var_os(name)).unwrap(),
+        &mut |_| (),
+    );
+    let kernel = parts.unwrap().kernel().unwrap();
+    let prepare = format!(
+        "vm-image prepare web1 --owner ann --guardian fabric --existing web1.xml --kernel {} --modules {} --recovery-key-file web1.recovery --json",
+        kernel.image.display(),
+        kernel.modules.display()
+    );
+    let before = fs::read(&disk).unwrap();
+
+    // As a QEMU has it that runs.
+    let mut user = Command::new(hgs_testkit::tool("qemu-io", "qemu-utils"))
+        .args(["-f", "raw"])
+        .arg(&disk)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut prompt = [0; 8];
+    user.stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut prompt)
+        .unwrap();
+    assert_eq!(&prompt, b"qemu-io>");
+    let refused = unlocked(&home, &prepare);
+    assert!(
+        refused.status != 0 && refused.out.contains("lock"),
+        "{refused:?}"
+    );
+    user.kill().unwrap();
+    user.wait().unwrap();
+    assert!(!home.file("web1").exists());
+    for (old, new, said) in [
+        ("<domain type", "<domain id='1' type", "shut it down"),
+        ("type='file'", "type='block'", "--disk"),
+    ] {
+        let xml = String::from_utf8(home.read("web1.xml")).unwrap();
+        home.write("other.xml", xml.replacen(old, new, 1));
+        unlocked(&home, &prepare.replace("web1.xml", "other.xml"))
+            .ended(2)
+            .saying(said);
+    }
+
+    let made = unlocked(&home, &prepare).done().json();
+    assert_eq!(made["id"], ID);
+    let description = String::from_utf8(home.read("web1/vm.toml")).unwrap();
+    for line in [
+        format!("id = \"{ID}\""),
+        "memory = \"768MiB\"".to_owned(),
+        "processors = 2".to_owned(),
+        "network = \"user\"".to_owned(),
+        "mac_address = \"52:54:00:ab:cd:ef\"".to_owned(),
+    ] {
+        assert!(description.contains(&line), "{line}: {description}");
+    }
+    assert!(fs::read(&disk).unwrap() == before, "it is only read");
+}
+
+/// A disk with a partition table and a root file system of ext4.
+fn plain_disk(home: &Home) -> PathBuf {
+    const START: u64 = 1 << 20;
+    const ROOT: u64 = 16 << 20;
+    let (root, disk) = (home.file("root"), home.file("disk.raw"));
+    fs::File::create(&root).unwrap().set_len(ROOT).unwrap();
+    let made = Command::new(hgs_testkit::tool("mke2fs", "e2fsprogs"))
+        .args(["-q", "-t", "ext4"])
+        .arg(&root)
+        .status();
+    assert!(made.unwrap().success());
+    let file = fs::File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(&disk)
+        .unwrap();
+    file.set_len(START + ROOT + gpt::TAIL).unwrap();
+    let table = PartitionTable {
+        disk: Guid::new(9, 9, 9, [9; 8]),
+        partitions: vec![Partition {
+            number: 1,
+            partition_type: gpt::LINUX_FILE_SYSTEM,
+            id: Guid::new(1, 7, 7, [7; 8]),
+            start: START,
+            length: ROOT,
+            name: String::new(),
+        }],
+    };
+    table.write(&file).unwrap();
+    file.write_all_at(&fs::read(&root).unwrap(), START).unwrap();
+    disk
 }

@@ -35,7 +35,7 @@ use tokio::sync::watch;
 
 use super::keys::Keys;
 use super::running::{self, Prepared};
-use super::{Machine, Surroundings, stop_records};
+use super::{Machine, Surroundings, WantedState, stop_records};
 use crate::failure::blocking;
 use crate::folders::AgentFolders;
 use crate::progress::Progress;
@@ -270,7 +270,7 @@ impl Held {
         }
         let prepared = {
             let (folder, record) = (machine.folder(), machine.stop_record());
-            blocking(move || running::prepare(&folder, &record, false)).await
+            blocking(move || running::prepare(&folder, &record, WantedState::AsItStopped)).await
         };
         let prepared = prepared.map_err(|failure| {
             let instead = format!("`guarded-host libvirt accept-state {}`", machine.name);
@@ -293,8 +293,9 @@ impl Held {
         let record = machine.stop_record();
         let (held, keys) = blocking(move || {
             check_policy(&surroundings, &domain, keys.protection())?;
-            let held = Self::launch(&surroundings, prepared, &keys, (&socket, user))?;
+            // From here on nothing speaks against the one generation or the other, should this be interrupted.
             stop_records::forget(&record)?;
+            let held = Self::launch(&surroundings, prepared, &keys, (&socket, user))?;
             Ok((held, keys))
         })
         .await?;
@@ -448,7 +449,7 @@ fn make_folders(folders: &AgentFolders, socket: &Path) -> Result<(), AgentFailur
 }
 
 /// The swtpm that works with the state in a folder: it holds a lock there from the moment when QEMU has started the TPM.
-fn holder_of_state(generation: &Path) -> Result<Option<OwnedFd>, AgentFailure> {
+pub(super) fn holder_of_state(generation: &Path) -> Result<Option<OwnedFd>, AgentFailure> {
     let path = generation.join(".lock");
     let at = |error: std::io::Error| FileError::at(&path, error);
     let lock = match File::options().read(true).write(true).open(&path) {

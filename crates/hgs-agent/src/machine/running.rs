@@ -22,11 +22,12 @@ use hgs_vm::swtpm::{self, Channels, Contents, StateKey, Swtpm};
 use hgs_vm::synchroniser::Synchroniser;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::sync::watch;
 
 use super::keys::{Keys, keep};
 use super::stop_records::RecordPlace;
-use super::{Machine, stop_records};
+use super::{Machine, WantedState, held, stop_records};
 use crate::failure::blocking;
 use crate::migration::proof::ProofKey;
 use crate::progress::Progress;
@@ -38,6 +39,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 const ASKED: u32 = 18;
 const BETWEEN_ASKING: Duration = Duration::from_secs(5);
 
+/// How long QEMU may live on when its TPM has ended because QEMU ends.
+const GRACE: Duration = Duration::from_secs(5);
+
 /// A VM that runs.
 pub(crate) struct Running {
     process: Arc<Mutex<Process>>,
@@ -47,6 +51,7 @@ pub(crate) struct Running {
     synchroniser: Synchroniser,
     /// Ends with the VM's swtpm; an adopted VM's is another process's child.
     tpm: Option<JoinHandle<()>>,
+    tpm_end: watch::Receiver<bool>,
     unhealthy_host: UnhealthyHost,
     /// To move it to another host. An agent that took it over gets it by a release when it needs it.
     proof_key: Option<ProofKey>,
@@ -56,6 +61,8 @@ pub(crate) struct Running {
 pub(crate) struct Launched {
     pub(crate) process: Process,
     pub(crate) tpm: JoinHandle<()>,
+    /// The process of the TPM.
+    pub(crate) tpm_end: OwnedFd,
     pub(crate) synchroniser: Synchroniser,
 }
 
@@ -89,17 +96,18 @@ impl Running {
     /// Has the keys released, gives the state its new key, and starts the processes.
     pub(crate) async fn start(
         machine: &Machine,
-        accept_other_state: bool,
+        wanted: WantedState,
         progress: &Progress,
     ) -> Result<Self, AgentFailure> {
         let surroundings = Arc::clone(&machine.surroundings);
         let (folder, runtime) = (machine.folder(), machine.runtime()?);
         let prepared = {
             let (folder, record) = (folder.clone(), machine.stop_record());
-            blocking(move || prepare(&folder, &record, accept_other_state)).await?
+            blocking(move || prepare(&folder, &record, wanted)).await?
         };
         let (host, id) = (Arc::clone(&surroundings.host), prepared.description.id);
-        let keys = Keys::of(&host, &prepared, &surroundings.refused, progress).await?;
+        let keys = Keys::of(&host, &prepared, &surroundings.refused, progress).await;
+        let keys = keys.map_err(|failure| prepared.refused(failure))?;
         {
             let mut status = machine.lock_status();
             status.id = Some(prepared.description.id.to_string());
@@ -114,35 +122,44 @@ impl Running {
                 ..
             } = prepared;
             progress.step("giving the TPM's state its new key");
-            let key = keys.renew(&mut state, &surroundings.swtpm)?;
-            progress.step("starting swtpm and QEMU");
-            let (emulator, user) = surroundings.emulator()?;
-            let note = surroundings.folders.host.state.join("accelerator.json");
-            let accelerator =
-                Accelerator::probe(&emulator, user, &note).map_err(AgentFailure::failed)?;
-            let line = CommandLine::new(&command::Machine {
-                description: &description,
-                protection: keys.protection(),
-                folder: &folder,
-                runtime: &runtime,
-                emulator: &emulator,
-                accelerator: &accelerator,
-                serial: serial(keys.protection()),
-                direct_io: false,
-                begin: Begin::Running,
-            })?;
-            let current = current(&state)?;
-            let tpm = TpmState {
-                folder: current.path(),
-                contents: Contents::Kept,
-                key: &key,
-                migration_key: &StateKey::migration_key_of_transport_key(
-                    keys.current_key().secret(),
-                )?,
-            };
-            let settings = settings(&runtime, user);
-            let launched = launch(tpm, &line, &settings, &surroundings.swtpm)?;
+            // From here on nothing speaks against the one generation or the other, should this be interrupted.
             stop_records::forget(&record)?;
+            let mut start = || -> Result<(Launched, Accelerator), AgentFailure> {
+                let key = keys.renew(&mut state, &surroundings.swtpm)?;
+                progress.step("starting swtpm and QEMU");
+                let (emulator, user) = surroundings.emulator()?;
+                let note = surroundings.folders.host.state.join("accelerator.json");
+                let accelerator =
+                    Accelerator::probe(&emulator, user, &note).map_err(AgentFailure::failed)?;
+                let line = CommandLine::new(&command::Machine {
+                    description: &description,
+                    protection: keys.protection(),
+                    folder: &folder,
+                    runtime: &runtime,
+                    emulator: &emulator,
+                    accelerator: &accelerator,
+                    serial: serial(keys.protection()),
+                    direct_io: false,
+                    begin: Begin::Running,
+                })?;
+                let current = current(&state)?;
+                let tpm = TpmState {
+                    folder: current.path(),
+                    contents: Contents::Kept,
+                    key: &key,
+                    migration_key: &StateKey::migration_key_of_transport_key(
+                        keys.current_key().secret(),
+                    )?,
+                };
+                let settings = settings(&runtime, user);
+                let launched = launch(tpm, &line, &settings, &surroundings.swtpm)?;
+                Ok((launched, accelerator))
+            };
+            let started = start();
+            if started.is_err() {
+                stop_records::note(&state, &record)?;
+            }
+            let (launched, accelerator) = started?;
             let proof_key = ProofKey::of_transport_key(keys.current_key())?;
             let running = Self::of(launched, state, &description, proof_key)?;
             Ok((running, keys, accelerator))
@@ -175,7 +192,15 @@ impl Running {
             let state = StateFolder::open(&folder)?;
             let current = current(&state)?;
             let synchroniser = synchroniser(current.path())?;
-            Self::new(process, state, synchroniser, &description).map(Some)
+            let tpm_end = held::holder_of_state(current.path());
+            let running = Self::new(process, state, synchroniser, &description)?;
+            Ok(Some(match tpm_end {
+                Ok(tpm_end) => running.with_tpm_end(tpm_end),
+                Err(error) => {
+                    tracing::warn!(%error, "whether a VM's TPM runs can't be seen");
+                    running
+                }
+            }))
         })
         .await?;
         Ok(found)
@@ -191,13 +216,15 @@ impl Running {
         let Launched {
             process,
             tpm,
+            tpm_end,
             synchroniser,
         } = launched;
-        Ok(Self {
+        let running = Self {
             tpm: Some(tpm),
             proof_key: Some(proof_key),
             ..Self::new(process, state, synchroniser, description)?
-        })
+        };
+        Ok(running.with_tpm_end(Some(tpm_end)))
     }
 
     fn new(
@@ -221,9 +248,32 @@ impl Running {
             state,
             synchroniser,
             tpm: None,
+            tpm_end: watch::channel(false).1,
             unhealthy_host: description.unhealthy_host.unwrap_or_default(),
             proof_key: None,
         })
+    }
+
+    /// With the process of its TPM; without, a TPM that an earlier agent started has ended already.
+    fn with_tpm_end(self, tpm: Option<OwnedFd>) -> Self {
+        let (ended, tpm_end) = watch::channel(tpm.is_none());
+        if let Some(tpm) = tpm {
+            std::thread::spawn(move || {
+                wait_for_end(&tpm);
+                ended.send_replace(true);
+            });
+        }
+        Self { tpm_end, ..self }
+    }
+
+    /// Resolves when its TPM has ended and the VM has not. Both end together when the VM ends.
+    pub(super) fn loss_of_tpm(&self) -> impl Future<Output = bool> + Send + 'static {
+        let (mut tpm_end, end) = (self.tpm_end.clone(), self.end());
+        async move {
+            // Without a sender, nobody knows.
+            let ended = tpm_end.wait_for(|ended| *ended).await.is_ok();
+            ended && tokio::time::timeout(GRACE, end).await.is_err()
+        }
     }
 
     /// Resolves when the VM has ended.
@@ -396,31 +446,33 @@ async fn renew_after_stop(
     tpm: Option<JoinHandle<()>>,
 ) -> Result<(), AgentFailure> {
     let surroundings = Arc::clone(&machine.surroundings);
-    let (folder, record) = (machine.folder(), machine.stop_record());
+    let folder = machine.folder();
     let (mut state, description, (protector, sealed)) = blocking(move || {
         if let Some(tpm) = tpm {
             // It ends with QEMU.
             let _ = tpm.join();
         }
         drop(synchroniser);
-        // Recorded at once, in case that the guardian can't be reached.
-        stop_records::note(&state, &record)?;
         let pair = pair(&state)?;
         Ok((state, Description::load(&folder)?, pair))
     })
     .await?;
-    let unwrapped = (surroundings.host.unwrap(&protector, ServiceVersion::V2)).await?;
-    let protected = Protected::open(&unwrapped, &sealed, &description)?;
-    let (record, host) = (machine.stop_record(), Arc::clone(&surroundings.host));
+    let host = Arc::clone(&surroundings.host);
+    let released = match host.unwrap(&protector, ServiceVersion::V2).await {
+        Ok(unwrapped) => Protected::open(&unwrapped, &sealed, &description)
+            .map(|protected| (unwrapped, protected)),
+        Err(error) => Err(error.into()),
+    };
+    let record = machine.stop_record();
     let unwrapped = blocking(move || {
-        renew(
-            &mut state,
-            &unwrapped,
-            &protected.resealed,
-            &surroundings.swtpm,
-        )?;
+        let renewed = released.and_then(|(unwrapped, protected)| {
+            let (resealed, swtpm) = (&protected.resealed, &surroundings.swtpm);
+            renew(&mut state, &unwrapped, resealed, swtpm).map(|_key| unwrapped)
+        });
+        // Whether or not it has another key. There was no record since the start, so that nothing speaks against a state that was
+        // renewed when this was interrupted.
         stop_records::note(&state, &record)?;
-        Ok(unwrapped)
+        renewed
     })
     .await?;
     keep(&host, description.id, &unwrapped).await;
@@ -437,18 +489,35 @@ pub(super) fn wait_for_end(process: &OwnedFd) {
 pub(super) fn prepare(
     folder: &Path,
     record: &RecordPlace,
-    accept_other_state: bool,
+    wanted: WantedState,
 ) -> Result<Prepared, AgentFailure> {
     let description = Description::load(folder)?;
-    let state = StateFolder::open(folder)?;
+    let state = match wanted {
+        WantedState::PreviousGeneration => StateFolder::open_previous(folder)?,
+        WantedState::AsItStopped | WantedState::Any => StateFolder::open(folder)?,
+    };
     let (protector, sealed) = pair(&state)?;
-    stop_records::check(&state, record, accept_other_state)?;
+    stop_records::check(&state, record, wanted != WantedState::AsItStopped)?;
     Ok(Prepared {
         description,
         state,
         protector,
         sealed,
     })
+}
+
+impl Prepared {
+    /// With what helps against a protector that no guardian opens.
+    fn refused(&self, failure: AgentFailure) -> AgentFailure {
+        let previous = self.state.previous().ok().flatten();
+        match (failure.at_fault, previous) {
+            (Some(Fault::Protector), Some(previous)) => failure.remedy(format_args!(
+                "the state as it was before its last key is kept, as generation {}: start it with `--previous-generation`",
+                previous.number()
+            )),
+            _ => failure,
+        }
+    }
 }
 
 /// The protector and the sealed protection of the current generation.
@@ -539,11 +608,15 @@ pub(crate) fn launch(
         channels: Channels::Hypervisor(&socket),
     })?;
     tpm.hand_over();
+    let tpm_process = Pid::from_raw(tpm.id().cast_signed()).ok_or(Errno::SRCH);
+    let tpm_end = tpm_process.and_then(|process| pidfd_open(process, PidfdFlags::empty()));
+    let tpm_end = tpm_end.map_err(AgentFailure::failed)?;
     // Should QEMU not start, swtpm is killed here.
     let process = Process::start(line, settings)?;
     Ok(Launched {
         process,
         tpm: tpm.leave(),
+        tpm_end,
         synchroniser,
     })
 }

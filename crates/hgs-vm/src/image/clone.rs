@@ -98,6 +98,8 @@ fn fill(
     let description = Description {
         name: clone.name,
         id: clone.id,
+        // Two cards with one address keep each other from the network.
+        mac_address: None,
         ..described
     };
     progress(CloneStep::Vtpm);

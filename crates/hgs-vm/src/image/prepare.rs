@@ -20,8 +20,8 @@ use super::vtpm::in_measured_state;
 use super::work_folder::WorkFolder;
 use super::{ImageError, RecoveryKey, Tools, demo, esp, luks};
 use crate::description::{
-    Description, DirectKernel, Disk, DiskFormat, FileName, Firmware, KernelCommandLine, Memory,
-    Network, Processors, VmId, VmName,
+    Description, DirectKernel, Disk, DiskFormat, FileName, Firmware, KernelCommandLine, MacAddress,
+    Memory, Network, Processors, VmId, VmName,
 };
 use crate::generation::StateFolder;
 use crate::protection;
@@ -79,6 +79,8 @@ pub struct Hardware {
     pub processors: Processors,
     /// What it is connected to.
     pub network: Network,
+    /// The address of its network card, if it has to be this one.
+    pub mac_address: Option<MacAddress>,
 }
 
 /// What starts in a VM.
@@ -287,6 +289,7 @@ fn fill(
             format: DiskFormat::Raw,
         }),
         network: hardware.network,
+        mac_address: hardware.mac_address,
         unhealthy_host: None,
     };
     let text = description.to_toml();

@@ -131,6 +131,9 @@ impl Definition<'_> {
         };
         if let Some((kind, name)) = network {
             xml.open("interface", &[("type", kind)]);
+            if let Some(address) = &self.description.mac_address {
+                xml.leaf("mac", &[("address", address.as_str())], "");
+            }
             if let Some(name) = name {
                 xml.leaf("source", &[("network", name)], "");
             }

@@ -15,7 +15,7 @@ use crate::protection::{Exposure, Forbidden, Policy};
 pub const LIMIT: usize = 256 * 1024;
 
 /// Domains of libvirt are flat; one with every device that QEMU has needs a tenth of this.
-const LIMITS: Limits = Limits {
+pub(super) const LIMITS: Limits = Limits {
     bytes: LIMIT,
     depth: 32,
     nodes: 20_000,

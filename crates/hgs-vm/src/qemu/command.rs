@@ -415,7 +415,12 @@ impl Writer<'_> {
         if self.machine.description.network == Network::User {
             self.option("-netdev", "user,id=network");
             // No ROM: nothing is started from the network.
-            self.option("-device", "virtio-net-pci,netdev=network,romfile=");
+            let mut card = "virtio-net-pci,netdev=network,romfile=".to_owned();
+            if let Some(address) = &self.machine.description.mac_address {
+                card.push_str(",mac=");
+                card.push_str(address.as_str());
+            }
+            self.option("-device", &card);
         }
         match self.machine.begin {
             Begin::Running => {}

@@ -79,6 +79,7 @@ impl Maker {
                 memory: Memory::from_mib(768).unwrap(),
                 processors: 1.try_into().unwrap(),
                 network: Network::None,
+                mac_address: None,
             },
             boot,
             kernel: matches!(root, Root::Demo(_)).then_some(GuestKernel {

@@ -326,11 +326,12 @@ fn prepare_vm(
                 .map_err(|error: String| Failure::failed(error))?,
             processors: Processors::try_from(1).map_err(Failure::failed)?,
             network: Network::None,
+            mac_address: None,
         },
         boot: Boot::SecureBoot(SecureBoot {
-            keys: keys.secure_boot(),
+            keys: keys.certificates.secure_boot(),
             signer: Signer {
-                certificate: &keys.signature,
+                certificate: &keys.certificates.signature,
                 keys: &mut signing,
             },
         }),
@@ -396,6 +397,7 @@ fn start_request(name: &str) -> Request {
     Request::Start {
         name: name.to_owned(),
         accept_other_state: false,
+        previous_generation: false,
     }
 }
 

@@ -4,14 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use hgs_crypto::SecretBytes;
-use hgs_crypto::hash::sha256;
 use hgs_crypto::random::System;
 use hgs_custody::{Bundle, HeldKeys, bundle, pem};
 use hgs_pki::issue::Template;
 use hgs_pki::{Certificate, Seconds, Time, Validity, profile};
-use hgs_tcg::event_log::Guid;
 use hgs_terminal::Failure;
-use hgs_vm::image::variables::{SecureBootKeys, SecureBootRole};
+use hgs_vm::image::ImageCertificates;
 
 use crate::bits::Bits;
 use crate::certified::CertifiedKey;
@@ -25,11 +23,7 @@ const BACK: Seconds = Seconds::from_minutes(5);
 /// passphrase of the guardian.
 #[derive(Debug)]
 pub(crate) struct VmKeys {
-    owner: Guid,
-    pub(crate) endorsement_authority: Certificate,
-    platform_key: Certificate,
-    key_exchange_key: Certificate,
-    pub(crate) signature: Certificate,
+    pub(crate) certificates: ImageCertificates,
     pub(crate) keys: HeldKeys,
 }
 
@@ -47,66 +41,42 @@ impl VmKeys {
                 .checked_add(profile::GUARDIAN_VALIDITY)
                 .unwrap_or(Time::MAX),
         };
-        let secure_boot = |role: SecureBootRole| role.template(name.as_str(), validity);
-        let wanted = [
-            (
-                "endorsement-authority.pem",
-                profile::endorsement_authority(name.as_str(), validity),
-            ),
-            ("platform-key.pem", secure_boot(SecureBootRole::PlatformKey)),
-            (
-                "key-exchange-key.pem",
-                secure_boot(SecureBootRole::KeyExchangeKey),
-            ),
-            ("signature.pem", secure_boot(SecureBootRole::Signature)),
+        let files = [
+            "endorsement-authority.pem",
+            "platform-key.pem",
+            "key-exchange-key.pem",
+            "signature.pem",
         ];
         let folder = home.vm_keys(name);
         let made = !hgs_files::exists(&folder)?;
         if made {
-            make(&folder, &wanted, passphrase)?;
+            let templates = ImageCertificates::templates(name.as_str(), validity);
+            make(&folder, files.into_iter().zip(templates), passphrase)?;
         }
         let mut keys = HeldKeys::default();
-        let mut read =
-            |(file, _): &(&str, Template)| read(&folder.join(file), passphrase, &mut keys);
-        let [authority, platform, exchange, signature] = &wanted;
-        let opened = Self {
-            endorsement_authority: read(authority)?,
-            platform_key: read(platform)?,
-            key_exchange_key: read(exchange)?,
-            signature: read(signature)?,
-            owner: Guid::from_octets([0; 16]),
-            keys,
-        };
-        // Any GUID of one's own will do; this one stays the same as long as the platform key does.
-        let mut owner = [0; 16];
-        owner.copy_from_slice(&sha256(opened.platform_key.der())[..16]);
-        owner[7] = (owner[7] & 0x0f) | 0x80;
-        owner[8] = (owner[8] & 0x3f) | 0x80;
-        let owner = Guid::from_octets(owner);
-        Ok((Self { owner, ..opened }, made))
-    }
-
-    pub(crate) fn secure_boot(&self) -> SecureBootKeys<'_> {
-        SecureBootKeys {
-            owner: self.owner,
-            platform_key: &self.platform_key,
-            key_exchange_key: &self.key_exchange_key,
-            signature: &self.signature,
-        }
+        let mut read = |file: &str| read(&folder.join(file), passphrase, &mut keys);
+        let [authority, platform, exchange, signature] = files;
+        let certificates = ImageCertificates::of([
+            read(authority)?,
+            read(platform)?,
+            read(exchange)?,
+            read(signature)?,
+        ]);
+        Ok((Self { certificates, keys }, made))
     }
 }
 
 fn make(
     folder: &Path,
-    wanted: &[(&str, Template)],
+    wanted: impl Iterator<Item = (&'static str, Template)>,
     passphrase: &SecretBytes,
 ) -> Result<(), Failure> {
     let mut files = Vec::new();
     for (file, template) in wanted {
-        let CertifiedKey { certificate, key } = self_signed(template.clone(), Bits::default())?;
+        let CertifiedKey { certificate, key } = self_signed(template, Bits::default())?;
         let mut text = pem::write_private_key(&key, Some(passphrase), &mut System::new())?;
         text.push_str(&hgs_pki::pem::encode("CERTIFICATE", certificate.der()));
-        files.push((*file, text));
+        files.push((file, text));
     }
     let files: Vec<_> = files
         .iter()

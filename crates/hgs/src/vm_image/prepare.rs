@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 use hgs_client::sealed_file;
 use hgs_crypto::random::System;
 use hgs_crypto::{SecretBytes, hex};
-use hgs_pki::{Seconds, Time, Validity};
 use hgs_protector::{TransportKey, create};
-use hgs_terminal::{AtFault, Exit, Failure, Terminal};
+use hgs_terminal::{AtFault, Exit, Failure, Terminal, read_input};
 use hgs_vm::description::{Memory, Network, Processors, VmId, VmName};
 use hgs_vm::identity::{self, Authority, Identity, IdentityError, Subject};
 use hgs_vm::image::unified::Signer;
@@ -16,6 +15,7 @@ use hgs_vm::image::{
     Boot, GuestKernel, Hardware, ImageError, PlainDisk, Preparation, Root, SecureBoot, Step, Tools,
     demo, prepare,
 };
+use hgs_vm::libvirt::{self, Existing};
 use hgs_vm::protection::{Policy, Protection};
 use hgs_vm::swtpm::StateKey;
 use serde::Serialize;
@@ -28,14 +28,11 @@ use crate::failures::OrFail as _;
 use crate::guardian::{GuardianName, Home};
 use crate::protector::{PassphraseOption, ProtectOptions};
 
-/// How long the EK certificates of a vTPM are valid. A TPM's are for as long as it lives, and so are these.
-const VTPM_VALIDITY: Seconds = Seconds::from_days(50 * 365);
-const BACK: Seconds = Seconds::from_minutes(5);
-
 /// Make the folder of a shielded VM: encrypted disk, virtual TPM, key protector, Secure Boot with keys of one's own
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   hgs vm-image prepare web1 --owner ann --guardian fabric --disk debian.qcow2 --recovery-key-file web1.recovery
+  hgs vm-image prepare web1 --owner ann --guardian fabric --existing web1.xml --recovery-key-file web1.recovery
   hgs vm-image prepare demo --owner ann --guardian fabric --demo --policy encryption-supported")]
 pub(crate) struct Arguments {
     /// The folder to make; its name is the VM's
@@ -57,12 +54,12 @@ pub(crate) struct Arguments {
     policy: PolicyArgument,
     #[command(flatten)]
     recovery_key: NewRecoveryKeyOption,
-    /// Main memory, as in 2GiB
-    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = memory)]
-    memory: Memory,
-    /// How many processors it has
-    #[arg(long, value_name = "COUNT", default_value = "1", value_parser = processors)]
-    processors: Processors,
+    /// Main memory, as in 2GiB; without, that of `--existing`, or 1GiB
+    #[arg(long, value_name = "SIZE", value_parser = memory)]
+    memory: Option<Memory>,
+    /// How many processors it has; without, as many as `--existing`, or one
+    #[arg(long, value_name = "COUNT", value_parser = processors)]
+    processors: Option<Processors>,
     /// Connect it to what the host reaches
     #[arg(long)]
     network: bool,
@@ -78,15 +75,19 @@ struct Source {
     #[arg(
         long,
         value_name = "FILE",
-        required_unless_present = "demo",
+        required_unless_present_any = ["demo", "existing"],
         conflicts_with = "demo"
     )]
     disk: Option<PathBuf>,
+    /// A VM that runs unshielded today, as `virsh dumpxml --inactive NAME` writes it: its identifier, memory, processors, the
+    /// address of its network card, and, without `--disk`, its disk. It must not run, and is only read
+    #[arg(long, value_name = "FILE", conflicts_with = "demo")]
+    existing: Option<PathBuf>,
     /// Make the demonstration guest, which counts on its serial port
     #[arg(long)]
     demo: bool,
     /// The number of the root file system's partition, if the types of the partitions don't tell
-    #[arg(long, value_name = "NUMBER", requires = "disk")]
+    #[arg(long, value_name = "NUMBER", conflicts_with = "demo")]
     root_partition: Option<usize>,
     /// The kernel, instead of the newest in the root file system
     #[arg(long, value_name = "FILE", requires = "modules")]
@@ -97,6 +98,28 @@ struct Source {
     /// What the kernel is told
     #[arg(long, value_name = "TEXT", default_value = demo::COMMAND_LINE)]
     command_line: String,
+}
+
+impl Source {
+    /// The VM that runs unshielded today.
+    fn existing(&self) -> Result<Option<Existing>, Failure> {
+        let Some(path) = &self.existing else {
+            return Ok(None);
+        };
+        let octets = read_input(path, libvirt::LIMIT)?.complete(path, "the XML of a domain")?;
+        let refused = |failure: Failure| {
+            failure
+                .at_fault(AtFault::Operator)
+                .while_doing(path.display())
+        };
+        let existing = Existing::read(&octets).map_err(|error| refused(Failure::refused(error)))?;
+        match (&existing.disk, &self.disk) {
+            (None, None) => Err(refused(
+                Failure::refused("the domain has no disk").remedy("name one with `--disk`"),
+            )),
+            _ => Ok(Some(existing)),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -124,6 +147,7 @@ impl Arguments {
                 .remedy("say `--policy encryption-supported` as well"));
         }
         refuse_existing(&self.folder, &self.recovery_key)?;
+        let existing = self.source.existing()?;
         let guardians = self.guardian.iter();
         let guardians = guardians.map(|name| self.protect.certificates(home, name, terminal));
         let guardians = guardians.collect::<Result<Vec<_>, _>>()?;
@@ -134,7 +158,10 @@ impl Arguments {
         let mut random = System::new();
         let transport_key = TransportKey::random(&mut random)?;
         let protector = create(&owner, &guardians, &transport_key, &mut &own.keys).or_fail()?;
-        let id = VmId::new(&mut random)?;
+        let id = match &existing {
+            Some(existing) => existing.id,
+            None => VmId::new(&mut random)?,
+        };
         let protection = Protection {
             vm: id,
             policy: match self.policy {
@@ -158,20 +185,26 @@ impl Arguments {
             }),
             _ => None,
         };
-        let root = match &self.source.disk {
+        let of_existing = existing
+            .as_ref()
+            .and_then(|existing| existing.disk.as_ref());
+        let root = match self.source.disk.as_ref().or(of_existing) {
             Some(image) => Root::Disk(PlainDisk {
                 image,
                 root_partition: self.source.root_partition,
             }),
             None => Root::Demo(&line),
         };
+        let mac_address = existing
+            .as_ref()
+            .and_then(|existing| existing.mac_address.clone());
         let mut signing = &vm_keys.keys;
         let boot = match self.direct_kernel {
             true => Boot::DirectKernel,
             false => Boot::SecureBoot(SecureBoot {
-                keys: vm_keys.secure_boot(),
+                keys: vm_keys.certificates.secure_boot(),
                 signer: Signer {
-                    certificate: &vm_keys.signature,
+                    certificate: &vm_keys.certificates.signature,
                     keys: &mut signing,
                 },
             }),
@@ -183,13 +216,21 @@ impl Arguments {
             hardware: Hardware {
                 name,
                 id,
-                memory: self.memory,
-                processors: self.processors,
-                network: if self.network {
-                    Network::User
-                } else {
-                    Network::None
+                memory: match (self.memory, &existing) {
+                    (Some(memory), _) => memory,
+                    (None, Some(existing)) => existing.memory,
+                    (None, None) => memory("1GiB").map_err(Failure::failed)?,
                 },
+                processors: match (self.processors, &existing) {
+                    (Some(processors), _) => processors,
+                    (None, Some(existing)) => existing.processors,
+                    (None, None) => processors("1").map_err(Failure::failed)?,
+                },
+                network: match self.network || mac_address.is_some() {
+                    true => Network::User,
+                    false => Network::None,
+                },
+                mac_address,
             },
             boot,
             kernel,
@@ -285,17 +326,12 @@ fn with_authority(
     name: &str,
     work: impl FnOnce(Subject<'_>, &mut Authority<'_>) -> Result<Identity, IdentityError>,
 ) -> Result<(), ImageError> {
-    let now = now();
-    let validity = Validity {
-        not_before: now.checked_sub(BACK).unwrap_or(Time::MIN),
-        not_after: now.checked_add(VTPM_VALIDITY).unwrap_or(Time::MAX),
-    };
     let mut keys = &owner.keys;
     let mut authority = Authority {
-        certificate: &owner.endorsement_authority,
+        certificate: &owner.certificates.endorsement_authority,
         keys: &mut keys,
     };
-    work(Subject { name, validity }, &mut authority)?;
+    work(Subject::for_life(name, now()), &mut authority)?;
     Ok(())
 }
 
