@@ -352,17 +352,23 @@ impl fmt::Display for One {
         let known = known
             .into_iter()
             .filter_map(|(name, value)| Some((name, value.clone()?)));
-        let state = match vm.libvirt {
-            true => format!("{}, by libvirt", vm.state),
-            false => vm.state.to_string(),
-        };
-        let always = [("name", vm.name.clone()), ("state", state)];
+        let always = [("name", vm.name.clone()), ("state", state(vm))];
         Table::of_pairs(always.into_iter().chain(known)).fmt(formatter)?;
         for warning in &vm.warnings {
             writeln!(formatter, "\nwarning: {warning}")?;
         }
         Ok(())
     }
+}
+
+/// What a VM is doing, and how it came to that.
+fn state(vm: &MachineStatus) -> String {
+    let by = if vm.libvirt { ", by libvirt" } else { "" };
+    let started = match vm.started_offline {
+        true => ", started without a guardian",
+        false => "",
+    };
+    format!("{}{by}{started}", vm.state)
 }
 
 #[derive(Serialize)]
@@ -381,7 +387,7 @@ impl fmt::Display for Listed {
         let mut table = Table::new(["NAME", "STATE", "LAST EVENT"]);
         for vm in machines {
             let event = vm.last_event.clone().unwrap_or_default();
-            table.row([vm.name.clone(), vm.state.to_string(), event]);
+            table.row([vm.name.clone(), state(vm), event]);
         }
         table.fmt(formatter)
     }

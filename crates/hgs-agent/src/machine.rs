@@ -134,6 +134,7 @@ impl Machine {
             accelerator: None,
             libvirt: false,
             last_event: None,
+            started_offline: false,
             warnings: Vec::new(),
         };
         Self {
@@ -333,6 +334,7 @@ impl Machine {
         let mut status = self.lock_status();
         status.state = MachineState::Stopped;
         status.accelerator = None;
+        status.started_offline = false;
         status.warnings = warnings;
     }
 

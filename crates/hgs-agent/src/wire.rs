@@ -288,6 +288,9 @@ pub struct MachineStatus {
     /// What the agent did to it last of its own accord, or why it ended, with the time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_event: Option<String>,
+    /// Whether no guardian could be reached when it was started, so that a key was used that the host had kept.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub started_offline: bool,
     /// What a person should know about it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,

@@ -247,6 +247,7 @@ impl Machine {
         let mut status = self.lock_status();
         status.state = MachineState::Stopped;
         status.libvirt = false;
+        status.started_offline = false;
         status.warnings = warnings;
     }
 }
@@ -288,6 +289,7 @@ impl Held {
             status.id = Some(prepared.description.id.to_string());
             status.policy = Some(keys.protection().policy.to_string());
             status.accelerator = None;
+            status.started_offline = keys.are_kept();
             status.warnings = keys.warning().into_iter().collect();
         }
         let record = machine.stop_record();

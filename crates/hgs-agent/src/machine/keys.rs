@@ -100,6 +100,11 @@ impl Keys {
         }
     }
 
+    /// Whether no guardian could be reached.
+    pub(super) fn are_kept(&self) -> bool {
+        matches!(self, Self::Kept(..))
+    }
+
     /// What a person should know about a VM that was started with them.
     pub(super) fn warning(&self) -> Option<String> {
         let Self::Kept(kept, _) = self else {

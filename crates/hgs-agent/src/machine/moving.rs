@@ -96,6 +96,12 @@ impl Machine {
             running.kill().await?;
         }
         self.delete_rest().await?;
+        let id = self.lock_status().id.clone();
+        if let Some(id) = id
+            && let Err(error) = self.surroundings.host.forget_key(&id).await
+        {
+            tracing::warn!(vm = %self.name, %error, "the key that was kept of a VM that has moved stays");
+        }
         gone.forget().await;
         self.records().forget_departed(&self.name)?;
         self.event("runs on another host");

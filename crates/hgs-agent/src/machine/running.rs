@@ -112,6 +112,7 @@ impl Running {
             let mut status = machine.lock_status();
             status.id = Some(prepared.description.id.to_string());
             status.policy = Some(keys.protection().policy.to_string());
+            status.started_offline = keys.are_kept();
             status.warnings = keys.warning().into_iter().collect();
         }
         let (progress, record) = (progress.clone(), machine.stop_record());
