@@ -68,7 +68,7 @@ impl Tpm {
         let response = self.execute(&counter.increment())?;
         tpm::done(&response).map_err(|error| TpmError::of_response("TPM2_NV_Increment", error))?;
         let value = self.counter(counter)?;
-        value.ok_or(TpmError::ForeignIndex(counter.index()))
+        value.ok_or_else(|| TpmError::ForeignIndex(counter.index()))
     }
 
     /// Removes a counter, which may not be there.

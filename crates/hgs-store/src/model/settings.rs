@@ -90,7 +90,7 @@ impl KeyCaching {
     /// What a release at `now` grants.
     #[must_use]
     pub fn policy(self, now: Time) -> CachingPolicy {
-        let expiry = now.checked_add(Seconds::from_hours(self.hours.into()));
+        let expiry = now.checked_add(Seconds::from_hours(self.hours));
         CachingPolicy {
             max_offline_unwraps: self.unwraps,
             expiry: u64::try_from(expiry.unwrap_or(Time::MAX).unix()).unwrap_or(0),
@@ -121,10 +121,6 @@ mod key_caching_or_false {
         Limits(KeyCaching),
     }
 
-    #[expect(
-        clippy::trivially_copy_pass_by_ref,
-        reason = "the signature that serde asks for"
-    )]
     pub(super) fn serialize<S: Serializer>(
         caching: &Option<KeyCaching>,
         serializer: S,
