@@ -287,7 +287,10 @@ impl Machine {
                     machine.event("its QEMU has ended here");
                     return;
                 }
-                machine.event("ended by itself");
+                machine.event(&match running.messages() {
+                    said if said.is_empty() => "ended by itself".to_owned(),
+                    said => format!("ended by itself; QEMU said: {said}"),
+                });
                 machine.clean_up(running, &Progress::default()).await;
             }
         });
@@ -413,6 +416,7 @@ impl Machine {
 
     /// Keeps the VM from being started until what is returned is dropped.
     pub(crate) async fn not_running(&self) -> Result<impl Sized + '_, AgentFailure> {
+        self.check_not_migrating()?;
         let place = self.running.lock().await;
         self.refuse_if_held("shutdown")?;
         match &*place {

@@ -28,8 +28,10 @@ use super::authority::{Authority, DESTINATION_NAME};
 use super::proof::LENGTH;
 use crate::wire::AgentFailure;
 
-/// How long the other end may take for one message.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the other end may take for one message: it may have to ask a guardian, or to start QEMU.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long it may take while disk and memory move, when it has nothing to do but to answer.
+pub(crate) const HEARTBEAT: Duration = Duration::from_secs(20);
 const EXPORTER: &[u8] = b"EXPORTER-OpenHGS-migration";
 
 /// Why the other end can't be spoken with.
@@ -162,6 +164,15 @@ impl Channel {
         let octets = self.receive_octets(limit).await?;
         serde_json::from_slice(&octets)
             .map_err(|error| ChannelError::NotUnderstood(error.to_string()))
+    }
+
+    /// The same from an end that has nothing to do but to speak.
+    pub(crate) async fn receive_soon<T: DeserializeOwned>(
+        &mut self,
+        limit: usize,
+    ) -> Result<T, ChannelError> {
+        let received = timeout(HEARTBEAT, self.receive(limit)).await;
+        received.unwrap_or(Err(ChannelError::Late(HEARTBEAT)))
     }
 
     /// Sends octets behind their length.

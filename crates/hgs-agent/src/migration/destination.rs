@@ -116,7 +116,7 @@ async fn receive(
             arriving.keep(machine).await;
             let channel = &mut paired.channel;
             if channel.send(&Answer::Done(Stage::Runs)).await.is_ok()
-                && let Ok(Command::Forget) = channel.receive(LIMIT).await
+                && let Ok(Command::Forget) = channel.receive_soon(LIMIT).await
             {
                 records.forget_arrived(&identity)?;
             }
@@ -504,7 +504,7 @@ impl Arriving {
         let mut stage = Stage::Waits;
         loop {
             // A source that says nothing for long is gone.
-            let command = channel.receive::<serde_json::Value>(LIMIT).await?;
+            let command = channel.receive_soon::<serde_json::Value>(LIMIT).await?;
             match serde_json::from_value(command.clone()) {
                 Ok(Command::Stage) => {
                     if stage == Stage::Waits && self.is_whole().await? {

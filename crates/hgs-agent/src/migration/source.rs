@@ -38,8 +38,8 @@ use crate::wire::AgentFailure;
 
 /// How often QEMU and the destination are asked how far they are.
 const BETWEEN: Duration = Duration::from_millis(200);
-/// How often the destination is asked while QEMU works.
-const HEARTBEAT: Duration = Duration::from_secs(2);
+/// How often the destination is asked while QEMU works: it takes a source for gone that says nothing for long.
+const ASK: Duration = Duration::from_secs(2);
 /// Octets a second at most: as many as there may be.
 const BANDWIDTH: u64 = 1 << 40;
 /// How long a source waits before it asks again how a migration ended.
@@ -231,7 +231,7 @@ pub(crate) async fn send(
 
 async fn run_there(channel: &mut Channel) -> Result<(), AgentFailure> {
     channel.send(&Command::Run).await?;
-    match answered(channel.receive(LIMIT).await?)? {
+    match answered(channel.receive_soon(LIMIT).await?)? {
         Stage::Runs => Ok(()),
         other => Err(AgentFailure::failed(format_args!(
             "the destination was told to run the VM, and says {other:?}"
@@ -503,7 +503,7 @@ impl Outgoing<'_> {
     /// Lets some time pass, in which the destination is asked whether it is there.
     async fn pause(&mut self) -> Result<(), AgentFailure> {
         sleep(BETWEEN).await;
-        if self.heard.elapsed() > HEARTBEAT {
+        if self.heard.elapsed() > ASK {
             self.stage().await?;
         }
         Ok(())
@@ -512,7 +512,7 @@ impl Outgoing<'_> {
     async fn stage(&mut self) -> Result<Stage, AgentFailure> {
         let channel = &mut self.paired.channel;
         channel.send(&Command::Stage).await?;
-        let stage = answered(channel.receive(LIMIT).await?)?;
+        let stage = answered(channel.receive_soon(LIMIT).await?)?;
         self.heard = Instant::now();
         Ok(stage)
     }
