@@ -9,5 +9,6 @@ mod guest;
 
 mod failures;
 mod moves;
+mod namespaces;
 mod proxy;
 mod world;

@@ -5,17 +5,20 @@ use std::io::BufRead as _;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hgs_agent::{
     Agent, AgentFolders, Client, ClientError, MachineStatus, Migrated, Request, Settings,
 };
+use hgs_client::configuration::Endpoints;
 use hgs_client::{Environment, sealed_file};
 use hgs_crypto::SecretBytes;
 use hgs_crypto::random::System;
 use hgs_protector::{TransportKey, create};
 use hgs_testkit::fixtures::{Guardian, Keys};
+use hgs_testkit::tool;
 use hgs_vm::generation::StateFolder;
 use hgs_vm::parts::Parts;
 use hgs_vm::program::Program;
@@ -121,6 +124,38 @@ pub(crate) fn deliver(parts: &Parts, format: &str, load: &str) -> TempDir {
     delivered
 }
 
+/// QEMU where every user may run it: the cache is its owner's alone.
+pub(crate) fn emulator_for_all(parts: &Parts, to: &Path) -> Emulator {
+    let (mut emulator, from) = (parts.emulator().unwrap(), parts.root());
+    fs::set_permissions(to, fs::Permissions::from_mode(0o711)).unwrap();
+    if !emulator.program.path.starts_with(from) {
+        return emulator;
+    }
+    let moved = |path: &Path| match path.strip_prefix(from) {
+        Ok(rest) => to.join(rest),
+        Err(_) => path.to_owned(),
+    };
+    let status = Command::new(tool("cp", "coreutils"))
+        .args([
+            "--recursive",
+            "--preserve=mode,links",
+            "--no-target-directory",
+        ])
+        .args([from, to])
+        .status();
+    assert!(status.unwrap().success());
+    fs::set_permissions(to, fs::Permissions::from_mode(0o711)).unwrap();
+    emulator.program.path = moved(&emulator.program.path);
+    for (_, value) in &mut emulator.program.environment {
+        let paths: Vec<_> = std::env::split_paths(value)
+            .map(|path| moved(&path))
+            .collect();
+        *value = std::env::join_paths(paths).unwrap();
+    }
+    emulator.data = emulator.data.iter().map(|path| moved(path)).collect();
+    emulator
+}
+
 /// A host with an agent.
 pub(crate) struct Guarded {
     pub(crate) host: TestHost,
@@ -154,12 +189,37 @@ impl Fabric {
         if registered {
             self.guardian.register(&host);
         }
+        let address = "127.0.0.1:0".parse().unwrap();
+        let emulator = self.parts.emulator().unwrap();
+        self.guarded(host, address, None, emulator).await
+    }
+
+    /// A registered host that reaches the guardian at `endpoints`, and is reached at `address`.
+    pub(crate) async fn host_at(
+        &self,
+        endpoints: Endpoints,
+        address: SocketAddr,
+        user: Option<User>,
+        emulator: Emulator,
+    ) -> Guarded {
+        let host = TestHost::new(&self.clock, endpoints, None);
+        self.guardian.register(&host);
+        self.guarded(host, address, user, emulator).await
+    }
+
+    async fn guarded(
+        &self,
+        host: TestHost,
+        address: SocketAddr,
+        user: Option<User>,
+        emulator: Emulator,
+    ) -> Guarded {
         let mut guarded = Guarded {
             host,
             agent: None,
-            address: "127.0.0.1:0".parse().unwrap(),
-            user: None,
-            emulator: self.parts.emulator().unwrap(),
+            address,
+            user,
+            emulator,
         };
         guarded.start_agent(self).await;
         guarded

@@ -230,11 +230,15 @@ impl TestGuardian {
     }
 
     pub(crate) fn endpoints(&self) -> Endpoints {
-        let url = |path| format!("http://{}/{path}", self.address).parse().unwrap();
-        Endpoints {
-            attestation: url("Attestation"),
-            key_protection: url("KeyProtection"),
-        }
+        endpoints(self.address)
+    }
+
+    /// Answers at another port, too, in the network of the thread that runs this.
+    pub(crate) async fn listen_here_too(&self) -> Endpoints {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(accept(listener, Arc::clone(&self.world)));
+        endpoints(address)
     }
 
     pub(crate) fn world(&self) -> MutexGuard<'_, World> {
@@ -294,6 +298,14 @@ impl TestGuardian {
         task.abort();
         let _ = task.await;
         endpoints
+    }
+}
+
+fn endpoints(address: SocketAddr) -> Endpoints {
+    let url = |path| format!("http://{address}/{path}").parse().unwrap();
+    Endpoints {
+        attestation: url("Attestation"),
+        key_protection: url("KeyProtection"),
     }
 }
 

@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 use command_fds::{CommandFdExt as _, FdMapping};
 use hgs_files::{FileError, FileProblem};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{FlockOperation, OFlags, fcntl_getfl, fcntl_setfl, flock};
+use rustix::fs::{
+    FlockOperation, MemfdFlags, OFlags, fcntl_getfl, fcntl_setfl, flock, memfd_create,
+};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
@@ -140,7 +142,7 @@ impl Process {
         }
         let mut descriptors = Vec::new();
         for handed in &line.handed {
-            descriptors.push(open(handed)?);
+            descriptors.push(open(handed, settings.user.is_some())?);
         }
         // The lock goes with the process: it is free again when the process has ended, and not before.
         descriptors.push(lock.into());
@@ -384,11 +386,21 @@ fn holder(file: &File) -> io::Result<Option<(u32, OwnedFd)>> {
     Ok(None)
 }
 
-/// Opens what a process is handed.
-fn open(handed: &Handed) -> Result<OwnedFd, ProcessError> {
+/// Opens what a process is handed, which may be another user's.
+fn open(handed: &Handed, to_other_user: bool) -> Result<OwnedFd, ProcessError> {
     match handed {
         Handed::File(path) => Ok(open_file(path, true)?.into()),
-        Handed::Readable(path) => Ok(open_file(path, false)?.into()),
+        Handed::Readable(path) => {
+            let mut file = open_file(path, false)?;
+            if !to_other_user {
+                return Ok(file.into());
+            }
+            // QEMU opens it again by its name among the descriptors, for which that user needs rights to the file itself.
+            let copy = memfd_create("readable", MemfdFlags::CLOEXEC);
+            let mut copy = File::from(copy.map_err(io::Error::from)?);
+            io::copy(&mut file, &mut copy).map_err(|error| FileError::at(path, error))?;
+            Ok(copy.into())
+        }
         Handed::Disk {
             path,
             format,

@@ -189,7 +189,7 @@ pub struct DiskCopy {
     pub copied: u64,
     /// Octets to copy, as far as is known: what the guest writes meanwhile is added.
     pub total: u64,
-    /// Whether the copy is equal, and stays equal with each write.
+    /// Whether the copy was equal once; since then it follows.
     pub ready: bool,
 }
 
@@ -396,7 +396,7 @@ impl Monitor {
         self.run("nbd-server-stop", Value::Null).map(drop)
     }
 
-    /// Begins to copy the disk to where another QEMU exports it. Once the copy is ready, each write of the guest goes to both.
+    /// Begins to copy the disk to where another QEMU exports it. Once the copy is ready, what the guest writes follows soon.
     pub fn copy_disk(
         &mut self,
         socket: &Path,
@@ -417,7 +417,8 @@ impl Monitor {
             "device": "disk",
             "target": COPY_TARGET,
             "sync": "full",
-            "copy-mode": "write-blocking",
+            // With copy-mode write-blocking, QEMU 7.2 damages its memory when the connection breaks.
+            "copy-mode": "background",
             "on-target-error": "report",
         });
         self.run("blockdev-mirror", job).map(drop)
