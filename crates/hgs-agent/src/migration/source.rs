@@ -443,7 +443,7 @@ impl Outgoing<'_> {
         &mut self,
         there: impl Fn(&MigrationStatus) -> bool,
     ) -> Result<(), AgentFailure> {
-        let (begun, mut told, mut limit) = (Instant::now(), None, Duration::from_secs(1));
+        let (mut told, mut limit) = (None, Duration::from_secs(1));
         loop {
             let migration = self
                 .running
@@ -468,9 +468,9 @@ impl Outgoing<'_> {
                 told = Some(percent);
             }
             // A guest that changes its memory without end stands still for longer, rather than never getting there.
-            let patient = match begun.elapsed().as_secs() {
-                0..60 => Duration::from_secs(1),
-                60..180 => Duration::from_secs(4),
+            let patient = match migration.passes {
+                0..6 => Duration::from_secs(1),
+                6..16 => Duration::from_secs(4),
                 _ => Duration::from_secs(20),
             };
             if patient != limit {

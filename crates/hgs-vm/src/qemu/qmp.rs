@@ -159,6 +159,8 @@ pub struct Migration {
     pub remaining: u64,
     /// Octets of the machine's memory.
     pub total: u64,
+    /// How often the memory was gone through. What changed meanwhile goes with the next pass.
+    pub passes: u64,
     /// How long the machine stood still, once that is known.
     pub downtime: Option<Duration>,
     /// Why it failed.
@@ -778,6 +780,7 @@ impl Migration {
             transferred: number(memory, "transferred").unwrap_or(0),
             remaining: number(memory, "remaining").unwrap_or(0),
             total: number(memory, "total").unwrap_or(0),
+            passes: number(memory, "dirty-sync-count").unwrap_or(0),
             downtime: number(answer, "downtime").map(Duration::from_millis),
             error: answer
                 .get("error-desc")
