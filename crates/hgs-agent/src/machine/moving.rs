@@ -50,16 +50,13 @@ impl Machine {
         self.check_not_migrating()?;
         let mut place = self.running.lock().await;
         let state = self.lock_status().state;
-        let running = match (place.as_mut(), state) {
-            (Some(running), MachineState::Running) => running,
-            _ => {
-                return Err(AgentFailure::refused(format_args!(
-                    "{} is {state}; only a running VM is migrated",
-                    self.name
-                ))
-                .at_fault(Fault::Operator)
-                .remedy("`guarded-host vm export` hands out a VM that is stopped"));
-            }
+        let (Some(running), MachineState::Running) = (place.as_mut(), state) else {
+            return Err(AgentFailure::refused(format_args!(
+                "{} is {state}; only a running VM is migrated",
+                self.name
+            ))
+            .at_fault(Fault::Operator)
+            .remedy("`guarded-host vm export` hands out a VM that is stopped"));
         };
         self.is(MachineState::Migrating);
         self.event(&format!("migrates to {to}"));

@@ -528,7 +528,7 @@ impl Arriving {
     }
 
     /// Whether QEMU has all of the machine.
-    async fn is_whole(&mut self) -> Result<bool, AgentFailure> {
+    async fn is_whole(&self) -> Result<bool, AgentFailure> {
         let running = self.running()?;
         let looked =
             running.monitor(|monitor| Ok((monitor.query_migrate()?, monitor.query_status()?)));
@@ -576,7 +576,7 @@ impl Arriving {
     }
 
     /// Runs it. It is written down before, so that an agent that comes after this one knows whose the VM is.
-    async fn run(&mut self) -> Result<(), AgentFailure> {
+    async fn run(&self) -> Result<(), AgentFailure> {
         self.records
             .arrived(&self.identity, &self.name, Outcome::Taken)?;
         let running = self.running()?;

@@ -422,7 +422,7 @@ impl Outgoing<'_> {
         }
     }
 
-    async fn begin_memory(&mut self) -> Result<(), AgentFailure> {
+    async fn begin_memory(&self) -> Result<(), AgentFailure> {
         let socket = self.given.path().join(MEMORY);
         self.running
             .monitor(move |monitor| {
@@ -539,7 +539,7 @@ impl Outgoing<'_> {
 }
 
 async fn bring_back(
-    running: &mut Running,
+    running: &Running,
     given: GivenDescriptor,
     has_disk: bool,
 ) -> Result<(), AgentFailure> {

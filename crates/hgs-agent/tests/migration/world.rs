@@ -242,7 +242,6 @@ impl Guarded {
             emulator: Some(self.emulator.clone()),
             user: self.user,
             listen: Some(self.address),
-            ..Settings::default()
         };
         let agent = Agent::start(self.folders(), settings).await.unwrap();
         self.address = agent.migration_address().unwrap();
