@@ -99,12 +99,7 @@ fn a_report_counts_if_it_is_of_this_host_protector_and_key() {
     }
 }
 
-/// Known answer of a second implementation:
-///
-/// ```python
-/// hkdf = lambda s, i: hmac(hmac(bytes(32), s), i + b"\1")
-/// hmac(hkdf(bytes(range(32)), b"OpenHGS offline unwraps"), sha256(der) + bytes([7] * 32) + b"\0\0\0\3")
-/// ```
+/// Whether its MAC is right, the judge in Python says, which reports to a server that runs.
 #[test]
 fn a_report_has_one_form() {
     let certificate = Host::numbered(0).healthy_by_tpm();
