@@ -7,6 +7,8 @@ mod guardian;
 #[allow(dead_code, reason = "it serves the tests of other crates, too")]
 mod guest;
 
+mod failures;
 mod moves;
 mod namespaces;
+mod proxy;
 mod world;

@@ -234,6 +234,7 @@ impl TestGuardian {
     }
 
     /// Answers at another port, too, in the network of the thread that runs this.
+    #[allow(dead_code, reason = "tests of hgs-agent have networks of their own")]
     pub(crate) async fn listen_here_too(&self) -> Endpoints {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
