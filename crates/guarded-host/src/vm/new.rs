@@ -1,6 +1,7 @@
 //! `guarded-host vm new --demo`: a VM for trying out, made where it runs.
 
 use std::env;
+use std::path::Path;
 use std::sync::Arc;
 
 use hgs_agent::{Client, MachineStatus, Request};
@@ -48,6 +49,16 @@ struct Owner {
     keys: HeldKeys,
 }
 
+/// The VM that is made.
+struct Wanted<'a> {
+    name: &'a VmName,
+    folder: &'a Path,
+    /// Whose hosts may run it.
+    fabric: &'a GuardianCertificates,
+    /// What its guest says when its disk has opened.
+    line: &'a str,
+}
+
 /// Makes the VM, and has the agent import it. Returns its status and the line that its guest says when its disk has opened.
 pub(super) fn demonstration(
     name: &VmName,
@@ -78,15 +89,13 @@ pub(super) fn demonstration(
         // What an earlier attempt made and did not import; nobody has started it.
         hgs_files::remove_folder(&folder).map_err(failure)?;
     }
-    owner.make(
+    let wanted = Wanted {
         name,
-        &folder,
-        &fabric,
-        &line,
-        (&parts, &tools),
-        now,
-        terminal,
-    )?;
+        folder: &folder,
+        fabric: &fabric,
+        line: &line,
+    };
+    owner.make(&wanted, (&parts, &tools), now, terminal)?;
     let imported = client.ask(
         &Request::Import {
             folder: folder.clone(),
@@ -173,16 +182,10 @@ impl Owner {
         })
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "each is another thing, and this is called once"
-    )]
+    /// Makes the VM. Its recovery key goes with the owner's other keys.
     fn make(
         &self,
-        name: &VmName,
-        folder: &std::path::Path,
-        fabric: &GuardianCertificates,
-        line: &str,
+        wanted: &Wanted<'_>,
         (parts, tools): (&Parts, &Tools),
         now: Time,
         terminal: &Terminal,
@@ -190,7 +193,7 @@ impl Owner {
         let ours = |error: &dyn std::error::Error| Failure::of(error).at_fault(AtFault::Ourselves);
         let mut random = System::new();
         let key = TransportKey::random(&mut random).map_err(|error| ours(&error))?;
-        let guardians = std::slice::from_ref(fabric);
+        let guardians = std::slice::from_ref(wanted.fabric);
         let protector = create(&self.guardian, guardians, &key, &mut &self.keys);
         let protector = protector.map_err(|error| ours(&error))?;
         let id = VmId::new(&mut random).map_err(|error| ours(&error))?;
@@ -203,20 +206,20 @@ impl Owner {
         let sealed = sealed_file::seal(&key, &protector.digest(), &document, &mut random);
         let kernel = parts.kernel().map_err(|error| Failure::of(&error))?;
         let mut signing = &self.keys;
-        let mut make_vtpm = |folder: &std::path::Path, key: &StateKey| {
+        let mut make_vtpm = |folder: &Path, key: &StateKey| {
             let mut keys = &self.keys;
             let mut authority = Authority {
                 certificate: &self.images.endorsement_authority,
                 keys: &mut keys,
             };
-            let subject = Subject::for_life(name.as_str(), now);
+            let subject = Subject::for_life(wanted.name.as_str(), now);
             let made = identity::make(&tools.swtpm, folder, key, subject, &mut authority);
             made.map(drop).map_err(ImageError::from)
         };
         let preparation = Preparation {
-            target: folder,
+            target: wanted.folder,
             hardware: Hardware {
-                name: name.clone(),
+                name: wanted.name.clone(),
                 id,
                 memory: Memory::from_mib(768)
                     .ok_or_else(|| Failure::failed("768 MiB are memory"))?,
@@ -236,13 +239,12 @@ impl Owner {
                 modules: &kernel.modules,
             }),
             command_line: demo::COMMAND_LINE,
-            root: Root::Demo(line),
+            root: Root::Demo(wanted.line),
             state_key: &StateKey::of_transport_key(key.secret()).map_err(|error| ours(&error))?,
             protector: protector.octets(),
             protection: &sealed.map_err(|error| ours(&error))?,
             make_vtpm: &mut make_vtpm,
         };
-        // The recovery key goes with the owner's other keys.
         prepare(preparation, tools, &mut |step| {
             let what = match step {
                 Step::Root => "making the guest's root file system ...",
