@@ -61,6 +61,17 @@ enum Verb {
         #[arg(long)]
         console: bool,
     },
+    /// Have another host get ready for a VM that libvirt runs here; then `virsh migrate` moves it there
+    ///
+    /// The agents of the two hosts become sure of each other, and the other one has a release of its own. Without that its libvirt
+    /// refuses the VM. The offer lasts 15 minutes; an offer to another host is possible only after the VM has ended here.
+    Offer {
+        /// The VM
+        name: String,
+        /// The other host, whose agent listens (`guarded-host agent --listen`)
+        #[arg(long, value_name = "HOST")]
+        to: String,
+    },
     /// Let a VM start with another state than the one that it stopped with, as after it was restored from a backup
     AcceptState {
         /// The VM
@@ -103,6 +114,19 @@ impl Arguments {
                 terminal.document(xml.as_bytes(), Readers::Everybody, &printed)?;
                 Ok(Exit::Done)
             }
+            Verb::Offer { name, to } => {
+                let client = self.agent.client(options)?;
+                let request = Request::OfferToLibvirt {
+                    name,
+                    to: to.clone(),
+                };
+                let status: MachineStatus = client.ask(&request, |_| ()).map_err(client_failure)?;
+                terminal.report(&Offered {
+                    vm: status.name,
+                    to,
+                })?;
+                Ok(Exit::Done)
+            }
             Verb::AcceptState { name } => {
                 terminal.confirm(format_args!(
                     "Start the VM {name} next time with another state than the one that it stopped with?"
@@ -128,6 +152,29 @@ impl fmt::Display for Printed {
             formatter,
             "A domain of libvirt that runs the VM {}. `virsh define` takes it.",
             self.vm
+        )
+    }
+}
+
+#[derive(Serialize)]
+struct Offered {
+    vm: String,
+    to: String,
+}
+
+impl fmt::Display for Offered {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { vm, to } = self;
+        // libvirt has another port than the agent.
+        let to = match to.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            Some((address, _)) => format!("[{address}]"),
+            None if to.matches(':').count() > 1 => format!("[{to}]"),
+            None => to.split(':').next().unwrap_or_default().to_owned(),
+        };
+        writeln!(
+            formatter,
+            "{to} is ready for {vm}. Within 15 minutes:\n  \
+             virsh migrate --live --p2p --tls --persistent --undefinesource {vm} qemu+tls://{to}/system"
         )
     }
 }

@@ -1,5 +1,6 @@
 //! One VM: from its keys to its end.
 
+mod carried;
 mod held;
 mod keys;
 mod moving;
@@ -22,10 +23,12 @@ use tokio::net::UnixStream;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
+use self::carried::Awaited;
 use self::held::Held;
 use self::running::Running;
 use crate::failure::blocking;
 use crate::folders::AgentFolders;
+use crate::migration::records::Identity;
 use crate::progress::Progress;
 use crate::wire::{AgentFailure, Health, MachineState, MachineStatus};
 
@@ -120,6 +123,10 @@ pub(crate) struct Machine {
     running: tokio::sync::Mutex<Option<Running>>,
     /// Its TPM, while libvirt runs it. It is set and taken while `running` is locked, which has nothing then.
     held: Mutex<Option<Held>>,
+    /// Where libvirt is to bring it from another host.
+    awaited: Mutex<Option<Awaited>>,
+    /// By what the migration is known that libvirt brought it by, until its source has said whose it is.
+    arrival: Mutex<Option<Identity>>,
     /// Another host has it.
     gone: AtomicBool,
 }
@@ -144,6 +151,8 @@ impl Machine {
             refusal: Mutex::default(),
             running: tokio::sync::Mutex::default(),
             held: Mutex::default(),
+            awaited: Mutex::default(),
+            arrival: Mutex::default(),
             gone: AtomicBool::default(),
         }
     }

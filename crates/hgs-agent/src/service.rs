@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::machine::{Machine, Surroundings, WantedState};
 use crate::migration::message::Outcome;
-use crate::migration::records::Records;
+use crate::migration::records::{Arrived, Identity, Records};
 use crate::migration::source::Destination;
 use crate::progress::Progress;
 use crate::wire::{AgentFailure, AgentStatus, Health, HeldTpm, MachineStatus, Migrated, Request};
@@ -38,7 +38,7 @@ impl Service {
 
     /// Finds the VMs of the host, and takes over those that run.
     pub(crate) async fn take_over(&self) -> Result<(), AgentFailure> {
-        self.discard_arrivals().await?;
+        let mut received = self.discard_arrivals().await?;
         let folder = self.surroundings.folders.machines();
         let failed = |error| AgentFailure::failed(format_args!("{}: {error}", folder.display()));
         for entry in fs::read_dir(&folder).map_err(failed)? {
@@ -48,24 +48,54 @@ impl Service {
                 continue;
             };
             let machine = self.machine_at(name.clone());
+            if let Some(identity) = received.remove(&name) {
+                machine.has_come_before(identity);
+            }
             machine.take_over().await;
             self.lock().insert(name, machine);
         }
         Ok(())
     }
 
-    /// Deletes what an agent before this one had received of VMs that it did not run.
-    async fn discard_arrivals(&self) -> Result<(), AgentFailure> {
+    /// Deletes what an agent before this one had received of VMs that it did not run. Returns those that libvirt may run: their
+    /// state is whole, and their sources have not said whose they are.
+    async fn discard_arrivals(&self) -> Result<BTreeMap<VmName, Identity>, AgentFailure> {
         let records = Records::in_state(&self.surroundings.folders.host.state);
+        let mut received = BTreeMap::new();
         for record in records.all_arrived()? {
             if let (Outcome::Pending, Some(identity)) = (record.outcome, record.identity()) {
-                self.machine_at(record.name.clone())
-                    .discard_arrival()
-                    .await?;
+                let machine = self.machine_at(record.name.clone());
+                let is_whole = hgs_vm::generation::StateFolder::is_whole(&machine.folder());
+                if record.libvirt && is_whole {
+                    received.insert(record.name, identity);
+                    continue;
+                }
+                machine.discard_arrival().await?;
                 records.arrived(&identity, &record.name, Outcome::Discarded)?;
             }
         }
-        Ok(())
+        Ok(received)
+    }
+
+    /// Whose a VM is that libvirt brought: its source asks.
+    pub(crate) async fn settle_arrival(
+        &self,
+        record: &Arrived,
+        identity: &Identity,
+    ) -> Result<Outcome, AgentFailure> {
+        if record.outcome != Outcome::Pending {
+            return Ok(record.outcome);
+        }
+        let machine = self.lock().get(&record.name).cloned();
+        let outcome = match machine {
+            Some(machine) => machine.settle_arrival(identity).await?,
+            None => Outcome::Discarded,
+        };
+        if outcome == Outcome::Discarded {
+            let records = Records::in_state(&self.surroundings.folders.host.state);
+            records.arrived(identity, &record.name, outcome)?;
+        }
+        Ok(outcome)
     }
 
     pub(crate) fn surroundings(&self) -> Arc<Surroundings> {
@@ -216,6 +246,12 @@ impl Service {
                 Ok(document(
                     &machine.definition(files, network, console).await?,
                 ))
+            }
+            Request::OfferToLibvirt { name, to } => {
+                let machine = self.find(&name)?;
+                let to: Destination = to.parse()?;
+                machine.offer_to_libvirt(&to).await?;
+                Ok(document(&machine.status()))
             }
             Request::AcceptState { name } => {
                 let machine = self.find(&name)?;

@@ -124,6 +124,13 @@ pub enum Request {
         #[serde(default)]
         console: bool,
     },
+    /// Has another host get ready for a VM that libvirt moves there then.
+    OfferToLibvirt {
+        /// The VM.
+        name: String,
+        /// The host: a name or an address, and a port if it is not the usual one.
+        to: String,
+    },
     /// Lets a VM that stopped start with another state than the one that it stopped with.
     AcceptState {
         /// The VM.

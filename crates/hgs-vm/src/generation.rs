@@ -300,6 +300,12 @@ impl StateFolder {
         Ok(before.max().map(|name| self.generation(name)))
     }
 
+    /// Whether a folder has a pointer, so that it opens.
+    #[must_use]
+    pub fn is_whole(folder: &Path) -> bool {
+        hgs_files::exists(&folder.join(POINTER)).unwrap_or(false)
+    }
+
     /// The folder.
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -59,6 +59,19 @@ fn libvirt_starts_a_shielded_vm_with_its_agents_leave_only() {
     if std::env::var_os(INSIDE).is_some() {
         return scenario();
     }
+    in_namespaces("libvirt_starts_a_shielded_vm_with_its_agents_leave_only");
+}
+
+#[test]
+fn libvirt_moves_a_shielded_vm_to_a_host_with_a_release_of_its_own() {
+    if std::env::var_os(INSIDE).is_some() {
+        return migration();
+    }
+    in_namespaces("libvirt_moves_a_shielded_vm_to_a_host_with_a_release_of_its_own");
+}
+
+/// Runs a test of this program again, in namespaces of its own.
+fn in_namespaces(test: &str) {
     if !hgs_testkit::is_privileged("shielded VMs that libvirt runs") {
         return;
     }
@@ -71,11 +84,7 @@ fn libvirt_starts_a_shielded_vm_with_its_agents_leave_only() {
         .args(["--pid", "--fork", "--kill-child", "--mount-proc"])
         .args(["sh", "-c", "\"$@\"; exit $?", "sh"])
         .arg(std::env::current_exe().unwrap())
-        .args([
-            "libvirt_starts_a_shielded_vm_with_its_agents_leave_only",
-            "--exact",
-            "--nocapture",
-        ])
+        .args([test, "--exact", "--nocapture"])
         .env(INSIDE, "1")
         .status()
         .unwrap();
@@ -103,12 +112,8 @@ fn mount_packages(roots: &[&Path]) {
         fs::set_permissions(&nothing, Permissions::from_mode(0)).unwrap();
         run("mount", &["--bind", &nothing, "/dev/kvm"]);
     }
-    for (number, folder) in ["/etc", "/var"].iter().enumerate() {
-        let [upper, work] = ["upper", "work"].map(|kind| format!("{SPACE}/{kind}-{number}"));
-        for one in [&upper, &work] {
-            fs::create_dir(one).unwrap();
-        }
-        let options = format!("lowerdir={folder},upperdir={upper},workdir={work}");
+    for folder in ["/etc", "/var"] {
+        let options = copy_of(folder, "a");
         run(
             "mount",
             &["-t", "overlay", "overlay", "-o", &options, folder],
@@ -134,8 +139,17 @@ fn mount_packages(roots: &[&Path]) {
     }
 }
 
+/// The options of an overlay that is a copy of a system's folder, for one of the hosts.
+fn copy_of(folder: &str, host: &str) -> String {
+    let [upper, work] = ["upper", "work"].map(|kind| format!("{SPACE}/{host}/{kind}{folder}"));
+    for one in [&upper, &work] {
+        fs::create_dir_all(one).unwrap();
+    }
+    format!("lowerdir={folder},upperdir={upper},workdir={work}")
+}
+
 /// libvirt's daemon; it ends with the namespace.
-fn start_libvirtd() -> Child {
+fn start_libvirtd(qemu: &str) -> Child {
     for folder in [
         "/etc/libvirt",
         "/var/lib/libvirt",
@@ -151,7 +165,7 @@ fn start_libvirtd() -> Child {
         }
     }
     fs::write("/etc/libvirt/libvirtd.conf", LIBVIRTD_CONF).unwrap();
-    fs::write("/etc/libvirt/qemu.conf", QEMU_CONF).unwrap();
+    fs::write("/etc/libvirt/qemu.conf", qemu).unwrap();
     let log = File::create("/mnt/libvirtd.log").unwrap();
     let mut daemon = Command::new("/usr/sbin/libvirtd")
         .stdin(Stdio::null())
@@ -209,7 +223,13 @@ struct Fabric {
 struct Agent(Child);
 
 impl Fabric {
-    fn new(cache: PathBuf) -> Self {
+    fn new() -> Self {
+        let cache = Parts::cache_folder(|name| std::env::var_os(name)).unwrap();
+        let vms = Parts::fetch(&cache, &mut |_| ()).unwrap();
+        let libvirt = Parts::fetch_libvirt(&cache, &mut |_| ()).unwrap();
+        mount_packages(&[vms.root(), libvirt.root()]);
+        // `parts` is two folders below the one that XDG_CACHE_HOME names.
+        let cache = cache.ancestors().nth(2).unwrap().to_owned();
         let home = Home::new();
         configure(&home);
         home.write_private("passphrase", "a passphrase of ann's\n");
@@ -265,26 +285,8 @@ impl Fabric {
         Outcome::of(&mut assert_cmd::Command::from_std(self.host_command(words)))
     }
 
-    /// Starts the agent, and returns when it answers.
     fn agent(&self) -> Agent {
-        let mut agent = self
-            .host_command("agent")
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let log = BufReader::new(agent.stderr.take().unwrap());
-        let (told, listens) = mpsc::channel();
-        thread::spawn(move || {
-            for line in log.lines().map_while(Result::ok) {
-                let _ = told.send(line);
-            }
-        });
-        while !listens
-            .recv_timeout(PATIENCE)
-            .unwrap()
-            .contains("agent listens")
-        {}
-        Agent(agent)
+        Agent::start(self.host_command("agent"))
     }
 
     /// What the owner makes, as it is imported; its files are where libvirt's QEMU may open them.
@@ -332,6 +334,24 @@ impl Fabric {
 }
 
 impl Agent {
+    /// Starts it, and returns when it answers.
+    fn start(mut command: Command) -> Self {
+        let mut agent = command.stderr(Stdio::piped()).spawn().unwrap();
+        let log = BufReader::new(agent.stderr.take().unwrap());
+        let (told, listens) = mpsc::channel();
+        thread::spawn(move || {
+            for line in log.lines().map_while(Result::ok) {
+                let _ = told.send(line);
+            }
+        });
+        while !listens
+            .recv_timeout(PATIENCE)
+            .unwrap()
+            .contains("agent listens")
+        {}
+        Self(agent)
+    }
+
     fn end(mut self, signal: Signal) {
         kill_process(Pid::from_child(&self.0), signal).unwrap();
         self.0.wait().unwrap();
@@ -363,11 +383,7 @@ fn until_said(text: &str) {
 }
 
 fn scenario() {
-    let cache = Parts::cache_folder(|name| std::env::var_os(name)).unwrap();
-    let vms = Parts::fetch(&cache, &mut |_| ()).unwrap();
-    let libvirt = Parts::fetch_libvirt(&cache, &mut |_| ()).unwrap();
-    mount_packages(&[vms.root(), libvirt.root()]);
-    let fabric = Fabric::new(cache.ancestors().nth(2).unwrap().to_owned());
+    let fabric = Fabric::new();
     let agent = fabric.agent();
 
     // A hook of somebody else's stays, and ours stands beside it.
@@ -388,7 +404,7 @@ fn scenario() {
         .host("libvirt install --user libvirt-qemu")
         .done()
         .saying("restart");
-    let _libvirtd = start_libvirtd();
+    let _libvirtd = start_libvirtd(QEMU_CONF);
     // Now there is the user that libvirt's package makes.
     fabric.host("libvirt install").done().saying("libvirt-qemu");
     fabric.host("libvirt status").done().saying("libvirt-qemu");
@@ -498,4 +514,247 @@ fn scenario() {
     agent.end(Signal::TERM);
     fabric.host("libvirt uninstall").done();
     fabric.host("libvirt uninstall").done();
+}
+
+/// A second host, in a mount namespace of its own below this one: with its own `/etc`, `/var` and `/run`.
+struct Other<'f> {
+    fabric: &'f Fabric,
+    /// It holds the namespace, and ends with the first one.
+    anchor: Child,
+}
+
+impl<'f> Other<'f> {
+    fn new(fabric: &'f Fabric) -> Self {
+        let mounts = ["/etc", "/var"].map(|folder| {
+            let options = copy_of(folder, "b");
+            format!("mount -t overlay overlay -o {options} {folder}")
+        });
+        let script = format!(
+            "mount -t tmpfs tmpfs /run && {} && echo mounted && exec cat",
+            mounts.join(" && ")
+        );
+        let mut anchor = Command::new("unshare")
+            .args(["--mount", "--propagation", "private", "sh", "-c", &script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let mut said = BufReader::new(anchor.stdout.take().unwrap());
+        said.read_line(&mut line).unwrap();
+        assert_eq!(line, "mounted\n");
+        Self { fabric, anchor }
+    }
+
+    /// A command there.
+    fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new("nsenter");
+        command
+            .arg(format!("--mount=/proc/{}/ns/mnt", self.anchor.id()))
+            .arg(program)
+            .env("HGS_HOST_CONFIG", self.fabric.home.file("other.toml"))
+            .env("HGS_HOST_STATE", self.fabric.home.file("other"))
+            .env("HGS_HOST_RUNTIME", "/run/agent")
+            .current_dir(self.fabric.home.path());
+        command
+    }
+
+    #[track_caller]
+    fn host(&self, words: &str) -> Outcome {
+        let mut command = self.command(&folder_of_programs().join("guarded-host"));
+        command.args(words.split(' '));
+        Outcome::of(&mut assert_cmd::Command::from_std(command))
+    }
+
+    #[track_caller]
+    fn virsh_done(&self, words: &str) {
+        let mut command = self.command(Path::new("virsh"));
+        command
+            .args(["--connect", OTHER_LIBVIRT])
+            .args(words.split(' '));
+        let output = command.output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "virsh {words} there: {errors}");
+    }
+
+    fn start_libvirtd(&self) -> Child {
+        let conf = format!(
+            "{LIBVIRTD_CONF}unix_sock_dir = \"/mnt/b/libvirt\"\n\
+             host_uuid = \"0b7f6a1e-8d0a-4a53-9f1c-6f2d1c3e2d3c\"\n"
+        );
+        for folder in [
+            "etc/libvirt",
+            "var/lib/libvirt",
+            "var/log/libvirt/qemu",
+            "var/cache/libvirt",
+        ] {
+            let folder = format!("/{folder}");
+            let made = self
+                .command(Path::new("mkdir"))
+                .args(["-p", &folder])
+                .status();
+            assert!(made.unwrap().success());
+        }
+        fs::create_dir_all("/mnt/b/libvirt").unwrap();
+        for (name, text) in [
+            ("libvirtd.conf", conf.as_str()),
+            ("qemu.conf", &qemu_conf_of_moves()),
+        ] {
+            let staged = format!("/mnt/b/{name}");
+            fs::write(&staged, text).unwrap();
+            let target = format!("/etc/libvirt/{name}");
+            let copied = self
+                .command(Path::new("cp"))
+                .args([&staged, &target])
+                .status();
+            assert!(copied.unwrap().success());
+        }
+        for file in ["/etc/passwd", "/etc/group"] {
+            let copied = format!("/mnt/b{}", file.replace('/', "-"));
+            fs::copy(file, &copied).unwrap();
+            let copied = self
+                .command(Path::new("cp"))
+                .args([copied.as_str(), file])
+                .status();
+            assert!(copied.unwrap().success());
+        }
+        let log = File::create("/mnt/b/libvirtd.log").unwrap();
+        let daemon = self
+            .command(Path::new("/usr/sbin/libvirtd"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let begun = Instant::now();
+        while !Path::new("/mnt/b/libvirt/libvirt-sock").exists() {
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "{:?}",
+                fs::read_to_string("/mnt/b/libvirtd.log")
+            );
+        }
+        daemon
+    }
+}
+
+const OTHER_LIBVIRT: &str = "qemu+unix:///system?socket=/mnt/b/libvirt/libvirt-sock";
+
+/// Both hosts have one disk, whose owner must not change when the VM leaves the one.
+fn qemu_conf_of_moves() -> String {
+    QEMU_CONF.replace("dynamic_ownership = 1", "dynamic_ownership = 0")
+}
+
+/// The number of the last heartbeat.
+fn heartbeat() -> u32 {
+    let said = fs::read(SERIAL).unwrap_or_default();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    let beats = said.rsplit("heartbeat ").next().unwrap_or_default();
+    beats.split(' ').next().unwrap_or_default().parse().unwrap()
+}
+
+fn migrate() -> String {
+    format!(
+        "migrate --live --p2p --unsafe --persistent --undefinesource web1 {OTHER_LIBVIRT} \
+         --migrateuri unix:///mnt/images/migration.sock"
+    )
+}
+
+fn migration() {
+    let fabric = Fabric::new();
+    let free_port = || {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap().to_string()
+    };
+    let home_port = free_port();
+    let _agent = Agent::start(fabric.host_command(&format!("agent --listen {home_port}")));
+    let install = "libvirt install --user libvirt-qemu";
+    fabric.host(install).done();
+    let _libvirtd = start_libvirtd(&qemu_conf_of_moves());
+    let line = fabric.bring("web1", "--direct-kernel --policy encryption-supported");
+    fabric.move_files("web1", FILES);
+    run("chown", &["-R", "libvirt-qemu", "/mnt/images"]);
+    let domain = format!("libvirt domain web1 --files {FILES} --console");
+    let xml = fabric.host(&domain).done().out;
+    let log = format!("<serial type='file'><source path='{SERIAL}' append='on'/>");
+    define(&xml.replace("<serial type=\"pty\">", &log));
+    virsh_done("start web1");
+    until_said("heartbeat 1");
+
+    let other = Other::new(&fabric);
+    other.host(install).done();
+    let _other_libvirtd = other.start_libvirtd();
+    let url = fabric.served.url();
+    other
+        .host(&format!(
+            "configure --attestation-url {url}/Attestation --key-protection-url {url}/KeyProtection"
+        ))
+        .done();
+    other.host("host-key new --bits 2048").done();
+    // A command in another namespace begins in `/`.
+    let key = fabric.home.file("host2.pem").display().to_string();
+    other.host(&format!("host-key export --out {key}")).done();
+    let port = free_port();
+    let mut command = other.command(&folder_of_programs().join("guarded-host"));
+    command.args(["agent", "--listen", &port]);
+    let _other_agent = Agent::start(command);
+
+    // The other host's libvirt asks its agent, which knows of no such VM; and no release, no offer. The VM goes on here.
+    let refused = virsh_refused(&migrate());
+    assert!(refused.contains("this host has no VM with id"), "{refused}");
+    let offer = format!("libvirt offer web1 --to {port}");
+    fabric.host(&offer).ended(2).saying("host-not-registered");
+    let beat = heartbeat();
+    until_said(&format!("heartbeat {} ", beat + 2));
+    assert_eq!(fabric.vm("web1")["state"], "running");
+
+    fabric.admin("host add host2 --host-key host2.pem").done();
+    fabric.host(&offer).done().saying("virsh migrate");
+    // libvirt can't connect the two QEMUs: nothing of the VM stays there, and it goes on here.
+    virsh_refused(&migrate().replace("/mnt/images/", "/mnt/nowhere/"));
+    let begun = Instant::now();
+    while other.host("vm list --json").done().json() != Value::Array(Vec::new()) {
+        assert!(begun.elapsed() < PATIENCE, "{}", other.host("vm list").out);
+    }
+    let beat = heartbeat();
+    until_said(&format!("heartbeat {} ", beat + 2));
+
+    fabric.host(&offer).done();
+    virsh_done(&migrate());
+    // It goes on there, with its TPM, and nothing of it stays here.
+    let beat = heartbeat();
+    until_said(&format!("heartbeat {} ", beat + 2));
+    let show = "vm show web1 --json";
+    while other.host(show).done().json()["state"] != "running" {
+        assert!(begun.elapsed() < PATIENCE, "{}", other.host(show).out);
+    }
+    while fabric.home.file("host/vms/web1").exists() {
+        assert!(
+            begun.elapsed() < PATIENCE,
+            "the source has deleted what it had"
+        );
+    }
+    fabric.host("vm show web1").ended(2);
+
+    // It starts there anew: the state that came opens the disk.
+    other.virsh_done("destroy web1");
+    while other.host(show).done().json()["state"] != "stopped" {
+        assert!(begun.elapsed() < PATIENCE, "{}", other.host(show).out);
+    }
+    fs::write(SERIAL, "").unwrap();
+    other.virsh_done("start web1");
+    until_said(&line);
+
+    // It is offered back, and ends before libvirt brings it: it stays where it is, and its state gets another key.
+    other
+        .host(&format!("libvirt offer web1 --to {home_port}"))
+        .done();
+    assert_eq!(fabric.vm("web1")["state"], "migrating");
+    other.virsh_done("destroy web1");
+    while other.host(show).done().json()["state"] != "stopped" {
+        assert!(begun.elapsed() < PATIENCE, "{}", other.host(show).out);
+    }
+    assert_eq!(other.host(show).done().json().get("warnings"), None);
+    fabric.host("vm show web1").ended(2);
+    assert!(!fabric.home.file("host/vms/web1").exists());
 }

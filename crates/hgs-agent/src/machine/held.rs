@@ -15,10 +15,9 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hgs_client::Fault;
-use hgs_crypto::random::System;
 use hgs_files::{FileError, SOCKET_PATH_LIMIT};
 use hgs_vm::description::{Description, UnhealthyHost};
-use hgs_vm::generation::StateFolder;
+use hgs_vm::generation::{Generation, StagedGeneration, StateFolder};
 use hgs_vm::libvirt::{Definition, Domain, HostPrograms};
 use hgs_vm::program::Program;
 use hgs_vm::protection::Protection;
@@ -34,7 +33,7 @@ use rustix::process::{
 use tokio::sync::watch;
 
 use super::keys::Keys;
-use super::running::{self, Prepared};
+use super::running::{self, Prepared, TpmState};
 use super::{Machine, Surroundings, WantedState, stop_records};
 use crate::failure::blocking;
 use crate::folders::AgentFolders;
@@ -63,7 +62,7 @@ impl AgentFolders {
 }
 
 impl Machine {
-    fn lock_held(&self) -> MutexGuard<'_, Option<Held>> {
+    pub(super) fn lock_held(&self) -> MutexGuard<'_, Option<Held>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -91,6 +90,9 @@ impl Machine {
         user: u32,
         progress: &Progress,
     ) -> Result<(), AgentFailure> {
+        if self.is_awaited() {
+            return self.hold_arriving(domain, user).await;
+        }
         self.check_not_migrating()?;
         // What an earlier start of libvirt's has left, if that came to nothing without a word to the hook.
         let _ = self.let_tpm_go().await;
@@ -104,6 +106,7 @@ impl Machine {
             .remedy("stop it with `guarded-host vm stop`"));
         }
         self.settle().await;
+        self.check_not_migrating()?;
         self.refuse_if_held("destroy, if its QEMU does not answer any more")?;
         self.is(MachineState::Starting);
         match Held::start(self, domain, user, progress).await {
@@ -196,9 +199,22 @@ impl Machine {
     /// Takes over the TPM that an earlier agent has started for libvirt's QEMU.
     pub(super) async fn take_over_held(self: &Arc<Self>) {
         match Held::take_over(self).await {
-            Ok(None) => {}
+            Ok(None) => {
+                let has_come = self.lock_arrival().is_some();
+                if has_come {
+                    self.is(MachineState::Migrating);
+                    self.event("has ended here before its source has said whose it is");
+                } else if let Err(failure) = self.take_up_offer() {
+                    self.event(&format!(
+                        "its offer to another host can't be read: {failure}"
+                    ));
+                }
+            }
             Ok(Some(held)) => {
-                self.is(MachineState::Running);
+                self.is(match *self.lock_arrival() {
+                    None => MachineState::Running,
+                    Some(_) => MachineState::Migrating,
+                });
                 self.lock_status().libvirt = true;
                 self.event("libvirt runs it; its TPM is taken over from an earlier agent");
                 self.follow_held(&held);
@@ -223,7 +239,7 @@ impl Machine {
         }
     }
 
-    fn follow_held(self: &Arc<Self>, held: &Held) {
+    pub(super) fn follow_held(self: &Arc<Self>, held: &Held) {
         let (machine, mut end) = (Arc::clone(self), held.end.clone());
         self.surroundings.tasks.spawn(async move {
             // The sender goes only after it has sent.
@@ -233,22 +249,64 @@ impl Machine {
         });
     }
 
+    /// The generation of the VM that libvirt runs, if it runs it.
+    pub(super) fn generation_of_held(&self) -> Option<Result<Generation, AgentFailure>> {
+        let held = self.lock_held();
+        let held = held.as_ref().filter(|held| !*held.end.borrow())?;
+        Some(running::current(&held.state))
+    }
+
+    /// Ends the TPM of a QEMU that waits in vain. `running` is locked.
+    pub(super) async fn end_held(&self) -> Result<(), AgentFailure> {
+        let Some(mut held) = self.lock_held().take() else {
+            return Ok(());
+        };
+        kill(&held.process)?;
+        let _ = held.end.wait_for(|ended| *ended).await;
+        let _ = fs::remove_file(&held.socket);
+        Ok(())
+    }
+
     /// Cleans up behind a TPM that has ended. `running` is locked.
-    async fn settle(&self) {
+    async fn settle(self: &Arc<Self>) {
         let ended = self.lock_held().take_if(|held| *held.end.borrow());
         let Some(held) = ended else {
             return;
         };
         self.is(MachineState::Stopping);
+        self.lock_status().libvirt = false;
         self.event("libvirt's QEMU has ended");
         // The socket has gone with swtpm, or leads nowhere.
         let _ = fs::remove_file(&held.socket);
+        let arrival = self.lock_arrival().clone();
+        if let Some(identity) = arrival {
+            let has_state = held.has_state();
+            drop(held);
+            self.arrival_has_ended(&identity, has_state).await;
+            return;
+        }
+        let held = match self.records().offered(&self.name) {
+            Ok(None) => held,
+            Ok(Some(departed)) => match self.ask_after_offer(departed, held).await {
+                Ok(Some(held)) => held,
+                Ok(None) => return,
+                Err(failure) => return self.is_stuck(&failure),
+            },
+            Err(failure) => return self.is_stuck(&failure),
+        };
         let warnings = running::another_key(self, held.state, held.synchroniser, None).await;
         let mut status = self.lock_status();
         status.state = MachineState::Stopped;
-        status.libvirt = false;
         status.started_offline = false;
         status.warnings = warnings;
+    }
+
+    /// Whose it is can't be found out.
+    fn is_stuck(&self, failure: &AgentFailure) {
+        self.is(MachineState::Migrating);
+        self.event(&format!(
+            "its offer to another host can't be settled: {failure}"
+        ));
     }
 }
 
@@ -261,14 +319,7 @@ impl Held {
     ) -> Result<Self, AgentFailure> {
         let surroundings = machine.surroundings();
         let socket = (surroundings.folders).tpm_socket(&domain.id().to_string());
-        if let Err(error) = domain.check_tpm(&socket) {
-            return Err(AgentFailure::refused(error)
-                .at_fault(Fault::Operator)
-                .remedy(format_args!(
-                    "`guarded-host libvirt domain {}` prints a definition that has it",
-                    machine.name
-                )));
-        }
+        check_tpm(&domain, &socket)?;
         let prepared = {
             let (folder, record) = (machine.folder(), machine.stop_record());
             blocking(move || running::prepare(&folder, &record, WantedState::AsItStopped)).await
@@ -294,57 +345,32 @@ impl Held {
         }
         let record = machine.stop_record();
         let (held, keys) = blocking(move || {
-            check_policy(&surroundings, &domain, keys.protection())?;
+            check(&surroundings, &domain, &socket, keys.protection())?;
+            let Prepared {
+                description,
+                mut state,
+                ..
+            } = prepared;
             // From here on nothing speaks against the one generation or the other, should this be interrupted.
             stop_records::forget(&record)?;
-            let held = Self::launch(&surroundings, prepared, &keys, (&socket, user))?;
+            let key = keys.renew(&mut state, &surroundings.swtpm)?;
+            let current = running::current(&state)?;
+            let tpm = TpmState {
+                folder: current.path(),
+                contents: Contents::Kept,
+                key: &key,
+                migration_key: &StateKey::migration_key_of_transport_key(
+                    keys.current_key().secret(),
+                )?,
+            };
+            let (process, synchroniser) = launch(&surroundings, &tpm, (&socket, user))?;
+            let held = Self::new(process, socket, state, synchroniser, &description);
             Ok((held, keys))
         })
         .await?;
         let not_kept = keys.keep(&host, id).await;
         machine.lock_status().warnings.extend(not_kept);
         Ok(held)
-    }
-
-    /// Gives the state its new key, and starts swtpm.
-    fn launch(
-        surroundings: &Surroundings,
-        prepared: Prepared,
-        keys: &Keys,
-        (socket, user): (&Path, u32),
-    ) -> Result<Self, AgentFailure> {
-        let Prepared {
-            description,
-            mut state,
-            ..
-        } = prepared;
-        make_folders(&surroundings.folders, socket)?;
-        let key = keys.renew(&mut state, &surroundings.swtpm)?;
-        let current = running::current(&state)?;
-        let synchroniser = running::synchroniser(current.path())?;
-        let migration_key = StateKey::random(&mut System::new())?;
-        let mut tpm = Swtpm::start(&swtpm::Settings {
-            program: &surroundings.swtpm,
-            folder: current.path(),
-            contents: Contents::Kept,
-            key: &key,
-            migration_key: Some(&migration_key),
-            channels: Channels::Hypervisor(socket),
-        })?;
-        tpm.hand_over();
-        chown(socket, Some(user), None).map_err(|error| FileError::at(socket, error))?;
-        let process = Pid::from_raw(tpm.id().cast_signed()).ok_or(Errno::SRCH);
-        let process = process.and_then(|process| pidfd_open(process, PidfdFlags::empty()));
-        let process = process.map_err(AgentFailure::failed)?;
-        // It ends with QEMU, and is waited for then.
-        drop(tpm.leave());
-        Ok(Self::new(
-            process,
-            socket.to_owned(),
-            state,
-            synchroniser,
-            &description,
-        ))
     }
 
     async fn take_over(machine: &Machine) -> Result<Option<Self>, AgentFailure> {
@@ -373,7 +399,28 @@ impl Held {
         .await
     }
 
-    fn new(
+    /// Tells when its swtpm has ended.
+    pub(super) fn end(&self) -> watch::Receiver<bool> {
+        self.end.clone()
+    }
+
+    /// Whether its state is here; that of a VM that comes from another host is not at first.
+    pub(super) fn has_state(&self) -> bool {
+        self.state.current().is_some()
+    }
+
+    /// Makes a generation of the state that has come.
+    pub(super) fn complete(
+        &mut self,
+        staged: StagedGeneration,
+        protector: &[u8],
+    ) -> Result<(), AgentFailure> {
+        let complete = self.state.complete(staged, protector)?;
+        self.state.switch(complete)?;
+        Ok(())
+    }
+
+    pub(super) fn new(
         process: OwnedFd,
         socket: PathBuf,
         state: StateFolder,
@@ -398,12 +445,48 @@ impl Held {
     }
 }
 
-/// Refuses a domain that the owner's policy does not let start.
-fn check_policy(
+/// Starts swtpm for libvirt's QEMU of a user.
+pub(super) fn launch(
+    surroundings: &Surroundings,
+    state: &TpmState<'_>,
+    (socket, user): (&Path, u32),
+) -> Result<(OwnedFd, Synchroniser), AgentFailure> {
+    make_folders(&surroundings.folders, socket)?;
+    let synchroniser = running::synchroniser(state.folder)?;
+    let mut tpm = Swtpm::start(&swtpm::Settings {
+        program: &surroundings.swtpm,
+        folder: state.folder,
+        contents: state.contents,
+        key: state.key,
+        migration_key: Some(state.migration_key),
+        channels: Channels::Hypervisor(socket),
+    })?;
+    tpm.hand_over();
+    chown(socket, Some(user), None).map_err(|error| FileError::at(socket, error))?;
+    let process = Pid::from_raw(tpm.id().cast_signed()).ok_or(Errno::SRCH);
+    let process = process.and_then(|process| pidfd_open(process, PidfdFlags::empty()));
+    let process = process.map_err(AgentFailure::failed)?;
+    // It ends with QEMU, and is waited for then.
+    drop(tpm.leave());
+    Ok((process, synchroniser))
+}
+
+fn check_tpm(domain: &Domain, socket: &Path) -> Result<(), AgentFailure> {
+    domain.check_tpm(socket).map_err(|error| {
+        AgentFailure::refused(error)
+            .at_fault(Fault::Operator)
+            .remedy("`guarded-host libvirt domain` prints a definition that has it")
+    })
+}
+
+/// Refuses a domain that has another TPM, or that the owner's policy does not let start.
+pub(super) fn check(
     surroundings: &Surroundings,
     domain: &Domain,
+    socket: &Path,
     protection: &Protection,
 ) -> Result<(), AgentFailure> {
+    check_tpm(domain, socket)?;
     let (emulator, _) = surroundings.emulator()?;
     let host = HostPrograms {
         emulator: &path_of(&emulator),
@@ -477,9 +560,14 @@ pub(super) fn holder_of_state(generation: &Path) -> Result<Option<OwnedFd>, Agen
 
 /// Ends an swtpm that listens at a socket and that no QEMU has connected to; its agent was killed.
 fn end_unused(socket: &Path) -> Result<(), AgentFailure> {
-    if is_connected(socket)? {
-        return Ok(());
+    match is_connected(socket)? {
+        true => Ok(()),
+        false => end_listener(socket),
     }
+}
+
+/// Ends the swtpm that listens at a socket.
+pub(super) fn end_listener(socket: &Path) -> Result<(), AgentFailure> {
     if let Ok(connection) = UnixStream::connect(socket) {
         let swtpm = socket_peercred(&connection).map_err(AgentFailure::failed)?;
         let process = pidfd_open(swtpm.pid, PidfdFlags::empty());

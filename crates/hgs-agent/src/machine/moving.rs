@@ -9,6 +9,7 @@ use hgs_vm::qemu::process::Process;
 use hgs_vm::qemu::qmp::RunState;
 use tokio::sync::MutexGuard;
 
+use super::held::end_listener;
 use super::running::{Running, settings};
 use super::{Machine, stop_records};
 use crate::failure::blocking;
@@ -92,6 +93,10 @@ impl Machine {
         if let Some(running) = place.take() {
             running.kill().await?;
         }
+        self.forget_all(gone).await
+    }
+
+    pub(super) async fn forget_all(&self, gone: Gone) -> Result<(), AgentFailure> {
         self.delete_rest().await?;
         let id = self.lock_status().id.clone();
         if let Some(id) = id
@@ -106,7 +111,7 @@ impl Machine {
         Ok(())
     }
 
-    async fn delete_rest(&self) -> Result<(), AgentFailure> {
+    pub(super) async fn delete_rest(&self) -> Result<(), AgentFailure> {
         let (folder, record) = (self.folder(), self.stop_record());
         let runtime = self.runtime()?;
         blocking(move || {
@@ -148,6 +153,9 @@ impl Machine {
     /// Has it go on here because its operator says that it does not run at its destination.
     pub(crate) async fn reclaim(&self) -> Result<(), AgentFailure> {
         let place = self.running.lock().await;
+        if self.take_arrival()? {
+            return Ok(());
+        }
         if self.records().where_to(&self.name)?.is_none() {
             return Err(AgentFailure::refused(format_args!(
                 "{} is not waiting for the end of a migration",
@@ -235,8 +243,12 @@ impl Machine {
 
     /// Deletes what an agent that was killed had received of a VM.
     pub(crate) async fn discard_arrival(&self) -> Result<(), AgentFailure> {
-        let runtime = self.runtime()?;
+        let (runtime, folder) = (self.runtime()?, self.folder());
+        let folders = self.surroundings.folders.clone();
         blocking(move || {
+            if let Ok(description) = Description::load(&folder) {
+                end_listener(&folders.tpm_socket(&description.id.to_string()))?;
+            }
             if let Some(mut process) = Process::adopt(&settings(&runtime, None))? {
                 process.kill()?;
             }

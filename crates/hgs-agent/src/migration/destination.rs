@@ -64,6 +64,9 @@ pub(super) async fn take(
 ) -> Result<(), AgentFailure> {
     let surroundings = service.surroundings();
     let offer = incoming.unverified().clone();
+    if let Carrier::Libvirt {} = offer.carrier {
+        return take_from_libvirt(service, incoming, &offer, paired).await;
+    }
     let checked = {
         let (surroundings, offer) = (Arc::clone(&surroundings), offer.clone());
         blocking(move || plan(&surroundings, &offer)).await
@@ -77,6 +80,40 @@ pub(super) async fn take(
         Err(failure) => return Err(incoming.refuse(failure).await),
     };
     let taken = receive(&machine, expected, incoming, &offer, plan, paired).await;
+    if let Err(failure) = &taken {
+        tracing::warn!(vm = %machine.name(), %failure, "a VM that was offered is not taken");
+        service.unreserve(machine.name());
+    }
+    taken
+}
+
+/// Makes a place for a VM that libvirt brings, or tells the source why not.
+async fn take_from_libvirt(
+    service: &Arc<Service>,
+    incoming: IncomingOffer,
+    offer: &Offer,
+    paired: impl FnOnce(),
+) -> Result<(), AgentFailure> {
+    let reserved = Description::read(&offer.description)
+        .map_err(AgentFailure::from)
+        .and_then(|description| Ok((service.reserve(&description)?, description)));
+    let (machine, description) = match reserved {
+        Ok(reserved) => reserved,
+        Err(failure) => return Err(incoming.refuse(failure).await),
+    };
+    let taken = match release(&service.surroundings().host, offer, &description).await {
+        Ok((released, key)) => {
+            paired();
+            let Released {
+                unwrapped,
+                protected,
+                migration_key,
+            } = released;
+            let released = (unwrapped, protected, migration_key);
+            machine.await_libvirt(incoming, offer, released, &key).await
+        }
+        Err(failure) => Err(incoming.refuse(failure).await),
+    };
     if let Err(failure) = &taken {
         tracing::warn!(vm = %machine.name(), %failure, "a VM that was offered is not taken");
         service.unreserve(machine.name());

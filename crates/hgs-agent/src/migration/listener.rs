@@ -167,7 +167,16 @@ impl Listener {
     async fn answer(&self, question: Question, mut channel: Channel) -> Result<(), AgentFailure> {
         let records = Records::in_state(&self.service.surroundings().folders.host.state);
         let found = records.find(&question.migration.0)?;
-        let known = found.and_then(|record| Some((record.identity()?, record.outcome)));
+        let known = match found.and_then(|record| Some((record.identity()?, record))) {
+            // Only its source is told, and decides by asking.
+            Some((identity, record))
+                if record.libvirt && identity.settle(&question, record.outcome).is_some() =>
+            {
+                let outcome = self.service.settle_arrival(&record, &identity).await?;
+                Some((identity, outcome))
+            }
+            known => known.map(|(identity, record)| (identity, record.outcome)),
+        };
         let settled = known.and_then(|(identity, outcome)| {
             Some((identity.settle(&question, outcome)?, identity, outcome))
         });

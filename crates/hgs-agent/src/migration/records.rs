@@ -41,6 +41,9 @@ pub(crate) struct Arrived {
     secret: String,
     /// What became of it.
     pub(crate) outcome: Outcome,
+    /// Whether libvirt brings it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) libvirt: bool,
 }
 
 /// A migration of which this host has said that it will not run the VM again.
@@ -130,6 +133,7 @@ impl Arrived {
             migration: hex::encode(&identity.migration),
             secret: hex::encode(identity.secret.expose()),
             outcome,
+            libvirt: false,
         }
     }
 
@@ -180,6 +184,15 @@ impl Records {
         outcome: Outcome,
     ) -> Result<(), AgentFailure> {
         let record = Arrived::new(name.clone(), identity, outcome);
+        self.keep(&self.arrived_file(&identity.migration), &record)
+    }
+
+    /// Keeps that libvirt may bring a VM.
+    pub(crate) fn awaited(&self, identity: &Identity, name: &VmName) -> Result<(), AgentFailure> {
+        let record = Arrived {
+            libvirt: true,
+            ..Arrived::new(name.clone(), identity, Outcome::Pending)
+        };
         self.keep(&self.arrived_file(&identity.migration), &record)
     }
 
@@ -246,6 +259,24 @@ impl Records {
     /// Where a VM may run, if that is not known.
     pub(crate) fn where_to(&self, name: &VmName) -> Result<Option<Departed>, AgentFailure> {
         read(&self.departed_file(name))
+    }
+
+    fn offered_file(&self, name: &VmName) -> PathBuf {
+        self.0.join(format!("offered-{}.json", name.as_str()))
+    }
+
+    /// Keeps that libvirt may move a VM to another host.
+    pub(crate) fn offer(&self, name: &VmName, record: &Departed) -> Result<(), AgentFailure> {
+        self.keep(&self.offered_file(name), record)
+    }
+
+    /// Where libvirt may move a VM.
+    pub(crate) fn offered(&self, name: &VmName) -> Result<Option<Departed>, AgentFailure> {
+        read(&self.offered_file(name))
+    }
+
+    pub(crate) fn forget_offer(&self, name: &VmName) -> Result<(), AgentFailure> {
+        forget(&self.offered_file(name))
     }
 
     /// It is known.

@@ -133,7 +133,7 @@ impl std::fmt::Display for Destination {
 }
 
 impl Destination {
-    async fn connect(&self) -> Result<(TcpStream, SocketAddr), AgentFailure> {
+    pub(crate) async fn connect(&self) -> Result<(TcpStream, SocketAddr), AgentFailure> {
         let failed = |error: &dyn std::fmt::Display| {
             AgentFailure::failed(format_args!("{self} can't be reached: {error}"))
                 .at_fault(Fault::Network)
