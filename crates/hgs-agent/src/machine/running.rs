@@ -122,7 +122,9 @@ impl Running {
                 mut state,
                 ..
             } = prepared;
-            progress.step("giving the TPM's state its new key");
+            if !keys.are_kept() {
+                progress.step("giving the TPM's state its new key");
+            }
             // From here on nothing speaks against the one generation or the other, should this be interrupted.
             stop_records::forget(&record)?;
             let mut start = || -> Result<(Launched, Accelerator), AgentFailure> {
