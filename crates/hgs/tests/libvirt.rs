@@ -109,7 +109,7 @@ fn mount_packages(roots: &[&Path]) {
         // Guests are translated. Where the device is there and runs no guest, libvirt would examine QEMU again at each step.
         let nothing = format!("{SPACE}/no-kvm");
         fs::write(&nothing, "").unwrap();
-        fs::set_permissions(&nothing, Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(&nothing, Permissions::from_mode(0o000)).unwrap();
         run("mount", &["--bind", &nothing, "/dev/kvm"]);
     }
     for folder in ["/etc", "/var"] {
@@ -148,8 +148,17 @@ fn copy_of(folder: &str, host: &str) -> String {
     format!("lowerdir={folder},upperdir={upper},workdir={work}")
 }
 
-/// libvirt's daemon; it ends with the namespace.
-fn start_libvirtd(qemu: &str) -> Child {
+/// libvirt's daemon; it is killed when dropped.
+struct Libvirtd(Child);
+
+impl Drop for Libvirtd {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn start_libvirtd(qemu: &str) -> Libvirtd {
     for folder in [
         "/etc/libvirt",
         "/var/lib/libvirt",
@@ -179,7 +188,7 @@ fn start_libvirtd(qemu: &str) -> Child {
         assert!(daemon.try_wait().unwrap().is_none(), "{}", said());
         assert!(begun.elapsed() < PATIENCE, "{}", said());
     }
-    daemon
+    Libvirtd(daemon)
 }
 
 fn virsh(words: &str) -> Output {
@@ -577,7 +586,7 @@ impl<'f> Other<'f> {
         assert!(output.status.success(), "virsh {words} there: {errors}");
     }
 
-    fn start_libvirtd(&self) -> Child {
+    fn start_libvirtd(&self) -> Libvirtd {
         let conf = format!(
             "{LIBVIRTD_CONF}unix_sock_dir = \"/mnt/b/libvirt\"\n\
              host_uuid = \"0b7f6a1e-8d0a-4a53-9f1c-6f2d1c3e2d3c\"\n"
@@ -634,7 +643,7 @@ impl<'f> Other<'f> {
                 fs::read_to_string("/mnt/b/libvirtd.log")
             );
         }
-        daemon
+        Libvirtd(daemon)
     }
 }
 
