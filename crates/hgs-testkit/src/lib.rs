@@ -5,10 +5,12 @@ pub mod made_image;
 pub mod measured_boot;
 mod mutate;
 mod outside;
+mod processes;
 mod secrets;
 pub mod softhsm;
 pub mod swtpm;
 
 pub use mutate::Mutations;
 pub use outside::{date_variables, in_mount_namespace, is_privileged, left_out, shared, tool};
+pub use processes::end_processes_of;
 pub use secrets::part_of;

@@ -27,6 +27,12 @@ pub(crate) struct Outcome {
     pub(crate) err: String,
 }
 
+impl Drop for Home {
+    fn drop(&mut self) {
+        hgs_testkit::end_processes_of(self.path());
+    }
+}
+
 impl Home {
     /// An empty one, with a passphrase in the file `passphrase`.
     pub(crate) fn new() -> Self {
