@@ -11,7 +11,10 @@ use rustix::process::{Pid, Signal, getpid, kill_process};
 pub fn end_processes_of(folder: &Path) {
     let folder = folder.as_os_str().as_bytes();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
+        let number = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok());
         let Some(process) = number.and_then(Pid::from_raw) else {
             continue;
         };

@@ -226,6 +226,12 @@ impl Fabric {
     }
 }
 
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        hgs_testkit::end_processes_of(&self.host.folders().state);
+    }
+}
+
 impl Guarded {
     pub(crate) fn folders(&self) -> AgentFolders {
         let host = self.host.folders();
