@@ -128,3 +128,27 @@ impl StateFolder {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::*;
+
+    #[test]
+    fn all_that_need_the_master_key_at_once_get_the_one_that_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, start) = (folder.path().join("host"), Barrier::new(8));
+        let draw = || {
+            let state = StateFolder::open(&path).unwrap();
+            start.wait();
+            state.master_key().unwrap().octets().expose().to_vec()
+        };
+        let drawn: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(draw)).collect();
+            threads.into_iter().map(|one| one.join().unwrap()).collect()
+        });
+        let kept = std::fs::read(path.join("master.key")).unwrap();
+        assert_eq!(drawn, vec![kept; 8]);
+    }
+}

@@ -6,6 +6,8 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FlockOperation, OFlags, flock};
+
 use crate::synchronise::synchronise_folder_of;
 use crate::{FileError, FileProblem, exists, remove};
 
@@ -23,11 +25,14 @@ pub enum Readers {
 /// A file that is written and synchronised beside the place it is meant for.
 ///
 /// Its name is that of its target with a dot before and `.new` behind, so that what a crash leaves is found and cleared
-/// at the next attempt. Dropping it leaves it there, as a crash would.
+/// at the next attempt. Dropping it leaves it there, as a crash would. It is locked until then: of several that are written for one
+/// target, each waits for the one before it.
 #[derive(Debug)]
 pub struct Staged {
     target: PathBuf,
     staged: PathBuf,
+    /// Locked. None of a file that a crash has left.
+    _file: Option<File>,
 }
 
 impl Staged {
@@ -61,18 +66,26 @@ impl Staged {
                 .filter(fs::Metadata::is_file)
                 .map_or(0o600, |meta| meta.mode() & 0o777),
         };
-        let filled = clear(&staged)
-            .and_then(|()| open_new(&staged, mode))
-            .map_err(E::from)
-            .and_then(|mut file| {
-                let value = fill(&mut file)?;
-                file.sync_all()?;
-                Ok(value)
-            });
+        let mut file = match open_locked(&staged, mode) {
+            Ok(file) => file,
+            Err(error) => return Err((staged, error.into())),
+        };
+        let filled = fill(&mut file).and_then(|value| {
+            file.sync_all()?;
+            Ok(value)
+        });
         match filled {
             Ok(value) => {
                 let target = target.to_owned();
-                Ok((Self { target, staged }, value))
+                let _file = Some(file);
+                Ok((
+                    Self {
+                        target,
+                        staged,
+                        _file,
+                    },
+                    value,
+                ))
             }
             Err(error) => {
                 // The first error is the one that tells.
@@ -102,6 +115,7 @@ impl Staged {
         Ok(exists(&staged)?.then(|| Self {
             target: target.to_owned(),
             staged,
+            _file: None,
         }))
     }
 
@@ -165,11 +179,59 @@ fn open_new(path: &Path, mode: u32) -> io::Result<File> {
     Ok(file)
 }
 
-/// Removes what a crash left: of a link, the link itself.
+/// Opens a new file, which nobody else writes until it is closed.
+fn open_locked(staged: &Path, mode: u32) -> io::Result<File> {
+    loop {
+        match open_new(staged, mode) {
+            Ok(file) => {
+                flock(&file, FlockOperation::LockExclusive)?;
+                // Before it was locked, another writer may have taken it for what a crash has left.
+                if stands_at(&file, staged)? {
+                    return Ok(file);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => clear(staged)?,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Waits until nobody writes the file any more. If it is there then, a crash has left it, and it is removed: of a link, the link
+/// itself.
 fn clear(staged: &Path) -> io::Result<()> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let opened = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(staged);
+    match opened {
+        Ok(file) => {
+            flock(&file, FlockOperation::LockExclusive)?;
+            match stands_at(&file, staged)? {
+                true => remove_if_there(staged),
+                false => Ok(()),
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        // Nobody writes a link, or what can't be opened.
+        Err(_) => remove_if_there(staged),
+    }
+}
+
+fn remove_if_there(staged: &Path) -> io::Result<()> {
     match fs::remove_file(staged) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
+    }
+}
+
+/// Whether a path still names an open file.
+fn stands_at(file: &File, path: &Path) -> io::Result<bool> {
+    let open = file.metadata()?;
+    match fs::symlink_metadata(path) {
+        Ok(there) => Ok((open.dev(), open.ino()) == (there.dev(), there.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -209,6 +271,62 @@ mod tests {
         assert!(linked(private_folder(&link)));
         assert!(create(&link, b"x", Readers::Owner).is_err());
         assert_eq!(fs::read(&victim).unwrap(), b"precious");
+    }
+
+    /// What each of some writers at once comes to.
+    fn at_once<T: Send>(write: impl Fn(u8) -> T + Sync) -> Vec<T> {
+        let start = std::sync::Barrier::new(8);
+        let (write, start) = (&write, &start);
+        std::thread::scope(|scope| {
+            let writers: Vec<_> = (0..8)
+                .map(|number| {
+                    scope.spawn(move || {
+                        start.wait();
+                        write(number)
+                    })
+                })
+                .collect();
+            writers
+                .into_iter()
+                .map(|writer| writer.join().unwrap())
+                .collect()
+        })
+    }
+
+    #[test]
+    fn of_several_that_create_a_file_at_once_one_does_and_its_octets_are_there() {
+        let folder = tempfile::tempdir().unwrap();
+        for round in 0..50 {
+            let path = folder.path().join(format!("secret-{round}"));
+            let outcomes = at_once(|number| create(&path, &[number; 64], Readers::Owner));
+            let created: Vec<_> = (0..8u8)
+                .filter(|number| outcomes[usize::from(*number)].is_ok())
+                .collect();
+            let [winner] = created[..] else {
+                panic!("{outcomes:?}");
+            };
+            assert_eq!(fs::read(&path).unwrap(), [winner; 64]);
+            for refused in outcomes.into_iter().filter_map(Result::err) {
+                assert!(
+                    matches!(refused.problem, FileProblem::AlreadyExists),
+                    "{refused}"
+                );
+            }
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), round + 1);
+        }
+    }
+
+    #[test]
+    fn several_that_replace_a_file_at_once_all_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("note");
+        for _ in 0..50 {
+            let outcomes = at_once(|number| replace(&path, &[number; 64], Readers::Owner));
+            assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+            let octets = fs::read(&path).unwrap();
+            assert_eq!(octets, [octets[0]; 64]);
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]
