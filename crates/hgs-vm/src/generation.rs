@@ -173,6 +173,14 @@ impl Generation {
         ))
     }
 
+    /// Forgets the migration key of an swtpm that has ended: the next one has the key that is derived from the transport key.
+    ///
+    /// # Errors
+    /// When it can't be removed.
+    pub fn forget_migration_key(&self) -> Result<(), FileError> {
+        hgs_files::optional(hgs_files::remove(&self.path.join(MIGRATION_KEY))).map(drop)
+    }
+
     /// Its number, which rises with every change of the key.
     #[must_use]
     pub fn number(&self) -> u64 {

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use common::{Vm, key, protector, settings, swtpm};
 use hgs_files::FileProblem;
-use hgs_vm::generation::{StateError, StateFolder};
+use hgs_vm::generation::{MIGRATION_KEY, StateError, StateFolder};
 use hgs_vm::memory::{self, MemoryLockError};
 use hgs_vm::stop_record::{Comparison, StopRecord};
 use hgs_vm::swtpm::control::Control;
@@ -37,6 +37,18 @@ fn what_is_no_vm_s_folder_is_left_alone() {
     symlink(&folder, root.path().join("link")).unwrap();
     let refused = refusal(&root.path().join("link"));
     assert!(refused.to_string().contains("symbolic link"), "{refused}");
+}
+
+#[test]
+fn the_migration_key_of_an_swtpm_that_has_ended_is_forgotten() {
+    let vm = Vm::new();
+    let current = vm.current();
+    assert_eq!(current.migration_key().unwrap(), None);
+    fs::write(current.path().join(MIGRATION_KEY), "sealed").unwrap();
+    assert_eq!(current.migration_key().unwrap().unwrap(), b"sealed");
+    current.forget_migration_key().unwrap();
+    assert_eq!(current.migration_key().unwrap(), None);
+    current.forget_migration_key().unwrap();
 }
 
 #[test]

@@ -106,6 +106,16 @@ fn a_key_is_written_to_a_pipe_and_nowhere_else() {
 #[test]
 fn all_is_on_the_disk_before_the_pointer_is_switched_and_before_the_old_is_removed() {
     let vm = Vm::new();
+    // The generation before the one that is current is kept; the one before that is removed.
+    let (key, protector) = (key(1), protector(1));
+    rekey(
+        swtpm(),
+        &mut vm.open(),
+        &key,
+        &successor(&key, &protector),
+        &mut |_| (),
+    )
+    .unwrap();
     let calls = "fsync,fdatasync,rename,renameat,renameat2,link,linkat,unlink,unlinkat,rmdir";
     let lines = traced(&vm, calls, &[]);
     let after = |from: usize, what: &str, parts: &[&str]| {
@@ -116,12 +126,12 @@ fn all_is_on_the_disk_before_the_pointer_is_switched_and_before_the_old_is_remov
     };
     let folder = vm.folder().canonicalize().unwrap();
     let named = |path: &str| format!("<{}{path}>", folder.display());
-    let written = after(0, "swtpm's file", &["rename(", "gen-2/tpm2-00.permall"]);
+    let written = after(0, "swtpm's file", &["rename(", "gen-3/tpm2-00.permall"]);
     let switched = after(written, "the switch", &["rename", "/current\""]);
     let before_the_switch = [
-        named("/gen-2/.protector.xml.new"),
-        named("/gen-2/tpm2-00.permall"),
-        named("/gen-2"),
+        named("/gen-3/.protector.xml.new"),
+        named("/gen-3/tpm2-00.permall"),
+        named("/gen-3"),
         named(""),
         named("/.current.new"),
     ];

@@ -11,7 +11,7 @@ use hgs_vm::protection::Protection;
 use hgs_vm::swtpm::StateKey;
 use tokio::sync::Notify;
 
-use super::running::{Prepared, Protected, renew};
+use super::running::{Prepared, Protected, current, renew};
 use crate::progress::Progress;
 use crate::wire::AgentFailure;
 
@@ -96,7 +96,10 @@ impl Keys {
             Self::Released(unwrapped, protected) => {
                 renew(state, unwrapped, &protected.resealed, swtpm)
             }
-            Self::Kept(..) => Ok(StateKey::of_transport_key(self.current_key().secret())?),
+            Self::Kept(..) => {
+                current(state)?.forget_migration_key()?;
+                Ok(StateKey::of_transport_key(self.current_key().secret())?)
+            }
         }
     }
 
