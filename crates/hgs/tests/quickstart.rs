@@ -131,10 +131,14 @@ fn without_swtpm_the_package_is_named_and_nothing_begins() {
     assert_eq!(outcome.status, 1, "{outcome:?}");
     let answer: Value = serde_json::from_str(&outcome.out).unwrap();
     let error = &answer["error"];
-    assert_eq!(error["message"], "the program `swtpm` is not installed");
+    assert_eq!(
+        error["message"],
+        "these programs are not installed: swtpm, swtpm_setup, swtpm_localca, certtool"
+    );
     assert_eq!(error["at_fault"], "operator");
     let remedy = error["remedy"].as_str().unwrap();
-    assert!(remedy.contains("apt install swtpm"), "{remedy}");
+    let packages = "apt install gnutls-bin swtpm swtpm-tools";
+    assert!(remedy.contains(packages), "{remedy}");
 }
 
 /// The same on keys in a token: made there the first time, found there the second.
