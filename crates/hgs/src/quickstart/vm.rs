@@ -466,7 +466,9 @@ fn listen(client: &Client, name: &str, text: &str) -> Result<String, Failure> {
     while begun.elapsed() < PATIENCE {
         let read = port.read(&mut octets).map_err(failed)?;
         heard.push_str(&String::from_utf8_lossy(&octets[..read]));
-        if let Some(line) = heard.lines().find(|line| line.contains(text)) {
+        // Of a line that has not ended, the rest may be missing.
+        let (lines, _) = heard.rsplit_once('\n').unwrap_or_default();
+        if let Some(line) = lines.lines().find(|line| line.contains(text)) {
             return Ok(format!("the guest says: {}", line.trim()));
         }
         if read == 0 {
