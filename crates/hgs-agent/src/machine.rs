@@ -12,10 +12,11 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hgs_client::{Fault, GuardedHost};
-use hgs_vm::description::{Description, UnhealthyHost, VmName};
+use hgs_vm::description::{Description, UnhealthyHost, VmId, VmName};
 use hgs_vm::generation::{StateError, StateFolder};
 use hgs_vm::parts::Parts;
 use hgs_vm::program::Program;
+use hgs_vm::qemu::accelerator::Accelerator;
 use hgs_vm::qemu::command::RuntimeFolder;
 use hgs_vm::qemu::process::User;
 use hgs_vm::qemu::{Emulator, OvmfFiles};
@@ -25,6 +26,7 @@ use tokio::task::JoinSet;
 
 use self::carried::Awaited;
 use self::held::Held;
+use self::keys::Keys;
 use self::running::Running;
 use crate::failure::blocking;
 use crate::folders::AgentFolders;
@@ -98,6 +100,16 @@ impl Surroundings {
         Err(AgentFailure::failed(missing)
             .at_fault(Fault::Operator)
             .remedy("install QEMU and its firmware: Debian packages qemu-system-x86 and ovmf"))
+    }
+
+    /// How processors of VMs run on this host.
+    pub(crate) fn accelerator(
+        &self,
+        emulator: &Emulator,
+        user: Option<User>,
+    ) -> Result<Accelerator, AgentFailure> {
+        let note = self.folders.host.state.join("accelerator.json");
+        Accelerator::probe(emulator, user, &note).map_err(AgentFailure::failed)
     }
 }
 
@@ -233,6 +245,16 @@ impl Machine {
                 Err(failure)
             }
         }
+    }
+
+    /// Notes what became known with the keys of a VM that starts.
+    fn has_keys(&self, id: VmId, keys: &Keys) {
+        let mut status = self.lock_status();
+        status.id = Some(id.to_string());
+        status.policy = Some(keys.protection().policy.to_string());
+        status.accelerator = None;
+        status.started_offline = keys.are_kept();
+        status.warnings = keys.warning().into_iter().collect();
     }
 
     /// Notes why a start came to nothing.

@@ -10,14 +10,9 @@
 //! [`pairing`] makes two hosts sure of each other and moves nothing. What follows may be this agent's work or
 //! another program's. `docs/migration.md` has every message.
 
-#![allow(
-    dead_code,
-    reason = "the agents move VMs by it from the next change on"
-)]
-
 mod authority;
 mod channel;
-mod destination;
+pub(crate) mod destination;
 pub(crate) mod listener;
 pub(crate) mod message;
 pub(crate) mod pairing;

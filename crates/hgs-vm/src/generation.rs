@@ -386,6 +386,19 @@ impl StateFolder {
         Ok(staged.generation.clone())
     }
 
+    /// Makes what is staged the current generation: [`Self::complete`] and [`Self::switch`].
+    ///
+    /// # Errors
+    /// As of both.
+    pub fn settle(
+        &mut self,
+        staged: StagedGeneration,
+        protector: &[u8],
+    ) -> Result<Generation, StateError> {
+        let complete = self.complete(staged, protector)?;
+        self.switch(complete)
+    }
+
     /// Removes every generation but the current one, and what crashes left. Callers have opened the current one before.
     ///
     /// # Errors

@@ -17,14 +17,12 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hgs_client::{Fault, Unwrapped};
+use hgs_client::Fault;
 use hgs_files::Readers;
 use hgs_kps::ServiceVersion;
-use hgs_protector::Protector;
 use hgs_vm::description::{self, Description};
-use hgs_vm::generation::{MIGRATION_KEY, StagedGeneration, StateFolder};
+use hgs_vm::generation::{StagedGeneration, StateFolder};
 use hgs_vm::libvirt::Domain;
-use hgs_vm::protection::SEALED_FILE;
 use hgs_vm::swtpm::{Contents, PERMANENT_STATE, StateKey};
 use tokio::time::sleep;
 
@@ -32,8 +30,9 @@ use super::held::Held;
 use super::running::{self, Protected};
 use super::{Machine, stop_records};
 use crate::failure::blocking;
-use crate::migration::message::{Answer, Carrier, LIMIT, Octets, Offer, Outcome, Ready};
-use crate::migration::pairing::{self, Credentials, IncomingOffer, OfferedVm, answered};
+use crate::migration::destination::Released;
+use crate::migration::message::{Answer, Carrier, LIMIT, Octets, Outcome, Ready};
+use crate::migration::pairing::{self, Credentials, OfferedVm, Paired, answered};
 use crate::migration::proof::ProofKey;
 use crate::migration::records::{Departed, Identity};
 use crate::migration::source::{self, Destination};
@@ -88,26 +87,14 @@ impl Machine {
         }
         let folder = self.folder();
         let description = blocking(move || Ok(Description::load(&folder)?)).await?;
-        let protector = generation.protector()?;
+        let vm = OfferedVm::of(&description, &generation, Carrier::Libvirt {})?;
         let host = &self.surroundings.host;
-        let unwrapped = host.unwrap(&protector, ServiceVersion::V2).await?;
+        let unwrapped = host.unwrap(&vm.protector, ServiceVersion::V2).await?;
         let key = ProofKey::of_transport_key(unwrapped.ingress_key())?;
-        let unverified = Protector::read(&protector, &hgs_pki::CertificateCache::new(0));
-        let vm = OfferedVm {
-            description: description.to_toml(),
-            digest: unverified.map_err(hgs_client::Error::from)?.digest(),
-            protector,
-            protection: generation.protection()?,
-            migration_key: generation.migration_key()?,
-            carrier: Carrier::Libvirt {},
-        };
         let credentials = Credentials::of(host).await?;
         let mut paired = pairing::offer(stream, &credentials, &vm, &key).await?;
         let ready: Ready = answered(paired.channel.receive(LIMIT).await?)?;
-        let identity = Identity::of(ready.migration, ready.secret).ok_or_else(|| {
-            AgentFailure::failed("the destination names its migration in another way than agreed")
-                .at_fault(Fault::Host)
-        })?;
+        let identity = Identity::of(&ready)?;
         records.offer(&self.name, &Departed::new(address.to_string(), &identity))?;
         self.event(&format!("is offered to {to}, where libvirt may bring it"));
         Ok(())
@@ -116,22 +103,14 @@ impl Machine {
     /// Makes a place for a VM that is offered and that libvirt brings, with a release of this host's own.
     pub(crate) async fn await_libvirt(
         self: &Arc<Self>,
-        incoming: IncomingOffer,
-        offer: &Offer,
-        released: (Unwrapped, Protected, StateKey),
-        proof_key: &ProofKey,
+        mut paired: Paired,
+        description: String,
+        released: Released,
     ) -> Result<(), AgentFailure> {
-        let (unwrapped, protected, migration_key) = released;
-        let digest = unwrapped.ingress().digest();
-        let mut paired = incoming.accept(proof_key, digest).await?;
         let identity = Identity::random()?;
         let prepared = {
-            let (machine, text) = (Arc::clone(self), offer.description.clone());
-            let identity = identity.clone();
-            blocking(move || {
-                machine.make_place(identity, &text, &unwrapped, protected, migration_key)
-            })
-            .await
+            let (machine, identity) = (Arc::clone(self), identity.clone());
+            blocking(move || machine.make_place(identity, &description, released)).await
         };
         let awaited = match prepared {
             Ok(awaited) => awaited,
@@ -169,9 +148,7 @@ impl Machine {
         &self,
         identity: Identity,
         description: &str,
-        unwrapped: &Unwrapped,
-        protected: Protected,
-        migration_key: StateKey,
+        released: Released,
     ) -> Result<Awaited, AgentFailure> {
         let folder = self.folder();
         hgs_files::private_folder(&folder)?;
@@ -180,15 +157,12 @@ impl Machine {
         records.awaited(&identity, &self.name)?;
         let file = folder.join(description::FILE);
         hgs_files::create(&file, description.as_bytes(), Readers::Owner)?;
-        let state = StateFolder::create(&folder)?;
-        let staged = state.stage()?;
-        let sealed = staged.path().join(SEALED_FILE);
-        hgs_files::create(&sealed, &protected.resealed, Readers::Owner)?;
-        // This swtpm sends the state on under the same key, should the VM move again before it is started anew.
-        let sealed = unwrapped.reseal(migration_key.secret());
-        let place = staged.path().join(MIGRATION_KEY);
-        let sealed = sealed.map_err(hgs_client::Error::from)?;
-        hgs_files::create(&place, &sealed, Readers::Owner)?;
+        let (state, staged) = released.stage(&folder)?;
+        let Released {
+            unwrapped,
+            protected,
+            migration_key,
+        } = released;
         Ok(Awaited {
             identity,
             description: Description::read(description)?,

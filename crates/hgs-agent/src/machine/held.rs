@@ -22,18 +22,17 @@ use hgs_vm::libvirt::{Definition, Domain, HostPrograms};
 use hgs_vm::program::Program;
 use hgs_vm::protection::Protection;
 use hgs_vm::qemu::Emulator;
-use hgs_vm::qemu::accelerator::Accelerator;
-use hgs_vm::swtpm::{self, Channels, Contents, StateKey, Swtpm};
+use hgs_vm::swtpm::{Contents, StateKey};
 use hgs_vm::synchroniser::Synchroniser;
 use rustix::io::Errno;
 use rustix::net::sockopt::socket_peercred;
 use rustix::process::{
-    Flock, FlockType, Pid, PidfdFlags, Signal, fcntl_getlk, pidfd_open, pidfd_send_signal,
+    Flock, FlockType, PidfdFlags, Signal, fcntl_getlk, pidfd_open, pidfd_send_signal,
 };
 use tokio::sync::watch;
 
 use super::keys::Keys;
-use super::running::{self, Prepared, TpmState};
+use super::running::{self, Prepared, StartedTpm, TpmState};
 use super::{Machine, Surroundings, WantedState, stop_records};
 use crate::failure::blocking;
 use crate::folders::AgentFolders;
@@ -177,9 +176,7 @@ impl Machine {
         blocking(move || {
             let description = Description::load(&folder)?;
             let (emulator, user) = surroundings.emulator()?;
-            let note = surroundings.folders.host.state.join("accelerator.json");
-            let accelerator =
-                Accelerator::probe(&emulator, user, &note).map_err(AgentFailure::failed)?;
+            let accelerator = surroundings.accelerator(&emulator, user)?;
             let socket = surroundings.folders.tpm_socket(&description.id.to_string());
             Ok(Definition {
                 description: &description,
@@ -335,14 +332,7 @@ impl Held {
         })?;
         let (host, id) = (Arc::clone(&surroundings.host), prepared.description.id);
         let keys = Keys::of(&host, &prepared, &surroundings.refused, progress).await?;
-        {
-            let mut status = machine.lock_status();
-            status.id = Some(prepared.description.id.to_string());
-            status.policy = Some(keys.protection().policy.to_string());
-            status.accelerator = None;
-            status.started_offline = keys.are_kept();
-            status.warnings = keys.warning().into_iter().collect();
-        }
+        machine.has_keys(id, &keys);
         let record = machine.stop_record();
         let (held, keys) = blocking(move || {
             check(&surroundings, &domain, &socket, keys.protection())?;
@@ -415,8 +405,7 @@ impl Held {
         staged: StagedGeneration,
         protector: &[u8],
     ) -> Result<(), AgentFailure> {
-        let complete = self.state.complete(staged, protector)?;
-        self.state.switch(complete)?;
+        self.state.settle(staged, protector)?;
         Ok(())
     }
 
@@ -428,15 +417,9 @@ impl Held {
         description: &Description,
     ) -> Self {
         let process = Arc::new(process);
-        let (ended, end) = watch::channel(false);
-        let waited = Arc::clone(&process);
-        std::thread::spawn(move || {
-            running::wait_for_end(&waited);
-            ended.send_replace(true);
-        });
         Self {
+            end: running::end_of(Arc::clone(&process)),
             process,
-            end,
             socket,
             state,
             synchroniser,
@@ -452,23 +435,11 @@ pub(super) fn launch(
     (socket, user): (&Path, u32),
 ) -> Result<(OwnedFd, Synchroniser), AgentFailure> {
     make_folders(&surroundings.folders, socket)?;
-    let synchroniser = running::synchroniser(state.folder)?;
-    let mut tpm = Swtpm::start(&swtpm::Settings {
-        program: &surroundings.swtpm,
-        folder: state.folder,
-        contents: state.contents,
-        key: state.key,
-        migration_key: Some(state.migration_key),
-        channels: Channels::Hypervisor(socket),
-    })?;
-    tpm.hand_over();
+    let tpm = StartedTpm::start(&surroundings.swtpm, state, socket)?;
     chown(socket, Some(user), None).map_err(|error| FileError::at(socket, error))?;
-    let process = Pid::from_raw(tpm.id().cast_signed()).ok_or(Errno::SRCH);
-    let process = process.and_then(|process| pidfd_open(process, PidfdFlags::empty()));
-    let process = process.map_err(AgentFailure::failed)?;
     // It ends with QEMU, and is waited for then.
-    drop(tpm.leave());
-    Ok((process, synchroniser))
+    drop(tpm.swtpm.leave());
+    Ok((tpm.process, tpm.synchroniser))
 }
 
 fn check_tpm(domain: &Domain, socket: &Path) -> Result<(), AgentFailure> {

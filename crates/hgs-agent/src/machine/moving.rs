@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use hgs_client::Fault;
 use hgs_vm::description::Description;
+use hgs_vm::qemu::accelerator;
 use hgs_vm::qemu::process::Process;
 use hgs_vm::qemu::qmp::RunState;
 use tokio::sync::MutexGuard;
@@ -200,7 +201,7 @@ impl Machine {
             status.policy = Some(policy);
             status.accelerator = accelerated
                 .ok()
-                .map(|accelerated| if accelerated { "kvm" } else { "tcg" }.to_owned());
+                .map(|accelerated| accelerator::name(accelerated).to_owned());
         }
         self.event("came from another host");
         self.follow(&running);

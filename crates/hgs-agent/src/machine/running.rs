@@ -1,6 +1,6 @@
 //! The processes of a VM that runs, and the steps before and after.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -108,13 +108,7 @@ impl Running {
         let (host, id) = (Arc::clone(&surroundings.host), prepared.description.id);
         let keys = Keys::of(&host, &prepared, &surroundings.refused, progress).await;
         let keys = keys.map_err(|failure| prepared.refused(failure))?;
-        {
-            let mut status = machine.lock_status();
-            status.id = Some(prepared.description.id.to_string());
-            status.policy = Some(keys.protection().policy.to_string());
-            status.started_offline = keys.are_kept();
-            status.warnings = keys.warning().into_iter().collect();
-        }
+        machine.has_keys(id, &keys);
         let (progress, record) = (progress.clone(), machine.stop_record());
         let (running, keys, accelerator) = blocking(move || {
             let Prepared {
@@ -131,9 +125,7 @@ impl Running {
                 let key = keys.renew(&mut state, &surroundings.swtpm)?;
                 progress.step("starting swtpm and QEMU");
                 let (emulator, user) = surroundings.emulator()?;
-                let note = surroundings.folders.host.state.join("accelerator.json");
-                let accelerator =
-                    Accelerator::probe(&emulator, user, &note).map_err(AgentFailure::failed)?;
+                let accelerator = surroundings.accelerator(&emulator, user)?;
                 let line = CommandLine::new(&command::Machine {
                     description: &description,
                     protection: keys.protection(),
@@ -170,10 +162,7 @@ impl Running {
         .await?;
         let not_kept = keys.keep(&host, id).await;
         let mut status = machine.lock_status();
-        status.accelerator = Some(match &accelerator {
-            Accelerator::Kvm => "kvm".to_owned(),
-            Accelerator::Tcg { .. } => "tcg".to_owned(),
-        });
+        status.accelerator = Some(accelerator.name().to_owned());
         status.warnings.extend(not_kept);
         if let Accelerator::Tcg { reason } = accelerator {
             status.warnings.push(format!(
@@ -240,13 +229,8 @@ impl Running {
             .as_fd()
             .try_clone_to_owned()
             .map_err(AgentFailure::failed)?;
-        let (ended, end_seen) = watch::channel(false);
-        std::thread::spawn(move || {
-            wait_for_end(&end);
-            ended.send_replace(true);
-        });
         Ok(Self {
-            end: end_seen,
+            end: end_of(end),
             process: Arc::new(Mutex::new(process)),
             state,
             synchroniser,
@@ -259,13 +243,10 @@ impl Running {
 
     /// With the process of its TPM; without, a TPM that an earlier agent started has ended already.
     fn with_tpm_end(self, tpm: Option<OwnedFd>) -> Self {
-        let (ended, tpm_end) = watch::channel(tpm.is_none());
-        if let Some(tpm) = tpm {
-            std::thread::spawn(move || {
-                wait_for_end(&tpm);
-                ended.send_replace(true);
-            });
-        }
+        let tpm_end = match tpm {
+            Some(tpm) => end_of(tpm),
+            None => watch::channel(true).1,
+        };
         Self { tpm_end, ..self }
     }
 
@@ -324,8 +305,7 @@ impl Running {
         staged: StagedGeneration,
         protector: &[u8],
     ) -> Result<(), AgentFailure> {
-        let complete = self.state.complete(staged, protector)?;
-        self.state.switch(complete)?;
+        self.state.settle(staged, protector)?;
         Ok(())
     }
 
@@ -482,10 +462,15 @@ async fn renew_after_stop(
     Ok(())
 }
 
-/// Waits until the process has ended that a descriptor stands for.
-pub(super) fn wait_for_end(process: &OwnedFd) {
-    let mut waited = [PollFd::new(process, PollFlags::IN)];
-    while poll(&mut waited, None) == Err(Errno::INTR) {}
+/// Becomes true when the process has ended that a descriptor stands for.
+pub(super) fn end_of(process: impl AsFd + Send + 'static) -> watch::Receiver<bool> {
+    let (ended, end) = watch::channel(false);
+    std::thread::spawn(move || {
+        let mut waited = [PollFd::new(&process, PollFlags::IN)];
+        while poll(&mut waited, None) == Err(Errno::INTR) {}
+        ended.send_replace(true);
+    });
+    end
 }
 
 /// Reads what is needed before keys are asked for.
@@ -592,7 +577,7 @@ pub(crate) fn serial(protection: &Protection) -> Serial {
     }
 }
 
-/// Starts swtpm, which gets its keys through pipes, and QEMU, which gets none.
+/// Starts swtpm, and QEMU, which gets no key.
 pub(crate) fn launch(
     state: TpmState<'_>,
     line: &CommandLine,
@@ -600,28 +585,49 @@ pub(crate) fn launch(
     swtpm: &Program,
 ) -> Result<Launched, AgentFailure> {
     hgs_files::private_folder(settings.runtime.path())?;
-    let synchroniser = synchroniser(state.folder)?;
-    let socket = settings.runtime.swtpm_socket();
-    let mut tpm = Swtpm::start(&swtpm::Settings {
-        program: swtpm,
-        folder: state.folder,
-        contents: state.contents,
-        key: state.key,
-        migration_key: Some(state.migration_key),
-        channels: Channels::Hypervisor(&socket),
-    })?;
-    tpm.hand_over();
-    let tpm_process = Pid::from_raw(tpm.id().cast_signed()).ok_or(Errno::SRCH);
-    let tpm_end = tpm_process.and_then(|process| pidfd_open(process, PidfdFlags::empty()));
-    let tpm_end = tpm_end.map_err(AgentFailure::failed)?;
+    let tpm = StartedTpm::start(swtpm, &state, &settings.runtime.swtpm_socket())?;
     // Should QEMU not start, swtpm is killed here.
     let process = Process::start(line, settings)?;
     Ok(Launched {
         process,
-        tpm: tpm.leave(),
-        tpm_end,
-        synchroniser,
+        tpm: tpm.swtpm.leave(),
+        tpm_end: tpm.process,
+        synchroniser: tpm.synchroniser,
     })
+}
+
+/// An swtpm that waits for QEMU at a socket. Dropped, it is killed.
+pub(super) struct StartedTpm {
+    pub(super) swtpm: Swtpm,
+    pub(super) process: OwnedFd,
+    pub(super) synchroniser: Synchroniser,
+}
+
+impl StartedTpm {
+    /// Starts it. It gets its keys through pipes.
+    pub(super) fn start(
+        program: &Program,
+        state: &TpmState<'_>,
+        socket: &Path,
+    ) -> Result<Self, AgentFailure> {
+        let synchroniser = synchroniser(state.folder)?;
+        let mut swtpm = Swtpm::start(&swtpm::Settings {
+            program,
+            folder: state.folder,
+            contents: state.contents,
+            key: state.key,
+            migration_key: Some(state.migration_key),
+            channels: Channels::Hypervisor(socket),
+        })?;
+        swtpm.hand_over();
+        let process = Pid::from_raw(swtpm.id().cast_signed()).ok_or(Errno::SRCH);
+        let process = process.and_then(|process| pidfd_open(process, PidfdFlags::empty()));
+        Ok(Self {
+            process: process.map_err(AgentFailure::failed)?,
+            swtpm,
+            synchroniser,
+        })
+    }
 }
 
 pub(crate) fn settings(

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hgs_client::{Fault, Unwrapped};
+use hgs_client::{Fault, GuardedHost, Unwrapped};
 use hgs_crypto::random::{self, System};
 use hgs_files::{FileError, Readers};
 use hgs_kps::ServiceVersion;
@@ -16,11 +16,11 @@ use hgs_vm::generation::{MIGRATION_KEY, StagedGeneration, StateFolder};
 use hgs_vm::protection::SEALED_FILE;
 use hgs_vm::qemu::accelerator::Accelerator;
 use hgs_vm::qemu::command::{self, Begin, CommandLine};
-use hgs_vm::qemu::process::create_disk;
+use hgs_vm::qemu::process::{User, create_disk};
 use hgs_vm::qemu::qmp::{
     Endpoint, MigrationAddress, MigrationParameters, MigrationStatus, RunState,
 };
-use hgs_vm::qemu::{MachineType, Version};
+use hgs_vm::qemu::{Emulator, MachineType, Version};
 use hgs_vm::swtpm::{Contents, StateKey};
 use tokio::io::AsyncWriteExt as _;
 
@@ -53,6 +53,9 @@ struct Plan {
     description: Description,
     machine: RunningMachine,
     machine_type: MachineType,
+    emulator: Emulator,
+    user: Option<User>,
+    accelerator: Accelerator,
 }
 
 /// Takes a VM that is offered, or tells the source why not.
@@ -64,56 +67,49 @@ pub(super) async fn take(
 ) -> Result<(), AgentFailure> {
     let surroundings = service.surroundings();
     let offer = incoming.unverified().clone();
-    if let Carrier::Libvirt {} = offer.carrier {
-        return take_from_libvirt(service, incoming, &offer, paired).await;
-    }
+    // Who moves it: with a plan, the agents.
     let checked = {
         let (surroundings, offer) = (Arc::clone(&surroundings), offer.clone());
-        blocking(move || plan(&surroundings, &offer)).await
+        blocking(move || {
+            let description = Description::read(&offer.description)?;
+            Ok(match &offer.carrier {
+                Carrier::Agent(machine) => {
+                    let plan = plan(&surroundings, description.clone(), machine)?;
+                    (description, Some(plan))
+                }
+                Carrier::Libvirt {} => (description, None),
+            })
+        })
+        .await
     };
-    let plan = match checked {
-        Ok(plan) => plan,
-        Err(failure) => return Err(incoming.refuse(failure).await),
-    };
-    let machine = match service.reserve(&plan.description) {
-        Ok(machine) => machine,
-        Err(failure) => return Err(incoming.refuse(failure).await),
-    };
-    let taken = receive(&machine, expected, incoming, &offer, plan, paired).await;
-    if let Err(failure) = &taken {
-        tracing::warn!(vm = %machine.name(), %failure, "a VM that was offered is not taken");
-        service.unreserve(machine.name());
-    }
-    taken
-}
-
-/// Makes a place for a VM that libvirt brings, or tells the source why not.
-async fn take_from_libvirt(
-    service: &Arc<Service>,
-    incoming: IncomingOffer,
-    offer: &Offer,
-    paired: impl FnOnce(),
-) -> Result<(), AgentFailure> {
-    let reserved = Description::read(&offer.description)
-        .map_err(AgentFailure::from)
-        .and_then(|description| Ok((service.reserve(&description)?, description)));
-    let (machine, description) = match reserved {
+    let reserved = checked.and_then(|(description, plan)| {
+        let machine = service.reserve(&description)?;
+        Ok((machine, description, plan))
+    });
+    let (machine, description, plan) = match reserved {
         Ok(reserved) => reserved,
         Err(failure) => return Err(incoming.refuse(failure).await),
     };
-    let taken = match release(&service.surroundings().host, offer, &description).await {
-        Ok((released, key)) => {
-            paired();
-            let Released {
-                unwrapped,
-                protected,
-                migration_key,
-            } = released;
-            let released = (unwrapped, protected, migration_key);
-            machine.await_libvirt(incoming, offer, released, &key).await
+    let taken = async {
+        let released = Released::of(&surroundings.host, &offer, &description).await;
+        let (released, key) = match released {
+            Ok(released) => released,
+            Err(failure) => return Err(incoming.refuse(failure).await),
+        };
+        let protector = released.unwrapped.ingress().digest();
+        let accepted = incoming.accept(&key, protector).await?;
+        paired();
+        let (vm, host) = (machine.name(), accepted.peer.statement().host_id);
+        tracing::info!(%vm, %host, "a VM comes from another host");
+        match plan {
+            Some(plan) => receive(&machine, expected, accepted, plan, released).await,
+            None => {
+                let text = offer.description;
+                machine.await_libvirt(accepted, text, released).await
+            }
         }
-        Err(failure) => Err(incoming.refuse(failure).await),
     };
+    let taken = taken.await;
     if let Err(failure) = &taken {
         tracing::warn!(vm = %machine.name(), %failure, "a VM that was offered is not taken");
         service.unreserve(machine.name());
@@ -124,20 +120,10 @@ async fn take_from_libvirt(
 async fn receive(
     machine: &Arc<Machine>,
     expected: &Arc<Expected>,
-    incoming: IncomingOffer,
-    offer: &Offer,
+    mut paired: Paired,
     plan: Plan,
-    told_paired: impl FnOnce(),
+    released: Released,
 ) -> Result<(), AgentFailure> {
-    let host = &machine.surroundings().host;
-    let released = release(host, offer, &plan.description).await;
-    let (released, key) = match released {
-        Ok(released) => released,
-        Err(failure) => return Err(incoming.refuse(failure).await),
-    };
-    let protector = released.unwrapped.ingress().digest();
-    let mut paired = incoming.accept(&key, protector).await?;
-    told_paired();
     let records = Records::in_state(&machine.surroundings().folders.host.state);
     let identity = Identity::random()?;
     let begun = begin(machine, expected, &mut paired, plan, released, &identity).await;
@@ -166,37 +152,57 @@ async fn receive(
     }
 }
 
-/// What this host's own release has given.
-struct Released {
-    unwrapped: Unwrapped,
-    protected: Protected,
+/// What this host's own release of an offered protector has given.
+pub(crate) struct Released {
+    pub(crate) unwrapped: Unwrapped,
+    pub(crate) protected: Protected,
     /// Under what the state of the TPM comes.
-    migration_key: StateKey,
+    pub(crate) migration_key: StateKey,
 }
 
-async fn release(
-    host: &hgs_client::GuardedHost,
-    offer: &Offer,
-    description: &Description,
-) -> Result<(Released, ProofKey), AgentFailure> {
-    let Octets(protector) = &offer.protector;
-    let unwrapped = host.unwrap(protector, ServiceVersion::V2).await?;
-    let Octets(sealed) = &offer.protection;
-    let protected = Protected::open(&unwrapped, sealed, description)?;
-    let proof_key = ProofKey::of_transport_key(unwrapped.ingress_key())?;
-    let migration_key = match &offer.migration_key {
-        None => StateKey::migration_key_of_transport_key(unwrapped.ingress_key().secret())?,
-        Some(Octets(sealed)) => {
-            let key = unwrapped.open(sealed).map_err(hgs_client::Error::from)?;
-            StateKey::new(key).map_err(refused)?
-        }
-    };
-    let released = Released {
-        unwrapped,
-        protected,
-        migration_key,
-    };
-    Ok((released, proof_key))
+impl Released {
+    /// Has the protector released, and returns what the source's proof is checked by.
+    async fn of(
+        host: &GuardedHost,
+        offer: &Offer,
+        description: &Description,
+    ) -> Result<(Self, ProofKey), AgentFailure> {
+        let Octets(protector) = &offer.protector;
+        let unwrapped = host.unwrap(protector, ServiceVersion::V2).await?;
+        let Octets(sealed) = &offer.protection;
+        let protected = Protected::open(&unwrapped, sealed, description)?;
+        let proof_key = ProofKey::of_transport_key(unwrapped.ingress_key())?;
+        let migration_key = match &offer.migration_key {
+            None => StateKey::migration_key_of_transport_key(unwrapped.ingress_key().secret())?,
+            Some(Octets(sealed)) => {
+                let key = unwrapped.open(sealed).map_err(hgs_client::Error::from)?;
+                StateKey::new(key).map_err(refused)?
+            }
+        };
+        let released = Self {
+            unwrapped,
+            protected,
+            migration_key,
+        };
+        Ok((released, proof_key))
+    }
+
+    /// Makes a VM folder the place of a state that has not come yet: a first generation under this host's next key.
+    pub(crate) fn stage(
+        &self,
+        folder: &Path,
+    ) -> Result<(StateFolder, StagedGeneration), AgentFailure> {
+        let state = StateFolder::create(folder)?;
+        let staged = state.stage()?;
+        let protection = staged.path().join(SEALED_FILE);
+        hgs_files::create(&protection, &self.protected.resealed, Readers::Owner)?;
+        // Its swtpm sends the state on under the same key, should the VM move again before it is started anew.
+        let sealed = self.unwrapped.reseal(self.migration_key.secret());
+        let sealed = sealed.map_err(hgs_client::Error::from)?;
+        let migration_key = staged.path().join(MIGRATION_KEY);
+        hgs_files::create(&migration_key, &sealed, Readers::Owner)?;
+        Ok((state, staged))
+    }
 }
 
 fn refused(why: impl std::fmt::Display) -> AgentFailure {
@@ -204,11 +210,11 @@ fn refused(why: impl std::fmt::Display) -> AgentFailure {
 }
 
 /// What costs nothing to check, before a guardian is asked.
-fn plan(surroundings: &Surroundings, offer: &Offer) -> Result<Plan, AgentFailure> {
-    let Carrier::Agent(machine) = &offer.carrier else {
-        return Err(refused("this agent takes no VM that libvirt moves"));
-    };
-    let description = Description::read(&offer.description)?;
+fn plan(
+    surroundings: &Surroundings,
+    description: Description,
+    machine: &RunningMachine,
+) -> Result<Plan, AgentFailure> {
     check_files(&description, machine)?;
     let (emulator, user) = surroundings.emulator()?;
     let theirs: Version = machine.emulator.parse().map_err(refused)?;
@@ -228,12 +234,8 @@ fn plan(surroundings: &Surroundings, offer: &Offer) -> Result<Plan, AgentFailure
         ))
         .remedy("bring QEMU of this host up to date"));
     }
-    let note = surroundings.folders.host.state.join("accelerator.json");
-    let accelerator = Accelerator::probe(&emulator, user, &note).map_err(AgentFailure::failed)?;
-    let here = match accelerator {
-        Accelerator::Kvm => "kvm",
-        Accelerator::Tcg { .. } => "tcg",
-    };
+    let accelerator = surroundings.accelerator(&emulator, user)?;
+    let here = accelerator.name();
     if machine.accelerator != here {
         return Err(refused(format_args!(
             "the VM runs on {} there, and would on {here} here",
@@ -257,6 +259,9 @@ fn plan(surroundings: &Surroundings, offer: &Offer) -> Result<Plan, AgentFailure
         description,
         machine: machine.clone(),
         machine_type,
+        emulator,
+        user,
+        accelerator,
     })
 }
 
@@ -371,37 +376,28 @@ async fn begin(
     }
     let runtime = machine.runtime()?;
     let arriving = {
-        let (surroundings, runtime) = (Arc::clone(&surroundings), runtime.clone());
+        let runtime = runtime.clone();
         let (authority, peer) = (paired.authority.clone(), paired.peer_authority.clone());
         let (name, expected) = (machine.name().clone(), Arc::clone(expected));
         let identity = identity.clone();
         blocking(move || {
+            let Plan {
+                description,
+                machine,
+                machine_type,
+                emulator,
+                user,
+                accelerator,
+            } = plan;
+            if let (Some(disk), Some(octets)) = (&description.disk, machine.disk) {
+                create_disk(&folder.path.join(disk.file.as_str()), disk.format, octets)?;
+            }
+            let (state, staged) = released.stage(&folder.path)?;
             let Released {
                 unwrapped,
                 protected,
                 migration_key,
             } = released;
-            let Plan {
-                description,
-                machine,
-                machine_type,
-            } = plan;
-            if let (Some(disk), Some(octets)) = (&description.disk, machine.disk) {
-                create_disk(&folder.path.join(disk.file.as_str()), disk.format, octets)?;
-            }
-            let state = StateFolder::create(&folder.path)?;
-            let staged = state.stage()?;
-            let sealed = staged.path().join(SEALED_FILE);
-            hgs_files::create(&sealed, &protected.resealed, Readers::Owner)?;
-            // This swtpm sends the state on under the same key, should the VM move again before it is started anew.
-            let sealed = unwrapped.reseal(migration_key.secret());
-            let sealed = sealed.map_err(hgs_client::Error::from)?;
-            let place = staged.path().join(MIGRATION_KEY);
-            hgs_files::create(&place, &sealed, Readers::Owner)?;
-            let (emulator, user) = surroundings.emulator()?;
-            let note = surroundings.folders.host.state.join("accelerator.json");
-            let accelerator =
-                Accelerator::probe(&emulator, user, &note).map_err(AgentFailure::failed)?;
             let line = CommandLine::new(&command::Machine {
                 description: &description,
                 protection: &protected.protection,

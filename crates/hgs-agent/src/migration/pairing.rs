@@ -10,8 +10,10 @@ use hgs_client::{Fault, GuardedHost};
 use hgs_pki::health::{
     self, HealthCertificate, HealthKind, TrustedSigner, TrustedSigners, VerifiedHealthCertificate,
 };
-use hgs_pki::{Certificate, Time};
-use hgs_protector::ProtectorDigest;
+use hgs_pki::{Certificate, CertificateCache, Time};
+use hgs_protector::{Protector, ProtectorDigest};
+use hgs_vm::description::Description;
+use hgs_vm::generation::Generation;
 use tokio::net::TcpStream;
 
 use super::authority::Authority;
@@ -46,6 +48,26 @@ pub(crate) struct OfferedVm {
     pub(crate) migration_key: Option<Vec<u8>>,
     /// Who moves it.
     pub(crate) carrier: Carrier,
+}
+
+impl OfferedVm {
+    /// The VM with the state of a generation, which is its current one.
+    pub(crate) fn of(
+        description: &Description,
+        generation: &Generation,
+        carrier: Carrier,
+    ) -> Result<Self, AgentFailure> {
+        let protector = generation.protector()?;
+        let unverified = Protector::read(&protector, &CertificateCache::new(0));
+        Ok(Self {
+            description: description.to_toml(),
+            digest: unverified.map_err(hgs_client::Error::from)?.digest(),
+            protector,
+            protection: generation.protection()?,
+            migration_key: generation.migration_key()?,
+            carrier,
+        })
+    }
 }
 
 /// Two hosts that are sure of each other.

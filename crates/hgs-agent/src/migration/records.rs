@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use hgs_client::Fault;
 use hgs_crypto::hash::{HmacKey, hmac_sha256};
 use hgs_crypto::random::System;
 use hgs_crypto::{CryptoError, SecretBytes, hex};
@@ -12,7 +13,7 @@ use hgs_vm::description::VmName;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::message::{Octets, Outcome, Question, Settlement};
+use super::message::{Octets, Outcome, Question, Ready, Settlement};
 use crate::wire::AgentFailure;
 
 /// Octets of the largest record.
@@ -69,13 +70,22 @@ impl Identity {
         })
     }
 
-    /// What a destination has sent, if it is of the right form.
-    pub(crate) fn of(migration: Octets, secret: Octets) -> Option<Self> {
-        let right = migration.0.len() == ID && secret.0.len() == SECRET;
-        right.then(|| Self {
-            migration: migration.0,
-            secret: SecretBytes::new(secret.0),
+    /// What a destination has sent.
+    ///
+    /// # Errors
+    /// When it is not of the right form.
+    pub(crate) fn of(ready: &Ready) -> Result<Self, AgentFailure> {
+        let (Octets(migration), Octets(secret)) = (&ready.migration, &ready.secret);
+        Self::from_octets(migration.clone(), secret.clone()).ok_or_else(|| {
+            AgentFailure::failed("the destination names its migration in another way than agreed")
+                .at_fault(Fault::Host)
         })
+    }
+
+    fn from_octets(migration: Vec<u8>, secret: Vec<u8>) -> Option<Self> {
+        let secret = SecretBytes::new(secret);
+        let right = migration.len() == ID && secret.len() == SECRET;
+        right.then_some(Self { migration, secret })
     }
 
     /// Asks how the migration ended.
@@ -121,8 +131,7 @@ impl Identity {
     }
 
     fn read(migration: &str, secret: &str) -> Option<Self> {
-        let octets = |text: &str| hex::decode(text).map(Octets);
-        Self::of(octets(migration)?, octets(secret)?)
+        Self::from_octets(hex::decode(migration)?, hex::decode(secret)?)
     }
 }
 
@@ -290,8 +299,7 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, AgentFailure> {
         return Ok(None);
     };
     serde_json::from_slice(&octets).map(Some).map_err(|error| {
-        AgentFailure::failed(format_args!("{}: {error}", path.display()))
-            .at_fault(hgs_client::Fault::Operator)
+        AgentFailure::failed(format_args!("{}: {error}", path.display())).at_fault(Fault::Operator)
     })
 }
 

@@ -9,8 +9,8 @@ use std::time::Duration;
 use hgs_client::Fault;
 use hgs_crypto::hash::sha256;
 use hgs_crypto::{hex, random};
-use hgs_protector::Protector;
 use hgs_vm::description::{Description, FileName};
+use hgs_vm::qemu::accelerator;
 use hgs_vm::qemu::qmp::{
     Endpoint, GivenDescriptor, Migration, MigrationAddress, MigrationParameters, MigrationStatus,
     RunState,
@@ -176,11 +176,7 @@ pub(crate) async fn send(
         send_file(machine, file, announced.octets, &mut paired.channel).await?;
     }
     let ready: Ready = answered(paired.channel.receive(LIMIT).await?)?;
-    let identity = Identity::of(ready.migration.clone(), ready.secret.clone());
-    let identity = identity.ok_or_else(|| {
-        AgentFailure::failed("the destination names its migration in another way than agreed")
-            .at_fault(Fault::Host)
-    })?;
+    let identity = Identity::of(&ready)?;
 
     let (runtime, user) = (machine.runtime()?, surroundings.emulator()?.1);
     let (authority, peer) = (paired.authority.clone(), paired.peer_authority.clone());
@@ -274,23 +270,15 @@ async fn offered(
         });
     }
     let generation = running.generation()?;
-    let protector = generation.protector()?;
-    let unverified = Protector::read(&protector, &hgs_pki::CertificateCache::new(0));
-    Ok(OfferedVm {
-        description: description.to_toml(),
-        digest: unverified.map_err(hgs_client::Error::from)?.digest(),
-        protector,
-        protection: generation.protection()?,
-        migration_key: generation.migration_key()?,
-        carrier: Carrier::Agent(RunningMachine {
-            machine_type: machine_type.to_string(),
-            emulator: emulator.to_string(),
-            accelerator: if accelerated { "kvm" } else { "tcg" }.to_owned(),
-            processor: accelerated.then(processor),
-            files: offered,
-            disk,
-        }),
-    })
+    let carrier = Carrier::Agent(RunningMachine {
+        machine_type: machine_type.to_string(),
+        emulator: emulator.to_string(),
+        accelerator: accelerator::name(accelerated).to_owned(),
+        processor: accelerated.then(processor),
+        files: offered,
+        disk,
+    });
+    OfferedVm::of(description, &generation, carrier)
 }
 
 /// SHA-256 of what the system says about the first processor: a guest that sees all of it runs on equal ones only.

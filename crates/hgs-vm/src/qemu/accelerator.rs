@@ -71,7 +71,22 @@ struct Note {
     reason: Option<String>,
 }
 
+/// The name of an accelerator, by whether it is the host's processors.
+#[must_use]
+pub const fn name(accelerated: bool) -> &'static str {
+    match accelerated {
+        true => "kvm",
+        false => "tcg",
+    }
+}
+
 impl Accelerator {
+    /// Its [`name`].
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        name(matches!(self, Self::Kvm))
+    }
+
     /// The value of QEMU's option `-accel`.
     #[must_use]
     pub const fn option(&self) -> &'static str {
