@@ -11,6 +11,7 @@
 pub mod age;
 mod ber;
 pub mod bundle;
+mod certify;
 mod held_keys;
 pub mod key_reference;
 pub mod pem;
@@ -26,6 +27,7 @@ use hgs_crypto::SecretBytes;
 use hgs_crypto::rsa::{OaepHash, PublicKey, SignatureScheme};
 
 pub use bundle::{Bundle, BundleError};
+pub use certify::{CertifyError, certify, self_signed};
 pub use held_keys::HeldKeys;
 pub use hgs_pki::{KeyError, KeyWork};
 pub use key_reference::{KeyReference, Pkcs11Uris};

@@ -2,7 +2,7 @@
 
 use hgs_client::sealed_file::SealedFileError;
 use hgs_crypto::rsa::PrivateKeyError;
-use hgs_custody::KeyError;
+use hgs_custody::{CertifyError, KeyError};
 use hgs_pki::issue::IssueError;
 use hgs_protector::metadata::{ImportError, MetadataError};
 use hgs_protector::{Fault, OpenError, SealError};
@@ -85,6 +85,17 @@ impl IntoFailure for PrivateKeyError {
         match self {
             Self::Generation(_) => failure.at_fault(AtFault::Ourselves),
             _ => failure.with_exit(Exit::Refused).at_fault(AtFault::Operator),
+        }
+    }
+}
+
+impl IntoFailure for CertifyError {
+    fn into_failure(self) -> Failure {
+        match self {
+            Self::Key(error) => error.into_failure(),
+            Self::Signature(error) => error.into_failure(),
+            Self::Randomness => Failure::of(&self).at_fault(AtFault::Ourselves),
+            Self::Issue(error) => error.into_failure(),
         }
     }
 }

@@ -1,10 +1,9 @@
 //! The keys of one end for one migration: made for it, and forgotten with it.
 
 use hgs_client::Fault;
-use hgs_crypto::random::{self, System};
-use hgs_crypto::rsa::SignatureScheme;
-use hgs_custody::{PrivateKey as _, SoftwareKey, pem};
-use hgs_pki::issue::{self, Issuer, Template};
+use hgs_crypto::random::System;
+use hgs_custody::{PrivateKey as _, SoftwareKey, certify, pem};
+use hgs_pki::issue::{Issuer, Template};
 use hgs_pki::{Certificate, Time, Validity, profile};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -43,9 +42,8 @@ fn failed(error: impl std::fmt::Display) -> AgentFailure {
 impl Authority {
     /// Makes one. It takes some tenths of a second.
     pub(crate) fn new() -> Result<Self, AgentFailure> {
-        let key = SoftwareKey::generate(BITS).map_err(failed)?;
         let template = profile::migration_authority(VALIDITY);
-        let certificate = signed(template, &key, &key, Issuer::SelfSigned)?;
+        let (certificate, key) = hgs_custody::self_signed(template, BITS).map_err(failed)?;
         Ok(Self { key, certificate })
     }
 
@@ -65,9 +63,9 @@ impl Authority {
         };
         let key = SoftwareKey::generate(BITS).map_err(failed)?;
         let issuer = Issuer::Certificate(&self.certificate);
-        let certificate = signed(template, &key, &self.key, issuer)?;
+        let certificate = certify(template, key.public(), issuer, &self.key);
         Ok(Issued {
-            certificate: certificate.to_pem(),
+            certificate: certificate.map_err(failed)?.to_pem(),
             key: pem::write_private_key(&key, None, &mut System::new()).map_err(failed)?,
         })
     }
@@ -81,19 +79,4 @@ impl Authority {
         let certificate = CertificateDer::from(self.certificate.der().to_vec());
         Ok((vec![certificate], key))
     }
-}
-
-fn signed(
-    template: Template,
-    key: &SoftwareKey,
-    signer: &SoftwareKey,
-    issuer: Issuer<'_>,
-) -> Result<Certificate, AgentFailure> {
-    let serial = random::array(&mut System::new()).map_err(failed)?;
-    let prepared = issue::prepare(template, key.public(), issuer, serial).map_err(failed)?;
-    let scheme = SignatureScheme::Pkcs1Sha256;
-    let signature = signer.sign(scheme, prepared.to_be_signed());
-    prepared
-        .assemble(&signature.map_err(failed)?)
-        .map_err(failed)
 }

@@ -1,27 +1,8 @@
 //! How a certificate over a new key is made.
 
-use hgs_crypto::random::{self, System};
-use hgs_crypto::rsa::{PublicKey, SignatureScheme};
-use hgs_custody::{KeyError, PrivateKey, SoftwareKey};
-use hgs_pki::issue::{self, Issuer, Template};
+use hgs_custody::{CertifyError, KeyError, PrivateKey, certify, self_signed};
+use hgs_pki::issue::{Issuer, Template};
 use hgs_pki::{Certificate, profile};
-
-/// A certificate over a new key could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum CertifyError {
-    /// No key.
-    #[error("no key could be generated: {0}")]
-    Key(#[from] hgs_crypto::rsa::PrivateKeyError),
-    /// The new key does not sign.
-    #[error(transparent)]
-    Signature(#[from] KeyError),
-    /// No serial number.
-    #[error("the source of randomness failed")]
-    Randomness,
-    /// No certificate.
-    #[error(transparent)]
-    Issue(#[from] issue::IssueError),
-}
 
 /// Sizes of the RSA keys that are generated. A guardian's certificates live for ten years, for which 2048 bits are no
 /// longer advised (NIST SP 800-57 part 1, table 4); private-key work with 3072 bits takes about three times as long.
@@ -65,15 +46,6 @@ impl KeySize {
     }
 }
 
-/// A new key, and a certificate that it signs itself.
-pub(crate) fn self_signed(
-    template: Template,
-    size: KeySize,
-) -> Result<(Certificate, SoftwareKey), CertifyError> {
-    let key = SoftwareKey::generate(size.bits())?;
-    Ok((signed_by(template, &key)?, key))
-}
-
 /// A certificate over `key` that it signs itself, wherever it is. A key that may only decrypt can't; its certificate is
 /// signed by an authority that is forgotten at once, and is worth as much.
 pub(super) fn signed_by(
@@ -81,12 +53,11 @@ pub(super) fn signed_by(
     key: &dyn PrivateKey,
 ) -> Result<Certificate, CertifyError> {
     let validity = template.validity;
-    match certified(template.clone(), key.public(), Issuer::SelfSigned, key) {
+    match certify(template.clone(), key.public(), Issuer::SelfSigned, key) {
         Err(CertifyError::Signature(KeyError::Unsupported)) => {
-            let once = SoftwareKey::generate(KeySize::Rsa3072.bits())?;
             let authority = profile::one_time_authority(validity);
-            let authority = certified(authority, once.public(), Issuer::SelfSigned, &once)?;
-            certified(
+            let (authority, once) = self_signed(authority, KeySize::Rsa3072.bits())?;
+            certify(
                 template,
                 key.public(),
                 Issuer::Certificate(&authority),
@@ -95,17 +66,4 @@ pub(super) fn signed_by(
         }
         done => done,
     }
-}
-
-/// A certificate over `subject` that `issuer`, whose key is `key`, signs.
-pub(super) fn certified(
-    template: Template,
-    subject: &PublicKey,
-    issuer: Issuer<'_>,
-    key: &dyn PrivateKey,
-) -> Result<Certificate, CertifyError> {
-    let serial = random::array(&mut System::new()).map_err(|_| CertifyError::Randomness)?;
-    let prepared = issue::prepare(template, subject, issuer, serial)?;
-    let signature = key.sign(SignatureScheme::Pkcs1Sha256, prepared.to_be_signed())?;
-    Ok(prepared.assemble(&signature)?)
 }

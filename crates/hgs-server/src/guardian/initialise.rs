@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::thread;
 
 use hgs_crypto::random::System;
-use hgs_custody::SoftwareKey;
 use hgs_custody::seal::MasterKey;
+use hgs_custody::{CertifyError, SoftwareKey};
 use hgs_custody_pkcs11::Tokens;
 use hgs_kps::{CertificateKind, Label, Lineage, NameError};
 use hgs_pki::issue::{IssueError, Template};
@@ -19,7 +19,7 @@ use hgs_store::{
     master_key_file,
 };
 
-use super::certify::{CertifyError, KeySize};
+use super::certify::KeySize;
 use super::initialise_error::{InitialiseError, MAX_NAME};
 use super::key_source::{CertificateSource, Certified, LocatedSource, Pair, PlacedKey, joined};
 use super::rotation::new_signer;

@@ -3,12 +3,11 @@
 use std::io;
 use std::path::PathBuf;
 
-use hgs_custody::Pkcs11Uri;
+use hgs_custody::{CertifyError, Pkcs11Uri};
 use hgs_custody_pkcs11::TokenError;
 use hgs_kps::NameError;
 use hgs_store::{MasterKeyError, OpenError};
 
-use super::certify::CertifyError;
 use super::proof::KeyProofError;
 
 /// No guardian was made. Nothing but the folder and the master key may have been left behind; it can be tried again.

@@ -5,12 +5,12 @@ use std::thread;
 use hgs_crypto::SecretBytes;
 use hgs_crypto::rsa::OaepHash;
 use hgs_custody::PrivateKey as _;
-use hgs_custody::{Bundle, BundleError, KeyReference, Pkcs11Uris, SoftwareKey};
+use hgs_custody::{Bundle, BundleError, KeyReference, Pkcs11Uris, SoftwareKey, self_signed};
 use hgs_custody_pkcs11::{Tokens, Usage};
 use hgs_pki::Certificate;
 use hgs_pki::issue::Template;
 
-use super::certify::{KeySize, self_signed, signed_by};
+use super::certify::{KeySize, signed_by};
 use super::initialise_error::InitialiseError;
 use super::token_keys::{KeyOrigin, LocatedKey, NewKeys, proved_in_tokens};
 
@@ -144,7 +144,7 @@ pub(crate) struct Certified {
 
 impl Certified {
     pub(super) fn generated(template: Template, size: KeySize) -> Result<Self, InitialiseError> {
-        let (certificate, key) = self_signed(template, size)?;
+        let (certificate, key) = self_signed(template, size.bits())?;
         Ok(Self::sealed(certificate, key, KeyOrigin::Made))
     }
 

@@ -45,7 +45,8 @@ mod workers;
 
 use hgs_store::{Failure, MasterKeyError, OpenError};
 
-pub use certify::{CertifyError, KeySize};
+pub use certify::KeySize;
+pub use hgs_custody::CertifyError;
 pub use initialise::{InitOptions, Initialised, initialise};
 pub use initialise_error::{InitialiseError, MAX_NAME};
 pub use key_source::{CertificateSource, GivenCertificate, GivenError, PlacedKey};
@@ -57,7 +58,6 @@ pub use trace::examine_stopped;
 
 pub(crate) use attestation::{AttestationRequest, Attestations, Attested};
 pub(crate) use certification::{Certification, PairRequest, RenewalError};
-pub(crate) use certify::self_signed;
 pub(crate) use hosts::Credentials;
 pub(crate) use initialise::{communications as communications_template, guardian_validity};
 pub(crate) use inspection::Inspection;

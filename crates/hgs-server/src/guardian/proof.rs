@@ -115,8 +115,8 @@ mod tests {
     use hgs_pki::{Time, Validity, profile};
 
     use super::super::KeySize;
-    use super::super::certify::self_signed;
     use super::*;
+    use hgs_custody::self_signed;
 
     #[test]
     fn a_key_is_tried_for_what_its_certificate_is_for() {
@@ -126,7 +126,7 @@ mod tests {
         };
         let certified = || {
             let template = profile::guardian_signing("proof", validity);
-            self_signed(template, KeySize::Rsa2048).unwrap()
+            self_signed(template, KeySize::Rsa2048.bits()).unwrap()
         };
         let ((ours, key), (other, _)) = (certified(), certified());
         for usage in [Usage::Sign, Usage::Decrypt] {

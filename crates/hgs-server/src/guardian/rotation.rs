@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use hgs_attest::signer::{self, NoRoomForSigner, check_room};
-use hgs_custody::{KeyReference, SoftwareKey};
+use hgs_custody::{CertifyError, KeyReference, SoftwareKey, self_signed};
 use hgs_pki::{Thumbprint, Time};
 use hgs_store::{Act, AttestationSigner, Failure, State, Transaction};
 use tracing::info;
 
-use super::certify::{CertifyError, KeySize, self_signed};
+use super::certify::KeySize;
 use super::observer::Observer;
 use super::open_store::OpenStore;
 use super::signers::Signers;
@@ -101,7 +101,7 @@ pub(crate) fn new_signer(
     size: KeySize,
     now: Time,
 ) -> Result<(AttestationSigner, Option<Arc<SoftwareKey>>), CertifyError> {
-    let (certificate, key) = self_signed(signer::template(now), size)?;
+    let (certificate, key) = self_signed(signer::template(now), size.bits())?;
     let signer = AttestationSigner {
         certificate,
         key: Some(KeyReference::Sealed),

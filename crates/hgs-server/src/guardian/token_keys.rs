@@ -5,11 +5,11 @@ use std::sync::{Mutex, PoisonError};
 
 use hgs_crypto::random::{self, System};
 use hgs_crypto::rsa::OaepHash;
-use hgs_custody::{Pkcs11Uri, Pkcs11Uris, PrivateKey as _};
+use hgs_custody::{CertifyError, Pkcs11Uri, Pkcs11Uris, PrivateKey as _};
 use hgs_custody_pkcs11::{TokenError, TokenKey, Tokens, Usage};
 use hgs_pki::Certificate;
 
-use super::certify::{CertifyError, KeySize};
+use super::certify::KeySize;
 use super::initialise_error::InitialiseError;
 use super::proof::prove;
 

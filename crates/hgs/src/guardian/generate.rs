@@ -1,9 +1,6 @@
 //! Keys and certificates of a new guardian.
 
-use hgs_crypto::random::{self, System};
-use hgs_crypto::rsa::SignatureScheme;
-use hgs_custody::{PrivateKey as _, SoftwareKey};
-use hgs_pki::issue::{Issuer, Template, prepare};
+use hgs_pki::issue::Template;
 use hgs_pki::{Seconds, Time, Validity, profile};
 use hgs_terminal::Failure;
 
@@ -30,14 +27,6 @@ pub(crate) fn generate(name: &str, bits: Bits, now: Time) -> Result<Pair, Failur
 
 /// A new key, and a certificate over it that it signs itself.
 pub(crate) fn self_signed(template: Template, bits: Bits) -> Result<CertifiedKey, Failure> {
-    let key = SoftwareKey::generate(bits.number()).or_fail()?;
-    let serial = random::array(&mut System::new())?;
-    let prepared = prepare(template, key.public(), Issuer::SelfSigned, serial).or_fail()?;
-    let signature = key
-        .sign(SignatureScheme::Pkcs1Sha256, prepared.to_be_signed())
-        .or_fail()?;
-    Ok(CertifiedKey {
-        certificate: prepared.assemble(&signature).or_fail()?,
-        key,
-    })
+    let (certificate, key) = hgs_custody::self_signed(template, bits.number()).or_fail()?;
+    Ok(CertifiedKey { certificate, key })
 }

@@ -9,9 +9,9 @@ use hgs_pki::issue::Issuer;
 use hgs_pki::{Certificate, Time};
 use hgs_trace::{Observed, Problem};
 
-use super::super::certify::certified;
 use super::super::keys::{KeyTable, Snapshot};
 use super::super::signers::Signers;
+use hgs_custody::certify;
 
 /// The id of the synthetic host. The ids of registered hosts are 128 random bits.
 pub(super) const SYNTHETIC_HOST: HostId = HostId::from_bytes(*b"OpenHGS trace id");
@@ -36,7 +36,7 @@ pub(super) fn health_certificate(
     let key = keys
         .find(&signer.thumbprint())
         .map_err(|error| failed(&error))?;
-    certified(template, identity_key, Issuer::Certificate(signer), key)
+    certify(template, identity_key, Issuer::Certificate(signer), key)
         .map_err(|error| failed(&error))
 }
 

@@ -10,7 +10,7 @@ use std::thread;
 
 use hgs_crypto::hash::Sha256Digest;
 use hgs_crypto::random::System;
-use hgs_custody::{HeldKeys, PrivateKey as _, SoftwareKey};
+use hgs_custody::{HeldKeys, PrivateKey as _, SoftwareKey, self_signed};
 use hgs_kps::wire::{Algorithms, RollTransportKeyRequest};
 use hgs_kps::{
     Authenticity, Caches, HostStanding, HostStandings, Lineage, PendingRoll, Recorded, Refusal,
@@ -25,7 +25,7 @@ use hgs_trace::guardian::SyntheticRoll;
 use hgs_trace::{Observed, Problem};
 use tracing::info;
 
-use super::super::certify::{KeySize, self_signed};
+use super::super::certify::KeySize;
 use super::super::key_work::SnapshotKeys;
 use super::super::keys::{Snapshot, Snapshots};
 use super::super::open_store::OpenStore;
@@ -227,13 +227,13 @@ impl Participants {
             not_before: now,
             not_after: now.checked_add(VALIDITY).unwrap_or(Time::MAX),
         };
-        let size = KeySize::Rsa2048;
+        let bits = KeySize::Rsa2048.bits();
         let generated = thread::scope(|scope| {
             let signing =
-                scope.spawn(move || self_signed(profile::guardian_signing(NAME, validity), size));
+                scope.spawn(move || self_signed(profile::guardian_signing(NAME, validity), bits));
             let encryption = scope
-                .spawn(move || self_signed(profile::guardian_encryption(NAME, validity), size));
-            let identity = SoftwareKey::generate(size.bits());
+                .spawn(move || self_signed(profile::guardian_encryption(NAME, validity), bits));
+            let identity = SoftwareKey::generate(bits);
             (signing.join(), encryption.join(), identity)
         });
         let (Ok(signing), Ok(encryption), identity) = generated else {

@@ -7,7 +7,7 @@ use hgs_admin::types::{AddCertificate, AddedCertificate, Finding, NewCertificate
 use hgs_admin::{AdminError, ErrorCode};
 use hgs_crypto::rsa::OaepHash;
 use hgs_crypto::text::is_invisible;
-use hgs_custody::{KeyError, KeyReference, Pkcs11Uri, SoftwareKey};
+use hgs_custody::{KeyError, KeyReference, Pkcs11Uri, SoftwareKey, self_signed};
 use hgs_kps::{CertificateKind, Label, Lineage};
 use hgs_pki::issue::Template;
 use hgs_pki::{Certificate as PkiCertificate, profile};
@@ -18,7 +18,7 @@ use super::super::given;
 use super::super::signers::optional_label;
 use crate::guardian::{
     CertifyError, InitialiseError, KeyOrigin, KeyProofError, KeySize, RenewalError,
-    communications_template, findings, guardian_validity, removal_of, self_signed,
+    communications_template, findings, guardian_validity, removal_of,
 };
 
 /// What is wanted of a certificate, wherever it comes from.
@@ -72,7 +72,7 @@ impl AdminHandler<'_> {
         }
         let reference = read_reference(given.key.as_deref())?;
         let KeyReference::Pkcs11(uris) = &reference else {
-            let (certificate, key) = self_signed(template, size).map_err(not_made)?;
+            let (certificate, key) = self_signed(template, size.bits()).map_err(not_made)?;
             let key = Some(Arc::new(key));
             return self.add(&wanted, certificate, reference, key, false);
         };
