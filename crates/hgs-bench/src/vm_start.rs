@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use hgs_agent::{Agent, AgentFolders, Client, MachineStatus, Request, Settings};
-use hgs_client::{Folders, GuardedHost, sealed_file};
+use hgs_client::sealed_file::{self, SealedAnew};
+use hgs_client::{Folders, GuardedHost};
 use hgs_crypto::SecretBytes;
 use hgs_crypto::random::System;
 use hgs_kps::ServiceVersion;
-use hgs_protector::{GuardianCertificates, TransportKey, create};
+use hgs_protector::GuardianCertificates;
 use hgs_testkit::fixtures::{Guardian, Keys};
 use hgs_vm::description::{Description, VmId};
 use hgs_vm::generation::StateFolder;
@@ -134,11 +135,14 @@ async fn measure(effort: Effort, root: &Path, emulator: &Emulator) -> Outcome<Ve
 fn deliver(folder: &Path, emulator: &Emulator, fabric: &GuardianCertificates) -> Outcome<Vec<u8>> {
     let random = &mut System::new();
     let owner = Guardian::named("owner");
-    let key = TransportKey::random(random)?;
     let fabric = std::slice::from_ref(fabric);
-    let protector = create(&owner.certificates, fabric, &key, &mut &Keys::of(&[owner]))?;
     let protection = SecretBytes::new(protection(Description::read(DESCRIPTION)?.id).to_json());
-    let sealed = sealed_file::seal(&key, &protector.digest(), &protection, random)?;
+    let (certificates, keys) = (&owner.certificates, &mut &Keys::of(&[owner]));
+    let SealedAnew {
+        key,
+        protector,
+        file,
+    } = sealed_file::seal_anew(&protection, certificates, fabric, keys, random)?;
 
     let mut state = StateFolder::create(folder)?;
     fs::write(folder.join("vm.toml"), DESCRIPTION)?;
@@ -151,9 +155,8 @@ fn deliver(folder: &Path, emulator: &Emulator, fabric: &GuardianCertificates) ->
     let swtpm = Program::installed("swtpm");
     let key = StateKey::of_transport_key(key.secret())?;
     vm::run(&swtpm, staged.path(), Contents::New, &key)?;
-    fs::write(staged.path().join(protection::SEALED_FILE), sealed)?;
-    let complete = state.complete(staged, protector.octets())?;
-    state.switch(complete)?;
+    fs::write(staged.path().join(protection::SEALED_FILE), file)?;
+    state.settle(staged, protector.octets())?;
     Ok(protector.octets().to_vec())
 }
 

@@ -2,7 +2,10 @@
 
 use hgs_crypto::hash::hkdf_sha256;
 use hgs_crypto::{CryptoError, Random, SecretBytes, aes, random};
-use hgs_protector::{ProtectorDigest, TransportKey};
+use hgs_pki::KeyWork;
+use hgs_protector::{
+    GuardianCertificates, ProtectorDigest, SealError, TransportKey, VerifiedProtector, create,
+};
 
 /// Octets of the longest plaintext: a vTPM's state has some ten thousand, a firmware's variables
 /// under a million.
@@ -51,6 +54,52 @@ pub enum SealedFileError {
     /// Randomness failed.
     #[error("no randomness to seal with")]
     Random,
+}
+
+/// A file that was sealed under a protector of its own.
+#[derive(Debug)]
+pub struct SealedAnew {
+    /// The transport key.
+    pub key: TransportKey,
+    /// The protector of it.
+    pub protector: VerifiedProtector,
+    /// The file.
+    pub file: Vec<u8>,
+}
+
+/// Why a file is not sealed under a new protector.
+#[derive(Debug, thiserror::Error)]
+pub enum SealAnewError {
+    /// There is no randomness.
+    #[error(transparent)]
+    Crypto(#[from] CryptoError),
+    /// There is no protector.
+    #[error(transparent)]
+    Protector(#[from] SealError),
+    /// There is no file.
+    #[error(transparent)]
+    File(#[from] SealedFileError),
+}
+
+/// Seals `plaintext` under a new transport key, and makes the protector of that for `owner` and `guardians`.
+///
+/// # Errors
+/// As of [`create`] and [`seal`].
+pub fn seal_anew(
+    plaintext: &SecretBytes,
+    owner: &GuardianCertificates,
+    guardians: &[GuardianCertificates],
+    keys: &mut dyn KeyWork,
+    random: &mut dyn Random,
+) -> Result<SealedAnew, SealAnewError> {
+    let key = TransportKey::random(random)?;
+    let protector = create(owner, guardians, &key, keys)?;
+    let file = seal(&key, &protector.digest(), plaintext, random)?;
+    Ok(SealedAnew {
+        key,
+        protector,
+        file,
+    })
 }
 
 /// Seals `plaintext` under `transport_key`, naming the protector that holds it by its digest.

@@ -491,6 +491,11 @@ impl From<Memory> for String {
 #[serde(try_from = "u32", into = "u32")]
 pub struct Processors(u8);
 
+impl Processors {
+    /// One.
+    pub const ONE: Self = Self(1);
+}
+
 impl TryFrom<u32> for Processors {
     type Error = String;
 

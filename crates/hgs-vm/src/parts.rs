@@ -168,6 +168,41 @@ impl Parts {
         }
     }
 
+    /// The parts in the cache of this user, which is filled if need be. `tell` hears what is done, in words.
+    ///
+    /// # Errors
+    /// As of [`Self::fetch`].
+    pub fn of_user(tell: &mut dyn FnMut(&str)) -> Result<Self, PartsError> {
+        let cache = Self::cache_folder(|name| env::var_os(name))?;
+        if let Some(parts) = Self::open(&cache)? {
+            return Ok(parts);
+        }
+        tell("reading the lists of the distribution's packages");
+        let plan = Plan::make(&cache, &mut |progress| {
+            if let Progress::Waiting = progress {
+                tell("waiting for another program that fetches packages");
+            }
+        })?;
+        let names = plan.packages().iter().map(|package| &*package.name);
+        let names: Vec<_> = names.collect();
+        tell(&format!(
+            "fetching {} packages ({} MB) of the distribution into {}; nothing is installed: {}",
+            names.len(),
+            plan.octets() / 1_000_000,
+            cache.display(),
+            names.join(" ")
+        ));
+        let mut last = 0;
+        plan.carry_out(&mut |progress| {
+            if let Progress::Downloading { done, all } = progress
+                && done * 10 / all.max(1) > last
+            {
+                last = done * 10 / all.max(1);
+                tell(&format!("  {} of {} MB", done / 1_000_000, all / 1_000_000));
+            }
+        })
+    }
+
     /// The packages that are asked for and not installed, without asking apt: what they depend on comes to them. `None` if
     /// this system has no packages of this kind.
     #[must_use]

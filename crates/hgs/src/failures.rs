@@ -1,6 +1,6 @@
 //! What the libraries' errors are at the command line: whose fault, which status, which remedy.
 
-use hgs_client::sealed_file::SealedFileError;
+use hgs_client::sealed_file::{SealAnewError, SealedFileError};
 use hgs_crypto::rsa::PrivateKeyError;
 use hgs_custody::{CertifyError, KeyError};
 use hgs_pki::issue::IssueError;
@@ -133,6 +133,16 @@ impl IntoFailure for ImportError {
             ),
             Self::Expired { .. } => failure.remedy("say `--allow-expired` if that is known and meant"),
             Self::NotYetValid { .. } => failure.remedy("check the clock of this machine"),
+        }
+    }
+}
+
+impl IntoFailure for SealAnewError {
+    fn into_failure(self) -> Failure {
+        match self {
+            Self::Crypto(error) => error.into(),
+            Self::Protector(error) => error.into_failure(),
+            Self::File(error) => error.into_failure(),
         }
     }
 }

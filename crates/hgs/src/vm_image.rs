@@ -6,14 +6,17 @@ pub(crate) mod prepare;
 mod re_enrol;
 mod recovery;
 
-use std::env;
+use std::path::Path;
 
 use clap::Subcommand;
+use hgs_protector::VerifiedProtector;
 use hgs_terminal::{AtFault, Exit, Failure, Terminal};
+use hgs_vm::generation::{Generation, PROTECTOR, StateFolder};
 use hgs_vm::image::{ImageError, Tools};
-use hgs_vm::parts::{Parts, PartsError, Plan, Progress};
+use hgs_vm::parts::Parts;
 
 use crate::guardian::HomeOption;
+use crate::protector::read_valid;
 
 /// The verbs of `hgs vm-image`.
 #[derive(Debug, clap::Args)]
@@ -65,40 +68,18 @@ impl Shown {
 
 /// The programs that are needed: those of this machine, and packages that are fetched into the user's cache for the rest.
 pub(crate) fn parts(terminal: &Terminal) -> Result<Parts, Failure> {
-    let fetched = || -> Result<Parts, PartsError> {
-        let cache = Parts::cache_folder(|name| env::var_os(name))?;
-        if let Some(parts) = Parts::open(&cache)? {
-            return Ok(parts);
-        }
-        terminal.note("reading the lists of the distribution's packages");
-        let plan = Plan::make(&cache, &mut |progress| {
-            if let Progress::Waiting = progress {
-                terminal.note("waiting for another program that fetches packages");
-            }
-        })?;
-        let names: Vec<_> = plan
-            .packages()
-            .iter()
-            .map(|package| &*package.name)
-            .collect();
-        terminal.note(format!(
-            "fetching {} packages ({} MB) of the distribution into {}; nothing is installed: {}",
-            names.len(),
-            plan.octets() / 1_000_000,
-            cache.display(),
-            names.join(" ")
-        ));
-        let mut last = 0;
-        plan.carry_out(&mut |progress| {
-            if let Progress::Downloading { done, all } = progress
-                && done * 10 / all.max(1) > last
-            {
-                last = done * 10 / all.max(1);
-                terminal.note(format!("  {} of {} MB", done / 1_000_000, all / 1_000_000));
-            }
-        })
-    };
-    fetched().map_err(|error| Failure::of(&error).at_fault(AtFault::Operator))
+    Parts::of_user(&mut |what| terminal.note(what))
+        .map_err(|error| Failure::of(&error).at_fault(AtFault::Operator))
+}
+
+/// The current generation of a VM that does not run, and its protector.
+fn current_generation(folder: &Path) -> Result<(Generation, VerifiedProtector), Failure> {
+    let state = StateFolder::open(folder);
+    let state = state.map_err(|error| Failure::of(&error).at_fault(AtFault::Operator))?;
+    let current = state.current();
+    let current = current.ok_or_else(|| Failure::failed("the VM has no vTPM"))?;
+    let protector = read_valid(&current.path().join(PROTECTOR))?;
+    Ok((current, protector))
 }
 
 pub(crate) fn tools(parts: &Parts) -> Result<Tools, Failure> {

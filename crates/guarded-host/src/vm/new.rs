@@ -1,32 +1,27 @@
 //! `guarded-host vm new --demo`: a VM for trying out, made where it runs.
 
-use std::env;
 use std::path::Path;
 use std::sync::Arc;
 
 use hgs_agent::{Client, MachineStatus, Request};
-use hgs_client::sealed_file;
+use hgs_client::sealed_file::{self, SealedAnew};
 use hgs_clock::{Clock as _, SystemClock};
 use hgs_crypto::random::{self, System};
-use hgs_crypto::rsa::SignatureScheme;
 use hgs_crypto::{SecretBytes, hex};
-use hgs_custody::{HeldKeys, PrivateKey as _, SoftwareKey};
-use hgs_pki::issue::{Issuer, Template, prepare as prepare_certificate};
+use hgs_custody::HeldKeys;
 use hgs_pki::{
     Certificate, CertificateCache, Seconds, SignatureCache, Thumbprint, Time, Validity, profile,
 };
+use hgs_protector::GuardianCertificates;
 use hgs_protector::metadata::{Expired, Metadata, Trust};
 use hgs_protector::suite::KeyEncryption;
-use hgs_protector::{GuardianCertificates, TransportKey, create};
 use hgs_terminal::{AtFault, Failure, Terminal};
-use hgs_vm::description::{Memory, Network, Processors, VmId, VmName};
-use hgs_vm::identity::{self, Authority, Subject};
-use hgs_vm::image::unified::Signer;
+use hgs_vm::description::{VmId, VmName};
+use hgs_vm::identity;
 use hgs_vm::image::{
-    Boot, GuestKernel, Hardware, ImageCertificates, ImageError, Preparation, Root, SecureBoot,
-    Step, Tools, demo, prepare,
+    Hardware, ImageCertificates, ImageError, Preparation, Root, Step, Tools, demo, prepare,
 };
-use hgs_vm::parts::{Parts, PartsError};
+use hgs_vm::parts::Parts;
 use hgs_vm::protection::{Policy, Protection};
 use hgs_vm::swtpm::StateKey;
 
@@ -74,7 +69,8 @@ pub(super) fn demonstration(
     }
     let host = options.open(terminal)?;
     let fabric = fabric(&wait_for(host.metadata())?, thumbprint, terminal)?;
-    let parts = parts(terminal)?;
+    let parts = Parts::of_user(&mut |what| terminal.note(what))
+        .map_err(|error| Failure::of(&error).at_fault(AtFault::Operator))?;
     let tools = Tools::of(&parts).map_err(image_failure)?;
     terminal.note("making keys for the VM's owner, which are not kept ...");
     let now = SystemClock.now();
@@ -135,22 +131,6 @@ fn fabric(
     imported.map_err(|error| Failure::refused(error).at_fault(AtFault::Guardian))
 }
 
-/// The programs that are needed: those of this machine, and packages that are fetched into the user's cache for the rest.
-fn parts(terminal: &Terminal) -> Result<Parts, Failure> {
-    let fetched = || -> Result<Parts, PartsError> {
-        let cache = Parts::cache_folder(|name| env::var_os(name))?;
-        if let Some(parts) = Parts::open(&cache)? {
-            return Ok(parts);
-        }
-        terminal.note(format_args!(
-            "fetching packages of the distribution into {} (nothing is installed) ...",
-            cache.display()
-        ));
-        Parts::fetch(&cache, &mut |_| ())
-    };
-    fetched().map_err(|error| Failure::of(&error).at_fault(AtFault::Operator))
-}
-
 fn image_failure(error: ImageError) -> Failure {
     Failure::of(&error)
 }
@@ -162,7 +142,13 @@ impl Owner {
             not_after: now.checked_add(VALIDITY).unwrap_or(Time::MAX),
         };
         let mut keys = HeldKeys::default();
-        let mut make = |template| self_signed(template, &mut keys);
+        let mut make = |template| -> Result<Certificate, Failure> {
+            let made = hgs_custody::self_signed(template, BITS);
+            let (certificate, key) =
+                made.map_err(|error| Failure::of(&error).at_fault(AtFault::Ourselves))?;
+            keys.hold(&certificate, Arc::new(key));
+            Ok(certificate)
+        };
         let signing = make(profile::guardian_signing(OWNER, validity))?;
         let encryption = make(profile::guardian_encryption(OWNER, validity))?;
         let [authority, platform, exchange, signature] =
@@ -192,10 +178,7 @@ impl Owner {
     ) -> Result<(), Failure> {
         let ours = |error: &dyn std::error::Error| Failure::of(error).at_fault(AtFault::Ourselves);
         let mut random = System::new();
-        let key = TransportKey::random(&mut random).map_err(|error| ours(&error))?;
         let guardians = std::slice::from_ref(wanted.fabric);
-        let protector = create(&self.guardian, guardians, &key, &mut &self.keys);
-        let protector = protector.map_err(|error| ours(&error))?;
         let id = VmId::new(&mut random).map_err(|error| ours(&error))?;
         // With a console, on which the guest is heard.
         let protection = Protection {
@@ -203,46 +186,32 @@ impl Owner {
             policy: Policy::EncryptionSupported,
         };
         let document = SecretBytes::new(protection.to_json());
-        let sealed = sealed_file::seal(&key, &protector.digest(), &document, &mut random);
+        let keys = &mut &self.keys;
+        let sealed =
+            sealed_file::seal_anew(&document, &self.guardian, guardians, keys, &mut random);
+        let SealedAnew {
+            key,
+            protector,
+            file,
+        } = sealed.map_err(|error| ours(&error))?;
         let kernel = parts.kernel().map_err(|error| Failure::of(&error))?;
         let mut signing = &self.keys;
         let mut make_vtpm = |folder: &Path, key: &StateKey| {
-            let mut keys = &self.keys;
-            let mut authority = Authority {
-                certificate: &self.images.endorsement_authority,
-                keys: &mut keys,
-            };
-            let subject = Subject::for_life(wanted.name.as_str(), now);
-            let made = identity::make(&tools.swtpm, folder, key, subject, &mut authority);
-            made.map(drop).map_err(ImageError::from)
+            let (name, keys) = (wanted.name.as_str(), &mut &self.keys);
+            (self.images).endorse(keys, name, now, |subject, authority| {
+                identity::make(&tools.swtpm, folder, key, subject, authority)
+            })
         };
         let preparation = Preparation {
             target: wanted.folder,
-            hardware: Hardware {
-                name: wanted.name.clone(),
-                id,
-                memory: Memory::from_mib(768)
-                    .ok_or_else(|| Failure::failed("768 MiB are memory"))?,
-                processors: Processors::try_from(1).map_err(Failure::failed)?,
-                network: Network::None,
-                mac_address: None,
-            },
-            boot: Boot::SecureBoot(SecureBoot {
-                keys: self.images.secure_boot(),
-                signer: Signer {
-                    certificate: &self.images.signature,
-                    keys: &mut signing,
-                },
-            }),
-            kernel: Some(GuestKernel {
-                image: &kernel.image,
-                modules: &kernel.modules,
-            }),
+            hardware: Hardware::of_demonstration(wanted.name.clone(), id),
+            boot: self.images.boot(&mut signing),
+            kernel: Some((&kernel).into()),
             command_line: demo::COMMAND_LINE,
             root: Root::Demo(wanted.line),
             state_key: &StateKey::of_transport_key(key.secret()).map_err(|error| ours(&error))?,
             protector: protector.octets(),
-            protection: &sealed.map_err(|error| ours(&error))?,
+            protection: &file,
             make_vtpm: &mut make_vtpm,
         };
         prepare(preparation, tools, &mut |step| {
@@ -257,20 +226,4 @@ impl Owner {
         .map(drop)
         .map_err(image_failure)
     }
-}
-
-/// A new key, which `keys` hold, and a certificate over it that it signs itself.
-fn self_signed(template: Template, keys: &mut HeldKeys) -> Result<Certificate, Failure> {
-    let ours = |error: &dyn std::error::Error| Failure::of(error).at_fault(AtFault::Ourselves);
-    let key = SoftwareKey::generate(BITS).map_err(|error| ours(&error))?;
-    let serial = random::array(&mut System::new()).map_err(|error| ours(&error))?;
-    let prepared = prepare_certificate(template, key.public(), Issuer::SelfSigned, serial);
-    let prepared = prepared.map_err(|error| ours(&error))?;
-    let signature = key.sign(SignatureScheme::Pkcs1Sha256, prepared.to_be_signed());
-    let signature = signature.map_err(|error| ours(&error))?;
-    let certificate = prepared
-        .assemble(&signature)
-        .map_err(|error| ours(&error))?;
-    keys.hold(&certificate, Arc::new(key));
-    Ok(certificate)
 }

@@ -2,18 +2,19 @@
 
 use hgs_crypto::hash::sha256;
 use hgs_pki::issue::Template;
-use hgs_pki::{Certificate, Validity, profile};
+use hgs_pki::{Certificate, KeyWork, Time, Validity, profile};
 use hgs_tcg::event_log::Guid;
 
+use super::unified::Signer;
 use super::variables::{SecureBootKeys, SecureBootRole};
+use super::{Boot, ImageError, SecureBoot};
+use crate::identity::{Authority, Identity, IdentityError, Subject};
 
 /// The certificates for images of VMs. Their private keys are wherever the owner keeps them.
 #[derive(Debug, Clone)]
 pub struct ImageCertificates {
-    /// Who issues EK certificates of vTPMs.
-    pub endorsement_authority: Certificate,
-    /// Whose signature starts in the VM: the one in db.
-    pub signature: Certificate,
+    endorsement_authority: Certificate,
+    signature: Certificate,
     platform_key: Certificate,
     key_exchange_key: Certificate,
     owner: Guid,
@@ -56,9 +57,39 @@ impl ImageCertificates {
         }
     }
 
-    /// The keys that the firmware gets.
+    /// The start of a VM that these keys sign.
     #[must_use]
-    pub fn secure_boot(&self) -> SecureBootKeys<'_> {
+    pub fn boot<'a>(&'a self, keys: &'a mut dyn KeyWork) -> Boot<'a> {
+        Boot::SecureBoot(SecureBoot {
+            keys: self.secure_boot(),
+            signer: Signer {
+                certificate: &self.signature,
+                keys,
+            },
+        })
+    }
+
+    /// Has `work` make the vTPM of the VM `name`, or another one of it, with EK certificates of the owner's authority.
+    ///
+    /// # Errors
+    /// What `work` says.
+    pub fn endorse(
+        &self,
+        keys: &mut dyn KeyWork,
+        name: &str,
+        now: Time,
+        work: impl FnOnce(Subject<'_>, &mut Authority<'_>) -> Result<Identity, IdentityError>,
+    ) -> Result<(), ImageError> {
+        let mut authority = Authority {
+            certificate: &self.endorsement_authority,
+            keys,
+        };
+        work(Subject::for_life(name, now), &mut authority)?;
+        Ok(())
+    }
+
+    /// The keys that the firmware gets.
+    fn secure_boot(&self) -> SecureBootKeys<'_> {
         SecureBootKeys {
             owner: self.owner,
             platform_key: &self.platform_key,

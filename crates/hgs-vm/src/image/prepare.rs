@@ -24,6 +24,7 @@ use crate::description::{
     Memory, Network, Processors, VmId, VmName,
 };
 use crate::generation::StateFolder;
+use crate::parts::Kernel;
 use crate::protection;
 use crate::swtpm::StateKey;
 
@@ -83,6 +84,21 @@ pub struct Hardware {
     pub mac_address: Option<MacAddress>,
 }
 
+impl Hardware {
+    /// That of the demonstration guest.
+    #[must_use]
+    pub fn of_demonstration(name: VmName, id: VmId) -> Self {
+        Self {
+            name,
+            id,
+            memory: Memory::from_mib(768).expect("768 MiB are memory"),
+            processors: Processors::ONE,
+            network: Network::None,
+            mac_address: None,
+        }
+    }
+}
+
 /// What starts in a VM.
 #[expect(missing_debug_implementations, reason = "work with keys shows nothing")]
 pub enum Boot<'a> {
@@ -108,6 +124,15 @@ pub struct GuestKernel<'a> {
     pub image: &'a Path,
     /// The folder of its modules.
     pub modules: &'a Path,
+}
+
+impl<'a> From<&'a Kernel> for GuestKernel<'a> {
+    fn from(kernel: &'a Kernel) -> Self {
+        Self {
+            image: &kernel.image,
+            modules: &kernel.modules,
+        }
+    }
 }
 
 /// The root file system of a guest.

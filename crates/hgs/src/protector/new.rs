@@ -43,11 +43,7 @@ pub(crate) struct ProtectOptions {
 
 impl Arguments {
     pub(super) fn run(self, home: &Home, terminal: &Terminal) -> Result<Exit, Failure> {
-        let guardians = self
-            .guardian
-            .iter()
-            .map(|name| self.protect.certificates(home, name, terminal))
-            .collect::<Result<Vec<_>, _>>()?;
+        let guardians = self.protect.all(home, &self.guardian, terminal)?;
         if self.new_owner {
             let passphrase = self.unlock.new_passphrase(&self.owner)?;
             guardian::make(home, &self.owner, &passphrase)?;
@@ -63,6 +59,17 @@ impl Arguments {
 }
 
 impl ProtectOptions {
+    /// The certificates of all these guardians.
+    pub(crate) fn all(
+        &self,
+        home: &Home,
+        names: &[GuardianName],
+        terminal: &Terminal,
+    ) -> Result<Vec<GuardianCertificates>, Failure> {
+        let certificates = |name| self.certificates(home, name, terminal);
+        names.iter().map(certificates).collect()
+    }
+
     /// The certificates of the guardian `name`, for whom something is to be protected now.
     pub(crate) fn certificates(
         &self,

@@ -6,8 +6,9 @@ use hgs_admin::types::{AddHost, RevokeHost};
 use hgs_admin::{AdminError, Administration as _, Client};
 use hgs_attest::Code as AttestationCode;
 use hgs_attest::client::AttestationFailure;
+use hgs_client::sealed_file::{self, SealedAnew};
 use hgs_client::service::{Cause, Sides};
-use hgs_client::{Error, KeyProtectionFailure, Unwrapped, sealed_file};
+use hgs_client::{Error, KeyProtectionFailure, Unwrapped};
 use hgs_clock::{Clock as _, SystemClock};
 use hgs_crypto::SecretBytes;
 use hgs_crypto::random::System;
@@ -15,7 +16,7 @@ use hgs_kps::{Code, ServiceVersion};
 use hgs_pki::health::HealthKind;
 use hgs_pki::{CertificateCache, SignatureCache, Thumbprint};
 use hgs_protector::metadata::{Expired, Metadata, Trust};
-use hgs_protector::{GuardianCertificates, TransportKey, VerifiedProtector, create};
+use hgs_protector::{GuardianCertificates, VerifiedProtector};
 use hgs_server::{Config, InitOptions, KeySize, Running};
 use hgs_terminal::{AtFault, Failure};
 use hgs_vm::parts::Parts;
@@ -265,11 +266,14 @@ async fn protect(
     fabric: GuardianCertificates,
 ) -> Result<(Machine, String), Failure> {
     let random = &mut System::new();
-    let key = TransportKey::random(random)?;
     let secret = SecretBytes::random(SECRET_LENGTH, random)?;
-    let keys = &mut &owner.keys;
-    let protector = create(&owner.certificates, &[fabric], &key, keys).or_fail()?;
-    let sealed = sealed_file::seal(&key, &protector.digest(), &secret, random).or_fail()?;
+    let (certificates, keys) = (&owner.certificates, &mut &owner.keys);
+    let sealed = sealed_file::seal_anew(&secret, certificates, &[fabric], keys, random);
+    let SealedAnew {
+        protector,
+        file: sealed,
+        ..
+    } = sealed.or_fail()?;
     folder.keep("ingress.xml", protector.octets())?;
     folder.keep("ingress.sealed", &sealed)?;
     let detail =

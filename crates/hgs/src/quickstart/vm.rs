@@ -10,18 +10,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hgs_agent::{Agent, Client, ClientError, MachineStatus, Migrated, Request, Settings};
-use hgs_client::sealed_file;
+use hgs_client::sealed_file::{self, SealedAnew};
 use hgs_clock::{Clock as _, SystemClock};
 use hgs_crypto::random::{self, System};
 use hgs_crypto::{SecretBytes, hex};
 use hgs_custody_tpm::simulator::{Simulator, SimulatorAuthority};
 use hgs_pki::Thumbprint;
-use hgs_protector::{GuardianCertificates, TransportKey, create};
+use hgs_protector::GuardianCertificates;
 use hgs_server::Running;
 use hgs_terminal::{Failure, Terminal};
-use hgs_vm::description::{Network, Processors, VmId, VmName};
-use hgs_vm::image::unified::Signer;
-use hgs_vm::image::{self, Boot, GuestKernel, Hardware, Preparation, Root, SecureBoot, demo};
+use hgs_vm::description::{VmId, VmName};
+use hgs_vm::image::{self, Hardware, Preparation, Root, demo};
 use hgs_vm::parts::Parts;
 use hgs_vm::protection::{Policy, Protection};
 use hgs_vm::swtpm::StateKey;
@@ -298,9 +297,7 @@ fn prepare_vm(
         fabric,
     } = owner;
     let random = &mut System::new();
-    let key = TransportKey::random(random)?;
     let fabric = std::slice::from_ref(fabric);
-    let protector = create(&guardian.certificates, fabric, &key, &mut &guardian.keys).or_fail()?;
     let id = VmId::new(random)?;
     // With a console, on which the guest is heard here.
     let protection = Protection {
@@ -308,7 +305,13 @@ fn prepare_vm(
         policy: Policy::EncryptionSupported,
     };
     let document = SecretBytes::new(protection.to_json());
-    let sealed = sealed_file::seal(&key, &protector.digest(), &document, random).or_fail()?;
+    let (certificates, own) = (&guardian.certificates, &mut &guardian.keys);
+    let sealed = sealed_file::seal_anew(&document, certificates, fabric, own, random);
+    let SealedAnew {
+        key,
+        protector,
+        file,
+    } = sealed.or_fail()?;
     let tools = vm_image::tools(parts)?;
     let kernel = parts.kernel().map_err(failed)?;
     let line = hex::encode(&random::array::<16>(random)?);
@@ -317,33 +320,17 @@ fn prepare_vm(
     let mut make_vtpm = vtpm_maker(&tools, keys, name);
     let preparation = Preparation {
         target: &folder,
-        hardware: Hardware {
-            name: VmName::try_from(name.to_owned()).map_err(Failure::failed)?,
+        hardware: Hardware::of_demonstration(
+            VmName::try_from(name.to_owned()).map_err(Failure::failed)?,
             id,
-            memory: "768MiB"
-                .to_owned()
-                .try_into()
-                .map_err(|error: String| Failure::failed(error))?,
-            processors: Processors::try_from(1).map_err(Failure::failed)?,
-            network: Network::None,
-            mac_address: None,
-        },
-        boot: Boot::SecureBoot(SecureBoot {
-            keys: keys.certificates.secure_boot(),
-            signer: Signer {
-                certificate: &keys.certificates.signature,
-                keys: &mut signing,
-            },
-        }),
-        kernel: Some(GuestKernel {
-            image: &kernel.image,
-            modules: &kernel.modules,
-        }),
+        ),
+        boot: keys.certificates.boot(&mut signing),
+        kernel: Some((&kernel).into()),
         command_line: demo::COMMAND_LINE,
         root: Root::Demo(&line),
         state_key: &StateKey::of_transport_key(key.secret())?,
         protector: protector.octets(),
-        protection: &sealed,
+        protection: &file,
         make_vtpm: &mut make_vtpm,
     };
     image::prepare(preparation, &tools, &mut |_| ()).map_err(vm_image::image_failure)?;

@@ -3,13 +3,11 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use hgs_client::sealed_file::{self, SealedFile};
+use hgs_client::sealed_file::{self, SealedAnew, SealedFile};
 use hgs_crypto::SecretBytes;
 use hgs_crypto::random::System;
-use hgs_protector::{TransportKey, create};
 use hgs_terminal::{AtFault, Exit, Failure, Terminal};
 use hgs_vm::description::{Description, VmId};
-use hgs_vm::generation::{PROTECTOR, StateFolder};
 use hgs_vm::image::{Clone, CloneStep, StrictClone, clone};
 use hgs_vm::protection::Protection;
 use hgs_vm::swtpm::StateKey;
@@ -17,10 +15,10 @@ use serde::Serialize;
 
 use super::prepare::{refuse_existing, vm_keys, vm_name, vtpm_maker, vtpm_replacer};
 use super::recovery::{NewRecoveryKeyOption, RecoveryKeyOption, ToldRecoveryKey};
-use super::{Shown, image_failure, parts, tools};
+use super::{Shown, current_generation, image_failure, parts, tools};
 use crate::failures::OrFail as _;
 use crate::guardian::{GuardianName, Home};
-use crate::protector::{PassphraseOption, ProtectOptions, read_valid};
+use crate::protector::{PassphraseOption, ProtectOptions};
 
 /// Make a second VM from the folder of one: with an identifier, a virtual TPM's identity and a key protector of its own
 ///
@@ -70,17 +68,9 @@ impl Arguments {
         let name = vm_name(&self.clone)?;
         refuse_existing(&self.clone, &self.new_recovery_key)?;
         let described = Description::load(&self.folder).map_err(|error| operator(&error))?;
-        let (protector, sealed) = {
-            let state = StateFolder::open(&self.folder).map_err(|error| operator(&error))?;
-            let current = state
-                .current()
-                .ok_or_else(|| Failure::failed("the VM has no vTPM"))?;
-            let protector = read_valid(&current.path().join(PROTECTOR))?;
-            (protector, current.protection()?)
-        };
-        let guardians = self.guardian.iter();
-        let guardians = guardians.map(|name| self.protect.certificates(home, name, terminal));
-        let guardians = guardians.collect::<Result<Vec<_>, _>>()?;
+        let (current, protector) = current_generation(&self.folder)?;
+        let sealed = current.protection()?;
+        let guardians = self.protect.all(home, &self.guardian, terminal)?;
         let owner = self.protect.certificates(home, &self.owner, terminal)?;
         let (own, passphrase) = self.unlock.unlock_with_passphrase(home, &self.owner)?;
         let opened = own.open_as_owner(&protector)?;
@@ -96,11 +86,14 @@ impl Arguments {
             vm: id,
             ..protection
         };
-        let transport_key = TransportKey::random(&mut random)?;
-        let protector = create(&owner, &guardians, &transport_key, &mut &own.keys).or_fail()?;
         let document = SecretBytes::new(protection.to_json());
-        let sealed = sealed_file::seal(&transport_key, &protector.digest(), &document, &mut random);
-        let sealed = sealed.or_fail()?;
+        let keys = &mut &own.keys;
+        let sealed = sealed_file::seal_anew(&document, &owner, &guardians, keys, &mut random);
+        let SealedAnew {
+            key,
+            protector,
+            file,
+        } = sealed.or_fail()?;
         let recovery_key = match self.strict {
             true => Some(self.recovery_key.read()?),
             false => None,
@@ -117,9 +110,9 @@ impl Arguments {
             target: &self.clone,
             name,
             id,
-            state_key: &StateKey::of_transport_key(transport_key.secret())?,
+            state_key: &StateKey::of_transport_key(key.secret())?,
             protector: protector.octets(),
-            protection: &sealed,
+            protection: &file,
             make_vtpm: match self.strict {
                 true => &mut make,
                 false => &mut replace,

@@ -3,17 +3,15 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use hgs_client::sealed_file;
+use hgs_client::sealed_file::{self, SealedAnew};
 use hgs_crypto::random::System;
 use hgs_crypto::{SecretBytes, hex};
-use hgs_protector::{TransportKey, create};
 use hgs_terminal::{AtFault, Exit, Failure, Terminal, read_input};
 use hgs_vm::description::{Memory, Network, Processors, VmId, VmName};
-use hgs_vm::identity::{self, Authority, Identity, IdentityError, Subject};
-use hgs_vm::image::unified::Signer;
+use hgs_vm::identity;
 use hgs_vm::image::{
-    Boot, GuestKernel, Hardware, ImageError, PlainDisk, Preparation, Root, SecureBoot, Step, Tools,
-    demo, prepare,
+    Boot, GuestKernel, Hardware, ImageError, PlainDisk, Preparation, Root, Step, Tools, demo,
+    prepare,
 };
 use hgs_vm::libvirt::{self, Existing};
 use hgs_vm::protection::{Policy, Protection};
@@ -148,16 +146,12 @@ impl Arguments {
         }
         refuse_existing(&self.folder, &self.recovery_key)?;
         let existing = self.source.existing()?;
-        let guardians = self.guardian.iter();
-        let guardians = guardians.map(|name| self.protect.certificates(home, name, terminal));
-        let guardians = guardians.collect::<Result<Vec<_>, _>>()?;
+        let guardians = self.protect.all(home, &self.guardian, terminal)?;
         let owner = self.protect.certificates(home, &self.owner, terminal)?;
         let (own, passphrase) = self.unlock.unlock_with_passphrase(home, &self.owner)?;
         let vm_keys = vm_keys(home, &self.owner, &passphrase, terminal)?;
 
         let mut random = System::new();
-        let transport_key = TransportKey::random(&mut random)?;
-        let protector = create(&owner, &guardians, &transport_key, &mut &own.keys).or_fail()?;
         let id = match &existing {
             Some(existing) => existing.id,
             None => VmId::new(&mut random)?,
@@ -170,19 +164,21 @@ impl Arguments {
             },
         };
         let document = SecretBytes::new(protection.to_json());
-        let sealed = sealed_file::seal(&transport_key, &protector.digest(), &document, &mut random);
-        let sealed = sealed.or_fail()?;
-        let state_key = StateKey::of_transport_key(transport_key.secret())?;
+        let keys = &mut &own.keys;
+        let sealed = sealed_file::seal_anew(&document, &owner, &guardians, keys, &mut random);
+        let SealedAnew {
+            key,
+            protector,
+            file,
+        } = sealed.or_fail()?;
+        let state_key = StateKey::of_transport_key(key.secret())?;
         let parts = parts(terminal)?;
         let tools = tools(&parts)?;
         let line = hex::encode(&hgs_crypto::random::array::<16>(&mut random)?);
         let demo_kernel = parts.kernel().map_err(|error| Failure::of(&error))?;
         let kernel = match (&self.source.kernel, &self.source.modules) {
             (Some(image), Some(modules)) => Some(GuestKernel { image, modules }),
-            _ if self.source.demo => Some(GuestKernel {
-                image: &demo_kernel.image,
-                modules: &demo_kernel.modules,
-            }),
+            _ if self.source.demo => Some((&demo_kernel).into()),
             _ => None,
         };
         let of_existing = existing
@@ -201,13 +197,7 @@ impl Arguments {
         let mut signing = &vm_keys.keys;
         let boot = match self.direct_kernel {
             true => Boot::DirectKernel,
-            false => Boot::SecureBoot(SecureBoot {
-                keys: vm_keys.certificates.secure_boot(),
-                signer: Signer {
-                    certificate: &vm_keys.certificates.signature,
-                    keys: &mut signing,
-                },
-            }),
+            false => vm_keys.certificates.boot(&mut signing),
         };
         let vm = name.to_string();
         let mut make_vtpm = vtpm_maker(&tools, &vm_keys, &vm);
@@ -238,7 +228,7 @@ impl Arguments {
             root,
             state_key: &state_key,
             protector: protector.octets(),
-            protection: &sealed,
+            protection: &file,
             make_vtpm: &mut make_vtpm,
         };
         let mut shown = Shown::default();
@@ -302,7 +292,8 @@ pub(crate) fn vtpm_maker<'a>(
     name: &'a str,
 ) -> impl FnMut(&Path, &StateKey) -> Result<(), ImageError> + 'a {
     move |folder, key| {
-        with_authority(owner, name, |subject, authority| {
+        let (certificates, keys) = (&owner.certificates, &mut &owner.keys);
+        certificates.endorse(keys, name, now(), |subject, authority| {
             identity::make(&tools.swtpm, folder, key, subject, authority)
         })
     }
@@ -315,24 +306,11 @@ pub(super) fn vtpm_replacer<'a>(
     name: &'a str,
 ) -> impl FnMut(&Path, &StateKey) -> Result<(), ImageError> + 'a {
     move |folder, key| {
-        with_authority(owner, name, |subject, authority| {
+        let (certificates, keys) = (&owner.certificates, &mut &owner.keys);
+        certificates.endorse(keys, name, now(), |subject, authority| {
             identity::replace(&tools.swtpm, folder, key, subject, authority)
         })
     }
-}
-
-fn with_authority(
-    owner: &VmKeys,
-    name: &str,
-    work: impl FnOnce(Subject<'_>, &mut Authority<'_>) -> Result<Identity, IdentityError>,
-) -> Result<(), ImageError> {
-    let mut keys = &owner.keys;
-    let mut authority = Authority {
-        certificate: &owner.certificates.endorsement_authority,
-        keys: &mut keys,
-    };
-    work(Subject::for_life(name, now()), &mut authority)?;
-    Ok(())
 }
 
 /// The name of a VM that is made in `folder`.

@@ -7,16 +7,15 @@ use hgs_crypto::hex;
 use hgs_tcg::event_log::Limits;
 use hgs_terminal::{AtFault, Exit, Failure, Terminal, read_input};
 use hgs_vm::description::Description;
-use hgs_vm::generation::{PROTECTOR, StateFolder};
 use hgs_vm::image::measured::MeasuredBoot;
 use hgs_vm::image::re_enrol;
 use hgs_vm::swtpm::StateKey;
 use serde::Serialize;
 
 use super::recovery::RecoveryKeyOption;
-use super::{image_failure, parts, tools};
+use super::{current_generation, image_failure, parts, tools};
 use crate::guardian::{GuardianName, Home};
-use crate::protector::{PassphraseOption, read_valid};
+use crate::protector::PassphraseOption;
 
 /// Seal the key of a VM's disk to its virtual TPM anew, after an update has changed what is measured
 #[derive(Debug, clap::Args)]
@@ -39,15 +38,7 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     pub(super) fn run(self, home: &Home, terminal: &Terminal) -> Result<Exit, Failure> {
-        let operator =
-            |error: &dyn std::error::Error| Failure::of(error).at_fault(AtFault::Operator);
-        let protector = {
-            let state = StateFolder::open(&self.folder).map_err(|error| operator(&error))?;
-            let current = state
-                .current()
-                .ok_or_else(|| Failure::failed("the VM has no vTPM"))?;
-            read_valid(&current.path().join(PROTECTOR))?
-        };
+        let (_, protector) = current_generation(&self.folder)?;
         let boot = self.measured()?;
         let own = self.unlock.unlock(home, &self.owner)?;
         let opened = own.open(&protector)?;
