@@ -6,6 +6,7 @@ use hgs_crypto::hash::Sha256Digest;
 
 use super::command::{Handle, NO_SESSIONS, PASSWORD, SESSIONS, message, sized_32, sized_area};
 use super::policy::{PcrSelection, SHA256};
+use super::public::Name;
 use super::response::{PrivateAndPublic, ResponseError, body};
 use super::wire::{Reader, StructureError, sized};
 
@@ -94,8 +95,13 @@ pub fn nv_octets(response: &[u8]) -> Result<&[u8], ResponseError> {
 /// TPM2_Load of a key under a storage root key, whose password is empty.
 #[must_use]
 pub fn load(parent: Handle, key: &PrivateAndPublic) -> Vec<u8> {
+    load_object(parent, &key.private, key.public.octets())
+}
+
+/// TPM2_Load of any object.
+pub(super) fn load_object(parent: Handle, private: &[u8], public: &[u8]) -> Vec<u8> {
     let parent = parent.value().to_be_bytes();
-    let (private, public) = (sized(&key.private), sized(key.public.octets()));
+    let (private, public) = (sized(private), sized(public));
     let body = [&parent[..], &empty_password(), &private, &public].concat();
     message(SESSIONS, LOAD, &body)
 }
@@ -105,13 +111,18 @@ pub fn load(parent: Handle, key: &PrivateAndPublic) -> Vec<u8> {
 /// # Errors
 /// When the TPM refused, or loaded another key.
 pub fn loaded(response: &[u8], key: &PrivateAndPublic) -> Result<Handle, ResponseError> {
+    loaded_object(response, &key.public.name())
+}
+
+/// The handle of the object with this name that TPM2_Load loaded.
+pub(super) fn loaded_object(response: &[u8], expected: &Name) -> Result<Handle, ResponseError> {
     let mut reader = Reader::new(body(response, SESSIONS)?);
     let handle = Handle::new(reader.u32("objectHandle")?);
     let mut parameters = Reader::new(sized_32(&mut reader, "parameterSize")?);
     read_password_session(reader)?;
     let name = parameters.sized("name")?;
     parameters.end("the parameters")?;
-    match name == key.public.name().octets() {
+    match name == expected.octets() {
         true => Ok(handle),
         false => Err(ResponseError::Name),
     }

@@ -12,9 +12,8 @@ use hgs_crypto::{CryptoError, Random, SecretBytes};
 
 use super::command::{
     ALGORITHM_NULL, CREATE, Handle, NO_SESSIONS, OWNER, SESSIONS, message, public_parameters,
-    sized_32,
 };
-use super::host_command::{empty_password, nv_octets, nv_reads, read_password_session};
+use super::host_command::{empty_password, load_object, loaded_object, nv_octets, nv_reads};
 use super::key_use::{Exchange, HMAC_SESSION, KeyUseError, PolicySession, StartingPolicySession};
 use super::policy::SHA256;
 use super::public::{Name, StorageRootKey};
@@ -25,7 +24,6 @@ const NV_UNDEFINE_SPACE: u32 = 0x0000_0122;
 const NV_DEFINE_SPACE: u32 = 0x0000_012a;
 const NV_INCREMENT: u32 = 0x0000_0134;
 const POLICY_NV: u32 = 0x0000_0149;
-const LOAD: u32 = 0x0000_0157;
 
 /// TPM_EO_EQ: the values are equal.
 const EQUAL: u16 = 0;
@@ -301,10 +299,7 @@ impl AwaitingSealedObject {
 /// TPM2_Load of a sealed object under a storage root key, whose password is empty.
 #[must_use]
 pub fn load_sealed(parent: Handle, object: &SealedObject) -> Vec<u8> {
-    let parent = parent.value().to_be_bytes();
-    let (private, public) = (sized(&object.private), sized(&object.public));
-    let body = [&parent[..], &empty_password(), &private, &public].concat();
-    message(SESSIONS, LOAD, &body)
+    load_object(parent, &object.private, &object.public)
 }
 
 /// The handle of the object that TPM2_Load loaded.
@@ -312,14 +307,5 @@ pub fn load_sealed(parent: Handle, object: &SealedObject) -> Vec<u8> {
 /// # Errors
 /// When the TPM refused, or loaded another object.
 pub fn sealed_loaded(response: &[u8], object: &SealedObject) -> Result<Handle, ResponseError> {
-    let mut reader = Reader::new(body(response, SESSIONS)?);
-    let handle = Handle::new(reader.u32("objectHandle")?);
-    let mut parameters = Reader::new(sized_32(&mut reader, "parameterSize")?);
-    read_password_session(reader)?;
-    let name = parameters.sized("name")?;
-    parameters.end("the parameters")?;
-    match name == object.name().octets() {
-        true => Ok(handle),
-        false => Err(ResponseError::Name),
-    }
+    loaded_object(response, &object.name())
 }

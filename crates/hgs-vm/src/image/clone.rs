@@ -152,8 +152,7 @@ fn fill(
 
     let sealed = staged.path().join(protection::SEALED_FILE);
     hgs_files::create(&sealed, clone.protection, Readers::Owner)?;
-    let complete = state.complete(staged, clone.protector)?;
-    state.switch(complete)?;
+    state.settle(staged, clone.protector)?;
     let text = description.to_toml();
     hgs_files::create(
         &folder.join(description::FILE),

@@ -300,8 +300,7 @@ fn fill(
 
     let sealed = staged.path().join(protection::SEALED_FILE);
     hgs_files::create(&sealed, preparation.protection, Readers::Owner)?;
-    let complete = state.complete(staged, preparation.protector)?;
-    state.switch(complete)?;
+    state.settle(staged, preparation.protector)?;
     let description = Description {
         name: hardware.name,
         id: hardware.id,
