@@ -6,10 +6,9 @@ use std::path::Path;
 
 use rustix::process::{Pid, Signal, getpid, kill_process};
 
-/// Kills the processes whose command line names something in a folder of a test. VMs outlive the agents that started them, also
-/// when a test fails.
+/// Kills the processes that have something in a folder of a test, by their command lines or open. VMs outlive the agents that
+/// started them, also when a test fails, and QEMU is given its files open.
 pub fn end_processes_of(folder: &Path) {
-    let folder = folder.as_os_str().as_bytes();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let number = entry
             .file_name()
@@ -18,14 +17,22 @@ pub fn end_processes_of(folder: &Path) {
         let Some(process) = number.and_then(Pid::from_raw) else {
             continue;
         };
-        let Ok(command_line) = fs::read(entry.path().join("cmdline")) else {
-            continue;
-        };
-        let names_it = command_line
-            .windows(folder.len())
-            .any(|window| window == folder);
-        if names_it && process != getpid() {
+        if process != getpid() && has(&entry.path(), folder) {
             let _ = kill_process(process, Signal::KILL);
         }
     }
+}
+
+/// Whether the process of a folder below /proc has something in `folder`.
+fn has(process: &Path, folder: &Path) -> bool {
+    let open = fs::read_dir(process.join("fd")).into_iter().flatten();
+    let mut open = open
+        .flatten()
+        .filter_map(|entry| fs::read_link(entry.path()).ok());
+    if open.any(|file| file.starts_with(folder)) {
+        return true;
+    }
+    let name = folder.as_os_str().as_bytes();
+    let command_line = fs::read(process.join("cmdline")).unwrap_or_default();
+    command_line.windows(name.len()).any(|part| part == name)
 }

@@ -11,11 +11,11 @@ use common::ordinary::folder_of_programs;
 use common::served::{Served, configure};
 use common::{Home, Outcome};
 use hgs_agent::{AgentStatus, Client, Request};
-use hgs_client::sealed_file;
+use hgs_client::sealed_file::{self, SealedAnew};
 use hgs_crypto::{SecretBytes, hex};
 use hgs_pki::{CertificateCache, SignatureCache};
 use hgs_protector::metadata::{Expired, Metadata, Trust};
-use hgs_protector::{HeldPair, Protector, TransportKey, create, open};
+use hgs_protector::{HeldPair, Protector, TransportKey, open};
 use hgs_testkit::fixtures::{Guardian, Keys, Repeatable};
 use hgs_testkit::tool;
 use hgs_vm::description::Description;
@@ -108,18 +108,19 @@ impl Traced {
         let fabric = metadata
             .import(&Trust::DangerousNone, Expired::Refuse, now)
             .unwrap();
-        let (owner, key) = (
-            Guardian::named("owner"),
-            TransportKey::random(random).unwrap(),
-        );
-        let keys = &mut &Keys::of(&[owner]);
-        let protector = create(&owner.certificates, &[fabric], &key, keys).unwrap();
+        let owner = Guardian::named("owner");
         let protection = Protection {
             vm: Description::read(DESCRIPTION).unwrap().id,
             policy: Policy::Shielded,
         };
         let protection = SecretBytes::new(protection.to_json());
-        let sealed = sealed_file::seal(&key, &protector.digest(), &protection, random).unwrap();
+        let (certificates, keys) = (&owner.certificates, &mut &Keys::of(&[owner]));
+        let sealed = sealed_file::seal_anew(&protection, certificates, &[fabric], keys, random);
+        let SealedAnew {
+            key,
+            protector,
+            file,
+        } = sealed.unwrap();
 
         let folder = self.home.file("web1");
         let mut state = StateFolder::create(&folder).unwrap();
@@ -144,9 +145,8 @@ impl Traced {
         .unwrap();
         tpm.initialise().unwrap();
         tpm.shut_down().unwrap();
-        fs::write(staged.path().join(protection::SEALED_FILE), sealed).unwrap();
-        let complete = state.complete(staged, protector.octets()).unwrap();
-        state.switch(complete).unwrap();
+        fs::write(staged.path().join(protection::SEALED_FILE), file).unwrap();
+        state.settle(staged, protector.octets()).unwrap();
         key
     }
 

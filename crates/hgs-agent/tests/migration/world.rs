@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 use hgs_agent::{
     Agent, AgentFolders, Client, ClientError, MachineStatus, Migrated, Request, Settings,
 };
+use hgs_client::Environment;
 use hgs_client::configuration::Endpoints;
-use hgs_client::{Environment, sealed_file};
+use hgs_client::sealed_file::{self, SealedAnew};
 use hgs_crypto::SecretBytes;
 use hgs_crypto::random::System;
-use hgs_protector::{TransportKey, create};
 use hgs_testkit::fixtures::{Guardian, Keys};
 use hgs_testkit::tool;
 use hgs_vm::generation::StateFolder;
@@ -92,10 +92,19 @@ pub(crate) fn deliver(parts: &Parts, format: &str, load: &str) -> TempDir {
     assert!(made.status().unwrap().success());
 
     let (owner, fabric) = (Guardian::named("owner"), Guardian::named("fabric"));
-    let key = TransportKey::random(&mut System::new()).unwrap();
-    let keys = Keys::of(&[owner]);
+    let protection = Protection {
+        vm: "6f2d1c3e-8d0a-4a53-9f1c-0b7f6a1e2d3c".parse().unwrap(),
+        policy: Policy::EncryptionSupported,
+    };
+    let document = SecretBytes::new(protection.to_json());
+    let (certificates, keys) = (&owner.certificates, &mut &Keys::of(&[owner]));
     let fabric = std::slice::from_ref(&fabric.certificates);
-    let protector = create(&owner.certificates, fabric, &key, &mut &keys).unwrap();
+    let sealed = sealed_file::seal_anew(&document, certificates, fabric, keys, &mut System::new());
+    let SealedAnew {
+        key,
+        protector,
+        file,
+    } = sealed.unwrap();
     let state = StateKey::of_transport_key(key.secret()).unwrap();
     let mut vm = StateFolder::create(folder).unwrap();
     let staged = vm.stage().unwrap();
@@ -110,16 +119,8 @@ pub(crate) fn deliver(parts: &Parts, format: &str, load: &str) -> TempDir {
     .unwrap();
     tpm.initialise().unwrap();
     tpm.shut_down().unwrap();
-    let protection = Protection {
-        vm: "6f2d1c3e-8d0a-4a53-9f1c-0b7f6a1e2d3c".parse().unwrap(),
-        policy: Policy::EncryptionSupported,
-    };
-    let document = SecretBytes::new(protection.to_json());
-    let random = &mut System::new();
-    let sealed = sealed_file::seal(&key, &protector.digest(), &document, random).unwrap();
-    fs::write(staged.path().join(SEALED_FILE), sealed).unwrap();
-    let complete = vm.complete(staged, protector.octets()).unwrap();
-    vm.switch(complete).unwrap();
+    fs::write(staged.path().join(SEALED_FILE), file).unwrap();
+    vm.settle(staged, protector.octets()).unwrap();
     drop(vm);
     delivered
 }

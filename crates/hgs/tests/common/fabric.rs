@@ -23,6 +23,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 pub(crate) struct Fabric {
     pub(crate) home: Home,
     cache: PathBuf,
+    runtime: PathBuf,
     pub(crate) served: Served,
 }
 
@@ -36,6 +37,11 @@ impl Fabric {
 
     /// With more in the configuration of the guardian.
     pub(crate) fn with(configuration: &str) -> Self {
+        Self::at(configuration, "run-host")
+    }
+
+    /// With the runtime folder of the host in another place than its home.
+    pub(crate) fn at(configuration: &str, runtime: &str) -> Self {
         let cache = Parts::cache_folder(|name| std::env::var_os(name)).unwrap();
         Parts::fetch(&cache, &mut |_| ()).unwrap();
         let home = Home::new();
@@ -50,6 +56,7 @@ impl Fabric {
             .done();
         let served = Served::start(&home);
         let fabric = Self {
+            runtime: home.file(runtime),
             home,
             // `parts` is two folders below the one that XDG_CACHE_HOME names.
             cache: cache.ancestors().nth(2).unwrap().to_owned(),
@@ -90,9 +97,14 @@ impl Fabric {
 
     /// Has the owner make a VM whose guest counts on its serial port, and returns the line that only its opened disk has.
     pub(crate) fn prepare(&self, name: &str) -> String {
+        self.prepare_with(name, "--direct-kernel --policy encryption-supported")
+    }
+
+    /// The same with other options.
+    pub(crate) fn prepare_with(&self, name: &str, options: &str) -> String {
         let made = self.owner(&format!(
-            "vm-image prepare {name} --owner ann --guardian fabric --demo --direct-kernel \
-             --policy encryption-supported --recovery-key-file {name}.recovery --json"
+            "vm-image prepare {name} --owner ann --guardian fabric --demo {options} \
+             --recovery-key-file {name}.recovery --json"
         ));
         let made = made.done().json();
         made["demo_line"].as_str().unwrap().to_owned()
@@ -107,7 +119,7 @@ impl Fabric {
             .env("XDG_CACHE_HOME", &self.cache)
             .env("HGS_HOST_CONFIG", self.home.file("guarded-host.toml"))
             .env("HGS_HOST_STATE", self.home.file("host"))
-            .env("HGS_HOST_RUNTIME", self.home.file("run-host"))
+            .env("HGS_HOST_RUNTIME", &self.runtime)
             .current_dir(self.home.path())
             .args(words.split(' '));
         command
@@ -120,24 +132,7 @@ impl Fabric {
 
     /// Starts the agent, and returns when it answers.
     pub(crate) fn agent(&self) -> Agent {
-        let mut agent = self
-            .host_command("agent")
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let log = BufReader::new(agent.stderr.take().unwrap());
-        let (told, listens) = mpsc::channel();
-        thread::spawn(move || {
-            for line in log.lines().map_while(Result::ok) {
-                let _ = told.send(line);
-            }
-        });
-        while !listens
-            .recv_timeout(PATIENCE)
-            .unwrap()
-            .contains("agent listens")
-        {}
-        Agent(agent)
+        Agent::start(self.host_command("agent"))
     }
 
     pub(crate) fn vm(&self, name: &str) -> Value {
@@ -186,6 +181,24 @@ impl Fabric {
 }
 
 impl Agent {
+    /// Starts it, and returns when it answers.
+    pub(crate) fn start(mut command: Command) -> Self {
+        let mut agent = command.stderr(Stdio::piped()).spawn().unwrap();
+        let log = BufReader::new(agent.stderr.take().unwrap());
+        let (told, listens) = mpsc::channel();
+        thread::spawn(move || {
+            for line in log.lines().map_while(Result::ok) {
+                let _ = told.send(line);
+            }
+        });
+        while !listens
+            .recv_timeout(PATIENCE)
+            .unwrap()
+            .contains("agent listens")
+        {}
+        Self(agent)
+    }
+
     pub(crate) fn end(mut self, signal: Signal) {
         kill_process(Pid::from_child(&self.0), signal).unwrap();
         self.0.wait().unwrap();
