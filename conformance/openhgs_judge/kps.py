@@ -4,6 +4,7 @@ import base64
 import datetime
 import hashlib
 import hmac
+import re
 import struct
 from dataclasses import dataclass, field
 from typing import Optional
@@ -157,6 +158,9 @@ class Blob:
 
 # The host.
 
+REPORT = "OpenHGS-Offline-Unwraps"
+REPORT_FORM = re.compile(r"([1-9][0-9]{0,9});mac=:[A-Za-z0-9+/]{43}=:")
+
 
 def offline_report(count, transport_key, ingress, health_certificate):
     """The field OpenHGS-Offline-Unwraps (section 13)."""
@@ -165,7 +169,7 @@ def offline_report(count, transport_key, ingress, health_certificate):
     digest = hashlib.sha256(protector.read(ingress).canonical).digest()
     message = hashlib.sha256(health_certificate).digest() + digest + struct.pack(">I", count)
     mac = base64.b64encode(hmac.new(key, message, hashlib.sha256).digest()).decode()
-    return {"OpenHGS-Offline-Unwraps": f"{count};mac=:{mac}:"}
+    return {REPORT: f"{count};mac=:{mac}:"}
 
 
 def check_roll(request, response_octets, version, health_key):
@@ -232,9 +236,10 @@ class KeyProtectionService:
     max_offline_unwraps: int = 0
     clock: object = field(default=health.utc_now)
 
-    def roll(self, octets, version):
-        """The response to a request, or a Failure."""
+    def roll(self, octets, version, reports=()):
+        """The response to a request, or a Failure; `reports` are the values of OpenHGS-Offline-Unwraps."""
         request = self._read(octets)
+        count = self._reported(reports)
         try:
             certificate, statement = health.check(
                 request.health_certificate, health.Policy(tuple(self.signers), self.clock())
@@ -245,9 +250,22 @@ class KeyProtectionService:
             raise Failure(403, "HostRevokedException", "the host is not registered")
         ingress = self._verify(request.ingress)
         wrapping, pair, ingress_key = self._open(ingress)
+        proven = offline_report(count, ingress_key, request.ingress, request.health_certificate)
+        if reports and reports != [proven[REPORT]]:
+            raise Failure(400, "InvalidRequestException", "the report was not made with this key by this host")
         egress_key = protector.new_transport_key()
         egress = self._egress(ingress, wrapping, pair, egress_key)
         return self._respond(request, certificate, egress, Blob(ingress_key, egress_key, self._offline(statement)), version)
+
+    @staticmethod
+    def _reported(reports):
+        """The number of uses that a host reports; 0 without a report."""
+        if not reports:
+            return 0
+        form = REPORT_FORM.fullmatch(reports[0])
+        if len(reports) > 1 or form is None or int(form[1]) > xml.MAX_UNSIGNED_INT:
+            raise Failure(400, "InvalidRequestException", "not the form of a report")
+        return int(form[1])
 
     def _read(self, octets):
         try:

@@ -2,6 +2,7 @@
 
 import http.server
 import threading
+from functools import partial
 
 from . import Refused, attestation, freshness, kps, metadata, response, xml
 
@@ -17,7 +18,7 @@ class Services:
         self.response_key = None
         self.routes = {}
         for version, path in kps.PATHS.items():
-            self._add(path, POST=lambda body, version=version: (XML_TYPE, self.kps.roll(body, version)))
+            self._add(path, POST=partial(self._roll, version))
         self._add(kps.METADATA_PATH, GET=self._metadata, POST=self._metadata)
         for prefix in ("/Attestation/", "/Attestation/attestationservice.svc/"):
             self._add(prefix + "getinfo", GET=lambda _: (JSON_TYPE, self.attester.info()))
@@ -37,6 +38,9 @@ class Services:
             key = self.kps.pairs[0].signing_key
             self.response_key = response.ResponseKey.delegate(key, now - response.SKEW, now + response.DAY)
         return self.response_key.sign(200, body, request, now, nonce)
+
+    def _roll(self, version, body, reports):
+        return XML_TYPE, self.kps.roll(body, version, reports)
 
     def _attest(self, body, proofs):
         return JSON_TYPE, self.attester.attest(body, proofs)
@@ -104,13 +108,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self.hands_out_nonce = False
                 return reply
             self.hands_out_nonce = segments(self.path)[-1] == "getinfo"
+            if self._rolls():
+                return handler(body, self.headers.get_all(kps.REPORT) or [])
             return handler(body)
         except Refused as refused:
             raise self._failure(500) from refused
 
+    def _rolls(self):
+        return segments(self.path) in map(segments, kps.PATHS.values())
+
     def _asked(self, body):
         """The nonce, if a signature of a roll is asked for."""
-        if segments(self.path) not in map(segments, kps.PATHS.values()):
+        if not self._rolls():
             return None
         return response.read_request(lambda name: self.headers.get_all(name) or [], body)
 
