@@ -7,6 +7,7 @@ use hgs_crypto::CryptoError;
 use hgs_custody::seal::MasterKeyProblem;
 use hgs_files::{FileError, FileProblem};
 
+use crate::order::OrderError;
 use crate::rolled_back::RolledBack;
 
 /// Why the store can't be opened or created.
@@ -264,6 +265,9 @@ pub enum StoreError {
     /// Another program wrote to the database while it was open.
     #[error(transparent)]
     Tampered(#[from] Tampered),
+    /// The cluster has not ordered it.
+    #[error(transparent)]
+    Cluster(OrderError),
 }
 
 impl StoreError {
@@ -280,6 +284,7 @@ impl StoreError {
             Self::Damaged { .. } | Self::Tampered(_) => {
                 "stop the server and start it again: it says what is wrong and what to do"
             }
+            Self::Cluster(error) => error.remedy(),
             Self::Busy | Self::Closed => return None,
         };
         Some(remedy.to_owned())

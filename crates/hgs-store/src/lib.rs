@@ -37,6 +37,7 @@ pub mod master_key_file;
 mod model;
 mod node;
 mod opening;
+pub mod order;
 mod outcome;
 mod planner;
 mod policies;
