@@ -1,5 +1,6 @@
 //! Fakes, fixtures and judges for tests.
 
+pub mod etcd;
 pub mod fixtures;
 pub mod made_image;
 pub mod measured_boot;

@@ -72,6 +72,19 @@ const DRAWING: &[(&str, &[&str])] = &[
             "hgs-files",
         ],
     ),
+    ("hgs-etcd", &[]),
+    (
+        "hgs-cluster",
+        &[
+            "hgs-clock",
+            "hgs-crypto",
+            "hgs-pki",
+            "hgs-custody",
+            "hgs-files",
+            "hgs-store",
+            "hgs-etcd",
+        ],
+    ),
     (
         "hgs-client",
         &[
@@ -105,6 +118,8 @@ const DRAWING: &[(&str, &[&str])] = &[
             "hgs-custody-pkcs11",
             "hgs-files",
             "hgs-store",
+            "hgs-cluster",
+            "hgs-etcd",
             "hgs-trace",
         ],
     ),
@@ -157,6 +172,8 @@ const DRAWING: &[(&str, &[&str])] = &[
             "hgs-custody",
             "hgs-custody-pkcs11",
             "hgs-store",
+            "hgs-cluster",
+            "hgs-etcd",
             "hgs-server",
             "hgs-client",
             "hgs-files",

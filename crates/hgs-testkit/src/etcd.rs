@@ -1,0 +1,303 @@
+//! Members of etcd, each in a folder and a process of its own, on ports of loopback that nobody else uses.
+
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::tool;
+
+/// How long members may take to have a leader. Each look takes time of its own.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Others may take a port between its choice and its use: then all ports are chosen again.
+const ATTEMPTS: usize = 5;
+
+/// A cluster of etcd; its members are killed when it is dropped.
+pub struct Etcd {
+    root: TempDir,
+    members: Vec<Member>,
+    /// What makes the cluster's identity, and that of its members.
+    token: String,
+    arguments: Vec<String>,
+    /// Counts the folders that members had.
+    lives: usize,
+}
+
+struct Member {
+    process: Option<Child>,
+    client: u16,
+    peer: u16,
+    folder: PathBuf,
+}
+
+impl Etcd {
+    /// A cluster of so many members, which has a leader. A lost leader is replaced after one to two seconds: with shorter
+    /// times, busy machines lose leaders that are there.
+    pub fn new(members: usize) -> Self {
+        Self::with(members, &[])
+    }
+
+    /// The same, with arguments of etcd.
+    pub fn with(members: usize, arguments: &[&str]) -> Self {
+        for _ in 0..ATTEMPTS {
+            let mut cluster = Self::prepare(members, arguments);
+            let all = cluster.initial(members);
+            for member in 0..members {
+                cluster.begin(member, &all, "new");
+            }
+            if cluster.comes_up() {
+                return cluster;
+            }
+        }
+        panic!("etcd did not start in {ATTEMPTS} attempts");
+    }
+
+    fn prepare(members: usize, arguments: &[&str]) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let mut cluster = Self {
+            token: root.path().display().to_string(),
+            root,
+            members: Vec::new(),
+            arguments: arguments.iter().map(ToString::to_string).collect(),
+            lives: 0,
+        };
+        for _ in 0..members {
+            cluster.prepare_one_more();
+        }
+        cluster
+    }
+
+    /// Room for one more member, which is not started. Its place is returned.
+    pub fn prepare_one_more(&mut self) -> usize {
+        // Both are held until both are chosen.
+        let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let [client, peer] = listeners.map(|listener| listener.local_addr().unwrap().port());
+        let folder = self.new_folder();
+        self.members.push(Member {
+            process: None,
+            client,
+            peer,
+            folder,
+        });
+        self.members.len() - 1
+    }
+
+    fn new_folder(&mut self) -> PathBuf {
+        self.lives += 1;
+        self.root.path().join(self.lives.to_string())
+    }
+
+    /// Starts the member that came last, which the cluster knows already.
+    pub fn join(&mut self) {
+        let all = self.initial(self.members.len());
+        self.begin(self.members.len() - 1, &all, "existing");
+    }
+
+    /// Starts a member again that was killed.
+    pub fn start(&mut self, member: usize) {
+        // With a folder that it has, it takes all this from there.
+        let all = self.initial(self.members.len());
+        self.begin(member, &all, "existing");
+    }
+
+    fn initial(&self, members: usize) -> String {
+        let one = |member: usize| format!("n{member}={}", self.peer_url(member));
+        (0..members).map(one).collect::<Vec<_>>().join(",")
+    }
+
+    /// Where other members reach it.
+    pub fn peer_url(&self, member: usize) -> String {
+        format!("http://127.0.0.1:{}", self.members[member].peer)
+    }
+
+    /// Where clients reach it.
+    pub fn address(&self, member: usize) -> String {
+        format!("127.0.0.1:{}", self.members[member].client)
+    }
+
+    /// All addresses, that of one member first.
+    pub fn addresses(&self, first: usize) -> Vec<String> {
+        let count = self.members.len();
+        (0..count)
+            .map(|place| self.address((first + place) % count))
+            .collect()
+    }
+
+    /// What it keeps.
+    pub fn folder(&self, member: usize) -> &Path {
+        &self.members[member].folder
+    }
+
+    /// What it has said.
+    pub fn log(&self, member: usize) -> String {
+        let file = self.members[member].folder.with_extension("log");
+        fs::read_to_string(file).unwrap_or_default()
+    }
+
+    fn begin(&mut self, member: usize, all: &str, state: &str) {
+        let client = format!("http://{}", self.address(member));
+        let peer = self.peer_url(member);
+        let folder = &self.members[member].folder;
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(folder.with_extension("log"))
+            .unwrap();
+        let process = Command::new(tool("etcd", "etcd-server"))
+            .args(["--name", &format!("n{member}"), "--data-dir"])
+            .arg(folder)
+            .args(["--listen-client-urls", &client])
+            .args(["--advertise-client-urls", &client])
+            .args(["--listen-peer-urls", &peer])
+            .args(["--initial-advertise-peer-urls", &peer])
+            .args(["--initial-cluster", all, "--initial-cluster-state", state])
+            .args(["--initial-cluster-token", &self.token])
+            .args(["--logger", "zap", "--log-outputs", "stderr"])
+            .args(["--pre-vote", "--max-txn-ops", "1024"])
+            .args(&self.arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.members[member].process = Some(process);
+    }
+
+    /// Waits until every member that runs has a leader.
+    ///
+    /// # Panics
+    /// If one does not within a minute, or ends.
+    pub fn ready(&mut self) {
+        assert!(self.comes_up(), "a member of etcd has no leader");
+    }
+
+    fn comes_up(&mut self) -> bool {
+        let until = Instant::now() + PATIENCE;
+        for member in 0..self.members.len() {
+            loop {
+                let Some(process) = &mut self.members[member].process else {
+                    break;
+                };
+                if process.try_wait().unwrap().is_some() {
+                    return false;
+                }
+                if self.leader_of(member).is_some() {
+                    break;
+                }
+                if Instant::now() > until {
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// The member's own number, if it is the leader, and the leader's.
+    fn leader_of(&self, member: usize) -> Option<(u64, u64)> {
+        let status = self.try_etcdctl(member, &["endpoint", "status"])?;
+        let status = &status[0]["Status"];
+        let leader = status["leader"].as_u64().filter(|leader| *leader != 0)?;
+        Some((status["header"]["member_id"].as_u64()?, leader))
+    }
+
+    /// The place of the leader.
+    ///
+    /// # Panics
+    /// If there is none for a minute.
+    pub fn leader(&self) -> usize {
+        let until = Instant::now() + PATIENCE;
+        while Instant::now() < until {
+            for member in 0..self.members.len() {
+                let runs = self.members[member].process.is_some();
+                if runs
+                    && self
+                        .leader_of(member)
+                        .is_some_and(|(own, leader)| own == leader)
+                {
+                    return member;
+                }
+            }
+        }
+        panic!("there is no leader");
+    }
+
+    /// Sends a signal to a member: `STOP` freezes it, `CONT` has it go on.
+    pub fn signal(&self, member: usize, signal: Signal) {
+        let process = self.members[member].process.as_ref().unwrap();
+        kill_process(Pid::from_child(process), signal).unwrap();
+    }
+
+    /// Kills a member.
+    pub fn kill(&mut self, member: usize) {
+        let mut process = self.members[member].process.take().unwrap();
+        process.kill().unwrap();
+        process.wait().unwrap();
+    }
+
+    /// Ends all members, and puts an older snapshot in their place: with the same names, addresses and token, so that nothing
+    /// tells the restored cluster from the one before but what it holds.
+    pub fn put_back(&mut self, snapshot: &Path) {
+        let count = self.members.len();
+        let all = self.initial(count);
+        for member in 0..count {
+            if self.members[member].process.is_some() {
+                self.kill(member);
+            }
+            let folder = self.new_folder();
+            let output = Command::new(tool("etcdctl", "etcd-client"))
+                .env("ETCDCTL_API", "3")
+                .args(["snapshot", "restore"])
+                .arg(snapshot)
+                .args(["--name", &format!("n{member}"), "--initial-cluster", &all])
+                .args(["--initial-cluster-token", &self.token])
+                .args(["--initial-advertise-peer-urls", &self.peer_url(member)])
+                .arg("--data-dir")
+                .arg(&folder)
+                .output()
+                .unwrap();
+            assert!(output.status.success(), "{output:?}");
+            self.members[member].folder = folder;
+        }
+        for member in 0..count {
+            self.begin(member, &all, "existing");
+        }
+        self.ready();
+    }
+
+    /// Asks a member by etcd's own tool, and reads its answer.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub fn etcdctl(&self, member: usize, arguments: &[&str]) -> Value {
+        self.try_etcdctl(member, arguments)
+            .unwrap_or_else(|| panic!("etcdctl failed: {arguments:?}"))
+    }
+
+    fn try_etcdctl(&self, member: usize, arguments: &[&str]) -> Option<Value> {
+        let output = Command::new(tool("etcdctl", "etcd-client"))
+            .env("ETCDCTL_API", "3")
+            .args(["--endpoints", &self.address(member), "-w", "json"])
+            .args(["--command-timeout", "2s"])
+            .args(arguments)
+            .output()
+            .unwrap();
+        let answered = output.status.success();
+        answered.then(|| serde_json::from_slice(&output.stdout).unwrap_or_default())
+    }
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        for member in &mut self.members {
+            if let Some(process) = &mut member.process {
+                let _ = process.kill();
+                let _ = process.wait();
+            }
+        }
+    }
+}
