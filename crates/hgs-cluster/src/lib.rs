@@ -5,6 +5,24 @@
 //!
 //! ```text
 //!  hgs-store ── Order ──▶ order ── hgs-etcd ──▶ etcd
+//!
+//!  node         what a node is called, where it is reached
+//!  folder       what it keeps about its cluster
+//!  credentials  the cluster's two authorities, and what they say about each node
+//!  invitation   by which a node joins
+//!  join         what a node and a cluster say to each other then
+//!  membership   the members of etcd
+//!  process      etcd as a child
 //! ```
 
+mod call;
+pub mod credentials;
+pub mod folder;
+pub mod invitation;
+pub mod join;
+pub mod membership;
+pub mod node;
 pub mod order;
+pub mod process;
+
+pub use call::CallError;

@@ -105,6 +105,19 @@ pub fn migration_authority(validity: Validity) -> Template {
     }
 }
 
+/// An authority of a cluster of guardians, over its nodes only: of `what` in the cluster of this name.
+#[must_use]
+pub fn cluster_authority(what: &str, cluster: &str, validity: Validity) -> Template {
+    Template {
+        certificate_authority: true,
+        ..leaf(
+            format!("OpenHGS {what} of {cluster}"),
+            validity,
+            KeyUsage::KEY_CERT_SIGN,
+        )
+    }
+}
+
 /// An authority for EK certificates of the TPMs that a VM owner makes: over leaves only, and for nothing else.
 #[must_use]
 pub fn endorsement_authority(name: &str, validity: Validity) -> Template {
