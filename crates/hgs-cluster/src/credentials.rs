@@ -11,7 +11,9 @@ use hgs_crypto::random::System;
 use hgs_crypto::rsa::PublicKey;
 use hgs_crypto::{CryptoError, SecretBytes};
 use hgs_custody::seal::MasterKey;
-use hgs_custody::{CertifyError, PrivateKey as _, SoftwareKey, UnsealError, certify, pem, self_signed};
+use hgs_custody::{
+    CertifyError, PrivateKey as _, SoftwareKey, UnsealError, certify, pem, self_signed,
+};
 use hgs_files::{FileError, Readers};
 use hgs_pki::issue::{IssueError, Issuer, Template};
 use hgs_pki::pem::PemError;
@@ -183,13 +185,18 @@ impl Authority {
     /// Its key, sealed: every node keeps it so.
     fn sealed_key(&self, master_key: &MasterKey) -> Result<Vec<u8>, CryptoError> {
         let sealer = master_key.sealer(SEALED_FOR);
-        self.key.seal(&sealer, self.purpose.name(), 0, &mut System::new())
+        self.key
+            .seal(&sealer, self.purpose.name(), 0, &mut System::new())
     }
 
     fn keep(&self, folder: &ClusterFolder, master_key: &MasterKey) -> Result<(), CredentialsError> {
         let sealed = self.sealed_key(master_key)?;
         let certificate = self.certificate.to_pem();
-        hgs_files::replace(&folder.file(&self.purpose.key_file()), &sealed, Readers::Owner)?;
+        hgs_files::replace(
+            &folder.file(&self.purpose.key_file()),
+            &sealed,
+            Readers::Owner,
+        )?;
         hgs_files::replace(
             &folder.file(&self.purpose.certificate_file()),
             certificate.as_bytes(),
@@ -359,7 +366,10 @@ impl NodeCertificates {
             (&self.client, &authorities.clients),
             (&self.peer, &authorities.peers),
         ] {
-            if certificate.verify_issued_by(&authority.certificate).is_err() {
+            if certificate
+                .verify_issued_by(&authority.certificate)
+                .is_err()
+            {
                 return Err(CredentialsError::Foreign(
                     "a certificate of this node was not issued by the cluster",
                 ));
@@ -430,11 +440,13 @@ pub fn client_config(
 pub fn server_config(folder: &ClusterFolder) -> Result<Arc<ServerConfig>, CredentialsError> {
     let (chain, key) = for_tls(folder)?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let verifier =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots(folder)?), Arc::clone(&provider))
-            .allow_unauthenticated()
-            .build()
-            .map_err(tls)?;
+    let verifier = WebPkiClientVerifier::builder_with_provider(
+        Arc::new(roots(folder)?),
+        Arc::clone(&provider),
+    )
+    .allow_unauthenticated()
+    .build()
+    .map_err(tls)?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(tls)?
@@ -519,7 +531,9 @@ mod tests {
         let authorities = Authorities::new(CLUSTER, NOW).unwrap();
         authorities.keep(&folder, &master_key).unwrap();
         let key = node_key(&folder).unwrap();
-        let issued = authorities.issue(&node(address), key.public(), NOW).unwrap();
+        let issued = authorities
+            .issue(&node(address), key.public(), NOW)
+            .unwrap();
         issued
             .check(&authorities, &node(address).name, key.public())
             .unwrap();
@@ -529,7 +543,13 @@ mod tests {
         (state, folder, master_key)
     }
 
-    fn openssl_verify(folder: &ClusterFolder, authority: &str, name: [&str; 2], purpose: &str, file: &str) -> bool {
+    fn openssl_verify(
+        folder: &ClusterFolder,
+        authority: &str,
+        name: [&str; 2],
+        purpose: &str,
+        file: &str,
+    ) -> bool {
         let output = Command::new(hgs_testkit::tool("openssl", "openssl"))
             .args(["verify", "-x509_strict", "-attime"])
             .arg(NOW.unix().to_string())
@@ -546,12 +566,22 @@ mod tests {
     #[test]
     fn openssl_accepts_what_each_authority_says_and_nothing_of_the_other() {
         for (address, names, wrong) in [
-            ("192.0.2.7", ["-verify_ip", "192.0.2.7"], ["-verify_ip", "192.0.2.8"]),
-            ("n1.example", ["-verify_hostname", "n1.example"], ["-verify_hostname", "n2.example"]),
+            (
+                "192.0.2.7",
+                ["-verify_ip", "192.0.2.7"],
+                ["-verify_ip", "192.0.2.8"],
+            ),
+            (
+                "n1.example",
+                ["-verify_hostname", "n1.example"],
+                ["-verify_hostname", "n2.example"],
+            ),
         ] {
             let (_state, folder, _) = made(address);
             for purpose in ["sslserver", "sslclient"] {
-                let verify = |authority, names, file| openssl_verify(&folder, authority, names, purpose, file);
+                let verify = |authority, names, file| {
+                    openssl_verify(&folder, authority, names, purpose, file)
+                };
                 assert!(verify("clients-ca.pem", names, "node.pem"));
                 assert!(verify("peers-ca.pem", names, "peer.pem"));
                 assert!(!verify("peers-ca.pem", names, "node.pem"));
@@ -575,7 +605,11 @@ mod tests {
         assert!(after.validity().not_after > end);
         assert_eq!(after.public_key(), before.public_key());
         // Also when they have ended.
-        let late = after.validity().not_after.checked_add(Seconds::new(1)).unwrap();
+        let late = after
+            .validity()
+            .not_after
+            .checked_add(Seconds::new(1))
+            .unwrap();
         assert!(renew(&folder, &master_key, &node, late).unwrap());
     }
 

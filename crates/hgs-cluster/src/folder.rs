@@ -174,7 +174,10 @@ impl Facts {
         check_nodes(&self.nodes)?;
         match self.nodes.iter().filter(|node| **node == self.node).count() {
             1 => Ok(()),
-            _ => Err(format!("this node, {}, is not among the nodes", self.node.name)),
+            _ => Err(format!(
+                "this node, {}, is not among the nodes",
+                self.node.name
+            )),
         }
     }
 
@@ -202,7 +205,11 @@ impl Facts {
 
 /// What an identifier of a cluster looks like.
 pub(crate) fn check_cluster_id(id: &str) -> Result<(), String> {
-    match id.len() == 32 && id.bytes().all(|octet| matches!(octet, b'0'..=b'9' | b'a'..=b'f')) {
+    match id.len() == 32
+        && id
+            .bytes()
+            .all(|octet| matches!(octet, b'0'..=b'9' | b'a'..=b'f'))
+    {
         true => Ok(()),
         false => Err("the cluster is not named by 32 hexadecimal digits".to_owned()),
     }
@@ -211,7 +218,10 @@ pub(crate) fn check_cluster_id(id: &str) -> Result<(), String> {
 /// A list of nodes: few enough, and none twice.
 pub(crate) fn check_nodes(nodes: &[Node]) -> Result<(), String> {
     if !(1..=MAX_NODES).contains(&nodes.len()) {
-        return Err(format!("there are {} nodes; 1 to {MAX_NODES} can be", nodes.len()));
+        return Err(format!(
+            "there are {} nodes; 1 to {MAX_NODES} can be",
+            nodes.len()
+        ));
     }
     for (place, node) in nodes.iter().enumerate() {
         if nodes[..place].iter().any(|other| other.name == node.name) {
@@ -256,7 +266,10 @@ mod tests {
         let mode = |path: &Path| std::fs::metadata(path).unwrap().mode() & 0o777;
         assert_eq!(mode(folder.path()), 0o700);
         assert_eq!(mode(&folder.file("cluster.json")), 0o600);
-        assert_eq!(facts().etcd_endpoints(), ["192.0.2.1:2379", "192.0.2.2:3997"]);
+        assert_eq!(
+            facts().etcd_endpoints(),
+            ["192.0.2.1:2379", "192.0.2.2:3997"]
+        );
     }
 
     #[test]
@@ -271,12 +284,24 @@ mod tests {
             ("0123456789abcdef", "0123456789ABCDEF", "hexadecimal"),
             ("\"name\":\"n2\"", "\"name\":\"n1\"", "twice"),
             ("\"name\":\"n2\"", "\"name\":\"n/2\"", "name of a node"),
-            ("192.0.2.2:4000", "0.0.0.0:4000", "not the address of one machine"),
+            (
+                "192.0.2.2:4000",
+                "0.0.0.0:4000",
+                "not the address of one machine",
+            ),
         ] {
             assert!(good.contains(from), "{from}");
-            hgs_files::replace(&folder.file("cluster.json"), good.replace(from, to).as_bytes(), Readers::Owner).unwrap();
+            hgs_files::replace(
+                &folder.file("cluster.json"),
+                good.replace(from, to).as_bytes(),
+                Readers::Owner,
+            )
+            .unwrap();
             let error = folder.facts().unwrap_err().to_string();
-            assert!(error.contains(said) && error.contains("cluster.json"), "{error}");
+            assert!(
+                error.contains(said) && error.contains("cluster.json"),
+                "{error}"
+            );
         }
     }
 }

@@ -45,7 +45,9 @@ pub struct Invitation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvitationError {
     /// Characters are missing, or others.
-    #[error("this is not an invitation as `hgs cluster invite` prints it: characters are missing or wrong")]
+    #[error(
+        "this is not an invitation as `hgs cluster invite` prints it: characters are missing or wrong"
+    )]
     Text,
     /// A later version has made it.
     #[error("this invitation has form {0}, which this version of hgs does not know")]
@@ -56,7 +58,9 @@ pub enum InvitationError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotInvited {
     /// It is not known, has ended, or was used by another node. Whoever asks is not told which of these.
-    #[error("this invitation does not hold: it ends after 15 minutes, is good for one node, and for the run of the server that made it")]
+    #[error(
+        "this invitation does not hold: it ends after 15 minutes, is good for one node, and for the run of the server that made it"
+    )]
     NotOpen,
 }
 
@@ -135,7 +139,12 @@ impl Invitation {
         answer: &SecretBytes,
         source: &mut dyn Random,
     ) -> Result<Vec<u8>, CryptoError> {
-        aes::gcm_seal(&self.key("answer"), &sha256(request), answer.expose(), source)
+        aes::gcm_seal(
+            &self.key("answer"),
+            &sha256(request),
+            answer.expose(),
+            source,
+        )
     }
 
     /// Opens an answer to `request`.
@@ -170,8 +179,12 @@ impl FromStr for Invitation {
         if *form != FORM {
             return Err(InvitationError::Form(*form));
         }
-        let (id, rest) = rest.split_first_chunk::<ID>().ok_or(InvitationError::Text)?;
-        let (secret, rest) = rest.split_first_chunk::<SECRET>().ok_or(InvitationError::Text)?;
+        let (id, rest) = rest
+            .split_first_chunk::<ID>()
+            .ok_or(InvitationError::Text)?;
+        let (secret, rest) = rest
+            .split_first_chunk::<SECRET>()
+            .ok_or(InvitationError::Text)?;
         let (fingerprint, rest) = rest
             .split_first_chunk::<FINGERPRINT>()
             .ok_or(InvitationError::Text)?;
@@ -258,7 +271,10 @@ mod tests {
     const NOW: Time = Time::from_unix(1_800_000_000);
 
     fn invitation() -> Invitation {
-        let addresses = vec!["192.0.2.1".parse().unwrap(), "n2.example:4000".parse().unwrap()];
+        let addresses = vec![
+            "192.0.2.1".parse().unwrap(),
+            "n2.example:4000".parse().unwrap(),
+        ];
         Invitation::new(Thumbprint::of(b"authority"), addresses, &mut System::new()).unwrap()
     }
 
@@ -280,12 +296,17 @@ mod tests {
             assert!(text[..place].parse::<Invitation>().is_err(), "{place}");
         }
         let debug = format!("{one:?}");
-        assert_eq!(hgs_testkit::part_of(one.secret.expose(), debug.as_bytes()), None);
+        assert_eq!(
+            hgs_testkit::part_of(one.secret.expose(), debug.as_bytes()),
+            None
+        );
     }
 
     #[test]
     fn a_cluster_with_many_long_names_has_an_invitation_all_the_same() {
-        let address = format!("{}.example", "a".repeat(60)).parse::<NodeAddress>().unwrap();
+        let address = format!("{}.example", "a".repeat(60))
+            .parse::<NodeAddress>()
+            .unwrap();
         let many = vec![address; 15];
         let one = Invitation::new(Thumbprint::of(b""), many, &mut System::new()).unwrap();
         let read: Invitation = one.to_text().parse().unwrap();
@@ -298,13 +319,21 @@ mod tests {
         let one = invitation();
         let until = open.open(one.clone(), NOW);
         let proof = one.proof(b"request");
-        let mut redeem = |request: &[u8], proof: &[u8], now| open.redeem(&one.id(), request, proof, now).map(drop);
-        assert_eq!(redeem(b"request", &invitation().proof(b"request"), NOW), Err(NotInvited::NotOpen));
+        let mut redeem = |request: &[u8], proof: &[u8], now| {
+            open.redeem(&one.id(), request, proof, now).map(drop)
+        };
+        assert_eq!(
+            redeem(b"request", &invitation().proof(b"request"), NOW),
+            Err(NotInvited::NotOpen)
+        );
         assert_eq!(redeem(b"other", &proof, NOW), Err(NotInvited::NotOpen));
         assert_eq!(redeem(b"request", &proof, NOW), Ok(()));
         // Its answer was lost.
         assert_eq!(redeem(b"request", &proof, NOW), Ok(()));
-        assert_eq!(redeem(b"other", &one.proof(b"other"), NOW), Err(NotInvited::NotOpen));
+        assert_eq!(
+            redeem(b"other", &one.proof(b"other"), NOW),
+            Err(NotInvited::NotOpen)
+        );
         let last = until.checked_sub(Seconds::new(1)).unwrap();
         assert_eq!(redeem(b"request", &proof, last), Ok(()));
         assert_eq!(redeem(b"request", &proof, until), Err(NotInvited::NotOpen));

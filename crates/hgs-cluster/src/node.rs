@@ -61,7 +61,9 @@ pub enum AddressError {
     #[error("{0:?} is neither an IP address nor the name of a machine")]
     Host(String),
     /// An address under which no other machine reaches this one.
-    #[error("{0} is not the address of one machine: name the one under which the other nodes reach this one")]
+    #[error(
+        "{0} is not the address of one machine: name the one under which the other nodes reach this one"
+    )]
     Unspecified(IpAddr),
     /// Not a port.
     #[error("{0:?} is no port: the cluster listener has one from 1024 to 65535")]
@@ -93,7 +95,9 @@ impl FromStr for Host {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+        let bare = text
+            .strip_prefix('[')
+            .and_then(|text| text.strip_suffix(']'));
         if let Ok(address) = bare.unwrap_or(text).parse::<IpAddr>() {
             return match address.is_unspecified() || address.is_multicast() {
                 true => Err(AddressError::Unspecified(address)),
@@ -104,10 +108,15 @@ impl FromStr for Host {
             (1..=63).contains(&label.len())
                 && !label.starts_with('-')
                 && !label.ends_with('-')
-                && label.chars().all(|character| character.is_ascii_alphanumeric() || character == '-')
+                && label
+                    .chars()
+                    .all(|character| character.is_ascii_alphanumeric() || character == '-')
         };
         // A last label of digits would be read as an IPv4 address.
-        let last_is_number = text.rsplit('.').next().is_some_and(|last| last.bytes().all(|octet| octet.is_ascii_digit()));
+        let last_is_number = text
+            .rsplit('.')
+            .next()
+            .is_some_and(|last| last.bytes().all(|octet| octet.is_ascii_digit()));
         match text.len() <= MAX_HOST && text.split('.').all(is_label) && !last_is_number {
             true => Ok(Self::Name(text.to_ascii_lowercase())),
             false => Err(AddressError::Host(text.to_owned())),
@@ -121,16 +130,25 @@ impl FromStr for NodeAddress {
     fn from_str(text: &str) -> Result<Self, AddressError> {
         if text.parse::<Ipv6Addr>().is_ok() {
             let host = text.parse()?;
-            return Ok(Self { host, port: DEFAULT_PORT });
+            return Ok(Self {
+                host,
+                port: DEFAULT_PORT,
+            });
         }
         let (host, port) = match text.rsplit_once(':') {
             Some((host, port)) => {
                 let port = port.parse().ok().filter(|port| *port >= 1024);
-                (host, port.ok_or_else(|| AddressError::Port(text.to_owned()))?)
+                (
+                    host,
+                    port.ok_or_else(|| AddressError::Port(text.to_owned()))?,
+                )
             }
             None => (text, DEFAULT_PORT),
         };
-        Ok(Self { host: host.parse()?, port })
+        Ok(Self {
+            host: host.parse()?,
+            port,
+        })
     }
 }
 
@@ -234,7 +252,20 @@ mod tests {
 
     #[test]
     fn what_no_node_can_have_is_refused() {
-        for text in ["", "0.0.0.0", "::", "192.0.2.300", "a b", "-a", "a..b", "node:80", "node:x", "node:70000", "a/b", "n,a"] {
+        for text in [
+            "",
+            "0.0.0.0",
+            "::",
+            "192.0.2.300",
+            "a b",
+            "-a",
+            "a..b",
+            "node:80",
+            "node:x",
+            "node:70000",
+            "a/b",
+            "n,a",
+        ] {
             assert!(text.parse::<NodeAddress>().is_err(), "{text}");
         }
         for text in ["", "-a", "a b", "a/b", "a=b", "é", &"a".repeat(64)] {

@@ -272,7 +272,13 @@ impl Supervisor {
                 Ok(child) => match self.attend(child) {
                     Attended::Stopped => return,
                     Attended::Ended(status) => {
-                        let words = self.shared.state().last_words.iter().cloned().collect::<Vec<_>>();
+                        let words = self
+                            .shared
+                            .state()
+                            .last_words
+                            .iter()
+                            .cloned()
+                            .collect::<Vec<_>>();
                         warn!(%status, last_words = words.join("; "), "etcd has ended and is started again");
                     }
                 },
@@ -289,7 +295,10 @@ impl Supervisor {
     }
 
     fn is_told_to_stop(&self, within: Duration) -> bool {
-        !matches!(self.stopped.recv_timeout(within), Err(RecvTimeoutError::Timeout))
+        !matches!(
+            self.stopped.recv_timeout(within),
+            Err(RecvTimeoutError::Timeout)
+        )
     }
 
     fn spawn(&self) -> io::Result<Child> {
