@@ -223,6 +223,7 @@ pub(crate) fn open(config: &Config) -> Outcome<Store> {
         node: &config.server.name,
         high_water_mark: config.high_water_mark_file(),
         random: Box::new(System::new()),
+        order: None,
     })?)
 }
 

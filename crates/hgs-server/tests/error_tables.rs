@@ -500,6 +500,7 @@ async fn site_with(certificates: Vec<Transaction>) -> Site {
         node: "test",
         high_water_mark: hgs_store::high_water_mark::default_path(&state),
         random: Box::new(System::new()),
+        order: None,
     };
     let act = Act {
         time: now(),

@@ -538,6 +538,7 @@ fn add_signers(config: &Config, count: i64) -> Result<Committed, Failure<Refusal
         node: "test",
         high_water_mark: config.high_water_mark_file(),
         random: Box::new(hgs_crypto::random::System::new()),
+        order: None,
     })
     .unwrap();
     let key = private_key(0);

@@ -21,11 +21,13 @@
 mod contract;
 #[cfg(test)]
 mod memory;
+mod replicated;
 mod sqlite;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 
 use hgs_custody::seal::Tag;
@@ -34,7 +36,10 @@ use hgs_pki::health::HostId;
 
 #[cfg(test)]
 pub(crate) use memory::Memory;
-pub(crate) use sqlite::{Durability, MIGRATIONS, Sqlite, open_snapshot, stored_master_key};
+pub(crate) use replicated::Replicated;
+pub(crate) use sqlite::{
+    Durability, MIGRATIONS, Sqlite, forget_mark, open_snapshot, stored_master_key,
+};
 
 use crate::audit_head::Head;
 use crate::audit_term::FilterTerm;
@@ -91,6 +96,15 @@ pub(crate) struct Batch {
     pub(crate) archive: Option<ArchiveChange>,
     /// Set by a rotation of the master key only.
     pub(crate) rotation: Option<Rotation>,
+    /// How far the order of several nodes is taken in with this batch. Set by the engine that follows one, only.
+    pub(crate) position: Option<PositionRow>,
+}
+
+/// How far this copy of the state has taken in what several nodes have ordered, as an engine has it. Nothing of it is verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PositionRow {
+    pub(crate) octets: Vec<u8>,
+    pub(crate) tag: Vec<u8>,
 }
 
 /// The row that holds the whole together, from one commit to the next. What it says of the whole is no part of what a batch
@@ -158,7 +172,34 @@ impl Batch {
             },
             archive: None,
             rotation: None,
+            position: None,
         }
+    }
+
+    /// Whether it changes nothing at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.records.is_empty()
+            && self.lineage.is_empty()
+            && self.evidence.is_empty()
+            && self.audit.is_empty()
+            && self.archive.is_none()
+            && self.rotation.is_none()
+            && !self.makes_generation()
+    }
+
+    /// What stands elsewhere, or nowhere, afterwards.
+    pub(crate) fn written(&self) -> impl Iterator<Item = Key> {
+        let records = self.records.keys().copied().map(Key::Record);
+        let lineage = self
+            .lineage
+            .iter()
+            .map(|(digest, _)| Key::Protector(*digest));
+        records.chain(lineage)
+    }
+
+    /// Whether the state is of another generation afterwards.
+    pub(crate) fn makes_generation(&self) -> bool {
+        self.row.generation != self.row.before.generation
     }
 
     /// Has the batch follow upon `newest`, though it was decided when the whole was another one. Sums are differences and
@@ -169,11 +210,17 @@ impl Batch {
         if self.row.before == *newest {
             return Ok(());
         }
-        let makes_generation = self.row.generation != self.row.before.generation;
         let is_other_generation = self.row.before.generation != newest.generation;
-        if (makes_generation && is_other_generation) || self.archive.is_some() {
+        if (self.makes_generation() && is_other_generation) || self.archive.is_some() {
             return Err(CommitError::Conflict(Key::Row));
         }
+        self.replay(newest, keys);
+        Ok(())
+    }
+
+    /// The same for a batch of which it was decided elsewhere that it follows. Two that make a generation may have been decided
+    /// at once, on two nodes: the tags that they put are of the same generation then, and so is the state.
+    pub(crate) fn replay(&mut self, newest: &Integrity, keys: &Keys) {
         let mut audit = newest.audit;
         for row in &mut self.audit {
             audit = audit.next(&keys.audit, &row.text);
@@ -182,15 +229,14 @@ impl Batch {
         self.row = RowChange {
             before: *newest,
             expected_root: newest.root(keys),
-            generation: match makes_generation {
-                true => self.row.generation,
+            generation: match self.makes_generation() {
+                true => newest.generation.max(self.row.generation),
                 false => newest.generation,
             },
             audit,
             root: self.row.root,
         };
         self.row.root = newest.after(self).root(keys);
-        Ok(())
     }
 }
 
@@ -325,6 +371,21 @@ pub(crate) trait Engine: Send {
 
     /// Notes that there is a high-water mark of this state from now on.
     fn set_has_mark(&mut self) -> Result<(), StoreError>;
+
+    /// Takes in what other nodes have committed, and tells the news. An engine that is alone has nothing to do.
+    fn refresh(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// The share of this node in work that any node may do, and the number of shares.
+    fn share(&self) -> (u32, u32) {
+        (0, 1)
+    }
+
+    /// How many jobs one commit takes at most: a bound for how long it takes, and how much a lost one takes along.
+    fn max_group(&self) -> usize {
+        512
+    }
 }
 
 /// Views beside the writer.
@@ -334,6 +395,9 @@ pub(crate) trait Readers: Send + Sync {
 
     /// All questions to it are answered from one commit.
     fn snapshot(&self) -> Result<Box<dyn View>, StoreError>;
+
+    /// Writes a copy of what is kept now into an empty file.
+    fn copy_to(&self, file: &Path) -> Result<(), StoreError>;
 }
 
 /// What is kept at one moment.
@@ -344,6 +408,12 @@ pub(crate) trait View: Send {
     /// At most `limit` records after the one of this kind and name, by kind and name.
     fn records_after(&self, last: (&str, &str), limit: usize)
     -> Result<Vec<RecordRow>, StoreError>;
+
+    /// One record.
+    fn record(&self, kind: &str, name: &str) -> Result<Option<RecordRow>, StoreError>;
+
+    /// How far this copy has taken in what several nodes have ordered, if it is one of several.
+    fn position(&self) -> Result<Option<PositionRow>, StoreError>;
 
     /// The node of one protector.
     fn node(&self, digest: &Digest) -> Result<Option<StoredNode>, StoreError>;

@@ -16,6 +16,14 @@ pub enum OpenError {
     /// The operator's turn: a file or folder is not as it must be.
     #[error(transparent)]
     Folder(#[from] FileError),
+    /// The operator's turn: the state was not made by joining this cluster, which has ordered something already.
+    #[error(
+        "this state is none of this cluster's: a node that has none joins with `hgs cluster join`"
+    )]
+    NotOfThisCluster,
+    /// The operator's turn: what is to be done would have to be done on every node.
+    #[error("this state is one of a cluster's, and is changed by its running server only")]
+    InCluster,
     /// The operator's turn: nothing has been initialised there yet.
     #[error("there is no state in {}", directory.display())]
     NotInitialised {
@@ -90,6 +98,7 @@ impl OpenError {
     #[must_use]
     pub fn remedy(&self) -> Option<String> {
         let remedy = match self {
+            Self::NotOfThisCluster | Self::InCluster => return None,
             Self::Folder(error) if matches!(error.problem, FileProblem::InUse) => {
                 "give each guardian a high-water mark of its own: `server.high_water_mark`"
             }

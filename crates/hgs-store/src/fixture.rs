@@ -72,6 +72,7 @@ pub(crate) fn opening<'a>(directory: &'a Path, master_key: &'a MasterKey) -> Ope
         node: "node-1",
         high_water_mark: crate::high_water_mark::default_path(directory),
         random: Box::new(System::new()),
+        order: None,
     }
 }
 

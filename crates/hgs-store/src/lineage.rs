@@ -163,15 +163,25 @@ impl<'a> Tree<'a> {
         self.put(Node::issued(step))
     }
 
-    /// Forgets at most `limit` ancestors whose time has passed.
-    pub(crate) fn prune(&mut self, now: Time, limit: usize) -> Result<(), StoreError> {
+    /// Forgets at most `limit` ancestors whose time has passed, of one `share` of so many.
+    pub(crate) fn prune(
+        &mut self,
+        now: Time,
+        limit: usize,
+        (share, shares): (u32, u32),
+    ) -> Result<(), StoreError> {
         let Some(before) = now.checked_sub(RETENTION) else {
             return Ok(());
         };
-        for ancestor in self.view.ancestors_before(before, limit)? {
+        for ancestor in self
+            .view
+            .ancestors_before(before, limit * shares as usize)?
+        {
             let digest = ancestor.node.digest;
-            if self.is_changed(&digest) {
-                // It was used again just now.
+            let [a, b, c, d, ..] = *digest.as_bytes();
+            let is_others = u32::from_be_bytes([a, b, c, d]) % shares != share;
+            if is_others || self.is_changed(&digest) {
+                // It was used again just now, or another node forgets it.
                 continue;
             }
             for child in self.view.issued_from(&digest)? {

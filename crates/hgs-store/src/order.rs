@@ -12,8 +12,13 @@
 //! An order learns nothing and forges nothing: entries are sealed and chained for each node, and keys are digests under the
 //! master key. It is not believed either: what comes from it is opened, and must follow upon what this node has.
 
+#[cfg(test)]
+pub(crate) mod memory;
+
 use std::collections::BTreeMap;
 use std::fmt;
+
+use hgs_crypto::Random;
 
 use crate::StoreError;
 
@@ -142,6 +147,16 @@ pub enum OrderError {
         /// What shows it.
         reason: String,
     },
+    /// What was ordered does not follow upon what this node has.
+    #[error(
+        "entry {number} of node {node} can't be opened here, or does not follow upon what this node has of it"
+    )]
+    Diverged {
+        /// Whose entry.
+        node: String,
+        /// Its number.
+        number: u64,
+    },
     /// Another process has written in the name of this node.
     #[error("another process writes as node {node}")]
     Fenced {
@@ -173,6 +188,9 @@ impl OrderError {
             Self::PutBack { .. } => {
                 "etcd has an older state than this node: stop all nodes and see the guide on disasters in a cluster"
             }
+            Self::Diverged { .. } => {
+                "this node has another master key, or its state is of another cluster: have it join again"
+            }
             Self::Fenced { .. } => {
                 "stop the other machine that runs as this node, and start this one again"
             }
@@ -181,6 +199,14 @@ impl OrderError {
             }
         }
     }
+}
+
+/// What a state is opened with that is one of several nodes'.
+pub struct Ordered {
+    /// What orders their commits.
+    pub order: Box<dyn Order>,
+    /// For sealing what is handed to it.
+    pub random: Box<dyn Random>,
 }
 
 /// Orders the commits of several nodes. One node uses it from one thread.

@@ -32,6 +32,8 @@ pub(crate) struct Basis<'a> {
     pub(crate) random: &'a mut dyn Random,
     /// What another program changed in the database: jobs that depend on it fail.
     pub(crate) spoilt: &'a BTreeSet<Key>,
+    /// The share of this node in forgetting protectors, and the number of shares: two nodes that forgot the same would conflict.
+    pub(crate) share: (u32, u32),
 }
 
 /// A commit that is being decided: the state as it will be, and the batch so far.
@@ -64,7 +66,7 @@ impl<'a> BatchPlanner<'a> {
     pub(crate) fn finish(mut self) -> Result<Batch, StoreError> {
         if let Some(now) = self.last_release {
             // Every release adds at most two nodes, so forgetting two for each keeps pace.
-            self.tree.prune(now, 2 * self.releases)?;
+            self.tree.prune(now, 2 * self.releases, self.basis.share)?;
         }
         self.tree.finish(&mut self.batch);
         self.batch.row.generation = self.state.generation();

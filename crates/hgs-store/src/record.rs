@@ -111,9 +111,18 @@ pub(crate) struct Keys {
     pub(crate) audit: Authenticator,
     pub(crate) root: Authenticator,
     pub(crate) private_keys: Sealer,
+    pub(crate) cluster: ClusterKeys,
     /// Nothing in the store hangs from it: the nonces that hosts return are made under it.
     pub(crate) attestation_nonces: SecretBytes,
     pub(crate) attestation_contexts: SecretBytes,
+}
+
+/// The keys of what several nodes hand to each other.
+pub(crate) struct ClusterKeys {
+    pub(crate) entries: Sealer,
+    pub(crate) chain: Authenticator,
+    pub(crate) dependency: Authenticator,
+    pub(crate) position: Authenticator,
 }
 
 impl Keys {
@@ -125,6 +134,12 @@ impl Keys {
             audit: master_key.authenticator("audit"),
             root: master_key.authenticator("root"),
             private_keys: master_key.sealer("private key"),
+            cluster: ClusterKeys {
+                entries: master_key.sealer("cluster entry"),
+                chain: master_key.authenticator("cluster chain"),
+                dependency: master_key.authenticator("cluster dependency"),
+                position: master_key.authenticator("cluster position"),
+            },
             attestation_nonces: master_key.derive("attestation nonces"),
             attestation_contexts: master_key.derive("attestation contexts"),
         }

@@ -13,16 +13,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hgs_crypto::{Random, SecretBytes};
 use hgs_custody::SoftwareKey;
 use hgs_custody::seal::MasterKey;
+use hgs_files::FileError;
 use hgs_pki::health::HostId;
 
 use crate::audit::{self, Action, AuditEntry, AuditFilter, AuditRecord, Outcome};
-use crate::engine::{Durability, Engine, MIGRATIONS, Readers, Sqlite, View};
+use crate::engine::{
+    Durability, Engine, MIGRATIONS, Readers, Replicated, Sqlite, View, forget_mark,
+};
 use crate::evidence::{Attempted, KeptEvidence};
 use crate::high_water_mark::HighWaterMark;
 use crate::lineage::{self, Seen};
 use crate::model::{Digest, Settings};
+use crate::order::Ordered;
 use crate::outcome::{Committed, Failure};
-use crate::record::Keys;
+use crate::record::{Integrity, Keys};
 use crate::refusal::Refusal;
 use crate::release::{RecordedRelease, ReleaseRecord, ReleaseRefusal};
 use crate::state_folder::{DATABASE, StateFolder};
@@ -64,6 +68,8 @@ pub struct Opening<'a> {
     pub high_water_mark: PathBuf,
     /// For sealing.
     pub random: Box<dyn Random>,
+    /// What orders the commits, where the state is one of several nodes'.
+    pub order: Option<Ordered>,
 }
 
 /// A state that was not the newest one, and is the state from now on.
@@ -391,6 +397,46 @@ impl Store {
         }
     }
 
+    /// Takes in what other nodes have committed, soon; does not wait.
+    pub fn refresh(&self) {
+        let nothing = job(
+            false,
+            |_| Ok(Ok(())),
+            Box::new(|_: Result<(), Failure<Infallible>>| ()),
+        );
+        // Where it is busy, its next commit takes it in.
+        let _ = self.queue.submit(nothing);
+    }
+
+    /// Writes a copy of the state of now, for another node of the cluster, into a file that must not be there yet.
+    ///
+    /// # Errors
+    /// When the database can't be read, or the file not be written.
+    pub fn copy_to(&self, file: &Path) -> Result<(), OpenError> {
+        hgs_files::private_file(file)?;
+        Ok(self.readers.copy_to(file)?)
+    }
+
+    /// Makes a copy that another node of the cluster has made the state of this node, which has none; the file is moved.
+    /// Nothing in it is believed: opening it verifies all of it.
+    ///
+    /// # Errors
+    /// [`OpenError::AlreadyInitialised`] where there is a state.
+    pub fn adopt(directory: &Path, copy: &Path) -> Result<(), OpenError> {
+        let folder = StateFolder::take(directory)?;
+        let is_empty = std::fs::metadata(folder.database()).is_ok_and(|file| file.len() == 0);
+        if !is_empty {
+            let directory = directory.to_owned();
+            return Err(OpenError::AlreadyInitialised { directory });
+        }
+        forget_mark(copy)?;
+        std::fs::rename(copy, folder.database()).map_err(|error| FileError {
+            path: copy.to_owned(),
+            problem: error.into(),
+        })?;
+        Ok(hgs_files::synchronise_folder_of(folder.database())?)
+    }
+
     /// Whether the pages of the database still hang together. Reads all of them.
     ///
     /// # Errors
@@ -489,26 +535,48 @@ impl OpenedState {
     /// What lies in a folder that this process holds.
     fn look(
         folder: StateFolder,
-        opening: Opening<'_>,
+        mut opening: Opening<'_>,
         durability: Durability,
         migrations: &[&str],
     ) -> Result<Self, OpenError> {
         let keys = Arc::new(Keys::derive(opening.master_key));
-        let engine = Sqlite::open(folder, durability, migrations, opening.master_key, &keys)?;
-        Self::through(Box::new(engine), keys, opening)
+        let copy = Sqlite::open(folder, durability, migrations, opening.master_key, &keys)?;
+        let ordered = opening.order.take();
+        let is_in_cluster = copy.readers().newest()?.position()?.is_some();
+        let Some(Ordered { order, random }) = ordered else {
+            return match is_in_cluster {
+                true => Err(OpenError::InCluster),
+                false => Self::through(Box::new(copy), keys, opening),
+            };
+        };
+        let verified = opening::verify(&*copy.readers().snapshot()?, &keys)?;
+        let engine = Replicated::open(copy, order, Arc::clone(&keys), random, verified.1)?;
+        Self::verified(Box::new(engine), verified, keys, opening)
     }
 
     fn through(
-        mut engine: Box<dyn Engine>,
+        engine: Box<dyn Engine>,
         keys: Arc<Keys>,
         opening: Opening<'_>,
     ) -> Result<Self, OpenError> {
-        let (state, integrity) = opening::verify(&*engine.readers().snapshot()?, &keys)?;
-        let mut mark = HighWaterMark::open(&opening.high_water_mark, opening.master_key)?;
-        let rolled_back = opening::compare(&mut *engine, &integrity, &mut mark, opening.directory)?;
+        let verified = opening::verify(&*engine.readers().snapshot()?, &keys)?;
+        Self::verified(engine, verified, keys, opening)
+    }
+
+    /// Takes in what other nodes have done since, and compares the state with its mark.
+    fn verified(
+        mut engine: Box<dyn Engine>,
+        (state, integrity): (State, Integrity),
+        keys: Arc<Keys>,
+        opening: Opening<'_>,
+    ) -> Result<Self, OpenError> {
         let shared = Arc::new(Shared::new(state, integrity));
         let news = Arc::clone(&shared);
         engine.listen(Arc::new(move |batch| news.committed(batch)));
+        engine.refresh()?;
+        let (_, integrity) = shared.newest();
+        let mut mark = HighWaterMark::open(&opening.high_water_mark, opening.master_key)?;
+        let rolled_back = opening::compare(&mut *engine, &integrity, &mut mark, opening.directory)?;
         Ok(Self {
             directory: opening.directory.to_owned(),
             writer: Writer {
@@ -576,6 +644,8 @@ mod import_tests;
 mod migration_tests;
 #[cfg(test)]
 mod model_tests;
+#[cfg(test)]
+mod nodes_tests;
 #[cfg(test)]
 mod policy_check_tests;
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The one thread that writes.
 //!
 //! Whatever wants to be recorded waits in a bounded queue. The writer takes all that wait, at most
-//! [`MAX_GROUP`], carries them out in one commit of the database, and only then answers each:
+//! [`Engine::max_group`], carries them out in one commit of the database, and only then answers each:
 //! while one commit waits for the disk, the next group gathers. So the cost of the disk is shared
 //! by as many as wait for it. For jobs that were announced ([`Announcement`]) a commit waits
 //! [`GATHERING`] at most, so that more share it; a job that is alone does not wait.
@@ -27,9 +27,6 @@ use crate::{State, StoreError};
 
 /// Jobs that may wait; above it the store is busy (attacks.md K14).
 pub(crate) const MAX_WAITING: usize = 4096;
-
-/// Jobs in one commit: a bound for how long a commit takes and how much a lost one takes along.
-const MAX_GROUP: usize = 512;
 
 /// For how long a commit waits for jobs that are on their way: less than a decision takes, so that
 /// nobody notices.
@@ -293,12 +290,13 @@ impl Writer {
             };
             let mut jobs = vec![first];
             let deadline = Instant::now() + self.gathering;
-            while jobs.len() < MAX_GROUP
+            let max_group = self.engine.max_group();
+            while jobs.len() < max_group
                 && let Some(job) = self.next(receiver, deadline)
             {
                 jobs.push(job);
             }
-            let late = MAX_GROUP - jobs.len();
+            let late = max_group - jobs.len();
             jobs.extend(receiver.try_iter().take(late));
             self.commit(jobs);
         }
@@ -383,6 +381,7 @@ impl Writer {
         let mut last = Err(StoreError::Busy);
         for _ in 0..MAX_TRIES {
             let (state, integrity) = self.shared.newest();
+            let share = self.engine.share();
             let committed = self.engine.commit(&mut |view| {
                 let basis = Basis {
                     view,
@@ -390,6 +389,7 @@ impl Writer {
                     node: &self.node,
                     random: &mut *self.random,
                     spoilt: &spoilt,
+                    share,
                 };
                 let mut planner = BatchPlanner::new(basis, State::clone(&state), integrity);
                 jobs.iter_mut()

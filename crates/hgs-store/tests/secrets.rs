@@ -61,6 +61,7 @@ fn create(directory: &Path, master_key: &MasterKey, key: &Arc<SoftwareKey>) -> S
         node: "node-1",
         high_water_mark: hgs_store::high_water_mark::default_path(directory),
         random: Box::new(System::new()),
+        order: None,
     };
     let settings = Settings::new("hgs".parse().unwrap());
     Store::create(opening, settings, vec![add_certificate(key)], act(0)).unwrap()

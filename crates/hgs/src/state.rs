@@ -63,6 +63,7 @@ fn opening<'a>(directory: &'a Path, master_key: &'a MasterKey, config: &'a Confi
         node: &config.server.name,
         high_water_mark: config.high_water_mark_file(),
         random: Box::new(System::new()),
+        order: None,
     }
 }
 

@@ -109,6 +109,7 @@ pub fn initialise(
         node: &config.server.name,
         high_water_mark: config.high_water_mark_file(),
         random: Box::new(System::new()),
+        order: None,
     };
     let act = Act {
         time: now,

@@ -318,8 +318,7 @@ mod tests {
                 master_key: &master_key,
                 node: "test",
                 high_water_mark: folder.path().join("high-water-mark"),
-                random: Box::new(System::new()),
-            };
+                random: Box::new(System::new()), order: None };
             let first_transactions = (0..CERTIFICATES).map(|number| Transaction::AddCertificate {
                 record: record(number),
                 key: None,

@@ -41,6 +41,7 @@ impl OpenStore {
             node: &config.server.name,
             high_water_mark: config.high_water_mark_file(),
             random: Box::new(System::new()),
+            order: None,
         })?;
         Ok(Self { store, _open: open })
     }

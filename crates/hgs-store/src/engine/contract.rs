@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
+use hgs_crypto::random::System;
 use hgs_custody::seal::Tag;
 use tempfile::TempDir;
 
@@ -14,6 +15,7 @@ use crate::fixture::{Fixture, HOST, act, attestation, digest, master_key, time};
 use crate::lineage::Step;
 use crate::model::Settings;
 use crate::node::{Opener, Stage};
+use crate::order::memory::MemoryOrder;
 use crate::planner::{Basis, BatchPlanner};
 use crate::record::{Keys, RecordKind};
 use crate::state_folder::StateFolder;
@@ -34,6 +36,16 @@ fn sqlite() -> Site {
     let place = StateFolder::take(&folder.path().join("state")).unwrap();
     let keys = Arc::new(Keys::derive(&master_key()));
     let engine = Sqlite::open(place, Durability::Full, MIGRATIONS, &master_key(), &keys).unwrap();
+    Site::over(Box::new(engine), folder)
+}
+
+fn replicated() -> Site {
+    let folder = tempfile::tempdir().unwrap();
+    let place = StateFolder::take(&folder.path().join("state")).unwrap();
+    let keys = Arc::new(Keys::derive(&master_key()));
+    let copy = Sqlite::open(place, Durability::Full, MIGRATIONS, &master_key(), &keys).unwrap();
+    let (order, random) = (Box::new(MemoryOrder::new()), Box::new(System::new()));
+    let engine = Replicated::open(copy, order, keys, random, Integrity::EMPTY).unwrap();
     Site::over(Box::new(engine), folder)
 }
 
@@ -110,8 +122,9 @@ fn planner<'p>(
         view,
         keys,
         node: "node-1",
-        random: Box::leak(Box::new(hgs_crypto::random::System::new())),
+        random: Box::leak(Box::new(System::new())),
         spoilt: &NOTHING,
+        share: (0, 1),
     };
     BatchPlanner::new(basis, state.clone(), integrity)
 }
@@ -178,6 +191,9 @@ macro_rules! every_engine {
     ($($contract:ident),* $(,)?) => {
         mod in_sqlite {
             $(#[test] fn $contract() { super::$contract(super::sqlite()); })*
+        }
+        mod replicated {
+            $(#[test] fn $contract() { super::$contract(super::replicated()); })*
         }
         mod in_memory {
             $(#[test] fn $contract() { super::$contract(super::memory()); })*

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use hgs_pki::Time;
@@ -10,7 +11,7 @@ use hgs_pki::health::HostId;
 
 use super::{
     AuditRow, Batch, BoundaryRow, CommitError, Decide, Engine, Key, NewAuditRow, News, Part,
-    Readers, RecordRow, StoredRow, Version, View,
+    PositionRow, Readers, RecordRow, StoredRow, Version, View,
 };
 use crate::audit_term::{FilterTerm, day};
 use crate::model::Digest;
@@ -42,6 +43,7 @@ struct Kept {
     audit: Vec<(AuditRow, NewAuditRow)>,
     boundary: Option<BoundaryRow>,
     has_mark: bool,
+    position: Option<PositionRow>,
 }
 
 impl Memory {
@@ -60,6 +62,7 @@ impl Memory {
             audit: Vec::new(),
             boundary: None,
             has_mark: false,
+            position: None,
         };
         let news = Vec::new();
         Self {
@@ -121,6 +124,10 @@ impl Engine for Memory {
 }
 
 impl Readers for Memory {
+    fn copy_to(&self, _: &Path) -> Result<(), StoreError> {
+        Err(StoreError::Closed)
+    }
+
     fn newest(&self) -> Result<Box<dyn View>, StoreError> {
         Ok(Box::new(self.clone()))
     }
@@ -190,6 +197,9 @@ impl Kept {
         }
         let rotated = batch.rotation.iter().find_map(|one| one.boundary.clone());
         self.boundary = rotated.or_else(|| self.boundary.take());
+        if let Some(position) = &batch.position {
+            self.position = Some(position.clone());
+        }
         if let Some(change) = &batch.archive {
             let left = change.boundary.left;
             self.audit.retain(|(row, _)| row.sequence > left);
@@ -234,6 +244,15 @@ impl View for Kept {
         let last = (last.0.to_owned(), last.1.to_owned());
         let later = self.records.iter().filter(|(name, _)| **name > last);
         Ok(later.map(|(_, row)| row.clone()).take(limit).collect())
+    }
+
+    fn record(&self, kind: &str, name: &str) -> Result<Option<RecordRow>, StoreError> {
+        let name = (kind.to_owned(), name.to_owned());
+        Ok(self.records.get(&name).cloned())
+    }
+
+    fn position(&self) -> Result<Option<PositionRow>, StoreError> {
+        Ok(self.position.clone())
     }
 
     fn node(&self, digest: &Digest) -> Result<Option<StoredNode>, StoreError> {
@@ -366,6 +385,14 @@ impl View for Memory {
         limit: usize,
     ) -> Result<Vec<RecordRow>, StoreError> {
         self.lock().kept.records_after(last, limit)
+    }
+
+    fn record(&self, kind: &str, name: &str) -> Result<Option<RecordRow>, StoreError> {
+        self.lock().kept.record(kind, name)
+    }
+
+    fn position(&self) -> Result<Option<PositionRow>, StoreError> {
+        self.lock().kept.position()
     }
 
     fn node(&self, digest: &Digest) -> Result<Option<StoredNode>, StoreError> {

@@ -119,6 +119,48 @@ impl Sqlite {
             .unwrap();
     }
 
+    /// Asks the newest commit.
+    pub(super) fn view(&self) -> &dyn View {
+        &self.connection
+    }
+
+    /// Decides a batch that follows upon `newest`, and compares all that it depends on; nothing is written.
+    pub(super) fn decide(
+        &mut self,
+        decide: Decide<'_>,
+        newest: &Integrity,
+    ) -> Result<Batch, CommitError> {
+        self.within(|connection| {
+            let mut batch = decide(connection)?;
+            batch.follow(newest, &self.keys)?;
+            compare(connection, &batch)?;
+            Ok(batch)
+        })
+    }
+
+    /// Carries out batches one after the other, as one commit, and then tells the news of each. The number of the first audit
+    /// record of the last.
+    pub(super) fn commit_series(
+        &mut self,
+        next: &mut dyn FnMut(&dyn View) -> Result<Option<Batch>, CommitError>,
+    ) -> Result<u64, CommitError> {
+        let (first, batches) = self.within(|connection| {
+            let (mut first, mut batches) = (0, Vec::new());
+            while let Some(batch) = next(connection)? {
+                first = write(connection, &batch)?;
+                batches.push(batch);
+            }
+            Ok((first, batches))
+        })?;
+        if let Some(last) = batches.last() {
+            self.newest = Some(last.row.before.after(last));
+        }
+        if let Some(news) = &self.news {
+            batches.iter().for_each(|batch| news(batch));
+        }
+        Ok(first)
+    }
+
     /// Does `work` in a transaction of SQLite, of which nothing is left when it fails.
     fn within<T>(
         &self,
@@ -224,6 +266,13 @@ impl Engine for Sqlite {
 struct Database(PathBuf);
 
 impl Readers for Database {
+    fn copy_to(&self, file: &Path) -> Result<(), StoreError> {
+        // Of one moment, and without what was deleted.
+        let file = file.to_string_lossy();
+        connect(&self.0)?.execute("VACUUM INTO ?1", [file])?;
+        Ok(())
+    }
+
     fn newest(&self) -> Result<Box<dyn View>, StoreError> {
         Ok(Box::new(open_reader(&self.0)?))
     }
@@ -253,6 +302,11 @@ pub(crate) fn open_snapshot(
         Some(_) => schema::check(&connection, MIGRATIONS)?,
     }
     Ok(Box::new(connection))
+}
+
+/// Has a copy that another node has made forget that there is a high-water mark: that is of the other node.
+pub(crate) fn forget_mark(database: &Path) -> Result<(), StoreError> {
+    Ok(connect(database)?.pragma_update(None, "user_version", 0)?)
 }
 
 /// What tells the master key of the state in this folder from others.
@@ -353,13 +407,30 @@ fn prepare(
     schema::check(connection, migrations)
 }
 
+/// Compares all that a batch depends on, and writes nothing.
+fn compare(connection: &Connection, batch: &Batch) -> Result<(), CommitError> {
+    last_number(connection, batch)?;
+    for (name, version) in &batch.expected {
+        let found = match name {
+            Key::Record(key) => record_version(connection, key)?,
+            Key::Protector(digest) => node_version(connection, digest)?,
+            Key::Row => continue,
+        };
+        conflict_unless(found == *version, *name)?;
+    }
+    Ok(())
+}
+
+fn conflict_unless(is_as_expected: bool, key: Key) -> Result<(), CommitError> {
+    match is_as_expected {
+        true => Ok(()),
+        false => Err(CommitError::Conflict(key)),
+    }
+}
+
 /// Compares and writes; the number of the first audit record.
 fn write(connection: &Connection, batch: &Batch) -> Result<u64, CommitError> {
     let first = write_row(connection, batch)?;
-    let conflict_unless = |is_as_expected: bool, key| match is_as_expected {
-        true => Ok(()),
-        false => Err(CommitError::Conflict(key)),
-    };
     // What is written is compared as it is written.
     let put: BTreeSet<&Digest> = batch.lineage.iter().map(|(digest, _)| digest).collect();
     for (name, version) in &batch.expected {
@@ -393,18 +464,30 @@ fn write(connection: &Connection, batch: &Batch) -> Result<u64, CommitError> {
     if let Some(rotation) = &batch.rotation {
         rotate(connection, rotation)?;
     }
+    if let Some(position) = &batch.position {
+        connection
+            .prepare_cached(
+                "INSERT OR REPLACE INTO cluster_position (id, position, tag) VALUES (1, ?1, ?2)",
+            )?
+            .execute((&position.octets, &position.tag))?;
+    }
     Ok(first)
+}
+
+/// The number of the newest audit record, if the whole is as the batch expects it.
+fn last_number(connection: &Connection, batch: &Batch) -> Result<i64, CommitError> {
+    // Not by RETURNING, for which SQLite makes a table in memory each time.
+    let sql = "SELECT audit_sequence FROM store WHERE id = 1 AND root = ?1";
+    connection
+        .prepare_cached(sql)?
+        .query_row([&batch.row.expected_root], |row| row.get(0))
+        .optional()?
+        .ok_or(CommitError::Conflict(Key::Row))
 }
 
 fn write_row(connection: &Connection, batch: &Batch) -> Result<u64, CommitError> {
     let row = &batch.row;
-    // Not by RETURNING, for which SQLite makes a table in memory each time.
-    let sql = "SELECT audit_sequence FROM store WHERE id = 1 AND root = ?1";
-    let last: i64 = connection
-        .prepare_cached(sql)?
-        .query_row([&row.expected_root], |row| row.get(0))
-        .optional()?
-        .ok_or(CommitError::Conflict(Key::Row))?;
+    let last = last_number(connection, batch)?;
     let count = i64::try_from(batch.audit.len()).unwrap_or(i64::MAX);
     connection
         .prepare_cached(

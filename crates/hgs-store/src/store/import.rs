@@ -184,6 +184,7 @@ impl OpenedState {
                 node: &node,
                 random: &mut *random,
                 spoilt: &BTreeSet::new(),
+                share: (0, 1),
             };
             match taking.next_part(basis) {
                 Ok(Some(batch)) => Part::Write(Box::new(batch)),

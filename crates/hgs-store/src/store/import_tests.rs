@@ -708,7 +708,7 @@ fn a_snapshot_needs_a_schema_that_it_knows() {
     let site = Site::new();
     let connection =
         rusqlite::Connection::open(site.state().join(crate::state_folder::DATABASE)).unwrap();
-    for (version, expected) in [(7, "reads 8 beside a server"), (9, "knows up to 8")] {
+    for (version, expected) in [(8, "reads 9 beside a server"), (10, "knows up to 9")] {
         let sql = "UPDATE store SET schema_version = ?1";
         connection.execute(sql, [version]).unwrap();
         let refused = Snapshot::open(&site.state(), &master_key())

@@ -91,11 +91,17 @@ fn an_older_state_is_migrated_once_and_stays_whole() {
     }
     let connection = Connection::open(directory.join("state.db")).unwrap();
     let version = connection.query_row("SELECT schema_version FROM store", (), |row| row.get(0));
-    assert_eq!(version, Ok(9));
+    assert_eq!(version, Ok(10));
     // The program from before the migration leaves it alone.
     let error = open(&directory).err();
     assert!(
-        matches!(error, Some(OpenError::NewerSchema { found: 9, known: 8 })),
+        matches!(
+            error,
+            Some(OpenError::NewerSchema {
+                found: 10,
+                known: 9
+            })
+        ),
         "{error:?}"
     );
 }

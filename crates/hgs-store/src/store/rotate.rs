@@ -79,6 +79,7 @@ impl OpenedState {
                 node: &node,
                 random: &mut *random,
                 spoilt: &BTreeSet::new(),
+                share: (0, 1),
             };
             let part = rotating.next_part(basis, &state, new, act);
             let staged = part.and_then(|part| match part {

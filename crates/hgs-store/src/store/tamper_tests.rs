@@ -341,11 +341,17 @@ fn the_schema_is_the_one_that_migrations_make() {
     let unexpected = found("schema", "lineage_issued", Finding::Unexpected);
     assert_eq!(schema(other), unexpected);
     let newer = victim.harmed(|connection| {
-        let sql = "UPDATE store SET schema_version = 9";
+        let sql = "UPDATE store SET schema_version = 10";
         connection.execute(sql, ()).unwrap();
     });
     assert!(
-        matches!(newer, OpenError::NewerSchema { found: 9, known: 8 }),
+        matches!(
+            newer,
+            OpenError::NewerSchema {
+                found: 10,
+                known: 9
+            }
+        ),
         "{newer}"
     );
 }

@@ -9,6 +9,7 @@ use crate::{Finding, OpenError, Tampered};
 /// What takes a database from each version to the next; a new one starts from version 0.
 pub(crate) const MIGRATIONS: &[&str] = &[
     VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6, VERSION_7, VERSION_8,
+    VERSION_9,
 ];
 
 const VERSION_1: &str = "
@@ -130,6 +131,15 @@ const VERSION_8: &str = "
 CREATE TABLE host_evidence (
     host TEXT PRIMARY KEY,
     evidence BLOB NOT NULL
+) STRICT;
+";
+
+/// How far this copy of the state has taken in what several nodes have ordered. A state of one node has no such row.
+const VERSION_9: &str = "
+CREATE TABLE cluster_position (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    position BLOB NOT NULL,
+    tag BLOB NOT NULL
 ) STRICT;
 ";
 

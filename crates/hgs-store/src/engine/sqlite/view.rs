@@ -6,7 +6,7 @@ use hgs_pki::health::HostId;
 use hgs_pki::{Thumbprint, Time};
 use rusqlite::{Connection, OptionalExtension as _, Row};
 
-use super::super::{AuditRow, BoundaryRow, RecordRow, StoredRow, View};
+use super::super::{AuditRow, BoundaryRow, PositionRow, RecordRow, StoredRow, View};
 use super::schema::AUDIT_PART;
 use crate::audit_term::FilterTerm;
 use crate::model::Digest;
@@ -52,6 +52,24 @@ impl View for Connection {
         Ok(row.optional()?)
     }
 
+    fn record(&self, kind: &str, name: &str) -> Result<Option<RecordRow>, StoreError> {
+        let mut statement = self.prepare_cached(
+            "SELECT kind, name, generation, value, tag FROM record WHERE kind = ?1 AND name = ?2",
+        )?;
+        Ok(statement.query_row((kind, name), record_row).optional()?)
+    }
+
+    fn position(&self) -> Result<Option<PositionRow>, StoreError> {
+        let sql = "SELECT position, tag FROM cluster_position WHERE id = 1";
+        let row = self.query_row(sql, (), |row| {
+            Ok(PositionRow {
+                octets: row.get(0)?,
+                tag: row.get(1)?,
+            })
+        });
+        Ok(row.optional()?)
+    }
+
     fn records_after(
         &self,
         last: (&str, &str),
@@ -61,15 +79,7 @@ impl View for Connection {
             "SELECT kind, name, generation, value, tag FROM record WHERE (kind, name) > (?1, ?2) \
              ORDER BY kind, name LIMIT ?3",
         )?;
-        let rows = statement.query_map((last.0, last.1, count(limit)), |row| {
-            Ok(RecordRow {
-                kind: text(row, 0)?,
-                name: text(row, 1)?,
-                generation: row.get::<_, i64>(2)?.cast_unsigned(),
-                value: text(row, 3)?,
-                tag: row.get(4)?,
-            })
-        })?;
+        let rows = statement.query_map((last.0, last.1, count(limit)), record_row)?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
@@ -222,6 +232,16 @@ pub(super) const HAS_MARK: i64 = 1;
 
 fn count(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+fn record_row(row: &Row<'_>) -> rusqlite::Result<RecordRow> {
+    Ok(RecordRow {
+        kind: text(row, 0)?,
+        name: text(row, 1)?,
+        generation: row.get::<_, i64>(2)?.cast_unsigned(),
+        value: text(row, 3)?,
+        tag: row.get(4)?,
+    })
 }
 
 /// A text; what is none has no tag that fits.
