@@ -131,6 +131,12 @@ pub enum OrderError {
         /// In the order's own words.
         reason: String,
     },
+    /// What orders commits refuses what it is asked, or holds what no node has written.
+    #[error("the cluster's etcd can't be used: {reason}")]
+    Unusable {
+        /// In the order's own words.
+        reason: String,
+    },
     /// Entries after the position of this node are gone: it needs a copy of another node's state.
     #[error(
         "entries of node {node} after number {number} have left the cluster: this node needs a copy of the state of another one"
@@ -181,6 +187,9 @@ impl OrderError {
             }
             Self::NoRoom { .. } => {
                 "see `hgs cluster status`: nodes that are away for good are removed with `hgs cluster remove`"
+            }
+            Self::Unusable { .. } => {
+                "see etcd's own log, and whether something else than this guardian writes there"
             }
             Self::TooFarBehind { .. } => {
                 "start the server again: it fetches a copy from another node"
