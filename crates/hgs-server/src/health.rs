@@ -23,6 +23,13 @@ impl Readiness {
         Self(Arc::new(check))
     }
 
+    /// Both: this, and what `other` asks where this says nothing against it. A node of a cluster is ready when its guardian
+    /// is, and when the cluster says so.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self::new(move || (self.0)().and_then(|()| (other.0)()))
+    }
+
     /// A server that can always do its work.
     #[must_use]
     pub fn always() -> Self {

@@ -34,6 +34,8 @@ async fn a_server_that_is_not_ready_is_live_and_says_why() {
     for readiness in [
         Readiness::new(|| Err("the store is read-only".to_owned())),
         Readiness::new(|| panic!("the store is gone")),
+        Readiness::always().and(Readiness::new(|| Err("the store is read-only".to_owned()))),
+        Readiness::new(|| Err("the store is read-only".to_owned())).and(Readiness::always()),
     ] {
         let server = TestServer::start_with(support::WITH_METRICS, readiness);
         let live = send(server.monitoring(), "GET /health/live HTTP/1.0\r\n\r\n").await;
