@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf, absolute};
 use hgs_client::Error;
 use hgs_client::configuration::{Configuration, Endpoints, Services};
 use hgs_client::host_key::{HostKeyError, HostKeySize, PublicForm};
-use hgs_client::url::Url;
+use hgs_client::url::{ServiceUrls, Url, UrlError};
 use hgs_files::Readers;
 use hgs_terminal::{AtFault, Exit, Failure, Terminal};
 
@@ -15,43 +15,45 @@ use crate::status;
 
 /// Set the services that guard this host, or local mode
 ///
-/// The primary is asked first, always; the fallback when the primary can't be reached or fails, never when it refuses.
+/// The primary is asked first, always; the fallback when the primary can't be reached or fails, never when it refuses. Where a
+/// guardian runs on several nodes, give a URL of each: the host asks any of them, and the next within a second.
 /// Each call replaces the whole configuration: a fallback that is not named is gone.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   guarded-host configure --url https://hgs.example --ca tls.pem --host-key host1.pem
   guarded-host configure --attestation-url https://hgs.example/Attestation \\
                          --key-protection-url https://hgs.example/KeyProtection
+  guarded-host configure --url https://node1.example --url https://node2.example
   guarded-host configure --local")]
 pub(crate) struct Arguments {
-    /// What the URLs of both services begin with, such as `https://hgs.example`
+    /// What the URLs of both services begin with, such as `https://hgs.example`; several for several nodes of one guardian
     #[arg(long, value_name = "URL", conflicts_with_all = ["attestation_url", "local"])]
-    url: Option<String>,
+    url: Vec<String>,
     /// Write the public half of the host key to this file, for `hgs host add`; a key is made if there is none
     #[arg(long, value_name = "FILE", conflicts_with = "local")]
     host_key: Option<PathBuf>,
-    /// URL of the attestation service
+    /// URL of the attestation service; several for several nodes
     #[arg(
         long,
         value_name = "URL",
         required_unless_present_any = ["local", "url"],
         requires = "key_protection_url"
     )]
-    attestation_url: Option<Url>,
-    /// URL of the key protection service
+    attestation_url: Vec<Url>,
+    /// URL of the key protection service; several for several nodes
     #[arg(long, value_name = "URL", requires = "attestation_url")]
-    key_protection_url: Option<Url>,
-    /// URL of the attestation service that is asked when the primary fails
+    key_protection_url: Vec<Url>,
+    /// URL of the attestation service that is asked when the primary fails: another guardian, and no node of the same
     #[arg(
         long,
         value_name = "URL",
         requires = "attestation_url",
         requires = "fallback_key_protection_url"
     )]
-    fallback_attestation_url: Option<Url>,
+    fallback_attestation_url: Vec<Url>,
     /// URL of the key protection service that belongs to the fallback
     #[arg(long, value_name = "URL", requires = "fallback_attestation_url")]
-    fallback_key_protection_url: Option<Url>,
+    fallback_key_protection_url: Vec<Url>,
     /// PEM file with the only certification authorities to trust for https [default: the system's]
     #[arg(long, value_name = "FILE", conflicts_with = "local")]
     ca: Option<PathBuf>,
@@ -89,16 +91,18 @@ impl Arguments {
     }
 
     fn configuration(self) -> Result<Configuration, Failure> {
-        let below = (self.url.as_deref().map(Endpoints::below).transpose())
-            .map_err(|error| Failure::usage(error.to_string()))?;
-        let Some(primary) = below.or_else(|| pair(self.attestation_url, self.key_protection_url))
-        else {
+        let primary = match &self.url[..] {
+            [] => pair(self.attestation_url, self.key_protection_url),
+            bases => Endpoints::below_each(bases).map(Some),
+        };
+        let Some(primary) = primary.map_err(misuse)? else {
             return Ok(Configuration::Local);
         };
         let fallback = pair(
             self.fallback_attestation_url,
             self.fallback_key_protection_url,
         );
+        let fallback = fallback.map_err(misuse)?;
         let certificate_authorities = self.ca.map(absolute).transpose();
         Ok(Configuration::HostGuardianService(Services {
             primary,
@@ -126,10 +130,17 @@ fn write_host_key(options: &HostOptions, file: &Path, terminal: &Terminal) -> Re
     Ok(())
 }
 
-/// The grammar has seen to it that there are both or neither.
-fn pair(attestation: Option<Url>, key_protection: Option<Url>) -> Option<Endpoints> {
-    Some(Endpoints {
-        attestation: attestation?,
-        key_protection: key_protection?,
-    })
+/// The grammar has seen to it that there are URLs of both or of neither.
+fn pair(attestation: Vec<Url>, key_protection: Vec<Url>) -> Result<Option<Endpoints>, UrlError> {
+    if attestation.is_empty() && key_protection.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Endpoints {
+        attestation: ServiceUrls::new(attestation)?,
+        key_protection: ServiceUrls::new(key_protection)?,
+    }))
+}
+
+fn misuse(error: UrlError) -> Failure {
+    Failure::usage(error.to_string())
 }

@@ -46,14 +46,15 @@ impl fmt::Display for Report {
 
 fn pairs(status: &Status) -> Table {
     let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+    let all = |urls: &[String]| match urls {
+        [] => "-".to_owned(),
+        urls => urls.join(", "),
+    };
     Table::of_pairs([
         ("IsHostGuarded", status.is_host_guarded.to_string()),
         ("Mode", status.mode.to_owned()),
-        (
-            "KeyProtectionServerUrl",
-            or_none(&status.key_protection_url),
-        ),
-        ("AttestationServerUrl", or_none(&status.attestation_url)),
+        ("KeyProtectionServerUrl", all(&status.key_protection_urls)),
+        ("AttestationServerUrl", all(&status.attestation_urls)),
         (
             "AttestationOperationMode",
             or_none(&status.attestation_operation_mode),
@@ -62,11 +63,11 @@ fn pairs(status: &Status) -> Table {
         ("AttestationSubstatus", substatus(status)),
         (
             "FallbackKeyProtectionServerUrl",
-            or_none(&status.fallback_key_protection_url),
+            all(&status.fallback_key_protection_urls),
         ),
         (
             "FallbackAttestationServerUrl",
-            or_none(&status.fallback_attestation_url),
+            all(&status.fallback_attestation_urls),
         ),
         ("IsFallbackInUse", status.is_fallback_in_use.to_string()),
     ])

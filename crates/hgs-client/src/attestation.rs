@@ -15,7 +15,7 @@ use hgs_pki::{Certificate, Time};
 use crate::host_key::{HostKey, HostKeyError};
 use crate::http::{Client, Request, Response};
 use crate::service::{Answer, Cause};
-use crate::url::Url;
+use crate::url::ServiceUrls;
 
 /// The media type of the requests of [MS-HGSA] 2.1.
 pub(crate) const JSON: &str = "application/json; charset=utf-8";
@@ -40,7 +40,7 @@ pub(crate) struct ServiceInformation {
 /// An attestation service that is being asked for health certificates.
 pub(crate) struct AttestationService<'a> {
     client: &'a Client,
-    url: &'a Url,
+    urls: &'a ServiceUrls,
     /// The newest nonce that it handed out.
     nonce: Option<Nonce>,
 }
@@ -62,7 +62,7 @@ impl HealthRequest {
     }
 
     /// Where requests are sent.
-    pub(crate) fn url(attestation: &Url) -> Url {
+    pub(crate) fn urls(attestation: &ServiceUrls) -> ServiceUrls {
         attestation.join(Endpoint::HostKeyAttest.path())
     }
 
@@ -83,11 +83,15 @@ impl HealthRequest {
 }
 
 impl<'a> AttestationService<'a> {
-    /// The service at `url`, which said this of itself.
-    pub(crate) fn new(client: &'a Client, url: &'a Url, information: ServiceInformation) -> Self {
+    /// The service at `urls`, which said this of itself.
+    pub(crate) fn new(
+        client: &'a Client,
+        urls: &'a ServiceUrls,
+        information: ServiceInformation,
+    ) -> Self {
         Self {
             client,
-            url,
+            urls,
             nonce: information.nonce,
         }
     }
@@ -126,7 +130,7 @@ impl<'a> AttestationService<'a> {
             fields.push((PROOF_HEADER, request.proof(nonce, host_key)?));
         }
         let posted = Request::Post {
-            url: HealthRequest::url(self.url),
+            urls: HealthRequest::urls(self.urls),
             content_type: JSON,
             fields,
             body: Bytes::copy_from_slice(request.body()),
@@ -151,7 +155,7 @@ impl<'a> AttestationService<'a> {
         kind: HealthKind,
         now: Time,
     ) -> Answer<Certificate> {
-        let listed = signing_certificates(self.client, self.url).await?;
+        let listed = signing_certificates(self.client, self.urls).await?;
         let signers = listed.into_iter().map(TrustedSigner::own).collect();
         let certificate = HealthCertificate::from_der(attested.certificate().der())
             .map_err(HealthCertificateError::from)?;
@@ -174,10 +178,10 @@ impl<'a> AttestationService<'a> {
 /// What the service at `attestation` says of itself ([MS-HGSA] 3.1.5.4).
 pub(crate) async fn service_information(
     client: &Client,
-    attestation: &Url,
+    attestation: &ServiceUrls,
 ) -> Answer<ServiceInformation> {
-    let url = attestation.join("/getinfo");
-    let response = client.send(&Request::Get { url }).await?;
+    let urls = attestation.join("/getinfo");
+    let response = client.send(&Request::Get { urls }).await?;
     let info = client::read_service_info(response.status, &response.body)?;
     Ok(ServiceInformation {
         operation_mode: info.operation_mode,
@@ -189,10 +193,10 @@ pub(crate) async fn service_information(
 /// Who signs the health certificates of the service at `attestation` ([MS-HGSA] 3.1.5.5).
 pub(crate) async fn signing_certificates(
     client: &Client,
-    attestation: &Url,
+    attestation: &ServiceUrls,
 ) -> Answer<Vec<Certificate>> {
-    let url = attestation.join("/v2.0/signingCertificates");
-    let response = client.send(&Request::Get { url }).await?;
+    let urls = attestation.join("/v2.0/signingCertificates");
+    let response = client.send(&Request::Get { urls }).await?;
     signing_certificates::read(&response.body).map_err(|error| Cause::SigningCertificates {
         status: response.status,
         error,

@@ -26,7 +26,7 @@ use crate::status::Record;
 use crate::tpm::{HostTpm, HostTpmError};
 use crate::tpm_attestation::{self, AttestedInTpm};
 use crate::tpm_identity::TpmIdentity;
-use crate::url::Url;
+use crate::url::ServiceUrls;
 use hgs_clock::Clock;
 
 /// Which health certificate is required.
@@ -83,7 +83,7 @@ pub(crate) struct Certifier<'h> {
     pub(crate) clock: &'h dyn Clock,
     pub(crate) state: StateFolder,
     pub(crate) side: Side,
-    pub(crate) attestation: &'h Url,
+    pub(crate) attestation: &'h ServiceUrls,
     pub(crate) tpm: HostTpm,
     /// What this host will boot next, to be sent with its next attestation by TPM.
     pub(crate) next_boot: Option<Vec<u8>>,
@@ -110,7 +110,7 @@ impl Certifier<'_> {
         }
         let requested = self.request(kind, required).await;
         if let Err(Error::Tpm(error)) = &requested {
-            let (side, url) = (self.side, self.attestation);
+            let (side, url) = (self.side, self.attestation.first());
             self.note(|record, now| record.tpm_failed(side, url, error, now))?;
         }
         match requested? {
@@ -429,7 +429,7 @@ impl Certifier<'_> {
         mode: AttestationOperationMode,
         certified: Option<Certified>,
     ) -> Result<Certified, Error> {
-        self.note(|record, now| record.passed(mode, self.side, self.attestation, now))?;
+        self.note(|record, now| record.passed(mode, self.side, self.attestation.first(), now))?;
         let certified = certified.map(|certified| Certified {
             held: false,
             ..certified
@@ -465,7 +465,7 @@ impl Certifier<'_> {
     }
 
     fn note_failure(&self, cause: &Cause) -> Result<(), Error> {
-        self.note(|record, now| record.failed(self.side, self.attestation, cause, now))
+        self.note(|record, now| record.failed(self.side, self.attestation.first(), cause, now))
     }
 
     fn note(&self, change: impl FnOnce(&mut Record, Time)) -> Result<(), Error> {

@@ -1,5 +1,6 @@
 //! What the administrator set: local mode, or the services that guard this host.
 
+mod one_or_more;
 mod tpm;
 
 use std::path::{Path, PathBuf};
@@ -9,7 +10,9 @@ use hgs_files::{FileError, Readers};
 use serde::{Deserialize, Serialize};
 
 use crate::http::{TlsSettingsError, tls};
-use crate::url::{Url, UrlError};
+use crate::url::{ServiceUrls, Url, UrlError};
+
+use one_or_more::OneOrMore;
 
 pub use tpm::TpmSettings;
 
@@ -18,10 +21,6 @@ const MAX_LENGTH: usize = 64 * 1024;
 
 /// How this host is guarded; what `Set-HgsClientConfiguration` sets.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is one of these for each host"
-)]
 pub enum Configuration {
     /// Not at all. Shielded VMs of owners on this host can be run, none of a guarded fabric's.
     #[default]
@@ -45,14 +44,15 @@ pub struct Services {
     pub dangerous_accept_unsigned_responses: bool,
 }
 
-/// The two URLs of one Host Guardian Service. They belong together: a health certificate of one
-/// attestation service is worth nothing at another's key protection service.
+/// The URLs of the two services of one Host Guardian Service. They belong together: a health certificate of one
+/// attestation service is worth nothing at another's key protection service. Where it runs on several nodes, each service has
+/// several URLs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoints {
     /// Such as `https://hgs.example/Attestation`.
-    pub attestation: Url,
+    pub attestation: ServiceUrls,
     /// Such as `https://hgs.example/KeyProtection`.
-    pub key_protection: Url,
+    pub key_protection: ServiceUrls,
 }
 
 /// Why a configuration file is not one. The administrator is at fault.
@@ -112,15 +112,28 @@ impl Endpoints {
     /// # Errors
     /// When the text is not the beginning of such URLs.
     pub fn below(base: &str) -> Result<Self, UrlError> {
-        let base = base.trim_end_matches('/');
-        for service in ["/attestation", "/keyprotection"] {
-            if base.to_ascii_lowercase().ends_with(service) {
-                return Err(UrlError::OneService);
+        Self::below_each(&[base])
+    }
+
+    /// Both services where the nodes of a guardian have them, below one URL for each node.
+    ///
+    /// # Errors
+    /// When there is no URL, or the same twice, or a text is not the beginning of such URLs.
+    pub fn below_each<B: AsRef<str>>(bases: &[B]) -> Result<Self, UrlError> {
+        let bases = bases.iter().map(|base| base.as_ref().trim_end_matches('/'));
+        let (mut attestation, mut key_protection) = (Vec::new(), Vec::new());
+        for base in bases {
+            for service in ["/attestation", "/keyprotection"] {
+                if base.to_ascii_lowercase().ends_with(service) {
+                    return Err(UrlError::OneService);
+                }
             }
+            attestation.push(format!("{base}/Attestation").parse()?);
+            key_protection.push(format!("{base}/KeyProtection").parse()?);
         }
         Ok(Self {
-            attestation: format!("{base}/Attestation").parse()?,
-            key_protection: format!("{base}/KeyProtection").parse()?,
+            attestation: ServiceUrls::new(attestation)?,
+            key_protection: ServiceUrls::new(key_protection)?,
         })
     }
 }
@@ -233,13 +246,13 @@ struct File {
     #[serde(default)]
     mode: Mode,
     #[serde(skip_serializing_if = "Option::is_none")]
-    attestation_url: Option<String>,
+    attestation_url: Option<OneOrMore>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    key_protection_url: Option<String>,
+    key_protection_url: Option<OneOrMore>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    fallback_attestation_url: Option<String>,
+    fallback_attestation_url: Option<OneOrMore>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    fallback_key_protection_url: Option<String>,
+    fallback_key_protection_url: Option<OneOrMore>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ca_file: Option<PathBuf>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -311,21 +324,22 @@ impl TryFrom<File> for Configuration {
     }
 }
 
-type Setting = (&'static str, Option<String>);
+type Setting = (&'static str, Option<OneOrMore>);
 
 fn pair(
     (attestation_key, attestation): Setting,
     (key_protection_key, key_protection): Setting,
 ) -> Result<Option<Endpoints>, ConfigurationError> {
-    let url = |key, text: String| {
-        text.parse()
+    let urls = |key, texts: OneOrMore| {
+        let urls: Result<Vec<Url>, _> = texts.0.iter().map(|text| text.parse()).collect();
+        urls.and_then(ServiceUrls::new)
             .map_err(|problem| ConfigurationError::Url { key, problem })
     };
     match (attestation, key_protection) {
         (None, None) => Ok(None),
         (Some(attestation), Some(key_protection)) => Ok(Some(Endpoints {
-            attestation: url(attestation_key, attestation)?,
-            key_protection: url(key_protection_key, key_protection)?,
+            attestation: urls(attestation_key, attestation)?,
+            key_protection: urls(key_protection_key, key_protection)?,
         })),
         (Some(_), None) => Err(ConfigurationError::HalfAPair {
             missing: key_protection_key,
@@ -353,10 +367,10 @@ impl From<&Configuration> for File {
         let fallback = services.fallback.as_ref();
         Self {
             mode: Mode::HostGuardianService,
-            attestation_url: Some(services.primary.attestation.to_string()),
-            key_protection_url: Some(services.primary.key_protection.to_string()),
-            fallback_attestation_url: fallback.map(|pair| pair.attestation.to_string()),
-            fallback_key_protection_url: fallback.map(|pair| pair.key_protection.to_string()),
+            attestation_url: Some((&services.primary.attestation).into()),
+            key_protection_url: Some((&services.primary.key_protection).into()),
+            fallback_attestation_url: fallback.map(|pair| (&pair.attestation).into()),
+            fallback_key_protection_url: fallback.map(|pair| (&pair.key_protection).into()),
             ca_file: services.certificate_authorities.clone(),
             dangerous_accept_unsigned_responses: services.dangerous_accept_unsigned_responses,
             tpm: None,
@@ -510,6 +524,53 @@ mod tests {
         let error = read(&format!("{MODE}{both}")).unwrap_err();
         assert!(matches!(error, ConfigurationError::FallbackAlone));
         assert!(read(&format!("{MODE}{primary}{both}")).is_ok());
+    }
+
+    #[test]
+    fn a_service_of_several_nodes_has_a_list_of_urls_and_of_one_a_url() {
+        const MODE: &str = "mode = \"host-guardian-service\"\n";
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("guarded-host.toml");
+        let services = |nodes: &[&str]| {
+            Configuration::HostGuardianService(Services {
+                primary: Endpoints::below_each(nodes).unwrap(),
+                fallback: Some(endpoints("two.example")),
+                certificate_authorities: None,
+                dangerous_accept_unsigned_responses: false,
+            })
+        };
+        for nodes in [&["https://a"][..], &["https://a", "https://b", "https://c"]] {
+            services(nodes).store(&path).unwrap();
+            assert_eq!(Configuration::load(&path).unwrap(), services(nodes));
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains("\"https://b/KeyProtection\""), "{text}");
+        assert!(
+            text.contains("fallback_attestation_url = \"https://two"),
+            "{text}"
+        );
+
+        let keys = "key_protection_url = [\"http://a/K\"]\n";
+        let load = |urls: &str| read(&format!("{MODE}attestation_url = {urls}\n{keys}"));
+        assert!(load("[\"http://a/A\", \"http://b/A\"]").is_ok());
+        for (urls, complaint) in [
+            ("[]", "attestation_url: there is no URL"),
+            (
+                "[\"http://a/A\", \"http://A:80/A/\"]",
+                "attestation_url: `http://a/A` is there twice",
+            ),
+            (
+                "[\"http://a/A\", 1]",
+                "invalid type: integer `1`, expected a string",
+            ),
+            (
+                "1",
+                "invalid type: integer `1`, expected a URL or a list of URLs",
+            ),
+        ] {
+            let error = load(urls).unwrap_err().to_string();
+            assert!(error.contains(complaint), "{error}");
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::state::StateFolder;
 use crate::status::{Record, Status};
 use crate::tpm::{HostTpm, Progress};
 use crate::tpm_identity;
-use crate::url::{Scheme, Url};
+use crate::url::{Scheme, ServiceUrls, Url};
 use hgs_clock::{Clock, SystemClock};
 
 /// Is another after each start of the machine.
@@ -72,7 +72,7 @@ pub struct GuardedHost {
 pub struct Attestation {
     /// The service that issued it.
     pub side: Side,
-    /// The URL of that service.
+    /// The first URL of that service.
     pub attestation: Url,
     /// What its key is for.
     pub kind: HealthKind,
@@ -252,13 +252,13 @@ impl GuardedHost {
                 Ok(Certified { certificate, .. }) => {
                     return Ok(Attestation {
                         side,
-                        attestation: endpoints.attestation.clone(),
+                        attestation: endpoints.attestation.first().clone(),
                         kind,
                         certificate,
                     });
                 }
                 Err(cause) => {
-                    let failure = ServiceFailure::new(side, &endpoints.attestation, cause);
+                    let failure = ServiceFailure::new(side, endpoints.attestation.first(), cause);
                     failures.add(failure)?;
                 }
             }
@@ -395,7 +395,7 @@ fn tls_settings(
     let Configuration::HostGuardianService(services) = configuration else {
         return Err(TlsSettingsError::Absent);
     };
-    let is_https = |url: &Url| url.scheme() == Scheme::Https;
+    let is_https = |urls: &ServiceUrls| urls.iter().any(|url| url.scheme() == Scheme::Https);
     let needed = services
         .in_order(Sides::Both)
         .any(|(_, pair)| is_https(&pair.attestation) || is_https(&pair.key_protection));

@@ -3,22 +3,27 @@
 
 mod connection_steps;
 mod exchange;
+mod health;
+mod node;
 mod race;
 mod resolve;
 pub(crate) mod tls;
 
-use std::collections::HashMap;
-use std::io;
+use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use hgs_crypto::random::{self, System};
 use hgs_pki::Time;
 use hyper::HeaderMap;
-use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until};
 
-use crate::url::{Scheme, Url};
+use crate::url::{ServiceUrls, Url};
+
+use health::Health;
 
 pub use race::Unreachable;
 pub use resolve::{Addresses, Resolve, SystemResolver};
@@ -35,6 +40,8 @@ pub struct Timing {
     pub stagger: Duration,
     /// Until one of the addresses has accepted a connection.
     pub connect: Duration,
+    /// Until another node, or another address, is asked beside one that has not answered.
+    pub patience: Duration,
     /// From the connection to the last octet of the answer, TLS handshake included.
     pub exchange: Duration,
 }
@@ -44,6 +51,7 @@ impl Default for Timing {
         Self {
             stagger: Duration::from_millis(250),
             connect: Duration::from_secs(10),
+            patience: Duration::from_secs(1),
             // The server gives up on a request after 30 seconds: its answer should still arrive.
             exchange: Duration::from_secs(35),
         }
@@ -54,10 +62,10 @@ impl Default for Timing {
 #[derive(Debug, Clone)]
 pub(crate) enum Request {
     Get {
-        url: Url,
+        urls: ServiceUrls,
     },
     Post {
-        url: Url,
+        urls: ServiceUrls,
         content_type: &'static str,
         /// Further header fields.
         fields: Vec<(&'static str, String)>,
@@ -66,9 +74,10 @@ pub(crate) enum Request {
 }
 
 impl Request {
-    pub(crate) fn url(&self) -> &Url {
+    /// Where it can be sent.
+    fn urls(&self) -> &ServiceUrls {
         match self {
-            Self::Get { url } | Self::Post { url, .. } => url,
+            Self::Get { urls } | Self::Post { urls, .. } => urls,
         }
     }
 }
@@ -138,6 +147,9 @@ pub enum TransportError {
         /// The limit.
         limit: usize,
     },
+    /// None of several nodes answered.
+    #[error("no node answers: {}", each(.0))]
+    NoNode(Vec<(Url, Self)>),
     /// The service sends us elsewhere; it is not gone to (attacks.md K3).
     #[error("the service answers with a redirect (status {status}), which is not followed")]
     Redirect {
@@ -146,13 +158,24 @@ pub enum TransportError {
     },
 }
 
-/// Sends requests, and remembers for each host the address that answered last.
+fn each(failures: &[(Url, TransportError)]) -> String {
+    let each = failures
+        .iter()
+        .map(|(url, error)| format!("{url}: {error}"));
+    each.collect::<Vec<_>>().join("; ")
+}
+
+/// Sends requests, and remembers for each service the node that answered last, and for each host the address.
 #[derive(Debug)]
 pub(crate) struct Client {
     timing: Timing,
     resolver: Arc<dyn Resolve>,
     tls: Result<Arc<rustls::ClientConfig>, TlsSettingsError>,
-    healthy: Mutex<HashMap<String, SocketAddr>>,
+    /// By their origins.
+    nodes: Mutex<Health<String>>,
+    addresses: Mutex<Health<SocketAddr>>,
+    /// The place in the list of URLs where the first choice is.
+    first_choice: usize,
 }
 
 impl Client {
@@ -163,109 +186,124 @@ impl Client {
         resolver: Arc<dyn Resolve>,
         tls: Result<Arc<rustls::ClientConfig>, TlsSettingsError>,
     ) -> Self {
+        // Hosts that have the same list share out among the nodes. Without randomness, all begin with the first.
+        let first_choice = random::array(&mut System::new()).map_or(0, u16::from_be_bytes);
         Self {
             timing,
             resolver,
             tls,
-            healthy: Mutex::default(),
+            nodes: Mutex::default(),
+            addresses: Mutex::default(),
+            first_choice: first_choice.into(),
         }
     }
 
-    /// Sends `request` to the addresses of its host until one answers, each at most once. Every
-    /// request of the two protocols may be repeated.
+    /// Sends `request` to the nodes of the service until one answers, each at most once. Every request of the two protocols
+    /// may be repeated.
+    ///
+    /// The next node is asked when one fails or can't answer now, and beside one that keeps silent. Whatever a node decides
+    /// is the answer.
     pub(crate) async fn send(&self, request: &Request) -> Result<Response, TransportError> {
-        let authority = request.url().authority();
-        let mut addresses = self.addresses(request.url()).await?;
+        let service = request.urls().first().origin();
+        let mut waiting = self.nodes_in_order(request.urls());
+        let mut asked = FuturesUnordered::new();
+        let mut failures = Failures::default();
+        let mut newest = None;
+        // From when on another node is asked beside those that keep silent.
+        let mut next = Instant::now();
         loop {
-            let (address, stream) = self.connect(&mut addresses).await?;
-            match self.exchange(request, address, stream).await {
-                Ok(response) => {
-                    tracing::debug!(url = %request.url(), %address, status = response.status);
-                    self.healthy().insert(authority, address);
-                    return Ok(response);
+            if asked.is_empty() || next <= Instant::now() {
+                match waiting.pop_front() {
+                    Some(url) => {
+                        newest = Some(url.origin());
+                        asked.push(async move { (url, self.ask_node(request, url).await) });
+                        let remaining = |url: &&Url| lock(&self.nodes).remaining(&url.origin());
+                        let remaining = waiting.front().and_then(remaining).unwrap_or_default();
+                        next = Instant::now() + self.timing.patience.max(remaining);
+                    }
+                    None if asked.is_empty() => return failures.into_outcome(),
+                    None => {}
                 }
-                // An answer that is refused is an answer: the other addresses would give it too.
-                Err(
-                    error @ (TransportError::TooLarge { .. } | TransportError::Redirect { .. }),
-                ) => {
-                    return Err(error);
-                }
-                Err(error) => {
-                    self.healthy().remove(&authority);
-                    tracing::debug!(%address, %error, "address did not answer");
-                    if addresses.is_empty() {
-                        return Err(error);
+            }
+            tokio::select! {
+                biased;
+                Some((url, outcome)) = asked.next() => match outcome {
+                    Ok(response) if response.status < 500 => {
+                        lock(&self.nodes).answered(&service, &url.origin());
+                        return Ok(response);
+                    }
+                    // Whichever node is asked.
+                    Err(error @ TransportError::TlsSettings(_)) => return Err(error),
+                    outcome => {
+                        lock(&self.nodes).failed(&service, &url.origin());
+                        failures.add(url, outcome);
+                        next = Instant::now();
+                    }
+                },
+                () = sleep_until(next), if !waiting.is_empty() => {
+                    if let Some(silent) = &newest {
+                        tracing::info!(%silent, "no answer yet; another node is asked, too");
+                        lock(&self.nodes).failed(&service, silent);
                     }
                 }
             }
         }
     }
 
-    async fn addresses(&self, url: &Url) -> Result<Vec<SocketAddr>, TransportError> {
-        let refused = |reason: String| TransportError::Resolve {
-            host: url.host().to_string(),
-            reason,
-        };
-        let resolved = tokio::time::timeout(
-            self.timing.connect,
-            self.resolver.resolve(url.host(), url.port()),
-        );
-        let resolved = match resolved.await {
-            Ok(resolved) => resolved.map_err(|error| refused(error.to_string()))?,
-            Err(_) => {
-                let seconds = self.timing.connect.as_secs();
-                return Err(refused(format!("no answer within {seconds} s")));
+    /// The node that answered last, then from the first choice on, with those last that failed lately.
+    fn nodes_in_order<'u>(&self, urls: &'u ServiceUrls) -> VecDeque<&'u Url> {
+        let health = lock(&self.nodes);
+        let preferred = health.preferred(&urls.first().origin());
+        let mut nodes: Vec<_> = urls.iter().collect();
+        let start = self.first_choice % nodes.len();
+        nodes.rotate_left(start);
+        nodes.sort_by_key(|url| Some(url.origin()) != preferred);
+        health.sort(&mut nodes, |url| url.origin());
+        nodes.into()
+    }
+}
+
+/// What came in place of an answer, from nodes that were asked.
+#[derive(Default)]
+struct Failures {
+    /// That a node can't answer now.
+    unable: Option<Response>,
+    errors: Vec<(Url, TransportError)>,
+}
+
+impl Failures {
+    fn add(&mut self, url: &Url, outcome: Result<Response, TransportError>) {
+        match outcome {
+            Ok(response) => {
+                tracing::info!(%url, status = response.status, "node can't answer now");
+                self.unable = Some(response);
             }
-        };
-        let healthy = self.healthy().get(&url.authority()).copied();
-        let addresses = race::order(resolved, healthy);
-        if addresses.is_empty() {
-            return Err(refused("the name has no address".to_owned()));
+            Err(error) => {
+                tracing::info!(%url, %error, "node did not answer");
+                self.errors.push((url.clone(), error));
+            }
         }
-        Ok(addresses)
     }
 
-    async fn connect(
-        &self,
-        addresses: &mut Vec<SocketAddr>,
-    ) -> Result<(SocketAddr, TcpStream), TransportError> {
-        let connect = |address| async move {
-            let stream = TcpStream::connect(address).await?;
-            // Small requests must not wait for more to send.
-            stream.set_nodelay(true)?;
-            Ok::<_, io::Error>(stream)
-        };
-        race::first(addresses, self.timing.stagger, self.timing.connect, connect)
-            .await
-            .map_err(TransportError::Unreachable)
-    }
-
-    async fn exchange(
-        &self,
-        request: &Request,
-        address: SocketAddr,
-        stream: TcpStream,
-    ) -> Result<Response, TransportError> {
-        let limit = self.timing.exchange;
-        let exchange = async {
-            match (request.url().scheme(), &self.tls) {
-                (Scheme::Http, _) => exchange::exchange(request, address, stream).await,
-                (Scheme::Https, Err(error)) => Err(error.clone().into()),
-                (Scheme::Https, Ok(settings)) => {
-                    let stream = tls::connect(settings, request.url(), address, stream).await?;
-                    exchange::exchange(request, address, stream).await
-                }
+    /// A node that says why it can't answer says more than one that can't be reached.
+    fn into_outcome(mut self) -> Result<Response, TransportError> {
+        if let Some(response) = self.unable {
+            return Ok(response);
+        }
+        match self.errors.pop() {
+            Some((_, error)) if self.errors.is_empty() => Err(error),
+            Some(last) => {
+                self.errors.push(last);
+                Err(TransportError::NoNode(self.errors))
             }
-        };
-        tokio::time::timeout(limit, exchange)
-            .await
-            .unwrap_or(Err(TransportError::Timeout { address, limit }))
+            None => Err(TransportError::NoNode(Vec::new())),
+        }
     }
+}
 
-    fn healthy(&self) -> std::sync::MutexGuard<'_, HashMap<String, SocketAddr>> {
-        // A map of hints stays usable whatever happened to the thread that held it.
-        self.healthy.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<K>(health: &Mutex<Health<K>>) -> MutexGuard<'_, Health<K>> {
+    // Hints stay usable whatever happened to the thread that held them.
+    health.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

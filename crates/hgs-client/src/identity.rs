@@ -23,7 +23,7 @@ use hgs_pki::health::HealthKind;
 use hgs_pki::{Certificate, Seconds, Time};
 use serde::{Deserialize, Serialize};
 
-use crate::url::Url;
+use crate::url::ServiceUrls;
 
 /// Octets of the longest identity file: a key of 8192 bits and a few certificates in Base64.
 const MAX_LENGTH: usize = 256 * 1024;
@@ -157,14 +157,14 @@ impl Identity {
     }
 
     /// The certificate that the service at `attestation` issued, if it is still valid.
-    pub(crate) fn certificate(&self, attestation: &Url, now: Time) -> Option<&Certificate> {
-        let certificate = self.certificates.get(&attestation.to_string());
-        certificate.filter(|certificate| is_valid(certificate, now))
+    pub(crate) fn certificate(&self, attestation: &ServiceUrls, now: Time) -> Option<&Certificate> {
+        of_service(&self.certificates, attestation).filter(|certificate| is_valid(certificate, now))
     }
 
     /// Keeps a certificate over this key or over the next one, which is the key from then on. Deletes the certificates
     /// that have expired, and those over the old key.
-    pub(crate) fn keep(&mut self, attestation: &Url, certificate: Certificate, now: Time) {
+    pub(crate) fn keep(&mut self, attestation: &ServiceUrls, certificate: Certificate, now: Time) {
+        self.forget(attestation);
         if let Some(next) = self.next.take() {
             if certificate.public_key() == next.key.public() {
                 self.key = next.key;
@@ -177,13 +177,31 @@ impl Identity {
         self.certificates
             .retain(|_, certificate| is_valid(certificate, now));
         self.certificates
-            .insert(attestation.to_string(), certificate);
+            .insert(attestation.first().to_string(), certificate);
     }
 
     /// Deletes the certificate of a service that would not issue it today.
-    pub(crate) fn forget(&mut self, attestation: &Url) -> bool {
-        self.certificates.remove(&attestation.to_string()).is_some()
+    pub(crate) fn forget(&mut self, attestation: &ServiceUrls) -> bool {
+        forget(&mut self.certificates, attestation)
     }
+}
+
+/// The certificate of a service, whichever of its URLs came first when it was kept.
+pub(crate) fn of_service<'c>(
+    certificates: &'c Certificates,
+    attestation: &ServiceUrls,
+) -> Option<&'c Certificate> {
+    let mut urls = attestation.iter();
+    urls.find_map(|url| certificates.get(&url.to_string()))
+}
+
+/// Deletes the certificate of a service, and says whether there was one.
+pub(crate) fn forget(certificates: &mut Certificates, attestation: &ServiceUrls) -> bool {
+    let count = certificates.len();
+    for url in attestation.iter() {
+        certificates.remove(&url.to_string());
+    }
+    certificates.len() < count
 }
 
 /// Whether a certificate is valid at `now`.

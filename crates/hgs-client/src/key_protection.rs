@@ -23,7 +23,7 @@ use crate::certify::Certified;
 use crate::http::{Client, Request, Response};
 use crate::kept_keys::OfflineUses;
 use crate::service::Answer;
-use crate::url::Url;
+use crate::url::ServiceUrls;
 use hgs_clock::Clock;
 
 use self::failure::KeyProtectionFailure;
@@ -38,7 +38,7 @@ const ALGORITHMS: Algorithms = Algorithms {
 /// A key protection service, and how it is asked.
 pub(crate) struct KeyProtection<'a> {
     pub(crate) client: &'a Client,
-    pub(crate) url: &'a Url,
+    pub(crate) urls: &'a ServiceUrls,
     pub(crate) version: ServiceVersion,
     pub(crate) caches: &'a Arc<Caches>,
     pub(crate) clock: &'a dyn Clock,
@@ -71,7 +71,7 @@ impl KeyProtection<'_> {
                 Err(error) => tracing::warn!(%error, "offline use of a key can't be reported"),
             }
         }
-        let response = post(self.client, self.url, self.version, body, fields).await?;
+        let response = post(self.client, self.urls, self.version, body, fields).await?;
         let fields = ResponseFields::read(|name| {
             let values = response.fields.get_all(name).iter();
             values.map(HeaderValue::as_bytes).collect()
@@ -79,7 +79,7 @@ impl KeyProtection<'_> {
         let fields = match fields {
             Err(ResponseSignatureError::Unsigned) if self.dangerous_accept_unsigned_responses => {
                 tracing::warn!(
-                    url = %self.url,
+                    url = %self.urls.first(),
                     "an answer without a signature is used, because dangerous_accept_unsigned_responses is set"
                 );
                 None
@@ -116,14 +116,14 @@ impl KeyProtection<'_> {
 /// Posts a request to roll, and returns an answer that is no refusal.
 pub(crate) async fn post(
     client: &Client,
-    key_protection: &Url,
+    key_protection: &ServiceUrls,
     version: ServiceVersion,
     request: Vec<u8>,
     fields: Vec<(&'static str, String)>,
 ) -> Answer<Response> {
     let response = client
         .send(&Request::Post {
-            url: key_protection.join(match version {
+            urls: key_protection.join(match version {
                 ServiceVersion::V1 => "/service/v1.0/rolltransportkey",
                 ServiceVersion::V2 => "/service/v2.0/rolltransportkey",
             }),
@@ -139,9 +139,9 @@ pub(crate) async fn post(
 }
 
 /// The metadata that the service at `key_protection` publishes ([MS-KPS] 3.2.5.2).
-pub(crate) async fn metadata(client: &Client, key_protection: &Url) -> Answer<Vec<u8>> {
-    let url = key_protection.join("/service/metadata/2014-07/metadata.xml");
-    let response = client.send(&Request::Get { url }).await?;
+pub(crate) async fn metadata(client: &Client, key_protection: &ServiceUrls) -> Answer<Vec<u8>> {
+    let urls = key_protection.join("/service/metadata/2014-07/metadata.xml");
+    let response = client.send(&Request::Get { urls }).await?;
     match response.status {
         200 => Ok(response.body.to_vec()),
         _ => Err(KeyProtectionFailure::of_reply(response.status, &response.body).into()),

@@ -15,7 +15,7 @@ use hgs_trace::{Clocks, Observed, PresentedCertificate, Problem, Reachability};
 use crate::http::{Client, Timing, TlsFailure, TransportError, tls};
 use crate::key_protection::failure::KeyProtectionFailure;
 use crate::service::Cause;
-use crate::url::Url;
+use crate::url::{ServiceUrls, Url};
 use crate::{Environment, attestation, key_protection, remedy};
 use hgs_clock::Clock;
 
@@ -30,6 +30,7 @@ pub struct Probe {
 const TIMING: Timing = Timing {
     stagger: Duration::from_millis(250),
     connect: Duration::from_secs(5),
+    patience: Duration::from_secs(1),
     exchange: Duration::from_secs(10),
 };
 
@@ -85,7 +86,7 @@ impl Probe {
     /// # Errors
     /// Why it does not say.
     pub async fn attestation_mode(&self, attestation: &Url) -> Observed<String> {
-        let info = attestation::service_information(&self.client, attestation).await;
+        let info = attestation::service_information(&self.client, &one(attestation)).await;
         let mode = info.map(|info| info.operation_mode.to_string());
         mode.map_err(|cause| problem(&cause))
     }
@@ -95,7 +96,7 @@ impl Probe {
     /// # Errors
     /// Why it does not.
     pub async fn signing_certificates(&self, attestation: &Url) -> Observed<Vec<String>> {
-        let listed = attestation::signing_certificates(&self.client, attestation)
+        let listed = attestation::signing_certificates(&self.client, &one(attestation))
             .await
             .map_err(|cause| problem(&cause))?;
         let thumbprints = listed.iter().map(|one| one.thumbprint().to_string());
@@ -107,7 +108,7 @@ impl Probe {
     /// # Errors
     /// Why there is none.
     pub async fn metadata_document(&self, key_protection: &Url) -> Observed<Vec<u8>> {
-        let octets = key_protection::metadata(&self.client, key_protection).await;
+        let octets = key_protection::metadata(&self.client, &one(key_protection)).await;
         octets.map_err(|cause| problem(&cause))
     }
 
@@ -134,7 +135,15 @@ impl Probe {
             algorithms: Algorithms::default(),
         };
         let (version, body) = (ServiceVersion::V2, request.to_xml());
-        match key_protection::post(&self.client, key_protection, version, body, Vec::new()).await {
+        match key_protection::post(
+            &self.client,
+            &one(key_protection),
+            version,
+            body,
+            Vec::new(),
+        )
+        .await
+        {
             Ok(_) => Err(Problem::new("it was answered with keys")),
             Err(Cause::KeyProtection(KeyProtectionFailure::Refused { name, .. })) => Ok(name),
             Err(cause) => Err(problem(&cause)),
@@ -144,6 +153,11 @@ impl Probe {
 
 /// Octets of the protector in a request that must be refused; in Base64 they are a third more.
 const PROBE_PROTECTOR: usize = 96 * 1024;
+
+/// One node, whatever others there are.
+fn one(url: &Url) -> ServiceUrls {
+    url.clone().into()
+}
 
 fn presented(leaf: &[u8]) -> PresentedCertificate {
     PresentedCertificate {

@@ -17,10 +17,10 @@ impl GuardedHost {
     pub async fn signing_certificates(&self) -> Result<Vec<Certificate>, Error> {
         let mut failures = ServiceFailures::default();
         for (side, endpoints) in self.services(Sides::Both)? {
-            let url = &endpoints.attestation;
-            match attestation::signing_certificates(self.client(), url).await {
+            let urls = &endpoints.attestation;
+            match attestation::signing_certificates(self.client(), urls).await {
                 Ok(certificates) => return Ok(certificates),
-                Err(cause) => failures.add(ServiceFailure::new(side, url, cause))?,
+                Err(cause) => failures.add(ServiceFailure::new(side, urls.first(), cause))?,
             }
         }
         Err(failures.into_error())
@@ -33,10 +33,10 @@ impl GuardedHost {
     pub async fn metadata(&self) -> Result<Vec<u8>, Error> {
         let mut failures = ServiceFailures::default();
         for (side, endpoints) in self.services(Sides::Both)? {
-            let url = &endpoints.key_protection;
-            match key_protection::metadata(self.client(), url).await {
+            let urls = &endpoints.key_protection;
+            match key_protection::metadata(self.client(), urls).await {
                 Ok(metadata) => return Ok(metadata),
-                Err(cause) => failures.add(ServiceFailure::new(side, url, cause))?,
+                Err(cause) => failures.add(ServiceFailure::new(side, urls.first(), cause))?,
             }
         }
         Err(failures.into_error())

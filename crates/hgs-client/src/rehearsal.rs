@@ -55,7 +55,7 @@ pub struct RehearsedRequest {
 pub struct RehearsedService {
     /// Which of the two.
     pub side: Side,
-    /// Where the requests would be posted.
+    /// Where the requests would be posted; the URLs of several nodes are separated by commas.
     pub url: String,
     /// How it attests, by name: `HostKey`, `Tpm`.
     pub operation_mode: Option<String>,
@@ -173,7 +173,7 @@ impl GuardedHost {
             side,
             url: match mode {
                 Some(AttestationOperationMode::Tpm) => attestation.join(Endpoint::Attest.path()),
-                _ => HealthRequest::url(attestation),
+                _ => HealthRequest::urls(attestation),
             }
             .to_string(),
             operation_mode: mode.map(|mode| mode.to_string()),

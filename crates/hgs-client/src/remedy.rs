@@ -327,6 +327,9 @@ pub(crate) fn of_transport(error: &TransportError) -> Option<&'static str> {
         TransportError::Broken { .. } => {
             "check the port in the URL, and whether it is http or https"
         }
+        TransportError::NoNode(failures) => {
+            return failures.last().and_then(|(_, error)| of_transport(error));
+        }
         TransportError::TooLarge { .. } => return None,
     })
 }

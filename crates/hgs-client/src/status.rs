@@ -20,7 +20,7 @@ use crate::identity;
 use crate::remedy;
 use crate::service::{Cause, Side};
 use crate::tpm::HostTpmError;
-use crate::url::Url;
+use crate::url::{ServiceUrls, Url};
 
 /// Octets of the longest status file.
 const MAX_LENGTH: usize = 64 * 1024;
@@ -34,20 +34,28 @@ pub struct Status {
     pub is_host_guarded: bool,
     /// `Local` or `HostGuardianService`.
     pub mode: &'static str,
-    /// URL of the primary attestation service.
+    /// The first URL of the primary attestation service.
     pub attestation_url: Option<String>,
-    /// URL of the primary key protection service.
+    /// All URLs of it: one for each node.
+    pub attestation_urls: Vec<String>,
+    /// The first URL of the primary key protection service.
     pub key_protection_url: Option<String>,
+    /// All URLs of it.
+    pub key_protection_urls: Vec<String>,
     /// How the attestation service attests, as far as is known: `HostKey`, `Tpm`.
     pub attestation_operation_mode: Option<String>,
     /// How the last attempt to attest ended, or what became of it since.
     pub attestation_status: NamedNumber,
     /// Which policies failed; none is what the incumbent calls `NoInformation`.
     pub attestation_substatus: Vec<NamedNumber>,
-    /// URL of the fallback's attestation service.
+    /// The first URL of the fallback's attestation service.
     pub fallback_attestation_url: Option<String>,
-    /// URL of the fallback's key protection service.
+    /// All URLs of it.
+    pub fallback_attestation_urls: Vec<String>,
+    /// The first URL of the fallback's key protection service.
     pub fallback_key_protection_url: Option<String>,
+    /// All URLs of it.
+    pub fallback_key_protection_urls: Vec<String>,
     /// Whether the last answer came from the fallback.
     pub is_fallback_in_use: bool,
     /// The last attempt to attest.
@@ -349,9 +357,14 @@ impl Status {
         } else {
             status_now(&record, is_host_guarded)
         };
-        let url = |endpoints: Option<&Endpoints>, which: fn(&Endpoints) -> &Url| {
-            endpoints.map(|endpoints| which(endpoints).to_string())
+        let urls = |endpoints: Option<&Endpoints>, which: fn(&Endpoints) -> &ServiceUrls| {
+            let urls = endpoints.into_iter().flat_map(|pair| which(pair).iter());
+            urls.map(ToString::to_string).collect::<Vec<_>>()
         };
+        let attestation_urls = urls(primary, |pair| &pair.attestation);
+        let key_protection_urls = urls(primary, |pair| &pair.key_protection);
+        let fallback_attestation_urls = urls(fallback, |pair| &pair.attestation);
+        let fallback_key_protection_urls = urls(fallback, |pair| &pair.key_protection);
         Self {
             is_host_guarded,
             mode: if primary.is_some() {
@@ -359,16 +372,20 @@ impl Status {
             } else {
                 "Local"
             },
-            attestation_url: url(primary, |pair| &pair.attestation),
-            key_protection_url: url(primary, |pair| &pair.key_protection),
+            attestation_url: attestation_urls.first().cloned(),
+            attestation_urls,
+            key_protection_url: key_protection_urls.first().cloned(),
+            key_protection_urls,
             attestation_operation_mode: record.operation_mode.filter(|_| primary.is_some()),
             attestation_status: NamedNumber {
                 name: status.name(),
                 number: Some(status.number().into()),
             },
             attestation_substatus: substatus(&record.substatus),
-            fallback_attestation_url: url(fallback, |pair| &pair.attestation),
-            fallback_key_protection_url: url(fallback, |pair| &pair.key_protection),
+            fallback_attestation_url: fallback_attestation_urls.first().cloned(),
+            fallback_attestation_urls,
+            fallback_key_protection_url: fallback_key_protection_urls.first().cloned(),
+            fallback_key_protection_urls,
             is_fallback_in_use: record.fallback_in_use && fallback.is_some(),
             last_attempt: record.attempt,
             health_certificates,
@@ -409,14 +426,14 @@ fn summaries(
     let mut summaries = Vec::new();
     for (kind, certificates) in held {
         for endpoints in services.into_iter().flatten() {
-            let url = endpoints.attestation.to_string();
-            let Some(certificate) = certificates.get(&url) else {
+            let Some(certificate) = identity::of_service(certificates, &endpoints.attestation)
+            else {
                 continue;
             };
             if identity::is_valid(certificate, now) {
                 summaries.push(HealthCertificateSummary {
                     kind: kind.to_string(),
-                    attestation_url: url,
+                    attestation_url: endpoints.attestation.first().to_string(),
                     serial_number: hex::encode(certificate.serial_number()),
                     expires: certificate.validity().not_after.to_string(),
                     renewed_from: identity::renewal_of(certificate).to_string(),

@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::http::{Client, Request};
 use crate::service::Answer;
 use crate::tpm::{HostTpm, HostTpmError};
-use crate::url::Url;
+use crate::url::ServiceUrls;
 
 /// A health certificate, and the key that it is over if that is a new one.
 pub(crate) struct AttestedInTpm {
@@ -39,7 +39,7 @@ struct Driver {
 /// host says that it will boot next.
 pub(crate) async fn attest(
     client: &Client,
-    attestation: &Url,
+    attestation: &ServiceUrls,
     host: &HostTpm,
     kind: HealthKind,
     session: SessionId,
@@ -49,11 +49,11 @@ pub(crate) async fn attest(
     let host = host.clone();
     let open = move || Driver::open(host, kind, session, presented, next_boot);
     let mut driver = blocking(open).await?;
-    let url = attestation.join(driver.exchange.endpoint().path());
+    let urls = attestation.join(driver.exchange.endpoint().path());
     let mut body = driver.exchange.body();
     let attested = loop {
         let posted = Request::Post {
-            url: url.clone(),
+            urls: urls.clone(),
             content_type: JSON,
             fields: Vec::new(),
             body: Bytes::from(body),

@@ -20,9 +20,9 @@ use hgs_tcg::event_log::PcrValues;
 use hgs_tcg::tpm::{PcrSelection, PrivateAndPublic, Public, StorageRootKey};
 use serde::{Deserialize, Serialize};
 
-use crate::identity::{Certificates, is_valid, two_thirds};
+use crate::identity::{Certificates, forget, is_valid, of_service, two_thirds};
 use crate::tpm::HostTpm;
-use crate::url::Url;
+use crate::url::ServiceUrls;
 
 /// Octets of the longest file: two keys and a few certificates in Base64.
 const MAX_LENGTH: usize = 256 * 1024;
@@ -86,22 +86,22 @@ impl TpmIdentity {
     }
 
     /// The certificate that the service at `attestation` issued, if it is still valid.
-    pub(crate) fn certificate(&self, attestation: &Url, now: Time) -> Option<&Certificate> {
-        let certificate = self.certificates.get(&attestation.to_string());
-        certificate.filter(|certificate| is_valid(certificate, now))
+    pub(crate) fn certificate(&self, attestation: &ServiceUrls, now: Time) -> Option<&Certificate> {
+        of_service(&self.certificates, attestation).filter(|certificate| is_valid(certificate, now))
     }
 
     /// Keeps a certificate, and deletes those that have expired.
-    pub(crate) fn keep(&mut self, attestation: &Url, certificate: Certificate, now: Time) {
+    pub(crate) fn keep(&mut self, attestation: &ServiceUrls, certificate: Certificate, now: Time) {
+        self.forget(attestation);
         self.certificates
             .retain(|_, certificate| is_valid(certificate, now));
         self.certificates
-            .insert(attestation.to_string(), certificate);
+            .insert(attestation.first().to_string(), certificate);
     }
 
     /// Deletes the certificate of a service that would not issue it today.
-    pub(crate) fn forget(&mut self, attestation: &Url) -> bool {
-        self.certificates.remove(&attestation.to_string()).is_some()
+    pub(crate) fn forget(&mut self, attestation: &ServiceUrls) -> bool {
+        forget(&mut self.certificates, attestation)
     }
 }
 

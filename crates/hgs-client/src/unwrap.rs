@@ -84,7 +84,7 @@ impl GuardedHost {
                         ingress,
                         released,
                         side,
-                        key_protection: endpoints.key_protection.clone(),
+                        key_protection: endpoints.key_protection.first().clone(),
                     });
                 }
                 Err(failure) => failures.add(failure)?,
@@ -106,16 +106,16 @@ impl GuardedHost {
             let certified = match certifier.certify(HealthKind::Encryption, required).await? {
                 Ok(certified) => certified,
                 Err(cause) => {
-                    let failure = ServiceFailure::new(side, &endpoints.attestation, cause);
+                    let failure = ServiceFailure::new(side, endpoints.attestation.first(), cause);
                     return Ok((Err(failure), None));
                 }
             };
-            let url = &endpoints.key_protection;
+            let urls = &endpoints.key_protection;
             let nonce = Nonce::random(&mut System::new())
                 .map_err(|error| Error::System(error.to_string()))?;
             let service = KeyProtection {
                 client: self.client(),
-                url,
+                urls,
                 version,
                 caches: self.caches(),
                 clock: self.clock(),
@@ -124,7 +124,7 @@ impl GuardedHost {
                     .dangerous_accept_unsigned_responses(),
             };
             let answer = (service.roll(ingress, &certified, nonce, report).await)
-                .map_err(|cause| ServiceFailure::new(side, url, cause));
+                .map_err(|cause| ServiceFailure::new(side, urls.first(), cause));
             Ok((answer, Some(certified)))
         };
         let (mut answer, certified) = ask(RequiredCertificate::Valid).await?;
@@ -174,7 +174,7 @@ impl Unwrapped {
         self.side
     }
 
-    /// The URL of the service that released the keys.
+    /// The first URL of the service that released the keys.
     #[must_use]
     pub fn key_protection(&self) -> &Url {
         &self.key_protection

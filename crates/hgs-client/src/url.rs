@@ -1,8 +1,12 @@
 //! The URL of a service, as an administrator writes it.
 
+mod service;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
+
+pub use service::ServiceUrls;
 
 /// Octets of the longest URL that is accepted.
 const MAX_LENGTH: usize = 2048;
@@ -57,6 +61,15 @@ pub enum UrlError {
         "give what the URLs of both services begin with, without /Attestation or /KeyProtection"
     )]
     OneService,
+    /// No URL where there has to be one.
+    #[error("there is no URL")]
+    None,
+    /// More URLs of one service than are tried.
+    #[error("a service has at most {0} URLs")]
+    TooMany(usize),
+    /// The same URL twice: it would be asked twice.
+    #[error("`{0}` is there twice")]
+    Twice(String),
     /// There is no path.
     #[error("the URL has no path; services live under one, such as /Attestation or /KeyProtection")]
     NoPath,
@@ -97,6 +110,12 @@ impl Url {
             path: format!("{}{below}", self.path),
             ..self.clone()
         }
+    }
+
+    /// Scheme, host and port: what answers there is one listener.
+    #[must_use]
+    pub fn origin(&self) -> String {
+        format!("{}://{}", self.scheme, self.authority())
     }
 
     /// Host and port as the `Host` header has them: the scheme's own port is left out.
@@ -226,13 +245,7 @@ impl fmt::Display for Host {
 
 impl fmt::Display for Url {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "{}://{}{}",
-            self.scheme,
-            self.authority(),
-            self.path
-        )
+        write!(formatter, "{}{}", self.origin(), self.path)
     }
 }
 

@@ -4,6 +4,7 @@ use hgs_client::configuration::{Configuration, Endpoints, Services};
 use hgs_client::host_key::PublicForm;
 use hgs_client::probe::Probe;
 use hgs_client::status::Status;
+use hgs_client::url::Url;
 use hgs_client::{Environment, Error, Folders, GuardedHost};
 use hgs_clock::{Clock as _, SystemClock};
 use hgs_crypto::hex;
@@ -100,23 +101,43 @@ fn host_key(host: &GuardedHost) -> Observed<String> {
 async fn look_at(services: &Services, status: Option<&Status>) -> Vec<Service> {
     let authorities = services.certificate_authorities.as_deref();
     let probe = Probe::new(authorities, Environment::default());
-    let mut found = vec![service(&probe, "primary", &services.primary, status).await];
+    let mut found = nodes(&probe, "primary", &services.primary, status).await;
     if let Some(fallback) = &services.fallback {
-        found.push(service(&probe, "fallback", fallback, status).await);
+        found.extend(nodes(&probe, "fallback", fallback, status).await);
     }
     found
 }
 
-async fn service(
+/// One after the other. Where a service has fewer URLs than the other, its last stands for the rest.
+async fn nodes(
     probe: &Probe,
     side: &str,
     endpoints: &Endpoints,
     status: Option<&Status>,
-) -> Service {
+) -> Vec<Service> {
     let Endpoints {
         attestation,
         key_protection,
     } = endpoints;
+    let held = status.and_then(|status| held(status, &attestation.first().to_string()));
+    let (attestation, key_protection): (Vec<_>, Vec<_>) = (
+        attestation.iter().collect(),
+        key_protection.iter().collect(),
+    );
+    let count = attestation.len().max(key_protection.len());
+    let mut found = Vec::new();
+    for node in 0..count {
+        let url = |urls: &[&'_ Url]| urls[node.min(urls.len() - 1)].clone();
+        let (attestation, key_protection) = (url(&attestation), url(&key_protection));
+        found.push(Service {
+            health_certificate: held.clone(),
+            ..service(probe, side, &attestation, &key_protection).await
+        });
+    }
+    found
+}
+
+async fn service(probe: &Probe, side: &str, attestation: &Url, key_protection: &Url) -> Service {
     let mut service = Service {
         side: side.to_owned(),
         attestation: probe.reach_attestation(attestation).await,
@@ -124,7 +145,7 @@ async fn service(
         attestation_mode: None,
         metadata: None,
         signing_certificates: None,
-        health_certificate: status.and_then(|status| held(status, &attestation.to_string())),
+        health_certificate: None,
     };
     if service.attestation.is_open() {
         service.attestation_mode = Some(probe.attestation_mode(attestation).await);

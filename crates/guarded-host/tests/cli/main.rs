@@ -19,7 +19,7 @@ use hgs_crypto::rsa::PublicKey;
 use hgs_crypto::{SecretBytes, base64, hex};
 use hgs_protector::TransportKey;
 use hgs_testkit::fixtures::{Forge, Guardian};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 const STATE: &[u8] = b"the state of a vTPM";
@@ -116,6 +116,39 @@ async fn registered() -> (TestGuardian, Folder) {
     guardian.register_key(public_key(&folder.path("host.pem")));
     folder.add_vm();
     (guardian, folder)
+}
+
+/// The first of two nodes is away: what is shown of both, and what still works.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guardian_of_two_nodes_is_configured_shown_and_traced_by_both() {
+    let (guardian, folder) = registered().await;
+    let (away, there) = ("http://127.0.0.1:1", guardian.endpoints());
+    let there = there.attestation.to_string();
+    let there = there.strip_suffix("/Attestation").unwrap();
+    folder.done(&format!("configure --url {away} --url {there}"));
+    let status = folder.json("status");
+    let urls = [away, there].map(|node| format!("{node}/Attestation"));
+    assert_eq!(status["attestation_url"], urls[0]);
+    assert_eq!(status["attestation_urls"], json!(urls));
+    assert!(folder.done("status").contains(&urls.join(", ")));
+    folder.done("attest --kind encryption");
+    folder.done("protector unwrap vm.xml vm.state --out state");
+
+    let report = folder.json("trace");
+    assert_eq!(report["root_causes"], json!([]));
+    let findings = report["findings"].as_array().unwrap();
+    let outcome = |id: &str, target: &str| {
+        let mut findings = findings.iter();
+        let finding = findings.find(|one| one["id"] == id && one["target"] == target);
+        finding.unwrap()["outcome"].clone()
+    };
+    assert_eq!(outcome("HGS-H007", away), "warning");
+    assert_eq!(outcome("HGS-H007", there), "pass");
+    assert_eq!(outcome("HGS-H010", &urls[1]), "pass");
+
+    let twice = folder.error(&format!("configure --url {there} --url {there}/"), 64);
+    let complaint = format!("`{}` is there twice", urls[1]);
+    assert_eq!(twice["message"], complaint);
 }
 
 /// What is wrong with a file is said with its name, in words and not in numbers of the system.

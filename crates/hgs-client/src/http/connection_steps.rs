@@ -60,9 +60,11 @@ impl Client {
         stream: tokio::net::TcpStream,
         steps: &mut ConnectionSteps,
     ) {
-        let request = Request::Get { url: url.clone() };
+        let request = Request::Get {
+            urls: url.clone().into(),
+        };
         let response = match (url.scheme(), &self.tls) {
-            (Scheme::Http, _) => exchange::exchange(&request, address, stream).await,
+            (Scheme::Http, _) => exchange::exchange(&request, url, address, stream).await,
             (Scheme::Https, Err(error)) => {
                 steps.tls = Some(Err(error.clone().into()));
                 return;
@@ -73,7 +75,7 @@ impl Client {
                         let presented = stream.get_ref().1.peer_certificates();
                         let leaf = presented.and_then(|chain| chain.first());
                         steps.tls = Some(Ok(leaf.map_or_else(Vec::new, |leaf| leaf.to_vec())));
-                        exchange::exchange(&request, address, stream).await
+                        exchange::exchange(&request, url, address, stream).await
                     }
                     Err(error) => {
                         steps.tls = Some(Err(error));

@@ -13,6 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{MAX_BODY, Request, Response, TransportError};
+use crate::url::Url;
 use hgs_clock::time_of;
 
 /// Octets of the longest head of an answer.
@@ -24,6 +25,7 @@ const PROGRAM: &str = concat!("guarded-host/", env!("CARGO_PKG_VERSION"));
 
 pub(super) async fn exchange<S>(
     request: &Request,
+    url: &Url,
     address: SocketAddr,
     stream: S,
 ) -> Result<Response, TransportError>
@@ -41,7 +43,7 @@ where
         .await
         .map_err(broken)?;
     let mut exchange = pin!(async {
-        let response = sender.send_request(written(request)).await;
+        let response = sender.send_request(written(request, url)).await;
         receive(response.map_err(broken)?, address).await
     });
     tokio::select! {
@@ -53,8 +55,7 @@ where
     exchange.await
 }
 
-pub(super) fn written(request: &Request) -> hyper::Request<Full<Bytes>> {
-    let url = request.url();
+pub(super) fn written(request: &Request, url: &Url) -> hyper::Request<Full<Bytes>> {
     let builder = hyper::Request::builder()
         .uri(url.path())
         .header(HOST, url.authority())

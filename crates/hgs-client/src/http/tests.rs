@@ -11,7 +11,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{HandshakeKind, NamedGroup, ServerConfig};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
@@ -107,7 +107,7 @@ fn client(addresses: &[SocketAddr]) -> Client {
 
 fn get(url: &str) -> Request {
     Request::Get {
-        url: url.parse().unwrap(),
+        urls: url.parse().unwrap(),
     }
 }
 
@@ -144,6 +144,158 @@ async fn an_address_that_hangs_up_is_not_the_last_word_and_each_is_asked_once() 
     assert!(matches!(error, TransportError::Broken { address, .. } if address == all[1]));
     assert_eq!(hangs_up.connections(), 2);
     assert_eq!(cut_short.connections(), 2);
+}
+
+/// A listener that takes connections and says nothing.
+async fn silent_address() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut taken = Vec::new();
+        while let Ok(connection) = listener.accept().await {
+            taken.push(connection);
+        }
+    });
+    address
+}
+
+/// Answers with this status, and closes the connection.
+async fn with_status(status: u16) -> Server {
+    let answer = format!("HTTP/1.1 {status} Status\r\ncontent-length: 3\r\n\r\n{status}");
+    Server::answering(answer).await
+}
+
+/// Asks the nodes at these addresses, the first of them first.
+async fn ask_nodes(client: &Client, nodes: &[SocketAddr]) -> Result<Response, TransportError> {
+    let url = |node: &SocketAddr| format!("http://{node}/Attestation").parse().unwrap();
+    let urls = ServiceUrls::new(nodes.iter().map(url).collect()).unwrap();
+    client.send(&Request::Get { urls }).await
+}
+
+/// For nodes that are named by their addresses.
+fn client_of_nodes() -> Client {
+    Client {
+        first_choice: 0,
+        ..Client::new(
+            Timing::default(),
+            Arc::new(SystemResolver),
+            Err(TlsSettingsError::Absent),
+        )
+    }
+}
+
+/// What a node does that can't answer. Half a second is left for a busy machine.
+const WITHIN: Duration = Duration::from_millis(1500);
+
+#[tokio::test]
+async fn the_next_node_answers_within_a_second_and_is_asked_first_from_then_on() {
+    let unable = with_status(503).await;
+    let hangs_up = Server::answering(b"").await;
+    for failing in [
+        dead_address().await,
+        silent_address().await,
+        unable.address,
+        hangs_up.address,
+    ] {
+        let healthy = Server::answering(OK).await;
+        let client = client_of_nodes();
+        let begin = Instant::now();
+        let nodes = [failing, healthy.address];
+        assert_eq!(ask_nodes(&client, &nodes).await.unwrap().status, 200);
+        assert!(begin.elapsed() < WITHIN, "{failing}");
+        let begin = Instant::now();
+        assert_eq!(ask_nodes(&client, &nodes).await.unwrap().status, 200);
+        assert!(begin.elapsed() < Duration::from_millis(500), "{failing}");
+        assert_eq!(healthy.connections(), 2);
+    }
+    assert_eq!((unable.connections(), hangs_up.connections()), (1, 1));
+}
+
+#[tokio::test]
+async fn one_name_with_several_addresses_is_several_nodes() {
+    let unable = with_status(503).await;
+    let healthy = Server::answering(OK).await;
+    let all = [silent_address().await, unable.address, healthy.address];
+    let client = client(&all);
+    let begin = Instant::now();
+    assert_eq!(ask(&client).await.unwrap().status, 200);
+    assert!(begin.elapsed() < WITHIN);
+    ask(&client).await.unwrap();
+    assert_eq!((unable.connections(), healthy.connections()), (1, 2));
+}
+
+#[tokio::test]
+async fn what_a_node_decides_is_the_answer() {
+    for status in [200, 400, 403, 404, 408, 413] {
+        let (first, second) = (with_status(status).await, with_status(200).await);
+        let client = client_of_nodes();
+        let nodes = [first.address, second.address];
+        assert_eq!(ask_nodes(&client, &nodes).await.unwrap().status, status);
+        assert_eq!(second.connections(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_is_slow_still_answers_where_the_others_can_not() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let slow = listener.local_addr().unwrap();
+    let unable = with_status(503).await;
+    let client = Arc::new(client_of_nodes());
+    let asked = Arc::clone(&client);
+    let nodes = [slow, unable.address, dead_address().await];
+    let asking = tokio::spawn(async move { ask_nodes(&asked, &nodes).await });
+    let (stream, _) = listener.accept().await.unwrap();
+    // It answers once the other one was asked.
+    while unable.connections() == 0 {
+        tokio::task::yield_now().await;
+    }
+    answer_with(stream, OK).await;
+    assert_eq!(asking.await.unwrap().unwrap().status, 200);
+    assert_eq!(unable.connections(), 1);
+}
+
+#[tokio::test]
+async fn where_no_node_answers_each_is_named_and_a_reason_is_preferred() {
+    let dead = [dead_address().await, dead_address().await];
+    let error = ask_nodes(&client_of_nodes(), &dead).await.unwrap_err();
+    let said = error.to_string();
+    for address in dead {
+        assert!(said.contains(&format!("http://{address}/Attestation: ")));
+    }
+    let unable = with_status(503).await;
+    let nodes = [unable.address, dead[0]];
+    let answer = ask_nodes(&client_of_nodes(), &nodes).await.unwrap();
+    assert_eq!(&answer.body[..], b"503");
+}
+
+/// Where all are overloaded, each request would otherwise go to every node.
+#[tokio::test]
+async fn a_node_that_failed_lately_is_not_asked_beside_one_that_is_slow() {
+    let (slow, healthy) = (silent_address().await, Server::answering(OK).await);
+    let mut client = client_of_nodes();
+    client.timing.patience = Duration::from_millis(10);
+    client.timing.exchange = Duration::from_millis(500);
+    let service = format!("http://{slow}");
+    lock(&client.nodes).failed(&service, &format!("http://{}", healthy.address));
+    let begin = Instant::now();
+    let nodes = [slow, healthy.address];
+    assert_eq!(ask_nodes(&client, &nodes).await.unwrap().status, 200);
+    assert!(begin.elapsed() >= client.timing.exchange);
+}
+
+#[tokio::test]
+async fn hosts_with_one_configuration_share_out_among_the_nodes() {
+    let nodes = [with_status(200).await, with_status(200).await];
+    let addresses = [nodes[0].address, nodes[1].address];
+    for first_choice in 0..10 {
+        let client = Client {
+            first_choice,
+            ..client_of_nodes()
+        };
+        ask_nodes(&client, &addresses).await.unwrap();
+        ask_nodes(&client, &addresses).await.unwrap();
+    }
+    assert_eq!(nodes.map(|node| node.connections()), [10, 10]);
 }
 
 #[tokio::test]
@@ -493,8 +645,8 @@ proptest! {
     /// The one `expect` on the way to a service.
     #[test]
     fn every_url_that_parses_can_be_asked_for(path in "[!-~]{1,24}", host in "[a-z0-9_.-]{1,12}") {
-        if let Ok(url) = format!("http://{host}/{path}").parse() {
-            exchange::written(&Request::Get { url });
+        if let Ok(url) = format!("http://{host}/{path}").parse::<Url>() {
+            exchange::written(&Request::Get { urls: url.clone().into() }, &url);
         }
     }
 }

@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -23,6 +24,7 @@ use hgs_attest::{
 use hgs_client::configuration::{Configuration, Endpoints, Services, TpmSettings};
 use hgs_client::host_key::HostKeySize;
 use hgs_client::http::Timing;
+use hgs_client::url::ServiceUrls;
 use hgs_client::{Environment, Folders, GuardedHost};
 use hgs_clock::Clock;
 use hgs_crypto::SecretBytes;
@@ -54,7 +56,7 @@ use hyper::header::HeaderValue;
 use hyper::service::service_fn;
 use hyper::{HeaderMap, Request, Response};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 /// A clock that tests set; all hosts and guardians of a test share it.
 #[derive(Debug, Clone)]
@@ -242,6 +244,24 @@ impl TestGuardian {
         endpoints(address)
     }
 
+    /// A node of it that answers so many requests and is gone then.
+    #[allow(dead_code, reason = "tests of hgs-agent have guardians of one node")]
+    pub(crate) async fn node_for(&self, requests: usize) -> Node {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoints = endpoints(listener.local_addr().unwrap());
+        let world = Arc::clone(&self.world);
+        let left = Arc::new(AtomicUsize::new(requests));
+        let remaining = Arc::clone(&left);
+        tokio::spawn(async move {
+            while remaining.load(Ordering::SeqCst) > 0 {
+                let (stream, _) = listener.accept().await.unwrap();
+                remaining.fetch_sub(1, Ordering::SeqCst);
+                serve(stream, &world).await;
+            }
+        });
+        Node { endpoints, left }
+    }
+
     pub(crate) fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap()
     }
@@ -299,6 +319,33 @@ impl TestGuardian {
         task.abort();
         let _ = task.await;
         endpoints
+    }
+}
+
+/// A node that is gone some time.
+#[allow(dead_code, reason = "tests of hgs-agent have guardians of one node")]
+pub(crate) struct Node {
+    pub(crate) endpoints: Endpoints,
+    left: Arc<AtomicUsize>,
+}
+
+#[allow(dead_code, reason = "tests of hgs-agent have guardians of one node")]
+impl Node {
+    pub(crate) fn is_gone(&self) -> bool {
+        self.left.load(Ordering::SeqCst) == 0
+    }
+}
+
+/// The services of several nodes.
+#[allow(dead_code, reason = "tests of hgs-agent have guardians of one node")]
+pub(crate) fn nodes(nodes: &[&Endpoints]) -> Endpoints {
+    let urls = |service: fn(&Endpoints) -> &ServiceUrls| {
+        let urls = nodes.iter().map(|node| service(node).first().clone());
+        ServiceUrls::new(urls.collect()).unwrap()
+    };
+    Endpoints {
+        attestation: urls(|node| &node.attestation),
+        key_protection: urls(|node| &node.key_protection),
     }
 }
 
@@ -745,6 +792,20 @@ impl TestHost {
         }
     }
 
+    /// The same host with another guardian, or the same at other URLs.
+    #[allow(dead_code, reason = "tests of hgs-agent have guardians of one node")]
+    pub(crate) fn configured(self, primary: Endpoints) -> Self {
+        let folders = Folders::inside(self.folder.path());
+        let configuration = Configuration::HostGuardianService(Services {
+            primary,
+            fallback: None,
+            certificate_authorities: None,
+            dangerous_accept_unsigned_responses: false,
+        });
+        configuration.store(&folders.configuration).unwrap();
+        self.restarted()
+    }
+
     /// The same host with other limits of time.
     pub(crate) fn with_timing(self, timing: Timing) -> Self {
         let environment = Environment {
@@ -815,30 +876,33 @@ fn open(folders: Folders, clock: &TestClock) -> GuardedHost {
 
 async fn accept(listener: TcpListener, world: Arc<Mutex<World>>) {
     while let Ok((stream, _)) = listener.accept().await {
-        let world = Arc::clone(&world);
-        let service = service_fn(move |request: Request<Incoming>| {
-            let world = Arc::clone(&world);
-            async move {
-                let path = request.uri().path().to_owned();
-                let fields = request.headers().clone();
-                let body = request.into_body().collect().await.unwrap().to_bytes();
-                let mut world = world.lock().unwrap();
-                let (status, fields, body) = world.answer(&path, &fields, &body);
-                let seconds = world.clock.now().unix().try_into().unwrap();
-                let date = UNIX_EPOCH + Duration::from_secs(seconds);
-                let mut response = Response::builder()
-                    .status(status)
-                    .header("date", httpdate::fmt_http_date(date));
-                for (name, value) in fields {
-                    response = response.header(name, value);
-                }
-                Ok::<_, Infallible>(response.body(Full::new(Bytes::from(body))).unwrap())
-            }
-        });
-        let connection = hyper::server::conn::http1::Builder::new();
-        // A host that has heard enough hangs up.
-        let _ = connection
-            .serve_connection(TokioIo::new(stream), service)
-            .await;
+        serve(stream, &world).await;
     }
+}
+
+async fn serve(stream: TcpStream, world: &Arc<Mutex<World>>) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let world = Arc::clone(world);
+        async move {
+            let path = request.uri().path().to_owned();
+            let fields = request.headers().clone();
+            let body = request.into_body().collect().await.unwrap().to_bytes();
+            let mut world = world.lock().unwrap();
+            let (status, fields, body) = world.answer(&path, &fields, &body);
+            let seconds = world.clock.now().unix().try_into().unwrap();
+            let date = UNIX_EPOCH + Duration::from_secs(seconds);
+            let mut response = Response::builder()
+                .status(status)
+                .header("date", httpdate::fmt_http_date(date));
+            for (name, value) in fields {
+                response = response.header(name, value);
+            }
+            Ok::<_, Infallible>(response.body(Full::new(Bytes::from(body))).unwrap())
+        }
+    });
+    let connection = hyper::server::conn::http1::Builder::new();
+    // A host that has heard enough hangs up.
+    let _ = connection
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
 }

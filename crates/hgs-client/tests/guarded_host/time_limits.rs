@@ -17,6 +17,7 @@ use crate::guardian::{TestClock, TestGuardian, TestHost};
 const SHORT: Timing = Timing {
     stagger: Duration::from_millis(250),
     connect: Duration::from_secs(1),
+    patience: Duration::from_secs(1),
     exchange: Duration::from_secs(1),
 };
 

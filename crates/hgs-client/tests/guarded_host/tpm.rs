@@ -9,7 +9,7 @@ use hgs_attest::client::rtpm::RtpmFault;
 use hgs_attest::policy::{Baseline, Documents, Parameters, PolicySelection, PolicySet};
 use hgs_attest::wire::AttestationOperationMode;
 use hgs_attest::{Code, Credential};
-use hgs_client::configuration::TpmSettings;
+use hgs_client::configuration::{Endpoints, TpmSettings};
 use hgs_client::service::{Cause, Sides};
 use hgs_client::tpm::OtherTpm;
 use hgs_client::{Attestation, Error};
@@ -20,7 +20,7 @@ use hgs_tcg::ima::{ImaLog, Limits};
 use hgs_tcg::tpm::EndorsementKey;
 use hgs_testkit::swtpm::{SoftwareTpm, altered_log};
 
-use crate::guardian::{Manner, TestClock, TestGuardian, TestHost};
+use crate::guardian::{Manner, TestClock, TestGuardian, TestHost, nodes};
 use crate::unwrap::Vm;
 
 const LOG: &[u8] = include_bytes!("../../../hgs-attest/tests/boots/secure-boot-on-eventlog.bin");
@@ -39,7 +39,13 @@ impl World {
     pub(crate) async fn new() -> Self {
         let clock = TestClock::new();
         let guardian = TestGuardian::start(&clock, 12).await;
-        let host = TestHost::new(&clock, guardian.endpoints(), None);
+        let endpoints = guardian.endpoints();
+        Self::at(&clock, guardian, endpoints).await
+    }
+
+    /// With a guardian whose nodes are at `endpoints`.
+    async fn at(clock: &TestClock, guardian: TestGuardian, endpoints: Endpoints) -> Self {
+        let host = TestHost::new(clock, endpoints, None);
         let mut tpm = SoftwareTpm::new();
         let host = host.with_tpm(&TpmSettings {
             device: tpm.device(),
@@ -335,4 +341,25 @@ async fn a_foreign_command_is_not_executed() {
     ));
     assert_eq!(error.fault(), hgs_client::Fault::Guardian);
     world.assert_no_slot_is_taken();
+}
+
+/// Between two requests a server keeps nothing: whichever node has the next one goes on.
+#[tokio::test]
+async fn an_exchange_goes_on_at_another_node_when_one_is_lost_in_it() {
+    // All requests of an exchange, and what comes before and after it.
+    for answered in 1..8 {
+        let clock = TestClock::new();
+        let guardian = TestGuardian::start(&clock, 12).await;
+        let node = guardian.node_for(answered).await;
+        let both = nodes(&[&node.endpoints, &guardian.endpoints()]);
+        let mut world = World::at(&clock, guardian, both).await;
+        world.attest().await.unwrap();
+        // It begins with any of them.
+        while !node.is_gone() {
+            world.host = world.host.restarted();
+            world.attest().await.unwrap();
+        }
+        assert_eq!(world.identity_keys(), 1, "after {answered}");
+        world.assert_no_slot_is_taken();
+    }
 }

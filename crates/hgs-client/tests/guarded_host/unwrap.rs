@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use hgs_client::service::{Cause, Side};
+use hgs_client::service::{Cause, Side, Sides};
 use hgs_client::{Error, Fault, KeyProtectionFailure, SealedPair, Unwrapped, sealed_file};
 use hgs_crypto::random::System;
 use hgs_crypto::rsa::OaepHash;
@@ -20,7 +20,9 @@ use hgs_protector::{TransportKey, VerifiedProtector};
 use hgs_testkit::fixtures::{Forge, Guardian, Keys, key_octets};
 use hyper::HeaderMap;
 
-use crate::guardian::{Answer, Attacker, Manner, TestClock, TestGuardian, TestHost, verified};
+use crate::guardian::{
+    Answer, Attacker, Manner, TestClock, TestGuardian, TestHost, nodes, verified,
+};
 
 const INFO: &str = "/Attestation/getinfo";
 const ATTEST: &str = "/Attestation/v2.0/hostkeyattest";
@@ -117,6 +119,28 @@ async fn each_start_rolls_and_one_certificate_serves_for_all() {
     let second = vm.start(&host).await.unwrap();
     assert_eq!(second.ingress().digest(), first.egress().digest());
     assert_eq!(guardian.requests(), [ROLL]);
+}
+
+/// A certificate is the guardian's, whichever node issued it, and wherever its URL stands in the list.
+#[tokio::test]
+async fn a_start_goes_on_at_another_node_with_the_certificate_of_the_one_that_is_lost() {
+    let clock = TestClock::new();
+    let guardian = TestGuardian::start(&clock, 12).await;
+    let node = guardian.node_for(3).await;
+    let both = nodes(&[&node.endpoints, &guardian.endpoints()]);
+    let mut host = TestHost::new(&clock, both, None);
+    guardian.register(&host);
+    while !node.is_gone() {
+        host = host.restarted();
+        let kind = HealthKind::Encryption;
+        host.host.attest(kind, Sides::Both).await.unwrap();
+    }
+    guardian.requests();
+    let vm = Vm::of("fabric");
+    vm.start(&host).await.unwrap();
+    let other_order = nodes(&[&guardian.endpoints(), &node.endpoints]);
+    vm.start(&host.configured(other_order)).await.unwrap();
+    assert_eq!(guardian.requests(), [ROLL, ROLL]);
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ pub struct Facts {
     pub host_key_file: PathFacts,
     /// The host key: SHA-256 of its SubjectPublicKeyInfo, by which guardians know this host.
     pub host_key: Option<Observed<String>>,
-    /// The services, the primary first.
+    /// The services, the primary first: each node of them.
     pub services: Vec<Service>,
     /// The TPM, where a guardian attests by it, or where this host has attested by it.
     #[serde(default)]
@@ -35,7 +35,7 @@ pub struct Facts {
     pub warnings: Vec<Problem>,
 }
 
-/// One of the guardians of this host.
+/// One of the guardians of this host, or a node of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
     /// `primary` or `fallback`.
@@ -52,6 +52,16 @@ pub struct Service {
     pub signing_certificates: Option<Observed<Vec<String>>>,
     /// The health certificate for encryption that the host holds of it.
     pub health_certificate: Option<HealthCertificate>,
+}
+
+impl Service {
+    pub(super) fn attestation(&self) -> &Reachability {
+        &self.attestation
+    }
+
+    pub(super) fn key_protection(&self) -> &Reachability {
+        &self.key_protection
+    }
 }
 
 /// A health certificate that a host holds.

@@ -4,7 +4,7 @@ use hgs_pki::{Seconds, Time};
 
 use super::facts::{Facts, Service};
 use crate::guardian::{answers, connected, resolved, trusted};
-use crate::{Check, Clocks, Group, Judgement, Observed, Reachability};
+use crate::{Check, Clocks, Group, Judgement, Observed, Reachability, Verdict};
 
 pub(super) fn checks() -> Vec<Check<Facts>> {
     let mut checks = reaching();
@@ -18,37 +18,37 @@ fn reaching() -> Vec<Check<Facts>> {
             id: "HGS-H006",
             group: Group::Network,
             title: "the name in the URL has an address",
-            fails_when: "the name of a configured URL can't be resolved within 5 s",
+            fails_when: "the name of a configured URL can't be resolved within 5 s; where another node of the guardian can be reached, this warns",
             remedy: "check the host's name in the URL, and this host's DNS",
             after: &["HGS-H002"],
-            judge: |facts| reached(facts, resolved),
+            judge: |facts| by_some_node(facts, reached(facts, resolved)),
         },
         Check {
             id: "HGS-H007",
             group: Group::Network,
             title: "the service accepts connections at the URL",
-            fails_when: "no address of a configured URL accepts a connection within 5 s",
+            fails_when: "no address of a configured URL accepts a connection within 5 s; where another node does, this warns",
             remedy: "check that the guardian runs, the port in the URL, and the firewalls in between",
             after: &["HGS-H006"],
-            judge: |facts| reached(facts, connected),
+            judge: |facts| by_some_node(facts, reached(facts, connected)),
         },
         Check {
             id: "HGS-H008",
             group: Group::Network,
             title: "TLS at the URL is trusted",
-            fails_when: "the certificate is not for the name in the URL, no configured authority vouches for it, it has expired, or the handshake takes more than 10 s",
+            fails_when: "the certificate is not for the name in the URL, no configured authority vouches for it, it has expired, or the handshake takes more than 10 s; where another node can be reached, this warns",
             remedy: "check the name in the URL; for a certification authority of your own, run `guarded-host configure` with --ca FILE",
             after: &["HGS-H007"],
-            judge: |facts| reached(facts, trusted),
+            judge: |facts| by_some_node(facts, reached(facts, trusted)),
         },
         Check {
             id: "HGS-H015",
             group: Group::Network,
             title: "something answers over HTTP at the URL",
-            fails_when: "no whole answer comes within 10 s, or what comes is not HTTP",
+            fails_when: "no whole answer comes within 10 s, or what comes is not HTTP; where another node answers, this warns",
             remedy: "see on the guardian, with `hgs trace`, whether the service hangs or is overloaded; check the port in the URL",
             after: &["HGS-H007", "HGS-H008"],
-            judge: |facts| reached(facts, answers),
+            judge: |facts| by_some_node(facts, reached(facts, answers)),
         },
         Check {
             id: "HGS-H009",
@@ -68,7 +68,7 @@ fn answering() -> Vec<Check<Facts>> {
             id: "HGS-H010",
             group: Group::Protocols,
             title: "attestation answers at the URL",
-            fails_when: "`getinfo` of [MS-HGSA] gives no answer of the protocol within 10 s",
+            fails_when: "`getinfo` of [MS-HGSA] gives no answer of the protocol within 10 s; where another node gives one, this warns",
             remedy: "check the attestation URL: it ends in /Attestation, as a rule",
             after: &["HGS-H007", "HGS-H008", "HGS-H015"],
             judge: attestation,
@@ -86,7 +86,7 @@ fn answering() -> Vec<Check<Facts>> {
             id: "HGS-H012",
             group: Group::Protocols,
             title: "key protection answers at the URL",
-            fails_when: "the metadata of [MS-KPS] gives no answer of the protocol within 10 s, or its signatures do not hold",
+            fails_when: "the metadata of [MS-KPS] gives no answer of the protocol within 10 s, or its signatures do not hold; where another node gives a good one, this warns",
             remedy: "check the key protection URL: it ends in /KeyProtection, as a rule",
             after: &["HGS-H007", "HGS-H008", "HGS-H015"],
             judge: key_protection,
@@ -143,6 +143,40 @@ fn reached(facts: &Facts, judge: fn(&Reachability) -> Option<Judgement>) -> Vec<
     judged
 }
 
+/// What fails at one node of a guardian is a warning, if both its services can be had at others.
+fn by_some_node(facts: &Facts, judged: Vec<Judgement>) -> Vec<Judgement> {
+    let passed: Vec<_> = judged
+        .iter()
+        .filter(|one| one.verdict != Verdict::Fail)
+        .map(|one| one.target.clone())
+        .collect();
+    let works = |reach: &Reachability| reach.is_open() || passed.contains(&reach.origin().into());
+    let is_replaced = |target: &str| {
+        [Service::attestation, Service::key_protection]
+            .iter()
+            .all(|reach| {
+                let concerned = |service: &&Service| reach(service).origin() == target;
+                facts.services.iter().filter(concerned).all(|service| {
+                    let mut nodes = facts.services.iter();
+                    nodes.any(|other| other.side == service.side && works(reach(other)))
+                })
+            })
+    };
+    let judge = |one: Judgement| match one.verdict {
+        Verdict::Fail if is_replaced(&one.target) => of_one_node(one),
+        _ => one,
+    };
+    judged.into_iter().map(judge).collect()
+}
+
+fn of_one_node(judgement: Judgement) -> Judgement {
+    Judgement {
+        verdict: Verdict::Warning,
+        evidence: format!("{}; another node answers in its place", judgement.evidence),
+        ..judgement
+    }
+}
+
 /// Certificates begin to be valid this long before their issue, for hosts that are late.
 const FATAL: Seconds = Seconds::from_minutes(5);
 const NOTICEABLE: Seconds = Seconds::new(30);
@@ -162,15 +196,11 @@ fn clocks_agree(reach: &Reachability) -> Option<Judgement> {
 }
 
 fn attestation(facts: &Facts) -> Vec<Judgement> {
-    answered(
-        facts,
-        |service| &service.attestation,
-        |service| {
-            let mode = service.attestation_mode.as_ref()?;
-            let seen = mode.as_deref().unwrap_or_default();
-            Some((mode.clone().map(drop), format!("it attests by {seen}")))
-        },
-    )
+    answered(facts, Service::attestation, |service| {
+        let mode = service.attestation_mode.as_ref()?;
+        let seen = mode.as_deref().unwrap_or_default();
+        Some((mode.clone().map(drop), format!("it attests by {seen}")))
+    })
 }
 
 fn mode(facts: &Facts) -> Vec<Judgement> {
@@ -186,19 +216,15 @@ fn mode(facts: &Facts) -> Vec<Judgement> {
 }
 
 fn key_protection(facts: &Facts) -> Vec<Judgement> {
-    answered(
-        facts,
-        |service| &service.key_protection,
-        |service| {
-            let metadata = service.metadata.as_ref()?;
-            let seen = metadata.as_deref().unwrap_or_default();
-            let seen = format!("the guardian's signing certificate is {seen}");
-            Some((metadata.clone().map(drop), seen))
-        },
-    )
+    answered(facts, Service::key_protection, |service| {
+        let metadata = service.metadata.as_ref()?;
+        let seen = metadata.as_deref().unwrap_or_default();
+        let seen = format!("the guardian's signing certificate is {seen}");
+        Some((metadata.clone().map(drop), seen))
+    })
 }
 
-/// Judges each service separately. A service that could not be asked does not work.
+/// Judges each service separately. A service that could not be asked does not work; one that a node has in its place does.
 fn answered(
     facts: &Facts,
     reach: fn(&Service) -> &Reachability,
@@ -215,7 +241,25 @@ fn answered(
             Err(problem) => Judgement::fail(&reach.url, &problem).remedy(problem.remedy),
         })
     };
-    facts.services.iter().filter_map(judge).collect()
+    let mut judged: Vec<(&str, Judgement)> = Vec::new();
+    for service in &facts.services {
+        // Nodes may share a URL of one service.
+        let seen = |one: &(&str, Judgement)| one.1.target == reach(service).url;
+        if !judged.iter().any(seen)
+            && let Some(judgement) = judge(service)
+        {
+            judged.push((&service.side, judgement));
+        }
+    }
+    let works = |side: &str| {
+        let mut nodes = judged.iter();
+        nodes.any(|(other, one)| *other == side && one.verdict != Verdict::Fail)
+    };
+    let replaced = |(side, one): &(&str, Judgement)| match one.verdict {
+        Verdict::Fail if works(side) => of_one_node(one.clone()),
+        _ => one.clone(),
+    };
+    judged.iter().map(replaced).collect()
 }
 
 fn last_attempt(facts: &Facts) -> Vec<Judgement> {

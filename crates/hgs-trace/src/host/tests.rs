@@ -421,3 +421,46 @@ fn facts_survive_being_written() {
     let text = serde_json::to_string(&facts).unwrap();
     assert_eq!(serde_json::from_str::<Facts>(&text).unwrap(), facts);
 }
+
+/// The second of two nodes of the primary.
+fn second_node() -> Service {
+    Service {
+        attestation: reach("http://two.example/Attestation"),
+        key_protection: reach("http://two.example/KeyProtection"),
+        ..sound().services.remove(0)
+    }
+}
+
+fn close(reach: &mut Reachability) {
+    reach.connected = Some(problem());
+    reach.answered = None;
+    reach.clocks = None;
+}
+
+#[test]
+fn a_node_that_is_away_is_a_warning_while_another_one_answers() {
+    let mut facts = sound();
+    facts.services.push(second_node());
+    let first = &mut facts.services[0];
+    close(&mut first.attestation);
+    close(&mut first.key_protection);
+    (first.attestation_mode, first.metadata) = (None, None);
+    let report = facts.diagnose(&Selection::All);
+    assert!(report.works());
+    let warned = |id: &str| {
+        let mut findings = report.findings.iter();
+        findings.any(|finding| finding.id == id && finding.outcome == Outcome::Warning)
+    };
+    assert!(warned("HGS-H007") && warned("HGS-H010") && warned("HGS-H012"));
+
+    // The other service is at the node that is away alone.
+    facts.services[1].key_protection = facts.services[0].key_protection.clone();
+    facts.services[1].metadata = None;
+    assert!(!facts.diagnose(&Selection::All).works());
+    // Nor does a fallback take the place of a node.
+    let mut facts = sound();
+    facts.services.push(second_node());
+    facts.services[1].side = "fallback".to_owned();
+    close(&mut facts.services[1].attestation);
+    assert!(!facts.diagnose(&Selection::All).works());
+}

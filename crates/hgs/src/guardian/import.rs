@@ -128,7 +128,7 @@ fn fetched(url: &str, authorities: Option<&Path>) -> Result<Vec<u8>, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::of(&error).at_fault(AtFault::Ourselves))?;
-    let document = runtime.block_on(probe.metadata_document(&endpoints.key_protection));
+    let document = runtime.block_on(probe.metadata_document(endpoints.key_protection.first()));
     document.map_err(|problem| {
         let failure = Failure::failed(problem.to_string()).at_fault(AtFault::Guardian);
         match problem.remedy {

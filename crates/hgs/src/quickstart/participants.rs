@@ -120,8 +120,8 @@ impl Host {
         let folders = Folders::inside(&folder);
         let services = Services {
             primary: Endpoints {
-                attestation: urls.attestation.clone(),
-                key_protection: urls.key_protection.clone(),
+                attestation: urls.attestation.clone().into(),
+                key_protection: urls.key_protection.clone().into(),
             },
             fallback: None,
             certificate_authorities: None,

@@ -31,6 +31,7 @@ pub(super) async fn look_at(probe: &Probe, base: &Base) -> PublicFacts {
         attestation,
         key_protection,
     } = &base.endpoints;
+    let (attestation, key_protection) = (attestation.first(), key_protection.first());
     let mut reach = probe.reach_attestation(attestation).await;
     reach.url.clone_from(&base.shown);
     let mut seen = PublicFacts {
