@@ -228,6 +228,22 @@ fn two_nodes_may_attest_hosts_at_once_though_each_makes_a_generation() {
     cluster.end(vec![("node-1", one), ("node-2", other)]);
 }
 
+/// A record that comes and goes within one commit is on no copy.
+#[test]
+fn what_is_put_and_removed_in_one_commit_reaches_every_node() {
+    let (cluster, one) = Cluster::new();
+    let other = cluster.join("node-2", &one);
+    let attest = Transaction::RecordAttestation(crate::Attestation {
+        host: OTHER_HOST,
+        ..attestation(1, HealthKind::Signing)
+    });
+    let remove = Transaction::RemoveHost { id: OTHER_HOST };
+    one.transact(vec![attest, remove], act(1)).unwrap();
+    other.check().unwrap();
+    assert!(other.state().host(&OTHER_HOST).is_none());
+    cluster.end(vec![("node-1", one), ("node-2", other)]);
+}
+
 #[test]
 fn each_node_archives_the_log_that_it_holds() {
     const DAY: i64 = 86_400;

@@ -32,18 +32,18 @@ const FORMAT: u32 = 1;
 
 /// One commit, in parts that each follow upon the one before.
 #[derive(Clone, PartialEq, Message)]
-struct EntryMessage {
+pub(super) struct EntryMessage {
     #[prost(uint32, tag = "1")]
-    format: u32,
+    pub(super) format: u32,
     /// The chain tag of the entry before, of the same node.
     #[prost(bytes = "vec", tag = "2")]
-    previous: Vec<u8>,
+    pub(super) previous: Vec<u8>,
     #[prost(message, repeated, tag = "3")]
-    parts: Vec<PartMessage>,
+    pub(super) parts: Vec<PartMessage>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct PartMessage {
+pub(super) struct PartMessage {
     /// The generation that it makes, if it makes one.
     #[prost(uint64, optional, tag = "1")]
     generation: Option<u64>,
@@ -153,11 +153,7 @@ pub(super) fn seal(
     keys: &ClusterKeys,
     random: &mut dyn Random,
 ) -> Result<(Vec<u8>, Last), StoreError> {
-    let message = EntryMessage {
-        format: FORMAT,
-        previous: before.chain.to_vec(),
-        parts: batches.iter().map(PartMessage::of).collect(),
-    };
+    let message = EntryMessage::of(batches, before);
     let plaintext = SecretBytes::from(&message.encode_to_vec()[..]);
     let number = before.number + 1;
     let sealed = keys.entries.seal(node, number, &plaintext, random);
@@ -166,6 +162,24 @@ pub(super) fn seal(
     })?;
     let last = before.next(node, &sealed, keys);
     Ok((sealed, last))
+}
+
+impl EntryMessage {
+    pub(super) fn of(batches: &[Batch], before: &Last) -> Self {
+        Self {
+            format: FORMAT,
+            previous: before.chain.to_vec(),
+            parts: batches.iter().map(PartMessage::of).collect(),
+        }
+    }
+}
+
+impl From<EntryMessage> for Opened {
+    fn from(message: EntryMessage) -> Self {
+        Self {
+            parts: message.parts,
+        }
+    }
 }
 
 impl Opened {
@@ -179,9 +193,7 @@ impl Opened {
         let plaintext = keys.entries.open(node, before.number + 1, octets).ok()?;
         let message = EntryMessage::decode(plaintext.expose()).ok()?;
         let follows = message.previous == before.chain && message.format <= FORMAT;
-        follows.then_some(Self {
-            parts: message.parts,
-        })
+        follows.then(|| message.into())
     }
 
     pub(super) fn count(&self) -> usize {
@@ -274,10 +286,16 @@ impl PartMessage {
             let version = batch.expected.get(&key).copied().flatten();
             version.map(|tag| tag.to_vec())
         };
-        let records = batch.records.iter().map(|(key, put)| RecordMessage {
+        // What was put and removed again within the batch is nowhere before it and after it.
+        let stand_somewhere = batch
+            .records
+            .iter()
+            .map(|(key, put)| (key, before(Key::Record(*key)), put))
+            .filter(|(_, before, put)| before.is_some() || put.is_some());
+        let records = stand_somewhere.map(|(key, before, put)| RecordMessage {
             kind: key.kind().to_string(),
             name: key.to_string(),
-            before: before(Key::Record(*key)),
+            before,
             put: put.as_ref().map(|put| ValueMessage {
                 generation: put.generation,
                 value: put.value.clone(),
