@@ -397,7 +397,11 @@ impl Outgoing<'_> {
                 )
                 .at_fault(Fault::Network)
             })?;
-            let percent = percent(copy.copied, copy.total);
+            // What the guest wrote meanwhile follows by itself.
+            let percent = match copy.ready {
+                true => 100,
+                false => percent(copy.copied, copy.total),
+            };
             if told != Some(percent) {
                 self.progress
                     .step(&format!("copying the disk: {percent} %"));
