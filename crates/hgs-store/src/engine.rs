@@ -36,7 +36,7 @@ use hgs_pki::health::HostId;
 
 #[cfg(test)]
 pub(crate) use memory::Memory;
-pub(crate) use replicated::Replicated;
+pub(crate) use replicated::{Replicated, position_of};
 pub(crate) use sqlite::{
     Durability, MIGRATIONS, Sqlite, forget_mark, open_snapshot, stored_master_key,
 };

@@ -78,7 +78,7 @@ pub use rolled_back::{Position, RolledBack};
 pub use state::State;
 pub use store::{
     Accepted, Archived, ArchivingError, AuditExtent, Counters, Import, ImportError, Imported,
-    Opening, Store,
+    Opening, Progress, Store,
 };
 pub use transaction::{
     Act, Attestation, ExpectedMeasurements, NewHost, PolicySelector, SignerChange, Transaction,

@@ -18,13 +18,13 @@ use hgs_pki::health::HostId;
 
 use crate::audit::{self, Action, AuditEntry, AuditFilter, AuditRecord, Outcome};
 use crate::engine::{
-    Durability, Engine, MIGRATIONS, Readers, Replicated, Sqlite, View, forget_mark,
+    Durability, Engine, MIGRATIONS, Readers, Replicated, Sqlite, View, forget_mark, position_of,
 };
 use crate::evidence::{Attempted, KeptEvidence};
 use crate::high_water_mark::HighWaterMark;
 use crate::lineage::{self, Seen};
 use crate::model::{Digest, Settings};
-use crate::order::Ordered;
+use crate::order::{self, Ordered};
 use crate::outcome::{Committed, Failure};
 use crate::record::{Integrity, Keys};
 use crate::refusal::Refusal;
@@ -79,6 +79,17 @@ pub struct Accepted {
     pub rolled_back: RolledBack,
     /// The number of the audit record that says so.
     pub sequence: u64,
+}
+
+/// How far the disk of a node holds what several nodes have ordered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// Where it is in the order.
+    pub position: order::Position,
+    /// The number of its newest audit record.
+    pub audit_sequence: u64,
+    /// The tag of that record, which is over all before it: nodes with the same number have the same tag.
+    pub audit_tag: Vec<u8>,
 }
 
 /// What a store has done since it was opened.
@@ -406,6 +417,24 @@ impl Store {
         );
         // Where it is busy, its next commit takes it in.
         let _ = self.queue.submit(nothing);
+    }
+
+    /// How far the disk of this node holds what several nodes have ordered; `None` where it is alone.
+    ///
+    /// # Errors
+    /// When the database can't be read, or the position was changed by another program.
+    pub fn progress(&self) -> Result<Option<Progress>, StoreError> {
+        let view = self.readers.snapshot()?;
+        let Some(position) = position_of(&*view, &self.keys)? else {
+            return Ok(None);
+        };
+        let audit_sequence = view.row()?.map_or(0, |row| row.audit_sequence);
+        let newest = view.audit_row(audit_sequence)?;
+        Ok(Some(Progress {
+            position,
+            audit_sequence,
+            audit_tag: newest.map(|row| row.tag).unwrap_or_default(),
+        }))
     }
 
     /// Writes a copy of the state of now, for another node of the cluster, into a file that must not be there yet.

@@ -62,9 +62,10 @@ impl Replicated {
         random: Box<dyn Random>,
         newest: Integrity,
     ) -> Result<Self, OpenError> {
-        let known = copy.view().position()?;
-        let position = match &known {
-            Some(row) => read_position(row, &keys.cluster)?,
+        let known = position_of(copy.view(), &keys)?;
+        let is_first = known.is_none();
+        let position = match known {
+            Some(position) => position,
             None => {
                 let ordered = order.since(&Position::default());
                 let ordered = ordered.map_err(StoreError::from)?;
@@ -84,7 +85,7 @@ impl Replicated {
             position,
         };
         let mut engine = Self { copy, newest, node };
-        if known.is_none() {
+        if is_first {
             let mut founding = Some(engine.node.positioned(&newest));
             let founded = engine.copy.commit_series(&mut |_| Ok(founding.take()));
             founded.map_err(of_copy)?;
@@ -137,6 +138,13 @@ impl Replicated {
         }
         Err(StoreError::Busy.into())
     }
+}
+
+/// How far a copy has taken in what was ordered, if it belongs to a cluster.
+pub(crate) fn position_of(view: &dyn View, keys: &Keys) -> Result<Option<Position>, StoreError> {
+    let row = view.position()?;
+    let position = row.map(|row| read_position(&row, &keys.cluster));
+    Ok(position.transpose()?)
 }
 
 impl Node {

@@ -103,6 +103,12 @@ fn what_one_node_commits_decides_on_every_other() {
     assert_eq!(nodes[..4], ["node-1", "node-2", "node-2", "node-1"]);
     other.check().unwrap();
     assert_eq!(other.audit(&AuditFilter::default(), 99).unwrap(), log);
+    assert!(
+        one.progress()
+            .unwrap()
+            .is_some_and(|progress| progress.audit_sequence == log.len() as u64)
+    );
+    assert_eq!(other.progress().unwrap(), one.progress().unwrap());
     cluster.end(vec![("node-1", one), ("node-2", other)]);
 }
 
@@ -318,7 +324,7 @@ fn protectors_are_forgotten_by_one_node_each() {
 
 #[test]
 fn what_a_master_key_has_not_sealed_in_its_place_is_not_carried_out() {
-    let spoil: [fn(&mut Vec<crate::order::Entry>); 4] = [
+    let spoil: [fn(&mut Vec<order::Entry>); 4] = [
         |log| log[0].octets[20] ^= 1,
         |log| log.swap(0, 1),
         |log| log[0].node = "node-3".to_owned(),
