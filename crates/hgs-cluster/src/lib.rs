@@ -4,7 +4,7 @@
 //! neither asked for anything else nor believed.
 //!
 //! ```text
-//!  hgs-store ── Order ──▶ order ── hgs-etcd ──▶ etcd
+//!  hgs-store ── Order ──▶ order ── hgs-etcd ──▶ etcd ◀── upkeep
 //!
 //!  node         what a node is called, where it is reached
 //!  folder       what it keeps about its cluster
@@ -13,6 +13,7 @@
 //!  join         what a node and a cluster say to each other then
 //!  membership   the members of etcd
 //!  process      etcd as a child
+//!  upkeep       what nodes report, and what leaves etcd
 //! ```
 
 mod call;
@@ -24,5 +25,6 @@ pub mod membership;
 pub mod node;
 pub mod order;
 pub mod process;
+pub mod upkeep;
 
 pub use call::CallError;

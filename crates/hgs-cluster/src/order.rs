@@ -29,7 +29,8 @@ use hgs_store::order::{Entries, Last, Order, OrderError, Position, Proposal, Pro
 use tokio::runtime::Handle;
 
 pub use doorbell::Doorbell;
-use gather::{Gathered, Limits, octets_of};
+use gather::{Gathered, Limits};
+pub(crate) use gather::{number_of, octets_of};
 #[doc(hidden)]
 pub use keys::fuzz_values;
 pub use keys::{Keyspace, PrefixError};
@@ -418,14 +419,14 @@ fn parts_tag(last: &Last) -> PartsTag {
     tag
 }
 
-fn unreadable(what: &str) -> OrderError {
+pub(crate) fn unreadable(what: &str) -> OrderError {
     OrderError::Unusable {
         reason: format!("it answers with {what}, which no node has written"),
     }
 }
 
 /// Why etcd did not answer, as those who use an order are told.
-fn not_answered(error: &Error, is_unknown: bool) -> OrderError {
+pub(crate) fn not_answered(error: &Error, is_unknown: bool) -> OrderError {
     let reason = error.to_string();
     match error.refusal() {
         _ if is_unknown => OrderError::Unknown { reason },
@@ -439,8 +440,8 @@ fn not_answered(error: &Error, is_unknown: bool) -> OrderError {
     }
 }
 
-/// Whether the answer is that what is asked for is gone.
-fn is_compacted(error: &Error) -> bool {
+/// Whether the answer is that what is asked for has left the history.
+pub(crate) fn is_compacted(error: &Error) -> bool {
     let refusal = error.refusal();
     refusal.is_some_and(|status| status.code == Code::OutOfRange)
 }

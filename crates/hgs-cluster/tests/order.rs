@@ -622,7 +622,7 @@ fn nodes_are_admitted_and_removed_and_each_step_can_be_repeated() {
     assert_eq!(a.commit(b"1", &["x"]), 1);
     assert_eq!(
         fabric.runtime.block_on(list(&client, &keys)),
-        Ok(vec!["a".to_owned()])
+        Ok(vec![named("a")])
     );
     // Back, with all that was written under its name, it goes on behind that.
     assert_eq!(run("b"), Ok(Admitted::Back));

@@ -22,6 +22,8 @@ pub(crate) const MAX_ANSWER: usize = 16 * 1024 * 1024;
 /// How long compaction, defragmentation and a piece of a snapshot may take.
 const UPKEEP: Duration = Duration::from_secs(60);
 
+const COMPACT: &str = "/etcdserverpb.KV/Compact";
+
 /// What a client is told.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -97,7 +99,7 @@ impl Client {
         Ok(answer.into())
     }
 
-    /// Lets go of the history before a revision.
+    /// Lets go of the history before a revision. Its space is used again some time later.
     ///
     /// # Errors
     /// When no member answers, or it is gone already.
@@ -106,9 +108,27 @@ impl Client {
             revision: before.0,
             physical: false,
         };
-        self.ask::<wire::HeaderOnly>("/etcdserverpb.KV/Compact", &request, Repeat::Safe)
+        self.ask::<wire::HeaderOnly>(COMPACT, &request, Repeat::Safe)
             .await
             .map(drop)
+    }
+
+    /// The same, and returns when the member that is asked has removed it from its database, within a minute.
+    ///
+    /// # Errors
+    /// When no member answers, or it is gone already.
+    pub async fn compact_at_once(&self, before: Revision) -> Result<(), Error> {
+        let request = wire::CompactionRequest {
+            revision: before.0,
+            physical: true,
+        };
+        let patient = Self {
+            members: Arc::clone(&self.members),
+            patience: UPKEEP,
+            budget: UPKEEP,
+        };
+        let answer = patient.ask::<wire::HeaderOnly>(COMPACT, &request, Repeat::Safe);
+        answer.await.map(drop)
     }
 
     /// Tells changes of keys from a revision on.
@@ -211,6 +231,12 @@ impl Client {
         self.ask::<wire::AlarmResponse>(path, &request, Repeat::Safe)
             .await
             .map(drop)
+    }
+
+    /// How many members this client was told.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.members.len()
     }
 
     /// How one member stands, by its place among those that this client was told. It answers without a quorum.

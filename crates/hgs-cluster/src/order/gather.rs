@@ -259,11 +259,11 @@ impl Gathered {
 }
 
 /// Revisions count from 1.
-pub(super) fn number_of(revision: Revision) -> u64 {
+pub(crate) fn number_of(revision: Revision) -> u64 {
     u64::try_from(revision.0).unwrap_or(0)
 }
 
 /// As octets in the order of numbers.
-pub(super) fn octets_of(number: u64) -> Bytes {
+pub(crate) fn octets_of(number: u64) -> Bytes {
     Bytes::copy_from_slice(&number.to_be_bytes())
 }

@@ -250,11 +250,14 @@ pub async fn remove(client: &Client, keys: &Keyspace, node: &NodeName) -> Result
 ///
 /// # Errors
 /// Why they can't be told.
-pub async fn list(client: &Client, keys: &Keyspace) -> Result<Vec<String>, OrderError> {
+pub async fn list(client: &Client, keys: &Keyspace) -> Result<Vec<NodeName>, OrderError> {
     let found = client.range(&Range::of(keys.nodes())).await;
     let found = found.map_err(|error| not_answered(&error, false))?;
     let nodes = Nodes::read(keys, found.revision, &found)?;
-    Ok(nodes.members().map(str::to_owned).collect())
+    Ok(nodes
+        .members()
+        .filter_map(|node| node.parse().ok())
+        .collect())
 }
 
 async fn mark_of(client: &Client, keys: &Keyspace, node: &str) -> Result<Option<Mark>, OrderError> {

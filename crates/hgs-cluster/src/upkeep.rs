@@ -1,0 +1,144 @@
+//! What keeps etcd small: entries leave it when enough nodes hold them, and its members give back what they do not use.
+//!
+//! ```text
+//!  every node            every few seconds    publishes its Report: how far its own disk holds what was ordered
+//!  the first that lives  every half minute    Upkeep::round: raises the floor, deletes, compacts, has one member defragmented
+//! ```
+//!
+//! All of it may be done twice, by two nodes at once, or be interrupted anywhere: the floor is raised first, by comparing it,
+//! and what is deleted is below it.
+
+mod offload;
+mod report;
+mod space;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use hgs_etcd::{Client, Revision};
+use hgs_store::order::OrderError;
+use tokio::time::Instant;
+
+use crate::node::NodeName;
+use crate::order::{Keyspace, list};
+
+pub use offload::Offloaded;
+pub use report::{AuditHead, Divergence, Report, Reported, publish, reports};
+pub use space::Tidied;
+
+/// How often what is to be done is looked for.
+pub const INTERVAL: Duration = Duration::from_secs(30);
+/// A node that has reported within this time lives.
+const LIVES: Duration = Duration::from_secs(30);
+/// A node that has reported within this time is waited for. One that was away longer fetches a copy of another node's state.
+const WAITED_FOR: Duration = Duration::from_mins(10);
+
+/// The upkeep of etcd by one node.
+#[derive(Debug)]
+pub struct Upkeep {
+    client: Client,
+    keys: Keyspace,
+    node: NodeName,
+    /// Octets that the database of a member may have.
+    quota: u64,
+    /// When each node reported last, by this node's own clock, and at which revision.
+    heard: BTreeMap<NodeName, (Revision, Instant)>,
+    /// Revisions behind what was deleted, and when that was.
+    deleted: Vec<(Instant, Revision)>,
+}
+
+/// What a round has done.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Round {
+    /// Whether it is this node's to do.
+    pub is_mine: bool,
+    /// What has left etcd.
+    pub offloaded: Offloaded,
+    /// What became of its space.
+    pub tidied: Tidied,
+    /// Nodes whose audit logs are not the same. That is never right.
+    pub divergence: Option<Divergence>,
+}
+
+impl Upkeep {
+    /// By a node, of a cluster whose members have this quota.
+    #[must_use]
+    pub const fn new(client: Client, keys: Keyspace, node: NodeName, quota: u64) -> Self {
+        Self {
+            client,
+            keys,
+            node,
+            quota,
+            heard: BTreeMap::new(),
+            deleted: Vec::new(),
+        }
+    }
+
+    /// Does it, as long as it is not dropped.
+    pub async fn run(mut self) {
+        let mut ticks = tokio::time::interval(INTERVAL);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            match self.round(Instant::now()).await {
+                Ok(Round {
+                    divergence: Some(divergence),
+                    ..
+                }) => tracing::error!("{divergence}"),
+                Ok(round) if round.is_mine => tracing::debug!(?round, "upkeep of etcd"),
+                Ok(_) => {}
+                Err(error) => tracing::warn!(%error, "upkeep of etcd"),
+            }
+        }
+    }
+
+    /// Does once what is to be done at a time.
+    ///
+    /// # Errors
+    /// Why it could not be done to its end. What was not done is done by a later round.
+    pub async fn round(&mut self, now: Instant) -> Result<Round, OrderError> {
+        let members = list(&self.client, &self.keys).await?;
+        let reports = reports(&self.client, &self.keys).await?;
+        self.hear(&reports, now);
+        let is_full = space::is_full(&self.client).await?;
+        // Without room nobody can report, and so nobody is known to live: then each node helps.
+        let first = members.iter().find(|node| self.was_heard(node, LIVES, now));
+        let mut round = Round {
+            is_mine: is_full || first == Some(&self.node),
+            divergence: report::divergence(&reports),
+            ..Round::default()
+        };
+        if !round.is_mine {
+            return Ok(round);
+        }
+        let waited_for = |node: &NodeName| self.was_heard(node, WAITED_FOR, now);
+        let floor = offload::floor(&members, &reports, waited_for);
+        let (offloaded, revision) = self.offload(&members, &reports, floor, is_full).await?;
+        round.offloaded = offloaded;
+        if is_full || offloaded.entries + offloaded.dependencies > 0 {
+            self.deleted.push((now, revision));
+        }
+        round.tidied = self.tidy(now, is_full).await?;
+        Ok(round)
+    }
+
+    fn hear(&mut self, reports: &[Reported], now: Instant) {
+        for Reported { node, at, .. } in reports {
+            match self.heard.get_mut(node) {
+                Some((before, _)) if before == at => {}
+                Some(heard) => *heard = (*at, now),
+                // It may be an old one: it is waited for as if it were new.
+                None => {
+                    self.heard.insert(node.clone(), (*at, now));
+                }
+            }
+        }
+        self.heard
+            .retain(|node, _| reports.iter().any(|reported| reported.node == *node));
+    }
+
+    fn was_heard(&self, node: &NodeName, within: Duration, now: Instant) -> bool {
+        let heard = self.heard.get(node);
+        heard.is_some_and(|(_, heard)| now.saturating_duration_since(*heard) <= within)
+    }
+}

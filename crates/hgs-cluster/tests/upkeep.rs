@@ -1,0 +1,315 @@
+//! What leaves etcd, and what that means for nodes that were away, before real members.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Fabric, Node, named};
+use hgs_cluster::node::NodeName;
+use hgs_cluster::order::{Keyspace, remove};
+use hgs_cluster::upkeep::{AuditHead, Report, Round, Upkeep, publish, reports};
+use hgs_crypto::hash::sha256;
+use hgs_crypto::hex;
+use hgs_store::order::{Order as _, OrderError, Proposed};
+use hgs_testkit::etcd::Etcd;
+use rustix::process::Signal;
+use tokio::time::Instant;
+
+const QUOTA: u64 = 2 << 30;
+const MINUTE: Duration = Duration::from_mins(1);
+
+impl Fabric {
+    fn report(&self, node: &Node) {
+        let entries = node.seen.nodes.iter();
+        let octets: Vec<u8> = node
+            .log
+            .iter()
+            .flat_map(|entry| entry.octets.clone())
+            .collect();
+        let report = Report {
+            revision: node.seen.revision,
+            entries: entries
+                .map(|(node, last)| (named(node), last.number))
+                .collect(),
+            audit: AuditHead {
+                count: node.log.len() as u64,
+                root: hex::encode(&sha256(&octets)),
+            },
+            version: "1".to_owned(),
+            ..Report::default()
+        };
+        let (client, keys) = (self.client(0), Keyspace::default());
+        let name = named(node.order.node());
+        let published = publish(&client, &keys, &name, &report);
+        self.runtime.block_on(published).unwrap();
+    }
+
+    fn upkeep(&self, node: &str, quota: u64) -> Upkeep {
+        Upkeep::new(self.client(0), Keyspace::default(), named(node), quota)
+    }
+
+    fn round(&self, upkeep: &mut Upkeep, now: Instant) -> Round {
+        self.runtime.block_on(upkeep.round(now)).unwrap()
+    }
+
+    fn count(&self, prefix: &str) -> usize {
+        let arguments = ["get", "--prefix", "--keys-only", prefix];
+        let found = self.etcd.etcdctl(0, &arguments);
+        found["kvs"].as_array().map_or(0, Vec::len)
+    }
+}
+
+#[test]
+fn what_all_hold_leaves_etcd_and_who_was_away_is_served_or_told() {
+    let fabric = Fabric::new(1);
+    let (mut a, mut b, mut c) = (
+        fabric.node("a", 0),
+        fabric.node("b", 0),
+        fabric.node("c", 0),
+    );
+    let mut late = fabric.node("late", 0);
+    late.catch_up();
+    for round in 0..100u8 {
+        a.commit(&[round], &["gate", &format!("a{round}")]);
+        b.commit(&[round], &[&format!("b{round}")]);
+    }
+    c.commit(&vec![7; 3 << 20], &["c"]);
+    for node in [&mut a, &mut b, &mut c] {
+        node.catch_up();
+    }
+    let away = late.again(&fabric, 0);
+    let mut old = late.again(&fabric, 0);
+    // `late` has it all, but reports where it was: nothing leaves as long as it is waited for.
+    fabric.report(&late);
+    late.catch_up();
+    for node in [&a, &b, &c] {
+        fabric.report(node);
+    }
+    let begun = Instant::now();
+    let (mut of_a, mut of_b) = (fabric.upkeep("a", QUOTA), fabric.upkeep("b", QUOTA));
+    let round = fabric.round(&mut of_a, begun);
+    assert!(round.is_mine && round.divergence.is_none());
+    assert_eq!(round.offloaded.entries, 0);
+    assert!(!fabric.round(&mut of_b, begun).is_mine);
+    assert_eq!(fabric.count("openhgs/b/"), 201);
+
+    // It has been away for more than ten minutes; the others have reported since.
+    let later = begun + 11 * MINUTE;
+    for node in [&a, &b, &c] {
+        fabric.report(node);
+    }
+    let round = fabric.round(&mut of_a, later);
+    assert_eq!(round.offloaded.floor, a.seen.revision);
+    assert_eq!(round.offloaded.entries, 201);
+    assert!(round.offloaded.dependencies >= 200);
+    assert_eq!(round.tidied.compacted, None);
+    for prefix in ["openhgs/b/", "openhgs/p/", "openhgs/v/"] {
+        assert_eq!(fabric.count(prefix), 0, "{prefix}");
+    }
+    // Again, and by another node at once: nothing is left to do, and nothing is harmed.
+    assert_eq!(fabric.round(&mut of_a, later).offloaded.entries, 0);
+    // Who was away less goes on as if nothing had been.
+    assert_eq!(late.commit(b"back", &["x"]), 1);
+    a.catch_up();
+    assert_eq!(a.log, late.log);
+    // Who was away longer can neither go on nor write, also where what it depends on is forgotten.
+    let mut away = away;
+    let error = away.order.since(&away.seen).unwrap_err();
+    assert!(matches!(error, OrderError::TooFarBehind { .. }), "{error}");
+    for writes in [["a5"], ["new"]] {
+        let error = old.propose(b"stale", &writes, &writes).unwrap_err();
+        assert!(matches!(error, OrderError::TooFarBehind { .. }), "{error}");
+    }
+    // With a copy of another node's state it goes on.
+    away.seen.clone_from(&b.seen);
+    away.log.clone_from(&b.log);
+    away.catch_up();
+    assert_eq!(away.log, a.log);
+
+    // What was deleted leaves the history ten minutes later.
+    fabric.report(&a);
+    let round = fabric.round(&mut of_a, later + 11 * MINUTE);
+    assert!(round.tidied.compacted.is_some());
+    a.catch_up();
+    assert_eq!(a.commit(b"after", &["gate"]), 1);
+}
+
+#[test]
+fn two_that_offload_at_once_do_no_harm() {
+    let fabric = Fabric::new(1);
+    let (mut a, mut b) = (fabric.node("a", 0), fabric.node("b", 0));
+    for turn in 0..3u8 {
+        for round in 0..40u8 {
+            a.commit(&[turn, round], &["gate", &round.to_string()]);
+        }
+        b.catch_up();
+        fabric.report(&a);
+        fabric.report(&b);
+        let now = Instant::now();
+        std::thread::scope(|scope| {
+            // Both take themselves for the first one, while entries go on.
+            for _ in 0..2 {
+                scope.spawn(|| fabric.round(&mut fabric.upkeep("a", QUOTA), now));
+            }
+            for round in 0..40u8 {
+                b.commit(&[turn, round, 1], &["gate", &round.to_string()]);
+            }
+        });
+        a.catch_up();
+        assert_eq!(a.log, b.log);
+        // What came after the floor is there.
+        let kept = fabric.count("openhgs/b/");
+        assert_eq!(kept, 40, "in turn {turn}");
+    }
+    assert_eq!(a.log.len(), 240);
+}
+
+#[test]
+fn a_removed_node_is_not_waited_for_and_leaves_nothing_but_its_name() {
+    let fabric = Fabric::new(1);
+    let (mut a, mut b, mut c) = (
+        fabric.node("a", 0),
+        fabric.node("b", 0),
+        fabric.node("c", 0),
+    );
+    c.commit(b"of c", &["c"]);
+    fabric.report(&c);
+    for round in 0..10u8 {
+        a.commit(&[round], &["a"]);
+    }
+    b.catch_up();
+    a.catch_up();
+    fabric.report(&a);
+    fabric.report(&b);
+    let now = Instant::now();
+    let mut of_a = fabric.upkeep("a", QUOTA);
+    // It is waited for: only what it has reported leaves.
+    assert_eq!(fabric.round(&mut of_a, now).offloaded.entries, 1);
+    let (client, keys) = (fabric.client(0), Keyspace::default());
+    fabric
+        .runtime
+        .block_on(remove(&client, &keys, &named("c")))
+        .unwrap();
+    // Its process goes on reporting.
+    fabric.report(&c);
+    assert_eq!(fabric.round(&mut of_a, now).offloaded.entries, 10);
+    assert_eq!(fabric.count("openhgs/b/"), 0);
+    let known: Vec<NodeName> = fabric
+        .runtime
+        .block_on(reports(&client, &keys))
+        .unwrap()
+        .into_iter()
+        .map(|reported| reported.node)
+        .collect();
+    assert_eq!(known, [named("a"), named("b")]);
+    assert_eq!(fabric.count("openhgs/n/"), 3);
+    assert_eq!(b.commit(b"on", &["a"]), 1);
+    a.catch_up();
+    assert_eq!(a.log, b.log);
+}
+
+#[test]
+fn logs_that_are_not_the_same_are_told_and_reports_that_are_none_are_left_out() {
+    let fabric = Fabric::new(1);
+    let (mut a, mut b) = (fabric.node("a", 0), fabric.node("b", 0));
+    a.commit(b"1", &["x"]);
+    b.catch_up();
+    b.log[0].octets = b"2".to_vec();
+    fabric.report(&a);
+    fabric.report(&b);
+    fabric.etcd.etcdctl(0, &["put", "openhgs/d/c", "{"]);
+    fabric.etcd.etcdctl(
+        0,
+        &[
+            "put",
+            "openhgs/d/d",
+            "{\"revision\":99999,\"entries\":{\"a\":99}}",
+        ],
+    );
+    let round = fabric.round(&mut fabric.upkeep("a", QUOTA), Instant::now());
+    let divergence = round.divergence.unwrap();
+    assert_eq!(divergence.nodes, [named("a"), named("b")]);
+    // What is no member's counts for nothing.
+    assert_eq!(round.offloaded.floor, a.seen.revision);
+    assert_eq!(fabric.count("openhgs/d/d"), 0);
+}
+
+#[test]
+fn a_full_etcd_takes_writes_again_when_entries_have_left_it() {
+    const SMALL: u64 = 32 << 20;
+    let fabric = Fabric::of(Etcd::with(1, &[&format!("--quota-backend-bytes={SMALL}")]));
+    let mut a = fabric.node("a", 0);
+    let mut octets = vec![0; 900_000];
+    let error = loop {
+        octets[0] += 1;
+        fabric.report(&a);
+        match a.propose(&octets, &["x"], &["x"]) {
+            Ok(proposed) => assert!(a.take(&proposed)),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, OrderError::NoRoom { .. }), "{error}");
+    assert!(a.log.len() > 10);
+    let round = fabric.round(&mut fabric.upkeep("a", SMALL), Instant::now());
+    assert!(round.tidied.has_room_again, "{round:?}");
+    assert_eq!(round.tidied.defragmented, [0]);
+    assert_eq!(a.commit(&octets, &["x"]), 1);
+    fabric.report(&a);
+    // The floor follows in the next round.
+    let round = fabric.round(&mut fabric.upkeep("a", SMALL), Instant::now());
+    assert_eq!(round.offloaded.floor, a.seen.revision);
+}
+
+#[test]
+fn members_give_back_what_they_do_not_use_one_a_round_and_the_leader_last() {
+    const SMALL: u64 = 32 << 20;
+    let fabric = Fabric::of(Etcd::with(3, &[&format!("--quota-backend-bytes={SMALL}")]));
+    let mut a = fabric.node("a", 0);
+    for round in 0..26u8 {
+        a.commit(&vec![round; 900_000], &["x"]);
+    }
+    fabric.report(&a);
+    let mut of_a = fabric.upkeep("a", SMALL);
+    let now = Instant::now();
+    let leader = fabric.etcd.leader();
+    let mut rounds = vec![fabric.round(&mut of_a, now)];
+    assert_eq!(rounds[0].offloaded.entries, 26);
+    // More than a quarter of the quota was used: history is let go of at once.
+    assert!(rounds[0].tidied.compacted.is_some());
+    // While one member does not answer, the others are left alone.
+    let silent = (leader + 1) % 3;
+    fabric.etcd.signal(silent, Signal::STOP);
+    let left_alone = fabric.round(&mut of_a, now);
+    assert!(left_alone.tidied.defragmented.is_empty() && !left_alone.tidied.handed_on);
+    fabric.etcd.signal(silent, Signal::CONT);
+    let deadline = Instant::now() + common::LONG;
+    let done = |rounds: &[Round]| {
+        let places = rounds
+            .iter()
+            .flat_map(|round| round.tidied.defragmented.clone());
+        places.collect::<Vec<_>>()
+    };
+    while done(&rounds).len() < 3 {
+        assert!(Instant::now() < deadline, "{:?}", rounds.last());
+        // etcd counts pages as free after a further write.
+        fabric.report(&a);
+        if let Ok(round) = fabric.runtime.block_on(of_a.round(now)) {
+            assert!(round.tidied.defragmented.len() <= 1);
+            rounds.push(round);
+        }
+    }
+    let order = done(&rounds);
+    assert_eq!(order[2], leader, "{order:?}");
+    assert!(rounds.iter().any(|round| round.tidied.handed_on));
+    for place in 0..3 {
+        let status = fabric
+            .runtime
+            .block_on(fabric.client(0).status(place))
+            .unwrap();
+        assert!(status.octets.0 < SMALL / 4, "{status:?}");
+    }
+    assert!(matches!(
+        a.propose(b"on", &["x"], &["x"]),
+        Ok(Proposed::Committed(_))
+    ));
+}
