@@ -38,7 +38,7 @@ use hgs_pki::health::HostId;
 pub(crate) use memory::Memory;
 pub(crate) use replicated::{Replicated, position_of};
 pub(crate) use sqlite::{
-    Durability, MIGRATIONS, Sqlite, forget_mark, open_snapshot, stored_master_key,
+    Durability, MIGRATIONS, Sqlite, close_copy, forget_mark, open_snapshot, stored_master_key,
 };
 
 use crate::audit_head::Head;

@@ -18,7 +18,8 @@ use hgs_pki::health::HostId;
 
 use crate::audit::{self, Action, AuditEntry, AuditFilter, AuditRecord, Outcome};
 use crate::engine::{
-    Durability, Engine, MIGRATIONS, Readers, Replicated, Sqlite, View, forget_mark, position_of,
+    Durability, Engine, MIGRATIONS, Readers, Replicated, Sqlite, View, close_copy, forget_mark,
+    position_of,
 };
 use crate::evidence::{Attempted, KeptEvidence};
 use crate::high_water_mark::HighWaterMark;
@@ -446,24 +447,33 @@ impl Store {
         Ok(self.readers.copy_to(file)?)
     }
 
-    /// Makes a copy that another node of the cluster has made the state of this node, which has none; the file is moved.
-    /// Nothing in it is believed: opening it verifies all of it.
+    /// Makes a copy that another node of the cluster has made the state of this node; the file is moved. What this node has of
+    /// a cluster stays beside it, as `state.db.replaced`. Nothing in the copy is believed: opening it verifies all of it.
     ///
     /// # Errors
-    /// [`OpenError::AlreadyInitialised`] where there is a state.
+    /// [`OpenError::AlreadyInitialised`] where there is a state of a guardian of one node.
     pub fn adopt(directory: &Path, copy: &Path) -> Result<(), OpenError> {
         let folder = StateFolder::take(directory)?;
-        let is_empty = std::fs::metadata(folder.database()).is_ok_and(|file| file.len() == 0);
-        if !is_empty {
-            let directory = directory.to_owned();
-            return Err(OpenError::AlreadyInitialised { directory });
+        let database = folder.database();
+        let at = |path: &Path| {
+            let path = path.to_owned();
+            |error: std::io::Error| FileError {
+                path,
+                problem: error.into(),
+            }
+        };
+        if std::fs::metadata(database).map_err(at(database))?.len() > 0 {
+            if !close_copy(database)? {
+                let directory = directory.to_owned();
+                return Err(OpenError::AlreadyInitialised { directory });
+            }
+            let replaced = database.with_extension("db.replaced");
+            hgs_files::optional(hgs_files::remove(&replaced))?;
+            std::fs::hard_link(database, &replaced).map_err(at(&replaced))?;
         }
         forget_mark(copy)?;
-        std::fs::rename(copy, folder.database()).map_err(|error| FileError {
-            path: copy.to_owned(),
-            problem: error.into(),
-        })?;
-        Ok(hgs_files::synchronise_folder_of(folder.database())?)
+        std::fs::rename(copy, database).map_err(at(copy))?;
+        Ok(hgs_files::synchronise_folder_of(database)?)
     }
 
     /// Whether the pages of the database still hang together. Reads all of them.

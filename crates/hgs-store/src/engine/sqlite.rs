@@ -304,6 +304,18 @@ pub(crate) fn open_snapshot(
     Ok(Box::new(connection))
 }
 
+/// Leaves all of a database in its one file, so that another may take its place; whether it is the copy of a node in a cluster.
+pub(crate) fn close_copy(database: &Path) -> Result<bool, StoreError> {
+    let connection = connect(database)?;
+    let tables = "SELECT count(*) FROM sqlite_schema WHERE name = 'cluster_position'";
+    let has_table = connection.query_row(tables, (), |row| row.get::<_, u32>(0))? > 0;
+    if !has_table || connection.position()?.is_none() {
+        return Ok(false);
+    }
+    connection.pragma_update(None, "journal_mode", "DELETE")?;
+    Ok(true)
+}
+
 /// Has a copy that another node has made forget that there is a high-water mark: that is of the other node.
 pub(crate) fn forget_mark(database: &Path) -> Result<(), StoreError> {
     Ok(connect(database)?.pragma_update(None, "user_version", 0)?)

@@ -291,6 +291,33 @@ fn a_copy_that_lost_its_last_commits_takes_them_in_again() {
     cluster.end(vec![("node-1", one), ("node-2", other)]);
 }
 
+/// A node that was away for too long takes a newer copy, and keeps the one that it had until the next time.
+#[test]
+fn a_copy_of_another_node_takes_the_place_of_an_older_one() {
+    let (cluster, one) = Cluster::new();
+    let other = cluster.join("node-2", &one);
+    drop(other);
+    record(&one, cluster.fixture.release(1, 10, 11)).unwrap();
+    let copy = cluster.folder.path().join("copy");
+    for _ in 0..2 {
+        one.copy_to(&copy).unwrap();
+        Store::adopt(&cluster.state("node-2"), &copy).unwrap();
+    }
+    let other = cluster.open("node-2").unwrap();
+    assert!(other.seen(&digest(11)).unwrap().is_some());
+    assert!(cluster.state("node-2").join("state.db.replaced").exists());
+    // A guardian of its own is not overwritten.
+    drop(cluster.fixture.create(&cluster.state("stranger")));
+    one.copy_to(&copy).unwrap();
+    let refused = Store::adopt(&cluster.state("stranger"), &copy);
+    assert!(
+        matches!(refused, Err(OpenError::AlreadyInitialised { .. })),
+        "{refused:?}"
+    );
+    drop(open(&cluster.state("stranger")).unwrap());
+    cluster.end(vec![("node-1", one), ("node-2", other)]);
+}
+
 #[test]
 fn protectors_are_forgotten_by_one_node_each() {
     let (cluster, one) = Cluster::new();
