@@ -1,7 +1,7 @@
 //! A cluster as its clients know it.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use http_body_util::BodyExt as _;
@@ -40,7 +40,7 @@ pub struct Settings {
 /// A client of a cluster. Clones share its connections.
 #[derive(Debug, Clone)]
 pub struct Client {
-    members: Arc<[Arc<Member>]>,
+    members: Arc<RwLock<Arc<[Arc<Member>]>>>,
     patience: Duration,
     budget: Duration,
 }
@@ -64,14 +64,26 @@ impl Client {
             patience,
             budget,
         } = settings;
-        let members = members
-            .into_iter()
-            .map(|address| Arc::new(Member::new(address, tls.clone())));
-        Self {
-            members: members.collect(),
+        let client = Self {
+            members: Arc::default(),
             patience,
             budget,
-        }
+        };
+        client.set_members(members, tls.as_ref());
+        client
+    }
+
+    /// Asks these members from now on, also by its clones: after others have joined, or with another certificate.
+    pub fn set_members(&self, addresses: Vec<String>, tls: Option<&Arc<ClientConfig>>) {
+        let members = addresses
+            .into_iter()
+            .map(|address| Arc::new(Member::new(address, tls.cloned())));
+        *self.members.write().unwrap_or_else(PoisonError::into_inner) = members.collect();
+    }
+
+    fn all_members(&self) -> Arc<[Arc<Member>]> {
+        let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&members)
     }
 
     /// Commits a transaction, or learns why its comparisons do not hold. With [`Repeat::Safe`], the next member is asked
@@ -138,7 +150,7 @@ impl Client {
     pub async fn watch(&self, keys: Keys, from: Revision) -> Result<Watch, WatchError> {
         let mut last = WatchError::Ended("there is no member".to_owned());
         for (_, member) in self.in_order() {
-            match Watch::begin(member, keys.clone(), from, self.patience).await {
+            match Watch::begin(&member, keys.clone(), from, self.patience).await {
                 Ok(watch) => return Ok(watch),
                 Err(error) => last = error,
             }
@@ -314,17 +326,17 @@ impl Client {
         }
     }
 
-    fn member(&self, place: usize) -> Result<&Arc<Member>, MemberError> {
+    fn member(&self, place: usize) -> Result<Arc<Member>, MemberError> {
         let absent = || MemberError::Connect(format!("there is no member {place}"));
-        self.members.get(place).ok_or_else(absent)
+        self.all_members().get(place).cloned().ok_or_else(absent)
     }
 
     /// The members in the order in which they are asked: those that failed lately later, those that are silent last.
-    fn in_order(&self) -> Vec<(Turn, &Arc<Member>)> {
+    fn in_order(&self) -> Vec<(Turn, Arc<Member>)> {
         let mut members: Vec<_> = self
-            .members
+            .all_members()
             .iter()
-            .map(|member| (member.turn(), member))
+            .map(|member| (member.turn(), Arc::clone(member)))
             .collect();
         members.sort_by_key(|(turn, _)| *turn);
         members
