@@ -15,12 +15,13 @@ use crate::path::is_plain;
 use crate::types::{
     AddCertificate, AddEkRoots, AddHost, AddHosts, AddPolicyDocument, AddSigner, AddedCertificate,
     ApproveHosts, ApprovedHost, ArchiveAudit, AuditArchive, AuditLog, AuditQuery, AuditRecord,
-    Certificate, CertificateDetail, CertificateUsage, ChangePolicyDocument, DeniedHost, DenyHost,
-    Diagnosis, EkRoot, GuardianDocument, Host, HostDetail, HostEvidence, HostGroup,
-    HostMeasurements, Judgement, NewCertificate, NewHostGroup, Policy, PolicyDocument,
-    PolicyDocumentDetail, PolicyQuery, RecordExport, RemoveCertificate, RemovedHost, RevokeHost,
-    RotateCertificates, RotatedCertificates, ServerSettings, SetCertificate, SetHost,
-    SetHostMeasurements, SetPolicy, SetServer, SetSigner, Signer, SimulatePolicies, Status, Trial,
+    Certificate, CertificateDetail, CertificateUsage, ChangePolicyDocument, Cluster, DeniedHost,
+    DenyHost, Diagnosis, EkRoot, GuardianDocument, Host, HostDetail, HostEvidence, HostGroup,
+    HostMeasurements, InviteNode, Judgement, NewCertificate, NewHostGroup, NodeInvitation, Policy,
+    PolicyDocument, PolicyDocumentDetail, PolicyQuery, RecordExport, RemoveCertificate,
+    RemovedHost, RevokeHost, RotateCertificates, RotatedCertificates, ServerSettings,
+    SetCertificate, SetHost, SetHostMeasurements, SetPolicy, SetServer, SetSigner, Signer,
+    SimulatePolicies, Status, Trial,
 };
 use crate::{AdminError, Caller, Client, HostSelector, Permission, SignerSelector, WithKey};
 
@@ -195,6 +196,19 @@ operations! {
     /// Changes the settings that are part of the state; all of them or none.
     PATCH "/v1/server" (ManageService)
     fn set_server(body change: SetServer) -> ServerSettings;
+
+    /// The cluster that this guardian is a node of, and how its nodes stand.
+    GET "/v1/cluster" (ViewService)
+    fn cluster() -> Cluster;
+
+    /// Makes an invitation for one more node. It holds for a quarter of an hour, for one node, and as long as this server
+    /// runs.
+    POST "/v1/cluster/invitations" (ManageService)
+    fn invite_node(body request: InviteNode) -> NodeInvitation;
+
+    /// Removes another node from the cluster; it can write nothing from then on. Answers with the nodes that remain.
+    DELETE "/v1/cluster/nodes/{node}" (ManageService)
+    fn remove_node(path node: HostSelector) -> Cluster;
 
     /// The guardian's certificates: signing, encryption, communications.
     GET "/v1/certificates" (ViewCertificates)

@@ -103,6 +103,12 @@ pub enum Action {
     RotateMasterKey,
     /// A state that is not the newest one is the state from now on.
     AcceptState,
+    /// An invitation to join the cluster was made.
+    InviteNode,
+    /// A node was given what it needs to join the cluster.
+    AdmitNode,
+    /// A node was removed from the cluster.
+    RemoveNode,
     /// Old audit records were moved to an archive.
     ArchiveAudit,
     /// A host attested.

@@ -14,10 +14,11 @@
 
 use std::path::{Path, PathBuf};
 
+use hgs_crypto::hex;
 use hgs_files::{FileError, FileProblem, Readers};
 use serde::{Deserialize, Serialize};
 
-use crate::node::{Node, NodeName};
+use crate::node::Node;
 
 /// Octets of the longest file of facts: a thousand nodes.
 const MAX_FACTS: usize = 256 * 1024;
@@ -191,10 +192,11 @@ impl Facts {
             .collect()
     }
 
-    /// Another node.
+    /// The number that names the cluster.
     #[must_use]
-    pub fn other(&self, name: &NodeName) -> Option<&Node> {
-        self.others().find(|node| node.name == *name)
+    pub fn id(&self) -> [u8; 16] {
+        let octets = hex::decode(&self.cluster).unwrap_or_default();
+        octets.try_into().unwrap_or_default()
     }
 
     /// All nodes but this one.

@@ -10,7 +10,7 @@ use std::str::FromStr;
 use bech32::primitives::decode::CheckedHrpstring;
 use bech32::{Bech32m, Hrp};
 use hgs_crypto::hash::{hkdf_sha256, hmac_sha256, sha256, verify_hmac_sha256};
-use hgs_crypto::{CryptoError, Random, SecretBytes, aes, hex, random};
+use hgs_crypto::{CryptoError, Random, SecretBytes, aes, hex, random, x25519};
 use hgs_pki::{Seconds, Thumbprint, Time};
 use zeroize::Zeroizing;
 
@@ -22,7 +22,8 @@ pub const HOLDS_FOR: Seconds = Seconds::from_minutes(15);
 const PREFIX: Hrp = Hrp::parse_unchecked("hgs-join-");
 /// The first octet of the one form that there is.
 const FORM: u8 = 1;
-const ID: usize = 8;
+/// Octets of the name of an invitation.
+pub const ID: usize = 8;
 const SECRET: usize = 32;
 const FINGERPRINT: usize = 32;
 /// Characters of the longest one: so many has a checksum for.
@@ -77,6 +78,28 @@ impl Invitation {
         Ok(Self {
             id: random::array(source)?,
             secret: SecretBytes::random(SECRET, source)?,
+            fingerprint,
+            addresses,
+        })
+    }
+
+    /// The same with the secret that two sides agree upon: the administrator's program and a node, which can ask each other
+    /// for an invitation so without sending it.
+    ///
+    /// # Errors
+    /// When the other side's key is no good one, or the source of randomness fails.
+    pub fn agreed(
+        ours: &x25519::PrivateKey,
+        theirs: &x25519::PublicKey,
+        id: [u8; ID],
+        fingerprint: Thumbprint,
+        addresses: Vec<NodeAddress>,
+    ) -> Result<Self, CryptoError> {
+        let shared = ours.agree(theirs)?;
+        let secret = hkdf_sha256(&shared, &id, b"OpenHGS cluster invitation", SECRET)?;
+        Ok(Self {
+            id,
+            secret,
             fingerprint,
             addresses,
         })
@@ -300,6 +323,25 @@ mod tests {
             hgs_testkit::part_of(one.secret.expose(), debug.as_bytes()),
             None
         );
+    }
+
+    #[test]
+    fn two_sides_agree_upon_one() {
+        let keys = [(); 2].map(|()| x25519::PrivateKey::generate(&mut System::new()).unwrap());
+        let [one, other] = [(0, 1), (1, 0)].map(|(ours, theirs)| {
+            let theirs = keys[theirs].public().unwrap();
+            let addresses = vec!["192.0.2.1".parse().unwrap()];
+            Invitation::agreed(
+                &keys[ours],
+                &theirs,
+                [7; ID],
+                Thumbprint::of(b""),
+                addresses,
+            )
+            .unwrap()
+        });
+        assert_eq!(one.to_text(), other.to_text());
+        assert_eq!(one.id(), "0707070707070707");
     }
 
     #[test]

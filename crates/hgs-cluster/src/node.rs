@@ -13,7 +13,7 @@ const MAX_NAME: usize = 63;
 /// The longest name of a machine in the DNS.
 const MAX_HOST: usize = 253;
 
-/// What a node is called: letters, digits, `-`, `_` and `.`, beginning with a letter or a digit.
+/// What a node is called: small letters, digits, `-` and `.`, beginning with a letter or a digit.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct NodeName(String);
@@ -54,7 +54,7 @@ pub struct Node {
 pub enum AddressError {
     /// Not a name.
     #[error(
-        "{0:?} can't be the name of a node: it has up to {MAX_NAME} letters, digits, `-`, `_` and `.`, and begins with a letter or digit"
+        "{0:?} can't be the name of a node: it has up to {MAX_NAME} small letters, digits, `-` and `.`, and begins with a letter or digit"
     )]
     Name(String),
     /// Not a host.
@@ -82,9 +82,10 @@ impl FromStr for NodeName {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        let begins = text.starts_with(|first: char| first.is_ascii_alphanumeric());
-        let fits = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
-        match begins && text.len() <= MAX_NAME && text.chars().all(fits) {
+        let is_letter =
+            |character: char| character.is_ascii_lowercase() || character.is_ascii_digit();
+        let fits = |character: char| is_letter(character) || "-.".contains(character);
+        match text.starts_with(is_letter) && text.len() <= MAX_NAME && text.chars().all(fits) {
             true => Ok(Self(text.to_owned())),
             false => Err(AddressError::Name(text.to_owned())),
         }
@@ -268,9 +269,19 @@ mod tests {
         ] {
             assert!(text.parse::<NodeAddress>().is_err(), "{text}");
         }
-        for text in ["", "-a", "a b", "a/b", "a=b", "é", &"a".repeat(64)] {
+        for text in [
+            "",
+            "-a",
+            "a b",
+            "a/b",
+            "a=b",
+            "A",
+            "a_b",
+            "é",
+            &"a".repeat(64),
+        ] {
             assert!(text.parse::<NodeName>().is_err(), "{text}");
         }
-        assert!("n1.site_2".parse::<NodeName>().is_ok());
+        assert!("n1.site-2".parse::<NodeName>().is_ok());
     }
 }

@@ -23,6 +23,8 @@ use crate::folder::{ClusterFolder, Facts};
 
 /// etcd's database is at most so large; beyond, it takes nothing more.
 pub const QUOTA: u64 = 2 * 1024 * 1024 * 1024;
+/// Operations in one list of a transaction.
+pub const MAX_TXN_OPERATIONS: usize = 1024;
 /// The first pause before it is started again, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 /// After so long, an end is not the last one's fault.
@@ -225,7 +227,7 @@ fn arguments(folder: &ClusterFolder, facts: &Facts) -> Vec<OsString> {
         ("--quota-backend-bytes", QUOTA.to_string()),
         // What has left the log of commits is compacted by the nodes.
         ("--auto-compaction-retention", "0".to_owned()),
-        ("--max-txn-ops", "1024".to_owned()),
+        ("--max-txn-ops", MAX_TXN_OPERATIONS.to_string()),
         ("--snapshot-count", "5000".to_owned()),
     ];
     let files = [

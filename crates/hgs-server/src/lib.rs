@@ -45,9 +45,10 @@ pub mod signals;
 pub use admin::archived_records;
 pub use config::Config;
 pub use guardian::{
-    CertificateSource, CertifyError, GivenCertificate, GivenError, GuardianError, HoldingsError,
-    InitOptions, InitialiseError, Initialised, KeyOrigin, KeyProofError, KeySize, MAX_NAME,
-    PlacedKey, RotationError, examine_stopped, initialise, removal_of,
+    CertificateSource, CertifyError, ClusterError, GivenCertificate, GivenError, GuardianError,
+    HoldingsError, InitOptions, InitialiseError, Initialised, Joined, KeyOrigin, KeyProofError,
+    KeySize, MAX_NAME, PlacedKey, RotationError, default_node_name, examine_stopped, found,
+    initialise, join, removal_of,
 };
 pub use health::Readiness;
 pub use hgs_custody_pkcs11::ReturnBlame;

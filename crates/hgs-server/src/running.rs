@@ -13,6 +13,7 @@ use std::future::Future;
 use std::sync::{Arc, OnceLock};
 
 use hgs_attest::freshness::NonceKey;
+use hgs_cluster::folder::ClusterFolder;
 use hgs_custody_pkcs11::Tokens;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinHandle, spawn_blocking};
@@ -21,7 +22,7 @@ use tracing::{error, warn};
 use crate::admin::{AdminParts, AdminService};
 use crate::config::Config;
 use crate::guardian::{
-    Attestations, Certification, Credentials, GuardianError, Inspection, Modes, Observer,
+    Attestations, Certification, Cluster, Credentials, GuardianError, Inspection, Modes, Observer,
     OpenStore, RecentCertificates, RefusalLog, ReleaseCaches, ReleasePolicy, Releases,
     SignerRotation, Snapshots, SyntheticRolls, Upkeep, Workers, follow_settings,
 };
@@ -55,6 +56,7 @@ pub struct Running {
     clock: Arc<dyn Clock>,
     tokens: Tokens,
     refusals: Arc<RefusalLog>,
+    cluster: Option<Arc<Cluster>>,
     closed: mpsc::Receiver<()>,
 }
 
@@ -83,6 +85,7 @@ pub async fn start(config: &Config, clock: Arc<dyn Clock>) -> Result<Running, St
         admin: Arc::new(AdminService::new(parts.admin(), &config.listen.admin)),
         readiness: readiness.clone(),
         metrics: metrics.clone(),
+        cluster: parts.cluster.as_ref().map(Cluster::listening),
     };
     let bound = Server::bind(config, services)?;
     // A guardian starts to listen once.
@@ -102,6 +105,7 @@ pub async fn start(config: &Config, clock: Arc<dyn Clock>) -> Result<Running, St
         clock: parts.clock,
         tokens: parts.tokens,
         refusals: parts.refusals,
+        cluster: parts.cluster,
         closed,
     })
 }
@@ -119,6 +123,7 @@ pub(crate) struct Parts {
     inspection: Arc<Inspection>,
     attestations: Arc<Attestations>,
     pub(crate) releases: Arc<Releases>,
+    cluster: Option<Arc<Cluster>>,
 }
 
 impl Parts {
@@ -132,7 +137,18 @@ impl Parts {
         for setting in config.dangerous_settings() {
             warn!(setting, "this setting weakens verification");
         }
-        let store = Arc::new(OpenStore::open(config, open)?);
+        let master_key = OpenStore::master_key(config)?;
+        let folder = ClusterFolder::of_state(&config.state_folder());
+        let cluster = Cluster::start(folder, master_key.clone(), Arc::clone(&clock))?;
+        let store = Arc::new(OpenStore::open(
+            config,
+            &master_key,
+            cluster.as_deref(),
+            open,
+        )?);
+        if let Some(cluster) = &cluster {
+            cluster.set_store(&store);
+        }
         follow_settings(&store, config, clock.now()).map_err(GuardianError::Settings)?;
         if store.state().settings().is_rekey_window_open(clock.now()) {
             warn!("a re-key window is open: what a compromised guardian signed is accepted unseen");
@@ -194,6 +210,7 @@ impl Parts {
             observer,
             refusals,
             signers,
+            cluster,
         })
     }
 
@@ -220,6 +237,7 @@ impl Parts {
                 workers: Arc::clone(&self.workers),
             },
             synthetic_rolls: self.synthetic_rolls(),
+            cluster: self.cluster.clone(),
         }
     }
 
@@ -289,6 +307,7 @@ impl Running {
             upkeep,
             clock,
             refusals,
+            cluster,
             mut closed,
             ..
         } = self;
@@ -299,6 +318,8 @@ impl Running {
             // The last part that holds the store is about to drop it; then the state is free for another process.
             let _ = closed.recv().await;
         }
+        // etcd ends with it, after the last commit.
+        let _ = spawn_blocking(move || drop(cluster)).await;
         stopped
     }
 }

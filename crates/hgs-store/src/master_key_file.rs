@@ -7,7 +7,7 @@ use std::path::Path;
 
 use hgs_crypto::{Random, SecretBytes};
 use hgs_custody::seal::{MASTER_KEY_LENGTH, MasterKey, MasterKeyProblem};
-use hgs_files::{Readers, Staged};
+use hgs_files::{FileProblem, Readers, Staged};
 
 use crate::state_folder::StateFolder;
 use crate::{MasterKeyError, OpenError, engine};
@@ -21,6 +21,23 @@ pub fn create(path: &Path, random: &mut dyn Random) -> Result<MasterKey, MasterK
     let key = MasterKey::generate(random)?;
     hgs_files::create(path, key.octets().expose(), Readers::Owner)?;
     Ok(key)
+}
+
+/// Writes the master key of another node to `path`, for this one. Writing it again changes nothing; another key that is
+/// there stays.
+///
+/// # Errors
+/// When there is another key, or the file can't be written.
+pub fn put(path: &Path, key: &MasterKey) -> Result<(), MasterKeyError> {
+    match hgs_files::create(path, key.octets().expose(), Readers::Owner) {
+        Err(error) if matches!(error.problem, FileProblem::AlreadyExists) => {
+            match read(path)?.identifier() == key.identifier() {
+                true => Ok(()),
+                false => Err(error.into()),
+            }
+        }
+        outcome => Ok(outcome?),
+    }
 }
 
 /// Reads the master key in `path`.

@@ -101,7 +101,7 @@ fn given_text(path: &Path, what: &str) -> Result<String, Failure> {
 }
 
 /// A thumbprint, or the name of something, as it was given.
-fn named<T: FromStr<Err: ToString>>(text: &str) -> Result<T, Failure> {
+pub(crate) fn named<T: FromStr<Err: ToString>>(text: &str) -> Result<T, Failure> {
     text.parse().map_err(AdminError::invalid).or_fail()
 }
 

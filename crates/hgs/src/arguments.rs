@@ -6,7 +6,9 @@ use hgs_server::process;
 use hgs_terminal::{CommonOptions, Completions, Exit, Failure, Man, Manual, Program, Terminal};
 
 use crate::administration;
-use crate::{guardian, init, protector, quickstart, serve, server, state, trace, vm_image};
+use crate::{
+    cluster, guardian, init, protector, quickstart, serve, server, state, trace, vm_image,
+};
 
 /// OpenHGS: a Host Guardian Service, and the tools of those who own virtual machines
 #[derive(Debug, Parser)]
@@ -86,6 +88,7 @@ enum Noun {
     Serve(serve::Arguments),
     Status(administration::Status),
     Trace(trace::Arguments),
+    Cluster(cluster::Arguments),
     /// The server's configuration
     Server(server::Arguments),
     /// The guardian's own certificates
@@ -143,6 +146,7 @@ impl Program for Arguments {
             Noun::Serve(arguments) => arguments.run(),
             Noun::Status(arguments) => arguments.run(terminal),
             Noun::Trace(arguments) => arguments.run(terminal),
+            Noun::Cluster(arguments) => arguments.run(terminal),
             Noun::Server(arguments) => arguments.run(terminal),
             Noun::Certificate(arguments) => arguments.run(terminal),
             Noun::Host(arguments) => arguments.run(terminal),

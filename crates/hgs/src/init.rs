@@ -4,9 +4,10 @@ mod tls;
 
 use std::fmt;
 
+use hgs_cluster::node::{Node, NodeAddress};
 use hgs_server::{
-    CertificateSource, GivenCertificate, GivenError, InitOptions, InitialiseError, Initialised,
-    KeySize, PlacedKey, ReturnBlame, removal_of,
+    CertificateSource, ClusterError, GivenCertificate, GivenError, InitOptions, InitialiseError,
+    Initialised, KeySize, PlacedKey, ReturnBlame, removal_of,
 };
 use hgs_terminal::{AtFault, Exit, Failure, Terminal};
 use serde::Serialize;
@@ -14,6 +15,7 @@ use serde::Serialize;
 use crate::bits::Bits;
 use crate::certified::{CertifiedKey, PairOptions, SuppliedKey};
 use crate::clock::now;
+use crate::cluster::NameOption;
 use crate::config_option::ConfigOption;
 use crate::failures::{IntoFailure, OrFail as _};
 use crate::guardian::CertificateView;
@@ -24,6 +26,7 @@ use tls::TrialCertificate;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   hgs init --name guardian.example
+  hgs init --name guardian.example --cluster 192.0.2.1
   hgs init --name guardian.example --signing-certificate s.pfx --encryption-certificate e.pfx
   hgs init --signing-key 'pkcs11:token=hgs;object=signing' --encryption-key 'pkcs11:token=hgs;object=encryption'
 
@@ -41,6 +44,12 @@ pub(crate) struct Arguments {
     new_keys: bool,
     #[command(flatten)]
     given: PairOptions,
+    /// Make it the first node of a cluster, which other nodes reach at this IP address or name, and at the port of the
+    /// cluster listener [port: 2382]. etcd listens on the ports 3 and 2 below it.
+    #[arg(long, value_name = "ADDRESS[:PORT]")]
+    cluster: Option<NodeAddress>,
+    #[command(flatten)]
+    node: NameOption,
     /// Make a self-signed certificate for HTTPS too, for a first trial: `tls.pem` in the state folder, which is used
     /// where the configuration names none
     #[arg(long)]
@@ -68,6 +77,15 @@ impl Arguments {
             false => self.tls_name,
         };
         // Before anything is made.
+        let node = match self.cluster {
+            Some(address) => {
+                hgs_cluster::process::check_installed()
+                    .map_err(ClusterError::from)
+                    .or_fail()?;
+                Some(self.node.node(address)?)
+            }
+            None => None,
+        };
         let tls = self
             .tls
             .then(|| TrialCertificate::make(&names))
@@ -82,7 +100,11 @@ impl Arguments {
         };
         let made = hgs_server::initialise(&config, options, now()).or_fail()?;
         let tls = tls.map(|tls| tls.keep(&made.state_folder)).transpose()?;
+        let node = node
+            .map(|node| hgs_server::found(&config, node, now()).or_fail())
+            .transpose()?;
         terminal.report(&InitReport {
+            node: node.map(|facts| facts.node),
             tls_certificate: tls.map(|path| path.display().to_string()),
             ..InitReport::new(&made)
         })?;
@@ -183,6 +205,9 @@ struct InitReport {
     communications: CertificateView,
     #[serde(skip_serializing_if = "Option::is_none")]
     tls_certificate: Option<String>,
+    /// Where it is the first of several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<Node>,
 }
 
 impl InitReport {
@@ -197,6 +222,7 @@ impl InitReport {
             encryption_key: KeyView::new(&made.encryption_key),
             communications: CertificateView::new(&made.communications),
             tls_certificate: None,
+            node: None,
         }
     }
 }
@@ -239,6 +265,12 @@ impl fmt::Display for InitReport {
             writeln!(
                 formatter,
                 "\nHosts that reach it by HTTPS trust {certificate}: `guarded-host configure --ca FILE`."
+            )?;
+        }
+        if let Some(Node { name, address }) = &self.node {
+            writeln!(
+                formatter,
+                "\nNode `{name}` at {address} is the first of a cluster. While it serves, `hgs cluster invite` lets others join."
             )?;
         }
         writeln!(

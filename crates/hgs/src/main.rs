@@ -1,9 +1,10 @@
 //! `hgs`: the program of those who run a guardian and of those who own virtual machines.
 //!
-//! The grammar is `hgs NOUN VERB [NAME|FILE] [--flag]`. There are three kinds of commands:
+//! The grammar is `hgs NOUN VERB [NAME|FILE] [--flag]`. There are four kinds of commands:
 //!
 //! * *The service*: `init` makes the state of a guardian, `serve` runs it, `server check` reads its configuration,
 //!   `trace` diagnoses it, `state` backs it up.
+//! * *Several nodes*: `cluster` makes a cluster of a guardian, and lets others join.
 //! * *Administration*: `status`, `host`, `certificate`, `signer`, `audit` and `server` ask the running service over its
 //!   admin socket, by the API that `hgs-admin` declares.
 //! * *Owners*: `guardian`, `protector` and `vm-image` work on files alone and need no service.
@@ -17,6 +18,7 @@ mod arguments;
 mod bits;
 mod certified;
 mod clock;
+mod cluster;
 mod completion;
 mod config_option;
 mod documents;

@@ -9,6 +9,7 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 mod audit;
 mod certificates;
 mod changes;
+mod cluster;
 mod diagnosis;
 mod hosts;
 mod judgements;
@@ -28,6 +29,7 @@ pub use changes::{
     AddCertificate, AddSigner, NewCertificate, RemoveCertificate, RotateCertificates,
     SetCertificate, SetServer, SetSigner,
 };
+pub use cluster::{Cluster, ClusterNode, InviteNode, NodeInvitation};
 pub use diagnosis::Diagnosis;
 pub use hosts::{
     AddEkRoots, AddHost, AddHosts, DeniedHost, DenyHost, EkRoot, Host, HostDetail, IdentityKey,

@@ -2,6 +2,7 @@
 
 pub(super) mod audit;
 mod certificates;
+mod cluster;
 mod ek_roots;
 mod given;
 mod hosts;
@@ -16,13 +17,13 @@ use std::sync::Arc;
 use hgs_admin::types::{
     AddCertificate, AddEkRoots, AddHost, AddHosts, AddPolicyDocument, AddSigner, AddedCertificate,
     ApproveHosts, ApprovedHost, ArchiveAudit, AuditArchive, AuditLog, AuditQuery, AuditRecord,
-    Certificate, CertificateDetail, CertificateUsage, ChangePolicyDocument, DeniedHost, DenyHost,
-    Diagnosis, EkRoot, GuardianDocument, Host, HostDetail, HostEvidence, HostGroup,
-    HostMeasurements, Judgement, KeyCaching, Listener, ListenerName, NewCertificate, NewHostGroup,
-    Policy, PolicyDocument, PolicyDocumentDetail, PolicyQuery, RecordExport, RemoveCertificate,
-    RemovedHost, RevokeHost, RotateCertificates, RotatedCertificates, ServerSettings,
-    SetCertificate, SetHost, SetHostMeasurements, SetPolicy, SetServer, SetSigner, Signer,
-    SimulatePolicies, Status, Trial,
+    Certificate, CertificateDetail, CertificateUsage, ChangePolicyDocument, Cluster, DeniedHost,
+    DenyHost, Diagnosis, EkRoot, GuardianDocument, Host, HostDetail, HostEvidence, HostGroup,
+    HostMeasurements, InviteNode, Judgement, KeyCaching, Listener, ListenerName, NewCertificate,
+    NewHostGroup, NodeInvitation, Policy, PolicyDocument, PolicyDocumentDetail, PolicyQuery,
+    RecordExport, RemoveCertificate, RemovedHost, RevokeHost, RotateCertificates,
+    RotatedCertificates, ServerSettings, SetCertificate, SetHost, SetHostMeasurements, SetPolicy,
+    SetServer, SetSigner, Signer, SimulatePolicies, Status, Trial,
 };
 use hgs_admin::{AdminError, Administration, ErrorCode, HostSelector, SignerSelector, WithKey};
 use hgs_attest::CredentialId;
@@ -113,6 +114,18 @@ impl Administration for AdminHandler<'_> {
                 .filter(|_| settings.is_rekey_window_open(self.parts.clock.now()))
                 .map(|until| until.to_string()),
         })
+    }
+
+    fn cluster(&self) -> Result<Cluster, AdminError> {
+        self.of_cluster()
+    }
+
+    fn invite_node(&self, request: &InviteNode) -> Result<NodeInvitation, AdminError> {
+        self.invite(request)
+    }
+
+    fn remove_node(&self, node: &HostSelector) -> Result<Cluster, AdminError> {
+        self.remove(node)
     }
 
     fn set_server(&self, change: &SetServer) -> Result<ServerSettings, AdminError> {

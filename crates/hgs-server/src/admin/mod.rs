@@ -17,7 +17,7 @@ pub use handler::audit::archived_records;
 pub(crate) use service::AdminService;
 
 use crate::guardian::{
-    Certification, Inspection, OpenStore, SignerRotation, Snapshots, SyntheticRolls,
+    Certification, Cluster, Inspection, OpenStore, SignerRotation, Snapshots, SyntheticRolls,
 };
 use hgs_clock::Clock;
 
@@ -30,4 +30,6 @@ pub(crate) struct AdminParts {
     pub(crate) inspection: Arc<Inspection>,
     pub(crate) certification: Certification,
     pub(crate) synthetic_rolls: SyntheticRolls,
+    /// Where this guardian is one node of several.
+    pub(crate) cluster: Option<Arc<Cluster>>,
 }

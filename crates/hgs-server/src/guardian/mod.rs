@@ -17,6 +17,7 @@
 mod attestation;
 mod certification;
 mod certify;
+mod cluster;
 mod hosts;
 mod initialise;
 mod initialise_error;
@@ -46,6 +47,7 @@ mod workers;
 use hgs_store::{Failure, MasterKeyError, OpenError};
 
 pub use certify::KeySize;
+pub use cluster::{ClusterError, Joined, default_node_name, found, join};
 pub use hgs_custody::CertifyError;
 pub use initialise::{InitOptions, Initialised, initialise};
 pub use initialise_error::{InitialiseError, MAX_NAME};
@@ -58,6 +60,7 @@ pub use trace::examine_stopped;
 
 pub(crate) use attestation::{AttestationRequest, Attestations, Attested};
 pub(crate) use certification::{Certification, PairRequest, RenewalError};
+pub(crate) use cluster::{Cluster, Standing};
 pub(crate) use hosts::Credentials;
 pub(crate) use initialise::{communications as communications_template, guardian_validity};
 pub(crate) use inspection::Inspection;
@@ -95,6 +98,9 @@ pub enum GuardianError {
     /// The certificates or keys of the state can't be used.
     #[error(transparent)]
     Holdings(#[from] HoldingsError),
+    /// The cluster that this guardian is a node of.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
     /// The system gives no threads.
     #[error("no thread could be started: {0}")]
     Threads(#[source] std::io::Error),

@@ -2,17 +2,27 @@
 
 use std::convert::Infallible;
 use std::ops::Deref;
+use std::thread;
+use std::time::{Duration, Instant};
 
+use hgs_cluster::order::NodesError;
 use hgs_crypto::random::System;
 use hgs_custody::seal::MasterKey;
+use hgs_store::order::OrderError;
 use hgs_store::{
     Act, Attempted, AuditEntry, Committed, Failure, OpenError, Opening, Refusal, Store, StoreError,
     Transaction, master_key_file,
 };
 use tokio::sync::{mpsc, oneshot};
+use tracing::warn;
 
 use super::GuardianError;
+use super::cluster::{Cluster, ClusterError};
 use crate::config::Config;
+
+/// How often a cluster that has no quorum yet is asked again, and how often that is told.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+const TELL_AGAIN: Duration = Duration::from_secs(10);
 
 /// An open store, shared by all parts of a guardian.
 pub(crate) struct OpenStore {
@@ -23,7 +33,52 @@ pub(crate) struct OpenStore {
 
 impl OpenStore {
     /// Opens the state that `config` names. It blocks.
-    pub(crate) fn open(config: &Config, open: mpsc::Sender<()>) -> Result<Self, GuardianError> {
+    pub(crate) fn open(
+        config: &Config,
+        master_key: &MasterKey,
+        cluster: Option<&Cluster>,
+        open: mpsc::Sender<()>,
+    ) -> Result<Self, GuardianError> {
+        let directory = config.state_folder();
+        let node = match cluster {
+            Some(cluster) => cluster.node().to_string(),
+            None => config.server.name.clone(),
+        };
+        let mut told = None;
+        loop {
+            let ordered = cluster.map(Cluster::ordered).transpose();
+            let opened = ordered.map_err(GuardianError::from).and_then(|order| {
+                let opening = Opening {
+                    directory: &directory,
+                    master_key,
+                    node: &node,
+                    high_water_mark: config.high_water_mark_file(),
+                    random: Box::new(System::new()),
+                    order,
+                };
+                Ok(Store::open(opening)?)
+            });
+            match opened {
+                Err(error) if is_worth_waiting(&error) => {
+                    // The etcd of this node has to run for the others, too: so this one waits, and does not end.
+                    if told.is_none_or(|told: Instant| told.elapsed() > TELL_AGAIN) {
+                        warn!(%error, "waiting for the other nodes of the cluster");
+                        told = Some(Instant::now());
+                    }
+                    thread::sleep(LOOK_AGAIN);
+                }
+                opened => {
+                    return Ok(Self {
+                        store: opened?,
+                        _open: open,
+                    });
+                }
+            }
+        }
+    }
+
+    /// Reads the master key of the state that `config` names. It blocks.
+    pub(crate) fn master_key(config: &Config) -> Result<MasterKey, GuardianError> {
         let directory = config.state_folder();
         // Where there is a master key, its high-water mark tells a state that is gone from one that never was.
         if !Store::is_in(&directory) && !config.master_key_file().exists() {
@@ -31,19 +86,10 @@ impl OpenStore {
         }
         // A rotation of the master key may have been interrupted.
         let master_key = master_key_file::read_settled(&config.master_key_file(), &directory);
-        let master_key: MasterKey = master_key.map_err(|error| match error {
+        master_key.map_err(|error| match error {
             OpenError::MasterKey(error) => GuardianError::MasterKey(error),
             other => GuardianError::Store(other),
-        })?;
-        let store = Store::open(Opening {
-            directory: &directory,
-            master_key: &master_key,
-            node: &config.server.name,
-            high_water_mark: config.high_water_mark_file(),
-            random: Box::new(System::new()),
-            order: None,
-        })?;
-        Ok(Self { store, _open: open })
+        })
     }
 
     /// Commits what a host has caused, such as that it has attested: all of it or nothing. The answer has the number of the last
@@ -99,4 +145,17 @@ impl Deref for OpenStore {
     fn deref(&self) -> &Store {
         &self.store
     }
+}
+
+/// Whether the other nodes are still to come.
+fn is_worth_waiting(error: &GuardianError) -> bool {
+    let error = match error {
+        GuardianError::Store(OpenError::Store(StoreError::Cluster(error)))
+        | GuardianError::Cluster(ClusterError::Nodes(NodesError::Order(error))) => error,
+        _ => return false,
+    };
+    matches!(
+        error,
+        OrderError::NoQuorum { .. } | OrderError::Unknown { .. }
+    )
 }

@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 
 use super::certificate::{CurrentCertificate, TlsError};
 use super::listener;
+use super::service::Service;
 use super::unix::AdminSocket;
 use crate::config::Config;
 use crate::roles::{self, RolesError};
@@ -26,6 +27,8 @@ pub enum ListenerName {
     Metrics,
     /// `[listen.admin]`
     Admin,
+    /// What other nodes of the cluster reach.
+    Cluster,
 }
 
 impl ListenerName {
@@ -36,13 +39,17 @@ impl ListenerName {
             Self::Https => "https",
             Self::Metrics => "metrics",
             Self::Admin => "admin",
+            Self::Cluster => "cluster",
         }
     }
 }
 
 impl fmt::Display for ListenerName {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "[listen.{}]", self.label())
+        match self {
+            Self::Cluster => formatter.write_str("the cluster listener"),
+            other => write!(formatter, "[listen.{}]", other.label()),
+        }
     }
 }
 
@@ -83,6 +90,23 @@ pub enum BindError {
     },
 }
 
+/// What a server of several listens with for the others.
+#[derive(Clone)]
+pub struct ClusterListening {
+    /// Where.
+    pub address: SocketAddr,
+    /// How it answers: asked for each connection, as its certificate is renewed.
+    pub tls: Arc<dyn Fn() -> Arc<rustls::ServerConfig> + Send + Sync>,
+    /// What it serves.
+    pub service: Arc<dyn Service>,
+}
+
+impl fmt::Debug for ClusterListening {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "ClusterListening({})", self.address)
+    }
+}
+
 /// The open listeners of one server.
 #[derive(Debug)]
 pub(super) struct Listeners {
@@ -90,11 +114,15 @@ pub(super) struct Listeners {
     pub(super) https: Option<(TcpListener, Arc<CurrentCertificate>)>,
     pub(super) metrics: Option<TcpListener>,
     pub(super) admin: Option<AdminSocket>,
+    pub(super) cluster: Option<(TcpListener, ClusterListening)>,
 }
 
 impl Listeners {
     /// Opens what `config` enables.
-    pub(super) fn open(config: &Config) -> Result<Self, BindError> {
+    pub(super) fn open(
+        config: &Config,
+        cluster: Option<ClusterListening>,
+    ) -> Result<Self, BindError> {
         let listen = &config.listen;
         Ok(Self {
             http: listen
@@ -120,6 +148,12 @@ impl Listeners {
                 .admin
                 .enabled
                 .then(|| open_admin(config))
+                .transpose()?,
+            cluster: cluster
+                .map(|cluster| {
+                    let listener = open_tcp(ListenerName::Cluster, cluster.address)?;
+                    Ok::<_, BindError>((listener, cluster))
+                })
                 .transpose()?,
         })
     }

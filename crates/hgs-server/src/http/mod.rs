@@ -24,7 +24,7 @@ mod streamed;
 mod tls;
 mod unix;
 
-pub use bind::{BindError, ListenerName};
+pub use bind::{BindError, ClusterListening, ListenerName};
 pub use certificate::TlsError;
 pub(crate) use certificate::check as check_certificate;
 pub use hgs_files::SocketError;

@@ -31,7 +31,7 @@ impl From<IpAddr> for Network {
 impl From<Peer> for Network {
     fn from(peer: Peer) -> Self {
         match peer {
-            Peer::Tcp(address) => address.ip().into(),
+            Peer::Tcp(address) | Peer::Node(address) => address.ip().into(),
             Peer::Unix(_) => Self(None),
         }
     }

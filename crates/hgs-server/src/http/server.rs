@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, interval_at, timeout};
 use tracing::{info, warn};
 
-use super::bind::{BindError, ListenerName, Listeners};
+use super::bind::{BindError, ClusterListening, ListenerName, Listeners};
 use super::certificate::{CurrentCertificate, TlsError};
 use super::exchange::Engine;
 use super::listener::{self, Listener, Plain};
@@ -40,6 +40,8 @@ pub struct Services {
     pub readiness: Readiness,
     /// Counts for the listeners; the services may add their own.
     pub metrics: Metrics,
+    /// For other nodes, where there are any.
+    pub cluster: Option<ClusterListening>,
 }
 
 impl fmt::Debug for Services {
@@ -63,7 +65,7 @@ impl Server {
             warn!(setting, "this setting weakens verification");
         }
         Ok(Bound {
-            listeners: Listeners::open(config)?,
+            listeners: Listeners::open(config, services.cluster.clone())?,
             config: config.clone(),
             services,
         })
@@ -81,6 +83,8 @@ pub struct Addresses {
     pub metrics: Option<SocketAddr>,
     /// The admin API's socket.
     pub admin: Option<PathBuf>,
+    /// What other nodes reach.
+    pub cluster: Option<SocketAddr>,
 }
 
 /// Makes a running server read its TLS certificate again.
@@ -124,12 +128,14 @@ impl Bound {
             https,
             metrics,
             admin,
+            cluster,
         } = &self.listeners;
         Addresses {
             http: http.as_ref().and_then(address),
             https: https.as_ref().and_then(|(listener, _)| address(listener)),
             metrics: metrics.as_ref().and_then(address),
             admin: admin.as_ref().map(|socket| socket.path().to_path_buf()),
+            cluster: cluster.as_ref().and_then(|(listener, _)| address(listener)),
         }
     }
 
@@ -154,6 +160,7 @@ impl Bound {
             http = addresses.http.map(display),
             https = addresses.https.map(display),
             metrics = addresses.metrics.map(display),
+            cluster = addresses.cluster.map(display),
             admin = addresses
                 .admin
                 .as_deref()
@@ -213,6 +220,16 @@ impl Bound {
         }
         if let Some(socket) = self.listeners.admin {
             tasks.spawn(ListenerName::Admin, socket, self.services.admin);
+        }
+        if let Some((listener, cluster)) = self.listeners.cluster {
+            let handshake_time = self.config.listen.https.handshake_time;
+            let tls = Tls::of_cluster(
+                listener,
+                tasks.connection_counts(),
+                cluster.tls,
+                handshake_time,
+            );
+            tasks.spawn(ListenerName::Cluster, tls, cluster.service);
         }
         tasks.set
     }

@@ -72,6 +72,8 @@ pub struct Request {
 pub enum Peer {
     /// A peer of the HTTP or HTTPS listener, known by its address only.
     Tcp(SocketAddr),
+    /// A node of this guardian's cluster, as its certificate shows.
+    Node(SocketAddr),
     /// A process on this machine, as the kernel knew it when it connected.
     Unix(Credentials),
 }
@@ -90,7 +92,7 @@ pub struct Credentials {
 impl fmt::Display for Peer {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp(address) => write!(formatter, "{address}"),
+            Self::Tcp(address) | Self::Node(address) => write!(formatter, "{address}"),
             Self::Unix(credentials) => write!(formatter, "uid {}", credentials.uid),
         }
     }

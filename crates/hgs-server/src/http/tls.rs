@@ -24,11 +24,34 @@ use super::shutdown::ShutdownSignal;
 pub(super) struct Tls {
     listener: TcpListener,
     counts: Arc<ConnectionCounts>,
-    acceptor: TlsAcceptor,
+    settings: Settings,
     handshake_time: Duration,
 }
 
+/// How it answers.
+enum Settings {
+    /// As it was made.
+    Fixed(Arc<rustls::ServerConfig>),
+    /// As it is told for each connection. Peers may have certificates of the cluster.
+    OfCluster(Arc<dyn Fn() -> Arc<rustls::ServerConfig> + Send + Sync>),
+}
+
 impl Tls {
+    /// That of the cluster listener.
+    pub(super) fn of_cluster(
+        listener: TcpListener,
+        counts: Arc<ConnectionCounts>,
+        settings: Arc<dyn Fn() -> Arc<rustls::ServerConfig> + Send + Sync>,
+        handshake_time: Duration,
+    ) -> Self {
+        Self {
+            listener,
+            counts,
+            settings: Settings::OfCluster(settings),
+            handshake_time,
+        }
+    }
+
     pub(super) fn new(
         listener: TcpListener,
         counts: Arc<ConnectionCounts>,
@@ -44,7 +67,7 @@ impl Tls {
         Self {
             listener,
             counts,
-            acceptor: TlsAcceptor::from(Arc::new(config)),
+            settings: Settings::Fixed(Arc::new(config)),
             handshake_time,
         }
     }
@@ -64,7 +87,11 @@ impl Listener for Tls {
         mut shutdown: ShutdownSignal,
     ) -> impl Future<Output = ()> + Send + 'static {
         let admission = admit(&self.counts, &engine, &stream, address);
-        let acceptor = self.acceptor.clone();
+        let (settings, is_of_cluster) = match &self.settings {
+            Settings::Fixed(settings) => (Arc::clone(settings), false),
+            Settings::OfCluster(settings) => (settings(), true),
+        };
+        let acceptor = TlsAcceptor::from(settings);
         let handshake_time = self.handshake_time;
         async move {
             let Some(_admission) = admission else {
@@ -92,7 +119,13 @@ impl Listener for Tls {
             };
             match handshake {
                 Ok(Ok(stream)) => {
-                    connection::serve(stream, Peer::Tcp(address), engine, shutdown).await;
+                    // A certificate of a peer is there only where it was verified.
+                    let is_node = is_of_cluster && stream.get_ref().1.peer_certificates().is_some();
+                    let peer = match is_node {
+                        true => Peer::Node(address),
+                        false => Peer::Tcp(address),
+                    };
+                    connection::serve(stream, peer, engine, shutdown).await;
                 }
                 Ok(Err(error)) => {
                     debug!(peer = %address, %error, "a TLS handshake failed");

@@ -63,6 +63,7 @@ fn probe() -> (Arc<Probe>, Watcher) {
 pub(crate) fn services(readiness: Readiness) -> (Services, Watcher) {
     let (probe, watcher) = probe();
     let services = Services {
+        cluster: None,
         protocol: probe.clone(),
         admin: probe,
         readiness,

@@ -62,7 +62,8 @@ pub fn examine_stopped(config: &Config, now: Time) -> LocalFacts {
     let http = listen.http.enabled.then(|| config.http_address());
     // No task waits for the end of this one.
     let (open, _) = mpsc::channel(1);
-    let opened = OpenStore::open(config, open);
+    let opened = OpenStore::master_key(config)
+        .and_then(|master_key| OpenStore::open(config, &master_key, None, open));
     LocalFacts {
         high_water_mark: match &opened {
             Ok(_) => Some(Ok(())),

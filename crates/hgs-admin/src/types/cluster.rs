@@ -1,0 +1,77 @@
+//! Several nodes that are one guardian.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The cluster that this guardian is a node of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Cluster {
+    /// Its number.
+    pub cluster: String,
+    /// The node that answers.
+    pub node: String,
+    /// Whether enough nodes reach each other to commit anything.
+    pub quorum: bool,
+    /// The node that leads; absent without a quorum.
+    #[serde(default)]
+    pub leader: Option<String>,
+    /// How many more nodes can be lost before nothing is released; absent without a quorum.
+    #[serde(default)]
+    pub survives: Option<usize>,
+    /// The nodes, by name.
+    pub nodes: Vec<ClusterNode>,
+    /// Why the nodes are shown as they were known last.
+    #[serde(default)]
+    pub trouble: Option<String>,
+}
+
+/// A node of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ClusterNode {
+    /// What it is called; absent while it has been added and has never started.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Where other nodes reach it: host, and port of its cluster listener.
+    pub address: String,
+    /// Whether its etcd answers.
+    pub reachable: bool,
+    /// Whether it leads.
+    pub leads: bool,
+    /// Whether it has a vote: one that joins learns first.
+    pub votes: bool,
+    /// The version of its etcd.
+    #[serde(default)]
+    pub etcd_version: Option<String>,
+    /// Octets of the database of its etcd.
+    #[serde(default)]
+    pub etcd_octets: Option<u64>,
+    /// Octets that this database can have.
+    pub etcd_quota: u64,
+    /// Why its etcd does not answer.
+    #[serde(default)]
+    pub error: Option<String>,
+}
+
+/// A request for an invitation, by which one more node joins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct InviteNode {
+    /// A fresh X25519 public key of the caller, 32 octets in hexadecimal digits. With its private half the caller computes
+    /// the secret of the invitation, which is never sent.
+    pub public_key: String,
+}
+
+/// What an invitation is made of, beside its secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct NodeInvitation {
+    /// Which invitation: 8 octets in hexadecimal digits.
+    pub id: String,
+    /// The node's X25519 public key for it.
+    pub public_key: String,
+    /// The thumbprint of the authority of the cluster.
+    pub fingerprint: String,
+    /// Where nodes of the cluster are reached.
+    pub addresses: Vec<String>,
+    /// Until when it holds.
+    pub until: String,
+}

@@ -1,0 +1,106 @@
+//! Why something about the cluster was not done.
+
+use hgs_cluster::credentials::CredentialsError;
+use hgs_cluster::folder::FolderError;
+use hgs_cluster::join::{JoinError, NotAdmitted};
+use hgs_cluster::membership::MembershipError;
+use hgs_cluster::node::NodeName;
+use hgs_cluster::order::NodesError;
+use hgs_cluster::process::EtcdError;
+use hgs_crypto::CryptoError;
+use hgs_files::FileError;
+use hgs_store::{MasterKeyError, OpenError, StoreError};
+
+/// Why something about the cluster was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// What the node keeps about it.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// Certificates and keys.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// etcd as a child.
+    #[error(transparent)]
+    Etcd(#[from] EtcdError),
+    /// The members of etcd.
+    #[error(transparent)]
+    Membership(#[from] MembershipError),
+    /// The nodes whose commits are ordered.
+    #[error(transparent)]
+    Nodes(#[from] NodesError),
+    /// A request to join.
+    #[error(transparent)]
+    NotAdmitted(#[from] NotAdmitted),
+    /// Joining.
+    #[error(transparent)]
+    Join(#[from] JoinError),
+    /// The state of this node.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The state of this node, while it is open.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The file of the master key.
+    #[error(transparent)]
+    MasterKey(#[from] MasterKeyError),
+    /// The source of randomness failed.
+    #[error(transparent)]
+    Crypto(#[from] CryptoError),
+    /// This machine belongs to a cluster already.
+    #[error("this guardian is node {0} of a cluster already")]
+    IsNode(NodeName),
+    /// The state is not open yet.
+    #[error("this node does not serve yet: it waits for the other nodes of the cluster")]
+    NotServing,
+    /// A node can't remove itself.
+    #[error("node {0} is this one, and no node removes itself")]
+    Itself(NodeName),
+    /// Others have removed this node.
+    #[error("node {0} was removed from the cluster")]
+    Removed(NodeName),
+    /// Too many ask at once.
+    #[error("other nodes fetch copies of the state; try again")]
+    Busy,
+}
+
+impl ClusterError {
+    /// What the operator can do about it, where that is plain.
+    #[must_use]
+    pub fn remedy(&self) -> Option<String> {
+        let remedy = match self {
+            Self::Etcd(error) => return error.remedy(),
+            Self::Open(error) => return error.remedy(),
+            Self::MasterKey(error) => return error.remedy(),
+            Self::Folder(FolderError::File(error))
+            | Self::Credentials(CredentialsError::File(error)) => {
+                return error.remedy();
+            }
+            Self::Membership(MembershipError::NameTaken(_)) => {
+                "choose another name with `--node`; a node that is lost is first removed with `hgs cluster remove`"
+            }
+            Self::Membership(MembershipError::NotReady(_)) => {
+                "try it again in some seconds: members must have been connected for a while"
+            }
+            Self::Membership(MembershipError::NoSuchNode(_)) => {
+                "`hgs cluster status` shows the nodes"
+            }
+            Self::Itself(_) => "ask another node",
+            Self::Join(JoinError::Calls(_)) => {
+                "see that the cluster listener of a node can be reached from here (port 2382), and that the invitation is \
+                 not older than 15 minutes; `hgs cluster invite` on any node prints another"
+            }
+            Self::Join(JoinError::IsNode(_)) | Self::IsNode(_) => {
+                "start it with `hgs serve`; a machine that is to join anew needs a new state folder"
+            }
+            _ => return None,
+        };
+        Some(remedy.to_owned())
+    }
+}
+
+impl From<FileError> for ClusterError {
+    fn from(error: FileError) -> Self {
+        Self::Folder(error.into())
+    }
+}

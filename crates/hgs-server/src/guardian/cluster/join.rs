@@ -1,0 +1,56 @@
+//! A machine without a state becomes a node of a cluster.
+
+use hgs_cluster::folder::{ClusterFolder, Facts};
+use hgs_cluster::invitation::Invitation;
+use hgs_cluster::node::Node;
+use hgs_cluster::{join, process};
+use hgs_store::{OpenError, Store, master_key_file};
+
+use super::error::ClusterError;
+use crate::config::Config;
+
+/// What has become of it.
+#[derive(Debug)]
+pub struct Joined {
+    /// What this node knows of its cluster.
+    pub facts: Facts,
+    /// The octets of the state that came.
+    pub octets: u64,
+}
+
+/// Joins the cluster that has invited: its certificates, its master key and its state come to where `config` says, and etcd
+/// gets one more member, which `hgs serve` starts. `progress` is told how many octets of the state have come.
+///
+/// # Errors
+/// Where there is a state that is not of an attempt before, and where no node does what is asked. It can be tried again as
+/// long as the invitation holds.
+pub async fn join(
+    config: &Config,
+    node: Node,
+    invitation: &Invitation,
+    progress: &mut (dyn FnMut(u64, u64) + Send),
+) -> Result<Joined, ClusterError> {
+    process::check_installed()?;
+    let directory = config.state_folder();
+    let folder = ClusterFolder::of_state(&directory);
+    if Store::is_in(&directory) && !folder.path().exists() {
+        return Err(OpenError::AlreadyInitialised { directory }.into());
+    }
+    hgs_files::private_folder(&directory)?;
+    let joining = join::ask(folder.clone(), node, invitation, env!("CARGO_PKG_VERSION")).await?;
+    master_key_file::put(&config.master_key_file(), &joining.master_key)?;
+    let mut octets = 0;
+    // One that came at an attempt before is as good: what is missing in it comes from etcd.
+    if !Store::is_in(&directory) {
+        let target = folder.file("copy");
+        let staged = joining
+            .fetch_state(&target, &mut |come, all| {
+                octets = come;
+                progress(come, all);
+            })
+            .await?;
+        Store::adopt(&directory, staged.staged())?;
+    }
+    let facts = joining.become_member().await?;
+    Ok(Joined { facts, octets })
+}

@@ -1,0 +1,343 @@
+//! This guardian as one node of several: its etcd, what other nodes ask of it, and what it does for the cluster.
+
+mod error;
+mod found;
+mod join;
+mod listener;
+mod standing;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
+use std::time::Duration;
+
+use hgs_clock::Clock;
+use hgs_cluster::credentials::{self, Authorities};
+use hgs_cluster::folder::{ClusterFolder, Facts};
+use hgs_cluster::invitation::{Invitation, Invitations};
+use hgs_cluster::membership;
+use hgs_cluster::node::{Host, Node, NodeAddress, NodeName};
+use hgs_cluster::order::{self, Doorbell, EtcdOrder, Keyspace, OrderSettings};
+use hgs_cluster::process::{Etcd, MAX_TXN_OPERATIONS};
+use hgs_crypto::random::{self, System};
+use hgs_crypto::x25519;
+use hgs_custody::seal::MasterKey;
+use hgs_etcd::{Client, Settings};
+use hgs_pki::{Seconds, Time};
+use hgs_store::order::Ordered;
+use hgs_store::{Action, AuditEntry, Outcome};
+use tokio::runtime::Handle;
+use tokio::time::sleep;
+use tracing::{error, info, warn};
+
+use super::open_store::OpenStore;
+use crate::http::ClusterListening;
+
+pub use error::ClusterError;
+pub use found::{default_node_name, found};
+pub use join::{Joined, join};
+pub(crate) use standing::Standing;
+
+/// How long a member of etcd may take to answer, and all together.
+const PATIENCE: Duration = Duration::from_millis(1200);
+const BUDGET: Duration = Duration::from_secs(5);
+/// How often what a cluster needs is looked after: while it changes, and once it stands.
+const SOON: Duration = Duration::from_millis(500);
+const LATER: Duration = Duration::from_secs(10);
+/// How often the certificates of this node are looked at.
+const RENEWAL: Seconds = Seconds::from_hours(12);
+
+/// One node of a guardian of several.
+pub(crate) struct Cluster {
+    folder: ClusterFolder,
+    master_key: MasterKey,
+    clock: Arc<dyn Clock>,
+    runtime: Handle,
+    facts: RwLock<Facts>,
+    client: Client,
+    invitations: Mutex<Invitations>,
+    tls: RwLock<Arc<rustls::ServerConfig>>,
+    copies: Arc<tokio::sync::Semaphore>,
+    /// Once it is open. It must not be kept open by this.
+    store: OnceLock<Weak<OpenStore>>,
+    etcd: Etcd,
+}
+
+/// What an administrator's program needs for an invitation, beside its own key.
+pub(crate) struct Invited {
+    pub(crate) invitation: Invitation,
+    pub(crate) public_key: x25519::PublicKey,
+    pub(crate) until: Time,
+}
+
+impl Cluster {
+    /// Starts the etcd of this node, if the state in this folder is one of several. It must be called in the context of a
+    /// runtime.
+    pub(crate) fn start(
+        folder: ClusterFolder,
+        master_key: MasterKey,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Option<Arc<Self>>, ClusterError> {
+        let Some(facts) = folder.facts()? else {
+            return Ok(None);
+        };
+        if credentials::renew(&folder, &master_key, &facts.node, clock.now())? {
+            info!("the certificates of this node were renewed");
+        }
+        listener::remove_old_copies(&folder);
+        let client = Client::new(Settings {
+            members: facts.etcd_endpoints(),
+            tls: Some(credentials::client_config(&folder, b"h2")?),
+            patience: PATIENCE,
+            budget: BUDGET,
+        });
+        let cluster = Arc::new(Self {
+            tls: RwLock::new(credentials::server_config(&folder)?),
+            etcd: Etcd::start(&folder, &facts)?,
+            facts: RwLock::new(facts),
+            client,
+            folder,
+            master_key,
+            clock,
+            runtime: Handle::current(),
+            invitations: Mutex::default(),
+            copies: Arc::new(tokio::sync::Semaphore::new(listener::MAX_COPIES)),
+            store: OnceLock::new(),
+        });
+        tokio::spawn(tend(Arc::downgrade(&cluster)));
+        tokio::spawn(listen(Arc::downgrade(&cluster)));
+        Ok(Some(cluster))
+    }
+
+    /// What orders the commits of the nodes, for a state that is about to be opened. The first node of a cluster founds it.
+    pub(crate) fn ordered(&self) -> Result<Ordered, ClusterError> {
+        let facts = self.facts();
+        let cluster = facts.id();
+        let keys = Keyspace::default();
+        if facts.founder {
+            let node = &facts.node.name;
+            self.runtime
+                .block_on(order::found(&self.client, &keys, &cluster, node))?;
+        }
+        let order = EtcdOrder::new(OrderSettings {
+            client: self.client.clone(),
+            runtime: self.runtime.clone(),
+            keys,
+            cluster,
+            node: facts.node.name,
+            max_operations: MAX_TXN_OPERATIONS,
+        });
+        Ok(Ordered {
+            order: Box::new(order),
+            random: Box::new(System::new()),
+        })
+    }
+
+    /// What this node is called.
+    pub(crate) fn node(&self) -> NodeName {
+        self.facts().node.name
+    }
+
+    pub(crate) fn facts(&self) -> Facts {
+        self.facts
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Tells it which state it copies to other nodes.
+    pub(crate) fn set_store(&self, store: &Arc<OpenStore>) {
+        // A cluster has one store.
+        let _ = self.store.set(Arc::downgrade(store));
+    }
+
+    fn store(&self) -> Result<Arc<OpenStore>, ClusterError> {
+        let store = self.store.get().and_then(Weak::upgrade);
+        store.ok_or(ClusterError::NotServing)
+    }
+
+    /// What it listens with for other nodes.
+    pub(crate) fn listening(self: &Arc<Self>) -> ClusterListening {
+        let NodeAddress { host, port } = self.facts().node.address;
+        let address = match host {
+            Host::Address(address) => address,
+            Host::Name(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        };
+        let current = Arc::clone(self);
+        ClusterListening {
+            address: SocketAddr::new(address, port),
+            tls: Arc::new(move || {
+                let tls = current.tls.read().unwrap_or_else(PoisonError::into_inner);
+                Arc::clone(&tls)
+            }),
+            service: Arc::new(listener::ClusterService(Arc::clone(self))),
+        }
+    }
+
+    /// Opens an invitation with a secret that this node and the holder of the other key agree upon.
+    pub(crate) fn invite(&self, theirs: &x25519::PublicKey) -> Result<Invited, ClusterError> {
+        let authorities = Authorities::read(&self.folder, &self.master_key)?;
+        let ours = x25519::PrivateKey::generate(&mut System::new())?;
+        let facts = self.facts();
+        let first = facts.node.address.clone();
+        let others = facts.others().map(|node| node.address.clone());
+        let invitation = Invitation::agreed(
+            &ours,
+            theirs,
+            random::array(&mut System::new())?,
+            authorities.fingerprint(),
+            std::iter::once(first).chain(others).collect(),
+        )?;
+        let until = self
+            .invitations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .open(invitation.clone(), self.clock.now());
+        Ok(Invited {
+            public_key: ours.public()?,
+            invitation,
+            until,
+        })
+    }
+
+    /// Removes another node from the cluster.
+    pub(crate) async fn remove(&self, name: &NodeName) -> Result<(), ClusterError> {
+        if *name == self.node() {
+            return Err(ClusterError::Itself(name.clone()));
+        }
+        // First it can write nothing any more.
+        match order::remove(&self.client, &Keyspace::default(), name).await {
+            // One that has joined halfway.
+            Ok(()) | Err(order::NodesError::Unknown(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        membership::remove(&self.client, name).await?;
+        self.learn_nodes().await
+    }
+
+    /// Adds a node to etcd, and to those whose commits are ordered.
+    async fn add(&self, node: &Node) -> Result<Vec<Node>, ClusterError> {
+        let nodes = membership::add(&self.client, node).await?;
+        order::admit(&self.client, &Keyspace::default(), &node.name).await?;
+        Ok(nodes)
+    }
+
+    /// Records what was done to the cluster.
+    pub(crate) fn record(
+        &self,
+        actor: &str,
+        action: Action,
+        about: serde_json::Value,
+    ) -> Result<(), ClusterError> {
+        let entry = AuditEntry {
+            after: Some(about),
+            ..AuditEntry::new(self.clock.now(), actor, action, Outcome::Done)
+        };
+        self.store()?.note_waiting(entry)?;
+        Ok(())
+    }
+
+    /// Takes over who belongs to the cluster, as etcd says.
+    async fn learn_nodes(&self) -> Result<(), ClusterError> {
+        let nodes = membership::nodes(&membership::members(&self.client).await?);
+        let mut facts = self.facts();
+        if facts.nodes == nodes || !nodes.contains(&facts.node) {
+            return Ok(());
+        }
+        let names: Vec<_> = nodes.iter().map(|node| node.name.as_str()).collect();
+        info!(
+            nodes = names.join(", "),
+            "the nodes of the cluster have changed"
+        );
+        facts.nodes = nodes;
+        self.folder.keep_facts(&facts)?;
+        self.client.set_members(
+            facts.etcd_endpoints(),
+            Some(&credentials::client_config(&self.folder, b"h2")?),
+        );
+        *self.facts.write().unwrap_or_else(PoisonError::into_inner) = facts;
+        Ok(())
+    }
+
+    /// Renews what is said about this node, when it is due.
+    fn renew(&self) -> Result<(), ClusterError> {
+        let node = self.facts().node;
+        if credentials::renew(&self.folder, &self.master_key, &node, self.clock.now())? {
+            info!("the certificates of this node were renewed");
+            let tls = credentials::client_config(&self.folder, b"h2")?;
+            self.client
+                .set_members(self.facts().etcd_endpoints(), Some(&tls));
+            *self.tls.write().unwrap_or_else(PoisonError::into_inner) =
+                credentials::server_config(&self.folder)?;
+        }
+        Ok(())
+    }
+
+    /// One look: whether all stands as it should.
+    async fn look(&self) -> Result<bool, ClusterError> {
+        let Ok(status) = self.client.status(0).await else {
+            return Ok(false);
+        };
+        if status.leader.is_none() {
+            return Ok(false);
+        }
+        self.folder.note_etcd_started()?;
+        if status.learner {
+            match membership::promote(&self.client, &self.node()).await {
+                Ok(true) => info!("this node has its vote in the cluster"),
+                Ok(false) => return Err(ClusterError::Removed(self.node())),
+                Err(error) => {
+                    tracing::debug!(%error, "this node has no vote yet");
+                    return Ok(false);
+                }
+            }
+        }
+        self.learn_nodes().await?;
+        Ok(true)
+    }
+}
+
+/// Looks after the cluster as long as this node is part of it.
+async fn tend(cluster: Weak<Cluster>) {
+    let mut renewed: Option<Time> = None;
+    loop {
+        let Some(cluster) = cluster.upgrade() else {
+            return;
+        };
+        let stands = match cluster.look().await {
+            Ok(stands) => stands,
+            Err(error) => {
+                warn!(%error, "the cluster was not looked after");
+                false
+            }
+        };
+        let now = cluster.clock.now();
+        let is_due = |last: Time| now.since(last).is_none_or(|since| since >= RENEWAL);
+        if renewed.is_none_or(is_due) {
+            renewed = Some(now);
+            if let Err(error) = cluster.renew() {
+                error!(%error, "the certificates of this node were not renewed");
+            }
+        }
+        drop(cluster);
+        sleep(if stands { LATER } else { SOON }).await;
+    }
+}
+
+/// Has the state take in what other nodes commit, as soon as etcd tells of it.
+async fn listen(cluster: Weak<Cluster>) {
+    let Some(client) = cluster.upgrade().map(|cluster| cluster.client.clone()) else {
+        return;
+    };
+    let mut doorbell = Doorbell::new(client, Keyspace::default());
+    loop {
+        let rung = tokio::time::timeout(LATER, doorbell.rings(0)).await;
+        let Some(cluster) = cluster.upgrade() else {
+            return;
+        };
+        if rung.is_ok()
+            && let Ok(store) = cluster.store()
+        {
+            store.refresh();
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! `hgs cluster status`.
+
+use std::fmt;
+
+use hgs_admin::Administration as _;
+use hgs_admin::types::{Cluster, ClusterNode};
+use hgs_terminal::{Exit, Failure, Table, Terminal, printable};
+use serde::Serialize;
+
+use crate::administration::ServerOption;
+use crate::failures::OrFail as _;
+
+/// Show the nodes of the cluster, which of them leads, and how many can be lost
+///
+/// The status is 0 when enough nodes reach each other, otherwise 1.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  hgs cluster status
+  hgs cluster status --json")]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    server: ServerOption,
+}
+
+impl Arguments {
+    pub(super) fn run(self, terminal: &Terminal) -> Result<Exit, Failure> {
+        let cluster = self.server.client()?.cluster().or_fail()?;
+        let quorum = cluster.quorum;
+        terminal.report(&Shown(cluster))?;
+        Ok(if quorum { Exit::Done } else { Exit::Failed })
+    }
+}
+
+#[derive(Serialize)]
+#[serde(transparent)]
+pub(super) struct Shown(pub(super) Cluster);
+
+impl fmt::Display for Shown {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(cluster) = self;
+        let mut table = Table::new(["NODE", "ADDRESS", "STATE", "ETCD", "SPACE"]);
+        for node in &cluster.nodes {
+            let space = node.etcd_octets.map_or_else(
+                || "-".to_owned(),
+                |octets| format!("{} of {} MiB", octets >> 20, node.etcd_quota >> 20),
+            );
+            table.row([
+                node.name.clone().unwrap_or_else(|| "-".to_owned()),
+                node.address.clone(),
+                state(node).to_owned(),
+                node.etcd_version.clone().unwrap_or_else(|| "-".to_owned()),
+                space,
+            ]);
+        }
+        table.fmt(formatter)?;
+        writeln!(formatter)?;
+        match cluster.survives {
+            Some(0) if cluster.quorum => {
+                writeln!(
+                    formatter,
+                    "Every node is needed: the loss of one stops all."
+                )?;
+            }
+            Some(1) if cluster.quorum => {
+                writeln!(formatter, "The loss of one more node stops nothing.")?
+            }
+            Some(more) if cluster.quorum => {
+                writeln!(formatter, "The loss of {more} more nodes stops nothing.")?;
+            }
+            _ => writeln!(
+                formatter,
+                "Nothing is released: more than half of the nodes must run and reach each other."
+            )?,
+        }
+        if let Some(trouble) = &cluster.trouble {
+            writeln!(
+                formatter,
+                "The nodes are shown as they were known last: {}",
+                printable(trouble)
+            )?;
+        }
+        for node in &cluster.nodes {
+            if let (Some(name), Some(error)) = (&node.name, &node.error) {
+                writeln!(formatter, "{name}: {}", printable(error))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn state(node: &ClusterNode) -> &'static str {
+    match (node.reachable, node.leads, node.votes) {
+        (false, _, true) => "away",
+        (false, _, false) => "joins, and has not started",
+        (true, true, _) => "leads",
+        (true, false, true) => "follows",
+        (true, false, false) => "learns",
+    }
+}
