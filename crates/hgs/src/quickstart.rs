@@ -5,6 +5,7 @@
 //! to be root.
 
 mod folder;
+mod nodes;
 mod participants;
 mod progress;
 mod scenario;
@@ -30,6 +31,7 @@ use token::TokenOptions;
 #[command(after_help = "Examples:
   hgs quickstart --json --keep ./kept
   hgs quickstart --attestation tpm
+  hgs quickstart --nodes 3
   hgs quickstart --vm
   HGS_PKCS11_PIN=1234 hgs quickstart --pkcs11-module /usr/lib/softhsm/libsofthsm2.so --token hgs")]
 pub(crate) struct Arguments {
@@ -39,6 +41,9 @@ pub(crate) struct Arguments {
     /// Start real VMs: QEMU and what else is missing is fetched into the cache of this user, and nothing is installed
     #[arg(long, conflicts_with_all = ["attestation", "keep"])]
     vm: bool,
+    /// On so many nodes, each a process of its own with its etcd; one is killed in the middle
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u8).range(3..=i64::from(nodes::MOST)), conflicts_with_all = ["attestation", "vm", "pkcs11_module"])]
+    nodes: Option<u8>,
     /// Leave the documents in this folder, which must be new or empty
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
@@ -60,10 +65,18 @@ impl Arguments {
         if let Attestation::Tpm = self.attestation {
             tpm::check_installed()?;
         }
+        if self.nodes.is_some() {
+            nodes::check_installed()?;
+        }
         let parts = self.vm.then(|| vm::parts(terminal)).transpose()?;
         let folder = Folder::prepare(self.keep.as_deref())?;
         let runtime = tokio::runtime::Runtime::new().map_err(failed)?;
         let progress = Progress::new(terminal);
+        if let Some(count) = self.nodes {
+            runtime.block_on(nodes::tell(&progress, &folder, count))?;
+            folder.say_what_is_kept(terminal);
+            return Ok(Exit::Done);
+        }
         let token = self.token.given();
         runtime.block_on(scenario::tell(
             &progress,

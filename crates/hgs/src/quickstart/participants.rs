@@ -9,7 +9,7 @@ use std::sync::Arc;
 use hgs_agent::AgentFolders;
 use hgs_client::configuration::{Configuration, Endpoints, Services, TpmSettings};
 use hgs_client::host_key::{HostKeySize, PublicForm};
-use hgs_client::url::Url;
+use hgs_client::url::{ServiceUrls, Url};
 use hgs_client::{Folders, GuardedHost, SealedPair};
 use hgs_custody::HeldKeys;
 use hgs_files::Readers;
@@ -44,8 +44,8 @@ pub(super) fn guardian_configuration(folder: &Path) -> Config {
 /// The URLs of both services.
 #[derive(Debug, Clone)]
 pub(super) struct Urls {
-    pub(super) attestation: Url,
-    pub(super) key_protection: Url,
+    pub(super) attestation: ServiceUrls,
+    pub(super) key_protection: ServiceUrls,
 }
 
 impl Urls {
@@ -55,8 +55,8 @@ impl Urls {
             url.map_err(failed)
         };
         Ok(Self {
-            attestation: url("/Attestation")?,
-            key_protection: url("/KeyProtection")?,
+            attestation: url("/Attestation")?.into(),
+            key_protection: url("/KeyProtection")?.into(),
         })
     }
 }
@@ -120,8 +120,8 @@ impl Host {
         let folders = Folders::inside(&folder);
         let services = Services {
             primary: Endpoints {
-                attestation: urls.attestation.clone().into(),
-                key_protection: urls.key_protection.clone().into(),
+                attestation: urls.attestation.clone(),
+                key_protection: urls.key_protection.clone(),
             },
             fallback: None,
             certificate_authorities: None,

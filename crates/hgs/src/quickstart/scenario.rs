@@ -102,7 +102,11 @@ async fn start(config: &Config) -> Result<((Running, Urls), String), Failure> {
         .http
         .ok_or_else(|| Failure::failed("it does not listen"))?;
     let urls = Urls::at(address)?;
-    let detail = format!("{} and {}", urls.attestation, urls.key_protection);
+    let detail = format!(
+        "{} and {}",
+        urls.attestation.first(),
+        urls.key_protection.first()
+    );
     Ok(((running, urls), detail))
 }
 
