@@ -465,6 +465,25 @@ pub async fn fetch_state(
     Ok(staged)
 }
 
+/// Reads anything as each thing that nodes and strangers send, and never panics: the body of a fuzz target.
+#[doc(hidden)]
+pub fn fuzz_join(data: &[u8]) {
+    let now = Time::from_unix(0);
+    assert!(admit(data, &mut Invitations::default(), now).is_err());
+    let _ = serde_json::from_slice::<Handed<'_>>(data).map(|handed| handed.authorities().is_ok());
+    if let Ok(Nodes { nodes }) = serde_json::from_slice(data)
+        && check_nodes(&nodes).is_ok()
+    {
+        let text = serde_json::to_string(&nodes).unwrap_or_default();
+        assert!(serde_json::from_str::<Vec<Node>>(&text).is_ok_and(|read| read == nodes));
+    }
+    if let Ok(text) = std::str::from_utf8(data)
+        && let Ok(invitation) = text.parse::<Invitation>()
+    {
+        assert!(invitation.to_text().parse::<Invitation>().is_ok());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use hgs_pki::Thumbprint;
@@ -472,6 +491,23 @@ mod tests {
     use super::*;
 
     const NOW: Time = Time::from_unix(1_800_000_000);
+
+    #[test]
+    fn nothing_that_is_sent_makes_it_panic() {
+        let addresses = vec!["192.0.2.1".parse().unwrap()];
+        let invitation = Invitation::new(Thumbprint::of(b""), addresses, &mut System::new());
+        let node = r#"{"name":"n2","address":"192.0.2.2:2382"}"#;
+        let request = r#"{"invitation":"00","request":"{}","proof":"00"}"#;
+        let corpus = [
+            invitation.unwrap().to_text().as_bytes().to_vec(),
+            format!(r#"{{"nodes":[{node}]}}"#).into_bytes(),
+            request.as_bytes().to_vec(),
+        ];
+        let tokens: [&[u8]; 4] = [b"\"", b":", b"[", b"hgs-join-1"];
+        for data in hgs_testkit::Mutations::of(&corpus, &tokens).take(3000) {
+            fuzz_join(&data);
+        }
+    }
 
     #[test]
     fn what_is_no_request_is_refused_before_its_invitation_is_used() {

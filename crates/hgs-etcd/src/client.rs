@@ -248,7 +248,7 @@ impl Client {
     /// How many members this client was told.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.members.len()
+        self.all_members().len()
     }
 
     /// How one member stands, by its place among those that this client was told. It answers without a quorum.

@@ -77,6 +77,10 @@ pub async fn start(config: &Config, clock: Arc<dyn Clock>) -> Result<Running, St
         Err(failure) => std::panic::resume_unwind(failure.into_panic()),
     };
     let readiness = parts.inspection.readiness();
+    let readiness = match &parts.cluster {
+        Some(cluster) => readiness.and(cluster.readiness()),
+        None => readiness,
+    };
     let services = Services {
         protocol: Arc::new(Protocols {
             attestations: Arc::clone(&parts.attestations),
@@ -139,16 +143,13 @@ impl Parts {
         }
         let master_key = OpenStore::master_key(config)?;
         let folder = ClusterFolder::of_state(&config.state_folder());
-        let cluster = Cluster::start(folder, master_key.clone(), Arc::clone(&clock))?;
+        let cluster = Cluster::start(folder, master_key.clone(), Arc::clone(&clock), metrics)?;
         let store = Arc::new(OpenStore::open(
             config,
             &master_key,
             cluster.as_deref(),
             open,
         )?);
-        if let Some(cluster) = &cluster {
-            cluster.set_store(&store);
-        }
         follow_settings(&store, config, clock.now()).map_err(GuardianError::Settings)?;
         if store.state().settings().is_rekey_window_open(clock.now()) {
             warn!("a re-key window is open: what a compromised guardian signed is accepted unseen");
@@ -167,15 +168,23 @@ impl Parts {
         signers.rotate(clock.now())?;
         let workers = Arc::new(Workers::start(config).map_err(GuardianError::Threads)?);
         let refusals = Arc::new(RefusalLog::new(Arc::clone(&store)));
+        let inspection = Arc::new(Inspection {
+            config: config.clone(),
+            clock: Arc::clone(&clock),
+            store: Arc::clone(&store),
+            tokens: tokens.clone(),
+            snapshots: Arc::clone(&snapshots),
+            addresses: OnceLock::new(),
+        });
+        if let Some(cluster) = &cluster {
+            let inspection = Arc::downgrade(&inspection);
+            cluster.serve(&store, move || {
+                let inspection = inspection.upgrade();
+                inspection.map_or_else(Vec::new, |inspection| inspection.usable_keys())
+            });
+        }
         Ok(Self {
-            inspection: Arc::new(Inspection {
-                config: config.clone(),
-                clock: Arc::clone(&clock),
-                store: Arc::clone(&store),
-                tokens: tokens.clone(),
-                snapshots: Arc::clone(&snapshots),
-                addresses: OnceLock::new(),
-            }),
+            inspection,
             attestations: Arc::new(Attestations {
                 require_nonce: config.attestation.require_nonce,
                 clock: Arc::clone(&clock),

@@ -267,3 +267,66 @@ fn succeeds(command: &mut Command) {
         String::from_utf8_lossy(&said)
     );
 }
+
+/// Every step of the run on three nodes, in order.
+const NODE_STEPS: [&str; 17] = [
+    "cluster-initialise",
+    "node-start",
+    "node-join",
+    "node-join",
+    "hosts-register",
+    "guardian-import",
+    "owner-new",
+    "protector-new",
+    "host-attest",
+    "power-on",
+    "node-kill",
+    "power-on-again",
+    "host-attest-elsewhere",
+    "host-revoke",
+    "revoked-host-gets-no-keys",
+    "node-return",
+    "nodes-stop",
+];
+
+#[test]
+fn keys_are_released_on_three_nodes_and_with_one_killed() {
+    tool("etcd", "etcd-server");
+    let home = Home::new();
+    let outcome = home.hgs("quickstart --nodes 3 --json");
+    assert_eq!(outcome.status, 0, "{outcome:?}");
+    let steps: Vec<Value> = outcome
+        .out
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    for step in &steps {
+        assert_eq!(step["ok"], true, "{step}");
+    }
+    let names: Vec<&str> = steps
+        .iter()
+        .map(|step| step["step"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, NODE_STEPS);
+}
+
+#[test]
+fn without_etcd_several_nodes_name_its_package() {
+    let etcd = tool("etcd", "etcd-server");
+    let Some(mut hidden) = hgs_testkit::in_mount_namespace("a machine without etcd") else {
+        return;
+    };
+    let home = Home::new();
+    // A device is no program.
+    let script = "mount --bind /dev/null \"$1\" && exec \"$2\" quickstart --nodes 3";
+    let output = hidden
+        .args(["sh", "-c", script, "sh"])
+        .arg(etcd)
+        .arg(assert_cmd::cargo::cargo_bin!("hgs"))
+        .env("HOME", home.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("apt install etcd-server"), "{said}");
+}

@@ -47,6 +47,18 @@ pub struct ClusterNode {
     pub etcd_octets: Option<u64>,
     /// Octets that this database can have.
     pub etcd_quota: u64,
+    /// The version of the program, by its last report, as what follows.
+    #[serde(default)]
+    pub version: Option<String>,
+    /// How many commits of the cluster its disk has yet to take in.
+    #[serde(default)]
+    pub lag: Option<u64>,
+    /// By how many seconds its clock is ahead of that of the node that answers; some are the age of the report.
+    #[serde(default)]
+    pub clock_difference_seconds: Option<i64>,
+    /// Thumbprints of the certificates whose private keys it can use.
+    #[serde(default)]
+    pub usable_keys: Option<Vec<String>>,
     /// Why its etcd does not answer.
     #[serde(default)]
     pub error: Option<String>,

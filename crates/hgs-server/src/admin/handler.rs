@@ -81,7 +81,13 @@ impl Administration for AdminHandler<'_> {
             primary_encryption: primary(CertificateKind::Encryption),
             attestation_signer: active_signer(&state, now),
             generation: state.generation(),
-            warnings: self.parts.inspection.warnings(&state, &holdings, now),
+            warnings: {
+                let warnings = self.parts.inspection.warnings(&state, &holdings, now);
+                warnings
+                    .into_iter()
+                    .chain(self.cluster_warnings())
+                    .collect()
+            },
         })
     }
 

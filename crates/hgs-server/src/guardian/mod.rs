@@ -60,7 +60,7 @@ pub use trace::examine_stopped;
 
 pub(crate) use attestation::{AttestationRequest, Attestations, Attested};
 pub(crate) use certification::{Certification, PairRequest, RenewalError};
-pub(crate) use cluster::{Cluster, Standing};
+pub(crate) use cluster::{Cluster, NodeStanding, Standing};
 pub(crate) use hosts::Credentials;
 pub(crate) use initialise::{communications as communications_template, guardian_validity};
 pub(crate) use inspection::Inspection;

@@ -67,6 +67,9 @@ impl OpenStore {
                     }
                     thread::sleep(LOOK_AGAIN);
                 }
+                Err(GuardianError::Store(OpenError::Store(StoreError::Cluster(
+                    OrderError::TooFarBehind { .. },
+                )))) if let Some(cluster) = cluster => cluster.replace_state(&directory)?,
                 opened => {
                     return Ok(Self {
                         store: opened?,

@@ -56,6 +56,20 @@ impl Inspection {
         Ok(())
     }
 
+    /// The thumbprints of the certificates whose keys this node can use now.
+    pub(crate) fn usable_keys(&self) -> Vec<String> {
+        let Ok(Snapshot { state, holdings }) = self.snapshots.current() else {
+            return Vec::new();
+        };
+        let usable = state.certificates().filter(|record| {
+            holdings.has_key_of(record)
+                && self.unavailability(&state, &record.thumbprint()).is_none()
+        });
+        usable
+            .map(|record| record.thumbprint().to_string())
+            .collect()
+    }
+
     /// Why the key of a certificate takes no work, if all tokens that hold it are unavailable.
     fn unavailability(&self, state: &State, certificate: &Thumbprint) -> Option<TokenError> {
         let Some(KeyReference::Pkcs11(uris)) =

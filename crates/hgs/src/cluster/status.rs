@@ -38,17 +38,26 @@ pub(super) struct Shown(pub(super) Cluster);
 impl fmt::Display for Shown {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(cluster) = self;
-        let mut table = Table::new(["NODE", "ADDRESS", "STATE", "ETCD", "SPACE"]);
+        let mut table = Table::new([
+            "NODE", "ADDRESS", "STATE", "VERSION", "LAG", "CLOCK", "KEYS", "SPACE",
+        ]);
         for node in &cluster.nodes {
             let space = node.etcd_octets.map_or_else(
                 || "-".to_owned(),
                 |octets| format!("{} of {} MiB", octets >> 20, node.etcd_quota >> 20),
             );
             table.row([
-                node.name.clone().unwrap_or_else(|| "-".to_owned()),
+                or_dash(node.name.as_ref()),
                 node.address.clone(),
                 state(node).to_owned(),
-                node.etcd_version.clone().unwrap_or_else(|| "-".to_owned()),
+                or_dash(node.version.as_ref()),
+                or_dash(node.lag.as_ref()),
+                or_dash(
+                    node.clock_difference_seconds
+                        .map(|seconds| format!("{seconds:+} s"))
+                        .as_ref(),
+                ),
+                or_dash(node.usable_keys.as_ref().map(Vec::len).as_ref()),
                 space,
             ]);
         }
@@ -86,6 +95,10 @@ impl fmt::Display for Shown {
         }
         Ok(())
     }
+}
+
+fn or_dash(value: Option<&impl ToString>) -> String {
+    value.map_or_else(|| "-".to_owned(), ToString::to_string)
 }
 
 fn state(node: &ClusterNode) -> &'static str {

@@ -1,8 +1,9 @@
 //! The cluster that this guardian is a node of.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use hgs_admin::types::{self, ClusterNode, InviteNode, NodeInvitation};
+use hgs_admin::types::{self, ClusterNode, InviteNode, NodeInvitation, Warning};
 use hgs_admin::{AdminError, ErrorCode, HostSelector};
 use hgs_cluster::membership::MembershipError;
 use hgs_cluster::order::NodesError;
@@ -13,7 +14,10 @@ use serde_json::json;
 use tokio::runtime::Handle;
 
 use super::AdminHandler;
-use crate::guardian::{Cluster, ClusterError, Standing};
+use crate::guardian::{Cluster, ClusterError, NodeStanding, Standing};
+
+/// Seconds by which clocks may differ.
+const MAX_CLOCK_DIFFERENCE: i64 = 30;
 
 impl AdminHandler<'_> {
     pub(super) fn of_cluster(&self) -> Result<types::Cluster, AdminError> {
@@ -54,12 +58,90 @@ impl AdminHandler<'_> {
         self.of_cluster()
     }
 
+    /// What needs attention about the cluster, if there is one.
+    pub(super) fn cluster_warnings(&self) -> Vec<Warning> {
+        let Some(cluster) = &self.parts.cluster else {
+            return Vec::new();
+        };
+        warnings(&Handle::current().block_on(cluster.standing()))
+    }
+
     fn cluster_node(&self) -> Result<&Arc<Cluster>, AdminError> {
         self.parts.cluster.as_ref().ok_or_else(|| {
             AdminError::new(ErrorCode::Conflict, "this guardian is one node, and no cluster")
                 .with_remedy("make it the first node of one with `hgs cluster create`, while the server is stopped")
         })
     }
+}
+
+fn warnings(standing: &Standing) -> Vec<Warning> {
+    let warning = |code: &str, message: String, remedy: &str| Warning {
+        code: code.to_owned(),
+        message,
+        remedy: remedy.to_owned(),
+    };
+    let mut warnings = Vec::new();
+    if standing.survives().is_none() || standing.leader().is_none() {
+        warnings.push(warning(
+            "cluster-without-quorum",
+            "nothing is released: too few nodes of the cluster reach each other".to_owned(),
+            "see `hgs cluster status`: more than half of the nodes must run",
+        ));
+    }
+    for node in &standing.nodes {
+        let name = node
+            .name
+            .as_ref()
+            .map_or(&*node.address, |name| name.as_str());
+        if node.etcd.is_none() {
+            warnings.push(warning(
+                "cluster-node-away",
+                format!("node {name} of the cluster is away"),
+                "start it again, or replace it: docs/cluster.md",
+            ));
+        }
+        let ahead = standing.clock_difference(node).unwrap_or_default();
+        if ahead.abs() > MAX_CLOCK_DIFFERENCE {
+            warnings.push(warning(
+                "cluster-clock",
+                format!(
+                    "the clock of node {name} is {} s from that of this node",
+                    ahead.abs()
+                ),
+                "let both follow a time server",
+            ));
+        }
+        let octets = node.etcd.as_ref().map_or(0, |etcd| etcd.octets.1);
+        if octets > QUOTA / 2 {
+            warnings.push(warning(
+                "cluster-space",
+                format!("etcd on node {name} uses {octets} of {QUOTA} octets"),
+                "see `hgs cluster status`: nodes that are away for good are removed with `hgs cluster remove`",
+            ));
+        }
+        warnings.extend(missing_keys(standing, node, name));
+    }
+    warnings
+}
+
+/// A node that can't use keys which another one can.
+fn missing_keys(standing: &Standing, node: &NodeStanding, name: &str) -> Option<Warning> {
+    let own = &node.report.as_ref()?.usable_keys;
+    let reports = standing
+        .nodes
+        .iter()
+        .filter_map(|node| node.report.as_ref());
+    let missing: BTreeSet<_> = reports
+        .flat_map(|report| &report.usable_keys)
+        .filter(|key| !own.contains(key))
+        .map(String::as_str)
+        .collect();
+    let missing = Vec::from_iter(missing).join(", ");
+    (!missing.is_empty()).then(|| Warning {
+        code: "cluster-key-missing".to_owned(),
+        message: format!("node {name} can't use the private keys of these certificates, which other nodes can: {missing}"),
+        remedy: "give its token the same keys under the same names, and see the log of that node".to_owned(),
+    })
 }
 
 fn shown(standing: &Standing) -> types::Cluster {
@@ -73,6 +155,13 @@ fn shown(standing: &Standing) -> types::Cluster {
         etcd_version: node.etcd.as_ref().map(|etcd| etcd.version.clone()),
         etcd_octets: node.etcd.as_ref().map(|etcd| etcd.octets.0),
         etcd_quota: QUOTA,
+        version: node.report.as_ref().map(|report| report.version.clone()),
+        lag: standing.lag(node),
+        clock_difference_seconds: standing.clock_difference(node),
+        usable_keys: node
+            .report
+            .as_ref()
+            .map(|report| report.usable_keys.clone()),
         error: node.error.clone(),
     });
     types::Cluster {

@@ -9,6 +9,7 @@ use hgs_cluster::order::NodesError;
 use hgs_cluster::process::EtcdError;
 use hgs_crypto::CryptoError;
 use hgs_files::FileError;
+use hgs_store::order::OrderError;
 use hgs_store::{MasterKeyError, OpenError, StoreError};
 
 /// Why something about the cluster was not done.
@@ -29,6 +30,9 @@ pub enum ClusterError {
     /// The nodes whose commits are ordered.
     #[error(transparent)]
     Nodes(#[from] NodesError),
+    /// What orders the commits.
+    #[error(transparent)]
+    Order(#[from] OrderError),
     /// A request to join.
     #[error(transparent)]
     NotAdmitted(#[from] NotAdmitted),

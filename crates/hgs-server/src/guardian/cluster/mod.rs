@@ -2,11 +2,13 @@
 
 mod error;
 mod found;
+mod gauges;
 mod join;
 mod listener;
 mod standing;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
@@ -14,28 +16,34 @@ use hgs_clock::Clock;
 use hgs_cluster::credentials::{self, Authorities};
 use hgs_cluster::folder::{ClusterFolder, Facts};
 use hgs_cluster::invitation::{Invitation, Invitations};
+use hgs_cluster::join as join_protocol;
 use hgs_cluster::membership;
 use hgs_cluster::node::{Host, Node, NodeAddress, NodeName};
 use hgs_cluster::order::{self, Doorbell, EtcdOrder, Keyspace, OrderSettings};
-use hgs_cluster::process::{Etcd, MAX_TXN_OPERATIONS};
+use hgs_cluster::process::{Etcd, MAX_TXN_OPERATIONS, QUOTA};
+use hgs_cluster::upkeep::{AuditHead, Report, Upkeep, publish};
 use hgs_crypto::random::{self, System};
-use hgs_crypto::x25519;
+use hgs_crypto::{hex, x25519};
 use hgs_custody::seal::MasterKey;
 use hgs_etcd::{Client, Settings};
 use hgs_pki::{Seconds, Time};
 use hgs_store::order::Ordered;
-use hgs_store::{Action, AuditEntry, Outcome};
+use hgs_store::{Action, AuditEntry, Outcome, Store, StoreError};
 use tokio::runtime::Handle;
+use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 use super::open_store::OpenStore;
+use crate::health::Readiness;
 use crate::http::ClusterListening;
+use crate::metrics::Metrics;
+use gauges::Gauges;
 
 pub use error::ClusterError;
 pub use found::{default_node_name, found};
 pub use join::{Joined, join};
-pub(crate) use standing::Standing;
+pub(crate) use standing::{NodeStanding, Standing};
 
 /// How long a member of etcd may take to answer, and all together.
 const PATIENCE: Duration = Duration::from_millis(1200);
@@ -43,6 +51,8 @@ const BUDGET: Duration = Duration::from_secs(5);
 /// How often what a cluster needs is looked after: while it changes, and once it stands.
 const SOON: Duration = Duration::from_millis(500);
 const LATER: Duration = Duration::from_secs(10);
+/// How often this node says how far it is.
+const REPORT: Duration = Duration::from_secs(5);
 /// How often the certificates of this node are looked at.
 const RENEWAL: Seconds = Seconds::from_hours(12);
 
@@ -58,8 +68,26 @@ pub(crate) struct Cluster {
     tls: RwLock<Arc<rustls::ServerConfig>>,
     copies: Arc<tokio::sync::Semaphore>,
     /// Once it is open. It must not be kept open by this.
-    store: OnceLock<Weak<OpenStore>>,
+    served: OnceLock<Served>,
+    _upkeep: Task,
+    // After all that asks it.
     etcd: Etcd,
+}
+
+/// What this node serves.
+struct Served {
+    store: Weak<OpenStore>,
+    /// The thumbprints of the certificates whose keys this node can use.
+    usable_keys: Box<dyn Fn() -> Vec<String> + Send + Sync>,
+}
+
+/// A task that ends with this.
+struct Task(AbortHandle);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// What an administrator's program needs for an invitation, beside its own key.
@@ -76,6 +104,7 @@ impl Cluster {
         folder: ClusterFolder,
         master_key: MasterKey,
         clock: Arc<dyn Clock>,
+        metrics: &Metrics,
     ) -> Result<Option<Arc<Self>>, ClusterError> {
         let Some(facts) = folder.facts()? else {
             return Ok(None);
@@ -90,6 +119,9 @@ impl Cluster {
             patience: PATIENCE,
             budget: BUDGET,
         });
+        let node = facts.node.name.clone();
+        let upkeep = Upkeep::new(client.clone(), Keyspace::default(), node, QUOTA);
+        let upkeep = Task(tokio::spawn(upkeep.run()).abort_handle());
         let cluster = Arc::new(Self {
             tls: RwLock::new(credentials::server_config(&folder)?),
             etcd: Etcd::start(&folder, &facts)?,
@@ -101,10 +133,13 @@ impl Cluster {
             runtime: Handle::current(),
             invitations: Mutex::default(),
             copies: Arc::new(tokio::sync::Semaphore::new(listener::MAX_COPIES)),
-            store: OnceLock::new(),
+            served: OnceLock::new(),
+            _upkeep: upkeep,
         });
         tokio::spawn(tend(Arc::downgrade(&cluster)));
+        tokio::spawn(show(Arc::downgrade(&cluster), Gauges::new(metrics)));
         tokio::spawn(listen(Arc::downgrade(&cluster)));
+        tokio::spawn(report(Arc::downgrade(&cluster)));
         Ok(Some(cluster))
     }
 
@@ -144,15 +179,87 @@ impl Cluster {
             .clone()
     }
 
-    /// Tells it which state it copies to other nodes.
-    pub(crate) fn set_store(&self, store: &Arc<OpenStore>) {
-        // A cluster has one store.
-        let _ = self.store.set(Arc::downgrade(store));
+    /// Tells it which state it copies to other nodes, and which keys this node can use.
+    pub(crate) fn serve(
+        &self,
+        store: &Arc<OpenStore>,
+        usable_keys: impl Fn() -> Vec<String> + Send + Sync + 'static,
+    ) {
+        // A cluster serves one state.
+        let _ = self.served.set(Served {
+            store: Arc::downgrade(store),
+            usable_keys: Box::new(usable_keys),
+        });
     }
 
     fn store(&self) -> Result<Arc<OpenStore>, ClusterError> {
-        let store = self.store.get().and_then(Weak::upgrade);
+        let served = self.served.get();
+        let store = served.and_then(|served| served.store.upgrade());
         store.ok_or(ClusterError::NotServing)
+    }
+
+    /// Whether the cluster takes commits of this node.
+    pub(crate) fn readiness(self: &Arc<Self>) -> Readiness {
+        let cluster = Arc::downgrade(self);
+        Readiness::new(move || {
+            let cluster = cluster.upgrade().ok_or("shutting down")?;
+            let keys = Keyspace::default();
+            let asked = order::list(&cluster.client, &keys);
+            let nodes = cluster
+                .runtime
+                .block_on(asked)
+                .map_err(|error| error.to_string())?;
+            match nodes.contains(&cluster.node()) {
+                true => Ok(()),
+                false => Err(ClusterError::Removed(cluster.node()).to_string()),
+            }
+        })
+    }
+
+    /// Takes a copy of another node's state in the place of that in `directory`, which is too far behind. It blocks.
+    pub(crate) fn replace_state(&self, directory: &Path) -> Result<(), ClusterError> {
+        let facts = self.facts();
+        let target = self.folder.file("copy");
+        let mut failure = None;
+        for node in facts.others() {
+            info!(from = %node.name, "this node was away for long: it fetches a copy of the state");
+            let mut silent = |_, _| ();
+            let fetching =
+                join_protocol::fetch_state(&self.folder, &node.address, &target, &mut silent);
+            match self.runtime.block_on(fetching) {
+                Ok(copy) => return Ok(Store::adopt(directory, copy.staged())?),
+                Err(error) => failure = Some(error),
+            }
+        }
+        Err(failure.map_or(ClusterError::NotServing, Into::into))
+    }
+
+    /// Tells the other nodes how far this one is.
+    async fn publish(&self) -> Result<(), ClusterError> {
+        let Some(served) = self.served.get() else {
+            return Ok(());
+        };
+        let store = self.store()?;
+        let progress = spawn_blocking(move || store.progress()).await;
+        let progress = progress.unwrap_or(Err(StoreError::Closed))?;
+        let Some(progress) = progress else {
+            return Ok(());
+        };
+        let entries = progress.position.nodes.iter();
+        let entries = entries.filter_map(|(node, last)| Some((node.parse().ok()?, last.number)));
+        let report = Report {
+            revision: progress.position.revision,
+            entries: entries.collect(),
+            audit: AuditHead {
+                count: progress.audit_sequence,
+                root: hex::encode(&progress.audit_tag),
+            },
+            clock: self.clock.now().unix() * 1000,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            usable_keys: (served.usable_keys)(),
+        };
+        publish(&self.client, &Keyspace::default(), &self.node(), &report).await?;
+        Ok(())
     }
 
     /// What it listens with for other nodes.
@@ -339,5 +446,30 @@ async fn listen(cluster: Weak<Cluster>) {
         {
             store.refresh();
         }
+    }
+}
+
+/// Says again and again how far this node is.
+async fn report(cluster: Weak<Cluster>) {
+    loop {
+        sleep(REPORT).await;
+        let Some(cluster) = cluster.upgrade() else {
+            return;
+        };
+        if let Err(error) = cluster.publish().await {
+            tracing::debug!(%error, "this node can't report how far it is");
+        }
+    }
+}
+
+/// Shows monitoring how the cluster stands.
+async fn show(cluster: Weak<Cluster>, gauges: Gauges) {
+    loop {
+        let Some(cluster) = cluster.upgrade() else {
+            return;
+        };
+        gauges.show(&cluster.standing().await);
+        drop(cluster);
+        sleep(LATER).await;
     }
 }

@@ -1,0 +1,262 @@
+//! A guardian of several nodes, made, used, wounded and mended by the commands of its administrators.
+
+mod common;
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use common::served::Served;
+use common::{Home, Outcome};
+use serde_json::Value;
+
+/// How long a cluster may take to become what it should. Each look runs a program.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// A machine: a home of its own, and the address of its cluster listener.
+struct Machine {
+    home: Home,
+    name: &'static str,
+    address: String,
+}
+
+/// A port that is free, as are the three below.
+fn free_port() -> u16 {
+    for _ in 0..1000 {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+        if (1..=3).all(|below| is_free(port - below)) {
+            return port;
+        }
+    }
+    panic!("there are no free ports");
+}
+
+impl Machine {
+    fn new(name: &'static str) -> Self {
+        let home = Home::new();
+        let folder = home.path().display();
+        let configuration = format!(
+            "[server]\nname = \"guardian\"\nstate = \"{folder}/guardian\"\n\
+             [listen.http]\naddress = \"127.0.0.1:0\"\n\
+             [listen.metrics]\naddress = \"127.0.0.1:0\"\n\
+             [listen.admin]\nsocket = \"{folder}/run/admin.sock\"\n"
+        );
+        home.write("hgs.toml", configuration);
+        Self {
+            home,
+            name,
+            address: format!("127.0.0.1:{}", free_port()),
+        }
+    }
+
+    #[track_caller]
+    fn hgs(&self, words: &str) -> Outcome {
+        self.home.hgs(&format!("{words} --config hgs.toml"))
+    }
+
+    fn found(&self) -> Served {
+        let Self { name, address, .. } = self;
+        self.hgs(&format!(
+            "init --bits 2048 --cluster {address} --node {name}"
+        ))
+        .done();
+        Served::start_with(&self.home, "hgs.toml")
+    }
+
+    #[track_caller]
+    fn invitation(&self) -> String {
+        let invited = self.hgs("cluster invite --json").done().json();
+        invited["invitation"].as_str().unwrap().to_owned()
+    }
+
+    #[track_caller]
+    fn join(&self, invitation: &str) -> Outcome {
+        let Self { name, address, .. } = self;
+        self.hgs(&format!(
+            "cluster join {invitation} --address {address} --node {name}"
+        ))
+    }
+
+    /// Joins by an invitation of `other`, serves, and waits for its vote.
+    fn join_by(&self, other: &Self) -> Served {
+        self.join(&other.invitation()).done();
+        let served = Served::start_with(&self.home, "hgs.toml");
+        self.until("it has its vote", |cluster| {
+            let nodes = cluster["nodes"].as_array().unwrap();
+            nodes
+                .iter()
+                .all(|node| node["votes"] == true && node["reachable"] == true)
+        });
+        served
+    }
+
+    /// Asks how the cluster stands until it is so.
+    #[track_caller]
+    fn until(&self, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let outcome = self.hgs("cluster status --json");
+            if !outcome.out.is_empty() && is_so(&outcome.json()) {
+                return outcome.json();
+            }
+            assert!(Instant::now() < deadline, "{what}: {outcome:?}");
+        }
+    }
+
+    /// That this node records, and knows what other nodes have recorded.
+    #[track_caller]
+    fn knows_host(&self, name: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.hgs("host list").done().out.contains(name) {
+            assert!(
+                Instant::now() < deadline,
+                "{} does not know {name}",
+                self.name
+            );
+        }
+    }
+
+    #[track_caller]
+    fn add_host(&self, name: &str) {
+        self.home.openssl(&format!(
+            "genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out {name}.key"
+        ));
+        self.home
+            .openssl(&format!("pkey -in {name}.key -pubout -out {name}.pem"));
+        self.hgs(&format!("host add {name} --host-key {name}.pem"))
+            .done();
+    }
+}
+
+#[test]
+fn nodes_join_one_is_lost_and_replaced_and_without_a_quorum_none_is_ready() {
+    let [first, second, third, fourth] = ["n1", "n2", "n3", "n4"].map(Machine::new);
+    let served_first = first.found();
+    let alone = first.until("one node leads", |cluster| cluster["leader"] == "n1");
+    assert_eq!(alone["survives"], 0);
+
+    // An invitation is good for one node.
+    let invitation = first.invitation();
+    second
+        .join("hgs-join-1qqqq")
+        .ended(2)
+        .saying("not an invitation");
+    second.join(&invitation).done().saying("n1, n2");
+    third
+        .join(&invitation)
+        .ended(1)
+        .saying("this invitation does not hold");
+    first
+        .join(&invitation)
+        .ended(1)
+        .saying("node n1 of a cluster already");
+    let served_second = Served::start_with(&second.home, "hgs.toml");
+    second.until("the second has its vote", |cluster| {
+        cluster["survives"] == 0 && cluster["nodes"][1]["votes"] == true
+    });
+    second
+        .hgs("cluster status")
+        .done()
+        .saying("the loss of one stops all");
+
+    let taken = Machine {
+        name: "n2",
+        home: Home::new(),
+        address: format!("127.0.0.1:{}", free_port()),
+    };
+    taken.home.write("hgs.toml", third.home.read("hgs.toml"));
+    taken
+        .join(&second.invitation())
+        .ended(1)
+        .saying("there is a node n2 already");
+
+    let served_third = third.join_by(&second);
+    for (machine, served) in [
+        (&first, &served_first),
+        (&second, &served_second),
+        (&third, &served_third),
+    ] {
+        machine.add_host(&format!("host-of-{}", machine.name));
+        assert!(
+            served.readiness().contains("200 OK"),
+            "{}",
+            served.readiness()
+        );
+    }
+    for machine in [&first, &second, &third] {
+        for other in ["host-of-n1", "host-of-n2", "host-of-n3"] {
+            machine.knows_host(other);
+        }
+    }
+    let reported = third.until("all have reported", |cluster| {
+        let nodes = cluster["nodes"].as_array().unwrap();
+        nodes.iter().all(|node| {
+            node["lag"] == 0
+                && node["usable_keys"]
+                    .as_array()
+                    .is_some_and(|keys| keys.len() >= 3)
+        })
+    });
+    assert_eq!(reported["survives"], 1);
+
+    // It is lost with its disk.
+    drop(served_first);
+    second.until("the first is missed, and another leads", |cluster| {
+        cluster["nodes"][0]["reachable"] == false
+            && cluster["quorum"] == true
+            && cluster["survives"] == 0
+    });
+    second.add_host("host-after-loss");
+    third.knows_host("host-after-loss");
+    second
+        .hgs("cluster remove n2 --yes")
+        .ended(2)
+        .saying("no node removes itself");
+    second
+        .hgs("cluster remove n7 --yes")
+        .ended(1)
+        .saying("there is no node n7");
+    second.hgs("cluster remove n1 --yes").done();
+    let served_fourth = fourth.join_by(&third);
+    let mended = fourth.until("three nodes stand", |cluster| cluster["survives"] == 1);
+    let names: Vec<_> = mended["nodes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|node| &node["name"])
+        .collect();
+    assert_eq!(names, ["n2", "n3", "n4"]);
+    fourth.knows_host("host-of-n1");
+    fourth.add_host("host-of-n4");
+    let actions = fourth.hgs("audit list --json").done().out;
+    for action in ["invite-node", "admit-node", "remove-node"] {
+        assert!(actions.contains(action), "{action}: {actions}");
+    }
+
+    // The removed one comes back from the dead and changes nothing.
+    let mut command = first.home.command();
+    command
+        .args(["serve", "--config", "hgs.toml"])
+        .timeout(Duration::from_secs(20));
+    let ended = command.output().unwrap();
+    assert!(!ended.status.success());
+
+    // A majority is gone.
+    drop(served_second);
+    drop(served_third);
+    fourth.until("there is no quorum", |cluster| cluster["quorum"] == false);
+    fourth
+        .hgs("cluster status")
+        .ended(1)
+        .saying("Nothing is released");
+    let readiness = served_fourth.readiness();
+    assert!(
+        readiness.contains(" 503 ") && readiness.contains("quorum"),
+        "{readiness}"
+    );
+    let served_second = Served::start_with(&second.home, "hgs.toml");
+    fourth.until("the quorum is back", |cluster| cluster["quorum"] == true);
+    second.knows_host("host-of-n4");
+    assert_eq!(served_second.stop().0, Some(0));
+}
