@@ -233,7 +233,6 @@ fn host(folder: &Path, address: SocketAddr) -> Outcome<GuardedHost> {
         key_protection: format!("http://{address}/KeyProtection").parse()?,
     };
     let services = Services {
-        cluster: None,
         primary,
         fallback: None,
         certificate_authorities: None,
