@@ -1,12 +1,16 @@
-//! Members of etcd, each in a folder and a process of its own, on ports of loopback that nobody else uses.
+//! Members of etcd, each in a folder and a process of its own, on ports of loopback that nobody else uses, or in networks of
+//! their own.
 
 use std::fs::{self, File};
+use std::io::Read as _;
 use std::net::TcpListener;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -30,10 +34,16 @@ pub struct Etcd {
 
 struct Member {
     process: Option<Child>,
+    /// Where it listens, for clients and for other members.
+    host: String,
     client: u16,
     peer: u16,
     folder: PathBuf,
+    network: Option<Network>,
 }
+
+/// A network of its own, which lasts as long as a process does.
+struct Network(Child);
 
 impl Etcd {
     /// A cluster of so many members, which has a leader. A lost leader is replaced after one to two seconds: with shorter
@@ -55,6 +65,64 @@ impl Etcd {
             }
         }
         panic!("etcd did not start in {ATTEMPTS} attempts");
+    }
+
+    /// The same, each member in a network of its own, so that the wire between any two can be cut. The calling thread, and
+    /// all that it starts from now on, moves into a network from which all members are reached. Root only.
+    pub fn in_networks(members: usize) -> Self {
+        let mut cluster = Self::prepare(0, &[]);
+        let hub = Network::new();
+        hub.enter();
+        ip(None, "link set lo up");
+        ip(None, "link add hub type bridge");
+        ip(None, "addr add 10.79.0.254/24 dev hub");
+        ip(None, "link set hub up");
+        for member in 0..members {
+            let network = Network::new();
+            let wire = format!("wire{member}");
+            let keeper = network.0.id();
+            ip(
+                None,
+                &format!("link add {wire} type veth peer name wire netns {keeper}"),
+            );
+            ip(None, &format!("link set {wire} master hub up"));
+            let host = format!("10.79.0.{}", member + 1);
+            ip(Some(&network), &format!("addr add {host}/24 dev wire"));
+            ip(Some(&network), "link set wire up");
+            ip(Some(&network), "link set lo up");
+            let folder = cluster.new_folder();
+            cluster.members.push(Member {
+                process: None,
+                host,
+                client: 12379,
+                peer: 12380,
+                folder,
+                network: Some(network),
+            });
+        }
+        let all = cluster.initial(members);
+        for member in 0..members {
+            cluster.begin(member, &all, "new");
+        }
+        cluster.ready();
+        cluster
+    }
+
+    /// Cuts the wire between two members that have networks of their own. Both are still reached by clients.
+    pub fn cut(&self, one: usize, other: usize) {
+        self.route(one, other, "add");
+    }
+
+    /// Mends the wire between two members.
+    pub fn mend(&self, one: usize, other: usize) {
+        self.route(one, other, "del");
+    }
+
+    fn route(&self, one: usize, other: usize, change: &str) {
+        for (at, to) in [(one, other), (other, one)] {
+            let route = format!("route {change} blackhole {}/32", self.members[to].host);
+            ip(self.members[at].network.as_ref(), &route);
+        }
     }
 
     fn prepare(members: usize, arguments: &[&str]) -> Self {
@@ -80,9 +148,11 @@ impl Etcd {
         let folder = self.new_folder();
         self.members.push(Member {
             process: None,
+            host: "127.0.0.1".to_owned(),
             client,
             peer,
             folder,
+            network: None,
         });
         self.members.len() - 1
     }
@@ -112,12 +182,14 @@ impl Etcd {
 
     /// Where other members reach it.
     pub fn peer_url(&self, member: usize) -> String {
-        format!("http://127.0.0.1:{}", self.members[member].peer)
+        let Member { host, peer, .. } = &self.members[member];
+        format!("http://{host}:{peer}")
     }
 
     /// Where clients reach it.
     pub fn address(&self, member: usize) -> String {
-        format!("127.0.0.1:{}", self.members[member].client)
+        let Member { host, client, .. } = &self.members[member];
+        format!("{host}:{client}")
     }
 
     /// All addresses, that of one member first.
@@ -148,7 +220,12 @@ impl Etcd {
             .append(true)
             .open(folder.with_extension("log"))
             .unwrap();
-        let process = Command::new(tool("etcd", "etcd-server"))
+        let etcd = tool("etcd", "etcd-server");
+        let mut command = match &self.members[member].network {
+            None => Command::new(etcd),
+            Some(network) => network.command(&etcd),
+        };
+        let process = command
             .args(["--name", &format!("n{member}"), "--data-dir"])
             .arg(folder)
             .args(["--listen-client-urls", &client])
@@ -179,10 +256,7 @@ impl Etcd {
     fn comes_up(&mut self) -> bool {
         let until = Instant::now() + PATIENCE;
         for member in 0..self.members.len() {
-            loop {
-                let Some(process) = &mut self.members[member].process else {
-                    break;
-                };
+            while let Some(process) = &mut self.members[member].process {
                 if process.try_wait().unwrap().is_some() {
                     return false;
                 }
@@ -300,4 +374,54 @@ impl Drop for Etcd {
             }
         }
     }
+}
+
+impl Network {
+    fn new() -> Self {
+        let mut keeper = Command::new(tool("unshare", "util-linux"))
+            .args(["--net", "sh", "-c", "echo ready; exec cat"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let said = keeper.stdout.as_mut().unwrap();
+        said.read_exact(&mut [0; 6]).unwrap();
+        Self(keeper)
+    }
+
+    fn path(&self) -> String {
+        format!("/proc/{}/ns/net", self.0.id())
+    }
+
+    /// Moves the calling thread into it.
+    fn enter(&self) {
+        let network = File::open(self.path()).unwrap();
+        let kind = Some(LinkNameSpaceType::Network);
+        move_into_link_name_space(network.as_fd(), kind).unwrap();
+    }
+
+    /// A command that runs a program in it.
+    fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(tool("nsenter", "util-linux"));
+        command.arg(format!("--net={}", self.path())).arg(program);
+        command
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Runs `ip` in a network, or in that of the calling thread.
+fn ip(network: Option<&Network>, arguments: &str) {
+    let ip = tool("ip", "iproute2");
+    let mut command = match network {
+        None => Command::new(ip),
+        Some(network) => network.command(&ip),
+    };
+    let status = command.args(arguments.split_whitespace()).status();
+    assert!(status.unwrap().success(), "ip {arguments}");
 }

@@ -139,12 +139,12 @@ impl Gathered {
             {
                 end = own.revision;
             }
-            let is_enough = limits == Limits::Pieces && self.octets >= ENOUGH;
+            let wants_more = limits == Limits::UpToOwn || self.octets < ENOUGH;
             let wanted: Vec<String> = self
                 .nodes
                 .iter()
                 .filter(|(_, track)| {
-                    track.known_until(at) < end && !(is_enough && !track.entries.is_empty())
+                    track.known_until(at) < end && (wants_more || track.entries.is_empty())
                 })
                 .map(|(node, _)| node.clone())
                 .collect();

@@ -111,7 +111,7 @@ impl Upkeep {
         let Some(next) = wasting
             .iter()
             .find(|status| !is_leader(status))
-            .or(wasting.first())
+            .or_else(|| wasting.first())
         else {
             return;
         };

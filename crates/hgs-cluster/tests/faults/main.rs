@@ -16,6 +16,8 @@ use common::{Fabric, LONG, named};
 use guardian::{Client, HOSTS, Place, digest, host, log_of};
 use hgs_cluster::order::{Keyspace, admit};
 use hgs_store::{Digest, Store};
+use hgs_testkit::etcd::Etcd;
+use hgs_testkit::is_privileged;
 use history::{Answer, Event, Request, faults};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -50,18 +52,24 @@ enum Fault {
     KillLeader,
     FreezeLeader,
     LoseQuorum(usize),
+    /// Between this member and the next one.
+    CutWire(usize),
+    /// Between this member and both others.
+    CutOff(usize),
 }
 
 impl Fault {
-    fn draw(dice: &mut Dice) -> Self {
+    fn draw(dice: &mut Dice, has_wires: bool) -> Self {
         let place = dice.below(3) as usize;
-        match dice.below(6) {
+        match dice.below(if has_wires { 8 } else { 6 }) {
             0 => Self::KillNode(place),
             1 => Self::FreezeNode(place),
             2 => Self::KillMember(place),
             3 => Self::KillLeader,
             4 => Self::FreezeLeader,
-            _ => Self::LoseQuorum(place),
+            5 => Self::LoseQuorum(place),
+            6 => Self::CutWire(place),
+            _ => Self::CutOff(place),
         }
     }
 }
@@ -90,8 +98,11 @@ struct Cluster {
 }
 
 impl Cluster {
-    fn new() -> Self {
-        let fabric = Fabric::new(3);
+    fn new(has_wires: bool) -> Self {
+        let fabric = Fabric::of(match has_wires {
+            true => Etcd::in_networks(3),
+            false => Etcd::new(3),
+        });
         let folder = tempfile::tempdir().unwrap();
         let place = |(number, name): (usize, &'static str)| Place {
             name,
@@ -146,6 +157,20 @@ impl Cluster {
                 let leader = self.fabric.etcd.leader();
                 self.fabric.etcd.signal(leader, Signal::STOP);
                 Box::new(move |cluster| cluster.fabric.etcd.signal(leader, Signal::CONT))
+            }
+            Fault::CutWire(place) => {
+                let next = (place + 1) % 3;
+                self.fabric.etcd.cut(place, next);
+                Box::new(move |cluster| cluster.fabric.etcd.mend(place, next))
+            }
+            Fault::CutOff(place) => {
+                let others = [(place + 1) % 3, (place + 2) % 3];
+                let etcd = &self.fabric.etcd;
+                others.iter().for_each(|other| etcd.cut(place, *other));
+                Box::new(move |cluster| {
+                    let etcd = &cluster.fabric.etcd;
+                    others.iter().for_each(|other| etcd.mend(place, *other));
+                })
             }
             Fault::LoseQuorum(left) => {
                 let lost = [(left + 1) % 3, (left + 2) % 3];
@@ -276,11 +301,17 @@ fn node() {
 
 #[test]
 fn whatever_dies_no_release_follows_a_revocation_and_none_is_lost() {
+    // On a thread of its own, which goes into another network where that is allowed.
+    let has_wires = is_privileged("faults of wires between members of etcd");
+    std::thread::spawn(move || play(has_wires)).join().unwrap();
+}
+
+fn play(has_wires: bool) {
     let seed = number_from("OPENHGS_FAULTS_SEED", u64::from(std::process::id()));
     let count = number_from("OPENHGS_FAULTS", 6);
     println!("OPENHGS_FAULTS_SEED={seed} OPENHGS_FAULTS={count}");
     let mut dice = Dice(seed);
-    let mut cluster = Cluster::new();
+    let mut cluster = Cluster::new(has_wires);
     let load = Load {
         is_over: AtomicBool::new(false),
         heads: (0..12)
@@ -304,7 +335,7 @@ fn whatever_dies_no_release_follows_a_revocation_and_none_is_lost() {
         let _over = Over(&load);
         wait_for(ANSWERS, &events, &mut history, "at first");
         for round in 0..count {
-            let fault = Fault::draw(&mut dice);
+            let fault = Fault::draw(&mut dice, has_wires);
             println!("fault {round}: {fault:?}");
             let end = cluster.begin(fault);
             // One host after the other is revoked, each by another node and in the middle of a fault; the last one stays.
