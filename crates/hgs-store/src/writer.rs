@@ -193,7 +193,9 @@ impl Shared {
     /// Takes in the news of a commit.
     pub(crate) fn committed(&self, batch: &Batch) {
         let (state, integrity) = self.newest();
-        let state = match batch.records.is_empty() {
+        // A document that changes nothing makes a generation all the same.
+        let is_same = batch.records.is_empty() && !batch.makes_generation();
+        let state = match is_same {
             true => state,
             false => {
                 let mut state = State::clone(&state);
