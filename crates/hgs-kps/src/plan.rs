@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use hgs_fault::{Fault, seeded};
 use hgs_protector::{Opened, Signer, VerifiedProtector, Wrapping, WrappingId};
 
 use crate::key_ring::{Head, KeyRing};
@@ -26,7 +27,11 @@ impl<'a> Plan<'a> {
         let (protector, opener) = (opened.protector(), opened.wrapping());
         let pair = ring.pair(opener)?;
         // A lineage without a head has no successor.
-        let head = ring.head(pair.lineage).filter(|_| !pair.is_head);
+        let lineage = match seeded(Fault::HeadOfFabricAppended) {
+            true => &Lineage::Fabric,
+            false => pair.lineage,
+        };
+        let head = ring.head(lineage).filter(|_| !pair.is_head);
         let shut_out = shut_out(ring, protector);
 
         let Some(head) = head else {
@@ -44,7 +49,8 @@ impl<'a> Plan<'a> {
             .wrappings()
             .iter()
             .find(|wrapping| head.is_wrapped_by(wrapping));
-        let (append, signer) = if shut_out.contains(&opener.id()) {
+        let is_shut_out = shut_out.contains(&opener.id());
+        let (append, signer) = if is_shut_out && !seeded(Fault::CompromisedPairSigns) {
             // A pair that is shut out does not sign either, or the next roll would refuse the protector.
             match wrapping_of_head {
                 Some(wrapping) => (None, Signer::Wrapping(wrapping.id())),
@@ -53,7 +59,8 @@ impl<'a> Plan<'a> {
         } else {
             let reaches_head =
                 wrapping_of_head.is_some_and(|wrapping| !shut_out.contains(&wrapping.id()));
-            ((!reaches_head).then_some(head), Signer::Opener)
+            let append = !reaches_head && !seeded(Fault::HeadNotAppended);
+            (append.then_some(head), Signer::Opener)
         };
         Some(Self {
             lineage: pair.lineage,
@@ -75,7 +82,7 @@ fn shut_out(ring: &KeyRing, protector: &VerifiedProtector) -> BTreeSet<WrappingI
     let wrappings = protector.wrappings().iter();
     let compromised = wrappings
         .clone()
-        .filter(|wrapping| ring.compromised(wrapping).is_some())
+        .filter(|wrapping| ring.compromised(wrapping).is_some() && !seeded(Fault::NothingShutOut))
         .map(Wrapping::id);
     // Once for all of them, so that a chain of 64 compromised wrappings costs no more than another protector.
     let mut shut_out = protector.with_descendants(compromised);

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use hgs_crypto::{Random, SecretBytes};
+use hgs_fault::{Fault, seeded};
 use hgs_pki::KeyWork;
 
 use crate::form::Signature;
@@ -67,7 +68,10 @@ pub fn roll(
     keys: &mut dyn KeyWork,
     random: &mut dyn Random,
 ) -> Result<Rolled, SealError> {
-    let egress_key = TransportKey::random(random)?;
+    let egress_key = match seeded(Fault::KeyNotRolled) {
+        true => ingress.transport_key().clone(),
+        false => TransportKey::random(random)?,
+    };
     let mut unsealed = renew(&ingress, &egress_key, &plan.shut_out, random)?;
     let opener = ingress.wrapping().id();
     let mut appended = None;
@@ -99,7 +103,7 @@ fn renew(
         .wrappings()
         .iter()
         .map(|wrapping| {
-            if shut_out.contains(&wrapping.id()) {
+            if shut_out.contains(&wrapping.id()) && !seeded(Fault::ShutOutGetsKey) {
                 wrapping.renewed(&SecretBytes::random(TransportKey::LENGTH, random)?)
             } else {
                 wrapping.renewed(key.secret())

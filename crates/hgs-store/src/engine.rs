@@ -31,11 +31,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use hgs_custody::seal::Tag;
+use hgs_fault::{Fault, seeded};
 use hgs_pki::Time;
 use hgs_pki::health::HostId;
 
 #[cfg(test)]
-pub(crate) use memory::Memory;
+pub(crate) use memory::{Kept, Memory};
 pub(crate) use replicated::{Replicated, position_of};
 pub(crate) use sqlite::{
     Durability, MIGRATIONS, Sqlite, close_copy, forget_mark, open_snapshot, stored_master_key,
@@ -78,6 +79,8 @@ pub(crate) type Version = Option<Tag>;
 pub(crate) struct Batch {
     /// What it was decided from. Everything that it writes is in here too.
     pub(crate) expected: BTreeMap<Key, Version>,
+    /// Whether it was decided from more than can be named: then nothing at all may have been committed meanwhile.
+    pub(crate) expects_all: bool,
     /// Records that are put, or removed.
     pub(crate) records: BTreeMap<RecordKey, Option<PutRecord>>,
     /// Protectors that are put, or forgotten, each once; new ones keep this order.
@@ -157,6 +160,7 @@ impl Batch {
     pub(crate) fn of(integrity: &Integrity, root: Tag) -> Self {
         Self {
             expected: BTreeMap::new(),
+            expects_all: false,
             records: BTreeMap::new(),
             lineage: Vec::new(),
             evidence: BTreeMap::new(),
@@ -211,7 +215,8 @@ impl Batch {
             return Ok(());
         }
         let is_other_generation = self.row.before.generation != newest.generation;
-        if (self.makes_generation() && is_other_generation) || self.archive.is_some() {
+        let is_of_one_whole = self.archive.is_some() || self.expects_all;
+        if (self.makes_generation() && is_other_generation) || is_of_one_whole {
             return Err(CommitError::Conflict(Key::Row));
         }
         self.replay(newest, keys);
@@ -224,13 +229,16 @@ impl Batch {
         let mut audit = newest.audit;
         for row in &mut self.audit {
             audit = audit.next(&keys.audit, &row.text);
-            row.tag = audit.tag;
+            if !seeded(Fault::AuditTagsNotFollowed) {
+                row.tag = audit.tag;
+            }
         }
         self.row = RowChange {
             before: *newest,
             expected_root: newest.root(keys),
             generation: match self.makes_generation() {
                 true => newest.generation.max(self.row.generation),
+                false if seeded(Fault::GenerationNotFollowed) => self.row.generation,
                 false => newest.generation,
             },
             audit,
@@ -246,7 +254,10 @@ impl Integrity {
         Self {
             generation: batch.row.generation,
             records: self.records.plus(&batch.records_difference),
-            lineage: self.lineage.plus(&batch.lineage_difference),
+            lineage: match seeded(Fault::LineageNotInWhole) {
+                true => self.lineage,
+                false => self.lineage.plus(&batch.lineage_difference),
+            },
             audit: batch.row.audit,
         }
     }

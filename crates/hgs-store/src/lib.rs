@@ -25,6 +25,8 @@ mod audit_head;
 mod audit_term;
 pub mod backup;
 mod change;
+#[cfg(test)]
+mod cluster_model;
 mod diagnosis;
 mod engine;
 mod error;

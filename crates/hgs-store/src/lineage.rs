@@ -31,6 +31,7 @@ mod carried;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use hgs_audit::Standing;
+use hgs_fault::{Fault, seeded};
 use hgs_pki::{Seconds, Thumbprint, Time};
 
 use crate::StoreError;
@@ -133,7 +134,11 @@ impl<'a> Tree<'a> {
             None => None,
         };
         Ok(match parent {
-            Some(parent) if parent.stage == Stage::Ancestor => Standing::Sibling,
+            Some(parent)
+                if parent.stage == Stage::Ancestor && !seeded(Fault::SiblingCalledHead) =>
+            {
+                Standing::Sibling
+            }
             _ => Standing::Head,
         })
     }
@@ -148,6 +153,7 @@ impl<'a> Tree<'a> {
                     && let Some(parent) = &known.parent
                     && let Some(parent) = self.get(parent)?
                     && parent.stage != Stage::Ancestor
+                    && !seeded(Fault::ParentNotSuperseded)
                 {
                     let superseded = Node {
                         stage: Stage::Ancestor,
@@ -197,6 +203,9 @@ impl<'a> Tree<'a> {
     /// Puts what was written into `batch`, and what it was decided from.
     pub(crate) fn finish(mut self, batch: &mut Batch) {
         for (digest, tree_node) in &self.nodes {
+            if seeded(Fault::ProtectorsNotExpected) {
+                continue;
+            }
             batch
                 .expected
                 .insert(Key::Protector(*digest), tree_node.stored);
@@ -285,7 +294,7 @@ impl Node {
     fn issued(step: &Step<'_>) -> Self {
         Self {
             digest: step.egress,
-            parent: Some(step.ingress),
+            parent: Some(step.ingress).filter(|_| !seeded(Fault::EgressWithoutParent)),
             stage: Stage::Issued,
             opened_by: None,
             ..Self::opened(step)
@@ -295,7 +304,10 @@ impl Node {
     /// This node, opened once more.
     fn opened_again(self, step: &Step<'_>) -> Self {
         Self {
-            stage: self.stage.max(Stage::Head),
+            stage: match seeded(Fault::StageNotRaised) {
+                true => self.stage,
+                false => self.stage.max(Stage::Head),
+            },
             opened_by: Some(step.opener),
             host: step.host.to_owned(),
             last_seen: step.time,

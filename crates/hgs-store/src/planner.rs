@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use hgs_crypto::Random;
+use hgs_fault::{Fault, seeded};
 use hgs_kps::Reason;
 use hgs_pki::Time;
 
@@ -91,7 +92,7 @@ impl<'a> BatchPlanner<'a> {
                 Err(failure) => {
                     // What it is about may have come with the ones before it.
                     let mut entry = self.entry(transaction, act, Outcome::Refused);
-                    if let Some(before) = before {
+                    if let Some(before) = before.filter(|_| !seeded(Fault::RefusedBatchNotUndone)) {
                         (self.state, self.batch) = before;
                     }
                     if let Failure::Refused(refusal) = &failure {
@@ -161,7 +162,7 @@ impl<'a> BatchPlanner<'a> {
     /// administrator does writes it again. So none that was decided before is committed after.
     fn gate(&self, plan: &Plan) -> Option<Change> {
         let is_written = |change: &Change| change.key() == RecordKey::Settings;
-        if plan.changes.iter().any(is_written) {
+        if plan.changes.iter().any(is_written) || seeded(Fault::GateNotWritten) {
             return None;
         }
         let settings = self.state.known_settings()?;
@@ -225,8 +226,8 @@ impl<'a> BatchPlanner<'a> {
         Ok(())
     }
 
-    /// Asked only where it matters: it takes a look at the whole tree.
-    fn needed_by(&self, transaction: &Transaction) -> Result<u64, StoreError> {
+    /// Asked only where it matters: it takes a look at the whole tree, of which nothing may have changed then.
+    fn needed_by(&mut self, transaction: &Transaction) -> Result<u64, StoreError> {
         let Transaction::RemoveCertificate {
             thumbprint,
             even_if_needed: false,
@@ -237,6 +238,7 @@ impl<'a> BatchPlanner<'a> {
         let Some(record) = self.state.certificate(thumbprint) else {
             return Ok(0);
         };
+        self.batch.expects_all = !seeded(Fault::TreeNotExpected);
         let pairs = self.basis.view.usage()?;
         let needing = pairs.iter().filter(|pair| pair.needs(&self.state, record));
         Ok(needing.map(|pair| pair.protectors).sum())
@@ -302,7 +304,9 @@ impl<'a> BatchPlanner<'a> {
     }
 
     fn depend_on_what_decides(&mut self, release: &ReleaseRecord) -> Result<Standing, StoreError> {
-        self.expect(RecordKey::Settings)?;
+        if !seeded(Fault::GateNotExpected) {
+            self.expect(RecordKey::Settings)?;
+        }
         if let Recipient::Registered(host) = &release.recipient {
             self.expect(RecordKey::Host(*host))?;
         }
@@ -319,7 +323,7 @@ impl<'a> BatchPlanner<'a> {
             return Ok(Err(refusal));
         }
         let refused = self.state.settings().refuse_superseded_protectors;
-        if refused && standing == Standing::Ancestor {
+        if refused && standing == Standing::Ancestor && !seeded(Fault::SupersededReleased) {
             return Ok(Err(Reason::ProtectorSuperseded.into()));
         }
         if release.egress == release.ingress || self.tree.get(&release.egress)?.is_some() {

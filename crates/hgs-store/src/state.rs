@@ -7,6 +7,7 @@ use std::sync::Arc;
 use hgs_attest::{CredentialId, HostIdentities};
 use hgs_crypto::hash::Sha256Digest;
 use hgs_custody::seal::Tag;
+use hgs_fault::{Fault, seeded};
 use hgs_kps::{CertificateKind, HostStanding, Lineage};
 use hgs_pki::Thumbprint;
 use imbl::OrdMap;
@@ -329,6 +330,7 @@ impl State {
         for (key, put) in &batch.records {
             match put {
                 Some(put) => self.put(put.record.clone(), put.generation, put.tag),
+                None if seeded(Fault::RemovedStaysInMemory) => {}
                 None => self.remove(key),
             }
         }

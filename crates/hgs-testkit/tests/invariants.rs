@@ -6,17 +6,30 @@ use std::path::{Path, PathBuf};
 
 /// Which of our crates each may depend on. Arrows point down only.
 const DRAWING: &[(&str, &[&str])] = &[
+    ("hgs-fault", &[]),
     ("hgs-crypto", &[]),
     ("hgs-xml", &[]),
     ("hgs-audit", &[]),
     ("hgs-tcg", &["hgs-crypto"]),
     ("hgs-pki", &["hgs-crypto"]),
-    ("hgs-protector", &["hgs-crypto", "hgs-xml", "hgs-pki"]),
+    (
+        "hgs-protector",
+        &["hgs-fault", "hgs-crypto", "hgs-xml", "hgs-pki"],
+    ),
     (
         "hgs-kps",
-        &["hgs-crypto", "hgs-xml", "hgs-pki", "hgs-protector"],
+        &[
+            "hgs-fault",
+            "hgs-crypto",
+            "hgs-xml",
+            "hgs-pki",
+            "hgs-protector",
+        ],
     ),
-    ("hgs-attest", &["hgs-crypto", "hgs-pki", "hgs-tcg"]),
+    (
+        "hgs-attest",
+        &["hgs-fault", "hgs-crypto", "hgs-pki", "hgs-tcg"],
+    ),
     ("hgs-custody", &["hgs-crypto", "hgs-pki", "hgs-protector"]),
     (
         "hgs-custody-pkcs11",
@@ -61,6 +74,7 @@ const DRAWING: &[(&str, &[&str])] = &[
     (
         "hgs-store",
         &[
+            "hgs-fault",
             "hgs-audit",
             "hgs-crypto",
             "hgs-tcg",
@@ -221,6 +235,7 @@ const DRAWING: &[(&str, &[&str])] = &[
 ];
 
 const BELOW_THE_LINE: &[&str] = &[
+    "hgs-fault",
     "hgs-crypto",
     "hgs-xml",
     "hgs-tcg",
@@ -399,6 +414,28 @@ fn private_key_octets_stay_in_custody() {
                 "{path}:{line} handles private-key octets outside custody"
             );
         }
+    }
+}
+
+/// The switch of seeded faults is for tests: what is shipped names it, and never turns it on.
+#[test]
+fn nothing_that_is_shipped_turns_seeded_faults_on() {
+    let features = |table: &toml::Value| {
+        let fault = table.get("hgs-fault").and_then(|it| it.get("features"));
+        fault.is_some()
+    };
+    for name in crate_names() {
+        let manifest = manifest(&name);
+        for kind in ["dependencies", "build-dependencies", "features"] {
+            let turned_on = manifest.get(kind).is_some_and(features);
+            assert!(!turned_on, "{name} turns seeded faults on");
+        }
+    }
+    let root: toml::Table = toml::from_str(&read("Cargo.toml")).unwrap();
+    assert!(!features(&root["workspace"]["dependencies"]));
+    for profile in ["release", "dist"] {
+        let checked = root["profile"][profile].get("debug-assertions");
+        assert!(checked.is_none(), "{profile} has debug assertions");
     }
 }
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use hgs_attest::CredentialId;
 use hgs_crypto::hash::sha256;
 use hgs_custody::KeyReference;
+use hgs_fault::{Fault, seeded};
 use hgs_pki::{Thumbprint, Time};
 use serde::Serialize;
 
@@ -356,7 +357,10 @@ impl Merge<'_> {
                 ToString::to_string,
             ),
             head: ours.head,
-            compromised: earlier(ours.compromised, theirs.compromised),
+            compromised: match seeded(Fault::BackupLiftsCompromise) {
+                true => theirs.compromised,
+                false => earlier(ours.compromised, theirs.compromised),
+            },
             retired: earlier(ours.retired, theirs.retired),
             label: self.choose(place, "label", (&ours.label, &theirs.label), label),
             // What the place of the key can do goes with the key.
@@ -490,6 +494,7 @@ impl Merge<'_> {
         let was_removed = |host: &&Host| {
             let removed = self.ours.removed_host(&host.credential.id());
             removed.is_some_and(|removed| removed.readmitted.is_none())
+                && !seeded(Fault::BackupReturnsHost)
         };
         let theirs: Vec<_> = self
             .theirs
@@ -781,7 +786,10 @@ fn merged_host(ours: &Host, theirs: &Host, take_theirs: bool) -> Host {
         platform: chosen.platform.clone(),
         group: chosen.group,
         added: ours.added.min(theirs.added),
-        revoked: ours.revoked.clone().or_else(|| theirs.revoked.clone()),
+        revoked: match seeded(Fault::BackupLiftsRevocation) {
+            true => theirs.revoked.clone(),
+            false => ours.revoked.clone().or_else(|| theirs.revoked.clone()),
+        },
         last_attested: ours.last_attested.max(theirs.last_attested),
         returns_nonces: ours.returns_nonces || theirs.returns_nonces,
         ..theirs.clone()

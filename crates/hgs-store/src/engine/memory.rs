@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use hgs_pki::Time;
 use hgs_pki::health::HostId;
 
+use super::replicated::{LocalCopy, NextBatch};
 use super::{
     AuditRow, Batch, BoundaryRow, CommitError, Decide, Engine, Key, NewAuditRow, News, Part,
     PositionRow, Readers, RecordRow, StoredRow, Version, View,
@@ -31,8 +32,9 @@ struct Shared {
     news: Vec<News>,
 }
 
+/// What it keeps, as a value: a model of several nodes has one for each.
 #[derive(Clone)]
-struct Kept {
+pub(crate) struct Kept {
     row: StoredRow,
     integrity: Integrity,
     records: BTreeMap<(String, String), RecordRow>,
@@ -48,22 +50,11 @@ struct Kept {
 
 impl Memory {
     pub(crate) fn new(keys: &Arc<Keys>) -> Self {
-        let kept = Kept {
-            integrity: Integrity::EMPTY,
-            row: StoredRow {
-                generation: 0,
-                audit_sequence: 0,
-                root: Integrity::EMPTY.root(keys).to_vec(),
-            },
-            records: BTreeMap::new(),
-            nodes: BTreeMap::new(),
-            next_place: 0,
-            evidence: BTreeMap::new(),
-            audit: Vec::new(),
-            boundary: None,
-            has_mark: false,
-            position: None,
-        };
+        Self::of(Kept::nothing(keys), keys)
+    }
+
+    /// With what was kept before.
+    pub(crate) fn of(kept: Kept, keys: &Arc<Keys>) -> Self {
         let news = Vec::new();
         Self {
             shared: Arc::new(Mutex::new(Shared { kept, news })),
@@ -71,8 +62,40 @@ impl Memory {
         }
     }
 
+    pub(crate) fn kept(&self) -> Kept {
+        self.lock().kept.clone()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap()
+    }
+}
+
+impl LocalCopy for Memory {
+    fn position(&self) -> Result<Option<PositionRow>, StoreError> {
+        self.lock().kept.position()
+    }
+
+    fn decide(&mut self, decide: Decide<'_>, newest: &Integrity) -> Result<Batch, CommitError> {
+        let kept = self.kept();
+        let mut batch = decide(&kept)?;
+        batch.follow(newest, &self.keys)?;
+        kept.compare(&batch)?;
+        Ok(batch)
+    }
+
+    fn commit_series(&mut self, next: NextBatch<'_>) -> Result<u64, CommitError> {
+        let mut shared = self.lock();
+        let (mut kept, mut batches, mut first) = (shared.kept.clone(), Vec::new(), 0);
+        while let Some(batch) = next(&kept)? {
+            first = kept.write(&batch)?;
+            batches.push(batch);
+        }
+        shared.kept = kept;
+        for batch in &batches {
+            shared.news.iter().for_each(|news| news(batch));
+        }
+        Ok(first)
     }
 }
 
@@ -138,15 +161,32 @@ impl Readers for Memory {
 }
 
 impl Kept {
+    /// Before anything was written.
+    pub(crate) fn nothing(keys: &Keys) -> Self {
+        Self {
+            integrity: Integrity::EMPTY,
+            row: StoredRow {
+                generation: 0,
+                audit_sequence: 0,
+                root: Integrity::EMPTY.root(keys).to_vec(),
+            },
+            records: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            next_place: 0,
+            evidence: BTreeMap::new(),
+            audit: Vec::new(),
+            boundary: None,
+            has_mark: false,
+            position: None,
+        }
+    }
+
     /// Compares everything, and then writes everything.
-    fn write(&mut self, batch: &Batch) -> Result<u64, CommitError> {
+    pub(crate) fn write(&mut self, batch: &Batch) -> Result<u64, CommitError> {
         if self.row.root != batch.row.expected_root {
             return Err(CommitError::Conflict(Key::Row));
         }
-        let mut expected = batch.expected.iter();
-        if let Some((key, _)) = expected.find(|(key, version)| self.version(key) != **version) {
-            return Err(CommitError::Conflict(*key));
-        }
+        self.compare(batch)?;
         let first = self.row.audit_sequence + 1;
         for (key, put) in &batch.records {
             let name = (key.kind().to_string(), key.to_string());
@@ -212,6 +252,14 @@ impl Kept {
             root: batch.row.root.to_vec(),
         };
         Ok(first)
+    }
+
+    fn compare(&self, batch: &Batch) -> Result<(), CommitError> {
+        let mut expected = batch.expected.iter();
+        match expected.find(|(key, version)| self.version(key) != **version) {
+            Some((key, _)) => Err(CommitError::Conflict(*key)),
+            None => Ok(()),
+        }
     }
 
     fn version(&self, key: &Key) -> Version {

@@ -18,8 +18,11 @@ use std::slice;
 use std::sync::Arc;
 
 use hgs_crypto::Random;
+use hgs_fault::{Fault, seeded};
 
-use super::{Batch, CommitError, Decide, Engine, Key, News, Part, Readers, Sqlite, View};
+use super::{
+    Batch, CommitError, Decide, Engine, Key, News, Part, PositionRow, Readers, Sqlite, View,
+};
 use crate::order::{
     DependencyKey, Entries, Entry, Order, OrderError, Position, Proposal, Proposed,
 };
@@ -36,9 +39,25 @@ const DEPENDENCIES_OF_A_JOB: usize = 8;
 /// More jobs in one commit gain nothing, and make entries long.
 const MAX_GROUP: usize = 64;
 
+/// A copy of the state that a node has for itself.
+pub(crate) trait LocalCopy: Engine {
+    /// How far the order was taken in with it.
+    fn position(&self) -> Result<Option<PositionRow>, StoreError>;
+
+    /// Decides a batch that follows upon `newest`, and compares all that it depends on; nothing is written.
+    fn decide(&mut self, decide: Decide<'_>, newest: &Integrity) -> Result<Batch, CommitError>;
+
+    /// Carries out batches one after the other, as one commit, and then tells the news of each. The number of the first audit
+    /// record of the last.
+    fn commit_series(&mut self, next: NextBatch<'_>) -> Result<u64, CommitError>;
+}
+
+/// What is carried out next, as long as there is something.
+pub(crate) type NextBatch<'n> = &'n mut dyn FnMut(&dyn View) -> Result<Option<Batch>, CommitError>;
+
 /// A copy of the state, and the order that several nodes share.
-pub(crate) struct Replicated {
-    copy: Sqlite,
+pub(crate) struct Replicated<C = Sqlite> {
+    copy: C,
     /// The whole of the copy.
     newest: Integrity,
     node: Node,
@@ -52,20 +71,20 @@ struct Node {
     position: Position,
 }
 
-impl Replicated {
+impl<C: LocalCopy> Replicated<C> {
     /// Follows an order with a copy that was verified. A state that was one of a single node becomes the first copy of a
     /// cluster that has ordered nothing yet.
     pub(crate) fn open(
-        copy: Sqlite,
+        copy: C,
         mut order: Box<dyn Order>,
         keys: Arc<Keys>,
         random: Box<dyn Random>,
         newest: Integrity,
     ) -> Result<Self, OpenError> {
-        let known = position_of(copy.view(), &keys)?;
+        let known = copy.position()?;
         let is_first = known.is_none();
-        let position = match known {
-            Some(position) => position,
+        let position = match &known {
+            Some(row) => read_position(row, &keys.cluster)?,
             None => {
                 let ordered = order.since(&Position::default());
                 let ordered = ordered.map_err(StoreError::from)?;
@@ -91,6 +110,12 @@ impl Replicated {
             founded.map_err(of_copy)?;
         }
         Ok(engine)
+    }
+
+    /// How far the order is taken in.
+    #[cfg(test)]
+    pub(crate) fn position(&self) -> &Position {
+        &self.node.position
     }
 
     /// Carries out entries on the copy, as one commit. The last one may be this node's `own`, which was just ordered. The number
@@ -123,13 +148,14 @@ impl Replicated {
         // What leaves the log for an archive leaves that of this node only. The others learn that there is one.
         let archive = batch.archive.take();
         for _ in 0..MAX_PROPOSALS {
-            match self.node.propose(slice::from_ref(&batch), false)? {
+            let expects_all = batch.expects_all;
+            match self.node.propose(slice::from_ref(&batch), expects_all)? {
                 Proposed::Committed(ordered) => {
                     return Ok(self.take_in(&ordered, Some(Batch { archive, ..batch }))?);
                 }
                 Proposed::Conflict(ordered) => {
                     self.take_in(&ordered, None)?;
-                    if !ordered.entries.is_empty() {
+                    if !ordered.entries.is_empty() && !seeded(Fault::StaleBatchProposed) {
                         self.refresh()?;
                         return Err(CommitError::Conflict(Key::Row));
                     }
@@ -189,7 +215,10 @@ impl Node {
         let proposal = Proposal {
             seen: &self.position,
             depends: if everything { &[] } else { &depends },
-            writes: if everything { &[] } else { &writes },
+            writes: match everything || seeded(Fault::WritesNotTold) {
+                true => &[],
+                false => &writes,
+            },
             everything,
             octets: &octets,
             last,
@@ -207,7 +236,7 @@ impl Node {
     }
 }
 
-impl Engine for Replicated {
+impl<C: LocalCopy> Engine for Replicated<C> {
     fn commit(&mut self, decide: Decide<'_>) -> Result<u64, CommitError> {
         let batch = self.copy.decide(decide, &self.newest)?;
         if batch.is_empty() {
@@ -346,12 +375,15 @@ impl Series<'_> {
                 None => self.entry = Some((opened, 0)),
                 Some(mut own) => {
                     self.entry = None;
-                    own.replay(&self.newest, self.keys);
+                    if !seeded(Fault::OwnNotFollowed) {
+                        own.replay(&self.newest, self.keys);
+                    }
                     break own;
                 }
             }
         };
-        batch.position = Some(position_row(&self.position, &self.keys.cluster));
+        let position = position_row(&self.position, &self.keys.cluster);
+        batch.position = Some(position).filter(|_| !seeded(Fault::PositionNotKept));
         self.newest = self.newest.after(&batch);
         Ok(Some(batch))
     }

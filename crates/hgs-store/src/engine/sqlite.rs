@@ -22,9 +22,10 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _};
 use schema::AUDIT_PART;
 pub(crate) use schema::MIGRATIONS;
 
+use super::replicated::{LocalCopy, NextBatch};
 use super::{
-    ArchiveChange, Batch, BoundaryRow, CommitError, Decide, Engine, Key, News, Part, PutRecord,
-    Readers, Rotation, Version, View,
+    ArchiveChange, Batch, BoundaryRow, CommitError, Decide, Engine, Key, News, Part, PositionRow,
+    PutRecord, Readers, Rotation, Version, View,
 };
 use crate::audit_term::day;
 use crate::change::RecordKey;
@@ -119,48 +120,6 @@ impl Sqlite {
             .unwrap();
     }
 
-    /// Asks the newest commit.
-    pub(super) fn view(&self) -> &dyn View {
-        &self.connection
-    }
-
-    /// Decides a batch that follows upon `newest`, and compares all that it depends on; nothing is written.
-    pub(super) fn decide(
-        &mut self,
-        decide: Decide<'_>,
-        newest: &Integrity,
-    ) -> Result<Batch, CommitError> {
-        self.within(|connection| {
-            let mut batch = decide(connection)?;
-            batch.follow(newest, &self.keys)?;
-            compare(connection, &batch)?;
-            Ok(batch)
-        })
-    }
-
-    /// Carries out batches one after the other, as one commit, and then tells the news of each. The number of the first audit
-    /// record of the last.
-    pub(super) fn commit_series(
-        &mut self,
-        next: &mut dyn FnMut(&dyn View) -> Result<Option<Batch>, CommitError>,
-    ) -> Result<u64, CommitError> {
-        let (first, batches) = self.within(|connection| {
-            let (mut first, mut batches) = (0, Vec::new());
-            while let Some(batch) = next(connection)? {
-                first = write(connection, &batch)?;
-                batches.push(batch);
-            }
-            Ok((first, batches))
-        })?;
-        if let Some(last) = batches.last() {
-            self.newest = Some(last.row.before.after(last));
-        }
-        if let Some(news) = &self.news {
-            batches.iter().for_each(|batch| news(batch));
-        }
-        Ok(first)
-    }
-
     /// Does `work` in a transaction of SQLite, of which nothing is left when it fails.
     fn within<T>(
         &self,
@@ -176,6 +135,39 @@ impl Sqlite {
             execute(&self.connection, "ROLLBACK")?;
         }
         done
+    }
+}
+
+impl LocalCopy for Sqlite {
+    fn position(&self) -> Result<Option<PositionRow>, StoreError> {
+        self.connection.position()
+    }
+
+    fn decide(&mut self, decide: Decide<'_>, newest: &Integrity) -> Result<Batch, CommitError> {
+        self.within(|connection| {
+            let mut batch = decide(connection)?;
+            batch.follow(newest, &self.keys)?;
+            compare(connection, &batch)?;
+            Ok(batch)
+        })
+    }
+
+    fn commit_series(&mut self, next: NextBatch<'_>) -> Result<u64, CommitError> {
+        let (first, batches) = self.within(|connection| {
+            let (mut first, mut batches) = (0, Vec::new());
+            while let Some(batch) = next(connection)? {
+                first = write(connection, &batch)?;
+                batches.push(batch);
+            }
+            Ok((first, batches))
+        })?;
+        if let Some(last) = batches.last() {
+            self.newest = Some(last.row.before.after(last));
+        }
+        if let Some(news) = &self.news {
+            batches.iter().for_each(|batch| news(batch));
+        }
+        Ok(first)
     }
 }
 

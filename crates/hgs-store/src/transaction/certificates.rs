@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use hgs_custody::SoftwareKey;
+use hgs_fault::{Fault, seeded};
 use hgs_pki::{Thumbprint, Time};
 use hgs_protector::metadata;
 
@@ -120,7 +121,8 @@ impl Planner<'_> {
             return Err(Refusal::UnusableHead);
         }
         let former = self.head(&record.lineage, record.kind);
-        let former = former.filter(|former| former.thumbprint() != *thumbprint);
+        let former = former
+            .filter(|former| former.thumbprint() != *thumbprint && !seeded(Fault::FormerHeadStays));
         let resigned = former.map(|former| CertificateRecord {
             head: false,
             ..former.clone()
@@ -175,7 +177,7 @@ impl Planner<'_> {
             let records = self.state.certificates();
             records.filter(|other| other.has_key_of(record))
         };
-        for other in over_the_key() {
+        for other in over_the_key().filter(|_| !seeded(Fault::HeadMayBeCompromised)) {
             check_not_head(other)?;
         }
         self.check_successor(record)?;
@@ -202,6 +204,7 @@ impl Planner<'_> {
             record,
             CertificateRecord {
                 retired: Some(self.act.time),
+                enabled: record.enabled && !seeded(Fault::RetiredIsDisabled),
                 ..record.clone()
             },
         ))
@@ -217,7 +220,7 @@ impl Planner<'_> {
         if !even_if_needed && record.compromised.is_some() {
             return Err(Refusal::NeededToShutOut(*thumbprint));
         }
-        if !even_if_needed && self.needed_by > 0 {
+        if !even_if_needed && self.needed_by > 0 && !seeded(Fault::NeededMayBeRemoved) {
             return Err(Refusal::NeededByProtectors {
                 thumbprint: *thumbprint,
                 protectors: self.needed_by,
