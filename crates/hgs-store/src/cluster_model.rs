@@ -307,45 +307,8 @@ impl Model for Cluster {
         }
         let left = &world.left;
         for (node, it) in world.nodes.iter().enumerate() {
-            if it.is_stopped {
-                continue;
-            }
-            if it.waiting.is_none() && it.queue.len() < self.scene.queue {
-                for host in [0, 1]
-                    .into_iter()
-                    .filter(|host| left.requests[usize::from(*host)] > 0)
-                {
-                    let copy = false;
-                    actions.push(Action::Request { node, host, copy });
-                    if world.vm_copy.is_some() {
-                        let copy = true;
-                        actions.push(Action::Request { node, host, copy });
-                    }
-                }
-                let tasks = left.tasks.iter();
-                actions.extend(tasks.map(|task| Action::Ask { node, task: *task }));
-                let mut keys = left.attestations.clone();
-                keys.dedup();
-                actions.extend(keys.into_iter().map(|key| Action::Attest { node, key }));
-            }
-            if it.waiting.is_none() && !it.queue.is_empty() {
-                actions.push(Action::Propose { node });
-            }
-            let is_behind = it.copy.position.revision != world.log.revision() || world.was_put_back;
-            if is_behind && it.waiting.is_none() {
-                actions.push(Action::CatchUp { node });
-            }
-            if it.waiting.is_some() && left.given_up > 0 {
-                actions.push(Action::GiveUp { node });
-            }
-            if left.crashes > 0 {
-                actions.push(Action::Crash { node });
-            }
-            if left.old_disks > 0 && it.copy.position.revision > 0 {
-                actions.push(Action::OldDisk { node });
-            }
-            if left.clones > 0 {
-                actions.push(Action::Clone { node });
+            if !it.is_stopped {
+                self.actions_of(world, node, actions);
             }
         }
         for place in 0..world.network.len() {
@@ -402,31 +365,56 @@ impl Model for Cluster {
 }
 
 impl Cluster {
+    /// What a node, or somebody who asks it, can do next.
+    fn actions_of(&self, world: &World, node: usize, actions: &mut Vec<Action>) {
+        let (left, it) = (&world.left, &world.nodes[node]);
+        if it.waiting.is_none() && it.queue.len() < self.scene.queue {
+            for host in [0, 1]
+                .into_iter()
+                .filter(|host| left.requests[usize::from(*host)] > 0)
+            {
+                let copy = false;
+                actions.push(Action::Request { node, host, copy });
+                if world.vm_copy.is_some() {
+                    let copy = true;
+                    actions.push(Action::Request { node, host, copy });
+                }
+            }
+            let tasks = left.tasks.iter();
+            actions.extend(tasks.map(|task| Action::Ask { node, task: *task }));
+            let mut keys = left.attestations.clone();
+            keys.dedup();
+            actions.extend(keys.into_iter().map(|key| Action::Attest { node, key }));
+        }
+        if it.waiting.is_none() && !it.queue.is_empty() {
+            actions.push(Action::Propose { node });
+        }
+        let is_behind = it.copy.position.revision != world.log.revision() || world.was_put_back;
+        if is_behind && it.waiting.is_none() {
+            actions.push(Action::CatchUp { node });
+        }
+        if it.waiting.is_some() && left.given_up > 0 {
+            actions.push(Action::GiveUp { node });
+        }
+        if left.crashes > 0 {
+            actions.push(Action::Crash { node });
+        }
+        if left.old_disks > 0 && it.copy.position.revision > 0 {
+            actions.push(Action::OldDisk { node });
+        }
+        if left.clones > 0 {
+            actions.push(Action::Clone { node });
+        }
+    }
+
     fn step(&self, mut world: World, action: Action) -> Option<World> {
         match action {
             Action::Request { node, host, copy } => {
-                world.requests += 1;
-                world.left.requests[usize::from(host)] -= 1;
                 let asked = match copy {
                     true => world.vm_copy.clone()?,
                     false => Arc::clone(&world.vm),
                 };
-                let number = world.requests;
-                let too_late = host == 0 && world.acknowledged.contains(&Task::Revoke);
-                let it = &mut world.nodes[node];
-                match self.roll(&it.copy, host, &asked, number) {
-                    Err(_) => self.came_across(Event::RefusedAtRequest),
-                    Ok(roll) => {
-                        world.wrong = world.wrong.or(roll.wrong);
-                        let kind = Kind::Release {
-                            roll,
-                            host,
-                            decided_from: it.copy.state.generation(),
-                            too_late,
-                        };
-                        it.queue.push(Job::new(number, kind));
-                    }
-                }
+                self.request(&mut world, node, host, &asked);
             }
             Action::Ask { node, task } => {
                 world.left.tasks.retain(|left| *left != task);
@@ -435,28 +423,12 @@ impl Cluster {
                 world.nodes[node].queue.push(job);
             }
             Action::Attest { node, key } => {
-                let place = world
-                    .left
-                    .attestations
-                    .iter()
-                    .position(|left| *left == key)?;
-                world.left.attestations.remove(place);
-                let number = 50 - world.left.attestations.len() as u8;
-                let job = Job::new(number, Kind::Attest { key });
+                let left = &mut world.left.attestations;
+                left.remove(left.iter().position(|left| *left == key)?);
+                let job = Job::new(50 - left.len() as u8, Kind::Attest { key });
                 world.nodes[node].queue.push(job);
             }
-            Action::Propose { node } => {
-                let message = self.message(&world.nodes[node], &world.log).ok()?;
-                let it = &mut world.nodes[node];
-                it.queue.clear();
-                it.waiting = Some(Arc::clone(&message));
-                if !world.network.iter().any(|other| other.name == message.name) {
-                    world.network.push(message);
-                    world
-                        .network
-                        .sort_by_key(|it| (it.node, it.last.number, it.name));
-                }
-            }
+            Action::Propose { node } => self.propose(&mut world, node)?,
             Action::Deliver {
                 place,
                 heard,
@@ -508,6 +480,39 @@ impl Cluster {
             }
         }
         Some(world)
+    }
+
+    fn request(&self, world: &mut World, node: usize, host: u8, asked: &VerifiedProtector) {
+        world.requests += 1;
+        world.left.requests[usize::from(host)] -= 1;
+        let number = world.requests;
+        let too_late = host == 0 && world.acknowledged.contains(&Task::Revoke);
+        let it = &mut world.nodes[node];
+        let Ok(roll) = self.roll(&it.copy, host, asked, number) else {
+            return self.came_across(Event::RefusedAtRequest);
+        };
+        world.wrong = world.wrong.or(roll.wrong);
+        let kind = Kind::Release {
+            roll,
+            host,
+            decided_from: it.copy.state.generation(),
+            too_late,
+        };
+        it.queue.push(Job::new(number, kind));
+    }
+
+    /// `None` where nothing is to be proposed.
+    fn propose(&self, world: &mut World, node: usize) -> Option<()> {
+        let message = self.message(&world.nodes[node], &world.log).ok()?;
+        let it = &mut world.nodes[node];
+        it.queue.clear();
+        it.waiting = Some(Arc::clone(&message));
+        let network = &mut world.network;
+        if !network.iter().any(|other| other.name == message.name) {
+            network.push(message);
+            network.sort_by_key(|it| (it.node, it.last.number, it.name));
+        }
+        Some(())
     }
 
     fn deliver(&self, world: &mut World, place: usize, heard: bool, again: bool) {

@@ -97,8 +97,12 @@ impl Log {
         self.entries.len() as u64
     }
 
-    /// Whether nothing that a proposal depends on has changed since it was decided.
+    /// Whether nothing that a proposal depends on has changed since it was decided. An order that was put back was started again,
+    /// and a node asks it for what it has on every new connection, before it proposes anything.
     pub(super) fn takes(&self, message: &Message) -> bool {
+        if self.since(&message.seen).is_err() {
+            return false;
+        }
         let seen = message.seen.revision;
         let is_later = |revision: u64| match seeded(Fault::OrderComparesTooLate) {
             true => revision > seen + 1,

@@ -3,15 +3,17 @@
 use std::sync::{Arc, OnceLock};
 
 use hgs_crypto::hash::sha256;
-use hgs_kps::wire::{Algorithms, RollTransportKeyRequest};
+use hgs_kps::wire::{Algorithms, RollTransportKeyRequest, RollTransportKeyResponse};
 use hgs_kps::{
-    Caches, CertificateKind, HeldCertificate, KeyProtection, KeyRing, Lineage, SKEW, SeenProtector,
-    SeenProtectors, ServiceVersion, StateUnavailable, Trust,
+    Caches, CertificateKind, HeldCertificate, KeyProtection, KeyRing, Lineage, Recorded,
+    ReleaseFacts, SKEW, SeenProtector, SeenProtectors, ServiceVersion, StateUnavailable, Trust,
 };
 use hgs_pki::health::TrustedSigners;
 use hgs_pki::health::{AttestationMode, HealthKind, HealthStatement, HealthValidity, template};
 use hgs_pki::{Certificate, SerialNumber, Thumbprint, Time};
-use hgs_protector::{HeldPair, ProtectorDigest, TransportKey, VerifiedProtector, create, open};
+use hgs_protector::{
+    HeldPair, Protector, ProtectorDigest, TransportKey, VerifiedProtector, create, open,
+};
 use hgs_testkit::fixtures::{
     AttestationSigner as Signer, Guardian, Host as FixtureHost, Keys as PrivateKeys, Repeatable,
     key_octets, now,
@@ -221,11 +223,8 @@ pub(super) fn roll(
     };
     let guardians = ["fabric", TENANT[0], TENANT[1], "stranger"].map(Guardian::named);
     let private_keys = PrivateKeys::of(&guardians);
-    let seed = [ingress.digest().as_bytes(), &[host, number][..]].concat();
-    let (seed, _) = sha256(&seed)
-        .split_first_chunk()
-        .map(|(seed, rest)| (*seed, rest))
-        .unwrap();
+    let seed = sha256(&[ingress.digest().as_bytes(), &[host, number][..]].concat());
+    let seed = seed.first_chunk().copied().unwrap_or_default();
     let mut random = Repeatable::seeded(u64::from_be_bytes(seed));
     let release = key_protection
         .roll(
@@ -235,10 +234,24 @@ pub(super) fn roll(
             &mut random,
         )
         .map_err(|refusal| refusal.to_string())?;
-    let facts = release.facts();
-    let record = ReleaseRecord {
+    let record = record_of(release.facts(), state, now);
+    let recorded = Recorded::after_commit(release.facts().egress);
+    let answer = release.into_response(&recorded);
+    let answer = answer.map_err(|refusal| refusal.to_string())?;
+    let egress = read_egress(&answer, key_protection.caches)?;
+    Ok(Roll {
+        record,
+        wrong: wrong(state, ingress, &egress),
+        compromised: compromised(state),
+        egress: Arc::new(egress),
+    })
+}
+
+/// What is put on record of a release, as the service does it.
+fn record_of(facts: &ReleaseFacts, state: &State, now: Time) -> ReleaseRecord {
+    ReleaseRecord {
         time: now,
-        recipient: Recipient::Registered(host_id(host)),
+        recipient: Recipient::Registered(facts.host.statement().host_id),
         signer: facts.host.signer(),
         serial: SerialNumber::from_bytes(facts.host.certificate().serial_number()).unwrap(),
         issued: facts.host.statement().issued_at,
@@ -251,24 +264,14 @@ pub(super) fn roll(
         decided_from: state.generation(),
         offline_use: None,
         offline_unwraps: None,
-    };
-    let recorded = hgs_kps::Recorded::after_commit(facts.egress);
-    let answer = release
-        .into_response(&recorded)
-        .map_err(|refusal| refusal.to_string())?;
-    let answer = hgs_kps::wire::RollTransportKeyResponse::from_xml(&answer);
-    let egress = hgs_protector::Protector::read(
-        &answer.unwrap().egress_protector,
-        &key_protection.caches.certificates,
-    );
-    let egress = egress.and_then(|egress| egress.verify(&key_protection.caches.signatures));
-    let egress = egress.map_err(|error| error.to_string())?;
-    Ok(Roll {
-        record,
-        wrong: wrong(state, ingress, &egress),
-        compromised: compromised(state),
-        egress: Arc::new(egress),
-    })
+    }
+}
+
+fn read_egress(answer: &[u8], caches: &Caches) -> Result<VerifiedProtector, String> {
+    let answer = RollTransportKeyResponse::from_xml(answer).map_err(|error| error.to_string())?;
+    let egress = Protector::read(&answer.egress_protector, &caches.certificates);
+    let egress = egress.and_then(|egress| egress.verify(&caches.signatures));
+    egress.map_err(|error| error.to_string())
 }
 
 fn opened(protector: &VerifiedProtector, guardian: &'static str) -> Option<TransportKey> {
