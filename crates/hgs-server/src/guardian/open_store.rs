@@ -152,10 +152,10 @@ impl Deref for OpenStore {
 
 /// Whether the other nodes are still to come.
 fn is_worth_waiting(error: &GuardianError) -> bool {
-    let error = match error {
-        GuardianError::Store(OpenError::Store(StoreError::Cluster(error)))
-        | GuardianError::Cluster(ClusterError::Nodes(NodesError::Order(error))) => error,
-        _ => return false,
+    let (GuardianError::Store(OpenError::Store(StoreError::Cluster(error)))
+    | GuardianError::Cluster(ClusterError::Nodes(NodesError::Order(error)))) = error
+    else {
+        return false;
     };
     matches!(
         error,
