@@ -530,7 +530,7 @@ pub(super) fn holder_of_state(generation: &Path) -> Result<Option<OwnedFd>, Agen
 }
 
 /// Ends an swtpm that listens at a socket and that no QEMU has connected to; its agent was killed.
-fn end_unused(socket: &Path) -> Result<(), AgentFailure> {
+pub(super) fn end_unused(socket: &Path) -> Result<(), AgentFailure> {
     match is_connected(socket)? {
         true => Ok(()),
         false => end_listener(socket),

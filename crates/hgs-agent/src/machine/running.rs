@@ -178,6 +178,8 @@ impl Running {
         let found = blocking(move || {
             let settings = settings(&runtime, None);
             let Some(process) = Process::adopt(&settings)? else {
+                // An agent that was killed before it started QEMU leaves a TPM that waits for it, with its key.
+                held::end_unused(&runtime.swtpm_socket())?;
                 return Ok(None);
             };
             let description = Description::load(&folder)?;
