@@ -32,6 +32,9 @@ pub use tls::{TlsFailure, TlsSettingsError};
 /// Octets of the longest body that is accepted (protocol profile, section 2).
 pub const MAX_BODY: usize = 512 * 1024;
 
+/// Until all nodes of a service are asked again that can't decide.
+const PAUSE: Duration = Duration::from_millis(250);
+
 /// How long things may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
@@ -42,6 +45,9 @@ pub struct Timing {
     pub connect: Duration,
     /// Until another node, or another address, is asked beside one that has not answered.
     pub patience: Duration,
+    /// For how long the nodes of a service are asked again while none of them can decide: nodes that lose one of them need a
+    /// moment.
+    pub unable: Duration,
     /// From the connection to the last octet of the answer, TLS handshake included.
     pub exchange: Duration,
 }
@@ -52,6 +58,7 @@ impl Default for Timing {
             stagger: Duration::from_millis(250),
             connect: Duration::from_secs(10),
             patience: Duration::from_secs(1),
+            unable: Duration::from_secs(5),
             // The server gives up on a request after 30 seconds: its answer should still arrive.
             exchange: Duration::from_secs(35),
         }
@@ -198,12 +205,28 @@ impl Client {
         }
     }
 
-    /// Sends `request` to the nodes of the service until one answers, each at most once. Every request of the two protocols
-    /// may be repeated.
+    /// Sends `request` to the nodes of the service until one answers. Every request of the two protocols may be repeated.
+    pub(crate) async fn send(&self, request: &Request) -> Result<Response, TransportError> {
+        let deadline = Instant::now() + self.timing.unable;
+        loop {
+            let outcome = self.ask_all(request).await;
+            let again = Instant::now() + PAUSE;
+            match &outcome {
+                Ok(Response { status: 503, .. })
+                    if request.urls().iter().len() > 1 && again < deadline =>
+                {
+                    sleep_until(again).await;
+                }
+                _ => return outcome,
+            }
+        }
+    }
+
+    /// Sends `request` to the nodes of the service until one answers, each at most once.
     ///
     /// The next node is asked when one fails or can't answer now, and beside one that keeps silent. Whatever a node decides
     /// is the answer.
-    pub(crate) async fn send(&self, request: &Request) -> Result<Response, TransportError> {
+    async fn ask_all(&self, request: &Request) -> Result<Response, TransportError> {
         let service = request.urls().first().origin();
         let mut waiting = self.nodes_in_order(request.urls());
         let mut asked = FuturesUnordered::new();

@@ -31,6 +31,7 @@ const TIMING: Timing = Timing {
     stagger: Duration::from_millis(250),
     connect: Duration::from_secs(5),
     patience: Duration::from_secs(1),
+    unable: Duration::ZERO,
     exchange: Duration::from_secs(10),
 };
 

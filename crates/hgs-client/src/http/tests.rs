@@ -264,8 +264,37 @@ async fn where_no_node_answers_each_is_named_and_a_reason_is_preferred() {
     }
     let unable = with_status(503).await;
     let nodes = [unable.address, dead[0]];
-    let answer = ask_nodes(&client_of_nodes(), &nodes).await.unwrap();
+    let mut client = client_of_nodes();
+    client.timing.unable = Duration::ZERO;
+    let answer = ask_nodes(&client, &nodes).await.unwrap();
     assert_eq!(&answer.body[..], b"503");
+}
+
+/// As when the leader among them is lost, and they have to agree on another.
+#[tokio::test]
+async fn nodes_that_can_not_decide_for_a_moment_are_asked_again() {
+    let unable = with_status(503).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let recovering = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        for answer in [&b"HTTP/1.1 503 Status\r\ncontent-length: 0\r\n\r\n"[..], OK] {
+            let (stream, _) = listener.accept().await.unwrap();
+            answer_with(stream, answer).await;
+        }
+    });
+    let client = client_of_nodes();
+    let nodes = [unable.address, recovering];
+    assert_eq!(ask_nodes(&client, &nodes).await.unwrap().status, 200);
+
+    // One that stays unable is an answer in the end; a service of one node is asked once.
+    let mut client = client_of_nodes();
+    client.timing.unable = Duration::from_millis(300);
+    let other = with_status(503).await;
+    let nodes = [unable.address, other.address];
+    assert_eq!(ask_nodes(&client, &nodes).await.unwrap().status, 503);
+    assert_eq!(other.connections(), 2);
+    ask_nodes(&client, &nodes[1..]).await.unwrap();
+    assert_eq!(other.connections(), 3);
 }
 
 /// Where all are overloaded, each request would otherwise go to every node.

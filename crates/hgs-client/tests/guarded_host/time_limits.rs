@@ -18,6 +18,7 @@ const SHORT: Timing = Timing {
     stagger: Duration::from_millis(250),
     connect: Duration::from_secs(1),
     patience: Duration::from_secs(1),
+    unable: Duration::from_secs(1),
     exchange: Duration::from_secs(1),
 };
 
