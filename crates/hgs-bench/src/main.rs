@@ -17,6 +17,7 @@ mod measure;
 mod protectors;
 mod roll;
 mod store;
+mod storm;
 mod tokens;
 mod vm;
 mod vm_start;
@@ -27,6 +28,7 @@ use std::path::PathBuf;
 use http::Target;
 use measure::{Effort, Table};
 use mimalloc::MiMalloc;
+use storm::Storm;
 
 /// The allocator of `hgs`, so that its cost is what is measured.
 #[global_allocator]
@@ -38,6 +40,7 @@ Measure what rolls and attestations cost, beside the primitives that they can't 
 
 Usage: hgs-bench [--quick] [--only PART] [--connections NUMBER]
        hgs-bench [--quick] [--connections NUMBER] --server URL --socket PATH
+       hgs-bench storm [--help]
 
 Without --server it starts a guardian of its own, in a temporary folder, and takes minutes. It uses all
 processors; other programs disturb the figures. docs/performance.md of the sources explains the tables.
@@ -141,6 +144,7 @@ fn main() {
     match words.first().map(String::as_str) {
         Some(tokens::CHILD) => return tokens::by_number_of_sessions(),
         Some("--help" | "-h") => return print!("{HELP}"),
+        Some("storm") => return storm(words),
         _ => {}
     }
     let arguments = Arguments::read(words.into_iter())
@@ -159,6 +163,20 @@ fn main() {
         None => embedded(effort, &arguments),
     };
     if let Err(error) = measured {
+        eprintln!("hgs-bench: {error}");
+        std::process::exit(1);
+    }
+}
+
+fn storm(words: Vec<String>) {
+    if words.iter().any(|word| word == "--help" || word == "-h") {
+        return print!("{}", storm::HELP);
+    }
+    let storm = Storm::read(words.into_iter().skip(1)).unwrap_or_else(|error| {
+        eprintln!("hgs-bench: {error}; see hgs-bench storm --help");
+        std::process::exit(64);
+    });
+    if let Err(error) = storm.measure() {
         eprintln!("hgs-bench: {error}");
         std::process::exit(1);
     }

@@ -1,0 +1,145 @@
+//! The storm after a blackout: all hosts attest, and all their virtual machines are released.
+//!
+//! The guardian is the program `hgs`, in processes of its own, so that its processor time is told from the load's. Each
+//! host asks for one machine after the other, over a new connection each time, as hosts do; what is released is not
+//! opened, which is work of the hosts.
+
+mod guardian;
+mod host;
+
+use std::time::{Duration, Instant};
+
+use crate::measure::{Outcome, Percentiles, process_time};
+use guardian::Site;
+use host::{Host, HostReport};
+
+/// The first page of `hgs-bench storm`.
+pub(crate) const HELP: &str = "\
+Measure the storm after a blackout: hosts attest, and all their virtual machines are released
+
+Usage: hgs-bench storm [--hosts NUMBER] [--vms NUMBER] [--quick]
+
+The guardian is the program `hgs` that lies beside this program, in a temporary folder. Making the protectors takes a
+minute and is not measured.
+
+Options:
+  --hosts NUMBER  How many hosts there are [default: 64]
+  --vms NUMBER    How many virtual machines there are in all [default: 8000]
+  --quick         4 hosts and 40 virtual machines: the figures mean little
+";
+
+/// How large the storm is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Storm {
+    hosts: usize,
+    machines: usize,
+}
+
+impl Storm {
+    pub(crate) fn read(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
+        let mut storm = Self {
+            hosts: 64,
+            machines: 8000,
+        };
+        while let Some(word) = words.next() {
+            let number = |value: Option<String>| {
+                let number = value.and_then(|value| value.parse().ok());
+                number
+                    .filter(|number| *number > 0)
+                    .ok_or_else(|| format!("{word} needs a number"))
+            };
+            match word.as_str() {
+                "--hosts" => storm.hosts = number(words.next())?,
+                "--vms" => storm.machines = number(words.next())?,
+                "--quick" => (storm.hosts, storm.machines) = (4, 40),
+                _ => return Err(format!("unknown argument {word}")),
+            }
+        }
+        Ok(storm)
+    }
+
+    /// Makes the site, and prints what the storm was.
+    pub(crate) fn measure(self) -> Outcome<()> {
+        let runtime = tokio::runtime::Runtime::new()?;
+        let folder = tempfile::tempdir()?;
+        let mut site = Site::new(folder.path())?;
+        site.start()?;
+        let per_host = self.machines.div_ceil(self.hosts);
+        let prepared = runtime.block_on(host::prepare(&site, self.hosts, per_host))?;
+        // The blackout: nothing of the guardian is in memory any more.
+        site.stop()?;
+        let begun = Instant::now();
+        site.start()?;
+        let started = begun.elapsed();
+
+        let before = site.processor_time()?;
+        let generator = process_time();
+        let begun = Instant::now();
+        let reports = runtime.block_on(weather(prepared));
+        let elapsed = begun.elapsed();
+        let guardian = site.processor_time()?.saturating_sub(before);
+        let generator = process_time().saturating_sub(generator);
+        site.stop()?;
+        print(&reports, begun, elapsed, started, guardian, generator);
+        Ok(())
+    }
+}
+
+/// All hosts at once, each until all its machines are released or refused.
+async fn weather(hosts: Vec<Host>) -> Vec<HostReport> {
+    let mut running = tokio::task::JoinSet::new();
+    for host in hosts {
+        running.spawn(host.power_on());
+    }
+    running.join_all().await
+}
+
+fn print(
+    reports: &[HostReport],
+    begun: Instant,
+    elapsed: Duration,
+    started: Duration,
+    guardian: Duration,
+    generator: Duration,
+) {
+    let times: Vec<_> = reports
+        .iter()
+        .flat_map(|report| report.releases.iter().map(|release| release.took))
+        .collect();
+    let times = Percentiles::of(times);
+    let mut answers: Vec<_> = reports
+        .iter()
+        .flat_map(|report| report.releases.iter().map(|release| release.at))
+        .chain(reports.iter().filter_map(|report| report.attested))
+        .collect();
+    answers.sort_unstable();
+    let stall = answers
+        .iter()
+        .scan(begun, |last, at| {
+            Some(at.duration_since(std::mem::replace(last, *at)))
+        })
+        .max()
+        .unwrap_or(elapsed);
+    let failed: usize = reports.iter().map(|report| report.failures.len()).sum();
+    println!(
+        "| hosts | released | failed | s | p50 ms | p99 ms | slowest ms | longest without an answer ms | guardian s of processor | ms of processor per release | generator s | start s |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|---|---|---|");
+    println!(
+        "| {} | {} | {failed} | {:.2} | {:.1} | {:.1} | {:.1} | {:.0} | {:.2} | {:.2} | {:.2} | {:.2} |",
+        reports.len(),
+        times.count(),
+        elapsed.as_secs_f64(),
+        times.millis(0.5),
+        times.millis(0.99),
+        times.millis(1.0),
+        stall.as_secs_f64() * 1e3,
+        guardian.as_secs_f64(),
+        guardian.as_secs_f64() * 1e3 / times.count().max(1) as f64,
+        generator.as_secs_f64(),
+        started.as_secs_f64(),
+    );
+    for failure in reports.iter().flat_map(|report| &report.failures).take(10) {
+        println!("\nfailed: {failure}");
+    }
+}
