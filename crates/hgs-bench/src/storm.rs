@@ -7,17 +7,20 @@
 mod guardian;
 mod host;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::measure::{Outcome, Percentiles, process_time};
-use guardian::Site;
+use guardian::{Site, Victim};
 use host::{Host, HostReport};
 
 /// The first page of `hgs-bench storm`.
 pub(crate) const HELP: &str = "\
 Measure the storm after a blackout: hosts attest, and all their virtual machines are released
 
-Usage: hgs-bench storm [--hosts NUMBER] [--vms NUMBER] [--quick]
+Usage: hgs-bench storm [--hosts NUMBER] [--vms NUMBER] [--nodes NUMBER] [--kill follower|leader] [--quick]
 
 The guardian is the program `hgs` that lies beside this program, in a temporary folder. Making the protectors takes a
 minute and is not measured.
@@ -25,14 +28,21 @@ minute and is not measured.
 Options:
   --hosts NUMBER  How many hosts there are [default: 64]
   --vms NUMBER    How many virtual machines there are in all [default: 8000]
+  --nodes NUMBER  On how many nodes the guardian runs [default: 1]
+  --kill NODE     Kill a node when half of the machines are released: follower, or the leader of etcd
   --quick         4 hosts and 40 virtual machines: the figures mean little
 ";
+
+/// How often it is looked how many machines were released.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// How large the storm is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Storm {
     hosts: usize,
     machines: usize,
+    nodes: usize,
+    kill: Option<Victim>,
 }
 
 impl Storm {
@@ -40,6 +50,8 @@ impl Storm {
         let mut storm = Self {
             hosts: 64,
             machines: 8000,
+            nodes: 1,
+            kill: None,
         };
         while let Some(word) = words.next() {
             let number = |value: Option<String>| {
@@ -51,9 +63,14 @@ impl Storm {
             match word.as_str() {
                 "--hosts" => storm.hosts = number(words.next())?,
                 "--vms" => storm.machines = number(words.next())?,
+                "--nodes" => storm.nodes = number(words.next())?,
+                "--kill" => storm.kill = Some(victim(words.next())?),
                 "--quick" => (storm.hosts, storm.machines) = (4, 40),
                 _ => return Err(format!("unknown argument {word}")),
             }
+        }
+        if storm.kill.is_some() && storm.nodes < 3 {
+            return Err("with fewer than three nodes, none can be lost".to_owned());
         }
         Ok(storm)
     }
@@ -62,8 +79,7 @@ impl Storm {
     pub(crate) fn measure(self) -> Outcome<()> {
         let runtime = tokio::runtime::Runtime::new()?;
         let folder = tempfile::tempdir()?;
-        let mut site = Site::new(folder.path())?;
-        site.start()?;
+        let mut site = Site::new(folder.path(), self.nodes)?;
         let per_host = self.machines.div_ceil(self.hosts);
         let prepared = runtime.block_on(host::prepare(&site, self.hosts, per_host))?;
         // The blackout: nothing of the guardian is in memory any more.
@@ -75,7 +91,15 @@ impl Storm {
         let before = site.processor_time()?;
         let generator = process_time();
         let begun = Instant::now();
-        let reports = runtime.block_on(weather(prepared));
+        let released = Arc::new(AtomicUsize::new(0));
+        let storm = runtime.spawn(weather(prepared, Arc::clone(&released)));
+        if let Some(victim) = self.kill {
+            while released.load(Ordering::Relaxed) < self.machines / 2 && !storm.is_finished() {
+                thread::sleep(LOOK);
+            }
+            site.kill(victim)?;
+        }
+        let reports = runtime.block_on(storm)?;
         let elapsed = begun.elapsed();
         let guardian = site.processor_time()?.saturating_sub(before);
         let generator = process_time().saturating_sub(generator);
@@ -85,11 +109,19 @@ impl Storm {
     }
 }
 
+fn victim(name: Option<String>) -> Result<Victim, String> {
+    match name.as_deref() {
+        Some("follower") => Ok(Victim::Follower),
+        Some("leader") => Ok(Victim::Leader),
+        _ => Err("--kill needs follower or leader".to_owned()),
+    }
+}
+
 /// All hosts at once, each until all its machines are released or refused.
-async fn weather(hosts: Vec<Host>) -> Vec<HostReport> {
+async fn weather(hosts: Vec<Host>, released: Arc<AtomicUsize>) -> Vec<HostReport> {
     let mut running = tokio::task::JoinSet::new();
     for host in hosts {
-        running.spawn(host.power_on());
+        running.spawn(host.power_on(Arc::clone(&released)));
     }
     running.join_all().await
 }

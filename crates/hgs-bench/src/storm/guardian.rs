@@ -1,12 +1,14 @@
-//! The guardian of a storm: the program `hgs`, in a folder.
+//! The guardian of a storm: the program `hgs`, on one node or on several.
 
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use hgs_admin::{Administration as _, Client};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::http::Target;
@@ -19,17 +21,26 @@ const TICK: Duration = Duration::from_millis(10);
 /// How often it is looked whether it does.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// A guardian in a folder, and its process while it runs.
+/// A guardian of one node or of several, in folders below one.
 pub(super) struct Site {
     program: PathBuf,
     folder: PathBuf,
+    nodes: Vec<Node>,
+}
+
+/// A node, and its process while it runs.
+struct Node {
+    name: String,
+    folder: PathBuf,
     address: SocketAddr,
     process: Option<Child>,
+    /// Processor time of processes of it that were killed.
+    lost: Duration,
 }
 
 impl Site {
-    /// Makes a guardian.
-    pub(super) fn new(folder: &Path) -> Outcome<Self> {
+    /// Makes a guardian of so many nodes, which serves.
+    pub(super) fn new(folder: &Path, nodes: usize) -> Outcome<Self> {
         let program = std::env::current_exe()?.with_file_name("hgs");
         if !program.exists() {
             let reason = format!(
@@ -38,48 +49,54 @@ impl Site {
             );
             return Err(reason.into());
         }
-        // The same after the blackout, where hosts look for it.
-        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-        let site = Self {
+        let mut site = Self {
             program,
             folder: folder.to_owned(),
-            address,
-            process: None,
+            nodes: Vec::new(),
         };
-        let shown = folder.display();
-        let configuration = format!(
-            "[server]\nname = \"node-1\"\nstate = \"{shown}/guardian\"\n\
-             [listen.http]\naddress = \"{address}\"\n\
-             [listen.metrics]\nenabled = false\n\
-             [listen.admin]\nsocket = \"{shown}/run/admin.sock\"\n"
-        );
-        fs::write(folder.join("hgs.toml"), configuration)?;
-        let initialised = site
-            .command("init")
-            .args(["--name", "guardian.example", "--bits", "2048"])
-            .stdout(Stdio::null())
-            .status()?;
-        if !initialised.success() {
-            return Err(format!("hgs init ended with {initialised}").into());
+        for number in 1..=nodes {
+            let node = Node::new(folder, number)?;
+            let listener = free_ports()?;
+            let name = ["--node", &node.name];
+            if let Some(first) = site.nodes.first() {
+                let invitation = done(&mut site.command(first, &["cluster", "invite"]), &[])?;
+                let mut join = site.command(&node, &["cluster", "join", "-"]);
+                done(join.args(name).args(["--address", &listener]), &invitation)?;
+            } else {
+                let mut init = site.command(&node, &["init", "--name", "guardian.example"]);
+                init.args(["--bits", "2048"]);
+                if nodes > 1 {
+                    init.args(name).args(["--cluster", &listener]);
+                }
+                done(&mut init, &[])?;
+            }
+            site.nodes.push(node);
+            site.start()?;
         }
         Ok(site)
     }
 
-    fn command(&self, name: &str) -> Command {
+    fn command(&self, node: &Node, words: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command
-            .arg(name)
+            .args(words)
             .arg("--config")
-            .arg(self.folder.join("hgs.toml"));
+            .arg(node.folder.join("hgs.toml"));
         command
     }
 
-    /// Where hosts and administrators reach it.
+    /// Where hosts and administrators reach the first node.
     pub(super) fn target(&self) -> Target {
+        let first = &self.nodes[0];
         Target {
-            address: self.address,
-            socket: self.folder.join("run/admin.sock"),
+            address: first.address,
+            socket: first.folder.join("run/admin.sock"),
         }
+    }
+
+    /// Where hosts reach each node.
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        self.nodes.iter().map(|node| node.address).collect()
     }
 
     /// A folder for folders of hosts.
@@ -89,64 +106,162 @@ impl Site {
         Ok(folder)
     }
 
-    /// Starts the guardian, and waits until it serves.
+    /// Starts the nodes that do not run, and waits until they serve.
     pub(super) fn start(&mut self) -> Outcome<()> {
-        let log = File::create(self.folder.join("log"))?;
-        let process = self.command("serve").stderr(log).spawn()?;
-        let process = self.process.insert(process);
+        let waiting = self.nodes.iter().enumerate();
+        let waiting: Vec<_> = waiting
+            .filter(|(_, node)| node.process.is_none())
+            .map(|(place, node)| (place, self.command(node, &["serve"])))
+            .collect();
+        for (place, mut command) in waiting {
+            let node = &mut self.nodes[place];
+            let log = File::create(node.folder.join("log"))?;
+            node.process = Some(command.stderr(log).spawn()?);
+        }
         let deadline = Instant::now() + START;
+        for node in &mut self.nodes {
+            node.wait_until(deadline)?;
+        }
+        Ok(())
+    }
+
+    /// Has all nodes end, and waits for that.
+    pub(super) fn stop(&mut self) -> Outcome<()> {
+        for process in self.nodes.iter().filter_map(|node| node.process.as_ref()) {
+            kill_process(Pid::from_child(process), Signal::TERM)?;
+        }
+        for node in &mut self.nodes {
+            if let Some(mut process) = node.process.take() {
+                let status = process.wait()?;
+                if !status.success() {
+                    return Err(format!("{} ended with {status}", node.name).into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Kills the node that leads, or one that does not, with its etcd.
+    pub(super) fn kill(&mut self, victim: Victim) -> Outcome<()> {
+        let client = Client::new(&self.target().socket);
+        let leader = client.cluster()?.leader.ok_or("no node leads")?;
+        let found = self
+            .nodes
+            .iter_mut()
+            .rfind(|node| (node.name == leader) == (victim == Victim::Leader));
+        found.ok_or("there is no such node")?.kill()
+    }
+
+    /// What the nodes, and the processes that they have started, have used of the processors.
+    pub(super) fn processor_time(&self) -> Outcome<Duration> {
+        let processes = processes()?;
+        let times = self.nodes.iter().map(|node| node.time(&processes));
+        Ok(times.sum())
+    }
+}
+
+/// Which node is killed in the storm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Victim {
+    Follower,
+    Leader,
+}
+
+impl Node {
+    fn new(folder: &Path, number: usize) -> Outcome<Self> {
+        let name = format!("node-{number}");
+        let folder = folder.join(&name);
+        fs::create_dir(&folder)?;
+        // The same after the blackout, where hosts look for it.
+        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        let shown = folder.display();
+        let configuration = format!(
+            "[server]\nname = \"{name}\"\nstate = \"{shown}/guardian\"\n\
+             [listen.http]\naddress = \"{address}\"\n\
+             [listen.metrics]\nenabled = false\n\
+             [listen.admin]\nsocket = \"{shown}/run/admin.sock\"\n"
+        );
+        fs::write(folder.join("hgs.toml"), configuration)?;
+        Ok(Self {
+            name,
+            folder,
+            address,
+            process: None,
+            lost: Duration::ZERO,
+        })
+    }
+
+    fn wait_until(&mut self, deadline: Instant) -> Outcome<()> {
+        let process = self.process.as_mut().ok_or("it was not started")?;
         while TcpStream::connect(self.address).is_err() {
             if let Some(status) = process.try_wait()? {
                 let log = fs::read_to_string(self.folder.join("log"))?;
-                return Err(format!("hgs serve ended with {status}: {log}").into());
+                return Err(format!("{} ended with {status}: {log}", self.name).into());
             }
             if Instant::now() > deadline {
-                return Err("hgs serve does not serve".into());
+                return Err(format!("{} does not serve", self.name).into());
             }
             thread::sleep(LOOK);
         }
         Ok(())
     }
 
-    /// Has it end, and waits for that.
-    pub(super) fn stop(&mut self) -> Outcome<()> {
+    /// As when its machine is lost.
+    fn kill(&mut self) -> Outcome<()> {
+        let processes = processes()?;
+        self.lost = self.time(&processes);
         if let Some(mut process) = self.process.take() {
-            kill_process(Pid::from_child(&process), Signal::TERM)?;
-            let status = process.wait()?;
-            if !status.success() {
-                return Err(format!("hgs serve ended with {status}").into());
+            for one in tree(process.id(), &processes) {
+                if let Some(number) = one.number.try_into().ok().and_then(Pid::from_raw) {
+                    // It may have ended with the one before.
+                    let _ = kill_process(number, Signal::KILL);
+                }
             }
+            process.wait()?;
         }
         Ok(())
     }
 
-    /// What it, and the processes that it has started, have used of the processors.
-    pub(super) fn processor_time(&self) -> Outcome<Duration> {
+    fn time(&self, processes: &[Process]) -> Duration {
         let Some(process) = &self.process else {
-            return Ok(Duration::ZERO);
+            return self.lost;
         };
-        let processes = processes()?;
-        let mut tree = vec![process.id()];
-        let mut ticks = 0u32;
-        while let Some(parent) = tree.pop() {
-            for process in &processes {
-                if process.number == parent {
-                    ticks += process.ticks;
-                } else if process.parent == parent {
-                    tree.push(process.number);
-                }
-            }
-        }
-        Ok(ticks * TICK)
+        let ticks: u32 = tree(process.id(), processes).map(|one| one.ticks).sum();
+        ticks * TICK
     }
 }
 
-impl Drop for Site {
+impl Drop for Node {
     fn drop(&mut self) {
-        if let Some(process) = &mut self.process {
-            // It may have ended.
-            let _ = process.kill();
-            let _ = process.wait();
+        // There is nobody left to tell.
+        let _ = self.kill();
+    }
+}
+
+/// Runs a command that must succeed, with `input` on its standard input; what it prints.
+fn done(command: &mut Command, input: &[u8]) -> Outcome<Vec<u8>> {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut running = command.stderr(Stdio::piped()).spawn()?;
+    if let Some(mut stdin) = running.stdin.take() {
+        stdin.write_all(input)?;
+    }
+    let output = running.wait_with_output()?;
+    match output.status.success() {
+        true => Ok(output.stdout),
+        false => Err(String::from_utf8_lossy(&output.stderr).into_owned().into()),
+    }
+}
+
+/// The address of a cluster listener for which, and for the etcd below it, ports are free.
+fn free_ports() -> Outcome<String> {
+    loop {
+        let highest = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        let below = [2, 3].map(|less| highest.port().saturating_sub(less));
+        let all_free = below
+            .into_iter()
+            .all(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok());
+        if all_free {
+            return Ok(highest.to_string());
         }
     }
 }
@@ -157,6 +272,22 @@ struct Process {
     parent: u32,
     /// Processor time, in clock ticks.
     ticks: u32,
+}
+
+/// A process, and those that it has started.
+fn tree(root: u32, processes: &[Process]) -> impl Iterator<Item = &Process> {
+    let mut waiting = vec![root];
+    let mut found = Vec::new();
+    while let Some(number) = waiting.pop() {
+        for process in processes {
+            if process.number == number {
+                found.push(process);
+            } else if process.parent == number {
+                waiting.push(process.number);
+            }
+        }
+    }
+    found.into_iter()
 }
 
 fn processes() -> Outcome<Vec<Process>> {

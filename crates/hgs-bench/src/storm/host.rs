@@ -1,11 +1,15 @@
 //! A host of a storm, and its virtual machines.
 
+use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use hgs_client::GuardedHost;
+use hgs_client::configuration::{Configuration, Endpoints, Services};
 use hgs_client::service::Sides;
+use hgs_client::{Folders, GuardedHost};
 use hgs_crypto::random::System;
 use hgs_kps::signed_response::{ACCEPT_SIGNATURE, CONTENT_DIGEST, Nonce, SignatureRequest};
 use hgs_kps::wire::Algorithms;
@@ -16,6 +20,7 @@ use hgs_protector::{GuardianCertificates, TransportKey, VerifiedProtector, creat
 use hgs_testkit::fixtures::{Guardian, Keys};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
 
 use super::guardian::Site;
 use crate::http;
@@ -23,11 +28,15 @@ use crate::measure::Outcome;
 
 /// Until an answer has come; the limit of hosts.
 const LIMIT: Duration = Duration::from_secs(35);
+/// Until another node is asked.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Until all nodes are asked again that can't answer.
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// A host that was registered and attested before the blackout.
 pub(super) struct Host {
     host: GuardedHost,
-    address: SocketAddr,
+    front: Front,
     machines: Vec<VerifiedProtector>,
 }
 
@@ -49,7 +58,7 @@ pub(super) struct Release {
 /// Registers hosts, and makes so many protectors for each.
 pub(super) async fn prepare(site: &Site, hosts: usize, machines: usize) -> Outcome<Vec<Host>> {
     let mut prepared = Vec::new();
-    let target = site.target();
+    let (target, nodes) = (site.target(), site.addresses());
     let folder: PathBuf = site.folder_of_hosts()?;
     let mut fabric = None;
     for number in 0..hosts {
@@ -59,8 +68,11 @@ pub(super) async fn prepare(site: &Site, hosts: usize, machines: usize) -> Outco
             fabric = Some(http::fabric(&host, &target).await?);
         }
         prepared.push(Host {
-            host,
-            address: target.address,
+            host: of_all_nodes(&folder.join(&name), &nodes)?,
+            front: Front {
+                nodes: nodes.clone(),
+                preferred: number % nodes.len(),
+            },
             machines: Vec::new(),
         });
     }
@@ -79,6 +91,20 @@ pub(super) async fn prepare(site: &Site, hosts: usize, machines: usize) -> Outco
     Ok(prepared)
 }
 
+/// The same host, which knows all nodes.
+fn of_all_nodes(folder: &Path, nodes: &[SocketAddr]) -> Outcome<GuardedHost> {
+    let folders = Folders::inside(folder);
+    let urls: Vec<_> = nodes.iter().map(|node| format!("http://{node}")).collect();
+    let services = Services {
+        primary: Endpoints::below_each(&urls)?,
+        fallback: None,
+        certificate_authorities: None,
+        dangerous_accept_unsigned_responses: false,
+    };
+    Configuration::HostGuardianService(services).store(&folders.configuration)?;
+    Ok(GuardedHost::open(folders)?)
+}
+
 fn protectors(fabric: &GuardianCertificates, count: usize) -> Outcome<Vec<VerifiedProtector>> {
     let owner = Guardian::named("owner");
     let keys = Keys::of(&[owner]);
@@ -93,7 +119,7 @@ fn protectors(fabric: &GuardianCertificates, count: usize) -> Outcome<Vec<Verifi
 
 impl Host {
     /// Attests, and has the keys of one machine after the other released.
-    pub(super) async fn power_on(self) -> HostReport {
+    pub(super) async fn power_on(mut self, released: Arc<AtomicUsize>) -> HostReport {
         let mut report = HostReport::default();
         let attested = self.host.attest(HealthKind::Encryption, Sides::Both).await;
         let certificate = match attested {
@@ -106,13 +132,14 @@ impl Host {
         report.attested = Some(Instant::now());
         for machine in &self.machines {
             let begun = Instant::now();
-            let message = message(self.address, machine, &certificate);
+            let message = message(machine, &certificate);
             let answer = match message {
-                Ok(message) => ask(self.address, &message).await,
+                Ok(message) => self.front.ask(&message).await,
                 Err(error) => Err(error),
             };
             match answer {
                 Ok(()) => {
+                    released.fetch_add(1, Ordering::Relaxed);
                     let at = Instant::now();
                     report.releases.push(Release {
                         at,
@@ -127,11 +154,7 @@ impl Host {
 }
 
 /// The request for a release as a host sends it.
-fn message(
-    address: SocketAddr,
-    machine: &VerifiedProtector,
-    certificate: &Certificate,
-) -> Result<Vec<u8>, String> {
+fn message(machine: &VerifiedProtector, certificate: &Certificate) -> Result<Vec<u8>, String> {
     let pending = PendingRoll::new(
         machine.clone(),
         certificate.clone(),
@@ -142,7 +165,7 @@ fn message(
     let nonce = Nonce::random(&mut System::new()).map_err(|error| error.to_string())?;
     let signature = SignatureRequest::new(nonce, &body);
     let head = format!(
-        "POST /KeyProtection/service/v2.0/rolltransportkey HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\
+        "POST /KeyProtection/service/v2.0/rolltransportkey HTTP/1.1\r\nHost: guardian.example\r\nConnection: close\r\n\
          {CONTENT_DIGEST}: {}\r\n{ACCEPT_SIGNATURE}: {}\r\nContent-Length: {}\r\n\r\n",
         signature.content_digest(),
         signature.accept_signature(),
@@ -151,21 +174,47 @@ fn message(
     Ok([head.as_bytes(), &body].concat())
 }
 
-async fn ask(address: SocketAddr, message: &[u8]) -> Result<(), String> {
-    let exchange = async {
-        let mut stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        stream.write_all(message).await?;
-        let mut answer = Vec::with_capacity(32 * 1024);
-        stream.read_to_end(&mut answer).await?;
-        Ok::<_, std::io::Error>(answer)
-    };
-    let answer = tokio::time::timeout(LIMIT, exchange)
-        .await
-        .map_err(|_| format!("no answer within {} s", LIMIT.as_secs()))?
-        .map_err(|error| error.to_string())?;
-    match answer.starts_with(b"HTTP/1.1 200 ") {
-        true => Ok(()),
-        false => Err(String::from_utf8_lossy(&answer).into_owned()),
+/// The nodes that a host may ask. It asks as `hgs-client` does, but does not listen any more to a node that kept silent.
+struct Front {
+    nodes: Vec<SocketAddr>,
+    /// The one that answered last.
+    preferred: usize,
+}
+
+impl Front {
+    async fn ask(&mut self, message: &[u8]) -> Result<(), String> {
+        let deadline = Instant::now() + LIMIT;
+        let patience = match self.nodes.len() {
+            1 => LIMIT,
+            _ => PATIENCE,
+        };
+        let mut failure = String::new();
+        while Instant::now() < deadline {
+            for _ in 0..self.nodes.len() {
+                let node = self.nodes[self.preferred];
+                let answer = timeout(patience, exchange(node, message)).await;
+                match answer {
+                    Ok(Ok(answer)) if answer.starts_with(b"HTTP/1.1 200 ") => return Ok(()),
+                    Ok(Ok(answer)) if !answer.starts_with(b"HTTP/1.1 503 ") => {
+                        return Err(String::from_utf8_lossy(&answer).into_owned());
+                    }
+                    Ok(Ok(answer)) => failure = String::from_utf8_lossy(&answer).into_owned(),
+                    Ok(Err(error)) => failure = error.to_string(),
+                    Err(_) => failure = format!("no answer within {} s", patience.as_secs()),
+                }
+                self.preferred = (self.preferred + 1) % self.nodes.len();
+            }
+            sleep(PAUSE).await;
+        }
+        Err(failure)
     }
+}
+
+async fn exchange(node: SocketAddr, message: &[u8]) -> io::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect(node).await?;
+    stream.set_nodelay(true)?;
+    stream.write_all(message).await?;
+    let mut answer = Vec::with_capacity(32 * 1024);
+    stream.read_to_end(&mut answer).await?;
+    Ok(answer)
 }
