@@ -92,7 +92,7 @@ impl MemberNode {
 /// # Errors
 /// When etcd does not answer, or lists what is no node.
 pub async fn members(client: &Client) -> Result<Vec<MemberNode>, MembershipError> {
-    of_listed(&client.members().await.map_err(MembershipError::of)?)
+    of_listed(&client.members().await.map_err(MembershipError::Etcd)?)
 }
 
 fn of_listed(members: &Members) -> Result<Vec<MemberNode>, MembershipError> {

@@ -180,7 +180,7 @@ impl Parts {
             let inspection = Arc::downgrade(&inspection);
             cluster.serve(&store, move || {
                 let inspection = inspection.upgrade();
-                inspection.map_or_else(Vec::new, |inspection| inspection.usable_keys())
+                inspection.map_or_else(Default::default, |inspection| inspection.try_keys())
             });
         }
         Ok(Self {

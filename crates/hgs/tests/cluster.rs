@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use common::served::Served;
 use common::{Home, Outcome};
-use serde_json::Value;
+use hgs_testkit::softhsm::{self, SoftHsm};
+use serde_json::{Value, json};
 
 /// How long a cluster may take to become what it should. Each look runs a program.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -259,4 +260,93 @@ fn nodes_join_one_is_lost_and_replaced_and_without_a_quorum_none_is_ready() {
     fourth.until("the quorum is back", |cluster| cluster["quorum"] == true);
     second.knows_host("host-of-n4");
     assert_eq!(served_second.stop().0, Some(0));
+}
+
+/// A node whose own token lacks a key is not ready and says which; once it has it, it is.
+#[test]
+fn a_node_whose_token_lacks_a_key_is_not_ready_and_says_which() {
+    let [first, second] = ["n1", "n2"].map(Machine::new);
+    let tokens = [(); 2].map(|()| SoftHsm::new());
+    for (machine, hsm) in [&first, &second].into_iter().zip(&tokens) {
+        let configuration = String::from_utf8(machine.home.read("hgs.toml")).unwrap()
+            + &format!(
+                "[pkcs11]\npin_source = \"file:{}\"\n[[pkcs11.module]]\npath = \"{}\"\n",
+                hsm.pin_file().display(),
+                SoftHsm::module().display()
+            );
+        machine.home.write("hgs.toml", configuration);
+    }
+    for key in ["signing", "encryption"] {
+        first.home.openssl(&format!(
+            "genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out {key}.key"
+        ));
+        first.home.openssl(&format!(
+            "pkcs8 -topk8 -nocrypt -in {key}.key -outform DER -out {key}.der"
+        ));
+        tokens[0].import(softhsm::TOKEN, &first.home.file(&format!("{key}.der")), key);
+    }
+    tokens[1].import(
+        softhsm::TOKEN,
+        &first.home.file("encryption.der"),
+        "encryption",
+    );
+    let variables = tokens.each_ref().map(|hsm| {
+        let (name, path) = hsm.environ();
+        (name, path.display().to_string())
+    });
+    let serve = |machine: &Machine, place: usize| {
+        let (name, path) = &variables[place];
+        Served::launch(&machine.home, "hgs.toml", &[(name, path)])
+    };
+
+    let mut init = first.home.command();
+    init.env(variables[0].0, &variables[0].1).args([
+        "init",
+        "--config",
+        "hgs.toml",
+        "--cluster",
+        &first.address,
+        "--node",
+        "n1",
+    ]);
+    for key in ["signing", "encryption"] {
+        let uri = format!("pkcs11:token={};object={key}", softhsm::TOKEN);
+        init.args([&format!("--{key}-key"), &uri]);
+    }
+    let made = Outcome::of(init.arg("--json")).done().json();
+    let served_first = serve(&first, 0);
+    assert!(
+        served_first.readiness().contains("200 OK"),
+        "{}",
+        served_first.readiness()
+    );
+    second.join(&first.invitation()).done();
+    let served_second = serve(&second, 1);
+    let readiness = served_second.readiness();
+    let thumbprint = made["signing"]["thumbprint"].as_str().unwrap();
+    assert!(
+        readiness.contains(" 503 ") && readiness.contains(thumbprint),
+        "{readiness}"
+    );
+    let nodes = |kind: &str| -> Option<Value> {
+        let listed = first.hgs("certificate list --json").done().json();
+        let listed = listed.as_array().unwrap().clone();
+        let of_kind = listed
+            .into_iter()
+            .find(|certificate| certificate["kind"] == kind)?;
+        Some(of_kind["nodes"].clone())
+    };
+    first.until("both have reported", |cluster| {
+        let nodes = cluster["nodes"].as_array().unwrap();
+        nodes.len() == 2 && nodes.iter().all(|node| node["usable_keys"].is_array())
+    });
+    assert_eq!(nodes("signing"), Some(json!(["n1"])));
+    assert_eq!(nodes("encryption"), Some(json!(["n1", "n2"])));
+    first.hgs("status").done().saying("node n2 can't use");
+
+    tokens[1].import(softhsm::TOKEN, &first.home.file("signing.der"), "signing");
+    let deadline = Instant::now() + PATIENCE;
+    while !served_second.readiness().contains("200 OK") {
+        assert!(Instant::now() < deadline, "{}", served_second.readiness());
+    }
 }

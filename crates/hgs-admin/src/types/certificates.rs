@@ -37,6 +37,9 @@ pub struct Certificate {
     pub key_bits: usize,
     /// Whether this node can use the private key.
     pub usable: bool,
+    /// In a cluster: the nodes that can use its private key, by their last reports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<Vec<String>>,
     /// Its first second.
     pub not_before: String,
     /// Its last second.

@@ -170,9 +170,11 @@ impl Administration for AdminHandler<'_> {
         let mut records: Vec<&CertificateRecord> = state.certificates().collect();
         records.sort_by_key(|record| (record.kind, record.added, record.thumbprint()));
         let shown = records.into_iter();
-        Ok(shown
+        let mut shown: Vec<_> = shown
             .map(|record| views::certificate(record, holdings.has_key_of(record)))
-            .collect())
+            .collect();
+        self.tell_nodes(&mut shown);
+        Ok(shown)
     }
 
     fn certificate(&self, thumbprint: &Thumbprint) -> Result<CertificateDetail, AdminError> {

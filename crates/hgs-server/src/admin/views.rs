@@ -35,6 +35,7 @@ pub(super) fn certificate(record: &CertificateRecord, usable: bool) -> Certifica
         key: record.key.to_string(),
         key_bits: certificate.public_key().modulus_bits(),
         usable,
+        nodes: None,
         not_before: validity.not_before.to_string(),
         not_after: validity.not_after.to_string(),
         added: record.added.to_string(),

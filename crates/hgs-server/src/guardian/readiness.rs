@@ -9,10 +9,21 @@ use hgs_pki::Thumbprint;
 use hgs_store::State;
 use hgs_trace::guardian::DiskSpace;
 
+use super::certification::usage;
 use super::inspection::Inspection;
 use super::keys::Snapshot;
+use super::proof::works;
 use super::signers::Signers;
 use crate::health::Readiness;
+
+/// Which private keys of enabled certificates work here.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TriedKeys {
+    /// Thumbprints of the certificates.
+    pub(crate) usable: Vec<String>,
+    /// Those whose keys do not, and why.
+    pub(crate) unusable: Vec<(Thumbprint, String)>,
+}
 
 impl Inspection {
     /// Asks the store to commit, and looks for the keys without which nothing is issued or released.
@@ -56,18 +67,28 @@ impl Inspection {
         Ok(())
     }
 
-    /// The thumbprints of the certificates whose keys this node can use now.
-    pub(crate) fn usable_keys(&self) -> Vec<String> {
+    /// Has the private key of every enabled certificate work, as its certificate says. It blocks.
+    pub(crate) fn try_keys(&self) -> TriedKeys {
+        let mut tried = TriedKeys::default();
         let Ok(Snapshot { state, holdings }) = self.snapshots.current() else {
-            return Vec::new();
+            return tried;
         };
-        let usable = state.certificates().filter(|record| {
-            holdings.has_key_of(record)
-                && self.unavailability(&state, &record.thumbprint()).is_none()
-        });
-        usable
-            .map(|record| record.thumbprint().to_string())
-            .collect()
+        for record in state.certificates().filter(|record| record.enabled) {
+            let thumbprint = record.thumbprint();
+            let outcome = match holdings.keys.find(&thumbprint) {
+                Ok(key) => match works(key, &record.certificate, usage(record.kind)) {
+                    Ok(true) => Ok(()),
+                    Ok(false) => Err("it gives wrong results".to_owned()),
+                    Err(error) => Err(error.to_string()),
+                },
+                Err(error) => Err(error.to_string()),
+            };
+            match outcome {
+                Ok(()) => tried.usable.push(thumbprint.to_string()),
+                Err(reason) => tried.unusable.push((thumbprint, reason)),
+            }
+        }
+        tried
     }
 
     /// Why the key of a certificate takes no work, if all tokens that hold it are unavailable.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use hgs_admin::types::{self, ClusterNode, InviteNode, NodeInvitation, Warning};
+use hgs_admin::types::{self, Certificate, ClusterNode, InviteNode, NodeInvitation, Warning};
 use hgs_admin::{AdminError, ErrorCode, HostSelector};
 use hgs_cluster::membership::MembershipError;
 use hgs_cluster::order::NodesError;
@@ -56,6 +56,24 @@ impl AdminHandler<'_> {
             .record(&self.actor, Action::RemoveNode, json!({"node": name}))
             .map_err(error)?;
         self.of_cluster()
+    }
+
+    /// Tells of each certificate which nodes can use its key, if there are several.
+    pub(super) fn tell_nodes(&self, certificates: &mut [Certificate]) {
+        let Some(cluster) = &self.parts.cluster else {
+            return;
+        };
+        let standing = Handle::current().block_on(cluster.standing());
+        for certificate in certificates {
+            let able = standing.nodes.iter().filter(|node| {
+                let report = node.report.as_ref();
+                report.is_some_and(|report| report.usable_keys.contains(&certificate.thumbprint))
+            });
+            certificate.nodes = Some(
+                able.filter_map(|node| Some(node.name.as_ref()?.to_string()))
+                    .collect(),
+            );
+        }
     }
 
     /// What needs attention about the cluster, if there is one.

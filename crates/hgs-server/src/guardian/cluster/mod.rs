@@ -10,7 +10,7 @@ mod standing;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hgs_clock::Clock;
 use hgs_cluster::credentials::{self, Authorities};
@@ -35,6 +35,7 @@ use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 use super::open_store::OpenStore;
+use super::readiness::TriedKeys;
 use crate::health::Readiness;
 use crate::http::ClusterListening;
 use crate::metrics::Metrics;
@@ -53,6 +54,8 @@ const SOON: Duration = Duration::from_millis(500);
 const LATER: Duration = Duration::from_secs(10);
 /// How often this node says how far it is.
 const REPORT: Duration = Duration::from_secs(5);
+/// How long it is believed that all keys work.
+const KEYS_HOLD: Duration = Duration::from_secs(60);
 /// How often the certificates of this node are looked at.
 const RENEWAL: Seconds = Seconds::from_hours(12);
 
@@ -77,8 +80,10 @@ pub(crate) struct Cluster {
 /// What this node serves.
 struct Served {
     store: Weak<OpenStore>,
-    /// The thumbprints of the certificates whose keys this node can use.
-    usable_keys: Box<dyn Fn() -> Vec<String> + Send + Sync>,
+    /// Has the keys of this node work.
+    try_keys: Box<dyn Fn() -> TriedKeys + Send + Sync>,
+    /// What came of it last, and when.
+    tried: Mutex<Option<(Instant, TriedKeys)>>,
 }
 
 /// A task that ends with this.
@@ -183,13 +188,35 @@ impl Cluster {
     pub(crate) fn serve(
         &self,
         store: &Arc<OpenStore>,
-        usable_keys: impl Fn() -> Vec<String> + Send + Sync + 'static,
+        try_keys: impl Fn() -> TriedKeys + Send + Sync + 'static,
     ) {
         // A cluster serves one state.
         let _ = self.served.set(Served {
             store: Arc::downgrade(store),
-            usable_keys: Box::new(usable_keys),
+            try_keys: Box::new(try_keys),
+            tried: Mutex::default(),
         });
+    }
+
+    /// Which keys work on this node. It blocks, as it has them work from time to time.
+    fn keys(&self) -> TriedKeys {
+        let Some(served) = self.served.get() else {
+            return TriedKeys::default();
+        };
+        let mut tried = served.tried.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((when, keys)) = &*tried {
+            let holds_for = if keys.unusable.is_empty() {
+                KEYS_HOLD
+            } else {
+                REPORT
+            };
+            if when.elapsed() < holds_for {
+                return keys.clone();
+            }
+        }
+        let keys = (served.try_keys)();
+        *tried = Some((Instant::now(), keys.clone()));
+        keys
     }
 
     fn store(&self) -> Result<Arc<OpenStore>, ClusterError> {
@@ -209,9 +236,14 @@ impl Cluster {
                 .runtime
                 .block_on(asked)
                 .map_err(|error| error.to_string())?;
-            match nodes.contains(&cluster.node()) {
-                true => Ok(()),
-                false => Err(ClusterError::Removed(cluster.node()).to_string()),
+            if !nodes.contains(&cluster.node()) {
+                return Err(ClusterError::Removed(cluster.node()).to_string());
+            }
+            match cluster.keys().unusable.first() {
+                Some((certificate, reason)) => Err(format!(
+                    "this node can't use the private key of certificate {certificate}: {reason}"
+                )),
+                None => Ok(()),
             }
         })
     }
@@ -235,13 +267,14 @@ impl Cluster {
     }
 
     /// Tells the other nodes how far this one is.
-    async fn publish(&self) -> Result<(), ClusterError> {
-        let Some(served) = self.served.get() else {
-            return Ok(());
-        };
+    async fn publish(self: &Arc<Self>) -> Result<(), ClusterError> {
         let store = self.store()?;
-        let progress = spawn_blocking(move || store.progress()).await;
-        let progress = progress.unwrap_or(Err(StoreError::Closed))?;
+        let cluster = Arc::clone(self);
+        let looking = spawn_blocking(move || (store.progress(), cluster.keys()));
+        let (progress, keys) = looking
+            .await
+            .unwrap_or((Err(StoreError::Closed), TriedKeys::default()));
+        let progress = progress?;
         let Some(progress) = progress else {
             return Ok(());
         };
@@ -256,7 +289,7 @@ impl Cluster {
             },
             clock: self.clock.now().unix() * 1000,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            usable_keys: (served.usable_keys)(),
+            usable_keys: keys.usable,
         };
         publish(&self.client, &Keyspace::default(), &self.node(), &report).await?;
         Ok(())

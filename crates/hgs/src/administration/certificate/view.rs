@@ -35,6 +35,15 @@ fn standing(certificate: &Certificate) -> String {
     }
 }
 
+/// Where its key is, and in a cluster which nodes can use it.
+fn key(certificate: &Certificate) -> String {
+    match &certificate.nodes {
+        Some(nodes) if nodes.is_empty() => format!("{}, on no node", certificate.key),
+        Some(nodes) => format!("{}, on {}", certificate.key, nodes.join(" ")),
+        None => certificate.key.clone(),
+    }
+}
+
 impl fmt::Display for List {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let headings = [
@@ -56,7 +65,7 @@ impl fmt::Display for List {
                 or_dash(certificate.label.as_ref()),
                 certificate.subject.clone(),
                 certificate.not_after.clone(),
-                certificate.key.clone(),
+                key(certificate),
                 certificate.thumbprint.clone(),
             ]);
         }
