@@ -195,7 +195,8 @@ impl Front {
                 let answer = timeout(patience, exchange(node, message)).await;
                 match answer {
                     Ok(Ok(answer)) if answer.starts_with(b"HTTP/1.1 200 ") => return Ok(()),
-                    Ok(Ok(answer)) if !answer.starts_with(b"HTTP/1.1 503 ") => {
+                    // A node that is killed ends its connections, some within an answer or before it.
+                    Ok(Ok(answer)) if answer.starts_with(b"HTTP/1.1 4") => {
                         return Err(String::from_utf8_lossy(&answer).into_owned());
                     }
                     Ok(Ok(answer)) => failure = String::from_utf8_lossy(&answer).into_owned(),

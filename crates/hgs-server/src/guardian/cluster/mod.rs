@@ -273,7 +273,7 @@ impl Cluster {
         let looking = spawn_blocking(move || (store.progress(), cluster.keys()));
         let (progress, keys) = looking
             .await
-            .unwrap_or((Err(StoreError::Closed), TriedKeys::default()));
+            .unwrap_or_else(|_| (Err(StoreError::Closed), TriedKeys::default()));
         let progress = progress?;
         let Some(progress) = progress else {
             return Ok(());
