@@ -4,13 +4,14 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Fabric, Node, named};
+use common::{Fabric, Node, client_of, named};
 use hgs_cluster::node::NodeName;
 use hgs_cluster::order::{Keyspace, remove};
 use hgs_cluster::upkeep::{AuditHead, Report, Round, Upkeep, publish, reports};
 use hgs_crypto::hash::sha256;
 use hgs_crypto::hex;
-use hgs_store::order::{Order as _, OrderError, Proposed};
+use hgs_etcd::MemberStatus;
+use hgs_store::order::{Order as _, OrderError};
 use hgs_testkit::etcd::Etcd;
 use rustix::process::Signal;
 use tokio::time::Instant;
@@ -52,6 +53,34 @@ impl Fabric {
         self.runtime.block_on(upkeep.round(now)).unwrap()
     }
 
+    fn status(&self, place: usize) -> MemberStatus {
+        let client = self.client(0);
+        self.runtime.block_on(client.status(place)).unwrap()
+    }
+
+    /// What a member of etcd has and does not use.
+    fn wasted(&self, place: usize) -> u64 {
+        let (size, used) = self.status(place).octets;
+        size - used
+    }
+
+    /// That a round has no member give back what it does not use while one is silent.
+    fn leaves_others_alone(&self, silent: usize, quota: u64, now: Instant) {
+        self.etcd.signal(silent, Signal::STOP);
+        // Without much patience: nothing comes of waiting for this one.
+        let client = client_of(self.etcd.addresses(0));
+        let mut upkeep = Upkeep::new(client, Keyspace::default(), named("a"), quota);
+        let round = loop {
+            match self.runtime.block_on(upkeep.round(now)) {
+                Ok(round) => break round,
+                Err(error) => assert!(now.elapsed() < common::LONG, "{error}"),
+            }
+        };
+        self.etcd.signal(silent, Signal::CONT);
+        assert!(round.is_mine);
+        assert!(round.tidied.defragmented.is_empty() && !round.tidied.handed_on);
+    }
+
     fn count(&self, prefix: &str) -> usize {
         let arguments = ["get", "--prefix", "--keys-only", prefix];
         let found = self.etcd.etcdctl(0, &arguments);
@@ -61,7 +90,7 @@ impl Fabric {
 
 #[test]
 fn what_all_hold_leaves_etcd_and_who_was_away_is_served_or_told() {
-    let fabric = Fabric::new(1);
+    let fabric = Fabric::patient(Etcd::new(1));
     let (mut a, mut b, mut c) = (
         fabric.node("a", 0),
         fabric.node("b", 0),
@@ -136,7 +165,7 @@ fn what_all_hold_leaves_etcd_and_who_was_away_is_served_or_told() {
 
 #[test]
 fn two_that_offload_at_once_do_no_harm() {
-    let fabric = Fabric::new(1);
+    let fabric = Fabric::patient(Etcd::new(1));
     let (mut a, mut b) = (fabric.node("a", 0), fabric.node("b", 0));
     for turn in 0..3u8 {
         for round in 0..40u8 {
@@ -166,7 +195,7 @@ fn two_that_offload_at_once_do_no_harm() {
 
 #[test]
 fn a_removed_node_is_not_waited_for_and_leaves_nothing_but_its_name() {
-    let fabric = Fabric::new(1);
+    let fabric = Fabric::patient(Etcd::new(1));
     let (mut a, mut b, mut c) = (
         fabric.node("a", 0),
         fabric.node("b", 0),
@@ -210,7 +239,7 @@ fn a_removed_node_is_not_waited_for_and_leaves_nothing_but_its_name() {
 
 #[test]
 fn logs_that_are_not_the_same_are_told_and_reports_that_are_none_are_left_out() {
-    let fabric = Fabric::new(1);
+    let fabric = Fabric::patient(Etcd::new(1));
     let (mut a, mut b) = (fabric.node("a", 0), fabric.node("b", 0));
     a.commit(b"1", &["x"]);
     b.catch_up();
@@ -237,7 +266,7 @@ fn logs_that_are_not_the_same_are_told_and_reports_that_are_none_are_left_out() 
 #[test]
 fn a_full_etcd_takes_writes_again_when_entries_have_left_it() {
     const SMALL: u64 = 32 << 20;
-    let fabric = Fabric::of(Etcd::with(1, &[&format!("--quota-backend-bytes={SMALL}")]));
+    let fabric = Fabric::patient(Etcd::with(1, &[&format!("--quota-backend-bytes={SMALL}")]));
     let mut a = fabric.node("a", 0);
     let mut octets = vec![0; 900_000];
     let error = loop {
@@ -263,7 +292,7 @@ fn a_full_etcd_takes_writes_again_when_entries_have_left_it() {
 #[test]
 fn members_give_back_what_they_do_not_use_one_a_round_and_the_leader_last() {
     const SMALL: u64 = 32 << 20;
-    let fabric = Fabric::of(Etcd::with(3, &[&format!("--quota-backend-bytes={SMALL}")]));
+    let fabric = Fabric::patient(Etcd::with(3, &[&format!("--quota-backend-bytes={SMALL}")]));
     let mut a = fabric.node("a", 0);
     for round in 0..26u8 {
         a.commit(&vec![round; 900_000], &["x"]);
@@ -271,45 +300,37 @@ fn members_give_back_what_they_do_not_use_one_a_round_and_the_leader_last() {
     fabric.report(&a);
     let mut of_a = fabric.upkeep("a", SMALL);
     let now = Instant::now();
-    let leader = fabric.etcd.leader();
-    let mut rounds = vec![fabric.round(&mut of_a, now)];
-    assert_eq!(rounds[0].offloaded.entries, 26);
+    let first = fabric.round(&mut of_a, now);
+    assert_eq!(first.offloaded.entries, 26);
     // More than a quarter of the quota was used: history is let go of at once.
-    assert!(rounds[0].tidied.compacted.is_some());
-    // While one member does not answer, the others are left alone.
-    let silent = (leader + 1) % 3;
-    fabric.etcd.signal(silent, Signal::STOP);
-    let left_alone = fabric.round(&mut of_a, now);
-    assert!(left_alone.tidied.defragmented.is_empty() && !left_alone.tidied.handed_on);
-    fabric.etcd.signal(silent, Signal::CONT);
+    assert!(first.tidied.compacted.is_some());
     let deadline = Instant::now() + common::LONG;
-    let done = |rounds: &[Round]| {
-        let places = rounds
-            .iter()
-            .flat_map(|round| round.tidied.defragmented.clone());
-        places.collect::<Vec<_>>()
-    };
-    while done(&rounds).len() < 3 {
-        assert!(Instant::now() < deadline, "{:?}", rounds.last());
+    while (0..3).any(|place| fabric.wasted(place) <= SMALL / 2) {
+        assert!(Instant::now() < deadline);
         // etcd counts pages as free after a further write.
         fabric.report(&a);
-        if let Ok(round) = fabric.runtime.block_on(of_a.round(now)) {
-            assert!(round.tidied.defragmented.len() <= 1);
-            rounds.push(round);
+    }
+    // While one member does not answer, the others are left alone.
+    fabric.leaves_others_alone((fabric.etcd.leader() + 1) % 3, SMALL, now);
+
+    // What is given back is measured and not counted: an answer can be lost. And members can choose another leader by
+    // themselves, on a busy machine.
+    let first_leader = fabric.etcd.leader();
+    let mut was_handed_on = false;
+    while (0..3).any(|place| fabric.status(place).octets.0 >= SMALL / 4) {
+        assert!(Instant::now() < deadline);
+        let leader = fabric.etcd.leader();
+        let tidied = fabric.round(&mut of_a, now).tidied;
+        assert!(tidied.defragmented.len() <= 1, "{tidied:?}");
+        if tidied.defragmented == [leader] {
+            assert_ne!(fabric.etcd.leader(), leader, "the leader stood still");
+        }
+        if tidied.handed_on {
+            was_handed_on = true;
+            let waste = (0..3).filter(|place| fabric.wasted(*place) > SMALL / 2);
+            assert!(waste.count() <= 1, "the leader does not come last");
         }
     }
-    let order = done(&rounds);
-    assert_eq!(order[2], leader, "{order:?}");
-    assert!(rounds.iter().any(|round| round.tidied.handed_on));
-    for place in 0..3 {
-        let status = fabric
-            .runtime
-            .block_on(fabric.client(0).status(place))
-            .unwrap();
-        assert!(status.octets.0 < SMALL / 4, "{status:?}");
-    }
-    assert!(matches!(
-        a.propose(b"on", &["x"], &["x"]),
-        Ok(Proposed::Committed(_))
-    ));
+    assert!(was_handed_on || fabric.etcd.leader() != first_leader);
+    assert_eq!(a.commit(b"on", &["x"]), 1);
 }

@@ -24,11 +24,15 @@ pub(crate) const PATIENCE: Duration = Duration::from_millis(1200);
 pub(crate) const BUDGET: Duration = Duration::from_millis(2000);
 /// How long anything may take that comes back by itself.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
+/// The same where a test is not about time: a busy disk keeps etcd waiting for seconds.
+const MUCH_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Members, what asks them, and a cluster with a first node `a`.
 pub(crate) struct Fabric {
     pub(crate) runtime: Runtime,
     pub(crate) etcd: Etcd,
+    /// How long its clients wait for one member, and for all together.
+    patience: (Duration, Duration),
 }
 
 pub(crate) fn named(name: &str) -> NodeName {
@@ -36,11 +40,15 @@ pub(crate) fn named(name: &str) -> NodeName {
 }
 
 pub(crate) fn client_of(members: Vec<String>) -> Client {
+    client_with((PATIENCE, BUDGET), members)
+}
+
+fn client_with((patience, budget): (Duration, Duration), members: Vec<String>) -> Client {
     Client::new(Settings {
         members,
         tls: None,
-        patience: PATIENCE,
-        budget: BUDGET,
+        patience,
+        budget,
     })
 }
 
@@ -50,12 +58,25 @@ impl Fabric {
     }
 
     pub(crate) fn of(etcd: Etcd) -> Self {
+        Self::with(etcd, (PATIENCE, BUDGET))
+    }
+
+    /// Whose clients wait for members that take long.
+    pub(crate) fn patient(etcd: Etcd) -> Self {
+        Self::with(etcd, (MUCH_PATIENCE, LONG))
+    }
+
+    fn with(etcd: Etcd, patience: (Duration, Duration)) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()
             .unwrap();
-        let fabric = Self { runtime, etcd };
+        let fabric = Self {
+            runtime,
+            etcd,
+            patience,
+        };
         let client = fabric.client(0);
         let keys = Keyspace::default();
         let founded = fabric
@@ -67,7 +88,7 @@ impl Fabric {
 
     /// That asks this member first.
     pub(crate) fn client(&self, member: usize) -> Client {
-        client_of(self.etcd.addresses(member))
+        client_with(self.patience, self.etcd.addresses(member))
     }
 
     /// A node that has nothing yet, and asks this member first.
