@@ -420,14 +420,42 @@ pub fn client_config(
     folder: &ClusterFolder,
     protocol: &[u8],
 ) -> Result<Arc<ClientConfig>, CredentialsError> {
-    let (chain, key) = for_tls(folder)?;
+    let read = |name: &str| hgs_files::read(&folder.file(name), MAX_FILE);
+    let key = hgs_files::read_secret(&folder.file("node.key"), MAX_FILE)?;
+    client_config_of(
+        &read(&Purpose::Clients.certificate_file())?,
+        &read(Purpose::Clients.node_file())?,
+        &key,
+        protocol,
+    )
+}
+
+/// How others are asked that one of these authorities vouches for, with this certificate and key: all of it PEM.
+pub(crate) fn client_config_of(
+    authorities: &[u8],
+    certificate: &[u8],
+    key: &SecretBytes,
+    protocol: &[u8],
+) -> Result<Arc<ClientConfig>, CredentialsError> {
+    let certificates = |pem| -> Result<Vec<_>, _> {
+        let list: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+        list.map_err(tls)
+    };
+    let mut roots = RootCertStore::empty();
+    for authority in certificates(authorities)? {
+        roots.add(authority).map_err(tls)?;
+    }
+    if roots.is_empty() {
+        return Err(tls("there is no certificate of an authority"));
+    }
+    let key = PrivateKeyDer::from_pem_slice(key.expose()).map_err(tls)?;
     let mut config = ClientConfig::builder_with_provider(Arc::new(
         rustls::crypto::aws_lc_rs::default_provider(),
     ))
     .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
     .map_err(tls)?
-    .with_root_certificates(roots(folder)?)
-    .with_client_auth_cert(chain, key)
+    .with_root_certificates(roots)
+    .with_client_auth_cert(certificates(certificate)?, key)
     .map_err(tls)?;
     config.alpn_protocols = vec![protocol.to_vec()];
     Ok(Arc::new(config))

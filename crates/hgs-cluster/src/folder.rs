@@ -18,7 +18,9 @@ use hgs_crypto::hex;
 use hgs_files::{FileError, FileProblem, Readers};
 use serde::{Deserialize, Serialize};
 
+use crate::existing::ExistingEtcd;
 use crate::node::Node;
+use crate::order::Keyspace;
 
 /// Octets of the longest file of facts: a thousand nodes.
 const MAX_FACTS: usize = 256 * 1024;
@@ -43,6 +45,9 @@ pub struct Facts {
     pub founder: bool,
     /// All nodes, this one among them, as they were known last.
     pub nodes: Vec<Node>,
+    /// An etcd that runs already, where nodes use one; without it each node starts a member of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etcd: Option<ExistingEtcd>,
 }
 
 /// The one version of this form that there is.
@@ -173,6 +178,9 @@ impl Facts {
     fn check(&self) -> Result<(), String> {
         check_cluster_id(&self.cluster)?;
         check_nodes(&self.nodes)?;
+        if let Some(etcd) = &self.etcd {
+            etcd.fits().map_err(|error| error.to_string())?;
+        }
         match self.nodes.iter().filter(|node| **node == self.node).count() {
             1 => Ok(()),
             _ => Err(format!(
@@ -182,9 +190,19 @@ impl Facts {
         }
     }
 
-    /// Where etcd answers clients: on this node first.
+    /// Where the keys of the cluster are in etcd.
+    #[must_use]
+    pub fn keyspace(&self) -> Keyspace {
+        let existing = self.etcd.as_ref();
+        existing.map_or_else(Keyspace::default, |etcd| etcd.place.prefix.clone())
+    }
+
+    /// Where etcd answers clients: on this node first, where each node has a member.
     #[must_use]
     pub fn etcd_endpoints(&self) -> Vec<String> {
+        if let Some(etcd) = &self.etcd {
+            return etcd.endpoints();
+        }
         let others = self.nodes.iter().filter(|node| node.name != self.node.name);
         std::iter::once(&self.node)
             .chain(others)
@@ -254,6 +272,7 @@ mod tests {
             nodes: vec![other, node.clone()],
             node,
             founder: true,
+            etcd: None,
         }
     }
 
@@ -272,6 +291,22 @@ mod tests {
             facts().etcd_endpoints(),
             ["192.0.2.1:2379", "192.0.2.2:3997"]
         );
+    }
+
+    #[test]
+    fn an_etcd_that_runs_already_is_asked_where_it_is() {
+        let text = r#"{"place":{"urls":["https://e1:4000","https://e2"],"prefix":"openhgs/site-1"},
+            "files":{"ca":"/ca","certificate":"/c","key":"/k"}}"#;
+        let facts = Facts {
+            etcd: Some(serde_json::from_str(text).unwrap()),
+            ..facts()
+        };
+        assert_eq!(facts.etcd_endpoints(), ["e1:4000", "e2:2379"]);
+        assert_eq!(facts.keyspace(), Keyspace::below("openhgs/site-1").unwrap());
+        let text = serde_json::to_string(&facts).unwrap();
+        assert_eq!(Facts::read(text.as_bytes()), Ok(facts));
+        let plain = text.replace("https://", "http://127.0.0.1/");
+        assert!(Facts::read(plain.as_bytes()).is_err());
     }
 
     #[test]

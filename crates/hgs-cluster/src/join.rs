@@ -35,6 +35,7 @@ use crate::call::{self, CallError, Callee};
 use crate::credentials::{
     Authorities, Authority, CredentialsError, NodeCertificates, Purpose, client_config, node_key,
 };
+use crate::existing::{EtcdFiles, EtcdPlace, ExistingEtcd, ExistingEtcdError};
 use crate::folder::{ClusterFolder, Facts, FolderError, Format, check_cluster_id, check_nodes};
 use crate::invitation::{Invitation, Invitations, NotInvited};
 use crate::node::{Node, NodeAddress};
@@ -90,6 +91,9 @@ struct Handed<'a> {
     peers_key: &'a str,
     client: &'a str,
     peer: &'a str,
+    /// Where nodes use an etcd that runs already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    etcd: Option<EtcdPlace>,
 }
 
 /// The nodes of a cluster.
@@ -170,7 +174,7 @@ impl Admission {
     /// When the node can't be certified.
     pub fn answer(
         &self,
-        cluster: &str,
+        facts: &Facts,
         authorities: &Authorities,
         master_key: &MasterKey,
         now: Time,
@@ -182,7 +186,7 @@ impl Admission {
             Zeroizing::new(String::from_utf8_lossy(text.expose()).into_owned())
         };
         let handed = Handed {
-            cluster,
+            cluster: &facts.cluster,
             master_key: &Zeroizing::new(base64::encode(master_key.octets().expose())),
             clients_authority: &of(authorities.clients.certificate()),
             clients_key: &key(&authorities.clients),
@@ -190,6 +194,7 @@ impl Admission {
             peers_key: &key(&authorities.peers),
             client: &of(&issued.client),
             peer: &of(&issued.peer),
+            etcd: facts.etcd.as_ref().map(|etcd| etcd.place.clone()),
         };
         // With its room from the beginning: what grows leaves copies.
         let mut octets = Vec::with_capacity(ROOM_FOR_ANSWER);
@@ -218,6 +223,14 @@ pub enum JoinError {
     /// No node of the invitation did what was asked.
     #[error("no node of the cluster could be joined: {}", reasons(.0))]
     Calls(Vec<CallError>),
+    /// The nodes start an etcd of their own.
+    #[error(
+        "the nodes of this cluster start an etcd of their own, which makes its certificates itself"
+    )]
+    OwnEtcd,
+    /// The nodes use an etcd that runs already, and this machine can't.
+    #[error(transparent)]
+    ExistingEtcd(#[from] ExistingEtcdError),
     /// The answer is not of the cluster that has invited.
     #[error("the answer is not one of the cluster that has invited: {0}")]
     Answer(String),
@@ -243,10 +256,11 @@ pub struct Joining {
     /// That of the whole cluster.
     pub master_key: MasterKey,
     by: NodeAddress,
+    etcd: Option<ExistingEtcd>,
 }
 
 /// Asks to join, with the invitation, and keeps what the cluster says about this node. The master key is the caller's to
-/// keep.
+/// keep. `files` are those by which this machine and an etcd that runs already know each other.
 ///
 /// # Errors
 /// [`JoinError`]; it can be tried again as long as the invitation holds.
@@ -254,6 +268,7 @@ pub async fn ask(
     folder: ClusterFolder,
     node: Node,
     invitation: &Invitation,
+    files: Option<EtcdFiles>,
     version: &str,
 ) -> Result<Joining, JoinError> {
     if let Some(facts) = folder.facts()? {
@@ -284,6 +299,7 @@ pub async fn ask(
         peer: certificate(handed.peer)?,
     };
     certificates.check(&authorities, &request.node.name, key.public())?;
+    let etcd = use_existing(&handed, files).await?;
     let master_key = base64::decode(handed.master_key)
         .map_err(|_| JoinError::Answer("its master key is none".to_owned()))?;
     let master_key = MasterKey::from_octets(SecretBytes::new(master_key))
@@ -296,7 +312,28 @@ pub async fn ask(
         node: request.node,
         master_key,
         by,
+        etcd,
     })
+}
+
+/// Looks whether this machine can use the etcd that the other nodes use, where that runs already.
+async fn use_existing(
+    handed: &Handed<'_>,
+    files: Option<EtcdFiles>,
+) -> Result<Option<ExistingEtcd>, JoinError> {
+    let Some(place) = handed.etcd.clone() else {
+        return match files {
+            Some(_) => Err(JoinError::OwnEtcd),
+            None => Ok(None),
+        };
+    };
+    let etcd = ExistingEtcd::new(place, files)?;
+    let there = etcd.look().await?;
+    let is_same = there.is_some_and(|there| hex::encode(&there) == handed.cluster);
+    match is_same {
+        true => Ok(Some(etcd)),
+        false => Err(ExistingEtcdError::Absent(etcd.place.prefix).into()),
+    }
 }
 
 /// Posts the request to one node after the other, until one answers.
@@ -343,6 +380,12 @@ impl Handed<'_> {
 }
 
 impl Joining {
+    /// Whether each node starts a member of etcd.
+    #[must_use]
+    pub fn has_own_etcd(&self) -> bool {
+        self.etcd.is_none()
+    }
+
     /// Fetches a copy of the state from the node that has answered, into a file beside `target`. `progress` is told how many
     /// octets of how many have come.
     ///
@@ -394,6 +437,7 @@ impl Joining {
             node: self.node,
             founder: false,
             nodes,
+            etcd: self.etcd,
         };
         self.folder.keep_facts(&facts)?;
         Ok(facts)

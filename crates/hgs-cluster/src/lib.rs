@@ -13,11 +13,13 @@
 //!  join         what a node and a cluster say to each other then
 //!  membership   the members of etcd
 //!  process      etcd as a child
+//!  existing     an etcd that runs already
 //!  upkeep       what nodes report, and what leaves etcd
 //! ```
 
 mod call;
 pub mod credentials;
+pub mod existing;
 pub mod folder;
 pub mod invitation;
 pub mod join;

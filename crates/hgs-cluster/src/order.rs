@@ -38,7 +38,8 @@ use keys::{Mark, Packed, PartsTag};
 use nodes::Nodes;
 
 use crate::node::NodeName;
-pub use nodes::{Admitted, ClusterId, NodesError, admit, found, list, remove};
+pub use nodes::{Admitted, ClusterId, NodesError, admit, announce, announced, found, list, remove};
+pub(crate) use nodes::{ProbeError, is_untouched, probe};
 
 /// Octets of a longer entry are put in parts: etcd takes requests of 1.5 MiB.
 const MAX_PART: usize = 1024 * 1024;

@@ -39,8 +39,8 @@ pub struct Upkeep {
     client: Client,
     keys: Keyspace,
     node: NodeName,
-    /// Octets that the database of a member may have.
-    quota: u64,
+    /// Octets that the database of a member may have. None in an etcd that runs already: others look after its space.
+    quota: Option<u64>,
     /// When each node reported last, by this node's own clock, and at which revision.
     heard: BTreeMap<NodeName, (Revision, Instant)>,
     /// Revisions behind what was deleted, and when that was.
@@ -64,6 +64,16 @@ impl Upkeep {
     /// By a node, of a cluster whose members have this quota.
     #[must_use]
     pub const fn new(client: Client, keys: Keyspace, node: NodeName, quota: u64) -> Self {
+        Self::with(client, keys, node, Some(quota))
+    }
+
+    /// In an etcd that runs already: it deletes keys of the cluster, and does nothing to etcd.
+    #[must_use]
+    pub const fn in_existing(client: Client, keys: Keyspace, node: NodeName) -> Self {
+        Self::with(client, keys, node, None)
+    }
+
+    const fn with(client: Client, keys: Keyspace, node: NodeName, quota: Option<u64>) -> Self {
         Self {
             client,
             keys,
@@ -100,7 +110,11 @@ impl Upkeep {
         let members = list(&self.client, &self.keys).await?;
         let reports = reports(&self.client, &self.keys).await?;
         self.hear(&reports, now);
-        let is_full = space::is_full(&self.client).await?;
+        let is_full = match self.quota {
+            Some(_) => space::is_full(&self.client).await?,
+            // Only some users may ask for alarms there.
+            None => space::is_full(&self.client).await.unwrap_or(false),
+        };
         // Without room nobody can report, and so nobody is known to live: then each node helps.
         let first = members.iter().find(|node| self.was_heard(node, LIVES, now));
         let mut round = Round {
@@ -115,10 +129,13 @@ impl Upkeep {
         let floor = offload::floor(&members, &reports, waited_for);
         let (offloaded, revision) = self.offload(&members, &reports, floor, is_full).await?;
         round.offloaded = offloaded;
+        let Some(quota) = self.quota else {
+            return Ok(round);
+        };
         if is_full || offloaded.entries + offloaded.dependencies > 0 {
             self.deleted.push((now, revision));
         }
-        round.tidied = self.tidy(now, is_full).await?;
+        round.tidied = self.tidy(now, is_full, quota).await?;
         Ok(round)
     }
 

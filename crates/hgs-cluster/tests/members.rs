@@ -66,6 +66,7 @@ impl TestNode {
             nodes: vec![node.clone()],
             node,
             founder: true,
+            etcd: None,
         };
         Self { folder, facts }
     }

@@ -264,6 +264,14 @@ impl Client {
         Ok(answer.into())
     }
 
+    /// Looks whether a member that does not answer refuses the certificate of this client. It takes a second where it does not.
+    ///
+    /// # Errors
+    /// When it can't be reached, is somebody else, or refuses.
+    pub async fn try_certificate(&self, member: usize) -> Result<(), MemberError> {
+        self.member(member)?.try_certificate().await
+    }
+
     /// Has one member give back the space that it does not use. It answers nothing else meanwhile.
     ///
     /// # Errors

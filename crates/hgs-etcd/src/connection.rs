@@ -16,9 +16,12 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::Code;
 use crate::client::MAX_ANSWER;
@@ -34,6 +37,8 @@ const PING: Duration = Duration::from_secs(10);
 const AVOIDED: Duration = Duration::from_secs(10);
 /// How often a silent member is asked whether it is back.
 const PROBE: Duration = Duration::from_millis(250);
+/// For so long the end of a connection is waited for on which a request has failed.
+const END: Duration = Duration::from_millis(100);
 /// Octets that a member may send before it has to wait: an answer with large values comes at once.
 const WINDOW: u32 = 4 * 1024 * 1024;
 
@@ -53,8 +58,16 @@ pub(crate) struct Method {
 pub(crate) struct Member {
     address: String,
     tls: Option<Arc<ClientConfig>>,
-    connection: tokio::sync::Mutex<Option<http2::SendRequest<Body>>>,
+    connection: tokio::sync::Mutex<Option<Connection>>,
     standing: Mutex<Standing>,
+}
+
+/// A connection to a member.
+#[derive(Debug, Clone)]
+struct Connection {
+    requests: http2::SendRequest<Body>,
+    /// Why it has ended, where certificates are the reason.
+    refusal: watch::Receiver<Option<MemberError>>,
 }
 
 /// What is known of a member from its last answer.
@@ -178,16 +191,17 @@ impl Member {
             .body(body)
             .map_err(|error| MemberError::Connect(error.to_string()))?;
         let asked = Instant::now();
-        let answer = timeout_at(until, connection.try_send_request(request)).await;
+        let answer = timeout_at(until, connection.requests.try_send_request(request)).await;
         let answer = match answer {
             Ok(Ok(answer)) => answer,
             Ok(Err(mut error)) => {
                 let unsent = error.take_message().is_some();
                 let reason = chain(error.error());
                 *self.connection.lock().await = None;
-                return Err(match unsent {
-                    true => MemberError::Connect(reason),
-                    false => MemberError::Broken(reason),
+                return Err(match (connection.refusal().await, unsent) {
+                    (Some(refusal), _) => refusal,
+                    (None, true) => MemberError::Connect(reason),
+                    (None, false) => MemberError::Broken(reason),
                 });
             }
             Err(_) => return Err(MemberError::Late(asked.elapsed())),
@@ -199,36 +213,77 @@ impl Member {
         }
     }
 
-    async fn connected(&self) -> Result<http2::SendRequest<Body>, MemberError> {
+    async fn connected(&self) -> Result<Connection, MemberError> {
         let mut place = self.connection.lock().await;
         if let Some(connection) = place.as_ref()
-            && !connection.is_closed()
+            && !connection.requests.is_closed()
         {
             return Ok(connection.clone());
         }
         match timeout(CONNECT, self.connect()).await {
             Ok(Ok(connection)) => Ok(place.insert(connection).clone()),
-            Ok(Err(error)) => Err(MemberError::Connect(chain(&error))),
+            Ok(Err(error)) => {
+                Err(tls_error(&error).unwrap_or_else(|| MemberError::Connect(chain(&error))))
+            }
             Err(_) => Err(MemberError::Unreachable("no answer".to_owned())),
         }
     }
 
-    async fn connect(&self) -> io::Result<http2::SendRequest<Body>> {
+    async fn connect(&self) -> io::Result<Connection> {
+        let stream = self.stream().await?;
+        match &self.tls {
+            None => over(stream).await,
+            Some(tls) => over(self.secured(tls, stream).await?).await,
+        }
+    }
+
+    async fn stream(&self) -> io::Result<TcpStream> {
         let stream = TcpStream::connect(&self.address).await?;
         stream.set_nodelay(true)?;
-        let Some(tls) = &self.tls else {
-            return over(stream).await;
-        };
+        Ok(stream)
+    }
+
+    async fn secured(
+        &self,
+        tls: &Arc<ClientConfig>,
+        stream: TcpStream,
+    ) -> io::Result<TlsStream<TcpStream>> {
         let host = self
             .address
             .rsplit_once(':')
             .map_or(&*self.address, |(host, _)| host);
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
-        let stream = TlsConnector::from(Arc::clone(tls))
+        TlsConnector::from(Arc::clone(tls))
             .connect(name, stream)
-            .await?;
-        over(stream).await
+            .await
+    }
+
+    /// Connects, says nothing, and listens whether the certificate of this client is refused. With TLS 1.3 that comes after the
+    /// handshake, and is lost where a request is on its way already.
+    pub(crate) async fn try_certificate(&self) -> Result<(), MemberError> {
+        let Some(tls) = &self.tls else {
+            return Ok(());
+        };
+        let listening = async {
+            let mut stream = self.secured(tls, self.stream().await?).await?;
+            stream.read(&mut [0; 1]).await
+        };
+        match timeout(CONNECT, listening).await {
+            Ok(Err(error)) => {
+                Err(tls_error(&error).unwrap_or_else(|| MemberError::Connect(chain(&error))))
+            }
+            Ok(Ok(_)) | Err(_) => Ok(()),
+        }
+    }
+}
+
+impl Connection {
+    /// Waits for its end, which is there or about to come, and tells whether certificates are the reason.
+    async fn refusal(&mut self) -> Option<MemberError> {
+        let ended = self.refusal.wait_for(Option::is_some);
+        let ended = timeout(END, ended).await.ok()?;
+        ended.ok()?.clone()
     }
 }
 
@@ -261,7 +316,7 @@ async fn look_after(member: Weak<Member>) {
 }
 
 /// HTTP/2 over a stream.
-async fn over<S>(stream: S) -> io::Result<http2::SendRequest<Body>>
+async fn over<S>(stream: S) -> io::Result<Connection>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
@@ -272,13 +327,16 @@ where
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(2 * WINDOW)
         .handshake(TokioIo::new(stream));
-    let (connection, driver) = handshake.await.map_err(io::Error::other)?;
+    let (requests, driver) = handshake.await.map_err(io::Error::other)?;
+    let (ended, refusal) = watch::channel(None);
     tokio::spawn(async move {
         if let Err(error) = driver.await {
             tracing::debug!(%error, "a connection to etcd has ended");
+            // Nobody may be left to know.
+            let _ = ended.send(tls_error(&error));
         }
     });
-    Ok(connection)
+    Ok(Connection { requests, refusal })
 }
 
 /// The one message of an answer, and the status behind it.
@@ -309,6 +367,31 @@ async fn one_message<A: prost::Message + Default>(
         (Some(status), _) => Err(MemberError::of(status)),
         (None, _) => Err(MemberError::Broken("an answer without a status".to_owned())),
     }
+}
+
+/// What TLS says behind an error, where it is about certificates. With TLS 1.3 a member that does not accept that of this
+/// client says so after the handshake, and before it takes any request.
+fn tls_error(error: &(dyn std::error::Error + 'static)) -> Option<MemberError> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let inner = error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref);
+        let inner = inner.and_then(|inner| inner.downcast_ref());
+        match error.downcast_ref().or(inner) {
+            Some(rustls::Error::InvalidCertificate(reason)) => {
+                return Some(MemberError::Stranger(reason.to_string()));
+            }
+            Some(rustls::Error::AlertReceived(alert)) => {
+                return Some(MemberError::NotAccepted(format!("{alert:?}")));
+            }
+            _ => next = error.source(),
+        }
+    }
+    // h2 keeps the words of an error of the connection only: those of rustls for an alert that has come.
+    let words = chain(error);
+    let (_, alert) = words.split_once("received fatal alert: ")?;
+    Some(MemberError::NotAccepted(alert.to_owned()))
 }
 
 /// An error with what is behind it: hyper's own words name no cause.

@@ -79,6 +79,12 @@ pub enum MemberError {
     /// It takes no connection, so nothing was asked.
     #[error("no connection: {0}")]
     Connect(String),
+    /// Who answers there has no certificate that is good for it, so nothing was asked.
+    #[error("it is not who it should be: {0}")]
+    Stranger(String),
+    /// It does not accept the certificate of this client, so nothing was asked.
+    #[error("it does not accept the certificate of this machine: {0}")]
+    NotAccepted(String),
     /// It does not answer at all, so nothing was asked.
     #[error("no connection: {0}")]
     Unreachable(String),
@@ -110,7 +116,10 @@ impl MemberError {
         match status.code {
             _ if matches!(
                 &*status.message,
-                "etcdserver: rpc not supported for learner" | "etcdserver: too many requests"
+                "etcdserver: rpc not supported for learner"
+                    | "etcdserver: too many requests"
+                    // Rights were changed meanwhile.
+                    | "etcdserver: revision of auth store is old"
             ) =>
             {
                 Self::NotNow(status)
@@ -132,6 +141,8 @@ impl MemberError {
     pub fn may_be_done(&self) -> bool {
         match self {
             Self::Connect(_)
+            | Self::Stranger(_)
+            | Self::NotAccepted(_)
             | Self::Unreachable(_)
             | Self::NoLeader(_)
             | Self::NotNow(_)
@@ -175,7 +186,13 @@ impl Error {
     #[must_use]
     pub fn lacks_leader(&self) -> bool {
         let reached = self.members.iter().filter(|(_, error)| {
-            !matches!(error, MemberError::Connect(_) | MemberError::Unreachable(_))
+            !matches!(
+                error,
+                MemberError::Connect(_)
+                    | MemberError::Stranger(_)
+                    | MemberError::NotAccepted(_)
+                    | MemberError::Unreachable(_)
+            )
         });
         let mut reached = reached.peekable();
         reached.peek().is_some()

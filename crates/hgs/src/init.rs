@@ -6,8 +6,8 @@ use std::fmt;
 
 use hgs_cluster::node::{Node, NodeAddress};
 use hgs_server::{
-    CertificateSource, ClusterError, GivenCertificate, GivenError, InitOptions, InitialiseError,
-    Initialised, KeySize, PlacedKey, ReturnBlame, removal_of,
+    CertificateSource, GivenCertificate, GivenError, InitOptions, InitialiseError, Initialised,
+    KeySize, PlacedKey, ReturnBlame, removal_of,
 };
 use hgs_terminal::{AtFault, Exit, Failure, Terminal};
 use serde::Serialize;
@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::bits::Bits;
 use crate::certified::{CertifiedKey, PairOptions, SuppliedKey};
 use crate::clock::now;
-use crate::cluster::NameOption;
+use crate::cluster::{EtcdOptions, NameOption};
 use crate::config_option::ConfigOption;
 use crate::failures::{IntoFailure, OrFail as _};
 use crate::guardian::CertificateView;
@@ -45,11 +45,13 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     given: PairOptions,
     /// Make it the first node of a cluster, which other nodes reach at this IP address or name, and at the port of the
-    /// cluster listener [port: 2382]. etcd listens on the ports 3 and 2 below it.
+    /// cluster listener [port: 2382]. The etcd that it starts listens on the ports 3 and 2 below it.
     #[arg(long, value_name = "ADDRESS[:PORT]")]
     cluster: Option<NodeAddress>,
     #[command(flatten)]
     node: NameOption,
+    #[command(flatten)]
+    etcd: EtcdOptions,
     /// Make a self-signed certificate for HTTPS too, for a first trial: `tls.pem` in the state folder, which is used
     /// where the configuration names none
     #[arg(long)]
@@ -77,12 +79,15 @@ impl Arguments {
             false => self.tls_name,
         };
         // Before anything is made.
+        let etcd = self.etcd.read()?;
         let node = match self.cluster {
             Some(address) => {
-                hgs_cluster::process::check_installed()
-                    .map_err(ClusterError::from)
-                    .or_fail()?;
+                hgs_server::check_etcd(etcd.as_ref()).or_fail()?;
                 Some(self.node.node(address)?)
+            }
+            None if etcd.is_some() => {
+                return Err(Failure::usage("etcd is of use to a cluster only")
+                    .remedy("say with `--cluster ADDRESS` where other nodes reach this one"));
             }
             None => None,
         };
@@ -101,7 +106,7 @@ impl Arguments {
         let made = hgs_server::initialise(&config, options, now()).or_fail()?;
         let tls = tls.map(|tls| tls.keep(&made.state_folder)).transpose()?;
         let node = node
-            .map(|node| hgs_server::found(&config, node, now()).or_fail())
+            .map(|node| hgs_server::found(&config, node, etcd, now()).or_fail())
             .transpose()?;
         terminal.report(&InitReport {
             node: node.map(|facts| facts.node),

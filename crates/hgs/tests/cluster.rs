@@ -2,133 +2,13 @@
 
 mod common;
 
-use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
+use common::machine::{Machine, PATIENCE, free_port};
 use common::served::Served;
 use common::{Home, Outcome};
 use hgs_testkit::softhsm::{self, SoftHsm};
 use serde_json::{Value, json};
-
-/// How long a cluster may take to become what it should. Each look runs a program.
-const PATIENCE: Duration = Duration::from_secs(90);
-
-/// A machine: a home of its own, and the address of its cluster listener.
-struct Machine {
-    home: Home,
-    name: &'static str,
-    address: String,
-}
-
-/// A port that is free, as are the three below.
-fn free_port() -> u16 {
-    for _ in 0..1000 {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
-        if (1..=3).all(|below| is_free(port - below)) {
-            return port;
-        }
-    }
-    panic!("there are no free ports");
-}
-
-impl Machine {
-    fn new(name: &'static str) -> Self {
-        let home = Home::new();
-        let folder = home.path().display();
-        let configuration = format!(
-            "[server]\nname = \"guardian\"\nstate = \"{folder}/guardian\"\n\
-             [listen.http]\naddress = \"127.0.0.1:0\"\n\
-             [listen.metrics]\naddress = \"127.0.0.1:0\"\n\
-             [listen.admin]\nsocket = \"{folder}/run/admin.sock\"\n"
-        );
-        home.write("hgs.toml", configuration);
-        Self {
-            home,
-            name,
-            address: format!("127.0.0.1:{}", free_port()),
-        }
-    }
-
-    #[track_caller]
-    fn hgs(&self, words: &str) -> Outcome {
-        self.home.hgs(&format!("{words} --config hgs.toml"))
-    }
-
-    fn found(&self) -> Served {
-        let Self { name, address, .. } = self;
-        self.hgs(&format!(
-            "init --bits 2048 --cluster {address} --node {name}"
-        ))
-        .done();
-        Served::start_with(&self.home, "hgs.toml")
-    }
-
-    #[track_caller]
-    fn invitation(&self) -> String {
-        let invited = self.hgs("cluster invite --json").done().json();
-        invited["invitation"].as_str().unwrap().to_owned()
-    }
-
-    #[track_caller]
-    fn join(&self, invitation: &str) -> Outcome {
-        let Self { name, address, .. } = self;
-        self.hgs(&format!(
-            "cluster join {invitation} --address {address} --node {name}"
-        ))
-    }
-
-    /// Joins by an invitation of `other`, serves, and waits for its vote.
-    fn join_by(&self, other: &Self) -> Served {
-        self.join(&other.invitation()).done();
-        let served = Served::start_with(&self.home, "hgs.toml");
-        self.until("it has its vote", |cluster| {
-            let nodes = cluster["nodes"].as_array().unwrap();
-            nodes
-                .iter()
-                .all(|node| node["votes"] == true && node["reachable"] == true)
-        });
-        served
-    }
-
-    /// Asks how the cluster stands until it is so.
-    #[track_caller]
-    fn until(&self, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let outcome = self.hgs("cluster status --json");
-            if !outcome.out.is_empty() && is_so(&outcome.json()) {
-                return outcome.json();
-            }
-            assert!(Instant::now() < deadline, "{what}: {outcome:?}");
-        }
-    }
-
-    /// That this node records, and knows what other nodes have recorded.
-    #[track_caller]
-    fn knows_host(&self, name: &str) {
-        let deadline = Instant::now() + PATIENCE;
-        while !self.hgs("host list").done().out.contains(name) {
-            assert!(
-                Instant::now() < deadline,
-                "{} does not know {name}",
-                self.name
-            );
-        }
-    }
-
-    #[track_caller]
-    fn add_host(&self, name: &str) {
-        self.home.openssl(&format!(
-            "genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out {name}.key"
-        ));
-        self.home
-            .openssl(&format!("pkey -in {name}.key -pubout -out {name}.pem"));
-        self.hgs(&format!("host add {name} --host-key {name}.pem"))
-            .done();
-    }
-}
 
 #[test]
 fn nodes_join_one_is_lost_and_replaced_and_without_a_quorum_none_is_ready() {

@@ -23,6 +23,38 @@ pub struct Cluster {
     /// Why the nodes are shown as they were known last.
     #[serde(default)]
     pub trouble: Option<String>,
+    /// The etcd that the nodes use, where it runs already; absent where each node starts a member of their own.
+    #[serde(default)]
+    pub existing_etcd: Option<ExistingEtcd>,
+}
+
+/// An etcd that the nodes use and have not started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ExistingEtcd {
+    /// With what the keys of the cluster begin, before a `/`.
+    pub prefix: String,
+    /// Its members that are asked.
+    pub members: Vec<ExistingEtcdMember>,
+}
+
+/// A member of an etcd that the nodes use and have not started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ExistingEtcdMember {
+    /// Where it is asked.
+    pub url: String,
+    /// Whether it answers.
+    pub reachable: bool,
+    /// Whether it leads.
+    pub leads: bool,
+    /// Its version.
+    #[serde(default)]
+    pub version: Option<String>,
+    /// Octets of its database.
+    #[serde(default)]
+    pub octets: Option<u64>,
+    /// Why it does not answer, or what it says is wrong with it.
+    #[serde(default)]
+    pub error: Option<String>,
 }
 
 /// A node of a cluster.
@@ -33,7 +65,7 @@ pub struct ClusterNode {
     pub name: Option<String>,
     /// Where other nodes reach it: host, and port of its cluster listener.
     pub address: String,
-    /// Whether its etcd answers.
+    /// Whether its etcd answers; where it has none, whether it has reported within 20 seconds.
     pub reachable: bool,
     /// Whether it leads.
     pub leads: bool,
@@ -46,7 +78,8 @@ pub struct ClusterNode {
     #[serde(default)]
     pub etcd_octets: Option<u64>,
     /// Octets that this database can have.
-    pub etcd_quota: u64,
+    #[serde(default)]
+    pub etcd_quota: Option<u64>,
     /// The version of the program, by its last report, as what follows.
     #[serde(default)]
     pub version: Option<String>,

@@ -29,7 +29,9 @@ pub use changes::{
     AddCertificate, AddSigner, NewCertificate, RemoveCertificate, RotateCertificates,
     SetCertificate, SetServer, SetSigner,
 };
-pub use cluster::{Cluster, ClusterNode, InviteNode, NodeInvitation};
+pub use cluster::{
+    Cluster, ClusterNode, ExistingEtcd, ExistingEtcdMember, InviteNode, NodeInvitation,
+};
 pub use diagnosis::Diagnosis;
 pub use hosts::{
     AddEkRoots, AddHost, AddHosts, DeniedHost, DenyHost, EkRoot, Host, HostDetail, IdentityKey,

@@ -9,21 +9,27 @@
 //!  v/*                  the same of everything
 //!  o                    the floor (u64): entries up to this revision, and what was written under `v/` until then, may be gone
 //!  d/NODE               what a node reports of itself
+//!  a/NODE               where it is reached, in an etcd whose members are not the nodes
 //! ```
 //!
 //! Numbers are big-endian, in keys 16 digits of hexadecimal: their order is that of their octets.
 
-use std::fmt::Write as _;
-use std::str::FromStr as _;
+use std::fmt::{self, Write as _};
+use std::str::FromStr;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use hgs_etcd::Keys;
 use hgs_store::order::{DependencyKey, Last};
+use serde::{Deserialize, Serialize};
 
 use crate::node::NodeName;
 
+/// The longest prefix.
+const MAX_PREFIX: usize = 128;
+
 /// Where the keys of one cluster begin.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Keyspace {
     prefix: String,
 }
@@ -39,21 +45,35 @@ impl Default for Keyspace {
 /// A text that keys can't begin with.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "keys can't begin with {0:?}: it takes letters, digits, `-`, `_` and `.`, as the name of a node does"
+    "keys can't begin with {0:?}: it takes names such as `openhgs` or `openhgs/site-1`, of two or more small letters, digits, `-` and `.`"
 )]
 pub struct PrefixError(pub String);
 
 impl Keyspace {
-    /// Below a prefix, for an etcd that others use, too.
+    /// Below a prefix, for an etcd that others use, too. A part of one letter is none: the keys of a cluster go on so, and
+    /// one cluster could be inside another one.
     ///
     /// # Errors
     /// If keys can't begin so.
     pub fn below(prefix: &str) -> Result<Self, PrefixError> {
         let name = prefix.strip_suffix('/').unwrap_or(prefix);
-        let name = NodeName::from_str(name).map_err(|_| PrefixError(prefix.to_owned()))?;
-        Ok(Self {
-            prefix: format!("{}/", name.as_str()),
-        })
+        let is_name = |part: &str| part.len() > 1 && NodeName::from_str(part).is_ok();
+        match name.len() <= MAX_PREFIX && name.split('/').all(is_name) {
+            true => Ok(Self {
+                prefix: format!("{name}/"),
+            }),
+            false => Err(PrefixError(prefix.to_owned())),
+        }
+    }
+
+    /// All keys of the cluster.
+    pub(crate) fn all(&self) -> Keys {
+        Keys::Prefix(self.key(""))
+    }
+
+    /// A key that is never written.
+    pub(crate) fn unused(&self) -> Bytes {
+        self.key("t")
     }
 
     fn key(&self, rest: &str) -> Bytes {
@@ -76,7 +96,7 @@ impl Keyspace {
         Keys::Prefix(self.key("n/"))
     }
 
-    /// The name in a key of [`Self::nodes`] or of [`Self::reports`].
+    /// The name in a key of [`Self::nodes`], [`Self::reports`] or [`Self::addresses`].
     pub(crate) fn name_in(&self, key: &[u8]) -> Option<NodeName> {
         let name = key.get(self.prefix.len() + 2..)?;
         std::str::from_utf8(name).ok()?.parse().ok()
@@ -138,6 +158,42 @@ impl Keyspace {
 
     pub(crate) fn reports(&self) -> Keys {
         Keys::Prefix(self.key("d/"))
+    }
+
+    pub(crate) fn address(&self, node: &str) -> Bytes {
+        self.key(&format!("a/{node}"))
+    }
+
+    pub(crate) fn addresses(&self) -> Keys {
+        Keys::Prefix(self.key("a/"))
+    }
+}
+
+impl FromStr for Keyspace {
+    type Err = PrefixError;
+
+    fn from_str(text: &str) -> Result<Self, PrefixError> {
+        Self::below(text)
+    }
+}
+
+impl TryFrom<String> for Keyspace {
+    type Error = PrefixError;
+
+    fn try_from(text: String) -> Result<Self, PrefixError> {
+        Self::below(&text)
+    }
+}
+
+impl From<Keyspace> for String {
+    fn from(keys: Keyspace) -> Self {
+        keys.to_string()
+    }
+}
+
+impl fmt::Display for Keyspace {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.prefix.trim_end_matches('/'))
     }
 }
 
@@ -316,7 +372,13 @@ mod tests {
         for name in ["", "a/b", "-a", "*", &"a".repeat(64)] {
             assert_eq!(keys.name_in(format!("openhgs/n/{name}").as_bytes()), None);
         }
-        assert!(Keyspace::below("a/b").is_err());
+        for (prefix, shown) in [("hgs", "hgs"), ("openhgs/site-1/", "openhgs/site-1")] {
+            assert_eq!(Keyspace::below(prefix).unwrap().to_string(), shown);
+        }
+        // The last one would stand inside the keys of the cluster below `openhgs`.
+        for prefix in ["", "/", "/a1", "a1//b1", "A1", "a b", "a1\0", "openhgs/n"] {
+            assert!(Keyspace::below(prefix).is_err(), "{prefix}");
+        }
     }
 
     #[test]

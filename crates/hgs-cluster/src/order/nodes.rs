@@ -9,7 +9,7 @@ use hgs_store::order::{Last, OrderError, Position};
 use super::gather::{number_of, octets_of};
 use super::keys::{Keyspace, Mark};
 use super::{not_answered, unreadable};
-use crate::node::NodeName;
+use crate::node::{Node, NodeName};
 
 /// Which cluster it is: drawn when it is founded.
 pub type ClusterId = [u8; 16];
@@ -242,8 +242,91 @@ pub async fn remove(client: &Client, keys: &Keyspace, node: &NodeName) -> Result
         removed: true,
         ..mark
     };
-    let report = Operation::Delete(hgs_etcd::Keys::One(keys.report(node)));
-    change(client, keys, node, Some(mark), removed, vec![report]).await
+    let said = [keys.report(node), keys.address(node)];
+    let said = said.map(|key| Operation::Delete(hgs_etcd::Keys::One(key)));
+    change(client, keys, node, Some(mark), removed, said.into()).await
+}
+
+/// Says where a node is reached, in an etcd whose members are not the nodes.
+///
+/// # Errors
+/// Why it can't be said.
+pub async fn announce(client: &Client, keys: &Keyspace, node: &Node) -> Result<(), OrderError> {
+    let address = node.address.to_string().into();
+    let txn = Txn {
+        then: vec![Operation::Put(keys.address(node.name.as_str()), address)],
+        ..Txn::default()
+    };
+    let committed = client.commit(&txn, Repeat::Safe).await;
+    committed.map_err(|error| not_answered(&error, false))?;
+    Ok(())
+}
+
+/// The members of a cluster, and where each of them has said that it is reached.
+///
+/// # Errors
+/// Why they can't be told.
+pub async fn announced(client: &Client, keys: &Keyspace) -> Result<Vec<Node>, OrderError> {
+    let members = list(client, keys).await?;
+    let found = client.range(&Range::of(keys.addresses())).await;
+    let found = found.map_err(|error| not_answered(&error, false))?;
+    let nodes = found.records.iter().filter_map(|record| {
+        let name = keys.name_in(&record.key)?;
+        let address = std::str::from_utf8(&record.value).ok()?.parse().ok()?;
+        members.contains(&name).then_some(Node { name, address })
+    });
+    Ok(nodes.collect())
+}
+
+/// Whether a member has never written anything: it was admitted, and has not begun.
+pub(crate) async fn is_untouched(
+    client: &Client,
+    keys: &Keyspace,
+    node: &NodeName,
+) -> Result<bool, OrderError> {
+    let mark = mark_of(client, keys, node.as_str()).await?;
+    Ok(mark.is_none_or(|mark| mark.last.number == 0))
+}
+
+/// Which cluster has its keys there, and whether this client may write some.
+pub(crate) async fn probe(
+    client: &Client,
+    keys: &Keyspace,
+) -> Result<Option<ClusterId>, ProbeError> {
+    let mut all = Range::of(keys.all());
+    all.limit = 1;
+    let txn = Txn {
+        then: vec![
+            Operation::Get(keys.cluster()),
+            Operation::Range(all),
+            // It changes nothing, and is refused to who may not write.
+            Operation::Delete(hgs_etcd::Keys::One(keys.unused())),
+        ],
+        ..Txn::default()
+    };
+    let committed = client.commit(&txn, Repeat::Safe).await?;
+    let record = committed
+        .found
+        .first()
+        .and_then(|found| found.records.first());
+    let Some(record) = record else {
+        return Ok(None);
+    };
+    match read_identity(&record.value) {
+        Some((cluster, LAYOUT)) => Ok(Some(cluster)),
+        _ => Err(ProbeError::Layout),
+    }
+}
+
+/// What keeps a node from using an etcd.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProbeError {
+    /// It does not answer, or refuses.
+    #[error(transparent)]
+    Etcd(#[from] hgs_etcd::Error),
+    /// A newer program has written there, or another one.
+    #[error("what stands there was not written by this version of hgs")]
+    Layout,
 }
 
 /// The members of a cluster, by their names.

@@ -41,29 +41,40 @@ async fn alarms(
     Ok(alarms.into_iter().filter(move |alarm| alarm.kind == kind))
 }
 
+/// Whether it holds more room than this that it does not use.
+fn wastes(status: &MemberStatus, more_than: u64) -> bool {
+    let (size, used) = status.octets;
+    size.saturating_sub(used) > more_than
+}
+
 impl Upkeep {
-    pub(super) async fn tidy(&mut self, now: Instant, is_full: bool) -> Result<Tidied, OrderError> {
+    pub(super) async fn tidy(
+        &mut self,
+        now: Instant,
+        is_full: bool,
+        quota: u64,
+    ) -> Result<Tidied, OrderError> {
         let mut tidied = Tidied::default();
         let mut members = self.members().await;
         let used = members.iter().flatten().map(|status| status.octets.1);
-        let is_tight = is_full || used.max().unwrap_or(0) > self.quota / 4;
+        let is_tight = is_full || used.max().unwrap_or(0) > quota / 4;
         tidied.compacted = self.compact(now, is_tight, is_full).await?;
         if !is_full {
-            self.defragment_one(&members, &mut tidied).await;
+            self.defragment_one(&members, quota, &mut tidied).await;
             return Ok(tidied);
         }
         // Nothing is written anyway: all that may have much to give back, one after the other.
         for (place, status) in members.iter().enumerate() {
             let is_large = |status: &MemberStatus| {
-                self.wastes(status, self.quota / 8)
-                    || (tidied.compacted.is_some() && status.octets.0 > self.quota / 2)
+                wastes(status, quota / 8)
+                    || (tidied.compacted.is_some() && status.octets.0 > quota / 2)
             };
             if status.as_ref().is_some_and(is_large) && self.defragment(place).await {
                 tidied.defragmented.push(place);
             }
         }
         members = self.members().await;
-        let fits = |status: &MemberStatus| status.octets.0 < self.quota / 4 * 3;
+        let fits = |status: &MemberStatus| status.octets.0 < quota / 4 * 3;
         if members
             .iter()
             .all(|status| status.as_ref().is_some_and(fits))
@@ -86,14 +97,14 @@ impl Upkeep {
         members
     }
 
-    fn wastes(&self, status: &MemberStatus, more_than: u64) -> bool {
-        let (size, used) = status.octets;
-        size.saturating_sub(used) > more_than
-    }
-
     /// Has one member give back what it does not use, if that is more than half of what it may have: it answers nothing
     /// meanwhile. So only where all others do, followers first.
-    async fn defragment_one(&self, members: &[Option<MemberStatus>], tidied: &mut Tidied) {
+    async fn defragment_one(
+        &self,
+        members: &[Option<MemberStatus>],
+        quota: u64,
+        tidied: &mut Tidied,
+    ) {
         let Some(members) = members.iter().cloned().collect::<Option<Vec<_>>>() else {
             return;
         };
@@ -106,7 +117,7 @@ impl Upkeep {
             return;
         }
         let is_leader = |status: &MemberStatus| status.leader == Some(status.id);
-        let wasting = |status: &&MemberStatus| self.wastes(status, self.quota / 2);
+        let wasting = |status: &&MemberStatus| wastes(status, quota / 2);
         let wasting: Vec<&MemberStatus> = members.iter().filter(wasting).collect();
         let Some(next) = wasting
             .iter()

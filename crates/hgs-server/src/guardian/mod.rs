@@ -47,7 +47,7 @@ mod workers;
 use hgs_store::{Failure, MasterKeyError, OpenError};
 
 pub use certify::KeySize;
-pub use cluster::{ClusterError, Joined, default_node_name, found, join};
+pub use cluster::{ClusterError, Joined, check_etcd, default_node_name, found, join};
 pub use hgs_custody::CertifyError;
 pub use initialise::{InitOptions, Initialised, initialise};
 pub use initialise_error::{InitialiseError, MAX_NAME};
@@ -60,7 +60,7 @@ pub use trace::examine_stopped;
 
 pub(crate) use attestation::{AttestationRequest, Attestations, Attested};
 pub(crate) use certification::{Certification, PairRequest, RenewalError};
-pub(crate) use cluster::{Cluster, NodeStanding, Standing};
+pub(crate) use cluster::{Cluster, EtcdStanding, NodeStanding, Standing};
 pub(crate) use hosts::Credentials;
 pub(crate) use initialise::{communications as communications_template, guardian_validity};
 pub(crate) use inspection::Inspection;

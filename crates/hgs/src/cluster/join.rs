@@ -10,7 +10,7 @@ use hgs_terminal::{AtFault, Exit, Failure, Terminal};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use super::NameOption;
+use super::{EtcdFilesOptions, NameOption};
 use crate::config_option::ConfigOption;
 use crate::failures::OrFail as _;
 
@@ -22,21 +22,25 @@ const PROGRESS: Duration = Duration::from_secs(1);
 /// Make this machine a node of the cluster that has invited it
 ///
 /// It gets the cluster's certificates, its master key and a copy of its state; the guardian's configuration is the
-/// administrator's to write, as on the other nodes. It can be done again as long as the invitation holds.
+/// administrator's to write, as on the other nodes. Where the nodes use an etcd that runs already, the invitation leads to it,
+/// and this machine needs a certificate of its own there. It can be done again as long as the invitation holds.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   hgs cluster join hgs-join-1... --address 192.0.2.2
-  ssh guardian-1 hgs cluster invite | hgs cluster join - --address 192.0.2.2")]
+  ssh guardian-1 hgs cluster invite | hgs cluster join - --address 192.0.2.2
+  hgs cluster join - --address 192.0.2.2 --etcd-ca ca.pem --etcd-certificate client.pem --etcd-key client.key")]
 pub(super) struct Arguments {
     /// The invitation that `hgs cluster invite` printed on another node; `-` reads it from standard input, so that no other
     /// user of this machine sees it
     invitation: String,
     /// Where other nodes reach this one: an IP address or a name, and the port of the cluster listener [port: 2382].
-    /// etcd listens on the ports 3 and 2 below it.
+    /// The etcd that it starts listens on the ports 3 and 2 below it.
     #[arg(long, value_name = "ADDRESS[:PORT]")]
     address: NodeAddress,
     #[command(flatten)]
     name: NameOption,
+    #[command(flatten)]
+    etcd: EtcdFilesOptions,
     #[command(flatten)]
     config: ConfigOption,
 }
@@ -55,6 +59,7 @@ impl Arguments {
                 .remedy("copy all of what `hgs cluster invite` prints on a node that serves")
         })?;
         let node = self.name.node(self.address)?;
+        let etcd_files = self.etcd.read()?;
         let runtime = tokio::runtime::Runtime::new()
             .map_err(|error| Failure::of(&error).at_fault(AtFault::Ourselves))?;
         let mut told = Instant::now();
@@ -69,7 +74,13 @@ impl Arguments {
             }
         };
         let joined = runtime
-            .block_on(hgs_server::join(&config, node, &invitation, &mut progress))
+            .block_on(hgs_server::join(
+                &config,
+                node,
+                &invitation,
+                etcd_files,
+                &mut progress,
+            ))
             .or_fail()?;
         terminal.report(&Joined {
             node: joined.facts.node.name.to_string(),

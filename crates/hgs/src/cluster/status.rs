@@ -3,7 +3,7 @@
 use std::fmt;
 
 use hgs_admin::Administration as _;
-use hgs_admin::types::{Cluster, ClusterNode};
+use hgs_admin::types::{Cluster, ClusterNode, ExistingEtcd};
 use hgs_terminal::{Exit, Failure, Table, Terminal, printable};
 use serde::Serialize;
 
@@ -42,14 +42,13 @@ impl fmt::Display for Shown {
             "NODE", "ADDRESS", "STATE", "VERSION", "LAG", "CLOCK", "KEYS", "SPACE",
         ]);
         for node in &cluster.nodes {
-            let space = node.etcd_octets.map_or_else(
-                || "-".to_owned(),
-                |octets| format!("{} of {} MiB", octets >> 20, node.etcd_quota >> 20),
-            );
+            let space = node.etcd_octets.zip(node.etcd_quota);
+            let space =
+                space.map(|(octets, quota)| format!("{} of {} MiB", octets >> 20, quota >> 20));
             table.row([
                 or_dash(node.name.as_ref()),
                 node.address.clone(),
-                state(node).to_owned(),
+                state(node, cluster.existing_etcd.is_some()).to_owned(),
                 or_dash(node.version.as_ref()),
                 or_dash(node.lag.as_ref()),
                 or_dash(
@@ -58,11 +57,14 @@ impl fmt::Display for Shown {
                         .as_ref(),
                 ),
                 or_dash(node.usable_keys.as_ref().map(Vec::len).as_ref()),
-                space,
+                or_dash(space.as_ref()),
             ]);
         }
         table.fmt(formatter)?;
         writeln!(formatter)?;
+        if let Some(etcd) = &cluster.existing_etcd {
+            show_etcd(etcd, formatter)?;
+        }
         match cluster.survives {
             Some(0) if cluster.quorum => {
                 writeln!(
@@ -101,7 +103,41 @@ fn or_dash(value: Option<&impl ToString>) -> String {
     value.map_or_else(|| "-".to_owned(), ToString::to_string)
 }
 
-fn state(node: &ClusterNode) -> &'static str {
+/// An etcd that runs already, with those of its members that are asked.
+fn show_etcd(etcd: &ExistingEtcd, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+    writeln!(
+        formatter,
+        "Commits are ordered below `{}/` in an etcd that runs already:",
+        printable(&etcd.prefix)
+    )?;
+    let mut table = Table::new(["ETCD", "STATE", "VERSION", "SPACE"]);
+    for member in &etcd.members {
+        let state = match (member.reachable, member.leads) {
+            (false, _) => "away",
+            (true, true) => "leads",
+            (true, false) => "follows",
+        };
+        let space = member.octets.map(|octets| format!("{} MiB", octets >> 20));
+        table.row([
+            member.url.clone(),
+            state.to_owned(),
+            or_dash(member.version.as_ref()),
+            or_dash(space.as_ref()),
+        ]);
+    }
+    write!(formatter, "{table}")?;
+    for member in &etcd.members {
+        if let Some(error) = &member.error {
+            writeln!(formatter, "{}: {}", member.url, printable(error))?;
+        }
+    }
+    writeln!(formatter)
+}
+
+fn state(node: &ClusterNode, is_without_member: bool) -> &'static str {
+    if is_without_member {
+        return if node.reachable { "serves" } else { "away" };
+    }
     match (node.reachable, node.leads, node.votes) {
         (false, _, true) => "away",
         (false, _, false) => "joins, and has not started",

@@ -315,7 +315,7 @@ async fn make_cluster(
             };
             let now = SystemClock.now();
             let made = hgs_server::initialise(&first.config, options, now).or_fail()?;
-            hgs_server::found(&first.config, first.node.clone(), now).or_fail()?;
+            hgs_server::found(&first.config, first.node.clone(), None, now).or_fail()?;
             let thumbprint = made.signing.thumbprint();
             Ok((
                 thumbprint,
@@ -344,8 +344,13 @@ async fn make_cluster(
                     .map_err(failed)??;
                 let invitation: Invitation = invited.invitation.parse().map_err(failed)?;
                 let mut silent = |_, _| ();
-                let joined =
-                    hgs_server::join(&node.config, node.node.clone(), &invitation, &mut silent);
+                let joined = hgs_server::join(
+                    &node.config,
+                    node.node.clone(),
+                    &invitation,
+                    None,
+                    &mut silent,
+                );
                 let joined = joined.await.or_fail()?;
                 node.start().await?;
                 let votes = |cluster: &Cluster| {

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use hgs_admin::types::{self, Certificate, ClusterNode, InviteNode, NodeInvitation, Warning};
+use hgs_admin::types::{
+    self, Certificate, ClusterNode, ExistingEtcdMember, InviteNode, NodeInvitation, Warning,
+};
 use hgs_admin::{AdminError, ErrorCode, HostSelector};
 use hgs_cluster::membership::MembershipError;
 use hgs_cluster::order::NodesError;
@@ -14,7 +16,7 @@ use serde_json::json;
 use tokio::runtime::Handle;
 
 use super::AdminHandler;
-use crate::guardian::{Cluster, ClusterError, NodeStanding, Standing};
+use crate::guardian::{Cluster, ClusterError, EtcdStanding, NodeStanding, Standing};
 
 /// Seconds by which clocks may differ.
 const MAX_CLOCK_DIFFERENCE: i64 = 30;
@@ -99,11 +101,27 @@ fn warnings(standing: &Standing) -> Vec<Warning> {
         remedy: remedy.to_owned(),
     };
     let mut warnings = Vec::new();
-    if standing.survives().is_none() || standing.leader().is_none() {
+    if !standing.has_quorum() {
         warnings.push(warning(
             "cluster-without-quorum",
             "nothing is released: too few nodes of the cluster reach each other".to_owned(),
             "see `hgs cluster status`: more than half of the nodes must run",
+        ));
+    }
+    let members = standing
+        .existing
+        .iter()
+        .flat_map(|existing| &existing.members);
+    for EtcdStanding { url, status } in members {
+        let trouble = match status {
+            Ok(status) if status.errors.is_empty() => continue,
+            Ok(status) => status.errors.join("; "),
+            Err(error) => error.clone(),
+        };
+        warnings.push(warning(
+            "cluster-etcd",
+            format!("etcd at {url}: {trouble}"),
+            "see `hgs cluster status`, and those who run that etcd",
         ));
     }
     for node in &standing.nodes {
@@ -111,7 +129,7 @@ fn warnings(standing: &Standing) -> Vec<Warning> {
             .name
             .as_ref()
             .map_or(&*node.address, |name| name.as_str());
-        if node.etcd.is_none() {
+        if !node.is_there {
             warnings.push(warning(
                 "cluster-node-away",
                 format!("node {name} of the cluster is away"),
@@ -163,16 +181,15 @@ fn missing_keys(standing: &Standing, node: &NodeStanding, name: &str) -> Option<
 }
 
 fn shown(standing: &Standing) -> types::Cluster {
-    let leader = standing.leader();
     let nodes = standing.nodes.iter().map(|node| ClusterNode {
         name: node.name.as_ref().map(ToString::to_string),
         address: node.address.clone(),
-        reachable: node.etcd.is_some(),
-        leads: leader.is_some() && node.etcd.as_ref().map(|etcd| etcd.id) == leader,
+        reachable: node.is_there,
+        leads: standing.leads(node),
         votes: !node.learner,
         etcd_version: node.etcd.as_ref().map(|etcd| etcd.version.clone()),
         etcd_octets: node.etcd.as_ref().map(|etcd| etcd.octets.0),
-        etcd_quota: QUOTA,
+        etcd_quota: standing.existing.is_none().then_some(QUOTA),
         version: node.report.as_ref().map(|report| report.version.clone()),
         lag: standing.lag(node),
         clock_difference_seconds: standing.clock_difference(node),
@@ -185,11 +202,33 @@ fn shown(standing: &Standing) -> types::Cluster {
     types::Cluster {
         cluster: standing.cluster.clone(),
         node: standing.node.to_string(),
-        quorum: standing.survives().is_some() && leader.is_some(),
+        quorum: standing.has_quorum(),
         leader: standing.leading_node().map(ToString::to_string),
         survives: standing.survives(),
         nodes: nodes.collect(),
         trouble: standing.trouble.clone(),
+        existing_etcd: standing
+            .existing
+            .as_ref()
+            .map(|existing| types::ExistingEtcd {
+                prefix: existing.prefix.to_string(),
+                members: existing.members.iter().map(shown_member).collect(),
+            }),
+    }
+}
+
+fn shown_member(member: &EtcdStanding) -> ExistingEtcdMember {
+    let status = member.status.as_ref().ok();
+    let said = status.map(|status| status.errors.join("; "));
+    ExistingEtcdMember {
+        url: member.url.clone(),
+        reachable: status.is_some(),
+        leads: status.is_some_and(|status| status.leader == Some(status.id)),
+        version: status.map(|status| status.version.clone()),
+        octets: status.map(|status| status.octets.0),
+        error: said
+            .filter(|said| !said.is_empty())
+            .or_else(|| member.status.as_ref().err().cloned()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Why something about the cluster was not done.
 
 use hgs_cluster::credentials::CredentialsError;
+use hgs_cluster::existing::ExistingEtcdError;
 use hgs_cluster::folder::FolderError;
 use hgs_cluster::join::{JoinError, NotAdmitted};
 use hgs_cluster::membership::MembershipError;
@@ -24,6 +25,9 @@ pub enum ClusterError {
     /// etcd as a child.
     #[error(transparent)]
     Etcd(#[from] EtcdError),
+    /// An etcd that runs already.
+    #[error(transparent)]
+    ExistingEtcd(#[from] ExistingEtcdError),
     /// The members of etcd.
     #[error(transparent)]
     Membership(#[from] MembershipError),
@@ -48,6 +52,9 @@ pub enum ClusterError {
     /// The file of the master key.
     #[error(transparent)]
     MasterKey(#[from] MasterKeyError),
+    /// The system gives no room to wait for answers.
+    #[error("etcd can't be asked: {0}")]
+    Runtime(#[source] std::io::Error),
     /// The source of randomness failed.
     #[error(transparent)]
     Crypto(#[from] CryptoError),
@@ -74,6 +81,12 @@ impl ClusterError {
     pub fn remedy(&self) -> Option<String> {
         let remedy = match self {
             Self::Etcd(error) => return error.remedy(),
+            Self::ExistingEtcd(error) | Self::Join(JoinError::ExistingEtcd(error)) => {
+                return error.remedy();
+            }
+            Self::Join(JoinError::OwnEtcd) => {
+                "leave out `--etcd-ca`, `--etcd-certificate` and `--etcd-key`"
+            }
             Self::Open(error) => return error.remedy(),
             Self::MasterKey(error) => return error.remedy(),
             Self::Folder(FolderError::File(error))

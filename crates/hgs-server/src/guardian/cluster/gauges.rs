@@ -26,7 +26,7 @@ impl Gauges {
             nodes: gauge("hgs_cluster_nodes", "Nodes of the cluster."),
             away: gauge(
                 "hgs_cluster_nodes_away",
-                "Nodes whose etcd does not answer this one.",
+                "Nodes whose etcd does not answer this one, or, in an etcd that runs already, that report nothing.",
             ),
             survives: gauge(
                 "hgs_cluster_survives",
@@ -53,8 +53,8 @@ impl Gauges {
         let most = |values: &mut dyn Iterator<Item = u64>| values.max().unwrap_or_default() as f64;
         self.nodes.set(nodes.len() as f64);
         self.away
-            .set(nodes.iter().filter(|node| node.etcd.is_none()).count() as f64);
-        let survives = standing.survives().filter(|_| standing.leader().is_some());
+            .set(nodes.iter().filter(|node| !node.is_there).count() as f64);
+        let survives = standing.survives();
         self.survives.set(survives.map_or(-1.0, |more| more as f64));
         let leads = standing.leading_node() == Some(&standing.node);
         self.leads.set(f64::from(u8::from(leads)));
@@ -66,9 +66,7 @@ impl Gauges {
             .filter_map(|node| standing.clock_difference(node));
         self.clock
             .set(most(&mut differences.map(i64::unsigned_abs)));
-        let octets = nodes
-            .iter()
-            .filter_map(|node| Some(node.etcd.as_ref()?.octets.0));
-        self.etcd_octets.set(most(&mut octets.into_iter()));
+        self.etcd_octets
+            .set(most(&mut standing.etcd_octets().into_iter()));
     }
 }

@@ -1,5 +1,6 @@
 //! A machine without a state becomes a node of a cluster.
 
+use hgs_cluster::existing::EtcdFiles;
 use hgs_cluster::folder::{ClusterFolder, Facts};
 use hgs_cluster::invitation::Invitation;
 use hgs_cluster::node::Node;
@@ -19,7 +20,8 @@ pub struct Joined {
 }
 
 /// Joins the cluster that has invited: its certificates, its master key and its state come to where `config` says, and etcd
-/// gets one more member, which `hgs serve` starts. `progress` is told how many octets of the state have come.
+/// gets one more member, which `hgs serve` starts; or this machine uses the etcd of the other nodes, by these files.
+/// `progress` is told how many octets of the state have come.
 ///
 /// # Errors
 /// Where there is a state that is not of an attempt before, and where no node does what is asked. It can be tried again as
@@ -28,16 +30,20 @@ pub async fn join(
     config: &Config,
     node: Node,
     invitation: &Invitation,
+    etcd_files: Option<EtcdFiles>,
     progress: &mut (dyn FnMut(u64, u64) + Send),
 ) -> Result<Joined, ClusterError> {
-    process::check_installed()?;
     let directory = config.state_folder();
     let folder = ClusterFolder::of_state(&directory);
     if Store::is_in(&directory) && !folder.path().exists() {
         return Err(OpenError::AlreadyInitialised { directory }.into());
     }
     hgs_files::private_folder(&directory)?;
-    let joining = join::ask(folder.clone(), node, invitation, env!("CARGO_PKG_VERSION")).await?;
+    let version = env!("CARGO_PKG_VERSION");
+    let joining = join::ask(folder.clone(), node, invitation, etcd_files, version).await?;
+    if joining.has_own_etcd() {
+        process::check_installed()?;
+    }
     master_key_file::put(&config.master_key_file(), &joining.master_key)?;
     let mut octets = 0;
     // One that came at an attempt before is as good: what is missing in it comes from etcd.

@@ -12,7 +12,7 @@ use futures_util::stream;
 use hgs_cluster::credentials::Authorities;
 use hgs_cluster::folder::ClusterFolder;
 use hgs_cluster::join::{self, JOIN, MAX_REQUEST, MEMBER, Nodes, NotAdmitted, STATE};
-use hgs_cluster::membership::{self, MembershipError};
+use hgs_cluster::membership::MembershipError;
 use hgs_cluster::node::Node;
 use hgs_files::FileError;
 use hgs_store::Action;
@@ -100,14 +100,6 @@ impl ClusterService {
     async fn join(&self, request: &Request) -> Result<Response, ClusterError> {
         let cluster = Arc::clone(&self.0);
         let body = request.body.clone();
-        let members = {
-            let cluster = Arc::clone(&cluster);
-            move || {
-                cluster
-                    .runtime
-                    .block_on(membership::members(&cluster.client))
-            }
-        };
         let answering = spawn_blocking(move || -> Result<Vec<u8>, ClusterError> {
             let now = cluster.clock.now();
             let admission = {
@@ -118,14 +110,10 @@ impl ClusterService {
                 join::admit(&body, &mut invitations, now)?
             };
             let node = &admission.request.node;
-            membership::check_free(&members()?, node)?;
+            cluster.runtime.block_on(cluster.check_free(node))?;
             let authorities = Authorities::read(&cluster.folder, &cluster.master_key)?;
-            let sealed = admission.answer(
-                &cluster.facts().cluster,
-                &authorities,
-                &cluster.master_key,
-                now,
-            )?;
+            let sealed =
+                admission.answer(&cluster.facts(), &authorities, &cluster.master_key, now)?;
             info!(node = %node.name, address = %node.address, "a node joins the cluster");
             let about = json!({"node": node.name, "address": node.address, "version": admission.request.version});
             cluster.record("cluster", Action::AdmitNode, about)?;
@@ -147,7 +135,7 @@ impl ClusterService {
         }
         let node: Node = serde_json::from_slice(&request.body).map_err(malformed)?;
         let nodes = self.0.add(&node).await?;
-        info!(node = %node.name, "etcd has a member for a new node");
+        info!(node = %node.name, "there is a place for a new node");
         let body = serde_json::to_vec(&Nodes { nodes }).map_err(malformed)?;
         Ok(Response::new(StatusCode::OK, "application/json", body))
     }

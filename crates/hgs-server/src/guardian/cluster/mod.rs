@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use hgs_clock::Clock;
 use hgs_cluster::credentials::{self, Authorities};
+use hgs_cluster::existing::{self, EtcdTls};
 use hgs_cluster::folder::{ClusterFolder, Facts};
 use hgs_cluster::invitation::{Invitation, Invitations};
 use hgs_cluster::join as join_protocol;
@@ -42,9 +43,10 @@ use crate::metrics::Metrics;
 use gauges::Gauges;
 
 pub use error::ClusterError;
-pub use found::{default_node_name, found};
+pub use found::{check_etcd, default_node_name, found};
 pub use join::{Joined, join};
-pub(crate) use standing::{NodeStanding, Standing};
+use standing::Heard;
+pub(crate) use standing::{EtcdStanding, NodeStanding, Standing};
 
 /// How long a member of etcd may take to answer, and all together.
 const PATIENCE: Duration = Duration::from_millis(1200);
@@ -70,11 +72,15 @@ pub(crate) struct Cluster {
     invitations: Mutex<Invitations>,
     tls: RwLock<Arc<rustls::ServerConfig>>,
     copies: Arc<tokio::sync::Semaphore>,
+    /// What the files for an etcd that runs already held when they were read last.
+    etcd_tls: Mutex<Option<EtcdTls>>,
+    /// When other nodes have reported.
+    heard: Mutex<Heard>,
     /// Once it is open. It must not be kept open by this.
     served: OnceLock<Served>,
     _upkeep: Task,
-    // After all that asks it.
-    etcd: Etcd,
+    // After all that asks it. None where nodes use an etcd that runs already.
+    etcd: Option<Etcd>,
 }
 
 /// What this node serves.
@@ -118,18 +124,33 @@ impl Cluster {
             info!("the certificates of this node were renewed");
         }
         listener::remove_old_copies(&folder);
+        let (tls, etcd_tls) = match &facts.etcd {
+            None => (Some(credentials::client_config(&folder, b"h2")?), None),
+            Some(existing) => {
+                let tls = existing.tls()?;
+                (tls.as_ref().map(|tls| Arc::clone(&tls.config)), tls)
+            }
+        };
         let client = Client::new(Settings {
             members: facts.etcd_endpoints(),
-            tls: Some(credentials::client_config(&folder, b"h2")?),
+            tls,
             patience: PATIENCE,
             budget: BUDGET,
         });
-        let node = facts.node.name.clone();
-        let upkeep = Upkeep::new(client.clone(), Keyspace::default(), node, QUOTA);
+        let (node, keys) = (facts.node.name.clone(), facts.keyspace());
+        let upkeep = match facts.etcd {
+            None => Upkeep::new(client.clone(), keys, node, QUOTA),
+            Some(_) => Upkeep::in_existing(client.clone(), keys, node),
+        };
         let upkeep = Task(tokio::spawn(upkeep.run()).abort_handle());
         let cluster = Arc::new(Self {
             tls: RwLock::new(credentials::server_config(&folder)?),
-            etcd: Etcd::start(&folder, &facts)?,
+            etcd: match facts.etcd {
+                None => Some(Etcd::start(&folder, &facts)?),
+                Some(_) => None,
+            },
+            etcd_tls: Mutex::new(etcd_tls),
+            heard: Mutex::default(),
             facts: RwLock::new(facts),
             client,
             folder,
@@ -152,11 +173,17 @@ impl Cluster {
     pub(crate) fn ordered(&self) -> Result<Ordered, ClusterError> {
         let facts = self.facts();
         let cluster = facts.id();
-        let keys = Keyspace::default();
+        let keys = facts.keyspace();
         if facts.founder {
             let node = &facts.node.name;
             self.runtime
                 .block_on(order::found(&self.client, &keys, &cluster, node))?;
+        }
+        if facts.etcd.is_some() {
+            let announced = order::announce(&self.client, &keys, &facts.node);
+            self.runtime
+                .block_on(announced)
+                .map_err(order::NodesError::Order)?;
         }
         let order = EtcdOrder::new(OrderSettings {
             client: self.client.clone(),
@@ -164,7 +191,10 @@ impl Cluster {
             keys,
             cluster,
             node: facts.node.name,
-            max_operations: MAX_TXN_OPERATIONS,
+            max_operations: match facts.etcd {
+                None => MAX_TXN_OPERATIONS,
+                Some(_) => existing::MAX_TXN_OPERATIONS,
+            },
         });
         Ok(Ordered {
             order: Box::new(order),
@@ -230,7 +260,7 @@ impl Cluster {
         let cluster = Arc::downgrade(self);
         Readiness::new(move || {
             let cluster = cluster.upgrade().ok_or("shutting down")?;
-            let keys = Keyspace::default();
+            let keys = cluster.keys_in_etcd();
             let asked = order::list(&cluster.client, &keys);
             let nodes = cluster
                 .runtime
@@ -291,7 +321,7 @@ impl Cluster {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             usable_keys: keys.usable,
         };
-        publish(&self.client, &Keyspace::default(), &self.node(), &report).await?;
+        publish(&self.client, &self.keys_in_etcd(), &self.node(), &report).await?;
         Ok(())
     }
 
@@ -345,19 +375,53 @@ impl Cluster {
             return Err(ClusterError::Itself(name.clone()));
         }
         // First it can write nothing any more.
-        match order::remove(&self.client, &Keyspace::default(), name).await {
+        match order::remove(&self.client, &self.keys_in_etcd(), name).await {
             // One that has joined halfway.
             Ok(()) | Err(order::NodesError::Unknown(_)) => {}
             Err(error) => return Err(error.into()),
         }
-        membership::remove(&self.client, name).await?;
+        if self.etcd.is_some() {
+            membership::remove(&self.client, name).await?;
+        }
         self.learn_nodes().await
     }
 
-    /// Adds a node to etcd, and to those whose commits are ordered.
+    /// Where the keys of the cluster are.
+    fn keys_in_etcd(&self) -> Keyspace {
+        self.facts().keyspace()
+    }
+
+    /// All nodes that have begun.
+    async fn known_nodes(&self) -> Result<Vec<Node>, ClusterError> {
+        match self.etcd {
+            Some(_) => Ok(membership::nodes(&membership::members(&self.client).await?)),
+            None => {
+                let nodes = order::announced(&self.client, &self.keys_in_etcd()).await;
+                Ok(nodes.map_err(order::NodesError::Order)?)
+            }
+        }
+    }
+
+    /// Whether a node can be added, under its name and address.
+    async fn check_free(&self, node: &Node) -> Result<(), ClusterError> {
+        match self.etcd {
+            Some(_) => {
+                let members = membership::members(&self.client).await?;
+                membership::check_free(&members, node)?;
+            }
+            None => existing::check_free(&self.client, &self.keys_in_etcd(), node).await?,
+        }
+        Ok(())
+    }
+
+    /// Adds a node to those whose commits are ordered, and to etcd, where that has a member on each node.
     async fn add(&self, node: &Node) -> Result<Vec<Node>, ClusterError> {
+        let keys = self.keys_in_etcd();
+        if self.etcd.is_none() {
+            return Ok(existing::add(&self.client, &keys, node).await?);
+        }
         let nodes = membership::add(&self.client, node).await?;
-        order::admit(&self.client, &Keyspace::default(), &node.name).await?;
+        order::admit(&self.client, &keys, &node.name).await?;
         Ok(nodes)
     }
 
@@ -378,7 +442,7 @@ impl Cluster {
 
     /// Takes over who belongs to the cluster, as etcd says.
     async fn learn_nodes(&self) -> Result<(), ClusterError> {
-        let nodes = membership::nodes(&membership::members(&self.client).await?);
+        let nodes = self.known_nodes().await?;
         let mut facts = self.facts();
         if facts.nodes == nodes || !nodes.contains(&facts.node) {
             return Ok(());
@@ -390,10 +454,12 @@ impl Cluster {
         );
         facts.nodes = nodes;
         self.folder.keep_facts(&facts)?;
-        self.client.set_members(
-            facts.etcd_endpoints(),
-            Some(&credentials::client_config(&self.folder, b"h2")?),
-        );
+        if facts.etcd.is_none() {
+            self.client.set_members(
+                facts.etcd_endpoints(),
+                Some(&credentials::client_config(&self.folder, b"h2")?),
+            );
+        }
         *self.facts.write().unwrap_or_else(PoisonError::into_inner) = facts;
         Ok(())
     }
@@ -403,17 +469,48 @@ impl Cluster {
         let node = self.facts().node;
         if credentials::renew(&self.folder, &self.master_key, &node, self.clock.now())? {
             info!("the certificates of this node were renewed");
-            let tls = credentials::client_config(&self.folder, b"h2")?;
-            self.client
-                .set_members(self.facts().etcd_endpoints(), Some(&tls));
+            if self.etcd.is_some() {
+                let tls = credentials::client_config(&self.folder, b"h2")?;
+                self.client
+                    .set_members(self.facts().etcd_endpoints(), Some(&tls));
+            }
             *self.tls.write().unwrap_or_else(PoisonError::into_inner) =
                 credentials::server_config(&self.folder)?;
         }
         Ok(())
     }
 
+    /// Reads the files for an etcd that runs already again, and uses what they hold if that is something else.
+    fn follow_files(&self) -> Result<(), ClusterError> {
+        let facts = self.facts();
+        let Some(existing) = &facts.etcd else {
+            return Ok(());
+        };
+        let tls = existing.tls()?;
+        let mut current = self.etcd_tls.lock().unwrap_or_else(PoisonError::into_inner);
+        if *current != tls {
+            info!("the certificates for etcd have changed: the new ones are used");
+            let config = tls.as_ref().map(|tls| &tls.config);
+            self.client.set_members(facts.etcd_endpoints(), config);
+            *current = tls;
+        }
+        Ok(())
+    }
+
     /// One look: whether all stands as it should.
     async fn look(&self) -> Result<bool, ClusterError> {
+        if self.etcd.is_none() {
+            self.follow_files()?;
+            let nodes = order::list(&self.client, &self.keys_in_etcd()).await;
+            let Ok(nodes) = nodes else {
+                return Ok(false);
+            };
+            if !nodes.contains(&self.node()) {
+                return Err(ClusterError::Removed(self.node()));
+            }
+            self.learn_nodes().await?;
+            return Ok(true);
+        }
         let Ok(status) = self.client.status(0).await else {
             return Ok(false);
         };
@@ -465,10 +562,11 @@ async fn tend(cluster: Weak<Cluster>) {
 
 /// Has the state take in what other nodes commit, as soon as etcd tells of it.
 async fn listen(cluster: Weak<Cluster>) {
-    let Some(client) = cluster.upgrade().map(|cluster| cluster.client.clone()) else {
+    let of = |cluster: Arc<Cluster>| (cluster.client.clone(), cluster.keys_in_etcd());
+    let Some((client, keys)) = cluster.upgrade().map(of) else {
         return;
     };
-    let mut doorbell = Doorbell::new(client, Keyspace::default());
+    let mut doorbell = Doorbell::new(client, keys);
     loop {
         let rung = tokio::time::timeout(LATER, doorbell.rings(0)).await;
         let Some(cluster) = cluster.upgrade() else {

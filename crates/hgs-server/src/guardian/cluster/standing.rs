@@ -1,16 +1,29 @@
 //! How the nodes of a cluster stand.
 
+use std::collections::BTreeMap;
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
+use hgs_cluster::existing::ExistingEtcd;
+use hgs_cluster::folder::Facts;
 use hgs_cluster::membership::{self, MemberNode};
-use hgs_cluster::node::NodeName;
-use hgs_cluster::order::Keyspace;
+use hgs_cluster::node::{Node, NodeName};
+use hgs_cluster::order::{self, Keyspace};
+use hgs_cluster::process::Etcd;
 use hgs_cluster::upkeep::{Report, Reported, reports};
-use hgs_etcd::{MemberId, MemberStatus};
+use hgs_etcd::{MemberId, MemberStatus, Revision};
 use hgs_pki::Time;
 
 use super::Cluster;
 
 /// Seconds that a report can be old: two of them may be missing.
 const REPORTS_AGE: i64 = 15;
+
+/// For so long a node without a member of etcd counts as there after its last report.
+const THERE: Duration = Duration::from_secs(20);
+
+/// When each node has reported, by this node's own clock, and at which revision.
+pub(super) type Heard = BTreeMap<NodeName, (Revision, Instant)>;
 
 /// How a cluster stands, as one of its nodes sees it.
 #[derive(Debug)]
@@ -25,6 +38,26 @@ pub(crate) struct Standing {
     pub(crate) now: Time,
     /// Why the members can't be asked: those that were known last are shown.
     pub(crate) trouble: Option<String>,
+    /// Where nodes use an etcd that runs already.
+    pub(crate) existing: Option<Existing>,
+}
+
+/// How an etcd stands that runs already.
+#[derive(Debug)]
+pub(crate) struct Existing {
+    /// Where the keys of the cluster begin.
+    pub(crate) prefix: Keyspace,
+    /// Whether it answers as it does with a quorum.
+    pub(crate) has_quorum: bool,
+    /// Its members that are asked.
+    pub(crate) members: Vec<EtcdStanding>,
+}
+
+/// How one member of it stands.
+#[derive(Debug)]
+pub(crate) struct EtcdStanding {
+    pub(crate) url: String,
+    pub(crate) status: Result<MemberStatus, String>,
 }
 
 /// How one node stands.
@@ -33,16 +66,18 @@ pub(crate) struct NodeStanding {
     pub(crate) name: Option<NodeName>,
     pub(crate) address: String,
     pub(crate) learner: bool,
-    /// Of its etcd, if it answers.
+    /// Of its etcd, if it has one that answers.
     pub(crate) etcd: Option<MemberStatus>,
     pub(crate) error: Option<String>,
     /// What it said of itself last.
     pub(crate) report: Option<Report>,
+    /// Whether it is there: its etcd answers, or, if it has none, it has reported lately.
+    pub(crate) is_there: bool,
 }
 
 impl Standing {
     /// The member that leads, if most members have the same one.
-    pub(crate) fn leader(&self) -> Option<MemberId> {
+    fn leader(&self) -> Option<MemberId> {
         let leaders = || {
             self.nodes
                 .iter()
@@ -52,14 +87,24 @@ impl Standing {
             .find(|leader| leaders().filter(|other| other == leader).count() * 2 > self.voters())
     }
 
+    /// Whether this node leads. In an etcd that runs already no node does.
+    pub(crate) fn leads(&self, node: &NodeStanding) -> bool {
+        let leader = self.leader();
+        leader.is_some() && node.etcd.as_ref().map(|etcd| etcd.id) == leader
+    }
+
     /// The node that leads.
     pub(crate) fn leading_node(&self) -> Option<&NodeName> {
-        let leader = self.leader()?;
-        let node = self
-            .nodes
-            .iter()
-            .find(|node| node.etcd.as_ref().is_some_and(|etcd| etcd.id == leader));
+        let node = self.nodes.iter().find(|node| self.leads(node));
         node?.name.as_ref()
+    }
+
+    /// Whether commits are ordered.
+    pub(crate) fn has_quorum(&self) -> bool {
+        match &self.existing {
+            Some(existing) => existing.has_quorum,
+            None => self.leader().is_some() && self.survives_own().is_some(),
+        }
     }
 
     /// How many entries a node has yet to take in, by its last report.
@@ -80,20 +125,37 @@ impl Standing {
         })
     }
 
+    /// Octets of the database of each member of etcd that answers.
+    pub(crate) fn etcd_octets(&self) -> Vec<u64> {
+        let own = self.nodes.iter().filter_map(|node| node.etcd.as_ref());
+        let existing = self.existing.iter().flat_map(|existing| &existing.members);
+        own.chain(existing.filter_map(|member| member.status.as_ref().ok()))
+            .map(|status| status.octets.0)
+            .collect()
+    }
+
     fn voters(&self) -> usize {
         self.nodes.iter().filter(|node| !node.learner).count()
     }
 
     /// How many more nodes can be lost before nothing is released; none, if nothing is now.
     pub(crate) fn survives(&self) -> Option<usize> {
+        let there = || self.nodes.iter().filter(|node| node.is_there).count();
+        match self.existing {
+            _ if !self.has_quorum() => None,
+            // One node goes on alone. What etcd survives is for those who run it to say.
+            Some(_) => Some(there().saturating_sub(1)),
+            None => self.survives_own(),
+        }
+    }
+
+    /// The same where each node has a member of etcd.
+    fn survives_own(&self) -> Option<usize> {
         let quorum = self.voters() / 2 + 1;
-        let present = self
-            .nodes
-            .iter()
-            .filter(|node| {
-                !node.learner && node.etcd.as_ref().is_some_and(|etcd| etcd.leader.is_some())
-            })
-            .count();
+        let has_leader = |node: &&NodeStanding| {
+            !node.learner && node.etcd.as_ref().is_some_and(|etcd| etcd.leader.is_some())
+        };
+        let present = self.nodes.iter().filter(has_leader).count();
         present.checked_sub(quorum)
     }
 }
@@ -102,6 +164,83 @@ impl Cluster {
     /// Asks every member.
     pub(crate) async fn standing(&self) -> Standing {
         let facts = self.facts();
+        let (mut nodes, existing, trouble) = match &facts.etcd {
+            None => {
+                let (nodes, trouble) = self.members_standing(&facts).await;
+                (nodes, None, trouble)
+            }
+            Some(etcd) => {
+                let (existing, trouble) = self.existing_standing(etcd).await;
+                let nodes = facts.nodes.iter().map(NodeStanding::of).collect();
+                (nodes, Some(existing), trouble)
+            }
+        };
+        nodes.sort_by(|one, other| one.name.cmp(&other.name));
+        // Without a quorum there are none, which is told already.
+        let reports = reports(&self.client, &facts.keyspace()).await;
+        let reports = reports.unwrap_or_default();
+        let lately = self.hear(&reports);
+        for Reported { node, report, .. } in reports {
+            let of = nodes
+                .iter_mut()
+                .find(|standing| standing.name.as_ref() == Some(&node));
+            if let Some(standing) = of {
+                standing.is_there |= existing.is_some() && lately.contains(&node);
+                standing.report = Some(report);
+            }
+        }
+        Standing {
+            now: self.clock.now(),
+            cluster: facts.cluster,
+            node: facts.node.name,
+            nodes,
+            trouble,
+            existing,
+        }
+    }
+
+    /// Notes who has reported since the last time; those who have done so lately.
+    fn hear(&self, reports: &[Reported]) -> Vec<NodeName> {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        for Reported { node, at, .. } in reports {
+            match heard.get_mut(node) {
+                Some((before, _)) if before == at => {}
+                // The first one may be old: it counts as new.
+                _ => drop(heard.insert(node.clone(), (*at, now))),
+            }
+        }
+        heard.retain(|node, _| reports.iter().any(|reported| reported.node == *node));
+        let lately = heard.iter().filter(|(_, (_, when))| when.elapsed() < THERE);
+        lately.map(|(node, _)| node.clone()).collect()
+    }
+
+    /// Asks the members of an etcd that runs already.
+    async fn existing_standing(&self, etcd: &ExistingEtcd) -> (Existing, Option<String>) {
+        let asked = etcd
+            .place
+            .urls
+            .iter()
+            .enumerate()
+            .map(|(place, url)| async move {
+                let status = self.client.status(place).await;
+                EtcdStanding {
+                    url: url.to_string(),
+                    status: status.map_err(|error| error.to_string()),
+                }
+            });
+        let members = futures_util::future::join_all(asked).await;
+        let listed = order::list(&self.client, &etcd.place.prefix).await;
+        let existing = Existing {
+            prefix: etcd.place.prefix.clone(),
+            has_quorum: listed.is_ok(),
+            members,
+        };
+        (existing, listed.err().map(|error| error.to_string()))
+    }
+
+    /// Asks the member of etcd of each node.
+    async fn members_standing(&self, facts: &Facts) -> (Vec<NodeStanding>, Option<String>) {
         let (members, trouble) = match membership::members(&self.client).await {
             Ok(members) => (members, None),
             Err(error) => {
@@ -137,42 +276,36 @@ impl Cluster {
                     name: member.name,
                     address: member.address.to_string(),
                     learner: member.learner,
+                    is_there: etcd.is_some(),
                     etcd,
                     error,
                 }
             }
         });
         let mut nodes = futures_util::future::join_all(asked).await;
-        nodes.sort_by(|one, other| one.name.cmp(&other.name));
-        // Without a quorum there are none, which is told already.
-        let reports = reports(&self.client, &Keyspace::default()).await;
-        for Reported { node, report, .. } in reports.unwrap_or_default() {
-            let of = nodes
+        let own = self.etcd.as_ref().filter(|etcd| etcd.process().is_none());
+        if let Some(own) = own.and_then(Etcd::last_words)
+            && let Some(node) = nodes
                 .iter_mut()
-                .find(|standing| standing.name.as_ref() == Some(&node));
-            if let Some(standing) = of {
-                standing.report = Some(report);
-            }
-        }
-        let own_error = self
-            .etcd
-            .process()
-            .is_none()
-            .then(|| self.etcd.last_words())
-            .flatten();
-        if let Some(own) = nodes
-            .iter_mut()
-            .find(|node| node.name.as_ref() == Some(&facts.node.name))
-            && let Some(words) = own_error
+                .find(|node| node.name.as_ref() == Some(&facts.node.name))
         {
-            own.error = Some(format!("etcd has ended: {words}"));
+            node.error = Some(format!("etcd has ended: {own}"));
         }
-        Standing {
-            now: self.clock.now(),
-            cluster: facts.cluster,
-            node: facts.node.name,
-            nodes,
-            trouble,
+        (nodes, trouble)
+    }
+}
+
+impl NodeStanding {
+    /// Of a node that has no member of etcd.
+    fn of(node: &Node) -> Self {
+        Self {
+            name: Some(node.name.clone()),
+            address: node.address.to_string(),
+            learner: false,
+            etcd: None,
+            error: None,
+            report: None,
+            is_there: false,
         }
     }
 }
