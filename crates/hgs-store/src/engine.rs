@@ -29,6 +29,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hgs_custody::seal::Tag;
 use hgs_fault::{Fault, seeded};
@@ -391,6 +392,11 @@ pub(crate) trait Engine: Send {
     /// The share of this node in work that any node may do, and the number of shares.
     fn share(&self) -> (u32, u32) {
         (0, 1)
+    }
+
+    /// For how long a commit waits for jobs that are on their way: not longer than it takes itself, so that nobody notices.
+    fn gathering(&self) -> Duration {
+        Duration::from_millis(2)
     }
 
     /// How many jobs one commit takes at most: a bound for how long it takes, and how much a lost one takes along.

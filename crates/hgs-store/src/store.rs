@@ -33,7 +33,7 @@ use crate::release::{RecordedRelease, ReleaseRecord, ReleaseRefusal};
 use crate::state_folder::{DATABASE, StateFolder};
 use crate::transaction::{Act, Transaction};
 use crate::usage::PairUsage;
-use crate::writer::{Announcement, GATHERING, Job, Queue, Shared, Writer, job};
+use crate::writer::{Announcement, Job, Queue, Shared, Writer, job};
 use crate::{Finding, OpenError, RolledBack, State, StoreError, Tampered, opening};
 
 pub use archive::{Archived, ArchivingError, AuditExtent};
@@ -616,6 +616,7 @@ impl OpenedState {
         let (_, integrity) = shared.newest();
         let mut mark = HighWaterMark::open(&opening.high_water_mark, opening.master_key)?;
         let rolled_back = opening::compare(&mut *engine, &integrity, &mut mark, opening.directory)?;
+        let gathering = engine.gathering();
         Ok(Self {
             directory: opening.directory.to_owned(),
             writer: Writer {
@@ -624,7 +625,7 @@ impl OpenedState {
                 random: opening.random,
                 node: opening.node.to_owned(),
                 shared,
-                gathering: GATHERING,
+                gathering,
                 mark,
                 is_at_rest: false,
             },

@@ -4,7 +4,7 @@
 //! [`Engine::max_group`], carries them out in one commit of the database, and only then answers each:
 //! while one commit waits for the disk, the next group gathers. So the cost of the disk is shared
 //! by as many as wait for it. For jobs that were announced ([`Announcement`]) a commit waits
-//! [`GATHERING`] at most, so that more share it; a job that is alone does not wait.
+//! [`Engine::gathering`] at most, so that more share it; a job that is alone does not wait.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -28,9 +28,8 @@ use crate::{State, StoreError};
 /// Jobs that may wait; above it the store is busy (attacks.md K14).
 pub(crate) const MAX_WAITING: usize = 4096;
 
-/// For how long a commit waits for jobs that are on their way: less than a decision takes, so that
-/// nobody notices.
-pub(crate) const GATHERING: Duration = Duration::from_millis(2);
+/// After how much time it is looked again whether an announced job is still on its way.
+const LOOK: Duration = Duration::from_millis(2);
 
 /// After how much time without a job what was committed is brought to where it stays.
 const IDLE: Duration = Duration::from_millis(500);
@@ -315,7 +314,7 @@ impl Writer {
                 return None;
             }
             // An announcement ends without a message, so it is looked at again.
-            match receiver.recv_timeout(left.min(GATHERING)) {
+            match receiver.recv_timeout(left.min(LOOK)) {
                 Ok(job) => return Some(job),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return None,

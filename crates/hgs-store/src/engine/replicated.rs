@@ -16,6 +16,7 @@ mod tests;
 
 use std::slice;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hgs_crypto::Random;
 use hgs_fault::{Fault, seeded};
@@ -35,6 +36,10 @@ const MAX_PROPOSALS: usize = 16;
 
 /// What one job may depend on, at most, in a group: host and settings, three protectors, and two that are forgotten.
 const DEPENDENCIES_OF_A_JOB: usize = 8;
+
+/// For how long a commit waits for jobs that are on their way. Each transaction costs a cluster's processors as much as the
+/// release of two machines.
+const GATHERING: Duration = Duration::from_millis(8);
 
 /// More jobs in one commit gain nothing, and make entries long.
 const MAX_GROUP: usize = 64;
@@ -332,6 +337,10 @@ impl<C: LocalCopy> Engine for Replicated<C> {
 
     fn share(&self) -> (u32, u32) {
         self.node.order.share()
+    }
+
+    fn gathering(&self) -> Duration {
+        GATHERING
     }
 
     fn max_group(&self) -> usize {
