@@ -18,6 +18,7 @@ mod doorbell;
 mod gather;
 mod keys;
 mod nodes;
+mod offline;
 
 use std::collections::BTreeSet;
 
@@ -36,6 +37,7 @@ pub use keys::fuzz_values;
 pub use keys::{Keyspace, PrefixError};
 use keys::{Mark, Packed, PartsTag};
 use nodes::Nodes;
+pub use offline::OfflineOrder;
 
 use crate::node::NodeName;
 pub use nodes::{Admitted, ClusterId, NodesError, admit, announce, announced, found, list, remove};

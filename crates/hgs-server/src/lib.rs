@@ -47,8 +47,8 @@ pub use config::Config;
 pub use guardian::{
     CertificateSource, CertifyError, ClusterError, GivenCertificate, GivenError, GuardianError,
     HoldingsError, InitOptions, InitialiseError, Initialised, Joined, KeyOrigin, KeyProofError,
-    KeySize, MAX_NAME, PlacedKey, RotationError, check_etcd, default_node_name, examine_stopped,
-    found, initialise, join, removal_of,
+    KeySize, MAX_NAME, PlacedKey, RotationError, UnusableKey, check_etcd, default_node_name,
+    examine_stopped, found, initialise, join, removal_of, unusable_keys,
 };
 pub use health::Readiness;
 pub use hgs_custody_pkcs11::ReturnBlame;

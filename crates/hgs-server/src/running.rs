@@ -23,7 +23,7 @@ use crate::admin::{AdminParts, AdminService};
 use crate::config::Config;
 use crate::guardian::{
     Attestations, Certification, Cluster, Credentials, GuardianError, Inspection, Modes, Observer,
-    OpenStore, RecentCertificates, RefusalLog, ReleaseCaches, ReleasePolicy, Releases,
+    OpenStore, Places, RecentCertificates, RefusalLog, ReleaseCaches, ReleasePolicy, Releases,
     SignerRotation, Snapshots, SyntheticRolls, Upkeep, Workers, follow_settings,
 };
 use crate::health::Readiness;
@@ -156,11 +156,12 @@ impl Parts {
         }
         let tokens = Tokens::new(config.pkcs11.settings());
         let observer = Arc::new(Observer::new(metrics));
-        let snapshots = Arc::new(Snapshots::new(
-            Arc::clone(&store),
-            tokens.clone(),
-            observer.generation_gauge(),
-        )?);
+        let places = Places {
+            store: Arc::clone(&store),
+            tokens: tokens.clone(),
+            settings: config.pkcs11.clone(),
+        };
+        let snapshots = Arc::new(Snapshots::new(places, observer.generation_gauge())?);
         let signers = Arc::new(SignerRotation {
             store: Arc::clone(&store),
             observer: Arc::clone(&observer),

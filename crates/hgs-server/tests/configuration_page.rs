@@ -74,6 +74,8 @@ fn every_key_is_on_the_page_with_its_default_and_no_other() {
     let mut module = serde_json::to_value(Pkcs11Module::new("")).unwrap();
     module["path"] = Value::Null;
     in_the_program(&module, "[pkcs11.module]", &mut keys);
+    let key = serde_json::json!({"certificate": null, "uri": null});
+    in_the_program(&key, "[pkcs11.key]", &mut keys);
     assert_eq!(on_the_page(&page()), keys);
 }
 
@@ -124,9 +126,9 @@ fn the_sample_configuration_has_every_key() {
     keys_of(&toml::Value::Table(table), "", &mut found);
     let page = page();
     for key in on_the_page(&page).keys() {
-        let key = key.trim_start_matches('[').replace("module].", "module.");
+        let key = key.trim_start_matches('[').replace("].", ".");
         assert!(
-            key == "pkcs11.module" || found.contains(&key),
+            ["pkcs11.module", "pkcs11.key"].contains(&&*key) || found.contains(&key),
             "packaging/openhgs.toml lacks {key}"
         );
     }
@@ -140,7 +142,7 @@ fn keys_of(value: &toml::Value, name: &str, found: &mut Vec<String>) {
                 keys_of(value, &format!("{name}{dot}{key}"), found);
             }
         }
-        toml::Value::Array(all) if name == "pkcs11.module" => {
+        toml::Value::Array(all) if ["pkcs11.module", "pkcs11.key"].contains(&name) => {
             for one in all {
                 keys_of(one, name, found);
             }

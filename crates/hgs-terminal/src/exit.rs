@@ -9,6 +9,8 @@ pub enum Exit {
     Failed = 1,
     /// What it was given is invalid, or was refused.
     Refused = 2,
+    /// It did what it says, and something is left to do, which it names.
+    Unfinished = 3,
     /// It was called wrongly: `EX_USAGE` of sysexits.h.
     Usage = 64,
 }

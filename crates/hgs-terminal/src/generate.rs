@@ -146,6 +146,10 @@ const EXIT_STATUS: &[(&str, &str)] = &[
     ("0", "It was done."),
     ("1", "It failed."),
     ("2", "Something is invalid, or was refused."),
+    (
+        "3",
+        "It was done, and something is left to do, which it names.",
+    ),
     ("64", "The command line is wrong."),
 ];
 

@@ -142,7 +142,7 @@ fn nodes_join_one_is_lost_and_replaced_and_without_a_quorum_none_is_ready() {
     assert_eq!(served_second.stop().0, Some(0));
 }
 
-/// A node whose own token lacks a key is not ready and says which; once it has it, it is.
+/// A node whose own token lacks a key, or has it under another name, is not ready and says which; once it has it, it is.
 #[test]
 fn a_node_whose_token_lacks_a_key_is_not_ready_and_says_which() {
     let [first, second] = ["n1", "n2"].map(Machine::new);
@@ -165,11 +165,7 @@ fn a_node_whose_token_lacks_a_key_is_not_ready_and_says_which() {
         ));
         tokens[0].import(softhsm::TOKEN, &first.home.file(&format!("{key}.der")), key);
     }
-    tokens[1].import(
-        softhsm::TOKEN,
-        &first.home.file("encryption.der"),
-        "encryption",
-    );
+    tokens[1].import(softhsm::TOKEN, &first.home.file("encryption.der"), "of-n2");
     let variables = tokens.each_ref().map(|hsm| {
         let (name, path) = hsm.environ();
         (name, path.display().to_string())
@@ -200,12 +196,48 @@ fn a_node_whose_token_lacks_a_key_is_not_ready_and_says_which() {
         "{}",
         served_first.readiness()
     );
-    second.join(&first.invitation()).done();
+    // Nobody has told it where its keys are.
+    let of_second = |words: &str| {
+        let mut command = second.home.command();
+        command.env(variables[1].0, &variables[1].1);
+        let words = format!("{words} --config hgs.toml");
+        Outcome::of(command.args(words.split(' ')))
+    };
+    let [thumbprint, encryption] =
+        ["signing", "encryption"].map(|kind| made[kind]["thumbprint"].as_str().unwrap().to_owned());
+    let joined = of_second(&format!(
+        "cluster join {} --address {} --node n2 --json",
+        first.invitation(),
+        second.address
+    ));
+    let unusable = joined.ended(3).json()["unusable_keys"].clone();
+    let unusable: Vec<_> = unusable.as_array().unwrap().iter().collect();
+    let lacking: Vec<_> = unusable.iter().map(|key| &key["certificate"]).collect();
+    assert!(
+        lacking.len() == 2
+            && lacking.contains(&&json!(thumbprint))
+            && lacking.contains(&&json!(encryption)),
+        "{unusable:?}"
+    );
+    // It has one, under another name.
+    let named = String::from_utf8(second.home.read("hgs.toml")).unwrap()
+        + &format!(
+            "[[pkcs11.key]]\ncertificate = \"{encryption}\"\nuri = \"pkcs11:token={};object=of-n2\"\n",
+            softhsm::TOKEN
+        );
+    second.home.write("hgs.toml", named);
+    // Also while it is stopped.
+    let traced = of_second("trace").ended(2).out;
+    let lacks =
+        |thumbprint: &str| traced.contains(&format!("certificate's key (signing {thumbprint})"));
+    assert!(
+        lacks(&thumbprint) && traced.matches("HGS-T008").count() == 1,
+        "{traced}"
+    );
     let served_second = serve(&second, 1);
     let readiness = served_second.readiness();
-    let thumbprint = made["signing"]["thumbprint"].as_str().unwrap();
     assert!(
-        readiness.contains(" 503 ") && readiness.contains(thumbprint),
+        readiness.contains(" 503 ") && readiness.contains(&thumbprint),
         "{readiness}"
     );
     let nodes = |kind: &str| -> Option<Value> {

@@ -27,7 +27,7 @@ pub use finding::{Finding, Severity};
 pub use layout::{Environment, Layout};
 pub use limits::Limits;
 pub use listen::{Admin, Http, Https, Listen, Metrics};
-pub use pkcs11::{Pkcs11, Pkcs11Module};
+pub use pkcs11::{Pkcs11, Pkcs11Key, Pkcs11Module};
 pub(crate) use public_url::host_of;
 pub use public_url::{PublicUrl, PublicUrlError};
 pub use quantity::parse_period;
@@ -424,6 +424,36 @@ mod tests {
         }
         assert!(parse("[[pkcs11.module]]\nsessions = 1\n").is_err());
         assert!(refusal("[pkcs11]\npin_source = \"1234\"\n").contains(":2:"));
+    }
+
+    #[test]
+    fn keys_have_other_names_on_this_machine_where_it_says_so() {
+        let (one, other) = ("ab".repeat(32), "cd".repeat(32));
+        let key = |certificate: &str| {
+            format!(
+                "[[pkcs11.key]]\ncertificate = \"{certificate}\"\nuri = \"pkcs11:token=n2;object=a\"\n"
+            )
+        };
+        let config = parse(&key(&one)).unwrap();
+        let recorded = "pkcs11:token=n1;object=a".parse().unwrap();
+        let place = |certificate: &str| {
+            let certificate = certificate.parse().unwrap();
+            config.pkcs11.place(&certificate, &recorded).to_string()
+        };
+        assert_eq!(place(&one), "pkcs11:token=n2;object=a");
+        assert_eq!(place(&other), "pkcs11:token=n1;object=a");
+        assert!(refusal(&(key(&one) + &key(&one))).contains("twice"));
+        for wrong in ["certificate = \"12\"", "uri = \"file:/k\""] {
+            let (name, _) = wrong.split_once(' ').unwrap();
+            let text: Vec<_> = key(&one)
+                .lines()
+                .map(|line| match line.starts_with(name) {
+                    true => wrong.to_owned(),
+                    false => line.to_owned(),
+                })
+                .collect();
+            assert!(parse(&text.join("\n")).is_err(), "{wrong}");
+        }
     }
 
     #[test]

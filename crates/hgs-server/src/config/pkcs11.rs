@@ -1,11 +1,13 @@
 //! `[pkcs11]`: the modules that may be loaded, and where the PINs of their tokens are.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hgs_custody::PinSource;
+use hgs_custody::{KeyReference, PinSource, Pkcs11Uris};
 use hgs_custody_pkcs11::{ModuleSettings, Oaep, Settings};
-use serde::{Deserialize, Serialize};
+use hgs_pki::Thumbprint;
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::quantity::{MINUTE, SECOND, count_between, period};
 
@@ -20,6 +22,22 @@ pub struct Pkcs11 {
     /// keys in reach.
     #[serde(rename = "module")]
     pub modules: Vec<Pkcs11Module>,
+    /// Where this machine has keys under other names than the state says.
+    #[serde(rename = "key", deserialize_with = "each_once")]
+    pub keys: Vec<Pkcs11Key>,
+}
+
+/// `[[pkcs11.key]]`: where one key is on this machine. The state, which nodes share, has the name under which the first one
+/// found it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pkcs11Key {
+    /// The thumbprint of the certificate over it.
+    #[serde(with = "text")]
+    pub certificate: Thumbprint,
+    /// Where it is: one URI, or two with a space between them.
+    #[serde(with = "text")]
+    pub uri: Pkcs11Uris,
 }
 
 /// `[[pkcs11.module]]`: one module.
@@ -76,6 +94,26 @@ impl Pkcs11 {
                 .collect(),
             pin_source: self.pin_source.clone(),
         }
+    }
+
+    /// Where the private key of a certificate is on this machine, of which the state says that it is at `recorded`.
+    #[must_use]
+    pub fn place(&self, certificate: &Thumbprint, recorded: &KeyReference) -> KeyReference {
+        let mut named = self.keys.iter();
+        named
+            .find(|key| key.certificate == *certificate)
+            .map_or_else(|| recorded.clone(), |key| key.uri.clone().into())
+    }
+}
+
+fn each_once<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Pkcs11Key>, D::Error> {
+    let keys = Vec::<Pkcs11Key>::deserialize(deserializer)?;
+    let mut seen = BTreeSet::new();
+    match keys.iter().find(|key| !seen.insert(key.certificate)) {
+        Some(Pkcs11Key { certificate, .. }) => Err(de::Error::custom(format_args!(
+            "the key of certificate {certificate} is named twice"
+        ))),
+        None => Ok(keys),
     }
 }
 

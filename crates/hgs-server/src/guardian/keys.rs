@@ -13,6 +13,7 @@ use metrics::Gauge;
 use tracing::error;
 
 use super::open_store::OpenStore;
+use crate::config::{Config, Pkcs11};
 
 /// Private keys by the thumbprints of their certificates.
 #[derive(Debug, Default)]
@@ -23,9 +24,11 @@ pub(crate) struct KeyTable {
 }
 
 /// Where private keys are.
-struct Places {
-    store: Arc<OpenStore>,
-    tokens: Tokens,
+pub(crate) struct Places {
+    pub(crate) store: Arc<OpenStore>,
+    pub(crate) tokens: Tokens,
+    /// Where this machine has some under other names than the state says.
+    pub(crate) settings: Pkcs11,
 }
 
 /// What all requests between two changes of the certificates share.
@@ -66,12 +69,7 @@ pub(crate) struct Snapshots {
 
 impl Snapshots {
     /// `generation` tells monitoring the generation of the newest snapshot.
-    pub(crate) fn new(
-        store: Arc<OpenStore>,
-        tokens: Tokens,
-        generation: Gauge,
-    ) -> Result<Self, HoldingsError> {
-        let places = Places { store, tokens };
+    pub(crate) fn new(places: Places, generation: Gauge) -> Result<Self, HoldingsError> {
         let state = places.store.state();
         let holdings = Arc::new(Holdings::of(&places, &state, &KeyTable::default())?);
         generation.set(state.generation() as f64);
@@ -110,6 +108,23 @@ impl Snapshots {
             *newest = snapshot.clone();
         }
         Ok(snapshot)
+    }
+}
+
+impl Snapshot {
+    /// That of a guardian that does not run, and the tokens in which its keys are.
+    pub(crate) fn of_stopped(
+        store: &Arc<OpenStore>,
+        config: &Config,
+    ) -> Result<(Self, Tokens), HoldingsError> {
+        let tokens = Tokens::new(config.pkcs11.settings());
+        let places = Places {
+            store: Arc::clone(store),
+            tokens: tokens.clone(),
+            settings: config.pkcs11.clone(),
+        };
+        let snapshot = Snapshots::new(places, Gauge::noop())?.current()?;
+        Ok((snapshot, tokens))
     }
 }
 
@@ -172,6 +187,7 @@ impl KeyTable {
         reference: &KeyReference,
     ) -> Result<(), StoreError> {
         let public_key = Digest::from_bytes(*certificate.public_key().digest());
+        let reference = &places.settings.place(&certificate.thumbprint(), reference);
         let place = (public_key, reference.to_string());
         let found = [&*self, known]
             .into_iter()

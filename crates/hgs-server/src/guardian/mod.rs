@@ -47,7 +47,9 @@ mod workers;
 use hgs_store::{Failure, MasterKeyError, OpenError};
 
 pub use certify::KeySize;
-pub use cluster::{ClusterError, Joined, check_etcd, default_node_name, found, join};
+pub use cluster::{
+    ClusterError, Joined, UnusableKey, check_etcd, default_node_name, found, join, unusable_keys,
+};
 pub use hgs_custody::CertifyError;
 pub use initialise::{InitOptions, Initialised, initialise};
 pub use initialise_error::{InitialiseError, MAX_NAME};
@@ -65,7 +67,7 @@ pub(crate) use hosts::Credentials;
 pub(crate) use initialise::{communications as communications_template, guardian_validity};
 pub(crate) use inspection::Inspection;
 pub(crate) use key_source::{Certified, Pair};
-pub(crate) use keys::{Snapshot, Snapshots};
+pub(crate) use keys::{Places, Snapshot, Snapshots};
 pub(crate) use modes::Modes;
 pub(crate) use observer::Observer;
 pub(crate) use open_store::OpenStore;

@@ -5,10 +5,11 @@ use std::ops::Deref;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hgs_cluster::order::NodesError;
+use hgs_cluster::folder::ClusterFolder;
+use hgs_cluster::order::{NodesError, OfflineOrder};
 use hgs_crypto::random::System;
 use hgs_custody::seal::MasterKey;
-use hgs_store::order::OrderError;
+use hgs_store::order::{OrderError, Ordered};
 use hgs_store::{
     Act, Attempted, AuditEntry, Committed, Failure, OpenError, Opening, Refusal, Store, StoreError,
     Transaction, master_key_file,
@@ -78,6 +79,44 @@ impl OpenStore {
                 }
             }
         }
+    }
+
+    /// Opens the state that `config` names to look at it: as far as this node knows it, where it is one of several nodes'. It
+    /// blocks.
+    pub(crate) fn look(
+        config: &Config,
+        master_key: &MasterKey,
+        open: mpsc::Sender<()>,
+    ) -> Result<Self, GuardianError> {
+        let directory = config.state_folder();
+        let opened = |order: Option<Ordered>, node: &str| {
+            Store::open(Opening {
+                directory: &directory,
+                master_key,
+                node,
+                high_water_mark: config.high_water_mark_file(),
+                random: Box::new(System::new()),
+                order,
+            })
+        };
+        let store = match opened(None, &config.server.name) {
+            Err(OpenError::InCluster) => {
+                let facts = ClusterFolder::of_state(&directory).facts();
+                let facts = facts.map_err(ClusterError::from)?;
+                let facts = facts.ok_or(OpenError::InCluster)?;
+                let node = facts.node.name.to_string();
+                let ordered = Ordered {
+                    order: Box::new(OfflineOrder::new(facts.node.name)),
+                    random: Box::new(System::new()),
+                };
+                opened(Some(ordered), &node)
+            }
+            store => store,
+        };
+        Ok(Self {
+            store: store?,
+            _open: open,
+        })
     }
 
     /// Reads the master key of the state that `config` names. It blocks.

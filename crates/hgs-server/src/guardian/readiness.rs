@@ -69,10 +69,30 @@ impl Inspection {
 
     /// Has the private key of every enabled certificate work, as its certificate says. It blocks.
     pub(crate) fn try_keys(&self) -> TriedKeys {
-        let mut tried = TriedKeys::default();
-        let Ok(Snapshot { state, holdings }) = self.snapshots.current() else {
-            return tried;
+        let snapshot = self.snapshots.current();
+        snapshot.map_or_else(|_| TriedKeys::default(), |snapshot| snapshot.try_keys())
+    }
+
+    /// Why the key of a certificate takes no work, if all tokens that hold it are unavailable.
+    fn unavailability(&self, state: &State, certificate: &Thumbprint) -> Option<TokenError> {
+        let record = state.certificate(certificate)?;
+        let place = self.config.pkcs11.place(certificate, &record.key);
+        let KeyReference::Pkcs11(uris) = place else {
+            return None;
         };
+        let reasons: Option<Vec<TokenError>> = uris
+            .iter()
+            .map(|uri| self.tokens.unavailability(uri))
+            .collect();
+        reasons?.into_iter().next()
+    }
+}
+
+impl Snapshot {
+    /// Has the private key of every enabled certificate work, as its certificate says. It blocks.
+    pub(crate) fn try_keys(&self) -> TriedKeys {
+        let Self { state, holdings } = self;
+        let mut tried = TriedKeys::default();
         for record in state.certificates().filter(|record| record.enabled) {
             let thumbprint = record.thumbprint();
             let outcome = match holdings.keys.find(&thumbprint) {
@@ -89,19 +109,5 @@ impl Inspection {
             }
         }
         tried
-    }
-
-    /// Why the key of a certificate takes no work, if all tokens that hold it are unavailable.
-    fn unavailability(&self, state: &State, certificate: &Thumbprint) -> Option<TokenError> {
-        let Some(KeyReference::Pkcs11(uris)) =
-            state.certificate(certificate).map(|record| &record.key)
-        else {
-            return None;
-        };
-        let reasons: Option<Vec<TokenError>> = uris
-            .iter()
-            .map(|uri| self.tokens.unavailability(uri))
-            .collect();
-        reasons?.into_iter().next()
     }
 }

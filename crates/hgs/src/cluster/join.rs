@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use hgs_cluster::invitation::Invitation;
 use hgs_cluster::node::NodeAddress;
-use hgs_terminal::{AtFault, Exit, Failure, Terminal};
+use hgs_server::UnusableKey;
+use hgs_terminal::{AtFault, Exit, Failure, Terminal, printable};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
@@ -24,6 +25,9 @@ const PROGRESS: Duration = Duration::from_secs(1);
 /// It gets the cluster's certificates, its master key and a copy of its state; the guardian's configuration is the
 /// administrator's to write, as on the other nodes. Where the nodes use an etcd that runs already, the invitation leads to it,
 /// and this machine needs a certificate of its own there. It can be done again as long as the invitation holds.
+///
+/// At its end this machine tries every private key in use. The status is 3 where it has joined and can't use all of them: it
+/// names those, and is not ready before it can.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   hgs cluster join hgs-join-1... --address 192.0.2.2
@@ -82,6 +86,17 @@ impl Arguments {
                 &mut progress,
             ))
             .or_fail()?;
+        let unusable = hgs_server::unusable_keys(&config).map_err(|error| {
+            Failure::of(&error)
+                .while_doing("this machine has joined, and its keys could not be tried")
+                .with_exit(Exit::Unfinished)
+                .at_fault(AtFault::Ourselves)
+                .remedy("`hgs trace` tries them again")
+        })?;
+        let exit = match unusable.is_empty() {
+            true => Exit::Done,
+            false => Exit::Unfinished,
+        };
         terminal.report(&Joined {
             node: joined.facts.node.name.to_string(),
             address: joined.facts.node.address.to_string(),
@@ -92,8 +107,9 @@ impl Arguments {
                 .map(|node| node.name.to_string())
                 .collect(),
             state_octets: joined.octets,
+            unusable_keys: unusable.into_iter().map(Into::into).collect(),
         })?;
-        Ok(Exit::Done)
+        Ok(exit)
     }
 }
 
@@ -114,16 +130,58 @@ struct Joined {
     address: String,
     nodes: Vec<String>,
     state_octets: u64,
+    /// Private keys that this machine can't use.
+    unusable_keys: Vec<Key>,
+}
+
+#[derive(Serialize)]
+struct Key {
+    certificate: String,
+    kind: String,
+    place: String,
+    reason: String,
+}
+
+impl From<UnusableKey> for Key {
+    fn from(key: UnusableKey) -> Self {
+        Self {
+            certificate: key.certificate,
+            kind: key.kind,
+            place: key.place,
+            reason: key.reason,
+        }
+    }
 }
 
 impl fmt::Display for Joined {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             formatter,
-            "Node `{}` at {} belongs to the cluster of {}.\n\nNext: `hgs serve`, with a configuration as on the other nodes.",
+            "Node `{}` at {} belongs to the cluster of {}.",
             self.node,
             self.address,
             self.nodes.join(", ")
+        )?;
+        for key in &self.unusable_keys {
+            writeln!(
+                formatter,
+                "\nThis machine can't use the private key of {} certificate {}\n  at {}: {}",
+                key.kind,
+                key.certificate,
+                printable(&key.place),
+                printable(&key.reason)
+            )?;
+        }
+        if !self.unusable_keys.is_empty() {
+            writeln!(
+                formatter,
+                "\nA node that can't use a key is not ready. Give its token the key, or say in a section [[pkcs11.key]] of the \
+                 configuration where it is on this machine; `hgs trace` tries all keys again."
+            )?;
+        }
+        writeln!(
+            formatter,
+            "\nNext: `hgs serve`, with a configuration as on the other nodes."
         )
     }
 }

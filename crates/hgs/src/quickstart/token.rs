@@ -44,6 +44,7 @@ impl Token {
         Pkcs11 {
             pin_source: Some(PinSource::Environment(PIN_VARIABLE.to_owned())),
             modules: vec![Pkcs11Module::new(&self.module)],
+            ..Pkcs11::default()
         }
     }
 

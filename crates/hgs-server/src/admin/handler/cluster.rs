@@ -176,7 +176,7 @@ fn missing_keys(standing: &Standing, node: &NodeStanding, name: &str) -> Option<
     (!missing.is_empty()).then(|| Warning {
         code: "cluster-key-missing".to_owned(),
         message: format!("node {name} can't use the private keys of these certificates, which other nodes can: {missing}"),
-        remedy: "give its token the same keys under the same names, and see the log of that node".to_owned(),
+        remedy: "give its token the keys, or say in a section [[pkcs11.key]] of its configuration where they are; `hgs trace` there names the reason".to_owned(),
     })
 }
 

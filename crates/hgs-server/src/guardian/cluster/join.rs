@@ -1,12 +1,18 @@
 //! A machine without a state becomes a node of a cluster.
 
+use std::sync::Arc;
+
 use hgs_cluster::existing::EtcdFiles;
 use hgs_cluster::folder::{ClusterFolder, Facts};
 use hgs_cluster::invitation::Invitation;
 use hgs_cluster::node::Node;
 use hgs_cluster::{join, process};
 use hgs_store::{OpenError, Store, master_key_file};
+use tokio::sync::mpsc;
 
+use super::super::GuardianError;
+use super::super::keys::Snapshot;
+use super::super::open_store::OpenStore;
 use super::error::ClusterError;
 use crate::config::Config;
 
@@ -59,4 +65,41 @@ pub async fn join(
     }
     let facts = joining.become_member().await?;
     Ok(Joined { facts, octets })
+}
+
+/// A private key that this machine can't use.
+#[derive(Debug)]
+pub struct UnusableKey {
+    /// The thumbprint of its certificate.
+    pub certificate: String,
+    /// Signing, encryption or communications.
+    pub kind: String,
+    /// Where it should be.
+    pub place: String,
+    /// Why it can't be used.
+    pub reason: String,
+}
+
+/// Has the private keys of all enabled certificates work on a machine that has joined and does not serve yet: those that
+/// don't. It blocks.
+///
+/// # Errors
+/// When the state can't be looked at.
+pub fn unusable_keys(config: &Config) -> Result<Vec<UnusableKey>, GuardianError> {
+    // No task waits for the end of this one.
+    let (open, _) = mpsc::channel(1);
+    let master_key = OpenStore::master_key(config)?;
+    let store = Arc::new(OpenStore::look(config, &master_key, open)?);
+    let (snapshot, _tokens) = Snapshot::of_stopped(&store, config)?;
+    let unusable = snapshot.try_keys().unusable.into_iter();
+    let told = unusable.filter_map(|(thumbprint, reason)| {
+        let record = snapshot.state.certificate(&thumbprint)?;
+        Some(UnusableKey {
+            certificate: thumbprint.to_string(),
+            kind: record.kind.to_string(),
+            place: config.pkcs11.place(&thumbprint, &record.key).to_string(),
+            reason,
+        })
+    });
+    Ok(told.collect())
 }

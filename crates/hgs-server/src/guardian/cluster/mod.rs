@@ -44,7 +44,7 @@ use gauges::Gauges;
 
 pub use error::ClusterError;
 pub use found::{check_etcd, default_node_name, found};
-pub use join::{Joined, join};
+pub use join::{Joined, UnusableKey, join, unusable_keys};
 use standing::Heard;
 pub(crate) use standing::{EtcdStanding, NodeStanding, Standing};
 

@@ -16,7 +16,6 @@ use hgs_pki::Time;
 use hgs_store::{OpenError, master_key_file};
 use hgs_trace::guardian::{LocalFacts, Process, Setting, State};
 use hgs_trace::{Observed, PathFacts, Problem};
-use metrics::Gauge;
 use rustix::process::{DumpableBehavior, Resource, dumpable_behavior, getrlimit};
 use tokio::sync::mpsc;
 
@@ -24,7 +23,7 @@ use tokens::TokenExaminer;
 
 use super::GuardianError;
 use super::inspection::Inspection;
-use super::keys::Snapshots;
+use super::keys::Snapshot;
 use super::open_store::OpenStore;
 use crate::config::{Config, Finding, Severity};
 
@@ -63,7 +62,7 @@ pub fn examine_stopped(config: &Config, now: Time) -> LocalFacts {
     // No task waits for the end of this one.
     let (open, _) = mpsc::channel(1);
     let opened = OpenStore::master_key(config)
-        .and_then(|master_key| OpenStore::open(config, &master_key, None, open));
+        .and_then(|master_key| OpenStore::look(config, &master_key, open));
     LocalFacts {
         high_water_mark: match &opened {
             Ok(_) => Some(Ok(())),
@@ -86,10 +85,8 @@ pub fn examine_stopped(config: &Config, now: Time) -> LocalFacts {
 }
 
 fn examine_store(store: Arc<OpenStore>, config: &Config, now: Time) -> Observed<State> {
-    let tokens = Tokens::new(config.pkcs11.settings());
-    let snapshot = Snapshots::new(Arc::clone(&store), tokens.clone(), Gauge::noop())
-        .and_then(|snapshots| snapshots.current())
-        .map_err(|failure| Problem::of(&failure))?;
+    let (snapshot, tokens) =
+        Snapshot::of_stopped(&store, config).map_err(|failure| Problem::of(&failure))?;
     let examiner = examiner(config, &tokens);
     Ok(state::examined(&store, &snapshot, examiner, now))
 }
@@ -97,7 +94,7 @@ fn examine_store(store: Arc<OpenStore>, config: &Config, now: Time) -> Observed<
 fn examiner<'a>(config: &'a Config, tokens: &'a Tokens) -> TokenExaminer<'a> {
     TokenExaminer {
         tokens,
-        pin_source: config.pkcs11.pin_source.as_ref(),
+        settings: &config.pkcs11,
     }
 }
 

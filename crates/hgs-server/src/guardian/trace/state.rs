@@ -114,7 +114,10 @@ fn certificate(
         lineage: record.lineage.to_string(),
         enabled: record.enabled,
         primary: record.is_primary(),
-        key: record.key.to_string(),
+        key: examiner
+            .settings
+            .place(&record.thumbprint(), &record.key)
+            .to_string(),
         key_bits: certificate.public_key().modulus_bits(),
         lacking_key_usage: lacking_key_usage(record.kind, certificate).map(str::to_owned),
         validity: certificate.validity().into(),

@@ -9,12 +9,14 @@ use hgs_pki::Certificate;
 use hgs_trace::guardian::{Attributes, Sessions, Token};
 use hgs_trace::{Observed, PathFacts, Problem};
 
+use crate::config::Pkcs11;
+
 /// Examines the tokens that hold keys.
 #[derive(Clone, Copy)]
 pub(super) struct TokenExaminer<'a> {
     pub(super) tokens: &'a Tokens,
-    /// Where PINs are that no URI says.
-    pub(super) pin_source: Option<&'a PinSource>,
+    /// Where keys and PINs are on this machine.
+    pub(super) settings: &'a Pkcs11,
 }
 
 impl TokenExaminer<'_> {
@@ -25,7 +27,7 @@ impl TokenExaminer<'_> {
         certificate: &Certificate,
         usage: Usage,
     ) -> Vec<Token> {
-        match reference {
+        match self.settings.place(&certificate.thumbprint(), reference) {
             KeyReference::Sealed => Vec::new(),
             KeyReference::Pkcs11(uris) => {
                 let ways = uris.iter().map(|uri| self.way(uri, certificate, usage));
@@ -36,7 +38,10 @@ impl TokenExaminer<'_> {
 
     fn way(&self, uri: &Pkcs11Uri, certificate: &Certificate, usage: Usage) -> Token {
         let seen = self.tokens.examine(uri);
-        let source = uri.pin_source.as_ref().or(self.pin_source);
+        let source = uri
+            .pin_source
+            .as_ref()
+            .or(self.settings.pin_source.as_ref());
         Token {
             name: name(uri),
             configured: configured(&seen),
