@@ -17,6 +17,8 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
+    /// The level of the format of what nodes share was raised.
+    RaiseLevel,
     /// The settings of the service were replaced.
     SetSettings,
     /// A certificate was added.

@@ -142,14 +142,40 @@ pub const fn seeded(_: Fault) -> bool {
     false
 }
 
+/// Whether this program plays the next version of itself, so that tests have two neighbouring versions: it reads one more level of the
+/// format, and has one more step of the schema.
+#[cfg(not(all(feature = "seeded", debug_assertions)))]
+#[must_use]
+pub const fn is_next_version() -> bool {
+    false
+}
+
+/// Has this program play the next version from now on, where tests have built it.
+#[cfg(not(all(feature = "seeded", debug_assertions)))]
+pub const fn become_next_version() {}
+
 #[cfg(all(feature = "seeded", debug_assertions))]
-pub use switch::{seeded, with};
+pub use switch::{become_next_version, is_next_version, seeded, with};
 
 #[cfg(all(feature = "seeded", debug_assertions))]
 mod switch {
     use std::cell::Cell;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::Fault;
+
+    static NEXT_VERSION: AtomicBool = AtomicBool::new(false);
+
+    /// Whether this program plays the next version of itself.
+    #[must_use]
+    pub fn is_next_version() -> bool {
+        NEXT_VERSION.load(Ordering::Relaxed)
+    }
+
+    /// Has this program play the next version from now on.
+    pub fn become_next_version() {
+        NEXT_VERSION.store(true, Ordering::Relaxed);
+    }
 
     thread_local! {
         static SEEDED: Cell<Option<Fault>> = const { Cell::new(None) };

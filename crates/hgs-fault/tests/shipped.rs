@@ -4,9 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// Compiles only if no fault can be seeded: constants are computed by the compiler.
+/// Compiles only if no fault can be seeded and no other version be played: constants are computed by the compiler.
 const SHIPPED: &str = "
-    use hgs_fault::{Fault, seeded};
+    use hgs_fault::{Fault, become_next_version, is_next_version, seeded};
 
     const _: () = {
         let mut place = 0;
@@ -14,6 +14,8 @@ const SHIPPED: &str = "
             assert!(!seeded(Fault::ALL[place]));
             place += 1;
         }
+        become_next_version();
+        assert!(!is_next_version());
     };
 
     fn main() {}

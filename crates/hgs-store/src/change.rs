@@ -5,6 +5,7 @@ use std::fmt;
 use hgs_attest::CredentialId;
 use hgs_pki::Thumbprint;
 
+use crate::level::{self, Format, Level};
 use crate::model::{
     AttestationSigner, CertificateRecord, DeniedHost, Digest, EndorsementRoot, Host,
     HostAttestation, HostGroup, HostIdentity, HostMeasurementsRecord, PolicyDocument, RemovedHost,
@@ -28,6 +29,7 @@ pub(crate) enum Change {
 /// A record of any kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Record {
+    Format(Format),
     Settings(Settings),
     Certificate(CertificateRecord),
     PrivateKey(SealedKey),
@@ -46,6 +48,8 @@ pub(crate) enum Record {
 /// A record's kind and name; `Display` is the name within its kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum RecordKey {
+    /// The first: whoever can't read what follows finds out by it.
+    Format,
     Settings,
     Certificate(Thumbprint),
     PrivateKey(Digest),
@@ -62,6 +66,15 @@ pub(crate) enum RecordKey {
 }
 
 impl Change {
+    /// The level of the format that what is put needs.
+    pub(crate) fn needed_level(changes: &[Self]) -> Level {
+        let needed = changes.iter().map(|change| match change {
+            Self::Put(record) => record.level(),
+            Self::Remove(_) => Level::FIRST,
+        });
+        needed.max().unwrap_or_default()
+    }
+
     pub(crate) fn key(&self) -> RecordKey {
         match self {
             Self::Put(record) => record.key(),
@@ -73,6 +86,7 @@ impl Change {
 impl Record {
     pub(crate) fn key(&self) -> RecordKey {
         match self {
+            Self::Format(_) => RecordKey::Format,
             Self::Settings(_) => RecordKey::Settings,
             Self::Certificate(value) => RecordKey::Certificate(value.thumbprint()),
             Self::PrivateKey(value) => RecordKey::PrivateKey(value.public_key),
@@ -89,9 +103,19 @@ impl Record {
         }
     }
 
+    /// The first level at which all programs can read it.
+    pub(crate) fn level(&self) -> Level {
+        match self {
+            Self::HostGroup(HostGroup { name, .. })
+            | Self::PolicyDocument(PolicyDocument { name, .. }) => name.level(),
+            _ => Level::FIRST,
+        }
+    }
+
     /// The record's value as it is kept.
     pub(crate) fn to_text(&self) -> Result<String, serde_json::Error> {
         match self {
+            Self::Format(value) => serde_json::to_string(value),
             Self::Settings(value) => serde_json::to_string(value),
             Self::Certificate(value) => serde_json::to_string(value),
             Self::PrivateKey(value) => serde_json::to_string(value),
@@ -111,6 +135,7 @@ impl Record {
     /// Reads a value back.
     pub(crate) fn from_text(kind: RecordKind, text: &str) -> Result<Self, serde_json::Error> {
         Ok(match kind {
+            RecordKind::Format => Self::Format(serde_json::from_str(text)?),
             RecordKind::Settings => Self::Settings(serde_json::from_str(text)?),
             RecordKind::Certificate => Self::Certificate(serde_json::from_str(text)?),
             RecordKind::PrivateKey => Self::PrivateKey(serde_json::from_str(text)?),
@@ -131,6 +156,7 @@ impl Record {
 impl RecordKey {
     pub(crate) fn kind(&self) -> RecordKind {
         match self {
+            Self::Format => RecordKind::Format,
             Self::Settings => RecordKind::Settings,
             Self::Certificate(_) => RecordKind::Certificate,
             Self::PrivateKey(_) => RecordKind::PrivateKey,
@@ -151,6 +177,7 @@ impl RecordKey {
 impl fmt::Display for RecordKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Format => formatter.write_str(level::NAME),
             Self::Settings => formatter.write_str("service"),
             Self::Certificate(thumbprint)
             | Self::AttestationSigner(thumbprint)

@@ -40,12 +40,14 @@ use hgs_pki::health::HostId;
 pub(crate) use memory::{Kept, Memory};
 pub(crate) use replicated::{Replicated, position_of};
 pub(crate) use sqlite::{
-    Durability, MIGRATIONS, Sqlite, close_copy, forget_mark, open_snapshot, stored_master_key,
+    Durability, Program, Sqlite, check_copy, close_copy, forget_mark, open_snapshot,
+    stored_master_key,
 };
 
 use crate::audit_head::Head;
 use crate::audit_term::FilterTerm;
 use crate::change::{Record, RecordKey};
+use crate::level::Level;
 use crate::model::Digest;
 use crate::node::{Node, StoredNode};
 use crate::record::{Integrity, Keys, RecordKind, Sum};
@@ -78,6 +80,8 @@ pub(crate) type Version = Option<Tag>;
 /// One commit.
 #[derive(Debug, Clone)]
 pub(crate) struct Batch {
+    /// The level of the format at which it was decided.
+    pub(crate) level: Level,
     /// What it was decided from. Everything that it writes is in here too.
     pub(crate) expected: BTreeMap<Key, Version>,
     /// Whether it was decided from more than can be named: then nothing at all may have been committed meanwhile.
@@ -160,6 +164,7 @@ impl Batch {
     /// A batch that changes nothing yet.
     pub(crate) fn of(integrity: &Integrity, root: Tag) -> Self {
         Self {
+            level: Level::FIRST,
             expected: BTreeMap::new(),
             expects_all: false,
             records: BTreeMap::new(),

@@ -7,6 +7,7 @@ use hgs_crypto::CryptoError;
 use hgs_custody::seal::MasterKeyProblem;
 use hgs_files::{FileError, FileProblem};
 
+use crate::level::UnreadableLevel;
 use crate::order::OrderError;
 use crate::rolled_back::RolledBack;
 
@@ -65,6 +66,9 @@ pub enum OpenError {
         /// The version that is read.
         known: u32,
     },
+    /// The operator's turn: the state is at a level of the format that this program can't read.
+    #[error("the state can't be read: {0}")]
+    Level(UnreadableLevel),
     /// The database file is damaged: cut off, overwritten, or no database.
     #[error("the database is damaged: {detail}")]
     Damaged {
@@ -117,6 +121,7 @@ impl OpenError {
                 "name the master key of this state with `server.master_key` or HGS_MASTER_KEY; the state itself is \
                  not damaged"
             }
+            Self::Level(error) => return Some(error.remedy()),
             Self::NewerSchema { .. } => "use the newer version of hgs that wrote it",
             Self::OlderSchema { .. } => "restart the server with this version of hgs",
             Self::Damaged { .. } => {
@@ -151,6 +156,7 @@ impl From<StoreError> for OpenError {
         match error {
             StoreError::Tampered(tampered) => Self::Tampered(tampered),
             StoreError::Damaged { detail } => Self::Damaged { detail },
+            StoreError::Level(error) => Self::Level(error),
             other => Self::Store(other),
         }
     }
@@ -274,6 +280,9 @@ pub enum StoreError {
     /// Another program wrote to the database while it was open.
     #[error(transparent)]
     Tampered(#[from] Tampered),
+    /// The operator's turn: other nodes write at a level of the format that this program can't read.
+    #[error("what other nodes write can't be read: {0}")]
+    Level(#[from] UnreadableLevel),
     /// The cluster has not ordered it.
     #[error(transparent)]
     Cluster(OrderError),
@@ -293,6 +302,7 @@ impl StoreError {
             Self::Damaged { .. } | Self::Tampered(_) => {
                 "stop the server and start it again: it says what is wrong and what to do"
             }
+            Self::Level(error) => return Some(error.remedy()),
             Self::Cluster(error) => error.remedy(),
             Self::Busy | Self::Closed => return None,
         };

@@ -34,6 +34,7 @@ mod evidence;
 #[cfg(test)]
 mod fixture;
 pub mod high_water_mark;
+mod level;
 mod lineage;
 pub mod master_key_file;
 mod model;
@@ -61,6 +62,7 @@ pub use audit::{
 };
 pub use error::{Finding, MasterKeyError, OpenError, StoreError, Tampered};
 pub use evidence::{Attempted, EvidenceToKeep, KeptEvidence, LastAttempt, MAX_KEPT_IMA_OCTETS};
+pub use level::{Format, Level, Levels, UnreadableLevel, program_version};
 pub use lineage::{RETENTION, Seen, Standing};
 pub use model::{
     AttestationSigner, CertificateRecord, Credential, DEFAULT_GROUP, DeniedHost, Digest,

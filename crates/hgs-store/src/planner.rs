@@ -52,12 +52,16 @@ impl<'a> BatchPlanner<'a> {
     /// Begins with the state that is there, and the whole that it belongs to.
     pub(crate) fn new(basis: Basis<'a>, state: State, integrity: Integrity) -> Self {
         let root = integrity.root(basis.keys);
+        let batch = Batch {
+            level: state.level(),
+            ..Batch::of(&integrity, root)
+        };
         Self {
             tree: Tree::new(basis.view, basis.keys, basis.spoilt),
             basis,
             state,
             integrity,
-            batch: Batch::of(&integrity, root),
+            batch,
             releases: 0,
             last_release: None,
         }
@@ -129,6 +133,14 @@ impl<'a> BatchPlanner<'a> {
             Ok(plan) => plan,
             Err(refusal) => return Ok(Err(Failure::Refused(refusal))),
         };
+        let (needed, level) = (Change::needed_level(&plan.changes), plan.level());
+        let level = level.unwrap_or_else(|| self.state.level());
+        if needed > level {
+            let refusal = Refusal::LevelNeeded { needed, level };
+            return Ok(Err(Failure::Refused(refusal)));
+        }
+        // Nothing that was decided at another level is ordered after it.
+        self.batch.expects_all |= plan.level().is_some();
         if transaction.is_administrative() {
             plan.changes.extend(self.gate(&plan));
         }

@@ -27,6 +27,8 @@ use crate::audit_head::Head;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RecordKind {
+    /// At which level of the format the state is.
+    Format,
     /// The one record of settings.
     Settings,
     /// A certificate of the key protection service.
@@ -56,7 +58,8 @@ pub enum RecordKind {
 }
 
 impl RecordKind {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
+        Self::Format,
         Self::Settings,
         Self::Certificate,
         Self::PrivateKey,
@@ -76,6 +79,7 @@ impl RecordKind {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Format => "format",
             Self::Settings => "settings",
             Self::Certificate => "certificate",
             Self::PrivateKey => "private-key",

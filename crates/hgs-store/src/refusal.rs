@@ -6,6 +6,7 @@ use hgs_attest::{CredentialId, IdentityRefusal};
 use hgs_pki::{Thumbprint, Time};
 use hgs_protector::metadata::MAX_OTHER_CERTIFICATES;
 
+use crate::level::Level;
 use crate::model::{
     DEFAULT_GROUP, Digest, HostName, MAX_DOCUMENT_OCTETS, SettingsError, ShortName,
 };
@@ -301,6 +302,24 @@ pub enum Refusal {
     /// The text is too long to keep.
     #[error("a reason has at most {MAX_REASON_LENGTH} octets")]
     ReasonTooLong,
+    /// It can't be read by all nodes of the cluster yet.
+    #[error(
+        "this needs format level {needed}, and the state is at level {level}: it waits until all nodes have a version that reads it"
+    )]
+    LevelNeeded {
+        /// The level that it needs.
+        needed: Level,
+        /// The level of the state.
+        level: Level,
+    },
+    /// The level can't be raised to this one.
+    #[error("the state is at format level {level}, and is not raised to {to}")]
+    LevelNotRaised {
+        /// The level of the state.
+        level: Level,
+        /// What it was to be.
+        to: Level,
+    },
     /// The key could not be sealed.
     #[error("the private key can't be sealed: no randomness")]
     NotSealed,

@@ -14,6 +14,7 @@ use imbl::OrdMap;
 
 use crate::change::{Record, RecordKey};
 use crate::engine::{Batch, Version};
+use crate::level::{Format, Level};
 use crate::model::{
     AttestationSigner, CertificateRecord, DeniedHost, Digest, EndorsementRoot, Host,
     HostAttestation, HostGroup, HostIdentity, HostMeasurementsRecord, HostName, PolicyDocument,
@@ -27,6 +28,7 @@ use hgs_pki::health::HostId;
 #[derive(Clone, Default)]
 pub struct State {
     generation: u64,
+    format: Option<Stored<Format>>,
     settings: Option<Stored<Settings>>,
     certificates: Table<Thumbprint, CertificateRecord>,
     private_keys: Table<Digest, SealedKey>,
@@ -98,6 +100,25 @@ impl State {
         self.certificates.ptr_eq(&other.certificates)
             && self.private_keys.ptr_eq(&other.private_keys)
             && self.attestation_signers.ptr_eq(&other.attestation_signers)
+    }
+
+    /// The level of its format: what is written must be readable at it.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        let format = self.format.as_ref();
+        format.map_or(Level::FIRST, |stored| stored.value.level)
+    }
+
+    /// The same, with the version of the program that introduced it.
+    #[must_use]
+    pub fn format(&self) -> Format {
+        let format = self.format.as_ref();
+        format.map_or_else(Format::default, |stored| Format::clone(&stored.value))
+    }
+
+    /// How many records say at which level it is; a document says it in its header.
+    pub(crate) fn count_formats(&self) -> u64 {
+        u64::from(self.format.is_some())
     }
 
     /// The settings of the service.
@@ -307,6 +328,7 @@ impl State {
             table.get(key).map(|stored| stored.tag)
         }
         match key {
+            RecordKey::Format => self.format.as_ref().map(|stored| stored.tag),
             RecordKey::Settings => self.settings.as_ref().map(|stored| stored.tag),
             RecordKey::Certificate(thumbprint) => tag(&self.certificates, thumbprint),
             RecordKey::PrivateKey(public_key) => tag(&self.private_keys, public_key),
@@ -340,6 +362,9 @@ impl State {
     /// Puts a record.
     pub(crate) fn put(&mut self, record: Record, generation: u64, tag: Tag) {
         match record {
+            Record::Format(value) => {
+                self.format = Some(Stored::new(value, generation, tag));
+            }
             Record::Settings(value) => {
                 self.settings = Some(Stored::new(value, generation, tag));
             }
@@ -401,6 +426,7 @@ impl State {
     /// Removes a record.
     pub(crate) fn remove(&mut self, key: &RecordKey) {
         match key {
+            RecordKey::Format => self.format = None,
             RecordKey::Settings => self.settings = None,
             RecordKey::Certificate(thumbprint) => delete(&mut self.certificates, thumbprint),
             RecordKey::PrivateKey(public_key) => delete(&mut self.private_keys, public_key),
@@ -435,6 +461,8 @@ impl State {
     /// The generation in which each record was written.
     pub(crate) fn written(&self) -> BTreeMap<RecordKey, u64> {
         let mut written = BTreeMap::new();
+        let format = self.format.iter();
+        written.extend(format.map(|one| (RecordKey::Format, one.generation)));
         let settings = self.settings.iter();
         written.extend(settings.map(|one| (RecordKey::Settings, one.generation)));
         written.extend(generations(&self.certificates, |key| {

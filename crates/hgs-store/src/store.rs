@@ -18,11 +18,12 @@ use hgs_pki::health::HostId;
 
 use crate::audit::{self, Action, AuditEntry, AuditFilter, AuditRecord, Outcome};
 use crate::engine::{
-    Durability, Engine, MIGRATIONS, Readers, Replicated, Sqlite, View, close_copy, forget_mark,
-    position_of,
+    Durability, Engine, Program, Readers, Replicated, Sqlite, View, check_copy, close_copy,
+    forget_mark, position_of,
 };
 use crate::evidence::{Attempted, KeptEvidence};
 use crate::high_water_mark::HighWaterMark;
+use crate::level::{Level, Levels};
 use crate::lineage::{self, Seen};
 use crate::model::{Digest, Settings};
 use crate::order::{self, Ordered};
@@ -115,13 +116,19 @@ impl Store {
         act: Act,
     ) -> Result<Self, OpenError> {
         let folder = StateFolder::take(opening.directory)?;
-        let mut found = OpenedState::look(folder, opening, Durability::Full, MIGRATIONS)?;
+        let mut found = OpenedState::look(folder, opening, Durability::Full, &Program::this())?;
         if found.is_initialised() {
             let directory = found.directory;
             return Err(OpenError::AlreadyInitialised { directory });
         }
         let settings = Transaction::SetSettings(settings);
-        let transactions = [settings].into_iter().chain(more).collect();
+        let newest = Levels::of_this_program().newest;
+        let level = Some(newest).filter(|newest| *newest > Level::FIRST);
+        let transactions = [settings]
+            .into_iter()
+            .chain(level.map(Transaction::RaiseLevel))
+            .chain(more)
+            .collect();
         // The mark of a guardian that was here before says nothing about this one.
         found.writer.mark.reset(None)?;
         found.initialise(transactions, act)?;
@@ -142,15 +149,15 @@ impl Store {
     /// [`OpenError::RolledBack`] says that the state is not the newest one; see [`OpenError`] for
     /// the rest.
     pub fn open(opening: Opening<'_>) -> Result<Self, OpenError> {
-        Self::open_with(opening, Durability::Full, MIGRATIONS)
+        Self::open_with(opening, Durability::Full, &Program::this())
     }
 
     pub(crate) fn open_with(
         opening: Opening<'_>,
         durability: Durability,
-        migrations: &[&str],
+        program: &Program<'_>,
     ) -> Result<Self, OpenError> {
-        let found = OpenedState::take(opening, durability, migrations)?;
+        let found = OpenedState::take(opening, durability, program)?;
         found.refuse_older()?;
         found.start()
     }
@@ -161,7 +168,7 @@ impl Store {
     /// # Errors
     /// See [`OpenError`]. What else is wrong with the state is not accepted.
     pub fn accept(opening: Opening<'_>, act: Act) -> Result<Option<Accepted>, OpenError> {
-        let mut found = OpenedState::take(opening, Durability::Full, MIGRATIONS)?;
+        let mut found = OpenedState::take(opening, Durability::Full, &Program::this())?;
         let Some(rolled_back) = found.rolled_back.take() else {
             return Ok(None);
         };
@@ -190,7 +197,7 @@ impl Store {
         opening: Opening<'_>,
         gathering: std::time::Duration,
     ) -> Result<Self, OpenError> {
-        let mut found = OpenedState::take(opening, Durability::Full, MIGRATIONS)?;
+        let mut found = OpenedState::take(opening, Durability::Full, &Program::this())?;
         found.refuse_older()?;
         found.writer.gathering = gathering;
         found.start()
@@ -451,10 +458,16 @@ impl Store {
     /// a cluster stays beside it, as `state.db.replaced`. Nothing in the copy is believed: opening it verifies all of it.
     ///
     /// # Errors
-    /// [`OpenError::AlreadyInitialised`] where there is a state of a guardian of one node.
+    /// [`OpenError::AlreadyInitialised`] where there is a state of a guardian of one node, [`OpenError::Level`] and
+    /// [`OpenError::NewerSchema`] where a newer program has made the copy.
     pub fn adopt(directory: &Path, copy: &Path) -> Result<(), OpenError> {
+        Self::adopt_with(directory, copy, &Program::this())
+    }
+
+    fn adopt_with(directory: &Path, copy: &Path, program: &Program<'_>) -> Result<(), OpenError> {
         let folder = StateFolder::take(directory)?;
         let database = folder.database();
+        check_copy(copy, program)?;
         let at = |path: &Path| {
             let path = path.to_owned();
             |error: std::io::Error| FileError {
@@ -543,7 +556,7 @@ impl OpenedState {
     fn take(
         opening: Opening<'_>,
         durability: Durability,
-        migrations: &[&str],
+        program: &Program<'_>,
     ) -> Result<Self, OpenError> {
         let not_initialised = |opening: &Opening<'_>| {
             let (directory, file) = (
@@ -564,7 +577,7 @@ impl OpenedState {
             outcome => outcome?,
         };
         let gone = not_initialised(&opening);
-        let found = Self::look(folder, opening, durability, migrations)?;
+        let found = Self::look(folder, opening, durability, program)?;
         match found.is_initialised() {
             true => Ok(found),
             false => Err(gone),
@@ -576,10 +589,10 @@ impl OpenedState {
         folder: StateFolder,
         mut opening: Opening<'_>,
         durability: Durability,
-        migrations: &[&str],
+        program: &Program<'_>,
     ) -> Result<Self, OpenError> {
         let keys = Arc::new(Keys::derive(opening.master_key));
-        let copy = Sqlite::open(folder, durability, migrations, opening.master_key, &keys)?;
+        let copy = Sqlite::open(folder, durability, program, opening.master_key, &keys)?;
         let ordered = opening.order.take();
         let is_in_cluster = copy.readers().newest()?.position()?.is_some();
         let Some(Ordered { order, random }) = ordered else {
@@ -589,7 +602,14 @@ impl OpenedState {
             };
         };
         let verified = opening::verify(&*copy.readers().snapshot()?, &keys)?;
-        let engine = Replicated::open(copy, order, Arc::clone(&keys), random, verified.1)?;
+        let engine = Replicated::open(
+            copy,
+            order,
+            Arc::clone(&keys),
+            random,
+            verified.1,
+            program.levels,
+        )?;
         Self::verified(Box::new(engine), verified, keys, opening)
     }
 
@@ -698,5 +718,7 @@ mod rotate_tests;
 mod tamper_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod upgrade_tests;
 #[cfg(test)]
 mod writers_tests;

@@ -24,6 +24,7 @@ use crate::State;
 use crate::audit::Action;
 use crate::change::{Change, Record, RecordKey};
 use crate::evidence::Attempted;
+use crate::level::{Format, Level, Levels};
 use crate::model::{
     AttestationSigner, CertificateRecord, Digest, DocumentKind, EndorsementRoot,
     HostMeasurementsRecord, HostName, KeyCaching, MAX_REKEY_WINDOW, Platform, SealedKey, Settings,
@@ -40,6 +41,8 @@ pub(crate) use certificates::fit_metadata;
 /// A change of the state, as it is requested.
 #[derive(Debug, Clone)]
 pub enum Transaction {
+    /// Raises the level of the format: every node must be able to read it. See the module `level`.
+    RaiseLevel(Level),
     /// Replaces the settings of the service.
     SetSettings(Settings),
     /// Adds a certificate of the key protection service.
@@ -365,6 +368,16 @@ pub(crate) struct Planner<'a> {
     pub(crate) random: &'a mut dyn Random,
 }
 
+impl Plan {
+    /// The level of the format once it is carried out.
+    pub(crate) fn level(&self) -> Option<Level> {
+        self.changes.iter().find_map(|change| match change {
+            Change::Put(Record::Format(format)) => Some(format.level),
+            _ => None,
+        })
+    }
+}
+
 impl Transaction {
     /// Whether an administrator asks for it, rather than a host.
     pub(crate) fn is_administrative(&self) -> bool {
@@ -381,6 +394,7 @@ impl Transaction {
     #[must_use]
     pub fn action(&self) -> Action {
         match self {
+            Self::RaiseLevel(_) => Action::RaiseLevel,
             Self::SetSettings(_) => Action::SetSettings,
             Self::AddCertificate { .. } => Action::AddCertificate,
             Self::SetCertificateEnabled { enabled: true, .. } => Action::EnableCertificate,
@@ -500,6 +514,7 @@ impl Planner<'_> {
 
     fn plan_single(&mut self, transaction: &Transaction) -> Result<Plan, Refusal> {
         match transaction {
+            Transaction::RaiseLevel(level) => self.raise_level(*level),
             Transaction::SetSettings(settings) => self.set_settings(settings),
             Transaction::AddCertificate { record, key } => {
                 self.add_certificate(record, key.as_deref())
@@ -592,6 +607,19 @@ impl Planner<'_> {
                 self.record_returned_identity(host, identity_key)
             }
         }
+    }
+
+    fn raise_level(&self, to: Level) -> Result<Plan, Refusal> {
+        let level = self.state.level();
+        if to <= level || !Levels::of_this_program().contain(to) {
+            return Err(Refusal::LevelNotRaised { level, to });
+        }
+        let format = Format::of(to);
+        Ok(Plan {
+            before: Some(shown(&Format::of(level))),
+            after: Some(shown(&format)),
+            changes: vec![Change::Put(Record::Format(format))],
+        })
     }
 
     fn set_settings(&self, settings: &Settings) -> Result<Plan, Refusal> {

@@ -12,6 +12,7 @@ use hgs_pki::Time;
 use serde::de::{Deserializer, Error as _, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::level::{Format, Level, Levels, UnreadableLevel};
 use crate::lineage::CarriedProtector;
 use crate::model::{
     AttestationSigner, CertificateRecord, DeniedHost, Digest, EndorsementRoot, Host, HostGroup,
@@ -27,8 +28,10 @@ pub const MAX_RECORDS: u64 = 4_000_000;
 pub const MAX_PROTECTORS: u64 = 50_000_000;
 
 const FORMAT: &str = "openhgs-state";
-/// Version 2 has removed and denied hosts; version 3 has hosts with TPMs, and what TPMs are judged by.
-const VERSION: u32 = 3;
+/// Version 2 has removed and denied hosts; version 3 has hosts with TPMs, and what TPMs are judged by; version 4 says at which level
+/// of the format its records are. What is at the first level is written as version 3, which earlier programs read.
+const VERSION: u32 = 4;
+const VERSION_WITHOUT_LEVEL: u32 = 3;
 
 /// What the document is, its first line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +39,9 @@ const VERSION: u32 = 3;
 pub struct Header {
     pub(super) format: String,
     pub(super) version: u32,
+    /// The level of the format, and the version that introduced it; absent at the first level.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) level: Option<Format>,
     /// When it was written.
     #[serde(with = "text::display")]
     pub exported: Time,
@@ -75,6 +81,9 @@ pub enum DocumentError {
     /// A newer program wrote it.
     #[error("the document has version {0}; this program knows {VERSION}")]
     Newer(u32),
+    /// It is at a level of the format that this program can't read.
+    #[error("the document can't be read: {0}")]
+    Level(#[from] UnreadableLevel),
     /// A line is not one of the document's. What stands there is not repeated: it may be a private key.
     #[error("the document is malformed at line {line}, column {column}")]
     Malformed {
@@ -110,10 +119,21 @@ pub enum DocumentError {
 }
 
 impl Header {
-    pub(crate) fn new(exported: Time, program: &str, node: &str, name: Label) -> Self {
+    pub(crate) fn new(
+        level: Level,
+        exported: Time,
+        program: &str,
+        node: &str,
+        name: Label,
+    ) -> Self {
+        let level = Some(level).filter(|level| *level > Level::FIRST);
         Self {
             format: FORMAT.to_owned(),
-            version: VERSION,
+            version: match level {
+                Some(_) => VERSION,
+                None => VERSION_WITHOUT_LEVEL,
+            },
+            level: level.map(Format::of),
             exported,
             program: program.to_owned(),
             name,
@@ -125,7 +145,16 @@ impl Header {
         }
     }
 
+    /// The level that what follows needs.
+    pub(crate) fn level(&self) -> Level {
+        let format = self.level.as_ref();
+        format.map_or(Level::FIRST, |format| format.level)
+    }
+
     fn checked(self) -> Result<Self, DocumentError> {
+        if self.level.is_some() != (self.version == VERSION) {
+            return Err(DocumentError::Malformed { line: 1, column: 0 });
+        }
         if self.records > MAX_RECORDS {
             return Err(DocumentError::TooManyRecords(self.records));
         }
@@ -251,11 +280,14 @@ impl<R: BufRead> Document<R> {
             _ => return Err(DocumentError::Foreign),
         };
         // The version is read by itself: what else stands there is that version's business.
-        let first: FirstLine<Format> =
+        let first: FirstLine<FirstWords> =
             serde_json::from_slice(line).map_err(|_| DocumentError::Foreign)?;
         match first.header {
-            Format { format, .. } if format != FORMAT => return Err(DocumentError::Foreign),
-            Format { version, .. } if !(1..=VERSION).contains(&version) => {
+            FirstWords { format, .. } if format != FORMAT => return Err(DocumentError::Foreign),
+            FirstWords {
+                level: Some(level), ..
+            } => Levels::of_this_program().check(&level)?,
+            FirstWords { version, .. } if !(1..=VERSION).contains(&version) => {
                 return Err(DocumentError::Newer(version));
             }
             _ => {}
@@ -323,9 +355,11 @@ struct FirstLine<T> {
 }
 
 #[derive(Deserialize)]
-struct Format {
+struct FirstWords {
     format: String,
     version: u32,
+    #[serde(default)]
+    level: Option<Format>,
 }
 
 fn malformed(line: u64, error: &serde_json::Error) -> DocumentError {
@@ -400,5 +434,51 @@ impl<'de> Deserialize<'de> for SecretText {
         }
 
         deserializer.deserialize_str(Text).map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(level: Level) -> Header {
+        let name = "hgs".parse().unwrap();
+        Header::new(level, Time::from_unix(0), "9.9.9", "node", name)
+    }
+
+    fn open(header: &Header) -> Result<Header, DocumentError> {
+        let mut line = Vec::new();
+        write_line(&mut line, "header", header).unwrap();
+        Document::open(&line[..]).map(|document| document.header)
+    }
+
+    /// Programs from before there were levels read it.
+    #[test]
+    fn a_document_of_the_first_level_says_nothing_of_levels() {
+        let header = header(Level::FIRST);
+        assert_eq!((header.version, &header.level), (3, &None));
+        assert_eq!(open(&header).unwrap(), header);
+    }
+
+    #[test]
+    fn a_document_of_a_level_that_is_not_known_names_the_version_that_is_needed() {
+        let level = Some(Format {
+            level: Levels::of_this_program().newest.next(),
+            version: "9.9.8".to_owned(),
+        });
+        let header = Header {
+            level,
+            ..header(Level::FIRST.next())
+        };
+        assert_eq!(
+            header.version, 4,
+            "programs from before there were levels refuse it"
+        );
+        let error = open(&header).unwrap_err();
+        assert!(matches!(error, DocumentError::Level(_)), "{error}");
+        assert!(
+            error.to_string().contains("hgs 9.9.8 introduced"),
+            "{error}"
+        );
     }
 }

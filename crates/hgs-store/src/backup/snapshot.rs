@@ -99,13 +99,21 @@ impl Snapshot {
         let name = self.state.settings().name.clone();
         Ok(Header {
             generation: self.integrity.generation,
-            records: self.integrity.records.count() - self.state.count_host_attestations(),
+            records: self.integrity.records.count()
+                - self.state.count_host_attestations()
+                - self.state.count_formats(),
             protectors: self.view.count_nodes()?,
             audit_records: self.integrity.audit.sequence
                 - audit::Boundary::of(&*self.view, &self.keys.audit)?
                     .left
                     .sequence,
-            ..Header::new(about.time, about.program, about.node, name)
+            ..Header::new(
+                self.state.level(),
+                about.time,
+                about.program,
+                about.node,
+                name,
+            )
         })
     }
 

@@ -9,6 +9,7 @@ use super::copy::Copy;
 use super::job::{Job, Outcome};
 use super::log::{Log, Message, name_of};
 use crate::engine::{CommitError, Engine, Memory, Part, Replicated};
+use crate::level::Levels;
 use crate::order::{Entries, Order, OrderError, Position, Proposal, Proposed};
 use crate::planner::{Basis, BatchPlanner};
 use crate::record::{Integrity, Keys};
@@ -155,6 +156,7 @@ impl Machine {
             Arc::clone(keys),
             Box::new(random),
             copy.integrity,
+            Levels::default(),
         )
         .map_err(|error| error.to_string())?;
         let shared = Arc::new(Shared::new(copy.state.clone(), copy.integrity));

@@ -12,6 +12,7 @@ use crate::audit::{self, AuditEntry, terms};
 use crate::audit_term::day;
 use crate::change::Change;
 use crate::fixture::{Fixture, HOST, act, attestation, digest, master_key, time};
+use crate::level::Levels;
 use crate::lineage::Step;
 use crate::model::Settings;
 use crate::node::{Opener, Stage};
@@ -35,7 +36,14 @@ fn sqlite() -> Site {
     let folder = tempfile::tempdir().unwrap();
     let place = StateFolder::take(&folder.path().join("state")).unwrap();
     let keys = Arc::new(Keys::derive(&master_key()));
-    let engine = Sqlite::open(place, Durability::Full, MIGRATIONS, &master_key(), &keys).unwrap();
+    let engine = Sqlite::open(
+        place,
+        Durability::Full,
+        &Program::this(),
+        &master_key(),
+        &keys,
+    )
+    .unwrap();
     Site::over(Box::new(engine), folder)
 }
 
@@ -43,9 +51,24 @@ fn replicated() -> Site {
     let folder = tempfile::tempdir().unwrap();
     let place = StateFolder::take(&folder.path().join("state")).unwrap();
     let keys = Arc::new(Keys::derive(&master_key()));
-    let copy = Sqlite::open(place, Durability::Full, MIGRATIONS, &master_key(), &keys).unwrap();
+    let copy = Sqlite::open(
+        place,
+        Durability::Full,
+        &Program::this(),
+        &master_key(),
+        &keys,
+    )
+    .unwrap();
     let (order, random) = (Box::new(MemoryOrder::new()), Box::new(System::new()));
-    let engine = Replicated::open(copy, order, keys, random, Integrity::EMPTY).unwrap();
+    let engine = Replicated::open(
+        copy,
+        order,
+        keys,
+        random,
+        Integrity::EMPTY,
+        Levels::default(),
+    )
+    .unwrap();
     Site::over(Box::new(engine), folder)
 }
 

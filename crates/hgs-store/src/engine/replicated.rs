@@ -24,6 +24,7 @@ use hgs_fault::{Fault, seeded};
 use super::{
     Batch, CommitError, Decide, Engine, Key, News, Part, PositionRow, Readers, Sqlite, View,
 };
+use crate::level::Levels;
 use crate::order::{
     DependencyKey, Entries, Entry, Order, OrderError, Position, Proposal, Proposed,
 };
@@ -70,6 +71,8 @@ pub(crate) struct Replicated<C = Sqlite> {
 
 /// This node in the order.
 struct Node {
+    /// What this program reads.
+    levels: Levels,
     order: Box<dyn Order>,
     keys: Arc<Keys>,
     random: Box<dyn Random>,
@@ -85,6 +88,7 @@ impl<C: LocalCopy> Replicated<C> {
         keys: Arc<Keys>,
         random: Box<dyn Random>,
         newest: Integrity,
+        levels: Levels,
     ) -> Result<Self, OpenError> {
         let known = copy.position()?;
         let is_first = known.is_none();
@@ -103,6 +107,7 @@ impl<C: LocalCopy> Replicated<C> {
             }
         };
         let node = Node {
+            levels,
             order,
             keys,
             random,
@@ -128,6 +133,7 @@ impl<C: LocalCopy> Replicated<C> {
     fn take_in(&mut self, ordered: &Entries, own: Option<Batch>) -> Result<u64, StoreError> {
         let mut series = Series {
             keys: &self.node.keys,
+            levels: &self.node.levels,
             position: Position {
                 revision: ordered.revision,
                 ..self.node.position.clone()
@@ -358,6 +364,7 @@ enum NotOrdered {
 /// Entries that are being carried out.
 struct Series<'s> {
     keys: &'s Keys,
+    levels: &'s Levels,
     position: Position,
     newest: Integrity,
     coming: &'s [Entry],
@@ -373,7 +380,7 @@ impl Series<'_> {
                 && *part < entry.count()
             {
                 *part += 1;
-                break entry.batch(*part - 1, &self.newest, view, self.keys)?;
+                break entry.batch(*part - 1, &self.newest, view, self.keys, self.levels)?;
             }
             let Some((entry, coming)) = self.coming.split_first() else {
                 return Ok(None);
@@ -398,7 +405,7 @@ impl Series<'_> {
     }
 
     /// Opens an entry, which must follow upon the last one of its node.
-    fn follow(&mut self, entry: &Entry) -> Result<Opened, OrderError> {
+    fn follow(&mut self, entry: &Entry) -> Result<Opened, StoreError> {
         let Entry {
             node,
             number,
@@ -414,6 +421,7 @@ impl Series<'_> {
             number: *number,
         };
         let opened = opened.ok_or_else(diverged)?;
+        opened.check(self.levels)?;
         let last = before.next(node, octets, cluster);
         self.position.nodes.insert(node.clone(), last);
         Ok(opened)

@@ -9,18 +9,21 @@ mod migration;
 mod schema;
 mod view;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hgs_custody::seal::{MasterKey, Tag};
+use hgs_fault::is_next_version;
 use hgs_pki::health::HostId;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _};
 
 use schema::AUDIT_PART;
 pub(crate) use schema::MIGRATIONS;
+use schema::OF_NEXT_VERSION;
 
 use super::replicated::{LocalCopy, NextBatch};
 use super::{
@@ -29,9 +32,10 @@ use super::{
 };
 use crate::audit_term::day;
 use crate::change::RecordKey;
+use crate::level::{self, Levels};
 use crate::model::Digest;
 use crate::node::Node;
-use crate::record::{Integrity, Keys};
+use crate::record::{Integrity, Keys, RecordKind};
 use crate::state_folder::{StateFolder, visit};
 use crate::{Finding, OpenError, StoreError, Tampered};
 
@@ -43,6 +47,29 @@ pub(crate) enum Durability {
     /// Nothing is waited for: the negative control of the durability test.
     #[cfg(test)]
     DangerouslyOff,
+}
+
+/// What a version of the program reads and makes.
+#[derive(Debug, Clone)]
+pub(crate) struct Program<'p> {
+    /// What brings a database to its schema.
+    pub(crate) migrations: Cow<'p, [&'p str]>,
+    /// The levels of the format that it reads.
+    pub(crate) levels: Levels,
+}
+
+impl Program<'_> {
+    /// This one.
+    pub(crate) fn this() -> Self {
+        let migrations = match is_next_version() {
+            true => Cow::Owned([MIGRATIONS, &[OF_NEXT_VERSION]].concat()),
+            false => Cow::Borrowed(MIGRATIONS),
+        };
+        Self {
+            migrations,
+            levels: Levels::of_this_program(),
+        }
+    }
 }
 
 /// What `PRAGMA auto_vacuum` calls a database that gives pages back when it is told to.
@@ -70,7 +97,7 @@ impl Sqlite {
     pub(crate) fn open(
         folder: StateFolder,
         durability: Durability,
-        migrations: &[&str],
+        program: &Program<'_>,
         master_key: &MasterKey,
         keys: &Arc<Keys>,
     ) -> Result<Self, OpenError> {
@@ -91,7 +118,7 @@ impl Sqlite {
         connection.pragma_update(None, "synchronous", synchronous)?;
         // Pages that change again and again reach the database once for each 16 MiB of log.
         connection.pragma_update(None, "wal_autocheckpoint", 4096)?;
-        prepare(&connection, migrations, master_key, keys)?;
+        prepare(&connection, program, master_key, keys)?;
         let vacuum: u32 = connection.query_row("PRAGMA auto_vacuum", (), |row| row.get(0))?;
         if vacuum != INCREMENTAL {
             // An older database is written anew once, so that it can shrink later. Where the disk has no room for that it
@@ -283,7 +310,8 @@ pub(crate) fn open_snapshot(
 ) -> Result<Box<dyn View>, OpenError> {
     let connection = open_reader(&visit(directory)?)?;
     execute(&connection, "BEGIN")?;
-    let known = version(MIGRATIONS);
+    let program = Program::this();
+    let known = version(&program.migrations);
     match stored_version(&connection, master_key)? {
         None => {
             let directory = directory.to_owned();
@@ -291,7 +319,7 @@ pub(crate) fn open_snapshot(
         }
         Some(found) if found > known => return Err(OpenError::NewerSchema { found, known }),
         Some(found) if found < known => return Err(OpenError::OlderSchema { found, known }),
-        Some(_) => schema::check(&connection, MIGRATIONS)?,
+        Some(_) => schema::check(&connection, &program.migrations)?,
     }
     Ok(Box::new(connection))
 }
@@ -306,6 +334,25 @@ pub(crate) fn close_copy(database: &Path) -> Result<bool, StoreError> {
     }
     connection.pragma_update(None, "journal_mode", "DELETE")?;
     Ok(true)
+}
+
+/// Whether a program can open a copy that another node has made. Nothing of it is verified.
+pub(crate) fn check_copy(database: &Path, program: &Program<'_>) -> Result<(), OpenError> {
+    let connection = open_reader(database)?;
+    let Program { migrations, levels } = program;
+    let view: &dyn View = &connection;
+    if let Some(row) = view.record(RecordKind::Format.as_str(), level::NAME)? {
+        levels
+            .check(&level::read(&row.value)?)
+            .map_err(OpenError::Level)?;
+    }
+    let sql = "SELECT schema_version FROM store WHERE id = 1";
+    let found = connection.query_row(sql, (), |row| row.get(0)).optional()?;
+    let (found, known) = (found.ok_or_else(missing_row)?, version(migrations));
+    match found > known {
+        true => Err(OpenError::NewerSchema { found, known }),
+        false => Ok(()),
+    }
 }
 
 /// Has a copy that another node has made forget that there is a high-water mark: that is of the other node.
@@ -383,13 +430,17 @@ fn missing_row() -> Tampered {
 /// Brings the database to the newest schema; an empty one gets its row.
 fn prepare(
     connection: &Connection,
-    migrations: &[&str],
+    program: &Program<'_>,
     master_key: &MasterKey,
     keys: &Keys,
 ) -> Result<(), OpenError> {
+    let Program { migrations, levels } = program;
     let known = version(migrations);
     connection.execute_batch("BEGIN IMMEDIATE")?;
     let found = stored_version(connection, master_key)?;
+    if found.is_some() {
+        level::check_kept(connection, keys, levels)?;
+    }
     if let Some(found) = found.filter(|found| *found > known) {
         return Err(OpenError::NewerSchema { found, known });
     }

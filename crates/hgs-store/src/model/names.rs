@@ -4,7 +4,10 @@ use std::fmt;
 use std::str::FromStr;
 
 use hgs_crypto::hex;
+use hgs_fault::is_next_version;
 use serde::{Deserialize, Serialize};
+
+use crate::level::Level;
 
 /// Why a text is not a name of its kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -73,8 +76,19 @@ impl Eq for HostName {}
 #[serde(try_from = "String", into = "String")]
 pub struct ShortName([u8; Self::MAX_LENGTH]);
 
+/// What names of the next version may have in them.
+const OF_NEXT_VERSION: char = '+';
+
 impl ShortName {
     const MAX_LENGTH: usize = 64;
+
+    /// The first level at which all programs can read it. The next version, where a test plays it, has names that this one refuses.
+    pub(crate) fn level(&self) -> Level {
+        match self.as_str().contains(OF_NEXT_VERSION) {
+            true => Level::FIRST.next(),
+            false => Level::FIRST,
+        }
+    }
 
     /// The name.
     #[must_use]
@@ -89,7 +103,17 @@ impl FromStr for ShortName {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let is_sound = text.len() <= Self::MAX_LENGTH && is_plain_name(text);
+        Self::read(text, is_next_version())
+    }
+}
+
+impl ShortName {
+    fn read(text: &str, is_next_version: bool) -> Result<Self, NameError> {
+        let is_sound = text.len() <= Self::MAX_LENGTH
+            && match is_next_version {
+                true => is_plain_name(&text.replace(OF_NEXT_VERSION, "-")),
+                false => is_plain_name(text),
+            };
         if !is_sound {
             return Err(NameError::ShortName);
         }
@@ -197,6 +221,18 @@ mod tests {
         ] {
             let refused = text.parse::<ShortName>();
             assert_eq!(refused, Err(NameError::ShortName), "{text:?}");
+        }
+    }
+
+    proptest::proptest! {
+        /// What the next version may write at the first level, this version reads, and nothing else.
+        #[test]
+        fn names_of_the_first_level_are_those_that_this_version_reads(text in "[a-z0-9._+ -]{0,5}") {
+            let read = ShortName::read(&text, false);
+            match ShortName::read(&text, true) {
+                Ok(name) if name.level() == Level::FIRST => assert_eq!(read, Ok(name)),
+                Ok(_) | Err(_) => assert_eq!(read, Err(NameError::ShortName)),
+            }
         }
     }
 

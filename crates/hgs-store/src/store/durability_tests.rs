@@ -31,7 +31,7 @@ fn child_process() {
     };
     let master_key = master_key();
     let opening = opening(directory.as_ref(), &master_key);
-    let store = Store::open_with(opening, durability, MIGRATIONS).unwrap();
+    let store = Store::open_with(opening, durability, &Program::this()).unwrap();
     let (run, count, threads) = (number(RUN), number(COUNT), number(THREADS));
     thread::scope(|scope| {
         for one in 0..threads {

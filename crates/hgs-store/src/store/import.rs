@@ -14,7 +14,8 @@ use crate::backup::{
     Resolution, merge,
 };
 use crate::change::{Change, Record};
-use crate::engine::{Batch, CommitError, Durability, MIGRATIONS, PAGE, Part};
+use crate::engine::{Batch, CommitError, Durability, PAGE, Part, Program};
+use crate::level::Format;
 use crate::lineage::CarriedProtector;
 use crate::model::{Digest, SealedKey};
 use crate::planner::{Basis, BatchPlanner};
@@ -114,7 +115,7 @@ impl Store {
         import: &Import,
     ) -> Result<Imported, ImportError> {
         let folder = StateFolder::take(opening.directory)?;
-        let found = OpenedState::look(folder, opening, Durability::Full, MIGRATIONS)?;
+        let found = OpenedState::look(folder, opening, Durability::Full, &Program::this())?;
         if found.is_initialised() {
             let directory = found.directory;
             return Err(ImportError::AlreadyInitialised { directory });
@@ -131,7 +132,7 @@ impl Store {
         document: Document<R>,
         import: &Import,
     ) -> Result<Imported, ImportError> {
-        let found = OpenedState::take(opening, Durability::Full, MIGRATIONS)?;
+        let found = OpenedState::take(opening, Durability::Full, &Program::this())?;
         found.refuse_older()?;
         found.import(document, import)
     }
@@ -275,8 +276,12 @@ impl<R: BufRead> Taking<'_, R> {
         merged: Merged,
     ) -> Result<(), ImportError> {
         planner.state.set_generation(self.state.generation() + 1);
+        let needed = Change::needed_level(&merged.changes);
+        let level = self.document.header().level().max(needed);
+        let level = Some(level).filter(|level| *level > self.state.level());
+        let level = level.map(|level| Change::Put(Record::Format(Format::of(level))));
         let sealed = seal(planner, self.carried, &merged.keys)?;
-        for change in sealed.into_iter().chain(merged.changes) {
+        for change in level.into_iter().chain(sealed).chain(merged.changes) {
             self.changes.push(RecordChange::of(&change));
             planner.write(change)?;
         }

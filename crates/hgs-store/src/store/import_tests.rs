@@ -499,7 +499,9 @@ fn documents_that_contradict_themselves_are_refused() {
         with("openhgs-state", "other-state"),
         "not the state of a guardian"
     );
-    assert!(with("\"version\":3", "\"version\":4").contains("version 4"));
+    assert!(with("\"version\":3", "\"version\":5").contains("version 5"));
+    // One of version 4 says at which level it is.
+    assert!(with("\"version\":3", "\"version\":4").contains("malformed"));
     assert!(with("\"protectors\":3", "\"protectors\":2").contains("as many lines"));
     assert!(with("\"protectors\":3", "\"protectors\":99999999999").contains("at most"));
     assert!(with("\"records\":", "\"records\":9999999").contains("at most"));

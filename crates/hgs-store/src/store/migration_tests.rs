@@ -35,7 +35,10 @@ fn open_with(directory: &Path, migrations: &[&str]) -> Result<Store, OpenError> 
     Store::open_with(
         opening(directory, &master_key),
         Durability::Full,
-        migrations,
+        &Program {
+            migrations: migrations.into(),
+            ..Program::this()
+        },
     )
 }
 
@@ -83,7 +86,7 @@ fn an_older_state_is_migrated_once_and_stays_whole() {
     let folder = tempfile::tempdir().unwrap();
     let directory = folder.path().join("state");
     stored(&directory, VERSION_1);
-    let migrations = [MIGRATIONS, &[NEXT]].concat();
+    let migrations = [&*Program::this().migrations, &[NEXT]].concat();
     for _ in 0..2 {
         let store = open_with(&directory, &migrations).unwrap();
         assert_is_the_stored_one(&store);
@@ -111,7 +114,11 @@ fn a_migration_that_fails_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let directory = folder.path().join("state");
     stored(&directory, VERSION_1);
-    let broken = [MIGRATIONS, &[NEXT, "CREATE TABLE next (id INTEGER)"]].concat();
+    let broken = [
+        &*Program::this().migrations,
+        &[NEXT, "CREATE TABLE next (id INTEGER)"],
+    ]
+    .concat();
     let error = open_with(&directory, &broken).err();
     assert!(matches!(error, Some(OpenError::Store(_))), "{error:?}");
     assert_is_the_stored_one(&open(&directory).unwrap());

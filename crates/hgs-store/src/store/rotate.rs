@@ -18,7 +18,7 @@ use crate::audit::{self, Action, AuditEntry, Outcome};
 use crate::audit_head::Head;
 use crate::change::Record;
 use crate::engine::{
-    Batch, CommitError, Durability, FIRST_PLACE, Key, MIGRATIONS, PAGE, Part, PutRecord, RecordRow,
+    Batch, CommitError, Durability, FIRST_PLACE, Key, PAGE, Part, Program, PutRecord, RecordRow,
     Rotation, View,
 };
 use crate::model::SealedKey;
@@ -38,7 +38,7 @@ impl Store {
         new: &MasterKey,
         act: &Act,
     ) -> Result<(), OpenError> {
-        let found = OpenedState::take(opening, Durability::Full, MIGRATIONS)?;
+        let found = OpenedState::take(opening, Durability::Full, &Program::this())?;
         found.refuse_older()?;
         found.rotate(new, act)
     }

@@ -925,7 +925,14 @@ fn a_full_disk_refuses_and_loses_nothing() {
     let master_key = master_key();
     let place = StateFolder::take_existing(&directory).unwrap();
     let keys = Arc::new(Keys::derive(&master_key));
-    let engine = Sqlite::open(place, Durability::Full, MIGRATIONS, &master_key, &keys).unwrap();
+    let engine = Sqlite::open(
+        place,
+        Durability::Full,
+        &Program::this(),
+        &master_key,
+        &keys,
+    )
+    .unwrap();
     engine.leave_room_for_pages(12);
     let opening = opening(&directory, &master_key);
     let store = OpenedState::through(Box::new(engine), keys, opening)

@@ -21,18 +21,17 @@ use prost::Message;
 use crate::audit::{AuditRecord, terms};
 use crate::change::{Record, RecordKey};
 use crate::engine::{Batch, Key, NewAuditRow, PositionRow, PutRecord, View};
+use crate::level::{Format, Level, Levels, UnreadableLevel};
 use crate::model::Digest;
 use crate::node::{Node, Opener, Stage};
 use crate::order::{DependencyKey, Last, Position};
 use crate::record::{ClusterKeys, Integrity, Keys, RecordKind, Sum};
 use crate::{Finding, StoreError, Tampered};
 
-/// The format of entries that this program writes, and the newest that it reads.
-const FORMAT: u32 = 1;
-
 /// One commit, in parts that each follow upon the one before.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct EntryMessage {
+    /// The level at which it was decided.
     #[prost(uint32, tag = "1")]
     pub(super) format: u32,
     /// The chain tag of the entry before, of the same node.
@@ -142,6 +141,7 @@ struct LastMessage {
 
 /// An entry that was opened: it is of this cluster, and in its place among those of its node.
 pub(super) struct Opened {
+    format: u32,
     parts: Vec<PartMessage>,
 }
 
@@ -167,7 +167,11 @@ pub(super) fn seal(
 impl EntryMessage {
     pub(super) fn of(batches: &[Batch], before: &Last) -> Self {
         Self {
-            format: FORMAT,
+            // They are decided together, so at one level.
+            format: batches
+                .first()
+                .map_or(Level::FIRST, |batch| batch.level)
+                .number(),
             previous: before.chain.to_vec(),
             parts: batches.iter().map(PartMessage::of).collect(),
         }
@@ -177,6 +181,7 @@ impl EntryMessage {
 impl From<EntryMessage> for Opened {
     fn from(message: EntryMessage) -> Self {
         Self {
+            format: message.format,
             parts: message.parts,
         }
     }
@@ -192,8 +197,13 @@ impl Opened {
     ) -> Option<Self> {
         let plaintext = keys.entries.open(node, before.number + 1, octets).ok()?;
         let message = EntryMessage::decode(plaintext.expose()).ok()?;
-        let follows = message.previous == before.chain && message.format <= FORMAT;
+        let follows = message.previous == before.chain;
         follows.then(|| message.into())
+    }
+
+    /// Whether this program can read it.
+    pub(super) fn check(&self, levels: &Levels) -> Result<(), UnreadableLevel> {
+        levels.check(&Format::of(Level::from_number(self.format)))
     }
 
     pub(super) fn count(&self) -> usize {
@@ -207,8 +217,9 @@ impl Opened {
         newest: &Integrity,
         view: &dyn View,
         keys: &Keys,
+        levels: &Levels,
     ) -> Result<Batch, StoreError> {
-        self.parts[part].batch(newest, view, keys)
+        self.parts[part].batch(newest, view, keys, levels)
     }
 }
 
@@ -320,10 +331,16 @@ impl PartMessage {
         }
     }
 
-    fn batch(&self, newest: &Integrity, view: &dyn View, keys: &Keys) -> Result<Batch, StoreError> {
+    fn batch(
+        &self,
+        newest: &Integrity,
+        view: &dyn View,
+        keys: &Keys,
+        levels: &Levels,
+    ) -> Result<Batch, StoreError> {
         let mut batch = Batch::of(newest, newest.root(keys));
         for message in &self.records {
-            message.take_in(&mut batch, view, keys)?;
+            message.take_in(&mut batch, view, keys, levels)?;
         }
         for message in &self.lineage {
             message.take_in(&mut batch, keys)?;
@@ -351,11 +368,17 @@ impl PartMessage {
 }
 
 impl RecordMessage {
-    fn take_in(&self, batch: &mut Batch, view: &dyn View, keys: &Keys) -> Result<(), StoreError> {
+    fn take_in(
+        &self,
+        batch: &mut Batch,
+        view: &dyn View,
+        keys: &Keys,
+        levels: &Levels,
+    ) -> Result<(), StoreError> {
         let before = self.before.as_deref().map(tag).transpose()?;
         let (key, put) = match &self.put {
             Some(message) => {
-                let (record, put) = message.read(&self.kind)?;
+                let (record, put) = message.read(&self.kind, levels)?;
                 batch.records_difference.add(&keys.term(&put.tag));
                 (record, Some(put))
             }
@@ -379,9 +402,15 @@ impl RecordMessage {
 }
 
 impl ValueMessage {
-    fn read(&self, kind: &str) -> Result<(RecordKey, PutRecord), StoreError> {
+    fn read(&self, kind: &str, levels: &Levels) -> Result<(RecordKey, PutRecord), StoreError> {
         let kind = RecordKind::from_name(kind).ok_or_else(|| unreadable("a kind of records"))?;
         let record = Record::from_text(kind, &self.value).map_err(|_| unreadable("a record"))?;
+        if let Record::Format(format) = &record {
+            levels.check(format)?;
+        }
+        if record.level() > levels.newest {
+            return Err(unreadable("a record"));
+        }
         let put = PutRecord {
             generation: self.generation,
             value: self.value.clone(),

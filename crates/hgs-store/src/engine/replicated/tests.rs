@@ -12,6 +12,7 @@ use super::entry::{EntryMessage, Opened, seal};
 use crate::change::RecordKey;
 use crate::engine::{Batch, Engine as _, Key, Memory};
 use crate::fixture::{Fixture, OTHER_HOST, act, attestation, master_key};
+use crate::level::Levels;
 use crate::order::Last;
 use crate::planner::{Basis, BatchPlanner};
 use crate::record::{Integrity, Keys};
@@ -90,7 +91,9 @@ impl Site {
     fn read(&self, opened: &Opened, part: usize) -> Batch {
         let view = self.memory.readers().newest().unwrap();
         let (_, integrity) = self.shared.newest();
-        opened.batch(part, &integrity, &*view, &self.keys).unwrap()
+        opened
+            .batch(part, &integrity, &*view, &self.keys, &Levels::default())
+            .unwrap()
     }
 }
 
@@ -130,9 +133,9 @@ fn what_is_sealed_is_opened_in_its_place_only() {
     assert!(Opened::open(&octets, "node-1", &other, cluster).is_none());
 }
 
-/// A later version may add fields. What it writes in another format is not misread.
+/// A later version may add fields. What it writes at another level is not misread.
 #[test]
-fn an_entry_of_a_later_format_is_not_opened() {
+fn an_entry_of_a_later_level_is_not_carried_out() {
     let site = Site::new();
     let message = EntryMessage {
         format: 2,
@@ -144,7 +147,9 @@ fn an_entry_of_a_later_format_is_not_opened() {
     let sealed = cluster
         .entries
         .seal("node-1", 1, &plaintext, &mut System::new());
-    assert!(Opened::open(&sealed.unwrap(), "node-1", &Last::NONE, cluster).is_none());
+    let opened = Opened::open(&sealed.unwrap(), "node-1", &Last::NONE, cluster).unwrap();
+    let refused = opened.check(&Levels::default()).unwrap_err();
+    assert_eq!(refused.format.level.number(), 2);
 }
 
 proptest! {
@@ -166,7 +171,7 @@ proptest! {
             if let Ok(message) = EntryMessage::decode(&octets[..]) {
                 let opened = Opened::from(message);
                 for part in 0..opened.count() {
-                    let _ = opened.batch(part, &integrity, &*view, &site.keys);
+                    let _ = opened.batch(part, &integrity, &*view, &site.keys, &Levels::default());
                 }
             }
         });

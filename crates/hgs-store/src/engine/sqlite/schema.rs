@@ -143,6 +143,9 @@ CREATE TABLE cluster_position (
 ) STRICT;
 ";
 
+/// What the next version has beside, where a test plays it: something that changes no tag.
+pub(super) const OF_NEXT_VERSION: &str = "ALTER TABLE audit_day ADD COLUMN note TEXT;";
+
 /// Audit records whose index is one part. More of them make a commit larger, fewer make a question longer: it looks into
 /// each part.
 pub(super) const AUDIT_PART: i64 = 2048;
