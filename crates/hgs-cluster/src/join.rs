@@ -24,6 +24,7 @@ use hgs_custody::PrivateKey as _;
 use hgs_custody::seal::MasterKey;
 use hgs_files::{FileError, Readers, Staged};
 use hgs_pki::{Certificate, Time};
+use hgs_store::{Format as StateFormat, Level, Levels, UnreadableLevel, program_version};
 use http_body_util::BodyExt as _;
 use hyper::Method;
 use hyper::header::CONTENT_LENGTH;
@@ -75,8 +76,57 @@ pub struct JoinRequest {
     pub node: Node,
     /// Its public key: SubjectPublicKeyInfo in Base64.
     public_key: String,
-    /// The version of its program.
+    /// Of its program.
+    pub version: ProgramVersion,
+}
+
+/// The version of a program and the levels of the format that it reads, as text: `0.2.0+levels.1-2`. What follows `+` is build
+/// metadata to whoever knows only versions; one without it is from before there were levels.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub struct ProgramVersion {
+    /// The version.
     pub version: String,
+    /// The levels.
+    pub levels: Levels,
+}
+
+impl ProgramVersion {
+    /// Of this program.
+    #[must_use]
+    pub fn this() -> Self {
+        Self {
+            version: program_version().to_owned(),
+            levels: Levels::of_this_program(),
+        }
+    }
+}
+
+impl From<String> for ProgramVersion {
+    fn from(text: String) -> Self {
+        let known = text.split_once("+levels.").and_then(|(version, levels)| {
+            let (oldest, newest) = levels.split_once('-')?;
+            let level = |text: &str| text.parse().ok().map(Level::from_number);
+            Some(Self {
+                version: version.to_owned(),
+                levels: Levels {
+                    oldest: level(oldest)?,
+                    newest: level(newest)?,
+                },
+            })
+        });
+        known.unwrap_or_else(|| Self {
+            version: text,
+            levels: Levels::default(),
+        })
+    }
+}
+
+impl From<ProgramVersion> for String {
+    fn from(program: ProgramVersion) -> Self {
+        let ProgramVersion { version, levels } = program;
+        format!("{version}+levels.{}-{}", levels.oldest, levels.newest)
+    }
 }
 
 /// What a node that joins is given. Everything in Base64, so that reading it copies no secret.
@@ -110,6 +160,9 @@ pub enum NotAdmitted {
     /// It is no request.
     #[error("this is not a request to join a cluster: {0}")]
     Malformed(String),
+    /// Its program can't read what the cluster writes.
+    #[error("the machine that wants to join can't read the state of the cluster: {0}. On that machine, {remedy}", remedy = .0.remedy())]
+    Level(UnreadableLevel),
     /// Its invitation does not hold.
     #[error(transparent)]
     NotInvited(#[from] NotInvited),
@@ -134,13 +187,15 @@ pub struct Admission {
     invitation: Invitation,
 }
 
-/// Reads a request to join and redeems its invitation.
+/// Reads a request to join a cluster at this level of the format, and redeems its invitation. A machine that can't read the level is
+/// given nothing, and the invitation still holds.
 ///
 /// # Errors
 /// [`NotAdmitted`]. Work that costs something, such as looking at the key, is done only for who has the secret.
 pub fn admit(
     octets: &[u8],
     invitations: &mut Invitations,
+    format: &StateFormat,
     now: Time,
 ) -> Result<Admission, NotAdmitted> {
     let malformed = |reason: String| NotAdmitted::Malformed(reason);
@@ -154,6 +209,14 @@ pub fn admit(
     let proof = hex::decode(&posted.proof)
         .ok_or_else(|| malformed("its proof is not in hexadecimal digits".to_owned()))?;
     let text = posted.request;
+    let ProgramVersion { version, levels } = &request.version;
+    if !levels.contain(format.level) {
+        return Err(NotAdmitted::Level(UnreadableLevel {
+            format: format.clone(),
+            program: version.clone(),
+            levels: *levels,
+        }));
+    }
     let invitation = invitations.redeem(&posted.invitation, text.as_bytes(), &proof, now)?;
     let key = base64::decode(&request.public_key)
         .map_err(|_| malformed("its public key is not in Base64".to_owned()))?;
@@ -269,7 +332,6 @@ pub async fn ask(
     node: Node,
     invitation: &Invitation,
     files: Option<EtcdFiles>,
-    version: &str,
 ) -> Result<Joining, JoinError> {
     if let Some(facts) = folder.facts()? {
         return Err(JoinError::IsNode(facts.node.name));
@@ -279,7 +341,7 @@ pub async fn ask(
     let request = JoinRequest {
         node,
         public_key: base64::encode(key.public().spki_der()),
-        version: version.to_owned(),
+        version: ProgramVersion::this(),
     };
     let text =
         serde_json::to_string(&request).map_err(|error| JoinError::Answer(error.to_string()))?;
@@ -513,7 +575,8 @@ pub async fn fetch_state(
 #[doc(hidden)]
 pub fn fuzz_join(data: &[u8]) {
     let now = Time::from_unix(0);
-    assert!(admit(data, &mut Invitations::default(), now).is_err());
+    let format = StateFormat::default();
+    assert!(admit(data, &mut Invitations::default(), &format, now).is_err());
     let _ = serde_json::from_slice::<Handed<'_>>(data).map(|handed| handed.authorities().is_ok());
     if let Ok(Nodes { nodes }) = serde_json::from_slice(data)
         && check_nodes(&nodes).is_ok()
@@ -564,9 +627,9 @@ mod tests {
         .unwrap();
         open.open(invitation.clone(), NOW);
         let key = hgs_custody::SoftwareKey::generate(2048).unwrap();
-        let request = |node: &str, key: &str| {
+        let request_of = |node: &str, key: &str, version: &str| {
             let text = format!(
-                r#"{{"node":{{"name":"{node}","address":"192.0.2.2:2382"}},"public_key":"{key}","version":"1"}}"#
+                r#"{{"node":{{"name":"{node}","address":"192.0.2.2:2382"}},"public_key":"{key}","version":"{version}"}}"#
             );
             let posted = Posted {
                 invitation: invitation.id(),
@@ -575,18 +638,33 @@ mod tests {
             };
             serde_json::to_vec(&posted).unwrap()
         };
+        // A program from before there were levels.
+        let request = |node: &str, key: &str| request_of(node, key, "0.1.0");
+        let first = StateFormat::default();
         let spki = base64::encode(key.public().spki_der());
         for bad in [
             b"{}".to_vec(),
             vec![b' '; MAX_REQUEST + 1],
             request("a/b", &spki),
         ] {
-            let error = admit(&bad, &mut open, NOW).unwrap_err();
+            let error = admit(&bad, &mut open, &first, NOW).unwrap_err();
             assert!(matches!(error, NotAdmitted::Malformed(_)), "{error}");
         }
-        let admission = admit(&request("n2", &spki), &mut open, NOW).unwrap();
+        let second: StateFormat = serde_json::from_str(r#"{"level":2,"version":"0.2.0"}"#).unwrap();
+        for (format, version) in [(&second, "0.1.0"), (&first, "0.3.0+levels.2-3")] {
+            let error =
+                admit(&request_of("n2", &spki, version), &mut open, format, NOW).unwrap_err();
+            assert!(matches!(error, NotAdmitted::Level(_)), "{error}");
+        }
+        assert_eq!(String::from(ProgramVersion::this()), "0.1.0+levels.1-1");
+        let request_of_next = request_of("n2", &spki, "0.2.0+levels.1-2");
+        let program = ProgramVersion::from("0.2.0+levels.1-2".to_owned());
+        assert!(program.levels.contain(second.level) && program.version == "0.2.0");
+        let strange = ProgramVersion::from("0.2.0+levels.1".to_owned());
+        assert_eq!(strange.levels, Levels::default());
+        let admission = admit(&request_of_next, &mut open, &first, NOW).unwrap();
         assert_eq!(admission.request.node.name.as_str(), "n2");
-        let error = admit(&request("n3", &spki), &mut open, NOW).unwrap_err();
+        let error = admit(&request("n3", &spki), &mut open, &first, NOW).unwrap_err();
         assert!(matches!(error, NotAdmitted::NotInvited(_)), "{error}");
     }
 }

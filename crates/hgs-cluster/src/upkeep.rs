@@ -8,6 +8,7 @@
 //! All of it may be done twice, by two nodes at once, or be interrupted anywhere: the floor is raised first, by comparing it,
 //! and what is deleted is below it.
 
+mod level;
 mod offload;
 mod report;
 mod space;
@@ -22,6 +23,7 @@ use tokio::time::Instant;
 use crate::node::NodeName;
 use crate::order::{Keyspace, list};
 
+pub use level::{Lagging, LevelWatch, lagging};
 pub use offload::Offloaded;
 pub use report::{AuditHead, Divergence, Report, Reported, publish, reports};
 pub use space::Tidied;

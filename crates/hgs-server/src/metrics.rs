@@ -65,6 +65,17 @@ impl Metrics {
         self.recorder.register_gauge(&key(name, labels), &METADATA)
     }
 
+    /// A gauge with labels whose values administrators make, such as names of nodes.
+    pub(crate) fn gauge_of<const N: usize>(
+        &self,
+        name: &'static str,
+        labels: [(&'static str, String); N],
+    ) -> Gauge {
+        let labels = labels.map(|(label, value)| Label::new(label, value));
+        let key = Key::from_parts(name, labels.to_vec());
+        self.recorder.register_gauge(&key, &METADATA)
+    }
+
     /// A histogram of seconds.
     pub fn histogram(
         &self,

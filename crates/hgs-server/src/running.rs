@@ -24,7 +24,7 @@ use crate::config::Config;
 use crate::guardian::{
     Attestations, Certification, Cluster, Credentials, GuardianError, Inspection, Modes, Observer,
     OpenStore, Places, RecentCertificates, RefusalLog, ReleaseCaches, ReleasePolicy, Releases,
-    SignerRotation, Snapshots, SyntheticRolls, Upkeep, Workers, follow_settings,
+    SignerRotation, Snapshots, SyntheticRolls, Upkeep, Workers, follow_settings, raise_level,
 };
 use crate::health::Readiness;
 use crate::http::{Addresses, BindError, Reloader, Server, Services, Stopped};
@@ -150,6 +150,9 @@ impl Parts {
             cluster.as_deref(),
             open,
         )?);
+        if cluster.is_none() {
+            raise_level(&store, clock.now()).map_err(GuardianError::Level)?;
+        }
         follow_settings(&store, config, clock.now()).map_err(GuardianError::Settings)?;
         if store.state().settings().is_rekey_window_open(clock.now()) {
             warn!("a re-key window is open: what a compromised guardian signed is accepted unseen");

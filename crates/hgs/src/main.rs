@@ -46,7 +46,13 @@ use crate::arguments::Arguments;
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
+/// Tests have two neighbouring versions of the program by it. No release build looks at it.
+const PLAYS_NEXT_VERSION: &str = "OPENHGS_TEST_PLAYS_NEXT_VERSION";
+
 fn main() -> ExitCode {
+    if cfg!(debug_assertions) && std::env::var_os(PLAYS_NEXT_VERSION).is_some() {
+        hgs_fault::become_next_version();
+    }
     // A shell that asks for completions gets its answer, and the process ends.
     CompleteEnv::with_factory(Arguments::command).complete();
     hgs_terminal::run::<Arguments>()

@@ -10,6 +10,9 @@ use common::{Home, Outcome};
 use hgs_testkit::softhsm::{self, SoftHsm};
 use serde_json::{Value, json};
 
+#[path = "cluster/upgrade.rs"]
+mod upgrade;
+
 #[test]
 fn nodes_join_one_is_lost_and_replaced_and_without_a_quorum_none_is_ready() {
     let [first, second, third, fourth] = ["n1", "n2", "n3", "n4"].map(Machine::new);

@@ -18,6 +18,12 @@ pub struct Cluster {
     /// How many more nodes can be lost before nothing is released; absent without a quorum.
     #[serde(default)]
     pub survives: Option<usize>,
+    /// The level of the format of what the nodes share.
+    #[serde(default = "first_level")]
+    pub level: u32,
+    /// A newer level that some of the nodes read, and what it waits for.
+    #[serde(default)]
+    pub upgrade: Option<ClusterUpgrade>,
     /// The nodes, by name.
     pub nodes: Vec<ClusterNode>,
     /// Why the nodes are shown as they were known last.
@@ -57,6 +63,21 @@ pub struct ExistingEtcdMember {
     pub error: Option<String>,
 }
 
+fn first_level() -> u32 {
+    1
+}
+
+/// A level of the format that a cluster is on its way to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ClusterUpgrade {
+    /// The level.
+    pub level: u32,
+    /// The version of the program that reads it.
+    pub version: String,
+    /// The nodes that can't read it, or that nothing is known of.
+    pub waits_for: Vec<String>,
+}
+
 /// A node of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ClusterNode {
@@ -83,6 +104,12 @@ pub struct ClusterNode {
     /// The version of the program, by its last report, as what follows.
     #[serde(default)]
     pub version: Option<String>,
+    /// The level of the format of its state.
+    #[serde(default)]
+    pub level: Option<u32>,
+    /// The newest level that its program reads.
+    #[serde(default)]
+    pub newest_level: Option<u32>,
     /// How many commits of the cluster its disk has yet to take in.
     #[serde(default)]
     pub lag: Option<u64>,

@@ -30,7 +30,8 @@ pub use changes::{
     SetCertificate, SetServer, SetSigner,
 };
 pub use cluster::{
-    Cluster, ClusterNode, ExistingEtcd, ExistingEtcdMember, InviteNode, NodeInvitation,
+    Cluster, ClusterNode, ClusterUpgrade, ExistingEtcd, ExistingEtcdMember, InviteNode,
+    NodeInvitation,
 };
 pub use diagnosis::Diagnosis;
 pub use hosts::{

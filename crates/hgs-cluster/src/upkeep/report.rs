@@ -5,6 +5,7 @@ use std::fmt;
 
 use hgs_etcd::{Client, Operation, Range, Repeat, Revision, Txn};
 use hgs_store::order::OrderError;
+use hgs_store::{Level, Levels};
 use serde::{Deserialize, Serialize};
 
 use crate::node::NodeName;
@@ -30,6 +31,12 @@ pub struct Report {
     /// Of its program.
     #[serde(default)]
     pub version: String,
+    /// The levels of the format that its program reads. One from before there were levels says nothing, and reads the first.
+    #[serde(default)]
+    pub levels: Levels,
+    /// The level of its state.
+    #[serde(default)]
+    pub level: Level,
     /// Thumbprints of the certificates whose keys it can use.
     #[serde(default)]
     pub usable_keys: Vec<String>,
@@ -172,6 +179,11 @@ mod tests {
         let text = r#"{"revision":7,"entries":{"a":2},"something":{"new":1}}"#;
         let report: Report = serde_json::from_str(text).unwrap();
         assert_eq!((report.revision, report.entries.len()), (7, 1));
+        // Nor does one of an earlier program say anything of levels.
+        assert_eq!(
+            (report.levels, report.level),
+            (Levels::default(), Level::FIRST)
+        );
         assert!(serde_json::from_str::<Report>(r#"{"entries":{}}"#).is_err());
         assert!(serde_json::from_str::<Report>(r#"{"revision":1,"entries":{"a/b":1}}"#).is_err());
     }

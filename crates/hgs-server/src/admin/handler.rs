@@ -32,8 +32,8 @@ use hgs_pki::health::HostId;
 use hgs_pki::{Seconds, Thumbprint, Time};
 use hgs_store::{
     Act, Action, AttestationSigner, AuditEntry, CertificateRecord, Credential, Digest,
-    ExpectedMeasurements, Failure, Host as StoredHost, HostName, Outcome, ShortName, SignerChange,
-    State, StoreError, Transaction,
+    ExpectedMeasurements, Failure, Host as StoredHost, HostName, Outcome, Refusal, ShortName,
+    SignerChange, State, StoreError, Transaction, program_version,
 };
 use hgs_trace::guardian::{LocalFacts, SyntheticRoll};
 use tracing::error;
@@ -64,7 +64,7 @@ impl Administration for AdminHandler<'_> {
         let revoked = state.hosts().filter(|host| host.revoked.is_some()).count();
         Ok(Status {
             name: state.settings().name.to_string(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: program_version().to_owned(),
             time: now.to_string(),
             attestation_mode: state.settings().attestation_mode,
             attestation_urls: urls
@@ -757,7 +757,17 @@ impl AdminHandler<'_> {
         };
         let committed = self.parts.store.transact(transactions, act);
         committed.map(drop).map_err(|failure| match failure {
-            Failure::Refused(refusal) => refused::error(&refusal),
+            Failure::Refused(refusal) => {
+                let error = refused::error(&refusal);
+                let remedy = match refusal {
+                    Refusal::LevelNeeded { .. } => self.level_remedy(),
+                    _ => None,
+                };
+                match remedy {
+                    Some(remedy) => error.with_remedy(remedy),
+                    None => error,
+                }
+            }
             Failure::Store(error) => unavailable(error),
         })
     }

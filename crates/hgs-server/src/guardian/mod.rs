@@ -76,7 +76,7 @@ pub(crate) use refusals::RefusalLog;
 pub(crate) use release::{ReleaseCaches, ReleasePolicy, Releases, RequestFields};
 pub(crate) use requirements::findings;
 pub(crate) use rotation::SignerRotation;
-pub(crate) use settings::follow as follow_settings;
+pub(crate) use settings::{follow as follow_settings, raise_level};
 pub(crate) use signers::Signers;
 pub(crate) use trace::SyntheticRolls;
 pub(crate) use upkeep::Upkeep;
@@ -94,6 +94,9 @@ pub enum GuardianError {
     /// The settings of the configuration were not taken over.
     #[error("the settings of the configuration were not taken over: {0}")]
     Settings(#[source] Failure<hgs_store::Refusal>),
+    /// The state was not brought to the newest level of the format.
+    #[error("the state was not brought to the newest level of its format: {0}")]
+    Level(#[source] Failure<hgs_store::Refusal>),
     /// There is no attestation signer, and none could be made.
     #[error("no attestation signer could be made: {0}")]
     Rotation(#[from] RotationError),

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use hgs_kps::Label;
 use hgs_pki::{Seconds, Time};
-use hgs_store::{Act, Failure, Refusal, Settings, Store, Transaction};
+use hgs_store::{Act, Failure, Levels, Refusal, Settings, Store, Transaction};
+use tracing::info;
 
 use super::release::ReleasePolicy;
 use crate::config::{Ancestors, Config};
@@ -44,6 +45,24 @@ pub(crate) fn follow(store: &Store, config: &Config, now: Time) -> Result<(), Fa
         actor: ACTOR.to_owned(),
     };
     store.transact(vec![Transaction::SetSettings(wanted)], act)?;
+    Ok(())
+}
+
+/// Brings a state that no other node shares to the newest level of the format that this program reads.
+pub(crate) fn raise_level(store: &Store, now: Time) -> Result<(), Failure<Refusal>> {
+    let (level, newest) = (store.state().level(), Levels::of_this_program().newest);
+    if level >= newest {
+        return Ok(());
+    }
+    let act = Act {
+        time: now,
+        actor: "upgrade".to_owned(),
+    };
+    store.transact(vec![Transaction::RaiseLevel(newest)], act)?;
+    info!(
+        level = %newest,
+        "the state is at a newer level of the format from now on: no earlier version reads it"
+    );
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use hgs_admin::Administration as _;
-use hgs_admin::types::{Cluster, ClusterNode, ExistingEtcd};
+use hgs_admin::types::{Cluster, ClusterNode, ClusterUpgrade, ExistingEtcd};
 use hgs_terminal::{Exit, Failure, Table, Terminal, printable};
 use serde::Serialize;
 
@@ -39,7 +39,7 @@ impl fmt::Display for Shown {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(cluster) = self;
         let mut table = Table::new([
-            "NODE", "ADDRESS", "STATE", "VERSION", "LAG", "CLOCK", "KEYS", "SPACE",
+            "NODE", "ADDRESS", "STATE", "VERSION", "LEVEL", "LAG", "CLOCK", "KEYS", "SPACE",
         ]);
         for node in &cluster.nodes {
             let space = node.etcd_octets.zip(node.etcd_quota);
@@ -50,6 +50,7 @@ impl fmt::Display for Shown {
                 node.address.clone(),
                 state(node, cluster.existing_etcd.is_some()).to_owned(),
                 or_dash(node.version.as_ref()),
+                level(node),
                 or_dash(node.lag.as_ref()),
                 or_dash(
                     node.clock_difference_seconds
@@ -83,6 +84,9 @@ impl fmt::Display for Shown {
                 "Nothing is released: more than half of the nodes must run and reach each other."
             )?,
         }
+        if let Some(upgrade) = &cluster.upgrade {
+            upgrade_line(cluster, upgrade, formatter)?;
+        }
         if let Some(trouble) = &cluster.trouble {
             writeln!(
                 formatter,
@@ -96,6 +100,41 @@ impl fmt::Display for Shown {
             }
         }
         Ok(())
+    }
+}
+
+/// The level of its state, and the newest one that it reads if that is another.
+fn level(node: &ClusterNode) -> String {
+    match (node.level, node.newest_level) {
+        (Some(level), Some(newest)) if newest > level => format!("{level} (reads {newest})"),
+        (level, _) => or_dash(level.as_ref()),
+    }
+}
+
+fn upgrade_line(
+    cluster: &Cluster,
+    upgrade: &ClusterUpgrade,
+    formatter: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
+    let ClusterUpgrade {
+        level,
+        version,
+        waits_for,
+    } = upgrade;
+    let (version, waits_for) = (
+        printable(version),
+        printable(&waits_for.join(", ")).to_string(),
+    );
+    let from = cluster.level;
+    match waits_for.is_empty() {
+        true => writeln!(
+            formatter,
+            "Format level {from}: all nodes read level {level}, which is next."
+        ),
+        false => writeln!(
+            formatter,
+            "Format level {from}: level {level} waits until hgs {version} runs on {waits_for}."
+        ),
     }
 }
 

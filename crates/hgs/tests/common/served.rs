@@ -114,10 +114,18 @@ impl Served {
 
     /// What the readiness probe answers.
     pub(crate) fn readiness(&self) -> String {
+        self.asked("/health/ready")
+    }
+
+    /// What monitoring reads.
+    pub(crate) fn metrics(&self) -> String {
+        self.asked("/metrics")
+    }
+
+    fn asked(&self, path: &str) -> String {
         let mut stream = TcpStream::connect(self.metrics.unwrap()).unwrap();
-        stream
-            .write_all(b"GET /health/ready HTTP/1.0\r\n\r\n")
-            .unwrap();
+        let request = format!("GET {path} HTTP/1.0\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hgs_admin::types::{
-    self, Certificate, ClusterNode, ExistingEtcdMember, InviteNode, NodeInvitation, Warning,
+    self, Certificate, ClusterNode, ClusterUpgrade, ExistingEtcdMember, InviteNode, NodeInvitation,
+    Warning,
 };
 use hgs_admin::{AdminError, ErrorCode, HostSelector};
 use hgs_cluster::membership::MembershipError;
@@ -86,6 +87,22 @@ impl AdminHandler<'_> {
         warnings(&Handle::current().block_on(cluster.standing()))
     }
 
+    /// What an administrator can do so that a level of the format is reached.
+    pub(super) fn level_remedy(&self) -> Option<String> {
+        let cluster = self.parts.cluster.as_ref()?;
+        let standing = Handle::current().block_on(cluster.standing());
+        let upgrade = standing.upgrade?;
+        let lagging = upgrade
+            .waits_for
+            .iter()
+            .map(|lagging| format!("{lagging}; {}", lagging.remedy()));
+        let lagging = Vec::from_iter(lagging).join("; ");
+        Some(match lagging.is_empty() {
+            true => "all nodes read it: try it again in a minute".to_owned(),
+            false => lagging,
+        })
+    }
+
     fn cluster_node(&self) -> Result<&Arc<Cluster>, AdminError> {
         self.parts.cluster.as_ref().ok_or_else(|| {
             AdminError::new(ErrorCode::Conflict, "this guardian is one node, and no cluster")
@@ -157,6 +174,14 @@ fn warnings(standing: &Standing) -> Vec<Warning> {
         }
         warnings.extend(missing_keys(standing, node, name));
     }
+    let waits_for = standing
+        .upgrade
+        .iter()
+        .flat_map(|upgrade| &upgrade.waits_for);
+    warnings.extend(waits_for.map(|lagging| {
+        let message = format!("an upgrade of the cluster is not complete: {lagging}");
+        warning("cluster-upgrade", message, &lagging.remedy())
+    }));
     warnings
 }
 
@@ -191,6 +216,11 @@ fn shown(standing: &Standing) -> types::Cluster {
         etcd_octets: node.etcd.as_ref().map(|etcd| etcd.octets.0),
         etcd_quota: standing.existing.is_none().then_some(QUOTA),
         version: node.report.as_ref().map(|report| report.version.clone()),
+        level: node.report.as_ref().map(|report| report.level.number()),
+        newest_level: node
+            .report
+            .as_ref()
+            .map(|report| report.levels.newest.number()),
         lag: standing.lag(node),
         clock_difference_seconds: standing.clock_difference(node),
         usable_keys: node
@@ -205,6 +235,16 @@ fn shown(standing: &Standing) -> types::Cluster {
         quorum: standing.has_quorum(),
         leader: standing.leading_node().map(ToString::to_string),
         survives: standing.survives(),
+        level: standing.level.number(),
+        upgrade: standing.upgrade.as_ref().map(|upgrade| ClusterUpgrade {
+            level: upgrade.to.level.number(),
+            version: upgrade.to.version.clone(),
+            waits_for: upgrade
+                .waits_for
+                .iter()
+                .map(|lagging| lagging.node.to_string())
+                .collect(),
+        }),
         nodes: nodes.collect(),
         trouble: standing.trouble.clone(),
         existing_etcd: standing

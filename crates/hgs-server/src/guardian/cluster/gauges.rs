@@ -1,5 +1,7 @@
 //! What monitoring sees of a cluster.
 
+use std::collections::BTreeMap;
+
 use metrics::Gauge;
 
 use super::standing::Standing;
@@ -14,6 +16,15 @@ pub(super) struct Gauges {
     lag: Gauge,
     clock: Gauge,
     etcd_octets: Gauge,
+    level: Gauge,
+    not_upgraded: Gauge,
+    programs: Programs,
+}
+
+/// Which program each node runs. One that runs another one now is shown as 0 with the version of before.
+struct Programs {
+    metrics: Metrics,
+    shown: BTreeMap<(String, String), Gauge>,
 }
 
 impl Gauges {
@@ -45,10 +56,19 @@ impl Gauges {
                 "hgs_cluster_etcd_octets",
                 "Octets of the largest database of etcd.",
             ),
+            level: gauge(
+                "hgs_cluster_format_level",
+                "The level of the format of what nodes share.",
+            ),
+            not_upgraded: gauge(
+                "hgs_cluster_nodes_not_upgraded",
+                "Nodes for which a newer level of the format waits.",
+            ),
+            programs: Programs::new(metrics),
         }
     }
 
-    pub(super) fn show(&self, standing: &Standing) {
+    pub(super) fn show(&mut self, standing: &Standing) {
         let nodes = &standing.nodes;
         let most = |values: &mut dyn Iterator<Item = u64>| values.max().unwrap_or_default() as f64;
         self.nodes.set(nodes.len() as f64);
@@ -68,5 +88,41 @@ impl Gauges {
             .set(most(&mut differences.map(i64::unsigned_abs)));
         self.etcd_octets
             .set(most(&mut standing.etcd_octets().into_iter()));
+        self.level.set(f64::from(standing.level.number()));
+        let waits_for = standing.upgrade.as_ref().map(|upgrade| &upgrade.waits_for);
+        self.not_upgraded.set(waits_for.map_or(0, Vec::len) as f64);
+        self.programs.show(standing);
+    }
+}
+
+const PROGRAM: &str = "hgs_cluster_node_newest_level";
+
+impl Programs {
+    fn new(metrics: &Metrics) -> Self {
+        metrics.describe_gauge(
+            PROGRAM,
+            "The newest level of the format that a node reads, by its version.",
+        );
+        Self {
+            metrics: metrics.clone(),
+            shown: BTreeMap::new(),
+        }
+    }
+
+    fn show(&mut self, standing: &Standing) {
+        self.shown.values().for_each(|gauge| gauge.set(0.0));
+        for node in &standing.nodes {
+            let (Some(name), Some(report)) = (&node.name, &node.report) else {
+                continue;
+            };
+            // Nodes are few, and their versions are what their own administrators install.
+            let version: String = report.version.chars().take(32).collect();
+            let labels = (name.to_string(), version);
+            let (metrics, known) = (&self.metrics, labels.clone());
+            let gauge = self.shown.entry(labels).or_insert_with(|| {
+                metrics.gauge_of(PROGRAM, [("node", known.0), ("version", known.1)])
+            });
+            gauge.set(f64::from(report.levels.newest.number()));
+        }
     }
 }

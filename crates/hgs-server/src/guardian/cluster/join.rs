@@ -45,8 +45,7 @@ pub async fn join(
         return Err(OpenError::AlreadyInitialised { directory }.into());
     }
     hgs_files::private_folder(&directory)?;
-    let version = env!("CARGO_PKG_VERSION");
-    let joining = join::ask(folder.clone(), node, invitation, etcd_files, version).await?;
+    let joining = join::ask(folder.clone(), node, invitation, etcd_files).await?;
     if joining.has_own_etcd() {
         process::check_installed()?;
     }

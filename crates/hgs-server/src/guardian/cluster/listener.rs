@@ -73,6 +73,7 @@ fn status_of(error: &ClusterError) -> StatusCode {
     match error {
         ClusterError::NotAdmitted(NotAdmitted::Malformed(_)) => StatusCode::BAD_REQUEST,
         ClusterError::NotAdmitted(NotAdmitted::NotInvited(_)) => StatusCode::FORBIDDEN,
+        ClusterError::NotAdmitted(NotAdmitted::Level(_)) => StatusCode::CONFLICT,
         ClusterError::Membership(
             MembershipError::NameTaken(_)
             | MembershipError::AddressTaken(_)
@@ -102,12 +103,13 @@ impl ClusterService {
         let body = request.body.clone();
         let answering = spawn_blocking(move || -> Result<Vec<u8>, ClusterError> {
             let now = cluster.clock.now();
+            let format = cluster.store()?.state().format();
             let admission = {
                 let mut invitations = cluster
                     .invitations
                     .lock()
                     .unwrap_or_else(std::sync::PoisonError::into_inner);
-                join::admit(&body, &mut invitations, now)?
+                join::admit(&body, &mut invitations, &format, now)?
             };
             let node = &admission.request.node;
             cluster.runtime.block_on(cluster.check_free(node))?;
@@ -115,7 +117,7 @@ impl ClusterService {
             let sealed =
                 admission.answer(&cluster.facts(), &authorities, &cluster.master_key, now)?;
             info!(node = %node.name, address = %node.address, "a node joins the cluster");
-            let about = json!({"node": node.name, "address": node.address, "version": admission.request.version});
+            let about = json!({"node": node.name, "address": node.address, "version": admission.request.version.version});
             cluster.record("cluster", Action::AdmitNode, about)?;
             Ok(sealed)
         });

@@ -4,6 +4,7 @@ mod error;
 mod found;
 mod gauges;
 mod join;
+mod level;
 mod listener;
 mod standing;
 
@@ -29,7 +30,9 @@ use hgs_custody::seal::MasterKey;
 use hgs_etcd::{Client, Settings};
 use hgs_pki::{Seconds, Time};
 use hgs_store::order::Ordered;
-use hgs_store::{Action, AuditEntry, Outcome, Store, StoreError};
+use hgs_store::{
+    Action, AuditEntry, Levels, OpenError, Outcome, Store, StoreError, program_version,
+};
 use tokio::runtime::Handle;
 use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::sleep;
@@ -282,18 +285,24 @@ impl Cluster {
     pub(crate) fn replace_state(&self, directory: &Path) -> Result<(), ClusterError> {
         let facts = self.facts();
         let target = self.folder.file("copy");
-        let mut failure = None;
+        let mut failure: Option<ClusterError> = None;
         for node in facts.others() {
             info!(from = %node.name, "this node was away for long: it fetches a copy of the state");
             let mut silent = |_, _| ();
             let fetching =
                 join_protocol::fetch_state(&self.folder, &node.address, &target, &mut silent);
             match self.runtime.block_on(fetching) {
-                Ok(copy) => return Ok(Store::adopt(directory, copy.staged())?),
-                Err(error) => failure = Some(error),
+                Ok(copy) => match Store::adopt(directory, copy.staged()) {
+                    // While nodes are upgraded, another one may still have what this program can read.
+                    Err(error @ (OpenError::Level(_) | OpenError::NewerSchema { .. })) => {
+                        failure = Some(error.into());
+                    }
+                    adopted => return Ok(adopted?),
+                },
+                Err(error) => failure = Some(error.into()),
             }
         }
-        Err(failure.map_or(ClusterError::NotServing, Into::into))
+        Err(failure.unwrap_or(ClusterError::NotServing))
     }
 
     /// Tells the other nodes how far this one is.
@@ -318,7 +327,9 @@ impl Cluster {
                 root: hex::encode(&progress.audit_tag),
             },
             clock: self.clock.now().unix() * 1000,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: program_version().to_owned(),
+            levels: Levels::of_this_program(),
+            level: self.store()?.state().level(),
             usable_keys: keys.usable,
         };
         publish(&self.client, &self.keys_in_etcd(), &self.node(), &report).await?;
@@ -582,6 +593,7 @@ async fn listen(cluster: Weak<Cluster>) {
 
 /// Says again and again how far this node is.
 async fn report(cluster: Weak<Cluster>) {
+    let mut level = level::Raising::default();
     loop {
         sleep(REPORT).await;
         let Some(cluster) = cluster.upgrade() else {
@@ -590,11 +602,14 @@ async fn report(cluster: Weak<Cluster>) {
         if let Err(error) = cluster.publish().await {
             tracing::debug!(%error, "this node can't report how far it is");
         }
+        if let Err(error) = level.look(&cluster).await {
+            tracing::debug!(%error, "whether all nodes read a newer level of the format is not known");
+        }
     }
 }
 
 /// Shows monitoring how the cluster stands.
-async fn show(cluster: Weak<Cluster>, gauges: Gauges) {
+async fn show(cluster: Weak<Cluster>, mut gauges: Gauges) {
     loop {
         let Some(cluster) = cluster.upgrade() else {
             return;

@@ -10,9 +10,10 @@ use hgs_cluster::membership::{self, MemberNode};
 use hgs_cluster::node::{Node, NodeName};
 use hgs_cluster::order::{self, Keyspace};
 use hgs_cluster::process::Etcd;
-use hgs_cluster::upkeep::{Report, Reported, reports};
+use hgs_cluster::upkeep::{Lagging, Report, Reported, lagging, reports};
 use hgs_etcd::{MemberId, MemberStatus, Revision};
 use hgs_pki::Time;
+use hgs_store::{Format, Level};
 
 use super::Cluster;
 
@@ -36,6 +37,9 @@ pub(crate) struct Standing {
     pub(crate) nodes: Vec<NodeStanding>,
     /// The time by the clock of this node.
     pub(crate) now: Time,
+    /// The level of the format, and what a newer one waits for.
+    pub(crate) level: Level,
+    pub(crate) upgrade: Option<Upgrade>,
     /// Why the members can't be asked: those that were known last are shown.
     pub(crate) trouble: Option<String>,
     /// Where nodes use an etcd that runs already.
@@ -58,6 +62,15 @@ pub(crate) struct Existing {
 pub(crate) struct EtcdStanding {
     pub(crate) url: String,
     pub(crate) status: Result<MemberStatus, String>,
+}
+
+/// A level of the format that some node can read, and not all.
+#[derive(Debug)]
+pub(crate) struct Upgrade {
+    /// What it is, and which version introduced it.
+    pub(crate) to: Format,
+    /// The nodes that it waits for; none for a moment before it is raised.
+    pub(crate) waits_for: Vec<Lagging>,
 }
 
 /// How one node stands.
@@ -189,7 +202,11 @@ impl Cluster {
                 standing.report = Some(report);
             }
         }
+        let level = self.store().map(|store| store.state().level());
+        let level = level.unwrap_or_default();
         Standing {
+            level,
+            upgrade: upgrade(level, &nodes),
             now: self.clock.now(),
             cluster: facts.cluster,
             node: facts.node.name,
@@ -308,4 +325,25 @@ impl NodeStanding {
             is_there: false,
         }
     }
+}
+
+/// What stands between `level` and the newest one that any of the nodes can read.
+fn upgrade(level: Level, nodes: &[NodeStanding]) -> Option<Upgrade> {
+    let reports = nodes.iter().filter_map(|node| node.report.as_ref());
+    let newest = reports.max_by_key(|report| report.levels.newest)?;
+    let newest_level = newest.levels.newest;
+    if newest_level <= level {
+        return None;
+    }
+    let named = nodes
+        .iter()
+        .filter_map(|node| Some((node.name.as_ref()?, node.report.as_ref())));
+    let to = Format {
+        level: newest_level,
+        version: newest.version.clone(),
+    };
+    Some(Upgrade {
+        waits_for: lagging(named, &to),
+        to,
+    })
 }
