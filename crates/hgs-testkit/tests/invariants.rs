@@ -174,6 +174,7 @@ const DRAWING: &[(&str, &[&str])] = &[
     (
         "hgs",
         &[
+            "hgs-fault",
             "hgs-agent",
             "hgs-clock",
             "hgs-admin",
