@@ -18,6 +18,8 @@ use crate::node::NodeAddress;
 
 /// How long an invitation holds.
 pub const HOLDS_FOR: Seconds = Seconds::from_minutes(15);
+/// An invitation that would hold for longer was made before the clock was set back by more than a minute: it ends.
+const HOLDS_FOR_AT_MOST: Seconds = Seconds::from_minutes(16);
 /// What an invitation begins with, before a `1`.
 const PREFIX: Hrp = Hrp::parse_unchecked("hgs-join-");
 /// The first octet of the one form that there is.
@@ -281,7 +283,10 @@ impl Invitations {
     }
 
     fn end_old(&mut self, now: Time) {
-        self.0.retain(|open| now < open.until);
+        // A clock that was set back must not have an invitation hold for longer.
+        let longest = now.checked_add(HOLDS_FOR_AT_MOST).unwrap_or(Time::MAX);
+        self.0
+            .retain(|open| now < open.until && open.until <= longest);
     }
 }
 
@@ -379,6 +384,22 @@ mod tests {
         let last = until.checked_sub(Seconds::new(1)).unwrap();
         assert_eq!(redeem(b"request", &proof, last), Ok(()));
         assert_eq!(redeem(b"request", &proof, until), Err(NotInvited::NotOpen));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_ends_it() {
+        let one = invitation();
+        let redeemed_at = |now: Time| {
+            let mut open = Invitations::default();
+            open.open(one.clone(), NOW);
+            open.redeem(&one.id(), b"request", &one.proof(b"request"), now)
+                .map(drop)
+        };
+        let before = |seconds| NOW.checked_sub(Seconds::new(seconds)).unwrap();
+        assert_eq!(redeemed_at(before(1)), Ok(()));
+        assert_eq!(redeemed_at(before(60)), Ok(()));
+        assert_eq!(redeemed_at(before(61)), Err(NotInvited::NotOpen));
+        assert_eq!(redeemed_at(before(3 * 3600)), Err(NotInvited::NotOpen));
     }
 
     #[test]
