@@ -40,10 +40,34 @@ struct Member {
     peer: u16,
     folder: PathBuf,
     network: Option<Network>,
+    /// Whether other members reach it by what the test carries.
+    has_relays: bool,
 }
 
 /// A network of its own, which lasts as long as a process does.
 struct Network(Child);
+
+/// The wire from one member to another, which the test carries: it listens at one address in the network of the first member,
+/// and connects to another one there.
+#[derive(Debug)]
+pub struct Relay {
+    network: File,
+    /// Whose connections come in.
+    pub from: usize,
+    /// To which member they lead.
+    pub to: usize,
+    /// Where they come in.
+    pub listen: String,
+    /// Where that member listens.
+    pub connect: String,
+}
+
+impl Relay {
+    /// Moves the calling thread into the network of the first member.
+    pub fn enter(&self) {
+        enter(&self.network);
+    }
+}
 
 impl Etcd {
     /// A cluster of so many members, which has a leader. A lost leader is replaced after one to two seconds: with shorter
@@ -70,6 +94,16 @@ impl Etcd {
     /// The same, each member in a network of its own, so that the wire between any two can be cut. The calling thread, and
     /// all that it starts from now on, moves into a network from which all members are reached. Root only.
     pub fn in_networks(members: usize) -> Self {
+        Self::connected(members, None)
+    }
+
+    /// The same, with each wire from one member to another carried by the test, which can slow it: the kernel of test
+    /// machines can't.
+    pub fn over_relays(members: usize, mut carry: impl FnMut(Relay)) -> Self {
+        Self::connected(members, Some(&mut carry))
+    }
+
+    fn connected(members: usize, carry: Option<&mut dyn FnMut(Relay)>) -> Self {
         let mut cluster = Self::prepare(0, &[]);
         let hub = Network::new();
         hub.enter();
@@ -98,7 +132,11 @@ impl Etcd {
                 peer: 12380,
                 folder,
                 network: Some(network),
+                has_relays: carry.is_some(),
             });
+        }
+        if let Some(carry) = carry {
+            cluster.relays().for_each(carry);
         }
         let all = cluster.initial(members);
         for member in 0..members {
@@ -106,6 +144,23 @@ impl Etcd {
         }
         cluster.ready();
         cluster
+    }
+
+    /// One for each member and each other one.
+    fn relays(&self) -> impl Iterator<Item = Relay> + '_ {
+        let all = || self.members.iter().enumerate();
+        let pairs = all().flat_map(move |from| all().map(move |to| (from, to)));
+        pairs.filter(|((from, _), (to, _))| from != to).filter_map(
+            |((from, first), (to, second))| {
+                Some(Relay {
+                    network: File::open(first.network.as_ref()?.path()).ok()?,
+                    from,
+                    to,
+                    listen: second.peer_address(),
+                    connect: format!("{}:{}", second.host, second.peer),
+                })
+            },
+        )
     }
 
     /// Cuts the wire between two members that have networks of their own. Both are still reached by clients.
@@ -153,6 +208,7 @@ impl Etcd {
             peer,
             folder,
             network: None,
+            has_relays: false,
         });
         self.members.len() - 1
     }
@@ -182,8 +238,7 @@ impl Etcd {
 
     /// Where other members reach it.
     pub fn peer_url(&self, member: usize) -> String {
-        let Member { host, peer, .. } = &self.members[member];
-        format!("http://{host}:{peer}")
+        format!("http://{}", self.members[member].peer_address())
     }
 
     /// Where clients reach it.
@@ -214,6 +269,10 @@ impl Etcd {
     fn begin(&mut self, member: usize, all: &str, state: &str) {
         let client = format!("http://{}", self.address(member));
         let peer = self.peer_url(member);
+        let Member {
+            host, peer: port, ..
+        } = &self.members[member];
+        let listens = format!("http://{host}:{port}");
         let folder = &self.members[member].folder;
         let log = File::options()
             .create(true)
@@ -230,7 +289,7 @@ impl Etcd {
             .arg(folder)
             .args(["--listen-client-urls", &client])
             .args(["--advertise-client-urls", &client])
-            .args(["--listen-peer-urls", &peer])
+            .args(["--listen-peer-urls", &listens])
             .args(["--initial-advertise-peer-urls", &peer])
             .args(["--initial-cluster", all, "--initial-cluster-state", state])
             .args(["--initial-cluster-token", &self.token])
@@ -306,6 +365,55 @@ impl Etcd {
         kill_process(Pid::from_child(process), signal).unwrap();
     }
 
+    /// Whether a member has ended by itself, or was killed.
+    pub fn has_ended(&mut self, member: usize) -> bool {
+        match &mut self.members[member].process {
+            Some(process) => process.try_wait().unwrap().is_some(),
+            None => true,
+        }
+    }
+
+    /// Removes a member, and has it join again with nothing but its addresses.
+    pub fn replace(&mut self, member: usize) {
+        if self.members[member].process.is_some() {
+            self.kill(member);
+        }
+        let other = (member + 1) % self.members.len();
+        let name = format!("n{member}");
+        let named = |one: &Value| one["name"] == *name;
+        let id = self.listed(other).iter().find(|one| named(one)).unwrap()["ID"].as_u64();
+        let id = format!("{:x}", id.unwrap());
+        let peer = self.peer_url(member);
+        let joins = |one: &Value| one["peerURLs"][0] == *peer;
+        let remove = ["member", "remove", &id];
+        self.until_listed(other, &remove, |all| !all.iter().any(named));
+        let url = format!("--peer-urls={peer}");
+        let add = ["member", "add", &name, &url];
+        self.until_listed(other, &add, |all| all.iter().any(joins));
+        self.members[member].folder = self.new_folder();
+        self.start(member);
+    }
+
+    fn listed(&self, member: usize) -> Vec<Value> {
+        let listed = self.try_etcdctl(member, &["member", "list"]);
+        let listed = listed.unwrap_or_default()["members"].as_array().cloned();
+        listed.unwrap_or_default()
+    }
+
+    /// Repeats a step until the list of members shows it: it is refused until all others have been connected for some
+    /// seconds, and its answer can be lost.
+    fn until_listed(&self, member: usize, step: &[&str], is_done: impl Fn(&[Value]) -> bool) {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let listed = self.listed(member);
+            if !listed.is_empty() && is_done(&listed) {
+                return;
+            }
+            assert!(Instant::now() < until, "{step:?}");
+            let _ = self.try_etcdctl(member, step);
+        }
+    }
+
     /// Kills a member.
     pub fn kill(&mut self, member: usize) {
         let mut process = self.members[member].process.take().unwrap();
@@ -376,6 +484,17 @@ impl Drop for Etcd {
     }
 }
 
+impl Member {
+    /// Where other members reach it. What the test carries is at another address of loopback, which is in every network.
+    fn peer_address(&self) -> String {
+        let host = match self.has_relays {
+            true => self.host.replacen("10.79", "127.79", 1),
+            false => self.host.clone(),
+        };
+        format!("{host}:{}", self.peer)
+    }
+}
+
 impl Network {
     fn new() -> Self {
         let mut keeper = Command::new(tool("unshare", "util-linux"))
@@ -395,9 +514,7 @@ impl Network {
 
     /// Moves the calling thread into it.
     fn enter(&self) {
-        let network = File::open(self.path()).unwrap();
-        let kind = Some(LinkNameSpaceType::Network);
-        move_into_link_name_space(network.as_fd(), kind).unwrap();
+        enter(&File::open(self.path()).unwrap());
     }
 
     /// A command that runs a program in it.
@@ -413,6 +530,11 @@ impl Drop for Network {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+fn enter(network: &File) {
+    let kind = Some(LinkNameSpaceType::Network);
+    move_into_link_name_space(network.as_fd(), kind).unwrap();
 }
 
 /// Runs `ip` in a network, or in that of the calling thread.

@@ -36,8 +36,6 @@ use crate::history::{Answer, Request};
 /// Tells a process which node it is.
 const NODE: &str = "OPENHGS_TEST_NODE";
 
-pub(crate) const HOSTS: u8 = 6;
-
 fn time(second: i64) -> Time {
     Time::from_unix(1_800_000_000 + second)
 }
@@ -78,8 +76,8 @@ fn opening<'o>(directory: &'o Path, master_key: &'o MasterKey, node: &'o str) ->
     }
 }
 
-/// Makes the state of a guardian of one node.
-pub(crate) fn create(directory: &Path) {
+/// Makes the state of a guardian of one node, with so many hosts.
+pub(crate) fn create(directory: &Path, hosts: u8) {
     let key = Arc::new(SoftwareKey::generate(2048).unwrap());
     let validity = || Validity {
         not_before: time(0),
@@ -115,7 +113,7 @@ pub(crate) fn create(directory: &Path) {
         },
         Transaction::AddAttestationSigner { signer, key: None },
     ];
-    for number in 0..HOSTS {
+    for number in 0..hosts {
         let key = SoftwareKey::generate(2048).unwrap();
         transactions.push(Transaction::AddHost(NewHost {
             id: host(number),
@@ -136,7 +134,7 @@ pub(crate) fn create(directory: &Path) {
     .unwrap();
 }
 
-fn release(store: &Store, to: HostId, ingress: Digest, egress: Digest) -> ReleaseRecord {
+fn release(store: &Store, to: HostId, at: Time, ingress: Digest, egress: Digest) -> ReleaseRecord {
     let state = store.state();
     let guardian = state
         .certificates()
@@ -146,11 +144,11 @@ fn release(store: &Store, to: HostId, ingress: Digest, egress: Digest) -> Releas
         .thumbprint();
     let signer = state.attestation_signers().next().unwrap();
     ReleaseRecord {
-        time: time(2),
+        time: at,
         recipient: Recipient::Registered(to),
         signer: signer.certificate.thumbprint(),
         serial: SerialNumber::from_bytes(&[1, 2, 3]).unwrap(),
-        issued: time(2),
+        issued: at,
         policy: digest(0),
         ingress,
         egress,
@@ -169,11 +167,18 @@ pub(crate) struct Place {
     pub(crate) name: &'static str,
     pub(crate) folder: PathBuf,
     pub(crate) members: Vec<String>,
+    /// Sockets of the other nodes.
+    pub(crate) others: Vec<PathBuf>,
+}
+
+/// Where a node with this folder is asked.
+pub(crate) fn socket_of(folder: &Path) -> PathBuf {
+    folder.with_extension("socket")
 }
 
 impl Place {
     pub(crate) fn socket(&self) -> PathBuf {
-        self.folder.with_extension("socket")
+        socket_of(&self.folder)
     }
 
     /// Opens the state of this node in this process; waits for a quorum.
@@ -201,13 +206,38 @@ impl Place {
                 Err(OpenError::Store(StoreError::Cluster(
                     OrderError::NoQuorum { .. } | OrderError::Unknown { .. },
                 ))) => assert!(Instant::now() < deadline, "no quorum"),
+                Err(OpenError::Store(StoreError::Cluster(OrderError::TooFarBehind { .. }))) => {
+                    self.take_copy();
+                }
                 Err(error) => panic!("node {}: {error}", self.name),
             }
         }
     }
 
+    /// Takes a copy of the state of another node in the place of its own.
+    pub(crate) fn take_copy(&self) {
+        let copy = self.folder.join("copy");
+        let _ = std::fs::remove_file(&copy);
+        let deadline = Instant::now() + LONG;
+        let others = self.others.iter().cycle();
+        for other in others {
+            assert!(Instant::now() < deadline, "no other node has a copy");
+            let mut client = Client::at(other.clone());
+            if client.say(&json!({"do": "copy", "file": copy})).is_ok() {
+                break;
+            }
+            std::thread::yield_now();
+        }
+        Store::adopt(&self.folder, &copy).unwrap();
+    }
+
+    /// Whether it once took a copy in the place of a state that it had.
+    pub(crate) fn has_replaced_state(&self) -> bool {
+        self.folder.join("state.db.replaced").exists()
+    }
+
     pub(crate) fn start(&self) -> Child {
-        let text = json!({"name": self.name, "folder": self.folder, "members": self.members});
+        let text = json!({"name": self.name, "folder": self.folder, "members": self.members, "others": self.others});
         Command::new(std::env::current_exe().unwrap())
             .args(["node", "--exact", "--nocapture"])
             .env(NODE, text.to_string())
@@ -222,13 +252,15 @@ impl Place {
         let text = std::env::var(NODE).ok()?;
         let place: Value = serde_json::from_str(&text).unwrap();
         let names = ["a", "b", "c"];
-        let members = place["members"].as_array().unwrap().iter();
+        let texts = |name: &str| {
+            let texts = place[name].as_array().unwrap().iter();
+            texts.map(|text| text.as_str().unwrap().to_owned())
+        };
         Some(Self {
             name: names.into_iter().find(|name| place["name"] == **name)?,
             folder: place["folder"].as_str().unwrap().into(),
-            members: members
-                .map(|member| member.as_str().unwrap().to_owned())
-                .collect(),
+            members: texts("members").collect(),
+            others: texts("others").map(PathBuf::from).collect(),
         })
     }
 
@@ -309,7 +341,8 @@ fn answer(store: &Store, request: &Value) -> Value {
     let protector = |name: &str| request[name].as_str().unwrap().parse::<Digest>().unwrap();
     match request["do"].as_str().unwrap() {
         "release" => {
-            let record = release(store, id(), protector("ingress"), protector("egress"));
+            let at = time(request["clock"].as_i64().unwrap());
+            let record = release(store, id(), at, protector("ingress"), protector("egress"));
             let (sender, receiver) = sync_channel(1);
             let submitted = store.release(record, move |result| drop(sender.send(result)));
             let result = submitted.map_err(Failure::Store).and_then(|()| {
@@ -350,21 +383,26 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(place: &Place) -> Self {
+        Self::at(place.socket())
+    }
+
+    const fn at(socket: PathBuf) -> Self {
         Self {
-            socket: place.socket(),
+            socket,
             connection: None,
         }
     }
 
-    pub(crate) fn ask(&mut self, request: &Request) -> Answer {
+    /// Asks a node, whose clock is then so many seconds after the beginning.
+    pub(crate) fn ask(&mut self, request: &Request, clock: i64) -> Answer {
         let value = match request {
             Request::Release {
                 host,
-                ingress,
-                egress,
+                protector,
+                egress_protector,
             } => json!({
-                "do": "release", "host": host,
-                "ingress": ingress.to_string(), "egress": egress.to_string(),
+                "do": "release", "host": host, "clock": clock,
+                "ingress": protector, "egress": egress_protector,
             }),
             Request::Revoke { host } => json!({"do": "revoke", "host": host}),
         };
@@ -377,15 +415,6 @@ impl Client {
             (Some(sequence), _) => Answer::Done(sequence),
             (None, Some(reason)) => Answer::Refused(reason),
             (None, None) => Answer::Unknown(text("unknown").unwrap_or_default()),
-        }
-    }
-
-    /// Asks until it is answered.
-    pub(crate) fn copy(&mut self, file: &Path) {
-        let deadline = Instant::now() + LONG;
-        while let Err(error) = self.say(&json!({"do": "copy", "file": file})) {
-            assert!(Instant::now() < deadline, "{error}");
-            std::thread::yield_now();
         }
     }
 
