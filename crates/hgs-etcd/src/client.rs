@@ -81,6 +81,15 @@ impl Client {
         *self.members.write().unwrap_or_else(PoisonError::into_inner) = members.collect();
     }
 
+    /// The same client, which waits so long for all members together.
+    #[must_use]
+    pub fn within(&self, budget: Duration) -> Self {
+        Self {
+            budget,
+            ..self.clone()
+        }
+    }
+
     fn all_members(&self) -> Arc<[Arc<Member>]> {
         let members = self.members.read().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(&members)

@@ -54,6 +54,8 @@ pub(crate) use standing::{EtcdStanding, NodeStanding, Standing};
 /// How long a member of etcd may take to answer, and all together.
 const PATIENCE: Duration = Duration::from_millis(1200);
 const BUDGET: Duration = Duration::from_secs(5);
+/// The same for what hosts wait for: without a quorum they are told so within two seconds.
+const ORDER_BUDGET: Duration = Duration::from_millis(1800);
 /// How often what a cluster needs is looked after: while it changes, and once it stands.
 const SOON: Duration = Duration::from_millis(500);
 const LATER: Duration = Duration::from_secs(10);
@@ -189,7 +191,7 @@ impl Cluster {
                 .map_err(order::NodesError::Order)?;
         }
         let order = EtcdOrder::new(OrderSettings {
-            client: self.client.clone(),
+            client: self.client.within(ORDER_BUDGET),
             runtime: self.runtime.clone(),
             keys,
             cluster,
