@@ -71,6 +71,9 @@ impl OpenStore {
                 Err(GuardianError::Store(OpenError::Store(StoreError::Cluster(
                     OrderError::TooFarBehind { .. },
                 )))) if let Some(cluster) = cluster => cluster.replace_state(&directory)?,
+                Err(GuardianError::Store(
+                    error @ (OpenError::Damaged { .. } | OpenError::Tampered(_)),
+                )) if cluster.is_some() => return Err(ClusterError::Copy(error).into()),
                 opened => {
                     return Ok(Self {
                         store: opened?,

@@ -46,6 +46,9 @@ pub enum ClusterError {
     /// The state of this node.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The state of this node is damaged, or another program wrote to it; the other nodes have theirs.
+    #[error(transparent)]
+    Copy(OpenError),
     /// The state of this node, while it is open.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -88,6 +91,14 @@ impl ClusterError {
                 "leave out `--etcd-ca`, `--etcd-certificate` and `--etcd-key`"
             }
             Self::Open(error) => return error.remedy(),
+            Self::Copy(OpenError::Tampered(_)) => {
+                "find out who can write to the state folder first. Then replace this node, as the others have theirs: \
+                 `hgs cluster remove` and `hgs cluster invite` on another node, `hgs cluster join` here into a new state folder"
+            }
+            Self::Copy(_) => {
+                "look at the disk first. Then replace this node, as the others have theirs: `hgs cluster remove` and \
+                 `hgs cluster invite` on another node, `hgs cluster join` here into a new state folder"
+            }
             Self::MasterKey(error) => return error.remedy(),
             Self::Folder(FolderError::File(error))
             | Self::Credentials(CredentialsError::File(error)) => {
