@@ -277,7 +277,9 @@ fn what_was_decided_at_one_level_is_not_ordered_at_another() {
                 nodes[node] = Some(cluster.open(node, &new()).unwrap());
             }
             let [one, other, _] = nodes.map(Option::unwrap);
-            let release = cluster.fixture.release(1, 10, 11);
+            // It depends on nothing else.
+            let act = act(5);
+            let entry = AuditEntry::new(act.time, act.actor, Action::Trace, Outcome::Done);
             let (sender, receiver) = channel();
             let decided_at = Arc::new(Mutex::new(Vec::new()));
             let levels = Arc::clone(&decided_at);
@@ -287,9 +289,10 @@ fn what_was_decided_at_one_level_is_not_ordered_at_another() {
                 if levels.len() == 1 {
                     raise(&other).unwrap();
                 }
-                planner.release(&release)
+                planner.note(entry.clone(), Vec::new()).map(Ok)
             };
-            let reply = move |result: Result<RecordedRelease, _>| sender.send(result).unwrap();
+            let reply =
+                move |result: Result<u64, Failure<Infallible>>| sender.send(result).unwrap();
             let job = job(false, decide, Box::new(reply));
             one.queue.submit(job).unwrap();
             receiver.recv().unwrap().unwrap();
