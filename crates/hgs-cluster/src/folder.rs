@@ -121,6 +121,14 @@ impl ClusterFolder {
         self.0.join("etcd")
     }
 
+    /// Whether this node belongs to a cluster.
+    ///
+    /// # Errors
+    /// When the operating system does not tell.
+    pub fn is_of_node(&self) -> Result<bool, FileError> {
+        hgs_files::exists(&self.file("cluster.json"))
+    }
+
     /// The facts, if this node belongs to a cluster.
     ///
     /// # Errors

@@ -405,15 +405,26 @@ impl Store {
     /// Why not; [`StoreError::Tampered`] when another database was put in its place.
     pub fn check(&self) -> Result<(), StoreError> {
         let (sender, receiver) = sync_channel(1);
-        let reply = move |result: Result<(), Failure<Infallible>>| drop(sender.send(result));
-        self.queue
-            .submit(job(false, |_| Ok(Ok(())), Box::new(reply)))?;
+        self.submit_check(move |result| drop(sender.send(result)))?;
         match receiver.recv() {
             Ok(Ok(())) => Ok(()),
             Ok(Err(Failure::Store(error))) => Err(error),
             Ok(Err(Failure::Refused(never))) => match never {},
             Err(_) => Err(StoreError::Closed),
         }
+    }
+
+    /// The same, with the answer as `reply`. Where the state is one of several nodes', all that others had committed when this
+    /// was called is taken in before.
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`] and [`StoreError::Closed`]; then `reply` is not called.
+    pub fn submit_check(
+        &self,
+        reply: impl FnOnce(Result<(), Failure<Infallible>>) + Send + 'static,
+    ) -> Result<(), StoreError> {
+        self.queue
+            .submit(job(false, |_| Ok(Ok(())), Box::new(reply)))
     }
 
     /// Takes in what other nodes have committed, soon; does not wait.

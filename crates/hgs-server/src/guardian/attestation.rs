@@ -20,6 +20,7 @@ use hgs_store::{
     Act, Action, Attempted, Attestation, AuditEntry, Digest, EvidenceToKeep, Failure, LastAttempt,
     Outcome, State, StoreError, Transaction,
 };
+use hyper::StatusCode;
 use tracing::{error, warn};
 
 use super::hosts::{Credentials, Registry};
@@ -156,7 +157,8 @@ impl Attestations {
         request: AttestationRequest,
         now: Time,
     ) -> Result<Decided, RecordedRefusal> {
-        match self.evaluate(request.clone(), now).await {
+        let verdict = self.evaluate_newest(request.clone(), now).await;
+        match verdict.map_err(unrecorded)? {
             Verdict::Healthy(grant) => {
                 if let Some((issued, sequence)) = self.issued_lately(&grant, now) {
                     return Ok(Decided::Issued(Box::new(issued), sequence));
@@ -180,6 +182,29 @@ impl Attestations {
         }
         self.recent
             .find(grant, issuing_parameters(&state, now)?, now)
+    }
+
+    /// A host is refused only by a state that is as new as its request: another node may have registered it a moment ago, or
+    /// approved what it booted.
+    async fn evaluate_newest(
+        self: &Arc<Self>,
+        request: AttestationRequest,
+        now: Time,
+    ) -> Result<Verdict, Reason> {
+        let decided_from = self.store.state();
+        let verdict = self.evaluate(request.clone(), now).await;
+        let Verdict::Refused(refusal) = &verdict else {
+            return Ok(verdict);
+        };
+        if refusal.status() != StatusCode::FORBIDDEN.as_u16() {
+            return Ok(verdict);
+        }
+        let caught_up = self.store.catch_up().await;
+        caught_up.map_err(|failure| unavailable(&failure))?;
+        match Arc::ptr_eq(&decided_from, &self.store.state()) {
+            true => Ok(verdict),
+            false => Ok(self.evaluate(request, now).await),
+        }
     }
 
     async fn evaluate(self: &Arc<Self>, request: AttestationRequest, now: Time) -> Verdict {

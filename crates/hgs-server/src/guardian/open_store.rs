@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,7 @@ use hgs_store::{
     Act, Attempted, AuditEntry, Committed, Failure, OpenError, Opening, Refusal, Store, StoreError,
     Transaction, master_key_file,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 use tracing::warn;
 
 use super::GuardianError;
@@ -28,8 +29,33 @@ const TELL_AGAIN: Duration = Duration::from_secs(10);
 /// An open store, shared by all parts of a guardian.
 pub(crate) struct OpenStore {
     store: Store,
+    /// None where the guardian is one node.
+    freshness: Option<Freshness>,
     // Dropped after the store: the shutdown waits for it, and then finds the state closed.
     _open: mpsc::Sender<()>,
+}
+
+/// How those who need the newest state take turns to ask for it.
+#[derive(Default)]
+struct Freshness {
+    /// How many turns have begun.
+    begun: AtomicU64,
+    last: Mutex<Turn>,
+}
+
+/// What came of the last turn that was finished.
+struct Turn {
+    turn: u64,
+    outcome: Result<(), StoreError>,
+}
+
+impl Default for Turn {
+    fn default() -> Self {
+        Self {
+            turn: 0,
+            outcome: Ok(()),
+        }
+    }
 }
 
 impl OpenStore {
@@ -77,6 +103,7 @@ impl OpenStore {
                 opened => {
                     return Ok(Self {
                         store: opened?,
+                        freshness: cluster.map(|_| Freshness::default()),
                         _open: open,
                     });
                 }
@@ -118,6 +145,7 @@ impl OpenStore {
         };
         Ok(Self {
             store: store?,
+            freshness: None,
             _open: open,
         })
     }
@@ -168,6 +196,36 @@ impl OpenStore {
         }
     }
 
+    /// Takes in what other nodes had committed when this was called; nothing where there are none. Whoever waits meanwhile
+    /// shares the next turn, so that many refused requests ask the order once at a time.
+    pub(crate) async fn catch_up(&self) -> Result<(), StoreError> {
+        let Some(freshness) = &self.freshness else {
+            return Ok(());
+        };
+        let begun_before = freshness.begun.load(Ordering::SeqCst);
+        let mut last = freshness.last.lock().await;
+        if last.turn <= begun_before {
+            let turn = freshness.begun.fetch_add(1, Ordering::SeqCst) + 1;
+            let outcome = self.ask_order().await;
+            // Not reached where who asked has gone away: then the next one asks.
+            *last = Turn { turn, outcome };
+        }
+        last.outcome.clone()
+    }
+
+    async fn ask_order(&self) -> Result<(), StoreError> {
+        let (sender, receiver) = oneshot::channel();
+        self.store.submit_check(move |result| {
+            drop(sender.send(result));
+        })?;
+        match receiver.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(Failure::Store(error))) => Err(error),
+            Ok(Err(Failure::Refused(never))) => match never {},
+            Err(_) => Err(StoreError::Closed),
+        }
+    }
+
     /// Keeps how an attempt of a host to attest went that no transaction is the record of.
     pub(crate) async fn keep_attempt(&self, attempted: Attempted) -> Result<(), StoreError> {
         let (sender, receiver) = oneshot::channel();
@@ -203,4 +261,106 @@ fn is_worth_waiting(error: &GuardianError) -> bool {
         error,
         OrderError::NoQuorum { .. } | OrderError::Unknown { .. }
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use hgs_cluster::order::{EtcdOrder, Keyspace, OrderSettings, admit, found};
+    use hgs_etcd::{Client, Settings};
+    use hgs_store::Settings as GuardianSettings;
+    use hgs_testkit::etcd::Etcd;
+    use hgs_testkit::fixtures::now;
+    use tokio::runtime::Handle;
+
+    use super::*;
+
+    const CLUSTER: [u8; 16] = [7; 16];
+
+    fn act() -> Act {
+        Act {
+            time: now(),
+            actor: "test".to_owned(),
+        }
+    }
+
+    fn client(etcd: &Etcd) -> Client {
+        Client::new(Settings {
+            members: etcd.addresses(0),
+            tls: None,
+            patience: Duration::from_millis(1500),
+            budget: Duration::from_secs(3),
+        })
+    }
+
+    fn opening<'a>(directory: &'a Path, key: &'a MasterKey, order: Option<Ordered>) -> Opening<'a> {
+        Opening {
+            directory,
+            master_key: key,
+            node: "test",
+            high_water_mark: directory.with_extension("mark"),
+            random: Box::new(System::new()),
+            order,
+        }
+    }
+
+    fn ordered(etcd: &Etcd, node: &str, runtime: &Handle) -> Option<Ordered> {
+        Some(Ordered {
+            order: Box::new(EtcdOrder::new(OrderSettings {
+                client: client(etcd),
+                runtime: runtime.clone(),
+                keys: Keyspace::default(),
+                cluster: CLUSTER,
+                node: node.parse().unwrap(),
+                max_operations: 1024,
+            })),
+            random: Box::new(System::new()),
+        })
+    }
+
+    /// A node that nobody tells of commits finds them when it is asked to, once for all who wait.
+    #[test]
+    fn a_node_takes_in_what_others_have_committed_before_it_refuses() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let mut etcd = Etcd::new(1);
+        let (client, keys) = (client(&etcd), Keyspace::default());
+        let [a, b] = ["a", "b"].map(|name| name.parse().unwrap());
+        runtime
+            .block_on(found(&client, &keys, &CLUSTER, &a))
+            .unwrap();
+        runtime.block_on(admit(&client, &keys, &b)).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let [of_a, of_b, copy] = ["a", "b", "copy"].map(|name| folder.path().join(name));
+        let key = MasterKey::generate(&mut System::new()).unwrap();
+        let settings = GuardianSettings::new("test".parse().unwrap());
+        drop(Store::create(opening(&of_a, &key, None), settings.clone(), vec![], act()).unwrap());
+        let handle = runtime.handle();
+        let first = Store::open(opening(&of_a, &key, ordered(&etcd, "a", handle))).unwrap();
+        first.copy_to(&copy).unwrap();
+        Store::adopt(&of_b, &copy).unwrap();
+        let (open, _) = mpsc::channel(1);
+        let second = OpenStore {
+            store: Store::open(opening(&of_b, &key, ordered(&etcd, "b", handle))).unwrap(),
+            freshness: Some(Freshness::default()),
+            _open: open,
+        };
+        let changed = GuardianSettings {
+            accept_next_boot_claims: true,
+            ..settings
+        };
+        first
+            .transact(vec![Transaction::SetSettings(changed)], act())
+            .unwrap();
+        assert!(!second.state().settings().accept_next_boot_claims);
+        let waiting = futures_util::future::join_all((0..100).map(|_| second.catch_up()));
+        let caught_up = runtime.block_on(waiting);
+        assert!(caught_up.iter().all(Result::is_ok), "{caught_up:?}");
+        assert!(second.state().settings().accept_next_boot_claims);
+        // Those who came while a turn was under way share the next one.
+        let turns = second.freshness.as_ref().unwrap();
+        assert!(turns.begun.load(Ordering::SeqCst) <= 2);
+        etcd.kill(0);
+        assert!(runtime.block_on(second.catch_up()).is_err());
+    }
 }

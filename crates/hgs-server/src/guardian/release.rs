@@ -21,6 +21,7 @@ use hgs_store::{
     Action, AuditEntry, Digest, Failure, OfflineUse, Outcome, Recipient, RecordedRelease,
     ReleaseRecord, ReleaseRefusal, Store, StoreError,
 };
+use hyper::StatusCode;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::error;
@@ -42,6 +43,28 @@ const CACHED_CERTIFICATES: usize = 16_384;
 
 /// A refusal, and the number of the record that it has of its own.
 type RecordedRefusal = (Refusal, RefusalRecord);
+
+/// What a release is decided from, beside the state.
+#[derive(Clone)]
+struct Asked {
+    version: ServiceVersion,
+    body: Bytes,
+    network: Network,
+    report: Option<OfflineReport>,
+    signature: Option<SignatureRequest>,
+    now: Time,
+}
+
+/// The answer to a request, and what is said of it.
+type Released = ((Vec<u8>, Option<ResponseFields>), Decision);
+
+/// Why nothing is released.
+enum NotReleased {
+    /// It was decided so, and nothing is on record.
+    Decided(Refusal),
+    /// It could not be recorded, or that it was refused is on record.
+    Recorded(Refusal, RefusalRecord),
+}
 
 /// Releases keys to hosts.
 pub(crate) struct Releases {
@@ -85,8 +108,62 @@ impl Releases {
             self.observer
                 .release(&self.release_refused(refusal, RefusalRecord::None), None);
         })?;
-        let signed = signature.is_some();
         let now = self.clock.now();
+        let asked = Asked {
+            version,
+            body,
+            network,
+            report,
+            signature,
+            now,
+        };
+        let decided_from = self.store.state();
+        let mut done = self.roll_once(asked.clone()).await;
+        if let Err(NotReleased::Decided(refusal)) = &done
+            && refusal.code().status() == StatusCode::FORBIDDEN.as_u16()
+        {
+            // A host is refused only by a state that is as new as its request: another node may have recorded a moment ago
+            // what is missing here.
+            done = match self.store.catch_up().await {
+                Err(failure) => Err(NotReleased::Recorded(
+                    unavailable(&failure),
+                    RefusalRecord::None,
+                )),
+                Ok(()) if Arc::ptr_eq(&decided_from, &self.store.state()) => done,
+                Ok(()) => self.roll_once(asked).await,
+            };
+        }
+        let done = match done {
+            Ok(done) => Ok(done),
+            Err(NotReleased::Decided(refusal)) => {
+                Err(self.record_release_refusal(refusal, now).await)
+            }
+            Err(NotReleased::Recorded(refusal, record)) => Err((refusal, record)),
+        };
+        match done {
+            Ok((answer, decision)) => {
+                self.observer.release(&decision, Some(begun.elapsed()));
+                Ok(answer)
+            }
+            Err((refusal, recorded)) => {
+                self.observer
+                    .release(&self.release_refused(&refusal, recorded), None);
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Decides by the state of now, and records and answers what is released.
+    async fn roll_once(self: &Arc<Self>, asked: Asked) -> Result<Released, NotReleased> {
+        let Asked {
+            version,
+            body,
+            network,
+            report,
+            signature,
+            now,
+        } = asked;
+        let signed = signature.is_some();
         let decided_from = self.store.state().generation();
         let announced = self.store.announce();
         let identify = {
@@ -117,7 +194,7 @@ impl Releases {
         };
         let claimant = Claimant::Network(network);
         let decided = self.workers.run_identified(claimant, identify, decide);
-        let done = match answered.await {
+        let done: Result<_, RecordedRefusal> = match answered.await {
             Ok((release, signer, recorded)) => {
                 let recorded = self.recorded(release, recorded);
                 recorded.and_then(|(document, decision)| {
@@ -128,21 +205,11 @@ impl Releases {
             }
             // Nothing was to be recorded, or the store has closed.
             Err(_) => match decided.await {
-                Err(refusal) => Err(self.record_release_refusal(refusal, now).await),
+                Err(refusal) => return Err(NotReleased::Decided(refusal)),
                 Ok(()) => Err((unavailable(&StoreError::Closed), RefusalRecord::None)),
             },
         };
-        match done {
-            Ok((answer, decision)) => {
-                self.observer.release(&decision, Some(begun.elapsed()));
-                Ok(answer)
-            }
-            Err((refusal, recorded)) => {
-                self.observer
-                    .release(&self.release_refused(&refusal, recorded), None);
-                Err(refusal)
-            }
-        }
+        done.map_err(|(refusal, record)| NotReleased::Recorded(refusal, record))
     }
 
     /// The metadata document, which is made once for each generation of the keys.

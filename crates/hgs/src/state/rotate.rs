@@ -3,9 +3,10 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use hgs_cluster::folder::ClusterFolder;
 use hgs_crypto::random::System;
 use hgs_custody::seal::MasterKey;
-use hgs_server::Config;
+use hgs_server::{ClusterError, Config};
 use hgs_store::master_key_file::{self, NewMasterKey};
 use hgs_store::{OpenError, Store};
 use hgs_terminal::{Exit, Failure, Terminal};
@@ -30,6 +31,11 @@ impl Arguments {
     pub(super) fn run(self, config: &ConfigOption, terminal: &Terminal) -> Result<Exit, Failure> {
         let config = config.load()?;
         let (file, directory) = (config.master_key_file(), config.state_folder());
+        // Also before its first start: the keys of the cluster's authorities are sealed under the master key, beside the state.
+        let is_of_node = ClusterFolder::of_state(&directory).is_of_node();
+        if is_of_node.map_err(ClusterError::from).or_fail()? {
+            return Err(OpenError::InCluster.into_failure());
+        }
         terminal.confirm(format!(
             "Seal the state in {} under a new master key? Copies of the old one open it no more.",
             directory.display()
