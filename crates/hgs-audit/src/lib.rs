@@ -111,6 +111,8 @@ pub enum Action {
     AdmitNode,
     /// A node was removed from the cluster.
     RemoveNode,
+    /// The copy of a node became the state of a guardian of one node.
+    DissolveCluster,
     /// Old audit records were moved to an archive.
     ArchiveAudit,
     /// A host attested.

@@ -16,6 +16,7 @@ mod http;
 mod measure;
 mod protectors;
 mod roll;
+mod space;
 mod store;
 mod storm;
 mod tokens;
@@ -28,6 +29,7 @@ use std::path::PathBuf;
 use http::Target;
 use measure::{Effort, Table};
 use mimalloc::MiMalloc;
+use space::Space;
 use storm::Storm;
 
 /// The allocator of `hgs`, so that its cost is what is measured.
@@ -41,6 +43,7 @@ Measure what rolls and attestations cost, beside the primitives that they can't 
 Usage: hgs-bench [--quick] [--only PART] [--connections NUMBER]
        hgs-bench [--quick] [--connections NUMBER] --server URL --socket PATH
        hgs-bench storm [--help]
+       hgs-bench space [--help]
 
 Without --server it starts a guardian of its own, in a temporary folder, and takes minutes. It uses all
 processors; other programs disturb the figures. docs/performance.md of the sources explains the tables.
@@ -145,6 +148,7 @@ fn main() {
         Some(tokens::CHILD) => return tokens::by_number_of_sessions(),
         Some("--help" | "-h") => return print!("{HELP}"),
         Some("storm") => return storm(words),
+        Some("space") => return space(words),
         _ => {}
     }
     let arguments = Arguments::read(words.into_iter())
@@ -177,6 +181,20 @@ fn storm(words: Vec<String>) {
         std::process::exit(64);
     });
     if let Err(error) = storm.measure() {
+        eprintln!("hgs-bench: {error}");
+        std::process::exit(1);
+    }
+}
+
+fn space(words: Vec<String>) {
+    if words.iter().any(|word| word == "--help" || word == "-h") {
+        return print!("{}", space::HELP);
+    }
+    let space = Space::read(words.into_iter().skip(1)).unwrap_or_else(|error| {
+        eprintln!("hgs-bench: {error}; see hgs-bench space --help");
+        std::process::exit(64);
+    });
+    if let Err(error) = space.measure() {
         eprintln!("hgs-bench: {error}");
         std::process::exit(1);
     }

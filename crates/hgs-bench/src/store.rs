@@ -14,6 +14,7 @@ use hgs_crypto::random::System;
 use hgs_pki::SerialNumber;
 use hgs_pki::health::HostId;
 use hgs_server::{Config, InitOptions, KeySize};
+use hgs_store::order::Ordered;
 use hgs_store::{
     Act, Digest, NewHost, Opening, Platform, Recipient, ReleaseRecord, Store, Transaction,
     master_key_file,
@@ -97,6 +98,15 @@ pub(crate) struct Recorder {
 
 impl Recorder {
     pub(crate) fn new(folder: &Path) -> Outcome<Self> {
+        Self::of_machines(folder, 1000, None)
+    }
+
+    /// With so many machines, and as one of several nodes where commits are `ordered`.
+    pub(crate) fn of_machines(
+        folder: &Path,
+        machines: u64,
+        ordered: Option<Ordered>,
+    ) -> Outcome<Self> {
         let config = config(folder);
         let now = SystemClock.now();
         let options = InitOptions {
@@ -104,7 +114,7 @@ impl Recorder {
             ..InitOptions::default()
         };
         let guardian = hgs_server::initialise(&config, options, now)?;
-        let store = open(&config)?;
+        let store = open_in(&config, &config.server.name, ordered)?;
         let host = Transaction::AddHost(NewHost {
             id: HOST,
             name: "bench".parse()?,
@@ -135,7 +145,7 @@ impl Recorder {
             offline_use: None,
             offline_unwraps: None,
         };
-        let machines: Vec<Digest> = (1..=1000).map(digest).collect();
+        let machines: Vec<Digest> = (1..=machines).map(digest).collect();
         Ok(Self {
             store,
             template,
@@ -143,6 +153,11 @@ impl Recorder {
             machines,
             next: 0,
         })
+    }
+
+    /// The store.
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
     }
 
     /// The store alone.
@@ -217,13 +232,18 @@ pub(crate) fn config(folder: &Path) -> Config {
 
 /// Opens the state of a guardian that does not run.
 pub(crate) fn open(config: &Config) -> Outcome<Store> {
+    open_in(config, &config.server.name, None)
+}
+
+/// The same, as a node of this name where commits are `ordered`.
+pub(crate) fn open_in(config: &Config, node: &str, ordered: Option<Ordered>) -> Outcome<Store> {
     Ok(Store::open(Opening {
         directory: &config.state_folder(),
         master_key: &master_key_file::read(&config.master_key_file())?,
-        node: &config.server.name,
+        node,
         high_water_mark: config.high_water_mark_file(),
         random: Box::new(System::new()),
-        order: None,
+        order: ordered,
     })?)
 }
 

@@ -155,6 +155,23 @@ impl ClusterFolder {
         hgs_files::replace(&self.file("cluster.json"), &text, Readers::Owner)
     }
 
+    /// Moves it out of the way, into the place of one that was set aside before. Where it is now, if it was there.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub fn set_aside(&self) -> Result<Option<PathBuf>, FileError> {
+        if !hgs_files::exists(&self.0)? {
+            return Ok(None);
+        }
+        let place = self.0.with_extension("dissolved");
+        if hgs_files::exists(&place)? {
+            hgs_files::remove_folder(&place)?;
+        }
+        std::fs::rename(&self.0, &place).map_err(|error| FileError::at(&self.0, error))?;
+        hgs_files::synchronise_folder_of(&self.0)?;
+        Ok(Some(place))
+    }
+
     /// Whether etcd has begun here what must not be lost.
     ///
     /// # Errors
@@ -347,6 +364,22 @@ mod tests {
                 error.contains(said) && error.contains("cluster.json"),
                 "{error}"
             );
+        }
+    }
+
+    #[test]
+    fn what_is_set_aside_takes_the_place_of_what_was_set_aside_before() {
+        let state = tempfile::tempdir().unwrap();
+        let folder = ClusterFolder::of_state(state.path());
+        assert_eq!(folder.set_aside().unwrap(), None);
+        for founder in [true, false] {
+            folder.make().unwrap();
+            folder.keep_facts(&Facts { founder, ..facts() }).unwrap();
+            let place = folder.set_aside().unwrap().unwrap();
+            assert_eq!(place, state.path().join("cluster.dissolved"));
+            assert_eq!(folder.facts().unwrap(), None);
+            let kept = ClusterFolder(place).facts().unwrap().unwrap();
+            assert_eq!(kept.founder, founder);
         }
     }
 }

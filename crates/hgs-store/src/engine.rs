@@ -104,8 +104,17 @@ pub(crate) struct Batch {
     pub(crate) archive: Option<ArchiveChange>,
     /// Set by a rotation of the master key only.
     pub(crate) rotation: Option<Rotation>,
-    /// How far the order of several nodes is taken in with this batch. Set by the engine that follows one, only.
-    pub(crate) position: Option<PositionRow>,
+    /// What becomes of how far the order of several nodes is taken in.
+    pub(crate) position: Option<PositionChange>,
+}
+
+/// What a batch does to how far the order of several nodes is taken in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum PositionChange {
+    /// It is taken in so far with this batch. Made by the engine that follows an order, only.
+    To(PositionRow),
+    /// This copy follows no order any more.
+    Gone,
 }
 
 /// How far this copy of the state has taken in what several nodes have ordered, as an engine has it. Nothing of it is verified.

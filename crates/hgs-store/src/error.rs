@@ -102,7 +102,14 @@ impl OpenError {
     #[must_use]
     pub fn remedy(&self) -> Option<String> {
         let remedy = match self {
-            Self::NotOfThisCluster | Self::InCluster => return None,
+            Self::NotOfThisCluster => {
+                "a machine that is to join has an empty state folder; a state that `hgs cluster dissolve` took out of a cluster \
+                 is served without it: `hgs cluster dissolve` again"
+            }
+            Self::InCluster => {
+                "do it while `hgs serve` runs where the command can; otherwise stop all nodes and make this one a guardian of \
+                 one node with `hgs cluster dissolve` (the guide on clusters, \"Back to one node\")"
+            }
             Self::Folder(error) if matches!(error.problem, FileProblem::InUse) => {
                 "give each guardian a high-water mark of its own: `server.high_water_mark`"
             }

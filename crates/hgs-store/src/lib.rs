@@ -81,8 +81,8 @@ pub use release::{Recipient, RecordedRelease, ReleaseRecord, ReleaseRefusal};
 pub use rolled_back::{Position, RolledBack};
 pub use state::State;
 pub use store::{
-    Accepted, Archived, ArchivingError, AuditExtent, Counters, Import, ImportError, Imported,
-    Opening, Progress, Store,
+    Accepted, Archived, ArchivingError, AuditExtent, CopyExtent, Counters, Import, ImportError,
+    Imported, Opening, Progress, StoppedCopy, Store,
 };
 pub use transaction::{
     Act, Attestation, ExpectedMeasurements, NewHost, PolicySelector, SignerChange, Transaction,

@@ -10,7 +10,7 @@ use hgs_pki::Time;
 
 use crate::audit::{self, AuditEntry, AuditRecord, Outcome, RecordChange};
 use crate::change::{Change, Record, RecordKey};
-use crate::engine::{ArchiveChange, Batch, Key, PutRecord, View};
+use crate::engine::{ArchiveChange, Batch, Key, PositionChange, PutRecord, View};
 use crate::evidence::Attempted;
 use crate::lineage::{Standing, Tree};
 use crate::model::{Host, HostAttestation};
@@ -379,6 +379,11 @@ impl<'a> BatchPlanner<'a> {
     /// Has the beginning of the audit log leave the database, or moves what says where it begins.
     pub(crate) fn archive(&mut self, change: ArchiveChange) {
         self.batch.archive = Some(change);
+    }
+
+    /// Has this copy follow the order of several nodes no more.
+    pub(crate) fn leave_cluster(&mut self) {
+        self.batch.position = Some(PositionChange::Gone);
     }
 
     /// Appends to the audit log; the number of the record is returned.

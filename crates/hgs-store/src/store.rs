@@ -1,6 +1,7 @@
 //! The open store: reading from memory, writing through one queue.
 
 mod archive;
+mod dissolve;
 mod import;
 mod rotate;
 
@@ -38,6 +39,7 @@ use crate::writer::{Announcement, Job, Queue, Shared, Writer, job};
 use crate::{Finding, OpenError, RolledBack, State, StoreError, Tampered, opening};
 
 pub use archive::{Archived, ArchivingError, AuditExtent};
+pub use dissolve::{CopyExtent, StoppedCopy};
 pub use import::{Import, ImportError, Imported};
 
 /// The state of the guardian service on this machine's disk, held by one process.
@@ -443,17 +445,7 @@ impl Store {
     /// # Errors
     /// When the database can't be read, or the position was changed by another program.
     pub fn progress(&self) -> Result<Option<Progress>, StoreError> {
-        let view = self.readers.snapshot()?;
-        let Some(position) = position_of(&*view, &self.keys)? else {
-            return Ok(None);
-        };
-        let audit_sequence = view.row()?.map_or(0, |row| row.audit_sequence);
-        let newest = view.audit_row(audit_sequence)?;
-        Ok(Some(Progress {
-            position,
-            audit_sequence,
-            audit_tag: newest.map(|row| row.tag).unwrap_or_default(),
-        }))
+        progress_of(&*self.readers.snapshot()?, &self.keys)
     }
 
     /// Writes a copy of the state of now, for another node of the cluster, into a file that must not be there yet.
@@ -529,6 +521,19 @@ impl Store {
             jobs: counters.jobs.load(Ordering::Relaxed),
         }
     }
+}
+
+fn progress_of(view: &dyn View, keys: &Keys) -> Result<Option<Progress>, StoreError> {
+    let Some(position) = position_of(view, keys)? else {
+        return Ok(None);
+    };
+    let audit_sequence = view.row()?.map_or(0, |row| row.audit_sequence);
+    let newest = view.audit_row(audit_sequence)?;
+    Ok(Some(Progress {
+        position,
+        audit_sequence,
+        audit_tag: newest.map(|row| row.tag).unwrap_or_default(),
+    }))
 }
 
 fn transact(

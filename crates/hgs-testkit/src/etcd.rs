@@ -414,6 +414,14 @@ impl Etcd {
         }
     }
 
+    /// The process of a member that runs.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn process(&self, member: usize) -> u32 {
+        self.members[member].process.as_ref().unwrap().id()
+    }
+
     /// Kills a member.
     pub fn kill(&mut self, member: usize) {
         let mut process = self.members[member].process.take().unwrap();

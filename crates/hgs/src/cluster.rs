@@ -1,6 +1,7 @@
 //! `hgs cluster`: several nodes that are one guardian.
 
 mod create;
+mod dissolve;
 mod invite;
 mod join;
 mod remove;
@@ -41,6 +42,7 @@ enum Verb {
     Join(join::Arguments),
     Status(status::Arguments),
     Remove(remove::Arguments),
+    Dissolve(dissolve::Arguments),
 }
 
 impl Arguments {
@@ -51,6 +53,7 @@ impl Arguments {
             Verb::Join(arguments) => arguments.run(terminal),
             Verb::Status(arguments) => arguments.run(terminal),
             Verb::Remove(arguments) => arguments.run(terminal),
+            Verb::Dissolve(arguments) => arguments.run(terminal),
         }
     }
 }
@@ -154,6 +157,8 @@ impl IntoFailure for ClusterError {
         });
         let failure = match &self {
             Self::IsNode(_)
+            | Self::NoCluster
+            | Self::Runs(_)
             | Self::ExistingEtcd(
                 ExistingEtcdError::Urls(_)
                 | ExistingEtcdError::Mixed

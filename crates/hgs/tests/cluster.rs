@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::machine::{Machine, PATIENCE, free_port};
@@ -264,4 +265,108 @@ fn a_node_whose_token_lacks_a_key_is_not_ready_and_says_which() {
     while !served_second.readiness().contains("200 OK") {
         assert!(Instant::now() < deadline, "{}", served_second.readiness());
     }
+}
+
+/// A server that waits for the others of its cluster; it is killed when dropped.
+struct Waiting(Child);
+
+impl Waiting {
+    fn start(machine: &Machine) -> Self {
+        let mut command = Command::new(assert_cmd::cargo::cargo_bin!("hgs"));
+        command
+            .args(["serve", "--config", "hgs.toml"])
+            .env_clear()
+            .envs(hgs_testkit::date_variables())
+            .current_dir(machine.home.path())
+            .stderr(Stdio::null());
+        Self(command.spawn().unwrap())
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Most nodes are lost for good: the one that is left becomes a guardian of one node, does what only such a one can, and
+/// founds another cluster. The old one takes neither it nor its state back.
+#[test]
+fn the_node_that_is_left_becomes_a_guardian_of_one_node_and_founds_another_cluster() {
+    let [first, second, third] = ["n1", "n2", "n3"].map(Machine::new);
+    let served_first = first.found();
+    let served_second = second.join_by(&first);
+    first.add_host("host-a");
+    second.knows_host("host-a");
+    second
+        .hgs("cluster dissolve --yes")
+        .ended(1)
+        .saying("in use by another process");
+    assert_eq!(served_second.stop().0, Some(0));
+    second
+        .hgs("cluster dissolve --yes")
+        .ended(2)
+        .saying("nodes of the cluster run: n1");
+    drop(served_first);
+    let refused = second.hgs("state rotate-master-key --yes").ended(1);
+    assert!(refused.err.contains("hgs cluster dissolve"), "{refused:?}");
+    second
+        .hgs("state export --passphrase-from file:no-file --out no.age")
+        .ended(1);
+
+    let looked = second
+        .hgs("cluster dissolve --dry-run --json")
+        .done()
+        .json();
+    assert_eq!(looked["other_nodes"], json!(["n1"]));
+    assert_eq!(looked["dissolved"], false);
+    second
+        .hgs("cluster dissolve")
+        .ended(2)
+        .saying("ends with audit record");
+    let dissolved = second.hgs("cluster dissolve --yes --json").done().json();
+    let newest = looked["newest_audit_record"].as_u64().unwrap();
+    assert_eq!(dissolved["audit_record"], newest + 1);
+    let set_aside = second.home.file("guardian/cluster.dissolved");
+    assert_eq!(dissolved["set_aside"], set_aside.display().to_string());
+    second
+        .hgs("cluster dissolve --yes")
+        .ended(2)
+        .saying("of no cluster");
+
+    // Its folder is put back, and with it the old cluster has a quorum again.
+    let folder = second.home.file("guardian/cluster");
+    std::fs::rename(&set_aside, &folder).unwrap();
+    let first_again = Waiting::start(&first);
+    let mut serve = second.home.command();
+    serve
+        .args(["serve", "--config", "hgs.toml"])
+        .timeout(Duration::from_secs(60));
+    let refused = Outcome::of(&mut serve).ended(1);
+    assert!(
+        refused.err.contains("none of this cluster's"),
+        "{refused:?}"
+    );
+    drop(first_again);
+    let again = second.hgs("cluster dissolve --yes --json").done().json();
+    assert_eq!(again["audit_record"], Value::Null);
+
+    second.home.write("passphrase", "a passphrase");
+    second.hgs("state rotate-master-key --yes").done();
+    second
+        .hgs("state export --passphrase-from file:passphrase --out backup.age")
+        .done();
+    let Machine { name, address, .. } = &second;
+    second
+        .hgs(&format!("cluster create --address {address} --node {name}"))
+        .done();
+    let served_second = Served::start_with(&second.home, "hgs.toml");
+    let served_third = third.join_by(&second);
+    third.knows_host("host-a");
+    third.add_host("host-b");
+    second.knows_host("host-b");
+    let actions = third.hgs("audit list --json").done().out;
+    assert!(actions.contains("dissolve-cluster"), "{actions}");
+    drop((served_second, served_third));
 }

@@ -12,7 +12,7 @@ use hgs_pki::health::HostId;
 use super::replicated::{LocalCopy, NextBatch};
 use super::{
     AuditRow, Batch, BoundaryRow, CommitError, Decide, Engine, Key, NewAuditRow, News, Part,
-    PositionRow, Readers, RecordRow, StoredRow, Version, View,
+    PositionChange, PositionRow, Readers, RecordRow, StoredRow, Version, View,
 };
 use crate::audit_term::{FilterTerm, day};
 use crate::model::Digest;
@@ -238,7 +238,10 @@ impl Kept {
         let rotated = batch.rotation.iter().find_map(|one| one.boundary.clone());
         self.boundary = rotated.or_else(|| self.boundary.take());
         if let Some(position) = &batch.position {
-            self.position = Some(position.clone());
+            self.position = match position {
+                PositionChange::To(row) => Some(row.clone()),
+                PositionChange::Gone => None,
+            };
         }
         if let Some(change) = &batch.archive {
             let left = change.boundary.left;

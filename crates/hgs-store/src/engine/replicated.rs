@@ -22,7 +22,8 @@ use hgs_crypto::Random;
 use hgs_fault::{Fault, seeded};
 
 use super::{
-    Batch, CommitError, Decide, Engine, Key, News, Part, PositionRow, Readers, Sqlite, View,
+    Batch, CommitError, Decide, Engine, Key, News, Part, PositionChange, PositionRow, Readers,
+    Sqlite, View,
 };
 use crate::level::Levels;
 use crate::order::{
@@ -188,7 +189,10 @@ impl Node {
     /// A batch that says how far the order is taken in, and nothing else.
     fn positioned(&self, whole: &Integrity) -> Batch {
         Batch {
-            position: Some(position_row(&self.position, &self.keys.cluster)),
+            position: Some(PositionChange::To(position_row(
+                &self.position,
+                &self.keys.cluster,
+            ))),
             ..Batch::of(whole, whole.root(&self.keys))
         }
     }
@@ -398,7 +402,7 @@ impl Series<'_> {
                 }
             }
         };
-        let position = position_row(&self.position, &self.keys.cluster);
+        let position = PositionChange::To(position_row(&self.position, &self.keys.cluster));
         batch.position = Some(position).filter(|_| !seeded(Fault::PositionNotKept));
         self.newest = self.newest.after(&batch);
         Ok(Some(batch))

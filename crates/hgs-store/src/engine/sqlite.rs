@@ -27,8 +27,8 @@ use schema::OF_NEXT_VERSION;
 
 use super::replicated::{LocalCopy, NextBatch};
 use super::{
-    ArchiveChange, Batch, BoundaryRow, CommitError, Decide, Engine, Key, News, Part, PositionRow,
-    PutRecord, Readers, Rotation, Version, View,
+    ArchiveChange, Batch, BoundaryRow, CommitError, Decide, Engine, Key, News, Part,
+    PositionChange, PositionRow, PutRecord, Readers, Rotation, Version, View,
 };
 use crate::audit_term::day;
 use crate::change::RecordKey;
@@ -519,12 +519,18 @@ fn write(connection: &Connection, batch: &Batch) -> Result<u64, CommitError> {
     if let Some(rotation) = &batch.rotation {
         rotate(connection, rotation)?;
     }
-    if let Some(position) = &batch.position {
-        connection
-            .prepare_cached(
-                "INSERT OR REPLACE INTO cluster_position (id, position, tag) VALUES (1, ?1, ?2)",
-            )?
-            .execute((&position.octets, &position.tag))?;
+    match &batch.position {
+        None => {}
+        Some(PositionChange::To(position)) => {
+            connection
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO cluster_position (id, position, tag) VALUES (1, ?1, ?2)",
+                )?
+                .execute((&position.octets, &position.tag))?;
+        }
+        Some(PositionChange::Gone) => {
+            connection.execute("DELETE FROM cluster_position", ())?;
+        }
     }
     Ok(first)
 }

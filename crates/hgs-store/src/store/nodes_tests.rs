@@ -434,3 +434,107 @@ fn who_holds_the_order_learns_no_name_and_no_key() {
         assert!(!is_in(digest(number).as_bytes()));
     }
 }
+
+impl Cluster {
+    /// The copy of a node that does not run.
+    fn stopped(&self, node: &str) -> StoppedCopy {
+        let (directory, master_key) = (self.state(node), master_key());
+        StoppedCopy::open(opening(&directory, &master_key)).unwrap()
+    }
+}
+
+/// A guardian of one node founds a cluster, and a node of a cluster is one of one node again: nothing of the state is lost, and
+/// the old cluster takes nothing of it any more.
+#[test]
+fn a_stopped_copy_becomes_the_state_of_one_node_which_founds_a_cluster_again() {
+    let (cluster, one) = Cluster::new();
+    let other = cluster.join("node-2", &one);
+    record(&one, cluster.fixture.release(1, 10, 11)).unwrap();
+    revoke(&other);
+    one.check().unwrap();
+    let log = one.audit(&AuditFilter::default(), 99).unwrap();
+    drop(one);
+
+    let stopped = cluster.stopped("node-1");
+    let extent = stopped.extent().clone();
+    assert_eq!(extent.audit_sequence, log[0].sequence);
+    assert_eq!(extent.newest, Some(log[0].entry.time));
+    assert!(extent.progress.is_some() && stopped.rolled_back().is_none());
+    let held = open(&cluster.state("node-1")).err();
+    assert!(matches!(held, Some(OpenError::InUse { .. })), "{held:?}");
+    let about = serde_json::json!({"cluster": "old"});
+    let sequence = stopped.dissolve(about.clone(), act(9)).unwrap();
+    assert_eq!(sequence, Some(log[0].sequence + 1));
+    // A second attempt, as after a crash, adds nothing.
+    let again = cluster.stopped("node-1");
+    assert_eq!(again.extent().progress, None);
+    assert_eq!(again.dissolve(about.clone(), act(9)).unwrap(), None);
+
+    // The old cluster, which lives, does not take it back, whatever its name.
+    for node in ["node-1", "node-3"] {
+        let order = cluster.order.of(node);
+        let (directory, master_key) = (cluster.state("node-1"), master_key());
+        let refused = Store::open(Opening {
+            node,
+            order: Some(Ordered {
+                order: Box::new(order),
+                random: Box::new(System::new()),
+            }),
+            ..opening(&directory, &master_key)
+        });
+        let refused = refused.err();
+        assert!(
+            matches!(refused, Some(OpenError::NotOfThisCluster)),
+            "{refused:?}"
+        );
+    }
+    let alone = open(&cluster.state("node-1")).unwrap();
+    let after = alone.audit(&AuditFilter::default(), 99).unwrap();
+    assert_eq!(after[1..], log);
+    assert_eq!(after[0].entry.action, Action::DissolveCluster);
+    assert_eq!(after[0].entry.before, Some(about));
+    assert!(alone.progress().unwrap().is_none());
+    let refused = record(&alone, cluster.fixture.release(3, 11, 12));
+    assert_eq!(refused, Err(Failure::Refused(REVOKED)));
+    drop((alone, other));
+
+    let anew = Cluster {
+        order: MemoryOrder::new(),
+        ..cluster
+    };
+    let first = anew.open("node-1").unwrap();
+    let second = anew.join("node-4", &first);
+    assert!(second.seen(&digest(11)).unwrap().is_some());
+    anew.end(vec![("node-1", first), ("node-4", second)]);
+}
+
+/// The mark goes with the state that has left, so that the copy from before is an old one.
+#[test]
+fn a_copy_from_before_is_older_than_the_mark_and_needs_more_than_a_yes() {
+    let (cluster, one) = Cluster::new();
+    drop(one);
+    let database = cluster.state("node-1").join(DATABASE);
+    let before = std::fs::read(&database).unwrap();
+    cluster
+        .stopped("node-1")
+        .dissolve(serde_json::json!({}), act(9))
+        .unwrap();
+    for companion in ["state.db-wal", "state.db-shm"] {
+        let _ = std::fs::remove_file(cluster.state("node-1").join(companion));
+    }
+    std::fs::write(&database, before).unwrap();
+    let older = cluster.stopped("node-1");
+    assert!(matches!(
+        older.rolled_back(),
+        Some(RolledBack::Older { .. })
+    ));
+    assert!(
+        older
+            .dissolve(serde_json::json!({}), act(10))
+            .unwrap()
+            .is_some()
+    );
+    let alone = open(&cluster.state("node-1")).unwrap();
+    let newest = alone.audit(&AuditFilter::default(), 1).unwrap();
+    assert!(newest[0].entry.reason.as_ref().unwrap().contains("older"));
+}

@@ -64,6 +64,12 @@ pub enum ClusterError {
     /// This machine belongs to a cluster already.
     #[error("this guardian is node {0} of a cluster already")]
     IsNode(NodeName),
+    /// This guardian has one node.
+    #[error("this guardian is of one node, and of no cluster")]
+    NoCluster,
+    /// Nodes that must not run.
+    #[error("nodes of the cluster run: {}", names(.0))]
+    Runs(Vec<NodeName>),
     /// The state is not open yet.
     #[error("this node does not serve yet: it waits for the other nodes of the cluster")]
     NotServing,
@@ -114,17 +120,27 @@ impl ClusterError {
                 "`hgs cluster status` shows the nodes"
             }
             Self::Itself(_) => "ask another node",
+            Self::Runs(_) => {
+                "stop `hgs serve` on all nodes first. Where the cluster is to go on without this node, ask one of the others: \
+                 `hgs cluster remove`"
+            }
             Self::Join(JoinError::Calls(_)) => {
                 "see that the cluster listener of a node can be reached from here (port 2382), and that the invitation is \
                  not older than 15 minutes; `hgs cluster invite` on any node prints another"
             }
             Self::Join(JoinError::IsNode(_)) | Self::IsNode(_) => {
-                "start it with `hgs serve`; a machine that is to join anew needs a new state folder"
+                "start it with `hgs serve`; a machine that is to join anew needs a new state folder, and `hgs cluster dissolve` \
+                 makes it a guardian of one node"
             }
             _ => return None,
         };
         Some(remedy.to_owned())
     }
+}
+
+fn names(nodes: &[NodeName]) -> String {
+    let names: Vec<_> = nodes.iter().map(NodeName::as_str).collect();
+    names.join(", ")
 }
 
 impl From<FileError> for ClusterError {

@@ -1,5 +1,6 @@
 //! This guardian as one node of several: its etcd, what other nodes ask of it, and what it does for the cluster.
 
+mod dissolve;
 mod error;
 mod found;
 mod gauges;
@@ -45,6 +46,7 @@ use crate::http::ClusterListening;
 use crate::metrics::Metrics;
 use gauges::Gauges;
 
+pub use dissolve::{Dissolved, StoppedNode};
 pub use error::ClusterError;
 pub use found::{check_etcd, default_node_name, found};
 pub use join::{Joined, UnusableKey, join, unusable_keys};
