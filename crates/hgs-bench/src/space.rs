@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use hgs_clock::{Clock as _, SystemClock};
 use hgs_cluster::node::NodeName;
 use hgs_cluster::order::{ClusterId, EtcdOrder, Keyspace, OrderSettings, admit, found};
@@ -16,7 +17,7 @@ use hgs_cluster::process::{MAX_TXN_OPERATIONS, QUOTA};
 use hgs_cluster::upkeep::{AuditHead, INTERVAL, Report, Upkeep, publish};
 use hgs_crypto::hex;
 use hgs_crypto::random::System;
-use hgs_etcd::{Client, Settings};
+use hgs_etcd::{Client, Keys, Range, Settings};
 use hgs_pki::Seconds;
 use hgs_server::StoppedNode;
 use hgs_store::order::Ordered;
@@ -52,6 +53,8 @@ const FIRST: usize = 6400;
 /// How often a node reports, and takes in what others have committed.
 const REPORT: Duration = Duration::from_secs(5);
 const FOLLOW: Duration = Duration::from_millis(20);
+/// Keys that are counted at a time.
+const PAGE: usize = 20_000;
 /// Until etcd has on its disk what it was told, and counts it.
 const SETTLED: Duration = Duration::from_millis(500);
 
@@ -188,7 +191,7 @@ impl Site {
         let folders: Vec<PathBuf> = (0..space.nodes)
             .map(|node| folder.join(name(node)))
             .collect();
-        let machines = space.machines.unwrap_or(space.count() as u64);
+        let machines = space.machines.unwrap_or_else(|| space.count() as u64);
         let recorder = Recorder::of_machines(&folders[0], machines, Some(ordered(0)?))?;
         let mut others = Vec::new();
         for (number, place) in folders.iter().enumerate().skip(1) {
@@ -375,7 +378,7 @@ impl Watch<'_> {
                     begun.elapsed().as_secs_f64(),
                     round.offloaded.entries,
                     round.offloaded.dependencies,
-                    self.kept(),
+                    self.kept(&client).unwrap_or_default(),
                     largest.1 >> 20,
                     largest.0 >> 20,
                     self.in_memory() >> 20
@@ -387,11 +390,20 @@ impl Watch<'_> {
     }
 
     /// Dependency keys in etcd.
-    fn kept(&self) -> String {
-        let counted = self
-            .etcd
-            .etcdctl(0, &["get", "--prefix", "openhgs/v/", "--count-only"]);
-        counted["count"].to_string()
+    fn kept(&self, client: &Client) -> Outcome<usize> {
+        let (mut begin, end) = (Bytes::from("openhgs/v/"), Bytes::from("openhgs/v0"));
+        let mut count = 0;
+        loop {
+            let mut range = Range::of(Keys::Between(begin, end.clone()));
+            range.names_only = true;
+            range.limit = PAGE;
+            let found = self.runtime.block_on(client.range(&range))?;
+            count += found.records.len();
+            match found.records.last().filter(|_| found.more) {
+                Some(last) => begin = [&last.key[..], &[0]].concat().into(),
+                None => return Ok(count),
+            }
+        }
     }
 
     /// Octets of memory of etcd.

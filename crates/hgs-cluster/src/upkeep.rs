@@ -32,7 +32,8 @@ pub use space::Tidied;
 pub const INTERVAL: Duration = Duration::from_secs(30);
 /// A node that has reported within this time lives.
 const LIVES: Duration = Duration::from_secs(30);
-/// A node that has reported within this time is waited for. One that was away longer fetches a copy of another node's state.
+/// A node that has reported within this time is waited for, unless room is scarce: then it must live. One that was away longer
+/// fetches a copy of another node's state.
 const WAITED_FOR: Duration = Duration::from_mins(10);
 
 /// The upkeep of etcd by one node.
@@ -127,7 +128,15 @@ impl Upkeep {
         if !round.is_mine {
             return Ok(round);
         }
-        let waited_for = |node: &NodeName| self.was_heard(node, WAITED_FOR, now);
+        // A node that is away must not have the others run out of room.
+        let is_tight = match self.quota {
+            _ if is_full => true,
+            Some(quota) => space::is_tight(&self.members().await, quota),
+            // How much there may be is not known here.
+            None => false,
+        };
+        let patience = if is_tight { LIVES } else { WAITED_FOR };
+        let waited_for = |node: &NodeName| self.was_heard(node, patience, now);
         let floor = offload::floor(&members, &reports, waited_for);
         let (offloaded, revision) = self.offload(&members, &reports, floor, is_full).await?;
         round.offloaded = offloaded;

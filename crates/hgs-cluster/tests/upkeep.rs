@@ -334,3 +334,48 @@ fn members_give_back_what_they_do_not_use_one_a_round_and_the_leader_last() {
     assert!(was_handed_on || fabric.etcd.leader() != first_leader);
     assert_eq!(a.commit(b"on", &["x"]), 1);
 }
+
+/// After a storm there are millions of keys that a later commit may depend on. Each answer names a part of them.
+#[test]
+fn dependency_keys_leave_in_parts() {
+    // 380,000 of them would be an answer that is too long.
+    let many = std::env::var_os("OPENHGS_LONG_TESTS").map_or(3, |_| 400);
+    let fabric = Fabric::new(1);
+    let mut a = fabric.node("a", 0);
+    for round in 0..many {
+        let names: Vec<String> = (0..950).map(|key| format!("{round} {key}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        a.commit(b"a", &names);
+    }
+    fabric.report(&a);
+    a.commit(b"behind", &["kept"]);
+    let round = fabric.round(&mut fabric.upkeep("a", QUOTA), Instant::now());
+    assert_eq!(round.offloaded.dependencies, many * 950);
+    assert_eq!(fabric.count("openhgs/v/"), 1);
+}
+
+/// A node that is away is waited for, but not until there is no room.
+#[test]
+fn a_node_that_is_away_is_waited_for_while_there_is_room() {
+    const SMALL: u64 = 32 << 20;
+    let fabric = Fabric::of(Etcd::with(1, &[&format!("--quota-backend-bytes={SMALL}")]));
+    let (mut a, b) = (fabric.node("a", 0), fabric.node("b", 0));
+    let mut c = fabric.node("c", 0);
+    for node in [&a, &b, &c] {
+        fabric.report(node);
+    }
+    let begun = Instant::now();
+    let mut upkeep = fabric.upkeep("a", SMALL);
+    fabric.round(&mut upkeep, begun);
+    let entry = vec![7; 900_000];
+    for (entries, that_left) in [(4, 0), (6, 10)] {
+        for _ in 0..entries {
+            a.commit(&entry, &["x"]);
+        }
+        c.catch_up();
+        fabric.report(&a);
+        fabric.report(&c);
+        let round = fabric.round(&mut upkeep, begun + MINUTE);
+        assert_eq!(round.offloaded.entries, that_left, "{round:?}");
+    }
+}

@@ -26,6 +26,8 @@ use crate::node::NodeName;
 
 /// The longest prefix.
 const MAX_PREFIX: usize = 128;
+/// As many as an etcd of 2 GiB can hold, some 14 million, are 220,000 in a part, and so in one answer of 16 MiB.
+const PARTS_OF_DEPENDENCIES: usize = 64;
 
 /// Where the keys of one cluster begin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,8 +150,22 @@ impl Keyspace {
         self.key("v/*")
     }
 
-    pub(crate) fn dependencies(&self) -> Keys {
-        Keys::Prefix(self.key("v/"))
+    /// All dependency keys, in parts of about the same size: they are digests.
+    pub(crate) fn dependencies_in_parts(&self) -> impl Iterator<Item = Keys> {
+        let step = 256 / PARTS_OF_DEPENDENCIES;
+        (0..PARTS_OF_DEPENDENCIES).map(move |part| {
+            let begin = match part {
+                // `*` stands before the digits.
+                0 => self.key("v/"),
+                _ => self.key(&format!("v/{:02x}", part * step)),
+            };
+            let end = match part + 1 {
+                // `0` is the octet after `/`.
+                PARTS_OF_DEPENDENCIES => self.key("v0"),
+                next => self.key(&format!("v/{:02x}", next * step)),
+            };
+            Keys::Between(begin, end)
+        })
     }
 
     pub(crate) fn report(&self, node: &str) -> Bytes {
@@ -355,6 +371,26 @@ mod tests {
             panic!()
         };
         assert!(first < part(0, 0) && part(7, u32::MAX) < end && end < part(8, 0));
+    }
+
+    #[test]
+    fn every_dependency_key_is_in_one_part() {
+        let keys = Keyspace::default();
+        let digests = (0..=255u8).map(|first| keys.dependency(&[first; 16]));
+        for key in digests.chain([keys.everything()]) {
+            let is_in = |part: &Keys| match part {
+                Keys::Between(begin, end) => *begin <= key && key < *end,
+                _ => false,
+            };
+            let parts = keys.dependencies_in_parts().filter(is_in).count();
+            assert_eq!(parts, 1, "{key:?}");
+        }
+        for key in [keys.floor(), keys.report("n1"), keys.node("n1")] {
+            let Keys::Between(begin, _) = keys.dependencies_in_parts().next().unwrap() else {
+                panic!()
+            };
+            assert!(key < begin);
+        }
     }
 
     proptest::proptest! {

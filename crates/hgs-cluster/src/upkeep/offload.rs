@@ -6,11 +6,14 @@ use hgs_store::order::OrderError;
 use super::{Report, Reported, Upkeep};
 use crate::node::NodeName;
 use crate::order::{Keyspace, not_answered, octets_of, unreadable};
+use crate::process::MAX_TXN_OPERATIONS;
 
 /// Entries that one request deletes, so that none takes long.
 const ENTRIES: usize = 500;
-/// Dependency keys that one request deletes. etcd takes 128 operations unless it is told otherwise.
-const DEPENDENCIES: usize = 100;
+/// Dependency keys that one request deletes, of members that nodes start, and of an etcd that runs already: that takes 128 operations
+/// unless it was told otherwise.
+const DEPENDENCIES: usize = MAX_TXN_OPERATIONS / 2;
+const DEPENDENCIES_IN_EXISTING: usize = 100;
 /// How often dependency keys are looked for that were written again meanwhile.
 const LOOKS: usize = 3;
 
@@ -153,16 +156,30 @@ impl Upkeep {
     }
 
     /// Deletes dependency keys that were written last at the floor or before: who has not seen that far can't commit any more.
+    /// After a storm there are millions. etcd 3.4 walks over all that a request names, whatever its limit is: so each names
+    /// a part of them.
     async fn delete_dependencies(&self, floor: u64) -> Result<usize, OrderError> {
         let until = Revision(i64::try_from(floor).unwrap_or(i64::MAX - 1));
         let mut deleted = 0;
+        for keys in self.keys.dependencies_in_parts() {
+            deleted += self.delete_part(keys, until).await?;
+        }
+        Ok(deleted)
+    }
+
+    async fn delete_part(&self, keys: Keys, until: Revision) -> Result<usize, OrderError> {
+        let mut deleted = 0;
+        let at_once = match self.quota {
+            Some(_) => DEPENDENCIES,
+            None => DEPENDENCIES_IN_EXISTING,
+        };
         for _ in 0..LOOKS {
-            let mut range = Range::of(self.keys.dependencies());
+            let mut range = Range::of(keys.clone());
             range.until = Some(until);
             range.names_only = true;
             let found = self.range(range).await?;
             let mut was_written = false;
-            for records in found.records.chunks(DEPENDENCIES) {
+            for records in found.records.chunks(at_once) {
                 let keys = || records.iter().map(|record| Keys::One(record.key.clone()));
                 let after = Revision(until.0 + 1);
                 let txn = Txn {

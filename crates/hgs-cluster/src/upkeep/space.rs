@@ -47,6 +47,12 @@ fn wastes(status: &MemberStatus, more_than: u64) -> bool {
     size.saturating_sub(used) > more_than
 }
 
+/// Whether a quarter of what a member may have is used: then history goes at once, and nobody is waited for who does not live.
+pub(super) fn is_tight(members: &[Option<MemberStatus>], quota: u64) -> bool {
+    let used = members.iter().flatten().map(|status| status.octets.1);
+    used.max().unwrap_or(0) > quota / 4
+}
+
 impl Upkeep {
     pub(super) async fn tidy(
         &mut self,
@@ -56,8 +62,7 @@ impl Upkeep {
     ) -> Result<Tidied, OrderError> {
         let mut tidied = Tidied::default();
         let mut members = self.members().await;
-        let used = members.iter().flatten().map(|status| status.octets.1);
-        let is_tight = is_full || used.max().unwrap_or(0) > quota / 4;
+        let is_tight = is_full || is_tight(&members, quota);
         tidied.compacted = self.compact(now, is_tight, is_full).await?;
         if !is_full {
             self.defragment_one(&members, quota, &mut tidied).await;
@@ -89,7 +94,7 @@ impl Upkeep {
     }
 
     /// How each member stands, by its place; none where it does not answer.
-    async fn members(&self) -> Vec<Option<MemberStatus>> {
+    pub(super) async fn members(&self) -> Vec<Option<MemberStatus>> {
         let mut members = Vec::new();
         for place in 0..self.client.count() {
             members.push(self.client.status(place).await.ok());

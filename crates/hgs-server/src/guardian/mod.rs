@@ -48,8 +48,8 @@ use hgs_store::{Failure, MasterKeyError, OpenError};
 
 pub use certify::KeySize;
 pub use cluster::{
-    ClusterError, Dissolved, Joined, StoppedNode, UnusableKey, check_etcd, default_node_name, found, join,
-    unusable_keys,
+    ClusterError, Dissolved, Joined, StoppedNode, UnusableKey, check_etcd, default_node_name,
+    found, join, unusable_keys,
 };
 pub use hgs_custody::CertifyError;
 pub use initialise::{InitOptions, Initialised, initialise};

@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use futures_util::future::join_all;
 use hgs_cluster::credentials;
 use hgs_cluster::folder::{ClusterFolder, Facts};
-use hgs_cluster::node::NodeName;
+use hgs_cluster::node::{NodeAddress, NodeName};
 use hgs_crypto::random::System;
 use hgs_etcd::{Client, Settings};
 use hgs_store::{Act, CopyExtent, Opening, RolledBack, StoppedCopy, master_key_file};
 use serde_json::json;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::error::ClusterError;
 use super::{BUDGET, PATIENCE};
@@ -78,27 +80,33 @@ impl StoppedNode {
         self.copy.rolled_back()
     }
 
-    /// Refuses where the etcd of any node answers, this one's included.
+    /// Refuses where another node answers, or the etcd of any, this one's included.
     ///
     /// # Errors
     /// [`ClusterError::Runs`] names them.
     pub async fn refuse_running_cluster(&self) -> Result<(), ClusterError> {
-        // Without certificates nobody can be asked.
-        let (Some(facts), Ok(tls)) = (&self.facts, credentials::client_config(&self.folder, b"h2"))
-        else {
+        let Some(facts) = &self.facts else {
             return Ok(());
         };
-        let client = Client::new(Settings {
-            members: facts.etcd_endpoints(),
-            tls: Some(tls),
-            patience: PATIENCE,
-            budget: BUDGET,
+        // Without certificates no etcd can be asked; one that runs already says nothing about nodes.
+        let tls = credentials::client_config(&self.folder, b"h2").ok();
+        let client = tls.filter(|_| facts.etcd.is_none()).map(|tls| {
+            Client::new(Settings {
+                members: facts.etcd_endpoints(),
+                tls: Some(tls),
+                patience: PATIENCE,
+                budget: BUDGET,
+            })
         });
         // In the order of the endpoints.
         let nodes = std::iter::once(&facts.node).chain(facts.others());
         let asked = nodes.enumerate().map(async |(place, node)| {
-            let answered = client.status(place).await.is_ok();
-            answered.then(|| node.name.clone())
+            let has_etcd = match &client {
+                Some(client) => client.status(place).await.is_ok(),
+                None => false,
+            };
+            let runs = has_etcd || (place > 0 && listens(&node.address).await);
+            runs.then(|| node.name.clone())
         });
         let running: Vec<NodeName> = join_all(asked).await.into_iter().flatten().collect();
         match running.is_empty() {
@@ -133,4 +141,10 @@ impl StoppedNode {
             set_aside: folder.set_aside()?,
         })
     }
+}
+
+/// Whether the cluster listener of a node takes connections.
+async fn listens(address: &NodeAddress) -> bool {
+    let connecting = TcpStream::connect(address.to_string());
+    matches!(timeout(PATIENCE, connecting).await, Ok(Ok(_)))
 }
