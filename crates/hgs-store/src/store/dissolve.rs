@@ -10,7 +10,7 @@ use hgs_pki::Time;
 
 use super::{OpenedState, Opening, progress_of};
 use crate::audit::{self, Action, AuditEntry, Outcome};
-use crate::engine::{Durability, MIGRATIONS, Sqlite};
+use crate::engine::{Durability, Program, Sqlite};
 use crate::outcome::Failure;
 use crate::record::Keys;
 use crate::state_folder::StateFolder;
@@ -44,7 +44,8 @@ impl StoppedCopy {
         let folder = StateFolder::take_existing(opening.directory)?;
         let keys = Arc::new(Keys::derive(opening.master_key));
         let (master_key, directory) = (opening.master_key, opening.directory.to_owned());
-        let copy = Sqlite::open(folder, Durability::Full, MIGRATIONS, master_key, &keys)?;
+        let program = Program::this();
+        let copy = Sqlite::open(folder, Durability::Full, &program, master_key, &keys)?;
         let found = OpenedState::through(Box::new(copy), Arc::clone(&keys), opening)?;
         if !found.is_initialised() {
             return Err(OpenError::NotInitialised { directory });
