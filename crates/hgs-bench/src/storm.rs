@@ -20,7 +20,8 @@ use host::{Host, HostReport};
 pub(crate) const HELP: &str = "\
 Measure the storm after a blackout: hosts attest, and all their virtual machines are released
 
-Usage: hgs-bench storm [--hosts NUMBER] [--vms NUMBER] [--nodes NUMBER] [--kill follower|leader] [--quick]
+Usage: hgs-bench storm [--hosts NUMBER] [--vms NUMBER] [--nodes NUMBER] [--kill follower|leader]
+                       [--tokens] [--take-token] [--quick]
 
 The guardian is the program `hgs` that lies beside this program, in a temporary folder. Making the protectors takes a
 minute and is not measured.
@@ -30,6 +31,8 @@ Options:
   --vms NUMBER    How many virtual machines there are in all [default: 8000]
   --nodes NUMBER  On how many nodes the guardian runs [default: 1]
   --kill NODE     Kill a node when half of the machines are released: follower, or the leader of etcd
+  --tokens        The keys are in tokens of SoftHSM, one for each node
+  --take-token    Take the token of a node that runs away when half of the machines are released
   --quick         4 hosts and 40 virtual machines: the figures mean little
 ";
 
@@ -43,6 +46,8 @@ pub(crate) struct Storm {
     machines: usize,
     nodes: usize,
     kill: Option<Victim>,
+    has_tokens: bool,
+    takes_token: bool,
 }
 
 impl Storm {
@@ -52,6 +57,8 @@ impl Storm {
             machines: 8000,
             nodes: 1,
             kill: None,
+            has_tokens: false,
+            takes_token: false,
         };
         while let Some(word) = words.next() {
             let number = |value: Option<String>| {
@@ -65,12 +72,17 @@ impl Storm {
                 "--vms" => storm.machines = number(words.next())?,
                 "--nodes" => storm.nodes = number(words.next())?,
                 "--kill" => storm.kill = Some(victim(words.next())?),
+                "--tokens" => storm.has_tokens = true,
+                "--take-token" => (storm.has_tokens, storm.takes_token) = (true, true),
                 "--quick" => (storm.hosts, storm.machines) = (4, 40),
                 _ => return Err(format!("unknown argument {word}")),
             }
         }
         if storm.kill.is_some() && storm.nodes < 3 {
             return Err("with fewer than three nodes, none can be lost".to_owned());
+        }
+        if storm.takes_token && storm.nodes < 2 {
+            return Err("without its token, a single node releases nothing".to_owned());
         }
         Ok(storm)
     }
@@ -79,7 +91,7 @@ impl Storm {
     pub(crate) fn measure(self) -> Outcome<()> {
         let runtime = tokio::runtime::Runtime::new()?;
         let folder = tempfile::tempdir()?;
-        let mut site = Site::new(folder.path(), self.nodes)?;
+        let mut site = Site::new(folder.path(), self.nodes, self.has_tokens)?;
         let per_host = self.machines.div_ceil(self.hosts);
         let prepared = runtime.block_on(host::prepare(&site, self.hosts, per_host))?;
         // The blackout: nothing of the guardian is in memory any more.
@@ -93,11 +105,16 @@ impl Storm {
         let begun = Instant::now();
         let released = Arc::new(AtomicUsize::new(0));
         let storm = runtime.spawn(weather(prepared, Arc::clone(&released)));
-        if let Some(victim) = self.kill {
+        if self.kill.is_some() || self.takes_token {
             while released.load(Ordering::Relaxed) < self.machines / 2 && !storm.is_finished() {
                 thread::sleep(LOOK);
             }
+        }
+        if let Some(victim) = self.kill {
             site.kill(victim)?;
+        }
+        if self.takes_token {
+            site.take_token()?;
         }
         let reports = runtime.block_on(storm)?;
         let elapsed = begun.elapsed();

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hgs_admin::{Administration as _, Client};
+use hgs_testkit::softhsm::{SoftHsm, TOKEN};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::http::Target;
@@ -33,14 +34,16 @@ struct Node {
     name: String,
     folder: PathBuf,
     address: SocketAddr,
+    /// Its token, if the keys are in tokens.
+    token: Option<SoftHsm>,
     process: Option<Child>,
     /// Processor time of processes of it that were killed.
     lost: Duration,
 }
 
 impl Site {
-    /// Makes a guardian of so many nodes, which serves.
-    pub(super) fn new(folder: &Path, nodes: usize) -> Outcome<Self> {
+    /// Makes a guardian of so many nodes, which serves. Keys in tokens are in one token of each node.
+    pub(super) fn new(folder: &Path, nodes: usize, has_tokens: bool) -> Outcome<Self> {
         let program = std::env::current_exe()?.with_file_name("hgs");
         if !program.exists() {
             let reason = format!(
@@ -55,7 +58,9 @@ impl Site {
             nodes: Vec::new(),
         };
         for number in 1..=nodes {
-            let node = Node::new(folder, number)?;
+            let first_token = site.nodes.first().and_then(|first| first.token.as_ref());
+            let token = has_tokens.then(|| token(first_token)).transpose()?;
+            let node = Node::new(folder, number, token)?;
             let listener = free_ports()?;
             let name = ["--node", &node.name];
             if let Some(first) = site.nodes.first() {
@@ -65,6 +70,11 @@ impl Site {
             } else {
                 let mut init = site.command(&node, &["init", "--name", "guardian.example"]);
                 init.args(["--bits", "2048"]);
+                if has_tokens {
+                    let uri = |object| format!("pkcs11:token={TOKEN};object={object}");
+                    init.args(["--signing-key", &uri("signing"), "--new-keys"]);
+                    init.args(["--encryption-key", &uri("encryption")]);
+                }
                 if nodes > 1 {
                     init.args(name).args(["--cluster", &listener]);
                 }
@@ -81,7 +91,8 @@ impl Site {
         command
             .args(words)
             .arg("--config")
-            .arg(node.folder.join("hgs.toml"));
+            .arg(node.folder.join("hgs.toml"))
+            .envs(node.token.as_ref().map(SoftHsm::environ));
         command
     }
 
@@ -141,6 +152,14 @@ impl Site {
         Ok(())
     }
 
+    /// Takes away the token of the first node that runs.
+    pub(super) fn take_token(&self) -> Outcome<()> {
+        let first = self.nodes.iter().find(|node| node.process.is_some());
+        let token = first.and_then(|node| node.token.as_ref());
+        token.ok_or("the keys are in no tokens")?.hide();
+        Ok(())
+    }
+
     /// Kills the node that leads, or one that does not, with its etcd.
     pub(super) fn kill(&mut self, victim: Victim) -> Outcome<()> {
         let client = Client::new(&self.target().socket);
@@ -168,24 +187,32 @@ pub(super) enum Victim {
 }
 
 impl Node {
-    fn new(folder: &Path, number: usize) -> Outcome<Self> {
+    fn new(folder: &Path, number: usize, token: Option<SoftHsm>) -> Outcome<Self> {
         let name = format!("node-{number}");
         let folder = folder.join(&name);
         fs::create_dir(&folder)?;
         // The same after the blackout, where hosts look for it.
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
         let shown = folder.display();
-        let configuration = format!(
+        let mut configuration = format!(
             "[server]\nname = \"{name}\"\nstate = \"{shown}/guardian\"\n\
              [listen.http]\naddress = \"{address}\"\n\
              [listen.metrics]\nenabled = false\n\
              [listen.admin]\nsocket = \"{shown}/run/admin.sock\"\n"
         );
+        if let Some(token) = &token {
+            configuration += &format!(
+                "[pkcs11]\npin_source = \"file:{}\"\n[[pkcs11.module]]\npath = \"{}\"\n",
+                token.pin_file().display(),
+                SoftHsm::module().display(),
+            );
+        }
         fs::write(folder.join("hgs.toml"), configuration)?;
         Ok(Self {
             name,
             folder,
             address,
+            token,
             process: None,
             lost: Duration::ZERO,
         })
@@ -236,6 +263,17 @@ impl Drop for Node {
         // There is nobody left to tell.
         let _ = self.kill();
     }
+}
+
+/// A token, with what is in the first one.
+fn token(first: Option<&SoftHsm>) -> Outcome<SoftHsm> {
+    let token = SoftHsm::new();
+    if let Some(first) = first {
+        let [from, to] = [first, &token].map(|token| token.folder().join("tokens"));
+        fs::remove_dir_all(&to)?;
+        done(Command::new("cp").arg("-r").args([from, to]), &[])?;
+    }
+    Ok(token)
 }
 
 /// Runs a command that must succeed, with `input` on its standard input; what it prints.
