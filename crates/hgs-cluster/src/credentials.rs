@@ -411,6 +411,18 @@ pub fn renew(
     Ok(true)
 }
 
+/// How long the certificates of a node and of its cluster's authorities are valid, by their files.
+///
+/// # Errors
+/// When one can't be read.
+pub fn validities(folder: &ClusterFolder) -> Result<Vec<(String, Validity)>, CredentialsError> {
+    let of = |purpose: Purpose| [purpose.node_file().to_owned(), purpose.certificate_file()];
+    let files = [Purpose::Clients, Purpose::Peers].into_iter().flat_map(of);
+    files
+        .map(|file| Ok((file.clone(), read_certificate(folder, &file)?.validity())))
+        .collect()
+}
+
 /// How this node asks other nodes and etcd: with its certificate, and only who has one of the cluster. `protocol` is chosen
 /// in the handshake.
 ///

@@ -193,6 +193,15 @@ pub fn check_installed() -> Result<(), EtcdError> {
     installed("etcd", "etcd-server").map(drop)
 }
 
+/// Whether etcd can be started on a node as it was before.
+///
+/// # Errors
+/// When it is not installed, or has lost its folder.
+pub fn check_node(folder: &ClusterFolder) -> Result<(), EtcdError> {
+    check_installed()?;
+    refuse_lost_data(folder)
+}
+
 fn installed(program: &'static str, package: &'static str) -> Result<PathBuf, EtcdError> {
     let path = env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/local/bin", "/usr/bin", "/bin"].map(PathBuf::from);

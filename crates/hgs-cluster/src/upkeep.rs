@@ -25,7 +25,7 @@ use crate::order::{Keyspace, list};
 
 pub use level::{Lagging, LevelWatch, lagging};
 pub use offload::Offloaded;
-pub use report::{AuditHead, Divergence, Report, Reported, publish, reports};
+pub use report::{AuditHead, Divergence, Report, Reported, divergence, publish, reports};
 pub use space::Tidied;
 
 /// How often what is to be done is looked for.
@@ -122,7 +122,7 @@ impl Upkeep {
         let first = members.iter().find(|node| self.was_heard(node, LIVES, now));
         let mut round = Round {
             is_mine: is_full || first == Some(&self.node),
-            divergence: report::divergence(&reports),
+            divergence: divergence(&reports),
             ..Round::default()
         };
         if !round.is_mine {

@@ -41,6 +41,8 @@ pub enum Group {
     Keys,
     /// Signers of health certificates; on a host its health.
     Attestation,
+    /// Other nodes of the guardian.
+    Cluster,
     /// Addresses, names, TLS.
     Network,
     /// The two published protocols, end to end.
@@ -145,6 +147,7 @@ impl Display for Group {
             Self::Tokens => "tokens",
             Self::Keys => "keys",
             Self::Attestation => "attestation",
+            Self::Cluster => "cluster",
             Self::Network => "network",
             Self::Protocols => "protocols",
         })

@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,18 @@ use serde_json::{Value, json};
 
 #[path = "cluster/upgrade.rs"]
 mod upgrade;
+
+/// What a report says of the cluster: check, target, outcome.
+fn judged_of_cluster(report: &Value) -> Vec<(&str, &str, &str)> {
+    let findings = report["findings"].as_array().unwrap().iter();
+    findings
+        .filter(|found| found["group"] == "cluster")
+        .map(|found| {
+            let of = |key: &str| found[key].as_str().unwrap();
+            (of("id"), of("target"), of("outcome"))
+        })
+        .collect()
+}
 
 #[test]
 fn nodes_join_one_is_lost_and_replaced_and_without_a_quorum_none_is_ready() {
@@ -84,6 +97,11 @@ fn nodes_join_one_is_lost_and_replaced_and_without_a_quorum_none_is_ready() {
         })
     });
     assert_eq!(reported["survives"], 1);
+    third.traced("all is well", |report| {
+        let of_cluster = judged_of_cluster(report);
+        let ids: BTreeSet<_> = of_cluster.iter().map(|(id, ..)| id).collect();
+        ids.len() == 12 && of_cluster.iter().all(|(.., outcome)| *outcome == "pass")
+    });
 
     // It is lost with its disk.
     drop(served_first);
@@ -135,6 +153,15 @@ fn nodes_join_one_is_lost_and_replaced_and_without_a_quorum_none_is_ready() {
         .hgs("cluster status")
         .ended(1)
         .saying("Nothing is released");
+    fourth.traced("that is the one cause", |report| {
+        report["root_causes"] == json!([{"id": "HGS-Q003", "target": "cluster"}])
+    });
+    // The one that is stopped is told of what it has itself.
+    second
+        .hgs("trace --check HGS-Q002 --detailed")
+        .done()
+        .saying("HGS-Q001 pass: this node has what it needs of its cluster (n2)")
+        .saying("HGS-Q002 pass");
     let readiness = served_fourth.readiness();
     assert!(
         readiness.contains(" 503 ") && readiness.contains("quorum"),
@@ -259,6 +286,9 @@ fn a_node_whose_token_lacks_a_key_is_not_ready_and_says_which() {
     assert_eq!(nodes("signing"), Some(json!(["n1"])));
     assert_eq!(nodes("encryption"), Some(json!(["n1", "n2"])));
     first.hgs("status").done().saying("node n2 can't use");
+    first.traced("the node that lacks a key is named", |report| {
+        judged_of_cluster(report).contains(&("HGS-Q010", "n2", "warning"))
+    });
 
     tokens[1].import(softhsm::TOKEN, &first.home.file("signing.der"), "signing");
     let deadline = Instant::now() + PATIENCE;

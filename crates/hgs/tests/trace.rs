@@ -122,6 +122,7 @@ fn a_sound_guardian_passes_with_a_line_for_each_group() {
     ] {
         assert_eq!(outcome(id).as_deref(), Some("pass"), "{id}");
     }
+    assert!(!findings.iter().any(|found| found["group"] == "cluster"));
     let shown = site.trace("").done();
     assert!(!shown.out.contains("HGS-K003"), "{}", shown.out);
     site.trace(" --detailed")
@@ -191,6 +192,10 @@ fn a_service_that_does_not_run() {
     for id in ["HGS-M002", "HGS-N006", "HGS-P004"] {
         assert!(skipped.contains(&id.to_owned()), "{id}: {skipped:?}");
     }
+    assert!(
+        !skipped.iter().any(|id| id.starts_with("HGS-Q")),
+        "it is no node of a cluster: {skipped:?}"
+    );
     assert!(
         !skipped.contains(&"HGS-K003".to_owned()),
         "its keys are looked at"

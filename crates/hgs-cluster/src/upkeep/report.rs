@@ -133,7 +133,8 @@ pub async fn reports(client: &Client, keys: &Keyspace) -> Result<Vec<Reported>, 
 }
 
 /// The first two that have the same number of records, and not the same.
-pub(super) fn divergence(reports: &[Reported]) -> Option<Divergence> {
+#[must_use]
+pub fn divergence(reports: &[Reported]) -> Option<Divergence> {
     let mut roots: BTreeMap<u64, &Reported> = BTreeMap::new();
     reports.iter().find_map(|reported| {
         let AuditHead { count, root } = &reported.report.audit;

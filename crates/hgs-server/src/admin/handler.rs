@@ -715,7 +715,12 @@ impl Administration for AdminHandler<'_> {
     }
 
     fn trace(&self) -> Result<Diagnosis<LocalFacts>, AdminError> {
-        Ok(Diagnosis(self.parts.inspection.examine()))
+        let mut facts = self.parts.inspection.examine();
+        if let (Some(cluster), Some(of_folder)) = (&self.parts.cluster, &mut facts.cluster) {
+            of_folder.standing =
+                Some(tokio::runtime::Handle::current().block_on(cluster.diagnosed()));
+        }
+        Ok(Diagnosis(facts))
     }
 
     fn synthetic_roll(&self) -> Result<Diagnosis<SyntheticRoll>, AdminError> {

@@ -88,6 +88,89 @@ pub struct LocalFacts {
     pub listeners: Vec<Listener>,
     /// The state; absent where another process holds it.
     pub state: Option<Observed<State>>,
+    /// The cluster that it is a node of; absent where it is one node.
+    #[serde(default)]
+    pub cluster: Option<Cluster>,
+}
+
+/// The cluster that a guardian is a node of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cluster {
+    /// What this node is called.
+    pub node: String,
+    /// Whether this node has what it needs: the folder of its etcd, or files for one that runs already.
+    pub usable: Observed<()>,
+    /// The certificates of this node and of the cluster's authorities.
+    pub certificates: Vec<ClusterCertificate>,
+    /// How it stands; absent while this node does not run.
+    #[serde(default)]
+    pub standing: Option<ClusterStanding>,
+}
+
+/// A certificate that nodes know each other by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterCertificate {
+    /// Its file.
+    pub name: String,
+    /// Its period.
+    pub validity: Validity,
+}
+
+/// How a cluster stands, as one of its nodes sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterStanding {
+    /// Whether commits are ordered.
+    pub quorum: bool,
+    /// The node that leads, if one does.
+    pub leader: Option<String>,
+    /// How many more nodes can be lost; absent without a quorum.
+    pub survives: Option<usize>,
+    /// Two nodes whose audit logs are not the same.
+    pub divergence: Option<String>,
+    /// Why the nodes are known as they were last.
+    pub trouble: Option<String>,
+    /// The nodes, and the members of an etcd that runs already.
+    pub nodes: Vec<ClusterNode>,
+    /// The nodes that a newer level of the format waits for.
+    pub lagging: Vec<LaggingNode>,
+}
+
+/// A node that can't read what others can.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaggingNode {
+    /// What it is called.
+    pub name: String,
+    /// The version that it runs, and the one that it should.
+    pub problem: Problem,
+}
+
+/// A node of a cluster, or a member of an etcd that runs already.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterNode {
+    /// What it is called.
+    pub name: String,
+    /// Whether it answers, or has reported lately.
+    pub there: bool,
+    /// Whether it votes in an etcd of the nodes' own.
+    pub votes: bool,
+    /// Why it does not answer.
+    pub error: Option<String>,
+    /// The version of its program.
+    pub version: Option<String>,
+    /// Commits that it has yet to take in.
+    pub lag: Option<u64>,
+    /// Seconds between its clock and that of this node.
+    pub clock_apart: Option<u64>,
+    /// Thumbprints of certificates whose keys it can't use, and another node can.
+    pub missing_keys: Option<Vec<String>>,
+    /// The version of its etcd.
+    pub etcd_version: Option<String>,
+    /// Octets that its etcd uses.
+    pub etcd_octets: Option<u64>,
+    /// Octets that it may use.
+    pub etcd_quota: Option<u64>,
+    /// What its etcd says is wrong.
+    pub alarms: Vec<String>,
 }
 
 /// A listener of a service that does not run.

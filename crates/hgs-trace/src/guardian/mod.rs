@@ -4,6 +4,7 @@
 
 mod attestation;
 mod certificates;
+mod cluster;
 mod facts;
 mod keys;
 mod machine;
@@ -16,14 +17,14 @@ mod tests;
 mod tokens;
 
 pub use facts::{
-    Attributes, Certificate, Disk, DiskSpace, Facts, Https, KeyTest, Listener, LocalFacts,
-    Metadata, NameMatch, Process, PublicFacts, Service, Sessions, Setting, Signer, State,
-    SyntheticRoll, Token, TpmMode,
+    Attributes, Certificate, Cluster, ClusterCertificate, ClusterNode, ClusterStanding, Disk,
+    DiskSpace, Facts, Https, KeyTest, LaggingNode, Listener, LocalFacts, Metadata, NameMatch,
+    Process, PublicFacts, Service, Sessions, Setting, Signer, State, SyntheticRoll, Token, TpmMode,
 };
 pub(crate) use network::{answers, connected, resolved, trusted};
 pub use state::MANY_AUDIT_RECORDS;
 
-use crate::{Check, Report, Selection, diagnose};
+use crate::{Check, Group, Report, Selection, diagnose};
 
 /// The role of a guardian in reports and collections.
 pub const ROLE: &str = "guardian";
@@ -35,15 +36,18 @@ pub const ROLLS: &[&str] = &["HGS-P004", "HGS-P005"];
 pub fn checks() -> Vec<Check<Facts>> {
     [
         service::checks(),
+        cluster::ordered(),
         state::checks(),
         machine::checks(),
         certificates::checks(),
         tokens::checks(),
         keys::checks(),
         attestation::checks(),
+        cluster::offline(),
         network::tls(),
         service::running(),
         machine::process_checks(),
+        cluster::checks(),
         network::reaching(),
         protocols::checks(),
     ]
@@ -56,8 +60,18 @@ impl Facts {
     /// Judges them by the checks that are wanted.
     #[must_use]
     pub fn diagnose(&self, wanted: &Selection) -> Report {
-        let findings = diagnose(&checks(), self, wanted);
+        let mut checks = checks();
+        if self.cluster().is_none() {
+            // Where there is none, they would be told as skipped whenever the service does not run.
+            checks.retain(|check| check.group != Group::Cluster);
+        }
+        let findings = diagnose(&checks, self, wanted);
         Report::new(ROLE, self.time, findings)
+    }
+
+    /// The cluster, if the guardian is a node of one, as far as that is known.
+    fn cluster(&self) -> Option<&Cluster> {
+        self.local.as_ref()?.cluster.as_ref()
     }
 
     /// The state, where it could be opened.

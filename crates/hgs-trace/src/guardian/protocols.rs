@@ -59,7 +59,7 @@ pub(super) fn checks() -> Vec<Check<Facts>> {
             title: "key protection answers at the URL",
             fails_when: "a request for keys without a health certificate, as large as real ones are, is not refused with HealthCertificateException within 10 s",
             remedy: "see that every proxy on the way passes POST requests of 256 KiB on unchanged, and the service's log",
-            after: &["HGS-P001"],
+            after: &["HGS-P001", "HGS-D006"],
             judge: refusal,
         },
     ]

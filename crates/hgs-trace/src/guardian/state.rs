@@ -65,7 +65,7 @@ pub(super) fn checks() -> Vec<Check<Facts>> {
             title: "the state can be written",
             fails_when: "a commit that changes nothing fails",
             remedy: "see the disk and the mount options of the state folder; nothing is released meanwhile",
-            after: &["HGS-D005", "HGS-D004"],
+            after: &["HGS-Q003", "HGS-D005", "HGS-D004"],
             judge: writable,
         },
         Check {

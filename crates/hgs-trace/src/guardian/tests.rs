@@ -124,6 +124,40 @@ fn public() -> PublicFacts {
     }
 }
 
+fn cluster() -> Cluster {
+    let node = |name: &str| ClusterNode {
+        name: name.to_owned(),
+        there: true,
+        votes: true,
+        error: None,
+        version: Some("1".to_owned()),
+        lag: Some(0),
+        clock_apart: Some(0),
+        missing_keys: Some(vec![]),
+        etcd_version: Some("3.4.23".to_owned()),
+        etcd_octets: Some(1 << 20),
+        etcd_quota: Some(1 << 31),
+        alarms: vec![],
+    };
+    Cluster {
+        node: "n1".to_owned(),
+        usable: Ok(()),
+        certificates: vec![ClusterCertificate {
+            name: "node.pem".to_owned(),
+            validity: valid(),
+        }],
+        standing: Some(ClusterStanding {
+            quorum: true,
+            leader: Some("n1".to_owned()),
+            survives: Some(1),
+            divergence: None,
+            trouble: None,
+            nodes: ["n1", "n2", "n3"].map(node).into(),
+            lagging: vec![],
+        }),
+    }
+}
+
 fn sound() -> Facts {
     Facts {
         time: now(),
@@ -163,6 +197,7 @@ fn sound() -> Facts {
             settings: Some(vec![]),
             listeners: vec![],
             state: Some(Ok(state())),
+            cluster: Some(cluster()),
         }),
         synthetic_roll: Some(SyntheticRoll {
             released: Ok(()),
@@ -913,4 +948,120 @@ fn facts_survive_being_written() {
     let facts = sound();
     let text = serde_json::to_string(&facts).unwrap();
     assert_eq!(serde_json::from_str::<Facts>(&text).unwrap(), facts);
+}
+
+fn in_cluster(facts: &mut Facts) -> &mut ClusterStanding {
+    let cluster = local(facts).cluster.as_mut().unwrap();
+    cluster.standing.as_mut().unwrap()
+}
+
+#[test]
+fn a_cluster_without_a_quorum() {
+    let report = broken(|facts| {
+        let standing = in_cluster(facts);
+        (standing.quorum, standing.leader, standing.survives) = (false, None, None);
+        in_state(facts).writable = problem();
+        refuse_roll(facts);
+        at_url(facts).refusal = Some(Ok("StateUnavailableException".to_owned()));
+    });
+    let skipped = ["HGS-Q005", "HGS-D006", "HGS-P004", "HGS-P006"];
+    assert_root(&report, "HGS-Q003", &skipped);
+}
+
+#[test]
+fn a_guardian_of_one_node_is_not_told_of_clusters() {
+    let report = broken(|facts| {
+        facts.service = Some(Service::NotRunning(Problem::new("nothing listens")));
+        local(facts).cluster = None;
+    });
+    let told = |group| report.groups.iter().any(|of| of.group == group);
+    assert!(told(Group::State) && !told(Group::Cluster), "{report:#?}");
+}
+
+#[test]
+fn a_node_that_does_not_run_is_judged_by_what_it_has() {
+    let report = broken(|facts| {
+        facts.service = Some(Service::NotRunning(Problem::new("nothing listens")));
+        local(facts).cluster.as_mut().unwrap().standing = None;
+    });
+    assert_root(&report, "HGS-S003", &["HGS-Q004", "HGS-Q005", "HGS-Q012"]);
+    for id in ["HGS-Q001", "HGS-Q002"] {
+        let mut findings = report.findings.iter();
+        assert!(findings.any(|found| found.id == id && found.outcome == Outcome::Pass));
+    }
+}
+
+#[test]
+fn what_fails_of_a_cluster() {
+    type Change = fn(&mut Facts);
+    let cases: [(&str, Change); 5] = [
+        ("HGS-Q001", |facts| {
+            local(facts).cluster.as_mut().unwrap().usable = problem();
+        }),
+        ("HGS-Q002", |facts| {
+            let cluster = local(facts).cluster.as_mut().unwrap();
+            cluster.certificates[0].validity.not_after = Time::from_unix(now().unix() - 1);
+        }),
+        ("HGS-Q006", |facts| {
+            in_cluster(facts).nodes[1].alarms = vec!["memberID:7 alarm:NOSPACE ".to_owned()];
+        }),
+        ("HGS-Q007", |facts| {
+            in_cluster(facts).divergence = Some("n1 and n2".to_owned());
+        }),
+        ("HGS-Q009", |facts| {
+            in_cluster(facts).nodes[2].clock_apart = Some(301)
+        }),
+    ];
+    for (id, change) in cases {
+        assert_root(&broken(change), id, &[]);
+    }
+}
+
+#[test]
+fn what_is_to_be_looked_at_in_a_cluster() {
+    type Change = fn(&mut Facts);
+    let cases: [(&str, Change); 11] = [
+        ("HGS-Q002", |facts| {
+            let cluster = local(facts).cluster.as_mut().unwrap();
+            let soon = now().unix() + 89 * 86_400;
+            cluster.certificates[0].validity.not_after = Time::from_unix(soon);
+        }),
+        ("HGS-Q004", |facts| in_cluster(facts).nodes[1].there = false),
+        ("HGS-Q005", |facts| in_cluster(facts).survives = Some(0)),
+        ("HGS-Q005", |facts| drop(in_cluster(facts).nodes.pop())),
+        ("HGS-Q006", |facts| {
+            in_cluster(facts).nodes[1].etcd_octets = Some((1 << 30) + 1)
+        }),
+        ("HGS-Q008", |facts| {
+            in_cluster(facts).nodes[1].lag = Some(10_001)
+        }),
+        ("HGS-Q009", |facts| {
+            in_cluster(facts).nodes[2].clock_apart = Some(31)
+        }),
+        ("HGS-Q010", |facts| {
+            in_cluster(facts).nodes[2].missing_keys = Some(vec!["ab".to_owned()]);
+        }),
+        ("HGS-Q011", |facts| {
+            in_cluster(facts).nodes[0].version = Some("2".to_owned())
+        }),
+        ("HGS-Q011", |facts| {
+            in_cluster(facts).nodes[0].etcd_version = Some("3.5.1".to_owned());
+        }),
+        ("HGS-Q012", |facts| {
+            in_cluster(facts).lagging = vec![LaggingNode {
+                name: "n2".to_owned(),
+                problem: Problem::new("the node n2 runs 1"),
+            }];
+        }),
+    ];
+    for (id, change) in cases {
+        let report = broken(change);
+        let warned: Vec<_> = report
+            .findings
+            .iter()
+            .filter(|finding| finding.outcome != Outcome::Pass)
+            .map(|finding| (&*finding.id, finding.outcome))
+            .collect();
+        assert_eq!(warned, [(id, Outcome::Warning)]);
+    }
 }

@@ -62,6 +62,12 @@ fn nodes_are_upgraded_one_after_the_other() {
             "level 2 waits until hgs 0.2.0 runs on {}.",
             waits_for.join(", ")
         ));
+        machine.traced("what the level waits for is told", |report| {
+            let of_cluster = judged_of_cluster(report);
+            let told = of_cluster.iter().filter(|(id, ..)| *id == "HGS-Q012");
+            told.copied()
+                .eq(waits_for.iter().map(|node| ("HGS-Q012", *node, "warning")))
+        });
     }
     third.until("all are at level 2", |cluster| {
         Machine::told(cluster, "level") == [2, 2, 2] && cluster["upgrade"] == Value::Null

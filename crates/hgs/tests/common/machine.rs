@@ -103,9 +103,20 @@ impl Machine {
     /// Asks how the cluster stands until it is so.
     #[track_caller]
     pub(crate) fn until(&self, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+        self.asked("cluster status --json", what, is_so)
+    }
+
+    /// Diagnoses it until the cluster is found so: under load, nodes lose their leader for a moment.
+    #[track_caller]
+    pub(crate) fn traced(&self, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+        self.asked("trace --json", what, is_so)
+    }
+
+    #[track_caller]
+    fn asked(&self, words: &str, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let outcome = self.hgs("cluster status --json");
+            let outcome = self.hgs(words);
             if !outcome.out.is_empty() && is_so(&outcome.json()) {
                 return outcome.json();
             }

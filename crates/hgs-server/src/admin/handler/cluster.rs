@@ -1,6 +1,5 @@
 //! The cluster that this guardian is a node of.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hgs_admin::types::{
@@ -187,17 +186,7 @@ fn warnings(standing: &Standing) -> Vec<Warning> {
 
 /// A node that can't use keys which another one can.
 fn missing_keys(standing: &Standing, node: &NodeStanding, name: &str) -> Option<Warning> {
-    let own = &node.report.as_ref()?.usable_keys;
-    let reports = standing
-        .nodes
-        .iter()
-        .filter_map(|node| node.report.as_ref());
-    let missing: BTreeSet<_> = reports
-        .flat_map(|report| &report.usable_keys)
-        .filter(|key| !own.contains(key))
-        .map(String::as_str)
-        .collect();
-    let missing = Vec::from_iter(missing).join(", ");
+    let missing = standing.missing_keys(node)?.join(", ");
     (!missing.is_empty()).then(|| Warning {
         code: "cluster-key-missing".to_owned(),
         message: format!("node {name} can't use the private keys of these certificates, which other nodes can: {missing}"),

@@ -10,7 +10,7 @@ use hgs_cluster::membership::{self, MemberNode};
 use hgs_cluster::node::{Node, NodeName};
 use hgs_cluster::order::{self, Keyspace};
 use hgs_cluster::process::Etcd;
-use hgs_cluster::upkeep::{Lagging, Report, Reported, lagging, reports};
+use hgs_cluster::upkeep::{Lagging, Report, Reported, divergence, lagging, reports};
 use hgs_etcd::{MemberId, MemberStatus, Revision};
 use hgs_pki::Time;
 use hgs_store::{Format, Level};
@@ -44,6 +44,8 @@ pub(crate) struct Standing {
     pub(crate) trouble: Option<String>,
     /// Where nodes use an etcd that runs already.
     pub(crate) existing: Option<Existing>,
+    /// Two nodes whose audit logs are not the same.
+    pub(crate) divergence: Option<String>,
 }
 
 /// How an etcd stands that runs already.
@@ -193,6 +195,7 @@ impl Cluster {
         let reports = reports(&self.client, &facts.keyspace()).await;
         let reports = reports.unwrap_or_default();
         let lately = self.hear(&reports);
+        let divergence = divergence(&reports).map(|divergence| divergence.to_string());
         for Reported { node, report, .. } in reports {
             let of = nodes
                 .iter_mut()
@@ -213,6 +216,7 @@ impl Cluster {
             nodes,
             trouble,
             existing,
+            divergence,
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! [`examine_stopped`] sees the same of a guardian that does not run, as far as that can be seen.
 
+mod cluster;
 mod issue;
 mod keys;
 mod machine;
@@ -11,6 +12,7 @@ mod tokens;
 
 use std::sync::Arc;
 
+use hgs_cluster::folder::ClusterFolder;
 use hgs_custody_pkcs11::Tokens;
 use hgs_pki::Time;
 use hgs_store::{OpenError, master_key_file};
@@ -116,6 +118,7 @@ fn without_state(config: &Config, urls: Vec<String>, now: Time) -> LocalFacts {
         settings: None,
         listeners: Vec::new(),
         state: None,
+        cluster: cluster::of_folder(&ClusterFolder::of_state(&folder)),
     }
 }
 
