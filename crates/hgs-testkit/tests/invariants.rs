@@ -214,6 +214,8 @@ const DRAWING: &[(&str, &[&str])] = &[
             "hgs-server",
             "hgs-store",
             "hgs-client",
+            "hgs-cluster",
+            "hgs-etcd",
             "hgs-tcg",
             "hgs-vm",
             "hgs-agent",
