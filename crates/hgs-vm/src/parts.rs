@@ -295,8 +295,13 @@ impl Parts {
                 .find(|folder| folder.is_dir());
             let modules = modules.map(|folder| ("QEMU_MODULE_DIR".into(), folder.into()));
             program.environment.extend(modules);
+            // A package of firmware that is installed is not fetched, whether or not QEMU itself is installed.
             let folders = ["usr/share/qemu", "usr/share/seabios"];
-            data = folders.map(|folder| self.root.join(folder)).into();
+            let roots = [&*self.root, Path::new("/")];
+            data = roots
+                .into_iter()
+                .flat_map(|root| folders.map(|folder| root.join(folder)))
+                .collect();
         }
         let ovmf = OvmfFiles {
             secure_code: self.file("usr/share/OVMF/OVMF_CODE_4M.secboot.fd")?,
