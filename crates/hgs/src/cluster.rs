@@ -80,7 +80,7 @@ impl NameOption {
 /// An etcd that runs already, in the place of members that the nodes start.
 #[derive(Debug, clap::Args)]
 pub(crate) struct EtcdOptions {
-    /// Use an etcd that runs already, and start none: the URL of a member, such as https://etcd-1.example:2379; given once for
+    /// Use an etcd that runs already, and start none: the URL of a member, such as `https://etcd-1.example:2379`; given once for
     /// each member. http:// is for loopback addresses only
     #[arg(long = "etcd", value_name = "URL")]
     etcd_urls: Vec<EtcdUrl>,
