@@ -1,5 +1,7 @@
 //! How a change of the store ended.
 
+use std::convert::Infallible;
+
 use crate::StoreError;
 
 /// Why something was not recorded.
@@ -11,6 +13,16 @@ pub enum Failure<E> {
     /// It could not be recorded, and did not happen. The fault is ours.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// Of what is never refused.
+impl From<Failure<Infallible>> for StoreError {
+    fn from(failure: Failure<Infallible>) -> Self {
+        match failure {
+            Failure::Refused(never) => match never {},
+            Failure::Store(error) => error,
+        }
+    }
 }
 
 /// A transaction that is on the disk.

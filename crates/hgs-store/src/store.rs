@@ -188,8 +188,7 @@ impl Store {
                 rolled_back,
                 sequence,
             })),
-            Ok(Err(Failure::Store(error))) => Err(error.into()),
-            Ok(Err(Failure::Refused(never))) => match never {},
+            Ok(Err(failure)) => Err(StoreError::from(failure).into()),
             Err(_) => Err(StoreError::Closed.into()),
         }
     }
@@ -286,12 +285,8 @@ impl Store {
     pub fn note_waiting(&self, entry: AuditEntry) -> Result<u64, StoreError> {
         let (sender, receiver) = sync_channel(1);
         self.note(entry, move |result| drop(sender.send(result)))?;
-        match receiver.recv() {
-            Ok(Ok(sequence)) => Ok(sequence),
-            Ok(Err(Failure::Store(error))) => Err(error),
-            Ok(Err(Failure::Refused(never))) => match never {},
-            Err(_) => Err(StoreError::Closed),
-        }
+        let noted = receiver.recv().map_err(|_| StoreError::Closed)?;
+        Ok(noted?)
     }
 
     /// Opens the sealed key whose public half has this SubjectPublicKeyInfo digest. Slow: keep it.
@@ -408,12 +403,8 @@ impl Store {
     pub fn check(&self) -> Result<(), StoreError> {
         let (sender, receiver) = sync_channel(1);
         self.submit_check(move |result| drop(sender.send(result)))?;
-        match receiver.recv() {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(Failure::Store(error))) => Err(error),
-            Ok(Err(Failure::Refused(never))) => match never {},
-            Err(_) => Err(StoreError::Closed),
-        }
+        let checked = receiver.recv().map_err(|_| StoreError::Closed)?;
+        Ok(checked?)
     }
 
     /// The same, with the answer as `reply`. Where the state is one of several nodes', all that others had committed when this

@@ -188,12 +188,7 @@ impl OpenStore {
             .note(entry, move |result: Result<u64, Failure<Infallible>>| {
                 drop(sender.send(result))
             })?;
-        match receiver.await {
-            Ok(Ok(sequence)) => Ok(sequence),
-            Ok(Err(Failure::Store(error))) => Err(error),
-            Ok(Err(Failure::Refused(never))) => match never {},
-            Err(_) => Err(StoreError::Closed),
-        }
+        Ok(receiver.await.map_err(|_| StoreError::Closed)??)
     }
 
     /// Takes in what other nodes had committed when this was called; nothing where there are none. Whoever waits meanwhile
@@ -218,12 +213,7 @@ impl OpenStore {
         self.store.submit_check(move |result| {
             drop(sender.send(result));
         })?;
-        match receiver.await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(Failure::Store(error))) => Err(error),
-            Ok(Err(Failure::Refused(never))) => match never {},
-            Err(_) => Err(StoreError::Closed),
-        }
+        Ok(receiver.await.map_err(|_| StoreError::Closed)??)
     }
 
     /// Keeps how an attempt of a host to attest went that no transaction is the record of.
@@ -233,12 +223,7 @@ impl OpenStore {
             .keep_attempt(attempted, move |result: Result<(), Failure<Infallible>>| {
                 drop(sender.send(result))
             })?;
-        match receiver.await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(Failure::Store(error))) => Err(error),
-            Ok(Err(Failure::Refused(never))) => match never {},
-            Err(_) => Err(StoreError::Closed),
-        }
+        Ok(receiver.await.map_err(|_| StoreError::Closed)??)
     }
 }
 

@@ -235,12 +235,9 @@ impl Store {
         let reply = move |result| drop(sender.send(result));
         self.queue
             .submit_waiting(job(is_administrative, decide, Box::new(reply)))?;
-        match receiver.recv() {
-            Ok(Ok(done)) => Ok(done),
-            Ok(Err(Failure::Store(error))) => Err(error),
-            Ok(Err(Failure::Refused(never))) => match never {},
-            Err(_) => Err(StoreError::Closed),
-        }
+        let done: Result<T, Failure<Infallible>> =
+            receiver.recv().map_err(|_| StoreError::Closed)?;
+        Ok(done?)
     }
 }
 

@@ -3,6 +3,7 @@
 //! Records, lineage and audit log stay as they are. In one commit with its audit record, the position in the order goes, by
 //! which a state is one of a cluster's: from then on the order of that cluster refuses it.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
@@ -107,11 +108,8 @@ impl StoppedCopy {
             None => self.found.writer.commit(vec![leaving]),
             Some(_) => self.found.writer.accept(leaving),
         }
-        match receiver.recv() {
-            Ok(Ok(sequence)) => Ok(Some(sequence)),
-            Ok(Err(Failure::Store(error))) => Err(error.into()),
-            Ok(Err(Failure::<std::convert::Infallible>::Refused(never))) => match never {},
-            Err(_) => Err(StoreError::Closed.into()),
-        }
+        let left: Result<u64, Failure<Infallible>> =
+            receiver.recv().map_err(|_| StoreError::Closed)?;
+        Ok(Some(left.map_err(StoreError::from)?))
     }
 }
