@@ -184,8 +184,8 @@ impl Attestations {
             .find(grant, issuing_parameters(&state, now)?, now)
     }
 
-    /// A host is refused only by a state that is as new as its request: another node may have registered it a moment ago, or
-    /// approved what it booted.
+    /// Decides by a state that is as new as the request, if it refuses: another node may have registered the host a moment ago,
+    /// or approved what it booted.
     async fn evaluate_newest(
         self: &Arc<Self>,
         request: AttestationRequest,
@@ -199,11 +199,10 @@ impl Attestations {
         if refusal.status() != StatusCode::FORBIDDEN.as_u16() {
             return Ok(verdict);
         }
-        let caught_up = self.store.catch_up().await;
-        caught_up.map_err(|failure| unavailable(&failure))?;
-        match Arc::ptr_eq(&decided_from, &self.store.state()) {
-            true => Ok(verdict),
-            false => Ok(self.evaluate(request, now).await),
+        let has_changed = self.store.has_changed_since(&decided_from).await;
+        match has_changed.map_err(|failure| unavailable(&failure))? {
+            true => Ok(self.evaluate(request, now).await),
+            false => Ok(verdict),
         }
     }
 

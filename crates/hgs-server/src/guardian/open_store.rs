@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::ops::Deref;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,8 +13,8 @@ use hgs_crypto::random::System;
 use hgs_custody::seal::MasterKey;
 use hgs_store::order::{OrderError, Ordered};
 use hgs_store::{
-    Act, Attempted, AuditEntry, Committed, Failure, OpenError, Opening, Refusal, Store, StoreError,
-    Transaction, master_key_file,
+    Act, Attempted, AuditEntry, Committed, Failure, OpenError, Opening, Refusal, State, Store,
+    StoreError, Transaction, master_key_file,
 };
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tracing::warn;
@@ -193,7 +194,7 @@ impl OpenStore {
 
     /// Takes in what other nodes had committed when this was called; nothing where there are none. Whoever waits meanwhile
     /// shares the next turn, so that many refused requests ask the order once at a time.
-    pub(crate) async fn catch_up(&self) -> Result<(), StoreError> {
+    async fn catch_up(&self) -> Result<(), StoreError> {
         let Some(freshness) = &self.freshness else {
             return Ok(());
         };
@@ -206,6 +207,16 @@ impl OpenStore {
             *last = Turn { turn, outcome };
         }
         last.outcome.clone()
+    }
+
+    /// Whether the state is another one than what was decided from, once all is taken in that other nodes had committed. A host
+    /// is refused only by a state that is as new as its request: another node may have recorded a moment ago what is missing here.
+    pub(crate) async fn has_changed_since(
+        &self,
+        decided_from: &Arc<State>,
+    ) -> Result<bool, StoreError> {
+        self.catch_up().await?;
+        Ok(!Arc::ptr_eq(decided_from, &self.state()))
     }
 
     async fn ask_order(&self) -> Result<(), StoreError> {

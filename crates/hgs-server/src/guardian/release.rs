@@ -122,15 +122,13 @@ impl Releases {
         if let Err(NotReleased::Decided(refusal)) = &done
             && refusal.code().status() == StatusCode::FORBIDDEN.as_u16()
         {
-            // A host is refused only by a state that is as new as its request: another node may have recorded a moment ago
-            // what is missing here.
-            done = match self.store.catch_up().await {
+            done = match self.store.has_changed_since(&decided_from).await {
                 Err(failure) => Err(NotReleased::Recorded(
                     unavailable(&failure),
                     RefusalRecord::None,
                 )),
-                Ok(()) if Arc::ptr_eq(&decided_from, &self.store.state()) => done,
-                Ok(()) => self.roll_once(asked).await,
+                Ok(false) => done,
+                Ok(true) => self.roll_once(asked).await,
             };
         }
         let done = match done {
