@@ -1,6 +1,5 @@
 //! What one caller can cost the others, and what an old audit log costs.
 
-use std::fs;
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -20,7 +19,7 @@ use hgs_store::Act;
 use hgs_testkit::fixtures::{Guardian, Keys, private_key, self_signed, ten_years};
 
 use crate::http::{self, message, read_response};
-use crate::measure::{Effort, Outcome, Percentiles};
+use crate::measure::{Effort, Outcome, Percentiles, resident};
 use crate::store::{self, Recorder};
 
 /// As many guardians with an encryption key of 8192 bits as the keys of one protector may be long.
@@ -160,12 +159,12 @@ fn under_attack(effort: Effort, hostile: &[Vec<u8>]) -> Outcome<()> {
         );
     }
 
-    let before = resident()?;
+    let before = resident("self")? >> 20;
     strangers(target.address, &health, effort.strangers())?;
     println!(
         "| resident memory before and after {} strangers' certificates | {before} MiB, {} MiB |",
         effort.strangers(),
-        resident()?
+        resident("self")? >> 20
     );
     let _ = runtime.block_on(running.shutdown());
     Ok(())
@@ -270,17 +269,6 @@ fn strangers(address: SocketAddr, health: &Certificate, count: u32) -> Outcome<(
         }
     }
     Ok(())
-}
-
-/// Mebibytes of memory that this process has.
-fn resident() -> Outcome<usize> {
-    let status = fs::read_to_string("/proc/self/status")?;
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kibibytes = resident.and_then(|text| text.split_whitespace().next());
-    Ok(kibibytes
-        .ok_or("the system does not count")?
-        .parse::<usize>()?
-        / 1024)
 }
 
 /// How long a state with many audit records takes to be opened, before and after they were archived.

@@ -1,6 +1,7 @@
 //! Alternating rounds of two measurements, and the table of results.
 
 use std::fmt;
+use std::fs;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -129,6 +130,15 @@ pub(crate) fn processor_time() -> Duration {
 pub(crate) fn process_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::try_from(time).unwrap_or_default()
+}
+
+/// Octets of memory that a process has: `self`, or its number.
+pub(crate) fn resident(process: &str) -> Outcome<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kibibytes = resident.and_then(|text| text.split_whitespace().next());
+    let kibibytes: u64 = kibibytes.ok_or("the system does not count")?.parse()?;
+    Ok(kibibytes << 10)
 }
 
 /// How long something took, each time that it was done.

@@ -14,8 +14,7 @@ use hgs_clock::{Clock as _, SystemClock};
 use hgs_cluster::node::NodeName;
 use hgs_cluster::order::{ClusterId, EtcdOrder, Keyspace, OrderSettings, admit, found};
 use hgs_cluster::process::{MAX_TXN_OPERATIONS, QUOTA};
-use hgs_cluster::upkeep::{AuditHead, INTERVAL, Report, Upkeep, publish};
-use hgs_crypto::hex;
+use hgs_cluster::upkeep::{INTERVAL, Report, Upkeep, publish};
 use hgs_crypto::random::System;
 use hgs_etcd::{Client, Keys, Range, Settings};
 use hgs_pki::Seconds;
@@ -25,7 +24,7 @@ use hgs_store::{Act, Store};
 use hgs_testkit::etcd::Etcd;
 use tokio::runtime::Runtime;
 
-use crate::measure::Outcome;
+use crate::measure::{Outcome, resident};
 use crate::store::{Recorder, config, open_in};
 
 /// The first page of `hgs-bench space`.
@@ -312,17 +311,7 @@ fn follow(etcd: &Etcd, runtime: &Runtime, others: &[Store], space: Space, is_ove
 fn report(etcd: &Etcd, runtime: &Runtime, number: usize, store: &Store) {
     let reported = (|| -> Outcome<()> {
         let progress = store.progress()?.ok_or("no position")?;
-        let entries = progress.position.nodes.iter();
-        let entries = entries.map(|(node, last)| Ok((node.parse()?, last.number)));
-        let report = Report {
-            revision: progress.position.revision,
-            entries: entries.collect::<Outcome<_>>()?,
-            audit: AuditHead {
-                count: progress.audit_sequence,
-                root: hex::encode(&progress.audit_tag),
-            },
-            ..Report::default()
-        };
+        let report = Report::of(&progress);
         let (client, node) = (client(etcd, 0), name(number).parse()?);
         let keys = Keyspace::default();
         Ok(runtime.block_on(publish(&client, &keys, &node, &report))?)
@@ -408,12 +397,7 @@ impl Watch<'_> {
 
     /// Octets of memory of etcd.
     fn in_memory(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.etcd.process(0)));
-        let status = status.unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kibibytes =
-            line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-        kibibytes.unwrap_or(0) << 10
+        resident(&self.etcd.process(0).to_string()).unwrap_or(0)
     }
 }
 

@@ -8,12 +8,12 @@
 //! All of it may be done twice, by two nodes at once, or be interrupted anywhere: the floor is raised first, by comparing it,
 //! and what is deleted is below it.
 
+mod heard;
 mod level;
 mod offload;
 mod report;
 mod space;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hgs_etcd::{Client, Revision};
@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use crate::node::NodeName;
 use crate::order::{Keyspace, list};
 
+pub use heard::Heard;
 pub use level::{Lagging, LevelWatch, lagging};
 pub use offload::Offloaded;
 pub use report::{AuditHead, Divergence, Report, Reported, divergence, publish, reports};
@@ -44,8 +45,7 @@ pub struct Upkeep {
     node: NodeName,
     /// Octets that the database of a member may have. None in an etcd that runs already: others look after its space.
     quota: Option<u64>,
-    /// When each node reported last, by this node's own clock, and at which revision.
-    heard: BTreeMap<NodeName, (Revision, Instant)>,
+    heard: Heard,
     /// Revisions behind what was deleted, and when that was.
     deleted: Vec<(Instant, Revision)>,
 }
@@ -82,7 +82,7 @@ impl Upkeep {
             keys,
             node,
             quota,
-            heard: BTreeMap::new(),
+            heard: Heard::nobody(),
             deleted: Vec::new(),
         }
     }
@@ -112,14 +112,17 @@ impl Upkeep {
     pub async fn round(&mut self, now: Instant) -> Result<Round, OrderError> {
         let members = list(&self.client, &self.keys).await?;
         let reports = reports(&self.client, &self.keys).await?;
-        self.hear(&reports, now);
+        self.heard.hear(&reports, now);
+        self.heard.forget_absent(&reports);
         let is_full = match self.quota {
             Some(_) => space::is_full(&self.client).await?,
             // Only some users may ask for alarms there.
             None => space::is_full(&self.client).await.unwrap_or(false),
         };
         // Without room nobody can report, and so nobody is known to live: then each node helps.
-        let first = members.iter().find(|node| self.was_heard(node, LIVES, now));
+        let first = members
+            .iter()
+            .find(|node| self.heard.was_heard(node, LIVES, now));
         let mut round = Round {
             is_mine: is_full || first == Some(&self.node),
             divergence: divergence(&reports),
@@ -136,7 +139,7 @@ impl Upkeep {
             None => false,
         };
         let patience = if is_tight { LIVES } else { WAITED_FOR };
-        let waited_for = |node: &NodeName| self.was_heard(node, patience, now);
+        let waited_for = |node: &NodeName| self.heard.was_heard(node, patience, now);
         let floor = offload::floor(&members, &reports, waited_for);
         let (offloaded, revision) = self.offload(&members, &reports, floor, is_full).await?;
         round.offloaded = offloaded;
@@ -148,25 +151,5 @@ impl Upkeep {
         }
         round.tidied = self.tidy(now, is_full, quota).await?;
         Ok(round)
-    }
-
-    fn hear(&mut self, reports: &[Reported], now: Instant) {
-        for Reported { node, at, .. } in reports {
-            match self.heard.get_mut(node) {
-                Some((before, _)) if before == at => {}
-                Some(heard) => *heard = (*at, now),
-                // It may be an old one: it is waited for as if it were new.
-                None => {
-                    self.heard.insert(node.clone(), (*at, now));
-                }
-            }
-        }
-        self.heard
-            .retain(|node, _| reports.iter().any(|reported| reported.node == *node));
-    }
-
-    fn was_heard(&self, node: &NodeName, within: Duration, now: Instant) -> bool {
-        let heard = self.heard.get(node);
-        heard.is_some_and(|(_, heard)| now.saturating_duration_since(*heard) <= within)
     }
 }

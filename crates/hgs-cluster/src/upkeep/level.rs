@@ -1,13 +1,12 @@
 //! When all nodes of a cluster can read a newer level of the format.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
-use hgs_etcd::Revision;
 use hgs_store::{Format, Level};
 use tokio::time::Instant;
 
 use super::LIVES;
+use super::heard::Heard;
 use super::report::{Report, Reported};
 use crate::node::NodeName;
 
@@ -62,8 +61,7 @@ pub fn lagging<'r>(
 /// Watches for the moment when all nodes of a cluster can read a newer level.
 #[derive(Debug, Default)]
 pub struct LevelWatch {
-    /// Which report of each node was seen first or last, and when it was found to be a new one.
-    heard: BTreeMap<NodeName, (Revision, Option<Instant>)>,
+    heard: Heard,
 }
 
 impl LevelWatch {
@@ -75,21 +73,12 @@ impl LevelWatch {
         reports: &[Reported],
         now: Instant,
     ) -> Option<Level> {
-        for Reported { node, at, .. } in reports {
-            match self.heard.get_mut(node) {
-                None => drop(self.heard.insert(node.clone(), (*at, None))),
-                Some((before, _)) if before == at => {}
-                Some(heard) => *heard = (*at, Some(now)),
-            }
-        }
-        let lives = |node: &NodeName| {
-            let (_, heard) = self.heard.get(node)?;
-            let since = now.saturating_duration_since((*heard)?);
-            (since <= LIVES).then_some(())
-        };
+        self.heard.hear(reports, now);
         let newest = members.iter().map(|node| {
-            lives(node)?;
-            let report = reports.iter().find(|reported| reported.node == *node);
+            let lives = self.heard.lives(node, LIVES, now);
+            let report = reports
+                .iter()
+                .find(|reported| lives && reported.node == *node);
             Some(report?.report.levels.newest)
         });
         newest.collect::<Option<Vec<_>>>()?.into_iter().min()
@@ -100,6 +89,7 @@ impl LevelWatch {
 mod tests {
     use std::time::Duration;
 
+    use hgs_etcd::Revision;
     use hgs_store::Levels;
 
     use super::*;

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use hgs_crypto::hex;
 use hgs_etcd::{Client, Operation, Range, Repeat, Revision, Txn};
 use hgs_store::order::OrderError;
-use hgs_store::{Level, Levels};
+use hgs_store::{Level, Levels, Progress};
 use serde::{Deserialize, Serialize};
 
 use crate::node::NodeName;
@@ -40,6 +41,24 @@ pub struct Report {
     /// Thumbprints of the certificates whose keys it can use.
     #[serde(default)]
     pub usable_keys: Vec<String>,
+}
+
+impl Report {
+    /// How far a node is. What its program is, its clock and its keys are still to be said.
+    #[must_use]
+    pub fn of(progress: &Progress) -> Self {
+        let entries = progress.position.nodes.iter();
+        let entries = entries.filter_map(|(node, last)| Some((node.parse().ok()?, last.number)));
+        Self {
+            revision: progress.position.revision,
+            entries: entries.collect(),
+            audit: AuditHead {
+                count: progress.audit_sequence,
+                root: hex::encode(&progress.audit_tag),
+            },
+            ..Self::default()
+        }
+    }
 }
 
 /// The end of an audit log.

@@ -10,10 +10,9 @@ use std::time::{Duration, Instant};
 
 use hgs_attest::Credential;
 use hgs_cluster::order::{Doorbell, EtcdOrder, Keyspace, OrderSettings};
-use hgs_cluster::upkeep::{AuditHead, Report, Upkeep, publish};
+use hgs_cluster::upkeep::{Report, Upkeep, publish};
 use hgs_crypto::SecretBytes;
 use hgs_crypto::hash::sha256;
-use hgs_crypto::hex;
 use hgs_crypto::random::System;
 use hgs_crypto::rsa::SignatureScheme;
 use hgs_custody::seal::MasterKey;
@@ -306,18 +305,7 @@ async fn report(name: &str, store: Arc<Store>, client: hgs_etcd::Client) {
     loop {
         ticks.tick().await;
         let progress = store.progress().unwrap().unwrap();
-        let entries = progress.position.nodes.iter();
-        let report = Report {
-            revision: progress.position.revision,
-            entries: entries
-                .map(|(node, last)| (named(node), last.number))
-                .collect(),
-            audit: AuditHead {
-                count: progress.audit_sequence,
-                root: hex::encode(&progress.audit_tag),
-            },
-            ..Report::default()
-        };
+        let report = Report::of(&progress);
         let _ = publish(&client, &Keyspace::default(), &named(name), &report).await;
         if let Ok(round) = upkeep.round(tokio::time::Instant::now()).await {
             assert_eq!(round.divergence, None);

@@ -90,10 +90,9 @@ impl AdminHandler<'_> {
     pub(super) fn level_remedy(&self) -> Option<String> {
         let cluster = self.parts.cluster.as_ref()?;
         let standing = Handle::current().block_on(cluster.standing());
-        let upgrade = standing.upgrade?;
-        let lagging = upgrade
-            .waits_for
-            .iter()
+        standing.upgrade.as_ref()?;
+        let lagging = standing
+            .waits_for()
             .map(|lagging| format!("{lagging}; {}", lagging.remedy()));
         let lagging = Vec::from_iter(lagging).join("; ");
         Some(match lagging.is_empty() {
@@ -124,11 +123,7 @@ fn warnings(standing: &Standing) -> Vec<Warning> {
             "see `hgs cluster status`: more than half of the nodes must run",
         ));
     }
-    let members = standing
-        .existing
-        .iter()
-        .flat_map(|existing| &existing.members);
-    for EtcdStanding { url, status } in members {
+    for EtcdStanding { url, status } in standing.etcd_members() {
         let trouble = match status {
             Ok(status) if status.errors.is_empty() => continue,
             Ok(status) => status.errors.join("; "),
@@ -173,11 +168,7 @@ fn warnings(standing: &Standing) -> Vec<Warning> {
         }
         warnings.extend(missing_keys(standing, node, name));
     }
-    let waits_for = standing
-        .upgrade
-        .iter()
-        .flat_map(|upgrade| &upgrade.waits_for);
-    warnings.extend(waits_for.map(|lagging| {
+    warnings.extend(standing.waits_for().map(|lagging| {
         let message = format!("an upgrade of the cluster is not complete: {lagging}");
         warning("cluster-upgrade", message, &lagging.remedy())
     }));

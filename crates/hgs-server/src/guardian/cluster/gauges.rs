@@ -89,8 +89,7 @@ impl Gauges {
         self.etcd_octets
             .set(most(&mut standing.etcd_octets().into_iter()));
         self.level.set(f64::from(standing.level.number()));
-        let waits_for = standing.upgrade.as_ref().map(|upgrade| &upgrade.waits_for);
-        self.not_upgraded.set(waits_for.map_or(0, Vec::len) as f64);
+        self.not_upgraded.set(standing.waits_for().count() as f64);
         self.programs.show(standing);
     }
 }

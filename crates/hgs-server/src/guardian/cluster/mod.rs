@@ -24,9 +24,9 @@ use hgs_cluster::membership;
 use hgs_cluster::node::{Host, Node, NodeAddress, NodeName};
 use hgs_cluster::order::{self, Doorbell, EtcdOrder, Keyspace, OrderSettings};
 use hgs_cluster::process::{Etcd, MAX_TXN_OPERATIONS, QUOTA};
-use hgs_cluster::upkeep::{AuditHead, Report, Upkeep, publish};
+use hgs_cluster::upkeep::{Heard, Report, Upkeep, publish};
 use hgs_crypto::random::{self, System};
-use hgs_crypto::{hex, x25519};
+use hgs_crypto::x25519;
 use hgs_custody::seal::MasterKey;
 use hgs_etcd::{Client, Settings};
 use hgs_pki::{Seconds, Time};
@@ -50,7 +50,6 @@ pub use dissolve::{Dissolved, StoppedNode};
 pub use error::ClusterError;
 pub use found::{check_etcd, default_node_name, found};
 pub use join::{Joined, UnusableKey, join, unusable_keys};
-use standing::Heard;
 pub(crate) use standing::{EtcdStanding, NodeStanding, Standing};
 
 /// How long a member of etcd may take to answer, and all together.
@@ -81,7 +80,7 @@ pub(crate) struct Cluster {
     copies: Arc<tokio::sync::Semaphore>,
     /// What the files for an etcd that runs already held when they were read last.
     etcd_tls: Mutex<Option<EtcdTls>>,
-    /// When other nodes have reported.
+    /// When nodes have reported.
     heard: Mutex<Heard>,
     /// Once it is open. It must not be kept open by this.
     served: OnceLock<Served>,
@@ -321,20 +320,13 @@ impl Cluster {
         let Some(progress) = progress else {
             return Ok(());
         };
-        let entries = progress.position.nodes.iter();
-        let entries = entries.filter_map(|(node, last)| Some((node.parse().ok()?, last.number)));
         let report = Report {
-            revision: progress.position.revision,
-            entries: entries.collect(),
-            audit: AuditHead {
-                count: progress.audit_sequence,
-                root: hex::encode(&progress.audit_tag),
-            },
             clock: self.clock.now().unix() * 1000,
             version: program_version().to_owned(),
             levels: Levels::of_this_program(),
             level: self.store()?.state().level(),
             usable_keys: keys.usable,
+            ..Report::of(&progress)
         };
         publish(&self.client, &self.keys_in_etcd(), &self.node(), &report).await?;
         Ok(())

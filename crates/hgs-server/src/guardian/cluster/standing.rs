@@ -1,8 +1,8 @@
 //! How the nodes of a cluster stand.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::PoisonError;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hgs_cluster::existing::ExistingEtcd;
 use hgs_cluster::folder::Facts;
@@ -11,9 +11,10 @@ use hgs_cluster::node::{Node, NodeName};
 use hgs_cluster::order::{self, Keyspace};
 use hgs_cluster::process::Etcd;
 use hgs_cluster::upkeep::{Lagging, Report, Reported, divergence, lagging, reports};
-use hgs_etcd::{MemberId, MemberStatus, Revision};
+use hgs_etcd::{MemberId, MemberStatus};
 use hgs_pki::Time;
 use hgs_store::{Format, Level};
+use tokio::time::Instant;
 
 use super::Cluster;
 
@@ -22,9 +23,6 @@ const REPORTS_AGE: i64 = 15;
 
 /// For so long a node without a member of etcd counts as there after its last report.
 const THERE: Duration = Duration::from_secs(20);
-
-/// When each node has reported, by this node's own clock, and at which revision.
-pub(super) type Heard = BTreeMap<NodeName, (Revision, Instant)>;
 
 /// How a cluster stands, as one of its nodes sees it.
 #[derive(Debug)]
@@ -140,13 +138,37 @@ impl Standing {
         })
     }
 
+    /// Thumbprints of certificates whose keys a node can't use, and another one can.
+    pub(crate) fn missing_keys(&self, node: &NodeStanding) -> Option<Vec<String>> {
+        let own = &node.report.as_ref()?.usable_keys;
+        let reports = self.nodes.iter().filter_map(|node| node.report.as_ref());
+        let missing: BTreeSet<_> = reports
+            .flat_map(|report| &report.usable_keys)
+            .filter(|key| !own.contains(key))
+            .cloned()
+            .collect();
+        Some(missing.into_iter().collect())
+    }
+
+    /// The members that are asked of an etcd that runs already.
+    pub(crate) fn etcd_members(&self) -> impl Iterator<Item = &EtcdStanding> {
+        self.existing.iter().flat_map(|existing| &existing.members)
+    }
+
+    /// The nodes that a newer level of the format waits for.
+    pub(crate) fn waits_for(&self) -> impl Iterator<Item = &Lagging> {
+        self.upgrade.iter().flat_map(|upgrade| &upgrade.waits_for)
+    }
+
     /// Octets of the database of each member of etcd that answers.
     pub(crate) fn etcd_octets(&self) -> Vec<u64> {
         let own = self.nodes.iter().filter_map(|node| node.etcd.as_ref());
-        let existing = self.existing.iter().flat_map(|existing| &existing.members);
-        own.chain(existing.filter_map(|member| member.status.as_ref().ok()))
-            .map(|status| status.octets.0)
-            .collect()
+        own.chain(
+            self.etcd_members()
+                .filter_map(|member| member.status.as_ref().ok()),
+        )
+        .map(|status| status.octets.0)
+        .collect()
     }
 
     fn voters(&self) -> usize {
@@ -194,14 +216,20 @@ impl Cluster {
         // Without a quorum there are none, which is told already.
         let reports = reports(&self.client, &facts.keyspace()).await;
         let reports = reports.unwrap_or_default();
-        let lately = self.hear(&reports);
+        let now = Instant::now();
+        let heard = {
+            let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+            heard.hear(&reports, now);
+            heard.forget_absent(&reports);
+            heard.clone()
+        };
         let divergence = divergence(&reports).map(|divergence| divergence.to_string());
         for Reported { node, report, .. } in reports {
             let of = nodes
                 .iter_mut()
                 .find(|standing| standing.name.as_ref() == Some(&node));
             if let Some(standing) = of {
-                standing.is_there |= existing.is_some() && lately.contains(&node);
+                standing.is_there |= existing.is_some() && heard.was_heard(&node, THERE, now);
                 standing.report = Some(report);
             }
         }
@@ -218,22 +246,6 @@ impl Cluster {
             existing,
             divergence,
         }
-    }
-
-    /// Notes who has reported since the last time; those who have done so lately.
-    fn hear(&self, reports: &[Reported]) -> Vec<NodeName> {
-        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        for Reported { node, at, .. } in reports {
-            match heard.get_mut(node) {
-                Some((before, _)) if before == at => {}
-                // The first one may be old: it counts as new.
-                _ => drop(heard.insert(node.clone(), (*at, now))),
-            }
-        }
-        heard.retain(|node, _| reports.iter().any(|reported| reported.node == *node));
-        let lately = heard.iter().filter(|(_, (_, when))| when.elapsed() < THERE);
-        lately.map(|(node, _)| node.clone()).collect()
     }
 
     /// Asks the members of an etcd that runs already.

@@ -1,7 +1,5 @@
 //! The cluster that a guardian is a node of.
 
-use std::collections::BTreeSet;
-
 use hgs_cluster::credentials;
 use hgs_cluster::folder::ClusterFolder;
 use hgs_cluster::process::{self, QUOTA};
@@ -60,11 +58,7 @@ impl Running {
             .iter()
             .map(|one| node(&standing, one))
             .collect();
-        let members = standing
-            .existing
-            .iter()
-            .flat_map(|existing| &existing.members);
-        nodes.extend(members.map(member));
+        nodes.extend(standing.etcd_members().map(member));
         ClusterStanding {
             quorum: standing.has_quorum(),
             leader: standing.leading_node().map(ToString::to_string),
@@ -100,9 +94,8 @@ fn node(standing: &Standing, node: &NodeStanding) -> ClusterNode {
 
 /// The nodes that a newer level of the format waits for.
 fn lagging(standing: &Standing) -> Vec<LaggingNode> {
-    let upgrade = standing.upgrade.iter();
-    upgrade
-        .flat_map(|upgrade| &upgrade.waits_for)
+    standing
+        .waits_for()
         .map(|lagging| LaggingNode {
             name: lagging.node.to_string(),
             problem: Problem::new(lagging.to_string()).with_remedy(Some(lagging.remedy())),
@@ -126,19 +119,5 @@ fn member(member: &EtcdStanding) -> ClusterNode {
         etcd_octets: etcd.map(|etcd| etcd.octets.1),
         etcd_quota: None,
         alarms: etcd.map(|etcd| etcd.errors.clone()).unwrap_or_default(),
-    }
-}
-
-impl Standing {
-    /// Thumbprints of certificates whose keys a node can't use, and another one can.
-    pub(crate) fn missing_keys(&self, node: &NodeStanding) -> Option<Vec<String>> {
-        let own = &node.report.as_ref()?.usable_keys;
-        let reports = self.nodes.iter().filter_map(|node| node.report.as_ref());
-        let missing: BTreeSet<_> = reports
-            .flat_map(|report| &report.usable_keys)
-            .filter(|key| !own.contains(key))
-            .cloned()
-            .collect();
-        Some(missing.into_iter().collect())
     }
 }
