@@ -432,14 +432,7 @@ pub fn client_config(
     folder: &ClusterFolder,
     protocol: &[u8],
 ) -> Result<Arc<ClientConfig>, CredentialsError> {
-    let read = |name: &str| hgs_files::read(&folder.file(name), MAX_FILE);
-    let key = hgs_files::read_secret(&folder.file("node.key"), MAX_FILE)?;
-    client_config_of(
-        &read(&Purpose::Clients.certificate_file())?,
-        &read(Purpose::Clients.node_file())?,
-        &key,
-        protocol,
-    )
+    client_config_with(roots(folder)?, for_tls(folder)?, protocol)
 }
 
 /// How others are asked that one of these authorities vouches for, with this certificate and key: all of it PEM.
@@ -449,10 +442,6 @@ pub(crate) fn client_config_of(
     key: &SecretBytes,
     protocol: &[u8],
 ) -> Result<Arc<ClientConfig>, CredentialsError> {
-    let certificates = |pem| -> Result<Vec<_>, _> {
-        let list: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-        list.map_err(tls)
-    };
     let mut roots = RootCertStore::empty();
     for authority in certificates(authorities)? {
         roots.add(authority).map_err(tls)?;
@@ -460,14 +449,21 @@ pub(crate) fn client_config_of(
     if roots.is_empty() {
         return Err(tls("there is no certificate of an authority"));
     }
-    let key = PrivateKeyDer::from_pem_slice(key.expose()).map_err(tls)?;
+    client_config_with(roots, chain_and_key(certificate, key)?, protocol)
+}
+
+fn client_config_with(
+    roots: RootCertStore,
+    (chain, key): (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>),
+    protocol: &[u8],
+) -> Result<Arc<ClientConfig>, CredentialsError> {
     let mut config = ClientConfig::builder_with_provider(Arc::new(
         rustls::crypto::aws_lc_rs::default_provider(),
     ))
     .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
     .map_err(tls)?
     .with_root_certificates(roots)
-    .with_client_auth_cert(certificates(certificate)?, key)
+    .with_client_auth_cert(chain, key)
     .map_err(tls)?;
     config.alpn_protocols = vec![protocol.to_vec()];
     Ok(Arc::new(config))
@@ -537,10 +533,22 @@ fn for_tls(
     folder: &ClusterFolder,
 ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), CredentialsError> {
     let chain = hgs_files::read(&folder.file(Purpose::Clients.node_file()), MAX_FILE)?;
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&chain).collect();
     let key = hgs_files::read_secret(&folder.file("node.key"), MAX_FILE)?;
+    chain_and_key(&chain, &key)
+}
+
+/// Both from PEM.
+fn chain_and_key(
+    chain: &[u8],
+    key: &SecretBytes,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), CredentialsError> {
     let key = PrivateKeyDer::from_pem_slice(key.expose()).map_err(tls)?;
-    Ok((chain.map_err(tls)?, key))
+    Ok((certificates(chain)?, key))
+}
+
+fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CredentialsError> {
+    let list: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    list.map_err(tls)
 }
 
 fn tls(error: impl ToString) -> CredentialsError {

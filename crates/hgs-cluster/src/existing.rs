@@ -13,14 +13,13 @@ use std::time::Duration;
 use hgs_crypto::hash::sha256;
 use hgs_etcd::{Alarm, AlarmKind, Client, Code, Error, MemberError, Settings};
 use hgs_files::FileError;
-use hgs_store::order::OrderError;
 use rustls::ClientConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::credentials::{CredentialsError, client_config_of};
 use crate::folder::MAX_NODES;
 use crate::membership::MembershipError;
-use crate::node::{AddressError, Host, Node};
+use crate::node::{AddressError, Host, Node, text};
 use crate::order::{
     ClusterId, Keyspace, ProbeError, admit, announce, announced, is_untouched, probe,
 };
@@ -110,19 +109,7 @@ impl fmt::Display for EtcdUrl {
     }
 }
 
-impl TryFrom<String> for EtcdUrl {
-    type Error = EtcdUrlError;
-
-    fn try_from(text: String) -> Result<Self, EtcdUrlError> {
-        text.parse()
-    }
-}
-
-impl From<EtcdUrl> for String {
-    fn from(url: EtcdUrl) -> Self {
-        url.to_string()
-    }
-}
+text!(EtcdUrl: EtcdUrlError);
 
 /// What all nodes know of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -495,14 +482,12 @@ pub async fn add(
     node: &Node,
 ) -> Result<Vec<Node>, MembershipError> {
     check_free(client, keys, node).await?;
-    admit(client, keys, &node.name)
-        .await
-        .map_err(|error| MembershipError::NotReady(error.to_string()))?;
+    admit(client, keys, &node.name).await.map_err(not_ready)?;
     announce(client, keys, node).await.map_err(not_ready)?;
     announced(client, keys).await.map_err(not_ready)
 }
 
-fn not_ready(error: OrderError) -> MembershipError {
+fn not_ready(error: impl fmt::Display) -> MembershipError {
     MembershipError::NotReady(error.to_string())
 }
 

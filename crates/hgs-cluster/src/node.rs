@@ -209,12 +209,13 @@ impl fmt::Display for NodeAddress {
     }
 }
 
+/// For serde: what is written as text, and read back from it.
 macro_rules! text {
-    ($($type:ty),+) => {$(
+    ($($type:ty: $error:ty),+) => {$(
         impl TryFrom<String> for $type {
-            type Error = AddressError;
+            type Error = $error;
 
-            fn try_from(text: String) -> Result<Self, AddressError> {
+            fn try_from(text: String) -> Result<Self, $error> {
                 text.parse()
             }
         }
@@ -227,7 +228,9 @@ macro_rules! text {
     )+};
 }
 
-text!(NodeName, Host, NodeAddress);
+pub(crate) use text;
+
+text!(NodeName: AddressError, Host: AddressError, NodeAddress: AddressError);
 
 #[cfg(test)]
 mod tests {

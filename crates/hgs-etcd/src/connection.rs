@@ -222,9 +222,7 @@ impl Member {
         }
         match timeout(CONNECT, self.connect()).await {
             Ok(Ok(connection)) => Ok(place.insert(connection).clone()),
-            Ok(Err(error)) => {
-                Err(tls_error(&error).unwrap_or_else(|| MemberError::Connect(chain(&error))))
-            }
+            Ok(Err(error)) => Err(not_connected(&error)),
             Err(_) => Err(MemberError::Unreachable("no answer".to_owned())),
         }
     }
@@ -270,9 +268,7 @@ impl Member {
             stream.read(&mut [0; 1]).await
         };
         match timeout(CONNECT, listening).await {
-            Ok(Err(error)) => {
-                Err(tls_error(&error).unwrap_or_else(|| MemberError::Connect(chain(&error))))
-            }
+            Ok(Err(error)) => Err(not_connected(&error)),
             Ok(Ok(_)) | Err(_) => Ok(()),
         }
     }
@@ -367,6 +363,11 @@ async fn one_message<A: prost::Message + Default>(
         (Some(status), _) => Err(MemberError::of(status)),
         (None, _) => Err(MemberError::Broken("an answer without a status".to_owned())),
     }
+}
+
+/// Why there is no connection.
+fn not_connected(error: &io::Error) -> MemberError {
+    tls_error(error).unwrap_or_else(|| MemberError::Connect(chain(error)))
 }
 
 /// What TLS says behind an error, where it is about certificates. With TLS 1.3 a member that does not accept that of this

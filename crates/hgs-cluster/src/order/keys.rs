@@ -22,7 +22,7 @@ use hgs_etcd::Keys;
 use hgs_store::order::{DependencyKey, Last};
 use serde::{Deserialize, Serialize};
 
-use crate::node::NodeName;
+use crate::node::{NodeName, text};
 
 /// The longest prefix.
 const MAX_PREFIX: usize = 128;
@@ -193,19 +193,7 @@ impl FromStr for Keyspace {
     }
 }
 
-impl TryFrom<String> for Keyspace {
-    type Error = PrefixError;
-
-    fn try_from(text: String) -> Result<Self, PrefixError> {
-        Self::below(&text)
-    }
-}
-
-impl From<Keyspace> for String {
-    fn from(keys: Keyspace) -> Self {
-        keys.to_string()
-    }
-}
+text!(Keyspace: PrefixError);
 
 impl fmt::Display for Keyspace {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
