@@ -107,7 +107,7 @@ impl Arguments {
                 .map(|node| node.name.to_string())
                 .collect(),
             state_octets: joined.octets,
-            unusable_keys: unusable.into_iter().map(Into::into).collect(),
+            unusable_keys: unusable,
         })?;
         Ok(exit)
     }
@@ -131,26 +131,7 @@ struct Joined {
     nodes: Vec<String>,
     state_octets: u64,
     /// Private keys that this machine can't use.
-    unusable_keys: Vec<Key>,
-}
-
-#[derive(Serialize)]
-struct Key {
-    certificate: String,
-    kind: String,
-    place: String,
-    reason: String,
-}
-
-impl From<UnusableKey> for Key {
-    fn from(key: UnusableKey) -> Self {
-        Self {
-            certificate: key.certificate,
-            kind: key.kind,
-            place: key.place,
-            reason: key.reason,
-        }
-    }
+    unusable_keys: Vec<UnusableKey>,
 }
 
 impl fmt::Display for Joined {

@@ -8,6 +8,7 @@ use hgs_cluster::invitation::Invitation;
 use hgs_cluster::node::Node;
 use hgs_cluster::{join, process};
 use hgs_store::{OpenError, Store, master_key_file};
+use serde::Serialize;
 use tokio::sync::mpsc;
 
 use super::super::GuardianError;
@@ -67,7 +68,7 @@ pub async fn join(
 }
 
 /// A private key that this machine can't use.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 pub struct UnusableKey {
     /// The thumbprint of its certificate.
     pub certificate: String,
