@@ -23,8 +23,10 @@ mod tokens;
 mod vm;
 mod vm_start;
 
+use std::iter::Skip;
 use std::net::ToSocketAddrs as _;
 use std::path::PathBuf;
+use std::vec::IntoIter;
 
 use http::Target;
 use measure::{Effort, Table};
@@ -147,8 +149,8 @@ fn main() {
     match words.first().map(String::as_str) {
         Some(tokens::CHILD) => return tokens::by_number_of_sessions(),
         Some("--help" | "-h") => return print!("{HELP}"),
-        Some("storm") => return storm(words),
-        Some("space") => return space(words),
+        Some("storm") => return alone(words, storm::HELP, Storm::read, Storm::measure),
+        Some("space") => return alone(words, space::HELP, Space::read, Space::measure),
         _ => {}
     }
     let arguments = Arguments::read(words.into_iter())
@@ -172,29 +174,22 @@ fn main() {
     }
 }
 
-fn storm(words: Vec<String>) {
+/// A measurement with options of its own: `words` are its name and those.
+fn alone<M>(
+    words: Vec<String>,
+    help: &str,
+    read: impl FnOnce(Skip<IntoIter<String>>) -> Result<M, String>,
+    measure: impl FnOnce(M) -> measure::Outcome<()>,
+) {
     if words.iter().any(|word| word == "--help" || word == "-h") {
-        return print!("{}", storm::HELP);
+        return print!("{help}");
     }
-    let storm = Storm::read(words.into_iter().skip(1)).unwrap_or_else(|error| {
-        eprintln!("hgs-bench: {error}; see hgs-bench storm --help");
+    let name = words.first().cloned().unwrap_or_default();
+    let measurement = read(words.into_iter().skip(1)).unwrap_or_else(|error| {
+        eprintln!("hgs-bench: {error}; see hgs-bench {name} --help");
         std::process::exit(64);
     });
-    if let Err(error) = storm.measure() {
-        eprintln!("hgs-bench: {error}");
-        std::process::exit(1);
-    }
-}
-
-fn space(words: Vec<String>) {
-    if words.iter().any(|word| word == "--help" || word == "-h") {
-        return print!("{}", space::HELP);
-    }
-    let space = Space::read(words.into_iter().skip(1)).unwrap_or_else(|error| {
-        eprintln!("hgs-bench: {error}; see hgs-bench space --help");
-        std::process::exit(64);
-    });
-    if let Err(error) = space.measure() {
+    if let Err(error) = measure(measurement) {
         eprintln!("hgs-bench: {error}");
         std::process::exit(1);
     }

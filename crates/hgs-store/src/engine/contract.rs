@@ -32,33 +32,22 @@ struct Site {
     _folder: TempDir,
 }
 
+fn database(folder: &TempDir, keys: &Arc<Keys>) -> Sqlite {
+    let place = StateFolder::take(&folder.path().join("state")).unwrap();
+    let program = Program::this();
+    Sqlite::open(place, Durability::Full, &program, &master_key(), keys).unwrap()
+}
+
 fn sqlite() -> Site {
     let folder = tempfile::tempdir().unwrap();
-    let place = StateFolder::take(&folder.path().join("state")).unwrap();
-    let keys = Arc::new(Keys::derive(&master_key()));
-    let engine = Sqlite::open(
-        place,
-        Durability::Full,
-        &Program::this(),
-        &master_key(),
-        &keys,
-    )
-    .unwrap();
+    let engine = database(&folder, &Arc::new(Keys::derive(&master_key())));
     Site::over(Box::new(engine), folder)
 }
 
 fn replicated() -> Site {
     let folder = tempfile::tempdir().unwrap();
-    let place = StateFolder::take(&folder.path().join("state")).unwrap();
     let keys = Arc::new(Keys::derive(&master_key()));
-    let copy = Sqlite::open(
-        place,
-        Durability::Full,
-        &Program::this(),
-        &master_key(),
-        &keys,
-    )
-    .unwrap();
+    let copy = database(&folder, &keys);
     let (order, random) = (Box::new(MemoryOrder::new()), Box::new(System::new()));
     let engine = Replicated::open(
         copy,
