@@ -214,9 +214,7 @@ fn a_damaged_disk_is_named(first: &Machine, damaged: &Machine) {
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "wal"))
         .max();
-    flip(&newest.unwrap(), |octets| {
-        octets.iter().rposition(|octet| *octet != 0).unwrap() / 2
-    });
+    flip(&newest.unwrap(), middle_of_longest_record);
     let served = Served::start_with(&damaged.home, "hgs.toml");
     damaged.until("it says why its etcd ends", |cluster| {
         let nodes = cluster["nodes"].as_array().unwrap();
@@ -243,6 +241,23 @@ fn a_damaged_disk_is_named(first: &Machine, damaged: &Machine) {
         said.contains("state.db") || said.contains("database"),
         "{said}"
     );
+}
+
+/// A place in a log of etcd that its checksums cover: a length or a padding would be damage of another kind, or of none.
+/// Before each record stands a little-endian number: how long it is, and in the upper octet the padding after it.
+fn middle_of_longest_record(log: &[u8]) -> usize {
+    let mut records = Vec::new();
+    let mut start = 0;
+    while let Some(field) = log[start..].first_chunk() {
+        let field = u64::from_le_bytes(*field);
+        let length = usize::try_from(field & 0x00ff_ffff_ffff_ffff).unwrap();
+        if length == 0 {
+            break;
+        }
+        records.push((length, start + 8 + length / 2));
+        start += 8 + length + usize::try_from(field >> 56 & 7).unwrap();
+    }
+    records.into_iter().max().unwrap().1
 }
 
 fn flip(file: &Path, place: impl FnOnce(&[u8]) -> usize) {
