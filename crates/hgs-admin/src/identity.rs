@@ -71,7 +71,7 @@ impl Caller {
             self.identity
         );
         Err(AdminError::new(ErrorCode::Forbidden, message)
-            .with_remedy("see [listen.admin] in the server's configuration for the groups"))
+            .with_remedy("see [listen.admin] in the server's configuration for the groups, and the file of [listen.api] for client certificates"))
     }
 }
 

@@ -293,16 +293,17 @@ operations! {
     GET "/v1/hosts/{host}" (ViewHosts)
     fn host(path host: HostSelector) -> HostDetail;
 
-    /// Registers a host, which can attest from then on.
+    /// Registers a host, which can attest from then on. With a group, or without an EK certificate, the caller needs the
+    /// permission manage-policies as well.
     POST "/v1/hosts" (ManageHosts)
     fn add_host(body host: AddHost) -> Host;
 
-    /// Registers up to 100 hosts, all of them or none.
+    /// Registers up to 100 hosts, all of them or none. It needs what registering each of them needs.
     POST "/v1/hosts/bulk" (ManageHosts)
     fn add_hosts(body hosts: AddHosts) -> Vec<Host>;
 
     /// Moves a host into another group.
-    PATCH "/v1/hosts/{host}" (ManageHosts)
+    PATCH "/v1/hosts/{host}" (ManagePolicies)
     fn set_host(path host: HostSelector, body change: SetHost) -> Host;
 
     /// The last evidence of a host with a TPM: what it sent about its boot, and what its TPM proved.
@@ -322,7 +323,7 @@ operations! {
     fn revoke_host(path host: HostSelector, body revocation: RevokeHost) -> Host;
 
     /// Removes a host, which gets no health certificate and no key from then on. Answers with what was removed.
-    DELETE "/v1/hosts/{host}" (ManageHosts)
+    DELETE "/v1/hosts/{host}" (RemoveHosts)
     fn remove_host(path host: HostSelector) -> Host;
 
     /// The groups of hosts, the default group first.
@@ -330,11 +331,11 @@ operations! {
     fn host_groups() -> Vec<HostGroup>;
 
     /// Makes a group of hosts, which follows the default group until something is set for it.
-    POST "/v1/host-groups" (ManageHosts)
+    POST "/v1/host-groups" (ManagePolicies)
     fn new_host_group(body group: NewHostGroup) -> HostGroup;
 
     /// Removes a group that has no hosts. Answers with what was removed.
-    DELETE "/v1/host-groups/{group}" (ManageHosts)
+    DELETE "/v1/host-groups/{group}" (ManagePolicies)
     fn remove_host_group(path group: HostSelector) -> HostGroup;
 
     /// The policies and documents, as they are set for a group.
@@ -378,24 +379,24 @@ operations! {
     fn ek_roots() -> Vec<EkRoot>;
 
     /// Trusts authorities to vouch for TPMs. Answers with those that were not known before.
-    POST "/v1/ek-roots" (ManageHosts)
+    POST "/v1/ek-roots" (ManagePolicies)
     fn add_ek_roots(body roots: AddEkRoots) -> Vec<EkRoot>;
 
     /// Trusts an authority no longer. Hosts that were registered stay registered. Answers with what was removed.
-    DELETE "/v1/ek-roots/{thumbprint}" (ManageHosts)
+    DELETE "/v1/ek-roots/{thumbprint}" (ManagePolicies)
     fn remove_ek_root(path thumbprint: Thumbprint) -> EkRoot;
 
     /// Makes what hosts booted last an alternative of their baseline, or their own: all of it or nothing. Answers with what was
     /// approved, by host.
-    POST "/v1/approvals" (ManagePolicies)
+    POST "/v1/approvals" (ApproveEvidence)
     fn approve_hosts(body approval: ApproveHosts) -> Vec<ApprovedHost>;
 
     /// Judges the measurements of a boot without a host that attests.
-    POST "/v1/simulations" (Diagnose)
+    POST "/v1/simulations" (Simulate)
     fn simulate_policies(body evidence: SimulatePolicies) -> Judgement;
 
     /// Judges the last evidence of every host with a TPM.
-    POST "/v1/simulations/hosts" (Diagnose)
+    POST "/v1/simulations/hosts" (Simulate)
     fn simulate_for_hosts(body trial: Trial) -> Vec<Judgement>;
 
     /// The hosts that were removed, by credential.
@@ -404,7 +405,7 @@ operations! {
 
     /// Lets the host key or TPM of a removed host, by its name or the key's digest, be registered again. The identity keys that
     /// it had stay superseded.
-    POST "/v1/removed-hosts/{host}/readmit" (ManageHosts)
+    POST "/v1/removed-hosts/{host}/readmit" (RemoveHosts)
     fn readmit_host(path host: HostSelector) -> RemovedHost;
 
     /// The hosts of other clusters that get no keys here.
@@ -412,11 +413,11 @@ operations! {
     fn denied_hosts() -> Vec<DeniedHost>;
 
     /// Denies keys to a host of another cluster, whichever signer signs its health certificates.
-    POST "/v1/denied-hosts" (ManageHosts)
+    POST "/v1/denied-hosts" (RemoveHosts)
     fn deny_host(body denial: DenyHost) -> DeniedHost;
 
     /// Denies a host no longer, by its policy digest. Answers with what the denial was.
-    DELETE "/v1/denied-hosts/{policy}" (ManageHosts)
+    DELETE "/v1/denied-hosts/{policy}" (RemoveHosts)
     fn allow_host(path policy: HostSelector) -> DeniedHost;
 
     /// Records that the state was exported to an encrypted file. The program that exports reads the state itself;
@@ -479,9 +480,12 @@ mod tests {
     fn only_what_changes_nothing_is_read_with_get() {
         for operation in OPERATIONS.all() {
             let reads = operation.method == Method::GET;
-            let diagnoses = operation.permission == Permission::Diagnose;
+            let tries = matches!(
+                operation.permission,
+                Permission::Diagnose | Permission::Simulate
+            );
             assert!(
-                operation.permission.changes_state() != reads || diagnoses,
+                operation.permission.changes_state() != reads || tries,
                 "{}",
                 operation.name
             );

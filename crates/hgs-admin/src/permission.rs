@@ -24,6 +24,8 @@ pub enum Permission {
     ViewPolicies,
     /// Read the audit log.
     ViewAudit,
+    /// Judge measurements as if a host had sent them.
+    Simulate,
     /// Run diagnoses, which leave an audit record and change nothing.
     Diagnose,
     /// Change settings that are part of the state.
@@ -32,9 +34,13 @@ pub enum Permission {
     ManageCertificates,
     /// Add, change and remove signers of health certificates.
     ManageSigners,
-    /// Register, revoke and remove hosts.
+    /// Register hosts and revoke them.
     ManageHosts,
-    /// Change what hosts are judged by.
+    /// Remove hosts, deny keys to hosts of other clusters, and take both back.
+    RemoveHosts,
+    /// Approve what hosts booted last.
+    ApproveEvidence,
+    /// Change what hosts are judged by: policies, documents, groups, and who vouches for TPMs.
     ManagePolicies,
     /// Act on the state as a whole: record its exports.
     ManageState,
@@ -49,11 +55,14 @@ impl Permission {
         Self::ViewHosts,
         Self::ViewPolicies,
         Self::ViewAudit,
+        Self::Simulate,
         Self::Diagnose,
         Self::ManageService,
         Self::ManageCertificates,
         Self::ManageSigners,
         Self::ManageHosts,
+        Self::RemoveHosts,
+        Self::ApproveEvidence,
         Self::ManagePolicies,
         Self::ManageState,
     ];
@@ -68,11 +77,14 @@ impl Permission {
             | Self::ViewHosts
             | Self::ViewPolicies
             | Self::ViewAudit
+            | Self::Simulate
             | Self::Diagnose => false,
             Self::ManageService
             | Self::ManageCertificates
             | Self::ManageSigners
             | Self::ManageHosts
+            | Self::RemoveHosts
+            | Self::ApproveEvidence
             | Self::ManagePolicies
             | Self::ManageState => true,
         }
@@ -113,7 +125,7 @@ impl FromIterator<Role> for Permissions {
     }
 }
 
-/// A named set of permissions, which the configuration gives to a group of users.
+/// A named set of permissions, which the configuration gives to a group of users or to a client certificate.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
@@ -123,11 +135,13 @@ pub enum Role {
     Administrator,
     /// May read everything and run diagnoses.
     Reviewer,
+    /// May register and revoke hosts and approve what they booted, and read what that needs.
+    HostManager,
 }
 
 impl Role {
     /// All roles.
-    pub const ALL: &[Self] = &[Self::Administrator, Self::Reviewer];
+    pub const ALL: &[Self] = &[Self::Administrator, Self::Reviewer, Self::HostManager];
 
     /// What the role permits.
     #[must_use]
@@ -138,6 +152,16 @@ impl Role {
             Self::Reviewer => all
                 .filter(|permission| !permission.changes_state())
                 .collect(),
+            Self::HostManager => [
+                Permission::ViewService,
+                Permission::ViewHosts,
+                Permission::ViewPolicies,
+                Permission::Simulate,
+                Permission::ManageHosts,
+                Permission::ApproveEvidence,
+            ]
+            .into_iter()
+            .collect(),
         }
     }
 }
@@ -151,6 +175,7 @@ impl fmt::Display for Role {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::OPERATIONS;
 
     #[test]
     fn administrators_may_do_everything_and_reviewers_change_nothing() {
@@ -161,6 +186,23 @@ mod tests {
                 permission.changes_state()
             );
         }
+    }
+
+    /// What undoes a revocation, and what hosts are judged by, is for administrators.
+    #[test]
+    fn host_managers_add_revoke_and_approve_and_change_nothing_else() {
+        let permitted = Role::HostManager.permissions();
+        let changes: Vec<_> = OPERATIONS
+            .all()
+            .into_iter()
+            .filter(|operation| operation.permission.changes_state())
+            .filter(|operation| permitted.contains(operation.permission))
+            .map(|operation| operation.name)
+            .collect();
+        assert_eq!(
+            changes,
+            ["add_host", "add_hosts", "revoke_host", "approve_hosts"]
+        );
     }
 
     #[test]

@@ -163,6 +163,10 @@ impl Config {
                 &admin.administrators_group,
             ),
             ("listen.admin.reviewers_group", &admin.reviewers_group),
+            (
+                "listen.admin.host_managers_group",
+                &admin.host_managers_group,
+            ),
         ] {
             let Some(group) = group else { continue };
             match roles::group_id(group) {

@@ -14,6 +14,7 @@ use crate::http::Credentials;
 pub struct Roles {
     administrators: Option<String>,
     reviewers: Option<String>,
+    host_managers: Option<String>,
     own_uid: u32,
 }
 
@@ -29,6 +30,7 @@ impl Roles {
         Self {
             administrators: admin.administrators_group.clone(),
             reviewers: admin.reviewers_group.clone(),
+            host_managers: admin.host_managers_group.clone(),
             own_uid: rustix::process::geteuid().as_raw(),
         }
     }
@@ -50,6 +52,7 @@ impl Roles {
         for (group, role) in [
             (&self.administrators, Role::Administrator),
             (&self.reviewers, Role::Reviewer),
+            (&self.host_managers, Role::HostManager),
         ] {
             if let Some(group) = group
                 && let Some(group) = group_id(group)?
@@ -91,6 +94,7 @@ mod tests {
         Roles {
             administrators: Some(administrators.to_owned()),
             reviewers: Some(reviewers.to_owned()),
+            host_managers: Some("sys".to_owned()),
             own_uid: 12_345,
         }
     }
@@ -114,11 +118,12 @@ mod tests {
 
     #[test]
     fn a_process_has_the_role_of_its_group() {
-        // Debian's static groups: 1 is `daemon`, 2 is `bin`.
+        // Debian's static groups: 1 is `daemon`, 2 is `bin`, 3 is `sys`.
         let roles = roles("daemon", "bin");
         let found = |gid| roles.of(process(UNKNOWN_UID, gid)).unwrap();
         assert_eq!(found(1), [Role::Administrator]);
         assert_eq!(found(2), [Role::Reviewer]);
+        assert_eq!(found(3), [Role::HostManager]);
         assert_eq!(found(54_321), []);
     }
 
@@ -142,6 +147,7 @@ mod tests {
         let roles = Roles {
             administrators: None,
             reviewers: None,
+            host_managers: None,
             own_uid: 12_345,
         };
         assert_eq!(roles.of(process(1, 1)).unwrap(), []);

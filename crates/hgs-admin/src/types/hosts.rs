@@ -166,10 +166,11 @@ pub struct AddHost {
     /// The text of its platform identity file.
     #[serde(default)]
     pub identity: Option<String>,
-    /// The group of a host with a TPM; absent for none.
+    /// The group of a host with a TPM; absent for none. It needs the permission manage-policies.
     #[serde(default)]
     pub group: Option<String>,
     /// Whether a TPM is registered that no EK certificate vouches for. An EK certificate in the file is not kept then.
+    /// It needs the permission manage-policies.
     #[serde(default)]
     pub without_ek_certificate: bool,
 }

@@ -25,7 +25,9 @@ use hgs_admin::types::{
     RotatedCertificates, ServerSettings, SetCertificate, SetHost, SetHostMeasurements, SetPolicy,
     SetServer, SetSigner, Signer, SimulatePolicies, Status, Trial,
 };
-use hgs_admin::{AdminError, Administration, ErrorCode, HostSelector, SignerSelector, WithKey};
+use hgs_admin::{
+    AdminError, Administration, Caller, ErrorCode, HostSelector, SignerSelector, WithKey,
+};
 use hgs_attest::CredentialId;
 use hgs_kps::CertificateKind;
 use hgs_pki::health::HostId;
@@ -47,6 +49,7 @@ const AUDIT_LIMIT: (usize, usize) = (100, 1000);
 /// Carries out what one caller asks for, who was found to be permitted it.
 pub(super) struct AdminHandler<'p> {
     pub(super) parts: &'p AdminParts,
+    pub(super) caller: &'p Caller,
     /// The caller, for the audit log.
     pub(super) actor: String,
 }

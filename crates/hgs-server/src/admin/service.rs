@@ -107,6 +107,7 @@ pub(super) fn answer(parts: &AdminParts, roles: &Roles, request: &Request) -> Re
         }
         let handler = AdminHandler {
             parts,
+            caller: &caller,
             actor: actor.clone(),
         };
         operation

@@ -1,7 +1,7 @@
 //! What holds for the whole API at the server: permissions for every operation, and paths.
 
 use bytes::Bytes;
-use hgs_admin::OPERATIONS;
+use hgs_admin::{OPERATIONS, Role};
 use hyper::{HeaderMap, Method, StatusCode};
 
 use super::service::answer;
@@ -10,11 +10,12 @@ use crate::http::{Credentials, Peer, Request, RequestId};
 use crate::roles::Roles;
 use crate::running::tests::opened;
 
-/// Debian's static groups: 1 is `daemon`, 2 is `bin`.
+/// Debian's static groups: 1 is `daemon`, 2 is `bin`, 3 is `sys`.
 fn roles() -> Roles {
     Roles::new(&Admin {
         administrators_group: Some("daemon".to_owned()),
         reviewers_group: Some("bin".to_owned()),
+        host_managers_group: Some("sys".to_owned()),
         ..Admin::default()
     })
 }
@@ -31,6 +32,7 @@ fn a6_every_operation_asks_for_its_permission() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let _entered = runtime.enter();
     let (administrator, reviewer) = (process(UNKNOWN_UID, 1), process(UNKNOWN_UID, 2));
+    let host_manager = process(UNKNOWN_UID, 3);
     let (stranger, network) = (
         process(UNKNOWN_UID, 54_321),
         Peer::Tcp("127.0.0.1:1".parse().unwrap()),
@@ -45,6 +47,9 @@ fn a6_every_operation_asks_for_its_permission() {
         assert_ne!(status(administrator), StatusCode::FORBIDDEN, "{name}");
         let reviewed = status(reviewer) != StatusCode::FORBIDDEN;
         assert_ne!(reviewed, operation.permission.changes_state(), "{name}");
+        let managed = status(host_manager) != StatusCode::FORBIDDEN;
+        let permitted = Role::HostManager.permissions();
+        assert_eq!(managed, permitted.contains(operation.permission), "{name}");
         assert_eq!(status(stranger), StatusCode::FORBIDDEN, "{name}");
         assert_eq!(status(network), StatusCode::FORBIDDEN, "{name}");
     }
@@ -61,6 +66,26 @@ fn k12_a_reviewer_changes_nothing() {
     let refused = answer(&parts, &roles(), &request);
     assert_eq!(refused.status, StatusCode::FORBIDDEN);
     assert_eq!(parts.store.state().generation(), generation);
+}
+
+/// A host manager adds hosts to the default group, with what vouches for their TPMs.
+#[test]
+fn a_host_manager_does_not_choose_what_a_host_is_judged_by() {
+    let (_folder, parts) = opened();
+    let parts = parts.admin();
+    let status = |gid, body| {
+        let request = request(Method::POST, "/v1/hosts", body, process(UNKNOWN_UID, gid));
+        answer(&parts, &roles(), &request).status
+    };
+    for body in [
+        r#"{"name":"node-1","identity":"AAAA","group":"lab"}"#,
+        r#"{"name":"node-1","identity":"AAAA","without_ek_certificate":true}"#,
+    ] {
+        assert_eq!(status(3, body), StatusCode::FORBIDDEN, "{body}");
+        assert_eq!(status(1, body), StatusCode::BAD_REQUEST, "{body}");
+    }
+    let plain = r#"{"name":"node-1","identity":"AAAA"}"#;
+    assert_eq!(status(3, plain), StatusCode::BAD_REQUEST);
 }
 
 fn request(method: Method, path: &str, body: &'static str, peer: Peer) -> Request {

@@ -125,6 +125,8 @@ pub struct Admin {
     pub administrators_group: Option<String>,
     /// Group whose members may look.
     pub reviewers_group: Option<String>,
+    /// Group whose members may register and revoke hosts, and approve what they booted.
+    pub host_managers_group: Option<String>,
 }
 
 impl Default for Admin {
@@ -135,6 +137,7 @@ impl Default for Admin {
             group: None,
             administrators_group: None,
             reviewers_group: None,
+            host_managers_group: None,
         }
     }
 }

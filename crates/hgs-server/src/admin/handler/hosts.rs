@@ -1,7 +1,7 @@
 //! Registration of hosts.
 
 use hgs_admin::types::{AddHost, Host};
-use hgs_admin::{AdminError, ErrorCode};
+use hgs_admin::{AdminError, ErrorCode, Permission};
 use hgs_attest::Credential;
 use hgs_attest::platform_identity::PlatformIdentity;
 use hgs_crypto::random::System;
@@ -23,6 +23,13 @@ impl AdminHandler<'_> {
             return Err(AdminError::invalid(format_args!(
                 "1 to {MOST_AT_ONCE} hosts are registered at once"
             )));
+        }
+        // Both decide by what a host is judged.
+        if hosts
+            .iter()
+            .any(|host| host.group.is_some() || host.without_ek_certificate)
+        {
+            self.caller.require(Permission::ManagePolicies)?;
         }
         let roots = ek_roots::of(&self.parts.store.state());
         let now = self.parts.clock.now();
