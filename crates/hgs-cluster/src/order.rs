@@ -12,6 +12,7 @@
 //!   members, or arrives late, takes effect once at most.
 //! * n/ME is compared by value: two processes with the identity of one node, and an etcd that was put back, are found
 //!   before anything is written.
+//! * Who finds that etcd was put back raises the floor above everything: then no node writes any more.
 //! * Nothing rests on a watch: the [`Doorbell`] only tells that it is worth asking.
 
 mod doorbell;
@@ -32,6 +33,7 @@ use tokio::runtime::Handle;
 pub use doorbell::Doorbell;
 use gather::{Gathered, Limits};
 pub(crate) use gather::{number_of, octets_of};
+pub(crate) use keys::Floor;
 #[doc(hidden)]
 pub use keys::fuzz_values;
 pub use keys::{Keyspace, PrefixError};
@@ -40,8 +42,10 @@ use nodes::Nodes;
 pub use offline::OfflineOrder;
 
 use crate::node::NodeName;
-pub use nodes::{Admitted, ClusterId, NodesError, admit, announce, announced, found, list, remove};
-pub(crate) use nodes::{ProbeError, is_untouched, probe};
+pub use nodes::{
+    Admitted, ClusterId, NodesError, admit, announce, announced, check_halt, found, list, remove,
+};
+pub(crate) use nodes::{ProbeError, halted_by, is_untouched, probe};
 
 /// Octets of a longer entry are put in parts: etcd takes requests of 1.5 MiB.
 const MAX_PART: usize = 1024 * 1024;
@@ -146,7 +150,10 @@ impl EtcdOrder {
                 self.remember(proposal.last);
                 Limits::UpToOwn
             }
-            Own::Known => Limits::Pieces,
+            Own::Known => {
+                found.floor.as_ref().map_or(Ok(()), nodes::check_floor)?;
+                Limits::Pieces
+            }
         };
         let mut gathered = Gathered::new(proposal.seen, &self.nodes);
         if let Some(own) = own {
@@ -272,7 +279,10 @@ impl EtcdOrder {
                 .map(since)
         };
         then.extend(each());
-        let mut otherwise = vec![Operation::Range(Range::of(keys.nodes()))];
+        let mut otherwise = vec![
+            Operation::Get(keys.floor()),
+            Operation::Range(Range::of(keys.nodes())),
+        ];
         otherwise.extend(each());
         otherwise.push(since((node, own.number)));
         Txn {
@@ -297,12 +307,18 @@ impl EtcdOrder {
         if !succeeded {
             names.push(self.node().to_owned());
         }
-        let begin = found.len().checked_sub(names.len() + 1);
+        let wanted = names.len() + if succeeded { 1 } else { 2 };
+        let begin = found.len().checked_sub(wanted);
         let begin = begin.ok_or_else(|| unreadable("an answer that is too short"))?;
         let mut found = found.drain(begin..);
+        let floor = match succeeded {
+            true => None,
+            false => found.next(),
+        };
         let nodes = found.next().unwrap_or_default();
         Ok(FoundSince {
             revision,
+            floor,
             nodes,
             entries: names.into_iter().zip(found).collect(),
         })
@@ -367,24 +383,45 @@ impl EtcdOrder {
         let txn = Txn {
             then: vec![
                 Operation::Get(keys.cluster()),
+                Operation::Get(keys.floor()),
                 Operation::Range(Range::of(keys.nodes())),
             ],
             ..Txn::default()
         };
         let committed = client.commit(&txn, Repeat::Safe).await;
         let committed = committed.map_err(|error| not_answered(&error, false))?;
-        let [identity, nodes] = &committed.found[..] else {
+        let [identity, floor, nodes] = &committed.found[..] else {
             return Err(unreadable("an answer that is too short"));
         };
         nodes::check_cluster(identity, cluster)?;
         self.take_note(committed.revision, nodes, seen, None)?;
-        Ok(())
+        nodes::check_floor(floor)
+    }
+
+    /// Has no node write any more, once this one has seen that etcd was put back: also none that was behind all that is gone,
+    /// and can't notice it.
+    async fn halt_if_put_back<T>(&self, answer: Result<T, OrderError>) -> Result<T, OrderError> {
+        if let Err(OrderError::PutBack { reason }) = &answer {
+            let OrderSettings {
+                client,
+                keys,
+                cluster,
+                node,
+                ..
+            } = &self.settings;
+            if let Err(error) = nodes::halt(client, keys, cluster, node).await {
+                tracing::error!(%error, reason, "etcd was put back, and the other nodes could not be told");
+            }
+        }
+        answer
     }
 }
 
 /// What nodes have written since, as a transaction found it.
 struct FoundSince {
     revision: Revision,
+    /// Read where nothing was written.
+    floor: Option<Found>,
     nodes: Found,
     entries: Vec<(String, Found)>,
 }
@@ -396,12 +433,18 @@ impl Order for EtcdOrder {
 
     fn propose(&mut self, proposal: &Proposal<'_>) -> Result<Proposed, OrderError> {
         let runtime = self.settings.runtime.clone();
-        runtime.block_on(self.propose_now(proposal))
+        runtime.block_on(async {
+            let answer = self.propose_now(proposal).await;
+            self.halt_if_put_back(answer).await
+        })
     }
 
     fn since(&mut self, seen: &Position) -> Result<Entries, OrderError> {
         let runtime = self.settings.runtime.clone();
-        runtime.block_on(self.since_now(seen))
+        runtime.block_on(async {
+            let answer = self.since_now(seen).await;
+            self.halt_if_put_back(answer).await
+        })
     }
 
     fn share(&self) -> (u32, u32) {

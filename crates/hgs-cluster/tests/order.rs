@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use common::{BUDGET, Fabric, LONG, Node, client_of, named};
 use hgs_cluster::order::{Admitted, Doorbell, Keyspace, NodesError, admit, found, list, remove};
+use hgs_cluster::upkeep::{Report, Upkeep, publish};
 use hgs_crypto::base64;
 use hgs_etcd::{Operation, Repeat, Txn};
 use hgs_store::order::{Entries, Order as _, OrderError, Proposed};
@@ -370,7 +371,13 @@ fn an_etcd_that_was_put_back_is_found_before_anything_is_written() {
     }
     let error = c.order.since(&c.seen).unwrap_err();
     assert!(matches!(error, OrderError::PutBack { .. }), "{error}");
-    assert_eq!(stored(&fabric.etcd, "openhgs/"), before);
+    // Nothing but that.
+    let halted = |mut stored: Vec<(String, Vec<u8>)>| {
+        let floor = stored.iter_mut().find(|(key, _)| key == "openhgs/o");
+        floor.unwrap().1 = [&[255; 8], &b"a"[..]].concat();
+        stored
+    };
+    assert_eq!(stored(&fabric.etcd, "openhgs/"), halted(before));
     // Also when the revisions have run on beyond those that were seen.
     for _ in 0..20 {
         fabric.etcd.etcdctl(0, &["put", "other", "x"]);
@@ -385,6 +392,77 @@ fn an_etcd_that_was_put_back_is_found_before_anything_is_written() {
     assert!(matches!(error, OrderError::PutBack { .. }), "{error}");
     let error = a.propose(b"3", &["q"], &["q"]).unwrap_err();
     assert!(matches!(error, OrderError::PutBack { .. }), "{error}");
+    assert_eq!(stored(&fabric.etcd, "openhgs/"), []);
+    // That of another cluster, where nobody has asked for a halt.
+    let (client, keys) = (fabric.client(0), Keyspace::default());
+    let founded = fabric
+        .runtime
+        .block_on(found(&client, &keys, &[1; 16], &named("a")));
+    founded.unwrap();
+    let before = stored(&fabric.etcd, "openhgs/");
+    let error = a.order.since(&a.seen).unwrap_err();
+    assert!(matches!(error, OrderError::PutBack { .. }), "{error}");
+    assert_eq!(stored(&fabric.etcd, "openhgs/"), before);
+}
+
+#[test]
+fn once_a_node_has_found_that_etcd_was_put_back_no_node_writes_whatever_it_has_seen() {
+    let mut fabric = Fabric::new(1);
+    let (mut ahead, mut behind, mut waiting) = (
+        fabric.node("a", 0),
+        fabric.node("b", 0),
+        fabric.node("c", 0),
+    );
+    ahead.commit(b"1", &["x"]);
+    behind.catch_up();
+    waiting.catch_up();
+    let folder = tempfile::tempdir().unwrap();
+    let snapshot = folder.path().join("snapshot");
+    fabric
+        .etcd
+        .etcdctl(0, &["snapshot", "save", snapshot.to_str().unwrap()]);
+    // A revocation, say, that only one node knows besides etcd.
+    ahead.commit(b"2", &["x"]);
+    fabric.etcd.put_back(&snapshot);
+    // One that was behind can't notice it.
+    assert_eq!(behind.commit(b"early", &["x"]), 1);
+    let error = ahead.order.since(&ahead.seen).unwrap_err();
+    assert!(matches!(error, OrderError::PutBack { .. }), "{error}");
+
+    let entries = stored(&fabric.etcd, "openhgs/b/");
+    let is_halted = |error: OrderError| match error {
+        OrderError::PutBack { reason } => reason.starts_with("node a has seen commits"),
+        _ => false,
+    };
+    for node in [&mut behind, &mut waiting] {
+        for _ in 0..2 {
+            assert!(is_halted(
+                node.propose(b"late", &["q"], &["q"]).unwrap_err()
+            ));
+        }
+        assert!(is_halted(node.propose_everything(b"late").unwrap_err()));
+        assert!(is_halted(node.order.since(&node.seen).unwrap_err()));
+    }
+    // Nor one that starts again, or is new.
+    let mut again = waiting.again(&fabric, 0);
+    assert!(is_halted(
+        again.propose(b"late", &["q"], &["q"]).unwrap_err()
+    ));
+    let mut fresh = fabric.node("d", 0);
+    assert!(is_halted(fresh.order.since(&fresh.seen).unwrap_err()));
+    assert_eq!(stored(&fabric.etcd, "openhgs/b/"), entries);
+    // Nothing leaves etcd any more.
+    let (client, keys) = (fabric.client(0), Keyspace::default());
+    let mut upkeep = Upkeep::new(client.clone(), keys.clone(), named("b"), 1 << 30);
+    let report = Report {
+        revision: behind.seen.revision,
+        ..Report::default()
+    };
+    let round = fabric.runtime.block_on(async {
+        publish(&client, &keys, &named("b"), &report).await.unwrap();
+        upkeep.round(tokio::time::Instant::now()).await
+    });
+    assert!(is_halted(round.unwrap_err()));
 }
 
 #[test]

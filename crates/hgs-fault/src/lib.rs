@@ -89,6 +89,8 @@ pub enum Fault {
     OrderComparesTooLate,
     /// The order does not compare what the node has written last.
     OrderIgnoresItsNode,
+    /// The order takes proposals though a node has found that it was put back.
+    OrderIgnoresHalt,
 }
 
 impl Fault {
@@ -132,6 +134,7 @@ impl Fault {
         Self::WritesNotTold,
         Self::OrderComparesTooLate,
         Self::OrderIgnoresItsNode,
+        Self::OrderIgnoresHalt,
     ];
 }
 

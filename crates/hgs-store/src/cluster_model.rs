@@ -74,6 +74,8 @@ const REVOCATION_LIFTED: &str = "a revocation is lifted";
 const COMPROMISE_LIFTED: &str = "a compromise is lifted";
 const GENERATION_WENT_BACK: &str = "the generation goes back";
 const PUT_BACK_UNNOTICED: &str = "an order that was put back is followed by all, unnoticed";
+const ORDERED_AFTER_HALT: &str =
+    "something is ordered after a node has found that the order was put back";
 
 /// What must come up, or the test is empty.
 const SOMETHING_HAPPENS: &str = "several commits were ordered";
@@ -576,6 +578,9 @@ impl Cluster {
         world.nodes[node].is_stopped = true;
         if world.was_put_back {
             world.is_noticed = true;
+            if !world.log.is_halted {
+                world.log = Arc::new(world.log.halted());
+            }
         } else if world.nodes.len() == self.scene.nodes {
             world.wrong = Some(NOT_CARRIED_OUT);
         }

@@ -195,10 +195,10 @@ impl OrderError {
                 "start the server again: it fetches a copy from another node"
             }
             Self::PutBack { .. } => {
-                "etcd has an older state than this node: stop all nodes and see the guide on disasters in a cluster"
+                "etcd has lost what a node has recorded: stop all nodes, and see \"Disasters\" in docs/cluster.md"
             }
             Self::Diverged { .. } => {
-                "this node has another master key, or its state is of another cluster: have it join again"
+                "this node has another master key, or its state is of another cluster: have it join again; if etcd was put back, see \"Disasters\" in docs/cluster.md first"
             }
             Self::Fenced { .. } => {
                 "stop the other machine that runs as this node, and start this one again"

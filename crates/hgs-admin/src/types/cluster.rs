@@ -29,6 +29,9 @@ pub struct Cluster {
     /// Why the nodes are shown as they were known last.
     #[serde(default)]
     pub trouble: Option<String>,
+    /// How it was found that etcd was put back to an older state: no node records or releases anything any more.
+    #[serde(default)]
+    pub put_back: Option<String>,
     /// The etcd that the nodes use, where it runs already; absent where each node starts a member of their own.
     #[serde(default)]
     pub existing_etcd: Option<ExistingEtcd>,

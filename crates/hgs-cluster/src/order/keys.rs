@@ -7,7 +7,8 @@
 //!  p/NODE/NUMBER/TAG/I  a part
 //!  v/KEY                written last by whom does not matter, but when
 //!  v/*                  the same of everything
-//!  o                    the floor (u64): entries up to this revision, and what was written under `v/` until then, may be gone
+//!  o                    the floor (u64): entries up to this revision, and what was written under `v/` until then, may be gone;
+//!                       or eight octets of 255 and the name of the node that has found etcd put back: nobody writes any more
 //!  d/NODE               what a node reports of itself
 //!  a/NODE               where it is reached, in an etcd whose members are not the nodes
 //! ```
@@ -22,6 +23,7 @@ use hgs_etcd::Keys;
 use hgs_store::order::{DependencyKey, Last};
 use serde::{Deserialize, Serialize};
 
+use super::gather::octets_of;
 use crate::node::{NodeName, text};
 
 /// The longest prefix.
@@ -260,6 +262,42 @@ impl Mark {
     }
 }
 
+/// What stands under the key of the floor. Every proposal compares that it is not above what was seen: so nothing is ordered
+/// once it is halted, also by programs that know no halt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Floor {
+    /// Entries up to this revision may be gone.
+    At(u64),
+    /// This node has seen commits that are gone without having left by the floor.
+    Halted(NodeName),
+}
+
+impl Floor {
+    /// Above every revision, and below every name that follows it.
+    pub(crate) const NEVER: u64 = u64::MAX;
+
+    pub(crate) fn value(&self) -> Bytes {
+        match self {
+            Self::At(revision) => octets_of(*revision),
+            Self::Halted(node) => [&octets_of(Self::NEVER), node.as_str().as_bytes()]
+                .concat()
+                .into(),
+        }
+    }
+
+    pub(crate) fn read(value: &[u8]) -> Option<Self> {
+        let (number, name) = value.split_first_chunk()?;
+        match (u64::from_be_bytes(*number), name) {
+            (Self::NEVER, name) => {
+                let name = std::str::from_utf8(name).ok()?;
+                Some(Self::Halted(name.parse().ok()?))
+            }
+            (revision, []) => Some(Self::At(revision)),
+            _ => None,
+        }
+    }
+}
+
 /// What stands under the key of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Packed {
@@ -323,6 +361,9 @@ pub fn fuzz_values(data: &[u8]) {
     let _ = (keys.name_in(data), Keyspace::number_in(data));
     if let Some(mark) = Mark::read(data) {
         assert_eq!(mark.value(), data);
+    }
+    if let Some(floor) = Floor::read(data) {
+        assert_eq!(floor.value(), data);
     }
     if let Some(packed) = Packed::read(&Bytes::copy_from_slice(data)) {
         assert_eq!(packed.value(), data);
@@ -422,6 +463,22 @@ mod tests {
         assert_eq!(Mark::read(&[&mark.value()[..], &[2]].concat()), None);
         // As what is compared needs it: a value with its number stands after the number alone, and before the next one.
         assert!(mark.value() > 7u64.to_be_bytes()[..] && mark.value() < 8u64.to_be_bytes()[..]);
+        let halted = Floor::Halted("node-1".parse().unwrap());
+        for floor in [Floor::At(0), Floor::At(7), halted.clone()] {
+            assert_eq!(Floor::read(&floor.value()), Some(floor));
+        }
+        // What a proposal compares: nobody has seen so much.
+        let most = u64::try_from(i64::MAX).unwrap() + 1;
+        assert!(halted.value() > octets_of(most) && halted.value() > octets_of(Floor::NEVER));
+        for value in [
+            &b""[..],
+            b"short",
+            b"\0\0\0\0\0\0\0\x07more",
+            &[255; 8],
+            b"\xff\xff\xff\xff\xff\xff\xff\xffa/b",
+        ] {
+            assert_eq!(Floor::read(value), None);
+        }
         for packed in [
             Packed::Whole(Bytes::from_static(b"entry")),
             Packed::Parts {

@@ -7,7 +7,7 @@ use hgs_etcd::{Client, Compare, Found, Operation, Range, Repeat, Revision, Txn};
 use hgs_store::order::{Last, OrderError, Position};
 
 use super::gather::{number_of, octets_of};
-use super::keys::{Keyspace, Mark};
+use super::keys::{Floor, Keyspace, Mark};
 use super::{not_answered, unreadable};
 use crate::node::{Node, NodeName};
 
@@ -21,7 +21,8 @@ const LAYOUT: u32 = 1;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Nodes {
     revision: Revision,
-    marks: BTreeMap<String, Mark>,
+    /// With the revision at which each was written.
+    marks: BTreeMap<String, (Mark, Revision)>,
 }
 
 impl Nodes {
@@ -32,7 +33,7 @@ impl Nodes {
     ) -> Result<Self, OrderError> {
         let marks = found.records.iter().map(|record| {
             let node = keys.name_in(&record.key);
-            let mark = Mark::read(&record.value);
+            let mark = Mark::read(&record.value).map(|mark| (mark, record.revision));
             node.map(|node| node.as_str().to_owned())
                 .zip(mark)
                 .ok_or_else(|| unreadable("a node of another format"))
@@ -53,16 +54,18 @@ impl Nodes {
     }
 
     pub(super) fn lasts(&self) -> impl Iterator<Item = (&str, Last)> {
-        self.marks.iter().map(|(node, mark)| (&**node, mark.last))
+        self.marks
+            .iter()
+            .map(|(node, (mark, _))| (&**node, mark.last))
     }
 
     pub(super) fn is_removed(&self, node: &str) -> bool {
-        self.marks.get(node).is_some_and(|mark| mark.removed)
+        self.marks.get(node).is_some_and(|(mark, _)| mark.removed)
     }
 
     /// Those that were not removed.
     pub(super) fn members(&self) -> impl Iterator<Item = &str> {
-        let members = self.marks.iter().filter(|(_, mark)| !mark.removed);
+        let members = self.marks.iter().filter(|(_, (mark, _))| !mark.removed);
         members.map(|(node, _)| &**node)
     }
 
@@ -83,15 +86,23 @@ impl Nodes {
                 self.revision.0, seen.revision
             )));
         }
-        let own = self.marks.get(node).filter(|mark| !mark.removed);
+        let own = self.marks.get(node).map(|(mark, _)| mark);
+        let own = own.filter(|mark| !mark.removed);
         for (other, last) in &seen.nodes {
-            let Some(Mark { last: there, .. }) = self.marks.get(other) else {
+            let Some((Mark { last: there, .. }, written)) = self.marks.get(other) else {
                 return Err(put_back(format!("it does not know node {other}")));
             };
             if there.number < last.number {
                 return Err(put_back(format!(
                     "its last entry of node {other} is {}, and this node has seen {}",
                     there.number, last.number
+                )));
+            }
+            let written = number_of(*written);
+            if there.number > last.number && written <= seen.revision {
+                return Err(put_back(format!(
+                    "its entry {} of node {other} is at revision {written}, and this node has seen all up to {}",
+                    there.number, seen.revision
                 )));
             }
             if other != node && there.number == last.number && there.chain != last.chain {
@@ -106,6 +117,60 @@ impl Nodes {
         })?;
         Ok(own.last)
     }
+}
+
+/// Why nothing is ordered any more, if a node has said so.
+pub(super) fn check_floor(found: &Found) -> Result<(), OrderError> {
+    let record = found.records.first();
+    match record.and_then(|record| Floor::read(&record.value)) {
+        Some(Floor::At(_)) => Ok(()),
+        Some(Floor::Halted(node)) => Err(halted_by(&node)),
+        None => Err(unreadable("no floor")),
+    }
+}
+
+/// Whether no node writes any more, as one has found that etcd was put back.
+///
+/// # Errors
+/// [`OrderError::PutBack`] if so; why it can't be told.
+pub async fn check_halt(client: &Client, keys: &Keyspace) -> Result<(), OrderError> {
+    let found = client
+        .range(&Range::of(hgs_etcd::Keys::One(keys.floor())))
+        .await;
+    check_floor(&found.map_err(|error| not_answered(&error, false))?)
+}
+
+pub(crate) fn halted_by(node: &NodeName) -> OrderError {
+    OrderError::PutBack {
+        reason: format!("node {node} has seen commits that are gone from it"),
+    }
+}
+
+/// Has no node write any more, as this one has seen commits that are gone. Another cluster is left alone. Can be repeated.
+///
+/// # Errors
+/// Why it could not be said.
+pub(super) async fn halt(
+    client: &Client,
+    keys: &Keyspace,
+    cluster: &ClusterId,
+    node: &NodeName,
+) -> Result<(), OrderError> {
+    let txn = Txn {
+        compare: vec![
+            Compare::Value(keys.cluster(), identity(cluster)),
+            // The first who says so is named.
+            Compare::Below(keys.floor(), octets_of(Floor::NEVER)),
+        ],
+        then: vec![Operation::Put(
+            keys.floor(),
+            Floor::Halted(node.clone()).value(),
+        )],
+        otherwise: Vec::new(),
+    };
+    let committed = client.commit(&txn, Repeat::Safe).await;
+    committed.map_err(|error| not_answered(&error, false))?;
+    Ok(())
 }
 
 /// Whether what stands in etcd is this cluster.
@@ -180,7 +245,7 @@ pub async fn found(
         compare: vec![Compare::Absent(keys.cluster())],
         then: vec![
             Operation::Put(keys.cluster(), identity(cluster)),
-            Operation::Put(keys.floor(), octets_of(0)),
+            Operation::Put(keys.floor(), Floor::At(0).value()),
             Operation::Put(keys.node(node), Mark::of(Last::NONE).value()),
         ],
         otherwise: vec![
@@ -392,6 +457,7 @@ async fn change(
 mod tests {
     use super::*;
 
+    /// All written at `revision`.
     fn nodes(revision: i64, marks: &[(&str, u64, u8, bool)]) -> Nodes {
         let marks = marks.iter().map(|(node, number, chain, removed)| {
             let last = Last {
@@ -402,7 +468,7 @@ mod tests {
                 last,
                 removed: *removed,
             };
-            ((*node).to_owned(), mark)
+            ((*node).to_owned(), (mark, Revision(revision)))
         });
         Nodes {
             revision: Revision(revision),
@@ -436,7 +502,7 @@ mod tests {
         assert_eq!(follow(9, &as_seen).unwrap().number, 3);
         // Its own entry may be one of another process: that is told apart by who asks.
         assert_eq!(
-            follow(9, &[("a", 3, 7, false), ("b", 5, 2, true)])
+            follow(10, &[("a", 3, 7, false), ("b", 5, 2, true)])
                 .unwrap()
                 .chain,
             [7; 32]
@@ -447,6 +513,9 @@ mod tests {
             (9, [as_seen[0], ("b", 1, 2, false)]),
             (9, [as_seen[0], ("b", 2, 7, false)]),
             (9, [as_seen[0], ("c", 2, 2, false)]),
+            // More than was seen, written before that: the revisions were used again.
+            (9, [as_seen[0], ("b", 3, 4, false)]),
+            (9, [("a", 4, 3, false), as_seen[1]]),
         ] {
             let error = follow(revision, &marks).unwrap_err();
             assert!(matches!(error, OrderError::PutBack { .. }), "{error}");

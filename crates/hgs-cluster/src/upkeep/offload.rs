@@ -5,7 +5,7 @@ use hgs_store::order::OrderError;
 
 use super::{Report, Reported, Upkeep};
 use crate::node::NodeName;
-use crate::order::{Keyspace, not_answered, octets_of, unreadable};
+use crate::order::{Floor, Keyspace, halted_by, not_answered, unreadable};
 use crate::process::MAX_TXN_OPERATIONS;
 
 /// Entries that one request deletes, so that none takes long.
@@ -94,17 +94,19 @@ impl Upkeep {
     async fn current_floor(&self) -> Result<(u64, Revision), OrderError> {
         let found = self.range(Range::of(Keys::One(self.keys.floor()))).await?;
         let record = found.records.first();
-        let value = record.and_then(|record| <[u8; 8]>::try_from(&record.value[..]).ok());
-        let floor = value.map(u64::from_be_bytes);
-        let floor = floor.ok_or_else(|| unreadable("no floor"))?;
-        Ok((floor, found.revision))
+        match record.and_then(|record| Floor::read(&record.value)) {
+            Some(Floor::At(floor)) => Ok((floor, found.revision)),
+            // Nothing is deleted any more: what there is may show what is gone.
+            Some(Floor::Halted(node)) => Err(halted_by(&node)),
+            None => Err(unreadable("no floor")),
+        }
     }
 
     async fn raise(&self, from: u64, to: u64) -> Result<bool, OrderError> {
         let key = self.keys.floor();
         let txn = Txn {
-            compare: vec![Compare::Value(key.clone(), octets_of(from))],
-            then: vec![Operation::Put(key.clone(), octets_of(to))],
+            compare: vec![Compare::Value(key.clone(), Floor::At(from).value())],
+            then: vec![Operation::Put(key.clone(), Floor::At(to).value())],
             otherwise: vec![Operation::Get(key)],
         };
         self.commit(&txn).await

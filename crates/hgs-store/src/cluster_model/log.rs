@@ -68,6 +68,8 @@ pub(super) struct Log {
     pub(super) truth: Arc<Copy>,
     pub(super) history: History,
     pub(super) wrong: Option<&'static str>,
+    /// A node has found that it was put back.
+    pub(super) is_halted: bool,
     pub(super) name: Name,
 }
 
@@ -89,7 +91,17 @@ impl Log {
             wrong: history.take_state(&first.state),
             truth: Arc::clone(first),
             history,
+            is_halted: false,
             name: Name::default(),
+        }
+    }
+
+    /// The same, in which nothing is ordered any more.
+    pub(super) fn halted(&self) -> Self {
+        Self {
+            is_halted: true,
+            name: name(&[&self.name, b"halted"]),
+            ..self.clone()
         }
     }
 
@@ -149,6 +161,10 @@ impl Log {
             revision,
             content: Name::default(),
         }));
+        if self.is_halted {
+            log.wrong = Some(super::ORDERED_AFTER_HALT);
+            return log;
+        }
         match machine::refresh(&self.truth, keys, "observer", &Arc::new(log.clone())) {
             Ok(truth) => log.truth = Arc::new(truth),
             Err(_) => log.wrong = Some(super::NOT_CARRIED_OUT),
@@ -223,6 +239,11 @@ impl Log {
     /// What was ordered after `seen`.
     /// A node that has more than the order, or something else, is told so: with etcd, by what each node wrote last.
     pub(super) fn since(&self, seen: &Position) -> Result<&[Arc<Ordered>], OrderError> {
+        if self.is_halted && !seeded(Fault::OrderIgnoresHalt) {
+            return Err(OrderError::PutBack {
+                reason: "a node says so".to_owned(),
+            });
+        }
         for (node, known) in &seen.nodes {
             let (last, _) = self
                 .nodes

@@ -482,6 +482,7 @@ explored! {
     writes_not_told = WritesNotTold in old_order as RELEASED_AFTER_REVOCATION
     order_compares_too_late = OrderComparesTooLate in old_order as RELEASED_AFTER_REVOCATION
     order_ignores_its_node = OrderIgnoresItsNode in unknown_outcomes as NOT_CARRIED_OUT
+    order_ignores_halt = OrderIgnoresHalt in old_order as ORDERED_AFTER_HALT
     }
 }
 

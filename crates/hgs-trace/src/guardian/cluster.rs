@@ -45,8 +45,8 @@ pub(super) fn ordered() -> Vec<Check<Facts>> {
         id: "HGS-Q003",
         group: Group::Cluster,
         title: "the cluster has a quorum",
-        fails_when: "too few nodes, or members of an etcd that runs already, reach each other; nothing is released meanwhile",
-        remedy: "start the nodes that are away; where most are lost for good, see \"Disasters\" in docs/cluster.md",
+        fails_when: "too few nodes, or members of an etcd that runs already, reach each other, or a node has found that etcd was put back to an older state; nothing is released meanwhile",
+        remedy: "start the nodes that are away; where most are lost for good, or etcd was put back, see \"Disasters\" in docs/cluster.md",
         after: &["HGS-S001", "HGS-S004"],
         judge: |facts| standing(facts, quorum),
     }]
@@ -195,6 +195,9 @@ fn certificates(cluster: &Cluster, now: Time) -> Vec<Judgement> {
 }
 
 fn quorum(standing: &ClusterStanding) -> Vec<Judgement> {
+    if let Some(put_back) = &standing.put_back {
+        return vec![Judgement::fail(CLUSTER, put_back)];
+    }
     let evidence = match (&standing.leader, &standing.trouble) {
         (_, Some(trouble)) => trouble.clone(),
         (Some(leader), None) => format!("{leader} leads"),

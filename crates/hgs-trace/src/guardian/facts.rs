@@ -129,6 +129,9 @@ pub struct ClusterStanding {
     pub divergence: Option<String>,
     /// Why the nodes are known as they were last.
     pub trouble: Option<String>,
+    /// How it was found that etcd was put back.
+    #[serde(default)]
+    pub put_back: Option<String>,
     /// The nodes, and the members of an etcd that runs already.
     pub nodes: Vec<ClusterNode>,
     /// The nodes that a newer level of the format waits for.

@@ -152,6 +152,7 @@ fn cluster() -> Cluster {
             survives: Some(1),
             divergence: None,
             trouble: None,
+            put_back: None,
             nodes: ["n1", "n2", "n3"].map(node).into(),
             lagging: vec![],
         }),
@@ -960,6 +961,18 @@ fn a_cluster_without_a_quorum() {
     let report = broken(|facts| {
         let standing = in_cluster(facts);
         (standing.quorum, standing.leader, standing.survives) = (false, None, None);
+        in_state(facts).writable = problem();
+        refuse_roll(facts);
+        at_url(facts).refusal = Some(Ok("StateUnavailableException".to_owned()));
+    });
+    let skipped = ["HGS-Q005", "HGS-D006", "HGS-P004", "HGS-P006"];
+    assert_root(&report, "HGS-Q003", &skipped);
+}
+
+#[test]
+fn an_etcd_that_was_put_back() {
+    let report = broken(|facts| {
+        in_cluster(facts).put_back = Some("node n2 has seen commits".to_owned());
         in_state(facts).writable = problem();
         refuse_roll(facts);
         at_url(facts).refusal = Some(Ok("StateUnavailableException".to_owned()));

@@ -12,7 +12,7 @@ use crate::failures::OrFail as _;
 
 /// Show the nodes of the cluster, which of them leads, and how many can be lost
 ///
-/// The status is 0 when enough nodes reach each other, otherwise 1.
+/// The status is 0 when enough nodes reach each other and etcd is the one that they know, otherwise 1.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   hgs cluster status
@@ -25,9 +25,9 @@ pub(super) struct Arguments {
 impl Arguments {
     pub(super) fn run(self, terminal: &Terminal) -> Result<Exit, Failure> {
         let cluster = self.server.client()?.cluster().or_fail()?;
-        let quorum = cluster.quorum;
+        let is_served = cluster.quorum && cluster.put_back.is_none();
         terminal.report(&Shown(cluster))?;
-        Ok(if quorum { Exit::Done } else { Exit::Failed })
+        Ok(if is_served { Exit::Done } else { Exit::Failed })
     }
 }
 
@@ -66,7 +66,15 @@ impl fmt::Display for Shown {
         if let Some(etcd) = &cluster.existing_etcd {
             show_etcd(etcd, formatter)?;
         }
+        if let Some(put_back) = &cluster.put_back {
+            writeln!(
+                formatter,
+                "Nothing is released: {}. Stop all nodes, and see \"Disasters\" in docs/cluster.md.",
+                printable(put_back)
+            )?;
+        }
         match cluster.survives {
+            _ if cluster.put_back.is_some() => {}
             Some(0) if cluster.quorum => {
                 writeln!(
                     formatter,

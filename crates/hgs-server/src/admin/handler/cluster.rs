@@ -11,6 +11,7 @@ use hgs_cluster::membership::MembershipError;
 use hgs_cluster::order::NodesError;
 use hgs_cluster::process::QUOTA;
 use hgs_crypto::{hex, x25519};
+use hgs_etcd::MemberStatus;
 use hgs_store::Action;
 use serde_json::json;
 use tokio::runtime::Handle;
@@ -123,6 +124,13 @@ fn warnings(standing: &Standing) -> Vec<Warning> {
             "see `hgs cluster status`: more than half of the nodes must run",
         ));
     }
+    if let Some(put_back) = &standing.put_back {
+        warnings.push(warning(
+            "cluster-put-back",
+            format!("nothing is released: {put_back}"),
+            "stop all nodes: see \"Disasters\" in docs/cluster.md",
+        ));
+    }
     for EtcdStanding { url, status } in standing.etcd_members() {
         let trouble = match status {
             Ok(status) if status.errors.is_empty() => continue,
@@ -156,6 +164,13 @@ fn warnings(standing: &Standing) -> Vec<Warning> {
                     ahead.abs()
                 ),
                 "let both follow a time server",
+            ));
+        }
+        if let Some(alarms) = node.etcd.as_ref().and_then(alarms) {
+            warnings.push(warning(
+                "cluster-etcd",
+                format!("etcd on node {name}: {alarms}"),
+                "see `hgs trace`: HGS-Q006 says what helps",
             ));
         }
         let octets = node.etcd.as_ref().map_or(0, |etcd| etcd.octets.1);
@@ -207,7 +222,7 @@ fn shown(standing: &Standing) -> types::Cluster {
             .report
             .as_ref()
             .map(|report| report.usable_keys.clone()),
-        error: node.error.clone(),
+        error: node.error.clone().or_else(|| alarms(node.etcd.as_ref()?)),
     });
     types::Cluster {
         cluster: standing.cluster.clone(),
@@ -227,6 +242,7 @@ fn shown(standing: &Standing) -> types::Cluster {
         }),
         nodes: nodes.collect(),
         trouble: standing.trouble.clone(),
+        put_back: standing.put_back.clone(),
         existing_etcd: standing
             .existing
             .as_ref()
@@ -237,17 +253,21 @@ fn shown(standing: &Standing) -> types::Cluster {
     }
 }
 
+/// What a member of etcd says that is wrong with it.
+fn alarms(status: &MemberStatus) -> Option<String> {
+    (!status.errors.is_empty()).then(|| status.errors.join("; "))
+}
+
 fn shown_member(member: &EtcdStanding) -> ExistingEtcdMember {
     let status = member.status.as_ref().ok();
-    let said = status.map(|status| status.errors.join("; "));
     ExistingEtcdMember {
         url: member.url.clone(),
         reachable: status.is_some(),
         leads: status.is_some_and(|status| status.leader == Some(status.id)),
         version: status.map(|status| status.version.clone()),
         octets: status.map(|status| status.octets.0),
-        error: said
-            .filter(|said| !said.is_empty())
+        error: status
+            .and_then(alarms)
             .or_else(|| member.status.as_ref().err().cloned()),
     }
 }

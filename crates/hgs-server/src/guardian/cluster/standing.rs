@@ -13,6 +13,7 @@ use hgs_cluster::process::Etcd;
 use hgs_cluster::upkeep::{Lagging, Report, Reported, divergence, lagging, reports};
 use hgs_etcd::{MemberId, MemberStatus};
 use hgs_pki::Time;
+use hgs_store::order::OrderError;
 use hgs_store::{Format, Level};
 use tokio::time::Instant;
 
@@ -40,6 +41,8 @@ pub(crate) struct Standing {
     pub(crate) upgrade: Option<Upgrade>,
     /// Why the members can't be asked: those that were known last are shown.
     pub(crate) trouble: Option<String>,
+    /// How it was found that etcd was put back: nothing is ordered any more.
+    pub(crate) put_back: Option<String>,
     /// Where nodes use an etcd that runs already.
     pub(crate) existing: Option<Existing>,
     /// Two nodes whose audit logs are not the same.
@@ -216,6 +219,10 @@ impl Cluster {
         // Without a quorum there are none, which is told already.
         let reports = reports(&self.client, &facts.keyspace()).await;
         let reports = reports.unwrap_or_default();
+        let halt = order::check_halt(&self.client, &facts.keyspace()).await;
+        let put_back = halt
+            .err()
+            .filter(|error| matches!(error, OrderError::PutBack { .. }));
         let now = Instant::now();
         let heard = {
             let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
@@ -243,6 +250,7 @@ impl Cluster {
             node: facts.node.name,
             nodes,
             trouble,
+            put_back: put_back.map(|error| error.to_string()),
             existing,
             divergence,
         }

@@ -65,6 +65,7 @@ impl Running {
             survives: standing.survives(),
             divergence: standing.divergence.clone(),
             trouble: standing.trouble.clone(),
+            put_back: standing.put_back.clone(),
             lagging: lagging(&standing),
             nodes,
         }

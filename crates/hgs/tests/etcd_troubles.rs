@@ -1,0 +1,132 @@
+//! What happens to an etcd that nodes use: it is put back to an older state, or one of its disks changes what it holds.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use common::machine::{Machine, PATIENCE};
+use common::served::Served;
+use hgs_testkit::etcd::Etcd;
+use serde_json::Value;
+
+fn at(etcd: &Etcd) -> String {
+    let urls = etcd.addresses(0);
+    urls.iter()
+        .map(|url| format!(" --etcd http://{url}"))
+        .collect()
+}
+
+fn finding<'t>(traced: &'t Value, id: &str) -> &'t Value {
+    let mut findings = traced["findings"].as_array().unwrap().iter();
+    findings.find(|one| one["id"] == id).unwrap_or(&Value::Null)
+}
+
+/// The node that has a revocation is away while etcd is put back to before it, and another one goes on that was behind.
+#[test]
+fn an_etcd_that_was_put_back_stops_all_nodes_once_one_finds_it_and_one_of_them_leads_on() {
+    let mut etcd = Etcd::new(1);
+    let [ahead, behind] = ["n1", "n2"].map(Machine::new);
+    ahead.init(&at(&etcd)).done();
+    let served_ahead = Served::start_with(&ahead.home, "hgs.toml");
+    behind.join(&ahead.invitation()).done();
+    let served_behind = Served::start_with(&behind.home, "hgs.toml");
+    ahead.add_host("host-1");
+    behind.knows_host("host-1");
+    drop(served_behind);
+    let snapshot = ahead.home.file("snapshot");
+    etcd.etcdctl(0, &["snapshot", "save", snapshot.to_str().unwrap()]);
+    ahead.hgs("host revoke host-1 --reason stolen --yes").done();
+    drop(served_ahead);
+
+    etcd.put_back(&snapshot);
+    let served_behind = Served::start_with(&behind.home, "hgs.toml");
+    assert!(served_behind.readiness().contains("200 OK"));
+    let mut serve = ahead.home.command();
+    serve
+        .args(["serve", "--config", "hgs.toml"])
+        .timeout(Duration::from_secs(60));
+    let ended = serve.output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(!ended.status.success(), "{said}");
+    assert!(said.contains("was put back to an older state"), "{said}");
+    assert!(said.contains("Disasters"), "{said}");
+
+    let answer = served_behind.readiness();
+    assert!(answer.contains(" 503 "), "{answer}");
+    assert!(
+        answer.contains("node n1 has seen commits that are gone"),
+        "{answer}"
+    );
+    behind
+        .hgs("host revoke host-1 --reason late --yes")
+        .ended(1)
+        .saying("was put back to an older state");
+    behind
+        .hgs("cluster status")
+        .ended(1)
+        .saying("Nothing is released: the cluster was put back");
+    let traced = behind.traced("it is diagnosed", |traced| {
+        finding(traced, "HGS-Q003")["outcome"] == "fail"
+    });
+    assert!(
+        finding(&traced, "HGS-Q003")["evidence"]
+            .to_string()
+            .contains("n1"),
+        "{traced}"
+    );
+    drop(served_behind);
+
+    // The state that goes on is the one that has all.
+    ahead.hgs("cluster dissolve --yes").done();
+    let _served = Served::start_with(&ahead.home, "hgs.toml");
+    ahead.hgs("host show host-1").done().saying("stolen");
+    ahead.add_host("host-2");
+}
+
+/// Where a text stands in a file.
+fn places(file: &Path, text: &str) -> Vec<usize> {
+    let octets = fs::read(file).unwrap();
+    let windows = octets.windows(text.len()).enumerate();
+    windows
+        .filter(|(_, window)| *window == text.as_bytes())
+        .map(|(place, _)| place)
+        .collect()
+}
+
+/// A bit has changed on the disk of one member, and etcd's own check finds it.
+#[test]
+fn a_member_that_holds_something_else_than_the_others_is_named() {
+    let mut etcd = Etcd::with(3, &["--experimental-corrupt-check-time=1s"]);
+    let node = Machine::new("n1");
+    node.init(&at(&etcd)).done();
+    let _served = Served::start_with(&node.home, "hgs.toml");
+    let value = "a value that is nowhere else in the database of this member";
+    etcd.etcdctl(0, &["put", "of-somebody-else", value]);
+    let follower = (etcd.leader() + 1) % 3;
+    let database = etcd.folder(follower).join("member/snap/db");
+    // It is written some moments later, and its page elsewhere with each write that follows.
+    let deadline = Instant::now() + PATIENCE;
+    while places(&database, value).is_empty() {
+        assert!(Instant::now() < deadline);
+    }
+    etcd.kill(follower);
+    let mut octets = fs::read(&database).unwrap();
+    for place in places(&database, value) {
+        octets[place] ^= 1;
+    }
+    fs::write(&database, octets).unwrap();
+    etcd.start(follower);
+
+    let traced = node.traced("it is diagnosed", |traced| {
+        finding(traced, "HGS-Q006")["outcome"] == "fail"
+    });
+    let found = finding(&traced, "HGS-Q006")["evidence"].to_string();
+    assert!(found.contains("CORRUPT"), "{found}");
+    node.until("the status names it", |cluster| {
+        cluster["existing_etcd"]["members"]
+            .to_string()
+            .contains("CORRUPT")
+    });
+}
