@@ -22,8 +22,8 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use archive::Boundary;
 pub use archive::{Archive, ArchiveError, MAX_ARCHIVE_LENGTH};
-pub use query::AuditFilter;
-pub(crate) use query::{list, show, terms};
+pub use query::{AuditFilter, LaterRecords};
+pub(crate) use query::{after, list, show, terms};
 
 use crate::audit_head::Head;
 use crate::engine::{AuditRow, NewAuditRow, View};

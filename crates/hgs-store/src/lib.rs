@@ -57,8 +57,8 @@ mod usage;
 mod writer;
 
 pub use audit::{
-    Action, Archive, ArchiveError, AuditEntry, AuditFilter, AuditRecord, MAX_ARCHIVE_LENGTH,
-    OfflineUse, Outcome, RecordChange,
+    Action, Archive, ArchiveError, AuditEntry, AuditFilter, AuditRecord, LaterRecords,
+    MAX_ARCHIVE_LENGTH, OfflineUse, Outcome, RecordChange,
 };
 pub use error::{Finding, MasterKeyError, OpenError, StoreError, Tampered};
 pub use evidence::{Attempted, EvidenceToKeep, KeptEvidence, LastAttempt, MAX_KEPT_IMA_OCTETS};

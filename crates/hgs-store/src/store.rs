@@ -17,7 +17,7 @@ use hgs_custody::seal::MasterKey;
 use hgs_files::FileError;
 use hgs_pki::health::HostId;
 
-use crate::audit::{self, Action, AuditEntry, AuditFilter, AuditRecord, Outcome};
+use crate::audit::{self, Action, AuditEntry, AuditFilter, AuditRecord, LaterRecords, Outcome};
 use crate::engine::{
     Durability, Engine, Program, Readers, Replicated, Sqlite, View, check_copy, close_copy,
     forget_mark, position_of,
@@ -393,6 +393,31 @@ impl Store {
     /// When the database can't be read, or the record was changed by another program.
     pub fn audit_record(&self, sequence: u64) -> Result<Option<AuditRecord>, StoreError> {
         audit::show(&*self.readers.snapshot()?, &self.keys.audit, sequence)
+    }
+
+    /// At most `limit` audit records after the one with the number `sequence`, in their order.
+    ///
+    /// # Errors
+    /// When the database can't be read, or a record was changed by another program.
+    pub fn records_after(&self, sequence: u64, limit: usize) -> Result<LaterRecords, StoreError> {
+        audit::after(
+            &*self.readers.snapshot()?,
+            &self.keys.audit,
+            sequence,
+            limit,
+        )
+    }
+
+    /// The number of the newest audit record.
+    #[must_use]
+    pub fn newest_record(&self) -> u64 {
+        self.shared.newest().1.audit.sequence
+    }
+
+    /// Tells `follower` the number of the newest audit record after each commit that has written some, whichever node has
+    /// committed. Only the first one is told. It is called on the store's own thread and must not block.
+    pub fn follow_records(&self, follower: impl Fn(u64) + Send + Sync + 'static) {
+        self.shared.follow(Box::new(follower));
     }
 
     /// Whether something can be written now, and the database is still the one that was opened:

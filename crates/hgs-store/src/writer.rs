@@ -11,7 +11,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -142,7 +142,12 @@ pub(crate) struct Shared {
     newest: RwLock<(Arc<State>, Integrity)>,
     pub(crate) counters: Counters,
     announced: AtomicUsize,
+    follower: OnceLock<Follower>,
 }
+
+/// Told the number of the newest audit record after each commit that has written some, whichever node has committed. It is
+/// called on the writer's thread and must not block.
+pub(crate) type Follower = Box<dyn Fn(u64) + Send + Sync>;
 
 /// A job that will be submitted soon, or not at all: the next commit waits for it, but not long. It
 /// is to be dropped when the job is submitted.
@@ -174,7 +179,13 @@ impl Shared {
             newest: RwLock::new((Arc::new(state), integrity)),
             counters: Counters::default(),
             announced: AtomicUsize::new(0),
+            follower: OnceLock::new(),
         }
+    }
+
+    /// Tells `follower` from now on, unless there is one already.
+    pub(crate) fn follow(&self, follower: Follower) {
+        let _ = self.follower.set(follower);
     }
 
     /// The newest state that is on the disk.
@@ -202,8 +213,13 @@ impl Shared {
                 Arc::new(state)
             }
         };
+        let integrity = integrity.after(batch);
         let mut newest = self.newest.write().unwrap_or_else(PoisonError::into_inner);
-        *newest = (state, integrity.after(batch));
+        *newest = (state, integrity);
+        drop(newest);
+        if let Some(follower) = self.follower.get().filter(|_| !batch.audit.is_empty()) {
+            follower(integrity.audit.sequence);
+        }
     }
 }
 

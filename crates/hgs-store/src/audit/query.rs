@@ -145,6 +145,43 @@ pub(crate) fn list(
     }
 }
 
+/// What comes after a record of the log.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LaterRecords {
+    /// The records that follow, in their order; none where it is the newest, or where the log ends before it.
+    Records(Vec<AuditRecord>),
+    /// Some of them have left the database for an archive; this is the first that is there.
+    Archived {
+        /// Its number.
+        first: u64,
+    },
+}
+
+/// At most `limit` records after the one with the number `sequence`, in their order.
+pub(crate) fn after(
+    view: &dyn View,
+    authenticator: &Authenticator,
+    sequence: u64,
+    limit: usize,
+) -> Result<LaterRecords, StoreError> {
+    let left = Boundary::of(view, authenticator)?.left.sequence;
+    if sequence < left {
+        return Ok(LaterRecords::Archived { first: left + 1 });
+    }
+    let rows = view.audit_after(sequence, limit)?;
+    let mut older = None;
+    let mut records = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let expected = older.map_or(sequence, |older: &AuditRow| older.sequence) + 1;
+        if row.sequence != expected {
+            return Err(tampered(expected, Finding::Missing).into());
+        }
+        records.push(check(view, authenticator, row, older)?);
+        older = Some(row);
+    }
+    Ok(LaterRecords::Records(records))
+}
+
 /// Records that are read at one time.
 const PAGE: usize = 256;
 

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -11,7 +12,7 @@ use crate::audit::{Archive, ArchiveError};
 use crate::fixture::*;
 use crate::high_water_mark::default_path;
 use crate::master_key_file;
-use crate::{AuditFilter, OpenError, Opening};
+use crate::{AuditFilter, LaterRecords, OpenError, Opening};
 
 const DAY: i64 = 86_400;
 
@@ -399,4 +400,50 @@ fn until(mut is_so: impl FnMut() -> bool) {
     while !is_so() {
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
+}
+
+#[test]
+fn the_log_is_read_onward_until_its_end_and_from_where_it_begins() {
+    let (site, store) = Site::new();
+    let after = |sequence, limit| store.records_after(sequence, limit).unwrap();
+    let numbers = |later| match later {
+        LaterRecords::Records(records) => {
+            let numbers = records.iter().map(|record| record.sequence);
+            numbers.collect::<Vec<_>>()
+        }
+        LaterRecords::Archived { first } => panic!("the log begins with {first}"),
+    };
+    let last = store.newest_record();
+    assert_eq!(numbers(after(0, 3)), [1, 2, 3]);
+    assert_eq!(numbers(after(3, 2)), [4, 5]);
+    assert_eq!(numbers(after(last - 1, 100)), [last]);
+    assert!(numbers(after(last, 100)).is_empty());
+    assert!(numbers(after(last + 5, 100)).is_empty());
+
+    let archived = site.archive(&store).unwrap();
+    let first = archived.last + 1;
+    assert_eq!(after(3, 2), LaterRecords::Archived { first });
+    assert_eq!(
+        after(archived.last - 1, 2),
+        LaterRecords::Archived { first }
+    );
+    assert_eq!(numbers(after(archived.last, 2)), [first, first + 1]);
+
+    site.execute("DELETE FROM audit WHERE sequence = 608");
+    assert!(store.records_after(606, 1).is_ok());
+    assert!(store.records_after(606, 2).is_err());
+    assert!(store.records_after(607, 2).is_err());
+}
+
+#[test]
+fn who_follows_is_told_of_every_record_and_of_nothing_else() {
+    let (_site, store) = Site::new();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let tell = Arc::clone(&told);
+    store.follow_records(move |sequence| tell.lock().unwrap().push(sequence));
+    let last = store.newest_record();
+    note(&store, 2, 2);
+    store.check().unwrap();
+    assert_eq!(*told.lock().unwrap(), [last + 1, last + 2]);
+    assert_eq!(store.newest_record(), last + 2);
 }
