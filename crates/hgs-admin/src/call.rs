@@ -1,12 +1,17 @@
 //! The arguments of an operation in a request: read from one by the server, written to one by the client.
 
 use bytes::Bytes;
+use hyper::Method;
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::describe::Description;
+use crate::event_stream::EventStream;
 use crate::key::{self, WithKey};
 use crate::path::Segment;
-use crate::{AdminError, query};
+use crate::types::Event;
+use crate::{AdminError, Client, query};
 
 /// A request for an operation that was found, as it was sent.
 #[derive(Debug, Clone, Copy)]
@@ -17,6 +22,57 @@ pub struct Call<'c> {
     pub query: &'c str,
     /// The body.
     pub body: &'c [u8],
+    /// The header `Last-Event-ID`.
+    pub last_event_id: Option<&'c str>,
+}
+
+/// What a client of events that comes back was told last: the number of an audit record.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LastEventId(pub Option<u64>);
+
+/// The answer of an operation that was carried out.
+#[derive(Debug)]
+pub enum Answer {
+    /// JSON.
+    Json(Vec<u8>),
+    /// Server-sent events.
+    Events(EventStream),
+}
+
+/// What operations answer with: how the server sends it, how the client gets it, and how the document describes it.
+pub(crate) trait Answered: Sized {
+    fn into_answer(self) -> Answer;
+    fn of(client: &Client, method: &Method, request: Outgoing) -> Result<Self, AdminError>;
+    fn describe(description: Description<'_>) -> Description<'_>;
+}
+
+impl<T: Serialize + DeserializeOwned + JsonSchema> Answered for T {
+    fn into_answer(self) -> Answer {
+        let json = serde_json::to_vec(&self);
+        Answer::Json(json.expect("answers have text for keys and are written to memory"))
+    }
+
+    fn of(client: &Client, method: &Method, request: Outgoing) -> Result<Self, AdminError> {
+        client.ask(method, request)
+    }
+
+    fn describe(description: Description<'_>) -> Description<'_> {
+        description.answer::<T>()
+    }
+}
+
+impl Answered for EventStream {
+    fn into_answer(self) -> Answer {
+        Answer::Events(self)
+    }
+
+    fn of(client: &Client, method: &Method, request: Outgoing) -> Result<Self, AdminError> {
+        client.events_of(method, request)
+    }
+
+    fn describe(description: Description<'_>) -> Description<'_> {
+        description.events::<Event>()
+    }
 }
 
 /// Arguments of an operation, read from a call. The names of these methods are the places of `operations!`.
@@ -36,23 +92,38 @@ impl Call<'_> {
     pub(crate) fn body_with_key<T: DeserializeOwned>(&self) -> Result<WithKey<T>, AdminError> {
         key::read(self.body)
     }
+
+    pub(crate) fn last_event_id(&self) -> Result<LastEventId, AdminError> {
+        let number = self.last_event_id.map(|text| {
+            let number = text.parse();
+            number.map_err(|_| {
+                AdminError::invalid(format_args!(
+                    "Last-Event-ID: {text:?} is no number of an audit record"
+                ))
+            })
+        });
+        Ok(LastEventId(number.transpose()?))
+    }
 }
 
 /// A request for an operation that a client is about to send.
 #[derive(Debug, Default)]
 pub(crate) struct Outgoing {
+    /// The path of the operation, once the segment is known.
+    pub(crate) path: String,
     pub(crate) segment: String,
     pub(crate) query: String,
     pub(crate) body: Bytes,
+    pub(crate) last_event_id: LastEventId,
 }
 
 /// Arguments of an operation, written to a request. The names of these methods are the places of `operations!`.
 impl Outgoing {
-    /// The target of the request for an operation at `path`.
-    pub(crate) fn target(&self, path: String) -> String {
+    /// The target of the request.
+    pub(crate) fn target(&self) -> String {
         match self.query.is_empty() {
-            true => path,
-            false => format!("{path}?{}", self.query),
+            true => self.path.clone(),
+            false => format!("{}?{}", self.path, self.query),
         }
     }
 
@@ -82,8 +153,13 @@ impl Outgoing {
         let body = key::write(argument)?;
         Ok(Self { body, ..self })
     }
-}
 
-pub(crate) fn json(value: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(value).expect("answers have text for keys and are written to memory")
+    #[expect(clippy::unnecessary_wraps, reason = "as its siblings")]
+    pub(crate) fn last_event_id(self, argument: &LastEventId) -> Result<Self, AdminError> {
+        let last_event_id = *argument;
+        Ok(Self {
+            last_event_id,
+            ..self
+        })
+    }
 }

@@ -13,8 +13,10 @@ pub(crate) struct Description<'g> {
     pub(crate) parameters: Vec<Value>,
     /// The schema of the body.
     pub(crate) body: Option<Body>,
-    /// The schema of the answer.
+    /// The schema of the answer, or of each of its events.
     pub(crate) answer: Value,
+    /// Whether the answer is a stream of events.
+    pub(crate) is_stream: bool,
 }
 
 pub(crate) struct Body {
@@ -30,6 +32,7 @@ impl<'g> Description<'g> {
             parameters: Vec::new(),
             body: None,
             answer: Value::Null,
+            is_stream: false,
         }
     }
 }
@@ -80,6 +83,22 @@ impl Description<'_> {
             with_key: true,
         });
         self
+    }
+
+    pub(crate) fn last_event_id<T>(mut self, _: &str) -> Self {
+        self.parameters.push(json!({
+            "name": "Last-Event-ID",
+            "in": "header",
+            "description": "The last `id` that a client was told which comes back.",
+            "required": false,
+            "schema": {"type": "integer", "minimum": 0},
+        }));
+        self
+    }
+
+    pub(crate) fn events<T: JsonSchema>(mut self) -> Self {
+        self.is_stream = true;
+        self.answer::<T>()
     }
 
     pub(crate) fn answer<T: JsonSchema>(mut self) -> Self {

@@ -31,7 +31,9 @@ pub enum ErrorCode {
     MethodNotAllowed,
     /// The present state forbids it: a name or a key is taken, a host is already revoked.
     Conflict,
-    /// The state can't be read or written now.
+    /// The caller has as much of it as one caller may have.
+    TooMany,
+    /// The state can't be read or written now, or the server does as much of it as it does at once.
     Unavailable,
     /// Anything else; the server's log has the reason.
     Internal,
@@ -55,8 +57,15 @@ impl ErrorCode {
             Self::Conflict,
             "the present state forbids it: a name or key that is another host's, a host that is already revoked",
         ),
+        (
+            Self::TooMany,
+            "the caller has as many event streams as one may have",
+        ),
         (Self::Internal, "anything else; the log has the reason"),
-        (Self::Unavailable, "the state can't be read or written now"),
+        (
+            Self::Unavailable,
+            "the state can't be read or written now, or all event streams are in use",
+        ),
     ];
 
     /// The HTTP status of an answer with this code.
@@ -68,6 +77,7 @@ impl ErrorCode {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Conflict => StatusCode::CONFLICT,
+            Self::TooMany => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable | Self::NotRunning => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal | Self::NoAnswer => StatusCode::INTERNAL_SERVER_ERROR,
         }

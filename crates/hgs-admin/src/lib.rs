@@ -10,6 +10,7 @@
 //! `docs/admin-api.md` ([`page`]) and `docs/openapi.json` ([`openapi`]).
 //!
 //! * [`types`] are the requests and answers. No answer can hold a secret.
+//! * An answer is JSON, or an [`EventStream`].
 //! * [`Caller`] is who asks: an [`Identity`] and its [`Permissions`]. A [`Role`] is a set of permissions.
 //!
 //! This crate opens no listener and keeps no state: `hgs-server` does both.
@@ -18,6 +19,7 @@ mod call;
 mod client;
 mod describe;
 mod error;
+mod event_stream;
 mod identity;
 mod key;
 pub mod openapi;
@@ -28,9 +30,10 @@ mod permission;
 mod query;
 pub mod types;
 
-pub use call::Call;
+pub use call::{Answer, Call, LastEventId};
 pub use client::Client;
 pub use error::{AdminError, ErrorCode};
+pub use event_stream::{EventMessage, EventStream, HEARTBEAT};
 pub use identity::{Caller, Identity};
 pub use key::{WithKey, wipe};
 pub use operations::{Administration, OPERATIONS, Operation, RouteMatch, find};

@@ -57,10 +57,20 @@ fn described(operation: &Operation, description: Description<'_>) -> Value {
     let mut responses = Map::new();
     responses.insert(
         "200".to_owned(),
-        json!({
-            "description": "Done.",
-            "content": {"application/json": {"schema": description.answer}},
-        }),
+        match description.is_stream {
+            // OpenAPI 3.1 has no word for the schema of each event.
+            true => json!({
+                "description": EVENTS,
+                "content": {"text/event-stream": {
+                    "schema": {"type": "string"},
+                    "x-event-schema": description.answer,
+                }},
+            }),
+            false => json!({
+                "description": "Done.",
+                "content": {"application/json": {"schema": description.answer}},
+            }),
+        },
     );
     for (code, _) in ErrorCode::OF_SERVERS {
         let reference = format!("#/components/responses/{}", name_of(*code));
@@ -90,6 +100,8 @@ fn described(operation: &Operation, description: Description<'_>) -> Value {
     }
     entry
 }
+
+const EVENTS: &str = "Server-sent events. The data of each is JSON as `x-event-schema` describes it; the name of the event is its `kind`.";
 
 const WITH_KEY: &str = "The JSON on one line. After a line feed the private key may follow, as unencrypted PKCS#8 in PEM.";
 

@@ -1,27 +1,28 @@
 //! The operations, each declared once.
 //!
 //! A declaration reads: documentation; method, path and permission; then the method of [`Administration`] with its
-//! arguments, each with the place where it travels (`path`, `query`, `body`, or `body_with_key` for a body that a
-//! private key may follow), and its answer.
+//! arguments, each with the place where it travels (`path`, `query`, `last_event_id` for that header, `body`, or
+//! `body_with_key` for a body that a private key may follow), and its answer.
 
 use hgs_pki::Thumbprint;
 use hgs_trace::guardian::{LocalFacts, SyntheticRoll};
 use hyper::Method;
 use schemars::SchemaGenerator;
 
-use crate::call::{Call, Outgoing, json};
+use crate::call::{Answer, Answered, Call, LastEventId, Outgoing};
 use crate::describe::Description;
+use crate::event_stream::EventStream;
 use crate::path::is_plain;
 use crate::types::{
     AddCertificate, AddEkRoots, AddHost, AddHosts, AddPolicyDocument, AddSigner, AddedCertificate,
     ApproveHosts, ApprovedHost, ArchiveAudit, AuditArchive, AuditLog, AuditQuery, AuditRecord,
     Certificate, CertificateDetail, CertificateUsage, ChangePolicyDocument, Cluster, DeniedHost,
-    DenyHost, Diagnosis, EkRoot, GuardianDocument, Host, HostDetail, HostEvidence, HostGroup,
-    HostMeasurements, InviteNode, Judgement, NewCertificate, NewHostGroup, NodeInvitation, Policy,
-    PolicyDocument, PolicyDocumentDetail, PolicyQuery, RecordExport, RemoveCertificate,
-    RemovedHost, RevokeHost, RotateCertificates, RotatedCertificates, ServerSettings,
-    SetCertificate, SetHost, SetHostMeasurements, SetPolicy, SetServer, SetSigner, Signer,
-    SimulatePolicies, Status, Trial,
+    DenyHost, Diagnosis, EkRoot, EventQuery, GuardianDocument, Host, HostDetail, HostEvidence,
+    HostGroup, HostMeasurements, InviteNode, Judgement, NewCertificate, NewHostGroup,
+    NodeInvitation, Policy, PolicyDocument, PolicyDocumentDetail, PolicyQuery, RecordExport,
+    RemoveCertificate, RemovedHost, RevokeHost, RotateCertificates, RotatedCertificates,
+    ServerSettings, SetCertificate, SetHost, SetHostMeasurements, SetPolicy, SetServer, SetSigner,
+    Signer, SimulatePolicies, Status, Trial,
 };
 use crate::{AdminError, Caller, Client, HostSelector, Permission, SignerSelector, WithKey};
 
@@ -39,7 +40,7 @@ pub struct Operation {
     /// What it does, for people.
     pub documentation: &'static str,
     pub(crate) describe: fn(Description<'_>) -> Description<'_>,
-    pub(crate) perform: fn(&dyn Administration, &Call<'_>) -> Result<Vec<u8>, AdminError>,
+    pub(crate) perform: fn(&dyn Administration, &Call<'_>) -> Result<Answer, AdminError>,
 }
 
 /// What a method and a path lead to.
@@ -74,7 +75,7 @@ impl Operation {
         (self.describe)(Description::new(generator))
     }
 
-    /// Checks the permission of `caller`, has `administration` carry out the call, and returns the answer in JSON.
+    /// Checks the permission of `caller`, has `administration` carry out the call, and returns the answer.
     ///
     /// # Errors
     /// [`ErrorCode::Forbidden`](crate::ErrorCode::Forbidden),
@@ -84,7 +85,7 @@ impl Operation {
         caller: &Caller,
         administration: &dyn Administration,
         call: &Call<'_>,
-    ) -> Result<Vec<u8>, AdminError> {
+    ) -> Result<Answer, AdminError> {
         caller.require(self.permission)?;
         (self.perform)(administration, call)
     }
@@ -137,8 +138,9 @@ macro_rules! operations {
             $(
                 fn $name(&self $(, $argument: &$type)*) -> Result<$answer, AdminError> {
                     let outgoing = Outgoing::default()$(.$place($argument)?)*;
-                    let target = outgoing.target(OPERATIONS.$name.path_for(&outgoing.segment));
-                    self.ask(&OPERATIONS.$name.method, target, outgoing.body)
+                    let path = OPERATIONS.$name.path_for(&outgoing.segment);
+                    let outgoing = Outgoing { path, ..outgoing };
+                    <$answer>::of(self, &OPERATIONS.$name.method, outgoing)
                 }
             )+
         }
@@ -162,12 +164,12 @@ macro_rules! operations {
                     permission: Permission::$permission,
                     documentation: concat!($($line, "\n"),+),
                     describe: |description| {
-                        description$(.$place::<$type>(stringify!($argument)))*.answer::<$answer>()
+                        <$answer>::describe(description$(.$place::<$type>(stringify!($argument)))*)
                     },
                     perform: |administration, call| {
                         let _ = call;
                         $(let $argument: $type = call.$place()?;)*
-                        administration.$name($(&$argument),*).map(|answer| json(&answer))
+                        administration.$name($(&$argument),*).map(Answered::into_answer)
                     },
                 },
             )+
@@ -433,6 +435,12 @@ operations! {
     GET "/v1/audit/{sequence}" (ViewAudit)
     fn audit_record(path sequence: u64) -> AuditRecord;
 
+    /// Events as they happen, until the client, the server or the end of the caller's rights ends it: first whether this node is ready
+    /// and which certificates are about to expire, then what was recorded after `since`, then what follows. A caller sees
+    /// [the kinds](#events) that it is permitted to see.
+    GET "/v1/events" (ViewService)
+    fn events(query query: EventQuery, last_event_id last: LastEventId) -> EventStream;
+
     /// How much of the audit log is in the database, and what is in archives.
     GET "/v1/audit-log" (ViewAudit)
     fn audit_log() -> AuditLog;
@@ -505,6 +513,7 @@ mod tests {
                 segment: "",
                 query: "",
                 body: body.as_bytes(),
+                last_event_id: None,
             };
             let refused = call.body::<NewCertificate>().unwrap_err();
             assert_eq!(refused.code, crate::ErrorCode::InvalidRequest, "{body}");

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::describe::Description;
 use crate::operations::Operation;
+use crate::types::EventKind;
 use crate::{ErrorCode, OPERATIONS, Permission, Role};
 
 /// The operations: what each does, what it takes, and the permission that it needs.
@@ -55,6 +56,31 @@ pub fn permissions() -> String {
     table
 }
 
+/// The kinds of events and the permissions that they need.
+#[must_use]
+pub fn events() -> String {
+    let mut table = String::from("| `kind` | permission | when |\n|---|---|---|\n");
+    let schema = schemars::schema_for!(EventKind).to_value();
+    let described = |kind: &EventKind| {
+        let variants = schema["oneOf"].as_array().into_iter().flatten();
+        let mut of_kind = variants.filter(|variant| variant["const"] == kind.to_string());
+        let description = of_kind.next().map(|variant| &variant["description"]);
+        description
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
+    for kind in EventKind::ALL {
+        let _ = writeln!(
+            table,
+            "| `{kind}` | `{}` | {} |",
+            kind.permission(),
+            described(kind)
+        );
+    }
+    table
+}
+
 /// The errors of a server, with their statuses.
 #[must_use]
 pub fn errors() -> String {
@@ -89,6 +115,10 @@ fn taken(description: &Description<'_>) -> String {
         if parameter["in"] == "query" {
             let name = parameter["name"].as_str().unwrap_or_default();
             parts.push(format!("[`?{name}`]"));
+        }
+        if parameter["in"] == "header" {
+            let name = parameter["name"].as_str().unwrap_or_default();
+            parts.push(format!("[header `{name}`]"));
         }
     }
     if let Some(body) = &description.body {
@@ -146,6 +176,7 @@ pub(crate) mod tests {
             ("operations", operations()),
             ("permissions", permissions()),
             ("errors", errors()),
+            ("events", events()),
         ] {
             let (begin, end) = (
                 format!("<!-- {name} -->\n"),

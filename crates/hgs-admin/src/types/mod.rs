@@ -11,6 +11,7 @@ mod certificates;
 mod changes;
 mod cluster;
 mod diagnosis;
+mod events;
 mod hosts;
 mod judgements;
 mod policies;
@@ -34,6 +35,10 @@ pub use cluster::{
     NodeInvitation,
 };
 pub use diagnosis::Diagnosis;
+pub use events::{
+    CaughtUp, CertificateRole, Event, EventKind, EventKinds, EventQuery, Expiry, ExpiryStage, Gap,
+    GapReason, Readiness, RecordedEvent,
+};
 pub use hosts::{
     AddEkRoots, AddHost, AddHosts, DeniedHost, DenyHost, EkRoot, Host, HostDetail, IdentityKey,
     RemovedHost, Revocation, RevokeHost, Tpm,
