@@ -36,7 +36,7 @@ impl Readiness {
         Self::new(|| Ok(()))
     }
 
-    async fn check(&self) -> Result<(), String> {
+    pub(crate) async fn check(&self) -> Result<(), String> {
         let check = self.0.clone();
         tokio::task::spawn_blocking(move || check())
             .await

@@ -22,9 +22,10 @@ use tracing::{error, warn};
 use crate::admin::{AdminParts, AdminService};
 use crate::config::Config;
 use crate::guardian::{
-    Attestations, Certification, Cluster, Credentials, GuardianError, Inspection, Modes, Observer,
-    OpenStore, Places, RecentCertificates, RefusalLog, ReleaseCaches, ReleasePolicy, Releases,
-    SignerRotation, Snapshots, SyntheticRolls, Upkeep, Workers, follow_settings, raise_level,
+    Attestations, Certification, Cluster, Credentials, Events, GuardianError, Inspection, Modes,
+    Observer, OpenStore, Places, RecentCertificates, RefusalLog, ReleaseCaches, ReleasePolicy,
+    Releases, SignerRotation, Snapshots, SyntheticRolls, Upkeep, Workers, follow_settings,
+    raise_level,
 };
 use crate::health::Readiness;
 use crate::http::{Addresses, BindError, Reloader, Server, Services, Stopped};
@@ -76,11 +77,7 @@ pub async fn start(config: &Config, clock: Arc<dyn Clock>) -> Result<Running, St
         Ok(opened) => opened?,
         Err(failure) => std::panic::resume_unwind(failure.into_panic()),
     };
-    let readiness = parts.inspection.readiness();
-    let readiness = match &parts.cluster {
-        Some(cluster) => readiness.and(cluster.readiness()),
-        None => readiness,
-    };
+    let readiness = parts.readiness();
     let services = Services {
         protocol: Arc::new(Protocols {
             attestations: Arc::clone(&parts.attestations),
@@ -227,6 +224,14 @@ impl Parts {
         })
     }
 
+    /// What this node is called in audit records.
+    fn node(&self) -> String {
+        match &self.cluster {
+            Some(cluster) => cluster.node().to_string(),
+            None => self.inspection.config.server.name.clone(),
+        }
+    }
+
     fn upkeep(&self) -> Upkeep {
         Upkeep {
             clock: Arc::clone(&self.clock),
@@ -234,6 +239,15 @@ impl Parts {
             observer: Arc::clone(&self.observer),
             refusals: Arc::clone(&self.refusals),
             signers: Arc::clone(&self.signers),
+        }
+    }
+
+    /// Whether this node can do its work.
+    fn readiness(&self) -> Readiness {
+        let readiness = self.inspection.readiness();
+        match &self.cluster {
+            Some(cluster) => readiness.and(cluster.readiness()),
+            None => readiness,
         }
     }
 
@@ -250,6 +264,12 @@ impl Parts {
                 workers: Arc::clone(&self.workers),
             },
             synthetic_rolls: self.synthetic_rolls(),
+            events: Arc::new(Events::new(
+                &self.store,
+                &self.inspection,
+                self.readiness(),
+                self.node(),
+            )),
             cluster: self.cluster.clone(),
         }
     }

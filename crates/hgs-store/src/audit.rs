@@ -13,6 +13,8 @@
 pub(crate) mod archive;
 mod query;
 
+use std::fmt;
+
 use hgs_audit::Standing;
 pub use hgs_audit::{Action, Outcome};
 use hgs_custody::seal::Authenticator;
@@ -169,6 +171,14 @@ pub struct RecordChange {
     /// Whether it is gone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub removed: bool,
+}
+
+/// As administrators see it: `kind/name`, with a minus sign where it is gone.
+impl fmt::Display for RecordChange {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sign = if self.removed { "-" } else { "" };
+        write!(formatter, "{sign}{}/{}", self.kind, self.name)
+    }
 }
 
 /// Octets that a text from outside may take in a record, so that refusals don't fill the disk.

@@ -18,15 +18,16 @@ use hgs_admin::types::{
     AddCertificate, AddEkRoots, AddHost, AddHosts, AddPolicyDocument, AddSigner, AddedCertificate,
     ApproveHosts, ApprovedHost, ArchiveAudit, AuditArchive, AuditLog, AuditQuery, AuditRecord,
     Certificate, CertificateDetail, CertificateUsage, ChangePolicyDocument, Cluster, DeniedHost,
-    DenyHost, Diagnosis, EkRoot, GuardianDocument, Host, HostDetail, HostEvidence, HostGroup,
-    HostMeasurements, InviteNode, Judgement, KeyCaching, Listener, ListenerName, NewCertificate,
-    NewHostGroup, NodeInvitation, Policy, PolicyDocument, PolicyDocumentDetail, PolicyQuery,
-    RecordExport, RemoveCertificate, RemovedHost, RevokeHost, RotateCertificates,
+    DenyHost, Diagnosis, EkRoot, EventQuery, GuardianDocument, Host, HostDetail, HostEvidence,
+    HostGroup, HostMeasurements, InviteNode, Judgement, KeyCaching, Listener, ListenerName,
+    NewCertificate, NewHostGroup, NodeInvitation, Policy, PolicyDocument, PolicyDocumentDetail,
+    PolicyQuery, RecordExport, RemoveCertificate, RemovedHost, RevokeHost, RotateCertificates,
     RotatedCertificates, ServerSettings, SetCertificate, SetHost, SetHostMeasurements, SetPolicy,
     SetServer, SetSigner, Signer, SimulatePolicies, Status, Trial,
 };
 use hgs_admin::{
-    AdminError, Administration, Caller, ErrorCode, HostSelector, SignerSelector, WithKey,
+    AdminError, Administration, Caller, ErrorCode, EventStream, HostSelector, LastEventId,
+    SignerSelector, WithKey,
 };
 use hgs_attest::CredentialId;
 use hgs_kps::CertificateKind;
@@ -41,7 +42,7 @@ use hgs_trace::guardian::{LocalFacts, SyntheticRoll};
 use tracing::error;
 
 use super::{AdminParts, views};
-use crate::guardian::{Signers, Snapshot};
+use crate::guardian::{Follower, Signers, Snapshot};
 
 /// Records that one question gets, unless it says otherwise, and at most.
 const AUDIT_LIMIT: (usize, usize) = (100, 1000);
@@ -52,6 +53,8 @@ pub(super) struct AdminHandler<'p> {
     pub(super) caller: &'p Caller,
     /// The caller, for the audit log.
     pub(super) actor: String,
+    /// The caller who follows events.
+    pub(super) follower: &'p dyn Fn() -> Follower,
 }
 
 impl Administration for AdminHandler<'_> {
@@ -681,6 +684,10 @@ impl Administration for AdminHandler<'_> {
                 "hgs audit list",
             )
         })
+    }
+
+    fn events(&self, query: &EventQuery, last: &LastEventId) -> Result<EventStream, AdminError> {
+        self.parts.events.follow((self.follower)(), query, *last)
     }
 
     fn audit_log(&self) -> Result<AuditLog, AdminError> {

@@ -17,7 +17,8 @@ pub use handler::audit::archived_records;
 pub(crate) use service::AdminService;
 
 use crate::guardian::{
-    Certification, Cluster, Inspection, OpenStore, SignerRotation, Snapshots, SyntheticRolls,
+    Certification, Cluster, Events, Inspection, OpenStore, SignerRotation, Snapshots,
+    SyntheticRolls,
 };
 use hgs_clock::Clock;
 
@@ -30,6 +31,7 @@ pub(crate) struct AdminParts {
     pub(crate) inspection: Arc<Inspection>,
     pub(crate) certification: Certification,
     pub(crate) synthetic_rolls: SyntheticRolls,
+    pub(crate) events: Arc<Events>,
     /// Where this guardian is one node of several.
     pub(crate) cluster: Option<Arc<Cluster>>,
 }

@@ -1,9 +1,11 @@
 //! The service behind `[listen.admin]`: from a request to the operation that it is for, and back.
 
+use std::future::pending;
 use std::sync::Arc;
 
+use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
-use hgs_admin::{AdminError, Call, Caller, ErrorCode, Identity, OPERATIONS, RouteMatch};
+use hgs_admin::{AdminError, Answer, Call, Caller, ErrorCode, Identity, OPERATIONS, RouteMatch};
 use hgs_store::MAX_DOCUMENT_OCTETS;
 use hyper::header::{ALLOW, CACHE_CONTROL, HeaderValue};
 use hyper::{Method, StatusCode};
@@ -14,6 +16,7 @@ use tracing::{Span, error, info};
 use super::AdminParts;
 use super::handler::AdminHandler;
 use crate::config;
+use crate::guardian::Follower;
 use crate::http::{Credentials, Peer, Request, Response, Service};
 use crate::roles::Roles;
 
@@ -94,6 +97,10 @@ pub(super) fn answer(parts: &AdminParts, roles: &Roles, request: &Request) -> Re
         segment,
         query: request.query.as_deref().unwrap_or_default(),
         body: &request.body,
+        last_event_id: request
+            .headers
+            .get("last-event-id")
+            .map(|value| value.to_str().unwrap_or("?")),
     };
     let answer = caller(roles, request.peer).and_then(|caller| {
         let actor = caller.identity.to_string();
@@ -105,10 +112,12 @@ pub(super) fn answer(parts: &AdminParts, roles: &Roles, request: &Request) -> Re
                 "administration"
             );
         }
+        let follower = || follower(roles, request.peer, &caller);
         let handler = AdminHandler {
             parts,
             caller: &caller,
             actor: actor.clone(),
+            follower: &follower,
         };
         operation
             .answer(&caller, &handler, &call)
@@ -123,9 +132,27 @@ pub(super) fn answer(parts: &AdminParts, roles: &Roles, request: &Request) -> Re
             })
     });
     match answer {
-        Ok(body) => Response::new(StatusCode::OK, JSON, body)
-            .with_header(CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        Ok(Answer::Json(body)) => not_stored(Response::new(StatusCode::OK, JSON, body)),
+        Ok(Answer::Events(events)) => {
+            // A message of the server's own is no error.
+            let octets = events.filter_map(async |message| Some(message.ok()?.to_octets()));
+            not_stored(Response::stream("text/event-stream", octets))
+        }
         Err(error) => failed(&error),
+    }
+}
+
+fn not_stored(response: Response) -> Response {
+    response.with_header(CACHE_CONTROL, HeaderValue::from_static("no-store"))
+}
+
+/// `caller` as one who follows events, as long as its connection lasts and its roles permit it.
+fn follower(roles: &Roles, peer: Peer, caller: &Caller) -> Follower {
+    let roles = roles.clone();
+    Follower {
+        caller: caller.clone(),
+        look_again: Arc::new(move || self::caller(&roles, peer)),
+        ended: Box::pin(pending()),
     }
 }
 

@@ -230,12 +230,7 @@ pub(super) fn audit_record(record: StoredAuditRecord) -> AuditRecord {
         generation: record.generation,
         before: entry.before,
         after: entry.after,
-        changes: changes
-            .map(|change| {
-                let sign = if change.removed { "-" } else { "" };
-                format!("{sign}{}/{}", change.kind, change.name)
-            })
-            .collect(),
+        changes: changes.map(ToString::to_string).collect(),
     }
 }
 

@@ -6,6 +6,7 @@
 //! | [`Releases`] | decides requests for keys, records releases, answers; and the metadata |
 //! | [`Upkeep`] | renews attestation signers ([`SignerRotation`]), records counted refusals ([`RefusalLog`]) |
 //! | [`Inspection`] | warnings, readiness, and the facts for diagnostics |
+//! | [`Events`] | tells callers what happens |
 //! | [`Certification`] | certificates over keys in tokens, signatures for administrators |
 //! | [`SyntheticRolls`] | rolls of a host that does not exist, for diagnostics |
 //!
@@ -18,6 +19,8 @@ mod attestation;
 mod certification;
 mod certify;
 mod cluster;
+mod events;
+mod expiry;
 mod hosts;
 mod initialise;
 mod initialise_error;
@@ -64,6 +67,7 @@ pub use trace::examine_stopped;
 pub(crate) use attestation::{AttestationRequest, Attestations, Attested};
 pub(crate) use certification::{Certification, PairRequest, RenewalError};
 pub(crate) use cluster::{Cluster, EtcdStanding, NodeStanding, Standing};
+pub(crate) use events::{Events, Follower};
 pub(crate) use hosts::Credentials;
 pub(crate) use initialise::{communications as communications_template, guardian_validity};
 pub(crate) use inspection::Inspection;

@@ -194,7 +194,7 @@ impl OpenStore {
 
     /// Takes in what other nodes had committed when this was called; nothing where there are none. Whoever waits meanwhile
     /// shares the next turn, so that many refused requests ask the order once at a time.
-    async fn catch_up(&self) -> Result<(), StoreError> {
+    pub(super) async fn catch_up(&self) -> Result<(), StoreError> {
         let Some(freshness) = &self.freshness else {
             return Ok(());
         };
