@@ -2,7 +2,10 @@
 
 mod support;
 
+use std::time::Duration;
+
 use support::{Client, TestServer, eventually, send, status};
+use tokio::time::timeout;
 
 #[tokio::test]
 async fn a_request_is_answered_with_length_type_and_id() {
@@ -208,7 +211,6 @@ async fn tls_at_the_plain_port_is_answered_in_plain_text() {
     assert_eq!(server.rejected("malformed_header"), 0);
 }
 
-/// A streaming answer exists in tests only, until an operation needs one.
 #[tokio::test]
 async fn a_stream_is_sent_in_parts_as_they_come() {
     let server = TestServer::start("");
@@ -234,6 +236,23 @@ async fn a_stream_ends_at_once_when_the_server_is_told_to_stop() {
     // The last chunk, and the end of the connection.
     assert_eq!(client.rest().await, "0\r\n\r\n");
     assert!(server.stopped().await.finished);
+}
+
+/// Nobody waits for a peer that takes nothing.
+#[tokio::test]
+async fn nor_does_a_stream_that_is_not_read_hold_up_the_stop() {
+    let mut server = TestServer::start("limits.drain_time = \"1h\"\nlimits.write_time = \"10min\"");
+    let mut client = Client::connect(server.http()).await;
+    client.send("GET /stream HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    client.until("\r\n\r\n").await;
+    for _ in 0..32 {
+        let part = vec![b'x'; 1 << 20].into();
+        server.watcher.parts.send(part).unwrap();
+    }
+    client.until("x").await;
+    server.order_stop();
+    let stopped = timeout(Duration::from_mins(5), server.stopped()).await;
+    assert!(stopped.expect("it stops").finished);
 }
 
 /// The request itself has its deadlines; a stream that is silent does not hold its connection for ever.

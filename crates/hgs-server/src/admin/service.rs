@@ -62,6 +62,11 @@ impl Service for AdminService {
         }
     }
 
+    /// Whoever goes away gives the place of its stream of events back at once.
+    fn allows_half_close(&self) -> bool {
+        false
+    }
+
     /// Documents that measurements are compared with. Who may connect is few, and on this machine.
     fn large_body(&self, path: &str) -> Option<usize> {
         path.starts_with(OPERATIONS.policy_documents.path)

@@ -3,12 +3,14 @@
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
 use tracing::debug;
 
 use super::exchange::Engine;
@@ -19,6 +21,9 @@ use super::shutdown::ShutdownSignal;
 
 /// Header fields of one request.
 const HEADER_FIELDS: usize = 64;
+
+/// How long the end of a stream may take to leave, once the server stops.
+const STREAM_END: Duration = Duration::from_millis(500);
 
 /// Serves the requests that come over `stream`. After the shutdown begins, the request in
 /// progress is the last one.
@@ -44,14 +49,18 @@ pub(super) async fn serve<S>(
             .header_read_timeout(None)
             .max_header_size(engine.limits.headers)
             .max_headers(HEADER_FIELDS)
-            .half_close(true)
+            .half_close(engine.allows_half_close())
             .serve_connection(TokioIo::new(guarded), service)
     );
     let result = tokio::select! {
         result = connection.as_mut() => result,
         () = shutdown.received() => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            match state.is_streaming() {
+                false => connection.await,
+                // A stream ends with the order to stop. A peer that does not read is not waited for.
+                true => timeout(STREAM_END, connection).await.unwrap_or(Ok(())),
+            }
         }
     };
     if let Err(error) = result {

@@ -69,6 +69,11 @@ impl Engine {
         }
     }
 
+    /// Whether a peer may have said its last word and still wait for the answer.
+    pub(super) fn allows_half_close(&self) -> bool {
+        self.service.allows_half_close()
+    }
+
     /// Answers one request that came over the connection of `peer`.
     pub(super) async fn answer(
         self: Arc<Self>,
@@ -117,6 +122,9 @@ impl Engine {
             span.in_scope(|| debug!(reason = rejection.name(), "{rejection}"));
             (rejection.response(&*self.service, target.path()), None)
         });
+        if permit.is_some() {
+            state.begin_stream();
+        }
         let mut response = self.wire_form(response, permit, shutdown);
         let headers = response.headers_mut();
         // Without a length, the parser alone decides where the next request begins; the guard does

@@ -23,6 +23,8 @@ const BUFFER: usize = 8 * 1024;
 pub(super) struct ConnectionState {
     /// Set while a request is being answered, so that waiting for the answer is not idleness.
     answering: AtomicBool,
+    /// Set from a streaming answer to the next request.
+    streaming: AtomicBool,
     /// What is wrong with the head that was passed on last.
     fault: Mutex<Option<Rejection>>,
     /// Why the stream ended the connection.
@@ -33,7 +35,18 @@ impl ConnectionState {
     /// The handler begins: what was wrong with the head of this request, if anything.
     pub(super) fn begin_answer(&self) -> Option<Rejection> {
         self.answering.store(true, Ordering::Relaxed);
+        self.streaming.store(false, Ordering::Relaxed);
         take(&self.fault)
+    }
+
+    /// The answer is one that streams.
+    pub(super) fn begin_stream(&self) {
+        self.streaming.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the last answer streams, or has streamed.
+    pub(super) fn is_streaming(&self) -> bool {
+        self.streaming.load(Ordering::Relaxed)
     }
 
     /// The handler has an answer, which will be written next.

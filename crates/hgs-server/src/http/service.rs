@@ -25,6 +25,12 @@ pub trait Service: Send + Sync + 'static {
     /// the memory of the metrics.
     fn route(&self, method: &Method, path: &str) -> &'static str;
 
+    /// Whether a peer that has said its last word still waits for the answer. Otherwise it is gone with it, and so is a stream
+    /// that it was sent.
+    fn allows_half_close(&self) -> bool {
+        true
+    }
+
     /// The octets of the longest body at `path`, where that is more than `limits.body`. Such a body is read on only if
     /// [`Self::admits_large_body`].
     fn large_body(&self, path: &str) -> Option<usize> {

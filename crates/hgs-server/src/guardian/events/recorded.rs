@@ -1,7 +1,7 @@
 //! Which audit records are events, and what is told of them.
 
 use hgs_admin::types::{Event, EventKind, NamedAction, RecordedEvent};
-use hgs_store::{Action, AuditRecord, Outcome};
+use hgs_store::{Action, AuditRecord, Outcome, RecordChange, RecordKind};
 
 /// Changes that are told of one record.
 const MAX_CHANGES: usize = 32;
@@ -19,7 +19,7 @@ impl Recorded {
     pub(super) fn of(record: AuditRecord) -> Option<Self> {
         let kind = kind_of(record.entry.action, record.entry.outcome)?;
         let sequence = record.sequence;
-        let event = Event::recorded(kind, told(record))?;
+        let event = Event::recorded(kind, told(kind, record))?;
         Some(Self {
             sequence,
             kind,
@@ -95,9 +95,12 @@ fn kind_of(action: Action, outcome: Outcome) -> Option<EventKind> {
     })
 }
 
-fn told(record: AuditRecord) -> RecordedEvent {
+fn told(kind: EventKind, record: AuditRecord) -> RecordedEvent {
     let entry = record.entry;
-    let changes = record.changes.iter().take(MAX_CHANGES);
+    // Every change writes the settings again, so that no release is decided from what was before.
+    let is_told =
+        |change: &&RecordChange| kind == EventKind::Settings || change.kind != RecordKind::Settings;
+    let changes = record.changes.iter().filter(is_told);
     RecordedEvent {
         sequence: record.sequence,
         time: entry.time.to_string(),
@@ -109,6 +112,6 @@ fn told(record: AuditRecord) -> RecordedEvent {
         host: entry.host,
         host_name: entry.host_name,
         count: entry.count,
-        changes: changes.map(ToString::to_string).collect(),
+        changes: changes.take(MAX_CHANGES).map(ToString::to_string).collect(),
     }
 }
