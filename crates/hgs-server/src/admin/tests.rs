@@ -1,12 +1,14 @@
 //! What holds for the whole API at the server: permissions for every operation, and paths.
 
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use hgs_admin::{OPERATIONS, Role};
 use hyper::{HeaderMap, Method, StatusCode};
 
+use super::AdminParts;
 use super::service::answer;
 use crate::config::Admin;
-use crate::http::{Credentials, Peer, Request, RequestId};
+use crate::http::{Body, Credentials, Peer, Request, RequestId};
 use crate::roles::Roles;
 use crate::running::tests::opened;
 
@@ -124,4 +126,66 @@ fn a_path_with_other_methods_names_them_and_one_that_is_none_is_not_found() {
     assert_eq!(refused.headers["allow"], "GET, POST");
     assert_eq!(ask(Method::GET, "/v1/keys").status, StatusCode::NOT_FOUND);
     assert_eq!(ask(Method::GET, "/v2/status").status, StatusCode::NOT_FOUND);
+}
+
+/// The kinds that a caller is told of what was there before.
+async fn kinds_told(
+    parts: &AdminParts,
+    query: &str,
+    peer: Peer,
+) -> Result<Vec<String>, StatusCode> {
+    let request = Request {
+        query: Some(format!("follow=false&since=0{query}")),
+        ..request(Method::GET, "/v1/events", "", peer)
+    };
+    let response = answer(parts, &roles(), &request);
+    let Body::Stream(octets) = response.body else {
+        return Err(response.status);
+    };
+    let octets: Vec<Bytes> = octets.collect().await;
+    let text = String::from_utf8(octets.concat()).unwrap();
+    let kinds = text.lines().filter_map(|line| line.strip_prefix("event: "));
+    Ok(kinds.map(str::to_owned).collect())
+}
+
+#[test]
+fn a_role_is_told_of_the_events_that_it_may_see() {
+    let (_folder, parts) = opened();
+    let parts = parts.admin();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let _entered = runtime.enter();
+    let [administrator, reviewer, host_manager] = [1, 2, 3].map(|gid| process(UNKNOWN_UID, gid));
+    let denial = r#"{"policy_digest":"0000000000000000000000000000000000000000000000000000000000000000","reason":"x"}"#;
+    let denial = request(Method::POST, "/v1/denied-hosts", denial, administrator);
+    assert_eq!(answer(&parts, &roles(), &denial).status, StatusCode::OK);
+    let told = |query: &str, peer| runtime.block_on(kinds_told(&parts, query, peer));
+    let all = told("", administrator).unwrap();
+    assert_eq!(told("", reviewer), Ok(all.clone()));
+    for kind in [
+        "readiness",
+        "settings",
+        "certificate",
+        "revocation",
+        "caught-up",
+    ] {
+        assert!(all.iter().any(|told| told == kind), "{kind}: {all:?}");
+    }
+    let of_service = [
+        "readiness",
+        "settings",
+        "cluster",
+        "revocation",
+        "caught-up",
+    ];
+    let expected: Vec<_> = all
+        .into_iter()
+        .filter(|kind| of_service.contains(&kind.as_str()))
+        .collect();
+    assert_eq!(told("", host_manager), Ok(expected));
+    let refused = told("&kind=certificate", host_manager);
+    assert_eq!(refused, Err(StatusCode::FORBIDDEN));
+    assert_eq!(
+        told("", process(UNKNOWN_UID, 54_321)),
+        Err(StatusCode::FORBIDDEN)
+    );
 }

@@ -14,7 +14,7 @@ use crate::guardian::open_store::OpenStore;
 const PAGE: usize = 256;
 
 /// Events that are kept for streams which are not the first to come to them.
-const KEPT: usize = 1024;
+const KEPT: usize = if cfg!(test) { 4 } else { 1024 };
 
 /// Reads the log onward.
 pub(super) struct EventLog {
@@ -105,5 +105,61 @@ impl Recent {
             events: self.events.range(place..).cloned().collect(),
             to: self.to,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hgs_pki::Time;
+    use hgs_store::{Action, AuditEntry, Outcome};
+
+    use super::*;
+    use crate::running::tests::opened;
+
+    /// All events after a record, and how they were read: by page.
+    async fn read_all(log: &EventLog, mut position: u64, newest: u64) -> Vec<u64> {
+        let mut read = Vec::new();
+        while position < newest {
+            let Onward::Events { events, to } = log.after(position).await.unwrap() else {
+                panic!("nothing was archived");
+            };
+            assert!(to > position);
+            read.extend(events.iter().map(|event| event.sequence));
+            position = to;
+        }
+        read
+    }
+
+    /// Whoever is far behind reads for itself; whoever is near shares what the first one has read.
+    #[test]
+    fn every_stream_is_told_the_same_however_far_behind_it_is() {
+        let (_folder, parts) = opened();
+        let store = parts.admin().store;
+        let begun = store.newest_record();
+        let note = |action, outcome| {
+            let time = Time::from_unix(1_795_287_600);
+            let entry = AuditEntry::new(time, "test", action, outcome);
+            store.note_waiting(entry).unwrap();
+        };
+        for _ in 0..10 {
+            note(Action::Release, Outcome::Done);
+            note(Action::Release, Outcome::Refused);
+        }
+        let newest = store.newest_record();
+        let expected: Vec<_> = (1..=10).map(|number| begun + 2 * number).collect();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let log = EventLog::new(Arc::clone(&store));
+            assert_eq!(read_all(&log, begun, newest).await, expected);
+            let kept = log.recent.lock().await.events.len();
+            assert_eq!(kept, KEPT, "the oldest are not kept");
+            assert_eq!(read_all(&log, begun, newest).await, expected);
+            for behind in 0..20 {
+                let position = newest - behind;
+                let later = expected.iter().copied().filter(|number| *number > position);
+                let read = read_all(&log, position, newest).await;
+                assert_eq!(read, later.collect::<Vec<_>>(), "from {position}");
+            }
+        });
     }
 }

@@ -280,3 +280,90 @@ fn failed(failure: &hgs_store::StoreError) -> End {
     error!(%failure, "a stream of events ends: the log can't be read");
     End::Failed
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::StreamExt as _;
+    use hgs_admin::{AdminError, ErrorCode, Identity, Role};
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::guardian::Follower;
+    use crate::running::tests::opened;
+
+    fn caller(role: Role) -> Caller {
+        Caller {
+            identity: Identity::Process { uid: 7, user: None },
+            permissions: role.permissions(),
+        }
+    }
+
+    async fn rest(mut stream: EventStream) -> Vec<EventMessage> {
+        let mut messages = Vec::new();
+        while let Some(message) = stream.next().await {
+            messages.push(message.unwrap());
+        }
+        messages
+    }
+
+    /// A stream that has told everything; `look_again` says what becomes of the caller.
+    async fn caught_up(
+        events: &Arc<Events>,
+        look_again: fn() -> Result<Caller, AdminError>,
+        ended: BoxFuture<'static, ()>,
+    ) -> EventStream {
+        let follower = Follower {
+            caller: caller(Role::Reviewer),
+            look_again: Arc::new(look_again),
+            ended,
+        };
+        let query = EventQuery::default();
+        let mut stream = events
+            .follow(follower, &query, LastEventId::default())
+            .unwrap();
+        loop {
+            let message = stream.next().await.unwrap().unwrap();
+            if matches!(message, EventMessage::Event(_, Event::CaughtUp(_))) {
+                return stream;
+            }
+        }
+    }
+
+    #[test]
+    fn a_stream_ends_with_the_right_of_its_caller() {
+        let (_folder, parts) = opened();
+        let events = parts.admin().events;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            // At once, where the caller's entry is removed.
+            let (end, ended) = oneshot::channel::<()>();
+            let ended = Box::pin(async { drop(ended.await) });
+            let stream = caught_up(&events, || Ok(caller(Role::Reviewer)), ended).await;
+            end.send(()).unwrap();
+            assert_eq!(rest(stream).await, []);
+            // With the next heartbeat, where it has left its group.
+            let looks: [fn() -> Result<Caller, AdminError>; 2] = [
+                || Ok(caller(Role::HostManager)),
+                || Err(AdminError::new(ErrorCode::Unavailable, "no database")),
+            ];
+            for look_again in looks {
+                let pending = Box::pin(std::future::pending());
+                let stream = caught_up(&events, look_again, pending).await;
+                assert_eq!(rest(stream).await, []);
+            }
+            // As long as it may, it hears heartbeats.
+            let pending = Box::pin(std::future::pending());
+            let look_again = || Ok(caller(Role::Reviewer));
+            let mut stream = caught_up(&events, look_again, pending).await;
+            let newest = events.store.newest_record();
+            for _ in 0..3 {
+                let heartbeat = stream.next().await.unwrap().unwrap();
+                assert_eq!(heartbeat, EventMessage::Heartbeat(newest));
+            }
+        });
+    }
+}
