@@ -27,8 +27,8 @@ pub struct Call<'c> {
 }
 
 /// What a client of events that comes back was told last: the number of an audit record.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct LastEventId(pub Option<u64>);
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, JsonSchema)]
+pub struct LastEventId(#[schemars(with = "u64")] pub Option<u64>);
 
 /// The answer of an operation that was carried out.
 #[derive(Debug)]

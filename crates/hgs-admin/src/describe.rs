@@ -85,13 +85,13 @@ impl Description<'_> {
         self
     }
 
-    pub(crate) fn last_event_id<T>(mut self, _: &str) -> Self {
+    pub(crate) fn last_event_id<T: JsonSchema>(mut self, _: &str) -> Self {
         self.parameters.push(json!({
             "name": "Last-Event-ID",
             "in": "header",
             "description": "The last `id` that a client was told which comes back.",
             "required": false,
-            "schema": {"type": "integer", "minimum": 0},
+            "schema": T::json_schema(self.generator).to_value(),
         }));
         self
     }

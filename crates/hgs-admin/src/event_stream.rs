@@ -35,6 +35,7 @@ const MAX_LINE: usize = 256 * 1024;
 
 /// One message of a stream of events.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are events")]
 pub enum EventMessage {
     /// The first one.
     Begin,
