@@ -74,7 +74,9 @@ impl IntoFailure for AdminError {
             ErrorCode::InvalidRequest | ErrorCode::Forbidden | ErrorCode::Conflict => {
                 (Exit::Refused, AtFault::Operator)
             }
-            ErrorCode::NotFound | ErrorCode::NotRunning => (Exit::Failed, AtFault::Operator),
+            ErrorCode::NotFound | ErrorCode::NotRunning | ErrorCode::TooMany => {
+                (Exit::Failed, AtFault::Operator)
+            }
             ErrorCode::MethodNotAllowed
             | ErrorCode::Unavailable
             | ErrorCode::Internal
