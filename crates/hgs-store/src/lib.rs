@@ -88,4 +88,4 @@ pub use transaction::{
     Act, Attestation, ExpectedMeasurements, NewHost, PolicySelector, SignerChange, Transaction,
 };
 pub use usage::PairUsage;
-pub use writer::Announcement;
+pub use writer::{Announcement, CommitFacts};

@@ -35,7 +35,7 @@ use crate::release::{RecordedRelease, ReleaseRecord, ReleaseRefusal};
 use crate::state_folder::{DATABASE, StateFolder};
 use crate::transaction::{Act, Transaction};
 use crate::usage::PairUsage;
-use crate::writer::{Announcement, Job, Queue, Shared, Writer, job};
+use crate::writer::{Announcement, CommitFacts, Job, Queue, Shared, Writer, job};
 use crate::{Finding, OpenError, RolledBack, State, StoreError, Tampered, opening};
 
 pub use archive::{Archived, ArchivingError, AuditExtent};
@@ -103,6 +103,8 @@ pub struct Counters {
     pub commits: u64,
     /// Releases, transactions and notes that they held.
     pub jobs: u64,
+    /// Those that wait now.
+    pub waiting: usize,
 }
 
 impl Store {
@@ -528,6 +530,13 @@ impl Store {
         &self.keys.attestation_contexts
     }
 
+    /// Has `watch` told of each commit from now on, before those who wait for it. It is called on the one thread that writes, so
+    /// it must not block. Only the first one counts.
+    pub fn watch_commits(&self, watch: impl Fn(&CommitFacts) + Send + Sync + 'static) {
+        // Where there is one, it stays.
+        let _ = self.shared.watch.set(Box::new(watch));
+    }
+
     /// What has been done since the store was opened.
     #[must_use]
     pub fn counters(&self) -> Counters {
@@ -535,6 +544,7 @@ impl Store {
         Counters {
             commits: counters.commits.load(Ordering::Relaxed),
             jobs: counters.jobs.load(Ordering::Relaxed),
+            waiting: counters.waiting.load(Ordering::Relaxed),
         }
     }
 }

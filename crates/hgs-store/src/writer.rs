@@ -135,7 +135,25 @@ pub(crate) type Reply<T, E> = Box<dyn FnOnce(Result<T, Failure<E>>) + Send>;
 pub(crate) struct Counters {
     pub(crate) commits: AtomicU64,
     pub(crate) jobs: AtomicU64,
+    /// Jobs that wait.
+    pub(crate) waiting: AtomicUsize,
 }
+
+/// How one commit went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CommitFacts {
+    /// When its jobs were begun to be decided.
+    pub begun: Instant,
+    /// When it was on the disk, or had failed.
+    pub ended: Instant,
+    /// Jobs that shared it.
+    pub jobs: usize,
+    /// Whether it was made.
+    pub done: bool,
+}
+
+/// Is told of each commit, on the writer's thread, before those whose jobs it has are answered: so it must not block.
+pub(crate) type CommitWatch = Box<dyn Fn(&CommitFacts) + Send + Sync>;
 
 /// What the writer's thread and everybody else share.
 pub(crate) struct Shared {
@@ -143,6 +161,7 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     announced: AtomicUsize,
     follower: OnceLock<Follower>,
+    pub(crate) watch: OnceLock<CommitWatch>,
 }
 
 /// Told the number of the newest audit record after each commit that has written some, whichever node has committed. It is
@@ -180,6 +199,7 @@ impl Shared {
             counters: Counters::default(),
             announced: AtomicUsize::new(0),
             follower: OnceLock::new(),
+            watch: OnceLock::new(),
         }
     }
 
@@ -240,11 +260,13 @@ pub(crate) struct Writer {
 pub(crate) struct Queue {
     sender: Option<SyncSender<Box<dyn Job>>>,
     thread: Option<JoinHandle<()>>,
+    shared: Arc<Shared>,
 }
 
 impl Queue {
     pub(crate) fn start(mut writer: Writer) -> Result<Self, StoreError> {
         let (sender, receiver) = sync_channel(MAX_WAITING);
+        let shared = Arc::clone(&writer.shared);
         let thread = thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || writer.run(&receiver))
@@ -254,15 +276,20 @@ impl Queue {
         Ok(Self {
             sender: Some(sender),
             thread: Some(thread),
+            shared,
         })
     }
 
     /// Puts a job into the queue; it is refused when the queue is full, and its reply is dropped.
     pub(crate) fn submit(&self, job: Box<dyn Job>) -> Result<(), StoreError> {
         let sender = self.sender.as_ref().ok_or(StoreError::Closed)?;
-        sender.try_send(job).map_err(|error| match error {
-            TrySendError::Full(_) => StoreError::Busy,
-            TrySendError::Disconnected(_) => StoreError::Closed,
+        self.shared.counters.waiting.fetch_add(1, Ordering::Relaxed);
+        sender.try_send(job).map_err(|error| {
+            self.shared.counters.waiting.fetch_sub(1, Ordering::Relaxed);
+            match error {
+                TrySendError::Full(_) => StoreError::Busy,
+                TrySendError::Disconnected(_) => StoreError::Closed,
+            }
         })
     }
 
@@ -270,7 +297,11 @@ impl Queue {
     /// turned away because hosts are many.
     pub(crate) fn submit_waiting(&self, job: Box<dyn Job>) -> Result<(), StoreError> {
         let sender = self.sender.as_ref().ok_or(StoreError::Closed)?;
-        sender.send(job).map_err(|_| StoreError::Closed)
+        self.shared.counters.waiting.fetch_add(1, Ordering::Relaxed);
+        sender.send(job).map_err(|_| {
+            self.shared.counters.waiting.fetch_sub(1, Ordering::Relaxed);
+            StoreError::Closed
+        })
     }
 }
 
@@ -315,6 +346,8 @@ impl Writer {
             }
             let late = max_group - jobs.len();
             jobs.extend(receiver.try_iter().take(late));
+            let waiting = &self.shared.counters.waiting;
+            waiting.fetch_sub(jobs.len(), Ordering::Relaxed);
             self.commit(jobs);
         }
     }
@@ -349,6 +382,7 @@ impl Writer {
 
     /// Carries out `jobs` in one commit and tells each how it went.
     pub(crate) fn commit(&mut self, mut jobs: Vec<Box<dyn Job>>) {
+        let begun = Instant::now();
         let is_administrative = jobs.iter().any(|job| job.is_administrative());
         // Nothing that the mark does not know of may be acknowledged.
         let committed = self.mark.recover().and_then(|()| {
@@ -362,6 +396,14 @@ impl Writer {
             self.mark.advance(integrity.mark(), is_administrative)?;
             Ok(first)
         });
+        if let Some(watch) = self.shared.watch.get() {
+            watch(&CommitFacts {
+                begun,
+                ended: Instant::now(),
+                jobs: jobs.len(),
+                done: committed.is_ok(),
+            });
+        }
         self.tell(jobs, committed);
     }
 

@@ -819,6 +819,8 @@ fn waiting_releases_share_a_commit() {
     let fixture = Fixture::new();
     let store = fixture.create(&folder.path().join("state"));
     let before = store.counters();
+    let (told, commits) = channel();
+    store.watch_commits(move |commit| told.send((commit.jobs, commit.done)).unwrap());
     let gate = hold_the_writer(&store, fixture.release(1, 1, 1_000));
     let (sender, receiver) = channel();
     for number in 0..600 {
@@ -827,10 +829,15 @@ fn waiting_releases_share_a_commit() {
         let reply = move |result: Result<_, _>| sender.send(result.is_ok()).unwrap();
         store.release(release, reply).unwrap();
     }
+    assert_eq!(store.counters().waiting, 600);
     gate.send(()).unwrap();
     drop(sender);
     assert!(receiver.iter().all(|ok| ok));
+    // Told before anybody is answered.
+    let told: Vec<_> = commits.try_iter().collect();
+    assert_eq!(told, [(1, true), (512, true), (88, true)]);
     let after = store.counters();
+    assert_eq!(after.waiting, 0);
     assert_eq!(after.jobs - before.jobs, 601);
     // One for the first, 512 in the second, the rest in the third.
     assert_eq!(after.commits - before.commits, 3);
