@@ -3,11 +3,16 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use hyper::header::{ALLOW, CACHE_CONTROL, HeaderValue};
 use hyper::{Method, StatusCode};
-use tracing::warn;
+use metrics::Gauge;
+use tokio::sync::Semaphore;
+use tokio::task::{JoinError, spawn_blocking};
+use tokio::time::timeout;
+use tracing::{error, warn};
 
 use crate::http::{Request, Response, Service};
 use crate::metrics::Metrics;
@@ -38,7 +43,7 @@ impl Readiness {
 
     pub(crate) async fn check(&self) -> Result<(), String> {
         let check = self.0.clone();
-        tokio::task::spawn_blocking(move || check())
+        spawn_blocking(move || check())
             .await
             .unwrap_or_else(|_| Err("the check failed itself".to_owned()))
     }
@@ -50,11 +55,49 @@ impl fmt::Debug for Readiness {
     }
 }
 
+/// For so long whoever reads metrics waits for whether the server is ready. Then it is not: monitoring must see that.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// The service of the metrics listener.
 #[derive(Debug)]
 pub(crate) struct Monitoring {
-    pub(crate) metrics: Metrics,
-    pub(crate) readiness: Readiness,
+    metrics: Metrics,
+    readiness: Readiness,
+    ready: Gauge,
+    /// A check that hangs keeps a thread: there is one at a time.
+    checking: Arc<Semaphore>,
+}
+
+impl Monitoring {
+    pub(crate) fn new(metrics: Metrics, readiness: Readiness) -> Self {
+        Self {
+            ready: metrics.gauge(&crate::metrics::READY, []),
+            metrics,
+            readiness,
+            checking: Arc::new(Semaphore::new(1)),
+        }
+    }
+
+    /// The text of the metrics, with whether the server is ready now.
+    async fn metrics(&self) -> Result<String, JoinError> {
+        let is_ready = timeout(PATIENCE, self.is_ready()).await.unwrap_or(false);
+        self.ready.set(f64::from(u8::from(is_ready)));
+        let metrics = self.metrics.clone();
+        spawn_blocking(move || metrics.render()).await
+    }
+
+    async fn is_ready(&self) -> bool {
+        let Ok(permit) = Arc::clone(&self.checking).acquire_owned().await else {
+            return false;
+        };
+        let readiness = self.readiness.clone();
+        let checked = tokio::spawn(async move {
+            let checked = readiness.check().await;
+            drop(permit);
+            checked
+        });
+        checked.await.is_ok_and(|checked| checked.is_ok())
+    }
 }
 
 impl Service for Monitoring {
@@ -66,11 +109,17 @@ impl Service for Monitoring {
                     .with_header(ALLOW, HeaderValue::from_static("GET, HEAD"));
             }
             let response = match route {
-                METRICS => Response::new(
-                    StatusCode::OK,
-                    "text/plain; version=0.0.4; charset=utf-8",
-                    self.metrics.render(),
-                ),
+                METRICS => match self.metrics().await {
+                    Ok(text) => Response::new(
+                        StatusCode::OK,
+                        "text/plain; version=0.0.4; charset=utf-8",
+                        text,
+                    ),
+                    Err(failure) => {
+                        error!(%failure, "metrics can't be collected");
+                        Response::empty(StatusCode::INTERNAL_SERVER_ERROR)
+                    }
+                },
                 LIVE => Response::text(StatusCode::OK, "live"),
                 READY => match self.readiness.check().await {
                     Ok(()) => Response::text(StatusCode::OK, "ready"),

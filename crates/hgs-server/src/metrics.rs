@@ -1,21 +1,40 @@
 //! Metrics in the text format of Prometheus. Each server has its own, there is no global recorder.
+//!
+//! What there is stands in the [`catalogue`]; `docs/metrics.md` is made from it. What happens is counted when it happens. What
+//! is a fact of the moment, such as when a certificate expires, is [collected](Metrics::collect) whenever somebody asks, so
+//! nothing is shown of what is there no more.
+
+mod catalogue;
+mod process;
 
 use std::fmt;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use hyper::StatusCode;
 use metrics::{
-    Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, SharedString, Unit,
+    Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, SharedString,
 };
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use metrics_exporter_prometheus::{
+    Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
+};
 
-/// Upper bounds of the histograms' buckets, in seconds: from a cached answer to the request limit.
-const BUCKETS: [f64; 14] = [
+pub(crate) use catalogue::*;
+
+/// Upper bounds of the buckets of durations, in seconds: from a cached answer to the request limit.
+const DURATIONS: [f64; 14] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0,
 ];
 
+/// Upper bounds of the buckets of what is counted in pieces: up to all that can wait for a commit.
+const PIECES: [f64; 13] = [
+    1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0,
+];
+
 const METADATA: Metadata<'static> = Metadata::new("hgs_server", Level::INFO, None);
+
+/// Shows what is so at the moment that it is called. It may block.
+type Collector = Box<dyn Fn(&Metrics) + Send + Sync>;
 
 /// The metrics of one server; a clone stands for the same ones.
 ///
@@ -24,99 +43,81 @@ const METADATA: Metadata<'static> = Metadata::new("hgs_server", Level::INFO, Non
 pub struct Metrics {
     recorder: Arc<PrometheusRecorder>,
     handle: PrometheusHandle,
+    collectors: Arc<Mutex<Vec<Collector>>>,
 }
 
 impl Metrics {
     /// Metrics of a server that has not done anything yet.
     #[must_use]
     pub fn new() -> Self {
-        let recorder = PrometheusBuilder::new()
-            .set_buckets(&BUCKETS)
-            .expect("only an empty list of buckets is refused")
-            .build_recorder();
-        let metrics = Self {
-            handle: recorder.handle(),
-            recorder: Arc::new(recorder),
-        };
-        metrics.describe_listeners();
+        let metrics = Self::empty();
+        let version = hgs_store::program_version();
+        metrics
+            .gauge(&BUILD_INFO, [("version", version.into())])
+            .set(1.0);
+        metrics.collect(process::collect);
         metrics
     }
 
-    /// A counter. Fetch it once and keep it where the labels are known in advance.
-    pub fn counter(&self, name: &'static str, labels: &[(&'static str, &'static str)]) -> Counter {
-        self.recorder
-            .register_counter(&key(name, labels), &METADATA)
+    fn empty() -> Self {
+        let pieces = Matcher::Full(COMMIT_JOBS.name.to_owned());
+        let recorder = PrometheusBuilder::new()
+            .set_buckets(&DURATIONS)
+            .and_then(|builder| builder.set_buckets_for_metric(pieces, &PIECES))
+            .expect("only an empty list of buckets is refused")
+            .build_recorder();
+        describe(&recorder);
+        Self {
+            handle: recorder.handle(),
+            recorder: Arc::new(recorder),
+            collectors: Arc::default(),
+        }
     }
 
-    /// A counter with a label whose values an administrator makes, such as tenants' names: never what a peer says, or it
-    /// could fill the memory.
-    pub(crate) fn counter_of(
+    /// A counter. Fetch it once and keep it where the labels are known in advance.
+    pub(crate) fn counter<const N: usize>(
         &self,
-        name: &'static str,
-        label: &'static str,
-        value: String,
+        metric: &'static Metric,
+        labels: [(&'static str, SharedString); N],
     ) -> Counter {
-        let key = Key::from_parts(name, vec![Label::new(label, value)]);
+        let key = metric.key(Kind::Counter, labels);
         self.recorder.register_counter(&key, &METADATA)
     }
 
     /// A gauge.
-    pub fn gauge(&self, name: &'static str, labels: &[(&'static str, &'static str)]) -> Gauge {
-        self.recorder.register_gauge(&key(name, labels), &METADATA)
-    }
-
-    /// A gauge with labels whose values administrators make, such as names of nodes.
-    pub(crate) fn gauge_of<const N: usize>(
+    pub(crate) fn gauge<const N: usize>(
         &self,
-        name: &'static str,
-        labels: [(&'static str, String); N],
+        metric: &'static Metric,
+        labels: [(&'static str, SharedString); N],
     ) -> Gauge {
-        let labels = labels.map(|(label, value)| Label::new(label, value));
-        let key = Key::from_parts(name, labels.to_vec());
+        let key = metric.key(Kind::Gauge, labels);
         self.recorder.register_gauge(&key, &METADATA)
     }
 
-    /// A histogram of seconds.
-    pub fn histogram(
+    /// A histogram.
+    pub(crate) fn histogram<const N: usize>(
         &self,
-        name: &'static str,
-        labels: &[(&'static str, &'static str)],
+        metric: &'static Metric,
+        labels: [(&'static str, SharedString); N],
     ) -> Histogram {
-        self.recorder
-            .register_histogram(&key(name, labels), &METADATA)
+        let key = metric.key(Kind::Histogram, labels);
+        self.recorder.register_histogram(&key, &METADATA)
     }
 
-    /// Says in one sentence what the counter `name` counts.
-    pub fn describe_counter(&self, name: &'static str, description: &'static str) {
-        self.recorder.describe_counter(
-            KeyName::from_const_str(name),
-            None,
-            SharedString::const_str(description),
-        );
+    /// Has `collector` show facts of the moment, in metrics that are empty each time, whenever somebody asks. It must not keep
+    /// open what a shutdown closes.
+    pub(crate) fn collect(&self, collector: impl Fn(&Self) + Send + Sync + 'static) {
+        self.collectors().push(Box::new(collector));
     }
 
-    /// Says in one sentence what the gauge `name` shows.
-    pub fn describe_gauge(&self, name: &'static str, description: &'static str) {
-        self.recorder.describe_gauge(
-            KeyName::from_const_str(name),
-            None,
-            SharedString::const_str(description),
-        );
-    }
-
-    /// Says in one sentence what the histogram `name` measures, in seconds.
-    pub fn describe_histogram(&self, name: &'static str, description: &'static str) {
-        self.recorder.describe_histogram(
-            KeyName::from_const_str(name),
-            Some(Unit::Seconds),
-            SharedString::const_str(description),
-        );
-    }
-
-    /// The text that Prometheus reads.
+    /// The text that Prometheus reads. It may block.
     #[must_use]
     pub fn render(&self) -> String {
-        self.handle.render()
+        let now = Self::empty();
+        self.collectors()
+            .iter()
+            .for_each(|collector| collector(&now));
+        self.handle.render() + &now.handle.render()
     }
 
     /// Moves what was measured since the last call into the buckets; without it, measurements that
@@ -125,26 +126,41 @@ impl Metrics {
         self.handle.run_upkeep();
     }
 
-    fn describe_listeners(&self) {
-        self.describe_counter(
-            REQUESTS,
-            "Requests answered, by listener, route and status.",
+    fn collectors(&self) -> std::sync::MutexGuard<'_, Vec<Collector>> {
+        // A collector that panicked has shown less; the list is whole.
+        self.collectors
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Says of each metric what it is.
+fn describe(recorder: &PrometheusRecorder) {
+    for metric in ALL {
+        let name = KeyName::from_const_str(metric.name);
+        let help = SharedString::const_str(metric.help);
+        match metric.kind {
+            Kind::Counter => recorder.describe_counter(name, None, help),
+            Kind::Gauge => recorder.describe_gauge(name, None, help),
+            Kind::Histogram => recorder.describe_histogram(name, None, help),
+        }
+    }
+}
+
+impl Metric {
+    fn key<const N: usize>(
+        &'static self,
+        kind: Kind,
+        labels: [(&'static str, SharedString); N],
+    ) -> Key {
+        debug_assert_eq!(self.kind, kind, "{}", self.name);
+        debug_assert!(
+            labels.iter().map(|(name, _)| name).eq(self.labels),
+            "labels of {}",
+            self.name
         );
-        self.describe_histogram(
-            DURATION,
-            "Time from the end of a request's header to its answer.",
-        );
-        self.describe_gauge(IN_FLIGHT, "Requests being read, waiting or worked on.");
-        self.describe_gauge(CONNECTIONS, "Open connections.");
-        self.describe_counter(
-            REJECTED,
-            "Requests and connections that the server refused itself, by reason.",
-        );
-        self.describe_counter(PANICS, "Requests whose handler panicked.");
-        self.describe_counter(
-            HANDSHAKE_FAILURES,
-            "TLS handshakes that failed or took too long.",
-        );
+        let labels = labels.map(|(name, value)| Label::new(name, value));
+        Key::from_parts(self.name, labels.to_vec())
     }
 }
 
@@ -160,28 +176,14 @@ impl fmt::Debug for Metrics {
     }
 }
 
-fn key(name: &'static str, labels: &[(&'static str, &'static str)]) -> Key {
-    let labels: Vec<Label> = labels
-        .iter()
-        .map(|(name, value)| Label::from_static_parts(name, value))
-        .collect();
-    Key::from_parts(name, labels)
-}
-
-const REQUESTS: &str = "hgs_http_requests_total";
-const DURATION: &str = "hgs_http_request_duration_seconds";
-const IN_FLIGHT: &str = "hgs_http_requests_in_flight";
-const CONNECTIONS: &str = "hgs_http_connections";
-const REJECTED: &str = "hgs_http_rejected_total";
-const PANICS: &str = "hgs_http_panics_total";
-const HANDSHAKE_FAILURES: &str = "hgs_tls_handshake_failures_total";
-
 /// What one listener counts.
 #[derive(Debug)]
 pub(crate) struct ListenerMetrics {
     metrics: Metrics,
     listener: &'static str,
     in_flight: Gauge,
+    waiting: Gauge,
+    queue_seconds: Histogram,
     connections: Gauge,
     panics: Counter,
     handshake_failures: Counter,
@@ -189,36 +191,37 @@ pub(crate) struct ListenerMetrics {
 
 impl ListenerMetrics {
     pub(crate) fn new(metrics: &Metrics, listener: &'static str) -> Self {
-        let labels = [("listener", listener)];
+        let labels = || [("listener", listener.into())];
         Self {
-            in_flight: metrics.gauge(IN_FLIGHT, &labels),
-            connections: metrics.gauge(CONNECTIONS, &labels),
-            panics: metrics.counter(PANICS, &labels),
-            handshake_failures: metrics.counter(HANDSHAKE_FAILURES, &labels),
+            in_flight: metrics.gauge(&HTTP_REQUESTS_IN_FLIGHT, labels()),
+            waiting: metrics.gauge(&HTTP_REQUESTS_WAITING, labels()),
+            queue_seconds: metrics.histogram(&HTTP_QUEUE_SECONDS, labels()),
+            connections: metrics.gauge(&HTTP_CONNECTIONS, labels()),
+            panics: metrics.counter(&HTTP_PANICS, labels()),
+            handshake_failures: metrics.counter(&TLS_HANDSHAKE_FAILURES, labels()),
             metrics: metrics.clone(),
             listener,
         }
     }
 
     pub(crate) fn answered(&self, route: &'static str, status: StatusCode, elapsed: Duration) {
-        let labels = vec![
-            Label::from_static_parts("listener", self.listener),
-            Label::from_static_parts("route", route),
-            Label::new("status", status.as_str().to_owned()),
-        ];
+        let (listener, route) = (("listener", self.listener.into()), ("route", route.into()));
+        let status = ("status", status.as_str().to_owned().into());
         self.metrics
-            .recorder
-            .register_counter(&Key::from_parts(REQUESTS, labels), &METADATA)
+            .counter(&HTTP_REQUESTS, [listener.clone(), route.clone(), status])
             .increment(1);
         self.metrics
-            .histogram(DURATION, &[("listener", self.listener), ("route", route)])
+            .histogram(&HTTP_REQUEST_SECONDS, [listener, route])
             .record(elapsed);
     }
 
     /// Counts what the engine refused itself; `reason` is one of a few names.
     pub(crate) fn rejected(&self, reason: &'static str) {
-        let labels = [("listener", self.listener), ("reason", reason)];
-        self.metrics.counter(REJECTED, &labels).increment(1);
+        let labels = [
+            ("listener", self.listener.into()),
+            ("reason", reason.into()),
+        ];
+        self.metrics.counter(&HTTP_REJECTED, labels).increment(1);
     }
 
     pub(crate) fn panicked(&self) {
@@ -227,6 +230,15 @@ impl ListenerMetrics {
 
     pub(crate) fn handshake_failed(&self) {
         self.handshake_failures.increment(1);
+    }
+
+    /// Counts a request as waiting for its turn until the value is dropped, and measures how long that takes.
+    pub(crate) fn waiting(&self) -> Waiting<'_> {
+        Waiting {
+            _counted: Counted::new(&self.waiting),
+            seconds: &self.queue_seconds,
+            since: Instant::now(),
+        }
     }
 
     /// Counts a request until the value is dropped.
@@ -257,6 +269,20 @@ impl Drop for Counted {
     }
 }
 
+/// A request that waits for its turn.
+#[derive(Debug)]
+pub(crate) struct Waiting<'m> {
+    _counted: Counted,
+    seconds: &'m Histogram,
+    since: Instant,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.seconds.record(self.since.elapsed());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -281,8 +307,30 @@ mod tests {
     #[test]
     fn two_servers_count_apart() {
         let (one, other) = (Metrics::new(), Metrics::new());
-        one.counter("hgs_releases_total", &[]).increment(1);
-        assert!(one.render().contains("hgs_releases_total 1"));
+        one.counter(&RELEASES, [("outcome", "released".into())])
+            .increment(1);
+        assert!(
+            one.render()
+                .contains("hgs_releases_total{outcome=\"released\"} 1")
+        );
         assert!(!other.render().contains("hgs_releases_total"));
+    }
+
+    #[test]
+    fn what_is_collected_goes_when_it_is_there_no_more() {
+        let metrics = Metrics::new();
+        let tokens = Arc::new(Mutex::new(vec!["a", "b"]));
+        let shown = Arc::clone(&tokens);
+        metrics.collect(move |now| {
+            for token in &*shown.lock().unwrap() {
+                now.gauge(&TOKEN_AVAILABLE, [("token", (*token).into())])
+                    .set(1.0);
+            }
+        });
+        let of_b = "hgs_token_available{token=\"b\"} 1";
+        assert!(metrics.render().contains(of_b));
+        tokens.lock().unwrap().pop();
+        let text = metrics.render();
+        assert!(!text.contains(of_b) && text.contains("hgs_token_available{token=\"a\"} 1"));
     }
 }

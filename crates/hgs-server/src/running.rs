@@ -118,7 +118,6 @@ pub(crate) struct Parts {
     tokens: Tokens,
     snapshots: Arc<Snapshots>,
     workers: Arc<Workers>,
-    observer: Arc<Observer>,
     refusals: Arc<RefusalLog>,
     signers: Arc<SignerRotation>,
     inspection: Arc<Inspection>,
@@ -147,6 +146,7 @@ impl Parts {
             cluster.as_deref(),
             open,
         )?);
+        store.show_in(metrics);
         if cluster.is_none() {
             raise_level(&store, clock.now()).map_err(GuardianError::Level)?;
         }
@@ -167,7 +167,7 @@ impl Parts {
             observer: Arc::clone(&observer),
         });
         signers.rotate(clock.now())?;
-        let workers = Arc::new(Workers::start(config).map_err(GuardianError::Threads)?);
+        let workers = Arc::new(Workers::start(config, metrics).map_err(GuardianError::Threads)?);
         let refusals = Arc::new(RefusalLog::new(Arc::clone(&store)));
         let inspection = Arc::new(Inspection {
             config: config.clone(),
@@ -177,7 +177,9 @@ impl Parts {
             snapshots: Arc::clone(&snapshots),
             addresses: OnceLock::new(),
         });
+        inspection.show_in(metrics, &workers);
         if let Some(cluster) = &cluster {
+            cluster.show_in(metrics);
             let inspection = Arc::downgrade(&inspection);
             cluster.serve(&store, move || {
                 let inspection = inspection.upgrade();
@@ -217,7 +219,6 @@ impl Parts {
             tokens,
             snapshots,
             workers,
-            observer,
             refusals,
             signers,
             cluster,
@@ -235,8 +236,6 @@ impl Parts {
     fn upkeep(&self) -> Upkeep {
         Upkeep {
             clock: Arc::clone(&self.clock),
-            tokens: self.tokens.clone(),
-            observer: Arc::clone(&self.observer),
             refusals: Arc::clone(&self.refusals),
             signers: Arc::clone(&self.signers),
         }

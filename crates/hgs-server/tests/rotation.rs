@@ -120,8 +120,11 @@ async fn a_guardian_that_was_off_for_long_makes_a_signer_before_it_serves() {
     let certificate = host.healthy(&site).await;
     assert!(certificate.verify_issued_by(&now[0]).is_ok());
     let expires = now[0].validity().not_after.unix() as f64;
+    let name = now[0].thumbprint();
     assert_eq!(
-        site.metric("hgs_attestation_signer_expiry_seconds"),
+        site.metric(&format!(
+            "hgs_certificate_expiration_timestamp_seconds{{use=\"attestation-signer\",certificate=\"{name}\",lineage=\"\",current=\"true\"}}"
+        )),
         expires
     );
     assert!(site.clock.now() < now[0].validity().not_after);

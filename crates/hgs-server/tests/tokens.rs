@@ -354,10 +354,16 @@ fn a_guardian_starts_without_its_token_and_has_it_when_it_comes() {
             let listed = site.admin(|client| client.certificates()).await.unwrap();
             let away = listed.iter().filter(|one| one.key != "sealed");
             assert!(away.map(|one| one.usable).eq([false, false]));
-            site.clock.advance(hgs_pki::Seconds::from_minutes(1));
             while site.metric("hgs_tokens_away") != 1.0 {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
+            let (metrics, unavailable) = (site.scraped().await, "hgs_token_available{token=");
+            let mut tokens = metrics.lines().filter(|line| line.starts_with(unavailable));
+            assert!(tokens.next().is_some_and(|line| line.ends_with("} 0")));
+            assert!(
+                metrics.contains("\nhgs_ready 0\n")
+                    && metrics.contains("\nhgs_certificates_without_key 2\n")
+            );
 
             hsm.show();
             while ask(&site, &ingress, &certificate, V2).await.status != 200 {

@@ -21,6 +21,7 @@ mod certify;
 mod cluster;
 mod events;
 mod expiry;
+mod collected;
 mod hosts;
 mod initialise;
 mod initialise_error;
@@ -54,6 +55,7 @@ pub use cluster::{
     ClusterError, Dissolved, Joined, StoppedNode, UnusableKey, check_etcd, default_node_name,
     found, join, unusable_keys,
 };
+pub(crate) use collected::show_expiration;
 pub use hgs_custody::CertifyError;
 pub use initialise::{InitOptions, Initialised, initialise};
 pub use initialise_error::{InitialiseError, MAX_NAME};

@@ -3,30 +3,20 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-use hgs_custody_pkcs11::{Breaker, ModuleStatus};
-use hgs_pki::Time;
 use hgs_store::Action;
 use metrics::{Gauge, Histogram};
 use tracing::info;
 
 use crate::logging::PEERS;
-use crate::metrics::Metrics;
-
-const ATTESTATIONS: &str = "hgs_attestations_total";
-const RELEASES: &str = "hgs_releases_total";
-const RELEASES_BY_LINEAGE: &str = "hgs_releases_by_lineage_total";
-const RELEASE_SECONDS: &str = "hgs_release_duration_seconds";
-const SIGNER_EXPIRY: &str = "hgs_attestation_signer_expiry_seconds";
-const GENERATION: &str = "hgs_state_generation";
-const TOKENS_AWAY: &str = "hgs_tokens_away";
+use crate::metrics::{
+    ATTESTATIONS, Metric, Metrics, RELEASE_SECONDS, RELEASES, RELEASES_BY_LINEAGE, STATE_GENERATION,
+};
 
 /// Counts decisions and logs them.
 pub(crate) struct Observer {
     metrics: Metrics,
     release_seconds: Histogram,
-    signer_expiry: Gauge,
     generation: Gauge,
-    tokens_away: Gauge,
 }
 
 /// One decision, in the words of its verdict or refusal. Nothing in it is secret.
@@ -54,36 +44,21 @@ pub(crate) struct Decision {
 
 impl Observer {
     pub(crate) fn new(metrics: &Metrics) -> Self {
-        metrics.describe_counter(ATTESTATIONS, "Attestations decided, by outcome.");
-        metrics.describe_counter(RELEASES, "Requests for keys decided, by outcome.");
-        metrics.describe_counter(
-            RELEASES_BY_LINEAGE,
-            "Keys released, by the lineage of the certificate that opened: the fabric's, or a tenant's.",
-        );
-        metrics.describe_histogram(
-            RELEASE_SECONDS,
-            "Time from a request for keys to their release, the record on disk included.",
-        );
-        metrics.describe_gauge(
-            SIGNER_EXPIRY,
-            "When the newest attestation signer expires, in Unix seconds.",
-        );
-        metrics.describe_gauge(GENERATION, "How many transactions have changed the state.");
-        metrics.describe_gauge(
-            TOKENS_AWAY,
-            "Tokens whose keys are unavailable, as of the last minute.",
-        );
+        for (counter, outcome) in [(&ATTESTATIONS, "healthy"), (&RELEASES, "released")] {
+            // Counted from zero, so that the first is seen as an increase.
+            metrics
+                .counter(counter, [("outcome", outcome.into())])
+                .increment(0);
+        }
         Self {
-            release_seconds: metrics.histogram(RELEASE_SECONDS, &[]),
-            signer_expiry: metrics.gauge(SIGNER_EXPIRY, &[]),
-            generation: metrics.gauge(GENERATION, &[]),
-            tokens_away: metrics.gauge(TOKENS_AWAY, &[]),
+            release_seconds: metrics.histogram(&RELEASE_SECONDS, []),
+            generation: metrics.gauge(&STATE_GENERATION, []),
             metrics: metrics.clone(),
         }
     }
 
     pub(crate) fn attestation(&self, decision: &Decision) {
-        self.decided(ATTESTATIONS, Action::Attest, decision);
+        self.decided(&ATTESTATIONS, Action::Attest, decision);
     }
 
     /// `elapsed` counts where keys were released.
@@ -92,16 +67,11 @@ impl Observer {
             self.release_seconds.record(elapsed);
         }
         if let Some(lineage) = &decision.lineage {
-            let counter = self
-                .metrics
-                .counter_of(RELEASES_BY_LINEAGE, "lineage", lineage.clone());
+            let lineage = ("lineage", lineage.clone().into());
+            let counter = self.metrics.counter(&RELEASES_BY_LINEAGE, [lineage]);
             counter.increment(1);
         }
-        self.decided(RELEASES, Action::Release, decision);
-    }
-
-    pub(crate) fn signer_expires(&self, when: Time) {
-        self.signer_expiry.set(when.unix() as f64);
+        self.decided(&RELEASES, Action::Release, decision);
     }
 
     /// The gauge of the state's generation.
@@ -113,16 +83,10 @@ impl Observer {
         self.generation.set(generation as f64);
     }
 
-    pub(crate) fn tokens(&self, modules: &[ModuleStatus]) {
-        let tokens = modules.iter().flat_map(|module| &module.tokens);
-        let away = tokens.filter(|token| token.breaker != Breaker::Closed);
-        self.tokens_away.set(away.count() as f64);
-    }
-
-    fn decided(&self, counter: &'static str, action: Action, decision: &Decision) {
+    fn decided(&self, counter: &'static Metric, action: Action, decision: &Decision) {
         let outcome = decision.outcome;
-        let labels = [("outcome", outcome)];
-        self.metrics.counter(counter, &labels).increment(1);
+        let labels = [("outcome", outcome.into())];
+        self.metrics.counter(counter, labels).increment(1);
         // Two targets, one line: the target of an event is fixed where it stands.
         macro_rules! line {
             ($target:expr) => {

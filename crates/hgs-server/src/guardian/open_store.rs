@@ -22,6 +22,7 @@ use tracing::warn;
 use super::GuardianError;
 use super::cluster::{Cluster, ClusterError};
 use crate::config::Config;
+use crate::metrics::{COMMIT_JOBS, COMMIT_SECONDS, COMMITS, Metrics};
 
 /// How often a cluster that has no quorum yet is asked again, and how often that is told.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
@@ -149,6 +150,20 @@ impl OpenStore {
             freshness: None,
             _open: open,
         })
+    }
+
+    /// Has `metrics` count its commits.
+    pub(crate) fn show_in(&self, metrics: &Metrics) {
+        let outcome = |name: &'static str| metrics.counter(&COMMITS, [("outcome", name.into())]);
+        let (done, failed) = (outcome("done"), outcome("failed"));
+        let seconds = metrics.histogram(&COMMIT_SECONDS, []);
+        let jobs = metrics.histogram(&COMMIT_JOBS, []);
+        self.store.watch_commits(move |commit| {
+            let counter = if commit.done { &done } else { &failed };
+            counter.increment(1);
+            seconds.record(commit.ended.saturating_duration_since(commit.begun));
+            jobs.record(commit.jobs as f64);
+        });
     }
 
     /// Reads the master key of the state that `config` names. It blocks.

@@ -65,10 +65,6 @@ impl SignerRotation {
         }
         let state = self.store.state();
         self.observer.generation(state.generation());
-        if let Some(newest) = Signers::at(&state, now).newest() {
-            self.observer
-                .signer_expires(newest.certificate.validity().not_after);
-        }
         Ok(())
     }
 }

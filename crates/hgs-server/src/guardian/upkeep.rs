@@ -3,12 +3,10 @@
 
 use std::sync::Arc;
 
-use hgs_custody_pkcs11::Tokens;
 use hgs_pki::{Seconds, Time};
 use tokio::task::spawn_blocking;
 use tracing::error;
 
-use super::observer::Observer;
 use super::refusals::RefusalLog;
 use super::rotation::SignerRotation;
 use hgs_clock::Clock;
@@ -19,8 +17,6 @@ const INTERVAL: Seconds = Seconds::from_minutes(1);
 /// The periodic work of a guardian.
 pub(crate) struct Upkeep {
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) tokens: Tokens,
-    pub(crate) observer: Arc<Observer>,
     pub(crate) refusals: Arc<RefusalLog>,
     pub(crate) signers: Arc<SignerRotation>,
 }
@@ -34,7 +30,6 @@ impl Upkeep {
             self.clock.wait_until(next).await;
             let now = self.clock.now();
             self.refusals.record_due(now).await;
-            self.observer.tokens(&self.tokens.status());
             let (signers, clock) = (Arc::clone(&self.signers), Arc::clone(&self.clock));
             match spawn_blocking(move || signers.rotate(clock.now())).await {
                 Ok(Ok(())) => {}

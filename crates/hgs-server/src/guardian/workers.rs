@@ -14,8 +14,9 @@ use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, available_parallelism};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use metrics::{Counter, Histogram};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::oneshot;
 use tracing::Span;
@@ -25,6 +26,7 @@ pub(crate) use queue::Claimant;
 use queue::FairQueue;
 
 use crate::Config;
+use crate::metrics::{Metrics, WORK_QUEUE_SECONDS, WORK_TURNED_AWAY};
 
 /// A host has as many requests waiting as it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,16 +43,25 @@ struct Pool {
     work: Condvar,
     /// Notified when there may be a processor for a thread that waited for a token.
     processor: Condvar,
+    queue_seconds: Histogram,
+    turned_away: Counter,
 }
 
 #[derive(Debug)]
 struct Shared {
-    queue: FairQueue<Job>,
+    queue: FairQueue<Waiting>,
     /// Idle processors.
     free: usize,
     /// Threads whose token has answered and that wait for a processor. They come first: their work is nearly done.
     returning: usize,
     closed: bool,
+}
+
+/// A job that waits.
+#[derive(Debug)]
+struct Waiting {
+    job: Job,
+    since: Instant,
 }
 
 /// Does a piece of work; it may be followed by another piece, on another account.
@@ -81,13 +92,22 @@ impl std::fmt::Debug for Job {
     }
 }
 
+impl Waiting {
+    fn since_now(job: Job) -> Self {
+        Self {
+            job,
+            since: Instant::now(),
+        }
+    }
+}
+
 impl Workers {
     /// As many at work as this machine has processors for the process. Of one host half as many requests wait as a
     /// listener lets in.
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub(crate) fn start(config: &Config) -> io::Result<Self> {
+    pub(crate) fn start(config: &Config, metrics: &Metrics) -> io::Result<Self> {
         let processors = available_parallelism().map_or(1, NonZero::get);
         let requests = config.limits.concurrent_requests;
         // Twice as many threads wait for tokens as tokens have sessions, so that each session always has work.
@@ -97,10 +117,16 @@ impl Workers {
             processors,
             processors + waiting_for_tokens.min(requests),
             (requests / 2).max(1),
+            metrics,
         )
     }
 
-    fn with(processors: usize, threads: usize, most_of_host: usize) -> io::Result<Self> {
+    fn with(
+        processors: usize,
+        threads: usize,
+        most_of_host: usize,
+        metrics: &Metrics,
+    ) -> io::Result<Self> {
         let pool = Arc::new(Pool {
             shared: Mutex::new(Shared {
                 queue: FairQueue::new(most_of_host),
@@ -110,6 +136,8 @@ impl Workers {
             }),
             work: Condvar::new(),
             processor: Condvar::new(),
+            queue_seconds: metrics.histogram(&WORK_QUEUE_SECONDS, []),
+            turned_away: metrics.counter(&WORK_TURNED_AWAY, []),
         });
         let workers = Self(pool);
         for number in 0..threads {
@@ -124,6 +152,11 @@ impl Workers {
             }
         }
         Ok(workers)
+    }
+
+    /// How many jobs wait for a processor.
+    pub(crate) fn waiting(&self) -> usize {
+        self.0.lock().queue.len()
     }
 
     /// A processor for the calling thread, which may block: for work that no host waits for.
@@ -193,9 +226,12 @@ impl Workers {
 
     fn submit(&self, claimant: Claimant, job: Job) -> Result<(), HostIsFull> {
         let mut shared = self.0.lock();
-        let pushed = shared.queue.push(claimant, job);
+        let pushed = shared.queue.push(claimant, Waiting::since_now(job));
         self.0.wake(shared);
-        pushed.map_err(|_| HostIsFull)
+        pushed.map_err(|_| {
+            self.0.turned_away.increment(1);
+            HostIsFull
+        })
     }
 }
 
@@ -237,11 +273,14 @@ impl Pool {
     fn next(&self, processor: &mut ProcessorPermit, done: Option<Done>) -> Option<(Claimant, Job)> {
         let mut shared = self.lock();
         if let Some((claimant, cost, follows)) = done {
-            let pushed = follows.map_or(Ok(()), |(claimant, job)| shared.queue.push(claimant, job));
+            let pushed = follows.map_or(Ok(()), |(claimant, job)| {
+                shared.queue.push(claimant, Waiting::since_now(job))
+            });
             shared.queue.charge(claimant, cost);
             if let Err(turned_away) = pushed {
                 // It may hold the last handle on this pool.
                 drop(shared);
+                self.turned_away.increment(1);
                 drop(turned_away);
                 shared = self.lock();
             }
@@ -253,13 +292,14 @@ impl Pool {
                 self.processor.notify_one();
             }
             if (processor.held || shared.free > shared.returning)
-                && let Some(next) = shared.queue.pop()
+                && let Some((claimant, Waiting { job, since })) = shared.queue.pop()
             {
                 if !processor.held {
                     processor.held = true;
                     shared.free -= 1;
                 }
-                return Some(next);
+                self.queue_seconds.record(since.elapsed());
+                return Some((claimant, job));
             }
             if processor.held {
                 processor.held = false;
@@ -381,7 +421,7 @@ mod tests {
 
     #[tokio::test]
     async fn no_more_are_at_work_than_there_are_processors() {
-        let workers = Workers::with(2, 6, 64).unwrap();
+        let workers = Workers::with(2, 6, 64, &Metrics::new()).unwrap();
         let (at_work, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let jobs = (0..64).map(|_| {
             let (at_work, most) = (at_work.clone(), most.clone());
@@ -398,7 +438,7 @@ mod tests {
 
     #[tokio::test]
     async fn k16_a_panic_reaches_the_caller_and_costs_no_worker() {
-        let workers = Workers::with(1, 1, 1).unwrap();
+        let workers = Workers::with(1, 1, 1, &Metrics::new()).unwrap();
         for _ in 0..3 {
             let work = workers.run(HOST, |_| panic!("asked to"));
             assert!(AssertUnwindSafe(work).catch_unwind().await.is_err());
@@ -413,7 +453,7 @@ mod tests {
     /// With one processor, this ends only if the waiting thread has given it back.
     #[tokio::test]
     async fn another_is_at_work_while_one_waits() {
-        let workers = Workers::with(1, 2, 1).unwrap();
+        let workers = Workers::with(1, 2, 1, &Metrics::new()).unwrap();
         let (other_was_here, wait) = channel();
         let away = workers.run(HOST, move |processor| {
             processor.without_processor(|| wait.recv().is_ok())
@@ -427,7 +467,7 @@ mod tests {
     /// What one host has put before it, another does not wait for, though both come from one address.
     #[tokio::test]
     async fn work_goes_on_the_account_of_the_host_once_that_is_known() {
-        let workers = Workers::with(1, 1, 100).unwrap();
+        let workers = Workers::with(1, 1, 100, &Metrics::new()).unwrap();
         let order = Arc::new(Mutex::new(Vec::new()));
         let (release, until) = channel();
         keep(&workers, until);
@@ -454,7 +494,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_host_that_has_enough_waiting_is_told_so_and_others_are_served() {
-        let workers = Workers::with(1, 1, 1).unwrap();
+        let workers = Workers::with(1, 1, 1, &Metrics::new()).unwrap();
         let (release, until) = channel();
         keep(&workers, until);
         let first = workers.run(HOST, |_| 1);
@@ -470,7 +510,7 @@ mod tests {
     /// A pool that is dropped ends its threads, also when one of them drops it.
     #[test]
     fn threads_end_with_their_pool() {
-        let workers = Arc::new(Workers::with(2, 9, 1).unwrap());
+        let workers = Arc::new(Workers::with(2, 9, 1, &Metrics::new()).unwrap());
         let pool = Arc::downgrade(&workers.0);
         let last = Arc::clone(&workers);
         let (sender, receiver) = channel::<()>();

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use hgs_crypto::SecretBytes;
 use hgs_custody::bundle::{Bundle, BundleError};
 use hgs_custody::pem::PlainKey;
-use hgs_pki::chain;
+use hgs_pki::{TlsCertificate, chain};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{
     CertificateDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer,
@@ -20,6 +20,8 @@ use rustls::sign::CertifiedKey;
 use tracing::{error, info};
 
 use crate::config::Https;
+use crate::guardian::show_expiration;
+use crate::metrics::Metrics;
 
 /// Octets of a certificate or key file. A chain of a dozen certificates is well below.
 const FILE_LIMIT: u64 = 1024 * 1024;
@@ -96,6 +98,22 @@ impl CurrentCertificate {
             current: RwLock::new(Arc::new(current)),
             seen: Mutex::new(seen),
         }))
+    }
+
+    /// Has `metrics` show when it expires, as the certificate of `listener`.
+    pub(super) fn show_in(self: &Arc<Self>, metrics: &Metrics, listener: &'static str) {
+        let current = Arc::downgrade(self);
+        metrics.collect(move |now| {
+            let Some(current) = current.upgrade() else {
+                return;
+            };
+            let current = current.current.read();
+            let current = Arc::clone(&current.unwrap_or_else(PoisonError::into_inner));
+            let leaf = current.cert.first();
+            if let Some(Ok(leaf)) = leaf.map(|leaf| TlsCertificate::from_der(leaf)) {
+                show_expiration(now, "tls", listener.to_owned(), leaf.validity);
+            }
+        });
     }
 
     /// Reads the files again. When they can't be used, the certificate stays as it was.

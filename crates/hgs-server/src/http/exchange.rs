@@ -190,7 +190,9 @@ impl Engine {
         let (limits, memory) = (&self.limits, &self.memory);
         let body = body::read(body, network, limits, memory, large, expects_continue).await?;
         let deadline = Instant::now() + self.limits.request_time;
+        let waiting = self.metrics.waiting();
         let permit = self.limiter.acquire(network, deadline).await?;
+        drop(waiting);
         let HeldBody {
             octets,
             reservation,

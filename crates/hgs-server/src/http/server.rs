@@ -202,6 +202,7 @@ impl Bound {
         }
         if let Some((listener, certificate)) = self.listeners.https {
             let handshake_time = self.config.listen.https.handshake_time;
+            certificate.show_in(&tasks.metrics, ListenerName::Https.label());
             let tls = Tls::new(
                 listener,
                 tasks.connection_counts(),
@@ -212,10 +213,7 @@ impl Bound {
         }
         if let Some(listener) = self.listeners.metrics {
             let plain = Plain::new(listener, tasks.connection_counts());
-            let monitoring = Monitoring {
-                metrics: tasks.metrics.clone(),
-                readiness: self.services.readiness,
-            };
+            let monitoring = Monitoring::new(tasks.metrics.clone(), self.services.readiness);
             tasks.spawn(ListenerName::Metrics, plain, Arc::new(monitoring));
         }
         if let Some(socket) = self.listeners.admin {

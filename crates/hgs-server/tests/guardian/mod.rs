@@ -186,6 +186,14 @@ impl Site {
         exchange(self.http(), "POST", path, body).await
     }
 
+    /// What monitoring reads.
+    pub(crate) async fn scraped(&self) -> String {
+        let metrics = self.running().addresses().metrics.expect("a listener");
+        let answer = exchange(metrics, "GET", "/metrics", b"").await;
+        assert_eq!(answer.status, 200);
+        answer.text()
+    }
+
     /// The value of a metric; zero when it was never counted.
     pub(crate) fn metric(&self, name_and_labels: &str) -> f64 {
         let text = self.running().metrics().render();

@@ -87,6 +87,19 @@ fn nodes_are_upgraded_one_after_the_other() {
     while !shown() {
         assert!(Instant::now() < deadline, "{}", served[1].metrics());
     }
+    let (metrics, page) = (
+        served[1].metrics(),
+        include_str!("../../../../docs/metrics.md"),
+    );
+    let of_cluster = page.lines().filter(|row| row.contains("| in a cluster"));
+    for row in of_cluster {
+        let name = row.split('`').nth(1).unwrap();
+        assert!(
+            metrics.contains(&format!("# TYPE {name} ")),
+            "{name} is not in:\n{metrics}"
+        );
+    }
+    assert!(metrics.contains("{use=\"cluster\","), "{metrics}");
 
     // The earlier version reads none of it, and is told nothing.
     let (_, log) = served.remove(1).stop();

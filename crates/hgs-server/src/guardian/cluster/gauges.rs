@@ -5,17 +5,22 @@ use std::collections::BTreeMap;
 use metrics::Gauge;
 
 use super::standing::Standing;
-use crate::metrics::Metrics;
+use crate::metrics::{
+    CLUSTER_CLOCK, CLUSTER_ETCD_SIZE, CLUSTER_FORMAT_LEVEL, CLUSTER_LAG, CLUSTER_LEADS,
+    CLUSTER_NEWEST_LEVEL, CLUSTER_NODES, CLUSTER_NODES_AWAY, CLUSTER_NOT_UPGRADED, CLUSTER_QUORUM,
+    CLUSTER_SURVIVES, Metrics,
+};
 
 /// Gauges that show how the cluster stands, as this node sees it.
 pub(super) struct Gauges {
     nodes: Gauge,
     away: Gauge,
+    quorum: Gauge,
     survives: Gauge,
     leads: Gauge,
     lag: Gauge,
     clock: Gauge,
-    etcd_octets: Gauge,
+    etcd_size: Gauge,
     level: Gauge,
     not_upgraded: Gauge,
     programs: Programs,
@@ -29,41 +34,18 @@ struct Programs {
 
 impl Gauges {
     pub(super) fn new(metrics: &Metrics) -> Self {
-        let gauge = |name, description| {
-            metrics.describe_gauge(name, description);
-            metrics.gauge(name, &[])
-        };
+        let gauge = |metric| metrics.gauge(metric, []);
         Self {
-            nodes: gauge("hgs_cluster_nodes", "Nodes of the cluster."),
-            away: gauge(
-                "hgs_cluster_nodes_away",
-                "Nodes whose etcd does not answer this one, or, in an etcd that runs already, that report nothing.",
-            ),
-            survives: gauge(
-                "hgs_cluster_survives",
-                "How many more nodes can be lost; -1 without a quorum.",
-            ),
-            leads: gauge("hgs_cluster_leads", "1 if this node leads."),
-            lag: gauge(
-                "hgs_cluster_lag_commits",
-                "Commits that the node furthest behind has yet to take in.",
-            ),
-            clock: gauge(
-                "hgs_cluster_clock_difference_seconds",
-                "How far the clock of a node is from this one's, at most.",
-            ),
-            etcd_octets: gauge(
-                "hgs_cluster_etcd_octets",
-                "Octets of the largest database of etcd.",
-            ),
-            level: gauge(
-                "hgs_cluster_format_level",
-                "The level of the format of what nodes share.",
-            ),
-            not_upgraded: gauge(
-                "hgs_cluster_nodes_not_upgraded",
-                "Nodes for which a newer level of the format waits.",
-            ),
+            nodes: gauge(&CLUSTER_NODES),
+            away: gauge(&CLUSTER_NODES_AWAY),
+            quorum: gauge(&CLUSTER_QUORUM),
+            survives: gauge(&CLUSTER_SURVIVES),
+            leads: gauge(&CLUSTER_LEADS),
+            lag: gauge(&CLUSTER_LAG),
+            clock: gauge(&CLUSTER_CLOCK),
+            etcd_size: gauge(&CLUSTER_ETCD_SIZE),
+            level: gauge(&CLUSTER_FORMAT_LEVEL),
+            not_upgraded: gauge(&CLUSTER_NOT_UPGRADED),
             programs: Programs::new(metrics),
         }
     }
@@ -74,6 +56,7 @@ impl Gauges {
         self.nodes.set(nodes.len() as f64);
         self.away
             .set(nodes.iter().filter(|node| !node.is_there).count() as f64);
+        self.quorum.set(f64::from(u8::from(standing.has_quorum())));
         let survives = standing.survives();
         self.survives.set(survives.map_or(-1.0, |more| more as f64));
         let leads = standing.leading_node() == Some(&standing.node);
@@ -86,7 +69,7 @@ impl Gauges {
             .filter_map(|node| standing.clock_difference(node));
         self.clock
             .set(most(&mut differences.map(i64::unsigned_abs)));
-        self.etcd_octets
+        self.etcd_size
             .set(most(&mut standing.etcd_octets().into_iter()));
         self.level.set(f64::from(standing.level.number()));
         self.not_upgraded.set(standing.waits_for().count() as f64);
@@ -94,14 +77,8 @@ impl Gauges {
     }
 }
 
-const PROGRAM: &str = "hgs_cluster_node_newest_level";
-
 impl Programs {
     fn new(metrics: &Metrics) -> Self {
-        metrics.describe_gauge(
-            PROGRAM,
-            "The newest level of the format that a node reads, by its version.",
-        );
         Self {
             metrics: metrics.clone(),
             shown: BTreeMap::new(),
@@ -119,7 +96,8 @@ impl Programs {
             let labels = (name.to_string(), version);
             let (metrics, known) = (&self.metrics, labels.clone());
             let gauge = self.shown.entry(labels).or_insert_with(|| {
-                metrics.gauge_of(PROGRAM, [("node", known.0), ("version", known.1)])
+                let labels = [("node", known.0.into()), ("version", known.1.into())];
+                metrics.gauge(&CLUSTER_NEWEST_LEVEL, labels)
             });
             gauge.set(f64::from(report.levels.newest.number()));
         }

@@ -8,6 +8,7 @@ mod join;
 mod level;
 mod listener;
 mod standing;
+mod timed_order;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -34,22 +35,26 @@ use hgs_store::order::Ordered;
 use hgs_store::{
     Action, AuditEntry, Levels, OpenError, Outcome, Store, StoreError, program_version,
 };
+use metrics::Histogram;
 use tokio::runtime::Handle;
 use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
+use super::collected::show_expiration;
 use super::open_store::OpenStore;
 use super::readiness::TriedKeys;
 use crate::health::Readiness;
 use crate::http::ClusterListening;
-use crate::metrics::Metrics;
+use crate::metrics::{CLUSTER_ETCD_QUOTA, CLUSTER_ORDER_SECONDS, Metrics};
 use gauges::Gauges;
 
 pub use dissolve::{Dissolved, StoppedNode};
 pub use error::ClusterError;
 pub use found::{check_etcd, default_node_name, found};
 pub use join::{Joined, UnusableKey, join, unusable_keys};
+use timed_order::TimedOrder;
+
 pub(crate) use standing::{EtcdStanding, NodeStanding, Standing};
 
 /// How long a member of etcd may take to answer, and all together.
@@ -78,6 +83,7 @@ pub(crate) struct Cluster {
     invitations: Mutex<Invitations>,
     tls: RwLock<Arc<rustls::ServerConfig>>,
     copies: Arc<tokio::sync::Semaphore>,
+    order_seconds: Histogram,
     /// What the files for an etcd that runs already held when they were read last.
     etcd_tls: Mutex<Option<EtcdTls>>,
     /// When nodes have reported.
@@ -165,6 +171,7 @@ impl Cluster {
             runtime: Handle::current(),
             invitations: Mutex::default(),
             copies: Arc::new(tokio::sync::Semaphore::new(listener::MAX_COPIES)),
+            order_seconds: metrics.histogram(&CLUSTER_ORDER_SECONDS, []),
             served: OnceLock::new(),
             _upkeep: upkeep,
         });
@@ -203,7 +210,7 @@ impl Cluster {
             },
         });
         Ok(Ordered {
-            order: Box::new(order),
+            order: Box::new(TimedOrder::new(order, self.order_seconds.clone())),
             random: Box::new(System::new()),
         })
     }
@@ -259,6 +266,22 @@ impl Cluster {
         let served = self.served.get();
         let store = served.and_then(|served| served.store.upgrade());
         store.ok_or(ClusterError::NotServing)
+    }
+
+    /// Has `metrics` show what does not change by the second.
+    pub(crate) fn show_in(self: &Arc<Self>, metrics: &Metrics) {
+        if self.etcd.is_some() {
+            metrics.gauge(&CLUSTER_ETCD_QUOTA, []).set(QUOTA as f64);
+        }
+        let cluster = Arc::downgrade(self);
+        metrics.collect(move |now| {
+            let Some(cluster) = cluster.upgrade() else {
+                return;
+            };
+            for (file, validity) in credentials::validities(&cluster.folder).unwrap_or_default() {
+                show_expiration(now, "cluster", file, validity);
+            }
+        });
     }
 
     /// Whether the cluster takes commits of this node.

@@ -106,6 +106,12 @@ impl<W> FairQueue<W> {
         accounts.all(|account| account.waiting.is_empty())
     }
 
+    /// How much waits.
+    pub(super) fn len(&self) -> usize {
+        let accounts = self.accounts.values();
+        accounts.map(|account| account.waiting.len()).sum()
+    }
+
     /// Work that was popped is done and took so much of a processor.
     pub(super) fn charge(&mut self, claimant: Claimant, cost: Duration) {
         self.unfinished -= 1;
