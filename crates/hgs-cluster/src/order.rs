@@ -22,6 +22,7 @@ mod nodes;
 mod offline;
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 use hgs_etcd::{
@@ -50,8 +51,10 @@ pub(crate) use nodes::{ProbeError, halted_by, is_untouched, probe};
 /// Octets of a longer entry are put in parts: etcd takes requests of 1.5 MiB.
 const MAX_PART: usize = 1024 * 1024;
 /// A proposal is refused where another node is so many entries ahead of what was seen: they come in pieces, by
-/// [`Order::since`].
-const MAX_BEHIND: u64 = 64;
+/// [`Order::since`]. Few where they are long; where they are short, so many that a node that is far away keeps up.
+const MAX_BEHIND: RangeInclusive<u64> = 64..=1024;
+/// And so many octets, by the longest entry that came last.
+const MAX_BEHIND_OCTETS: u64 = 64 * 1024 * 1024;
 /// Other nodes that a transaction compares and reads. More are read behind it.
 const MAX_OTHERS: usize = 16;
 /// Comparisons that are not about dependencies: two of each other node, and four more.
@@ -82,6 +85,8 @@ pub struct EtcdOrder {
     nodes: Nodes,
     /// Proposals that were ordered, or may have been, behind what this node has taken in.
     sent: Vec<Last>,
+    /// Octets of the longest of the entries that came last.
+    longest: usize,
     /// Whether etcd once had what this node had. Before, it may have entries of this node from before its last end.
     is_current: bool,
 }
@@ -103,6 +108,7 @@ impl EtcdOrder {
             settings,
             nodes: Nodes::default(),
             sent: Vec::new(),
+            longest: MAX_PART,
             is_current: false,
         }
     }
@@ -128,6 +134,8 @@ impl EtcdOrder {
         let committed = match self.settings.client.commit(&txn, Repeat::Safe).await {
             Ok(committed) => committed,
             Err(error) => {
+                // The answer may have been too long.
+                self.longest = MAX_PART;
                 let is_unknown = was_sent || error.may_be_done();
                 if is_unknown {
                     self.remember(proposal.last);
@@ -168,6 +176,7 @@ impl EtcdOrder {
             OrderError::NoQuorum { reason } => OrderError::Unknown { reason },
             other => other,
         })?;
+        self.note_length(&entries);
         Ok(match known {
             Own::Proposed => Proposed::Committed(entries),
             Own::Known => Proposed::Conflict(entries),
@@ -236,9 +245,10 @@ impl EtcdOrder {
             Compare::Value(before.clone(), Mark::of(own).value()),
             Compare::Below(keys.floor(), octets_of(after)),
         ];
+        let max_behind = self.max_behind();
         for (other, number) in others {
             let key = keys.node(other);
-            let limit = number.saturating_add(MAX_BEHIND);
+            let limit = number.saturating_add(max_behind);
             compare.push(Compare::Above(key.clone(), octets_of(*number)));
             compare.push(Compare::Below(key, octets_of(limit)));
         }
@@ -269,7 +279,7 @@ impl EtcdOrder {
 
         let since = |(node, number): (&str, u64)| {
             let mut range = Range::of(keys.entries_from(node, number.saturating_add(1)));
-            range.limit = gather::in_transaction(others.len());
+            range.limit = gather::in_transaction(others.len(), self.longest);
             Operation::Range(range)
         };
         let each = || {
@@ -369,7 +379,20 @@ impl EtcdOrder {
         self.forget_until(seen);
         self.look(seen).await?;
         let gathered = Gathered::new(seen, &self.nodes);
-        gathered.complete(&self.settings, Limits::Pieces).await
+        let entries = gathered.complete(&self.settings, Limits::Pieces).await?;
+        self.note_length(&entries);
+        Ok(entries)
+    }
+
+    fn note_length(&mut self, entries: &Entries) {
+        let octets = entries.entries.iter().map(|entry| entry.octets.len());
+        self.longest = octets.max().unwrap_or(self.longest);
+    }
+
+    /// How many entries another node may be ahead of what was seen.
+    fn max_behind(&self) -> u64 {
+        let few = MAX_BEHIND_OCTETS / (self.longest as u64).max(1);
+        few.clamp(*MAX_BEHIND.start(), *MAX_BEHIND.end())
     }
 
     /// Asks which cluster it is, and what it has of the nodes.

@@ -12,12 +12,20 @@ use super::{OrderSettings, not_answered, unreadable};
 
 /// Entries or parts in one answer: each has 1 MiB at most, and an answer 16 MiB.
 const PAGE: usize = 12;
-/// With so many octets, those who asked take in what there is, and ask again.
+/// With so many octets, those who asked take in what there is, and ask again. So many are asked for at once, as far as that can be known.
 const ENOUGH: u64 = 8 * 1024 * 1024;
+/// Entries are not thought to be shorter.
+const SHORT: usize = 32 * 1024;
+/// Octets that an entry is thought to have as long as none was seen.
+const EXPECTED: u64 = 256 * 1024;
+/// Pages that are asked for at once: how fast a node that is far away can follow, whatever the round trip is.
+const MAX_PAGES: u64 = 32;
 
-/// How many entries a transaction reads of each of so many other nodes.
-pub(super) fn in_transaction(others: usize) -> usize {
-    (PAGE / (others + 1)).max(1)
+/// How many entries a transaction reads of each of so many other nodes, where the longest of those that came last had so many
+/// octets. It is one round trip less for a node that is far away, if all are among them.
+pub(super) fn in_transaction(others: usize, longest: usize) -> usize {
+    let fit = ENOUGH as usize / longest.max(SHORT);
+    (fit / (others + 1)).max(PAGE / (others + 1)).max(1)
 }
 
 /// What is wanted.
@@ -35,6 +43,8 @@ pub(super) struct Gathered {
     at: Revision,
     nodes: BTreeMap<String, Track>,
     octets: u64,
+    /// Octets of the longest one so far.
+    longest: u64,
 }
 
 /// Those of one node.
@@ -81,6 +91,7 @@ impl Gathered {
             at: nodes.revision(),
             nodes: tracks.collect(),
             octets: 0,
+            longest: 0,
         }
     }
 
@@ -115,6 +126,7 @@ impl Gathered {
             let packed = Packed::read(&value);
             let packed = packed.ok_or_else(|| unreadable("an entry of another format"))?;
             self.octets += packed.octets();
+            self.longest = self.longest.max(packed.octets());
             track.read = number;
             track.entries.push(Packing {
                 number,
@@ -151,9 +163,7 @@ impl Gathered {
             if wanted.is_empty() {
                 break;
             }
-            for node in wanted {
-                self.read_on(settings, &node).await?;
-            }
+            self.read_on(settings, &wanted).await?;
         }
         let known = self.nodes.values().map(|track| track.known_until(at));
         let revision = known.min().unwrap_or(at).min(end);
@@ -177,18 +187,38 @@ impl Gathered {
         })
     }
 
-    /// Reads the next entries of a node.
-    async fn read_on(&mut self, settings: &OrderSettings, node: &str) -> Result<(), OrderError> {
-        let before = self.nodes[node].read;
-        let found = self
-            .page(settings, settings.keys.entries_from(node, before + 1))
-            .await?;
-        self.add(node, found)?;
-        if self.nodes[node].read == before {
-            return Err(OrderError::TooFarBehind {
-                node: node.to_owned(),
-                number: before,
-            });
+    /// Reads the next entries of some nodes, as many pages of each at once as seem to be enough.
+    async fn read_on(
+        &mut self,
+        settings: &OrderSettings,
+        nodes: &[String],
+    ) -> Result<(), OrderError> {
+        let octets = match self.longest {
+            0 => EXPECTED,
+            longest => longest,
+        };
+        let pages = ENOUGH / (octets * PAGE as u64) / nodes.len() as u64;
+        let pages = pages.clamp(1, MAX_PAGES);
+        let mut asked = Vec::new();
+        for node in nodes {
+            let Track { read, end, .. } = self.nodes[node.as_str()];
+            let firsts = (read + 1..=end).step_by(PAGE);
+            asked.extend(firsts.take(pages as usize).map(|first| (node, first)));
+        }
+        let answers = asked.iter().map(|(node, first)| {
+            let keys = settings.keys.entries_from(node, *first);
+            self.page(settings, keys)
+        });
+        let answers = futures_util::future::join_all(answers).await;
+        for ((node, first), found) in asked.into_iter().zip(answers) {
+            self.add(node, found?)?;
+            let Track { read, .. } = self.nodes[node.as_str()];
+            if read < first {
+                return Err(OrderError::TooFarBehind {
+                    node: node.clone(),
+                    number: read,
+                });
+            }
         }
         Ok(())
     }
@@ -201,7 +231,13 @@ impl Gathered {
         let mut range = Range::of(keys);
         range.limit = PAGE;
         range.at = Some(self.at);
-        let found = settings.client.range(&range).await;
+        // The member that has told of this revision has it: there the leader need not be asked once more.
+        range.stale = true;
+        let mut found = settings.client.range(&range).await;
+        if found.is_err() {
+            range.stale = false;
+            found = settings.client.range(&range).await;
+        }
         found.map_err(|error| match not_answered(&error, false) {
             // The history that this is read from has left etcd meanwhile: what there is now is read next time.
             OrderError::Unusable { reason } if super::is_compacted(&error) => {

@@ -149,7 +149,7 @@ impl Fault {
         kinds
     }
 
-    /// The nodes that go on meanwhile. One that is far from all members may have to wait until others commit less.
+    /// The nodes that go on meanwhile.
     fn spares(self) -> Vec<usize> {
         let stopped = match self {
             Self::LoseQuorum(_) => return Vec::new(),
@@ -157,8 +157,6 @@ impl Fault {
             Self::KillNode(node)
             | Self::FreezeNode(node)
             | Self::CutNode(node)
-            | Self::SlowNode(node, _)
-            | Self::SlowMember(node, _)
             | Self::Away(node)
             | Self::FillDisk(node) => Some(node),
             _ => None,

@@ -168,7 +168,9 @@ impl<C: LocalCopy> Replicated<C> {
                 Proposed::Conflict(ordered) => {
                     self.take_in(&ordered, None)?;
                     if !ordered.entries.is_empty() && !seeded(Fault::StaleBatchProposed) {
-                        self.refresh()?;
+                        if ordered.more {
+                            self.refresh()?;
+                        }
                         return Err(CommitError::Conflict(Key::Row));
                     }
                 }
@@ -309,7 +311,9 @@ impl<C: LocalCopy> Engine for Replicated<C> {
             Some(NotOrdered::Failed(error)) => Err(error.into()),
             Some(NotOrdered::Overtaken(ordered)) => {
                 self.take_in(&ordered, None)?;
-                self.refresh()?;
+                if ordered.more {
+                    self.refresh()?;
+                }
                 Err(CommitError::Conflict(Key::Row))
             }
         }
