@@ -1,11 +1,12 @@
-//! Base64 of [RFC 4648] section 4: standard alphabet, padding required.
+//! Base64 of [RFC 4648]: section 4 with the standard alphabet and padding, and section 5, without padding, as JSON Web Signatures
+//! have it.
 //!
 //! [RFC 4648]: https://www.rfc-editor.org/rfc/rfc4648
 
 use std::sync::LazyLock;
 
 use ::base64::Engine;
-use ::base64::engine::general_purpose::PAD;
+use ::base64::engine::general_purpose::{PAD, URL_SAFE_NO_PAD};
 
 use crate::CryptoError;
 
@@ -23,6 +24,12 @@ static STANDARD: LazyLock<::base64::engine::GeneralPurpose> =
 #[must_use]
 pub fn encode(octets: &[u8]) -> String {
     STANDARD.encode(octets)
+}
+
+/// Encodes with the alphabet for URLs and without padding (RFC 7515 section 2).
+#[must_use]
+pub fn encode_url(octets: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(octets)
 }
 
 /// Decodes strictly: no white space, canonical padding, no stray bits.
@@ -55,6 +62,13 @@ pub fn without_white_space(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // RFC 7515 appendix C.
+    #[test]
+    fn url_safe_text_has_neither_padding_nor_characters_with_a_meaning_in_urls() {
+        assert_eq!(encode_url(&[3, 236, 255, 224, 193]), "A-z_4ME");
+        assert_eq!(encode_url(b""), "");
+    }
 
     // The vectors of RFC 4648 section 10.
     #[test]

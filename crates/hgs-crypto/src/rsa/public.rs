@@ -24,6 +24,7 @@ struct Prepared {
     subject_public_key_info: Vec<u8>,
     digest: Sha256Digest,
     modulus: Vec<u8>,
+    exponent: Vec<u8>,
     modulus_bits: usize,
     pkcs1: ParsedPublicKey,
     pss: ParsedPublicKey,
@@ -97,12 +98,14 @@ impl PublicKey {
         if canonical.as_ref() != der {
             return Err(PublicKeyError::Malformed);
         }
-        Self::prepare(der, modulus, modulus_bits, encrypting).map_err(|_| PublicKeyError::Malformed)
+        Self::prepare(der, modulus, exponent, modulus_bits, encrypting)
+            .map_err(|_| PublicKeyError::Malformed)
     }
 
     fn prepare(
         der: &[u8],
         modulus: &[u8],
+        exponent: &[u8],
         modulus_bits: usize,
         encrypting: PublicEncryptingKey,
     ) -> Result<Self, CryptoError> {
@@ -110,6 +113,7 @@ impl PublicKey {
             subject_public_key_info: der.to_vec(),
             digest: sha256(der),
             modulus: modulus.to_vec(),
+            exponent: exponent.to_vec(),
             modulus_bits,
             pkcs1: ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, der)
                 .map_err(|_| CryptoError)?,
@@ -146,6 +150,12 @@ impl PublicKey {
     #[must_use]
     pub fn modulus(&self) -> &[u8] {
         &self.0.modulus
+    }
+
+    /// The public exponent, big-endian and without leading zeros.
+    #[must_use]
+    pub fn exponent(&self) -> &[u8] {
+        &self.0.exponent
     }
 
     /// Bits of the modulus.
