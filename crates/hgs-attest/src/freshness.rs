@@ -82,6 +82,15 @@ pub enum FreshnessError {
 }
 
 impl Nonce {
+    /// A nonce that was just made.
+    pub(crate) fn of(octets: Vec<u8>) -> Self {
+        Self(octets)
+    }
+
+    pub(crate) fn octets(&self) -> &[u8] {
+        &self.0
+    }
+
     /// Reads the value of [`NONCE_HEADER`].
     ///
     /// # Errors

@@ -4,13 +4,16 @@ use std::sync::LazyLock;
 
 use hgs_crypto::random::System;
 use hgs_crypto::{SecretBytes, hex};
-use hgs_pki::Time;
-use hgs_pki::health::HealthKind;
+use hgs_pki::health::{HealthKind, TrustedSigners};
+use hgs_pki::{Seconds, Time};
 use hgs_tcg::tpm::{Command, EndorsementKey, Public};
 
 use crate::client::rtpm::{RtpmExchange, Step};
 
 use crate::freshness::{FreshnessProof, Nonce, NonceKey};
+use crate::health_token::{
+    Challenge, IssuedToken, Issuer, Refused, TokenAttempt, TokenNonceKey, TokenRequest, prove,
+};
 use crate::host_key::evaluate;
 use crate::mode::{Attempt, Mode as _};
 use crate::platform_identity::PlatformIdentity;
@@ -170,6 +173,36 @@ pub fn fuzz_freshness(data: &[u8]) {
         assert_eq!(FreshnessProof::from_header(&proof.to_header()), Ok(proof));
     }
 }
+
+/// What a host sends for a health token, and what it is answered.
+///
+/// # Panics
+///
+/// If a request or an answer is not read again as it was written, or if a stranger proves to be a host.
+pub fn fuzz_health_token(data: &[u8]) {
+    if let Ok(request) = TokenRequest::parse(data) {
+        assert_eq!(TokenRequest::parse(&request.to_json()), Ok(request));
+    }
+    let attempt = TokenAttempt {
+        body: data,
+        issuer: &ISSUER,
+        nonces: &TokenNonceKey::new(&SecretBytes::new((0..32).collect())),
+        signers: &TrustedSigners::default(),
+        now: Time::from_unix(0),
+        skew: Seconds::new(60),
+    };
+    assert!(prove(&attempt).is_err(), "nobody is trusted");
+    if let Ok(challenge) = Challenge::read(data) {
+        assert_eq!(Challenge::read(&challenge.to_json()), Ok(challenge));
+    }
+    if let Ok(issued) = IssuedToken::read(data) {
+        assert_eq!(IssuedToken::read(&issued.to_json()), Ok(issued));
+    }
+    let _ = Refused::read(data);
+}
+
+static ISSUER: LazyLock<Issuer> =
+    LazyLock::new(|| "https://hgs.example".parse().expect("an issuer"));
 
 fn nonce_key() -> NonceKey {
     NonceKey::new(&SecretBytes::new((0..32).collect()))

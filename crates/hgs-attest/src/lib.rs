@@ -22,6 +22,7 @@
 //! * [`freshness`] shows that a request was made now: a nonce of the server, returned under the host key's signature.
 //! * [`issue`] makes the certificate; the signer's key signs through [`KeyWork`](hgs_pki::KeyWork), an argument.
 //! * [`signer`] says when an attestation signer is made, signs and is forgotten; [`signing_certificates`] publishes it.
+//! * [`health_token`] tells others than KPS what a host attested: signed tokens, and the keys that verify them.
 //! * [`platform_identity`] is the file that tells an administrator which TPM a host has.
 //! * [`client`] is the host's part, and [`AttestationState`] what a host shows of it.
 //!
@@ -63,6 +64,7 @@ mod facts;
 pub mod freshness;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod health_token;
 pub mod host_key;
 mod identities;
 pub mod issue;

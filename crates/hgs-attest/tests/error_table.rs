@@ -233,3 +233,24 @@ fn a_host_in_the_wrong_mode_is_told_the_right_one() {
     };
     assert_eq!(reply.expected_operation_mode, expected);
 }
+
+/// The table of section 14: code, HTTP status, whether to ask again.
+#[test]
+fn the_table_of_health_tokens_is_that_of_the_code() {
+    let header = "| token code | HTTP | again | at fault | when |";
+    let (_, table) = PROFILE.split_once(header).expect("the page has the table");
+    let lines = table.lines().skip(2);
+    let lines = lines.take_while(|line| line.starts_with('|'));
+    let rows: Vec<(String, u16, bool)> = lines
+        .map(|line| {
+            let cells: Vec<_> = line.split('|').map(str::trim).collect();
+            let code = cells[1].trim_matches('`').to_owned();
+            (code, cells[2].parse().unwrap(), cells[3].parse().unwrap())
+        })
+        .collect();
+    let codes = hgs_attest::health_token::Code::ALL.map(|code| {
+        let name = code.name().to_owned();
+        (name, code.status(), code.is_retryable())
+    });
+    assert_eq!(rows, codes);
+}

@@ -4,12 +4,18 @@ mod common;
 
 use common::{host_key, identity_key, request, signer};
 use hgs_attest::freshness::FreshnessProof;
+use hgs_attest::health_token::{
+    Challenge, IssuedToken, Issuer, TokenNonceKey, TokenRefusal, TokenRequest,
+};
 use hgs_attest::wire::{
     AdRequest, AttestationOperationMode, ErrorDetail, ErrorReply, EvaluationLog,
     PolicyEvaluationErrorReply, Reply, Request, ResultContent, SessionId, TpmReplyContinue,
     TpmRequestContinue, TpmRequestInitial,
 };
 use hgs_attest::{Reason, Refusal, fuzzing, service_info, signing_certificates};
+use hgs_crypto::SecretBytes;
+use hgs_crypto::random::System;
+use hgs_pki::Time;
 use hgs_testkit::Mutations;
 
 const TOKENS: [&[u8]; 14] = [
@@ -135,5 +141,38 @@ fn no_octets_upset_the_headers_of_freshness() {
     let tokens: [&[u8]; 4] = [b".", b"=", b"====", b"AQ=="];
     for octets in Mutations::of(&corpus, &tokens).take(4000) {
         fuzzing::fuzz_freshness(&octets);
+    }
+}
+
+/// The clock of the body stands at 1970, so that the nonce holds and the certificate is looked at.
+#[test]
+fn no_octets_upset_health_tokens() {
+    let secret = SecretBytes::new((0..32).collect());
+    let nonce = TokenNonceKey::new(&secret)
+        .nonce(&mut System::new(), Time::from_unix(0))
+        .unwrap();
+    let issuer: Issuer = "https://hgs.example".parse().unwrap();
+    let audience = "kubernetes".parse().unwrap();
+    let prepared = TokenRequest::prepare(&issuer, audience, nonce.clone(), &signer());
+    let signature = common::sign(&common::signer_key(), prepared.to_be_signed());
+    let corpus = [
+        prepared.assemble(signature).unwrap().to_json(),
+        Challenge {
+            issuer,
+            nonce: nonce.clone(),
+        }
+        .to_json(),
+        TokenRefusal::NonceUsed.reply(Some(&nonce)),
+        IssuedToken {
+            token: "eyJ.eyJ.AAAA".to_owned(),
+            expires: hgs_testkit::fixtures::now(),
+        }
+        .to_json(),
+    ];
+    corpus
+        .iter()
+        .for_each(|octets| fuzzing::fuzz_health_token(octets));
+    for octets in Mutations::of(&corpus, &TOKENS).take(3000) {
+        fuzzing::fuzz_health_token(&octets);
     }
 }
