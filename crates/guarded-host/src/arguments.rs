@@ -6,7 +6,7 @@ use hgs_terminal::{CommonOptions, Completions, Exit, Failure, Man, Manual, Progr
 use crate::host_options::HostOptions;
 use crate::{
     agent, attest, baseline, configure, first_page, host_key, identity, libvirt, protector, status,
-    trace, vm,
+    token, trace, vm,
 };
 
 /// The host's side of a Host Guardian Service: attest, and unwrap key protectors
@@ -90,6 +90,7 @@ enum Noun {
     #[command(subcommand)]
     Baseline(baseline::Verb),
     Attest(attest::Arguments),
+    Token(token::Arguments),
     Agent(agent::Arguments),
     Vm(vm::Arguments),
     Libvirt(libvirt::Arguments),
@@ -125,6 +126,7 @@ impl Program for Arguments {
             Noun::Identity(verb) => verb.run(options, terminal),
             Noun::Baseline(verb) => verb.run(options, terminal),
             Noun::Attest(arguments) => arguments.run(options, terminal),
+            Noun::Token(arguments) => arguments.run(options, terminal),
             Noun::Agent(arguments) => arguments.run(options),
             Noun::Vm(arguments) => arguments.run(options, terminal),
             Noun::Libvirt(arguments) => arguments.run(options, terminal),

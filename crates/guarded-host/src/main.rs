@@ -16,6 +16,7 @@ mod identity;
 mod libvirt;
 mod protector;
 mod status;
+mod token;
 mod trace;
 mod vm;
 

@@ -38,6 +38,7 @@ mod certify;
 pub mod configuration;
 mod error;
 mod folders;
+mod health_token;
 mod host;
 mod host_counter;
 pub mod host_key;
@@ -62,6 +63,7 @@ pub mod url;
 
 pub use error::{Error, Fault, ServicesError};
 pub use folders::Folders;
+pub use health_token::{HealthToken, HealthTokenFailure};
 pub use host::{Attestation, Environment, GuardedHost};
 pub use host_counter::{HostCounter, STOP_COUNTER_INDEX};
 pub use identity::IdentityError;

@@ -3,12 +3,14 @@
 use hgs_attest::Code;
 use hgs_attest::client::AttestationFailure;
 use hgs_attest::client::rtpm::RtpmFault;
+use hgs_attest::health_token::Code as TokenCode;
 use hgs_custody_tpm::TpmError;
 use hgs_kps::signed_response::ResponseSignatureError;
 use hgs_kps::{ClientError, Code as KeyProtectionCode};
 
 use crate::configuration::ConfigurationError;
 use crate::error::{Error, Fault};
+use crate::health_token::HealthTokenFailure;
 use crate::host_key::HostKeyError;
 use crate::http::{TlsFailure, TransportError};
 use crate::key_protection::failure::KeyProtectionFailure;
@@ -126,6 +128,7 @@ impl Cause {
             Self::Clocks { .. } => Fault::Host,
             Self::Nonce(_) | Self::HealthCertificate(_) => Fault::Guardian,
             Self::KeyProtection(failure) => of_key_protection(failure).0,
+            Self::HealthToken(failure) => of_health_token(failure).0,
         }
     }
 
@@ -139,6 +142,7 @@ impl Cause {
             Self::Nonce(_) => Some("check that no proxy changes headers on the way"),
             Self::SigningCertificates { .. } | Self::HealthCertificate(_) => None,
             Self::KeyProtection(failure) => of_key_protection(failure).1,
+            Self::HealthToken(failure) => of_health_token(failure).1,
         }
     }
 }
@@ -181,6 +185,57 @@ pub(crate) fn of_tpm(error: &HostTpmError) -> Option<&'static str> {
             Some("run this as root: the kernel shows its logs to root only")
         }
         _ => None,
+    }
+}
+
+fn of_health_token(failure: &HealthTokenFailure) -> (Fault, Option<&'static str>) {
+    let refused = match failure {
+        HealthTokenFailure::Refused(refused) => refused,
+        HealthTokenFailure::Unintelligible { .. } => {
+            return (
+                Fault::Guardian,
+                Some("check the attestation URL: it ends in /Attestation, as a rule"),
+            );
+        }
+        HealthTokenFailure::Key(_) | HealthTokenFailure::OtherKey => {
+            return (
+                Fault::Host,
+                Some("run `guarded-host attest`, which has a new identity key made"),
+            );
+        }
+    };
+    match refused.code {
+        Some(TokenCode::TokensNotEnabled) => (
+            Fault::Guardian,
+            Some(
+                "the guardian's administrator enables them: `issuer` and `audiences` in the section [health_token] of its configuration",
+            ),
+        ),
+        Some(TokenCode::AudienceNotAllowed) => (
+            Fault::Guardian,
+            Some(
+                "check how the audience is spelt; the guardian's administrator allows it: `audiences` in the section [health_token] of its configuration",
+            ),
+        ),
+        Some(TokenCode::HostRevoked) => (Fault::Host, Some(REVOKED)),
+        Some(TokenCode::HostNotRegistered) => (
+            Fault::Host,
+            Some("have the guardian's administrator register this host: `hgs host add`"),
+        ),
+        Some(TokenCode::HealthCertificate | TokenCode::AttestationOutdated) => (
+            Fault::Host,
+            Some("run `guarded-host attest`, and see what it says"),
+        ),
+        Some(TokenCode::TooManyRequests) => (
+            Fault::Host,
+            Some("keep a token until it ends, and ask for the next one then"),
+        ),
+        // An earlier version knows the path as none of its own.
+        None if refused.name == "not-found" => (
+            Fault::Guardian,
+            Some("update the guardian: this version issues no health tokens"),
+        ),
+        _ => (Fault::Guardian, None),
     }
 }
 

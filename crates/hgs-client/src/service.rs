@@ -20,6 +20,7 @@ use hgs_pki::health::HealthCertificateError;
 use serde::{Deserialize, Serialize};
 
 use crate::configuration::{Endpoints, Services};
+use crate::health_token::HealthTokenFailure;
 use crate::http::TransportError;
 use crate::key_protection::failure::KeyProtectionFailure;
 use crate::url::Url;
@@ -93,6 +94,9 @@ pub enum Cause {
     /// A health certificate that does not hold.
     #[error("the service issued a certificate that does not hold: {0}")]
     HealthCertificate(#[from] HealthCertificateError),
+    /// No health token.
+    #[error(transparent)]
+    HealthToken(#[from] HealthTokenFailure),
     /// No keys.
     #[error(transparent)]
     KeyProtection(#[from] KeyProtectionFailure),
@@ -134,6 +138,7 @@ impl Cause {
                 | RefusedKind::VsmReportValidation => true,
             },
             Self::KeyProtection(failure) => failure.is_decision(),
+            Self::HealthToken(failure) => failure.is_decision(),
             Self::Transport(_)
             | Self::Attestation(_)
             | Self::SigningCertificates { .. }
@@ -166,6 +171,8 @@ impl Cause {
                 code: Some(KeyProtectionCode::HostRevoked | KeyProtectionCode::HealthCertificate),
                 ..
             }) => Some(Refused::Host),
+            // Who gets no token for an audience may still get keys.
+            Self::HealthToken(failure) => failure.is_about_host().then_some(Refused::Host),
             _ => Some(Refused::Protector),
         }
     }
@@ -184,6 +191,7 @@ impl Cause {
             Self::KeyProtection(KeyProtectionFailure::Refused { code, .. }) => {
                 code.is_some_and(|code| code.status() == 503)
             }
+            Self::HealthToken(failure) => failure.is_away(),
             Self::Attestation(AttestationFailure::Refused(refused)) => {
                 refused.kind == RefusedKind::Unavailable
             }

@@ -192,6 +192,10 @@ impl Record {
                 last: AttestationStatus::UnauthorizedHost,
                 ..before
             },
+            Cause::HealthToken(failure) if failure.is_about_host() => AttestationState {
+                last: AttestationStatus::UnauthorizedHost,
+                ..before
+            },
             other => before.unreachable(other.to_string()),
         };
         self.status = Some(state.last.name().to_owned());
