@@ -22,10 +22,10 @@ use tracing::{error, warn};
 use crate::admin::{AdminParts, AdminService};
 use crate::config::Config;
 use crate::guardian::{
-    Attestations, Certification, Cluster, Credentials, Events, GuardianError, Inspection, Modes,
-    Observer, OpenStore, Places, RecentCertificates, RefusalLog, ReleaseCaches, ReleasePolicy,
-    Releases, SignerRotation, Snapshots, SyntheticRolls, Upkeep, Workers, follow_settings,
-    raise_level,
+    Attestations, Certification, Cluster, Credentials, Events, GuardianError, HealthTokens,
+    Inspection, Modes, Observer, OpenStore, Places, RecentCertificates, RefusalLog, ReleaseCaches,
+    ReleasePolicy, Releases, SignerRotation, Snapshots, SyntheticRolls, TokenParts, Upkeep,
+    Workers, follow_settings, raise_level,
 };
 use crate::health::Readiness;
 use crate::http::{Addresses, BindError, Reloader, Server, Services, Stopped};
@@ -82,6 +82,7 @@ pub async fn start(config: &Config, clock: Arc<dyn Clock>) -> Result<Running, St
         protocol: Arc::new(Protocols {
             attestations: Arc::clone(&parts.attestations),
             releases: Arc::clone(&parts.releases),
+            health_tokens: Arc::clone(&parts.health_tokens),
         }),
         admin: Arc::new(AdminService::new(parts.admin(), &config.listen.admin)),
         readiness: readiness.clone(),
@@ -123,6 +124,7 @@ pub(crate) struct Parts {
     inspection: Arc<Inspection>,
     attestations: Arc<Attestations>,
     pub(crate) releases: Arc<Releases>,
+    health_tokens: Arc<HealthTokens>,
     cluster: Option<Arc<Cluster>>,
 }
 
@@ -204,6 +206,18 @@ impl Parts {
                 observer: Arc::clone(&observer),
                 refusals: Arc::clone(&refusals),
             }),
+            health_tokens: Arc::new(HealthTokens::new(
+                config.health_token.clone(),
+                ReleasePolicy::of(config).clock_skew,
+                TokenParts {
+                    clock: Arc::clone(&clock),
+                    store: Arc::clone(&store),
+                    snapshots: Arc::clone(&snapshots),
+                    workers: Arc::clone(&workers),
+                    observer: Arc::clone(&observer),
+                    refusals: Arc::clone(&refusals),
+                },
+            )),
             releases: Arc::new(Releases {
                 policy: ReleasePolicy::of(config),
                 clock: Arc::clone(&clock),

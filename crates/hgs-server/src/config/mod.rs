@@ -6,6 +6,7 @@
 
 mod dangerous;
 mod finding;
+mod health_token;
 mod layout;
 mod limits;
 mod listen;
@@ -24,6 +25,7 @@ use hgs_store::high_water_mark::default_path;
 use serde::{Deserialize, Serialize};
 
 pub use finding::{Finding, Severity};
+pub use health_token::HealthToken;
 pub use layout::{Environment, Layout};
 pub use limits::Limits;
 pub use listen::{Admin, Http, Https, Listen, Metrics};
@@ -52,6 +54,8 @@ pub struct Config {
     pub log: Log,
     /// Lifetimes of what attestation issues.
     pub attestation: Attestation,
+    /// Tokens that tell others what hosts attested.
+    pub health_token: HealthToken,
     /// What hosts may do with released keys.
     pub key_protection: KeyProtection,
     /// Keys in tokens.
@@ -76,6 +80,7 @@ impl Config {
             limits: Limits::default(),
             log: Log::default(),
             attestation: Attestation::default(),
+            health_token: HealthToken::default(),
             key_protection: KeyProtection::default(),
             pkcs11: Pkcs11::default(),
             layout,

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`Attestations`] | decides attestations, records them, issues health certificates |
 //! | [`Releases`] | decides requests for keys, records releases, answers; and the metadata |
+//! | [`HealthTokens`] | decides requests for health tokens, records and signs them; the keys that verify them |
 //! | [`Upkeep`] | renews attestation signers ([`SignerRotation`]), records counted refusals ([`RefusalLog`]) |
 //! | [`Inspection`] | warnings, readiness, and the facts for diagnostics |
 //! | [`Events`] | tells callers what happens |
@@ -22,6 +23,7 @@ mod cluster;
 mod collected;
 mod events;
 mod expiry;
+mod health_tokens;
 mod hosts;
 mod initialise;
 mod initialise_error;
@@ -70,6 +72,7 @@ pub(crate) use attestation::{AttestationRequest, Attestations, Attested};
 pub(crate) use certification::{Certification, PairRequest, RenewalError};
 pub(crate) use cluster::{Cluster, EtcdStanding, NodeStanding, Standing};
 pub(crate) use events::{Events, Follower};
+pub(crate) use health_tokens::{HealthTokens, TokenParts};
 pub(crate) use hosts::Credentials;
 pub(crate) use initialise::{communications as communications_template, guardian_validity};
 pub(crate) use inspection::Inspection;

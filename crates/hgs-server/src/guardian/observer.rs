@@ -9,7 +9,8 @@ use tracing::info;
 
 use crate::logging::PEERS;
 use crate::metrics::{
-    ATTESTATIONS, Metric, Metrics, RELEASE_SECONDS, RELEASES, RELEASES_BY_LINEAGE, STATE_GENERATION,
+    ATTESTATIONS, HEALTH_TOKENS, Metric, Metrics, RELEASE_SECONDS, RELEASES, RELEASES_BY_LINEAGE,
+    STATE_GENERATION,
 };
 
 /// Counts decisions and logs them.
@@ -44,7 +45,11 @@ pub(crate) struct Decision {
 
 impl Observer {
     pub(crate) fn new(metrics: &Metrics) -> Self {
-        for (counter, outcome) in [(&ATTESTATIONS, "healthy"), (&RELEASES, "released")] {
+        for (counter, outcome) in [
+            (&ATTESTATIONS, "healthy"),
+            (&HEALTH_TOKENS, "issued"),
+            (&RELEASES, "released"),
+        ] {
             // Counted from zero, so that the first is seen as an increase.
             metrics
                 .counter(counter, [("outcome", outcome.into())])
@@ -59,6 +64,10 @@ impl Observer {
 
     pub(crate) fn attestation(&self, decision: &Decision) {
         self.decided(&ATTESTATIONS, Action::Attest, decision);
+    }
+
+    pub(crate) fn health_token(&self, decision: &Decision) {
+        self.decided(&HEALTH_TOKENS, Action::Attest, decision);
     }
 
     /// `elapsed` counts where keys were released.

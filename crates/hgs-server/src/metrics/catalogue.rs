@@ -56,6 +56,8 @@ catalogue! {
 
     ATTESTATIONS = Counter "hgs_attestations_total" ["outcome"] Occurred:
         "Attestations decided, by outcome: healthy, or the code of the refusal.";
+    HEALTH_TOKENS = Counter "hgs_health_tokens_total" ["outcome"] Occurred:
+        "Requests for health tokens decided, by outcome: issued, or the code of the refusal.";
     RELEASES = Counter "hgs_releases_total" ["outcome"] Occurred:
         "Requests for keys decided, by outcome: released, or the code of the refusal.";
     RELEASES_BY_LINEAGE = Counter "hgs_releases_by_lineage_total" ["lineage"] Occurred:

@@ -2,6 +2,8 @@
 //! line of text elsewhere.
 
 use hgs_attest::Reason as AttestationReason;
+use hgs_attest::freshness::Nonce;
+use hgs_attest::health_token::TokenRefusal;
 use hgs_kps::Reason as KeyProtectionReason;
 use hgs_kps::wire::{CONTENT_TYPE as XML, MAX_OCTETS};
 use hyper::StatusCode;
@@ -12,11 +14,12 @@ use crate::http::Response;
 /// The type of every body of attestation.
 pub(crate) const JSON: &str = "application/json; charset=utf-8";
 
-/// One of the two protocols, by the first segment of the path; or neither.
+/// One of the two protocols, or what well-known paths lead to (RFC 8615), by the first segment of the path; or neither.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Family {
     KeyProtection,
     Attestation,
+    WellKnown,
     Neither,
 }
 
@@ -26,6 +29,7 @@ impl Family {
         match self {
             Self::KeyProtection => &["/keyprotection"],
             Self::Attestation => &["/attestation", "/attestation/attestationservice.svc"],
+            Self::WellKnown => &["/.well-known"],
             Self::Neither => &[],
         }
     }
@@ -36,6 +40,7 @@ impl Family {
         match first {
             Some(name) if name.eq_ignore_ascii_case("keyprotection") => Self::KeyProtection,
             Some(name) if name.eq_ignore_ascii_case("attestation") => Self::Attestation,
+            Some(name) if name.eq_ignore_ascii_case(".well-known") => Self::WellKnown,
             _ => Self::Neither,
         }
     }
@@ -92,7 +97,7 @@ impl Family {
         match self {
             Self::KeyProtection => key_protection_error(&key_protection.into()),
             Self::Attestation => attestation_error(&attestation.into()),
-            Self::Neither => Response::text(status, line),
+            Self::WellKnown | Self::Neither => Response::text(status, line),
         }
     }
 }
@@ -113,6 +118,18 @@ pub(super) fn attestation_error(refusal: &hgs_attest::Refusal) -> Response {
     let response = Response::new(status, JSON, refusal.reply().to_json());
     match status {
         StatusCode::SERVICE_UNAVAILABLE => with_retry_after(response, hgs_kps::RETRY_AFTER),
+        _ => response,
+    }
+}
+
+/// The answer to what is refused about health tokens.
+pub(super) fn health_token_error(refusal: &TokenRefusal, nonce: Option<&Nonce>) -> Response {
+    let status = status(refusal.code().status());
+    let response = Response::new(status, JSON, refusal.reply(nonce));
+    match status {
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
+            with_retry_after(response, hgs_kps::RETRY_AFTER)
+        }
         _ => response,
     }
 }

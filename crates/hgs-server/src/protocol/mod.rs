@@ -1,4 +1,5 @@
-//! Behind `[listen.http]` and `[listen.https]`: the two protocols. Every route is a section of a specification.
+//! Behind `[listen.http]` and `[listen.https]`: the two protocols, and health tokens. Every route is a section of a specification or
+//! of the protocol profile.
 
 mod family;
 mod routes;
@@ -9,25 +10,32 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use hgs_attest::Endpoint;
 use hgs_attest::freshness::{NONCE_HEADER, PROOF_HEADER};
+use hgs_attest::health_token::TokenRefusal;
 use hgs_attest::rtpm::MAX_REQUEST;
 use hgs_kps::offline_report::{OFFLINE_UNWRAPS, OfflineReport};
 use hgs_kps::signed_response::{ACCEPT_SIGNATURE, CONTENT_DIGEST, SignatureRequest};
 use hgs_kps::wire::CONTENT_TYPE as XML;
 use hgs_kps::{Refusal, ServiceVersion};
-use hyper::header::{ALLOW, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::header::{ALLOW, CACHE_CONTROL, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{HeaderMap, Method, StatusCode};
 
 use self::family::Family;
 use self::routes::{Operation, Route, find};
-use crate::guardian::{AttestationRequest, Attestations, Attested, Releases, RequestFields};
+use crate::guardian::{
+    AttestationRequest, Attestations, Attested, HealthTokens, Releases, RequestFields,
+};
 use crate::http::{Request, Response, Service};
 
 pub(crate) use family::JSON;
+
+/// How long verifiers of tokens keep the keys: a signer that an administrator removes is believed for so long.
+const KEYS_KEPT: &str = "public, max-age=900";
 
 /// The service of both protocols.
 pub(crate) struct Protocols {
     pub(crate) attestations: Arc<Attestations>,
     pub(crate) releases: Arc<Releases>,
+    pub(crate) health_tokens: Arc<HealthTokens>,
 }
 
 impl Protocols {
@@ -60,6 +68,18 @@ impl Protocols {
                 }
             }
             Operation::SigningCertificates => json(self.attestations.signing_certificates()),
+            Operation::HealthToken if request.method == Method::GET => {
+                match self.health_tokens.challenge() {
+                    Ok(challenge) => not_stored(json(challenge.to_json())),
+                    Err(refusal) => family::health_token_error(&refusal, None),
+                }
+            }
+            Operation::HealthToken => match self.health_tokens.issue(request.body, network).await {
+                Ok(issued) => not_stored(json(issued.to_json())),
+                Err(refusal) => not_stored(self.no_token(&refusal)),
+            },
+            Operation::HealthTokenKeys => published(self.health_tokens.key_set()),
+            Operation::HealthTokenDiscovery => published(self.health_tokens.discovery()),
         }
     }
 }
@@ -88,6 +108,13 @@ impl Protocols {
             }
         }
         Ok(response)
+    }
+
+    /// The answer to a host that gets no token, with a nonce where another request can succeed.
+    fn no_token(&self, refusal: &TokenRefusal) -> Response {
+        let is_retryable = refusal.code().is_retryable();
+        let nonce = is_retryable.then(|| self.health_tokens.nonce()).flatten();
+        family::health_token_error(refusal, nonce.as_ref())
     }
 
     /// The response with a nonce, which the host returns with its next request.
@@ -141,6 +168,20 @@ impl Service for Protocols {
 
 fn json(body: Vec<u8>) -> Response {
     Response::new(StatusCode::OK, JSON, body)
+}
+
+/// What verifiers fetch and keep for a while. A new signer is published for a day before it signs.
+fn published(document: Result<Vec<u8>, TokenRefusal>) -> Response {
+    match document {
+        Ok(document) => Response::new(StatusCode::OK, "application/json", document)
+            .with_header(CACHE_CONTROL, HeaderValue::from_static(KEYS_KEPT)),
+        Err(refusal) => Response::text(StatusCode::NOT_FOUND, refusal),
+    }
+}
+
+/// What is for one host alone, and once.
+fn not_stored(response: Response) -> Response {
+    response.with_header(CACHE_CONTROL, HeaderValue::from_static("no-store"))
 }
 
 fn method_not_allowed(route: &Route) -> Response {

@@ -13,6 +13,9 @@ pub(super) enum Operation {
     ServiceInfo,
     Attest(Endpoint),
     SigningCertificates,
+    HealthToken,
+    HealthTokenKeys,
+    HealthTokenDiscovery,
 }
 
 /// A path, and what is there.
@@ -116,6 +119,30 @@ pub(super) const ROUTES: &[Route] = &[
         operation: Operation::SigningCertificates,
         name: "signing-certificates",
         section: "[MS-HGSA] 3.1.5.5",
+    },
+    Route {
+        family: Family::Attestation,
+        path: "/openhgs/v1/token",
+        methods: &["GET", "POST"],
+        operation: Operation::HealthToken,
+        name: "health-token",
+        section: "section 14",
+    },
+    Route {
+        family: Family::WellKnown,
+        path: "/jwks.json",
+        methods: &["GET"],
+        operation: Operation::HealthTokenKeys,
+        name: "health-token-keys",
+        section: "section 14",
+    },
+    Route {
+        family: Family::WellKnown,
+        path: "/openid-configuration",
+        methods: &["GET"],
+        operation: Operation::HealthTokenDiscovery,
+        name: "health-token-discovery",
+        section: "section 14",
     },
 ];
 
@@ -224,11 +251,11 @@ mod tests {
             .filter(|line| line.starts_with("| `"))
             .collect();
         for route in ROUTES {
-            let root = route.family.roots()[0];
-            let root = if root == "/keyprotection" {
-                "/KeyProtection"
-            } else {
-                "/Attestation"
+            let root = match route.family {
+                Family::KeyProtection => "/KeyProtection",
+                Family::Attestation => "/Attestation",
+                Family::WellKnown => "/.well-known",
+                Family::Neither => panic!("{} has no root", route.path),
             };
             let path = format!("{root}{}", route.path);
             let in_full = |row: &&&str| row.contains(&path);
