@@ -27,7 +27,25 @@ impl Config {
         self.check_files(&mut findings);
         self.check_limits(&mut findings);
         self.check_values(&mut findings);
+        self.check_health_tokens(&mut findings);
         findings.0
+    }
+
+    fn check_health_tokens(&self, findings: &mut Findings) {
+        let tokens = &self.health_token;
+        match (&tokens.issuer, tokens.audiences.is_empty()) {
+            (Some(_), true) => findings.warning(
+                "health_token.audiences",
+                "health tokens are on, and there is no audience that they are issued for",
+                "list the audiences, as those that verify the tokens call themselves",
+            ),
+            (None, false) => findings.warning(
+                "health_token.issuer",
+                "audiences of health tokens are listed, and without an issuer there are no tokens",
+                "set health_token.issuer to the https URL under which verifiers reach this guardian",
+            ),
+            _ => {}
+        }
     }
 
     fn check_listeners(&self, findings: &mut Findings) {
@@ -446,6 +464,21 @@ mod tests {
     fn a_server_that_no_host_can_reach_is_found() {
         let findings = found_after(|config| config.listen.http.enabled = false);
         assert_eq!(findings, [("listen", Severity::Error)]);
+    }
+
+    #[test]
+    fn health_tokens_for_nobody_or_by_nobody_are_found() {
+        let issuer = || "https://hgs.example".parse().unwrap();
+        let audience = || "kubernetes".parse().unwrap();
+        let findings = found_after(|config| config.health_token.issuer = Some(issuer()));
+        assert_eq!(findings, [("health_token.audiences", Severity::Warning)]);
+        let findings = found_after(|config| config.health_token.audiences.push(audience()));
+        assert_eq!(findings, [("health_token.issuer", Severity::Warning)]);
+        let findings = found_after(|config| {
+            config.health_token.issuer = Some(issuer());
+            config.health_token.audiences.push(audience());
+        });
+        assert_eq!(findings, []);
     }
 
     #[test]

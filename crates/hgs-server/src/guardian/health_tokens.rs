@@ -143,18 +143,14 @@ impl HealthTokens {
         now: Time,
     ) -> Result<Issued, Refused> {
         let decided_from = self.parts.store.state();
-        let mut decided = self.decide(body.clone(), network, now).await;
-        if let Err((refusal, _)) = &decided
-            && !depends_on_state(refusal.code())
-        {
-            return Err(decided.err().unwrap_or((TokenRefusal::Internal, None)));
-        }
-        match self.parts.store.has_changed_since(&decided_from).await {
-            Ok(false) => {}
-            Ok(true) => decided = self.decide(body, network, now).await,
-            Err(failure) => return Err((unavailable(&failure), None)),
-        }
-        let request = decided?;
+        let request = match self.decide(body.clone(), network, now).await {
+            Err(refused) if !depends_on_state(refused.0.code()) => return Err(refused),
+            decided => match self.parts.store.has_changed_since(&decided_from).await {
+                Ok(false) => decided?,
+                Ok(true) => self.decide(body, network, now).await?,
+                Err(failure) => return Err((unavailable(&failure), None)),
+            },
+        };
         let host = request.certificate().statement().host_id;
         if let Err(refusal) = self.used.take(host, request.nonce(), now) {
             return Err((refusal, Some(request)));
