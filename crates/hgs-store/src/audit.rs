@@ -23,7 +23,7 @@ use hgs_protector::transport_key_blob::CachingPolicy;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use archive::Boundary;
-pub use archive::{Archive, ArchiveError, MAX_ARCHIVE_LENGTH};
+pub use archive::{Archive, ArchiveError, MAX_ARCHIVE_LENGTH, fuzz_audit_archive};
 pub use query::{AuditFilter, LaterRecords};
 pub(crate) use query::{after, list, show, terms};
 

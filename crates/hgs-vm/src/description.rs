@@ -513,5 +513,22 @@ impl From<Processors> for u32 {
     }
 }
 
+/// The body of a fuzz target: with a migration the text comes from another host.
+///
+/// # Panics
+///
+/// If a description is not read again as it was written.
+#[doc(hidden)]
+pub fn fuzz_description(data: &[u8]) {
+    let text = std::str::from_utf8(data).ok();
+    if let Some(Ok(description)) = text.map(Description::read) {
+        let written = description.to_toml();
+        assert!(
+            written.len() > LIMIT
+                || Description::read(&written).is_ok_and(|read| read == description)
+        );
+    }
+}
+
 #[cfg(test)]
 mod tests;

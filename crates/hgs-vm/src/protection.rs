@@ -216,6 +216,19 @@ impl Policy {
     }
 }
 
+/// The body of a fuzz target: with a migration the document comes from another host.
+///
+/// # Panics
+///
+/// If a protection is not read again as it was written.
+#[doc(hidden)]
+pub fn fuzz_protection(data: &[u8]) {
+    if let Ok(protection) = Protection::read(data) {
+        let again = Protection::read(&protection.to_json());
+        assert!(again.is_ok_and(|read| read == protection));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
