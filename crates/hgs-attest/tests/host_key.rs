@@ -9,8 +9,8 @@ use common::{
 use hgs_attest::host_key::evaluate;
 use hgs_attest::wire::{AdRequest, AttestationRequest, Request, ResultContent, SessionId};
 use hgs_attest::{
-    Code, HostIdentities, IdentityRecord, IdentityRefusal, IdentityTransition, KnownHost,
-    MAX_IDENTITY_KEY_AGE, MAX_IDENTITY_KEYS, Reason, Verdict,
+    Code, HostIdentities, HostRegistry as _, IdentityRecord, IdentityRefusal, IdentityTransition,
+    KnownHost, MAX_IDENTITY_KEY_AGE, MAX_IDENTITY_KEYS, Reason, Verdict,
 };
 use hgs_crypto::hash::{sha256, sha256_of};
 use hgs_crypto::rsa::{PublicKeyError, SignatureScheme};
@@ -67,6 +67,12 @@ fn a13_a_registry_without_hosts_accepts_nobody() {
     let registry = Registry::default();
     let request = request(&host_key(), &identity_key(0));
     registry.expect_refusal(&request, now(), Code::HostNotRegistered);
+}
+
+/// A registry that knows hosts and says nothing else lets no host change what it is judged by.
+#[test]
+fn a_registry_accepts_no_claims_of_a_next_boot_unless_it_says_so() {
+    assert!(!Registry::with_host().accepts_next_boot_claims());
 }
 
 /// attacks.md A5: one key has one representation. The registered key in another encoding is not the registered key.

@@ -4,8 +4,10 @@ mod common;
 
 use common::after;
 use hgs_attest::signer::{
-    LEAD, OwnSigner, OwnSignerStage, Plan, RENEWED_BEFORE_END, SIGNER_VALIDITY, plan, template,
+    LEAD, NoRoomForSigner, OwnSigner, OwnSignerStage, Plan, RENEWED_BEFORE_END, SIGNER_VALIDITY,
+    check_room, plan, template,
 };
+use hgs_attest::signing_certificates;
 use hgs_pki::health::MAXIMUM_VALIDITY;
 use hgs_pki::{Seconds, Thumbprint, Time};
 use hgs_testkit::fixtures::{now, private_key, self_signed};
@@ -209,6 +211,39 @@ fn a_clock_that_is_put_back_finds_somebody_to_sign() {
 }
 
 /// Seconds until the server looks again: minutes to hours, sometimes weeks, seldom a year.
+/// Some clients read one TLS record of the list, so a signer that does not fit is refused, unless nobody else could sign.
+#[test]
+fn a_signer_that_does_not_fit_into_the_list_is_refused_while_another_can_sign() {
+    const MADE: u64 = 12;
+    let mut signers: Vec<_> = (0..MADE)
+        .map(|second| made(plus(now(), Seconds::new(second))))
+        .collect();
+    let added = made(now()).certificate;
+    let time = plus(now(), Seconds::new(MADE));
+    for count in 0..=signers.len() {
+        let own = &signers[..count];
+        assert_eq!(plan(own, time).published.len(), count);
+        let listed = own.iter().map(|signer| signer.certificate.clone());
+        let listed: Vec<_> = listed.chain([added.clone()]).collect();
+        let fits = signing_certificates::fits_one_record(&listed);
+        assert!(fits || count > 1);
+        let refused = NoRoomForSigner { published: count };
+        let expected = if fits { Ok(()) } else { Err(refused) };
+        assert_eq!(check_room(own, &added, time), expected);
+    }
+    assert!(check_room(&signers, &added, time).is_err());
+
+    for signer in &mut signers {
+        signer.retired = true;
+    }
+    let retired = plan(&signers, time);
+    assert_eq!(
+        (retired.active(), retired.published.len()),
+        (None, signers.len())
+    );
+    assert_eq!(check_room(&signers, &added, time), Ok(()));
+}
+
 fn pause() -> impl Strategy<Value = u64> {
     prop_oneof![
         5 => 600..20_000u64,

@@ -204,6 +204,27 @@ fn whoever_descends_from_a_compromised_pair_is_shut_out_but_for_the_head() {
     }
 }
 
+/// The pair that opens is not the only one that must not lose its keys: each lineage has a head.
+#[test]
+fn the_heads_of_other_lineages_are_not_shut_out_either() {
+    let [owner, old, head, tenant] = ["owner", "fabric", "fabric-next", "tenant"].map(guardian);
+    let mut forge = Forge::new(owner, &[old, head], key_octets(7));
+    forge
+        .wrappings
+        .push(ForgedWrapping::new(4, tenant, 2, old, &key_octets(7)));
+    let ingress = verified(&forge.seal(owner));
+    let service = Service::new(&[
+        Member::fabric("fabric").compromised(later()),
+        Member::fabric("fabric-next").head(),
+        Member::tenant("tenant").head(),
+    ]);
+    let egress = roll(&service, &ingress).egress;
+    assert!(!opens(&egress, old));
+    for others in [owner, head, tenant] {
+        assert!(opens(&egress, others), "{others:?}");
+    }
+}
+
 fn verified(document: &str) -> VerifiedProtector {
     hgs_protector::Protector::read(document.as_bytes(), &hgs_pki::CertificateCache::new(8))
         .unwrap()

@@ -114,6 +114,66 @@ fn a_response_key_lives_for_a_day() {
     ));
 }
 
+/// A key signs as long as its delegation is valid, to the second, and nothing of another time is taken.
+#[test]
+fn a_response_is_as_old_as_its_key_may_be() {
+    let (signer, asked, guardian) = (signer(), asked(), &guardian("fabric").signing);
+    let begin = now().checked_sub(RESPONSE_KEY_SKEW).unwrap();
+    let end = Seconds::new(RESPONSE_KEY_LIFETIME.get() + RESPONSE_KEY_SKEW.get());
+    let second = Seconds::new(1);
+    for (created, taken) in [
+        (begin.checked_sub(second).unwrap(), false),
+        (begin, true),
+        (later(end), true),
+        (later(end).checked_add(second).unwrap(), false),
+    ] {
+        let fields = signer.sign(&asked, 200, BODY, created).unwrap();
+        let verified = fields.verify(&asked, 200, BODY, guardian, now());
+        let expected = match taken {
+            true => Ok(()),
+            false => Err(ResponseSignatureError::Created { created }),
+        };
+        assert_eq!(verified, expected);
+    }
+}
+
+/// Each field is there once, has the one form and is no longer than it can be.
+#[test]
+fn fields_in_another_form_are_refused_by_name() {
+    let (asked, guardian) = (asked(), &guardian("fabric").signing);
+    let good = sent(&signer().sign(&asked, 200, BODY, now()).unwrap());
+    for (at, field) in ResponseFields::NAMES.into_iter().enumerate() {
+        let mut fields = good.clone();
+        fields.remove(at);
+        let missing = ResponseSignatureError::Missing { field };
+        assert_eq!(read(&fields).unwrap_err(), missing);
+        let doubled = [&good[..], &good[at..=at]].concat();
+        let refused = ResponseSignatureError::Doubled { field };
+        assert_eq!(read(&doubled).unwrap_err(), refused);
+        let mut fields = good.clone();
+        fields[at].1 = "a".repeat(2048);
+        assert!(read(&fields).is_ok());
+        fields[at].1.push('a');
+        let malformed = ResponseSignatureError::Malformed { field };
+        assert_eq!(read(&fields).unwrap_err(), malformed);
+    }
+    let [_, field, ..] = ResponseFields::NAMES;
+    let created = format!(";created={};", now().unix());
+    for other in ["+5", "-5", "05", "", "1000000000000", "5.0", "5 "] {
+        let mut fields = good.clone();
+        fields[1].1 = fields[1].1.replace(&created, &format!(";created={other};"));
+        assert_ne!(fields, good);
+        let verified = read(&fields)
+            .unwrap()
+            .verify(&asked, 200, BODY, guardian, now());
+        assert_eq!(
+            verified,
+            Err(ResponseSignatureError::Malformed { field }),
+            "{other}"
+        );
+    }
+}
+
 fn judge(arguments: &[&str]) {
     let conformance = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance");
     let output = Command::new("/usr/bin/python3")

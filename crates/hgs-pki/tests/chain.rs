@@ -172,6 +172,23 @@ fn issuers_must_be_authorities_by_constraints_and_by_usage() {
     assert_eq!(refused, Err(ChainError::LeafIsAuthority));
 }
 
+/// Who configures a root says that it is trusted, and not what its keys are for.
+#[test]
+fn roots_must_be_authorities_by_constraints_and_by_usage() {
+    let openssl = Openssl::new();
+    for options in [
+        "-addext basicConstraints=critical,CA:true -addext keyUsage=digitalSignature",
+        "-addext basicConstraints=critical,CA:false -addext keyUsage=keyCertSign",
+    ] {
+        let root = Certificate::from_der(&openssl.self_signed("root", options)).unwrap();
+        openssl.write("root.pem", root.to_pem());
+        let leaf = openssl.issued("leaf", "root", LEAF);
+        let when = day_after(&leaf);
+        let refused = chain::verify(&leaf, &[], &[root], when);
+        assert_eq!(refused, Err(ChainError::NoRoot(when)), "{options}");
+    }
+}
+
 #[test]
 fn constraints_of_authorities_hold() {
     let openssl = Openssl::new();

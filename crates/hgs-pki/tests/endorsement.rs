@@ -66,6 +66,32 @@ fn ek(openssl: &Openssl, issuer: &str, options: &str) -> EndorsementCertificate 
     EndorsementCertificate::from_octets(&der).unwrap()
 }
 
+#[test]
+fn a_manufacturer_is_four_letters_or_digits_or_unknown() {
+    let code = |manufacturer: &str| {
+        let manufacturer = Some(manufacturer.to_owned());
+        let model = TpmModel {
+            manufacturer,
+            ..TpmModel::default()
+        };
+        model.manufacturer_code()
+    };
+    assert_eq!(code("id:494E5443").as_deref(), Some("INTC"));
+    assert_eq!(code("id:49424D00").as_deref(), Some("IBM"));
+    assert_eq!(code("id:49424d20").as_deref(), Some("IBM"));
+    for other in [
+        "id:00000000",
+        "id:494E54",
+        "id:494E544300",
+        "id:2D2D2D2D",
+        "id:4900494E",
+        "494E5443",
+        "id:",
+    ] {
+        assert_eq!(code(other), None, "{other}");
+    }
+}
+
 fn day_after(validity: Validity) -> Time {
     validity
         .not_before

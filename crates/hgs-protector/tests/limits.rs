@@ -241,16 +241,15 @@ fn metadata_with_certificates_that_are_long() {
     let fabric = Guardian::named("fabric");
     let keys = Keys::of(&[fabric]);
     let keys = &mut &keys;
-    let long: Vec<Certificate> = (0..40)
-        .map(|number| {
-            let names: Vec<String> = (0..100)
-                .map(|name| format!("{}-{number}-{name}.example", "n".repeat(40)))
-                .collect();
-            let names: Vec<&str> = names.iter().map(String::as_str).collect();
-            let template = profile::communications(&names, ten_years()).unwrap();
-            self_signed(template, &private_key(0))
-        })
-        .collect();
+    let with_names = |number: usize, names: usize| {
+        let names: Vec<String> = (0..names)
+            .map(|name| format!("{}-{number}-{name}.example", "n".repeat(40)))
+            .collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let template = profile::communications(&names, ten_years()).unwrap();
+        self_signed(template, &private_key(0))
+    };
+    let long: Vec<Certificate> = (0..40).map(|number| with_names(number, 100)).collect();
     let newest = metadata::newest_that_fit(&fabric.certificates, &long, &fabric.signing);
     assert!(newest.len() < long.len() && !newest.is_empty());
     // What has room fits into every document.
@@ -264,4 +263,12 @@ fn metadata_with_certificates_that_are_long() {
     let one_more = &long[long.len() - newest.len() - 1..];
     let refused = metadata::write(&fabric.certificates, one_more, &fabric.signing, keys);
     assert!(matches!(refused, Err(SealError::TooLong { .. })));
+
+    // However little room the oldest leaves, the signature has its own.
+    for names in (1..100).step_by(12) {
+        let oldest = with_names(40, names);
+        let others = [&[oldest], &long[long.len() - newest.len()..]].concat();
+        let fit = metadata::newest_that_fit(&fabric.certificates, &others, &fabric.signing);
+        assert!(metadata::write(&fabric.certificates, fit, &fabric.signing, keys).is_ok());
+    }
 }

@@ -3,12 +3,12 @@
 
 mod common;
 
-use common::{transport_key, verify};
+use common::{rolled, transport_key, verify};
 use hgs_crypto::SecretBytes;
 use hgs_protector::ProtectorErrorKind::{InvalidProtector, InvalidWrapping, LimitExceeded};
 use hgs_protector::{
-    FormError, OpenError, ProtectorError, ProtectorErrorKind, TransportKey, TransportKeyProblem,
-    VerifiedProtector, WrappingId, open,
+    FormError, OpenError, ProtectorError, ProtectorErrorKind, RollPlan, TransportKey,
+    TransportKeyProblem, VerifiedProtector, WrappingId, open,
 };
 use hgs_testkit::fixtures::{
     Forge, ForgedWrapping, Guardian, Keys, encrypted_data, key_octets, signature_element,
@@ -249,8 +249,14 @@ mod documents {
                 "<Protector ",
                 &format!("<Protector MaxOfflineUnwraps=\"{text}\" "),
             );
-            assert_eq!(accepted(&changed).max_offline_unwraps(), number);
-            assert_eq!(accepted(&changed).digest(), accepted(&document).digest());
+            let accepted = accepted(&changed);
+            assert_eq!(accepted.max_offline_unwraps(), number);
+            assert_eq!(accepted.digest(), super::accepted(&document).digest());
+            // A roll hands it on, and the schema's default is not written.
+            let rolled = rolled(&accepted, fabric(), RollPlan::default(), &[fabric()]).egress;
+            let written = std::str::from_utf8(rolled.octets()).unwrap();
+            assert_eq!(super::accepted(written).max_offline_unwraps(), number);
+            assert_eq!(written.contains("MaxOfflineUnwraps"), number != 0);
         }
         for text in ["", "-1", "4294967296", "1.0", "many"] {
             let changed = document.replace(
@@ -487,7 +493,7 @@ mod signatures {
         ));
 
         // A roll keeps what others signed, and signs in its own way.
-        let rolled = common::rolled(&protector, fabric(), Default::default(), &[fabric()]);
+        let rolled = rolled(&protector, fabric(), Default::default(), &[fabric()]);
         let text = String::from_utf8(rolled.egress.octets().to_vec()).unwrap();
         assert_eq!(text.matches(pss).count(), 2);
         verify(text.as_bytes()).unwrap();
