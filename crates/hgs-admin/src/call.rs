@@ -11,7 +11,7 @@ use crate::event_stream::EventStream;
 use crate::key::{self, WithKey};
 use crate::path::Segment;
 use crate::types::Event;
-use crate::{AdminError, Client, query};
+use crate::{AdminError, Client, ErrorCode, query};
 
 /// A request for an operation that was found, as it was sent.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +24,8 @@ pub struct Call<'c> {
     pub body: &'c [u8],
     /// The header `Last-Event-ID`.
     pub last_event_id: Option<&'c str>,
+    /// Whether it came over a way that private keys may take: the socket, which stays on the machine.
+    pub may_have_key: bool,
 }
 
 /// What a client of events that comes back was told last: the number of an audit record.
@@ -75,6 +77,8 @@ impl Answered for EventStream {
     }
 }
 
+const KEY_OVER_NETWORK: &str = "a private key is taken over the admin socket only";
+
 /// Arguments of an operation, read from a call. The names of these methods are the places of `operations!`.
 impl Call<'_> {
     pub(crate) fn path<T: Segment>(&self) -> Result<T, AdminError> {
@@ -90,7 +94,12 @@ impl Call<'_> {
     }
 
     pub(crate) fn body_with_key<T: DeserializeOwned>(&self) -> Result<WithKey<T>, AdminError> {
-        key::read(self.body)
+        let with_key = key::read(self.body)?;
+        match with_key.key.is_some() && !self.may_have_key {
+            true => Err(AdminError::new(ErrorCode::Forbidden, KEY_OVER_NETWORK)
+                .with_remedy("run the command on the guardian's machine, have the key made there, or name a key in a token")),
+            false => Ok(with_key),
+        }
     }
 
     pub(crate) fn last_event_id(&self) -> Result<LastEventId, AdminError> {

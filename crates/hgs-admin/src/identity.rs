@@ -21,8 +21,8 @@ pub enum Identity {
     Certificate {
         /// SHA-256 thumbprint of the certificate.
         thumbprint: hgs_pki::Thumbprint,
-        /// The subject, as the certificate's issuer wrote it.
-        subject: String,
+        /// The name of its entry in the server's configuration.
+        name: String,
     },
 }
 
@@ -33,12 +33,9 @@ impl fmt::Display for Identity {
                 write!(formatter, "uid {uid}")?;
                 user.as_ref()
             }
-            Self::Certificate {
-                thumbprint,
-                subject,
-            } => {
+            Self::Certificate { thumbprint, name } => {
                 write!(formatter, "certificate {thumbprint}")?;
-                Some(subject)
+                Some(name)
             }
         };
         match name {
@@ -90,7 +87,7 @@ mod tests {
         let thumbprint = "ab".repeat(32);
         let imitation = Identity::Certificate {
             thumbprint: thumbprint.parse().unwrap(),
-            subject: "uid 0 (root)".to_owned(),
+            name: "uid 0 (root)".to_owned(),
         };
         assert_eq!(
             imitation.to_string(),

@@ -1,7 +1,7 @@
-//! The administrators' API, version 1: what a guardian can be asked over its admin socket.
+//! The administrators' API, version 1: what a guardian can be asked over its admin socket and its `[listen.api]`.
 //!
 //! ```text
-//!  program hgs                 Unix socket                 hgs-server
+//!  program hgs            Unix socket, or mutual TLS       hgs-server
 //!  Client: Administration -> HTTP/1.1, JSON -> Operation -> permission -> its Administration -> transaction, audit record
 //! ```
 //!
@@ -28,6 +28,7 @@ pub mod page;
 mod path;
 mod permission;
 mod query;
+mod server_address;
 pub mod types;
 
 pub use call::{Answer, Call, LastEventId};
@@ -39,3 +40,4 @@ pub use key::{WithKey, wipe};
 pub use operations::{Administration, OPERATIONS, Operation, RouteMatch, find};
 pub use path::{HostSelector, SignerSelector};
 pub use permission::{Permission, Permissions, Role};
+pub use server_address::ServerAddress;

@@ -33,25 +33,34 @@ pub fn document() -> Value {
         "info": {
             "title": "OpenHGS administration",
             "version": "1",
-            "summary": "The API of a guardian's admin socket.",
+            "summary": "The API of a guardian for its administrators.",
             "description": INFORMATION,
             "license": {"name": "Apache-2.0 OR MIT", "identifier": "Apache-2.0 OR MIT"},
         },
         "servers": [{
             "url": "http://hgs",
             "description": "HTTP over the Unix socket of [listen.admin]; the name of the server has no meaning.",
+        }, {
+            "url": "https://{guardian}:{port}",
+            "description": "The same under mutual TLS, where [listen.api] is enabled.",
+            "variables": {"guardian": {"default": "hgs.example"}, "port": {"default": "9443"}},
         }],
+        "security": [{}, {"clientCertificate": []}],
         "paths": paths,
         "components": {
             "schemas": generator.take_definitions(true),
             "responses": error_responses(&error),
+            "securitySchemes": {"clientCertificate": {"type": "mutualTLS", "description": CERTIFICATE}},
         },
     })
 }
 
-const INFORMATION: &str = "The kernel says which user asks; the user's groups decide what is permitted. \
+const INFORMATION: &str = "At the socket the kernel says which user asks, and the user's groups decide what is permitted. \
+    Over the network the caller shows a client certificate, to which roles are given. \
     Each operation names the permission that it needs as `x-permission`. \
     Answers may gain fields and enumerations may gain values; nothing is removed or changes its meaning.";
+
+const CERTIFICATE: &str = "Over the network: a certificate that the guardian's file of clients names. At the socket there is none.";
 
 fn described(operation: &Operation, description: Description<'_>) -> Value {
     let mut responses = Map::new();

@@ -514,6 +514,7 @@ mod tests {
                 query: "",
                 body: body.as_bytes(),
                 last_event_id: None,
+                may_have_key: true,
             };
             let refused = call.body::<NewCertificate>().unwrap_err();
             assert_eq!(refused.code, crate::ErrorCode::InvalidRequest, "{body}");

@@ -27,7 +27,7 @@ use health::Health;
 
 pub use race::Unreachable;
 pub use resolve::{Addresses, Resolve, SystemResolver};
-pub use tls::{TlsFailure, TlsSettingsError};
+pub use tls::{TlsFailure, TlsSettingsError, tls_settings};
 
 /// Octets of the longest body that is accepted (protocol profile, section 2).
 pub const MAX_BODY: usize = 512 * 1024;

@@ -11,7 +11,7 @@ use hgs_pki::TlsCertificate;
 use rustix::fs::{Access, access};
 use rustix::process::{Resource, getrlimit};
 
-use crate::config::{Config, Finding, Severity};
+use crate::config::{Config, Finding, Severity, TlsFiles};
 use crate::http::{self, TlsError};
 use crate::{logging, roles};
 
@@ -22,7 +22,8 @@ impl Config {
     pub fn check(&self) -> Vec<Finding> {
         let mut findings = Findings::default();
         self.check_listeners(&mut findings);
-        self.check_certificate(&mut findings);
+        self.check_https(&mut findings);
+        self.check_api(&mut findings);
         self.check_admin(&mut findings);
         self.check_files(&mut findings);
         self.check_limits(&mut findings);
@@ -74,6 +75,7 @@ impl Config {
                 listen.metrics.enabled,
                 listen.metrics.address,
             ),
+            ("listen.api.address", listen.api.enabled, listen.api.address),
         ] {
             if !enabled || address.port() == 0 {
                 continue;
@@ -100,60 +102,49 @@ impl Config {
         }
     }
 
-    fn check_certificate(&self, findings: &mut Findings) {
+    fn check_https(&self, findings: &mut Findings) {
         let https = &self.listen.https;
-        if !https.enabled {
+        if https.enabled {
+            let settings = ("listen.https.certificate", "listen.https.key");
+            check_certificate(settings, https.tls_files(), findings);
+        }
+    }
+
+    fn check_api(&self, findings: &mut Findings) {
+        let api = &self.listen.api;
+        if !api.enabled {
             return;
         }
-        let leaf = http::check_certificate(https);
-        if let Ok(leaf) = &leaf
-            && TlsCertificate::from_der(leaf).is_ok_and(|read| read.is_certificate_authority)
-        {
+        if api.certificate.is_some() || !self.listen.https.enabled {
+            let settings = ("listen.api.certificate", "listen.api.key");
+            check_certificate(settings, self.api_tls_files(), findings);
+        }
+        let file = self.api_clients_file();
+        if is_writable_by_others(&file) {
             findings.error(
-                "listen.https.certificate",
-                "the TLS certificate is that of a certification authority, which hosts accept from no server",
-                TLS_AUTHORITY_REMEDY,
-            );
-        }
-        if let Err(error) = leaf {
-            let remedy = match &error {
-                TlsError::NotConfigured => {
-                    "set listen.https.certificate, or switch the listener off"
-                }
-                TlsError::Unreadable { .. } => {
-                    "correct the path, or let the server's user read the file"
-                }
-                TlsError::TooLarge { .. } => {
-                    "name a file with the server's certificate and its chain"
-                }
-                TlsError::Content { error, .. } if error.needs_passphrase() => {
-                    "set listen.https.passphrase_file to a file with the passphrase"
-                }
-                TlsError::Content {
-                    error: BundleError::NoPrivateKey(_),
-                    ..
-                } => "set listen.https.key to the file with the private key",
-                TlsError::Content { .. } => {
-                    "name files with the server's certificate, its chain and the one private key: PEM, DER, PKCS#7 or PFX"
-                }
-                TlsError::Refused { .. } => {
-                    "name the key that belongs to the certificate, RSA or ECDSA"
-                }
-            };
-            findings.error("listen.https.certificate", with_sources(&error), remedy);
-        }
-        let key = https.key.as_deref().or(https.certificate.as_deref());
-        if let Some(key) = key
-            && is_open_to_others(key)
-        {
-            findings.warning(
-                "listen.https.key",
+                "listen.api.clients",
                 format!(
-                    "every user of this machine can read the TLS key {}",
-                    key.display()
+                    "every user of this machine can write {}, and so become an administrator",
+                    file.display()
                 ),
-                format!("chmod o-rwx {}", key.display()),
+                format!("chmod o-w {}", file.display()),
             );
+        }
+        match http::check_api_clients(&file) {
+            Ok(left_out) => {
+                for error in left_out {
+                    findings.error(
+                        "listen.api.clients",
+                        format!("{}, so it has no access", with_sources(&error)),
+                        "put the client's certificate there, name another file, or remove the entry",
+                    );
+                }
+            }
+            Err(error) => findings.error(
+                "listen.api.clients",
+                with_sources(&error),
+                "write the file as docs/admin-api.md shows, or switch the listener off",
+            ),
         }
     }
 
@@ -286,9 +277,10 @@ impl Config {
                 "set limits.body_memory to many times limits.body",
             );
         }
-        // Three listeners take as many connections each; the store and the logs take a few more. `hgs serve` raises the
+        // Three listeners, or four, take as many connections each; the store and the logs take a few more. `hgs serve` raises the
         // soft limit itself.
-        let wanted = limits.connections as u64 * 3 + 100;
+        let listeners = 3 + u64::from(self.listen.api.enabled);
+        let wanted = limits.connections as u64 * listeners + 100;
         if let Some(descriptors) = getrlimit(Resource::Nofile).maximum
             && descriptors < wanted
         {
@@ -361,6 +353,71 @@ impl Findings {
     }
 }
 
+/// The certificate of a listener and its key, by the names of their settings.
+fn check_certificate(
+    (setting, key_setting): (&'static str, &'static str),
+    files: TlsFiles<'_>,
+    findings: &mut Findings,
+) {
+    let leaf = http::check_certificate(files);
+    if let Ok(leaf) = &leaf
+        && TlsCertificate::from_der(leaf).is_ok_and(|read| read.is_certificate_authority)
+    {
+        findings.error(
+            setting,
+            "the TLS certificate is that of a certification authority, which clients accept from no server",
+            TLS_AUTHORITY_REMEDY,
+        );
+    }
+    if let Err(error) = leaf {
+        findings.error(
+            setting,
+            with_sources(&error),
+            remedy_of(&error, files.section),
+        );
+    }
+    if let Some(key) = files.key.or(files.certificate)
+        && is_open_to_others(key)
+    {
+        findings.warning(
+            key_setting,
+            format!(
+                "every user of this machine can read the TLS key {}",
+                key.display()
+            ),
+            format!("chmod o-rwx {}", key.display()),
+        );
+    }
+}
+
+fn remedy_of(error: &TlsError, section: &str) -> String {
+    match error {
+        TlsError::NotConfigured(_) => {
+            format!("set {section}.certificate, or switch the listener off")
+        }
+        TlsError::Unreadable { .. } => {
+            "correct the path, or let the server's user read the file".to_owned()
+        }
+        TlsError::TooLarge { .. } => {
+            "name a file with the server's certificate and its chain".to_owned()
+        }
+        TlsError::Content { error, .. } if error.needs_passphrase() => {
+            format!("set {section}.passphrase_file to a file with the passphrase")
+        }
+        TlsError::Content {
+            error: BundleError::NoPrivateKey(_),
+            ..
+        } => format!("set {section}.key to the file with the private key"),
+        TlsError::Content { .. } => {
+            "name files with the server's certificate, its chain and the one private key: PEM, DER, PKCS#7 or PFX"
+                .to_owned()
+        }
+        TlsError::Refused { .. } => {
+            "name the key that belongs to the certificate, RSA or ECDSA".to_owned()
+        }
+    }
+}
+
 fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() == other.port()
         && (one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified())
@@ -401,6 +458,10 @@ fn may_bind_privileged_ports() -> bool {
 
 fn is_open_to_others(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o007 != 0)
+}
+
+fn is_writable_by_others(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o002 != 0)
 }
 
 /// An error and what caused it, in one line.

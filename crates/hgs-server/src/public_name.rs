@@ -65,7 +65,7 @@ impl Config {
         if !https.enabled {
             return Vec::new();
         }
-        let leaf = check_certificate(https).ok();
+        let leaf = check_certificate(https.tls_files()).ok();
         let read = leaf.and_then(|leaf| TlsCertificate::from_der(&leaf).ok());
         read.map_or_else(Vec::new, |certificate| certificate.dns_names)
     }

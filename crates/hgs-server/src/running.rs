@@ -87,11 +87,15 @@ pub async fn start(config: &Config, clock: Arc<dyn Clock>) -> Result<Running, St
         admin: Arc::new(AdminService::new(parts.admin(), &config.listen.admin)),
         readiness: readiness.clone(),
         metrics: metrics.clone(),
+        clock: Arc::clone(&parts.clock),
         cluster: parts.cluster.as_ref().map(Cluster::listening),
     };
     let bound = Server::bind(config, services)?;
     // A guardian starts to listen once.
     let _ = parts.inspection.addresses.set(bound.addresses());
+    if let Some(clients) = bound.api_clients() {
+        let _ = parts.inspection.api_clients.set(clients);
+    }
     let (stop, stopped) = oneshot::channel::<()>();
     Ok(Running {
         addresses: bound.addresses(),
@@ -178,6 +182,7 @@ impl Parts {
             tokens: tokens.clone(),
             snapshots: Arc::clone(&snapshots),
             addresses: OnceLock::new(),
+            api_clients: OnceLock::new(),
         });
         inspection.show_in(metrics, &workers);
         if let Some(cluster) = &cluster {

@@ -421,12 +421,13 @@ async fn the_audit_log_is_paged_and_filtered() {
 #[test]
 fn a_client_without_a_server_says_how_to_start_one() {
     let folder = tempfile::tempdir().unwrap();
-    let client = Client::new(folder.path().join("admin.sock"));
+    let socket = folder.path().join("admin.sock");
+    let client = Client::new(&socket);
     let error = client.status().unwrap_err();
     assert_eq!(error.code, ErrorCode::NotRunning);
     assert!(error.remedy.unwrap().contains("hgs serve"));
     // Nobody answers behind a socket that a dead server has left.
-    drop(std::os::unix::net::UnixListener::bind(client.socket()).unwrap());
+    drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
     assert_eq!(client.status().unwrap_err().code, ErrorCode::NotRunning);
 }
 

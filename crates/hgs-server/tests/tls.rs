@@ -355,12 +355,18 @@ async fn a_server_without_a_usable_certificate_does_not_start() {
     let refused = TestServer::bind(&files.configuration(), Readiness::always()).err();
     assert!(matches!(
         refused,
-        Some(BindError::Tls(TlsError::Content { .. }))
+        Some(BindError::Tls {
+            error: TlsError::Content { .. },
+            ..
+        })
     ));
     let unnamed = TestServer::bind("listen.https.enabled = true", Readiness::always()).err();
     assert!(matches!(
         unnamed,
-        Some(BindError::Tls(TlsError::NotConfigured))
+        Some(BindError::Tls {
+            error: TlsError::NotConfigured(_),
+            ..
+        })
     ));
 }
 

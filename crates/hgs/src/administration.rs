@@ -1,4 +1,4 @@
-//! Commands that ask a running server, over the socket of its administrators.
+//! Commands that ask a running server, over the socket of its administrators or its `[listen.api]`.
 
 mod audit;
 mod baseline;
@@ -8,6 +8,7 @@ mod document;
 mod ek_root;
 mod host;
 mod host_group;
+mod network;
 mod policy;
 mod settings;
 mod signer;
@@ -49,15 +50,29 @@ pub(crate) struct ServerOption {
     #[arg(long, global = true, value_name = "PATH", env = "HGS_SOCKET")]
     socket: Option<PathBuf>,
     #[command(flatten)]
+    network: network::NetworkOption,
+    #[command(flatten)]
     pub(crate) config: ConfigOption,
 }
 
 impl ServerOption {
     /// A client of the server. Nothing is asked yet.
     pub(crate) fn client(self) -> Result<Client, Failure> {
-        match self.socket {
-            Some(socket) => Ok(Client::new(socket)),
-            None => Ok(Client::new(self.config.load_of_server()?.admin_socket())),
+        match (self.network.client()?, self.socket) {
+            (Some(client), _) => Ok(client),
+            (None, Some(socket)) => Ok(Client::new(socket)),
+            (None, None) => Ok(Client::new(self.config.load_of_server()?.admin_socket())),
+        }
+    }
+
+    /// Refuses `--server` where a command looks at files of the guardian's machine.
+    pub(crate) fn require_this_machine(&self) -> Result<(), Failure> {
+        match self.network.is_given() {
+            false => Ok(()),
+            true => Err(Failure::usage(
+                "this command reads files of the guardian, so `--server` does not go with it",
+            )
+            .remedy("run it on the guardian's machine")),
         }
     }
 

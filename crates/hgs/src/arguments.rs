@@ -22,6 +22,9 @@ use crate::{
   hgs host add host1 --host-key host1.pem
   hgs status
 
+A guardian on another machine is asked over its [listen.api]:
+  hgs status --server https://hgs.example --client-certificate me.pem --client-key me.key
+
 `hgs NOUN VERB --help` has examples; `hgs man NOUN VERB` shows its manual page.
 
 Exit status: 0 done, 1 failed, 2 invalid or refused, 64 wrong usage."
@@ -60,6 +63,10 @@ const MANUAL: &Manual = &Manual {
     environment: &[
         ("HGS_CONFIG", "The configuration file, as `--config`."),
         ("HGS_SOCKET", "The admin socket, as `--socket`."),
+        (
+            "HGS_SERVER, HGS_CLIENT_CERTIFICATE, HGS_CLIENT_KEY, HGS_CLIENT_PASSPHRASE_FROM, HGS_SERVER_CA",
+            "A server on another machine and the certificate to ask it with, as the options of these names.",
+        ),
         ("HGS_STATE", "The folder of the state."),
         ("HGS_MASTER_KEY", "The file of the master key."),
         (

@@ -26,7 +26,10 @@ enum Verb {
 impl Arguments {
     pub(crate) fn run(self, terminal: &Terminal) -> Result<Exit, Failure> {
         match self.verb {
-            Verb::Check(arguments) => arguments.run(&self.server.config, terminal),
+            Verb::Check(arguments) => {
+                self.server.require_this_machine()?;
+                arguments.run(&self.server.config, terminal)
+            }
             Verb::Show(arguments) => arguments.run(self.server, terminal),
             Verb::Set(arguments) => arguments.run(self.server, terminal),
         }

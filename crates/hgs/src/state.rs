@@ -45,6 +45,7 @@ enum Verb {
 
 impl Arguments {
     pub(crate) fn run(self, terminal: &Terminal) -> Result<Exit, Failure> {
+        self.server.require_this_machine()?;
         match self.verb {
             Verb::Accept(arguments) => arguments.run(&self.server.config, terminal),
             Verb::Export(arguments) => arguments.run(self.server, terminal),

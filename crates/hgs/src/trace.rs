@@ -61,6 +61,7 @@ impl Arguments {
     pub(crate) fn run(self, terminal: &Terminal) -> Result<Exit, Failure> {
         let wanted = Selection::of(&guardian::checks(), &self.check)
             .map_err(|unknown| Failure::usage(unknown).remedy("docs/trace.md has all checks"))?;
+        self.server.require_this_machine()?;
         let facts = match &self.from {
             Some(folder) => collection::read(folder, guardian::ROLE).or_fail()?.1,
             None => self.collect_facts(&wanted)?,

@@ -252,8 +252,10 @@ pub enum CertificateRole {
     AttestationSigner,
     /// The signer of another cluster.
     TrustedSigner,
-    /// The TLS certificate of the HTTPS listener.
+    /// The TLS certificate of the HTTPS listener, or of `[listen.api]`.
     Tls,
+    /// The certificate of a client of `[listen.api]`, by the client's name.
+    Client,
     /// A certificate of this node or of its cluster's authorities. Those of nodes are renewed by themselves.
     Cluster,
 }

@@ -117,8 +117,10 @@ pub enum ListenerName {
     Https,
     /// Metrics and health.
     Metrics,
-    /// This API.
+    /// This API over a Unix socket.
     Admin,
+    /// This API under mutual TLS.
+    Api,
 }
 
 named!(ListenerName);

@@ -5,6 +5,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use hgs_crypto::SecretBytes;
+use hgs_custody::bundle::KeyedChain;
+use hgs_custody::pem::PlainKey;
 use hgs_custody::{Bundle, BundleError};
 use hgs_files::FileError;
 use hgs_pki::Time;
@@ -12,8 +15,12 @@ use hgs_pki::chain::{ChainError, ConstrainedRoots};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_name;
 use rustls::crypto::WebPkiSupportedAlgorithms;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{
+    CertificateDer, PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer,
+    ServerName, UnixTime,
+};
 use rustls::server::ParsedCertificate;
+use rustls::sign::CertifiedKey;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, InvalidMessage, OtherError,
     RootCertStore, SignatureScheme,
@@ -57,6 +64,9 @@ pub enum TlsSettingsError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The client's certificate or key can't be used.
+    #[error("the client certificate can't be used: {0}")]
+    ClientCertificate(String),
     /// The cryptographic library does not offer TLS 1.2 and 1.3.
     #[error("TLS can't be set up: {0}")]
     Unsupported(String),
@@ -128,6 +138,18 @@ fn time(time: UnixTime) -> Time {
 /// TLS settings that accept certificates from the authorities in `file` and no others, or else from
 /// those that the system trusts. TLS 1.2 or 1.3, HTTP/1.1 only.
 pub(crate) fn settings(file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsSettingsError> {
+    tls_settings(file, None)
+}
+
+/// TLS settings as every client here has them: certificates from the authorities in `file` and no others, or else from those
+/// that the system trusts. The client shows the certificate over the key in `certificate`.
+///
+/// # Errors
+/// When the file can't be used, and when key and certificate do not belong together.
+pub fn tls_settings(
+    file: Option<&Path>,
+    certificate: Option<KeyedChain>,
+) -> Result<Arc<ClientConfig>, TlsSettingsError> {
     let is_system = file.is_none();
     let file = file.unwrap_or_else(|| Path::new(SYSTEM_AUTHORITIES));
     let octets = match file.canonicalize() {
@@ -167,12 +189,42 @@ pub(crate) fn settings(file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsSett
             _ => {}
         }
     }
-    client_configuration(roots)
+    let certificate = certificate.map(over_key).transpose()?;
+    client_configuration(roots, certificate)
         .map_err(|error| TlsSettingsError::Unsupported(error.to_string()))
         .map(Arc::new)
 }
 
-fn client_configuration(roots: ConstrainedRoots<'static>) -> Result<ClientConfig, rustls::Error> {
+/// The certificate over the key, whatever others there are.
+fn over_key(
+    keyed: KeyedChain,
+) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), TlsSettingsError> {
+    let unusable = |error: rustls::Error| TlsSettingsError::ClientCertificate(error.to_string());
+    let octets = |octets: SecretBytes| octets.expose().to_vec();
+    let key: PrivateKeyDer<'static> = match keyed.key {
+        PlainKey::Pkcs8(key) => PrivatePkcs8KeyDer::from(octets(key)).into(),
+        PlainKey::Pkcs1(key) => PrivatePkcs1KeyDer::from(octets(key)).into(),
+        PlainKey::Sec1(key) => PrivateSec1KeyDer::from(octets(key)).into(),
+    };
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let signing = provider.key_provider.load_private_key(key.clone_key());
+    let signing = signing.map_err(unusable)?;
+    let found = keyed.certificates.into_iter().find(|certificate| {
+        let alone = vec![CertificateDer::from(certificate.clone())];
+        let pair = CertifiedKey::new(alone, Arc::clone(&signing));
+        pair.keys_match().is_ok()
+    });
+    let found = found.ok_or_else(|| {
+        let reason = "no certificate in the file belongs to the key";
+        TlsSettingsError::ClientCertificate(reason.to_owned())
+    })?;
+    Ok((found.into(), key))
+}
+
+fn client_configuration(
+    roots: ConstrainedRoots<'static>,
+    certificate: Option<(CertificateDer<'static>, PrivateKeyDer<'static>)>,
+) -> Result<ClientConfig, rustls::Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let store = RootCertStore {
         roots: roots.anchors().to_vec(),
@@ -191,7 +243,10 @@ fn client_configuration(roots: ConstrainedRoots<'static>) -> Result<ClientConfig
                 }))
         }
     };
-    let mut settings = builder.with_no_client_auth();
+    let mut settings = match certificate {
+        Some((certificate, key)) => builder.with_client_auth_cert(vec![certificate], key)?,
+        None => builder.with_no_client_auth(),
+    };
     settings.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(settings)
 }

@@ -801,6 +801,7 @@ impl AdminHandler<'_> {
             (ListenerName::Http, addresses.http),
             (ListenerName::Https, addresses.https),
             (ListenerName::Metrics, addresses.metrics),
+            (ListenerName::Api, addresses.api),
         ]
         .into_iter()
         .filter_map(|(name, address)| Some((name, address?.to_string())));

@@ -1,6 +1,5 @@
-//! The service behind `[listen.admin]`: from a request to the operation that it is for, and back.
+//! The service behind `[listen.admin]` and `[listen.api]`: from a request to the operation that it is for, and back.
 
-use std::future::pending;
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
@@ -17,12 +16,12 @@ use super::AdminParts;
 use super::handler::AdminHandler;
 use crate::config;
 use crate::guardian::Follower;
-use crate::http::{Credentials, Peer, Request, Response, Service};
+use crate::http::{ApiClient, Credentials, Peer, Request, Response, Service};
 use crate::roles::Roles;
 
 const JSON: &str = "application/json; charset=utf-8";
 
-/// The service behind `[listen.admin]`.
+/// The service behind `[listen.admin]` and `[listen.api]`.
 pub(crate) struct AdminService {
     parts: Arc<AdminParts>,
     roles: Arc<Roles>,
@@ -67,7 +66,7 @@ impl Service for AdminService {
         false
     }
 
-    /// Documents that measurements are compared with. Who may connect is few, and on this machine.
+    /// Documents that measurements are compared with. Who may connect is few.
     fn large_body(&self, path: &str) -> Option<usize> {
         path.starts_with(OPERATIONS.policy_documents.path)
             .then_some(2 * MAX_DOCUMENT_OCTETS)
@@ -106,8 +105,9 @@ pub(super) fn answer(parts: &AdminParts, roles: &Roles, request: &Request) -> Re
             .headers
             .get("last-event-id")
             .map(|value| value.to_str().unwrap_or("?")),
+        may_have_key: matches!(request.peer, Peer::Unix(_)),
     };
-    let answer = caller(roles, request.peer).and_then(|caller| {
+    let answer = caller(roles, &request.peer).and_then(|caller| {
         let actor = caller.identity.to_string();
         if operation.permission.changes_state() {
             info!(
@@ -117,7 +117,7 @@ pub(super) fn answer(parts: &AdminParts, roles: &Roles, request: &Request) -> Re
                 "administration"
             );
         }
-        let follower = || follower(roles, request.peer, &caller);
+        let follower = || follower(roles, request.peer.clone(), &caller);
         let handler = AdminHandler {
             parts,
             caller: &caller,
@@ -153,21 +153,27 @@ fn not_stored(response: Response) -> Response {
 
 /// `caller` as one who follows events, as long as its connection lasts and its roles permit it.
 fn follower(roles: &Roles, peer: Peer, caller: &Caller) -> Follower {
-    let roles = roles.clone();
+    let (roles, again) = (roles.clone(), peer.clone());
     Follower {
         caller: caller.clone(),
-        look_again: Arc::new(move || self::caller(&roles, peer)),
-        ended: Box::pin(pending()),
+        look_again: Arc::new(move || self::caller(&roles, &again)),
+        ended: Box::pin(async move { peer.ended().await }),
     }
 }
 
 /// Who asks, and what that caller may do.
-fn caller(roles: &Roles, peer: Peer) -> Result<Caller, AdminError> {
-    let Peer::Unix(credentials) = peer else {
-        return Err(AdminError::new(
-            ErrorCode::Forbidden,
-            "this is no admin socket",
-        ));
+fn caller(roles: &Roles, peer: &Peer) -> Result<Caller, AdminError> {
+    let credentials = match peer {
+        Peer::Unix(credentials) => *credentials,
+        Peer::Client(client) if client.has_access() => return Ok(client_of(client)),
+        Peer::Client(client) => {
+            let message = format!("the access of {} has ended", client.name());
+            return Err(AdminError::new(ErrorCode::Forbidden, message));
+        }
+        Peer::Tcp(_) | Peer::Node(_) => {
+            let message = "this is no listener for administrators";
+            return Err(AdminError::new(ErrorCode::Forbidden, message));
+        }
     };
     let roles = roles.of(credentials).map_err(|failure| {
         error!(%failure, "the roles of a caller can't be looked up");
@@ -177,6 +183,16 @@ fn caller(roles: &Roles, peer: Peer) -> Result<Caller, AdminError> {
         identity: identity(credentials),
         permissions: roles.into_iter().collect(),
     })
+}
+
+fn client_of(client: &ApiClient) -> Caller {
+    Caller {
+        identity: Identity::Certificate {
+            thumbprint: client.thumbprint(),
+            name: client.name().to_owned(),
+        },
+        permissions: client.roles().iter().copied().collect(),
+    }
 }
 
 fn identity(Credentials { uid, .. }: Credentials) -> Identity {

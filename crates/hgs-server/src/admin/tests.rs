@@ -40,20 +40,20 @@ fn a6_every_operation_asks_for_its_permission() {
         Peer::Tcp("127.0.0.1:1".parse().unwrap()),
     );
     for operation in OPERATIONS.all() {
-        let status = |peer| {
+        let status = |peer: &Peer| {
             let path = operation.path_for("0");
-            let request = request(operation.method.clone(), &path, "", peer);
+            let request = request(operation.method.clone(), &path, "", peer.clone());
             answer(&parts, &roles(), &request).status
         };
         let name = operation.name;
-        assert_ne!(status(administrator), StatusCode::FORBIDDEN, "{name}");
-        let reviewed = status(reviewer) != StatusCode::FORBIDDEN;
+        assert_ne!(status(&administrator), StatusCode::FORBIDDEN, "{name}");
+        let reviewed = status(&reviewer) != StatusCode::FORBIDDEN;
         assert_ne!(reviewed, operation.permission.changes_state(), "{name}");
-        let managed = status(host_manager) != StatusCode::FORBIDDEN;
+        let managed = status(&host_manager) != StatusCode::FORBIDDEN;
         let permitted = Role::HostManager.permissions();
         assert_eq!(managed, permitted.contains(operation.permission), "{name}");
-        assert_eq!(status(stranger), StatusCode::FORBIDDEN, "{name}");
-        assert_eq!(status(network), StatusCode::FORBIDDEN, "{name}");
+        assert_eq!(status(&stranger), StatusCode::FORBIDDEN, "{name}");
+        assert_eq!(status(&network), StatusCode::FORBIDDEN, "{name}");
     }
 }
 
@@ -156,7 +156,12 @@ fn a_role_is_told_of_the_events_that_it_may_see() {
     let _entered = runtime.enter();
     let [administrator, reviewer, host_manager] = [1, 2, 3].map(|gid| process(UNKNOWN_UID, gid));
     let denial = r#"{"policy_digest":"0000000000000000000000000000000000000000000000000000000000000000","reason":"x"}"#;
-    let denial = request(Method::POST, "/v1/denied-hosts", denial, administrator);
+    let denial = request(
+        Method::POST,
+        "/v1/denied-hosts",
+        denial,
+        administrator.clone(),
+    );
     assert_eq!(answer(&parts, &roles(), &denial).status, StatusCode::OK);
     let told = |query: &str, peer| runtime.block_on(kinds_told(&parts, query, peer));
     let all = told("", administrator).unwrap();
@@ -181,7 +186,7 @@ fn a_role_is_told_of_the_events_that_it_may_see() {
         .into_iter()
         .filter(|kind| of_service.contains(&kind.as_str()))
         .collect();
-    assert_eq!(told("", host_manager), Ok(expected));
+    assert_eq!(told("", host_manager.clone()), Ok(expected));
     let refused = told("&kind=certificate", host_manager);
     assert_eq!(refused, Err(StatusCode::FORBIDDEN));
     assert_eq!(

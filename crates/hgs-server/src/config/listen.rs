@@ -1,7 +1,7 @@
 //! `[listen.*]`: who can reach the service, and how. Each listener can be left out.
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::public_url::PublicUrl;
 use super::quantity::{DAY, SECOND, period};
 
-/// `[listen]`: the four listeners.
+/// `[listen]`: the five listeners.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Listen {
@@ -21,6 +21,8 @@ pub struct Listen {
     pub metrics: Metrics,
     /// The admin API on a Unix socket.
     pub admin: Admin,
+    /// The admin API under mutual TLS.
+    pub api: Api,
 }
 
 /// `[listen.http]`: what the protocols carry is encrypted to the host or signed, so plain HTTP is
@@ -88,6 +90,89 @@ impl Default for Https {
             passphrase_file: None,
             check_interval: Duration::from_mins(1),
             handshake_time: Duration::from_secs(10),
+        }
+    }
+}
+
+/// The files of a TLS certificate and its key.
+#[derive(Debug, Clone, Copy)]
+pub struct TlsFiles<'c> {
+    /// The section whose listener uses them.
+    pub section: &'static str,
+    /// PEM file with the server's certificate, then its chain; or PFX file with both and the key.
+    pub certificate: Option<&'c Path>,
+    /// PEM file with the private key; the certificate's file when absent.
+    pub key: Option<&'c Path>,
+    /// File with the passphrase of the key or the PFX file, when it has one.
+    pub passphrase_file: Option<&'c Path>,
+}
+
+impl Https {
+    /// The certificate that it names.
+    #[must_use]
+    pub fn tls_files(&self) -> TlsFiles<'_> {
+        TlsFiles {
+            section: "listen.https",
+            certificate: self.certificate.as_deref(),
+            key: self.key.as_deref(),
+            passphrase_file: self.passphrase_file.as_deref(),
+        }
+    }
+}
+
+/// `[listen.api]`: the admin API in HTTP/1.1 under TLS 1.3, for callers with a certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Api {
+    /// Whether there is such a listener.
+    pub enabled: bool,
+    /// Address and port.
+    pub address: SocketAddr,
+    /// File with the callers, their certificates and roles; `api-clients.toml` beside the configuration when absent.
+    pub clients: Option<PathBuf>,
+    /// As in `[listen.https]`. Its certificate, key and passphrase are used when absent.
+    pub certificate: Option<PathBuf>,
+    /// PEM file with the private key; the certificate's file when absent.
+    pub key: Option<PathBuf>,
+    /// File with the passphrase of the key or the PFX file, when it has one.
+    pub passphrase_file: Option<PathBuf>,
+    /// How often the files, those of the callers among them, are looked at for a change.
+    #[serde(
+        serialize_with = "period::serialize",
+        deserialize_with = "period::between::<_, 1, DAY>"
+    )]
+    pub check_interval: Duration,
+    /// Time that a TLS handshake may take.
+    #[serde(
+        serialize_with = "period::serialize",
+        deserialize_with = "period::between::<_, 1, { 60 * SECOND }>"
+    )]
+    pub handshake_time: Duration,
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            address: (Ipv6Addr::UNSPECIFIED, 9443).into(),
+            clients: None,
+            certificate: None,
+            key: None,
+            passphrase_file: None,
+            check_interval: Duration::from_secs(10),
+            handshake_time: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Api {
+    /// The certificate that it names.
+    pub(super) fn tls_files(&self) -> TlsFiles<'_> {
+        TlsFiles {
+            section: "listen.api",
+            certificate: self.certificate.as_deref(),
+            key: self.key.as_deref(),
+            passphrase_file: self.passphrase_file.as_deref(),
         }
     }
 }

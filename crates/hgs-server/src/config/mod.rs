@@ -28,7 +28,7 @@ pub use finding::{Finding, Severity};
 pub use health_token::HealthToken;
 pub use layout::{Environment, Layout};
 pub use limits::Limits;
-pub use listen::{Admin, Http, Https, Listen, Metrics};
+pub use listen::{Admin, Api, Http, Https, Listen, Metrics, TlsFiles};
 pub use pkcs11::{Pkcs11, Pkcs11Key, Pkcs11Module};
 pub(crate) use public_url::host_of;
 pub use public_url::{PublicUrl, PublicUrlError};
@@ -263,6 +263,26 @@ impl Config {
             .unwrap_or_else(|| self.layout.runtime.join("admin.sock"))
     }
 
+    /// The file with the callers of `[listen.api]`.
+    #[must_use]
+    pub fn api_clients_file(&self) -> PathBuf {
+        let configured = self.listen.api.clients.clone();
+        configured.unwrap_or_else(|| self.layout.configuration.join("api-clients.toml"))
+    }
+
+    /// The certificate of `[listen.api]`: that of `[listen.https]`, unless it has one of its own.
+    #[must_use]
+    pub fn api_tls_files(&self) -> TlsFiles<'_> {
+        let (api, https) = (&self.listen.api, &self.listen.https);
+        match api.certificate.is_some() {
+            true => api.tls_files(),
+            false => TlsFiles {
+                section: "listen.api",
+                ..https.tls_files()
+            },
+        }
+    }
+
     /// Address of the plain HTTP listener.
     #[must_use]
     pub fn http_address(&self) -> SocketAddr {
@@ -320,8 +340,13 @@ impl ConfigError {
 /// Octets of the largest configuration file.
 const LONGEST_FILE: usize = 1 << 20;
 
+/// The text of a file that an operator writes.
+pub(crate) fn read_text(file: &Path) -> Result<String, FileProblem> {
+    hgs_files::text(read_octets(file)?)
+}
+
 /// Links and pipes are followed: the administrator who names a file means what is there.
-fn read_text(file: &Path) -> Result<String, FileProblem> {
+pub(crate) fn read_octets(file: &Path) -> Result<Vec<u8>, FileProblem> {
     let mut octets = Vec::new();
     let opened = File::open(file)?;
     opened
@@ -332,7 +357,7 @@ fn read_text(file: &Path) -> Result<String, FileProblem> {
             limit: LONGEST_FILE,
         });
     }
-    hgs_files::text(octets)
+    Ok(octets)
 }
 
 /// A place in a text file, both numbers counting from one.

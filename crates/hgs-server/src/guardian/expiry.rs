@@ -25,20 +25,31 @@ impl Inspection {
     /// this machine. It reads the files. What can't be read is told by warnings and diagnoses.
     pub(crate) fn certificates_in_use(&self, state: &State, now: Time) -> Vec<CertificateInUse> {
         let mut found = of_state(state, now);
-        let https = &self.config.listen.https;
-        if https.enabled
-            && let Ok(leaf) = http::check_certificate(https)
-            && let Ok(certificate) = TlsCertificate::from_der(&leaf)
-        {
-            found.push(CertificateInUse {
-                role: CertificateRole::Tls,
-                name: https
-                    .certificate
-                    .as_ref()
-                    .map(|file| file.display().to_string())
-                    .unwrap_or_default(),
-                validity: certificate.validity,
-            });
+        let listen = &self.config.listen;
+        let api = listen.api.enabled && (listen.api.certificate.is_some() || !listen.https.enabled);
+        let files = [
+            listen.https.enabled.then(|| listen.https.tls_files()),
+            api.then(|| self.config.api_tls_files()),
+        ];
+        for files in files.into_iter().flatten() {
+            if let Ok(leaf) = http::check_certificate(files)
+                && let Ok(certificate) = TlsCertificate::from_der(&leaf)
+            {
+                let file = files.certificate.map(|file| file.display().to_string());
+                found.push(CertificateInUse {
+                    role: CertificateRole::Tls,
+                    name: file.unwrap_or_default(),
+                    validity: certificate.validity,
+                });
+            }
+        }
+        if let Some(clients) = self.api_clients.get() {
+            let clients = clients.validities().into_iter();
+            found.extend(clients.map(|client| CertificateInUse {
+                role: CertificateRole::Client,
+                name: client.name,
+                validity: client.validity,
+            }));
         }
         let folder = ClusterFolder::of_state(&self.config.state_folder());
         let of_cluster = match folder.facts() {

@@ -8,7 +8,7 @@ use hgs_attest::{MANY_IDENTITY_KEYS, MAX_IDENTITY_KEYS};
 use hgs_custody_pkcs11::{Breaker, ModuleStatus, Tokens};
 use hgs_kps::CertificateKind;
 use hgs_pki::health::{AttestationMode, HealthKind};
-use hgs_pki::{Time, ValidityStatus};
+use hgs_pki::{Time, Validity, ValidityStatus};
 use hgs_store::{AttestationSigner, CertificateRecord, ShortName, State, StoreError};
 use hgs_trace::guardian::MANY_AUDIT_RECORDS;
 use hgs_trace::guardian::{Disk, DiskSpace};
@@ -18,7 +18,7 @@ use super::open_store::OpenStore;
 use super::signers::Signers;
 use super::trace::disk;
 use crate::config::Config;
-use crate::http::Addresses;
+use crate::http::{Addresses, ApiClients};
 use hgs_clock::Clock;
 
 /// Shows administrators, monitoring and diagnostics how a guardian is.
@@ -30,6 +30,8 @@ pub(crate) struct Inspection {
     pub(crate) snapshots: Arc<Snapshots>,
     /// Where it listens, once it does.
     pub(crate) addresses: OnceLock<Addresses>,
+    /// Who may call the admin API over the network, where that is listened for.
+    pub(crate) api_clients: OnceLock<Arc<ApiClients>>,
 }
 
 impl Inspection {
@@ -111,6 +113,11 @@ impl Inspection {
             }
             warnings.extend(expiry_warning(record, now));
         }
+        let clients = self.api_clients.get().map(|clients| clients.validities());
+        let clients = clients.iter().flatten();
+        warnings.extend(
+            clients.filter_map(|client| client_warning(&client.name, client.validity, now)),
+        );
         warnings.extend(self.tokens.status().iter().flat_map(token_warnings));
         if Signers::at(state, now).active().is_none() {
             warnings.push(warning(
@@ -164,6 +171,21 @@ fn expiry_warning(record: &CertificateRecord, now: Time) -> Option<Warning> {
         "certificate-expiry",
         format!("certificate {} {verb} at {not_after}", record.thumbprint()),
         "add a new certificate; the old one goes on opening protectors",
+    ))
+}
+
+/// The certificate of a caller of `[listen.api]`.
+fn client_warning(name: &str, validity: Validity, now: Time) -> Option<Warning> {
+    let verb = match validity.status(now) {
+        ValidityStatus::Expired => "expired",
+        ValidityStatus::ExpiresSoon => "expires",
+        ValidityStatus::Valid | ValidityStatus::NotYetValid => return None,
+    };
+    let not_after = validity.not_after;
+    Some(warning(
+        "client-certificate-expiry",
+        format!("the certificate of the client {name} of [listen.api] {verb} at {not_after}"),
+        "put a new certificate into the file of [listen.api], or remove the client from it",
     ))
 }
 

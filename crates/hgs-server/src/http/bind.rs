@@ -9,11 +9,13 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 
 use super::certificate::{CurrentCertificate, TlsError};
+use super::clients::{ApiClients, ApiClientsError};
 use super::listener;
 use super::service::Service;
 use super::unix::AdminSocket;
-use crate::config::Config;
+use crate::config::{Config, TlsFiles};
 use crate::roles::{self, RolesError};
+use hgs_clock::Clock;
 use hgs_files::SocketError;
 
 /// The names of the listeners, as in configuration, logs and metrics.
@@ -27,6 +29,8 @@ pub enum ListenerName {
     Metrics,
     /// `[listen.admin]`
     Admin,
+    /// `[listen.api]`
+    Api,
     /// What other nodes of the cluster reach.
     Cluster,
 }
@@ -39,6 +43,7 @@ impl ListenerName {
             Self::Https => "https",
             Self::Metrics => "metrics",
             Self::Admin => "admin",
+            Self::Api => "api",
             Self::Cluster => "cluster",
         }
     }
@@ -68,8 +73,17 @@ pub enum BindError {
         error: io::Error,
     },
     /// The TLS certificate can't be used.
-    #[error("[listen.https]: no TLS")]
-    Tls(#[from] TlsError),
+    #[error("{listener}: no TLS")]
+    Tls {
+        /// Which listener.
+        listener: ListenerName,
+        /// Why.
+        #[source]
+        error: TlsError,
+    },
+    /// It is not known who may call the admin API.
+    #[error("[listen.api]: no callers")]
+    ApiClients(#[from] ApiClientsError),
     /// The admin socket can't be made.
     #[error("[listen.admin]: no socket at {}", path.display())]
     Socket {
@@ -107,6 +121,14 @@ impl fmt::Debug for ClusterListening {
     }
 }
 
+/// What `[listen.api]` listens with.
+#[derive(Debug)]
+pub(super) struct ApiListening {
+    pub(super) listener: TcpListener,
+    pub(super) certificate: Arc<CurrentCertificate>,
+    pub(super) clients: Arc<ApiClients>,
+}
+
 /// The open listeners of one server.
 #[derive(Debug)]
 pub(super) struct Listeners {
@@ -114,6 +136,7 @@ pub(super) struct Listeners {
     pub(super) https: Option<(TcpListener, Arc<CurrentCertificate>)>,
     pub(super) metrics: Option<TcpListener>,
     pub(super) admin: Option<AdminSocket>,
+    pub(super) api: Option<ApiListening>,
     pub(super) cluster: Option<(TcpListener, ClusterListening)>,
 }
 
@@ -121,6 +144,7 @@ impl Listeners {
     /// Opens what `config` enables.
     pub(super) fn open(
         config: &Config,
+        clock: &Arc<dyn Clock>,
         cluster: Option<ClusterListening>,
     ) -> Result<Self, BindError> {
         let listen = &config.listen;
@@ -134,7 +158,7 @@ impl Listeners {
                 .https
                 .enabled
                 .then(|| {
-                    let certificate = CurrentCertificate::load(&config.listen.https)?;
+                    let certificate = load(ListenerName::Https, listen.https.tls_files())?;
                     let listener = open_tcp(ListenerName::Https, config.https_address())?;
                     Ok::<_, BindError>((listener, certificate))
                 })
@@ -149,6 +173,17 @@ impl Listeners {
                 .enabled
                 .then(|| open_admin(config))
                 .transpose()?,
+            api: listen
+                .api
+                .enabled
+                .then(|| {
+                    Ok::<_, BindError>(ApiListening {
+                        certificate: load(ListenerName::Api, config.api_tls_files())?,
+                        clients: ApiClients::load(config.api_clients_file(), Arc::clone(clock))?,
+                        listener: open_tcp(ListenerName::Api, listen.api.address)?,
+                    })
+                })
+                .transpose()?,
             cluster: cluster
                 .map(|cluster| {
                     let listener = open_tcp(ListenerName::Cluster, cluster.address)?;
@@ -157,6 +192,10 @@ impl Listeners {
                 .transpose()?,
         })
     }
+}
+
+fn load(listener: ListenerName, files: TlsFiles<'_>) -> Result<Arc<CurrentCertificate>, BindError> {
+    CurrentCertificate::load(files).map_err(|error| BindError::Tls { listener, error })
 }
 
 fn open_tcp(listener: ListenerName, address: SocketAddr) -> Result<TcpListener, BindError> {

@@ -19,7 +19,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tracing::{error, info};
 
-use crate::config::Https;
+use crate::config::TlsFiles;
 use crate::guardian::show_expiration;
 use crate::metrics::Metrics;
 
@@ -29,9 +29,9 @@ const FILE_LIMIT: u64 = 1024 * 1024;
 /// The server's TLS certificate can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// `[listen.https]` is enabled without a certificate.
-    #[error("[listen.https] names no certificate")]
-    NotConfigured,
+    /// A listener is enabled without a certificate.
+    #[error("[{0}] names no certificate")]
+    NotConfigured(&'static str),
     /// A file is absent or may not be read.
     #[error("can't read {}", file.display())]
     Unreadable {
@@ -68,7 +68,7 @@ pub enum TlsError {
 }
 
 /// Says whether the certificate that `settings` name can be used, and which it is.
-pub(crate) fn check(settings: &Https) -> Result<CertificateDer<'static>, TlsError> {
+pub(crate) fn check(settings: TlsFiles<'_>) -> Result<CertificateDer<'static>, TlsError> {
     let files = Files::of(settings)?;
     let chain = files.read()?.cert.clone();
     let none = || BundleError::NoCertificate("nothing".to_owned());
@@ -89,7 +89,7 @@ pub(super) struct CurrentCertificate {
 
 impl CurrentCertificate {
     /// Reads the certificate that `settings` name.
-    pub(super) fn load(settings: &Https) -> Result<Arc<Self>, TlsError> {
+    pub(super) fn load(settings: TlsFiles<'_>) -> Result<Arc<Self>, TlsError> {
         let files = Files::of(settings)?;
         let seen = files.state();
         let current = files.read()?;
@@ -158,31 +158,35 @@ struct Files {
 }
 
 /// Device, inode, size and time of change: enough to notice that a file was replaced or written.
-type FileState = Option<(u64, u64, u64, i64, i64)>;
+pub(super) type FileState = Option<(u64, u64, u64, i64, i64)>;
+
+/// The state of a file now; `None` when it is not there.
+pub(super) fn state_of(file: &Path) -> FileState {
+    let state = |metadata: Metadata| {
+        (
+            metadata.dev(),
+            metadata.ino(),
+            metadata.size(),
+            metadata.ctime(),
+            metadata.ctime_nsec(),
+        )
+    };
+    fs::metadata(file).ok().map(state)
+}
 
 impl Files {
-    fn of(settings: &Https) -> Result<Self, TlsError> {
+    fn of(settings: TlsFiles<'_>) -> Result<Self, TlsError> {
         let certificate = settings
             .certificate
-            .clone()
-            .ok_or(TlsError::NotConfigured)?;
+            .ok_or(TlsError::NotConfigured(settings.section))?;
         Ok(Self {
-            key: settings.key.clone().unwrap_or_else(|| certificate.clone()),
-            certificate,
-            passphrase: settings.passphrase_file.clone(),
+            key: settings.key.unwrap_or(certificate).to_path_buf(),
+            certificate: certificate.to_path_buf(),
+            passphrase: settings.passphrase_file.map(Path::to_path_buf),
         })
     }
 
     fn state(&self) -> Vec<FileState> {
-        let state = |metadata: Metadata| {
-            (
-                metadata.dev(),
-                metadata.ino(),
-                metadata.size(),
-                metadata.ctime(),
-                metadata.ctime_nsec(),
-            )
-        };
         [
             Some(&self.certificate),
             Some(&self.key),
@@ -190,7 +194,7 @@ impl Files {
         ]
         .into_iter()
         .flatten()
-        .map(|file| fs::metadata(file).ok().map(state))
+        .map(|file| state_of(file))
         .collect()
     }
 

@@ -41,7 +41,7 @@ pub(super) async fn serve<S>(
     let service = service_fn(|request: hyper::Request<Incoming>| {
         let answer = engine
             .clone()
-            .answer(peer, state.clone(), signal.clone(), request);
+            .answer(peer.clone(), state.clone(), signal.clone(), request);
         async move { Ok::<_, Infallible>(answer.await) }
     });
     let mut connection = pin!(
@@ -52,15 +52,24 @@ pub(super) async fn serve<S>(
             .half_close(engine.allows_half_close())
             .serve_connection(TokioIo::new(guarded), service)
     );
-    let result = tokio::select! {
-        result = connection.as_mut() => result,
-        () = shutdown.received() => {
-            connection.as_mut().graceful_shutdown();
-            match state.is_streaming() {
-                false => connection.await,
-                // A stream ends with the order to stop. A peer that does not read is not waited for.
-                true => timeout(STREAM_END, connection).await.unwrap_or(Ok(())),
+    let served = async {
+        tokio::select! {
+            result = connection.as_mut() => result,
+            () = shutdown.received() => {
+                connection.as_mut().graceful_shutdown();
+                match state.is_streaming() {
+                    false => connection.await,
+                    // A stream ends with the order to stop. A peer that does not read is not waited for.
+                    true => timeout(STREAM_END, connection).await.unwrap_or(Ok(())),
+                }
             }
+        }
+    };
+    let result = tokio::select! {
+        result = served => result,
+        () = peer.ended() => {
+            debug!(%peer, "a connection ended with the access of its peer");
+            return;
         }
     };
     if let Err(error) = result {

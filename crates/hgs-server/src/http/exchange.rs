@@ -182,7 +182,7 @@ impl Engine {
         body: Incoming,
     ) -> Result<Response, Rejection> {
         let expects_continue = check_head(&head)?;
-        let network = Network::from(peer);
+        let network = Network::from(&peer);
         let large = LargeBodies {
             service: &*self.service,
             path: head.uri.path(),

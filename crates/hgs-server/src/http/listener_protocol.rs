@@ -54,12 +54,18 @@ impl ListenerProtocol {
             "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
              Content-Length: {length}\r\nConnection: close\r\n\r\n{line}\n"
         );
-        let written = async {
-            stream.write_all(answer.as_bytes()).await?;
-            stream.shutdown().await?;
-            // A connection that is closed with unread octets is reset, and the answer is lost.
-            tokio::io::copy(&mut stream.take(ANSWER_OCTETS), &mut tokio::io::sink()).await
-        };
-        let _ = timeout(ANSWER_TIME, written).await;
+        if let Ok(Ok(())) = timeout(ANSWER_TIME, stream.write_all(answer.as_bytes())).await {
+            linger(stream).await;
+        }
     }
+}
+
+/// Closes a connection whose peer has to read what was written. One that is closed with unread octets is reset, and what
+/// was written is lost.
+pub(super) async fn linger(mut stream: TcpStream) {
+    let read = async {
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream.take(ANSWER_OCTETS), &mut tokio::io::sink()).await
+    };
+    let _ = timeout(ANSWER_TIME, read).await;
 }

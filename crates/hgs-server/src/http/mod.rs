@@ -7,6 +7,7 @@
 mod bind;
 mod body;
 mod certificate;
+mod clients;
 mod connection;
 mod exchange;
 #[doc(hidden)]
@@ -27,6 +28,8 @@ mod unix;
 pub use bind::{BindError, ClusterListening, ListenerName};
 pub use certificate::TlsError;
 pub(crate) use certificate::check as check_certificate;
+pub use clients::{ApiClient, ApiClientsError, ApiClientsProblem, ClientProblem};
+pub(crate) use clients::{ApiClients, check as check_api_clients};
 pub use hgs_files::SocketError;
 pub(crate) use overload::Network;
 pub use server::{Addresses, Bound, Reloader, Server, Services, Stopped};

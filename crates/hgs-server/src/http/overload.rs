@@ -28,10 +28,11 @@ impl From<IpAddr> for Network {
     }
 }
 
-impl From<Peer> for Network {
-    fn from(peer: Peer) -> Self {
+impl From<&Peer> for Network {
+    fn from(peer: &Peer) -> Self {
         match peer {
             Peer::Tcp(address) | Peer::Node(address) => address.ip().into(),
+            Peer::Client(client) => client.address.ip().into(),
             Peer::Unix(_) => Self(None),
         }
     }

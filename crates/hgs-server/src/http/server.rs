@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use hgs_clock::Clock;
 use hgs_crypto::random::{self, System};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -16,6 +17,7 @@ use tracing::{info, warn};
 
 use super::bind::{BindError, ClusterListening, ListenerName, Listeners};
 use super::certificate::{CurrentCertificate, TlsError};
+use super::clients::ApiClients;
 use super::exchange::Engine;
 use super::listener::{self, Listener, Plain};
 use super::overload;
@@ -34,12 +36,14 @@ const SETTLE: Duration = Duration::from_secs(5);
 pub struct Services {
     /// Behind `[listen.http]` and `[listen.https]`.
     pub protocol: Arc<dyn Service>,
-    /// Behind `[listen.admin]`.
+    /// Behind `[listen.admin]` and `[listen.api]`.
     pub admin: Arc<dyn Service>,
     /// Asked by `/health/ready`.
     pub readiness: Readiness,
     /// Counts for the listeners; the services may add their own.
     pub metrics: Metrics,
+    /// Tells whether certificates of callers are valid.
+    pub clock: Arc<dyn Clock>,
     /// For other nodes, where there are any.
     pub cluster: Option<ClusterListening>,
 }
@@ -65,7 +69,7 @@ impl Server {
             warn!(setting, "this setting weakens verification");
         }
         Ok(Bound {
-            listeners: Listeners::open(config, services.cluster.clone())?,
+            listeners: Listeners::open(config, &services.clock, services.cluster.clone())?,
             config: config.clone(),
             services,
         })
@@ -83,22 +87,32 @@ pub struct Addresses {
     pub metrics: Option<SocketAddr>,
     /// The admin API's socket.
     pub admin: Option<PathBuf>,
+    /// The admin API under TLS.
+    pub api: Option<SocketAddr>,
     /// What other nodes reach.
     pub cluster: Option<SocketAddr>,
 }
 
-/// Makes a running server read its TLS certificate again.
+/// Makes a running server read its TLS certificates, and the callers of `[listen.api]`, again.
 #[derive(Debug, Clone)]
-pub struct Reloader(Option<Arc<CurrentCertificate>>);
+pub struct Reloader {
+    https: Option<Arc<CurrentCertificate>>,
+    api: Option<(Arc<CurrentCertificate>, Arc<ApiClients>)>,
+}
 
 impl Reloader {
-    /// Reads the certificate and its key from their files, for the connections that come from now
-    /// on. Without an HTTPS listener there is nothing to do.
+    /// Reads certificates and their keys from their files, for the connections that come from now
+    /// on, and who may call the admin API. What can't be used was logged, and stays as it was.
     ///
     /// # Errors
-    /// When the files can't be used; the certificate then stays as it was.
+    /// When the files of a certificate can't be used.
     pub fn reload(&self) -> Result<(), TlsError> {
-        self.0.as_ref().map_or(Ok(()), |current| current.reload())
+        let clients = self.api.iter().map(|(_, clients)| clients);
+        clients.for_each(|clients| drop(clients.reload()));
+        let certificates = self.api.iter().map(|(certificate, _)| certificate);
+        let certificates = self.https.iter().chain(certificates);
+        let all: Vec<_> = certificates.map(|current| current.reload()).collect();
+        all.into_iter().collect()
     }
 }
 
@@ -128,6 +142,7 @@ impl Bound {
             https,
             metrics,
             admin,
+            api,
             cluster,
         } = &self.listeners;
         Addresses {
@@ -135,15 +150,29 @@ impl Bound {
             https: https.as_ref().and_then(|(listener, _)| address(listener)),
             metrics: metrics.as_ref().and_then(address),
             admin: admin.as_ref().map(|socket| socket.path().to_path_buf()),
+            api: api.as_ref().and_then(|api| address(&api.listener)),
             cluster: cluster.as_ref().and_then(|(listener, _)| address(listener)),
         }
     }
 
-    /// A handle with which the TLS certificate is exchanged while the server runs.
+    /// A handle with which TLS certificates and callers are exchanged while the server runs.
     #[must_use]
     pub fn reloader(&self) -> Reloader {
-        let https = self.listeners.https.as_ref();
-        Reloader(https.map(|(_, certificate)| certificate.clone()))
+        let Listeners { https, api, .. } = &self.listeners;
+        Reloader {
+            https: https
+                .as_ref()
+                .map(|(_, certificate)| Arc::clone(certificate)),
+            api: api
+                .as_ref()
+                .map(|api| (Arc::clone(&api.certificate), Arc::clone(&api.clients))),
+        }
+    }
+
+    /// Who may call the admin API over the network.
+    pub(crate) fn api_clients(&self) -> Option<Arc<ApiClients>> {
+        let api = self.listeners.api.as_ref();
+        api.map(|api| Arc::clone(&api.clients))
     }
 
     /// Serves until `shutdown` resolves. Then no more connections are accepted, the requests in
@@ -152,7 +181,8 @@ impl Bound {
         let (trigger, signal) = shutdown::channel();
         let drain_time = self.config.limits.drain_time;
         let metrics = self.services.metrics.clone();
-        let check_interval = self.config.listen.https.check_interval;
+        let listen = &self.config.listen;
+        let intervals = (listen.https.check_interval, listen.api.check_interval);
         let reloader = self.reloader();
         let addresses = self.addresses();
         let mut tasks = self.spawn_listeners(&signal);
@@ -161,6 +191,7 @@ impl Bound {
             https = addresses.https.map(display),
             metrics = addresses.metrics.map(display),
             cluster = addresses.cluster.map(display),
+            api = addresses.api.map(display),
             admin = addresses
                 .admin
                 .as_deref()
@@ -170,7 +201,7 @@ impl Bound {
         tokio::select! {
             () = shutdown => {}
             () = settle(&metrics) => {}
-            () = watch_certificate(&reloader, check_interval) => {}
+            () = watch_files(&reloader, intervals) => {}
         }
         info!("stopping");
         trigger.fire();
@@ -217,7 +248,15 @@ impl Bound {
             tasks.spawn(ListenerName::Metrics, plain, Arc::new(monitoring));
         }
         if let Some(socket) = self.listeners.admin {
-            tasks.spawn(ListenerName::Admin, socket, self.services.admin);
+            tasks.spawn(ListenerName::Admin, socket, self.services.admin.clone());
+        }
+        if let Some(api) = self.listeners.api {
+            let handshake_time = self.config.listen.api.handshake_time;
+            let label = ListenerName::Api.label();
+            api.certificate.show_in(&tasks.metrics, label);
+            api.clients.show_in(&tasks.metrics);
+            let tls = Tls::of_clients(api, tasks.connection_counts(), handshake_time);
+            tasks.spawn(ListenerName::Api, tls, self.services.admin);
         }
         if let Some((listener, cluster)) = self.listeners.cluster {
             let handshake_time = self.config.listen.https.handshake_time;
@@ -269,16 +308,37 @@ async fn settle(metrics: &Metrics) {
     }
 }
 
-/// Looks at the certificate's files from time to time, as renewal tools do not send signals.
-async fn watch_certificate(reloader: &Reloader, every: Duration) {
-    let Some(current) = &reloader.0 else {
-        return std::future::pending().await;
+/// Looks at the files from time to time, as renewal tools do not send signals.
+async fn watch_files(reloader: &Reloader, (of_https, of_api): (Duration, Duration)) {
+    let https = async {
+        let Some(certificate) = &reloader.https else {
+            return std::future::pending().await;
+        };
+        let certificate = Arc::clone(certificate);
+        every(of_https, move || certificate.reload_if_changed()).await
     };
-    let mut interval = interval_at(Instant::now() + every, every);
+    let api = async {
+        let Some((certificate, clients)) = reloader.api.clone() else {
+            return std::future::pending().await;
+        };
+        let look = move || {
+            clients.reload_if_changed();
+            certificate.reload_if_changed();
+        };
+        every(of_api, look).await
+    };
+    tokio::select! {
+        () = https => {}
+        () = api => {}
+    }
+}
+
+/// Does what may block every so often, for ever.
+async fn every(time: Duration, look: impl Fn() + Clone + Send + 'static) {
+    let mut interval = interval_at(Instant::now() + time, time);
     loop {
         interval.tick().await;
-        let current = current.clone();
         // A panic there would have been reported; the next look is the next attempt.
-        let _ = tokio::task::spawn_blocking(move || current.reload_if_changed()).await;
+        let _ = tokio::task::spawn_blocking(look.clone()).await;
     }
 }

@@ -11,6 +11,8 @@ use futures_util::stream::BoxStream;
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::{HeaderMap, Method, StatusCode};
 
+use super::clients::ApiClient;
+
 /// Answers the requests of one listener.
 ///
 /// A request that is handed over is finished even if its peer goes away, within the time limit of
@@ -74,7 +76,7 @@ pub struct Request {
 }
 
 /// Who is at the other end of the connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Peer {
     /// A peer of the HTTP or HTTPS listener, known by its address only.
     Tcp(SocketAddr),
@@ -82,6 +84,19 @@ pub enum Peer {
     Node(SocketAddr),
     /// A process on this machine, as the kernel knew it when it connected.
     Unix(Credentials),
+    /// A caller of `[listen.api]`, as its certificate shows.
+    Client(ApiClient),
+}
+
+impl Peer {
+    /// Resolves when the peer may not be connected any more. The engine ends the connection then, and with it an answer
+    /// that streams.
+    pub(crate) async fn ended(&self) {
+        match self {
+            Self::Client(client) => client.ended().await,
+            Self::Tcp(_) | Self::Node(_) | Self::Unix(_) => std::future::pending().await,
+        }
+    }
 }
 
 /// Identity of a process at the other end of a Unix socket.
@@ -100,6 +115,7 @@ impl fmt::Display for Peer {
         match self {
             Self::Tcp(address) | Self::Node(address) => write!(formatter, "{address}"),
             Self::Unix(credentials) => write!(formatter, "uid {}", credentials.uid),
+            Self::Client(client) => write!(formatter, "{} ({})", client.address, client.name()),
         }
     }
 }

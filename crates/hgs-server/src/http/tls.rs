@@ -5,16 +5,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
+use super::bind::ApiListening;
 use super::certificate::{self, CurrentCertificate};
+use super::clients::{self, ApiClients};
 use super::connection;
 use super::exchange::Engine;
 use super::listener::{Listener, admit};
-use super::listener_protocol::ListenerProtocol;
+use super::listener_protocol::{self, ListenerProtocol};
 use super::overload::ConnectionCounts;
 use super::rejection::CloseReason;
 use super::service::Peer;
@@ -34,6 +37,8 @@ enum Settings {
     Fixed(Arc<rustls::ServerConfig>),
     /// As it is told for each connection. Peers may have certificates of the cluster.
     OfCluster(Arc<dyn Fn() -> Arc<rustls::ServerConfig> + Send + Sync>),
+    /// To callers of `[listen.api]`.
+    OfClients(Arc<rustls::ServerConfig>, Arc<ApiClients>),
 }
 
 impl Tls {
@@ -48,6 +53,21 @@ impl Tls {
             listener,
             counts,
             settings: Settings::OfCluster(settings),
+            handshake_time,
+        }
+    }
+
+    /// That of `[listen.api]`.
+    pub(super) fn of_clients(
+        api: ApiListening,
+        counts: Arc<ConnectionCounts>,
+        handshake_time: Duration,
+    ) -> Self {
+        let settings = clients::tls_settings(&api.clients, api.certificate);
+        Self {
+            listener: api.listener,
+            counts,
+            settings: Settings::OfClients(settings, api.clients),
             handshake_time,
         }
     }
@@ -87,9 +107,12 @@ impl Listener for Tls {
         mut shutdown: ShutdownSignal,
     ) -> impl Future<Output = ()> + Send + 'static {
         let admission = admit(&self.counts, &engine, &stream, address);
-        let (settings, is_of_cluster) = match &self.settings {
-            Settings::Fixed(settings) => (Arc::clone(settings), false),
-            Settings::OfCluster(settings) => (settings(), true),
+        let (settings, peers) = match &self.settings {
+            Settings::Fixed(settings) => (Arc::clone(settings), Peers::Strangers),
+            Settings::OfCluster(settings) => (settings(), Peers::Nodes),
+            Settings::OfClients(settings, clients) => {
+                (Arc::clone(settings), Peers::Clients(Arc::clone(clients)))
+            }
         };
         let acceptor = TlsAcceptor::from(settings);
         let handshake_time = self.handshake_time;
@@ -114,24 +137,48 @@ impl Listener for Tls {
                 None => return failed(&engine, CloseReason::SlowHandshake),
             }
             let handshake = tokio::select! {
-                handshake = timeout_at(deadline, acceptor.accept(stream)) => handshake,
+                handshake = timeout_at(deadline, acceptor.accept(stream).into_fallible()) => handshake,
                 () = shutdown.received() => return,
             };
             match handshake {
                 Ok(Ok(stream)) => {
-                    // A certificate of a peer is there only where it was verified.
-                    let is_node = is_of_cluster && stream.get_ref().1.peer_certificates().is_some();
-                    let peer = match is_node {
-                        true => Peer::Node(address),
-                        false => Peer::Tcp(address),
-                    };
-                    connection::serve(stream, peer, engine, shutdown).await;
+                    let shown = stream.get_ref().1.peer_certificates();
+                    match peers.peer(shown, address) {
+                        Some(peer) => connection::serve(stream, peer, engine, shutdown).await,
+                        // Its access ended during the handshake.
+                        None => failed(&engine, CloseReason::Handshake),
+                    }
                 }
-                Ok(Err(error)) => {
+                Ok(Err((error, stream))) => {
                     debug!(peer = %address, %error, "a TLS handshake failed");
                     failed(&engine, CloseReason::Handshake);
+                    if matches!(peers, Peers::Clients(_)) {
+                        // It may have sent its request already, and is to read why it is refused.
+                        listener_protocol::linger(stream).await;
+                    }
                 }
                 Err(_elapsed) => failed(&engine, CloseReason::SlowHandshake),
+            }
+        }
+    }
+}
+
+/// Who connects.
+enum Peers {
+    Strangers,
+    Nodes,
+    Clients(Arc<ApiClients>),
+}
+
+impl Peers {
+    /// The peer that showed these certificates; they are there only where they were verified.
+    fn peer(&self, shown: Option<&[CertificateDer<'_>]>, address: SocketAddr) -> Option<Peer> {
+        match self {
+            Self::Nodes if shown.is_some() => Some(Peer::Node(address)),
+            Self::Strangers | Self::Nodes => Some(Peer::Tcp(address)),
+            Self::Clients(clients) => {
+                let client = clients.client(shown?.first()?, address)?;
+                Some(Peer::Client(client))
             }
         }
     }

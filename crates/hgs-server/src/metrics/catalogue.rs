@@ -68,7 +68,7 @@ catalogue! {
         "Registered hosts: healthy with a health certificate that is valid now, expired if the last one is not, never-healthy without any, or revoked.";
 
     CERTIFICATE_EXPIRATION = Gauge "hgs_certificate_expiration_timestamp_seconds" ["use", "certificate", "lineage", "current"] Always:
-        "When a certificate expires, in Unix seconds. use is signing, encryption or communications for the guardian's own and tenants' (with their lineage), attestation-signer, trusted-signer, tls for a listener's, cluster, or endorsement-root; current is true where it is used for what is made from now on.";
+        "When a certificate expires, in Unix seconds. use is signing, encryption or communications for the guardian's own and tenants' (with their lineage), attestation-signer, trusted-signer, tls for a listener's, client for a caller of [listen.api], cluster, or endorsement-root; current is true where it is used for what is made from now on.";
     CERTIFICATES_WITHOUT_KEY = Gauge "hgs_certificates_without_key" [] Always:
         "Enabled certificates whose private key this node can't use.";
     TOKENS_AWAY = Gauge "hgs_tokens_away" [] Always:

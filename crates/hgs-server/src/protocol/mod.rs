@@ -40,7 +40,7 @@ pub(crate) struct Protocols {
 
 impl Protocols {
     async fn answer(&self, operation: Operation, request: Request) -> Response {
-        let network = request.peer.into();
+        let network = (&request.peer).into();
         match operation {
             Operation::RollTransportKey(version) => match self.roll(version, request).await {
                 Ok(response) => response,
@@ -97,7 +97,7 @@ impl Protocols {
             let report = report?;
             Ok(RequestFields { signature, report })
         });
-        let network = request.peer.into();
+        let network = (&request.peer).into();
         let rolled = self.releases.roll(version, request.body, fields, network);
         let (document, fields) = rolled.await?;
         let mut response = Response::new(StatusCode::OK, XML, document);

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream;
+use hgs_clock::SystemClock;
 use hgs_server::config::{Config, Layout};
 use hgs_server::http::{Addresses, BindError, Reloader, Stopped};
 use hgs_server::{Metrics, Readiness, Request, Response, Server, Service, Services};
@@ -63,6 +64,7 @@ fn probe() -> (Arc<Probe>, Watcher) {
 pub(crate) fn services(readiness: Readiness) -> (Services, Watcher) {
     let (probe, watcher) = probe();
     let services = Services {
+        clock: Arc::new(SystemClock),
         cluster: None,
         protocol: probe.clone(),
         admin: probe,

@@ -91,7 +91,7 @@ fn status_of(error: &ClusterError) -> StatusCode {
 fn require_node(request: &Request) -> Result<(), ClusterError> {
     match request.peer {
         Peer::Node(_) => Ok(()),
-        Peer::Tcp(_) | Peer::Unix(_) => {
+        Peer::Tcp(_) | Peer::Unix(_) | Peer::Client(_) => {
             Err(NotAdmitted::from(hgs_cluster::invitation::NotInvited::NotOpen).into())
         }
     }

@@ -46,7 +46,7 @@ pub(super) fn https(config: &Config, urls: &[String]) -> Option<Https> {
         authority: false,
         names: Vec::new(),
     };
-    match http::check_certificate(settings) {
+    match http::check_certificate(settings.tls_files()) {
         Ok(leaf) => {
             if let Ok(read) = TlsCertificate::from_der(&leaf) {
                 facts.validity = Some(read.validity.into());
@@ -76,6 +76,7 @@ pub(super) fn listeners(config: &Config) -> Vec<Listener> {
         ("https", listen.https.enabled, config.https_address()),
         ("http", listen.http.enabled, config.http_address()),
         ("metrics", listen.metrics.enabled, listen.metrics.address),
+        ("api", listen.api.enabled, listen.api.address),
     ];
     let enabled = addresses.into_iter().filter(|(_, enabled, _)| *enabled);
     enabled
