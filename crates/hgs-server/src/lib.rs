@@ -53,8 +53,10 @@ pub use guardian::{
 };
 pub use health::Readiness;
 pub use hgs_custody_pkcs11::ReturnBlame;
-pub use http::{Bound, Peer, Request, Response, Server, Service, Services};
+pub use http::{
+    Bound, PassedSocketError, PassedSockets, Peer, Request, Response, Server, Service, Services,
+};
 pub use logging::PEERS;
 pub use metrics::Metrics;
 pub use roles::{Roles, RolesError};
-pub use running::{Running, StartError, start};
+pub use running::{Running, StartError, start, start_with};

@@ -23,12 +23,12 @@ use crate::admin::{AdminParts, AdminService};
 use crate::config::Config;
 use crate::guardian::{
     Attestations, Certification, Cluster, Credentials, Events, GuardianError, HealthTokens,
-    Inspection, Modes, Observer, OpenStore, Places, RecentCertificates, RefusalLog, ReleaseCaches,
-    ReleasePolicy, Releases, SignerRotation, Snapshots, SyntheticRolls, TokenParts, Upkeep,
-    Workers, follow_settings, raise_level,
+    Inspection, Liveness, Modes, Observer, OpenStore, Places, RecentCertificates, RefusalLog,
+    ReleaseCaches, ReleasePolicy, Releases, SignerRotation, Snapshots, SyntheticRolls, TokenParts,
+    Upkeep, Workers, follow_settings, raise_level,
 };
 use crate::health::Readiness;
-use crate::http::{Addresses, BindError, Reloader, Server, Services, Stopped};
+use crate::http::{Addresses, BindError, PassedSockets, Reloader, Server, Services, Stopped};
 use crate::metrics::Metrics;
 use crate::protocol::Protocols;
 use hgs_clock::Clock;
@@ -51,6 +51,7 @@ pub struct Running {
     reloader: Reloader,
     metrics: Metrics,
     readiness: Readiness,
+    liveness: Arc<Liveness>,
     stop: oneshot::Sender<()>,
     server: JoinHandle<Stopped>,
     upkeep: UpkeepTask,
@@ -67,6 +68,18 @@ pub struct Running {
 /// # Errors
 /// See [`StartError`]; nothing is left running then.
 pub async fn start(config: &Config, clock: Arc<dyn Clock>) -> Result<Running, StartError> {
+    start_with(config, clock, PassedSockets::default()).await
+}
+
+/// As [`start`], with sockets that the service manager has opened.
+///
+/// # Errors
+/// As for [`start`].
+pub async fn start_with(
+    config: &Config,
+    clock: Arc<dyn Clock>,
+    passed: PassedSockets,
+) -> Result<Running, StartError> {
     let metrics = Metrics::new();
     let (open, closed) = mpsc::channel(1);
     let opening = {
@@ -90,7 +103,7 @@ pub async fn start(config: &Config, clock: Arc<dyn Clock>) -> Result<Running, St
         clock: Arc::clone(&parts.clock),
         cluster: parts.cluster.as_ref().map(Cluster::listening),
     };
-    let bound = Server::bind(config, services)?;
+    let bound = Server::bind_with(config, services, passed)?;
     // A guardian starts to listen once.
     let _ = parts.inspection.addresses.set(bound.addresses());
     if let Some(clients) = bound.api_clients() {
@@ -101,6 +114,7 @@ pub async fn start(config: &Config, clock: Arc<dyn Clock>) -> Result<Running, St
         addresses: bound.addresses(),
         reloader: bound.reloader(),
         metrics,
+        liveness: Arc::new(Liveness::new(readiness.clone(), &parts.workers)),
         readiness,
         stop,
         upkeep: UpkeepTask(tokio::spawn(parts.upkeep().run()).abort_handle()),
@@ -331,6 +345,11 @@ impl Running {
     #[must_use]
     pub fn readiness(&self) -> &Readiness {
         &self.readiness
+    }
+
+    /// Whether its threads work.
+    pub(crate) fn liveness(&self) -> Arc<Liveness> {
+        Arc::clone(&self.liveness)
     }
 
     /// Serves until `order` resolves, then shuts down.

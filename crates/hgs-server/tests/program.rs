@@ -135,7 +135,7 @@ async fn the_service_manager_is_told_when_the_program_serves_and_when_it_stops()
     let mut program = Program::spawn(start("serve").env("NOTIFY_SOCKET", &socket));
     let mut message = [0; 64];
     let length = manager.recv(&mut message).unwrap();
-    assert_eq!(&message[..length], b"READY=1");
+    assert_eq!(&message[..length], b"READY=1\n");
     let address = program.line("address ").parse().unwrap();
     assert!(
         support::send(address, "GET /hello HTTP/1.0\r\n\r\n")
@@ -144,7 +144,7 @@ async fn the_service_manager_is_told_when_the_program_serves_and_when_it_stops()
     );
     program.signal(Signal::TERM);
     let length = manager.recv(&mut message).unwrap();
-    assert_eq!(&message[..length], b"STOPPING=1");
+    assert_eq!(&message[..length], b"STOPPING=1\n");
     program.end();
 }
 

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use hgs_clock::SystemClock;
 use hgs_server::config::LogFormat;
 use hgs_server::http::BindError;
-use hgs_server::{GuardianError, PEERS, StartError, process, signals};
+use hgs_server::{
+    GuardianError, PEERS, PassedSocketError, PassedSockets, StartError, process, signals,
+};
 use hgs_terminal::{AtFault, Exit, Failure, LogForm, start_logging};
 
 use crate::config_option::ConfigOption;
@@ -22,6 +24,8 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     pub(crate) fn run(self) -> Result<Exit, Failure> {
+        // First, as it is about the process: there are no threads yet.
+        let passed = PassedSockets::of_process().or_fail()?;
         let config = self.config.load()?;
         let form = match config.log.format {
             LogFormat::Text => LogForm::Text,
@@ -37,7 +41,7 @@ impl Arguments {
             .build()
             .map_err(|error| Failure::of(&error).at_fault(AtFault::Ourselves))?;
         runtime.block_on(async {
-            let guardian = hgs_server::start(&config, Arc::new(SystemClock))
+            let guardian = hgs_server::start_with(&config, Arc::new(SystemClock), passed)
                 .await
                 .or_fail()?;
             let stopped = signals::serve(guardian)
@@ -53,6 +57,16 @@ impl Arguments {
     }
 }
 
+impl IntoFailure for PassedSocketError {
+    fn into_failure(self) -> Failure {
+        let failure = Failure::of(&self).at_fault(AtFault::Operator);
+        failure.remedy(
+            "in the socket unit, name one TCP address with ListenStream= and the listener with FileDescriptorName=: http, https \
+             or metrics",
+        )
+    }
+}
+
 impl IntoFailure for StartError {
     fn into_failure(self) -> Failure {
         let failure = Failure::of(&self).at_fault(AtFault::Operator);
@@ -61,6 +75,9 @@ impl IntoFailure for StartError {
             Self::Guardian(GuardianError::MasterKey(error)) => error.into_failure(),
             Self::Bind(BindError::Address { .. }) => failure.remedy(
                 "choose another address or port in the configuration; `hgs server check` knows more",
+            ),
+            Self::Bind(BindError::SwitchedOff(_)) => failure.remedy(
+                "switch the listener on in the configuration, or disable its socket unit: systemctl disable --now openhgs-NAME.socket",
             ),
             Self::Bind(_) => failure.remedy("`hgs server check` knows more"),
             Self::Guardian(_) => failure,

@@ -31,6 +31,7 @@ mod inspection;
 mod key_source;
 mod key_work;
 mod keys;
+mod liveness;
 mod modes;
 mod observer;
 mod open_store;
@@ -78,6 +79,7 @@ pub(crate) use initialise::{communications as communications_template, guardian_
 pub(crate) use inspection::Inspection;
 pub(crate) use key_source::{Certified, Pair};
 pub(crate) use keys::{Places, Snapshot, Snapshots};
+pub(crate) use liveness::Liveness;
 pub(crate) use modes::Modes;
 pub(crate) use observer::Observer;
 pub(crate) use open_store::OpenStore;

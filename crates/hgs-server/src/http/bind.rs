@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use super::certificate::{CurrentCertificate, TlsError};
 use super::clients::{ApiClients, ApiClientsError};
 use super::listener;
+use super::passed::PassedSockets;
 use super::service::Service;
 use super::unix::AdminSocket;
 use crate::config::{Config, TlsFiles};
@@ -72,6 +73,18 @@ pub enum BindError {
         #[source]
         error: io::Error,
     },
+    /// A socket that the service manager passed can't be used.
+    #[error("{listener}: the socket that the service manager passed can't be used")]
+    Passed {
+        /// Which listener.
+        listener: ListenerName,
+        /// What the system said.
+        #[source]
+        error: io::Error,
+    },
+    /// The service manager passed a socket for a listener that is switched off.
+    #[error("the service manager passed a socket for {0}, which is switched off")]
+    SwitchedOff(ListenerName),
     /// The TLS certificate can't be used.
     #[error("{listener}: no TLS")]
     Tls {
@@ -141,14 +154,21 @@ pub(super) struct Listeners {
 }
 
 impl Listeners {
-    /// Opens what `config` enables.
+    /// Opens what `config` enables; a socket that was passed takes the place of an address.
     pub(super) fn open(
         config: &Config,
         clock: &Arc<dyn Clock>,
         cluster: Option<ClusterListening>,
+        mut passed: PassedSockets,
     ) -> Result<Self, BindError> {
         let listen = &config.listen;
-        Ok(Self {
+        let mut open_tcp = |listener, address| match passed.take(listener) {
+            Some(socket) => {
+                TcpListener::from_std(socket).map_err(|error| BindError::Passed { listener, error })
+            }
+            None => open_tcp(listener, address),
+        };
+        let opened = Self {
             http: listen
                 .http
                 .enabled
@@ -190,7 +210,11 @@ impl Listeners {
                     Ok::<_, BindError>((listener, cluster))
                 })
                 .transpose()?,
-        })
+        };
+        match passed.left_over() {
+            Some(listener) => Err(BindError::SwitchedOff(listener)),
+            None => Ok(opened),
+        }
     }
 }
 

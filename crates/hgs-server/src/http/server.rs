@@ -21,6 +21,7 @@ use super::clients::ApiClients;
 use super::exchange::Engine;
 use super::listener::{self, Listener, Plain};
 use super::overload;
+use super::passed::PassedSockets;
 use super::service::Service;
 use super::shutdown::{self, ShutdownSignal};
 use super::tls::Tls;
@@ -65,11 +66,23 @@ impl Server {
     /// # Errors
     /// When a listener can't be opened; those opened before are closed again.
     pub fn bind(config: &Config, services: Services) -> Result<Bound, BindError> {
+        Self::bind_with(config, services, PassedSockets::default())
+    }
+
+    /// As [`Self::bind`], with sockets that the service manager has opened.
+    ///
+    /// # Errors
+    /// As for [`Self::bind`], and when a socket was passed for a listener that `config` switches off.
+    pub fn bind_with(
+        config: &Config,
+        services: Services,
+        passed: PassedSockets,
+    ) -> Result<Bound, BindError> {
         for setting in config.dangerous_settings() {
             warn!(setting, "this setting weakens verification");
         }
         Ok(Bound {
-            listeners: Listeners::open(config, &services.clock, services.cluster.clone())?,
+            listeners: Listeners::open(config, &services.clock, services.cluster.clone(), passed)?,
             config: config.clone(),
             services,
         })
