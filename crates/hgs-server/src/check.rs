@@ -1,6 +1,8 @@
 //! What `hgs server check` finds: settings that are well formed and still can't work, or are not
 //! wise, each with its cause and its remedy.
 
+mod unit_folders;
+
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt};
@@ -29,6 +31,9 @@ impl Config {
         self.check_limits(&mut findings);
         self.check_values(&mut findings);
         self.check_health_tokens(&mut findings);
+        if self.is_of_machine() {
+            unit_folders::check(self, Path::new("/"), &mut findings);
+        }
         findings.0
     }
 

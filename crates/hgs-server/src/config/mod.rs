@@ -228,6 +228,11 @@ impl Config {
         ]
     }
 
+    /// Whether it is that of the machine's service, and not of a user's own.
+    pub(crate) fn is_of_machine(&self) -> bool {
+        self.layout == Layout::system()
+    }
+
     /// Folder of the store.
     #[must_use]
     pub fn state_folder(&self) -> PathBuf {
