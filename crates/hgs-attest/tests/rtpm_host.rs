@@ -282,6 +282,43 @@ fn a_key_that_is_not_bound_to_the_pcrs_of_this_host_is_not_made() {
     assert_eq!(host.handles(), 0);
 }
 
+/// One attestation needs one key, however the server asks for another.
+#[test]
+fn a_second_key_is_not_made() {
+    let mut host = Host::booted();
+    let mut server = Server::with([&host]);
+    server.hosts.policies = policies(&[boot()]);
+    let mut exchange = host.start(HealthKind::Encryption);
+    let mut body = exchange.body();
+    let context = loop {
+        let Verdict::Continue(continuation) = server.verdict(&body) else {
+            panic!("it goes on");
+        };
+        let message = continuation.reply.to_json();
+        assert!(matches!(exchange.receive(200, &message), Ok(Step::Execute)));
+        if matches!(exchange.next_command(), Some(Command::Create { .. })) {
+            let Reply::TpmContinue(reply) = continuation.reply else {
+                panic!("a context");
+            };
+            break reply.rtpm_active_context;
+        }
+        host.execute(&mut exchange).unwrap();
+        body = exchange.answer(&host.measurements);
+    };
+    let _ = exchange.answer(&host.measurements);
+    let mut two = Context::read(&context).unwrap();
+    two.blobs.push(two.blobs[0].clone());
+    let refusal = RtpmFault::TooMuch("more keys");
+    assert_eq!(refused(&mut exchange, &two.octets()), refusal);
+
+    let again = exchange.receive(200, &reply(&context));
+    assert!(matches!(again, Ok(Step::Execute)));
+    host.execute(&mut exchange).unwrap();
+    let _ = exchange.answer(&host.measurements);
+    assert_eq!(refused(&mut exchange, &context), refusal);
+    host.flush(&exchange);
+}
+
 /// Which PCRs it is, the host finds out by the values that it read.
 #[test]
 fn a_host_finds_the_pcrs_of_any_set_that_a_server_may_have() {
@@ -414,6 +451,13 @@ fn a16_a_certificate_over_another_key_is_not_kept_by_a_host_with_a_tpm() {
         receive(HealthKind::Signing, own.clone()),
         AttestationFailure::NotAsked(NotAsked::Result(_))
     ));
+    // What it claims of its next boot is confirmed with a new key, and not with one that it had.
+    let mut exchange = host
+        .start(HealthKind::Encryption)
+        .with_next_boot(b"a claim".to_vec());
+    let ignored = exchange.receive(200, &certify(own.clone()).to_json());
+    let ignored = ignored.unwrap_err();
+    assert_eq!(ignored, AttestationFailure::from(RtpmFault::ClaimIgnored));
     // A host that has made no key, and presented none, is certified nothing.
     host.presented = None;
     let mut exchange = host.start(HealthKind::Encryption);

@@ -8,7 +8,7 @@ use common::openssl::{AUTHORITY, LEAF, Openssl};
 use common::{issue, key, now, ten_years};
 use hgs_pki::chain::{self, ChainError, MAX_INTERMEDIATES};
 use hgs_pki::issue::Issuer;
-use hgs_pki::{Certificate, Seconds, Time, Validity, profile};
+use hgs_pki::{Certificate, EXPIRY_NOTICE, Seconds, Time, Validity, ValidityStatus, profile};
 
 fn day_after(certificate: &Certificate) -> Time {
     let begin = certificate.validity().not_before;
@@ -170,6 +170,35 @@ fn issuers_must_be_authorities_by_constraints_and_by_usage() {
     let authority = openssl.issued("authority", "root", AUTHORITY);
     let refused = chain::verify(&authority, &[], &roots, day_after(&authority));
     assert_eq!(refused, Err(ChainError::LeafIsAuthority));
+}
+
+#[test]
+fn a_certificate_is_valid_to_the_second_and_its_end_is_announced() {
+    let Validity {
+        not_before,
+        not_after,
+    } = ten_years();
+    let second = Seconds::new(1);
+    let notice = not_after.checked_sub(EXPIRY_NOTICE).unwrap();
+    for (when, status) in [
+        (
+            not_before.checked_sub(second).unwrap(),
+            ValidityStatus::NotYetValid,
+        ),
+        (not_before, ValidityStatus::Valid),
+        (notice, ValidityStatus::Valid),
+        (
+            notice.checked_add(second).unwrap(),
+            ValidityStatus::ExpiresSoon,
+        ),
+        (not_after, ValidityStatus::ExpiresSoon),
+        (
+            not_after.checked_add(second).unwrap(),
+            ValidityStatus::Expired,
+        ),
+    ] {
+        assert_eq!(ten_years().status(when), status, "{when}");
+    }
 }
 
 /// Who configures a root says that it is trusted, and not what its keys are for.

@@ -7,8 +7,10 @@ use std::process::Command;
 
 use common::verify;
 use hgs_crypto::base64;
+use hgs_crypto::rsa::{PublicKeyError, Weakness};
+use hgs_pki::CertificateError;
 use hgs_protector::{FormError, ProtectorError, ProtectorErrorKind};
-use hgs_testkit::fixtures::{Forge, Guardian, key_octets};
+use hgs_testkit::fixtures::{Forge, Guardian, key_octets, signature_element};
 use hgs_testkit::tool;
 
 /// The DER of a self-signed certificate over a new key of this kind.
@@ -76,6 +78,31 @@ fn a17_weak_and_foreign_keys() {
             "{kind:?}"
         );
     }
+}
+
+/// attacks.md A17: keys are searched for weaknesses once their signatures have verified, and a weak one is refused then.
+#[test]
+fn a17_a_weak_key_that_its_guardian_has_signed() {
+    let [owner, fabric] = ["owner", "fabric"].map(Guardian::named);
+    const SIGNATURE: &str = "http://www.w3.org/2001/04/xmldsig-more#rsa-sha256";
+    let mut der = fabric.encryption.der().to_vec();
+    // The modulus stands at the end of a key, before the exponent: 2^2048 - 1, which 3 divides.
+    let key = fabric.encryption.public_key().spki_der();
+    let modulus = &key[key.len() - 5 - 256..key.len() - 5];
+    let at = der.windows(256).position(|octets| octets == modulus);
+    let at = at.unwrap();
+    der[at..at + 256].fill(0xff);
+    let mut forge = Forge::new(owner, &[fabric], key_octets(7));
+    let wrapping = &mut forge.wrappings[1];
+    wrapping.encryption_certificate = base64::encode(&der);
+    wrapping.encryption_certificate_signature = signature_element(SIGNATURE, &fabric.sign(&der));
+    let refused = verify(forge.seal(owner).as_bytes()).unwrap_err();
+    let weak = Weakness::SmallFactor(3);
+    let error = CertificateError::Key(PublicKeyError::Weak(weak));
+    assert!(
+        matches!(&refused, ProtectorError::Wrapping { position: 2, error: FormError::Certificate { error: found, .. } } if *found == error),
+        "{refused:?}"
+    );
 }
 
 #[test]

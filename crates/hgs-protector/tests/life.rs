@@ -118,6 +118,35 @@ fn a_successor_is_appended_under_the_wrapping_that_opened() {
     assert_eq!(ids(&verify(second.egress.octets()).unwrap()), ids(&egress));
 }
 
+/// A key store that signs badly, or an endorsement that was kept for another, makes no protector that nobody would open.
+#[test]
+fn an_endorsement_of_another_is_not_put_into_a_protector() {
+    let [owner, fabric, next] = ["owner", "fabric", "fabric-next"].map(Guardian::named);
+    let stranger = Guardian::named("stranger");
+    for other in [successor(stranger, fabric), successor(next, stranger)] {
+        let plan = RollPlan {
+            successor: Some(Successor {
+                guardian: next.certificates.clone(),
+                endorsement: other.endorsement,
+            }),
+            ..RollPlan::default()
+        };
+        let opened = opened(&protector(owner, &[fabric]), fabric);
+        let keys = Keys::of(&[fabric]);
+        let refused = roll(opened, plan, &mut &keys, &mut random()).unwrap_err();
+        let certificate = fabric.signing.thumbprint();
+        assert_eq!(refused, SealError::Signature { certificate });
+    }
+}
+
+#[test]
+fn protectors_are_the_same_if_their_octets_are() {
+    let [owner, fabric, next] = ["owner", "fabric", "fabric-next"].map(Guardian::named);
+    let one = protector(owner, &[fabric]);
+    assert_eq!(verify(one.octets()).unwrap(), one);
+    assert_ne!(protector(owner, &[next]), one);
+}
+
 #[test]
 fn who_is_shut_out_keeps_the_place_and_loses_the_key() {
     let [owner, fabric, next] = ["owner", "fabric", "fabric-next"].map(Guardian::named);

@@ -17,7 +17,9 @@ use hgs_protector::{
     ProtectorError, RollPlan, SealError, Successor, VerifiedProtector, create, endorse, grant,
     roll,
 };
-use hgs_testkit::fixtures::{Guardian, Keys, private_key, self_signed, ten_years};
+use hgs_testkit::fixtures::{
+    Forge, ForgedWrapping, Guardian, Keys, key_octets, private_key, self_signed, ten_years,
+};
 
 const WORKSPACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
@@ -204,6 +206,20 @@ fn certificates_of_a_protector_that_does_not_hold_are_neither_examined_nor_remem
     assert_eq!(misses_of(made.octets()), (true, 8));
     assert_eq!(misses_of(made.octets()), (true, 0));
     assert_eq!(misses_of(tampered.as_bytes()), (false, 0));
+}
+
+#[test]
+fn as_many_wrappings_as_may_be_are_read() {
+    let owner = Guardian::named("owner");
+    let mut forge = Forge::new(owner, &[], key_octets(7));
+    let another = ForgedWrapping::new(0, owner, 1, owner, &key_octets(7));
+    let more = (2..=MAX_WRAPPINGS).map(|id| ForgedWrapping {
+        id: id.to_string(),
+        ..another.clone()
+    });
+    forge.wrappings.extend(more);
+    let read = verify(forge.seal(owner).as_bytes()).unwrap();
+    assert_eq!(read.wrappings().len(), MAX_WRAPPINGS);
 }
 
 #[test]

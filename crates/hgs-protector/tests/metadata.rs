@@ -531,6 +531,8 @@ mod import {
             .unwrap_err();
         assert!(matches!(error, ImportError::Expired { .. }));
         metadata().import(&trust, Expired::Allow, later).unwrap();
+        let last = ten_years().not_after;
+        metadata().import(&trust, Expired::Refuse, last).unwrap();
         let earlier = now().checked_sub(Seconds::new(1)).unwrap();
         for expired in [Expired::Refuse, Expired::Allow] {
             let error = metadata().import(&trust, expired, earlier).unwrap_err();

@@ -240,6 +240,16 @@ mod documents {
         );
     }
 
+    /// White space around an `xs:anyURI` does not count.
+    #[test]
+    fn identifiers_may_have_white_space_around_them() {
+        let document = good().seal(owner());
+        let changed = document.replace("<KeyDerivationMethod Algorithm=\"", "$0 \n");
+        let changed = changed.replace("$0", "<KeyDerivationMethod Algorithm=\"");
+        assert_ne!(changed, document);
+        assert_eq!(accepted(&changed).digest(), accepted(&document).digest());
+    }
+
     /// It stands outside every signature: changing it changes nothing but itself.
     #[test]
     fn max_offline_unwraps_is_anybodys_to_change() {
