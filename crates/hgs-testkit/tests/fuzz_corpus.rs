@@ -5,9 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+type Body = fn(&[u8]);
+
 struct Target {
     name: &'static str,
-    bodies: &'static [(&'static str, fn(&[u8]))],
+    /// Each with its path.
+    bodies: &'static [(&'static str, Body)],
 }
 
 macro_rules! targets {
