@@ -34,6 +34,7 @@ const TARGETS: &[Target] = targets! {
     event_log: hgs_tcg::fuzzing::fuzz_event_log;
     guardian_facts: hgs_trace::fuzzing::fuzz_guardian_facts;
     health_certificate: hgs_pki::fuzzing::fuzz_health_certificate;
+    health_token: hgs_attest::fuzzing::fuzz_health_token;
     health_statement: hgs_pki::fuzzing::fuzz_health_statement;
     host_facts: hgs_trace::fuzzing::fuzz_host_facts;
     http_connection: hgs_server::http::fuzzing::fuzz_connection;
