@@ -118,6 +118,7 @@ enum Noun {
     Signer(administration::Signer),
     /// Who released which key to whom, and who changed what
     Audit(administration::Audit),
+    Events(administration::Events),
     /// The guardian's state as a whole: backups, and its master key
     State(state::Arguments),
     /// Guardians: own ones with their keys, and those of others
@@ -165,6 +166,7 @@ impl Program for Arguments {
             Noun::EkRoot(arguments) => arguments.run(terminal),
             Noun::Signer(arguments) => arguments.run(terminal),
             Noun::Audit(arguments) => arguments.run(terminal),
+            Noun::Events(arguments) => arguments.run(terminal),
             Noun::State(arguments) => arguments.run(terminal),
             Noun::Guardian(arguments) => arguments.run(terminal),
             Noun::Protector(arguments) => arguments.run(terminal),

@@ -5,7 +5,7 @@
 //! * *The service*: `init` makes the state of a guardian, `serve` runs it, `server check` reads its configuration,
 //!   `trace` diagnoses it, `state` backs it up.
 //! * *Several nodes*: `cluster` makes a cluster of a guardian, and lets others join.
-//! * *Administration*: `status`, `host`, `certificate`, `signer`, `audit` and `server` ask the running service over its
+//! * *Administration*: `status`, `host`, `certificate`, `signer`, `audit`, `events` and `server` ask the running service over its
 //!   admin socket, by the API that `hgs-admin` declares.
 //! * *Owners*: `guardian`, `protector` and `vm-image` work on files alone and need no service.
 //!

@@ -27,6 +27,21 @@ fn judged_of_cluster(report: &Value) -> Vec<(&str, &str, &str)> {
         .collect()
 }
 
+/// The hosts of which the events after a record tell, and the numbers of those events.
+fn hosts_told(machine: &Machine, since: u64) -> Vec<(u64, String)> {
+    let words = format!("events --json --kind host --since {since}");
+    let told = machine.hgs(&words).done().out;
+    let events = told
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let hosts = events.filter_map(|event| {
+        assert_ne!(event["kind"], "gap", "{event}");
+        let name = event["host_name"].as_str()?.to_owned();
+        Some((event["sequence"].as_u64()?, name))
+    });
+    hosts.collect()
+}
+
 #[test]
 fn nodes_join_one_is_lost_and_replaced_and_without_a_quorum_none_is_ready() {
     let [first, second, third, fourth] = ["n1", "n2", "n3", "n4"].map(Machine::new);
@@ -87,6 +102,11 @@ fn nodes_join_one_is_lost_and_replaced_and_without_a_quorum_none_is_ready() {
             machine.knows_host(other);
         }
     }
+    // Who has read the events of one node goes on at another.
+    let told = hosts_told(&first, 0);
+    let names: Vec<_> = told.iter().map(|(_, name)| name.as_str()).collect();
+    assert_eq!(names, ["host-of-n1", "host-of-n2", "host-of-n3"]);
+    assert_eq!(hosts_told(&third, told[0].0), told[1..]);
     let reported = third.until("all have reported", |cluster| {
         let nodes = cluster["nodes"].as_array().unwrap();
         nodes.iter().all(|node| {
