@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use guardian::{ATTEST, Host, Site};
 use hgs_admin::types::{
-    ArchiveAudit, CertificateRole, Event, EventQuery, ExpiryStage, Gap, GapReason,
+    ArchiveAudit, CertificateKind, CertificateRole, Event, EventQuery, ExpiryStage, Gap, GapReason, NewCertificate,
 };
 use hgs_admin::{
     AdminError, Administration as _, ErrorCode, EventMessage, EventStream, LastEventId,
@@ -85,6 +85,28 @@ async fn a_stream_begins_with_how_things_stand_and_goes_on_with_what_happens() {
     assert!(told.is_empty(), "{told:?}");
 
     let host = Host::numbered(0);
+    let made = site
+        .admin(|client| {
+            client.new_certificate(&NewCertificate {
+                kind: CertificateKind::Signing,
+                subject: None,
+                bits: Some(2048),
+                key: None,
+                new_key: false,
+                tenant: None,
+                label: None,
+                primary: false,
+            })
+        })
+        .await
+        .unwrap();
+    let (_, made_told) = event(&mut stream).await;
+    assert_eq!(made_told.name(), "certificate");
+    assert_eq!(
+        made_told.record().unwrap().changes,
+        [format!("certificate/{}", made.certificate.thumbprint)],
+        "neither its key nor the settings, which are written with it"
+    );
     let registered = site.register(&host, "node-1").await;
     host.healthy(&site).await;
     site.revoke("node-1").await;
@@ -92,7 +114,7 @@ async fn a_stream_begins_with_how_things_stand_and_goes_on_with_what_happens() {
     let (id, added) = event(&mut stream).await;
     let record = added.record().unwrap();
     assert_eq!((added.name(), id), ("host", Some(record.sequence)));
-    assert_eq!(record.sequence, begun + 1);
+    assert_eq!(record.sequence, begun + 2);
     assert_eq!(record.changes, [format!("host/{}", registered.id)]);
     let (_, revoked) = event(&mut stream).await;
     let record = revoked.record().unwrap();

@@ -230,7 +230,7 @@ mod tests {
         let refused = r#"{"kind":"refused-release","sequence":43,"time":"2026-11-29T12:00:00Z","node":"node-1",
             "actor":"host ab","action":"release","outcome":"refused","host":"ab","count":7,"reason":"host-revoked"}"#;
         let changed = r#"{"kind":"certificate","sequence":44,"time":"2026-11-29T12:00:00Z","node":"node-1",
-            "actor":"uid 0","action":"add-certificate","outcome":"done","changes":["certificate/12","private-key/34"]}"#;
+            "actor":"uid 0","action":"add-certificate","outcome":"done","changes":["certificate/12","certificate/34"]}"#;
         let readiness = |reason: Option<&str>| {
             Event::Readiness(Readiness {
                 node: "node-1".to_owned(),

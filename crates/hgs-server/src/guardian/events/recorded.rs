@@ -97,9 +97,13 @@ fn kind_of(action: Action, outcome: Outcome) -> Option<EventKind> {
 
 fn told(kind: EventKind, record: AuditRecord) -> RecordedEvent {
     let entry = record.entry;
-    // Every change writes the settings again, so that no release is decided from what was before.
-    let is_told =
-        |change: &&RecordChange| kind == EventKind::Settings || change.kind != RecordKind::Settings;
+    let is_told = |change: &&RecordChange| match change.kind {
+        // Every change writes the settings again, so that no release is decided from what was before.
+        RecordKind::Settings => kind == EventKind::Settings,
+        // The API has no names for keys beside those of their certificates.
+        RecordKind::PrivateKey => false,
+        _ => true,
+    };
     let changes = record.changes.iter().filter(is_told);
     RecordedEvent {
         sequence: record.sequence,
