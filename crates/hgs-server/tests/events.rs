@@ -7,7 +7,8 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use guardian::{ATTEST, Host, Site};
 use hgs_admin::types::{
-    ArchiveAudit, CertificateKind, CertificateRole, Event, EventQuery, ExpiryStage, Gap, GapReason, NewCertificate,
+    ArchiveAudit, CertificateKind, CertificateRole, Event, EventQuery, ExpiryStage, Gap, GapReason,
+    NewCertificate,
 };
 use hgs_admin::{
     AdminError, Administration as _, ErrorCode, EventMessage, EventStream, LastEventId,

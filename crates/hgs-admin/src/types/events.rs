@@ -252,6 +252,8 @@ pub enum CertificateRole {
     AttestationSigner,
     /// The signer of another cluster.
     TrustedSigner,
+    /// The next of the valid authorities that vouch for TPMs to expire.
+    EndorsementRoot,
     /// The TLS certificate of the HTTPS listener, or of `[listen.api]`.
     Tls,
     /// The certificate of a client of `[listen.api]`, by the client's name.

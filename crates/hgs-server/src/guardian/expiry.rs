@@ -69,7 +69,8 @@ impl Inspection {
     }
 }
 
-/// Certificates that are disabled, and the guardian's own signers but the newest, are renewed by nobody.
+/// Certificates that are disabled, and the guardian's own signers but the newest, are renewed by nobody. The authorities of all
+/// makers of TPMs are hundreds: of them the next one to expire is told.
 fn of_state(state: &State, now: Time) -> Vec<CertificateInUse> {
     let records = state.certificates().filter(|record| record.enabled);
     let mut found: Vec<_> = records
@@ -97,6 +98,14 @@ fn of_state(state: &State, now: Time) -> Vec<CertificateInUse> {
         role,
         name: signer.thumbprint().to_string(),
         validity: signer.certificate.validity(),
+    }));
+    let roots = state.endorsement_roots().filter(|root| root.is_root);
+    let valid = roots.filter(|root| now <= root.certificate.validity().not_after);
+    let next = valid.min_by_key(|root| root.certificate.validity().not_after);
+    found.extend(next.map(|root| CertificateInUse {
+        role: CertificateRole::EndorsementRoot,
+        name: root.thumbprint().to_string(),
+        validity: root.certificate.validity(),
     }));
     found
 }
