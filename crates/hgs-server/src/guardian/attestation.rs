@@ -172,12 +172,16 @@ impl Attestations {
     }
 
     /// The certificate of the last minute that answers this attestation too. That a host returns nonces for the first
-    /// time, and what it will boot next, have to be recorded all the same.
+    /// time, what it will boot next, and that it has passed again or by other policies, have to be recorded all the same.
     fn issued_lately(&self, grant: &Grant, now: Time) -> Option<(IssuedHealthCertificate, u64)> {
         let state = self.store.state();
         let host = state.host(&grant.host_id())?;
         let is_new = grant.returned_nonce() && !host.returns_nonces;
-        if is_new || grant.next_boot().is_some() {
+        let policies = policies_of(grant.facts());
+        let last = host.last_attempt.as_deref();
+        let is_recorded =
+            last.is_some_and(|last| last.outcome == Outcome::Done && last.policies == policies);
+        if is_new || grant.next_boot().is_some() || !is_recorded {
             return None;
         }
         self.recent
@@ -470,7 +474,7 @@ fn attempted(facts: &AttestationFacts, refused: Option<String>, now: Time) -> Op
         },
         reason: refused,
         failed: evaluation.map(failed_policies).unwrap_or_default(),
-        policies: evaluation.map(|evaluation| Digest::from_bytes(*evaluation.policies())),
+        policies: policies_of(facts),
         difference: evaluation
             .and_then(Evaluation::group)
             .map(|group| Digest::from_bytes(*group)),
@@ -481,6 +485,12 @@ fn attempted(facts: &AttestationFacts, refused: Option<String>, now: Time) -> Op
         attempt,
         evidence,
     })
+}
+
+/// The digest of what the host was judged by.
+fn policies_of(facts: &AttestationFacts) -> Option<Digest> {
+    let evaluation = facts.measured.as_deref()?.evaluation.as_ref().ok()?;
+    Some(Digest::from_bytes(*evaluation.policies()))
 }
 
 fn failed_policies(evaluation: &Evaluation) -> Vec<String> {

@@ -1,0 +1,233 @@
+//! `guarded-host token` before a guardian that runs: a host with a key, and one with a TPM, whose tokens PyJWT verifies by the program
+//! of docs/health-token.md.
+
+mod common;
+
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use common::ordinary::folder_of_programs;
+use common::served::{Served, configure};
+use common::{Home, Outcome};
+use hgs_testkit::measured_boot::MeasuredBoot;
+use hgs_testkit::swtpm::SoftwareTpm;
+use serde_json::{Value, json};
+
+const LOG: &[u8] = include_bytes!("../../hgs-attest/tests/boots/secure-boot-on-eventlog.bin");
+
+struct Site {
+    home: Home,
+    served: Served,
+}
+
+impl Site {
+    /// A guardian that issues tokens for `kubernetes`, and a folder for a host, `ours`.
+    fn new(of_host: &str) -> Self {
+        let home = Home::new();
+        configure(&home);
+        home.hgs("init --config hgs.toml --name guardian.example --bits 2048")
+            .done();
+        let mut configuration = String::from_utf8(home.read("hgs.toml")).unwrap();
+        configuration +=
+            "[health_token]\nissuer = \"https://hgs.example\"\naudiences = [\"kubernetes\"]\n";
+        home.write("hgs.toml", configuration);
+        fs::create_dir(home.file("ours")).unwrap();
+        home.write("ours/guarded-host.toml", of_host);
+        let served = Served::start(&home);
+        let site = Self { home, served };
+        site.host(&format!("configure --url {}", site.served.url()))
+            .done();
+        site
+    }
+
+    #[track_caller]
+    fn ask(&self, words: &str) -> Outcome {
+        self.home.hgs(&format!("{words} --config hgs.toml"))
+    }
+
+    #[track_caller]
+    fn host(&self, words: &str) -> Outcome {
+        let folder = self.home.file("ours");
+        let mut command = assert_cmd::Command::new(folder_of_programs().join("guarded-host"));
+        command
+            .env_clear()
+            .envs(hgs_testkit::date_variables())
+            .env("HOME", &folder)
+            .env("HGS_HOST_CONFIG", folder.join("guarded-host.toml"))
+            .env("HGS_HOST_STATE", folder.join("state"))
+            .current_dir(&folder)
+            .args(words.split(' '));
+        Outcome::of(&mut command)
+    }
+
+    /// What the program of the page says of a token, and whether it accepts it.
+    fn python(&self, token: &str) -> (bool, String) {
+        let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/health-token.md");
+        let page = fs::read_to_string(page).unwrap();
+        let (_, program) = page.split_once("```python\n").expect("the page has it");
+        let (program, _) = program.split_once("```").unwrap();
+        let keys = format!("{}/.well-known/jwks.json", self.served.url());
+        let mut child = Command::new("/usr/bin/python3")
+            .args(["-c", program, &keys, "https://hgs.example", "kubernetes"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut input = child.stdin.take().unwrap();
+        input.write_all(token.as_bytes()).unwrap();
+        drop(input);
+        let output = child.wait_with_output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8(said).unwrap();
+        assert!(
+            !said.contains("ModuleNotFoundError"),
+            "{said}\ninstall the Debian package python3-jwt"
+        );
+        (output.status.success(), said)
+    }
+
+    fn host_id(&self) -> String {
+        let hosts = self.ask("host list --json").done().json();
+        hosts[0]["id"].as_str().unwrap().to_owned()
+    }
+}
+
+/// The claims of a token, which nobody has verified.
+fn claims(token: &str) -> Value {
+    let payload = token.split('.').nth(1).unwrap();
+    let standard = payload.replace('-', "+").replace('_', "/");
+    let padding = "=".repeat((4 - standard.len() % 4) % 4);
+    serde_json::from_slice(&hgs_crypto::base64::decode(&(standard + &padding)).unwrap()).unwrap()
+}
+
+#[test]
+fn a_host_asks_for_tokens_and_is_told_why_it_gets_none() {
+    let site = Site::new("mode = \"local\"\n");
+    site.host("host-key new --bits 2048").done();
+    site.host("host-key export --out host1.pem").done();
+    site.host("token --audience kubernetes")
+        .ended(2)
+        .saying("host-not-registered")
+        .saying("at fault: the host");
+    site.ask("host add host1 --host-key ours/host1.pem").done();
+    let token = site.host("token --audience kubernetes").done().out;
+    let (accepted, said) = site.python(&token);
+    assert!(
+        !accepted && said.contains("was not measured: none"),
+        "{said}"
+    );
+    assert_eq!(claims(&token)["sub"], site.host_id());
+
+    let in_file = "token --audience kubernetes --out token.jwt";
+    let told = site.host(in_file).done().saying("https://hgs.example");
+    assert!(!told.out.contains("eyJ"), "{}", told.out);
+    assert_eq!(site.home.mode("ours/token.jwt"), 0o600);
+    let kept = String::from_utf8(site.home.read("ours/token.jwt")).unwrap();
+    assert_eq!(kept, token, "of the same minute");
+    site.host(&format!("{in_file} --yes")).done();
+    let report = site
+        .host("token --audience kubernetes --json")
+        .done()
+        .json();
+    assert_eq!(report["token"], json!(token.trim()));
+    assert_eq!(report["audience"], "kubernetes");
+
+    site.host("token --audience vault")
+        .ended(2)
+        .saying("audience-not-allowed")
+        .saying("at fault: the guardian")
+        .saying("[health_token]");
+    site.host("token --audience two\u{a0}words")
+        .ended(64)
+        .saying("printable");
+    let records = site.ask("audit list --action attest --json").done().json();
+    assert!(
+        records[0]["reason"]
+            .as_str()
+            .unwrap()
+            .contains("audience-not-allowed")
+    );
+    site.ask("host revoke host1 --reason stolen --yes").done();
+    site.host("token --audience kubernetes")
+        .ended(2)
+        .saying("host-revoked")
+        .saying("at fault: the host");
+    // What it held is gone, so now it is the attestation that is refused.
+    site.host("token --audience kubernetes")
+        .ended(2)
+        .saying("host-revoked");
+}
+
+/// The event of the log in which the initrd is measured.
+const INITRD: usize = 46;
+
+#[test]
+fn a_host_with_a_tpm_gets_an_affirming_token_as_long_as_it_is_healthy() {
+    let mut tpm = SoftwareTpm::new();
+    let of_host = format!(
+        "mode = \"local\"\n[tpm]\ndevice = \"{}\"\nevent_log = \"LOG\"\nima_log = \"IMA\"\n",
+        tpm.device(),
+    );
+    let site = Site::new("mode = \"local\"\n");
+    let folder = site.home.file("ours");
+    let at = |name: &str| folder.join(name).display().to_string();
+    let of_host = of_host
+        .replace("LOG", &at("log"))
+        .replace("IMA", &at("ima"));
+    site.home.write("ours/guarded-host.toml", of_host);
+    site.host(&format!("configure --url {}", site.served.url()))
+        .done();
+    site.ask("server set --attestation-mode tpm --yes").done();
+    tpm.boot(LOG);
+    fs::write(folder.join("log"), LOG).unwrap();
+    site.host("identity export --out host1.json").done();
+    site.host("baseline export --out baseline.json --host-measurements own.json")
+        .done();
+    site.ask("host add host1 --identity ours/host1.json --without-ek-certificate --yes")
+        .done();
+    site.ask("baseline add reference ours/baseline.json").done();
+    site.ask("host set host1 --measurements ours/own.json")
+        .done();
+
+    let ask = "token --audience kubernetes";
+    let token = site.host(ask).done().out;
+    assert_eq!(site.python(&token), (true, format!("{}\n", site.host_id())));
+    let of_token = claims(&token);
+    let submodule = &of_token["submods"]["host"];
+    assert_eq!(submodule["ear.status"], "affirming");
+    let vector = &submodule["ear.trustworthiness-vector"];
+    assert_eq!(vector["instance-identity"], 2);
+    assert_eq!(vector["configuration"], 2);
+    assert_eq!(vector["executables"], 3);
+    assert_eq!(vector["hardware"], 0);
+    let evidence = &submodule["ear.veraison.annotated-evidence"];
+    assert_eq!(evidence["mode"], "tpm");
+    assert_eq!(evidence["documents"], json!(["reference"]));
+    let policies = evidence["policies"].to_string();
+    assert!(policies.contains("Hgs_SecureBootSettings"), "{policies}");
+
+    // What it is judged by changes: it attests again by itself, and the token says so.
+    site.ask("policy disable Hgs_NoDumps --yes").done();
+    let again = site.host(ask).done().out;
+    let again = claims(&again);
+    let policy_of = |claims: &Value| claims["submods"]["host"]["ear.appraisal-policy-id"].clone();
+    assert_ne!(policy_of(&again), policy_of(&of_token));
+    let serial_of = |claims: &Value| {
+        claims["submods"]["host"]["ear.veraison.annotated-evidence"]["health-certificate"].clone()
+    };
+    assert_ne!(serial_of(&again), serial_of(&of_token));
+
+    // It boots something that nobody has approved: its key works no more, and it gets no other.
+    let mut boot = MeasuredBoot::of_log(LOG);
+    boot.events[INITRD - 1].digest = hgs_crypto::hash::sha256(b"another initrd");
+    boot.replay(&mut tpm);
+    tpm.release();
+    fs::write(folder.join("log"), boot.log()).unwrap();
+    site.host(ask)
+        .ended(2)
+        .saying("Hgs_SecureBootSettings")
+        .saying("at fault: the host");
+}
