@@ -618,7 +618,7 @@ fn a_bell_rings_when_another_node_commits_and_is_no_reason_to_wait() {
     let (mut a, mut b) = (fabric.node("a", 0), fabric.node("b", 1));
     a.commit(b"1", &["x"]);
     b.catch_up();
-    let mut bell = Doorbell::new(fabric.client(1), Keyspace::default());
+    let mut bell = Doorbell::new(fabric.client(1), Keyspace::default(), named("b"));
     for round in 0..3u8 {
         let handle = fabric.runtime.handle().clone();
         let seen = b.seen.revision;

@@ -3,9 +3,13 @@
 mod common;
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use common::Home;
+use common::machine::Machine;
 use common::served::{Served, configure};
 use hgs_attest::client::{self, SignedRequest};
 use hgs_attest::freshness::NONCE_HEADER;
@@ -13,9 +17,11 @@ use hgs_attest::wire::SessionId;
 use hgs_client::configuration::{Configuration, Endpoints, Services};
 use hgs_client::service::Sides;
 use hgs_client::{Folders, GuardedHost};
+use hgs_cluster::folder::ClusterFolder;
 use hgs_crypto::rsa::PrivateKey;
 use hgs_crypto::{SecretBytes, base64};
 use hgs_pki::health::HealthKind;
+use hgs_testkit::etcd::Etcd;
 
 /// A host's key in `NAME.key`, registered under that name.
 fn registered(home: &Home, name: &str) -> PrivateKey {
@@ -106,4 +112,83 @@ async fn a_captured_request_ends_with_the_first_nonce_and_other_hosts_go_on_with
     for _ in 0..2 {
         assert_eq!(post(&served, &plain).0, 200);
     }
+}
+
+/// How long octets take to a node that is slow to hear of anything, each way.
+const SLOW: Duration = Duration::from_millis(400);
+
+/// A wire to `to`, on which octets take a while. Its address.
+fn slow_wire(to: String) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        for near in listener.incoming() {
+            let (near, far) = (near.unwrap(), TcpStream::connect(&to).unwrap());
+            let both = [&near, &far].map(|stream| stream.try_clone().unwrap());
+            let [other_near, other_far] = both;
+            thread::spawn(move || carry(near, far));
+            thread::spawn(move || carry(other_far, other_near));
+        }
+    });
+    address
+}
+
+fn carry(mut from: TcpStream, mut to: TcpStream) {
+    let (sender, pieces) = channel::<(Instant, Vec<u8>)>();
+    let writing = thread::spawn(move || {
+        for (sent, octets) in pieces {
+            while let Some(left) = (sent + SLOW).checked_duration_since(Instant::now()) {
+                thread::park_timeout(left);
+            }
+            if to.write_all(&octets).is_err() {
+                break;
+            }
+        }
+        let _ = to.shutdown(Shutdown::Both);
+    });
+    let mut buffer = vec![0; 65536];
+    while let Ok(read @ 1..) = from.read(&mut buffer) {
+        if sender
+            .send((Instant::now(), buffer[..read].to_vec()))
+            .is_err()
+        {
+            break;
+        }
+    }
+    drop(sender);
+    let _ = writing.join();
+}
+
+/// A host asks one node right after an administrator was answered by another one, and before anything can tell the first node of it.
+#[test]
+fn a_node_that_has_not_heard_of_a_host_yet_asks_before_it_refuses_it() {
+    let etcd = Etcd::new(1);
+    let [first, second] = ["n1", "n2"].map(Machine::new);
+    first
+        .init(&format!(" --etcd http://{}", etcd.address(0)))
+        .done();
+    let _served_first = Served::start_with(&first.home, "hgs.toml");
+    second.join(&first.invitation()).done();
+    let folder = ClusterFolder::of_state(&second.home.file("guardian"));
+    let mut facts = folder.facts().unwrap().unwrap();
+    let wire = slow_wire(etcd.address(0));
+    facts.etcd.as_mut().unwrap().place.urls = vec![format!("http://{wire}").parse().unwrap()];
+    folder.keep_facts(&facts).unwrap();
+    let served = Served::start_with(&second.home, "hgs.toml");
+
+    let new_key = || PrivateKey::generate(2048).unwrap();
+    let host_key = registered(&first.home, "host-1");
+    let request = plain_request(&host_key, &new_key());
+    let asked = Instant::now();
+    let (status, answer) = post(&served, &request);
+    println!("over the slow wire it took {:?}", asked.elapsed());
+    assert_eq!(status, 200, "{answer}");
+    // What nobody knows is refused, as before.
+    let (status, _) = post(&served, &plain_request(&new_key(), &new_key()));
+    assert_eq!(status, 403);
+    // Nor does it certify a new key of a host that was revoked a moment ago.
+    let request = plain_request(&host_key, &new_key());
+    first.hgs("host revoke host-1 --reason stolen --yes").done();
+    let (status, answer) = post(&served, &request);
+    assert_eq!(status, 403, "{answer}");
 }

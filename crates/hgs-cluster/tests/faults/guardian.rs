@@ -268,6 +268,7 @@ impl Place {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let store = Arc::new(self.open(runtime.handle()));
         runtime.spawn(listen_to_others(
+            self.name,
             Arc::clone(&store),
             client_of(self.members.clone()),
         ));
@@ -286,8 +287,8 @@ impl Place {
     }
 }
 
-async fn listen_to_others(store: Arc<Store>, client: hgs_etcd::Client) {
-    let mut bell = Doorbell::new(client, Keyspace::default());
+async fn listen_to_others(name: &str, store: Arc<Store>, client: hgs_etcd::Client) {
+    let mut bell = Doorbell::new(client, Keyspace::default(), named(name));
     loop {
         let seen = store
             .progress()

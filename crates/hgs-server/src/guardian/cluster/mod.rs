@@ -592,11 +592,14 @@ async fn tend(cluster: Weak<Cluster>) {
 
 /// Has the state take in what other nodes commit, as soon as etcd tells of it.
 async fn listen(cluster: Weak<Cluster>) {
-    let of = |cluster: Arc<Cluster>| (cluster.client.clone(), cluster.keys_in_etcd());
-    let Some((client, keys)) = cluster.upgrade().map(of) else {
+    let of = |cluster: Arc<Cluster>| {
+        let keys = cluster.keys_in_etcd();
+        (cluster.client.clone(), keys, cluster.node())
+    };
+    let Some((client, keys, node)) = cluster.upgrade().map(of) else {
         return;
     };
-    let mut doorbell = Doorbell::new(client, keys);
+    let mut doorbell = Doorbell::new(client, keys, node);
     loop {
         let rung = tokio::time::timeout(LATER, doorbell.rings(0)).await;
         let Some(cluster) = cluster.upgrade() else {
