@@ -41,6 +41,7 @@ mod public_name;
 mod roles;
 mod running;
 pub mod signals;
+mod telemetry;
 
 pub use admin::archived_records;
 pub use config::Config;
@@ -60,3 +61,4 @@ pub use logging::PEERS;
 pub use metrics::Metrics;
 pub use roles::{Roles, RolesError};
 pub use running::{Running, StartError, start, start_with};
+pub use telemetry::{CollectorError, HeadersError, TRACED, Telemetry, TelemetryError};

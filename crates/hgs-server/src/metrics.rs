@@ -215,6 +215,11 @@ impl ListenerMetrics {
             .record(elapsed);
     }
 
+    /// The listener's name.
+    pub(crate) fn listener(&self) -> &'static str {
+        self.listener
+    }
+
     /// Counts what the engine refused itself; `reason` is one of a few names.
     pub(crate) fn rejected(&self, reason: &'static str) {
         let labels = [

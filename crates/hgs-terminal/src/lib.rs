@@ -65,7 +65,7 @@ pub use exit::Exit;
 pub use failure::{AtFault, Failure};
 pub use generate::{Completions, Man, Manual};
 pub use input::{InputFile, read_input};
-pub use logging::{LogForm, start_logging};
+pub use logging::{LogForm, Traces, start_logging, start_logging_and_traces};
 pub use passphrase::{PassphraseSource, PassphraseSourceParser, new_passphrase, passphrase};
 pub use printable::printable;
 pub use program::{Program, run};

@@ -5,10 +5,10 @@ mod limit;
 use std::env;
 use std::io::{self, IsTerminal as _};
 
-use tracing_subscriber::filter::{ParseError, Targets};
+use tracing_subscriber::filter::{LevelFilter, ParseError, Targets, filter_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{fmt, registry};
+use tracing_subscriber::{Layer, Registry, fmt, registry};
 
 use crate::{AtFault, Failure};
 
@@ -39,6 +39,27 @@ pub fn start_logging(
     form: LogForm,
     peers: Option<&'static str>,
 ) -> Result<(), Failure> {
+    start_logging_and_traces(filter, form, peers, None)
+}
+
+/// Spans that are for something else than the log.
+pub struct Traces {
+    /// Their target. No line of the log names them.
+    pub target: &'static str,
+    /// What is told of them.
+    pub layer: Box<dyn Layer<Registry> + Send + Sync>,
+}
+
+/// As [`start_logging`], with `traces` beside the log, whatever `filter` says.
+///
+/// # Errors
+/// As for [`start_logging`].
+pub fn start_logging_and_traces(
+    filter: &str,
+    form: LogForm,
+    peers: Option<&'static str>,
+    traces: Option<Traces>,
+) -> Result<(), Failure> {
     let filter: Targets = filter
         .parse()
         .map_err(|error: ParseError| Failure::of(&error).at_fault(AtFault::Operator))?;
@@ -46,16 +67,33 @@ pub fn start_logging(
     let lines = fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal() && !no_color);
-    let events = registry().with(filter).with(limit::Limited { peers });
+    let (filter, traced, traces) = match traces {
+        Some(Traces { target, layer }) => (
+            filter.with_target(target, LevelFilter::TRACE),
+            Some(target),
+            Some(layer),
+        ),
+        None => (filter, None, None),
+    };
+    let is_of_log = filter_fn(move |about| Some(about.target()) != traced);
+    let events = registry()
+        .with(traces)
+        .with(filter)
+        .with(limit::Limited { peers });
     // A process that has a log already keeps it.
     let started = match form {
         LogForm::Brief => events
-            .with(lines.without_time().with_target(false))
+            .with(
+                lines
+                    .without_time()
+                    .with_target(false)
+                    .with_filter(is_of_log),
+            )
             .try_init(),
-        LogForm::Text => events.with(lines).try_init(),
+        LogForm::Text => events.with(lines.with_filter(is_of_log)).try_init(),
         LogForm::Json => {
             let lines = lines.json().flatten_event(true).with_current_span(false);
-            events.with(lines).try_init()
+            events.with(lines.with_filter(is_of_log)).try_init()
         }
     };
     if started.is_ok() && form != LogForm::Brief {

@@ -6,9 +6,11 @@ use hgs_clock::SystemClock;
 use hgs_server::config::LogFormat;
 use hgs_server::http::BindError;
 use hgs_server::{
-    GuardianError, PEERS, PassedSocketError, PassedSockets, StartError, process, signals,
+    Config, GuardianError, PEERS, PassedSocketError, PassedSockets, StartError, TRACED, Telemetry,
+    process, signals,
 };
-use hgs_terminal::{AtFault, Exit, Failure, LogForm, start_logging};
+use hgs_terminal::{AtFault, Exit, Failure, LogForm, Traces, start_logging_and_traces};
+use tokio::runtime::Runtime;
 
 use crate::config_option::ConfigOption;
 use crate::failures::{IntoFailure, OrFail as _};
@@ -31,17 +33,32 @@ impl Arguments {
             LogFormat::Text => LogForm::Text,
             LogFormat::Json => LogForm::Json,
         };
-        start_logging(&config.log.level, form, Some(PEERS))
-            .map_err(|failure| failure.while_doing("log.level"))?;
-        if let Err(error) = process::raise_file_limit() {
-            tracing::warn!(%error, "the number of files that may be open can't be raised");
-        }
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
             .map_err(|error| Failure::of(&error).at_fault(AtFault::Ourselves))?;
+        let telemetry = Telemetry::start(&config, runtime.handle())
+            .map_err(|error| Failure::of(&error).at_fault(AtFault::Operator))?;
+        let traces = telemetry.as_ref().map(|telemetry| Traces {
+            target: TRACED,
+            layer: telemetry.layer(),
+        });
+        start_logging_and_traces(&config.log.level, form, Some(PEERS), traces)
+            .map_err(|failure| failure.while_doing("log.level"))?;
+        if let Err(error) = process::raise_file_limit() {
+            tracing::warn!(%error, "the number of files that may be open can't be raised");
+        }
+        let served = Self::serve(&config, passed, &runtime);
+        // While the runtime still sends.
+        if let Some(telemetry) = telemetry {
+            telemetry.stop();
+        }
+        served
+    }
+
+    fn serve(config: &Config, passed: PassedSockets, runtime: &Runtime) -> Result<Exit, Failure> {
         runtime.block_on(async {
-            let guardian = hgs_server::start_with(&config, Arc::new(SystemClock), passed)
+            let guardian = hgs_server::start_with(config, Arc::new(SystemClock), passed)
                 .await
                 .or_fail()?;
             let stopped = signals::serve(guardian)

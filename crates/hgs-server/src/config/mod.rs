@@ -14,6 +14,7 @@ mod pkcs11;
 mod public_url;
 mod quantity;
 mod sections;
+mod telemetry;
 
 use std::fs::File;
 use std::io::Read as _;
@@ -34,6 +35,7 @@ pub(crate) use public_url::host_of;
 pub use public_url::{PublicUrl, PublicUrlError};
 pub use quantity::parse_period;
 pub use sections::{Ancestors, Attestation, KeyProtection, Log, LogFormat, Server};
+pub use telemetry::{OtlpEndpoint, OtlpEndpointError, SamplingRatio, Telemetry};
 
 /// In the state folder: the certificate for HTTPS that `hgs init --tls` makes.
 pub const OWN_TLS_CERTIFICATE: &str = "tls.pem";
@@ -52,6 +54,8 @@ pub struct Config {
     pub limits: Limits,
     /// Logs.
     pub log: Log,
+    /// Traces.
+    pub telemetry: Telemetry,
     /// Lifetimes of what attestation issues.
     pub attestation: Attestation,
     /// Tokens that tell others what hosts attested.
@@ -79,6 +83,7 @@ impl Config {
             listen: Listen::default(),
             limits: Limits::default(),
             log: Log::default(),
+            telemetry: Telemetry::default(),
             attestation: Attestation::default(),
             health_token: HealthToken::default(),
             key_protection: KeyProtection::default(),

@@ -8,6 +8,7 @@ use tracing::error;
 
 use super::keys::KeyTable;
 use super::workers::ProcessorPermit;
+use crate::telemetry;
 
 /// The keys of one snapshot. Software keys work on this thread's `processor`; while a token works, the thread gives it back.
 pub(crate) struct SnapshotKeys<'a> {
@@ -22,7 +23,7 @@ impl KeyWork for SnapshotKeys<'_> {
         hash: OaepHash,
         ciphertext: &[u8],
     ) -> Result<SecretBytes, KeyError> {
-        self.work(certificate, |key| key.decrypt(hash, ciphertext))
+        self.work("decrypt", certificate, |key| key.decrypt(hash, ciphertext))
     }
 
     fn sign(
@@ -31,7 +32,7 @@ impl KeyWork for SnapshotKeys<'_> {
         scheme: SignatureScheme,
         message: &[u8],
     ) -> Result<Vec<u8>, KeyError> {
-        self.work(certificate, |key| key.sign(scheme, message))
+        self.work("sign", certificate, |key| key.sign(scheme, message))
     }
 }
 
@@ -40,10 +41,12 @@ impl SnapshotKeys<'_> {
     /// not told outside.
     fn work<T>(
         &mut self,
+        operation: &'static str,
         certificate: &Thumbprint,
         work: impl FnOnce(&dyn PrivateKey) -> Result<T, KeyError>,
     ) -> Result<T, KeyError> {
         let done = self.keys.find(certificate).and_then(|key| {
+            let _span = telemetry::key(operation, certificate, key.is_blocking()).entered();
             if key.is_blocking() {
                 self.processor.without_processor(|| work(key))
             } else {

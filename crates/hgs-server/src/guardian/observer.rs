@@ -12,6 +12,7 @@ use crate::metrics::{
     ATTESTATIONS, HEALTH_TOKENS, Metric, Metrics, RELEASE_SECONDS, RELEASES, RELEASES_BY_LINEAGE,
     STATE_GENERATION,
 };
+use crate::telemetry;
 
 /// Counts decisions and logs them.
 pub(crate) struct Observer {
@@ -94,6 +95,7 @@ impl Observer {
 
     fn decided(&self, counter: &'static Metric, action: Action, decision: &Decision) {
         let outcome = decision.outcome;
+        telemetry::decided(outcome, decision.host.as_ref(), decision.record);
         let labels = [("outcome", outcome.into())];
         self.metrics.counter(counter, labels).increment(1);
         // Two targets, one line: the target of an event is fixed where it stands.

@@ -17,12 +17,13 @@ use hgs_store::{
     StoreError, Transaction, master_key_file,
 };
 use tokio::sync::{Mutex, mpsc, oneshot};
-use tracing::warn;
+use tracing::{Span, warn};
 
 use super::GuardianError;
 use super::cluster::{Cluster, ClusterError};
 use crate::config::Config;
 use crate::metrics::{COMMIT_JOBS, COMMIT_SECONDS, COMMITS, Metrics};
+use crate::telemetry::{self, CommitSpan};
 
 /// How often a cluster that has no quorum yet is asked again, and how often that is told.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
@@ -159,6 +160,7 @@ impl OpenStore {
         let seconds = metrics.histogram(&COMMIT_SECONDS, []);
         let jobs = metrics.histogram(&COMMIT_JOBS, []);
         self.store.watch_commits(move |commit| {
+            telemetry::note_commit(commit);
             let counter = if commit.done { &done } else { &failed };
             counter.increment(1);
             seconds.record(commit.ended.saturating_duration_since(commit.begun));
@@ -189,7 +191,9 @@ impl OpenStore {
         act: Act,
     ) -> Result<Committed, Failure<Refusal>> {
         let (sender, receiver) = oneshot::channel();
+        let commit = CommitSpan::within(&Span::current());
         self.store.submit(transactions, act, move |result| {
+            commit.end();
             drop(sender.send(result));
         })?;
         receiver
@@ -200,8 +204,10 @@ impl OpenStore {
     /// Records something that changes no state; the answer is the number of the record.
     pub(crate) async fn record(&self, entry: AuditEntry) -> Result<u64, StoreError> {
         let (sender, receiver) = oneshot::channel();
+        let commit = CommitSpan::within(&Span::current());
         self.store
             .note(entry, move |result: Result<u64, Failure<Infallible>>| {
+                commit.end();
                 drop(sender.send(result))
             })?;
         Ok(receiver.await.map_err(|_| StoreError::Closed)??)

@@ -24,7 +24,7 @@ use hgs_store::{
 use hyper::StatusCode;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
-use tracing::error;
+use tracing::{Span, error};
 
 use super::key_work::SnapshotKeys;
 use super::keys::{Snapshot, Snapshots};
@@ -35,6 +35,7 @@ use super::response_keys::ResponseKeys;
 use super::signers::Signers;
 use super::workers::{Claimant, HostIsFull, ProcessorPermit, Workers};
 use crate::http::Network;
+use crate::telemetry::CommitSpan;
 use hgs_clock::Clock;
 
 /// Certificates that are kept parsed: those of guardians, and the health certificates of a large site. Each takes a few
@@ -179,14 +180,18 @@ impl Releases {
             }
         };
         let (answer, answered) = oneshot::channel();
-        let releases = Arc::clone(self);
+        let (releases, span) = (Arc::clone(self), Span::current());
         let decide = move |identified: Identified, processor: &mut ProcessorPermit| {
             let (release, signer) = releases.decide(identified, signed, now, processor)?;
             let entry = entry_of(release.facts(), decided_from, now)?;
             // Its commit waits no longer for this one.
             drop(announced);
             // The store gives the answer, so that this request changes threads once and not twice.
-            let recorded = move |recorded| drop(answer.send((release, signer, recorded)));
+            let commit = CommitSpan::within(&span);
+            let recorded = move |recorded| {
+                commit.end();
+                drop(answer.send((release, signer, recorded)));
+            };
             let submitted = releases.store.release(entry, recorded);
             submitted.map_err(|failure| unavailable(&failure))
         };

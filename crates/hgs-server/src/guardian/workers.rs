@@ -27,6 +27,7 @@ use queue::FairQueue;
 
 use crate::Config;
 use crate::metrics::{Metrics, WORK_QUEUE_SECONDS, WORK_TURNED_AWAY};
+use crate::telemetry;
 
 /// A host has as many requests waiting as it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +63,8 @@ struct Shared {
 struct Waiting {
     job: Job,
     since: Instant,
+    /// Ends with it.
+    _span: Span,
 }
 
 /// Does a piece of work; it may be followed by another piece, on another account.
@@ -78,7 +81,9 @@ impl Job {
     ) -> Self {
         Self(Box::new(move |processor| {
             if !sender.is_closed() {
-                let done = AssertUnwindSafe(|| span.in_scope(|| work(processor)));
+                let traced = telemetry::work(&span);
+                let work = || traced.in_scope(|| work(processor));
+                let done = AssertUnwindSafe(|| span.in_scope(work));
                 drop(sender.send(catch_unwind(done)));
             }
             None
@@ -93,10 +98,11 @@ impl std::fmt::Debug for Job {
 }
 
 impl Waiting {
-    fn since_now(job: Job) -> Self {
+    fn since_now(job: Job, span: Span) -> Self {
         Self {
             job,
             since: Instant::now(),
+            _span: span,
         }
     }
 }
@@ -200,6 +206,8 @@ impl Workers {
             if sender.is_closed() {
                 return None;
             }
+            let traced = telemetry::identify(&span);
+            let identify = || traced.in_scope(identify);
             let (claimant, known) = match catch_unwind(AssertUnwindSafe(|| span.in_scope(identify)))
             {
                 Ok(Ok(identified)) => identified,
@@ -226,7 +234,9 @@ impl Workers {
 
     fn submit(&self, claimant: Claimant, job: Job) -> Result<(), HostIsFull> {
         let mut shared = self.0.lock();
-        let pushed = shared.queue.push(claimant, Waiting::since_now(job));
+        let pushed = shared
+            .queue
+            .push(claimant, Waiting::since_now(job, telemetry::wait()));
         self.0.wake(shared);
         pushed.map_err(|_| {
             self.0.turned_away.increment(1);
@@ -274,7 +284,9 @@ impl Pool {
         let mut shared = self.lock();
         if let Some((claimant, cost, follows)) = done {
             let pushed = follows.map_or(Ok(()), |(claimant, job)| {
-                shared.queue.push(claimant, Waiting::since_now(job))
+                shared
+                    .queue
+                    .push(claimant, Waiting::since_now(job, Span::none()))
             });
             shared.queue.charge(claimant, cost);
             if let Err(turned_away) = pushed {
@@ -292,14 +304,14 @@ impl Pool {
                 self.processor.notify_one();
             }
             if (processor.held || shared.free > shared.returning)
-                && let Some((claimant, Waiting { job, since })) = shared.queue.pop()
+                && let Some((claimant, waiting)) = shared.queue.pop()
             {
                 if !processor.held {
                     processor.held = true;
                     shared.free -= 1;
                 }
-                self.queue_seconds.record(since.elapsed());
-                return Some((claimant, job));
+                self.queue_seconds.record(waiting.since.elapsed());
+                return Some((claimant, waiting.job));
             }
             if processor.held {
                 processor.held = false;

@@ -282,6 +282,6 @@ fn read_file(file: &Path) -> Result<SecretBytes, TlsError> {
 }
 
 /// The cryptography of TLS, the same as everywhere else here.
-pub(super) fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }

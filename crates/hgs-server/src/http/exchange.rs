@@ -25,6 +25,7 @@ use super::shutdown::ShutdownSignal;
 use super::streamed::StreamedBody;
 use crate::config::Limits;
 use crate::metrics::ListenerMetrics;
+use crate::telemetry;
 
 /// Streaming answers that one listener sends at once. Each holds a connection as long as its peer reads.
 const MAX_STREAMS: usize = 64;
@@ -97,6 +98,7 @@ impl Engine {
         }
         let route = self.service.route(&head.method, head.uri.path());
         span.record("route", route);
+        let traced = telemetry::request(&span, &id, &head, self.metrics.listener(), route);
         let target = head.uri.clone();
         let framed_by_length = !head.headers.contains_key(TRANSFER_ENCODING);
 
@@ -104,6 +106,7 @@ impl Engine {
             Some(fault) => Err(fault),
             None => {
                 self.run(id, peer, head, body)
+                    .instrument(traced.clone())
                     .instrument(span.clone())
                     .await
             }
@@ -137,6 +140,7 @@ impl Engine {
         }
         let elapsed = begun.elapsed();
         self.metrics.answered(route, response.status(), elapsed);
+        telemetry::answered(&traced, response.status());
         span.in_scope(|| {
             debug!(
                 status = response.status().as_u16(),

@@ -28,7 +28,7 @@ mod unix;
 
 pub use bind::{BindError, ClusterListening, ListenerName};
 pub use certificate::TlsError;
-pub(crate) use certificate::check as check_certificate;
+pub(crate) use certificate::{check as check_certificate, provider as tls_provider};
 pub use clients::{ApiClient, ApiClientsError, ApiClientsProblem, ClientProblem};
 pub(crate) use clients::{ApiClients, check as check_api_clients};
 pub use hgs_files::SocketError;

@@ -18,6 +18,7 @@ use hgs_kps::wire::CONTENT_TYPE as XML;
 use hgs_kps::{Refusal, ServiceVersion};
 use hyper::header::{ALLOW, CACHE_CONTROL, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{HeaderMap, Method, StatusCode};
+use tracing::Instrument as _;
 
 use self::family::Family;
 use self::routes::{Operation, Route, find};
@@ -25,6 +26,7 @@ use crate::guardian::{
     AttestationRequest, Attestations, Attested, HealthTokens, Releases, RequestFields,
 };
 use crate::http::{Request, Response, Service};
+use crate::telemetry;
 
 pub(crate) use family::JSON;
 
@@ -59,7 +61,9 @@ impl Protocols {
                     body: request.body,
                     network,
                 };
-                match self.attestations.attest(endpoint, request).await {
+                let attested = self.attestations.attest(endpoint, request);
+                let attested = attested.instrument(telemetry::service("attestation"));
+                match attested.await {
                     Attested::Issued(issued) => json(issued.reply().to_json()),
                     Attested::Continue(reply) => json(reply.to_json()),
                     Attested::Refused(refusal) => {
@@ -99,6 +103,7 @@ impl Protocols {
         });
         let network = (&request.peer).into();
         let rolled = self.releases.roll(version, request.body, fields, network);
+        let rolled = rolled.instrument(telemetry::service("release"));
         let (document, fields) = rolled.await?;
         let mut response = Response::new(StatusCode::OK, XML, document);
         for (name, value) in fields.iter().flat_map(|fields| fields.values()) {

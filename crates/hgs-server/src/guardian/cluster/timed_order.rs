@@ -5,6 +5,8 @@ use std::time::Instant;
 use hgs_store::order::{Entries, Order, OrderError, Position, Proposal, Proposed};
 use metrics::Histogram;
 
+use crate::telemetry;
+
 /// An order whose answers to proposals are timed.
 pub(super) struct TimedOrder<O> {
     order: O,
@@ -25,7 +27,9 @@ impl<O: Order> Order for TimedOrder<O> {
     fn propose(&mut self, proposal: &Proposal<'_>) -> Result<Proposed, OrderError> {
         let begun = Instant::now();
         let proposed = self.order.propose(proposal);
-        self.seconds.record(begun.elapsed());
+        let ended = Instant::now();
+        self.seconds.record(ended - begun);
+        telemetry::note_order(begun, ended);
         proposed
     }
 
