@@ -24,6 +24,7 @@ use crate::types::{
     ServerSettings, SetCertificate, SetHost, SetHostMeasurements, SetPolicy, SetServer, SetSigner,
     Signer, SimulatePolicies, Status, Trial,
 };
+use crate::types::{HostQuery, PageQuery};
 use crate::{AdminError, Caller, Client, HostSelector, Permission, SignerSelector, WithKey};
 
 /// What is declared about an operation.
@@ -287,9 +288,9 @@ operations! {
     DELETE "/v1/signers/{signer}" (ManageSigners)
     fn remove_signer(path signer: Thumbprint) -> Signer;
 
-    /// The hosts, by name.
+    /// The hosts, by name: all, or a page of them.
     GET "/v1/hosts" (ViewHosts)
-    fn hosts() -> Vec<Host>;
+    fn hosts(query query: HostQuery) -> Vec<Host>;
 
     /// One host, by name or id, with its host key or TPM and its identity keys.
     GET "/v1/hosts/{host}" (ViewHosts)
@@ -356,9 +357,9 @@ operations! {
     POST "/v1/policies/{policy}/reset" (ManagePolicies)
     fn reset_policy(path policy: HostSelector, body change: SetPolicy) -> Policy;
 
-    /// The documents that measurements are compared with, by name.
+    /// The documents that measurements are compared with, by name. `after` takes a name.
     GET "/v1/policy-documents" (ViewPolicies)
-    fn policy_documents() -> Vec<PolicyDocument>;
+    fn policy_documents(query page: PageQuery) -> Vec<PolicyDocument>;
 
     /// One document in full.
     GET "/v1/policy-documents/{document}" (ViewPolicies)
@@ -401,18 +402,18 @@ operations! {
     POST "/v1/simulations/hosts" (Simulate)
     fn simulate_for_hosts(body trial: Trial) -> Vec<Judgement>;
 
-    /// The hosts that were removed, by credential.
+    /// The hosts that were removed, by the digest of their host key or endorsement key, which `after` takes.
     GET "/v1/removed-hosts" (ViewHosts)
-    fn removed_hosts() -> Vec<RemovedHost>;
+    fn removed_hosts(query page: PageQuery) -> Vec<RemovedHost>;
 
     /// Lets the host key or TPM of a removed host, by its name or the key's digest, be registered again. The identity keys that
     /// it had stay superseded.
     POST "/v1/removed-hosts/{host}/readmit" (RemoveHosts)
     fn readmit_host(path host: HostSelector) -> RemovedHost;
 
-    /// The hosts of other clusters that get no keys here.
+    /// The hosts of other clusters that get no keys here, by policy digest, which `after` takes.
     GET "/v1/denied-hosts" (ViewHosts)
-    fn denied_hosts() -> Vec<DeniedHost>;
+    fn denied_hosts(query page: PageQuery) -> Vec<DeniedHost>;
 
     /// Denies keys to a host of another cluster, whichever signer signs its health certificates.
     POST "/v1/denied-hosts" (RemoveHosts)

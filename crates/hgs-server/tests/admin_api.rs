@@ -4,8 +4,8 @@ mod guardian;
 
 use guardian::{Host, Site};
 use hgs_admin::types::{
-    Action, AddHost, AttestationMode, AuditQuery, CertificateKind, ListenerName, NamedAction,
-    Outcome, RevokeHost, SignerStage,
+    Action, AddHost, AttestationMode, AuditQuery, CertificateKind, HostQuery, ListenerName,
+    NamedAction, Outcome, RevokeHost, SignerStage,
 };
 use hgs_admin::{Administration as _, Client, ErrorCode};
 use hgs_clock::Clock as _;
@@ -347,7 +347,12 @@ async fn k11_a_name_is_one_hosts_whatever_its_case_and_nothing_else_is_a_name() 
             .unwrap_err();
         assert_eq!(refused.code, ErrorCode::InvalidRequest, "{name:?}");
     }
-    assert_eq!(site.admin(|client| client.hosts()).await.unwrap(), [added]);
+    assert_eq!(
+        site.admin(|client| client.hosts(&HostQuery::default()))
+            .await
+            .unwrap(),
+        [added]
+    );
 }
 
 #[tokio::test]

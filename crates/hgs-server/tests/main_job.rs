@@ -202,7 +202,10 @@ async fn a_removed_host_is_refused_and_comes_back_as_another() {
         .unwrap_err();
     assert_eq!(refused.code, ErrorCode::Conflict);
     assert!(refused.remedy.unwrap().contains("hgs host readmit"));
-    let listed = site.admin(|client| client.removed_hosts()).await.unwrap();
+    let listed = site
+        .admin(|client| client.removed_hosts(&hgs_admin::types::PageQuery::default()))
+        .await
+        .unwrap();
     assert_eq!(listed[0].name, "node-1");
     site.admin(|client| client.readmit_host(&"NODE-1".parse().unwrap()))
         .await

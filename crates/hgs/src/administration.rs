@@ -20,7 +20,8 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use hgs_admin::{AdminError, Client, ErrorCode};
+use hgs_admin::types::{self, HostQuery, MAX_PAGE, PageQuery};
+use hgs_admin::{AdminError, Administration as _, Client, ErrorCode};
 use hgs_crypto::base64;
 use hgs_custody::Bundle;
 use hgs_pki::Time;
@@ -109,6 +110,44 @@ impl IntoFailure for AdminError {
 
 /// Octets of the largest file with a public key or a certificate.
 const LONGEST_FILE: usize = 64 * 1024;
+
+/// The whole of a list, page by page. `key` is what `after` takes.
+pub(crate) fn whole<T>(
+    page: impl Fn(&PageQuery) -> Result<Vec<T>, AdminError>,
+    key: impl Fn(&T) -> Option<String>,
+) -> Result<Vec<T>, AdminError> {
+    let mut all: Vec<T> = Vec::new();
+    loop {
+        let next = PageQuery {
+            limit: Some(MAX_PAGE),
+            after: all.last().and_then(&key),
+        };
+        let found = page(&next)?;
+        let is_last = found.len() < MAX_PAGE;
+        all.extend(found);
+        if is_last {
+            return Ok(all);
+        }
+    }
+}
+
+/// All hosts.
+pub(crate) fn all_hosts(client: &Client) -> Result<Vec<types::Host>, AdminError> {
+    let page = |page: &PageQuery| {
+        client.hosts(&HostQuery {
+            limit: page.limit,
+            after: page.after.clone(),
+            ..HostQuery::default()
+        })
+    };
+    whole(page, |host| Some(host.name.clone()))
+}
+
+/// All documents that measurements are compared with.
+pub(crate) fn all_documents(client: &Client) -> Result<Vec<types::PolicyDocument>, AdminError> {
+    let page = |page: &PageQuery| client.policy_documents(page);
+    whole(page, |document| Some(document.name.clone()))
+}
 
 /// The contents of a file of public things as the API takes them: text as it stands, DER in Base64.
 fn given_text(path: &Path, what: &str) -> Result<String, Failure> {

@@ -10,12 +10,13 @@ use hgs_admin::{AdminError, Administration as _, Client};
 use hgs_server::Config;
 use hgs_server::config::Environment;
 
+use crate::administration::{all_documents, all_hosts};
 use crate::guardian::HomeOption;
 
 /// Names of hosts.
 pub(crate) fn hosts() -> ArgValueCompleter {
     of_server(|client| {
-        let hosts = client.hosts()?;
+        let hosts = all_hosts(client)?;
         Ok(hosts.into_iter().map(|host| (host.name, None)).collect())
     })
 }
@@ -55,7 +56,7 @@ fn documents_of(
     is_meant: impl Fn(DocumentKind) -> bool + Send + Sync + 'static,
 ) -> ArgValueCompleter {
     of_server(move |client| {
-        let all = client.policy_documents()?.into_iter();
+        let all = all_documents(client)?.into_iter();
         let meant = all.filter(|document| is_meant(document.kind));
         let named = meant.map(|document| (document.name, Some(document.kind.to_string())));
         Ok(named.collect())

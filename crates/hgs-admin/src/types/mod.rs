@@ -14,6 +14,7 @@ mod diagnosis;
 mod events;
 mod hosts;
 mod judgements;
+mod pages;
 mod policies;
 mod service;
 mod signers;
@@ -47,6 +48,7 @@ pub use judgements::{
     ApproveHosts, ApprovedHost, Difference, EventSummary, Judgement, PolicyOutcome,
     SimulatePolicies, Trial, UsedAlternative,
 };
+pub use pages::{HostQuery, MAX_PAGE, PageQuery};
 pub use policies::{
     AddPolicyDocument, ChangePolicyDocument, DocumentKind, EventPreimage, HostEvidence, HostGroup,
     HostMeasurements, LastAttempt, NewHostGroup, PcrValue, Policy, PolicyDocument,

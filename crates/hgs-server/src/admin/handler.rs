@@ -7,6 +7,7 @@ mod ek_roots;
 mod given;
 mod hosts;
 mod judge;
+mod pages;
 mod policies;
 mod refused;
 mod server;
@@ -25,6 +26,7 @@ use hgs_admin::types::{
     RotatedCertificates, ServerSettings, SetCertificate, SetHost, SetHostMeasurements, SetPolicy,
     SetServer, SetSigner, Signer, SimulatePolicies, Status, Trial,
 };
+use hgs_admin::types::{HostQuery, PageQuery};
 use hgs_admin::{
     AdminError, Administration, Caller, ErrorCode, EventStream, HostSelector, LastEventId,
     SignerSelector, WithKey,
@@ -383,8 +385,21 @@ impl Administration for AdminHandler<'_> {
         Ok(shown)
     }
 
-    fn hosts(&self) -> Result<Vec<Host>, AdminError> {
-        Ok(self.parts.store.state().hosts().map(views::host).collect())
+    fn hosts(&self, query: &HostQuery) -> Result<Vec<Host>, AdminError> {
+        let state = self.parts.store.state();
+        let group = policies::group(query.group.as_deref())?;
+        let default = ShortName::of_default_group();
+        let wanted = state.hosts().filter(|host| {
+            let is_of_group = |group| host.group.unwrap_or(default) == group;
+            let has_end = |revoked| host.revoked.is_some() == revoked;
+            group.is_none_or(is_of_group) && query.revoked.is_none_or(has_end)
+        });
+        let name = |name: &str| name.to_ascii_lowercase();
+        let after = query.after.as_deref().map(name);
+        let wanted = pages::page(wanted, query.limit, after, |host| {
+            name(&host.name.to_string())
+        })?;
+        Ok(wanted.into_iter().map(views::host).collect())
     }
 
     fn host(&self, host: &HostSelector) -> Result<HostDetail, AdminError> {
@@ -525,8 +540,12 @@ impl Administration for AdminHandler<'_> {
         self.set_policy(policy, change.group.as_deref(), None)
     }
 
-    fn policy_documents(&self) -> Result<Vec<PolicyDocument>, AdminError> {
-        Ok(self.documents_now())
+    fn policy_documents(&self, page: &PageQuery) -> Result<Vec<PolicyDocument>, AdminError> {
+        let after = page.after.as_deref().map(str::to_ascii_lowercase);
+        let documents = self.documents_now().into_iter();
+        pages::page(documents, page.limit, after, |document| {
+            document.name.clone()
+        })
     }
 
     fn policy_document(&self, document: &HostSelector) -> Result<PolicyDocumentDetail, AdminError> {
@@ -579,9 +598,13 @@ impl Administration for AdminHandler<'_> {
         self.distrust_ek_root(thumbprint)
     }
 
-    fn removed_hosts(&self) -> Result<Vec<RemovedHost>, AdminError> {
+    fn removed_hosts(&self, page: &PageQuery) -> Result<Vec<RemovedHost>, AdminError> {
         let state = self.parts.store.state();
-        Ok(state.removed_hosts().map(views::removed_host).collect())
+        let after = pages::digest(page)?;
+        let wanted = pages::page(state.removed_hosts(), page.limit, after, |removed| {
+            Digest::from_bytes(*removed.credential.digest())
+        })?;
+        Ok(wanted.into_iter().map(views::removed_host).collect())
     }
 
     fn readmit_host(&self, host: &HostSelector) -> Result<RemovedHost, AdminError> {
@@ -615,9 +638,13 @@ impl Administration for AdminHandler<'_> {
             .ok_or_else(|| not_found("the host was registered again meanwhile", "hgs host list"))
     }
 
-    fn denied_hosts(&self) -> Result<Vec<DeniedHost>, AdminError> {
+    fn denied_hosts(&self, page: &PageQuery) -> Result<Vec<DeniedHost>, AdminError> {
         let state = self.parts.store.state();
-        Ok(state.denied_hosts().map(views::denied_host).collect())
+        let after = pages::digest(page)?;
+        let wanted = pages::page(state.denied_hosts(), page.limit, after, |denied| {
+            denied.policy
+        })?;
+        Ok(wanted.into_iter().map(views::denied_host).collect())
     }
 
     fn deny_host(&self, denial: &DenyHost) -> Result<DeniedHost, AdminError> {

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Subcommand;
-use hgs_admin::Administration as _;
-use hgs_admin::types::{Action, AuditQuery, AuditRecord, NamedAction, Outcome};
+use hgs_admin::types::{Action, AuditQuery, AuditRecord, MAX_PAGE, NamedAction, Outcome};
+use hgs_admin::{AdminError, Administration as _, Client};
 use hgs_pki::{Seconds, Time};
 use hgs_store::Digest;
 use hgs_terminal::{Exit, Failure, Table, Terminal};
@@ -66,7 +66,7 @@ Example:
 /// Which records are listed.
 #[derive(Debug, clap::Args)]
 struct List {
-    /// At most so many, up to 1000 [default: 100]
+    /// At most so many [default: 100]
     #[arg(long)]
     limit: Option<usize>,
     /// Only records before this number
@@ -129,7 +129,7 @@ impl Arguments {
                 terminal.report(&Records(records.or_fail()?))?;
             }
             Verb::List(list) => {
-                let records = self.server.client()?.audit(&list.into_query()).or_fail()?;
+                let records = follow_pages(&self.server.client()?, list.into_query()).or_fail()?;
                 terminal.report(&Records(records))?;
             }
             Verb::Archive(which) => {
@@ -155,6 +155,26 @@ impl Arguments {
         }
         Ok(Exit::Done)
     }
+}
+
+/// As many records as are wanted, page by page.
+fn follow_pages(client: &Client, mut query: AuditQuery) -> Result<Vec<AuditRecord>, AdminError> {
+    let Some(wanted) = query.limit.filter(|wanted| *wanted > MAX_PAGE) else {
+        return client.audit(&query);
+    };
+    let mut records: Vec<AuditRecord> = Vec::new();
+    while records.len() < wanted {
+        let asked = MAX_PAGE.min(wanted - records.len());
+        query.limit = Some(asked);
+        let found = client.audit(&query)?;
+        let is_last = found.len() < asked;
+        query.before = found.last().map(|record| record.sequence);
+        records.extend(found);
+        if is_last {
+            break;
+        }
+    }
+    Ok(records)
 }
 
 impl List {

@@ -89,7 +89,7 @@ impl Verb {
                 terminal.report(&Documents(vec![added]))?;
             }
             Self::List => {
-                let mut all = client.policy_documents().or_fail()?;
+                let mut all = super::all_documents(&client).or_fail()?;
                 all.retain(|document| document.kind == kind);
                 terminal.report(&Documents(all))?;
             }

@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
-use hgs_admin::types::{self, DenyHost, HostDetail, RevokeHost, SetHost};
-use hgs_admin::{Administration as _, Client, HostSelector};
+use hgs_admin::types::{self, DenyHost, HostDetail, PageQuery, RevokeHost, SetHost};
+use hgs_admin::{AdminError, Administration as _, Client, HostSelector};
 use hgs_pki::Time;
 use hgs_terminal::{Exit, Failure, Table, Terminal};
 use serde::Serialize;
@@ -19,7 +19,7 @@ use serde::Serialize;
 use add::Add;
 use approve::Approve;
 
-use super::{ServerOption, given_text, named, or_dash, period};
+use super::{ServerOption, all_hosts, given_text, named, or_dash, period, whole};
 use crate::clock::now;
 use crate::completion;
 use crate::failures::OrFail as _;
@@ -229,22 +229,35 @@ fn status(host: &types::Host) -> HostStatus {
     }
 }
 
+fn removed_hosts(client: &Client) -> Result<Vec<types::RemovedHost>, AdminError> {
+    let page = |page: &PageQuery| client.removed_hosts(page);
+    whole(page, |removed| {
+        let digest = removed.host_key_digest.as_ref();
+        digest.or(removed.endorsement_key_digest.as_ref()).cloned()
+    })
+}
+
+fn denied_hosts(client: &Client) -> Result<Vec<types::DeniedHost>, AdminError> {
+    let page = |page: &PageQuery| client.denied_hosts(page);
+    whole(page, |denied| Some(denied.policy_digest.clone()))
+}
+
 impl Arguments {
     pub(crate) fn run(self, terminal: &Terminal) -> Result<Exit, Failure> {
         let client = self.server.client()?;
         match self.verb {
             Verb::Add(add) => return add.run(&client, terminal),
             Verb::List(list) if list.removed => {
-                terminal.report(&Removed(client.removed_hosts().or_fail()?))?;
+                terminal.report(&Removed(removed_hosts(&client).or_fail()?))?;
             }
             Verb::List(list) if list.denied => {
-                terminal.report(&Denied(client.denied_hosts().or_fail()?))?;
+                terminal.report(&Denied(denied_hosts(&client).or_fail()?))?;
             }
             Verb::List(list) if list.report => {
-                terminal.report(&Report(list.select(client.hosts().or_fail()?, now())?))?
+                terminal.report(&Report(list.select(all_hosts(&client).or_fail()?, now())?))?
             }
             Verb::List(list) => {
-                terminal.report(&Hosts(list.select(client.hosts().or_fail()?, now())?))?
+                terminal.report(&Hosts(list.select(all_hosts(&client).or_fail()?, now())?))?
             }
             Verb::Readmit { name } => readmit(&client, &name, terminal)?,
             Verb::Deny {

@@ -94,7 +94,7 @@ impl Add {
         terminal: &Terminal,
     ) -> Result<Exit, Failure> {
         let identities = read_folder(folder)?;
-        let registered = client.hosts().or_fail()?;
+        let registered = crate::administration::all_hosts(client).or_fail()?;
         let known: BTreeMap<_, _> = registered
             .iter()
             .map(|host| (host.name.to_ascii_lowercase(), host))
