@@ -49,7 +49,7 @@ pub fn read_secret(path: &Path, limit: usize) -> Result<SecretBytes, FileError> 
 }
 
 /// As [`read_secret`], for a file that the operator names, which may be laid out as Kubernetes and systemd lay out secrets:
-/// behind links, and readable (mode 0440) by a group of this process. Every part of the way must belong to root or to
+/// behind links, and readable (mode 0440) by a group of this process or of root. Every part of the way must belong to root or to
 /// this user, and no other user may write to it or lead it elsewhere.
 pub fn read_named_secret(path: &Path, limit: usize) -> Result<SecretBytes, FileError> {
     let file = match open(path) {
@@ -60,7 +60,7 @@ pub fn read_named_secret(path: &Path, limit: usize) -> Result<SecretBytes, FileE
     };
     read_checked(path, file, limit, |meta| match check_private(meta) {
         Err(FileProblem::Permissions { mode: 0o440 })
-            if is_group_of_process(meta.gid()) && guarded_target(path).is_ok() =>
+            if is_trusted_group(meta.uid(), meta.gid()) && guarded_target(path).is_ok() =>
         {
             Ok(())
         }
@@ -134,6 +134,12 @@ fn is_guarded(meta: &Metadata) -> bool {
     let writable = meta.mode() & 0o022 != 0;
     let sticky = meta.is_dir() && meta.mode() & 0o1000 != 0;
     ours && (meta.is_symlink() || !writable || sticky)
+}
+
+/// Whether the group that may read a file is of this process, or root's. systemd lets a service read its credentials by an
+/// access list: such a file belongs to root and its group, and the bits of the group are those of the list.
+fn is_trusted_group(owner: u32, group: u32) -> bool {
+    (owner, group) == (0, 0) || is_group_of_process(group)
 }
 
 fn is_group_of_process(group: u32) -> bool {
@@ -222,6 +228,14 @@ mod tests {
             assert!(matches!(error.problem, FileProblem::Permissions { mode } if mode == shared));
             assert!(error.remedy().unwrap().contains("chmod go= "));
         }
+    }
+
+    #[test]
+    fn a_credential_of_systemd_may_belong_to_root_and_its_group() {
+        let nobody_here = 4_000_000_000;
+        assert!(is_trusted_group(0, 0));
+        assert!(!is_trusted_group(0, nobody_here));
+        assert_eq!(is_trusted_group(nobody_here, 0), is_group_of_process(0));
     }
 
     /// `pin -> ..data/pin`, `..data -> ..1`, and the file readable by the group: the layout of Kubernetes.
