@@ -78,8 +78,8 @@ impl IntoFailure for PassedSocketError {
     fn into_failure(self) -> Failure {
         let failure = Failure::of(&self).at_fault(AtFault::Operator);
         failure.remedy(
-            "in the socket unit, name one TCP address with ListenStream= and the listener with FileDescriptorName=: http, https \
-             or metrics",
+            "in the socket unit, name one TCP address with ListenStream= and the listener with FileDescriptorName=: http, https, \
+             metrics or api",
         )
     }
 }

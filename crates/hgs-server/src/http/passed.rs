@@ -15,10 +15,11 @@ use super::bind::ListenerName;
 const MOST: usize = 16;
 
 /// The listeners whose sockets may be passed, by the names that they have in configuration, logs and metrics.
-const PASSABLE: [ListenerName; 3] = [
+const PASSABLE: [ListenerName; 4] = [
     ListenerName::Http,
     ListenerName::Https,
     ListenerName::Metrics,
+    ListenerName::Api,
 ];
 
 /// Listening sockets that were passed to this process, by listener.
