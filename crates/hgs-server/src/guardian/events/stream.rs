@@ -302,6 +302,7 @@ mod tests {
         let mut messages = Vec::new();
         while let Some(message) = stream.next().await {
             messages.push(message.unwrap());
+            assert!(messages.len() < 8, "it does not end: {messages:?}");
         }
         messages
     }
