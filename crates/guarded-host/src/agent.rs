@@ -144,6 +144,10 @@ pub(crate) fn agent_failure(error: hgs_agent::AgentFailure) -> Failure {
         Some(party) => failure.at_fault(at_fault(party)),
         None => failure,
     };
+    let failure = match error.request_id {
+        Some(id) => failure.request_id(id),
+        None => failure,
+    };
     match error.remedy {
         Some(remedy) => failure.remedy(remedy),
         None => failure,

@@ -5,7 +5,7 @@ use std::fmt;
 use clap::ValueEnum;
 use hgs_client::service::{Side, Sides};
 use hgs_client::status::Status;
-use hgs_client::{Attestation, Rehearsal};
+use hgs_client::{Attestation, Rehearsal, RequestId};
 use hgs_crypto::hex;
 use hgs_pki::health::HealthKind;
 use hgs_terminal::{Exit, Failure, Table, Terminal};
@@ -137,6 +137,8 @@ struct Issued {
     attestation_url: String,
     serial_number: String,
     expires: String,
+    /// The id that the guardian gave the request.
+    request_id: Option<RequestId>,
 }
 
 impl From<Attestation> for Issued {
@@ -148,6 +150,7 @@ impl From<Attestation> for Issued {
             attestation_url: attestation.attestation.to_string(),
             serial_number: hex::encode(certificate.serial_number()),
             expires: certificate.validity().not_after.to_string(),
+            request_id: attestation.request_id,
         }
     }
 }

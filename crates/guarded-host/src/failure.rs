@@ -12,6 +12,10 @@ pub(crate) fn failure(error: impl Into<Error>) -> Failure {
         Failure::failed(&error)
     };
     let failure = failure.at_fault(at_fault(error.fault()));
+    let failure = match error.request_id() {
+        Some(id) => failure.request_id(id),
+        None => failure,
+    };
     match error.remedy() {
         Some(remedy) => failure.remedy(remedy),
         None => failure,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Subcommand, ValueEnum};
 use hgs_client::service::Side;
-use hgs_client::{Error, MAX_PROTECTOR, SealedPair, Unwrapped, sealed_file};
+use hgs_client::{Error, MAX_PROTECTOR, RequestId, SealedPair, Unwrapped, sealed_file};
 use hgs_crypto::SecretBytes;
 use hgs_files::Readers;
 use hgs_kps::ServiceVersion;
@@ -168,6 +168,8 @@ struct Report {
     egress: String,
     side: Side,
     key_protection_url: String,
+    /// The id that the guardian gave the request.
+    request_id: Option<RequestId>,
     /// How often the keys may be used without asking again, where that is allowed.
     max_offline_unwraps: Option<u32>,
     /// Whether an interrupted replacement was finished first.
@@ -184,6 +186,7 @@ impl Report {
             egress: unwrapped.egress().digest().to_string(),
             side: unwrapped.side(),
             key_protection_url: unwrapped.key_protection().to_string(),
+            request_id: unwrapped.request_id().cloned(),
             max_offline_unwraps: caching.map(|policy| policy.max_offline_unwraps),
             recovered: false,
             opened: false,

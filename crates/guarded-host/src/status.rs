@@ -28,6 +28,9 @@ impl fmt::Display for Report {
                 "\nLast attempt {} at {}",
                 attempt.time, attempt.url
             )?;
+            if let Some(id) = &attempt.request_id {
+                writeln!(formatter, "  request {id}")?;
+            }
             for line in [&attempt.message, &attempt.remedy].into_iter().flatten() {
                 writeln!(formatter, "  {line}")?;
             }

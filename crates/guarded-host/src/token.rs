@@ -3,8 +3,8 @@
 use std::fmt;
 
 use hgs_attest::health_token::Audience;
-use hgs_client::HealthToken;
 use hgs_client::service::{Side, Sides};
+use hgs_client::{HealthToken, RequestId};
 use hgs_files::Readers;
 use hgs_terminal::{Exit, Failure, Table, Terminal};
 use serde::Serialize;
@@ -66,6 +66,8 @@ struct Issued {
     expires: String,
     side: Side,
     attestation_url: String,
+    /// The id that the guardian gave the request.
+    request_id: Option<RequestId>,
 }
 
 impl From<&HealthToken> for Issued {
@@ -77,6 +79,7 @@ impl From<&HealthToken> for Issued {
             expires: token.expires().to_string(),
             side: token.side,
             attestation_url: token.attestation.to_string(),
+            request_id: token.request_id.clone(),
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use hgs_client::GuardedHost;
 use hgs_client::service::Sides;
+use hgs_client::{GuardedHost, RequestId};
 use hgs_clock::Clock;
 use hgs_pki::health::HealthKind;
 use hgs_pki::{Seconds, Time};
@@ -60,10 +60,11 @@ impl Keeper {
             Ok(attestation) => {
                 let renewal = attestation.renewed_from();
                 let late = renewal <= now;
-                self.publish(Health::Healthy {
+                let health = Health::Healthy {
                     until: attestation.certificate.validity().not_after.to_string(),
                     warning: if late { self.last_message() } else { None },
-                });
+                };
+                self.publish(health, attestation.request_id.as_ref());
                 if late { retry } else { renewal }
             }
             Err(error) => {
@@ -72,7 +73,7 @@ impl Keeper {
                     Health::Unknown | Health::Healthy { .. } => now.to_string(),
                 };
                 let reason = error.to_string();
-                self.publish(Health::Unhealthy { since, reason });
+                self.publish(Health::Unhealthy { since, reason }, error.request_id());
                 retry
             }
         }
@@ -99,17 +100,18 @@ impl Keeper {
         self.host.status().ok()?.last_attempt?.message
     }
 
-    fn publish(&self, health: Health) {
+    fn publish(&self, health: Health, request_id: Option<&RequestId>) {
+        let request_id = request_id.map(RequestId::as_str);
         match &health {
             Health::Unknown => {}
             Health::Healthy { until, warning } => match warning {
-                None => tracing::info!(%until, "host is attested"),
+                None => tracing::info!(%until, request_id, "host is attested"),
                 Some(warning) => {
                     tracing::warn!(%until, %warning, "no new health certificate; the old one is used to its end")
                 }
             },
             Health::Unhealthy { reason, .. } => {
-                tracing::warn!(%reason, "host holds no valid health certificate");
+                tracing::warn!(%reason, request_id, "host holds no valid health certificate");
             }
         }
         self.health.send_if_modified(|old| {

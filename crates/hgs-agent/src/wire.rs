@@ -12,7 +12,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use hgs_client::Fault;
+use hgs_client::{Fault, RequestId};
 use serde::{Deserialize, Serialize};
 
 /// Octets of the longest request.
@@ -168,6 +168,9 @@ pub struct AgentFailure {
     /// What helps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
+    /// The id that a guardian gave the request that it answered so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<RequestId>,
     /// Whether it was refused, or what was given is not valid, so that trying again is of no use.
     pub refused: bool,
 }
@@ -179,6 +182,7 @@ impl AgentFailure {
             message: message.to_string(),
             at_fault: None,
             remedy: None,
+            request_id: None,
             refused: false,
         }
     }
@@ -212,7 +216,11 @@ impl AgentFailure {
 
 impl fmt::Display for AgentFailure {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.message)
+        formatter.write_str(&self.message)?;
+        match &self.request_id {
+            Some(id) => write!(formatter, " (request {id})"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -224,6 +232,7 @@ impl From<hgs_client::Error> for AgentFailure {
             message: error.to_string(),
             at_fault: Some(error.fault()),
             remedy: error.remedy().map(|remedy| remedy.to_string()),
+            request_id: error.request_id().cloned(),
             refused: error.is_refusal(),
         }
     }

@@ -13,7 +13,7 @@ use hgs_pki::health::{
 use hgs_pki::{Certificate, Time};
 
 use crate::host_key::{HostKey, HostKeyError};
-use crate::http::{Client, Request, Response};
+use crate::http::{Conversation, Request, Response};
 use crate::service::{Answer, Cause};
 use crate::url::ServiceUrls;
 
@@ -39,7 +39,7 @@ pub(crate) struct ServiceInformation {
 
 /// An attestation service that is being asked for health certificates.
 pub(crate) struct AttestationService<'a> {
-    client: &'a Client,
+    conversation: &'a Conversation<'a>,
     urls: &'a ServiceUrls,
     /// The newest nonce that it handed out.
     nonce: Option<Nonce>,
@@ -85,12 +85,12 @@ impl HealthRequest {
 impl<'a> AttestationService<'a> {
     /// The service at `urls`, which said this of itself.
     pub(crate) fn new(
-        client: &'a Client,
+        conversation: &'a Conversation<'a>,
         urls: &'a ServiceUrls,
         information: ServiceInformation,
     ) -> Self {
         Self {
-            client,
+            conversation,
             urls,
             nonce: information.nonce,
         }
@@ -135,7 +135,7 @@ impl<'a> AttestationService<'a> {
             fields,
             body: Bytes::copy_from_slice(request.body()),
         };
-        Ok(match self.client.send(&posted).await {
+        Ok(match self.conversation.send(&posted).await {
             Ok(response) => self.received(request, &response),
             Err(error) => Err(error.into()),
         })
@@ -155,7 +155,9 @@ impl<'a> AttestationService<'a> {
         kind: HealthKind,
         now: Time,
     ) -> Answer<Certificate> {
-        let listed = signing_certificates(self.client, self.urls).await?;
+        let issued_by = self.conversation.request_id();
+        let listed = signing_certificates(self.conversation, self.urls).await?;
+        self.conversation.return_to(issued_by);
         let signers = listed.into_iter().map(TrustedSigner::own).collect();
         let certificate = HealthCertificate::from_der(attested.certificate().der())
             .map_err(HealthCertificateError::from)?;
@@ -177,11 +179,11 @@ impl<'a> AttestationService<'a> {
 
 /// What the service at `attestation` says of itself ([MS-HGSA] 3.1.5.4).
 pub(crate) async fn service_information(
-    client: &Client,
+    conversation: &Conversation<'_>,
     attestation: &ServiceUrls,
 ) -> Answer<ServiceInformation> {
     let urls = attestation.join("/getinfo");
-    let response = client.send(&Request::Get { urls }).await?;
+    let response = conversation.send(&Request::Get { urls }).await?;
     let info = client::read_service_info(response.status, &response.body)?;
     Ok(ServiceInformation {
         operation_mode: info.operation_mode,
@@ -192,11 +194,11 @@ pub(crate) async fn service_information(
 
 /// Who signs the health certificates of the service at `attestation` ([MS-HGSA] 3.1.5.5).
 pub(crate) async fn signing_certificates(
-    client: &Client,
+    conversation: &Conversation<'_>,
     attestation: &ServiceUrls,
 ) -> Answer<Vec<Certificate>> {
     let urls = attestation.join("/v2.0/signingCertificates");
-    let response = client.send(&Request::Get { urls }).await?;
+    let response = conversation.send(&Request::Get { urls }).await?;
     signing_certificates::read(&response.body).map_err(|error| Cause::SigningCertificates {
         status: response.status,
         error,

@@ -18,15 +18,16 @@ use crate::attestation::{
 };
 use crate::error::Error;
 use crate::host_key::HostKey;
-use crate::http::Client;
+use crate::http::Conversation;
 use crate::identity::{self, Identity};
-use crate::service::{Answer, Cause, Side};
+use crate::request_id::RequestId;
+use crate::service::{Answer, Cause, ServiceFailure, Side};
 use crate::state::StateFolder;
-use crate::status::Record;
+use crate::status::{Attempt, Record};
 use crate::tpm::{HostTpm, HostTpmError};
 use crate::tpm_attestation::{self, AttestedInTpm};
 use crate::tpm_identity::TpmIdentity;
-use crate::url::ServiceUrls;
+use crate::url::{ServiceUrls, Url};
 use hgs_clock::Clock;
 
 /// Which health certificate is required.
@@ -79,7 +80,7 @@ impl IdentityKey {
 
 /// One host before one attestation service.
 pub(crate) struct Certifier<'h> {
-    pub(crate) client: &'h Client,
+    pub(crate) conversation: Conversation<'h>,
     pub(crate) clock: &'h dyn Clock,
     pub(crate) state: StateFolder,
     pub(crate) side: Side,
@@ -110,8 +111,8 @@ impl Certifier<'_> {
         }
         let requested = self.request(kind, required).await;
         if let Err(Error::Tpm(error)) = &requested {
-            let (side, url) = (self.side, self.attestation.first());
-            self.note(|record, now| record.tpm_failed(side, url, error, now))?;
+            let attempt = self.attempt();
+            self.note(|record, _| record.tpm_failed(attempt, error))?;
         }
         match requested? {
             Ok(certified) => Ok(Ok(certified)),
@@ -125,6 +126,11 @@ impl Certifier<'_> {
         let _lock = self.lock().await?;
         self.note_failure(cause)?;
         self.forget()
+    }
+
+    /// What came instead of an answer to the last request, which went to `url`.
+    pub(crate) fn failure(&self, url: &Url, cause: Cause) -> ServiceFailure {
+        ServiceFailure::new(self.side, url, &self.conversation, cause)
     }
 
     async fn lock(&self) -> Result<Lock, Error> {
@@ -229,7 +235,7 @@ impl Certifier<'_> {
 
     /// What the service says of itself.
     async fn information(&self) -> Result<Answer<ServiceInformation>, Error> {
-        let answer = service_information(self.client, self.attestation).await;
+        let answer = service_information(&self.conversation, self.attestation).await;
         if let Ok(information) = &answer
             && let Some(there) = information.date
         {
@@ -245,7 +251,7 @@ impl Certifier<'_> {
         kind: HealthKind,
         required: RequiredCertificate,
     ) -> Result<Answer<Certified>, Error> {
-        let service = AttestationService::new(self.client, self.attestation, information);
+        let service = AttestationService::new(&self.conversation, self.attestation, information);
         match mode {
             mode @ AttestationOperationMode::HostKey if self.next_boot.is_some() => {
                 Ok(Err(Cause::other_mode(mode)))
@@ -339,7 +345,7 @@ impl Certifier<'_> {
         let presented = held.as_ref().map(|held| held.public().clone());
         let session = session_id()?;
         let answer = tpm_attestation::attest(
-            self.client,
+            &self.conversation,
             self.attestation,
             &self.tpm,
             kind,
@@ -429,7 +435,10 @@ impl Certifier<'_> {
         mode: AttestationOperationMode,
         certified: Option<Certified>,
     ) -> Result<Certified, Error> {
-        self.note(|record, now| record.passed(mode, self.side, self.attestation.first(), now))?;
+        let attempt = self.attempt();
+        let request_id = attempt.request_id.as_ref().map(RequestId::as_str);
+        tracing::info!(side = %self.side, url = %attempt.url, request_id, "a health certificate was issued");
+        self.note(|record, _| record.passed(mode, attempt))?;
         let certified = certified.map(|certified| Certified {
             held: false,
             ..certified
@@ -457,7 +466,9 @@ impl Certifier<'_> {
         };
         match held {
             Some(certified) if required == RequiredCertificate::Valid => {
-                tracing::warn!(%cause, "no new health certificate; the old one serves");
+                let request_id = self.conversation.request_id();
+                let request_id = request_id.as_ref().map(RequestId::as_str);
+                tracing::warn!(%cause, request_id, "no new health certificate; the old one serves");
                 Ok(Ok(certified))
             }
             _ => Ok(Err(cause)),
@@ -465,7 +476,20 @@ impl Certifier<'_> {
     }
 
     fn note_failure(&self, cause: &Cause) -> Result<(), Error> {
-        self.note(|record, now| record.failed(self.side, self.attestation.first(), cause, now))
+        let attempt = self.attempt();
+        self.note(|record, _| record.failed(attempt, cause))
+    }
+
+    /// The attempt to attest that the last request belongs to.
+    fn attempt(&self) -> Attempt {
+        Attempt {
+            time: self.now().to_string(),
+            side: self.side,
+            url: self.attestation.first().to_string(),
+            request_id: self.conversation.request_id(),
+            message: None,
+            remedy: None,
+        }
     }
 
     fn note(&self, change: impl FnOnce(&mut Record, Time)) -> Result<(), Error> {

@@ -13,7 +13,8 @@ use crate::certify::{Certified, Certifier, RequiredCertificate, blocking};
 use crate::error::Error;
 use crate::host::{GuardedHost, ServiceFailures};
 use crate::http::Request;
-use crate::service::{Answer, Cause, ServiceFailure, Side, Sides};
+use crate::request_id::RequestId;
+use crate::service::{Answer, Cause, Side, Sides};
 use crate::url::Url;
 
 /// How often a request is made with the nonce of a refusal: another node may have handed out the one before.
@@ -26,6 +27,8 @@ pub struct HealthToken {
     pub side: Side,
     /// The first URL of that service.
     pub attestation: Url,
+    /// The id that the service gave the request.
+    pub request_id: Option<RequestId>,
     /// Who it names as its issuer.
     pub issuer: Issuer,
     /// For whom it is.
@@ -145,13 +148,14 @@ impl GuardedHost {
                 Ok((issuer, issued)) => {
                     return Ok(HealthToken {
                         side,
+                        request_id: certifier.conversation.request_id(),
                         attestation: attestation.clone(),
                         issuer,
                         audience: audience.clone(),
                         issued,
                     });
                 }
-                Err(cause) => failures.add(ServiceFailure::new(side, attestation, cause))?,
+                Err(cause) => failures.add(certifier.failure(attestation, cause))?,
             }
         }
         Err(failures.into_error())
@@ -198,7 +202,11 @@ impl Certifier<'_> {
         audience: &Audience,
     ) -> Result<Answer<(Issuer, IssuedToken)>, Error> {
         let urls = self.attestation.join(PATH);
-        let response = match self.client.send(&Request::Get { urls: urls.clone() }).await {
+        let response = match self
+            .conversation
+            .send(&Request::Get { urls: urls.clone() })
+            .await
+        {
             Ok(response) => response,
             Err(error) => return Ok(Err(error.into())),
         };
@@ -237,7 +245,7 @@ impl Certifier<'_> {
                 fields: Vec::new(),
                 body: Bytes::from(request.to_json()),
             };
-            let response = match self.client.send(&posted).await {
+            let response = match self.conversation.send(&posted).await {
                 Ok(response) => response,
                 Err(error) => return Ok(Err(error.into())),
             };

@@ -15,6 +15,7 @@ use crate::folders::Folders;
 use crate::host_key::{HostKey, HostKeySize};
 use crate::http::{Client, Resolve, SystemResolver, Timing, TlsSettingsError, tls};
 use crate::identity;
+use crate::request_id::RequestId;
 use crate::service::{ServiceFailure, Side, Sides};
 use crate::state::StateFolder;
 use crate::status::{Record, Status};
@@ -78,6 +79,8 @@ pub struct Attestation {
     pub kind: HealthKind,
     /// The health certificate.
     pub certificate: Certificate,
+    /// The id that the service gave the request for it, if it was asked for now.
+    pub request_id: Option<RequestId>,
 }
 
 impl Attestation {
@@ -249,17 +252,19 @@ impl GuardedHost {
                 ..self.certifier(side, endpoints)?
             };
             match certifier.certify(kind, required).await? {
-                Ok(Certified { certificate, .. }) => {
+                Ok(Certified {
+                    certificate, held, ..
+                }) => {
                     return Ok(Attestation {
                         side,
                         attestation: endpoints.attestation.first().clone(),
                         kind,
                         certificate,
+                        request_id: certifier.conversation.request_id().filter(|_| !held),
                     });
                 }
                 Err(cause) => {
-                    let failure = ServiceFailure::new(side, endpoints.attestation.first(), cause);
-                    failures.add(failure)?;
+                    failures.add(certifier.failure(endpoints.attestation.first(), cause))?;
                 }
             }
         }
@@ -304,7 +309,7 @@ impl GuardedHost {
         endpoints: &'h Endpoints,
     ) -> Result<Certifier<'h>, Error> {
         Ok(Certifier {
-            client: &self.client,
+            conversation: self.client.conversation(),
             clock: &*self.clock,
             state: self.state()?,
             side,
@@ -368,8 +373,14 @@ pub(crate) struct ServiceFailures(Vec<ServiceFailure>);
 impl ServiceFailures {
     /// Adds what a service answered. A decision ends the attempts: it is the error. After a failure the next service is asked.
     pub(crate) fn add(&mut self, failure: ServiceFailure) -> Result<(), Error> {
-        let ServiceFailure { side, url, cause } = &failure;
-        tracing::info!(%side, %url, %cause, "service did not give what was asked for");
+        let ServiceFailure {
+            side,
+            url,
+            request_id,
+            cause,
+        } = &failure;
+        let request_id = request_id.as_ref().map(RequestId::as_str);
+        tracing::info!(%side, %url, %cause, request_id, "service did not give what was asked for");
         let ends = failure.cause.is_decision();
         self.0.push(failure);
         if ends { Err(self.take()) } else { Ok(()) }

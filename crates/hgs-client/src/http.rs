@@ -2,6 +2,7 @@
 //! proxy taken from the environment, nothing kept beyond a budget.
 
 mod connection_steps;
+mod conversation;
 mod exchange;
 mod health;
 mod node;
@@ -24,6 +25,8 @@ use tokio::time::{Instant, sleep_until};
 use crate::url::{ServiceUrls, Url};
 
 use health::Health;
+
+pub(crate) use conversation::Conversation;
 
 pub use race::Unreachable;
 pub use resolve::{Addresses, Resolve, SystemResolver};

@@ -20,7 +20,7 @@ use hgs_protector::suite::{KeyEncryption, TransportKeysEncryption, WrappingKeyEn
 use hyper::header::HeaderValue;
 
 use crate::certify::Certified;
-use crate::http::{Client, Request, Response};
+use crate::http::{Conversation, Request, Response};
 use crate::kept_keys::OfflineUses;
 use crate::service::Answer;
 use crate::url::ServiceUrls;
@@ -37,7 +37,7 @@ const ALGORITHMS: Algorithms = Algorithms {
 
 /// A key protection service, and how it is asked.
 pub(crate) struct KeyProtection<'a> {
-    pub(crate) client: &'a Client,
+    pub(crate) conversation: &'a Conversation<'a>,
     pub(crate) urls: &'a ServiceUrls,
     pub(crate) version: ServiceVersion,
     pub(crate) caches: &'a Arc<Caches>,
@@ -71,7 +71,7 @@ impl KeyProtection<'_> {
                 Err(error) => tracing::warn!(%error, "offline use of a key can't be reported"),
             }
         }
-        let response = post(self.client, self.urls, self.version, body, fields).await?;
+        let response = post(self.conversation, self.urls, self.version, body, fields).await?;
         let fields = ResponseFields::read(|name| {
             let values = response.fields.get_all(name).iter();
             values.map(HeaderValue::as_bytes).collect()
@@ -115,13 +115,13 @@ impl KeyProtection<'_> {
 
 /// Posts a request to roll, and returns an answer that is no refusal.
 pub(crate) async fn post(
-    client: &Client,
+    conversation: &Conversation<'_>,
     key_protection: &ServiceUrls,
     version: ServiceVersion,
     request: Vec<u8>,
     fields: Vec<(&'static str, String)>,
 ) -> Answer<Response> {
-    let response = client
+    let response = conversation
         .send(&Request::Post {
             urls: key_protection.join(match version {
                 ServiceVersion::V1 => "/service/v1.0/rolltransportkey",
@@ -139,9 +139,12 @@ pub(crate) async fn post(
 }
 
 /// The metadata that the service at `key_protection` publishes ([MS-KPS] 3.2.5.2).
-pub(crate) async fn metadata(client: &Client, key_protection: &ServiceUrls) -> Answer<Vec<u8>> {
+pub(crate) async fn metadata(
+    conversation: &Conversation<'_>,
+    key_protection: &ServiceUrls,
+) -> Answer<Vec<u8>> {
     let urls = key_protection.join("/service/metadata/2014-07/metadata.xml");
-    let response = client.send(&Request::Get { urls }).await?;
+    let response = conversation.send(&Request::Get { urls }).await?;
     match response.status {
         200 => Ok(response.body.to_vec()),
         _ => Err(KeyProtectionFailure::of_reply(response.status, &response.body).into()),

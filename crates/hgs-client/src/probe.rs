@@ -87,7 +87,8 @@ impl Probe {
     /// # Errors
     /// Why it does not say.
     pub async fn attestation_mode(&self, attestation: &Url) -> Observed<String> {
-        let info = attestation::service_information(&self.client, &one(attestation)).await;
+        let info =
+            attestation::service_information(&self.client.conversation(), &one(attestation)).await;
         let mode = info.map(|info| info.operation_mode.to_string());
         mode.map_err(|cause| problem(&cause))
     }
@@ -97,9 +98,10 @@ impl Probe {
     /// # Errors
     /// Why it does not.
     pub async fn signing_certificates(&self, attestation: &Url) -> Observed<Vec<String>> {
-        let listed = attestation::signing_certificates(&self.client, &one(attestation))
-            .await
-            .map_err(|cause| problem(&cause))?;
+        let listed =
+            attestation::signing_certificates(&self.client.conversation(), &one(attestation))
+                .await
+                .map_err(|cause| problem(&cause))?;
         let thumbprints = listed.iter().map(|one| one.thumbprint().to_string());
         Ok(thumbprints.collect())
     }
@@ -109,7 +111,8 @@ impl Probe {
     /// # Errors
     /// Why there is none.
     pub async fn metadata_document(&self, key_protection: &Url) -> Observed<Vec<u8>> {
-        let octets = key_protection::metadata(&self.client, &one(key_protection)).await;
+        let octets =
+            key_protection::metadata(&self.client.conversation(), &one(key_protection)).await;
         octets.map_err(|cause| problem(&cause))
     }
 
@@ -137,7 +140,7 @@ impl Probe {
         };
         let (version, body) = (ServiceVersion::V2, request.to_xml());
         match key_protection::post(
-            &self.client,
+            &self.client.conversation(),
             &one(key_protection),
             version,
             body,

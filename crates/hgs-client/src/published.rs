@@ -18,9 +18,15 @@ impl GuardedHost {
         let mut failures = ServiceFailures::default();
         for (side, endpoints) in self.services(Sides::Both)? {
             let urls = &endpoints.attestation;
-            match attestation::signing_certificates(self.client(), urls).await {
+            let conversation = self.client().conversation();
+            match attestation::signing_certificates(&conversation, urls).await {
                 Ok(certificates) => return Ok(certificates),
-                Err(cause) => failures.add(ServiceFailure::new(side, urls.first(), cause))?,
+                Err(cause) => failures.add(ServiceFailure::new(
+                    side,
+                    urls.first(),
+                    &conversation,
+                    cause,
+                ))?,
             }
         }
         Err(failures.into_error())
@@ -34,9 +40,15 @@ impl GuardedHost {
         let mut failures = ServiceFailures::default();
         for (side, endpoints) in self.services(Sides::Both)? {
             let urls = &endpoints.key_protection;
-            match key_protection::metadata(self.client(), urls).await {
+            let conversation = self.client().conversation();
+            match key_protection::metadata(&conversation, urls).await {
                 Ok(metadata) => return Ok(metadata),
-                Err(cause) => failures.add(ServiceFailure::new(side, urls.first(), cause))?,
+                Err(cause) => failures.add(ServiceFailure::new(
+                    side,
+                    urls.first(),
+                    &conversation,
+                    cause,
+                ))?,
             }
         }
         Err(failures.into_error())

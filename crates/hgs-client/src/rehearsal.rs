@@ -159,7 +159,7 @@ impl GuardedHost {
 
     async fn look_at(&self, side: Side, endpoints: &Endpoints) -> RehearsedService {
         let attestation = &endpoints.attestation;
-        let info = service_information(self.client(), attestation).await;
+        let info = service_information(&self.client().conversation(), attestation).await;
         let mode = info.as_ref().ok().map(|info| info.operation_mode);
         let failure = match info {
             Ok(ServiceInformation {

@@ -14,6 +14,7 @@ use crate::health_token::HealthTokenFailure;
 use crate::host_key::HostKeyError;
 use crate::http::{TlsFailure, TransportError};
 use crate::key_protection::failure::KeyProtectionFailure;
+use crate::request_id::RequestId;
 use crate::sealed_pair::SealedPairError;
 use crate::service::Cause;
 use crate::state::MasterKeyError;
@@ -78,6 +79,15 @@ impl Error {
                 "the guardian knows this host by that key; to give it up, run `guarded-host host-key remove` first",
             ),
             Self::Tpm(error) => of_tpm(error),
+            _ => None,
+        }
+    }
+
+    /// The id that a service gave the request that failed: its administrator finds the request by it.
+    #[must_use]
+    pub fn request_id(&self) -> Option<&RequestId> {
+        match self {
+            Self::Services(error) => error.last().request_id.as_ref(),
             _ => None,
         }
     }

@@ -21,8 +21,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::configuration::{Endpoints, Services};
 use crate::health_token::HealthTokenFailure;
-use crate::http::TransportError;
+use crate::http::{Conversation, TransportError};
 use crate::key_protection::failure::KeyProtectionFailure;
+use crate::request_id::RequestId;
 use crate::url::Url;
 
 /// One of the two Host Guardian Services.
@@ -53,6 +54,8 @@ pub struct ServiceFailure {
     pub side: Side,
     /// The URL that was asked.
     pub url: Url,
+    /// The id that the service gave the request, for its administrator to find it by.
+    pub request_id: Option<RequestId>,
     /// What happened.
     pub cause: Cause,
 }
@@ -103,10 +106,17 @@ pub enum Cause {
 }
 
 impl ServiceFailure {
-    pub(crate) fn new(side: Side, url: &Url, cause: Cause) -> Self {
+    /// What came instead of an answer to the last request of `conversation`.
+    pub(crate) fn new(
+        side: Side,
+        url: &Url,
+        conversation: &Conversation<'_>,
+        cause: Cause,
+    ) -> Self {
         Self {
             side,
             url: url.clone(),
+            request_id: conversation.request_id(),
             cause,
         }
     }

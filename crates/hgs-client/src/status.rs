@@ -18,9 +18,10 @@ use serde::{Deserialize, Serialize};
 use crate::configuration::{Configuration, Endpoints};
 use crate::identity;
 use crate::remedy;
+use crate::request_id::RequestId;
 use crate::service::{Cause, Side};
 use crate::tpm::HostTpmError;
-use crate::url::{ServiceUrls, Url};
+use crate::url::ServiceUrls;
 
 /// Octets of the longest status file.
 const MAX_LENGTH: usize = 64 * 1024;
@@ -85,6 +86,9 @@ pub struct Attempt {
     pub side: Side,
     /// The URL of its attestation service.
     pub url: String,
+    /// The id that it gave the request, for its administrator to find it by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<RequestId>,
     /// What it said, if it was not a certificate.
     pub message: Option<String>,
     /// What helps.
@@ -163,28 +167,16 @@ impl Record {
     }
 
     /// Takes up a health certificate.
-    pub(crate) fn passed(
-        &mut self,
-        mode: AttestationOperationMode,
-        side: Side,
-        attestation: &Url,
-        now: Time,
-    ) {
+    pub(crate) fn passed(&mut self, mode: AttestationOperationMode, attempt: Attempt) {
         self.status = Some(AttestationStatus::Passed.name().to_owned());
         self.substatus = Vec::new();
         self.operation_mode = Some(mode.to_string());
-        self.attempt = Some(Attempt {
-            time: now.to_string(),
-            side,
-            url: attestation.to_string(),
-            message: None,
-            remedy: None,
-        });
-        self.fallback_in_use = side == Side::Fallback;
+        self.fallback_in_use = attempt.side == Side::Fallback;
+        self.attempt = Some(attempt);
     }
 
     /// Takes up what came instead of one.
-    pub(crate) fn failed(&mut self, side: Side, attestation: &Url, cause: &Cause, now: Time) {
+    pub(crate) fn failed(&mut self, attempt: Attempt, cause: &Cause) {
         let before = AttestationState::unknown();
         let state = match cause {
             Cause::Attestation(failure) => before.after(&Err(failure.clone())),
@@ -201,11 +193,9 @@ impl Record {
         self.status = Some(state.last.name().to_owned());
         self.substatus = state.substatus.iter().map(ToString::to_string).collect();
         self.attempt = Some(Attempt {
-            time: now.to_string(),
-            side,
-            url: attestation.to_string(),
             message: Some(cause.to_string()),
             remedy: cause.remedy().map(str::to_owned),
+            ..attempt
         });
         if let Cause::Attestation(AttestationFailure::OtherMode { expected, .. }) = cause {
             self.operation_mode = Some(expected.to_string());
@@ -213,22 +203,14 @@ impl Record {
     }
 
     /// Takes up that the TPM of this host did not do what the service asked of it.
-    pub(crate) fn tpm_failed(
-        &mut self,
-        side: Side,
-        attestation: &Url,
-        error: &HostTpmError,
-        now: Time,
-    ) {
+    pub(crate) fn tpm_failed(&mut self, attempt: Attempt, error: &HostTpmError) {
         self.status = Some(AttestationStatus::TpmError.name().to_owned());
         self.substatus = Vec::new();
         self.operation_mode = Some(AttestationOperationMode::Tpm.to_string());
         self.attempt = Some(Attempt {
-            time: now.to_string(),
-            side,
-            url: attestation.to_string(),
             message: Some(error.to_string()),
             remedy: remedy::of_tpm(error).map(str::to_owned),
+            ..attempt
         });
     }
 

@@ -15,7 +15,7 @@ use hgs_tcg::tpm::{
 use crate::attestation::JSON;
 use crate::certify::blocking;
 use crate::error::Error;
-use crate::http::{Client, Request};
+use crate::http::{Conversation, Request};
 use crate::service::Answer;
 use crate::tpm::{HostTpm, HostTpmError};
 use crate::url::ServiceUrls;
@@ -38,7 +38,7 @@ struct Driver {
 /// Attests at the service at `attestation`. `presented` is a key of an earlier exchange that still works, `next_boot` what the
 /// host says that it will boot next.
 pub(crate) async fn attest(
-    client: &Client,
+    conversation: &Conversation<'_>,
     attestation: &ServiceUrls,
     host: &HostTpm,
     kind: HealthKind,
@@ -58,7 +58,7 @@ pub(crate) async fn attest(
             fields: Vec::new(),
             body: Bytes::from(body),
         };
-        let response = match client.send(&posted).await {
+        let response = match conversation.send(&posted).await {
             Ok(response) => response,
             Err(error) => return Ok(Err(error.into())),
         };

@@ -17,6 +17,7 @@ use crate::host::{GuardedHost, ServiceFailures};
 use crate::kept_keys::OfflineUses;
 use crate::key_protection::KeyProtection;
 use crate::key_protection::failure::KeyProtectionFailure;
+use crate::request_id::RequestId;
 use crate::sealed_file::{self, SealedFile, SealedFileError};
 use crate::service::{Cause, ServiceFailure, Side, Sides};
 use crate::status::Record;
@@ -27,6 +28,7 @@ pub struct Unwrapped {
     ingress: VerifiedProtector,
     released: Released,
     side: Side,
+    request_id: Option<RequestId>,
     key_protection: Url,
 }
 
@@ -66,7 +68,10 @@ impl GuardedHost {
         for (side, endpoints) in self.services(Sides::Both)? {
             let released = self.release(side, endpoints, &ingress, version, report.as_ref());
             match released.await? {
-                Ok(released) => {
+                Ok((released, request_id)) => {
+                    let url = endpoints.key_protection.first();
+                    let id = request_id.as_ref().map(RequestId::as_str);
+                    tracing::info!(%side, %url, request_id = id, protector = %ingress.digest(), "keys were released");
                     let path = self.state()?.status();
                     let mut record = Record::load(&path)?;
                     if record.served_by(side) {
@@ -84,7 +89,8 @@ impl GuardedHost {
                         ingress,
                         released,
                         side,
-                        key_protection: endpoints.key_protection.first().clone(),
+                        request_id,
+                        key_protection: url.clone(),
                     });
                 }
                 Err(failure) => failures.add(failure)?,
@@ -100,13 +106,13 @@ impl GuardedHost {
         ingress: &VerifiedProtector,
         version: ServiceVersion,
         report: Option<&OfflineUses>,
-    ) -> Result<Result<Released, ServiceFailure>, Error> {
+    ) -> Result<Result<(Released, Option<RequestId>), ServiceFailure>, Error> {
         let certifier = self.certifier(side, endpoints)?;
         let ask = async |required| -> Result<_, Error> {
             let certified = match certifier.certify(HealthKind::Encryption, required).await? {
                 Ok(certified) => certified,
                 Err(cause) => {
-                    let failure = ServiceFailure::new(side, endpoints.attestation.first(), cause);
+                    let failure = certifier.failure(endpoints.attestation.first(), cause);
                     return Ok((Err(failure), None));
                 }
             };
@@ -114,7 +120,7 @@ impl GuardedHost {
             let nonce = Nonce::random(&mut System::new())
                 .map_err(|error| Error::System(error.to_string()))?;
             let service = KeyProtection {
-                client: self.client(),
+                conversation: &certifier.conversation,
                 urls,
                 version,
                 caches: self.caches(),
@@ -124,7 +130,7 @@ impl GuardedHost {
                     .dangerous_accept_unsigned_responses(),
             };
             let answer = (service.roll(ingress, &certified, nonce, report).await)
-                .map_err(|cause| ServiceFailure::new(side, urls.first(), cause));
+                .map_err(|cause| certifier.failure(urls.first(), cause));
             Ok((answer, Some(certified)))
         };
         let (mut answer, certified) = ask(RequiredCertificate::Valid).await?;
@@ -145,7 +151,7 @@ impl GuardedHost {
         {
             certifier.forget_certificates(&failure.cause).await?;
         }
-        Ok(answer)
+        Ok(answer.map(|released| (released, certifier.conversation.request_id())))
     }
 }
 
@@ -172,6 +178,12 @@ impl Unwrapped {
     #[must_use]
     pub fn side(&self) -> Side {
         self.side
+    }
+
+    /// The id that the service gave the request.
+    #[must_use]
+    pub fn request_id(&self) -> Option<&RequestId> {
+        self.request_id.as_ref()
     }
 
     /// The first URL of the service that released the keys.

@@ -17,6 +17,7 @@ pub struct Failure {
     message: String,
     at_fault: Option<AtFault>,
     remedy: Option<String>,
+    request_id: Option<String>,
     exit: Exit,
 }
 
@@ -79,6 +80,7 @@ impl Failure {
             message: message.to_string(),
             at_fault: None,
             remedy: None,
+            request_id: None,
             exit,
         }
     }
@@ -97,6 +99,15 @@ impl Failure {
     pub fn remedy(self, remedy: impl fmt::Display) -> Self {
         Self {
             remedy: Some(remedy.to_string()),
+            ..self
+        }
+    }
+
+    /// Names the request that a guardian answered so, by the id that the guardian gave it.
+    #[must_use]
+    pub fn request_id(self, id: impl fmt::Display) -> Self {
+        Self {
+            request_id: Some(id.to_string()),
             ..self
         }
     }
@@ -169,6 +180,12 @@ impl fmt::Display for Failure {
         if let Some(remedy) = &self.remedy {
             writeln!(formatter, "  remedy: {remedy}")?;
         }
+        if let Some(id) = &self.request_id {
+            writeln!(
+                formatter,
+                "  request {id}: quote it to the guardian's administrator"
+            )?;
+        }
         Ok(())
     }
 }
@@ -182,6 +199,8 @@ impl Serialize for Failure {
             at_fault: Option<AtFault>,
             #[serde(skip_serializing_if = "Option::is_none")]
             remedy: Option<&'a str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            request_id: Option<&'a str>,
             status: u8,
         }
         let mut outer = serializer.serialize_struct("Failure", 1)?;
@@ -191,6 +210,7 @@ impl Serialize for Failure {
                 message: &self.message,
                 at_fault: self.at_fault,
                 remedy: self.remedy.as_deref(),
+                request_id: self.request_id.as_deref(),
                 status: self.exit as u8,
             },
         )?;
@@ -207,20 +227,25 @@ mod tests {
     struct Outer(#[source] fmt::Error);
 
     #[test]
-    fn the_whole_chain_is_shown_with_fault_and_remedy() {
+    fn the_whole_chain_is_shown_with_fault_remedy_and_request() {
         let failure = Failure::of(&Outer(fmt::Error))
             .at_fault(AtFault::KeyStore)
-            .remedy("try again");
+            .remedy("try again")
+            .request_id("5e1c-1");
         let cause = fmt::Error.to_string();
         assert_eq!(
             failure.to_string(),
-            format!("error: outer: {cause}\n  at fault: the key store\n  remedy: try again\n")
+            format!(
+                "error: outer: {cause}\n  at fault: the key store\n  remedy: try again\n  \
+                 request 5e1c-1: quote it to the guardian's administrator\n"
+            )
         );
         let document = serde_json::to_value(&failure).unwrap();
         let expected = serde_json::json!({"error": {
             "message": format!("outer: {cause}"),
             "at_fault": "key-store",
             "remedy": "try again",
+            "request_id": "5e1c-1",
             "status": 1,
         }});
         assert_eq!(document, expected);

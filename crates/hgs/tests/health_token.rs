@@ -57,6 +57,7 @@ impl Site {
             .env("HOME", &folder)
             .env("HGS_HOST_CONFIG", folder.join("guarded-host.toml"))
             .env("HGS_HOST_STATE", folder.join("state"))
+            .env("HGS_LOG", "info")
             .current_dir(&folder)
             .args(words.split(' '));
         Outcome::of(&mut command)
@@ -150,15 +151,49 @@ fn a_host_asks_for_tokens_and_is_told_why_it_gets_none() {
             .unwrap()
             .contains("audience-not-allowed")
     );
+    let attested = site.host("attest --kind signing --json").done();
+    let issued_by = id_of(&attested.json()[0]);
+    assert!(
+        attested
+            .err
+            .contains(&format!("request_id=\"{issued_by}\""))
+    );
     site.ask("host revoke host1 --reason stolen --yes").done();
     site.host("token --audience kubernetes")
         .ended(2)
         .saying("host-revoked")
         .saying("at fault: the host");
     // What it held is gone, so now it is the attestation that is refused.
-    site.host("token --audience kubernetes")
+    let refused = site
+        .host("token --audience kubernetes --json")
         .ended(2)
-        .saying("host-revoked");
+        .saying("host-revoked")
+        .json();
+    let refused_by = id_of(&refused["error"]);
+    let status = site.host("status --json").done().json();
+    assert_eq!(id_of(&status["last_attempt"]), refused_by);
+    site.host("attest")
+        .ended(2)
+        .saying(": quote it to the guardian's administrator");
+
+    // The guardian's administrator finds both requests by their ids.
+    let (_, log) = site.served.stop();
+    let decided = |id: &str, outcome: &str| {
+        let mut lines = log.lines().filter(|line| line.contains("decided"));
+        lines.any(|line| line.contains(&format!("id={id} ")) && line.contains(outcome))
+    };
+    assert!(
+        decided(&issued_by, "outcome=\"healthy\""),
+        "{issued_by}: {log}"
+    );
+    assert!(
+        decided(&refused_by, "outcome=\"host-revoked\""),
+        "{refused_by}: {log}"
+    );
+}
+
+fn id_of(answer: &Value) -> String {
+    answer["request_id"].as_str().unwrap().to_owned()
 }
 
 /// The event of the log in which the initrd is measured.

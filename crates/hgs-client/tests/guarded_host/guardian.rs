@@ -139,6 +139,7 @@ pub(crate) struct World {
     pub(crate) validity: HealthValidity,
     /// Paths that were asked for, in order.
     pub(crate) requests: Vec<String>,
+    answered: usize,
     /// Health certificates from before this are not believed.
     pub(crate) deny_before: Option<Time>,
     /// An attacker on the way, who answers requests for keys in the guardian's place if he has an answer.
@@ -201,6 +202,7 @@ impl TestGuardian {
         let signer_key = private_key(signer_key);
         let world = Arc::new(Mutex::new(World {
             manner: Manner::Proper,
+            answered: 0,
             validity: HealthValidity::default(),
             requests: Vec::new(),
             deny_before: None,
@@ -387,8 +389,17 @@ impl HostRegistry for World {
 }
 
 impl World {
+    /// Answers, and names the request `request-1` and so on.
     fn answer(&mut self, path: &str, fields: &HeaderMap, body: &[u8]) -> Answer {
         self.requests.push(path.to_owned());
+        self.answered += 1;
+        let (status, mut of_answer, body) = self.answer_of(path, fields, body);
+        let id = format!("request-{}", self.answered);
+        of_answer.push(("x-request-id".to_owned(), id));
+        (status, of_answer, body)
+    }
+
+    fn answer_of(&mut self, path: &str, fields: &HeaderMap, body: &[u8]) -> Answer {
         if path.starts_with("/Attestation/") {
             let (status, body) = self.attestation_answer(path, fields, body);
             let nonce = self.nonce(path.ends_with("/getinfo"), status);

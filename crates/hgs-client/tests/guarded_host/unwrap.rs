@@ -4,7 +4,9 @@ use std::fs;
 use std::path::PathBuf;
 
 use hgs_client::service::{Cause, Side, Sides};
-use hgs_client::{Error, Fault, KeyProtectionFailure, SealedPair, Unwrapped, sealed_file};
+use hgs_client::{
+    Error, Fault, KeyProtectionFailure, RequestId, SealedPair, Unwrapped, sealed_file,
+};
 use hgs_crypto::random::System;
 use hgs_crypto::rsa::OaepHash;
 use hgs_crypto::{SecretBytes, aes};
@@ -101,6 +103,10 @@ fn failure(error: &Error) -> &KeyProtectionFailure {
     }
 }
 
+fn id(request_id: Option<&RequestId>) -> Option<&str> {
+    request_id.map(RequestId::as_str)
+}
+
 fn code(error: &Error) -> Option<Code> {
     match failure(error) {
         KeyProtectionFailure::Refused { code, .. } => *code,
@@ -115,10 +121,14 @@ async fn each_start_rolls_and_one_certificate_serves_for_all() {
     let before = vm.octets();
     let first = vm.start(&host).await.unwrap();
     assert_eq!(guardian.requests(), [INFO, ATTEST, SIGNERS, ROLL]);
+    assert_eq!(id(first.request_id()), Some("request-4"));
+    let attempt = host.host.status().unwrap().last_attempt.unwrap();
+    assert_eq!(id(attempt.request_id.as_ref()), Some("request-2"));
     assert_ne!(vm.octets(), before);
     let second = vm.start(&host).await.unwrap();
     assert_eq!(second.ingress().digest(), first.egress().digest());
     assert_eq!(guardian.requests(), [ROLL]);
+    assert_eq!(id(second.request_id()), Some("request-5"));
 }
 
 /// A certificate is the guardian's, whichever node issued it, and wherever its URL stands in the list.
@@ -468,7 +478,10 @@ async fn a_revoked_host_is_refused_with_the_certificate_it_holds_and_loses_it() 
     let error = vm.start(&host).await.unwrap_err();
     assert_eq!(code(&error), Some(Code::HostRevoked));
     assert_eq!(error.fault(), Fault::Host);
+    assert_eq!(id(error.request_id()), Some("request-5"));
     let status = host.host.status().unwrap();
+    let attempt = status.last_attempt.unwrap();
+    assert_eq!(id(attempt.request_id.as_ref()), Some("request-5"));
     assert!(!status.is_host_guarded);
     assert_eq!(status.attestation_status.name, "UnauthorizedHost");
 }
