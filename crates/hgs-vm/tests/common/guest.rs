@@ -118,13 +118,14 @@ impl Archive {
     }
 }
 
-/// Waits until a guest has written a text to its serial port.
+/// Waits until a guest has written a line with this text to its serial port, to the line's end.
 pub(crate) fn wait_for(log: &Path, text: &str) -> String {
     let begun = Instant::now();
     loop {
         let written = fs::read(log).unwrap_or_default();
         let written = String::from_utf8_lossy(&written).into_owned();
-        if written.contains(text) {
+        let line = written.find(text).map(|place| &written[place..]);
+        if line.is_some_and(|line| line.contains('\n')) {
             return written;
         }
         assert!(
