@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
 use hgs_custody_pkcs11::Breaker;
-use hgs_pki::{Thumbprint, Time, Validity};
-use hgs_store::{Action, AuditFilter, CertificateRecord, Host, Outcome, State};
+use hgs_pki::Time;
+use hgs_store::{Action, AuditFilter, Host, Outcome, State};
 
+use super::expiry::{self, CertificateInUse};
 use super::inspection::Inspection;
-use super::signers::Signers;
 use super::workers::Workers;
 use crate::metrics::{
     AUDIT_RECORDS, BACKUP_TIMESTAMP, CERTIFICATE_EXPIRATION, CERTIFICATES_WITHOUT_KEY,
@@ -19,34 +19,22 @@ use crate::metrics::{
 /// What a host can be.
 const CONDITIONS: [&str; 4] = ["healthy", "expired", "never-healthy", "revoked"];
 
-/// Shows when a certificate expires. `certificate` names it among those of its use.
-pub(crate) fn show_expiration(
-    metrics: &Metrics,
-    usage: &'static str,
-    certificate: String,
-    validity: Validity,
-) {
-    show_certificate(metrics, usage, certificate, String::new(), true, validity);
-}
-
-fn show_certificate(
-    metrics: &Metrics,
-    usage: &'static str,
-    certificate: String,
-    lineage: String,
-    is_current: bool,
-    validity: Validity,
-) {
-    let current = if is_current { "true" } else { "false" };
+/// Shows when a certificate expires.
+pub(crate) fn show_expiration(metrics: &Metrics, certificate: CertificateInUse) {
+    let current = if certificate.is_current {
+        "true"
+    } else {
+        "false"
+    };
     let labels = [
-        ("use", usage.into()),
-        ("certificate", certificate.into()),
-        ("lineage", lineage.into()),
+        ("use", certificate.role.to_string().into()),
+        ("certificate", certificate.name.into()),
+        ("lineage", certificate.lineage.into()),
         ("current", current.into()),
     ];
     metrics
         .gauge(&CERTIFICATE_EXPIRATION, labels)
-        .set(validity.not_after.unix() as f64);
+        .set(certificate.validity.not_after.unix() as f64);
 }
 
 impl Inspection {
@@ -67,7 +55,9 @@ impl Inspection {
     fn show(&self, metrics: &Metrics) {
         let (state, now) = (self.store.state(), self.clock.now());
         show_hosts(metrics, &state, now);
-        show_certificates(metrics, &state, now);
+        for certificate in expiry::of_state(&state, now) {
+            show_expiration(metrics, certificate);
+        }
         self.show_keys(metrics);
         self.show_tokens(metrics);
         self.show_store(metrics);
@@ -149,46 +139,5 @@ fn condition(host: &Host, now: Time) -> &'static str {
         (None, Some(expires)) if now <= expires => healthy,
         (None, Some(_)) => expired,
         (None, None) => never_healthy,
-    }
-}
-
-fn show_certificates(metrics: &Metrics, state: &State, now: Time) {
-    for record in state.certificates().filter(|record| record.enabled) {
-        let CertificateRecord {
-            kind,
-            lineage,
-            head,
-            certificate,
-            ..
-        } = record;
-        let (name, lineage) = (certificate.thumbprint().to_string(), lineage.to_string());
-        show_certificate(
-            metrics,
-            kind.name(),
-            name,
-            lineage,
-            *head,
-            certificate.validity(),
-        );
-    }
-    let signers = Signers::at(state, now);
-    let newest = signers.newest().map(|signer| signer.thumbprint());
-    for (signer, _) in signers.own() {
-        let name = signer.thumbprint();
-        let is_newest = Some(name) == newest;
-        let validity = signer.certificate.validity();
-        let (usage, none) = ("attestation-signer", String::new());
-        show_certificate(metrics, usage, name.to_string(), none, is_newest, validity);
-    }
-    for signer in signers.foreign() {
-        let (name, validity) = (signer.thumbprint(), signer.certificate.validity());
-        show_expiration(metrics, "trusted-signer", name.to_string(), validity);
-    }
-    // Those of all makers of TPMs are hundreds: one line says when something is to be done.
-    let roots = state.endorsement_roots().filter(|root| root.is_root);
-    let ends = roots.map(|root| (root.certificate.validity(), root.thumbprint()));
-    let valid = ends.filter(|(validity, _): &(Validity, Thumbprint)| validity.not_after >= now);
-    if let Some((validity, name)) = valid.min_by_key(|(validity, _)| validity.not_after) {
-        show_expiration(metrics, "endorsement-root", name.to_string(), validity);
     }
 }

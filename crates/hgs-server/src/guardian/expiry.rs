@@ -5,7 +5,7 @@ use hgs_cluster::credentials;
 use hgs_cluster::folder::ClusterFolder;
 use hgs_kps::CertificateKind;
 use hgs_pki::{Time, TlsCertificate, Validity};
-use hgs_store::State;
+use hgs_store::{AttestationSigner, State};
 
 use super::inspection::Inspection;
 use super::signers::Signers;
@@ -17,7 +17,24 @@ pub(crate) struct CertificateInUse {
     pub(crate) role: CertificateRole,
     /// Its thumbprint, or the name of its file.
     pub(crate) name: String,
+    /// Whose certificates follow each other, for those of the state that have a lineage.
+    pub(crate) lineage: String,
+    /// Whether it is the newest of its kind and lineage.
+    pub(crate) is_current: bool,
     pub(crate) validity: Validity,
+}
+
+impl CertificateInUse {
+    /// A certificate without a lineage that is the current one.
+    pub(crate) fn new(role: CertificateRole, name: String, validity: Validity) -> Self {
+        Self {
+            role,
+            name,
+            lineage: String::new(),
+            is_current: true,
+            validity,
+        }
+    }
 }
 
 impl Inspection {
@@ -25,6 +42,8 @@ impl Inspection {
     /// this machine. It reads the files. What can't be read is told by warnings and diagnoses.
     pub(crate) fn certificates_in_use(&self, state: &State, now: Time) -> Vec<CertificateInUse> {
         let mut found = of_state(state, now);
+        // The guardian's own signers before the newest are renewed by nobody.
+        found.retain(|one| one.role != CertificateRole::AttestationSigner || one.is_current);
         let listen = &self.config.listen;
         let api = listen.api.enabled && (listen.api.certificate.is_some() || !listen.https.enabled);
         let files = [
@@ -36,19 +55,17 @@ impl Inspection {
                 && let Ok(certificate) = TlsCertificate::from_der(&leaf)
             {
                 let file = files.certificate.map(|file| file.display().to_string());
-                found.push(CertificateInUse {
-                    role: CertificateRole::Tls,
-                    name: file.unwrap_or_default(),
-                    validity: certificate.validity,
-                });
+                found.push(CertificateInUse::new(
+                    CertificateRole::Tls,
+                    file.unwrap_or_default(),
+                    certificate.validity,
+                ));
             }
         }
         if let Some(clients) = self.api_clients.get() {
             let clients = clients.validities().into_iter();
-            found.extend(clients.map(|client| CertificateInUse {
-                role: CertificateRole::Client,
-                name: client.name,
-                validity: client.validity,
+            found.extend(clients.map(|client| {
+                CertificateInUse::new(CertificateRole::Client, client.name, client.validity)
             }));
         }
         let folder = ClusterFolder::of_state(&self.config.state_folder());
@@ -56,22 +73,17 @@ impl Inspection {
             Ok(Some(_)) => credentials::validities(&folder).unwrap_or_default(),
             Ok(None) | Err(_) => Vec::new(),
         };
-        found.extend(
-            of_cluster
-                .into_iter()
-                .map(|(name, validity)| CertificateInUse {
-                    role: CertificateRole::Cluster,
-                    name,
-                    validity,
-                }),
-        );
+        let of_cluster = of_cluster.into_iter();
+        found.extend(of_cluster.map(|(name, validity)| {
+            CertificateInUse::new(CertificateRole::Cluster, name, validity)
+        }));
         found
     }
 }
 
-/// Certificates that are disabled, and the guardian's own signers but the newest, are renewed by nobody. The authorities of all
-/// makers of TPMs are hundreds: of them the next one to expire is told.
-fn of_state(state: &State, now: Time) -> Vec<CertificateInUse> {
+/// Those of the state but for disabled ones, which are renewed by nobody. The authorities of all makers of TPMs are hundreds: of them
+/// the next one to expire is told.
+pub(super) fn of_state(state: &State, now: Time) -> Vec<CertificateInUse> {
     let records = state.certificates().filter(|record| record.enabled);
     let mut found: Vec<_> = records
         .map(|record| CertificateInUse {
@@ -81,31 +93,30 @@ fn of_state(state: &State, now: Time) -> Vec<CertificateInUse> {
                 CertificateKind::Communications => CertificateRole::Communications,
             },
             name: record.thumbprint().to_string(),
+            lineage: record.lineage.to_string(),
+            is_current: record.head,
             validity: record.certificate.validity(),
         })
         .collect();
     let signers = Signers::at(state, now);
-    let own = signers.newest().into_iter();
-    let signers = own
-        .map(|signer| (CertificateRole::AttestationSigner, signer))
-        .chain(
-            signers
-                .foreign()
-                .iter()
-                .map(|signer| (CertificateRole::TrustedSigner, *signer)),
-        );
-    found.extend(signers.map(|(role, signer)| CertificateInUse {
-        role,
-        name: signer.thumbprint().to_string(),
-        validity: signer.certificate.validity(),
+    let newest = signers.newest().map(|signer| signer.thumbprint());
+    let of_signer = |role, signer: &AttestationSigner| {
+        let (name, validity) = (signer.thumbprint(), signer.certificate.validity());
+        CertificateInUse::new(role, name.to_string(), validity)
+    };
+    found.extend(signers.own().iter().map(|(signer, _)| CertificateInUse {
+        is_current: Some(signer.thumbprint()) == newest,
+        ..of_signer(CertificateRole::AttestationSigner, signer)
     }));
+    let foreign = signers.foreign().iter();
+    found.extend(foreign.map(|signer| of_signer(CertificateRole::TrustedSigner, signer)));
     let roots = state.endorsement_roots().filter(|root| root.is_root);
     let valid = roots.filter(|root| now <= root.certificate.validity().not_after);
     let next = valid.min_by_key(|root| root.certificate.validity().not_after);
-    found.extend(next.map(|root| CertificateInUse {
-        role: CertificateRole::EndorsementRoot,
-        name: root.thumbprint().to_string(),
-        validity: root.certificate.validity(),
+    found.extend(next.map(|root| {
+        let name = root.thumbprint().to_string();
+        let validity = root.certificate.validity();
+        CertificateInUse::new(CertificateRole::EndorsementRoot, name, validity)
     }));
     found
 }

@@ -59,6 +59,7 @@ pub use cluster::{
     found, join, unusable_keys,
 };
 pub(crate) use collected::show_expiration;
+pub(crate) use expiry::CertificateInUse;
 pub use hgs_custody::CertifyError;
 pub use initialise::{InitOptions, Initialised, initialise};
 pub use initialise_error::{InitialiseError, MAX_NAME};

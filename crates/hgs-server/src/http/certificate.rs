@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use hgs_admin::types::CertificateRole;
 use hgs_crypto::SecretBytes;
 use hgs_custody::bundle::{Bundle, BundleError};
 use hgs_custody::pem::PlainKey;
@@ -20,7 +21,7 @@ use rustls::sign::CertifiedKey;
 use tracing::{error, info};
 
 use crate::config::TlsFiles;
-use crate::guardian::show_expiration;
+use crate::guardian::{CertificateInUse, show_expiration};
 use crate::metrics::Metrics;
 
 /// Octets of a certificate or key file. A chain of a dozen certificates is well below.
@@ -111,7 +112,8 @@ impl CurrentCertificate {
             let current = Arc::clone(&current.unwrap_or_else(PoisonError::into_inner));
             let leaf = current.cert.first();
             if let Some(Ok(leaf)) = leaf.map(|leaf| TlsCertificate::from_der(leaf)) {
-                show_expiration(now, "tls", listener.to_owned(), leaf.validity);
+                let (role, name) = (CertificateRole::Tls, listener.to_owned());
+                show_expiration(now, CertificateInUse::new(role, name, leaf.validity));
             }
         });
     }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use hgs_admin::Role;
+use hgs_admin::types::CertificateRole;
 use hgs_clock::Clock;
 use hgs_custody::Bundle;
 use hgs_custody::bundle::BundleError;
@@ -27,7 +28,7 @@ use tracing::{error, info, warn};
 
 use super::certificate::{self, CurrentCertificate, FileState};
 use crate::config;
-use crate::guardian::show_expiration;
+use crate::guardian::{CertificateInUse, show_expiration};
 use crate::logging::PEERS;
 use crate::metrics::Metrics;
 
@@ -380,7 +381,11 @@ impl ApiClients {
                 return;
             };
             for client in clients.validities() {
-                show_expiration(now, "client", client.name, client.validity);
+                let role = CertificateRole::Client;
+                show_expiration(
+                    now,
+                    CertificateInUse::new(role, client.name, client.validity),
+                );
             }
         });
     }

@@ -15,6 +15,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
+use hgs_admin::types::CertificateRole;
 use hgs_clock::Clock;
 use hgs_cluster::credentials::{self, Authorities};
 use hgs_cluster::existing::{self, EtcdTls};
@@ -42,6 +43,7 @@ use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 use super::collected::show_expiration;
+use super::expiry::CertificateInUse;
 use super::open_store::OpenStore;
 use super::readiness::TriedKeys;
 use crate::health::Readiness;
@@ -279,7 +281,8 @@ impl Cluster {
                 return;
             };
             for (file, validity) in credentials::validities(&cluster.folder).unwrap_or_default() {
-                show_expiration(now, "cluster", file, validity);
+                let role = CertificateRole::Cluster;
+                show_expiration(now, CertificateInUse::new(role, file, validity));
             }
         });
     }

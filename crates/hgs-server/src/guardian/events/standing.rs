@@ -154,13 +154,12 @@ mod tests {
 
     fn standing(ready: bool, ends: &[(&str, i64)]) -> Standing {
         let now = Time::from_unix(0);
-        let found = ends.iter().map(|(name, days)| CertificateInUse {
-            role: CertificateRole::Tls,
-            name: (*name).to_owned(),
-            validity: Validity {
+        let found = ends.iter().map(|(name, days)| {
+            let validity = Validity {
                 not_before: Time::from_unix(-400 * DAY),
                 not_after: Time::from_unix(days * DAY),
-            },
+            };
+            CertificateInUse::new(CertificateRole::Tls, (*name).to_owned(), validity)
         });
         let expiries = found
             .filter_map(|found| Some(((found.role, found.name.clone()), ending(&found, now)?)));
