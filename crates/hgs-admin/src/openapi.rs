@@ -1,7 +1,11 @@
 //! The API as an OpenAPI 3.1 document, made from the declarations of the operations. `docs/openapi.json` is this document;
 //! a test compares the two.
 
+use std::fmt::Write as _;
+
+use schemars::Schema;
 use schemars::generate::SchemaSettings;
+use schemars::transform::RecursiveTransform;
 use serde_json::{Map, Value, json};
 
 use crate::describe::{Body, Description};
@@ -17,6 +21,7 @@ pub fn document() -> Value {
     let mut settings = SchemaSettings::draft2020_12();
     settings.definitions_path = SCHEMAS.into();
     settings.meta_schema = None;
+    let settings = settings.with_transform(RecursiveTransform(values_as_enumeration));
     let mut generator = settings.into_generator();
     let error = generator.subschema_for::<AdminError>().to_value();
     let mut paths = Map::new();
@@ -61,6 +66,45 @@ const INFORMATION: &str = "At the socket the kernel says which user asks, and th
     Answers may gain fields and enumerations may gain values; nothing is removed or changes its meaning.";
 
 const CERTIFICATE: &str = "Over the network: a certificate that the guardian's file of clients names. At the socket there is none.";
+
+/// Writes an enumeration of described values, a `oneOf` of `const`, as `enum`, with the values' descriptions in its own.
+/// Generators of clients take `oneOf` for different types, and read no value but the first.
+fn values_as_enumeration(schema: &mut Schema) {
+    let Some(variants) = schema.get("oneOf").and_then(Value::as_array) else {
+        return;
+    };
+    let values: Option<Vec<_>> = variants.iter().map(described_value).collect();
+    let Some(values) = values else { return };
+    let mut description = schema
+        .get("description")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned();
+    for (value, meaning) in &values {
+        let _ = write!(description, "\n- `{value}`: {meaning}");
+    }
+    let values: Vec<String> = values
+        .iter()
+        .map(|(value, _)| (*value).to_owned())
+        .collect();
+    schema.remove("oneOf");
+    for (keyword, value) in [
+        ("type", json!("string")),
+        ("enum", json!(values)),
+        ("description", json!(description)),
+    ] {
+        schema.insert(keyword.to_owned(), value);
+    }
+}
+
+/// The value that a schema is about and what it means, if it is about one string.
+fn described_value(schema: &Value) -> Option<(&str, &str)> {
+    let described = schema.get("description").and_then(Value::as_str);
+    Some((
+        schema.get("const")?.as_str()?,
+        described.unwrap_or_default(),
+    ))
+}
 
 fn described(operation: &Operation, description: Description<'_>) -> Value {
     let mut responses = Map::new();
@@ -165,6 +209,19 @@ mod tests {
             }
         }
         assert_eq!(ids.len(), OPERATIONS.all().len());
+    }
+
+    #[test]
+    fn enumerations_are_written_as_enumerations() {
+        let document = document();
+        assert!(!document.to_string().contains("\"oneOf\""));
+        let outcome = &document["components"]["schemas"]["Outcome"];
+        assert_eq!(outcome["enum"], json!(["done", "refused"]));
+        let description = outcome["description"].as_str().unwrap();
+        assert!(
+            description.ends_with("\n- `refused`: It was refused, and changed nothing."),
+            "{description}"
+        );
     }
 
     /// No property of an answer or of a request can hold a secret. (Records of the state that the audit log shows are
