@@ -1,7 +1,7 @@
 //! Metrics in the text format of Prometheus. Each server has its own, there is no global recorder.
 //!
-//! What there is stands in the [`catalogue`]; `docs/metrics.md` is made from it. What happens is counted when it happens. What
-//! is a fact of the moment, such as when a certificate expires, is [collected](Metrics::collect) whenever somebody asks, so
+//! What there is stands in the `catalogue`; `docs/metrics.md` is made from it. What happens is counted when it happens. What
+//! is a fact of the moment, such as when a certificate expires, is collected whenever somebody asks, so
 //! nothing is shown of what is there no more.
 
 mod catalogue;

@@ -15,7 +15,7 @@ use crate::failures::{IntoFailure, OrFail as _};
 /// A server on another machine, and the certificate with which it is asked.
 #[derive(Debug, clap::Args)]
 pub(crate) struct NetworkOption {
-    /// URL of the server's [listen.api], in the place of its socket, such as https://hgs.example
+    /// URL of the server's [listen.api], in the place of its socket, such as `https://hgs.example`
     #[arg(
         long = "server",
         global = true,
