@@ -4,13 +4,14 @@ use hgs_audit::{Action, Outcome, Standing};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::named;
+use super::{MAX_PAGE, named};
 
 /// Which audit records are wanted. An absent filter lets all pass.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AuditQuery {
     /// How many records at most: 1 to 1000, 100 if absent.
+    #[schemars(range(min = 1, max = MAX_PAGE))]
     pub limit: Option<usize>,
     /// Only records with a number below this one, to page backwards.
     pub before: Option<u64>,

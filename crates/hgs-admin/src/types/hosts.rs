@@ -3,7 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{AttestationMode, HealthKind, LastAttempt, attestation_modes, by_name, health_kinds};
+use super::{
+    AttestationMode, HealthKind, LastAttempt, MAX_AT_ONCE, attestation_modes, by_name, health_kinds,
+};
 
 /// A registered host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -180,6 +182,7 @@ pub struct AddHost {
 #[serde(deny_unknown_fields)]
 pub struct AddHosts {
     /// 1 to 100 hosts.
+    #[schemars(length(min = 1, max = MAX_AT_ONCE))]
     pub hosts: Vec<AddHost>,
 }
 

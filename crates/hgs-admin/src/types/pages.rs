@@ -6,12 +6,16 @@ use serde::{Deserialize, Serialize};
 /// Entries that one question gets at most, where it says how many.
 pub const MAX_PAGE: usize = 1000;
 
+/// Hosts, or authorities of TPMs, that one request adds at most.
+pub const MAX_AT_ONCE: usize = 100;
+
 /// Which part of a list is wanted. A page that has as many entries as were asked for may have others after it: they are
 /// asked for by the key of its last one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PageQuery {
     /// How many entries at most: 1 to 1000; all of them if absent.
+    #[schemars(range(min = 1, max = MAX_PAGE))]
     pub limit: Option<usize>,
     /// Only what follows the entry with this key, by which the list is in order. The entry need not be there any more.
     pub after: Option<String>,
@@ -22,6 +26,7 @@ pub struct PageQuery {
 #[serde(default, deny_unknown_fields)]
 pub struct HostQuery {
     /// How many hosts at most: 1 to 1000; all of them if absent. A page with as many as that may have others after it.
+    #[schemars(range(min = 1, max = MAX_PAGE))]
     pub limit: Option<usize>,
     /// Only hosts whose names follow this one.
     pub after: Option<String>,

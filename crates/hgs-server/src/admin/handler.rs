@@ -46,8 +46,8 @@ use tracing::error;
 use super::{AdminParts, views};
 use crate::guardian::{Follower, Signers, Snapshot};
 
-/// Records that one question gets, unless it says otherwise, and at most.
-const AUDIT_LIMIT: (usize, usize) = (100, 1000);
+/// Records that one question gets, unless it says otherwise.
+const AUDIT_LIMIT: usize = 100;
 
 /// Carries out what one caller asks for, who was found to be permitted it.
 pub(super) struct AdminHandler<'p> {
@@ -683,13 +683,8 @@ impl Administration for AdminHandler<'_> {
     }
 
     fn audit(&self, query: &AuditQuery) -> Result<Vec<AuditRecord>, AdminError> {
-        let (usual, most) = AUDIT_LIMIT;
-        let limit = query.limit.unwrap_or(usual);
-        if !(1..=most).contains(&limit) {
-            return Err(AdminError::invalid(format_args!(
-                "the limit is 1 to {most}"
-            )));
-        }
+        pages::check_limit(query.limit)?;
+        let limit = query.limit.unwrap_or(AUDIT_LIMIT);
         let records = self
             .parts
             .store

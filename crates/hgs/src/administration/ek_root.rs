@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use clap::{Subcommand, ValueEnum};
-use hgs_admin::types::{AddEkRoots, EkRoot};
+use hgs_admin::types::{AddEkRoots, EkRoot, MAX_AT_ONCE};
 use hgs_admin::{Administration as _, Client};
 use hgs_pki::endorsement::EndorsementAuthority;
 use hgs_pki::{Thumbprint, pem};
@@ -103,7 +103,7 @@ impl Add {
         }
         let mut added = Vec::new();
         let certificates: Vec<_> = found.certificates.iter().collect();
-        for batch in certificates.chunks(100) {
+        for batch in certificates.chunks(MAX_AT_ONCE) {
             let pem = batch.iter().map(|der| pem::encode("CERTIFICATE", der));
             let request = AddEkRoots {
                 certificates: pem.collect(),

@@ -1,16 +1,13 @@
 //! Who is trusted to vouch for TPMs.
 
 use hgs_admin::AdminError;
-use hgs_admin::types::{AddEkRoots, EkRoot};
+use hgs_admin::types::{AddEkRoots, EkRoot, MAX_AT_ONCE};
 use hgs_crypto::base64;
 use hgs_pki::Thumbprint;
 use hgs_pki::endorsement::{EndorsementAuthority, EndorsementRoots};
 use hgs_store::{EndorsementRoot, State, Transaction};
 
 use super::{AdminHandler, not_found, views};
-
-/// Certificates that one request adds.
-const MOST_AT_ONCE: usize = 100;
 
 /// The authorities that this state trusts.
 pub(super) fn of(state: &State) -> EndorsementRoots {
@@ -43,9 +40,9 @@ impl AdminHandler<'_> {
         let mut authorities = read(&given.certificates)?;
         authorities.sort_by_key(EndorsementAuthority::thumbprint);
         authorities.dedup();
-        if !(1..=MOST_AT_ONCE).contains(&authorities.len()) {
+        if !(1..=MAX_AT_ONCE).contains(&authorities.len()) {
             return Err(AdminError::invalid(format_args!(
-                "1 to {MOST_AT_ONCE} EK roots are added at once"
+                "1 to {MAX_AT_ONCE} EK roots are added at once"
             )));
         }
         let state = self.parts.store.state();

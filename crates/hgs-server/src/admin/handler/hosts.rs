@@ -1,6 +1,6 @@
 //! Registration of hosts.
 
-use hgs_admin::types::{AddHost, Host};
+use hgs_admin::types::{AddHost, Host, MAX_AT_ONCE};
 use hgs_admin::{AdminError, ErrorCode, Permission};
 use hgs_attest::Credential;
 use hgs_attest::platform_identity::PlatformIdentity;
@@ -13,15 +13,12 @@ use hgs_tcg::tpm::EndorsementKey;
 
 use super::{AdminHandler, ek_roots, given, policies, views};
 
-/// Hosts that one request registers.
-const MOST_AT_ONCE: usize = 100;
-
 impl AdminHandler<'_> {
     /// Registers all of `hosts`, or none.
     pub(super) fn register(&self, hosts: &[AddHost]) -> Result<Vec<Host>, AdminError> {
-        if !(1..=MOST_AT_ONCE).contains(&hosts.len()) {
+        if !(1..=MAX_AT_ONCE).contains(&hosts.len()) {
             return Err(AdminError::invalid(format_args!(
-                "1 to {MOST_AT_ONCE} hosts are registered at once"
+                "1 to {MAX_AT_ONCE} hosts are registered at once"
             )));
         }
         // Both decide by what a host is judged.

@@ -11,16 +11,22 @@ pub(super) fn page<T, K: Ord>(
     after: Option<K>,
     key: impl Fn(&T) -> K,
 ) -> Result<Vec<T>, AdminError> {
-    if limit.is_some_and(|limit| !(1..=MAX_PAGE).contains(&limit)) {
-        return Err(AdminError::invalid(format_args!(
-            "the limit is 1 to {MAX_PAGE}"
-        )));
-    }
+    check_limit(limit)?;
     let is_after = |entry: &T| after.as_ref().is_none_or(|after| key(entry) > *after);
     let mut wanted: Vec<T> = entries.filter(is_after).collect();
     wanted.sort_by_key(|entry| key(entry));
     wanted.truncate(limit.unwrap_or(usize::MAX));
     Ok(wanted)
+}
+
+/// Whether so many entries may be asked for at once.
+pub(super) fn check_limit(limit: Option<usize>) -> Result<(), AdminError> {
+    match limit.is_none_or(|limit| (1..=MAX_PAGE).contains(&limit)) {
+        true => Ok(()),
+        false => Err(AdminError::invalid(format_args!(
+            "the limit is 1 to {MAX_PAGE}"
+        ))),
+    }
 }
 
 /// The key of a list that is in the order of digests.

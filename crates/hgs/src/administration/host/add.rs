@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use hgs_admin::types::{self, AddHost, AddHosts};
+use hgs_admin::types::{self, AddHost, AddHosts, MAX_AT_ONCE};
 use hgs_admin::{Administration as _, Client};
 use hgs_attest::platform_identity::PlatformIdentity;
 use hgs_crypto::hash::sha256;
@@ -135,7 +135,6 @@ impl Add {
 
 /// Requests that are sent at once: a hundred, and fewer if their octets are many.
 fn batches(requests: impl Iterator<Item = AddHost>) -> Vec<Vec<AddHost>> {
-    const MOST_HOSTS: usize = 100;
     const MOST_OCTETS: usize = 384 * 1024;
     let mut batches: Vec<Vec<AddHost>> = Vec::new();
     let mut octets = 0;
@@ -143,7 +142,9 @@ fn batches(requests: impl Iterator<Item = AddHost>) -> Vec<Vec<AddHost>> {
         let length = serde_json::to_vec(&request).map_or(MOST_OCTETS, |json| json.len());
         octets += length;
         match batches.last_mut() {
-            Some(batch) if batch.len() < MOST_HOSTS && octets <= MOST_OCTETS => batch.push(request),
+            Some(batch) if batch.len() < MAX_AT_ONCE && octets <= MOST_OCTETS => {
+                batch.push(request)
+            }
             _ => {
                 octets = length;
                 batches.push(vec![request]);
