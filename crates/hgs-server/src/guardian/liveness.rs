@@ -40,8 +40,10 @@ impl Liveness {
 mod tests {
     use std::pin::pin;
     use std::sync::mpsc;
+    use std::thread::available_parallelism;
     use std::time::Duration;
 
+    use tokio::sync::mpsc::unbounded_channel;
     use tokio::time::timeout;
 
     use super::*;
@@ -67,18 +69,23 @@ mod tests {
         let (release, hang) = mpsc::channel::<()>();
         let hang = Arc::new(std::sync::Mutex::new(hang));
         let stranger = Claimant::Network(IpAddr::from([192, 0, 2, 1]).into());
+        let (begin, mut begun) = unbounded_channel();
         // One for each worker; the lock keeps all but the first.
-        let hanging: Vec<_> = (0..64)
+        let processors = available_parallelism().unwrap().get();
+        let hanging: Vec<_> = (0..processors)
             .map(|_| {
-                let hang = Arc::clone(&hang);
+                let (hang, begin) = (Arc::clone(&hang), begin.clone());
                 let work = move |_: &mut _| {
+                    begin.send(()).unwrap();
                     let _ = hang.lock().unwrap().recv();
                 };
                 let workers = Arc::clone(&workers);
                 tokio::spawn(async move { workers.run(stranger, work).await })
             })
             .collect();
-        tokio::task::yield_now().await;
+        for _ in 0..processors {
+            begun.recv().await.unwrap();
+        }
         let liveness = Liveness::new(Readiness::always(), &workers);
         let mut proved = pin!(liveness.proved());
         assert!(timeout(MOMENT, &mut proved).await.is_err());
