@@ -3,7 +3,7 @@
 use std::fmt;
 
 use clap::ValueEnum;
-use hgs_client::service::{Side, Sides};
+use hgs_client::service::Side;
 use hgs_client::status::Status;
 use hgs_client::{Attestation, Rehearsal, RequestId};
 use hgs_crypto::hex;
@@ -11,7 +11,7 @@ use hgs_pki::health::HealthKind;
 use hgs_terminal::{Exit, Failure, Table, Terminal};
 use serde::Serialize;
 
-use crate::host_options::{HostOptions, wait_for};
+use crate::host_options::{HostOptions, SideOption, wait_for};
 use crate::status;
 
 /// Ask for a new health certificate now
@@ -42,12 +42,8 @@ pub(crate) struct Arguments {
     /// What the certificate is for; both unless given
     #[arg(long, value_enum, value_name = "KIND")]
     kind: Vec<Kind>,
-    /// Ask the primary only
-    #[arg(long, conflicts_with = "use_fallback")]
-    use_primary: bool,
-    /// Ask the fallback only
-    #[arg(long)]
-    use_fallback: bool,
+    #[command(flatten)]
+    side: SideOption,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -61,7 +57,7 @@ enum Kind {
 impl Arguments {
     pub(crate) fn run(self, options: &HostOptions, terminal: &Terminal) -> Result<Exit, Failure> {
         let host = options.open(terminal)?;
-        let (kinds, sides) = (self.kinds(), self.sides());
+        let (kinds, sides) = (self.kinds(), self.side.sides());
         if self.dry_run {
             let rehearsal = wait_for(host.rehearse_attestation(&kinds, sides))?;
             let ready = rehearsal.is_ready();
@@ -102,16 +98,6 @@ impl Arguments {
         .filter(|(kind, _)| self.kind.is_empty() || self.kind.contains(kind))
         .map(|(_, kind)| kind)
         .collect()
-    }
-
-    fn sides(&self) -> Sides {
-        if self.use_primary {
-            Sides::Only(Side::Primary)
-        } else if self.use_fallback {
-            Sides::Only(Side::Fallback)
-        } else {
-            Sides::Both
-        }
     }
 }
 

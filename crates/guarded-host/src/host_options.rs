@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Once;
 
+use hgs_client::service::{Side, Sides};
 use hgs_client::tpm::Progress;
 use hgs_client::{Environment, Error, Folders, GuardedHost};
 use hgs_terminal::{AtFault, Failure, Terminal};
@@ -65,6 +66,29 @@ impl HostOptions {
             ..Environment::default()
         };
         GuardedHost::open_in(self.folders()?, environment).map_err(failure)
+    }
+}
+
+/// Which of the two services is asked.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SideOption {
+    /// Ask the primary only
+    #[arg(long, conflicts_with = "use_fallback")]
+    use_primary: bool,
+    /// Ask the fallback only
+    #[arg(long)]
+    use_fallback: bool,
+}
+
+impl SideOption {
+    pub(crate) fn sides(&self) -> Sides {
+        if self.use_primary {
+            Sides::Only(Side::Primary)
+        } else if self.use_fallback {
+            Sides::Only(Side::Fallback)
+        } else {
+            Sides::Both
+        }
     }
 }
 

@@ -3,13 +3,13 @@
 use std::fmt;
 
 use hgs_attest::health_token::Audience;
-use hgs_client::service::{Side, Sides};
+use hgs_client::service::Side;
 use hgs_client::{HealthToken, RequestId};
 use hgs_files::Readers;
 use hgs_terminal::{Exit, Failure, Table, Terminal};
 use serde::Serialize;
 
-use crate::host_options::{HostOptions, wait_for};
+use crate::host_options::{HostOptions, SideOption, wait_for};
 
 /// Ask for a signed token that tells another program what this host attested
 ///
@@ -27,23 +27,14 @@ pub(crate) struct Arguments {
     /// For whom the token is, as the guardian's configuration and the audience itself call it
     #[arg(long, value_name = "NAME")]
     audience: Audience,
-    /// Ask the primary only
-    #[arg(long, conflicts_with = "use_fallback")]
-    use_primary: bool,
-    /// Ask the fallback only
-    #[arg(long)]
-    use_fallback: bool,
+    #[command(flatten)]
+    side: SideOption,
 }
 
 impl Arguments {
     pub(crate) fn run(self, options: &HostOptions, terminal: &Terminal) -> Result<Exit, Failure> {
         let host = options.open(terminal)?;
-        let sides = match (self.use_primary, self.use_fallback) {
-            (true, _) => Sides::Only(Side::Primary),
-            (_, true) => Sides::Only(Side::Fallback),
-            _ => Sides::Both,
-        };
-        let token = wait_for(host.health_token(&self.audience, sides))?;
+        let token = wait_for(host.health_token(&self.audience, self.side.sides()))?;
         if terminal.out().is_none() && terminal.json() {
             let mut issued = Issued::from(&token);
             issued.token = Some(token.token().to_owned());
