@@ -3,9 +3,7 @@
 
 mod guardian;
 
-use std::fs;
 use std::io::Write as _;
-use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
@@ -20,7 +18,7 @@ use hgs_crypto::base64;
 use hgs_crypto::rsa::PrivateKey;
 use hgs_pki::health::HealthKind;
 use hgs_pki::{Certificate, Seconds};
-use hgs_testkit::{date_variables, tool};
+use hgs_testkit::{block_of_page, date_variables, tool};
 use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde_json::{Value, json};
@@ -99,10 +97,7 @@ fn kid(token: &str) -> String {
 
 /// Runs the program of the page at the time that the guardian's clock shows.
 async fn python(site: &Site, token: &str, issuer: &str, audience: &str) -> Output {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/health-token.md");
-    let page = fs::read_to_string(page).unwrap();
-    let (_, program) = page.split_once("```python\n").expect("the page has it");
-    let (program, _) = program.split_once("```").unwrap();
+    let program = block_of_page("health-token.md", "python");
     let url = format!("http://{}{JWKS_PATH}", site.http());
     let mut command = Command::new(tool("faketime", "faketime"));
     // The date of this test itself, if it has another one, would be added to it.
@@ -111,7 +106,7 @@ async fn python(site: &Site, token: &str, issuer: &str, audience: &str) -> Outpu
     }
     command
         .arg(format!("@{}", site.clock.now().unix()))
-        .args(["/usr/bin/python3", "-c", program, &url, issuer, audience])
+        .args(["/usr/bin/python3", "-c", &program, &url, issuer, audience])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());

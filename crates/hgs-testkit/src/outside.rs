@@ -2,7 +2,7 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -118,6 +118,20 @@ fn refused_privilege() -> Option<String> {
 
 fn workspace() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+}
+
+/// The first block in this language of a page in `docs`, as its readers copy it.
+///
+/// # Panics
+/// If there is none.
+#[must_use]
+pub fn block_of_page(page: &str, language: &str) -> String {
+    let page = workspace().join("docs").join(page);
+    let text = fs::read_to_string(page).expect("the page is there");
+    let begin = format!("```{language}\n");
+    let (_, block) = text.split_once(&begin).expect("the page has such a block");
+    let (block, _) = block.split_once("```").expect("the block has an end");
+    block.to_owned()
 }
 
 /// The environment variables by which `faketime` gives a program its date: a test that clears the environment of a

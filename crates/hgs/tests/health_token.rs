@@ -5,7 +5,6 @@ mod common;
 
 use std::fs;
 use std::io::Write as _;
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use common::ordinary::folder_of_programs;
@@ -65,13 +64,10 @@ impl Site {
 
     /// What the program of the page says of a token, and whether it accepts it.
     fn python(&self, token: &str) -> (bool, String) {
-        let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/health-token.md");
-        let page = fs::read_to_string(page).unwrap();
-        let (_, program) = page.split_once("```python\n").expect("the page has it");
-        let (program, _) = program.split_once("```").unwrap();
+        let program = hgs_testkit::block_of_page("health-token.md", "python");
         let keys = format!("{}/.well-known/jwks.json", self.served.url());
         let mut child = Command::new("/usr/bin/python3")
-            .args(["-c", program, &keys, "https://hgs.example", "kubernetes"])
+            .args(["-c", &program, &keys, "https://hgs.example", "kubernetes"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
