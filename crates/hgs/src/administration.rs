@@ -118,12 +118,16 @@ pub(crate) fn whole<T>(
 ) -> Result<Vec<T>, AdminError> {
     let mut all: Vec<T> = Vec::new();
     loop {
-        let next = PageQuery {
+        let after = all.last().and_then(&key);
+        let found = page(&PageQuery {
             limit: Some(MAX_PAGE),
-            after: all.last().and_then(&key),
-        };
-        let found = page(&next)?;
-        let is_last = found.len() < MAX_PAGE;
+            after: after.clone(),
+        })?;
+        // A server that does not know pages gives the whole list each time.
+        if after.is_some() && found.last().and_then(&key) == after {
+            return Ok(all);
+        }
+        let is_last = found.len() != MAX_PAGE;
         all.extend(found);
         if is_last {
             return Ok(all);
