@@ -14,7 +14,7 @@ pub(super) fn page<T, K: Ord>(
     check_limit(limit)?;
     let is_after = |entry: &T| after.as_ref().is_none_or(|after| key(entry) > *after);
     let mut wanted: Vec<T> = entries.filter(is_after).collect();
-    wanted.sort_by_key(|entry| key(entry));
+    wanted.sort_by_cached_key(|entry| key(entry));
     wanted.truncate(limit.unwrap_or(usize::MAX));
     Ok(wanted)
 }

@@ -15,9 +15,17 @@ use hgs_pki::health::HostId;
 /// Nonces that one host may have used and that still hold.
 const MOST_OF_HOST: usize = 64;
 
-/// Until when each used nonce of each host holds.
+/// The nonces that hosts have used and that still hold.
 #[derive(Debug, Default)]
-pub(super) struct UsedNonces(Mutex<BTreeMap<HostId, BTreeMap<Sha256Digest, Time>>>);
+pub(super) struct UsedNonces(Mutex<Used>);
+
+#[derive(Debug, Default)]
+struct Used {
+    /// Until when each nonce of each host holds.
+    hosts: BTreeMap<HostId, BTreeMap<Sha256Digest, Time>>,
+    /// When all hosts were last looked through for nonces that hold no more.
+    swept: Option<Time>,
+}
 
 impl UsedNonces {
     /// Uses a nonce that holds at `now`.
@@ -26,12 +34,10 @@ impl UsedNonces {
     /// [`TokenRefusal::NonceUsed`], or [`TokenRefusal::TooManyRequests`].
     pub(super) fn take(&self, host: HostId, nonce: &Nonce, now: Time) -> Result<(), TokenRefusal> {
         // Nothing between lock and unlock can panic half-way through a change.
-        let mut hosts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for used in hosts.values_mut() {
-            used.retain(|_, until| now <= *until);
-        }
-        hosts.retain(|_, used| !used.is_empty());
-        let used = hosts.entry(host).or_default();
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.sweep(now);
+        let used = all.hosts.entry(host).or_default();
+        used.retain(|_, until| now <= *until);
         let nonce = sha256(nonce.to_header().as_bytes());
         if used.contains_key(&nonce) {
             return Err(TokenRefusal::NonceUsed);
@@ -45,6 +51,21 @@ impl UsedNonces {
             .and_then(|until| until.checked_add(NONCE_SKEW));
         used.insert(nonce, until.unwrap_or(Time::MAX));
         Ok(())
+    }
+}
+
+impl Used {
+    /// Forgets what holds no more. Once within the time that a nonce holds is enough to bound the memory.
+    fn sweep(&mut self, now: Time) {
+        let age = self.swept.and_then(|swept| now.since(swept));
+        if age.is_some_and(|age| age < NONCE_LIFETIME) {
+            return;
+        }
+        self.hosts.retain(|_, used| {
+            used.retain(|_, until| now <= *until);
+            !used.is_empty()
+        });
+        self.swept = Some(now);
     }
 }
 
@@ -77,6 +98,6 @@ mod tests {
         assert_eq!(used.take(other, &nonce(), at(60)), Ok(()));
         // None of those holds any more, so none has to be remembered.
         assert_eq!(used.take(other, &nonce(), at(1000)), Ok(()));
-        assert_eq!(used.0.lock().unwrap().len(), 1);
+        assert_eq!(used.0.lock().unwrap().hosts.len(), 1);
     }
 }
