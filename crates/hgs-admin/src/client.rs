@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::poll_fn;
+use hgs_trace::Problem;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -280,14 +281,14 @@ impl ServerAddress {
             Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => (
                 ErrorCode::NoAnswer,
                 format!("no trusted certification authority has issued the certificate of {self}"),
-                "name its authority, or its own certificate, with --ca",
+                "name its authority, or its own certificate, with --server-ca",
             ),
             Some(rustls::Error::InvalidCertificate(refused)) => (
                 ErrorCode::NoAnswer,
                 format!("the certificate of {self} is refused: {refused}"),
-                "use a name that the certificate has, and name its authority with --ca",
+                "use a name that the certificate has, and name its authority with --server-ca",
             ),
-            _ => return no_answer(format_args!("{self}: {}", with_sources(failure))),
+            _ => return no_answer(format_args!("{self}: {}", Problem::of(failure).message)),
         };
         AdminError::new(code, message).with_remedy(remedy)
     }
@@ -307,16 +308,6 @@ fn tls_error<'e>(failure: &'e (dyn Error + 'static)) -> Option<&'e rustls::Error
         next = error.source();
     }
     None
-}
-
-fn with_sources(failure: &dyn Error) -> String {
-    let mut text = failure.to_string();
-    let mut next = failure.source();
-    while let Some(source) = next {
-        text = format!("{text}: {source}");
-        next = source.source();
-    }
-    text
 }
 
 fn block_on<T>(work: impl Future<Output = T>) -> Result<T, AdminError> {

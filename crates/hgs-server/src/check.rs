@@ -10,6 +10,7 @@ use std::path::Path;
 
 use hgs_custody::BundleError;
 use hgs_pki::TlsCertificate;
+use hgs_trace::Problem;
 use rustix::fs::{Access, access};
 use rustix::process::{Resource, getrlimit};
 
@@ -120,7 +121,7 @@ impl Config {
         if !api.enabled {
             return;
         }
-        if api.certificate.is_some() || !self.listen.https.enabled {
+        if self.api_has_own_certificate() {
             let settings = ("listen.api.certificate", "listen.api.key");
             check_certificate(settings, self.api_tls_files(), findings);
         }
@@ -140,14 +141,14 @@ impl Config {
                 for error in left_out {
                     findings.error(
                         "listen.api.clients",
-                        format!("{}, so it has no access", with_sources(&error)),
+                        format!("{}, so it has no access", Problem::of(&error).message),
                         "put the client's certificate there, name another file, or remove the entry",
                     );
                 }
             }
             Err(error) => findings.error(
                 "listen.api.clients",
-                with_sources(&error),
+                Problem::of(&error).message,
                 "write the file as docs/admin-api.md shows, or switch the listener off",
             ),
         }
@@ -192,7 +193,7 @@ impl Config {
                 ),
                 Err(error) => findings.error(
                     check,
-                    with_sources(&error),
+                    Problem::of(&error).message,
                     "see that the user database of this machine answers: getent group",
                 ),
             }
@@ -377,7 +378,7 @@ fn check_certificate(
     if let Err(error) = leaf {
         findings.error(
             setting,
-            with_sources(&error),
+            Problem::of(&error).message,
             remedy_of(&error, files.section),
         );
     }
@@ -467,18 +468,6 @@ fn is_open_to_others(path: &Path) -> bool {
 
 fn is_writable_by_others(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o002 != 0)
-}
-
-/// An error and what caused it, in one line.
-fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! Certificates that are added: from outside, or made here.
 
-use std::error::Error as _;
 use std::sync::Arc;
 
 use hgs_admin::types::{AddCertificate, AddedCertificate, Finding, NewCertificate, Severity};
@@ -12,6 +11,7 @@ use hgs_kps::{CertificateKind, Label, Lineage};
 use hgs_pki::issue::Template;
 use hgs_pki::{Certificate as PkiCertificate, profile};
 use hgs_store::{CertificateRecord, State, Transaction};
+use hgs_trace::Problem;
 
 use super::super::AdminHandler;
 use super::super::given;
@@ -277,12 +277,6 @@ fn not_made(error: CertifyError) -> AdminError {
 
 /// A key in a token can't do what its certificate is for, or can't be reached.
 pub(super) fn unfit_key(error: &InitialiseError, new_option: &str) -> AdminError {
-    let mut message = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        message = format!("{message}: {cause}");
-        source = cause.source();
-    }
     let remedy = match error {
         InitialiseError::NotThere { .. } => {
             format!(
@@ -304,6 +298,7 @@ pub(super) fn unfit_key(error: &InitialiseError, new_option: &str) -> AdminError
         }
         _ => SEE_TRACE.to_owned(),
     };
+    let message = Problem::of(error).message;
     AdminError::new(ErrorCode::Conflict, message).with_remedy(remedy)
 }
 
