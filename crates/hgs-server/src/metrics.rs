@@ -110,6 +110,20 @@ impl Metrics {
         self.collectors().push(Box::new(collector));
     }
 
+    /// Has `show` do so with `owner`, as long as that is there.
+    pub(crate) fn collect_from<T: Send + Sync + 'static>(
+        &self,
+        owner: &Arc<T>,
+        show: impl Fn(&T, &Self) + Send + Sync + 'static,
+    ) {
+        let owner = Arc::downgrade(owner);
+        self.collect(move |now| {
+            if let Some(owner) = owner.upgrade() {
+                show(&owner, now);
+            }
+        });
+    }
+
     /// The text that Prometheus reads. It may block.
     #[must_use]
     pub fn render(&self) -> String {

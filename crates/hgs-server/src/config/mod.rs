@@ -280,6 +280,12 @@ impl Config {
         configured.unwrap_or_else(|| self.layout.configuration.join("api-clients.toml"))
     }
 
+    /// Whether `[listen.api]` needs another certificate than `[listen.https]`, which is read there.
+    #[must_use]
+    pub fn api_has_own_certificate(&self) -> bool {
+        self.listen.api.certificate.is_some() || !self.listen.https.enabled
+    }
+
     /// The certificate of `[listen.api]`: that of `[listen.https]`, unless it has one of its own.
     #[must_use]
     pub fn api_tls_files(&self) -> TlsFiles<'_> {

@@ -1,7 +1,7 @@
 //! What monitoring sees of a guardian whenever it asks: facts of the moment, not counted before.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use hgs_custody_pkcs11::Breaker;
 use hgs_pki::Time;
@@ -21,16 +21,11 @@ const CONDITIONS: [&str; 4] = ["healthy", "expired", "never-healthy", "revoked"]
 
 /// Shows when a certificate expires.
 pub(crate) fn show_expiration(metrics: &Metrics, certificate: CertificateInUse) {
-    let current = if certificate.is_current {
-        "true"
-    } else {
-        "false"
-    };
     let labels = [
         ("use", certificate.role.to_string().into()),
         ("certificate", certificate.name.into()),
         ("lineage", certificate.lineage.into()),
-        ("current", current.into()),
+        ("current", certificate.is_current.to_string().into()),
     ];
     metrics
         .gauge(&CERTIFICATE_EXPIRATION, labels)
@@ -40,15 +35,10 @@ pub(crate) fn show_expiration(metrics: &Metrics, certificate: CertificateInUse) 
 impl Inspection {
     /// Has `metrics` show how this guardian is. It does not keep the guardian open.
     pub(crate) fn show_in(self: &Arc<Self>, metrics: &Metrics, workers: &Arc<Workers>) {
-        let (inspection, workers) = (Arc::downgrade(self), Arc::downgrade(workers));
-        metrics.collect(move |now| {
-            if let Some(inspection) = Weak::upgrade(&inspection) {
-                inspection.show(now);
-            }
-            if let Some(workers) = Weak::upgrade(&workers) {
-                let waiting = workers.waiting() as f64;
-                now.gauge(&WORK_JOBS_WAITING, []).set(waiting);
-            }
+        metrics.collect_from(self, Self::show);
+        metrics.collect_from(workers, |workers, now| {
+            let waiting = workers.waiting() as f64;
+            now.gauge(&WORK_JOBS_WAITING, []).set(waiting);
         });
     }
 
@@ -56,6 +46,9 @@ impl Inspection {
         let (state, now) = (self.store.state(), self.clock.now());
         show_hosts(metrics, &state, now);
         for certificate in expiry::of_state(&state, now) {
+            show_expiration(metrics, certificate);
+        }
+        for certificate in self.certificates_of_peers() {
             show_expiration(metrics, certificate);
         }
         self.show_keys(metrics);

@@ -45,7 +45,7 @@ impl Inspection {
         // The guardian's own signers before the newest are renewed by nobody.
         found.retain(|one| one.role != CertificateRole::AttestationSigner || one.is_current);
         let listen = &self.config.listen;
-        let api = listen.api.enabled && (listen.api.certificate.is_some() || !listen.https.enabled);
+        let api = listen.api.enabled && self.config.api_has_own_certificate();
         let files = [
             listen.https.enabled.then(|| listen.https.tls_files()),
             api.then(|| self.config.api_tls_files()),
@@ -62,12 +62,13 @@ impl Inspection {
                 ));
             }
         }
-        if let Some(clients) = self.api_clients.get() {
-            let clients = clients.validities().into_iter();
-            found.extend(clients.map(|client| {
-                CertificateInUse::new(CertificateRole::Client, client.name, client.validity)
-            }));
-        }
+        found.extend(self.certificates_of_peers());
+        found
+    }
+
+    /// Those of callers of `[listen.api]`, and those by which the nodes of a cluster know each other.
+    pub(super) fn certificates_of_peers(&self) -> Vec<CertificateInUse> {
+        let mut found = self.certificates_of_clients();
         let folder = ClusterFolder::of_state(&self.config.state_folder());
         let of_cluster = match folder.facts() {
             Ok(Some(_)) => credentials::validities(&folder).unwrap_or_default(),
@@ -78,6 +79,12 @@ impl Inspection {
             CertificateInUse::new(CertificateRole::Cluster, name, validity)
         }));
         found
+    }
+
+    /// Those of callers of `[listen.api]`.
+    pub(super) fn certificates_of_clients(&self) -> Vec<CertificateInUse> {
+        let clients = self.api_clients.get();
+        clients.map_or_else(Vec::new, |clients| clients.certificates())
     }
 }
 

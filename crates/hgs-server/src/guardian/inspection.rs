@@ -13,6 +13,7 @@ use hgs_store::{AttestationSigner, CertificateRecord, ShortName, State, StoreErr
 use hgs_trace::guardian::MANY_AUDIT_RECORDS;
 use hgs_trace::guardian::{Disk, DiskSpace};
 
+use super::expiry::CertificateInUse;
 use super::keys::{Holdings, Snapshots};
 use super::open_store::OpenStore;
 use super::signers::Signers;
@@ -113,10 +114,11 @@ impl Inspection {
             }
             warnings.extend(expiry_warning(record, now));
         }
-        let clients = self.api_clients.get().map(|clients| clients.validities());
-        let clients = clients.iter().flatten();
+        let clients = self.certificates_of_clients();
         warnings.extend(
-            clients.filter_map(|client| client_warning(&client.name, client.validity, now)),
+            clients
+                .iter()
+                .filter_map(|client| client_warning(client, now)),
         );
         warnings.extend(self.tokens.status().iter().flat_map(token_warnings));
         if Signers::at(state, now).active().is_none() {
@@ -160,31 +162,23 @@ impl Inspection {
 
 /// The expiry of guardians' certificates is not looked at in a protector; people want to know it all the same.
 fn expiry_warning(record: &CertificateRecord, now: Time) -> Option<Warning> {
-    let validity = record.certificate.validity();
-    let verb = match validity.status(now) {
-        ValidityStatus::Expired => "expired",
-        ValidityStatus::ExpiresSoon => "expires",
-        ValidityStatus::Valid | ValidityStatus::NotYetValid => return None,
-    };
-    let not_after = validity.not_after;
+    let expires = end(record.certificate.validity(), now, ("expired", "expires"))?;
     Some(warning(
         "certificate-expiry",
-        format!("certificate {} {verb} at {not_after}", record.thumbprint()),
+        format!("certificate {} {expires}", record.thumbprint()),
         "add a new certificate; the old one goes on opening protectors",
     ))
 }
 
 /// The certificate of a caller of `[listen.api]`.
-fn client_warning(name: &str, validity: Validity, now: Time) -> Option<Warning> {
-    let verb = match validity.status(now) {
-        ValidityStatus::Expired => "expired",
-        ValidityStatus::ExpiresSoon => "expires",
-        ValidityStatus::Valid | ValidityStatus::NotYetValid => return None,
-    };
-    let not_after = validity.not_after;
+fn client_warning(client: &CertificateInUse, now: Time) -> Option<Warning> {
+    let expires = end(client.validity, now, ("expired", "expires"))?;
     Some(warning(
         "client-certificate-expiry",
-        format!("the certificate of the client {name} of [listen.api] {verb} at {not_after}"),
+        format!(
+            "the certificate of the client {} of [listen.api] {expires}",
+            client.name
+        ),
         "put a new certificate into the file of [listen.api], or remove the client from it",
     ))
 }
@@ -247,21 +241,29 @@ pub(super) fn host_warnings(state: &State, now: Time) -> Vec<Warning> {
 
 /// A signer of another cluster ends with its certificate.
 fn signer_warning(signer: &AttestationSigner, now: Time) -> Option<Warning> {
-    let validity = signer.certificate.validity();
-    let verb = match validity.status(now) {
-        ValidityStatus::Expired => "ended",
-        ValidityStatus::ExpiresSoon => "ends",
-        ValidityStatus::Valid | ValidityStatus::NotYetValid => return None,
-    };
-    let not_after = validity.not_after;
+    let ends = end(signer.certificate.validity(), now, ("ended", "ends"))?;
     Some(warning(
         "signer-expiry",
         format!(
-            "the certificate of the trusted signer {} {verb} at {not_after}; nothing that it signed is accepted after that",
+            "the certificate of the trusted signer {} {ends}; nothing that it signed is accepted after that",
             signer.thumbprint()
         ),
         "add the other cluster's new signer with `hgs signer add`, and remove this one",
     ))
+}
+
+/// That a certificate has ended, or ends soon, and when; the verbs are those for the two.
+fn end(
+    validity: Validity,
+    now: Time,
+    (past, present): (&'static str, &'static str),
+) -> Option<String> {
+    let verb = match validity.status(now) {
+        ValidityStatus::Expired => past,
+        ValidityStatus::ExpiresSoon => present,
+        ValidityStatus::Valid | ValidityStatus::NotYetValid => return None,
+    };
+    Some(format!("{verb} at {}", validity.not_after))
 }
 
 /// Tokens that take no work now. They recover by themselves, but for a PIN that was refused.

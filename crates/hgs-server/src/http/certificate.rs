@@ -103,12 +103,8 @@ impl CurrentCertificate {
 
     /// Has `metrics` show when it expires, as the certificate of `listener`.
     pub(super) fn show_in(self: &Arc<Self>, metrics: &Metrics, listener: &'static str) {
-        let current = Arc::downgrade(self);
-        metrics.collect(move |now| {
-            let Some(current) = current.upgrade() else {
-                return;
-            };
-            let current = current.current.read();
+        metrics.collect_from(self, move |shown, now| {
+            let current = shown.current.read();
             let current = Arc::clone(&current.unwrap_or_else(PoisonError::into_inner));
             let leaf = current.cert.first();
             if let Some(Ok(leaf)) = leaf.map(|leaf| TlsCertificate::from_der(leaf)) {

@@ -28,9 +28,8 @@ use tracing::{error, info, warn};
 
 use super::certificate::{self, CurrentCertificate, FileState};
 use crate::config;
-use crate::guardian::{CertificateInUse, show_expiration};
+use crate::guardian::CertificateInUse;
 use crate::logging::PEERS;
-use crate::metrics::Metrics;
 
 /// Entries of the file.
 const MAX_CLIENTS: usize = 1000;
@@ -259,12 +258,6 @@ struct FileOfClients {
     certificates: Vec<PathBuf>,
 }
 
-/// A caller for whom something has to be done: the certificate ends soon or has ended.
-pub(crate) struct ClientValidity {
-    pub(crate) name: String,
-    pub(crate) validity: Validity,
-}
-
 /// The callers of `[listen.api]`, as the file has them now.
 pub(crate) struct ApiClients {
     file: PathBuf,
@@ -373,31 +366,12 @@ impl ApiClients {
         Some(ApiClient { address, entry })
     }
 
-    /// Shows when the certificates of callers expire.
-    pub(super) fn show_in(self: &Arc<Self>, metrics: &Metrics) {
-        let clients = Arc::downgrade(self);
-        metrics.collect(move |now| {
-            let Some(clients) = clients.upgrade() else {
-                return;
-            };
-            for client in clients.validities() {
-                let role = CertificateRole::Client;
-                show_expiration(
-                    now,
-                    CertificateInUse::new(role, client.name, client.validity),
-                );
-            }
-        });
-    }
-
-    /// How long the certificates are valid, as far as they were seen.
-    pub(crate) fn validities(&self) -> Vec<ClientValidity> {
+    /// The certificates by the names of their entries, as far as it is known how long they are valid.
+    pub(crate) fn certificates(&self) -> Vec<CertificateInUse> {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
         let known = current.values().filter_map(|entry| {
-            Some(ClientValidity {
-                name: entry.name.clone(),
-                validity: *entry.validity.get()?,
-            })
+            let (role, name) = (CertificateRole::Client, entry.name.clone());
+            Some(CertificateInUse::new(role, name, *entry.validity.get()?))
         });
         known.collect()
     }

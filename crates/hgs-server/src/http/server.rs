@@ -267,7 +267,6 @@ impl Bound {
             let handshake_time = self.config.listen.api.handshake_time;
             let label = ListenerName::Api.label();
             api.certificate.show_in(&tasks.metrics, label);
-            api.clients.show_in(&tasks.metrics);
             let tls = Tls::of_clients(api, tasks.connection_counts(), handshake_time);
             tasks.spawn(ListenerName::Api, tls, self.services.admin);
         }

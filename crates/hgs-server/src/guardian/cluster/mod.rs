@@ -15,7 +15,6 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
-use hgs_admin::types::CertificateRole;
 use hgs_clock::Clock;
 use hgs_cluster::credentials::{self, Authorities};
 use hgs_cluster::existing::{self, EtcdTls};
@@ -42,8 +41,6 @@ use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
-use super::collected::show_expiration;
-use super::expiry::CertificateInUse;
 use super::open_store::OpenStore;
 use super::readiness::TriedKeys;
 use crate::health::Readiness;
@@ -271,20 +268,10 @@ impl Cluster {
     }
 
     /// Has `metrics` show what does not change by the second.
-    pub(crate) fn show_in(self: &Arc<Self>, metrics: &Metrics) {
+    pub(crate) fn show_in(&self, metrics: &Metrics) {
         if self.etcd.is_some() {
             metrics.gauge(&CLUSTER_ETCD_QUOTA, []).set(QUOTA as f64);
         }
-        let cluster = Arc::downgrade(self);
-        metrics.collect(move |now| {
-            let Some(cluster) = cluster.upgrade() else {
-                return;
-            };
-            for (file, validity) in credentials::validities(&cluster.folder).unwrap_or_default() {
-                let role = CertificateRole::Cluster;
-                show_expiration(now, CertificateInUse::new(role, file, validity));
-            }
-        });
     }
 
     /// Whether the cluster takes commits of this node.
