@@ -161,7 +161,7 @@ fn carry(mut from: TcpStream, mut to: TcpStream) {
 
 /// A host asks one node right after an administrator was answered by another one, and before anything can tell the first node of it.
 #[test]
-fn a_node_that_has_not_heard_of_a_host_yet_asks_before_it_refuses_it() {
+fn a_node_asks_what_others_have_recorded_before_it_refuses_a_host_or_answers_it_as_a_moment_ago() {
     let etcd = Etcd::new(1);
     let [first, second] = ["n1", "n2"].map(Machine::new);
     first
@@ -186,9 +186,13 @@ fn a_node_that_has_not_heard_of_a_host_yet_asks_before_it_refuses_it() {
     // What nobody knows is refused, as before.
     let (status, _) = post(&served, &plain_request(&new_key(), &new_key()));
     assert_eq!(status, 403);
-    // Nor does it certify a new key of a host that was revoked a moment ago.
-    let request = plain_request(&host_key, &new_key());
+    // What it has certified a moment ago it hands out again, but not once the host was revoked.
+    assert_eq!(post(&served, &request).0, 200);
+    let of_new_key = plain_request(&host_key, &new_key());
     first.hgs("host revoke host-1 --reason stolen --yes").done();
     let (status, answer) = post(&served, &request);
+    assert_eq!(status, 403, "{answer}");
+    assert!(answer.contains("host-revoked"), "{answer}");
+    let (status, answer) = post(&served, &of_new_key);
     assert_eq!(status, 403, "{answer}");
 }

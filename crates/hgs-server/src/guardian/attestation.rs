@@ -63,6 +63,9 @@ enum Decided {
     Continue(Box<Continuation>),
 }
 
+/// A certificate of the last minute, and the number of its record.
+type LatelyIssued = (IssuedHealthCertificate, u64);
+
 /// A refusal, and the number of the record that it has of its own.
 type RecordedRefusal = (Refusal, RefusalRecord);
 
@@ -157,13 +160,16 @@ impl Attestations {
         request: AttestationRequest,
         now: Time,
     ) -> Result<Decided, RecordedRefusal> {
-        let verdict = self.evaluate_newest(request.clone(), now).await;
-        match verdict.map_err(unrecorded)? {
+        let (verdict, issued_lately) = self
+            .evaluate_newest(request.clone(), now)
+            .await
+            .map_err(unrecorded)?;
+        match verdict {
             Verdict::Healthy(grant) => {
-                if let Some((issued, sequence)) = self.issued_lately(&grant, now) {
-                    return Ok(Decided::Issued(Box::new(issued), sequence));
-                }
-                let (issued, sequence) = self.admit(grant, request, now).await?;
+                let (issued, sequence) = match issued_lately {
+                    Some(issued) => issued,
+                    None => self.admit(grant, request, now).await?,
+                };
                 Ok(Decided::Issued(Box::new(issued), sequence))
             }
             Verdict::Continue(continuation) => Ok(Decided::Continue(Box::new(continuation))),
@@ -171,9 +177,40 @@ impl Attestations {
         }
     }
 
+    /// The verdict, and the certificate of the last minute that answers it too. Where nothing is committed that would compare it with
+    /// what other nodes have committed, it is decided by a state that is as new as the request: another node may have revoked the host
+    /// a moment ago, or registered it, or approved what it booted.
+    async fn evaluate_newest(
+        self: &Arc<Self>,
+        request: AttestationRequest,
+        now: Time,
+    ) -> Result<(Verdict, Option<LatelyIssued>), Reason> {
+        let decided_from = self.store.state();
+        let verdict = self.evaluate(request.clone(), now).await;
+        let issued_lately = self.issued_lately(&verdict, now);
+        let is_compared = match &verdict {
+            Verdict::Healthy(_) => issued_lately.is_none(),
+            Verdict::Continue(_) => true,
+            Verdict::Refused(refusal) => refusal.status() != StatusCode::FORBIDDEN.as_u16(),
+        };
+        if is_compared {
+            return Ok((verdict, issued_lately));
+        }
+        let has_changed = self.store.has_changed_since(&decided_from).await;
+        if !has_changed.map_err(|failure| unavailable(&failure))? {
+            return Ok((verdict, issued_lately));
+        }
+        let verdict = self.evaluate(request, now).await;
+        let issued_lately = self.issued_lately(&verdict, now);
+        Ok((verdict, issued_lately))
+    }
+
     /// The certificate of the last minute that answers this attestation too. That a host returns nonces for the first
     /// time, what it will boot next, and that it has passed again or by other policies, have to be recorded all the same.
-    fn issued_lately(&self, grant: &Grant, now: Time) -> Option<(IssuedHealthCertificate, u64)> {
+    fn issued_lately(&self, verdict: &Verdict, now: Time) -> Option<LatelyIssued> {
+        let Verdict::Healthy(grant) = verdict else {
+            return None;
+        };
         let state = self.store.state();
         let host = state.host(&grant.host_id())?;
         let is_new = grant.returned_nonce() && !host.returns_nonces;
@@ -186,28 +223,6 @@ impl Attestations {
         }
         self.recent
             .find(grant, issuing_parameters(&state, now)?, now)
-    }
-
-    /// Decides by a state that is as new as the request, if it refuses: another node may have registered the host a moment ago,
-    /// or approved what it booted.
-    async fn evaluate_newest(
-        self: &Arc<Self>,
-        request: AttestationRequest,
-        now: Time,
-    ) -> Result<Verdict, Reason> {
-        let decided_from = self.store.state();
-        let verdict = self.evaluate(request.clone(), now).await;
-        let Verdict::Refused(refusal) = &verdict else {
-            return Ok(verdict);
-        };
-        if refusal.status() != StatusCode::FORBIDDEN.as_u16() {
-            return Ok(verdict);
-        }
-        let has_changed = self.store.has_changed_since(&decided_from).await;
-        match has_changed.map_err(|failure| unavailable(&failure))? {
-            true => Ok(self.evaluate(request, now).await),
-            false => Ok(verdict),
-        }
     }
 
     async fn evaluate(self: &Arc<Self>, request: AttestationRequest, now: Time) -> Verdict {

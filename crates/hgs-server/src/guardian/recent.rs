@@ -42,8 +42,8 @@ pub(crate) struct IssuingParameters {
 pub(crate) struct RecentCertificates(Mutex<HashMap<Key, Recent>>);
 
 impl RecentCertificates {
-    /// The certificate that answers `grant` too, and the number of its record. The grant was just decided, so the host is
-    /// still registered and its identity key still the current one.
+    /// The certificate that answers `grant` too, and the number of its record. The grant was decided by a state that is
+    /// as new as the request, so the host is still registered and its identity key still the current one.
     pub(crate) fn find(
         &self,
         grant: &Grant,
