@@ -20,7 +20,7 @@ use crate::{
     version = hgs_terminal::VERSION,
     propagate_version = true,
     after_help = "First steps:
-  guarded-host configure --url https://hgs.example --ca tls.pem --host-key host1.pem
+  guarded-host configure https://hgs.example --ca tls.pem --host-key host1.pem
   hgs host add host1 --host-key host1.pem            (on the guardian)
   guarded-host attest
 With a guardian in TPM mode:

@@ -20,14 +20,14 @@ use crate::status;
 /// Each call replaces the whole configuration: a fallback that is not named is gone.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  guarded-host configure --url https://hgs.example --ca tls.pem --host-key host1.pem
+  guarded-host configure https://hgs.example --ca tls.pem --host-key host1.pem
   guarded-host configure --attestation-url https://hgs.example/Attestation \\
                          --key-protection-url https://hgs.example/KeyProtection
-  guarded-host configure --url https://node1.example --url https://node2.example
+  guarded-host configure https://node1.example https://node2.example
   guarded-host configure --local")]
 pub(crate) struct Arguments {
     /// What the URLs of both services begin with, such as `https://hgs.example`; several for several nodes of one guardian
-    #[arg(long, value_name = "URL", conflicts_with_all = ["attestation_url", "local"])]
+    #[arg(value_name = "URL", conflicts_with_all = ["attestation_url", "local"])]
     url: Vec<String>,
     /// Write the public half of the host key to this file, for `hgs host add`; a key is made if there is none
     #[arg(long, value_name = "FILE", conflicts_with = "local")]

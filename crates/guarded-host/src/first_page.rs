@@ -100,7 +100,7 @@ const TITLE: &str = "guarded-host: the host's side of a Host Guardian Service";
 
 const SET_UP: &str = "\
 First, on this host (--ca names the certificate of the guardian, unless the system trusts it):
-  guarded-host configure --url https://hgs.example --ca tls.pem --host-key host1.pem
+  guarded-host configure https://hgs.example --ca tls.pem --host-key host1.pem
 then on the guardian, with that file:
   hgs host add host1 --host-key host1.pem
 then here:

@@ -60,9 +60,7 @@ impl Error {
 
     fn own_remedy(&self) -> Option<&'static str> {
         match self {
-            Self::LocalMode => {
-                Some("run `guarded-host configure --attestation-url URL --key-protection-url URL`")
-            }
+            Self::LocalMode => Some("run `guarded-host configure URL`"),
             Self::Configuration(ConfigurationError::Syntax { .. }) => {
                 Some("correct the file; docs/guarded-host.md describes every key")
             }

@@ -36,7 +36,7 @@ impl Site {
         home.write("ours/guarded-host.toml", of_host);
         let served = Served::start(&home);
         let site = Self { home, served };
-        site.host(&format!("configure --url {}", site.served.url()))
+        site.host(&format!("configure {}", site.served.url()))
             .done();
         site
     }
@@ -209,7 +209,7 @@ fn a_host_with_a_tpm_gets_an_affirming_token_as_long_as_it_is_healthy() {
         .replace("LOG", &at("log"))
         .replace("IMA", &at("ima"));
     site.home.write("ours/guarded-host.toml", of_host);
-    site.host(&format!("configure --url {}", site.served.url()))
+    site.host(&format!("configure {}", site.served.url()))
         .done();
     site.ask("server set --attestation-mode tpm --yes").done();
     tpm.boot(LOG);

@@ -607,7 +607,7 @@ fn a_host_says_what_it_will_boot_next_and_boots_it() {
         Outcome::of(&mut command)
     };
     let url = site.served.as_ref().unwrap().url();
-    host(&format!("configure --url {url}")).done();
+    host(&format!("configure {url}")).done();
     tpm.boot(LOG);
     fs::write(folder.join("log"), LOG).unwrap();
     host("identity export --out host1.json").done();

@@ -125,7 +125,7 @@ async fn a_guardian_of_two_nodes_is_configured_shown_and_traced_by_both() {
     let (away, there) = ("http://127.0.0.1:1", guardian.endpoints());
     let there = there.attestation.to_string();
     let there = there.strip_suffix("/Attestation").unwrap();
-    folder.done(&format!("configure --url {away} --url {there}"));
+    folder.done(&format!("configure {away} {there}"));
     let status = folder.json("status");
     let urls = [away, there].map(|node| format!("{node}/Attestation"));
     assert_eq!(status["attestation_url"], urls[0]);
@@ -146,7 +146,7 @@ async fn a_guardian_of_two_nodes_is_configured_shown_and_traced_by_both() {
     assert_eq!(outcome("HGS-H007", there), "pass");
     assert_eq!(outcome("HGS-H010", &urls[1]), "pass");
 
-    let twice = folder.error(&format!("configure --url {there} --url {there}/"), 64);
+    let twice = folder.error(&format!("configure {there} {there}/"), 64);
     let complaint = format!("`{}` is there twice", urls[1]);
     assert_eq!(twice["message"], complaint);
 }
@@ -173,7 +173,7 @@ fn the_url_of_one_service_is_not_that_of_both() {
         "https://hgs.example/Attestation",
         "http://hgs/keyprotection/",
     ] {
-        let error = folder.error(&format!("configure --url {url}"), 64);
+        let error = folder.error(&format!("configure {url}"), 64);
         let message = error["message"].as_str().unwrap();
         assert!(message.contains("without /Attestation"), "{message}");
     }
@@ -458,7 +458,7 @@ async fn the_first_page_says_how_the_host_stands_and_what_comes_next() {
     let (guardian, folder) = (guardian().await, Folder::new());
     let page = first_page(&folder);
     assert!(page.contains("guarded by no service"), "{page}");
-    assert!(page.contains("guarded-host configure --url"), "{page}");
+    assert!(page.contains("guarded-host configure https:"), "{page}");
     assert!(!folder.path("state-folder").exists(), "nothing is made");
 
     folder.configure(&guardian);

@@ -19,7 +19,7 @@ pub(super) fn checks() -> Vec<Check<Facts>> {
             group: Group::Service,
             title: "this host is configured for a guardian",
             fails_when: "the host is in local mode",
-            remedy: "run `guarded-host configure --attestation-url URL --key-protection-url URL`",
+            remedy: "run `guarded-host configure URL`",
             after: &["HGS-H001"],
             judge: guarded,
         },

@@ -46,7 +46,7 @@ impl Machine {
         );
         fs::write(folder.join("guarded-host.toml"), configuration).unwrap();
         let machine = Self { host, tpm, folder };
-        machine.run(&format!("configure --url {url}")).done();
+        machine.run(&format!("configure {url}")).done();
         machine
     }
 
