@@ -1,5 +1,7 @@
 //! `guarded-host agent`: the daemon.
 
+mod service_manager;
+
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
@@ -8,6 +10,7 @@ use hgs_agent::{Agent, AgentFolders, Client, ClientError, Settings};
 use hgs_terminal::{AtFault, Exit, Failure};
 use hgs_vm::memory;
 use hgs_vm::qemu::process::User;
+use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::failure::at_fault;
@@ -95,10 +98,25 @@ impl Arguments {
             let agent = Agent::start(folders, settings)
                 .await
                 .map_err(agent_failure)?;
-            stop.await;
-            agent.stop().await;
-            Ok(Exit::Done)
+            work(agent, stop).await
         })
+    }
+}
+
+/// Lets the agent work until it is told to stop, or fails. A service manager hears of it.
+async fn work(mut agent: Agent, stop: impl Future<Output = ()>) -> Result<Exit, Failure> {
+    let liveness = agent.liveness();
+    service_manager::notify(NotifyState::Ready);
+    let failure = tokio::select! {
+        () = stop => None,
+        () = service_manager::feed_watchdog(&liveness) => None,
+        failure = agent.failed() => Some(failure),
+    };
+    service_manager::notify(NotifyState::Stopping);
+    agent.stop().await;
+    match failure {
+        None => Ok(Exit::Done),
+        Some(failure) => Err(agent_failure(failure)),
     }
 }
 

@@ -29,7 +29,7 @@ mod socket;
 mod trace;
 mod wire;
 
-pub use agent::{Agent, Settings};
+pub use agent::{Agent, Liveness, Settings};
 pub use client::{Client, ClientError};
 pub use folders::AgentFolders;
 pub use libvirt::concerns_shielded_vm;

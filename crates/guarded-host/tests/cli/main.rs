@@ -4,6 +4,7 @@
 #[expect(dead_code, reason = "the library's tests use the rest of it")]
 mod guardian;
 mod libvirt;
+mod service_manager;
 mod tpm;
 
 use std::fs;
