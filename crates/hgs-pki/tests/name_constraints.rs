@@ -446,3 +446,20 @@ fn constraints_of_an_intermediate_that_only_a_root_may_have_are_named() {
     // The remedy that the error names.
     assert_eq!(chain::verify(&leaf, &[], &[middle], when), Ok(()));
 }
+
+#[test]
+fn more_comparisons_of_names_than_one_certificate_is_worth_are_refused() {
+    let pair = Pair::new();
+    let permitted = "permitted;email:b,".repeat(250);
+    let constraints = format!("{permitted}{}", ["excluded;email:c"; 250].join(","));
+    // With the subject: 500 names, each of which is compared with 500 constraints.
+    let alternative = ["email:a@b"; 499].join(",");
+    let most = pair.issue(&constraints, "/CN=a", &alternative);
+    assert_eq!(pair.verify(&most, "250,000 comparisons"), Ok(()));
+    let [root, leaf] = pair.issue(&constraints, "/CN=a", &format!("{alternative},email:a@b"));
+    let when = leaf.validity().not_before;
+    assert_eq!(
+        chain::verify(&leaf, &[], slice::from_ref(&root), when),
+        Err(ChainError::TooManyPaths)
+    );
+}
