@@ -28,6 +28,9 @@ EXPECTED = {
     "approve_hosts": 409,
     "host_evidence": 404,
     "simulate_policies": 409,
+    # There is no console.
+    "new_console_link": 409,
+    "revoke_console_session": 404,
 }
 
 
@@ -70,11 +73,13 @@ def read(folder, name):
 def all_operations(calls, folder):
     key = [read(folder, f"host{number}.pem") for number in (1, 2)]
     call = calls.call
-    for name in ("status", "server", "cluster", "certificate_usage", "signers", "host_groups", "policies", "audit_log", "trace"):
+    for name in ("status", "server", "cluster", "certificate_usage", "signers", "host_groups", "policies", "audit_log", "trace", "console_sessions"):
         call(name)
     call("set_server", {"rekey_window_seconds": 60})
     call("invite_node", {"public_key": "age1"})
     call("remove_node", node="node-9")
+    call("new_console_link", {"digest": NOBODY})
+    call("revoke_console_session", session="5f0c2a91")
 
     added = call("new_certificate", {"kind": "signing", "bits": 2048})
     thumbprint = added.thumbprint

@@ -24,6 +24,13 @@ pub enum Identity {
         /// The name of its entry in the server's configuration.
         name: String,
     },
+    /// A session of the console.
+    Console {
+        /// The name of the session.
+        session: String,
+        /// Who signed in.
+        user: Box<Self>,
+    },
 }
 
 impl fmt::Display for Identity {
@@ -36,6 +43,9 @@ impl fmt::Display for Identity {
             Self::Certificate { thumbprint, name } => {
                 write!(formatter, "certificate {thumbprint}")?;
                 Some(name)
+            }
+            Self::Console { session, user } => {
+                return write!(formatter, "console {session}, {user}");
             }
         };
         match name {
@@ -93,5 +103,13 @@ mod tests {
             imitation.to_string(),
             format!("certificate {thumbprint} (uid 0 (root))")
         );
+        let over_console = Identity::Console {
+            session: "5f0c2a91".to_owned(),
+            user: Box::new(Identity::Process {
+                uid: 0,
+                user: Some("root".to_owned()),
+            }),
+        };
+        assert_eq!(over_console.to_string(), "console 5f0c2a91, uid 0 (root)");
     }
 }

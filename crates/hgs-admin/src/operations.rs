@@ -16,13 +16,13 @@ use crate::path::is_plain;
 use crate::types::{
     AddCertificate, AddEkRoots, AddHost, AddHosts, AddPolicyDocument, AddSigner, AddedCertificate,
     ApproveHosts, ApprovedHost, ArchiveAudit, AuditArchive, AuditLog, AuditQuery, AuditRecord,
-    Certificate, CertificateDetail, CertificateUsage, ChangePolicyDocument, Cluster, DeniedHost,
-    DenyHost, Diagnosis, EkRoot, EventQuery, GuardianDocument, Host, HostDetail, HostEvidence,
-    HostGroup, HostMeasurements, InviteNode, Judgement, NewCertificate, NewHostGroup,
-    NodeInvitation, Policy, PolicyDocument, PolicyDocumentDetail, PolicyQuery, RecordExport,
-    RemoveCertificate, RemovedHost, RevokeHost, RotateCertificates, RotatedCertificates,
-    ServerSettings, SetCertificate, SetHost, SetHostMeasurements, SetPolicy, SetServer, SetSigner,
-    Signer, SimulatePolicies, Status, Trial,
+    Certificate, CertificateDetail, CertificateUsage, ChangePolicyDocument, Cluster, ConsoleLink,
+    ConsoleSession, DeniedHost, DenyHost, Diagnosis, EkRoot, EventQuery, GuardianDocument, Host,
+    HostDetail, HostEvidence, HostGroup, HostMeasurements, InviteNode, Judgement, NewCertificate,
+    NewConsoleLink, NewHostGroup, NodeInvitation, Policy, PolicyDocument, PolicyDocumentDetail,
+    PolicyQuery, RecordExport, RemoveCertificate, RemovedHost, RevokeHost, RotateCertificates,
+    RotatedCertificates, ServerSettings, SetCertificate, SetHost, SetHostMeasurements, SetPolicy,
+    SetServer, SetSigner, Signer, SimulatePolicies, Status, Trial,
 };
 use crate::types::{HostQuery, PageQuery};
 use crate::{AdminError, Caller, Client, HostSelector, Permission, SignerSelector, WithKey};
@@ -42,6 +42,39 @@ pub struct Operation {
     pub documentation: &'static str,
     pub(crate) describe: fn(Description<'_>) -> Description<'_>,
     pub(crate) perform: fn(&dyn Administration, &Call<'_>) -> Result<Answer, AdminError>,
+}
+
+/// An [`Administration`] for callers within the server, who ask by other ways than requests for operations: it does what the
+/// caller is permitted.
+#[derive(Clone, Copy)]
+pub struct Permitted<'a> {
+    caller: &'a Caller,
+    administration: &'a dyn Administration,
+}
+
+impl<'a> Permitted<'a> {
+    /// What `administration` does for `caller`.
+    #[must_use]
+    pub fn new(caller: &'a Caller, administration: &'a dyn Administration) -> Self {
+        Self {
+            caller,
+            administration,
+        }
+    }
+
+    /// Refuses a caller that does not have `permission`.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Forbidden`](crate::ErrorCode::Forbidden).
+    pub fn require(&self, permission: Permission) -> Result<(), AdminError> {
+        self.caller.require(permission)
+    }
+}
+
+impl std::fmt::Debug for Permitted<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Permitted({})", self.caller.identity)
+    }
 }
 
 /// What a method and a path lead to.
@@ -142,6 +175,16 @@ macro_rules! operations {
                     let path = OPERATIONS.$name.path_for(&outgoing.segment);
                     let outgoing = Outgoing { path, ..outgoing };
                     <$answer>::of(self, &OPERATIONS.$name.method, outgoing)
+                }
+            )+
+        }
+
+        /// Checks the permission of a caller before each operation.
+        impl Administration for Permitted<'_> {
+            $(
+                fn $name(&self $(, $argument: &$type)*) -> Result<$answer, AdminError> {
+                    self.caller.require(OPERATIONS.$name.permission)?;
+                    self.administration.$name($($argument),*)
                 }
             )+
         }
@@ -459,6 +502,19 @@ operations! {
     /// functions that decide for hosts. A roll that fails is an answer. It leaves audit records and changes nothing.
     POST "/v1/trace/roll" (Diagnose)
     fn synthetic_roll() -> Diagnosis<SyntheticRoll>;
+
+    /// Makes a link that signs its first user in to the console, as the caller and with what the caller is permitted. It
+    /// holds for a minute. The last part of the link is a secret that the client draws; only its digest is sent.
+    POST "/v1/console/links" (UseConsole)
+    fn new_console_link(body link: NewConsoleLink) -> ConsoleLink;
+
+    /// Who is signed in to the console of this node, the newest first.
+    GET "/v1/console/sessions" (ViewService)
+    fn console_sessions() -> Vec<ConsoleSession>;
+
+    /// Ends a session of the console at once. Answers with what was ended.
+    DELETE "/v1/console/sessions/{session}" (ManageSessions)
+    fn revoke_console_session(path session: HostSelector) -> ConsoleSession;
 }
 
 #[cfg(test)]
@@ -491,7 +547,7 @@ mod tests {
             let reads = operation.method == Method::GET;
             let tries = matches!(
                 operation.permission,
-                Permission::Diagnose | Permission::Simulate
+                Permission::Diagnose | Permission::Simulate | Permission::UseConsole
             );
             assert!(
                 operation.permission.changes_state() != reads || tries,

@@ -8,8 +8,9 @@ use hgs_pki::Thumbprint;
 
 use crate::AdminError;
 
-/// Whether a segment can name something.
-pub(crate) fn is_plain(segment: &str) -> bool {
+/// Whether `segment` can stand for one thing in a path.
+#[must_use]
+pub fn is_plain(segment: &str) -> bool {
     let plain = |octet: u8| octet.is_ascii_alphanumeric() || matches!(octet, b'.' | b'-' | b'_');
     !matches!(segment, "" | "." | "..") && segment.bytes().all(plain)
 }

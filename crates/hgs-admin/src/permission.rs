@@ -28,6 +28,8 @@ pub enum Permission {
     Simulate,
     /// Run diagnoses, which leave an audit record and change nothing.
     Diagnose,
+    /// Sign in to the console, which permits what its user is permitted otherwise.
+    UseConsole,
     /// Change settings that are part of the state.
     ManageService,
     /// Add, change and remove the guardian's certificates.
@@ -44,6 +46,8 @@ pub enum Permission {
     ManagePolicies,
     /// Act on the state as a whole: record its exports.
     ManageState,
+    /// End the sessions of others in the console.
+    ManageSessions,
 }
 
 impl Permission {
@@ -57,6 +61,7 @@ impl Permission {
         Self::ViewAudit,
         Self::Simulate,
         Self::Diagnose,
+        Self::UseConsole,
         Self::ManageService,
         Self::ManageCertificates,
         Self::ManageSigners,
@@ -65,6 +70,7 @@ impl Permission {
         Self::ApproveEvidence,
         Self::ManagePolicies,
         Self::ManageState,
+        Self::ManageSessions,
     ];
 
     /// Whether an operation that needs this permission can change the state.
@@ -78,7 +84,8 @@ impl Permission {
             | Self::ViewPolicies
             | Self::ViewAudit
             | Self::Simulate
-            | Self::Diagnose => false,
+            | Self::Diagnose
+            | Self::UseConsole => false,
             Self::ManageService
             | Self::ManageCertificates
             | Self::ManageSigners
@@ -86,7 +93,8 @@ impl Permission {
             | Self::RemoveHosts
             | Self::ApproveEvidence
             | Self::ManagePolicies
-            | Self::ManageState => true,
+            | Self::ManageState
+            | Self::ManageSessions => true,
         }
     }
 }
@@ -157,6 +165,7 @@ impl Role {
                 Permission::ViewHosts,
                 Permission::ViewPolicies,
                 Permission::Simulate,
+                Permission::UseConsole,
                 Permission::ManageHosts,
                 Permission::ApproveEvidence,
             ]

@@ -10,6 +10,7 @@ mod audit;
 mod certificates;
 mod changes;
 mod cluster;
+mod console;
 mod diagnosis;
 mod events;
 mod hosts;
@@ -35,6 +36,7 @@ pub use cluster::{
     Cluster, ClusterNode, ClusterUpgrade, ExistingEtcd, ExistingEtcdMember, InviteNode,
     NodeInvitation,
 };
+pub use console::{ConsoleLink, ConsoleSession, NewConsoleLink};
 pub use diagnosis::Diagnosis;
 pub use events::{
     CaughtUp, CertificateRole, Event, EventKind, EventKinds, EventQuery, Expiry, ExpiryStage, Gap,

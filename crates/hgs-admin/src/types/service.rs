@@ -121,6 +121,8 @@ pub enum ListenerName {
     Admin,
     /// This API under mutual TLS.
     Api,
+    /// The console, in a browser.
+    Console,
 }
 
 named!(ListenerName);
