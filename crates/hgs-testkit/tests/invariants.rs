@@ -116,11 +116,13 @@ const DRAWING: &[(&str, &[&str])] = &[
             "hgs-custody-tpm",
         ],
     ),
+    ("hgs-console", &["hgs-admin", "hgs-crypto", "hgs-pki"]),
     (
         "hgs-server",
         &[
             "hgs-clock",
             "hgs-admin",
+            "hgs-console",
             "hgs-crypto",
             "hgs-xml",
             "hgs-pki",

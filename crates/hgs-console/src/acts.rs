@@ -1,0 +1,165 @@
+//! What changes something. Each act has a page that shows what will change, and a form in it that does it. Where there is a
+//! script, the page is opened as a dialog.
+
+use std::collections::BTreeMap;
+
+use hgs_admin::types::{AddHost, ApproveHosts, HostEvidence, RevokeHost, SimulatePolicies};
+use hgs_admin::{AdminError, Administration as _, ErrorCode};
+
+use crate::routes::{Asked, HOST, SESSIONS, Shown};
+use crate::views::{hosts, sessions};
+use crate::{Notice, Page, Path};
+
+/// Where to go when something was done, and what is said there.
+type Done = Result<(Path, Notice), AdminError>;
+
+/// An act.
+#[derive(Debug, Clone, Copy)]
+pub struct Act {
+    /// The page with its form, with what was entered, and why it was not done.
+    pub(crate) page: fn(&Asked<'_>, &Entered, Option<&AdminError>) -> Result<Page, AdminError>,
+    /// Does it. Where to go then, and what is said there.
+    pub(crate) perform: fn(&Asked<'_>, &Entered) -> Done,
+}
+
+impl Act {
+    /// Does what was entered. If the guardian refuses it, the form is shown again.
+    pub(crate) fn carry_out(
+        &self,
+        asked: &Asked<'_>,
+        entered: &Entered,
+    ) -> Result<Shown, AdminError> {
+        match (self.perform)(asked, entered) {
+            Ok((path, notice)) => Ok(Shown::Done(path, notice)),
+            Err(error) if matches!(error.code, ErrorCode::InvalidRequest | ErrorCode::Conflict) => {
+                let page = (self.page)(asked, entered, Some(&error))?;
+                Ok(Shown::Refused(page, error.code))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// What somebody entered into a form.
+#[derive(Debug, Default)]
+pub struct Entered(BTreeMap<String, String>);
+
+impl Entered {
+    /// Reads a form as browsers send it.
+    pub(crate) fn read(form: &[u8]) -> Result<Self, AdminError> {
+        serde_urlencoded::from_bytes(form)
+            .map(Self)
+            .map_err(AdminError::invalid)
+    }
+
+    /// What was entered into a field.
+    pub(crate) fn field(&self, name: &str) -> &str {
+        self.0.get(name).map(|text| text.trim()).unwrap_or_default()
+    }
+
+    /// The same, if it is not empty.
+    pub(crate) fn optional(&self, name: &str) -> Option<String> {
+        Some(self.field(name).to_owned()).filter(|text| !text.is_empty())
+    }
+}
+
+pub(crate) const ADD_HOST: Act = Act {
+    page: |asked, entered, error| {
+        let status = asked.administration.status()?;
+        Ok(hosts::add(&status, entered, error))
+    },
+    perform: |asked, entered| {
+        let credential = entered.field("credential");
+        // A platform identity is JSON, a host key is PEM or Base64.
+        let is_identity = credential.starts_with('{');
+        let host = AddHost {
+            name: entered.field("name").to_owned(),
+            host_key: (!is_identity).then(|| credential.to_owned()),
+            identity: is_identity.then(|| credential.to_owned()),
+            group: entered.optional("group"),
+            without_ek_certificate: false,
+        };
+        let added = asked.administration.add_host(&host)?;
+        Ok((Path::or_start(HOST.path_of(&added.name)), Notice::HostAdded))
+    },
+};
+
+pub(crate) const REVOKE_HOST: Act = Act {
+    page: |asked, entered, error| {
+        let host = asked.administration.host(&asked.host()?)?;
+        Ok(hosts::revoke(&host, entered, error, asked.now))
+    },
+    perform: |asked, entered| {
+        let revocation = RevokeHost {
+            reason: entered.field("reason").to_owned(),
+        };
+        if revocation.reason.is_empty() {
+            return Err(AdminError::invalid("say why, for those who read the log"));
+        }
+        let host = asked
+            .administration
+            .revoke_host(&asked.host()?, &revocation)?;
+        Ok((
+            Path::or_start(HOST.path_of(&host.name)),
+            Notice::HostRevoked,
+        ))
+    },
+};
+
+pub(crate) const APPROVE_HOST: Act = Act {
+    page: |asked, entered, error| {
+        let evidence = asked.administration.host_evidence(&asked.host()?)?;
+        let judged = asked
+            .administration
+            .simulate_policies(&as_it_booted(&evidence))?;
+        Ok(hosts::approve(
+            &evidence, &judged, entered, error, asked.now,
+        ))
+    },
+    perform: |asked, entered| {
+        let host = asked.host()?;
+        let alike = entered.field("alike") == "yes";
+        let approval = ApproveHosts {
+            hosts: (!alike).then(|| host.to_string()).into_iter().collect(),
+            like: alike.then(|| host.to_string()),
+            label: entered.optional("label"),
+        };
+        asked.administration.approve_hosts(&approval)?;
+        Ok((
+            Path::or_start(HOST.path_of(asked.segment)),
+            Notice::HostApproved,
+        ))
+    },
+};
+
+/// The last evidence of a host, to be judged by what is in effect now.
+fn as_it_booted(evidence: &HostEvidence) -> SimulatePolicies {
+    let values = evidence.pcr_values.iter();
+    let pcrs =
+        values.filter_map(|value| Some((u8::try_from(value.pcr).ok()?, value.value.clone())));
+    SimulatePolicies {
+        log: evidence.event_log.clone(),
+        ima: Some(evidence.ima_log.clone()).filter(|log| !log.is_empty()),
+        pcrs: pcrs.collect(),
+        host: Some(evidence.host.clone()),
+        ..SimulatePolicies::default()
+    }
+}
+
+pub(crate) const REVOKE_SESSION: Act = Act {
+    page: |asked, _, error| {
+        let found = asked.administration.console_sessions()?;
+        let mut found = found.iter();
+        let session = found.find(|session| session.session == asked.segment);
+        let session = session.ok_or_else(|| {
+            AdminError::new(ErrorCode::NotFound, "this session has ended already")
+        })?;
+        Ok(sessions::revoke(session, asked.viewer, error, asked.now))
+    },
+    perform: |asked, _| {
+        asked
+            .administration
+            .revoke_console_session(&asked.host()?)?;
+        Ok((SESSIONS.fixed_path(), Notice::SessionRevoked))
+    },
+};

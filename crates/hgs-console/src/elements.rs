@@ -1,0 +1,232 @@
+//! What pages are made of. Links and forms are made here only, from a [`Path`].
+
+use std::fmt::Display;
+
+use hgs_admin::AdminError;
+use hgs_pki::{Seconds, Time};
+use maud::{Markup, html};
+
+use crate::Path;
+
+/// How something is: it is said in words, and shown by a colour beside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Condition {
+    Good,
+    Attention,
+    Bad,
+    Neutral,
+}
+
+pub(crate) fn condition(condition: Condition, text: &str) -> Markup {
+    let class = match condition {
+        Condition::Good => "good",
+        Condition::Attention => "attention",
+        Condition::Bad => "bad",
+        Condition::Neutral => "neutral",
+    };
+    html! { span.condition.(class) { (text) } }
+}
+
+/// A link, or the text alone where there is no path.
+pub(crate) fn link(path: Option<&Path>, text: &str) -> Markup {
+    match path {
+        Some(path) => html! { a href=(path) { (text) } },
+        None => html! { (text) },
+    }
+}
+
+/// A link of the list of screens.
+pub(crate) fn menu_link(path: &Path, text: &str, is_here: bool) -> Markup {
+    html! { a href=(path) aria-current=[is_here.then_some("page")] { (text) } }
+}
+
+/// A link to an act, which the script opens as a dialog.
+pub(crate) fn act_link(path: Option<&Path>, text: &str) -> Markup {
+    match path {
+        Some(path) => html! { a.button href=(path) data-dialog { (text) } },
+        None => html! {},
+    }
+}
+
+/// A form that is sent to `path` by a button.
+pub(crate) fn form(path: &Path, button: Button<'_>, fields: &Markup) -> Markup {
+    html! {
+        form method="post" action=(path) {
+            (fields)
+            p.buttons {
+                button type="submit" class=(if button.is_dangerous { "dangerous" } else { "main" }) { (button.text) }
+                @if let Some(back) = button.back { " " a.cancel href=(back) { "Cancel" } }
+            }
+        }
+    }
+}
+
+/// The button of a form.
+pub(crate) struct Button<'b> {
+    pub(crate) text: &'b str,
+    pub(crate) is_dangerous: bool,
+    /// Where the form is left without doing it.
+    pub(crate) back: Option<&'b Path>,
+}
+
+/// A field of one line.
+pub(crate) struct Field<'f> {
+    pub(crate) name: &'static str,
+    pub(crate) label: &'static str,
+    pub(crate) help: &'static str,
+    pub(crate) value: &'f str,
+    pub(crate) is_required: bool,
+}
+
+impl Field<'_> {
+    pub(crate) fn line(&self) -> Markup {
+        let help = format!("{}-help", self.name);
+        html! {
+            p.field {
+                label for=(self.name) { (self.label) }
+                span.help id=(help) { (self.help) }
+                input type="text" id=(self.name) name=(self.name) value=(self.value) aria-describedby=(help)
+                    required[self.is_required] autocomplete="off" spellcheck="false" maxlength="1024";
+            }
+        }
+    }
+
+    pub(crate) fn lines(&self) -> Markup {
+        let help = format!("{}-help", self.name);
+        html! {
+            p.field {
+                label for=(self.name) { (self.label) }
+                span.help id=(help) { (self.help) }
+                textarea id=(self.name) name=(self.name) rows="8" aria-describedby=(help)
+                    required[self.is_required] autocomplete="off" spellcheck="false" {
+                    // A browser drops the first line feed of a text area.
+                    "\n" (self.value)
+                }
+            }
+        }
+    }
+
+    pub(crate) fn check_box(&self) -> Markup {
+        html! {
+            p.field.choice {
+                input type="checkbox" id=(self.name) name=(self.name) value="yes" checked[self.value == "yes"];
+                label for=(self.name) { (self.label) }
+                span.help { (self.help) }
+            }
+        }
+    }
+}
+
+/// A list of names and what belongs to each.
+pub(crate) fn facts(facts: impl IntoIterator<Item = (&'static str, Markup)>) -> Markup {
+    html! {
+        dl.facts {
+            @for (name, value) in facts {
+                div { dt { (name) } dd { (value) } }
+            }
+        }
+    }
+}
+
+/// A table. On narrow screens each row becomes a card with its headings.
+pub(crate) fn table(caption: &str, headings: &[&str], rows: &[Vec<Markup>]) -> Markup {
+    html! {
+        table {
+            caption { (caption) }
+            thead { tr { @for heading in headings { th scope="col" { (heading) } } } }
+            tbody {
+                @for row in rows {
+                    tr {
+                        @for (index, (heading, cell)) in headings.iter().zip(row).enumerate() {
+                            @if index == 0 {
+                                th scope="row" data-heading=(heading) { (cell) }
+                            } @else {
+                                td data-heading=(heading) { (cell) }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Commands that are to be run elsewhere, with a button that copies them where there is a script. `id` is unique in the page.
+pub(crate) fn commands(id: &str, commands: &str) -> Markup {
+    html! {
+        div.commands {
+            pre tabindex="0" { code id=(id) { (commands) } }
+            button type="button" data-copy=(id) hidden { "Copy" span.only-read { " these commands" } }
+        }
+    }
+}
+
+/// A text that is long and has no places to break, such as a digest.
+pub(crate) fn digest(text: &str) -> Markup {
+    html! { code.digest { (text) } }
+}
+
+pub(crate) fn text(text: impl Display) -> Markup {
+    html! { (maud::display(text)) }
+}
+
+pub(crate) fn or_none(value: Option<&str>) -> Markup {
+    html! { @match value { Some(value) => (value), None => span.none { "none" } } }
+}
+
+/// A time, and how far it is from now.
+pub(crate) fn time(text: &str, now: Time) -> Markup {
+    let Ok(time) = text.parse::<Time>() else {
+        return html! { (text) };
+    };
+    let shown = text.replace('T', " ").replace('Z', " UTC");
+    html! { time datetime=(text) { (shown) } " (" (distance(time, now)) ")" }
+}
+
+/// How far a time is from now, in its largest unit.
+fn distance(time: Time, now: Time) -> String {
+    let said = |seconds: Seconds| {
+        let (count, unit) = match seconds.get() {
+            seconds @ 0..60 => (seconds, "second"),
+            seconds @ 60..3600 => (seconds / 60, "minute"),
+            seconds @ 3600..86_400 => (seconds / 3600, "hour"),
+            seconds => (seconds / 86_400, "day"),
+        };
+        let plural = if count == 1 { "" } else { "s" };
+        format!("{count} {unit}{plural}")
+    };
+    match (time.since(now), now.since(time)) {
+        (Some(left), _) if left.get() > 0 => format!("in {}", said(left)),
+        (_, Some(past)) if past.get() > 0 => format!("{} ago", said(past)),
+        _ => "now".to_owned(),
+    }
+}
+
+/// That something was not done, why, and what to do about it.
+pub(crate) fn error(error: &AdminError) -> Markup {
+    html! {
+        div.error role="alert" {
+            p { strong { "Nothing was changed: " } (error.message) "." }
+            @if let Some(remedy) = &error.remedy { p { "What to do: " (remedy) "." } }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances_are_said_in_their_largest_unit() {
+        let now = Time::from_unix(1_800_000_000);
+        for (offset, said) in [
+            (0, "now"),
+            (1, "in 1 second"),
+            (-59, "59 seconds ago"),
+            (3600, "in 1 hour"),
+            (-86_400 * 30, "30 days ago"),
+        ] {
+            assert_eq!(distance(Time::from_unix(1_800_000_000 + offset), now), said);
+        }
+    }
+}

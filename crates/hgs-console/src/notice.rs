@@ -1,0 +1,77 @@
+//! What a page says about what was done just before. It travels as a word in the query, so nobody can have a page say
+//! something else.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Declares the notices: each with its word, what was done, and what to do next.
+macro_rules! notices {
+    ($($name:ident $word:literal $done:literal $next:literal)+) => {
+        /// What was done.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[expect(missing_docs, reason = "each says what it is")]
+        pub enum Notice {
+            $($name),+
+        }
+
+        impl Notice {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name),+];
+
+            pub(crate) fn done(self) -> &'static str {
+                match self {
+                    $(Self::$name => $done),+
+                }
+            }
+
+            pub(crate) fn next(self) -> &'static str {
+                match self {
+                    $(Self::$name => $next),+
+                }
+            }
+        }
+
+        impl fmt::Display for Notice {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str(match self {
+                    $(Self::$name => $word),+
+                })
+            }
+        }
+    };
+}
+
+notices! {
+    SignedIn "signed-in"
+        "You are signed in."
+        "The link can't be used again. Sign out when you are done."
+    SignedOut "signed-out"
+        "You are signed out."
+        "Run hgs console on the guardian's machine for a new link."
+    SessionEnded "session-ended"
+        "Your session has ended, and nothing was changed."
+        "Run hgs console on the guardian's machine for a new link."
+    HostAdded "host-added"
+        "The host was added."
+        "Run guarded-host attest on it: then this page shows whether it is healthy."
+    HostRevoked "host-revoked"
+        "The host was revoked. It gets no health certificate and no key from its next request on."
+        "VMs that run there keep running: move or stop them. To let the host back in, remove it and readmit it with hgs host."
+    HostApproved "host-approved"
+        "What the host booted was approved."
+        "Run guarded-host attest on it, or wait for its next attempt: then this page shows whether it is healthy."
+    SessionRevoked "session-revoked"
+        "The session was ended."
+        "Its user can sign in again as long as the configuration gives the user a role."
+}
+
+impl FromStr for Notice {
+    type Err = ();
+
+    fn from_str(word: &str) -> Result<Self, ()> {
+        let all = Self::ALL.iter().copied();
+        all.into_iter()
+            .find(|notice| notice.to_string() == word)
+            .ok_or(())
+    }
+}

@@ -1,0 +1,359 @@
+//! The hosts: all of them, one of them, and what is done to them.
+
+use hgs_admin::AdminError;
+use hgs_admin::types::{
+    AttestationMode, Host, HostDetail, HostEvidence, HostQuery, Judgement, Status,
+};
+use hgs_pki::Time;
+use maud::{Markup, html};
+use serde::{Deserialize, Serialize};
+
+use crate::acts::Entered;
+use crate::elements::{
+    self, Button, Condition, Field, act_link, commands, condition, digest, facts, form, link,
+    or_none, table, text, time,
+};
+use crate::routes::{ADD_HOST, APPROVE_HOST, HOST, HOSTS, REVOKE_HOST};
+use crate::{Page, Path, Viewer};
+
+/// Hosts on one page.
+pub(crate) const PAGE: usize = 100;
+
+/// Which hosts a page shows.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Wanted {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) after: Option<String>,
+}
+
+pub(crate) fn list(
+    hosts: &[Host],
+    query: &HostQuery,
+    status: &Status,
+    viewer: &Viewer,
+    now: Time,
+) -> Page {
+    let rows: Vec<_> = hosts.iter().map(|host| row(host, now)).collect();
+    let headings = ["Host", "State", "Certificate ends", "Group", "Last attempt"];
+    let body = html! {
+        @if hosts.is_empty() && query.after.is_none() {
+            p { "There are no hosts yet." }
+        } @else {
+            (table("Registered hosts, by name", &headings, &rows))
+        }
+        @if let Some(last) = hosts.last().filter(|_| hosts.len() == PAGE) {
+            @let next = Wanted { after: Some(last.name.clone()) };
+            p { (link(Some(&HOSTS.fixed_path().with_query(&next)), "The next hosts")) }
+        }
+        section aria-labelledby="new" {
+            h2 id="new" { "Guard a new host" }
+            (new_host(status))
+            @if viewer.may(ADD_HOST.operations) {
+                p { (act_link(Some(&ADD_HOST.fixed_path()), "Add a host")) }
+            } @else {
+                p { "Then an administrator or a host manager adds the host." }
+            }
+        }
+    };
+    Page::new("Hosts", body).live()
+}
+
+fn row(host: &Host, now: Time) -> Vec<Markup> {
+    let path = HOST.path_of(&host.name);
+    vec![
+        link(path.as_ref(), &host.name),
+        state(host, now),
+        html! { @match &host.certificate_expires { Some(end) => (time(end, now)), None => span.none { "none" } } },
+        or_none(host.group.as_deref()),
+        html! {
+            @match &host.last_attempt {
+                Some(attempt) => {
+                    (time(&attempt.time, now))
+                    @if let Some(reason) = &attempt.reason { ": " (reason) }
+                },
+                None => span.none { "none" },
+            }
+        },
+    ]
+}
+
+/// How a host stands, in words.
+fn state(host: &Host, now: Time) -> Markup {
+    let is_valid = |end: &String| end.parse::<Time>().is_ok_and(|end| now < end);
+    let (how, said) = match host {
+        Host {
+            revoked: Some(_), ..
+        } => (Condition::Bad, "revoked"),
+        Host {
+            last_attempt: Some(attempt),
+            ..
+        } if !attempt.healthy => (Condition::Bad, "refused"),
+        Host {
+            certificate_expires: Some(end),
+            ..
+        } if is_valid(end) => (Condition::Good, "healthy"),
+        Host {
+            last_attested: Some(_),
+            ..
+        } => (Condition::Attention, "certificate expired"),
+        Host { .. } => (Condition::Neutral, "never attested"),
+    };
+    condition(how, said)
+}
+
+/// The commands by which a host is guarded: exactly what is typed there.
+fn new_host(status: &Status) -> Markup {
+    let url = status.attestation_urls.first();
+    let url = url.map(|url| url.trim_end_matches("/Attestation"));
+    let Some(url) = url else {
+        return html! { p { "No listener for hosts is open. Enable one in the configuration." } };
+    };
+    html! {
+        p { "On the host, as root:" }
+        (commands("guard", &format!("guarded-host configure {url}")))
+        @match status.attestation_mode {
+            AttestationMode::Tpm => {
+                p { "Its TPM is what it is known by. Write its platform identity to a file:" }
+                (commands("credential", "guarded-host identity export --out host1.json"))
+            },
+            _ => {
+                p { "A host key is what it is known by. Make one, and write its public half to a file:" }
+                (commands("credential", "guarded-host host-key new\nguarded-host host-key export --out host1.pem"))
+            },
+        }
+        @if url.starts_with("https://") {
+            p.help { "If the guardian's certificate is not from an authority that the host trusts, add " code { "--ca FILE" } " to the first command." }
+        }
+    }
+}
+
+pub(crate) fn one(detail: &HostDetail, viewer: &Viewer, now: Time) -> Page {
+    let host = &detail.host;
+    let refused = host
+        .last_attempt
+        .as_ref()
+        .filter(|attempt| !attempt.healthy);
+    let is_revoked = host.revoked.is_some();
+    let revoke = REVOKE_HOST
+        .path_for(viewer, &host.name)
+        .filter(|_| !is_revoked);
+    let approve = APPROVE_HOST.path_for(viewer, &host.name);
+    let approve = approve.filter(|_| !is_revoked && refused.is_some() && detail.tpm.is_some());
+    let body = html! {
+        p.acts { (act_link(approve.as_ref(), "Approve what it booted")) " " (act_link(revoke.as_ref(), "Revoke")) }
+        @if let Some(revoked) = &host.revoked {
+            div.warning {
+                p { strong { "Revoked " (time(&revoked.time, now)) "." } " " (revoked.reason) }
+                p { "By " (revoked.by) ". To let it back in, remove it and readmit it: " code { "hgs host remove" } ", " code { "hgs host readmit" } "." }
+            }
+        }
+        @if let Some(attempt) = refused {
+            div.warning {
+                p { strong { "Refused " (time(&attempt.time, now)) ". " } @if let Some(reason) = &attempt.reason { (reason) } }
+                @if !attempt.failed_policies.is_empty() { p { "Policies that failed: " (attempt.failed_policies.join(", ")) } }
+                @if approve.is_some() { p { "If the change was meant, approve it. If not, find out who changed the host." } }
+            }
+        }
+        (facts([
+            ("State", state(host, now)),
+            ("Certificate ends", html! { @match &host.certificate_expires { Some(end) => (time(end, now)), None => span.none { "none" } } }),
+            ("Last attested", html! { @match &host.last_attested { Some(last) => (time(last, now)), None => span.none { "never" } } }),
+            ("Attests by", text(host.attestation_mode)),
+            ("Group", html! { @match &host.group { Some(group) => (group), None => "default" } }),
+            ("Added", time(&host.added, now)),
+            ("Id", digest(&host.id)),
+            ("Policy digest", digest(&detail.policy_digest)),
+            ("Proves that requests are fresh", text(if detail.returns_nonces { "yes" } else { "no" })),
+        ]))
+        (credential(detail))
+        (identity_keys(detail, now))
+    };
+    Page::new(&host.name, body).live()
+}
+
+fn credential(detail: &HostDetail) -> Markup {
+    html! {
+        section aria-labelledby="credential" {
+            h2 id="credential" { "What it is known by" }
+            @if let Some(tpm) = &detail.tpm {
+                (facts([
+                    ("TPM of", or_none(tpm.manufacturer.as_deref())),
+                    ("Model", or_none(tpm.model.as_deref())),
+                    ("Firmware", or_none(tpm.firmware.as_deref())),
+                    ("EK certificate of", or_none(tpm.issuer.as_deref())),
+                    ("Machine", or_none(tpm.system_serial_number.as_deref())),
+                ]))
+            }
+            @if let Some(digest) = &detail.host.host_key_digest {
+                (facts([("SHA-256 of its host key", elements::digest(digest))]))
+            }
+            @if let Some(digest) = &detail.host.endorsement_key_digest {
+                (facts([("SHA-256 of its endorsement key", elements::digest(digest))]))
+            }
+            @if let Some(shared) = &detail.host_key_shared {
+                div.warning { p { strong { "Two machines use this host key" } ", last seen at " (shared) ". Find the clone, make a host key of its own there, and register it." } }
+            }
+        }
+    }
+}
+
+fn identity_keys(detail: &HostDetail, now: Time) -> Markup {
+    let rows: Vec<_> = detail
+        .identity_keys
+        .iter()
+        .map(|key| {
+            vec![
+                digest(&key.digest),
+                text(key.kind),
+                time(&key.first_seen, now),
+                html! { @match &key.superseded { Some(when) => (time(when, now)), None => "in use" } },
+            ]
+        })
+        .collect();
+    let headings = ["SHA-256", "For", "First seen", "Superseded"];
+    html! {
+        section aria-labelledby="identities" {
+            h2 id="identities" { "Identity keys" }
+            @if rows.is_empty() {
+                p { "It has not attested yet. Run " code { "guarded-host attest" } " on it." }
+            } @else {
+                (table("Keys that it attested with, the newest first", &headings, &rows))
+            }
+        }
+    }
+}
+
+pub(crate) fn add(status: &Status, entered: &Entered, error: Option<&AdminError>) -> Page {
+    let (label, help) = match status.attestation_mode {
+        AttestationMode::Tpm => (
+            "Platform identity",
+            "The text of the file that guarded-host identity export has written on the host.",
+        ),
+        _ => (
+            "Public host key",
+            "The text of the file that guarded-host host-key export has written on the host: it begins with -----BEGIN.",
+        ),
+    };
+    let back = HOSTS.fixed_path();
+    let button = Button {
+        text: "Add the host",
+        is_dangerous: false,
+        back: Some(&back),
+    };
+    let name = Field {
+        name: "name",
+        label: "Name",
+        help: "Letters, digits, hyphens, dots and underscores.",
+        value: entered.field("name"),
+        is_required: true,
+    };
+    let credential = Field {
+        name: "credential",
+        label,
+        help,
+        value: entered.field("credential"),
+        is_required: true,
+    };
+    let group = Field {
+        name: "group",
+        label: "Group",
+        help: "Whose policies it is judged by. Empty for the default group; others need an administrator.",
+        value: entered.field("group"),
+        is_required: false,
+    };
+    let body = html! {
+        @if let Some(error) = error { (elements::error(error)) }
+        p { "The host can attest from then on. Compare the file with its owner first: whoever has the private half of this key is this host." }
+        (form(&ADD_HOST.fixed_path(), button, &html! {
+            (name.line())
+            (credential.lines())
+            @if status.attestation_mode == AttestationMode::Tpm { (group.line()) }
+        }))
+    };
+    Page::new("Add a host", body)
+}
+
+pub(crate) fn revoke(
+    detail: &HostDetail,
+    entered: &Entered,
+    error: Option<&AdminError>,
+    now: Time,
+) -> Page {
+    let host = &detail.host;
+    let back = Path::or_start(HOST.path_of(&host.name));
+    let path = Path::or_start(REVOKE_HOST.path_of(&host.name));
+    let button = Button {
+        text: "Revoke the host",
+        is_dangerous: true,
+        back: Some(&back),
+    };
+    let reason = Field {
+        name: "reason",
+        label: "Why",
+        help: "It stands in the log and on the page of the host.",
+        value: entered.field("reason"),
+        is_required: true,
+    };
+    let body = html! {
+        @if let Some(error) = error { (elements::error(error)) }
+        p { "From its next request on, the host gets no health certificate and no key. VMs that run there keep running, and can't be started again." }
+        p { "To undo it, an administrator removes the host, readmits its key, and adds it again." }
+        (facts([
+            ("Host", text(&host.name)),
+            ("State now", state(host, now)),
+            ("Last attested", html! { @match &host.last_attested { Some(last) => (time(last, now)), None => "never" } }),
+        ]))
+        (form(&path, button, &reason.line()))
+    };
+    Page::new(format!("Revoke {}", host.name), body)
+}
+
+pub(crate) fn approve(
+    evidence: &HostEvidence,
+    judged: &Judgement,
+    entered: &Entered,
+    error: Option<&AdminError>,
+    now: Time,
+) -> Page {
+    let host = &evidence.host;
+    let back = Path::or_start(HOST.path_of(host));
+    let path = Path::or_start(APPROVE_HOST.path_of(host));
+    let button = Button {
+        text: "Approve",
+        is_dangerous: true,
+        back: Some(&back),
+    };
+    let label = Field {
+        name: "label",
+        label: "Name of the new alternative",
+        help: "Empty for the name of the host.",
+        value: entered.field("label"),
+        is_required: false,
+    };
+    let alike = Field {
+        name: "alike",
+        label: "All hosts that differ in the same way",
+        help: "Otherwise this host alone.",
+        value: entered.field("alike"),
+        is_required: false,
+    };
+    let body = html! {
+        @if let Some(error) = error { (elements::error(error)) }
+        p { "What the host booted " (time(&evidence.attempt.time, now)) " becomes one more thing that its baseline accepts, or that is accepted of this host." }
+        @if let Some(problem) = &judged.problem { div.warning { p { (problem) "." } } }
+        @if judged.healthy { p { "By what is approved now, the host would be healthy: there is nothing to approve." } }
+        @if !judged.differences.is_empty() {
+            h2 { "Where it differs" }
+            @if let Some(nearest) = &judged.nearest_baseline { p { "From the baseline " (nearest) ", which it matches best:" } }
+            ul.differences { @for difference in &judged.differences { li { (difference.text) } } }
+        }
+        @let failed: Vec<_> = judged.policies.iter().filter(|policy| policy.enabled && !policy.held).collect();
+        @if !failed.is_empty() {
+            h2 { "Policies that fail" }
+            ul { @for policy in failed { li { (policy.policy) @if let Some(reason) = &policy.reason { ": " (reason) } } } }
+        }
+        (form(&path, button, &html! { (label.line()) (alike.check_box()) }))
+    };
+    Page::new(format!("Approve what {host} booted"), body)
+}

@@ -1,0 +1,44 @@
+//! What is shown to somebody who is not signed in.
+
+use maud::html;
+
+use crate::Page;
+use crate::elements::{Button, commands, form};
+use crate::routes;
+
+/// How to sign in.
+#[must_use]
+pub fn page() -> Page {
+    let body = html! {
+        p { "You are not signed in. On the guardian's machine, run" }
+        (commands("command", "hgs console"))
+        p { "and open the link that it prints. The link works once, within a minute, and gives you the role that you have on that machine." }
+        p { "Before you open it, compare the certificate of this page with the fingerprint that the command prints." }
+    };
+    Page::new("Sign in", body)
+}
+
+/// What a link shows. Opening it changes nothing, because programs for mail and chat open links by themselves.
+#[must_use]
+pub fn by_link(secret: &str, is_known: bool) -> Page {
+    let path = routes::link(secret).filter(|_| is_known);
+    let Some(path) = path else {
+        let body = html! {
+            p { "This link was used already, or is older than a minute." }
+            p { "On the guardian's machine, run" }
+            (commands("command", "hgs console"))
+            p { "for a new one. If you have not used this link yourself, tell the administrators: somebody else may have." }
+        };
+        return Page::new("This link can't be used", body);
+    };
+    let button = Button {
+        text: "Sign in",
+        is_dangerous: false,
+        back: None,
+    };
+    let body = html! {
+        p { "The link works once. Your session ends when you sign out, after half an hour without a click, and after eight hours." }
+        (form(&path, button, &html! {}))
+    };
+    Page::new("Sign in", body)
+}
