@@ -14,7 +14,7 @@ use hgs_trace::Problem;
 use rustix::fs::{Access, access};
 use rustix::process::{Resource, getrlimit};
 
-use crate::config::{Config, Finding, Severity, TlsFiles};
+use crate::config::{Config, Finding, PublicUrl, Severity, TlsFiles};
 use crate::http::{self, TlsError};
 use crate::{logging, roles};
 
@@ -27,6 +27,7 @@ impl Config {
         self.check_listeners(&mut findings);
         self.check_https(&mut findings);
         self.check_api(&mut findings);
+        self.check_console(&mut findings);
         self.check_admin(&mut findings);
         self.check_files(&mut findings);
         self.check_limits(&mut findings);
@@ -82,6 +83,11 @@ impl Config {
                 listen.metrics.address,
             ),
             ("listen.api.address", listen.api.enabled, listen.api.address),
+            (
+                "listen.console.address",
+                listen.console.enabled,
+                listen.console.address,
+            ),
         ] {
             if !enabled || address.port() == 0 {
                 continue;
@@ -151,6 +157,37 @@ impl Config {
                 Problem::of(&error).message,
                 "write the file as docs/admin-api.md shows, or switch the listener off",
             ),
+        }
+    }
+
+    fn check_console(&self, findings: &mut Findings) {
+        let console = &self.listen.console;
+        if !console.enabled {
+            return;
+        }
+        let files = self.console_files();
+        if !files.is_own {
+            let settings = ("listen.console.certificate", "listen.console.key");
+            check_certificate(settings, files.tls_files(), findings);
+        }
+        let url = console.public_url.as_ref().map(PublicUrl::as_str);
+        let is_of_console = |url: &str| {
+            let rest = url.strip_prefix("https://");
+            rest.is_some_and(|rest| !rest.contains('/'))
+        };
+        if let Some(url) = url.filter(|url| !is_of_console(url)) {
+            findings.error(
+                "listen.console.public_url",
+                format!("browsers don't reach the console by {url}"),
+                "write https://, a name, and a port if it is not 443; paths are the console's own",
+            );
+        }
+        if !self.listen.admin.enabled {
+            findings.warning(
+                "listen.console",
+                "nobody can sign in to the console: [listen.admin] is off, over which `hgs console` asks",
+                "enable [listen.admin]",
+            );
         }
     }
 
@@ -283,9 +320,10 @@ impl Config {
                 "set limits.body_memory to many times limits.body",
             );
         }
-        // Three listeners, or four, take as many connections each; the store and the logs take a few more. `hgs serve` raises the
+        // Three listeners, or up to five, take as many connections each; the store and the logs take a few more. `hgs serve` raises the
         // soft limit itself.
-        let listeners = 3 + u64::from(self.listen.api.enabled);
+        let listeners =
+            3 + u64::from(self.listen.api.enabled) + u64::from(self.listen.console.enabled);
         let wanted = limits.connections as u64 * listeners + 100;
         if let Some(descriptors) = getrlimit(Resource::Nofile).maximum
             && descriptors < wanted

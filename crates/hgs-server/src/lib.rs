@@ -30,6 +30,7 @@
 mod admin;
 mod check;
 pub mod config;
+mod console;
 mod guardian;
 mod health;
 pub mod http;
@@ -46,11 +47,11 @@ mod telemetry;
 pub use admin::archived_records;
 pub use config::Config;
 pub use guardian::{
-    CertificateSource, CertifyError, ClusterError, Dissolved, GivenCertificate, GivenError,
-    GuardianError, HoldingsError, InitOptions, InitialiseError, Initialised, Joined, KeyOrigin,
-    KeyProofError, KeySize, MAX_NAME, PlacedKey, RotationError, StoppedNode, UnusableKey,
-    check_etcd, default_node_name, examine_stopped, found, initialise, join, removal_of,
-    unusable_keys,
+    CertificateSource, CertifyError, ClusterError, ConsoleCertificateError, Dissolved,
+    GivenCertificate, GivenError, GuardianError, HoldingsError, InitOptions, InitialiseError,
+    Initialised, Joined, KeyOrigin, KeyProofError, KeySize, MAX_NAME, PlacedKey, RotationError,
+    StoppedNode, UnusableKey, check_etcd, default_node_name, examine_stopped, found, initialise,
+    join, removal_of, unusable_keys,
 };
 pub use health::Readiness;
 pub use hgs_custody_pkcs11::ReturnBlame;

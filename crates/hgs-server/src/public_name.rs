@@ -26,6 +26,44 @@ impl Config {
         urls
     }
 
+    /// The URL by which browsers reach a console that listens at this address.
+    pub(crate) fn console_url(&self, address: SocketAddr) -> String {
+        match &self.listen.console.public_url {
+            Some(url) => url.to_string(),
+            None => self.derived_url("https", 443, address),
+        }
+    }
+
+    /// The names and addresses by which browsers may reach the console, the usual one first: those of the machine, and those in the
+    /// certificate that is named for it.
+    pub(crate) fn console_names(&self) -> Vec<String> {
+        let console = &self.listen.console;
+        let set = console.public_url.as_ref().map(|url| url.host().to_owned());
+        let address = console.address.ip();
+        let bound = (!address.is_unspecified()).then(|| address.to_string());
+        let machine = rustix::system::uname();
+        let machine = machine.nodename().to_string_lossy().into_owned();
+        let loopback = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
+        let named = console.certificate.is_some().then(|| {
+            let leaf = check_certificate(self.console_files().tls_files()).ok();
+            leaf.and_then(|leaf| TlsCertificate::from_der(&leaf).ok())
+        });
+        let in_certificate = named.flatten().map(|certificate| certificate.dns_names);
+        let mut names: Vec<String> = set
+            .into_iter()
+            .chain([self.public_name()])
+            .chain(bound)
+            .chain([machine])
+            .chain(loopback)
+            .chain(in_certificate.into_iter().flatten())
+            .map(|name| name.trim_matches(['[', ']']).to_ascii_lowercase())
+            .filter(|name| !name.is_empty() && !name.contains('*'))
+            .collect();
+        let mut seen = std::collections::BTreeSet::new();
+        names.retain(|name| seen.insert(name.clone()));
+        names
+    }
+
     fn derived_url(&self, scheme: &str, usual_port: u16, address: SocketAddr) -> String {
         let host = match address {
             _ if address.ip().is_unspecified() => self.public_name(),

@@ -21,14 +21,17 @@ use tracing::{error, warn};
 
 use crate::admin::{AdminParts, AdminService};
 use crate::config::Config;
+use crate::console::ConsoleService;
 use crate::guardian::{
-    Attestations, Certification, Cluster, Credentials, Events, GuardianError, HealthTokens,
-    Inspection, Liveness, Modes, Observer, OpenStore, Places, RecentCertificates, RefusalLog,
-    ReleaseCaches, ReleasePolicy, Releases, SignerRotation, Snapshots, SyntheticRolls, TokenParts,
-    Upkeep, Workers, follow_settings, raise_level,
+    Attestations, Certification, Cluster, Console, Credentials, Events, GuardianError,
+    HealthTokens, Inspection, Liveness, Modes, Observer, OpenStore, OwnCertificate, Places,
+    RecentCertificates, RefusalLog, ReleaseCaches, ReleasePolicy, Releases, SignerRotation,
+    Snapshots, SyntheticRolls, TokenParts, Upkeep, Workers, follow_settings, raise_level,
 };
 use crate::health::Readiness;
-use crate::http::{Addresses, BindError, PassedSockets, Reloader, Server, Services, Stopped};
+use crate::http::{
+    Addresses, BindError, PassedSockets, Reloader, Server, Service, Services, Stopped,
+};
 use crate::metrics::Metrics;
 use crate::protocol::Protocols;
 use hgs_clock::Clock;
@@ -91,13 +94,19 @@ pub async fn start_with(
         Err(failure) => std::panic::resume_unwind(failure.into_panic()),
     };
     let readiness = parts.readiness();
+    let administration = Arc::new(parts.admin());
+    let console = parts.console.as_ref().map(|console| {
+        let administration = Arc::clone(&administration);
+        Arc::new(ConsoleService::new(administration, Arc::clone(console))) as Arc<dyn Service>
+    });
     let services = Services {
         protocol: Arc::new(Protocols {
             attestations: Arc::clone(&parts.attestations),
             releases: Arc::clone(&parts.releases),
             health_tokens: Arc::clone(&parts.health_tokens),
         }),
-        admin: Arc::new(AdminService::new(parts.admin(), &config.listen.admin)),
+        admin: Arc::new(AdminService::new(administration, &config.listen.admin)),
+        console,
         readiness: readiness.clone(),
         metrics: metrics.clone(),
         clock: Arc::clone(&parts.clock),
@@ -108,6 +117,13 @@ pub async fn start_with(
     let _ = parts.inspection.addresses.set(bound.addresses());
     if let Some(clients) = bound.api_clients() {
         let _ = parts.inspection.api_clients.set(clients);
+    }
+    if let (Some(console), Some(certificate), Some(address)) = (
+        &parts.console,
+        bound.console_certificate(),
+        bound.addresses().console,
+    ) {
+        console.opened(config.console_url(address), certificate);
     }
     let (stop, stopped) = oneshot::channel::<()>();
     Ok(Running {
@@ -144,6 +160,8 @@ pub(crate) struct Parts {
     pub(crate) releases: Arc<Releases>,
     health_tokens: Arc<HealthTokens>,
     cluster: Option<Arc<Cluster>>,
+    console: Option<Arc<Console>>,
+    console_certificate: Option<Arc<OwnCertificate>>,
 }
 
 impl Parts {
@@ -173,6 +191,12 @@ impl Parts {
         follow_settings(&store, config, clock.now()).map_err(GuardianError::Settings)?;
         if store.state().settings().is_rekey_window_open(clock.now()) {
             warn!("a re-key window is open: what a compromised guardian signed is accepted unseen");
+        }
+        let console_certificate = OwnCertificate::of(config);
+        if let Some(certificate) = &console_certificate {
+            certificate
+                .renew_if_due(clock.now())
+                .map_err(GuardianError::Console)?;
         }
         let tokens = Tokens::new(config.pkcs11.settings());
         let observer = Arc::new(Observer::new(metrics));
@@ -255,6 +279,8 @@ impl Parts {
             refusals,
             signers,
             cluster,
+            console: Console::of(config),
+            console_certificate: console_certificate.map(Arc::new),
         })
     }
 
@@ -271,6 +297,7 @@ impl Parts {
             clock: Arc::clone(&self.clock),
             refusals: Arc::clone(&self.refusals),
             signers: Arc::clone(&self.signers),
+            console_certificate: self.console_certificate.clone(),
         }
     }
 
@@ -303,6 +330,7 @@ impl Parts {
                 self.node(),
             )),
             cluster: self.cluster.clone(),
+            console: self.console.clone(),
         }
     }
 

@@ -119,6 +119,7 @@ enum Noun {
     /// Who released which key to whom, and who changed what
     Audit(administration::Audit),
     Events(administration::Events),
+    Console(administration::Console),
     /// The guardian's state as a whole: backups, and its master key
     State(state::Arguments),
     /// Guardians: own ones with their keys, and those of others
@@ -167,6 +168,7 @@ impl Program for Arguments {
             Noun::Signer(arguments) => arguments.run(terminal),
             Noun::Audit(arguments) => arguments.run(terminal),
             Noun::Events(arguments) => arguments.run(terminal),
+            Noun::Console(arguments) => arguments.run(terminal),
             Noun::State(arguments) => arguments.run(terminal),
             Noun::Guardian(arguments) => arguments.run(terminal),
             Noun::Protector(arguments) => arguments.run(terminal),

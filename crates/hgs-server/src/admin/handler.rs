@@ -3,6 +3,7 @@
 pub(super) mod audit;
 mod certificates;
 mod cluster;
+mod console;
 mod ek_roots;
 mod given;
 mod hosts;
@@ -18,18 +19,19 @@ use std::sync::Arc;
 use hgs_admin::types::{
     AddCertificate, AddEkRoots, AddHost, AddHosts, AddPolicyDocument, AddSigner, AddedCertificate,
     ApproveHosts, ApprovedHost, ArchiveAudit, AuditArchive, AuditLog, AuditQuery, AuditRecord,
-    Certificate, CertificateDetail, CertificateUsage, ChangePolicyDocument, Cluster, DeniedHost,
-    DenyHost, Diagnosis, EkRoot, EventQuery, GuardianDocument, Host, HostDetail, HostEvidence,
-    HostGroup, HostMeasurements, InviteNode, Judgement, KeyCaching, Listener, ListenerName,
-    NewCertificate, NewHostGroup, NodeInvitation, Policy, PolicyDocument, PolicyDocumentDetail,
-    PolicyQuery, RecordExport, RemoveCertificate, RemovedHost, RevokeHost, RotateCertificates,
-    RotatedCertificates, ServerSettings, SetCertificate, SetHost, SetHostMeasurements, SetPolicy,
-    SetServer, SetSigner, Signer, SimulatePolicies, Status, Trial,
+    Certificate, CertificateDetail, CertificateUsage, ChangePolicyDocument, Cluster, ConsoleLink,
+    ConsoleSession, DeniedHost, DenyHost, Diagnosis, EkRoot, EventQuery, GuardianDocument, Host,
+    HostDetail, HostEvidence, HostGroup, HostMeasurements, InviteNode, Judgement, KeyCaching,
+    Listener, ListenerName, NewCertificate, NewConsoleLink, NewHostGroup, NodeInvitation, Policy,
+    PolicyDocument, PolicyDocumentDetail, PolicyQuery, RecordExport, RemoveCertificate,
+    RemovedHost, RevokeHost, RotateCertificates, RotatedCertificates, ServerSettings,
+    SetCertificate, SetHost, SetHostMeasurements, SetPolicy, SetServer, SetSigner, Signer,
+    SimulatePolicies, Status, Trial,
 };
 use hgs_admin::types::{HostQuery, PageQuery};
 use hgs_admin::{
     AdminError, Administration, Caller, ErrorCode, EventStream, HostSelector, LastEventId,
-    SignerSelector, WithKey,
+    Permitted, SignerSelector, WithKey,
 };
 use hgs_attest::CredentialId;
 use hgs_kps::CertificateKind;
@@ -57,6 +59,22 @@ pub(super) struct AdminHandler<'p> {
     pub(super) actor: String,
     /// The caller who follows events.
     pub(super) follower: &'p dyn Fn() -> Follower,
+}
+
+/// Has `act` ask for whatever `caller` is permitted, within the server.
+pub(crate) fn perform_for<T>(
+    parts: &AdminParts,
+    caller: &Caller,
+    follower: &dyn Fn() -> Follower,
+    act: impl FnOnce(Permitted<'_>) -> T,
+) -> T {
+    let handler = AdminHandler {
+        parts,
+        caller,
+        actor: caller.identity.to_string(),
+        follower,
+    };
+    act(Permitted::new(caller, &handler))
 }
 
 impl Administration for AdminHandler<'_> {
@@ -774,6 +792,18 @@ impl Administration for AdminHandler<'_> {
         let sequence = self.parts.store.note_waiting(entry);
         self.audit_record(&sequence.map_err(unavailable)?)
     }
+
+    fn new_console_link(&self, link: &NewConsoleLink) -> Result<ConsoleLink, AdminError> {
+        self.make_console_link(link)
+    }
+
+    fn console_sessions(&self) -> Result<Vec<ConsoleSession>, AdminError> {
+        Ok(self.sessions_of_console())
+    }
+
+    fn revoke_console_session(&self, session: &HostSelector) -> Result<ConsoleSession, AdminError> {
+        self.end_console_session(session)
+    }
 }
 
 impl AdminHandler<'_> {
@@ -824,6 +854,7 @@ impl AdminHandler<'_> {
             (ListenerName::Https, addresses.https),
             (ListenerName::Metrics, addresses.metrics),
             (ListenerName::Api, addresses.api),
+            (ListenerName::Console, addresses.console),
         ]
         .into_iter()
         .filter_map(|(name, address)| Some((name, address?.to_string())));

@@ -14,10 +14,11 @@ mod views;
 use std::sync::Arc;
 
 pub use handler::audit::archived_records;
+pub(crate) use handler::perform_for;
 pub(crate) use service::AdminService;
 
 use crate::guardian::{
-    Certification, Cluster, Events, Inspection, OpenStore, SignerRotation, Snapshots,
+    Certification, Cluster, Console, Events, Inspection, OpenStore, SignerRotation, Snapshots,
     SyntheticRolls,
 };
 use hgs_clock::Clock;
@@ -34,4 +35,6 @@ pub(crate) struct AdminParts {
     pub(crate) events: Arc<Events>,
     /// Where this guardian is one node of several.
     pub(crate) cluster: Option<Arc<Cluster>>,
+    /// Where browsers are served.
+    pub(crate) console: Option<Arc<Console>>,
 }

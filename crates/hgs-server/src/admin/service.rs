@@ -28,9 +28,9 @@ pub(crate) struct AdminService {
 }
 
 impl AdminService {
-    pub(crate) fn new(parts: AdminParts, settings: &config::Admin) -> Self {
+    pub(crate) fn new(parts: Arc<AdminParts>, settings: &config::Admin) -> Self {
         Self {
-            parts: Arc::new(parts),
+            parts,
             roles: Arc::new(Roles::new(settings)),
         }
     }

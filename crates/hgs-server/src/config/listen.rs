@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::public_url::PublicUrl;
 use super::quantity::{DAY, SECOND, period};
 
-/// `[listen]`: the five listeners.
+/// `[listen]`: the six listeners.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Listen {
@@ -23,6 +23,8 @@ pub struct Listen {
     pub admin: Admin,
     /// The admin API under mutual TLS.
     pub api: Api,
+    /// The console, for browsers.
+    pub console: Console,
 }
 
 /// `[listen.http]`: what the protocols carry is encrypted to the host or signed, so plain HTTP is
@@ -173,6 +175,51 @@ impl Api {
             certificate: self.certificate.as_deref(),
             key: self.key.as_deref(),
             passphrase_file: self.passphrase_file.as_deref(),
+        }
+    }
+}
+
+/// `[listen.console]`: the console, in HTTP/1.1 under TLS 1.2 or 1.3.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Console {
+    /// Whether there is such a listener.
+    pub enabled: bool,
+    /// Address and port.
+    pub address: SocketAddr,
+    /// The URL by which browsers reach it; derived as those of hosts when absent.
+    pub public_url: Option<PublicUrl>,
+    /// As in `[listen.https]`. Without one the server makes one that signs itself, in the state folder.
+    pub certificate: Option<PathBuf>,
+    /// PEM file with the private key; the certificate's file when absent.
+    pub key: Option<PathBuf>,
+    /// File with the passphrase of the key or the PFX file, when it has one.
+    pub passphrase_file: Option<PathBuf>,
+    /// How often the files are looked at for a change.
+    #[serde(
+        serialize_with = "period::serialize",
+        deserialize_with = "period::between::<_, 1, DAY>"
+    )]
+    pub check_interval: Duration,
+    /// Time that a TLS handshake may take.
+    #[serde(
+        serialize_with = "period::serialize",
+        deserialize_with = "period::between::<_, 1, { 60 * SECOND }>"
+    )]
+    pub handshake_time: Duration,
+}
+
+impl Default for Console {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            address: (Ipv6Addr::UNSPECIFIED, 9444).into(),
+            public_url: None,
+            certificate: None,
+            key: None,
+            passphrase_file: None,
+            check_interval: Duration::from_mins(1),
+            handshake_time: Duration::from_secs(10),
         }
     }
 }

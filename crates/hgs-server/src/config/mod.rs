@@ -29,7 +29,7 @@ pub use finding::{Finding, Severity};
 pub use health_token::HealthToken;
 pub use layout::{Environment, Layout};
 pub use limits::Limits;
-pub use listen::{Admin, Api, Http, Https, Listen, Metrics, TlsFiles};
+pub use listen::{Admin, Api, Console, Http, Https, Listen, Metrics, TlsFiles};
 pub use pkcs11::{Pkcs11, Pkcs11Key, Pkcs11Module};
 pub(crate) use public_url::host_of;
 pub use public_url::{PublicUrl, PublicUrlError};
@@ -41,6 +41,32 @@ pub use telemetry::{OtlpEndpoint, OtlpEndpointError, SamplingRatio, Telemetry};
 pub const OWN_TLS_CERTIFICATE: &str = "tls.pem";
 /// In the state folder: its private key.
 pub const OWN_TLS_KEY: &str = "tls.key";
+
+/// In the state folder: the certificate that the server makes for the console.
+const OWN_CONSOLE_CERTIFICATE: &str = "console.pem";
+/// In the state folder: its private key.
+const OWN_CONSOLE_KEY: &str = "console.key";
+
+/// The files of the console's certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ConsoleFiles {
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: Option<PathBuf>,
+    passphrase_file: Option<PathBuf>,
+    /// Whether the server makes and renews them.
+    pub(crate) is_own: bool,
+}
+
+impl ConsoleFiles {
+    pub(crate) fn tls_files(&self) -> TlsFiles<'_> {
+        TlsFiles {
+            section: "listen.console",
+            certificate: Some(&self.certificate),
+            key: self.key.as_deref(),
+            passphrase_file: self.passphrase_file.as_deref(),
+        }
+    }
+}
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -295,6 +321,25 @@ impl Config {
             false => TlsFiles {
                 section: "listen.api",
                 ..https.tls_files()
+            },
+        }
+    }
+
+    /// The certificate of `[listen.console]`: the one that is named, or the one that the server makes.
+    pub(crate) fn console_files(&self) -> ConsoleFiles {
+        let console = &self.listen.console;
+        match &console.certificate {
+            Some(certificate) => ConsoleFiles {
+                certificate: certificate.clone(),
+                key: console.key.clone(),
+                passphrase_file: console.passphrase_file.clone(),
+                is_own: false,
+            },
+            None => ConsoleFiles {
+                certificate: self.state_folder().join(OWN_CONSOLE_CERTIFICATE),
+                key: Some(self.state_folder().join(OWN_CONSOLE_KEY)),
+                passphrase_file: None,
+                is_own: true,
             },
         }
     }

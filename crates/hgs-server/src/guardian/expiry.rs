@@ -46,9 +46,11 @@ impl Inspection {
         found.retain(|one| one.role != CertificateRole::AttestationSigner || one.is_current);
         let listen = &self.config.listen;
         let api = listen.api.enabled && self.config.api_has_own_certificate();
+        let console = self.config.console_files();
         let files = [
             listen.https.enabled.then(|| listen.https.tls_files()),
             api.then(|| self.config.api_tls_files()),
+            listen.console.enabled.then(|| console.tls_files()),
         ];
         for files in files.into_iter().flatten() {
             if let Ok(leaf) = http::check_certificate(files)

@@ -9,6 +9,7 @@
 //! | [`Inspection`] | warnings, readiness, and the facts for diagnostics |
 //! | [`Events`] | tells callers what happens |
 //! | [`Certification`] | certificates over keys in tokens, signatures for administrators |
+//! | [`Console`] | who is signed in to the console, and where it is |
 //! | [`SyntheticRolls`] | rolls of a host that does not exist, for diagnostics |
 //!
 //! A request goes its way like this: a worker ([`Workers`]) takes a snapshot of the state with the keys that belong to it
@@ -21,6 +22,7 @@ mod certification;
 mod certify;
 mod cluster;
 mod collected;
+mod console;
 mod events;
 mod expiry;
 mod health_tokens;
@@ -59,6 +61,8 @@ pub use cluster::{
     found, join, unusable_keys,
 };
 pub(crate) use collected::show_expiration;
+pub use console::ConsoleCertificateError;
+pub(crate) use console::{Console, OwnCertificate};
 pub(crate) use expiry::CertificateInUse;
 pub use hgs_custody::CertifyError;
 pub use initialise::{InitOptions, Initialised, initialise};
@@ -119,6 +123,9 @@ pub enum GuardianError {
     /// The cluster that this guardian is a node of.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
+    /// The certificate of the console.
+    #[error(transparent)]
+    Console(#[from] ConsoleCertificateError),
     /// The system gives no threads.
     #[error("no thread could be started: {0}")]
     Threads(#[source] std::io::Error),

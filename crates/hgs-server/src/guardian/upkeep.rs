@@ -1,12 +1,14 @@
-//! What happens by itself as time goes by: attestation signers are renewed before they are needed, and counted refusals
-//! become records.
+//! What happens by itself as time goes by: attestation signers and the own certificate of the console are renewed before they
+//! are needed, and counted refusals become records.
 
+use std::error::Error as _;
 use std::sync::Arc;
 
 use hgs_pki::{Seconds, Time};
 use tokio::task::spawn_blocking;
 use tracing::error;
 
+use super::console::OwnCertificate;
 use super::refusals::RefusalLog;
 use super::rotation::SignerRotation;
 use hgs_clock::Clock;
@@ -19,6 +21,8 @@ pub(crate) struct Upkeep {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) refusals: Arc<RefusalLog>,
     pub(crate) signers: Arc<SignerRotation>,
+    /// The certificate of the console, where the server makes it.
+    pub(crate) console_certificate: Option<Arc<OwnCertificate>>,
 }
 
 impl Upkeep {
@@ -35,6 +39,13 @@ impl Upkeep {
                 Ok(Ok(())) => {}
                 Ok(Err(failure)) => error!(%failure, "attestation signers were not renewed"),
                 Err(failure) => error!(%failure, "renewing attestation signers failed"),
+            }
+            let certificate = self.console_certificate.clone();
+            let renewal =
+                move || certificate.map_or(Ok(()), |certificate| certificate.renew_if_due(now));
+            if let Ok(Err(failure)) = spawn_blocking(renewal).await {
+                let source = failure.source().map(tracing::field::display);
+                error!(%failure, source, "the certificate of the console was not renewed");
             }
         }
     }

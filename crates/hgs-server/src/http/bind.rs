@@ -32,6 +32,8 @@ pub enum ListenerName {
     Admin,
     /// `[listen.api]`
     Api,
+    /// `[listen.console]`
+    Console,
     /// What other nodes of the cluster reach.
     Cluster,
 }
@@ -45,6 +47,7 @@ impl ListenerName {
             Self::Metrics => "metrics",
             Self::Admin => "admin",
             Self::Api => "api",
+            Self::Console => "console",
             Self::Cluster => "cluster",
         }
     }
@@ -150,6 +153,7 @@ pub(super) struct Listeners {
     pub(super) metrics: Option<TcpListener>,
     pub(super) admin: Option<AdminSocket>,
     pub(super) api: Option<ApiListening>,
+    pub(super) console: Option<(TcpListener, Arc<CurrentCertificate>)>,
     pub(super) cluster: Option<(TcpListener, ClusterListening)>,
 }
 
@@ -202,6 +206,16 @@ impl Listeners {
                         clients: ApiClients::load(config.api_clients_file(), Arc::clone(clock))?,
                         listener: open_tcp(ListenerName::Api, listen.api.address)?,
                     })
+                })
+                .transpose()?,
+            console: listen
+                .console
+                .enabled
+                .then(|| {
+                    let files = config.console_files();
+                    let certificate = load(ListenerName::Console, files.tls_files())?;
+                    let listener = open_tcp(ListenerName::Console, listen.console.address)?;
+                    Ok::<_, BindError>((listener, certificate))
                 })
                 .transpose()?,
             cluster: cluster

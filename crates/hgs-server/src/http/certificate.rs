@@ -11,7 +11,7 @@ use hgs_admin::types::CertificateRole;
 use hgs_crypto::SecretBytes;
 use hgs_custody::bundle::{Bundle, BundleError};
 use hgs_custody::pem::PlainKey;
-use hgs_pki::{TlsCertificate, chain};
+use hgs_pki::{Thumbprint, TlsCertificate, chain};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{
     CertificateDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer,
@@ -81,7 +81,7 @@ pub(crate) fn check(settings: TlsFiles<'_>) -> Result<CertificateDer<'static>, T
 
 /// The certificate in use, and the files that it came from.
 #[derive(Debug)]
-pub(super) struct CurrentCertificate {
+pub(crate) struct CurrentCertificate {
     files: Files,
     current: RwLock<Arc<CertifiedKey>>,
     /// The state of the files at the last attempt to read them.
@@ -112,6 +112,12 @@ impl CurrentCertificate {
                 show_expiration(now, CertificateInUse::new(role, name, leaf.validity));
             }
         });
+    }
+
+    /// SHA-256 of the certificate in use.
+    pub(crate) fn fingerprint(&self) -> Option<Thumbprint> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        current.cert.first().map(|leaf| Thumbprint::of(leaf))
     }
 
     /// Reads the files again. When they can't be used, the certificate stays as it was.

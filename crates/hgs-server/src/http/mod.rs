@@ -28,7 +28,9 @@ mod unix;
 
 pub use bind::{BindError, ClusterListening, ListenerName};
 pub use certificate::TlsError;
-pub(crate) use certificate::{check as check_certificate, provider as tls_provider};
+pub(crate) use certificate::{
+    CurrentCertificate, check as check_certificate, provider as tls_provider,
+};
 pub use clients::{ApiClient, ApiClientsError, ApiClientsProblem, ClientProblem};
 pub(crate) use clients::{ApiClients, check as check_api_clients};
 pub use hgs_files::SocketError;

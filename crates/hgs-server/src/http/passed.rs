@@ -15,11 +15,12 @@ use super::bind::ListenerName;
 const MOST: usize = 16;
 
 /// The listeners whose sockets may be passed, by the names that they have in configuration, logs and metrics.
-const PASSABLE: [ListenerName; 4] = [
+const PASSABLE: [ListenerName; 5] = [
     ListenerName::Http,
     ListenerName::Https,
     ListenerName::Metrics,
     ListenerName::Api,
+    ListenerName::Console,
 ];
 
 /// Listening sockets that were passed to this process, by listener.

@@ -39,6 +39,8 @@ pub struct Services {
     pub protocol: Arc<dyn Service>,
     /// Behind `[listen.admin]` and `[listen.api]`.
     pub admin: Arc<dyn Service>,
+    /// Behind `[listen.console]`, where there is a console.
+    pub console: Option<Arc<dyn Service>>,
     /// Asked by `/health/ready`.
     pub readiness: Readiness,
     /// Counts for the listeners; the services may add their own.
@@ -102,6 +104,8 @@ pub struct Addresses {
     pub admin: Option<PathBuf>,
     /// The admin API under TLS.
     pub api: Option<SocketAddr>,
+    /// The console.
+    pub console: Option<SocketAddr>,
     /// What other nodes reach.
     pub cluster: Option<SocketAddr>,
 }
@@ -111,6 +115,7 @@ pub struct Addresses {
 pub struct Reloader {
     https: Option<Arc<CurrentCertificate>>,
     api: Option<(Arc<CurrentCertificate>, Arc<ApiClients>)>,
+    console: Option<Arc<CurrentCertificate>>,
 }
 
 impl Reloader {
@@ -123,7 +128,7 @@ impl Reloader {
         let clients = self.api.iter().map(|(_, clients)| clients);
         clients.for_each(|clients| drop(clients.reload()));
         let certificates = self.api.iter().map(|(certificate, _)| certificate);
-        let certificates = self.https.iter().chain(certificates);
+        let certificates = self.https.iter().chain(certificates).chain(&self.console);
         let all: Vec<_> = certificates.map(|current| current.reload()).collect();
         all.into_iter().collect()
     }
@@ -156,6 +161,7 @@ impl Bound {
             metrics,
             admin,
             api,
+            console,
             cluster,
         } = &self.listeners;
         Addresses {
@@ -164,6 +170,7 @@ impl Bound {
             metrics: metrics.as_ref().and_then(address),
             admin: admin.as_ref().map(|socket| socket.path().to_path_buf()),
             api: api.as_ref().and_then(|api| address(&api.listener)),
+            console: console.as_ref().and_then(|(listener, _)| address(listener)),
             cluster: cluster.as_ref().and_then(|(listener, _)| address(listener)),
         }
     }
@@ -171,7 +178,12 @@ impl Bound {
     /// A handle with which TLS certificates and callers are exchanged while the server runs.
     #[must_use]
     pub fn reloader(&self) -> Reloader {
-        let Listeners { https, api, .. } = &self.listeners;
+        let Listeners {
+            https,
+            api,
+            console,
+            ..
+        } = &self.listeners;
         Reloader {
             https: https
                 .as_ref()
@@ -179,7 +191,16 @@ impl Bound {
             api: api
                 .as_ref()
                 .map(|api| (Arc::clone(&api.certificate), Arc::clone(&api.clients))),
+            console: console
+                .as_ref()
+                .map(|(_, certificate)| Arc::clone(certificate)),
         }
+    }
+
+    /// The certificate that the console shows.
+    pub(crate) fn console_certificate(&self) -> Option<Arc<CurrentCertificate>> {
+        let console = self.listeners.console.as_ref();
+        console.map(|(_, certificate)| Arc::clone(certificate))
     }
 
     /// Who may call the admin API over the network.
@@ -195,7 +216,11 @@ impl Bound {
         let drain_time = self.config.limits.drain_time;
         let metrics = self.services.metrics.clone();
         let listen = &self.config.listen;
-        let intervals = (listen.https.check_interval, listen.api.check_interval);
+        let intervals = [
+            listen.https.check_interval,
+            listen.api.check_interval,
+            listen.console.check_interval,
+        ];
         let reloader = self.reloader();
         let addresses = self.addresses();
         let mut tasks = self.spawn_listeners(&signal);
@@ -205,6 +230,7 @@ impl Bound {
             metrics = addresses.metrics.map(display),
             cluster = addresses.cluster.map(display),
             api = addresses.api.map(display),
+            console = addresses.console.map(display),
             admin = addresses
                 .admin
                 .as_deref()
@@ -270,6 +296,15 @@ impl Bound {
             let tls = Tls::of_clients(api, tasks.connection_counts(), handshake_time);
             tasks.spawn(ListenerName::Api, tls, self.services.admin);
         }
+        if let (Some((listener, certificate)), Some(console)) =
+            (self.listeners.console, self.services.console)
+        {
+            let handshake_time = self.config.listen.console.handshake_time;
+            certificate.show_in(&tasks.metrics, ListenerName::Console.label());
+            let counts = tasks.connection_counts();
+            let tls = Tls::new(listener, counts, certificate, handshake_time);
+            tasks.spawn(ListenerName::Console, tls, console);
+        }
         if let Some((listener, cluster)) = self.listeners.cluster {
             let handshake_time = self.config.listen.https.handshake_time;
             let tls = Tls::of_cluster(
@@ -321,13 +356,12 @@ async fn settle(metrics: &Metrics) {
 }
 
 /// Looks at the files from time to time, as renewal tools do not send signals.
-async fn watch_files(reloader: &Reloader, (of_https, of_api): (Duration, Duration)) {
-    let https = async {
-        let Some(certificate) = &reloader.https else {
+async fn watch_files(reloader: &Reloader, [of_https, of_api, of_console]: [Duration; 3]) {
+    let certificate = async |certificate: &Option<Arc<CurrentCertificate>>, interval| {
+        let Some(certificate) = certificate.clone() else {
             return std::future::pending().await;
         };
-        let certificate = Arc::clone(certificate);
-        every(of_https, move || certificate.reload_if_changed()).await
+        every(interval, move || certificate.reload_if_changed()).await
     };
     let api = async {
         let Some((certificate, clients)) = reloader.api.clone() else {
@@ -340,7 +374,8 @@ async fn watch_files(reloader: &Reloader, (of_https, of_api): (Duration, Duratio
         every(of_api, look).await
     };
     tokio::select! {
-        () = https => {}
+        () = certificate(&reloader.https, of_https) => {}
+        () = certificate(&reloader.console, of_console) => {}
         () = api => {}
     }
 }

@@ -68,6 +68,7 @@ pub(crate) fn services(readiness: Readiness) -> (Services, Watcher) {
         cluster: None,
         protocol: probe.clone(),
         admin: probe,
+        console: None,
         readiness,
         metrics: Metrics::new(),
     };

@@ -77,6 +77,7 @@ pub(super) fn listeners(config: &Config) -> Vec<Listener> {
         ("http", listen.http.enabled, config.http_address()),
         ("metrics", listen.metrics.enabled, listen.metrics.address),
         ("api", listen.api.enabled, listen.api.address),
+        ("console", listen.console.enabled, listen.console.address),
     ];
     let enabled = addresses.into_iter().filter(|(_, enabled, _)| *enabled);
     enabled

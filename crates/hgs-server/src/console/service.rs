@@ -1,0 +1,352 @@
+//! From a browser's request to the answer.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use hgs_admin::types::EventQuery;
+use hgs_admin::{AdminError, Administration as _, Caller, ErrorCode, LastEventId};
+use hgs_console::requests::{self, Provenance, Refusal};
+use hgs_console::routes::{self, Asked, Route, Shown, Target};
+use hgs_console::sessions::SignedIn;
+use hgs_console::{Notice, Path, Viewer, headers, page, views};
+use hgs_crypto::random::System;
+use hgs_pki::Time;
+use hyper::header::{COOKIE, HOST, HeaderName, ORIGIN};
+use hyper::{Method, StatusCode};
+use tokio::task::spawn_blocking;
+use tracing::{Span, error, info};
+
+use super::{events, reply};
+use crate::admin::{AdminParts, perform_for};
+use crate::guardian::{Console, Follower};
+use crate::http::{Peer, Request, Response, Service};
+
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+const FETCH_DESTINATION: HeaderName = HeaderName::from_static("sec-fetch-dest");
+
+/// The service behind `[listen.console]`.
+pub(crate) struct ConsoleService {
+    parts: Arc<AdminParts>,
+    console: Arc<Console>,
+}
+
+impl ConsoleService {
+    pub(crate) fn new(parts: Arc<AdminParts>, console: Arc<Console>) -> Self {
+        Self { parts, console }
+    }
+
+    pub(super) fn now(&self) -> Time {
+        self.parts.clock.now()
+    }
+}
+
+impl Service for ConsoleService {
+    fn handle(&self, request: Request) -> BoxFuture<'_, Response> {
+        let visit = Visit {
+            parts: Arc::clone(&self.parts),
+            console: Arc::clone(&self.console),
+            now: self.now(),
+            request,
+        };
+        Box::pin(async move {
+            let span = Span::current();
+            // Roles come from databases that may be on the network, and changes wait for the disk.
+            match spawn_blocking(move || span.in_scope(|| visit.answer())).await {
+                Ok(response) => response,
+                Err(failure) => std::panic::resume_unwind(failure.into_panic()),
+            }
+        })
+    }
+
+    /// The path itself is not logged: one of a link is a secret.
+    fn route(&self, _: &Method, path: &str) -> &'static str {
+        routes::find(path).name()
+    }
+
+    /// Whoever goes away gives the place of its stream back at once.
+    fn allows_half_close(&self) -> bool {
+        false
+    }
+
+    fn rejection(&self, _: &str, status: StatusCode, line: &str) -> Response {
+        reply::line(status, line)
+    }
+}
+
+/// One request.
+struct Visit {
+    parts: Arc<AdminParts>,
+    console: Arc<Console>,
+    now: Time,
+    request: Request,
+}
+
+impl Visit {
+    fn answer(&self) -> Response {
+        if let Err(refusal) = requests::check(&self.provenance(), self.console.names()) {
+            return refuse(refusal);
+        }
+        let target = routes::find(&self.request.path);
+        if !target.methods().contains(&self.request.method) {
+            return reply::other_methods(target.methods());
+        }
+        match target {
+            Target::Asset(asset) => reply::asset(asset),
+            Target::SignIn => {
+                let shown = views::sign_in::page();
+                let document = page::framed_for_strangers(&shown, self.notice());
+                reply::html(StatusCode::OK, document)
+            }
+            Target::Link(secret) => self.link(secret),
+            other => self.of_session(&other),
+        }
+    }
+
+    fn header(&self, name: HeaderName) -> Option<&str> {
+        let mut values = self.request.headers.get_all(name).iter();
+        match (values.next(), values.next()) {
+            (Some(value), None) => value.to_str().ok(),
+            // Of two values the browser has sent neither.
+            _ => None,
+        }
+    }
+
+    fn provenance(&self) -> Provenance<'_> {
+        Provenance {
+            only_reads: self.request.method == Method::GET,
+            host: self.header(HOST),
+            origin: self.header(ORIGIN),
+            site: self.header(FETCH_SITE),
+            mode: self.header(FETCH_MODE),
+            destination: self.header(FETCH_DESTINATION),
+        }
+    }
+
+    fn address(&self) -> String {
+        match &self.request.peer {
+            Peer::Tcp(address) | Peer::Node(address) => address.ip().to_string(),
+            other => other.to_string(),
+        }
+    }
+
+    /// What was done just before, if a page of the console itself has led here.
+    fn notice(&self) -> Option<Notice> {
+        if !requests::is_from_own_page(&self.provenance()) {
+            return None;
+        }
+        let query = self.request.query.as_deref()?;
+        let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+        pairs.find_map(|(name, word)| (name == "notice").then(|| word.parse().ok())?)
+    }
+
+    /// The value of the session's cookie.
+    fn cookie(&self) -> Option<&str> {
+        let lines = self.request.headers.get_all(COOKIE).iter();
+        let pairs = lines
+            .filter_map(|line| line.to_str().ok())
+            .flat_map(|line| line.split(';'))
+            .filter_map(|pair| pair.trim().split_once('='));
+        let mut values = pairs.filter(|(name, _)| *name == self.console.cookie());
+        values.next().map(|(_, value)| value)
+    }
+
+    fn session(&self) -> Option<SignedIn> {
+        let is_by_user = requests::is_by_user(&self.provenance());
+        let address = self.address();
+        let mut sessions = self.console.sessions();
+        sessions.find(self.cookie()?, is_by_user, &address, self.now)
+    }
+
+    fn link(&self, secret: &str) -> Response {
+        if self.request.method == Method::GET {
+            let is_known = self.console.sessions().has_link(secret, self.now);
+            let shown = views::sign_in::by_link(secret, is_known);
+            return reply::to_stranger(StatusCode::OK, &shown);
+        }
+        let former = self.session();
+        let mut sessions = self.console.sessions();
+        let (address, random) = (self.address(), &mut System::new());
+        let (cookie, signed_in) = match sessions.sign_in(secret, address, self.now, random) {
+            Ok(Some(begun)) => begun,
+            Ok(None) => {
+                let shown = views::sign_in::by_link(secret, false);
+                info!(peer = %self.request.peer, "a link of the console that is not valid was used");
+                return reply::to_stranger(StatusCode::FORBIDDEN, &shown);
+            }
+            Err(failure) => {
+                error!(%failure, "nobody can sign in to the console");
+                let error = AdminError::new(ErrorCode::Internal, failure);
+                return reply::refused(StatusCode::INTERNAL_SERVER_ERROR, &error);
+            }
+        };
+        if let Some(former) = former {
+            sessions.end(&former.session, self.now);
+        }
+        drop(sessions);
+        info!(
+            actor = %signed_in.user.identity,
+            session = signed_in.session,
+            peer = %self.request.peer,
+            "signed in to the console"
+        );
+        let response = reply::see(&Path::start().with_notice(Notice::SignedIn));
+        reply::with_session(response, self.console.cookie(), &cookie)
+    }
+
+    fn of_session(&self, target: &Target<'_>) -> Response {
+        let Some(signed_in) = self.session() else {
+            return self.not_signed_in(target);
+        };
+        let caller = match signed_in.caller() {
+            Ok(caller) => caller,
+            Err(failure) if failure.code == ErrorCode::Forbidden => {
+                info!(session = signed_in.session, %failure, "a session of the console has ended");
+                self.console.sessions().end(&signed_in.session, self.now);
+                return self.not_signed_in(target);
+            }
+            Err(failure) => return reply::refused(failure.code.status(), &failure),
+        };
+        match target {
+            Target::SignOut => {
+                self.console.sessions().end(&signed_in.session, self.now);
+                info!(actor = %caller.identity, "signed out of the console");
+                let response = reply::see(&routes::sign_in().with_notice(Notice::SignedOut));
+                reply::without_session(response, self.console.cookie())
+            }
+            Target::Events => self.events(&signed_in, &caller),
+            Target::Route(route, segment) => self.route(route, segment, &signed_in, &caller),
+            Target::Asset(_) | Target::SignIn | Target::Link(_) | Target::Nothing => {
+                let error = AdminError::new(ErrorCode::NotFound, "the console has no such page");
+                self.framed_problem(&error, &viewer(&signed_in, &caller), None)
+            }
+        }
+    }
+
+    /// Browsers are led to the page that says how to sign in, the script is refused.
+    fn not_signed_in(&self, target: &Target<'_>) -> Response {
+        if matches!(target, Target::Events) {
+            return reply::line(StatusCode::FORBIDDEN, "you are not signed in");
+        }
+        let had_session = self.cookie().is_some();
+        let place = match had_session && !matches!(target, Target::SignOut) {
+            true => routes::sign_in().with_notice(Notice::SessionEnded),
+            false => routes::sign_in(),
+        };
+        let response = reply::see(&place);
+        match had_session {
+            true => reply::without_session(response, self.console.cookie()),
+            false => response,
+        }
+    }
+
+    fn events(&self, signed_in: &SignedIn, caller: &Caller) -> Response {
+        let follower = || self.follower(signed_in, caller);
+        let found = perform_for(&self.parts, caller, &follower, |administration| {
+            administration.events(&EventQuery::default(), &LastEventId::default())
+        });
+        match found {
+            Ok(stream) => reply::guarded(
+                Response::stream("text/event-stream", events::changes(stream)),
+                headers::NOT_STORED,
+            ),
+            Err(error) => reply::line(error.code.status(), &error.message),
+        }
+    }
+
+    /// The user as one who follows events, until the session ends or permits less.
+    fn follower(&self, signed_in: &SignedIn, caller: &Caller) -> Follower {
+        let console = Arc::clone(&self.console);
+        let clock = Arc::clone(&self.parts.clock);
+        let again = signed_in.clone();
+        Follower {
+            caller: caller.clone(),
+            look_again: Arc::new(move || {
+                if console.sessions().goes_on(&again.session, clock.now()) {
+                    return again.caller();
+                }
+                let message = "the session has ended";
+                Err(AdminError::new(ErrorCode::Forbidden, message))
+            }),
+            ended: Box::pin(signed_in.clone().ended()),
+        }
+    }
+
+    fn route(
+        &self,
+        route: &'static Route,
+        segment: &str,
+        signed_in: &SignedIn,
+        caller: &Caller,
+    ) -> Response {
+        let viewer = viewer(signed_in, caller);
+        let sent = (self.request.method == Method::POST).then_some(&self.request.body[..]);
+        if sent.is_some() {
+            info!(actor = %caller.identity, act = route.name, item = segment, "administration");
+        }
+        let follower = || self.follower(signed_in, caller);
+        let shown = perform_for(&self.parts, caller, &follower, |administration| {
+            let asked = Asked {
+                administration,
+                viewer: &viewer,
+                segment,
+                query: self.request.query.as_deref().unwrap_or_default(),
+                now: self.now,
+            };
+            route.answer(&asked, sent)
+        });
+        match shown {
+            Ok(Shown::Page(shown)) => {
+                let document = page::framed(&shown, &viewer, Some(route), self.notice());
+                reply::html(StatusCode::OK, document)
+            }
+            Ok(Shown::Refused(shown, code)) => {
+                let document = page::framed(&shown, &viewer, Some(route), None);
+                reply::html(code.status(), document)
+            }
+            Ok(Shown::Done(path, notice)) => reply::see(&path.with_notice(notice)),
+            Err(error) => self.framed_problem(&error, &viewer, Some(route)),
+        }
+    }
+
+    fn framed_problem(
+        &self,
+        error: &AdminError,
+        viewer: &Viewer,
+        route: Option<&Route>,
+    ) -> Response {
+        if error.code == ErrorCode::Forbidden {
+            info!(user = viewer.user, path = %self.request.path, "the console has refused something");
+        }
+        let shown = views::problem::page(error);
+        reply::html(
+            error.code.status(),
+            page::framed(&shown, viewer, route, None),
+        )
+    }
+}
+
+fn viewer(signed_in: &SignedIn, caller: &Caller) -> Viewer {
+    Viewer {
+        user: signed_in.user.identity.to_string(),
+        session: signed_in.session.clone(),
+        permissions: caller.permissions.clone(),
+    }
+}
+
+fn refuse(refusal: Refusal) -> Response {
+    let (status, message, remedy) = match refusal {
+        Refusal::Misdirected => (
+            StatusCode::MISDIRECTED_REQUEST,
+            "this is no name of this console",
+            "open the URL that `hgs console` prints; `public_url` under [listen.console] sets another name",
+        ),
+        Refusal::OtherPage => (
+            StatusCode::FORBIDDEN,
+            "this request does not come from a page of the console",
+            "open the page of the console and send its own form, with a browser of today",
+        ),
+    };
+    let error = AdminError::new(ErrorCode::Forbidden, message).with_remedy(remedy);
+    reply::refused(status, &error)
+}

@@ -1,0 +1,108 @@
+//! What a guardian knows of its console: who is signed in, where it is reached, and the certificate that it shows.
+
+mod certificate;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use hgs_admin::{AdminError, Caller, ErrorCode};
+use hgs_console::requests::OwnNames;
+use hgs_console::routes::beginning_of_links;
+use hgs_console::sessions::{LookAgain, Sessions};
+use hgs_crypto::{hash, hex};
+use hgs_pki::Time;
+
+use crate::config::Config;
+use crate::http::CurrentCertificate;
+
+pub use certificate::ConsoleCertificateError;
+pub(crate) use certificate::OwnCertificate;
+
+/// The console of one guardian.
+pub(crate) struct Console {
+    names: OwnNames,
+    cookie: OnceLock<String>,
+    sessions: Mutex<Sessions>,
+    place: OnceLock<(String, Arc<CurrentCertificate>)>,
+}
+
+/// Where a console is, and how it is known.
+pub(crate) struct ConsolePlace {
+    url: String,
+    /// SHA-256 of its certificate.
+    pub(crate) fingerprint: String,
+}
+
+impl ConsolePlace {
+    /// How a link begins that signs in.
+    pub(crate) fn beginning_of_links(&self) -> String {
+        self.url.clone() + beginning_of_links()
+    }
+}
+
+impl Console {
+    /// The console, if there is to be one.
+    pub(crate) fn of(config: &Config) -> Option<Arc<Self>> {
+        config.listen.console.enabled.then(|| {
+            Arc::new(Self {
+                names: OwnNames::new(config.console_names()),
+                cookie: OnceLock::new(),
+                sessions: Mutex::default(),
+                place: OnceLock::new(),
+            })
+        })
+    }
+
+    /// Tells it once where it listens.
+    pub(crate) fn opened(&self, url: String, certificate: Arc<CurrentCertificate>) {
+        // Browsers send a cookie to every port of a name, so consoles of one machine have cookies of different names.
+        let digest = hex::encode(&hash::sha256(url.as_bytes())[..4]);
+        let _ = self.cookie.set(format!("__Host-openhgs-{digest}"));
+        let _ = self.place.set((url, certificate));
+    }
+
+    /// The names by which browsers reach it.
+    pub(crate) fn names(&self) -> &OwnNames {
+        &self.names
+    }
+
+    /// The name of the cookie that holds a session.
+    pub(crate) fn cookie(&self) -> &str {
+        self.cookie.get().map_or("__Host-openhgs", String::as_str)
+    }
+
+    /// Links and sessions.
+    pub(crate) fn sessions(&self) -> MutexGuard<'_, Sessions> {
+        // No change of them is left half-way by a panic.
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a link. Until when it holds.
+    pub(crate) fn add_link(
+        &self,
+        secret_digest: &str,
+        user: Caller,
+        look_again: LookAgain,
+        now: Time,
+    ) -> Result<Time, AdminError> {
+        self.sessions()
+            .add_link(secret_digest, user, look_again, now)
+    }
+
+    /// Where it is.
+    pub(crate) fn place(&self) -> Result<ConsolePlace, AdminError> {
+        let place = self.place.get().and_then(|(url, certificate)| {
+            Some(ConsolePlace {
+                url: url.clone(),
+                fingerprint: certificate.fingerprint()?.to_string(),
+            })
+        });
+        place.ok_or_else(|| AdminError::new(ErrorCode::Unavailable, "the console is not open yet"))
+    }
+}
+
+impl fmt::Debug for Console {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Console(..)")
+    }
+}

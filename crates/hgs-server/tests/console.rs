@@ -1,0 +1,372 @@
+//! `[listen.console]` over a running guardian, asked as a browser asks: signing in, acts, and what other pages can't have a
+//! browser do.
+
+mod guardian;
+mod support;
+
+use std::sync::Arc;
+
+use guardian::{Host, Site};
+use hgs_admin::types::{AuditQuery, NewConsoleLink};
+use hgs_admin::{AdminError, Administration as _, ErrorCode};
+use hgs_console::headers;
+use hgs_crypto::{hash, hex};
+use hgs_pki::Seconds;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+const ON: &str = "listen.console.enabled = true\nlisten.console.address = \"127.0.0.1:0\"\n";
+
+/// A guardian with a console.
+struct Visited {
+    site: Site,
+}
+
+/// An answer, in parts.
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> Option<&str> {
+        let mut lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        lines
+            .find(|(found, _)| found.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value)
+    }
+
+    /// The cookie that it sets, as a browser sends it back.
+    fn cookie(&self) -> String {
+        let set = self.header("set-cookie").expect("a cookie");
+        set.split(';').next().unwrap().to_owned()
+    }
+}
+
+impl Visited {
+    async fn start() -> Self {
+        Self {
+            site: Site::start_with(ON).await,
+        }
+    }
+
+    fn port(&self) -> u16 {
+        self.site.running().addresses().console.unwrap().port()
+    }
+
+    async fn connect(&self) -> support::Client<TlsStream<TcpStream>> {
+        let mut roots = RootCertStore::empty();
+        let file = self.site.config.state_folder().join("console.pem");
+        roots
+            .add(CertificateDer::from_pem_file(file).unwrap())
+            .unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let settings = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let address = self.site.running().addresses().console.unwrap();
+        let stream = TcpStream::connect(address).await.unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let connector = TlsConnector::from(Arc::new(settings));
+        support::Client(connector.connect(name, stream).await.unwrap())
+    }
+
+    /// Sends a request whose header fields are exactly these.
+    async fn send(&self, method: &str, path: &str, fields: &[(&str, &str)], body: &str) -> Answer {
+        let mut client = self.connect().await;
+        let mut text = format!(
+            "{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n",
+            body.len()
+        );
+        for (name, value) in fields {
+            text.push_str(&format!("{name}: {value}\r\n"));
+        }
+        client.send(&format!("{text}\r\n{body}")).await;
+        let mut octets = Vec::new();
+        client.0.read_to_end(&mut octets).await.unwrap();
+        let text = String::from_utf8(octets).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        for (name, value) in headers::OF_ALL {
+            assert!(head.contains(&format!("{name}: {value}")), "{path}: {head}");
+        }
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        let answer = Answer {
+            status,
+            head: head.to_owned(),
+            body: body.to_owned(),
+        };
+        let cached = answer.header("cache-control").unwrap();
+        assert_eq!(
+            cached == "no-store",
+            !path.starts_with("/assets/"),
+            "{path}"
+        );
+        answer
+    }
+
+    fn host(&self) -> String {
+        format!("localhost:{}", self.port())
+    }
+
+    /// What a page of the console has a browser send.
+    async fn get(&self, path: &str, cookie: &str) -> Answer {
+        let host = self.host();
+        let fields = [
+            ("Host", &host[..]),
+            ("Cookie", cookie),
+            ("Sec-Fetch-Site", "same-origin"),
+        ];
+        self.send("GET", path, &fields, "").await
+    }
+
+    async fn post(&self, path: &str, cookie: &str, form: &str) -> Answer {
+        let (host, origin) = (self.host(), format!("https://{}", self.host()));
+        let fields = [
+            ("Host", &host[..]),
+            ("Origin", &origin[..]),
+            ("Cookie", cookie),
+            ("Sec-Fetch-Site", "same-origin"),
+            ("Sec-Fetch-Mode", "navigate"),
+            ("Content-Type", "application/x-www-form-urlencoded"),
+        ];
+        self.send("POST", path, &fields, form).await
+    }
+
+    /// A link as `hgs console` makes it: its path.
+    async fn link(&self, secret: &'static str) -> String {
+        let request = NewConsoleLink {
+            digest: hex::encode(&hash::sha256(secret.as_bytes())),
+        };
+        let made = self
+            .site
+            .admin(move |client| client.new_console_link(&request))
+            .await
+            .unwrap();
+        let beginning = format!("https://127.0.0.1:{}/sign-in/", self.port());
+        assert_eq!(made.url, beginning);
+        format!("/sign-in/{secret}")
+    }
+
+    /// The cookie of a new session.
+    async fn signed_in(&self, secret: &'static str) -> String {
+        let link = self.link(secret).await;
+        self.post(&link, "", "").await.cookie()
+    }
+
+    async fn sessions(&self) -> Vec<hgs_admin::types::ConsoleSession> {
+        self.site
+            .admin(|client| client.console_sessions())
+            .await
+            .unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_link_signs_in_once_and_acts_are_recorded_with_the_session() {
+    let visited = Visited::start().await;
+    let stranger = visited.get("/hosts", "").await;
+    assert_eq!(
+        (stranger.status, stranger.header("location")),
+        (303, Some("/sign-in"))
+    );
+    assert_eq!(visited.get("/sign-in", "").await.status, 200);
+
+    // Who opens a link only looks.
+    let link = visited.link("abcdefghijklmnopqrstuvwxyz012345").await;
+    for _ in 0..2 {
+        let shown = visited.get(&link, "").await;
+        assert!(
+            shown.status == 200 && shown.body.contains("<form"),
+            "{}",
+            shown.body
+        );
+        assert_eq!(shown.header("set-cookie"), None);
+    }
+    let begun = visited.post(&link, "", "").await;
+    assert_eq!(begun.status, 303);
+    let set = begun.header("set-cookie").unwrap();
+    assert!(set.starts_with("__Host-openhgs-"), "{set}");
+    assert!(
+        set.ends_with("; Path=/; Secure; HttpOnly; SameSite=Lax"),
+        "{set}"
+    );
+    let cookie = begun.cookie();
+    let again = visited.post(&link, "", "").await;
+    assert_eq!((again.status, again.header("set-cookie")), (403, None));
+    assert!(again.body.contains("used already"));
+
+    let overview = visited.get("/?notice=signed-in", &cookie).await;
+    assert!(
+        overview.body.contains("You are signed in."),
+        "{}",
+        overview.body
+    );
+    assert!(
+        overview.body.contains("The first step"),
+        "{}",
+        overview.body
+    );
+    for path in ["/hosts", "/settings", "/console/sessions", "/add-host"] {
+        let page = visited.get(path, &cookie).await;
+        assert_eq!(page.status, 200, "{path}: {}", page.body);
+    }
+
+    // A form that is refused comes back with what was entered.
+    let refused = visited
+        .post("/add-host", &cookie, "name=a%22%3E%3Cb&credential=none")
+        .await;
+    assert_eq!(refused.status, 400);
+    assert!(refused.body.contains("Nothing was changed"));
+    assert!(
+        refused.body.contains("value=\"a&quot;&gt;&lt;b\""),
+        "{}",
+        refused.body
+    );
+    let key = Host::numbered(0)
+        .public_pem()
+        .replace('+', "%2B")
+        .replace('\n', "%0D%0A");
+    let added = visited
+        .post(
+            "/add-host",
+            &cookie,
+            &format!("name=node-1&credential={key}"),
+        )
+        .await;
+    assert_eq!(
+        added.header("location"),
+        Some("/hosts/node-1?notice=host-added"),
+        "{}",
+        added.body
+    );
+    let revoked = visited
+        .post("/hosts/node-1/revoke", &cookie, "reason=stolen")
+        .await;
+    assert_eq!(revoked.status, 303);
+    let page = visited
+        .get("/hosts/node-1?notice=host-revoked", &cookie)
+        .await;
+    assert!(page.body.contains("The host was revoked.") && page.body.contains("stolen"));
+    let session = &visited.sessions().await[0];
+    let records = visited.site.audit(AuditQuery::default()).await;
+    assert_eq!(
+        records[0].actor,
+        format!("console {}, {}", session.session, session.user)
+    );
+}
+
+#[tokio::test]
+async fn sessions_end_and_nothing_stays_behind() {
+    let visited = Visited::start().await;
+    let (first, second) = (
+        visited.signed_in("first-secret").await,
+        visited.signed_in("second-secret").await,
+    );
+    assert_ne!(first, second);
+    let out = visited.post("/sign-out", &first, "").await;
+    assert_eq!(out.header("location"), Some("/sign-in?notice=signed-out"));
+    assert!(out.header("set-cookie").unwrap().contains("Max-Age=0"));
+    for path in ["/", "/hosts"] {
+        let after = visited.get(path, &first).await;
+        assert_eq!(
+            (after.status, after.header("location")),
+            (303, Some("/sign-in?notice=session-ended"))
+        );
+    }
+    // A stream ends with its session.
+    assert_eq!(visited.get("/events", &first).await.status, 403);
+    assert_eq!(visited.get("/events", "").await.status, 403);
+    let mut stream = visited.connect().await;
+    let host = visited.host();
+    let request = format!("GET /events HTTP/1.1\r\nHost: {host}\r\nCookie: {second}\r\n\r\n");
+    stream.send(&request).await;
+    stream.until("retry: 3000").await;
+    let session = visited.sessions().await.remove(0).session.parse().unwrap();
+    visited
+        .site
+        .admin(move |client| client.revoke_console_session(&session))
+        .await
+        .unwrap();
+    stream.until("\r\n0\r\n\r\n").await;
+    assert_eq!(visited.get("/", &second).await.status, 303);
+    assert!(visited.sessions().await.is_empty());
+
+    let third = visited.signed_in("third-secret").await;
+    visited.site.clock.advance(Seconds::from_minutes(31));
+    assert_eq!(visited.get("/", &third).await.status, 303);
+    let link = visited.link("late-secret").await;
+    visited.site.clock.advance(Seconds::new(60));
+    assert_eq!(visited.post(&link, "", "").await.status, 403);
+}
+
+#[tokio::test]
+async fn other_pages_and_other_names_are_refused() {
+    let visited = Visited::start().await;
+    let cookie = visited.signed_in("secret").await;
+    let (host, own) = (visited.host(), format!("https://{}", visited.host()));
+    let add = async |origin: Option<&str>, site: Option<&str>| {
+        let mut fields = vec![("Host", &host[..]), ("Cookie", &cookie[..])];
+        fields.extend(origin.map(|origin| ("Origin", origin)));
+        fields.extend(site.map(|site| ("Sec-Fetch-Site", site)));
+        visited.send("POST", "/sign-out", &fields, "").await.status
+    };
+    assert_eq!(add(None, Some("same-origin")).await, 403);
+    assert_eq!(
+        add(Some("https://evil.example"), Some("cross-site")).await,
+        403
+    );
+    assert_eq!(add(Some("null"), Some("same-origin")).await, 403);
+    assert_eq!(add(Some(&own), Some("same-site")).await, 403);
+    assert_eq!(add(Some(&own), None).await, 403);
+    let misdirected = [("Host", "evil.example"), ("Cookie", &cookie[..])];
+    assert_eq!(visited.send("GET", "/", &misdirected, "").await.status, 421);
+    assert_eq!(
+        visited.get("/", &cookie).await.status,
+        200,
+        "the session goes on"
+    );
+
+    // The console's cookie opens nothing else, and hosts' listeners have no console.
+    let api = visited.site.get("/hosts").await;
+    assert_eq!(api.status, 404);
+    assert_eq!(visited.get("/v1/hosts", &cookie).await.status, 404);
+    let asset = visited.get("/sign-in", "").await.body;
+    let style = asset
+        .split("href=\"")
+        .find_map(|part| part.strip_prefix("/assets/style"))
+        .unwrap();
+    let style = format!("/assets/style{}", style.split('"').next().unwrap());
+    let style = visited.get(&style, "").await;
+    assert_eq!(
+        style.header("content-type"),
+        Some("text/css; charset=utf-8")
+    );
+    let other = visited.post("/hosts", &cookie, "").await;
+    assert_eq!(
+        (other.status, other.header("allow")),
+        (405, Some("GET, HEAD"))
+    );
+}
+
+/// The tests' own user administers; what others may do is decided by the same permissions.
+#[tokio::test]
+async fn without_a_console_there_is_no_link() {
+    let site = Site::start().await;
+    let request = NewConsoleLink {
+        digest: "00".repeat(32),
+    };
+    let refused: AdminError = site
+        .admin(move |client| client.new_console_link(&request))
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code, ErrorCode::Conflict);
+    assert!(refused.remedy.unwrap().contains("[listen.console]"));
+}
