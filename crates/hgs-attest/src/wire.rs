@@ -5,7 +5,6 @@
 
 mod beginning;
 mod enums;
-mod json;
 mod reader;
 mod reply;
 mod request;
@@ -14,8 +13,8 @@ use serde::{Serialize, Serializer};
 
 pub(crate) use beginning::endorsement_key as endorsement_key_of_beginning;
 pub use enums::{AttestationOperationMode, AttestationProvidedContentType, AttestationResultType};
-pub(crate) use json::{Json, quoted};
-pub use json::{JsonError, JsonLimits};
+pub(crate) use hgs_json::{Json, quoted};
+pub use hgs_json::{JsonError, JsonLimits};
 pub use reader::MessageError;
 pub use reply::{
     ErrorDetail, ErrorReply, EvaluationLog, HealthCertificateReply, OperationModeErrorReply,
@@ -30,6 +29,23 @@ pub(crate) use request::{LazyAttestationRequest, LazyRequest};
 
 /// Provided contents in one request, at most.
 pub const MAX_PROVIDED_CONTENTS: usize = 16;
+
+/// The limits of every request and reply: 512 KiB, 16 levels, 1,024 values, 64 members of one object.
+///
+/// A request in host-key mode has about 2 KiB, 3 levels and 15 values; one in TPM mode has logs in one long string, and more
+/// room: [`TPM_REQUEST`].
+pub const MESSAGE: JsonLimits = JsonLimits {
+    octets: 512 * 1024,
+    depth: 16,
+    values: 1024,
+    members: 64,
+};
+
+/// The limits of a request in TPM mode: those of [`MESSAGE`], with room for a context with both logs in Base64.
+pub const TPM_REQUEST: JsonLimits = JsonLimits {
+    octets: crate::rtpm::MAX_CONTEXT.div_ceil(3) * 4 + 16 * 1024,
+    ..MESSAGE
+};
 
 /// What follows the name of a type in `__type`.
 const TYPE_NAMESPACE: &str = ":#Microsoft.Windows.RemoteAttestation.Core";

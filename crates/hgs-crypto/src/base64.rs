@@ -32,6 +32,14 @@ pub fn encode_url(octets: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(octets)
 }
 
+/// Decodes what [`encode_url`] writes, and nothing else: no padding, no white space, no stray bits.
+///
+/// # Errors
+/// When `text` is anything else.
+pub fn decode_url(text: &str) -> Result<Vec<u8>, CryptoError> {
+    URL_SAFE_NO_PAD.decode(text).map_err(|_| CryptoError)
+}
+
 /// Decodes strictly: no white space, canonical padding, no stray bits.
 ///
 /// # Errors
@@ -68,6 +76,17 @@ mod tests {
     fn url_safe_text_has_neither_padding_nor_characters_with_a_meaning_in_urls() {
         assert_eq!(encode_url(&[3, 236, 255, 224, 193]), "A-z_4ME");
         assert_eq!(encode_url(b""), "");
+        assert_eq!(decode_url("A-z_4ME"), Ok(vec![3, 236, 255, 224, 193]));
+        for lax in [
+            "A-z_4ME=",
+            "A+z/4ME",
+            "A-z_4MF",
+            "A-z_4 ME",
+            "A-z_4ME\n",
+            "A",
+        ] {
+            assert_eq!(decode_url(lax), Err(CryptoError), "{lax:?}");
+        }
     }
 
     // The vectors of RFC 4648 section 10.

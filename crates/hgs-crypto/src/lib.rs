@@ -16,6 +16,7 @@ pub mod chacha20_poly1305;
 pub mod ed25519;
 pub mod hash;
 pub mod hex;
+pub mod p256;
 pub mod random;
 pub mod rsa;
 mod secret;

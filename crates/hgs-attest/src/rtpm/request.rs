@@ -10,12 +10,12 @@ use crate::host_key::requested_kind;
 use crate::refusal::Reason;
 use crate::registry::CredentialId;
 use crate::wire::{
-    AttestationProvidedContentType, Json, JsonLimits, LazyAttestationRequest, LazyRequest,
-    MessageError, SessionId, endorsement_key_of_beginning,
+    AttestationProvidedContentType, Json, LazyAttestationRequest, LazyRequest, MessageError,
+    SessionId, TPM_REQUEST, endorsement_key_of_beginning,
 };
 
 /// Octets of a request in TPM mode, at most.
-pub const MAX_REQUEST: usize = JsonLimits::TPM_REQUEST.octets;
+pub const MAX_REQUEST: usize = TPM_REQUEST.octets;
 
 /// The name of the endorsement key that a request names whose beginning this is. A server that knows no host with it need
 /// not read on.

@@ -2,8 +2,9 @@
 
 use hgs_crypto::base64;
 
-use super::json::{Json, JsonError, JsonLimits, quoted};
+use super::MESSAGE;
 use super::{AttestationResultType, MAX_PROVIDED_CONTENTS, ResultContent, TYPE_NAMESPACE};
+use super::{Json, JsonError, quoted};
 
 /// Why octets are not a message of [MS-HGSA] 2.2.2. The sender is at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -139,7 +140,7 @@ impl<'j, 't> Object<'j, 't> {
 }
 
 pub(super) fn read_document(octets: &[u8]) -> Result<Json<'_>, MessageError> {
-    Ok(Json::read(octets, &JsonLimits::MESSAGE)?)
+    Ok(Json::read(octets, &MESSAGE)?)
 }
 
 pub(super) fn unexpected_type(found: &str) -> MessageError {

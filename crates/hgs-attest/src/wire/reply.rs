@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::json::Json;
+use super::Json;
 use super::reader::{
     MessageError, Object, number_in, read_document, result_content, unexpected_type,
 };

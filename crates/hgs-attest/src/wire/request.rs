@@ -8,8 +8,8 @@ use super::reader::{
     MessageError, Object, number_in, read_document, result_content, unexpected_type,
 };
 use super::{
-    AttestationProvidedContentType, AttestationResultType, MAX_PROVIDED_CONTENTS, ProvidedContent,
-    ResultContent, base64, json::Json, to_json,
+    AttestationProvidedContentType, AttestationResultType, Json, MAX_PROVIDED_CONTENTS,
+    ProvidedContent, ResultContent, base64, to_json,
 };
 
 /// Any request of the protocol.

@@ -1,7 +1,8 @@
 //! A strict reader of JSON (RFC 8259) within budgets.
 //!
 //! Two readers of one document must not see two things, so a member that stands twice in one object is refused
-//! anywhere in the document, also inside members that are ignored. `__type`, where it stands, comes first.
+//! anywhere in the document, also inside members that are ignored. `__type`, where it stands, comes first, as readers of
+//! .NET demand it.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -19,25 +20,6 @@ pub struct JsonLimits {
     pub values: usize,
     /// Members of one object, because each is compared with those before it.
     pub members: usize,
-}
-
-impl JsonLimits {
-    /// The limits of every request and reply: 512 KiB, 16 levels, 1,024 values, 64 members of one object.
-    ///
-    /// A request in host-key mode has about 2 KiB, 3 levels and 15 values; one in TPM mode has logs in one long string,
-    /// and more room: [`Self::TPM_REQUEST`].
-    pub const MESSAGE: Self = Self {
-        octets: 512 * 1024,
-        depth: 16,
-        values: 1024,
-        members: 64,
-    };
-
-    /// The limits of a request in TPM mode: those of [`Self::MESSAGE`], with room for a context with both logs in Base64.
-    pub const TPM_REQUEST: Self = Self {
-        octets: crate::rtpm::MAX_CONTEXT.div_ceil(3) * 4 + 16 * 1024,
-        ..Self::MESSAGE
-    };
 }
 
 /// Why octets were refused before anything was looked for in them.
@@ -91,20 +73,29 @@ pub enum JsonError {
 
 /// A value, which borrows its text where the document has no escapes in it.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Json<'t> {
+pub enum Json<'t> {
+    /// `null`.
     Null,
+    /// `true` or `false`.
     Boolean(bool),
+    /// A number from 0 on.
     Unsigned(u64),
-    /// A number that no member of the protocol can hold: negative, with a fraction or exponent, or too large.
+    /// A number that is not read: negative, with a fraction or exponent, or too large.
     OtherNumber,
+    /// Text.
     Text(Cow<'t, str>),
+    /// An array.
     Array(Vec<Self>),
+    /// An object: its members in their order, each once.
     Object(Vec<(Cow<'t, str>, Self)>),
 }
 
 impl<'t> Json<'t> {
     /// Reads one document.
-    pub(crate) fn read(octets: &'t [u8], limits: &JsonLimits) -> Result<Self, JsonError> {
+    ///
+    /// # Errors
+    /// What is wrong with it, or which limit it does not keep.
+    pub fn read(octets: &'t [u8], limits: &JsonLimits) -> Result<Self, JsonError> {
         if octets.len() > limits.octets {
             return Err(JsonError::TooManyOctets {
                 limit: limits.octets,
@@ -132,7 +123,8 @@ impl<'t> Json<'t> {
     }
 
     /// The value of a member of this object; `None` if this is no object or has no such member.
-    pub(crate) fn member(&self, name: &str) -> Option<&Self> {
+    #[must_use]
+    pub fn member(&self, name: &str) -> Option<&Self> {
         let Self::Object(members) = self else {
             return None;
         };
@@ -142,28 +134,45 @@ impl<'t> Json<'t> {
             .map(|(_, value)| value)
     }
 
-    pub(crate) fn text(&self) -> Option<&str> {
+    /// The text, if this is one.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
             _ => None,
         }
     }
 
-    pub(crate) fn unsigned_int(&self) -> Option<u32> {
+    /// The number, if this is one of 32 bits.
+    #[must_use]
+    pub fn unsigned_int(&self) -> Option<u32> {
         match self {
             Self::Unsigned(number) => u32::try_from(*number).ok(),
             _ => None,
         }
     }
 
-    pub(crate) fn boolean(&self) -> Option<bool> {
+    /// The number, if this is one of 64 bits.
+    #[must_use]
+    pub fn unsigned(&self) -> Option<u64> {
+        match self {
+            Self::Unsigned(number) => Some(*number),
+            _ => None,
+        }
+    }
+
+    /// The truth value, if this is one.
+    #[must_use]
+    pub fn boolean(&self) -> Option<bool> {
         match self {
             Self::Boolean(value) => Some(*value),
             _ => None,
         }
     }
 
-    pub(crate) fn array(&self) -> Option<&[Self]> {
+    /// The values, if this is an array.
+    #[must_use]
+    pub fn array(&self) -> Option<&[Self]> {
         match self {
             Self::Array(values) => Some(values),
             _ => None,
@@ -296,7 +305,8 @@ impl<'de> Visitor<'de> for Value<'_, '_> {
 }
 
 /// Text of a peer as an error quotes it: escaped, so that it can't steer a log or a terminal, and cut short.
-pub(crate) fn quoted(text: &str) -> String {
+#[must_use]
+pub fn quoted(text: &str) -> String {
     text.chars().take(80).flat_map(char::escape_debug).collect()
 }
 
@@ -331,8 +341,15 @@ impl<'de> de::Deserialize<'de> for Name<'de> {
 mod tests {
     use super::*;
 
+    const LIMITS: JsonLimits = JsonLimits {
+        octets: 512 * 1024,
+        depth: 16,
+        values: 1024,
+        members: 64,
+    };
+
     fn read(text: &str) -> Result<Json<'_>, JsonError> {
-        Json::read(text.as_bytes(), &JsonLimits::MESSAGE)
+        Json::read(text.as_bytes(), &LIMITS)
     }
 
     #[test]
@@ -397,13 +414,13 @@ mod tests {
             let expected = JsonError::Malformed { line, column };
             assert_eq!(read(text), Err(expected), "{text:?}");
         }
-        let not_utf8 = Json::read(b"\"\xff\"", &JsonLimits::MESSAGE);
+        let not_utf8 = Json::read(b"\"\xff\"", &LIMITS);
         assert!(matches!(not_utf8, Err(JsonError::Malformed { .. })));
     }
 
     #[test]
     fn k13_each_limit_is_met_exactly_and_has_an_error_of_its_own() {
-        let limits = JsonLimits::MESSAGE;
+        let limits = LIMITS;
 
         let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
         assert!(read(&nested(limits.depth)).is_ok());
