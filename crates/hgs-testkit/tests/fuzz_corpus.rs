@@ -39,6 +39,7 @@ const TARGETS: &[Target] = targets! {
     host_facts: hgs_trace::fuzzing::fuzz_host_facts;
     http_connection: hgs_server::http::fuzzing::fuzz_connection;
     ima_log: hgs_tcg::fuzzing::fuzz_ima_log;
+    id_token: hgs_openid::fuzzing::fuzz_id_token;
     image: hgs_tcg::image::fuzzing::fuzz_image;
     kps_error: hgs_kps::fuzzing::fuzz_error;
     libvirt_domain: hgs_vm::libvirt::fuzz_libvirt_domain, hgs_vm::libvirt::fuzz_existing_machine;
@@ -46,6 +47,7 @@ const TARGETS: &[Target] = targets! {
     metadata: hgs_protector::fuzzing::fuzz_metadata;
     migration_message: hgs_agent::fuzz_migration_message;
     oaep_encoding: hgs_crypto::rsa::oaep::fuzz_oaep_encoding;
+    openid_provider: hgs_openid::fuzzing::fuzz_openid_provider;
     pcrlock: hgs_attest::policy::fuzzing::fuzz_pcrlock;
     pfx: hgs_custody::pfx::fuzz_pfx;
     pkcs11_uri: hgs_custody::pkcs11_uri::fuzz_pkcs11_uri;

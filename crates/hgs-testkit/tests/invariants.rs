@@ -9,6 +9,7 @@ const DRAWING: &[(&str, &[&str])] = &[
     ("hgs-fault", &[]),
     ("hgs-crypto", &[]),
     ("hgs-xml", &[]),
+    ("hgs-json", &[]),
     ("hgs-audit", &[]),
     ("hgs-tcg", &["hgs-crypto"]),
     ("hgs-pki", &["hgs-crypto"]),
@@ -28,8 +29,9 @@ const DRAWING: &[(&str, &[&str])] = &[
     ),
     (
         "hgs-attest",
-        &["hgs-fault", "hgs-crypto", "hgs-pki", "hgs-tcg"],
+        &["hgs-fault", "hgs-crypto", "hgs-json", "hgs-pki", "hgs-tcg"],
     ),
+    ("hgs-openid", &["hgs-crypto", "hgs-json", "hgs-pki"]),
     ("hgs-custody", &["hgs-crypto", "hgs-pki", "hgs-protector"]),
     (
         "hgs-custody-pkcs11",
@@ -243,11 +245,13 @@ const BELOW_THE_LINE: &[&str] = &[
     "hgs-fault",
     "hgs-crypto",
     "hgs-xml",
+    "hgs-json",
     "hgs-tcg",
     "hgs-pki",
     "hgs-protector",
     "hgs-kps",
     "hgs-attest",
+    "hgs-openid",
 ];
 
 /// What may not be named below the line: clocks, files, sockets, processes, tasks, ambient randomness.
