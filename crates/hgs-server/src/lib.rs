@@ -36,6 +36,7 @@ mod health;
 pub mod http;
 mod logging;
 pub mod metrics;
+mod outgoing;
 pub mod process;
 mod protocol;
 mod public_name;
@@ -60,6 +61,7 @@ pub use http::{
 };
 pub use logging::PEERS;
 pub use metrics::Metrics;
+pub use outgoing::AuthoritiesError;
 pub use roles::{Roles, RolesError};
 pub use running::{Running, StartError, start, start_with};
-pub use telemetry::{CollectorError, HeadersError, TRACED, Telemetry, TelemetryError};
+pub use telemetry::{HeadersError, TRACED, Telemetry, TelemetryError};

@@ -1,56 +1,28 @@
 //! How traces reach the collector: HTTP/1.1, each time over a new connection, with TLS where the URL says so.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::Uri;
-use hyper::client::conn::http1;
-use hyper::header::{CONNECTION, HOST, HeaderValue};
-use hyper_util::rt::TokioIo;
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 use tracing::warn;
 
 use crate::config;
+use crate::outgoing::{AuthoritiesError, Outgoing, send_plain};
 
-/// Where Debian, Ubuntu and many others keep the authorities that the system trusts.
-const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// Octets of the longest answer that is read.
 const MAX_ANSWER: usize = 64 * 1024;
 /// How often it is told that traces can't be sent.
 const TELL_AGAIN: Duration = Duration::from_mins(1);
 
-/// There is no way to the collector.
-#[derive(Debug, thiserror::Error)]
-pub enum CollectorError {
-    /// No authorities.
-    #[error("{}: {reason}", path.display())]
-    Authorities {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The cryptographic library does not offer TLS.
-    #[error("TLS can't be set up: {0}")]
-    Tls(#[from] rustls::Error),
-}
-
 /// Sends batches of spans.
 #[derive(Clone)]
 pub(super) struct Client {
-    tls: Option<Arc<ClientConfig>>,
+    /// Where the collector is reached by TLS.
+    tls: Option<Outgoing>,
     runtime: Handle,
     patience: Duration,
     failures: Arc<Mutex<Failures>>,
@@ -68,13 +40,12 @@ impl Client {
         settings: &config::Telemetry,
         runtime: Handle,
         patience: Duration,
-    ) -> Result<Self, CollectorError> {
+    ) -> Result<Self, AuthoritiesError> {
         let endpoint = settings.otlp_endpoint.as_ref();
         let is_tls = endpoint.is_some_and(|it| it.traces().starts_with("https:"));
-        let authorities = settings.authorities.as_deref();
-        let authorities = authorities.unwrap_or_else(|| Path::new(SYSTEM_AUTHORITIES));
+        let tls = || Outgoing::new(settings.authorities.as_deref());
         Ok(Self {
-            tls: is_tls.then(|| tls(authorities)).transpose()?,
+            tls: is_tls.then(tls).transpose()?,
             runtime,
             patience,
             failures: Arc::default(),
@@ -82,15 +53,9 @@ impl Client {
     }
 
     async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        let (host, port) = place(request.uri())?;
-        let stream = TcpStream::connect((host.trim_matches(['[', ']']), port)).await?;
         match &self.tls {
-            None => exchange(stream, request).await,
-            Some(tls) => {
-                let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned())?;
-                let connector = TlsConnector::from(Arc::clone(tls));
-                exchange(connector.connect(name, stream).await?, request).await
-            }
+            None => send_plain(request, MAX_ANSWER).await,
+            Some(tls) => tls.send(request, MAX_ANSWER).await,
         }
     }
 
@@ -132,57 +97,4 @@ impl fmt::Debug for Client {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("Client(..)")
     }
-}
-
-fn place(url: &Uri) -> Result<(&str, u16), HttpError> {
-    let host = url.host().ok_or("the endpoint has no host")?;
-    let default = if url.scheme_str() == Some("https") {
-        443
-    } else {
-        80
-    };
-    Ok((host, url.port_u16().unwrap_or(default)))
-}
-
-async fn exchange<S>(stream: S, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError>
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    let (mut head, body) = request.into_parts();
-    let url = std::mem::take(&mut head.uri);
-    let authority = url.authority().map_or("", |authority| authority.as_str());
-    head.headers.insert(HOST, HeaderValue::try_from(authority)?);
-    head.headers
-        .insert(CONNECTION, HeaderValue::from_static("close"));
-    head.uri = url.path().parse()?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let connection = tokio::spawn(connection);
-    let answer = sender
-        .send_request(Request::from_parts(head, Full::new(body)))
-        .await?;
-    let (head, body) = answer.into_parts();
-    let body = Limited::new(body, MAX_ANSWER).collect().await?.to_bytes();
-    connection.abort();
-    Ok(Response::from_parts(head, body))
-}
-
-fn tls(authorities: &Path) -> Result<Arc<ClientConfig>, CollectorError> {
-    let refused = |reason: String| CollectorError::Authorities {
-        path: authorities.to_owned(),
-        reason,
-    };
-    let certificates = CertificateDer::pem_file_iter(authorities)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| refused(error.to_string()))?;
-    let mut roots = RootCertStore::empty();
-    // Of a distribution's many, one that can't be an authority here is no reason to trust none.
-    let (added, _) = roots.add_parsable_certificates(certificates);
-    if added == 0 {
-        return Err(refused("it holds no certification authority".to_owned()));
-    }
-    let config = ClientConfig::builder_with_provider(crate::http::tls_provider())
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(config))
 }

@@ -38,9 +38,9 @@ use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::{Layer, Registry};
 
 use crate::config::Config;
+use crate::outgoing::AuthoritiesError;
 use client::Client;
 
-pub use client::CollectorError;
 pub(crate) use commit::{CommitSpan, note_commit, note_order};
 pub use headers::HeadersError;
 pub(crate) use spans::{answered, decided, identify, key, request, service, wait, work};
@@ -67,7 +67,7 @@ pub enum TelemetryError {
     Headers(#[from] HeadersError),
     /// The way to the collector.
     #[error("telemetry: {0}")]
-    Client(#[from] CollectorError),
+    Client(#[from] AuthoritiesError),
     /// The library refuses it.
     #[error("telemetry: {0}")]
     Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
