@@ -125,7 +125,7 @@ impl EtcdOrder {
         }
         self.forget_until(proposal.seen);
         if self.nodes.is_unknown() {
-            self.look(proposal.seen).await?;
+            self.look(proposal.seen, &[]).await?;
         }
         let was_sent = self.sent.contains(&proposal.last);
         let packed = self.put_parts(proposal, was_sent).await?;
@@ -277,29 +277,30 @@ impl EtcdOrder {
         then.push(Operation::Put(before, Mark::of(proposal.last).value()));
         then.push(Operation::Range(Range::of(keys.nodes())));
 
-        let since = |(node, number): (&str, u64)| {
-            let mut range = Range::of(keys.entries_from(node, number.saturating_add(1)));
-            range.limit = gather::in_transaction(others.len(), self.longest);
-            Operation::Range(range)
-        };
-        let each = || {
-            others
-                .iter()
-                .map(|(node, number)| (&**node, *number))
-                .map(since)
-        };
-        then.extend(each());
+        then.extend(self.read_since(others));
         let mut otherwise = vec![
             Operation::Get(keys.floor()),
             Operation::Range(Range::of(keys.nodes())),
         ];
-        otherwise.extend(each());
-        otherwise.push(since((node, own.number)));
+        let own_too = (node.to_owned(), own.number);
+        otherwise.extend(self.read_since(&[others, &[own_too]].concat()));
         Txn {
             compare,
             then,
             otherwise,
         }
+    }
+
+    /// Reads the first entries of nodes behind what was seen of each.
+    fn read_since(&self, nodes: &[(String, u64)]) -> Vec<Operation> {
+        let limit = gather::in_transaction(nodes.len(), self.longest);
+        let since = |(node, number): &(String, u64)| {
+            let keys = &self.settings.keys;
+            let mut range = Range::of(keys.entries_from(node, number.saturating_add(1)));
+            range.limit = limit;
+            Operation::Range(range)
+        };
+        nodes.iter().map(since).collect()
     }
 
     /// What a transaction found, behind what it put.
@@ -377,8 +378,13 @@ impl EtcdOrder {
 
     async fn since_now(&mut self, seen: &Position) -> Result<Entries, OrderError> {
         self.forget_until(seen);
-        self.look(seen).await?;
-        let gathered = Gathered::new(seen, &self.nodes);
+        let mut nodes = self.others(seen);
+        nodes.push((self.node().to_owned(), seen.last(self.node()).number));
+        let found = self.look(seen, &nodes).await?;
+        let mut gathered = Gathered::new(seen, &self.nodes);
+        for ((node, _), found) in nodes.into_iter().zip(found) {
+            gathered.add(&node, found)?;
+        }
         let entries = gathered.complete(&self.settings, Limits::Pieces).await?;
         self.note_length(&entries);
         Ok(entries)
@@ -395,30 +401,49 @@ impl EtcdOrder {
         few.clamp(*MAX_BEHIND.start(), *MAX_BEHIND.end())
     }
 
-    /// Asks which cluster it is, and what it has of the nodes.
-    async fn look(&mut self, seen: &Position) -> Result<(), OrderError> {
+    /// Asks which cluster it is, what it has of the nodes, and for the first entries of some behind what was seen.
+    async fn look(
+        &mut self,
+        seen: &Position,
+        since: &[(String, u64)],
+    ) -> Result<Vec<Found>, OrderError> {
         let OrderSettings {
             client,
             keys,
             cluster,
             ..
         } = &self.settings;
+        let mut then = vec![
+            Operation::Get(keys.cluster()),
+            Operation::Get(keys.floor()),
+            Operation::Range(Range::of(keys.nodes())),
+        ];
+        then.extend(self.read_since(since));
         let txn = Txn {
-            then: vec![
-                Operation::Get(keys.cluster()),
-                Operation::Get(keys.floor()),
-                Operation::Range(Range::of(keys.nodes())),
-            ],
+            then,
             ..Txn::default()
         };
-        let committed = client.commit(&txn, Repeat::Safe).await;
-        let committed = committed.map_err(|error| not_answered(&error, false))?;
-        let [identity, floor, nodes] = &committed.found[..] else {
-            return Err(unreadable("an answer that is too short"));
+        let committed = match client.commit(&txn, Repeat::Safe).await {
+            Ok(committed) => committed,
+            Err(error) => {
+                // The answer may have been too long.
+                self.longest = MAX_PART;
+                return Err(not_answered(&error, false));
+            }
         };
-        nodes::check_cluster(identity, cluster)?;
-        self.take_note(committed.revision, nodes, seen, None)?;
-        nodes::check_floor(floor)
+        let Committed {
+            revision,
+            mut found,
+            ..
+        } = committed;
+        if found.len() != 3 + since.len() {
+            return Err(unreadable("an answer that is too short"));
+        }
+        let entries = found.split_off(3);
+        nodes::check_cluster(&found[0], cluster)?;
+        self.take_note(revision, &found[2], seen, None)?;
+        nodes::check_floor(&found[1])?;
+        Ok(entries)
     }
 
     /// Has no node write any more, once this one has seen that etcd was put back: also none that was behind all that is gone,

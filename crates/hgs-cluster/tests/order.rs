@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use common::{BUDGET, Fabric, LONG, Node, client_of, named};
 use hgs_cluster::order::{Admitted, Doorbell, Keyspace, NodesError, admit, found, list, remove};
@@ -626,7 +626,7 @@ fn a_bell_rings_when_another_node_commits_and_is_no_reason_to_wait() {
         let rung = std::thread::scope(|scope| {
             let waiting = scope.spawn(|| {
                 handle
-                    .block_on(async { tokio::time::timeout(LONG, bell.rings(seen)).await })
+                    .block_on(async { tokio::time::timeout(LONG, bell.rings(|| seen)).await })
                     .is_ok()
             });
             a.commit(&[round], &["x"]);
@@ -643,7 +643,7 @@ fn a_bell_rings_when_another_node_commits_and_is_no_reason_to_wait() {
     let deadline = Instant::now() + LONG;
     loop {
         handle
-            .block_on(async { tokio::time::timeout(LONG, bell.rings(seen)).await })
+            .block_on(async { tokio::time::timeout(LONG, bell.rings(|| seen)).await })
             .unwrap();
         let before = a.log.len();
         if a.propose(b"last", &["x"], &["x"])
@@ -655,12 +655,38 @@ fn a_bell_rings_when_another_node_commits_and_is_no_reason_to_wait() {
         assert!(Instant::now() < deadline);
     }
     handle
-        .block_on(async { tokio::time::timeout(LONG, bell.rings(seen)).await })
+        .block_on(async { tokio::time::timeout(LONG, bell.rings(|| seen)).await })
         .unwrap();
     b.catch_up();
     assert_eq!(b.log, a.log);
     fabric.etcd.signal(1, Signal::CONT);
     fabric.etcd.ready();
+}
+
+/// How long a bell keeps silent is a lower bound, so a slow machine can't fail this.
+#[test]
+fn a_bell_rings_once_for_many_commits() {
+    const COMMITS: u8 = 30;
+    let fabric = Fabric::new(1);
+    let (mut a, mut b) = (fabric.node("a", 0), fabric.node("b", 0));
+    let mut bell = Doorbell::new(fabric.client(0), Keyspace::default(), named("b"));
+    let handle = fabric.runtime.handle().clone();
+    let begun = Instant::now();
+    let rings = std::thread::scope(|scope| {
+        scope.spawn(|| (0..COMMITS).for_each(|number| assert_eq!(a.commit(&[number], &["x"]), 1)));
+        let mut rings = 0;
+        while b.log.len() < usize::from(COMMITS) {
+            let seen = b.seen.revision;
+            let ringing = async { tokio::time::timeout(LONG, bell.rings(|| seen)).await };
+            handle.block_on(ringing).unwrap();
+            rings += 1;
+            b.catch_up();
+        }
+        rings
+    });
+    assert_eq!(b.log, a.log);
+    let silent = Duration::from_millis(100) * (rings - 1);
+    assert!(begun.elapsed() >= silent, "{rings} rings");
 }
 
 #[test]

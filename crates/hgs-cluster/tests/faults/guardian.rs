@@ -290,10 +290,10 @@ impl Place {
 async fn listen_to_others(name: &str, store: Arc<Store>, client: hgs_etcd::Client) {
     let mut bell = Doorbell::new(client, Keyspace::default(), named(name));
     loop {
-        let seen = store
-            .progress()
-            .unwrap()
-            .map_or(0, |progress| progress.position.revision);
+        let seen = || {
+            let progress = store.progress().unwrap();
+            progress.map_or(0, |progress| progress.position.revision)
+        };
         bell.rings(seen).await;
         store.refresh();
     }

@@ -12,6 +12,7 @@ mod timed_order;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -83,6 +84,8 @@ pub(crate) struct Cluster {
     tls: RwLock<Arc<rustls::ServerConfig>>,
     copies: Arc<tokio::sync::Semaphore>,
     order_seconds: Histogram,
+    /// The revision up to which this node was told what the nodes have committed.
+    told: Arc<AtomicU64>,
     /// What the files for an etcd that runs already held when they were read last.
     etcd_tls: Mutex<Option<EtcdTls>>,
     /// When nodes have reported.
@@ -171,6 +174,7 @@ impl Cluster {
             invitations: Mutex::default(),
             copies: Arc::new(tokio::sync::Semaphore::new(listener::MAX_COPIES)),
             order_seconds: metrics.histogram(&CLUSTER_ORDER_SECONDS, []),
+            told: Arc::default(),
             served: OnceLock::new(),
             _upkeep: upkeep,
         });
@@ -209,7 +213,11 @@ impl Cluster {
             },
         });
         Ok(Ordered {
-            order: Box::new(TimedOrder::new(order, self.order_seconds.clone())),
+            order: Box::new(TimedOrder::new(
+                order,
+                self.order_seconds.clone(),
+                Arc::clone(&self.told),
+            )),
             random: Box::new(System::new()),
         })
     }
@@ -584,14 +592,16 @@ async fn tend(cluster: Weak<Cluster>) {
 async fn listen(cluster: Weak<Cluster>) {
     let of = |cluster: Arc<Cluster>| {
         let keys = cluster.keys_in_etcd();
-        (cluster.client.clone(), keys, cluster.node())
+        let told = Arc::clone(&cluster.told);
+        (cluster.client.clone(), keys, cluster.node(), told)
     };
-    let Some((client, keys, node)) = cluster.upgrade().map(of) else {
+    let Some((client, keys, node, told)) = cluster.upgrade().map(of) else {
         return;
     };
     let mut doorbell = Doorbell::new(client, keys, node);
     loop {
-        let rung = tokio::time::timeout(LATER, doorbell.rings(0)).await;
+        let seen = || told.load(Ordering::Relaxed);
+        let rung = tokio::time::timeout(LATER, doorbell.rings(seen)).await;
         let Some(cluster) = cluster.upgrade() else {
             return;
         };

@@ -1,5 +1,7 @@
-//! The order of the nodes' commits, with a watch on how long it takes.
+//! The order of the nodes' commits, with a watch on how long it takes and how far it has told this node.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use hgs_store::order::{Entries, Order, OrderError, Position, Proposal, Proposed};
@@ -11,11 +13,21 @@ use crate::telemetry;
 pub(super) struct TimedOrder<O> {
     order: O,
     seconds: Histogram,
+    told: Arc<AtomicU64>,
 }
 
 impl<O: Order> TimedOrder<O> {
-    pub(super) fn new(order: O, seconds: Histogram) -> Self {
-        Self { order, seconds }
+    /// In `told` stands the revision up to which this node was told what was ordered.
+    pub(super) fn new(order: O, seconds: Histogram, told: Arc<AtomicU64>) -> Self {
+        Self {
+            order,
+            seconds,
+            told,
+        }
+    }
+
+    fn note(&self, entries: &Entries) {
+        self.told.store(entries.revision, Ordering::Relaxed);
     }
 }
 
@@ -30,11 +42,16 @@ impl<O: Order> Order for TimedOrder<O> {
         let ended = Instant::now();
         self.seconds.record(ended - begun);
         telemetry::note_order(begun, ended);
+        if let Ok(Proposed::Committed(entries) | Proposed::Conflict(entries)) = &proposed {
+            self.note(entries);
+        }
         proposed
     }
 
     fn since(&mut self, seen: &Position) -> Result<Entries, OrderError> {
-        self.order.since(seen)
+        let entries = self.order.since(seen)?;
+        self.note(&entries);
+        Ok(entries)
     }
 
     fn share(&self) -> (u32, u32) {
