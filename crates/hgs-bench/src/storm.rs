@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::measure::{Outcome, Percentiles, process_time};
-use guardian::{Site, Victim};
+use guardian::{Site, Spent, Victim};
 use host::{Host, HostReport};
 
 /// The first page of `hgs-bench storm`.
@@ -21,7 +21,7 @@ pub(crate) const HELP: &str = "\
 Measure the storm after a blackout: hosts attest, and all their virtual machines are released
 
 Usage: hgs-bench storm [--hosts NUMBER] [--vms NUMBER] [--nodes NUMBER] [--kill follower|leader]
-                       [--tokens] [--take-token] [--quick]
+                       [--etcd] [--tokens] [--take-token] [--quick]
 
 The guardian is the program `hgs` that lies beside this program, in a temporary folder. Making the protectors takes a
 minute and is not measured.
@@ -30,6 +30,7 @@ Options:
   --hosts NUMBER  How many hosts there are [default: 64]
   --vms NUMBER    How many virtual machines there are in all [default: 8000]
   --nodes NUMBER  On how many nodes the guardian runs [default: 1]
+  --etcd          Also a single node has an etcd, as the first node of a cluster has
   --kill NODE     Kill a node when half of the machines are released: follower, or the leader of etcd
   --tokens        The keys are in tokens of SoftHSM, one for each node
   --take-token    Take the token of a node that runs away when half of the machines are released
@@ -46,6 +47,7 @@ pub(crate) struct Storm {
     machines: usize,
     nodes: usize,
     kill: Option<Victim>,
+    has_etcd: bool,
     has_tokens: bool,
     takes_token: bool,
 }
@@ -57,6 +59,7 @@ impl Storm {
             machines: 8000,
             nodes: 1,
             kill: None,
+            has_etcd: false,
             has_tokens: false,
             takes_token: false,
         };
@@ -72,6 +75,7 @@ impl Storm {
                 "--vms" => storm.machines = number(words.next())?,
                 "--nodes" => storm.nodes = number(words.next())?,
                 "--kill" => storm.kill = Some(victim(words.next())?),
+                "--etcd" => storm.has_etcd = true,
                 "--tokens" => storm.has_tokens = true,
                 "--take-token" => (storm.has_tokens, storm.takes_token) = (true, true),
                 "--quick" => (storm.hosts, storm.machines) = (4, 40),
@@ -91,7 +95,7 @@ impl Storm {
     pub(crate) fn measure(self) -> Outcome<()> {
         let runtime = tokio::runtime::Runtime::new()?;
         let folder = tempfile::tempdir()?;
-        let mut site = Site::new(folder.path(), self.nodes, self.has_tokens)?;
+        let mut site = Site::new(folder.path(), self.nodes, self.has_tokens, self.has_etcd)?;
         let per_host = self.machines.div_ceil(self.hosts);
         let prepared = runtime.block_on(host::prepare(&site, self.hosts, per_host))?;
         // The blackout: nothing of the guardian is in memory any more.
@@ -100,7 +104,7 @@ impl Storm {
         site.start()?;
         let started = begun.elapsed();
 
-        let before = site.processor_time()?;
+        let (before, commits) = (site.spent()?, site.commits()?);
         let generator = process_time();
         let begun = Instant::now();
         let released = Arc::new(AtomicUsize::new(0));
@@ -118,10 +122,16 @@ impl Storm {
         }
         let reports = runtime.block_on(storm)?;
         let elapsed = begun.elapsed();
-        let guardian = site.processor_time()?.saturating_sub(before);
+        let guardian = site.spent()?.since(before);
         let generator = process_time().saturating_sub(generator);
+        let commits = site.commits()?.saturating_sub(commits);
         site.stop()?;
-        print(&reports, begun, elapsed, started, guardian, generator);
+        let costs = Costs {
+            guardian,
+            generator,
+            commits,
+        };
+        print(&reports, begun, elapsed, started, &costs);
         Ok(())
     }
 }
@@ -143,13 +153,24 @@ async fn weather(hosts: Vec<Host>, released: Arc<AtomicUsize>) -> Vec<HostReport
     running.join_all().await
 }
 
+/// What a storm has cost.
+struct Costs {
+    guardian: Spent,
+    generator: Duration,
+    /// Of the nodes that were not killed. Those of a killed one since its start are missing.
+    commits: u64,
+}
+
 fn print(
     reports: &[HostReport],
     begun: Instant,
     elapsed: Duration,
     started: Duration,
-    guardian: Duration,
-    generator: Duration,
+    Costs {
+        guardian,
+        generator,
+        commits,
+    }: &Costs,
 ) {
     let times: Vec<_> = reports
         .iter()
@@ -170,12 +191,13 @@ fn print(
         .max()
         .unwrap_or(elapsed);
     let failed: usize = reports.iter().map(|report| report.failures.len()).sum();
+    let per_release = |time: Duration| time.as_secs_f64() * 1e3 / times.count().max(1) as f64;
     println!(
-        "| hosts | released | failed | s | p50 ms | p99 ms | slowest ms | longest without an answer ms | guardian s of processor | ms of processor per release | generator s | start s |"
+        "| hosts | released | failed | s | p50 ms | p99 ms | slowest ms | longest without an answer ms | guardian s of processor | ms of processor per release | workers | writers | connections | etcd | releases in a commit | generator s | start s |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|");
     println!(
-        "| {} | {} | {failed} | {:.2} | {:.1} | {:.1} | {:.1} | {:.0} | {:.2} | {:.2} | {:.2} | {:.2} |",
+        "| {} | {} | {failed} | {:.2} | {:.1} | {:.1} | {:.1} | {:.0} | {:.2} | {:.3} | {:.3} | {:.3} | {:.3} | {:.3} | {:.1} | {:.2} | {:.2} |",
         reports.len(),
         times.count(),
         elapsed.as_secs_f64(),
@@ -183,8 +205,13 @@ fn print(
         times.millis(0.99),
         times.millis(1.0),
         stall.as_secs_f64() * 1e3,
-        guardian.as_secs_f64(),
-        guardian.as_secs_f64() * 1e3 / times.count().max(1) as f64,
+        guardian.all().as_secs_f64(),
+        per_release(guardian.all()),
+        per_release(guardian.workers),
+        per_release(guardian.writers),
+        per_release(guardian.connections),
+        per_release(guardian.etcd),
+        times.count() as f64 / *commits as f64,
         generator.as_secs_f64(),
         started.as_secs_f64(),
     );

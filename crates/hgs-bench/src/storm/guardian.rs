@@ -1,7 +1,8 @@
 //! The guardian of a storm: the program `hgs`, on one node or on several.
 
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{self, Read as _, Write as _};
+use std::iter::Sum;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -34,16 +35,64 @@ struct Node {
     name: String,
     folder: PathBuf,
     address: SocketAddr,
+    /// Where it tells its metrics.
+    metrics: SocketAddr,
     /// Its token, if the keys are in tokens.
     token: Option<SoftHsm>,
     process: Option<Child>,
-    /// Processor time of processes of it that were killed.
-    lost: Duration,
+    /// What processes of it had used that were killed.
+    lost: Spent,
+}
+
+/// Processor time of nodes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Spent {
+    /// Of the threads of `hgs` that decide.
+    pub(super) workers: Duration,
+    /// Of those that write the state.
+    pub(super) writers: Duration,
+    /// Of all others of `hgs`: connections, and what is asked of etcd.
+    pub(super) connections: Duration,
+    /// Of the members of etcd.
+    pub(super) etcd: Duration,
+}
+
+impl Spent {
+    fn each(self, other: Self, of: impl Fn(Duration, Duration) -> Duration) -> Self {
+        Self {
+            workers: of(self.workers, other.workers),
+            writers: of(self.writers, other.writers),
+            connections: of(self.connections, other.connections),
+            etcd: of(self.etcd, other.etcd),
+        }
+    }
+
+    pub(super) fn since(self, before: Self) -> Self {
+        self.each(before, Duration::saturating_sub)
+    }
+
+    pub(super) fn all(self) -> Duration {
+        self.workers + self.writers + self.connections + self.etcd
+    }
+}
+
+impl Sum for Spent {
+    fn sum<I: Iterator<Item = Self>>(spent: I) -> Self {
+        spent.fold(Self::default(), |all, one| {
+            all.each(one, |all, one| all + one)
+        })
+    }
 }
 
 impl Site {
-    /// Makes a guardian of so many nodes, which serves. Keys in tokens are in one token of each node.
-    pub(super) fn new(folder: &Path, nodes: usize, has_tokens: bool) -> Outcome<Self> {
+    /// Makes a guardian of so many nodes, which serves. Keys in tokens are in one token of each node. A single node has
+    /// its commits ordered by an etcd of its own, if it is to.
+    pub(super) fn new(
+        folder: &Path,
+        nodes: usize,
+        has_tokens: bool,
+        has_etcd: bool,
+    ) -> Outcome<Self> {
         let program = std::env::current_exe()?.with_file_name("hgs");
         if !program.exists() {
             let reason = format!(
@@ -75,7 +124,7 @@ impl Site {
                     init.args(["--signing-key", &uri("signing"), "--new-keys"]);
                     init.args(["--encryption-key", &uri("encryption")]);
                 }
-                if nodes > 1 {
+                if nodes > 1 || has_etcd {
                     init.args(name).args(["--cluster", &listener]);
                 }
                 done(&mut init, &[])?;
@@ -172,10 +221,15 @@ impl Site {
     }
 
     /// What the nodes, and the processes that they have started, have used of the processors.
-    pub(super) fn processor_time(&self) -> Outcome<Duration> {
+    pub(super) fn spent(&self) -> Outcome<Spent> {
         let processes = processes()?;
-        let times = self.nodes.iter().map(|node| node.time(&processes));
-        Ok(times.sum())
+        Ok(self.nodes.iter().map(|node| node.spent(&processes)).sum())
+    }
+
+    /// How many commits of their own the nodes that run have made since they were started.
+    pub(super) fn commits(&self) -> Outcome<u64> {
+        let running = self.nodes.iter().filter(|node| node.process.is_some());
+        running.map(Node::commits).sum()
     }
 }
 
@@ -192,12 +246,16 @@ impl Node {
         let folder = folder.join(&name);
         fs::create_dir(&folder)?;
         // The same after the blackout, where hosts look for it.
-        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        let listeners = [
+            TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?,
+            TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?,
+        ];
+        let [address, metrics] = [listeners[0].local_addr()?, listeners[1].local_addr()?];
         let shown = folder.display();
         let mut configuration = format!(
             "[server]\nname = \"{name}\"\nstate = \"{shown}/guardian\"\n\
              [listen.http]\naddress = \"{address}\"\n\
-             [listen.metrics]\nenabled = false\n\
+             [listen.metrics]\naddress = \"{metrics}\"\n\
              [listen.admin]\nsocket = \"{shown}/run/admin.sock\"\n"
         );
         if let Some(token) = &token {
@@ -212,9 +270,10 @@ impl Node {
             name,
             folder,
             address,
+            metrics,
             token,
             process: None,
-            lost: Duration::ZERO,
+            lost: Spent::default(),
         })
     }
 
@@ -236,7 +295,7 @@ impl Node {
     /// As when its machine is lost.
     fn kill(&mut self) -> Outcome<()> {
         let processes = processes()?;
-        self.lost = self.time(&processes);
+        self.lost = self.spent(&processes);
         if let Some(mut process) = self.process.take() {
             for one in tree(process.id(), &processes) {
                 if let Some(number) = one.number.try_into().ok().and_then(Pid::from_raw) {
@@ -249,12 +308,40 @@ impl Node {
         Ok(())
     }
 
-    fn time(&self, processes: &[Process]) -> Duration {
+    fn spent(&self, processes: &[Process]) -> Spent {
         let Some(process) = &self.process else {
             return self.lost;
         };
-        let ticks: u32 = tree(process.id(), processes).map(|one| one.ticks).sum();
-        ticks * TICK
+        let (server, others): (Vec<&Process>, Vec<&Process>) =
+            tree(process.id(), processes).partition(|one| one.number == process.id());
+        let time = |some: Vec<&Process>| some.iter().map(|one| one.ticks).sum::<u32>() * TICK;
+        let threads = found_in(&format!("/proc/{}/task", process.id())).unwrap_or_default();
+        let of = |name: &str| {
+            let named = threads.iter().filter(|one| one.name.starts_with(name));
+            time(named.collect())
+        };
+        let (workers, writers) = (of("worker-"), of("store-writer"));
+        Spent {
+            workers,
+            writers,
+            connections: time(server).saturating_sub(workers + writers),
+            etcd: time(others),
+        }
+    }
+
+    /// What was ordered by etcd, if that orders its commits, and otherwise what the store has committed.
+    fn commits(&self) -> Outcome<u64> {
+        let mut stream = TcpStream::connect(self.metrics)?;
+        stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let number = |name: &str| {
+            let mut lines = answer.lines();
+            lines.find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+        };
+        let ordered = number("hgs_cluster_order_duration_seconds_count");
+        let commits = ordered.or_else(|| number("hgs_commits_total{outcome=\"done\"}"));
+        commits.ok_or_else(|| format!("{} does not tell its commits: {answer}", self.name).into())
     }
 }
 
@@ -304,9 +391,10 @@ fn free_ports() -> Outcome<String> {
     }
 }
 
-/// A process of this machine.
+/// A process of this machine, or a thread of one.
 struct Process {
     number: u32,
+    name: String,
     parent: u32,
     /// Processor time, in clock ticks.
     ticks: u32,
@@ -329,8 +417,13 @@ fn tree(root: u32, processes: &[Process]) -> impl Iterator<Item = &Process> {
 }
 
 fn processes() -> Outcome<Vec<Process>> {
+    Ok(found_in("/proc")?)
+}
+
+/// Those that a folder of proc(5) shows.
+fn found_in(folder: &str) -> io::Result<Vec<Process>> {
     let mut found = Vec::new();
-    for entry in fs::read_dir("/proc")? {
+    for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         let number = path
             .file_name()
@@ -348,11 +441,13 @@ fn processes() -> Outcome<Vec<Process>> {
 
 /// By proc_pid_stat(5). The name of the program, in parentheses, may have spaces.
 fn process(number: u32, text: &str) -> Option<Process> {
-    let (_, fields) = text.rsplit_once(") ")?;
+    let (name, fields) = text.rsplit_once(") ")?;
+    let (_, name) = name.split_once('(')?;
     let fields: Vec<&str> = fields.split(' ').collect();
     let ticks = |field: usize| fields.get(field)?.parse::<u32>().ok();
     Some(Process {
         number,
+        name: name.to_owned(),
         parent: fields.get(1)?.parse().ok()?,
         ticks: ticks(11)? + ticks(12)?,
     })
