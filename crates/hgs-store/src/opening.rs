@@ -1,7 +1,10 @@
 //! Opening a database and believing nothing in it before it is checked.
 
+use std::cmp::Ordering;
 use std::path::Path;
 
+use crate::audit::Boundary;
+use crate::audit_head::Head;
 use crate::change::Record;
 use crate::engine::{Engine, StoredRow, View, sum_of_lineage};
 use crate::high_water_mark::HighWaterMark;
@@ -50,6 +53,7 @@ fn load(view: &dyn View, keys: &Keys, row: &StoredRow) -> Result<(State, Sum), O
 /// Compares the state with its high-water mark. A state that never had one gets its first.
 pub(crate) fn compare(
     engine: &mut dyn Engine,
+    keys: &Keys,
     integrity: &Integrity,
     file: &mut HighWaterMark,
     directory: &Path,
@@ -76,11 +80,7 @@ pub(crate) fn compare(
                     state,
                     mark,
                 })
-            } else if mark.sequence > 0
-                && view
-                    .audit_row(mark.sequence)?
-                    .is_none_or(|row| row.tag != newest.audit.tag)
-            {
+            } else if mark.sequence > 0 && !has_record(&*view, keys, &newest.audit)? {
                 Some(RolledBack::OtherHistory {
                     directory,
                     file: path,
@@ -102,4 +102,19 @@ pub(crate) fn compare(
         engine.checkpoint()?;
     }
     Ok(found)
+}
+
+/// Whether the log has the record that a mark was made at. A node of a cluster that was away may have a copy by now whose log begins
+/// behind that record, as the node that it came from has archived more: then the order of commits has led there, and it is not asked for
+/// a record that the copy can't have.
+fn has_record(view: &dyn View, keys: &Keys, mark: &Head) -> Result<bool, OpenError> {
+    if let Some(row) = view.audit_row(mark.sequence)? {
+        return Ok(row.tag == mark.tag);
+    }
+    let left = Boundary::of(view, &keys.audit)?.left;
+    Ok(match left.sequence.cmp(&mark.sequence) {
+        Ordering::Less => false,
+        Ordering::Equal => left.tag == mark.tag,
+        Ordering::Greater => view.position()?.is_some(),
+    })
 }

@@ -677,7 +677,13 @@ impl OpenedState {
         engine.refresh()?;
         let (_, integrity) = shared.newest();
         let mut mark = HighWaterMark::open(&opening.high_water_mark, opening.master_key)?;
-        let rolled_back = opening::compare(&mut *engine, &integrity, &mut mark, opening.directory)?;
+        let rolled_back = opening::compare(
+            &mut *engine,
+            &keys,
+            &integrity,
+            &mut mark,
+            opening.directory,
+        )?;
         let gathering = engine.gathering();
         Ok(Self {
             directory: opening.directory.to_owned(),

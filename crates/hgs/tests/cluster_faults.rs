@@ -90,12 +90,14 @@ fn wrong_clocks_silent_nodes_long_absence_and_damaged_disks() {
     drop(served_third);
     second.add_host("while-away");
     entries_leave(&first);
+    let archives = archives_are_each_nodes_own(&first, &second);
     let served_third = Served::start_with(&third.home, "hgs.toml");
     third.knows_host("while-away");
     assert!(
         third.home.file("guardian/state.db.replaced").exists(),
         "no copy was fetched"
     );
+    its_log_begins_where_that_of_the_copy_does(&third, &archives);
 
     drop(served_third);
     a_damaged_disk_is_named(&first, &third);
@@ -204,6 +206,62 @@ fn entries_leave(node: &Machine) {
             heard_at = now + Duration::from_mins(11);
         }
     });
+}
+
+/// The records that a node has in its database, oldest first.
+fn records(node: &Machine) -> Vec<Value> {
+    let listed = node.hgs("audit list --limit 1000 --json").done().json();
+    let mut records = listed.as_array().unwrap().clone();
+    records.reverse();
+    records
+}
+
+/// The file of an archive that is made of all records of a node but the newest.
+fn archived(node: &Machine) -> String {
+    let made = node.hgs("audit archive --before 2100-01-01 --json").done();
+    made.json()[0]["file"].as_str().unwrap().to_owned()
+}
+
+/// Records that leave the database of one node stay in those of the others, and are the same on each.
+fn archives_are_each_nodes_own(first: &Machine, second: &Machine) -> [String; 2] {
+    let before = records(second);
+    assert_eq!(before[0]["sequence"], 1, "{:?}", before[0]);
+    let of_first = archived(first);
+    assert!(records(first)[0]["sequence"].as_u64() > Some(1));
+    let deadline = Instant::now() + PATIENCE;
+    while records(second).last().unwrap()["action"] != "archive-audit" {
+        assert!(Instant::now() < deadline, "the others are not told");
+    }
+    let after = records(second);
+    assert_eq!(after[..before.len()], before);
+    let of_second = archived(second);
+    for (node, file) in [(first, &of_first), (second, &of_second)] {
+        let verified = node.hgs(&format!("audit verify {file}")).done();
+        verified.saying("records 1 to");
+    }
+    // What a node has recorded is in the archives of the others.
+    let lines = [&of_first, &of_second].map(|file| fs::read_to_string(file).unwrap());
+    let [lines_of_first, lines_of_second] = lines.each_ref().map(|text| text.lines().skip(1));
+    assert!(lines_of_first.clone().any(|line| line.contains("\"n3\"")));
+    assert!(
+        lines_of_first
+            .zip(lines_of_second)
+            .all(|(one, other)| one == other)
+    );
+    [of_first, of_second]
+}
+
+/// A node that has fetched a copy goes on from where it begins; the archives of the node that it came from have what is before.
+fn its_log_begins_where_that_of_the_copy_does(node: &Machine, archives: &[String]) {
+    let verified = archives.iter().filter(|file| {
+        let outcome = node.hgs(&format!("audit verify {file}"));
+        outcome.status == 0
+    });
+    assert_eq!(verified.count(), 1);
+    let first = records(node)[0]["sequence"].as_u64().unwrap();
+    assert!(first > 1);
+    let next = archived(node);
+    assert!(next.contains(&format!("audit-{first:012}-")), "{next}");
 }
 
 /// A log of etcd in which a bit has changed, and then a state in which octets have.

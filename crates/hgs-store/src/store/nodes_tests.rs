@@ -255,6 +255,8 @@ fn each_node_archives_the_log_that_it_holds() {
     const DAY: i64 = 86_400;
     let (cluster, one) = Cluster::new();
     let other = cluster.join("node-2", &one);
+    drop(cluster.join("node-3", &one));
+    record(&one, cluster.fixture.release(1, 8, 9)).unwrap();
     record(&one, cluster.fixture.release(5 * DAY, 10, 11)).unwrap();
     let archive = |store: &Store, name| {
         let folder = cluster.folder.path().join(name);
@@ -266,7 +268,10 @@ fn each_node_archives_the_log_that_it_holds() {
     assert_eq!(other.audit_extent().unwrap().first, 1);
     assert_eq!(one.audit_extent().unwrap().first, archived.last + 1);
     assert_eq!(archive(&other, "archives of 2").digest, archived.digest);
-    cluster.end(vec![("node-1", one), ("node-2", other)]);
+    // One that was away gets a log that begins behind the record at its high-water mark.
+    let away = cluster.join("node-3", &one);
+    assert_eq!(away.audit_extent().unwrap().first, archived.last + 1);
+    cluster.end(vec![("node-1", one), ("node-2", other), ("node-3", away)]);
 }
 
 /// A power failure takes back what the copy had on its disk, and not what was ordered.
