@@ -92,6 +92,13 @@ impl State {
         self.generation
     }
 
+    /// In which generation an administrator has changed something last: whatever one does writes the settings anew.
+    #[must_use]
+    pub fn administered(&self) -> u64 {
+        let settings = self.settings.as_ref();
+        settings.map_or(0, |stored| stored.generation)
+    }
+
     /// Whether certificates, signers and their keys are those of `other`: nothing of them was
     /// written between the two, whichever is the later one. Cheap, so that what is made of them
     /// can be kept while hosts attest.

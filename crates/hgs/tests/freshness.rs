@@ -195,4 +195,11 @@ fn a_node_asks_what_others_have_recorded_before_it_refuses_a_host_or_answers_it_
     assert!(answer.contains("host-revoked"), "{answer}");
     let (status, answer) = post(&served, &of_new_key);
     assert_eq!(status, 403, "{answer}");
+    // What is asked of all hosts from now on is asked of the next one.
+    let host_key = registered(&first.home, "host-2");
+    assert_eq!(post(&served, &plain_request(&host_key, &new_key())).0, 200);
+    let of_new_key = plain_request(&host_key, &new_key());
+    first.hgs("server set --attestation-mode tpm --yes").done();
+    let (status, answer) = post(&served, &of_new_key);
+    assert_ne!(status, 200, "{answer}");
 }

@@ -66,6 +66,27 @@ enum Decided {
 /// A certificate of the last minute, and the number of its record.
 type LatelyIssued = (IssuedHealthCertificate, u64);
 
+/// A verdict, and what it was decided from.
+struct Evaluated {
+    verdict: Verdict,
+    /// The certificate of the last minute that answers it too.
+    issued_lately: Option<LatelyIssued>,
+    /// When an administrator had changed something last.
+    administered: u64,
+}
+
+impl Evaluated {
+    /// Whether it does not matter what other nodes have committed since: what is recorded is compared with it, what asks for more is
+    /// nothing yet, and a fault of ours is no decision.
+    fn needs_no_newer_state(&self) -> bool {
+        match &self.verdict {
+            Verdict::Healthy(_) => self.issued_lately.is_none(),
+            Verdict::Continue(_) => true,
+            Verdict::Refused(refusal) => refusal.status() != StatusCode::FORBIDDEN.as_u16(),
+        }
+    }
+}
+
 /// A refusal, and the number of the record that it has of its own.
 type RecordedRefusal = (Refusal, RefusalRecord);
 
@@ -160,15 +181,16 @@ impl Attestations {
         request: AttestationRequest,
         now: Time,
     ) -> Result<Decided, RecordedRefusal> {
-        let (verdict, issued_lately) = self
-            .evaluate_newest(request.clone(), now)
-            .await
-            .map_err(unrecorded)?;
-        match verdict {
+        let evaluated = self.evaluate_newest(request.clone(), now).await;
+        let evaluated = evaluated.map_err(unrecorded)?;
+        match evaluated.verdict {
             Verdict::Healthy(grant) => {
-                let (issued, sequence) = match issued_lately {
+                let (issued, sequence) = match evaluated.issued_lately {
                     Some(issued) => issued,
-                    None => self.admit(grant, request, now).await?,
+                    None => {
+                        let administered = evaluated.administered;
+                        self.admit(grant, administered, request, now).await?
+                    }
                 };
                 Ok(Decided::Issued(Box::new(issued), sequence))
             }
@@ -177,32 +199,33 @@ impl Attestations {
         }
     }
 
-    /// The verdict, and the certificate of the last minute that answers it too. Where nothing is committed that would compare it with
-    /// what other nodes have committed, it is decided by a state that is as new as the request: another node may have revoked the host
-    /// a moment ago, or registered it, or approved what it booted.
+    /// Decides by a state that is as new as the request, where nothing is committed that is compared with what other nodes have
+    /// committed: another node may have revoked the host a moment ago, or registered it, or approved what it booted.
     async fn evaluate_newest(
         self: &Arc<Self>,
         request: AttestationRequest,
         now: Time,
-    ) -> Result<(Verdict, Option<LatelyIssued>), Reason> {
+    ) -> Result<Evaluated, Reason> {
         let decided_from = self.store.state();
-        let verdict = self.evaluate(request.clone(), now).await;
-        let issued_lately = self.issued_lately(&verdict, now);
-        let is_compared = match &verdict {
-            Verdict::Healthy(_) => issued_lately.is_none(),
-            Verdict::Continue(_) => true,
-            Verdict::Refused(refusal) => refusal.status() != StatusCode::FORBIDDEN.as_u16(),
-        };
-        if is_compared {
-            return Ok((verdict, issued_lately));
+        let evaluated = self.evaluate_once(request.clone(), now).await;
+        if evaluated.needs_no_newer_state() {
+            return Ok(evaluated);
         }
         let has_changed = self.store.has_changed_since(&decided_from).await;
-        if !has_changed.map_err(|failure| unavailable(&failure))? {
-            return Ok((verdict, issued_lately));
+        match has_changed.map_err(|failure| unavailable(&failure))? {
+            true => Ok(self.evaluate_once(request, now).await),
+            false => Ok(evaluated),
         }
+    }
+
+    async fn evaluate_once(self: &Arc<Self>, request: AttestationRequest, now: Time) -> Evaluated {
+        let administered = self.store.state().administered();
         let verdict = self.evaluate(request, now).await;
-        let issued_lately = self.issued_lately(&verdict, now);
-        Ok((verdict, issued_lately))
+        Evaluated {
+            issued_lately: self.issued_lately(&verdict, now),
+            verdict,
+            administered,
+        }
     }
 
     /// The certificate of the last minute that answers this attestation too. That a host returns nonces for the first
@@ -247,10 +270,11 @@ impl Attestations {
         verdict.unwrap_or_else(|full| Verdict::Refused(Reason::from(full).into()))
     }
 
-    /// Records a grant and issues what it grants, in this order.
+    /// Records a grant and issues what it grants, in this order. It was decided from a state that `administered` tells of.
     async fn admit(
         self: &Arc<Self>,
         grant: Grant,
+        administered: u64,
         request: AttestationRequest,
         now: Time,
     ) -> Result<(IssuedHealthCertificate, u64), RecordedRefusal> {
@@ -278,6 +302,10 @@ impl Attestations {
             }
             Err(Failure::Store(failure)) => return Err(unrecorded(unavailable(&failure))),
         };
+        // The commit has taken in what was ordered before it: hosts may be judged by something else than this one was.
+        if self.store.state().administered() != administered {
+            self.judge_again(request, now).await?;
+        }
         self.promote(&grant, now).await;
         let attestations = Arc::clone(self);
         let recorded = grant.recorded();
@@ -292,6 +320,19 @@ impl Attestations {
         self.recent
             .keep(&issued, committed.sequence, parameters, now);
         Ok((issued, committed.sequence))
+    }
+
+    /// Refuses a host that is recorded as healthy, if it is not by what it is judged by now.
+    async fn judge_again(
+        self: &Arc<Self>,
+        request: AttestationRequest,
+        now: Time,
+    ) -> Result<(), RecordedRefusal> {
+        match self.evaluate(request, now).await {
+            Verdict::Healthy(_) => Ok(()),
+            Verdict::Continue(_) => Err(unrecorded(Reason::Unavailable)),
+            Verdict::Refused(refusal) => Err(self.record_attestation_refusal(refusal, now).await),
+        }
     }
 
     /// What was predicted and is booted now does not expire any more. If this can't be recorded, the next attestation does it.
