@@ -108,7 +108,7 @@ impl OpenError {
             }
             Self::InCluster => {
                 "do it while `hgs serve` runs where the command can; otherwise stop all nodes and make this one a guardian of \
-                 one node with `hgs cluster dissolve` (the guide on clusters, \"Back to one node\")"
+                 one node with `hgs cluster dissolve` (docs/cluster.md, \"Back to one node\" and \"Another master key\")"
             }
             Self::Folder(error) if matches!(error.problem, FileProblem::InUse) => {
                 "give each guardian a high-water mark of its own: `server.high_water_mark`"

@@ -3,6 +3,7 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -349,6 +350,18 @@ fn the_node_that_is_left_becomes_a_guardian_of_one_node_and_founds_another_clust
     let served_first = first.found();
     let served_second = second.join_by(&first);
     first.add_host("host-a");
+    // All nodes have one master key, so none of them changes it alone; nothing is done, and they go on.
+    let key = first.home.read("guardian/master.key");
+    let elsewhere = " --new-master-key new.key";
+    for words in ["", elsewhere] {
+        first
+            .hgs(&format!("state rotate-master-key --yes{words}"))
+            .ended(1)
+            .saying("is one of a cluster's")
+            .saying("Another master key");
+    }
+    assert_eq!(first.home.read("guardian/master.key"), key);
+    assert!(!first.home.file("new.key").exists());
     second.knows_host("host-a");
     second
         .hgs("cluster dissolve --yes")
@@ -388,7 +401,7 @@ fn the_node_that_is_left_becomes_a_guardian_of_one_node_and_founds_another_clust
 
     // Its folder is put back, and with it the old cluster has a quorum again.
     let folder = second.home.file("guardian/cluster");
-    std::fs::rename(&set_aside, &folder).unwrap();
+    fs::rename(&set_aside, &folder).unwrap();
     let first_again = Waiting::start(&first);
     let mut serve = second.home.command();
     serve
@@ -418,6 +431,15 @@ fn the_node_that_is_left_becomes_a_guardian_of_one_node_and_founds_another_clust
     third.add_host("host-b");
     second.knows_host("host-b");
     let actions = third.hgs("audit list --json").done().out;
-    assert!(actions.contains("dissolve-cluster"), "{actions}");
-    drop((served_second, served_third));
+    for action in ["dissolve-cluster", "rotate-master-key"] {
+        assert!(actions.contains(action), "{actions}");
+    }
+    // A machine of the old cluster joins like any other, with an empty state folder; its high-water mark stays beside it.
+    fs::rename(first.home.file("guardian"), first.home.file("guardian.old")).unwrap();
+    let served_first = first.join_by(&third);
+    first.knows_host("host-b");
+    let new_key = |machine: &Machine| machine.home.read("guardian/master.key");
+    assert_ne!(new_key(&first), key);
+    assert_eq!(new_key(&first), new_key(&second));
+    drop((served_first, served_second, served_third));
 }
