@@ -10,6 +10,7 @@
 //!  node.pem, peer.pem    what the two authorities say about it
 //!  etcd/                 the folder of etcd
 //!  etcd.started          says that there is something in it that must not be lost
+//!  put-back              how this node has found that etcd was put back to an older state; gone once it serves again
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -24,6 +25,8 @@ use crate::order::Keyspace;
 
 /// Octets of the longest file of facts: a thousand nodes.
 const MAX_FACTS: usize = 256 * 1024;
+/// Octets of the longest note of a finding.
+const MAX_NOTE: usize = 4096;
 /// The nodes that a cluster can have. etcd is made for seven and takes more.
 pub const MAX_NODES: usize = 15;
 
@@ -189,6 +192,33 @@ impl ClusterFolder {
             Err(error) if matches!(error.problem, FileProblem::AlreadyExists) => Ok(()),
             outcome => outcome,
         }
+    }
+
+    /// Notes how this node has found that etcd was put back, for those who ask while it does not serve.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub fn note_put_back(&self, how: &str) -> Result<(), FileError> {
+        hgs_files::replace(&self.file("put-back"), how.as_bytes(), Readers::Owner)
+    }
+
+    /// What was noted last, unless the node has served since.
+    ///
+    /// # Errors
+    /// When it is there and can't be read.
+    pub fn put_back(&self) -> Result<Option<String>, FileError> {
+        let path = self.file("put-back");
+        let note = hgs_files::optional(hgs_files::read(&path, MAX_NOTE))?;
+        let text = note.map(hgs_files::text).transpose();
+        text.map_err(|problem| FileError::at(&path, problem))
+    }
+
+    /// Forgets what was noted, as the state is open again.
+    ///
+    /// # Errors
+    /// When the disk does not let it go.
+    pub fn forget_put_back(&self) -> Result<(), FileError> {
+        hgs_files::optional(hgs_files::remove(&self.file("put-back"))).map(drop)
     }
 }
 

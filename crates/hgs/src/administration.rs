@@ -70,6 +70,15 @@ impl ServerOption {
         }
     }
 
+    /// The folder of the state, where the server is that of this machine and its configuration can be read.
+    pub(crate) fn state_folder(&self) -> Option<PathBuf> {
+        if self.network.is_given() || self.socket.is_some() {
+            return None;
+        }
+        let config = self.config.load_of_server().ok()?;
+        Some(config.state_folder())
+    }
+
     /// Refuses `--server` where a command looks at files of the guardian's machine.
     pub(crate) fn require_this_machine(&self) -> Result<(), Failure> {
         match self.network.is_given() {

@@ -90,6 +90,7 @@ impl IntoFailure for StartError {
         match self {
             Self::Guardian(GuardianError::Store(error)) => error.into_failure(),
             Self::Guardian(GuardianError::MasterKey(error)) => error.into_failure(),
+            Self::Guardian(GuardianError::Cluster(error)) => error.into_failure(),
             Self::Bind(BindError::Address { .. }) => failure.remedy(
                 "choose another address or port in the configuration; `hgs server check` knows more",
             ),

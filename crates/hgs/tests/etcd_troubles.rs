@@ -4,11 +4,14 @@ mod common;
 
 use std::fs;
 use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use common::machine::{Machine, PATIENCE};
 use common::served::Served;
 use hgs_testkit::etcd::Etcd;
+use hgs_testkit::tool;
 use serde_json::Value;
 
 fn at(etcd: &Etcd) -> String {
@@ -83,6 +86,126 @@ fn an_etcd_that_was_put_back_stops_all_nodes_once_one_finds_it_and_one_of_them_l
     let _served = Served::start_with(&ahead.home, "hgs.toml");
     ahead.hgs("host show host-1").done().saying("stolen");
     ahead.add_host("host-2");
+}
+
+/// The keys of all entries in etcd.
+fn entries(etcd: &Etcd) -> Vec<Value> {
+    let found = etcd.etcdctl(0, &["get", "--prefix", "openhgs/b/", "--keys-only"]);
+    let found = found["kvs"].as_array().unwrap().iter();
+    found.map(|entry| entry["key"].clone()).collect()
+}
+
+/// Starts all nodes at the same moment; each ends and says why, as do those who ask it afterwards.
+fn all_say_that_it_was_put_back(nodes: &[Machine]) {
+    let started: Vec<_> = nodes
+        .iter()
+        .map(|node| {
+            let mut command = Command::new(assert_cmd::cargo::cargo_bin!("hgs"));
+            command
+                .args(["serve", "--config", "hgs.toml"])
+                .env_clear()
+                .envs(hgs_testkit::date_variables())
+                .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+                .current_dir(node.home.path())
+                .stderr(Stdio::piped());
+            command.spawn().unwrap()
+        })
+        .collect();
+    for (node, started) in nodes.iter().zip(started) {
+        let ended = started.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(1), "{said}");
+        assert!(!said.contains("serving http="), "{said}");
+        assert!(said.contains("was put back to an older state"), "{said}");
+        assert!(said.contains("Disasters"), "{said}");
+        node.hgs("cluster status")
+            .ended(1)
+            .saying("nothing is released: the cluster was put back to an older state")
+            .saying("Disasters");
+        let traced = node.hgs("trace --json").json();
+        assert_eq!(traced["root_causes"][0]["id"], "HGS-Q013", "{traced}");
+    }
+}
+
+/// Every node has what is lost, and all are started at the same moment.
+#[test]
+fn nodes_that_all_start_on_an_etcd_that_was_put_back_record_nothing_and_each_says_why() {
+    let mut etcd = Etcd::new(1);
+    let nodes = ["n1", "n2", "n3"].map(Machine::new);
+    let [first, second, third] = &nodes;
+    first.init(&at(&etcd)).done();
+    let mut served = vec![Served::start_with(&first.home, "hgs.toml")];
+    for node in [second, third] {
+        node.join(&first.invitation()).done();
+        served.push(Served::start_with(&node.home, "hgs.toml"));
+    }
+    first.add_host("host-1");
+    let snapshot = first.home.file("snapshot");
+    etcd.etcdctl(0, &["snapshot", "save", snapshot.to_str().unwrap()]);
+    first.hgs("host revoke host-1 --reason stolen --yes").done();
+    for node in [second, third] {
+        let deadline = Instant::now() + PATIENCE;
+        while !node.hgs("host show host-1").done().out.contains("stolen") {
+            assert!(Instant::now() < deadline, "{}", node.name);
+        }
+    }
+    drop(served);
+    etcd.put_back(&snapshot);
+    let before = entries(&etcd);
+
+    all_say_that_it_was_put_back(&nodes);
+    assert_eq!(entries(&etcd), before);
+
+    // All have the same, so any of them may lead on.
+    third.hgs("cluster dissolve --yes").done();
+    let _served = Served::start_with(&third.home, "hgs.toml");
+    third.hgs("host show host-1").done().saying("stolen");
+}
+
+/// The same with an etcd on each node, whose disk was put back. Neither node has a quorum without the etcd of the other one.
+#[test]
+fn nodes_whose_own_etcds_were_put_back_wait_for_each_other_to_find_it() {
+    let nodes = ["n1", "n2"].map(Machine::new);
+    let [first, second] = &nodes;
+    let both = [first.found(), second.join_by(first)];
+    first.add_host("host-1");
+    second.knows_host("host-1");
+    for served in both {
+        assert_eq!(served.stop().0, Some(0));
+    }
+    let folders = nodes
+        .each_ref()
+        .map(|node| node.home.file("guardian/cluster"));
+    for folder in &folders {
+        copy_folder(&folder.join("etcd"), &folder.with_extension("old"));
+    }
+    let both = thread::scope(|scope| {
+        let starting = nodes
+            .each_ref()
+            .map(|node| scope.spawn(|| Served::start_with(&node.home, "hgs.toml")));
+        starting.map(|starting| starting.join().unwrap())
+    });
+    second
+        .hgs("host revoke host-1 --reason stolen --yes")
+        .done();
+    let deadline = Instant::now() + PATIENCE;
+    while !first.hgs("host show host-1").done().out.contains("stolen") {
+        assert!(Instant::now() < deadline);
+    }
+    drop(both);
+    for folder in &folders {
+        fs::remove_dir_all(folder.join("etcd")).unwrap();
+        fs::rename(folder.with_extension("old"), folder.join("etcd")).unwrap();
+    }
+    all_say_that_it_was_put_back(&nodes);
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    let copied = Command::new(tool("cp", "coreutils"))
+        .arg("-a")
+        .args([from, to])
+        .status();
+    assert!(copied.unwrap().success());
 }
 
 /// Where a text stands in a file.

@@ -13,8 +13,8 @@ use hgs_crypto::random::System;
 use hgs_custody::seal::MasterKey;
 use hgs_store::order::{OrderError, Ordered};
 use hgs_store::{
-    Act, Attempted, AuditEntry, Committed, Failure, OpenError, Opening, Refusal, State, Store,
-    StoreError, Transaction, master_key_file,
+    Act, Attempted, AuditEntry, Committed, Failure, OpenError, Opening, Refusal, RolledBack, State,
+    Store, StoreError, Transaction, master_key_file,
 };
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tracing::{Span, warn};
@@ -103,9 +103,21 @@ impl OpenStore {
                 Err(GuardianError::Store(
                     error @ (OpenError::Damaged { .. } | OpenError::Tampered(_)),
                 )) if cluster.is_some() => return Err(ClusterError::Copy(error).into()),
+                Err(GuardianError::Store(error))
+                    if let Some(cluster) = cluster
+                        && is_of_older_etcd(&error) =>
+                {
+                    cluster.note_put_back(&error.to_string());
+                    cluster.linger(&error);
+                    return Err(ClusterError::Copy(error).into());
+                }
                 opened => {
+                    let store = opened?;
+                    if let Some(cluster) = cluster {
+                        cluster.forget_put_back();
+                    }
                     return Ok(Self {
-                        store: opened?,
+                        store,
                         freshness: cluster.map(|_| Freshness::default()),
                         _open: open,
                     });
@@ -277,6 +289,16 @@ fn is_worth_waiting(error: &GuardianError) -> bool {
     matches!(
         error,
         OrderError::NoQuorum { .. } | OrderError::Unknown { .. }
+    )
+}
+
+/// Whether it shows that etcd was put back: this node has seen more than it holds, or acknowledged more than is left once all that it
+/// holds was taken in.
+fn is_of_older_etcd(error: &OpenError) -> bool {
+    matches!(
+        error,
+        OpenError::Store(StoreError::Cluster(OrderError::PutBack { .. }))
+            | OpenError::RolledBack(RolledBack::Older { .. } | RolledBack::OtherHistory { .. })
     )
 }
 

@@ -36,6 +36,15 @@ pub(super) fn offline() -> Vec<Check<Facts>> {
             after: &["HGS-Q001", "HGS-M001"],
             judge: |facts| cluster(facts, |of| certificates(of, facts.time)),
         },
+        Check {
+            id: "HGS-Q013",
+            group: Group::Cluster,
+            title: "etcd had what this node has recorded, when it looked last",
+            fails_when: "this node does not run, and has found that etcd was put back to an older state; no node records or releases anything until an administrator says which state goes on",
+            remedy: "stop all nodes, and see \"Disasters\" in docs/cluster.md: the node with the newest audit record goes on",
+            after: &["HGS-S001", "HGS-S004", "HGS-D001", "HGS-D007"],
+            judge: |facts| cluster(facts, put_back),
+        },
     ]
 }
 
@@ -150,6 +159,15 @@ const CLUSTER: &str = "cluster";
 
 fn cluster(facts: &Facts, judge: impl FnOnce(&Cluster) -> Vec<Judgement>) -> Vec<Judgement> {
     facts.cluster().map(judge).unwrap_or_default()
+}
+
+/// Of a node that runs, HGS-Q003 tells it as it is now.
+fn put_back(cluster: &Cluster) -> Vec<Judgement> {
+    let noted = cluster.put_back.as_ref();
+    vec![match noted.filter(|_| cluster.standing.is_none()) {
+        Some(how) => Judgement::fail(&cluster.node, how),
+        None => Judgement::pass(&cluster.node, "nothing else was noted"),
+    }]
 }
 
 fn standing(

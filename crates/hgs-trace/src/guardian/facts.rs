@@ -105,6 +105,9 @@ pub struct Cluster {
     /// How it stands; absent while this node does not run.
     #[serde(default)]
     pub standing: Option<ClusterStanding>,
+    /// How this node has found that etcd was put back, if it did not serve since.
+    #[serde(default)]
+    pub put_back: Option<String>,
 }
 
 /// A certificate that nodes know each other by.

@@ -55,7 +55,7 @@ pub(super) fn running() -> Vec<Check<Facts>> {
         remedy: "start it with `hgs serve` or `systemctl start openhgs`; if it runs by another configuration, name that with --config",
         after: &[
             "HGS-S001", "HGS-S002", "HGS-S005", "HGS-D001", "HGS-D002", "HGS-D003", "HGS-D005",
-            "HGS-D007", "HGS-D004", "HGS-D006", "HGS-N001",
+            "HGS-D007", "HGS-D004", "HGS-D006", "HGS-N001", "HGS-Q013",
         ],
         judge: runs,
     }]

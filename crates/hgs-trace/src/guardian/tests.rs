@@ -156,6 +156,7 @@ fn cluster() -> Cluster {
             nodes: ["n1", "n2", "n3"].map(node).into(),
             lagging: vec![],
         }),
+        put_back: None,
     }
 }
 
@@ -982,6 +983,24 @@ fn an_etcd_that_was_put_back() {
 }
 
 #[test]
+fn an_etcd_that_was_put_back_is_why_a_node_does_not_run() {
+    let stopped = |facts: &mut Facts| {
+        facts.service = Some(Service::NotRunning(Problem::new("nothing listens")));
+        let cluster = local(facts).cluster.as_mut().unwrap();
+        cluster.standing = None;
+        cluster.put_back = Some("the cluster was put back".to_owned());
+    };
+    let skipped = ["HGS-S003", "HGS-Q004", "HGS-Q005", "HGS-Q012"];
+    assert_root(&broken(stopped), "HGS-Q013", &skipped);
+    // What was noted before it ran is no news.
+    let report = broken(|facts| {
+        local(facts).cluster.as_mut().unwrap().put_back = Some("put back".to_owned());
+    });
+    let mut findings = report.findings.iter();
+    assert!(findings.all(|found| found.id != "HGS-Q013" || found.outcome == Outcome::Pass));
+}
+
+#[test]
 fn a_guardian_of_one_node_is_not_told_of_clusters() {
     let report = broken(|facts| {
         facts.service = Some(Service::NotRunning(Problem::new("nothing listens")));
@@ -998,7 +1017,7 @@ fn a_node_that_does_not_run_is_judged_by_what_it_has() {
         local(facts).cluster.as_mut().unwrap().standing = None;
     });
     assert_root(&report, "HGS-S003", &["HGS-Q004", "HGS-Q005", "HGS-Q012"]);
-    for id in ["HGS-Q001", "HGS-Q002"] {
+    for id in ["HGS-Q001", "HGS-Q002", "HGS-Q013"] {
         let mut findings = report.findings.iter();
         assert!(findings.any(|found| found.id == id && found.outcome == Outcome::Pass));
     }

@@ -1,14 +1,16 @@
 //! `hgs cluster status`.
 
 use std::fmt;
+use std::path::Path;
 
-use hgs_admin::Administration as _;
 use hgs_admin::types::{Cluster, ClusterNode, ClusterUpgrade, ExistingEtcd};
-use hgs_terminal::{Exit, Failure, Table, Terminal, printable};
+use hgs_admin::{AdminError, Administration as _, ErrorCode};
+use hgs_cluster::folder::ClusterFolder;
+use hgs_terminal::{AtFault, Exit, Failure, Table, Terminal, printable};
 use serde::Serialize;
 
 use crate::administration::ServerOption;
-use crate::failures::OrFail as _;
+use crate::failures::IntoFailure as _;
 
 /// Show the nodes of the cluster, which of them leads, and how many can be lost
 ///
@@ -24,10 +26,26 @@ pub(super) struct Arguments {
 
 impl Arguments {
     pub(super) fn run(self, terminal: &Terminal) -> Result<Exit, Failure> {
-        let cluster = self.server.client()?.cluster().or_fail()?;
+        let state = self.server.state_folder();
+        let cluster = self.server.client()?.cluster();
+        let cluster = cluster.map_err(|error| not_asked(error, state.as_deref()))?;
         let is_served = cluster.quorum && cluster.put_back.is_none();
         terminal.report(&Shown(cluster))?;
         Ok(if is_served { Exit::Done } else { Exit::Failed })
+    }
+}
+
+/// Why there is no answer: a node that does not run as it has found that etcd was put back says so.
+fn not_asked(error: AdminError, state: Option<&Path>) -> Failure {
+    let state = state.filter(|_| error.code == ErrorCode::NotRunning);
+    let noted = state.and_then(|state| ClusterFolder::of_state(state).put_back().ok().flatten());
+    match noted {
+        None => error.into_failure(),
+        Some(how) => Failure::failed(format!("nothing is released: {}", printable(&how)))
+            .at_fault(AtFault::Operator)
+            .remedy(
+                "stop all nodes, and see \"Disasters\" in docs/cluster.md: the node with the newest audit record goes on",
+            ),
     }
 }
 

@@ -46,7 +46,7 @@ pub enum ClusterError {
     /// The state of this node.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// The state of this node is damaged, or another program wrote to it; the other nodes have theirs.
+    /// The state of this node is damaged, another program wrote to it, or it is not the newest one; the other nodes have theirs.
     #[error(transparent)]
     Copy(OpenError),
     /// The state of this node, while it is open.
@@ -101,6 +101,11 @@ impl ClusterError {
                 "find out who can write to the state folder first. Then replace this node, as the others have theirs: \
                  `hgs cluster remove` and `hgs cluster invite` on another node, `hgs cluster join` here into a new state folder"
             }
+            Self::Copy(OpenError::RolledBack(_)) => {
+                "what this node has acknowledged is in neither its state nor etcd: both were put back. Stop all nodes, and see \
+                 \"Disasters\" in docs/cluster.md: the node with the newest audit record goes on"
+            }
+            Self::Copy(OpenError::Store(error)) => return error.remedy(),
             Self::Copy(_) => {
                 "look at the disk first. Then replace this node, as the others have theirs: `hgs cluster remove` and \
                  `hgs cluster invite` on another node, `hgs cluster join` here into a new state folder"

@@ -14,6 +14,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use hgs_clock::Clock;
@@ -69,6 +70,8 @@ const LATER: Duration = Duration::from_secs(10);
 const REPORT: Duration = Duration::from_secs(5);
 /// How long it is believed that all keys work.
 const KEYS_HOLD: Duration = Duration::from_secs(60);
+/// For how long the etcd of a node that does not start runs on, where it was put back.
+const LINGER: Duration = Duration::from_secs(15);
 /// How often the certificates of this node are looked at.
 const RENEWAL: Seconds = Seconds::from_hours(12);
 
@@ -351,6 +354,29 @@ impl Cluster {
         };
         publish(&self.client, &self.keys_in_etcd(), &self.node(), &report).await?;
         Ok(())
+    }
+
+    /// Notes how this node has found that etcd was put back, for those who ask while it does not serve.
+    pub(crate) fn note_put_back(&self, how: &str) {
+        if let Err(error) = self.folder.note_put_back(how) {
+            warn!(%error, "that etcd was put back can't be noted");
+        }
+    }
+
+    /// Forgets that, as the state is open.
+    pub(crate) fn forget_put_back(&self) {
+        if let Err(error) = self.folder.forget_put_back() {
+            warn!(%error, "a note that etcd was put back stays");
+        }
+    }
+
+    /// Keeps the etcd of this node running for a while, though the node does not start: others that were started at the same moment
+    /// find by it what this one has found, and do not wait for a quorum. It blocks.
+    pub(crate) fn linger(&self, error: &OpenError) {
+        if self.etcd.is_some() {
+            error!(%error, "this node does not start; its etcd runs on for {} s, so that other nodes find it, too", LINGER.as_secs());
+            thread::sleep(LINGER);
+        }
     }
 
     /// What it listens with for other nodes.
@@ -636,7 +662,11 @@ async fn show(cluster: Weak<Cluster>, mut gauges: Gauges) {
         let Some(cluster) = cluster.upgrade() else {
             return;
         };
-        gauges.show(&cluster.standing().await);
+        let standing = cluster.standing().await;
+        if let Some(put_back) = &standing.put_back {
+            cluster.note_put_back(put_back);
+        }
+        gauges.show(&standing);
         drop(cluster);
         sleep(LATER).await;
     }

@@ -19,6 +19,7 @@ pub(super) fn of_folder(folder: &ClusterFolder) -> Option<Cluster> {
                 usable: Err(Problem::of(&error)),
                 certificates: Vec::new(),
                 standing: None,
+                put_back: None,
             });
         }
     };
@@ -46,6 +47,8 @@ pub(super) fn of_folder(folder: &ClusterFolder) -> Option<Cluster> {
             })
             .collect(),
         standing: None,
+        // What is wrong with the note is wrong with the folder, which is told already.
+        put_back: folder.put_back().unwrap_or_default(),
     })
 }
 

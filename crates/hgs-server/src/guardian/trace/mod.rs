@@ -24,6 +24,7 @@ use tokio::sync::mpsc;
 use tokens::TokenExaminer;
 
 use super::GuardianError;
+use super::cluster::ClusterError;
 use super::inspection::Inspection;
 use super::keys::Snapshot;
 use super::open_store::OpenStore;
@@ -65,11 +66,18 @@ pub fn examine_stopped(config: &Config, now: Time) -> LocalFacts {
     let (open, _) = mpsc::channel(1);
     let opened = OpenStore::master_key(config)
         .and_then(|master_key| OpenStore::look(config, &master_key, open));
+    let without_state = without_state(config, config.public_urls(https, http), now);
     LocalFacts {
         high_water_mark: match &opened {
             Ok(_) => Some(Ok(())),
-            Err(GuardianError::Store(error @ OpenError::RolledBack(_))) => {
-                Some(Err(Problem::of(error).with_remedy(error.remedy())))
+            Err(GuardianError::Store(OpenError::RolledBack(found))) => {
+                let error = OpenError::from(found.clone());
+                let problem = Problem::of(&error);
+                let remedy = match without_state.cluster {
+                    Some(_) => ClusterError::Copy(error).remedy(),
+                    None => error.remedy(),
+                };
+                Some(Err(problem.with_remedy(remedy)))
             }
             Err(_) => None,
         },
@@ -82,7 +90,7 @@ pub fn examine_stopped(config: &Config, now: Time) -> LocalFacts {
             Err(failure) => Some(Err(Problem::of(&failure))),
         },
         listeners: machine::listeners(config),
-        ..without_state(config, config.public_urls(https, http), now)
+        ..without_state
     }
 }
 
