@@ -121,7 +121,7 @@ fn nodes_join_one_is_lost_and_replaced_and_without_a_quorum_none_is_ready() {
     third.traced("all is well", |report| {
         let of_cluster = judged_of_cluster(report);
         let ids: BTreeSet<_> = of_cluster.iter().map(|(id, ..)| id).collect();
-        ids.len() == 12 && of_cluster.iter().all(|(.., outcome)| *outcome == "pass")
+        ids.len() == 13 && of_cluster.iter().all(|(.., outcome)| *outcome == "pass")
     });
 
     // It is lost with its disk.
