@@ -141,7 +141,7 @@ def all_operations(calls, folder):
     call("audit_record", sequence=newest)
     call("events", since=newest, follow=False)
     call("record_export", {"file": NOBODY, "octets": 1, "generation": 1, "recipients": []})
-    call("archive_records", {"before": "2000-01-01"})
+    call("archive_records", {"before": "2000-01-01T00:00:00Z"})
     call("synthetic_roll")
 
 

@@ -10,6 +10,7 @@ use crate::describe::Description;
 use crate::event_stream::EventStream;
 use crate::key::{self, WithKey};
 use crate::path::Segment;
+use crate::read::Object;
 use crate::types::Event;
 use crate::{AdminError, Client, ErrorCode, query};
 
@@ -90,7 +91,8 @@ impl Call<'_> {
     }
 
     pub(crate) fn body<T: DeserializeOwned>(&self) -> Result<T, AdminError> {
-        serde_json::from_slice(self.body).map_err(AdminError::invalid)
+        let read = serde_json::from_slice(self.body).map_err(AdminError::invalid);
+        read.map(|Object(body)| body)
     }
 
     pub(crate) fn body_with_key<T: DeserializeOwned>(&self) -> Result<WithKey<T>, AdminError> {

@@ -44,7 +44,7 @@ impl Description<'_> {
             "name": name,
             "in": "path",
             "required": true,
-            "schema": T::schema(),
+            "schema": T::Form::json_schema(self.generator).to_value(),
         }));
         self
     }

@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::AdminError;
+use crate::read::Object;
 
 /// A request with the private key that belongs to it. It does not serialise; its `Debug` shows no key.
 #[derive(Debug, Clone)]
@@ -50,7 +51,7 @@ pub(crate) fn write<T: Serialize>(with_key: &WithKey<T>) -> Result<Bytes, AdminE
 pub(crate) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<WithKey<T>, AdminError> {
     let end = body.iter().position(|octet| *octet == b'\n');
     let (json, rest) = body.split_at(end.unwrap_or(body.len()));
-    let request = serde_json::from_slice(json).map_err(AdminError::invalid)?;
+    let Object(request) = serde_json::from_slice(json).map_err(AdminError::invalid)?;
     if rest.trim_ascii().is_empty() {
         return Ok(WithKey { request, key: None });
     }

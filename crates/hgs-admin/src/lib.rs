@@ -28,7 +28,9 @@ pub mod page;
 mod path;
 mod permission;
 mod query;
+mod read;
 mod server_address;
+mod text;
 pub mod types;
 
 pub use call::{Answer, Call, LastEventId};
@@ -38,6 +40,8 @@ pub use event_stream::{EventMessage, EventStream, HEARTBEAT};
 pub use identity::{Caller, Identity};
 pub use key::{WithKey, wipe};
 pub use operations::{Administration, OPERATIONS, Operation, Permitted, RouteMatch, find};
-pub use path::{HostSelector, SignerSelector, is_plain};
+pub use path::{
+    HostSelector, NameSelector, NodeSelector, PolicyDigest, SignerSelector, is_plain,
+};
 pub use permission::{Permission, Permissions, Role};
 pub use server_address::ServerAddress;

@@ -24,8 +24,11 @@ use crate::types::{
     RotatedCertificates, ServerSettings, SetCertificate, SetHost, SetHostMeasurements, SetPolicy,
     SetServer, SetSigner, Signer, SimulatePolicies, Status, Trial,
 };
-use crate::types::{HostQuery, PageQuery};
-use crate::{AdminError, Caller, Client, HostSelector, Permission, SignerSelector, WithKey};
+use crate::types::{DigestPageQuery, HostQuery, PageQuery};
+use crate::{
+    AdminError, Caller, Client, HostSelector, NameSelector, NodeSelector, Permission, PolicyDigest,
+    SignerSelector, WithKey,
+};
 
 /// What is declared about an operation.
 #[derive(Debug)]
@@ -88,14 +91,18 @@ pub enum RouteMatch<'p> {
     Nothing,
 }
 
-/// Finds the operation of a request. Paths match octet by octet; nothing is decoded (attacks.md K11).
+/// Finds the operation of a request. Paths match octet by octet; nothing is decoded (attacks.md K11). A path that is declared
+/// word for word is never taken for one with something in the place of braces, whatever the method: so OpenAPI reads paths.
 #[must_use]
 pub fn find<'p>(method: &Method, path: &'p str) -> RouteMatch<'p> {
-    let at_path: Vec<_> = OPERATIONS
+    let mut at_path: Vec<_> = OPERATIONS
         .all()
         .into_iter()
         .filter_map(|operation| Some((operation, operation.segment_of(path)?)))
         .collect();
+    if at_path.iter().any(|(found, _)| found.path == path) {
+        at_path.retain(|(found, _)| found.path == path);
+    }
     match at_path.iter().find(|(found, _)| found.method == *method) {
         Some((operation, segment)) => RouteMatch::Operation(operation, segment),
         None if at_path.is_empty() => RouteMatch::Nothing,
@@ -133,6 +140,14 @@ impl Operation {
             }
             _ => self.path.to_owned(),
         }
+    }
+
+    /// Whether `segment`, in the place of the braces, leads here, and is no word that another path has there.
+    #[must_use]
+    pub fn is_reached_by(&self, segment: &str) -> bool {
+        let path = self.path_for(segment);
+        let found = find(&self.method, &path);
+        matches!(found, RouteMatch::Operation(found, _) if found.path == self.path)
     }
 
     /// The segment that stands for one thing, if `path` is a path of this operation.
@@ -254,7 +269,7 @@ operations! {
 
     /// Removes another node from the cluster; it can write nothing from then on. Answers with the nodes that remain.
     DELETE "/v1/cluster/nodes/{node}" (ManageService)
-    fn remove_node(path node: HostSelector) -> Cluster;
+    fn remove_node(path node: NodeSelector) -> Cluster;
 
     /// The guardian's certificates: signing, encryption, communications.
     GET "/v1/certificates" (ViewCertificates)
@@ -382,7 +397,7 @@ operations! {
 
     /// Removes a group that has no hosts. Answers with what was removed.
     DELETE "/v1/host-groups/{group}" (ManagePolicies)
-    fn remove_host_group(path group: HostSelector) -> HostGroup;
+    fn remove_host_group(path group: NameSelector) -> HostGroup;
 
     /// The policies and documents, as they are set for a group.
     GET "/v1/policies" (ViewPolicies)
@@ -390,15 +405,15 @@ operations! {
 
     /// Enables a policy or a document for a group.
     POST "/v1/policies/{policy}/enable" (ManagePolicies)
-    fn enable_policy(path policy: HostSelector, body change: SetPolicy) -> Policy;
+    fn enable_policy(path policy: NameSelector, body change: SetPolicy) -> Policy;
 
     /// Disables a policy or a document for a group.
     POST "/v1/policies/{policy}/disable" (ManagePolicies)
-    fn disable_policy(path policy: HostSelector, body change: SetPolicy) -> Policy;
+    fn disable_policy(path policy: NameSelector, body change: SetPolicy) -> Policy;
 
     /// Has a policy or a document for a group as it is in the default group, or there as it is by itself.
     POST "/v1/policies/{policy}/reset" (ManagePolicies)
-    fn reset_policy(path policy: HostSelector, body change: SetPolicy) -> Policy;
+    fn reset_policy(path policy: NameSelector, body change: SetPolicy) -> Policy;
 
     /// The documents that measurements are compared with, by name. `after` takes a name.
     GET "/v1/policy-documents" (ViewPolicies)
@@ -406,7 +421,7 @@ operations! {
 
     /// One document in full.
     GET "/v1/policy-documents/{document}" (ViewPolicies)
-    fn policy_document(path document: HostSelector) -> PolicyDocumentDetail;
+    fn policy_document(path document: NameSelector) -> PolicyDocumentDetail;
 
     /// Adds a document and enables it for a group.
     POST "/v1/policy-documents" (ManagePolicies)
@@ -414,11 +429,11 @@ operations! {
 
     /// Replaces a document.
     PATCH "/v1/policy-documents/{document}" (ManagePolicies)
-    fn change_policy_document(path document: HostSelector, body change: ChangePolicyDocument) -> PolicyDocument;
+    fn change_policy_document(path document: NameSelector, body change: ChangePolicyDocument) -> PolicyDocument;
 
     /// Removes a document. Answers with what was removed.
     DELETE "/v1/policy-documents/{document}" (ManagePolicies)
-    fn remove_policy_document(path document: HostSelector) -> PolicyDocument;
+    fn remove_policy_document(path document: NameSelector) -> PolicyDocument;
 
     /// The authorities that vouch for TPMs, by subject.
     GET "/v1/ek-roots" (ViewHosts)
@@ -447,7 +462,7 @@ operations! {
 
     /// The hosts that were removed, by the digest of their host key or endorsement key, which `after` takes.
     GET "/v1/removed-hosts" (ViewHosts)
-    fn removed_hosts(query page: PageQuery) -> Vec<RemovedHost>;
+    fn removed_hosts(query page: DigestPageQuery) -> Vec<RemovedHost>;
 
     /// Lets the host key or TPM of a removed host, by its name or the key's digest, be registered again. The identity keys that
     /// it had stay superseded.
@@ -456,7 +471,7 @@ operations! {
 
     /// The hosts of other clusters that get no keys here, by policy digest, which `after` takes.
     GET "/v1/denied-hosts" (ViewHosts)
-    fn denied_hosts(query page: PageQuery) -> Vec<DeniedHost>;
+    fn denied_hosts(query page: DigestPageQuery) -> Vec<DeniedHost>;
 
     /// Denies keys to a host of another cluster, whichever signer signs its health certificates.
     POST "/v1/denied-hosts" (RemoveHosts)
@@ -464,7 +479,7 @@ operations! {
 
     /// Denies a host no longer, by its policy digest. Answers with what the denial was.
     DELETE "/v1/denied-hosts/{policy}" (RemoveHosts)
-    fn allow_host(path policy: HostSelector) -> DeniedHost;
+    fn allow_host(path policy: PolicyDigest) -> DeniedHost;
 
     /// Records that the state was exported to an encrypted file. The program that exports reads the state itself;
     /// nothing of the state travels here. If this fails, the file must not be kept.
@@ -531,10 +546,9 @@ mod tests {
     #[test]
     fn every_operation_is_found_at_its_own_path() {
         for operation in OPERATIONS.all() {
-            let segment = if operation.path.contains('{') {
-                "node-1"
-            } else {
-                ""
+            let segment = match operation.path.contains('{') {
+                true => "node-1",
+                false => "",
             };
             let found = found(operation.method.clone(), &operation.path_for("node-1"));
             assert_eq!(found, Some((operation.name, segment.to_owned())));
@@ -618,5 +632,25 @@ mod tests {
         assert!(
             matches!(other, RouteMatch::OtherMethods(methods) if methods == [&Method::GET, &Method::POST])
         );
+    }
+
+    /// What is declared word for word is nobody's name: with another method, its own methods are told.
+    #[test]
+    fn a_path_word_for_word_is_no_path_with_a_name_in_it() {
+        for operation in OPERATIONS.all() {
+            let declared = OPERATIONS.all().into_iter();
+            let declared = declared.filter(|one| one.path == operation.path);
+            let declared: Vec<_> = declared.map(|one| &one.method).collect();
+            let path = operation.path_for("node-1");
+            for method in [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
+                match find(&method, &path) {
+                    RouteMatch::Operation(found, _) => assert_eq!(found.path, operation.path),
+                    RouteMatch::OtherMethods(others) => assert_eq!(others, declared),
+                    RouteMatch::Nothing => panic!("{path} is a path"),
+                }
+            }
+        }
+        let other = find(&Method::GET, "/v1/hosts/bulk");
+        assert!(matches!(other, RouteMatch::OtherMethods(methods) if methods == [&Method::POST]));
     }
 }

@@ -5,8 +5,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use hgs_pki::Thumbprint;
+use schemars::JsonSchema;
 
-use crate::AdminError;
+use crate::{AdminError, text};
 
 /// Whether `segment` can stand for one thing in a path.
 #[must_use]
@@ -15,35 +16,63 @@ pub fn is_plain(segment: &str) -> bool {
     !matches!(segment, "" | "." | "..") && segment.bytes().all(plain)
 }
 
-/// The name or the id of a host, in either case.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HostSelector(String);
-
-impl HostSelector {
-    /// The text as it was given.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
+/// Whether `text` is a name of letters, digits, `.`, `-` and `_` that begins with a letter or digit.
+fn is_name(text: &str, longest: usize) -> bool {
+    let begins = text.starts_with(|first: char| first.is_ascii_alphanumeric());
+    begins && text.len() <= longest && is_plain(text)
 }
 
-impl FromStr for HostSelector {
-    type Err = AdminError;
+macro_rules! selectors {
+    ($($(#[doc = $line:literal])+ $name:ident($form:ident), if $is:expr, else $refusal:literal;)+) => {$(
+        $(#[doc = $line])+
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct $name(String);
 
-    fn from_str(text: &str) -> Result<Self, AdminError> {
-        if is_plain(text) {
-            return Ok(Self(text.to_owned()));
+        impl $name {
+            /// The text as it was given.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
         }
-        Err(AdminError::invalid(format_args!(
-            "{text:?} is no host name: those have letters, digits, `.`, `-` and `_` only"
-        )))
-    }
+
+        impl FromStr for $name {
+            type Err = AdminError;
+
+            fn from_str(text: &str) -> Result<Self, AdminError> {
+                let is: fn(&str) -> bool = $is;
+                match is(text) {
+                    true => Ok(Self(text.to_owned())),
+                    false => Err(AdminError::invalid(format_args!(concat!("{:?} ", $refusal), text))),
+                }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str(&self.0)
+            }
+        }
+
+        impl Segment for $name {
+            type Form = text::$form;
+        }
+    )+};
 }
 
-impl fmt::Display for HostSelector {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
-    }
+selectors! {
+    /// The name or the id of a host, in either case.
+    HostSelector(HostName), if |text| is_name(text, 253), else "is no host name: \
+        those have 1 to 253 letters, digits, `.`, `-` and `_`, and begin with a letter or digit";
+    /// The name of a group of hosts, a policy or a document, in either case.
+    NameSelector(ShortName), if |text| is_name(text, 64), else "is no name of a group, a policy or a document: \
+        those have 1 to 64 letters, digits, `.`, `-` and `_`, and begin with a letter or digit";
+    /// The name of a node.
+    NodeSelector(NodeName), if |text| is_name(text, 63) && text.bytes().all(|octet| octet != b'_' && !octet.is_ascii_uppercase()),
+        else "is no name of a node: those have 1 to 63 small letters, digits, `.` and `-`, and begin with a letter or digit";
+    /// The policy digest of a host's health certificates.
+    PolicyDigest(Digest), if |text| text.len() == 64 && text.bytes().all(|octet| octet.is_ascii_hexdigit()),
+        else "is no policy digest: those have 64 hexadecimal digits";
 }
 
 /// One signer of health certificates, or all of them.
@@ -77,33 +106,18 @@ impl fmt::Display for SignerSelector {
 
 /// What can be a segment of a path.
 pub(crate) trait Segment: Sized + fmt::Display + FromStr<Err: fmt::Display> {
-    /// The JSON schema of its text.
-    fn schema() -> serde_json::Value;
+    /// The form of its text.
+    type Form: JsonSchema;
 }
 
-const THUMBPRINT: &str = "^[0-9A-Fa-f]{64}$";
-const PLAIN: &str = "^[0-9A-Za-z._-]+$";
-
 impl Segment for Thumbprint {
-    fn schema() -> serde_json::Value {
-        serde_json::json!({"type": "string", "pattern": THUMBPRINT})
-    }
+    type Form = text::Digest;
 }
 
 impl Segment for SignerSelector {
-    fn schema() -> serde_json::Value {
-        serde_json::json!({"type": "string", "pattern": format!("^all$|{THUMBPRINT}")})
-    }
-}
-
-impl Segment for HostSelector {
-    fn schema() -> serde_json::Value {
-        serde_json::json!({"type": "string", "pattern": PLAIN})
-    }
+    type Form = text::DigestOrAll;
 }
 
 impl Segment for u64 {
-    fn schema() -> serde_json::Value {
-        serde_json::json!({"type": "integer", "minimum": 0})
-    }
+    type Form = Self;
 }

@@ -203,7 +203,7 @@ async fn a_removed_host_is_refused_and_comes_back_as_another() {
     assert_eq!(refused.code, ErrorCode::Conflict);
     assert!(refused.remedy.unwrap().contains("hgs host readmit"));
     let listed = site
-        .admin(|client| client.removed_hosts(&hgs_admin::types::PageQuery::default()))
+        .admin(|client| client.removed_hosts(&hgs_admin::types::DigestPageQuery::default()))
         .await
         .unwrap();
     assert_eq!(listed[0].name, "node-1");

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{MAX_PAGE, named};
+use crate::{read, text};
 
 /// Which audit records are wanted. An absent filter lets all pass.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -16,18 +17,23 @@ pub struct AuditQuery {
     /// Only records with a number below this one, to page backwards.
     pub before: Option<u64>,
     /// Only records of this time or later.
+    #[schemars(with = "Option<text::Time>")]
     pub since: Option<String>,
     /// Only records before this time.
+    #[schemars(with = "Option<text::Time>")]
     pub until: Option<String>,
     /// Only records about the host with this name or id.
     pub host: Option<String>,
     /// Only records of this action.
+    #[schemars(with = "Option<Action>")]
     pub action: Option<NamedAction>,
     /// Only records with this outcome.
     pub outcome: Option<Outcome>,
     /// Only records about the protector with this digest.
+    #[schemars(with = "Option<text::Digest>")]
     pub protector: Option<String>,
     /// Only records about this lineage: `fabric`, or `tenant:` and the tenant's label.
+    #[schemars(with = "Option<text::Lineage>")]
     pub lineage: Option<String>,
 }
 
@@ -37,6 +43,7 @@ pub struct AuditRecord {
     /// Its number, from 1.
     pub sequence: u64,
     /// When.
+    #[schemars(with = "text::Time")]
     pub time: String,
     /// The node of the guardian that made it.
     pub node: String,
@@ -55,16 +62,21 @@ pub struct AuditRecord {
     /// The serial number of its health certificate.
     pub serial: Option<String>,
     /// The digest of the policy by which its health was judged.
+    #[schemars(with = "Option<text::Digest>")]
     pub policy: Option<String>,
     /// The digest of the protector that came in.
+    #[schemars(with = "Option<text::Digest>")]
     pub protector: Option<String>,
     /// The digest of the protector that went out.
+    #[schemars(with = "Option<text::Digest>")]
     pub egress_protector: Option<String>,
     /// Where the protector stood among its relatives.
     pub standing: Option<Standing>,
     /// The thumbprint of its owner's signing certificate.
+    #[schemars(with = "Option<text::Digest>")]
     pub owner: Option<String>,
     /// The thumbprint of the encryption certificate that opened it.
+    #[schemars(with = "Option<text::Digest>")]
     pub guardian: Option<String>,
     /// The lineage of that certificate.
     pub lineage: Option<String>,
@@ -91,6 +103,7 @@ pub struct OfflineUse {
     /// How often.
     pub unwraps: u32,
     /// Until when.
+    #[schemars(with = "text::Time")]
     pub until: String,
 }
 
@@ -104,6 +117,7 @@ pub struct AuditLog {
     /// The number of the last record in archives; zero where there are none.
     pub archived: u64,
     /// SHA-256 of the newest archive.
+    #[schemars(with = "Option<text::Digest>")]
     pub digest: Option<String>,
 }
 
@@ -112,6 +126,7 @@ pub struct AuditLog {
 #[serde(deny_unknown_fields)]
 pub struct ArchiveAudit {
     /// Those of the days before the one of this time.
+    #[schemars(with = "text::Time")]
     pub before: String,
 }
 
@@ -125,6 +140,7 @@ pub struct AuditArchive {
     /// The path of its file, on the machine of the server.
     pub file: String,
     /// SHA-256 of the file.
+    #[schemars(with = "text::Digest")]
     pub digest: String,
 }
 
@@ -145,10 +161,13 @@ named!(NamedAction);
 #[serde(deny_unknown_fields)]
 pub struct RecordExport {
     /// SHA-256 of the file.
+    #[schemars(with = "text::Digest")]
     pub file: String,
     /// Its length.
+    #[serde(deserialize_with = "read::integer")]
     pub octets: u64,
     /// The generation of the state in it.
+    #[serde(deserialize_with = "read::integer")]
     pub generation: u64,
     /// The recipients whose keys open it; none where a passphrase does.
     pub recipients: Vec<String>,

@@ -4,11 +4,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{CertificateKind, by_name, certificate_kinds, named};
+use crate::text;
 
 /// A certificate of the guardian.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Certificate {
     /// SHA-256 of its DER.
+    #[schemars(with = "text::Digest")]
     pub thumbprint: String,
     /// What it is for.
     #[serde(with = "by_name")]
@@ -27,9 +29,11 @@ pub struct Certificate {
     /// Whether it is the head of its lineage.
     pub head: bool,
     /// Since when its key counts as compromised.
+    #[schemars(with = "Option<text::Time>")]
     pub compromised: Option<String>,
     /// Since when it can no longer become a head.
     #[serde(default)]
+    #[schemars(with = "Option<text::Time>")]
     pub retired: Option<String>,
     /// Where its private key lives: `sealed`, or a `pkcs11:` URI.
     pub key: String,
@@ -41,10 +45,13 @@ pub struct Certificate {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nodes: Option<Vec<String>>,
     /// Its first second.
+    #[schemars(with = "text::Time")]
     pub not_before: String,
     /// Its last second.
+    #[schemars(with = "text::Time")]
     pub not_after: String,
     /// When it was added.
+    #[schemars(with = "text::Time")]
     pub added: String,
 }
 
@@ -59,6 +66,7 @@ pub struct CertificateDetail {
     /// Its serial number in hexadecimal.
     pub serial_number: String,
     /// SHA-1 of its DER, by which Windows knows certificates.
+    #[schemars(with = "text::Sha1Digest")]
     pub sha1_thumbprint: String,
     /// The certificate itself.
     pub pem: String,
@@ -82,8 +90,10 @@ pub struct RotatedCertificates {
     /// The new encryption certificate.
     pub encryption: AddedCertificate,
     /// The thumbprint of the signing certificate that was the head; it stays enabled.
+    #[schemars(with = "Option<text::Digest>")]
     pub previous_signing: Option<String>,
     /// The thumbprint of the encryption certificate that was the head; it stays enabled.
+    #[schemars(with = "Option<text::Digest>")]
     pub previous_encryption: Option<String>,
 }
 
@@ -115,6 +125,7 @@ pub enum Severity {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CertificateUsage {
     /// The certificate.
+    #[schemars(with = "text::Digest")]
     pub thumbprint: String,
     /// What it is for, or that it was removed.
     pub kind: UsedCertificate,
@@ -127,8 +138,10 @@ pub struct CertificateUsage {
     /// How many protectors need it.
     pub protectors: u64,
     /// When it last opened the protector that has been waiting for longest.
+    #[schemars(with = "Option<text::Time>")]
     pub first: Option<String>,
     /// When it last opened any of them.
+    #[schemars(with = "Option<text::Time>")]
     pub last: Option<String>,
 }
 
@@ -152,8 +165,10 @@ pub struct GuardianDocument {
     /// `fabric`, or `tenant:` and the tenant's label.
     pub lineage: String,
     /// The thumbprint of the signing certificate. Owners must get it by another way than the document.
+    #[schemars(with = "text::Digest")]
     pub signing: String,
     /// The thumbprint of the encryption certificate.
+    #[schemars(with = "text::Digest")]
     pub encryption: String,
     /// The document, XML.
     pub document: String,

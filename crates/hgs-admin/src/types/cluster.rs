@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::text;
+
 /// The cluster that this guardian is a node of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Cluster {
@@ -121,6 +123,7 @@ pub struct ClusterNode {
     pub clock_difference_seconds: Option<i64>,
     /// Thumbprints of the certificates whose private keys it can use.
     #[serde(default)]
+    #[schemars(with = "Option<Vec<text::Digest>>")]
     pub usable_keys: Option<Vec<String>>,
     /// Why its etcd does not answer.
     #[serde(default)]
@@ -133,6 +136,7 @@ pub struct ClusterNode {
 pub struct InviteNode {
     /// A fresh X25519 public key of the caller, 32 octets in hexadecimal digits. With its private half the caller computes
     /// the secret of the invitation, which is never sent.
+    #[schemars(with = "text::PublicKey")]
     pub public_key: String,
 }
 
@@ -142,11 +146,14 @@ pub struct NodeInvitation {
     /// Which invitation: 8 octets in hexadecimal digits.
     pub id: String,
     /// The node's X25519 public key for it.
+    #[schemars(with = "text::PublicKey")]
     pub public_key: String,
     /// The thumbprint of the authority of the cluster.
+    #[schemars(with = "text::Digest")]
     pub fingerprint: String,
     /// Where nodes of the cluster are reached.
     pub addresses: Vec<String>,
     /// Until when it holds.
+    #[schemars(with = "text::Time")]
     pub until: String,
 }

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{NamedAction, named};
+use crate::text;
 use crate::{AdminError, Permission};
 
 /// Which events are wanted.
@@ -183,6 +184,7 @@ pub struct RecordedEvent {
     /// The number of the audit record, which is the same on all nodes.
     pub sequence: u64,
     /// When.
+    #[schemars(with = "text::Time")]
     pub time: String,
     /// The node that made the record.
     pub node: String,
@@ -215,6 +217,7 @@ pub struct Readiness {
     /// The node that this stream comes from.
     pub node: String,
     /// When it was looked at.
+    #[schemars(with = "text::Time")]
     pub time: String,
     /// Whether it can.
     pub ready: bool,
@@ -231,6 +234,7 @@ pub struct Expiry {
     /// Its thumbprint, or the name of its file.
     pub name: String,
     /// Its last second.
+    #[schemars(with = "text::Time")]
     pub not_after: String,
     /// Where it stands.
     pub stage: ExpiryStage,

@@ -5,25 +5,32 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::{read, text};
+
 /// Evidence to be judged without a host that attests.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SimulatePolicies {
     /// The event log of a boot: Base64.
+    #[schemars(with = "text::Base64")]
     pub log: String,
     /// The IMA log: Base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<text::Base64>")]
     pub ima: Option<String>,
     /// Values of PCRs of the SHA-256 bank, in hexadecimal, by number.
+    #[schemars(with = "BTreeMap<text::PcrNumber, text::Digest>")]
     pub pcrs: BTreeMap<u8, String>,
     /// The host, by name or id, whose group and own measurements count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<text::HostName>")]
     pub host: Option<String>,
     /// The group whose policies count, if no host is named; without one, the default group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<text::ShortName>")]
     pub group: Option<String>,
     /// What is tried.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "read::object")]
     pub trial: Trial,
 }
 
@@ -33,15 +40,19 @@ pub struct SimulatePolicies {
 pub struct Trial {
     /// Policies and documents that count as enabled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<text::ShortName>")]
     pub enable: Vec<String>,
     /// Policies and documents that count as disabled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<text::ShortName>")]
     pub disable: Vec<String>,
     /// Baselines, as text, by name: they count as enabled, in the place of those with the same names.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "BTreeMap<text::ShortName, String>")]
     pub baselines: BTreeMap<String, String>,
     /// Code-integrity policies, as text, by name: they count as enabled, in the place of those with the same names.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "BTreeMap<text::ShortName, String>")]
     pub ci_policies: BTreeMap<String, String>,
 }
 
@@ -50,9 +61,11 @@ pub struct Trial {
 pub struct Judgement {
     /// The host, by name; absent for evidence of no host.
     #[serde(default)]
+    #[schemars(with = "Option<text::HostName>")]
     pub host: Option<String>,
     /// When the host sent the evidence; absent for evidence of no host.
     #[serde(default)]
+    #[schemars(with = "Option<text::Time>")]
     pub time: Option<String>,
     /// Whether the host would get a health certificate.
     pub healthy: bool,
@@ -146,9 +159,11 @@ pub struct EventSummary {
 pub struct ApproveHosts {
     /// Hosts, by name or id: what each of them booted last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<text::HostName>")]
     pub hosts: Vec<String>,
     /// A host, by name or id: what it booted last, and what all hosts did that differ in the same way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<text::HostName>")]
     pub like: Option<String>,
     /// What the new alternatives are called; without it, the name of the host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -159,6 +174,7 @@ pub struct ApproveHosts {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ApprovedHost {
     /// The host.
+    #[schemars(with = "text::HostName")]
     pub host: String,
     /// The baseline that its boot was compared with.
     pub baseline: String,

@@ -50,7 +50,7 @@ pub use judgements::{
     ApproveHosts, ApprovedHost, Difference, EventSummary, Judgement, PolicyOutcome,
     SimulatePolicies, Trial, UsedAlternative,
 };
-pub use pages::{HostQuery, MAX_AT_ONCE, MAX_PAGE, PageQuery};
+pub use pages::{DigestPageQuery, HostQuery, MAX_AT_ONCE, MAX_PAGE, PageQuery};
 pub use policies::{
     AddPolicyDocument, ChangePolicyDocument, DocumentKind, EventPreimage, HostEvidence, HostGroup,
     HostMeasurements, LastAttempt, NewHostGroup, PcrValue, Policy, PolicyDocument,

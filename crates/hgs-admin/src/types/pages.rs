@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::text;
+
 /// Entries that one question gets at most, where it says how many.
 pub const MAX_PAGE: usize = 1000;
 
@@ -21,6 +23,24 @@ pub struct PageQuery {
     pub after: Option<String>,
 }
 
+/// Which part of a list is wanted that is in the order of digests.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct DigestPageQuery {
+    /// How many entries at most: 1 to 1000; all of them if absent.
+    #[schemars(range(min = 1, max = MAX_PAGE))]
+    pub limit: Option<usize>,
+    /// Only what follows the entry with this digest. The entry need not be there any more.
+    #[schemars(with = "Option<text::Digest>")]
+    pub after: Option<String>,
+}
+
+impl From<PageQuery> for DigestPageQuery {
+    fn from(PageQuery { limit, after }: PageQuery) -> Self {
+        Self { limit, after }
+    }
+}
+
 /// Which hosts are wanted. An absent filter lets all pass.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -31,6 +51,7 @@ pub struct HostQuery {
     /// Only hosts whose names follow this one.
     pub after: Option<String>,
     /// Only hosts of this group; `default` for those of none.
+    #[schemars(with = "Option<text::ShortName>")]
     pub group: Option<String>,
     /// Only hosts that were revoked, or only those that were not.
     pub revoked: Option<bool>,

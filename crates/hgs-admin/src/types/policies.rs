@@ -3,10 +3,13 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::text;
+
 /// A group of hosts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HostGroup {
     /// Its name. `default` has the hosts that are in no other group.
+    #[schemars(with = "text::ShortName")]
     pub name: String,
     /// How many hosts are in it.
     pub hosts: usize,
@@ -15,6 +18,7 @@ pub struct HostGroup {
     /// Why its hosts can't be healthy; absent if they can.
     pub problem: Option<String>,
     /// When it was made; absent for the default group, which is always there.
+    #[schemars(with = "Option<text::Time>")]
     pub added: Option<String>,
 }
 
@@ -23,6 +27,7 @@ pub struct HostGroup {
 #[serde(deny_unknown_fields)]
 pub struct NewHostGroup {
     /// Its name.
+    #[schemars(with = "text::ShortName")]
     pub name: String,
 }
 
@@ -46,18 +51,23 @@ super::named!(DocumentKind);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PolicyDocument {
     /// Its name.
+    #[schemars(with = "text::ShortName")]
     pub name: String,
     /// Its kind.
     pub kind: DocumentKind,
     /// The groups that have it enabled.
+    #[schemars(with = "Vec<text::ShortName>")]
     pub enabled: Vec<String>,
     /// The octets of the document.
     pub octets: usize,
     /// SHA-256 of the document.
+    #[schemars(with = "text::Digest")]
     pub digest: String,
     /// When it was added.
+    #[schemars(with = "text::Time")]
     pub added: String,
     /// When it was last changed.
+    #[schemars(with = "Option<text::Time>")]
     pub changed: Option<String>,
 }
 
@@ -76,6 +86,7 @@ pub struct PolicyDocumentDetail {
 #[serde(deny_unknown_fields)]
 pub struct AddPolicyDocument {
     /// Its name.
+    #[schemars(with = "text::ShortName")]
     pub name: String,
     /// Its kind.
     pub kind: DocumentKind,
@@ -83,6 +94,7 @@ pub struct AddPolicyDocument {
     pub text: String,
     /// The group that it is enabled for; absent for the default group, which the others follow.
     #[serde(default)]
+    #[schemars(with = "Option<text::ShortName>")]
     pub group: Option<String>,
 }
 
@@ -94,6 +106,7 @@ pub struct ChangePolicyDocument {
     pub text: String,
     /// SHA-256 of the document that it was made from; nothing is done if that was changed meanwhile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<text::Digest>")]
     pub expected: Option<String>,
 }
 
@@ -101,13 +114,16 @@ pub struct ChangePolicyDocument {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HostMeasurements {
     /// The name of the host.
+    #[schemars(with = "text::HostName")]
     pub host: String,
     /// The document, as text; absent if it measures nothing of its own.
     pub text: Option<String>,
     /// SHA-256 of the document, in hexadecimal.
     #[serde(default)]
+    #[schemars(with = "Option<text::Digest>")]
     pub digest: Option<String>,
     /// When it was last changed.
+    #[schemars(with = "Option<text::Time>")]
     pub changed: Option<String>,
 }
 
@@ -119,6 +135,7 @@ pub struct SetHostMeasurements {
     pub text: Option<String>,
     /// SHA-256 of the document that it was made from, or `none` if there was none; nothing is done if that was changed meanwhile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<text::DigestOrNone>")]
     pub expected: Option<String>,
 }
 
@@ -138,6 +155,7 @@ pub struct Policy {
     /// Whether nothing that is measured decides it, so that it can't be enabled.
     pub undecided: bool,
     /// Which group it is set for: the one that was asked for, or `default`. Absent if it is as it is by itself.
+    #[schemars(with = "Option<text::ShortName>")]
     pub set_for: Option<String>,
 }
 
@@ -146,6 +164,7 @@ pub struct Policy {
 #[serde(default, deny_unknown_fields)]
 pub struct PolicyQuery {
     /// The group; absent for the default group.
+    #[schemars(with = "Option<text::ShortName>")]
     pub group: Option<String>,
 }
 
@@ -154,6 +173,7 @@ pub struct PolicyQuery {
 #[serde(default, deny_unknown_fields)]
 pub struct SetPolicy {
     /// The group; absent for the default group, which the others follow.
+    #[schemars(with = "Option<text::ShortName>")]
     pub group: Option<String>,
 }
 
@@ -161,6 +181,7 @@ pub struct SetPolicy {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LastAttempt {
     /// When.
+    #[schemars(with = "text::Time")]
     pub time: String,
     /// Whether it got a health certificate.
     pub healthy: bool,
@@ -169,10 +190,13 @@ pub struct LastAttempt {
     /// The policies that failed.
     pub failed_policies: Vec<String>,
     /// SHA-256 of what its measurements were judged by.
+    #[schemars(with = "Option<text::Digest>")]
     pub policies_digest: Option<String>,
     /// What hosts share whose measurements differ from what is approved in the same way.
+    #[schemars(with = "Option<text::Digest>")]
     pub difference_digest: Option<String>,
     /// SHA-256 of its evidence.
+    #[schemars(with = "Option<text::Digest>")]
     pub evidence_digest: Option<String>,
 }
 
@@ -180,14 +204,17 @@ pub struct LastAttempt {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HostEvidence {
     /// The name of the host.
+    #[schemars(with = "text::HostName")]
     pub host: String,
     /// How the attempt went to which it belongs.
     pub attempt: LastAttempt,
     /// The values of PCRs that its TPM proved, of the SHA-256 bank.
     pub pcr_values: Vec<PcrValue>,
     /// The event log, in Base64.
+    #[schemars(with = "text::Base64")]
     pub event_log: String,
     /// The IMA log, in Base64.
+    #[schemars(with = "text::Base64")]
     pub ima_log: String,
     /// The octets of the IMA log, if it was too long to be kept.
     pub ima_log_left_out: Option<u32>,
@@ -204,6 +231,7 @@ pub struct PcrValue {
     /// The number of the PCR.
     pub pcr: usize,
     /// The value, in hexadecimal.
+    #[schemars(with = "text::Digest")]
     pub value: String,
 }
 
@@ -215,6 +243,7 @@ pub struct EventPreimage {
     /// The number of the event in the log.
     pub event: u32,
     /// The octets, in Base64.
+    #[schemars(with = "text::Base64")]
     pub octets: String,
 }
 
@@ -234,5 +263,6 @@ pub struct UnexplainedEvent {
 #[serde(default, deny_unknown_fields)]
 pub struct SetHost {
     /// The group it is in from now on; `default` takes it out of any other.
+    #[schemars(with = "Option<text::ShortName>")]
     pub group: Option<String>,
 }

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{AttestationMode, Certificate, Signer, attestation_modes, by_name, named};
+use crate::text;
 
 /// The guardian at a glance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -13,6 +14,7 @@ pub struct Status {
     /// The version of the program that serves.
     pub version: String,
     /// The time by its clock.
+    #[schemars(with = "text::Time")]
     pub time: String,
     /// How hosts attest.
     #[serde(with = "by_name")]
@@ -84,6 +86,7 @@ pub struct ServerSettings {
     /// Until when protectors signed by a compromised guardian are accepted although the server has not seen them
     /// before; absent when the re-key window is closed.
     #[serde(default)]
+    #[schemars(with = "Option<text::Time>")]
     pub rekey_window_until: Option<String>,
 }
 

@@ -4,11 +4,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::named;
+use crate::text;
 
 /// A signer of health certificates.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Signer {
     /// SHA-256 of its certificate's DER.
+    #[schemars(with = "text::Digest")]
     pub thumbprint: String,
     /// Its subject.
     pub subject: String,
@@ -19,6 +21,7 @@ pub struct Signer {
     /// Where it stands in its life.
     pub stage: SignerStage,
     /// Health certificates that it issued before this are refused.
+    #[schemars(with = "Option<text::Time>")]
     pub deny_before: Option<String>,
     /// How many health certificates are refused by their serial numbers.
     pub denied_serial_numbers: usize,
@@ -26,10 +29,13 @@ pub struct Signer {
     #[serde(default)]
     pub maximum_validity_seconds: Option<u64>,
     /// Its first second.
+    #[schemars(with = "text::Time")]
     pub not_before: String,
     /// Its last second.
+    #[schemars(with = "text::Time")]
     pub not_after: String,
     /// When it was added.
+    #[schemars(with = "text::Time")]
     pub added: String,
     /// The certificate itself.
     pub pem: String,

@@ -28,10 +28,10 @@ use hgs_admin::types::{
     SetCertificate, SetHost, SetHostMeasurements, SetPolicy, SetServer, SetSigner, Signer,
     SimulatePolicies, Status, Trial,
 };
-use hgs_admin::types::{HostQuery, PageQuery};
+use hgs_admin::types::{DigestPageQuery, HostQuery, PageQuery};
 use hgs_admin::{
     AdminError, Administration, Caller, ErrorCode, EventStream, HostSelector, LastEventId,
-    Permitted, SignerSelector, WithKey,
+    NameSelector, NodeSelector, Permitted, PolicyDigest, SignerSelector, WithKey,
 };
 use hgs_attest::CredentialId;
 use hgs_kps::CertificateKind;
@@ -156,7 +156,7 @@ impl Administration for AdminHandler<'_> {
         self.invite(request)
     }
 
-    fn remove_node(&self, node: &HostSelector) -> Result<Cluster, AdminError> {
+    fn remove_node(&self, node: &NodeSelector) -> Result<Cluster, AdminError> {
         self.remove(node)
     }
 
@@ -183,9 +183,6 @@ impl Administration for AdminHandler<'_> {
             transactions.push(Transaction::SetKeyCaching(
                 caching.map_err(AdminError::invalid)?,
             ));
-        }
-        if transactions.is_empty() {
-            return Err(AdminError::invalid("nothing is to be changed"));
         }
         self.transact_all(transactions)?;
         self.server()
@@ -282,15 +279,12 @@ impl Administration for AdminHandler<'_> {
         if let Some(since) = &change.compromised_since {
             let since = match since.as_str() {
                 "now" => self.parts.clock.now(),
-                time => time.parse().map_err(AdminError::invalid)?,
+                time => given::time(time)?,
             };
             transactions.push(Transaction::SetCompromised {
                 thumbprint: *thumbprint,
                 since,
             });
-        }
-        if transactions.is_empty() {
-            return Err(AdminError::invalid("nothing is to be changed"));
         }
         self.transact_all(transactions)?;
         self.shown_certificate(thumbprint)
@@ -364,7 +358,10 @@ impl Administration for AdminHandler<'_> {
                 let all = state.attestation_signers();
                 all.map(AttestationSigner::thumbprint).collect()
             }
-            SignerSelector::One(thumbprint) => vec![*thumbprint],
+            SignerSelector::One(thumbprint) => {
+                self.shown_signer(thumbprint)?;
+                vec![*thumbprint]
+            }
         };
         let changes = signers::changes(wanted, self.parts.clock.now())?;
         let transactions = thumbprints.iter().flat_map(|thumbprint| {
@@ -473,13 +470,11 @@ impl Administration for AdminHandler<'_> {
 
     fn set_host(&self, host: &HostSelector, change: &SetHost) -> Result<Host, AdminError> {
         let id = find_host(&self.parts.store.state(), host)?.id;
-        let group = policies::group(change.group.as_deref())?;
-        let Some(group) = group else {
-            return Err(AdminError::invalid("nothing is to be changed"));
-        };
-        let is_default = group == ShortName::of_default_group();
-        let group = (!is_default).then_some(group);
-        self.transact(Transaction::SetHostGroup { id, group })?;
+        if let Some(group) = policies::group(change.group.as_deref())? {
+            let is_default = group == ShortName::of_default_group();
+            let group = (!is_default).then_some(group);
+            self.transact(Transaction::SetHostGroup { id, group })?;
+        }
         self.shown(&id)
     }
 
@@ -523,7 +518,7 @@ impl Administration for AdminHandler<'_> {
         Ok(self.shown_group(name))
     }
 
-    fn remove_host_group(&self, group: &HostSelector) -> Result<HostGroup, AdminError> {
+    fn remove_host_group(&self, group: &NameSelector) -> Result<HostGroup, AdminError> {
         let name = group.as_str().parse().map_err(AdminError::invalid)?;
         let was = self.shown_group(name);
         self.transact(Transaction::RemoveHostGroup(name))?;
@@ -536,7 +531,7 @@ impl Administration for AdminHandler<'_> {
 
     fn enable_policy(
         &self,
-        policy: &HostSelector,
+        policy: &NameSelector,
         change: &SetPolicy,
     ) -> Result<Policy, AdminError> {
         self.set_policy(policy, change.group.as_deref(), Some(true))
@@ -544,7 +539,7 @@ impl Administration for AdminHandler<'_> {
 
     fn disable_policy(
         &self,
-        policy: &HostSelector,
+        policy: &NameSelector,
         change: &SetPolicy,
     ) -> Result<Policy, AdminError> {
         self.set_policy(policy, change.group.as_deref(), Some(false))
@@ -552,7 +547,7 @@ impl Administration for AdminHandler<'_> {
 
     fn reset_policy(
         &self,
-        policy: &HostSelector,
+        policy: &NameSelector,
         change: &SetPolicy,
     ) -> Result<Policy, AdminError> {
         self.set_policy(policy, change.group.as_deref(), None)
@@ -566,7 +561,7 @@ impl Administration for AdminHandler<'_> {
         })
     }
 
-    fn policy_document(&self, document: &HostSelector) -> Result<PolicyDocumentDetail, AdminError> {
+    fn policy_document(&self, document: &NameSelector) -> Result<PolicyDocumentDetail, AdminError> {
         self.shown_document(document)
     }
 
@@ -579,7 +574,7 @@ impl Administration for AdminHandler<'_> {
 
     fn change_policy_document(
         &self,
-        document: &HostSelector,
+        document: &NameSelector,
         change: &ChangePolicyDocument,
     ) -> Result<PolicyDocument, AdminError> {
         self.change_document(document, change)
@@ -587,7 +582,7 @@ impl Administration for AdminHandler<'_> {
 
     fn remove_policy_document(
         &self,
-        document: &HostSelector,
+        document: &NameSelector,
     ) -> Result<PolicyDocument, AdminError> {
         self.forget_document(document)
     }
@@ -616,7 +611,7 @@ impl Administration for AdminHandler<'_> {
         self.distrust_ek_root(thumbprint)
     }
 
-    fn removed_hosts(&self, page: &PageQuery) -> Result<Vec<RemovedHost>, AdminError> {
+    fn removed_hosts(&self, page: &DigestPageQuery) -> Result<Vec<RemovedHost>, AdminError> {
         let state = self.parts.store.state();
         let after = pages::digest(page)?;
         let wanted = pages::page(state.removed_hosts(), page.limit, after, |removed| {
@@ -656,7 +651,7 @@ impl Administration for AdminHandler<'_> {
             .ok_or_else(|| not_found("the host was registered again meanwhile", "hgs host list"))
     }
 
-    fn denied_hosts(&self, page: &PageQuery) -> Result<Vec<DeniedHost>, AdminError> {
+    fn denied_hosts(&self, page: &DigestPageQuery) -> Result<Vec<DeniedHost>, AdminError> {
         let state = self.parts.store.state();
         let after = pages::digest(page)?;
         let wanted = pages::page(state.denied_hosts(), page.limit, after, |denied| {
@@ -692,7 +687,7 @@ impl Administration for AdminHandler<'_> {
             .ok_or_else(|| not_found("the host was allowed meanwhile", "hgs host list --denied"))
     }
 
-    fn allow_host(&self, policy: &HostSelector) -> Result<DeniedHost, AdminError> {
+    fn allow_host(&self, policy: &PolicyDigest) -> Result<DeniedHost, AdminError> {
         let policy: Digest = policy.as_str().parse().map_err(AdminError::invalid)?;
         let state = self.parts.store.state();
         let denied = state.denied_host(&policy).map(views::denied_host);
@@ -741,7 +736,7 @@ impl Administration for AdminHandler<'_> {
     }
 
     fn archive_records(&self, records: &ArchiveAudit) -> Result<Vec<AuditArchive>, AdminError> {
-        let before = Time::from_option(&records.before).map_err(AdminError::invalid)?;
+        let before = given::time(&records.before)?;
         let folder = self.parts.inspection.config.state_folder().join("audit");
         let act = Act {
             time: self.parts.clock.now(),
@@ -816,8 +811,11 @@ impl AdminHandler<'_> {
         self.transact_all(vec![transaction])
     }
 
-    /// All of them, or none.
+    /// All of them, or none. Where there are none, nothing is recorded.
     fn transact_all(&self, transactions: Vec<Transaction>) -> Result<(), AdminError> {
+        if transactions.is_empty() {
+            return Ok(());
+        }
         let act = Act {
             time: self.parts.clock.now(),
             actor: self.actor.clone(),

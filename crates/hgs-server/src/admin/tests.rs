@@ -2,8 +2,22 @@
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use hgs_admin::{OPERATIONS, Role};
+use hgs_admin::{
+    HostSelector, NameSelector, NodeSelector, OPERATIONS, PolicyDigest, Role, openapi,
+};
+use hgs_cluster::node::NodeName;
+use hgs_crypto::base64;
+use hgs_crypto::text::is_invisible;
+use hgs_custody::KeyReference;
+use hgs_kps::{Label, Lineage};
+use hgs_pki::health::{AttestationMode, HostId};
+use hgs_pki::{SerialNumber, Thumbprint};
+use hgs_store::{Digest, HostName, KeyCaching, ShortName};
 use hyper::{HeaderMap, Method, StatusCode};
+use proptest::strategy::{Strategy as _, ValueTree as _};
+use proptest::string::string_regex;
+use proptest::test_runner::TestRunner;
+use serde_json::Value;
 
 use super::AdminParts;
 use super::service::answer;
@@ -126,6 +140,162 @@ fn a_path_with_other_methods_names_them_and_one_that_is_none_is_not_found() {
     assert_eq!(refused.headers["allow"], "GET, POST");
     assert_eq!(ask(Method::GET, "/v1/keys").status, StatusCode::NOT_FOUND);
     assert_eq!(ask(Method::GET, "/v2/status").status, StatusCode::NOT_FOUND);
+}
+
+#[test]
+fn a_change_of_nothing_changes_nothing() {
+    let (_folder, parts) = opened();
+    let parts = parts.admin();
+    let generation = parts.store.state().generation();
+    for (path, status) in [
+        ("/v1/server", StatusCode::OK),
+        ("/v1/signers/all", StatusCode::OK),
+        (
+            &*format!("/v1/signers/{}", "0".repeat(64)),
+            StatusCode::NOT_FOUND,
+        ),
+        (
+            &*format!("/v1/certificates/{}", "0".repeat(64)),
+            StatusCode::NOT_FOUND,
+        ),
+    ] {
+        let request = request(Method::PATCH, path, "{}", process(0, 0));
+        let answered = answer(&parts, &roles(), &request);
+        assert_eq!(answered.status, status, "{path}");
+    }
+    assert_eq!(parts.store.state().generation(), generation);
+}
+
+/// The API could not show a host that has a word of its paths for a name.
+#[test]
+fn no_host_is_called_as_a_path() {
+    let (_folder, parts) = opened();
+    let parts = parts.admin();
+    for (name, status) in [
+        ("bulk", StatusCode::CONFLICT),
+        ("bulk1", StatusCode::BAD_REQUEST),
+    ] {
+        let body = format!(r#"{{"name":"{name}","host_key":"none"}}"#);
+        let request = Request {
+            body: body.into(),
+            ..request(Method::POST, "/v1/hosts", "", process(0, 0))
+        };
+        let refused = answer(&parts, &roles(), &request);
+        assert_eq!(refused.status, status, "{name}");
+    }
+}
+
+#[test]
+fn a_time_may_have_an_offset_and_a_fraction() {
+    let (_folder, parts) = opened();
+    let parts = parts.admin();
+    for (time, status) in [
+        ("2026-01-01T00:00:00.123456Z", StatusCode::OK),
+        ("2026-01-01T02:00:00+02:00", StatusCode::OK),
+        ("2026-01-01T02:00:00", StatusCode::BAD_REQUEST),
+    ] {
+        let request = Request {
+            query: Some(format!("since={time}")),
+            ..request(Method::GET, "/v1/audit", "", process(0, 0))
+        };
+        assert_eq!(answer(&parts, &roles(), &request).status, status, "{time}");
+    }
+}
+
+/// What reads a text.
+type Reader = fn(&str) -> bool;
+
+/// What the document calls valid is not refused as malformed.
+#[test]
+fn texts_that_the_document_calls_valid_are_understood() {
+    let document = openapi::document();
+    let field = |schema: &str, property: &str| {
+        document["components"]["schemas"][schema]["properties"][property].clone()
+    };
+    let segment = |path: &str| {
+        let methods = document["paths"][path].as_object().unwrap();
+        methods.values().next().unwrap()["parameters"][0]["schema"].clone()
+    };
+    let filter = |name: &str| {
+        let filters = document["paths"]["/v1/audit"]["get"]["parameters"]
+            .as_array()
+            .unwrap();
+        let found = filters.iter().find(|filter| filter["name"] == name);
+        found.unwrap()["schema"].clone()
+    };
+    let label: Reader = |text| text.is_empty() || Label::given(text).is_ok();
+    let read: [(Value, Reader); _] = [
+        (field("AddHost", "name"), |text| {
+            text.parse::<HostName>().is_ok()
+        }),
+        (field("Host", "id"), |text| text.parse::<HostId>().is_ok()),
+        (field("NewHostGroup", "name"), |text| {
+            text.parse::<ShortName>().is_ok()
+        }),
+        (field("RecordExport", "file"), |text| {
+            text.parse::<Digest>().is_ok()
+        }),
+        (field("SetServer", "communications_certificate"), |text| {
+            text.parse::<Thumbprint>().is_ok()
+        }),
+        (field("SetServer", "key_caching"), |text| {
+            KeyCaching::read_setting(text).is_ok()
+        }),
+        (field("SetServer", "attestation_mode"), |text| {
+            text.parse::<AttestationMode>().is_ok()
+        }),
+        (field("SetSigner", "deny")["items"].clone(), |text| {
+            text.parse::<SerialNumber>().is_ok()
+        }),
+        (field("SetCertificate", "label"), label),
+        (field("NewCertificate", "tenant"), |text| {
+            Label::given(text).is_ok()
+        }),
+        (field("NewCertificate", "key"), |text| {
+            text.starts_with("pkcs11:") || text.parse::<KeyReference>().is_ok()
+        }),
+        (field("SimulatePolicies", "log"), |text| {
+            base64::decode(text).is_ok()
+        }),
+        (filter("lineage"), |text| text.parse::<Lineage>().is_ok()),
+        (segment("/v1/hosts/{host}"), |text| {
+            text.parse::<HostSelector>().is_ok() && text.parse::<HostName>().is_ok()
+        }),
+        (segment("/v1/host-groups/{group}"), |text| {
+            text.parse::<NameSelector>().is_ok() && text.parse::<ShortName>().is_ok()
+        }),
+        (segment("/v1/cluster/nodes/{node}"), |text| {
+            text.parse::<NodeSelector>().is_ok() && text.parse::<NodeName>().is_ok()
+        }),
+        (segment("/v1/denied-hosts/{policy}"), |text| {
+            text.parse::<PolicyDigest>().is_ok() && text.parse::<Digest>().is_ok()
+        }),
+    ];
+    let mut runner = TestRunner::deterministic();
+    for (schema, reads) in read {
+        for text in texts(&schema, &mut runner) {
+            assert!(reads(&text), "{text:?} is valid by {schema}");
+        }
+    }
+}
+
+/// Some of the texts that a schema calls valid.
+fn texts(schema: &Value, runner: &mut TestRunner) -> Vec<String> {
+    if let Some(values) = schema["enum"].as_array() {
+        let texts = values.iter().filter_map(Value::as_str);
+        return texts.map(str::to_owned).collect();
+    }
+    let pattern = schema["pattern"].as_str().expect("a pattern");
+    let form = pattern
+        .strip_prefix('^')
+        .and_then(|rest| rest.strip_suffix('$'));
+    let texts = string_regex(form.expect("of the whole text")).unwrap();
+    // A pattern has no class for invisible characters above U+FFFF.
+    let texts = texts.prop_filter("seen", |text| {
+        !text.chars().any(|c| c > '\u{ffff}' && is_invisible(c))
+    });
+    let some = (0..64).map(|_| texts.new_tree(runner).unwrap().current());
+    some.collect()
 }
 
 /// The kinds that a caller is told of what was there before.

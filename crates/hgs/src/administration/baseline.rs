@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use hgs_admin::types::{DocumentKind, Trial};
-use hgs_admin::{Administration as _, Client, HostSelector};
+use hgs_admin::{Administration as _, Client, NameSelector};
 use hgs_attest::policy::{Baseline, MAX_BASELINE_OCTETS, UsedAlternative};
 use hgs_files::Readers;
 use hgs_pki::{Seconds, Time};
@@ -50,7 +50,7 @@ its file: have one host boot it, then run `hgs host approve HOST`.")]
 struct Predict {
     /// The baseline
     #[arg(required_unless_present = "file", conflicts_with = "file", add = completion::baselines())]
-    name: Option<HostSelector>,
+    name: Option<NameSelector>,
     /// A file with a baseline, in the place of one that the guardian has; `--out` says where the new one goes
     #[arg(long = "in", value_name = "FILE", id = "file")]
     file: Option<PathBuf>,
@@ -71,7 +71,7 @@ struct Predict {
 struct Retire {
     /// The baseline
     #[arg(add = completion::baselines())]
-    name: HostSelector,
+    name: NameSelector,
     /// The component
     #[arg(required_unless_present = "unused", requires = "alternative")]
     component: Option<String>,

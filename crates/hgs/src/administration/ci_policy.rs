@@ -3,7 +3,7 @@
 use std::fmt;
 
 use clap::Subcommand;
-use hgs_admin::HostSelector;
+use hgs_admin::NameSelector;
 use hgs_admin::types::DocumentKind;
 use hgs_attest::policy::CiPolicy;
 use hgs_terminal::{Exit, Failure, Terminal};
@@ -40,7 +40,7 @@ enum Verb {
 struct Retire {
     /// The code-integrity policy
     #[arg(add = completion::ci_policies())]
-    name: HostSelector,
+    name: NameSelector,
     /// The set
     #[arg(required_unless_present = "unused")]
     set: Option<String>,

@@ -7,7 +7,7 @@ use clap::Subcommand;
 use hgs_admin::types::{
     AddPolicyDocument, ChangePolicyDocument, DocumentKind, PolicyDocument, PolicyDocumentDetail,
 };
-use hgs_admin::{Administration as _, Client, HostSelector};
+use hgs_admin::{Administration as _, Client, NameSelector};
 use hgs_files::Readers;
 use hgs_store::MAX_DOCUMENT_OCTETS;
 use hgs_terminal::{Exit, Failure, Table, Terminal, read_input};
@@ -44,13 +44,13 @@ pub(super) enum Verb {
     Show {
         /// Its name
         #[arg(add = completion::documents())]
-        name: HostSelector,
+        name: NameSelector,
     },
     /// Replace a document
     Set {
         /// Its name
         #[arg(add = completion::documents())]
-        name: HostSelector,
+        name: NameSelector,
         /// The document from now on, as JSON
         file: PathBuf,
     },
@@ -58,7 +58,7 @@ pub(super) enum Verb {
     Remove {
         /// Its name
         #[arg(add = completion::documents())]
-        name: HostSelector,
+        name: NameSelector,
     },
 }
 
@@ -141,7 +141,7 @@ pub(super) fn read(file: &Path) -> Result<String, Failure> {
 /// The document with this name, if it is of the kind that the command is about.
 pub(super) fn find(
     client: &Client,
-    name: &HostSelector,
+    name: &NameSelector,
     kind: DocumentKind,
 ) -> Result<PolicyDocumentDetail, Failure> {
     let found = client.policy_document(name).or_fail()?;
@@ -157,7 +157,7 @@ pub(super) fn find(
 /// Puts `text` in the place of a document that was read, if it is still that one.
 pub(super) fn change(
     client: &Client,
-    name: &HostSelector,
+    name: &NameSelector,
     read: &PolicyDocumentDetail,
     text: String,
 ) -> Result<(), Failure> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
 use hgs_admin::types::{self, DenyHost, HostDetail, PageQuery, RevokeHost, SetHost};
-use hgs_admin::{AdminError, Administration as _, Client, HostSelector};
+use hgs_admin::{AdminError, Administration as _, Client, HostSelector, PolicyDigest};
 use hgs_pki::Time;
 use hgs_terminal::{Exit, Failure, Table, Terminal};
 use serde::Serialize;
@@ -129,7 +129,7 @@ A host that is registered here is revoked instead: `hgs host revoke`.")]
     /// Deny a host of another cluster no longer
     Allow {
         /// The policy digest of its health certificates
-        policy_digest: HostSelector,
+        policy_digest: PolicyDigest,
     },
 }
 
@@ -230,7 +230,7 @@ fn status(host: &types::Host) -> HostStatus {
 }
 
 fn removed_hosts(client: &Client) -> Result<Vec<types::RemovedHost>, AdminError> {
-    let page = |page: &PageQuery| client.removed_hosts(page);
+    let page = |page: &PageQuery| client.removed_hosts(&page.clone().into());
     whole(page, |removed| {
         let digest = removed.host_key_digest.as_ref();
         digest.or(removed.endorsement_key_digest.as_ref()).cloned()
@@ -238,7 +238,7 @@ fn removed_hosts(client: &Client) -> Result<Vec<types::RemovedHost>, AdminError>
 }
 
 fn denied_hosts(client: &Client) -> Result<Vec<types::DeniedHost>, AdminError> {
-    let page = |page: &PageQuery| client.denied_hosts(page);
+    let page = |page: &PageQuery| client.denied_hosts(&page.clone().into());
     whole(page, |denied| Some(denied.policy_digest.clone()))
 }
 
@@ -342,7 +342,7 @@ fn readmit(client: &Client, host: &HostSelector, terminal: &Terminal) -> Result<
     terminal.report(&Readmitted(host))
 }
 
-fn allow(client: &Client, policy: &HostSelector, terminal: &Terminal) -> Result<(), Failure> {
+fn allow(client: &Client, policy: &PolicyDigest, terminal: &Terminal) -> Result<(), Failure> {
     terminal.confirm(format!(
         "Give keys to the host with the policy digest {policy} again?"
     ))?;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use clap::Subcommand;
 use hgs_admin::types::{HostGroup, NewHostGroup};
-use hgs_admin::{Administration as _, HostSelector};
+use hgs_admin::{Administration as _, NameSelector};
 use hgs_terminal::{Exit, Failure, Table, Terminal};
 use serde::Serialize;
 
@@ -38,7 +38,7 @@ enum Verb {
     Remove {
         /// Its name
         #[arg(add = completion::host_groups())]
-        name: HostSelector,
+        name: NameSelector,
     },
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use clap::Subcommand;
 use hgs_admin::types::{Policy, PolicyQuery, SetPolicy};
-use hgs_admin::{AdminError, Administration as _, ErrorCode, HostSelector};
+use hgs_admin::{AdminError, Administration as _, ErrorCode, NameSelector};
 use hgs_terminal::{Exit, Failure, Table, Terminal};
 use serde::Serialize;
 
@@ -33,7 +33,7 @@ enum Verb {
     Show {
         /// Its name
         #[arg(add = completion::policies())]
-        name: HostSelector,
+        name: NameSelector,
         #[command(flatten)]
         group: Group,
     },
@@ -44,7 +44,7 @@ enum Verb {
     Enable {
         /// Its name
         #[arg(add = completion::policies())]
-        name: HostSelector,
+        name: NameSelector,
         #[command(flatten)]
         group: Group,
     },
@@ -52,7 +52,7 @@ enum Verb {
     Disable {
         /// Its name
         #[arg(add = completion::policies())]
-        name: HostSelector,
+        name: NameSelector,
         #[command(flatten)]
         group: Group,
     },
@@ -61,7 +61,7 @@ enum Verb {
     Reset {
         /// Its name
         #[arg(add = completion::policies())]
-        name: HostSelector,
+        name: NameSelector,
         #[command(flatten)]
         group: Group,
     },

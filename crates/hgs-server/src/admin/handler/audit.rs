@@ -8,6 +8,7 @@ use hgs_kps::Lineage;
 use hgs_store::{Archive, AuditFilter, Digest};
 
 use super::super::views;
+use super::given;
 
 /// The newest records in `archives`, which are in their order, that match; newest first.
 ///
@@ -28,8 +29,8 @@ pub fn archived_records(
 /// What the store is asked for.
 pub(super) fn filter(query: &AuditQuery) -> Result<AuditFilter, AdminError> {
     Ok(AuditFilter {
-        since: parsed(query.since.as_deref())?,
-        until: parsed(query.until.as_deref())?,
+        since: query.since.as_deref().map(given::time).transpose()?,
+        until: query.until.as_deref().map(given::time).transpose()?,
         before_sequence: query.before,
         host: query.host.clone(),
         action: query.action.as_ref().map(known).transpose()?,

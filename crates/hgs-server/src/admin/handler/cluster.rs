@@ -6,7 +6,7 @@ use hgs_admin::types::{
     self, Certificate, ClusterNode, ClusterUpgrade, ExistingEtcdMember, InviteNode, NodeInvitation,
     Warning,
 };
-use hgs_admin::{AdminError, ErrorCode, HostSelector};
+use hgs_admin::{AdminError, ErrorCode, NodeSelector};
 use hgs_cluster::membership::MembershipError;
 use hgs_cluster::order::NodesError;
 use hgs_cluster::process::QUOTA;
@@ -49,7 +49,7 @@ impl AdminHandler<'_> {
         })
     }
 
-    pub(super) fn remove(&self, node: &HostSelector) -> Result<types::Cluster, AdminError> {
+    pub(super) fn remove(&self, node: &NodeSelector) -> Result<types::Cluster, AdminError> {
         let cluster = self.cluster_node()?;
         let name = node.as_str().parse().map_err(AdminError::invalid)?;
         Handle::current()

@@ -59,10 +59,8 @@ impl AdminHandler<'_> {
             .iter()
             .map(|root| root.thumbprint().to_string())
             .collect();
-        if !new.is_empty() {
-            let transactions = new.into_iter().map(Transaction::AddEndorsementRoot);
-            self.transact_all(transactions.collect())?;
-        }
+        let transactions = new.into_iter().map(Transaction::AddEndorsementRoot);
+        self.transact_all(transactions.collect())?;
         let mut shown = self.ek_roots_now();
         shown.retain(|root| names.contains(&root.thumbprint));
         Ok(shown)

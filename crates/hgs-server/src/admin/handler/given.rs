@@ -4,8 +4,13 @@ use hgs_admin::AdminError;
 use hgs_attest::platform_identity::PlatformIdentity;
 use hgs_crypto::rsa::PublicKey;
 use hgs_custody::Bundle;
-use hgs_pki::Certificate;
+use hgs_pki::{Certificate, Time};
 use hgs_tcg::tpm::EndorsementKey;
+
+/// A time as people and programs write it. A fraction of a second is left away: programs write one without being asked.
+pub(super) fn time(text: &str) -> Result<Time, AdminError> {
+    Time::from_option(text).map_err(AdminError::invalid)
+}
 
 /// A certificate as people have it: in PEM or PKCS#7, or in the Base64 of its DER.
 pub(super) fn certificate(text: &str) -> Result<Certificate, AdminError> {

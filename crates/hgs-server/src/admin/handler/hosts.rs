@@ -1,7 +1,7 @@
 //! Registration of hosts.
 
 use hgs_admin::types::{AddHost, Host, MAX_AT_ONCE};
-use hgs_admin::{AdminError, ErrorCode, Permission};
+use hgs_admin::{AdminError, ErrorCode, OPERATIONS, Permission};
 use hgs_attest::Credential;
 use hgs_attest::platform_identity::PlatformIdentity;
 use hgs_crypto::random::System;
@@ -52,6 +52,10 @@ impl AdminHandler<'_> {
 
 fn new_host(host: &AddHost, roots: &EndorsementRoots, now: Time) -> Result<NewHost, AdminError> {
     let name: HostName = host.name.parse().map_err(AdminError::invalid)?;
+    if !OPERATIONS.host.is_reached_by(name.as_str()) {
+        let message = format_args!("a host can't be called {name}: this API has that word for itself");
+        return Err(AdminError::new(ErrorCode::Conflict, message).with_remedy("choose another name"));
+    }
     let (credential, platform) = match (&host.host_key, &host.identity) {
         (Some(key), None) => {
             if host.group.is_some() || host.without_ek_certificate {

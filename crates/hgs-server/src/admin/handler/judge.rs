@@ -179,10 +179,7 @@ impl AdminHandler<'_> {
             let judged = approvals.judge(boot)?;
             shown.healthy = judged.is_ok_and(|evaluation| evaluation.is_healthy());
         }
-        let transactions = approvals.into_transactions();
-        if !transactions.is_empty() {
-            self.transact_all(transactions)?;
-        }
+        self.transact_all(approvals.into_transactions())?;
         Ok(approved)
     }
 
@@ -209,9 +206,6 @@ impl AdminHandler<'_> {
                 with_tpm(state)
                     .filter(|host| difference(host) == Some(wanted) && seen.insert(host.id)),
             );
-        }
-        if hosts.is_empty() {
-            return Err(AdminError::invalid("no host is named"));
         }
         let boots = hosts.into_iter().map(|host| {
             let kept = self.parts.store.evidence(&host.id).map_err(unavailable)?;
@@ -361,8 +355,11 @@ fn with_tpm(state: &State) -> impl Iterator<Item = &Host> {
 
 fn trial(trial: &Trial, now: Time) -> Result<PolicyTrial, AdminError> {
     let settings = |names: &[String], enabled| {
-        let names = names.iter().cloned();
-        names.map(move |name| (name, enabled)).collect::<Vec<_>>()
+        let named = names.iter().map(|name| {
+            let _: ShortName = name.parse().map_err(AdminError::invalid)?;
+            Ok((name.clone(), enabled))
+        });
+        named.collect::<Result<Vec<_>, AdminError>>()
     };
     let document = |kind, (name, text): (&String, &String)| {
         Ok(PolicyDocument {
@@ -378,9 +375,9 @@ fn trial(trial: &Trial, now: Time) -> Result<PolicyTrial, AdminError> {
     let ci_policies = trial.ci_policies.iter();
     let ci_policies = ci_policies.map(|named| document(DocumentKind::CiPolicy, named));
     Ok(PolicyTrial {
-        settings: settings(&trial.enable, true)
+        settings: settings(&trial.enable, true)?
             .into_iter()
-            .chain(settings(&trial.disable, false))
+            .chain(settings(&trial.disable, false)?)
             .collect(),
         documents: baselines
             .chain(ci_policies)

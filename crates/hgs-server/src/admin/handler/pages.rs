@@ -1,7 +1,7 @@
 //! Pages of lists.
 
 use hgs_admin::AdminError;
-use hgs_admin::types::{MAX_PAGE, PageQuery};
+use hgs_admin::types::{DigestPageQuery, MAX_PAGE};
 use hgs_store::Digest;
 
 /// The entries after a key, and so many of them; all where neither is said. They are in the order of their keys.
@@ -30,7 +30,7 @@ pub(super) fn check_limit(limit: Option<usize>) -> Result<(), AdminError> {
 }
 
 /// The key of a list that is in the order of digests.
-pub(super) fn digest(page: &PageQuery) -> Result<Option<Digest>, AdminError> {
+pub(super) fn digest(page: &DigestPageQuery) -> Result<Option<Digest>, AdminError> {
     let after = page.after.as_deref().map(str::parse);
     after.transpose().map_err(AdminError::invalid)
 }

@@ -4,7 +4,7 @@ use hgs_admin::types::{
     AddPolicyDocument, ChangePolicyDocument, EventPreimage, HostEvidence, HostGroup,
     HostMeasurements, PcrValue, Policy, PolicyDocument, PolicyDocumentDetail, UnexplainedEvent,
 };
-use hgs_admin::{AdminError, ErrorCode, HostSelector};
+use hgs_admin::{AdminError, ErrorCode, HostSelector, NameSelector};
 use hgs_attest::policy::{DecidedBy, PolicyName, PolicySelection};
 use hgs_crypto::hash::sha256;
 use hgs_crypto::{base64, hex};
@@ -43,7 +43,7 @@ impl AdminHandler<'_> {
 
     pub(super) fn shown_document(
         &self,
-        name: &HostSelector,
+        name: &NameSelector,
     ) -> Result<PolicyDocumentDetail, AdminError> {
         let state = self.parts.store.state();
         let document = find_document(&state, name)?;
@@ -77,7 +77,7 @@ impl AdminHandler<'_> {
 
     pub(super) fn change_document(
         &self,
-        name: &HostSelector,
+        name: &NameSelector,
         change: &ChangePolicyDocument,
     ) -> Result<PolicyDocument, AdminError> {
         let document = find_document(&self.parts.store.state(), name)?.name;
@@ -93,7 +93,7 @@ impl AdminHandler<'_> {
 
     pub(super) fn forget_document(
         &self,
-        name: &HostSelector,
+        name: &NameSelector,
     ) -> Result<PolicyDocument, AdminError> {
         let was = self.shown_document(name)?.document;
         let name = was.name.parse().map_err(AdminError::invalid)?;
@@ -115,7 +115,7 @@ impl AdminHandler<'_> {
     /// Enables or disables a policy or a document for a group, or has it as it is by default.
     pub(super) fn set_policy(
         &self,
-        policy: &HostSelector,
+        policy: &NameSelector,
         name: Option<&str>,
         enabled: Option<bool>,
     ) -> Result<Policy, AdminError> {
@@ -213,7 +213,7 @@ fn find_group(state: &State, name: Option<&str>) -> Result<ShortName, AdminError
 
 fn find_document<'s>(
     state: &'s State,
-    name: &HostSelector,
+    name: &NameSelector,
 ) -> Result<&'s StoredDocument, AdminError> {
     let found = name.as_str().parse().ok();
     let found = found.and_then(|name: ShortName| state.policy_document(&name));

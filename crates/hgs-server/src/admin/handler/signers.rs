@@ -1,6 +1,6 @@
 //! Signers of health certificates.
 
-use hgs_admin::AdminError;
+use hgs_admin::{AdminError, ErrorCode};
 use hgs_admin::types::{SetSigner, Signer};
 use hgs_crypto::hex;
 use hgs_kps::Label;
@@ -9,7 +9,7 @@ use hgs_store::SignerChange;
 use tracing::error;
 
 use super::super::views;
-use super::{AdminHandler, not_found};
+use super::{AdminHandler, given, not_found};
 use crate::guardian::Signers;
 
 impl AdminHandler<'_> {
@@ -48,12 +48,10 @@ impl AdminHandler<'_> {
     }
 }
 
-/// At least one.
 pub(super) fn changes(wanted: &SetSigner, now: Time) -> Result<Vec<SignerChange>, AdminError> {
     let mut changes = Vec::new();
     if let Some(time) = &wanted.deny_before {
-        let time = (!time.is_empty()).then(|| time.parse::<Time>()).transpose();
-        let time = time.map_err(AdminError::invalid)?;
+        let time = (!time.is_empty()).then(|| given::time(time)).transpose()?;
         if let Some(ahead) = time.filter(|time| *time > now) {
             return Err(not_issued_yet(ahead, now));
         }
@@ -71,21 +69,15 @@ pub(super) fn changes(wanted: &SetSigner, now: Time) -> Result<Vec<SignerChange>
     for serial in &wanted.allow {
         changes.push(SignerChange::Allow(read_serial(serial)?));
     }
-    match changes.is_empty() {
-        true => Err(AdminError::invalid("nothing is to be changed")),
-        false => Ok(changes),
-    }
+    Ok(changes)
 }
 
 /// What is issued between now and then would be refused as well: hosts would attest and get no keys.
 fn not_issued_yet(time: Time, now: Time) -> AdminError {
     let message = format!("deny-before {time} lies in the future; it is {now} here");
-    AdminError {
-        remedy: Some(format!(
-            "say {now} to refuse all that has been issued; `hgs signer retire` has another signer take over"
-        )),
-        ..AdminError::invalid(message)
-    }
+    AdminError::new(ErrorCode::Conflict, message).with_remedy(format!(
+        "say {now} to refuse all that has been issued; `hgs signer retire` has another signer take over"
+    ))
 }
 
 /// A serial number as people have it: hexadecimal, with or without colons.
