@@ -85,7 +85,13 @@ def all_operations(calls, folder):
     thumbprint = added.thumbprint
     call("add_certificate", {"kind": "signing", "certificate": "none"})
     call("rotate_certificates", {"bits": 2048})
-    head = next(one.thumbprint for one in call("certificates") if one.kind == "signing" and one.primary)
+    everything = call("certificates")
+    pages, page = [], call("certificates", limit=2)
+    while page:
+        pages += page
+        page = call("certificates", limit=2, after=page[-1].thumbprint)
+    assert [one.thumbprint for one in pages] == sorted(one.thumbprint for one in everything), pages
+    head = next(one.thumbprint for one in everything if one.kind == "signing" and one.primary)
     call("certificate", thumbprint=thumbprint)
     call("set_certificate", {"label": "spare"}, thumbprint=thumbprint)
     call("guardian_document", thumbprint=head)
@@ -130,12 +136,12 @@ def all_operations(calls, folder):
     call("policy_document", document="kdump")
     call("change_policy_document", {"text": document["text"]}, document="kdump")
     call("remove_policy_document", document="kdump")
-    call("ek_roots")
+    call("ek_roots", limit=1)
     call("add_ek_roots", {"certificates": "none"})
     call("remove_ek_root", thumbprint=NOBODY)
     call("approve_hosts", {"hosts": ["host2"]})
     call("simulate_policies", {"log": "", "pcrs": {}})
-    call("simulate_for_hosts")
+    call("simulate_for_hosts", limit=1, after="host1")
 
     newest = call("audit", limit=1)[0].sequence
     call("audit_record", sequence=newest)

@@ -271,9 +271,9 @@ operations! {
     DELETE "/v1/cluster/nodes/{node}" (ManageService)
     fn remove_node(path node: NodeSelector) -> Cluster;
 
-    /// The guardian's certificates: signing, encryption, communications.
+    /// The guardian's certificates: signing, encryption, communications; or a page of them, in the order of thumbprints.
     GET "/v1/certificates" (ViewCertificates)
-    fn certificates() -> Vec<Certificate>;
+    fn certificates(query page: DigestPageQuery) -> Vec<Certificate>;
 
     /// One certificate, with its PEM.
     GET "/v1/certificates/{thumbprint}" (ViewCertificates)
@@ -323,9 +323,9 @@ operations! {
     DELETE "/v1/certificates/{thumbprint}" (ManageCertificates)
     fn remove_certificate(path thumbprint: Thumbprint, query options: RemoveCertificate) -> Certificate;
 
-    /// The signers of health certificates, the guardian's own first.
+    /// The signers of health certificates, the guardian's own first; or a page of them, in the order of thumbprints.
     GET "/v1/signers" (ViewSigners)
-    fn signers() -> Vec<Signer>;
+    fn signers(query page: DigestPageQuery) -> Vec<Signer>;
 
     /// Trusts the signer of another cluster.
     POST "/v1/signers" (ManageSigners)
@@ -435,9 +435,9 @@ operations! {
     DELETE "/v1/policy-documents/{document}" (ManagePolicies)
     fn remove_policy_document(path document: NameSelector) -> PolicyDocument;
 
-    /// The authorities that vouch for TPMs, by subject.
+    /// The authorities that vouch for TPMs, by subject; or a page of them, in the order of thumbprints.
     GET "/v1/ek-roots" (ViewHosts)
-    fn ek_roots() -> Vec<EkRoot>;
+    fn ek_roots(query page: DigestPageQuery) -> Vec<EkRoot>;
 
     /// Trusts authorities to vouch for TPMs. Answers with those that were not known before.
     POST "/v1/ek-roots" (ManagePolicies)
@@ -456,9 +456,9 @@ operations! {
     POST "/v1/simulations" (Simulate)
     fn simulate_policies(body evidence: SimulatePolicies) -> Judgement;
 
-    /// Judges the last evidence of every host with a TPM.
+    /// Judges the last evidence of every host with a TPM, by name: of all, or of a page of them. `after` takes a name.
     POST "/v1/simulations/hosts" (Simulate)
-    fn simulate_for_hosts(body trial: Trial) -> Vec<Judgement>;
+    fn simulate_for_hosts(query page: PageQuery, body trial: Trial) -> Vec<Judgement>;
 
     /// The hosts that were removed, by the digest of their host key or endorsement key, which `after` takes.
     GET "/v1/removed-hosts" (ViewHosts)
@@ -642,7 +642,13 @@ mod tests {
             let declared = declared.filter(|one| one.path == operation.path);
             let declared: Vec<_> = declared.map(|one| &one.method).collect();
             let path = operation.path_for("node-1");
-            for method in [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
+            for method in [
+                Method::GET,
+                Method::POST,
+                Method::PUT,
+                Method::PATCH,
+                Method::DELETE,
+            ] {
                 match find(&method, &path) {
                     RouteMatch::Operation(found, _) => assert_eq!(found.path, operation.path),
                     RouteMatch::OtherMethods(others) => assert_eq!(others, declared),

@@ -14,7 +14,8 @@ const UNSEEN: &str = r"\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f
 const BLANK: &str = r" \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000";
 const SHORT_NAME: &str = "[0-9A-Za-z][0-9A-Za-z._-]{0,63}";
 const DIGEST: &str = "[0-9A-Fa-f]{64}";
-const BASE64: &str = "([0-9A-Za-z+/]{4})*([0-9A-Za-z+/][AQgw]==|[0-9A-Za-z+/]{2}[AEIMQUYcgkosw048]=)?";
+const BASE64: &str =
+    "([0-9A-Za-z+/]{4})*([0-9A-Za-z+/][AQgw]==|[0-9A-Za-z+/]{2}[AEIMQUYcgkosw048]=)?";
 
 macro_rules! forms {
     ($($(#[doc = $line:literal])+ $name:ident = $schema:expr;)+) => {$(

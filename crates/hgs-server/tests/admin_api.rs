@@ -71,7 +71,10 @@ async fn the_status_warns_before_a_certificate_expires() {
 #[tokio::test]
 async fn listings_show_certificates_signers_and_settings() {
     let site = Site::start_with("attestation.health_certificate_validity = \"1h\"").await;
-    let certificates = site.admin(|client| client.certificates()).await.unwrap();
+    let certificates = site
+        .admin(|client| client.certificates(&hgs_admin::types::DigestPageQuery::default()))
+        .await
+        .unwrap();
     let kinds: Vec<_> = certificates.iter().map(|one| one.kind).collect();
     assert_eq!(
         kinds,
@@ -109,7 +112,10 @@ async fn listings_show_certificates_signers_and_settings() {
     assert_eq!(unknown.code, ErrorCode::NotFound);
     assert!(unknown.remedy.unwrap().contains("hgs certificate list"));
 
-    let signers = site.admin(|client| client.signers()).await.unwrap();
+    let signers = site
+        .admin(|client| client.signers(&hgs_admin::types::DigestPageQuery::default()))
+        .await
+        .unwrap();
     assert_eq!(signers.len(), 1);
     assert!(signers[0].own && signers[0].pem.starts_with("-----BEGIN CERTIFICATE-----"));
 

@@ -160,7 +160,10 @@ async fn usage(site: &Site, name: &str) -> [u64; 2] {
 }
 
 async fn signer(site: &Site) -> Signer {
-    let signers = site.admin(|client| client.signers()).await.unwrap();
+    let signers = site
+        .admin(|client| client.signers(&hgs_admin::types::DigestPageQuery::default()))
+        .await
+        .unwrap();
     signers.into_iter().next().expect("a signer")
 }
 
@@ -424,7 +427,10 @@ async fn a_tenants_certificate_is_never_primary_and_an_attempt_says_why() {
     let refused = pair.add(&site).await.unwrap_err();
     assert_eq!(refused.code, ErrorCode::Conflict);
     assert!(refused.message.contains("never primary"), "{refused}");
-    let certificates = site.admin(|client| client.certificates()).await.unwrap();
+    let certificates = site
+        .admin(|client| client.certificates(&hgs_admin::types::DigestPageQuery::default()))
+        .await
+        .unwrap();
     assert_eq!(certificates.len(), 3, "nothing of it was added");
 
     tenant("Contoso", "tenant").add(&site).await.unwrap();
@@ -470,7 +476,7 @@ async fn a_lineages_head_is_exported_as_a_guardian() {
     let metadata = Metadata::read(document, &certificates, &signatures).unwrap();
     assert_eq!(*metadata.unverified(), fixture.certificates);
     let communications = site
-        .admin(|client| client.certificates())
+        .admin(|client| client.certificates(&hgs_admin::types::DigestPageQuery::default()))
         .await
         .unwrap()
         .last()
@@ -670,7 +676,10 @@ async fn what_signers_have_signed_is_denied_by_time() {
     };
     let shown = site.admin(retire(retired.clone())).await.unwrap();
     assert_eq!(shown.stage, SignerStage::Retired);
-    let signers = site.admin(|client| client.signers()).await.unwrap();
+    let signers = site
+        .admin(|client| client.signers(&hgs_admin::types::DigestPageQuery::default()))
+        .await
+        .unwrap();
     let stages: Vec<_> = signers.iter().map(|one| one.stage).collect();
     assert_eq!(stages, [SignerStage::Retired, SignerStage::Active]);
     host.power_on(&site, &ingress, &after, V2).await;
@@ -794,7 +803,10 @@ async fn tenant_in_token(hsm: &SoftHsm) {
         assert_eq!(refused.unwrap_err().code, ErrorCode::Conflict, "{object}");
     }
 
-    let certificates = site.admin(|client| client.certificates()).await.unwrap();
+    let certificates = site
+        .admin(|client| client.certificates(&hgs_admin::types::DigestPageQuery::default()))
+        .await
+        .unwrap();
     let of_tenant = certificates.iter().find(|one| one.lineage != "fabric");
     let thumbprint = of_tenant.unwrap().thumbprint.clone();
     let exported = site

@@ -18,7 +18,9 @@ async fn published(site: &Site) -> Vec<Certificate> {
 }
 
 async fn signers(site: &Site) -> Vec<Signer> {
-    site.admin(|client| client.signers()).await.unwrap()
+    site.admin(|client| client.signers(&hgs_admin::types::DigestPageQuery::default()))
+        .await
+        .unwrap()
 }
 
 /// Moves the clock, and waits until the guardian has done what that brings. It fails by the runner's timeout.

@@ -203,8 +203,12 @@ async fn k9_no_secret_is_in_logs_metrics_answers_audit_records_or_the_database()
         &records,
         site.admin(|client| client.status()).await.unwrap(),
         site.admin(|client| client.server()).await.unwrap(),
-        site.admin(|client| client.certificates()).await.unwrap(),
-        site.admin(|client| client.signers()).await.unwrap(),
+        site.admin(|client| client.certificates(&hgs_admin::types::DigestPageQuery::default()))
+            .await
+            .unwrap(),
+        site.admin(|client| client.signers(&hgs_admin::types::DigestPageQuery::default()))
+            .await
+            .unwrap(),
         site.admin(|client| client.host(&"node-1".parse().unwrap()))
             .await
             .unwrap(),

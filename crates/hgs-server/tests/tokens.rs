@@ -82,7 +82,10 @@ fn the_main_job_with_keys_in_a_token() {
             let second = host.power_on(&site, &first.egress, &certificate, V1).await;
             assert!(second.ingress_key == first.egress_key);
 
-            let listed = site.admin(|client| client.certificates()).await.unwrap();
+            let listed = site
+                .admin(|client| client.certificates(&hgs_admin::types::DigestPageQuery::default()))
+                .await
+                .unwrap();
             for kind in ["signing", "encryption"] {
                 let mut of_kind = listed.iter().filter(|one| one.kind.to_string() == kind);
                 let primary = of_kind.find(|one| one.primary).unwrap();
@@ -165,7 +168,10 @@ fn a_rotation_stays_in_the_token_and_is_whole_or_nothing() {
     isolated(|hsm| {
         Runtime::new().unwrap().block_on(async {
             let (site, host, certificate, ingress) = ready(hsm).await;
-            let before = site.admin(|client| client.certificates()).await.unwrap();
+            let before = site
+                .admin(|client| client.certificates(&hgs_admin::types::DigestPageQuery::default()))
+                .await
+                .unwrap();
             let named = |signing: &str, encryption: &str| RotateCertificates {
                 signing_key: Some(hsm.uri(signing)),
                 encryption_key: Some(hsm.uri(encryption)),
@@ -204,7 +210,10 @@ fn a_rotation_stays_in_the_token_and_is_whole_or_nothing() {
             let keys = hsm.pkcs11_tool(&["--list-objects", "--type", "privkey"]);
             let keys = String::from_utf8(keys.stdout).unwrap();
             assert_eq!(keys.matches("Private Key Object").count(), 2, "{keys}");
-            let unchanged = site.admin(|client| client.certificates()).await.unwrap();
+            let unchanged = site
+                .admin(|client| client.certificates(&hgs_admin::types::DigestPageQuery::default()))
+                .await
+                .unwrap();
             assert_eq!(unchanged, before);
 
             let given = making(named("signing-2", "encryption-2"));
@@ -351,7 +360,10 @@ fn a_guardian_starts_without_its_token_and_has_it_when_it_comes() {
             let refused = ask(&site, &ingress, &certificate, V2).await;
             assert_away(&refused);
             host.healthy(&site).await;
-            let listed = site.admin(|client| client.certificates()).await.unwrap();
+            let listed = site
+                .admin(|client| client.certificates(&hgs_admin::types::DigestPageQuery::default()))
+                .await
+                .unwrap();
             let away = listed.iter().filter(|one| one.key != "sealed");
             assert!(away.map(|one| one.usable).eq([false, false]));
             while site.metric("hgs_tokens_away") != 1.0 {

@@ -164,6 +164,42 @@ pub(crate) fn all_documents(client: &Client) -> Result<Vec<types::PolicyDocument
     whole(page, |document| Some(document.name.clone()))
 }
 
+/// All certificates of the guardian, by what they are for.
+pub(crate) fn all_certificates(client: &Client) -> Result<Vec<types::Certificate>, AdminError> {
+    let page = |page: &PageQuery| client.certificates(&page.clone().into());
+    let mut all = whole(page, |one| Some(one.thumbprint.clone()))?;
+    all.sort_by_cached_key(|one| (one.kind, one.added.clone(), one.thumbprint.clone()));
+    Ok(all)
+}
+
+/// All signers of health certificates, the guardian's own first.
+pub(crate) fn all_signers(client: &Client) -> Result<Vec<types::Signer>, AdminError> {
+    let page = |page: &PageQuery| client.signers(&page.clone().into());
+    let mut all = whole(page, |signer| Some(signer.thumbprint.clone()))?;
+    all.sort_by_cached_key(|signer| {
+        let thumbprint = signer.thumbprint.clone();
+        (!signer.own, signer.not_before.clone(), thumbprint)
+    });
+    Ok(all)
+}
+
+/// All authorities that vouch for TPMs, by subject.
+pub(crate) fn all_ek_roots(client: &Client) -> Result<Vec<types::EkRoot>, AdminError> {
+    let page = |page: &PageQuery| client.ek_roots(&page.clone().into());
+    let mut all = whole(page, |root| Some(root.thumbprint.clone()))?;
+    all.sort_by_cached_key(|root| (root.subject.clone(), root.thumbprint.clone()));
+    Ok(all)
+}
+
+/// How the last evidence of all hosts is judged.
+pub(crate) fn all_judgements(
+    client: &Client,
+    trial: &types::Trial,
+) -> Result<Vec<types::Judgement>, AdminError> {
+    let page = |page: &PageQuery| client.simulate_for_hosts(page, trial);
+    whole(page, |judged| judged.host.clone())
+}
+
 /// The contents of a file of public things as the API takes them: text as it stands, DER in Base64.
 fn given_text(path: &Path, what: &str) -> Result<String, Failure> {
     let octets = read_input(path, LONGEST_FILE)?.complete(path, what)?;

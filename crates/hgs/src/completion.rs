@@ -10,7 +10,9 @@ use hgs_admin::{AdminError, Administration as _, Client};
 use hgs_server::Config;
 use hgs_server::config::Environment;
 
-use crate::administration::{all_documents, all_hosts};
+use crate::administration::{
+    all_certificates, all_documents, all_ek_roots, all_hosts, all_signers,
+};
 use crate::guardian::HomeOption;
 
 /// Names of hosts.
@@ -66,7 +68,7 @@ fn documents_of(
 /// Thumbprints of the authorities that vouch for TPMs.
 pub(crate) fn ek_roots() -> ArgValueCompleter {
     of_server(|client| {
-        let roots = client.ek_roots()?.into_iter();
+        let roots = all_ek_roots(client)?.into_iter();
         let named = roots.map(|root| (root.thumbprint, Some(root.subject)));
         Ok(named.collect())
     })
@@ -75,7 +77,7 @@ pub(crate) fn ek_roots() -> ArgValueCompleter {
 /// Thumbprints of the guardian's certificates.
 pub(crate) fn certificates() -> ArgValueCompleter {
     of_server(|client| {
-        let certificates = client.certificates()?.into_iter();
+        let certificates = all_certificates(client)?.into_iter();
         let named = certificates.map(|one| {
             let label = one.label.unwrap_or(one.subject);
             (one.thumbprint, Some(format!("{}, {label}", one.kind)))
@@ -87,7 +89,7 @@ pub(crate) fn certificates() -> ArgValueCompleter {
 /// Thumbprints of signers.
 pub(crate) fn signers() -> ArgValueCompleter {
     of_server(|client| {
-        let signers = client.signers()?.into_iter();
+        let signers = all_signers(client)?.into_iter();
         let named = signers.map(|one| (one.thumbprint, one.label.or(Some(one.subject))));
         Ok(named.collect())
     })

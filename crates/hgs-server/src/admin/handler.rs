@@ -188,11 +188,12 @@ impl Administration for AdminHandler<'_> {
         self.server()
     }
 
-    fn certificates(&self) -> Result<Vec<Certificate>, AdminError> {
+    fn certificates(&self, page: &DigestPageQuery) -> Result<Vec<Certificate>, AdminError> {
         let Snapshot { state, holdings } = self.snapshot()?;
         let mut records: Vec<&CertificateRecord> = state.certificates().collect();
         records.sort_by_key(|record| (record.kind, record.added, record.thumbprint()));
-        let shown = records.into_iter();
+        let wanted = pages::by_digest(records, page, |record| record.thumbprint().to_string())?;
+        let shown = wanted.into_iter();
         let mut shown: Vec<_> = shown
             .map(|record| views::certificate(record, holdings.has_key_of(record)))
             .collect();
@@ -318,8 +319,8 @@ impl Administration for AdminHandler<'_> {
         Ok(was)
     }
 
-    fn signers(&self) -> Result<Vec<Signer>, AdminError> {
-        Ok(self.signers_now())
+    fn signers(&self, page: &DigestPageQuery) -> Result<Vec<Signer>, AdminError> {
+        pages::by_digest(self.signers_now(), page, |signer| signer.thumbprint.clone())
     }
 
     fn add_signer(&self, wanted: &AddSigner) -> Result<Signer, AdminError> {
@@ -595,12 +596,16 @@ impl Administration for AdminHandler<'_> {
         self.judge_evidence(request)
     }
 
-    fn simulate_for_hosts(&self, trial: &Trial) -> Result<Vec<Judgement>, AdminError> {
-        self.judge_hosts(trial)
+    fn simulate_for_hosts(
+        &self,
+        page: &PageQuery,
+        trial: &Trial,
+    ) -> Result<Vec<Judgement>, AdminError> {
+        self.judge_hosts(page, trial)
     }
 
-    fn ek_roots(&self) -> Result<Vec<EkRoot>, AdminError> {
-        Ok(self.ek_roots_now())
+    fn ek_roots(&self, page: &DigestPageQuery) -> Result<Vec<EkRoot>, AdminError> {
+        pages::by_digest(self.ek_roots_now(), page, |root| root.thumbprint.clone())
     }
 
     fn add_ek_roots(&self, roots: &AddEkRoots) -> Result<Vec<EkRoot>, AdminError> {

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use hgs_admin::types::{DocumentKind, Trial};
-use hgs_admin::{Administration as _, Client, NameSelector};
+use hgs_admin::{Client, NameSelector};
 use hgs_attest::policy::{Baseline, MAX_BASELINE_OCTETS, UsedAlternative};
 use hgs_files::Readers;
 use hgs_pki::{Seconds, Time};
 use hgs_terminal::{Exit, Failure, Terminal, read_input};
 use serde::Serialize;
 
-use super::{ServerOption, document};
+use super::{ServerOption, all_judgements, document};
 use crate::clock;
 use crate::completion;
 use crate::documents::{NewBaseline, Predictions, Staged};
@@ -166,7 +166,7 @@ pub(super) struct Seen {
 
 impl Seen {
     pub(super) fn ask(client: &Client) -> Result<Self, Failure> {
-        let judged = client.simulate_for_hosts(&Trial::default()).or_fail()?;
+        let judged = all_judgements(client, &Trial::default()).or_fail()?;
         let used = judged.iter().flat_map(|judged| &judged.used);
         Ok(Self {
             hosts: judged.len(),

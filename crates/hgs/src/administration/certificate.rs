@@ -13,7 +13,7 @@ use hgs_admin::Administration as _;
 use hgs_admin::types::CertificateKind;
 use hgs_terminal::{Exit, Failure, Terminal};
 
-use super::{ServerOption, named};
+use super::{ServerOption, all_certificates, named};
 use crate::completion;
 use crate::failures::OrFail as _;
 use view::{Detail, List};
@@ -78,7 +78,7 @@ impl Arguments {
             Verb::New(new) => new.run(&client, terminal)?,
             Verb::Add(add) => add.run(&client, terminal)?,
             Verb::Rotate(rotate) => rotate.run(&client, terminal)?,
-            Verb::List => terminal.report(&List(client.certificates().or_fail()?))?,
+            Verb::List => terminal.report(&List(all_certificates(&client).or_fail()?))?,
             Verb::Show { thumbprint } => {
                 terminal.report(&Detail(client.certificate(&named(&thumbprint)?).or_fail()?))?;
             }

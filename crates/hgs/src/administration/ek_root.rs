@@ -12,7 +12,7 @@ use hgs_pki::{Thumbprint, pem};
 use hgs_terminal::{Exit, Failure, Table, Terminal, printable, read_input};
 use serde::Serialize;
 
-use super::ServerOption;
+use super::{ServerOption, all_ek_roots};
 use crate::completion;
 use crate::failures::OrFail as _;
 
@@ -74,7 +74,7 @@ impl Arguments {
         let client = self.server.client()?;
         match self.verb {
             Verb::Add(add) => return add.run(&client, terminal),
-            Verb::List => terminal.report(&Roots(client.ek_roots().or_fail()?))?,
+            Verb::List => terminal.report(&Roots(all_ek_roots(&client).or_fail()?))?,
             Verb::Remove { thumbprint } => {
                 terminal.confirm(format!(
                     "Trust {thumbprint} no longer? TPMs that it vouches for can't be registered then."
@@ -113,7 +113,7 @@ impl Add {
         }
         // What came later may be what an intermediate certificate leads to.
         let thumbprints: BTreeSet<_> = added.iter().map(|root| root.thumbprint.clone()).collect();
-        let mut now = client.ek_roots().or_fail()?;
+        let mut now = all_ek_roots(client).or_fail()?;
         now.retain(|root| thumbprints.contains(&root.thumbprint));
         terminal.report(&Added {
             known: found.certificates.len() - thumbprints.len(),

@@ -10,7 +10,7 @@ use hgs_admin::types::{AddSigner, SetSigner, Signer};
 use hgs_terminal::{Exit, Failure, Table, Terminal};
 use serde::Serialize;
 
-use super::{ServerOption, given_text, named, or_dash, period, time, yes_or_no};
+use super::{ServerOption, all_signers, given_text, named, or_dash, period, time, yes_or_no};
 use crate::completion;
 use crate::failures::OrFail as _;
 
@@ -92,7 +92,7 @@ impl Arguments {
     pub(crate) fn run(self, terminal: &Terminal) -> Result<Exit, Failure> {
         let client = self.server.client()?;
         match self.verb {
-            Verb::List => terminal.report(&List(client.signers().or_fail()?))?,
+            Verb::List => terminal.report(&List(all_signers(&client).or_fail()?))?,
             Verb::Add(add) => {
                 let signer = client.add_signer(&add.request()?).or_fail()?;
                 terminal.report(&List(vec![signer]))?;

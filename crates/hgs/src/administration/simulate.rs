@@ -10,7 +10,7 @@ use hgs_crypto::{base64, hex};
 use hgs_terminal::{Exit, Failure, Table, Terminal};
 use serde::Serialize;
 
-use super::document;
+use super::{all_judgements, document};
 use crate::completion;
 use crate::documents::named_value;
 use crate::evidence_files::EvidenceFiles;
@@ -60,7 +60,7 @@ impl Simulate {
             ci_policies: documents(&self.ci_policies)?,
         };
         let Some(files) = &self.evidence else {
-            let judged = Hosts(client.simulate_for_hosts(&trial).or_fail()?);
+            let judged = Hosts(all_judgements(client, &trial).or_fail()?);
             terminal.report(&judged)?;
             return Ok(exit(judged.0.iter().all(|host| host.healthy)));
         };

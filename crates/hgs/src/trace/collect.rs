@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use hgs_admin::types::DigestPageQuery;
 use hgs_admin::{AdminError, Administration as _, Client, ErrorCode};
 use hgs_client::Environment;
 use hgs_client::probe::Probe;
@@ -81,7 +82,7 @@ const THOROUGH: Duration = Duration::from_secs(30);
 
 /// What the service says of itself; where none runs, what can be seen without it.
 fn local(client: &Client, config: &Config) -> (Service, Option<LocalFacts>) {
-    let prompt = client.within(PROMPT).signers();
+    let prompt = client.within(PROMPT).signers(&DigestPageQuery::default());
     let seen = prompt.and_then(|_| client.within(THOROUGH).trace());
     let error = match seen {
         Ok(found) => return (Service::Answers, Some(found.0)),

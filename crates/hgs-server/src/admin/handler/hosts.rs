@@ -53,8 +53,11 @@ impl AdminHandler<'_> {
 fn new_host(host: &AddHost, roots: &EndorsementRoots, now: Time) -> Result<NewHost, AdminError> {
     let name: HostName = host.name.parse().map_err(AdminError::invalid)?;
     if !OPERATIONS.host.is_reached_by(name.as_str()) {
-        let message = format_args!("a host can't be called {name}: this API has that word for itself");
-        return Err(AdminError::new(ErrorCode::Conflict, message).with_remedy("choose another name"));
+        let message =
+            format_args!("a host can't be called {name}: this API has that word for itself");
+        return Err(
+            AdminError::new(ErrorCode::Conflict, message).with_remedy("choose another name")
+        );
     }
     let (credential, platform) = match (&host.host_key, &host.identity) {
         (Some(key), None) => {

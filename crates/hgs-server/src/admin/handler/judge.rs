@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::collections::btree_map::{BTreeMap, Entry};
 use std::sync::Arc;
 
-use hgs_admin::types::{ApproveHosts, ApprovedHost, Judgement, SimulatePolicies, Trial};
+use hgs_admin::types::{ApproveHosts, ApprovedHost, Judgement, PageQuery, SimulatePolicies, Trial};
 use hgs_admin::{AdminError, ErrorCode, HostSelector};
 use hgs_attest::policy::{
     Baseline, Evaluation, EvidenceError, HostMeasurements, PolicyName, PolicySet, RecordedEvidence,
@@ -21,7 +21,7 @@ use hgs_tcg::event_log::{Bank, PcrValues};
 use serde_json::{Value, json};
 
 use super::super::judgement::{differences, judgement, no_judgement};
-use super::{AdminHandler, find_host, unavailable};
+use super::{AdminHandler, find_host, pages, unavailable};
 
 /// Sets with the changes of a trial, each group's compiled once.
 struct TriedSets<'a> {
@@ -105,27 +105,32 @@ impl AdminHandler<'_> {
         })
     }
 
-    /// Judges the last evidence of every host with a TPM, by name.
-    pub(super) fn judge_hosts(&self, request: &Trial) -> Result<Vec<Judgement>, AdminError> {
+    /// Judges the last evidence of hosts with TPMs, by name.
+    pub(super) fn judge_hosts(
+        &self,
+        page: &PageQuery,
+        request: &Trial,
+    ) -> Result<Vec<Judgement>, AdminError> {
         let state = self.parts.store.state();
         let now = self.parts.clock.now();
         let trial = trial(request, now)?;
         let mut sets = TriedSets::new(&state, trial);
-        let mut hosts: Vec<_> = with_tpm(&state).collect();
-        hosts.sort_by_key(|host| host.name.as_str().to_owned());
-        hosts
-            .into_iter()
-            .map(|host| {
-                let set = sets.of_host(host).map_err(conflict)?;
-                let judged = self.judge_last_boot(host, &set, now)?;
-                let attempt = host.last_attempt.as_ref();
-                Ok(Judgement {
-                    host: Some(host.name.to_string()),
-                    time: attempt.map(|attempt| attempt.time.to_string()),
-                    ..judged
-                })
+        let after = page.after.as_deref().map(str::to_ascii_lowercase);
+        pages::page(with_tpm(&state), page.limit, after, |host| {
+            host.name.folded()
+        })?
+        .into_iter()
+        .map(|host| {
+            let set = sets.of_host(host).map_err(conflict)?;
+            let judged = self.judge_last_boot(host, &set, now)?;
+            let attempt = host.last_attempt.as_ref();
+            Ok(Judgement {
+                host: Some(host.name.to_string()),
+                time: attempt.map(|attempt| attempt.time.to_string()),
+                ..judged
             })
-            .collect()
+        })
+        .collect()
     }
 
     fn judge_last_boot(

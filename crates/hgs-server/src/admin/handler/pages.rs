@@ -19,6 +19,19 @@ pub(super) fn page<T, K: Ord>(
     Ok(wanted)
 }
 
+/// A page of what has an order of its own as a whole: pages are in the order of the digests that name the entries.
+pub(super) fn by_digest<T>(
+    entries: Vec<T>,
+    wanted: &DigestPageQuery,
+    digest_of: impl Fn(&T) -> String,
+) -> Result<Vec<T>, AdminError> {
+    if *wanted == DigestPageQuery::default() {
+        return Ok(entries);
+    }
+    let after = digest(wanted)?.map(|digest| digest.to_string());
+    page(entries.into_iter(), wanted.limit, after, digest_of)
+}
+
 /// Whether so many entries may be asked for at once.
 pub(super) fn check_limit(limit: Option<usize>) -> Result<(), AdminError> {
     match limit.is_none_or(|limit| (1..=MAX_PAGE).contains(&limit)) {
@@ -59,5 +72,28 @@ mod tests {
         for limit in [0, MAX_PAGE + 1] {
             assert!(page(entries(), Some(limit), None, |entry| *entry).is_err());
         }
+    }
+
+    #[test]
+    fn pages_of_digests_have_every_entry_once() {
+        let [one, two, three] = ["3c", "a1", "0f"].map(|octet| octet.repeat(32));
+        let all = || vec![one.clone(), two.clone(), three.clone()];
+        let page = |limit, after: Option<&str>| {
+            let wanted = DigestPageQuery {
+                limit,
+                after: after.map(str::to_owned),
+            };
+            by_digest(all(), &wanted, Clone::clone).map_err(|error| error.code)
+        };
+        assert_eq!(page(None, None), Ok(all()));
+        assert_eq!(page(Some(2), None), Ok(vec![three.clone(), one.clone()]));
+        assert_eq!(
+            page(Some(2), Some(&one.to_uppercase())),
+            Ok(vec![two.clone()])
+        );
+        assert_eq!(page(Some(2), Some(&two)), Ok(Vec::new()));
+        let invalid = Err(hgs_admin::ErrorCode::InvalidRequest);
+        assert_eq!(page(None, Some("a1")), invalid);
+        assert_eq!(page(Some(0), None), invalid);
     }
 }

@@ -1,7 +1,7 @@
 //! Signers of health certificates.
 
-use hgs_admin::{AdminError, ErrorCode};
 use hgs_admin::types::{SetSigner, Signer};
+use hgs_admin::{AdminError, ErrorCode};
 use hgs_crypto::hex;
 use hgs_kps::Label;
 use hgs_pki::{SerialNumber, Thumbprint, Time};
