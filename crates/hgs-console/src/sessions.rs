@@ -157,11 +157,12 @@ impl Sessions {
         Ok(expires)
     }
 
-    /// Whether a link with this secret can be used.
-    pub fn has_link(&mut self, secret: &str, now: Time) -> bool {
+    /// Whom a link with this secret signs in, if it can be used.
+    pub fn user_of_link(&mut self, secret: &str, now: Time) -> Option<String> {
         self.forget_old(now);
         let digest = sha256(secret.as_bytes());
-        self.links.iter().any(|link| link.digest == digest)
+        let link = self.links.iter().find(|link| link.digest == digest);
+        link.map(|link| link.user.identity.to_string())
     }
 
     /// Uses up the link with this secret and begins a session; `None` if there is no such link.
@@ -415,10 +416,8 @@ mod tests {
             add(&mut sessions, "one").unwrap_err().code,
             ErrorCode::Conflict
         );
-        assert!(
-            sessions.has_link("one", after(59)),
-            "looking does not use it"
-        );
+        let user = sessions.user_of_link("one", after(59));
+        assert_eq!(user.as_deref(), Some("uid 7"), "looking does not use it");
         assert!(
             sessions
                 .sign_in("other", String::new(), after(1), random)
@@ -438,7 +437,7 @@ mod tests {
                 .is_none()
         );
         add(&mut sessions, "two").unwrap();
-        assert!(!sessions.has_link("two", after(60)));
+        assert_eq!(sessions.user_of_link("two", after(60)), None);
         assert!(
             sessions
                 .sign_in("two", String::new(), after(60), random)

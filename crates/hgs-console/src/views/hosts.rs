@@ -65,7 +65,7 @@ fn row(host: &Host, now: Time) -> Vec<Markup> {
         link(path.as_ref(), &host.name),
         state(host, now),
         html! { @match &host.certificate_expires { Some(end) => (time(end, now)), None => span.none { "none" } } },
-        or_none(host.group.as_deref()),
+        text(host.group.as_deref().unwrap_or("default")),
         html! {
             @match &host.last_attempt {
                 Some(attempt) => {

@@ -20,9 +20,8 @@ pub fn page() -> Page {
 
 /// What a link shows. Opening it changes nothing, because programs for mail and chat open links by themselves.
 #[must_use]
-pub fn by_link(secret: &str, is_known: bool) -> Page {
-    let path = routes::link(secret).filter(|_| is_known);
-    let Some(path) = path else {
+pub fn by_link(secret: &str, user: Option<&str>) -> Page {
+    let (Some(path), Some(user)) = (routes::link(secret), user) else {
         let body = html! {
             p { "This link was used already, or is older than a minute." }
             p { "On the guardian's machine, run" }
@@ -37,6 +36,7 @@ pub fn by_link(secret: &str, is_known: bool) -> Page {
         back: None,
     };
     let body = html! {
+        p { "This link signs in " strong { (user) } ". If that is not you, close this page: somebody else wants you to act as them." }
         p { "The link works once. Your session ends when you sign out, after half an hour without a click, and after eight hours." }
         (form(&path, button, &html! {}))
     };

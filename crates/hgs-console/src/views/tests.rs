@@ -145,7 +145,8 @@ fn pages() -> Vec<Page> {
         sessions::page(&[session()], &administrator, NOW),
         sessions::revoke(&session(), &administrator, Some(&error), NOW),
         problem::page(&error),
-        sign_in::by_link(HOSTILE, true),
+        sign_in::by_link("secret", Some(HOSTILE)),
+        sign_in::by_link(HOSTILE, None),
     ]
 }
 

@@ -160,8 +160,8 @@ impl Visit {
 
     fn link(&self, secret: &str) -> Response {
         if self.request.method == Method::GET {
-            let is_known = self.console.sessions().has_link(secret, self.now);
-            let shown = views::sign_in::by_link(secret, is_known);
+            let user = self.console.sessions().user_of_link(secret, self.now);
+            let shown = views::sign_in::by_link(secret, user.as_deref());
             return reply::to_stranger(StatusCode::OK, &shown);
         }
         let former = self.session();
@@ -170,7 +170,7 @@ impl Visit {
         let (cookie, signed_in) = match sessions.sign_in(secret, address, self.now, random) {
             Ok(Some(begun)) => begun,
             Ok(None) => {
-                let shown = views::sign_in::by_link(secret, false);
+                let shown = views::sign_in::by_link(secret, None);
                 info!(peer = %self.request.peer, "a link of the console that is not valid was used");
                 return reply::to_stranger(StatusCode::FORBIDDEN, &shown);
             }

@@ -97,3 +97,48 @@ impl OwnCertificate {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Layout;
+
+    const START: Time = Time::from_unix(1_800_000_000);
+
+    fn own(folder: &Path, more: &str) -> OwnCertificate {
+        let state = folder.display();
+        let text = format!("server.state = \"{state}\"\nlisten.console.enabled = true\n{more}");
+        let config = Config::parse(&text, "test.toml".as_ref(), Layout::system()).unwrap();
+        OwnCertificate::of(&config).unwrap()
+    }
+
+    #[test]
+    fn it_is_made_once_and_renewed_before_it_ends_and_for_new_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let certificate = || fs::read(folder.path().join("console.pem")).unwrap();
+        let own_now = own(folder.path(), "");
+        own_now.renew_if_due(START).unwrap();
+        let first = certificate();
+        let key = fs::metadata(folder.path().join("console.key")).unwrap();
+        assert_eq!(key.permissions().mode() & 0o777, 0o600);
+        let after = |days| START.checked_add(Seconds::from_days(days)).unwrap();
+        own_now.renew_if_due(after(334)).unwrap();
+        assert_eq!(certificate(), first);
+        own_now.renew_if_due(after(336)).unwrap();
+        let second = certificate();
+        assert_ne!(second, first);
+        let public_url = "listen.console.public_url = \"https://console.example\"\n";
+        own(folder.path(), public_url)
+            .renew_if_due(after(336))
+            .unwrap();
+        assert_ne!(certificate(), second);
+        let leaf = http::check_certificate(own(folder.path(), "").files.tls_files()).unwrap();
+        let names = TlsCertificate::from_der(&leaf).unwrap().dns_names;
+        assert!(names.contains(&"console.example".to_owned()), "{names:?}");
+        assert!(names.contains(&"localhost".to_owned()), "{names:?}");
+    }
+}
