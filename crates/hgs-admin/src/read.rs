@@ -94,11 +94,6 @@ impl Visitor<'_> for IntegerVisitor {
         // Beyond this, not every integer is a number of this type.
         let is_exact = number.fract() == 0.0 && (0.0..=9_007_199_254_740_992.0).contains(&number);
         match is_exact {
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "it is an integer of that range"
-            )]
             true => Ok(Integer(number as u64)),
             false => Err(E::invalid_value(Unexpected::Float(number), &self)),
         }

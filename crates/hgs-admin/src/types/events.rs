@@ -231,7 +231,7 @@ pub struct Readiness {
 pub struct Expiry {
     /// What it is the certificate of.
     pub usage: CertificateRole,
-    /// Its thumbprint, or the name of its file.
+    /// Its thumbprint; for `tls` the name of the listener, for `client` its name, for `cluster` the name of the file.
     pub name: String,
     /// Its last second.
     #[schemars(with = "text::Time")]

@@ -15,7 +15,7 @@ use crate::http;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CertificateInUse {
     pub(crate) role: CertificateRole,
-    /// Its thumbprint, or the name of its file.
+    /// Its thumbprint; for TLS the name of the listener, for a client its name, in a cluster the name of the file.
     pub(crate) name: String,
     /// Whose certificates follow each other, for those of the state that have a lineage.
     pub(crate) lineage: String,
@@ -56,11 +56,12 @@ impl Inspection {
             if let Ok(leaf) = http::check_certificate(files)
                 && let Ok(certificate) = TlsCertificate::from_der(&leaf)
             {
-                let file = files.certificate.map(|file| file.display().to_string());
+                let listener = files.section.trim_start_matches("listen.").to_owned();
+                let validity = certificate.validity;
                 found.push(CertificateInUse::new(
                     CertificateRole::Tls,
-                    file.unwrap_or_default(),
-                    certificate.validity,
+                    listener,
+                    validity,
                 ));
             }
         }
