@@ -24,6 +24,15 @@ pub enum Identity {
         /// The name of its entry in the server's configuration.
         name: String,
     },
+    /// A user for whom a provider of OpenID Connect vouches.
+    OpenId {
+        /// The provider.
+        issuer: String,
+        /// What the provider calls the user, and never another one.
+        subject: String,
+        /// What people call the user.
+        name: Option<String>,
+    },
     /// A session of the console.
     Console {
         /// The name of the session.
@@ -43,6 +52,14 @@ impl fmt::Display for Identity {
             Self::Certificate { thumbprint, name } => {
                 write!(formatter, "certificate {thumbprint}")?;
                 Some(name)
+            }
+            Self::OpenId {
+                issuer,
+                subject,
+                name,
+            } => {
+                write!(formatter, "openid {issuer} {subject}")?;
+                name.as_ref()
             }
             Self::Console { session, user } => {
                 return write!(formatter, "console {session}, {user}");
@@ -102,6 +119,15 @@ mod tests {
         assert_eq!(
             imitation.to_string(),
             format!("certificate {thumbprint} (uid 0 (root))")
+        );
+        let at_provider = Identity::OpenId {
+            issuer: "https://login.example".to_owned(),
+            subject: "uid 0 (root)".to_owned(),
+            name: Some("root".to_owned()),
+        };
+        assert_eq!(
+            at_provider.to_string(),
+            "openid https://login.example uid 0 (root) (root)"
         );
         let over_console = Identity::Console {
             session: "5f0c2a91".to_owned(),

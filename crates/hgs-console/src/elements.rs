@@ -48,6 +48,11 @@ pub(crate) fn act_link(path: Option<&Path>, text: &str) -> Markup {
     }
 }
 
+/// A link that leads on to something larger than another screen.
+pub(crate) fn button_link(path: &Path, text: &str) -> Markup {
+    html! { a.button href=(path) { (text) } }
+}
+
 /// A form that is sent to `path` by a button.
 pub(crate) fn form(path: &Path, button: Button<'_>, fields: &Markup) -> Markup {
     html! {

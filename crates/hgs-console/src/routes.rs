@@ -206,6 +206,8 @@ pub static ROUTES: &[&Route] = &[
 ];
 
 const SIGN_IN: &str = "/sign-in";
+const OPENID: &str = "/sign-in/openid";
+const OPENID_CALLBACK: &str = "/sign-in/openid/callback";
 const LINK: &str = "/sign-in/{secret}";
 const SIGN_OUT: &str = "/sign-out";
 const EVENTS: &str = "/events";
@@ -222,6 +224,18 @@ pub(crate) fn events() -> Path {
 #[must_use]
 pub fn sign_in() -> Path {
     Path::fixed(SIGN_IN)
+}
+
+/// Where a browser begins to sign in at a provider of OpenID Connect.
+#[must_use]
+pub fn openid() -> Path {
+    Path::fixed(OPENID)
+}
+
+/// Where the provider sends it back to.
+#[must_use]
+pub fn openid_callback() -> Path {
+    Path::fixed(OPENID_CALLBACK)
 }
 
 pub(crate) fn link(secret: &str) -> Option<Path> {
@@ -241,6 +255,11 @@ pub enum Target<'p> {
     Asset(&'static Asset),
     /// What is shown to somebody who is not signed in.
     SignIn,
+    /// Where a browser begins to sign in at a provider of OpenID Connect. It is a link, because the policy for forms covers
+    /// where their answers lead, too.
+    OpenId,
+    /// Where the provider sends it back to.
+    OpenIdCallback,
     /// A link that signs in, with its secret.
     Link(&'p str),
     /// The end of the session.
@@ -260,6 +279,8 @@ impl Target<'_> {
         match self {
             Self::Asset(_) => "asset",
             Self::SignIn => "sign-in",
+            Self::OpenId => "openid",
+            Self::OpenIdCallback => "openid-callback",
             Self::Link(_) => "link",
             Self::SignOut => "sign-out",
             Self::Events => "events",
@@ -272,7 +293,12 @@ impl Target<'_> {
     #[must_use]
     pub fn methods(&self) -> &'static [Method] {
         match self {
-            Self::Asset(_) | Self::SignIn | Self::Events | Self::Nothing => &[Method::GET],
+            Self::Asset(_)
+            | Self::SignIn
+            | Self::OpenId
+            | Self::OpenIdCallback
+            | Self::Events
+            | Self::Nothing => &[Method::GET],
             Self::SignOut => &[Method::POST],
             Self::Link(_) => &[Method::GET, Method::POST],
             Self::Route(route, _) => match route.serves {
@@ -288,6 +314,8 @@ impl Target<'_> {
 pub fn find(path: &str) -> Target<'_> {
     match path {
         SIGN_IN => return Target::SignIn,
+        OPENID => return Target::OpenId,
+        OPENID_CALLBACK => return Target::OpenIdCallback,
         SIGN_OUT => return Target::SignOut,
         EVENTS => return Target::Events,
         _ => {}

@@ -57,6 +57,8 @@ struct Session {
     look_again: LookAgain,
     address: String,
     signed_in: Time,
+    /// When it ends, whatever its user does.
+    ends: Time,
     last_used: Time,
     /// Dropped with the session, for those who wait for its end.
     ended: watch::Sender<()>,
@@ -182,24 +184,50 @@ impl Sessions {
             return Ok(None);
         };
         let link = self.links.swap_remove(found);
+        let begun = self.begin(
+            link.user,
+            link.look_again,
+            SESSION_TIME,
+            address,
+            now,
+            random,
+        );
+        begun.map(Some)
+    }
+
+    /// Begins a session of a user who was found to be there, which lasts for `at_most` this time.
+    ///
+    /// # Errors
+    /// When there is no randomness.
+    pub fn begin(
+        &mut self,
+        user: Caller,
+        look_again: LookAgain,
+        at_most: Seconds,
+        address: String,
+        now: Time,
+        random: &mut dyn Random,
+    ) -> Result<(Cookie, SignedIn), CryptoError> {
+        self.forget_old(now);
         let secret: [u8; SECRET_OCTETS] = random::array(random)?;
         let cookie = Cookie(base64::encode_url(&secret));
         let name = self.new_name(random)?;
-        self.make_room(&link.user.identity);
+        self.make_room(&user.identity);
         let (ended, _) = watch::channel(());
         let session = Session {
             digest: sha256(cookie.0.as_bytes()),
             name,
-            user: link.user,
-            look_again: link.look_again,
+            user,
+            look_again,
             address,
             signed_in: now,
+            ends: now.checked_add(at_most).unwrap_or(Time::MAX),
             last_used: now,
             ended,
         };
         let signed_in = session.signed_in();
         self.sessions.push(session);
-        Ok(Some((cookie, signed_in)))
+        Ok((cookie, signed_in))
     }
 
     /// The session whose cookie has this value. `by_user` tells a click from what the script does by itself: only clicks
@@ -282,8 +310,8 @@ impl Sessions {
 
 impl Session {
     fn end(&self) -> Time {
-        let after = |time: Time, seconds| time.checked_add(seconds).unwrap_or(Time::MAX);
-        after(self.last_used, IDLE_TIME).min(after(self.signed_in, SESSION_TIME))
+        let idle = self.last_used.checked_add(IDLE_TIME);
+        idle.unwrap_or(Time::MAX).min(self.ends)
     }
 
     fn signed_in(&self) -> SignedIn {

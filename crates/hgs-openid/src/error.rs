@@ -96,6 +96,9 @@ impl SignInError {
             | Self::IdToken(IdTokenError::Algorithm { .. }) => {
                 "name the algorithm in `algorithms` of [listen.console.openid] if it is RS256 or ES256, or have the provider sign with one of these"
             }
+            Self::IdToken(IdTokenError::UnknownKey(_) | IdTokenError::Signature(_)) => {
+                "try again in a minute: the provider may have new keys; if it persists, ask who runs it"
+            }
             Self::IdToken(IdTokenError::Encrypted) => {
                 "have the provider not encrypt the ID tokens of this client"
             }

@@ -15,6 +15,7 @@ use rustix::fs::{Access, access};
 use rustix::process::{Resource, getrlimit};
 
 use crate::config::{Config, Finding, PublicUrl, Severity, TlsFiles};
+use crate::guardian::{OpenId, OpenIdError};
 use crate::http::{self, TlsError};
 use crate::{logging, roles};
 
@@ -182,7 +183,24 @@ impl Config {
                 "write https://, a name, and a port if it is not 443; paths are the console's own",
             );
         }
-        if !self.listen.admin.enabled {
+        if let Err(error) = OpenId::check(&console.openid) {
+            let (check, remedy) = match &error {
+                OpenIdError::Incomplete(_) => (
+                    "listen.console.openid",
+                    "write `issuer`, `client_id` and at least one [[listen.console.openid.group]]",
+                ),
+                OpenIdError::Secret(_) | OpenIdError::EmptySecret => (
+                    "listen.console.openid.client_secret_file",
+                    "write the secret of the client into that file, readable by the server alone",
+                ),
+                OpenIdError::Authorities(_) => (
+                    "listen.console.openid.authorities",
+                    "install the package ca-certificates, or name a PEM file with the authority of the provider",
+                ),
+            };
+            findings.error(check, Problem::of(&error).message, remedy);
+        }
+        if !self.listen.admin.enabled && console.openid.issuer.is_none() {
             findings.warning(
                 "listen.console",
                 "nobody can sign in to the console: [listen.admin] is off, over which `hgs console` asks",

@@ -50,9 +50,9 @@ pub use config::Config;
 pub use guardian::{
     CertificateSource, CertifyError, ClusterError, ConsoleCertificateError, Dissolved,
     GivenCertificate, GivenError, GuardianError, HoldingsError, InitOptions, InitialiseError,
-    Initialised, Joined, KeyOrigin, KeyProofError, KeySize, MAX_NAME, PlacedKey, RotationError,
-    StoppedNode, UnusableKey, check_etcd, default_node_name, examine_stopped, found, initialise,
-    join, removal_of, unusable_keys,
+    Initialised, Joined, KeyOrigin, KeyProofError, KeySize, MAX_NAME, OpenIdError, PlacedKey,
+    RotationError, StoppedNode, UnusableKey, check_etcd, default_node_name, examine_stopped, found,
+    initialise, join, removal_of, unusable_keys,
 };
 pub use health::Readiness;
 pub use hgs_custody_pkcs11::ReturnBlame;

@@ -192,6 +192,7 @@ impl Parts {
         if store.state().settings().is_rekey_window_open(clock.now()) {
             warn!("a re-key window is open: what a compromised guardian signed is accepted unseen");
         }
+        let console = Console::of(config, &clock)?;
         let console_certificate = OwnCertificate::of(config);
         if let Some(certificate) = &console_certificate {
             certificate
@@ -279,7 +280,7 @@ impl Parts {
             refusals,
             signers,
             cluster,
-            console: Console::of(config),
+            console,
             console_certificate: console_certificate.map(Arc::new),
         })
     }

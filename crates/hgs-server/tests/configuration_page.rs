@@ -8,6 +8,9 @@ use hgs_server::Config;
 use hgs_server::config::{Environment, Pkcs11Module};
 use serde_json::Value;
 
+/// Keys that are tables of which there can be several.
+const TABLES: [&str; 3] = ["pkcs11.module", "pkcs11.key", "listen.console.openid.group"];
+
 fn page() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/configuration.md");
     fs::read_to_string(path).unwrap()
@@ -76,6 +79,8 @@ fn every_key_is_on_the_page_with_its_default_and_no_other() {
     in_the_program(&module, "[pkcs11.module]", &mut keys);
     let key = serde_json::json!({"certificate": null, "uri": null});
     in_the_program(&key, "[pkcs11.key]", &mut keys);
+    let group = serde_json::json!({"name": null, "roles": null});
+    in_the_program(&group, "[listen.console.openid.group]", &mut keys);
     assert_eq!(on_the_page(&page()), keys);
 }
 
@@ -128,7 +133,7 @@ fn the_sample_configuration_has_every_key() {
     for key in on_the_page(&page).keys() {
         let key = key.trim_start_matches('[').replace("].", ".");
         assert!(
-            ["pkcs11.module", "pkcs11.key"].contains(&&*key) || found.contains(&key),
+            TABLES.contains(&&*key) || found.contains(&key),
             "packaging/openhgs.toml lacks {key}"
         );
     }
@@ -142,7 +147,7 @@ fn keys_of(value: &toml::Value, name: &str, found: &mut Vec<String>) {
                 keys_of(value, &format!("{name}{dot}{key}"), found);
             }
         }
-        toml::Value::Array(all) if ["pkcs11.module", "pkcs11.key"].contains(&name) => {
+        toml::Value::Array(all) if TABLES.contains(&name) => {
             for one in all {
                 keys_of(one, name, found);
             }

@@ -132,6 +132,7 @@ const DRAWING: &[(&str, &[&str])] = &[
             "hgs-protector",
             "hgs-kps",
             "hgs-attest",
+            "hgs-openid",
             "hgs-custody",
             "hgs-custody-pkcs11",
             "hgs-files",

@@ -3,19 +3,40 @@
 use maud::html;
 
 use crate::Page;
-use crate::elements::{Button, commands, form};
+use crate::elements::{Button, button_link, commands, form};
 use crate::routes;
 
-/// How to sign in.
+/// How to sign in. `provider` is the one that users sign in at, if there is one.
 #[must_use]
-pub fn page() -> Page {
+pub fn page(provider: Option<&str>) -> Page {
     let body = html! {
-        p { "You are not signed in. On the guardian's machine, run" }
+        @if let Some(provider) = provider {
+            p { "You are not signed in. Sign in where you are known: at " (provider) "." }
+            p.buttons { (button_link(&routes::openid(), "Sign in")) }
+            h2 { "By a link" }
+        }
+        p { @if provider.is_none() { "You are not signed in. " } "On the guardian's machine, run" }
         (commands("command", "hgs console"))
         p { "and open the link that it prints. The link works once, within a minute, and gives you the role that you have on that machine." }
         p { "Before you open it, compare the certificate of this page with the fingerprint that the command prints." }
     };
     Page::new("Sign in", body)
+}
+
+/// Why the provider has signed nobody in, or why the guardian does not take its word.
+#[must_use]
+pub fn not_by_provider(reason: &str, remedy: &str) -> Page {
+    let body = html! {
+        div.error role="alert" {
+            p { strong { "You are not signed in: " } (reason) "." }
+            p { "What to do: " (remedy) "." }
+        }
+        p.buttons { (button_link(&routes::openid(), "Try again")) }
+        p { "Without the provider, run" }
+        (commands("command", "hgs console"))
+        p { "on the guardian's machine, and open the link that it prints." }
+    };
+    Page::new("You are not signed in", body)
 }
 
 /// What a link shows. Opening it changes nothing, because programs for mail and chat open links by themselves.

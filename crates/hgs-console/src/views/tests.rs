@@ -159,7 +159,7 @@ fn names_of_others_stay_text() {
         assert!(!document.contains("\" onfocus"), "{}", page.title);
         assert!(!document.contains("<script>"), "{}", page.title);
     }
-    let stranger = framed_for_strangers(&sign_in::page(), None);
+    let stranger = framed_for_strangers(&sign_in::page(None), None);
     assert_eq!(stranger.matches("<script").count(), 1);
 }
 
@@ -197,7 +197,7 @@ fn a_role_sees_what_it_may_do() {
         permissions: Permissions::default(),
         ..viewer(Role::Reviewer)
     };
-    let document = framed(&sign_in::page(), &nobody, None, None);
+    let document = framed(&sign_in::page(None), &nobody, None, None);
     assert!(!document.contains("href=\"/hosts\""));
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::openid::OpenId;
 use super::public_url::PublicUrl;
 use super::quantity::{DAY, SECOND, period};
 
@@ -207,6 +208,8 @@ pub struct Console {
         deserialize_with = "period::between::<_, 1, { 60 * SECOND }>"
     )]
     pub handshake_time: Duration,
+    /// Signing in by OpenID Connect.
+    pub openid: OpenId,
 }
 
 impl Default for Console {
@@ -220,6 +223,7 @@ impl Default for Console {
             passphrase_file: None,
             check_interval: Duration::from_mins(1),
             handshake_time: Duration::from_secs(10),
+            openid: OpenId::default(),
         }
     }
 }

@@ -4,6 +4,8 @@ use hgs_admin::{AdminError, ErrorCode};
 use hgs_console::assets::Asset;
 use hgs_console::sessions::Cookie;
 use hgs_console::{Page, Path, headers, page, views};
+use hgs_openid::BrowserSecret;
+use hgs_pki::Seconds;
 use hyper::header::{ALLOW, CACHE_CONTROL, HeaderName, HeaderValue, LOCATION, SET_COOKIE};
 use hyper::{Method, StatusCode};
 
@@ -65,6 +67,18 @@ pub(super) fn see(path: &Path) -> Response {
     guarded(response, headers::NOT_STORED)
 }
 
+/// Leads on to another server, or to this one by another name.
+pub(super) fn leave(url: &str) -> Response {
+    let response = Response::empty(StatusCode::SEE_OTHER);
+    match HeaderValue::try_from(url) {
+        Ok(place) => guarded(response.with_header(LOCATION, place), headers::NOT_STORED),
+        Err(_) => line(
+            StatusCode::BAD_GATEWAY,
+            "the provider names no place to go to",
+        ),
+    }
+}
+
 /// One line, for the script.
 pub(super) fn line(status: StatusCode, line: &str) -> Response {
     guarded(Response::text(status, line), headers::NOT_STORED)
@@ -73,6 +87,17 @@ pub(super) fn line(status: StatusCode, line: &str) -> Response {
 /// The answer with a cookie that holds a session until the browser is closed.
 pub(super) fn with_session(response: Response, name: &str, cookie: &Cookie) -> Response {
     set_cookie(response, &format!("{name}={}", cookie.expose()), "")
+}
+
+/// The answer with a cookie that the browser brings back from the provider.
+pub(super) fn with_sign_in(
+    response: Response,
+    name: &str,
+    secret: &BrowserSecret,
+    holds: Seconds,
+) -> Response {
+    let more = format!("; Max-Age={}", holds.get());
+    set_cookie(response, &format!("{name}={}", secret.expose()), &more)
 }
 
 /// The answer that has the browser forget the cookie.

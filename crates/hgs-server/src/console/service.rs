@@ -7,8 +7,9 @@ use hgs_admin::types::EventQuery;
 use hgs_admin::{AdminError, Administration as _, Caller, ErrorCode, LastEventId};
 use hgs_console::requests::{self, Provenance, Refusal};
 use hgs_console::routes::{self, Asked, Route, Shown, Target};
-use hgs_console::sessions::SignedIn;
+use hgs_console::sessions::{Cookie, SignedIn};
 use hgs_console::{Notice, Path, Viewer, headers, page, views};
+use hgs_crypto::CryptoError;
 use hgs_crypto::random::System;
 use hgs_pki::Time;
 use hyper::header::{COOKIE, HOST, HeaderName, ORIGIN};
@@ -18,7 +19,7 @@ use tracing::{Span, error, info};
 
 use super::{events, reply};
 use crate::admin::{AdminParts, perform_for};
-use crate::guardian::{Console, Follower};
+use crate::guardian::{Console, Follower, OpenId};
 use crate::http::{Peer, Request, Response, Service};
 
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -50,6 +51,10 @@ impl Service for ConsoleService {
             request,
         };
         Box::pin(async move {
+            // The provider is asked over the network, for which no thread waits.
+            if let Some(response) = visit.by_provider().await {
+                return response;
+            }
             let span = Span::current();
             // Roles come from databases that may be on the network, and changes wait for the disk.
             match spawn_blocking(move || span.in_scope(|| visit.answer())).await {
@@ -75,35 +80,48 @@ impl Service for ConsoleService {
 }
 
 /// One request.
-struct Visit {
+pub(super) struct Visit {
     parts: Arc<AdminParts>,
-    console: Arc<Console>,
-    now: Time,
-    request: Request,
+    pub(super) console: Arc<Console>,
+    pub(super) now: Time,
+    pub(super) request: Request,
 }
 
 impl Visit {
-    fn answer(&self) -> Response {
+    /// The answer to a request for `target` that does not come from where it may, or has another method.
+    pub(super) fn refused(&self, target: &Target<'_>) -> Option<Response> {
         if let Err(refusal) = requests::check(&self.provenance(), self.console.names()) {
-            return refuse(refusal);
+            return Some(refuse(refusal));
         }
+        let methods = target.methods();
+        (!methods.contains(&self.request.method)).then(|| reply::other_methods(methods))
+    }
+
+    fn answer(&self) -> Response {
         let target = routes::find(&self.request.path);
-        if !target.methods().contains(&self.request.method) {
-            return reply::other_methods(target.methods());
+        if let Some(refused) = self.refused(&target) {
+            return refused;
         }
         match target {
             Target::Asset(asset) => reply::asset(asset),
             Target::SignIn => {
-                let shown = views::sign_in::page();
+                let provider = self.console.openid().map(OpenId::issuer);
+                let shown = views::sign_in::page(provider);
                 let document = page::framed_for_strangers(&shown, self.notice());
                 reply::html(StatusCode::OK, document)
             }
             Target::Link(secret) => self.link(secret),
+            Target::OpenId | Target::OpenIdCallback => {
+                let message = "nobody signs in here by OpenID Connect";
+                let error = AdminError::new(ErrorCode::NotFound, message)
+                    .with_remedy("set `issuer` and `client_id` in [listen.console.openid]");
+                reply::refused(StatusCode::NOT_FOUND, &error)
+            }
             other => self.of_session(&other),
         }
     }
 
-    fn header(&self, name: HeaderName) -> Option<&str> {
+    pub(super) fn header(&self, name: HeaderName) -> Option<&str> {
         let mut values = self.request.headers.get_all(name).iter();
         match (values.next(), values.next()) {
             (Some(value), None) => value.to_str().ok(),
@@ -123,7 +141,7 @@ impl Visit {
         }
     }
 
-    fn address(&self) -> String {
+    pub(super) fn address(&self) -> String {
         match &self.request.peer {
             Peer::Tcp(address) | Peer::Node(address) => address.ip().to_string(),
             other => other.to_string(),
@@ -142,12 +160,16 @@ impl Visit {
 
     /// The value of the session's cookie.
     fn cookie(&self) -> Option<&str> {
+        self.cookie_named(self.console.cookie())
+    }
+
+    pub(super) fn cookie_named(&self, wanted: &str) -> Option<&str> {
         let lines = self.request.headers.get_all(COOKIE).iter();
         let pairs = lines
             .filter_map(|line| line.to_str().ok())
             .flat_map(|line| line.split(';'))
             .filter_map(|pair| pair.trim().split_once('='));
-        let mut values = pairs.filter(|(name, _)| *name == self.console.cookie());
+        let mut values = pairs.filter(|(name, _)| *name == wanted);
         values.next().map(|(_, value)| value)
     }
 
@@ -164,34 +186,41 @@ impl Visit {
             let shown = views::sign_in::by_link(secret, user.as_deref());
             return reply::to_stranger(StatusCode::OK, &shown);
         }
-        let former = self.session();
-        let mut sessions = self.console.sessions();
-        let (address, random) = (self.address(), &mut System::new());
-        let (cookie, signed_in) = match sessions.sign_in(secret, address, self.now, random) {
-            Ok(Some(begun)) => begun,
+        let begun = {
+            let (address, random) = (self.address(), &mut System::new());
+            let mut sessions = self.console.sessions();
+            sessions.sign_in(secret, address, self.now, random)
+        };
+        match begun {
+            Ok(Some(begun)) => {
+                let place = Path::start().with_notice(Notice::SignedIn);
+                self.signed_in(begun, &place)
+            }
             Ok(None) => {
                 let shown = views::sign_in::by_link(secret, None);
                 info!(peer = %self.request.peer, "a link of the console that is not valid was used");
-                return reply::to_stranger(StatusCode::FORBIDDEN, &shown);
+                reply::to_stranger(StatusCode::FORBIDDEN, &shown)
             }
-            Err(failure) => {
-                error!(%failure, "nobody can sign in to the console");
-                let error = AdminError::new(ErrorCode::Internal, failure);
-                return reply::refused(StatusCode::INTERNAL_SERVER_ERROR, &error);
-            }
-        };
-        if let Some(former) = former {
-            sessions.end(&former.session, self.now);
+            Err(failure) => no_randomness(failure),
         }
-        drop(sessions);
+    }
+
+    /// A session has begun, in the place of the one that the browser had.
+    pub(super) fn signed_in(
+        &self,
+        (cookie, signed_in): (Cookie, SignedIn),
+        place: &Path,
+    ) -> Response {
+        if let Some(former) = self.session() {
+            self.console.sessions().end(&former.session, self.now);
+        }
         info!(
             actor = %signed_in.user.identity,
             session = signed_in.session,
             peer = %self.request.peer,
             "signed in to the console"
         );
-        let response = reply::see(&Path::start().with_notice(Notice::SignedIn));
-        reply::with_session(response, self.console.cookie(), &cookie)
+        reply::with_session(reply::see(place), self.console.cookie(), &cookie)
     }
 
     fn of_session(&self, target: &Target<'_>) -> Response {
@@ -216,7 +245,12 @@ impl Visit {
             }
             Target::Events => self.events(&signed_in, &caller),
             Target::Route(route, segment) => self.route(route, segment, &signed_in, &caller),
-            Target::Asset(_) | Target::SignIn | Target::Link(_) | Target::Nothing => {
+            Target::Asset(_)
+            | Target::SignIn
+            | Target::OpenId
+            | Target::OpenIdCallback
+            | Target::Link(_)
+            | Target::Nothing => {
                 let error = AdminError::new(ErrorCode::NotFound, "the console has no such page");
                 self.framed_problem(&error, &viewer(&signed_in, &caller), None)
             }
@@ -332,6 +366,12 @@ fn viewer(signed_in: &SignedIn, caller: &Caller) -> Viewer {
         session: signed_in.session.clone(),
         permissions: caller.permissions.clone(),
     }
+}
+
+pub(super) fn no_randomness(failure: CryptoError) -> Response {
+    error!(%failure, "nobody can sign in to the console");
+    let error = AdminError::new(ErrorCode::Internal, failure);
+    reply::refused(StatusCode::INTERNAL_SERVER_ERROR, &error)
 }
 
 fn refuse(refusal: Refusal) -> Response {

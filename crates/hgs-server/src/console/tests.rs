@@ -76,7 +76,7 @@ async fn a_role_does_what_it_may_and_sees_no_link_to_the_rest() {
     let (_folder, parts) = opened();
     let mut config = parts.admin().inspection.config.clone();
     config.listen.console.enabled = true;
-    let console = Console::of(&config).unwrap();
+    let console = Console::of(&config, &parts.admin().clock).unwrap().unwrap();
     let mut visitor = Visitor {
         service: ConsoleService::new(Arc::new(parts.admin()), Arc::clone(&console)),
         console,

@@ -61,8 +61,8 @@ pub use cluster::{
     found, join, unusable_keys,
 };
 pub(crate) use collected::show_expiration;
-pub use console::ConsoleCertificateError;
-pub(crate) use console::{Console, OwnCertificate};
+pub(crate) use console::{Console, NotSignedIn, OpenId, OwnCertificate};
+pub use console::{ConsoleCertificateError, OpenIdError};
 pub(crate) use expiry::CertificateInUse;
 pub use hgs_custody::CertifyError;
 pub use initialise::{InitOptions, Initialised, initialise};
@@ -126,6 +126,9 @@ pub enum GuardianError {
     /// The certificate of the console.
     #[error(transparent)]
     Console(#[from] ConsoleCertificateError),
+    /// Signing in to the console by OpenID Connect.
+    #[error(transparent)]
+    OpenId(#[from] OpenIdError),
     /// The system gives no threads.
     #[error("no thread could be started: {0}")]
     Threads(#[source] std::io::Error),

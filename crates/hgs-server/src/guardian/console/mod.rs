@@ -1,22 +1,28 @@
 //! What a guardian knows of its console: who is signed in, where it is reached, and the certificate that it shows.
 
 mod certificate;
+mod openid;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use hgs_admin::{AdminError, Caller, ErrorCode};
+use hgs_clock::Clock;
 use hgs_console::requests::OwnNames;
-use hgs_console::routes::beginning_of_links;
+use hgs_console::routes::{self, beginning_of_links};
 use hgs_console::sessions::{LookAgain, Sessions};
 use hgs_crypto::{hash, hex};
 use hgs_pki::Time;
+use hyper::Uri;
+use tracing::info;
 
 use crate::config::Config;
 use crate::http::CurrentCertificate;
 
 pub use certificate::ConsoleCertificateError;
 pub(crate) use certificate::OwnCertificate;
+pub use openid::OpenIdError;
+pub(crate) use openid::{NotSignedIn, OpenId};
 
 /// The console of one guardian.
 pub(crate) struct Console {
@@ -24,6 +30,7 @@ pub(crate) struct Console {
     cookie: OnceLock<String>,
     sessions: Mutex<Sessions>,
     place: OnceLock<(String, Arc<CurrentCertificate>)>,
+    openid: Option<OpenId>,
 }
 
 /// Where a console is, and how it is known.
@@ -42,15 +49,21 @@ impl ConsolePlace {
 
 impl Console {
     /// The console, if there is to be one.
-    pub(crate) fn of(config: &Config) -> Option<Arc<Self>> {
-        config.listen.console.enabled.then(|| {
-            Arc::new(Self {
-                names: OwnNames::new(config.console_names()),
-                cookie: OnceLock::new(),
-                sessions: Mutex::default(),
-                place: OnceLock::new(),
-            })
-        })
+    pub(crate) fn of(
+        config: &Config,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Option<Arc<Self>>, OpenIdError> {
+        let settings = &config.listen.console;
+        if !settings.enabled {
+            return Ok(None);
+        }
+        Ok(Some(Arc::new(Self {
+            names: OwnNames::new(config.console_names()),
+            cookie: OnceLock::new(),
+            sessions: Mutex::default(),
+            place: OnceLock::new(),
+            openid: OpenId::new(&settings.openid, Arc::clone(clock))?,
+        })))
     }
 
     /// Tells it once where it listens.
@@ -59,6 +72,38 @@ impl Console {
         let digest = hex::encode(&hash::sha256(url.as_bytes())[..4]);
         let _ = self.cookie.set(format!("__Host-openhgs-{digest}"));
         let _ = self.place.set((url, certificate));
+        if let (Some(openid), Some(redirect_uri)) = (&self.openid, self.redirect_uri()) {
+            let issuer = openid.issuer();
+            info!(
+                issuer,
+                redirect_uri, "users sign in to the console by OpenID Connect, too"
+            );
+        }
+    }
+
+    /// The provider of OpenID Connect at which users sign in, if there is one.
+    pub(crate) fn openid(&self) -> Option<&OpenId> {
+        self.openid.as_ref()
+    }
+
+    /// Where that provider sends browsers back to.
+    pub(crate) fn redirect_uri(&self) -> Option<String> {
+        let (url, _) = self.place.get()?;
+        Some(url.trim_end_matches('/').to_owned() + routes::openid_callback().as_str())
+    }
+
+    /// Where a browser has to begin that reached the console by `host`: the provider knows one name of the console, and a
+    /// cookie of another name would not come back.
+    pub(crate) fn beginning_at_own_name(&self, host: &str) -> Option<String> {
+        let (url, _) = self.place.get()?;
+        let place = |url: &str| {
+            let url: Uri = url.parse().ok()?;
+            let port = url.port_u16().unwrap_or(443);
+            Some((url.host()?.to_ascii_lowercase(), port))
+        };
+        let is_own = place(url) == place(&format!("https://{host}"));
+        let beginning = url.trim_end_matches('/').to_owned() + routes::openid().as_str();
+        (!is_own).then_some(beginning)
     }
 
     /// The names by which browsers reach it.
