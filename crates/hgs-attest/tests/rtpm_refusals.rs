@@ -7,7 +7,9 @@ use std::collections::BTreeSet;
 use common::tpm::{Host, SESSION, Server, boot, parts, with_blobs, with_context};
 use hgs_attest::client::rtpm::{RtpmExchange, Step};
 use hgs_attest::policy::{EventDigest, Preimage, UnexplainedEvent};
-use hgs_attest::rtpm::{Blob, Context, ContextKey, IdentityPcrs, TpmMode};
+use hgs_attest::rtpm::{
+    Blob, Context, ContextError, ContextKey, IdentityPcrs, MAX_PREIMAGES, TpmMode,
+};
 use hgs_attest::wire::{
     AttestationProvidedContentType, Reply, Request, SessionId, TpmReplyContinue,
     TpmRequestContinue, TpmRequestInitial,
@@ -378,6 +380,32 @@ fn responses_that_are_missing_doubled_or_none_are_refused() {
         });
         expect(&server.refusal(&claimed), "rtpm-context-malformed");
     }
+}
+
+#[test]
+fn all_preimages_of_a_context_share_one_limit() {
+    let read = |octets: [usize; 3]| {
+        let preimages = octets.map(|length| {
+            Blob::Preimage(Preimage {
+                pcr: 8,
+                event: 1,
+                octets: vec![0; length],
+            })
+        });
+        let context = Context {
+            sealed_state: &[0; 36],
+            blobs: preimages.to_vec(),
+        };
+        Context::read(&context.octets()).map(|read| assert_eq!(read, context))
+    };
+    const HALF: usize = MAX_PREIMAGES / 2;
+    assert_eq!(read([HALF, HALF, 0]), Ok(()));
+    let refused = ContextError::TooLarge {
+        part: "the preimages of the context",
+        found: MAX_PREIMAGES + 1,
+        limit: MAX_PREIMAGES,
+    };
+    assert_eq!(read([HALF, HALF, 1]), Err(refused));
 }
 
 /// attacks.md A4.

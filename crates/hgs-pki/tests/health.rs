@@ -7,7 +7,7 @@ use const_oid::ObjectIdentifier;
 use const_oid::db::rfc5280::{
     ID_CE_BASIC_CONSTRAINTS, ID_CE_EXT_KEY_USAGE, ID_CE_NAME_CONSTRAINTS,
 };
-use hgs_crypto::rsa::PrivateKey;
+use hgs_crypto::rsa::{PrivateKey, PublicKey, PublicKeyError, Weakness};
 use hgs_pki::health::{
     AttestationMode, HealthCertificate, HealthCertificateError as Error, HealthKind,
     HealthStatement, HealthValidity, HostId, StatementError, TrustedSigner, TrustedSigners,
@@ -16,8 +16,8 @@ use hgs_pki::health::{
 use hgs_pki::issue::{Issuer, Template, prepare};
 use hgs_pki::profile::{HEALTH_ENCRYPTION, HEALTH_SIGNING, HEALTH_STATEMENT};
 use hgs_pki::{
-    Certificate, CertificateError, Extension, KeyUsage, Seconds, SignatureCache, Time, Validity,
-    profile,
+    Certificate, CertificateCache, CertificateError, Extension, KeyUsage, Seconds, SignatureCache,
+    Time, Validity, profile,
 };
 
 const SKEW: Seconds = Seconds::new(60);
@@ -55,9 +55,13 @@ fn trusted() -> TrustedSigners {
 
 /// Signed by the signer's key, whatever the template says, and not read again as issuing would.
 fn forge(template: Template) -> Vec<u8> {
+    forge_over(key("host").public(), template)
+}
+
+fn forge_over(public: &PublicKey, template: Template) -> Vec<u8> {
     let signer = signer();
     let issuer = Issuer::Certificate(&signer);
-    let prepared = prepare(template, key("host").public(), issuer, [0x5a; 16]).unwrap();
+    let prepared = prepare(template, public, issuer, [0x5a; 16]).unwrap();
     let signature = sign(&key("signer"), prepared.to_be_signed());
     let algorithm = b"\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0b\x05\x00";
     let mut bits = vec![0];
@@ -606,4 +610,22 @@ fn a_statement_before_1970_can_t_be_issued() {
         )
         .is_err()
     );
+}
+
+/// attacks.md A17: with a cache, the key is searched for weaknesses once the signer's signature has verified.
+#[test]
+fn a17_a_weak_key_that_a_signer_has_vouched_for_is_refused() {
+    // The modulus stands at the end of a key, before the exponent: 2^2048 - 1, which 3 divides.
+    let mut key = key("host").public().spki_der().to_vec();
+    let exponent = key.len() - 5;
+    key[exponent - 256..exponent].fill(0xff);
+    let der = forge_over(&PublicKey::unexamined_from_spki_der(&key).unwrap(), good());
+    let cache = CertificateCache::new(2);
+    let weak = CertificateError::Key(PublicKeyError::Weak(Weakness::SmallFactor(3)));
+    for _ in 0..2 {
+        let read = HealthCertificate::from_der_cached(&der, &cache).unwrap();
+        let refused = read.verify(&trusted(), HealthKind::Encryption, now(), SKEW);
+        assert_eq!(refused, Err(Error::Certificate(weak)));
+    }
+    assert_eq!(HealthCertificate::from_der(&der).unwrap_err(), weak);
 }

@@ -6,10 +6,12 @@ mod common;
 use common::openssl::Openssl;
 use common::{issue, key, now, ten_years};
 use hgs_crypto::rsa::{PublicKeyError, Weakness};
+use hgs_pki::endorsement::EndorsementAuthority;
 use hgs_pki::health::{AttestationMode, HealthStatement, HostId};
 use hgs_pki::issue::Issuer;
 use hgs_pki::{
-    Certificate, CertificateError, Extension, ObjectIdentifier, fuzzing, pkcs7, profile,
+    Certificate, CertificateError, Extension, MAX_CERTIFICATE_OCTETS, ObjectIdentifier,
+    TlsCertificate, Validity, fuzzing, pkcs7, profile,
 };
 
 /// `octets` with the one place where `old` stands replaced by `new`.
@@ -84,6 +86,25 @@ fn two_different_signature_algorithms_are_refused() {
     let inner = patched(plain().der(), sha_256, sha_384);
     let refused = Certificate::from_der(&inner);
     assert_eq!(refused, Err(CertificateError::SignatureAlgorithmMismatch));
+}
+
+#[test]
+fn what_is_longer_than_a_certificate_may_be_is_refused_whoever_reads_it() {
+    let long = vec![0x30; MAX_CERTIFICATE_OCTETS + 2];
+    let refused = CertificateError::TooLarge(long.len());
+    assert_eq!(Certificate::from_der(&long), Err(refused));
+    assert_eq!(TlsCertificate::from_der(&long), Err(refused));
+    assert_eq!(Validity::of_any_certificate(&long), Err(refused));
+    assert_eq!(EndorsementAuthority::from_der(&long), Err(refused.into()));
+    let certificate = plain();
+    assert_eq!(
+        TlsCertificate::from_der(certificate.der()).map(|read| read.validity),
+        Ok(certificate.validity())
+    );
+    assert_eq!(
+        Validity::of_any_certificate(certificate.der()),
+        Ok(certificate.validity())
+    );
 }
 
 /// attacks.md A17: keys from Infineon's library, and others whose modulus can be factored.

@@ -311,6 +311,26 @@ fn what_a_root_forbids_is_refused() {
 }
 
 #[test]
+fn names_are_compared_whatever_kind_of_string_they_are_written_in() {
+    let pair = Pair::new();
+    let [root, _] = pair.issue("critical,permitted;dirName:example", "/CN=a", "");
+    let configuration = String::from_utf8(pair.0.read("case.cnf")).unwrap();
+    // UTF8String, BMPString, TeletexString.
+    for kind in ["utf8only", "MASK:0x800", "MASK:0x4"] {
+        pair.0
+            .write("case.cnf", configuration.replace("utf8only", kind));
+        let verified = |subject: &str| {
+            let options = "-extensions leaf -key leaf.key -CA root.pem -CAkey root.key";
+            let leaf = pair.issued("leaf", &format!("{options} -subj {subject}"));
+            pair.verify(&[root.clone(), leaf], &format!("{kind} {subject}"))
+        };
+        assert_eq!(verified("/C=DE/O=example/CN=a"), Ok(()), "{kind}");
+        let refused = Err(ChainError::NameConstraint);
+        assert_eq!(verified("/C=DE/O=Other/CN=a"), refused, "{kind}");
+    }
+}
+
+#[test]
 fn a_constrained_form_without_rules_is_refused_by_its_name() {
     let pair = Pair::new();
     for (constraints, alternative, form, name) in [

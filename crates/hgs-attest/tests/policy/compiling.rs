@@ -320,6 +320,17 @@ fn names_that_lead_nowhere_are_refused() {
         baseline.lanes[1].slots.push(slot);
     });
     doubled(|baseline| baseline.components.push(baseline.components[0].clone()));
+    doubled(|baseline| {
+        for pcr in [0, 4] {
+            baseline.final_values.push(FinalValue {
+                name: "published".to_owned(),
+                source: source(),
+                state: State::promoted(),
+                pcr,
+                value: digest("value"),
+            });
+        }
+    });
 }
 
 #[test]

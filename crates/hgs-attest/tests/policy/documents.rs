@@ -6,7 +6,7 @@ use hgs_attest::policy::{
 use proptest::prelude::*;
 
 use crate::common::{baseline_of, recorded};
-use crate::compiling::small;
+use crate::compiling::{digest, small, source};
 
 #[test]
 fn a_document_is_read_as_it_was_written() {
@@ -92,6 +92,65 @@ fn a_document_with_more_of_something_than_it_may_have_is_refused() {
         read,
         Err(DocumentError::TooMany { limit: 512, .. })
     ));
+}
+
+fn of_one_file() -> CiPolicy {
+    let files = [("/usr/bin/".to_owned(), digest("program"))];
+    CiPolicy::of_files("today", source(), files)
+}
+
+#[test]
+fn a_policy_of_files_is_held_to_its_limits_and_its_words_and_paths_to_their_form() {
+    let refused = |change: &dyn Fn(&mut CiPolicy)| {
+        let mut policy = of_one_file();
+        change(&mut policy);
+        CiPolicy::from_json(policy.to_json().as_bytes()).unwrap_err()
+    };
+    let too_many = |what, limit| DocumentError::TooMany { what, limit };
+    let words = |words: &[&str]| -> Vec<_> { words.iter().map(ToString::to_string).collect() };
+    for wrong in ["", "TCB", "tcb secure_boot", "tcb\""] {
+        let error = refused(&|policy| policy.ima_policy = words(&["tcb", wrong]));
+        assert!(matches!(error, DocumentError::Inconsistent(_)), "{error}");
+    }
+    assert_eq!(
+        refused(&|policy| policy.ima_policy = words(&["tcb"; 17])),
+        too_many("words of `ima_policy`", 16)
+    );
+    assert_eq!(
+        refused(&|policy| policy.sets = vec![policy.sets[0].clone(); 1025]),
+        too_many("sets", 1024)
+    );
+    let files = |count| vec![of_one_file().sets[0].files[0].clone(); count];
+    assert_eq!(
+        refused(&|policy| policy.sets[0].files = files(1025)),
+        too_many("paths of a set", 1024)
+    );
+    for change in [
+        (|policy| policy.sets[0].name.clear()) as fn(&mut CiPolicy),
+        |policy| policy.sets[0].source.of.clear(),
+        |policy| policy.sets[0].files[0].path.push(' '),
+        |policy| policy.sets[0].files = vec![policy.sets[0].files[0].clone(); 2],
+    ] {
+        let error = refused(&change);
+        assert!(matches!(error, DocumentError::Inconsistent(_)), "{error}");
+    }
+    let dump_key = |files| DumpKey::from_json(DumpKey { files }.to_json().as_bytes());
+    assert!(dump_key(files(1)).is_ok());
+    assert!(dump_key(files(2)).is_err());
+    assert!(dump_key(Vec::new()).is_err());
+}
+
+#[test]
+fn two_sets_of_files_have_two_names() {
+    let mut policy = of_one_file();
+    policy.sets.push(policy.sets[0].clone());
+    let read = |policy: &CiPolicy| CiPolicy::from_json(policy.to_json().as_bytes());
+    assert!(matches!(
+        read(&policy),
+        Err(DocumentError::Inconsistent(reason)) if reason.contains("`today`")
+    ));
+    policy.sets[1].name = "tomorrow".to_owned();
+    assert_eq!(read(&policy).as_ref(), Ok(&policy));
 }
 
 #[test]

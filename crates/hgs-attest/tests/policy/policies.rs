@@ -117,6 +117,8 @@ fn iommu_must_be_turned_on_and_must_not_be_passed_through() {
         "intel_iommu=on,igfx_off",
         "amd_iommu=off",
         "iommu=force,pt",
+        // To the kernel this is one word, and no parameter that it knows.
+        "note=\"where intel_iommu=on stands\"",
     ] {
         assert_failed(line, policy);
     }
@@ -644,7 +646,8 @@ fn dumps_go_through_what_a_dump_key_policy_has() {
     let key = DumpKey {
         files: vec![PathFiles {
             path: "/var/lib/kdump/".to_owned(),
-            digests: vec![digest("initrd with our key")],
+            // No file has the digest of zeros: it stands where a file was changed while it was measured.
+            digests: vec![digest("initrd with our key"), EventDigest([0; 32])],
         }],
     };
     let mut selection = PolicySelection::default();
@@ -661,6 +664,9 @@ fn dumps_go_through_what_a_dump_key_policy_has() {
     };
     let kdump = |contents: &str| File::new("/var/lib/kdump/initrd.img", contents);
     assert_eq!(failed(&[kdump("initrd with our key")]), []);
+    let mut changed = kdump("initrd with our key");
+    changed.violation = true;
+    assert_eq!(failed(&[changed]), [PolicyName::DumpEncryptionKey]);
     assert_eq!(
         failed(&[kdump("initrd with their key")]),
         [PolicyName::DumpEncryptionKey]

@@ -111,6 +111,23 @@ fn trap_9_what_has_no_text_is_the_hosts_own_or_nothing() {
     assert!(of_kind(ComponentKind::Host).is_healthy());
     assert!(of_kind(ComponentKind::Any).is_healthy());
 
+    // What has a text may be shared beside what has none.
+    let mut baseline = baseline_of(&proved);
+    let mut own = baseline.components.iter_mut();
+    let own = own.find(|one| one.name == "system-identity").unwrap();
+    let mut shared = own.clone();
+    shared.name = "machine".to_owned();
+    shared.kind = ComponentKind::Shared;
+    shared.alternatives[0].events[0].events.truncate(1);
+    own.alternatives[0].events[0].events.remove(0);
+    baseline.components.push(shared);
+    let mut lanes = baseline.lanes.iter_mut();
+    let slots = &mut lanes.find(|lane| lane.pcr == 15).unwrap().slots;
+    slots.insert(0, slots[0].clone());
+    slots[0].component = "machine".to_owned();
+    let evaluation = compiled(&[("reference", &baseline)]).evaluate(&proved, NOW);
+    assert!(evaluation.is_healthy(), "{evaluation}");
+
     // Words of the boot phases are known by their text only.
     let mut phases = boot.evidence();
     let ready = sha256(b"ready");
@@ -133,6 +150,19 @@ fn trap_9_what_has_no_text_is_the_hosts_own_or_nothing() {
     let baseline = baseline_of(&proved);
     let component = baseline.component("unexplained").unwrap();
     assert_eq!(component.kind, ComponentKind::Host);
+    // A phase of the boot, which the host has got to or not, is no event of a baseline; everything else is one.
+    for (text, is_phase) in [("sysinit", true), ("system", false)] {
+        let mut said = boot.evidence();
+        let value = sha256(&[[0; 32], sha256(text.as_bytes())].concat());
+        said.values.insert(11, &value).unwrap();
+        said.preimages = vec![Preimage {
+            pcr: 11,
+            event: 50,
+            octets: text.into(),
+        }];
+        let evaluation = set.evaluate(&said.prove().unwrap(), NOW);
+        assert_eq!(evaluation.is_healthy(), is_phase, "{text}: {evaluation}");
+    }
     // A PCR of the firmware has all its events in the log.
     let mut of_firmware = boot.evidence();
     let value = of_firmware.values.value(4).unwrap();
