@@ -1,13 +1,20 @@
 //! What changes something. Each act has a page that shows what will change, and a form in it that does it. Where there is a
 //! script, the page is opened as a dialog.
 
+pub(crate) mod policies;
+
 use std::collections::BTreeMap;
 
-use hgs_admin::types::{AddHost, ApproveHosts, HostEvidence, RevokeHost, SimulatePolicies};
+use hgs_admin::types::{
+    AddHost, ApproveHosts, Host, HostEvidence, HostQuery, RevokeHost, SimulatePolicies,
+};
 use hgs_admin::{AdminError, Administration as _, ErrorCode};
 
+use crate::routes::policies::WAITING;
 use crate::routes::{Asked, HOST, SESSIONS, Shown};
-use crate::views::{hosts, sessions};
+use crate::views::hosts::{self, Alike};
+use crate::views::sessions;
+use crate::views::waiting::{self, Group};
 use crate::{Notice, Page, Path};
 
 /// Where to go when something was done, and what is said there.
@@ -50,6 +57,11 @@ impl Entered {
         serde_urlencoded::from_bytes(form)
             .map(Self)
             .map_err(AdminError::invalid)
+    }
+
+    /// Whether nothing was sent: the form is shown for the first time.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// What was entered into a field.
@@ -112,28 +124,50 @@ pub(crate) const APPROVE_HOST: Act = Act {
         let judged = asked
             .administration
             .simulate_policies(&as_it_booted(&evidence))?;
+        let alike = waiting::alike(asked.administration.hosts(&HostQuery::default())?);
+        let is_among = |hosts: &Vec<Host>| hosts.iter().any(|host| host.name == evidence.host);
+        let alike = alike.into_iter().find(is_among).unwrap_or_default();
+        let refusal = Group {
+            hosts: alike,
+            judged,
+        };
         Ok(hosts::approve(
-            &evidence, &judged, entered, error, asked.now,
+            &evidence,
+            &refusal,
+            (entered, is_of_all(asked, entered)?),
+            error,
+            asked.now,
         ))
     },
     perform: |asked, entered| {
         let host = asked.host()?;
-        let alike = entered.field("alike") == "yes";
+        let alike = is_of_all(asked, entered)?;
         let approval = ApproveHosts {
             hosts: (!alike).then(|| host.to_string()).into_iter().collect(),
             like: alike.then(|| host.to_string()),
             label: entered.optional("label"),
         };
         asked.administration.approve_hosts(&approval)?;
-        Ok((
-            Path::or_start(HOST.path_of(asked.segment)),
-            Notice::HostApproved,
-        ))
+        Ok(match alike {
+            true => (WAITING.fixed_path(), Notice::HostsApproved),
+            false => (
+                Path::or_start(HOST.path_of(asked.segment)),
+                Notice::HostApproved,
+            ),
+        })
     },
 };
 
+/// Whether all hosts are meant that differ in the same way: as entered, or as the link has it that leads to the form.
+fn is_of_all(asked: &Asked<'_>, entered: &Entered) -> Result<bool, AdminError> {
+    Ok(match entered.is_empty() {
+        true => asked.query::<Alike>()?.alike,
+        false => entered.field("alike") == "yes",
+    })
+}
+
 /// The last evidence of a host, to be judged by what is in effect now.
-fn as_it_booted(evidence: &HostEvidence) -> SimulatePolicies {
+pub(crate) fn as_it_booted(evidence: &HostEvidence) -> SimulatePolicies {
     let values = evidence.pcr_values.iter();
     let pcrs =
         values.filter_map(|value| Some((u8::try_from(value.pcr).ok()?, value.value.clone())));

@@ -122,6 +122,30 @@ impl Field<'_> {
     }
 }
 
+/// A choice of one of several, each with what it is sent as and what it is called.
+pub(crate) fn choice(
+    name: &'static str,
+    label: &str,
+    value: &str,
+    options: &[(&str, &str)],
+) -> Markup {
+    html! {
+        p.field {
+            label for=(name) { (label) }
+            select id=(name) name=(name) {
+                @for (sent, said) in options {
+                    option value=(sent) selected[*sent == value] { (said) }
+                }
+            }
+        }
+    }
+}
+
+/// What a form sends along and nobody enters, such as the state that its page has shown.
+pub(crate) fn hidden(name: &'static str, value: &str) -> Markup {
+    html! { input type="hidden" name=(name) value=(value); }
+}
+
 /// A list of names and what belongs to each.
 pub(crate) fn facts(facts: impl IntoIterator<Item = (&'static str, Markup)>) -> Markup {
     html! {

@@ -18,6 +18,7 @@
 
 pub mod acts;
 pub mod assets;
+mod effect;
 mod elements;
 pub mod headers;
 mod notice;

@@ -51,7 +51,8 @@ impl Path {
     /// The same with what was done, which the page there says.
     #[must_use]
     pub fn with_notice(&self, notice: Notice) -> Self {
-        Self(format!("{}?notice={notice}", self.0))
+        let separator = if self.0.contains('?') { '&' } else { '?' };
+        Self(format!("{}{separator}notice={notice}", self.0))
     }
 
     /// The text.

@@ -4,6 +4,8 @@
 //! [`acts`]. Each names the operations that it can't do without: who is not permitted them all sees no link to it, and is
 //! refused there.
 
+pub(crate) mod policies;
+
 use hgs_admin::types::HostQuery;
 use hgs_admin::{
     AdminError, Administration, ErrorCode, HostSelector, OPERATIONS, Operation, Permitted,
@@ -153,6 +155,7 @@ pub(crate) static APPROVE_HOST: Route = Route {
     operations: &[
         &OPERATIONS.approve_hosts,
         &OPERATIONS.host_evidence,
+        &OPERATIONS.hosts,
         &OPERATIONS.simulate_policies,
     ],
     serves: Serves::Act(acts::APPROVE_HOST),
@@ -200,6 +203,16 @@ pub static ROUTES: &[&Route] = &[
     &ADD_HOST,
     &REVOKE_HOST,
     &APPROVE_HOST,
+    &policies::WAITING,
+    &policies::POLICIES,
+    &policies::ENABLE_POLICY,
+    &policies::DISABLE_POLICY,
+    &policies::RESET_POLICY,
+    &policies::DOCUMENT,
+    &policies::ADD_DOCUMENT,
+    &policies::CHANGE_DOCUMENT,
+    &policies::RETIRE_ALTERNATIVE,
+    &policies::REMOVE_DOCUMENT,
     &SETTINGS,
     &SESSIONS,
     &REVOKE_SESSION,
@@ -404,6 +417,8 @@ mod tests {
             let path = route
                 .path
                 .replace("{host}", "node-1")
+                .replace("{policy}", "model-a")
+                .replace("{document}", "model-a")
                 .replace("{session}", "5f0c2a91");
             match find(&path) {
                 Target::Route(found, _) => assert_eq!(found.name, route.name),

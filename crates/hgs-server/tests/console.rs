@@ -7,7 +7,7 @@ mod support;
 use std::sync::Arc;
 
 use guardian::{Host, Site};
-use hgs_admin::types::{AuditQuery, NewConsoleLink};
+use hgs_admin::types::{AuditQuery, NewConsoleLink, SetServer};
 use hgs_admin::{AdminError, Administration as _, ErrorCode};
 use hgs_console::headers;
 use hgs_crypto::{hash, hex};
@@ -353,6 +353,92 @@ async fn other_pages_and_other_names_are_refused() {
     assert_eq!(
         (other.status, other.header("allow")),
         (405, Some("GET, HEAD"))
+    );
+}
+
+/// What is pasted is tried first, and done once that is confirmed; each act says what it did.
+#[tokio::test]
+async fn documents_and_policies_are_changed_with_their_effect_in_sight() {
+    let visited = Visited::start().await;
+    let mode = SetServer {
+        attestation_mode: Some("tpm".to_owned()),
+        ..SetServer::default()
+    };
+    let server = visited.site.admin(move |client| client.set_server(&mode));
+    server.await.unwrap();
+    let cookie = visited.signed_in("secret").await;
+    let post = async |path: &str, form: &[(&str, &str)]| {
+        let form = serde_urlencoded::to_string(form).unwrap();
+        visited.post(path, &cookie, &form).await
+    };
+    let empty = visited.get("/policies", &cookie).await.body;
+    assert!(empty.contains("There is no baseline yet"), "{empty}");
+    let waiting = visited.get("/waiting", &cookie).await.body;
+    assert!(
+        waiting.contains("Nothing waits for a decision"),
+        "{waiting}"
+    );
+
+    let text = hgs_testkit::block_of_page(include_str!("../../../docs/baseline.md"), "json");
+    let form = [
+        ("name", "model-a"),
+        ("kind", "baseline"),
+        ("text", &text[..]),
+    ];
+    let wrong = post("/add-policy-document", &[("text", "{}"), form[0], form[1]]).await;
+    assert_eq!(wrong.status, 400, "{}", wrong.body);
+    let tried = post("/add-policy-document", &form).await;
+    assert_eq!(tried.status, 409);
+    assert!(
+        tried.body.contains("look at what it would do"),
+        "{}",
+        tried.body
+    );
+    assert_eq!(
+        visited
+            .get("/policy-documents/model-a", &cookie)
+            .await
+            .status,
+        404
+    );
+    let confirmed = [&form[..], &[("confirmed", "yes")]].concat();
+    let added = post("/add-policy-document", &confirmed).await;
+    let place = Some("/policy-documents/model-a?notice=document-added");
+    assert_eq!(added.header("location"), place, "{}", added.body);
+
+    // What a page has shown is what is changed, or nothing is.
+    let retire = "/policy-documents/model-a/retire?component=loader&alternative=grub-efi-amd64-signed+1%2B2.06%2B13%2Bdeb12u2";
+    let asked = visited.get(retire, &cookie).await.body;
+    assert!(asked.contains("name=\"digest\""), "{asked}");
+    let stale = post(retire, &[("digest", &"00".repeat(32))]).await;
+    assert_eq!(stale.status, 409, "{}", stale.body);
+    let digest = asked.split("name=\"digest\" value=\"").nth(1).unwrap();
+    let digest = digest.split('"').next().unwrap();
+    let retired = post(retire, &[("digest", digest)]).await;
+    assert_eq!(retired.status, 303, "{}", retired.body);
+    let page = visited.get("/policy-documents/model-a", &cookie).await.body;
+    assert!(page.contains(">retired</span>"), "{page}");
+    assert_eq!(visited.get(retire, &cookie).await.status, 404);
+
+    let disable = "/policies/model-a/disable";
+    let asked = visited.get(disable, &cookie).await.body;
+    assert!(
+        asked.contains("No host that it concerns has attested yet"),
+        "{asked}"
+    );
+    let disabled = post(disable, &[]).await;
+    let place = Some("/policies?notice=policy-disabled");
+    assert_eq!(disabled.header("location"), place, "{}", disabled.body);
+    let page = visited.get("/policies", &cookie).await.body;
+    assert!(page.contains("/policies/model-a/enable"), "{page}");
+    let removed = post("/policy-documents/model-a/remove", &[]).await;
+    assert_eq!(removed.status, 303, "{}", removed.body);
+    let records = visited.site.audit(AuditQuery::default()).await;
+    assert!(
+        records[..4]
+            .iter()
+            .all(|record| record.actor.starts_with("console ")),
+        "{records:?}"
     );
 }
 

@@ -1,21 +1,24 @@
 //! The hosts: all of them, one of them, and what is done to them.
 
 use hgs_admin::AdminError;
-use hgs_admin::types::{
-    AttestationMode, Host, HostDetail, HostEvidence, HostQuery, Judgement, Status,
-};
+use hgs_admin::types::{AttestationMode, Host, HostDetail, HostEvidence, HostQuery, Status};
 use hgs_pki::Time;
 use maud::{Markup, html};
 use serde::{Deserialize, Serialize};
 
+use super::judgement::differences;
+use super::waiting::Group;
 use crate::acts::Entered;
 use crate::elements::{
     self, Button, Condition, Field, act_link, commands, condition, digest, facts, form, link,
     or_none, table, text, time,
 };
+use crate::routes::policies::WAITING;
 use crate::routes::{ADD_HOST, APPROVE_HOST, HOST, HOSTS, REVOKE_HOST};
 use crate::{Page, Path, Viewer};
 
+/// Other hosts that an approval names.
+const MAX_NAMED: usize = 100;
 /// Hosts on one page.
 pub(crate) const PAGE: usize = 100;
 
@@ -309,15 +312,26 @@ pub(crate) fn revoke(
     Page::new(format!("Revoke {}", host.name), body)
 }
 
+/// Whether all hosts are meant that differ in the same way.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Alike {
+    pub(crate) alike: bool,
+}
+
+/// `refusal` has all hosts that differ in the same way. `entered` is with whether all of them are meant.
 pub(crate) fn approve(
     evidence: &HostEvidence,
-    judged: &Judgement,
-    entered: &Entered,
+    refusal: &Group,
+    (entered, of_all): (&Entered, bool),
     error: Option<&AdminError>,
     now: Time,
 ) -> Page {
-    let host = &evidence.host;
-    let back = Path::or_start(HOST.path_of(host));
+    let (host, judged) = (&evidence.host, &refusal.judged);
+    let back = match of_all {
+        true => WAITING.fixed_path(),
+        false => Path::or_start(HOST.path_of(host)),
+    };
     let path = Path::or_start(APPROVE_HOST.path_of(host));
     let button = Button {
         text: "Approve",
@@ -335,25 +349,25 @@ pub(crate) fn approve(
         name: "alike",
         label: "All hosts that differ in the same way",
         help: "Otherwise this host alone.",
-        value: entered.field("alike"),
+        value: if of_all { "yes" } else { "" },
         is_required: false,
     };
+    let others: Vec<_> = refusal
+        .hosts
+        .iter()
+        .filter(|other| other.name != *host)
+        .collect();
     let body = html! {
         @if let Some(error) = error { (elements::error(error)) }
         p { "What the host booted " (time(&evidence.attempt.time, now)) " becomes one more thing that its baseline accepts, or that is accepted of this host." }
-        @if let Some(problem) = &judged.problem { div.warning { p { (problem) "." } } }
         @if judged.healthy { p { "By what is approved now, the host would be healthy: there is nothing to approve." } }
-        @if !judged.differences.is_empty() {
-            h2 { "Where it differs" }
-            @if let Some(nearest) = &judged.nearest_baseline { p { "From the baseline " (nearest) ", which it matches best:" } }
-            ul.differences { @for difference in &judged.differences { li { (difference.text) } } }
+        (differences(judged))
+        @if !others.is_empty() {
+            p.subject { strong { "Hosts that differ in the same way" } }
+            ul { @for other in others.iter().take(MAX_NAMED) { li { (other.name) } } @if others.len() > MAX_NAMED { li { "and " (others.len() - MAX_NAMED) " more" } } }
         }
-        @let failed: Vec<_> = judged.policies.iter().filter(|policy| policy.enabled && !policy.held).collect();
-        @if !failed.is_empty() {
-            h2 { "Policies that fail" }
-            ul { @for policy in failed { li { (policy.policy) @if let Some(reason) = &policy.reason { ": " (reason) } } } }
-        }
-        (form(&path, button, &html! { (label.line()) (alike.check_box()) }))
+        // A form that is sent has something in it, whatever is chosen.
+        (form(&path, button, &html! { (elements::hidden("host", host)) (label.line()) @if !others.is_empty() || of_all { (alike.check_box()) } }))
     };
     Page::new(format!("Approve what {host} booted"), body)
 }

@@ -1,10 +1,22 @@
 //! The screens: functions from what the guardian answers to HTML.
 
+pub(crate) mod document;
 pub(crate) mod hosts;
+mod judgement;
 pub(crate) mod overview;
+pub(crate) mod policies;
 pub mod problem;
 pub(crate) mod sessions;
 pub(crate) mod settings;
 pub mod sign_in;
 #[cfg(test)]
 mod tests;
+pub(crate) mod waiting;
+
+/// A number with its noun: `1 host`, `2 hosts`. Of a noun of several words, the first is what is counted.
+fn counted(count: usize, noun: &str) -> String {
+    match count {
+        1 => format!("1 {noun}"),
+        _ => format!("{count} {noun}s"),
+    }
+}

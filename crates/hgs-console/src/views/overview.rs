@@ -4,6 +4,7 @@ use hgs_admin::types::{Certificate, Cluster, Status};
 use hgs_pki::Time;
 use maud::{Markup, html};
 
+use super::counted;
 use crate::elements::{Condition, condition, digest, facts, link, text, time};
 use crate::routes::{ADD_HOST, HOSTS, SETTINGS};
 use crate::{Page, Viewer};
@@ -137,12 +138,5 @@ fn nodes(cluster: &Cluster) -> Markup {
             ]))
             @if let Some(trouble) = &cluster.trouble { div.warning { p { (trouble) "." } } }
         }
-    }
-}
-
-fn counted(count: usize, noun: &str) -> String {
-    match count {
-        1 => format!("1 {noun}"),
-        _ => format!("{count} {noun}s"),
     }
 }

@@ -1,14 +1,20 @@
 //! Pages from answers that somebody else has named.
 
 use hgs_admin::types::{
-    AttestationMode, ConsoleSession, Host, HostDetail, HostEvidence, HostQuery, Judgement,
-    LastAttempt, Revocation, Status, Warning,
+    AttestationMode, ConsoleSession, DocumentKind, Host, HostDetail, HostEvidence, HostGroup,
+    HostQuery, Judgement, LastAttempt, Policy, PolicyDocument, PolicyDocumentDetail, Revocation,
+    Status, Warning,
 };
 use hgs_admin::{AdminError, ErrorCode, Permissions, Role};
 use hgs_pki::Time;
 
+use super::document::{self, Which};
+use super::policies::{self, OfGroup};
+use super::waiting::{self, Group};
 use super::{hosts, overview, problem, sessions, sign_in};
 use crate::acts::Entered;
+use crate::acts::policies::Change;
+use crate::effect::Effect;
 use crate::page::{framed, framed_for_strangers};
 use crate::{Page, Viewer};
 
@@ -123,6 +129,99 @@ fn judged() -> Judgement {
     serde_json::from_value(judged).unwrap()
 }
 
+fn refusal() -> Group {
+    let host = Host {
+        revoked: None,
+        ..host()
+    };
+    Group {
+        hosts: vec![
+            host.clone(),
+            Host {
+                name: "node-2".to_owned(),
+                ..host
+            },
+        ],
+        judged: judged(),
+    }
+}
+
+fn of_group() -> OfGroup {
+    OfGroup {
+        group: Some(HOSTILE.to_owned()),
+    }
+}
+
+fn groups() -> Vec<HostGroup> {
+    let group = |name: &str| HostGroup {
+        name: name.to_owned(),
+        hosts: 1,
+        settings: 0,
+        problem: Some(HOSTILE.to_owned()),
+        added: None,
+    };
+    vec![group("default"), group(HOSTILE)]
+}
+
+fn settings() -> Vec<Policy> {
+    let policy = |name: &str, kind: &str| Policy {
+        name: name.to_owned(),
+        kind: kind.to_owned(),
+        guid: None,
+        enabled: true,
+        locked: false,
+        undecided: false,
+        set_for: Some(HOSTILE.to_owned()),
+    };
+    vec![
+        policy("Hgs_IommuEnabled", "policy"),
+        policy(HOSTILE, HOSTILE),
+        policy("model-a", "baseline"),
+    ]
+}
+
+fn effect() -> Effect {
+    Effect {
+        hosts: 64,
+        unknown: 1,
+        refused: 3,
+        newly_refused: vec![HOSTILE.to_owned()],
+        newly_healthy: vec![HOSTILE.to_owned()],
+    }
+}
+
+fn which() -> Which {
+    Which {
+        component: HOSTILE.to_owned(),
+        alternative: HOSTILE.to_owned(),
+    }
+}
+
+/// A baseline of whose one component an alternative is staged.
+fn baseline() -> PolicyDocumentDetail {
+    let text = serde_json::json!({
+        "kind": "openhgs-baseline", "version": 1,
+        "lanes": [{"pcr": 4, "slots": [{"component": "kernel", "name": "image"}]}],
+        "components": [{"name": "kernel", "kind": "shared", "alternatives": [{
+            "name": HOSTILE, "source": {"kind": "file", "of": HOSTILE},
+            "state": {"staged": {"expires": "2030-01-01T00:00:00Z"}},
+            "events": [{"slot": "image", "events": [{"digest": "00".repeat(32)}]}],
+        }]}],
+    });
+    PolicyDocumentDetail {
+        document: PolicyDocument {
+            name: HOSTILE.to_owned(),
+            kind: DocumentKind::Baseline,
+            enabled: vec![HOSTILE.to_owned()],
+            octets: 1,
+            digest: HOSTILE.to_owned(),
+            added: HOSTILE.to_owned(),
+            changed: None,
+        },
+        text: text.to_string(),
+    }
+}
+
 /// Every page, with whatever may be hostile in it being so.
 fn pages() -> Vec<Page> {
     let administrator = viewer(Role::Administrator);
@@ -141,7 +240,21 @@ fn pages() -> Vec<Page> {
         hosts::one(&detail(), &administrator, NOW),
         hosts::add(&status(), &entered, Some(&error)),
         hosts::revoke(&detail(), &entered, Some(&error), NOW),
-        hosts::approve(&evidence(), &judged(), &entered, Some(&error), NOW),
+        hosts::approve(&evidence(), &refusal(), (&entered, true), Some(&error), NOW),
+        waiting::page(&[refusal()], 2, &administrator, NOW),
+        policies::page(&OfGroup::default(), &groups(), &settings(), &administrator),
+        policies::set(
+            &settings()[0],
+            Change::Enable,
+            &of_group(),
+            &effect(),
+            Some(&error),
+        ),
+        document::page(&baseline(), &[judged()], &administrator, NOW),
+        document::add(&entered, Some(&effect()), Some(&error)),
+        document::change(&baseline(), &entered, Some(&effect()), Some(&error)),
+        document::retire(&baseline(), &which(), Some(&effect()), Some(&error)),
+        document::remove(&baseline(), &effect(), Some(&error)),
         sessions::page(&[session()], &administrator, NOW),
         sessions::revoke(&session(), &administrator, Some(&error), NOW),
         problem::page(&error),
@@ -232,4 +345,105 @@ fn commands_for_a_new_host_are_what_is_typed_there() {
     );
     assert!(text.contains("guarded-host identity export"), "{text}");
     assert!(text.contains("There are no hosts yet."), "{text}");
+}
+
+/// Hosts that differ in the same way are one decision, and what nobody can decide on is none.
+#[test]
+fn refusals_are_grouped_by_their_difference() {
+    let refused = |name: &str, difference: Option<&str>| Host {
+        name: name.to_owned(),
+        id: format!("id of {name}"),
+        revoked: None,
+        last_attempt: Some(LastAttempt {
+            evidence_digest: Some("00".to_owned()),
+            difference_digest: difference.map(str::to_owned),
+            ..attempt()
+        }),
+        ..host()
+    };
+    let revoked = Host {
+        revoked: host().revoked,
+        ..refused("revoked", Some("kernel"))
+    };
+    let without_evidence = Host {
+        last_attempt: Some(attempt()),
+        ..refused("by its key", None)
+    };
+    let hosts = vec![
+        refused("a", Some("firmware")),
+        refused("b", Some("kernel")),
+        refused("c", None),
+        refused("d", Some("kernel")),
+        revoked,
+        without_evidence,
+    ];
+    let names = waiting::alike(hosts);
+    let names: Vec<Vec<_>> = names
+        .iter()
+        .map(|hosts| hosts.iter().map(|host| &*host.name).collect())
+        .collect();
+    assert_eq!(names, [vec!["b", "d"], vec!["a"], vec!["c"]]);
+}
+
+#[test]
+fn who_may_not_approve_or_change_sees_no_way_to() {
+    let seen = |role| {
+        let viewer = viewer(role);
+        let waiting = waiting::page(&[named(refusal())], 0, &viewer, NOW);
+        let policies = policies::page(&OfGroup::default(), &groups(), &settings(), &viewer);
+        let document = document::page(&named_baseline(), &[], &viewer, NOW);
+        [waiting, policies, document].map(|page| page.body.into_string())
+    };
+    let [waiting, policies, document] = seen(Role::Administrator);
+    assert!(
+        waiting.contains("href=\"/hosts/node-1/approve?alike=true\""),
+        "{waiting}"
+    );
+    assert!(
+        policies.contains("href=\"/policies/Hgs_IommuEnabled/disable\""),
+        "{policies}"
+    );
+    assert!(
+        document.contains("/policy-documents/model-a/retire?component=kernel"),
+        "{document}"
+    );
+    let [waiting, policies, document] = seen(Role::HostManager);
+    assert!(waiting.contains("/hosts/node-1/approve"), "{waiting}");
+    assert!(!policies.contains("/disable\""), "{policies}");
+    assert!(!document.contains("/retire"), "{document}");
+    let [waiting, ..] = seen(Role::Reviewer);
+    assert!(!waiting.contains("/approve"), "{waiting}");
+}
+
+fn named(mut refusal: Group) -> Group {
+    refusal.hosts[0].name = "node-1".to_owned();
+    refusal
+}
+
+fn named_baseline() -> PolicyDocumentDetail {
+    let mut baseline = baseline();
+    baseline.document.name = "model-a".to_owned();
+    baseline
+}
+
+/// What is done first is what is said first: how many hosts would be refused.
+#[test]
+fn a_change_says_what_it_would_do() {
+    let page = policies::set(
+        &settings()[0],
+        Change::Enable,
+        &OfGroup::default(),
+        &effect(),
+        None,
+    );
+    let text = page.body.into_string();
+    assert!(text.contains("3 of 64 hosts would be refused"), "{text}");
+    assert!(
+        text.contains("1 host that is healthy now would be refused"),
+        "{text}"
+    );
+    assert!(
+        text.contains("What 1 more host booted last is not known"),
+        "{text}"
+    );
 }
