@@ -26,13 +26,16 @@ impl Effect {
         let mut effect = Self::default();
         let concerned = after.iter().filter_map(named);
         for (host, after) in concerned.filter(|(host, _)| names.contains(host)) {
-            if after.problem.is_some() {
+            let before = before.get(host);
+            let was_judged = before.is_some_and(|before| before.problem.is_none());
+            // What was judged and can't be any more is refused: its group has no baseline left.
+            if after.problem.is_some() && !was_judged {
                 effect.unknown += 1;
                 continue;
             }
             effect.hosts += 1;
             effect.refused += usize::from(!after.healthy);
-            let was_healthy = before.get(host).is_some_and(|before| before.healthy);
+            let was_healthy = before.is_some_and(|before| before.healthy);
             match (was_healthy, after.healthy) {
                 (true, false) => effect.newly_refused.push(host.to_owned()),
                 (false, true) => effect.newly_healthy.push(host.to_owned()),
@@ -67,6 +70,7 @@ mod tests {
             judged("d", false, None),
             judged("elsewhere", true, None),
             judged("new", false, Some("it has not attested")),
+            judged("left without", true, None),
         ];
         let after = [
             judged("a", true, None),
@@ -75,13 +79,14 @@ mod tests {
             judged("d", false, None),
             judged("elsewhere", false, None),
             judged("new", false, Some("it has not attested")),
+            judged("left without", false, Some("no baseline is enabled")),
         ];
-        let names = BTreeSet::from(["a", "b", "c", "d", "new"]);
+        let names = BTreeSet::from(["a", "b", "c", "d", "new", "left without"]);
         let expected = Effect {
-            hosts: 4,
+            hosts: 5,
             unknown: 1,
-            refused: 2,
-            newly_refused: vec!["b".to_owned()],
+            refused: 3,
+            newly_refused: vec!["b".to_owned(), "left without".to_owned()],
             newly_healthy: vec!["c".to_owned()],
         };
         assert_eq!(Effect::of(&before, &after, &names), expected);

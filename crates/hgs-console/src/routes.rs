@@ -8,7 +8,8 @@ pub(crate) mod policies;
 
 use hgs_admin::types::HostQuery;
 use hgs_admin::{
-    AdminError, Administration, ErrorCode, HostSelector, OPERATIONS, Operation, Permitted,
+    AdminError, Administration, ErrorCode, HostSelector, NameSelector, OPERATIONS, Operation,
+    Permitted,
 };
 use hgs_pki::Time;
 use hyper::Method;
@@ -71,6 +72,10 @@ pub enum Shown {
 
 impl Asked<'_> {
     pub(crate) fn host(&self) -> Result<HostSelector, AdminError> {
+        self.segment.parse()
+    }
+
+    pub(crate) fn name(&self) -> Result<NameSelector, AdminError> {
         self.segment.parse()
     }
 

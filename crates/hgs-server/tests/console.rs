@@ -356,6 +356,19 @@ async fn other_pages_and_other_names_are_refused() {
     );
 }
 
+/// A baseline whose loader may be another one, too, so that one can be retired.
+fn with_a_second_loader(baseline: &str) -> String {
+    let mut baseline: serde_json::Value = serde_json::from_str(baseline).unwrap();
+    let components = baseline["components"].as_array_mut().unwrap();
+    let loader = components.iter_mut().find(|one| one["name"] == "loader");
+    let alternatives = loader.unwrap()["alternatives"].as_array_mut().unwrap();
+    let mut second = alternatives[0].clone();
+    second["name"] = "another".into();
+    second["events"][0]["events"][0]["digest"] = "00".repeat(32).into();
+    alternatives.push(second);
+    baseline.to_string()
+}
+
 /// What is pasted is tried first, and done once that is confirmed; each act says what it did.
 #[tokio::test]
 async fn documents_and_policies_are_changed_with_their_effect_in_sight() {
@@ -379,14 +392,20 @@ async fn documents_and_policies_are_changed_with_their_effect_in_sight() {
         "{waiting}"
     );
 
-    let text = hgs_testkit::block_of_page(include_str!("../../../docs/baseline.md"), "json");
+    let text = with_a_second_loader(&hgs_testkit::block_of_page("baseline.md", "json"));
     let form = [
         ("name", "model-a"),
         ("kind", "baseline"),
         ("text", &text[..]),
     ];
     let wrong = post("/add-policy-document", &[("text", "{}"), form[0], form[1]]).await;
-    assert_eq!(wrong.status, 400, "{}", wrong.body);
+    assert!(
+        wrong
+            .body
+            .contains("Nothing was changed: </strong>model-a: the document is not one of kind"),
+        "{}",
+        wrong.body
+    );
     let tried = post("/add-policy-document", &form).await;
     assert_eq!(tried.status, 409);
     assert!(
@@ -420,6 +439,21 @@ async fn documents_and_policies_are_changed_with_their_effect_in_sight() {
     assert!(page.contains(">retired</span>"), "{page}");
     assert_eq!(visited.get(retire, &cookie).await.status, 404);
 
+    // The only baseline is not taken away from hosts.
+    let refused = post("/policies/model-a/disable", &[]).await;
+    assert!(
+        refused.body.contains("no baseline is enabled"),
+        "{}",
+        refused.body
+    );
+    let second = [
+        ("name", "model-b"),
+        confirmed[1],
+        confirmed[2],
+        confirmed[3],
+    ];
+    let added = post("/add-policy-document", &second).await;
+    assert_eq!(added.status, 303, "{}", added.body);
     let disable = "/policies/model-a/disable";
     let asked = visited.get(disable, &cookie).await.body;
     assert!(

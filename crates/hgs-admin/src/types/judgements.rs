@@ -69,7 +69,7 @@ pub struct Judgement {
     pub time: Option<String>,
     /// Whether the host would get a health certificate.
     pub healthy: bool,
-    /// Why nothing could be judged: there is no evidence, or it does not hold.
+    /// Why nothing could be judged: there is no evidence, it does not hold, or the group of the host has no baseline.
     #[serde(default)]
     pub problem: Option<String>,
     /// The baseline that the boot matches.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hgs_admin::types::{
-    AddPolicyDocument, ChangePolicyDocument, DocumentKind, Host, HostQuery, Policy,
+    AddPolicyDocument, ChangePolicyDocument, DocumentKind, Host, HostQuery, PageQuery, Policy,
     PolicyDocumentDetail, PolicyQuery, SetPolicy, Trial,
 };
 use hgs_admin::{AdminError, Administration as _, ErrorCode};
@@ -77,7 +77,7 @@ fn set(asked: &Asked<'_>, change: Change) -> Done {
     let group = SetPolicy {
         group: of_group.group.clone(),
     };
-    let policy = &asked.host()?;
+    let policy = &asked.name()?;
     let notice = match change {
         Change::Enable => asked
             .administration
@@ -135,8 +135,12 @@ fn tried(
         .filter(is_in)
         .map(|host| host.name.as_str())
         .collect();
-    let before = asked.administration.simulate_for_hosts(&Trial::default())?;
-    let after = asked.administration.simulate_for_hosts(trial)?;
+    let before = asked
+        .administration
+        .simulate_for_hosts(&PageQuery::default(), &Trial::default())?;
+    let after = asked
+        .administration
+        .simulate_for_hosts(&PageQuery::default(), trial)?;
     Ok(Effect::of(&before, &after, &names))
 }
 
@@ -200,13 +204,13 @@ fn groups_of_new(asked: &Asked<'_>, group: Option<&str>) -> Result<BTreeSet<Stri
 
 pub(crate) const CHANGE_DOCUMENT: Act = Act {
     page: |asked, entered, error| {
-        let detail = asked.administration.policy_document(&asked.host()?)?;
+        let detail = asked.administration.policy_document(&asked.name()?)?;
         let text = entered.optional("text");
         let effect = text.and_then(|text| effect_on(asked, &detail, &text).ok().flatten());
         Ok(document::change(&detail, entered, effect.as_ref(), error))
     },
     perform: |asked, entered| {
-        let detail = asked.administration.policy_document(&asked.host()?)?;
+        let detail = asked.administration.policy_document(&asked.name()?)?;
         let text = entered.field("text");
         let effect = effect_on(asked, &detail, text)?;
         entered.check_confirmed(effect.as_ref())?;
@@ -216,13 +220,13 @@ pub(crate) const CHANGE_DOCUMENT: Act = Act {
 
 pub(crate) const RETIRE: Act = Act {
     page: |asked, _, error| {
-        let detail = asked.administration.policy_document(&asked.host()?)?;
+        let detail = asked.administration.policy_document(&asked.name()?)?;
         let which: Which = asked.query()?;
         let effect = effect_on(asked, &detail, &without(&detail, &which, asked.now)?)?;
         Ok(document::retire(&detail, &which, effect.as_ref(), error))
     },
     perform: |asked, entered| {
-        let detail = asked.administration.policy_document(&asked.host()?)?;
+        let detail = asked.administration.policy_document(&asked.name()?)?;
         let text = without(&detail, &asked.query()?, asked.now)?;
         replace(asked, entered, text, Notice::AlternativeRetired)
     },
@@ -230,7 +234,7 @@ pub(crate) const RETIRE: Act = Act {
 
 pub(crate) const REMOVE_DOCUMENT: Act = Act {
     page: |asked, _, error| {
-        let detail = asked.administration.policy_document(&asked.host()?)?;
+        let detail = asked.administration.policy_document(&asked.name()?)?;
         let trial = Trial {
             disable: vec![detail.document.name.clone()],
             ..Trial::default()
@@ -245,7 +249,7 @@ pub(crate) const REMOVE_DOCUMENT: Act = Act {
     perform: |asked, _| {
         asked
             .administration
-            .remove_policy_document(&asked.host()?)?;
+            .remove_policy_document(&asked.name()?)?;
         Ok((POLICIES.fixed_path(), Notice::DocumentRemoved))
     },
 };
@@ -270,7 +274,7 @@ fn replace(asked: &Asked<'_>, entered: &Entered, text: String, notice: Notice) -
     };
     let document = asked
         .administration
-        .change_policy_document(&asked.host()?, &change)?;
+        .change_policy_document(&asked.name()?, &change)?;
     Ok((Path::or_start(DOCUMENT.path_of(&document.name)), notice))
 }
 

@@ -1,6 +1,6 @@
 //! Screens and acts about what hosts may boot and use.
 
-use hgs_admin::types::{Host, HostQuery, PolicyQuery, Trial};
+use hgs_admin::types::{Host, HostQuery, PageQuery, PolicyQuery, Trial};
 use hgs_admin::{AdminError, Administration as _, ErrorCode, OPERATIONS, Operation};
 
 use super::{Asked, Route, Serves};
@@ -114,8 +114,10 @@ pub(crate) static DOCUMENT: Route = Route {
     menu: None,
     operations: &[&OPERATIONS.policy_document, &OPERATIONS.simulate_for_hosts],
     serves: Serves::Screen(|asked| {
-        let detail = asked.administration.policy_document(&asked.host()?)?;
-        let judged = asked.administration.simulate_for_hosts(&Trial::default())?;
+        let detail = asked.administration.policy_document(&asked.name()?)?;
+        let judged = asked
+            .administration
+            .simulate_for_hosts(&PageQuery::default(), &Trial::default())?;
         Ok(document::page(&detail, &judged, asked.viewer, asked.now))
     }),
 };

@@ -114,6 +114,11 @@ impl AdminHandler<'_> {
         let state = self.parts.store.state();
         let now = self.parts.clock.now();
         let trial = trial(request, now)?;
+        // A trial that is wrong is refused, also where there is no host to judge.
+        match state.tried_policy_set(None, &trial) {
+            Err(error) if !error.is_incomplete() => return Err(conflict(error)),
+            _ => {}
+        }
         let mut sets = TriedSets::new(&state, trial);
         let after = page.after.as_deref().map(str::to_ascii_lowercase);
         pages::page(with_tpm(&state), page.limit, after, |host| {
@@ -121,8 +126,12 @@ impl AdminHandler<'_> {
         })?
         .into_iter()
         .map(|host| {
-            let set = sets.of_host(host).map_err(conflict)?;
-            let judged = self.judge_last_boot(host, &set, now)?;
+            let judged = match sets.of_host(host) {
+                // Every host of such a group is refused, whatever it boots.
+                Err(error) if error.is_incomplete() => no_judgement(Some(error.to_string())),
+                Err(error) => return Err(conflict(error)),
+                Ok(set) => self.judge_last_boot(host, &set, now)?,
+            };
             let attempt = host.last_attempt.as_ref();
             Ok(Judgement {
                 host: Some(host.name.to_string()),
