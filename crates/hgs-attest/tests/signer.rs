@@ -232,6 +232,11 @@ fn a_signer_that_does_not_fit_into_the_list_is_refused_while_another_can_sign() 
         assert_eq!(check_room(own, &added, time), expected);
     }
     assert!(check_room(&signers, &added, time).is_err());
+    // Those that have ended, and are published no more, take no room.
+    let later = after(Seconds::from_days(2000));
+    let with_successor = [signers.as_slice(), &[made(later)]].concat();
+    assert_eq!(plan(&with_successor, later).published.len(), 1);
+    assert_eq!(check_room(&with_successor, &added, later), Ok(()));
 
     for signer in &mut signers {
         signer.retired = true;

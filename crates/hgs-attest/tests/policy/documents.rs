@@ -1,7 +1,7 @@
 //! Documents are read strictly, within budgets, and as they were written.
 
 use hgs_attest::policy::{
-    Baseline, CiPolicy, DocumentError, DumpKey, HostMeasurements, MAX_BASELINE_OCTETS,
+    Baseline, CiPolicy, DocumentError, DumpKey, Encoding, HostMeasurements, MAX_BASELINE_OCTETS,
 };
 use proptest::prelude::*;
 
@@ -138,6 +138,20 @@ fn a_policy_of_files_is_held_to_its_limits_and_its_words_and_paths_to_their_form
     assert!(dump_key(files(1)).is_ok());
     assert!(dump_key(files(2)).is_err());
     assert!(dump_key(Vec::new()).is_err());
+}
+
+#[test]
+fn octets_are_a_text_only_if_they_are_it_whole() {
+    let utf_16 = |octets: &[u8]| Encoding::Utf16Nul.text(octets);
+    assert_eq!(utf_16(b"a\0b\0\0\0"), Some("ab".to_owned()));
+    for wrong in [b"a\0b\0\0\0b".as_slice(), b"a\0\0\0b\0\0\0", b"a\0b\0", b""] {
+        assert_eq!(utf_16(wrong), None, "{wrong:?}");
+    }
+    let utf_8 = |octets: &[u8]| Encoding::Utf8Nul.text(octets);
+    assert_eq!(utf_8(b"ab\0"), Some("ab".to_owned()));
+    for wrong in [b"ab".as_slice(), b"a\0b\0", b"\xff\0", b""] {
+        assert_eq!(utf_8(wrong), None, "{wrong:?}");
+    }
 }
 
 #[test]
