@@ -1,7 +1,8 @@
 //! Documents are read strictly, within budgets, and as they were written.
 
 use hgs_attest::policy::{
-    Baseline, CiPolicy, DocumentError, DumpKey, Encoding, HostMeasurements, MAX_BASELINE_OCTETS,
+    Baseline, CiPolicy, ComponentKind, DocumentError, DumpKey, Encoding, ExpectedEvent,
+    HostMeasurements, MAX_BASELINE_OCTETS, MAX_TEXT_OCTETS,
 };
 use proptest::prelude::*;
 
@@ -151,6 +152,38 @@ fn octets_are_a_text_only_if_they_are_it_whole() {
     assert_eq!(utf_8(b"ab\0"), Some("ab".to_owned()));
     for wrong in [b"ab".as_slice(), b"a\0b\0", b"\xff\0", b""] {
         assert_eq!(utf_8(wrong), None, "{wrong:?}");
+    }
+}
+
+#[test]
+fn the_text_of_an_event_is_held_to_its_length_and_names_parameters_as_they_are_called() {
+    let read = |text: &str| {
+        let mut baseline = small();
+        baseline.components[0].kind = ComponentKind::Parametrised;
+        baseline.components[0].alternatives[0].events[0].events = vec![ExpectedEvent::Text {
+            text: text.to_owned(),
+            encoding: Encoding::Utf8,
+        }];
+        Baseline::from_json(baseline.to_json().as_bytes()).map(|_| ())
+    };
+    assert_eq!(read("root={root-1_a} {{literal}}"), Ok(()));
+    assert_eq!(read(&format!("{{{}}}", "r".repeat(64))), Ok(()));
+    let long_name = format!("{{{}}}", "r".repeat(65));
+    for wrong in ["{Root}", "{}", "{ro ot}", "{root", "root}", &long_name] {
+        let refused = read(wrong);
+        assert!(
+            matches!(refused, Err(DocumentError::Inconsistent(_))),
+            "{wrong}: {refused:?}"
+        );
+    }
+    assert_eq!(read(&"a".repeat(MAX_TEXT_OCTETS)), Ok(()));
+    let what = "octets in the text of an event";
+    let limit = MAX_TEXT_OCTETS;
+    for more in [1, 2] {
+        assert_eq!(
+            read(&"a".repeat(limit + more)),
+            Err(DocumentError::TooMany { what, limit })
+        );
     }
 }
 
