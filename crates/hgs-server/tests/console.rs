@@ -67,7 +67,7 @@ impl Visited {
             .add(CertificateDer::from_pem_file(file).unwrap())
             .unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let settings = ClientConfig::builder_with_provider(provider)
+        let settings = ClientConfig::builder_with_details(provider, self.site.clock.clone())
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_root_certificates(roots)

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 
-use guardian::Site;
+use guardian::{ManualClock, Site};
 use hgs_admin::Administration as _;
 use hgs_admin::types::{AuditQuery, NewConsoleLink};
 use hgs_clock::Clock as _;
@@ -135,6 +135,7 @@ impl Visited {
 
     fn browser(&self) -> Browser {
         Browser {
+            clock: self.site.clock.clone(),
             certificate: self.site.config.state_folder().join("console.pem"),
             jar: BTreeMap::new(),
             visited: Vec::new(),
@@ -150,6 +151,7 @@ impl Visited {
 
 /// What a browser keeps and does, without a window.
 struct Browser {
+    clock: Arc<ManualClock>,
     certificate: PathBuf,
     /// By name and port, as the provider and the console are at one address.
     jar: BTreeMap<(String, String), String>,
@@ -266,7 +268,7 @@ impl Browser {
                 .add(CertificateDer::from_pem_file(&self.certificate).unwrap())
                 .unwrap();
             let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-            let settings = ClientConfig::builder_with_provider(provider)
+            let settings = ClientConfig::builder_with_details(provider, self.clock.clone())
                 .with_safe_default_protocol_versions()
                 .unwrap()
                 .with_root_certificates(roots)

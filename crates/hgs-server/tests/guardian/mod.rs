@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use hgs_admin::{AdminError, Administration, Client, types};
@@ -23,6 +24,8 @@ use hgs_protector::{GuardianCertificates, TransportKey, VerifiedProtector, creat
 use hgs_server::config::Layout;
 use hgs_server::{CertificateSource, Config, GivenCertificate, InitOptions, KeySize, Running};
 use hgs_testkit::fixtures::{Guardian as Fixture, Keys, now, private_key};
+use rustls::pki_types::UnixTime;
+use rustls::time_provider::TimeProvider;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -53,6 +56,14 @@ impl Clock for ManualClock {
             let mut time = self.0.subscribe();
             time.wait_for(|time| *time >= when).await.unwrap();
         })
+    }
+}
+
+/// By which clients judge the dates of certificates that the guardian makes.
+impl TimeProvider for ManualClock {
+    fn current_time(&self) -> Option<UnixTime> {
+        let since = u64::try_from(self.now().unix()).ok()?;
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(since)))
     }
 }
 
