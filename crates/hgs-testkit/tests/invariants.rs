@@ -118,7 +118,10 @@ const DRAWING: &[(&str, &[&str])] = &[
             "hgs-custody-tpm",
         ],
     ),
-    ("hgs-console", &["hgs-admin", "hgs-crypto", "hgs-pki"]),
+    (
+        "hgs-console",
+        &["hgs-admin", "hgs-attest", "hgs-crypto", "hgs-pki"],
+    ),
     (
         "hgs-server",
         &[
