@@ -242,6 +242,20 @@ fn a16_health_certificate_confusion_expired() {
     assert_eq!(verify_at(&der, now), Err(Error::Expired { not_after, now }));
 }
 
+/// Check 2 comes before all that the certificate itself says.
+#[test]
+fn a16_health_certificate_confusion_of_a_signer_that_has_ended() {
+    let der = forge(good());
+    let not_after = signer().validity().not_after;
+    let now = not_after.checked_add(Seconds::new(1)).unwrap();
+    assert_eq!(
+        verify_at(&der, now),
+        Err(Error::SignerExpired { not_after, now })
+    );
+    let in_its_last_second = verify_at(&der, not_after);
+    assert!(matches!(in_its_last_second, Err(Error::Expired { .. })));
+}
+
 #[test]
 fn a16_health_certificate_confusion_not_yet_valid() {
     assert!(verify(&forge(issued_at(after(60)))).is_ok());
