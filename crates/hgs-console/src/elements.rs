@@ -66,6 +66,16 @@ pub(crate) fn form(path: &Path, button: Button<'_>, fields: &Markup) -> Markup {
     }
 }
 
+/// A form whose fields are the query of the page at `path`. It changes nothing.
+pub(crate) fn search(path: &Path, button: &str, fields: &Markup) -> Markup {
+    html! {
+        form method="get" action=(path) role="search" {
+            (fields)
+            p.buttons { button type="submit" class="main" { (button) } }
+        }
+    }
+}
+
 /// The button of a form.
 pub(crate) struct Button<'b> {
     pub(crate) text: &'b str,

@@ -4,6 +4,7 @@
 //! [`acts`]. Each names the operations that it can't do without: who is not permitted them all sees no link to it, and is
 //! refused there.
 
+pub(crate) mod log;
 pub(crate) mod policies;
 
 use hgs_admin::types::HostQuery;
@@ -40,6 +41,8 @@ pub struct Route {
 pub enum Serves {
     /// A page.
     Screen(fn(&Asked<'_>) -> Result<Page, AdminError>),
+    /// A file that the browser keeps.
+    Download(fn(&Asked<'_>) -> Result<Download, AdminError>),
     /// A page that shows what will change, and the form in it that does it.
     Act(Act),
 }
@@ -59,11 +62,24 @@ pub struct Asked<'a> {
     pub now: Time,
 }
 
+/// A file that a browser keeps.
+#[derive(Debug)]
+pub struct Download {
+    /// The name that it gets there.
+    pub name: &'static str,
+    /// Its `Content-Type`.
+    pub content_type: &'static str,
+    /// Its contents.
+    pub contents: String,
+}
+
 /// What a request leads to.
 #[derive(Debug)]
 pub enum Shown {
     /// A page.
     Page(Page),
+    /// A file.
+    Download(Download),
     /// A form again, with what was entered and why it was not done.
     Refused(Page, ErrorCode),
     /// It was done, and the page at this path says so.
@@ -218,6 +234,9 @@ pub static ROUTES: &[&Route] = &[
     &policies::CHANGE_DOCUMENT,
     &policies::RETIRE_ALTERNATIVE,
     &policies::REMOVE_DOCUMENT,
+    &log::LOG,
+    &log::RECORD,
+    &log::DOWNLOAD_LOG,
     &SETTINGS,
     &SESSIONS,
     &REVOKE_SESSION,
@@ -320,7 +339,7 @@ impl Target<'_> {
             Self::SignOut => &[Method::POST],
             Self::Link(_) => &[Method::GET, Method::POST],
             Self::Route(route, _) => match route.serves {
-                Serves::Screen(_) => &[Method::GET],
+                Serves::Screen(_) | Serves::Download(_) => &[Method::GET],
                 Serves::Act(_) => &[Method::GET, Method::POST],
             },
         }
@@ -400,11 +419,12 @@ impl Route {
         }
         match (&self.serves, sent) {
             (Serves::Screen(show), None) => show(asked).map(Shown::Page),
+            (Serves::Download(made), None) => made(asked).map(Shown::Download),
             (Serves::Act(act), None) => {
                 (act.page)(asked, &Entered::default(), None).map(Shown::Page)
             }
             (Serves::Act(act), Some(form)) => act.carry_out(asked, &Entered::read(form)?),
-            (Serves::Screen(_), Some(_)) => Err(AdminError::new(
+            (Serves::Screen(_) | Serves::Download(_), Some(_)) => Err(AdminError::new(
                 ErrorCode::MethodNotAllowed,
                 "this page takes no form",
             )),
@@ -424,6 +444,7 @@ mod tests {
                 .replace("{host}", "node-1")
                 .replace("{policy}", "model-a")
                 .replace("{document}", "model-a")
+                .replace("{sequence}", "17")
                 .replace("{session}", "5f0c2a91");
             match find(&path) {
                 Target::Route(found, _) => assert_eq!(found.name, route.name),

@@ -7,7 +7,7 @@ mod support;
 use std::sync::Arc;
 
 use guardian::{Host, Site};
-use hgs_admin::types::{AuditQuery, NewConsoleLink, SetServer};
+use hgs_admin::types::{AuditQuery, AuditRecord, NewConsoleLink, SetServer};
 use hgs_admin::{AdminError, Administration as _, ErrorCode};
 use hgs_console::headers;
 use hgs_crypto::{hash, hex};
@@ -261,6 +261,34 @@ async fn a_link_signs_in_once_and_acts_are_recorded_with_the_session() {
         records[0].actor,
         format!("console {}, {}", session.session, session.user)
     );
+
+    // The log has it, and so has what is downloaded of the log.
+    let path = format!("/audit/{}", records[0].sequence);
+    let search = "host=node-1&action=revoke-host&outcome=done&since=2000-01-01&until=&lineage=";
+    let list = visited.get(&format!("/audit?{search}"), &cookie).await;
+    assert!(
+        list.body.contains(&format!("href=\"{path}\"")),
+        "{}",
+        list.body
+    );
+    let record = visited.get(&path, &cookie).await;
+    assert!(record.body.contains("stolen"), "{}", record.body);
+    let file = visited
+        .get(&format!("/audit-records?{search}"), &cookie)
+        .await;
+    assert_eq!(
+        file.header("content-disposition"),
+        Some("attachment; filename=\"audit-records.jsonl\"")
+    );
+    let line: AuditRecord = serde_json::from_str(&file.body).unwrap();
+    assert_eq!(line, records[0]);
+    let mistyped = visited.get("/audit?action=steal-host", &cookie).await;
+    assert!(
+        mistyped.status == 200 && mistyped.body.contains("there is no action steal-host"),
+        "{}",
+        mistyped.body
+    );
+    assert_eq!(visited.get("/audit/999999", &cookie).await.status, 404);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 pub(crate) mod document;
 pub(crate) mod hosts;
 mod judgement;
+pub(crate) mod log;
 pub(crate) mod overview;
 pub(crate) mod policies;
 pub mod problem;

@@ -1,17 +1,18 @@
 //! Pages from answers that somebody else has named.
 
 use hgs_admin::types::{
-    AttestationMode, ConsoleSession, DocumentKind, Host, HostDetail, HostEvidence, HostGroup,
-    HostQuery, Judgement, LastAttempt, Policy, PolicyDocument, PolicyDocumentDetail, Revocation,
-    Status, Warning,
+    AttestationMode, AuditRecord, ConsoleSession, DocumentKind, Host, HostDetail, HostEvidence,
+    HostGroup, HostQuery, Judgement, LastAttempt, Policy, PolicyDocument, PolicyDocumentDetail,
+    Revocation, Status, Warning,
 };
 use hgs_admin::{AdminError, ErrorCode, Permissions, Role};
 use hgs_pki::Time;
 
 use super::document::{self, Which};
+use super::log::Filters;
 use super::policies::{self, OfGroup};
 use super::waiting::{self, Group};
-use super::{hosts, overview, problem, sessions, sign_in};
+use super::{hosts, log, overview, problem, sessions, sign_in};
 use crate::acts::Entered;
 use crate::acts::policies::Change;
 use crate::effect::Effect;
@@ -222,6 +223,36 @@ fn baseline() -> PolicyDocumentDetail {
     }
 }
 
+/// A record of a release, with every field that a name of others may be in.
+fn record() -> AuditRecord {
+    let record = serde_json::json!({
+        "sequence": 17, "time": NOW.to_string(), "node": HOSTILE, "actor": HOSTILE, "action": HOSTILE,
+        "outcome": "refused", "reason": HOSTILE, "host": HOSTILE, "host_name": HOSTILE, "serial": HOSTILE,
+        "policy": HOSTILE, "protector": HOSTILE, "egress_protector": HOSTILE, "standing": "ancestor",
+        "owner": HOSTILE, "guardian": HOSTILE, "lineage": HOSTILE,
+        "offline_use": {"unwraps": 1, "until": HOSTILE}, "count": 2, "generation": 1,
+        "before": {"name": HOSTILE}, "after": HOSTILE, "changes": [HOSTILE],
+    });
+    serde_json::from_value(record).unwrap()
+}
+
+/// A search in which every field is hostile.
+fn filters() -> Filters {
+    let fields = [
+        "host",
+        "action",
+        "outcome",
+        "since",
+        "until",
+        "protector",
+        "lineage",
+        "before",
+    ];
+    let fields = fields.map(|name| (name, HOSTILE));
+    let query = serde_urlencoded::to_string(fields).unwrap();
+    serde_urlencoded::from_str(&query).unwrap()
+}
+
 /// Every page, with whatever may be hostile in it being so.
 fn pages() -> Vec<Page> {
     let administrator = viewer(Role::Administrator);
@@ -255,6 +286,9 @@ fn pages() -> Vec<Page> {
         document::change(&baseline(), &entered, Some(&effect()), Some(&error)),
         document::retire(&baseline(), &which(), Some(&effect()), Some(&error)),
         document::remove(&baseline(), &effect(), Some(&error)),
+        log::list(&[record()], &filters(), None, &administrator, NOW),
+        log::list(&[], &filters(), Some(&error), &administrator, NOW),
+        log::one(&record(), &administrator, NOW),
         sessions::page(&[session()], &administrator, NOW),
         sessions::revoke(&session(), &administrator, Some(&error), NOW),
         problem::page(&error),
@@ -312,6 +346,9 @@ fn a_role_sees_what_it_may_do() {
     };
     let document = framed(&sign_in::page(None), &nobody, None, None);
     assert!(!document.contains("href=\"/hosts\""));
+    let menu = |role| framed(&sign_in::page(None), &viewer(role), None, None);
+    assert!(menu(Role::Reviewer).contains("href=\"/audit\""));
+    assert!(!menu(Role::HostManager).contains("href=\"/audit\""));
 }
 
 /// The first page says whether a VM can start, and what the first step is.
@@ -446,4 +483,40 @@ fn a_change_says_what_it_would_do() {
         text.contains("What 1 more host booted last is not known"),
         "{text}"
     );
+}
+
+#[test]
+fn a_search_asks_for_what_was_entered() {
+    let entered =
+        "host=node-1&action=release&outcome=&since=2030-01-31&until=2030-02-01T09:30:00Z&notice=x";
+    let filters: Filters = serde_urlencoded::from_str(entered).unwrap();
+    let query = filters.query().unwrap();
+    assert_eq!(query.host.as_deref(), Some("node-1"));
+    assert_eq!(query.action.unwrap().to_string(), "release");
+    assert_eq!((query.outcome, query.protector), (None, None));
+    assert_eq!(query.since.as_deref(), Some("2030-01-31T00:00:00Z"));
+    assert_eq!(query.until.as_deref(), Some("2030-02-01T09:30:00Z"));
+    let refused: Filters = serde_urlencoded::from_str("outcome=maybe").unwrap();
+    assert_eq!(refused.query().unwrap_err().code, ErrorCode::InvalidRequest);
+}
+
+/// The next page, and the download, are of the same search.
+#[test]
+fn pages_of_the_log_keep_the_search() {
+    let filters: Filters = serde_urlencoded::from_str("host=a%26b").unwrap();
+    let records = vec![record(); log::PAGE];
+    let viewer = viewer(Role::Reviewer);
+    let page = log::list(&records, &filters, None, &viewer, NOW)
+        .body
+        .into_string();
+    assert!(
+        page.contains("href=\"/audit?host=a%26b&amp;before=17\""),
+        "{page}"
+    );
+    assert!(
+        page.contains("href=\"/audit-records?host=a%26b\""),
+        "{page}"
+    );
+    let last = log::list(&records[1..], &filters, None, &viewer, NOW);
+    assert!(!last.body.into_string().contains("before="));
 }

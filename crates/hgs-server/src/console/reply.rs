@@ -2,11 +2,14 @@
 
 use hgs_admin::{AdminError, ErrorCode};
 use hgs_console::assets::Asset;
+use hgs_console::routes::Download;
 use hgs_console::sessions::Cookie;
 use hgs_console::{Page, Path, headers, page, views};
 use hgs_openid::BrowserSecret;
 use hgs_pki::Seconds;
-use hyper::header::{ALLOW, CACHE_CONTROL, HeaderName, HeaderValue, LOCATION, SET_COOKIE};
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_DISPOSITION, HeaderName, HeaderValue, LOCATION, SET_COOKIE,
+};
 use hyper::{Method, StatusCode};
 
 use crate::http::Response;
@@ -55,6 +58,16 @@ pub(super) fn other_methods(methods: &[Method]) -> Response {
 pub(super) fn asset(asset: &'static Asset) -> Response {
     let response = Response::new(StatusCode::OK, asset.content_type, asset.contents);
     guarded(response, headers::IMMUTABLE)
+}
+
+/// A file for the browser to keep.
+pub(super) fn download(file: Download) -> Response {
+    let response = Response::new(StatusCode::OK, file.content_type, file.contents);
+    let response = match HeaderValue::try_from(format!("attachment; filename=\"{}\"", file.name)) {
+        Ok(name) => response.with_header(CONTENT_DISPOSITION, name),
+        Err(_) => response,
+    };
+    guarded(response, headers::NOT_STORED)
 }
 
 /// Leads on to another page.

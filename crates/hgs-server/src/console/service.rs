@@ -334,6 +334,7 @@ impl Visit {
                 let document = page::framed(&shown, &viewer, Some(route), self.notice());
                 reply::html(StatusCode::OK, document)
             }
+            Ok(Shown::Download(file)) => reply::download(file),
             Ok(Shown::Refused(shown, code)) => {
                 let document = page::framed(&shown, &viewer, Some(route), None);
                 reply::html(code.status(), document)
