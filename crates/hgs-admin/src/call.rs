@@ -12,7 +12,7 @@ use crate::key::{self, WithKey};
 use crate::path::Segment;
 use crate::read::Object;
 use crate::types::Event;
-use crate::{AdminError, Client, ErrorCode, query};
+use crate::{AdminError, Client, ErrorCode, query, text};
 
 /// A request for an operation that was found, as it was sent.
 #[derive(Debug, Clone, Copy)]
@@ -31,7 +31,7 @@ pub struct Call<'c> {
 
 /// What a client of events that comes back was told last: the number of an audit record.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, JsonSchema)]
-pub struct LastEventId(#[schemars(with = "u64")] pub Option<u64>);
+pub struct LastEventId(#[schemars(with = "text::Number")] pub Option<u64>);
 
 /// The answer of an operation that was carried out.
 #[derive(Debug)]

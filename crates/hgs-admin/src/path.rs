@@ -119,5 +119,5 @@ impl Segment for SignerSelector {
 }
 
 impl Segment for u64 {
-    type Form = Self;
+    type Form = text::Number;
 }

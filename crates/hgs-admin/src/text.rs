@@ -91,6 +91,10 @@ forms! {
     KeyBits = json_schema!({"type": "integer", "enum": [2048, 3072, 4096]});
     /// The number of a PCR, as the name of a member.
     PcrNumber = pattern("(1?[0-9]|2[0-3])");
+    /// An integer that is not negative and has 64 bits.
+    Number = json_schema!({"type": "integer", "format": "uint64", "minimum": 0, "maximum": u64::MAX});
+    /// The same of 32 bits.
+    ShortNumber = json_schema!({"type": "integer", "format": "uint32", "minimum": 0, "maximum": u32::MAX});
     /// Why something was done, for people.
     Reason = json_schema!({"type": "string", "maxLength": 1024});
     /// Octets in Base64.

@@ -15,6 +15,7 @@ pub struct AuditQuery {
     #[schemars(range(min = 1, max = MAX_PAGE))]
     pub limit: Option<usize>,
     /// Only records with a number below this one, to page backwards.
+    #[schemars(with = "Option<text::Number>")]
     pub before: Option<u64>,
     /// Only records of this time or later.
     #[schemars(with = "Option<text::Time>")]
@@ -165,9 +166,11 @@ pub struct RecordExport {
     pub file: String,
     /// Its length.
     #[serde(deserialize_with = "read::integer")]
+    #[schemars(with = "text::Number")]
     pub octets: u64,
     /// The generation of the state in it.
     #[serde(deserialize_with = "read::integer")]
+    #[schemars(with = "text::Number")]
     pub generation: u64,
     /// The recipients whose keys open it; none where a passphrase does.
     pub recipients: Vec<String>,

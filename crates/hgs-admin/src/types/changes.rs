@@ -122,6 +122,7 @@ pub struct SetServer {
     pub communications_certificate: Option<String>,
     /// For how many seconds from now the re-key window stays open; 0 closes it.
     #[serde(deserialize_with = "read::optional_integer")]
+    #[schemars(with = "Option<text::Number>")]
     pub rekey_window_seconds: Option<u64>,
     /// How hosts attest from now on: `tpm` or `host-key`.
     #[schemars(with = "Option<text::AttestationMode>")]
@@ -146,6 +147,7 @@ pub struct AddSigner {
     pub label: Option<String>,
     /// Health certificates valid for longer than so many seconds are refused.
     #[serde(default, deserialize_with = "read::optional_integer")]
+    #[schemars(with = "Option<text::ShortNumber>")]
     pub maximum_validity_seconds: Option<u32>,
 }
 
@@ -161,6 +163,7 @@ pub struct SetSigner {
     pub label: Option<String>,
     /// Health certificates valid for longer than so many seconds are refused; not for our own signers.
     #[serde(deserialize_with = "read::optional_integer")]
+    #[schemars(with = "Option<text::ShortNumber>")]
     pub maximum_validity_seconds: Option<u32>,
     /// Serial numbers of health certificates to be refused.
     #[schemars(with = "Vec<text::SerialNumber>")]

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Role;
+use crate::{Role, text};
 
 /// A link to be made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -11,6 +11,7 @@ use crate::Role;
 pub struct NewConsoleLink {
     /// SHA-256 of the last part of the link, in hexadecimal: at least 128 random bits, written with letters, digits, `-` and
     /// `_` only.
+    #[schemars(with = "text::Digest")]
     pub digest: String,
 }
 
@@ -22,6 +23,7 @@ pub struct ConsoleLink {
     /// SHA-256 of the certificate that the console shows, to be compared with what the browser says.
     pub fingerprint: String,
     /// Until when it can be used.
+    #[schemars(with = "text::Time")]
     pub expires: String,
 }
 
@@ -37,9 +39,12 @@ pub struct ConsoleSession {
     /// From where it was used last.
     pub address: String,
     /// When the user signed in.
+    #[schemars(with = "text::Time")]
     pub signed_in: String,
     /// When the user did something last.
+    #[schemars(with = "text::Time")]
     pub last_used: String,
     /// When it ends, if nothing is done until then.
+    #[schemars(with = "text::Time")]
     pub ends: String,
 }

@@ -17,8 +17,10 @@ use crate::{AdminError, Permission};
 #[serde(default, deny_unknown_fields)]
 pub struct EventQuery {
     /// Begin after the audit record with this number. The header `Last-Event-ID` goes before it.
+    #[schemars(with = "Option<text::Number>")]
     pub since: Option<u64>,
     /// Begin with so many of the newest audit records, where `since` is absent; with none of them if this is absent too.
+    #[schemars(with = "Option<text::Number>")]
     pub recent: Option<u64>,
     /// Only these kinds, separated by commas. Without it, all that the caller is permitted to see.
     #[serde(with = "kinds")]
