@@ -34,6 +34,7 @@ use crate::http::{
 };
 use crate::metrics::Metrics;
 use crate::protocol::Protocols;
+use crate::telemetry;
 use hgs_clock::Clock;
 
 /// A guardian did not start.
@@ -95,6 +96,8 @@ pub async fn start_with(
     };
     let readiness = parts.readiness();
     let administration = Arc::new(parts.admin());
+    administration.events.show_in(&metrics);
+    telemetry::show_in(&metrics);
     let console = parts.console.as_ref().map(|console| {
         let administration = Arc::clone(&administration);
         Arc::new(ConsoleService::new(administration, Arc::clone(console))) as Arc<dyn Service>

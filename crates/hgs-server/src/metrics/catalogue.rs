@@ -125,6 +125,11 @@ catalogue! {
     TLS_HANDSHAKE_FAILURES = Counter "hgs_tls_handshake_failures_total" ["listener"] Always:
         "TLS handshakes that failed or took too long.";
 
+    EVENT_STREAMS = Gauge "hgs_event_streams" [] Always:
+        "Open streams of events; there are 64 at most.";
+    SPANS_LOST = Counter "hgs_telemetry_spans_lost_total" ["reason"] Always:
+        "Spans of traces that no collector got: queue-full where too many waited, not-sent where the collector did not take them.";
+
     CLUSTER_NODES = Gauge "hgs_cluster_nodes" [] Cluster:
         "Nodes of the cluster.";
     CLUSTER_NODES_AWAY = Gauge "hgs_cluster_nodes_away" [] Cluster:

@@ -20,9 +20,10 @@
 mod client;
 mod commit;
 mod headers;
+mod lost;
 mod spans;
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
@@ -38,8 +39,10 @@ use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::{Layer, Registry};
 
 use crate::config::Config;
+use crate::metrics::{Metrics, SPANS_LOST};
 use crate::outgoing::AuthoritiesError;
 use client::Client;
+use lost::{Bounded, Counted, LOST, Queue};
 
 pub(crate) use commit::{CommitSpan, note_commit, note_order};
 pub use headers::HeadersError;
@@ -98,6 +101,11 @@ impl Telemetry {
             .with_protocol(Protocol::HttpBinary)
             .with_timeout(PATIENCE)
             .build()?;
+        let queue = Queue::new(QUEUE, &LOST);
+        let exporter = Counted {
+            queue: Arc::clone(&queue),
+            exporter,
+        };
         let batches = BatchConfigBuilder::default()
             .with_max_queue_size(QUEUE)
             .with_scheduled_delay(DELAY)
@@ -109,7 +117,7 @@ impl Telemetry {
         let provider = SdkTracerProvider::builder()
             .with_sampler(Sampler::ParentBased(Box::new(sampler)))
             .with_resource(resource(config))
-            .with_span_processor(processor)
+            .with_span_processor(Bounded { queue, processor })
             .build();
         // A process has one log; what began first goes on.
         let _ = TRACER.set(provider.tracer("openhgs"));
@@ -138,6 +146,16 @@ impl Telemetry {
             warn!(%failure, "the last traces could not be sent");
         }
     }
+}
+
+/// Has `metrics` show how many spans no collector got.
+pub(crate) fn show_in(metrics: &Metrics) {
+    metrics.collect(|now| {
+        for (reason, spans) in LOST.by_reason() {
+            now.counter(&SPANS_LOST, [("reason", reason.into())])
+                .absolute(spans);
+        }
+    });
 }
 
 /// Which program speaks. `service.instance.id` tells the nodes of a guardian apart.

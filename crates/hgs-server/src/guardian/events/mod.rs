@@ -27,6 +27,7 @@ use tokio::sync::watch;
 use super::inspection::Inspection;
 use super::open_store::OpenStore;
 use crate::health::Readiness;
+use crate::metrics::{EVENT_STREAMS, Metrics};
 use log::EventLog;
 use places::Places;
 use standing::Standings;
@@ -79,6 +80,14 @@ impl Events {
             // A stream that is silent for the idle time is ended.
             heartbeat: HEARTBEAT.min(idle_time / 3),
         }
+    }
+
+    /// Has `metrics` show how many streams there are.
+    pub(crate) fn show_in(self: &Arc<Self>, metrics: &Metrics) {
+        metrics.collect_from(self, |events, now| {
+            now.gauge(&EVENT_STREAMS, [])
+                .set(events.places.taken() as f64);
+        });
     }
 
     /// The stream that `query` asks for, of a client that was told of `last` before.

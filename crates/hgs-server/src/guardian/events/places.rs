@@ -44,6 +44,11 @@ impl Places {
         })
     }
 
+    /// How many are taken.
+    pub(super) fn taken(&self) -> usize {
+        self.lock().values().sum()
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, usize>> {
         // Nothing between lock and unlock can panic half-way through a change.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -76,12 +81,14 @@ mod tests {
         }
         let newcomer = places.take("uid 99").unwrap_err();
         assert_eq!(newcomer.code, ErrorCode::Unavailable);
+        assert_eq!(places.taken(), IN_ALL);
         held.remove(0);
         let newcomer = places.take("uid 99").unwrap();
         assert!(places.take("uid 0").is_err(), "it took the last place");
         drop(newcomer);
         held.push(places.take("uid 0").unwrap());
         held.clear();
+        assert_eq!(places.taken(), 0);
         assert!(places.lock().is_empty());
     }
 }
