@@ -34,6 +34,14 @@ impl Config {
         }
     }
 
+    /// The URL by which callers reach `[listen.api]` at this address.
+    pub(crate) fn api_url(&self, address: SocketAddr) -> String {
+        match &self.listen.api.public_url {
+            Some(url) => url.to_string(),
+            None => self.derived_url("https", 443, address),
+        }
+    }
+
     /// The names and addresses by which browsers may reach the console, the usual one first: those of the machine, and those in the
     /// certificate that is named for it.
     pub(crate) fn console_names(&self) -> Vec<String> {

@@ -250,6 +250,50 @@ fn the_certificate_of_init_is_trusted_without_being_named() {
     assert_eq!(tls.next().unwrap()["outcome"], "pass");
 }
 
+/// Callers reach `[listen.api]` by a name of its own. That its certificate has another one hides nothing of what hosts see.
+#[test]
+fn a_certificate_of_the_api_for_another_name() {
+    let mut site = Site::initialised();
+    with_tls(&site, "IP:127.0.0.1,DNS:api.example");
+    let client = format!(
+        "[[client]]\nname = \"x\"\nthumbprint = \"{}\"\nroles = [\"reviewer\"]\n",
+        "00".repeat(32)
+    );
+    site.home.write("clients.toml", client);
+    let clients = site.home.file("clients.toml");
+    let api = |url: &str| {
+        format!(
+            "[listen.api]\nenabled = true\naddress = \"127.0.0.1:0\"\nclients = \"{}\"\n{url}",
+            clients.display()
+        )
+    };
+    let configuration = String::from_utf8(site.home.read("hgs.toml")).unwrap();
+    let traced = |site: &Site| {
+        let ca = format!(" --ca {}/tls.pem --json", site.home.path().display());
+        site.trace(&ca)
+    };
+    for (url, causes) in [
+        ("", [].as_slice()),
+        ("public_url = \"https://api.example:9443\"\n", &[]),
+        (
+            "public_url = \"https://console.example:9443\"\n",
+            &["HGS-N010"],
+        ),
+    ] {
+        site.home
+            .write("hgs.toml", configuration.clone() + &api(url));
+        site.served = None;
+        site.start();
+        let outcome = traced(&site);
+        assert_eq!(root_causes(&outcome.json()), causes, "{url}");
+        let report = outcome.json();
+        let findings = report["findings"].as_array().unwrap().iter();
+        let of_hosts = findings.filter(|finding| finding["id"] == "HGS-N007");
+        let outcomes: Vec<_> = of_hosts.map(|finding| &finding["outcome"]).collect();
+        assert_eq!(outcomes, ["pass"], "{url}");
+    }
+}
+
 #[test]
 fn a_tls_certificate_of_the_right_name_that_nobody_here_trusts() {
     let mut site = Site::initialised();

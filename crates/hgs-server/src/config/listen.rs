@@ -131,6 +131,8 @@ pub struct Api {
     pub enabled: bool,
     /// Address and port.
     pub address: SocketAddr,
+    /// What the URL begins with by which callers reach it, if not derived from `address`.
+    pub public_url: Option<PublicUrl>,
     /// File with the callers, their certificates and roles; `api-clients.toml` beside the configuration when absent.
     pub clients: Option<PathBuf>,
     /// As in `[listen.https]`. Its certificate, key and passphrase are used when absent.
@@ -158,6 +160,7 @@ impl Default for Api {
         Self {
             enabled: false,
             address: (Ipv6Addr::UNSPECIFIED, 9443).into(),
+            public_url: None,
             clients: None,
             certificate: None,
             key: None,

@@ -47,6 +47,11 @@ impl Inspection {
         self.config.public_urls(https, http)
     }
 
+    /// The URL of its `[listen.api]`, where it listens there.
+    pub(super) fn api_url(&self) -> Option<String> {
+        self.addresses().api.map(|at| self.config.api_url(at))
+    }
+
     /// The room on the disk of the state folder.
     pub(super) fn disk(&self) -> Option<Disk> {
         disk(&self.config.state_folder())

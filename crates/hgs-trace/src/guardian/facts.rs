@@ -74,7 +74,10 @@ pub struct LocalFacts {
     /// Whether the master key can be read.
     pub master_key: Observed<()>,
     /// The certificate of the HTTPS listener; absent where there is no such listener.
-    pub https: Option<Https>,
+    pub https: Option<ListenerCertificate>,
+    /// The certificate of `[listen.api]`; absent where there is no such listener.
+    #[serde(default)]
+    pub api: Option<ListenerCertificate>,
     /// The base URLs by which hosts reach it.
     pub urls: Vec<String>,
     /// Whether the state has come as far as its high-water mark; absent where that was not found out.
@@ -258,9 +261,9 @@ pub enum DiskSpace {
     Full,
 }
 
-/// The certificate of the HTTPS listener.
+/// The certificate that a TLS listener shows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Https {
+pub struct ListenerCertificate {
     /// Its file.
     pub certificate: String,
     /// Whether certificate and key can be used together.
@@ -272,7 +275,7 @@ pub struct Https {
     /// Whether it is the certificate of a certification authority.
     #[serde(default)]
     pub authority: bool,
-    /// Whether it is for the name in each published URL.
+    /// Whether it is for the name in each URL of the listener.
     pub names: Vec<NameMatch>,
 }
 

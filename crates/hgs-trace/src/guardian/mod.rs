@@ -18,8 +18,9 @@ mod tokens;
 
 pub use facts::{
     Attributes, Certificate, Cluster, ClusterCertificate, ClusterNode, ClusterStanding, Disk,
-    DiskSpace, Facts, Https, KeyTest, LaggingNode, Listener, LocalFacts, Metadata, NameMatch,
-    Process, PublicFacts, Service, Sessions, Setting, Signer, State, SyntheticRoll, Token, TpmMode,
+    DiskSpace, Facts, KeyTest, LaggingNode, Listener, ListenerCertificate, LocalFacts, Metadata,
+    NameMatch, Process, PublicFacts, Service, Sessions, Setting, Signer, State, SyntheticRoll,
+    Token, TpmMode,
 };
 pub(crate) use network::{answers, connected, resolved, trusted};
 pub use state::MANY_AUDIT_RECORDS;

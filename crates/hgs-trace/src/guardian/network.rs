@@ -1,11 +1,11 @@
 //! Names, addresses, TLS.
 
 use super::certificates::valid;
-use super::facts::{Facts, Https};
+use super::facts::{Facts, ListenerCertificate};
 use super::state::found;
 use crate::{Check, Group, Judgement, Reachability};
 
-/// About the files of the HTTPS listener.
+/// About the files of the TLS listeners.
 pub(super) fn tls() -> Vec<Check<Facts>> {
     vec![
         Check {
@@ -13,7 +13,7 @@ pub(super) fn tls() -> Vec<Check<Facts>> {
             group: Group::Network,
             title: "the TLS certificate and its key can be used",
             fails_when: "a file can't be read, holds neither, or the key is not that of the certificate",
-            remedy: "name the certificate and the key that belongs to it in [listen.https]",
+            remedy: "name the certificate and the key that belongs to it in [listen.https], or in [listen.api] for that listener",
             after: &["HGS-S001"],
             judge: usable,
         },
@@ -33,7 +33,7 @@ pub(super) fn tls() -> Vec<Check<Facts>> {
             fails_when: "a published HTTPS URL has a name or address that is not among the certificate's",
             remedy: "have a certificate issued for that name, or set listen.https.public_url to a name that the certificate has and that hosts use",
             after: &["HGS-N001"],
-            judge: names,
+            judge: |facts| names(https(facts)),
         },
         Check {
             id: "HGS-N004",
@@ -42,7 +42,7 @@ pub(super) fn tls() -> Vec<Check<Facts>> {
             fails_when: "it has expired or is not valid yet; an end within 30 days warns",
             remedy: "have the TLS certificate renewed; the service takes up new files by itself",
             after: &["HGS-N001", "HGS-M001"],
-            judge: tls_validity,
+            judge: |facts| tls_validity(facts, https(facts)),
         },
         Check {
             id: "HGS-N008",
@@ -51,7 +51,34 @@ pub(super) fn tls() -> Vec<Check<Facts>> {
             fails_when: "its basic constraints say that it may issue certificates, as those of `openssl req -x509` do unless told otherwise; hosts accept such a certificate from no server",
             remedy: "have a certificate issued without CA:TRUE; with `openssl req -x509`, add `-addext basicConstraints=critical,CA:FALSE`",
             after: &["HGS-N001"],
-            judge: authority,
+            judge: |facts| authority(https(facts)),
+        },
+        Check {
+            id: "HGS-N010",
+            group: Group::Network,
+            title: "the certificate of [listen.api] is for the name in its URL",
+            fails_when: "the name or address by which callers reach [listen.api] is not among the certificate's",
+            remedy: "have a certificate issued for that name, or set listen.api.public_url to the URL that callers use",
+            after: &["HGS-N001"],
+            judge: |facts| names(api(facts)),
+        },
+        Check {
+            id: "HGS-N011",
+            group: Group::Network,
+            title: "the certificate of [listen.api] is valid now",
+            fails_when: "it has expired or is not valid yet; an end within 30 days warns. Where it is that of [listen.https], HGS-N004 says so",
+            remedy: "have the certificate renewed; the service takes up new files by itself",
+            after: &["HGS-N001", "HGS-M001"],
+            judge: |facts| tls_validity(facts, own_of_api(facts)),
+        },
+        Check {
+            id: "HGS-N012",
+            group: Group::Network,
+            title: "the certificate of [listen.api] is not a certification authority's",
+            fails_when: "its basic constraints say that it may issue certificates; clients accept such a certificate from no server. Where it is that of [listen.https], HGS-N008 says so",
+            remedy: "have a certificate issued without CA:TRUE; with `openssl req -x509`, add `-addext basicConstraints=critical,CA:FALSE`",
+            after: &["HGS-N001"],
+            judge: |facts| authority(own_of_api(facts)),
         },
     ]
 }
@@ -98,47 +125,60 @@ pub(super) fn reaching() -> Vec<Check<Facts>> {
     ]
 }
 
-fn https(facts: &Facts) -> Option<&Https> {
+fn https(facts: &Facts) -> Option<&ListenerCertificate> {
     facts.local.as_ref()?.https.as_ref()
 }
 
+fn api(facts: &Facts) -> Option<&ListenerCertificate> {
+    facts.local.as_ref()?.api.as_ref()
+}
+
+/// The certificate of `[listen.api]`, unless it is that of the HTTPS listener.
+fn own_of_api(facts: &Facts) -> Option<&ListenerCertificate> {
+    let of_https = https(facts).map(|https| &https.certificate);
+    api(facts).filter(|api| Some(&api.certificate) != of_https)
+}
+
 fn usable(facts: &Facts) -> Vec<Judgement> {
-    let judge = |https: &Https| found(&https.certificate, &https.usable, "TLS takes both");
-    https(facts).map(judge).into_iter().collect()
+    let shown = https(facts).into_iter().chain(own_of_api(facts));
+    let judge =
+        |shown: &ListenerCertificate| found(&shown.certificate, &shown.usable, "TLS takes both");
+    shown.map(judge).collect()
 }
 
 fn key_is_private(facts: &Facts) -> Vec<Judgement> {
-    let judge = |https: &Https| {
-        let key = https.key.as_ref()?;
+    let shown = https(facts).into_iter().chain(own_of_api(facts));
+    let judge = |shown: &ListenerCertificate| {
+        let key = shown.key.as_ref()?;
         Some(match key.mode? & 0o007 {
-            0 => Judgement::pass(&https.certificate, key.shown()),
-            _ => Judgement::warning(&https.certificate, key.shown()),
+            0 => Judgement::pass(&shown.certificate, key.shown()),
+            _ => Judgement::warning(&shown.certificate, key.shown()),
         })
     };
-    https(facts).and_then(judge).into_iter().collect()
+    shown.filter_map(judge).collect()
 }
 
-fn names(facts: &Facts) -> Vec<Judgement> {
-    let names = https(facts).map(|https| &https.names);
+fn names(shown: Option<&ListenerCertificate>) -> Vec<Judgement> {
+    let names = shown.map(|shown| &shown.names);
     let judge = |name: &super::NameMatch| found(&name.url, &name.matches, "it is");
     names.into_iter().flatten().map(judge).collect()
 }
 
-fn authority(facts: &Facts) -> Vec<Judgement> {
-    let judge = |https: &Https| match https.authority {
-        false => Judgement::pass(&https.certificate, "it may not issue certificates"),
-        true => Judgement::fail(&https.certificate, "its basic constraints say CA:TRUE"),
+fn authority(shown: Option<&ListenerCertificate>) -> Vec<Judgement> {
+    let judge = |shown: &ListenerCertificate| match shown.authority {
+        false => Judgement::pass(&shown.certificate, "it may not issue certificates"),
+        true => Judgement::fail(&shown.certificate, "its basic constraints say CA:TRUE"),
     };
-    let usable = https(facts).filter(|https| https.usable.is_ok());
+    let usable = shown.filter(|shown| shown.usable.is_ok());
     usable.map(judge).into_iter().collect()
 }
 
-fn tls_validity(facts: &Facts) -> Vec<Judgement> {
+fn tls_validity(facts: &Facts, shown: Option<&ListenerCertificate>) -> Vec<Judgement> {
     let judged = || {
-        let (local, https) = (facts.local.as_ref()?, https(facts)?);
+        let (local, shown) = (facts.local.as_ref()?, shown?);
         Some(valid(
-            https.certificate.clone(),
-            https.validity?,
+            shown.certificate.clone(),
+            shown.validity?,
             local.time,
         ))
     };

@@ -9,6 +9,7 @@ use crate::{
 };
 
 const URL: &str = "https://hgs.example";
+const API_URL: &str = "https://hgs.example:9443";
 
 fn now() -> Time {
     Time::from_unix(1_800_000_000)
@@ -183,17 +184,8 @@ fn sound() -> Facts {
             }),
             master_key_file: private("/state/master.key", PathKind::File),
             master_key: Ok(()),
-            https: Some(Https {
-                certificate: "/tls.pem".to_owned(),
-                usable: Ok(()),
-                key: Some(private("/tls.key", PathKind::File)),
-                validity: Some(valid()),
-                authority: false,
-                names: vec![NameMatch {
-                    url: URL.to_owned(),
-                    matches: Ok(()),
-                }],
-            }),
+            https: Some(shown("/tls.pem", URL)),
+            api: Some(shown("/api.pem", API_URL)),
             urls: vec![URL.to_owned()],
             high_water_mark: Some(Ok(())),
             settings: Some(vec![]),
@@ -206,6 +198,21 @@ fn sound() -> Facts {
             tampered: Ok("InvalidProtectorException".to_owned()),
         }),
         public: vec![public()],
+    }
+}
+
+/// The certificate that a listener shows at `url`.
+fn shown(certificate: &str, url: &str) -> ListenerCertificate {
+    ListenerCertificate {
+        certificate: certificate.to_owned(),
+        usable: Ok(()),
+        key: Some(private("/tls.key", PathKind::File)),
+        validity: Some(valid()),
+        authority: false,
+        names: vec![NameMatch {
+            url: url.to_owned(),
+            matches: Ok(()),
+        }],
     }
 }
 
@@ -518,6 +525,52 @@ fn a_tls_certificate_of_an_authority() {
         at_url(facts).reach.answered = None;
     });
     assert_root(&report, "HGS-N008", &["HGS-N007", "HGS-P001"]);
+}
+
+/// What is wrong with the certificate of `[listen.api]` hides nothing of what hosts see.
+#[test]
+fn a_certificate_of_the_api() {
+    type Break = fn(&mut ListenerCertificate);
+    let cases: [(&str, Break); 3] = [
+        ("HGS-N010", |api| api.names[0].matches = problem()),
+        ("HGS-N011", |api| {
+            api.validity.as_mut().unwrap().not_after = days(-1);
+        }),
+        ("HGS-N012", |api| api.authority = true),
+    ];
+    for (id, break_it) in cases {
+        let report = broken(|facts| break_it(local(facts).api.as_mut().unwrap()));
+        assert_root(&report, id, &[]);
+    }
+    let report = broken(|facts| {
+        let api = local(facts).api.as_mut().unwrap();
+        api.usable = problem();
+        api.validity = None;
+        api.names.clear();
+    });
+    assert_root(&report, "HGS-N001", &["HGS-N010", "HGS-N011", "HGS-N012"]);
+}
+
+/// Where both listeners show one certificate, it is judged once; the name in the URL of `[listen.api]` is its own matter.
+#[test]
+fn a_certificate_of_both_listeners() {
+    let of_https = || shown("/tls.pem", API_URL);
+    let report = broken(|facts| {
+        local(facts).https.as_mut().unwrap().authority = true;
+        local(facts).api = Some(ListenerCertificate {
+            authority: true,
+            ..of_https()
+        });
+        at_url(facts).reach.tls = Some(problem());
+        at_url(facts).reach.answered = None;
+    });
+    assert_root(&report, "HGS-N008", &["HGS-N007", "HGS-P001"]);
+    let report = broken(|facts| {
+        let mut api = of_https();
+        api.names[0].matches = problem();
+        local(facts).api = Some(api);
+    });
+    assert_root(&report, "HGS-N010", &[]);
 }
 
 #[test]

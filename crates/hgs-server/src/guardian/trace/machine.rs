@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
 use hgs_pki::TlsCertificate;
-use hgs_trace::guardian::{Disk, Https, Listener, NameMatch};
+use hgs_trace::guardian::{Disk, Listener, ListenerCertificate, NameMatch};
 use hgs_trace::{Observed, PathFacts, Problem};
 use rustix::fs::statvfs;
 use rustix::io::Errno;
@@ -13,7 +13,7 @@ use rustls::client::verify_server_name;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::ParsedCertificate;
 
-use crate::config::host_of;
+use crate::config::{TlsFiles, host_of};
 use crate::{Config, http};
 
 /// The room for files in `folder`.
@@ -27,26 +27,30 @@ pub(in crate::guardian) fn disk(folder: &Path) -> Option<Disk> {
 }
 
 /// The certificate of the HTTPS listener, and whether it is for the names in `urls`.
-pub(super) fn https(config: &Config, urls: &[String]) -> Option<Https> {
-    let settings = &config.listen.https;
-    if !settings.enabled {
-        return None;
-    }
-    let certificate = settings.certificate.as_deref();
-    let shown = certificate.map_or_else(
-        || "listen.https.certificate".to_owned(),
-        |path| path.display().to_string(),
-    );
-    let key = settings.key.as_deref().or(certificate);
-    let mut facts = Https {
-        certificate: shown,
+pub(super) fn https(config: &Config, urls: &[String]) -> Option<ListenerCertificate> {
+    let https = &config.listen.https;
+    https.enabled.then(|| shown(https.tls_files(), urls))
+}
+
+/// The same of `[listen.api]`.
+pub(super) fn api(config: &Config, urls: &[String]) -> Option<ListenerCertificate> {
+    let enabled = config.listen.api.enabled;
+    enabled.then(|| shown(config.api_tls_files(), urls))
+}
+
+fn shown(files: TlsFiles<'_>, urls: &[String]) -> ListenerCertificate {
+    let mut facts = ListenerCertificate {
+        certificate: files.certificate.map_or_else(
+            || format!("{}.certificate", files.section),
+            |path| path.display().to_string(),
+        ),
         usable: Ok(()),
-        key: key.map(PathFacts::at),
+        key: files.key.or(files.certificate).map(PathFacts::at),
         validity: None,
         authority: false,
         names: Vec::new(),
     };
-    match http::check_certificate(settings.tls_files()) {
+    match http::check_certificate(files) {
         Ok(leaf) => {
             if let Ok(read) = TlsCertificate::from_der(&leaf) {
                 facts.validity = Some(read.validity.into());
@@ -57,7 +61,7 @@ pub(super) fn https(config: &Config, urls: &[String]) -> Option<Https> {
         }
         Err(error) => facts.usable = Err(Problem::of(&error)),
     }
-    Some(facts)
+    facts
 }
 
 fn names(leaf: &CertificateDer<'_>, url: &str) -> Option<NameMatch> {

@@ -50,7 +50,7 @@ impl Inspection {
             state: Some(state),
             // It would not run otherwise.
             high_water_mark: Some(Ok(())),
-            ..without_state(&self.config, self.urls(), now)
+            ..without_state(&self.config, self.urls(), self.api_url(), now)
         }
     }
 }
@@ -62,11 +62,15 @@ pub fn examine_stopped(config: &Config, now: Time) -> LocalFacts {
     let listen = &config.listen;
     let https = listen.https.enabled.then(|| config.https_address());
     let http = listen.http.enabled.then(|| config.http_address());
+    let api = listen
+        .api
+        .enabled
+        .then(|| config.api_url(listen.api.address));
     // No task waits for the end of this one.
     let (open, _) = mpsc::channel(1);
     let opened = OpenStore::master_key(config)
         .and_then(|master_key| OpenStore::look(config, &master_key, open));
-    let without_state = without_state(config, config.public_urls(https, http), now);
+    let without_state = without_state(config, config.public_urls(https, http), api, now);
     LocalFacts {
         high_water_mark: match &opened {
             Ok(_) => Some(Ok(())),
@@ -109,7 +113,12 @@ fn examiner<'a>(config: &'a Config, tokens: &'a Tokens) -> TokenExaminer<'a> {
 }
 
 /// Everything but the state and the process.
-fn without_state(config: &Config, urls: Vec<String>, now: Time) -> LocalFacts {
+fn without_state(
+    config: &Config,
+    urls: Vec<String>,
+    api_url: Option<String>,
+    now: Time,
+) -> LocalFacts {
     let (folder, master_key) = (config.state_folder(), config.master_key_file());
     let read = master_key_file::read(&master_key).map(drop);
     LocalFacts {
@@ -121,6 +130,7 @@ fn without_state(config: &Config, urls: Vec<String>, now: Time) -> LocalFacts {
         master_key_file: PathFacts::at(&master_key),
         master_key: read.map_err(|error| Problem::of(&error)),
         https: machine::https(config, &urls),
+        api: machine::api(config, api_url.as_slice()),
         urls,
         high_water_mark: None,
         settings: None,
