@@ -9,11 +9,16 @@ use std::process::Command;
 use std::sync::Arc;
 
 use guardian::{Host, Site};
-use hgs_admin::types::{AddCertificate, AddHost, AuditQuery, CertificateKind, RevokeHost};
-use hgs_admin::{AdminError, Administration as _, Client, ErrorCode, WithKey};
+use hgs_admin::types::{
+    AddCertificate, AddHost, AuditQuery, CertificateKind, CertificateRole, Event, EventQuery,
+    RevokeHost,
+};
+use hgs_admin::{
+    AdminError, Administration as _, Client, ErrorCode, EventMessage, LastEventId, WithKey,
+};
 use hgs_custody::SoftwareKey;
-use hgs_pki::{Certificate, Seconds};
-use hgs_testkit::fixtures::Guardian as Fixture;
+use hgs_pki::{Certificate, Seconds, TlsCertificate};
+use hgs_testkit::fixtures::{Guardian as Fixture, now};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -258,4 +263,45 @@ async fn a_file_that_is_gone_or_changed_is_noticed() {
         .await
         .is_err()
     {}
+}
+
+/// Events and metrics have one name for it: that of the listener.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_certificate_of_the_listener_is_among_those_that_expire() {
+    let owner = Fixture::named("owner");
+    let clients =
+        "[[client]]\nname = \"ops\"\ncertificate = \"owner.pem\"\nroles = [\"administrator\"]\n";
+    let listening = Listening::start(clients, "").await;
+    let certificate = CertificateDer::from_pem_file(listening.files.path().join("tls.pem"));
+    let ends = TlsCertificate::from_der(&certificate.unwrap()).unwrap();
+    let ends = ends.validity.not_after.since(now()).unwrap();
+    listening.site.clock.advance(ends);
+    let told = listening.ask(Some(owner), |client| {
+        let query = EventQuery {
+            kind: Some("expiry".parse()?),
+            follow: Some(false),
+            ..EventQuery::default()
+        };
+        let mut events = client.events(&query, &LastEventId::default())?;
+        let mut of_tls = Vec::new();
+        while let Some(message) = events.wait_next() {
+            if let EventMessage::Event(_, Event::Expiry(expiry)) = message?
+                && expiry.usage == CertificateRole::Tls
+            {
+                of_tls.push(expiry.name);
+            }
+        }
+        Ok(of_tls)
+    });
+    assert_eq!(told.await.unwrap(), ["api"]);
+    let metrics = listening.site.running().metrics().render();
+    let series = "hgs_certificate_expiration_timestamp_seconds{use=\"tls\",certificate=";
+    let shown: Vec<_> = metrics
+        .lines()
+        .filter_map(|line| line.strip_prefix(series))
+        .collect();
+    assert!(
+        shown.len() == 1 && shown[0].starts_with("\"api\","),
+        "{shown:?}"
+    );
 }
