@@ -7,6 +7,7 @@ use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use common::followed::Followed;
 use common::machine::{Machine, PATIENCE, free_port};
 use common::served::Served;
 use common::{Home, Outcome};
@@ -312,11 +313,19 @@ fn a_node_whose_token_lacks_a_key_is_not_ready_and_says_which() {
         judged_of_cluster(report).contains(&("HGS-Q010", "n2", "warning"))
     });
 
+    // Who follows events is told both.
+    let mut followed = Followed::start(&second.home, &["--kind", "readiness"]);
+    let told = followed.until("readiness");
+    let not_ready = told.last().unwrap();
+    assert_eq!(not_ready["ready"], false);
+    assert_eq!(not_ready["node"], "n2");
+    let reason = not_ready["reason"].as_str().unwrap();
+    assert!(reason.contains(&thumbprint), "{reason}");
     tokens[1].import(softhsm::TOKEN, &first.home.file("signing.der"), "signing");
-    let deadline = Instant::now() + PATIENCE;
-    while !served_second.readiness().contains("200 OK") {
-        assert!(Instant::now() < deadline, "{}", served_second.readiness());
-    }
+    let told = followed.until("readiness");
+    assert_eq!(told.last().unwrap()["ready"], true, "{told:?}");
+    let readiness = served_second.readiness();
+    assert!(readiness.contains("200 OK"), "{readiness}");
 }
 
 /// A server that waits for the others of its cluster; it is killed when dropped.

@@ -2,10 +2,8 @@
 
 mod common;
 
-use std::io::{BufRead as _, BufReader, Lines};
-use std::process::{Child, ChildStdout, Command, Stdio};
-
 use common::Home;
+use common::followed::Followed;
 use common::served::{Served, configure};
 use serde_json::Value;
 
@@ -35,47 +33,6 @@ fn events(text: &str) -> Vec<Value> {
     lines
         .map(|line| serde_json::from_str(line).unwrap())
         .collect()
-}
-
-/// `hgs events --follow --json`, as a script has it.
-struct Followed {
-    child: Child,
-    lines: Lines<BufReader<ChildStdout>>,
-}
-
-impl Followed {
-    fn start(home: &Home) -> Self {
-        let mut child = Command::new(assert_cmd::cargo::cargo_bin!("hgs"))
-            .args(["events", "--follow", "--json", "--config", "hgs.toml"])
-            .env_clear()
-            .envs(hgs_testkit::date_variables())
-            .current_dir(home.path())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        Self { child, lines }
-    }
-
-    /// The next event of this kind, and those before it.
-    fn until(&mut self, kind: &str) -> Vec<Value> {
-        let mut events = Vec::new();
-        loop {
-            let line = self.lines.next().expect("it goes on").unwrap();
-            let event: Value = serde_json::from_str(&line).unwrap();
-            events.push(event);
-            if events.last().is_some_and(|event| event["kind"] == kind) {
-                return events;
-            }
-        }
-    }
-}
-
-impl Drop for Followed {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 #[test]
@@ -120,7 +77,7 @@ fn what_has_happened_is_shown_to_people_and_to_programs() {
 fn who_follows_misses_nothing_while_the_server_is_started_again() {
     let home = guardian();
     let served = Served::start(&home);
-    let mut followed = Followed::start(&home);
+    let mut followed = Followed::start(&home, &[]);
     followed.until("caught-up");
     add(&home, "host1");
     let seen = followed.until("host");

@@ -3,10 +3,12 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
+use common::machine::Machine;
 use common::ordinary::folder_of_programs;
 use common::served::{Served, configure};
 use common::{Home, Outcome};
@@ -15,6 +17,9 @@ use hgs_testkit::swtpm::SoftwareTpm;
 use serde_json::{Value, json};
 
 const LOG: &[u8] = include_bytes!("../../hgs-attest/tests/boots/secure-boot-on-eventlog.bin");
+
+const TOKENS: &str =
+    "[health_token]\nissuer = \"https://hgs.example\"\naudiences = [\"kubernetes\"]\n";
 
 struct Site {
     home: Home,
@@ -29,8 +34,7 @@ impl Site {
         home.hgs("init --config hgs.toml --name guardian.example --bits 2048")
             .done();
         let mut configuration = String::from_utf8(home.read("hgs.toml")).unwrap();
-        configuration +=
-            "[health_token]\nissuer = \"https://hgs.example\"\naudiences = [\"kubernetes\"]\n";
+        configuration += TOKENS;
         home.write("hgs.toml", configuration);
         fs::create_dir(home.file("ours")).unwrap();
         home.write("ours/guarded-host.toml", of_host);
@@ -48,42 +52,12 @@ impl Site {
 
     #[track_caller]
     fn host(&self, words: &str) -> Outcome {
-        let folder = self.home.file("ours");
-        let mut command = assert_cmd::Command::new(folder_of_programs().join("guarded-host"));
-        command
-            .env_clear()
-            .envs(hgs_testkit::date_variables())
-            .env("HOME", &folder)
-            .env("HGS_HOST_CONFIG", folder.join("guarded-host.toml"))
-            .env("HGS_HOST_STATE", folder.join("state"))
-            .env("HGS_LOG", "info")
-            .current_dir(&folder)
-            .args(words.split(' '));
-        Outcome::of(&mut command)
+        host(&self.home, words)
     }
 
     /// What the program of the page says of a token, and whether it accepts it.
     fn python(&self, token: &str) -> (bool, String) {
-        let program = hgs_testkit::block_of_page("health-token.md", "python");
-        let keys = format!("{}/.well-known/jwks.json", self.served.url());
-        let mut child = Command::new("/usr/bin/python3")
-            .args(["-c", &program, &keys, "https://hgs.example", "kubernetes"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut input = child.stdin.take().unwrap();
-        input.write_all(token.as_bytes()).unwrap();
-        drop(input);
-        let output = child.wait_with_output().unwrap();
-        let said = [output.stdout, output.stderr].concat();
-        let said = String::from_utf8(said).unwrap();
-        assert!(
-            !said.contains("ModuleNotFoundError"),
-            "{said}\ninstall the Debian package python3-jwt"
-        );
-        (output.status.success(), said)
+        python(&self.served, token)
     }
 
     fn host_id(&self) -> String {
@@ -92,10 +66,122 @@ impl Site {
     }
 }
 
+/// Runs the program of a host whose folder is `ours`.
+#[track_caller]
+fn host(home: &Home, words: &str) -> Outcome {
+    let folder = home.file("ours");
+    let mut command = assert_cmd::Command::new(folder_of_programs().join("guarded-host"));
+    command
+        .env_clear()
+        .envs(hgs_testkit::date_variables())
+        .env("HOME", &folder)
+        .env("HGS_HOST_CONFIG", folder.join("guarded-host.toml"))
+        .env("HGS_HOST_STATE", folder.join("state"))
+        .env("HGS_LOG", "info")
+        .current_dir(&folder)
+        .args(words.split(' '));
+    Outcome::of(&mut command)
+}
+
+/// What the program of the page says of a token with the keys that a node publishes, and whether it accepts it.
+fn python(node: &Served, token: &str) -> (bool, String) {
+    let program = hgs_testkit::block_of_page("health-token.md", "python");
+    let keys = format!("{}/.well-known/jwks.json", node.url());
+    let mut child = Command::new("/usr/bin/python3")
+        .args(["-c", &program, &keys, "https://hgs.example", "kubernetes"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(token.as_bytes()).unwrap();
+    drop(input);
+    let output = child.wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8(said).unwrap();
+    assert!(
+        !said.contains("ModuleNotFoundError"),
+        "{said}\ninstall the Debian package python3-jwt"
+    );
+    (output.status.success(), said)
+}
+
+/// The `kid` of a token.
+fn key_of(token: &str) -> String {
+    let header = token.split('.').next().unwrap();
+    part(header)["kid"].as_str().unwrap().to_owned()
+}
+
+/// The keys that a node publishes, by their `kid`.
+fn published(node: &Served) -> (Value, BTreeSet<String>) {
+    let keys: Value = serde_json::from_slice(&node.get("/.well-known/jwks.json")).unwrap();
+    let of_each = keys["keys"].as_array().unwrap().iter();
+    let kids = of_each.map(|key| key["kid"].as_str().unwrap().to_owned());
+    (keys.clone(), kids.collect())
+}
+
+/// A token of one node is verified by the keys that another publishes, before a rotation and after it.
+#[test]
+fn nodes_of_a_cluster_issue_tokens_under_the_same_keys() {
+    let [first, second] = ["n1", "n2"].map(Machine::new);
+    for machine in [&first, &second] {
+        let configuration = String::from_utf8(machine.home.read("hgs.toml")).unwrap() + TOKENS;
+        machine.home.write("hgs.toml", configuration);
+    }
+    let served_first = first.found();
+    let served_second = second.join_by(&first);
+    fs::create_dir(first.home.file("ours")).unwrap();
+    first
+        .home
+        .write("ours/guarded-host.toml", "mode = \"local\"\n");
+    let asked = |words: &str| host(&first.home, words).done();
+    asked("host-key new --bits 2048");
+    asked("host-key export --out host1.pem");
+    first.hgs("host add host1 --host-key ours/host1.pem").done();
+    second.knows_host("host1");
+    let token_of = |node: &Served| {
+        asked(&format!("configure {} --yes", node.url()));
+        asked("token --audience kubernetes").out
+    };
+    // The program refuses it only after it has verified it: nothing was measured.
+    let verifies = |node: &Served, token: &str| {
+        let (_, said) = python(node, token);
+        said.contains("was not measured: none")
+    };
+
+    let (keys, kids) = published(&served_first);
+    assert_eq!(published(&served_second).0, keys);
+    let before = token_of(&served_first);
+    assert!(verifies(&served_second, &before));
+    assert!(kids.contains(&key_of(&before)));
+
+    // Another signer takes over at once, on both nodes; what the old one signed is verified until it ends.
+    let signers = second.hgs("signer list --json").done().json();
+    let signers = signers.as_array().unwrap().iter();
+    let mut active = signers.filter(|signer| signer["stage"] == "active");
+    let active = active.next().unwrap()["thumbprint"].as_str().unwrap();
+    second.hgs(&format!("signer retire {active} --yes")).done();
+    second.add_host("after-rotation");
+    first.knows_host("after-rotation");
+    let (keys, rotated) = published(&served_second);
+    assert_eq!(published(&served_first).0, keys);
+    assert!(rotated.is_superset(&kids) && rotated != kids, "{rotated:?}");
+    // The first node would answer with the token of a moment ago.
+    let after = token_of(&served_second);
+    assert!(!kids.contains(&key_of(&after)));
+    for node in [&served_first, &served_second] {
+        assert!(verifies(node, &after) && verifies(node, &before));
+    }
+}
+
 /// The claims of a token, which nobody has verified.
 fn claims(token: &str) -> Value {
-    let payload = token.split('.').nth(1).unwrap();
-    let standard = payload.replace('-', "+").replace('_', "/");
+    part(token.split('.').nth(1).unwrap())
+}
+
+fn part(text: &str) -> Value {
+    let standard = text.replace('-', "+").replace('_', "/");
     let padding = "=".repeat((4 - standard.len() % 4) % 4);
     serde_json::from_slice(&hgs_crypto::base64::decode(&(standard + &padding)).unwrap()).unwrap()
 }

@@ -1,6 +1,7 @@
 //! Running the program as its users do.
 #![allow(dead_code, reason = "each test file uses what it needs")]
 
+pub(crate) mod followed;
 pub(crate) mod machine;
 pub(crate) mod ordinary;
 pub(crate) mod served;
