@@ -6,6 +6,7 @@
   const gatherFor = 1000;
   let stream = null;
   let pending = 0;
+  let wasOpen = false;
 
   // A page of the console as a document: parsed by the browser, its scripts not run.
   const load = (path) => new Promise((resolve, reject) => {
@@ -130,6 +131,11 @@
     if (wanted && !stream) {
       stream = new EventSource(path);
       stream.addEventListener("change", later);
+      // What happened while there was no stream is not told when it is back.
+      stream.addEventListener("open", () => {
+        if (wasOpen) later();
+        wasOpen = true;
+      });
       stream.addEventListener("error", () => {
         if (stream && stream.readyState === EventSource.CLOSED) {
           stream = null;
