@@ -1,0 +1,264 @@
+//! The way through all pages, and what is asked of each.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use hgs_console::routes::{self, ROUTES, Route, Target};
+use serde_json::json;
+
+use super::browser::Browser;
+
+/// Pages of one route that are visited: those of different hosts, for example, show different things.
+const PAGES_OF_ONE_ROUTE: usize = 4;
+
+/// The links of a page to other pages. An end of the own session would be the end of the visit.
+const LINKS: &str = "
+    const links = [...document.querySelectorAll('a[href^=\"/\"]')];
+    const others = links.filter(link => !link.closest('tr')?.innerText.includes('(this one)'));
+    return others.map(link => link.getAttribute('href').split('#')[0]);";
+
+/// Whether a path gives a file to keep, where a page would be.
+const IS_FILE: &str = "
+    const request = new XMLHttpRequest();
+    request.open('GET', arguments[0], false);
+    request.send();
+    return request.status === 200 && (request.getResponseHeader('content-disposition') ?? '').startsWith('attachment');";
+
+/// What a page says it is, what stands out on the right of it, and which short words had to be broken for want of room.
+const FACTS: &str = "
+    const words = [];
+    for (const element of document.querySelectorAll('h1, h2, th, nav a, button, .button, .condition')) {
+        // Narrow pages show the headings of tables in the cells, and keep these for who hears the page.
+        if (element.closest('thead')?.getBoundingClientRect().width <= 1) continue;
+        for (const node of element.childNodes) {
+            for (const found of node.nodeType === Node.TEXT_NODE ? node.data.matchAll(/\\w+/g) : []) {
+                if (found[0].length > 16) continue;
+                const range = document.createRange();
+                range.setStart(node, found.index);
+                range.setEnd(node, found.index + found[0].length);
+                if (range.getClientRects().length > 1) words.push(found[0]);
+            }
+        }
+    }
+    const beyond = [...document.querySelectorAll('main *, header *')].filter(element => {
+        const box = element.getBoundingClientRect();
+        return box.width > 1 && box.right > document.documentElement.clientWidth + 1;
+    });
+    return {
+        title: document.title,
+        headings: [...document.querySelectorAll('h1')].map(heading => heading.textContent),
+        language: document.documentElement.lang,
+        scrolls: document.documentElement.scrollWidth - document.documentElement.clientWidth,
+        broken: words,
+        beyond: beyond.slice(0, 3).map(element => element.outerHTML.slice(0, 200)),
+    };";
+
+#[derive(Debug, serde::Deserialize)]
+struct Facts {
+    title: String,
+    headings: Vec<String>,
+    language: String,
+    scrolls: i64,
+    broken: Vec<String>,
+    beyond: Vec<String>,
+}
+
+/// A page that was found.
+#[derive(Debug, Clone)]
+pub(crate) struct Found {
+    pub(crate) route: &'static Route,
+    pub(crate) path: String,
+    /// The page with a link to it.
+    pub(crate) from: String,
+    /// Which of its route it is.
+    pub(crate) number: usize,
+}
+
+/// Follows links from the first page on, and has `look` look at what they lead to.
+#[track_caller]
+pub(crate) fn walk(browser: &Browser, origin: &str, mut look: impl FnMut(&Found)) -> Vec<Found> {
+    let mut known = BTreeSet::from(["/".to_owned()]);
+    let mut visited: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut queue = VecDeque::from([("/".to_owned(), "/".to_owned())]);
+    let mut found = Vec::new();
+    while let Some((path, from)) = queue.pop_front() {
+        let plain = path.split('?').next().unwrap();
+        let Target::Route(route, _) = routes::find(plain) else {
+            panic!("{from} has a link to {path}, where nothing is");
+        };
+        let number = visited.entry(route.name).or_default();
+        if *number == PAGES_OF_ONE_ROUTE {
+            continue;
+        }
+        *number += 1;
+        let page = Found {
+            route,
+            path,
+            from,
+            number: *number,
+        };
+        browser.open(&format!("{origin}{}", page.path));
+        if browser.place() != page.path {
+            let is_file = browser.run_with(IS_FILE, &json!([page.path]));
+            assert!(
+                is_file == true,
+                "{} leads to {}",
+                page.path,
+                browser.place()
+            );
+            found.push(page);
+            continue;
+        }
+        let links = browser.run(LINKS);
+        for link in links.as_array().unwrap() {
+            let link = link.as_str().unwrap().to_owned();
+            if known.insert(link.clone()) {
+                queue.push_back((link, page.path.clone()));
+            }
+        }
+        look(&page);
+        found.push(page);
+    }
+    found
+}
+
+/// That each of `routes` was visited.
+#[track_caller]
+pub(crate) fn assert_all_visited<'r>(
+    found: &[Found],
+    routes: impl Iterator<Item = &'r &'static Route>,
+) {
+    let missing: Vec<_> = routes
+        .filter(|route| !found.iter().any(|page| page.route.name == route.name))
+        .map(|route| format!("{} ({})", route.name, route.path))
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "no page of this guardian has a link to these screens and acts: {}; the links are there for whoever may follow \
+         them, and `Site::in_use` makes what they are about",
+        missing.join(", ")
+    );
+}
+
+/// Every screen and act.
+pub(crate) fn all() -> impl Iterator<Item = &'static &'static Route> {
+    ROUTES.iter()
+}
+
+/// That a page has one heading, which is its title too, and fits into a window of this width.
+#[track_caller]
+pub(crate) fn assert_sound(browser: &Browser, place: &str, width: u32, density: u32) {
+    let faults = faults(browser, width, density);
+    assert!(
+        faults.is_empty(),
+        "{place} at {width} pixels and a density of {density}: {faults:#?}"
+    );
+}
+
+/// What is wrong with a page in a window of this width.
+pub(crate) fn faults(browser: &Browser, width: u32, density: u32) -> Vec<String> {
+    browser.resize(width, density);
+    let facts: Facts = serde_json::from_value(browser.run(FACTS)).unwrap();
+    let title = match &facts.headings[..] {
+        [heading] => format!("{heading} - OpenHGS"),
+        _ => String::new(),
+    };
+    let mut faults = Vec::new();
+    if facts.title != title {
+        faults.push(format!(
+            "the title is {:?}, and headings are {:?}",
+            facts.title, facts.headings
+        ));
+    }
+    if facts.language != "en" {
+        faults.push(format!("the language is {:?}", facts.language));
+    }
+    if facts.scrolls > 0 || !facts.beyond.is_empty() {
+        faults.push(format!(
+            "it is {} pixels too wide: {:?}",
+            facts.scrolls, facts.beyond
+        ));
+    }
+    if !facts.broken.is_empty() {
+        faults.push(format!("words are broken: {:?}", facts.broken));
+    }
+    faults
+}
+
+/// That the browser complained of nothing.
+#[track_caller]
+pub(crate) fn assert_quiet(browser: &Browser, place: &str) {
+    let complaints = browser.complaints();
+    assert!(complaints.is_empty(), "{place}: {complaints:#?}");
+}
+
+/// The rules of axe-core.
+pub(crate) struct Axe {
+    source: String,
+}
+
+/// Which rules are asked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Rules {
+    All,
+    /// What depends on colours alone.
+    Colours,
+}
+
+impl Axe {
+    /// As npm gives them, by the lock file that pins them.
+    pub(crate) fn installed() -> Self {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance/axe");
+        let output = Command::new(folder.join("install")).output().unwrap();
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{complaint}");
+        let kept = PathBuf::from(String::from_utf8(output.stdout).unwrap().trim());
+        let source = fs::read_to_string(kept.join("node_modules/axe-core/axe.min.js")).unwrap();
+        Self { source }
+    }
+
+    /// That the page breaks none of the rules.
+    #[track_caller]
+    pub(crate) fn assert_kept(&self, browser: &Browser, place: &str, rules: Rules) {
+        let broken = self.broken(browser, rules);
+        assert!(broken.is_empty(), "{place}: {broken:#?}");
+    }
+
+    /// The rules that the page breaks, and where.
+    #[track_caller]
+    pub(crate) fn broken(&self, browser: &Browser, rules: Rules) -> Vec<String> {
+        if browser.run("return typeof axe") == "undefined" {
+            browser.run(&self.source);
+        }
+        let mut options = json!({"resultTypes": ["violations"]});
+        if let Rules::Colours = rules {
+            options["runOnly"] = json!(["color-contrast"]);
+        }
+        let script = "
+            const said = broken => `${broken.id}: ${broken.help}: ${
+                broken.nodes.map(node => `${node.html} ${node.failureSummary}`).join(' | ')}`;
+            return axe.run(document, arguments[0]).then(result => result.violations.map(said));";
+        let broken = browser.run_with(script, &json!([options]));
+        serde_json::from_value(broken).unwrap()
+    }
+}
+
+/// A folder of the build, where pictures of the pages are kept for people to look at.
+pub(crate) struct Pictures {
+    folder: PathBuf,
+}
+
+impl Pictures {
+    pub(crate) fn new(name: &str) -> Self {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).unwrap();
+        Self { folder }
+    }
+
+    pub(crate) fn take(&self, browser: &Browser, name: &str) {
+        fs::write(self.folder.join(format!("{name}.png")), browser.picture()).unwrap();
+    }
+}

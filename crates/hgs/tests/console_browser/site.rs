@@ -1,0 +1,213 @@
+//! A guardian with a console, and whatever its screens can show.
+
+use std::fs;
+use std::path::PathBuf;
+
+use hgs_custody_tpm::simulator::SimulatorAuthority;
+use hgs_testkit::swtpm::{SoftwareTpm, altered_log};
+use serde_json::Value;
+
+use super::browser::{Browser, Script};
+use super::common::ordinary::folder_of_programs;
+use super::common::served::{Served, configure};
+use super::common::{Home, Outcome};
+
+const LOG: &[u8] = include_bytes!("../../../hgs-attest/tests/boots/secure-boot-on-eventlog.bin");
+/// Events of the log: the image of GRUB, and the initrd.
+const GRUB: usize = 24;
+const INITRD: usize = 46;
+
+/// What somebody writes who hopes that a page takes text for elements.
+pub(crate) const HOSTILE: &str = "<script>document.title='taken'</script><img/src=x>";
+
+/// A guardian that serves.
+pub(crate) struct Site {
+    home: Home,
+    served: Served,
+    /// They are asked while their hosts attest only.
+    tpms: Vec<SoftwareTpm>,
+}
+
+impl Site {
+    /// A guardian that was made just now.
+    pub(crate) fn empty() -> Self {
+        let home = Home::new();
+        configure(&home);
+        let mut configuration = String::from_utf8(home.read("hgs.toml")).unwrap();
+        configuration += "[listen.console]\nenabled = true\naddress = \"127.0.0.1:0\"\n";
+        home.write("hgs.toml", configuration);
+        home.hgs("init --config hgs.toml --name guardian.example --bits 2048")
+            .done();
+        Self {
+            served: Served::start(&home),
+            home,
+            tpms: Vec::new(),
+        }
+    }
+
+    /// A guardian in use: a host is healthy and had the keys of a machine released, two are refused for different reasons,
+    /// one never attested, one is revoked; there are a tenant, a group and documents.
+    pub(crate) fn in_use() -> Self {
+        let mut site = Self::empty();
+        site.ask("server set --attestation-mode tpm");
+        let authority = SimulatorAuthority::new().unwrap();
+        let hosts = ["host-1", "host-2", "host-3"];
+        site.tpms = hosts.map(|_| SoftwareTpm::certified(&authority)).into();
+        // The authority is made with its first TPM.
+        let roots = authority.certificates().unwrap().concat();
+        site.home.write("roots.pem", roots);
+        site.ask("ek-root add roots.pem");
+        for (tpm, host) in hosts.into_iter().enumerate() {
+            site.add_tpm_host(tpm, host);
+        }
+        site.ask("baseline add reference host-1/baseline.json");
+        site.ask("host-group new rack-7");
+        site.ask("baseline add of-rack-7 host-1/baseline.json --group rack-7");
+        site.ask("host set host-3 --group rack-7");
+        site.host("host-1", "attest").done();
+        site.boot_and_be_refused(1, "host-2", GRUB);
+        site.boot_and_be_refused(2, "host-3", INITRD);
+        for host in ["host-4", "host-5"] {
+            site.make_host_key(host);
+            site.ask(&format!("host add {host} --host-key {host}.pem"));
+        }
+        site.ask(&format!("host revoke host-5 --reason {HOSTILE}"));
+        site.release();
+        for kind in ["signing", "encryption"] {
+            site.ask(&format!(
+                "certificate new --type {kind} --tenant Contoso --bits 2048"
+            ));
+        }
+        site
+    }
+
+    fn url(&self) -> String {
+        self.served.url()
+    }
+
+    #[track_caller]
+    pub(crate) fn ask(&self, words: &str) -> Outcome {
+        self.home
+            .hgs(&format!("{words} --config hgs.toml --yes"))
+            .done()
+    }
+
+    #[track_caller]
+    pub(crate) fn json(&self, words: &str) -> Value {
+        self.ask(&format!("{words} --json")).json()
+    }
+
+    /// The public half of a new host key, which is in `NAME.pem`.
+    pub(crate) fn make_host_key(&self, name: &str) -> String {
+        self.home.openssl(&format!(
+            "genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out {name}.key"
+        ));
+        self.home
+            .openssl(&format!("pkey -in {name}.key -pubout -out {name}.pem"));
+        String::from_utf8(self.home.read(&format!("{name}.pem"))).unwrap()
+    }
+
+    #[track_caller]
+    fn host(&self, name: &str, words: &str) -> Outcome {
+        let folder = self.home.file(name);
+        let mut command = assert_cmd::Command::new(folder_of_programs().join("guarded-host"));
+        command
+            .env_clear()
+            .envs(hgs_testkit::date_variables())
+            .env("HOME", &folder)
+            .env("HGS_HOST_CONFIG", folder.join("guarded-host.toml"))
+            .env("HGS_HOST_STATE", folder.join("state"))
+            .current_dir(&folder)
+            .args(words.split(' '));
+        Outcome::of(&mut command)
+    }
+
+    /// A host with a TPM, registered with what it measures.
+    fn add_tpm_host(&mut self, tpm: usize, name: &str) {
+        let folder = self.home.file(name);
+        fs::create_dir(&folder).unwrap();
+        let tpm = &mut self.tpms[tpm];
+        tpm.boot(LOG);
+        fs::write(folder.join("log"), LOG).unwrap();
+        let configuration = format!(
+            "mode = \"local\"\n[tpm]\ndevice = \"{}\"\nevent_log = \"{}\"\nima_log = \"{}\"\n",
+            tpm.device(),
+            folder.join("log").display(),
+            folder.join("ima").display(),
+        );
+        fs::write(folder.join("guarded-host.toml"), configuration).unwrap();
+        self.host(name, &format!("configure {}", self.url())).done();
+        self.host(name, "identity export --out identity.json")
+            .done();
+        self.host(
+            name,
+            "baseline export --out baseline.json --host-measurements own.json",
+        )
+        .done();
+        self.ask(&format!("host add {name} --identity {name}/identity.json"));
+        self.ask(&format!("host set {name} --measurements {name}/own.json"));
+    }
+
+    /// Has a host boot with one event of the log altered.
+    fn boot_and_be_refused(&mut self, tpm: usize, name: &str, event: usize) {
+        let log = altered_log(LOG, event);
+        self.tpms[tpm].boot(&log);
+        fs::write(self.home.file(name).join("log"), log).unwrap();
+        self.host(name, "attest").ended(2);
+    }
+
+    /// Has the keys of a machine released to the healthy host, and its protector rolled.
+    fn release(&self) {
+        let metadata = self
+            .served
+            .get("/KeyProtection/service/metadata/2014-07/metadata.xml");
+        self.home.write("fabric.xml", metadata);
+        self.home.unlocked("guardian new ann --bits 2048").done();
+        self.home
+            .unlocked("guardian import fabric fabric.xml --dangerously-trust-unverified")
+            .done();
+        self.home
+            .unlocked("protector new --owner ann --guardian fabric --out host-1/vm.xml")
+            .done();
+        self.home.write("host-1/disk", "the state of a TPM");
+        self.host("host-1", "protector seal vm.xml disk --out vm.state")
+            .done();
+        self.host("host-1", "protector unwrap vm.xml vm.state --reseal")
+            .done();
+    }
+
+    /// The certificate of the console, as the browser is to trust it.
+    fn certificate(&self) -> PathBuf {
+        self.home.file("guardian/console.pem")
+    }
+
+    pub(crate) fn browser(&self, script: Script) -> Browser {
+        Browser::start(&self.certificate(), script, &["browser"])
+    }
+
+    /// A browser of which it can be asked which streams its pages hold open.
+    pub(crate) fn browser_that_logs_its_network(&self) -> Browser {
+        let logs = ["browser", "performance"];
+        Browser::start(&self.certificate(), Script::On, &logs)
+    }
+
+    /// A link that signs in, once.
+    pub(crate) fn link(&self) -> String {
+        self.json("console")["url"].as_str().unwrap().to_owned()
+    }
+
+    /// What the addresses of all pages begin with.
+    pub(crate) fn origin(&self) -> String {
+        let link = self.link();
+        link[..link.find("/sign-in/").unwrap()].to_owned()
+    }
+
+    /// Signs in by a link, whatever session there was.
+    pub(crate) fn sign_in(&self, browser: &Browser) {
+        browser.forget_cookies();
+        browser.open(&self.link());
+        assert_eq!(browser.title(), "Sign in - OpenHGS");
+        browser.click("main form button");
+        assert_eq!(browser.title(), "Overview - OpenHGS");
+    }
+}
