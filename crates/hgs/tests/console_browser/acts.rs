@@ -112,6 +112,19 @@ impl Entries<'_> {
     }
 }
 
+/// Whether the page that had a link to an act has it still.
+#[track_caller]
+pub(crate) fn is_linked(browser: &Browser, origin: &str, act: &Found) -> bool {
+    browser.open(&format!("{origin}{}", act.from));
+    let script = "
+        const links = [...document.querySelectorAll('a')];
+        return links.some(link => link.getAttribute('href') === arguments[0]);";
+    let is_linked = browser.run_with(script, &serde_json::json!([act.path])) == true;
+    // The page itself may be gone.
+    browser.complaints();
+    is_linked
+}
+
 /// Does an act from the page with a link to it. Where there is a script it is done in a dialog, which is left once before.
 #[track_caller]
 pub(crate) fn perform(

@@ -76,6 +76,7 @@ impl Browser {
         );
         let begun = begun.unwrap_or_else(|error| panic!("no browser: {error}"));
         browser.session = format!("/session/{}", begun["sessionId"].as_str().unwrap());
+        browser.prefer("light");
         browser
     }
 
@@ -186,6 +187,15 @@ impl Browser {
         }
     }
 
+    /// Waits for a page of the console with this heading, which a click leads to.
+    #[track_caller]
+    pub(crate) fn until_shown(&self, heading: &str) {
+        let title = json!(format!("{heading} - OpenHGS"));
+        let script =
+            format!("return document.title === {title} && document.readyState === 'complete'");
+        self.until(heading, &script);
+    }
+
     #[track_caller]
     fn element(&self, selector: &str) -> String {
         let found = self.command(
@@ -229,8 +239,12 @@ impl Browser {
 
     #[track_caller]
     pub(crate) fn prefer(&self, scheme: &str) {
-        let feature = json!([{"name": "prefers-color-scheme", "value": scheme}]);
-        self.of_developers("Emulation.setEmulatedMedia", &json!({"features": feature}));
+        // Colours that change slowly would be judged on their way.
+        let features = json!([
+            {"name": "prefers-color-scheme", "value": scheme},
+            {"name": "prefers-reduced-motion", "value": "reduce"},
+        ]);
+        self.of_developers("Emulation.setEmulatedMedia", &json!({"features": features}));
     }
 
     /// A command of the browser's own protocol.

@@ -65,6 +65,10 @@ struct Facts {
     beyond: Vec<String>,
 }
 
+/// Whether a page says that something can't be done, and has no form.
+const REFUSED: &str = "
+    return document.querySelector('main > .error') !== null && document.querySelector('main form') === null;";
+
 /// A page that was found.
 #[derive(Debug, Clone)]
 pub(crate) struct Found {
@@ -74,6 +78,8 @@ pub(crate) struct Found {
     pub(crate) from: String,
     /// Which of its route it is.
     pub(crate) number: usize,
+    /// Whether it says that the act can't be done as things are.
+    pub(crate) is_refused: bool,
 }
 
 /// Follows links from the first page on, and has `look` look at what they lead to.
@@ -92,12 +98,12 @@ pub(crate) fn walk(browser: &Browser, origin: &str, mut look: impl FnMut(&Found)
         if *number == PAGES_OF_ONE_ROUTE {
             continue;
         }
-        *number += 1;
-        let page = Found {
+        let mut page = Found {
             route,
             path,
             from,
-            number: *number,
+            number: *number + 1,
+            is_refused: false,
         };
         browser.open(&format!("{origin}{}", page.path));
         if browser.place() != page.path {
@@ -118,7 +124,21 @@ pub(crate) fn walk(browser: &Browser, origin: &str, mut look: impl FnMut(&Found)
                 queue.push_back((link, page.path.clone()));
             }
         }
-        look(&page);
+        page.is_refused = route.is_act() && browser.run(REFUSED) == true;
+        if page.is_refused {
+            // The answer has the status of a conflict.
+            let complaints = browser.complaints();
+            assert!(
+                complaints.iter().all(|one| one.contains("409")),
+                "{}: {complaints:?}",
+                page.path
+            );
+        } else {
+            *number += 1;
+        }
+        if !page.is_refused || page.number == 1 {
+            look(&page);
+        }
         found.push(page);
     }
     found
