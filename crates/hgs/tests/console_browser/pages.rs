@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use hgs_console::routes::{self, ROUTES, Route, Target};
+use hgs_console::routes::{self, ROUTES, Route, Serves, Target};
 use serde_json::json;
 
 use super::browser::Browser;
@@ -19,7 +19,7 @@ const LINKS: &str = "
     const others = links.filter(link => !link.closest('tr')?.innerText.includes('(this one)'));
     return others.map(link => link.getAttribute('href').split('#')[0]);";
 
-/// Whether a path gives a file to keep, where a page would be.
+/// Whether a path gives a file to keep.
 const IS_FILE: &str = "
     const request = new XMLHttpRequest();
     request.open('GET', arguments[0], false);
@@ -105,18 +105,15 @@ pub(crate) fn walk(browser: &Browser, origin: &str, mut look: impl FnMut(&Found)
             number: *number + 1,
             is_refused: false,
         };
-        browser.open(&format!("{origin}{}", page.path));
-        if browser.place() != page.path {
+        if let Serves::Download(_) = route.serves {
             let is_file = browser.run_with(IS_FILE, &json!([page.path]));
-            assert!(
-                is_file == true,
-                "{} leads to {}",
-                page.path,
-                browser.place()
-            );
+            assert!(is_file == true, "{} gives no file", page.path);
+            *number += 1;
             found.push(page);
             continue;
         }
+        browser.open(&format!("{origin}{}", page.path));
+        assert_eq!(browser.place(), page.path, "{} leads elsewhere", page.path);
         let links = browser.run(LINKS);
         for link in links.as_array().unwrap() {
             let link = link.as_str().unwrap().to_owned();
