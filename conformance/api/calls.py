@@ -143,6 +143,8 @@ def all_operations(calls, folder):
     call("simulate_policies", {"log": "", "pcrs": {}})
     call("simulate_for_hosts", limit=1, after="host1")
 
+    call("protectors", limit=1, until="2000-01-01T00:00:00Z")
+    call("protector", protector=NOBODY)
     newest = call("audit", limit=1)[0].sequence
     call("audit_record", sequence=newest)
     call("events", since=newest, follow=False)

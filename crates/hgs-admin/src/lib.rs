@@ -40,6 +40,9 @@ pub use event_stream::{EventMessage, EventStream, HEARTBEAT};
 pub use identity::{Caller, Identity};
 pub use key::{WithKey, wipe};
 pub use operations::{Administration, OPERATIONS, Operation, Permitted, RouteMatch, find};
-pub use path::{HostSelector, NameSelector, NodeSelector, PolicyDigest, SignerSelector, is_plain};
+pub use path::{
+    HostSelector, NameSelector, NodeSelector, PolicyDigest, ProtectorDigest, SignerSelector,
+    is_plain,
+};
 pub use permission::{Permission, Permissions, Role};
 pub use server_address::ServerAddress;

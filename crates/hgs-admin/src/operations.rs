@@ -20,14 +20,15 @@ use crate::types::{
     ConsoleSession, DeniedHost, DenyHost, Diagnosis, EkRoot, EventQuery, GuardianDocument, Host,
     HostDetail, HostEvidence, HostGroup, HostMeasurements, InviteNode, Judgement, NewCertificate,
     NewConsoleLink, NewHostGroup, NodeInvitation, Policy, PolicyDocument, PolicyDocumentDetail,
-    PolicyQuery, RecordExport, RemoveCertificate, RemovedHost, RevokeHost, RotateCertificates,
-    RotatedCertificates, ServerSettings, SetCertificate, SetHost, SetHostMeasurements, SetPolicy,
-    SetServer, SetSigner, Signer, SimulatePolicies, Status, Trial,
+    PolicyQuery, Protector, ProtectorLineage, ProtectorQuery, RecordExport, RemoveCertificate,
+    RemovedHost, RevokeHost, RotateCertificates, RotatedCertificates, ServerSettings,
+    SetCertificate, SetHost, SetHostMeasurements, SetPolicy, SetServer, SetSigner, Signer,
+    SimulatePolicies, Status, Trial,
 };
 use crate::types::{DigestPageQuery, HostQuery, PageQuery};
 use crate::{
     AdminError, Caller, Client, HostSelector, NameSelector, NodeSelector, Permission, PolicyDigest,
-    SignerSelector, WithKey,
+    ProtectorDigest, SignerSelector, WithKey,
 };
 
 /// What is declared about an operation.
@@ -480,6 +481,15 @@ operations! {
     /// Denies a host no longer, by its policy digest. Answers with what the denial was.
     DELETE "/v1/denied-hosts/{policy}" (RemoveHosts)
     fn allow_host(path policy: PolicyDigest) -> DeniedHost;
+
+    /// The newest protector of each line that came back, the last released first: so every VM that was started or moved here,
+    /// and where it was last.
+    GET "/v1/protectors" (ViewAudit)
+    fn protectors(query query: ProtectorQuery) -> Vec<Protector>;
+
+    /// One protector, what it was made from, and what was made from it and never came back.
+    GET "/v1/protectors/{protector}" (ViewAudit)
+    fn protector(path protector: ProtectorDigest) -> ProtectorLineage;
 
     /// Records that the state was exported to an encrypted file. The program that exports reads the state itself;
     /// nothing of the state travels here. If this fails, the file must not be kept.

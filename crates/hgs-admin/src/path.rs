@@ -73,6 +73,9 @@ selectors! {
     /// The policy digest of a host's health certificates.
     PolicyDigest(Digest), if |text| text.len() == 64 && text.bytes().all(|octet| octet.is_ascii_hexdigit()),
         else "is no policy digest: those have 64 hexadecimal digits";
+    /// The digest of a protector.
+    ProtectorDigest(Digest), if |text| text.len() == 64 && text.bytes().all(|octet| octet.is_ascii_hexdigit()),
+        else "is no digest of a protector: those have 64 hexadecimal digits";
 }
 
 /// One signer of health certificates, or all of them.

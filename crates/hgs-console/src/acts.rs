@@ -1,6 +1,7 @@
 //! What changes something. Each act has a page that shows what will change, and a form in it that does it. Where there is a
 //! script, the page is opened as a dialog.
 
+pub(crate) mod overview;
 pub(crate) mod policies;
 
 use std::collections::BTreeMap;

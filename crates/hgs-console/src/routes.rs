@@ -5,6 +5,8 @@
 //! refused there.
 
 pub(crate) mod log;
+pub(crate) mod machines;
+pub(crate) mod overview;
 pub(crate) mod policies;
 
 use hgs_admin::types::HostQuery;
@@ -18,7 +20,7 @@ use serde::de::DeserializeOwned;
 
 use crate::acts::{self, Act, Entered};
 use crate::assets::{self, Asset};
-use crate::views::{hosts, overview, sessions, settings};
+use crate::views::{hosts, sessions, settings};
 use crate::{Notice, Page, Path, Viewer};
 
 /// A screen or an act.
@@ -99,24 +101,6 @@ impl Asked<'_> {
         serde_urlencoded::from_str(self.query).map_err(AdminError::invalid)
     }
 }
-
-pub(crate) static OVERVIEW: Route = Route {
-    name: "overview",
-    path: "/",
-    menu: Some("Overview"),
-    operations: &[&OPERATIONS.status],
-    serves: Serves::Screen(|asked| {
-        let status = asked.administration.status()?;
-        // A guardian that is one of one has none.
-        let cluster = asked.administration.cluster().ok();
-        Ok(overview::page(
-            &status,
-            cluster.as_ref(),
-            asked.viewer,
-            asked.now,
-        ))
-    }),
-};
 
 pub(crate) static HOSTS: Route = Route {
     name: "hosts",
@@ -218,7 +202,8 @@ pub(crate) static REVOKE_SESSION: Route = Route {
 
 /// Every screen and act. Those with a name in the list of screens stand there in this order.
 pub static ROUTES: &[&Route] = &[
-    &OVERVIEW,
+    &overview::OVERVIEW,
+    &overview::TRY_RELEASE,
     &HOSTS,
     &HOST,
     &ADD_HOST,
@@ -234,6 +219,8 @@ pub static ROUTES: &[&Route] = &[
     &policies::CHANGE_DOCUMENT,
     &policies::RETIRE_ALTERNATIVE,
     &policies::REMOVE_DOCUMENT,
+    &machines::MACHINES,
+    &machines::MACHINE,
     &log::LOG,
     &log::RECORD,
     &log::DOWNLOAD_LOG,
@@ -434,6 +421,8 @@ impl Route {
 
 #[cfg(test)]
 mod tests {
+    use hgs_admin::Permission;
+
     use super::*;
 
     #[test]
@@ -445,6 +434,7 @@ mod tests {
                 .replace("{policy}", "model-a")
                 .replace("{document}", "model-a")
                 .replace("{sequence}", "17")
+                .replace("{protector}", "5f0c2a91")
                 .replace("{session}", "5f0c2a91");
             match find(&path) {
                 Target::Route(found, _) => assert_eq!(found.name, route.name),
@@ -466,14 +456,15 @@ mod tests {
         }
     }
 
-    /// What only reads is never an act, and an act changes something.
+    /// What only reads is never an act, and an act changes something, or leaves a record that it tried something.
     #[test]
     fn acts_change_something_and_screens_do_not() {
         for route in ROUTES {
             let changes = route
                 .operations
                 .iter()
-                .any(|operation| operation.permission.changes_state());
+                .map(|operation| operation.permission)
+                .any(|needed| needed.changes_state() || needed == Permission::Diagnose);
             assert_eq!(changes, route.is_act(), "{}", route.name);
         }
     }

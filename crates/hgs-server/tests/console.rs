@@ -7,10 +7,13 @@ mod support;
 use std::sync::Arc;
 
 use guardian::{Host, Site};
-use hgs_admin::types::{AuditQuery, AuditRecord, NewConsoleLink, SetServer};
+use hgs_admin::types::{
+    AuditQuery, AuditRecord, NewConsoleLink, ProtectorQuery, ProtectorStage, SetServer,
+};
 use hgs_admin::{AdminError, Administration as _, ErrorCode};
 use hgs_console::headers;
 use hgs_crypto::{hash, hex};
+use hgs_kps::ServiceVersion::V2;
 use hgs_pki::Seconds;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -517,4 +520,116 @@ async fn without_a_console_there_is_no_link() {
         .unwrap_err();
     assert_eq!(refused.code, ErrorCode::Conflict);
     assert!(refused.remedy.unwrap().contains("[listen.console]"));
+}
+
+/// A VM is one machine through its starts. One that is started from an older protector was rolled back or copied, which its
+/// page says.
+#[tokio::test]
+async fn machines_are_shown_with_their_lineage_and_rollbacks() {
+    let visited = Visited::start().await;
+    let site = &visited.site;
+    let host = Host::numbered(0);
+    site.register(&host, "node-1").await;
+    let certificate = host.healthy(site).await;
+    let (first, _) = site.protector().await;
+    let cookie = visited.signed_in("secret").await;
+    let empty = visited.get("/protectors", &cookie).await;
+    assert!(
+        empty.body.contains("No keys were released yet"),
+        "{}",
+        empty.body
+    );
+
+    let second = host.power_on(site, &first, &certificate, V2).await.egress;
+    host.power_on(site, &second, &certificate, V2).await;
+    let found = site
+        .admin(|client| client.protectors(&ProtectorQuery::default()))
+        .await
+        .unwrap();
+    assert_eq!(found.len(), 1);
+    let newest = found[0].clone();
+    assert_eq!(newest.protector, second.digest().to_string());
+    assert_eq!(
+        (newest.stage, newest.host_name.as_deref()),
+        (ProtectorStage::Head, Some("node-1"))
+    );
+    assert_eq!(newest.lineage.as_deref(), Some("fabric"));
+    let page = format!("/protectors/{}", newest.protector);
+    let list = visited.get("/protectors", &cookie).await;
+    assert!(
+        list.body.contains(&format!("href=\"{page}\"")),
+        "{}",
+        list.body
+    );
+    let machine = visited.get(&page, &cookie).await;
+    assert!(
+        machine.body.contains("No older protector came back"),
+        "{}",
+        machine.body
+    );
+    assert!(
+        machine.body.contains(&first.digest().to_string()[..16]),
+        "{}",
+        machine.body
+    );
+
+    host.power_on(site, &first, &certificate, V2).await;
+    let machine = visited.get(&page, &cookie).await;
+    assert!(
+        machine.body.contains("came back: 1 time."),
+        "{}",
+        machine.body
+    );
+    let list = visited.get("/protectors", &cookie).await;
+    assert!(
+        list.body.contains("Rolled back or copied of late"),
+        "{}",
+        list.body
+    );
+    let line = {
+        let digest = newest.protector.parse().unwrap();
+        site.admin(move |client| client.protector(&digest))
+            .await
+            .unwrap()
+    };
+    assert_eq!(line.ancestors.len(), 1);
+    assert_eq!(line.issued.len(), 1);
+
+    let of = async |host: &str, until: Option<String>| {
+        let query = ProtectorQuery {
+            host: Some(host.to_owned()),
+            until,
+            after: Some(newest.protector.clone()),
+            ..ProtectorQuery::default()
+        };
+        site.admin(move |client| client.protectors(&query)).await
+    };
+    assert_eq!(of("node-1", Some(newest.last.clone())).await.unwrap(), []);
+    assert_eq!(of("node-1", None).await.unwrap().len(), 1);
+    assert_eq!(
+        of("node-9", None).await.unwrap_err().code,
+        ErrorCode::NotFound
+    );
+    assert_eq!(
+        visited
+            .get(&format!("/protectors/{}", "00".repeat(32)), &cookie)
+            .await
+            .status,
+        404
+    );
+
+    let overview = visited.get("/", &cookie).await;
+    assert!(overview.body.contains("3 releases"), "{}", overview.body);
+    assert!(
+        overview.body.contains("hgs state export"),
+        "{}",
+        overview.body
+    );
+    let tried = visited.post("/trace/roll", &cookie, "").await;
+    assert_eq!(
+        tried.header("location"),
+        Some("/?notice=release-tried"),
+        "{}",
+        tried.body
+    );
 }

@@ -50,6 +50,7 @@ use crate::change::{Record, RecordKey};
 use crate::level::Level;
 use crate::model::Digest;
 use crate::node::{Node, StoredNode};
+use crate::protectors::Heads;
 use crate::record::{Integrity, Keys, RecordKind, Sum};
 use crate::usage::PairUsage;
 use crate::{Finding, OpenError, StoreError, Tampered};
@@ -455,6 +456,9 @@ pub(crate) trait View: Send {
 
     /// At most `limit` ancestors that were last used before `time`, the oldest first.
     fn ancestors_before(&self, time: Time, limit: usize) -> Result<Vec<StoredNode>, StoreError>;
+
+    /// At most `limit` of the newest protectors of each line that came back, the last released first.
+    fn heads(&self, wanted: &Heads, limit: usize) -> Result<Vec<StoredNode>, StoreError>;
 
     /// The children of a protector that never came back.
     fn issued_from(&self, parent: &Digest) -> Result<Vec<StoredNode>, StoreError>;

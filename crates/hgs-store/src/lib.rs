@@ -45,6 +45,7 @@ mod outcome;
 mod planner;
 mod policies;
 mod policy_sets;
+mod protectors;
 mod record;
 mod refusal;
 mod release;
@@ -70,8 +71,10 @@ pub use model::{
     KeyCaching, KeyCachingError, MAX_DOCUMENT_OCTETS, MAX_REKEY_WINDOW, NameError, Platform,
     PolicyDocument, RemovedHost, Revocation, SealedKey, Settings, SettingsError, ShortName,
 };
+pub use node::Stage;
 pub use outcome::{Committed, Failure};
 pub use policies::{EffectivePolicies, PolicyError, PolicyTrial};
+pub use protectors::{Heads, KnownProtector, ProtectorLine};
 pub use record::RecordKind;
 pub use refusal::{
     MAX_DENIED, MAX_ENDORSEMENT_ROOTS, MAX_HOST_GROUPS, MAX_POLICY_DOCUMENTS, MAX_REASON_LENGTH,

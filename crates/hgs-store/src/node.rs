@@ -40,9 +40,12 @@ pub(crate) struct StoredNode {
 /// How far a protector got; the numbers stand in the database, the names in backups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Stage {
+pub enum Stage {
+    /// It was made here and never came back.
     Issued = 0,
+    /// It came back, and nothing that was made from it did.
     Head = 1,
+    /// Something that was made from it came back.
     Ancestor = 2,
 }
 

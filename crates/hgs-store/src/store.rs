@@ -29,6 +29,7 @@ use crate::lineage::{self, Seen};
 use crate::model::{Digest, Settings};
 use crate::order::{self, Ordered};
 use crate::outcome::{Committed, Failure};
+use crate::protectors::{self, Heads, KnownProtector, ProtectorLine};
 use crate::record::{Integrity, Keys};
 use crate::refusal::Refusal;
 use crate::release::{RecordedRelease, ReleaseRecord, ReleaseRefusal};
@@ -315,6 +316,26 @@ impl Store {
         // A view has nothing between questions that a panic could leave half done.
         let view = self.lineage.lock().unwrap_or_else(PoisonError::into_inner);
         lineage::seen(&**view, &self.keys, protector)
+    }
+
+    /// At most `limit` of the newest protectors of each line that came back, the last released first.
+    ///
+    /// # Errors
+    /// When the database can't be read, or a node was changed by another program.
+    pub fn heads(&self, wanted: &Heads, limit: usize) -> Result<Vec<KnownProtector>, StoreError> {
+        protectors::heads(&*self.readers.newest()?, &self.keys, wanted, limit)
+    }
+
+    /// A protector, with at most `limit` ancestors and as many of what was issued from it.
+    ///
+    /// # Errors
+    /// As [`heads`](Self::heads).
+    pub fn line_of(
+        &self,
+        protector: &Digest,
+        limit: usize,
+    ) -> Result<Option<ProtectorLine>, StoreError> {
+        protectors::line(&*self.readers.snapshot()?, &self.keys, protector, limit)
     }
 
     /// With which pairs of certificates protectors were last opened.

@@ -17,6 +17,7 @@ mod hosts;
 mod judgements;
 mod pages;
 mod policies;
+mod protectors;
 mod service;
 mod signers;
 
@@ -56,6 +57,7 @@ pub use policies::{
     HostMeasurements, LastAttempt, NewHostGroup, PcrValue, Policy, PolicyDocument,
     PolicyDocumentDetail, PolicyQuery, SetHost, SetHostMeasurements, SetPolicy, UnexplainedEvent,
 };
+pub use protectors::{Protector, ProtectorLineage, ProtectorQuery, ProtectorStage};
 pub use service::{KeyCaching, Listener, ListenerName, ServerSettings, Status, Warning};
 pub use signers::{Signer, SignerStage};
 

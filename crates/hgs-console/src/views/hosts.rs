@@ -8,11 +8,14 @@ use serde::{Deserialize, Serialize};
 
 use super::judgement::differences;
 use super::waiting::Group;
+use super::{log, machines};
 use crate::acts::Entered;
 use crate::elements::{
     self, Button, Condition, Field, act_link, commands, condition, digest, facts, form, link,
     or_none, table, text, time,
 };
+use crate::routes::log::LOG;
+use crate::routes::machines::MACHINES;
 use crate::routes::policies::WAITING;
 use crate::routes::{ADD_HOST, APPROVE_HOST, HOST, HOSTS, REVOKE_HOST};
 use crate::{Page, Path, Viewer};
@@ -171,6 +174,8 @@ pub(crate) fn one(detail: &HostDetail, viewer: &Viewer, now: Time) -> Page {
         ]))
         (credential(detail))
         (identity_keys(detail, now))
+        @if viewer.may(LOG.operations) { p { (link(Some(&log::about_host(&host.name)), "All records about this host")) } }
+        @if viewer.may(MACHINES.operations) { p { (link(Some(&machines::of_host(&host.name)), "Machines whose keys it got last")) } }
     };
     Page::new(&host.name, body).live()
 }

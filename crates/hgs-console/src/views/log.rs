@@ -12,6 +12,7 @@ use crate::elements::{
 };
 use crate::routes::HOST;
 use crate::routes::log::{DOWNLOAD_LOG, LOG, RECORD};
+use crate::routes::machines::MACHINE;
 use crate::{Page, Path, Viewer};
 
 /// Records on one page.
@@ -233,7 +234,7 @@ pub(crate) fn one(record: &AuditRecord, viewer: &Viewer, now: Time) -> Page {
                 }
             }
         }
-        @if let Some(protector) = &record.protector { (keys(record, protector, now)) }
+        @if let Some(protector) = &record.protector { (keys(record, protector, viewer, now)) }
         @if !record.changes.is_empty() || record.before.is_some() || record.after.is_some() { (change(record)) }
     };
     Page::new(format!("Record {}", record.sequence), body)
@@ -248,12 +249,13 @@ pub(crate) fn about_host(host: &str) -> Path {
     LOG.fixed_path().with_query(&filters)
 }
 
-fn keys(record: &AuditRecord, protector: &str, now: Time) -> Markup {
+fn keys(record: &AuditRecord, protector: &str, viewer: &Viewer, now: Time) -> Markup {
     let filters = Filters {
         protector: protector.to_owned(),
         ..Filters::default()
     };
     let about = LOG.fixed_path().with_query(&filters);
+    let machine = MACHINE.path_for(viewer, protector);
     html! {
         section aria-labelledby="protector" {
             h2 id="protector" { "Protector" }
@@ -271,7 +273,10 @@ fn keys(record: &AuditRecord, protector: &str, now: Time) -> Markup {
                     }
                 }),
             ]))
-            p { (link(Some(&about), "All records about this protector")) }
+            p {
+                (link(Some(&about), "All records about this protector"))
+                @if let Some(machine) = &machine { ", " (link(Some(machine), "The machine that it belongs to")) }
+            }
         }
     }
 }

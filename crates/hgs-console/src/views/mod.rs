@@ -3,7 +3,9 @@
 pub(crate) mod document;
 pub(crate) mod hosts;
 mod judgement;
+pub(crate) mod last_hour;
 pub(crate) mod log;
+pub(crate) mod machines;
 pub(crate) mod overview;
 pub(crate) mod policies;
 pub mod problem;

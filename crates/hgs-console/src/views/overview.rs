@@ -1,20 +1,44 @@
 //! Whether a VM can start now, and what needs attention.
 
+use std::collections::BTreeSet;
+
+use hgs_admin::AdminError;
 use hgs_admin::types::{Certificate, Cluster, Status};
 use hgs_pki::Time;
 use maud::{Markup, html};
 
 use super::counted;
-use crate::elements::{Condition, condition, digest, facts, link, text, time};
+use super::last_hour::{self, LastHour};
+use crate::elements::{
+    self, Button, Condition, act_link, condition, digest, facts, form, link, text, time,
+};
+use crate::routes::overview::TRY_RELEASE;
 use crate::routes::{ADD_HOST, HOSTS, SETTINGS};
-use crate::{Page, Viewer};
+use crate::{Page, Path, Viewer};
 
 /// The warning that nothing can be recorded, and so nothing is released.
 const NOT_WRITABLE: &str = "state-not-writable";
 
-pub(crate) fn page(status: &Status, cluster: Option<&Cluster>, viewer: &Viewer, now: Time) -> Page {
+/// What stands beside the status, each as far as the viewer may see it.
+#[derive(Debug, Default)]
+pub(crate) struct Beside {
+    /// A guardian that is one of one has none.
+    pub(crate) cluster: Option<Cluster>,
+    pub(crate) last_hour: Option<LastHour>,
+    /// When the newest backup was made that the log has, if it has one.
+    pub(crate) backup: Option<Option<String>>,
+    pub(crate) certificates: Option<Vec<Certificate>>,
+    /// Until when protectors of compromised guardians are accepted.
+    pub(crate) rekey_window_until: Option<String>,
+}
+
+pub(crate) fn page(status: &Status, beside: &Beside, viewer: &Viewer, now: Time) -> Page {
+    let cluster = beside.cluster.as_ref();
     let body = html! {
         (verdict(status, cluster))
+        @if viewer.may(TRY_RELEASE.operations) {
+            p.acts { (act_link(Some(&TRY_RELEASE.fixed_path()), "Try it")) }
+        }
         @if status.registered_hosts == 0 { (first_host(viewer)) }
         section aria-labelledby="warnings" {
             h2 id="warnings" { "What needs attention" }
@@ -26,6 +50,7 @@ pub(crate) fn page(status: &Status, cluster: Option<&Cluster>, viewer: &Viewer, 
                 }
             }
         }
+        @if let Some(hour) = &beside.last_hour { (last_hour::section(hour)) }
         section aria-labelledby="guardian" {
             h2 id="guardian" { (status.name) }
             (facts([
@@ -44,6 +69,11 @@ pub(crate) fn page(status: &Status, cluster: Option<&Cluster>, viewer: &Viewer, 
                 }),
                 ("Version", text(&status.version)),
             ]))
+            @if let Some(certificates) = &beside.certificates { (facts(of_certificates(certificates, now))) }
+            @if let Some(until) = &beside.rekey_window_until {
+                (facts([("Re-key window", html! { (condition(Condition::Attention, "open")) " until " (time(until, now)) })]))
+            }
+            @if let Some(backup) = &beside.backup { (facts([("Newest backup", newest_backup(backup.as_deref(), now))])) }
             p { (link(Some(&SETTINGS.fixed_path()), "URLs, modes and listeners")) }
         }
         @if let Some(cluster) = cluster { (nodes(cluster)) }
@@ -139,4 +169,82 @@ fn nodes(cluster: &Cluster) -> Markup {
             @if let Some(trouble) = &cluster.trouble { div.warning { p { (trouble) "." } } }
         }
     }
+}
+
+/// Tenants, compromised keys, keys that are away, and which certificate ends next.
+fn of_certificates(certificates: &[Certificate], now: Time) -> Vec<(&'static str, Markup)> {
+    let tenants: BTreeSet<_> = certificates
+        .iter()
+        .map(|certificate| &certificate.lineage)
+        .filter(|lineage| lineage.starts_with("tenant:"))
+        .collect();
+    let count = |is_meant: fn(&Certificate) -> bool| {
+        let meant = certificates
+            .iter()
+            .filter(|certificate| is_meant(certificate));
+        meant.count()
+    };
+    let number = |count: usize, how| match count {
+        0 => text(0),
+        count => condition(how, &count.to_string()),
+    };
+    let next = certificates
+        .iter()
+        .filter(|certificate| certificate.enabled);
+    let next = next.min_by(|one, other| one.not_after.cmp(&other.not_after));
+    vec![
+        (
+            "Certificate that ends next",
+            html! {
+                @match next {
+                    Some(next) => { (text(next.kind)) ", " (next.lineage) ": " (time(&next.not_after, now)) }
+                    None => span.none { "none" },
+                }
+            },
+        ),
+        (
+            "Enabled certificates whose key can't be used here",
+            number(
+                count(|certificate| certificate.enabled && !certificate.usable),
+                Condition::Bad,
+            ),
+        ),
+        (
+            "Certificates that are marked as compromised",
+            number(
+                count(|certificate| certificate.compromised.is_some()),
+                Condition::Attention,
+            ),
+        ),
+        ("Tenants with keys of their own", text(tenants.len())),
+    ]
+}
+
+fn newest_backup(made: Option<&str>, now: Time) -> Markup {
+    html! {
+        @match made {
+            Some(made) => (time(made, now)),
+            None => {
+                (condition(Condition::Attention, "none"))
+                " that the log has. Make one: " code { "hgs state export hgs.age" }
+            }
+        }
+    }
+}
+
+/// What the act does, and the form that does it.
+pub(crate) fn try_release(error: Option<&AdminError>) -> Page {
+    let back = Path::start();
+    let button = Button {
+        text: "Try it",
+        is_dangerous: false,
+        back: Some(&back),
+    };
+    let body = html! {
+        @if let Some(error) = error { (elements::error(error)) }
+        p { "The guardian makes up a host, an owner and a protector. It has the keys released as for a host, and a tampered protector refused. The keys of the primary certificates work for it." }
+        p { "It leaves records in the log, and changes nothing. " code { "hgs trace" } " does this too, and looks at everything else." }
+        (form(&TRY_RELEASE.fixed_path(), button, &html! {}))
+    };
+    Page::new("Try whether a VM can start", body)
 }

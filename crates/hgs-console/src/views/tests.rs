@@ -1,18 +1,22 @@
 //! Pages from answers that somebody else has named.
 
 use hgs_admin::types::{
-    AttestationMode, AuditRecord, ConsoleSession, DocumentKind, Host, HostDetail, HostEvidence,
-    HostGroup, HostQuery, Judgement, LastAttempt, Policy, PolicyDocument, PolicyDocumentDetail,
-    Revocation, Status, Warning,
+    AttestationMode, AuditRecord, Certificate, ConsoleSession, DocumentKind, Host, HostDetail,
+    HostEvidence, HostGroup, HostQuery, Judgement, LastAttempt, Policy, PolicyDocument,
+    PolicyDocumentDetail, Protector, ProtectorLineage, ProtectorStage, Revocation, Standing,
+    Status, Warning,
 };
 use hgs_admin::{AdminError, ErrorCode, Permissions, Role};
 use hgs_pki::Time;
 
 use super::document::{self, Which};
+use super::last_hour::{Bars, LastHour};
 use super::log::Filters;
+use super::machines::{self, Wanted};
+use super::overview::Beside;
 use super::policies::{self, OfGroup};
 use super::waiting::{self, Group};
-use super::{hosts, log, overview, problem, sessions, sign_in};
+use super::{hosts, last_hour, log, overview, problem, sessions, sign_in};
 use crate::acts::Entered;
 use crate::acts::policies::Change;
 use crate::effect::Effect;
@@ -236,6 +240,54 @@ fn record() -> AuditRecord {
     serde_json::from_value(record).unwrap()
 }
 
+fn protector(stage: ProtectorStage) -> Protector {
+    Protector {
+        protector: HOSTILE.to_owned(),
+        parent: Some(HOSTILE.to_owned()),
+        stage,
+        owner: HOSTILE.to_owned(),
+        guardian: Some(HOSTILE.to_owned()),
+        lineage: Some(HOSTILE.to_owned()),
+        host: HOSTILE.to_owned(),
+        host_name: Some(HOSTILE.to_owned()),
+        first: NOW.to_string(),
+        last: HOSTILE.to_owned(),
+    }
+}
+
+fn line() -> ProtectorLineage {
+    ProtectorLineage {
+        protector: protector(ProtectorStage::Head),
+        ancestors: vec![protector(ProtectorStage::Ancestor)],
+        issued: vec![protector(ProtectorStage::Issued)],
+    }
+}
+
+/// A tenant's certificate whose key is compromised and away.
+fn certificate() -> Certificate {
+    let certificate = serde_json::json!({
+        "thumbprint": HOSTILE, "kind": "signing", "subject": HOSTILE, "label": HOSTILE,
+        "lineage": format!("tenant:{HOSTILE}"), "enabled": true, "primary": false, "head": true,
+        "compromised": NOW.to_string(), "key": HOSTILE, "key_bits": 2048, "usable": false,
+        "not_before": NOW.to_string(), "not_after": HOSTILE, "added": NOW.to_string(),
+    });
+    serde_json::from_value(certificate).unwrap()
+}
+
+fn beside() -> Beside {
+    let bars = |is_cut| Bars::of(&[record()], is_cut, NOW);
+    Beside {
+        cluster: None,
+        last_hour: Some(LastHour {
+            released: bars(true),
+            refused: bars(false),
+        }),
+        backup: Some(Some(HOSTILE.to_owned())),
+        certificates: Some(vec![certificate()]),
+        rekey_window_until: Some(HOSTILE.to_owned()),
+    }
+}
+
 /// A search in which every field is hostile.
 fn filters() -> Filters {
     let fields = [
@@ -260,7 +312,8 @@ fn pages() -> Vec<Page> {
         Entered::read(b"name=%22%3E%3Cscript%3E&credential=%3C/textarea%3E%3Cscript%3E").unwrap();
     let error = AdminError::new(ErrorCode::Conflict, HOSTILE).with_remedy(HOSTILE);
     vec![
-        overview::page(&status(), None, &administrator, NOW),
+        overview::page(&status(), &beside(), &administrator, NOW),
+        overview::try_release(Some(&error)),
         hosts::list(
             &[host()],
             &HostQuery::default(),
@@ -286,6 +339,17 @@ fn pages() -> Vec<Page> {
         document::change(&baseline(), &entered, Some(&effect()), Some(&error)),
         document::retire(&baseline(), &which(), Some(&effect()), Some(&error)),
         document::remove(&baseline(), &effect(), Some(&error)),
+        machines::list(
+            &[protector(ProtectorStage::Head)],
+            &Wanted {
+                host: HOSTILE.to_owned(),
+                ..Wanted::default()
+            },
+            &[record()],
+            &administrator,
+            NOW,
+        ),
+        machines::one(&line(), &[record()], &administrator, NOW),
         log::list(&[record()], &filters(), None, &administrator, NOW),
         log::list(&[], &filters(), Some(&error), &administrator, NOW),
         log::one(&record(), &administrator, NOW),
@@ -354,7 +418,12 @@ fn a_role_sees_what_it_may_do() {
 /// The first page says whether a VM can start, and what the first step is.
 #[test]
 fn the_overview_answers_the_question_and_teaches_the_first_step() {
-    let page = overview::page(&status(), None, &viewer(Role::HostManager), NOW);
+    let page = overview::page(
+        &status(),
+        &Beside::default(),
+        &viewer(Role::HostManager),
+        NOW,
+    );
     let text = page.body.into_string();
     assert!(text.contains("No VM can start now"), "{text}");
     assert!(
@@ -362,7 +431,7 @@ fn the_overview_answers_the_question_and_teaches_the_first_step() {
         "{text}"
     );
     assert!(text.contains("Add the first host"), "{text}");
-    let reviewer = overview::page(&status(), None, &viewer(Role::Reviewer), NOW);
+    let reviewer = overview::page(&status(), &Beside::default(), &viewer(Role::Reviewer), NOW);
     assert!(!reviewer.body.into_string().contains("/add-host"));
 }
 
@@ -519,4 +588,87 @@ fn pages_of_the_log_keep_the_search() {
     );
     let last = log::list(&records[1..], &filters, None, &viewer, NOW);
     assert!(!last.body.into_string().contains("before="));
+}
+
+/// Who looks at a machine sees whether an older protector of it came back, and what to do then.
+#[test]
+fn a_rollback_is_said_first() {
+    let viewer = viewer(Role::Reviewer);
+    let shown = |records: &[AuditRecord]| {
+        let page = machines::one(&line(), records, &viewer, NOW);
+        page.body.into_string()
+    };
+    let ordinary = AuditRecord {
+        standing: Some(Standing::Head),
+        ..record()
+    };
+    assert!(shown(&[ordinary]).contains("No older protector came back"));
+    let text = shown(&[record()]);
+    assert!(text.contains("came back: 1 time."), "{text}");
+    assert!(text.contains("revoke the host"), "{text}");
+    let list = machines::list(&[], &Wanted::default(), &[], &viewer, NOW);
+    let list = list.body.into_string();
+    assert!(list.contains("No keys were released yet"), "{list}");
+    assert!(!list.contains("Rolled back"), "{list}");
+}
+
+/// What is drawn is said in words too, and what lies further back than an hour is not in it.
+#[test]
+fn the_last_hour_is_counted_in_bars_and_in_words() {
+    let at = |seconds_ago: i64, count| AuditRecord {
+        time: Time::from_unix(1_800_000_000 - seconds_ago).to_string(),
+        count,
+        ..record()
+    };
+    let refusals = [
+        at(0, None),
+        at(299, Some(4)),
+        at(3599, None),
+        at(3601, None),
+    ];
+    let hour = LastHour {
+        released: Bars::of(&[at(10, None)], true, NOW),
+        refused: Bars::of(&refusals, false, NOW),
+    };
+    let text = last_hour::section(&hour).into_string();
+    assert!(text.contains("6 refusals. Every five minutes, from an hour ago until now: 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5"), "{text}");
+    assert!(text.contains("more than 1 release"), "{text}");
+    assert!(
+        text.contains("<rect x=\"220\" y=\"0\" width=\"18\" height=\"60\">"),
+        "{text}"
+    );
+    assert!(
+        text.contains("<rect x=\"0\" y=\"48\" width=\"18\" height=\"12\">"),
+        "{text}"
+    );
+}
+
+/// What can stop a VM, or lets one start that should not, is on the first page.
+#[test]
+fn the_overview_says_what_is_compromised_and_how_old_the_backup_is() {
+    let reviewer = viewer(Role::Reviewer);
+    let text = |beside: &Beside, viewer| {
+        let page = overview::page(&status(), beside, viewer, NOW);
+        page.body.into_string()
+    };
+    let shown = text(&beside(), &reviewer);
+    for said in [
+        "marked as compromised",
+        "Tenants with keys",
+        "Re-key window",
+        "The last hour",
+    ] {
+        assert!(shown.contains(said), "{said}: {shown}");
+    }
+    assert!(shown.contains("href=\"/trace/roll\""), "{shown}");
+    let without_backup = Beside {
+        backup: Some(None),
+        ..Beside::default()
+    };
+    assert!(text(&without_backup, &reviewer).contains("hgs state export"));
+    let manager = text(&Beside::default(), &viewer(Role::HostManager));
+    assert!(
+        !manager.contains("/trace/roll") && !manager.contains("The last hour"),
+        "{manager}"
+    );
 }

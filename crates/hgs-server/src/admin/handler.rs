@@ -10,6 +10,7 @@ mod hosts;
 mod judge;
 mod pages;
 mod policies;
+mod protectors;
 mod refused;
 mod server;
 mod signers;
@@ -23,15 +24,15 @@ use hgs_admin::types::{
     ConsoleSession, DeniedHost, DenyHost, Diagnosis, EkRoot, EventQuery, GuardianDocument, Host,
     HostDetail, HostEvidence, HostGroup, HostMeasurements, InviteNode, Judgement, KeyCaching,
     Listener, ListenerName, NewCertificate, NewConsoleLink, NewHostGroup, NodeInvitation, Policy,
-    PolicyDocument, PolicyDocumentDetail, PolicyQuery, RecordExport, RemoveCertificate,
-    RemovedHost, RevokeHost, RotateCertificates, RotatedCertificates, ServerSettings,
-    SetCertificate, SetHost, SetHostMeasurements, SetPolicy, SetServer, SetSigner, Signer,
-    SimulatePolicies, Status, Trial,
+    PolicyDocument, PolicyDocumentDetail, PolicyQuery, Protector, ProtectorLineage, ProtectorQuery,
+    RecordExport, RemoveCertificate, RemovedHost, RevokeHost, RotateCertificates,
+    RotatedCertificates, ServerSettings, SetCertificate, SetHost, SetHostMeasurements, SetPolicy,
+    SetServer, SetSigner, Signer, SimulatePolicies, Status, Trial,
 };
 use hgs_admin::types::{DigestPageQuery, HostQuery, PageQuery};
 use hgs_admin::{
     AdminError, Administration, Caller, ErrorCode, EventStream, HostSelector, LastEventId,
-    NameSelector, NodeSelector, Permitted, PolicyDigest, SignerSelector, WithKey,
+    NameSelector, NodeSelector, Permitted, PolicyDigest, ProtectorDigest, SignerSelector, WithKey,
 };
 use hgs_attest::CredentialId;
 use hgs_kps::CertificateKind;
@@ -775,6 +776,32 @@ impl Administration for AdminHandler<'_> {
 
     fn synthetic_roll(&self) -> Result<Diagnosis<SyntheticRoll>, AdminError> {
         Ok(Diagnosis(self.parts.synthetic_rolls.run(&self.actor)))
+    }
+
+    fn protectors(&self, query: &ProtectorQuery) -> Result<Vec<Protector>, AdminError> {
+        pages::check_limit(query.limit)?;
+        let state = self.parts.store.state();
+        let wanted = protectors::wanted(&state, query)?;
+        let limit = query.limit.unwrap_or(AUDIT_LIMIT);
+        let found = self
+            .parts
+            .store
+            .heads(&wanted, limit)
+            .map_err(unavailable)?;
+        let shown = found.into_iter().map(|one| protectors::shown(&state, one));
+        Ok(shown.collect())
+    }
+
+    fn protector(&self, protector: &ProtectorDigest) -> Result<ProtectorLineage, AdminError> {
+        let digest = protector.as_str().parse().map_err(AdminError::invalid)?;
+        let line = self.parts.store.line_of(&digest, protectors::MAX_RELATIVES);
+        let line = line.map_err(unavailable)?.ok_or_else(|| {
+            not_found(
+                format_args!("no protector with the digest {protector} was released here"),
+                "hgs audit list --action release",
+            )
+        })?;
+        Ok(protectors::lineage(&self.parts.store.state(), line))
     }
 
     fn record_export(&self, export: &RecordExport) -> Result<AuditRecord, AdminError> {

@@ -18,6 +18,7 @@ use crate::model::Settings;
 use crate::node::{Opener, Stage};
 use crate::order::memory::MemoryOrder;
 use crate::planner::{Basis, BatchPlanner};
+use crate::protectors::Heads;
 use crate::record::{Keys, RecordKind};
 use crate::state_folder::StateFolder;
 use crate::writer::Shared;
@@ -478,6 +479,25 @@ fn protectors_are_found_by_age_and_parent(mut site: Site) {
     expected.sort();
     assert_eq!(issued, expected);
     assert_eq!(view.issued_from(&digest(11)).unwrap(), []);
+    let heads = |until: Option<i64>, after: Option<u64>, limit| {
+        let wanted = Heads {
+            until: until.map(time),
+            after: after.map(digest),
+            host: None,
+        };
+        digests(view.heads(&wanted, limit).unwrap())
+    };
+    assert_eq!(heads(None, None, 9), [digest(30), digest(12)]);
+    assert_eq!(heads(None, None, 1), [digest(30)]);
+    assert_eq!(heads(Some(4), None, 9), [digest(12)]);
+    assert_eq!(heads(Some(5), Some(30), 9), [digest(12)]);
+    assert_eq!(heads(Some(3), None, 9), []);
+    let host = "00".repeat(16).parse().ok();
+    let of_nobody = Heads {
+        host,
+        ..Heads::default()
+    };
+    assert!(host.is_some() && view.heads(&of_nobody, 9).unwrap().is_empty());
     let usage = view.usage().unwrap();
     assert_eq!(usage.len(), 1);
     assert_eq!(

@@ -1,6 +1,7 @@
 //! An engine that keeps the state in memory, for tests and models. Its clones are the engines of
 //! several writers over one state.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
@@ -17,6 +18,7 @@ use super::{
 use crate::audit_term::{FilterTerm, day};
 use crate::model::Digest;
 use crate::node::{Stage, StoredNode};
+use crate::protectors::Heads;
 use crate::record::{Integrity, Keys};
 use crate::usage::PairUsage;
 use crate::{OpenError, StoreError};
@@ -342,6 +344,16 @@ impl View for Kept {
         Ok(self.nodes().filter(is_child).cloned().collect())
     }
 
+    fn heads(&self, wanted: &Heads, limit: usize) -> Result<Vec<StoredNode>, StoreError> {
+        let is_wanted = |stored: &&StoredNode| {
+            stored.node.stage == Stage::Head && wanted.is_passed_by(&stored.node)
+        };
+        let mut heads: Vec<_> = self.nodes().filter(is_wanted).cloned().collect();
+        heads.sort_by_key(|stored| (Reverse(stored.node.last_seen), stored.node.digest));
+        heads.truncate(limit);
+        Ok(heads)
+    }
+
     fn count_nodes(&self) -> Result<u64, StoreError> {
         Ok(self.nodes.len() as u64)
     }
@@ -456,6 +468,10 @@ impl View for Memory {
 
     fn ancestors_before(&self, time: Time, limit: usize) -> Result<Vec<StoredNode>, StoreError> {
         self.lock().kept.ancestors_before(time, limit)
+    }
+
+    fn heads(&self, wanted: &Heads, limit: usize) -> Result<Vec<StoredNode>, StoreError> {
+        self.lock().kept.heads(wanted, limit)
     }
 
     fn issued_from(&self, parent: &Digest) -> Result<Vec<StoredNode>, StoreError> {

@@ -11,6 +11,7 @@ use super::schema::AUDIT_PART;
 use crate::audit_term::FilterTerm;
 use crate::model::Digest;
 use crate::node::{Node, Opener, Stage, StoredNode};
+use crate::protectors::Heads;
 use crate::usage::PairUsage;
 use crate::{Finding, OpenError, StoreError, Tampered};
 
@@ -28,6 +29,11 @@ macro_rules! select {
 const ANCESTORS_BEFORE: &str =
     select!("WHERE stage = 2 AND last_seen < ?1 ORDER BY last_seen LIMIT ?2");
 const ISSUED_FROM: &str = select!("WHERE stage = 0 AND parent = ?1");
+/// The index leads to heads only, of which a guardian has as many as VMs; the newest of them are sorted out.
+const HEADS: &str = select!(
+    "INDEXED BY lineage_openers WHERE stage = 1 AND last_seen <= ?1 AND (last_seen < ?1 OR digest > ?2) \
+     AND (?3 IS NULL OR host = ?3) ORDER BY last_seen DESC, digest LIMIT ?4"
+);
 const USAGE: &str = "SELECT opened_by, opened_by_signing, count(*), min(last_seen), max(last_seen) \
      FROM lineage WHERE stage = 1 GROUP BY opened_by, opened_by_signing";
 /// The order of a cross join is kept: the index leads.
@@ -109,6 +115,14 @@ impl View for Connection {
 
     fn issued_from(&self, parent: &Digest) -> Result<Vec<StoredNode>, StoreError> {
         nodes(self, ISSUED_FROM, [parent.as_bytes()])
+    }
+
+    fn heads(&self, wanted: &Heads, limit: usize) -> Result<Vec<StoredNode>, StoreError> {
+        let until = wanted.until.map_or(i64::MAX, Time::unix);
+        let after = wanted.after.as_ref().map(Digest::as_bytes);
+        let after = after.map_or(&[][..], |octets| &octets[..]);
+        let host = wanted.host.map(|host| host.to_string());
+        nodes(self, HEADS, (until, after, host, count(limit)))
     }
 
     fn count_nodes(&self) -> Result<u64, StoreError> {
