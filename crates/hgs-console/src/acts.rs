@@ -1,8 +1,11 @@
 //! What changes something. Each act has a page that shows what will change, and a form in it that does it. Where there is a
 //! script, the page is opened as a dialog.
 
+pub(crate) mod certificates;
 pub(crate) mod overview;
 pub(crate) mod policies;
+pub(crate) mod signers;
+pub(crate) mod tenants;
 
 use std::collections::BTreeMap;
 

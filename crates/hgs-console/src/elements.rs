@@ -243,9 +243,14 @@ fn distance(time: Time, now: Time) -> String {
 
 /// That something was not done, why, and what to do about it.
 pub(crate) fn error(error: &AdminError) -> Markup {
+    failure("Nothing was changed", error)
+}
+
+/// That something was not done, in words of its own, why, and what to do about it.
+pub(crate) fn failure(said: &str, error: &AdminError) -> Markup {
     html! {
         div.error role="alert" {
-            p { strong { "Nothing was changed: " } (error.message) "." }
+            p { strong { (said) ": " } (error.message) "." }
             @if let Some(remedy) = &error.remedy { p { "What to do: " (remedy) "." } }
         }
     }

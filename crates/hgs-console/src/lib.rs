@@ -23,6 +23,7 @@ mod elements;
 pub mod headers;
 mod notice;
 pub mod page;
+mod pairs;
 mod path;
 pub mod requests;
 pub mod routes;

@@ -4,10 +4,12 @@
 //! [`acts`]. Each names the operations that it can't do without: who is not permitted them all sees no link to it, and is
 //! refused there.
 
+pub(crate) mod certificates;
 pub(crate) mod log;
 pub(crate) mod machines;
 pub(crate) mod overview;
 pub(crate) mod policies;
+pub(crate) mod tenants;
 
 use hgs_admin::types::HostQuery;
 use hgs_admin::{
@@ -221,6 +223,23 @@ pub static ROUTES: &[&Route] = &[
     &policies::REMOVE_DOCUMENT,
     &machines::MACHINES,
     &machines::MACHINE,
+    &certificates::CERTIFICATES,
+    &certificates::CERTIFICATE,
+    &certificates::GUARDIAN_DOCUMENT,
+    &certificates::ROTATE_CERTIFICATES,
+    &certificates::SET_HEAD,
+    &certificates::LABEL_CERTIFICATE,
+    &certificates::ENABLE_CERTIFICATE,
+    &certificates::DISABLE_CERTIFICATE,
+    &certificates::RETIRE_CERTIFICATE,
+    &certificates::COMPROMISE_CERTIFICATE,
+    &certificates::REMOVE_CERTIFICATE,
+    &certificates::ADD_SIGNER,
+    &certificates::LIMIT_SIGNER,
+    &certificates::RETIRE_SIGNER,
+    &certificates::REMOVE_SIGNER,
+    &tenants::TENANTS,
+    &tenants::ADD_TENANT,
     &log::LOG,
     &log::RECORD,
     &log::DOWNLOAD_LOG,
@@ -431,6 +450,8 @@ mod tests {
             let path = route
                 .path
                 .replace("{host}", "node-1")
+                .replace("{certificate}", "ab12")
+                .replace("{signer}", "ab12")
                 .replace("{policy}", "model-a")
                 .replace("{document}", "model-a")
                 .replace("{sequence}", "17")

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use guardian::{Host, Site};
 use hgs_admin::types::{
-    AuditQuery, AuditRecord, NewConsoleLink, ProtectorQuery, ProtectorStage, SetServer,
+    AuditQuery, AuditRecord, CertificateKind, DigestPageQuery, NewConsoleLink, ProtectorQuery,
+    ProtectorStage, SetServer,
 };
 use hgs_admin::{AdminError, Administration as _, ErrorCode};
 use hgs_console::headers;
@@ -632,4 +633,120 @@ async fn machines_are_shown_with_their_lineage_and_rollbacks() {
         "{}",
         tried.body
     );
+}
+
+/// Both halves are rotated at once; the former pair is then retired, disabled, marked and removed. Each act says what it did.
+#[tokio::test]
+async fn pairs_are_rotated_and_former_ones_are_put_away() {
+    let visited = Visited::start().await;
+    let cookie = visited.signed_in("secret").await;
+    let post = async |path: &str, form: &[(&str, &str)]| {
+        let form = serde_urlencoded::to_string(form).unwrap();
+        visited.post(path, &cookie, &form).await
+    };
+    let listed = async || {
+        let all = visited
+            .site
+            .admin(|client| client.certificates(&DigestPageQuery::default()));
+        all.await.unwrap()
+    };
+    let before = listed().await;
+    let old = before
+        .iter()
+        .find(|one| one.primary && one.kind == CertificateKind::Encryption)
+        .unwrap();
+    let asked = visited.get("/rotate-certificates", &cookie).await.body;
+    assert!(asked.contains(&old.thumbprint), "{asked}");
+    let secret = [("signing_key", "pkcs11:token=x?pin-value=1234")];
+    let refused = post("/rotate-certificates", &secret).await;
+    assert_eq!(refused.status, 400, "{}", refused.body);
+    assert!(!refused.body.contains("1234"), "{}", refused.body);
+    let rotated = post("/rotate-certificates", &[("label", "2027 <b>")]).await;
+    let place = rotated.header("location").unwrap().to_owned();
+    assert!(place.ends_with("?notice=certificates-rotated"), "{place}");
+    let page = visited.get(&place, &cookie).await.body;
+    assert!(
+        page.contains("2027 &lt;b&gt;") && page.contains(">primary<"),
+        "{page}"
+    );
+
+    let at = |act: &str| format!("/certificates/{}/{act}", old.thumbprint);
+    for (act, notice) in [
+        ("label", "certificate-labelled"),
+        ("disable", "certificate-disabled"),
+        ("enable", "certificate-enabled"),
+        ("retire", "certificate-retired"),
+        ("compromised", "certificate-compromised"),
+    ] {
+        assert_eq!(visited.get(&at(act), &cookie).await.status, 200, "{act}");
+        let done = post(&at(act), &[("label", "old")]).await;
+        let place = format!("/certificates/{}?notice={notice}", old.thumbprint);
+        assert_eq!(done.header("location"), Some(&place[..]), "{}", done.body);
+        assert_eq!(visited.get(&place, &cookie).await.status, 200, "{act}");
+    }
+    // Its record shuts the key out, and it can't take over again.
+    let again = post(&at("head"), &[]).await;
+    assert_eq!(again.status, 409, "{}", again.body);
+    let needed = post(&at("remove"), &[]).await;
+    assert!(
+        needed.body.contains("Remove it although it is needed"),
+        "{}",
+        needed.body
+    );
+    let removed = post(&at("remove"), &[("even_if_needed", "yes")]).await;
+    assert_eq!(
+        removed.header("location"),
+        Some("/certificates?notice=certificate-removed")
+    );
+    assert_eq!(listed().await.len(), before.len() + 1);
+}
+
+#[tokio::test]
+async fn signers_are_believed_limited_retired_and_removed() {
+    let visited = Visited::start().await;
+    let cookie = visited.signed_in("secret").await;
+    let post = async |path: &str, form: &[(&str, &str)]| {
+        let form = serde_urlencoded::to_string(form).unwrap();
+        visited.post(path, &cookie, &form).await
+    };
+    let listed = async || {
+        let all = visited
+            .site
+            .admin(|client| client.signers(&DigestPageQuery::default()));
+        all.await.unwrap()
+    };
+    let own = listed().await.remove(0);
+    let at = |act: &str| format!("/signers/{}/{act}", own.thumbprint);
+    let refused = post(&at("limits"), &[("deny_before", "2099-01-01T00:00:00Z")]).await;
+    assert_eq!(refused.status, 409, "{}", refused.body);
+    assert!(refused.body.contains("value=\"2099-01-01T00:00:00Z\""));
+    let nothing = post(&at("limits"), &[]).await;
+    assert_eq!(nothing.status, 400, "{}", nothing.body);
+    let other = post("/add-signer", &[("certificate", "none"), ("hours", "0")]).await;
+    assert!(
+        other.body.contains("hours are a whole number"),
+        "{}",
+        other.body
+    );
+    for (act, form, notice) in [
+        ("limits", &[("deny", "0102 03")][..], "signer-limited"),
+        ("retire", &[], "signer-retired"),
+        ("remove", &[], "signer-removed"),
+    ] {
+        assert_eq!(visited.get(&at(act), &cookie).await.status, 200, "{act}");
+        let done = post(&at(act), form).await;
+        let place = format!("/certificates?notice={notice}");
+        assert_eq!(done.header("location"), Some(&place[..]), "{}", done.body);
+        assert_eq!(visited.get(&place, &cookie).await.status, 200, "{act}");
+    }
+    assert!(
+        !listed()
+            .await
+            .iter()
+            .any(|one| one.thumbprint == own.thumbprint)
+    );
+    let foreign = post("/add-signer", &[("certificate", &own.pem), ("hours", "8")]).await;
+    assert_eq!(foreign.status, 303, "{}", foreign.body);
+    let page = visited.get("/certificates", &cookie).await.body;
+    assert!(page.contains("valid for more than 8 hours"), "{page}");
 }

@@ -1,5 +1,7 @@
 //! The screens: functions from what the guardian answers to HTML.
 
+pub(crate) mod certificate;
+pub(crate) mod certificates;
 pub(crate) mod document;
 pub(crate) mod hosts;
 mod judgement;
@@ -12,6 +14,8 @@ pub mod problem;
 pub(crate) mod sessions;
 pub(crate) mod settings;
 pub mod sign_in;
+pub(crate) mod signers;
+pub(crate) mod tenants;
 #[cfg(test)]
 mod tests;
 pub(crate) mod waiting;

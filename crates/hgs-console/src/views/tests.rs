@@ -16,6 +16,7 @@ use super::machines::{self, Wanted};
 use super::overview::Beside;
 use super::policies::{self, OfGroup};
 use super::waiting::{self, Group};
+use super::{certificates, tenants};
 use super::{hosts, last_hour, log, overview, problem, sessions, sign_in};
 use crate::acts::Entered;
 use crate::acts::policies::Change;
@@ -23,10 +24,10 @@ use crate::effect::Effect;
 use crate::page::{framed, framed_for_strangers};
 use crate::{Page, Viewer};
 
-const HOSTILE: &str = "</code><script>alert(1)</script>\" onfocus=\"alert(1)&amp;";
-const NOW: Time = Time::from_unix(1_800_000_000);
+pub(super) const HOSTILE: &str = "</code><script>alert(1)</script>\" onfocus=\"alert(1)&amp;";
+pub(super) const NOW: Time = Time::from_unix(1_800_000_000);
 
-fn viewer(role: Role) -> Viewer {
+pub(super) fn viewer(role: Role) -> Viewer {
     Viewer {
         user: HOSTILE.to_owned(),
         session: "5f0c2a91".to_owned(),
@@ -311,7 +312,9 @@ fn pages() -> Vec<Page> {
     let entered =
         Entered::read(b"name=%22%3E%3Cscript%3E&credential=%3C/textarea%3E%3Cscript%3E").unwrap();
     let error = AdminError::new(ErrorCode::Conflict, HOSTILE).with_remedy(HOSTILE);
-    vec![
+    let mut pages = certificates::tests::pages();
+    pages.extend(tenants::tests::pages());
+    pages.extend([
         overview::page(&status(), &beside(), &administrator, NOW),
         overview::try_release(Some(&error)),
         hosts::list(
@@ -358,7 +361,8 @@ fn pages() -> Vec<Page> {
         problem::page(&error),
         sign_in::by_link("secret", Some(HOSTILE)),
         sign_in::by_link(HOSTILE, None),
-    ]
+    ]);
+    pages
 }
 
 #[test]

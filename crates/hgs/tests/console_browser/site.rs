@@ -74,6 +74,10 @@ impl Site {
         }
         site.ask(&format!("host revoke host-5 --reason {HOSTILE}"));
         site.release();
+        // A former pair of the fabric, of which one half is disabled.
+        let rotated = site.json("certificate rotate --bits 2048 --label 2027");
+        let former = rotated["previous_encryption"].as_str().unwrap();
+        site.ask(&format!("certificate disable {former}"));
         for kind in ["signing", "encryption"] {
             site.ask(&format!(
                 "certificate new --type {kind} --tenant Contoso --bits 2048"
