@@ -168,8 +168,9 @@ fn an_empty_guardian_shows_every_screen_too() {
     let (axe, pictures) = (Axe::installed(), Pictures::new("console-empty"));
     let browser = site.browser(Script::On);
     site.sign_in(&browser);
-    let found = walk(&browser, &site.origin(), |page| {
-        look_again(&browser, &axe, &page.path, &pictures, &name_of(page));
+    let found = walk(&browser, &site.origin(), |page| match page.number {
+        1 => look_again(&browser, &axe, &page.path, &pictures, &name_of(page)),
+        _ => assert_quiet(&browser, &page.path),
     });
     let is_in_menu = |route: &&&'static Route| !route.path.contains('{') && !route.is_act();
     assert_all_visited(&found, all().filter(is_in_menu));
@@ -184,8 +185,9 @@ fn every_act_is_done_by_keyboard_alone_and_without_script() {
     for _ in 0..3 {
         site.sign_in(&without);
     }
-    let found = walk(&without, &origin, |page| {
-        look_without_script(&without, &page.path);
+    let found = walk(&without, &origin, |page| match page.number {
+        1 | 2 => look_without_script(&without, &page.path),
+        _ => assert_quiet(&without, &page.path),
     });
     assert_all_visited(&found, all());
 
