@@ -750,3 +750,62 @@ async fn signers_are_believed_limited_retired_and_removed() {
     let page = visited.get("/certificates", &cookie).await.body;
     assert!(page.contains("valid for more than 8 hours"), "{page}");
 }
+
+/// A tenant's pair is brought in by halves or at once, and is never primary. What is pasted by mistake is not kept.
+#[tokio::test]
+async fn a_tenants_pair_is_brought_in_and_what_is_missing_is_named() {
+    let visited = Visited::start().await;
+    let cookie = visited.signed_in("secret").await;
+    let post = async |path: &str, form: &[(&str, &str)]| {
+        let form = serde_urlencoded::to_string(form).unwrap();
+        visited.post(path, &cookie, &form).await
+    };
+    let empty = visited.get("/tenants", &cookie).await.body;
+    assert!(empty.contains("The first step"), "{empty}");
+    let pasted = [
+        ("tenant", "Contoso & Co"),
+        ("signing_certificate", "-----BEGIN PRIVATE KEY-----MIIE"),
+    ];
+    let refused = post("/add-tenant", &pasted).await;
+    assert_eq!(refused.status, 400);
+    assert!(!refused.body.contains("MIIE"), "{}", refused.body);
+    // The second half is refused: the first one stays, and is not made twice.
+    let token = ("encryption_key", "pkcs11:token=nowhere;object=x");
+    let half = post("/add-tenant", &[pasted[0], token]).await;
+    assert_eq!(half.status, 409, "{}", half.body);
+    assert!(
+        half.body
+            .contains("the signing certificate was added before that"),
+        "{}",
+        half.body
+    );
+    let page = visited
+        .get("/tenants?tenant=Contoso+%26+Co", &cookie)
+        .await
+        .body;
+    assert!(page.contains("Add what is missing"), "{page}");
+    let added = post("/add-tenant", &pasted[..1]).await;
+    let place = Some("/tenants?tenant=Contoso+%26+Co&notice=tenant-added");
+    assert_eq!(added.header("location"), place, "{}", added.body);
+    let again = post("/add-tenant", &pasted[..1]).await;
+    assert_eq!(again.status, 409, "{}", again.body);
+
+    let all = visited
+        .site
+        .admin(|client| client.certificates(&DigestPageQuery::default()));
+    let all = all.await.unwrap();
+    let pair: Vec<_> = all
+        .iter()
+        .filter(|one| one.lineage == "tenant:Contoso & Co")
+        .collect();
+    assert_eq!(pair.len(), 2);
+    assert!(pair.iter().all(|one| one.head && !one.primary));
+    let document = format!("/certificates/{}/guardian", pair[0].thumbprint);
+    let document = visited.get(&document, &cookie).await.body;
+    assert!(
+        document.contains("hgs guardian import NAME guardian.xml --thumbprint"),
+        "{document}"
+    );
+    let rotated = post("/rotate-certificates?tenant=Contoso+%26+Co", &[]).await;
+    assert_eq!(rotated.status, 303, "{}", rotated.body);
+}
