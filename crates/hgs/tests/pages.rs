@@ -38,8 +38,11 @@ fn every_command_on_a_page_is_one_with_these_options() {
     let home = Home::new();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
     let mut commands = 0;
-    for page in fs::read_dir(folder).unwrap() {
-        let text = fs::read_to_string(page.unwrap().path()).unwrap();
+    let pages = fs::read_dir(folder)
+        .unwrap()
+        .map(|page| page.unwrap().path());
+    for page in pages.filter(|page| page.extension().is_some_and(|kind| kind == "md")) {
+        let text = fs::read_to_string(page).unwrap();
         let blocks = text.split("```sh\n").skip(1);
         let lines = blocks.flat_map(|block| block.split("```").next().unwrap_or_default().lines());
         for line in lines.filter(|line| line.starts_with("hgs ")) {
