@@ -95,6 +95,8 @@ forms! {
     Number = json_schema!({"type": "integer", "format": "uint64", "minimum": 0, "maximum": u64::MAX});
     /// The same of 32 bits.
     ShortNumber = json_schema!({"type": "integer", "format": "uint32", "minimum": 0, "maximum": u32::MAX});
+    /// For how many seconds a re-key window is open: 30 days at most.
+    RekeyWindow = json_schema!({"type": "integer", "minimum": 0, "maximum": 30 * 86400});
     /// Why something was done, for people.
     Reason = json_schema!({"type": "string", "maxLength": 1024});
     /// Octets in Base64.

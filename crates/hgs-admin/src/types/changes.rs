@@ -122,7 +122,7 @@ pub struct SetServer {
     pub communications_certificate: Option<String>,
     /// For how many seconds from now the re-key window stays open; 0 closes it.
     #[serde(deserialize_with = "read::optional_integer")]
-    #[schemars(with = "Option<text::Number>")]
+    #[schemars(with = "Option<text::RekeyWindow>")]
     pub rekey_window_seconds: Option<u64>,
     /// How hosts attest from now on: `tpm` or `host-key`.
     #[schemars(with = "Option<text::AttestationMode>")]
