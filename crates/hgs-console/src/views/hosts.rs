@@ -224,7 +224,10 @@ fn identity_keys(detail: &HostDetail, now: Time) -> Markup {
         section aria-labelledby="identities" {
             h2 id="identities" { "Identity keys" }
             @if rows.is_empty() {
-                p { "It has not attested yet. Run " code { "guarded-host attest" } " on it." }
+                @match &detail.host.last_attempt {
+                    Some(_) => p { "None: it was never healthy." },
+                    None => p { "It has not attested yet. Run " code { "guarded-host attest" } " on it." },
+                }
             } @else {
                 (table("Keys that it attested with, the newest first", &headings, &rows))
             }

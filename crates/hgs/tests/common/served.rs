@@ -60,10 +60,12 @@ impl Served {
             .spawn()
             .unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
-        let mut line = String::new();
+        let (mut line, mut said) = (String::new(), String::new());
         let (http, metrics) = loop {
             line.clear();
-            assert_ne!(log.read_line(&mut line).unwrap(), 0, "the server ended");
+            let read = log.read_line(&mut line).unwrap();
+            assert_ne!(read, 0, "the server ended: {said}");
+            said.push_str(&line);
             if let Some((_, addresses)) = line.split_once("serving http=") {
                 let addresses: Vec<_> = addresses.split_whitespace().collect();
                 let metrics = addresses
