@@ -28,6 +28,7 @@ EXPECTED = {
     "approve_hosts": 409,
     "host_evidence": 404,
     "simulate_policies": 409,
+    "protector": 404,
     # There is no console.
     "new_console_link": 409,
     "revoke_console_session": 404,
