@@ -208,3 +208,30 @@ fn annotated_evidence(request: &ProvedRequest, appraisal: &Appraisal<'_>) -> Val
     }
     evidence
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{Baseline, Documents, PolicySelection};
+
+    /// A token claims what a policy has held, and nothing that no policy looked at.
+    #[test]
+    fn files_that_no_policy_looked_at_are_not_claimed_to_be_approved() {
+        let baseline = hgs_testkit::block_of_page("baseline.md", "json");
+        let baseline = Baseline::from_json(baseline.as_bytes()).unwrap();
+        let documents = Documents {
+            baselines: [("model-a".to_owned(), baseline)].into(),
+            ..Documents::default()
+        };
+        let mut selection = PolicySelection::default();
+        selection.set(PolicyName::CiPolicy, false).unwrap();
+        let boot = MeasuredBoot {
+            attested: Time::from_unix(1_800_000_000),
+            policies: Arc::new(PolicySet::compile(&selection, &documents).unwrap()),
+            documents: Vec::new(),
+            evidence: None,
+        };
+        assert_eq!(boot.tier(), Tier::Affirming);
+        assert_eq!(vector(Some(&boot))["executables"], APPROVED_BOOT);
+    }
+}
