@@ -43,6 +43,7 @@ mod public_name;
 mod roles;
 mod running;
 pub mod signals;
+mod task;
 mod telemetry;
 
 pub use admin::archived_records;

@@ -17,6 +17,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use crate::task::Task;
+
 /// Where Debian, Ubuntu and many others keep the authorities that the system trusts.
 const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
@@ -120,7 +122,8 @@ where
     let target = url.path_and_query().map_or("/", |target| target.as_str());
     head.uri = target.parse()?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let connection = AbortOnDrop(tokio::spawn(connection));
+    // It ends with the exchange, also where nobody waits for the answer any more.
+    let connection = Task::spawn(connection);
     let answer = sender
         .send_request(Request::from_parts(head, Full::new(body)))
         .await?;
@@ -128,13 +131,4 @@ where
     let body = Limited::new(body, max_answer).collect().await?.to_bytes();
     drop(connection);
     Ok(Response::from_parts(head, body))
-}
-
-/// The connection of an exchange ends with it, also where nobody waits for the answer any more.
-struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
-
-impl<T> Drop for AbortOnDrop<T> {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }

@@ -16,7 +16,7 @@ use hgs_attest::freshness::NonceKey;
 use hgs_cluster::folder::ClusterFolder;
 use hgs_custody_pkcs11::Tokens;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::{AbortHandle, JoinHandle, spawn_blocking};
+use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::{error, warn};
 
 use crate::admin::{AdminParts, AdminService};
@@ -34,6 +34,7 @@ use crate::http::{
 };
 use crate::metrics::Metrics;
 use crate::protocol::Protocols;
+use crate::task::Task;
 use crate::telemetry;
 use hgs_clock::Clock;
 
@@ -58,7 +59,7 @@ pub struct Running {
     liveness: Arc<Liveness>,
     stop: oneshot::Sender<()>,
     server: JoinHandle<Stopped>,
-    upkeep: UpkeepTask,
+    upkeep: Task,
     clock: Arc<dyn Clock>,
     tokens: Tokens,
     refusals: Arc<RefusalLog>,
@@ -136,7 +137,7 @@ pub async fn start_with(
         liveness: Arc::new(Liveness::new(readiness.clone(), &parts.workers)),
         readiness,
         stop,
-        upkeep: UpkeepTask(tokio::spawn(parts.upkeep().run()).abort_handle()),
+        upkeep: Task::spawn(parts.upkeep().run()),
         server: tokio::spawn(bound.run(async {
             // Also when the handle was dropped.
             let _ = stopped.await;
@@ -423,15 +424,6 @@ impl Running {
         // etcd ends with it, after the last commit.
         let _ = spawn_blocking(move || drop(cluster)).await;
         stopped
-    }
-}
-
-/// The task that does the periodic work. It ends with this.
-struct UpkeepTask(AbortHandle);
-
-impl Drop for UpkeepTask {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 

@@ -39,7 +39,7 @@ use hgs_store::{
 };
 use metrics::Histogram;
 use tokio::runtime::Handle;
-use tokio::task::{AbortHandle, spawn_blocking};
+use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
@@ -48,6 +48,7 @@ use super::readiness::TriedKeys;
 use crate::health::Readiness;
 use crate::http::ClusterListening;
 use crate::metrics::{CLUSTER_ETCD_QUOTA, CLUSTER_ORDER_SECONDS, Metrics};
+use crate::task::Task;
 use gauges::Gauges;
 
 pub use dissolve::{Dissolved, StoppedNode};
@@ -109,15 +110,6 @@ struct Served {
     tried: Mutex<Option<(Instant, TriedKeys)>>,
 }
 
-/// A task that ends with this.
-struct Task(AbortHandle);
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 /// What an administrator's program needs for an invitation, beside its own key.
 pub(crate) struct Invited {
     pub(crate) invitation: Invitation,
@@ -159,7 +151,7 @@ impl Cluster {
             None => Upkeep::new(client.clone(), keys, node, QUOTA),
             Some(_) => Upkeep::in_existing(client.clone(), keys, node),
         };
-        let upkeep = Task(tokio::spawn(upkeep.run()).abort_handle());
+        let upkeep = Task::spawn(upkeep.run());
         let cluster = Arc::new(Self {
             tls: RwLock::new(credentials::server_config(&folder)?),
             etcd: match facts.etcd {
