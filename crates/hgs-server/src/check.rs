@@ -189,7 +189,7 @@ impl Config {
                     "listen.console.openid",
                     "write `issuer`, `client_id` and at least one [[listen.console.openid.group]]",
                 ),
-                OpenIdError::Secret(_) | OpenIdError::EmptySecret => (
+                OpenIdError::Secret(_) | OpenIdError::UnfitSecret(_) => (
                     "listen.console.openid.client_secret_file",
                     "write the secret of the client into that file, readable by the server alone",
                 ),

@@ -10,7 +10,7 @@ use hgs_admin::{Caller, Identity, Role};
 use hgs_clock::Clock;
 use hgs_crypto::random::System;
 use hgs_crypto::{CryptoError, SecretBytes};
-use hgs_files::FileError;
+use hgs_files::{FileError, TypedError, typed_line};
 use hgs_openid::{
     BrowserSecret, Callback, Fault, IdTokenError, KeySet, Provider, ProviderUrl, RelyingParty,
     SignIn, SignInError, SignIns, User, read_token_answer, token_request,
@@ -48,9 +48,9 @@ pub enum OpenIdError {
     /// The secret of the client.
     #[error("listen.console.openid.client_secret_file: {0}")]
     Secret(#[from] FileError),
-    /// The secret is empty.
-    #[error("listen.console.openid.client_secret_file: the file is empty")]
-    EmptySecret,
+    /// The file holds no secret.
+    #[error("listen.console.openid.client_secret_file: the file {0}")]
+    UnfitSecret(#[from] TypedError),
     /// Who may vouch for the provider.
     #[error("listen.console.openid.authorities: {0}")]
     Authorities(#[from] AuthoritiesError),
@@ -271,42 +271,39 @@ impl OpenId {
     }
 
     async fn provider(&self) -> Result<Provider, NotSignedIn> {
-        let mut known = self.known.lock().await;
-        let now = self.clock.now();
-        if let Some(provider) = known
-            .provider
-            .as_ref()
-            .filter(|it| it.is_younger(KEPT, now))
-        {
-            return Ok(provider.what.clone());
-        }
-        known.check_failure(now)?;
-        let fetched = async {
-            let body = self.fetch(&self.party.issuer.discovery_url()).await?;
-            Ok(Provider::read(&body, &self.party).map_err(SignInError::from)?)
-        };
-        let fetched = known.keep_failure(fetched.await, &*self.clock)?;
-        known.provider = Some(Fetched {
-            what: fetched.clone(),
-            when: now,
+        let (url, read) = (self.party.issuer.discovery_url(), |body: &[u8]| {
+            Ok(Provider::read(body, &self.party)?)
         });
-        Ok(fetched)
+        self.published(|known| &mut known.provider, KEPT, &url, read)
+            .await
     }
 
     /// The keys of the provider, fetched within the last `age`.
     async fn keys(&self, provider: &Provider, age: Seconds) -> Result<KeySet, NotSignedIn> {
+        let read = |body: &[u8]| Ok(KeySet::read(body)?);
+        self.published(|known| &mut known.keys, age, provider.jwks_uri(), read)
+            .await
+    }
+
+    /// What the provider publishes at `url`: as it was `kept`, if it was fetched within the last `age`.
+    async fn published<T: Clone>(
+        &self,
+        kept: fn(&mut Known) -> &mut Option<Fetched<T>>,
+        age: Seconds,
+        url: &ProviderUrl,
+        read: impl FnOnce(&[u8]) -> Result<T, SignInError>,
+    ) -> Result<T, NotSignedIn> {
         let mut known = self.known.lock().await;
         let now = self.clock.now();
-        if let Some(keys) = known.keys.as_ref().filter(|it| it.is_younger(age, now)) {
-            return Ok(keys.what.clone());
+        let found = kept(&mut known).as_ref();
+        if let Some(found) = found.filter(|it| it.is_younger(age, now)) {
+            return Ok(found.what.clone());
         }
         known.check_failure(now)?;
-        let fetched = async {
-            let body = self.fetch(provider.jwks_uri()).await?;
-            Ok(KeySet::read(&body).map_err(SignInError::from)?)
-        };
-        let fetched = known.keep_failure(fetched.await, &*self.clock)?;
-        known.keys = Some(Fetched {
+        let fetched = self.fetch(url).await;
+        let fetched = fetched.and_then(|body| Ok(read(&body)?));
+        let fetched = known.keep_failure(fetched, &*self.clock)?;
+        *kept(&mut known) = Some(Fetched {
             what: fetched.clone(),
             when: now,
         });
@@ -380,17 +377,10 @@ impl fmt::Debug for OpenId {
     }
 }
 
-/// A newline at the end of the file is not part of the secret.
 fn secret(settings: &config::OpenId) -> Result<Option<SecretBytes>, OpenIdError> {
     let Some(path) = &settings.client_secret_file else {
         return Ok(None);
     };
     let octets = hgs_files::read_named_secret(path, MAX_SECRET)?;
-    let secret = octets.expose();
-    let secret = secret.strip_suffix(b"\n").unwrap_or(secret);
-    let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
-    match secret.is_empty() {
-        true => Err(OpenIdError::EmptySecret),
-        false => Ok(Some(SecretBytes::from(secret))),
-    }
+    Ok(Some(typed_line(&octets)?))
 }
