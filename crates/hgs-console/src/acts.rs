@@ -19,7 +19,7 @@ use crate::routes::{Asked, HOST, SESSIONS, Shown};
 use crate::views::hosts::{self, Alike};
 use crate::views::sessions;
 use crate::views::waiting::{self, Group};
-use crate::{Notice, Page, Path};
+use crate::{Notice, Page, Path, given};
 
 /// Where to go when something was done, and what is said there.
 type Done = Result<(Path, Notice), AdminError>;
@@ -75,7 +75,7 @@ impl Entered {
 
     /// The same, if it is not empty.
     pub(crate) fn optional(&self, name: &str) -> Option<String> {
-        Some(self.field(name).to_owned()).filter(|text| !text.is_empty())
+        given(self.field(name))
     }
 }
 

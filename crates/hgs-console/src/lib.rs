@@ -35,3 +35,8 @@ pub use notice::Notice;
 pub use page::Page;
 pub use path::Path;
 pub use viewer::Viewer;
+
+/// What was entered or asked for, without blanks around it, if it is anything.
+fn given(text: &str) -> Option<String> {
+    Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+}

@@ -3,14 +3,12 @@
 use std::collections::BTreeSet;
 
 use hgs_admin::types::{Certificate, CertificateKind, CertificateUsage, UsedCertificate};
-use hgs_pki::{Seconds, Time};
+use hgs_pki::{Time, Validity, ValidityStatus};
 
 /// The lineage that is no tenant's.
 pub(crate) const FABRIC: &str = "fabric";
 /// How the lineages of tenants begin; the tenant's label follows.
 const TENANT: &str = "tenant:";
-/// Certificates that end within so long are pointed out.
-const SOON: Seconds = Seconds::new(30 * 86_400);
 
 /// All certificates, and what each is still needed for.
 #[derive(Debug, Default)]
@@ -53,14 +51,6 @@ pub(crate) enum Need<'k> {
     /// Its record is what keeps the key out of protectors.
     ShutsOut,
     Nothing,
-}
-
-/// How far the end of a certificate is away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum End {
-    Past,
-    Soon,
-    Far,
 }
 
 impl Known {
@@ -155,14 +145,14 @@ impl Standing {
     }
 }
 
-impl End {
-    pub(crate) fn of(end: &str, now: Time) -> Self {
-        match end.parse::<Time>().ok().map(|end| end.since(now)) {
-            None | Some(None) => Self::Past,
-            Some(Some(left)) if left < SOON => Self::Soon,
-            Some(Some(_)) => Self::Far,
-        }
-    }
+/// How far the end of a certificate is away.
+pub(crate) fn how_far(end: &str, now: Time) -> ValidityStatus {
+    let until = |not_after| Validity {
+        not_before: Time::MIN,
+        not_after,
+    };
+    end.parse()
+        .map_or(ValidityStatus::Expired, |end| until(end).status(now))
 }
 
 /// What a certificate is called: its label, or its subject.

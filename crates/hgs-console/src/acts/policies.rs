@@ -166,8 +166,7 @@ pub(crate) const ADD_DOCUMENT: Act = Act {
         Ok(document::add(entered, effect.as_ref(), error))
     },
     perform: |asked, entered| {
-        let effect = effect_of_new(asked, entered)?;
-        entered.check_confirmed(effect.as_ref())?;
+        entered.check_confirmed(|| effect_of_new(asked, entered))?;
         let document = AddPolicyDocument {
             name: entered.field("name").to_owned(),
             kind: entered.kind()?,
@@ -212,8 +211,7 @@ pub(crate) const CHANGE_DOCUMENT: Act = Act {
     perform: |asked, entered| {
         let detail = asked.administration.policy_document(&asked.name()?)?;
         let text = entered.field("text");
-        let effect = effect_on(asked, &detail, text)?;
-        entered.check_confirmed(effect.as_ref())?;
+        entered.check_confirmed(|| effect_on(asked, &detail, text))?;
         replace(asked, entered, text.to_owned(), Notice::DocumentChanged)
     },
 };
@@ -309,9 +307,13 @@ impl Entered {
             .map_err(|_| AdminError::invalid("choose what kind of document it is"))
     }
 
-    /// A form with a document is sent twice: first its effect is shown, then it is done.
-    fn check_confirmed(&self, effect: Option<&Effect>) -> Result<(), AdminError> {
-        if effect.is_none() || self.field("confirmed") == "yes" {
+    /// A form with a document is sent twice: first its effect is shown, then it is done. What has no effect that can be tried is
+    /// done at once.
+    fn check_confirmed(
+        &self,
+        effect: impl FnOnce() -> Result<Option<Effect>, AdminError>,
+    ) -> Result<(), AdminError> {
+        if self.field("confirmed") == "yes" || effect()?.is_none() {
             return Ok(());
         }
         let error = AdminError::new(ErrorCode::Conflict, "look at what it would do to the hosts");

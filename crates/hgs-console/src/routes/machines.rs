@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use hgs_admin::types::{
     Action, AuditQuery, AuditRecord, MAX_PAGE, NamedAction, Outcome, ProtectorLineage,
-    ProtectorQuery, Standing,
+    ProtectorQuery,
 };
 use hgs_admin::{AdminError, Administration as _, OPERATIONS};
 
 use super::{Asked, Route, Serves};
+use crate::given;
+use crate::views::log;
 use crate::views::machines::{self, PAGE, RECORDED, Wanted};
 
 pub(crate) static MACHINES: Route = Route {
@@ -18,7 +20,6 @@ pub(crate) static MACHINES: Route = Route {
     operations: &[&OPERATIONS.protectors, &OPERATIONS.audit],
     serves: Serves::Screen(|asked| {
         let wanted: Wanted = asked.query()?;
-        let given = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
         let query = ProtectorQuery {
             limit: Some(PAGE),
             until: given(&wanted.until),
@@ -61,13 +62,7 @@ fn unusual_of_late(asked: &Asked<'_>) -> Result<Vec<AuditRecord>, AdminError> {
         ..AuditQuery::default()
     };
     let newest = asked.administration.audit(&query)?;
-    let is_unusual = |record: &AuditRecord| {
-        matches!(
-            record.standing,
-            Some(Standing::Sibling | Standing::Ancestor)
-        )
-    };
-    Ok(newest.into_iter().filter(is_unusual).collect())
+    Ok(newest.into_iter().filter(log::is_of_older).collect())
 }
 
 /// What is recorded about the newest protectors of a line, the newest first, each record once.

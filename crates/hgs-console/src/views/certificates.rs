@@ -5,17 +5,17 @@ pub(super) mod tests;
 
 use hgs_admin::AdminError;
 use hgs_admin::types::{Certificate, CertificateKind, Signer};
-use hgs_pki::Time;
+use hgs_pki::{Time, ValidityStatus};
 use maud::{Markup, html};
 use serde::{Deserialize, Serialize};
 
-use super::signers;
+use super::{counted, signers};
 use crate::acts::Entered;
 use crate::elements::{
     self, Button, Condition, Field, act_link, commands, condition, digest, form, link, table, text,
     time,
 };
-use crate::pairs::{End, Known, Need, Standing, is_in_token, lineage, makes_pairs, name};
+use crate::pairs::{Known, Need, Standing, how_far, is_in_token, lineage, makes_pairs, name};
 use crate::routes::certificates::{CERTIFICATE, CERTIFICATES, ROTATE_CERTIFICATES};
 use crate::routes::tenants::TENANTS;
 use crate::{Page, Path, Viewer};
@@ -169,10 +169,10 @@ pub(crate) fn key(certificate: &Certificate) -> Markup {
 pub(crate) fn end(end: &str, now: Time) -> Markup {
     html! {
         (time(end, now))
-        @match End::of(end, now) {
-            End::Past => { " " (condition(Condition::Attention, "expired")) },
-            End::Soon => { " " (condition(Condition::Attention, "soon")) },
-            End::Far => {},
+        @match how_far(end, now) {
+            ValidityStatus::Expired => { " " (condition(Condition::Attention, "expired")) },
+            ValidityStatus::ExpiresSoon => { " " (condition(Condition::Attention, "soon")) },
+            ValidityStatus::Valid | ValidityStatus::NotYetValid => {},
         }
     }
 }
@@ -182,18 +182,11 @@ pub(crate) fn need(need: Need<'_>, now: Time) -> Markup {
     match need {
         Need::IsHead => text("yes: protectors are made for it"),
         Need::Protectors(count, last) => html! {
-            "yes: " (protectors(count)) ", the last opened "
+            "yes: " (counted(count, "protector")) ", the last opened "
             @match last { Some(last) => (time(last, now)), None => "at an unknown time" }
         },
         Need::ShutsOut => text("yes: its record shuts the key out"),
         Need::Nothing => condition(Condition::Neutral, "no: it can go"),
-    }
-}
-
-pub(crate) fn protectors(count: u64) -> String {
-    match count {
-        1 => "1 protector".to_owned(),
-        _ => format!("{count} protectors"),
     }
 }
 
@@ -202,7 +195,7 @@ fn removed(known: &Known) -> Markup {
     html! {
         @for usage in known.removed() {
             div.warning {
-                p { strong { (protectors(usage.protectors)) } " may open with no certificate that is here. They were last opened by one that was removed: " (digest(&usage.thumbprint)) }
+                p { strong { (counted(usage.protectors, "protector")) } " may open with no certificate that is here. They were last opened by one that was removed: " (digest(&usage.thumbprint)) }
                 p { "What to do: if their machines are still wanted, add the certificate again from your backup, with " code { "hgs certificate add" } "." }
             }
         }

@@ -65,10 +65,6 @@ fn events(events: &[EventSummary], beside: u64) -> Markup {
 
 /// What a change would do.
 pub(crate) fn effect(effect: &Effect) -> Markup {
-    let hosts = match effect.hosts {
-        1 => "1 host".to_owned(),
-        count => format!("{count} hosts"),
-    };
     let (how, said) = match (effect.hosts, effect.newly_refused.len()) {
         (0, _) => (
             Condition::Neutral,
@@ -91,7 +87,7 @@ pub(crate) fn effect(effect: &Effect) -> Markup {
         div.effect {
             p { (condition(how, &said)) }
             @if effect.hosts > 0 {
-                p { "By their last boots, " (effect.refused) " of " (hosts) " would be refused." }
+                p { "By their last boots, " (effect.refused) " of " (counted(effect.hosts, "host")) " would be refused." }
             }
             (names("Refused that are healthy now", &effect.newly_refused))
             (names("Healthy that are refused now", &effect.newly_healthy))

@@ -87,10 +87,7 @@ pub(crate) fn section(hour: &LastHour) -> Markup {
 /// A plot, and in words what it shows.
 fn plot(class: &str, noun: &str, bars: &Bars) -> Markup {
     let highest = bars.counts.iter().copied().max().unwrap_or(0).max(1);
-    let counted = match usize::try_from(bars.total()) {
-        Ok(total) => counted(total, noun),
-        Err(_) => format!("{} {noun}s", bars.total()),
-    };
+    let counted = counted(bars.total(), noun);
     let said = match bars.is_cut {
         true => format!("more than {counted}"),
         false => counted,

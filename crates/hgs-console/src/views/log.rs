@@ -7,9 +7,10 @@ use maud::{Markup, html};
 use serde::{Deserialize, Serialize};
 
 use crate::elements::{
-    Condition, Field, button_link, choice, condition, digest, facts, link, or_none, search, table,
-    text, time,
+    Condition, Field, button_link, choice, condition, digest, facts, failure, link, or_none,
+    search, table, text, time,
 };
+use crate::given;
 use crate::routes::HOST;
 use crate::routes::log::{DOWNLOAD_LOG, LOG, RECORD};
 use crate::routes::machines::MACHINE;
@@ -44,7 +45,6 @@ pub(crate) struct Filters {
 impl Filters {
     /// What the guardian is asked for.
     pub(crate) fn query(&self) -> Result<AuditQuery, AdminError> {
-        let given = |text: &String| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
         let action = given(&self.action).map(|name| match name.parse() {
             Ok(action) => NamedAction::Known(action),
             Err(_) => NamedAction::Other(name),
@@ -88,10 +88,7 @@ pub(crate) fn list(
     let body = html! {
         (search_form(filters))
         @if let Some(error) = error {
-            div.error role="alert" {
-                p { strong { "Nothing was searched: " } (error.message) "." }
-                @if let Some(remedy) = &error.remedy { p { "What to do: " (remedy) "." } }
-            }
+            (failure("Nothing was searched", error))
         } @else if records.is_empty() {
             p { "No record is like this." }
             @if *filters != Filters::default() { p { (link(Some(&LOG.fixed_path()), "All records")) } }
@@ -190,6 +187,14 @@ pub(crate) fn host(record: &AuditRecord, viewer: &Viewer) -> Markup {
         ),
         None => html! {},
     }
+}
+
+/// Whether a protector came back that was not the newest of its line.
+pub(crate) fn is_of_older(record: &AuditRecord) -> bool {
+    matches!(
+        record.standing,
+        Some(Standing::Sibling | Standing::Ancestor)
+    )
 }
 
 /// Where a protector stood, in words.

@@ -1,6 +1,6 @@
 //! Machines: the shielded VMs, each known by the line of its key protectors.
 
-use hgs_admin::types::{AuditRecord, Protector, ProtectorLineage, ProtectorStage, Standing};
+use hgs_admin::types::{AuditRecord, Protector, ProtectorLineage, ProtectorStage};
 use hgs_pki::Time;
 use maud::{Markup, html};
 use serde::{Deserialize, Serialize};
@@ -178,13 +178,10 @@ pub(crate) fn one(
 
 /// Whether the line shows that the VM was rolled back or copied, and what to do then.
 fn verdict(stage: ProtectorStage, records: &[AuditRecord]) -> Markup {
-    let unusual = records.iter().filter(|record| {
-        matches!(
-            record.standing,
-            Some(Standing::Sibling | Standing::Ancestor)
-        )
-    });
-    let unusual = unusual.count();
+    let unusual = records
+        .iter()
+        .filter(|record| log::is_of_older(record))
+        .count();
     html! {
         @if unusual > 0 {
             div.warning {

@@ -1,5 +1,7 @@
 //! The screens: functions from what the guardian answers to HTML.
 
+use std::fmt::Display;
+
 pub(crate) mod certificate;
 pub(crate) mod certificates;
 pub(crate) mod document;
@@ -20,10 +22,10 @@ pub(crate) mod tenants;
 mod tests;
 pub(crate) mod waiting;
 
-/// A number with its noun: `1 host`, `2 hosts`. Of a noun of several words, the first is what is counted.
-fn counted(count: usize, noun: &str) -> String {
-    match count {
-        1 => format!("1 {noun}"),
-        _ => format!("{count} {noun}s"),
+/// A number with its noun: `1 host`, `2 hosts`.
+fn counted<N: Display + PartialEq + From<u8>>(count: N, noun: &str) -> String {
+    match count == N::from(1) {
+        true => format!("1 {noun}"),
+        false => format!("{count} {noun}s"),
     }
 }

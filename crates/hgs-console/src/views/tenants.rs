@@ -5,19 +5,18 @@ pub(super) mod tests;
 
 use hgs_admin::AdminError;
 use hgs_admin::types::{Certificate, CertificateKind};
-use hgs_pki::Time;
+use hgs_pki::{Time, ValidityStatus};
 use maud::{Markup, html};
 use serde::{Deserialize, Serialize};
 
-use super::certificates::{
-    self, OfTenant, end, key_field, label_field, new_keys, protectors, rotate_link,
-};
+use super::certificates::{self, OfTenant, end, key_field, label_field, new_keys, rotate_link};
+use super::counted;
 use crate::acts::Entered;
 use crate::elements::{
     self, Button, Condition, Field, act_link, commands, condition, digest, form, link, table, text,
     time,
 };
-use crate::pairs::{End, Known, lineage};
+use crate::pairs::{Known, how_far, lineage};
 use crate::routes::certificates::GUARDIAN_DOCUMENT;
 use crate::routes::tenants::{ADD_TENANT, TENANTS};
 use crate::{Page, Path, Viewer};
@@ -120,7 +119,7 @@ fn row(known: &Known, tenant: &str, now: Time) -> Vec<Markup> {
             Some(_) => condition(Condition::Attention, "something is missing"),
         },
         html! { @if let Some(first) = first_end { (end(first, now)) } },
-        text(protectors(machines(known, tenant))),
+        text(counted(machines(known, tenant), "protector")),
         html! { @if let Some(step) = next { (step.what) } },
     ]
 }
@@ -174,7 +173,7 @@ fn steps(known: &Known, tenant: &str, viewer: Option<&Viewer>, now: Time) -> Vec
             is_done: is_complete
                 && both
                     .iter()
-                    .all(|head| End::of(&head.not_after, now) == End::Far),
+                    .all(|head| how_far(&head.not_after, now) == ValidityStatus::Valid),
             what: "Certificates that do not end soon",
             said: html! { @for head in &both { div { (head.kind.name()) " ends " (time(&head.not_after, now)) } } },
         },
@@ -183,7 +182,7 @@ fn steps(known: &Known, tenant: &str, viewer: Option<&Viewer>, now: Time) -> Vec
             what: "A machine that has started with it",
             said: html! {
                 @match count > 0 {
-                    true => { (protectors(count)) " last opened by this tenant's pairs" },
+                    true => { (counted(count, "protector")) " last opened by this tenant's pairs" },
                     false => { "the tenant imports " (link(document.as_ref(), "the document for owners")) ", makes a protector, and a test machine is started with it" },
                 }
             },

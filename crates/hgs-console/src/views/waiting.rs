@@ -80,11 +80,7 @@ fn refusal(index: usize, group: &Group, viewer: &Viewer, now: Time) -> Markup {
     let id = format!("refusal-{index}");
     let title = match group.hosts.len() {
         1 => first.name.clone(),
-        count => format!(
-            "{} and {}",
-            first.name,
-            counted(count - 1, "host that differs in the same way")
-        ),
+        count => format!("{} and {}", first.name, counted(count - 1, "other host")),
     };
     let approve = APPROVE_HOST.path_for(viewer, &first.name);
     let approve = approve.map(|path| {
