@@ -22,6 +22,11 @@ fn is_name(text: &str, longest: usize) -> bool {
     begins && text.len() <= longest && is_plain(text)
 }
 
+/// Whether `text` is SHA-256 in hexadecimal.
+fn is_digest(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|octet| octet.is_ascii_hexdigit())
+}
+
 macro_rules! selectors {
     ($($(#[doc = $line:literal])+ $name:ident($form:ident), if $is:expr, else $refusal:literal;)+) => {$(
         $(#[doc = $line])+
@@ -71,10 +76,10 @@ selectors! {
     NodeSelector(NodeName), if |text| is_name(text, 63) && text.bytes().all(|octet| octet != b'_' && !octet.is_ascii_uppercase()),
         else "is no name of a node: those have 1 to 63 small letters, digits, `.` and `-`, and begin with a letter or digit";
     /// The policy digest of a host's health certificates.
-    PolicyDigest(Digest), if |text| text.len() == 64 && text.bytes().all(|octet| octet.is_ascii_hexdigit()),
+    PolicyDigest(Digest), if is_digest,
         else "is no policy digest: those have 64 hexadecimal digits";
     /// The digest of a protector.
-    ProtectorDigest(Digest), if |text| text.len() == 64 && text.bytes().all(|octet| octet.is_ascii_hexdigit()),
+    ProtectorDigest(Digest), if is_digest,
         else "is no digest of a protector: those have 64 hexadecimal digits";
 }
 
