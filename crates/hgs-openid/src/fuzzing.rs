@@ -9,7 +9,7 @@ use crate::id_token::IdToken;
 use crate::keys::KeySet;
 use crate::provider::Provider;
 use crate::relying_party::{Algorithm, RelyingParty};
-use crate::sign_in::SignIns;
+use crate::sign_in::{BrowserSecret, SignIns};
 use crate::token::{read_token_answer, token_request};
 
 /// The key of the example in RFC 7515 appendix A.3.
@@ -27,16 +27,7 @@ pub fn fuzz_openid_provider(data: &[u8]) {
     let party = party();
     if let Ok(provider) = Provider::read(data, &party) {
         let now = Time::from_unix(0);
-        let mut sign_ins = SignIns::default();
-        let begun = sign_ins.begin(
-            &party,
-            &provider,
-            REDIRECT,
-            "192.0.2.1",
-            now,
-            &mut Counting(0),
-        );
-        let (secret, url) = begun.expect("it counts");
+        let (_, secret, url) = begun(&party, &provider, now);
         assert!(url.starts_with(provider.authorization_endpoint.as_str()));
         assert!(url.starts_with("https://") || url.starts_with("http://"));
         assert!(
@@ -64,16 +55,7 @@ pub fn fuzz_id_token(data: &[u8]) {
     // The claims of the example are no claims of an ID token.
     let provider = provider(&party);
     let now = Time::from_unix(1_300_819_000);
-    let mut sign_ins = SignIns::default();
-    let begun = sign_ins.begin(
-        &party,
-        &provider,
-        REDIRECT,
-        "192.0.2.1",
-        now,
-        &mut Counting(0),
-    );
-    let (secret, url) = begun.expect("it counts");
+    let (mut sign_ins, secret, url) = begun(&party, &provider, now);
     let state = url
         .split("state=")
         .nth(1)
@@ -84,16 +66,7 @@ pub fn fuzz_id_token(data: &[u8]) {
         let finished = sign_ins.finish(Some(secret.expose()), &callback, &party, &provider, now);
         assert!(finished.is_err() || is_known, "nobody else knows the state");
     }
-    let mut sign_ins = SignIns::default();
-    let begun = sign_ins.begin(
-        &party,
-        &provider,
-        REDIRECT,
-        "192.0.2.1",
-        now,
-        &mut Counting(0),
-    );
-    let (secret, _) = begun.expect("it counts");
+    let (mut sign_ins, secret, _) = begun(&party, &provider, now);
     let callback = Callback::read(&format!("code=c&state={state}")).expect("a callback");
     let finished = sign_ins.finish(Some(secret.expose()), &callback, &party, &provider, now);
     let (sign_in, code) = finished.expect("it is the same state");
@@ -101,6 +74,21 @@ pub fn fuzz_id_token(data: &[u8]) {
     assert!(request.authorization.is_some());
     let verified = IdToken::new(text).verify(&party, &keys, &sign_in, now);
     assert!(verified.is_err(), "nobody has the key");
+}
+
+/// A sign-in that has begun: what the server keeps, what the browser keeps, and where it is sent.
+fn begun(party: &RelyingParty, provider: &Provider, now: Time) -> (SignIns, BrowserSecret, String) {
+    let mut sign_ins = SignIns::default();
+    let begun = sign_ins.begin(
+        party,
+        provider,
+        REDIRECT,
+        "192.0.2.1",
+        now,
+        &mut Counting(0),
+    );
+    let (secret, url) = begun.expect("it counts");
+    (sign_ins, secret, url)
 }
 
 fn party() -> RelyingParty {

@@ -7,9 +7,9 @@ use hgs_crypto::base64;
 use hgs_crypto::random::System;
 use hgs_crypto::rsa::{PrivateKey, PublicKeyError, SignatureScheme};
 use hgs_openid::{
-    Algorithm, Callback, CallbackError, ClaimError, Fault, IdToken, IdTokenError, KeySet, Provider,
-    ProviderError, RelyingParty, SignIn, SignInError, SignIns, UnusableKey, User, fuzzing,
-    read_token_answer, token_request,
+    Algorithm, BrowserSecret, Callback, CallbackError, ClaimError, Fault, IdToken, IdTokenError,
+    KeySet, Provider, ProviderError, RelyingParty, SignIn, SignInError, SignIns, UnusableKey, User,
+    fuzzing, read_token_answer, token_request,
 };
 use hgs_pki::{Seconds, Time};
 use hgs_testkit::Mutations;
@@ -68,20 +68,25 @@ fn query(url: &str) -> BTreeMap<String, String> {
     serde_urlencoded::from_str(query).unwrap()
 }
 
+/// A sign-in that has begun: what the server keeps, what the browser keeps, and where it is sent.
+fn begun(party: &RelyingParty, provider: &Provider) -> (SignIns, BrowserSecret, String) {
+    let mut sign_ins = SignIns::default();
+    let begun = sign_ins.begin(
+        party,
+        provider,
+        REDIRECT,
+        "192.0.2.1",
+        now(),
+        &mut System::new(),
+    );
+    let (secret, url) = begun.unwrap();
+    (sign_ins, secret, url)
+}
+
 /// A sign-in whose user is back from the provider, and its nonce.
 fn returned() -> (SignIn, String) {
     let (party, provider) = (party(), provider(|_| {}).unwrap());
-    let mut sign_ins = SignIns::default();
-    let (secret, url) = sign_ins
-        .begin(
-            &party,
-            &provider,
-            REDIRECT,
-            "192.0.2.1",
-            now(),
-            &mut System::new(),
-        )
-        .unwrap();
+    let (mut sign_ins, secret, url) = begun(&party, &provider);
     let query = query(&url);
     let callback = Callback::read(&format!("state={}&code=c0de", query["state"])).unwrap();
     let finished = sign_ins.finish(Some(secret.expose()), &callback, &party, &provider, now());
@@ -166,17 +171,7 @@ fn a_user_is_who_the_provider_says() {
 #[test]
 fn a_browser_is_sent_with_all_that_binds_the_answer() {
     let (party, provider) = (party(), provider(|_| {}).unwrap());
-    let mut sign_ins = SignIns::default();
-    let (secret, url) = sign_ins
-        .begin(
-            &party,
-            &provider,
-            REDIRECT,
-            "192.0.2.1",
-            now(),
-            &mut System::new(),
-        )
-        .unwrap();
+    let (mut sign_ins, secret, url) = begun(&party, &provider);
     assert!(
         url.starts_with("https://login.example/auth?tenant=1&response_type=code&"),
         "{url}"

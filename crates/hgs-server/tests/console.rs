@@ -144,6 +144,12 @@ impl Visited {
         self.send("POST", path, &fields, form).await
     }
 
+    /// A form that is sent with these fields.
+    async fn submit(&self, path: &str, cookie: &str, fields: &[(&str, &str)]) -> Answer {
+        let form = serde_urlencoded::to_string(fields).unwrap();
+        self.post(path, cookie, &form).await
+    }
+
     /// A link as `hgs console` makes it: its path.
     async fn link(&self, secret: &'static str) -> String {
         let request = NewConsoleLink {
@@ -412,10 +418,7 @@ async fn documents_and_policies_are_changed_with_their_effect_in_sight() {
     let server = visited.site.admin(move |client| client.set_server(&mode));
     server.await.unwrap();
     let cookie = visited.signed_in("secret").await;
-    let post = async |path: &str, form: &[(&str, &str)]| {
-        let form = serde_urlencoded::to_string(form).unwrap();
-        visited.post(path, &cookie, &form).await
-    };
+    let post = async |path: &str, form: &[(&str, &str)]| visited.submit(path, &cookie, form).await;
     let empty = visited.get("/policies", &cookie).await.body;
     assert!(empty.contains("There is no baseline yet"), "{empty}");
     let waiting = visited.get("/waiting", &cookie).await.body;
@@ -640,10 +643,7 @@ async fn machines_are_shown_with_their_lineage_and_rollbacks() {
 async fn pairs_are_rotated_and_former_ones_are_put_away() {
     let visited = Visited::start().await;
     let cookie = visited.signed_in("secret").await;
-    let post = async |path: &str, form: &[(&str, &str)]| {
-        let form = serde_urlencoded::to_string(form).unwrap();
-        visited.post(path, &cookie, &form).await
-    };
+    let post = async |path: &str, form: &[(&str, &str)]| visited.submit(path, &cookie, form).await;
     let listed = async || {
         let all = visited
             .site
@@ -705,10 +705,7 @@ async fn pairs_are_rotated_and_former_ones_are_put_away() {
 async fn signers_are_believed_limited_retired_and_removed() {
     let visited = Visited::start().await;
     let cookie = visited.signed_in("secret").await;
-    let post = async |path: &str, form: &[(&str, &str)]| {
-        let form = serde_urlencoded::to_string(form).unwrap();
-        visited.post(path, &cookie, &form).await
-    };
+    let post = async |path: &str, form: &[(&str, &str)]| visited.submit(path, &cookie, form).await;
     let listed = async || {
         let all = visited
             .site
@@ -756,10 +753,7 @@ async fn signers_are_believed_limited_retired_and_removed() {
 async fn a_tenants_pair_is_brought_in_and_what_is_missing_is_named() {
     let visited = Visited::start().await;
     let cookie = visited.signed_in("secret").await;
-    let post = async |path: &str, form: &[(&str, &str)]| {
-        let form = serde_urlencoded::to_string(form).unwrap();
-        visited.post(path, &cookie, &form).await
-    };
+    let post = async |path: &str, form: &[(&str, &str)]| visited.submit(path, &cookie, form).await;
     let empty = visited.get("/tenants", &cookie).await.body;
     assert!(empty.contains("The first step"), "{empty}");
     let pasted = [
