@@ -19,10 +19,7 @@ impl Site {
             .done();
         let served = Served::start(&home);
         for host in ["host1", "host2"] {
-            home.openssl(&format!(
-                "genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out {host}.key"
-            ));
-            home.openssl(&format!("pkey -in {host}.key -pubout -out {host}.pem"));
+            home.make_host_key(host);
         }
         Self { home, served }
     }

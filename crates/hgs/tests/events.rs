@@ -13,10 +13,7 @@ fn guardian() -> Home {
     home.hgs("init --config hgs.toml --name guardian.example --bits 2048")
         .done();
     for host in ["host1", "host2"] {
-        home.openssl(&format!(
-            "genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out {host}.key"
-        ));
-        home.openssl(&format!("pkey -in {host}.key -pubout -out {host}.pem"));
+        home.make_host_key(host);
     }
     home
 }

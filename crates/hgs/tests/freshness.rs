@@ -25,10 +25,7 @@ use hgs_testkit::etcd::Etcd;
 
 /// A host's key in `NAME.key`, registered under that name.
 fn registered(home: &Home, name: &str) -> PrivateKey {
-    home.openssl(&format!(
-        "genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out {name}.key"
-    ));
-    home.openssl(&format!("pkey -in {name}.key -pubout -out {name}.pem"));
+    home.make_host_key(name);
     home.hgs(&format!(
         "host add {name} --host-key {name}.pem --config hgs.toml"
     ))

@@ -9,7 +9,6 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use common::machine::Machine;
-use common::ordinary::folder_of_programs;
 use common::served::{Served, configure};
 use common::{Home, Outcome};
 use hgs_testkit::measured_boot::MeasuredBoot;
@@ -70,17 +69,7 @@ impl Site {
 #[track_caller]
 fn host(home: &Home, words: &str) -> Outcome {
     let folder = home.file("ours");
-    let mut command = assert_cmd::Command::new(folder_of_programs().join("guarded-host"));
-    command
-        .env_clear()
-        .envs(hgs_testkit::date_variables())
-        .env("HOME", &folder)
-        .env("HGS_HOST_CONFIG", folder.join("guarded-host.toml"))
-        .env("HGS_HOST_STATE", folder.join("state"))
-        .env("HGS_LOG", "info")
-        .current_dir(&folder)
-        .args(words.split(' '));
-    Outcome::of(&mut command)
+    Outcome::of(common::guarded_host(&folder, words).env("HGS_LOG", "info"))
 }
 
 /// What the program of the page says of a token with the keys that a node publishes, and whether it accepts it.

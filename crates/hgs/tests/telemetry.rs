@@ -7,7 +7,6 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
-use common::ordinary::folder_of_programs;
 use common::served::{Served, configure};
 use common::{Home, Outcome};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -74,18 +73,7 @@ fn a_release_is_traced_under_the_id_that_the_host_printed() {
         .done();
     home.write("guarded-host.toml", "mode = \"local\"\n");
     let served = Served::start(&home);
-    let host = |words: &str| {
-        let mut command = assert_cmd::Command::new(folder_of_programs().join("guarded-host"));
-        command
-            .env_clear()
-            .envs(hgs_testkit::date_variables())
-            .env("HOME", home.path())
-            .env("HGS_HOST_CONFIG", home.file("guarded-host.toml"))
-            .env("HGS_HOST_STATE", home.file("host"))
-            .current_dir(home.path())
-            .args(words.split(' '));
-        Outcome::of(&mut command)
-    };
+    let host = |words: &str| Outcome::of(&mut common::guarded_host(home.path(), words));
     host(&format!("configure {}", served.url())).done();
     host("host-key new --bits 2048").done();
     host("host-key export --out host1.pem").done();

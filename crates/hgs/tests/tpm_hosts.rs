@@ -4,7 +4,6 @@ mod common;
 
 use std::fs;
 
-use common::ordinary::folder_of_programs;
 use common::served::{Served, configure};
 use common::{Home, Outcome};
 use hgs_attest::policy::{
@@ -594,18 +593,7 @@ fn a_host_says_what_it_will_boot_next_and_boots_it() {
         folder.join("ima").display(),
     );
     fs::write(folder.join("guarded-host.toml"), configuration).unwrap();
-    let host = |words: &str| {
-        let mut command = assert_cmd::Command::new(folder_of_programs().join("guarded-host"));
-        command
-            .env_clear()
-            .envs(hgs_testkit::date_variables())
-            .env("HOME", &folder)
-            .env("HGS_HOST_CONFIG", folder.join("guarded-host.toml"))
-            .env("HGS_HOST_STATE", folder.join("state"))
-            .current_dir(&folder)
-            .args(words.split(' '));
-        Outcome::of(&mut command)
-    };
+    let host = |words: &str| Outcome::of(&mut common::guarded_host(&folder, words));
     let url = site.served.as_ref().unwrap().url();
     host(&format!("configure {url}")).done();
     tpm.boot(LOG);

@@ -139,11 +139,7 @@ impl Machine {
 
     #[track_caller]
     pub(crate) fn add_host(&self, name: &str) {
-        self.home.openssl(&format!(
-            "genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out {name}.key"
-        ));
-        self.home
-            .openssl(&format!("pkey -in {name}.key -pubout -out {name}.pem"));
+        self.home.make_host_key(name);
         self.hgs(&format!("host add {name} --host-key {name}.pem"))
             .done();
     }

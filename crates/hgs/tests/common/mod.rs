@@ -15,6 +15,8 @@ use assert_cmd::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use self::ordinary::folder_of_programs;
+
 /// Somebody's home folder.
 pub(crate) struct Home(TempDir);
 
@@ -108,6 +110,29 @@ impl Home {
         assert!(output.status.success(), "openssl {words}: {errors}");
         output.stdout
     }
+
+    /// Makes a host key in `NAME.key`, and its public half in `NAME.pem`.
+    #[track_caller]
+    pub(crate) fn make_host_key(&self, name: &str) {
+        self.openssl(&format!(
+            "genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out {name}.key"
+        ));
+        self.openssl(&format!("pkey -in {name}.key -pubout -out {name}.pem"));
+    }
+}
+
+/// The program of a host whose configuration and state are in `folder`, with `words`, split at spaces.
+pub(crate) fn guarded_host(folder: &Path, words: &str) -> Command {
+    let mut command = Command::new(folder_of_programs().join("guarded-host"));
+    command
+        .env_clear()
+        .envs(hgs_testkit::date_variables())
+        .env("HOME", folder)
+        .env("HGS_HOST_CONFIG", folder.join("guarded-host.toml"))
+        .env("HGS_HOST_STATE", folder.join("state"))
+        .current_dir(folder)
+        .args(words.split(' '));
+    command
 }
 
 impl Outcome {

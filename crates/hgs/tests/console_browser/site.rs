@@ -8,7 +8,6 @@ use hgs_testkit::swtpm::{SoftwareTpm, altered_log};
 use serde_json::Value;
 
 use super::browser::{Browser, Script};
-use super::common::ordinary::folder_of_programs;
 use super::common::served::{Served, configure};
 use super::common::{Home, Outcome};
 
@@ -104,27 +103,14 @@ impl Site {
 
     /// The public half of a new host key, which is in `NAME.pem`.
     pub(crate) fn make_host_key(&self, name: &str) -> String {
-        self.home.openssl(&format!(
-            "genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out {name}.key"
-        ));
-        self.home
-            .openssl(&format!("pkey -in {name}.key -pubout -out {name}.pem"));
+        self.home.make_host_key(name);
         String::from_utf8(self.home.read(&format!("{name}.pem"))).unwrap()
     }
 
     #[track_caller]
     fn host(&self, name: &str, words: &str) -> Outcome {
         let folder = self.home.file(name);
-        let mut command = assert_cmd::Command::new(folder_of_programs().join("guarded-host"));
-        command
-            .env_clear()
-            .envs(hgs_testkit::date_variables())
-            .env("HOME", &folder)
-            .env("HGS_HOST_CONFIG", folder.join("guarded-host.toml"))
-            .env("HGS_HOST_STATE", folder.join("state"))
-            .current_dir(&folder)
-            .args(words.split(' '));
-        Outcome::of(&mut command)
+        Outcome::of(&mut super::common::guarded_host(&folder, words))
     }
 
     /// A host with a TPM, registered with what it measures.

@@ -8,7 +8,6 @@ mod fleet;
 use std::fs;
 use std::path::PathBuf;
 
-use common::ordinary::folder_of_programs;
 use common::served::{Served, configure};
 use common::{Home, Outcome};
 use fleet::{Host, Software};
@@ -63,16 +62,7 @@ impl Machine {
     }
 
     fn run(&self, words: &str) -> Outcome {
-        let mut command = assert_cmd::Command::new(folder_of_programs().join("guarded-host"));
-        command
-            .env_clear()
-            .envs(hgs_testkit::date_variables())
-            .env("HOME", &self.folder)
-            .env("HGS_HOST_CONFIG", self.folder.join("guarded-host.toml"))
-            .env("HGS_HOST_STATE", self.folder.join("state"))
-            .current_dir(&self.folder)
-            .args(words.split(' '));
-        Outcome::of(&mut command)
+        Outcome::of(&mut common::guarded_host(&self.folder, words))
     }
 }
 
