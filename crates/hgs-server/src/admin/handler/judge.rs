@@ -114,12 +114,12 @@ impl AdminHandler<'_> {
         let state = self.parts.store.state();
         let now = self.parts.clock.now();
         let trial = trial(request, now)?;
+        let mut sets = TriedSets::new(&state, trial);
         // A trial that is wrong is refused, also where there is no host to judge.
-        match state.tried_policy_set(None, &trial) {
+        match sets.of_group(None) {
             Err(error) if !error.is_incomplete() => return Err(conflict(error)),
             _ => {}
         }
-        let mut sets = TriedSets::new(&state, trial);
         let after = page.after.as_deref().map(str::to_ascii_lowercase);
         pages::page(with_tpm(&state), page.limit, after, |host| {
             host.name.folded()
