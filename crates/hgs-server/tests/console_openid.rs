@@ -6,7 +6,7 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 
@@ -40,10 +40,6 @@ name = "hosters"
 roles = ["host-manager"]
 "#;
 
-fn judges() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance/openid")
-}
-
 /// The provider, in a process of its own.
 struct Provider {
     process: Child,
@@ -54,13 +50,14 @@ struct Provider {
 
 impl Provider {
     fn start(now: i64) -> Self {
-        let installed = Command::new(judges().join("install")).output().unwrap();
-        let complaint = String::from_utf8_lossy(&installed.stderr);
-        assert!(installed.status.success(), "{complaint}");
-        let folder = String::from_utf8(installed.stdout).unwrap();
+        let program = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../conformance/openid/provider.mjs"
+        );
         let mut process = Command::new("node")
-            .arg(judges().join("provider.mjs"))
-            .args([folder.trim(), &now.to_string()])
+            .arg(program)
+            .arg(hgs_testkit::npm_packages("openid"))
+            .arg(now.to_string())
             // It has the time of the guardian by its argument.
             .env_remove("LD_PRELOAD")
             .stdin(Stdio::piped())

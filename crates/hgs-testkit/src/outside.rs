@@ -25,6 +25,22 @@ pub fn tool(name: &str, debian_package: &str) -> PathBuf {
         })
 }
 
+/// Where the packages of npm are that the lock file of a folder in `conformance` pins. They are installed if they are not there.
+///
+/// # Panics
+///
+/// If they are not there and can't be installed, with what is missing.
+#[track_caller]
+pub fn npm_packages(folder: &str) -> PathBuf {
+    let program = workspace().join("conformance/npm-install");
+    let installed = Command::new(program).arg(folder).output();
+    let installed = installed.expect("the program that installs them starts");
+    let complaint = String::from_utf8_lossy(&installed.stderr);
+    assert!(installed.status.success(), "{complaint}");
+    let kept = String::from_utf8_lossy(&installed.stdout);
+    PathBuf::from(kept.trim())
+}
+
 /// The folder of test data that is not part of the project: `OPENHGS_SHARED`, or `../shared` beside the workspace.
 ///
 /// `None` if it is absent; then the name of the calling test is printed as left out.

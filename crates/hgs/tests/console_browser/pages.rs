@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use hgs_console::routes::{self, ROUTES, Route, Serves, Target};
 use serde_json::json;
@@ -227,11 +226,7 @@ pub(crate) enum Rules {
 impl Axe {
     /// As npm gives them, by the lock file that pins them.
     pub(crate) fn installed() -> Self {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance/axe");
-        let output = Command::new(folder.join("install")).output().unwrap();
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{complaint}");
-        let kept = PathBuf::from(String::from_utf8(output.stdout).unwrap().trim());
+        let kept = hgs_testkit::npm_packages("axe");
         let source = fs::read_to_string(kept.join("node_modules/axe-core/axe.min.js")).unwrap();
         Self { source }
     }
