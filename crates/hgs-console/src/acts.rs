@@ -63,6 +63,13 @@ impl Entered {
             .map_err(AdminError::invalid)
     }
 
+    /// For fuzzing: the form that a browser would send with the same in its fields is read as the same.
+    pub(crate) fn examine(&self) {
+        let written = serde_urlencoded::to_string(&self.0).expect("a form");
+        let again = Self::read(written.as_bytes()).expect("a form");
+        assert_eq!(again.0, self.0);
+    }
+
     /// Whether nothing was sent: the form is shown for the first time.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -20,6 +20,8 @@ pub mod acts;
 pub mod assets;
 mod effect;
 mod elements;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod headers;
 mod notice;
 pub mod page;

@@ -44,11 +44,13 @@ impl OwnNames {
     /// Whether the value of `Host` names this server. The port is whichever the browser reached: a tunnel may have another
     /// one, and a page at another port has another origin.
     fn has(&self, host: &str) -> bool {
-        let name = match host.strip_prefix('[') {
-            Some(rest) => rest.split(']').next().unwrap_or_default(),
-            None => host.split(':').next().unwrap_or_default(),
+        let (name, rest) = match host.strip_prefix('[') {
+            Some(rest) => rest.split_once(']').unwrap_or_default(),
+            None => host.split_at(host.find(':').unwrap_or(host.len())),
         };
-        self.0.contains(&name.to_ascii_lowercase())
+        let is_port = |port: &str| port.bytes().all(|octet| octet.is_ascii_digit());
+        let ends = rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port);
+        ends && self.0.contains(&name.to_ascii_lowercase())
     }
 }
 
@@ -147,6 +149,9 @@ mod tests {
             (Some("hgs.example.evil.example"), false),
             (Some("hgs.example@evil.example"), false),
             (Some("[::2]:9444"), false),
+            (Some("[::1].evil.example"), false),
+            (Some("[::1"), false),
+            (Some("hgs.example:9444.evil.example"), false),
         ] {
             let request = Provenance {
                 host,

@@ -48,6 +48,8 @@ mod telemetry;
 
 pub use admin::archived_records;
 pub use config::Config;
+#[doc(hidden)]
+pub use console::fuzz_console_request;
 pub use guardian::{
     CertificateSource, CertifyError, ClusterError, ConsoleCertificateError, Dissolved,
     GivenCertificate, GivenError, GuardianError, HoldingsError, InitOptions, InitialiseError,

@@ -29,6 +29,8 @@ const TARGETS: &[Target] = targets! {
     certificate: hgs_pki::fuzzing::fuzz_certificate;
     cluster_join: hgs_cluster::join::fuzz_join;
     cluster_value: hgs_cluster::order::fuzz_values;
+    console_form: hgs_console::fuzzing::fuzz_console_form;
+    console_request: hgs_server::fuzz_console_request;
     endorsement: hgs_pki::fuzzing::fuzz_endorsement;
     etcd_answer: hgs_etcd::fuzz_answer;
     event_log: hgs_tcg::fuzzing::fuzz_event_log;

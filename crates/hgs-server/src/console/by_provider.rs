@@ -12,8 +12,8 @@ use hyper::StatusCode;
 use hyper::header::HOST;
 use tracing::{info, warn};
 
-use super::reply;
 use super::service::{Visit, no_randomness};
+use super::{browser, reply};
 use crate::guardian::{NotSignedIn, OpenId};
 use crate::http::Response;
 
@@ -35,7 +35,7 @@ impl Visit {
     }
 
     async fn begin(&self, openid: &OpenId) -> Response {
-        let host = self.header(HOST).unwrap_or_default();
+        let host = browser::header(&self.request, HOST).unwrap_or_default();
         if let Some(place) = self.console.beginning_at_own_name(host) {
             return reply::leave(&place);
         }
@@ -52,7 +52,10 @@ impl Visit {
     async fn finish(&self, openid: &OpenId) -> Response {
         let name = self.sign_in_cookie();
         let query = self.request.query.as_deref().unwrap_or_default();
-        let response = match openid.finish(self.cookie_named(&name), query).await {
+        let response = match openid
+            .finish(browser::cookie(&self.request, &name), query)
+            .await
+        {
             Ok(user) => self.begin_session(openid, user),
             Err(error) => self.not_signed_in_by(openid, &error),
         };

@@ -12,19 +12,14 @@ use hgs_console::{Notice, Path, Viewer, headers, page, views};
 use hgs_crypto::CryptoError;
 use hgs_crypto::random::System;
 use hgs_pki::Time;
-use hyper::header::{COOKIE, HOST, HeaderName, ORIGIN};
 use hyper::{Method, StatusCode};
 use tokio::task::spawn_blocking;
 use tracing::{Span, error, info};
 
-use super::{events, reply};
+use super::{browser, events, reply};
 use crate::admin::{AdminParts, perform_for};
 use crate::guardian::{Console, Follower, OpenId};
 use crate::http::{Peer, Request, Response, Service};
-
-const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-const FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
-const FETCH_DESTINATION: HeaderName = HeaderName::from_static("sec-fetch-dest");
 
 /// The service behind `[listen.console]`.
 pub(crate) struct ConsoleService {
@@ -107,7 +102,7 @@ impl Visit {
             Target::SignIn => {
                 let provider = self.console.openid().map(OpenId::issuer);
                 let shown = views::sign_in::page(provider);
-                let document = page::framed_for_strangers(&shown, self.notice());
+                let document = page::framed_for_strangers(&shown, browser::notice(&self.request));
                 reply::html(StatusCode::OK, document)
             }
             Target::Link(secret) => self.link(secret),
@@ -121,24 +116,8 @@ impl Visit {
         }
     }
 
-    pub(super) fn header(&self, name: HeaderName) -> Option<&str> {
-        let mut values = self.request.headers.get_all(name).iter();
-        match (values.next(), values.next()) {
-            (Some(value), None) => value.to_str().ok(),
-            // Of two values the browser has sent neither.
-            _ => None,
-        }
-    }
-
     fn provenance(&self) -> Provenance<'_> {
-        Provenance {
-            only_reads: self.request.method == Method::GET,
-            host: self.header(HOST),
-            origin: self.header(ORIGIN),
-            site: self.header(FETCH_SITE),
-            mode: self.header(FETCH_MODE),
-            destination: self.header(FETCH_DESTINATION),
-        }
+        browser::provenance(&self.request)
     }
 
     pub(super) fn address(&self) -> String {
@@ -148,29 +127,9 @@ impl Visit {
         }
     }
 
-    /// What was done just before, if a page of the console itself has led here.
-    fn notice(&self) -> Option<Notice> {
-        if !requests::is_from_own_page(&self.provenance()) {
-            return None;
-        }
-        let query = self.request.query.as_deref()?;
-        let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-        pairs.find_map(|(name, word)| (name == "notice").then(|| word.parse().ok())?)
-    }
-
     /// The value of the session's cookie.
     fn cookie(&self) -> Option<&str> {
-        self.cookie_named(self.console.cookie())
-    }
-
-    pub(super) fn cookie_named(&self, wanted: &str) -> Option<&str> {
-        let lines = self.request.headers.get_all(COOKIE).iter();
-        let pairs = lines
-            .filter_map(|line| line.to_str().ok())
-            .flat_map(|line| line.split(';'))
-            .filter_map(|pair| pair.trim().split_once('='));
-        let mut values = pairs.filter(|(name, _)| *name == wanted);
-        values.next().map(|(_, value)| value)
+        browser::cookie(&self.request, self.console.cookie())
     }
 
     fn session(&self) -> Option<SignedIn> {
@@ -331,7 +290,8 @@ impl Visit {
         });
         match shown {
             Ok(Shown::Page(shown)) => {
-                let document = page::framed(&shown, &viewer, Some(route), self.notice());
+                let document =
+                    page::framed(&shown, &viewer, Some(route), browser::notice(&self.request));
                 reply::html(StatusCode::OK, document)
             }
             Ok(Shown::Download(file)) => reply::download(file),

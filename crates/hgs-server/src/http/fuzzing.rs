@@ -35,7 +35,7 @@ pub fn fuzz_connection(octets: &[u8]) {
 
 /// The requests that reach a service when a peer sends `octets` and then no more, and everything
 /// that the peer is answered.
-pub(super) fn requests_in(octets: &[u8]) -> (Vec<Request>, Vec<u8>) {
+pub(crate) fn requests_in(octets: &[u8]) -> (Vec<Request>, Vec<u8>) {
     let requests = Arc::new(Mutex::new(Vec::new()));
     let limits = Limits::default();
     let metrics = ListenerMetrics::new(&Metrics::new(), "http");
