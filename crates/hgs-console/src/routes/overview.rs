@@ -1,12 +1,18 @@
 //! The first screen, and the act that tries a release.
 
-use hgs_admin::types::{Action, AuditQuery, DigestPageQuery, MAX_PAGE, NamedAction, Outcome};
+use hgs_admin::types::{
+    Action, AuditQuery, AuditRecord, DigestPageQuery, MAX_PAGE, NamedAction, Outcome,
+};
 use hgs_admin::{Administration as _, OPERATIONS};
+use hgs_pki::Time;
 
 use super::{Asked, Route, Serves};
 use crate::acts::overview as acts;
 use crate::views::last_hour::{self, Bars, LastHour, SPAN};
 use crate::views::overview::{self, Beside};
+
+/// Records that are read at one time for a plot.
+const READ_AT_ONCE: usize = 100;
 
 pub(crate) static OVERVIEW: Route = Route {
     name: "overview",
@@ -46,24 +52,55 @@ fn beside(asked: &Asked<'_>) -> Beside {
 }
 
 fn last_hour(asked: &Asked<'_>) -> Option<LastHour> {
-    let since = asked.now.checked_sub(SPAN)?;
-    let of_hour = |outcome, action| {
-        let query = AuditQuery {
-            limit: Some(MAX_PAGE),
-            since: Some(since.to_string()),
-            outcome: Some(outcome),
-            action,
-            ..AuditQuery::default()
-        };
-        asked.administration.audit(&query).ok()
-    };
-    let released = of_hour(Outcome::Done, Some(NamedAction::Known(Action::Release)))?;
-    let mut refused = of_hour(Outcome::Refused, None)?;
-    let is_cut = refused.len() == MAX_PAGE;
-    refused.retain(last_hour::is_of_host);
+    let release = NamedAction::Known(Action::Release);
+    let released = of_last_hour(asked, Outcome::Done, Some(release))?;
+    let mut refused = of_last_hour(asked, Outcome::Refused, None)?;
+    refused.records.retain(last_hour::is_of_host);
+    let bars = |found: &Newest| Bars::of(&found.records, found.is_cut, asked.now);
     Some(LastHour {
-        released: Bars::of(&released, released.len() == MAX_PAGE, asked.now),
-        refused: Bars::of(&refused, is_cut, asked.now),
+        released: bars(&released),
+        refused: bars(&refused),
+    })
+}
+
+/// The newest records of a kind, as many as it takes to get to those of an hour ago.
+struct Newest {
+    records: Vec<AuditRecord>,
+    /// Whether there are more of this hour.
+    is_cut: bool,
+}
+
+/// The page is shown anew whenever something happens, so as few records are read as an hour has. A filter by time would have
+/// all records of the day read.
+fn of_last_hour(
+    asked: &Asked<'_>,
+    outcome: Outcome,
+    action: Option<NamedAction>,
+) -> Option<Newest> {
+    let since = asked.now.checked_sub(SPAN)?;
+    let is_older = |record: &AuditRecord| record.time.parse().is_ok_and(|time: Time| time < since);
+    let mut query = AuditQuery {
+        limit: Some(READ_AT_ONCE),
+        outcome: Some(outcome),
+        action,
+        ..AuditQuery::default()
+    };
+    let mut records = Vec::new();
+    while records.len() < MAX_PAGE {
+        let page = asked.administration.audit(&query).ok()?;
+        let is_last = page.len() < READ_AT_ONCE || page.last().is_some_and(is_older);
+        query.before = page.last().map(|last| last.sequence);
+        records.extend(page);
+        if is_last {
+            return Some(Newest {
+                records,
+                is_cut: false,
+            });
+        }
+    }
+    Some(Newest {
+        records,
+        is_cut: true,
     })
 }
 
