@@ -14,6 +14,13 @@ pub const OF_ALL: &[(&str, &str)] = &[
     ("x-content-type-options", "nosniff"),
     ("cross-origin-opener-policy", "same-origin"),
     ("cross-origin-resource-policy", "same-origin"),
+    ("cross-origin-embedder-policy", "require-corp"),
+    // Pages write to the clipboard, where somebody clicks, and use nothing else of the machine.
+    (
+        "permissions-policy",
+        "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=(), clipboard-write=(self)",
+    ),
+    // No `Strict-Transport-Security`: browsers take it for all ports of the machine, also of other services there.
 ];
 
 /// `Cache-Control` of everything that depends on who asks.
