@@ -18,7 +18,9 @@ macro_rules! notices {
             /// All of them.
             pub const ALL: &[Self] = &[$(Self::$name),+];
 
-            pub(crate) fn done(self) -> &'static str {
+            /// What was done, as the page says it.
+            #[must_use]
+            pub fn done(self) -> &'static str {
                 match self {
                     $(Self::$name => $done),+
                 }

@@ -29,6 +29,7 @@ pub(crate) const TAB: &str = "\u{e004}";
 pub(crate) const ENTER: &str = "\u{e007}";
 pub(crate) const ESCAPE: &str = "\u{e00c}";
 pub(crate) const SPACE: &str = " ";
+const CONTROL: &str = "\u{e009}";
 
 /// Whether pages may run their script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -215,18 +216,44 @@ impl Browser {
     /// Presses a key.
     #[track_caller]
     pub(crate) fn press(&self, key: &str) {
-        let strokes = json!([{"type": "keyDown", "value": key}, {"type": "keyUp", "value": key}]);
+        self.type_in(key);
+    }
+
+    /// Types a text where the focus is, key by key.
+    #[track_caller]
+    pub(crate) fn type_in(&self, text: &str) {
+        let keys = text.chars().map(String::from);
+        let strokes = keys.flat_map(|key| ["keyDown", "keyUp"].map(|kind| (kind, key.clone())));
+        self.strike(strokes);
+    }
+
+    /// Types a text in the place of what is where the focus is.
+    #[track_caller]
+    pub(crate) fn type_over(&self, text: &str) {
+        let all = [
+            ("keyDown", CONTROL),
+            ("keyDown", "a"),
+            ("keyUp", "a"),
+            ("keyUp", CONTROL),
+        ];
+        self.strike(all.map(|(kind, key)| (kind, key.to_owned())));
+        self.type_in(text);
+    }
+
+    #[track_caller]
+    fn strike(&self, strokes: impl IntoIterator<Item = (&'static str, String)>) {
+        let strokes = strokes.into_iter();
+        let strokes: Vec<_> = strokes
+            .map(|(kind, key)| json!({"type": kind, "value": key}))
+            .collect();
         let keyboard = json!({"type": "key", "id": "keyboard", "actions": strokes});
         self.command("actions", &json!({"actions": [keyboard]}));
     }
 
-    /// Types a text where the focus is.
+    /// Puts a text where the focus is, all at once.
     #[track_caller]
-    pub(crate) fn write(&self, text: &str) {
-        let active = self.asked("element/active");
-        let (_, id) = active.as_object().unwrap().iter().next().unwrap();
-        let path = format!("element/{}/value", id.as_str().unwrap());
-        self.command(&path, &json!({"text": text}));
+    pub(crate) fn paste(&self, text: &str) {
+        self.of_developers("Input.insertText", &json!({"text": text}));
     }
 
     /// Has a width of this many pixels; with a density of 2 they are as large as by a zoom of 200 %.
@@ -262,6 +289,8 @@ impl Browser {
         let sizes = self.of_developers("Page.getLayoutMetrics", &json!({}));
         let mut all = sizes["cssContentSize"].clone();
         all["scale"] = json!(1);
+        // While it is taken, no scroll bar takes of the width.
+        all["width"] = self.run("return innerWidth");
         self.captured(&json!({"format": "png", "captureBeyondViewport": true, "clip": all}))
     }
 

@@ -1,7 +1,8 @@
 //! Acts as somebody does them who has a keyboard and no mouse.
 
+use super::acts::Deed;
 use super::browser::{Browser, ENTER, ESCAPE, SPACE, Script, TAB};
-use super::pages::{Axe, Found, Rules, assert_quiet};
+use super::pages::{Axe, assert_quiet};
 
 /// No page has as many places to stop at.
 const STOPS: usize = 300;
@@ -58,7 +59,7 @@ impl Focus {
     }
 
     fn is_field(&self) -> bool {
-        matches!(self.is.as_str(), "input" | "textarea")
+        matches!(self.is.as_str(), "input" | "textarea" | "select")
     }
 
     /// The button that sends a form of the content, not the one in the frame of each page.
@@ -90,140 +91,138 @@ pub(crate) fn tab_to(browser: &Browser, what: &str, wanted: impl Fn(&Focus) -> b
     );
 }
 
-/// What is entered into the fields of acts.
-pub(crate) struct Entries<'e> {
-    /// Act, field, and the text.
-    pub(crate) texts: &'e [(&'e str, &'e str, String)],
-    /// Acts that this guardian does. Others may be refused, and say why.
-    pub(crate) done: &'e [&'e str],
-}
-
-impl Entries<'_> {
-    fn of(&self, act: &str, field: &Focus) -> Option<&str> {
-        let mut found = self.texts.iter();
-        let found = found.find(|(of, name, _)| *of == act && *name == field.name);
-        match found {
-            Some((.., text)) => Some(text),
-            // Acts that this test does not know yet.
-            None if !field.required => None,
-            None if field.kind == "number" => Some("1"),
-            None => Some("unknown"),
-        }
-    }
-}
-
-/// Whether the page that had a link to an act has it still.
-#[track_caller]
-pub(crate) fn is_linked(browser: &Browser, origin: &str, act: &Found) -> bool {
-    browser.open(&format!("{origin}{}", act.from));
-    let script = "
-        const links = [...document.querySelectorAll('a')];
-        return links.some(link => link.getAttribute('href') === arguments[0]);";
-    let is_linked = browser.run_with(script, &serde_json::json!([act.path])) == true;
-    // The page itself may be gone.
-    browser.complaints();
-    is_linked
-}
-
-/// Does an act from the page with a link to it. Where there is a script it is done in a dialog, which is left once before.
+/// Does an act from the page with a link to it, and says what came of it. Where there is a script it is done in a dialog,
+/// which is left once before.
 #[track_caller]
 pub(crate) fn perform(
     browser: &Browser,
     origin: &str,
-    act: &Found,
-    entries: &Entries<'_>,
-    (script, axe): (Script, Option<&Axe>),
-) {
-    let name = act.route.name;
-    browser.open(&format!("{origin}{}", act.from));
-    tab_to(browser, &act.path, |focus| focus.is_link_to(&act.path));
+    deed: &Deed,
+    (script, axe): (Script, Option<&Axe<'_>>),
+) -> String {
+    if browser.place() != deed.from {
+        browser.open(&format!("{origin}{}", deed.from));
+    }
+    skip(browser);
+    tab_to(browser, &deed.path, |focus| focus.is_link_to(&deed.path));
     let is_dialog = browser.run("return 'dialog' in document.activeElement.dataset") == true;
     browser.press(ENTER);
     match (is_dialog, script) {
         (true, Script::On) => {
-            assert_dialog(browser, act, axe);
+            assert_dialog(browser, &deed.path, axe);
             browser.press(ENTER);
-            browser.until(
-                "the dialog is open again",
-                "return document.querySelector('dialog[open] form') !== null",
-            );
+            browser.until("the dialog is open again", OPEN);
         }
         _ => browser.until(
             "the page of the act is there",
             &format!(
                 "return location.pathname + location.search === '{}'",
-                act.path
+                deed.path
             ),
         ),
     }
-    fill(browser, name, entries);
+    let mut outcome = send(browser, deed, script);
+    if deed.is_shown_first {
+        assert!(
+            browser.run(SHOWN_FIRST) == true,
+            "{}, which says {outcome}",
+            deed.path
+        );
+        // A refusal is an answer with a status that browsers log.
+        let complaints = browser.complaints();
+        assert!(
+            complaints.iter().all(|one| one.contains("409")),
+            "{}: {complaints:#?}",
+            deed.path
+        );
+        outcome = send(browser, deed, script);
+    }
+    assert_quiet(browser, &format!("{}, which says {outcome}", deed.path));
+    outcome
+}
+
+/// Whether a dialog with a form is open.
+const OPEN: &str = "return document.querySelector('dialog[open] form') !== null";
+
+/// Whether a form is shown again, with what it would do to hosts.
+const SHOWN_FIRST: &str = "
+    return document.querySelector('main .effect') !== null && document.querySelector('main form') !== null;";
+
+/// What the page says of an act that was done, or was not, once it is another page than the one with the form.
+const OUTCOME: &str = "
+    const said = document.querySelector('main > .notice strong, main .error');
+    return window.wasSent || document.readyState !== 'complete' ? null : said?.innerText ?? null;";
+
+/// Fills the form, sends it, and says what came of it.
+#[track_caller]
+fn send(browser: &Browser, deed: &Deed, script: Script) -> String {
+    fill(browser, deed);
+    browser.run("window.wasSent = true");
     // Buttons take both keys.
     browser.press(if script == Script::On { ENTER } else { SPACE });
-    browser.until(
-        &format!("it is said what became of {name}"),
-        "return document.querySelector('main > .notice, main .error') !== null",
-    );
-    let refused = browser.run("return document.querySelector('main .error')?.innerText ?? null");
-    assert!(
-        refused.is_null() || !entries.done.contains(&name),
-        "{name} at {}: {refused}",
-        act.path
-    );
-    // A refusal is an answer with a status that browsers log.
-    let complaints = browser.complaints();
-    assert!(
-        complaints.is_empty() || !refused.is_null(),
-        "{name}: {complaints:#?}"
-    );
+    browser.until(&format!("it is said what became of {}", deed.path), OUTCOME);
+    browser.run(OUTCOME).as_str().unwrap().to_owned()
 }
 
 /// The focus goes into the dialog and stays there, Escape closes it, and the focus is where it was.
 #[track_caller]
-fn assert_dialog(browser: &Browser, act: &Found, axe: Option<&Axe>) {
-    browser.until(
-        "a dialog opens",
-        "return document.querySelector('dialog[open] form') !== null",
-    );
-    assert!(
-        Focus::of(browser).dialog,
-        "{}: {:?}",
-        act.path,
-        Focus::of(browser)
-    );
+fn assert_dialog(browser: &Browser, path: &str, axe: Option<&Axe<'_>>) {
+    browser.until("a dialog opens", OPEN);
+    let focus = Focus::of(browser);
+    assert!(focus.dialog, "{path}: {focus:?}");
     if let Some(axe) = axe {
-        axe.assert_kept(browser, &format!("the dialog of {}", act.path), Rules::All);
+        axe.assert_kept(&format!("the dialog of {path}"));
     }
-    assert_quiet(browser, &act.path);
+    assert_quiet(browser, path);
     browser.press(ESCAPE);
     browser.until(
         "Escape closes the dialog",
         "return document.querySelector('dialog') === null",
     );
     let focus = Focus::of(browser);
-    assert!(focus.is_link_to(&act.path), "{}: {focus:?}", act.path);
+    assert!(focus.is_link_to(path), "{path}: {focus:?}");
 }
 
 /// Fills the fields in the order of the keyboard, and stops at the button that sends them.
 #[track_caller]
-fn fill(browser: &Browser, act: &str, entries: &Entries<'_>) {
+fn fill(browser: &Browser, deed: &Deed) {
     let mut focus = Focus::of(browser);
     for _ in 0..STOPS {
         if focus.sends() {
             return;
         }
-        if focus.is_field()
-            && let Some(text) = entries.of(act, &focus)
-        {
-            match &focus.kind[..] {
-                "checkbox" | "radio" => browser.press(SPACE),
-                _ if focus.value.is_empty() => browser.write(text),
-                _ => {}
-            }
-        }
+        enter(browser, deed, &focus);
         browser.press(TAB);
         focus = Focus::of(browser);
     }
-    panic!("{act}: the keyboard does not get to a button that sends the form");
+    panic!(
+        "{}: the keyboard does not get to a button that sends the form",
+        deed.path
+    );
+}
+
+/// Enters into a field what the act needs there, if it is not there yet.
+#[track_caller]
+fn enter(browser: &Browser, deed: &Deed, focus: &Focus) {
+    let mut entries = deed.entries.iter();
+    let Some((_, text)) = entries.find(|(name, _)| focus.is_field_of(name)) else {
+        assert!(
+            !focus.required || !focus.value.is_empty(),
+            "{}: {} must be filled in, and the act does not say with what",
+            deed.path,
+            focus.name
+        );
+        return;
+    };
+    match (focus.kind.as_str(), focus.value.as_str()) {
+        ("checkbox", _) => browser.press(SPACE),
+        ("textarea", "") => browser.paste(text),
+        ("textarea", _) => {}
+        (_, value) if value == text => {}
+        (_, "") => browser.type_in(text),
+        ("select-one", _) => browser.type_in(text),
+        _ => browser.type_over(text),
+    }
 }
 
 /// Leaves the frame of a page by its first link.

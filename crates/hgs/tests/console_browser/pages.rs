@@ -9,8 +9,12 @@ use serde_json::json;
 
 use super::browser::Browser;
 
-/// Pages of one route that are visited: those of different hosts, for example, show different things.
-const PAGES_OF_ONE_ROUTE: usize = 4;
+/// How many pages of one route are visited: those of different hosts, for example, show different things.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Visits {
+    pub(crate) of_screens: usize,
+    pub(crate) of_acts: usize,
+}
 
 /// The links of a page to other pages. An end of the own session would be the end of the visit.
 const LINKS: &str = "
@@ -28,7 +32,8 @@ const IS_FILE: &str = "
 /// What a page says it is, what stands out on the right of it, and which short words had to be broken for want of room.
 const FACTS: &str = "
     const words = [];
-    for (const element of document.querySelectorAll('h1, h2, th, nav a, button, .button, .condition')) {
+    for (const element of document.querySelectorAll(
+        'h1, h2, th, td, td *:not(code), nav a, button, .button, .condition')) {
         // Narrow pages show the headings of tables in the cells, and keep these for who hears the page.
         if (element.closest('thead')?.getBoundingClientRect().width <= 1) continue;
         for (const node of element.childNodes) {
@@ -73,8 +78,6 @@ const REFUSED: &str = "
 pub(crate) struct Found {
     pub(crate) route: &'static Route,
     pub(crate) path: String,
-    /// The page with a link to it.
-    pub(crate) from: String,
     /// Which of its route it is.
     pub(crate) number: usize,
     /// Whether it says that the act can't be done as things are.
@@ -83,7 +86,12 @@ pub(crate) struct Found {
 
 /// Follows links from the first page on, and has `look` look at what they lead to.
 #[track_caller]
-pub(crate) fn walk(browser: &Browser, origin: &str, mut look: impl FnMut(&Found)) -> Vec<Found> {
+pub(crate) fn walk(
+    browser: &Browser,
+    origin: &str,
+    visits: Visits,
+    mut look: impl FnMut(&Found),
+) -> Vec<Found> {
     let mut known = BTreeSet::from(["/".to_owned()]);
     let mut visited: BTreeMap<&str, usize> = BTreeMap::new();
     let mut queue = VecDeque::from([("/".to_owned(), "/".to_owned())]);
@@ -94,13 +102,16 @@ pub(crate) fn walk(browser: &Browser, origin: &str, mut look: impl FnMut(&Found)
             panic!("{from} has a link to {path}, where nothing is");
         };
         let number = visited.entry(route.name).or_default();
-        if *number == PAGES_OF_ONE_ROUTE {
+        let most = match route.is_act() {
+            true => visits.of_acts,
+            false => visits.of_screens,
+        };
+        if *number == most {
             continue;
         }
         let mut page = Found {
             route,
             path,
-            from,
             number: *number + 1,
             is_refused: false,
         };
@@ -210,9 +221,9 @@ pub(crate) fn assert_quiet(browser: &Browser, place: &str) {
     assert!(complaints.is_empty(), "{place}: {complaints:#?}");
 }
 
-/// The rules of axe-core.
-pub(crate) struct Axe {
-    source: String,
+/// The rules of axe-core, in every page that a browser opens.
+pub(crate) struct Axe<'b> {
+    browser: &'b Browser,
 }
 
 /// Which rules are asked.
@@ -223,27 +234,26 @@ pub(crate) enum Rules {
     Colours,
 }
 
-impl Axe {
+impl<'b> Axe<'b> {
     /// As npm gives them, by the lock file that pins them.
-    pub(crate) fn installed() -> Self {
+    pub(crate) fn in_pages_of(browser: &'b Browser) -> Self {
         let kept = hgs_testkit::npm_packages("axe");
         let source = fs::read_to_string(kept.join("node_modules/axe-core/axe.min.js")).unwrap();
-        Self { source }
+        let once = json!({"source": source});
+        browser.of_developers("Page.addScriptToEvaluateOnNewDocument", &once);
+        Self { browser }
     }
 
     /// That the page breaks none of the rules.
     #[track_caller]
-    pub(crate) fn assert_kept(&self, browser: &Browser, place: &str, rules: Rules) {
-        let broken = self.broken(browser, rules);
+    pub(crate) fn assert_kept(&self, place: &str) {
+        let broken = self.broken(Rules::All);
         assert!(broken.is_empty(), "{place}: {broken:#?}");
     }
 
     /// The rules that the page breaks, and where.
     #[track_caller]
-    pub(crate) fn broken(&self, browser: &Browser, rules: Rules) -> Vec<String> {
-        if browser.run("return typeof axe") == "undefined" {
-            browser.run(&self.source);
-        }
+    pub(crate) fn broken(&self, rules: Rules) -> Vec<String> {
         let mut options = json!({"resultTypes": ["violations"]});
         if let Rules::Colours = rules {
             options["runOnly"] = json!(["color-contrast"]);
@@ -252,7 +262,7 @@ impl Axe {
             const said = broken => `${broken.id}: ${broken.help}: ${
                 broken.nodes.map(node => `${node.html} ${node.failureSummary}`).join(' | ')}`;
             return axe.run(document, arguments[0]).then(result => result.violations.map(said));";
-        let broken = browser.run_with(script, &json!([options]));
+        let broken = self.browser.run_with(script, &json!([options]));
         serde_json::from_value(broken).unwrap()
     }
 }

@@ -1,9 +1,11 @@
 //! A guardian with a console, and whatever its screens can show.
 
+use std::cell::OnceCell;
 use std::fs;
 use std::path::PathBuf;
 
 use hgs_custody_tpm::simulator::SimulatorAuthority;
+use hgs_testkit::softhsm::{SoftHsm, TOKEN};
 use hgs_testkit::swtpm::{SoftwareTpm, altered_log};
 use serde_json::Value;
 
@@ -25,6 +27,9 @@ pub(crate) struct Site {
     served: Served,
     /// They are asked while their hosts attest only.
     tpms: Vec<SoftwareTpm>,
+    /// The token that the guardian uses beside its software keys.
+    token: SoftHsm,
+    origin: OnceCell<String>,
 }
 
 impl Site {
@@ -34,18 +39,28 @@ impl Site {
         configure(&home);
         let mut configuration = String::from_utf8(home.read("hgs.toml")).unwrap();
         configuration += "[listen.console]\nenabled = true\naddress = \"127.0.0.1:0\"\n";
+        configuration += &format!(
+            "[[pkcs11.module]]\npath = \"{}\"\n",
+            SoftHsm::module().display()
+        );
         home.write("hgs.toml", configuration);
         home.hgs("init --config hgs.toml --name guardian.example --bits 2048")
             .done();
+        let token = SoftHsm::new();
+        let (variable, value) = token.environ();
+        let value = value.to_str().unwrap();
         Self {
-            served: Served::start(&home),
+            served: Served::launch(&home, "hgs.toml", &[(variable, value)]),
             home,
             tpms: Vec::new(),
+            token,
+            origin: OnceCell::new(),
         }
     }
 
-    /// A guardian in use: a host is healthy and had the keys of a machine released, two are refused for different reasons,
-    /// one never attested, one is revoked; there are a tenant, a group and documents.
+    /// A guardian in use: a host is healthy and had the keys of a machine released, which was rolled back then; two are
+    /// refused for different reasons, one never attested, one is revoked. There are a former pair, a tenant with a key in a
+    /// token, a group and documents.
     pub(crate) fn in_use() -> Self {
         let mut site = Self::empty();
         site.ask("server set --attestation-mode tpm");
@@ -64,7 +79,7 @@ impl Site {
         site.ask("baseline add of-rack-7 host-1/baseline.json --group rack-7");
         site.ask("policy disable Hgs_IommuEnabled --group rack-7");
         site.ask("host set host-3 --group rack-7");
-        site.host("host-1", "attest").done();
+        site.attest("host-1");
         site.boot_and_be_refused(1, "host-2", GRUB);
         site.boot_and_be_refused(2, "host-3", INITRD);
         for host in ["host-4", "host-5"] {
@@ -77,11 +92,12 @@ impl Site {
         let rotated = site.json("certificate rotate --bits 2048 --label 2027");
         let former = rotated["previous_encryption"].as_str().unwrap();
         site.ask(&format!("certificate disable {former}"));
-        for kind in ["signing", "encryption"] {
-            site.ask(&format!(
-                "certificate new --type {kind} --tenant Contoso --bits 2048"
-            ));
-        }
+        let of_contoso = "--tenant Contoso --bits 2048 --label 2027";
+        site.ask(&format!("certificate new --type signing {of_contoso}"));
+        let key = site.key_in_token("contoso");
+        site.ask(&format!(
+            "certificate new --type encryption {of_contoso} --key {key} --new-key"
+        ));
         site
     }
 
@@ -163,8 +179,53 @@ impl Site {
         self.home.write("host-1/disk", "the state of a TPM");
         self.host("host-1", "protector seal vm.xml disk --out vm.state")
             .done();
-        self.host("host-1", "protector unwrap vm.xml vm.state --reseal")
-            .done();
+        let files = ["vm.xml", "vm.state"].map(|name| self.home.file("host-1").join(name));
+        let backup = files.each_ref().map(|file| fs::read(file).unwrap());
+        // The machine starts twice, and once more from its backup.
+        let start = || {
+            self.host("host-1", "protector unwrap vm.xml vm.state --reseal")
+                .done();
+        };
+        start();
+        start();
+        for (file, octets) in files.iter().zip(backup) {
+            fs::write(file, octets).unwrap();
+        }
+        start();
+    }
+
+    /// The place of a key in the token.
+    pub(crate) fn key_in_token(&self, name: &str) -> String {
+        self.token.uri(name)
+    }
+
+    /// A certificate for encryption that somebody has made with other tools, whose key is in the token by this name.
+    pub(crate) fn certificate_with_key_in_token(&self, name: &str) -> String {
+        self.home.openssl(&format!(
+            "req -x509 -newkey rsa:2048 -nodes -keyout {name}.key -out {name}.pem -days 900 -subj /CN={name} \
+             -addext keyUsage=critical,dataEncipherment -addext basicConstraints=CA:FALSE"
+        ));
+        self.home.openssl(&format!(
+            "pkcs8 -topk8 -nocrypt -in {name}.key -outform DER -out {name}.der"
+        ));
+        let key = self.home.file(&format!("{name}.der"));
+        self.token.import(TOKEN, &key, name);
+        String::from_utf8(self.home.read(&format!("{name}.pem"))).unwrap()
+    }
+
+    /// The certificate of a signer of another cluster.
+    pub(crate) fn make_signer(&self, cluster: &str) -> String {
+        self.home.openssl(&format!(
+            "req -x509 -newkey rsa:2048 -nodes -keyout {cluster}.key -out {cluster}.pem -days 900 -subj /CN={cluster} \
+             -addext keyUsage=critical,digitalSignature,keyCertSign"
+        ));
+        String::from_utf8(self.home.read(&format!("{cluster}.pem"))).unwrap()
+    }
+
+    /// Has a host attest, and be healthy.
+    #[track_caller]
+    pub(crate) fn attest(&self, host: &str) {
+        self.host(host, "attest").done();
     }
 
     /// The certificate of the console, as the browser is to trust it.
@@ -188,9 +249,11 @@ impl Site {
     }
 
     /// What the addresses of all pages begin with.
-    pub(crate) fn origin(&self) -> String {
-        let link = self.link();
-        link[..link.find("/sign-in/").unwrap()].to_owned()
+    pub(crate) fn origin(&self) -> &str {
+        self.origin.get_or_init(|| {
+            let link = self.link();
+            link[..link.find("/sign-in/").unwrap()].to_owned()
+        })
     }
 
     /// Signs in by a link, whatever session there was.
