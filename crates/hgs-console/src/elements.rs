@@ -7,6 +7,12 @@ use hgs_pki::{Seconds, Time};
 use maud::{Markup, html};
 
 use crate::Path;
+use crate::acts::Entered;
+
+/// Octets of a condition that is shown on one line.
+const SHORT_CONDITION: usize = 24;
+/// Digits by which a digest is told from others in a list.
+const SHORT_DIGEST: usize = 16;
 
 /// How something is: it is said in words, and shown by a colour beside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,13 +24,20 @@ pub(crate) enum Condition {
 }
 
 pub(crate) fn condition(condition: Condition, text: &str) -> Markup {
-    let class = match condition {
-        Condition::Good => "good",
-        Condition::Attention => "attention",
-        Condition::Bad => "bad",
-        Condition::Neutral => "neutral",
-    };
-    html! { span.condition.(class) { (text) } }
+    // A few words stand on one line.
+    let is_short = text.len() <= SHORT_CONDITION;
+    html! { span.condition.(condition.class()).word[is_short] { (text) } }
+}
+
+impl Condition {
+    pub(crate) const fn class(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Attention => "attention",
+            Self::Bad => "bad",
+            Self::Neutral => "neutral",
+        }
+    }
 }
 
 /// A link, or the text alone where there is no path.
@@ -84,16 +97,47 @@ pub(crate) struct Button<'b> {
     pub(crate) back: Option<&'b Path>,
 }
 
-/// A field of one line.
+/// A field of a form. It may be left empty unless it is said to be required.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Field<'f> {
-    pub(crate) name: &'static str,
-    pub(crate) label: &'static str,
-    pub(crate) help: &'static str,
-    pub(crate) value: &'f str,
-    pub(crate) is_required: bool,
+    name: &'static str,
+    label: &'static str,
+    help: &'static str,
+    value: &'f str,
+    is_required: bool,
 }
 
-impl Field<'_> {
+impl<'f> Field<'f> {
+    pub(crate) const fn new(name: &'static str, label: &'static str, help: &'static str) -> Self {
+        Self {
+            name,
+            label,
+            help,
+            value: "",
+            is_required: false,
+        }
+    }
+
+    /// With what was entered there before.
+    pub(crate) fn entered(self, entered: &'f Entered) -> Self {
+        self.value(entered.field(self.name))
+    }
+
+    pub(crate) const fn value(self, value: &'f str) -> Self {
+        Self { value, ..self }
+    }
+
+    pub(crate) const fn required(self) -> Self {
+        self.required_if(true)
+    }
+
+    pub(crate) const fn required_if(self, is_required: bool) -> Self {
+        Self {
+            is_required,
+            ..self
+        }
+    }
+
     pub(crate) fn line(&self) -> Markup {
         let help = format!("{}-help", self.name);
         html! {
@@ -205,6 +249,36 @@ pub(crate) fn digest(text: &str) -> Markup {
     html! { code.digest { (text) } }
 }
 
+/// The beginning of a digest, for lists.
+pub(crate) fn beginning(digest: &str) -> &str {
+    digest.get(..SHORT_DIGEST).unwrap_or(digest)
+}
+
+/// A sentence whose digests are shown by their beginnings.
+pub(crate) fn in_short(sentence: &str) -> String {
+    let is_digit = |one: char| one.is_ascii_hexdigit();
+    let mut rest = sentence;
+    let mut said = String::new();
+    while let Some(start) = rest.find(is_digit) {
+        let (before, from) = rest.split_at(start);
+        let length = from.find(|one| !is_digit(one)).unwrap_or(from.len());
+        let (digits, after) = from.split_at(length);
+        said.push_str(before);
+        match digits.len() > 2 * SHORT_DIGEST {
+            true => said.extend([beginning(digits), "…"]),
+            false => said.push_str(digits),
+        }
+        rest = after;
+    }
+    said.push_str(rest);
+    said
+}
+
+/// One of the words that are known here, which are short: it is not broken, even in a narrow column.
+pub(crate) fn word(word: impl Display) -> Markup {
+    html! { span.word { (maud::display(word)) } }
+}
+
 pub(crate) fn text(text: impl Display) -> Markup {
     html! { (maud::display(text)) }
 }
@@ -219,8 +293,13 @@ pub(crate) fn time(text: &str, now: Time) -> Markup {
         return html! { (text) };
     };
     let shown = text.replace('T', " ").replace('Z', " UTC");
-    html! { time datetime=(text) { (shown) } " (" (distance(time, now)) ")" }
+    html! { time.word datetime=(text) { (shown) } " " span.word { "(" (distance(time, now)) ")" } }
 }
+
+const DAY: u64 = 86_400;
+/// A year of the calendar, on average.
+const YEAR: u64 = 31_556_952;
+const TWO_YEARS: u64 = 2 * YEAR;
 
 /// How far a time is from now, in its largest unit.
 fn distance(time: Time, now: Time) -> String {
@@ -228,8 +307,9 @@ fn distance(time: Time, now: Time) -> String {
         let (count, unit) = match seconds.get() {
             seconds @ 0..60 => (seconds, "second"),
             seconds @ 60..3600 => (seconds / 60, "minute"),
-            seconds @ 3600..86_400 => (seconds / 3600, "hour"),
-            seconds => (seconds / 86_400, "day"),
+            seconds @ 3600..DAY => (seconds / 3600, "hour"),
+            seconds @ DAY..TWO_YEARS => (seconds / DAY, "day"),
+            seconds => (seconds / YEAR, "year"),
         };
         let plural = if count == 1 { "" } else { "s" };
         format!("{count} {unit}{plural}")
@@ -261,6 +341,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn digests_in_a_sentence_are_shortened_and_nothing_else_is() {
+        let digest = "5f".repeat(32);
+        let said = in_short(&format!(
+            "in 1 place: PCR 4, found {digest} (image), expected {digest}"
+        ));
+        assert_eq!(
+            said,
+            "in 1 place: PCR 4, found 5f5f5f5f5f5f5f5f… (image), expected 5f5f5f5f5f5f5f5f…"
+        );
+        for short in ["", "é", "cafe", "host cc78a3dfc6824c0c3cf18b31595d941e"] {
+            assert_eq!(in_short(short), short);
+        }
+    }
+
+    #[test]
     fn distances_are_said_in_their_largest_unit() {
         let now = Time::from_unix(1_800_000_000);
         for (offset, said) in [
@@ -269,6 +364,9 @@ mod tests {
             (-59, "59 seconds ago"),
             (3600, "in 1 hour"),
             (-86_400 * 30, "30 days ago"),
+            (86_400 * 700, "in 700 days"),
+            (86_400 * 3651, "in 9 years"),
+            (86_400 * 3653, "in 10 years"),
         ] {
             assert_eq!(distance(Time::from_unix(1_800_000_000 + offset), now), said);
         }

@@ -43,6 +43,7 @@ pub fn framed(
     notice: Option<Notice>,
 ) -> String {
     let menu = html! {
+        (signed_in_as(viewer))
         nav aria-label="Screens" {
             ul {
                 @for one in ROUTES.iter().filter(|one| viewer.may(one.operations)) {
@@ -52,7 +53,6 @@ pub fn framed(
                 }
             }
         }
-        (signed_in_as(viewer))
     };
     document(page, &menu, notice)
 }

@@ -3,12 +3,8 @@
 use std::collections::BTreeSet;
 
 use hgs_admin::types::{Certificate, CertificateKind, CertificateUsage, UsedCertificate};
+use hgs_kps::{Label, Lineage};
 use hgs_pki::{Time, Validity, ValidityStatus};
-
-/// The lineage that is no tenant's.
-pub(crate) const FABRIC: &str = "fabric";
-/// How the lineages of tenants begin; the tenant's label follows.
-const TENANT: &str = "tenant:";
 
 /// All certificates, and what each is still needed for.
 #[derive(Debug, Default)]
@@ -54,11 +50,11 @@ pub(crate) enum Need<'k> {
 }
 
 impl Known {
-    /// The certificates of a lineage that make pairs: heads first, then the newest.
-    pub(crate) fn of_lineage(&self, lineage: &str) -> Vec<&Certificate> {
+    /// The certificates of a tenant, or of the fabric, that make pairs: heads first, then the newest.
+    pub(crate) fn of(&self, tenant: Option<&str>) -> Vec<&Certificate> {
         let certificates = self.certificates.iter();
         let mut found: Vec<_> = certificates
-            .filter(|one| one.lineage == lineage && makes_pairs(one))
+            .filter(|one| makes_pairs(one) && is_of(&one.lineage, tenant))
             .collect();
         found.sort_by(|one, other| {
             let order = |one: &Certificate| (!one.head, std::cmp::Reverse(one.added.clone()));
@@ -70,9 +66,10 @@ impl Known {
         found
     }
 
-    pub(crate) fn head(&self, lineage: &str, kind: CertificateKind) -> Option<&Certificate> {
+    /// What the protectors of a tenant, or of the fabric, are made for.
+    pub(crate) fn head(&self, tenant: Option<&str>, kind: CertificateKind) -> Option<&Certificate> {
         let mut certificates = self.certificates.iter();
-        certificates.find(|one| one.head && one.kind == kind && one.lineage == lineage)
+        certificates.find(|one| one.head && one.kind == kind && is_of(&one.lineage, tenant))
     }
 
     pub(crate) fn one(&self, thumbprint: &str) -> Option<&Certificate> {
@@ -81,7 +78,7 @@ impl Known {
     }
 
     /// The labels of the tenants that have certificates here, in order.
-    pub(crate) fn tenants(&self) -> BTreeSet<&str> {
+    pub(crate) fn tenants(&self) -> BTreeSet<Label> {
         self.certificates.iter().filter_map(tenant).collect()
     }
 
@@ -162,15 +159,19 @@ pub(crate) fn name(certificate: &Certificate) -> &str {
 }
 
 /// The label of the tenant whose certificate it is.
-pub(crate) fn tenant(certificate: &Certificate) -> Option<&str> {
-    certificate.lineage.strip_prefix(TENANT)
+pub(crate) fn tenant(certificate: &Certificate) -> Option<Label> {
+    match certificate.lineage.parse() {
+        Ok(Lineage::Tenant(label)) => Some(label),
+        Ok(Lineage::Fabric) | Err(_) => None,
+    }
 }
 
-/// The lineage of a tenant, or the fabric's.
-pub(crate) fn lineage(tenant: Option<&str>) -> String {
-    match tenant {
-        Some(tenant) => format!("{TENANT}{tenant}"),
-        None => FABRIC.to_owned(),
+/// Whether a lineage is this tenant's, or the fabric's.
+pub(crate) fn is_of(lineage: &str, tenant: Option<&str>) -> bool {
+    match lineage.parse() {
+        Ok(Lineage::Fabric) => tenant.is_none(),
+        Ok(Lineage::Tenant(label)) => tenant == Some(label.as_str()),
+        Err(_) => false,
     }
 }
 
@@ -202,7 +203,7 @@ mod tests {
             thumbprint: thumbprint.to_owned(),
             kind: UsedCertificate::Signing,
             label: None,
-            lineage: FABRIC.to_owned(),
+            lineage: Lineage::Fabric.to_string(),
             head: false,
             protectors,
             first: None,
@@ -288,19 +289,20 @@ mod tests {
         };
         let known = Known {
             certificates: vec![
-                one("old", FABRIC, false, "2025"),
-                one("new", FABRIC, false, "2027"),
-                one("head", FABRIC, true, "2026"),
-                one("tenant", &lineage(Some("fabric")), true, "2026"),
+                one("old", "fabric", false, "2025"),
+                one("new", "fabric", false, "2027"),
+                one("head", "fabric", true, "2026"),
+                one("tenant", "tenant:fabric", true, "2026"),
+                one("unknown", "somebody:else", true, "2026"),
             ],
             usage: Vec::new(),
         };
-        let names = |lineage: &str| -> Vec<_> {
-            let found = known.of_lineage(lineage).into_iter();
+        let names = |tenant| -> Vec<_> {
+            let found = known.of(tenant).into_iter();
             found.map(|one| one.thumbprint.as_str()).collect()
         };
-        assert_eq!(names(FABRIC), ["head", "new", "old"]);
-        assert_eq!(names("tenant:fabric"), ["tenant"]);
-        assert_eq!(known.tenants(), BTreeSet::from(["fabric"]));
+        assert_eq!(names(None), ["head", "new", "old"]);
+        assert_eq!(names(Some("fabric")), ["tenant"]);
+        assert_eq!(known.tenants(), BTreeSet::from(["fabric".parse().unwrap()]));
     }
 }

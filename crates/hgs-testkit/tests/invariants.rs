@@ -120,7 +120,13 @@ const DRAWING: &[(&str, &[&str])] = &[
     ),
     (
         "hgs-console",
-        &["hgs-admin", "hgs-attest", "hgs-crypto", "hgs-pki"],
+        &[
+            "hgs-admin",
+            "hgs-attest",
+            "hgs-crypto",
+            "hgs-kps",
+            "hgs-pki",
+        ],
     ),
     (
         "hgs-server",

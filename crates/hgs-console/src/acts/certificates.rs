@@ -4,7 +4,7 @@ use hgs_admin::types::{CertificateKind, RemoveCertificate, RotateCertificates, S
 use hgs_admin::{AdminError, Administration as _, ErrorCode};
 
 use super::{Act, Done, Entered};
-use crate::pairs::{Change, lineage};
+use crate::pairs::Change;
 use crate::routes::Asked;
 use crate::routes::certificates::{CERTIFICATE, CERTIFICATES, no_such_certificate};
 use crate::views::certificate;
@@ -16,12 +16,9 @@ pub(crate) const ROTATE: Act = Act {
     page: |asked, entered, error| {
         let of_tenant: OfTenant = asked.query()?;
         let known = asked.known()?;
-        let lineage = lineage(of_tenant.tenant.as_deref());
+        let tenant = of_tenant.tenant.as_deref();
         let kinds = [CertificateKind::Signing, CertificateKind::Encryption];
-        if kinds
-            .iter()
-            .all(|kind| known.head(&lineage, *kind).is_none())
-        {
+        if kinds.iter().all(|kind| known.head(tenant, *kind).is_none()) {
             return Err(AdminError::new(
                 ErrorCode::NotFound,
                 "there is no pair that could be rotated",

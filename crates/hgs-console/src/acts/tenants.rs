@@ -5,7 +5,6 @@ use hgs_admin::{AdminError, Administration as _, ErrorCode, WithKey};
 
 use super::{Act, Entered};
 use crate::Notice;
-use crate::pairs::lineage;
 use crate::routes::Asked;
 use crate::views::certificates::OfTenant;
 use crate::views::tenants::{self, Half};
@@ -21,7 +20,7 @@ pub(crate) const ADD: Act = Act {
             return Err(AdminError::invalid("say what the tenant is called"));
         }
         let known = asked.known()?;
-        let is_missing = |half: &Half| known.head(&lineage(Some(tenant)), half.kind).is_none();
+        let is_missing = |half: &Half| known.head(Some(tenant), half.kind).is_none();
         let missing: Vec<_> = Half::BOTH.iter().copied().filter(is_missing).collect();
         if missing.is_empty() {
             let error = AdminError::new(ErrorCode::Conflict, "this tenant has a pair already");

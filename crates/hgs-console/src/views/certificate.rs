@@ -2,6 +2,7 @@
 
 use hgs_admin::AdminError;
 use hgs_admin::types::{Certificate, CertificateDetail, GuardianDocument};
+use hgs_kps::Label;
 use hgs_pki::Time;
 use maud::{Markup, html};
 
@@ -84,7 +85,7 @@ pub(crate) fn page(detail: &CertificateDetail, known: &Known, viewer: &Viewer, n
         (facts([
             ("For", text(certificate.kind.name())),
             ("Standing", standing(certificate)),
-            ("Of", match tenant(certificate) { Some(tenant) => html! { "the tenant " (link(Some(&OfTenant::new(tenant).page()), tenant)) }, None => text("the fabric") }),
+            ("Of", match tenant(certificate) { Some(tenant) => html! { "the tenant " (link(Some(&OfTenant::new(tenant.as_str()).page()), tenant.as_str())) }, None => text("the fabric") }),
             ("Still needed", html! { @if makes_pairs(certificate) { (need(known.need(certificate), now)) } @else { "by what it signs" } }),
             ("Label", or_none(certificate.label.as_deref())),
             ("Key", html! { (key(certificate)) ", RSA of " (certificate.key_bits) " bits" }),
@@ -95,17 +96,22 @@ pub(crate) fn page(detail: &CertificateDetail, known: &Known, viewer: &Viewer, n
             ("Issuer", text(&detail.issuer)),
             ("Serial number", digest(&detail.serial_number)),
             ("SHA-256 thumbprint", digest(thumbprint)),
-            ("SHA-1 thumbprint, as Windows has it", digest(&detail.sha1_thumbprint)),
+            ("SHA-1 thumbprint (Windows)", digest(&detail.sha1_thumbprint)),
         ]))
         @if document.is_some() {
-            p { (link(document.as_ref(), "The document that owners import")) " is of the head of its lineage." }
+            p { (link(document.as_ref(), "The document that owners import")) " has the pair for which protectors are made now." }
         }
         section aria-labelledby="pem" {
             h2 id="pem" { "Certificate" }
             (commands("certificate", &detail.pem))
         }
     };
-    Page::new(name(certificate), body).live()
+    let title = format!(
+        "{}, {} certificate",
+        name(certificate),
+        certificate.kind.name()
+    );
+    Page::new(title, body).live()
 }
 
 /// What owners import of a lineage.
@@ -149,7 +155,7 @@ pub(crate) fn change(
         (facts([
             ("Certificate", html! { (name(certificate)) " " (digest(&certificate.thumbprint)) }),
             ("For", text(certificate.kind.name())),
-            ("Of", match tenant(certificate) { Some(tenant) => html! { "the tenant " (tenant) }, None => text("the fabric") }),
+            ("Of", match tenant(certificate) { Some(tenant) => html! { "the tenant " (tenant.as_str()) }, None => text("the fabric") }),
             ("Standing now", standing(certificate)),
             ("Key", key(certificate)),
             ("Still needed", need(known.need(certificate), now)),
@@ -161,10 +167,11 @@ pub(crate) fn change(
 
 /// What a change does, and how it is taken back.
 fn consequence(certificate: &Certificate, change: Change, known: &Known) -> Markup {
-    let former = known.head(&certificate.lineage, certificate.kind);
+    let tenant = tenant(certificate);
+    let former = known.head(tenant.as_ref().map(Label::as_str), certificate.kind);
     match change {
         Change::Head => html! {
-            p { "Protectors are made for it from then on, and each roll hands machines on to it" @if tenant(certificate).is_none() { "; the metadata names it" } "." }
+            p { "Protectors are made for it from then on, and each roll hands machines on to it" @if tenant.is_none() { "; the metadata names it" } "." }
             @if let Some(former) = former { p { (name(former)) " hands over to it, and stays enabled. To undo it, make that one the head again." } }
             p { "This changes one half of the pair. A rotation renews both." }
         },
@@ -194,36 +201,29 @@ fn consequence(certificate: &Certificate, change: Change, known: &Known) -> Mark
 fn fields(certificate: &Certificate, change: Change, known: &Known, entered: &Entered) -> Markup {
     match change {
         Change::Label => {
-            let field = Field {
-                name: "label",
-                label: "Label",
-                help: "Empty for none.",
-                value: match entered.field("label") {
-                    "" => certificate.label.as_deref().unwrap_or_default(),
-                    label => label,
-                },
-                is_required: false,
+            let label = match entered.field("label") {
+                "" => certificate.label.as_deref().unwrap_or_default(),
+                label => label,
             };
-            field.line()
+            let field = Field::new("label", "Label", "Empty for none.");
+            field.value(label).line()
         }
         Change::Compromise => {
-            let field = Field {
-                name: "since",
-                label: "Since when others may know the key",
-                help: "A time such as 2026-01-31T00:00:00Z. Empty for now.",
-                value: entered.field("since"),
-                is_required: false,
-            };
+            let field = Field::new(
+                "since",
+                "Since when others may know the key",
+                "A time such as 2026-01-31T00:00:00Z. Empty for now.",
+            )
+            .entered(entered);
             field.line()
         }
         Change::Remove if known.need(certificate) != Need::Nothing => {
-            let field = Field {
-                name: "even_if_needed",
-                label: "Remove it although it is needed",
-                help: "Without it, the guardian refuses.",
-                value: entered.field("even_if_needed"),
-                is_required: false,
-            };
+            let field = Field::new(
+                "even_if_needed",
+                "Remove it although it is needed",
+                "Without it, the guardian refuses.",
+            )
+            .entered(entered);
             field.check_box()
         }
         Change::Head | Change::Enable | Change::Disable | Change::Retire | Change::Remove => {

@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 use super::{counted, signers};
 use crate::acts::Entered;
 use crate::elements::{
-    self, Button, Condition, Field, act_link, commands, condition, digest, form, link, table, text,
-    time,
+    self, Button, Condition, Field, act_link, beginning, commands, condition, digest, form, link,
+    table, text, time, word,
 };
-use crate::pairs::{Known, Need, Standing, how_far, is_in_token, lineage, makes_pairs, name};
+use crate::pairs::{Known, Need, Standing, how_far, is_in_token, makes_pairs, name};
 use crate::routes::certificates::{CERTIFICATE, CERTIFICATES, ROTATE_CERTIFICATES};
 use crate::routes::tenants::TENANTS;
 use crate::{Page, Path, Viewer};
@@ -64,7 +64,7 @@ pub(crate) fn page(
         section aria-labelledby="metadata" {
             h2 id="metadata" { "Signers of the metadata" }
             @if others.is_empty() { p { "There are none: see what needs attention on the overview." } }
-            @else { (table("Communications certificates", &HEADINGS, &others)) }
+            @else { (table("Communications certificates", &HEADINGS[..5], &others)) }
             p.help { code { "hgs server set --communications-certificate THUMBPRINT" } " chooses the one that signs. Its key opens nothing." }
         }
         (signers::section(signers, viewer, now))
@@ -99,7 +99,7 @@ impl OfTenant {
 
 /// The certificates of a tenant or of the fabric, those that make pairs, and of these those that follow `after`.
 pub(crate) fn pairs(known: &Known, tenant: Option<&str>, after: Option<&str>, now: Time) -> Markup {
-    let all = known.of_lineage(&lineage(tenant));
+    let all = known.of(tenant);
     let begin = after.and_then(|after| all.iter().position(|one| one.thumbprint == after));
     let rest = all.get(begin.map_or(0, |begin| begin + 1)..);
     let rest = rest.unwrap_or_default();
@@ -126,8 +126,8 @@ pub(crate) fn pairs(known: &Known, tenant: Option<&str>, after: Option<&str>, no
 fn row(certificate: &Certificate, known: &Known, now: Time) -> Vec<Markup> {
     let path = CERTIFICATE.path_of(&certificate.thumbprint);
     vec![
-        html! { (link(path.as_ref(), name(certificate))) " " (digest(&certificate.thumbprint)) },
-        text(certificate.kind.name()),
+        html! { (link(path.as_ref(), name(certificate))) " " code.word { (beginning(&certificate.thumbprint)) "…" } },
+        word(certificate.kind.name()),
         standing(certificate),
         key(certificate),
         end(&certificate.not_after, now),
@@ -204,11 +204,8 @@ fn removed(known: &Known) -> Markup {
 
 /// A link to the rotation of a pair, where there is one.
 pub(crate) fn rotate_link(tenant: Option<&str>, known: &Known, viewer: &Viewer) -> Markup {
-    let lineage = lineage(tenant);
     let kinds = [CertificateKind::Signing, CertificateKind::Encryption];
-    let has_pair = kinds
-        .iter()
-        .any(|kind| known.head(&lineage, *kind).is_some());
+    let has_pair = kinds.iter().any(|kind| known.head(tenant, *kind).is_some());
     let of_tenant = tenant.map(OfTenant::new).unwrap_or_default();
     let path = ROTATE_CERTIFICATES.fixed_path().with_query(&of_tenant);
     let path = Some(path).filter(|_| has_pair && viewer.may(ROTATE_CERTIFICATES.operations));
@@ -222,40 +219,36 @@ pub(crate) fn key_field(
     entered: &Entered,
     is_required: bool,
 ) -> Markup {
-    let value = entered.field(name);
-    let field = Field {
-        name,
-        label,
-        help: "Where it is in a token, such as pkcs11:token=hgs;object=signing-2027, or sealed for a software key. Empty for a software key, if the key of now is one.",
-        value: if value.contains("pin-value") {
-            ""
-        } else {
-            value
-        },
-        is_required,
+    let help = match is_required {
+        true => {
+            "Where it is in a token, such as pkcs11:token=hgs;object=signing-2027, or sealed for a software key."
+        }
+        false => {
+            "Where it is in a token, such as pkcs11:token=hgs;object=signing-2027. Empty for a software key."
+        }
     };
-    field.line()
+    let value = entered.field(name);
+    let shown = if value.contains("pin-value") {
+        ""
+    } else {
+        value
+    };
+    let field = Field::new(name, label, help).value(shown);
+    field.required_if(is_required).line()
 }
 
 pub(crate) fn new_keys(entered: &Entered) -> Markup {
-    let field = Field {
-        name: "new_keys",
-        label: "Make keys in the token that are not there yet",
-        help: "Without it, a key that is named and not there is an error.",
-        value: entered.field("new_keys"),
-        is_required: false,
-    };
+    let field = Field::new(
+        "new_keys",
+        "Make keys in the token that are not there yet",
+        "Without it, a key that is named and not there is an error.",
+    )
+    .entered(entered);
     field.check_box()
 }
 
 pub(crate) fn label_field(entered: &Entered, help: &'static str) -> Markup {
-    let field = Field {
-        name: "label",
-        label: "Label",
-        help,
-        value: entered.field("label"),
-        is_required: false,
-    };
+    let field = Field::new("label", "Label", help).entered(entered);
     field.line()
 }
 
@@ -267,7 +260,6 @@ pub(crate) fn rotate(
     now: Time,
 ) -> Page {
     let tenant = of_tenant.tenant.as_deref();
-    let lineage = lineage(tenant);
     let back = of_tenant.page();
     let path = ROTATE_CERTIFICATES.fixed_path().with_query(of_tenant);
     let button = Button {
@@ -276,8 +268,8 @@ pub(crate) fn rotate(
         back: Some(&back),
     };
     let (signing, encryption) = (
-        known.head(&lineage, CertificateKind::Signing),
-        known.head(&lineage, CertificateKind::Encryption),
+        known.head(tenant, CertificateKind::Signing),
+        known.head(tenant, CertificateKind::Encryption),
     );
     let heads: Vec<_> = [signing, encryption]
         .into_iter()

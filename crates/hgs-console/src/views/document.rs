@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use hgs_admin::AdminError;
 use hgs_admin::types::{DocumentKind, Judgement, PolicyDocumentDetail};
-use hgs_attest::policy::{Alternative, Baseline, CiPolicy, ComponentKind, Source, State};
+use hgs_attest::policy::{Baseline, CiPolicy, ComponentKind, Source, State};
 use hgs_pki::Time;
 use maud::{Markup, html};
 use serde::{Deserialize, Serialize};
@@ -93,7 +93,16 @@ pub(crate) fn page(
         }
         p.help { "The whole document: " code { "hgs " (verb(document.kind)) " show " (document.name) } }
     };
-    Page::new(&document.name, body)
+    Page::new(format!("{} {}", called(document.kind), document.name), body)
+}
+
+/// What documents of a kind are called.
+fn called(kind: DocumentKind) -> &'static str {
+    match kind {
+        DocumentKind::Baseline => "Baseline",
+        DocumentKind::CiPolicy => "Code-integrity policy",
+        DocumentKind::DumpKey => "Dump key",
+    }
 }
 
 /// The command that is about documents of a kind.
@@ -114,16 +123,49 @@ fn baseline(
     let Ok(baseline) = Baseline::from_json(detail.text.as_bytes()) else {
         return unreadable();
     };
+    let rows = baseline.components.iter().flat_map(|component| {
+        let shown = component.alternatives.iter().take(MAX_SHOWN);
+        let mut rows: Vec<_> = shown
+            .map(|one| {
+                let which = (&*component.name, &*one.name);
+                accepted(detail, which, (&one.state, &one.source), users, viewer, now)
+            })
+            .collect();
+        if rows.is_empty() {
+            rows.push(vec![text(without(component.kind))]);
+        }
+        let beside = component.alternatives.len().saturating_sub(MAX_SHOWN);
+        if beside > 0 {
+            rows.push(vec![text(format_args!("and {beside} more"))]);
+        }
+        let of = html! { (component.name) div.help { (kind(component.kind)) } };
+        rows.into_iter()
+            .map(move |row| std::iter::once(of.clone()).chain(row).collect())
+    });
+    let rows: Vec<_> = rows.collect();
+    let headings = [
+        "Component",
+        "Alternative",
+        "State",
+        "From",
+        "Used at the last boot by",
+        "Change",
+    ];
     html! {
-        @for (index, component) in baseline.components.iter().enumerate() {
-            @let id = format!("component-{index}");
-            section aria-labelledby=(id) {
-                h2 id=(id) { (component.name) }
-                p.help { (kind(component.kind)) }
-                @if component.kind != ComponentKind::Any {
-                    (alternatives(detail, &component.name, &component.alternatives, users, viewer, now))
-                }
-            }
+        section aria-labelledby="components" {
+            h2 id="components" { "Components" }
+            (table("What a boot is made of, and what is approved of each", &headings, &rows))
+        }
+    }
+}
+
+/// What stands in the place of the alternatives of a component that has none.
+fn without(kind: ComponentKind) -> &'static str {
+    match kind {
+        ComponentKind::Any => "anything",
+        ComponentKind::Host => "none for all hosts",
+        ComponentKind::Constant | ComponentKind::Shared | ComponentKind::Parametrised => {
+            "none is approved"
         }
     }
 }
@@ -138,35 +180,6 @@ fn kind(kind: ComponentKind) -> &'static str {
         ComponentKind::Host => "Beside these, each host has alternatives of its own.",
         ComponentKind::Any => "Anything is accepted here.",
     }
-}
-
-fn alternatives(
-    detail: &PolicyDocumentDetail,
-    component: &str,
-    alternatives: &[Alternative],
-    users: &Users<'_>,
-    viewer: &Viewer,
-    now: Time,
-) -> Markup {
-    let rows: Vec<_> = alternatives
-        .iter()
-        .take(MAX_SHOWN)
-        .map(|one| {
-            accepted(
-                detail,
-                (component, &one.name),
-                (&one.state, &one.source),
-                users,
-                viewer,
-                now,
-            )
-        })
-        .collect();
-    listed(
-        &counted(alternatives.len(), "alternative"),
-        &rows,
-        alternatives.len(),
-    )
 }
 
 fn sets(detail: &PolicyDocumentDetail, users: &Users<'_>, viewer: &Viewer, now: Time) -> Markup {
@@ -257,20 +270,19 @@ fn unreadable() -> Markup {
 
 pub(crate) fn add(entered: &Entered, effect: Option<&Effect>, error: Option<&AdminError>) -> Page {
     let back = POLICIES.fixed_path();
-    let name = Field {
-        name: "name",
-        label: "Name",
-        help: "Letters, digits, hyphens, dots and underscores.",
-        value: entered.field("name"),
-        is_required: true,
-    };
-    let group = Field {
-        name: "group",
-        label: "Group",
-        help: "For whose hosts it is enabled. Empty for the default group, which the others follow.",
-        value: entered.field("group"),
-        is_required: false,
-    };
+    let name = Field::new(
+        "name",
+        "Name",
+        "Letters, digits, hyphens, dots and underscores.",
+    )
+    .entered(entered)
+    .required();
+    let group = Field::new(
+        "group",
+        "Group",
+        "For whose hosts it is enabled. Empty for the default group, which the others follow.",
+    )
+    .entered(entered);
     let kinds = [
         (
             "baseline",
@@ -316,20 +328,14 @@ pub(crate) fn change(
 
 /// The text of a document, what it would do once that is known, and that this is meant.
 fn pasted(entered: &Entered, effect: Option<&Effect>) -> Markup {
-    let document = Field {
-        name: "text",
-        label: "Document",
-        help: "Its JSON, as a file has it.",
-        value: entered.field("text"),
-        is_required: true,
-    };
-    let confirmed = Field {
-        name: "confirmed",
-        label: "This is meant",
-        help: "Hosts that would be refused are refused from their next attempt on.",
-        value: "",
-        is_required: false,
-    };
+    let document = Field::new("text", "Document", "Its JSON, as a file has it.")
+        .entered(entered)
+        .required();
+    let confirmed = Field::new(
+        "confirmed",
+        "This is meant",
+        "Hosts that would be refused are refused from their next attempt on.",
+    );
     html! {
         (document.lines())
         @match effect {

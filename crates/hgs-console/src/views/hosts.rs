@@ -11,8 +11,8 @@ use super::waiting::Group;
 use super::{log, machines};
 use crate::acts::Entered;
 use crate::elements::{
-    self, Button, Condition, Field, act_link, commands, condition, digest, facts, form, link,
-    or_none, table, text, time,
+    self, Button, Condition, Field, act_link, commands, condition, digest, facts, form, in_short,
+    link, or_none, table, text, time, word,
 };
 use crate::routes::log::LOG;
 use crate::routes::machines::MACHINES;
@@ -76,7 +76,7 @@ fn row(host: &Host, now: Time) -> Vec<Markup> {
             @match &host.last_attempt {
                 Some(attempt) => {
                     (time(&attempt.time, now))
-                    @if let Some(reason) = &attempt.reason { ": " (reason) }
+                    @if let Some(reason) = &attempt.reason { div { (in_short(reason)) } }
                 },
                 None => span.none { "none" },
             }
@@ -165,7 +165,11 @@ pub(crate) fn one(detail: &HostDetail, viewer: &Viewer, now: Time) -> Page {
             ("State", state(host, now)),
             ("Certificate ends", html! { @match &host.certificate_expires { Some(end) => (time(end, now)), None => span.none { "none" } } }),
             ("Last attested", html! { @match &host.last_attested { Some(last) => (time(last, now)), None => span.none { "never" } } }),
-            ("Attests by", text(host.attestation_mode)),
+            ("Attests by", text(match host.attestation_mode {
+                AttestationMode::Tpm => "its TPM",
+                AttestationMode::HostKey => "its host key",
+                AttestationMode::ActiveDirectory => "a group of Active Directory",
+            })),
             ("Group", html! { @match &host.group { Some(group) => (group), None => "default" } }),
             ("Added", time(&host.added, now)),
             ("Id", digest(&host.id)),
@@ -177,7 +181,7 @@ pub(crate) fn one(detail: &HostDetail, viewer: &Viewer, now: Time) -> Page {
         @if viewer.may(LOG.operations) { p { (link(Some(&log::about_host(&host.name)), "All records about this host")) } }
         @if viewer.may(MACHINES.operations) { p { (link(Some(&machines::of_host(&host.name)), "Machines whose keys it got last")) } }
     };
-    Page::new(&host.name, body).live()
+    Page::new(format!("Host {}", host.name), body).live()
 }
 
 fn credential(detail: &HostDetail) -> Markup {
@@ -213,7 +217,7 @@ fn identity_keys(detail: &HostDetail, now: Time) -> Markup {
         .map(|key| {
             vec![
                 digest(&key.digest),
-                text(key.kind),
+                word(key.kind),
                 time(&key.first_seen, now),
                 html! { @match &key.superseded { Some(when) => (time(when, now)), None => "in use" } },
             ]
@@ -252,27 +256,17 @@ pub(crate) fn add(status: &Status, entered: &Entered, error: Option<&AdminError>
         is_dangerous: false,
         back: Some(&back),
     };
-    let name = Field {
-        name: "name",
-        label: "Name",
-        help: "Letters, digits, hyphens, dots and underscores.",
-        value: entered.field("name"),
-        is_required: true,
-    };
-    let credential = Field {
-        name: "credential",
-        label,
-        help,
-        value: entered.field("credential"),
-        is_required: true,
-    };
-    let group = Field {
-        name: "group",
-        label: "Group",
-        help: "Whose policies it is judged by. Empty for the default group; others need an administrator.",
-        value: entered.field("group"),
-        is_required: false,
-    };
+    let name = Field::new(
+        "name",
+        "Name",
+        "Letters, digits, hyphens, dots and underscores.",
+    )
+    .entered(entered)
+    .required();
+    let credential = Field::new("credential", label, help)
+        .entered(entered)
+        .required();
+    let group = Field::new("group", "Group", "Whose policies it is judged by. Empty for the default group; others need an administrator.").entered(entered);
     let body = html! {
         @if let Some(error) = error { (elements::error(error)) }
         p { "The host can attest from then on. Compare the file with its owner first: whoever has the private half of this key is this host." }
@@ -299,13 +293,13 @@ pub(crate) fn revoke(
         is_dangerous: true,
         back: Some(&back),
     };
-    let reason = Field {
-        name: "reason",
-        label: "Why",
-        help: "It stands in the log and on the page of the host.",
-        value: entered.field("reason"),
-        is_required: true,
-    };
+    let reason = Field::new(
+        "reason",
+        "Why",
+        "It stands in the log and on the page of the host.",
+    )
+    .entered(entered)
+    .required();
     let body = html! {
         @if let Some(error) = error { (elements::error(error)) }
         p { "From its next request on, the host gets no health certificate and no key. VMs that run there keep running, and can't be started again." }
@@ -346,20 +340,18 @@ pub(crate) fn approve(
         is_dangerous: true,
         back: Some(&back),
     };
-    let label = Field {
-        name: "label",
-        label: "Name of the new alternative",
-        help: "Empty for the name of the host.",
-        value: entered.field("label"),
-        is_required: false,
-    };
-    let alike = Field {
-        name: "alike",
-        label: "All hosts that differ in the same way",
-        help: "Otherwise this host alone.",
-        value: if of_all { "yes" } else { "" },
-        is_required: false,
-    };
+    let label = Field::new(
+        "label",
+        "Name of the new alternative",
+        "Empty for the name of the host.",
+    )
+    .entered(entered);
+    let alike = Field::new(
+        "alike",
+        "All hosts that differ in the same way",
+        "Otherwise this host alone.",
+    )
+    .value(if of_all { "yes" } else { "" });
     let others: Vec<_> = refusal
         .hosts
         .iter()

@@ -1,11 +1,11 @@
 //! How a boot was judged, and what a change would do to hosts.
 
-use hgs_admin::types::{Difference, EventSummary, Judgement};
+use hgs_admin::types::{Difference, EventSummary, Judgement, PolicyOutcome};
 use maud::{Markup, html};
 
 use super::counted;
 use crate::effect::Effect;
-use crate::elements::{Condition, condition, digest, facts, link, text};
+use crate::elements::{Condition, condition, digest, facts, in_short, link, text};
 use crate::routes::HOST;
 
 /// Where a boot differs from what is approved, event by event, and which policies failed.
@@ -22,9 +22,17 @@ pub(crate) fn differences(judged: &Judgement) -> Markup {
         }
         @if !failed.is_empty() {
             p.subject { strong { "Policies that fail" } }
-            ul { @for policy in failed { li { (policy.policy) @if let Some(reason) = &policy.reason { ": " (reason) } } } }
+            ul { @for policy in failed { li { (policy.policy) @if let Some(reason) = unsaid(policy, judged) { ": " (in_short(reason)) } } } }
         }
     }
+}
+
+/// Why a policy fails, unless the differences say it already.
+fn unsaid<'j>(policy: &'j PolicyOutcome, judged: &Judgement) -> Option<&'j str> {
+    let reason = policy.reason.as_deref()?;
+    let mut differences = judged.differences.iter();
+    let is_said = differences.any(|difference| reason.contains(&difference.text));
+    (!is_said).then_some(reason)
 }
 
 fn event(difference: &Difference) -> Markup {
@@ -42,7 +50,7 @@ fn event(difference: &Difference) -> Markup {
     let beside = difference.expected_beside;
     html! {
         details {
-            summary { (difference.text) }
+            summary { (in_short(&difference.text)) }
             (facts([
                 ("Place", place),
                 ("Component", owner),

@@ -79,7 +79,7 @@ pub(crate) fn section(hour: &LastHour) -> Markup {
                 (plot("released", "release", &hour.released))
                 (plot("refused", "refusal", &hour.refused))
             }
-            p { (link(Some(&LOG.fixed_path()), "What the log has")) }
+            p { (link(Some(&LOG.fixed_path()), "Open the log")) }
         }
     }
 }
@@ -105,6 +105,8 @@ fn plot(class: &str, noun: &str, bars: &Bars) -> Markup {
                     rect x=(index * BAR_WIDTH) y=(HEIGHT - height) width=(BAR_WIDTH - 2) height=(height) {}
                 }
             }
+            // The label of the plot says it.
+            div.ends.help aria-hidden="true" { span { "an hour ago" } span { "now" } }
         }
     }
 }

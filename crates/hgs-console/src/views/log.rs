@@ -7,8 +7,8 @@ use maud::{Markup, html};
 use serde::{Deserialize, Serialize};
 
 use crate::elements::{
-    Condition, Field, button_link, choice, condition, digest, facts, failure, link, or_none,
-    search, table, text, time,
+    Condition, Field, button_link, choice, condition, digest, facts, failure, in_short, link,
+    or_none, search, table, text, time, word,
 };
 use crate::given;
 use crate::routes::HOST;
@@ -129,16 +129,7 @@ fn onwards(records: &[AuditRecord], filters: &Filters) -> Markup {
 }
 
 fn search_form(filters: &Filters) -> Markup {
-    let field = |name, label, help, value| {
-        Field {
-            name,
-            label,
-            help,
-            value,
-            is_required: false,
-        }
-        .line()
-    };
+    let field = |name, label, help, value| Field::new(name, label, help).value(value).line();
     let outcomes = [("", "any"), ("done", "done"), ("refused", "refused")];
     let fields = html! {
         div.filters {
@@ -159,11 +150,11 @@ fn row(record: &AuditRecord, viewer: &Viewer, now: Time) -> Vec<Markup> {
     vec![
         link(path.as_ref(), &record.sequence.to_string()),
         time(&record.time, now),
-        text(&record.action),
+        word(&record.action),
         html! {
             (outcome(record))
             @if let Some(count) = record.count { " " (count) " times" }
-            @if let Some(reason) = &record.reason { " " (reason) }
+            @if let Some(reason) = &record.reason { " " (in_short(reason)) }
         },
         host(record, viewer),
         text(&record.actor),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::counted;
 use super::log::{self, standing};
 use crate::elements::{
-    Condition, commands, condition, digest, facts, link, or_none, table, text, time,
+    Condition, beginning, commands, condition, digest, facts, link, or_none, table, text, time,
 };
 use crate::routes::HOST;
 use crate::routes::log::RECORD;
@@ -19,8 +19,6 @@ use crate::{Page, Path, Viewer};
 pub(crate) const PAGE: usize = 100;
 /// Of so many protectors of a line the records are shown, from the newest on.
 pub(crate) const RECORDED: usize = 20;
-/// Digits by which a protector is told from others in a list.
-const SHORT: usize = 16;
 
 /// Which machines a page shows.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,7 +65,7 @@ pub(crate) fn list(
         (commands("verify", "hgs protector verify vm.xml"))
         @if !unusual.is_empty() { (rolled_back(unusual, viewer, now)) }
         section aria-labelledby="machines" {
-            h2 id="machines" { "Machines" }
+            h2 id="machines" { "All machines" }
             @if !wanted.host.is_empty() {
                 p { "Those whose keys were last released to " strong { (wanted.host) } ". " (link(Some(&MACHINES.fixed_path()), "All machines")) }
             }
@@ -91,18 +89,14 @@ fn row(machine: &Protector, viewer: &Viewer, now: Time) -> Vec<Markup> {
         time(&machine.last, now),
         host(machine, viewer),
         or_none(machine.lineage.as_deref()),
-        html! { code { (beginning(&machine.owner)) } },
+        html! { code.word { (beginning(&machine.owner)) } },
     ]
-}
-
-fn beginning(digest: &str) -> &str {
-    digest.get(..SHORT).unwrap_or(digest)
 }
 
 /// A protector by the beginning of its digest.
 fn short(digest: &str, viewer: &Viewer) -> Markup {
     let path = MACHINE.path_for(viewer, digest);
-    html! { code { (link(path.as_ref(), beginning(digest))) } }
+    html! { code.word { (link(path.as_ref(), beginning(digest))) } }
 }
 
 fn host(protector: &Protector, viewer: &Viewer) -> Markup {
@@ -189,7 +183,7 @@ fn verdict(stage: ProtectorStage, records: &[AuditRecord]) -> Markup {
                 p { "If the VM was restored from a backup, or a move failed late, this is why. Otherwise somebody has copied it: find the copy, and revoke the host that runs it." }
             }
         } @else {
-            p { (condition(Condition::Good, "One line")) " No older protector came back, as far as these records go." }
+            p { (condition(Condition::Good, "Nothing unusual")) " No older protector came back, as far as these records go." }
         }
         @if stage == ProtectorStage::Ancestor { p { "This is not the newest protector of its line: one that was made from it came back." } }
     }

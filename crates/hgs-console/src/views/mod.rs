@@ -2,6 +2,8 @@
 
 use std::fmt::Display;
 
+use hgs_admin::types::AttestationMode;
+
 pub(crate) mod certificate;
 pub(crate) mod certificates;
 pub(crate) mod document;
@@ -21,6 +23,15 @@ pub(crate) mod tenants;
 #[cfg(test)]
 mod tests;
 pub(crate) mod waiting;
+
+/// What hosts are known by.
+fn how_hosts_attest(mode: AttestationMode) -> &'static str {
+    match mode {
+        AttestationMode::Tpm => "their TPMs",
+        AttestationMode::HostKey => "host keys",
+        AttestationMode::ActiveDirectory => "groups of Active Directory",
+    }
+}
 
 /// A number with its noun: `1 host`, `2 hosts`.
 fn counted<N: Display + PartialEq + From<u8>>(count: N, noun: &str) -> String {

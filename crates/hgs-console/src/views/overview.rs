@@ -7,11 +7,12 @@ use hgs_admin::types::{Certificate, Cluster, Status};
 use hgs_pki::Time;
 use maud::{Markup, html};
 
-use super::counted;
 use super::last_hour::{self, LastHour};
+use super::{counted, how_hosts_attest};
 use crate::elements::{
     self, Button, Condition, act_link, condition, digest, facts, form, link, text, time,
 };
+use crate::pairs::tenant;
 use crate::routes::overview::TRY_RELEASE;
 use crate::routes::{ADD_HOST, HOSTS, SETTINGS};
 use crate::{Page, Path, Viewer};
@@ -37,7 +38,7 @@ pub(crate) fn page(status: &Status, beside: &Beside, viewer: &Viewer, now: Time)
     let body = html! {
         (verdict(status, cluster))
         @if viewer.may(TRY_RELEASE.operations) {
-            p.acts { (act_link(Some(&TRY_RELEASE.fixed_path()), "Try it")) }
+            p.acts { (act_link(Some(&TRY_RELEASE.fixed_path()), "Try a release")) }
         }
         @if status.registered_hosts == 0 { (first_host(viewer)) }
         section aria-labelledby="warnings" {
@@ -53,27 +54,7 @@ pub(crate) fn page(status: &Status, beside: &Beside, viewer: &Viewer, now: Time)
         @if let Some(hour) = &beside.last_hour { (last_hour::section(hour)) }
         section aria-labelledby="guardian" {
             h2 id="guardian" { (status.name) }
-            (facts([
-                ("Hosts", html! {
-                    (link(Some(&HOSTS.fixed_path()), &counted(status.registered_hosts, "host")))
-                    " may attest, " (status.revoked_hosts) " revoked"
-                }),
-                ("How hosts attest", text(status.attestation_mode)),
-                ("Signing certificate", certificate(status.primary_signing.as_ref(), now)),
-                ("Encryption certificate", certificate(status.primary_encryption.as_ref(), now)),
-                ("Attestation signer", html! {
-                    @match &status.attestation_signer {
-                        Some(signer) => { "ends " (time(&signer.not_after, now)) }
-                        None => (condition(Condition::Bad, "none")),
-                    }
-                }),
-                ("Version", text(&status.version)),
-            ]))
-            @if let Some(certificates) = &beside.certificates { (facts(of_certificates(certificates, now))) }
-            @if let Some(until) = &beside.rekey_window_until {
-                (facts([("Re-key window", html! { (condition(Condition::Attention, "open")) " until " (time(until, now)) })]))
-            }
-            @if let Some(backup) = &beside.backup { (facts([("Newest backup", newest_backup(backup.as_deref(), now))])) }
+            (facts(of_guardian(status, beside, now)))
             p { (link(Some(&SETTINGS.fixed_path()), "URLs, modes and listeners")) }
         }
         @if let Some(cluster) = cluster { (nodes(cluster)) }
@@ -114,7 +95,7 @@ fn obstacles(status: &Status, cluster: Option<&Cluster>) -> Vec<String> {
 fn verdict(status: &Status, cluster: Option<&Cluster>) -> Markup {
     let obstacles = obstacles(status, cluster);
     html! {
-        div.verdict {
+        div.verdict.(if obstacles.is_empty() { "is-good" } else { "is-bad" }) {
             @if obstacles.is_empty() {
                 p { (condition(Condition::Good, "Yes")) " VMs of healthy hosts can start now." }
             } @else {
@@ -142,7 +123,7 @@ fn certificate(certificate: Option<&Certificate>, now: Time) -> Markup {
     match certificate {
         None => condition(Condition::Bad, "none"),
         Some(certificate) => html! {
-            "expires " (time(&certificate.not_after, now)) " " (digest(&certificate.thumbprint))
+            "ends " (time(&certificate.not_after, now)) ", " (digest(&certificate.thumbprint))
         },
     }
 }
@@ -171,13 +152,55 @@ fn nodes(cluster: &Cluster) -> Markup {
     }
 }
 
+/// How the guardian stands, as far as the viewer may see it.
+fn of_guardian(status: &Status, beside: &Beside, now: Time) -> Vec<(&'static str, Markup)> {
+    let mut known = vec![
+        (
+            "Hosts",
+            html! {
+                (link(Some(&HOSTS.fixed_path()), &counted(status.registered_hosts, "host")))
+                " may attest, " (status.revoked_hosts) " revoked"
+            },
+        ),
+        (
+            "Hosts attest by",
+            text(how_hosts_attest(status.attestation_mode)),
+        ),
+        (
+            "Signing certificate",
+            certificate(status.primary_signing.as_ref(), now),
+        ),
+        (
+            "Encryption certificate",
+            certificate(status.primary_encryption.as_ref(), now),
+        ),
+        (
+            "Attestation signer",
+            html! {
+                @match &status.attestation_signer {
+                    Some(signer) => { "ends " (time(&signer.not_after, now)) }
+                    None => (condition(Condition::Bad, "none")),
+                }
+            },
+        ),
+    ];
+    if let Some(certificates) = &beside.certificates {
+        known.extend(of_certificates(certificates, now));
+    }
+    if let Some(until) = &beside.rekey_window_until {
+        let open = html! { (condition(Condition::Attention, "open")) " until " (time(until, now)) };
+        known.push(("Re-key window", open));
+    }
+    if let Some(backup) = &beside.backup {
+        known.push(("Newest backup", newest_backup(backup.as_deref(), now)));
+    }
+    known.push(("Version", text(&status.version)));
+    known
+}
+
 /// Tenants, compromised keys, keys that are away, and which certificate ends next.
 fn of_certificates(certificates: &[Certificate], now: Time) -> Vec<(&'static str, Markup)> {
-    let tenants: BTreeSet<_> = certificates
-        .iter()
-        .map(|certificate| &certificate.lineage)
-        .filter(|lineage| lineage.starts_with("tenant:"))
-        .collect();
+    let tenants: BTreeSet<_> = certificates.iter().filter_map(tenant).collect();
     let count = |is_meant: fn(&Certificate) -> bool| {
         let meant = certificates
             .iter()

@@ -2,6 +2,7 @@
 
 use hgs_admin::AdminError;
 use hgs_admin::types::{HostGroup, Policy};
+use hgs_attest::policy::PolicyName;
 use maud::{Markup, html};
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +10,7 @@ use super::judgement;
 use crate::acts::policies::Change;
 use crate::effect::Effect;
 use crate::elements::{
-    self, Button, Condition, act_link, condition, form, link, or_none, table, text,
+    self, Button, Condition, act_link, condition, form, link, table, text, word,
 };
 use crate::routes::Route;
 use crate::routes::policies::{
@@ -54,8 +55,8 @@ pub(crate) fn page(
     let add = viewer
         .may(ADD_DOCUMENT.operations)
         .then(|| ADD_DOCUMENT.fixed_path());
-    let headings = ["Name", "State", "Set for", "Change"];
-    let kinds = ["Name", "Kind", "State", "Set for", "Change"];
+    let headings = ["Name", "What has to hold", "State", "Set by", "Change"];
+    let kinds = ["Name", "Kind", "State", "Set by", "Change"];
     let body = html! {
         @if groups.len() > 1 { (choice(of_group, groups)) }
         @for group in groups.iter().filter(|group| group.name == of_group.name()) {
@@ -72,7 +73,7 @@ pub(crate) fn page(
         }
         section aria-labelledby="policies" {
             h2 id="policies" { "Policies" }
-            (table("What has to hold on a host", &headings, &rules))
+            (table("A host is healthy if every enabled policy holds", &headings, &rules))
         }
     };
     let title = match of_group.is_default() {
@@ -111,16 +112,41 @@ fn row(policy: &Policy, of_group: &OfGroup, viewer: &Viewer) -> Vec<Markup> {
         true => condition(Condition::Good, "enabled"),
         false => condition(Condition::Neutral, "disabled"),
     };
-    let mut cells = vec![name];
-    if is_document {
-        cells.push(text(&policy.kind));
+    let what = match PolicyName::from_name(&policy.name).filter(|_| !is_document) {
+        Some(name) => text(meaning(name)),
+        None => word(&policy.kind),
+    };
+    let set_by = html! {
+        @match policy.set_for.as_deref() {
+            Some(group) if group == of_group.name() => "this group",
+            Some(group) => { "the group " (group) },
+            None => span.none { "nobody" },
+        }
+    };
+    vec![name, what, state, set_by, change(policy, of_group, viewer)]
+}
+
+/// What a policy asks of a host that runs Linux, in short; `docs/policies.md` has all of it.
+fn meaning(name: PolicyName) -> &'static str {
+    match name {
+        PolicyName::SecureBootEnabled => "Secure Boot is on.",
+        PolicyName::SecureBootSettings => "What was booted matches a baseline.",
+        PolicyName::UefiDebugDisabled => "No debugger of the firmware or the kernel is attached.",
+        PolicyName::CiPolicy => "The files that were run are in a code-integrity policy.",
+        PolicyName::HypervisorEnforcedCiPolicy => "The kernel refuses code that is not signed.",
+        PolicyName::FullBoot => "The host can't resume from hibernation.",
+        PolicyName::VsmIdkPresent => "The identity key is a key of the host's TPM.",
+        PolicyName::VsmRunning => "Virtual Secure Mode runs, which is of Windows.",
+        PolicyName::PageFileEncryptionEnabled => "No swap is activated.",
+        PolicyName::BitLockerEnabled => "BitLocker encrypts the disk, which is of Windows.",
+        PolicyName::IommuEnabled => "Devices reach memory through an IOMMU only.",
+        PolicyName::NoHibernation => "The host can't hibernate.",
+        PolicyName::NoDumps => "No crash dump can be written.",
+        PolicyName::DumpEncryption => "No crash dump can be written, or it is encrypted.",
+        PolicyName::DumpEncryptionKey => {
+            "No crash dump can be written, or it is encrypted to a registered key."
+        }
     }
-    cells.extend([
-        state,
-        or_none(policy.set_for.as_deref()),
-        change(policy, of_group, viewer),
-    ]);
-    cells
 }
 
 fn change(policy: &Policy, of_group: &OfGroup, viewer: &Viewer) -> Markup {
@@ -131,7 +157,7 @@ fn change(policy: &Policy, of_group: &OfGroup, viewer: &Viewer) -> Markup {
     html! {
         @match policy {
             Policy { locked: true, .. } => "always on",
-            Policy { undecided: true, enabled: false, .. } => "nothing that is measured decides it",
+            Policy { undecided: true, enabled: false, .. } => "never: no measurement tells",
             Policy { enabled: true, .. } => (act(&DISABLE_POLICY, "Disable")),
             Policy { .. } => (act(&ENABLE_POLICY, "Enable")),
         }
@@ -179,7 +205,7 @@ pub(crate) fn set(
         (form(&path, button, &html! {}))
     };
     Page::new(
-        format!("{verb} {} for {}", policy.name, of_group.name()),
+        format!("{verb} {} for the group {}", policy.name, of_group.name()),
         body,
     )
 }

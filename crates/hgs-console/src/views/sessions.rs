@@ -5,7 +5,7 @@ use hgs_admin::types::ConsoleSession;
 use hgs_pki::Time;
 use maud::{Markup, html};
 
-use crate::elements::{self, Button, act_link, facts, form, table, text, time};
+use crate::elements::{self, Button, act_link, facts, form, table, text, time, word};
 use crate::routes::{REVOKE_SESSION, SESSIONS};
 use crate::{Page, Path, Viewer};
 
@@ -21,7 +21,7 @@ pub(crate) fn page(sessions: &[ConsoleSession], viewer: &Viewer, now: Time) -> P
         "From",
         "Signed in",
         "Ends without a click",
-        "End",
+        "Change",
     ];
     let body = html! {
         p { "These are the sessions of this node. They end when it is started anew." }
@@ -40,12 +40,12 @@ fn row(session: &ConsoleSession, viewer: &Viewer, now: Time) -> Vec<Markup> {
         text(&session.address),
         time(&session.signed_in, now),
         time(&session.ends, now),
-        act_link(path.as_ref(), "End this session"),
+        act_link(path.as_ref(), "End"),
     ]
 }
 
 fn roles(session: &ConsoleSession) -> Markup {
-    html! { @for (index, role) in session.roles.iter().enumerate() { @if index > 0 { ", " } (text(role)) } }
+    html! { @for (index, role) in session.roles.iter().enumerate() { @if index > 0 { ", " } (word(role)) } }
 }
 
 pub(crate) fn revoke(

@@ -96,13 +96,12 @@ fn about(signer: &Signer, now: Time) -> Markup {
 }
 
 fn hours(entered: &Entered) -> Markup {
-    let field = Field {
-        name: "hours",
-        label: "Refuse those valid for more than so many hours",
-        help: "Of a signer of another cluster. Empty to leave it as it is.",
-        value: entered.field("hours"),
-        is_required: false,
-    };
+    let field = Field::new(
+        "hours",
+        "Refuse those valid for more than so many hours",
+        "Of a signer of another cluster. Empty to leave it as it is.",
+    )
+    .entered(entered);
     field.line()
 }
 
@@ -113,13 +112,13 @@ pub(crate) fn add(entered: &Entered, error: Option<&AdminError>) -> Page {
         is_dangerous: true,
         back: Some(&back),
     };
-    let certificate = Field {
-        name: "certificate",
-        label: "Certificate",
-        help: "Of the signer, in PEM. hgs signer list --json of the other guardian has it.",
-        value: entered.field("certificate"),
-        is_required: true,
-    };
+    let certificate = Field::new(
+        "certificate",
+        "Certificate",
+        "Of the signer, in PEM. hgs signer list --json of the other guardian has it.",
+    )
+    .entered(entered)
+    .required();
     let body = html! {
         @if let Some(error) = error { (elements::error(error)) }
         p { "Hosts that the other guardian finds healthy get keys here, as its policies have it, not yours. Compare the certificate's thumbprint with the other guardian's administrators first, by another way." }
@@ -145,13 +144,7 @@ pub(crate) fn limit(
         is_dangerous: true,
         back: Some(&back),
     };
-    let field = |name, label, help| Field {
-        name,
-        label,
-        help,
-        value: entered.field(name),
-        is_required: false,
-    };
+    let field = |name, label, help| Field::new(name, label, help).entered(entered);
     let before = field(
         "deny_before",
         "Refuse those issued before",

@@ -16,7 +16,7 @@ use crate::elements::{
     self, Button, Condition, Field, act_link, commands, condition, digest, form, link, table, text,
     time,
 };
-use crate::pairs::{Known, how_far, lineage};
+use crate::pairs::{Known, how_far, is_of};
 use crate::routes::certificates::GUARDIAN_DOCUMENT;
 use crate::routes::tenants::{ADD_TENANT, TENANTS};
 use crate::{Page, Path, Viewer};
@@ -74,9 +74,15 @@ struct Step {
 pub(crate) fn list(known: &Known, wanted: &Wanted, viewer: &Viewer, now: Time) -> Page {
     let all = known.tenants();
     let after = wanted.after.as_deref().unwrap_or_default();
-    let rest: Vec<_> = all.into_iter().filter(|tenant| *tenant > after).collect();
+    let rest: Vec<_> = all
+        .into_iter()
+        .filter(|tenant| tenant.as_str() > after)
+        .collect();
     let shown = rest.get(..PAGE.min(rest.len())).unwrap_or_default();
-    let rows: Vec<_> = shown.iter().map(|tenant| row(known, tenant, now)).collect();
+    let rows: Vec<_> = shown
+        .iter()
+        .map(|tenant| row(known, tenant.as_str(), now))
+        .collect();
     let headings = ["Tenant", "State", "Pair ends", "Machines", "Next"];
     let add = Some(ADD_TENANT.fixed_path()).filter(|_| viewer.may(ADD_TENANT.operations));
     let body = html! {
@@ -90,7 +96,7 @@ pub(crate) fn list(known: &Known, wanted: &Wanted, viewer: &Viewer, now: Time) -
             (table("Tenants with a pair of their own, by name", &headings, &rows))
         }
         @if let Some(last) = shown.last().filter(|_| rest.len() > PAGE) {
-            @let next = Wanted { after: Some((*last).to_owned()), ..Wanted::default() };
+            @let next = Wanted { after: Some(last.to_string()), ..Wanted::default() };
             p { (link(Some(&TENANTS.fixed_path().with_query(&next)), "The next tenants")) }
         }
         p.acts { (act_link(add.as_ref(), "Add a tenant")) }
@@ -103,8 +109,7 @@ fn path_of(tenant: &str) -> Path {
 }
 
 fn heads<'k>(known: &'k Known, tenant: &str) -> [Option<&'k Certificate>; 2] {
-    let lineage = lineage(Some(tenant));
-    Half::BOTH.map(|half| known.head(&lineage, half.kind))
+    Half::BOTH.map(|half| known.head(Some(tenant), half.kind))
 }
 
 fn row(known: &Known, tenant: &str, now: Time) -> Vec<Markup> {
@@ -126,11 +131,10 @@ fn row(known: &Known, tenant: &str, now: Time) -> Vec<Markup> {
 
 /// Protectors that were last opened by the tenant's pairs.
 fn machines(known: &Known, tenant: &str) -> u64 {
-    let lineage = lineage(Some(tenant));
     let opened = known
         .certificates
         .iter()
-        .filter(|one| one.lineage == lineage && one.kind == CertificateKind::Encryption);
+        .filter(|one| is_of(&one.lineage, Some(tenant)) && one.kind == CertificateKind::Encryption);
     opened
         .filter_map(|one| known.usage_of(&one.thumbprint))
         .map(|usage| usage.protectors)
@@ -221,7 +225,7 @@ pub(crate) fn one(
             p { "Disable both certificates, so that no machine of the tenant starts here. When it has taken its machines away, remove them: each has both acts on its own page." }
         }
     };
-    Page::new(tenant, body).live()
+    Page::new(format!("Tenant {tenant}"), body).live()
 }
 
 fn checked(step: Step) -> Vec<Markup> {
@@ -245,15 +249,14 @@ pub(crate) fn add(
         "" => of_tenant.tenant.as_deref().unwrap_or_default(),
         tenant => tenant,
     };
-    let is_known = known.tenants().contains(tenant);
+    let is_known = known.tenants().iter().any(|one| one.as_str() == tenant);
     let back = match is_known {
         true => path_of(tenant),
         false => TENANTS.fixed_path(),
     };
-    let lineage = lineage(Some(tenant));
     let missing: Vec<_> = Half::BOTH
         .into_iter()
-        .filter(|half| known.head(&lineage, half.kind).is_none())
+        .filter(|half| known.head(Some(tenant), half.kind).is_none())
         .collect();
     // One half may have been added before the other was refused.
     let failed = match missing.len() {
@@ -265,13 +268,7 @@ pub(crate) fn add(
         is_dangerous: false,
         back: Some(&back),
     };
-    let name = Field {
-        name: "tenant",
-        label: "Tenant",
-        help: "What the tenant is called, in lists, in the log and in metrics. It can't be changed later.",
-        value: tenant,
-        is_required: true,
-    };
+    let name = Field::new("tenant", "Tenant", "What the tenant is called, in lists, in the log and in metrics. It can't be changed later.").value(tenant).required();
     let fields = html! {
         (name.line())
         @for half in missing { (half_fields(half, entered)) }
@@ -295,17 +292,13 @@ pub(crate) fn add(
 fn half_fields(half: Half, entered: &Entered) -> Markup {
     let [key, certificate] = half.labels;
     let value = entered.field(half.certificate);
-    let certificate = Field {
-        name: half.certificate,
-        label: certificate,
-        help: "In PEM, if there is one already. Empty to have one made.",
-        // A private key that was pasted here by mistake is not shown again.
-        value: if value.contains("PRIVATE KEY") {
-            ""
-        } else {
-            value
-        },
-        is_required: false,
+    // A private key that was pasted here by mistake is not shown again.
+    let shown = if value.contains("PRIVATE KEY") {
+        ""
+    } else {
+        value
     };
+    let help = "In PEM, if there is one already. Empty to have one made.";
+    let certificate = Field::new(half.certificate, certificate, help).value(shown);
     html! { (key_field(half.key, key, entered, false)) (certificate.lines()) }
 }

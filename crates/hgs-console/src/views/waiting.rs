@@ -9,7 +9,7 @@ use maud::{Markup, html};
 use super::counted;
 use super::hosts::Alike;
 use super::judgement::differences;
-use crate::elements::{Condition, act_link, condition, link, table, text, time};
+use crate::elements::{Condition, act_link, condition, in_short, link, or_none, table, time};
 use crate::routes::policies::POLICIES;
 use crate::routes::{APPROVE_HOST, HOST};
 use crate::{Page, Viewer};
@@ -106,7 +106,7 @@ fn refusal(index: usize, group: &Group, viewer: &Viewer, now: Time) -> Markup {
                     None => p { "Somebody who may approve evidence decides." },
                 }
             }
-            (table(&counted(group.hosts.len(), "host"), &["Host", "Refused", "Why"], &rows))
+            (table(&counted(group.hosts.len(), "host"), &["Host", "Refused", "Policies that failed"], &rows))
             @if group.hosts.len() > MAX_HOSTS { p { "and " (group.hosts.len() - MAX_HOSTS) " more" } }
         }
     }
@@ -117,10 +117,13 @@ fn row(host: &Host, now: Time) -> Vec<Markup> {
     vec![
         link(HOST.path_of(&host.name).as_ref(), &host.name),
         html! { @if let Some(attempt) = attempt { (time(&attempt.time, now)) } },
-        text(
-            attempt
-                .and_then(|attempt| attempt.reason.as_deref())
-                .unwrap_or_default(),
-        ),
+        html! {
+            @if let Some(attempt) = attempt {
+                @match attempt.failed_policies.is_empty() {
+                    true => (or_none(attempt.reason.as_deref().map(in_short).as_deref())),
+                    false => (attempt.failed_policies.join(", ")),
+                }
+            }
+        },
     ]
 }

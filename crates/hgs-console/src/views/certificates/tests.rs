@@ -6,7 +6,9 @@ use hgs_admin::{ErrorCode, Role};
 use super::super::tests::{HOSTILE, NOW, viewer};
 use super::super::{certificate, signers};
 use super::*;
-use crate::pairs::{Change, FABRIC};
+use crate::pairs::Change;
+
+const FABRIC: &str = "fabric";
 
 fn certificates() -> Vec<Certificate> {
     let one = |thumbprint: &str, kind: CertificateKind, lineage: &str| Certificate {
@@ -35,7 +37,7 @@ fn certificates() -> Vec<Certificate> {
         compromised: Some(HOSTILE.to_owned()),
         ..one("03", CertificateKind::Encryption, FABRIC)
     };
-    let tenant = lineage(Some(HOSTILE));
+    let tenant = format!("tenant:{HOSTILE}");
     vec![
         one("01", CertificateKind::Signing, FABRIC),
         one("02", CertificateKind::Encryption, FABRIC),

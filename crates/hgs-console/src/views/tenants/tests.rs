@@ -30,8 +30,8 @@ fn the_checklist_says_what_is_missing_and_leads_there() {
         page.body.into_string()
     };
     let text = shown(Role::Administrator);
-    assert!(text.contains("An encryption certificate</th><td data-heading=\"State\"><span class=\"condition attention\">missing"), "{text}");
-    assert!(text.contains("A signing certificate</th><td data-heading=\"State\"><span class=\"condition good\">done"), "{text}");
+    assert!(text.contains("An encryption certificate</th><td data-heading=\"State\"><span class=\"condition attention word\">missing"), "{text}");
+    assert!(text.contains("A signing certificate</th><td data-heading=\"State\"><span class=\"condition good word\">done"), "{text}");
     assert!(text.contains("/add-tenant?tenant="), "{text}");
     assert!(!shown(Role::Reviewer).contains("/add-tenant"));
     assert!(!shown(Role::Reviewer).contains("/rotate-certificates"));
