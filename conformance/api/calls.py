@@ -147,6 +147,7 @@ def all_operations(calls, folder):
     call("protectors", limit=1, until="2000-01-01T00:00:00Z")
     call("protector", protector=NOBODY)
     newest = call("audit", limit=1)[0].sequence
+    call("audit", request="5f0c3a91-1742")
     call("audit_record", sequence=newest)
     call("events", since=newest, follow=False)
     call("record_export", {"file": NOBODY, "octets": 1, "generation": 1, "recipients": []})

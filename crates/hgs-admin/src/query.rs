@@ -23,7 +23,7 @@ mod tests {
 
     use super::*;
     use crate::ErrorCode;
-    use crate::types::{AuditQuery, Outcome, RemoveCertificate};
+    use crate::types::{AuditQuery, Outcome, RemoveCertificate, RequestId};
 
     fn value() -> impl Strategy<Value = Option<String>> {
         proptest::option::of(".{1,12}")
@@ -35,11 +35,13 @@ mod tests {
             limit: Option<usize>,
             before: Option<u64>,
             refused: bool,
+            request in proptest::option::of((any::<u32>(), 1..1_000_000_u64)),
             texts in [value(), value(), value(), value(), value()],
         ) {
             let [since, until, host, protector, lineage] = texts;
             let query = AuditQuery {
                 limit, before, since, until, host, protector, lineage,
+                request: request.map(|(run, sequence)| RequestId { run, sequence }),
                 outcome: refused.then_some(Outcome::Refused),
                 action: Some("release".parse().unwrap()),
             };
@@ -69,6 +71,7 @@ mod tests {
             "limit=1&limit=2",
             "tenant=fabric",
             "outcome=perhaps",
+            "request=17",
         ] {
             let error = read::<AuditQuery>(text).unwrap_err();
             assert_eq!(error.code, ErrorCode::InvalidRequest, "{text}");

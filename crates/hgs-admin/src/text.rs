@@ -77,6 +77,8 @@ forms! {
     LabelOrNone = pattern(&format!("({})?", label()));
     /// The lineage of a certificate.
     Lineage = pattern(&format!("(fabric|tenant:{})", label()));
+    /// The id of a request.
+    RequestId = pattern("[0-9a-f]{8}-[1-9][0-9]{0,18}");
     /// The common name of a certificate.
     CommonName = pattern(&format!("[^{UNSEEN}]{{1,64}}"));
     /// Where a private key lives.

@@ -1,4 +1,4 @@
-//! The words of audit records: what was asked for, how it went, and where a protector stood.
+//! The words of audit records: what was asked for, by which request, how it went, and where a protector stood.
 //!
 //! The store keeps them and the administrators' API shows them, by the same names. A name, once written, keeps its
 //! meaning: it stands in logs and archives that outlive every version of the program.
@@ -154,6 +154,71 @@ pub enum Standing {
     Ancestor,
 }
 
+/// Names one request to a node of a guardian: in its answer, in the log and traces of that node, and in the audit records that it led to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct RequestId {
+    /// Random, the same for all requests of one run of the server.
+    pub run: u32,
+    /// Counts from one.
+    pub sequence: u64,
+}
+
+/// A text is no id of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestIdError;
+
+impl fmt::Display for RequestIdError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(
+            "the id of a request is 8 hexadecimal digits in lower case, a hyphen and a number from 1 on, as in 0a1b2c3d-17",
+        )
+    }
+}
+
+impl std::error::Error for RequestIdError {}
+
+/// Digits of the longest number of a request: more than any server will ever count to.
+const MAX_NUMBER_LENGTH: usize = 19;
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:08x}-{}", self.run, self.sequence)
+    }
+}
+
+impl FromStr for RequestId {
+    type Err = RequestIdError;
+
+    fn from_str(text: &str) -> Result<Self, RequestIdError> {
+        let (run, sequence) = text.split_once('-').ok_or(RequestIdError)?;
+        if sequence.len() > MAX_NUMBER_LENGTH {
+            return Err(RequestIdError);
+        }
+        let id = Self {
+            run: u32::from_str_radix(run, 16).map_err(|_| RequestIdError)?,
+            sequence: sequence.parse().map_err(|_| RequestIdError)?,
+        };
+        // It is compared as a text where records are looked up, so there is one form of it.
+        let is_canonical = id.sequence > 0 && id.to_string() == text;
+        is_canonical.then_some(id).ok_or(RequestIdError)
+    }
+}
+
+impl TryFrom<String> for RequestId {
+    type Error = RequestIdError;
+
+    fn try_from(text: String) -> Result<Self, RequestIdError> {
+        text.parse()
+    }
+}
+
+impl From<RequestId> for String {
+    fn from(id: RequestId) -> Self {
+        id.to_string()
+    }
+}
+
 /// `Display` and `FromStr` by the names that the values have in JSON.
 macro_rules! named {
     ($($name:ident),+) => {$(
@@ -192,5 +257,33 @@ mod tests {
         );
         assert_eq!("sibling".parse(), Ok(Standing::Sibling));
         assert!("steal-host".parse::<Action>().is_err());
+    }
+
+    #[test]
+    fn the_id_of_a_request_has_one_form() {
+        let id = RequestId {
+            run: 0xa1b_2c3d,
+            sequence: 17,
+        };
+        assert_eq!(serde_json::to_string(&id).unwrap(), "\"0a1b2c3d-17\"");
+        assert_eq!("0a1b2c3d-17".parse(), Ok(id));
+        assert!("0a1b2c3d-9999999999999999999".parse::<RequestId>().is_ok());
+        for text in [
+            "",
+            "-",
+            "0a1b2c3d",
+            "0a1b2c3d-",
+            "0a1b2c3d-0",
+            "0a1b2c3d-017",
+            "0a1b2c3d-+17",
+            "0A1B2C3D-17",
+            "a1b2c3d-17",
+            "+a1b2c3d-17",
+            "00a1b2c3d-17",
+            "0a1b2c3d-17 ",
+            "0a1b2c3d-10000000000000000000",
+        ] {
+            assert_eq!(text.parse::<RequestId>(), Err(RequestIdError), "{text}");
+        }
     }
 }

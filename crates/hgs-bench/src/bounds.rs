@@ -287,10 +287,7 @@ fn opening(effort: Effort) -> Outcome<()> {
     };
     let (store, before) = open()?;
     let archives = folder.path().join("archives");
-    let act = || Act {
-        time: SystemClock.now(),
-        actor: "hgs-bench".to_owned(),
-    };
+    let act = || Act::new(SystemClock.now(), "hgs-bench");
     // Each archive is on record itself, so that there is always something left.
     let newest = store.audit_extent()?.last;
     while store.audit_extent()?.archived + 1 < newest {

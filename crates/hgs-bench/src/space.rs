@@ -406,10 +406,7 @@ fn in_the_state(folder: &Path, releases: usize) -> Outcome<()> {
     let config = config(folder);
     let size = |file: PathBuf| -> Outcome<f64> { Ok(fs::metadata(file)?.len() as f64) };
     let whole = size(config.state_folder().join("state.db"))?;
-    let act = || Act {
-        time: SystemClock.now(),
-        actor: "hgs-bench".to_owned(),
-    };
+    let act = || Act::new(SystemClock.now(), "hgs-bench");
     StoppedNode::open(&config)?.dissolve(act())?;
     let store = crate::store::open(&config)?;
     let tidy = folder.join("tidy");

@@ -122,10 +122,7 @@ impl Recorder {
             platform: Platform::default(),
             group: None,
         });
-        let act = Act {
-            time: now,
-            actor: "hgs-bench".to_owned(),
-        };
+        let act = Act::new(now, "hgs-bench");
         store.transact(vec![host], act)?;
         let state = store.state();
         let signer = state.attestation_signers().next().ok_or("no signer")?;
@@ -144,6 +141,7 @@ impl Recorder {
             decided_from: state.generation(),
             offline_use: None,
             offline_unwraps: None,
+            request: None,
         };
         let machines: Vec<Digest> = (1..=machines).map(digest).collect();
         Ok(Self {

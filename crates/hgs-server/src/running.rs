@@ -341,7 +341,6 @@ impl Parts {
 
     pub(crate) fn synthetic_rolls(&self) -> SyntheticRolls {
         SyntheticRolls {
-            clock: Arc::clone(&self.clock),
             store: Arc::clone(&self.store),
             snapshots: Arc::clone(&self.snapshots),
             releases: Arc::clone(&self.releases),
@@ -482,10 +481,7 @@ pub(crate) mod tests {
             &parts.snapshots.current().unwrap().holdings
         ));
 
-        let act = || hgs_store::Act {
-            time: parts.clock.now(),
-            actor: "test".to_owned(),
-        };
+        let act = || hgs_store::Act::new(parts.clock.now(), "test");
         let settings = hgs_store::Settings {
             accept_next_boot_claims: true,
             ..before.state.settings().clone()

@@ -225,6 +225,15 @@ async fn every_change_is_recorded_with_who_before_and_after() {
         assert_eq!(record.time, site.clock.now().to_string());
         assert_eq!(record.host.as_deref(), Some(&*added.id));
     }
+    for record in &records {
+        let request = record.request;
+        assert!(request.is_some());
+        let by_it = AuditQuery {
+            request,
+            ..AuditQuery::default()
+        };
+        assert_eq!(site.audit(by_it).await, [record.clone()]);
+    }
     let [removed, revoked, added] = &records[..] else {
         panic!("three records");
     };

@@ -502,10 +502,7 @@ async fn site_with(certificates: Vec<Transaction>) -> Site {
         random: Box::new(System::new()),
         order: None,
     };
-    let act = Act {
-        time: now(),
-        actor: "test".to_owned(),
-    };
+    let act = Act::new(now(), "test");
     let settings = Settings::new("openhgs".parse().unwrap());
     drop(Store::create(opening, settings, transactions, act).unwrap());
     site.restart().await;

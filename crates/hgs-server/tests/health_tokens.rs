@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use guardian::{Answer, Host, Site, exchange};
 use hgs_admin::types::Outcome;
+use hgs_admin::{Administration as _, Client, SignerSelector};
 use hgs_attest::freshness::Nonce;
 use hgs_attest::health_token::{
     Challenge, DISCOVERY_PATH, IssuedToken, JWKS_PATH, SHORTEST_LIFETIME, TokenRequest,
@@ -289,6 +290,42 @@ async fn old_tokens_verify_after_a_rotation_and_the_next_key_is_there_before_it_
     assert_eq!(last.keys[0].common.key_id, Some(kid(&by_second)));
 }
 
+async fn active_signer(site: &Site) -> SignerSelector {
+    let status = site.admin(Client::status).await.unwrap();
+    let signer = status.attestation_signer.unwrap();
+    signer.thumbprint.parse().unwrap()
+}
+
+/// The token of a moment ago is not given out again once another signer signs.
+#[tokio::test]
+async fn a_host_gets_no_token_of_a_signer_that_was_retired_or_removed_a_moment_ago() {
+    let (site, host, certificate) = site_with_host().await;
+    let by_first = token(&site, &host, &certificate, "kubernetes").await;
+    let first = active_signer(&site).await;
+    site.admin(move |client| client.retire_signer(&first))
+        .await
+        .unwrap();
+    let by_second = token(&site, &host, &certificate, "kubernetes").await;
+    assert_ne!(kid(&by_second), kid(&by_first));
+    assert_eq!(
+        token(&site, &host, &certificate, "kubernetes").await,
+        by_second,
+        "of the same minute"
+    );
+    // What the first has signed is still good, also the certificate that the host asks with.
+    let both = keys(&site).await;
+    assert!(verified(&by_first, &both, "kubernetes").is_ok());
+
+    let second = active_signer(&site).await;
+    site.admin(move |client| client.remove_signer(&second))
+        .await
+        .unwrap();
+    let by_third = token(&site, &host, &certificate, "kubernetes").await;
+    let left = keys(&site).await;
+    assert!(verified(&by_third, &left, "kubernetes").is_ok());
+    assert!(verified(&by_second, &left, "kubernetes").is_err());
+}
+
 /// Moves the clock, and waits until so many keys are published. It fails by the runner's timeout.
 async fn later(site: &Site, by: Seconds, count: usize) -> JwkSet {
     site.clock.advance(by);
@@ -440,11 +477,9 @@ async fn k4_a_revoked_host_gets_no_token_for_the_certificate_that_it_holds() {
         assert_eq!(refused(&answer, 403), "host-revoked");
     }
     let name = "node-1";
-    site.admin(move |client| {
-        hgs_admin::Administration::remove_host(client, &name.parse().unwrap())
-    })
-    .await
-    .unwrap();
+    site.admin(move |client| client.remove_host(&name.parse().unwrap()))
+        .await
+        .unwrap();
     let answer = ask(&site, &host, &certificate, "kubernetes").await;
     assert_eq!(refused(&answer, 403), "host-revoked");
 

@@ -563,10 +563,7 @@ fn add_signers(config: &Config, count: i64) -> Result<Committed, Failure<Refusal
         let key = Some(Arc::new(
             SoftwareKey::from_pkcs8_der(key.pkcs8_der()).unwrap(),
         ));
-        let act = Act {
-            time: now(),
-            actor: "test".to_owned(),
-        };
+        let act = Act::new(now(), "test");
         store.transact(vec![Transaction::AddAttestationSigner { signer, key }], act)
     };
     for seconds in 1..=count {

@@ -16,7 +16,7 @@ mod query;
 use std::fmt;
 
 use hgs_audit::Standing;
-pub use hgs_audit::{Action, Outcome};
+pub use hgs_audit::{Action, Outcome, RequestId};
 use hgs_custody::seal::Authenticator;
 use hgs_pki::{Thumbprint, Time};
 use hgs_protector::transport_key_blob::CachingPolicy;
@@ -74,6 +74,9 @@ pub struct AuditEntry {
     pub action: Action,
     /// Whether it was done.
     pub outcome: Outcome,
+    /// The request that led to it. Programs that don't know it yet leave it where it is: it changes no format level.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<RequestId>,
     /// Why it was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -193,6 +196,7 @@ impl AuditEntry {
             actor: actor.into(),
             action,
             outcome,
+            request: None,
             reason: None,
             host: None,
             host_name: None,
@@ -351,6 +355,21 @@ mod tests {
         assert_eq!(serde_json::to_string(&record).unwrap(), expected);
     }
 
+    /// Two neighbouring versions read each other's records, and the texts stay as they were written.
+    #[test]
+    fn records_of_versions_that_know_less_or_more_are_read() {
+        let earlier = r#"{"node":"node-1","generation":3,"time":"2027-01-15T08:00:00Z","actor":"uid 0","action":"release","outcome":"done"}"#;
+        let read: AuditRecord = serde_json::from_str(earlier).unwrap();
+        assert_eq!(read.entry, entry());
+        let later = earlier.replace(
+            r#""outcome":"done""#,
+            r#""outcome":"done","request":"0a1b2c3d-17","of_a_later_version":{"a":[1]}"#,
+        );
+        let read: AuditRecord = serde_json::from_str(&later).unwrap();
+        assert_eq!(read.entry.request, "0a1b2c3d-17".parse().ok());
+        assert!(serde_json::from_str::<AuditRecord>(&later.replace("-17", "-0")).is_err());
+    }
+
     proptest! {
         #[test]
         fn what_is_written_is_read(
@@ -359,6 +378,7 @@ mod tests {
             texts: [Option<String>; 3],
             digests: [Option<[u8; 32]>; 5],
             serial: Option<[u8; 16]>,
+            request in proptest::option::of((any::<u32>(), 1..1_u64 << 63)),
             count: Option<u64>,
             standing in proptest::option::of(Just(Standing::Sibling)),
             tenant in proptest::option::of("[a-z]{1,9}"),
@@ -373,6 +393,7 @@ mod tests {
                 generation,
                 entry: AuditEntry {
                     actor,
+                    request: request.map(|(run, sequence)| RequestId { run, sequence }),
                     reason,
                     host,
                     host_name,

@@ -264,10 +264,7 @@ impl Cluster {
 }
 
 fn first_copy(scene: &Scene, keys: &Arc<Keys>) -> Copy {
-    let act = Act {
-        time: service::time(0),
-        actor: "uid 0".to_owned(),
-    };
+    let act = Act::new(service::time(0), "uid 0");
     machine::found(keys, &service::first_transactions(scene.is_strict), &act)
 }
 

@@ -54,10 +54,7 @@ pub(crate) fn time(second: i64) -> Time {
 }
 
 pub(crate) fn act(second: i64) -> Act {
-    Act {
-        time: time(second),
-        actor: "uid 0".to_owned(),
-    }
+    Act::new(time(second), "uid 0")
 }
 
 /// A digest that stands for protector, key or policy number `number`.
@@ -308,6 +305,7 @@ pub(crate) fn release(
         decided_from: u64::MAX,
         offline_use: None,
         offline_unwraps: None,
+        request: None,
     }
 }
 

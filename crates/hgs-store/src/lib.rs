@@ -59,7 +59,7 @@ mod writer;
 
 pub use audit::{
     Action, Archive, ArchiveError, AuditEntry, AuditFilter, AuditRecord, LaterRecords,
-    MAX_ARCHIVE_LENGTH, OfflineUse, Outcome, RecordChange, fuzz_audit_archive,
+    MAX_ARCHIVE_LENGTH, OfflineUse, Outcome, RecordChange, RequestId, fuzz_audit_archive,
 };
 pub use error::{Finding, MasterKeyError, OpenError, StoreError, Tampered};
 pub use evidence::{Attempted, EvidenceToKeep, KeptEvidence, LastAttempt, MAX_KEPT_IMA_OCTETS};

@@ -257,7 +257,7 @@ impl<'a> BatchPlanner<'a> {
     }
 
     fn entry(&self, transaction: &Transaction, act: &Act, outcome: Outcome) -> AuditEntry {
-        let entry = AuditEntry::new(act.time, act.actor.clone(), transaction.action(), outcome);
+        let entry = act.entry(transaction.action(), outcome);
         let entry = AuditEntry {
             lineage: transaction.lineage(&self.state),
             ..entry

@@ -6,7 +6,7 @@ use hgs_fault::{Fault, seeded};
 use hgs_pki::{Thumbprint, Time};
 
 use crate::State;
-use crate::audit::{Action, AuditEntry, OfflineUse, Outcome};
+use crate::audit::{Action, AuditEntry, OfflineUse, Outcome, RequestId};
 use crate::lineage::{Standing, Step};
 use crate::model::Digest;
 use crate::node::Opener;
@@ -47,6 +47,8 @@ pub struct ReleaseRecord {
     pub offline_use: Option<OfflineUse>,
     /// How often the host has used kept keys of the ingress protector, as it reported.
     pub offline_unwraps: Option<NonZeroU32>,
+    /// The request that asked for it.
+    pub request: Option<RequestId>,
 }
 
 /// The host that keys are released to.
@@ -202,6 +204,7 @@ impl ReleaseRecord {
             lineage: self.lineage(state),
             offline_use: self.offline_use.filter(|_| outcome == Outcome::Done),
             host: Some(host.clone()),
+            request: self.request,
             ..AuditEntry::new(self.time, format!("host {host}"), Action::Release, outcome)
         }
     }

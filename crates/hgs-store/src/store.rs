@@ -181,7 +181,7 @@ impl Store {
             reason: Some(rolled_back.to_string()),
             before: serde_json::to_value(rolled_back.mark()).ok(),
             after: serde_json::to_value(rolled_back.state()).ok(),
-            ..AuditEntry::new(act.time, act.actor, Action::AcceptState, Outcome::Done)
+            ..act.entry(Action::AcceptState, Outcome::Done)
         };
         let (sender, receiver) = sync_channel(1);
         let reply = move |result| drop(sender.send(result));

@@ -21,7 +21,7 @@ use hgs_pki::{Certificate, Thumbprint, Time};
 use serde::Serialize;
 
 use crate::State;
-use crate::audit::Action;
+use crate::audit::{Action, AuditEntry, Outcome, RequestId};
 use crate::change::{Change, Record, RecordKey};
 use crate::evidence::Attempted;
 use crate::level::{Format, Level, Levels};
@@ -345,6 +345,38 @@ pub struct Act {
     pub time: Time,
     /// Who: a user of the administration socket, a host, or the service itself.
     pub actor: String,
+    /// The request that it came by; none where the service acts by itself, or a program beside it.
+    pub request: Option<RequestId>,
+}
+
+impl Act {
+    /// Of nobody's request.
+    #[must_use]
+    pub fn new(time: Time, actor: impl Into<String>) -> Self {
+        Self {
+            time,
+            actor: actor.into(),
+            request: None,
+        }
+    }
+
+    /// The same by a request.
+    #[must_use]
+    pub fn by_request(self, request: RequestId) -> Self {
+        Self {
+            request: Some(request),
+            ..self
+        }
+    }
+
+    /// What is recorded of it first.
+    #[must_use]
+    pub fn entry(&self, action: Action, outcome: Outcome) -> AuditEntry {
+        AuditEntry {
+            request: self.request,
+            ..AuditEntry::new(self.time, self.actor.clone(), action, outcome)
+        }
+    }
 }
 
 /// What a transaction does when it is carried out.

@@ -19,10 +19,7 @@ use hgs_store::{
 };
 
 fn act(second: i64) -> Act {
-    Act {
-        time: Time::from_unix(1_800_000_000 + second),
-        actor: "uid 0".to_owned(),
-    }
+    Act::new(Time::from_unix(1_800_000_000 + second), "uid 0")
 }
 
 fn certificate(key: &SoftwareKey) -> Certificate {

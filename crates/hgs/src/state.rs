@@ -70,10 +70,7 @@ fn opening<'a>(directory: &'a Path, master_key: &'a MasterKey, config: &'a Confi
 
 /// The person who runs this, and the time.
 fn act() -> Act {
-    Act {
-        time: now(),
-        actor: format!("uid {}", geteuid().as_raw()),
-    }
+    Act::new(now(), format!("uid {}", geteuid().as_raw()))
 }
 
 impl IntoFailure for OpenError {

@@ -247,7 +247,21 @@ fn a_host_asks_for_tokens_and_is_told_why_it_gets_none() {
         .ended(2)
         .saying(": quote it to the guardian's administrator");
 
-    // The guardian's administrator finds both requests by their ids.
+    // The guardian's administrator finds both requests by their ids, on record and in the log.
+    let recorded = |id: &str| {
+        let found = site.ask(&format!("audit list --request {id} --json"));
+        let found = found.done().json();
+        let [record] = &found.as_array().unwrap()[..] else {
+            panic!("one record of {id}: {found}");
+        };
+        assert_eq!(
+            (&record["action"], &record["host_name"]),
+            (&json!("attest"), &json!("host1"))
+        );
+        record["outcome"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(recorded(&issued_by), "done");
+    assert_eq!(recorded(&refused_by), "refused");
     let (_, log) = site.served.stop();
     let decided = |id: &str, outcome: &str| {
         let mut lines = log.lines().filter(|line| line.contains("decided"));

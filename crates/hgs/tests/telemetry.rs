@@ -90,6 +90,20 @@ fn a_release_is_traced_under_the_id_that_the_host_printed() {
         .done();
     let released = host("protector unwrap vm.xml --json").done().json();
     let id = released["request_id"].as_str().unwrap();
+    // The administrator finds the record by what the host printed, and by nothing else.
+    let list = |words: &str| home.hgs(&format!("audit list {words} --config hgs.toml"));
+    let found = list(&format!("--request {id} --json")).done().json();
+    let [record] = &found.as_array().unwrap()[..] else {
+        panic!("one record: {found}");
+    };
+    assert_eq!(record["action"], "release");
+    assert_eq!(record["host_name"], "host1");
+    assert_eq!(record["request"], id);
+    let show = format!("audit show {} --config hgs.toml", record["sequence"]);
+    home.hgs(&show).done().saying(id);
+    let other = list(&format!("--request {id}0 --json")).done().json();
+    assert_eq!(other, serde_json::json!([]));
+    list("--request 17").ended(64).saying("as in 0a1b2c3d-17");
     // It sends what waits when it stops.
     assert_eq!(served.stop().0, Some(0));
 

@@ -1,6 +1,6 @@
 //! The audit log.
 
-use hgs_audit::{Action, Outcome, Standing};
+use hgs_audit::{Action, Outcome, RequestId, Standing};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +36,9 @@ pub struct AuditQuery {
     /// Only records about this lineage: `fabric`, or `tenant:` and the tenant's label.
     #[schemars(with = "Option<text::Lineage>")]
     pub lineage: Option<String>,
+    /// Only records of what the request with this id led to: the `X-Request-Id` of its answer, which hosts show and log.
+    #[schemars(with = "Option<text::RequestId>")]
+    pub request: Option<RequestId>,
 }
 
 /// An audit record.
@@ -54,6 +57,11 @@ pub struct AuditRecord {
     pub action: NamedAction,
     /// How it went.
     pub outcome: Outcome,
+    /// The id of the request that led to it: the `X-Request-Id` of its answer. Absent where the guardian acted by itself, where
+    /// this record stands for several events, and in records of versions that did not record it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<text::RequestId>")]
+    pub request: Option<RequestId>,
     /// Why it was refused.
     pub reason: Option<String>,
     /// The id of the host.

@@ -61,7 +61,7 @@ pub use protectors::{Protector, ProtectorLineage, ProtectorQuery, ProtectorStage
 pub use service::{KeyCaching, Listener, ListenerName, ServerSettings, Status, Warning};
 pub use signers::{Signer, SignerStage};
 
-pub use hgs_audit::{Action, Outcome, Standing};
+pub use hgs_audit::{Action, Outcome, RequestId, Standing};
 pub use hgs_kps::CertificateKind;
 pub use hgs_pki::health::{AttestationMode, HealthKind};
 

@@ -40,10 +40,7 @@ fn time(second: i64) -> Time {
 }
 
 fn act() -> Act {
-    Act {
-        time: time(1),
-        actor: "uid 0".to_owned(),
-    }
+    Act::new(time(1), "uid 0")
 }
 
 pub(crate) fn digest(number: u64) -> Digest {
@@ -157,6 +154,7 @@ fn release(store: &Store, to: HostId, at: Time, ingress: Digest, egress: Digest)
         decided_from: state.generation(),
         offline_use: None,
         offline_unwraps: None,
+        request: None,
     }
 }
 

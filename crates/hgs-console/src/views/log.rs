@@ -1,7 +1,7 @@
 //! The audit log: what was decided and changed, and by whom.
 
 use hgs_admin::AdminError;
-use hgs_admin::types::{AuditQuery, AuditRecord, NamedAction, Outcome, Standing};
+use hgs_admin::types::{AuditQuery, AuditRecord, NamedAction, Outcome, RequestId, Standing};
 use hgs_pki::Time;
 use maud::{Markup, html};
 use serde::{Deserialize, Serialize};
@@ -37,6 +37,8 @@ pub(crate) struct Filters {
     pub(crate) protector: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) lineage: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) request: String,
     /// The number of the last record of the page before.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) before: String,
@@ -51,6 +53,7 @@ impl Filters {
         });
         let outcome = given(&self.outcome).map(|name| name.parse::<Outcome>());
         let before = given(&self.before).map(|number| number.parse());
+        let request = given(&self.request).map(|id| id.parse::<RequestId>());
         Ok(AuditQuery {
             limit: None,
             before: before.transpose().map_err(AdminError::invalid)?,
@@ -61,6 +64,7 @@ impl Filters {
             outcome: outcome.transpose().map_err(AdminError::invalid)?,
             protector: given(&self.protector),
             lineage: given(&self.lineage),
+            request: request.transpose().map_err(AdminError::invalid)?,
         })
     }
 }
@@ -140,6 +144,7 @@ fn search_form(filters: &Filters) -> Markup {
             (field("until", "To before", "A day or a time, too", &filters.until))
             (field("protector", "Protector", "SHA-256 of it: 64 digits", &filters.protector))
             (field("lineage", "Lineage", "fabric, or tenant: and the tenant's label", &filters.lineage))
+            (field("request", "Request", "Its id, as the host shows it: such as 5f0c3a91-1742", &filters.request))
         }
     };
     search(&LOG.fixed_path(), "Search", &fields)
@@ -212,6 +217,7 @@ pub(crate) fn one(record: &AuditRecord, viewer: &Viewer, now: Time) -> Page {
             ("What", text(&record.action)),
             ("Outcome", html! { (outcome(record)) @if let Some(reason) = &record.reason { " " (reason) } }),
             ("Who asked", text(&record.actor)),
+            ("By request", by_request(record)),
             ("Node", text(&record.node)),
             ("Generation of the state after it", text(record.generation)),
         ]))
@@ -234,6 +240,19 @@ pub(crate) fn one(record: &AuditRecord, viewer: &Viewer, now: Time) -> Page {
         @if !record.changes.is_empty() || record.before.is_some() || record.after.is_some() { (change(record)) }
     };
     Page::new(format!("Record {}", record.sequence), body)
+}
+
+/// The id of the request, which leads to all that it led to.
+fn by_request(record: &AuditRecord) -> Markup {
+    let Some(request) = record.request else {
+        return or_none(None);
+    };
+    let filters = Filters {
+        request: request.to_string(),
+        ..Filters::default()
+    };
+    let about = LOG.fixed_path().with_query(&filters);
+    link(Some(&about), &request.to_string())
 }
 
 /// The records about a host.

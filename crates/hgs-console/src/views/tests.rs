@@ -231,7 +231,7 @@ fn baseline() -> PolicyDocumentDetail {
 /// A record of a release, with every field that a name of others may be in.
 fn record() -> AuditRecord {
     let record = serde_json::json!({
-        "sequence": 17, "time": NOW.to_string(), "node": HOSTILE, "actor": HOSTILE, "action": HOSTILE,
+        "sequence": 17, "request": "5f0c3a91-1742", "time": NOW.to_string(), "node": HOSTILE, "actor": HOSTILE, "action": HOSTILE,
         "outcome": "refused", "reason": HOSTILE, "host": HOSTILE, "host_name": HOSTILE, "serial": HOSTILE,
         "policy": HOSTILE, "protector": HOSTILE, "egress_protector": HOSTILE, "standing": "ancestor",
         "owner": HOSTILE, "guardian": HOSTILE, "lineage": HOSTILE,
@@ -299,6 +299,7 @@ fn filters() -> Filters {
         "until",
         "protector",
         "lineage",
+        "request",
         "before",
     ];
     let fields = fields.map(|name| (name, HOSTILE));
@@ -569,8 +570,16 @@ fn a_search_asks_for_what_was_entered() {
     assert_eq!((query.outcome, query.protector), (None, None));
     assert_eq!(query.since.as_deref(), Some("2030-01-31T00:00:00Z"));
     assert_eq!(query.until.as_deref(), Some("2030-02-01T09:30:00Z"));
-    let refused: Filters = serde_urlencoded::from_str("outcome=maybe").unwrap();
-    assert_eq!(refused.query().unwrap_err().code, ErrorCode::InvalidRequest);
+    for entered in ["outcome=maybe", "request=17"] {
+        let refused: Filters = serde_urlencoded::from_str(entered).unwrap();
+        assert_eq!(refused.query().unwrap_err().code, ErrorCode::InvalidRequest);
+    }
+    // A record leads to what else its request has led to.
+    let page = log::one(&record(), &viewer(Role::Reviewer), NOW);
+    let link = "href=\"/audit?request=5f0c3a91-1742\"";
+    assert!(page.body.into_string().contains(link));
+    let filters: Filters = serde_urlencoded::from_str("request=5f0c3a91-1742").unwrap();
+    assert_eq!(filters.query().unwrap().request, record().request);
 }
 
 /// The next page, and the download, are of the same search.

@@ -48,6 +48,7 @@ use tracing::error;
 
 use super::{AdminParts, views};
 use crate::guardian::{Follower, Signers, Snapshot};
+use crate::http::RequestId;
 
 /// Records that one question gets, unless it says otherwise.
 const AUDIT_LIMIT: usize = 100;
@@ -58,14 +59,17 @@ pub(super) struct AdminHandler<'p> {
     pub(super) caller: &'p Caller,
     /// The caller, for the audit log.
     pub(super) actor: String,
+    /// The request that it came by, for the audit log.
+    pub(super) request: RequestId,
     /// The caller who follows events.
     pub(super) follower: &'p dyn Fn() -> Follower,
 }
 
-/// Has `act` ask for whatever `caller` is permitted, within the server.
+/// Has `act` ask for whatever `caller`, who sent a request, is permitted, within the server.
 pub(crate) fn perform_for<T>(
     parts: &AdminParts,
     caller: &Caller,
+    request: RequestId,
     follower: &dyn Fn() -> Follower,
     act: impl FnOnce(Permitted<'_>) -> T,
 ) -> T {
@@ -73,6 +77,7 @@ pub(crate) fn perform_for<T>(
         parts,
         caller,
         actor: caller.identity.to_string(),
+        request,
         follower,
     };
     act(Permitted::new(caller, &handler))
@@ -744,14 +749,10 @@ impl Administration for AdminHandler<'_> {
     fn archive_records(&self, records: &ArchiveAudit) -> Result<Vec<AuditArchive>, AdminError> {
         let before = given::time(&records.before)?;
         let folder = self.parts.inspection.config.state_folder().join("audit");
-        let act = Act {
-            time: self.parts.clock.now(),
-            actor: self.actor.clone(),
-        };
         let archived = self
             .parts
             .store
-            .archive_audit(&folder, before, act)
+            .archive_audit(&folder, before, self.act())
             .map_err(|failure| {
                 error!(%failure, "no archive of the audit log was made");
                 AdminError::new(ErrorCode::Unavailable, failure)
@@ -775,7 +776,7 @@ impl Administration for AdminHandler<'_> {
     }
 
     fn synthetic_roll(&self) -> Result<Diagnosis<SyntheticRoll>, AdminError> {
-        Ok(Diagnosis(self.parts.synthetic_rolls.run(&self.actor)))
+        Ok(Diagnosis(self.parts.synthetic_rolls.run(&self.act())))
     }
 
     fn protectors(&self, query: &ProtectorQuery) -> Result<Vec<Protector>, AdminError> {
@@ -809,12 +810,7 @@ impl Administration for AdminHandler<'_> {
         let after = serde_json::to_value(export).map_err(AdminError::invalid)?;
         let entry = AuditEntry {
             after: Some(after),
-            ..AuditEntry::new(
-                self.parts.clock.now(),
-                self.actor.clone(),
-                Action::ExportState,
-                Outcome::Done,
-            )
+            ..self.act().entry(Action::ExportState, Outcome::Done)
         };
         let sequence = self.parts.store.note_waiting(entry);
         self.audit_record(&sequence.map_err(unavailable)?)
@@ -834,6 +830,11 @@ impl Administration for AdminHandler<'_> {
 }
 
 impl AdminHandler<'_> {
+    /// What the caller does now.
+    fn act(&self) -> Act {
+        Act::new(self.parts.clock.now(), self.actor.clone()).by_request(self.request)
+    }
+
     fn snapshot(&self) -> Result<Snapshot, AdminError> {
         let snapshot = self.parts.snapshots.current();
         snapshot.map_err(|failure| AdminError::new(ErrorCode::Unavailable, failure))
@@ -848,11 +849,7 @@ impl AdminHandler<'_> {
         if transactions.is_empty() {
             return Ok(());
         }
-        let act = Act {
-            time: self.parts.clock.now(),
-            actor: self.actor.clone(),
-        };
-        let committed = self.parts.store.transact(transactions, act);
+        let committed = self.parts.store.transact(transactions, self.act());
         committed.map(drop).map_err(|failure| match failure {
             Failure::Refused(refusal) => {
                 let error = refused::error(&refusal);

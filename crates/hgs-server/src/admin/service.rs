@@ -122,6 +122,7 @@ pub(super) fn answer(parts: &AdminParts, roles: &Roles, request: &Request) -> Re
             parts,
             caller: &caller,
             actor: actor.clone(),
+            request: request.id,
             follower: &follower,
         };
         operation

@@ -211,6 +211,7 @@ pub(super) fn audit_record(record: StoredAuditRecord) -> AuditRecord {
         actor: entry.actor,
         action: NamedAction::Known(entry.action),
         outcome: entry.outcome,
+        request: entry.request,
         reason: entry.reason,
         host: entry.host,
         host_name: entry.host_name,

@@ -235,9 +235,13 @@ impl Visit {
 
     fn events(&self, signed_in: &SignedIn, caller: &Caller) -> Response {
         let follower = || self.follower(signed_in, caller);
-        let found = perform_for(&self.parts, caller, &follower, |administration| {
-            administration.events(&EventQuery::default(), &LastEventId::default())
-        });
+        let found = perform_for(
+            &self.parts,
+            caller,
+            self.request.id,
+            &follower,
+            |administration| administration.events(&EventQuery::default(), &LastEventId::default()),
+        );
         match found {
             Ok(stream) => reply::guarded(
                 Response::stream("text/event-stream", events::changes(stream)),
@@ -278,16 +282,22 @@ impl Visit {
             info!(actor = %caller.identity, act = route.name, item = segment, "administration");
         }
         let follower = || self.follower(signed_in, caller);
-        let shown = perform_for(&self.parts, caller, &follower, |administration| {
-            let asked = Asked {
-                administration,
-                viewer: &viewer,
-                segment,
-                query: self.request.query.as_deref().unwrap_or_default(),
-                now: self.now,
-            };
-            route.answer(&asked, sent)
-        });
+        let shown = perform_for(
+            &self.parts,
+            caller,
+            self.request.id,
+            &follower,
+            |administration| {
+                let asked = Asked {
+                    administration,
+                    viewer: &viewer,
+                    segment,
+                    query: self.request.query.as_deref().unwrap_or_default(),
+                    now: self.now,
+                };
+                route.answer(&asked, sent)
+            },
+        );
         match shown {
             Ok(Shown::Page(shown)) => {
                 let document =

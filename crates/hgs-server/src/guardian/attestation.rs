@@ -33,12 +33,14 @@ use super::recent::{IssuingParameters, RecentCertificates};
 use super::refusals::{RefusalLog, RefusalRecord};
 use super::signers::Signers;
 use super::workers::{Claimant, HostIsFull, ProcessorPermit, Workers};
-use crate::http::Network;
+use crate::http::{Network, RequestId};
 use hgs_clock::Clock;
 
 /// One request of a host.
 #[derive(Debug, Clone)]
 pub(crate) struct AttestationRequest {
+    /// Names it in its audit record.
+    pub(crate) id: RequestId,
     pub(crate) body: Bytes,
     /// The value of the header with the nonce that the host returns.
     pub(crate) proof: Option<String>,
@@ -181,6 +183,7 @@ impl Attestations {
         request: AttestationRequest,
         now: Time,
     ) -> Result<Decided, RecordedRefusal> {
+        let id = request.id;
         let evaluated = self.evaluate_newest(request.clone(), now).await;
         let evaluated = evaluated.map_err(unrecorded)?;
         match evaluated.verdict {
@@ -195,7 +198,9 @@ impl Attestations {
                 Ok(Decided::Issued(Box::new(issued), sequence))
             }
             Verdict::Continue(continuation) => Ok(Decided::Continue(Box::new(continuation))),
-            Verdict::Refused(refusal) => Err(self.record_attestation_refusal(refusal, now).await),
+            Verdict::Refused(refusal) => {
+                Err(self.record_attestation_refusal(refusal, id, now).await)
+            }
         }
     }
 
@@ -280,13 +285,11 @@ impl Attestations {
     ) -> Result<(IssuedHealthCertificate, u64), RecordedRefusal> {
         let seconds = self.store.state().settings().health_certificate_seconds;
         let expires = now.checked_add(Seconds::new(seconds.into()));
+        let id = request.id;
         let (attestation, serial) = attestation(&grant, now, expires).map_err(unrecorded)?;
         let host = attestation.host;
         let claimant = Claimant::Network(request.network);
-        let act = Act {
-            time: now,
-            actor: format!("host {host}"),
-        };
+        let act = Act::new(now, format!("host {host}")).by_request(id);
         let next_boot = grant.next_boot().map(|claim| Transaction::AcceptNextBoot {
             id: host,
             claim: Box::new(claim.clone()),
@@ -306,7 +309,7 @@ impl Attestations {
         if self.store.state().administered() != administered {
             self.judge_again(request, now).await?;
         }
-        self.promote(&grant, now).await;
+        self.promote(&grant, id, now).await;
         let attestations = Arc::clone(self);
         let recorded = grant.recorded();
         let issued = self
@@ -328,15 +331,18 @@ impl Attestations {
         request: AttestationRequest,
         now: Time,
     ) -> Result<(), RecordedRefusal> {
+        let id = request.id;
         match self.evaluate(request, now).await {
             Verdict::Healthy(_) => Ok(()),
             Verdict::Continue(_) => Err(unrecorded(Reason::Unavailable)),
-            Verdict::Refused(refusal) => Err(self.record_attestation_refusal(refusal, now).await),
+            Verdict::Refused(refusal) => {
+                Err(self.record_attestation_refusal(refusal, id, now).await)
+            }
         }
     }
 
     /// What was predicted and is booted now does not expire any more. If this can't be recorded, the next attestation does it.
-    async fn promote(&self, grant: &Grant, now: Time) {
+    async fn promote(&self, grant: &Grant, request: RequestId, now: Time) {
         let measured = grant.facts().measured.as_deref();
         let evaluation = measured.and_then(|measured| measured.evaluation.as_ref().ok());
         let used = evaluation.map_or(&[][..], Evaluation::used).iter();
@@ -345,10 +351,7 @@ impl Attestations {
             return;
         }
         let id = grant.host_id();
-        let act = Act {
-            time: now,
-            actor: format!("host {id}"),
-        };
+        let act = Act::new(now, format!("host {id}")).by_request(request);
         let transaction = Transaction::PromoteAlternatives { id, used };
         if let Err(failure) = self.store.commit(vec![transaction], act).await {
             warn!(host = %id, ?failure, "what a host booted first was not promoted");
@@ -398,11 +401,16 @@ impl Attestations {
 
     /// The first refusal of its kind of a host that proved its key is on record before it is answered, and so is an
     /// identity key that comes back; if that can't be, that is the answer.
-    async fn record_attestation_refusal(&self, refusal: Refusal, now: Time) -> RecordedRefusal {
+    async fn record_attestation_refusal(
+        &self,
+        refusal: Refusal,
+        request: RequestId,
+        now: Time,
+    ) -> RecordedRefusal {
         if !is_of_a_proved_host(&refusal) {
             return (refusal, RefusalRecord::None);
         }
-        if let Err(failure) = self.record_returned_identity(&refusal, now).await {
+        if let Err(failure) = self.record_returned_identity(&refusal, request, now).await {
             return unrecorded(unavailable(&failure));
         }
         // A host whose claim is refused was found healthy: that is no news about its boot.
@@ -413,7 +421,11 @@ impl Attestations {
         {
             return unrecorded(unavailable(&failure));
         }
-        let (entry, code) = (refusal_entry(&refusal, now), refusal.code().name());
+        let code = refusal.code().name();
+        let entry = AuditEntry {
+            request: Some(request),
+            ..refusal_entry(&refusal, now)
+        };
         match self.refusals.record(code, entry).await {
             Ok(recorded) => (refusal, recorded),
             Err(failure) => unrecorded(unavailable(&failure)),
@@ -424,6 +436,7 @@ impl Attestations {
     async fn record_returned_identity(
         &self,
         refusal: &Refusal,
+        request: RequestId,
         now: Time,
     ) -> Result<(), StoreError> {
         let facts = refusal.facts();
@@ -439,10 +452,7 @@ impl Attestations {
             host,
             identity_key: Digest::from_bytes(key),
         };
-        let act = Act {
-            time: now,
-            actor: format!("host {host}"),
-        };
+        let act = Act::new(now, format!("host {host}")).by_request(request);
         match self.store.commit(vec![transaction], act).await {
             // Refused: the host was removed or revoked meanwhile.
             Ok(_) | Err(Failure::Refused(_)) => Ok(()),

@@ -16,7 +16,7 @@ use hgs_crypto::hex;
 use hgs_crypto::random::System;
 use hgs_kps::{HostStandings as _, Reason};
 use hgs_pki::health::{AttestationMode, HealthStatement};
-use hgs_pki::{Seconds, SerialNumber, Time};
+use hgs_pki::{Seconds, SerialNumber, Thumbprint, Time};
 use hgs_store::{Action, AuditEntry, Digest, Host, Outcome, ShortName, State, StoreError};
 use serde_json::json;
 use tracing::error;
@@ -31,7 +31,7 @@ use super::refusals::{RefusalLog, RefusalRecord};
 use super::signers::Signers;
 use super::workers::{Claimant, ProcessorPermit, Workers};
 use crate::config::HealthToken as Settings;
-use crate::http::Network;
+use crate::http::{Network, RequestId};
 
 /// The program that appraises, as tokens name it.
 const BUILD: &str = concat!("hgs ", env!("CARGO_PKG_VERSION"));
@@ -57,8 +57,23 @@ pub(crate) struct TokenParts {
     pub(crate) refusals: Arc<RefusalLog>,
 }
 
+/// A request of a host for a token.
+#[derive(Clone)]
+pub(crate) struct TokenRequest {
+    /// Names it in its audit record.
+    pub(crate) id: RequestId,
+    pub(crate) body: Bytes,
+    pub(crate) network: Network,
+}
+
 /// A refusal, and the request of the host that it is of. `None` where nobody has proved to be a host.
 type Refused = (TokenRefusal, Option<Box<ProvedRequest>>);
+
+/// A token, and the signer that has signed it.
+struct SignedToken {
+    token: IssuedToken,
+    signer: Thumbprint,
+}
 
 /// A token, the number of its audit record, and for whom it is.
 type Issued = (IssuedToken, u64, Box<ProvedRequest>);
@@ -102,15 +117,14 @@ impl HealthTokens {
         self.issuer().map(discovery)
     }
 
-    /// The token that the request in `body` asks for, or why there is none; either is recorded, counted and logged.
+    /// The token that a request asks for, or why there is none; either is recorded, counted and logged.
     pub(crate) async fn issue(
         self: &Arc<Self>,
-        body: Bytes,
-        network: Network,
+        asked: TokenRequest,
     ) -> Result<IssuedToken, TokenRefusal> {
-        let now = self.now();
+        let (id, now) = (asked.id, self.now());
         let issued = match self.issuer() {
-            Ok(_) => self.issue_newest(body, network, now).await,
+            Ok(_) => self.issue_newest(asked, now).await,
             Err(refusal) => Err((refusal, None)),
         };
         match issued {
@@ -122,7 +136,7 @@ impl HealthTokens {
                 });
                 Ok(token)
             }
-            Err((refusal, request)) => Err(self.refuse(refusal, request, now).await),
+            Err((refusal, request)) => Err(self.refuse(refusal, request, id, now).await),
         }
     }
 
@@ -138,16 +152,15 @@ impl HealthTokens {
     /// Decides by a state that is as new as the request: another node may have registered the host a moment ago, or revoked it.
     async fn issue_newest(
         self: &Arc<Self>,
-        body: Bytes,
-        network: Network,
+        asked: TokenRequest,
         now: Time,
     ) -> Result<Issued, Refused> {
         let decided_from = self.parts.store.state();
-        let request = match self.decide(body.clone(), network, now).await {
+        let request = match self.decide(asked.clone(), now).await {
             Err(refused) if !depends_on_state(refused.0.code()) => return Err(refused),
             decided => match self.parts.store.has_changed_since(&decided_from).await {
                 Ok(false) => decided?,
-                Ok(true) => self.decide(body, network, now).await?,
+                Ok(true) => self.decide(asked.clone(), now).await?,
                 Err(failure) => return Err((unavailable(&failure), None)),
             },
         };
@@ -155,27 +168,35 @@ impl HealthTokens {
         if let Err(refusal) = self.used.take(host, request.nonce(), now) {
             return Err((refusal, Some(request)));
         }
-        if let Some((token, record)) = self.recent.find(&request, now) {
+        let signer = self.signer(now);
+        if let Some((token, record)) = self.recent.find(&request, signer, now) {
             return Ok((token, record, request));
         }
-        let issued = self.record_and_sign(&request, network, now).await;
+        let issued = self.record_and_sign(&request, &asked, now).await;
         match issued {
-            Ok((token, record)) => {
-                self.recent.keep(&request, &token, record, now);
-                Ok((token, record, request))
+            Ok((signed, record)) => {
+                self.recent.keep(&request, &signed, record, now);
+                Ok((signed.token, record, request))
             }
             Err(refusal) => Err((refusal, Some(request))),
         }
     }
 
+    /// The signer that signs now: a token of another one is not given out again.
+    fn signer(&self, now: Time) -> Option<Thumbprint> {
+        let state = self.parts.store.state();
+        let signers = Signers::at(&state, now);
+        signers.active().map(hgs_pki::Certificate::thumbprint)
+    }
+
     /// Whose request it is, and whether that host may have the token.
     async fn decide(
         self: &Arc<Self>,
-        body: Bytes,
-        network: Network,
+        asked: TokenRequest,
         now: Time,
     ) -> Result<Box<ProvedRequest>, Refused> {
         let tokens = Arc::clone(self);
+        let TokenRequest { body, network, .. } = asked;
         let decision = move |_: &mut ProcessorPermit| {
             let state = tokens.parts.store.state();
             let signers = Signers::at(&state, now).trusted();
@@ -219,21 +240,21 @@ impl HealthTokens {
     async fn record_and_sign(
         self: &Arc<Self>,
         request: &ProvedRequest,
-        network: Network,
+        asked: &TokenRequest,
         now: Time,
-    ) -> Result<(IssuedToken, u64), TokenRefusal> {
+    ) -> Result<(SignedToken, u64), TokenRefusal> {
         let entry = AuditEntry {
             after: Some(json!({"health_token": {
                 "audience": request.audience().as_str(),
                 "id": request.token_id(),
             }})),
-            ..self.entry(request, Outcome::Done, now)
+            ..self.entry(request, Outcome::Done, asked.id, now)
         };
         let recorded = self.parts.store.record(entry).await;
         let record = recorded.map_err(|failure| unavailable(&failure))?;
         let (tokens, request) = (Arc::clone(self), request.clone());
         let signing = move |processor: &mut ProcessorPermit| tokens.sign(&request, now, processor);
-        let claimant = Claimant::Network(network);
+        let claimant = Claimant::Network(asked.network);
         let signed = self.parts.workers.run(claimant, signing).await;
         Ok((signed.unwrap_or(Err(TokenRefusal::Unavailable))?, record))
     }
@@ -243,7 +264,7 @@ impl HealthTokens {
         request: &ProvedRequest,
         now: Time,
         processor: &mut ProcessorPermit,
-    ) -> Result<IssuedToken, TokenRefusal> {
+    ) -> Result<SignedToken, TokenRefusal> {
         let snapshot = self.parts.snapshots.current();
         let snapshot = snapshot.map_err(|_| TokenRefusal::Unavailable)?;
         let state = &snapshot.state;
@@ -270,10 +291,15 @@ impl HealthTokens {
             keys: &snapshot.holdings.keys,
             processor,
         };
-        sign(request, &appraisal, verifier, now, signer, keys).map_err(|error| match error {
+        let signed = sign(request, &appraisal, verifier, now, signer, keys);
+        let token = signed.map_err(|error| match error {
             TokenError::Refused(refusal) => refusal,
             TokenError::Key { .. } => TokenRefusal::Unavailable,
             error @ TokenError::Signature(_) => internal(error),
+        })?;
+        Ok(SignedToken {
+            token,
+            signer: signer.thumbprint(),
         })
     }
 
@@ -283,6 +309,7 @@ impl HealthTokens {
         &self,
         refusal: TokenRefusal,
         request: Option<Box<ProvedRequest>>,
+        id: RequestId,
         now: Time,
     ) -> TokenRefusal {
         let code = refusal.code();
@@ -306,7 +333,7 @@ impl HealthTokens {
             Some(request) => {
                 let entry = AuditEntry {
                     reason: Some(format!("{name}: {refusal}")),
-                    ..self.entry(&request, Outcome::Refused, now)
+                    ..self.entry(&request, Outcome::Refused, id, now)
                 };
                 let recorded: RefusalRecord = match self.parts.refusals.record(name, entry).await {
                     Ok(recorded) => recorded,
@@ -325,7 +352,13 @@ impl HealthTokens {
         refusal
     }
 
-    fn entry(&self, request: &ProvedRequest, outcome: Outcome, now: Time) -> AuditEntry {
+    fn entry(
+        &self,
+        request: &ProvedRequest,
+        outcome: Outcome,
+        id: RequestId,
+        now: Time,
+    ) -> AuditEntry {
         let certificate = request.certificate();
         let statement = certificate.statement();
         let host = statement.host_id;
@@ -334,6 +367,7 @@ impl HealthTokens {
             host: Some(host.to_string()),
             serial: SerialNumber::from_bytes(certificate.certificate().serial_number()).ok(),
             policy: Some(Digest::from_bytes(statement.policy_digest)),
+            request: Some(id),
             ..AuditEntry::new(now, format!("host {host}"), Action::Attest, outcome)
         }
     }

@@ -111,10 +111,7 @@ pub fn initialise(
         random: Box::new(System::new()),
         order: None,
     };
-    let act = Act {
-        time: now,
-        actor: options.actor,
-    };
+    let act = Act::new(now, options.actor);
     let made = FirstCertificates::make(config, &name, located, &new_keys, now);
     let outcome = made.and_then(|made| {
         let initialised = made.summary(config, name);

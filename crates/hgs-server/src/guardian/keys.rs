@@ -315,10 +315,7 @@ mod tests {
     }
 
     fn act() -> Act {
-        Act {
-            time: Time::from_unix(now().unix() + 1),
-            actor: "test".to_owned(),
-        }
+        Act::new(Time::from_unix(now().unix() + 1), "test")
     }
 
     proptest! {

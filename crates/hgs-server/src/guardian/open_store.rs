@@ -318,10 +318,7 @@ mod tests {
     const CLUSTER: [u8; 16] = [7; 16];
 
     fn act() -> Act {
-        Act {
-            time: now(),
-            actor: "test".to_owned(),
-        }
+        Act::new(now(), "test")
     }
 
     fn client(etcd: &Etcd) -> Client {

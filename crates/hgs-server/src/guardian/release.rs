@@ -34,7 +34,7 @@ use super::refusals::{RefusalLog, RefusalRecord};
 use super::response_keys::ResponseKeys;
 use super::signers::Signers;
 use super::workers::{Claimant, HostIsFull, ProcessorPermit, Workers};
-use crate::http::Network;
+use crate::http::{Network, RequestId};
 use crate::telemetry::CommitSpan;
 use hgs_clock::Clock;
 
@@ -45,12 +45,20 @@ const CACHED_CERTIFICATES: usize = 16_384;
 /// A refusal, and the number of the record that it has of its own.
 type RecordedRefusal = (Refusal, RefusalRecord);
 
+/// A request of a host for keys.
+#[derive(Clone)]
+pub(crate) struct ReleaseRequest {
+    /// Names it in its audit record.
+    pub(crate) id: RequestId,
+    pub(crate) version: ServiceVersion,
+    pub(crate) body: Bytes,
+    pub(crate) network: Network,
+}
+
 /// What a release is decided from, beside the state.
 #[derive(Clone)]
 struct Asked {
-    version: ServiceVersion,
-    body: Bytes,
-    network: Network,
+    request: ReleaseRequest,
     report: Option<OfflineReport>,
     signature: Option<SignatureRequest>,
     now: Time,
@@ -95,25 +103,21 @@ impl Default for ReleaseCaches {
 }
 
 impl Releases {
-    /// Releases the keys that the request in `body` asks for, or refuses; either is recorded, counted and logged. The
+    /// Releases the keys that a request asks for, or refuses; either is recorded, counted and logged. The
     /// document is that of status 200; the fields are its signature, if the request asks for one.
     pub(crate) async fn roll(
         self: &Arc<Self>,
-        version: ServiceVersion,
-        body: Bytes,
+        request: ReleaseRequest,
         fields: Result<RequestFields, Refusal>,
-        network: Network,
     ) -> Result<(Vec<u8>, Option<ResponseFields>), Refusal> {
         let begun = Instant::now();
         let RequestFields { signature, report } = fields.inspect_err(|refusal| {
             self.observer
                 .release(&self.release_refused(refusal, RefusalRecord::None), None);
         })?;
-        let now = self.clock.now();
+        let (id, now) = (request.id, self.clock.now());
         let asked = Asked {
-            version,
-            body,
-            network,
+            request,
             report,
             signature,
             now,
@@ -135,7 +139,7 @@ impl Releases {
         let done = match done {
             Ok(done) => Ok(done),
             Err(NotReleased::Decided(refusal)) => {
-                Err(self.record_release_refusal(refusal, now).await)
+                Err(self.record_release_refusal(refusal, id, now).await)
             }
             Err(NotReleased::Recorded(refusal, record)) => Err((refusal, record)),
         };
@@ -155,13 +159,17 @@ impl Releases {
     /// Decides by the state of now, and records and answers what is released.
     async fn roll_once(self: &Arc<Self>, asked: Asked) -> Result<Released, NotReleased> {
         let Asked {
-            version,
-            body,
-            network,
+            request,
             report,
             signature,
             now,
         } = asked;
+        let ReleaseRequest {
+            id,
+            version,
+            body,
+            network,
+        } = request;
         let signed = signature.is_some();
         let decided_from = self.store.state().generation();
         let announced = self.store.announce();
@@ -183,7 +191,7 @@ impl Releases {
         let (releases, span) = (Arc::clone(self), Span::current());
         let decide = move |identified: Identified, processor: &mut ProcessorPermit| {
             let (release, signer) = releases.decide(identified, signed, now, processor)?;
-            let entry = entry_of(release.facts(), decided_from, now)?;
+            let entry = entry_of(release.facts(), id, decided_from, now)?;
             // Its commit waits no longer for this one.
             drop(announced);
             // The store gives the answer, so that this request changes threads once and not twice.
@@ -366,13 +374,21 @@ impl Releases {
 
     /// A refusal of a host with a verified certificate is on record before it is answered; if it can't be, that is the
     /// answer.
-    async fn record_release_refusal(&self, refusal: Refusal, now: Time) -> RecordedRefusal {
+    async fn record_release_refusal(
+        &self,
+        refusal: Refusal,
+        request: RequestId,
+        now: Time,
+    ) -> RecordedRefusal {
         let host = refusal.facts().host.as_ref();
         // A key store that can't be reached is no refusal of the host.
         let Some(host) = host.filter(|_| refusal.code().fault() != Fault::KeyStore) else {
             return (refusal, RefusalRecord::None);
         };
-        let entry = self.refusal_entry(&refusal, host, now);
+        let entry = AuditEntry {
+            request: Some(request),
+            ..self.refusal_entry(&refusal, host, now)
+        };
         let code = refusal.code().name();
         match self.refusals.record(code, entry).await {
             Ok(recorded) => (refusal, recorded),
@@ -502,7 +518,12 @@ impl SeenProtectors for Protectors<'_> {
 }
 
 /// What the store records of a release.
-fn entry_of(facts: &ReleaseFacts, decided_from: u64, now: Time) -> Result<ReleaseRecord, Refusal> {
+fn entry_of(
+    facts: &ReleaseFacts,
+    request: RequestId,
+    decided_from: u64,
+    now: Time,
+) -> Result<ReleaseRecord, Refusal> {
     let (certificate, statement) = (facts.host.certificate(), facts.host.statement());
     let host = statement.host_id;
     Ok(ReleaseRecord {
@@ -527,6 +548,7 @@ fn entry_of(facts: &ReleaseFacts, decided_from: u64, now: Time) -> Result<Releas
         decided_from,
         offline_use: facts.caching.map(OfflineUse::of),
         offline_unwraps: facts.offline_unwraps,
+        request: Some(request),
     })
 }
 

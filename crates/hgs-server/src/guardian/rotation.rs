@@ -55,13 +55,7 @@ impl SignerRotation {
             for transaction in &transactions {
                 info!(action = %transaction.action(), "attestation signers change");
             }
-            self.store.transact(
-                transactions,
-                Act {
-                    time: now,
-                    actor: ACTOR.to_owned(),
-                },
-            )?;
+            self.store.transact(transactions, Act::new(now, ACTOR))?;
         }
         let state = self.store.state();
         self.observer.generation(state.generation());

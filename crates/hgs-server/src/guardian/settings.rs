@@ -40,10 +40,7 @@ pub(crate) fn follow(store: &Store, config: &Config, now: Time) -> Result<(), Fa
     if *settings == wanted {
         return Ok(());
     }
-    let act = Act {
-        time: now,
-        actor: ACTOR.to_owned(),
-    };
+    let act = Act::new(now, ACTOR);
     store.transact(vec![Transaction::SetSettings(wanted)], act)?;
     Ok(())
 }
@@ -54,10 +51,7 @@ pub(crate) fn raise_level(store: &Store, now: Time) -> Result<(), Failure<Refusa
     if level >= newest {
         return Ok(());
     }
-    let act = Act {
-        time: now,
-        actor: "upgrade".to_owned(),
-    };
+    let act = Act::new(now, "upgrade");
     store.transact(vec![Transaction::RaiseLevel(newest)], act)?;
     info!(
         level = %newest,

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
+pub use hgs_store::RequestId;
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::{HeaderMap, Method, StatusCode};
 
@@ -57,7 +58,7 @@ pub trait Service: Send + Sync + 'static {
 /// A request, read completely and within the limits.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// Names the request in the logs; the response carries it as `X-Request-Id`.
+    /// Names the request in logs and audit records; the response carries it as `X-Request-Id`.
     pub id: RequestId,
     /// Any method; refusing the wrong one is the service's business. `HEAD` arrives as `GET`: the engine leaves out the
     /// body of the answer.
@@ -117,21 +118,6 @@ impl fmt::Display for Peer {
             Self::Unix(credentials) => write!(formatter, "uid {}", credentials.uid),
             Self::Client(client) => write!(formatter, "{} ({})", client.address, client.name()),
         }
-    }
-}
-
-/// Names one request in the logs of one run of the server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct RequestId {
-    /// Random, the same for all requests of one server's run.
-    pub run: u32,
-    /// Counts from one.
-    pub sequence: u64,
-}
-
-impl fmt::Display for RequestId {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{:08x}-{}", self.run, self.sequence)
     }
 }
 

@@ -23,7 +23,8 @@ use tracing::Instrument as _;
 use self::family::Family;
 use self::routes::{Operation, Route, find};
 use crate::guardian::{
-    AttestationRequest, Attestations, Attested, HealthTokens, Releases, RequestFields,
+    AttestationRequest, Attestations, Attested, HealthTokens, ReleaseRequest, Releases,
+    RequestFields, TokenRequest,
 };
 use crate::http::{Request, Response, Service};
 use crate::telemetry;
@@ -57,6 +58,7 @@ impl Protocols {
             }
             Operation::Attest(endpoint) => {
                 let request = AttestationRequest {
+                    id: request.id,
                     proof: proof(&request.headers),
                     body: request.body,
                     network,
@@ -78,10 +80,17 @@ impl Protocols {
                     Err(refusal) => family::health_token_error(&refusal, None),
                 }
             }
-            Operation::HealthToken => match self.health_tokens.issue(request.body, network).await {
-                Ok(issued) => not_stored(json(issued.to_json())),
-                Err(refusal) => not_stored(self.no_token(&refusal)),
-            },
+            Operation::HealthToken => {
+                let asked = TokenRequest {
+                    id: request.id,
+                    body: request.body,
+                    network,
+                };
+                match self.health_tokens.issue(asked).await {
+                    Ok(issued) => not_stored(json(issued.to_json())),
+                    Err(refusal) => not_stored(self.no_token(&refusal)),
+                }
+            }
             Operation::HealthTokenKeys => published(self.health_tokens.key_set()),
             Operation::HealthTokenDiscovery => published(self.health_tokens.discovery()),
         }
@@ -101,8 +110,13 @@ impl Protocols {
             let report = report?;
             Ok(RequestFields { signature, report })
         });
-        let network = (&request.peer).into();
-        let rolled = self.releases.roll(version, request.body, fields, network);
+        let request = ReleaseRequest {
+            id: request.id,
+            version,
+            network: (&request.peer).into(),
+            body: request.body,
+        };
+        let rolled = self.releases.roll(request, fields);
         let rolled = rolled.instrument(telemetry::service("release"));
         let (document, fields) = rolled.await?;
         let mut response = Response::new(StatusCode::OK, XML, document);

@@ -1,7 +1,7 @@
 //! Reading the audit log; every record is checked again when it is read.
 //!
 //! Each filter that is offered has an index: a record is found under the [`FilterTerm`]s of its
-//! host, protectors, lineage, action and outcome, and the engine knows between which numbers the
+//! request, host, protectors, lineage, action and outcome, and the engine knows between which numbers the
 //! records of each day lie. Records that an index leads to are checked as all others. That an index
 //! leads to all of them is only as sure as the database; reading without a filter finds out
 //! whether a record is missing.
@@ -11,7 +11,7 @@ use std::ops::Range;
 use hgs_custody::seal::Authenticator;
 use hgs_pki::Time;
 
-use super::{Action, AuditEntry, AuditRecord, Boundary, Outcome, read, tampered};
+use super::{Action, AuditEntry, AuditRecord, Boundary, Outcome, RequestId, read, tampered};
 use crate::audit_head::Head;
 use crate::audit_term::{FilterTerm, day};
 use crate::engine::{AuditRow, View};
@@ -38,6 +38,8 @@ pub struct AuditFilter {
     pub protector: Option<Digest>,
     /// Opened by a pair of this lineage.
     pub lineage: Option<Lineage>,
+    /// What this request led to.
+    pub request: Option<RequestId>,
 }
 
 /// Under what a record is found.
@@ -54,6 +56,8 @@ pub(crate) fn terms(entry: &AuditEntry) -> Vec<FilterTerm> {
     terms.extend(hosts.map(|name| FilterTerm::of_host(name)));
     let lineage = entry.lineage.iter();
     terms.extend(lineage.map(|lineage| FilterTerm::of("lineage", lineage)));
+    let request = entry.request.iter();
+    terms.extend(request.map(|request| FilterTerm::of("request", request)));
     terms.sort_unstable();
     terms.dedup();
     terms
@@ -62,6 +66,8 @@ pub(crate) fn terms(entry: &AuditEntry) -> Vec<FilterTerm> {
 impl AuditFilter {
     /// What the wanted records are found under; of several the one that fewest others share.
     fn term(&self) -> Option<FilterTerm> {
+        let request = self.request.as_ref();
+        let request = request.map(|request| FilterTerm::of("request", request));
         let protector = self.protector.as_ref();
         let protector = protector.map(|digest| FilterTerm::of("protector", digest));
         let host = self.host.as_ref().map(|name| FilterTerm::of_host(name));
@@ -73,8 +79,8 @@ impl AuditFilter {
             .map(|outcome| FilterTerm::of("outcome", &outcome));
         // Refusals and administrative acts are few among releases and attestations.
         let rare_first = match self.outcome {
-            Some(Outcome::Refused) => [protector, host, outcome, action, lineage],
-            _ => [protector, host, action, lineage, outcome],
+            Some(Outcome::Refused) => [request, protector, host, outcome, action, lineage],
+            _ => [request, protector, host, action, lineage, outcome],
         };
         rare_first.into_iter().flatten().next()
     }
@@ -103,6 +109,7 @@ impl AuditFilter {
             && agrees(self.action.as_ref(), Some(&entry.action))
             && agrees(self.outcome.as_ref(), Some(&entry.outcome))
             && agrees(self.lineage.as_ref(), entry.lineage.as_ref())
+            && agrees(self.request.as_ref(), entry.request.as_ref())
             && (agrees(self.protector.as_ref(), entry.protector.as_ref())
                 || agrees(self.protector.as_ref(), entry.egress_protector.as_ref()))
             && self.matches_host(record)

@@ -134,18 +134,12 @@ impl Job {
                     expires: None,
                     attempted: None,
                 };
-                let act = Act {
-                    time: time(self.number),
-                    actor: "host".to_owned(),
-                };
+                let act = Act::new(time(self.number), "host");
                 let attested = [Transaction::RecordAttestation(attestation)];
                 planner.transact(&attested, &act).map(Outcome::from)
             }
             Kind::Task(task, _) => {
-                let act = Act {
-                    time: time(TASKS + self.number),
-                    actor: "uid 0".to_owned(),
-                };
+                let act = Act::new(time(TASKS + self.number), "uid 0");
                 planner
                     .transact(&task.transactions(act.time), &act)
                     .map(Outcome::from)

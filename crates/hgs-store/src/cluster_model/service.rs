@@ -264,6 +264,7 @@ fn record_of(facts: &ReleaseFacts, state: &State, now: Time) -> ReleaseRecord {
         decided_from: state.generation(),
         offline_use: None,
         offline_unwraps: None,
+        request: None,
     }
 }
 

@@ -190,12 +190,7 @@ impl Store {
             let entry = AuditEntry {
                 count: Some(last - first + 1),
                 after: Some(serde_json::json!({"first": first, "last": last, "digest": digest})),
-                ..AuditEntry::new(
-                    act.time,
-                    act.actor.clone(),
-                    Action::ArchiveAudit,
-                    Outcome::Done,
-                )
+                ..act.entry(Action::ArchiveAudit, Outcome::Done)
             };
             planner.note(entry, Vec::new())?;
             Ok(Ok(()))

@@ -95,7 +95,7 @@ impl StoppedCopy {
         let entry = AuditEntry {
             reason: rolled_back.as_ref().map(ToString::to_string),
             before: Some(about),
-            ..AuditEntry::new(act.time, act.actor, Action::DissolveCluster, Outcome::Done)
+            ..act.entry(Action::DissolveCluster, Outcome::Done)
         };
         let (sender, receiver) = sync_channel(1);
         let decide = move |planner: &mut crate::planner::BatchPlanner<'_>| {

@@ -320,12 +320,7 @@ impl<R: BufRead> Taking<'_, R> {
         let act = &self.import.act;
         let mut entry = AuditEntry {
             after: Some(shown(&imported, self.import)),
-            ..AuditEntry::new(
-                act.time,
-                act.actor.clone(),
-                Action::ImportState,
-                Outcome::Done,
-            )
+            ..act.entry(Action::ImportState, Outcome::Done)
         };
         let mut parts: Vec<Vec<_>> = self
             .changes

@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use hgs_custody::seal::{MasterKey, Tag};
 
 use super::{OpenedState, Opening, Store};
-use crate::audit::{self, Action, AuditEntry, Outcome};
+use crate::audit::{self, Action, Outcome};
 use crate::audit_head::Head;
 use crate::change::Record;
 use crate::engine::{
@@ -264,9 +264,10 @@ impl Rotating<'_> {
         act: &Act,
     ) -> Result<Batch, StoreError> {
         let mut planner = BatchPlanner::new(basis, state.clone(), self.integrity);
-        let actor = act.actor.clone();
-        let entry = AuditEntry::new(act.time, actor, Action::RotateMasterKey, Outcome::Done);
-        planner.note(entry, Vec::new())?;
+        planner.note(
+            act.entry(Action::RotateMasterKey, Outcome::Done),
+            Vec::new(),
+        )?;
         let mut batch = planner.finish()?;
         self.integrity = self.integrity.after(&batch);
         batch.row.expected_root = self.root;

@@ -5,7 +5,7 @@ use std::sync::mpsc::channel;
 use super::*;
 use std::num::NonZeroU32;
 
-use crate::audit::{Action, AuditFilter, OfflineUse, Outcome};
+use crate::audit::{Action, AuditFilter, OfflineUse, Outcome, RequestId};
 use crate::fixture::*;
 use crate::lineage::Standing;
 use hgs_attest::{CredentialId, IdentityRefusal};
@@ -703,17 +703,24 @@ fn k4_a_sealed_key_does_not_outlive_its_use() {
     assert!(store.private_key(&public_key).unwrap().is_some());
 }
 
+fn by_request(sequence: u64) -> RequestId {
+    RequestId {
+        run: 0xa1b_2c3d,
+        sequence: sequence + 1,
+    }
+}
+
 #[test]
 fn the_audit_log_is_filtered_and_paged() {
     let folder = tempfile::tempdir().unwrap();
     let fixture = Fixture::new();
     let store = fixture.create(&folder.path().join("state"));
-    for number in 0..10 {
-        record(
-            &store,
-            fixture.release(number, 100, 200 + number.unsigned_abs()),
-        )
-        .unwrap();
+    for number in 0..10_i64 {
+        let release = ReleaseRecord {
+            request: Some(by_request(number.unsigned_abs())),
+            ..fixture.release(number, 100, 200 + number.unsigned_abs())
+        };
+        record(&store, release).unwrap();
     }
     let sequences = |filter: AuditFilter, limit| -> Vec<u64> {
         let records = store.audit(&filter, limit).unwrap();
@@ -732,6 +739,15 @@ fn the_audit_log_is_filtered_and_paged() {
         ..AuditFilter::default()
     };
     assert_eq!(sequences(one, 9), [9]);
+    let of_request = |number, outcome| AuditFilter {
+        request: Some(by_request(number)),
+        outcome,
+        ..AuditFilter::default()
+    };
+    assert_eq!(sequences(of_request(4, None), 9), [10]);
+    assert_eq!(sequences(of_request(4, Some(Outcome::Done)), 9), [10]);
+    assert!(sequences(of_request(4, Some(Outcome::Refused)), 9).is_empty());
+    assert!(sequences(of_request(99, None), 9).is_empty());
     let host = |name: &str| AuditFilter {
         host: Some(name.to_owned()),
         action: Some(Action::AddHost),

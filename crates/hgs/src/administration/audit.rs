@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Subcommand;
-use hgs_admin::types::{Action, AuditQuery, AuditRecord, MAX_PAGE, NamedAction, Outcome};
+use hgs_admin::types::{
+    Action, AuditQuery, AuditRecord, MAX_PAGE, NamedAction, Outcome, RequestId,
+};
 use hgs_admin::{AdminError, Administration as _, Client};
 use hgs_pki::{Seconds, Time};
 use hgs_store::Digest;
@@ -36,6 +38,7 @@ enum Verb {
     #[command(after_help = "Examples:
   hgs audit list --host host1 --since 2026-11-01T00:00:00Z
   hgs audit list --outcome refused
+  hgs audit list --request 5f0c3a91-1742
   hgs audit list --before 1200")]
     List(List),
     /// Move old records from the database of the server to archives
@@ -93,6 +96,9 @@ struct List {
     /// Only records about the fabric's or one tenant's keys and certificates: `fabric`, or `tenant:LABEL`
     #[arg(long)]
     lineage: Option<String>,
+    /// Only what the request with this id led to: hosts show and log it, and every answer has it as X-Request-Id
+    #[arg(long, value_name = "ID")]
+    request: Option<RequestId>,
     /// Look into these archives and not into the database of the server
     #[arg(long, value_name = "FILE", num_args = 1..)]
     archive: Vec<PathBuf>,
@@ -189,6 +195,7 @@ impl List {
             outcome: self.outcome,
             protector: self.protector,
             lineage: self.lineage,
+            request: self.request,
         }
     }
 }
@@ -247,6 +254,7 @@ impl fmt::Display for Record {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(record) = self;
         let optional = [
+            ("request", record.request.map(|request| request.to_string())),
             ("reason", record.reason.clone()),
             ("host", record.host.clone()),
             ("host name", record.host_name.clone()),

@@ -55,10 +55,7 @@ impl Arguments {
         terminal.confirm(format_args!(
             "{shown}No other node of the cluster may run from now on. Make this one a guardian of one node?"
         ))?;
-        let act = Act {
-            time: now(),
-            actor: format!("uid {}", geteuid().as_raw()),
-        };
+        let act = Act::new(now(), format!("uid {}", geteuid().as_raw()));
         let dissolved = node.dissolve(act).or_fail()?;
         shown.is_dissolved = true;
         shown.audit_record = dissolved.sequence;

@@ -148,7 +148,7 @@ impl StateHolder {
                 let act = act();
                 let entry = AuditEntry {
                     after: serde_json::to_value(&record).ok(),
-                    ..AuditEntry::new(act.time, act.actor, Action::ExportState, Outcome::Done)
+                    ..act.entry(Action::ExportState, Outcome::Done)
                 };
                 store.note_waiting(entry).map(drop).or_fail()
             }

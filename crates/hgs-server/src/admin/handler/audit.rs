@@ -37,6 +37,7 @@ pub(super) fn filter(query: &AuditQuery) -> Result<AuditFilter, AdminError> {
         outcome: query.outcome,
         protector: parsed::<Digest>(query.protector.as_deref())?,
         lineage: parsed::<Lineage>(query.lineage.as_deref())?,
+        request: query.request,
     })
 }
 

@@ -37,7 +37,7 @@ impl AdminHandler<'_> {
         let about =
             json!({"invitation": invited.invitation.id(), "until": invited.until.to_string()});
         cluster
-            .record(&self.actor, Action::InviteNode, about)
+            .record(&self.act(), Action::InviteNode, about)
             .map_err(error)?;
         let addresses = invited.invitation.addresses().iter();
         Ok(NodeInvitation {
@@ -56,7 +56,7 @@ impl AdminHandler<'_> {
             .block_on(cluster.remove(&name))
             .map_err(error)?;
         cluster
-            .record(&self.actor, Action::RemoveNode, json!({"node": name}))
+            .record(&self.act(), Action::RemoveNode, json!({"node": name}))
             .map_err(error)?;
         self.of_cluster()
     }

@@ -44,10 +44,7 @@ impl Raising {
         let Some(to) = readable.filter(|to| is_first && *to > level) else {
             return Ok(());
         };
-        let act = Act {
-            time: cluster.clock.now(),
-            actor: "cluster".to_owned(),
-        };
+        let act = Act::new(cluster.clock.now(), "cluster");
         let raising =
             spawn_blocking(move || store.transact(vec![Transaction::RaiseLevel(to)], act));
         match raising.await {

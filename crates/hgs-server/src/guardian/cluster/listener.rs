@@ -15,7 +15,7 @@ use hgs_cluster::join::{self, JOIN, MAX_REQUEST, MEMBER, Nodes, NotAdmitted, STA
 use hgs_cluster::membership::MembershipError;
 use hgs_cluster::node::Node;
 use hgs_files::FileError;
-use hgs_store::Action;
+use hgs_store::{Act, Action};
 use hyper::header::{CACHE_CONTROL, HeaderName, HeaderValue};
 use hyper::{Method, StatusCode};
 use serde_json::json;
@@ -100,7 +100,7 @@ fn require_node(request: &Request) -> Result<(), ClusterError> {
 impl ClusterService {
     async fn join(&self, request: &Request) -> Result<Response, ClusterError> {
         let cluster = Arc::clone(&self.0);
-        let body = request.body.clone();
+        let (id, body) = (request.id, request.body.clone());
         let answering = spawn_blocking(move || -> Result<Vec<u8>, ClusterError> {
             let now = cluster.clock.now();
             let format = cluster.store()?.state().format();
@@ -118,7 +118,8 @@ impl ClusterService {
                 admission.answer(&cluster.facts(), &authorities, &cluster.master_key, now)?;
             info!(node = %node.name, address = %node.address, "a node joins the cluster");
             let about = json!({"node": node.name, "address": node.address, "version": admission.request.version.version});
-            cluster.record("cluster", Action::AdmitNode, about)?;
+            let act = Act::new(cluster.clock.now(), "cluster").by_request(id);
+            cluster.record(&act, Action::AdmitNode, about)?;
             Ok(sealed)
         });
         let sealed = joined(answering.await)?;

@@ -35,7 +35,7 @@ use hgs_etcd::{Client, Settings};
 use hgs_pki::{Seconds, Time};
 use hgs_store::order::Ordered;
 use hgs_store::{
-    Action, AuditEntry, Levels, OpenError, Outcome, Store, StoreError, program_version,
+    Act, Action, AuditEntry, Levels, OpenError, Outcome, Store, StoreError, program_version,
 };
 use metrics::Histogram;
 use tokio::runtime::Handle;
@@ -474,13 +474,13 @@ impl Cluster {
     /// Records what was done to the cluster.
     pub(crate) fn record(
         &self,
-        actor: &str,
+        act: &Act,
         action: Action,
         about: serde_json::Value,
     ) -> Result<(), ClusterError> {
         let entry = AuditEntry {
             after: Some(about),
-            ..AuditEntry::new(self.clock.now(), actor, action, Outcome::Done)
+            ..act.entry(action, Outcome::Done)
         };
         self.store()?.note_waiting(entry)?;
         Ok(())

@@ -6,6 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use hgs_attest::health_token::{Audience, IssuedToken, ProvedRequest};
 use hgs_pki::{Seconds, Thumbprint, Time};
 
+use super::SignedToken;
+
 /// For how long a request that is alike is answered with the same token.
 const PERIOD: Seconds = Seconds::from_minutes(1);
 
@@ -18,6 +20,7 @@ type Key = (Thumbprint, Audience);
 #[derive(Debug, Clone)]
 struct Recent {
     token: IssuedToken,
+    signer: Thumbprint,
     record: u64,
     time: Time,
 }
@@ -27,17 +30,24 @@ struct Recent {
 pub(super) struct RecentTokens(Mutex<HashMap<Key, Recent>>);
 
 impl RecentTokens {
-    /// The token that answers `request` too, and the number of its record. The host may have it: that was just decided.
-    pub(super) fn find(&self, request: &ProvedRequest, now: Time) -> Option<(IssuedToken, u64)> {
+    /// The token that answers `request` too, if it is of the signer that signs now, and the number of its record. The host may
+    /// have it: that was just decided.
+    pub(super) fn find(
+        &self,
+        request: &ProvedRequest,
+        signer: Option<Thumbprint>,
+        now: Time,
+    ) -> Option<(IssuedToken, u64)> {
         let recent = self.lock().get(&key(request)).cloned()?;
-        is_recent(&recent, now).then_some((recent.token, recent.record))
+        let answers = is_recent(&recent, now) && signer == Some(recent.signer);
+        answers.then_some((recent.token, recent.record))
     }
 
     /// Keeps a token that was issued now.
     pub(super) fn keep(
         &self,
         request: &ProvedRequest,
-        token: &IssuedToken,
+        signed: &SignedToken,
         record: u64,
         now: Time,
     ) {
@@ -46,16 +56,13 @@ impl RecentTokens {
             recent.retain(|_, one| is_recent(one, now));
         }
         if recent.len() < MOST {
-            let token = token.clone();
-            let time = now;
-            recent.insert(
-                key(request),
-                Recent {
-                    token,
-                    record,
-                    time,
-                },
-            );
+            let one = Recent {
+                token: signed.token.clone(),
+                signer: signed.signer,
+                record,
+                time: now,
+            };
+            recent.insert(key(request), one);
         }
     }
 

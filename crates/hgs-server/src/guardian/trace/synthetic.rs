@@ -20,7 +20,7 @@ use hgs_pki::health::HostId;
 use hgs_pki::{Certificate, Seconds, Time, Validity, profile};
 use hgs_protector::suite::KeyEncryption;
 use hgs_protector::{GuardianCertificates, TransportKey, VerifiedProtector, create};
-use hgs_store::{Action, AuditEntry, Outcome};
+use hgs_store::{Act, Action, AuditEntry, Outcome};
 use hgs_trace::guardian::SyntheticRoll;
 use hgs_trace::{Observed, Problem};
 use tracing::info;
@@ -33,7 +33,6 @@ use super::super::release::{Releases, digest, unavailable};
 use super::super::signers::Signers;
 use super::super::workers::Workers;
 use super::issue::{SYNTHETIC_HOST, health_certificate};
-use hgs_clock::Clock;
 
 /// How long the certificates of the synthetic owner are valid.
 const VALIDITY: Seconds = Seconds::from_minutes(2);
@@ -61,7 +60,6 @@ struct SyntheticError(String);
 
 /// Has synthetic rolls decided.
 pub(crate) struct SyntheticRolls {
-    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) store: Arc<OpenStore>,
     pub(crate) snapshots: Arc<Snapshots>,
     pub(crate) releases: Arc<Releases>,
@@ -69,12 +67,11 @@ pub(crate) struct SyntheticRolls {
 }
 
 impl SyntheticRolls {
-    /// Has the keys of a synthetic host released to it, and a tampered protector refused. Each decision is recorded under
-    /// `actor`. It blocks, for as long as the generation of keys takes.
-    pub(crate) fn run(&self, actor: &str) -> SyntheticRoll {
-        let now = self.clock.now();
-        match self.prepare(now) {
-            Ok((snapshot, requests)) => self.decide(&snapshot, requests, actor, now),
+    /// Has the keys of a synthetic host released to it, and a tampered protector refused. Each decision is recorded as a part
+    /// of `act`. It blocks, for as long as the generation of keys takes.
+    pub(crate) fn run(&self, act: &Act) -> SyntheticRoll {
+        match self.prepare(act.time) {
+            Ok((snapshot, requests)) => self.decide(&snapshot, requests, act),
             Err(error) => SyntheticRoll {
                 released: Err(Problem::of(&error)),
                 tampered: Err(Problem::of(&error)),
@@ -102,13 +99,8 @@ impl SyntheticRolls {
         Ok((snapshot, requests))
     }
 
-    fn decide(
-        &self,
-        snapshot: &Snapshot,
-        requests: Requests,
-        actor: &str,
-        now: Time,
-    ) -> SyntheticRoll {
+    fn decide(&self, snapshot: &Snapshot, requests: Requests, act: &Act) -> SyntheticRoll {
+        let now = act.time;
         let decide = |request: &[u8]| {
             let mut processor = self.workers.processor();
             let mut keys = SnapshotKeys {
@@ -126,7 +118,7 @@ impl SyntheticRolls {
                 },
             );
             drop(processor);
-            self.record(decided, actor, now)
+            self.record(decided, act)
         };
         let tampered = match decide(&requests.tampered) {
             Ok(_) => Err(Problem::new("it was answered with keys")),
@@ -141,15 +133,10 @@ impl SyntheticRolls {
 
     /// Records a decision about the synthetic host as what it is: no release of anybody's keys. It has no place in the
     /// lineage of protectors, and is not counted with the releases to hosts.
-    fn record(
-        &self,
-        decided: Result<Release, Refusal>,
-        actor: &str,
-        now: Time,
-    ) -> Result<Vec<u8>, Refusal> {
+    fn record(&self, decided: Result<Release, Refusal>, act: &Act) -> Result<Vec<u8>, Refusal> {
         let entry = |outcome| AuditEntry {
             host: Some(SYNTHETIC_HOST.to_string()),
-            ..AuditEntry::new(now, actor, Action::Trace, outcome)
+            ..act.entry(Action::Trace, outcome)
         };
         let entry = match &decided {
             Ok(release) => {
@@ -174,7 +161,7 @@ impl SyntheticRolls {
             .map_err(|failure| unavailable(&failure))?;
         let outcome = decided.as_ref().err().map(|refusal| refusal.code().name());
         info!(
-            actor,
+            actor = act.actor,
             record,
             outcome = outcome.unwrap_or("released"),
             "a synthetic roll was decided"
@@ -310,8 +297,9 @@ mod tests {
     use std::net::IpAddr;
 
     use hgs_kps::Reason;
+    use hgs_store::RequestId;
 
-    use super::super::super::release::RequestFields;
+    use super::super::super::release::{ReleaseRequest, RequestFields};
     use super::*;
     use crate::running::tests::opened;
 
@@ -320,22 +308,29 @@ mod tests {
     async fn the_synthetic_host_is_none_to_the_listeners() {
         let (_folder, guardian) = opened();
         let rolls = guardian.synthetic_rolls();
-        let (_, requests) = rolls.prepare(rolls.clock.now()).unwrap();
+        let (_, requests) = rolls.prepare(guardian.clock.now()).unwrap();
         let request = requests.sound.request();
         let network = IpAddr::from([192, 0, 2, 1]).into();
         let refusal = guardian
             .releases
             .roll(
-                ServiceVersion::V2,
-                request.into(),
+                ReleaseRequest {
+                    id: RequestId {
+                        run: 0,
+                        sequence: 1,
+                    },
+                    version: ServiceVersion::V2,
+                    body: request.into(),
+                    network,
+                },
                 Ok(RequestFields::default()),
-                network,
             )
             .await;
         let reason = refusal.unwrap_err().reason().clone();
         assert_eq!(reason, Reason::HostNotRegistered);
 
-        let roll = tokio::task::spawn_blocking(move || rolls.run("test"));
+        let act = Act::new(guardian.clock.now(), "test");
+        let roll = tokio::task::spawn_blocking(move || rolls.run(&act));
         assert_eq!(roll.await.unwrap().released, Ok(()));
     }
 
@@ -343,7 +338,7 @@ mod tests {
     fn what_keeps_hosts_from_their_keys_keeps_the_synthetic_host_from_them() {
         let (_folder, guardian) = opened();
         let rolls = guardian.synthetic_rolls();
-        let later = rolls.clock.now().checked_add(Seconds::from_days(400));
+        let later = guardian.clock.now().checked_add(Seconds::from_days(400));
         let refused = rolls.prepare(later.unwrap()).err().unwrap();
         assert!(
             refused.to_string().contains("no attestation signer"),
