@@ -232,7 +232,7 @@ async fn every_change_is_recorded_with_who_before_and_after() {
             request,
             ..AuditQuery::default()
         };
-        assert_eq!(site.audit(by_it).await, [record.clone()]);
+        assert_eq!(site.audit(by_it).await, std::slice::from_ref(record));
     }
     let [removed, revoked, added] = &records[..] else {
         panic!("three records");

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use guardian::{Answer, Host, Site, exchange};
 use hgs_admin::types::Outcome;
-use hgs_admin::{Administration as _, Client, SignerSelector};
+use hgs_admin::{Administration as _, Client};
 use hgs_attest::freshness::Nonce;
 use hgs_attest::health_token::{
     Challenge, DISCOVERY_PATH, IssuedToken, JWKS_PATH, SHORTEST_LIFETIME, TokenRequest,
@@ -18,7 +18,7 @@ use hgs_clock::Clock as _;
 use hgs_crypto::base64;
 use hgs_crypto::rsa::PrivateKey;
 use hgs_pki::health::HealthKind;
-use hgs_pki::{Certificate, Seconds};
+use hgs_pki::{Certificate, Seconds, Thumbprint};
 use hgs_testkit::{block_of_page, date_variables, tool};
 use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
@@ -290,7 +290,7 @@ async fn old_tokens_verify_after_a_rotation_and_the_next_key_is_there_before_it_
     assert_eq!(last.keys[0].common.key_id, Some(kid(&by_second)));
 }
 
-async fn active_signer(site: &Site) -> SignerSelector {
+async fn active_signer(site: &Site) -> Thumbprint {
     let status = site.admin(Client::status).await.unwrap();
     let signer = status.attestation_signer.unwrap();
     signer.thumbprint.parse().unwrap()

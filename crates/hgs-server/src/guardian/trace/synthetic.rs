@@ -308,7 +308,7 @@ mod tests {
     async fn the_synthetic_host_is_none_to_the_listeners() {
         let (_folder, guardian) = opened();
         let rolls = guardian.synthetic_rolls();
-        let (_, requests) = rolls.prepare(guardian.clock.now()).unwrap();
+        let (_, requests) = rolls.prepare(guardian.releases.clock.now()).unwrap();
         let request = requests.sound.request();
         let network = IpAddr::from([192, 0, 2, 1]).into();
         let refusal = guardian
@@ -329,7 +329,7 @@ mod tests {
         let reason = refusal.unwrap_err().reason().clone();
         assert_eq!(reason, Reason::HostNotRegistered);
 
-        let act = Act::new(guardian.clock.now(), "test");
+        let act = Act::new(guardian.releases.clock.now(), "test");
         let roll = tokio::task::spawn_blocking(move || rolls.run(&act));
         assert_eq!(roll.await.unwrap().released, Ok(()));
     }
@@ -338,7 +338,11 @@ mod tests {
     fn what_keeps_hosts_from_their_keys_keeps_the_synthetic_host_from_them() {
         let (_folder, guardian) = opened();
         let rolls = guardian.synthetic_rolls();
-        let later = guardian.clock.now().checked_add(Seconds::from_days(400));
+        let later = guardian
+            .releases
+            .clock
+            .now()
+            .checked_add(Seconds::from_days(400));
         let refused = rolls.prepare(later.unwrap()).err().unwrap();
         assert!(
             refused.to_string().contains("no attestation signer"),
