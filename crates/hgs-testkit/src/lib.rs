@@ -14,7 +14,7 @@ pub mod swtpm;
 pub use mutate::Mutations;
 pub use outside::{
     block_of_page, date_variables, in_mount_namespace, is_privileged, left_out, npm_packages,
-    shared, tool,
+    shared, tool, traced_calls,
 };
 pub use processes::end_processes_of;
 pub use secrets::part_of;

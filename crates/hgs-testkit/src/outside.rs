@@ -1,5 +1,6 @@
 //! Programs and test data from outside the project.
 
+use std::collections::HashMap;
 use std::env;
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -39,6 +40,29 @@ pub fn npm_packages(folder: &str) -> PathBuf {
     assert!(installed.status.success(), "{complaint}");
     let kept = String::from_utf8_lossy(&installed.stdout);
     PathBuf::from(kept.trim())
+}
+
+/// The calls of a trace by `strace -f`, each on one line, where it ended: strace breaks the line of a call during which another thread makes one.
+pub fn traced_calls(trace: &str) -> Vec<String> {
+    let mut begun = HashMap::new();
+    let mut calls = Vec::new();
+    for line in trace.lines() {
+        let (process, call) = line.split_once(' ').unwrap();
+        if let Some(start) = line.strip_suffix(" <unfinished ...>") {
+            begun.insert(process, start);
+        } else if let Some((_, end)) = call
+            .trim_start()
+            .strip_prefix("<... ")
+            .and_then(|call| call.split_once(" resumed>"))
+        {
+            calls.push(begun.remove(process).unwrap_or_default().to_owned() + end);
+        } else {
+            calls.push(line.to_owned());
+        }
+    }
+    // A process that is killed ends in the midst of a call.
+    calls.extend(begun.into_values().map(str::to_owned));
+    calls
 }
 
 /// The folder of test data that is not part of the project: `OPENHGS_SHARED`, or `../shared` beside the workspace.
@@ -166,6 +190,20 @@ mod tests {
     #[test]
     fn finds_a_program_that_every_machine_has() {
         assert!(tool("sh", "dash").is_absolute());
+    }
+
+    #[test]
+    fn joins_the_lines_of_a_call() {
+        let trace = "7  read(3<pipe:[1]>,  <unfinished ...>\n\
+                     8  write(4, \"y\", 1) = 1\n\
+                     7  <... read resumed>\"x\", 1) = 1\n\
+                     8  +++ exited with 0 +++";
+        let calls = [
+            "8  write(4, \"y\", 1) = 1",
+            "7  read(3<pipe:[1]>, \"x\", 1) = 1",
+            "8  +++ exited with 0 +++",
+        ];
+        assert_eq!(traced_calls(trace), calls);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use common::{Vm, key, protector, settings, successor, swtpm};
-use hgs_testkit::tool;
+use hgs_testkit::{tool, traced_calls};
 use hgs_vm::generation::StateFolder;
 use hgs_vm::rekey::{Step, rekey};
 use hgs_vm::swtpm::{Contents, Swtpm};
@@ -72,8 +72,7 @@ fn traced(vm: &Vm, calls: &str, variables: &[(&str, &str)]) -> Vec<String> {
         .status()
         .unwrap();
     assert!(status.success());
-    let text = fs::read_to_string(trace).unwrap();
-    text.lines().map(str::to_owned).collect()
+    traced_calls(&fs::read_to_string(trace).unwrap())
 }
 
 #[test]

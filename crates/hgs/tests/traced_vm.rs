@@ -17,7 +17,7 @@ use hgs_pki::{CertificateCache, SignatureCache};
 use hgs_protector::metadata::{Expired, Metadata, Trust};
 use hgs_protector::{HeldPair, Protector, TransportKey, open};
 use hgs_testkit::fixtures::{Guardian, Keys, Repeatable};
-use hgs_testkit::tool;
+use hgs_testkit::{tool, traced_calls};
 use hgs_vm::description::Description;
 use hgs_vm::generation::StateFolder;
 use hgs_vm::parts::Parts;
@@ -194,8 +194,7 @@ impl Traced {
         };
         work();
         drop(agent);
-        let text = fs::read_to_string(trace).unwrap();
-        text.lines().map(str::to_owned).collect()
+        traced_calls(&fs::read_to_string(trace).unwrap())
     }
 }
 
