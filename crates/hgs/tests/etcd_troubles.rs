@@ -226,13 +226,16 @@ fn a_member_that_holds_something_else_than_the_others_is_named() {
     node.init(&at(&etcd)).done();
     let _served = Served::start_with(&node.home, "hgs.toml");
     let value = "a value that is nowhere else in the database of this member";
-    etcd.etcdctl(0, &["put", "of-somebody-else", value]);
     let follower = (etcd.leader() + 1) % 3;
     let database = etcd.folder(follower).join("member/snap/db");
-    // It is written some moments later, and its page elsewhere with each write that follows.
+    // It is written some moments later, and its page elsewhere with each write that follows. A commit is whole once the next one is seen:
+    // of half a one nothing is left at the next start, and the log gives what was put.
     let deadline = Instant::now() + PATIENCE;
-    while places(&database, value).is_empty() {
-        assert!(Instant::now() < deadline);
+    for (key, written) in [("first", value), ("second", "what was put after it")] {
+        etcd.etcdctl(0, &["put", key, written]);
+        while places(&database, written).is_empty() {
+            assert!(Instant::now() < deadline);
+        }
     }
     etcd.kill(follower);
     let mut octets = fs::read(&database).unwrap();
