@@ -10,6 +10,7 @@ mod fabric;
 use std::fs::{self, File, Permissions};
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
@@ -525,7 +526,8 @@ impl<'f> Other<'f> {
             .spawn()
             .unwrap();
         let begun = Instant::now();
-        while !Path::new("/mnt/b/libvirt/libvirt-sock").exists() {
+        // The socket is there a moment before somebody listens.
+        while UnixStream::connect("/mnt/b/libvirt/libvirt-sock").is_err() {
             assert!(
                 begun.elapsed() < PATIENCE,
                 "{:?}",

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::LazyLock;
@@ -140,7 +141,8 @@ impl Tools {
             .spawn()
             .unwrap();
         let begun = Instant::now();
-        while !socket.exists() {
+        // The socket is there a moment before somebody listens.
+        while UnixStream::connect(&socket).is_err() {
             assert!(begun.elapsed() < Duration::from_secs(30), "swtpm listens");
             std::thread::yield_now();
         }
