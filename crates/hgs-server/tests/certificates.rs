@@ -116,8 +116,12 @@ async fn all_done<T: Send + 'static>(
 }
 
 fn compromise(client: &Client, thumbprint: &str) -> Result<(), AdminError> {
+    compromise_since(client, thumbprint, "now")
+}
+
+fn compromise_since(client: &Client, thumbprint: &str, time: &str) -> Result<(), AdminError> {
     let change = SetCertificate {
-        compromised_since: Some("now".to_owned()),
+        compromised_since: Some(time.to_owned()),
         ..SetCertificate::default()
     };
     client
@@ -289,6 +293,16 @@ async fn a_compromised_pair_is_shut_out_but_for_an_open_rekey_window() {
     }
     fabric("fabric-next").add(&site).await.unwrap();
     site.clock.advance(Seconds::new(60));
+    for refused in for_both(&site, "fabric", |client, one| {
+        compromise_since(client, one, "9999-01-01T00:00:00Z")
+    })
+    .await
+    {
+        let error = refused.unwrap_err();
+        // It is well formed: only the present time forbids it.
+        assert_eq!(error.code, ErrorCode::Conflict);
+        assert!(error.message.contains("is to come"), "{error}");
+    }
     all_done(&site, "fabric", compromise).await;
 
     // Seen before the marking: handed on to the new pair, and the old one gets nothing.

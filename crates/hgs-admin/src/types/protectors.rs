@@ -21,6 +21,7 @@ pub struct ProtectorQuery {
     #[schemars(with = "Option<text::Digest>")]
     pub after: Option<String>,
     /// Only protectors that were last released to the host with this name or id.
+    #[schemars(with = "Option<text::HostName>")]
     pub host: Option<String>,
 }
 

@@ -29,7 +29,6 @@ fn code(refusal: &Refusal) -> ErrorCode {
         | Refusal::DocumentTooLong(_)
         | Refusal::PolicySetting(_)
         | Refusal::TooManyDenied
-        | Refusal::CompromisedLater(_)
         | Refusal::KeyMissing(_)
         | Refusal::KeyMismatch(_)
         | Refusal::KeyElsewhere(_) => ErrorCode::InvalidRequest,
