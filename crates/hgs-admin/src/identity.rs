@@ -95,7 +95,7 @@ impl Caller {
             self.identity
         );
         Err(AdminError::new(ErrorCode::Forbidden, message)
-            .with_remedy("see [listen.admin] in the server's configuration for the groups, and the file of [listen.api] for client certificates"))
+            .with_remedy("see [listen.admin] in the server's configuration for the groups, and the file that `clients` names in [listen.api] or [listen.console.client_certificates] for client certificates"))
     }
 }
 

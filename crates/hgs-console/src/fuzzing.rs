@@ -83,7 +83,10 @@ fn examine_shown(text: &str) {
         let error = AdminError::invalid(text).with_remedy(text);
         let pages = [
             problem::page(&error),
-            views::sign_in::page(Some(text)),
+            views::sign_in::page(views::sign_in::Ways {
+                provider: Some(text),
+                certificate: true,
+            }),
             views::sign_in::not_by_provider(text, text),
             views::sign_in::by_link("secret", Some(text)),
         ];

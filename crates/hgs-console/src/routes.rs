@@ -249,6 +249,7 @@ pub static ROUTES: &[&Route] = &[
 ];
 
 const SIGN_IN: &str = "/sign-in";
+const CERTIFICATE: &str = "/sign-in/certificate";
 const OPENID: &str = "/sign-in/openid";
 const OPENID_CALLBACK: &str = "/sign-in/openid/callback";
 const LINK: &str = "/sign-in/{secret}";
@@ -267,6 +268,12 @@ pub(crate) fn events() -> Path {
 #[must_use]
 pub fn sign_in() -> Path {
     Path::fixed(SIGN_IN)
+}
+
+/// Where a user signs in by the client certificate of the connection.
+#[must_use]
+pub fn certificate() -> Path {
+    Path::fixed(CERTIFICATE)
 }
 
 /// Where a browser begins to sign in at a provider of OpenID Connect.
@@ -303,6 +310,8 @@ pub enum Target<'p> {
     OpenId,
     /// Where the provider sends it back to.
     OpenIdCallback,
+    /// Where a user signs in by the client certificate of the connection; where it has none, the way there.
+    Certificate,
     /// A link that signs in, with its secret.
     Link(&'p str),
     /// The end of the session.
@@ -324,6 +333,7 @@ impl Target<'_> {
             Self::SignIn => "sign-in",
             Self::OpenId => "openid",
             Self::OpenIdCallback => "openid-callback",
+            Self::Certificate => "certificate",
             Self::Link(_) => "link",
             Self::SignOut => "sign-out",
             Self::Events => "events",
@@ -343,7 +353,7 @@ impl Target<'_> {
             | Self::Events
             | Self::Nothing => &[Method::GET],
             Self::SignOut => &[Method::POST],
-            Self::Link(_) => &[Method::GET, Method::POST],
+            Self::Certificate | Self::Link(_) => &[Method::GET, Method::POST],
             Self::Route(route, _) => match route.serves {
                 Serves::Screen(_) | Serves::Download(_) => &[Method::GET],
                 Serves::Act(_) => &[Method::GET, Method::POST],
@@ -357,6 +367,7 @@ impl Target<'_> {
 pub fn find(path: &str) -> Target<'_> {
     match path {
         SIGN_IN => return Target::SignIn,
+        CERTIFICATE => return Target::Certificate,
         OPENID => return Target::OpenId,
         OPENID_CALLBACK => return Target::OpenIdCallback,
         SIGN_OUT => return Target::SignOut,

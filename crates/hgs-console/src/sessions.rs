@@ -4,12 +4,12 @@ use std::cmp::Reverse;
 use std::fmt;
 use std::sync::Arc;
 
-use hgs_admin::types::ConsoleSession;
+use hgs_admin::types::{ConsoleSession, SignInWay};
 use hgs_admin::{AdminError, Caller, ErrorCode, Identity, Permission, Permissions, Role};
 use hgs_crypto::hash::sha256;
 use hgs_crypto::random::{self, Random};
 use hgs_crypto::{CryptoError, base64, hex};
-use hgs_pki::{Seconds, Time};
+use hgs_pki::{Seconds, Thumbprint, Time};
 use tokio::sync::watch;
 
 /// How long a link can be used.
@@ -36,6 +36,61 @@ type Digest = [u8; 32];
 /// Asks who a user is and what the user may do now. It may block.
 pub type LookAgain = Arc<dyn Fn() -> Result<Caller, AdminError> + Send + Sync>;
 
+/// Who signs in, and how.
+pub struct NewSession {
+    /// The user.
+    pub user: Caller,
+    /// Asks again what the user may do.
+    pub look_again: LookAgain,
+    /// How it was found out who the user is.
+    pub way: Way,
+    /// From where.
+    pub address: String,
+    /// How long the session lasts at most.
+    pub at_most: Seconds,
+}
+
+/// How a user signs in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// By a link.
+    Link,
+    /// At a provider of OpenID Connect.
+    OpenId,
+    /// By this client certificate, which every connection of the session has to show.
+    Certificate(Thumbprint),
+}
+
+impl Way {
+    fn certificate(self) -> Option<Thumbprint> {
+        match self {
+            Self::Link | Self::OpenId => None,
+            Self::Certificate(thumbprint) => Some(thumbprint),
+        }
+    }
+
+    fn shown(self) -> SignInWay {
+        match self {
+            Self::Link => SignInWay::Link,
+            Self::OpenId => SignInWay::OpenId,
+            Self::Certificate(_) => SignInWay::Certificate,
+        }
+    }
+}
+
+/// A cookie, and the request that brings it.
+#[derive(Debug, Clone, Copy)]
+pub struct Presented<'r> {
+    /// The value of the cookie.
+    pub cookie: &'r str,
+    /// The client certificate of the connection.
+    pub certificate: Option<Thumbprint>,
+    /// From where it comes.
+    pub address: &'r str,
+    /// Whether it is a click, and nothing that the script does by itself: only clicks keep a session from being idle.
+    pub by_user: bool,
+}
+
 /// The links and the sessions of one server.
 #[derive(Debug, Default)]
 pub struct Sessions {
@@ -55,6 +110,7 @@ struct Session {
     name: String,
     user: Caller,
     look_again: LookAgain,
+    way: Way,
     address: String,
     signed_in: Time,
     /// When it ends, whatever its user does.
@@ -184,27 +240,23 @@ impl Sessions {
             return Ok(None);
         };
         let link = self.links.swap_remove(found);
-        let begun = self.begin(
-            link.user,
-            link.look_again,
-            SESSION_TIME,
+        let new = NewSession {
+            user: link.user,
+            look_again: link.look_again,
+            way: Way::Link,
             address,
-            now,
-            random,
-        );
-        begun.map(Some)
+            at_most: SESSION_TIME,
+        };
+        self.begin(new, now, random).map(Some)
     }
 
-    /// Begins a session of a user who was found to be there, which lasts for `at_most` this time.
+    /// Begins a session of a user who was found to be there.
     ///
     /// # Errors
     /// When there is no randomness.
     pub fn begin(
         &mut self,
-        user: Caller,
-        look_again: LookAgain,
-        at_most: Seconds,
-        address: String,
+        new: NewSession,
         now: Time,
         random: &mut dyn Random,
     ) -> Result<(Cookie, SignedIn), CryptoError> {
@@ -212,16 +264,17 @@ impl Sessions {
         let secret: [u8; SECRET_OCTETS] = random::array(random)?;
         let cookie = Cookie(base64::encode_url(&secret));
         let name = self.new_name(random)?;
-        self.make_room(&user.identity);
+        self.make_room(&new.user.identity);
         let (ended, _) = watch::channel(());
         let session = Session {
             digest: sha256(cookie.0.as_bytes()),
             name,
-            user,
-            look_again,
-            address,
+            user: new.user,
+            look_again: new.look_again,
+            way: new.way,
+            address: new.address,
             signed_in: now,
-            ends: now.checked_add(at_most).unwrap_or(Time::MAX),
+            ends: now.checked_add(new.at_most).unwrap_or(Time::MAX),
             last_used: now,
             ended,
         };
@@ -230,22 +283,19 @@ impl Sessions {
         Ok((cookie, signed_in))
     }
 
-    /// The session whose cookie has this value. `by_user` tells a click from what the script does by itself: only clicks
-    /// keep a session from being idle.
-    pub fn find(
-        &mut self,
-        cookie: &str,
-        by_user: bool,
-        address: &str,
-        now: Time,
-    ) -> Option<SignedIn> {
+    /// The session of this cookie, if it comes over a connection that may use it: one that shows the certificate of the
+    /// session, or none where the session has none.
+    pub fn find(&mut self, presented: &Presented<'_>, now: Time) -> Option<SignedIn> {
         self.forget_old(now);
-        let digest = sha256(cookie.as_bytes());
+        let digest = sha256(presented.cookie.as_bytes());
         let mut sessions = self.sessions.iter_mut();
         let session = sessions.find(|session| session.digest == digest)?;
-        if by_user {
+        if session.way.certificate() != presented.certificate {
+            return None;
+        }
+        if presented.by_user {
             session.last_used = now.max(session.last_used);
-            address.clone_into(&mut session.address);
+            presented.address.clone_into(&mut session.address);
         }
         Some(session.signed_in())
     }
@@ -327,6 +377,7 @@ impl Session {
         ConsoleSession {
             session: self.name.clone(),
             user: self.user.identity.to_string(),
+            way: self.way.shown(),
             roles: roles_of(&self.user.permissions),
             address: self.address.clone(),
             signed_in: self.signed_in.to_string(),
@@ -337,7 +388,7 @@ impl Session {
 }
 
 /// The roles that are contained in `permissions` and in no other of them.
-fn roles_of(permissions: &Permissions) -> Vec<Role> {
+pub(crate) fn roles_of(permissions: &Permissions) -> Vec<Role> {
     let is_in = |role: Role, permissions: &Permissions| {
         let all = Permission::ALL.iter();
         let mut of_role = all.filter(|one| role.permissions().contains(**one));
@@ -356,6 +407,16 @@ fn roles_of(permissions: &Permissions) -> Vec<Role> {
         .copied()
         .filter(|role| !is_in_other(*role))
         .collect()
+}
+
+impl fmt::Debug for NewSession {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "NewSession({}, {:?})",
+            self.user.identity, self.way
+        )
+    }
 }
 
 impl fmt::Debug for Link {
@@ -402,6 +463,15 @@ mod tests {
         Caller {
             identity: Identity::Process { uid, user: None },
             permissions: role.permissions(),
+        }
+    }
+
+    fn presented(cookie: &Cookie, by_user: bool) -> Presented<'_> {
+        Presented {
+            cookie: cookie.expose(),
+            certificate: None,
+            address: "192.0.2.2",
+            by_user,
         }
     }
 
@@ -483,7 +553,7 @@ mod tests {
         let mut sessions = Sessions::default();
         let (cookie, _) = signed_in(&mut sessions, "one", &user(7, Role::Reviewer), START);
         let mut find = |by_user, now| {
-            let found = sessions.find(cookie.expose(), by_user, "192.0.2.2", now);
+            let found = sessions.find(&presented(&cookie, by_user), now);
             found.is_some()
         };
         assert!(find(true, after(1000)));
@@ -491,11 +561,7 @@ mod tests {
         assert!(find(false, after(2700)));
         assert!(!find(false, after(2800)));
         let (cookie, _) = signed_in(&mut sessions, "two", &user(7, Role::Reviewer), START);
-        let mut find = |now| {
-            sessions
-                .find(cookie.expose(), true, "192.0.2.2", now)
-                .is_some()
-        };
+        let mut find = |now| sessions.find(&presented(&cookie, true), now).is_some();
         assert!((1..29).all(|step| find(after(1000 * step))));
         assert!(!find(after(8 * 3600)));
     }
@@ -534,13 +600,48 @@ mod tests {
         assert_eq!(sessions.list(START)[0].roles, [Role::Reviewer]);
         let ended = sessions.end(&signed_in.session, START).unwrap();
         assert_eq!(ended.user, "uid 7");
-        assert!(sessions.find(cookie.expose(), true, "", START).is_none());
+        assert!(sessions.find(&presented(&cookie, true), START).is_none());
         assert!(!sessions.goes_on(&signed_in.session, START));
         assert!(sessions.end(&signed_in.session, START).is_none());
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
             .unwrap();
         runtime.block_on(signed_in.ended());
+    }
+
+    #[test]
+    fn a_session_by_a_certificate_is_of_connections_that_show_it() {
+        let mut sessions = Sessions::default();
+        let [own, other] = [b"own", b"the"].map(|der| Thumbprint::of(der));
+        let reviewer = user(7, Role::Reviewer);
+        let begin = |sessions: &mut Sessions, way| {
+            let again = reviewer.clone();
+            let new = NewSession {
+                user: reviewer.clone(),
+                look_again: Arc::new(move || Ok(again.clone())),
+                way,
+                address: "192.0.2.1".to_owned(),
+                at_most: SESSION_TIME,
+            };
+            let (cookie, _) = sessions.begin(new, START, &mut System::new()).unwrap();
+            cookie
+        };
+        let by_certificate = begin(&mut sessions, Way::Certificate(own));
+        let by_link = begin(&mut sessions, Way::Link);
+        for (cookie, certificate, is_found) in [
+            (&by_certificate, Some(own), true),
+            (&by_certificate, Some(other), false),
+            (&by_certificate, None, false),
+            (&by_link, None, true),
+            (&by_link, Some(own), false),
+        ] {
+            let presented = Presented {
+                certificate,
+                ..presented(cookie, true)
+            };
+            let found = sessions.find(&presented, START);
+            assert_eq!(found.is_some(), is_found, "{certificate:?}");
+        }
     }
 
     #[test]
@@ -559,7 +660,7 @@ mod tests {
         assert_eq!(sessions.list(after(10)).len(), MAX_OF_USER);
         assert!(
             sessions
-                .find(first.0.expose(), true, "", after(10))
+                .find(&presented(&first.0, true), after(10))
                 .is_none()
         );
         for uid in 100..200 {

@@ -66,6 +66,7 @@ impl Config {
                 "enable one of them",
             );
         }
+        let by_certificate = &listen.console.client_certificates;
         let mut taken: Vec<(&str, SocketAddr)> = Vec::new();
         for (check, enabled, address) in [
             (
@@ -88,6 +89,11 @@ impl Config {
                 "listen.console.address",
                 listen.console.enabled,
                 listen.console.address,
+            ),
+            (
+                "listen.console.client_certificates.address",
+                listen.console.enabled && by_certificate.enabled,
+                by_certificate.address,
             ),
         ] {
             if !enabled || address.port() == 0 {
@@ -132,38 +138,25 @@ impl Config {
             let settings = ("listen.api.certificate", "listen.api.key");
             check_certificate(settings, self.api_tls_files(), findings);
         }
-        let file = self.api_clients_file();
-        if is_writable_by_others(&file) {
-            findings.error(
-                "listen.api.clients",
-                format!(
-                    "every user of this machine can write {}, and so become an administrator",
-                    file.display()
-                ),
-                format!("chmod o-w {}", file.display()),
-            );
-        }
-        match http::check_api_clients(&file) {
-            Ok(left_out) => {
-                for error in left_out {
-                    findings.error(
-                        "listen.api.clients",
-                        format!("{}, so it has no access", Problem::of(&error).message),
-                        "put the client's certificate there, name another file, or remove the entry",
-                    );
-                }
-            }
-            Err(error) => findings.error(
-                "listen.api.clients",
-                Problem::of(&error).message,
-                "write the file as docs/admin-api.md shows, or switch the listener off",
-            ),
-        }
+        let manual = "docs/admin-api.md";
+        check_clients(
+            "listen.api.clients",
+            &self.api_clients_file(),
+            manual,
+            findings,
+        );
     }
 
     fn check_console(&self, findings: &mut Findings) {
         let console = &self.listen.console;
         if !console.enabled {
+            if console.client_certificates.enabled {
+                findings.warning(
+                    "listen.console.client_certificates.enabled",
+                    "nobody signs in to the console by a certificate, as [listen.console] is off",
+                    "set `enabled = true` under [listen.console], too",
+                );
+            }
             return;
         }
         let files = self.console_files();
@@ -171,16 +164,24 @@ impl Config {
             let settings = ("listen.console.certificate", "listen.console.key");
             check_certificate(settings, files.tls_files(), findings);
         }
-        let url = console.public_url.as_ref().map(PublicUrl::as_str);
-        let is_of_console = |url: &str| {
-            let rest = url.strip_prefix("https://");
-            rest.is_some_and(|rest| !rest.contains('/'))
-        };
-        if let Some(url) = url.filter(|url| !is_of_console(url)) {
-            findings.error(
-                "listen.console.public_url",
-                format!("browsers don't reach the console by {url}"),
-                "write https://, a name, and a port if it is not 443; paths are the console's own",
+        check_console_url(
+            "listen.console.public_url",
+            console.public_url.as_ref(),
+            findings,
+        );
+        let by_certificate = &console.client_certificates;
+        if by_certificate.enabled {
+            let url = by_certificate.public_url.as_ref();
+            check_console_url(
+                "listen.console.client_certificates.public_url",
+                url,
+                findings,
+            );
+            check_clients(
+                "listen.console.client_certificates.clients",
+                &self.console_clients_file(),
+                "docs/console.md",
+                findings,
             );
         }
         if let Err(error) = OpenId::check(&console.openid) {
@@ -200,7 +201,8 @@ impl Config {
             };
             findings.error(check, Problem::of(&error).message, remedy);
         }
-        if !self.listen.admin.enabled && console.openid.issuer.is_none() {
+        let has_other_way = console.openid.issuer.is_some() || by_certificate.enabled;
+        if !self.listen.admin.enabled && !has_other_way {
             findings.warning(
                 "listen.console",
                 "nobody can sign in to the console: [listen.admin] is off, over which `hgs console` asks",
@@ -338,10 +340,15 @@ impl Config {
                 "set limits.body_memory to many times limits.body",
             );
         }
-        // Three listeners, or up to five, take as many connections each; the store and the logs take a few more. `hgs serve` raises the
+        // Three listeners, or up to six, take as many connections each; the store and the logs take a few more. `hgs serve` raises the
         // soft limit itself.
-        let listeners =
-            3 + u64::from(self.listen.api.enabled) + u64::from(self.listen.console.enabled);
+        let console = &self.listen.console;
+        let further = [
+            self.listen.api.enabled,
+            console.enabled,
+            console.enabled && console.client_certificates.enabled,
+        ];
+        let listeners = 3 + further.into_iter().map(u64::from).sum::<u64>();
         let wanted = limits.connections as u64 * listeners + 100;
         if let Some(descriptors) = getrlimit(Resource::Nofile).maximum
             && descriptors < wanted
@@ -412,6 +419,51 @@ impl Findings {
             remedy,
             about_process: false,
         });
+    }
+}
+
+/// Judges the URL of a console, which the setting `check` names.
+fn check_console_url(check: &'static str, url: Option<&PublicUrl>, findings: &mut Findings) {
+    let is_of_console = |url: &PublicUrl| {
+        let rest = url.as_str().strip_prefix("https://");
+        rest.is_some_and(|rest| !rest.contains('/'))
+    };
+    if let Some(url) = url.filter(|url| !is_of_console(url)) {
+        findings.error(
+            check,
+            format!("browsers don't reach the console by {url}"),
+            "write https://, a name, and a port if it is not 443; paths are the console's own",
+        );
+    }
+}
+
+/// Judges the file with the clients of a listener, which the setting `check` names.
+fn check_clients(check: &'static str, file: &Path, manual: &str, findings: &mut Findings) {
+    if is_writable_by_others(file) {
+        findings.error(
+            check,
+            format!(
+                "every user of this machine can write {}, and so become an administrator",
+                file.display()
+            ),
+            format!("chmod o-w {}", file.display()),
+        );
+    }
+    match http::check_clients(file) {
+        Ok(left_out) => {
+            for error in left_out {
+                findings.error(
+                    check,
+                    format!("{}, so it has no access", Problem::of(&error).message),
+                    "put the client's certificate there, name another file, or remove the entry",
+                );
+            }
+        }
+        Err(error) => findings.error(
+            check,
+            Problem::of(&error).message,
+            format!("write the file as {manual} shows, or switch the listener off"),
+        ),
     }
 }
 

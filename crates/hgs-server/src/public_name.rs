@@ -46,9 +46,19 @@ impl Config {
     /// certificate that is named for it.
     pub(crate) fn console_names(&self) -> Vec<String> {
         let console = &self.listen.console;
-        let set = console.public_url.as_ref().map(|url| url.host().to_owned());
-        let address = console.address.ip();
-        let bound = (!address.is_unspecified()).then(|| address.to_string());
+        let by_certificate = &console.client_certificates;
+        let by_certificate = by_certificate.enabled.then_some(by_certificate);
+        let host = |url: &PublicUrl| url.host().to_owned();
+        let set = console.public_url.as_ref().map(host);
+        let for_certificates = by_certificate.and_then(|one| one.public_url.as_ref().map(host));
+        let addresses = [
+            Some(console.address.ip()),
+            by_certificate.map(|one| one.address.ip()),
+        ];
+        let addresses = addresses.into_iter().flatten();
+        let bound = addresses
+            .filter(|address| !address.is_unspecified())
+            .map(|address| address.to_string());
         let machine = rustix::system::uname();
         let machine = machine.nodename().to_string_lossy().into_owned();
         let loopback = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
@@ -60,6 +70,7 @@ impl Config {
         let mut names: Vec<String> = set
             .into_iter()
             .chain([self.public_name()])
+            .chain(for_certificates)
             .chain(bound)
             .chain([machine])
             .chain(loopback)

@@ -119,15 +119,15 @@ pub async fn start_with(
     let bound = Server::bind_with(config, services, passed)?;
     // A guardian starts to listen once.
     let _ = parts.inspection.addresses.set(bound.addresses());
-    if let Some(clients) = bound.api_clients() {
-        let _ = parts.inspection.api_clients.set(clients);
-    }
+    let _ = parts.inspection.clients.set(bound.clients());
     if let (Some(console), Some(certificate), Some(address)) = (
         &parts.console,
         bound.console_certificate(),
         bound.addresses().console,
     ) {
-        console.opened(config.console_url(address), certificate);
+        let for_certificates = bound.addresses().console_client_certificates;
+        let certificate_port = for_certificates.map(|address| address.port());
+        console.opened(config.console_url(address), certificate, certificate_port);
     }
     let (stop, stopped) = oneshot::channel::<()>();
     Ok(Running {
@@ -225,7 +225,7 @@ impl Parts {
             tokens: tokens.clone(),
             snapshots: Arc::clone(&snapshots),
             addresses: OnceLock::new(),
-            api_clients: OnceLock::new(),
+            clients: OnceLock::new(),
         });
         inspection.show_in(metrics, &workers);
         if let Some(cluster) = &cluster {

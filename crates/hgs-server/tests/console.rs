@@ -1,56 +1,26 @@
 //! `[listen.console]` over a running guardian, asked as a browser asks: signing in, acts, and what other pages can't have a
 //! browser do.
 
+mod browsing;
 mod guardian;
 mod support;
 
-use std::sync::Arc;
-
+use browsing::{Answer, Browser};
 use guardian::{Host, Site};
 use hgs_admin::types::{
     AuditQuery, AuditRecord, CertificateKind, DigestPageQuery, NewConsoleLink, ProtectorQuery,
     ProtectorStage, SetServer,
 };
 use hgs_admin::{AdminError, Administration as _, ErrorCode};
-use hgs_console::headers;
 use hgs_crypto::{hash, hex};
 use hgs_kps::ServiceVersion::V2;
 use hgs_pki::Seconds;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
-use tokio::io::AsyncReadExt as _;
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
 const ON: &str = "listen.console.enabled = true\nlisten.console.address = \"127.0.0.1:0\"\n";
 
 /// A guardian with a console.
 struct Visited {
     site: Site,
-}
-
-/// An answer, in parts.
-struct Answer {
-    status: u16,
-    head: String,
-    body: String,
-}
-
-impl Answer {
-    fn header(&self, name: &str) -> Option<&str> {
-        let mut lines = self.head.lines().filter_map(|line| line.split_once(": "));
-        lines
-            .find(|(found, _)| found.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value)
-    }
-
-    /// The cookie that it sets, as a browser sends it back.
-    fn cookie(&self) -> String {
-        let set = self.header("set-cookie").expect("a cookie");
-        set.split(';').next().unwrap().to_owned()
-    }
 }
 
 impl Visited {
@@ -64,84 +34,17 @@ impl Visited {
         self.site.running().addresses().console.unwrap().port()
     }
 
-    async fn connect(&self) -> support::Client<TlsStream<TcpStream>> {
-        let mut roots = RootCertStore::empty();
-        let file = self.site.config.state_folder().join("console.pem");
-        roots
-            .add(CertificateDer::from_pem_file(file).unwrap())
-            .unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let settings = ClientConfig::builder_with_details(provider, self.site.clock.clone())
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+    fn browser(&self) -> Browser {
         let address = self.site.running().addresses().console.unwrap();
-        let stream = TcpStream::connect(address).await.unwrap();
-        let name = ServerName::try_from("localhost").unwrap();
-        let connector = TlsConnector::from(Arc::new(settings));
-        support::Client(connector.connect(name, stream).await.unwrap())
+        Browser::new(&self.site, address, None)
     }
 
-    /// Sends a request whose header fields are exactly these.
-    async fn send(&self, method: &str, path: &str, fields: &[(&str, &str)], body: &str) -> Answer {
-        let mut client = self.connect().await;
-        let mut text = format!(
-            "{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n",
-            body.len()
-        );
-        for (name, value) in fields {
-            text.push_str(&format!("{name}: {value}\r\n"));
-        }
-        client.send(&format!("{text}\r\n{body}")).await;
-        let mut octets = Vec::new();
-        client.0.read_to_end(&mut octets).await.unwrap();
-        let text = String::from_utf8(octets).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        for (name, value) in headers::OF_ALL {
-            assert!(head.contains(&format!("{name}: {value}")), "{path}: {head}");
-        }
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        let answer = Answer {
-            status,
-            head: head.to_owned(),
-            body: body.to_owned(),
-        };
-        let cached = answer.header("cache-control").unwrap();
-        assert_eq!(
-            cached == "no-store",
-            !path.starts_with("/assets/"),
-            "{path}"
-        );
-        answer
-    }
-
-    fn host(&self) -> String {
-        format!("localhost:{}", self.port())
-    }
-
-    /// What a page of the console has a browser send.
     async fn get(&self, path: &str, cookie: &str) -> Answer {
-        let host = self.host();
-        let fields = [
-            ("Host", &host[..]),
-            ("Cookie", cookie),
-            ("Sec-Fetch-Site", "same-origin"),
-        ];
-        self.send("GET", path, &fields, "").await
+        self.browser().get(path, cookie).await
     }
 
     async fn post(&self, path: &str, cookie: &str, form: &str) -> Answer {
-        let (host, origin) = (self.host(), format!("https://{}", self.host()));
-        let fields = [
-            ("Host", &host[..]),
-            ("Origin", &origin[..]),
-            ("Cookie", cookie),
-            ("Sec-Fetch-Site", "same-origin"),
-            ("Sec-Fetch-Mode", "navigate"),
-            ("Content-Type", "application/x-www-form-urlencoded"),
-        ];
-        self.send("POST", path, &fields, form).await
+        self.browser().post(path, cookie, form).await
     }
 
     /// A form that is sent with these fields.
@@ -322,8 +225,9 @@ async fn sessions_end_and_nothing_stays_behind() {
     // A stream ends with its session.
     assert_eq!(visited.get("/events", &first).await.status, 403);
     assert_eq!(visited.get("/events", "").await.status, 403);
-    let mut stream = visited.connect().await;
-    let host = visited.host();
+    let browser = visited.browser();
+    let mut stream = browser.connect().await;
+    let host = browser.host();
     let request = format!("GET /events HTTP/1.1\r\nHost: {host}\r\nCookie: {second}\r\n\r\n");
     stream.send(&request).await;
     stream.until("retry: 3000").await;
@@ -349,12 +253,13 @@ async fn sessions_end_and_nothing_stays_behind() {
 async fn other_pages_and_other_names_are_refused() {
     let visited = Visited::start().await;
     let cookie = visited.signed_in("secret").await;
-    let (host, own) = (visited.host(), format!("https://{}", visited.host()));
+    let browser = visited.browser();
+    let (host, own) = (browser.host(), format!("https://{}", browser.host()));
     let add = async |origin: Option<&str>, site: Option<&str>| {
         let mut fields = vec![("Host", &host[..]), ("Cookie", &cookie[..])];
         fields.extend(origin.map(|origin| ("Origin", origin)));
         fields.extend(site.map(|site| ("Sec-Fetch-Site", site)));
-        visited.send("POST", "/sign-out", &fields, "").await.status
+        browser.send("POST", "/sign-out", &fields, "").await.status
     };
     assert_eq!(add(None, Some("same-origin")).await, 403);
     assert_eq!(
@@ -365,7 +270,7 @@ async fn other_pages_and_other_names_are_refused() {
     assert_eq!(add(Some(&own), Some("same-site")).await, 403);
     assert_eq!(add(Some(&own), None).await, 403);
     let misdirected = [("Host", "evil.example"), ("Cookie", &cookie[..])];
-    assert_eq!(visited.send("GET", "/", &misdirected, "").await.status, 421);
+    assert_eq!(browser.send("GET", "/", &misdirected, "").await.status, 421);
     assert_eq!(
         visited.get("/", &cookie).await.status,
         200,

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::named;
 use crate::{Role, text};
 
 /// A link to be made.
@@ -27,6 +28,20 @@ pub struct ConsoleLink {
     pub expires: String,
 }
 
+/// How a user signed in to the console.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SignInWay {
+    /// By a link, which `hgs console` prints.
+    Link,
+    /// At a provider of OpenID Connect.
+    OpenId,
+    /// By a client certificate.
+    Certificate,
+}
+
+named!(SignInWay);
+
 /// Somebody who is signed in to the console.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ConsoleSession {
@@ -34,6 +49,8 @@ pub struct ConsoleSession {
     pub session: String,
     /// Who it is, as in audit records without a session.
     pub user: String,
+    /// How the user signed in.
+    pub way: SignInWay,
     /// The roles that permit no more than it is permitted.
     pub roles: Vec<Role>,
     /// From where it was used last.

@@ -262,7 +262,7 @@ pub enum CertificateRole {
     EndorsementRoot,
     /// The TLS certificate of the HTTPS listener, or of `[listen.api]`.
     Tls,
-    /// The certificate of a client of `[listen.api]`, by the client's name.
+    /// The certificate of a client of `[listen.api]` or `[listen.console.client_certificates]`, by the client's name.
     Client,
     /// A certificate of this node or of its cluster's authorities. Those of nodes are renewed by themselves.
     Cluster,

@@ -37,7 +37,7 @@ pub use cluster::{
     Cluster, ClusterNode, ClusterUpgrade, ExistingEtcd, ExistingEtcdMember, InviteNode,
     NodeInvitation,
 };
-pub use console::{ConsoleLink, ConsoleSession, NewConsoleLink};
+pub use console::{ConsoleLink, ConsoleSession, NewConsoleLink, SignInWay};
 pub use diagnosis::Diagnosis;
 pub use events::{
     CaughtUp, CertificateRole, Event, EventKind, EventKinds, EventQuery, Expiry, ExpiryStage, Gap,

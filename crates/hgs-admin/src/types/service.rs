@@ -126,6 +126,8 @@ pub enum ListenerName {
     Api,
     /// The console, in a browser.
     Console,
+    /// The console, in a browser that shows a certificate.
+    ConsoleClientCertificates,
 }
 
 named!(ListenerName);

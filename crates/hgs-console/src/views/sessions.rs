@@ -1,7 +1,7 @@
 //! Who is signed in.
 
 use hgs_admin::AdminError;
-use hgs_admin::types::ConsoleSession;
+use hgs_admin::types::{ConsoleSession, SignInWay};
 use hgs_pki::Time;
 use maud::{Markup, html};
 
@@ -38,10 +38,18 @@ fn row(session: &ConsoleSession, viewer: &Viewer, now: Time) -> Vec<Markup> {
         text(&session.user),
         roles(session),
         text(&session.address),
-        time(&session.signed_in, now),
+        html! { (time(&session.signed_in, now)) ", by " (way(session.way)) },
         time(&session.ends, now),
         act_link(path.as_ref(), "End"),
     ]
+}
+
+fn way(way: SignInWay) -> &'static str {
+    match way {
+        SignInWay::Link => "a link",
+        SignInWay::OpenId => "OpenID Connect",
+        SignInWay::Certificate => "a certificate",
+    }
 }
 
 fn roles(session: &ConsoleSession) -> Markup {
@@ -69,7 +77,7 @@ pub(crate) fn revoke(
             ("User", text(&session.user)),
             ("Roles", roles(session)),
             ("From", text(&session.address)),
-            ("Signed in", time(&session.signed_in, now)),
+            ("Signed in", html! { (time(&session.signed_in, now)) ", by " (way(session.way)) }),
             ("Last click", time(&session.last_used, now)),
         ]))
         (form(&path, button, &html! {}))

@@ -3,11 +3,11 @@
 use hgs_admin::types::{
     AttestationMode, AuditRecord, Certificate, ConsoleSession, DocumentKind, Host, HostDetail,
     HostEvidence, HostGroup, HostQuery, Judgement, LastAttempt, Policy, PolicyDocument,
-    PolicyDocumentDetail, Protector, ProtectorLineage, ProtectorStage, Revocation, Standing,
-    Status, Warning,
+    PolicyDocumentDetail, Protector, ProtectorLineage, ProtectorStage, Revocation, SignInWay,
+    Standing, Status, Warning,
 };
-use hgs_admin::{AdminError, ErrorCode, Permissions, Role};
-use hgs_pki::Time;
+use hgs_admin::{AdminError, Caller, ErrorCode, Identity, Permissions, Role};
+use hgs_pki::{Thumbprint, Time};
 
 use super::document::{self, Which};
 use super::last_hour::{Bars, LastHour};
@@ -105,6 +105,7 @@ fn session() -> ConsoleSession {
     ConsoleSession {
         session: HOSTILE.to_owned(),
         user: HOSTILE.to_owned(),
+        way: SignInWay::Certificate,
         roles: vec![Role::Reviewer],
         address: HOSTILE.to_owned(),
         signed_in: NOW.to_string(),
@@ -362,6 +363,17 @@ fn pages() -> Vec<Page> {
         problem::page(&error),
         sign_in::by_link("secret", Some(HOSTILE)),
         sign_in::by_link(HOSTILE, None),
+        sign_in::page(sign_in::Ways {
+            provider: Some(HOSTILE),
+            certificate: true,
+        }),
+        sign_in::by_certificate(&Caller {
+            identity: Identity::Certificate {
+                thumbprint: Thumbprint::of(b"certificate"),
+                name: HOSTILE.to_owned(),
+            },
+            permissions: Role::Reviewer.permissions(),
+        }),
     ]);
     pages
 }
@@ -375,7 +387,7 @@ fn names_of_others_stay_text() {
         assert!(!document.contains("\" onfocus"), "{}", page.title);
         assert!(!document.contains("<script>"), "{}", page.title);
     }
-    let stranger = framed_for_strangers(&sign_in::page(None), None);
+    let stranger = framed_for_strangers(&sign_in::page(sign_in::Ways::default()), None);
     assert_eq!(stranger.matches("<script").count(), 1);
 }
 
@@ -413,9 +425,21 @@ fn a_role_sees_what_it_may_do() {
         permissions: Permissions::default(),
         ..viewer(Role::Reviewer)
     };
-    let document = framed(&sign_in::page(None), &nobody, None, None);
+    let document = framed(
+        &sign_in::page(sign_in::Ways::default()),
+        &nobody,
+        None,
+        None,
+    );
     assert!(!document.contains("href=\"/hosts\""));
-    let menu = |role| framed(&sign_in::page(None), &viewer(role), None, None);
+    let menu = |role| {
+        framed(
+            &sign_in::page(sign_in::Ways::default()),
+            &viewer(role),
+            None,
+            None,
+        )
+    };
     assert!(menu(Role::Reviewer).contains("href=\"/audit\""));
     assert!(!menu(Role::HostManager).contains("href=\"/audit\""));
 }

@@ -882,6 +882,10 @@ impl AdminHandler<'_> {
             (ListenerName::Metrics, addresses.metrics),
             (ListenerName::Api, addresses.api),
             (ListenerName::Console, addresses.console),
+            (
+                ListenerName::ConsoleClientCertificates,
+                addresses.console_client_certificates,
+            ),
         ]
         .into_iter()
         .filter_map(|(name, address)| Some((name, address?.to_string())));

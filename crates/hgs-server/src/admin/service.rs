@@ -16,7 +16,7 @@ use super::AdminParts;
 use super::handler::AdminHandler;
 use crate::config;
 use crate::guardian::Follower;
-use crate::http::{ApiClient, Credentials, Peer, Request, Response, Service};
+use crate::http::{Credentials, Peer, Request, Response, Service};
 use crate::roles::Roles;
 
 const JSON: &str = "application/json; charset=utf-8";
@@ -166,11 +166,7 @@ fn follower(roles: &Roles, peer: Peer, caller: &Caller) -> Follower {
 fn caller(roles: &Roles, peer: &Peer) -> Result<Caller, AdminError> {
     let credentials = match peer {
         Peer::Unix(credentials) => *credentials,
-        Peer::Client(client) if client.has_access() => return Ok(client_of(client)),
-        Peer::Client(client) => {
-            let message = format!("the access of {} has ended", client.name());
-            return Err(AdminError::new(ErrorCode::Forbidden, message));
-        }
+        Peer::Client(client) => return client.caller(),
         Peer::Tcp(_) | Peer::Node(_) => {
             let message = "this is no listener for administrators";
             return Err(AdminError::new(ErrorCode::Forbidden, message));
@@ -184,16 +180,6 @@ fn caller(roles: &Roles, peer: &Peer) -> Result<Caller, AdminError> {
         identity: identity(credentials),
         permissions: roles.into_iter().collect(),
     })
-}
-
-fn client_of(client: &ApiClient) -> Caller {
-    Caller {
-        identity: Identity::Certificate {
-            thumbprint: client.thumbprint(),
-            name: client.name().to_owned(),
-        },
-        permissions: client.roles().iter().copied().collect(),
-    }
 }
 
 fn identity(Credentials { uid, .. }: Credentials) -> Identity {

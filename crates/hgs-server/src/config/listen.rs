@@ -10,7 +10,7 @@ use super::openid::OpenId;
 use super::public_url::PublicUrl;
 use super::quantity::{DAY, SECOND, period};
 
-/// `[listen]`: the six listeners.
+/// `[listen]`: the listeners.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Listen {
@@ -213,6 +213,8 @@ pub struct Console {
     pub handshake_time: Duration,
     /// Signing in by OpenID Connect.
     pub openid: OpenId,
+    /// Signing in by a client certificate.
+    pub client_certificates: ClientCertificates,
 }
 
 impl Default for Console {
@@ -227,6 +229,47 @@ impl Default for Console {
             check_interval: Duration::from_mins(1),
             handshake_time: Duration::from_secs(10),
             openid: OpenId::default(),
+            client_certificates: ClientCertificates::default(),
+        }
+    }
+}
+
+/// `[listen.console.client_certificates]`: the console under TLS 1.3, for browsers that show a certificate of its user. It shows
+/// the certificate of `[listen.console]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClientCertificates {
+    /// Whether there is such a listener.
+    pub enabled: bool,
+    /// Address and port.
+    pub address: SocketAddr,
+    /// The URL by which browsers reach it; the name by which they reached the console, and this port, when absent.
+    pub public_url: Option<PublicUrl>,
+    /// File with the users, their certificates and roles; `console-clients.toml` beside the configuration when absent.
+    pub clients: Option<PathBuf>,
+    /// How often the file, and the certificates that it names, are looked at for a change.
+    #[serde(
+        serialize_with = "period::serialize",
+        deserialize_with = "period::between::<_, 1, DAY>"
+    )]
+    pub check_interval: Duration,
+    /// Time that a TLS handshake may take. Some browsers ask their user for a certificate in the midst of it.
+    #[serde(
+        serialize_with = "period::serialize",
+        deserialize_with = "period::between::<_, 1, { 60 * SECOND }>"
+    )]
+    pub handshake_time: Duration,
+}
+
+impl Default for ClientCertificates {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            address: (Ipv6Addr::UNSPECIFIED, 9445).into(),
+            public_url: None,
+            clients: None,
+            check_interval: Duration::from_secs(10),
+            handshake_time: Duration::from_mins(1),
         }
     }
 }

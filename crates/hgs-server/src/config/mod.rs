@@ -30,7 +30,7 @@ pub use finding::{Finding, Severity};
 pub use health_token::HealthToken;
 pub use layout::{Environment, Layout};
 pub use limits::Limits;
-pub use listen::{Admin, Api, Console, Http, Https, Listen, Metrics, TlsFiles};
+pub use listen::{Admin, Api, ClientCertificates, Console, Http, Https, Listen, Metrics, TlsFiles};
 pub use openid::{OpenId, OpenIdGroup, OpenIdIncomplete};
 pub use pkcs11::{Pkcs11, Pkcs11Key, Pkcs11Module};
 pub(crate) use public_url::host_of;
@@ -306,6 +306,13 @@ impl Config {
     pub fn api_clients_file(&self) -> PathBuf {
         let configured = self.listen.api.clients.clone();
         configured.unwrap_or_else(|| self.layout.configuration.join("api-clients.toml"))
+    }
+
+    /// The file with the users who sign in to the console by a certificate.
+    #[must_use]
+    pub fn console_clients_file(&self) -> PathBuf {
+        let configured = self.listen.console.client_certificates.clients.clone();
+        configured.unwrap_or_else(|| self.layout.configuration.join("console-clients.toml"))
     }
 
     /// Whether `[listen.api]` needs another certificate than `[listen.https]`, which is read there.

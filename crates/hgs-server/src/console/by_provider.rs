@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hgs_admin::{AdminError, Caller};
 use hgs_console::routes::{self, Target};
-use hgs_console::sessions::LookAgain;
+use hgs_console::sessions::{LookAgain, NewSession, Way};
 use hgs_console::{Path, views};
 use hgs_crypto::random::System;
 use hgs_openid::SIGN_IN_TIME;
@@ -22,7 +22,8 @@ impl Visit {
     pub(super) async fn by_provider(&self) -> Option<Response> {
         let openid = self.console.openid()?;
         let target = routes::find(&self.request.path);
-        if !matches!(target, Target::OpenId | Target::OpenIdCallback) {
+        let is_for_it = matches!(target, Target::OpenId | Target::OpenIdCallback);
+        if !is_for_it || self.client().is_some() {
             return None;
         }
         if let Some(refused) = self.refused(&target) {
@@ -66,10 +67,16 @@ impl Visit {
         // What the provider says holds for the session: it is not asked again.
         let again = user.clone();
         let look_again: LookAgain = Arc::new(move || Ok::<_, AdminError>(again.clone()));
-        let (at_most, address) = (openid.session_time(), self.address());
+        let new = NewSession {
+            user,
+            look_again,
+            way: Way::OpenId,
+            address: self.address(),
+            at_most: openid.session_time(),
+        };
         let begun = {
             let (mut sessions, random) = (self.console.sessions(), &mut System::new());
-            sessions.begin(user, look_again, at_most, address, self.now, random)
+            sessions.begin(new, self.now, random)
         };
         match begun {
             Ok(begun) => self.signed_in(begun, &Path::start()),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hgs_admin::{AdminError, Caller, Identity, Role};
 use hgs_console::requests::{self, OwnNames, Provenance};
 use hgs_console::routes::{self, Target};
-use hgs_console::sessions::{Cookie, LookAgain, Sessions};
+use hgs_console::sessions::{Cookie, LookAgain, NewSession, Presented, Sessions, Way};
 use hgs_crypto::CryptoError;
 use hgs_crypto::random::Random;
 use hgs_openid::Callback;
@@ -65,7 +65,13 @@ fn examine_strangers(request: &Request, sessions: &mut Sessions, begun: &Cookie)
     let by_user = requests::is_by_user(&browser::provenance(request));
     if let Some(value) = browser::cookie(request, COOKIE) {
         let is_known = value == begun.expose();
-        let found = sessions.find(value, by_user, "192.0.2.1", NOW);
+        let presented = Presented {
+            cookie: value,
+            certificate: None,
+            address: "192.0.2.1",
+            by_user,
+        };
+        let found = sessions.find(&presented, NOW);
         assert_eq!(found.is_some(), is_known, "nobody else has the cookie");
     }
     if let Target::Link(secret) = routes::find(&request.path) {
@@ -84,9 +90,15 @@ fn somebody_is_signed_in() -> (Sessions, Cookie) {
     };
     let again = user.clone();
     let look_again: LookAgain = Arc::new(move || Ok::<_, AdminError>(again.clone()));
-    let (mut sessions, address) = (Sessions::default(), "192.0.2.2".to_owned());
-    let at_most = Seconds::from_hours(8);
-    let begun = sessions.begin(user, look_again, at_most, address, NOW, &mut Counting(7));
+    let mut sessions = Sessions::default();
+    let new = NewSession {
+        user,
+        look_again,
+        way: Way::Link,
+        address: "192.0.2.2".to_owned(),
+        at_most: Seconds::from_hours(8),
+    };
+    let begun = sessions.begin(new, NOW, &mut Counting(7));
     let (cookie, _) = begun.expect("it counts");
     (sessions, cookie)
 }

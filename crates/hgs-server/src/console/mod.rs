@@ -2,6 +2,7 @@
 //! the session is found, and the guardian is asked as its user.
 
 mod browser;
+mod by_certificate;
 mod by_provider;
 mod events;
 mod fuzzing;

@@ -7,7 +7,8 @@ use hgs_admin::types::EventQuery;
 use hgs_admin::{AdminError, Administration as _, Caller, ErrorCode, LastEventId};
 use hgs_console::requests::{self, Provenance, Refusal};
 use hgs_console::routes::{self, Asked, Route, Shown, Target};
-use hgs_console::sessions::{Cookie, SignedIn};
+use hgs_console::sessions::{Cookie, Presented, SignedIn};
+use hgs_console::views::sign_in::Ways;
 use hgs_console::{Notice, Path, Viewer, headers, page, views};
 use hgs_crypto::CryptoError;
 use hgs_crypto::random::System;
@@ -19,7 +20,7 @@ use tracing::{Span, error, info};
 use super::{browser, events, reply};
 use crate::admin::{AdminParts, perform_for};
 use crate::guardian::{Console, Follower, OpenId};
-use crate::http::{Peer, Request, Response, Service};
+use crate::http::{Peer, PinnedClient, Request, Response, Service};
 
 /// The service behind `[listen.console]`.
 pub(crate) struct ConsoleService {
@@ -76,7 +77,7 @@ impl Service for ConsoleService {
 
 /// One request.
 pub(super) struct Visit {
-    parts: Arc<AdminParts>,
+    pub(super) parts: Arc<AdminParts>,
     pub(super) console: Arc<Console>,
     pub(super) now: Time,
     pub(super) request: Request,
@@ -100,10 +101,22 @@ impl Visit {
         match target {
             Target::Asset(asset) => reply::asset(asset),
             Target::SignIn => {
-                let provider = self.console.openid().map(OpenId::issuer);
-                let shown = views::sign_in::page(provider);
+                if let Some(client) = self.client() {
+                    return self.offer_sign_in(client);
+                }
+                let host = browser::header(&self.request, HOST).unwrap_or_default();
+                let shown = views::sign_in::page(Ways {
+                    provider: self.console.openid().map(OpenId::issuer),
+                    certificate: self.console.certificate_sign_in(host).is_some(),
+                });
                 let document = page::framed_for_strangers(&shown, browser::notice(&self.request));
                 reply::html(StatusCode::OK, document)
+            }
+            Target::Certificate => self.by_certificate(),
+            Target::Link(_) | Target::OpenId | Target::OpenIdCallback
+                if self.client().is_some() =>
+            {
+                reply::refused(StatusCode::NOT_FOUND, &views::sign_in::other_way())
             }
             Target::Link(secret) => self.link(secret),
             Target::OpenId | Target::OpenIdCallback => {
@@ -123,20 +136,39 @@ impl Visit {
     pub(super) fn address(&self) -> String {
         match &self.request.peer {
             Peer::Tcp(address) | Peer::Node(address) => address.ip().to_string(),
-            other => other.to_string(),
+            Peer::Client(client) => client.address.ip().to_string(),
+            Peer::Unix(_) => self.request.peer.to_string(),
         }
+    }
+
+    /// Who has shown a certificate: everybody at the port for certificates, and nobody at the other one.
+    pub(super) fn client(&self) -> Option<&PinnedClient> {
+        match &self.request.peer {
+            Peer::Client(client) => Some(client),
+            Peer::Tcp(_) | Peer::Node(_) | Peer::Unix(_) => None,
+        }
+    }
+
+    /// The name of the session's cookie at this port.
+    fn cookie_name(&self) -> &str {
+        let of_certificate = self.client().and(self.console.certificate_cookie());
+        of_certificate.unwrap_or(self.console.cookie())
     }
 
     /// The value of the session's cookie.
     fn cookie(&self) -> Option<&str> {
-        browser::cookie(&self.request, self.console.cookie())
+        browser::cookie(&self.request, self.cookie_name())
     }
 
     fn session(&self) -> Option<SignedIn> {
-        let is_by_user = requests::is_by_user(&self.provenance());
         let address = self.address();
-        let mut sessions = self.console.sessions();
-        sessions.find(self.cookie()?, is_by_user, &address, self.now)
+        let presented = Presented {
+            cookie: self.cookie()?,
+            certificate: self.client().map(PinnedClient::thumbprint),
+            address: &address,
+            by_user: requests::is_by_user(&browser::provenance(&self.request)),
+        };
+        self.console.sessions().find(&presented, self.now)
     }
 
     fn link(&self, secret: &str) -> Response {
@@ -179,7 +211,7 @@ impl Visit {
             peer = %self.request.peer,
             "signed in to the console"
         );
-        reply::with_session(reply::see(place), self.console.cookie(), &cookie)
+        reply::with_session(reply::see(place), self.cookie_name(), &cookie)
     }
 
     fn of_session(&self, target: &Target<'_>) -> Response {
@@ -200,7 +232,7 @@ impl Visit {
                 self.console.sessions().end(&signed_in.session, self.now);
                 info!(actor = %caller.identity, "signed out of the console");
                 let response = reply::see(&routes::sign_in().with_notice(Notice::SignedOut));
-                reply::without_session(response, self.console.cookie())
+                reply::without_session(response, self.cookie_name())
             }
             Target::Events => self.events(&signed_in, &caller),
             Target::Route(route, segment) => self.route(route, segment, &signed_in, &caller),
@@ -208,6 +240,7 @@ impl Visit {
             | Target::SignIn
             | Target::OpenId
             | Target::OpenIdCallback
+            | Target::Certificate
             | Target::Link(_)
             | Target::Nothing => {
                 let error = AdminError::new(ErrorCode::NotFound, "the console has no such page");
@@ -228,7 +261,7 @@ impl Visit {
         };
         let response = reply::see(&place);
         match had_session {
-            true => reply::without_session(response, self.console.cookie()),
+            true => reply::without_session(response, self.cookie_name()),
             false => response,
         }
     }

@@ -1,5 +1,7 @@
 //! The certificates that a guardian relies on, and when each of them ends.
 
+use std::collections::BTreeSet;
+
 use hgs_admin::types::CertificateRole;
 use hgs_cluster::credentials;
 use hgs_cluster::folder::ClusterFolder;
@@ -69,7 +71,7 @@ impl Inspection {
         found
     }
 
-    /// Those of callers of `[listen.api]`, and those by which the nodes of a cluster know each other.
+    /// Those of clients, and those by which the nodes of a cluster know each other.
     pub(super) fn certificates_of_peers(&self) -> Vec<CertificateInUse> {
         let mut found = self.certificates_of_clients();
         let folder = ClusterFolder::of_state(&self.config.state_folder());
@@ -84,10 +86,14 @@ impl Inspection {
         found
     }
 
-    /// Those of callers of `[listen.api]`.
+    /// Those of clients: each once, also where two listeners have one file.
     pub(super) fn certificates_of_clients(&self) -> Vec<CertificateInUse> {
-        let clients = self.api_clients.get();
-        clients.map_or_else(Vec::new, |clients| clients.certificates())
+        let listeners = self.clients.get().into_iter().flatten();
+        let found = listeners.flat_map(|clients| clients.certificates());
+        let mut seen = BTreeSet::new();
+        let is_new =
+            |one: &CertificateInUse| seen.insert((one.name.clone(), one.validity.not_after));
+        found.filter(is_new).collect()
     }
 }
 

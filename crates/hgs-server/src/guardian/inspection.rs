@@ -19,7 +19,7 @@ use super::open_store::OpenStore;
 use super::signers::Signers;
 use super::trace::disk;
 use crate::config::Config;
-use crate::http::{Addresses, ApiClients};
+use crate::http::{Addresses, PinnedClients};
 use hgs_clock::Clock;
 
 /// Shows administrators, monitoring and diagnostics how a guardian is.
@@ -31,8 +31,8 @@ pub(crate) struct Inspection {
     pub(crate) snapshots: Arc<Snapshots>,
     /// Where it listens, once it does.
     pub(crate) addresses: OnceLock<Addresses>,
-    /// Who may call the admin API over the network, where that is listened for.
-    pub(crate) api_clients: OnceLock<Arc<ApiClients>>,
+    /// Whose certificates are taken, for each listener that asks for one, once it listens.
+    pub(crate) clients: OnceLock<Vec<Arc<PinnedClients>>>,
 }
 
 impl Inspection {
@@ -175,16 +175,13 @@ fn expiry_warning(record: &CertificateRecord, now: Time) -> Option<Warning> {
     ))
 }
 
-/// The certificate of a caller of `[listen.api]`.
+/// The certificate of a client.
 fn client_warning(client: &CertificateInUse, now: Time) -> Option<Warning> {
     let expires = end(client.validity, now, ("expired", "expires"))?;
     Some(warning(
         "client-certificate-expiry",
-        format!(
-            "the certificate of the client {} of [listen.api] {expires}",
-            client.name
-        ),
-        "put a new certificate into the file of [listen.api], or remove the client from it",
+        format!("the certificate of the client {} {expires}", client.name),
+        "put a new certificate into the file that `clients` names in [listen.api] or [listen.console.client_certificates], or remove the client from it",
     ))
 }
 

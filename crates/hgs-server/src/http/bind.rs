@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 
 use super::certificate::{CurrentCertificate, TlsError};
-use super::clients::{ApiClients, ApiClientsError};
+use super::clients::{PinnedClients, PinnedClientsError};
 use super::listener;
 use super::passed::PassedSockets;
 use super::service::Service;
@@ -34,6 +34,8 @@ pub enum ListenerName {
     Api,
     /// `[listen.console]`
     Console,
+    /// `[listen.console.client_certificates]`
+    ConsoleClientCertificates,
     /// What other nodes of the cluster reach.
     Cluster,
 }
@@ -48,6 +50,7 @@ impl ListenerName {
             Self::Admin => "admin",
             Self::Api => "api",
             Self::Console => "console",
+            Self::ConsoleClientCertificates => "console-client-certificates",
             Self::Cluster => "cluster",
         }
     }
@@ -57,6 +60,9 @@ impl fmt::Display for ListenerName {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cluster => formatter.write_str("the cluster listener"),
+            Self::ConsoleClientCertificates => {
+                formatter.write_str("[listen.console.client_certificates]")
+            }
             other => write!(formatter, "[listen.{}]", other.label()),
         }
     }
@@ -97,9 +103,15 @@ pub enum BindError {
         #[source]
         error: TlsError,
     },
-    /// It is not known who may call the admin API.
-    #[error("[listen.api]: no callers")]
-    ApiClients(#[from] ApiClientsError),
+    /// It is not known whose certificates are taken.
+    #[error("{listener}: no clients")]
+    Clients {
+        /// Which listener.
+        listener: ListenerName,
+        /// Why.
+        #[source]
+        error: PinnedClientsError,
+    },
     /// The admin socket can't be made.
     #[error("[listen.admin]: no socket at {}", path.display())]
     Socket {
@@ -137,12 +149,12 @@ impl fmt::Debug for ClusterListening {
     }
 }
 
-/// What `[listen.api]` listens with.
+/// What a listener that asks for certificates listens with.
 #[derive(Debug)]
-pub(super) struct ApiListening {
+pub(super) struct ClientListening {
     pub(super) listener: TcpListener,
     pub(super) certificate: Arc<CurrentCertificate>,
-    pub(super) clients: Arc<ApiClients>,
+    pub(super) clients: Arc<PinnedClients>,
 }
 
 /// The open listeners of one server.
@@ -152,8 +164,9 @@ pub(super) struct Listeners {
     pub(super) https: Option<(TcpListener, Arc<CurrentCertificate>)>,
     pub(super) metrics: Option<TcpListener>,
     pub(super) admin: Option<AdminSocket>,
-    pub(super) api: Option<ApiListening>,
+    pub(super) api: Option<ClientListening>,
     pub(super) console: Option<(TcpListener, Arc<CurrentCertificate>)>,
+    pub(super) console_client_certificates: Option<ClientListening>,
     pub(super) cluster: Option<(TcpListener, ClusterListening)>,
 }
 
@@ -172,6 +185,17 @@ impl Listeners {
             }
             None => open_tcp(listener, address),
         };
+        let console = listen
+            .console
+            .enabled
+            .then(|| {
+                let files = config.console_files();
+                let certificate = load(ListenerName::Console, files.tls_files())?;
+                let listener = open_tcp(ListenerName::Console, listen.console.address)?;
+                Ok::<_, BindError>((listener, certificate))
+            })
+            .transpose()?;
+        let by_certificate = &listen.console.client_certificates;
         let opened = Self {
             http: listen
                 .http
@@ -201,23 +225,30 @@ impl Listeners {
                 .api
                 .enabled
                 .then(|| {
-                    Ok::<_, BindError>(ApiListening {
-                        certificate: load(ListenerName::Api, config.api_tls_files())?,
-                        clients: ApiClients::load(config.api_clients_file(), Arc::clone(clock))?,
-                        listener: open_tcp(ListenerName::Api, listen.api.address)?,
+                    let listener = ListenerName::Api;
+                    let file = config.api_clients_file();
+                    Ok::<_, BindError>(ClientListening {
+                        certificate: load(listener, config.api_tls_files())?,
+                        clients: load_clients(listener, "listen.api", file, clock)?,
+                        listener: open_tcp(listener, listen.api.address)?,
                     })
                 })
                 .transpose()?,
-            console: listen
-                .console
-                .enabled
-                .then(|| {
-                    let files = config.console_files();
-                    let certificate = load(ListenerName::Console, files.tls_files())?;
-                    let listener = open_tcp(ListenerName::Console, listen.console.address)?;
-                    Ok::<_, BindError>((listener, certificate))
+            console_client_certificates: console
+                .as_ref()
+                .filter(|_| by_certificate.enabled)
+                .map(|(_, certificate)| {
+                    let listener = ListenerName::ConsoleClientCertificates;
+                    let section = "listen.console.client_certificates";
+                    let file = config.console_clients_file();
+                    Ok::<_, BindError>(ClientListening {
+                        certificate: Arc::clone(certificate),
+                        clients: load_clients(listener, section, file, clock)?,
+                        listener: open_tcp(listener, by_certificate.address)?,
+                    })
                 })
                 .transpose()?,
+            console,
             cluster: cluster
                 .map(|cluster| {
                     let listener = open_tcp(ListenerName::Cluster, cluster.address)?;
@@ -234,6 +265,16 @@ impl Listeners {
 
 fn load(listener: ListenerName, files: TlsFiles<'_>) -> Result<Arc<CurrentCertificate>, BindError> {
     CurrentCertificate::load(files).map_err(|error| BindError::Tls { listener, error })
+}
+
+fn load_clients(
+    listener: ListenerName,
+    section: &'static str,
+    file: PathBuf,
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<PinnedClients>, BindError> {
+    PinnedClients::load(section, file, Arc::clone(clock))
+        .map_err(|error| BindError::Clients { listener, error })
 }
 
 fn open_tcp(listener: ListenerName, address: SocketAddr) -> Result<TcpListener, BindError> {

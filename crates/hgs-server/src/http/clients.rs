@@ -1,7 +1,8 @@
-//! The callers of `[listen.api]`: whose TLS client certificates are taken, and which roles each has.
+//! The clients of `[listen.api]` and of `[listen.console.client_certificates]`: whose TLS client certificates are taken, and
+//! which roles each has.
 //!
 //! They are entries of a file, each with a certificate. The file is read again while the server runs. An entry that is gone
-//! or was changed ends the access of whoever connected by it: an [`ApiClient`] tells so, and its connections end.
+//! or was changed ends the access of whoever connected by it: a [`PinnedClient`] tells so, and its connections end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -9,8 +10,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
-use hgs_admin::Role;
 use hgs_admin::types::CertificateRole;
+use hgs_admin::{AdminError, Caller, ErrorCode, Identity, Role};
 use hgs_clock::Clock;
 use hgs_custody::Bundle;
 use hgs_custody::bundle::BundleError;
@@ -33,12 +34,12 @@ use crate::logging::PEERS;
 
 /// Entries of the file.
 const MAX_CLIENTS: usize = 1000;
-/// Octets of a caller's name.
+/// Octets of a client's name.
 const MAX_NAME: usize = 64;
 
-/// A caller of `[listen.api]`, by the entry that stood in the file when it connected.
+/// Who connected with a certificate of the file, by the entry that stood there at that time.
 #[derive(Debug, Clone)]
-pub struct ApiClient {
+pub struct PinnedClient {
     /// Where it connected from.
     pub address: SocketAddr,
     entry: Arc<Entry>,
@@ -56,7 +57,7 @@ struct Entry {
     removed: watch::Sender<bool>,
 }
 
-impl ApiClient {
+impl PinnedClient {
     /// The name of the entry.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -69,16 +70,23 @@ impl ApiClient {
         self.entry.thumbprint
     }
 
-    /// What it may do, as long as it has access.
-    #[must_use]
-    pub fn roles(&self) -> &[Role] {
-        &self.entry.roles
-    }
-
-    /// Whether its entry stands, and its certificate is valid now.
-    #[must_use]
-    pub fn has_access(&self) -> bool {
-        !*self.entry.removed.borrow() && self.entry.check_date().is_ok()
+    /// What it may do, as long as its entry stands and its certificate is valid.
+    ///
+    /// # Errors
+    /// When its access has ended.
+    pub(crate) fn caller(&self) -> Result<Caller, AdminError> {
+        let entry = &self.entry;
+        if *entry.removed.borrow() || entry.check_date().is_err() {
+            let message = format!("the access of {} has ended", entry.name);
+            return Err(AdminError::new(ErrorCode::Forbidden, message));
+        }
+        Ok(Caller {
+            identity: Identity::Certificate {
+                thumbprint: entry.thumbprint,
+                name: entry.name.clone(),
+            },
+            permissions: entry.roles.iter().copied().collect(),
+        })
     }
 
     /// Resolves when its access ends: the entry was removed or changed, or the certificate has expired. The engine ends
@@ -92,13 +100,13 @@ impl ApiClient {
     }
 }
 
-impl PartialEq for ApiClient {
+impl PartialEq for PinnedClient {
     fn eq(&self, other: &Self) -> bool {
         self.address == other.address && Arc::ptr_eq(&self.entry, &other.entry)
     }
 }
 
-impl Eq for ApiClient {}
+impl Eq for PinnedClient {}
 
 impl Entry {
     fn check_date(&self) -> Result<(), NotAdmitted> {
@@ -137,7 +145,7 @@ impl Entry {
 /// Why a certificate opens no connection.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 enum NotAdmitted {
-    #[error("certificate {0} is none of those in the file of [listen.api]")]
+    #[error("certificate {0} is none of those in the file")]
     Unknown(Thumbprint),
     #[error("the certificate of {name} expired at {not_after}")]
     Expired { name: String, not_after: Time },
@@ -159,19 +167,19 @@ impl NotAdmitted {
     }
 }
 
-/// The file with the callers of `[listen.api]`, or an entry in it, can't be used. The operator is at fault.
+/// A file of clients, or an entry in it, can't be used. The operator is at fault.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {problem}", file.display())]
-pub struct ApiClientsError {
+pub struct PinnedClientsError {
     /// The file.
     pub file: PathBuf,
     /// What is wrong with it.
-    pub problem: ApiClientsProblem,
+    pub problem: PinnedClientsProblem,
 }
 
-/// What is wrong with the file of callers.
+/// What is wrong with a file of clients.
 #[derive(Debug, thiserror::Error)]
-pub enum ApiClientsProblem {
+pub enum PinnedClientsProblem {
     /// It can't be read.
     #[error("{0}")]
     Unreadable(FileProblem),
@@ -253,13 +261,15 @@ struct GivenClient {
 struct FileOfClients {
     clients: BTreeMap<Thumbprint, Arc<Entry>>,
     /// Entries whose certificate can't be read: nobody has access by them.
-    left_out: Vec<ApiClientsError>,
+    left_out: Vec<PinnedClientsError>,
     /// The files of certificates that it names.
     certificates: Vec<PathBuf>,
 }
 
-/// The callers of `[listen.api]`, as the file has them now.
-pub(crate) struct ApiClients {
+/// The clients of one listener, as its file has them now.
+pub(crate) struct PinnedClients {
+    /// The section of the listener.
+    section: &'static str,
     file: PathBuf,
     clock: Arc<dyn Clock>,
     current: RwLock<BTreeMap<Thumbprint, Arc<Entry>>>,
@@ -267,16 +277,26 @@ pub(crate) struct ApiClients {
     seen: Mutex<(Vec<PathBuf>, Vec<FileState>)>,
 }
 
-impl fmt::Debug for ApiClients {
+impl fmt::Debug for PinnedClients {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "ApiClients({})", self.file.display())
+        write!(
+            formatter,
+            "PinnedClients({}, {})",
+            self.section,
+            self.file.display()
+        )
     }
 }
 
-impl ApiClients {
-    /// Reads the file. An entry whose certificate can't be read is left out, which is logged.
-    pub(super) fn load(file: PathBuf, clock: Arc<dyn Clock>) -> Result<Arc<Self>, ApiClientsError> {
+impl PinnedClients {
+    /// Reads the file for the listener of `section`. An entry whose certificate can't be read is left out, which is logged.
+    pub(super) fn load(
+        section: &'static str,
+        file: PathBuf,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<Self>, PinnedClientsError> {
         let clients = Self {
+            section,
             file,
             clock,
             current: RwLock::default(),
@@ -288,23 +308,25 @@ impl ApiClients {
 
     /// Reads the file again. Whoever connected by an entry that is gone or was changed loses access at once. When the
     /// file can't be used, the entries stay as they were.
-    pub(super) fn reload(&self) -> Result<(), ApiClientsError> {
+    pub(super) fn reload(&self) -> Result<(), PinnedClientsError> {
         // First the state: a change during the reading is then noticed at the next look.
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.1 = self.states(&seen.0);
         let read = read(&self.file, &self.clock).inspect_err(|error| {
-            error!(%error, "the clients of [listen.api] stay as they were");
+            let section = self.section;
+            error!(%error, "the clients of [{section}] stay as they were");
         })?;
         seen.1 = self.states(&read.certificates);
         seen.0 = read.certificates;
         drop(seen);
         for error in &read.left_out {
-            error!(%error, "a client of [listen.api] has no access");
+            error!(%error, "a client of [{}] has no access", self.section);
         }
         info!(
             file = %self.file.display(),
             clients = read.clients.len(),
-            "the clients of [listen.api] were read"
+            "the clients of [{}] were read",
+            self.section
         );
         self.take(read.clients);
         Ok(())
@@ -334,7 +356,8 @@ impl ApiClients {
             match clients.get_mut(thumbprint) {
                 Some(new) if new.is_as(old) => *new = Arc::clone(old),
                 _ => {
-                    info!(client = old.name, %thumbprint, "a client of [listen.api] has no access any more");
+                    let section = self.section;
+                    info!(client = old.name, %thumbprint, "a client of [{section}] has no access any more");
                     old.removed.send_replace(true);
                 }
             }
@@ -361,9 +384,9 @@ impl ApiClients {
         &self,
         certificate: &CertificateDer<'_>,
         address: SocketAddr,
-    ) -> Option<ApiClient> {
+    ) -> Option<PinnedClient> {
         let entry = self.find(certificate).ok()?;
-        Some(ApiClient { address, entry })
+        Some(PinnedClient { address, entry })
     }
 
     /// The certificates by the names of their entries, as far as it is known how long they are valid.
@@ -378,22 +401,22 @@ impl ApiClients {
 }
 
 /// Entries that can't be used, for `hgs server check`. The file itself has to be readable.
-pub(crate) fn check(file: &Path) -> Result<Vec<ApiClientsError>, ApiClientsError> {
+pub(crate) fn check(file: &Path) -> Result<Vec<PinnedClientsError>, PinnedClientsError> {
     let clock: Arc<dyn Clock> = Arc::new(hgs_clock::SystemClock);
     read(file, &clock).map(|read| read.left_out)
 }
 
-fn read(file: &Path, clock: &Arc<dyn Clock>) -> Result<FileOfClients, ApiClientsError> {
-    let failed = |problem| ApiClientsError {
+fn read(file: &Path, clock: &Arc<dyn Clock>) -> Result<FileOfClients, PinnedClientsError> {
+    let failed = |problem| PinnedClientsError {
         file: file.to_path_buf(),
         problem,
     };
     let text = config::read_text(file)
-        .map_err(|problem| failed(ApiClientsProblem::Unreadable(problem)))?;
+        .map_err(|problem| failed(PinnedClientsProblem::Unreadable(problem)))?;
     let given: Given = toml::from_str(&text)
-        .map_err(|error| failed(ApiClientsProblem::Syntax(error.to_string())))?;
+        .map_err(|error| failed(PinnedClientsProblem::Syntax(error.to_string())))?;
     if given.client.len() > MAX_CLIENTS {
-        return Err(failed(ApiClientsProblem::TooMany));
+        return Err(failed(PinnedClientsProblem::TooMany));
     }
     let mut found = FileOfClients {
         clients: BTreeMap::new(),
@@ -406,7 +429,7 @@ fn read(file: &Path, clock: &Arc<dyn Clock>) -> Result<FileOfClients, ApiClients
         let of_client = |problem| {
             let name = name.clone();
             let problem = Box::new(problem);
-            failed(ApiClientsProblem::Client { name, problem })
+            failed(PinnedClientsProblem::Client { name, problem })
         };
         if !names.insert(name.clone()) {
             return Err(of_client(ClientProblem::SecondOfName));
@@ -493,9 +516,9 @@ impl ClientProblem {
     }
 }
 
-/// How `[listen.api]` answers: TLS 1.3 with a certificate of one of `clients`.
+/// How a listener answers that asks for certificates: TLS 1.3 with that of one of `clients`.
 pub(super) fn tls_settings(
-    clients: &Arc<ApiClients>,
+    clients: &Arc<PinnedClients>,
     certificate: Arc<CurrentCertificate>,
 ) -> Arc<rustls::ServerConfig> {
     let provider = certificate::provider();
@@ -518,7 +541,7 @@ pub(super) fn tls_settings(
 /// Takes the certificates of the file and no others, whoever issued them, on the days when they are valid.
 #[derive(Debug)]
 struct ClientVerifier {
-    clients: Arc<ApiClients>,
+    clients: Arc<PinnedClients>,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
@@ -536,7 +559,8 @@ impl ClientCertVerifier for ClientVerifier {
         match self.clients.find(certificate) {
             Ok(_) => Ok(ClientCertVerified::assertion()),
             Err(refused) => {
-                warn!(target: PEERS, "a client of [listen.api] was refused: {refused}");
+                let section = self.clients.section;
+                warn!(target: PEERS, "a client of [{section}] was refused: {refused}");
                 Err(refused.told().into())
             }
         }

@@ -31,8 +31,8 @@ pub use certificate::TlsError;
 pub(crate) use certificate::{
     CurrentCertificate, check as check_certificate, provider as tls_provider,
 };
-pub use clients::{ApiClient, ApiClientsError, ApiClientsProblem, ClientProblem};
-pub(crate) use clients::{ApiClients, check as check_api_clients};
+pub use clients::{ClientProblem, PinnedClient, PinnedClientsError, PinnedClientsProblem};
+pub(crate) use clients::{PinnedClients, check as check_clients};
 pub use hgs_files::SocketError;
 pub(crate) use overload::Network;
 pub use passed::{PassedSocketError, PassedSockets};

@@ -15,12 +15,13 @@ use super::bind::ListenerName;
 const MOST: usize = 16;
 
 /// The listeners whose sockets may be passed, by the names that they have in configuration, logs and metrics.
-const PASSABLE: [ListenerName; 5] = [
+const PASSABLE: [ListenerName; 6] = [
     ListenerName::Http,
     ListenerName::Https,
     ListenerName::Metrics,
     ListenerName::Api,
     ListenerName::Console,
+    ListenerName::ConsoleClientCertificates,
 ];
 
 /// Listening sockets that were passed to this process, by listener.

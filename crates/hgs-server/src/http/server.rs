@@ -17,7 +17,7 @@ use tracing::{info, warn};
 
 use super::bind::{BindError, ClusterListening, ListenerName, Listeners};
 use super::certificate::{CurrentCertificate, TlsError};
-use super::clients::ApiClients;
+use super::clients::PinnedClients;
 use super::exchange::Engine;
 use super::listener::{self, Listener, Plain};
 use super::overload;
@@ -39,7 +39,7 @@ pub struct Services {
     pub protocol: Arc<dyn Service>,
     /// Behind `[listen.admin]` and `[listen.api]`.
     pub admin: Arc<dyn Service>,
-    /// Behind `[listen.console]`, where there is a console.
+    /// Behind `[listen.console]` and `[listen.console.client_certificates]`, where there is a console.
     pub console: Option<Arc<dyn Service>>,
     /// Asked by `/health/ready`.
     pub readiness: Readiness,
@@ -106,26 +106,30 @@ pub struct Addresses {
     pub api: Option<SocketAddr>,
     /// The console.
     pub console: Option<SocketAddr>,
+    /// The console for browsers that show a certificate.
+    pub console_client_certificates: Option<SocketAddr>,
     /// What other nodes reach.
     pub cluster: Option<SocketAddr>,
 }
 
-/// Makes a running server read its TLS certificates, and the callers of `[listen.api]`, again.
+/// Makes a running server read its TLS certificates, and the files of clients, again.
 #[derive(Debug, Clone)]
 pub struct Reloader {
     https: Option<Arc<CurrentCertificate>>,
-    api: Option<(Arc<CurrentCertificate>, Arc<ApiClients>)>,
+    api: Option<(Arc<CurrentCertificate>, Arc<PinnedClients>)>,
     console: Option<Arc<CurrentCertificate>>,
+    console_clients: Option<Arc<PinnedClients>>,
 }
 
 impl Reloader {
     /// Reads certificates and their keys from their files, for the connections that come from now
-    /// on, and who may call the admin API. What can't be used was logged, and stays as it was.
+    /// on, and whose certificates are taken. What can't be used was logged, and stays as it was.
     ///
     /// # Errors
     /// When the files of a certificate can't be used.
     pub fn reload(&self) -> Result<(), TlsError> {
         let clients = self.api.iter().map(|(_, clients)| clients);
+        let clients = clients.chain(&self.console_clients);
         clients.for_each(|clients| drop(clients.reload()));
         let certificates = self.api.iter().map(|(certificate, _)| certificate);
         let certificates = self.https.iter().chain(certificates).chain(&self.console);
@@ -162,6 +166,7 @@ impl Bound {
             admin,
             api,
             console,
+            console_client_certificates,
             cluster,
         } = &self.listeners;
         Addresses {
@@ -171,6 +176,9 @@ impl Bound {
             admin: admin.as_ref().map(|socket| socket.path().to_path_buf()),
             api: api.as_ref().and_then(|api| address(&api.listener)),
             console: console.as_ref().and_then(|(listener, _)| address(listener)),
+            console_client_certificates: console_client_certificates
+                .as_ref()
+                .and_then(|listening| address(&listening.listener)),
             cluster: cluster.as_ref().and_then(|(listener, _)| address(listener)),
         }
     }
@@ -182,6 +190,7 @@ impl Bound {
             https,
             api,
             console,
+            console_client_certificates,
             ..
         } = &self.listeners;
         Reloader {
@@ -194,6 +203,9 @@ impl Bound {
             console: console
                 .as_ref()
                 .map(|(_, certificate)| Arc::clone(certificate)),
+            console_clients: console_client_certificates
+                .as_ref()
+                .map(|listening| Arc::clone(&listening.clients)),
         }
     }
 
@@ -203,10 +215,14 @@ impl Bound {
         console.map(|(_, certificate)| Arc::clone(certificate))
     }
 
-    /// Who may call the admin API over the network.
-    pub(crate) fn api_clients(&self) -> Option<Arc<ApiClients>> {
-        let api = self.listeners.api.as_ref();
-        api.map(|api| Arc::clone(&api.clients))
+    /// Whose certificates are taken, by listener.
+    pub(crate) fn clients(&self) -> Vec<Arc<PinnedClients>> {
+        let listeners = &self.listeners;
+        let asking = [&listeners.api, &listeners.console_client_certificates];
+        let asking = asking.into_iter().flatten();
+        asking
+            .map(|listening| Arc::clone(&listening.clients))
+            .collect()
     }
 
     /// Serves until `shutdown` resolves. Then no more connections are accepted, the requests in
@@ -220,6 +236,7 @@ impl Bound {
             listen.https.check_interval,
             listen.api.check_interval,
             listen.console.check_interval,
+            listen.console.client_certificates.check_interval,
         ];
         let reloader = self.reloader();
         let addresses = self.addresses();
@@ -231,6 +248,7 @@ impl Bound {
             cluster = addresses.cluster.map(display),
             api = addresses.api.map(display),
             console = addresses.console.map(display),
+            console_client_certificates = addresses.console_client_certificates.map(display),
             admin = addresses
                 .admin
                 .as_deref()
@@ -296,6 +314,19 @@ impl Bound {
             let tls = Tls::of_clients(api, tasks.connection_counts(), handshake_time);
             tasks.spawn(ListenerName::Api, tls, self.services.admin);
         }
+        if let (Some(listening), Some(console)) = (
+            self.listeners.console_client_certificates,
+            self.services.console.clone(),
+        ) {
+            let handshake_time = self
+                .config
+                .listen
+                .console
+                .client_certificates
+                .handshake_time;
+            let tls = Tls::of_clients(listening, tasks.connection_counts(), handshake_time);
+            tasks.spawn(ListenerName::ConsoleClientCertificates, tls, console);
+        }
         if let (Some((listener, certificate)), Some(console)) =
             (self.listeners.console, self.services.console)
         {
@@ -356,7 +387,10 @@ async fn settle(metrics: &Metrics) {
 }
 
 /// Looks at the files from time to time, as renewal tools do not send signals.
-async fn watch_files(reloader: &Reloader, [of_https, of_api, of_console]: [Duration; 3]) {
+async fn watch_files(
+    reloader: &Reloader,
+    [of_https, of_api, of_console, of_console_clients]: [Duration; 4],
+) {
     let certificate = async |certificate: &Option<Arc<CurrentCertificate>>, interval| {
         let Some(certificate) = certificate.clone() else {
             return std::future::pending().await;
@@ -373,7 +407,14 @@ async fn watch_files(reloader: &Reloader, [of_https, of_api, of_console]: [Durat
         };
         every(of_api, look).await
     };
+    let console_clients = async {
+        let Some(clients) = reloader.console_clients.clone() else {
+            return std::future::pending().await;
+        };
+        every(of_console_clients, move || clients.reload_if_changed()).await
+    };
     tokio::select! {
+        () = console_clients => {}
         () = certificate(&reloader.https, of_https) => {}
         () = certificate(&reloader.console, of_console) => {}
         () = api => {}

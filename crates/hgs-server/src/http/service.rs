@@ -12,7 +12,7 @@ pub use hgs_store::RequestId;
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::{HeaderMap, Method, StatusCode};
 
-use super::clients::ApiClient;
+use super::clients::PinnedClient;
 
 /// Answers the requests of one listener.
 ///
@@ -85,8 +85,8 @@ pub enum Peer {
     Node(SocketAddr),
     /// A process on this machine, as the kernel knew it when it connected.
     Unix(Credentials),
-    /// A caller of `[listen.api]`, as its certificate shows.
-    Client(ApiClient),
+    /// A client of `[listen.api]` or `[listen.console.client_certificates]`, as its certificate shows.
+    Client(PinnedClient),
 }
 
 impl Peer {

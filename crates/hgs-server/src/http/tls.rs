@@ -1,4 +1,4 @@
-//! TLS of the HTTPS listener: versions 1.2 and 1.3, HTTP/1.1 only.
+//! TLS of the listeners, which speak HTTP/1.1 only: versions 1.2 and 1.3, or 1.3 alone where peers show certificates.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,9 +11,9 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
-use super::bind::ApiListening;
+use super::bind::ClientListening;
 use super::certificate::{self, CurrentCertificate};
-use super::clients::{self, ApiClients};
+use super::clients::{self, PinnedClients};
 use super::connection;
 use super::exchange::Engine;
 use super::listener::{Listener, admit};
@@ -37,8 +37,8 @@ enum Settings {
     Fixed(Arc<rustls::ServerConfig>),
     /// As it is told for each connection. Peers may have certificates of the cluster.
     OfCluster(Arc<dyn Fn() -> Arc<rustls::ServerConfig> + Send + Sync>),
-    /// To callers of `[listen.api]`.
-    OfClients(Arc<rustls::ServerConfig>, Arc<ApiClients>),
+    /// To clients whose certificates a file has.
+    OfClients(Arc<rustls::ServerConfig>, Arc<PinnedClients>),
 }
 
 impl Tls {
@@ -57,17 +57,17 @@ impl Tls {
         }
     }
 
-    /// That of `[listen.api]`.
+    /// That of a listener which asks for certificates.
     pub(super) fn of_clients(
-        api: ApiListening,
+        listening: ClientListening,
         counts: Arc<ConnectionCounts>,
         handshake_time: Duration,
     ) -> Self {
-        let settings = clients::tls_settings(&api.clients, api.certificate);
+        let settings = clients::tls_settings(&listening.clients, listening.certificate);
         Self {
-            listener: api.listener,
+            listener: listening.listener,
             counts,
-            settings: Settings::OfClients(settings, api.clients),
+            settings: Settings::OfClients(settings, listening.clients),
             handshake_time,
         }
     }
@@ -167,7 +167,7 @@ impl Listener for Tls {
 enum Peers {
     Strangers,
     Nodes,
-    Clients(Arc<ApiClients>),
+    Clients(Arc<PinnedClients>),
 }
 
 impl Peers {

@@ -119,12 +119,21 @@ struct Sessions(Vec<ConsoleSession>);
 
 impl fmt::Display for Sessions {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table = Table::new(["SESSION", "USER", "ROLES", "FROM", "SIGNED IN", "ENDS"]);
+        let mut table = Table::new([
+            "SESSION",
+            "USER",
+            "WAY",
+            "ROLES",
+            "FROM",
+            "SIGNED IN",
+            "ENDS",
+        ]);
         for session in &self.0 {
             let roles: Vec<_> = session.roles.iter().map(ToString::to_string).collect();
             table.row([
                 session.session.clone(),
                 session.user.clone(),
+                session.way.to_string(),
                 roles.join(", "),
                 session.address.clone(),
                 session.signed_in.clone(),

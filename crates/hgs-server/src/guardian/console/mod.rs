@@ -14,9 +14,10 @@ use hgs_console::sessions::{LookAgain, Sessions};
 use hgs_crypto::{hash, hex};
 use hgs_pki::Time;
 use hyper::Uri;
+use hyper::http::uri::Authority;
 use tracing::info;
 
-use crate::config::Config;
+use crate::config::{Config, PublicUrl};
 use crate::http::CurrentCertificate;
 
 pub use certificate::ConsoleCertificateError;
@@ -31,6 +32,15 @@ pub(crate) struct Console {
     sessions: Mutex<Sessions>,
     place: OnceLock<(String, Arc<CurrentCertificate>)>,
     openid: Option<OpenId>,
+    /// The URL that the configuration has for browsers which show a certificate.
+    certificate_url: Option<PublicUrl>,
+    for_certificates: OnceLock<ForCertificates>,
+}
+
+/// The listener for browsers that show a certificate.
+struct ForCertificates {
+    port: u16,
+    cookie: String,
 }
 
 /// Where a console is, and how it is known.
@@ -63,14 +73,23 @@ impl Console {
             sessions: Mutex::default(),
             place: OnceLock::new(),
             openid: OpenId::new(&settings.openid, Arc::clone(clock))?,
+            certificate_url: settings.client_certificates.public_url.clone(),
+            for_certificates: OnceLock::new(),
         })))
     }
 
-    /// Tells it once where it listens.
-    pub(crate) fn opened(&self, url: String, certificate: Arc<CurrentCertificate>) {
-        // Browsers send a cookie to every port of a name, so consoles of one machine have cookies of different names.
-        let digest = hex::encode(&hash::sha256(url.as_bytes())[..4]);
-        let _ = self.cookie.set(format!("__Host-openhgs-{digest}"));
+    /// Tells it once where it listens: also at `certificate_port`, if browsers may show a certificate.
+    pub(crate) fn opened(
+        &self,
+        url: String,
+        certificate: Arc<CurrentCertificate>,
+        certificate_port: Option<u16>,
+    ) {
+        let _ = self.cookie.set(cookie_of(&url));
+        if let Some(port) = certificate_port {
+            let cookie = cookie_of(&format!("{url} {port}"));
+            let _ = self.for_certificates.set(ForCertificates { port, cookie });
+        }
         let _ = self.place.set((url, certificate));
         if let (Some(openid), Some(redirect_uri)) = (&self.openid, self.redirect_uri()) {
             let issuer = openid.issuer();
@@ -116,6 +135,26 @@ impl Console {
         self.cookie.get().map_or("__Host-openhgs", String::as_str)
     }
 
+    /// The name of the cookie that holds the session of a user who signed in by a certificate.
+    pub(crate) fn certificate_cookie(&self) -> Option<&str> {
+        let listening = self.for_certificates.get()?;
+        Some(&listening.cookie)
+    }
+
+    /// Where a browser that reached the console by `host` shows a certificate, if it may.
+    pub(crate) fn certificate_sign_in(&self, host: &str) -> Option<String> {
+        let listening = self.for_certificates.get()?;
+        let beginning = match &self.certificate_url {
+            Some(url) => url.to_string(),
+            // Its own name for this machine leads to the other port, too.
+            None => {
+                let authority: Authority = host.parse().ok()?;
+                format!("https://{}:{}", authority.host(), listening.port)
+            }
+        };
+        Some(beginning + routes::certificate().as_str())
+    }
+
     /// Links and sessions.
     pub(crate) fn sessions(&self) -> MutexGuard<'_, Sessions> {
         // No change of them is left half-way by a panic.
@@ -144,6 +183,12 @@ impl Console {
         });
         place.ok_or_else(|| AdminError::new(ErrorCode::Unavailable, "the console is not open yet"))
     }
+}
+
+/// Browsers send a cookie to every port of a name, so each listener of a machine has a cookie of another name.
+fn cookie_of(listener: &str) -> String {
+    let digest = hex::encode(&hash::sha256(listener.as_bytes())[..4]);
+    format!("__Host-openhgs-{digest}")
 }
 
 impl fmt::Debug for Console {

@@ -76,12 +76,18 @@ fn names(leaf: &CertificateDer<'_>, url: &str) -> Option<NameMatch> {
 /// again.
 pub(super) fn listeners(config: &Config) -> Vec<Listener> {
     let listen = &config.listen;
+    let by_certificate = &listen.console.client_certificates;
     let addresses = [
         ("https", listen.https.enabled, config.https_address()),
         ("http", listen.http.enabled, config.http_address()),
         ("metrics", listen.metrics.enabled, listen.metrics.address),
         ("api", listen.api.enabled, listen.api.address),
         ("console", listen.console.enabled, listen.console.address),
+        (
+            "console.client_certificates",
+            listen.console.enabled && by_certificate.enabled,
+            by_certificate.address,
+        ),
     ];
     let enabled = addresses.into_iter().filter(|(_, enabled, _)| *enabled);
     enabled
