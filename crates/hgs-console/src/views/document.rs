@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use hgs_admin::AdminError;
 use hgs_admin::types::{DocumentKind, Judgement, PolicyDocumentDetail};
-use hgs_attest::policy::{Baseline, CiPolicy, ComponentKind, Source, State};
+use hgs_attest::policy::{Alternative, Baseline, CiPolicy, ComponentKind, Source, State};
 use hgs_pki::Time;
 use maud::{Markup, html};
 use serde::{Deserialize, Serialize};
@@ -124,11 +124,16 @@ fn baseline(
         return unreadable();
     };
     let rows = baseline.components.iter().flat_map(|component| {
-        let shown = component.alternatives.iter().take(MAX_SHOWN);
-        let mut rows: Vec<_> = shown
+        let alternatives = component.alternatives.iter();
+        let is_accepted = |one: &&Alternative| one.state.is_accepted(now);
+        let has_another = alternatives.clone().filter(is_accepted).nth(1).is_some();
+        let is_alone = !has_another && component.kind != ComponentKind::Host;
+        let mut rows: Vec<_> = alternatives
+            .take(MAX_SHOWN)
             .map(|one| {
                 let which = (&*component.name, &*one.name);
-                accepted(detail, which, (&one.state, &one.source), users, viewer, now)
+                let how = (&one.state, &one.source, is_alone);
+                accepted(detail, which, how, users, viewer, now)
             })
             .collect();
         if rows.is_empty() {
@@ -194,7 +199,7 @@ fn sets(detail: &PolicyDocumentDetail, users: &Users<'_>, viewer: &Viewer, now: 
             accepted(
                 detail,
                 (FILES, &set.name),
-                (&set.state, &set.source),
+                (&set.state, &set.source, false),
                 users,
                 viewer,
                 now,
@@ -223,10 +228,11 @@ fn listed(caption: &str, rows: &[Vec<Markup>], count: usize) -> Markup {
     }
 }
 
+/// `is_alone` of a document that can't do without it.
 fn accepted(
     detail: &PolicyDocumentDetail,
     (component, name): (&str, &str),
-    (state, source): (&State, &Source),
+    (state, source, is_alone): (&State, &Source, bool),
     users: &Users<'_>,
     viewer: &Viewer,
     now: Time,
@@ -244,7 +250,10 @@ fn accepted(
         stage(state, now),
         text(&source.of),
         users.cell(component, name),
-        act_link(retire.as_ref(), "Retire"),
+        match (retire, is_alone) {
+            (Some(_), true) => html! { span.none { "the only one: add another before" } },
+            (retire, _) => act_link(retire.as_ref(), "Retire"),
+        },
     ]
 }
 
